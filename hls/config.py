@@ -1,0 +1,260 @@
+"""Configuration of the accelerator and of the system around it.
+
+`OPTIONS` is the only place where names, defaults and ranges are written down: the file reader, the
+checks, the messages and the documentation table all come from it.
+"""
+
+import difflib
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import hjson
+
+from hls.errors import HeepgenError
+
+# Version of the hardware contract (registers, descriptor, data layouts). Firmware refuses any other.
+VERSION = 1
+
+ARITHMETICS = ("aligned", "fma")
+
+
+def _is_int(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_power_of_two(value: int) -> bool:
+    return value > 0 and value & (value - 1) == 0
+
+
+@dataclass(frozen=True)
+class Option:
+    """One option of the file: dotted `key`, `Config` attribute, default, and what values it may take."""
+
+    key: str
+    attribute: str
+    default: Any
+    allowed: str
+    accepts: Callable[[Any], bool]
+    meaning: str
+    in_hash: bool = False
+
+
+def _integer(low: int, high: int) -> dict:
+    return {
+        "allowed": f"an integer from {low} to {high}",
+        "accepts": lambda v: _is_int(v) and low <= v <= high,
+    }
+
+
+def _power(low: int, high: int) -> dict:
+    return {
+        "allowed": f"a power of two from {low} to {high}",
+        "accepts": lambda v: _is_int(v) and low <= v <= high and _is_power_of_two(v),
+    }
+
+
+SLAVE_FIRST, SLAVE_LAST, SLAVE_ALIGN = 0xF0000000, 0xF0FFF000, 0x1000
+
+OPTIONS = (
+    Option("systolic_array.rows", "rows", 8, **_integer(1, 32), in_hash=True,
+           meaning="rows R of the array: reduction lanes, activations read per cycle"),
+    Option("systolic_array.cols", "cols", 8, **_integer(1, 32), in_hash=True,
+           meaning="columns C of the array: output channels computed at once"),
+    Option("systolic_array.arithmetic", "arithmetic", "aligned", in_hash=True,
+           allowed='"aligned" or "fma"', accepts=lambda v: v in ARITHMETICS,
+           meaning="processing element: block-aligned integer sums, or an IEEE-754 fused multiply-add each"),
+    Option("ports", "ports", 2, **_integer(1, 4), in_hash=True,
+           meaning="OBI master ports, one 32-bit word per cycle each"),
+    Option("buffers.activation_words", "activation_words", 8192, **_power(256, 65536), in_hash=True,
+           meaning="activation buffer, FP32 words"),
+    Option("buffers.weight_bytes", "weight_bytes", 4096, **_power(256, 65536), in_hash=True,
+           meaning="weight buffer, bytes (one INT8 weight each)"),
+    Option("buffers.accumulator_entries", "accumulator_entries", 64, **_power(16, 1024), in_hash=True,
+           meaning="entries of each of the two accumulator banks; an entry is C FP32 lanes"),
+    Option("memory.banks", "memory_banks", 4, **_integer(2, 64),
+           meaning="contiguous RAM banks"),
+    Option("memory.banks_interleaved", "memory_banks_interleaved", (8, 4),
+           allowed="a list of group sizes, each a power of two from 2 to 64",
+           accepts=lambda v: isinstance(v, tuple) and all(_is_int(n) and 2 <= n <= 64 and _is_power_of_two(n)
+                                                          for n in v),
+           meaning="groups of word-interleaved RAM banks, after the contiguous ones"),
+    Option("memory.bank_kib", "bank_kib", 32, **_power(4, 256),
+           meaning="size of one RAM bank, KiB"),
+    Option("xheep.slave_base", "slave_base", SLAVE_FIRST,
+           allowed=f"a multiple of {SLAVE_ALIGN:#x} from {SLAVE_FIRST:#X} to {SLAVE_LAST:#X}".replace("0X", "0x"),
+           accepts=lambda v: _is_int(v) and SLAVE_FIRST <= v <= SLAVE_LAST and v % SLAVE_ALIGN == 0,
+           meaning="bus address of the accelerator's registers"),
+    Option("xheep.irq_line", "irq_line", 0, **_integer(0, 15),
+           meaning="fast interrupt line the accelerator raises"),
+)
+
+_BY_ATTRIBUTE = {o.attribute: o for o in OPTIONS}
+_BY_KEY = {o.key: o for o in OPTIONS}
+_SIZE = "systolic_array.size"  # the predecessor's one field: a square array
+
+
+def _default(attribute: str) -> Any:
+    return _BY_ATTRIBUTE[attribute].default
+
+
+@dataclass(frozen=True)
+class Config:
+    """Validated configuration; raises `HeepgenError` naming the option, the value and the allowed range."""
+
+    rows: int = _default("rows")
+    cols: int = _default("cols")
+    arithmetic: str = _default("arithmetic")
+    ports: int = _default("ports")
+    activation_words: int = _default("activation_words")
+    weight_bytes: int = _default("weight_bytes")
+    accumulator_entries: int = _default("accumulator_entries")
+    memory_banks: int = _default("memory_banks")
+    memory_banks_interleaved: tuple = _default("memory_banks_interleaved")
+    bank_kib: int = _default("bank_kib")
+    slave_base: int = _default("slave_base")
+    irq_line: int = _default("irq_line")
+
+    def __post_init__(self) -> None:
+        if isinstance(self.memory_banks_interleaved, list):
+            object.__setattr__(self, "memory_banks_interleaved", tuple(self.memory_banks_interleaved))
+        for option in OPTIONS:
+            value = getattr(self, option.attribute)
+            if not option.accepts(value):
+                raise HeepgenError(f"{option.key} = {_shown(value)}: must be {option.allowed}.")
+
+    @classmethod
+    def load(cls, path: str | Path | None = None, **overrides: Any) -> "Config":
+        """Configuration from an hjson file (defaults without one); an override of None is ignored.
+
+        Raises `HeepgenError` on an unreadable file, a syntax error (with its line), an unknown or repeated
+        option (with the closest known name), or a value that is out of range.
+        """
+        values = {} if path is None else _read(Path(path))
+        values |= {name: value for name, value in overrides.items() if value is not None}
+        unknown = values.keys() - {f.name for f in fields(cls)}
+        if unknown:
+            raise HeepgenError(_unknown(sorted(unknown)[0], list(_BY_ATTRIBUTE), "configuration override"))
+        try:
+            return cls(**values)
+        except HeepgenError as error:
+            raise HeepgenError(f"{path}: {error}" if path is not None else str(error)) from None
+
+    @property
+    def banks(self) -> int:
+        """Banks of the activation buffer: enough for any run of R reads, P writes and C lanes."""
+        return 1 << (max(self.rows, self.ports, self.cols) - 1).bit_length()
+
+    @property
+    def diagonal(self) -> int:
+        """Channels per cycle in diagonal mode (depthwise, pooling)."""
+        return min(self.rows, self.cols)
+
+    @property
+    def load_rows(self) -> int:
+        """Rows of weights entering the array per cycle."""
+        return min(self.rows, max(1, 4 * self.ports // self.cols))
+
+    @property
+    def hash(self) -> int:
+        """32 bits that differ when the accelerator differs: firmware compares them at start."""
+        text = f"heepstor {VERSION} " + " ".join(
+            f"{o.key}={getattr(self, o.attribute)}" for o in OPTIONS if o.in_hash)
+        return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big")
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, tuple):
+        return str(list(value))
+    return f'"{value}"' if isinstance(value, str) else str(value)
+
+
+def _unknown(name: str, known: list[str], what: str) -> str:
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    if not close:  # the right name in the wrong section
+        leaf = name.rsplit(".", 1)[-1]
+        close = [k for k in known if k.rsplit(".", 1)[-1] == leaf]
+    hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(known)}."
+    return f"unknown {what} {name}; {hint}"
+
+
+def _pairs(pairs: list[tuple[str, Any]]) -> dict:
+    result = {}
+    for name, value in pairs:
+        if name in result:
+            raise HeepgenError(f"option {name} is given twice; keep one of them.")
+        result[name] = value
+    return result
+
+
+def _number(value: Any) -> Any:
+    """hjson has no hexadecimal numbers and reads 0xF0000000 as a string."""
+    if isinstance(value, str) and value.lower().startswith("0x"):
+        try:
+            return int(value, 16)
+        except ValueError:
+            return value
+    return value
+
+
+def _flatten(tree: dict, sections: set[str], prefix: str = "") -> dict[str, Any]:
+    flat = {}
+    for name, value in tree.items():
+        key = prefix + name
+        if key in sections:
+            if not isinstance(value, dict):
+                raise HeepgenError(f"{key} = {_shown(value)}: must be a section in braces, "
+                                   f"such as {key}: {{ {_members(key)[0]}: ... }}.")
+            flat |= _flatten(value, sections, key + ".")
+        else:
+            flat[key] = value
+    return flat
+
+
+def _members(section: str) -> list[str]:
+    return [key.split(".", 1)[1] for key in _BY_KEY if key.startswith(section + ".")]
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """Attribute values given in the file at `path`."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
+        raise HeepgenError(f"cannot read the configuration {path}: {reason}.") from None
+    try:
+        tree = hjson.loads(text, object_pairs_hook=_pairs) if text.strip() else {}
+    except hjson.HjsonDecodeError as error:
+        raise HeepgenError(f"{path}, line {error.lineno}, column {error.colno}: {error.msg}; "
+                           "the file must be valid hjson.") from None
+    except HeepgenError as error:
+        raise HeepgenError(f"{path}: {error}") from None
+    if not isinstance(tree, dict):
+        raise HeepgenError(f"{path}: must hold named options such as systolic_array: {{ rows: 8 }}, "
+                           f"not {_shown(tree)}.")
+    try:
+        return _attributes(tree)
+    except HeepgenError as error:
+        raise HeepgenError(f"{path}: {error}") from None
+
+
+def _attributes(tree: dict) -> dict[str, Any]:
+    sections = {key.split(".")[0] for key in _BY_KEY if "." in key}
+    flat = _flatten(tree, sections)
+    if _SIZE in flat:
+        size = flat.pop(_SIZE)
+        square = ("systolic_array.rows", "systolic_array.cols")
+        if any(key in flat for key in square):
+            raise HeepgenError(f"{_SIZE} already sets rows and cols; give either size, or rows and cols.")
+        if not _BY_KEY[square[0]].accepts(size):
+            raise HeepgenError(f"{_SIZE} = {_shown(size)}: must be {_BY_KEY[square[0]].allowed}.")
+        flat |= dict.fromkeys(square, size)
+    values = {}
+    for key, value in flat.items():
+        if key not in _BY_KEY:
+            raise HeepgenError(_unknown(key, list(_BY_KEY), "option"))
+        value = tuple(value) if isinstance(value, list) else _number(value)
+        values[_BY_KEY[key].attribute] = value
+    return values
