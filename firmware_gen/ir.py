@@ -1,0 +1,302 @@
+"""The compiler's intermediate representation: a small, typed, immutable data-flow graph.
+
+Shapes are PyTorch's: feature maps are (N, C, H, W), vectors (N, F) or (F,). How a tensor lies in memory
+(HWC on the accelerator) is the back end's business and appears nowhere here.
+
+Life of a graph: `importer.import_module` -> `passes.run_passes` -> `quantise.quantise` -> back end.
+
+- Straight from the importer: any node below; weights are float64.
+- After the passes: Conv, Linear, Pool (activations fused into `act`), plus what could not be fused:
+  Activate, Pad, Reshape, and Softmax as the last node. BatchNorm and Identity are gone.
+- After quantisation: Conv and Linear hold int8 `weight`, float32 `scale` and float32 `bias` per output channel.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+
+import numpy as np
+
+from hls.errors import HeepgenError
+
+Shape = tuple[int, ...]
+Pair = tuple[int, int]
+Pads = tuple[int, int, int, int]  # top, left, bottom, right
+
+NO_PADS: Pads = (0, 0, 0, 0)
+
+
+@dataclass(frozen=True)
+class Activation:
+    """y = clamp(x if x > 0 else slope * x, low, high); the multiply is skipped when slope is 1.
+
+    ReLU is (1, 0, inf), ReLU6 (1, 0, 6), LeakyReLU(s) is (s, -inf, inf). NaN passes through;
+    a clamp to low = 0 returns +0 for -0.
+    """
+
+    slope: float = 1.0
+    low: float = -math.inf
+    high: float = math.inf
+
+    @property
+    def is_identity(self) -> bool:
+        return self == IDENTITY
+
+    def __str__(self) -> str:
+        names = {IDENTITY: "identity", RELU: "ReLU", RELU6: "ReLU6"}
+        return names.get(self, f"act(slope={self.slope}, low={self.low}, high={self.high})")
+
+
+IDENTITY = Activation()
+RELU = Activation(low=0.0)
+RELU6 = Activation(low=0.0, high=6.0)
+
+
+@dataclass(frozen=True)
+class Value:
+    """A tensor on an edge of the graph: unique `name`, PyTorch `shape`; always float32 at run time."""
+
+    name: str
+    shape: Shape
+
+    @property
+    def size(self) -> int:
+        return math.prod(self.shape)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Node:
+    """One operator. `name` is unique and human-friendly: the module path ("features.3"), or "relu_0" for
+    functional calls. `inputs` and `output` are value names; every value has exactly one producer."""
+
+    name: str
+    inputs: tuple[str, ...]
+    output: str
+
+    @property
+    def op(self) -> str:
+        """Operator name for reports, as in torch.nn where there is one."""
+        return type(self).__name__
+
+    def __post_init__(self):
+        for value in vars(self).values():
+            if isinstance(value, np.ndarray):
+                value.setflags(write=False)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Conv(Node):
+    """2-D convolution: (N, C, H, W) -> (N, O, H', W'), zero padded, then `act`.
+
+    weight: (O, C/groups, kh, kw); float64 before quantisation, int8 after.
+    bias: (O,) or None before quantisation (float64), always present (float32) after.
+    scale: None before quantisation, (O,) float32 after; real weight = weight * scale[:, None, None, None].
+    """
+
+    weight: np.ndarray
+    bias: np.ndarray | None = None
+    scale: np.ndarray | None = None
+    stride: Pair = (1, 1)
+    pads: Pads = NO_PADS
+    dilation: Pair = (1, 1)
+    groups: int = 1
+    act: Activation = IDENTITY
+
+    @property
+    def op(self) -> str:
+        return "Conv2d"
+
+    @property
+    def kernel(self) -> Pair:
+        return self.weight.shape[2], self.weight.shape[3]
+
+    @property
+    def out_channels(self) -> int:
+        return self.weight.shape[0]
+
+    @property
+    def in_channels(self) -> int:
+        return self.weight.shape[1] * self.groups
+
+    @property
+    def is_depthwise(self) -> bool:
+        """One input channel per group (a channel multiplier above 1 included)."""
+        return self.groups > 1 and self.weight.shape[1] == 1
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Linear(Node):
+    """Matrix product: (N, I) -> (N, O) or (I,) -> (O,), then `act`.
+
+    weight: (O, I), bias (O,) or None, scale: as in `Conv`.
+    in_map: (C, H, W) when the input is a flattened feature map, so that columns of `weight`, which are in
+    PyTorch's C, H, W order, can be reordered to the layout in memory; None when the input is a plain vector.
+    """
+
+    weight: np.ndarray
+    bias: np.ndarray | None = None
+    scale: np.ndarray | None = None
+    in_map: tuple[int, int, int] | None = None
+    act: Activation = IDENTITY
+
+    @property
+    def in_features(self) -> int:
+        return self.weight.shape[1]
+
+    @property
+    def out_features(self) -> int:
+        return self.weight.shape[0]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Pool(Node):
+    """2-D pooling: (N, C, H, W) -> (N, C, H', W'), then `act`.
+
+    kind "max": positions outside the input are -inf. `dilation` is 1 for "avg".
+    kind "avg": sum of the inputs in the window / divisor. The divisor is `divisor_override` when set; else the
+    window's positions inside the input (count_include_pad False) or inside the padded input (True).
+    With `ceil_mode` the last window of a row or column may run past the padded input; what lies beyond is
+    -inf, or never counted. H' and W' are those of the output value; nothing has to be derived again.
+    """
+
+    kind: str
+    kernel: Pair
+    stride: Pair
+    pads: Pads = NO_PADS
+    dilation: Pair = (1, 1)
+    ceil_mode: bool = False
+    count_include_pad: bool = True
+    divisor_override: int | None = None
+    act: Activation = IDENTITY
+
+    @property
+    def op(self) -> str:
+        return "MaxPool2d" if self.kind == "max" else "AvgPool2d"
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Activate(Node):
+    """An activation that no producer could absorb (first layer, or its input has other readers). Any shape.
+    Equals a 1x1 max pooling with `act`."""
+
+    act: Activation
+
+    @property
+    def op(self) -> str:
+        return str(self.act)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Pad(Node):
+    """Constant padding of H and W: (N, C, H, W) -> (N, C, H + top + bottom, W + left + right); pads >= 0.
+    Zero padding in front of Conv or AvgPool is merged by the passes; in front of MaxPool it never is."""
+
+    pads: Pads
+    value: float = 0.0
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Reshape(Node):
+    """Same elements in the same (row-major, PyTorch) order, other shape; shapes are those of the two values.
+    Flatten is one. `in_map` is (C, H, W) when it flattens a feature map with C > 1 and H*W > 1, i.e. when a
+    channels-last layout would need reordering; None when it is free in any layout. No other kind exists:
+    the passes refuse it."""
+
+    in_map: tuple[int, int, int] | None = None
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Softmax(Node):
+    """Softmax over the last dimension of (N, F) or (F,). Only as the last node."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class BatchNorm(Node):
+    """y = x * scale[c] + shift[c], c = dimension 1; float64, from BatchNorm1d/2d in inference. Importer only."""
+
+    scale: np.ndarray
+    shift: np.ndarray
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Identity(Node):
+    """Dropout, Identity, and whatever else does nothing at inference. Importer only."""
+
+
+@dataclass(frozen=True, eq=False)
+class Graph:
+    """A single-assignment graph. `nodes` are in topological order; `values` holds every input and node output.
+
+    Raises HeepgenError when a name repeats, a value is read before it is produced, or an output is unknown.
+    """
+
+    name: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    nodes: tuple[Node, ...]
+    values: Mapping[str, Value] = field(repr=False)
+
+    def __post_init__(self):
+        object.__setattr__(self, "values", MappingProxyType(dict(self.values)))
+        seen_names, produced = set(), set(self.inputs)
+        for node in self.nodes:
+            missing = [v for v in node.inputs if v not in produced]
+            if missing:
+                raise HeepgenError(f"graph {self.name}: {node.name} reads {missing[0]} before it is produced")
+            if node.output in produced or node.output not in self.values:
+                raise HeepgenError(f"graph {self.name}: {node.name} must produce one new, declared value")
+            if node.name in seen_names:
+                raise HeepgenError(f"graph {self.name}: two nodes are called {node.name}")
+            produced.add(node.output)
+            seen_names.add(node.name)
+        lost = [v for v in self.outputs if v not in produced]
+        if lost:
+            raise HeepgenError(f"graph {self.name}: output {lost[0]} is not produced by any node")
+
+    def shape(self, value: str) -> Shape:
+        return self.values[value].shape
+
+    def in_shape(self, node: Node) -> Shape:
+        """Shape of the node's first input."""
+        return self.shape(node.inputs[0])
+
+    def out_shape(self, node: Node) -> Shape:
+        return self.shape(node.output)
+
+    def node(self, name: str) -> Node:
+        """The node called `name`; HeepgenError naming the choices otherwise."""
+        for node in self.nodes:
+            if node.name == name:
+                return node
+        known = ", ".join(n.name for n in self.nodes)
+        raise HeepgenError(f"no layer is called {name!r}; the model has {known}")
+
+    def producer(self, value: str) -> Node | None:
+        """The node that writes `value`, None for a graph input."""
+        return next((n for n in self.nodes if n.output == value), None)
+
+    def consumers(self, value: str) -> tuple[Node, ...]:
+        return tuple(n for n in self.nodes if value in n.inputs)
+
+    def read_once_by(self, value: str) -> Node | None:
+        """The only reader of `value`; None when there are several, none, or it is a graph output."""
+        readers = self.consumers(value)
+        return readers[0] if len(readers) == 1 and value not in self.outputs else None
+
+    def macs(self, node: Node) -> int:
+        """Multiply-accumulates of one inference (0 for anything but Conv and Linear)."""
+        out = math.prod(self.out_shape(node))
+        if isinstance(node, Conv | Linear):
+            return out * math.prod(node.weight.shape[1:])
+        return 0
+
+    def with_nodes(self, nodes, outputs: tuple[str, ...] | None = None, values=()) -> Graph:
+        """A copy with other nodes (and outputs); values no longer produced are dropped, `values` are added."""
+        nodes = tuple(nodes)
+        live = {*self.inputs, *(n.output for n in nodes)}
+        merged = dict(self.values) | {v.name: v for v in values}
+        kept = {name: v for name, v in merged.items() if name in live}
+        return replace(self, nodes=nodes, outputs=self.outputs if outputs is None else outputs, values=kept)
