@@ -7,16 +7,14 @@ checks, the messages and the documentation table all come from it.
 import difflib
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 import hjson
 
 from hls.errors import HeepgenError
-
-# Version of the hardware contract (registers, descriptor, data layouts). Firmware refuses any other.
-VERSION = 1
+from hls.registers import VERSION
 
 ARITHMETICS = ("aligned", "fma")
 
@@ -84,7 +82,7 @@ OPTIONS = (
     Option("memory.bank_kib", "bank_kib", 32, **_power(4, 256),
            meaning="size of one RAM bank, KiB"),
     Option("xheep.slave_base", "slave_base", SLAVE_FIRST,
-           allowed=f"a multiple of {SLAVE_ALIGN:#x} from {SLAVE_FIRST:#X} to {SLAVE_LAST:#X}".replace("0X", "0x"),
+           allowed=f"a multiple of {SLAVE_ALIGN:#x} from {SLAVE_FIRST:#x} to {SLAVE_LAST:#x}",
            accepts=lambda v: _is_int(v) and SLAVE_FIRST <= v <= SLAVE_LAST and v % SLAVE_ALIGN == 0,
            meaning="bus address of the accelerator's registers"),
     Option("xheep.irq_line", "irq_line", 0, **_integer(0, 15),
@@ -132,15 +130,17 @@ class Config:
         Raises `HeepgenError` on an unreadable file, a syntax error (with its line), an unknown or repeated
         option (with the closest known name), or a value that is out of range.
         """
-        values = {} if path is None else _read(Path(path))
-        values |= {name: value for name, value in overrides.items() if value is not None}
-        unknown = values.keys() - {f.name for f in fields(cls)}
+        overrides = {name: value for name, value in overrides.items() if value is not None}
+        unknown = overrides.keys() - {f.name for f in fields(cls)}
         if unknown:
-            raise HeepgenError(_unknown(sorted(unknown)[0], list(_BY_ATTRIBUTE), "configuration override"))
+            raise HeepgenError(_unknown(min(unknown), list(_BY_ATTRIBUTE), "configuration override"))
+        if path is None:
+            return cls(**overrides)
         try:
-            return cls(**values)
+            from_file = cls(**_read(Path(path)))
         except HeepgenError as error:
-            raise HeepgenError(f"{path}: {error}" if path is not None else str(error)) from None
+            raise HeepgenError(f"{path}: {error}") from None
+        return replace(from_file, **overrides)
 
     @property
     def banks(self) -> int:
@@ -166,6 +166,8 @@ class Config:
 
 
 def _shown(value: Any) -> str:
+    if value is None:
+        return "null"
     if isinstance(value, tuple):
         return str(list(value))
     return f'"{value}"' if isinstance(value, str) else str(value)
@@ -223,21 +225,17 @@ def _read(path: Path) -> dict[str, Any]:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
-        raise HeepgenError(f"cannot read the configuration {path}: {reason}.") from None
+        raise HeepgenError(f"the configuration cannot be read: {reason}.") from None
     try:
         tree = hjson.loads(text, object_pairs_hook=_pairs) if text.strip() else {}
     except hjson.HjsonDecodeError as error:
-        raise HeepgenError(f"{path}, line {error.lineno}, column {error.colno}: {error.msg}; "
+        reason = "a section is not closed" if "eof" in error.msg else error.msg
+        raise HeepgenError(f"line {error.lineno}, column {error.colno}: {reason}; "
                            "the file must be valid hjson.") from None
-    except HeepgenError as error:
-        raise HeepgenError(f"{path}: {error}") from None
     if not isinstance(tree, dict):
-        raise HeepgenError(f"{path}: must hold named options such as systolic_array: {{ rows: 8 }}, "
-                           f"not {_shown(tree)}.")
-    try:
-        return _attributes(tree)
-    except HeepgenError as error:
-        raise HeepgenError(f"{path}: {error}") from None
+        raise HeepgenError(
+            f"must hold named options such as systolic_array: {{ rows: 8 }}, not {_shown(tree)}.")
+    return _attributes(tree)
 
 
 def _attributes(tree: dict) -> dict[str, Any]:
