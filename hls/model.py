@@ -1,0 +1,187 @@
+"""NumPy model of the whole accelerator: runs descriptor lists on a memory image, bit for bit.
+
+This is the reference that hardware and firmware are compared with. It follows the loops of
+``hls.descriptor`` but streams all pixels of a tile at once: strips, bus order and buffer sizes do not
+change results, only the order of the additions does, and that is kept (blocks ascend in k).
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from hls.accumulator import accumulate_model
+from hls.array import array_model
+from hls.descriptor import WORDS, unpack
+from hls.epilogue import epilogue_model
+from hls.errors import HeepgenError
+
+PIXELS_AT_ONCE = 1 << 14  # bounds the model's working set
+
+
+@dataclass(frozen=True)
+class Layer:
+    """What one descriptor did: its fields and its streamed vectors."""
+
+    address: int
+    fields: dict
+    vectors: int
+
+
+def execute(memory, doorbell, bases, config):
+    """Run the descriptor list at descriptor address ``doorbell``.
+
+    ``memory`` is a uint8 array that starts at byte address 0 and is changed in place; ``bases`` are the
+    BASE registers. Returns a list of Layer. Raises HeepgenError for addresses outside ``memory``.
+    """
+    words = memory.view(np.uint32)
+    layers = []
+    while True:
+        start = resolve(doorbell, bases)
+        if start // 4 + WORDS > words.size:
+            raise HeepgenError(f"descriptor at {start:#x} lies outside the {memory.size} bytes of memory")
+        fields = unpack(words[start // 4:start // 4 + WORDS])
+        layers.append(Layer(start, fields, _run_layer(words, fields, bases, config)))
+        if fields["LAST"]:
+            return layers
+        doorbell = fields["NEXT"]
+
+
+def resolve(address, bases):
+    """Byte address of a descriptor address."""
+    if address % 4:
+        raise HeepgenError(f"descriptor address {address:#x} is not a multiple of 4")
+    return bases[address >> 30] + (address & 0x3FFFFFFF)
+
+
+def _word_index(words, name, fields, bases, *terms):
+    """Word indices of the broadcast sum of ``terms`` (in words) relative to address field ``name``."""
+    index = resolve(fields[name], bases) // 4 + sum(terms)
+    if index.size and (index.min() < 0 or index.max() >= words.size):
+        raise HeepgenError(f"{name} {fields[name]:#x} reaches outside the {4 * words.size} bytes of memory")
+    return index
+
+
+def _run_layer(words, f, bases, config):
+    diagonal = bool(f["DIAGONAL"])
+    block = config.diagonal if diagonal else config.cols
+    loads = _word_index(
+        words, "LOAD_ADDR", f, bases,
+        np.arange(f["LOAD_Y_COUNT"])[:, None, None] * f["LOAD_Y_STRIDE"],
+        np.arange(f["LOAD_X_COUNT"])[:, None] * f["LOAD_X_STRIDE"],
+        np.arange(f["LOAD_C_COUNT"]) * f["LOAD_C_STRIDE"])
+    buffer = words[loads].reshape(-1)
+    weights = _weight_tiles(words, f, bases, config)
+    scale, bias = _parameters(words, f, bases, config, block)
+    oy, ox = np.divmod(np.arange(f["OUT_PX"]), f["OUT_W"])
+    channel = np.arange(f["NCB"] * block)
+    channel = channel[channel < f["COUT"]]
+    vectors = 0
+    results = []
+    for g in range(f["GROUPS"]):
+        for first in range(0, f["OUT_PX"], PIXELS_AT_ONCE):
+            px = slice(first, first + PIXELS_AT_ONCE)
+            where = [_stream(words, f, bases, prefix, g, oy[px], ox[px], channel, block)
+                     for prefix in ("STORE", "AUX")]
+            aux = words[where[1]] if f["RESIDUAL"] or f["ACC_INIT"] else None
+            acc = None
+            if f["ACC_INIT"]:
+                acc = np.zeros((len(oy[px]), f["NCB"] * block), np.uint32)
+                acc[:, :len(channel)] = aux
+            for k in range(f["KH"] * f["KX"] * f["KB"]):
+                x = _partial_sums(buffer, f, config, weights, g, k, oy[px], ox[px])
+                acc = x if acc is None else accumulate_model(acc, x, first=False, max_mode=bool(f["MAX"]))
+                vectors += len(x) * f["NCB"]
+            y = epilogue_model(
+                acc[:, :len(channel)], scale[g, :len(channel)], bias[g, :len(channel)],
+                aux if f["RESIDUAL"] else None, bool(f["ACT_FIRST"]),
+                f["SLOPE"] if f["SLOPE_EN"] else None, f["LOW"], f["HIGH"])
+            results.append((where[0], y))
+    for where, y in results:
+        words[where] = y
+    return vectors
+
+
+def _stream(words, f, bases, prefix, g, oy, ox, channel, block):
+    """Word indices [pixels, channels] of the STORE or AUX stream."""
+    if prefix == "AUX" and not (f["RESIDUAL"] or f["ACC_INIT"]):
+        return None
+    return _word_index(
+        words, f"{prefix}_ADDR", f, bases,
+        (oy * f[f"{prefix}_Y_STRIDE"] + ox * f[f"{prefix}_X_STRIDE"])[:, None],
+        g * f[f"{prefix}_G_STEP"] + channel // block * f[f"{prefix}_CB_STEP"]
+        + channel % block * f[f"{prefix}_C_STRIDE"])
+
+
+def _partial_sums(buffer, f, config, weights, g, k, oy, ox):
+    """Column results uint32 [pixels, NCB * Cb] of weight step ``k``."""
+    rest, kb = divmod(k, f["KB"])
+    ky, kx = divmod(rest, f["KX"])
+    max_mode = bool(f["MAX"])
+    if not f["DIAGONAL"]:
+        lanes = _lanes(buffer, f, config, oy, ox, ky, kx,
+                       g * f["GROUP_IN_STEP"] + kb * config.rows, f["RUN"] - kb * config.rows)
+        tiles = np.concatenate(list(weights[g, :, k]), axis=1)
+        return array_model(lanes, tiles, False, max_mode, config.arithmetic)
+    blocks = []
+    for cb in range(f["NCB"]):
+        offset = cb * config.diagonal
+        lanes = _lanes(buffer, f, config, oy, ox, ky, kx, offset, f["RUN"] - offset)
+        x = array_model(lanes, weights[0, cb, k], True, max_mode, config.arithmetic)
+        blocks.append(x[:, :config.diagonal])
+    return np.concatenate(blocks, axis=1)
+
+
+def _lanes(buffer, f, config, oy, ox, ky, kx, offset, run):
+    """Vectors uint32 [pixels, rows]: one block of a run, lanes without data replaced by PAD_VALUE."""
+    lane = np.arange(config.rows)
+    p = (f["X0"] + ox * f["SX_WORDS"] + kx * f["KX_STEP"] + offset)[:, None] + lane
+    row = f["ROW0"] + oy * f["SY_WORDS"] + ky * f["KY_STEP"]
+    iy = f["Y0"] + oy * f["STRIDE_Y"] + ky * f["DIL_Y"]
+    valid = ((iy >= 0) & (iy < f["IN_H"]))[:, None] & (p >= 0) & (p < f["IN_ROW"]) & (lane < run)
+    index = np.where(valid, row[:, None] + p, 0)
+    if index.max(initial=0) >= buffer.size:
+        raise HeepgenError(f"window reaches input word {index.max()} but LOAD_WORDS is {buffer.size}")
+    return np.where(valid, buffer[index], np.float32(f["PAD_VALUE"]).view(np.uint32))
+
+
+def _weight_tiles(words, f, bases, config):
+    """int8 [GROUPS, NCB, KH*KX*KB, rows, cols]; diagonal tiles have their bytes on the diagonal."""
+    steps = f["KH"] * f["KX"] * f["KB"]
+    shape = (f["GROUPS"], f["NCB"], steps)
+    tiles = np.zeros((*shape, config.rows, config.cols), np.int8)
+    d = np.arange(config.diagonal)
+    if f["UNIT_WEIGHTS"]:
+        tiles[..., d, d] = 1
+        return tiles
+    size = config.diagonal if f["DIAGONAL"] else config.rows * config.cols
+    start = _word_index(words, "WEIGHT_ADDR", f, bases, np.arange(f["WEIGHT_WORDS"]))
+    stream = words[start].view(np.int8)
+    if stream.size < np.prod(shape) * size:
+        raise HeepgenError(f"WEIGHT_WORDS {f['WEIGHT_WORDS']} is shorter than {np.prod(shape)} tiles of {size} bytes")
+    g, cb, k = np.ix_(*map(np.arange, shape))
+    group = cb // f["CBG"] * f["CBG"]
+    blocks = np.minimum(f["CBG"], f["NCB"] - group)
+    tile = (g * f["NCB"] + group) * steps + k * blocks + cb - group
+    data = stream[tile[..., None] * size + np.arange(size)]
+    if f["DIAGONAL"]:
+        tiles[..., d, d] = data
+    else:
+        tiles[:] = data.reshape(tiles.shape)
+    return tiles
+
+
+def _parameters(words, f, bases, config, block):
+    """Scale and bias, float32 [GROUPS, NCB * Cb]."""
+    shape = (f["GROUPS"], f["NCB"] * block)
+    if f["UNIFORM"]:
+        return np.full(shape, f["SCALE"]), np.full(shape, f["BIAS"])
+    ports = config.ports
+    beats = -(-block // ports)
+    index = _word_index(words, "PARAM_ADDR", f, bases,
+                        np.arange(f["GROUPS"] * f["NCB"] * beats * 2 * ports))
+    if index.size > f["PARAM_WORDS"]:
+        raise HeepgenError(f"PARAM_WORDS {f['PARAM_WORDS']} is less than the {index.size} needed")
+    data = words[index].view(np.float32).reshape(*shape[:1], f["NCB"], beats, 2, ports)
+    scale, bias = (data[..., i, :].reshape(*shape[:1], f["NCB"], beats * ports)[..., :block].reshape(shape)
+                   for i in range(2))
+    return scale, bias
