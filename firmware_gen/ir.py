@@ -8,7 +8,7 @@ Life of a graph: `importer.import_module` -> `passes.run_passes` -> `quantise.qu
 - Straight from the importer: any node below; weights are float64.
 - After the passes: Conv, Linear, Pool (activations fused into `act`), plus what could not be fused:
   Activate, Pad, Reshape, and Softmax as the last node. BatchNorm and Identity are gone.
-- After quantisation: Conv and Linear hold int8 `weight`, float32 `scale` and float32 `bias` per output channel.
+- After quantisation: Conv and Linear hold int8 `weight`, float32 `scale` and `bias` per output channel.
 """
 
 from __future__ import annotations
@@ -156,8 +156,8 @@ class Pool(Node):
     """2-D pooling: (N, C, H, W) -> (N, C, H', W'), then `act`.
 
     kind "max": positions outside the input are -inf. `dilation` is 1 for "avg".
-    kind "avg": sum of the inputs in the window / divisor. The divisor is `divisor_override` when set; else the
-    window's positions inside the input (count_include_pad False) or inside the padded input (True).
+    kind "avg": sum of the inputs in the window / divisor. The divisor is `divisor_override` when set; else
+    the window's positions inside the input (count_include_pad False) or inside the padded input (True).
     With `ceil_mode` the last window of a row or column may run past the padded input; what lies beyond is
     -inf, or never counted. H' and W' are those of the output value; nothing has to be derived again.
     """
@@ -215,7 +215,7 @@ class Softmax(Node):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class BatchNorm(Node):
-    """y = x * scale[c] + shift[c], c = dimension 1; float64, from BatchNorm1d/2d in inference. Importer only."""
+    """y = x * scale[c] + shift[c], c = dimension 1; float64, BatchNorm1d/2d at inference. Importer only."""
 
     scale: np.ndarray
     shift: np.ndarray
@@ -228,7 +228,7 @@ class Identity(Node):
 
 @dataclass(frozen=True, eq=False)
 class Graph:
-    """A single-assignment graph. `nodes` are in topological order; `values` holds every input and node output.
+    """A single-assignment graph: `nodes` in topological order, `values` of every input and node output.
 
     Raises HeepgenError when a name repeats, a value is read before it is produced, or an output is unknown.
     """
@@ -294,7 +294,7 @@ class Graph:
         return 0
 
     def with_nodes(self, nodes, outputs: tuple[str, ...] | None = None, values=()) -> Graph:
-        """A copy with other nodes (and outputs); values no longer produced are dropped, `values` are added."""
+        """A copy with other nodes (and outputs); values not produced any more go, `values` are added."""
         nodes = tuple(nodes)
         live = {*self.inputs, *(n.output for n in nodes)}
         merged = dict(self.values) | {v.name: v for v in values}
