@@ -6,7 +6,7 @@ import sys
 
 import numpy as np
 import pytest
-from myhdl import ConcatSignal, Signal, always, always_comb, block, delay, instance, intbv
+from myhdl import ConcatSignal, Signal, always, always_comb, block, concat, delay, instance, intbv
 
 from hls.convert import convert
 from hls.unit import unit
@@ -30,7 +30,7 @@ def register(clk, d, q, *, stages=1):
 
     @always(clk.posedge)
     def shift_line():
-        line.next = (line << width) & ((1 << total) - 1) | d
+        line.next = concat(line[total - width:], d)
 
     @always_comb
     def output():
