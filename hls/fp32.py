@@ -1,0 +1,278 @@
+"""Pipelined IEEE-754 binary32 adder and multiplier, and the rounding stage every FP32 block shares.
+
+Round to nearest even, subnormals kept, signed zeros as in IEEE-754; any NaN result is `NAN`. Each unit decodes
+its operands, computes an exact raw result (sign, exponent, significand with sticky bit), then rounds and packs
+it in `round_pack`. Pipelines accept one operation per cycle; `en` low freezes all of their registers.
+"""
+
+import numpy as np
+from myhdl import Signal, always, always_comb, block, concat, intbv
+
+from hls.unit import unit
+
+NAN = 0x7FC00000
+POS_INF = 0x7F800000
+NEG_INF = 0xFF800000
+NEG_ZERO = 0x80000000
+ONE = 0x3F800000
+
+FP32_ADD_LATENCY = 3
+FP32_MUL_LATENCY = 3
+
+# What `round_pack` does instead of packing a rounded finite result.
+FINITE, INFINITE, INVALID, VERBATIM = range(4)
+
+
+def canonical(bits: np.ndarray) -> np.ndarray:
+    """Replace every NaN in uint32 `bits` by `NAN`."""
+    bits = np.asarray(bits, np.uint32)
+    return np.where((bits & 0x7FFFFFFF) > POS_INF, np.uint32(NAN), bits)
+
+
+def add_model(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """a + b on uint32 bit patterns, element-wise."""
+    a, b = np.asarray(a, np.uint32), np.asarray(b, np.uint32)
+    with np.errstate(all="ignore"):
+        return canonical((a.view(np.float32) + b.view(np.float32)).view(np.uint32))
+
+
+def mul_model(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """a * b on uint32 bit patterns, element-wise."""
+    a, b = np.asarray(a, np.uint32), np.asarray(b, np.uint32)
+    with np.errstate(all="ignore"):
+        return canonical((a.view(np.float32) * b.view(np.float32)).view(np.uint32))
+
+
+@block
+def round_pack(clk, en, special, sign, exp, sig, y):
+    """Round a raw result to nearest even and register it as FP32.
+
+    sig[26] = 24-bit significand, round bit, sticky bit; its value is sig[26:2] * 2**(exp - 149), so a subnormal
+    comes with exp = 0 and sig[25] = 0. special[2]: FINITE, INFINITE, INVALID (NaN), or VERBATIM: finite, but
+    exponent 255 is not an overflow.
+    """
+
+    @always(clk.posedge)
+    def pack():
+        field = intbv(0)[9:]
+        rounded = intbv(0)[32:]
+        up = sig[1] and (sig[0] or sig[2])
+        if sig[25]:
+            field[:] = exp
+        rounded[:] = concat(field, intbv(0)[22:], up) + concat(intbv(0)[8:], sig[26:2])
+        if en:
+            if special == INVALID:
+                y.next = NAN
+            elif special == INFINITE or (special == FINITE and rounded[32:23] >= 255):
+                y.next = concat(sign, intbv(0xFF)[8:], intbv(0)[23:])
+            else:
+                y.next = concat(sign, rounded[31:])
+
+    return pack
+
+
+@unit(out="y")
+def fp32_add(clk, en, a, b, y):
+    """y = a + b, FP32_ADD_LATENCY enabled cycles later."""
+    sign1, sub1, sign2, sub2, sign3 = (Signal(False) for _ in range(5))
+    exp1, shift1, exp2 = (Signal(intbv(0)[8:]) for _ in range(3))
+    larger1, smaller1 = (Signal(intbv(0)[24:]) for _ in range(2))
+    sum2 = Signal(intbv(0)[28:])
+    special2 = Signal(intbv(0)[2:])
+    exp3, sig3 = Signal(intbv(0)[9:]), Signal(intbv(0)[26:])
+
+    @always(clk.posedge)
+    def order():
+        larger = intbv(0)[32:]
+        smaller = intbv(0)[31:]
+        exp_big = intbv(0)[8:]
+        exp_small = intbv(0)[8:]
+        if b[31:] > a[31:]:
+            larger[:] = b
+            smaller[:] = a[31:]
+        else:
+            larger[:] = a
+            smaller[:] = b[31:]
+        exp_big[:] = larger[31:23]
+        exp_small[:] = smaller[31:23]
+        if exp_big == 0:
+            exp_big[0] = True
+        if exp_small == 0:
+            exp_small[0] = True
+        if en:
+            sign1.next = larger[31]
+            sub1.next = a[31] != b[31]
+            exp1.next = exp_big
+            shift1.next = exp_big - exp_small
+            larger1.next = concat(larger[31:23] != 0, larger[23:])
+            smaller1.next = concat(smaller[31:23] != 0, smaller[23:])
+
+    @always(clk.posedge)
+    def align_and_add():
+        m = intbv(0)[27:]
+        m[:] = concat(smaller1, intbv(0)[3:])
+        if shift1[4]:
+            m[:] = concat(intbv(0)[16:], m[27:17], m[17:] != 0)
+        if shift1[3]:
+            m[:] = concat(intbv(0)[8:], m[27:9], m[9:] != 0)
+        if shift1[2]:
+            m[:] = concat(intbv(0)[4:], m[27:5], m[5:] != 0)
+        if shift1[1]:
+            m[:] = concat(intbv(0)[2:], m[27:3], m[3:] != 0)
+        if shift1[0]:
+            m[:] = concat(False, m[27:2], m[2:] != 0)
+        if shift1[8:5] != 0:
+            m[:] = concat(intbv(0)[26:], smaller1 != 0)
+        if en:
+            if sub1:
+                sum2.next = concat(False, larger1, intbv(0)[3:]) - concat(False, m)
+            else:
+                sum2.next = concat(False, larger1, intbv(0)[3:]) + concat(False, m)
+            sign2.next = sign1
+            sub2.next = sub1
+            exp2.next = exp1
+            if exp1 != 255:
+                special2.next = FINITE
+            elif larger1[23:] != 0 or (sub1 and shift1 == 0):
+                special2.next = INVALID
+            else:
+                special2.next = INFINITE
+
+    @always_comb
+    def normalise():
+        m = intbv(0)[28:]
+        e = intbv(0)[8:]
+        m[:] = sum2
+        e[:] = exp2
+        if m[28:12] == 0 and e[8:4] != 0:
+            m[:] = concat(m[12:], intbv(0)[16:])
+            e[:] = e - 16
+        if m[28:20] == 0 and e[8:3] != 0:
+            m[:] = concat(m[20:], intbv(0)[8:])
+            e[:] = e - 8
+        if m[28:24] == 0 and e[8:2] != 0:
+            m[:] = concat(m[24:], intbv(0)[4:])
+            e[:] = e - 4
+        if m[28:26] == 0 and e[8:1] != 0:
+            m[:] = concat(m[26:], intbv(0)[2:])
+            e[:] = e - 2
+        if (not m[27]) and e != 0:
+            m[:] = concat(m[27:], False)
+            e[:] = e - 1
+        sig3.next = concat(m[28:3], m[3:] != 0)
+        exp3.next = concat(False, e)
+        sign3.next = sign2 and not (sub2 and sum2 == 0)
+
+    pack = round_pack(clk, en, special2, sign3, exp3, sig3, y)
+    return order, align_and_add, normalise, pack
+
+
+@unit(out="y")
+def fp32_mul(clk, en, a, b, y):
+    """y = a * b, FP32_MUL_LATENCY enabled cycles later."""
+    sign1, sign2 = (Signal(False) for _ in range(2))
+    exp1, exp2, exp3 = (Signal(intbv(0)[9:]) for _ in range(3))
+    zeros1, shift2 = (Signal(intbv(0)[5:]) for _ in range(2))
+    x1, z1 = (Signal(intbv(0)[24:]) for _ in range(2))
+    special1, special2 = (Signal(intbv(0)[2:]) for _ in range(2))
+    product2 = Signal(intbv(0)[27:])
+    sig3 = Signal(intbv(0)[26:])
+
+    @always(clk.posedge)
+    def decode():
+        # Only one operand needs normalising: the product of two subnormals is below half the least subnormal.
+        x = intbv(0)[31:]
+        z = intbv(0)[31:]
+        exp_x = intbv(0)[8:]
+        exp_z = intbv(0)[8:]
+        m = intbv(0)[24:]
+        zeros = intbv(0)[5:]
+        if a[31:23] == 0:
+            x[:] = a[31:]
+            z[:] = b[31:]
+        else:
+            x[:] = b[31:]
+            z[:] = a[31:]
+        m[:] = concat(x[31:23] != 0, x[23:])
+        zeros[:] = 0
+        if m[24:8] == 0:
+            m[:] = concat(m[8:], intbv(0)[16:])
+            zeros[4] = True
+        if m[24:16] == 0:
+            m[:] = concat(m[16:], intbv(0)[8:])
+            zeros[3] = True
+        if m[24:20] == 0:
+            m[:] = concat(m[20:], intbv(0)[4:])
+            zeros[2] = True
+        if m[24:22] == 0:
+            m[:] = concat(m[22:], intbv(0)[2:])
+            zeros[1] = True
+        if not m[23]:
+            m[:] = concat(m[23:], False)
+            zeros[0] = True
+        exp_x[:] = x[31:23]
+        exp_z[:] = z[31:23]
+        if exp_x == 0:
+            exp_x[0] = True
+        if exp_z == 0:
+            exp_z[0] = True
+        if en:
+            sign1.next = a[31] != b[31]
+            exp1.next = concat(False, exp_x) + concat(False, exp_z)
+            zeros1.next = zeros
+            x1.next = m
+            z1.next = concat(z[31:23] != 0, z[23:])
+            if exp_x != 255 and exp_z != 255:
+                special1.next = FINITE
+            elif (exp_x == 255 and x[23:] != 0) or (exp_z == 255 and z[23:] != 0) or x == 0 or z == 0:
+                special1.next = INVALID
+            else:
+                special1.next = INFINITE
+
+    @always(clk.posedge)
+    def multiply():
+        product = intbv(0)[48:]
+        exponent = intbv(0)[10:]  # of product[47], offset by 512
+        right = intbv(0)[10:]
+        product[:] = concat(intbv(0)[24:], x1) * concat(intbv(0)[24:], z1)
+        exponent[:] = concat(False, exp1) + (512 - 127) - concat(intbv(0)[5:], zeros1)
+        right[:] = 0
+        if not exponent[9]:
+            right[:] = 512 - exponent
+        if en:
+            sign2.next = sign1
+            special2.next = special1
+            product2.next = concat(product[48:22], product[22:] != 0)
+            if exponent[9]:
+                exp2.next = exponent[9:]
+            else:
+                exp2.next = 0
+            if right[10:5] != 0:
+                shift2.next = 31
+            else:
+                shift2.next = right[5:]
+
+    @always_comb
+    def normalise():
+        m = intbv(0)[27:]
+        e = intbv(0)[9:]
+        m[:] = product2
+        e[:] = exp2
+        if shift2[4]:
+            m[:] = concat(intbv(0)[16:], m[27:17], m[17:] != 0)
+        if shift2[3]:
+            m[:] = concat(intbv(0)[8:], m[27:9], m[9:] != 0)
+        if shift2[2]:
+            m[:] = concat(intbv(0)[4:], m[27:5], m[5:] != 0)
+        if shift2[1]:
+            m[:] = concat(intbv(0)[2:], m[27:3], m[3:] != 0)
+        if shift2[0]:
+            m[:] = concat(False, m[27:2], m[2:] != 0)
+        if (not m[26]) and e != 0:
+            m[:] = concat(m[26:], False)
+            e[:] = e - 1
+        sig3.next = concat(m[27:2], m[2:] != 0)
+        exp3.next = e
+
+    pack = round_pack(clk, en, special2, sign2, exp3, sig3, y)
+    return decode, multiply, normalise, pack
