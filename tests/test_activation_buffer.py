@@ -1,0 +1,63 @@
+"""Activation buffer against a plain array, any geometry, reads and writes every cycle."""
+
+import numpy as np
+import pytest
+from myhdl import Signal, block, delay, instance, intbv
+
+from hls.activation_buffer import READ_LATENCY, activation_buffer
+from hls.config import Config
+
+
+@pytest.mark.parametrize("rows, cols, ports", [(1, 1, 1), (4, 4, 1), (3, 5, 2), (8, 8, 2), (5, 2, 3), (16, 4, 4), (2, 1, 4)])
+def test_reads_any_run(rows, cols, ports):
+    config = Config(rows=rows, cols=cols, ports=ports, activation_words=256)
+    rng = np.random.default_rng(rows * 100 + cols)
+    size = config.activation_words
+    clk, wr_valid = Signal(bool(0)), Signal(bool(0))
+    wr_pos, rd_addr = (Signal(intbv(0)[24:]) for _ in range(2))
+    wr_count = Signal(intbv(0)[3:])
+    wr_data = Signal(intbv(0)[32 * ports:])
+    lane_lo, lane_hi = (Signal(intbv(0)[rows.bit_length():]) for _ in range(2))
+    pad, vec = Signal(intbv(0x3F800000)[32:]), Signal(intbv(0)[32 * rows:])
+    seen, expected = [], []
+
+    @block
+    def bench():
+        dut = activation_buffer(clk, wr_valid, wr_pos, wr_count, wr_data, rd_addr, lane_lo, lane_hi, pad, vec,
+                                config=config)
+
+        @instance
+        def drive():
+            memory = rng.integers(0, 1 << 32, size, dtype=np.uint64)
+            position = 0
+            for cycle in range(size // ports + 400):
+                filling = position < size
+                count = ports if filling else int(rng.integers(0, ports + 1))
+                data = [int(x) for x in rng.integers(0, 1 << 32, ports, dtype=np.uint64)]
+                if filling:
+                    data = [int(memory[(position + i) % size]) for i in range(ports)]
+                lo, hi = (int(x) for x in rng.integers(0, rows + 1, 2))
+                start = int(rng.integers(0, 1 << 24))
+                wr_valid.next, wr_pos.next, wr_count.next = count != 0, position, count
+                wr_data.next = sum(x << (32 * i) for i, x in enumerate(data))
+                rd_addr.next, lane_lo.next, lane_hi.next = start, lo, hi
+                if not filling:
+                    lanes = [int(memory[(start + i) % size]) if lo <= i < hi else int(pad) for i in range(rows)]
+                    expected.append((cycle + READ_LATENCY, lanes))
+                    for i in range(count):
+                        memory[(position + i) % size] = data[i]
+                position += count
+                yield delay(1)
+                clk.next = 1
+                yield delay(1)
+                clk.next = 0
+                seen.append([int(vec) >> (32 * i) & 0xFFFFFFFF for i in range(rows)])
+
+        return dut, drive
+
+    test = bench()
+    test.run_sim(quiet=1)
+    test.quit_sim()
+    checked = [(lanes, seen[cycle - 1]) for cycle, lanes in expected if cycle <= len(seen)]
+    assert len(checked) > 300
+    assert all(want == got for want, got in checked)
