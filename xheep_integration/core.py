@@ -1,0 +1,36 @@
+"""FuseSoC core file (CAPI2) of a generated accelerator."""
+
+from collections.abc import Iterable
+
+NAME = "heepgen:ip:heepstor"
+
+
+def core_file(sources: Iterable[str], *, version: str, top: str = "heepstor", description: str = "") -> str:
+    """Text of a CAPI2 `.core` listing `sources` (paths relative to the file), with a lint target."""
+    files = "\n".join(f"      - {name}" for name in sources)
+    return f"""\
+CAPI=2:
+
+name: {NAME}:{version}
+description: "{description}"
+
+filesets:
+  rtl:
+    files:
+{files}
+    file_type: verilogSource
+
+targets:
+  default:
+    filesets: [rtl]
+    toplevel: {top}
+
+  lint:
+    default_tool: verilator
+    filesets: [rtl]
+    toplevel: {top}
+    tools:
+      verilator:
+        mode: lint-only
+        verilator_options: [-Wall]
+"""
