@@ -17,12 +17,8 @@ from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind, OutputKind
 
 from firmware_gen import ir
+from firmware_gen.refusal import refusal
 from hls.errors import HeepgenError
-
-SUPPORTED = (
-    "Linear, Conv2d, BatchNorm1d/2d, ReLU, ReLU6, Hardtanh/clamp, MaxPool2d, AvgPool2d, "
-    "ZeroPad2d/ConstantPad2d/F.pad, Flatten/view/reshape, Dropout, Identity and a final Softmax"
-)
 
 
 def import_model(model, example_input=None, name: str = "model") -> ir.Graph:
@@ -136,9 +132,13 @@ def _bind(node) -> dict:
     return bound | node.kwargs
 
 
+def _aten_name(node) -> str:
+    return node.target._schema.name.removeprefix("aten::")
+
+
 def _op_name(node) -> str:
     if isinstance(node.target, torch._ops.OpOverload):
-        return node.target._schema.name.removeprefix("aten::").strip("_")
+        return _aten_name(node).strip("_")
     return getattr(node.target, "__name__", str(node.target))
 
 
@@ -257,20 +257,25 @@ class _Importer:
         if not isinstance(node.target, torch._ops.OpOverload) or node.target.namespace != "aten":
             raise self.refuse(node, f"the operator {node.target} is not an ATen operator")
         read = [self.env[fx] for fx in node.all_input_nodes]
-        if all(not isinstance(value, str) for value in read):
+        if not any(isinstance(value, str) for value in read):
             return self._fold_constant(node)
-        handler = HANDLERS.get(node.target._schema.name.removeprefix("aten::"))
+        handler = HANDLERS.get(_aten_name(node))
         if handler is None:
             raise self.refuse(node, "this operator is not supported")
         return handler(self, node, self._resolve(_bind(node)))
 
     def _getitem(self, node):
+        source = self.env[node.args[0]]
+        if not isinstance(source, str):
+            return source[node.args[1]]
         if node.args[1] != 0:
             raise self.refuse(node, f"its output {node.args[1]} is used; only output 0 is supported")
-        return self.env[node.args[0]]
+        return source
 
     def _fold_constant(self, node):
         """Evaluate an operator of weights only (a transposed or normalised weight)."""
+        if _aten_name(node) not in CONSTANT_OPERATORS:
+            raise self.refuse(node, "this operator is not supported, not even on weights alone")
         args, kwargs = torch.fx.map_arg((node.args, node.kwargs), self.env.__getitem__)
         with torch.no_grad():
             return node.target(*args, **kwargs)
@@ -328,11 +333,14 @@ class _FirstOutput:
         self.meta = {"val": node.meta["val"][0]}
 
 
-def refusal(layer: str, op: str, reason: str) -> HeepgenError:
-    """The one form of every refusal: layer, operator, reason, what is supported."""
-    return HeepgenError(f"layer {layer}: {op}: {reason}. Supported: {SUPPORTED}")
-
-
+# Cheap, pure operators that may prepare a weight.
+CONSTANT_OPERATORS = frozenset(
+    (
+        *("t", "transpose", "permute", "view", "reshape", "unsqueeze", "squeeze", "expand"),
+        *("clone", "alias", "detach", "contiguous", "lift_fresh_copy"),
+        *("mul", "div", "add", "sub", "neg", "sqrt", "rsqrt", "_weight_norm", "_weight_norm_interface"),
+    )
+)
 Handler = Callable[[_Importer, torch.fx.Node, dict], str]
 HANDLERS: dict[str, Handler] = {}
 

@@ -1,0 +1,124 @@
+"""The IR run by PyTorch: the quantised network as an ordinary nn.Module, on any device and batch size.
+
+Weights are q * scale in float32. Accuracy is measured with this; the bit-exact model is the hardware's.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from firmware_gen import ir
+from firmware_gen.quantise import quantise
+from hls.errors import HeepgenError
+
+
+def quantized_model(graph: ir.Graph, per_channel: bool = True) -> GraphModule:
+    """The fake-quantised model of a lowered graph, which is quantised first when it is not yet."""
+    layers = [n for n in graph.nodes if isinstance(n, ir.Conv | ir.Linear)]
+    if any(n.scale is None for n in layers):
+        graph = quantise(graph, per_channel)
+    return GraphModule(graph)
+
+
+class GraphModule(nn.Module):
+    """Executes a graph in PyTorch: x (B, ...) float32 -> (B, ...), B any multiple of the graph's batch.
+
+    Works before quantisation too (weights rounded to float32), and straight after import.
+    `forward(x, taps)` also stores every layer's output in the dict `taps`, by layer name.
+    """
+
+    def __init__(self, graph: ir.Graph):
+        super().__init__()
+        self.graph = graph
+        for index, node in enumerate(graph.nodes):
+            for field, array in _parameters(node).items():
+                self.register_buffer(f"{field}_{index}", torch.from_numpy(array))
+
+    def forward(self, x: torch.Tensor, taps: dict[str, torch.Tensor] | None = None) -> torch.Tensor:
+        expected = self.graph.shape(self.graph.inputs[0])
+        if tuple(x.shape[1:]) != expected[1:] or x.shape[0] % expected[0]:
+            raise HeepgenError(f"the input has shape {tuple(x.shape)}, the model takes {expected}")
+        values = {self.graph.inputs[0]: x}
+        for index, node in enumerate(self.graph.nodes):
+            out = self._run(index, node, values[node.inputs[0]], x.shape[0] // expected[0])
+            values[node.output] = out
+            if taps is not None:
+                taps[node.name] = out
+        return values[self.graph.outputs[0]]
+
+    def _run(self, index: int, node: ir.Node, x: torch.Tensor, copies: int) -> torch.Tensor:
+        def parameter(name):
+            return getattr(self, f"{name}_{index}", None)
+
+        match node:
+            case ir.Conv():
+                out = _padded(x, node.pads, 0.0)
+                weight, bias = parameter("weight"), parameter("bias")
+                out = F.conv2d(out, weight, bias, node.stride, 0, node.dilation, node.groups)
+                return _activate(out, node.act)
+            case ir.Linear():
+                return _activate(F.linear(x, parameter("weight"), parameter("bias")), node.act)
+            case ir.Pool():
+                height, width = self.graph.out_shape(node)[2:]
+                out = _max_pool(x, node) if node.kind == "max" else _avg_pool(x, node)
+                return _activate(out[:, :, :height, :width], node.act)
+            case ir.Activate():
+                return _activate(x, node.act)
+            case ir.Pad():
+                return _padded(x, node.pads, node.value)
+            case ir.Reshape():
+                first, *rest = self.graph.out_shape(node)
+                return x.reshape(first * copies, *rest)
+            case ir.Softmax():
+                return F.softmax(x, dim=-1)
+            case ir.BatchNorm():
+                shape = (-1, *[1] * (x.ndim - 2))
+                return x * parameter("scale").reshape(shape) + parameter("shift").reshape(shape)
+            case ir.Identity():
+                return x
+        raise HeepgenError(f"layer {node.name}: {node.op} cannot run in PyTorch")
+
+
+def _parameters(node: ir.Node) -> dict[str, np.ndarray]:
+    match node:
+        case ir.Conv() | ir.Linear():
+            weight = node.weight.astype(np.float32)
+            if node.scale is not None:
+                weight = weight * node.scale.reshape(-1, *[1] * (weight.ndim - 1))
+            bias = {} if node.bias is None else {"bias": node.bias.astype(np.float32)}
+            return {"weight": weight} | bias
+        case ir.BatchNorm():
+            return {"scale": node.scale.astype(np.float32), "shift": node.shift.astype(np.float32)}
+    return {}
+
+
+def _padded(x: torch.Tensor, pads: ir.Pads, value: float) -> torch.Tensor:
+    top, left, bottom, right = pads
+    return F.pad(x, (left, right, top, bottom), value=value) if any(pads) else x
+
+
+def _activate(x: torch.Tensor, act: ir.Activation) -> torch.Tensor:
+    if act.slope != 1:
+        x = torch.where(x > 0, x, x * act.slope)
+    return x if act.low == -np.inf and act.high == np.inf else x.clamp(act.low, act.high)
+
+
+def _max_pool(x: torch.Tensor, node: ir.Pool) -> torch.Tensor:
+    x = _padded(x, node.pads, -torch.inf)
+    return F.max_pool2d(x, node.kernel, node.stride, 0, node.dilation, ceil_mode=node.ceil_mode)
+
+
+def _avg_pool(x: torch.Tensor, node: ir.Pool) -> torch.Tensor:
+    """Sum over the window / number of counted positions: the second is the first, of a map of ones."""
+
+    def window_sums(y):
+        return F.avg_pool2d(y, node.kernel, node.stride, 0, ceil_mode=node.ceil_mode, divisor_override=1)
+
+    total = window_sums(_padded(x, node.pads, 0.0))
+    if node.divisor_override is not None:
+        return total / node.divisor_override
+    border = 1.0 if node.count_include_pad else 0.0
+    return total / window_sums(_padded(torch.ones_like(x[:1, :1]), node.pads, border))
