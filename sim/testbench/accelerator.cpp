@@ -1,0 +1,85 @@
+// Adapter between a verilated accelerator (root module heepstor) and the testbench.
+#include "models.hpp"
+
+#include <type_traits>
+
+#include "Vheepstor.h"
+#if HEEPGEN_TRACE
+#include "verilated_vcd_c.h"
+#endif
+
+namespace {
+
+// Verilator's type of a 32 P bit port depends on P.
+uint32_t get_word(const IData& bus, int) { return bus; }
+uint32_t get_word(const QData& bus, int i) { return uint32_t(bus >> 32 * i); }
+template <std::size_t N>
+uint32_t get_word(const VlWide<N>& bus, int i) { return bus[i]; }
+
+void set_word(IData& bus, int, uint32_t value) { bus = value; }
+void set_word(QData& bus, int i, uint32_t value) {
+  bus = (bus & ~(QData{0xffffffff} << 32 * i)) | QData{value} << 32 * i;
+}
+template <std::size_t N>
+void set_word(VlWide<N>& bus, int i, uint32_t value) { bus[i] = value; }
+
+template <class Bus>
+void set_bit(Bus& bus, int i, bool value) { bus = Bus((bus & ~(1u << i)) | unsigned(value) << i); }
+
+}  // namespace
+
+class Accelerator::Model : public Vheepstor {
+  using Vheepstor::Vheepstor;
+};
+
+Accelerator::Accelerator(VerilatedContext* context) : model_(new Model(context, "accelerator")) {
+  model_->s_req = 0;
+  model_->m_gnt = 0;
+  model_->m_rvalid = 0;
+}
+
+Accelerator::~Accelerator() { delete model_; }
+
+int Accelerator::ports() {
+  return sizeof(std::remove_reference_t<decltype(Vheepstor::m_addr)>) / sizeof(uint32_t);
+}
+
+void Accelerator::eval(bool clock, bool reset_n) {
+  model_->clk = clock;
+  model_->rst_n = reset_n;
+  model_->eval();
+}
+
+void Accelerator::set_slave(const Request& request) {
+  model_->s_req = request.req;
+  model_->s_we = request.we;
+  model_->s_be = request.be;
+  model_->s_addr = request.addr;
+  model_->s_wdata = request.wdata;
+}
+
+Response Accelerator::slave() const {
+  return {bool(model_->s_gnt), bool(model_->s_rvalid), model_->s_rdata};
+}
+
+void Accelerator::set_master(int port, const Response& response) {
+  set_bit(model_->m_gnt, port, response.gnt);
+  set_bit(model_->m_rvalid, port, response.rvalid);
+  set_word(model_->m_rdata, port, response.rdata);
+}
+
+Request Accelerator::master(int port) const {
+  return {bool(model_->m_req >> port & 1), bool(model_->m_we >> port & 1),
+          uint8_t(model_->m_be >> 4 * port & 0xf), get_word(model_->m_addr, port),
+          get_word(model_->m_wdata, port)};
+}
+
+bool Accelerator::irq() const { return model_->irq; }
+
+bool Accelerator::traceable() { return HEEPGEN_TRACE; }
+
+void Accelerator::trace([[maybe_unused]] VerilatedVcdC* file) {
+#if HEEPGEN_TRACE
+  model_->trace(file, 99);
+#endif
+}

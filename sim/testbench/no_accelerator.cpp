@@ -1,0 +1,16 @@
+// A SoC without an accelerator: nothing is mapped in the external slave space.
+#include "models.hpp"
+
+class Accelerator::Model {};
+
+Accelerator::Accelerator(VerilatedContext*) : model_(nullptr) {}
+Accelerator::~Accelerator() = default;
+int Accelerator::ports() { return 0; }
+void Accelerator::eval(bool, bool) {}
+void Accelerator::set_slave(const Request&) {}
+Response Accelerator::slave() const { return {}; }
+void Accelerator::set_master(int, const Response&) {}
+Request Accelerator::master(int) const { return {}; }
+bool Accelerator::irq() const { return false; }
+bool Accelerator::traceable() { return false; }
+void Accelerator::trace(VerilatedVcdC*) {}

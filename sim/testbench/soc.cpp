@@ -1,0 +1,640 @@
+// The virtual X-HEEP: CV32E40P and accelerator around a crossbar, banked RAM and peripherals.
+//
+// One cycle: the clock falls while the responses of this cycle are driven, requests settle, the crossbar
+// grants, the clock rises. Every port is checked against the OBI rules; a violation ends the run.
+#include <cstdarg>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <string>
+#include <vector>
+
+#include "models.hpp"
+#include "soc_map.h"
+#include "verilated.h"
+#include "verilated_vcd_c.h"
+
+namespace {
+
+struct Window {  // cycles first <= c < last
+  uint64_t first = UINT64_MAX, last = 0;
+  bool contains(uint64_t cycle) const { return cycle >= first && cycle < last; }
+};
+
+struct Dump {
+  uint32_t address, bytes;
+  std::string file;
+};
+
+struct Options {
+  std::string image, result, vcd;
+  Window vcd_window{0, UINT64_MAX}, never_grant, never_answer;
+  uint32_t fault_ports = ~0u;
+  uint32_t banks = 0, bank_bytes = 0, slave_base = 0, irq_line = 0;
+  std::vector<uint32_t> interleaved;
+  uint32_t wait_states = 0;
+  double stall_probability = 0;
+  uint64_t seed = 0, max_cycles = UINT64_MAX;
+  std::vector<Dump> dumps;
+};
+
+constexpr uint32_t kSlaveBytes = 0x1000;
+
+// The run is over; `reason` and `message` go to the result file.
+struct End {
+  const char* reason;
+  std::string message;
+};
+
+[[noreturn, gnu::format(printf, 2, 3)]] void end(const char* reason, const char* format, ...) {
+  char text[512];
+  va_list arguments;
+  va_start(arguments, format);
+  std::vsnprintf(text, sizeof text, format, arguments);
+  va_end(arguments);
+  throw End{reason, text};
+}
+
+class Random {
+ public:
+  explicit Random(uint64_t seed) : state_(seed * 0x9e3779b97f4a7c15u + 0x2545f4914f6cdd1du) {}
+  bool happens(double probability) { return probability > 0 && uniform() < probability; }
+
+ private:
+  double uniform() {
+    state_ ^= state_ << 13;
+    state_ ^= state_ >> 7;
+    state_ ^= state_ << 17;
+    return double(state_ >> 11) * 0x1p-53;
+  }
+  uint64_t state_;
+};
+
+// Words at consecutive addresses lie in one bank, or round-robin in the banks of an interleaved group.
+class Ram {
+ public:
+  explicit Ram(const Options& o)
+      : bank_bytes_(o.bank_bytes), contiguous_bytes_(o.banks * o.bank_bytes), banks_(o.banks) {
+    uint32_t start = contiguous_bytes_;
+    for (uint32_t size : o.interleaved) {
+      groups_.push_back({start, start + size * bank_bytes_, banks_, size - 1});
+      start += size * bank_bytes_;
+      banks_ += size;
+    }
+    // Not zero, so that reading what nobody wrote shows up.
+    bytes_.assign(start, 0xa5);
+  }
+
+  uint32_t bytes() const { return uint32_t(bytes_.size()); }
+  int banks() const { return int(banks_); }
+  uint8_t* at(uint32_t address) { return &bytes_[address]; }
+
+  int bank(uint32_t address) const {
+    if (address < contiguous_bytes_) return int(address / bank_bytes_);
+    for (const Group& group : groups_)
+      if (address < group.end) return int(group.first_bank + (address >> 2 & group.mask));
+    return -1;
+  }
+
+  uint32_t access(const Request& request) {
+    uint8_t* word = at(request.addr & ~3u);
+    uint32_t value;
+    std::memcpy(&value, word, 4);
+    if (request.we)
+      for (int i = 0; i < 4; ++i)
+        if (request.be >> i & 1) word[i] = uint8_t(request.wdata >> 8 * i);
+    return value;
+  }
+
+ private:
+  struct Group {
+    uint32_t start, end, first_bank, mask;
+  };
+  uint32_t bank_bytes_, contiguous_bytes_, banks_;
+  std::vector<Group> groups_;
+  std::vector<uint8_t> bytes_;
+};
+
+// soc_ctrl, UART, fast interrupt controller and the testbench's own registers.
+class Peripherals {
+ public:
+  bool exited = false;
+  uint32_t exit_value = 0, fault = 0;
+
+  static bool contains(uint32_t address) {
+    for (uint32_t base : {SOC_CTRL_BASE, SOC_FAST_INTR_BASE, SOC_UART_BASE, SOC_TESTBENCH_BASE})
+      if (address - base < 0x10000) return true;
+    return false;
+  }
+
+  uint32_t access(const Request& request, uint64_t cycle) {
+    const uint32_t offset = request.addr & 0xfffc;
+    switch (request.addr & 0xffff0000) {
+      case SOC_CTRL_BASE: return soc_ctrl(request, offset);
+      case SOC_FAST_INTR_BASE: return fast_interrupt(request, offset);
+      case SOC_UART_BASE: return uart(request, offset);
+      default: return testbench(request, offset, cycle);
+    }
+  }
+
+  uint32_t irq() const { return pending_ << 16; }
+
+  // Pending bits change only while a source is active or a bit is being cleared, as in X-HEEP.
+  void clock(uint32_t sources) {
+    if (sources | clear_) pending_ = sources & enable_ & ~clear_;
+    clear_ = 0;
+  }
+
+ private:
+  uint32_t soc_ctrl(const Request& request, uint32_t offset) {
+    switch (offset) {
+      case SOC_CTRL_EXIT_VALID:
+        if (request.we) exited = request.wdata & 1;
+        return exited;
+      case SOC_CTRL_EXIT_VALUE:
+        if (request.we) exit_value = request.wdata;
+        return exit_value;
+      case SOC_CTRL_SYSTEM_FREQUENCY_HZ:
+        return 100000000;
+      default:
+        return 0;
+    }
+  }
+
+  uint32_t fast_interrupt(const Request& request, uint32_t offset) {
+    switch (offset) {
+      case SOC_FAST_INTR_PENDING:
+        return pending_;
+      case SOC_FAST_INTR_CLEAR:
+        if (request.we) clear_ = request.wdata & 0xffff;
+        return clear_;
+      case SOC_FAST_INTR_ENABLE:
+        if (request.we) enable_ = request.wdata & 0xffff;
+        return enable_;
+      default:
+        return 0;
+    }
+  }
+
+  uint32_t uart(const Request& request, uint32_t offset) {
+    switch (offset) {
+      case SOC_UART_CTRL:
+        if (request.we) uart_ctrl_ = request.wdata;
+        return uart_ctrl_;
+      case SOC_UART_STATUS:
+        return SOC_UART_STATUS_IDLE;
+      case SOC_UART_WDATA:
+        if (request.we && (uart_ctrl_ & SOC_UART_CTRL_TX)) put(char(request.wdata));
+        return 0;
+      default:
+        return 0;
+    }
+  }
+
+  uint32_t testbench(const Request& request, uint32_t offset, uint64_t cycle) {
+    switch (offset) {
+      case SOC_TESTBENCH_CYCLES_LOW:
+        cycles_high_ = uint32_t(cycle >> 32);
+        return uint32_t(cycle);
+      case SOC_TESTBENCH_CYCLES_HIGH:
+        return cycles_high_;
+      case SOC_TESTBENCH_FAULT:
+        if (request.we) fault = request.wdata;
+        return fault;
+      default:
+        return 0;
+    }
+  }
+
+  static void put(char character) {
+    std::putchar(character);
+    if (character == '\n') std::fflush(stdout);
+  }
+
+  uint32_t pending_ = 0, clear_ = 0, enable_ = 0x7fff, uart_ctrl_ = 0, cycles_high_ = 0;
+};
+
+// One master of the crossbar: at most one transaction is outstanding.
+struct Master {
+  Request request, previous;
+  Response response;
+  bool ungranted = false;    // `previous` was not granted and must be repeated
+  bool outstanding = false;  // granted, response not yet given
+  bool answered = false;     // the target has answered with `rdata`
+  uint64_t due = 0;          // first cycle in which the response may be given
+  uint32_t rdata = 0;
+  int target = -1;
+  uint64_t waiting_since = 0, words = 0, refused = 0;
+};
+
+class Soc {
+ public:
+  Soc(const Options& options, VerilatedContext* context)
+      : o_(options), ram_(options), random_(options.seed), cpu_(context, SOC_BOOT_ADDRESS), accelerator_(context),
+        context_(context), ports_(Accelerator::ports()), masters_(kFirstPort + ports_),
+        slave_target_(ram_.banks()), peripheral_target_(ram_.banks() + 1),
+        targets_(std::size_t(ram_.banks()) + 2), stalls_(options.stall_probability) {}
+
+  void load();
+  void run();
+  void report(const End& end);
+
+ private:
+  static constexpr int kInstr = 0, kData = 1, kFirstPort = 2;
+
+  struct Target {
+    uint32_t wanted = 0;  // masters asking in this cycle
+    int last = 0;         // the master served last
+    uint64_t free = 0;    // first cycle in which a request is taken again
+  };
+
+  void reset();
+  void cycle();
+  void drive_responses();
+  void settle_cpu();
+  void settle_accelerator();
+  void check_request(int m);
+  void choose_target(int m);
+  void arbitrate();
+  void grant(int m, int target);
+  void apply_grants();
+  void check_unchanged(int m, const Request& now);
+  void rise();
+  void trace(uint64_t time);
+  int decode(int m, uint32_t address) const;
+  bool faulty(int m, const Window& window, uint32_t bit) const;
+  std::string name(int m) const;
+  void describe_waiting(std::string& message) const;
+
+  const Options& o_;
+  Ram ram_;
+  Peripherals peripherals_;
+  Random random_;
+  Cpu cpu_;
+  Accelerator accelerator_;
+  VerilatedContext* context_;
+  int ports_;
+  std::vector<Master> masters_;
+  int slave_target_, peripheral_target_;
+  std::vector<Target> targets_;
+  std::vector<int> wanted_targets_;
+  double stalls_;
+  VerilatedVcdC vcd_;
+  bool tracing_ = false, cpu_frozen_ = false, slave_asked_ = false;
+  bool regrant_cpu_ = false, regrant_accelerator_ = false;
+  Response slave_;
+  int slave_owner_ = -1;  // master whose request the accelerator's slave has granted and not answered
+  int asleep_for_ = 0;
+  uint64_t cycle_ = 0, asleep_cycles_ = 0;
+};
+
+std::string Soc::name(int m) const {
+  if (m == kInstr) return "the CPU's instruction port";
+  if (m == kData) return "the CPU's data port";
+  return "the accelerator's master port " + std::to_string(m - kFirstPort);
+}
+
+void Soc::load() {
+  FILE* file = std::fopen(o_.image.c_str(), "rb");
+  if (!file) end("error", "the memory image cannot be read");
+  const std::size_t length = std::fread(ram_.at(0), 1, ram_.bytes(), file);
+  std::fclose(file);
+  if (length == 0) end("error", "the memory image is empty");
+}
+
+void Soc::reset() {
+  for (bool reset_n : {true, false, false, false, false}) {
+    for (bool clock : {false, true}) {
+      cpu_.eval(clock, reset_n);
+      accelerator_.eval(clock, reset_n);
+    }
+  }
+  for (int p = 0; p < ports_; ++p)
+    if (accelerator_.master(p).req) end("assertion", "OBI: %s requests during reset", name(kFirstPort + p).c_str());
+}
+
+void Soc::trace(uint64_t time) {
+  if (o_.vcd.empty() || !o_.vcd_window.contains(cycle_)) return;
+  if (!tracing_) {
+    tracing_ = true;
+    vcd_.open(o_.vcd.c_str());
+  }
+  vcd_.dump(time);
+}
+
+void Soc::run() {
+  if (!o_.vcd.empty()) {
+    if (Cpu::traceable()) cpu_.trace(&vcd_);
+    if (Accelerator::traceable()) accelerator_.trace(&vcd_);
+  }
+  reset();
+  while (cycle_ < o_.max_cycles) {
+    cycle();
+    if (peripherals_.exited) end("exit", "%s", "");
+    ++cycle_;
+  }
+  std::string message = "no exit within " + std::to_string(o_.max_cycles) + " cycles";
+  describe_waiting(message);
+  end("max_cycles", "%s", message.c_str());
+}
+
+void Soc::describe_waiting(std::string& message) const {
+  for (int m = 0; m < int(masters_.size()); ++m) {
+    const Master& master = masters_[m];
+    char text[160];
+    if (master.ungranted)
+      std::snprintf(text, sizeof text, "; %s waits for a grant at 0x%08x since cycle %llu", name(m).c_str(),
+                    master.previous.addr, (unsigned long long)master.waiting_since);
+    else if (master.outstanding && cycle_ > master.waiting_since + 1000)
+      std::snprintf(text, sizeof text, "; %s waits for a response from 0x%08x since cycle %llu", name(m).c_str(),
+                    master.previous.addr, (unsigned long long)master.waiting_since);
+    else
+      continue;
+    message += text;
+  }
+  if (asleep_for_ > 1000) message += "; the CPU is asleep";
+}
+
+bool Soc::faulty(int m, const Window& window, uint32_t bit) const {
+  if (m < kFirstPort || !(o_.fault_ports >> (m - kFirstPort) & 1)) return false;
+  return window.contains(cycle_) || (peripherals_.fault & bit);
+}
+
+void Soc::cycle() {
+  drive_responses();
+  settle_cpu();
+  settle_accelerator();
+  wanted_targets_.clear();
+  for (int m = 0; m < int(masters_.size()); ++m)
+    if (masters_[m].request.req) choose_target(m);
+  arbitrate();
+  apply_grants();
+  for (Master& master : masters_) {
+    if (master.request.req) {
+      if (!master.ungranted && !master.response.gnt) master.waiting_since = cycle_;
+      master.refused += !master.response.gnt;
+    }
+    master.ungranted = master.request.req && !master.response.gnt;
+    if (master.request.req) master.previous = master.request;
+  }
+  trace(10 * cycle_ + 5);
+  rise();
+}
+
+void Soc::drive_responses() {
+  if (ports_) {
+    slave_ = accelerator_.slave();
+    if (slave_.rvalid) {
+      if (slave_owner_ < 0) end("assertion", "OBI: the accelerator's slave port responds without a request");
+      Master& owner = masters_[slave_owner_];
+      owner.answered = true;
+      owner.due = cycle_;
+      owner.rdata = slave_.rdata;
+      slave_owner_ = -1;
+    }
+  }
+  for (int m = 0; m < int(masters_.size()); ++m) {
+    Master& master = masters_[m];
+    const bool give = master.outstanding && master.answered && cycle_ >= master.due &&
+                      !random_.happens(stalls_) && !faulty(m, o_.never_answer, SOC_TESTBENCH_FAULT_NEVER_ANSWER);
+    master.response.rvalid = give;
+    // Data is only defined while rvalid.
+    master.response.rdata = give ? master.rdata : 0x5a5a5a5a;
+    if (give) master.outstanding = master.answered = false;
+  }
+}
+
+// Requests do not depend on grants (checked in apply_grants), so last cycle's grants stay as a guess.
+void Soc::settle_cpu() {
+  const uint32_t irq = peripherals_.irq();
+  asleep_for_ = cpu_.asleep() ? asleep_for_ + 1 : 0;
+  asleep_cycles_ += asleep_for_ > 0;
+  // Asleep, the clock is gated: with the same inputs nothing can change.
+  const bool busy = masters_[kInstr].outstanding || masters_[kInstr].request.req ||
+                    masters_[kData].outstanding || masters_[kData].request.req;
+  cpu_frozen_ = asleep_for_ > 2 && irq == 0 && !busy && !tracing_;
+  if (cpu_frozen_) return;
+  cpu_.set_irq(irq);
+  cpu_.set_instr(masters_[kInstr].response);
+  cpu_.set_data(masters_[kData].response);
+  cpu_.eval(false, true);
+  masters_[kInstr].request = cpu_.instr();
+  masters_[kData].request = cpu_.data();
+  check_request(kInstr);
+  check_request(kData);
+}
+
+void Soc::settle_accelerator() {
+  if (!ports_) return;
+  Request slave = masters_[kData].request;
+  const bool wanted =
+      slave.req && !masters_[kData].outstanding && decode(kData, slave.addr) == slave_target_;
+  const bool must_repeat = slave_asked_ && !masters_[kData].response.gnt;
+  slave_asked_ = slave.req = wanted && (must_repeat || !random_.happens(stalls_));
+  accelerator_.set_slave(slave);
+  for (int p = 0; p < ports_; ++p) accelerator_.set_master(p, masters_[kFirstPort + p].response);
+  accelerator_.eval(false, true);
+  slave_.gnt = accelerator_.slave().gnt;
+  for (int p = 0; p < ports_; ++p) {
+    masters_[kFirstPort + p].request = accelerator_.master(p);
+    check_request(kFirstPort + p);
+  }
+}
+
+void Soc::check_request(int m) {
+  const Master& master = masters_[m];
+  const Request& now = master.request;
+  if (master.ungranted) {
+    if (!now.req)
+      end("assertion", "OBI: %s withdrew its request for 0x%08x before the grant", name(m).c_str(),
+          master.previous.addr);
+    if (!now.same_payload(master.previous))
+      end("assertion", "OBI: %s changed its request for 0x%08x (to 0x%08x) before the grant", name(m).c_str(),
+          master.previous.addr, now.addr);
+  }
+  if (now.req && m >= kFirstPort) {
+    if (now.addr & 3) end("assertion", "OBI: %s requests unaligned 0x%08x", name(m).c_str(), now.addr);
+    if (!now.be) end("assertion", "OBI: %s requests 0x%08x without a byte enable", name(m).c_str(), now.addr);
+  }
+}
+
+int Soc::decode(int m, uint32_t address) const {
+  if (address < ram_.bytes()) return ram_.bank(address);
+  if (m == kInstr) return -1;
+  if (Peripherals::contains(address)) return peripheral_target_;
+  if (m == kData && ports_ && address - o_.slave_base < kSlaveBytes) return slave_target_;
+  return -1;
+}
+
+void Soc::choose_target(int m) {
+  const Master& master = masters_[m];
+  const int target = decode(m, master.request.addr);
+  if (target < 0) {
+    if (m < kFirstPort)
+      end("unmapped", "%s accesses 0x%08x, where nothing is mapped (last instruction fetched from 0x%08x)",
+          name(m).c_str(), master.request.addr, masters_[kInstr].previous.addr);
+    return;
+  }
+  if (master.outstanding || faulty(m, o_.never_grant, SOC_TESTBENCH_FAULT_NEVER_GRANT)) return;
+  if (target == slave_target_) {
+    if (!slave_asked_ || !slave_.gnt) return;
+  } else if (random_.happens(stalls_)) {
+    return;
+  }
+  if (!targets_[target].wanted) wanted_targets_.push_back(target);
+  targets_[target].wanted |= 1u << m;
+}
+
+void Soc::arbitrate() {
+  const int count = int(masters_.size());
+  bool granted[kFirstPort + kMaxPorts] = {};
+  for (int index : wanted_targets_) {
+    Target& target = targets_[index];
+    if (cycle_ >= target.free) {
+      int m = target.last;
+      do m = m + 1 == count ? 0 : m + 1;
+      while (!(target.wanted >> m & 1));
+      target.last = m;
+      granted[m] = true;
+      grant(m, index);
+    }
+    target.wanted = 0;
+  }
+  regrant_cpu_ = regrant_accelerator_ = false;
+  for (int m = 0; m < count; ++m) {
+    (m < kFirstPort ? regrant_cpu_ : regrant_accelerator_) |= masters_[m].response.gnt != granted[m];
+    masters_[m].response.gnt = granted[m];
+  }
+}
+
+void Soc::grant(int m, int index) {
+  Master& master = masters_[m];
+  master.outstanding = true;
+  master.waiting_since = cycle_;
+  master.target = index;
+  ++master.words;
+  if (index == slave_target_) {
+    slave_owner_ = m;
+    return;
+  }
+  master.answered = true;
+  if (index == peripheral_target_) {
+    master.rdata = peripherals_.access(master.request, cycle_);
+    master.due = cycle_ + 1;
+  } else {
+    master.rdata = ram_.access(master.request);
+    master.due = cycle_ + 1 + o_.wait_states;
+    targets_[index].free = cycle_ + 1 + o_.wait_states;
+  }
+}
+
+void Soc::check_unchanged(int m, const Request& now) {
+  const Request& before = masters_[m].request;
+  if (now.req != before.req || (now.req && !now.same_payload(before)))
+    end("assertion", "OBI: the request of %s depends on its grant", name(m).c_str());
+}
+
+void Soc::apply_grants() {
+  if (regrant_cpu_) {
+    cpu_.set_instr(masters_[kInstr].response);
+    cpu_.set_data(masters_[kData].response);
+    cpu_.eval(false, true);
+    check_unchanged(kInstr, cpu_.instr());
+    check_unchanged(kData, cpu_.data());
+  }
+  if (regrant_accelerator_) {
+    for (int p = 0; p < ports_; ++p) accelerator_.set_master(p, masters_[kFirstPort + p].response);
+    accelerator_.eval(false, true);
+    for (int p = 0; p < ports_; ++p) check_unchanged(kFirstPort + p, accelerator_.master(p));
+    if (accelerator_.slave().gnt != slave_.gnt)
+      end("assertion", "OBI: the grant of the accelerator's slave port depends on its masters' grants");
+  }
+}
+
+void Soc::rise() {
+  peripherals_.clock(uint32_t(accelerator_.irq()) << o_.irq_line);
+  if (!cpu_frozen_) cpu_.eval(true, true);
+  accelerator_.eval(true, true);
+  trace(10 * cycle_ + 10);
+}
+
+void Soc::report(const End& end) {
+  std::fflush(stdout);
+  if (tracing_) vcd_.close();
+  FILE* file = std::fopen(o_.result.c_str(), "w");
+  if (!file) std::exit(2);
+  std::fprintf(file, "ended %s\ncycles %llu\nasleep %llu\nexit_code %u\n", end.reason, (unsigned long long)cycle_,
+               (unsigned long long)asleep_cycles_, peripherals_.exit_value);
+  for (const Master& master : masters_)
+    std::fprintf(file, "master %llu %llu\n", (unsigned long long)master.words, (unsigned long long)master.refused);
+  if (!end.message.empty()) std::fprintf(file, "message %s\n", end.message.c_str());
+  std::fclose(file);
+  for (const Dump& dump : o_.dumps) {
+    FILE* out = std::fopen(dump.file.c_str(), "wb");
+    if (!out) std::exit(2);
+    std::fwrite(ram_.at(dump.address), 1, dump.bytes, out);
+    std::fclose(out);
+  }
+}
+
+Window parse_window(const char* text) {
+  Window window;
+  char* rest;
+  window.first = std::strtoull(text, &rest, 0);
+  window.last = std::strtoull(rest + 1, nullptr, 0);
+  return window;
+}
+
+Options parse(int argc, char** argv) {
+  Options o;
+  for (int i = 1; i + 1 < argc; i += 2) {
+    const std::string option = argv[i];
+    const char* value = argv[i + 1];
+    const auto number = [&] { return std::strtoull(value, nullptr, 0); };
+    if (option == "--image") o.image = value;
+    else if (option == "--result") o.result = value;
+    else if (option == "--vcd") o.vcd = value;
+    else if (option == "--vcd-window") o.vcd_window = parse_window(value);
+    else if (option == "--never-grant") o.never_grant = parse_window(value);
+    else if (option == "--never-answer") o.never_answer = parse_window(value);
+    else if (option == "--fault-ports") o.fault_ports = uint32_t(number());
+    else if (option == "--banks") o.banks = uint32_t(number());
+    else if (option == "--bank-bytes") o.bank_bytes = uint32_t(number());
+    else if (option == "--interleaved") o.interleaved.push_back(uint32_t(number()));
+    else if (option == "--slave-base") o.slave_base = uint32_t(number());
+    else if (option == "--irq-line") o.irq_line = uint32_t(number());
+    else if (option == "--wait-states") o.wait_states = uint32_t(number());
+    else if (option == "--stall-probability") o.stall_probability = std::atof(value);
+    else if (option == "--seed") o.seed = number();
+    else if (option == "--max-cycles") o.max_cycles = number();
+    else if (option == "--dump") {
+      char* rest;
+      Dump dump;
+      dump.address = uint32_t(std::strtoul(value, &rest, 0));
+      dump.bytes = uint32_t(std::strtoul(rest + 1, &rest, 0));
+      dump.file = rest + 1;
+      o.dumps.push_back(dump);
+    } else {
+      std::fprintf(stderr, "unknown option %s\n", option.c_str());
+      std::exit(2);
+    }
+  }
+  return o;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  const Options options = parse(argc, argv);
+  VerilatedContext context;
+  context.randReset(2);  // registers start with random values: only a reset may give them theirs
+  context.randSeed(int(options.seed % 0x7fffffff) + 1);
+  context.traceEverOn(!options.vcd.empty());
+  Soc soc(options, &context);
+  try {
+    soc.load();
+    soc.run();
+  } catch (const End& end) {
+    soc.report(end);
+  }
+}
