@@ -66,7 +66,7 @@ def sequencer(
     advance, running = Signal(bool(0)), Signal(bool(0))
     saved, window = Position(), Window()
     marks, issuing = Marks(entry_bits), Marks(entry_bits)
-    need, release = (Signal(modbv(0)[SIGNED_LINEAR:]) for _ in range(2))
+    need, released_after = (Signal(modbv(0)[SIGNED_LINEAR:]) for _ in range(2))
 
     @always_comb
     def outputs():
@@ -78,9 +78,9 @@ def sequencer(
 
     return (
         _loops(clk, rst, start, job, advance, running, saved, window, marks, config),
-        _addresses(clk, rst, job, advance, saved, window, marks, issuing, rd_addr, lane_lo, lane_hi, need, release,
-                   config),
-        _gate(clk, rst, start, job, issuing, need, release, loaded, tile_ready, bank_free, bank_ready,
+        _addresses(clk, rst, job, advance, saved, window, marks, issuing, rd_addr, lane_lo, lane_hi, need,
+                   released_after, config),
+        _gate(clk, rst, start, job, issuing, need, released_after, loaded, tile_ready, bank_free, bank_ready,
               advance, released, issue, tile_take, load_stall, store_stall),
         outputs,
     )
@@ -293,7 +293,9 @@ def _loops(clk, rst, start, job, advance, running, saved, window, marks, config)
 
 
 @block
-def _addresses(clk, rst, job, advance, saved, window, marks, issuing, rd_addr, lane_lo, lane_hi, need, release, config):
+def _addresses(
+    clk, rst, job, advance, saved, window, marks, issuing, rd_addr, lane_lo, lane_hi, need, released_after, config
+):
     """Stage 2: buffer address, valid lanes lo..hi-1, words that must be loaded, words released afterwards."""
     rows = config.rows
     sign = SIGNED_LINEAR - 1
@@ -361,11 +363,11 @@ def _addresses(clk, rst, job, advance, saved, window, marks, issuing, rd_addr, l
             if inside and low < high:
                 lane_hi.next = high
                 need.next = linear + wide_high
-            release.next = saved.row + kept
+            released_after.next = saved.row + kept
             if marks.end:
-                release.next = concat(intbv(0)[SIGNED_LINEAR - LINEAR:], job.load_words)
+                released_after.next = concat(intbv(0)[SIGNED_LINEAR - LINEAR:], job.load_words)
             elif saved.iy[IY_BITS - 1]:
-                release.next = 0
+                released_after.next = 0
             issuing.swap.next = marks.swap
             issuing.first.next = marks.first
             issuing.bank.next = marks.bank
@@ -380,8 +382,10 @@ def _addresses(clk, rst, job, advance, saved, window, marks, issuing, rd_addr, l
 
 
 @block
-def _gate(clk, rst, start, job, issuing, need, release, loaded, tile_ready, bank_free, bank_ready, advance, released,
-          issue, tile_take, load_stall, store_stall):
+def _gate(
+    clk, rst, start, job, issuing, need, released_after, loaded, tile_ready, bank_free, bank_ready,
+    advance, released, issue, tile_take, load_stall, store_stall
+):
     """Whether the vector in stage 2 may be issued."""
     gap, count = (Signal(modbv(0)[4:]) for _ in range(2))
     banks = Signal(modbv(0)[2:])
@@ -431,11 +435,12 @@ def _gate(clk, rst, start, job, issuing, need, release, loaded, tile_ready, bank
                         if count < ACC_LATENCY - 1:
                             gap.next = ACC_LATENCY - 1 - count
                 if issuing.strip_last:
-                    released.next = release[LINEAR:]
+                    released.next = released_after[LINEAR:]
             if go and issuing.group_first:
                 if not more:
                     banks.next = banks - 1
             elif more:
                 banks.next = banks + 1
 
-    return ignore(need, LINEAR, SIGNED_LINEAR), ignore(release, LINEAR, SIGNED_LINEAR), conditions, decide, drive, account
+    tops = [ignore(word, LINEAR, SIGNED_LINEAR) for word in (need, released_after)]
+    return tops, conditions, decide, drive, account

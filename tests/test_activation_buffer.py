@@ -7,8 +7,10 @@ from myhdl import Signal, block, delay, instance, intbv
 from hls.activation_buffer import READ_LATENCY, activation_buffer
 from hls.config import Config
 
+GEOMETRIES = [(1, 1, 1), (4, 4, 1), (3, 5, 2), (8, 8, 2), (5, 2, 3), (16, 4, 4), (2, 1, 4)]
 
-@pytest.mark.parametrize("rows, cols, ports", [(1, 1, 1), (4, 4, 1), (3, 5, 2), (8, 8, 2), (5, 2, 3), (16, 4, 4), (2, 1, 4)])
+
+@pytest.mark.parametrize("rows, cols, ports", GEOMETRIES)
 def test_reads_any_run(rows, cols, ports):
     config = Config(rows=rows, cols=cols, ports=ports, activation_words=256)
     rng = np.random.default_rng(rows * 100 + cols)

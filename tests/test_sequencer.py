@@ -65,9 +65,9 @@ def vectors(f, config):
                             p = f["x0"] + ox * f["sx_words"] + kx * f["kx_step"] + g * f["group_in_step"] + offset
                             row = f["row0"] + oy * f["sy_words"] + ky * f["ky_step"]
                             iy = f["y0"] + oy * f["stride_y"] + ky * f["dil_y"]
-                            lanes = tuple(
-                                row + p + i if 0 <= iy < f["in_h"] and 0 <= p + i < f["in_row"] and i < f["run"] - offset
-                                else None for i in range(config.rows))
+                            low, high = max(0, -p), min(f["in_row"] - p, f["run"] - offset)
+                            lanes = tuple(row + p + i if 0 <= iy < f["in_h"] and low <= i < high else None
+                                          for i in range(config.rows))
                             entry = (cb - cb0) * len(strip) + px - strip[0]
                             last = step == steps[-1] and cb == blocks[-1] and px == strip[-1]
                             yield lanes, entry, bank, step == steps[0] and not f["acc_init"], last, px == strip[0]
