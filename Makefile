@@ -1,0 +1,58 @@
+# Everything below works from an empty clone: Python 3.11 and a network are all it takes.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+BENCH_READY := $(VENV)/.ready-bench
+PYTEST_ARGS ?= -n 2
+# Only wheels, no questions, no notice about pip itself.
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+
+.DEFAULT_GOAL := help
+.PHONY: help venv run test bench lint docs clean distclean
+
+help:  ## show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
+
+venv: $(READY)  ## create .venv with everything at pinned versions
+
+$(READY): setup.cfg pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	  echo "heepgen needs Python 3.11 or newer, and $(PYTHON) is not one: install it, or name one," \
+	       "as in make PYTHON=/usr/bin/python3.12" >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { \
+	  echo "$(PYTHON) cannot create a virtual environment (Debian and Ubuntu: install python3-venv)" >&2; exit 1; }
+	@echo "installing into $(VENV) (once)"
+	@$(PIP) --editable '.[test]'
+	@touch $@
+
+$(BENCH_READY): $(READY)
+	@$(PIP) --editable '.[test,bench]'
+	@touch $@
+
+run: $(READY)  ## train a small network on digits, generate hardware and firmware, run them
+	@$(BIN)/python examples/digits/train.py --out build/digits
+	@$(BIN)/heepgen hw --out build/hw
+	@$(BIN)/heepgen sw build/digits/model.pt2 --sample build/digits/sample.npy --out build/digits-app
+	@$(BIN)/heepgen run build/digits-app --json build/digits/run.json
+	@$(BIN)/python examples/digits/compare.py build/digits build/digits/run.json
+
+test: $(READY)  ## run the test suite (PYTEST_ARGS to choose, as in PYTEST_ARGS='-k config')
+	@$(BIN)/python -m pytest tests/ $(PYTEST_ARGS)
+
+bench: $(BENCH_READY)  ## measure the networks of the examples, array and CPU side by side
+	@$(BIN)/python -m examples.bench
+
+lint: $(READY)  ## check the style of the Python
+	@$(BIN)/ruff check .
+
+docs: $(READY)  ## write the generated documents again
+	@$(BIN)/python -m gen.docs
+
+clean:  ## remove what was generated here; finished builds in ~/.cache/heepgen stay
+	rm -rf build .pytest_cache .ruff_cache .hypothesis *.egg-info
+	find waves -mindepth 1 ! -name README.md -delete
+	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
+
+distclean: clean  ## and the virtual environment
+	rm -rf $(VENV)

@@ -1,0 +1,240 @@
+"""The `heepgen` command. Only click is imported here; every command imports what it needs when it runs."""
+
+import functools
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from gen import __version__
+from hls.errors import HeepgenError
+
+DEFAULT_CONFIG = "heepstor_cfg.hjson"
+_CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
+
+
+class _Group(click.Group):
+    """Errors that a user can cause are one sentence on standard error and exit status 1."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
+            raise
+        except Exception as error:
+            if os.environ.get("HEEPGEN_DEBUG") == "1":
+                raise
+            click.echo(f"heepgen: {_explained(error)}", err=True)
+            raise click.exceptions.Exit(1) from None
+
+
+def _explained(error: Exception) -> str:
+    if isinstance(error, HeepgenError):
+        return f"error: {error}"
+    return (f"internal error: {type(error).__name__}: {error}; this is a bug in heepgen, "
+            "HEEPGEN_DEBUG=1 shows where.")
+
+
+def _options(*decorators: Callable) -> Callable:
+    def apply(command: Callable) -> Callable:
+        for decorator in reversed(decorators):
+            command = decorator(command)
+        return command
+
+    return apply
+
+
+def _shape(_ctx: click.Context, _param: click.Parameter, value: str | None) -> tuple[int, ...] | None:
+    if value is None:
+        return None
+    try:
+        shape = tuple(int(part) for part in value.replace("x", ",").split(","))
+    except ValueError:
+        shape = ()
+    if not shape or min(shape) < 1:
+        raise click.BadParameter(f"{value} is not a shape; write positive sizes such as 1,28,28")
+    return shape
+
+
+_config = click.option("--config", "config_path", metavar="FILE", type=click.Path(dir_okay=False),
+                       help=f"Configuration in hjson.  [default: ./{DEFAULT_CONFIG} if there is one]")
+_geometry = _options(
+    _config,
+    click.option("--rows", type=int, metavar="R", help="Rows of the array, 1 to 32: reduction."),
+    click.option("--cols", type=int, metavar="C", help="Columns of the array, 1 to 32: output channels."),
+    click.option("--arith", metavar="aligned|fma", help="Arithmetic of the processing elements."),
+    click.option("--ports", type=int, metavar="P", help="OBI master ports, 1 to 4."),
+)
+_json = click.option("--json", "json_path", metavar="FILE", help="Write the results as JSON; - for stdout.")
+_force = click.option("--force", is_flag=True,
+                      help="Replace a folder that heepgen did not write (it is moved aside to NAME.old).")
+_import = _options(
+    click.option("--input-shape", metavar="1,28,28", callback=_shape,
+                 help="Shape of one input, without the batch dimension; a .pt has none of its own."),
+    click.option("--batch", type=click.IntRange(1), metavar="N", default=1, show_default=True,
+                 help="Batch size that --input-shape stands for."),
+    click.option("--sample", metavar="FILE.npy", type=click.Path(dir_okay=False),
+                 help="Input to link into the firmware, batch dimension included."),
+    click.option("--append-final-softmax", is_flag=True, help="Append a Softmax to the network."),
+    click.option("--per-tensor", is_flag=True, help="One weight scale per layer instead of one per channel."),
+    click.option("--trust-pickle", is_flag=True,
+                 help="Load files whose pickle may run code. Only for files you made yourself."),
+)
+
+
+def _with_config(command: Callable) -> Callable:
+    """Turn the geometry options of a command into its `config` argument."""
+
+    @functools.wraps(command)
+    def wrapper(config_path: str | None, rows: int | None, cols: int | None, arith: str | None,
+                ports: int | None, **options: Any) -> Any:
+        from hls.config import Config
+
+        flags = {"rows": rows, "cols": cols, "arithmetic": arith, "ports": ports}
+        if config_path is None and Path(DEFAULT_CONFIG).is_file():
+            config_path = DEFAULT_CONFIG
+        return command(config=Config.load(config_path, **flags), **options)
+
+    return wrapper
+
+
+def _hardware_given() -> bool:
+    params = click.get_current_context().params
+    return any(params[name] is not None for name in ("config_path", "rows", "cols", "arith", "ports"))
+
+
+@click.group(cls=_Group, context_settings=_CONTEXT)
+@click.version_option(__version__, prog_name="heepgen")
+def main() -> None:
+    """Generate a systolic-array accelerator, the firmware that runs a PyTorch model on it, and try both
+    on the real CPU's RTL.
+
+    \b
+    A first run:
+      heepgen hw -o build/hw                      the accelerator, as Verilog
+      heepgen sw model.pt2 -o build/app           the firmware, as C++
+      heepgen run build/app                       both, simulated cycle by cycle
+    """
+
+
+@main.command(short_help="Generate the accelerator: Verilog, core file, register map.")
+@_geometry
+@click.option("-o", "--out", metavar="DIR", default="build/hw", show_default=True, help="Output folder.")
+@_force
+@_json
+@_with_config
+def hw(config: Any, out: str, force: bool, json_path: str | None) -> None:
+    """Generate the accelerator: Verilog, FuseSoC core, register map and a report.
+
+    \b
+    Examples:
+      heepgen hw                                  what heepstor_cfg.hjson says
+      heepgen hw --rows 16 --cols 16 --ports 4    flags override the file
+      heepgen hw --rows 1 --cols 7 --arith fma    any geometry from 1x1 to 32x32
+    """
+    from gen.console import pairs, progress, show, write_json
+    from gen.hw import generate_hw
+
+    with progress() as say:
+        say(f"generating a {config.rows}x{config.cols} {config.arithmetic} accelerator")
+        report = generate_hw(config, out, force=force)
+    if json_path != "-":
+        show(pairs(f"Accelerator in {out}", report.lines()))
+    write_json(report, json_path)
+
+
+@main.command(short_help="Generate the firmware that runs a PyTorch model.")
+@click.argument("model")
+@_geometry
+@click.option("-o", "--out", metavar="DIR", help="Output folder.  [default: build/NAME of the model]")
+@_import
+@_force
+@_json
+@_with_config
+def sw(config: Any, model: str, out: str | None, force: bool, json_path: str | None, **options: Any) -> None:
+    """Generate the firmware that runs MODEL: C++17, weights, memory plan, a checked sample.
+
+    MODEL is a .pt2 of torch.export, or a .pt holding an nn.Module of standard layers. Nothing in either
+    is executed while loading, unless --trust-pickle.
+
+    \b
+    Examples:
+      heepgen sw model.pt2                        shapes come with the file
+      heepgen sw model.pt --input-shape 1,28,28 --append-final-softmax
+      heepgen sw model.pt2 --sample image.npy     this input, and its expected output, in the firmware
+    """
+    from gen.console import progress, show, write_json
+    from gen.sw import generate_sw
+
+    out = out or f"build/{Path(model).stem}"
+    with progress() as say:
+        report = generate_sw(model, config, out, force=force, progress=say, **options)
+    if json_path != "-":
+        show(report.table())
+    write_json(report, json_path)
+
+
+@main.command(short_help="Simulate both on the virtual SoC and measure every layer.")
+@click.argument("target", metavar="APP|MODEL")
+@_geometry
+@_import
+@click.option("--input", "input_path", metavar="FILE.npy", type=click.Path(dir_okay=False),
+              help="Input to run instead of the sample in the firmware.")
+@_json
+@click.option("--vcd", metavar="FILE", type=click.Path(dir_okay=False), help="Write the accelerator's waves.")
+@click.option("--software", is_flag=True, help="Run plain C++ kernels on the CPU, without the accelerator.")
+@click.option("--wait-states", type=click.IntRange(0), metavar="N", default=0, show_default=True,
+              help="Cycles the memory lets every access wait.")
+@click.option("--tap", "taps", multiple=True, metavar="LAYER",
+              help="Also return this layer's tensor; repeatable.")
+@_with_config
+def run(config: Any, target: str, json_path: str | None, **options: Any) -> None:
+    """Run firmware on the virtual SoC, cycle by cycle: the CPU's RTL, the generated Verilog, the real code.
+
+    APP is a folder written by `heepgen sw`; it runs on the hardware it was generated for, unless geometry
+    flags or --config say otherwise (it refuses to, then). A MODEL is turned into firmware first, with the
+    same options as `heepgen sw`. Exit status 1 when one bit of the output differs from the bit-exact model.
+
+    \b
+    Examples:
+      heepgen run build/app
+      heepgen run build/app --input x.npy --json out.json
+      heepgen run model.pt2 --rows 16 --cols 16   another array, nothing else to do
+      heepgen run build/app --software            how long the CPU alone takes
+      heepgen run build/app --vcd waves/run.vcd   look inside
+    """
+    from gen.console import progress, show, write_json
+    from gen.report import table
+    from gen.run import run as simulate
+
+    with progress() as say:
+        report = simulate(target, config, hardware_given=_hardware_given(), progress=say, **options)
+    if json_path != "-":
+        click.echo(report.uart.rstrip("\n"))
+        show(table(report))
+    write_json(report, json_path)
+    if not report.bit_exact:
+        raise HeepgenError("the device's output differs from the bit-exact model.")
+
+
+@main.command(short_help="Show which tools are there, and what is missing.")
+@_json
+def doctor(json_path: str | None) -> None:
+    """Show which tools are there, and what is missing. Exit status 1 when something needed is missing."""
+    from gen.console import show, write_json
+    from gen.doctor import examine, table
+
+    findings = examine()
+    if json_path != "-":
+        show(table(findings))
+    write_json([finding.to_dict() for finding in findings], json_path)
+    missing = [finding.name for finding in findings if finding.required and not finding.ok]
+    if missing:
+        raise HeepgenError(f"{', '.join(missing)} cannot be used; the table says what to do.")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

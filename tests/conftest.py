@@ -1,0 +1,99 @@
+"""Options of the test suite: waves on failure, and how many of the slow tests to run."""
+
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+ROOT = Path(__file__).resolve().parent.parent
+WAVES = ROOT / "waves"
+
+# Simulations take as long as they take, and the fixtures below are safe to share between examples.
+settings.register_profile("heepgen", deadline=None, print_blob=True, suppress_health_check=[
+    HealthCheck.too_slow, HealthCheck.function_scoped_fixture, HealthCheck.data_too_large])
+settings.load_profile("heepgen")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("heepgen")
+    group.addoption("--waves", choices=("off", "fail", "all"), default="fail",
+                    help="VCD files in waves/: of no test, of failing tests (default), of all tests")
+    group.addoption("--slow", choices=("off", "part", "all"), default="part",
+                    help="slow tests: none, the first of every file (default), all")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    _skip_slow(config.getoption("--slow"), items)
+    if not os.environ.get("HEEPGEN_XHEEP"):
+        skip = pytest.mark.skip(reason="needs X-HEEP: set HEEPGEN_XHEEP to a checkout of it")
+        for item in items:
+            if item.get_closest_marker("xheep"):
+                item.add_marker(skip)
+
+
+def _skip_slow(mode: str, items: list[pytest.Item]) -> None:
+    skip = pytest.mark.skip(reason="slow: --slow=all runs it")
+    seen: set[Path] = set()
+    for item in items:
+        if mode == "all" or not item.get_closest_marker("slow"):
+            continue
+        if mode == "off" or item.path in seen:
+            item.add_marker(skip)
+        seen.add(item.path)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo):
+    report = yield
+    if report.when == "call":
+        item.failed = report.failed
+    return report
+
+
+def _wave_path(request: pytest.FixtureRequest) -> Path:
+    test = re.sub(r"[^A-Za-z0-9.=-]+", "_", request.node.nodeid.removeprefix("tests/")).strip("_")
+    return WAVES / f"{test[:180]}.vcd"
+
+
+@pytest.fixture
+def vcd(request: pytest.FixtureRequest):
+    """Path for this test's VCD, or None with --waves=off. With --waves=fail it is removed when the test passes.
+
+    Writing waves costs simulation time: where that hurts, use `with_waves`.
+    """
+    mode = request.config.getoption("--waves")
+    if mode == "off":
+        yield None
+        return
+    path = _wave_path(request)
+    path.unlink(missing_ok=True)
+    path.parent.mkdir(exist_ok=True)
+    yield path
+    if mode == "fail" and not getattr(request.node, "failed", True):
+        path.unlink(missing_ok=True)
+        path.with_suffix(".gtkw").unlink(missing_ok=True)
+
+
+@pytest.fixture
+def with_waves(request: pytest.FixtureRequest) -> Callable:
+    """`with_waves(simulate)` returns `simulate(vcd=None)`; when that raises, it runs once more with a path.
+
+    So passing tests simulate at full speed, and the smallest failing example of a property test leaves its
+    waves. With --waves=all the first run already writes them.
+    """
+    mode = request.config.getoption("--waves")
+    path = _wave_path(request)
+
+    def run(simulate: Callable):
+        WAVES.mkdir(exist_ok=True)
+        try:
+            return simulate(vcd=path if mode == "all" else None)
+        except Exception:
+            if mode == "fail":
+                simulate(vcd=path)
+            raise
+
+    return run
