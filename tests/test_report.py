@@ -1,0 +1,98 @@
+"""Run reports: table and JSON of synthetic measurements, against numbers worked out by hand."""
+
+import io
+import json
+import math
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from gen.report import LayerReport, RunReport, sqnr_db, table, to_json
+
+CONV = LayerReport("features.0", "conv2d", (1, 16, 11, 11), macs=30_976, cycles=800, bound_cycles=500,
+                   bus_words=900, array_cycles=480, load_stall_cycles=120, store_stall_cycles=7,
+                   max_abs_err=1.5e-6, sqnr_db=123.4)
+SOFTMAX = LayerReport("softmax", "softmax", (1, 10), macs=0, cycles=150, cpu_cycles=150)
+
+
+def run_report(**changes):
+    values = {"network": "digits", "geometry": "8x8 aligned, 2 ports", "peak": 64, "total_cycles": 1000,
+              "bit_exact": True, "outputs": [0.1, 0.9], "output_shape": (1, 2), "layers": (CONV, SOFTMAX),
+              "max_abs_err": 2e-6, "sqnr_db": 99.9}
+    return RunReport(**(values | changes))
+
+
+def rendered(report):
+    out = io.StringIO()
+    Console(file=out, width=160).print(table(report))
+    return out.getvalue()
+
+
+def row(report, name):
+    return next(line for line in rendered(report).splitlines() if line.strip().startswith(name)).split()
+
+
+def test_row_of_an_accelerated_layer():
+    assert row(run_report(), "features.0") == [
+        "features.0", "conv2d", "1x16x11x11", "30,976", "800", "80.0", "38.72", "60.5", "500", "1.60", "120", "7",
+        "-", "1.50e-06", "123.4"]
+
+
+def test_row_of_a_cpu_layer_shows_no_bound():
+    assert row(run_report(), "softmax") == [
+        "softmax", "softmax", "1x10", "-", "150", "15.0", *"------", "150", "-", "-"]
+
+
+def test_totals_count_every_cycle_once():
+    report = run_report()
+    assert report.cpu_cycles == 200  # 1000 of which the convolution ran 800
+    assert row(report, "total") == [
+        "total", "1x2", "30,976", "1,000", "100.0", "30.98", "48.4", "500", "2.00", "120", "7", "200", "2.00e-06",
+        "99.9"]
+
+
+def test_verdict_and_warnings():
+    assert "every bit equals" in rendered(run_report())
+    assert "DIFFERS" in rendered(run_report(bit_exact=False))
+    lossy = LayerReport("conv", "conv2d", (1,), 1, 1, lanes_lost=1234, lanes_lossy=5)
+    assert "conv: 1,234 activations" in rendered(run_report(layers=(lossy,)))
+    assert "CPU only, 3 wait states" in rendered(run_report(software=True, wait_states=3))
+
+
+def test_json_holds_what_other_programs_read():
+    data = json.loads(to_json(run_report()))
+    assert data["total_cycles"] == 1000
+    assert data["bit_exact"] is True
+    assert data["outputs"] == [0.1, 0.9]
+    assert data["output_shape"] == [1, 2]
+    assert data["max_abs_err"] == 2e-6
+    assert data["layers"][0] == {
+        "name": "features.0", "op": "conv2d", "shape": [1, 16, 11, 11], "macs": 30976, "cycles": 800,
+        "bound_cycles": 500, "bus_words": 900, "array_cycles": 480, "load_stall_cycles": 120,
+        "store_stall_cycles": 7, "cpu_cycles": 0, "lanes_lost": 0, "lanes_lossy": 0, "max_abs_err": 1.5e-6,
+        "sqnr_db": 123.4}
+
+
+def test_json_is_standard_json_even_with_nan_and_infinity():
+    def no_constants(name):
+        raise AssertionError(f"{name} is not JSON")
+
+    text = to_json(run_report(outputs=[math.nan, math.inf, -math.inf, 1.0]))
+    outputs = json.loads(text, parse_constant=no_constants)["outputs"]
+    assert np.array_equal(np.array([float(v) for v in outputs]), [np.nan, np.inf, -np.inf, 1.0], equal_nan=True)
+
+
+def test_float32_outputs_survive_json_bit_for_bit():
+    bits = np.random.default_rng(1).integers(0, 0x7F800000, 200, dtype=np.uint32)
+    values = bits.view(np.float32)
+    back = json.loads(to_json(run_report(outputs=[float(v) for v in values])))["outputs"]
+    assert np.array_equal(np.array(back, np.float32).view(np.uint32), bits)
+
+
+def test_sqnr():
+    signal = np.array([3.0, 4.0])
+    assert sqnr_db(signal, signal + [0.05, 0.0]) == pytest.approx(40.0)  # 25 / 0.0025
+    assert sqnr_db(signal, signal) == math.inf
+    assert sqnr_db(np.zeros(2), np.ones(2)) is None
+    assert sqnr_db(signal, [np.nan, 0.0]) is None
