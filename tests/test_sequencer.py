@@ -8,39 +8,7 @@ from hls.accumulator import ACC_LATENCY
 from hls.config import Config
 from hls.descriptor_hw import job_signals
 from hls.sequencer import JOB, sequencer
-
-
-def random_layer(rng, config):
-    """Descriptor fields of a random convolution, grouped convolution or depthwise layer that fits."""
-    while True:
-        kh, kw, cin = (int(x) for x in rng.integers(1, 4, 3))
-        h, w = (int(x) for x in rng.integers(1, 7, 2))
-        sy, sx, dy, dx = (int(x) for x in rng.integers(1, 3, 4))
-        top, left, bottom, right = (int(x) for x in rng.integers(0, 3, 4))
-        kind = rng.choice(["run", "steps", "diagonal"])
-        groups = int(rng.integers(1, 3)) if kind == "steps" else 1
-        if kind == "run":
-            dx = 1
-        oh = (h + top + bottom - (kh - 1) * dy - 1) // sy + 1
-        ow = (w + left + right - (kw - 1) * dx - 1) // sx + 1
-        if oh < 1 or ow < 1:
-            continue
-        channels = cin * groups
-        block_ = min(config.rows, config.cols) if kind == "diagonal" else config.cols
-        cout = channels if kind == "diagonal" else int(rng.integers(1, 10))
-        run = kw * cin if kind == "run" else cin
-        ncb = -(-cout // block_)
-        cbg = int(rng.integers(1, min(ncb, 3) + 1))
-        strip = int(rng.integers(1, min(oh * ow, config.accumulator_entries // cbg) + 1))
-        row = w * channels
-        return {
-            "in_row": row, "in_h": h, "y0": -top, "x0": -left * channels, "row0": -top * row, "kh": kh,
-            "kx": 1 if kind == "run" else kw, "kb": 1 if kind == "diagonal" else -(-run // config.rows), "run": run,
-            "dil_y": dy, "stride_y": sy, "ky_step": dy * row, "kx_step": dx * channels, "sx_words": sx * channels,
-            "sy_words": sy * row, "out_w": ow, "out_px": oh * ow, "strip_px": strip, "cbg": cbg, "groups": groups,
-            "ncb": ncb, "first_px": int(rng.integers(1, strip + 1)), "group_in_step": cin, "load_words": h * row,
-            "diagonal": int(kind == "diagonal"), "acc_init": int(rng.integers(0, 2)),
-        }
+from tests.layers import random_geometry
 
 
 def vectors(f, config):
@@ -79,11 +47,11 @@ def test_issues_the_descriptor_s_loops(seed):
     rng = np.random.default_rng(seed)
     rows, cols = (int(x) for x in rng.integers(1, 7, 2))
     config = Config(rows=rows, cols=cols, ports=1, activation_words=256, accumulator_entries=16)
-    fields = random_layer(rng, config)
+    fields = random_geometry(rng, config) | {"acc_init": int(rng.integers(0, 2))}
     expected = list(vectors(fields, config))
     job = job_signals(JOB)
-    for name, value in fields.items():
-        signal = getattr(job, name)
+    for name in JOB.split():
+        value, signal = fields[name], getattr(job, name)
         signal._init = signal._val = type(signal._val)(value) if isinstance(signal._val, bool) else signal._val
         if not isinstance(signal._val, bool):
             signal._val[:] = value

@@ -1,0 +1,150 @@
+"""Random legal descriptors with their memory images, for comparing hardware with hls.model."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from hls.descriptor import WORDS, address, pack
+
+SPECIALS = np.array([0, 0x80000000, 1, 0x807FFFFF, 0x00800000, 0x7F7FFFFF, 0xFF7FFFFF, 0x7F800000, 0xFF800000,
+                     0x7FC00000, 0xFFC12345, 0x3F800000], np.uint32)
+
+
+def random_values(rng, n, specials=0.02):
+    """``n`` FP32 bit patterns: normally distributed, some of very different exponents, a few special."""
+    scale = np.exp2(rng.choice([0, 0, 0, 1, -20, 30], n).astype(np.float64))
+    values = (rng.standard_normal(n) * scale).astype(np.float32).view(np.uint32)
+    odd = rng.random(n) < specials
+    values[odd] = rng.choice(SPECIALS, odd.sum())
+    return values
+
+
+def random_geometry(rng, config):
+    """Loop fields (lower case, see hls.descriptor) of a random run-mode, stepped or diagonal layer that fits."""
+    while True:
+        kh, kw, cin = (int(x) for x in rng.integers(1, 5, 3))
+        h, w = (int(x) for x in rng.integers(1, 9, 2))
+        sy, sx, dy, dx = (int(x) for x in rng.integers(1, 3, 4))
+        top, left, bottom, right = (int(x) for x in rng.integers(0, 3, 4))
+        kind = rng.choice(["run", "steps", "diagonal", "vector"])
+        if kind == "vector":  # a Linear layer
+            kh = kw = h = 1
+            w, cin = int(rng.integers(1, 4)), int(rng.integers(1, 40))
+            top = left = bottom = right = 0
+            sx = sy = 1
+        groups = int(rng.integers(1, 4)) if kind == "steps" else 1
+        if kind in ("run", "vector"):
+            dx = 1
+        oh = (h + top + bottom - (kh - 1) * dy - 1) // sy + 1
+        ow = (w + left + right - (kw - 1) * dx - 1) // sx + 1
+        if oh < 1 or ow < 1:
+            continue
+        channels = cin * groups
+        if kind == "diagonal":
+            channels = int(rng.integers(1, 3 * config.diagonal + 1))
+        diagonal = kind == "diagonal"
+        cb = config.diagonal if diagonal else config.cols
+        cout = channels if diagonal else int(rng.integers(1, 2 * cb + 3))
+        run = channels if diagonal else kw * cin if kind != "steps" else cin
+        row = w * channels
+        if h * row > config.activation_words - 8:
+            continue
+        ncb = -(-cout // cb)
+        cbg = int(rng.integers(1, min(ncb, 4) + 1))
+        strip = int(rng.integers(1, min(oh * ow, config.accumulator_entries // cbg) + 1))
+        stepped = kind in ("steps", "diagonal")
+        return {
+            "in_row": row, "in_h": h, "y0": -top, "x0": -left * channels, "row0": -top * row, "kh": kh,
+            "kx": kw if stepped else 1, "kb": 1 if diagonal else -(-run // config.rows), "run": run,
+            "dil_y": dy, "stride_y": sy, "ky_step": dy * row, "kx_step": dx * channels, "sx_words": sx * channels,
+            "sy_words": sy * row, "out_w": ow, "out_px": oh * ow, "strip_px": strip, "cbg": cbg, "groups": groups,
+            "ncb": ncb, "cout": cout, "first_px": int(rng.integers(1, strip + 1)), "group_in_step": cin,
+            "load_words": h * row, "diagonal": int(diagonal),
+        }
+
+
+@dataclass
+class Program:
+    """A memory image (uint8), the doorbell address, BASE and LIMIT registers, and the packed descriptors."""
+
+    memory: np.ndarray
+    doorbell: int
+    bases: list
+    limits: list
+    descriptors: list
+
+
+def random_program(rng, config, layers=2, specials=0.02):
+    """A list of ``layers`` random descriptors; each reads random data and writes its own output area."""
+    chain = []
+    base0, size0, base1, size1 = 0x100, 0x40000, 0x40400, 0x40000
+    memory = np.full(base1 + size1, 0xA5, np.uint8)
+    words = memory.view(np.uint32)
+    free = [WORDS * layers + int(rng.integers(0, 4)), 0]  # next free word of regions 0 and 1
+
+    def take(region, n):
+        start = free[region]
+        free[region] += n + int(rng.integers(0, 3))
+        assert free[region] * 4 <= size0
+        return start
+
+    def fill(region, data):
+        start = take(region, len(data))
+        words[(base0, base1)[region] // 4 + start:][:len(data)] = data
+        return address(region, 4 * start)
+
+    def strides(prefix, fields, oh, ow, n, cb):
+        """Random HWC or CHW layout of [oh, ow, n] outputs."""
+        c, x, y = (1, n, n * ow) if rng.random() < 0.5 else (oh * ow, 1, ow)
+        return {f"{prefix}_C_STRIDE": c, f"{prefix}_X_STRIDE": x, f"{prefix}_Y_STRIDE": y,
+                f"{prefix}_CB_STEP": cb * c, f"{prefix}_G_STEP": fields["cout"] * c}
+
+    for index in range(layers):
+        geometry = random_geometry(rng, config)
+        f = {name.upper(): value for name, value in geometry.items()}
+        cb = config.diagonal if f["DIAGONAL"] else config.cols
+        oh, ow, n = f["OUT_PX"] // f["OUT_W"], f["OUT_W"], f["GROUPS"] * f["COUT"]
+        data = random_values(rng, f["LOAD_WORDS"], specials)
+        f["LOAD_ADDR"] = fill(1, data)
+        channels = max(d for d in (1, 2, 3, f["IN_ROW"]) if f["IN_ROW"] % d == 0)
+        if rng.random() < 0.5:
+            f |= {"LOAD_C_COUNT": f["LOAD_WORDS"], "LOAD_X_COUNT": 1, "LOAD_Y_COUNT": 1, "LOAD_C_STRIDE": 1,
+                  "LOAD_X_STRIDE": 0, "LOAD_Y_STRIDE": 0}
+        else:  # planar memory, so that the inner stride is not 1
+            width = f["IN_ROW"] // channels
+            f |= {"LOAD_C_COUNT": channels, "LOAD_X_COUNT": width, "LOAD_Y_COUNT": f["IN_H"],
+                  "LOAD_C_STRIDE": width * f["IN_H"], "LOAD_X_STRIDE": 1, "LOAD_Y_STRIDE": width}
+        f["MAX"] = int(f["DIAGONAL"] and rng.random() < 0.4)
+        f["UNIT_WEIGHTS"] = int(f["DIAGONAL"] and rng.random() < 0.5)
+        if not f["UNIT_WEIGHTS"]:
+            tile = config.diagonal if f["DIAGONAL"] else config.rows * config.cols
+            size = f["GROUPS"] * f["NCB"] * f["KH"] * f["KX"] * f["KB"] * tile
+            step = 4 * config.ports
+            stream = rng.integers(-127, 128, -(-size // step) * step).astype(np.int8)
+            f["WEIGHT_ADDR"] = fill(0, stream.view(np.uint32))
+            f["WEIGHT_WORDS"] = stream.size // 4
+        f["UNIFORM"] = int(rng.random() < 0.3)
+        if f["UNIFORM"]:
+            f["SCALE"], f["BIAS"] = np.float32(rng.standard_normal()), np.float32(-0.0)
+        else:
+            params = rng.standard_normal(f["GROUPS"] * f["NCB"] * -(-cb // config.ports) * 2 * config.ports)
+            f["PARAM_ADDR"] = fill(0, params.astype(np.float32).view(np.uint32))
+            f["PARAM_WORDS"] = params.size
+        aux = rng.choice(["none", "residual", "init"])
+        f["RESIDUAL"], f["ACC_INIT"] = int(aux == "residual"), int(aux == "init")
+        if aux != "none":
+            f["AUX_ADDR"] = fill(1, random_values(rng, oh * ow * n, specials))
+            f |= strides("AUX", f, oh, ow, n, cb)
+        f["ACT_FIRST"], f["SLOPE_EN"] = (int(x) for x in rng.integers(0, 2, 2))
+        f["SLOPE"] = np.float32(0.1)
+        f["LOW"], f["HIGH"] = [(-np.inf, np.inf), (0.0, np.inf), (0.0, 6.0)][int(rng.integers(0, 3))]
+        f["PAD_VALUE"] = np.float32(-np.inf if f["MAX"] else rng.choice([0.0, 0.0, 1.5]))
+        f["STORE_ADDR"] = address(1, 4 * take(1, oh * ow * n))
+        f |= strides("STORE", f, oh, ow, n, cb)
+        f["BARRIER"] = int(rng.integers(0, 2))
+        f["PROFILE"], f["PROFILE_ADDR"] = 0, 0
+        f["LAST"] = int(index == layers - 1)
+        f["NEXT"] = 0 if f["LAST"] else address(0, 4 * WORDS * (index + 1))
+        chain.append(f)
+        words[base0 // 4 + WORDS * index:][:WORDS] = pack(f)
+    return Program(memory, address(0, 0), [base0, base1, 0, 0], [base0 + size0, base1 + size1, 0, 0], chain)
