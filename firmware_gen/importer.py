@@ -30,7 +30,7 @@ def import_model(model, example_input=None, name: str = "model") -> ir.Graph:
     Raises HeepgenError naming the layer for whatever is not supported, and for NaN or infinite weights.
     """
     program = model if isinstance(model, ExportedProgram) else export(model, example_input)
-    _refuse_training_mode(program)
+    _check_modes(program)
     if isinstance(model, ExportedProgram) and example_input is not None:
         _check_input_shape(program, tuple(_as_tensor(example_input).shape))
     return _Importer(_functionalise(program), name).run()
@@ -100,15 +100,17 @@ def _functionalise(program: ExportedProgram) -> ExportedProgram:
         raise HeepgenError(f"torch cannot make the program functional: {_first_line(error)}") from error
 
 
-def _refuse_training_mode(program: ExportedProgram):
+def _check_modes(program: ExportedProgram):
     for node in program.graph.nodes:
         if node.op != "call_function" or not isinstance(node.target, torch._ops.OpOverload):
             continue
         args = _bind(node)
+        label = f"layer {_module_path(node) or node.name} ({_op_name(node)})"
+        if "running_mean" in args and args["running_mean"] is None:
+            raise HeepgenError(f"{label} has track_running_stats=False: BatchNorm needs running statistics")
         if args.get("training") is True or args.get("train") is True:
             raise HeepgenError(
-                f"layer {_module_path(node) or node.name} ({_op_name(node)}) was exported in training mode: "
-                "call model.eval() before torch.export.export"
+                f"{label} was exported in training mode: call model.eval() before torch.export.export"
             )
 
 
@@ -415,8 +417,6 @@ def _mm(imp: _Importer, node, a: dict) -> str:
 
 @_handles("batch_norm", "_native_batch_norm_legit_no_training")
 def _batch_norm(imp: _Importer, node, a: dict) -> str:
-    if a["running_mean"] is None or a["running_var"] is None:
-        raise imp.refuse(node, "track_running_stats=False; BatchNorm with running statistics is supported")
     imp.rank(node, a["input"], (2, 4), "(N, F) or (N, C, H, W)")
     mean = imp.weight(node, a["running_mean"], "running mean")
     variance = imp.weight(node, a["running_var"], "running variance")

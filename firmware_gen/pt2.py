@@ -82,6 +82,8 @@ def _read_members(path: Path) -> dict[str, bytes]:
     try:
         with zipfile.ZipFile(path) as archive:
             infos = archive.infolist()
+            if not any(i.filename.partition("/")[2] == MODEL for i in infos):
+                raise _incomplete(path, f"it holds no {MODEL}")
             if sum(i.file_size for i in infos) > path.stat().st_size:
                 raise _unsafe(path, "compressed or overlapping members")
             members = {}
@@ -93,9 +95,7 @@ def _read_members(path: Path) -> dict[str, bytes]:
                     raise _unsafe(path, f"a member {info.filename}")
                 members[name] = archive.read(info)
     except (zipfile.BadZipFile, EOFError, NotImplementedError, ValueError) as error:
-        raise HeepgenError(
-            f"{path} is not a complete torch.export archive ({error}); save it again with torch.export.save"
-        ) from error
+        raise _incomplete(path, str(error)) from error
     return members
 
 
@@ -103,15 +103,19 @@ def _parse(path: Path, name: str, members: dict[str, bytes]):
     try:
         return json.loads(members[name])
     except KeyError:
-        raise HeepgenError(
-            f"{path} holds no {name}: it is not an archive of torch.export.save (2.8 or newer)"
-        ) from None
+        raise _incomplete(path, f"it holds no {name}") from None
     except (ValueError, RecursionError) as error:
         raise _damaged(path, name, error) from error
 
 
 def _dump(tree) -> bytes:
     return json.dumps(tree).encode()
+
+
+def _incomplete(path: Path, reason: str) -> HeepgenError:
+    return HeepgenError(
+        f"{path} is not a complete torch.export archive ({reason}); save it again with torch.export.save"
+    )
 
 
 def _damaged(path: Path, name: str, error: Exception) -> HeepgenError:

@@ -7,6 +7,7 @@ from firmware_gen.passes.fuse import fuse_activations
 from firmware_gen.passes.pads import merge_pads
 from firmware_gen.passes.reshapes import find_maps, merge_reshapes
 from firmware_gen.passes.softmax import append_softmax, check_softmax
+from hls.errors import HeepgenError
 
 PIPELINE = (
     drop_dead,
@@ -24,6 +25,8 @@ def run_passes(graph: Graph) -> Graph:
     """Lower an imported graph to what the back end reads (see `ir`): HeepgenError names what cannot be."""
     for one_pass in PIPELINE:
         graph = one_pass(graph)
+    if not graph.nodes:
+        raise HeepgenError(f"the model {graph.name} computes nothing: it returns its input")
     return graph
 
 

@@ -1,0 +1,267 @@
+"""Import: any way of writing a model gives the same function; anything unsupported is refused by layer name."""
+
+from collections import OrderedDict
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from firmware_gen import ir
+from firmware_gen.fake_quant import GraphModule
+from firmware_gen.importer import import_model
+from firmware_gen.passes import run_passes
+from hls.errors import HeepgenError
+
+
+def randomise(model: nn.Module, seed: int = 0) -> nn.Module:
+    """Every parameter and running statistic away from its default, so that nothing hides."""
+    generator = torch.Generator().manual_seed(seed)
+    for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
+        if tensor.dtype == torch.float32:
+            fresh = torch.rand(tensor.shape, generator=generator) * 2 - 1
+            tensor.data.copy_(fresh.abs() + 0.1 if name.endswith("var") else fresh)
+    return model
+
+
+def check_same(model: nn.Module, shape, tolerance=1e-5) -> ir.Graph:
+    """Import and lower `model`, run both: they must agree; returns the lowered graph."""
+    randomise(model).eval()
+    x = torch.randn(shape, generator=torch.Generator().manual_seed(1))
+    lowered = run_passes(import_model(model, x))
+    with torch.no_grad():
+        expected, got = model(x), GraphModule(lowered)(x)
+    assert got.shape == expected.shape == lowered.shape(lowered.outputs[0])
+    torch.testing.assert_close(got, expected, atol=tolerance * max(1, expected.abs().max().item()), rtol=0)
+    return lowered
+
+
+class Functional(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a = nn.Conv2d(3, 4, 3)
+        self.b = nn.Linear(4 * 3 * 3, 5)
+
+    def forward(self, x):
+        x = F.max_pool2d(F.relu(self.a(x)), 2)
+        x = x.view(x.size(0), -1)
+        return F.softmax(self.b(F.dropout(x, training=self.training)), dim=1)
+
+
+class InPlace(nn.Module):
+    """relu_ whose result is not used by name."""
+
+    def __init__(self):
+        super().__init__()
+        self.a = nn.Linear(6, 7)
+        self.b = nn.Linear(7, 3)
+
+    def forward(self, x):
+        x = self.a(x)
+        F.relu(x, inplace=True)
+        return self.b(x)
+
+
+class Call(nn.Module):
+    """An nn.Module around one function, optionally with layers before and after."""
+
+    def __init__(self, function, before=None, after=None):
+        super().__init__()
+        self.before, self.function, self.after = before or nn.Identity(), function, after or nn.Identity()
+
+    def forward(self, x):
+        return self.after(self.function(self.before(x)))
+
+
+def conv(*args, **kwargs):
+    return nn.Conv2d(*args, **kwargs)
+
+
+MODELS = {
+    "functional": (Functional(), (1, 3, 8, 8)),
+    "in place": (InPlace(), (1, 6)),
+    "nested": (nn.Sequential(nn.Sequential(nn.Sequential(conv(2, 3, 3)), nn.ReLU())), (1, 2, 6, 6)),
+    "only relu": (nn.ReLU(), (1, 2, 3, 3)),
+    "relu first": (nn.Sequential(nn.ReLU(), nn.Linear(4, 2)), (1, 4)),
+    "only pool": (nn.MaxPool2d(2), (1, 2, 4, 4)),
+    "flatten first": (nn.Sequential(nn.Flatten(), nn.Linear(18, 2)), (1, 2, 3, 3)),
+    "flatten last": (nn.Sequential(conv(1, 3, 2), nn.Flatten()), (1, 1, 4, 4)),
+    "no bias": (nn.Sequential(conv(2, 3, 3, bias=False), nn.Flatten(), nn.Linear(48, 3, bias=False)), (1, 2, 6, 6)),
+    "linear batch": (nn.Sequential(nn.Linear(5, 4), nn.ReLU(), nn.Linear(4, 3)), (7, 5)),
+    "conv batch": (nn.Sequential(conv(2, 3, 3), nn.Flatten(), nn.Linear(12, 2)), (3, 2, 4, 4)),
+    "linear vector": (nn.Linear(5, 4), (5,)),
+    "flatten all": (Call(torch.flatten, conv(2, 3, 3), nn.Linear(48, 2)), (1, 2, 6, 6)),
+    "flatten function": (Call(lambda x: torch.flatten(x, 1), conv(2, 3, 3), nn.Linear(48, 2)), (1, 2, 6, 6)),
+    "reshape": (Call(lambda x: x.reshape(x.shape[0], -1), conv(2, 3, 3), nn.Linear(48, 2)), (1, 2, 6, 6)),
+    "two reshapes": (Call(lambda x: x.flatten(2).flatten(1), conv(2, 3, 3), nn.Linear(48, 2)), (1, 2, 6, 6)),
+    "unflatten": (Call(lambda x: x.view(-1, 1, 4, 4), None, conv(1, 2, 3)), (1, 16)),
+    "relu after flatten": (nn.Sequential(conv(2, 3, 2), nn.Flatten(), nn.ReLU(), nn.Linear(12, 2)), (1, 2, 3, 3)),
+    "rectangular": (conv(2, 3, (1, 3), stride=(2, 1), padding=(0, 1)), (1, 2, 5, 6)),
+    "same odd": (conv(2, 3, 3, padding="same", dilation=2), (1, 2, 7, 6)),
+    "same even": (conv(2, 3, (4, 2), padding="same"), (1, 2, 7, 6)),
+    "valid": (conv(2, 3, 3, padding="valid"), (1, 2, 7, 6)),
+    "groups": (conv(4, 6, 3, groups=2), (1, 4, 5, 5)),
+    "depthwise": (conv(4, 8, 3, groups=4, stride=2, padding=1), (1, 4, 6, 5)),
+    "zero pad": (nn.Sequential(nn.ZeroPad2d((1, 2, 0, 3)), conv(2, 3, 3, padding=1)), (1, 2, 5, 5)),
+    "pad function": (Call(lambda x: F.pad(x, (0, 1, 2, 0)), None, conv(2, 3, 3)), (1, 2, 5, 5)),
+    "pad one": (Call(lambda x: F.pad(x, (0, 1), value=1.0), None, conv(2, 3, 3)), (1, 2, 5, 5)),
+    "pad before max": (nn.Sequential(nn.ZeroPad2d(1), nn.MaxPool2d(2)), (1, 2, 4, 6)),
+    "pad before avg": (
+        nn.Sequential(nn.ZeroPad2d((1, 0, 2, 1)), nn.AvgPool2d(3, 2, 1, count_include_pad=False)),
+        (1, 2, 6, 6),
+    ),
+    "bn after conv": (nn.Sequential(conv(2, 3, 3, bias=False), nn.BatchNorm2d(3), nn.ReLU()), (1, 2, 5, 5)),
+    "bn after linear": (nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3, eps=1e-3), nn.ReLU()), (2, 4)),
+    "bn not affine": (nn.Sequential(conv(2, 3, 3), nn.BatchNorm2d(3, affine=False)), (1, 2, 5, 5)),
+    "bn twice": (nn.Sequential(conv(2, 3, 1), nn.BatchNorm2d(3), nn.BatchNorm2d(3)), (1, 2, 2, 2)),
+    "bn after dropout": (nn.Sequential(nn.Linear(4, 3), nn.Dropout(), nn.BatchNorm1d(3)), (2, 4)),
+    "relu6": (nn.Sequential(nn.Linear(4, 9), nn.ReLU6(), nn.Identity()), (1, 4)),
+    "clamps": (Call(lambda x: F.hardtanh(torch.clamp(x, max=0.3).relu(), -1, 0.2), nn.Linear(4, 9)), (1, 4)),
+    "max pool": (nn.MaxPool2d(3, 2, 1), (1, 2, 7, 8)),
+    "max pool ceil": (nn.MaxPool2d((2, 3), (3, 2), (1, 1), ceil_mode=True), (1, 2, 7, 8)),
+    "max pool dilated": (nn.MaxPool2d(2, 1, dilation=2), (1, 2, 7, 8)),
+    "max pool returning indices": (Call(lambda x: F.max_pool2d(x, 2, return_indices=True)[0]), (1, 2, 4, 4)),
+    "avg pool": (nn.AvgPool2d(3, 2, 1), (1, 2, 7, 8)),
+    "avg pool no border": (nn.AvgPool2d(3, 2, 1, count_include_pad=False), (1, 2, 7, 8)),
+    "avg pool ceil": (nn.AvgPool2d(3, 2, 1, ceil_mode=True), (1, 2, 8, 8)),
+    "avg pool ceil no border": (nn.AvgPool2d(3, 2, 1, True, False), (1, 2, 8, 8)),
+    "avg pool divisor": (nn.AvgPool2d(2, divisor_override=3), (1, 2, 8, 8)),
+    "padded avg pool ceil": (
+        nn.Sequential(nn.ZeroPad2d((0, 3, 0, 1)), nn.AvgPool2d(2, 2, ceil_mode=True)),
+        (1, 1, 4, 4),
+    ),
+    "softmax": (nn.Sequential(nn.Linear(4, 3), nn.Softmax(-1)), (2, 4)),
+    "weight norm": (nn.utils.parametrizations.weight_norm(nn.Linear(4, 3)), (1, 4)),
+    "shared layer": ((lambda fc: nn.Sequential(fc, nn.ReLU(), fc))(nn.Linear(4, 4)), (1, 4)),
+    "train mode": (nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3), nn.Dropout(0.9)).train(), (2, 4)),
+}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_imported_model_computes_the_same(name):
+    lowered = check_same(*MODELS[name])
+    allowed = (ir.Conv, ir.Linear, ir.Pool, ir.Activate, ir.Pad, ir.Reshape, ir.Softmax)
+    assert all(isinstance(node, allowed) for node in lowered.nodes)
+
+
+def test_core_aten_program_imports():
+    model = randomise(nn.Sequential(conv(1, 2, 3), nn.BatchNorm2d(2), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(),
+                                    nn.Linear(8, 3), nn.Linear(3, 2, bias=False))).eval()  # fmt: skip
+    x = torch.randn(1, 1, 6, 6)
+    program = torch.export.export(model, (x,)).run_decompositions()
+    torch.testing.assert_close(GraphModule(run_passes(import_model(program)))(x), model(x))
+
+
+def test_names_are_module_paths_and_unique():
+    named = nn.Sequential(
+        OrderedDict(conv1=conv(1, 2, 3), act=nn.ReLU(), body=nn.Sequential(nn.Flatten(), nn.Linear(8, 2)))
+    )
+    graph = import_model(named, (1, 1, 4, 4))
+    assert [n.name for n in graph.nodes] == ["conv1", "act", "body.0", "body.1"]
+    names = [n.name for n in import_model(Functional(), (1, 3, 8, 8)).nodes]
+    assert names[:3] == ["a", "relu_0", "max_pool2d_0"] and "b" in names
+    shared = nn.Linear(4, 4)
+    assert [n.name for n in import_model(nn.Sequential(shared, nn.ReLU(), shared), (1, 4)).nodes] == ["0", "1", "2"]
+
+
+def test_training_flags_are_put_back():
+    model = nn.Sequential(nn.Linear(2, 2), nn.Dropout())
+    model[1].eval()
+    import_model(model, (1, 2))
+    assert model.training and model[0].training and not model[1].training
+
+
+def test_weights_are_exact_and_read_only():
+    model = nn.Linear(3, 2)
+    (node,) = import_model(model, (1, 3)).nodes
+    assert node.weight.dtype == np.float64
+    np.testing.assert_array_equal(node.weight, model.weight.detach().numpy().astype(np.float64))
+    with pytest.raises(ValueError):
+        node.weight[0, 0] = 1
+
+
+class TwoInputs(nn.Module):
+    def forward(self, a, b):
+        return a + b
+
+
+REFUSED = {
+    "sigmoid": (nn.Sequential(OrderedDict(gate=nn.Sigmoid())), (1, 2), ["gate", "sigmoid", "Supported"]),
+    "residual": (Call(lambda x: x + F.relu(x)), (1, 2), ["add"]),
+    "conv1d": (nn.Conv1d(2, 3, 3), (1, 2, 8), ["conv1d"]),
+    "transposed": (nn.Sequential(nn.ConvTranspose2d(2, 3, 3)), (1, 2, 8, 8), ["layer 0", "transpose"]),
+    "unbatched conv": (nn.Sequential(conv(2, 3, 3)), (2, 8, 8), ["layer 0", "(2, 8, 8)", "(N, C, H, W)"]),
+    "linear over maps": (nn.Sequential(nn.Linear(8, 3)), (1, 2, 8, 8), ["layer 0", "(N, features)"]),
+    "circular": (conv(2, 3, 3, padding=1, padding_mode="circular"), (1, 2, 8, 8), ["pad", "circular"]),
+    "crop": (nn.Sequential(nn.ZeroPad2d(-1)), (1, 2, 8, 8), ["layer 0", "-1", "crops"]),
+    "pad channels": (Call(lambda x: F.pad(x, (0, 0, 0, 0, 1, 1))), (1, 2, 8, 8), ["pad", "channels"]),
+    "softmax channels": (nn.Softmax(1), (1, 2, 8, 8), ["softmax", "(1, 2, 8, 8)"]),
+    "softmax rows": (nn.Softmax(0), (3, 2), ["softmax", "dim=0"]),
+    "softmax inside": (nn.Sequential(nn.Softmax(1), nn.Linear(2, 2)), (1, 2), ["layer 0", "last layer"]),
+    "bn first": (nn.Sequential(nn.BatchNorm2d(2), conv(2, 2, 1)), (1, 2, 4, 4), ["layer 0", "the model's input"]),
+    "bn after relu": (
+        nn.Sequential(conv(2, 2, 1), nn.ReLU(), nn.BatchNorm2d(2)),
+        (1, 2, 4, 4),
+        ["layer 2", "BatchNorm", "follows 1 (ReLU)"],
+    ),
+    "bn statistics": (nn.BatchNorm2d(2, track_running_stats=False), (1, 2, 4, 4), ["track_running_stats"]),
+    "unflatten": (nn.Sequential(nn.Unflatten(1, (2, 2, 2))), (1, 8), ["layer 0", "(1, 8)", "(1, 2, 2, 2)"]),
+    "permute": (Call(lambda x: x.permute(0, 2, 3, 1)), (1, 2, 3, 3), ["permute"]),
+    "wrong shape": (nn.Linear(3, 2), (1, 4), ["shape (1, 4)"]),
+    "two outputs": (Call(lambda x: (x.relu(), x.relu())), (1, 4), ["returns 2 values"]),
+    "returns its input": (nn.Identity(), (1, 4), ["computes nothing", "returns its input"]),
+    "constant": (Call(lambda x: torch.arange(3)), (1, 4), ["arange"]),
+    "double": (nn.Linear(3, 2).double(), torch.zeros(1, 3, dtype=torch.float64), ["float64", "float32"]),
+    "data dependent": (Call(lambda x: x if x.sum() > 0 else -x), (1, 4), ["cannot trace"]),
+    "no shape": (nn.Linear(3, 2), None, ["shape"]),
+    "not a model": ({"a": 1}, (1, 3), ["dict"]),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_refused_by_name(name):
+    model, shape, words = REFUSED[name]
+    with pytest.raises(HeepgenError) as caught:
+        run_passes(import_model(model, shape))
+    message = str(caught.value)
+    assert all(word in message for word in words), message
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize("bad, word", [(float("nan"), "NaN"), (float("inf"), "infinity")])
+@pytest.mark.parametrize("field", ["weight", "bias"])
+def test_not_finite_weights_are_refused(bad, word, field):
+    model = nn.Sequential(OrderedDict(fc0=nn.Linear(3, 3), fc1=nn.Linear(3, 2)))
+    getattr(model.fc1, field).data.view(-1)[1] = bad
+    with pytest.raises(HeepgenError, match=f"layer fc1: its {field} contains {word}"):
+        import_model(model, (1, 3))
+
+
+def test_bad_variance_is_refused():
+    model = nn.Sequential(conv(1, 2, 1), nn.BatchNorm2d(2))
+    model[1].running_var[0] = -1
+    with pytest.raises(HeepgenError, match="layer 1: its variance"):
+        import_model(model, (1, 1, 2, 2))
+
+
+def test_two_inputs_are_refused():
+    program = torch.export.export(TwoInputs(), (torch.zeros(1, 2), torch.zeros(1, 2)))
+    with pytest.raises(HeepgenError, match="more than one input"):
+        import_model(program)
+
+
+def test_exported_program_checks():
+    program = torch.export.export(nn.Linear(3, 2), (torch.zeros(1, 3),))
+    assert import_model(program, (1, 3)).inputs
+    with pytest.raises(HeepgenError, match=r"shape \(1, 4\).*exported for \(1, 3\)"):
+        import_model(program, (1, 4))
+    training = torch.export.export(nn.Sequential(nn.Dropout()).train(), (torch.zeros(1, 3),))
+    with pytest.raises(HeepgenError, match=r"layer 0 \(dropout\).*training mode.*eval"):
+        import_model(training)
+    norm = torch.export.export(nn.Sequential(conv(1, 1, 1), nn.BatchNorm2d(1)).train(), (torch.zeros(2, 1, 2, 2),))
+    with pytest.raises(HeepgenError, match="layer 1 .*training mode"):
+        import_model(norm)
+    dynamic = torch.export.export(nn.Linear(3, 2), (torch.zeros(4, 3),), dynamic_shapes=({0: torch.export.Dim("n")},))
+    with pytest.raises(HeepgenError, match="dynamic shape"):
+        import_model(dynamic)

@@ -1,0 +1,144 @@
+"""Quantisation against an independent statement of the rule in exact rationals, and the fake-quantised model."""
+
+from fractions import Fraction
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from torch import nn
+
+from firmware_gen.fake_quant import GraphModule, quantized_model
+from firmware_gen.importer import import_model
+from firmware_gen.ir import Graph, Linear, Value
+from firmware_gen.passes import run_passes
+from firmware_gen.quantise import quantise, quantise_weight
+from hls.errors import HeepgenError
+
+
+def lowered(model, shape) -> Graph:
+    return run_passes(import_model(model, shape))
+
+
+def linear_graph(weight, bias=None) -> Graph:
+    out, features = weight.shape
+    node = Linear(name="fc", inputs=("x",), output="y", weight=weight, bias=bias)
+    values = {"x": Value("x", (1, features)), "y": Value("y", (1, out))}
+    return Graph("g", ("x",), ("y",), (node,), values)
+
+
+FLOATS = st.floats(-1e30, 1e30, allow_subnormal=True)
+
+
+@settings(max_examples=200, deadline=None)
+@given(hnp.arrays(np.float64, st.tuples(st.integers(1, 4), st.integers(1, 5)), elements=FLOATS), st.booleans())
+def test_rule(weight, per_channel):
+    q, scale = quantise_weight(weight, per_channel)
+    assert q.dtype == np.int8 and scale.dtype == np.float32 and q.shape == weight.shape
+    for row, q_row, s in zip(weight, q, scale, strict=True):
+        largest = np.abs(row if per_channel else weight).max()
+        expected = np.float32(largest / 127)
+        assert s == (expected if expected > 0 else 1)
+        for w, value in zip(row, q_row, strict=True):
+            # Python rounds a Fraction exactly, ties to even; the division under test is in float64.
+            exact = Fraction(float(w)) / Fraction(float(s))
+            assert value == max(-127, min(127, round(Fraction(float(w) / float(s)))))
+            assert abs(exact - int(value)) <= Fraction(1, 2) + Fraction(1, 2**40) or abs(value) == 127
+
+
+def test_largest_weight_of_each_channel_is_127():
+    weight = np.random.default_rng(0).normal(size=(20, 9, 3, 3))
+    q, scale = quantise_weight(weight)
+    assert (np.abs(q.astype(int)).reshape(20, -1).max(axis=1) == 127).all()
+    assert (np.abs(q * scale[:, None, None, None].astype(np.float64) - weight) <= scale.max() / 2 * 1.001).all()
+
+
+def test_ties_to_even_and_zero_channel():
+    q, scale = quantise_weight(np.array([[127.0, 0.5, 1.5, 2.5, -0.5, -1.5], [0] * 6]))
+    assert scale.tolist() == [1, 1]
+    assert q.tolist() == [[127, 0, 2, 2, 0, -2], [0] * 6]
+
+
+def test_channel_below_float32_is_zero():
+    q, scale = quantise_weight(np.full((1, 2), 1e-60))
+    assert scale.tolist() == [1] and not q.any()
+
+
+def test_per_tensor_shares_one_scale():
+    q, scale = quantise_weight(np.array([[1.0, 2.0], [127.0, -254.0]]), per_channel=False)
+    assert scale.tolist() == [2, 2] and q.tolist() == [[0, 1], [64, -127]]
+
+
+def test_bias_is_rounded_once_to_float32():
+    weight, bias = np.ones((2, 3)), np.array([0.1, 1 + 2**-30])
+    (node,) = quantise(linear_graph(weight, bias)).nodes
+    assert node.bias.dtype == np.float32 and node.bias.tolist() == [float(np.float32(0.1)), 1.0]
+    (node,) = quantise(linear_graph(weight)).nodes
+    assert node.bias.tolist() == [0, 0] and node.bias.dtype == np.float32
+
+
+def test_batchnorm_is_folded_before_rounding():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(2, 3, 3), nn.BatchNorm2d(3)).eval()
+    model[1].running_var.uniform_(0.5, 2)
+    model[1].running_mean.normal_()
+    (node,) = quantise(lowered(model, (1, 2, 5, 5))).nodes
+    wide = {k: v.detach().double().numpy() for k, v in model.state_dict().items()}
+    factor = wide["1.weight"] / np.sqrt(wide["1.running_var"] + model[1].eps)
+    q, scale = quantise_weight(wide["0.weight"] * factor[:, None, None, None])
+    bias = (wide["0.bias"] * factor + (wide["1.bias"] - wide["1.running_mean"] * factor)).astype(np.float32)
+    np.testing.assert_array_equal(node.weight, q)
+    np.testing.assert_array_equal(node.scale, scale)
+    np.testing.assert_array_equal(node.bias, bias)
+
+
+@pytest.mark.parametrize("weight, bias", [(1e45, 0.0), (1.0, 1e39)])
+def test_overflow_is_refused_by_name(weight, bias):
+    with pytest.raises(HeepgenError, match="layer fc: .*too large for float32"):
+        quantise(linear_graph(np.full((1, 2), weight), np.array([bias])))
+
+
+def test_quantising_twice_is_refused():
+    with pytest.raises(HeepgenError, match="layer fc is quantised already"):
+        quantise(quantise(linear_graph(np.ones((1, 2)))))
+
+
+class SmallNet(nn.Sequential):
+    def __init__(self):
+        super().__init__(nn.Conv2d(2, 6, 3, padding=1), nn.BatchNorm2d(6), nn.ReLU(), nn.AvgPool2d(2),
+                         nn.Flatten(), nn.Linear(54, 5))  # fmt: skip
+
+
+@pytest.mark.parametrize("per_channel", [True, False])
+def test_quantized_model_runs_any_batch_and_is_close(per_channel):
+    torch.manual_seed(1)
+    model = SmallNet().eval()
+    x = torch.randn(8, 2, 6, 6)
+    fake = quantized_model(lowered(model, (1, 2, 6, 6)), per_channel)
+    with torch.no_grad():
+        expected, got = model(x), fake(x)
+        one_by_one = torch.cat([fake(row[None]) for row in x])
+    assert got.shape == (8, 5)
+    torch.testing.assert_close(got, one_by_one)
+    error = (got - expected).norm() / expected.norm()
+    assert 0 < error < (0.02 if per_channel else 0.03)
+
+
+def test_quantized_model_has_the_dequantised_weights():
+    graph = quantise(lowered(SmallNet(), (1, 2, 6, 6)))
+    conv = graph.nodes[0]
+    weights = quantized_model(graph).state_dict()["weight_0"].numpy()
+    np.testing.assert_array_equal(weights, conv.weight.astype(np.float32) * conv.scale[:, None, None, None])
+
+
+def test_taps_and_wrong_input():
+    fake = quantized_model(lowered(SmallNet(), (1, 2, 6, 6)))
+    taps: dict = {}
+    fake(torch.zeros(1, 2, 6, 6), taps)
+    assert list(taps) == ["0", "3", "4", "5"] and taps["3"].shape == (1, 6, 3, 3)
+    with pytest.raises(HeepgenError, match=r"\(1, 2, 5, 5\).*\(1, 2, 6, 6\)"):
+        fake(torch.zeros(1, 2, 5, 5))
+    with pytest.raises(HeepgenError, match="shape"):
+        GraphModule(lowered(nn.Linear(2, 2), (5, 2)))(torch.zeros(3, 2))
