@@ -2,7 +2,7 @@
 
 Round to nearest even, subnormals kept, signed zeros as in IEEE-754; any NaN result is `NAN`. Each unit
 decodes its operands, computes an exact raw result (sign, exponent, significand with sticky bit), then rounds
-and packs it in `round_pack`. Pipelines accept one operation per cycle; `en` low freezes all of their registers.
+and packs it in `round_pack`. Pipelines accept one operation per cycle; `en` low freezes them.
 """
 
 import numpy as np
@@ -48,8 +48,8 @@ def round_pack(clk, en, special, sign, exp, sig, y):
     """Round a raw result to nearest even and register it as FP32.
 
     sig[26] = 24-bit significand, round bit, sticky bit; its value is sig[26:2] * 2**(exp - 149), so a
-    subnormal comes with exp = 0 and sig[25] = 0; without sig[25] exp is ignored. special[2]: FINITE, INFINITE,
-    INVALID (NaN), or VERBATIM: packed like a finite result, but exponent 255 is not an overflow.
+    subnormal comes with exp = 0 and sig[25] = 0; without sig[25] exp is ignored. special[2]: FINITE,
+    INFINITE, INVALID (NaN), or VERBATIM: packed like a finite result, but exponent 255 is not an overflow.
     """
 
     @always(clk.posedge)

@@ -140,6 +140,7 @@ _TESTBENCH = """
 #include "verilated.h"
 #include <cstdint>
 #include <cstdio>
+#include <cstring>
 #include <vector>
 int main(int, char** argv) {{
     V{top} dut;
@@ -161,32 +162,32 @@ int main(int, char** argv) {{
 def verilate_and_run(unit, inputs, outputs, vectors, tmp_path):
     """Like `simulate`, on the linted, converted Verilog.
 
-    vectors and the result are uint32 arrays [cycles, words]. A port wider than 32 bits takes ceil(width / 32) consecutive words, least significant first.
+    vectors and the result are uint32 arrays [cycles, words]. A port wider than 32 bits takes
+    ceil(width / 32) consecutive words, least significant first.
     """
     top = unit.call.unit.__name__
     files = convert(unit, tmp_path / "v")
     lint(files, top)
 
-    def lines(ports, form_one, form_many):
+    def sizes(ports):
+        return [-(-width // 32) for width in ports.values()]
+
+    def lines(ports, one, two, many):
         at = 0
-        for name, width in ports.items():
-            n = -(-width // 32)
-            for i in range(n):
-                form = form_one if width <= 64 else form_many
-                yield "        " + form.format(name=name, at=at + i, i=i)
+        for name, n in zip(ports, sizes(ports), strict=True):
+            form = one if n == 1 else two if n == 2 else many
+            yield from (form.format(name=name, at=at + i, i=i) for i in range(1 if n == 2 else n))
             at += n
 
-    def words(ports):
-        return sum(-(-width // 32) for width in ports.values())
-
-    assert all(width <= 32 or width > 64 for width in {**inputs, **outputs}.values())
     text = _TESTBENCH.format(
-        top=top, words=words(inputs), lanes=words(outputs),
-        assign="\n".join(lines(inputs, "dut.{name} = in[{at}];", "dut.{name}[{i}] = in[{at}];")),
-        sample="\n".join(lines(outputs, "out[{at}] = dut.{name};", "out[{at}] = dut.{name}[{i}];")))
+        top=top, words=sum(sizes(inputs)), lanes=sum(sizes(outputs)),
+        assign="\n".join(lines(inputs, "dut.{name} = in[{at}];", "memcpy(&dut.{name}, &in[{at}], 8);",
+                               "dut.{name}[{i}] = in[{at}];")),
+        sample="\n".join(lines(outputs, "out[{at}] = dut.{name};", "memcpy(&out[{at}], &dut.{name}, 8);",
+                               "out[{at}] = dut.{name}[{i}];")))
     vectors = np.ascontiguousarray(vectors, np.uint32)
-    assert vectors.shape[1] == words(inputs)
+    assert vectors.shape[1] == sum(sizes(inputs))
     source = tmp_path / "vectors.bin"
     vectors.tofile(source)
     result = simulate_module(files, top, text, [source], text=False, optimise="-O2")
-    return np.frombuffer(result, np.uint32).reshape(-1, words(outputs))
+    return np.frombuffer(result, np.uint32).reshape(-1, sum(sizes(outputs)))

@@ -1,0 +1,152 @@
+import numpy as np
+import pytest
+from fp32_reference import NAN, bus, fma_exact, fp32_bits, is_nan, random_bits, simulate, verilate_and_run
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
+
+from hls.accumulator import ACC_LATENCY, accumulate_model, accumulators
+
+
+def order(x):
+    """Key that sorts FP32 patterns by value, both zeros alike."""
+    return -(x & 0x7FFFFFFF) if x >> 31 else x & 0x7FFFFFFF
+
+
+def expected_entry(acc, x, first, max_mode):
+    """One operation in plain integers, independent of NumPy's floating point."""
+    if first:
+        return NAN if is_nan(x) else x
+    if not max_mode:
+        return fma_exact(x, 1, acc)
+    if is_nan(x) or is_nan(acc):
+        return NAN
+    return x if order(x) > order(acc) else acc
+
+
+class Traffic:
+    """Legal random input of `accumulators` cycle by cycle, and what must come out.
+
+    Phase after phase accumulates in alternating banks; meanwhile the other bank is drained, from the very cycle
+    of its bank_done, and some of its entries are initialised for the next phase.
+    """
+
+    def __init__(self, seed, cols, entries, phases=6, length=40):
+        self.rng = np.random.default_rng(seed)
+        self.cols, self.entries, self.bits = cols, entries, (entries - 1).bit_length()
+        self.inputs = {"rst": 1, "valid": 1, "addr": self.bits, "bank": 1, "first": 1, "max_mode": 1, "last": 1,
+                       "col_data": 32 * cols, "init_valid": cols, "init_bank": 1, "init_addr": self.bits,
+                       "init_data": 32 * cols, "drain_bank": 1, "drain_addr": self.bits}
+        self.outputs = {"bank_done": 1, "done_bank": 1, "drain_data": 32 * cols}
+        self.cycles = 10 + phases * (3 * length + 3 * entries + cols + 40)
+        self.columns = self._noise()
+        self.done, self.drained = {}, {}
+        content = [[[None] * cols for _ in range(entries)] for _ in range(2)]
+        start, free = 2, [2, 2]
+        for phase in range(phases):
+            bank = phase % 2
+            entry_of_bank = content[bank]
+            start = self._initialise(max(start, free[bank]), bank, entry_of_bank)
+            last, entry = self._operate(start, bank, entry_of_bank, length)
+            done = last + cols - 1 + ACC_LATENCY
+            self.done[done] = bank
+            free[bank] = self._drain(done, bank, entry_of_bank, entry)
+            start = last + 1
+        self.used = max(free) + 2
+
+    def _noise(self):
+        columns = {name: self.rng.integers(0, 1 << min(width, 32), self.cycles) for name, width in
+                   self.inputs.items()}
+        for name in ("col_data", "init_data"):
+            columns[name] = random_bits(self.rng, self.cycles * self.cols).reshape(-1, self.cols).astype(np.int64)
+        for name in ("rst", "valid", "init_valid"):
+            columns[name][:] = 0
+        columns["rst"][:2] = 1
+        return columns
+
+    def _set(self, cycle, **values):
+        for name, value in values.items():
+            self.columns[name][cycle] = value
+
+    def _initialise(self, cycle, bank, content):
+        for _ in range(self.rng.integers(0, self.entries)):
+            entry, lanes = self.rng.integers(self.entries), self.rng.integers(1, 1 << self.cols)
+            self._set(cycle, init_valid=lanes, init_bank=bank, init_addr=entry)
+            for c in range(self.cols):
+                if lanes >> c & 1:
+                    content[entry][c] = int(self.columns["init_data"][cycle, c])
+            cycle += 1
+        return cycle
+
+    def _operate(self, cycle, bank, content, length):
+        max_mode = self.rng.random() < 0.5
+        busy = [-ACC_LATENCY] * self.entries
+        hot = self.rng.integers(1, self.entries + 1)  # few entries: many at the minimum distance
+        for n in range(length):
+            entry = int(self.rng.integers(hot))
+            cycle = max(cycle + int(self.rng.integers(0, 3) == 0), busy[entry] + ACC_LATENCY)
+            busy[entry] = cycle
+            first = None in content[entry] or self.rng.random() < 0.1
+            self._set(cycle, valid=1, addr=entry, bank=bank, first=first, max_mode=max_mode, last=n == length - 1)
+            for c in range(self.cols):
+                x = int(self.columns["col_data"][cycle + c, c])
+                content[entry][c] = expected_entry(content[entry][c], x, first, max_mode)
+            cycle += 1
+        return cycle - 1, entry
+
+    def _drain(self, cycle, bank, content, last):
+        for entry in [last, *self.rng.permutation(self.entries)]:
+            self._set(cycle, drain_bank=bank, drain_addr=entry)
+            self.drained[cycle + 1] = list(content[entry])
+            cycle += 1 + int(self.rng.integers(0, 4) == 0)
+        return cycle
+
+    def check(self, bank_done, done_bank, drain_data):
+        assert list(np.flatnonzero(bank_done[2:]) + 2) == sorted(self.done)
+        for cycle, bank in self.done.items():
+            assert done_bank[cycle] == bank
+        for cycle, expected in self.drained.items():
+            for got, value in zip(drain_data[cycle], expected, strict=True):
+                assert value is None or got == value, (cycle, hex(got), hex(value))
+
+
+def pack(words):
+    return sum(int(w) << 32 * i for i, w in enumerate(words))
+
+
+@settings(max_examples=8, deadline=None, phases=[Phase.explicit, Phase.reuse, Phase.generate])
+@given(st.integers(0, 1 << 32), st.integers(1, 5), st.sampled_from([16, 32]))
+def test_myhdl(seed, cols, entries):
+    traffic = Traffic(seed, cols, entries, phases=3, length=30)
+    rows = zip(*(([pack(v) for v in values] if values.ndim == 2 else values)[:traffic.used]
+                 for values in traffic.columns.values()), strict=True)
+
+    def make(clk, **ports):
+        return accumulators(clk, **ports, cols=cols, entries=entries)
+
+    done, bank, data = zip(*simulate(make, traffic.inputs, traffic.outputs, list(rows)), strict=True)
+    lanes = [[d >> 32 * c & 0xFFFFFFFF for c in range(cols)] for d in data]
+    traffic.check(np.array(done), bank, lanes)
+
+
+@pytest.mark.parametrize(("cols", "entries"), [(1, 16), (2, 32), (7, 16), (8, 64)])
+def test_verilog(cols, entries, tmp_path):
+    traffic = Traffic(cols, cols, entries, phases=60, length=150)
+    vectors = np.concatenate([np.atleast_2d(v.T).T.reshape(traffic.cycles, -1)
+                              for v in traffic.columns.values()], 1)[:traffic.used]
+    ports = {name: bus(width) for name, width in {**traffic.inputs, **traffic.outputs}.items()}
+    dut = accumulators(bus(1), **ports, cols=cols, entries=entries)
+    got = verilate_and_run(dut, traffic.inputs, traffic.outputs, vectors, tmp_path)
+    traffic.check(got[:, 0], got[:, 1], got[:, 2:])
+
+
+@settings(max_examples=3000, deadline=None)
+@given(fp32_bits(), fp32_bits(), st.booleans(), st.booleans())
+def test_model(acc, x, first, max_mode):
+    got = int(accumulate_model(acc, x, first, max_mode))
+    expected = expected_entry(acc, x, first, max_mode)
+    assert got == expected
+
+
+def test_model_broadcasts_first():
+    acc, x = np.zeros((3, 4), np.uint32), np.full((3, 4), 0xFFC00001, np.uint32)
+    assert (accumulate_model(acc, x, True, True) == NAN).all()
