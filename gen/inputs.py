@@ -1,0 +1,31 @@
+"""Arrays that a user gives: .npy files, checked before anything is built."""
+
+from pathlib import Path
+from typing import Any
+
+from hls.errors import HeepgenError
+
+
+def load_array(path: str | Path, option: str, shape: tuple[int, ...] | None = None) -> Any:
+    """float32 array of a .npy file; a missing batch dimension of 1 is added when `shape` has one.
+
+    Raises `HeepgenError` naming `option` for a file that is missing, damaged or pickled, for values that are
+    not real numbers, and for a shape other than `shape`.
+    """
+    import numpy as np
+
+    try:
+        array = np.load(path, allow_pickle=False)
+    except OSError as error:
+        reason = error.strerror or "it is not a complete .npy file"
+        raise HeepgenError(f"{option} {path}: cannot be read: {reason}.") from None
+    except (ValueError, EOFError):
+        raise HeepgenError(f"{option} {path}: not a complete .npy file of numbers; use numpy.save.") from None
+    if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiub":
+        kind = getattr(array, "dtype", type(array).__name__)
+        raise HeepgenError(f"{option} {path}: holds {kind}, not one array of real numbers; use numpy.save.")
+    if shape is not None and array.shape != shape and (1, *array.shape) == shape:
+        array = array[np.newaxis]
+    if shape is not None and array.shape != shape:
+        raise HeepgenError(f"{option} {path}: has shape {list(array.shape)}, the model takes {list(shape)}.")
+    return np.ascontiguousarray(array, np.float32)
