@@ -1,0 +1,1 @@
+"""Example networks: definitions, data sets and training. `python -m examples.train --help`."""
