@@ -1,0 +1,562 @@
+"""IR operators -> accelerator descriptors with symbolic addresses.
+
+Every accelerated operator becomes a `Windowed`: a window moving over a feature map. A `Windowed` is cut into
+pieces where it must be: rectangles of the output (images of a batch, column tiles with halo, average-pooling
+borders), ranges of channels or groups, and ranges of the reduction (K splits: all but the last piece drain raw
+accumulators, all but the first are initialised from them). A piece is one descriptor.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from firmware_gen import ir, layout
+from firmware_gen.tiling import choose_strips, strip_span, vectors
+from hls import descriptor
+from hls.config import Config
+from hls.errors import HeepgenError
+
+Range = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Ref:
+    """Word `offset` of a named tensor or constant, whose address the memory plan decides."""
+
+    name: str
+    offset: int = 0
+
+
+@dataclass(frozen=True)
+class View:
+    """A feature map in memory: strides in words of channels, columns and rows."""
+
+    base: Ref
+    c: int
+    x: int
+    y: int
+
+    def at(self, c: int = 0, x: int = 0, y: int = 0) -> Ref:
+        return replace(self.base, offset=self.base.offset + c * self.c + x * self.x + y * self.y)
+
+
+def feature_map(base: Ref, shape: tuple[int, int, int], channels_last: bool) -> View:
+    """View of a (C, H, W) map."""
+    channels, height, width = shape
+    return View(base, 1, channels, width * channels) if channels_last else View(base, height * width, 1, width)
+
+
+@dataclass(frozen=True)
+class Windowed:
+    """One image of any accelerated operator. `bottom` and `right` padding follow from the output size.
+
+    weight: int8 (groups, cout, kh, kw, channels per group), diagonal: (channels, kh, kw), or None for ones.
+    scale, bias: float32 (groups, cout), or two floats for all channels.
+    """
+
+    channels: int
+    height: int
+    width: int
+    out_height: int
+    out_width: int
+    kernel: ir.Pair = (1, 1)
+    stride: ir.Pair = (1, 1)
+    dilation: ir.Pair = (1, 1)
+    top: int = 0
+    left: int = 0
+    groups: int = 1
+    cout: int = 0
+    diagonal: bool = False
+    maximum: bool = False
+    weight: np.ndarray | None = None
+    scale: np.ndarray | float = 1.0
+    bias: np.ndarray | float = -0.0
+    pad_value: float = 0.0
+    act: ir.Activation = ir.IDENTITY
+
+
+@dataclass(frozen=True)
+class Piece:
+    """What one descriptor computes: ranges of output rows and columns, kernel taps, input channels and groups.
+
+    `first` and `last` are its place in a chain of K splits.
+    """
+
+    rows: Range
+    cols: Range
+    ky: Range
+    kx: Range
+    channels: Range
+    groups: Range
+    first: bool = True
+    last: bool = True
+
+
+@dataclass(frozen=True)
+class Job:
+    """A descriptor: fields by name, addresses still `Ref`s. Estimated cycles come from the cost model."""
+
+    layer: str
+    fields: dict = field(repr=False)
+    cycles: int = 0
+
+    @property
+    def vectors(self) -> int:
+        return vectors(self.fields)
+
+
+class Constants:
+    """Named constant arrays (uint32 words), stored once each."""
+
+    def __init__(self):
+        self.arrays: dict[str, np.ndarray] = {}
+        self._names: dict[bytes, str] = {}
+
+    def add(self, name: str, words: np.ndarray) -> Ref:
+        """Reference to an array with this content; `name` is made unique when the content is new."""
+        key = words.tobytes()
+        if key not in self._names:
+            unique = next(n for i in itertools.count() if (n := f"{name}_{i}" if i else name) not in self.arrays)
+            self.arrays[unique] = words
+            self._names[key] = unique
+        return Ref(self._names[key])
+
+
+# --- operators -------------------------------------------------------------------------------------------------
+
+
+def windowed_ops(node: ir.Node, in_shape: ir.Shape, out_shape: ir.Shape, linear_map=None) -> list[tuple]:
+    """(Windowed, output rectangle or None, output channel offset and step) for one image of `node`.
+
+    linear_map: (C, H, W) when a Linear's input lies channels-last in memory.
+    """
+    match node:
+        case ir.Linear():
+            return [(_linear(node, in_shape, linear_map), None, (0, 1))]
+        case ir.Conv() if node.is_depthwise:
+            return _depthwise(node, in_shape, out_shape)
+        case ir.Conv():
+            return [(_conv(node, in_shape, out_shape), None, (0, 1))]
+        case ir.Pool(kind="max"):
+            return [(replace(_pool(node, in_shape, out_shape), maximum=True, pad_value=-math.inf), None, (0, 1))]
+        case ir.Pool():
+            return _average(node, in_shape, out_shape)
+        case ir.Pad():
+            top, left, _, _ = node.pads
+            op = Windowed(*in_shape[1:], *out_shape[2:], top=top, left=left, cout=in_shape[1], diagonal=True,
+                          maximum=True, pad_value=node.value)
+            return [(op, None, (0, 1))]
+    raise HeepgenError(f"layer {node.name}: {node.op} has no form on the accelerator")
+
+
+def _linear(node, in_shape, linear_map) -> Windowed:
+    batch = in_shape[0] if len(in_shape) == 2 else 1
+    weight = node.weight
+    if linear_map is not None:
+        weight = weight.reshape(-1, *linear_map).transpose(0, 2, 3, 1).reshape(weight.shape)
+    return Windowed(node.in_features, 1, batch, 1, batch, cout=node.out_features, weight=weight[None, :, None, None],
+                    scale=node.scale[None], bias=node.bias[None], act=node.act)
+
+
+def _conv(node, in_shape, out_shape) -> Windowed:
+    top, left, _, _ = node.pads
+    weight = node.weight.reshape(node.groups, -1, *node.weight.shape[1:]).transpose(0, 1, 3, 4, 2)
+    return Windowed(*in_shape[1:], *out_shape[2:], node.kernel, node.stride, node.dilation, top, left, node.groups,
+                    weight.shape[1], weight=weight, scale=node.scale.reshape(node.groups, -1),
+                    bias=node.bias.reshape(node.groups, -1), act=node.act)
+
+
+def _depthwise(node, in_shape, out_shape) -> list[tuple]:
+    """One diagonal operator per multiple m of the channel multiplier: output channel c * multiplier + m."""
+    top, left, _, _ = node.pads
+    multiplier = node.out_channels // node.groups
+    return [
+        (Windowed(*in_shape[1:], *out_shape[2:], node.kernel, node.stride, node.dilation, top, left,
+                  cout=node.groups, diagonal=True, weight=node.weight[m::multiplier, 0],
+                  scale=node.scale[None, m::multiplier], bias=node.bias[None, m::multiplier], act=node.act),
+         None, (m, multiplier))
+        for m in range(multiplier)
+    ]
+
+
+def _pool(node, in_shape, out_shape) -> Windowed:
+    top, left, _, _ = node.pads
+    return Windowed(*in_shape[1:], *out_shape[2:], node.kernel, node.stride, node.dilation, top, left,
+                    cout=in_shape[1], diagonal=True, act=node.act)
+
+
+def _average(node, in_shape, out_shape) -> list[tuple]:
+    """One operator per rectangle of outputs with the same divisor."""
+    op = _pool(node, in_shape, out_shape)
+    if node.divisor_override is not None:
+        return [(replace(op, scale=_inverse(node.divisor_override)), None, (0, 1))]
+    counts = [_positions(node, axis, in_shape[2 + axis], out_shape[2 + axis]) for axis in range(2)]
+    return [
+        (replace(op, scale=_inverse(high * wide)), (rows, cols), (0, 1))
+        for (rows, high), (cols, wide) in itertools.product(*map(_runs, counts))
+    ]
+
+
+def _inverse(divisor: int) -> float:
+    return float(np.float32(1) / np.float32(divisor))
+
+
+def _positions(node, axis: int, size: int, outputs: int) -> list[int]:
+    """Counted positions of the window of every output along an axis."""
+    before, after = node.pads[axis], node.pads[2 + axis]
+    low, high = (-before, size + after) if node.count_include_pad else (0, size)
+    starts = [o * node.stride[axis] - before for o in range(outputs)]
+    return [min(s + node.kernel[axis], high) - max(s, low) for s in starts]
+
+
+def _runs(values: list[int]) -> Iterator[tuple[Range, int]]:
+    """Ranges of equal neighbours."""
+    first = 0
+    for value, group in itertools.groupby(values):
+        last = first + len(list(group))
+        yield (first, last), value
+        first = last
+
+
+# --- one piece -> one descriptor -------------------------------------------------------------------------------
+
+
+def _along(axis_range: Range, taps: Range, size: int, stride: int, dilation: int, before: int):
+    """Input of a range of outputs along one axis: (first, count, step) to load, window start and stride in it."""
+    outputs = axis_range[1] - axis_range[0]
+    start = axis_range[0] * stride - before + taps[0] * dilation
+    if taps[1] - taps[0] == 1 and start >= 0 and start + (outputs - 1) * stride < size:
+        return (start, outputs, stride), 0, 1  # what the stride skips is not loaded
+    stop = start + (outputs - 1) * stride + (taps[1] - taps[0] - 1) * dilation + 1
+    first = min(max(start, 0), size - 1)
+    return (first, max(min(stop, size), first + 1) - first, 1), start - first, stride if outputs > 1 else 1
+
+
+def _collapse(loops: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Three (count, stride) loops, innermost first, merged where one continues the other."""
+    merged = []
+    for count, stride in loops:
+        if count == 1:
+            continue
+        if merged and merged[-1][0] * merged[-1][1] == stride:
+            merged[-1] = (merged[-1][0] * count, merged[-1][1])
+        else:
+            merged.append((count, stride))
+    return merged + [(1, 0)] * (3 - len(merged)) if merged else [(1, 1), (1, 0), (1, 0)]
+
+
+def piece_fields(op: Windowed, piece: Piece, source: View, target: View, config: Config) -> dict:
+    """Descriptor fields of a piece, all but the strips and the weight and parameter streams."""
+    channels = piece.channels[1] - piece.channels[0]
+    groups = piece.groups[1] - piece.groups[0]
+    kh, kw = piece.ky[1] - piece.ky[0], piece.kx[1] - piece.kx[0]
+    rows, y0, stride_y = _along(piece.rows, piece.ky, op.height, op.stride[0], op.dilation[0], op.top)
+    cols, x0, stride_x = _along(piece.cols, piece.kx, op.width, op.stride[1], op.dilation[1], op.left)
+    block = config.diagonal if op.diagonal else config.cols
+    run_mode = not op.diagonal and groups == 1 and (op.dilation[1] == 1 or kw == 1)
+    run = kw * channels if run_mode else channels // groups if not op.diagonal else channels
+    cout = channels if op.diagonal else op.cout
+    in_row = cols[1] * channels
+    loops = _collapse([(channels, source.c), (cols[1], cols[2] * source.x), (rows[1], rows[2] * source.y)])
+    out_channel = piece.channels[0] if op.diagonal else piece.groups[0] * op.cout
+    store = target.at(out_channel, piece.cols[0], piece.rows[0])
+    fields = dict(
+        DIAGONAL=int(op.diagonal), MAX=int(op.maximum), UNIT_WEIGHTS=int(op.weight is None),
+        ACC_INIT=int(not piece.first),
+        LOAD_ADDR=source.at(piece.channels[0], cols[0], rows[0]),
+        LOAD_WORDS=math.prod(count for count, _ in loops),
+        IN_ROW=in_row, IN_H=rows[1], Y0=y0, X0=x0 * channels, ROW0=y0 * in_row,
+        KH=kh, KX=1 if run_mode else kw, KB=1 if op.diagonal else -(-run // config.rows), RUN=run,
+        DIL_Y=op.dilation[0] if kh > 1 else 1, STRIDE_Y=stride_y, KY_STEP=op.dilation[0] * in_row if kh > 1 else 0,
+        KX_STEP=0 if run_mode else op.dilation[1] * channels, SX_WORDS=stride_x * channels,
+        SY_WORDS=stride_y * in_row, OUT_W=piece.cols[1] - piece.cols[0],
+        OUT_PX=(piece.cols[1] - piece.cols[0]) * (piece.rows[1] - piece.rows[0]),
+        GROUPS=groups, NCB=-(-cout // block), COUT=cout, GROUP_IN_STEP=channels // groups if groups > 1 else 0,
+        PAD_VALUE=op.pad_value,
+        LOW=op.act.low if piece.last else -math.inf, HIGH=op.act.high if piece.last else math.inf,
+    )
+    for axis, (count, stride) in zip("CXY", loops, strict=True):
+        fields |= {f"LOAD_{axis}_COUNT": count, f"LOAD_{axis}_STRIDE": stride}
+    fields |= _stream("STORE", store, target, block, op.cout)
+    if not piece.first:
+        fields |= _stream("AUX", store, target, block, op.cout)
+    if piece.last and op.act.slope != 1:
+        fields |= dict(SLOPE_EN=1, SLOPE=op.act.slope)
+    if not piece.last or not isinstance(op.scale, np.ndarray):
+        scale, bias = (op.scale, op.bias) if piece.last else (1.0, -0.0)
+        fields |= dict(UNIFORM=1, SCALE=scale, BIAS=bias)
+    return fields
+
+
+def _stream(prefix: str, start: Ref, view: View, block: int, group_channels: int) -> dict:
+    return {f"{prefix}_ADDR": start, f"{prefix}_C_STRIDE": view.c, f"{prefix}_X_STRIDE": view.x,
+            f"{prefix}_Y_STRIDE": view.y, f"{prefix}_CB_STEP": block * view.c,
+            f"{prefix}_G_STEP": group_channels * view.c}
+
+
+def _add_streams(op: Windowed, piece: Piece, fields: dict, name: str, constants: Constants, config: Config):
+    """Pack the weights and parameters a piece needs."""
+    (ky0, ky1), (kx0, kx1), (c0, c1), (g0, g1) = piece.ky, piece.kx, piece.channels, piece.groups
+    if op.weight is not None:
+        if op.diagonal:
+            words = layout.diagonal_weights(op.weight[c0:c1, ky0:ky1, kx0:kx1], fields["CBG"], config)
+        else:
+            weight = op.weight[g0:g1, :, ky0:ky1, kx0:kx1]
+            if op.groups == 1:
+                weight = weight[..., c0:c1]
+            weight = weight.reshape(*weight.shape[:3], fields["KX"], fields["RUN"])
+            words = layout.dense_weights(weight, fields["CBG"], config)
+        fields |= dict(WEIGHT_ADDR=constants.add(f"{name}_weights", words), WEIGHT_WORDS=len(words))
+    if not fields.get("UNIFORM"):
+        part = (slice(None), slice(c0, c1)) if op.diagonal else slice(g0, g1)
+        block = config.diagonal if op.diagonal else config.cols
+        words = layout.parameters(op.scale[part], op.bias[part], block, config.ports)
+        fields |= dict(PARAM_ADDR=constants.add(f"{name}_params", words), PARAM_WORDS=len(words))
+
+
+# --- cutting ---------------------------------------------------------------------------------------------------
+
+
+def _cut(size: int, parts: int, multiple: int = 1) -> list[Range]:
+    """`parts` or fewer nearly equal ranges covering 0..size, cut at multiples."""
+    step = -(-size // parts)
+    step = -(-step // multiple) * multiple
+    return [(first, min(first + step, size)) for first in range(0, size, step)]
+
+
+def _part_counts(size: int) -> list[int]:
+    """Numbers of parts to try, few first."""
+    return sorted({n for n in (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, size) if n <= size})
+
+
+def pieces(op: Windowed, rectangle: tuple[Range, Range] | None, cols: int, channels: int, ky: int, kx: int,
+           config: Config) -> list[Piece]:
+    """Pieces of an operator, in execution order, for numbers of cuts along columns, channels and taps.
+
+    Channels of a diagonal operator and groups are independent; channels of a dense one are a K split.
+    """
+    rows, (left, right) = rectangle or ((0, op.out_height), (0, op.out_width))
+    columns = [(left + a, left + b) for a, b in _cut(right - left, cols)]
+    everything, all_groups = (0, op.channels), (0, op.groups)
+    if op.groups > 1:
+        size = op.channels // op.groups
+        spans = [((a * size, b * size), (a, b)) for a, b in _cut(op.groups, channels)]
+    elif op.diagonal:
+        spans = [(span, all_groups) for span in _cut(op.channels, channels, config.diagonal)]
+    else:
+        spans = [(everything, all_groups)]
+    k_spans = [None]
+    if op.groups == 1 and not op.diagonal:
+        k_spans = _cut(op.channels, channels, config.rows if op.kernel[1] == 1 else 1)
+    chain = list(itertools.product(_cut(op.kernel[0], ky), _cut(op.kernel[1], kx), k_spans))
+    return [
+        Piece(rows, column, tap_y, tap_x, k_span or span, groups, first=i == 0, last=i == len(chain) - 1)
+        for column, (span, groups) in itertools.product(columns, spans)
+        for i, (tap_y, tap_x, k_span) in enumerate(chain)
+    ]
+
+
+def _fits_fields(fields: dict) -> bool:
+    for name, value in fields.items():
+        known = descriptor.FIELD[name]
+        if known.kind in ("uint", "int") and not known.range[0] <= value <= known.range[1]:
+            return False
+    return True
+
+
+def _plan(op: Windowed, cut: list[Piece], source: View, target: View, config: Config):
+    """(estimated cycles, [(piece, fields with strips, cycles)]), or None when a piece does not fit."""
+    planned, total = [], 0
+    chosen = {}
+    for piece in cut:
+        fields = piece_fields(op, piece, source, target, config)
+        if not _fits_fields(fields):
+            return None
+        key = tuple((k, v) for k, v in fields.items() if not isinstance(v, Ref))
+        if key not in chosen:
+            chosen[key] = choose_strips(fields, config)
+        strips = chosen[key]
+        if strips is None:
+            return None
+        fields |= dict(FIRST_PX=strips.first_px, STRIP_PX=strips.strip_px, CBG=strips.cbg)
+        planned.append((piece, fields, strips.cycles))
+        total += strips.cycles + DESCRIPTOR_CYCLES
+    return total, planned
+
+
+DESCRIPTOR_CYCLES = 40
+"""Estimated cost of one more descriptor: fetch, first loads, last stores."""
+
+
+def best_cut(layer: str, op: Windowed, rectangle, source: View, target: View, config: Config):
+    """The cheapest of the coarsest cuts that fit. Raises HeepgenError with the numbers when none does."""
+    _, (left, right) = rectangle or ((0, 0), (0, op.out_width))
+    tiles = _part_counts(right - left)
+    span = op.groups if op.groups > 1 else -(-op.channels // (config.diagonal if op.diagonal else 1))
+    for ky, kx in _tap_cuts(op.kernel):
+        for channels in _part_counts(span):
+            best = None
+            for cols in tiles:
+                plan = _plan(op, pieces(op, rectangle, cols, channels, ky, kx, config), source, target, config)
+                if plan and (best is None or plan[0] < best[0]):
+                    best = plan
+                elif best:
+                    break
+            if best:
+                return best[1]
+    raise HeepgenError(_refusal(layer, op, source, target, config))
+
+
+def _tap_cuts(kernel: ir.Pair) -> list[ir.Pair]:
+    cuts = itertools.product(_part_counts(kernel[0]), _part_counts(kernel[1]))
+    return sorted(cuts, key=lambda cut: cut[0] * cut[1])
+
+
+def _refusal(layer: str, op: Windowed, source: View, target: View, config: Config) -> str:
+    smallest = pieces(op, ((0, 1), (0, 1)), 1, 1 << 30, op.kernel[0], op.kernel[1], config)[0]
+    fields = piece_fields(op, smallest, source, target, config)
+    wrong = [f"{n} = {v}" for n, v in fields.items()
+             if descriptor.FIELD[n].kind in ("uint", "int")
+             and not descriptor.FIELD[n].range[0] <= v <= descriptor.FIELD[n].range[1]]
+    if wrong:
+        return f"layer {layer}: {', '.join(wrong)} is beyond the accelerator's descriptor; use smaller dimensions."
+    return (f"layer {layer}: one output pixel needs {strip_span(fields | {'OUT_PX': 1}, 1, 1)} input words at once, "
+            f"buffers.activation_words = {config.activation_words} holds {config.activation_words - config.ports}; "
+            "enlarge the buffer.")
+
+
+# --- layers ----------------------------------------------------------------------------------------------------
+
+
+def windowed_jobs(layer: str, op: Windowed, rectangle, source: View, target: View, constants: Constants,
+                  config: Config) -> list[Job]:
+    """Descriptors of one operator on one image, in order."""
+    jobs = []
+    for piece, fields, cycles in best_cut(layer, op, rectangle, source, target, config):
+        _add_streams(op, piece, fields, layer, constants, config)
+        jobs.append(Job(layer, fields, cycles))
+    return jobs
+
+
+def elementwise_jobs(layer: str, act: ir.Activation, size: int, source: Ref, target: Ref, constants: Constants,
+                     config: Config) -> list[Job]:
+    """y = act(x) on `size` contiguous words: rows of D channels, and what remains."""
+    lanes = config.diagonal
+    jobs = []
+    for start, channels, rows in ((0, lanes, size // lanes), (size - size % lanes, size % lanes, 1)):
+        if not channels or not rows:
+            continue
+        op = Windowed(channels, 1, rows, 1, rows, cout=channels, diagonal=True, maximum=True, act=act)
+        views = [View(replace(ref, offset=ref.offset + start), 1, channels, 0) for ref in (source, target)]
+        jobs += windowed_jobs(layer, op, None, *views, constants, config)
+    return jobs
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """Where and how a value lies in memory.
+
+    `storage` names the buffer (values that only differ in shape share one); `channels_last` is (C, H, W) when
+    each image lies in H, W, C order although PyTorch's is C, H, W, else None.
+    """
+
+    storage: str
+    shape: ir.Shape
+    channels_last: tuple[int, int, int] | None = None
+
+    @property
+    def size(self) -> int:
+        return math.prod(self.shape)
+
+
+def layer_jobs(node: ir.Node, source: Tensor, target: Tensor, constants: Constants, config: Config) -> list[Job]:
+    """Descriptors of a node, for every image of the batch."""
+    source_ref, target_ref = Ref(source.storage), Ref(target.storage)
+    if isinstance(node, ir.Activate | ir.Reshape):
+        act = node.act if isinstance(node, ir.Activate) else ir.IDENTITY
+        if source.channels_last == target.channels_last:
+            return elementwise_jobs(node.name, act, source.size, source_ref, target_ref, constants, config)
+        return _transposing_jobs(node.name, act, source, target, constants, config)
+    if isinstance(node, ir.Linear):
+        (op, _, _), = windowed_ops(node, source.shape, target.shape, source.channels_last)
+        views = View(source_ref, 1, node.in_features, 0), View(target_ref, 1, node.out_features, 0)
+        return windowed_jobs(node.name, op, None, *views, constants, config)
+    jobs = []
+    for image in range(source.shape[0]):
+        source_view, target_view = (_image(tensor, image) for tensor in (source, target))
+        for op, rectangle, (offset, step) in windowed_ops(node, source.shape, target.shape):
+            view = replace(target_view, base=target_view.at(offset), c=target_view.c * step)
+            jobs += windowed_jobs(node.name, op, rectangle, source_view, view, constants, config)
+    return jobs
+
+
+def _image(tensor: Tensor, image: int) -> View:
+    shape = tensor.shape[1:]
+    return feature_map(Ref(tensor.storage, image * math.prod(shape)), shape, tensor.channels_last is not None)
+
+
+def _transposing_jobs(layer, act, source, target, constants, config) -> list[Job]:
+    """Copy between PyTorch's order and channels-last, image by image."""
+    shape = source.channels_last or target.channels_last
+    jobs = []
+    for image in range(source.size // math.prod(shape)):
+        views = [feature_map(Ref(t.storage, image * math.prod(shape)), shape, t.channels_last is not None)
+                 for t in (source, target)]
+        op = Windowed(*shape, *shape[1:], cout=shape[0], diagonal=True, maximum=True, act=act)
+        jobs += windowed_jobs(layer, op, None, *views, constants, config)
+    return jobs
+
+
+def tensors(graph: ir.Graph) -> dict[str, Tensor]:
+    """Memory layout of every value: PyTorch's order at the graph's input and output, else channels-last.
+
+    Reshapes share their input's storage; a reshape of the graph's input that is also its output is a copy.
+    """
+    result = {v: Tensor(v, graph.shape(v)) for v in graph.inputs}
+    plain = _in_pytorch_order(graph)
+    for node in graph.nodes:
+        shape = graph.out_shape(node)
+        source = result[node.inputs[0]]
+        if shares_storage(graph, node):
+            result[node.output] = replace(source, shape=shape)
+        elif node.output in plain or isinstance(node, ir.Linear | ir.Softmax):
+            result[node.output] = Tensor(node.output, shape)
+        elif isinstance(node, ir.Activate):
+            result[node.output] = replace(source, storage=node.output)
+        else:
+            result[node.output] = Tensor(node.output, shape, _channels_last(shape))
+    return result
+
+
+def shares_storage(graph: ir.Graph, node: ir.Node) -> bool:
+    """Whether a node's output is its input seen with another shape (or overwritten by it)."""
+    if isinstance(node, ir.Softmax):
+        source = graph.producer(node.inputs[0])
+        return source is not None and graph.read_once_by(node.inputs[0]) is node and not _is_input(graph, node)
+    return isinstance(node, ir.Reshape) and not (node.output in graph.outputs and _is_input(graph, node))
+
+
+def _is_input(graph: ir.Graph, node: ir.Node) -> bool:
+    """Whether a node reads the graph's input, directly or through reshapes."""
+    value = node.inputs[0]
+    while isinstance(producer := graph.producer(value), ir.Reshape):
+        value = producer.inputs[0]
+    return value in graph.inputs
+
+
+def _in_pytorch_order(graph: ir.Graph) -> set[str]:
+    """Values that must lie in PyTorch's order: the output, and what only has another shape."""
+    plain = set(graph.outputs)
+    for node in reversed(graph.nodes):
+        if node.output in plain and isinstance(node, ir.Reshape | ir.Softmax):
+            plain.add(node.inputs[0])
+    return plain
+
+
+def _channels_last(shape: ir.Shape) -> tuple[int, int, int] | None:
+    return shape[1:] if len(shape) == 4 and shape[1] > 1 and shape[2] * shape[3] > 1 else None

@@ -1,0 +1,186 @@
+"""Static memory plan: where constants and activations lie, who lives when, and whether it fits.
+
+Activations share an arena by lifetime. Constants (weights, parameters, descriptors) and arena go to the
+interleaved banks; constants that do not fit there end where the interleaved banks begin, above the program.
+No array crosses the border between contiguous and interleaved banks. Sizes here are in bytes.
+"""
+
+import json
+from dataclasses import asdict, dataclass
+
+import numpy as np
+
+from hls.config import Config
+from hls.errors import HeepgenError
+
+PROGRAM_BYTES = 24 * 1024
+"""Room kept at address 0 for code, its data and the stack; the linker checks the real size."""
+
+ALIGN = 16
+
+
+@dataclass(frozen=True)
+class Buffer:
+    """A stretch of the arena that lives from step `born` to step `dies`, both included."""
+
+    name: str
+    size: int
+    born: int
+    dies: int
+
+    def overlaps(self, other: "Buffer") -> bool:
+        return self.born <= other.dies and other.born <= self.dies
+
+
+@dataclass(frozen=True)
+class Placed:
+    """Name, absolute address and size of an array."""
+
+    name: str
+    address: int
+    size: int
+
+
+@dataclass(frozen=True)
+class MemoryReport:
+    """What the network needs and where it lies. `steps` are layer names; `lives` indexes them, -1 is the call."""
+
+    network: str
+    total_bytes: int
+    constant_bytes: int
+    weight_bytes: int
+    activation_bytes: int
+    arena_bytes: int
+    peak_bytes: int
+    peak_step: str
+    steps: tuple[str, ...]
+    buffers: tuple[dict, ...]
+    constants: tuple[dict, ...]
+    fits: bool = True
+
+    def to_dict(self) -> dict:
+        return asdict(self)
+
+    def to_json(self) -> str:
+        return json.dumps(self.to_dict(), indent=2) + "\n"
+
+    def to_text(self) -> str:
+        """Plain text: totals, then one line per buffer with its life as a bar."""
+        lines = [
+            f"memory of {self.network}: {self.constant_bytes:,} bytes of constants ({self.weight_bytes:,} of them "
+            f"weights), {self.arena_bytes:,} of arena; {self.total_bytes:,} of RAM",
+            f"activations: {self.activation_bytes:,} bytes, at most {self.peak_bytes:,} alive at once (in "
+            f"{self.peak_step})", ""]
+        width = max((len(b["name"]) for b in self.buffers), default=4)
+        for b in self.buffers:
+            bar = "".join("#" if b["born"] <= s <= b["dies"] else "." for s in range(-1, len(self.steps)))
+            lines.append(f"  {b['name']:<{width}}  {b['address']:#010x}  {b['size']:>9,}  {bar}")
+        return "\n".join(lines) + "\n"
+
+
+def place(buffers: list[Buffer]) -> dict[str, int]:
+    """Offset of every buffer: big ones first, each in the tightest gap between those it meets in time."""
+    offsets: dict[str, int] = {}
+    done: list[Buffer] = []
+    for buffer in sorted(buffers, key=lambda b: (-b.size, b.born, b.name)):
+        taken = sorted((offsets[b.name], offsets[b.name] + _rounded(b.size)) for b in done if b.overlaps(buffer))
+        offsets[buffer.name] = _best_gap(taken, _rounded(buffer.size))
+        done.append(buffer)
+    return offsets
+
+
+def _best_gap(taken: list[tuple[int, int]], size: int) -> int:
+    best, end = None, 0
+    for first, last in taken:
+        gap = first - end
+        if gap >= size and (best is None or gap < best[0]):
+            best = (gap, end)
+        end = max(end, last)
+    return best[1] if best else end
+
+
+def _rounded(size: int) -> int:
+    return -(-size // ALIGN) * ALIGN
+
+
+def check_overlaps(offsets: dict[str, int], sizes: dict[str, int], steps: list[tuple], keep: tuple = ()) -> None:
+    """Prove a plan by replaying it, independently of lifetimes: every word read still belongs to what is read.
+
+    steps: (reads, writes) buffer names per step; the first writes the input, the last reads the output. Buffers
+    in `keep` must never be overwritten. Raises HeepgenError naming the two buffers.
+    """
+    names = list(offsets)
+    words = max((offsets[n] + sizes[n] for n in names), default=0) // 4
+    owner = np.full(words, -1)
+
+    def part(name):
+        return owner[offsets[name] // 4:(offsets[name] + sizes[name]) // 4]
+
+    for name in keep:
+        part(name)[:] = names.index(name)
+    for reads, writes in steps:
+        for name in writes:
+            part(name)[:] = names.index(name)
+        for name in (*reads, *writes, *keep):
+            wrong = part(name)[part(name) != names.index(name)]
+            if wrong.size:
+                other = names[wrong[0]] if wrong[0] >= 0 else "nothing"
+                raise HeepgenError(f"memory plan: {name} is overwritten by {other} before its last use")
+
+
+def peak(buffers: list[Buffer], steps: int) -> tuple[int, int]:
+    """(bytes alive, step) where most is alive; no plan can do with less."""
+    alive = [(sum(b.size for b in buffers if b.born <= s <= b.dies), s) for s in range(-1, steps)]
+    return max(alive, key=lambda pair: (pair[0], -pair[1]))
+
+
+def memory_map(config: Config) -> tuple[int, int]:
+    """Bytes of contiguous banks, which start at 0, and of all banks."""
+    bank = config.bank_kib * 1024
+    return config.memory_banks * bank, (config.memory_banks + sum(config.memory_banks_interleaved)) * bank
+
+
+def locate(network: str, constants: list[tuple[str, int]], arena: int, config: Config) -> tuple[list[Placed], int]:
+    """Absolute addresses of constants (name, bytes), in order, and of the arena.
+
+    Raises HeepgenError with the numbers when they do not fit beside the program.
+    """
+    border, end = memory_map(config)
+    arena = _rounded(arena)
+    total = sum(_rounded(size) for _, size in constants) + arena
+    if border == end or arena > end - border:
+        low_end, high_start, high_end = (end - arena, end, end) if border == end else (border - arena, border, end)
+        arena_address = low_end
+    else:
+        low_end, high_start, high_end = border, border, end - arena
+        arena_address = None
+    high = _suffix_that_fits(constants, high_end - high_start)
+    low = constants[:len(constants) - len(high)]
+    low_start = low_end - sum(_rounded(size) for _, size in low)
+    if low_start < PROGRAM_BYTES:
+        raise HeepgenError(
+            f"{network} does not fit: {total - arena:,} bytes of constants and {arena:,} bytes of arena need "
+            f"{total:,} bytes beside {PROGRAM_BYTES:,} for the program, memory.banks and memory.banks_interleaved "
+            f"give {end:,} ({end - border:,} of them interleaved); add banks or shrink the network.")
+    placed = _sequence(low, low_start) + _sequence(high, high_start)
+    if arena_address is None:
+        arena_address = placed[-1].address + _rounded(placed[-1].size) if high else high_start
+    return placed, arena_address
+
+
+def _suffix_that_fits(items: list[tuple[str, int]], room: int) -> list[tuple[str, int]]:
+    used, count = 0, 0
+    for _, size in reversed(items):
+        used += _rounded(size)
+        if used > room:
+            break
+        count += 1
+    return items[len(items) - count:]
+
+
+def _sequence(items: list[tuple[str, int]], address: int) -> list[Placed]:
+    placed = []
+    for name, size in items:
+        placed.append(Placed(name, address, size))
+        address += _rounded(size)
+    return placed

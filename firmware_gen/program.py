@@ -1,0 +1,216 @@
+"""A compiled network: every descriptor, constant and address, ready to be run or printed as C++."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from firmware_gen import ir, lower, planner
+from firmware_gen.lower import Constants, Job, Ref, Tensor
+from firmware_gen.tiling import lower_bound
+from hls.config import Config
+from hls.descriptor import FIELD, PROFILE_RECORD, WORDS, address, pack
+from hls.errors import HeepgenError
+
+CONSTANTS, ARENA = 0, 1
+"""Regions of descriptor addresses."""
+
+DESCRIPTORS, PROFILE = "descriptors", "profile"
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A node of the graph on the device. Its descriptors are `first`..`last` - 1; none for a CPU operator."""
+
+    node: ir.Node
+    op: str
+    in_shape: ir.Shape
+    out_shape: ir.Shape
+    macs: int
+    first: int
+    last: int
+    bound_cycles: int
+    source: Tensor
+    target: Tensor
+
+    @property
+    def name(self) -> str:
+        return self.node.name
+
+    @property
+    def on_cpu(self) -> bool:
+        return isinstance(self.node, ir.Softmax)
+
+
+@dataclass(frozen=True)
+class Program:
+    """Constants by name, each with its address; everything else is derived from addresses."""
+
+    graph: ir.Graph
+    config: Config
+    layers: tuple[Layer, ...]
+    jobs: tuple[Job, ...]
+    tensors: dict[str, Tensor]
+    constants: dict[str, np.ndarray] = field(repr=False)
+    placed: dict[str, planner.Placed] = field(repr=False)
+    arena_address: int
+    arena_bytes: int
+    offsets: dict[str, int]
+    report: planner.MemoryReport
+    keeps_input: bool
+
+    @property
+    def bases(self) -> list[int]:
+        """BASE registers; LIMIT registers are `limits`."""
+        return [min(p.address for p in self.placed.values()), self.arena_address, 0, 0]
+
+    @property
+    def limits(self) -> list[int]:
+        return [max(p.address + p.size for p in self.placed.values()), self.arena_address + self.arena_bytes, 0, 0]
+
+    @property
+    def input(self) -> Tensor:
+        return self.tensors[self.graph.inputs[0]]
+
+    @property
+    def output(self) -> Tensor:
+        return self.tensors[self.graph.outputs[0]]
+
+    @property
+    def doorbell(self) -> int:
+        return self.descriptor_address(0)
+
+    def descriptor_address(self, index: int) -> int:
+        """Descriptor address (region and offset) of a descriptor."""
+        return address(CONSTANTS, self.placed[DESCRIPTORS].address + 4 * WORDS * index - self.bases[CONSTANTS])
+
+    def tensor_address(self, value: str) -> int:
+        """Absolute byte address of a value; it may have been overwritten when the program ends."""
+        return self.arena_address + self.offsets[self.tensors[value].storage]
+
+    def profile_address(self, index: int) -> int:
+        """Absolute byte address of the profile record of a descriptor."""
+        return self.arena_address + self.offsets[PROFILE] + 4 * len(PROFILE_RECORD) * index
+
+    def resolve(self, ref: Ref) -> int:
+        """Descriptor address of a symbolic one."""
+        if ref.name in self.placed:
+            return address(CONSTANTS, self.placed[ref.name].address - self.bases[CONSTANTS] + 4 * ref.offset)
+        return address(ARENA, self.offsets[ref.name] + 4 * ref.offset)
+
+
+def compile_graph(graph: ir.Graph, config: Config, profile: bool = True) -> Program:
+    """Compile a quantised graph. Raises HeepgenError when a layer or the memory does not fit."""
+    if len(graph.inputs) != 1 or len(graph.outputs) != 1:
+        raise HeepgenError(f"{graph.name} has {len(graph.inputs)} inputs and {len(graph.outputs)} outputs; "
+                           "one of each is supported")
+    graph = _with_work(graph)
+    tensors = lower.tensors(graph)
+    constants = Constants()
+    jobs: list[Job] = []
+    layers = []
+    for node in graph.nodes:
+        first = len(jobs)
+        source, target = tensors[node.inputs[0]], tensors[node.output]
+        if not lower.shares_storage(graph, node) and not isinstance(node, ir.Softmax):
+            jobs += lower.layer_jobs(node, source, target, constants, config)
+        layers.append(_layer(graph, node, source, target, first, jobs, config))
+    arrays = {DESCRIPTORS: np.zeros(WORDS * len(jobs), np.uint32)} | constants.arrays
+    buffers, offsets, keeps_input = _plan_arena(graph, tensors, layers, arrays, len(jobs) * profile, config)
+    arena = _extent(buffers, offsets)
+    placed, arena_address = planner.locate(graph.name, [(n, 4 * len(a)) for n, a in arrays.items()], arena, config)
+    report = _report(graph, layers, buffers, offsets, placed, arena_address, arena, config)
+    program = Program(graph, config, tuple(layers), tuple(jobs), tensors, arrays, {p.name: p for p in placed},
+                      arena_address, arena, offsets, report, keeps_input)
+    program.constants[DESCRIPTORS][:] = _link(program, profile)
+    return program
+
+
+def _with_work(graph: ir.Graph) -> ir.Graph:
+    """A network that computes nothing gets a copy from its input to its output."""
+    if graph.outputs[0] not in graph.inputs:
+        return graph
+    value = ir.Value(f"{graph.outputs[0]}_copy", graph.shape(graph.outputs[0]))
+    node = ir.Activate(name="copy", inputs=graph.outputs, output=value.name, act=ir.IDENTITY)
+    return graph.with_nodes([*graph.nodes, node], outputs=(value.name,), values=[value])
+
+
+def _layer(graph, node, source, target, first, jobs, config) -> Layer:
+    own = jobs[first:]
+    bound = 0
+    if own:
+        weight = node.weight.size if isinstance(node, ir.Conv | ir.Linear) else 0
+        loaded = min(source.size, sum(j.fields["LOAD_WORDS"] for j in own))
+        streamed = sum(j.vectors for j in own)
+        bound = lower_bound(streamed, loaded, target.size, weight, config.ports)
+    return Layer(node, node.op, source.shape, target.shape, graph.macs(node), first, len(jobs), bound, source, target)
+
+
+def _plan_arena(graph, tensors, layers, arrays, records, config):
+    """Buffers with lifetimes, their offsets, and whether the input survives a call."""
+    for keep in (True, False):
+        buffers = _buffers(graph, tensors, layers, records, keep)
+        offsets = planner.place(buffers)
+        try:
+            planner.locate(graph.name, [(n, 4 * len(a)) for n, a in arrays.items()], _extent(buffers, offsets), config)
+            break
+        except HeepgenError:
+            if not keep:
+                raise
+    storage = {v: t.storage for v, t in tensors.items()}
+    steps = [((), (storage[graph.inputs[0]],)),
+             *(((storage[n.inputs[0]],), (storage[n.output],)) for n in graph.nodes),
+             ((storage[graph.outputs[0]],), ())]
+    always = ((PROFILE,) if records else ()) + ((storage[graph.inputs[0]],) if keep else ())
+    planner.check_overlaps(offsets, {b.name: b.size for b in buffers}, steps, always)
+    return buffers, offsets, keep
+
+
+def _buffers(graph, tensors, layers, records, keep_input) -> list[planner.Buffer]:
+    born: dict[str, int] = {}
+    dies: dict[str, int] = {}
+    storage = {v: t.storage for v, t in tensors.items()}
+    born[storage[graph.inputs[0]]] = -1
+    for step, layer in enumerate(layers):
+        born.setdefault(layer.target.storage, step)
+        dies[layer.source.storage] = dies[layer.target.storage] = step
+    end = len(layers)
+    dies[storage[graph.outputs[0]]] = end
+    if keep_input:
+        dies[storage[graph.inputs[0]]] = end
+    sizes = {t.storage: 4 * t.size for t in tensors.values()}
+    buffers = [planner.Buffer(n, sizes[n], born[n], dies[n]) for n in born]
+    if records:
+        buffers.append(planner.Buffer(PROFILE, 4 * len(PROFILE_RECORD) * records, -1, end))
+    return buffers
+
+
+def _extent(buffers, offsets) -> int:
+    return max(offsets[b.name] + b.size for b in buffers)
+
+
+def _report(graph, layers, buffers, offsets, placed, arena_address, arena, config) -> planner.MemoryReport:
+    steps = tuple(layer.name for layer in layers)
+    activations = [b for b in buffers if b.name != PROFILE]
+    alive, step = planner.peak(activations, len(steps))
+    return planner.MemoryReport(
+        graph.name, planner.memory_map(config)[1], sum(p.size for p in placed),
+        sum(p.size for p in placed if "_weights" in p.name), sum(b.size for b in activations), arena, alive,
+        steps[min(max(step, 0), len(steps) - 1)] if steps else "", steps,
+        tuple(dict(name=b.name, address=arena_address + offsets[b.name], size=b.size, born=b.born, dies=b.dies)
+              for b in buffers),
+        tuple(dict(name=p.name, address=p.address, size=p.size) for p in placed))
+
+
+def _link(program: Program, profile: bool) -> np.ndarray:
+    """All descriptors, chained, with addresses."""
+    words = []
+    for index, job in enumerate(program.jobs):
+        fields = {k: program.resolve(v) if isinstance(v, Ref) else v for k, v in job.fields.items()}
+        last = index + 1 == len(program.jobs)
+        fields |= dict(BARRIER=1, LAST=int(last), NEXT=0 if last else program.descriptor_address(index + 1))
+        if profile:
+            offset = program.profile_address(index) - program.arena_address
+            fields |= dict(PROFILE=1, PROFILE_ADDR=address(ARENA, offset))
+        words.append(pack(fields))
+    assert set(FIELD) >= set().union(*(j.fields for j in program.jobs))
+    return np.concatenate(words) if words else np.zeros(0, np.uint32)

@@ -1,0 +1,86 @@
+"""Bit-exact model of a compiled network: the memory image, run by the accelerator's and the CPU's NumPy models."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from firmware_gen import ir
+from firmware_gen.planner import memory_map
+from firmware_gen.program import Program
+from hls.errors import HeepgenError
+from hls.model import execute
+
+
+@dataclass(frozen=True)
+class Result:
+    """`output` and `taps` (by layer name) are float32 in PyTorch's shape and order; `vectors` per descriptor."""
+
+    output: np.ndarray
+    taps: dict[str, np.ndarray]
+    vectors: tuple[int, ...]
+
+
+def memory_image(program: Program, sample: np.ndarray) -> np.ndarray:
+    """uint8 image of the RAM before a run; what nobody has written is 0xa5."""
+    image = np.full(memory_map(program.config)[1], 0xA5, np.uint8)
+    for name, array in program.constants.items():
+        place = program.placed[name].address
+        image[place:place + 4 * len(array)] = array.view(np.uint8)
+    data = _checked(program, sample)
+    place = program.tensor_address(program.graph.inputs[0])
+    image[place:place + data.nbytes] = data.reshape(-1).view(np.uint8)
+    return image
+
+
+def run(program: Program, sample: np.ndarray, taps: bool = False) -> Result:
+    """Run one sample, float32 in the shape of the graph's input. With `taps` keep every layer's output."""
+    image = memory_image(program, sample)
+    kept: dict[str, np.ndarray] = {}
+    executed = []
+    for layer in program.layers:
+        for index in range(layer.first, layer.last):
+            executed += execute(_single(program, image, index), program.descriptor_address(index), program.bases,
+                                program.config)
+        if layer.on_cpu:
+            _softmax(program, layer, image)
+        if taps:
+            kept[layer.name] = read(program, image, layer.node.output)
+    output = read(program, image, program.graph.outputs[0])
+    return Result(output, kept, tuple(e.vectors for e in executed))
+
+
+def _single(program: Program, image: np.ndarray, index: int) -> np.ndarray:
+    """The image with LAST set in one descriptor, so that execution stops behind it."""
+    word = image.view(np.uint32)
+    word[program.placed["descriptors"].address // 4 + 52 * index + 1] |= 1
+    return image
+
+
+def read(program: Program, image: np.ndarray, value: str) -> np.ndarray:
+    """A value in PyTorch's shape and order, copied from the image."""
+    tensor = program.tensors[value]
+    place = program.tensor_address(value)
+    flat = image[place:place + 4 * tensor.size].view(np.float32).copy()
+    if tensor.channels_last is not None:
+        channels, height, width = tensor.channels_last
+        flat = flat.reshape(-1, height, width, channels).transpose(0, 3, 1, 2)
+    return np.ascontiguousarray(flat).reshape(tensor.shape)
+
+
+def _checked(program: Program, sample: np.ndarray) -> np.ndarray:
+    data = np.ascontiguousarray(sample, np.float32)
+    if data.shape != program.input.shape:
+        raise HeepgenError(f"the input has shape {data.shape}, {program.graph.name} takes {program.input.shape}")
+    return data
+
+
+def _softmax(program: Program, layer, image: np.ndarray) -> None:
+    from firmware_gen.cpu_model import softmax_model
+
+    source = read(program, image, layer.node.inputs[0])
+    place = program.tensor_address(layer.node.output)
+    result = softmax_model(source)
+    image[place:place + result.nbytes] = result.reshape(-1).view(np.uint8)
+
+
+__all__ = ["Result", "ir", "memory_image", "read", "run"]
