@@ -74,7 +74,7 @@ def three_convolutions(in_channels: int, size: int) -> nn.Module:
 
 
 _EXAMPLES = (
-    Example("digits", (1, 1, 8, 8), digits, data.DIGITS, epochs=15),
+    Example("digits", (1, 1, 8, 8), digits, data.DIGITS, epochs=30),
     Example("mnist-single_layer", (5, 196), single_layer, data.MNIST),
     Example("mnist-multi_layer", (5, 144), multi_layer, data.MNIST),
     Example("fmnist-conv2d", (1, 1, 14, 14), lambda: two_convolutions((4, 4), (16, 8)), data.FASHION_MNIST),
