@@ -12,7 +12,7 @@ from torch import nn
 from torch.export import ExportedProgram
 from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
 
-from firmware_gen.pt2 import load_pt2
+from firmware_gen.pt2 import export_load, load_pt2
 from hls.errors import HeepgenError
 
 # Layers that a pickled nn.Module may consist of; the importer decides which of them it supports.
@@ -40,10 +40,10 @@ def load_model(path: str | os.PathLike, trust_pickle: bool = False) -> nn.Module
         raise HeepgenError(f"{path}: a model file ends in .pt2 (torch.export) or .pt (torch.save)")
     names = _member_names(path)
     if path.suffix == ".pt2" or "archive_format" in names:
-        return _load_trusted(path, torch.export.load) if trust_pickle else load_pt2(path)
+        return export_load(path, path) if trust_pickle else load_pt2(path)
     if "constants.pkl" in names:
         raise HeepgenError(f"{path} is a TorchScript archive, which is not supported; use {SAVE_AGAIN}")
-    loaded = _load_trusted(path, _torch_load) if trust_pickle else _load_module(path)
+    loaded = _load_trusted(path) if trust_pickle else _load_module(path)
     return _checked_module(path, loaded)
 
 
@@ -56,13 +56,9 @@ def _member_names(path: Path) -> set[str]:
         return set()
 
 
-def _torch_load(path: Path):
-    return torch.load(path, map_location="cpu", weights_only=False)
-
-
-def _load_trusted(path: Path, load):
+def _load_trusted(path: Path):
     try:
-        return load(path)
+        return torch.load(path, map_location="cpu", weights_only=False)
     except Exception as error:
         raise HeepgenError(f"{path} cannot be loaded: {_reason(error)}") from error
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 import os
 import re
 import zipfile
@@ -66,15 +67,35 @@ def load_pt2(path: Path) -> torch.export.ExportedProgram:
         clean[name] = _dump(_checked_weights(path, _parse(path, name, members)))
     clean[MODEL] = _dump(_checked_program(path, _parse(path, MODEL, members)))
     clean[SAMPLE] = b""
+    with _weights_only():
+        return export_load(path, _packed(clean))
+
+
+def export_load(path: Path, file) -> torch.export.ExportedProgram:
+    """torch.export.load of `file`, its errors as one sentence about `path`: not safe by itself."""
+    logger, logged = logging.getLogger("torch.export"), _LoggedError()
+    logger.addFilter(logged)
     try:
-        with _weights_only():
-            return torch.export.load(_packed(clean))
+        return torch.export.load(file)
     except Exception as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        cause = logged.error or error
+        reason = (str(cause).strip() or type(cause).__name__).splitlines()[0]
         raise HeepgenError(
             f"{path}: torch {torch.__version__} cannot read this archive ({reason}); export the model again "
             "with this version"
         ) from error
+    finally:
+        logger.removeFilter(logged)
+
+
+class _LoggedError(logging.Filter):
+    """Keeps the error that torch.export.load logs, with its traceback, instead of raising it."""
+
+    error: BaseException | None = None
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        self.error = record.exc_info[1] if record.exc_info else self.error
+        return False
 
 
 def _read_members(path: Path) -> dict[str, bytes]:
