@@ -31,7 +31,7 @@ $(BENCH_READY): $(READY)
 	@touch $@
 
 run: $(READY)  ## train a small network on digits, generate hardware and firmware, run them
-	@$(BIN)/python examples/digits/train.py --out build/digits
+	@$(BIN)/python -m examples.train digits -o build/digits
 	@$(BIN)/heepgen hw --out build/hw
 	@$(BIN)/heepgen sw build/digits/model.pt2 --sample build/digits/sample.npy --out build/digits-app
 	@$(BIN)/heepgen run build/digits-app --json build/digits/run.json
