@@ -231,7 +231,7 @@ class Soc {
  public:
   Soc(const Options& options, VerilatedContext* context)
       : o_(options), ram_(options), random_(options.seed), cpu_(context, SOC_BOOT_ADDRESS), accelerator_(context),
-        context_(context), ports_(Accelerator::ports()), masters_(kFirstPort + ports_),
+        ports_(Accelerator::ports()), masters_(kFirstPort + ports_),
         slave_target_(ram_.banks()), peripheral_target_(ram_.banks() + 1),
         targets_(std::size_t(ram_.banks()) + 2), stalls_(options.stall_probability) {}
 
@@ -272,7 +272,6 @@ class Soc {
   Random random_;
   Cpu cpu_;
   Accelerator accelerator_;
-  VerilatedContext* context_;
   int ports_;
   std::vector<Master> masters_;
   int slave_target_, peripheral_target_;
@@ -404,7 +403,9 @@ void Soc::drive_responses() {
   }
 }
 
-// Requests do not depend on grants (checked in apply_grants), so last cycle's grants stay as a guess.
+// Requests do not depend on grants (checked in apply_grants), so grants are guessed, and evaluated again
+// only where the guess was wrong: for the CPU that every request is granted (a grant without a request means
+// nothing in OBI), for the accelerator that grants stay as they were.
 void Soc::settle_cpu() {
   const uint32_t irq = peripherals_.irq();
   asleep_for_ = cpu_.asleep() ? asleep_for_ + 1 : 0;
@@ -415,6 +416,7 @@ void Soc::settle_cpu() {
   cpu_frozen_ = asleep_for_ > 2 && irq == 0 && !busy && !tracing_;
   if (cpu_frozen_) return;
   cpu_.set_irq(irq);
+  masters_[kInstr].response.gnt = masters_[kData].response.gnt = true;
   cpu_.set_instr(masters_[kInstr].response);
   cpu_.set_data(masters_[kData].response);
   cpu_.eval(false, true);
@@ -429,7 +431,7 @@ void Soc::settle_accelerator() {
   Request slave = masters_[kData].request;
   const bool wanted =
       slave.req && !masters_[kData].outstanding && decode(kData, slave.addr) == slave_target_;
-  const bool must_repeat = slave_asked_ && !masters_[kData].response.gnt;
+  const bool must_repeat = slave_asked_ && masters_[kData].ungranted;
   slave_asked_ = slave.req = wanted && (must_repeat || !random_.happens(stalls_));
   accelerator_.set_slave(slave);
   for (int p = 0; p < ports_; ++p) accelerator_.set_master(p, masters_[kFirstPort + p].response);
@@ -502,7 +504,10 @@ void Soc::arbitrate() {
   }
   regrant_cpu_ = regrant_accelerator_ = false;
   for (int m = 0; m < count; ++m) {
-    (m < kFirstPort ? regrant_cpu_ : regrant_accelerator_) |= masters_[m].response.gnt != granted[m];
+    if (m < kFirstPort)
+      regrant_cpu_ |= masters_[m].request.req && !granted[m];
+    else
+      regrant_accelerator_ |= masters_[m].response.gnt != granted[m];
     masters_[m].response.gnt = granted[m];
   }
 }
