@@ -115,7 +115,7 @@ def _clamp(clk, en, x, low, high, y):
         key_low[:] = ~low if low[31] else concat(True, low[31:])
         key_high[:] = ~high if high[31] else concat(True, high[31:])
         if en:
-            if key < key_low and not nan:
+            if key < key_low:  # not NaN: `NAN` is above every number
                 y.next = low
             elif key > key_high and not nan:
                 y.next = high

@@ -6,6 +6,9 @@ from hypothesis import strategies as st
 
 from hls.accumulator import ACC_LATENCY, accumulate_model, accumulators
 
+CLOSE = np.array([0, 0x80000000, 0x3F800000, 0x3F800001, 0xBF800000, 0xBF800001, 0x7F800000, 0xFF800000, NAN,
+                  0xFFC00001], np.uint32)
+
 
 def order(x):
     """Key that sorts FP32 patterns by value, both zeros alike."""
@@ -57,7 +60,9 @@ class Traffic:
         columns = {name: self.rng.integers(0, 1 << min(width, 32), self.cycles) for name, width in
                    self.inputs.items()}
         for name in ("col_data", "init_data"):
-            columns[name] = random_bits(self.rng, self.cycles * self.cols).reshape(-1, self.cols).astype(np.int64)
+            shape = self.cycles, self.cols
+            any_bits = random_bits(self.rng, self.cycles * self.cols).reshape(shape)
+            columns[name] = np.where(self.rng.random(shape) < 0.4, self.rng.choice(CLOSE, shape), any_bits)
         for name in ("rst", "valid", "init_valid"):
             columns[name][:] = 0
         columns["rst"][:2] = 1
