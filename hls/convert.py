@@ -81,8 +81,10 @@ def _elaborate(call: UnitCall) -> _Block:
     block.__doc__ = None
     port_signals = block.call.signals()
     block.sigdict = {**port_signals, **block.sigdict}
-    for parent in _blocks(block):
+    for parent, path in _blocks(block):
         name_children(parent)
+        for stub in _stubs_of(parent):
+            stub.instance = path + stub.name
         _name_signals(parent)
     for stub in _stubs(block):
         _mark_ports(stub.call)
@@ -104,21 +106,26 @@ def _fresh(port: Any) -> Any:
     return port
 
 
-def _blocks(block: _Block) -> Iterator[_Block]:
-    yield block
+def _blocks(block: _Block, path: str = "") -> Iterator[tuple[_Block, str]]:
+    """The blocks that make up one module, each with the prefix that its names get there."""
+    yield block, path
     for sub in block.subs:
         if isinstance(sub, _Block) and not isinstance(sub, UnitStub):
-            yield from _blocks(sub)
+            yield from _blocks(sub, f"{path}{sub.name}_")
+
+
+def _stubs_of(parent: _Block) -> list[UnitStub]:
+    return [sub for sub in parent.subs if isinstance(sub, UnitStub)]
 
 
 def _stubs(block: _Block) -> Iterator[UnitStub]:
-    for parent in _blocks(block):
-        yield from (sub for sub in parent.subs if isinstance(sub, UnitStub))
+    for parent, _ in _blocks(block):
+        yield from _stubs_of(parent)
 
 
 def _name_signals(parent: _Block) -> None:
     """Give a name to every signal that only connects instances; MyHDL names what generators use."""
-    stubs = [sub for sub in parent.subs if isinstance(sub, UnitStub)]
+    stubs = _stubs_of(parent)
     wanted = [s for stub in stubs for s in _bases(stub.call.signals().values())]
     wanted += [s for shadow in parent.sigdict.values() if isinstance(shadow, _ShadowSignal)
                for s in _bases([shadow])]
@@ -209,7 +216,7 @@ class _Instantiation(_UserVerilogCode):
 
     def __str__(self) -> str:
         ports = ",\n".join(f"    .{port}({s._name})" for port, s in self.stub.call.signals().items())
-        return f"\n{self.module} {self.stub.name} (\n{ports}\n);\n"
+        return f"\n{self.module} {self.stub.instance} (\n{ports}\n);\n"
 
 
 # Text

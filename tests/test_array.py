@@ -1,0 +1,203 @@
+"""The systolic array: NumPy model = MyHDL = Verilog on legal schedules at full rate and with gaps."""
+
+import numpy as np
+import pytest
+from array_stimulus import schedule, vectors
+from myhdl import Signal, block, delay, instance, intbv
+
+from hls.aligned import precision_loss
+from hls.array import array_latency, array_model, beat_bits, count_bits, systolic_array
+from hls.config import Config
+from hls.convert import convert
+from sim.rtl import simulate_module
+from sim.toolchain import lint
+
+
+def bus(bits):
+    return Signal(intbv(0)[bits:])
+
+
+def array_ports(config):
+    rows, cols = config.rows, config.cols
+    bits = {"vec": 32 * rows, "load_data": 8 * config.load_rows * cols, "load_beat": beat_bits(config),
+            "col_valid": cols, "col_data": 32 * cols, "lost_lanes": count_bits(config),
+            "coarse_lanes": count_bits(config)}
+    flags = ["clk", "rst", "vec_valid", "vec_swap", "vec_diag", "vec_max", "load_valid", "load_diag"]
+    return {name: bus(n) for name, n in bits.items()} | {name: Signal(False) for name in flags}
+
+
+def simulate_myhdl(config, s):
+    """col_valid bool [T, cols], col_data uint32 [T, cols], counts [T, 2]."""
+    p = array_ports(config)
+    rows = []
+
+    @block
+    def bench():
+        dut = systolic_array(**p, config=config)
+
+        @instance
+        def drive():
+            for t in range(len(s.vec_valid)):
+                for name in ("vec_valid", "vec_swap", "vec_diag", "vec_max", "load_valid", "load_diag"):
+                    p[name].next = bool(getattr(s, name)[t])
+                p["vec"].next = int.from_bytes(s.vec[t].tobytes(), "little")
+                p["load_data"].next = int.from_bytes(s.load_data[t].tobytes(), "little")
+                p["load_beat"].next = int(s.load_beat[t])
+                yield delay(1)
+                rows.append([int(p[n]) for n in ("col_valid", "col_data", "lost_lanes", "coarse_lanes")])
+                p["clk"].next = True
+                yield delay(1)
+                p["clk"].next = False
+                yield delay(1)
+
+        return dut, drive
+
+    bench().run_sim(quiet=1)
+    c = np.arange(config.cols)
+    valid = np.array([[v >> int(i) & 1 for i in c] for v, *_ in rows], bool)
+    data = np.array([[d >> 32 * int(i) & 0xFFFFFFFF for i in c] for _, d, *_ in rows], np.uint32)
+    return valid, data, np.array([r[2:] for r in rows])
+
+
+TESTBENCH = """
+#include "Vsystolic_array.h"
+#include <cstdint>
+#include <cstdio>
+#include <cstring>
+#include <vector>
+int main(int, char** argv) {
+    Vsystolic_array top;
+    std::FILE* in = std::fopen(argv[1], "rb");
+    std::FILE* out = std::fopen(argv[2], "wb");
+    std::vector<unsigned char> row(sizeof top.vec + sizeof top.load_data + 8);
+    top.rst = 1; top.clk = 0; top.eval(); top.clk = 1; top.eval(); top.clk = 0; top.rst = 0;
+    while (std::fread(row.data(), 1, row.size(), in) == row.size()) {
+        const unsigned char* p = row.data();
+        top.vec_valid = p[0]; top.vec_swap = p[1]; top.vec_diag = p[2]; top.vec_max = p[3];
+        top.load_valid = p[4]; top.load_diag = p[5]; top.load_beat = p[6];
+        std::memcpy(&top.vec, p + 8, sizeof top.vec);
+        std::memcpy(&top.load_data, p + 8 + sizeof top.vec, sizeof top.load_data);
+        top.eval();
+        uint32_t head[3] = {(uint32_t)top.col_valid, top.lost_lanes, top.coarse_lanes};
+        std::fwrite(head, 1, sizeof head, out);
+        std::fwrite(&top.col_data, 1, 4 * COLS, out);
+        top.clk = 1; top.eval(); top.clk = 0;
+    }
+}
+"""
+
+
+def port_bytes(bits):
+    """Size of a Verilator port in C++."""
+    return next((n for n in (1, 2, 4, 8) if bits <= 8 * n), 4 * -(-bits // 32))
+
+
+def padded(a, size):
+    return np.pad(a, ((0, 0), (0, size - a.shape[1])))
+
+
+def array_verilog(config, folder):
+    paths = convert(lambda: systolic_array(**array_ports(config), config=config), folder / "rtl")
+    lint(paths, "systolic_array")
+    return paths
+
+
+def simulate_verilog(config, paths, s, folder):
+    flags = np.stack([s.vec_valid, s.vec_swap, s.vec_diag, s.vec_max, s.load_valid, s.load_diag, s.load_beat,
+                      s.load_beat], axis=1).astype(np.uint8)
+    vec = padded(np.ascontiguousarray(s.vec, np.uint32).view(np.uint8), port_bytes(32 * config.rows))
+    data = padded(s.load_data, port_bytes(8 * s.load_data.shape[1]))
+    (folder / "in.bin").write_bytes(np.concatenate([flags, vec, data], axis=1).tobytes())
+    simulate_module(paths, "systolic_array", TESTBENCH.replace("COLS", str(config.cols)),
+                    [folder / "in.bin", folder / "out.bin"])
+    out = np.fromfile(folder / "out.bin", np.uint32).reshape(-1, 3 + config.cols)
+    assert len(out) == len(flags)
+    valid = (out[:, :1] >> np.arange(config.cols) & 1).astype(bool)
+    return valid, out[:, 3:], out[:, 1:3]
+
+
+def check(s, valid, data):
+    np.testing.assert_array_equal(valid, s.col_valid)
+    wrong = np.argwhere(valid & (data != s.col_data))
+    assert not len(wrong), [(int(t), int(c), hex(data[t, c]), hex(s.col_data[t, c])) for t, c in wrong[:5]]
+
+
+@pytest.mark.parametrize("arithmetic", ["aligned", "fma"])
+@pytest.mark.parametrize("rows, cols, ports", [(1, 3, 1), (4, 1, 2), (3, 5, 4), (4, 4, 2)])
+def test_myhdl(rows, cols, ports, arithmetic):
+    config = Config(rows=rows, cols=cols, ports=ports, arithmetic=arithmetic)
+    s = schedule(config, tiles=14, per_tile=3, gaps=0.2, seed=rows * cols)
+    valid, data, _ = simulate_myhdl(config, s)
+    check(s, valid, data)
+
+
+@pytest.mark.parametrize("arithmetic", ["aligned", "fma"])
+@pytest.mark.parametrize("rows, cols, ports", [(1, 1, 1), (5, 2, 4), (2, 7, 2), (8, 8, 2)])
+def test_verilog(tmp_path, rows, cols, ports, arithmetic):
+    config = Config(rows=rows, cols=cols, ports=ports, arithmetic=arithmetic)
+    paths = array_verilog(config, tmp_path)
+    for per_tile, gaps in ((1, 0.0), (4, 0.0), (6, 0.3)):
+        s = schedule(config, tiles=300, per_tile=per_tile, gaps=gaps, seed=per_tile)
+        check(s, *simulate_verilog(config, paths, s, tmp_path)[:2])
+
+
+def test_back_to_back_tiles_leave_no_bubble():
+    """With one load beat per tile, a tile of one vector enters in every cycle."""
+    config = Config(rows=4, cols=4, ports=4)
+    assert config.load_rows == 4
+    s = schedule(config, tiles=50, per_tile=1, gaps=0.0, seed=1)
+    assert s.vec_valid.sum() == 50 and s.vec_valid[1:51].all() and s.vec_swap[s.vec_valid].all()
+
+
+def test_myhdl_and_verilog_count_lanes_that_lose_precision(tmp_path):
+    config = Config(rows=5, cols=2, ports=4)
+    s = schedule(config, tiles=20, per_tile=6, gaps=0.2, seed=3)
+    s.vec_diag[s.vec_valid] &= s.vec_max[s.vec_valid]  # fewer diagonal ones, which are not counted
+    dense = s.vec_valid & ~s.vec_diag
+    lost, coarse = precision_loss(s.vec[dense])
+    assert lost.sum() and coarse.sum() > lost.sum()
+    paths = array_verilog(config, tmp_path)
+    for _, _, counts in (simulate_myhdl(config, s), simulate_verilog(config, paths, s, tmp_path)):
+        cycles = np.flatnonzero(dense)
+        first = next(k for k in range(20) if (counts[cycles[:5] + k, 1] == coarse[:5]).all())
+        expected = np.zeros_like(counts)
+        expected[cycles + first, 0], expected[cycles + first, 1] = lost, coarse
+        np.testing.assert_array_equal(counts, expected)
+
+
+def test_reset_drops_vectors_in_flight():
+    config = Config(rows=2, cols=2)
+    p = array_ports(config)
+    seen = []
+
+    @block
+    def bench():
+        dut = systolic_array(**p, config=config)
+
+        @instance
+        def drive():
+            for t in range(2 * array_latency(config) + 4):
+                p["vec_valid"].next = t < 6
+                p["rst"].next = t == 6
+                yield delay(1)
+                p["clk"].next = True
+                yield delay(1)
+                seen.append(int(p["col_valid"]))
+                p["clk"].next = False
+                yield delay(1)
+
+        return dut, drive
+
+    bench().run_sim(quiet=1)
+    assert not any(seen)
+
+
+def test_model_of_fma_is_a_chain_from_plus_zero():
+    v = vectors(np.random.default_rng(5), 100, 3)
+    w = np.array([[1, 0], [-3, 127], [5, -128]], np.int8)
+    with np.errstate(all="ignore"):
+        x = v.view(np.float32)
+        y = array_model(v, w, False, False, "fma").view(np.float32)
+        x, w = x.astype(np.float64), w.astype(np.float64)
+        far = np.abs(y - x @ w) > 1e-5 * (np.abs(x) @ np.abs(w)) + 1e-44
+    assert not (far & np.isfinite(y)).any()
