@@ -56,21 +56,14 @@ _GXX = "riscv64-unknown-elf-g++"
 
 
 def _gcc() -> Toolchain:
-    """Debian's cross compiler, which has no rv32imfc libraries: those of rv32imf are linked explicitly."""
+    """Debian's cross compiler, which has no rv32imfc libraries: libgcc of rv32imf is linked explicitly."""
     if not shutil.which(_GXX):
-        raise HeepgenError(f"toolchain gcc: {_GXX} is not on PATH; install gcc-riscv64-unknown-elf and "
-                           "picolibc-riscv64-unknown-elf, or use the toolchain zig.")
+        raise HeepgenError(f"toolchain gcc: {_GXX} is not on PATH; install gcc-riscv64-unknown-elf, or "
+                           "use the toolchain zig.")
     cpu = ("-march=rv32imfc_zicsr", "-mabi=ilp32f", "-ffreestanding")
     libgcc = run_tool([_GXX, "-march=rv32imf", "-mabi=ilp32f", "-print-libgcc-file-name"], _GXX).strip()
     version = run_tool([_GXX, "-dumpfullversion"], _GXX).strip()
-    return Toolchain(f"gcc {version}", (_GXX, *cpu), (_GXX, *cpu, "-nostdlib", "-Wl,--no-warn-rwx-segments"),
-                     (*_picolibc(), libgcc))
-
-
-def _picolibc() -> list[str]:
-    """picolibc's C library for rv32imf/ilp32f, which holds memcpy and its kin; empty where there is none."""
-    folder = Path("/usr/lib/picolibc/riscv64-unknown-elf/lib/rv32imf/ilp32f")
-    return [str(folder / "libc.a")] if (folder / "libc.a").exists() else []
+    return Toolchain(f"gcc {version}", (_GXX, *cpu), (_GXX, *cpu, "-nostdlib", "-Wl,--no-warn-rwx-segments"), (libgcc,))
 
 
 _TOOLCHAINS = {"zig": _zig, "gcc": _gcc}
@@ -126,7 +119,7 @@ def compile_firmware(sources: Sequence[Path], include_dirs: Sequence[Path], defi
     flags = [optimise, *_COMMON, *(f"-D{name}={value}" for name, value in sorted(defines.items())),
              *(f"-I{d}" for d in include_dirs)]
     headers = _headers(include_dirs)
-    every = [*map(Path, sources), BOOT_DIR / "soc.cpp", BOOT_DIR / "crt0.S"]
+    every = [*map(Path, sources), *(BOOT_DIR / name for name in ("soc.cpp", "memory.cpp", "crt0.S"))]
     progress(f"compiling the firmware with {toolchain}")
     with ThreadPoolExecutor(2) as pool:
         objects = list(pool.map(lambda s: _object(s, tools, flags, headers), every))

@@ -1,15 +1,22 @@
 """The virtual X-HEEP: CPU, crossbar, memory, peripherals, accelerator ports, checkers and faults."""
 
+import os
+import re
+import shutil
 import struct
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from hls.config import Config
 from hls.errors import HeepgenError
+from sim.build import TESTBENCH_DIR
 from sim.elf import section_ranges, symbols
-from sim.firmware import compile_firmware, program_bytes
+from sim.firmware import BOOT_ADDRESS, BOOT_DIR, compile_firmware, program_bytes
 from sim.run import TRAP_EXIT, Faults, Vcd, run_soc
+from sim.toolchain import compile_object
 
 DATA = Path(__file__).parent / "sim_data"
 CONFIG = Config(irq_line=15)
@@ -74,6 +81,48 @@ def test_zeroed_bss_initialised_data_and_byte_accesses(tmp_path, optimise):
           return bytes[1] == 2 && bytes[2] == 0x99 && bytes[3] == 4 && bytes[4] == 0xcd && bytes[5] == 0xab ? 0 : 2;
         }""", optimise=optimise)
     assert run_soc(elf, None, CONFIG, max_cycles=100_000).ok
+
+
+MEMORY = """
+extern "C" {
+void* memcpy(void*, const void*, size_t);
+void* memmove(void*, const void*, size_t);
+void* memset(void*, int, size_t);
+int memcmp(const void*, const void*, size_t);
+}
+volatile int three = 3;
+int main() {
+  static unsigned char a[80], b[80];
+  for (int from = 0; from < 8; from += 4 - (from & 1))
+    for (int to = 0; to < 6; ++to)
+      for (int size = 0; size < 40; size += 1 + three) {
+        for (int i = 0; i < 80; ++i) a[i] = i + 1;
+        for (int i = 0; i < 80; ++i) b[i] = 200;
+        memcpy(b + to, a + from, size);
+        for (int i = 0; i < 80; ++i)
+          if (b[i] != (i >= to && i < to + size ? i - to + from + 1 : 200)) return 1;
+        memmove(a + to, a + from, size);
+        for (int i = 0; i < 80; ++i)
+          if (a[i] != (i >= to && i < to + size ? i - to + from + 1 : i + 1)) return 2;
+        memset(b + to, 7 + size, size);
+        for (int i = 0; i < size; ++i) if (b[to + i] != 7 + size) return 3;
+        if (b[to + size] == 7 + size || (to && b[to - 1] == 7 + size)) return 4;
+      }
+  memcpy(b, a, 80);
+  b[70] = a[70] + 1;
+  return memcmp(a, b, 70) == 0 && memcmp(a, b, 71) < 0 && memcmp(b, a, 80) > 0 ? 0 : 5;
+}
+"""
+
+
+@pytest.mark.parametrize("toolchain", [
+    "zig", pytest.param("gcc", marks=pytest.mark.skipif(not shutil.which("riscv64-unknown-elf-g++"),
+                                                        reason="no riscv64-unknown-elf-g++"))])
+@pytest.mark.parametrize("optimise", ["-Os", "-O2"])
+def test_memory_functions(tmp_path, toolchain, optimise):
+    elf = build(tmp_path, MEMORY, toolchain=toolchain, optimise=optimise)
+    result = run_soc(elf, None, CONFIG, max_cycles=2_000_000)
+    assert result.ok, result
 
 
 def test_testbench_counter_counts_while_the_cpu_counts(tmp_path):
@@ -274,6 +323,46 @@ def test_vcd_window_of_the_accelerator(tmp_path):
     times = [int(line[1:]) for line in text.splitlines() if line.startswith("#")]
     assert min(times) >= 1000 and max(times) <= 11_000
     assert "m_addr" in text and "instr_addr_o" not in text
+
+
+@pytest.mark.slow
+def test_vcd_of_the_cpu(tmp_path):
+    wave = tmp_path / "soc.vcd"
+    assert run(tmp_path, "int main() { return 0; }", vcd=Vcd(wave, cpu=True)).ok
+    text = wave.read_text()
+    code = re.search(r"\$var wire\s+32 (\S+) instr_addr_o", text)[1]
+    addresses = {int(a, 2) for a in re.findall(rf"^b([01]+) {re.escape(code)}$", text, re.MULTILINE)}
+    assert {BOOT_ADDRESS, BOOT_ADDRESS + 4} <= addresses
+
+
+@pytest.mark.parametrize("compiler", ["g++", "zig"])
+def test_testbench_compiles_without_a_warning(tmp_path, monkeypatch, compiler):
+    if compiler == "g++" and not shutil.which("g++"):
+        pytest.skip("no g++")
+    monkeypatch.setenv("HEEPGEN_CXX", compiler)
+    flags = ["-Wall", "-Wextra", "-Werror", f"-I{TESTBENCH_DIR}", f"-I{BOOT_DIR}"]
+    for source in ("soc.cpp", "no_accelerator.cpp"):
+        compile_object(TESTBENCH_DIR / source, tmp_path / "none.o", flags)
+
+
+def test_processes_share_one_build(tmp_path):
+    elf = build(tmp_path, copy_text(1))
+    hw = accelerator(tmp_path)
+    script = tmp_path / "job.py"
+    script.write_text(f"""
+import sys
+from sim.run import run_soc
+from hls.config import Config
+messages = []
+result = run_soc({str(elf)!r}, {str(hw)!r}, Config(irq_line=15), max_cycles=100_000, progress=messages.append)
+assert result.ok, result
+print(sum("verilating" in m for m in messages))
+""")
+    (hw / "heepstor.v").write_text((hw / "heepstor.v").read_text() + f"// {tmp_path}\n")
+    jobs = [subprocess.Popen([sys.executable, script], cwd=Path(__file__).parent.parent, text=True,
+                             env=os.environ | {"PYTHONPATH": "."}, stdout=subprocess.PIPE) for _ in range(3)]
+    assert sorted(job.communicate()[0].strip() for job in jobs) == ["0", "0", "1"]
+    assert all(job.returncode == 0 for job in jobs)
 
 
 def test_sections_lie_where_they_are_placed(tmp_path):

@@ -24,7 +24,7 @@ inline void wait_asleep() {
 
 inline bool acknowledge() {
   device(kIrqClear) = 1;
-  device(kStart);  // read back: irq is down when the answer comes
+  static_cast<void>(static_cast<uint32_t>(device(kStart)));  // irq is down when the answer comes
   soc_fast_interrupt_clear(IRQ_LINE);
   uint32_t pending = soc_register(SOC_FAST_INTR_BASE + SOC_FAST_INTR_PENDING);
   pending = soc_register(SOC_FAST_INTR_BASE + SOC_FAST_INTR_PENDING);
