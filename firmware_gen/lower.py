@@ -265,31 +265,33 @@ def piece_fields(op: Windowed, piece: Piece, source: View, target: View, config:
     loops = _collapse([(channels, source.c), (cols[1], cols[2] * source.x), (rows[1], rows[2] * source.y)])
     out_channel = piece.channels[0] if op.diagonal else piece.groups[0] * op.cout
     store = target.at(out_channel, piece.cols[0], piece.rows[0])
-    fields = dict(
-        DIAGONAL=int(op.diagonal), MAX=int(op.maximum), UNIT_WEIGHTS=int(op.weight is None),
-        ACC_INIT=int(not piece.first),
-        LOAD_ADDR=source.at(piece.channels[0], cols[0], rows[0]),
-        LOAD_WORDS=math.prod(count for count, _ in loops),
-        IN_ROW=in_row, IN_H=rows[1], Y0=y0, X0=x0 * channels, ROW0=y0 * in_row,
-        KH=kh, KX=1 if run_mode else kw, KB=1 if op.diagonal else -(-run // config.rows), RUN=run,
-        DIL_Y=op.dilation[0] if kh > 1 else 1, STRIDE_Y=stride_y, KY_STEP=op.dilation[0] * in_row if kh > 1 else 0,
-        KX_STEP=0 if run_mode else op.dilation[1] * channels, SX_WORDS=stride_x * channels,
-        SY_WORDS=stride_y * in_row, OUT_W=piece.cols[1] - piece.cols[0],
-        OUT_PX=(piece.cols[1] - piece.cols[0]) * (piece.rows[1] - piece.rows[0]),
-        GROUPS=groups, NCB=-(-cout // block), COUT=cout, GROUP_IN_STEP=channels // groups if groups > 1 else 0,
-        PAD_VALUE=op.pad_value,
-        LOW=op.act.low if piece.last else -math.inf, HIGH=op.act.high if piece.last else math.inf,
-    )
+    fields = {
+        "DIAGONAL": int(op.diagonal), "MAX": int(op.maximum), "UNIT_WEIGHTS": int(op.weight is None),
+        "ACC_INIT": int(not piece.first),
+        "LOAD_ADDR": source.at(piece.channels[0], cols[0], rows[0]),
+        "LOAD_WORDS": math.prod(count for count, _ in loops),
+        "IN_ROW": in_row, "IN_H": rows[1], "Y0": y0, "X0": x0 * channels, "ROW0": y0 * in_row,
+        "KH": kh, "KX": 1 if run_mode else kw, "KB": 1 if op.diagonal else -(-run // config.rows), "RUN": run,
+        "DIL_Y": op.dilation[0] if kh > 1 else 1, "STRIDE_Y": stride_y,
+        "KY_STEP": op.dilation[0] * in_row if kh > 1 else 0,
+        "KX_STEP": 0 if run_mode else op.dilation[1] * channels, "SX_WORDS": stride_x * channels,
+        "SY_WORDS": stride_y * in_row, "OUT_W": piece.cols[1] - piece.cols[0],
+        "OUT_PX": (piece.cols[1] - piece.cols[0]) * (piece.rows[1] - piece.rows[0]),
+        "GROUPS": groups, "NCB": -(-cout // block), "COUT": cout,
+        "GROUP_IN_STEP": channels // groups if groups > 1 else 0,
+        "PAD_VALUE": op.pad_value,
+        "LOW": op.act.low if piece.last else -math.inf, "HIGH": op.act.high if piece.last else math.inf,
+    }
     for axis, (count, stride) in zip("CXY", loops, strict=True):
         fields |= {f"LOAD_{axis}_COUNT": count, f"LOAD_{axis}_STRIDE": stride}
     fields |= _stream("STORE", store, target, block, op.cout)
     if not piece.first:
         fields |= _stream("AUX", store, target, block, op.cout)
     if piece.last and op.act.slope != 1:
-        fields |= dict(SLOPE_EN=1, SLOPE=op.act.slope)
+        fields |= {"SLOPE_EN": 1, "SLOPE": op.act.slope}
     if not piece.last or not isinstance(op.scale, np.ndarray):
         scale, bias = (op.scale, op.bias) if piece.last else (1.0, -0.0)
-        fields |= dict(UNIFORM=1, SCALE=scale, BIAS=bias)
+        fields |= {"UNIFORM": 1, "SCALE": scale, "BIAS": bias}
     return fields
 
 
@@ -311,12 +313,12 @@ def _add_streams(op: Windowed, piece: Piece, fields: dict, name: str, constants:
                 weight = weight[..., c0:c1]
             weight = weight.reshape(*weight.shape[:3], fields["KX"], fields["RUN"])
             words = layout.dense_weights(weight, fields["CBG"], config)
-        fields |= dict(WEIGHT_ADDR=constants.add(f"{name}_weights", words), WEIGHT_WORDS=len(words))
+        fields |= {"WEIGHT_ADDR": constants.add(f"{name}_weights", words), "WEIGHT_WORDS": len(words)}
     if not fields.get("UNIFORM"):
         part = (slice(None), slice(c0, c1)) if op.diagonal else slice(g0, g1)
         block = config.diagonal if op.diagonal else config.cols
         words = layout.parameters(op.scale[part], op.bias[part], block, config.ports)
-        fields |= dict(PARAM_ADDR=constants.add(f"{name}_params", words), PARAM_WORDS=len(words))
+        fields |= {"PARAM_ADDR": constants.add(f"{name}_params", words), "PARAM_WORDS": len(words)}
 
 
 # --- cutting ---------------------------------------------------------------------------------------------------
@@ -383,7 +385,7 @@ def _plan(op: Windowed, cut: list[Piece], source: View, target: View, config: Co
         strips = chosen[key]
         if strips is None:
             return None
-        fields |= dict(FIRST_PX=strips.first_px, STRIP_PX=strips.strip_px, CBG=strips.cbg)
+        fields |= {"FIRST_PX": strips.first_px, "STRIP_PX": strips.strip_px, "CBG": strips.cbg}
         planned.append((piece, fields, strips.cycles))
         total += strips.cycles + DESCRIPTOR_CYCLES
     return total, planned

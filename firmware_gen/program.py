@@ -8,7 +8,7 @@ from firmware_gen import ir, lower, planner
 from firmware_gen.lower import Constants, Job, Ref, Tensor
 from firmware_gen.tiling import lower_bound
 from hls.config import Config
-from hls.descriptor import FIELD, PROFILE_RECORD, WORDS, address, pack
+from hls.descriptor import PROFILE_RECORD, WORDS, address, pack
 from hls.errors import HeepgenError
 
 CONSTANTS, ARENA = 0, 1
@@ -98,8 +98,11 @@ class Program:
         return address(ARENA, self.offsets[ref.name] + 4 * ref.offset)
 
 
-def compile_graph(graph: ir.Graph, config: Config, profile: bool = True) -> Program:
-    """Compile a quantised graph. Raises HeepgenError when a layer or the memory does not fit."""
+def compile_graph(graph: ir.Graph, config: Config, profile: bool = True, keep_activations: bool = False) -> Program:
+    """Compile a quantised graph.
+
+    profile: every descriptor writes a record. keep_activations: no activation shares its memory.
+    Raises HeepgenError when a layer or the memory does not fit."""
     if len(graph.inputs) != 1 or len(graph.outputs) != 1:
         raise HeepgenError(f"{graph.name} has {len(graph.inputs)} inputs and {len(graph.outputs)} outputs; "
                            "one of each is supported")
@@ -114,14 +117,16 @@ def compile_graph(graph: ir.Graph, config: Config, profile: bool = True) -> Prog
         if not lower.shares_storage(graph, node) and not isinstance(node, ir.Softmax):
             jobs += lower.layer_jobs(node, source, target, constants, config)
         layers.append(_layer(graph, node, source, target, first, jobs, config))
-    arrays = {DESCRIPTORS: np.zeros(WORDS * len(jobs), np.uint32)} | constants.arrays
-    buffers, offsets, keeps_input = _plan_arena(graph, tensors, layers, arrays, len(jobs) * profile, config)
+    arrays = {DESCRIPTORS: np.zeros(WORDS * max(len(jobs), 1), np.uint32)} | constants.arrays
+    buffers, offsets, keeps_input = _plan_arena(
+        graph, tensors, layers, arrays, len(jobs) * profile, keep_activations, config)
     arena = _extent(buffers, offsets)
     placed, arena_address = planner.locate(graph.name, [(n, 4 * len(a)) for n, a in arrays.items()], arena, config)
     report = _report(graph, layers, buffers, offsets, placed, arena_address, arena, config)
     program = Program(graph, config, tuple(layers), tuple(jobs), tensors, arrays, {p.name: p for p in placed},
                       arena_address, arena, offsets, report, keeps_input)
-    program.constants[DESCRIPTORS][:] = _link(program, profile)
+    if jobs:
+        program.constants[DESCRIPTORS][:] = _link(program, profile)
     return program
 
 
@@ -145,16 +150,16 @@ def _layer(graph, node, source, target, first, jobs, config) -> Layer:
     return Layer(node, node.op, source.shape, target.shape, graph.macs(node), first, len(jobs), bound, source, target)
 
 
-def _plan_arena(graph, tensors, layers, arrays, records, config):
+def _plan_arena(graph, tensors, layers, arrays, records, keep_all, config):
     """Buffers with lifetimes, their offsets, and whether the input survives a call."""
-    for keep in (True, False):
-        buffers = _buffers(graph, tensors, layers, records, keep)
+    for keep in (True,) if keep_all else (True, False):
+        buffers = _buffers(graph, tensors, layers, records, keep, keep_all)
         offsets = planner.place(buffers)
         try:
             planner.locate(graph.name, [(n, 4 * len(a)) for n, a in arrays.items()], _extent(buffers, offsets), config)
             break
         except HeepgenError:
-            if not keep:
+            if not keep or keep_all:
                 raise
     storage = {v: t.storage for v, t in tensors.items()}
     steps = [((), (storage[graph.inputs[0]],)),
@@ -165,7 +170,7 @@ def _plan_arena(graph, tensors, layers, arrays, records, config):
     return buffers, offsets, keep
 
 
-def _buffers(graph, tensors, layers, records, keep_input) -> list[planner.Buffer]:
+def _buffers(graph, tensors, layers, records, keep_input, keep_all) -> list[planner.Buffer]:
     born: dict[str, int] = {}
     dies: dict[str, int] = {}
     storage = {v: t.storage for v, t in tensors.items()}
@@ -177,6 +182,8 @@ def _buffers(graph, tensors, layers, records, keep_input) -> list[planner.Buffer
     dies[storage[graph.outputs[0]]] = end
     if keep_input:
         dies[storage[graph.inputs[0]]] = end
+    if keep_all:
+        dies = dict.fromkeys(born, end)
     sizes = {t.storage: 4 * t.size for t in tensors.values()}
     buffers = [planner.Buffer(n, sizes[n], born[n], dies[n]) for n in born]
     if records:
@@ -196,9 +203,9 @@ def _report(graph, layers, buffers, offsets, placed, arena_address, arena, confi
         graph.name, planner.memory_map(config)[1], sum(p.size for p in placed),
         sum(p.size for p in placed if "_weights" in p.name), sum(b.size for b in activations), arena, alive,
         steps[min(max(step, 0), len(steps) - 1)] if steps else "", steps,
-        tuple(dict(name=b.name, address=arena_address + offsets[b.name], size=b.size, born=b.born, dies=b.dies)
-              for b in buffers),
-        tuple(dict(name=p.name, address=p.address, size=p.size) for p in placed))
+        tuple({"name": b.name, "address": arena_address + offsets[b.name], "size": b.size, "born": b.born,
+               "dies": b.dies} for b in buffers),
+        tuple({"name": p.name, "address": p.address, "size": p.size} for p in placed))
 
 
 def _link(program: Program, profile: bool) -> np.ndarray:
@@ -207,10 +214,9 @@ def _link(program: Program, profile: bool) -> np.ndarray:
     for index, job in enumerate(program.jobs):
         fields = {k: program.resolve(v) if isinstance(v, Ref) else v for k, v in job.fields.items()}
         last = index + 1 == len(program.jobs)
-        fields |= dict(BARRIER=1, LAST=int(last), NEXT=0 if last else program.descriptor_address(index + 1))
+        fields |= {"BARRIER": 1, "LAST": int(last), "NEXT": 0 if last else program.descriptor_address(index + 1)}
         if profile:
             offset = program.profile_address(index) - program.arena_address
-            fields |= dict(PROFILE=1, PROFILE_ADDR=address(ARENA, offset))
+            fields |= {"PROFILE": 1, "PROFILE_ADDR": address(ARENA, offset)}
         words.append(pack(fields))
-    assert set(FIELD) >= set().union(*(j.fields for j in program.jobs))
-    return np.concatenate(words) if words else np.zeros(0, np.uint32)
+    return np.concatenate(words)

@@ -4,9 +4,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from firmware_gen import ir
+from firmware_gen.cpu_model import softmax_model
 from firmware_gen.planner import memory_map
-from firmware_gen.program import Program
+from firmware_gen.program import DESCRIPTORS, Program
+from hls.descriptor import FIELD, WORDS
 from hls.errors import HeepgenError
 from hls.model import execute
 
@@ -39,8 +40,7 @@ def run(program: Program, sample: np.ndarray, taps: bool = False) -> Result:
     executed = []
     for layer in program.layers:
         for index in range(layer.first, layer.last):
-            executed += execute(_single(program, image, index), program.descriptor_address(index), program.bases,
-                                program.config)
+            executed += _run_one(program, image, index)
         if layer.on_cpu:
             _softmax(program, layer, image)
         if taps:
@@ -49,11 +49,16 @@ def run(program: Program, sample: np.ndarray, taps: bool = False) -> Result:
     return Result(output, kept, tuple(e.vectors for e in executed))
 
 
-def _single(program: Program, image: np.ndarray, index: int) -> np.ndarray:
-    """The image with LAST set in one descriptor, so that execution stops behind it."""
+def _run_one(program: Program, image: np.ndarray, index: int):
+    """Run a single descriptor: LAST is set in the image only meanwhile."""
+    last = FIELD["LAST"]
     word = image.view(np.uint32)
-    word[program.placed["descriptors"].address // 4 + 52 * index + 1] |= 1
-    return image
+    place = program.placed[DESCRIPTORS].address // 4 + WORDS * index + last.word
+    saved = word[place]
+    word[place] |= np.uint32(1 << last.lsb)
+    layers = execute(image, program.descriptor_address(index), program.bases, program.config)
+    word[place] = saved
+    return layers
 
 
 def read(program: Program, image: np.ndarray, value: str) -> np.ndarray:
@@ -75,12 +80,8 @@ def _checked(program: Program, sample: np.ndarray) -> np.ndarray:
 
 
 def _softmax(program: Program, layer, image: np.ndarray) -> None:
-    from firmware_gen.cpu_model import softmax_model
-
     source = read(program, image, layer.node.inputs[0])
     place = program.tensor_address(layer.node.output)
     result = softmax_model(source)
     image[place:place + result.nbytes] = result.reshape(-1).view(np.uint8)
 
-
-__all__ = ["Result", "ir", "memory_image", "read", "run"]

@@ -1,0 +1,72 @@
+"""The Python entry point: a PyTorch model in, a folder with C++ firmware out."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from firmware_gen import codegen, reference
+from firmware_gen.fake_quant import GraphModule
+from firmware_gen.importer import import_model
+from firmware_gen.passes import append_softmax, run_passes
+from firmware_gen.planner import MemoryReport
+from firmware_gen.program import Program, compile_graph
+from firmware_gen.quantise import quantise
+from hls.config import Config
+from hls.errors import HeepgenError
+
+
+class CodeGenerator:
+    """Compiles one model for one accelerator configuration.
+
+    model: an nn.Module, or an ExportedProgram. example_input: float32 tensor or array with batch dimension; it is
+    the generated application's sample input. out_dir: folder to write (default: `name`). per_channel: one weight
+    scale per output channel, or one per tensor. profile: write a cycle record per descriptor. keep_activations: no
+    activation is overwritten, so that every layer's output can be read afterwards; needs more memory.
+    Raises HeepgenError, naming the layer or the numbers, for what cannot be compiled.
+    """
+
+    def __init__(self, model, example_input, out_dir: str | Path | None = None, config: Config | None = None, *,
+                 name: str = "model", per_channel: bool = True, profile: bool = True,
+                 keep_activations: bool = False):
+        self.config = config or Config()
+        self.name = name
+        self.out_dir = Path(out_dir) if out_dir is not None else Path(name)
+        self.sample = _sample(example_input)
+        self.graph = quantise(run_passes(import_model(model, example_input, name)), per_channel)
+        self._profile, self._keep = profile, keep_activations
+        self._programs: dict[bool, Program] = {}
+
+    def generate_code(self, append_final_softmax: bool = False,
+                      overwrite_existing_generated_files: bool = True) -> Path:
+        """Write C++ sources, manifest.json and the memory report; returns the folder."""
+        return codegen.generate(self.program(append_final_softmax), self.sample, self.out_dir,
+                                overwrite_existing_generated_files)
+
+    def program(self, append_final_softmax: bool = False) -> Program:
+        """The compiled network."""
+        if append_final_softmax not in self._programs:
+            graph = append_softmax(self.graph) if append_final_softmax else self.graph
+            self._programs[append_final_softmax] = compile_graph(graph, self.config, self._profile, self._keep)
+        return self._programs[append_final_softmax]
+
+    def quantized_model(self) -> GraphModule:
+        """The network with its INT8 weights as an nn.Module: runs on any torch device, any multiple of the batch."""
+        return GraphModule(self.graph)
+
+    def memory_report(self, append_final_softmax: bool = False) -> MemoryReport:
+        return self.program(append_final_softmax).report
+
+    def reference(self, sample=None, append_final_softmax: bool = False, taps: bool = False) -> reference.Result:
+        """What the device computes, bit for bit, for `sample` (default: the example input)."""
+        data = self.sample if sample is None else _sample(sample)
+        return reference.run(self.program(append_final_softmax), data, taps)
+
+
+def _sample(example) -> np.ndarray:
+    if isinstance(example, torch.Tensor):
+        example = example.detach().cpu().numpy()
+    array = np.asarray(example)
+    if array.dtype.kind not in "fiu" or array.ndim == 0:
+        raise HeepgenError(f"the example input must be an array of numbers, this is {array.dtype} {array.shape}")
+    return np.ascontiguousarray(array, np.float32)

@@ -1,0 +1,126 @@
+"""NumPy twins, bit for bit, of what the CPU computes: `runtime/math.cpp` and `runtime/kernels.cpp`."""
+
+import numpy as np
+
+from firmware_gen.ir import Activation
+from firmware_gen.lower import Windowed
+from hls.fma import fma_model
+from hls.fp32 import canonical
+
+_F = np.float32
+
+
+def _canonical(x: np.ndarray) -> np.ndarray:
+    """RISC-V's arithmetic gives one NaN; the host's may give others."""
+    return canonical(np.asarray(x, _F).view(np.uint32)).view(_F)
+
+
+def exp_model(x: np.ndarray) -> np.ndarray:
+    """heepstor::exp on float32, element by element."""
+    x = np.asarray(x, _F)
+    with np.errstate(all="ignore"):
+        low, high, nan = x < _F(-103.97208), x > _F(88.72283), np.isnan(x)
+        safe = np.where(low | high | nan, _F(0), x)
+        scaled = safe * _F(1.44269504)
+        n = np.where(scaled < 0, scaled - _F(0.5), scaled + _F(0.5)).astype(np.int32)
+        k = n.astype(_F)
+        r = safe - k * _F(0.693359375)
+        r = r - k * _F(-2.12194440e-4)
+        p = np.full_like(r, 1.9875691500e-4)
+        for c in (1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 5.0000001201e-1):
+            p = p * r + _F(c)
+        p = p * (r * r) + r
+        p = p + _F(1)
+        half = (np.abs(n) // 2) * np.sign(n)  # C++ division truncates
+        y = p * _power_of_two(half) * _power_of_two(n - half)
+        return np.select([nan, high, low], [_F(np.nan), _F(np.inf), _F(0)], y).astype(_F)
+
+
+def _power_of_two(n: np.ndarray) -> np.ndarray:
+    return ((n + 127).astype(np.uint32) << np.uint32(23)).view(_F)
+
+
+def softmax_model(x: np.ndarray) -> np.ndarray:
+    """heepstor::softmax over the last dimension of float32 x; the sum is taken in order."""
+    x = np.ascontiguousarray(x, _F)
+    rows = x.reshape(-1, x.shape[-1])
+    largest = rows[:, 0].copy()
+    for column in rows.T[1:]:
+        largest = np.where(column > largest, column, largest)
+    with np.errstate(all="ignore"):
+        e = exp_model(rows - largest[:, None])
+        total = np.zeros(len(rows), _F)
+        for column in e.T:
+            total = total + column
+        return _canonical(e / total[:, None]).reshape(x.shape)
+
+
+def activate_model(act: Activation, x: np.ndarray) -> np.ndarray:
+    """kernels::activate on float32."""
+    y = np.asarray(x, _F)
+    with np.errstate(all="ignore"):
+        if _F(act.slope) != 1:
+            y = np.where(y > 0, y, _canonical(y * _F(act.slope)))
+        y = np.where(y <= _F(act.low), _F(act.low), y)
+        return np.where(y >= _F(act.high), _F(act.high), y)
+
+
+def channels_first(op: Windowed, channel_stride: int) -> bool:
+    """Whether `dense` sums each kernel row channel by channel: for inputs in PyTorch's order."""
+    return channel_stride != 1
+
+
+def window_model(op: Windowed, x: np.ndarray, first_channels: bool) -> np.ndarray:
+    """One image of a kernel: float32 (C, H, W) -> (groups * cout, H', W'). `first_channels` as in `dense`."""
+    if op.weight is None:
+        return _pool_model(op, x)
+    if op.diagonal:
+        weight = op.weight[:, None, :, :, None]  # channel, 1, ky, kx, 1
+        groups, outputs = op.channels, 1
+    else:
+        weight, groups, outputs = op.weight, op.groups, op.cout
+    size = op.channels // groups
+    acc = np.zeros((groups, outputs, op.out_height, op.out_width), np.uint32)
+    kh, kw = op.kernel
+    order = ((ky, kx, c) for ky in range(kh) for kx in range(kw) for c in range(size))
+    if first_channels and not op.diagonal:
+        order = ((ky, kx, c) for ky in range(kh) for c in range(size) for kx in range(kw))
+    bits = np.ascontiguousarray(x, _F).view(np.uint32)
+    for ky, kx, c in order:
+        rows, cols, inside = _tap(op, ky, kx)
+        value = bits[c::size][:, rows[:, None], cols][:, None]
+        w = weight[:, :, ky, kx, c][:, :, None, None]
+        acc = np.where(inside, fma_model(value, w, acc), acc)
+    scale = np.asarray(op.scale, _F).reshape(groups, outputs, 1, 1)
+    bias = np.asarray(op.bias, _F).reshape(groups, outputs, 1, 1)
+    with np.errstate(all="ignore"):
+        y = _canonical(_canonical(acc.view(_F) * scale) + bias)
+    return activate_model(op.act, y).reshape(-1, op.out_height, op.out_width)
+
+
+def _tap(op: Windowed, ky: int, kx: int):
+    """Input rows and columns (clipped) of a tap for all outputs, and whether each lies inside the input."""
+    rows = np.arange(op.out_height) * op.stride[0] - op.top + ky * op.dilation[0]
+    cols = np.arange(op.out_width) * op.stride[1] - op.left + kx * op.dilation[1]
+    inside = ((rows >= 0) & (rows < op.height))[:, None] & (cols >= 0) & (cols < op.width)
+    return np.clip(rows, 0, op.height - 1), np.clip(cols, 0, op.width - 1), inside
+
+
+def _pool_model(op: Windowed, x: np.ndarray) -> np.ndarray:
+    taps = [(ky, kx) for ky in range(op.kernel[0]) for kx in range(op.kernel[1])]
+    acc = None if op.maximum else np.zeros((op.channels, op.out_height, op.out_width), _F)
+    if op.maximum:
+        cut = ~np.logical_and.reduce([_tap(op, *t)[2] for t in taps])
+        acc = np.broadcast_to(np.where(cut, _F(op.pad_value), _F(0)), (op.channels, *cut.shape))
+        empty = ~cut
+    with np.errstate(all="ignore"):
+        for ky, kx in taps:
+            rows, cols, inside = _tap(op, ky, kx)
+            value = np.asarray(x, _F)[:, rows[:, None], cols]
+            if op.maximum:
+                acc = np.where(inside & (empty | (value > acc) | np.isnan(value)), value, acc)
+                empty = empty & ~inside
+            else:
+                acc = np.where(inside, _canonical(acc + value), acc)
+        y = acc if op.maximum else _canonical(acc * _F(op.scale))
+    return activate_model(op.act, y)

@@ -1,0 +1,158 @@
+#include "heepstor.hpp"
+
+#include "assert.hpp"
+#include "soc.hpp"
+
+namespace heepstor {
+
+namespace {
+
+// The interrupt only has to end wfi: it stays masked in mstatus, so there is no handler and no race.
+void enable_wake_up(uint32_t line) {
+#if defined(__riscv)
+  __asm__ volatile("csrci mstatus, 8\n\tcsrs mie, %0" ::"r"(1u << (16 + line)));
+#else
+  (void)line;
+#endif
+}
+
+void sleep() {
+#if defined(__riscv)
+  __asm__ volatile("wfi" ::: "memory");
+#endif
+}
+
+void print_geometry(uint32_t rows, uint32_t cols, uint32_t fma, uint32_t ports, uint32_t hash) {
+  print_decimal(rows);
+  soc_puts("x");
+  print_decimal(cols);
+  soc_puts(fma ? " fma, " : " aligned, ");
+  print_decimal(ports);
+  soc_puts(" ports, configuration ");
+  print_hex(hash);
+}
+
+uint32_t bits(uint32_t word, uint32_t lsb, uint32_t mask) { return word >> lsb & mask; }
+
+}  // namespace
+
+uint32_t Device::read(uint32_t offset) const { return soc_register(connection_.slave_base + offset); }
+
+void Device::write(uint32_t offset, uint32_t value) const {
+  soc_register(connection_.slave_base + offset) = value;
+}
+
+Status Device::open(const Hardware& expected, const Region (&regions)[HEEPSTOR_REGIONS],
+                    uint32_t watchdog_cycles) {
+  if (read(HEEPSTOR_MAGIC_REG) != HEEPSTOR_MAGIC) return Status::not_found;
+  if (read(HEEPSTOR_VERSION_REG) != expected.version) return Status::wrong_version;
+  if (read(HEEPSTOR_CONFIG_HASH_REG) != expected.config_hash) return Status::wrong_hardware;
+  if (read(HEEPSTOR_STATUS_REG) & HEEPSTOR_STATUS_BUSY_BIT) return Status::busy;
+  for (uint32_t i = 0; i < HEEPSTOR_REGIONS; ++i) {
+    write(HEEPSTOR_BASE0_REG + 8 * i, regions[i].base);
+    write(HEEPSTOR_LIMIT0_REG + 8 * i, regions[i].limit);
+  }
+  write(HEEPSTOR_WATCHDOG_REG, watchdog_cycles);
+  write(HEEPSTOR_CTRL_REG, HEEPSTOR_CTRL_CLEAR_COUNTERS_BIT);
+  write(HEEPSTOR_IRQ_STATUS_REG, ~0u);
+  write(HEEPSTOR_IRQ_ENABLE_REG, HEEPSTOR_IRQ_ENABLE_DONE_BIT | HEEPSTOR_IRQ_ENABLE_ERROR_BIT);
+  soc_fast_interrupt_enable(connection_.irq_line);
+  enable_wake_up(connection_.irq_line);
+  return Status::ok;
+}
+
+Status Device::run(uint32_t doorbell) {
+  HEEPSTOR_ASSERT(doorbell % 4 == 0);
+  HEEPSTOR_ASSERT(!(read(HEEPSTOR_STATUS_REG) & HEEPSTOR_STATUS_BUSY_BIT));
+  write(HEEPSTOR_DOORBELL_REG, doorbell);
+  wait();
+  const uint32_t status = read(HEEPSTOR_STATUS_REG);
+  if (status & HEEPSTOR_STATUS_ERROR_BIT)
+    return error_code() == HEEPSTOR_ERROR_BUSY ? Status::busy : Status::accelerator_error;
+  return Status::ok;
+}
+
+void Device::wait() const {
+  while (!read(HEEPSTOR_IRQ_STATUS_REG)) sleep();
+  write(HEEPSTOR_IRQ_STATUS_REG, ~0u);
+  soc_fast_interrupt_clear(connection_.irq_line);
+}
+
+void Device::reset(bool force) const {
+  write(HEEPSTOR_CTRL_REG, HEEPSTOR_CTRL_SOFT_RESET_BIT | (force ? HEEPSTOR_CTRL_FORCE_BIT : 0u));
+  while (read(HEEPSTOR_STATUS_REG) & HEEPSTOR_STATUS_DRAINING_BIT) {
+  }
+  write(HEEPSTOR_IRQ_STATUS_REG, ~0u);
+  soc_fast_interrupt_clear(connection_.irq_line);
+}
+
+uint64_t Device::cycles() const {
+  const uint32_t low = read(HEEPSTOR_CYCLE_LO_REG);
+  return static_cast<uint64_t>(read(HEEPSTOR_CYCLE_HI_REG)) << 32 | low;
+}
+
+uint32_t Device::error_code() const {
+  return bits(read(HEEPSTOR_STATUS_REG), HEEPSTOR_STATUS_ERROR_CODE_LSB, HEEPSTOR_STATUS_ERROR_CODE_MASK);
+}
+
+void print_decimal(uint64_t value) {
+  char digits[20];
+  uint32_t count = 0;
+  do {
+    digits[count++] = static_cast<char>('0' + value % 10);
+    value /= 10;
+  } while (value);
+  while (count) soc_putchar(digits[--count]);
+}
+
+void print_hex(uint32_t value) {
+  for (uint32_t shift = 32; shift;) {
+    shift -= 4;
+    soc_putchar("0123456789abcdef"[value >> shift & 15]);
+  }
+}
+
+void print_status(Status status, const Device& device, const Hardware& expected) {
+  const uint32_t geometry = device.read(HEEPSTOR_GEOMETRY_REG);
+  switch (status) {
+    case Status::ok:
+      soc_puts("ok\n");
+      return;
+    case Status::not_found:
+      soc_puts("no heepgen accelerator at the expected address\n");
+      return;
+    case Status::wrong_version:
+      soc_puts("the accelerator has version ");
+      print_decimal(device.read(HEEPSTOR_VERSION_REG));
+      soc_puts(", this program needs ");
+      print_decimal(expected.version);
+      soc_puts("; generate both with the same heepgen\n");
+      return;
+    case Status::wrong_hardware:
+      soc_puts("the accelerator is ");
+      print_geometry(bits(geometry, HEEPSTOR_GEOMETRY_ROWS_LSB, HEEPSTOR_GEOMETRY_ROWS_MASK),
+                     bits(geometry, HEEPSTOR_GEOMETRY_COLS_LSB, HEEPSTOR_GEOMETRY_COLS_MASK),
+                     geometry & HEEPSTOR_GEOMETRY_FMA_BIT,
+                     bits(geometry, HEEPSTOR_GEOMETRY_PORTS_LSB, HEEPSTOR_GEOMETRY_PORTS_MASK),
+                     device.read(HEEPSTOR_CONFIG_HASH_REG));
+      soc_puts("; this program was generated for ");
+      print_geometry(expected.rows, expected.cols, expected.fma, expected.ports, expected.config_hash);
+      soc_puts("\n");
+      return;
+    case Status::busy:
+      soc_puts("the accelerator is busy\n");
+      return;
+    case Status::accelerator_error:
+      soc_puts("the accelerator stopped with error ");
+      print_decimal(device.error_code());
+      soc_puts(" at address ");
+      print_hex(device.error_address());
+      soc_puts("\n");
+      return;
+    case Status::wrong_layout:
+      soc_puts("the linker placed the constants elsewhere than planned; use the addresses of manifest.json\n");
+      return;
+  }
+}
+
+}  // namespace heepstor

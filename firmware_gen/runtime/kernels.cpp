@@ -1,0 +1,234 @@
+#include "kernels.hpp"
+
+#include "assert.hpp"
+
+namespace heepstor {
+namespace kernels {
+
+namespace {
+
+constexpr int32_t kPixels = 4;
+
+struct Taps {
+  int32_t first, last;
+};
+
+/** Taps whose input position start + tap * step lies inside 0..size. */
+inline Taps inside(int32_t start, int32_t step, int32_t taps, int32_t size) {
+  Taps result{0, taps};
+  if (start < 0) result.first = (-start + step - 1) / step;
+  if (start + (taps - 1) * step >= size) result.last = size <= start ? 0 : (size - start + step - 1) / step;
+  if (result.first > result.last) result.first = result.last;
+  return result;
+}
+
+inline float activated(const Activation& a, float y) {
+  if (a.slope != 1.0f && !(y > 0.0f)) y = y * a.slope;
+  if (y <= a.low) y = a.low;
+  if (y >= a.high) y = a.high;
+  return y;
+}
+
+/** One tap of PX pixels and kBlock outputs: the weights are converted once for all pixels. */
+template <int PX>
+[[gnu::always_inline]] inline void tap(float (&sum)[PX][kBlock], const float* const (&x)[PX], int32_t at,
+                                       const int8_t* w) {
+  float weight[kBlock];
+  for (int c = 0; c < kBlock; ++c) weight[c] = static_cast<float>(w[c]);
+  for (int p = 0; p < PX; ++p) {
+    const float value = x[p][at];
+    for (int c = 0; c < kBlock; ++c) sum[p][c] = __builtin_fmaf(value, weight[c], sum[p][c]);
+  }
+}
+
+/** `count` taps, `step` input words apart; STEP is `step` when it is known. */
+template <int PX, int STEP>
+[[gnu::always_inline]] inline const int8_t* run(float (&sum)[PX][kBlock], const float* const (&start)[PX],
+                                                int32_t count, int32_t step, const int8_t* w) {
+  const float* x[PX];
+  for (int p = 0; p < PX; ++p) x[p] = start[p];
+  const int32_t by = STEP ? STEP : step;
+  for (; count >= 4; count -= 4) {
+    for (int i = 0; i < 4; ++i) tap<PX>(sum, x, i * by, w + i * kBlock);
+    for (int p = 0; p < PX; ++p) x[p] += 4 * by;
+    w += 4 * kBlock;
+  }
+  for (; count > 0; --count) {
+    tap<PX>(sum, x, 0, w);
+    for (int p = 0; p < PX; ++p) x[p] += by;
+    w += kBlock;
+  }
+  return w;
+}
+
+/** How the taps of one kernel row lie: `segments` runs of `length` taps. */
+struct Rows {
+  int32_t segments, length;
+  int32_t segment_step, tap_step;  // input words
+};
+
+inline Rows rows_of(const Window& w) {
+  const int32_t group_channels = w.channels / w.groups;
+  const int32_t column = w.dilation_x * w.in.column;
+  if (w.channels_first) return {group_channels, w.kernel_width, w.in.channel, column};
+  if (column == group_channels * w.in.channel) return {1, w.kernel_width * group_channels, 0, w.in.channel};
+  return {w.kernel_width, group_channels, column, w.in.channel};
+}
+
+/** Sums of PX pixels, `pixel_step` input words apart, over kernel rows ky and columns kx. */
+template <int PX>
+void sums(const Window& w, const Rows& rows, Taps ky, Taps kx, const float* origin, int32_t pixel_step,
+          const int8_t* weights, float (&sum)[PX][kBlock]) {
+  const int32_t group_channels = w.channels / w.groups;
+  const int32_t columns = kx.last - kx.first;
+  int32_t first_segment = 0, segments = rows.segments, first_tap = 0, length = rows.length;
+  if (w.channels_first) {
+    first_tap = kx.first;
+    length = columns;
+  } else if (rows.segments == 1) {
+    first_tap = kx.first * group_channels;
+    length = columns * group_channels;
+  } else {
+    first_segment = kx.first;
+    segments = columns;
+  }
+  for (int p = 0; p < PX; ++p)
+    for (int c = 0; c < kBlock; ++c) sum[p][c] = 0.0f;
+  for (int32_t y = ky.first; y < ky.last; ++y) {
+    for (int32_t s = first_segment; s < first_segment + segments; ++s) {
+      const float* row = origin + y * w.dilation_y * w.in.row + s * rows.segment_step + first_tap * rows.tap_step;
+      const int8_t* tile = weights + ((y * rows.segments + s) * rows.length + first_tap) * kBlock;
+      const float* start[PX];
+      for (int p = 0; p < PX; ++p) start[p] = row + p * pixel_step;
+      if (rows.tap_step == 1)
+        run<PX, 1>(sum, start, length, 1, tile);
+      else
+        run<PX, 0>(sum, start, length, rows.tap_step, tile);
+    }
+  }
+}
+
+inline void finish(const Window& w, const float (&sum)[kBlock], int32_t outputs, const float* scale, const float* bias,
+                   float* out) {
+  for (int32_t c = 0; c < outputs; ++c) {
+    const float scaled = sum[c] * scale[c];
+    out[c * w.out.channel] = activated(w.activation, scaled + bias[c]);
+  }
+}
+
+/** All pixels of one block of outputs. */
+void dense_block(const Window& w, const Rows& rows, const int8_t* weights, const float* scale, const float* bias,
+                 int32_t outputs, const float* in, float* out) {
+  for (int32_t oy = 0; oy < w.out_height; ++oy) {
+    const int32_t iy = oy * w.stride_y - w.top;
+    const Taps ky = inside(iy, w.dilation_y, w.kernel_height, w.height);
+    for (int32_t ox = 0; ox < w.out_width;) {
+      const int32_t ix = ox * w.stride_x - w.left;
+      const int32_t far = ix + (kPixels - 1) * w.stride_x + (w.kernel_width - 1) * w.dilation_x;
+      const float* origin = in + iy * w.in.row + ix * w.in.column;
+      float* pixel = out + oy * w.out.row + ox * w.out.column;
+      if (ix >= 0 && far < w.width && ox + kPixels <= w.out_width) {
+        float sum[kPixels][kBlock];
+        sums<kPixels>(w, rows, ky, {0, w.kernel_width}, origin, w.stride_x * w.in.column, weights, sum);
+        for (int p = 0; p < kPixels; ++p) finish(w, sum[p], outputs, scale, bias, pixel + p * w.out.column);
+        ox += kPixels;
+      } else {
+        float sum[1][kBlock];
+        sums<1>(w, rows, ky, inside(ix, w.dilation_x, w.kernel_width, w.width), origin, 0, weights, sum);
+        finish(w, sum[0], outputs, scale, bias, pixel);
+        ox += 1;
+      }
+    }
+  }
+}
+
+/** Calls f(first input word, channel's output word, ky, kx) for every output pixel of every channel. */
+template <class Function>
+[[gnu::always_inline]] inline void each_window(const Window& w, const float* in, float* out, Function f) {
+  for (int32_t oy = 0; oy < w.out_height; ++oy) {
+    const int32_t iy = oy * w.stride_y - w.top;
+    const Taps ky = inside(iy, w.dilation_y, w.kernel_height, w.height);
+    for (int32_t ox = 0; ox < w.out_width; ++ox) {
+      const int32_t ix = ox * w.stride_x - w.left;
+      f(in + iy * w.in.row + ix * w.in.column, out + oy * w.out.row + ox * w.out.column, ky,
+        inside(ix, w.dilation_x, w.kernel_width, w.width));
+    }
+  }
+}
+
+}  // namespace
+
+void dense(const Window& w, const int8_t* weights, const float* scale, const float* bias, const float* in,
+           float* out) {
+  HEEPSTOR_ASSERT(w.groups > 0 && w.channels % w.groups == 0);
+  const Rows rows = rows_of(w);
+  const int32_t group_channels = w.channels / w.groups;
+  const int32_t block_bytes = w.kernel_height * w.kernel_width * group_channels * kBlock;
+  for (int32_t g = 0; g < w.groups; ++g) {
+    for (int32_t first = 0; first < w.group_outputs; first += kBlock) {
+      const int32_t left = w.group_outputs - first;
+      const int32_t channel = g * w.group_outputs + first;
+      dense_block(w, rows, weights, scale + channel, bias + channel, left < kBlock ? left : kBlock,
+                  in + g * group_channels * w.in.channel, out + channel * w.out.channel);
+      weights += block_bytes;
+    }
+  }
+}
+
+void depthwise(const Window& w, const int8_t* weights, const float* scale, const float* bias, const float* in,
+               float* out) {
+  const int32_t taps = w.kernel_height * w.kernel_width;
+  const int32_t column = w.dilation_x * w.in.column;
+  for (int32_t c = 0; c < w.channels; ++c, weights += taps, in += w.in.channel, out += w.out.channel) {
+    each_window(w, in, out, [&](const float* origin, float* pixel, Taps ky, Taps kx) {
+      float sum = 0.0f;
+      for (int32_t y = ky.first; y < ky.last; ++y) {
+        const float* x = origin + y * w.dilation_y * w.in.row + kx.first * column;
+        const int8_t* tile = weights + y * w.kernel_width + kx.first;
+        for (int32_t n = kx.last - kx.first; n > 0; --n, x += column, ++tile)
+          sum = __builtin_fmaf(*x, static_cast<float>(*tile), sum);
+      }
+      const float scaled = sum * scale[c];
+      *pixel = activated(w.activation, scaled + bias[c]);
+    });
+  }
+}
+
+void max_pool(const Window& w, float pad, const float* in, float* out) {
+  for (int32_t c = 0; c < w.channels; ++c, in += w.in.channel, out += w.out.channel) {
+    each_window(w, in, out, [&](const float* origin, float* pixel, Taps ky, Taps kx) {
+      const bool cut = ky.last - ky.first < w.kernel_height || kx.last - kx.first < w.kernel_width;
+      bool empty = !cut;
+      float largest = pad;
+      for (int32_t y = ky.first; y < ky.last; ++y) {
+        const float* x = origin + y * w.dilation_y * w.in.row + kx.first * w.dilation_x * w.in.column;
+        for (int32_t n = kx.last - kx.first; n > 0; --n, x += w.dilation_x * w.in.column) {
+          const float value = *x;
+          if (empty || value > largest || !(value == value)) largest = value;
+          empty = false;
+        }
+      }
+      *pixel = activated(w.activation, largest);
+    });
+  }
+}
+
+void average_pool(const Window& w, float scale, const float* in, float* out) {
+  for (int32_t c = 0; c < w.channels; ++c, in += w.in.channel, out += w.out.channel) {
+    each_window(w, in, out, [&](const float* origin, float* pixel, Taps ky, Taps kx) {
+      float sum = 0.0f;
+      for (int32_t y = ky.first; y < ky.last; ++y) {
+        const float* x = origin + y * w.dilation_y * w.in.row + kx.first * w.dilation_x * w.in.column;
+        for (int32_t n = kx.last - kx.first; n > 0; --n, x += w.dilation_x * w.in.column) sum = sum + *x;
+      }
+      *pixel = activated(w.activation, sum * scale);
+    });
+  }
+}
+
+void activate(const Activation& activation, uint32_t count, const float* in, float* out) {
+  for (uint32_t i = 0; i < count; ++i) out[i] = activated(activation, in[i]);
+}
+
+}  // namespace kernels
+}  // namespace heepstor

@@ -1,0 +1,58 @@
+#ifndef HEEPSTOR_KERNELS_HPP
+#define HEEPSTOR_KERNELS_HPP
+
+#include <stdint.h>
+
+namespace heepstor {
+/** Plain C++ operators for the CPU, the baseline the accelerator is compared with. */
+namespace kernels {
+
+/** y = clamp(x > 0 ? x : slope * x, low, high); NaN passes through. The product is skipped when slope is 1. */
+struct Activation {
+  float slope, low, high;
+};
+
+/** One step through a feature map, in words. */
+struct Strides {
+  int32_t channel, column, row;
+};
+
+/** A window moving over one image; all counts are positive, paddings may be negative. */
+struct Window {
+  int32_t channels, height, width;
+  int32_t out_height, out_width;
+  int32_t kernel_height, kernel_width, stride_y, stride_x, dilation_y, dilation_x;
+  int32_t top, left;
+  int32_t groups, group_outputs;
+  Strides in, out;
+  Activation activation;
+  bool channels_first;  // order of `dense` weights and sums: channel, column instead of column, channel
+};
+
+/** Output channels that `dense` computes together. */
+constexpr int32_t kBlock = 4;
+
+/**
+ * Convolution and Linear. weights: per group and block of kBlock outputs, in the order of the sum, kBlock bytes per
+ * tap. Every output is a chain of fused multiply-adds from +0 over the taps inside the input, in the order ky, kx, c
+ * (ky, c, kx with `channels_first`); then y = act(sum * scale + bias), each operation rounded.
+ */
+void dense(const Window& w, const int8_t* weights, const float* scale, const float* bias, const float* in, float* out);
+
+/** Depthwise convolution: weights [channel][ky][kx]; the chain and epilogue of `dense`. */
+void depthwise(const Window& w, const int8_t* weights, const float* scale, const float* bias, const float* in,
+               float* out);
+
+/** Maximum over the window, positions outside the input count as `pad`; a NaN stays. */
+void max_pool(const Window& w, float pad, const float* in, float* out);
+
+/** Sum from +0 over the positions inside the input, in the order ky, kx, times `scale`. */
+void average_pool(const Window& w, float scale, const float* in, float* out);
+
+/** y = act(x), element by element. */
+void activate(const Activation& activation, uint32_t count, const float* in, float* out);
+
+}  // namespace kernels
+}  // namespace heepstor
+
+#endif

@@ -1,0 +1,64 @@
+#include "math.hpp"
+
+#include "assert.hpp"
+
+namespace heepstor {
+
+namespace {
+
+float from_bits(uint32_t bits) {
+  float value;
+  __builtin_memcpy(&value, &bits, sizeof value);
+  return value;
+}
+
+/** 2^n for -126 <= n <= 127. */
+float power_of_two(int32_t n) { return from_bits(static_cast<uint32_t>(n + 127) << 23); }
+
+}  // namespace
+
+float exp(float x) {
+  if (!(x == x)) return from_bits(0x7fc00000u);
+  if (x > 88.72283f) return from_bits(0x7f800000u);
+  if (x < -103.97208f) return 0.0f;
+  const float scaled = x * 1.44269504f;
+  const int32_t n = static_cast<int32_t>(scaled < 0.0f ? scaled - 0.5f : scaled + 0.5f);
+  const float k = static_cast<float>(n);
+  float r = x - k * 0.693359375f;
+  r = r - k * -2.12194440e-4f;
+  float p = 1.9875691500e-4f;
+  p = p * r + 1.3981999507e-3f;
+  p = p * r + 8.3334519073e-3f;
+  p = p * r + 4.1665795894e-2f;
+  p = p * r + 1.6666665459e-1f;
+  p = p * r + 5.0000001201e-1f;
+  const float square = r * r;
+  p = p * square + r;
+  p = p + 1.0f;
+  const int32_t half = n / 2;
+  return p * power_of_two(half) * power_of_two(n - half);
+}
+
+void softmax(const float* in, float* out, uint32_t rows, uint32_t count) {
+  HEEPSTOR_ASSERT(count > 0);
+  for (uint32_t row = 0; row < rows; ++row, in += count, out += count) {
+    float largest = in[0];
+    for (uint32_t i = 1; i < count; ++i)
+      if (in[i] > largest) largest = in[i];
+    float sum = 0.0f;
+    for (uint32_t i = 0; i < count; ++i) {
+      out[i] = exp(in[i] - largest);
+      sum = sum + out[i];
+    }
+    for (uint32_t i = 0; i < count; ++i) out[i] = out[i] / sum;
+  }
+}
+
+uint32_t argmax(const float* values, uint32_t count) {
+  uint32_t best = 0;
+  for (uint32_t i = 1; i < count; ++i)
+    if (values[i] > values[best]) best = i;
+  return best;
+}
+
+}  // namespace heepstor

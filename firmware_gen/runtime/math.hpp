@@ -1,0 +1,22 @@
+#ifndef HEEPSTOR_MATH_HPP
+#define HEEPSTOR_MATH_HPP
+
+#include <stdint.h>
+
+namespace heepstor {
+
+/**
+ * e^x in binary32, within 2 ulp: x = n ln 2 + r with |r| <= ln 2 / 2, a polynomial of degree 7 in r (that of
+ * Cephes' expf), then 2^n. Every operation is rounded once, in the order written; nothing may be contracted.
+ */
+float exp(float x);
+
+/** out[i] = e^(in[i] - max) / sum, for each of `rows` rows of `count`; the sum is taken in order. In place is fine. */
+void softmax(const float* in, float* out, uint32_t rows, uint32_t count);
+
+/** Index of the largest of `count` values, the first one when several are; NaN is never larger. */
+uint32_t argmax(const float* values, uint32_t count);
+
+}  // namespace heepstor
+
+#endif
