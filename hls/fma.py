@@ -40,6 +40,7 @@ def fp32_int8_fma(clk, a, w, gate, acc, y):
     addend1 = Signal(intbv(0)[24:])
     exp1, shift1, exp2, exp3, exp4 = (Signal(intbv(0)[9:]) for _ in range(5))
     acc_larger1, sign_p1, sign_c1, sub2, sign2, sign3 = (Signal(False) for _ in range(6))
+    left3, below3 = Signal(intbv(0)[3:]), Signal(False)
     special1, special2, special3 = (Signal(intbv(0)[2:]) for _ in range(3))
     sum2, sum3 = (Signal(intbv(0)[35:]) for _ in range(2))
     sig4 = Signal(intbv(0)[26:])
@@ -125,43 +126,58 @@ def fp32_int8_fma(clk, a, w, gate, acc, y):
 
     @always(clk.posedge)
     def complement():
+        # Normalise as in `fp32_add`, the long shifts here and the short ones in the next stage.
         m = modbv(0)[35:]
-        e = intbv(0)[9:]
+        left = intbv(0)[3:]
+        below = exp2[9:6] != 0
         m[:] = sum2
-        e[:] = exp2
+        left[:] = 0
         if sub2 and sum2[34]:
             m[:] = -sum2
-        if m[35:3] == 0 and e[9:5] != 0:
+        if m[35:3] == 0 and (below or exp2[5]):
             m[:] = concat(m[3:], intbv(0)[32:])
-            e[:] = e - 32
-        if m[35:19] == 0 and e[9:4] != 0:
+            left[2] = True
+        elif exp2[5]:
+            below = True
+        if m[35:19] == 0 and (below or exp2[4]):
             m[:] = concat(m[19:], intbv(0)[16:])
-            e[:] = e - 16
-        if m[35:27] == 0 and e[9:3] != 0:
+            left[1] = True
+        elif exp2[4]:
+            below = True
+        if m[35:27] == 0 and (below or exp2[3]):
             m[:] = concat(m[27:], intbv(0)[8:])
-            e[:] = e - 8
+            left[0] = True
+        elif exp2[3]:
+            below = True
         sum3.next = m
-        exp3.next = e
+        left3.next = left
+        below3.next = below
+        exp3.next = exp2
         sign3.next = (sign2 != sum2[34]) and sum2 != 0 if sub2 else sign2
         special3.next = special2
 
     @always_comb
     def normalise():
         m = intbv(0)[35:]
-        e = intbv(0)[9:]
+        left = intbv(0)[3:]
+        below = bool(below3)
         m[:] = sum3
-        e[:] = exp3
-        if m[35:31] == 0 and e[9:2] != 0:
+        left[:] = 0
+        if m[35:31] == 0 and (below or exp3[2]):
             m[:] = concat(m[31:], intbv(0)[4:])
-            e[:] = e - 4
-        if m[35:33] == 0 and e[9:1] != 0:
+            left[2] = True
+        elif exp3[2]:
+            below = True
+        if m[35:33] == 0 and (below or exp3[1]):
             m[:] = concat(m[33:], intbv(0)[2:])
-            e[:] = e - 2
-        if (not m[34]) and e != 0:
+            left[1] = True
+        elif exp3[1]:
+            below = True
+        if (not m[34]) and (below or exp3[0]):
             m[:] = concat(m[34:], False)
-            e[:] = e - 1
+            left[0] = True
         sig4.next = concat(m[35:10], m[10:] != 0)
-        exp4.next = e
+        exp4.next = exp3 - concat(intbv(0)[3:], left3, left)
 
     pack = round_pack(clk, True, special3, sign3, exp4, sig4, y)
     return multiply, align_and_add, complement, normalise, pack

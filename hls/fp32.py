@@ -140,27 +140,38 @@ def fp32_add(clk, en, a, b, y):
 
     @always_comb
     def normalise():
+        # Left by the leading zeros, but at most by the exponent, compared bit by bit from the top: `below` means
+        # that the shift is already known to stay below the exponent.
         m = intbv(0)[28:]
-        e = intbv(0)[8:]
+        left = intbv(0)[5:]
+        below = exp2[8:5] != 0
         m[:] = sum2
-        e[:] = exp2
-        if m[28:12] == 0 and e[8:4] != 0:
+        left[:] = 0
+        if m[28:12] == 0 and (below or exp2[4]):
             m[:] = concat(m[12:], intbv(0)[16:])
-            e[:] = e - 16
-        if m[28:20] == 0 and e[8:3] != 0:
+            left[4] = True
+        elif exp2[4]:
+            below = True
+        if m[28:20] == 0 and (below or exp2[3]):
             m[:] = concat(m[20:], intbv(0)[8:])
-            e[:] = e - 8
-        if m[28:24] == 0 and e[8:2] != 0:
+            left[3] = True
+        elif exp2[3]:
+            below = True
+        if m[28:24] == 0 and (below or exp2[2]):
             m[:] = concat(m[24:], intbv(0)[4:])
-            e[:] = e - 4
-        if m[28:26] == 0 and e[8:1] != 0:
+            left[2] = True
+        elif exp2[2]:
+            below = True
+        if m[28:26] == 0 and (below or exp2[1]):
             m[:] = concat(m[26:], intbv(0)[2:])
-            e[:] = e - 2
-        if (not m[27]) and e != 0:
+            left[1] = True
+        elif exp2[1]:
+            below = True
+        if (not m[27]) and (below or exp2[0]):
             m[:] = concat(m[27:], False)
-            e[:] = e - 1
+            left[0] = True
         sig3.next = concat(m[28:3], m[3:] != 0)
-        exp3.next = concat(False, e)
+        exp3.next = concat(False, exp2) - concat(intbv(0)[4:], left)
         sign3.next = sign2 and not (sub2 and sum2 == 0)
 
     pack = round_pack(clk, en, special2, sign3, exp3, sig3, y)
