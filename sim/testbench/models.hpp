@@ -37,7 +37,7 @@ class Cpu {
 
  private:
   class Model;
-  Model* model_;
+  [[maybe_unused]] Model* model_;
 };
 
 constexpr int kMaxPorts = 4;
@@ -58,5 +58,5 @@ class Accelerator {
 
  private:
   class Model;
-  Model* model_;
+  [[maybe_unused]] Model* model_;
 };
