@@ -1,0 +1,291 @@
+"""Descriptor fetch: reads a descriptor, makes its addresses absolute, checks it, and hands it over."""
+
+from myhdl import Signal, always, always_comb, block, concat, intbv, modbv
+
+from hls.descriptor import FIELDS, WORDS
+from hls.descriptor_hw import Job, field_signal
+from hls.registers import ERRORS
+from hls.unit import unit
+from hls.wiring import join, split
+
+
+def _is_absolute(field):
+    return field.kind == "addr" and field.name != "NEXT"
+
+
+JOB = " ".join(name for f in FIELDS for name in [f.name.lower()] + [f"{f.name.lower()}_region"] * _is_absolute(f))
+"""Everything that the decoder hands over. NEXT stays a descriptor address; all others become absolute."""
+
+_OUTPUTS = " ".join(f"job.{name}" for name in JOB.split())
+
+_NOT_ZERO = ("load_c_count load_x_count load_y_count load_words kh kx kb stride_y out_w out_px strip_px first_px cbg "
+             "groups ncb cout")
+
+
+@unit(out=f"{_OUTPUTS} req.valid req.addr req.stride req.count req.region ready error error_addr address")
+def descriptor_fetch(
+    clk, rst, go, go_address, take, bases, job, req, rsp_valid, rsp_data, ready, error, error_addr, address,
+    *, config
+):
+    """Fetch the descriptor at ``go_address`` (region and offset) after ``go``; one at a time.
+
+    ``ready`` rises when it is complete and checked; ``error`` is then 0 or an error code, with error_addr.
+    ``take`` (while ready, no error) moves it to ``job``, stable from the next cycle, and makes room for the
+    next ``go``, which may come in the same cycle. ``address`` is the descriptor address being fetched or ready.
+
+    Checked: alignment of every address; no loop count is zero; FIRST_PX <= STRIP_PX;
+    STRIP_PX * CBG <= accumulator entries; NCB = ceil(COUT / Cb); flags that exclude each other. Not checked:
+    that LOAD_WORDS, WEIGHT_WORDS and PARAM_WORDS agree with the loops.
+    """
+    ports = config.ports
+    beats, last_count = -(-WORDS // ports), (WORDS - 1) % ports + 1
+    fetched = Job({name: field_signal(name) for name in JOB.split()})
+    asked, got = (Signal(modbv(0)[6:]) for _ in range(2))
+    starting, asking, measuring, judging, wrong, bad_lane = (Signal(bool(0)) for _ in range(6))
+    absolute, bad_addr = (Signal(intbv(0)[32:]) for _ in range(2))
+    next_addr = Signal(modbv(0)[32:])
+    unaligned, bad_descriptor = ERRORS["UNALIGNED"][0], ERRORS["DESCRIPTOR"][0]
+
+    @always_comb
+    def request():
+        req.valid.next = asking
+        req.addr.next = next_addr
+        req.stride.next = 1
+        req.region.next = address[32:30]
+        req.count.next = ports
+        if asked == beats - 1:
+            req.count.next = last_count
+
+    @always(clk.posedge)
+    def walk():
+        if rst:
+            starting.next = False
+            asking.next = False
+            measuring.next = False
+            judging.next = False
+            ready.next = False
+            error.next = 0
+        else:
+            starting.next = go
+            measuring.next = False
+            judging.next = measuring
+            if take:
+                ready.next = False
+            if go:
+                address.next = go_address
+                asked.next = 0
+                got.next = 0
+                error.next = 0
+                ready.next = False
+            if starting:
+                next_addr.next = absolute
+                asking.next = True
+                if absolute[2:] != 0:
+                    asking.next = False
+                    ready.next = True
+                    error.next = unaligned
+                    error_addr.next = absolute
+            if asking and req.ready:
+                asked.next = asked + 1
+                next_addr.next = next_addr + 4 * ports
+                if asked == beats - 1:
+                    asking.next = False
+            if rsp_valid:
+                got.next = got + 1
+                if got == beats - 1:
+                    measuring.next = True
+                if bad_lane and error == 0:
+                    error.next = unaligned
+                    error_addr.next = bad_addr
+            if judging:
+                ready.next = True
+                if wrong and error == 0:
+                    error.next = bad_descriptor
+                    error_addr.next = absolute
+
+    return (request, walk, _absolute(address, bases, absolute), _check(clk, fetched, wrong, config),
+            _capture(clk, rsp_valid, got, rsp_data, bases, take, fetched, job, bad_lane, bad_addr, ports))
+
+
+@block
+def _absolute(address, bases, absolute):
+    """Byte address of a descriptor address: BASE of its region plus its offset."""
+    base = Signal(modbv(0)[32:])
+    total = Signal(modbv(0)[32:])
+
+    @always_comb
+    def select():
+        if address[32:30] == 0:
+            base.next = bases.base0
+        elif address[32:30] == 1:
+            base.next = bases.base1
+        elif address[32:30] == 2:
+            base.next = bases.base2
+        else:
+            base.next = bases.base3
+
+    @always_comb
+    def add():
+        total.next = base + concat(intbv(0)[2:], address[30:])
+
+    @always_comb
+    def drive():
+        absolute.next = total
+
+    return select, add, drive
+
+
+@block
+def _capture(clk, rsp_valid, got, rsp_data, bases, take, fetched, job, bad_lane, bad_addr, ports):
+    """Registers of the descriptor being fetched and of the running one; alignment of the addresses."""
+    lanes, absolutes = ([Signal(intbv(0)[32:]) for _ in range(ports)] for _ in range(2))
+    parts, bad, bad_addrs = [split(rsp_data, lanes)], [], []
+    for lane, (raw, absolute) in enumerate(zip(lanes, absolutes)):
+        beats = {f.word // ports for f in FIELDS if _is_absolute(f) and f.word % ports == lane}
+        if beats:
+            bad.append(Signal(bool(0)))
+            bad_addrs.append(absolute)
+            parts += [_absolute(raw, bases, absolute), _misaligned(got, absolute, bad[-1], beats)]
+    for f in FIELDS:
+        beat, lane = divmod(f.word, ports)
+        name = f.name.lower()
+        source = absolutes[lane] if _is_absolute(f) else lanes[lane]
+        fields = [(name, source, f.lsb)] + [(f"{name}_region", lanes[lane], 30)] * _is_absolute(f)
+        parts += [_field(clk, rsp_valid, got, beat, word, lsb, take, getattr(fetched, field), getattr(job, field))
+                  for field, word, lsb in fields]
+    return parts, _first(bad, bad_addrs, bad_lane, bad_addr)
+
+
+
+@block
+def _misaligned(got, absolute, bad, beats):
+    """Whether this lane of beat ``got`` is an address that is no multiple of 4."""
+    is_address = tuple(int(beat in beats) for beat in range(1 << len(got)))
+    address_word = Signal(bool(0))
+
+    @always_comb
+    def look():
+        address_word.next = is_address[got]
+
+    @always_comb
+    def decide():
+        bad.next = address_word and absolute[2:] != 0
+
+    return look, decide
+
+
+@block
+def _first(flags, words, flag, word):
+    """The first word whose flag is set, and whether there is one."""
+    parts, any_flag, chosen = [], Signal(bool(0)), Signal(intbv(0)[32:])
+    if len(flags) == 1:
+        only_flag, only_word = flags[0], words[0]
+
+        @always_comb
+        def only():
+            flag.next = only_flag
+            word.next = only_word
+
+        return only
+    parts.append(_first(flags[1:], words[1:], any_flag, chosen))
+    head_flag, head_word = flags[0], words[0]
+
+    @always_comb
+    def prefer():
+        flag.next = head_flag or any_flag
+        word.next = chosen
+        if head_flag:
+            word.next = head_word
+
+    return parts, prefer
+
+
+@block
+def _field(clk, rsp_valid, got, beat, word, low, take, fetched, running):
+    """One field: captured when its word arrives, in force from ``take`` on."""
+    width = len(fetched)
+    if isinstance(fetched.val, bool):
+        @always(clk.posedge)
+        def flag():
+            if rsp_valid and got == beat:
+                fetched.next = word[low]
+            if take:
+                running.next = fetched
+
+        return flag
+    high = low + width
+    if fetched.min < 0:
+        @always(clk.posedge)
+        def signed_field():
+            if rsp_valid and got == beat:
+                fetched.next = word[high:low].signed()
+            if take:
+                running.next = fetched
+
+        return signed_field
+
+    @always(clk.posedge)
+    def field():
+        if rsp_valid and got == beat:
+            fetched.next = word[high:low]
+        if take:
+            running.next = fetched
+
+    return field
+
+
+@block
+def _check(clk, fetched, wrong, config):
+    """Contradictions in a descriptor, one cycle after its last field."""
+    parts = []
+    counts = [getattr(fetched, name) for name in _NOT_ZERO.split()]
+    zeros = [Signal(bool(0)) for _ in counts]
+    zero_bus = Signal(intbv(0)[len(zeros):])
+    parts += [_is_zero(count, zero) for count, zero in zip(counts, zeros)] + [join(zeros, zero_bus)]
+    cols, diagonal, entries = config.cols, config.diagonal, config.accumulator_entries
+    bits = entries.bit_length()
+    block_channels, blocks, channels, surplus, cout = (Signal(modbv(0)[23:]) for _ in range(5))
+    strip, group, strip_entries = (Signal(modbv(0)[2 * bits:]) for _ in range(3))
+    simple = Signal(bool(0))
+
+    @always_comb
+    def widen():
+        block_channels.next = cols
+        if fetched.diagonal:
+            block_channels.next = diagonal
+        blocks.next = concat(intbv(0)[7:], fetched.ncb)
+        cout.next = concat(intbv(0)[7:], fetched.cout)
+        strip.next = concat(intbv(0)[bits:], fetched.strip_px[bits:])
+        group.next = concat(intbv(0)[bits:], fetched.cbg[bits:])
+
+    @always(clk.posedge)
+    def measure():
+        channels.next = blocks * block_channels
+        strip_entries.next = strip * group
+        simple.next = (
+            zero_bus != 0 or fetched.first_px > fetched.strip_px
+            or fetched.strip_px > entries or fetched.cbg > entries
+            or (fetched.residual and fetched.acc_init)
+            or (fetched.unit_weights and not fetched.diagonal)
+            or (fetched.diagonal and (fetched.groups != 1 or fetched.kb != 1))
+            or (fetched.weight_words == 0 and not fetched.unit_weights)
+            or (fetched.param_words == 0 and not fetched.uniform))
+
+    @always_comb
+    def compare():
+        surplus.next = channels - cout
+
+    @always_comb
+    def judge():
+        wrong.next = simple or strip_entries > entries or surplus >= block_channels
+
+    return parts, widen, measure, compare, judge
+
+
+@block
+def _is_zero(word, zero):
+    @always_comb
+    def compare():
+        zero.next = word == 0
+
+    return compare
