@@ -1,0 +1,251 @@
+"""`heepgen run`: build hardware, firmware and virtual SoC, simulate one inference, and measure it."""
+
+import json
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gen.hw import geometry
+from gen.inputs import load_array
+from gen.report import LayerReport, RunReport
+from gen.sw import KIND, MODEL, REFERENCE, ImportOptions, compare, generate_application, generate_sw
+from hls.config import OPTIONS, Config
+from hls.errors import HeepgenError
+from hls.output import marker
+
+Progress = Callable[[str], None]
+MISMATCH = 2  # exit code of the firmware when its own check failed
+
+
+@dataclass(frozen=True)
+class Application:
+    """A generated application folder: its manifest, and what PyTorch said."""
+
+    folder: Path
+    manifest: dict
+    reference: dict
+
+    @classmethod
+    def open(cls, folder: str | Path) -> "Application":
+        """Read the folder; raises `HeepgenError` when it is not one, or is incomplete."""
+        folder = Path(folder)
+        if marker(folder).get("kind") != KIND:
+            raise HeepgenError(f"{folder} is not an application: name a folder that heepgen sw wrote, or a model file.")
+        try:
+            manifest, reference = (json.loads((folder / name).read_text()) for name in ("manifest.json", REFERENCE))
+        except (OSError, ValueError):
+            raise HeepgenError(f"{folder} is incomplete; generate it again with heepgen sw.") from None
+        return cls(folder, manifest, reference)
+
+    @property
+    def config(self) -> Config:
+        attributes = {o.attribute for o in OPTIONS}
+        return Config(**{k: v for k, v in self.manifest["config"].items() if k in attributes})
+
+    @property
+    def options(self) -> ImportOptions:
+        return ImportOptions(**marker(self.folder)["options"])
+
+
+def hardware(config: Config, progress: Progress = lambda message: None) -> Path:
+    """Folder with the Verilog of `config`, generated once per configuration and source."""
+    from hls import top
+    from sim.cache import build_once
+
+    def build(work: Path) -> None:
+        progress(f"generating the accelerator, {geometry(config)}")
+        top.generate(config, work)
+
+    sources = sorted(Path(top.__file__).parent.glob("*.py"))
+    fields = " ".join(f"{o.attribute}={getattr(config, o.attribute)}" for o in OPTIONS if o.in_hash)
+    return build_once("hardware", [fields, metadata.version("myhdl"), *sources], build)
+
+
+def run(target: str | Path, config: Config, *, hardware_given: bool = False, input_path: str | Path | None = None,
+        vcd: str | Path | None = None, software: bool = False, wait_states: int = 0, taps: tuple[str, ...] = (),
+        progress: Progress = lambda message: None, **import_options: Any) -> RunReport:
+    """Run an application folder or a model file once on the virtual SoC.
+
+    An application runs on the hardware it was generated for, or, with `hardware_given`, on that of `config`.
+    `input_path` replaces the sample; `taps` are layers whose tensors to return. `import_options` are those of
+    `generate_sw`, for a model file. Raises `HeepgenError` when anything cannot be built or the run fails; a
+    wrong output is no error but `bit_exact` = False.
+    """
+    with tempfile.TemporaryDirectory(prefix="heepgen-") as temporary:
+        work = Path(temporary)
+        application = _application(Path(target), config, work, input_path, bool(taps), progress, import_options)
+        _check_taps(application, taps)
+        accelerator = None
+        if not software:
+            accelerator = hardware(config if hardware_given else application.config, progress)
+        return _simulate(application, accelerator, work, vcd, wait_states, taps, progress)
+
+
+def _application(target: Path, config: Config, work: Path, input_path: str | Path | None, keep: bool,
+                 progress: Progress, import_options: dict[str, Any]) -> Application:
+    again = work / "application"
+    if not target.is_dir():
+        if input_path is not None:
+            import_options |= {"sample": input_path}
+        generate_sw(target, config, again, keep_activations=keep, progress=progress, **import_options)
+        return Application.open(again)
+    application = Application.open(target)
+    if input_path is None and not keep:
+        return application
+    from firmware_gen.loader import load_model
+
+    shape = tuple(application.manifest["input"]["shape"])
+    data = _linked_input(application) if input_path is None else load_array(input_path, "--input", shape)
+    generate_application(load_model(target / MODEL), data, application.config, again, application.options,
+                         name=application.manifest["name"], keep_activations=keep, progress=progress)
+    return Application.open(again)
+
+
+def _linked_input(application: Application) -> np.ndarray:
+    return np.array(application.reference["input"], np.float32).reshape(application.manifest["input"]["shape"])
+
+
+def _check_taps(application: Application, taps: tuple[str, ...]) -> None:
+    known = [layer["name"] for layer in application.manifest["layers"]]
+    for name in taps:
+        if name not in known:
+            raise HeepgenError(f"--tap {name}: no such layer; there are {', '.join(known)}.")
+
+
+# Simulation
+
+
+def _simulate(application: Application, accelerator: Path | None, work: Path, vcd: str | Path | None,
+              wait_states: int, taps: tuple[str, ...], progress: Progress) -> RunReport:
+    from sim.elf import symbols
+    from sim.firmware import compile_firmware
+    from sim.run import run_soc
+
+    manifest, config = application.manifest, application.config
+    mode = manifest["software" if accelerator is None else "accelerator"]
+    folder = application.folder
+    elf = compile_firmware([folder / s for s in manifest["sources"]], [folder / d for d in manifest["include_dirs"]],
+                           mode["defines"], config, work / "firmware.elf", placements=mode["placements"],
+                           progress=progress)
+    places = _places(manifest, mode, symbols(elf), taps)
+    if vcd is not None:
+        Path(vcd).parent.mkdir(parents=True, exist_ok=True)
+    result = run_soc(elf, accelerator, config, wait_states=wait_states, vcd=vcd, dump=list(places.values()),
+                     progress=progress)
+    if result.ended != "exit" or result.exit_code not in (0, MISMATCH):
+        raise HeepgenError(_failure(result))
+    return _report(application, mode, dict(zip(places, result.dumps, strict=True)), result.uart, accelerator is None,
+                   wait_states, taps)
+
+
+def _places(manifest: dict, mode: dict, symbol: dict[str, int], taps: tuple[str, ...]) -> dict[str, tuple[int, int]]:
+    """(address, bytes) in RAM of everything a report is made of."""
+    names, profile, layers = manifest["symbols"], manifest["profile"], manifest["layers"]
+    places = {
+        "result": (symbol[names["result"]], 16),
+        "timing": (symbol[names["timing"]], 4 * (2 + len(layers))),
+        "output": (mode["arena"] + manifest["output"]["offset"], 4 * len(mode["expected_bits"])),
+    }
+    if profile["records"]:
+        places["profile"] = (mode["arena"] + profile["offset"], 4 * len(profile["words"]) * profile["records"])
+    for layer in layers:
+        if layer["name"] in taps:
+            output = layer["output"]
+            places[f"tap {layer['name']}"] = (mode["arena"] + output["offset"], 4 * output["words"])
+    return places
+
+
+def _failure(result: Any) -> str:
+    said = result.uart.strip().splitlines()
+    reason = result.message or (said[-1] if said else f"it ended with {result.ended} {result.exit_code}")
+    return f"the run failed after {result.cycles:,} cycles: {reason.removeprefix('HG failed: ')}."
+
+
+# Report
+
+
+def _report(application: Application, mode: dict, dumps: dict[str, bytes], uart: str, software: bool,
+            wait_states: int, taps: tuple[str, ...]) -> RunReport:
+    manifest, config = application.manifest, application.config
+    bits = np.frombuffer(dumps["output"], np.uint32)
+    outputs = bits.view(np.float32)
+    timing = np.frombuffer(dumps["timing"], np.uint32)
+    reference = application.reference
+    layers = (software_layers(manifest["layers"], timing) if software else
+              accelerated_layers(manifest["layers"], timing, _records(manifest, dumps), reference["layers"]))
+    return RunReport(
+        network=manifest["name"], geometry=geometry(config), peak=0 if software else config.rows * config.cols,
+        total_cycles=int(np.frombuffer(dumps["result"], np.uint64)[1]),
+        bit_exact=bits.tolist() == mode["expected_bits"], outputs=[float(v) for v in outputs],
+        output_shape=tuple(manifest["output"]["shape"]), layers=tuple(layers), reference=reference["output"],
+        uart=uart, software=software, wait_states=wait_states,
+        taps={name: _tap(manifest, name, dumps[f"tap {name}"]) for name in taps},
+        **compare(reference["output"], outputs))
+
+
+def _records(manifest: dict, dumps: dict[str, bytes]) -> list[dict[str, int]]:
+    words = manifest["profile"]["words"]
+    table = np.frombuffer(dumps.get("profile", b""), np.uint32).reshape(-1, len(words))
+    return [dict(zip(words, map(int, row), strict=True)) for row in table]
+
+
+def _elapsed(end: int, start: int) -> int:
+    return (end - start) % (1 << 32)
+
+
+def software_layers(layers: list[dict], timing: Any) -> list[LayerReport]:
+    """Layers of a CPU-only run; `timing` is start, end, and the end of every layer."""
+    start, _, *ends = map(int, timing)
+    reports = []
+    for layer, end in zip(layers, ends, strict=True):
+        cycles = _elapsed(end, start)
+        reports.append(LayerReport(layer["name"], layer["op"], tuple(layer["shape"]), layer["macs"], cycles,
+                                   cpu_cycles=cycles))
+        start = end
+    return reports
+
+
+def accelerated_layers(layers: list[dict], timing: Any, records: list[dict[str, int]],
+                       errors: dict[str, dict]) -> list[LayerReport]:
+    """Layers of an accelerated run from the profile records, one per descriptor, with cumulative counters.
+
+    The first layer starts at the doorbell, each other one where the one before it ended.
+    """
+    before = dict.fromkeys(records[0], 0) if records else {}
+    last_cycle = _elapsed(records[0]["cycle"], records[0]["busy"]) if records else int(timing[0])
+    reports = []
+    for index, layer in enumerate(layers):
+        first, last = layer["descriptors"]
+        common = {"name": layer["name"], "op": layer["op"], "shape": tuple(layer["shape"]), "macs": layer["macs"],
+                  **errors.get(layer["name"], {})}
+        if layer["on_cpu"]:
+            end = int(timing[2 + index])
+            cycles = _elapsed(end, last_cycle)
+            reports.append(LayerReport(**common, cycles=cycles, cpu_cycles=cycles))
+            last_cycle = end
+        elif first == last:
+            reports.append(LayerReport(**common, cycles=0))
+        else:
+            after = records[last - 1]
+            delta = {name: _elapsed(after[name], before[name]) for name in after}
+            reports.append(LayerReport(
+                **common, cycles=_elapsed(after["cycle"], last_cycle), bound_cycles=layer["bound_cycles"],
+                bus_words=delta["bus_words"], array_cycles=delta["array_active"],
+                load_stall_cycles=delta["load_stall"], store_stall_cycles=delta["store_stall"],
+                lanes_lost=delta["lanes_lost"], lanes_lossy=delta["lanes_lossy"]))
+            before, last_cycle = after, after["cycle"]
+    return reports
+
+
+def _tap(manifest: dict, name: str, dump: bytes) -> list[float]:
+    layer = next(entry for entry in manifest["layers"] if entry["name"] == name)
+    values = np.frombuffer(dump, np.float32)
+    if layer["output"]["channels_last"] is not None:
+        channels, height, width = layer["output"]["channels_last"]
+        values = values.reshape(-1, height, width, channels).transpose(0, 3, 1, 2)
+    return [float(v) for v in values.reshape(-1)]

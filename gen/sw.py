@@ -1,0 +1,167 @@
+"""`heepgen sw`: the firmware of a model, and what PyTorch says about the same input, in one folder."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gen.inputs import load_array
+from gen.report import sqnr_db
+from hls.config import Config
+from hls.errors import HeepgenError
+from hls.output import generated_folder
+
+KIND = "application"
+MODEL, REFERENCE = "model.pt2", "reference.json"
+SEED = 0
+
+
+@dataclass(frozen=True)
+class ImportOptions:
+    """How a model becomes firmware; kept in the folder, so that it can be generated again for another input."""
+
+    append_final_softmax: bool = False
+    per_tensor: bool = False
+
+
+@dataclass(frozen=True)
+class SwReport:
+    """What was generated: layers with their MACs, and the memory report of the plan."""
+
+    network: str
+    geometry: str
+    input_shape: tuple[int, ...]
+    layers: tuple[dict, ...]
+    memory: dict
+    memory_text: str
+
+    def to_dict(self) -> dict[str, Any]:
+        return {k: v for k, v in vars(self).items() if k != "memory_text"}
+
+    def table(self) -> Any:
+        from rich.box import SIMPLE_HEAD
+        from rich.console import Group
+        from rich.table import Table
+        from rich.text import Text
+
+        result = Table(title=f"{self.network} for {self.geometry}", title_justify="left", box=SIMPLE_HEAD,
+                       padding=(0, 1, 0, 0), pad_edge=False)
+        for name in ("layer", "operator", "output"):
+            result.add_column(name)
+        for name in ("MACs", "descriptors", "bound, cycles"):
+            result.add_column(name, justify="right")
+        for layer in self.layers:
+            first, last = layer["descriptors"]
+            numbers = [f"{n:,}" if n else "-" for n in (layer["macs"], last - first, layer["bound_cycles"])]
+            result.add_row(layer["name"], layer["op"], "x".join(map(str, layer["shape"])), *numbers)
+        return Group(result, Text(self.memory_text))
+
+
+def generate_sw(model: str | Path, config: Config, out: str | Path, *, sample: str | Path | None = None,
+                input_shape: tuple[int, ...] | None = None, batch: int = 1, append_final_softmax: bool = False,
+                per_tensor: bool = False, trust_pickle: bool = False, force: bool = False,
+                keep_activations: bool = False, progress: Callable[[str], None] = lambda message: None) -> SwReport:
+    """Write the firmware of the model file `model` for `config` to the folder `out`, whole or not at all.
+
+    `sample` is a .npy file; without one the sample input is drawn from a normal distribution, the same one
+    every time. `input_shape` has no batch dimension. Raises `HeepgenError`, naming the layer or the numbers,
+    for a model or an input that cannot be used.
+    """
+    model = Path(model)
+    progress(f"loading {model}")
+    program = _exported(model, sample, input_shape, batch, trust_pickle)
+    shape = _input_shape(program)
+    if sample is None:
+        data = np.random.default_rng(SEED).standard_normal(shape, np.float32)
+    else:
+        data = load_array(sample, "--sample", shape)
+    name = model.resolve().parent.name if model.stem == "model" else model.stem
+    options = ImportOptions(append_final_softmax, per_tensor)
+    return generate_application(program, data, config, out, options, name=name, force=force,
+                                keep_activations=keep_activations, progress=progress)
+
+
+def generate_application(program: Any, data: np.ndarray, config: Config, out: str | Path, options: ImportOptions, *,
+                         name: str, force: bool = False, keep_activations: bool = False,
+                         progress: Callable[[str], None] = lambda message: None) -> SwReport:
+    """`generate_sw` for an ExportedProgram and a float32 sample of its input's shape."""
+    import torch
+
+    from firmware_gen import CodeGenerator
+
+    softmax = options.append_final_softmax
+    with generated_folder(out, KIND, force=force, note={"name": name, "options": vars(options)}) as folder:
+        progress(f"compiling {name}")
+        generator = CodeGenerator(program, data, folder, config, name=name, per_channel=not options.per_tensor,
+                                  keep_activations=keep_activations)
+        generator.generate_code(append_final_softmax=softmax)
+        progress(f"running {name} in PyTorch and in the bit-exact model")
+        reference = _reference(program, data, generator, softmax)
+        (folder / REFERENCE).write_text(json.dumps(reference, indent=2) + "\n")
+        torch.export.save(program, folder / MODEL)
+        manifest = json.loads((folder / "manifest.json").read_text())
+    from gen.hw import geometry
+
+    return SwReport(name, geometry(config), tuple(data.shape), tuple(manifest["layers"]), manifest["memory"],
+                    generator.memory_report(softmax).to_text())
+
+
+def _exported(model: Path, sample: str | Path | None, input_shape: tuple[int, ...] | None, batch: int,
+              trust_pickle: bool) -> Any:
+    from torch.export import ExportedProgram
+
+    from firmware_gen.importer import export
+    from firmware_gen.loader import load_model
+
+    loaded = load_model(model, trust_pickle)
+    if isinstance(loaded, ExportedProgram):
+        shape = _input_shape(loaded)
+        if input_shape is not None and (batch, *input_shape) != shape and input_shape != shape:
+            raise HeepgenError(f"--input-shape {list(input_shape)}: {model} was exported for {list(shape)}; leave the "
+                               "option out, or export the model again.")
+        return loaded
+    if sample is not None:
+        return export(loaded, load_array(sample, "--sample"))
+    if input_shape is None:
+        raise HeepgenError(f"{model} does not say which input it takes: give --input-shape (such as 1,28,28) or "
+                           "--sample.")
+    return export(loaded, np.zeros((batch, *input_shape), np.float32))
+
+
+def _input_shape(program: Any) -> tuple[int, ...]:
+    names = program.graph_signature.user_inputs
+    node = next(n for n in program.graph.nodes if n.name == names[0])
+    return tuple(int(size) for size in node.meta["val"].shape)
+
+
+def _reference(program: Any, data: np.ndarray, generator: Any, softmax: bool) -> dict:
+    """PyTorch's FP32 output, and how far the bit-exact model is from PyTorch after every layer."""
+    import torch
+
+    from firmware_gen.fake_quant import GraphModule
+    from firmware_gen.importer import import_model
+    from firmware_gen.passes import append_softmax, run_passes
+
+    graph = run_passes(import_model(program, data, generator.name))
+    exact: dict[str, torch.Tensor] = {}
+    with torch.no_grad():
+        output = program.module()(torch.from_numpy(data))
+        if softmax:
+            output = torch.softmax(output, -1)
+        GraphModule(append_softmax(graph) if softmax else graph)(torch.from_numpy(data), exact)
+    taps = generator.reference(append_final_softmax=softmax, taps=True).taps
+    layers = {name: compare(exact[name].numpy(), taps[name]) for name in taps if name in exact}
+    return {"input": [float(v) for v in data.reshape(-1)], "output": [float(v) for v in output.reshape(-1)],
+            "layers": layers}
+
+
+def compare(reference: Any, result: Any) -> dict[str, float | None]:
+    """Largest absolute difference (NaNs at the same place are equal) and SQNR in dB."""
+    reference, result = (np.asarray(a, np.float64).reshape(-1) for a in (reference, result))
+    with np.errstate(invalid="ignore"):
+        difference = np.abs(result - reference)
+    difference[(result == reference) | (np.isnan(result) & np.isnan(reference))] = 0.0
+    return {"max_abs_err": float(difference.max(initial=0.0)), "sqnr_db": sqnr_db(reference, result)}
