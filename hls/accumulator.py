@@ -77,11 +77,9 @@ def accumulator_column(clk, rst, valid, addr, bank, first, max_mode, x, init_val
         acc[:] = read1 if bank1 else read0
         nan_x = x1[31:23] == 255 and x1[23:] != 0
         nan_acc = acc[31:23] == 255 and acc[23:] != 0
-        greater = x1[31:] > acc[31:]
+        greater = (x1[31:] > acc[31:]) != x1[31]  # or equal: then both are the same pattern
         if x1[31] != acc[31]:
             greater = acc[31] and (x1[31:] != 0 or acc[31:] != 0)
-        elif x1[31]:
-            greater = x1[31:] < acc[31:]
         if max1 and (not first1) and (not nan_x) and (nan_acc or not greater):
             a1.next = acc
         else:

@@ -135,7 +135,7 @@ def test_myhdl(seed, cols, entries):
 
 @pytest.mark.parametrize(("cols", "entries"), [(1, 16), (2, 32), (7, 16), (8, 64)])
 def test_verilog(cols, entries, tmp_path):
-    traffic = Traffic(cols, cols, entries, phases=60, length=150)
+    traffic = Traffic(cols, cols, entries, phases=40, length=100)
     vectors = np.concatenate([np.atleast_2d(v.T).T.reshape(traffic.cycles, -1)
                               for v in traffic.columns.values()], 1)[:traffic.used]
     ports = {name: bus(width) for name, width in {**traffic.inputs, **traffic.outputs}.items()}
