@@ -59,7 +59,7 @@ class Beat:
         self.entry = Signal(intbv(0)[index_bits(config.accumulator_entries):])
 
 
-def _walk_job(job, prefix):
+def walk_job(job, prefix):
     """The loops and the address steps of one side, under common names."""
     return Job({n: getattr(job, n) for n in _LOOPS.split()}
                | {n: getattr(job, f"{prefix}_{n}") for n in _STEPS.split()})
@@ -356,7 +356,7 @@ def drain(
     accs, scale_lanes, bias_lanes, aux_lanes, results = lanes
     return (
         decide, drive, store, account, follow,
-        output_walker(clk, rst, start, _walk_job(job, "store"), beat, issue, walking, config=config),
+        output_walker(clk, rst, start, walk_job(job, "store"), beat, issue, walking, config=config),
         param_rows(clk, rst, start, job.diagonal, param_valid, param_data, param_take, beat.row, params_release,
                    params_ready, scales, biases, config=config),
         _row_select(drain_data, row, selected, config),
@@ -512,7 +512,7 @@ def aux_reader(
 
     return (
         request, unpack, deliver, account,
-        output_walker(clk, rst, walk, _walk_job(job, "aux"), beat, accepted, walking, config=config),
+        output_walker(clk, rst, walk, walk_job(job, "aux"), beat, accepted, walking, config=config),
         fifo(clk, rst, accepted, place_ready, place_in, place_valid, pop, place, width=width, depth=AUX_BEATS),
         fifo(clk, rst, rsp_valid, data_ready, rsp_data, data_valid, pop, aux_data, width=32 * ports,
              depth=AUX_BEATS),

@@ -1,0 +1,357 @@
+"""Drain, aux reader and their walker against the loops of the descriptor, with stalls on all sides."""
+
+import numpy as np
+import pytest
+from cycle_bench import bus, chance, flag, preset, replay, seeded, simulate
+from fp32_reference import random_bits
+
+from hls.arbiter import Request
+from hls.config import Config
+from hls.descriptor_hw import job_signals
+from hls.drain import AUX_BEATS, AUX_JOB, DRAIN_JOB, Beat, aux_reader, drain, index_bits, output_walker, walk_job
+from hls.epilogue import epilogue_model
+
+GEOMETRIES = [(1, 1, 1), (3, 2, 4), (4, 8, 2), (2, 5, 3), (6, 7, 1), (5, 4, 4), (3, 8, 3)]
+
+
+def random_layer(rng, config):
+    """Descriptor fields of one layer's output side."""
+    diagonal = chance(rng, 0.4)
+    block = config.diagonal if diagonal else config.cols
+    ncb = rng.randint(1, 3)
+    cbg = rng.randint(1, 3)
+    strip = rng.randint(1, config.accumulator_entries // cbg)
+    strip = min(strip, rng.randint(1, 6))
+    fields = {
+        "diagonal": diagonal, "ncb": ncb, "cbg": cbg, "cout": rng.randint((ncb - 1) * block + 1, ncb * block),
+        "groups": 1 if diagonal else rng.randint(1, 2), "out_w": rng.randint(1, 5), "out_px": rng.randint(1, 9),
+        "strip_px": strip, "first_px": rng.randint(1, strip)}
+    for side in ("store", "aux"):
+        fields[f"{side}_addr"] = 4 * rng.randrange(1 << 28)
+        fields[f"{side}_addr_region"] = rng.randrange(4)
+        for step in ("c_stride", "x_stride", "y_stride", "cb_step", "g_step"):
+            fields[f"{side}_{step}"] = rng.choice([0, 1, -1, rng.randrange(-1 << 31, 1 << 31), rng.randint(-99, 99)])
+    return fields
+
+
+def beats(f, config, side):
+    """What the walker emits: (addr, count, row, bank, entry, block_last, bank_last), written from the descriptor."""
+    block = config.diagonal if f["diagonal"] else config.cols
+    bank, start, length = 0, 0, f["first_px"]
+    while start < f["out_px"]:
+        pixels = range(start, min(start + length, f["out_px"]))
+        for g in range(f["groups"]):
+            for first_cb in range(0, f["ncb"], f["cbg"]):
+                blocks = range(first_cb, min(first_cb + f["cbg"], f["ncb"]))
+                for cb in blocks:
+                    channels = min(block, f["cout"] - cb * block)
+                    for px in pixels:
+                        oy, ox = divmod(px, f["out_w"])
+                        for j in range(0, channels, config.ports):
+                            word = (oy * f[f"{side}_y_stride"] + ox * f[f"{side}_x_stride"] + g * f[f"{side}_g_step"]
+                                    + cb * f[f"{side}_cb_step"] + j * f[f"{side}_c_stride"])
+                            entry = (cb - first_cb) * len(pixels) + px - start
+                            block_last = px == pixels[-1] and j + config.ports >= channels
+                            yield ((f[f"{side}_addr"] + 4 * word) % (1 << 32), min(config.ports, channels - j),
+                                   j // config.ports, bank, entry, block_last, block_last and cb == blocks[-1])
+                bank ^= 1
+        start, length = start + length, f["strip_px"]
+
+
+def make_config(geometry):
+    rows, cols, ports = geometry
+    return Config(rows=rows, cols=cols, ports=ports, accumulator_entries=16)
+
+
+def words(value, count):
+    return [value >> 32 * i & 0xFFFFFFFF for i in range(count)]
+
+
+def pack(values):
+    return sum(int(v) << 32 * i for i, v in enumerate(values))
+
+
+@pytest.mark.parametrize("geometry", GEOMETRIES)
+@pytest.mark.parametrize("seed", range(2))
+def test_walker_follows_the_loops(geometry, seed):
+    rng, config = seeded(geometry, seed), make_config(geometry)
+    f = random_layer(rng, config)
+    job = job_signals(DRAIN_JOB)
+    preset(job, {n: v for n, v in f.items() if hasattr(job, n)})
+    clk, rst, start, ready, walking, beat = flag(), flag(), flag(), flag(), flag(), Beat(config)
+    unit = output_walker(clk, rst, start, walk_job(job, "store"), beat, ready, walking, config=config)
+    got = []
+
+    def drive(cycle):
+        rst.next = cycle == 0
+        start.next = cycle == 2
+        ready.next = chance(rng, 0.6)
+
+    def observe(cycle):
+        if beat.valid and ready:
+            got.append((int(beat.addr), int(beat.count), int(beat.row), int(beat.bank), int(beat.entry),
+                        bool(beat.block_last), bool(beat.bank_last)))
+        return cycle > 2 and not walking
+
+    simulate(unit, clk, drive, observe, 4000)
+    assert got == list(beats(f, config, "store"))
+
+
+class DrainBench:
+    """`drain` with accumulators, parameter stream, residual stream and arbiter around it."""
+
+    def __init__(self, config, rng, pace, fields):
+        self.config, self.rng, self.pace = config, rng, pace
+        ports, cols = config.ports, config.cols
+        self.fields = f = fields
+        self.beats = list(beats(f, config, "store"))
+        self.job = job_signals(DRAIN_JOB)
+        preset(self.job, {n: v for n, v in f.items() if hasattr(self.job, n)})
+        self.clk, self.rst, self.start, self.bank_done, self.bank_free, self.bank = (flag() for _ in range(6))
+        self.param_valid, self.param_take, self.aux_valid, self.aux_take, self.done = (flag() for _ in range(5))
+        self.addr, self.data = bus(index_bits(config.accumulator_entries)), bus(32 * cols)
+        self.param_data, self.aux_data = bus(32 * ports), bus(32 * ports)
+        self.req = Request(ports, data=True)
+        self.unit = drain(self.clk, self.rst, self.start, self.job, self.bank_done, self.bank_free, self.bank, self.addr,
+                          self.data, self.param_valid, self.param_data, self.param_take, self.aux_valid, self.aux_data,
+                          self.aux_take, self.req, self.done, config=config)
+        self.entries = [self.values(16 * cols).reshape(16, cols) for _ in range(sum(b[6] for b in self.beats))]
+        self.params = self.parameter_beats()
+        self.residuals = [self.values(ports) for _ in self.beats]
+        self.stored, self.filled, self.freed, self.param_at, self.aux_at = [], 0, 0, 0, 0
+        self.read = 0
+        self.cycles = None
+
+    def values(self, count):
+        return random_bits(np.random.default_rng(self.rng.randrange(1 << 30)), count)
+
+    def parameter_beats(self):
+        block = self.config.diagonal if self.fields["diagonal"] else self.config.cols
+        rows = -(-block // self.config.ports)
+        return [self.values(self.config.ports) for b in self.beats if b[5] for _ in range(2 * rows)]
+
+    def drive(self, cycle):
+        rng, pace = self.rng, self.pace
+        self.rst.next = cycle == 0
+        self.start.next = cycle == 2
+        running = cycle > 3
+        self.bank_done.next = done = (running and self.filled < len(self.entries) and self.filled - self.freed < 2
+                                      and chance(rng, pace))
+        self.filled += done
+        self.data.next = self.read
+        self.param_valid.next = valid = (running and not self.fields["uniform"] and self.param_at < len(self.params)
+                                         and chance(rng, pace))
+        self.param_data.next = pack(self.params[self.param_at]) if valid else 0
+        self.aux_valid.next = valid = (running and self.fields["residual"] and self.aux_at < len(self.residuals)
+                                       and chance(rng, pace))
+        self.aux_data.next = pack(self.residuals[self.aux_at]) if valid else 0
+        self.req.ready.next = chance(rng, pace)
+
+    def observe(self, cycle):
+        bank = self.freed if self.freed % 2 == self.bank else self.freed + 1
+        usable = bank < self.filled and (bank < self.filled - 1 or not self.bank_done)
+        self.read = pack(self.entries[bank][int(self.addr)]) if usable else 0x7FC00001
+        self.freed += bool(self.bank_free)
+        self.param_at += bool(self.param_take)
+        assert not self.param_take or self.param_valid
+        assert not self.aux_take or self.aux_valid
+        self.aux_at += bool(self.aux_take)
+        if self.req.valid and self.req.ready:
+            assert int(self.req.stride) == self.fields["store_c_stride"]
+            assert int(self.req.region) == self.fields["store_addr_region"]
+            count = int(self.req.count)
+            self.stored.append((int(self.req.addr), count, words(int(self.req.data), count)))
+        if cycle == 3:
+            assert not self.done
+        return cycle > 3 and bool(self.done)
+
+    def expected(self):
+        f, ports = self.fields, self.config.ports
+        block = self.config.diagonal if f["diagonal"] else self.config.cols
+        rows = -(-block // ports)
+        params = iter(self.params)
+        bank, table, fresh = 0, None, True
+        for at, (addr, count, row, _, entry, block_last, bank_last) in enumerate(self.beats):
+            if fresh and not f["uniform"]:
+                table = [next(params) for _ in range(2 * rows)]
+            fresh = block_last
+            acc = self.entries[bank][entry][row * ports:row * ports + count]
+            scale, bias = ((f["scale"], f["bias"]) if f["uniform"]
+                           else (table[2 * row][:count], table[2 * row + 1][:count]))
+            y = epilogue_model(acc, np.asarray(scale, np.uint32), np.asarray(bias, np.uint32),
+                               self.residuals[at][:count] if f["residual"] else None, f["act_first"],
+                               np.uint32(f["slope"]) if f["slope_en"] else None, np.uint32(f["low"]),
+                               np.uint32(f["high"]))
+            yield addr, count, [int(v) for v in np.broadcast_to(y, count)]
+            bank += bank_last
+
+
+def epilogue_fields(rng):
+    bits = random_bits(np.random.default_rng(rng.randrange(1 << 30)), 3)
+    return {"uniform": chance(rng, 0.4), "residual": chance(rng, 0.5), "act_first": chance(rng, 0.5),
+            "slope_en": chance(rng, 0.5), "scale": int(bits[0]), "bias": int(bits[1]), "slope": int(bits[2]),
+            "low": rng.choice([0, 0xFF800000]), "high": rng.choice([0x40C00000, 0x7F800000])}
+
+
+@pytest.mark.parametrize(("geometry", "pace"), [(g, (0.5, 0.9)[i % 2]) for i, g in enumerate(GEOMETRIES)])
+def test_drain_stores_the_epilogue_of_every_entry(geometry, pace, with_waves):
+    def run(vcd=None):
+        rng, config = seeded(geometry, pace), make_config(geometry)
+        bench = DrainBench(config, rng, pace, random_layer(rng, config) | epilogue_fields(rng))
+        simulate(bench.unit, bench.clk, bench.drive, bench.observe, 6000, vcd)
+        assert bench.stored == list(bench.expected())
+        assert bench.param_at == (0 if bench.fields["uniform"] else len(bench.params))
+        assert bench.aux_at == (len(bench.residuals) if bench.fields["residual"] else 0)
+        assert bench.freed == len(bench.entries)
+
+    with_waves(run)
+
+
+def full_layer(config, **changes):
+    """A layer that keeps a full-rate drain busy: two strips of 16 pixels."""
+    f = random_layer(seeded("full"), config) | epilogue_fields(seeded("full"))
+    return f | {"diagonal": 0, "ncb": 1, "cbg": 1, "cout": config.cols, "groups": 1, "out_px": 32, "strip_px": 16,
+                "first_px": 16, "uniform": 0, "residual": 1} | changes
+
+
+def test_drain_stores_a_beat_per_cycle():
+    config = make_config((4, 4, 2))
+    bench = DrainBench(config, seeded("rate"), 1.0, full_layer(config))
+    seen = simulate(bench.unit, bench.clk, bench.drive, bench.observe, 400)
+    assert bench.stored == list(bench.expected())
+    assert len(bench.beats) == 64
+    assert len(seen) <= 64 + 30
+
+
+def test_drain_starts_again_after_a_reset_in_the_middle():
+    config = make_config((3, 4, 2))
+    bench = DrainBench(config, seeded("reset"), 1.0, full_layer(config, out_px=16))
+    stop = 22
+
+    def drive(cycle):
+        if cycle < stop:
+            bench.drive(cycle)
+        elif cycle == stop:
+            bench.rst.next = True
+            bench.stored, bench.filled, bench.freed, bench.param_at, bench.aux_at = [], 0, 0, 0, 0
+        else:
+            bench.drive(cycle - stop)
+
+    def observe(cycle):
+        if cycle == stop:
+            return False
+        finished = bench.observe(cycle if cycle < stop else cycle - stop)
+        return finished and cycle > stop
+
+    simulate(bench.unit, bench.clk, drive, observe, 400)
+    assert bench.stored == list(bench.expected())
+
+
+class AuxBench:
+    """`aux_reader` with a memory that answers in order, and accumulator banks that free up at random."""
+
+    def __init__(self, config, rng, pace, fields):
+        self.config, self.rng, self.pace, self.fields = config, rng, pace, fields
+        ports = config.ports
+        self.beats = list(beats(fields, config, "aux"))
+        self.job = job_signals(AUX_JOB)
+        preset(self.job, {n: v for n, v in fields.items() if hasattr(self.job, n)})
+        self.clk, self.rst, self.start, self.rsp_valid, self.bank_free, self.init_bank = (flag() for _ in range(6))
+        self.bank_ready, self.aux_valid, self.aux_take = (flag() for _ in range(3))
+        self.rsp_data, self.aux_data, self.init_data = bus(32 * ports), bus(32 * ports), bus(32 * config.cols)
+        self.init_valid, self.init_addr = bus(config.cols), bus(index_bits(config.accumulator_entries))
+        self.req = Request(ports)
+        self.unit = aux_reader(
+            self.clk, self.rst, self.start, self.job, self.req, self.rsp_valid, self.rsp_data, self.bank_free,
+            self.init_valid, self.init_bank, self.init_addr, self.init_data, self.bank_ready, self.aux_valid,
+            self.aux_data, self.aux_take, config=config)
+        self.data = [random_bits(np.random.default_rng(i), ports) for i in range(len(self.beats))]
+        self.asked, self.answered, self.taken, self.writes, self.readies, self.frees = [], 0, [], [], 0, 0
+
+    def drive(self, cycle):
+        rng, pace = self.rng, self.pace
+        self.rst.next = cycle == 0
+        self.start.next = cycle == 2
+        self.req.ready.next = chance(rng, pace)
+        self.rsp_valid.next = answer = self.answered < len(self.asked) and chance(rng, pace)
+        self.rsp_data.next = pack(self.data[self.answered]) if answer else 0
+        self.answered += answer
+        self.bank_free.next = free = self.frees < self.readies and chance(rng, pace / 4)
+        self.frees += free
+        self.aux_take.next = False
+        self.want = chance(rng, pace)
+
+    def observe(self, cycle):
+        f = self.fields
+        if self.req.valid and self.req.ready:
+            self.asked.append((int(self.req.addr), int(self.req.count)))
+            assert int(self.req.stride) == f["aux_c_stride"] and int(self.req.region) == f["aux_addr_region"]
+        used = len(self.taken) if f["residual"] else len(self.writes)
+        assert len(self.asked) - used <= AUX_BEATS
+        if self.init_valid:
+            assert self.readies < self.frees + 2 - bool(self.bank_free)
+            data = words(int(self.init_data), self.config.cols)
+            self.writes.append((int(self.init_bank), int(self.init_addr),
+                                {c: data[c] for c in range(self.config.cols) if self.init_valid[c]}))
+        self.readies += bool(self.bank_ready)
+        return False
+
+    def wanted_writes(self):
+        for (_, count, row, bank, entry, *_), data in zip(self.beats, self.data, strict=True):
+            first = row * self.config.ports
+            yield bank, entry, {first + i: int(data[i]) for i in range(count)}
+
+
+@pytest.mark.parametrize("geometry", GEOMETRIES)
+@pytest.mark.parametrize("mode", ["residual", "acc_init", "neither"])
+def test_aux_reader(geometry, mode):
+    rng, config = seeded(geometry, mode), make_config(geometry)
+    fields = random_layer(rng, config) | {"residual": mode == "residual", "acc_init": mode == "acc_init"}
+    bench = AuxBench(config, rng, rng.choice([0.5, 0.95]), fields)
+    quiet = 0
+
+    def drive(cycle):
+        bench.drive(cycle)
+        if bench.aux_valid and bench.want and bench.pending_take:
+            bench.aux_take.next = True
+
+    def observe(cycle):
+        nonlocal quiet
+        bench.observe(cycle)
+        if bench.aux_take:
+            bench.taken.append(words(int(bench.aux_data), config.ports))
+        # aux_valid only falls by a take, so next cycle's take may be decided now
+        bench.pending_take = len(bench.taken) < len(bench.beats) and bool(bench.aux_valid) and not bench.aux_take
+        complete = {"residual": len(bench.taken), "acc_init": len(bench.writes), "neither": len(bench.beats)}[mode]
+        quiet = quiet + 1 if complete == len(bench.beats) else 0
+        return quiet > 20
+
+    bench.pending_take = False
+    simulate(bench.unit, bench.clk, drive, observe, 6000)
+    if mode == "neither":
+        assert not bench.asked and not bench.writes and not bench.taken
+        return
+    assert bench.asked == [b[:2] for b in bench.beats]
+    if mode == "residual":
+        assert bench.taken == [[int(v) for v in data] for data in bench.data] and not bench.writes
+    else:
+        assert bench.writes == list(bench.wanted_writes())
+        assert bench.readies == sum(b[6] for b in bench.beats)
+
+
+@pytest.mark.parametrize("geometry", [(3, 5, 2), pytest.param((2, 3, 4), marks=pytest.mark.slow),
+                                      pytest.param((1, 1, 1), marks=pytest.mark.slow)])
+def test_drain_verilog_does_the_same(geometry, tmp_path):
+    rng, config = seeded("verilog", geometry), make_config(geometry)
+    bench = DrainBench(config, rng, 0.7, random_layer(rng, config) | epilogue_fields(rng))
+    replay(bench.unit, simulate(bench.unit, bench.clk, bench.drive, bench.observe, 6000), tmp_path)
+
+
+@pytest.mark.parametrize("mode", ["acc_init", pytest.param("residual", marks=pytest.mark.slow)])
+def test_aux_verilog_does_the_same(mode, tmp_path):
+    rng, config = seeded("verilog", mode), make_config((3, 5, 3))
+    fields = random_layer(rng, config) | {"residual": mode == "residual", "acc_init": mode == "acc_init"}
+    bench = AuxBench(config, rng, 0.7, fields)
+    seen = simulate(bench.unit, bench.clk, bench.drive, lambda cycle: bench.observe(cycle) or cycle == 400, 500)
+    replay(bench.unit, seen, tmp_path)
+
