@@ -3,12 +3,14 @@
 Shapes are PyTorch's: feature maps are (N, C, H, W), vectors (N, F) or (F,). How a tensor lies in memory
 (HWC on the accelerator) is the back end's business and appears nowhere here.
 
-Life of a graph: `importer.import_module` -> `passes.run_passes` -> `quantise.quantise` -> back end.
+Life of a graph: `importer.import_model` -> `passes.run_passes` -> `quantise.quantise` -> back end.
 
 - Straight from the importer: any node below; weights are float64.
-- After the passes: Conv, Linear, Pool (activations fused into `act`), plus what could not be fused:
-  Activate, Pad, Reshape, and Softmax as the last node. BatchNorm and Identity are gone.
-- After quantisation: Conv and Linear hold int8 `weight`, float32 `scale` and `bias` per output channel.
+- After the passes: Conv, Linear, Pool, Scale, Add (activations fused into `act`, additions into `residual`),
+  plus what could not be fused: Activate, Pad, Concat, Upsample, Reshape, Permute; and what the CPU computes:
+  Softmax, Sigmoid, Tanh. BatchNorm and Identity are gone.
+- After quantisation: Conv and Linear hold int8 `weight`, float32 `scale` and `bias` per output channel; Scale
+  holds float32 `scale` and `bias`.
 """
 
 from __future__ import annotations
@@ -88,8 +90,25 @@ class Node:
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Conv(Node):
-    """2-D convolution: (N, C, H, W) -> (N, O, H', W'), zero padded, then `act`.
+class Fused(Node):
+    """A node with the accelerator's epilogue: y = act(v), where v is what the node computes.
+
+    residual: "none", or how a second input `inputs[1]`, of the output's shape, is added:
+    "before_act" is y = act(v + r), "after_act" is y = act(v) + r; one float32 addition, the last of v's.
+    """
+
+    act: Activation = IDENTITY
+    residual: str = "none"
+
+    @property
+    def residual_input(self) -> str | None:
+        """Name of the value added, None without residual."""
+        return None if self.residual == "none" else self.inputs[1]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Conv(Fused):
+    """2-D convolution: (N, C, H, W) -> (N, O, H', W'), zero padded. Conv1d is one with H = 1.
 
     weight: (O, C/groups, kh, kw); float64 before quantisation, int8 after.
     bias: (O,) or None before quantisation (float64), always present (float32) after.
@@ -103,7 +122,6 @@ class Conv(Node):
     pads: Pads = NO_PADS
     dilation: Pair = (1, 1)
     groups: int = 1
-    act: Activation = IDENTITY
 
     @property
     def op(self) -> str:
@@ -128,8 +146,8 @@ class Conv(Node):
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Linear(Node):
-    """Matrix product: (N, I) -> (N, O) or (I,) -> (O,), then `act`.
+class Linear(Fused):
+    """Matrix product: (N, I) -> (N, O) or (I,) -> (O,).
 
     weight: (O, I), bias (O,) or None, scale: as in `Conv`.
     in_map: (C, H, W) when the input is a flattened feature map, so that columns of `weight`, which are in
@@ -140,7 +158,6 @@ class Linear(Node):
     bias: np.ndarray | None = None
     scale: np.ndarray | None = None
     in_map: tuple[int, int, int] | None = None
-    act: Activation = IDENTITY
 
     @property
     def in_features(self) -> int:
@@ -152,8 +169,8 @@ class Linear(Node):
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Pool(Node):
-    """2-D pooling: (N, C, H, W) -> (N, C, H', W'), then `act`.
+class Pool(Fused):
+    """2-D pooling: (N, C, H, W) -> (N, C, H', W').
 
     kind "max": positions outside the input are -inf. `dilation` is 1 for "avg".
     kind "avg": sum of the inputs in the window / divisor. The divisor is `divisor_override` when set; else
@@ -170,11 +187,44 @@ class Pool(Node):
     ceil_mode: bool = False
     count_include_pad: bool = True
     divisor_override: int | None = None
-    act: Activation = IDENTITY
 
     @property
     def op(self) -> str:
         return "MaxPool2d" if self.kind == "max" else "AvgPool2d"
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Scale(Fused):
+    """y = x * scale[c] + bias[c], any shape: a BatchNorm that could not be folded, or arithmetic with constants.
+
+    c is dimension 1, or dimension 0 of a vector (F,). scale, bias: (C,), float64, float32 after quantisation.
+    Equals a 1x1 depthwise convolution with weights 1. in_map: (C, H, W) as in `Linear`.
+    """
+
+    scale: np.ndarray
+    bias: np.ndarray
+    in_map: tuple[int, int, int] | None = None
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Add(Node):
+    """y = act(a + b) of two tensors of one shape (which may be the same tensor), where no producer could take
+    the addition. Equals a 1x1 pooling of a with b as residual."""
+
+    act: Activation = IDENTITY
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Concat(Node):
+    """Joins two or more tensors along the channels: dimension 1, or dimension 0 of vectors (F,). `inputs` in
+    order; one may occur twice."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Upsample(Node):
+    """Nearest neighbour: (N, C, H, W) -> (N, C, H * factor[0], W * factor[1]); y[i, j] = x[i // f0, j // f1]."""
+
+    factor: Pair
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -202,15 +252,38 @@ class Pad(Node):
 class Reshape(Node):
     """Same elements in the same (row-major, PyTorch) order, other shape; shapes are those of the two values.
     Flatten is one. `in_map` is (C, H, W) when it flattens a feature map with C > 1 and H*W > 1, i.e. when a
-    channels-last layout would need reordering; None when it is free in any layout. No other kind exists:
-    the passes refuse it."""
+    channels-last layout would need reordering; None when it is free: in any layout ((N, C, H, W) to (N, C, H', W')
+    included), or because only reshapes lie between it and the graph's input or outputs, which are in PyTorch's
+    order. No other kind exists: the passes refuse it."""
 
     in_map: tuple[int, int, int] | None = None
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
+class Permute(Node):
+    """Output dimension i is input dimension dims[i]. After the passes one of two that move nothing in memory:
+    (0, 3, 1, 2) of a graph input (N, H, W, C), in PyTorch's order, to a channels-last map (N, C, H, W); and
+    (0, 2, 3, 1) of such a map to a graph output (N, H, W, C). Reshapes may lie between it and input or output."""
+
+    dims: tuple[int, ...]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Softmax(Node):
-    """Softmax over the last dimension of (N, F) or (F,). Only as the last node."""
+    """Softmax over `axis`: -1, the last dimension of (N, F) or (F,); or 1, the channels of (N, C, H, W). On the
+    CPU."""
+
+    axis: int = -1
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Sigmoid(Node):
+    """1 / (1 + exp(-x)), any shape. On the CPU."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Tanh(Node):
+    """tanh(x), any shape. On the CPU."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
