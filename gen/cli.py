@@ -149,7 +149,7 @@ def hw(config: Any, out: str, force: bool, json_path: str | None) -> None:
 @main.command(short_help="Generate the firmware that runs a PyTorch model.")
 @click.argument("model")
 @_geometry
-@click.option("-o", "--out", metavar="DIR", help="Output folder.  [default: build/NAME of the model]")
+@click.option("-o", "--out", metavar="DIR", help="Output folder.  [default: build/NAME-app]")
 @_import
 @_force
 @_json
@@ -167,9 +167,10 @@ def sw(config: Any, model: str, out: str | None, force: bool, json_path: str | N
       heepgen sw model.pt2 --sample image.npy     this input, and its expected output, in the firmware
     """
     from gen.console import progress, show, write_json
+    from gen.inputs import network_name
     from gen.sw import generate_sw
 
-    out = out or f"build/{Path(model).stem}"
+    out = out or f"build/{network_name(model)}-app"
     with progress() as say:
         report = generate_sw(model, config, out, force=force, progress=say, **options)
     if json_path != "-":

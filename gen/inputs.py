@@ -6,6 +6,12 @@ from typing import Any
 from hls.errors import HeepgenError
 
 
+def network_name(model: str | Path) -> str:
+    """Name of the network in a model file: the file's, or its folder's when the file is just called model."""
+    path = Path(model).resolve()
+    return path.parent.name if path.stem == "model" else path.stem
+
+
 def load_array(path: str | Path, option: str, shape: tuple[int, ...] | None = None) -> Any:
     """float32 array of a .npy file; a missing batch dimension of 1 is added when `shape` has one.
 

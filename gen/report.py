@@ -78,7 +78,8 @@ def sqnr_db(signal: Any, result: Any) -> float | None:
     import numpy as np
 
     signal = np.asarray(signal, np.float64)
-    noise = np.asarray(result, np.float64) - signal
+    with np.errstate(invalid="ignore"):
+        noise = np.asarray(result, np.float64) - signal
     power, error = float(np.sum(signal * signal)), float(np.sum(noise * noise))
     if not math.isfinite(power) or not math.isfinite(error):
         return None

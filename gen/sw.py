@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from gen.inputs import load_array
+from gen.inputs import load_array, network_name
 from gen.report import sqnr_db
 from hls.config import Config
 from hls.errors import HeepgenError
@@ -78,9 +78,8 @@ def generate_sw(model: str | Path, config: Config, out: str | Path, *, sample: s
         data = np.random.default_rng(SEED).standard_normal(shape, np.float32)
     else:
         data = load_array(sample, "--sample", shape)
-    name = model.resolve().parent.name if model.stem == "model" else model.stem
     options = ImportOptions(append_final_softmax, per_tensor)
-    return generate_application(program, data, config, out, options, name=name, force=force,
+    return generate_application(program, data, config, out, options, name=network_name(model), force=force,
                                 keep_activations=keep_activations, progress=progress)
 
 

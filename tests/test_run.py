@@ -1,0 +1,206 @@
+"""`heepgen sw` and `heepgen run`: reports from synthetic records, bad inputs, and whole runs."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+from torch import nn
+
+from gen.cli import main
+from gen.report import LayerReport
+from gen.run import Application, accelerated_layers, run, software_layers
+from gen.sw import compare, generate_sw
+from hls.config import Config
+from hls.descriptor import PROFILE_RECORD
+from hls.errors import HeepgenError
+
+
+def layer(name, descriptors, on_cpu=False, macs=100, bound=10):
+    return {"name": name, "op": "Op", "shape": [1, 4], "macs": macs, "descriptors": descriptors, "on_cpu": on_cpu,
+            "bound_cycles": bound}
+
+
+def record(cycle, *counters):
+    return dict(zip(PROFILE_RECORD, (cycle, *counters), strict=True))
+
+
+# busy, array_active, load_stall, store_stall, bus_words, lanes_lost, lanes_lossy: cumulative
+RECORDS = [record(1120, 100, 60, 7, 3, 80, 1, 2), record(1220, 200, 130, 8, 3, 200, 1, 9),
+           record(1270, 250, 170, 9, 5, 210, 4, 9)]
+
+
+def test_a_layer_is_the_difference_of_its_records():
+    layers = [layer("a", [0, 2]), layer("flatten", [2, 2], macs=0), layer("b", [2, 3], bound=40)]
+    first, flatten, second = accelerated_layers(layers, [1000, 1300, 0, 0, 0], RECORDS, {"a": {"sqnr_db": 50.0}})
+    # the doorbell came at 1120 - 100 = 1020
+    assert first == LayerReport("a", "Op", (1, 4), 100, cycles=200, bound_cycles=10, bus_words=200, array_cycles=130,
+                                load_stall_cycles=8, store_stall_cycles=3, lanes_lost=1, lanes_lossy=9, sqnr_db=50.0)
+    assert flatten.cycles == flatten.bound_cycles == 0
+    assert second == LayerReport("b", "Op", (1, 4), 100, cycles=50, bound_cycles=40, bus_words=10, array_cycles=40,
+                                 load_stall_cycles=1, store_stall_cycles=2, lanes_lost=3)
+
+
+def test_a_cpu_layer_runs_until_the_cpu_says_so():
+    layers = [layer("a", [0, 3]), layer("softmax", [3, 3], on_cpu=True)]
+    _, softmax = accelerated_layers(layers, [1000, 1400, 0, 1390], RECORDS, {})
+    assert (softmax.cycles, softmax.cpu_cycles, softmax.bound_cycles) == (120, 120, 0)
+
+
+def test_counters_may_wrap():
+    start = (1 << 32) - 30
+    records = [record(20, 40, 0, 0, 0, (1 << 32) - 5, 0, 0), record(70, 90, 0, 0, 0, 5, 0, 0)]
+    a, b = accelerated_layers([layer("a", [0, 1]), layer("b", [1, 2])], [start, 80, 0, 0], records, {})
+    assert (a.cycles, b.cycles) == (40, 50)
+    assert b.bus_words == 10
+
+
+def test_software_layers_end_one_after_the_other():
+    a, b = software_layers([layer("a", [0, 1]), layer("b", [1, 2])], [(1 << 32) - 10, 999, 90, 150])
+    assert (a.cycles, a.cpu_cycles, b.cycles, b.bound_cycles) == (100, 100, 60, 0)
+
+
+def test_comparison_with_pytorch():
+    assert compare([1.0, -2.0], [1.0, -2.25])["max_abs_err"] == 0.25
+    assert compare([np.nan, np.inf], [np.nan, np.inf])["max_abs_err"] == 0.0
+    assert np.isnan(compare([1.0], [np.nan])["max_abs_err"])
+
+
+# Whole runs of a small network, on the CPU alone
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("model")
+    torch.manual_seed(3)
+    network = nn.Sequential(nn.Conv2d(2, 3, 2), nn.ReLU(), nn.Flatten(), nn.Linear(27, 4)).eval()
+    torch.save(network, folder / "net.pt")
+    torch.export.save(torch.export.export(network, (torch.zeros(1, 2, 4, 4),)), folder / "net.pt2")
+    return folder / "net.pt2"
+
+
+@pytest.fixture(scope="module")
+def app(model):
+    generate_sw(model, Config(), model.parent / "app")
+    return model.parent / "app"
+
+
+def test_report_of_a_software_run(app, model):
+    report = run(app, Config(), software=True)
+    assert report.bit_exact
+    assert report.software
+    planned = Application.open(app).manifest["layers"]
+    assert [entry.name for entry in report.layers] == [entry["name"] for entry in planned]
+    inside = sum(entry.cycles for entry in report.layers)
+    assert 0 <= report.total_cycles - inside < 300  # the call itself and reading the counter
+    sample = torch.from_numpy(np.random.default_rng(0).standard_normal((1, 2, 4, 4), np.float32))
+    with torch.no_grad():
+        exact = torch.export.load(model).module()(sample).reshape(-1)
+    assert report.reference == exact.tolist()
+    worst = float(np.abs(np.array(report.outputs) - exact.numpy()).max())
+    assert report.max_abs_err == pytest.approx(worst)
+    assert 0 < worst < 0.05  # INT8 weights: not equal, not far
+
+
+def test_another_input_and_the_tensor_of_a_layer(app, tmp_path):
+    x = np.random.default_rng(9).standard_normal((2, 4, 4), np.float32)
+    np.save(tmp_path / "x.npy", x)
+    report = run(app, Config(), software=True, input_path=tmp_path / "x.npy", taps=("0",))
+    assert report.bit_exact
+    assert report.outputs != run(app, Config(), software=True).outputs
+    tapped = np.array(report.taps["0"]).reshape(3, 3, 3)
+    weights = torch.export.load(app / "model.pt2").state_dict
+    with torch.no_grad():
+        exact = torch.relu(nn.functional.conv2d(torch.from_numpy(x), weights["0.weight"], weights["0.bias"])).numpy()
+    assert np.abs(tapped - exact).max() < 0.05
+
+
+def test_wait_states_cost_cycles_and_change_no_bit(app):
+    fast, slow = run(app, Config(), software=True), run(app, Config(), software=True, wait_states=2)
+    assert slow.bit_exact
+    assert slow.outputs == fast.outputs
+    assert slow.total_cycles > 1.5 * fast.total_cycles
+
+
+def test_one_wrong_bit_is_exit_status_1(app, tmp_path):
+    wrong = tmp_path / "app"
+    shutil.copytree(app, wrong)
+    manifest = json.loads((wrong / "manifest.json").read_text())
+    manifest["software"]["expected_bits"][2] ^= 1
+    (wrong / "manifest.json").write_text(json.dumps(manifest))
+    result = CliRunner().invoke(main, ["run", str(wrong), "--software", "--json", str(tmp_path / "out.json")])
+    assert result.exit_code == 1
+    assert "differs from the bit-exact model" in result.stderr
+    assert json.loads((tmp_path / "out.json").read_text())["bit_exact"] is False
+
+
+def test_a_model_runs_in_one_step(model):
+    result = CliRunner().invoke(main, ["run", str(model), "--software", "--append-final-softmax", "--json", "-"])
+    assert result.exit_code == 0, result.stderr
+    data = json.loads(result.stdout)
+    assert data["output_shape"] == [1, 4]
+    assert sum(data["outputs"]) == pytest.approx(1.0, abs=1e-6)
+
+
+# Bad input
+
+
+def refused(*args):
+    result = CliRunner().invoke(main, [str(a) for a in args])
+    assert result.exit_code == 1
+    assert len(result.stderr.strip().splitlines()) == 1
+    assert result.stderr.startswith("heepgen: error: ")
+    return result.stderr
+
+
+def test_a_pt_needs_a_shape_and_a_pt2_knows_its_own(model, tmp_path):
+    plain = model.with_suffix(".pt")
+    assert "--input-shape" in refused("sw", plain, "-o", tmp_path / "a")
+    generate_sw(plain, Config(), tmp_path / "a", input_shape=(2, 4, 4))
+    generate_sw(model, Config(), tmp_path / "b", input_shape=(2, 4, 4))
+    assert "[1, 2, 4, 4]" in refused("sw", model, "--input-shape", "3,4,4", "-o", tmp_path / "c")
+    assert not (tmp_path / "c").exists()
+
+
+def test_inputs_of_the_wrong_shape_name_both(model, app, tmp_path):
+    np.save(tmp_path / "x.npy", np.zeros((1, 3, 4, 4)))
+    for command in (("sw", model, "--sample"), ("run", app, "--software", "--input"),
+                    ("run", model, "--software", "--input")):
+        message = refused(*command, tmp_path / "x.npy")
+        assert "[1, 3, 4, 4]" in message
+        assert "[1, 2, 4, 4]" in message
+
+
+def test_a_model_with_an_unsupported_layer_leaves_no_folder(tmp_path):
+    network = nn.Sequential(nn.Linear(4, 4), nn.GELU())
+    torch.export.save(torch.export.export(network, (torch.zeros(1, 4),)), tmp_path / "gelu.pt2")
+    message = refused("sw", tmp_path / "gelu.pt2", "-o", tmp_path / "out")
+    assert "gelu" in message.lower()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["gelu.pt2"]
+
+
+def test_a_model_that_is_too_big_says_by_how_much(tmp_path):
+    network = nn.Sequential(nn.Linear(512, 512))
+    torch.export.save(torch.export.export(network, (torch.zeros(1, 512),)), tmp_path / "big.pt2")
+    (tmp_path / "small.hjson").write_text("{memory: {banks: 2, banks_interleaved: []}}")
+    message = refused("sw", tmp_path / "big.pt2", "--config", tmp_path / "small.hjson", "-o", tmp_path / "out")
+    assert "does not fit" in message
+    assert "65,536" in message
+    assert not (tmp_path / "out").exists()
+
+
+def test_folders_that_are_no_applications(app, tmp_path):
+    assert "not an application" in refused("run", tmp_path)
+    assert "does not exist" in refused("run", tmp_path / "absent")
+    broken = tmp_path / "app"
+    shutil.copytree(app, broken)
+    text = (broken / "manifest.json").read_text()
+    (broken / "manifest.json").write_text(text[:len(text) // 2])
+    assert "incomplete" in refused("run", broken)
+
+
+def test_an_unknown_tap_names_the_layers(app):
+    with pytest.raises(HeepgenError, match="no such layer; there are 0, "):
+        run(app, Config(), software=True, taps=("conv",))
