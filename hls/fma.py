@@ -64,7 +64,7 @@ def fp32_int8_fma(clk, a, w, gate, acc, y):
         exp_c[:] = concat(False, acc[31:23])
         if exp_c == 0:
             exp_c[0] = True
-        if gate or inf_c or w == 0 or a[31:] == 0:
+        if gate or inf_c or w == 0 or a[31:] == 0:  # no product: acc goes through
             magnitude[:] = 0
             exp_p[:] = 0
         else:
@@ -91,6 +91,8 @@ def fp32_int8_fma(clk, a, w, gate, acc, y):
 
     @always(clk.posedge)
     def align_and_add():
+        # Three bits below the product's last are enough: an operand shifted past them is too small for the sum
+        # to lose more than one place of the other, whose leading bit is at 23 or above.
         larger = intbv(0)[31:]
         m = intbv(0)[34:]
         total = modbv(0)[35:]
