@@ -29,36 +29,59 @@ inline float activated(const Activation& a, float y) {
   return y;
 }
 
+/** Calls f(0), ..., f(N - 1); unrolled by every compiler at every optimisation level, so that arrays stay in registers. */
+template <int N>
+struct Times {
+  template <class F>
+  [[gnu::always_inline]] static inline void call(const F& f) {
+    Times<N - 1>::call(f);
+    f(N - 1);
+  }
+};
+
+template <>
+struct Times<0> {
+  template <class F>
+  [[gnu::always_inline]] static inline void call(const F&) {}
+};
+
+#define HEEPSTOR_INLINE __attribute__((always_inline))
+
+template <int PX>
+struct Sums {
+  float at[PX][kBlock];
+};
+
 /** One tap of PX pixels and kBlock outputs: the weights are converted once for all pixels. */
 template <int PX>
-[[gnu::always_inline]] inline void tap(float (&sum)[PX][kBlock], const float* const (&x)[PX], int32_t at,
-                                       const int8_t* w) {
+[[gnu::always_inline]] inline void tap(Sums<PX>& sum, const float* const (&x)[PX], int32_t at, const int8_t* w) {
   float weight[kBlock];
-  for (int c = 0; c < kBlock; ++c) weight[c] = static_cast<float>(w[c]);
-  for (int p = 0; p < PX; ++p) {
+  Times<kBlock>::call([&](int c) HEEPSTOR_INLINE { weight[c] = static_cast<float>(w[c]); });
+  Times<PX>::call([&](int p) HEEPSTOR_INLINE {
     const float value = x[p][at];
-    for (int c = 0; c < kBlock; ++c) sum[p][c] = __builtin_fmaf(value, weight[c], sum[p][c]);
-  }
+    Times<kBlock>::call([&](int c) HEEPSTOR_INLINE {
+      sum.at[p][c] = __builtin_fmaf(value, weight[c], sum.at[p][c]);
+    });
+  });
 }
 
 /** `count` taps, `step` input words apart; STEP is `step` when it is known. */
 template <int PX, int STEP>
-[[gnu::always_inline]] inline const int8_t* run(float (&sum)[PX][kBlock], const float* const (&start)[PX],
-                                                int32_t count, int32_t step, const int8_t* w) {
+[[gnu::always_inline]] inline void run(Sums<PX>& sum, const float* start, int32_t pixel_step, int32_t count,
+                                       int32_t step, const int8_t* w) {
   const float* x[PX];
-  for (int p = 0; p < PX; ++p) x[p] = start[p];
+  Times<PX>::call([&](int p) HEEPSTOR_INLINE { x[p] = start + p * pixel_step; });
   const int32_t by = STEP ? STEP : step;
   for (; count >= 4; count -= 4) {
-    for (int i = 0; i < 4; ++i) tap<PX>(sum, x, i * by, w + i * kBlock);
-    for (int p = 0; p < PX; ++p) x[p] += 4 * by;
+    Times<4>::call([&](int i) HEEPSTOR_INLINE { tap<PX>(sum, x, i * by, w + i * kBlock); });
+    Times<PX>::call([&](int p) HEEPSTOR_INLINE { x[p] += 4 * by; });
     w += 4 * kBlock;
   }
   for (; count > 0; --count) {
     tap<PX>(sum, x, 0, w);
-    for (int p = 0; p < PX; ++p) x[p] += by;
+    Times<PX>::call([&](int p) HEEPSTOR_INLINE { x[p] += by; });
     w += kBlock;
   }
-  return w;
 }
 
 /** How the taps of one kernel row lie: `segments` runs of `length` taps. */
@@ -75,37 +98,36 @@ inline Rows rows_of(const Window& w) {
   return {w.kernel_width, group_channels, column, w.in.channel};
 }
 
-/** Sums of PX pixels, `pixel_step` input words apart, over kernel rows ky and columns kx. */
-template <int PX>
-void sums(const Window& w, const Rows& rows, Taps ky, Taps kx, const float* origin, int32_t pixel_step,
-          const int8_t* weights, float (&sum)[PX][kBlock]) {
-  const int32_t group_channels = w.channels / w.groups;
+/** The taps of a kernel row that lie inside the input: some segments, some taps of each. */
+struct Part {
+  int32_t first_segment, last_segment, first_tap, taps;
+};
+
+inline Part part_of(const Window& w, const Rows& rows, Taps kx) {
   const int32_t columns = kx.last - kx.first;
-  int32_t first_segment = 0, segments = rows.segments, first_tap = 0, length = rows.length;
-  if (w.channels_first) {
-    first_tap = kx.first;
-    length = columns;
-  } else if (rows.segments == 1) {
-    first_tap = kx.first * group_channels;
-    length = columns * group_channels;
-  } else {
-    first_segment = kx.first;
-    segments = columns;
-  }
-  for (int p = 0; p < PX; ++p)
-    for (int c = 0; c < kBlock; ++c) sum[p][c] = 0.0f;
+  if (w.channels_first) return {0, rows.segments, kx.first, columns};
+  const int32_t group_channels = w.channels / w.groups;
+  if (rows.segments == 1) return {0, 1, kx.first * group_channels, columns * group_channels};
+  return {kx.first, kx.last, 0, rows.length};
+}
+
+/** Sums of PX pixels, `pixel_step` input words apart, over kernel rows ky and columns kx. */
+template <int PX, int STEP>
+[[gnu::noinline]] Sums<PX> sums(const Window& w, const Rows& rows, Taps ky, Taps kx, const float* origin,
+                                int32_t pixel_step, const int8_t* weights) {
+  const Part part = part_of(w, rows, kx);
+  Sums<PX> sum;
+  Times<PX>::call([&](int p) HEEPSTOR_INLINE {
+    Times<kBlock>::call([&](int c) HEEPSTOR_INLINE { sum.at[p][c] = 0.0f; });
+  });
   for (int32_t y = ky.first; y < ky.last; ++y) {
-    for (int32_t s = first_segment; s < first_segment + segments; ++s) {
-      const float* row = origin + y * w.dilation_y * w.in.row + s * rows.segment_step + first_tap * rows.tap_step;
-      const int8_t* tile = weights + ((y * rows.segments + s) * rows.length + first_tap) * kBlock;
-      const float* start[PX];
-      for (int p = 0; p < PX; ++p) start[p] = row + p * pixel_step;
-      if (rows.tap_step == 1)
-        run<PX, 1>(sum, start, length, 1, tile);
-      else
-        run<PX, 0>(sum, start, length, rows.tap_step, tile);
-    }
+    const float* row = origin + y * w.dilation_y * w.in.row + part.first_tap * rows.tap_step;
+    const int8_t* tiles = weights + (y * rows.segments * rows.length + part.first_tap) * kBlock;
+    for (int32_t s = part.first_segment; s < part.last_segment; ++s)
+      run<PX, STEP>(sum, row + s * rows.segment_step, pixel_step, part.taps, rows.tap_step,
+                    tiles + s * rows.length * kBlock);
   }
+  return sum;
 }
 
 inline void finish(const Window& w, const float (&sum)[kBlock], int32_t outputs, const float* scale, const float* bias,
@@ -116,28 +138,31 @@ inline void finish(const Window& w, const float (&sum)[kBlock], int32_t outputs,
   }
 }
 
-/** All pixels of one block of outputs. */
-void dense_block(const Window& w, const Rows& rows, const int8_t* weights, const float* scale, const float* bias,
-                 int32_t outputs, const float* in, float* out) {
-  for (int32_t oy = 0; oy < w.out_height; ++oy) {
-    const int32_t iy = oy * w.stride_y - w.top;
-    const Taps ky = inside(iy, w.dilation_y, w.kernel_height, w.height);
-    for (int32_t ox = 0; ox < w.out_width;) {
-      const int32_t ix = ox * w.stride_x - w.left;
-      const int32_t far = ix + (kPixels - 1) * w.stride_x + (w.kernel_width - 1) * w.dilation_x;
-      const float* origin = in + iy * w.in.row + ix * w.in.column;
-      float* pixel = out + oy * w.out.row + ox * w.out.column;
-      if (ix >= 0 && far < w.width && ox + kPixels <= w.out_width) {
-        float sum[kPixels][kBlock];
-        sums<kPixels>(w, rows, ky, {0, w.kernel_width}, origin, w.stride_x * w.in.column, weights, sum);
-        for (int p = 0; p < kPixels; ++p) finish(w, sum[p], outputs, scale, bias, pixel + p * w.out.column);
-        ox += kPixels;
-      } else {
-        float sum[1][kBlock];
-        sums<1>(w, rows, ky, inside(ix, w.dilation_x, w.kernel_width, w.width), origin, 0, weights, sum);
-        finish(w, sum[0], outputs, scale, bias, pixel);
-        ox += 1;
-      }
+/** One output row of one block of outputs. */
+template <int STEP>
+void dense_row(const Window& w, const Rows& rows, int32_t oy, const int8_t* weights, const float* scale,
+               const float* bias, int32_t outputs, const float* in, float* out) {
+  const int32_t iy = oy * w.stride_y - w.top;
+  const Taps ky = inside(iy, w.dilation_y, w.kernel_height, w.height);
+  const int32_t reach = (kPixels - 1) * w.stride_x + (w.kernel_width - 1) * w.dilation_x;
+  for (int32_t ox = 0; ox < w.out_width;) {
+    // The last group of pixels may overlap the one before: the same sums again, but in registers.
+    const int32_t behind = w.out_width - kPixels;
+    int32_t first = behind >= 0 && ox > behind ? behind : ox;
+    const int32_t ix = first * w.stride_x - w.left;
+    if (behind >= 0 && ix >= 0 && ix + reach < w.width) {
+      const Sums<kPixels> sum = sums<kPixels, STEP>(w, rows, ky, {0, w.kernel_width},
+                                                    in + iy * w.in.row + ix * w.in.column,
+                                                    w.stride_x * w.in.column, weights);
+      for (int p = 0; p < kPixels; ++p, ++first)
+        finish(w, sum.at[p], outputs, scale, bias, out + oy * w.out.row + first * w.out.column);
+      ox = first;
+    } else {
+      const int32_t x = ox * w.stride_x - w.left;
+      const Sums<1> sum = sums<1, STEP>(w, rows, ky, inside(x, w.dilation_x, w.kernel_width, w.width),
+                                        in + iy * w.in.row + x * w.in.column, 0, weights);
+      finish(w, sum.at[0], outputs, scale, bias, out + oy * w.out.row + ox * w.out.column);
+      ++ox;
     }
   }
 }
@@ -168,8 +193,10 @@ void dense(const Window& w, const int8_t* weights, const float* scale, const flo
     for (int32_t first = 0; first < w.group_outputs; first += kBlock) {
       const int32_t left = w.group_outputs - first;
       const int32_t channel = g * w.group_outputs + first;
-      dense_block(w, rows, weights, scale + channel, bias + channel, left < kBlock ? left : kBlock,
-                  in + g * group_channels * w.in.channel, out + channel * w.out.channel);
+      const auto row = rows.tap_step == 1 ? dense_row<1> : dense_row<0>;
+      for (int32_t oy = 0; oy < w.out_height; ++oy)
+        row(w, rows, oy, weights, scale + channel, bias + channel, left < kBlock ? left : kBlock,
+            in + g * group_channels * w.in.channel, out + channel * w.out.channel);
       weights += block_bytes;
     }
   }
