@@ -65,12 +65,26 @@ class RunReport:
         return sum(layer.macs for layer in self.layers)
 
     @property
+    def predictions(self) -> tuple[list[int], list[int]] | None:
+        """Index of the largest output per row of the batch, (device's, PyTorch's); None for a single column."""
+        classes = self.output_shape[-1] if self.output_shape else 1
+        if classes < 2 or self.reference is None:
+            return None
+        device, reference = ([max(range(classes), key=row.__getitem__) for row in _rows(values, classes)]
+                             for values in (self.outputs, self.reference))
+        return device, reference
+
+    @property
     def cpu_cycles(self) -> int:
         """Cycles of the inference in which no accelerator layer ran."""
         return self.total_cycles - sum(layer.cycles - layer.cpu_cycles for layer in self.layers)
 
     def to_dict(self) -> dict[str, Any]:
-        return asdict(self) | {"macs": self.macs, "cpu_cycles": self.cpu_cycles}
+        return asdict(self) | {"predictions": self.predictions, "macs": self.macs, "cpu_cycles": self.cpu_cycles}
+
+
+def _rows(values: list[float], length: int) -> list[list[float]]:
+    return [values[i:i + length] for i in range(0, len(values), length)]
 
 
 def sqnr_db(signal: Any, result: Any) -> float | None:
@@ -165,6 +179,9 @@ def table(run: RunReport) -> RenderableType:
         if layer.lanes_lost:
             notes.append(Text(f"{layer.name}: {layer.lanes_lost:,} activations vanished beside larger ones, "
                               f"{layer.lanes_lossy:,} lost more than 8 bits", style="yellow"))
+    if run.predictions:
+        device, reference = (" ".join(map(str, row)) for row in run.predictions)
+        notes.append(Text(f"largest output: device {device}, PyTorch {reference}"))
     verdict = (Text("every bit equals the model's", style="green") if run.bit_exact
                else Text("the device's output DIFFERS from the bit-exact model", style="bold red"))
     return Group(result, *notes, verdict)

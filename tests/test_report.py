@@ -60,6 +60,13 @@ def test_verdict_and_warnings():
     assert "CPU only, 3 wait states" in rendered(run_report(software=True, wait_states=3))
 
 
+def test_predictions_are_the_largest_of_every_row():
+    report = run_report(outputs=[0.1, 0.9, 0.8, 0.2], reference=[0.2, 0.8, 0.4, 0.6], output_shape=(2, 2))
+    assert report.predictions == ([1, 0], [1, 1])
+    assert "device 1 0, PyTorch 1 1" in rendered(report)
+    assert run_report(outputs=[0.5], reference=[0.5], output_shape=(1, 1)).predictions is None
+
+
 def test_json_holds_what_other_programs_read():
     data = json.loads(to_json(run_report()))
     assert data["total_cycles"] == 1000
