@@ -1,0 +1,106 @@
+"""OBI memory with random stalls that checks the masters' side of the protocol, for MyHDL simulations.
+
+Rules checked at every clock edge: a request without grant is repeated unchanged; be is 0xF; the address is a
+multiple of 4 and inside the memory.
+"""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from myhdl import Signal, always, always_comb, block, instances, intbv
+
+
+@dataclass
+class ObiMemory:
+    """``words`` (uint32) from byte address ``base``, behind ``ports`` ports.
+
+    A port grants with probability ``grant`` in each cycle, answers in order, each answer at least one cycle after
+    its grant and with probability ``answer`` in each cycle from then on. With ``single`` (X-HEEP's crossbar) the
+    next grant comes at the earliest together with the answer. ``dead`` ports never grant; ``mute`` ones never answer.
+    Without ``strict`` a request may be withdrawn.
+    Counters: ``reads`` and ``writes`` in words; ``log`` holds (port, we, address) of each grant.
+    """
+
+    words: np.ndarray
+    ports: int
+    rng: np.random.Generator
+    base: int = 0
+    grant: float = 1.0
+    answer: float = 1.0
+    single: bool = False
+    strict: bool = True
+    dead: set = field(default_factory=set)
+    mute: set = field(default_factory=set)
+    reads: int = 0
+    writes: int = 0
+    log: list = field(default_factory=list)
+
+    def __post_init__(self):
+        ports = self.ports
+        self.req, self.we, self.gnt, self.rvalid = (Signal(intbv(0)[ports:]) for _ in range(4))
+        self.be = Signal(intbv(0)[4 * ports:])
+        self.addr, self.wdata, self.rdata = (Signal(intbv(0)[32 * ports:]) for _ in range(3))
+
+    def masters(self):
+        """The signals by the names of `hls.ports.memory_ports`."""
+        return {f"m_{name}": getattr(self, name)
+                for name in ("req", "we", "be", "addr", "wdata", "gnt", "rvalid", "rdata")}
+
+    def access(self, port, we, address, data):
+        """Read or write one word; returns the answer."""
+        assert address % 4 == 0, f"port {port}: address {address:#x} is not a multiple of 4"
+        index = (address - self.base) // 4
+        assert 0 <= index < len(self.words), f"port {port}: address {address:#x} is outside the memory"
+        self.log.append((port, we, address))
+        if we:
+            self.words[index] = data
+            self.writes += 1
+            return int(self.rng.integers(0, 1 << 32))
+        self.reads += 1
+        return int(self.words[index])
+
+    @block
+    def bench(self, clk):
+        """The memory as a MyHDL block."""
+        may_grant = Signal(intbv(0)[self.ports:])
+        pending = [[] for _ in range(self.ports)]  # answers due: [first cycle, data]
+        held = [None] * self.ports
+        now = [0]
+
+        @always_comb
+        def grant():
+            self.gnt.next = self.req & may_grant
+
+        @always(clk.posedge)
+        def step():
+            now[0] += 1
+            grants, valid, data = 0, 0, 0
+            for port in range(self.ports):
+                payload = (bool(self.we[port]), self._word(self.addr, port), self._word(self.wdata, port))
+                if held[port] is not None and self.strict:
+                    assert self.req[port] and payload == held[port], f"port {port}: request changed before its grant"
+                held[port] = None
+                if self.req[port]:
+                    assert self.be[4 * port + 4:4 * port] == 0xF
+                    if self.gnt[port]:
+                        pending[port].append([now[0], self.access(port, *payload)])
+                    else:
+                        held[port] = payload
+                answered = (pending[port] and port not in self.mute and self.rng.random() < self.answer)
+                if answered:
+                    valid |= 1 << port
+                    data |= pending[port].pop(0)[1] << 32 * port
+                else:
+                    data |= int(self.rng.integers(0, 1 << 32)) << 32 * port
+                free = not self.single or not pending[port]
+                if free and port not in self.dead and self.rng.random() < self.grant:
+                    grants |= 1 << port
+            self.rvalid.next = valid
+            self.rdata.next = data
+            may_grant.next = grants
+
+        return instances()
+
+    @staticmethod
+    def _word(bus, port):
+        return int(bus[32 * port + 32:32 * port])
