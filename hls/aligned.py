@@ -266,9 +266,14 @@ def count_ones(flags, total, *, bits):
     halves = (count_ones(flags(half, 0), low, bits=half),
               count_ones(flags(bits, half), high, bits=bits - half))
 
-    @always_comb
-    def add():
-        total.next = concat(intbv(0)[pad_low:], low) + concat(intbv(0)[pad_high:], high)
+    if pad_high == 0:
+        @always_comb
+        def add():
+            total.next = concat(intbv(0)[pad_low:], low) + high
+    else:
+        @always_comb
+        def add():
+            total.next = concat(intbv(0)[pad_low:], low) + concat(intbv(0)[pad_high:], high)
 
     return halves, add
 

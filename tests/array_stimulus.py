@@ -68,29 +68,25 @@ def schedule(config, tiles: int, per_tile: int, gaps: float, seed: int) -> Sched
     """`tiles` tiles of 1..per_tile vectors; loads and vectors as early as is legal but for `gaps`."""
     rng = np.random.default_rng(seed)
     rows, cols, load_rows = config.rows, config.cols, config.load_rows
-    loads, inputs, expected = [], [], []
+    loads, inputs = [], []
     load_free = vector_free = 0
     for _ in range(tiles):
         diag = bool(rng.random() < 0.4)
         max_mode = diag and bool(rng.random() < 0.5)
         w = np.ones((rows, cols), np.int8) if max_mode else weights(rng, rows, cols)
-        t = load_free
-        for beat in range(1 if diag else load_beats(config)):
-            t += rng.geometric(1 - gaps) - 1
+        beats = 1 if diag else load_beats(config)
+        beat_times = _times(rng, load_free, beats, gaps)
+        for beat, t in enumerate(beat_times):
             loads.append((t, beat, diag, _beat_bytes(w, beat, diag, load_rows, rng)))
-            t += 1
-        t = max(t, vector_free)
         v = vectors(rng, int(rng.integers(1, per_tile + 1)), rows)
-        y = array_model(v, w, diag, max_mode, config.arithmetic)
-        for i in range(len(v)):
-            t += rng.geometric(1 - gaps) - 1
-            if i == 0:
-                load_free = t
-            inputs.append((t, v[i], i == 0, diag, max_mode))
-            expected.append((t + array_latency(config), y[i]))
-            t += 1
-        vector_free = t
-    return _pack(config, loads, inputs, expected, rng)
+        times = _times(rng, max(beat_times[-1] + 1, vector_free), len(v), gaps)
+        inputs.append((times, v, diag, max_mode, array_model(v, w, diag, max_mode, config.arithmetic)))
+        load_free, vector_free = times[0], times[-1] + 1
+    return _pack(config, loads, inputs, rng)
+
+
+def _times(rng, start, n, gaps):
+    return start - 1 + np.cumsum(rng.geometric(1 - gaps, n))
 
 
 def _beat_bytes(w, beat, diag, load_rows, rng):
@@ -100,24 +96,23 @@ def _beat_bytes(w, beat, diag, load_rows, rng):
     return data
 
 
-def _pack(config, loads, inputs, expected, rng):
-    length = expected[-1][0] + config.cols + 2
+def _pack(config, loads, inputs, rng):
+    latency, cols = array_latency(config), config.cols
+    length = inputs[-1][0][-1] + latency + cols + 2
     s = Schedule(
         vec_valid=np.zeros(length, bool), vec=fp32_values(rng, (length, config.rows)),
         vec_swap=rng.random(length) < 0.5, vec_diag=rng.random(length) < 0.5,
-        vec_max=rng.random(length) < 0.5,
-        load_valid=np.zeros(length, bool),
-        load_data=rng.integers(0, 256, (length, config.load_rows * config.cols)).astype(np.uint8),
+        vec_max=rng.random(length) < 0.5, load_valid=np.zeros(length, bool),
+        load_data=rng.integers(0, 256, (length, config.load_rows * cols)).astype(np.uint8),
         load_beat=np.zeros(length, np.uint8), load_diag=rng.random(length) < 0.5,
-        col_valid=np.zeros((length, config.cols), bool), col_data=np.zeros((length, config.cols), np.uint32))
+        col_valid=np.zeros((length, cols), bool), col_data=np.zeros((length, cols), np.uint32))
     for t, beat, diag, data in loads:
         assert not s.load_valid[t]
         s.load_valid[t], s.load_beat[t], s.load_diag[t], s.load_data[t] = True, beat, diag, data
-    for t, v, swap, diag, max_mode in inputs:
-        assert not s.vec_valid[t]
-        s.vec_valid[t], s.vec[t] = True, v
-        s.vec_swap[t], s.vec_diag[t], s.vec_max[t] = swap, diag, max_mode
-    for t, y in expected:
-        for c in range(config.cols):
-            s.col_valid[t + c, c], s.col_data[t + c, c] = True, y[c]
+    for t, v, diag, max_mode, y in inputs:
+        assert not s.vec_valid[t].any()
+        s.vec_valid[t], s.vec[t], s.vec_diag[t], s.vec_max[t] = True, v, diag, max_mode
+        s.vec_swap[t] = np.arange(len(t)) == 0
+        for c in range(cols):
+            s.col_valid[t + latency + c, c], s.col_data[t + latency + c, c] = True, y[:, c]
     return s

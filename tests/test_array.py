@@ -141,6 +141,29 @@ def test_verilog(tmp_path, rows, cols, ports, arithmetic):
         check(s, *simulate_verilog(config, paths, s, tmp_path)[:2])
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("rows", range(1, 33))
+@pytest.mark.parametrize("arithmetic", ["aligned", "fma"])
+def test_every_number_of_rows_is_clean(tmp_path, rows, arithmetic):
+    array_verilog(Config(rows=rows, cols=1 + rows % 3, ports=1 + rows % 4, arithmetic=arithmetic), tmp_path)
+
+
+@pytest.mark.parametrize("rows, cols", [(2, 1), (3, 32), (13, 2), (31, 3)])
+def test_odd_geometries_are_clean(tmp_path, rows, cols):
+    array_verilog(Config(rows=rows, cols=cols, ports=4), tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("arithmetic", ["aligned", "fma"])
+@pytest.mark.parametrize("rows, cols", [(7, 3), (4, 4), (1, 1)])
+def test_a_million_vectors(tmp_path, rows, cols, arithmetic):
+    """Edge, processing elements and normaliser together, 1,000 tiles of weights."""
+    config = Config(rows=rows, cols=cols, arithmetic=arithmetic)
+    s = schedule(config, tiles=1000, per_tile=2100, gaps=0.0, seed=11)
+    assert s.vec_valid.sum() > 10**6
+    check(s, *simulate_verilog(config, array_verilog(config, tmp_path), s, tmp_path)[:2])
+
+
 def test_back_to_back_tiles_leave_no_bubble():
     """With one load beat per tile, a tile of one vector enters in every cycle."""
     config = Config(rows=4, cols=4, ports=4)
