@@ -29,8 +29,9 @@ def preset(job, values):
 def simulate(unit, clk, drive, observe, cycles, vcd=None):
     """Run ``unit`` until ``observe`` returns True; fails after ``cycles`` cycles.
 
-    Each cycle: ``drive(cycle)`` sets inputs, the logic settles, ``observe(cycle)`` looks at the outputs, then comes
-    the rising edge. Returns all port values (without clk) per cycle.
+    Each cycle: ``drive(cycle)`` sets inputs, the logic settles, ``observe(cycle)`` looks at the outputs (and may still
+    change inputs that no output depends on), then comes the rising edge. Returns all port values, without clk, per
+    cycle.
     """
     seen, finished = [], []
     signals = {name: s for name, s in unit.call.signals().items() if s is not clk}
@@ -40,8 +41,10 @@ def simulate(unit, clk, drive, observe, cycles, vcd=None):
         for cycle in range(cycles):
             drive(cycle)
             yield delay(1)
+            end = observe(cycle)
+            yield delay(1)
             seen.append([int(s) for s in signals.values()])
-            if observe(cycle):
+            if end:
                 finished.append(cycle)
                 break
             clk.next = True

@@ -112,9 +112,10 @@ class DrainBench:
         self.addr, self.data = bus(index_bits(config.accumulator_entries)), bus(32 * cols)
         self.param_data, self.aux_data = bus(32 * ports), bus(32 * ports)
         self.req = Request(ports, data=True)
-        self.unit = drain(self.clk, self.rst, self.start, self.job, self.bank_done, self.bank_free, self.bank, self.addr,
-                          self.data, self.param_valid, self.param_data, self.param_take, self.aux_valid, self.aux_data,
-                          self.aux_take, self.req, self.done, config=config)
+        self.unit = drain(
+            self.clk, self.rst, self.start, self.job, self.bank_done, self.bank_free, self.bank, self.addr, self.data,
+            self.param_valid, self.param_data, self.param_take, self.aux_valid, self.aux_data, self.aux_take, self.req,
+            self.done, config=config)
         self.entries = [self.values(16 * cols).reshape(16, cols) for _ in range(sum(b[6] for b in self.beats))]
         self.params = self.parameter_beats()
         self.residuals = [self.values(ports) for _ in self.beats]

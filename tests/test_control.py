@@ -1,0 +1,554 @@
+"""Control as software and engines see it: registers, descriptor lists, errors, counters, profile records."""
+
+import numpy as np
+import pytest
+from cycle_bench import bus, chance, flag, replay, seeded, simulate
+
+from hls.arbiter import Request
+from hls.config import Config
+from hls.control import JOB, Events, control
+from hls.descriptor import FIELDS, PROFILE_RECORD, WORDS, pack
+from hls.descriptor_hw import job_signals
+from hls.registers import COUNTERS, ERRORS, MAGIC, REGISTER, REGISTERS, VERSION
+from hls.slave import Slave, Windows
+
+BASES = (0x1000, 0x20000, 0xFFFF0000, 0x8)
+OVERHEADS = {"doorbell": 6, "fetch": 6, "layer": 2, "irq": 3}
+"""Cycles, beyond one per beat of a descriptor where that has to be fetched."""
+
+BUSY, DONE, ERROR, DRAINING = (1 << bit for bit in range(4))
+
+
+def legal_descriptor(rng, config, **fixed):
+    """Field values, random within what the fetch unit accepts."""
+    f = {}
+    for field in FIELDS:
+        if field.kind == "fp32":
+            f[field.name] = np.uint32(rng.randrange(1, 1 << 32)).view(np.float32)
+        elif field.kind == "addr":
+            f[field.name] = rng.randrange(1 << 30) * 4
+        else:
+            low, high = field.range
+            f[field.name] = rng.randint(max(low, 1) if low == 0 else low, high)
+    diagonal = f["DIAGONAL"] = rng.randint(0, 1)
+    block = config.diagonal if diagonal else config.cols
+    strip = rng.randint(1, config.accumulator_entries)
+    ncb = rng.randint(1, 60000 // block)
+    f |= {"LAST": 1, "BARRIER": rng.randint(0, 1), "UNIT_WEIGHTS": diagonal and rng.randint(0, 1), "PROFILE": 0,
+          "UNIFORM": rng.randint(0, 1), "RESIDUAL": rng.randint(0, 1), "ACC_INIT": 0, "MAX": rng.randint(0, 1),
+          "STRIP_PX": strip, "FIRST_PX": rng.randint(1, strip),
+          "CBG": rng.randint(1, config.accumulator_entries // strip),
+          "NCB": ncb, "COUT": rng.randint((ncb - 1) * block + 1, ncb * block)}
+    if diagonal:
+        f |= {"GROUPS": 1, "KB": 1}
+    return f | fixed
+
+
+def absolute(address):
+    return (BASES[address >> 30] + (address & 0x3FFFFFFF)) % (1 << 32)
+
+
+def write(name, value, be=15):
+    return REGISTER[name].offset, value, be
+
+
+def read(name):
+    return REGISTER[name].offset, None, 15
+
+
+class Bench:
+    """`control` between software (a generator of accesses) and a pretended bus and engines."""
+
+    def __init__(self, config, rng, program, pace=1.0, layer_cycles=6):
+        self.config, self.rng, self.program, self.pace, self.layer_cycles = config, rng, program, pace, layer_cycles
+        ports = config.ports
+        names = ("clk rst irq idle start load_done drain_done streams_idle fetch_rsp_valid store_issued store_returned "
+                 "fault timeout ports_busy engine_rst cancel give_up")
+        for name in names.split():
+            setattr(self, name, flag())
+        for name in ["watchdog", "fault_addr", "timeout_addr"]:
+            setattr(self, name, bus(32))
+        self.slave, self.windows, self.events, self.job = Slave(), Windows(), Events(), job_signals(JOB)
+        self.fetch_req, self.profile_req, self.rsp_data = Request(ports), Request(ports, data=True), bus(32 * ports)
+        self.unit = control(
+            self.clk, self.rst, self.slave, self.irq, self.idle, self.windows, self.watchdog, self.job, self.start,
+            self.load_done, self.drain_done, self.streams_idle, self.fetch_req, self.fetch_rsp_valid, self.rsp_data,
+            self.profile_req, self.store_issued, self.store_returned, self.fault, self.fault_addr, self.timeout,
+            self.timeout_addr, self.ports_busy, self.engine_rst, self.cancel, self.give_up, self.events, config=config)
+        self.memory, self.answers, self.jobs, self.fetched, self.records, self.log = {}, [], [], [], [], []
+        self.waiting, self.access, self.result, self.finished = False, None, None, False
+        self.load_left = self.drain_left = self.stores_left = self.pending = 0
+        self.raise_fault = self.raise_timeout = None
+        self.stuck = 0
+        self.expect_error = False
+
+    def put(self, address, words):
+        for i, word in enumerate(words):
+            self.memory[absolute(address) + 4 * i] = int(word)
+
+    def put_list(self, layers):
+        """Place descriptors (field mappings) as a list; returns the doorbell value."""
+        places = [self.rng.randrange(4) << 30 | (0x4000 + 0x400 * i) for i in range(len(layers))]
+        for place, following, layer in zip(places, [*places[1:], None], layers, strict=True):
+            if following is not None:
+                layer |= {"LAST": 0, "NEXT": following}
+            self.put(place, pack(layer))
+        return places[0]
+
+    def next_access(self):
+        try:
+            self.access = next(self.program) if self.result is None else self.program.send(self.result)
+        except StopIteration:
+            self.finished, self.access = True, None
+        self.result = None
+
+    def drive(self, cycle):
+        rng, pace = self.rng, self.pace
+        self.cycle = cycle
+        self.rst.next = cycle < 2
+        if cycle >= 3 and not self.waiting and not self.finished:
+            self.next_access()
+        self.slave.req.next = asking = self.access is not None and not self.waiting
+        if asking:
+            offset, value, be = self.access
+            self.slave.we.next = value is not None
+            self.slave.be.next = be
+            self.slave.addr.next = 0xF0000000 + offset
+            self.slave.wdata.next = value or 0
+        self.asking = asking
+        self.fetch_req.ready.next = chance(rng, pace)
+        self.profile_req.ready.next = chance(rng, pace)
+        answer = bool(self.answers) and chance(rng, pace)
+        self.fetch_rsp_valid.next = answer
+        self.rsp_data.next = self.answers.pop(0) if answer else 0
+        self.load_done.next = self.load_left == 0
+        self.drain_done.next = self.drain_left == 0 and self.stores_left == 0
+        self.streams_idle.next = self.load_left == 0 or chance(rng, 0.5)
+        self.returned = self.pending > 0 and chance(rng, pace / 2)
+        self.store_returned.next = self.returned
+        self.storing = self.stores_left > 0 and chance(rng, pace)
+        self.ports_busy.next = self.pending > 0 or bool(self.answers) or self.stuck > 0
+        self.stuck = max(0, self.stuck - 1)
+        self.fault.next = self.raise_fault is not None
+        self.fault_addr.next = self.raise_fault or 0
+        self.timeout.next = self.raise_timeout is not None
+        self.timeout_addr.next = self.raise_timeout or 0
+        self.raise_timeout = None
+        for name, width in (("issue", 1), ("load_stall", 1), ("store_stall", 1), ("words", 3), ("lost", 6),
+                            ("lossy", 6)):
+            getattr(self.events, name).next = rng.randrange(1 << width)
+
+    def observe(self, cycle):
+        assert self.slave.gnt or cycle == 0
+        self.look_at_bus()
+        if self.engine_rst:
+            self.load_left = self.drain_left = self.stores_left = 0
+            self.raise_fault = None
+        elif self.start:
+            self.jobs.append({name: int(getattr(self.job, name)) for name in JOB.split()})
+            self.load_left, self.drain_left = (self.rng.randint(1, self.layer_cycles) for _ in range(2))
+            self.stores_left = self.rng.randint(0, 3) * (self.layer_cycles > 1)
+            self.log.append(("start", cycle))
+        else:
+            self.load_left = max(0, self.load_left - 1)
+            self.drain_left = max(0, self.drain_left - 1)
+        if self.cancel and not self.stuck:
+            self.answers, self.pending = [], 0
+        if self.irq:
+            self.log.append(("irq", cycle))
+        return self.finished
+
+    def look_at_bus(self):
+        issued = False
+        if self.profile_req.valid and self.profile_req.ready:
+            count = int(self.profile_req.count)
+            data = [int(self.profile_req.data) >> 32 * i & 0xFFFFFFFF for i in range(count)]
+            self.records += [(int(self.profile_req.addr) + 4 * i, word) for i, word in enumerate(data)]
+            assert int(self.profile_req.stride) == 1
+            assert int(self.profile_req.region) == int(self.job.profile_addr_region)
+            issued = True
+        elif self.storing:
+            self.stores_left -= 1
+            issued = True
+        self.store_issued.next = issued
+        self.pending += issued - self.returned
+        assert self.expect_error or not self.irq or self.pending == 0
+        if self.fetch_req.valid and self.fetch_req.ready and not self.engine_rst:
+            addr, count = int(self.fetch_req.addr), int(self.fetch_req.count)
+            assert int(self.fetch_req.stride) == 1
+            self.fetched.append((addr, count, int(self.fetch_req.region)))
+            words = [self.memory.get(addr + 4 * i, 0xDEADBEEF) for i in range(count)]
+            self.answers.append(sum(w << 32 * i for i, w in enumerate(words)))
+        if self.waiting:
+            assert self.slave.rvalid
+            self.result, self.waiting = int(self.slave.rdata), False
+        elif self.asking:
+            self.waiting = self.access[1] is None
+        else:
+            assert not self.slave.rvalid or self.access is not None
+
+    def run(self, cycles=4000, vcd=None):
+        return simulate(self.unit, self.clk, self.drive, self.observe, cycles, vcd)
+
+    def trace(self, seen, port):
+        """One port's value in every cycle."""
+        names = [name for name, s in self.unit.call.signals().items() if s is not self.clk]
+        return [row[names.index(port)] for row in seen]
+
+
+def set_up(enable=3):
+    for i, base in enumerate(BASES):
+        yield write(f"BASE{i}", base)
+        yield write(f"LIMIT{i}", 0xFFFFFFFF)
+    yield write("IRQ_ENABLE", enable)
+
+
+def wait_until(bits):
+    while True:
+        status = yield read("STATUS")
+        if status & bits:
+            return status
+
+
+def make_bench(program, config, key, **options):
+    """Bench whose program gets the bench itself."""
+    holder = []
+
+    def start():
+        yield from program(holder[0])
+
+    bench = Bench(config, seeded(*key), start(), **options)
+    holder.append(bench)
+    return bench
+
+
+def expected_job(layer):
+    job = {}
+    for field in FIELDS:
+        value, name = layer[field.name], field.name.lower()
+        if field.kind == "addr" and field.name != "NEXT":
+            job[f"{name}_region"] = value >> 30
+            value = absolute(value)
+        job[name] = int(np.float32(value).view(np.uint32)) if field.kind == "fp32" else int(value)
+    return job
+
+
+@pytest.mark.parametrize(("ports", "pace"), [(1, 0.6), (2, 1.0), (3, 0.6), (4, 1.0)])
+def test_runs_a_list(ports, pace, with_waves):
+    config = Config(rows=3, cols=5, ports=ports, accumulator_entries=32)
+
+    def run(vcd=None):
+        layers = []
+
+        def program(bench):
+            yield from set_up()
+            layers.extend(legal_descriptor(bench.rng, config, PROFILE=profile) for profile in (1, 0, 1))
+            doorbell = bench.put_list(layers)
+            yield write("DOORBELL", doorbell)
+            status = yield read("STATUS")
+            assert status == BUSY
+            status = yield from wait_until(DONE | ERROR)
+            assert status == DONE
+            assert bench.pending == 0
+            assert (yield read("LAYERS")) == len(layers)
+            assert (yield read("IRQ_STATUS")) == 1
+            assert bench.irq
+            yield write("IRQ_STATUS", 1)
+            assert (yield read("IRQ_STATUS")) == 0
+            assert not bench.irq
+            assert (yield read("DOORBELL")) == layers[1]["NEXT"]
+
+        bench = make_bench(program, config, (ports, pace), pace=pace)
+        bench.run(vcd=vcd)
+        assert bench.jobs == [expected_job(layer) for layer in layers]
+        assert sum(count for _, count, _ in bench.fetched) == WORDS * len(layers)
+        assert [addr for addr, _ in bench.records] == [
+            (absolute(layer["PROFILE_ADDR"]) + 4 * i) % (1 << 32) for layer in layers[::2] for i in range(8)]
+        first, second = ([word for _, word in bench.records[8 * i:8 * i + 8]] for i in range(2))
+        assert all(b > a for a, b in zip(first, second, strict=True))
+        busy, cycle = (PROFILE_RECORD.index(name) for name in ("busy", "cycle"))
+        assert abs(second[busy] - first[busy] - (second[cycle] - first[cycle])) < 64
+
+    with_waves(run)
+
+
+def test_constants_and_stored_registers():
+    config = Config(rows=3, cols=7, ports=3, arithmetic="fma")
+    stored = ["IRQ_ENABLE", "WATCHDOG", *(f"{kind}{i}" for i in range(4) for kind in ("BASE", "LIMIT"))]
+
+    def program(bench):
+        assert (yield read("MAGIC")) == MAGIC
+        assert (yield read("VERSION")) == VERSION
+        assert (yield read("GEOMETRY")) == 3 | 7 << 8 | 3 << 16 | 1 << 20
+        assert (yield read("CONFIG_HASH")) == config.hash & 0xFFFFFFFF
+        for name in stored:
+            assert (yield read(name)) == 0
+        values = {}
+        for name in stored:
+            width = 2 if name == "IRQ_ENABLE" else 32
+            for _ in range(2):
+                value, be = bench.rng.randrange(1 << 32), bench.rng.randrange(16)
+                mask = sum(0xFF << 8 * i for i in range(4) if be >> i & 1) & ((1 << width) - 1)
+                values[name] = values.get(name, 0) & ~mask | value & mask
+                yield write(name, value, be)
+        for register in REGISTERS:
+            if register.access == "ro":
+                yield write(register.name, 0xFFFFFFFF)
+        for name in stored:
+            assert (yield read(name)) == values[name]
+        assert (yield read("MAGIC")) == MAGIC
+        assert (yield read("STATUS")) == 0
+        assert (yield read("CTRL")) == 0
+        assert (yield 0xFC, None, 15) == 0
+        assert int(bench.watchdog) == values["WATCHDOG"]
+        assert int(bench.windows.limit2) == values["LIMIT2"]
+
+    make_bench(program, config, ("stored",)).run()
+
+
+def test_counters():
+    config = Config(rows=2, cols=2, ports=1)
+    counts = {}
+
+    def program(bench):
+        low = yield read("CYCLE_LO")
+        at = bench.cycle
+        assert (yield read("CYCLE_HI")) == 0
+        again = yield read("CYCLE_LO")
+        assert again - low == bench.cycle - at
+        yield write("CTRL", 4)
+        counts["from"] = bench.cycle
+        for _ in range(20):
+            yield read("MAGIC")
+        for name in COUNTERS:
+            counts[name] = (yield read(name)), bench.cycle
+
+    bench = make_bench(program, config, ("counters",))
+    seen = bench.run()
+    events = {"BUSY": None, "ARRAY_ACTIVE": "issue", "LOAD_STALL": "load_stall", "STORE_STALL": "store_stall",
+              "BUS_WORDS": "words", "LANES_LOST": "lost", "LANES_LOSSY": "lossy"}
+    for name, event in events.items():
+        value, cycle = counts[name]
+        rows = bench.trace(seen, f"events_{event}") if event else [0] * len(seen)
+        assert value == sum(rows[counts["from"]:cycle - 2]), name  # asked two cycles before the value was there
+        assert value or not event
+
+
+ZERO = ["LOAD_C_COUNT", "LOAD_X_COUNT", "LOAD_Y_COUNT", "LOAD_WORDS", "KH", "KX", "KB", "STRIDE_Y", "OUT_W", "OUT_PX",
+        "STRIP_PX", "FIRST_PX", "CBG", "GROUPS", "NCB", "COUT"]
+
+
+def broken(change):
+    """Name and field changes of descriptors that must be refused."""
+    base = {"DIAGONAL": 0, "UNIT_WEIGHTS": 0, "STRIP_PX": 4, "FIRST_PX": 4, "CBG": 1, "NCB": 2, "COUT": 8}
+    return base | change
+
+
+BROKEN = [broken({name: 0}) for name in ZERO] + [broken(change) for change in (
+    {"FIRST_PX": 5}, {"STRIP_PX": 17, "CBG": 1}, {"STRIP_PX": 4, "CBG": 5}, {"STRIP_PX": 256, "CBG": 256},
+    {"COUT": 5}, {"COUT": 11}, {"DIAGONAL": 1, "GROUPS": 1, "KB": 1, "COUT": 8}, {"RESIDUAL": 1, "ACC_INIT": 1},
+    {"UNIT_WEIGHTS": 1}, {"DIAGONAL": 1, "GROUPS": 2, "KB": 1, "COUT": 5}, {"WEIGHT_WORDS": 0},
+    {"UNIFORM": 0, "PARAM_WORDS": 0})]
+
+
+@pytest.mark.parametrize("part", range(4))
+def test_refuses_broken_descriptors_and_recovers(part):
+    config = Config(rows=3, cols=5, ports=part + 1, accumulator_entries=16)
+    code = ERRORS["DESCRIPTOR"][0]
+
+    def program(bench):
+        bench.expect_error = True
+        yield from set_up()
+        for change in BROKEN[part::4]:
+            layer = legal_descriptor(bench.rng, config) | change
+            doorbell = bench.put_list([layer])
+            yield write("DOORBELL", doorbell)
+            status = yield from wait_until(DONE | ERROR)
+            while status & DRAINING:
+                status = yield read("STATUS")
+            assert status == ERROR | code << 8, change
+            assert (yield read("ERROR_ADDR")) == absolute(doorbell)
+            assert (yield read("IRQ_STATUS")) == 2
+            assert bench.irq
+            assert not bench.jobs
+            yield write("DOORBELL", doorbell)
+            assert (yield read("STATUS")) == ERROR | code << 8
+            yield write("CTRL", 1)
+            assert (yield read("IRQ_STATUS")) == 0
+            status = yield read("STATUS")
+            while status & DRAINING:
+                status = yield read("STATUS")
+            assert status == 0
+        good = [legal_descriptor(bench.rng, config) for _ in range(2)]
+        yield write("DOORBELL", bench.put_list(good))
+        assert (yield from wait_until(DONE | ERROR)) == DONE
+
+    make_bench(program, config, ("broken", part)).run(12000)
+
+
+def run_error(program, ports=2, key="error", cycles=4000):
+    bench = make_bench(program, Config(rows=3, cols=5, ports=ports), (key, ports))
+    bench.expect_error = True
+    bench.run(cycles)
+    return bench
+
+
+ADDRESS_FIELDS = [f.name for f in FIELDS if f.kind == "addr"]
+
+
+@pytest.mark.parametrize("ports", [1, 3, 4])
+def test_unaligned_addresses(ports):
+    config = Config(rows=3, cols=5, ports=ports)
+
+    def expect(bench, address):
+        status = yield from wait_until(DONE | ERROR)
+        assert status >> 8 == ERRORS["UNALIGNED"][0]
+        assert (yield read("ERROR_ADDR")) == absolute(address)
+        yield write("CTRL", 1)
+        while (yield read("STATUS")) & DRAINING:
+            pass
+
+    def program(bench):
+        yield from set_up()
+        yield write("DOORBELL", 0x4002)
+        yield from expect(bench, 0x4002)
+        for name in ADDRESS_FIELDS:
+            layer = legal_descriptor(bench.rng, config)
+            layer[name] += bench.rng.randint(1, 3)
+            doorbell = bench.put_list([layer])
+            if name == "NEXT":
+                bench.put(doorbell, pack(layer | {"LAST": 0}))
+            yield write("DOORBELL", doorbell)
+            yield from expect(bench, layer[name])
+
+    run_error(program, ports, cycles=8000)
+
+
+def run_until(bench, what):
+    while not what():
+        yield read("MAGIC")
+
+
+@pytest.mark.parametrize(("kind", "code"), [("fault", "WINDOW"), ("timeout", "TIMEOUT"), ("doorbell", "BUSY")])
+def test_errors_while_running(kind, code):
+    config = Config(rows=3, cols=5, ports=2)
+
+    def program(bench):
+        yield from set_up()
+        yield write("DOORBELL", bench.put_list([legal_descriptor(bench.rng, config) for _ in range(2)]))
+        yield from run_until(bench, lambda: bench.jobs)
+        bench.load_left = 1000
+        yield read("MAGIC")
+        bench.stuck = 10
+        if kind == "doorbell":
+            yield write("DOORBELL", 0x12345678)
+        else:
+            setattr(bench, f"raise_{kind}", 0x12345678)
+        status = yield from wait_until(ERROR)
+        assert status == ERROR | DRAINING | ERRORS[code][0] << 8
+        assert not bench.idle
+        assert (yield read("ERROR_ADDR")) == 0x12345678
+        while (yield read("STATUS")) & DRAINING:
+            pass
+        assert not bench.stuck
+        yield write("CTRL", 1)
+        while (yield read("STATUS")) & DRAINING:
+            pass
+        bench.jobs.clear()
+        yield write("DOORBELL", bench.put_list([legal_descriptor(bench.rng, config) for _ in range(2)]))
+        assert (yield from wait_until(DONE | ERROR)) == DONE
+        assert len(bench.jobs) == 2
+
+    run_error(program, key=kind)
+
+
+def test_soft_reset_drains_then_force_gives_up():
+    config = Config(rows=3, cols=5, ports=2)
+    pulses = []
+
+    def program(bench):
+        yield from set_up()
+        doorbell = bench.put_list([legal_descriptor(bench.rng, config)])
+        yield write("DOORBELL", doorbell)
+        yield from run_until(bench, lambda: bench.jobs)
+        bench.load_left, bench.stuck = 1000, 10000
+        yield write("CTRL", 1)
+        assert (yield read("STATUS")) == DRAINING
+        assert bench.cancel and not bench.idle and not bench.give_up
+        for _ in range(10):
+            yield read("MAGIC")
+        yield write("DOORBELL", doorbell)
+        assert (yield read("STATUS")) == DRAINING | ERROR | ERRORS["BUSY"][0] << 8
+        yield write("CTRL", 3)
+        pulses.append(bench.cycle)
+        yield read("MAGIC")
+        bench.stuck = 0
+        yield read("MAGIC")
+        yield read("MAGIC")
+        assert (yield read("STATUS")) == 0
+
+    bench = make_bench(program, config, ("force",))
+    bench.expect_error = True
+    seen = bench.run()
+    force = bench.trace(seen, "give_up")
+    assert sum(force) == 1 and force[pulses[0]]
+    assert bench.trace(seen, "idle")[-1]
+
+
+def test_overheads():
+    """Cycles from doorbell to start, from one start to the next, and to the interrupt; instant bus, empty layers."""
+    config = Config(rows=8, cols=8, ports=2)
+
+    def program(bench):
+        yield from set_up()
+        doorbell = bench.put_list([legal_descriptor(bench.rng, config) for _ in range(3)])
+        yield write("DOORBELL", doorbell)
+        bench.log.append(("doorbell", bench.cycle - 1))
+        assert (yield from wait_until(DONE | ERROR)) == DONE
+
+    bench = make_bench(program, config, ("overhead",), layer_cycles=1)
+    bench.run()
+    at = {what: [cycle for name, cycle in bench.log if name == what] for what in ("doorbell", "start", "irq")}
+    fetch = WORDS // config.ports
+    assert at["start"][0] - at["doorbell"][0] == fetch + OVERHEADS["doorbell"]
+    assert list(np.diff(at["start"])) == [fetch + OVERHEADS["fetch"]] * 2  # empty layers wait for the fetch
+    assert at["irq"][0] - at["start"][-1] == OVERHEADS["irq"]
+
+
+def test_next_layer_starts_at_once_when_its_descriptor_is_there():
+    config = Config(rows=8, cols=8, ports=2)
+
+    def program(bench):
+        yield from set_up()
+        yield write("DOORBELL", bench.put_list([legal_descriptor(bench.rng, config) for _ in range(2)]))
+        yield from run_until(bench, lambda: bench.jobs)
+        bench.load_left, bench.drain_left, bench.stores_left = 100, 100, 0
+        assert (yield from wait_until(DONE | ERROR)) == DONE
+
+    bench = make_bench(program, config, ("next",), layer_cycles=1)
+    seen = bench.run()
+    start, load_done = bench.trace(seen, "start"), bench.trace(seen, "load_done")
+    second = [cycle for cycle, high in enumerate(start) if high][1]
+    ended = max(cycle for cycle in range(second) if not load_done[cycle]) + 1
+    assert second - ended == OVERHEADS["layer"]
+
+
+@pytest.mark.parametrize("ports", [2, pytest.param(3, marks=pytest.mark.slow)])
+def test_verilog_does_the_same(ports, tmp_path):
+    config = Config(rows=3, cols=5, ports=ports)
+
+    def program(bench):
+        bench.expect_error = True
+        yield from set_up()
+        yield write("DOORBELL", bench.put_list([legal_descriptor(bench.rng, config, PROFILE=1) for _ in range(3)]))
+        yield from wait_until(DONE | ERROR)
+        yield write("CTRL", 4)
+        for register in REGISTERS:
+            yield read(register.name)
+        yield write("DOORBELL", 2)
+        yield from wait_until(ERROR)
+        yield write("CTRL", 1)
+        yield read("STATUS")
+
+    bench = make_bench(program, config, ("verilog", ports), pace=0.7)
+    replay(bench.unit, bench.run(), tmp_path)
