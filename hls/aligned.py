@@ -283,7 +283,7 @@ def aligned_edge(clk, valid, vec, diag, max_mode, aligned, meta, lost_lanes, coa
     """Align a vector of `rows` FP32 lanes.
 
     aligned: lane r at [27 r +: 27], edge_latency(rows) cycles later; meta: column c at [9 c +: 9],
-    max_stages(rows) + 1 cycles later; counts of lanes that lost precision: edge_latency(rows) + 1 cycles later.
+    max_stages(rows) + 1 cycles later; counts of lanes that lost precision: edge_latency(rows) + 1 later.
     """
     stages = max_stages(rows)
     x = Signal(intbv(0)[32 * rows:])

@@ -73,7 +73,7 @@ def _pass_on(clk, a, swap, load, load_diag, a_out, swap_out, load_out, load_diag
 
 @unit(out="a_out swap_out load_out load_diag_out psum_out")
 def aligned_pe(clk, a, swap, load, load_diag, weight, diag_weight, psum,
-               a_out, swap_out, load_out, load_diag_out, psum_out, *, diagonal):
+               a_out, swap_out, load_out, load_diag_out, psum_out, *, diagonal=False):
     """psum_out = psum + a * weight, all integers: one DSP slice with its product and sum registers.
 
     `psum` belongs to the activation of the cycle before.
@@ -93,7 +93,7 @@ def aligned_pe(clk, a, swap, load, load_diag, weight, diag_weight, psum,
 
 @unit(out="a_out swap_out load_out load_diag_out psum_out")
 def fma_pe(clk, a, swap, load, load_diag, weight, diag_weight, psum,
-           a_out, swap_out, load_out, load_diag_out, psum_out, *, diagonal):
+           a_out, swap_out, load_out, load_diag_out, psum_out, *, diagonal=False):
     """psum_out = fma(a, weight, psum) in FP32, FMA_STEP cycles later; psum, bit for bit, if switched off."""
     active = Signal(intbv(0)[8:])
     gate = Signal(False)

@@ -132,6 +132,15 @@ def test_myhdl(rows, cols, ports, arithmetic):
 
 
 @pytest.mark.parametrize("arithmetic", ["aligned", "fma"])
+def test_thousands_of_vectors_in_myhdl(arithmetic):
+    config = Config(rows=2, cols=1, arithmetic=arithmetic)
+    s = schedule(config, tiles=40, per_tile=100, gaps=0.0, seed=7)
+    valid, data, _ = simulate_myhdl(config, s)
+    assert valid.sum() > 1500
+    check(s, valid, data)
+
+
+@pytest.mark.parametrize("arithmetic", ["aligned", "fma"])
 @pytest.mark.parametrize("rows, cols, ports", [(1, 1, 1), (5, 2, 4), (2, 7, 2), (8, 8, 2)])
 def test_verilog(tmp_path, rows, cols, ports, arithmetic):
     config = Config(rows=rows, cols=cols, ports=ports, arithmetic=arithmetic)
