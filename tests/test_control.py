@@ -13,8 +13,8 @@ from hls.registers import COUNTERS, ERRORS, MAGIC, REGISTER, REGISTERS, VERSION
 from hls.slave import Slave, Windows
 
 BASES = (0x1000, 0x20000, 0xFFFF0000, 0x8)
-OVERHEADS = {"doorbell": 6, "fetch": 6, "layer": 2, "irq": 3}
-"""Cycles, beyond one per beat of a descriptor where that has to be fetched."""
+OVERHEADS = {"doorbell": 6, "fetch": 6, "layer": 2, "irq": 2}
+"""Cycles: doorbell and start to next start beyond one per beat of a descriptor; end of layer to start; to interrupt."""
 
 BUSY, DONE, ERROR, DRAINING = (1 << bit for bit in range(4))
 
@@ -512,7 +512,7 @@ def test_overheads():
     fetch = WORDS // config.ports
     assert at["start"][0] - at["doorbell"][0] == fetch + OVERHEADS["doorbell"]
     assert list(np.diff(at["start"])) == [fetch + OVERHEADS["fetch"]] * 2  # empty layers wait for the fetch
-    assert at["irq"][0] - at["start"][-1] == OVERHEADS["irq"]
+    assert at["irq"][0] - at["start"][-1] == 2 + OVERHEADS["irq"]  # an empty layer ends in its second cycle
 
 
 def test_next_layer_starts_at_once_when_its_descriptor_is_there():
