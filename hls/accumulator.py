@@ -139,7 +139,7 @@ def accumulators(clk, rst, valid, addr, bank, first, max_mode, last, col_data, b
     its first operation and its bank_done.
     """
     lanes, init_lanes, drain_lanes = ([Signal(intbv(0)[32:]) for _ in range(cols)] for _ in range(3))
-    init_valids = [Signal(False) for _ in range(cols)] if cols > 1 else [init_valid]
+    init_valids = [Signal(False) for _ in range(cols)]
     operation = (valid, addr, bank, first, max_mode)
     columns, skew = [], []
     for c in range(cols):
@@ -166,9 +166,8 @@ def accumulators(clk, rst, valid, addr, bank, first, max_mode, last, col_data, b
         bank_done.next = tokens[delay - 1]
         done_bank.next = token_banks[delay - 1]
 
-    wires = [split(col_data, lanes), split(init_data, init_lanes), join(drain_lanes, drain_data)]
-    if cols > 1:
-        wires.append(split(init_valid, init_valids))
+    wires = (split(col_data, lanes), split(init_data, init_lanes), split(init_valid, init_valids),
+             join(drain_lanes, drain_data))
     return columns, skew, count_down, report, wires
 
 

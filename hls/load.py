@@ -1,5 +1,8 @@
 """Load engine: streams a layer's input window from memory into the activation buffer."""
 
+from myhdl import Signal, always, always_comb, concat, intbv, modbv
+
+from hls.descriptor import LINEAR
 from hls.unit import unit
 
 LOAD_JOB = ("load_addr load_addr_region load_c_stride load_x_stride load_y_stride load_c_count load_x_count "
@@ -19,3 +22,88 @@ def load_engine(
     wr_count(3), wr_data(32P). ``loaded``(LINEAR): words in the buffer, readable in this cycle. ``done``: level, low from
     the cycle after ``start`` until all LOAD_WORDS are readable.
     """
+    ports = config.ports
+    size = config.activation_words
+    active, last_beat, room, running = (Signal(bool(0)) for _ in range(4))
+    c_left = Signal(modbv(0)[LINEAR:])
+    x_left, y_left = (Signal(modbv(0)[16:]) for _ in range(2))
+    asked, position = (Signal(modbv(0)[LINEAR:]) for _ in range(2))
+    ahead = Signal(modbv(0)[LINEAR:])
+    at, x_at, y_at, x_next, y_next, beat = (Signal(modbv(0)[32:]) for _ in range(6))
+    count = Signal(intbv(0)[3:])
+
+    @always_comb
+    def shape():
+        count.next = ports
+        last_beat.next = c_left <= ports
+        if c_left < ports:
+            count.next = c_left[3:]
+        ahead.next = asked - released
+        x_next.next = x_at + concat(job.load_x_stride[30:], "00")
+        y_next.next = y_at + concat(job.load_y_stride[30:], "00")
+        beat.next = concat(job.load_c_stride[30:], "00")
+
+    @always_comb
+    def request():
+        room.next = ahead[LINEAR - 1] or ahead <= size - ports
+        req.valid.next = active and (ahead[LINEAR - 1] or ahead <= size - ports)
+        req.addr.next = at
+        req.stride.next = job.load_c_stride
+        req.count.next = count
+        req.region.next = job.load_addr_region
+
+    @always(clk.posedge)
+    def walk():
+        if rst:
+            active.next = False
+        elif start:
+            active.next = True
+            asked.next = 0
+            c_left.next = job.load_c_count
+            x_left.next = job.load_x_count
+            y_left.next = job.load_y_count
+            at.next = job.load_addr
+            x_at.next = job.load_addr
+            y_at.next = job.load_addr
+        elif active and room and req.ready:
+            asked.next = asked + concat(intbv(0)[LINEAR - 3:], count)
+            c_left.next = c_left - ports
+            at.next = at + beat * ports
+            if last_beat:
+                c_left.next = job.load_c_count
+                x_left.next = x_left - 1
+                x_at.next = x_next
+                at.next = x_next
+                if x_left == 1:
+                    x_left.next = job.load_x_count
+                    y_left.next = y_left - 1
+                    y_at.next = y_next
+                    x_at.next = y_next
+                    at.next = y_next
+                    if y_left == 1:
+                        active.next = False
+
+    @always_comb
+    def write():
+        wr_valid.next = rsp_valid
+        wr_pos.next = position
+        wr_count.next = rsp_count
+        wr_data.next = rsp_data
+        loaded.next = position
+        done.next = not running
+
+    @always(clk.posedge)
+    def count_words():
+        if rst:
+            running.next = False
+            position.next = 0
+        elif start:
+            running.next = True
+            position.next = 0
+        else:
+            if rsp_valid:
+                position.next = position + concat(intbv(0)[LINEAR - 3:], rsp_count)
+            if position == job.load_words:
+                running.next = False
+
+    return shape, request, walk, write, count_words

@@ -1,6 +1,10 @@
 """Parameter reader: the scale and bias beats of a layer, in order, once per strip."""
 
+from myhdl import Signal, always_comb, modbv
+
+from hls.passes import pass_reader
 from hls.unit import unit
+from hls.wiring import ignore
 
 PARAM_JOB = "param_addr param_addr_region param_words uniform out_px first_px strip_px"
 """Descriptor fields that the parameter reader reads."""
@@ -14,3 +18,19 @@ def param_reader(
 
     Nothing is read when UNIFORM. ``idle``: level, no request to come and no answer due for this layer.
     """
+    ports = config.ports
+    depth = 1 << (4 * -(-config.cols // ports) - 1).bit_length()
+    enable = Signal(bool(0))
+    used = Signal(modbv(0)[(depth - 1).bit_length() + 1:])
+    reader = pass_reader(clk, rst, start, enable, job.param_addr, job.param_words, job.out_px, job.first_px,
+                         job.strip_px, req.valid, req.ready, req.addr, rsp_valid, rsp_data, used, out_valid, out_data,
+                         out_take, idle, ports=ports, depth=depth)
+
+    @always_comb
+    def fixed():
+        enable.next = not job.uniform
+        req.stride.next = 1
+        req.count.next = ports
+        req.region.next = job.param_addr_region
+
+    return reader, fixed, ignore(used, 0, len(used))

@@ -1,5 +1,9 @@
 """Weight loader: streams the weights of every strip through a FIFO and cuts them into load beats of the array."""
 
+from myhdl import ConcatSignal, Signal, always, always_comb, concat, intbv, modbv
+
+from hls.descriptor import LINEAR
+from hls.passes import pass_reader
 from hls.unit import unit
 
 WEIGHT_JOB = ("weight_addr weight_addr_region weight_words unit_weights diagonal out_px first_px strip_px groups ncb "
@@ -21,3 +25,162 @@ def weight_loader(
     tile_ready) frees the shadow weights: the first beat of the tile after may be presented in that same cycle.
     ``idle``: level, no request to come and no answer due for this layer.
     """
+    rows, cols, ports, lanes, diagonal = config.rows, config.cols, config.ports, config.load_rows, config.diagonal
+    beat_bytes = lanes * cols
+    beats = -(-rows // lanes)
+    last_bytes = (rows - (beats - 1) * lanes) * cols
+    chunk = 4 * ports
+    space = beat_bytes + 2 * chunk
+    depth = 1 << ((config.weight_bytes // chunk).bit_length() - 1)
+    low_mark = min(depth // 2, -(-2 * rows * cols // chunk) + 4)
+    size = space.bit_length()
+    enable, running, full, q_valid, q_take = (Signal(bool(0)) for _ in range(5))
+    out, last_beat, tile_end, pass_end, put = (Signal(bool(0)) for _ in range(5))
+    used = Signal(modbv(0)[(depth - 1).bit_length() + 1:])
+    q_data = Signal(intbv(0)[32 * ports:])
+    words_left = Signal(modbv(0)[LINEAR:])
+    data, kept, added = (Signal(modbv(0)[8 * space:]) for _ in range(3))
+    held, need, rest, spent, incoming = (Signal(modbv(0)[size:]) for _ in range(5))
+    beat = Signal(modbv(0)[len(load_beat):])
+    g_left, cb_left, kb_left = (Signal(modbv(0)[16:]) for _ in range(3))
+    kx_left, ky_left = (Signal(modbv(0)[8:]) for _ in range(2))
+    g_last, cb_last, ky_last, kx_last, kb_last = (Signal(bool(0)) for _ in range(5))
+    reader = pass_reader(clk, rst, start, enable, job.weight_addr, job.weight_words, job.out_px, job.first_px,
+                         job.strip_px, req.valid, req.ready, req.addr, rsp_valid, rsp_data, used, q_valid, q_data,
+                         q_take, idle, ports=ports, depth=depth)
+
+    @always_comb
+    def fixed():
+        enable.next = not job.unit_weights
+        req.stride.next = 1
+        req.count.next = ports
+        req.region.next = job.weight_addr_region
+        req.urgent.next = used < low_mark
+
+    @always_comb
+    def lasts():
+        last_beat.next = job.diagonal or beat == beats - 1
+        g_last.next = g_left == 1
+        cb_last.next = cb_left == 1
+        kb_last.next = kb_left == 1
+        kx_last.next = kx_left == 1
+        ky_last.next = ky_left == 1
+
+    @always_comb
+    def demand():
+        need.next = beat_bytes
+        if job.unit_weights:
+            need.next = 0
+        elif job.diagonal:
+            need.next = diagonal
+        elif last_beat:
+            need.next = last_bytes
+
+    @always_comb
+    def decide():
+        out.next = running and held >= need and (not full or tile_take)
+        put.next = q_valid and words_left != 0 and held <= space - chunk
+        q_take.next = words_left != 0 and held <= space - chunk
+
+    @always_comb
+    def ends():
+        tile_end.next = out and last_beat
+        pass_end.next = out and last_beat and g_last and cb_last and kb_last and kx_last and ky_last
+
+    @always_comb
+    def shift():
+        spent.next = 0
+        kept.next = data
+        if out:
+            spent.next = need
+            if job.unit_weights:
+                kept.next = data
+            elif job.diagonal:
+                kept.next = data >> (8 * diagonal)
+            elif last_beat:
+                kept.next = data >> (8 * last_bytes)
+            else:
+                kept.next = data >> (8 * beat_bytes)
+
+    @always_comb
+    def remain():
+        rest.next = held - spent
+        incoming.next = 0
+        if put:
+            incoming.next = chunk
+
+    @always_comb
+    def insert():
+        added.next = concat(intbv(0)[8 * space - 32 * ports:], q_data) << concat(rest, "000")
+
+    @always(clk.posedge)
+    def gearbox():
+        held.next = rest + incoming
+        data.next = kept
+        if put:
+            data.next = kept | added
+            words_left.next = words_left - ports
+        if pass_end:
+            held.next = 0
+            data.next = 0
+            words_left.next = job.weight_words
+            if job.unit_weights:
+                words_left.next = 0
+        if start:
+            held.next = 0
+            data.next = 0
+            words_left.next = job.weight_words
+            if job.unit_weights:
+                words_left.next = 0
+
+    @always(clk.posedge)
+    def tiles():
+        if rst:
+            running.next = False
+            full.next = False
+        elif start:
+            running.next = True
+            full.next = False
+            beat.next = 0
+            g_left.next = job.groups
+            cb_left.next = job.ncb
+            kb_left.next = job.kb
+            kx_left.next = job.kx
+            ky_left.next = job.kh
+        else:
+            if tile_take:
+                full.next = False
+            if out:
+                beat.next = beat + 1
+            if tile_end:
+                beat.next = 0
+                full.next = True
+                kb_left.next = kb_left - 1
+                if kb_last:
+                    kb_left.next = job.kb
+                    kx_left.next = kx_left - 1
+                    if kx_last:
+                        kx_left.next = job.kx
+                        ky_left.next = ky_left - 1
+                        if ky_last:
+                            ky_left.next = job.kh
+                            cb_left.next = cb_left - 1
+                            if cb_last:
+                                cb_left.next = job.ncb
+                                g_left.next = g_left - 1
+                                if g_last:
+                                    g_left.next = job.groups
+
+    ones = ConcatSignal(*[intbv(1)[8:]] * beat_bytes)
+
+    @always_comb
+    def present():
+        load_valid.next = out
+        load_beat.next = beat
+        load_diag.next = job.diagonal
+        tile_ready.next = full
+        load_data.next = data[8 * beat_bytes:]
+        if job.unit_weights:
+            load_data.next = ones
+
+    return reader, fixed, lasts, demand, decide, ends, shift, remain, insert, gearbox, tiles, present

@@ -97,7 +97,7 @@ def random_program(rng, config, layers=2, specials=0.02):
         """Random HWC or CHW layout of [oh, ow, n] outputs."""
         c, x, y = (1, n, n * ow) if rng.random() < 0.5 else (oh * ow, 1, ow)
         return {f"{prefix}_C_STRIDE": c, f"{prefix}_X_STRIDE": x, f"{prefix}_Y_STRIDE": y,
-                f"{prefix}_CB_STEP": cb * c, f"{prefix}_G_STEP": fields["cout"] * c}
+                f"{prefix}_CB_STEP": cb * c, f"{prefix}_G_STEP": fields["COUT"] * c}
 
     for index in range(layers):
         geometry = random_geometry(rng, config)
