@@ -1,0 +1,185 @@
+"""The generated application: its files, and its software kernels compiled for the host against their NumPy twins."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import firmware_gen
+from firmware_gen import CodeGenerator, codegen
+from hls.config import Config
+from hls.errors import HeepgenError
+from sim.firmware import compile_firmware
+from sim.toolchain import host_compiler, run_tool
+
+HERE = Path(__file__).parent
+
+MODELS = {
+    "convolutions": (nn.Sequential(nn.Conv2d(1, 6, 4), nn.ReLU(), nn.Conv2d(6, 5, 3, 2, 1), nn.ReLU6(), nn.Flatten(),
+                                   nn.Linear(180, 10)), (1, 1, 14, 14)),
+    "batch": (nn.Sequential(nn.Conv2d(3, 7, (2, 5), padding=(1, 3), dilation=(2, 1)), nn.MaxPool2d(3, 2, 1),
+                            nn.Conv2d(7, 4, 1)), (2, 3, 9, 11)),
+    "groups": (nn.Sequential(nn.Conv2d(8, 16, 3, groups=8, padding=1), nn.Conv2d(16, 12, 3, groups=4, dilation=2)),
+               (1, 8, 9, 11)),
+    "pools": (nn.Sequential(nn.AvgPool2d(3, 2, 1, count_include_pad=False), nn.ZeroPad2d((1, 2, 3, 0)),
+                            nn.MaxPool2d(2), nn.AvgPool2d(2, 1, ceil_mode=True)), (1, 5, 17, 14)),
+    "linear": (nn.Sequential(nn.Linear(19, 10), nn.Hardtanh(-0.5, 0.5), nn.Linear(10, 3)), (5, 19)),
+    "copy": (nn.Flatten(), (1, 3, 4, 5)),
+    "activation first": (nn.Sequential(nn.ReLU(), nn.Conv2d(3, 4, 3)), (1, 3, 6, 6)),
+}
+
+
+def generate(folder, name, softmax=False, sample=None, **options):
+    model, shape = MODELS[name]
+    torch.manual_seed(2)
+    sample = torch.randn(shape) if sample is None else sample
+    generator = CodeGenerator(model, sample, folder, name=name.replace(" ", "_"), **options)
+    generator.generate_code(append_final_softmax=softmax)
+    return generator, json.loads((folder / "manifest.json").read_text())
+
+
+def run_on_host(folder, manifest, *flags):
+    """Output of the application compiled for the host; every warning is an error."""
+    shutil.copyfile(HERE / "host_soc.hpp", folder / "soc.hpp")
+    run_tool([*host_compiler(), "-std=c++17", "-O1", "-mfma", "-ffp-contract=off", "-Wall", "-Wextra", "-Werror",
+              *flags, f"-I{folder}", f"-I{folder / 'runtime'}", *[folder / s for s in manifest["sources"]],
+              "-o", folder / "app"], "compiling the application")
+    return run_tool([folder / "app"], "the application")
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_software_kernels_give_the_bits_of_their_twins(tmp_path, name):
+    softmax = len(MODELS[name][1]) == 2
+    generator, manifest = generate(tmp_path, name, softmax)
+    said = run_on_host(tmp_path, manifest, "-DUSE_SOFTWARE_DNN_LAYER_OPERATORS=1",
+                       "-DENABLE_DEBUG_HEEPSTOR_ASSERTIONS=1")
+    expected = np.array(manifest["software"]["expected_bits"], np.uint32).view(np.float32)
+    want = generator.reference(append_final_softmax=softmax).output.reshape(-1)
+    np.testing.assert_allclose(expected, want, atol=1e-5 * max(1, np.abs(want).max()))
+    assert said == f"HG ok cycles=0 mismatches=0 argmax={np.argmax(expected[:manifest['output']['shape'][-1]])}\n"
+
+
+def test_software_kernels_with_special_values(tmp_path):
+    sample = torch.randn(MODELS["groups"][1])
+    sample.view(-1)[::37] = float("nan")
+    sample.view(-1)[5::41] = float("inf")
+    sample.view(-1)[7::43] = -1e-41
+    _, manifest = generate(tmp_path, "groups", sample=sample)
+    bits = np.array(manifest["software"]["expected_bits"], np.uint32)
+    assert np.isnan(bits.view(np.float32)).any() and set(bits[np.isnan(bits.view(np.float32))]) == {0x7FC00000}
+
+
+def test_a_wrong_bit_is_noticed(tmp_path):
+    _, manifest = generate(tmp_path, "linear")
+    text = (tmp_path / "sample.cpp").read_text()
+    first = f"0x{manifest['software']['expected_bits'][0]:08x}"
+    assert first in text
+    (tmp_path / "sample.cpp").write_text(text.replace(first, f"0x{int(first, 16) ^ 1:08x}"))
+    with pytest.raises(HeepgenError, match="mismatches=1"):
+        run_on_host(tmp_path, manifest, "-DUSE_SOFTWARE_DNN_LAYER_OPERATORS=1")
+
+
+@pytest.mark.parametrize("mode", ["accelerator", "software"])
+@pytest.mark.parametrize("toolchain", ["zig", "gcc"])
+def test_builds_for_the_device_without_a_warning(tmp_path, toolchain, mode):
+    if toolchain == "gcc" and not shutil.which("riscv64-unknown-elf-g++"):
+        pytest.skip("riscv64-unknown-elf-g++ is not installed")
+    generator, manifest = generate(tmp_path, "convolutions", softmax=True)
+    sources, headers = ([tmp_path / p for p in manifest[key]] for key in ("sources", "include_dirs"))
+    elf = compile_firmware(sources, headers, manifest[mode]["defines"] | {"ENABLE_DEBUG_HEEPSTOR_ASSERTIONS": 1},
+                           generator.config, tmp_path / "app.elf", toolchain=toolchain,
+                           placements=manifest[mode]["placements"])
+    assert elf.stat().st_size > 1000
+
+
+def test_hardware_mismatch_names_both_geometries(tmp_path):
+    generator, manifest = generate(tmp_path, "linear", config=Config(rows=4, cols=6))
+    other = Config(rows=8, cols=8, arithmetic="fma")
+    main = tmp_path / "main.cpp"
+    main.write_text(main.read_text().replace("int main() {", f"""int main() {{
+  fake_registers[HEEPSTOR_MAGIC_REG / 4] = HEEPSTOR_MAGIC;
+  fake_registers[HEEPSTOR_VERSION_REG / 4] = HEEPSTOR_VERSION;
+  fake_registers[HEEPSTOR_GEOMETRY_REG / 4] = 8 | 8 << HEEPSTOR_GEOMETRY_COLS_LSB |
+      2 << HEEPSTOR_GEOMETRY_PORTS_LSB | HEEPSTOR_GEOMETRY_FMA_BIT;
+  fake_registers[HEEPSTOR_CONFIG_HASH_REG / 4] = {other.hash}u;"""))
+    with pytest.raises(HeepgenError) as caught:
+        run_on_host(tmp_path, manifest)
+    assert ("HG failed: the accelerator is 8x8 fma, 2 ports, configuration "
+            f"{other.hash:08x}; this program was generated for 4x6 aligned, 2 ports, configuration "
+            f"{generator.config.hash:08x}") in str(caught.value)
+
+
+def test_no_accelerator_and_wrong_version_are_said(tmp_path):
+    _, manifest = generate(tmp_path, "linear")
+    with pytest.raises(HeepgenError, match="HG failed: no heepgen accelerator"):
+        run_on_host(tmp_path, manifest)
+    main = tmp_path / "main.cpp"
+    main.write_text(main.read_text().replace(
+        "int main() {", "int main() {\n  fake_registers[HEEPSTOR_MAGIC_REG / 4] = HEEPSTOR_MAGIC;\n"
+        "  fake_registers[HEEPSTOR_VERSION_REG / 4] = 77;"))
+    with pytest.raises(HeepgenError, match="has version 77, this program needs 1"):
+        run_on_host(tmp_path, manifest)
+
+
+def test_existing_files_are_kept_when_asked(tmp_path):
+    generator, _ = generate(tmp_path, "linear")
+    (tmp_path / "model.cpp").write_text("mine")
+    with pytest.raises(HeepgenError, match="already holds generated files"):
+        generator.generate_code(overwrite_existing_generated_files=False)
+    assert (tmp_path / "model.cpp").read_text() == "mine"
+    generator.generate_code(overwrite_existing_generated_files=True)
+    assert "model_run" in (tmp_path / "model.cpp").read_text()
+
+
+def test_nothing_is_written_when_the_sample_is_wrong(tmp_path):
+    generator, _ = generate(tmp_path, "linear")
+    generator.sample = np.zeros((1, 2), np.float32)
+    generator.out_dir = tmp_path / "other"
+    with pytest.raises(HeepgenError, match=r"shape \(1, 2\).*takes \(5, 19\)"):
+        generator.generate_code()
+    assert not generator.out_dir.exists()
+
+
+def test_manifest_describes_layers_and_memory(tmp_path):
+    generator, manifest = generate(tmp_path, "convolutions")
+    first = manifest["layers"][0]
+    assert (first["macs"], first["shape"]) == (11 * 11 * 6 * 16, [1, 6, 11, 11])
+    assert first["bound_cycles"] == max(11 * 11 * 4, -(-(196 + 726 + 24) // 2))
+    assert [layer["descriptors"] for layer in manifest["layers"] if layer["descriptors"][0] < layer["descriptors"][1]]
+    assert manifest["profile"]["records"] == manifest["layers"][-1]["descriptors"][1]
+    assert manifest["config"]["hash"] == generator.config.hash
+    assert len(manifest["accelerator"]["expected_bits"]) == 10
+
+
+def test_every_activation_can_be_kept(tmp_path):
+    _, manifest = generate(tmp_path, "convolutions", keep_activations=True)
+    spans = sorted((b["address"], b["address"] + b["size"]) for b in manifest["memory"]["buffers"])
+    assert all(last <= first for (_, last), (first, _) in zip(spans, spans[1:], strict=False))
+
+
+@pytest.mark.parametrize("value", [1.0, -0.0, 0.1, 1e-45, 3.4028235e38, float("inf"), float("-inf")])
+def test_float_literals_are_exact(value):
+    text = codegen.float_literal(value)
+    want = np.float32(value)
+    got = {"__builtin_inff()": np.inf, "-__builtin_inff()": -np.inf}.get(text)
+    got = np.float32(text.removesuffix("f") if got is None else got)
+    assert got.view(np.uint32) == want.view(np.uint32)
+
+
+@pytest.mark.parametrize("name", ["0", "features.3", "conv-1", "a b"])
+def test_identifiers(name):
+    assert codegen.identifier(name).isidentifier()
+
+
+def test_names_that_clash_get_their_own_identifiers():
+    assert len(set(codegen._identifiers(["a.b", "a_b", "a-b"]).values())) == 3
+
+
+def test_the_package_imports_torch_only_for_the_generator():
+    assert firmware_gen.CodeGenerator is CodeGenerator
+    with pytest.raises(AttributeError):
+        firmware_gen.nonsense  # noqa: B018

@@ -1,0 +1,83 @@
+"""The runtime's mathematics, compiled for the host, against its NumPy twin; and the twin against float64."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import firmware_gen
+from firmware_gen.cpu_model import exp_model, softmax_model
+from sim.toolchain import host_compiler, run_tool
+
+RUNTIME = Path(firmware_gen.__file__).parent / "runtime"
+
+PROGRAM = """
+#include <stdio.h>
+#include "math.hpp"
+static float in[1 << 20], out[1 << 20];
+int main(int, char** argv) {
+  FILE* file = fopen(argv[1], "rb");
+  const uint32_t count = fread(in, 4, 1 << 20, file);
+  fclose(file);
+  const uint32_t columns = argv[3][0] == 'e' ? 0 : 13;
+  if (columns) heepstor::softmax(in, out, count / columns, columns);
+  else for (uint32_t i = 0; i < count; ++i) out[i] = heepstor::exp(in[i]);
+  file = fopen(argv[2], "wb");
+  fwrite(out, 4, count, file);
+  fclose(file);
+  return heepstor::argmax(in, count);
+}
+"""
+
+
+@pytest.fixture(scope="module")
+def math(tmp_path_factory):
+    """Function (kind, float32 array) -> what the C++ computed."""
+    folder = tmp_path_factory.mktemp("math")
+    (folder / "main.cpp").write_text(PROGRAM)
+    run_tool([*host_compiler(), "-std=c++17", "-O2", "-ffp-contract=off", "-Wall", "-Wextra", "-Werror",
+              f"-I{RUNTIME}", folder / "main.cpp", RUNTIME / "math.cpp", "-o", folder / "main"], "compiling")
+
+    def run(kind, values):
+        np.asarray(values, np.float32).tofile(folder / "in")
+        run_tool(["sh", "-c", f"{folder}/main {folder}/in {folder}/out {kind} || true"], "math")
+        return np.fromfile(folder / "out", np.float32)
+
+    return run
+
+
+def special():
+    return np.array([0, -0.0, np.inf, -np.inf, np.nan, 88.7228, 88.73, -87.4, -103.9, -104, 1e-45, -1e-45, 1e38],
+                    np.float32)
+
+
+def test_exp_equals_its_twin_bit_for_bit(math):
+    rng = np.random.default_rng(0)
+    x = np.concatenate([special(), rng.uniform(-104, 89, 200_000).astype(np.float32),
+                        rng.integers(0, 2**32, 200_000, dtype=np.uint32).view(np.float32)])
+    assert np.array_equal(math("e", x).view(np.uint32), exp_model(x).view(np.uint32))
+
+
+def test_exp_is_within_two_ulp():
+    x = np.linspace(-87, 88.7, 500_001, dtype=np.float32)
+    exact = np.exp(x.astype(np.float64))
+    ulp = np.spacing(exact.astype(np.float32)).astype(np.float64)
+    assert np.max(np.abs(exp_model(x) - exact) / ulp) < 2
+    assert exp_model(np.float32([0, -np.inf, np.inf])).tolist() == [1, 0, np.inf]
+    assert np.isnan(exp_model(np.float32([np.nan])))[0]
+
+
+def test_softmax_equals_its_twin_bit_for_bit(math):
+    rng = np.random.default_rng(1)
+    x = np.concatenate([rng.normal(0, 5, (2000, 13)), rng.normal(0, 90, (500, 13))]).astype(np.float32)
+    got = math("s", x).reshape(x.shape)
+    assert np.array_equal(got.view(np.uint32), softmax_model(x).view(np.uint32))
+
+
+def test_softmax_is_a_distribution_and_nan_poisons_its_row():
+    x = np.float32([[1, 2, 3], [1000, 0, -1000], [0, np.nan, 1], [np.inf, 0, 0]])
+    y = softmax_model(x)
+    want = np.exp(x[0].astype(np.float64)) / np.exp(x[0].astype(np.float64)).sum()
+    np.testing.assert_allclose(y[0], want, rtol=1e-6)
+    assert y[1].tolist() == [1, 0, 0]
+    assert np.isnan(y[2:]).all() and set(y[2:].view(np.uint32).reshape(-1)) == {0x7FC00000}
