@@ -77,7 +77,8 @@ class Bench:
             self.timeout_addr, self.ports_busy, self.engine_rst, self.cancel, self.give_up, self.events, config=config)
         self.memory, self.answers, self.jobs, self.fetched, self.records, self.log = {}, [], [], [], [], []
         self.waiting, self.access, self.result, self.finished = False, None, None, False
-        self.load_left = self.drain_left = self.stores_left = self.pending = 0
+        self.load_left = self.drain_left = self.stores_left = 0
+        self.outstanding = []
         self.raise_fault = self.raise_timeout = None
         self.stuck = 0
         self.expect_error = False
@@ -124,10 +125,10 @@ class Bench:
         self.load_done.next = self.load_left == 0
         self.drain_done.next = self.drain_left == 0 and self.stores_left == 0
         self.streams_idle.next = self.load_left == 0 or chance(rng, 0.5)
-        self.returned = self.pending > 0 and chance(rng, pace / 2)
+        self.returned = bool(self.outstanding) and chance(rng, pace / 2)
         self.store_returned.next = self.returned
         self.storing = self.stores_left > 0 and chance(rng, pace)
-        self.ports_busy.next = self.pending > 0 or bool(self.answers) or self.stuck > 0
+        self.ports_busy.next = bool(self.outstanding) or bool(self.answers) or self.stuck > 0
         self.stuck = max(0, self.stuck - 1)
         self.fault.next = self.raise_fault is not None
         self.fault_addr.next = self.raise_fault or 0
@@ -153,26 +154,28 @@ class Bench:
             self.load_left = max(0, self.load_left - 1)
             self.drain_left = max(0, self.drain_left - 1)
         if self.cancel and not self.stuck:
-            self.answers, self.pending = [], 0
+            self.answers, self.outstanding = [], []
         if self.irq:
             self.log.append(("irq", cycle))
         return self.finished
 
     def look_at_bus(self):
-        issued = False
+        self.outstanding = self.outstanding[self.returned:]
+        issued = None
         if self.profile_req.valid and self.profile_req.ready:
             count = int(self.profile_req.count)
             data = [int(self.profile_req.data) >> 32 * i & 0xFFFFFFFF for i in range(count)]
             self.records += [(int(self.profile_req.addr) + 4 * i, word) for i, word in enumerate(data)]
             assert int(self.profile_req.stride) == 1
             assert int(self.profile_req.region) == int(self.job.profile_addr_region)
-            issued = True
+            issued = "profile"
         elif self.storing:
             self.stores_left -= 1
-            issued = True
-        self.store_issued.next = issued
-        self.pending += issued - self.returned
-        assert self.expect_error or not self.irq or self.pending == 0
+            issued = "store"
+        self.store_issued.next = issued is not None
+        self.outstanding += [issued] * (issued is not None)
+        assert self.expect_error or not self.irq or not self.outstanding
+        assert not self.start or "store" not in self.outstanding
         if self.fetch_req.valid and self.fetch_req.ready and not self.engine_rst:
             addr, count = int(self.fetch_req.addr), int(self.fetch_req.count)
             assert int(self.fetch_req.stride) == 1
@@ -249,7 +252,7 @@ def test_runs_a_list(ports, pace, with_waves):
             assert status == BUSY
             status = yield from wait_until(DONE | ERROR)
             assert status == DONE
-            assert bench.pending == 0
+            assert not bench.outstanding
             assert (yield read("LAYERS")) == len(layers)
             assert (yield read("IRQ_STATUS")) == 1
             assert bench.irq
@@ -345,7 +348,7 @@ def broken(change):
 
 
 BROKEN = [broken({name: 0}) for name in ZERO] + [broken(change) for change in (
-    {"FIRST_PX": 5}, {"STRIP_PX": 17, "CBG": 1}, {"STRIP_PX": 4, "CBG": 5}, {"STRIP_PX": 256, "CBG": 256},
+    {"FIRST_PX": 5}, {"STRIP_PX": 17, "CBG": 1}, {"STRIP_PX": 4, "CBG": 5}, {"STRIP_PX": 64}, {"CBG": 64},
     {"COUT": 5}, {"COUT": 11}, {"DIAGONAL": 1, "GROUPS": 1, "KB": 1, "COUT": 8}, {"RESIDUAL": 1, "ACC_INIT": 1},
     {"UNIT_WEIGHTS": 1}, {"DIAGONAL": 1, "GROUPS": 2, "KB": 1, "COUT": 5}, {"WEIGHT_WORDS": 0},
     {"UNIFORM": 0, "PARAM_WORDS": 0})]

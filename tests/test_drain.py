@@ -224,6 +224,18 @@ def test_drain_stores_a_beat_per_cycle():
     assert len(seen) <= 64 + 30
 
 
+def test_drain_waits_for_a_bus_that_takes_nothing():
+    config = make_config((4, 4, 1))
+    bench = DrainBench(config, seeded("blocked"), 1.0, full_layer(config))
+
+    def drive(cycle):
+        bench.drive(cycle)
+        bench.req.ready.next = cycle > 150
+
+    simulate(bench.unit, bench.clk, drive, bench.observe, 600)
+    assert bench.stored == list(bench.expected())
+
+
 def test_drain_starts_again_after_a_reset_in_the_middle():
     config = make_config((3, 4, 2))
     bench = DrainBench(config, seeded("reset"), 1.0, full_layer(config, out_px=16))
