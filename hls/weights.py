@@ -171,7 +171,7 @@ def weight_loader(
                                 if g_last:
                                     g_left.next = job.groups
 
-    ones = ConcatSignal(*[intbv(1)[8:]] * beat_bytes)
+    ones = ConcatSignal(*[intbv(0)[7:], True] * beat_bytes)
 
     @always_comb
     def present():
