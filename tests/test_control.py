@@ -81,7 +81,7 @@ class Bench:
         self.outstanding = []
         self.raise_fault = self.raise_timeout = None
         self.stuck = 0
-        self.expect_error = False
+        self.expect_error = self.hold_stores = self.hold_streams = False
 
     def put(self, address, words):
         for i, word in enumerate(words):
@@ -124,8 +124,8 @@ class Bench:
         self.rsp_data.next = self.answers.pop(0) if answer else 0
         self.load_done.next = self.load_left == 0
         self.drain_done.next = self.drain_left == 0 and self.stores_left == 0
-        self.streams_idle.next = self.load_left == 0 or chance(rng, 0.5)
-        self.returned = bool(self.outstanding) and chance(rng, pace / 2)
+        self.streams_idle.next = not self.hold_streams
+        self.returned = bool(self.outstanding) and not self.hold_stores and chance(rng, pace / 2)
         self.store_returned.next = self.returned
         self.storing = self.stores_left > 0 and chance(rng, pace)
         self.ports_busy.next = bool(self.outstanding) or bool(self.answers) or self.stuck > 0
@@ -534,6 +534,26 @@ def test_next_layer_starts_at_once_when_its_descriptor_is_there():
     second = [cycle for cycle, high in enumerate(start) if high][1]
     ended = max(cycle for cycle in range(second) if not load_done[cycle]) + 1
     assert second - ended == OVERHEADS["layer"]
+
+
+@pytest.mark.parametrize("held", ["hold_stores", "hold_streams"])
+def test_next_layer_waits_for_every_answer_of_this_one(held):
+    config = Config(rows=8, cols=8, ports=2)
+
+    def program(bench):
+        yield from set_up()
+        yield write("DOORBELL", bench.put_list([legal_descriptor(bench.rng, config) for _ in range(2)]))
+        yield from run_until(bench, lambda: bench.jobs)
+        setattr(bench, held, True)
+        bench.stores_left = 3
+        for _ in range(100):
+            yield read("MAGIC")
+        assert len(bench.jobs) == 1
+        setattr(bench, held, False)
+        yield from run_until(bench, lambda: len(bench.jobs) == 2)
+        assert (yield from wait_until(DONE | ERROR)) == DONE
+
+    make_bench(program, config, (held,), layer_cycles=1).run()
 
 
 @pytest.mark.parametrize("ports", [2, pytest.param(3, marks=pytest.mark.slow)])
