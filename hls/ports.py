@@ -3,6 +3,7 @@
 from myhdl import Signal, always, always_comb, block, concat, intbv, modbv
 
 from hls.fifo import fifo
+from hls.select import first_of
 from hls.unit import unit
 from hls.wiring import join, split
 
@@ -88,7 +89,7 @@ def memory_ports(
 
     return (masters, order, buses, lanes, controls, take, head, respond,
             _count(granted, granted_now),
-            _watchdog(clk, clear, watchdog, all_waiting, all_moved, timeout), _first(waiting, out_addr, timeout_addr))
+            _watchdog(clk, clear, watchdog, all_waiting, all_moved, timeout), first_of(waiting, out_addr, timeout_addr))
 
 
 @block
@@ -121,21 +122,6 @@ def _count(bits, total):
         total.next = rest + bit
 
     return add, _count(bits[1:], rest)
-
-
-@block
-def _first(valid, values, chosen):
-    """``chosen`` is the value of the lowest valid one, of the last if there is none."""
-    if len(valid) == 1:
-        return join(values, chosen)
-    rest = Signal(intbv(0)[len(chosen):])
-    here, value = valid[0], values[0]
-
-    @always_comb
-    def choose():
-        chosen.next = value if here else rest
-
-    return choose, _first(valid[1:], values[1:], rest)
 
 
 @block
