@@ -15,10 +15,10 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
-from myhdl import Signal, intbv
+from myhdl import Signal, _block, _instance, intbv
 from myhdl._block import _Block, _CallInfo, block_decorator
 from myhdl._Signal import _Signal
 
@@ -85,6 +85,20 @@ def _suffix(name: str, value: Any) -> str:
     if type(value).__name__ == "Config" or value is None:
         return ""
     return name + hashlib.sha256(repr(value).encode()).hexdigest()[:6]
+
+
+def _nearest_frames(depth: int = 8) -> list[tuple]:
+    """The part of inspect.stack() that MyHDL looks at, without reading source files."""
+    frame, frames = sys._getframe(1), []
+    while frame is not None and len(frames) < depth:
+        frames.append((frame, frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name))
+        frame = frame.f_back
+    return frames
+
+
+# MyHDL asks for the whole stack at every instance, which is most of the time of an elaboration
+for _module in (_block, _instance):
+    _module.inspect = SimpleNamespace(**{**vars(inspect), "stack": _nearest_frames})
 
 
 class Unit(block_decorator):

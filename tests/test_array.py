@@ -8,7 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from array_stimulus import schedule, vectors
-from myhdl import Signal, block, delay, instance, intbv
+from cycle_bench import simulate
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from myhdl import Signal, intbv
 
 from hls.aligned import precision_loss
 from hls.array import array_latency, array_model, beat_bits, count_bits, systolic_array
@@ -31,33 +34,23 @@ def array_ports(config):
     return {name: bus(n) for name, n in bits.items()} | {name: Signal(False) for name in flags}
 
 
-def simulate_myhdl(config, s):
+def simulate_myhdl(config, s, vcd=None):
     """col_valid bool [T, cols], col_data uint32 [T, cols], counts [T, 2]."""
     p = array_ports(config)
     rows = []
 
-    @block
-    def bench():
-        dut = systolic_array(**p, config=config)
+    def drive(t):
+        for name in ("vec_valid", "vec_swap", "vec_diag", "vec_max", "load_valid", "load_diag"):
+            p[name].next = bool(getattr(s, name)[t])
+        p["vec"].next = int.from_bytes(s.vec[t].tobytes(), "little")
+        p["load_data"].next = int.from_bytes(s.load_data[t].tobytes(), "little")
+        p["load_beat"].next = int(s.load_beat[t])
 
-        @instance
-        def drive():
-            for t in range(len(s.vec_valid)):
-                for name in ("vec_valid", "vec_swap", "vec_diag", "vec_max", "load_valid", "load_diag"):
-                    p[name].next = bool(getattr(s, name)[t])
-                p["vec"].next = int.from_bytes(s.vec[t].tobytes(), "little")
-                p["load_data"].next = int.from_bytes(s.load_data[t].tobytes(), "little")
-                p["load_beat"].next = int(s.load_beat[t])
-                yield delay(1)
-                rows.append([int(p[n]) for n in ("col_valid", "col_data", "lost_lanes", "coarse_lanes")])
-                p["clk"].next = True
-                yield delay(1)
-                p["clk"].next = False
-                yield delay(1)
+    def observe(t):
+        rows.append([int(p[n]) for n in ("col_valid", "col_data", "lost_lanes", "coarse_lanes")])
+        return t == len(s.vec_valid) - 1
 
-        return dut, drive
-
-    bench().run_sim(quiet=1)
+    simulate(systolic_array(**p, config=config), p["clk"], drive, observe, len(s.vec_valid), vcd)
     c = np.arange(config.cols)
     valid = np.array([[v >> int(i) & 1 for i in c] for v, *_ in rows], bool)
     data = np.array([[d >> 32 * int(i) & 0xFFFFFFFF for i in c] for _, d, *_ in rows], np.uint32)
@@ -127,13 +120,13 @@ def check(s, valid, data):
     assert not len(wrong), [(int(t), int(c), hex(data[t, c]), hex(s.col_data[t, c])) for t, c in wrong[:5]]
 
 
-@pytest.mark.parametrize("arithmetic", ["aligned", "fma"])
-@pytest.mark.parametrize("rows, cols, ports", [(1, 3, 1), (4, 1, 2), (3, 5, 4), (4, 4, 2)])
-def test_myhdl(rows, cols, ports, arithmetic):
+@settings(max_examples=12)
+@given(st.integers(1, 6), st.integers(1, 6), st.integers(1, 4), st.sampled_from(["aligned", "fma"]),
+       st.sampled_from([0.0, 0.3]), st.integers(1, 3), st.integers(0, 1000))
+def test_myhdl_on_any_geometry(with_waves, rows, cols, ports, arithmetic, gaps, per_tile, seed):
     config = Config(rows=rows, cols=cols, ports=ports, arithmetic=arithmetic)
-    s = schedule(config, tiles=14, per_tile=3, gaps=0.2, seed=rows * cols)
-    valid, data, _ = simulate_myhdl(config, s)
-    check(s, valid, data)
+    s = schedule(config, tiles=8, per_tile=per_tile, gaps=gaps, seed=seed)
+    with_waves(lambda vcd: check(s, *simulate_myhdl(config, s, vcd)[:2]))
 
 
 @pytest.mark.parametrize("arithmetic", ["aligned", "fma"])
@@ -220,25 +213,15 @@ def test_reset_drops_vectors_in_flight():
     p = array_ports(config)
     seen = []
 
-    @block
-    def bench():
-        dut = systolic_array(**p, config=config)
+    def drive(t):
+        p["vec_valid"].next = t < 6
+        p["rst"].next = t == 6
 
-        @instance
-        def drive():
-            for t in range(2 * array_latency(config) + 4):
-                p["vec_valid"].next = t < 6
-                p["rst"].next = t == 6
-                yield delay(1)
-                p["clk"].next = True
-                yield delay(1)
-                seen.append(int(p["col_valid"]))
-                p["clk"].next = False
-                yield delay(1)
+    def observe(t):
+        seen.append(int(p["col_valid"]))
+        return t == 2 * array_latency(config)
 
-        return dut, drive
-
-    bench().run_sim(quiet=1)
+    simulate(systolic_array(**p, config=config), p["clk"], drive, observe, 100)
     assert not any(seen)
 
 
