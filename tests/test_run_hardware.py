@@ -1,0 +1,115 @@
+"""Whole runs with the generated accelerator: bits, cycle counts, and hardware that does not fit the firmware."""
+
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from gen.run import Application, hardware, run
+from gen.sw import generate_sw
+from hls.config import Config
+from hls.errors import HeepgenError
+from sim.firmware import compile_firmware
+from sim.run import run_soc
+
+CONFIG = Config(rows=4, cols=4, ports=2)
+
+COUNT_TWICE = """\
+#include "model.hpp"
+#include "soc.hpp"
+int main() {
+  if (model_init() != heepstor::Status::ok) return 1;
+  const uint64_t clock_start = soc_cycles(), start = model_cycles();
+  if (model_run() != heepstor::Status::ok) return 1;
+  const uint64_t end = model_cycles(), clock_end = soc_cycles();
+  heepstor::print_decimal(end - start);
+  soc_puts(" ");
+  heepstor::print_decimal(clock_end - clock_start);
+  soc_puts("\\n");
+  return 0;
+}
+"""
+
+
+@pytest.fixture(scope="module")
+def app(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("hardware")
+    torch.manual_seed(5)
+    network = nn.Sequential(nn.Conv2d(2, 6, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(),
+                            nn.Linear(96, 5)).eval()
+    torch.export.save(torch.export.export(network, (torch.zeros(1, 2, 8, 8),)), folder / "net.pt2")
+    generate_sw(folder / "net.pt2", CONFIG, folder / "app", append_final_softmax=True)
+    return folder / "app"
+
+
+@pytest.fixture(scope="module")
+def report(app):
+    return run(app, CONFIG)
+
+
+def test_every_bit_is_the_models(report):
+    assert report.bit_exact
+    assert report.output_shape == (1, 5)
+    assert report.max_abs_err < 0.05
+
+
+def test_no_layer_beats_its_bound_and_all_of_them_fit_into_the_whole(app, report):
+    planned = {entry["name"]: entry for entry in Application.open(app).manifest["layers"]}
+    for layer in report.layers:
+        if layer.cpu_cycles:
+            assert layer.name == "softmax"
+            continue
+        assert layer.cycles >= layer.bound_cycles
+        assert layer.array_cycles == planned[layer.name]["vectors"]
+        assert layer.cycles >= layer.array_cycles + layer.load_stall_cycles
+        assert layer.cycles * CONFIG.ports >= layer.bus_words
+    assert 0 < report.total_cycles - sum(layer.cycles for layer in report.layers) < 500
+
+
+def test_total_cycles_are_those_of_the_testbench(app, report, tmp_path):
+    copy = tmp_path / "app"
+    shutil.copytree(app, copy)
+    (copy / "main.cpp").write_text(COUNT_TWICE)
+    manifest = Application.open(copy).manifest
+    mode = manifest["accelerator"]
+    elf = compile_firmware([copy / s for s in manifest["sources"]], [copy / d for d in manifest["include_dirs"]],
+                           mode["defines"], CONFIG, tmp_path / "count.elf", placements=mode["placements"])
+    result = run_soc(elf, hardware(CONFIG), CONFIG)
+    assert result.ok, result
+    counted, clock = map(int, result.uart.split())
+    assert 0 < clock - counted < 100  # reading one counter inside the other
+    assert counted == pytest.approx(report.total_cycles, abs=100)
+
+
+def test_firmware_refuses_other_hardware(app):
+    with pytest.raises(HeepgenError) as caught:
+        run(app, Config(rows=5, cols=4, ports=1), hardware_given=True)
+    assert "5x4 aligned, 1 ports" in str(caught.value)
+    assert "4x4 aligned, 2 ports" in str(caught.value)
+
+
+def test_slow_memory_changes_cycles_and_no_bit(app, report):
+    slow = run(app, CONFIG, wait_states=3)
+    assert slow.bit_exact
+    assert slow.outputs == report.outputs
+    assert slow.total_cycles > report.total_cycles
+
+
+def test_the_tensor_of_a_layer_comes_from_the_device(app):
+    report = run(app, CONFIG, taps=("2",))
+    assert report.bit_exact
+    tensor = np.array(report.taps["2"], np.float32).reshape(6, 4, 4)
+    state = torch.export.load(app / "model.pt2").state_dict
+    x = torch.tensor(Application.open(app).reference["input"]).reshape(1, 2, 8, 8)
+    with torch.no_grad():
+        exact = torch.max_pool2d(torch.relu(torch.conv2d(x, state["0.weight"], state["0.bias"], padding=1)), 2)[0]
+    assert np.abs(tensor - exact.numpy()).max() < 0.1
+
+
+def test_waves_of_a_run(app, tmp_path):
+    run(app, CONFIG, vcd=tmp_path / "waves" / "run.vcd")
+    head = (tmp_path / "waves" / "run.vcd").read_text()[:100_000]
+    assert "$timescale" in head
+    assert "m_addr" in head
