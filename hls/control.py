@@ -130,7 +130,7 @@ def control(
                 draining.next = True
                 error.next = failure
                 readings.error_addr.next = failure_addr
-                readings.irq_status.next = 2
+                readings.irq_status.next = (readings.irq_status & ~commands.irq_clear) | 2
                 if commands.soft_reset:
                     forcing.next = commands.force
                     error.next = 0

@@ -465,6 +465,28 @@ def test_errors_while_running(kind, code):
     run_error(program, key=kind)
 
 
+def test_an_error_leaves_a_pending_done_interrupt():
+    config = Config(rows=3, cols=5, ports=2)
+
+    def program(bench):
+        bench.expect_error = True
+        yield from set_up(enable=0)
+        yield write("DOORBELL", bench.put_list([legal_descriptor(bench.rng, config)]))
+        yield from wait_until(DONE | ERROR)
+        yield write("DOORBELL", 1)
+        yield from wait_until(ERROR)
+        assert not bench.irq
+        assert (yield read("IRQ_STATUS")) == 3
+        yield write("IRQ_ENABLE", 1)
+        yield read("MAGIC")
+        assert bench.irq
+        yield write("IRQ_STATUS", 1)
+        assert (yield read("IRQ_STATUS")) == 2
+        assert not bench.irq
+
+    make_bench(program, config, ("pending",)).run()
+
+
 def test_soft_reset_drains_then_force_gives_up():
     config = Config(rows=3, cols=5, ports=2)
     pulses = []
