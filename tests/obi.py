@@ -1,4 +1,4 @@
-"""OBI memory with random stalls that checks the masters' side of the protocol, for MyHDL simulations.
+"""Memories with random stalls for MyHDL simulations; the OBI one checks the masters' side of the protocol.
 
 Rules checked at every clock edge: a request without grant is repeated unchanged; be is 0xF; the address is a
 multiple of 4 and inside the memory.
@@ -104,3 +104,56 @@ class ObiMemory:
     @staticmethod
     def _word(bus, port):
         return int(bus[32 * port + 32:32 * port])
+
+
+@dataclass
+class BeatMemory:
+    """Arbiter, ports and memory as one request stream sees them: beats answered in order after random delays.
+
+    ``ready`` and ``answer`` are probabilities per cycle; an answer comes at least ``latency`` cycles after its request.
+    ``words`` (uint32) start at byte address 0. ``log`` holds the word indices of each beat.
+    """
+
+    words: np.ndarray
+    ports: int
+    rng: np.random.Generator
+    ready: float = 1.0
+    answer: float = 1.0
+    latency: int = 6
+    log: list = field(default_factory=list)
+
+    def __post_init__(self):
+        self.rsp_valid = Signal(bool(0))
+        self.rsp_count = Signal(intbv(0)[3:])
+        self.rsp_data = Signal(intbv(0)[32 * self.ports:])
+
+    @block
+    def bench(self, clk, req):
+        """The memory as a MyHDL block on request stream ``req``."""
+        may_accept = Signal(bool(0))
+        pending = []
+        now = [0]
+
+        @always_comb
+        def accept():
+            req.ready.next = req.valid and may_accept
+
+        @always(clk.posedge)
+        def step():
+            now[0] += 1
+            if req.valid and req.ready:
+                index = [int(req.addr) // 4 + i * int(req.stride) for i in range(int(req.count))]
+                assert 1 <= len(index) <= self.ports and req.addr % 4 == 0
+                assert min(index) >= 0 and max(index) < len(self.words), index
+                self.log.append(index)
+                pending.append((now[0] + self.latency - 1, [int(self.words[i]) for i in index]))
+            self.rsp_valid.next = False
+            self.rsp_data.next = int.from_bytes(self.rng.bytes(4 * self.ports), "little")
+            if pending and pending[0][0] <= now[0] and self.rng.random() < self.answer:
+                data = pending.pop(0)[1]
+                self.rsp_valid.next = True
+                self.rsp_count.next = len(data)
+                self.rsp_data.next = sum(x << 32 * i for i, x in enumerate(data))
+            may_accept.next = self.rng.random() < self.ready
+
+        return accept, step

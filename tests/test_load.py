@@ -1,0 +1,115 @@
+"""Load engine against the loops written in Python, with random stalls; and its rate without any."""
+
+import numpy as np
+import pytest
+from myhdl import Signal, block, delay, instance, intbv
+from obi import BeatMemory
+
+from hls.arbiter import Request
+from hls.config import Config
+from hls.descriptor import LINEAR
+from hls.descriptor_hw import job_signals
+from hls.load import LOAD_JOB, load_engine
+
+SIZE = 256
+WORDS = 4096
+
+
+def window(f):
+    """Word indices of the input window in linear order."""
+    y, x, c = (np.arange(f[f"load_{n}_count"]) * f[f"load_{n}_stride"] for n in "yxc")
+    return (f["load_addr"] // 4 + y[:, None, None] + x[:, None] + c).reshape(-1)
+
+
+def simulate(ports, layers, ready=1.0, answer=1.0, use=1.0, seed=0, cycles=6000):
+    """Load each layer; words are released at random. Checks the buffer's contents, returns cycles per layer."""
+    rng = np.random.default_rng(seed)
+    memory = BeatMemory(rng.integers(0, 1 << 32, WORDS, dtype=np.uint64).astype(np.uint32), ports, rng, ready, answer)
+    clk, rst, start, wr_valid, done = (Signal(bool(0)) for _ in range(5))
+    released, wr_pos, loaded = (Signal(intbv(0)[LINEAR:]) for _ in range(3))
+    wr_count, wr_data = Signal(intbv(0)[3:]), Signal(intbv(0)[32 * ports:])
+    job, req = job_signals(LOAD_JOB), Request(ports)
+    took = []
+
+    @block
+    def bench():
+        dut = load_engine(clk, rst, start, job, released, req, memory.rsp_valid, memory.rsp_count, memory.rsp_data,
+                          wr_valid, wr_pos, wr_count, wr_data, loaded, done,
+                          config=Config(ports=ports, activation_words=SIZE))
+
+        @instance
+        def drive():
+            rst.next = 1
+            for _ in range(2):
+                yield delay(1)
+                clk.next = 1
+                yield delay(1)
+                clk.next = 0
+            rst.next = 0
+            for fields in layers:
+                for name, value in fields.items():
+                    getattr(job, name).next = value
+                expected = [int(memory.words[i]) for i in window(fields)]
+                buffer, free = {}, 0
+                for cycle in range(cycles):
+                    start.next = cycle == 0
+                    yield delay(1)
+                    if cycle > 0:
+                        assert [buffer[i % SIZE] for i in range(free, int(loaded))] == expected[free:int(loaded)]
+                        assert done == 0 or loaded == len(expected)
+                        if done:
+                            break
+                        if wr_valid:
+                            for i in range(int(wr_count)):
+                                assert int(wr_pos) + i < free + SIZE, "a word still needed is overwritten"
+                                buffer[(int(wr_pos) + i) % SIZE] = int(wr_data[32 * i + 32:32 * i])
+                    clk.next = 1
+                    yield delay(1)
+                    clk.next = 0
+                    if rng.random() < use and cycle > 1:
+                        free = min(int(loaded), free + int(rng.integers(0, 2 * ports + 1)))
+                    released.next = free
+                assert loaded == len(expected), "not all words arrived"
+                took.append(cycle)
+
+        return dut, memory.bench(clk, req), drive
+
+    test = bench()
+    test.run_sim(quiet=1)
+    test.quit_sim()
+    assert len(took) == len(layers)
+    return took
+
+
+def layer(c, x, y, strides=None, addr=0x40):
+    c_stride, x_stride, y_stride = strides or (1, c, c * x)
+    return {"load_addr": addr, "load_c_count": c, "load_x_count": x, "load_y_count": y, "load_words": c * x * y,
+            "load_c_stride": c_stride, "load_x_stride": x_stride, "load_y_stride": y_stride, "load_addr_region": 1}
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_window_with_random_stalls(seed):
+    rng = np.random.default_rng(seed)
+    layers = []
+    for _ in range(3):
+        c, x, y = (int(n) for n in rng.integers(1, (12, 9, 9)))
+        strides = [int(s) for s in rng.integers(-8, 9, 3)]
+        layers.append(layer(c, x, y, strides, addr=4 * 1000))
+    layers.append(layer(700 + seed, 1, 1))  # wraps round the buffer
+    simulate(1 + seed % 4, layers, ready=0.7, answer=0.6, use=0.5, seed=seed)
+
+
+@pytest.mark.parametrize("ports", [1, 2, 3, 4])
+def test_rate(ports):
+    words = 240 * ports
+    (cycles,) = simulate(ports, [layer(words, 1, 1)])
+    print(f"P={ports}: {words} words in {cycles} cycles, bound {words // ports}")
+    assert cycles < 300
+
+
+@pytest.mark.parametrize("ports", [1, 2, 3, 4])
+def test_fills_all_but_a_beat_of_the_buffer_when_nothing_is_released(ports):
+    with pytest.raises(AssertionError, match="not all words"):
+        simulate(ports, [layer(SIZE + 8, 1, 1)], use=0, cycles=400)
+    for c in (1, ports, SIZE - ports):
+        simulate(ports, [layer(c, (SIZE - ports) // c, 1)], use=0)

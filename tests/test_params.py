@@ -1,0 +1,91 @@
+"""Parameter reader: the stream once per strip, in order, with random stalls."""
+
+import numpy as np
+import pytest
+from myhdl import Signal, block, delay, instance, intbv
+from obi import BeatMemory
+
+from hls.arbiter import Request
+from hls.config import Config
+from hls.descriptor_hw import job_signals
+from hls.params import PARAM_JOB, param_reader
+
+
+def strips(out_px, first_px, strip_px):
+    """Number of strips, counted pixel by pixel."""
+    count, left = 1, out_px - first_px
+    while left > 0:
+        count, left = count + 1, left - strip_px
+    return count
+
+
+def simulate(ports, cols, layers, ready=1.0, answer=1.0, take=1.0, seed=0, cycles=4000):
+    """Read the layers one after the other; returns the cycles of each."""
+    rng = np.random.default_rng(seed)
+    memory = BeatMemory(rng.integers(0, 1 << 32, 2048, dtype=np.uint64).astype(np.uint32), ports, rng, ready, answer)
+    clk, rst, start, out_valid, out_take, idle = (Signal(bool(0)) for _ in range(6))
+    out_data = Signal(intbv(0)[32 * ports:])
+    job, req = job_signals(PARAM_JOB), Request(ports)
+    took = []
+
+    @block
+    def bench():
+        dut = param_reader(clk, rst, start, job, req, memory.rsp_valid, memory.rsp_data, out_valid, out_data, out_take,
+                           idle, config=Config(ports=ports, cols=cols))
+
+        @instance
+        def drive():
+            rst.next = 1
+            for _ in range(2):
+                yield delay(1)
+                clk.next = 1
+                yield delay(1)
+                clk.next = 0
+            rst.next = 0
+            for f in layers:
+                for name, value in f.items():
+                    getattr(job, name).next = value
+                first, n = f["param_addr"] // 4, f["param_words"]
+                passes = 0 if f["uniform"] else strips(f["out_px"], f["first_px"], f["strip_px"])
+                expected = [int(x) for x in memory.words[first:first + n]] * passes
+                got = []
+                for cycle in range(cycles):
+                    start.next = cycle == 0
+                    out_take.next = rng.random() < take and cycle > 1
+                    yield delay(1)
+                    if cycle > 1 and idle and len(got) >= len(expected):
+                        assert not out_valid
+                        break
+                    if out_valid and out_take:
+                        got += [int(out_data[32 * i + 32:32 * i]) for i in range(ports)]
+                    clk.next = 1
+                    yield delay(1)
+                    clk.next = 0
+                assert got == expected
+                took.append(cycle)
+
+        return dut, memory.bench(clk, req), drive
+
+    test = bench()
+    test.run_sim(quiet=1)
+    test.quit_sim()
+    assert len(took) == len(layers)
+    return took
+
+
+def layer(words, out_px, first_px, strip_px, uniform=0):
+    return {"param_addr": 0x80, "param_addr_region": 2, "param_words": words, "uniform": uniform, "out_px": out_px,
+            "first_px": first_px, "strip_px": strip_px}
+
+
+@pytest.mark.parametrize("ports, cols", [(1, 1), (2, 8), (3, 5), (4, 3), (1, 8), (4, 32)])
+def test_once_per_strip(ports, cols):
+    layers = [layer(ports * 6, 10, 3, 4), layer(ports * 2, 1, 1, 1), layer(ports * 4, 7, 3, 4, uniform=1),
+              layer(ports * 4, 11, 3, 4), layer(ports * 8, 5, 9, 9)]
+    simulate(ports, cols, layers, ready=0.6, answer=0.6, take=0.7, seed=ports)
+
+
+def test_rate():
+    (cycles,) = simulate(2, 32, [layer(400, 2, 1, 1)])
+    print(f"400 beats in {cycles} cycles")
+    assert cycles < 430
