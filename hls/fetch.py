@@ -5,6 +5,7 @@ from myhdl import Signal, always, always_comb, block, concat, intbv, modbv
 from hls.descriptor import FIELDS, WORDS
 from hls.descriptor_hw import Job, field_signal
 from hls.registers import ERRORS
+from hls.select import first_of
 from hls.unit import unit
 from hls.wiring import join, split
 
@@ -153,7 +154,13 @@ def _capture(clk, rsp_valid, got, rsp_data, bases, take, fetched, job, bad_lane,
         fields = [(name, source, f.lsb)] + [(f"{name}_region", lanes[lane], 30)] * _is_absolute(f)
         parts += [_field(clk, rsp_valid, got, beat, word, lsb, take, getattr(fetched, field), getattr(job, field))
                   for field, word, lsb in fields]
-    return parts, _first(bad, bad_addrs, bad_lane, bad_addr)
+    bad_lanes = Signal(intbv(0)[len(bad):])
+
+    @always_comb
+    def any_bad():
+        bad_lane.next = bad_lanes != 0
+
+    return parts, join(bad, bad_lanes), any_bad, first_of(bad, bad_addrs, bad_addr)
 
 
 
@@ -172,32 +179,6 @@ def _misaligned(got, absolute, bad, beats):
         bad.next = address_word and absolute[2:] != 0
 
     return look, decide
-
-
-@block
-def _first(flags, words, flag, word):
-    """The first word whose flag is set, and whether there is one."""
-    parts, any_flag, chosen = [], Signal(bool(0)), Signal(intbv(0)[32:])
-    if len(flags) == 1:
-        only_flag, only_word = flags[0], words[0]
-
-        @always_comb
-        def only():
-            flag.next = only_flag
-            word.next = only_word
-
-        return only
-    parts.append(_first(flags[1:], words[1:], any_flag, chosen))
-    head_flag, head_word = flags[0], words[0]
-
-    @always_comb
-    def prefer():
-        flag.next = head_flag or any_flag
-        word.next = chosen
-        if head_flag:
-            word.next = head_word
-
-    return parts, prefer
 
 
 @block
