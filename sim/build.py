@@ -9,6 +9,7 @@ from sim.toolchain import compile_object, host_identity, link, package_dir, veri
 
 TESTBENCH_DIR = Path(__file__).parent / "testbench"
 _MODELS = TESTBENCH_DIR / "models.hpp"
+_RECIPE = Path(__file__)  # part of every key: a changed option is a changed build
 _CLOCK_GATE = TESTBENCH_DIR / "cv32e40p_clock_gate.sv"
 _CPU_FLAGS = ("-GFPU=1", "--no-assert", "-Wno-lint", "-Wno-style", "-Wno-UNOPTFLAT")
 
@@ -36,11 +37,11 @@ def build_cpu(*, trace: bool = False, progress: Progress = silent) -> Path:
         verilate(["-f", work / "cpu.f", _CLOCK_GATE], "cv32e40p_top", work, prefix="Vcpu", trace=trace,
                  flags=_CPU_FLAGS)
         progress("compiling the CPU (once per machine)")
-        compile_object(work / "Vcpu__all.cpp", work / "cpu_model.o", ["-O3", "-w"])
+        compile_object(work / "Vcpu__all.cpp", work / "cpu_model.o", ["-O2", "-w"])
         compile_object(adapter, work / "cpu.o", ["-O2", f"-isystem{work}", f"-I{TESTBENCH_DIR}", _trace_flag(trace)])
 
     files = sorted(p for p in rtl.rglob("*.*v*") if p.is_file())
-    return build_once("cpu", [f"{trace} {_CPU_FLAGS} {host_identity()}", _CLOCK_GATE, adapter, _MODELS, *files],
+    return build_once("cpu", [f"{trace} {host_identity()}", _RECIPE, _CLOCK_GATE, adapter, _MODELS, *files],
                       build)
 
 
@@ -62,11 +63,12 @@ def build_accelerator(folder: Path | None, *, trace: bool = False, progress: Pro
             progress("verilating the accelerator")
             verilate(files, "heepstor", work, trace=trace)
             progress("compiling the accelerator")
-            compile_object(work / "Vheepstor__all.cpp", work / "heepstor_model.o", ["-O2", "-w"])
+            compile_object(work / "Vheepstor__all.cpp", work / "heepstor_model.o", ["-O1", "-w"])
         compile_object(adapter, work / "accelerator.o",
                        ["-O2", f"-isystem{work}", f"-I{TESTBENCH_DIR}", _trace_flag(trace)])
 
-    return build_once("accelerator", [f"{trace} {host_identity()}", adapter, _MODELS, *files], build)
+    return build_once("accelerator", [f"{trace} {host_identity()}", _RECIPE, adapter, _MODELS, *files],
+                      build)
 
 
 def build_testbench(*, progress: Progress = silent) -> Path:
@@ -77,7 +79,7 @@ def build_testbench(*, progress: Progress = silent) -> Path:
         progress("compiling the testbench")
         compile_object(source, work / "soc.o", ["-O2", f"-I{TESTBENCH_DIR}", f"-I{BOOT_DIR}"])
 
-    return build_once("soc", [host_identity(), source, _MODELS, BOOT_DIR / "soc_map.h"], build)
+    return build_once("soc", [host_identity(), _RECIPE, source, _MODELS, BOOT_DIR / "soc_map.h"], build)
 
 
 def build_soc(accelerator_dir: Path | None, *, trace: bool = False, trace_cpu: bool = False,

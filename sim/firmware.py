@@ -152,7 +152,7 @@ def _link(objects: Sequence[Path], tools: Toolchain, script: str, config: Config
         except BuildError as error:
             raise _explained(error, config) from None
 
-    key = content_key([tools.identity, " ".join([*tools.link, *tools.libraries]), script,
+    key = content_key([tools.identity, Path(__file__), " ".join([*tools.link, *tools.libraries]), script,
                        *(o.parent.name for o in objects)])
     return build_once("firmware", [key], build) / "firmware.elf"
 
