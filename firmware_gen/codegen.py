@@ -11,7 +11,7 @@ from pathlib import Path
 import jinja2
 import numpy as np
 
-from firmware_gen import reference, software
+from firmware_gen import ir, reference, software
 from firmware_gen.lower import View, Windowed
 from firmware_gen.planner import ALIGN, Placed, memory_map
 from firmware_gen.program import CONSTANTS, DESCRIPTORS, PROFILE, Program
@@ -156,21 +156,29 @@ def _activation(act) -> str:
     return "{" + ", ".join(float_literal(v) for v in (act.slope, act.low, act.high)) + "}"
 
 
+_ADD = {"none": "kernels::Add::none", "before_act": "kernels::Add::before_activation",
+        "after_act": "kernels::Add::after_activation"}
+
+
 def _window(call: Call) -> str:
     op: Windowed = call.op
-    strides = ["{" + f"{v.c}, {v.x}, {v.y}" + "}" for v in (call.source, call.target)]
+    operation = call.operation
+    views = (operation.source, operation.target, operation.aux)
+    strides = ["{" + (f"{v.c}, {v.x}, {v.y}" if v else "0, 0, 0") + "}" for v in views]
     numbers = [op.channels, op.height, op.width, op.out_height, op.out_width, *op.kernel, *op.stride, *op.dilation,
                op.top, op.left, op.groups, op.cout]
     first = "true" if call.channels_first else "false"
-    return "{" + ", ".join([*map(str, numbers), *strides, _activation(op.act), first]) + "}"
+    return "{" + ", ".join([*map(str, numbers), *strides, _activation(op.act), _ADD[op.residual], first]) + "}"
 
 
 def _call_text(call: Call, program: Program, names: dict[str, tuple[str, str]], window: str | None) -> str:
-    source, target = (_offset(program, v) for v in (call.source, call.target))
-    if call.kernel == "softmax":
-        return f"heepstor::softmax(arena({source}), arena({target}), {call.images}, {call.size});"
+    operation = call.operation
+    places = [_place(program, view, step if operation.images > 1 else 0) for view, step in (
+        (operation.source, operation.source_step), (operation.aux, operation.aux_step),
+        (operation.target, operation.target_step))]
     if call.kernel == "activate":
-        return f"kernels::activate({_activation(call.act)}, {call.size}, arena({source}), arena({target}));"
+        arguments = [_activation(call.op.act), _ADD[call.op.residual], str(operation.flat), *places]
+        return f"kernels::activate({', '.join(arguments)});"
     arguments = [window]
     arguments += [f"{names[call.constants[k]][0]}.{names[call.constants[k]][1]}"
                   for k in ("weights", "scale", "bias") if k in call.constants]
@@ -178,9 +186,25 @@ def _call_text(call: Call, program: Program, names: dict[str, tuple[str, str]], 
         arguments.append(float_literal(call.op.pad_value))
     elif call.kernel == "average_pool":
         arguments.append(float_literal(call.op.scale))
-    step = [f" + image * {s}" if call.images > 1 else "" for s in (call.source_step, call.target_step)]
-    arguments += [f"arena({source}{step[0]})", f"arena({target}{step[1]})"]
-    return f"kernels::{call.kernel}({', '.join(arguments)});"
+    return f"kernels::{call.kernel}({', '.join([*arguments, *places])});"
+
+
+def _place(program: Program, view: View | None, step: int) -> str:
+    """Pointer to a view's first word, in the loop over images."""
+    if view is None:
+        return "nullptr"
+    return f"arena({_offset(program, view)}{f' + image * {step}' if step else ''})"
+
+
+def _cpu_text(program: Program, layer) -> str:
+    """The call of an operator that only the CPU has."""
+    source, target = (program.offsets[t.storage] // 4 for t in (layer.sources[0], layer.target))
+    node, size = layer.node, layer.target.size
+    if not isinstance(node, ir.Softmax):
+        return f"heepstor::{type(node).__name__.lower()}(arena({source}), arena({target}), {size});"
+    count = layer.target.shape[node.axis]
+    stride = 1 if node.axis == -1 or layer.target.channels_last else math.prod(layer.target.shape[2:])
+    return f"heepstor::softmax(arena({source}), arena({target}), {size // count}, {count}, {stride});"
 
 
 def _calls(program: Program, cpu: SoftwareProgram, sections: list[dict]) -> list[dict]:
@@ -189,9 +213,9 @@ def _calls(program: Program, cpu: SoftwareProgram, sections: list[dict]) -> list
     members = {n: (where[names[n]], names[n]) for n in cpu.constants}
     calls = []
     for index, call in enumerate(cpu.calls):
-        window_name = f"k{index}_{identifier(call.layer)}" if call.op else None
-        calls.append({"layer": call.layer, "kernel": call.kernel, "images": call.images,
-                      "window": _window(call) if call.op else None, "window_name": window_name,
+        window_name = None if call.operation.flat else f"k{index}_{identifier(call.layer)}"
+        calls.append({"layer": call.layer, "images": call.operation.images,
+                      "window": _window(call) if window_name else None, "window_name": window_name,
                       "text": _call_text(call, program, members, window_name)})
     return calls
 
@@ -203,7 +227,8 @@ def _layer_texts(program: Program, calls: list[dict]) -> list[dict]:
         shapes = " -> ".join("x".join(map(str, s)) for s in (layer.in_shape, layer.out_shape))
         texts.append({
             "index": index, "on_cpu": layer.on_cpu, "comment": f"{layer.name}: {layer.op} {shapes}",
-            "calls": [c for c in calls if c["layer"] == layer.name],
+            "calls": ([{"images": 1, "text": _cpu_text(program, layer)}] if layer.on_cpu else
+                      [c for c in calls if c["layer"] == layer.name]),
             "descriptors": f"descriptors {layer.first}..{layer.last - 1}" if count else "nothing to do"})
     return texts
 
@@ -229,9 +254,21 @@ def _context(program: Program, cpu: SoftwareProgram, sample, expected, expected_
         "expected_software": array_values(expected_software.reshape(-1).view(np.uint32)),
         "fma": int(config.arithmetic == "fma"), "hash": f"0x{config.hash:08x}",
         "slave_base": f"0x{config.slave_base:08x}", "watchdog": WATCHDOG_CYCLES,
-        "doorbell": f"0x{program.doorbell:08x}", "has_jobs": bool(program.jobs),
+        "steps": _steps(program),
         "constants_extent": program.limits[CONSTANTS] - program.bases[CONSTANTS],
     }
+
+
+def _steps(program: Program) -> list[dict]:
+    """Chains of descriptors to run, and CPU layers in between."""
+    steps = []
+    for step in program.steps:
+        if isinstance(step, tuple):
+            names = [layer.name for layer in program.layers if step[0] <= layer.first < layer.last <= step[1]]
+            steps.append({"comment": ", ".join(names), "doorbell": f"0x{program.descriptor_address(step[0]):08x}u"})
+        else:
+            steps.append({"layer": program.layers.index(step), "text": _cpu_text(program, step)})
+    return steps
 
 
 def _input_note(program: Program) -> str:
@@ -258,7 +295,8 @@ def manifest(program: Program, cpu: SoftwareProgram, expected: np.ndarray, expec
                   "kept": program.keeps_input},
         "output": {"shape": list(program.output.shape), "offset": program.offsets[program.output.storage]},
         "accelerator": _mode(program, placed, program.arena_address, expected, {})
-        | {"doorbell": program.doorbell, "bases": program.bases, "limits": program.limits},
+        | {"doorbells": [program.descriptor_address(step[0]) for step in program.steps if isinstance(step, tuple)],
+           "bases": program.bases, "limits": program.limits},
         "software": _mode(program, list(cpu.placed), cpu.arena_address, expected_software,
                           {"USE_SOFTWARE_DNN_LAYER_OPERATORS": 1}),
         "profile": {"offset": program.offsets.get(PROFILE), "words": list(PROFILE_RECORD),

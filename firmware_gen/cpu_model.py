@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from firmware_gen import ir
 from firmware_gen.ir import Activation
 from firmware_gen.lower import Windowed
 from hls.fma import fma_model
@@ -40,6 +41,34 @@ def _power_of_two(n: np.ndarray) -> np.ndarray:
     return ((n + 127).astype(np.uint32) << np.uint32(23)).view(_F)
 
 
+def sigmoid_model(x: np.ndarray) -> np.ndarray:
+    """heepstor::sigmoid on float32."""
+    with np.errstate(all="ignore"):
+        return _canonical(_F(1) / (_F(1) + exp_model(-np.asarray(x, _F))))
+
+
+def tanh_model(x: np.ndarray) -> np.ndarray:
+    """heepstor::tanh on float32."""
+    x = np.asarray(x, _F)
+    with np.errstate(all="ignore"):
+        size = np.abs(x)
+        z = x * x
+        p = np.full_like(x, -5.70498872745e-3)
+        for c in (2.06390887954e-2, -5.37397155531e-2, 1.33314422036e-1, -3.33332819422e-1):
+            p = p * z + _F(c)
+        small = p * z * x + x
+        large = _F(1) - _F(2) / (exp_model(size + size) + _F(1))
+        large = np.where(x < 0, -large, large)
+        return _canonical(np.where(size < _F(0.625), small, large))
+
+
+def cpu_operator(node: ir.Node, x: np.ndarray) -> np.ndarray:
+    """What the CPU computes for a node, float32 in PyTorch's order."""
+    if isinstance(node, ir.Softmax):
+        return np.ascontiguousarray(np.moveaxis(softmax_model(np.moveaxis(x, node.axis, -1)), -1, node.axis))
+    return sigmoid_model(x) if isinstance(node, ir.Sigmoid) else tanh_model(x)
+
+
 def softmax_model(x: np.ndarray) -> np.ndarray:
     """heepstor::softmax over the last dimension of float32 x; the sum is taken in order."""
     x = np.ascontiguousarray(x, _F)
@@ -65,15 +94,24 @@ def activate_model(act: Activation, x: np.ndarray) -> np.ndarray:
         return np.where(y >= _F(act.high), _F(act.high), y)
 
 
+def finish_model(act: Activation, residual: str, y: np.ndarray, aux: np.ndarray | None) -> np.ndarray:
+    """The end of every kernel: activation, and the residual `aux` before or after it."""
+    with np.errstate(all="ignore"):
+        if residual == "before_act":
+            y = _canonical(y + aux)
+        y = activate_model(act, y)
+        return _canonical(y + aux) if residual == "after_act" else y
+
+
 def channels_first(op: Windowed, channel_stride: int) -> bool:
     """Whether `dense` sums each kernel row channel by channel: for inputs in PyTorch's order."""
     return channel_stride != 1
 
 
-def window_model(op: Windowed, x: np.ndarray, first_channels: bool) -> np.ndarray:
+def window_model(op: Windowed, x: np.ndarray, first_channels: bool, aux: np.ndarray | None = None) -> np.ndarray:
     """One image of a kernel: float32 (C, H, W) -> (groups * cout, H', W'). `first_channels` as in `dense`."""
     if op.weight is None:
-        return _pool_model(op, x)
+        return _pool_model(op, x, aux)
     if op.diagonal:
         weight = op.weight[:, None, :, :, None]  # channel, 1, ky, kx, 1
         groups, outputs = op.channels, 1
@@ -95,7 +133,8 @@ def window_model(op: Windowed, x: np.ndarray, first_channels: bool) -> np.ndarra
     bias = np.asarray(op.bias, _F).reshape(groups, outputs, 1, 1)
     with np.errstate(all="ignore"):
         y = _canonical(_canonical(acc.view(_F) * scale) + bias)
-    return activate_model(op.act, y).reshape(-1, op.out_height, op.out_width)
+    y = y.reshape(-1, op.out_height, op.out_width)
+    return finish_model(op.act, op.residual, y, aux)
 
 
 def _tap(op: Windowed, ky: int, kx: int):
@@ -106,7 +145,7 @@ def _tap(op: Windowed, ky: int, kx: int):
     return np.clip(rows, 0, op.height - 1), np.clip(cols, 0, op.width - 1), inside
 
 
-def _pool_model(op: Windowed, x: np.ndarray) -> np.ndarray:
+def _pool_model(op: Windowed, x: np.ndarray, aux: np.ndarray | None) -> np.ndarray:
     taps = [(ky, kx) for ky in range(op.kernel[0]) for kx in range(op.kernel[1])]
     acc = None if op.maximum else np.zeros((op.channels, op.out_height, op.out_width), _F)
     if op.maximum:
@@ -123,4 +162,4 @@ def _pool_model(op: Windowed, x: np.ndarray) -> np.ndarray:
             else:
                 acc = np.where(inside, _canonical(acc + value), acc)
         y = acc if op.maximum else _canonical(acc * _F(op.scale))
-    return activate_model(op.act, y)
+    return finish_model(op.act, op.residual, y, aux)

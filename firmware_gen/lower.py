@@ -56,7 +56,7 @@ class Windowed:
     """One image of any accelerated operator. `bottom` and `right` padding follow from the output size.
 
     weight: int8 (groups, cout, kh, kw, channels per group), diagonal: (channels, kh, kw), or None for ones.
-    scale, bias: float32 (groups, cout), or two floats for all channels.
+    scale, bias: float32 (groups, cout), or two floats for all channels. residual: as in `ir.Fused`.
     """
 
     channels: int
@@ -78,6 +78,7 @@ class Windowed:
     bias: np.ndarray | float = -0.0
     pad_value: float = 0.0
     act: ir.Activation = ir.IDENTITY
+    residual: str = "none"
 
 
 @dataclass(frozen=True)
@@ -130,14 +131,11 @@ class Constants:
 # --- operators -------------------------------------------------------------------------------------------------
 
 
-def windowed_ops(node: ir.Node, in_shape: ir.Shape, out_shape: ir.Shape, linear_map=None) -> list[tuple]:
-    """(Windowed, output rectangle or None, output channel offset and step) for one image of `node`.
-
-    linear_map: (C, H, W) when a Linear's input lies channels-last in memory.
-    """
+def windowed_ops(node: ir.Node, in_shape: ir.Shape, out_shape: ir.Shape) -> list[tuple]:
+    """(Windowed, output rectangle or None, output channel offset and step) for one image of a node on maps."""
     match node:
-        case ir.Linear():
-            return [(_linear(node, in_shape, linear_map), None, (0, 1))]
+        case ir.Scale():
+            return [(_scale(node, in_shape[1:], None), None, (0, 1))]
         case ir.Conv() if node.is_depthwise:
             return _depthwise(node, in_shape, out_shape)
         case ir.Conv():
@@ -250,7 +248,8 @@ def _collapse(loops: list[tuple[int, int]]) -> list[tuple[int, int]]:
     return merged + [(1, 0)] * (3 - len(merged)) if merged else [(1, 1), (1, 0), (1, 0)]
 
 
-def piece_fields(op: Windowed, piece: Piece, source: View, target: View, config: Config) -> dict:
+def piece_fields(op: Windowed, piece: Piece, source: View, target: View, config: Config,
+                 aux: View | None = None) -> dict:
     """Descriptor fields of a piece, all but the strips and the weight and parameter streams."""
     channels = piece.channels[1] - piece.channels[0]
     groups = piece.groups[1] - piece.groups[0]
@@ -287,6 +286,10 @@ def piece_fields(op: Windowed, piece: Piece, source: View, target: View, config:
     fields |= _stream("STORE", store, target, block, op.cout)
     if not piece.first:
         fields |= _stream("AUX", store, target, block, op.cout)
+    elif op.residual != "none":
+        start = aux.at(out_channel, piece.cols[0], piece.rows[0])
+        fields |= _stream("AUX", start, aux, block, op.cout)
+        fields |= {"RESIDUAL": 1, "ACT_FIRST": int(op.residual == "after_act")}
     if piece.last and op.act.slope != 1:
         fields |= {"SLOPE_EN": 1, "SLOPE": op.act.slope}
     if not piece.last or not isinstance(op.scale, np.ndarray):
@@ -371,12 +374,14 @@ def _fits_fields(fields: dict) -> bool:
     return True
 
 
-def _plan(op: Windowed, cut: list[Piece], source: View, target: View, config: Config):
+def _plan(op: Windowed, cut: list[Piece], source: View, target: View, config: Config, aux: View | None):
     """(estimated cycles, [(piece, fields with strips, cycles)]), or None when a piece does not fit."""
+    if op.residual != "none" and not all(piece.first for piece in cut):
+        return None  # ACC_INIT excludes RESIDUAL
     planned, total = [], 0
     chosen = {}
     for piece in cut:
-        fields = piece_fields(op, piece, source, target, config)
+        fields = piece_fields(op, piece, source, target, config, aux)
         if not _fits_fields(fields):
             return None
         key = tuple((k, v) for k, v in fields.items() if not isinstance(v, Ref))
@@ -395,7 +400,7 @@ DESCRIPTOR_CYCLES = 40
 """Estimated cost of one more descriptor: fetch, first loads, last stores."""
 
 
-def best_cut(layer: str, op: Windowed, rectangle, source: View, target: View, config: Config):
+def best_cut(layer: str, op: Windowed, rectangle, source: View, target: View, config: Config, aux: View | None = None):
     """The cheapest of the coarsest cuts that fit. Raises HeepgenError with the numbers when none does."""
     _, (left, right) = rectangle or ((0, 0), (0, op.out_width))
     tiles = _part_counts(right - left)
@@ -404,14 +409,15 @@ def best_cut(layer: str, op: Windowed, rectangle, source: View, target: View, co
         for channels in _part_counts(span):
             best = None
             for cols in tiles:
-                plan = _plan(op, pieces(op, rectangle, cols, channels, ky, kx, config), source, target, config)
+                plan = _plan(op, pieces(op, rectangle, cols, channels, ky, kx, config), source, target, config,
+                             aux)
                 if plan and (best is None or plan[0] < best[0]):
                     best = plan
                 elif best:
                     break
             if best:
                 return best[1]
-    raise HeepgenError(_refusal(layer, op, source, target, config))
+    raise HeepgenError(_refusal(layer, replace(op, residual="none"), source, target, config))
 
 
 def _tap_cuts(kernel: ir.Pair) -> list[ir.Pair]:
@@ -435,30 +441,6 @@ def _refusal(layer: str, op: Windowed, source: View, target: View, config: Confi
 # --- layers ----------------------------------------------------------------------------------------------------
 
 
-def windowed_jobs(layer: str, op: Windowed, rectangle, source: View, target: View, constants: Constants,
-                  config: Config) -> list[Job]:
-    """Descriptors of one operator on one image, in order."""
-    jobs = []
-    for piece, fields, cycles in best_cut(layer, op, rectangle, source, target, config):
-        _add_streams(op, piece, fields, layer, constants, config)
-        jobs.append(Job(layer, fields, cycles))
-    return jobs
-
-
-def elementwise_jobs(layer: str, act: ir.Activation, size: int, source: Ref, target: Ref, constants: Constants,
-                     config: Config) -> list[Job]:
-    """y = act(x) on `size` contiguous words: rows of D channels, and what remains."""
-    lanes = config.diagonal
-    jobs = []
-    for start, channels, rows in ((0, lanes, size // lanes), (size - size % lanes, size % lanes, 1)):
-        if not channels or not rows:
-            continue
-        op = Windowed(channels, 1, rows, 1, rows, cout=channels, diagonal=True, maximum=True, act=act)
-        views = [View(replace(ref, offset=ref.offset + start), 1, channels, 0) for ref in (source, target)]
-        jobs += windowed_jobs(layer, op, None, *views, constants, config)
-    return jobs
-
-
 @dataclass(frozen=True)
 class Tensor:
     """Where and how a value lies in memory.
@@ -476,86 +458,253 @@ class Tensor:
         return math.prod(self.shape)
 
 
-def layer_jobs(node: ir.Node, source: Tensor, target: Tensor, constants: Constants, config: Config) -> list[Job]:
+@dataclass(frozen=True)
+class Operation:
+    """A `Windowed` with its places in memory, repeated for every image of the batch; steps are in words.
+
+    flat: an elementwise operation on that many contiguous words; `op` then only carries activation and residual.
+    """
+
+    op: Windowed
+    source: View
+    target: View
+    aux: View | None = None
+    rectangle: tuple[Range, Range] | None = None
+    images: int = 1
+    source_step: int = 0
+    target_step: int = 0
+    aux_step: int = 0
+    flat: int = 0
+
+
+def layer_jobs(node: ir.Node, sources: list[Tensor], target: Tensor, constants: Constants, config: Config) -> list[Job]:
     """Descriptors of a node, for every image of the batch."""
-    source_ref, target_ref = Ref(source.storage), Ref(target.storage)
-    if isinstance(node, ir.Activate | ir.Reshape):
-        act = node.act if isinstance(node, ir.Activate) else ir.IDENTITY
-        if source.channels_last == target.channels_last:
-            return elementwise_jobs(node.name, act, source.size, source_ref, target_ref, constants, config)
-        return _transposing_jobs(node.name, act, source, target, constants, config)
-    if isinstance(node, ir.Linear):
-        (op, _, _), = windowed_ops(node, source.shape, target.shape, source.channels_last)
-        views = View(source_ref, 1, node.in_features, 0), View(target_ref, 1, node.out_features, 0)
-        return windowed_jobs(node.name, op, None, *views, constants, config)
     jobs = []
-    for image in range(source.shape[0]):
-        source_view, target_view = (_image(tensor, image) for tensor in (source, target))
-        for op, rectangle, (offset, step) in windowed_ops(node, source.shape, target.shape):
-            view = replace(target_view, base=target_view.at(offset), c=target_view.c * step)
-            jobs += windowed_jobs(node.name, op, rectangle, source_view, view, constants, config)
+    for operation in operations(node, sources, target):
+        if operation.flat:
+            jobs += _flat_jobs(node.name, operation, constants, config)
+            continue
+        for image in range(operation.images):
+            jobs += windowed_jobs(node.name, operation, image, constants, config)
     return jobs
 
 
-def _image(tensor: Tensor, image: int) -> View:
-    shape = tensor.shape[1:]
-    return feature_map(Ref(tensor.storage, image * math.prod(shape)), shape, tensor.channels_last is not None)
+def _shifted(view: View | None, words: int) -> View | None:
+    return view and replace(view, base=replace(view.base, offset=view.base.offset + words))
 
 
-def _transposing_jobs(layer, act, source, target, constants, config) -> list[Job]:
-    """Copy between PyTorch's order and channels-last, image by image."""
-    shape = source.channels_last or target.channels_last
+def windowed_jobs(layer: str, operation: Operation, image: int, constants: Constants, config: Config) -> list[Job]:
+    """Descriptors of one operation on one image, in order."""
+    op = operation.op
+    source = _shifted(operation.source, image * operation.source_step)
+    target = _shifted(operation.target, image * operation.target_step)
+    aux = _shifted(operation.aux, image * operation.aux_step)
+    try:
+        cut = best_cut(layer, op, operation.rectangle, source, target, config, aux)
+    except HeepgenError:
+        if op.residual == "none":
+            raise
+        return [job for half in _without_residual(operation)
+                for job in windowed_jobs(layer, half, image, constants, config)]
     jobs = []
-    for image in range(source.size // math.prod(shape)):
-        views = [feature_map(Ref(t.storage, image * math.prod(shape)), shape, t.channels_last is not None)
-                 for t in (source, target)]
-        op = Windowed(*shape, *shape[1:], cout=shape[0], diagonal=True, maximum=True, act=act)
-        jobs += windowed_jobs(layer, op, None, *views, constants, config)
+    for piece, fields, cycles in cut:
+        _add_streams(op, piece, fields, layer, constants, config)
+        jobs.append(Job(layer, fields, cycles))
     return jobs
+
+
+def _without_residual(operation: Operation) -> list[Operation]:
+    """K splits cannot take a residual: drain raw accumulators, then apply the whole epilogue to them in place."""
+    op, target = operation.op, operation.target
+    outputs = op.channels if op.diagonal else op.groups * op.cout
+    scale, bias = ((v.reshape(1, -1) if isinstance(v, np.ndarray) else v) for v in (op.scale, op.bias))
+    raw = replace(op, scale=1.0, bias=-0.0, act=ir.IDENTITY, residual="none")
+    finish = Windowed(outputs, op.out_height, op.out_width, op.out_height, op.out_width, cout=outputs, diagonal=True,
+                      maximum=True, scale=scale, bias=bias, act=op.act, residual=op.residual)
+    return [replace(operation, op=raw, aux=None),
+            replace(operation, op=finish, source=target, source_step=operation.target_step)]
+
+
+def _flat_jobs(layer: str, operation: Operation, constants: Constants, config: Config) -> list[Job]:
+    """Contiguous words: rows of D channels, and what remains."""
+    lanes, size = config.diagonal, operation.flat
+    jobs = []
+    for start, channels, rows in ((0, lanes, size // lanes), (size - size % lanes, size % lanes, 1)):
+        if channels and rows:
+            op = replace(operation.op, channels=channels, width=rows, out_width=rows, cout=channels)
+            views = [_shifted(v, start) and replace(_shifted(v, start), x=channels)
+                     for v in (operation.source, operation.target, operation.aux)]
+            jobs += windowed_jobs(layer, Operation(op, *views), 0, constants, config)
+    return jobs
+
+
+def operations(node: ir.Node, sources: list[Tensor], target: Tensor) -> list[Operation]:
+    """What a node does, for the accelerator and for the software kernels alike."""
+    match node:
+        case ir.Activate() | ir.Reshape() | ir.Add():
+            return [_elementwise(node, sources, target)]
+        case ir.Linear():
+            return [_vector_operation(node, sources, target, node.in_features, node.out_features)]
+        case ir.Scale() if len(target.shape) != 4:
+            features = target.shape[-1]
+            return [_vector_operation(node, sources, target, features, features)]
+        case ir.Concat():
+            return _concat(sources, target)
+        case ir.Upsample():
+            return _upsample(node, sources[0], target)
+    aux = sources[1] if getattr(node, "residual", "none") != "none" else None
+    residual = node.residual if aux else "none"
+    operation = _map_operation(None, sources[0], target, aux)
+    result = []
+    for op, rectangle, (offset, step) in windowed_ops(node, sources[0].shape, target.shape):
+        views = [v and replace(v, base=v.at(offset), c=v.c * step) for v in (operation.target, operation.aux)]
+        result.append(replace(operation, op=replace(op, residual=residual), rectangle=rectangle, target=views[0],
+                              aux=views[1]))
+    return result
+
+
+_COPY = Windowed(1, 1, 1, 1, 1, cout=1, diagonal=True, maximum=True)
+
+
+def _copy(shape: tuple[int, int, int], **fields) -> Windowed:
+    """y = x on a (C, H, W) map, but for `fields`."""
+    return replace(_COPY, channels=shape[0], height=shape[1], width=shape[2], out_height=shape[1],
+                   out_width=shape[2], cout=shape[0], **fields)
+
+
+def _elementwise(node, sources: list[Tensor], target: Tensor) -> Operation:
+    """act(a) or act(a + b), of any shapes, copying between layouts where they differ."""
+    fields = {"act": getattr(node, "act", ir.IDENTITY), "residual": "before_act" if len(sources) > 1 else "none"}
+    every = [*sources, target]
+    aux = sources[1] if len(sources) > 1 else None
+    if all(t.channels_last == target.channels_last for t in every):
+        views = [t and View(Ref(t.storage), 1, 1, 0) for t in (sources[0], target, aux)]
+        return Operation(replace(_COPY, **fields), *views, flat=target.size)
+    shape = next(t.channels_last for t in every if t.channels_last)
+    return _map_operation(_copy(shape, **fields), sources[0], target, aux, shape)
+
+
+def _map_operation(op, source: Tensor, target: Tensor, aux: Tensor | None, shape=None) -> Operation:
+    """`op` from maps to maps; `shape` is that of all of them when their tensors are flattened."""
+    shapes = [shape or t.shape[1:] if t else () for t in (source, target, aux)]
+    views = [t and feature_map(Ref(t.storage), s, t.channels_last is not None)
+             for t, s in zip((source, target, aux), shapes, strict=True)]
+    steps = [math.prod(s) for s in shapes]
+    return Operation(op, *views, None, source.size // steps[0], *steps)
+
+
+def _vector_operation(node, sources: list[Tensor], target: Tensor, inputs: int, outputs: int) -> Operation:
+    """Linear or Scale on (N, F) or (F,): the vectors of a batch are the pixels of a row."""
+    source, residual = sources[0], node.residual
+    if residual != "none" and sources[1].channels_last != target.channels_last:
+        raise HeepgenError(f"layer {node.name}: its residual is a flattened feature map in another order than its "
+                           "output; add it before flattening, or as a layer of its own")
+    op = _linear(node, source.shape, source.channels_last) if isinstance(node, ir.Linear) else _scale(
+        node, (inputs, 1, source.size // inputs), source.channels_last)
+    tensors_ = (source, target, sources[1] if residual != "none" else None)
+    views = [t and View(Ref(t.storage), 1, n, 0) for t, n in zip(tensors_, (inputs, outputs, outputs), strict=True)]
+    return Operation(replace(op, residual=residual), *views)
+
+
+def _scale(node, shape: tuple[int, int, int], in_map) -> Windowed:
+    """A 1x1 depthwise convolution with weights 1."""
+    scale, bias = node.scale, node.bias
+    if in_map is not None:
+        scale, bias = (v.reshape(in_map).transpose(1, 2, 0).reshape(-1) for v in (scale, bias))
+    return _copy(shape, weight=np.ones((shape[0], 1, 1), np.int8), scale=scale[None], bias=bias[None],
+                 act=node.act, maximum=False)
+
+
+def _concat(sources: list[Tensor], target: Tensor) -> list[Operation]:
+    """Every input is copied to its channels of the output."""
+    result, channel = [], 0
+    axis = 0 if len(target.shape) == 1 else 1
+    for source in sources:
+        count = source.shape[axis]
+        if len(target.shape) == 4:
+            operation = _map_operation(_copy(source.shape[1:]), source, target, None)
+            result.append(replace(operation, target=replace(operation.target, base=operation.target.at(channel))))
+        elif source.channels_last:  # a flattened map, written in PyTorch's order
+            views = [feature_map(ref, source.channels_last, last)
+                     for ref, last in ((Ref(source.storage), True), (Ref(target.storage, channel), False))]
+            result.append(Operation(_copy(source.channels_last), *views, None, None, source.size // count, count,
+                                    target.shape[axis]))
+        else:
+            views = [View(ref, 1, row, 0) for ref, row in ((Ref(source.storage), count),
+                                                           (Ref(target.storage, channel), target.shape[axis]))]
+            result.append(Operation(_copy((count, 1, source.size // count)), *views))
+        channel += count
+    return result
+
+
+def _upsample(node: ir.Upsample, source: Tensor, target: Tensor) -> list[Operation]:
+    """The input is copied to every phase of the output."""
+    high, wide = node.factor
+    operation = _map_operation(_copy(source.shape[1:]), source, target, None)
+    view = operation.target
+    return [replace(operation, target=replace(view, base=view.at(x=x, y=y), x=view.x * wide, y=view.y * high))
+            for y in range(high) for x in range(wide)]
 
 
 def tensors(graph: ir.Graph) -> dict[str, Tensor]:
     """Memory layout of every value: PyTorch's order at the graph's input and output, else channels-last.
 
-    Reshapes share their input's storage; a reshape of the graph's input that is also its output is a copy.
+    Reshapes and permutations share their input's storage; a reshape of the graph's input that is also its output
+    is a copy.
     """
     result = {v: Tensor(v, graph.shape(v)) for v in graph.inputs}
     plain = _in_pytorch_order(graph)
     for node in graph.nodes:
         shape = graph.out_shape(node)
         source = result[node.inputs[0]]
-        if shares_storage(graph, node):
+        if isinstance(node, ir.Permute):
+            result[node.output] = Tensor(source.storage, shape,
+                                         _channels_last(shape) if node.dims == (0, 3, 1, 2) else None)
+        elif shares_storage(graph, node):
             result[node.output] = replace(source, shape=shape)
-        elif node.output in plain or isinstance(node, ir.Linear | ir.Softmax):
+        elif isinstance(node, CPU_NODES):
+            result[node.output] = replace(source, storage=node.output)
+        elif node.output in plain or isinstance(node, ir.Linear):
             result[node.output] = Tensor(node.output, shape)
-        elif isinstance(node, ir.Activate):
+        elif isinstance(node, ir.Activate | ir.Add) or (isinstance(node, ir.Scale) and len(shape) != 4):
             result[node.output] = replace(source, storage=node.output)
         else:
             result[node.output] = Tensor(node.output, shape, _channels_last(shape))
     return result
 
 
+CPU_NODES = (ir.Softmax, ir.Sigmoid, ir.Tanh)
+"""What the CPU computes: element by element, or along one dimension, in the layout that it finds."""
+
+
 def shares_storage(graph: ir.Graph, node: ir.Node) -> bool:
-    """Whether a node's output is its input seen with another shape (or overwritten by it)."""
-    if isinstance(node, ir.Softmax):
-        source = graph.producer(node.inputs[0])
-        return source is not None and graph.read_once_by(node.inputs[0]) is node and not _is_input(graph, node)
-    return isinstance(node, ir.Reshape) and not (node.output in graph.outputs and _is_input(graph, node))
+    """Whether a node's output is its input seen with another shape, or overwritten by it."""
+    if isinstance(node, CPU_NODES):
+        return graph.read_once_by(node.inputs[0]) is node and not _is_input(graph, node) and not _is_alias(graph, node)
+    return isinstance(node, ir.Permute) or (
+        isinstance(node, ir.Reshape) and not (node.output in graph.outputs and _is_input(graph, node)))
+
+
+def _is_alias(graph: ir.Graph, node: ir.Node) -> bool:
+    """Whether what a node reads is the storage of another value, which others may read."""
+    return isinstance(graph.producer(node.inputs[0]), ir.Reshape | ir.Permute)
 
 
 def _is_input(graph: ir.Graph, node: ir.Node) -> bool:
     """Whether a node reads the graph's input, directly or through reshapes."""
     value = node.inputs[0]
-    while isinstance(producer := graph.producer(value), ir.Reshape):
+    while isinstance(producer := graph.producer(value), ir.Reshape | ir.Permute):
         value = producer.inputs[0]
     return value in graph.inputs
 
 
 def _in_pytorch_order(graph: ir.Graph) -> set[str]:
-    """Values that must lie in PyTorch's order: the output, and what only has another shape."""
+    """Values that must lie in PyTorch's order: the output, what a Softmax of vectors reads, and what is only
+    seen with another shape."""
     plain = set(graph.outputs)
     for node in reversed(graph.nodes):
-        if node.output in plain and isinstance(node, ir.Reshape | ir.Softmax):
+        vectors_ = isinstance(node, ir.Softmax) and node.axis == -1
+        if vectors_ or (node.output in plain and isinstance(node, (ir.Reshape, *CPU_NODES))):
             plain.add(node.inputs[0])
     return plain
 

@@ -29,7 +29,7 @@ class Layer:
     first: int
     last: int
     bound_cycles: int
-    source: Tensor
+    sources: tuple[Tensor, ...]
     target: Tensor
 
     @property
@@ -38,7 +38,7 @@ class Layer:
 
     @property
     def on_cpu(self) -> bool:
-        return isinstance(self.node, ir.Softmax)
+        return isinstance(self.node, lower.CPU_NODES)
 
 
 @dataclass(frozen=True)
@@ -75,10 +75,6 @@ class Program:
     def output(self) -> Tensor:
         return self.tensors[self.graph.outputs[0]]
 
-    @property
-    def doorbell(self) -> int:
-        return self.descriptor_address(0)
-
     def descriptor_address(self, index: int) -> int:
         """Descriptor address (region and offset) of a descriptor."""
         return address(CONSTANTS, self.placed[DESCRIPTORS].address + 4 * WORDS * index - self.bases[CONSTANTS])
@@ -90,6 +86,20 @@ class Program:
     def profile_address(self, index: int) -> int:
         """Absolute byte address of the profile record of a descriptor."""
         return self.arena_address + self.offsets[PROFILE] + 4 * len(PROFILE_RECORD) * index
+
+    @property
+    def steps(self) -> list:
+        """What happens in order: (first, last) of a chain of descriptors, or a Layer on the CPU."""
+        steps: list = []
+        for layer in self.layers:
+            if layer.on_cpu:
+                steps.append(layer)
+            elif layer.last > layer.first:
+                if steps and isinstance(steps[-1], tuple):
+                    steps[-1] = (steps[-1][0], layer.last)
+                else:
+                    steps.append((layer.first, layer.last))
+        return steps
 
     def resolve(self, ref: Ref) -> int:
         """Descriptor address of a symbolic one."""
@@ -113,10 +123,10 @@ def compile_graph(graph: ir.Graph, config: Config, profile: bool = True, keep_ac
     layers = []
     for node in graph.nodes:
         first = len(jobs)
-        source, target = tensors[node.inputs[0]], tensors[node.output]
-        if not lower.shares_storage(graph, node) and not isinstance(node, ir.Softmax):
-            jobs += lower.layer_jobs(node, source, target, constants, config)
-        layers.append(_layer(graph, node, source, target, first, jobs, config))
+        sources, target = tuple(tensors[v] for v in node.inputs), tensors[node.output]
+        if not lower.shares_storage(graph, node) and not isinstance(node, lower.CPU_NODES):
+            jobs += lower.layer_jobs(node, list(sources), target, constants, config)
+        layers.append(_layer(graph, node, sources, target, first, jobs, config))
     arrays = {DESCRIPTORS: np.zeros(WORDS * max(len(jobs), 1), np.uint32)} | constants.arrays
     buffers, offsets, keeps_input = _plan_arena(
         graph, tensors, layers, arrays, len(jobs) * profile, keep_activations, config)
@@ -139,15 +149,18 @@ def _with_work(graph: ir.Graph) -> ir.Graph:
     return graph.with_nodes([*graph.nodes, node], outputs=(value.name,), values=[value])
 
 
-def _layer(graph, node, source, target, first, jobs, config) -> Layer:
+def _layer(graph, node, sources, target, first, jobs, config) -> Layer:
     own = jobs[first:]
     bound = 0
     if own:
         weight = node.weight.size if isinstance(node, ir.Conv | ir.Linear) else 0
-        loaded = min(source.size, sum(j.fields["LOAD_WORDS"] for j in own))
+        residual = sum(t.size for t in sources[1:]) if any(j.fields.get("RESIDUAL") for j in own) else 0
+        inputs = sum(t.size for t in sources) - residual
+        loaded = min(inputs, sum(j.fields["LOAD_WORDS"] for j in own)) + residual
         streamed = sum(j.vectors for j in own)
         bound = lower_bound(streamed, loaded, target.size, weight, config.ports)
-    return Layer(node, node.op, source.shape, target.shape, graph.macs(node), first, len(jobs), bound, source, target)
+    return Layer(node, node.op, sources[0].shape, target.shape, graph.macs(node), first, len(jobs), bound, sources,
+                 target)
 
 
 def _plan_arena(graph, tensors, layers, arrays, records, keep_all, config):
@@ -163,7 +176,7 @@ def _plan_arena(graph, tensors, layers, arrays, records, keep_all, config):
                 raise
     storage = {v: t.storage for v, t in tensors.items()}
     steps = [((), (storage[graph.inputs[0]],)),
-             *(((storage[n.inputs[0]],), (storage[n.output],)) for n in graph.nodes),
+             *(((*(storage[v] for v in n.inputs),), (storage[n.output],)) for n in graph.nodes),
              ((storage[graph.outputs[0]],), ())]
     always = ((PROFILE,) if records else ()) + ((storage[graph.inputs[0]],) if keep else ())
     planner.check_overlaps(offsets, {b.name: b.size for b in buffers}, steps, always)
@@ -177,7 +190,8 @@ def _buffers(graph, tensors, layers, records, keep_input, keep_all) -> list[plan
     born[storage[graph.inputs[0]]] = -1
     for step, layer in enumerate(layers):
         born.setdefault(layer.target.storage, step)
-        dies[layer.source.storage] = dies[layer.target.storage] = step
+        for tensor in (*layer.sources, layer.target):
+            dies[tensor.storage] = step
     end = len(layers)
     dies[storage[graph.outputs[0]]] = end
     if keep_input:
@@ -209,11 +223,12 @@ def _report(graph, layers, buffers, offsets, placed, arena_address, arena, confi
 
 
 def _link(program: Program, profile: bool) -> np.ndarray:
-    """All descriptors, chained, with addresses."""
+    """All descriptors with addresses, chained up to the next operator on the CPU."""
     words = []
+    ends = {step[1] for step in program.steps if isinstance(step, tuple)}
     for index, job in enumerate(program.jobs):
         fields = {k: program.resolve(v) if isinstance(v, Ref) else v for k, v in job.fields.items()}
-        last = index + 1 == len(program.jobs)
+        last = index + 1 in ends
         fields |= {"BARRIER": 1, "LAST": int(last), "NEXT": 0 if last else program.descriptor_address(index + 1)}
         if profile:
             offset = program.profile_address(index) - program.arena_address

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from firmware_gen.cpu_model import softmax_model
+from firmware_gen.cpu_model import cpu_operator
 from firmware_gen.planner import memory_map
 from firmware_gen.program import DESCRIPTORS, Program
 from hls.descriptor import FIELD, WORDS
@@ -42,7 +42,7 @@ def run(program: Program, sample: np.ndarray, taps: bool = False) -> Result:
         for index in range(layer.first, layer.last):
             executed += _run_one(program, image, index)
         if layer.on_cpu:
-            _softmax(program, layer, image)
+            run_on_cpu(program, layer, image)
         if taps:
             kept[layer.name] = read(program, image, layer.node.output)
     output = read(program, image, program.graph.outputs[0])
@@ -72,16 +72,22 @@ def read(program: Program, image: np.ndarray, value: str) -> np.ndarray:
     return np.ascontiguousarray(flat).reshape(tensor.shape)
 
 
+def run_on_cpu(program: Program, layer, image: np.ndarray) -> None:
+    """A layer that the CPU computes."""
+    write(program, image, layer.node.output, cpu_operator(layer.node, read(program, image, layer.node.inputs[0])))
+
+
+def write(program: Program, image: np.ndarray, value: str, data: np.ndarray) -> None:
+    """The opposite of `read`."""
+    channels_last = program.tensors[value].channels_last
+    if channels_last is not None:
+        data = data.reshape(-1, *channels_last).transpose(0, 2, 3, 1)
+    place = program.tensor_address(value)
+    image[place:place + data.nbytes] = np.ascontiguousarray(data, np.float32).reshape(-1).view(np.uint8)
+
+
 def _checked(program: Program, sample: np.ndarray) -> np.ndarray:
     data = np.ascontiguousarray(sample, np.float32)
     if data.shape != program.input.shape:
         raise HeepgenError(f"the input has shape {data.shape}, {program.graph.name} takes {program.input.shape}")
     return data
-
-
-def _softmax(program: Program, layer, image: np.ndarray) -> None:
-    source = read(program, image, layer.node.inputs[0])
-    place = program.tensor_address(layer.node.output)
-    result = softmax_model(source)
-    image[place:place + result.nbytes] = result.reshape(-1).view(np.uint8)
-

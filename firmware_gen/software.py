@@ -4,10 +4,12 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from firmware_gen import ir, lower, planner
-from firmware_gen.cpu_model import activate_model, channels_first, softmax_model, window_model
-from firmware_gen.lower import Tensor, View, Windowed
+from firmware_gen import lower, planner
+from firmware_gen.cpu_model import channels_first, finish_model, window_model
+from firmware_gen.lower import Operation, View, Windowed
+from firmware_gen.planner import memory_map
 from firmware_gen.program import Program
+from firmware_gen.reference import read, run_on_cpu, write
 
 BLOCK = 4
 """kernels::kBlock: output channels whose weights are interleaved."""
@@ -15,26 +17,23 @@ BLOCK = 4
 
 @dataclass(frozen=True)
 class Call:
-    """One kernel call on every image of the batch; `view` strides are within an image, offsets in words.
+    """One kernel call, for every image of the batch. `constants` names the arrays it reads, by kind.
 
-    kernel: dense, depthwise, max_pool, average_pool, activate, or softmax.
+    kernel: dense, depthwise, max_pool, average_pool, activate.
     """
 
     layer: str
     kernel: str
-    source: View
-    target: View
-    op: Windowed | None = field(default=None, repr=False)
-    images: int = 1
-    source_step: int = 0
-    target_step: int = 0
-    size: int = 0
-    act: ir.Activation = ir.IDENTITY
+    operation: Operation
     constants: dict[str, str] = field(default_factory=dict)
 
     @property
+    def op(self) -> Windowed:
+        return self.operation.op
+
+    @property
     def channels_first(self) -> bool:
-        return channels_first(self.op, self.source.c)
+        return channels_first(self.op, self.operation.source.c)
 
 
 @dataclass(frozen=True)
@@ -53,51 +52,25 @@ def compile_software(program: Program) -> SoftwareProgram:
     calls: list[Call] = []
     constants: dict[str, np.ndarray] = {}
     for layer in program.layers:
-        for call in _calls(program, layer):
-            calls.append(_with_constants(call, constants))
+        if not layer.on_cpu and not lower.shares_storage(program.graph, layer.node):
+            for operation in lower.operations(layer.node, list(layer.sources), layer.target):
+                calls.append(_with_constants(_call(layer.name, operation), constants))
     sizes = [(name, array.nbytes) for name, array in constants.items()]
     placed, arena = planner.locate(program.graph.name, sizes, program.arena_bytes, program.config)
     return SoftwareProgram(program, tuple(calls), constants, tuple(placed), arena)
 
 
-def _calls(program: Program, layer) -> list[Call]:
-    node, source, target = layer.node, layer.source, layer.target
-    flat = [View(lower.Ref(t.storage), 1, 0, 0) for t in (source, target)]
-    if isinstance(node, ir.Softmax):
-        return [Call(node.name, "softmax", *flat, size=target.shape[-1], images=target.size // target.shape[-1])]
-    if lower.shares_storage(program.graph, node):
-        return []
-    if isinstance(node, ir.Activate | ir.Reshape) and source.channels_last == target.channels_last:
-        act = node.act if isinstance(node, ir.Activate) else ir.IDENTITY
-        return [Call(node.name, "activate", *flat, size=source.size, act=act)]
-    if isinstance(node, ir.Linear):
-        (op, _, _), = lower.windowed_ops(node, source.shape, target.shape, source.channels_last)
-        views = [replace(v, x=n) for v, n in zip(flat, (node.in_features, node.out_features), strict=True)]
-        return [Call(node.name, "dense", *views, op=op)]
-    return _map_calls(node, source, target)
-
-
-def _map_calls(node, source: Tensor, target: Tensor) -> list[Call]:
-    shape = source.channels_last or target.channels_last if isinstance(node, ir.Activate | ir.Reshape) else None
-    shapes = [shape or t.shape[1:] for t in (source, target)]
-    views = [lower.feature_map(lower.Ref(t.storage), s, t.channels_last is not None)
-             for t, s in zip((source, target), shapes, strict=True)]
-    steps = [int(np.prod(s)) for s in shapes]
-    if shape:
-        act = node.act if isinstance(node, ir.Activate) else ir.IDENTITY
-        ops = [(Windowed(*shape, *shape[1:], cout=shape[0], diagonal=True, maximum=True, act=act), None, (0, 1))]
-    else:
-        ops = lower.windowed_ops(node, source.shape, target.shape)
-    calls = []
-    for op, rectangle, (offset, step) in ops:
-        out = replace(views[1], base=views[1].at(offset), c=views[1].c * step)
-        if rectangle:
-            (top, bottom), (left, right) = rectangle
-            op = replace(op, out_height=bottom - top, out_width=right - left, top=op.top - top * op.stride[0],
-                         left=op.left - left * op.stride[1])
-            out = replace(out, base=out.at(x=left, y=top))
-        calls.append(Call(node.name, _kernel(op), views[0], out, op, source.size // steps[0], *steps))
-    return calls
+def _call(layer: str, operation: Operation) -> Call:
+    """The kernel call of an operation; a rectangle of its outputs becomes a smaller window."""
+    if operation.flat:
+        return Call(layer, "activate", operation)
+    op, target, aux = operation.op, operation.target, operation.aux
+    if operation.rectangle:
+        (top, bottom), (left, right) = operation.rectangle
+        op = replace(op, out_height=bottom - top, out_width=right - left, top=op.top - top * op.stride[0],
+                     left=op.left - left * op.stride[1])
+        target, aux = (v and replace(v, base=v.at(x=left, y=top)) for v in (target, aux))
+    return Call(layer, _kernel(op), replace(operation, op=op, target=target, aux=aux, rectangle=None))
 
 
 def _kernel(op: Windowed) -> str:
@@ -107,7 +80,7 @@ def _kernel(op: Windowed) -> str:
 
 
 def _with_constants(call: Call, constants: dict[str, np.ndarray]) -> Call:
-    if call.op is None or call.op.weight is None:
+    if call.op.weight is None:
         return call
     arrays = {"weights": _weights(call), "scale": call.op.scale.reshape(-1), "bias": call.op.bias.reshape(-1)}
     names = {}
@@ -135,31 +108,37 @@ def _weights(call: Call) -> np.ndarray:
 def run(software: SoftwareProgram, sample: np.ndarray) -> np.ndarray:
     """The output of the software kernels for one sample, float32 in PyTorch's shape."""
     program = software.program
-    arena = np.zeros(program.arena_bytes // 4 + 1, np.float32)
+    image = np.zeros(memory_map(program.config)[1], np.uint8)
+    write(program, image, program.graph.inputs[0], np.asarray(sample, np.float32))
+    arena = image[program.arena_address:].view(np.float32)
+    for layer in program.layers:
+        if layer.on_cpu:
+            run_on_cpu(program, layer, image)
+        for call in software.calls:
+            if call.layer == layer.name:
+                _run_call(program, call, arena)
+    return read(program, image, program.graph.outputs[0])
 
-    def words(view: View) -> int:
-        return program.offsets[view.base.name] // 4 + view.base.offset
 
-    def window(view: View, shape, image_offset: int) -> np.ndarray:
-        start = words(view) + image_offset
-        index = [np.arange(n) * s for n, s in zip(shape, (view.c, view.y, view.x), strict=True)]
-        return start + index[0][:, None, None] + index[1][:, None] + index[2]
+def _run_call(program: Program, call: Call, arena: np.ndarray) -> None:
+    operation, op = call.operation, call.op
+    views = (operation.source, operation.target, operation.aux)
+    starts = [v and program.offsets[v.base.name] // 4 + v.base.offset for v in views]
+    if operation.flat:
+        source, target, aux = (None if s is None else arena[s:s + operation.flat] for s in starts)
+        target[:] = finish_model(op.act, op.residual, source, aux)
+        return
+    outputs = op.channels if op.diagonal else op.groups * op.cout
+    shapes = ((op.channels, op.height, op.width), *2 * ((outputs, op.out_height, op.out_width),))
+    windows = [None if v is None else s + _indices(v, shape) for v, s, shape in zip(views, starts, shapes, strict=True)]
+    steps = (operation.source_step, operation.target_step, operation.aux_step)
+    for image in range(operation.images):
+        source, target, aux = (None if w is None else w + image * step for w, step in zip(windows, steps, strict=True))
+        result = window_model(op, arena[source], call.channels_first, None if aux is None else arena[aux])
+        arena[target] = result
 
-    first = program.offsets[program.input.storage] // 4
-    arena[first:first + sample.size] = np.asarray(sample, np.float32).reshape(-1)
-    for call in software.calls:
-        if call.kernel in ("softmax", "activate"):
-            count = call.size * call.images
-            x = arena[words(call.source):words(call.source) + count].reshape(call.images, call.size)
-            y = softmax_model(x) if call.kernel == "softmax" else activate_model(call.act, x)
-            arena[words(call.target):words(call.target) + count] = y.reshape(-1)
-            continue
-        op = call.op
-        channels = op.channels if op.diagonal else op.groups * op.cout
-        for image in range(call.images):
-            x = arena[window(call.source, (op.channels, op.height, op.width), image * call.source_step)]
-            where = window(call.target, (channels, op.out_height, op.out_width), image * call.target_step)
-            arena[where] = window_model(op, x, call.channels_first)
-    output = program.output
-    start = program.offsets[output.storage] // 4
-    return arena[start:start + output.size].reshape(output.shape).copy()
+
+def _indices(view: View, shape: tuple[int, int, int]) -> np.ndarray:
+    """Word of every element of a (C, H, W) map, from the view's first."""
+    c, y, x = (np.arange(n) * s for n, s in zip(shape, (view.c, view.y, view.x), strict=True))
+    return c[:, None, None] + y[:, None] + x

@@ -52,6 +52,19 @@ struct Sums {
   float at[PX][kBlock];
 };
 
+/** Activation, and the residual before or after it. */
+inline float finished(const Activation& a, Add residual, float y, const float* aux) {
+  switch (residual) {
+    case Add::none:
+      return activated(a, y);
+    case Add::before_activation:
+      return activated(a, y + *aux);
+    case Add::after_activation:
+      break;
+  }
+  return activated(a, y) + *aux;
+}
+
 /** One tap of PX pixels and kBlock outputs: the weights are converted once for all pixels. */
 template <int PX>
 [[gnu::always_inline]] inline void tap(Sums<PX>& sum, const float* const (&x)[PX], int32_t at, const int8_t* w) {
@@ -131,17 +144,17 @@ template <int PX, int STEP>
 }
 
 inline void finish(const Window& w, const float (&sum)[kBlock], int32_t outputs, const float* scale, const float* bias,
-                   float* out) {
+                   const float* aux, float* out) {
   for (int32_t c = 0; c < outputs; ++c) {
     const float scaled = sum[c] * scale[c];
-    out[c * w.out.channel] = activated(w.activation, scaled + bias[c]);
+    out[c * w.out.channel] = finished(w.activation, w.residual, scaled + bias[c], aux + c * w.aux.channel);
   }
 }
 
 /** One output row of one block of outputs. */
 template <int STEP>
 void dense_row(const Window& w, const Rows& rows, int32_t oy, const int8_t* weights, const float* scale,
-               const float* bias, int32_t outputs, const float* in, float* out) {
+               const float* bias, int32_t outputs, const float* in, const float* aux, float* out) {
   const int32_t iy = oy * w.stride_y - w.top;
   const Taps ky = inside(iy, w.dilation_y, w.kernel_height, w.height);
   const int32_t reach = (kPixels - 1) * w.stride_x + (w.kernel_width - 1) * w.dilation_x;
@@ -155,27 +168,30 @@ void dense_row(const Window& w, const Rows& rows, int32_t oy, const int8_t* weig
                                                     in + iy * w.in.row + ix * w.in.column,
                                                     w.stride_x * w.in.column, weights);
       for (int p = 0; p < kPixels; ++p, ++first)
-        finish(w, sum.at[p], outputs, scale, bias, out + oy * w.out.row + first * w.out.column);
+        finish(w, sum.at[p], outputs, scale, bias, aux + oy * w.aux.row + first * w.aux.column,
+               out + oy * w.out.row + first * w.out.column);
       ox = first;
     } else {
       const int32_t x = ox * w.stride_x - w.left;
       const Sums<1> sum = sums<1, STEP>(w, rows, ky, inside(x, w.dilation_x, w.kernel_width, w.width),
                                         in + iy * w.in.row + x * w.in.column, 0, weights);
-      finish(w, sum.at[0], outputs, scale, bias, out + oy * w.out.row + ox * w.out.column);
+      finish(w, sum.at[0], outputs, scale, bias, aux + oy * w.aux.row + ox * w.aux.column,
+             out + oy * w.out.row + ox * w.out.column);
       ++ox;
     }
   }
 }
 
-/** Calls f(first input word, channel's output word, ky, kx) for every output pixel of every channel. */
+/** Calls f(first input word, residual word, output word, ky, kx) for every output pixel of every channel. */
 template <class Function>
-[[gnu::always_inline]] inline void each_window(const Window& w, const float* in, float* out, Function f) {
+[[gnu::always_inline]] inline void each_window(const Window& w, const float* in, const float* aux, float* out,
+                                               Function f) {
   for (int32_t oy = 0; oy < w.out_height; ++oy) {
     const int32_t iy = oy * w.stride_y - w.top;
     const Taps ky = inside(iy, w.dilation_y, w.kernel_height, w.height);
     for (int32_t ox = 0; ox < w.out_width; ++ox) {
       const int32_t ix = ox * w.stride_x - w.left;
-      f(in + iy * w.in.row + ix * w.in.column, out + oy * w.out.row + ox * w.out.column, ky,
+      f(in + iy * w.in.row + ix * w.in.column, aux + oy * w.aux.row + ox * w.aux.column, out + oy * w.out.row + ox * w.out.column, ky,
         inside(ix, w.dilation_x, w.kernel_width, w.width));
     }
   }
@@ -184,7 +200,7 @@ template <class Function>
 }  // namespace
 
 void dense(const Window& w, const int8_t* weights, const float* scale, const float* bias, const float* in,
-           float* out) {
+           const float* aux, float* out) {
   HEEPSTOR_ASSERT(w.groups > 0 && w.channels % w.groups == 0);
   const Rows rows = rows_of(w);
   const int32_t group_channels = w.channels / w.groups;
@@ -196,18 +212,18 @@ void dense(const Window& w, const int8_t* weights, const float* scale, const flo
       const auto row = rows.tap_step == 1 ? dense_row<1> : dense_row<0>;
       for (int32_t oy = 0; oy < w.out_height; ++oy)
         row(w, rows, oy, weights, scale + channel, bias + channel, left < kBlock ? left : kBlock,
-            in + g * group_channels * w.in.channel, out + channel * w.out.channel);
+            in + g * group_channels * w.in.channel, aux + channel * w.aux.channel, out + channel * w.out.channel);
       weights += block_bytes;
     }
   }
 }
 
 void depthwise(const Window& w, const int8_t* weights, const float* scale, const float* bias, const float* in,
-               float* out) {
+               const float* aux, float* out) {
   const int32_t taps = w.kernel_height * w.kernel_width;
   const int32_t column = w.dilation_x * w.in.column;
-  for (int32_t c = 0; c < w.channels; ++c, weights += taps, in += w.in.channel, out += w.out.channel) {
-    each_window(w, in, out, [&](const float* origin, float* pixel, Taps ky, Taps kx) {
+  for (int32_t c = 0; c < w.channels; ++c, weights += taps, in += w.in.channel, out += w.out.channel, aux += w.aux.channel) {
+    each_window(w, in, aux, out, [&](const float* origin, const float* add, float* pixel, Taps ky, Taps kx) {
       float sum = 0.0f;
       for (int32_t y = ky.first; y < ky.last; ++y) {
         const float* x = origin + y * w.dilation_y * w.in.row + kx.first * column;
@@ -216,14 +232,14 @@ void depthwise(const Window& w, const int8_t* weights, const float* scale, const
           sum = __builtin_fmaf(*x, static_cast<float>(*tile), sum);
       }
       const float scaled = sum * scale[c];
-      *pixel = activated(w.activation, scaled + bias[c]);
+      *pixel = finished(w.activation, w.residual, scaled + bias[c], add);
     });
   }
 }
 
-void max_pool(const Window& w, float pad, const float* in, float* out) {
-  for (int32_t c = 0; c < w.channels; ++c, in += w.in.channel, out += w.out.channel) {
-    each_window(w, in, out, [&](const float* origin, float* pixel, Taps ky, Taps kx) {
+void max_pool(const Window& w, float pad, const float* in, const float* aux, float* out) {
+  for (int32_t c = 0; c < w.channels; ++c, in += w.in.channel, out += w.out.channel, aux += w.aux.channel) {
+    each_window(w, in, aux, out, [&](const float* origin, const float* add, float* pixel, Taps ky, Taps kx) {
       const bool cut = ky.last - ky.first < w.kernel_height || kx.last - kx.first < w.kernel_width;
       bool empty = !cut;
       float largest = pad;
@@ -235,26 +251,28 @@ void max_pool(const Window& w, float pad, const float* in, float* out) {
           empty = false;
         }
       }
-      *pixel = activated(w.activation, largest);
+      *pixel = finished(w.activation, w.residual, largest, add);
     });
   }
 }
 
-void average_pool(const Window& w, float scale, const float* in, float* out) {
-  for (int32_t c = 0; c < w.channels; ++c, in += w.in.channel, out += w.out.channel) {
-    each_window(w, in, out, [&](const float* origin, float* pixel, Taps ky, Taps kx) {
+void average_pool(const Window& w, float scale, const float* in, const float* aux, float* out) {
+  for (int32_t c = 0; c < w.channels; ++c, in += w.in.channel, out += w.out.channel, aux += w.aux.channel) {
+    each_window(w, in, aux, out, [&](const float* origin, const float* add, float* pixel, Taps ky, Taps kx) {
       float sum = 0.0f;
       for (int32_t y = ky.first; y < ky.last; ++y) {
         const float* x = origin + y * w.dilation_y * w.in.row + kx.first * w.dilation_x * w.in.column;
         for (int32_t n = kx.last - kx.first; n > 0; --n, x += w.dilation_x * w.in.column) sum = sum + *x;
       }
-      *pixel = activated(w.activation, sum * scale);
+      *pixel = finished(w.activation, w.residual, sum * scale, add);
     });
   }
 }
 
-void activate(const Activation& activation, uint32_t count, const float* in, float* out) {
-  for (uint32_t i = 0; i < count; ++i) out[i] = activated(activation, in[i]);
+void activate(const Activation& activation, Add residual, uint32_t count, const float* in, const float* aux,
+              float* out) {
+  for (uint32_t i = 0; i < count; ++i)
+    out[i] = finished(activation, residual, in[i], residual == Add::none ? aux : aux + i);
 }
 
 }  // namespace kernels

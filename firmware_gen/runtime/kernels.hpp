@@ -4,13 +4,16 @@
 #include <stdint.h>
 
 namespace heepstor {
-/** Plain C++ operators for the CPU, the baseline the accelerator is compared with. */
+/** Plain C++ operators for the CPU, the baseline the accelerator is compared with. `aux` is the residual or null. */
 namespace kernels {
 
 /** y = clamp(x > 0 ? x : slope * x, low, high); NaN passes through. The product is skipped when slope is 1. */
 struct Activation {
   float slope, low, high;
 };
+
+/** Where a residual is added, if there is one. */
+enum class Add : uint8_t { none, before_activation, after_activation };
 
 /** One step through a feature map, in words. */
 struct Strides {
@@ -24,8 +27,9 @@ struct Window {
   int32_t kernel_height, kernel_width, stride_y, stride_x, dilation_y, dilation_x;
   int32_t top, left;
   int32_t groups, group_outputs;
-  Strides in, out;
+  Strides in, out, aux;
   Activation activation;
+  Add residual;
   bool channels_first;  // order of `dense` weights and sums: channel, column instead of column, channel
 };
 
@@ -37,20 +41,21 @@ constexpr int32_t kBlock = 4;
  * tap. Every output is a chain of fused multiply-adds from +0 over the taps inside the input, in the order ky, kx, c
  * (ky, c, kx with `channels_first`); then y = act(sum * scale + bias), each operation rounded.
  */
-void dense(const Window& w, const int8_t* weights, const float* scale, const float* bias, const float* in, float* out);
+void dense(const Window& w, const int8_t* weights, const float* scale, const float* bias, const float* in, const float* aux,
+           float* out);
 
 /** Depthwise convolution: weights [channel][ky][kx]; the chain and epilogue of `dense`. */
 void depthwise(const Window& w, const int8_t* weights, const float* scale, const float* bias, const float* in,
-               float* out);
+               const float* aux, float* out);
 
 /** Maximum over the window, positions outside the input count as `pad`; a NaN stays. */
-void max_pool(const Window& w, float pad, const float* in, float* out);
+void max_pool(const Window& w, float pad, const float* in, const float* aux, float* out);
 
 /** Sum from +0 over the positions inside the input, in the order ky, kx, times `scale`. */
-void average_pool(const Window& w, float scale, const float* in, float* out);
+void average_pool(const Window& w, float scale, const float* in, const float* aux, float* out);
 
-/** y = act(x), element by element. */
-void activate(const Activation& activation, uint32_t count, const float* in, float* out);
+/** y = act(x), or with a residual, element by element. */
+void activate(const Activation& activation, Add residual, uint32_t count, const float* in, const float* aux, float* out);
 
 }  // namespace kernels
 }  // namespace heepstor

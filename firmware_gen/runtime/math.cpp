@@ -39,18 +39,44 @@ float exp(float x) {
   return p * power_of_two(half) * power_of_two(n - half);
 }
 
-void softmax(const float* in, float* out, uint32_t rows, uint32_t count) {
-  HEEPSTOR_ASSERT(count > 0);
-  for (uint32_t row = 0; row < rows; ++row, in += count, out += count) {
-    float largest = in[0];
-    for (uint32_t i = 1; i < count; ++i)
+void softmax(const float* in, float* out, uint32_t rows, uint32_t count, uint32_t stride) {
+  HEEPSTOR_ASSERT(count > 0 && stride > 0 && rows % stride == 0);
+  const uint32_t length = count * stride;
+  for (uint32_t row = 0; row < rows; ++row) {
+    const uint32_t first = row / stride * length + row % stride;
+    const uint32_t end = first + length;
+    float largest = in[first];
+    for (uint32_t i = first + stride; i < end; i += stride)
       if (in[i] > largest) largest = in[i];
     float sum = 0.0f;
-    for (uint32_t i = 0; i < count; ++i) {
+    for (uint32_t i = first; i < end; i += stride) {
       out[i] = exp(in[i] - largest);
       sum = sum + out[i];
     }
-    for (uint32_t i = 0; i < count; ++i) out[i] = out[i] / sum;
+    for (uint32_t i = first; i < end; i += stride) out[i] = out[i] / sum;
+  }
+}
+
+void sigmoid(const float* in, float* out, uint32_t count) {
+  for (uint32_t i = 0; i < count; ++i) out[i] = 1.0f / (1.0f + exp(-in[i]));
+}
+
+void tanh(const float* in, float* out, uint32_t count) {
+  for (uint32_t i = 0; i < count; ++i) {
+    const float x = in[i];
+    const float size = __builtin_fabsf(x);
+    if (size < 0.625f) {
+      const float z = x * x;
+      float p = -5.70498872745e-3f;
+      p = p * z + 2.06390887954e-2f;
+      p = p * z + -5.37397155531e-2f;
+      p = p * z + 1.33314422036e-1f;
+      p = p * z + -3.33332819422e-1f;
+      out[i] = p * z * x + x;
+    } else {
+      const float y = 1.0f - 2.0f / (exp(size + size) + 1.0f);
+      out[i] = x < 0.0f ? -y : y;
+    }
   }
 }
 

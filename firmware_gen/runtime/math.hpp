@@ -11,8 +11,17 @@ namespace heepstor {
  */
 float exp(float x);
 
-/** out[i] = e^(in[i] - max) / sum, for each of `rows` rows of `count`; the sum is taken in order. In place is fine. */
-void softmax(const float* in, float* out, uint32_t rows, uint32_t count);
+/**
+ * out[i] = e^(in[i] - max) / sum, for each of `rows` rows of `count` values, `stride` apart in rows that interleave
+ * (stride 1: one row after the other); the sum is taken in order. In place is fine, as for the functions below.
+ */
+void softmax(const float* in, float* out, uint32_t rows, uint32_t count, uint32_t stride = 1);
+
+/** 1 / (1 + e^-x), element by element. */
+void sigmoid(const float* in, float* out, uint32_t count);
+
+/** Cephes' polynomial below 0.625, else 1 - 2 / (e^2|x| + 1) with the sign of x. */
+void tanh(const float* in, float* out, uint32_t count);
 
 /** Index of the largest of `count` values, the first one when several are; NaN is never larger. */
 uint32_t argmax(const float* values, uint32_t count);
