@@ -15,6 +15,7 @@ from hls.config import Config
 from hls.errors import HeepgenError
 from sim.firmware import compile_firmware
 from sim.toolchain import host_compiler, run_tool
+from tests import networks
 
 HERE = Path(__file__).parent
 
@@ -29,6 +30,9 @@ MODELS = {
                             nn.MaxPool2d(2), nn.AvgPool2d(2, 1, ceil_mode=True)), (1, 5, 17, 14)),
     "linear": (nn.Sequential(nn.Linear(19, 10), nn.Hardtanh(-0.5, 0.5), nn.Linear(10, 3)), (5, 19)),
     "copy": (nn.Flatten(), (1, 3, 4, 5)),
+    "residual": (networks.Residual(), (2, 3, 8, 8)),
+    "branches": (networks.Branches(), (2, 3, 8, 8)),
+    "cpu in between": (networks.CpuInBetween(), (2, 3, 8, 8)),
     "activation first": (nn.Sequential(nn.ReLU(), nn.Conv2d(3, 4, 3)), (1, 3, 6, 6)),
 }
 

@@ -13,6 +13,7 @@ from firmware_gen.tiling import strip_span
 from hls.config import Config
 from hls.descriptor import unpack
 from hls.errors import HeepgenError
+from tests import networks
 
 SETTINGS = settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
 
@@ -72,6 +73,7 @@ def assert_close(model, shape, config, seed=0):
 def check_buffers(program, config):
     """What the hardware relies on, read back from the packed descriptors."""
     table = program.constants["descriptors"].reshape(-1, 52)
+    ends = {step[1] for step in program.steps if isinstance(step, tuple)}
     for index, words in enumerate(table[:len(program.jobs)]):
         f = unpack(words)
         assert f["STRIP_PX"] * min(f["CBG"], f["NCB"]) <= config.accumulator_entries
@@ -80,7 +82,7 @@ def check_buffers(program, config):
         assert strip_span(f, f["FIRST_PX"], f["STRIP_PX"]) <= config.activation_words - config.ports
         assert f["ROW0"] == f["Y0"] * f["IN_ROW"]
         assert f["WEIGHT_WORDS"] % config.ports == 0 and f["PARAM_WORDS"] % config.ports == 0
-        assert bool(f["LAST"]) == (index + 1 == len(program.jobs))
+        assert bool(f["LAST"]) == (index + 1 in ends)
         if not f["LAST"]:
             assert f["NEXT"] == program.descriptor_address(index + 1)
 
@@ -121,6 +123,13 @@ def test_linear(batch, features, outputs, config):
 ])
 def test_small_networks(model, shape):
     assert_close(model, shape, Config(rows=5, cols=3, ports=3))
+
+
+@pytest.mark.parametrize("config", [Config(), Config(rows=3, cols=5, ports=3, activation_words=256,
+                                                     accumulator_entries=16)], ids=["8x8", "tiny"])
+@pytest.mark.parametrize("network", [networks.Residual, networks.Branches, networks.CpuInBetween])
+def test_graphs_with_branches(network, config):
+    assert_close(network(), (2, 3, 8, 8), config)
 
 
 def test_one_pixel_too_big_for_the_buffer_becomes_a_chain_of_k_splits():

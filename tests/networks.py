@@ -1,0 +1,49 @@
+"""Small networks with branches, for the tests of the back end."""
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+
+class Residual(nn.Module):
+    """Additions before and after an activation, a BatchNorm that has no layer to fold into, a Linear."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Conv2d(3, 6, 3, padding=1)
+        self.second = nn.Conv2d(6, 6, 3, padding=1)
+        self.depthwise = nn.Conv2d(6, 6, 3, groups=6, padding=1)
+        self.norm = nn.BatchNorm2d(6)
+        self.last = nn.Linear(6 * 8 * 8, 5)
+
+    def forward(self, x):
+        x = self.first(x)
+        y = F.relu(self.second(x) + x)
+        z = self.norm(F.relu(self.depthwise(y)) + y) + y
+        return self.last(z.flatten(1))
+
+
+class Branches(nn.Module):
+    """Concatenated branches, upsampling, Sigmoid at the end."""
+
+    def __init__(self):
+        super().__init__()
+        self.left = nn.Conv2d(3, 6, 3, padding=1)
+        self.right = nn.Conv2d(3, 4, 1)
+        self.join = nn.Conv2d(10, 3, 1)
+
+    def forward(self, x):
+        joined = self.join(torch.cat([self.left(x), self.right(x)], 1))
+        return torch.sigmoid(F.interpolate(joined, scale_factor=2, mode="nearest"))
+
+
+class CpuInBetween(nn.Module):
+    """Tanh between convolutions, Softmax over channels at the end."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Conv2d(3, 6, 3, padding=1)
+        self.second = nn.Conv2d(6, 4, 1)
+
+    def forward(self, x):
+        return torch.softmax(self.second(torch.tanh(self.first(x))), 1)
