@@ -37,7 +37,7 @@ def build_cpu(*, trace: bool = False, progress: Progress = silent) -> Path:
         verilate(["-f", work / "cpu.f", _CLOCK_GATE], "cv32e40p_top", work, prefix="Vcpu", trace=trace,
                  flags=_CPU_FLAGS)
         progress("compiling the CPU (once per machine)")
-        compile_object(work / "Vcpu__all.cpp", work / "cpu_model.o", ["-O2", "-w"])
+        compile_object(work / "Vcpu__all.cpp", work / "cpu_model.o", ["-O1" if trace else "-O2", "-w"])
         compile_object(adapter, work / "cpu.o", ["-O2", f"-isystem{work}", f"-I{TESTBENCH_DIR}", _trace_flag(trace)])
 
     files = sorted(p for p in rtl.rglob("*.*v*") if p.is_file())
