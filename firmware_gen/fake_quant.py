@@ -15,16 +15,17 @@ from firmware_gen.quantise import quantise
 from hls.errors import HeepgenError
 
 
-def quantized_model(graph: ir.Graph, per_channel: bool = True) -> GraphModule:
-    """The fake-quantised model of a lowered graph, which is quantised first when it is not yet."""
+def quantized_model(graph: ir.Graph, per_channel: bool = True, calibrate: str = "max") -> GraphModule:
+    """The fake-quantised model of a lowered graph, which is quantised first, as `quantise` does, when it is not yet."""
     layers = [n for n in graph.nodes if isinstance(n, ir.Conv | ir.Linear)]
     if any(n.scale is None for n in layers):
-        graph = quantise(graph, per_channel)
+        graph = quantise(graph, per_channel, calibrate)
     return GraphModule(graph)
 
 
 class GraphModule(nn.Module):
-    """Executes a graph in PyTorch: x (B, ...) float32 -> (B, ...), B any multiple of the graph's batch.
+    """Executes a graph in PyTorch: x (B, ...) float32 -> (B, ...), B any multiple of the graph's batch; a tuple of
+    tensors when the graph has several outputs.
 
     Works before quantisation too (weights rounded to float32), and straight after import.
     `forward(x, taps)` also stores every layer's output in the dict `taps`, by layer name.
@@ -37,49 +38,70 @@ class GraphModule(nn.Module):
             for field, array in _parameters(node).items():
                 self.register_buffer(f"{field}_{index}", torch.from_numpy(array))
 
-    def forward(self, x: torch.Tensor, taps: dict[str, torch.Tensor] | None = None) -> torch.Tensor:
+    def forward(self, x: torch.Tensor, taps: dict[str, torch.Tensor] | None = None):
         expected = self.graph.shape(self.graph.inputs[0])
         if tuple(x.shape[1:]) != expected[1:] or x.shape[0] % expected[0]:
             raise HeepgenError(f"the input has shape {tuple(x.shape)}, the model takes {expected}")
         values = {self.graph.inputs[0]: x}
         for index, node in enumerate(self.graph.nodes):
-            out = self._run(index, node, values[node.inputs[0]], x.shape[0] // expected[0])
+            out = self._run(index, node, [values[v] for v in node.inputs], x.shape[0] // expected[0])
             values[node.output] = out
             if taps is not None:
                 taps[node.name] = out
-        return values[self.graph.outputs[0]]
+        outputs = tuple(values[v] for v in self.graph.outputs)
+        return outputs if len(outputs) > 1 else outputs[0]
 
-    def _run(self, index: int, node: ir.Node, x: torch.Tensor, copies: int) -> torch.Tensor:
-        def parameter(name):
-            return getattr(self, f"{name}_{index}", None)
-
+    def _run(self, index: int, node: ir.Node, inputs: list[torch.Tensor], copies: int) -> torch.Tensor:
+        x = inputs[0]
         match node:
-            case ir.Conv():
-                out = _padded(x, node.pads, 0.0)
-                weight, bias = parameter("weight"), parameter("bias")
-                out = F.conv2d(out, weight, bias, node.stride, 0, node.dilation, node.groups)
-                return _activate(out, node.act)
-            case ir.Linear():
-                return _activate(F.linear(x, parameter("weight"), parameter("bias")), node.act)
-            case ir.Pool():
-                height, width = self.graph.out_shape(node)[2:]
-                out = _max_pool(x, node) if node.kind == "max" else _avg_pool(x, node)
-                return _activate(out[:, :, :height, :width], node.act)
+            case ir.Fused():
+                return _epilogue(node, self._accumulate(index, node, x), inputs[-1])
             case ir.Activate():
                 return _activate(x, node.act)
+            case ir.Add():
+                return _activate(x + inputs[1], node.act)
+            case ir.Concat():
+                return torch.cat(inputs, dim=_channel_dim(x))
+            case ir.Upsample():
+                return x.repeat_interleave(node.factor[0], dim=2).repeat_interleave(node.factor[1], dim=3)
             case ir.Pad():
                 return _padded(x, node.pads, node.value)
             case ir.Reshape():
                 first, *rest = self.graph.out_shape(node)
                 return x.reshape(first * copies, *rest)
+            case ir.Permute():
+                return x.permute(node.dims)
             case ir.Softmax():
-                return F.softmax(x, dim=-1)
+                return F.softmax(x, dim=node.axis)
+            case ir.Sigmoid():
+                return torch.sigmoid(x)
+            case ir.Tanh():
+                return torch.tanh(x)
             case ir.BatchNorm():
-                shape = (-1, *[1] * (x.ndim - 2))
-                return x * parameter("scale").reshape(shape) + parameter("shift").reshape(shape)
+                return _scaled(x, self._parameter(index, "scale"), self._parameter(index, "shift"))
             case ir.Identity():
                 return x
         raise HeepgenError(f"layer {node.name}: {node.op} cannot run in PyTorch")
+
+    def _accumulate(self, index: int, node: ir.Fused, x: torch.Tensor) -> torch.Tensor:
+        """What `node` computes before residual and activation."""
+        weight, bias = self._parameter(index, "weight"), self._parameter(index, "bias")
+        match node:
+            case ir.Conv():
+                x = _padded(x, node.pads, 0.0)
+                return F.conv2d(x, weight, bias, node.stride, 0, node.dilation, node.groups)
+            case ir.Linear():
+                return F.linear(x, weight, bias)
+            case ir.Scale():
+                return _scaled(x, self._parameter(index, "scale"), bias)
+            case ir.Pool():
+                height, width = self.graph.out_shape(node)[2:]
+                out = _max_pool(x, node) if node.kind == "max" else _avg_pool(x, node)
+                return out[:, :, :height, :width]
+        raise HeepgenError(f"layer {node.name}: {node.op} cannot run in PyTorch")
+
+    def _parameter(self, index: int, name: str) -> torch.Tensor | None:
+        return getattr(self, f"{name}_{index}", None)
 
 
 def _parameters(node: ir.Node) -> dict[str, np.ndarray]:
@@ -90,9 +112,27 @@ def _parameters(node: ir.Node) -> dict[str, np.ndarray]:
                 weight = weight * node.scale.reshape(-1, *[1] * (weight.ndim - 1))
             bias = {} if node.bias is None else {"bias": node.bias.astype(np.float32)}
             return {"weight": weight} | bias
+        case ir.Scale():
+            return {"scale": node.scale.astype(np.float32), "bias": node.bias.astype(np.float32)}
         case ir.BatchNorm():
             return {"scale": node.scale.astype(np.float32), "shift": node.shift.astype(np.float32)}
     return {}
+
+
+def _epilogue(node: ir.Fused, x: torch.Tensor, residual: torch.Tensor) -> torch.Tensor:
+    if node.residual == "before_act":
+        x = x + residual
+    x = _activate(x, node.act)
+    return x + residual if node.residual == "after_act" else x
+
+
+def _channel_dim(x: torch.Tensor) -> int:
+    return min(1, x.ndim - 1)
+
+
+def _scaled(x: torch.Tensor, scale: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
+    shape = (-1, *[1] * (x.ndim - 1 - _channel_dim(x)))
+    return x * scale.reshape(shape) + bias.reshape(shape)
 
 
 def _padded(x: torch.Tensor, pads: ir.Pads, value: float) -> torch.Tensor:

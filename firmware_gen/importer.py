@@ -1,15 +1,15 @@
 """torch.export graph -> IR.
 
 Only the exported ATen graph is read, never the module tree, so how a model was written does not matter.
-One small handler per ATen operator; whatever has no handler is refused by layer name.
+`operators` has one small handler per ATen operator; whatever has no handler is refused by layer name.
+
+Tensors of three dimensions, (N, C, L), are (N, C, 1, L) in the IR, but for the graph's input and outputs.
 """
 
 from __future__ import annotations
 
-import math
 import operator
 import warnings
-from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind, OutputKind
 
 from firmware_gen import ir
+from firmware_gen.operators import CONSTANT_OPERATORS, HANDLERS, HINTS
 from firmware_gen.refusal import refusal
 from hls.errors import HeepgenError
 
@@ -165,30 +166,37 @@ class _Names:
 
     def __init__(self):
         self.taken: set[str] = set()
+        self.stems: dict = {}
 
-    def new(self, node) -> str:
-        path = _module_path(node)
-        if path and _is_library_leaf(node):
-            return self._unique(path, first=path)
-        prefix = f"{path}.{_op_name(node)}" if path else _op_name(node)
-        return self._unique(prefix, first=f"{prefix}_0")
+    def stem(self, node) -> str:
+        """The name of the layer that `node` is; not yet taken when first asked for."""
+        if node not in self.stems:
+            path = _module_path(node)
+            prefix = f"{path}.{_op_name(node)}" if path else _op_name(node)
+            leaf = path and _is_library_leaf(node)
+            self.stems[node] = self._free(path, first=path) if leaf else self._free(prefix, first=f"{prefix}_0")
+        return self.stems[node]
 
-    def _unique(self, stem: str, first: str) -> str:
+    def take(self, name: str) -> str:
+        name = self._free(name, first=name)
+        self.taken.add(name)
+        return name
+
+    def _free(self, stem: str, first: str) -> str:
         name, count = first, 0
         while name in self.taken:
             count += 1
             name = f"{stem}_{count}"
-        self.taken.add(name)
         return name
 
 
-def _pair(value) -> tuple[int, int]:
-    values = [value, value] if isinstance(value, int) else [int(v) for v in value]
-    return (values[0], values[0]) if len(values) == 1 else (values[0], values[1])
+def _ir_shape(shape: ir.Shape) -> ir.Shape:
+    return (shape[0], shape[1], 1, shape[2]) if len(shape) == 3 else shape
 
 
 class _Importer:
-    """Walks one functional ATen graph; `env` maps FX nodes to value names (str) or to constants (tensors)."""
+    """Walks one functional ATen graph; `env` maps FX nodes to value names (str) or to constants (tensors), and
+    `torch_shapes` value names to the shapes that PyTorch sees."""
 
     def __init__(self, program: ExportedProgram, name: str):
         self.program = program
@@ -196,6 +204,7 @@ class _Importer:
         self.names = _Names()
         self.env: dict = {}
         self.values: dict[str, ir.Value] = {}
+        self.torch_shapes: dict[str, ir.Shape] = {}
         self.nodes: list[ir.Node] = []
         self.inputs: list[str] = []
 
@@ -234,24 +243,57 @@ class _Importer:
             )
         if value.dtype != torch.float32:
             raise HeepgenError(f"input {node.name} is {_dtype(value)}: use float32, after model.float()")
-        self.env[node] = self._declare(node)
+        shape = self._fixed_shape(node)
+        self.values[node.name] = ir.Value(node.name, shape)
         self.inputs.append(node.name)
+        self.env[node] = self._as_map(node.name, shape)
+
+    def _as_map(self, name: str, shape: ir.Shape) -> str:
+        """An input of three dimensions as the feature map that it is in the IR."""
+        value = name
+        if len(shape) == 3:
+            value = self._append(f"{name}.reshape", ir.Reshape, (name,), self._fresh(f"{name}_map"), _ir_shape(shape))
+        self.torch_shapes[value] = shape
+        return value
 
     def _outputs(self, node) -> list[str]:
         outputs = zip(node.args[0], self.program.graph_signature.output_specs, strict=True)
         wanted = [fx for fx, spec in outputs if spec.kind == OutputKind.USER_OUTPUT]
-        if len(wanted) != 1 or not isinstance(self.env.get(wanted[0]), str):
-            raise HeepgenError(f"the model returns {len(wanted)} values: one computed tensor is supported")
-        return [self.env[wanted[0]]]
+        for number, fx in enumerate(wanted):
+            if not isinstance(fx, torch.fx.Node) or not isinstance(self.env.get(fx), str):
+                raise HeepgenError(
+                    f"output {number} of the model is a constant: return only tensors that it computes from its input"
+                )
+        if not wanted:
+            raise HeepgenError("the model returns nothing: return at least one tensor")
+        return [self._as_torch(self.env[fx]) for fx in wanted]
 
-    def _declare(self, node) -> str:
+    def _as_torch(self, value: str) -> str:
+        shape = self.torch_shapes[value]
+        if self.values[value].shape == shape:
+            return value
+        return self._append(f"{value}.reshape", ir.Reshape, (value,), self._fresh(f"{value}_out"), shape)
+
+    def _fixed_shape(self, node) -> ir.Shape:
         shape = tuple(node.meta["val"].shape)
         if not all(isinstance(size, int) for size in shape):
             raise HeepgenError(f"{node.name} has a dynamic shape {shape}: export the model with fixed shapes")
         if 0 in shape:
             raise HeepgenError(f"{node.name} is empty, its shape is {shape}: check the input shape")
-        self.values[node.name] = ir.Value(node.name, shape)
-        return node.name
+        return shape
+
+    def _fresh(self, stem: str) -> str:
+        """A value name that neither the exported program nor the graph uses."""
+        taken = {fx.name for fx in self.program.graph.nodes} | self.values.keys()
+        name, count = stem, 0
+        while name in taken:
+            name, count = f"{stem}_{count}", count + 1
+        return name
+
+    def _append(self, name: str, cls: type[ir.Node], inputs, value: str, shape: ir.Shape, fields=None) -> str:
+        self.values[value] = ir.Value(value, shape)
+        self.nodes.append(cls(name=self.names.take(name), inputs=tuple(inputs), output=value, **(fields or {})))
+        return value
 
     def _call(self, node):
         if node.target is operator.getitem:
@@ -263,7 +305,8 @@ class _Importer:
             return self._fold_constant(node)
         handler = HANDLERS.get(_aten_name(node))
         if handler is None:
-            raise self.refuse(node, "this operator is not supported")
+            hint = HINTS.get(_op_name(node))
+            raise self.refuse(node, "this operator is not supported" + (f"; {hint}" if hint else ""))
         return handler(self, node, self._resolve(_bind(node)))
 
     def _getitem(self, node):
@@ -283,20 +326,30 @@ class _Importer:
             return node.target(*args, **kwargs)
 
     def _resolve(self, args: dict) -> dict:
-        return {key: self.env[v] if isinstance(v, torch.fx.Node) else v for key, v in args.items()}
+        return {key: torch.fx.map_arg(value, self.env.__getitem__) for key, value in args.items()}
 
     # What the handlers use.
 
-    def emit(self, node, cls: type[ir.Node], source, **fields) -> str:
-        """Append a node reading `source`; returns the name of its value."""
-        if not isinstance(source, str):
-            raise self.refuse(node, "its input is a constant")
+    def emit(self, node, cls: type[ir.Node], *sources, **fields) -> str:
+        """Append the node that computes `node` from `sources`; returns the name of its value."""
         shape_of = node
         if isinstance(node.meta["val"], tuple | list):  # operators that also return statistics or indices
             shape_of = _FirstOutput(node)
-        name = self.names.new(node)
-        self.nodes.append(cls(name=name, inputs=(source,), output=self._declare(shape_of), **fields))
-        return node.name
+        return self._emit(node, cls, sources, node.name, self._fixed_shape(shape_of), fields)
+
+    def step(self, node, cls: type[ir.Node], *sources, shape: ir.Shape, **fields) -> str:
+        """Append a node on the way to computing `node`, with an output of `shape`; returns the name of its value."""
+        value = self._fresh(f"{node.name}_{cls.__name__.lower()}")
+        return self._emit(node, cls, sources, value, shape, fields)
+
+    def _emit(self, node, cls, sources, value: str, shape: ir.Shape, fields: dict) -> str:
+        if not all(isinstance(source, str) for source in sources):
+            raise self.refuse(node, "one of its inputs is a constant")
+        name = self.names.stem(node)
+        if name in self.names.taken or (cls is ir.Reshape and value != node.name):
+            name = f"{name}.{cls.__name__.lower()}"
+        self.torch_shapes[value] = shape
+        return self._append(name, cls, sources, value, _ir_shape(shape), fields)
 
     def weight(self, node, value, what: str) -> np.ndarray | None:
         """A constant as float64; refused by layer name when computed, NaN or infinite."""
@@ -313,11 +366,15 @@ class _Importer:
         return array
 
     def rank(self, node, source, allowed: tuple[int, ...], expected: str):
-        shape = self.values[source].shape if isinstance(source, str) else ()
+        shape = self.shape(source) if isinstance(source, str) else ()
         if len(shape) not in allowed:
             raise self.refuse(node, f"its input has shape {shape}; {expected} is supported")
 
     def shape(self, source: str) -> ir.Shape:
+        """Shape as PyTorch sees it."""
+        return self.torch_shapes[source]
+
+    def ir_shape(self, source: str) -> ir.Shape:
         return self.values[source].shape
 
     def label(self, node) -> str:
@@ -333,188 +390,3 @@ class _FirstOutput:
     def __init__(self, node):
         self.name = node.name
         self.meta = {"val": node.meta["val"][0]}
-
-
-# Cheap, pure operators that may prepare a weight.
-CONSTANT_OPERATORS = frozenset(
-    (
-        *("t", "transpose", "permute", "view", "reshape", "unsqueeze", "squeeze", "expand"),
-        *("clone", "alias", "detach", "contiguous", "lift_fresh_copy"),
-        *("mul", "div", "add", "sub", "neg", "sqrt", "rsqrt", "_weight_norm", "_weight_norm_interface"),
-    )
-)
-Handler = Callable[[_Importer, torch.fx.Node, dict], str]
-HANDLERS: dict[str, Handler] = {}
-
-
-def _handles(*names: str):
-    def register(function: Handler) -> Handler:
-        HANDLERS.update(dict.fromkeys(names, function))
-        return function
-
-    return register
-
-
-@_handles("conv2d", "convolution")
-def _conv(imp: _Importer, node, a: dict) -> str:
-    imp.rank(node, a["input"], (4,), "(N, C, H, W)")
-    weight = imp.weight(node, a["weight"], "weight")
-    if weight.ndim != 4:
-        raise imp.refuse(node, f"its weight has {weight.ndim} dimensions; 2-D convolution is supported")
-    if a.get("transposed"):
-        raise imp.refuse(node, "transposed convolution is not supported")
-    dilation = _pair(a["dilation"])
-    return imp.emit(
-        node,
-        ir.Conv,
-        a["input"],
-        weight=weight,
-        bias=imp.weight(node, a["bias"], "bias"),
-        stride=_pair(a["stride"]),
-        pads=_conv_pads(a["padding"], weight.shape[2:], dilation),
-        dilation=dilation,
-        groups=int(a["groups"]),
-    )
-
-
-def _conv_pads(padding, kernel, dilation) -> ir.Pads:
-    """'same' puts the odd cell at the bottom and right, as torch does."""
-    if padding == "valid":
-        return ir.NO_PADS
-    if padding == "same":
-        total = [d * (k - 1) for k, d in zip(kernel, dilation, strict=True)]
-        return (total[0] // 2, total[1] // 2, total[0] - total[0] // 2, total[1] - total[1] // 2)
-    top, left = _pair(padding)
-    return (top, left, top, left)
-
-
-def _emit_linear(imp: _Importer, node, source, weight, bias) -> str:
-    imp.rank(node, source, (1, 2), "(N, features)")
-    return imp.emit(node, ir.Linear, source, weight=weight, bias=bias)
-
-
-@_handles("linear")
-def _linear(imp: _Importer, node, a: dict) -> str:
-    weight = imp.weight(node, a["weight"], "weight")
-    return _emit_linear(imp, node, a["input"], weight, imp.weight(node, a["bias"], "bias"))
-
-
-@_handles("addmm")
-def _addmm(imp: _Importer, node, a: dict) -> str:
-    if a["beta"] != 1 or a["alpha"] != 1:
-        raise imp.refuse(node, f"alpha={a['alpha']}, beta={a['beta']}; 1 is supported")
-    weight, bias = imp.weight(node, a["mat2"], "weight"), imp.weight(node, a["self"], "bias")
-    if bias.ndim != 1 or bias.size != weight.shape[1]:
-        raise imp.refuse(node, f"its bias has shape {bias.shape}; ({weight.shape[1]},) is supported")
-    return _emit_linear(imp, node, a["mat1"], np.ascontiguousarray(weight.T), bias)
-
-
-@_handles("mm")
-def _mm(imp: _Importer, node, a: dict) -> str:
-    weight = imp.weight(node, a["mat2"], "weight")
-    return _emit_linear(imp, node, a["self"], np.ascontiguousarray(weight.T), None)
-
-
-@_handles("batch_norm", "_native_batch_norm_legit_no_training")
-def _batch_norm(imp: _Importer, node, a: dict) -> str:
-    imp.rank(node, a["input"], (2, 4), "(N, F) or (N, C, H, W)")
-    mean = imp.weight(node, a["running_mean"], "running mean")
-    variance = imp.weight(node, a["running_var"], "running variance")
-    if not (variance + a["eps"] > 0).all():
-        raise HeepgenError(f"layer {imp.label(node)}: its variance + eps is not positive; train it again")
-    gamma, beta = imp.weight(node, a["weight"], "weight"), imp.weight(node, a["bias"], "bias")
-    scale = (1.0 if gamma is None else gamma) / np.sqrt(variance + a["eps"])
-    shift = (0.0 if beta is None else beta) - mean * scale
-    return imp.emit(node, ir.BatchNorm, a["input"], scale=scale, shift=shift)
-
-
-@_handles("relu")
-def _relu(imp: _Importer, node, a: dict) -> str:
-    return imp.emit(node, ir.Activate, a["self"], act=ir.RELU)
-
-
-@_handles("hardtanh", "relu6", "clamp", "clamp_min", "clamp_max")
-def _clamp(imp: _Importer, node, a: dict) -> str:
-    low, high = a.get("min_val", a.get("min")), a.get("max_val", a.get("max"))
-    if isinstance(low, str | torch.Tensor) or isinstance(high, str | torch.Tensor):
-        raise imp.refuse(node, "a bound is a tensor; numbers are supported")
-    act = ir.Activation(
-        low=-math.inf if low is None else _float32(low), high=math.inf if high is None else _float32(high)
-    )
-    if not act.low <= act.high:
-        raise imp.refuse(node, f"min={low}, max={high}; min <= max is supported")
-    return imp.emit(node, ir.Activate, a["self"], act=act)
-
-
-def _float32(value) -> float:
-    """`value` as torch uses it on float32 tensors; -0 becomes +0."""
-    return float(np.float32(value)) + 0.0
-
-
-@_handles("max_pool2d", "max_pool2d_with_indices")
-def _max_pool(imp: _Importer, node, a: dict) -> str:
-    return _pool(imp, node, a, kind="max", dilation=_pair(a["dilation"]))
-
-
-@_handles("avg_pool2d")
-def _avg_pool(imp: _Importer, node, a: dict) -> str:
-    return _pool(
-        imp,
-        node,
-        a,
-        kind="avg",
-        count_include_pad=bool(a["count_include_pad"]),
-        divisor_override=a["divisor_override"],
-    )
-
-
-def _pool(imp: _Importer, node, a: dict, **fields) -> str:
-    imp.rank(node, a["self"], (4,), "(N, C, H, W)")
-    kernel = _pair(a["kernel_size"])
-    top, left = _pair(a["padding"])
-    return imp.emit(
-        node,
-        ir.Pool,
-        a["self"],
-        kernel=kernel,
-        stride=_pair(a["stride"]) if a["stride"] else kernel,
-        pads=(top, left, top, left),
-        ceil_mode=bool(a["ceil_mode"]),
-        **fields,
-    )
-
-
-@_handles("pad", "constant_pad_nd")
-def _pad(imp: _Importer, node, a: dict) -> str:
-    mode, value = a.get("mode", "constant"), a.get("value")
-    amounts = [int(p) for p in a["pad"]]
-    if mode != "constant":
-        raise imp.refuse(node, f"mode={mode!r}; constant padding is supported")
-    if any(p < 0 for p in amounts):
-        raise imp.refuse(node, f"pad={amounts} crops; pads >= 0 are supported")
-    if not any(amounts):
-        return imp.emit(node, ir.Identity, a["self"])
-    imp.rank(node, a["self"], (4,), "(N, C, H, W)")
-    if any(amounts[4:]):
-        raise imp.refuse(node, f"pad={amounts} pads channels or batch; height and width are supported")
-    left, right, top, bottom = (amounts + [0, 0, 0, 0])[:4]
-    return imp.emit(node, ir.Pad, a["self"], pads=(top, left, bottom, right), value=_float32(value or 0.0))
-
-
-@_handles("view", "reshape", "_unsafe_view", "flatten", "unflatten", "squeeze", "unsqueeze", "view_copy")
-def _reshape(imp: _Importer, node, a: dict) -> str:
-    return imp.emit(node, ir.Reshape, a["self"])
-
-
-@_handles("dropout", "feature_dropout", "alpha_dropout", "clone", "alias", "detach", "contiguous")
-def _identity(imp: _Importer, node, a: dict) -> str:
-    return imp.emit(node, ir.Identity, a.get("self", a.get("input")))
-
-
-@_handles("softmax", "_softmax")
-def _softmax(imp: _Importer, node, a: dict) -> str:
-    imp.rank(node, a["self"], (1, 2), "(N, features)")
-    rank = len(imp.shape(a["self"]))
-    if a["dim"] % rank != rank - 1:
-        raise imp.refuse(node, f"dim={a['dim']}; the last dimension is supported")
-    return imp.emit(node, ir.Softmax, a["self"])

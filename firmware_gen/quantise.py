@@ -4,7 +4,11 @@
     q     = clip(rint(w / scale), -127, 127)
 
 w is the BatchNorm-folded weight in float64; the division by 127 and the one by the (float32) scale are done
-in float64; rint rounds ties to even. The folded float64 bias is rounded to float32 here, and only here.
+in float64; rint rounds ties to even. The folded float64 bias is rounded to float32 here, and only here; so are the
+scale and bias of a Scale.
+
+With calibrate="mse" the largest weights of a channel may be clipped: instead of max|w|, the range is that of the
+fractions CLIPS of it which gives the smallest sum of squared errors (q * scale - w)^2.
 """
 
 from __future__ import annotations
@@ -13,42 +17,79 @@ from dataclasses import replace
 
 import numpy as np
 
-from firmware_gen.ir import Conv, Graph, Linear
+from firmware_gen.ir import Conv, Graph, Linear, Scale
 from hls.errors import HeepgenError
 
 LIMIT = 127
+CLIPS = np.linspace(1, 0.5, 65)
+CALIBRATIONS = ("max", "mse")
 
 
-def quantise(graph: Graph, per_channel: bool = True) -> Graph:
+def quantise(graph: Graph, per_channel: bool = True, calibrate: str = "max") -> Graph:
     """The graph with int8 `weight`, float32 `scale` (O,) and float32 `bias` (O,) in every Conv and Linear.
 
     per_channel: one scale per output channel; otherwise one per tensor, repeated O times.
+    calibrate: "max" for the full range of the weights, "mse" for the range with the smallest squared error.
     Raises HeepgenError, naming the layer, when a folded weight, scale or bias does not fit float32.
     """
-    nodes = [_quantise_node(n, per_channel) if isinstance(n, Conv | Linear) else n for n in graph.nodes]
-    return graph.with_nodes(nodes)
+    if calibrate not in CALIBRATIONS:
+        raise HeepgenError(f"calibrate = {calibrate!r}: choose one of {', '.join(CALIBRATIONS)}")
+    new = {n: _quantise_node(n, per_channel, calibrate) for n in graph.nodes if isinstance(n, Conv | Linear)}
+    new |= {n: _round_scale(n) for n in graph.nodes if isinstance(n, Scale)}
+    return graph.with_nodes(new.get(n, n) for n in graph.nodes)
 
 
-def quantise_weight(weight: np.ndarray, per_channel: bool = True) -> tuple[np.ndarray, np.ndarray]:
+def quantise_weight(
+    weight: np.ndarray, per_channel: bool = True, calibrate: str = "max"
+) -> tuple[np.ndarray, np.ndarray]:
     """weight: (O, ...) float64 -> (q int8 of the same shape, scale float32 of shape (O,))."""
     rows = weight.astype(np.float64).reshape(weight.shape[0], -1)
     largest = np.abs(rows).max(axis=1) if per_channel else np.full(len(rows), np.abs(rows).max())
+    q, scale = _with_range(rows, largest)
+    if calibrate == "mse":
+        q, scale = _least_squares(rows, largest, per_channel)
+    return q.astype(np.int8).reshape(weight.shape), scale
+
+
+def _with_range(rows: np.ndarray, largest: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     with np.errstate(over="ignore"):
         scale = (largest / LIMIT).astype(np.float32)
     scale[scale == 0] = 1  # also a channel too small for a float32 scale
     q = np.clip(np.rint(rows / scale[:, None].astype(np.float64)), -LIMIT, LIMIT)
-    return q.astype(np.int8).reshape(weight.shape), scale
+    return q, scale
 
 
-def _quantise_node(node: Conv | Linear, per_channel: bool) -> Conv | Linear:
+def _least_squares(rows: np.ndarray, largest: np.ndarray, per_channel: bool) -> tuple[np.ndarray, np.ndarray]:
+    best_q, best_scale = _with_range(rows, largest)
+    best = np.full(len(rows), np.inf)
+    for clip in CLIPS:
+        q, scale = _with_range(rows, largest * clip)
+        error = ((q * scale[:, None].astype(np.float64) - rows) ** 2).sum(axis=1)
+        better = error < best if per_channel else np.full(len(rows), error.sum() < best.sum())
+        best_q[better], best_scale[better], best[better] = q[better], scale[better], error[better]
+    return best_q, best_scale
+
+
+def _quantise_node(node: Conv | Linear, per_channel: bool, calibrate: str) -> Conv | Linear:
     if node.scale is not None:
         raise HeepgenError(f"layer {node.name} is quantised already")
-    q, scale = quantise_weight(node.weight, per_channel)
+    q, scale = quantise_weight(node.weight, per_channel, calibrate)
     with np.errstate(over="ignore"):
         bias = np.zeros(len(scale), np.float32) if node.bias is None else node.bias.astype(np.float32)
+    _check_finite(node, scale, bias)
+    return replace(node, weight=q, scale=scale, bias=bias)
+
+
+def _round_scale(node: Scale) -> Scale:
+    with np.errstate(over="ignore"):
+        scale, bias = node.scale.astype(np.float32), node.bias.astype(np.float32)
+    _check_finite(node, scale, bias)
+    return replace(node, scale=scale, bias=bias)
+
+
+def _check_finite(node, scale: np.ndarray, bias: np.ndarray):
     if not (np.isfinite(scale).all() and np.isfinite(bias).all()):
         raise HeepgenError(
             f"layer {node.name}: a weight or bias is too large for float32 once BatchNorm is folded in; "
             "check the BatchNorm's running variance"
         )
-    return replace(node, weight=q, scale=scale, bias=bias)

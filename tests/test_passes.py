@@ -1,6 +1,7 @@
 """Each pass alone, on hand-made graphs: before and after, and equal function."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,29 +14,39 @@ from firmware_gen.ir import (
     RELU6,
     Activate,
     Activation,
+    Add,
     BatchNorm,
+    Concat,
     Conv,
     Graph,
     Identity,
     Linear,
     Pad,
+    Permute,
     Pool,
     Reshape,
-    Softmax,
+    Scale,
+    Sigmoid,
+    Upsample,
     Value,
 )
 from firmware_gen.passes import (
     append_softmax,
-    check_softmax,
+    check_permutes,
     drop_dead,
     drop_identities,
     find_maps,
     fold_batchnorm,
     fuse_activations,
+    fuse_residuals,
+    merge_concats,
     merge_pads,
+    merge_permutes,
     merge_reshapes,
+    sink_reshapes,
 )
 from firmware_gen.passes.fuse import compose
+from firmware_gen.passes.rewrite import substitute
 from hls.errors import HeepgenError
 
 RNG = np.random.default_rng(7)
@@ -67,7 +78,7 @@ def kinds(graph: Graph) -> list[str]:
 
 def assert_same_function(before: Graph, after: Graph):
     x = torch.from_numpy(RNG.normal(size=before.shape(before.inputs[0])).astype(np.float32))
-    torch.testing.assert_close(GraphModule(after)(x), GraphModule(before)(x), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(GraphModule(after)(x), GraphModule(before)(x), atol=1e-4, rtol=1e-4)
 
 
 MAP = (1, 2, 4, 4)
@@ -113,13 +124,233 @@ def test_fold_batchnorm_into_linear():
     assert_same_function(graph, after)
 
 
-def test_fold_batchnorm_refusals():
-    with pytest.raises(HeepgenError, match="layer n0.*model's input"):
-        fold_batchnorm(chain(MAP, (BatchNorm, MAP, norm(2))))
+def test_batchnorm_that_cannot_be_folded_becomes_a_scale():
+    first = chain(MAP, (BatchNorm, MAP, norm(2)), (Activate, MAP, ACT))
+    after = fold_batchnorm(first)
+    assert kinds(after) == ["Scale", "Activate"] and after.nodes[0].name == "n0"
+    assert_same_function(first, after)
     shared = chain(MAP, (Conv, MAP, conv(2, 2)), (BatchNorm, MAP, norm(2)))
     shared = Graph("g", ("x",), ("v1", "v0"), shared.nodes, shared.values)
-    with pytest.raises(HeepgenError, match="output of n0 is also read"):
-        fold_batchnorm(shared)
+    after = fold_batchnorm(shared)
+    assert kinds(after) == ["Conv", "Scale"]
+    assert_same_function(shared, after)
+
+
+@pytest.mark.parametrize("padding, kinds_after", [(0, ["Activate", "Conv"]), (1, ["Activate", "Scale", "Conv"])])
+def test_fold_batchnorm_into_the_next_conv(padding, kinds_after):
+    size = 2 + 2 * padding
+    out = (1, 6, size, size)
+    fields = conv(6, 2, 3, groups=2, pads=(padding,) * 4)
+    graph = chain((1, 4, 4, 4), (Activate, (1, 4, 4, 4), ACT), (BatchNorm, (1, 4, 4, 4), norm(4)), (Conv, out, fields))
+    after = fold_batchnorm(graph)
+    assert kinds(after) == kinds_after
+    assert_same_function(graph, after)
+
+
+def test_fold_batchnorm_into_the_next_linear_across_a_flatten():
+    linear = {"weight": RNG.normal(size=(3, 32))}
+    steps = (Activate, MAP, ACT), (BatchNorm, MAP, norm(2)), (Reshape, (1, 32), {}), (Linear, (1, 3), linear)
+    graph = chain(MAP, *steps)
+    after = fold_batchnorm(graph)
+    assert kinds(after) == ["Activate", "Reshape", "Linear"]
+    assert_same_function(graph, after)
+
+
+def test_fold_batchnorm_back_through_what_it_commutes_with():
+    wide, pooled, half = (1, 3, 8, 8), (1, 3, 3, 3), (1, 3, 2, 2)
+    positive = norm(3) | {"scale": np.array([0.5, 1, 2])}
+    avg = {"kind": "avg", "kernel": (4, 4), "stride": (2, 2)}
+    maximum = {"kind": "max", "kernel": (2, 2), "stride": (1, 1)}
+    graph = chain(MAP, (Conv, (1, 3, 4, 4), conv(3, 2)), (Upsample, wide, {"factor": (2, 2)}), (Pool, pooled, avg),
+                  (BatchNorm, pooled, norm(3)), (Pool, half, maximum), (BatchNorm, half, positive))  # fmt: skip
+    after = fold_batchnorm(graph)
+    assert kinds(after) == ["Conv", "Upsample", "Pool", "Pool"]
+    assert_same_function(graph, after)
+    negative = graph.nodes[-1].scale * [1, -1, 1]
+    graph = substitute(graph, {graph.nodes[-1]: replace(graph.nodes[-1], scale=negative)})
+    after = fold_batchnorm(graph)
+    assert kinds(after) == ["Conv", "Upsample", "Pool", "Pool", "Scale"]
+    assert_same_function(graph, after)
+
+
+def test_average_over_counted_padding_keeps_a_batchnorm_behind_it():
+    avg = {"kind": "avg", "kernel": (2, 2), "stride": (1, 1), "pads": (1, 1, 0, 0)}
+    graph = chain(MAP, (Conv, MAP, conv(2, 2)), (Pool, MAP, avg), (BatchNorm, MAP, norm(2)))
+    after = fold_batchnorm(graph)
+    assert kinds(after) == ["Conv", "Pool", "Scale"]
+    assert_same_function(graph, after)
+
+
+def dag(inputs, *steps, outputs=None) -> Graph:
+    """A graph of steps (class, inputs, output shape, fields); values are "x" and v0, v1, ..."""
+    values, nodes = {"x": Value("x", inputs)}, []
+    for index, (cls, sources, shape, fields) in enumerate(steps):
+        values[f"v{index}"] = Value(f"v{index}", shape)
+        nodes.append(cls(name=f"n{index}", inputs=tuple(sources.split()), output=f"v{index}", **fields))
+    return Graph("test", ("x",), outputs or (f"v{len(steps) - 1}",), tuple(nodes), values)
+
+
+WIDE = (1, 5, 4, 4)
+
+
+def two_branches(*steps) -> Graph:
+    """Convolutions to 2 and 3 channels, joined, then steps on the 5 channels in a row."""
+    branches = [(Conv, "x", MAP, conv(2, 2)), (Conv, "x", (1, 3, 4, 4), conv(3, 2)), (Concat, "v0 v1", WIDE, {})]
+    chained = [(cls, f"v{i + 2}", shape, fields) for i, (cls, shape, fields) in enumerate(steps)]
+    return dag(MAP, *branches, *chained)
+
+
+def test_fold_batchnorm_into_the_branches_of_a_concat():
+    graph = two_branches((BatchNorm, WIDE, norm(5)))
+    after = fold_batchnorm(graph)
+    assert kinds(after) == ["Conv", "Conv", "Concat"]
+    assert_same_function(graph, after)
+    shared = Graph("g", ("x",), (*graph.outputs, "v1"), graph.nodes, graph.values)
+    after = fold_batchnorm(shared)
+    assert kinds(after) == ["Conv", "Conv", "Concat", "Scale"]
+    assert_same_function(shared, after)
+
+
+def test_fuse_activation_into_the_branches_of_a_concat():
+    graph = two_branches((Activate, WIDE, ACT))
+    after = fuse_activations(graph)
+    assert kinds(after) == ["Conv", "Conv", "Concat"] and [n.act for n in after.nodes[:2]] == [RELU, RELU]
+    assert_same_function(graph, after)
+    other = dag(MAP, (Conv, "x", MAP, conv(2, 2)), (Concat, "x v0", (1, 4, 4, 4), {}),
+                (Activate, "v1", (1, 4, 4, 4), ACT))  # fmt: skip
+    assert kinds(fuse_activations(other)) == ["Conv", "Concat", "Activate"]
+
+
+def test_fuse_activation_above_upsample():
+    graph = chain(MAP, (Conv, MAP, conv(2, 2)), (Upsample, (1, 2, 4, 12), {"factor": (1, 3)}),
+                  (Activate, (1, 2, 4, 12), {"act": RELU6}))  # fmt: skip
+    after = fuse_activations(graph)
+    assert kinds(after) == ["Conv", "Upsample"] and after.nodes[0].act == RELU6
+    assert_same_function(graph, after)
+
+
+def test_activation_stays_below_the_reshape_of_an_input():
+    graph = chain((1, 8), (Reshape, (1, 2, 2, 2), {}), (Activate, (1, 2, 2, 2), ACT))
+    assert fuse_activations(graph) is graph
+
+
+LEAKY = {"act": Activation(slope=0.25)}
+
+
+@pytest.mark.parametrize("swap", [False, True])
+@pytest.mark.parametrize("first, last, order", [
+    ({}, {}, "before_act"), ({}, ACT, "before_act"), (LEAKY, {}, "after_act"), (ACT, ACT, None),
+])  # fmt: skip
+def test_fuse_residual(first, last, order, swap):
+    same = conv(2, 2, 3, pads=(1,) * 4)
+    graph = dag(MAP, (Conv, "x", MAP, same | first), (Add, "x v0" if swap else "v0 x", MAP, last))
+    after = fuse_residuals(graph)
+    assert kinds(after) == (["Conv"] if order else ["Conv", "Add"])
+    if order:
+        (node,) = after.nodes
+        assert node.inputs == ("x", "x") and node.residual == order and node.residual_input == "x"
+        assert node.name == "n0" and node.output == "v1"
+        assert node.act == (first or last).get("act", IDENTITY)
+    assert_same_function(graph, after)
+
+
+def test_residual_goes_to_the_later_producer_and_moves_it():
+    graph = dag(MAP, (Pool, "x", MAP, {"kind": "max", "kernel": (1, 1), "stride": (1, 1)}),
+                (Activate, "x", MAP, LEAKY), (Add, "v0 v1", MAP, {}))  # fmt: skip
+    after = fuse_residuals(graph)
+    assert kinds(after) == ["Activate", "Pool"] and after.nodes[1].inputs == ("x", "v1")
+    assert_same_function(graph, after)
+    graph = dag(MAP, (Conv, "x", MAP, conv(2, 2)), (Conv, "x", MAP, conv(2, 2)), (Add, "v0 v1", MAP, {}))
+    after = fuse_residuals(graph)
+    assert [n.name for n in after.nodes] == ["n0", "n1"] and after.nodes[1].residual_input == "v0"
+    assert_same_function(graph, after)
+
+
+def test_residual_stays_where_a_producer_has_other_readers_or_a_residual():
+    shared = dag(MAP, (Conv, "x", MAP, conv(2, 2)), (Add, "v0 x", MAP, {}), outputs=("v1", "v0"))
+    doubled = dag(MAP, (Conv, "x", MAP, conv(2, 2)), (Add, "v0 v0", MAP, {}))
+    for graph in (shared, doubled):
+        assert fuse_residuals(graph) is graph
+    chained = dag(MAP, (Conv, "x", MAP, conv(2, 2)), (Add, "v0 x", MAP, {}), (Add, "v1 x", MAP, {}))
+    after = fuse_residuals(chained)
+    assert kinds(after) == ["Conv", "Add"]
+    assert_same_function(chained, after)
+
+
+def test_nothing_is_fused_after_a_residual_that_follows_the_activation():
+    graph = dag(MAP, (Conv, "x x", MAP, conv(2, 2) | {"residual": "after_act"}), (Activate, "v0", MAP, ACT))
+    assert fuse_activations(graph) is graph
+
+
+def test_merge_concats():
+    graph = dag(MAP, (Concat, "x x", (1, 4, 4, 4), {}), (Activate, "x", MAP, ACT),
+                (Concat, "v1 v0 x", (1, 8, 4, 4), {}))  # fmt: skip
+    after = merge_concats(graph)
+    assert kinds(after) == ["Activate", "Concat"] and after.nodes[1].inputs == ("v1", "x", "x", "x")
+    assert_same_function(graph, after)
+
+
+def test_sink_reshapes_below_add_and_concat():
+    flat = {"factor": (1, 1)}
+    steps = [(Upsample, "x", MAP, flat), (Reshape, "x", (1, 32), {}), (Reshape, "v0", (1, 32), {})]
+    added = dag(MAP, *steps, (Add, "v1 v2", (1, 32), {}))
+    after = sink_reshapes(added)
+    assert kinds(after) == ["Upsample", "Add", "Reshape"] and after.in_shape(after.nodes[1]) == MAP
+    assert_same_function(added, after)
+    joined = dag(MAP, *steps, (Concat, "v1 v2", (1, 64), {}))
+    after = sink_reshapes(joined)
+    assert kinds(after) == ["Upsample", "Concat", "Reshape"] and after.out_shape(after.nodes[1]) == (1, 4, 4, 4)
+    assert_same_function(joined, after)
+
+
+LAST = (1, 4, 4, 2)
+TO_LAST, TO_FIRST = {"dims": (0, 2, 3, 1)}, {"dims": (0, 3, 1, 2)}
+
+
+def test_permute_undone_by_the_next():
+    graph = chain(MAP, (Conv, MAP, conv(2, 2)), (Permute, LAST, TO_LAST), (Permute, MAP, TO_FIRST))
+    after = merge_permutes(graph)
+    assert kinds(after) == ["Conv"]
+    assert_same_function(graph, after)
+    sequence = chain((2, 1, 5, 3), (Permute, (2, 3, 1, 5), TO_FIRST), (Reshape, (2, 1, 3, 5), {}),
+                     (Permute, (2, 5, 1, 3), TO_FIRST))  # fmt: skip
+    after = merge_permutes(sequence)
+    assert kinds(after) == ["Reshape"]
+    assert_same_function(sequence, after)
+    once = chain(MAP, (Permute, LAST, TO_LAST), (Permute, (1, 4, 2, 4), TO_LAST))
+    assert merge_permutes(once) is once
+
+
+def test_permute_in_front_of_a_flattened_linear_goes_into_its_weights():
+    graph = chain(MAP, (Conv, (1, 3, 4, 4), conv(3, 2)), (Permute, (1, 4, 4, 3), TO_LAST), (Reshape, (1, 48), {}),
+                  (Linear, (1, 5), {"weight": RNG.normal(size=(5, 48))}))  # fmt: skip
+    after = merge_permutes(graph)
+    assert kinds(after) == ["Conv", "Reshape", "Linear"]
+    assert_same_function(graph, after)
+    assert find_maps(after).nodes[2].in_map == (3, 4, 4)
+
+
+def test_legal_permutes():
+    entry = chain((1, 4, 4, 2), (Permute, MAP, TO_FIRST), (Conv, MAP, conv(2, 2)))
+    leave = chain(MAP, (Conv, MAP, conv(2, 2)), (Permute, LAST, TO_LAST), (Reshape, (1, 32), {}))
+    for graph in (entry, leave):
+        assert check_permutes(graph) is graph
+    swapped = chain((1, 2, 1, 7), (Conv, (1, 3, 1, 7), conv(3, 2)), (Reshape, (1, 1, 3, 7), {}),
+                    (Permute, (1, 7, 1, 3), TO_FIRST), (Reshape, (1, 7, 3), {}))  # fmt: skip
+    after = check_permutes(swapped)
+    assert kinds(after) == ["Conv", "Permute", "Reshape"] and after.nodes[1].dims == (0, 2, 3, 1)
+    assert_same_function(swapped, after)
+
+
+@pytest.mark.parametrize("steps", [
+    [(Permute, MAP, TO_FIRST)],
+    [(Conv, MAP, conv(2, 2)), (Permute, LAST, TO_LAST), (Activate, LAST, ACT)],
+    [(Permute, (1, 2, 4, 4), {"dims": (0, 1, 3, 2)}), (Conv, MAP, conv(2, 2))],
+])  # fmt: skip
+def test_permute_that_moves_data_is_refused(steps):
+    shape = LAST if steps[0][0] is Permute and steps[0][2] is TO_FIRST else MAP
+    with pytest.raises(HeepgenError, match="permute: dims=.* move data"):
+        check_permutes(chain(shape, *steps))
 
 
 PADDED = (1, 2, 7, 8)  # MAP with pads (top 1, left 3, bottom 2, right 1)
@@ -233,16 +464,33 @@ def test_reshape_free_in_any_layout(before, after):
 
 
 @pytest.mark.parametrize("before, after", [((1, 8), (1, 2, 2, 2)), (MAP, (1, 4, 2, 4)), ((2, 2, 2, 2), (16,))])
-def test_reshape_that_moves_elements_is_refused(before, after):
-    with pytest.raises(HeepgenError, match="layer n0: Reshape: from .* channels-last"):
-        find_maps(chain(before, (Reshape, after, {})))
+def test_reshape_that_moves_elements_is_refused_inside(before, after):
+    inside = chain(before, (Activate, before, ACT), (Reshape, after, {}), (Activate, after, ACT))
+    with pytest.raises(HeepgenError, match="layer n1: Reshape: from .* channels-last"):
+        find_maps(inside)
+    at_input = chain(before, (Reshape, after, {}), (Activate, after, ACT))
+    at_output = chain(before, (Activate, before, ACT), (Reshape, after, {}))
+    for graph in (at_input, at_output):
+        assert all(getattr(n, "in_map", None) is None for n in find_maps(graph).nodes)
 
 
-def test_softmax_only_last():
-    good = chain((1, 4), (Activate, (1, 4), ACT), (Softmax, (1, 4), {}))
-    assert check_softmax(good) is good
-    with pytest.raises(HeepgenError, match="layer n0: Softmax: n1 reads it"):
-        check_softmax(chain((1, 4), (Softmax, (1, 4), {}), (Activate, (1, 4), ACT)))
+def test_reshape_of_space_alone_is_free():
+    graph = chain(MAP, (Activate, MAP, ACT), (Reshape, (1, 2, 1, 16), {}), (Activate, (1, 2, 1, 16), ACT))
+    assert find_maps(graph).nodes[1].in_map is None
+
+
+def test_map_of_scale_and_what_cannot_read_a_flattened_map():
+    flat = (1, 32)
+    scale = {"scale": RNG.normal(size=32), "bias": RNG.normal(size=32)}
+    graph = chain(MAP, (Activate, MAP, ACT), (Reshape, flat, {}), (Scale, flat, scale), (Sigmoid, flat, {}),
+                  (Linear, (1, 3), {"weight": RNG.normal(size=(3, 32))}))  # fmt: skip
+    assert [n.in_map for n in find_maps(graph).nodes if isinstance(n, Scale | Linear)] == [(2, 4, 4)] * 2
+    square = {"weight": RNG.normal(size=(32, 32))}
+    for reader in [(Add, "v1 v2", flat, {}), (Concat, "v2 v1", (1, 64), {}),
+                   (Linear, "v2 v1", flat, square | {"residual": "before_act"})]:  # fmt: skip
+        graph = dag(MAP, (Activate, "x", MAP, ACT), (Reshape, "v0", flat, {}), (Linear, "v1", flat, square), reader)
+        with pytest.raises(HeepgenError, match=r"layer n3: .*flattened \(2, 4, 4\)"):
+            find_maps(graph)
 
 
 def test_append_softmax():
@@ -251,6 +499,8 @@ def test_append_softmax():
     assert append_softmax(graph) is graph
     with pytest.raises(HeepgenError, match="shape"):
         append_softmax(chain(MAP, (Activate, MAP, ACT)))
+    with pytest.raises(HeepgenError, match="2 outputs"):
+        append_softmax(Graph("g", ("x",), (graph.outputs[0], "v0"), graph.nodes, graph.values))
 
 
 def test_graph_refuses_inconsistency():

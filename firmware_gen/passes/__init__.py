@@ -2,22 +2,30 @@
 
 from firmware_gen.ir import Graph
 from firmware_gen.passes.batchnorm import fold_batchnorm
-from firmware_gen.passes.cleanup import drop_dead, drop_identities
+from firmware_gen.passes.cleanup import drop_dead, drop_identities, merge_concats
 from firmware_gen.passes.fuse import fuse_activations
 from firmware_gen.passes.pads import merge_pads
-from firmware_gen.passes.reshapes import find_maps, merge_reshapes
-from firmware_gen.passes.softmax import append_softmax, check_softmax
+from firmware_gen.passes.permutes import check_permutes, merge_permutes
+from firmware_gen.passes.reshapes import find_maps, merge_reshapes, sink_reshapes
+from firmware_gen.passes.residual import fuse_residuals
+from firmware_gen.passes.softmax import append_softmax
 from hls.errors import HeepgenError
 
 PIPELINE = (
     drop_dead,
     drop_identities,
     merge_reshapes,
+    merge_permutes,
+    merge_concats,
     fold_batchnorm,
     merge_pads,
     fuse_activations,
+    merge_permutes,  # those that an activation kept apart
+    merge_reshapes,
+    sink_reshapes,
+    fuse_residuals,
+    check_permutes,
     find_maps,
-    check_softmax,
 )
 
 
@@ -25,21 +33,25 @@ def run_passes(graph: Graph) -> Graph:
     """Lower an imported graph to what the back end reads (see `ir`): HeepgenError names what cannot be."""
     for one_pass in PIPELINE:
         graph = one_pass(graph)
-    if not graph.nodes:
-        raise HeepgenError(f"the model {graph.name} computes nothing: it returns its input")
+    if any(value in graph.inputs for value in graph.outputs):
+        raise HeepgenError(f"the model {graph.name} computes nothing for one of its outputs: it returns its input")
     return graph
 
 
 __all__ = [
     "PIPELINE",
     "append_softmax",
-    "check_softmax",
+    "check_permutes",
     "drop_dead",
     "drop_identities",
     "find_maps",
     "fold_batchnorm",
     "fuse_activations",
+    "fuse_residuals",
+    "merge_concats",
     "merge_pads",
+    "merge_permutes",
     "merge_reshapes",
     "run_passes",
+    "sink_reshapes",
 ]

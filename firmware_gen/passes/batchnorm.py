@@ -1,30 +1,111 @@
-from firmware_gen.ir import BatchNorm, Conv, Graph, Linear
-from firmware_gen.passes.rewrite import absorb
-from firmware_gen.refusal import refusal
+"""BatchNorm, and arithmetic with constants: y = x * scale + shift per channel, all in float64."""
+
+from dataclasses import replace
+
+import numpy as np
+
+from firmware_gen.ir import BatchNorm, Concat, Conv, Graph, Linear, Node, Pool, Reshape, Scale, Upsample
+from firmware_gen.passes.rewrite import bypass, substitute
+
+New = dict[Node, Node]
 
 
 def fold_batchnorm(graph: Graph) -> Graph:
-    """Fold y = x * scale + shift into the Conv or Linear that produces x, in float64.
+    """Fold every BatchNorm and Scale into the layers before it, or else the one after it; Scale is what remains.
 
-    weight' = weight * scale, bias' = bias * scale + shift, per output channel.
-    Raises HeepgenError for a BatchNorm in any other place.
+    Before: Conv and Linear, weight' = weight * scale, bias' = bias * scale + shift per output channel, also through
+    Upsample, Concat, pooling and reshapes that it commutes with, when nothing else reads what lies between.
+    After: Linear, also across a Flatten, and Conv without padding, weight' = weight * scale per input channel,
+    bias' = bias + weight * shift.
     """
     for node in graph.nodes:
-        if isinstance(node, BatchNorm):
-            return fold_batchnorm(_fold(graph, node))
-    return graph
+        if not isinstance(node, BatchNorm | Scale):
+            continue
+        scale, shift = node.scale, node.shift if isinstance(node, BatchNorm) else node.bias
+        new = _into_producers(graph, node.inputs[0], scale, shift)
+        if new is None:
+            new = _into_reader(graph, node.output, scale, shift)
+        if new is not None:
+            return fold_batchnorm(bypass(substitute(graph, new), node))
+    return substitute(graph, {n: _as_scale(n) for n in graph.nodes if isinstance(n, BatchNorm)})
 
 
-def _fold(graph: Graph, norm: BatchNorm) -> Graph:
-    source = norm.inputs[0]
-    producer = graph.producer(source)
-    if not isinstance(producer, Conv | Linear):
-        after = f"{producer.name} ({producer.op})" if producer else "the model's input"
-        raise refusal(
-            norm.name, norm.op, f"it follows {after}; BatchNorm is supported directly after Conv2d or Linear"
-        )
-    if graph.read_once_by(source) is not norm:
-        raise refusal(norm.name, norm.op, f"the output of {producer.name} is also read by another layer")
-    per_channel = norm.scale.reshape(-1, *[1] * (producer.weight.ndim - 1))
-    bias = norm.shift if producer.bias is None else producer.bias * norm.scale + norm.shift
-    return absorb(graph, producer, norm, weight=producer.weight * per_channel, bias=bias)
+def _as_scale(norm: BatchNorm) -> Scale:
+    return Scale(name=norm.name, inputs=norm.inputs, output=norm.output, scale=norm.scale, bias=norm.shift)
+
+
+def _into_producers(graph: Graph, value: str, scale: np.ndarray, shift: np.ndarray) -> New | None:
+    """The nodes, old to new, that make `value` come out as value * scale + shift; None when there are none."""
+    node = graph.producer(value)
+    if node is None or graph.read_once_by(value) is None:
+        return None
+    match node:
+        case Conv() | Linear():
+            return {node: _scaled_outputs(node, scale, shift)}
+        case BatchNorm():
+            return {node: replace(node, scale=node.scale * scale, shift=node.shift * scale + shift)}
+        case Scale():
+            return {node: replace(node, scale=node.scale * scale, bias=node.bias * scale + shift)}
+        case Upsample():
+            return _into_producers(graph, node.inputs[0], scale, shift)
+        case Reshape() if _keeps_channels(graph, node):
+            return _into_producers(graph, node.inputs[0], scale, shift)
+        case Pool() if _commutes(node, scale, shift):
+            return _into_producers(graph, node.inputs[0], scale, shift)
+        case Concat() if len(set(node.inputs)) == len(node.inputs):
+            return _into_parts(graph, node, scale, shift)
+    return None
+
+
+def _into_parts(graph: Graph, concat: Concat, scale, shift) -> New | None:
+    new, first = {}, 0
+    for value in concat.inputs:
+        shape = graph.shape(value)
+        last = first + shape[min(1, len(shape) - 1)]
+        part = _into_producers(graph, value, scale[first:last], shift[first:last])
+        if part is None:
+            return None
+        new |= part
+        first = last
+    return new
+
+
+def _scaled_outputs(node: Conv | Linear, scale, shift) -> Conv | Linear:
+    per_channel = scale.reshape(-1, *[1] * (node.weight.ndim - 1))
+    bias = shift if node.bias is None else node.bias * scale + shift
+    return replace(node, weight=node.weight * per_channel, bias=bias)
+
+
+def _commutes(pool: Pool, scale, shift) -> bool:
+    """An average without counted padding is linear; a maximum keeps its place under an increasing function."""
+    if pool.kind == "max":
+        return bool((scale > 0).all())
+    return pool.divisor_override is None and not (any(pool.pads) and pool.count_include_pad)
+
+
+def _keeps_channels(graph: Graph, node: Reshape) -> bool:
+    before, after = graph.in_shape(node), graph.out_shape(node)
+    return len(before) > 1 and len(after) > 1 and before[:2] == after[:2]
+
+
+def _into_reader(graph: Graph, value: str, scale: np.ndarray, shift: np.ndarray) -> New | None:
+    """The only reader of `value`, changed to read it unscaled; None when it cannot be."""
+    reader = graph.read_once_by(value)
+    if isinstance(reader, Reshape) and len(graph.shape(value)) == 4 and len(graph.out_shape(reader)) == 2:
+        before, after = graph.shape(value), graph.out_shape(reader)
+        pixels = before[2] * before[3]
+        if before[0] == after[0]:
+            return _into_reader(graph, reader.output, np.repeat(scale, pixels), np.repeat(shift, pixels))
+    if isinstance(reader, Linear):
+        return {reader: _with_inputs(reader, reader.weight * scale, reader.weight @ shift)}
+    if isinstance(reader, Conv) and not any(reader.pads):
+        per_group = reader.weight.shape[1]
+        group = np.arange(reader.out_channels) // (reader.out_channels // reader.groups)
+        channel = group[:, None] * per_group + np.arange(per_group)  # (O, C/groups)
+        weight = reader.weight * scale[channel][:, :, None, None]
+        return {reader: _with_inputs(reader, weight, (reader.weight.sum(axis=(2, 3)) * shift[channel]).sum(axis=1))}
+    return None
+
+
+def _with_inputs(node: Conv | Linear, weight: np.ndarray, bias: np.ndarray) -> Conv | Linear:
+    return replace(node, weight=weight, bias=bias if node.bias is None else node.bias + bias)

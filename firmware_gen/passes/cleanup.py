@@ -1,5 +1,7 @@
-from firmware_gen.ir import Graph, Identity, Reshape
-from firmware_gen.passes.rewrite import bypass
+from dataclasses import replace
+
+from firmware_gen.ir import Concat, Graph, Identity, Reshape
+from firmware_gen.passes.rewrite import bypass, substitute
 
 
 def drop_dead(graph: Graph) -> Graph:
@@ -19,4 +21,14 @@ def drop_identities(graph: Graph) -> Graph:
             isinstance(node, Reshape) and graph.in_shape(node) == graph.out_shape(node)
         ):
             return drop_identities(bypass(graph, node))
+    return graph
+
+
+def merge_concats(graph: Graph) -> Graph:
+    """Merge a Concat into the Concat that is its only reader."""
+    for node in graph.nodes:
+        for inner in [graph.producer(v) for v in node.inputs] if isinstance(node, Concat) else []:
+            if isinstance(inner, Concat) and graph.read_once_by(inner.output) is node:
+                parts = [p for v in node.inputs for p in (inner.inputs if v == inner.output else (v,))]
+                return merge_concats(drop_dead(substitute(graph, {node: replace(node, inputs=tuple(parts))})))
     return graph

@@ -1,11 +1,24 @@
 from dataclasses import replace
 
-from firmware_gen.ir import IDENTITY, Activate, Activation, Conv, Graph, Linear, Node, Pool, Reshape
-from firmware_gen.passes.rewrite import absorb, bypass
+from firmware_gen.ir import (
+    IDENTITY,
+    Activate,
+    Activation,
+    Add,
+    Concat,
+    Fused,
+    Graph,
+    Node,
+    Permute,
+    Reshape,
+    Upsample,
+    Value,
+)
+from firmware_gen.passes.rewrite import absorb, bypass, hoist, is_reshaped_input
 
 
 def fuse_activations(graph: Graph) -> Graph:
-    """Fuse activations into the Conv, Linear or Pool that produces their input, also across reshapes.
+    """Fuse activations into the nodes that produce their input, also across reshapes, Upsample and Concat.
 
     What remains as Activate has a producer that cannot take it, or whose output has other readers."""
     for node in graph.nodes:
@@ -16,12 +29,13 @@ def fuse_activations(graph: Graph) -> Graph:
         producer = graph.producer(node.inputs[0])
         if producer is None or graph.read_once_by(producer.output) is not node:
             continue
-        if isinstance(producer, Reshape):
-            return fuse_activations(_swap(graph, producer, node))
-        if isinstance(producer, Conv | Linear | Pool | Activate):
-            act = compose(producer.act, node.act)
-            if act is not None:
-                return fuse_activations(absorb(graph, producer, node, act=act))
+        if _passes_through(graph, producer):
+            return fuse_activations(hoist(graph, producer, node))
+        if isinstance(producer, Concat) and _parts_can_take(graph, producer, node.act):
+            return fuse_activations(_distribute(graph, producer, node))
+        act = _fused(producer, node.act)
+        if act is not None:
+            return fuse_activations(absorb(graph, producer, node, act=act))
     return graph
 
 
@@ -30,7 +44,10 @@ def compose(first: Activation, then: Activation) -> Activation | None:
 
     A clamp after a clamp is a clamp: its bounds are those of the first, clamped by the second."""
     if then.slope != 1:
-        return then if first == IDENTITY else None
+        if first.low >= 0:  # nothing negative comes
+            then = replace(then, slope=1.0)
+        else:
+            return then if first == IDENTITY else None
 
     def clamp(x: float) -> float:
         return min(max(x, then.low), then.high)
@@ -38,10 +55,33 @@ def compose(first: Activation, then: Activation) -> Activation | None:
     return replace(first, low=clamp(first.low), high=clamp(first.high))
 
 
-def _swap(graph: Graph, reshape: Reshape, act: Node) -> Graph:
-    """reshape -> act becomes act -> reshape: an activation works on elements in any order."""
-    middle = replace(graph.values[reshape.output], shape=graph.in_shape(reshape))
-    early = replace(act, inputs=reshape.inputs, output=reshape.output)
-    late = replace(reshape, inputs=(reshape.output,), output=act.output)
-    swap = {reshape: early, act: late}
-    return graph.with_nodes([swap.get(n, n) for n in graph.nodes], values=[middle])
+def _fused(producer: Node | None, act: Activation) -> Activation | None:
+    """The activation of `producer` when it also does `act`; None when it cannot."""
+    if isinstance(producer, Activate | Add | Fused) and getattr(producer, "residual", "none") != "after_act":
+        return compose(producer.act, act)
+    return None
+
+
+def _passes_through(graph: Graph, producer: Node) -> bool:
+    """Reshapes of the graph's input stay next to it, where they are free."""
+    if isinstance(producer, Reshape | Permute):
+        return not is_reshaped_input(graph, producer.inputs[0])
+    return isinstance(producer, Upsample)
+
+
+def _parts_can_take(graph: Graph, concat: Concat, act: Activation) -> bool:
+    return len(set(concat.inputs)) == len(concat.inputs) and all(
+        graph.read_once_by(v) is concat and _fused(graph.producer(v), act) is not None for v in concat.inputs
+    )
+
+
+def _distribute(graph: Graph, concat: Concat, node: Activate) -> Graph:
+    """concat -> act becomes one act per part -> concat."""
+    parts = [
+        replace(node, name=f"{node.name}.{i}", inputs=(v,), output=f"{node.output}.{i}")
+        for i, v in enumerate(concat.inputs)
+    ]
+    late = replace(concat, inputs=tuple(p.output for p in parts), output=node.output)
+    values = [Value(p.output, graph.shape(p.inputs[0])) for p in parts]
+    nodes = [m for n in graph.nodes if n is not node for m in ((*parts, late) if n is concat else (n,))]
+    return graph.with_nodes(nodes, values=values)

@@ -1,18 +1,20 @@
 from dataclasses import replace
 
 from firmware_gen.ir import Conv, Graph, Node, Pad, Pool
+from firmware_gen.passes.cleanup import drop_dead
+from firmware_gen.passes.rewrite import substitute
 
 
 def merge_pads(graph: Graph) -> Graph:
-    """Merge zero padding into the Conv or AvgPool that reads it, and a Pad into an equal-valued Pad.
+    """Merge zero padding into every Conv or AvgPool that reads it, and a Pad into an equal-valued Pad.
 
     MaxPool pads with -inf, so a zero Pad in front of it stays. AvgPool takes it where the divisor stays
     right: explicit zeros always count, its own padding only with count_include_pad.
     """
-    for pad in graph.nodes:
-        reader = graph.read_once_by(pad.output) if isinstance(pad, Pad) else None
-        if reader is not None and _mergeable(pad, reader):
-            return merge_pads(_merge(graph, pad, reader))
+    for node in graph.nodes:
+        pad = graph.producer(node.inputs[0])
+        if isinstance(pad, Pad) and _mergeable(pad, node):
+            return merge_pads(drop_dead(substitute(graph, {node: _merged(pad, node)})))
     return graph
 
 
@@ -28,8 +30,7 @@ def _mergeable(pad: Pad, reader: Node) -> bool:
     return False
 
 
-def _merge(graph: Graph, pad: Pad, reader: Node) -> Graph:
+def _merged(pad: Pad, reader: Node) -> Node:
     total = tuple(a + b for a, b in zip(pad.pads, reader.pads, strict=True))
     fields = {"count_include_pad": True} if isinstance(reader, Pool) else {}
-    merged = replace(reader, inputs=pad.inputs, pads=total, **fields)
-    return graph.with_nodes(merged if n is reader else n for n in graph.nodes if n is not pad)
+    return replace(reader, inputs=(pad.inputs[0], *reader.inputs[1:]), pads=total, **fields)

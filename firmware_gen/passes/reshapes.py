@@ -1,8 +1,24 @@
 import math
 from dataclasses import replace
 
-from firmware_gen.ir import Activate, Graph, Linear, Reshape, Shape
-from firmware_gen.passes.cleanup import drop_identities
+from firmware_gen.ir import (
+    Activate,
+    Add,
+    Concat,
+    Fused,
+    Graph,
+    Linear,
+    Node,
+    Reshape,
+    Scale,
+    Shape,
+    Sigmoid,
+    Softmax,
+    Tanh,
+    Value,
+)
+from firmware_gen.passes.cleanup import drop_dead, drop_identities
+from firmware_gen.passes.rewrite import is_reshaped_input, is_reshaped_output, substitute
 from firmware_gen.refusal import refusal
 
 Map = tuple[int, int, int]
@@ -20,42 +36,98 @@ def merge_reshapes(graph: Graph) -> Graph:
     return drop_identities(graph)
 
 
-def find_maps(graph: Graph) -> Graph:
-    """Set `in_map` of every Flatten that a channels-last layout reorders, and of the Linear that reads it.
+def sink_reshapes(graph: Graph) -> Graph:
+    """An Add of two maps flattened alike, or a Concat of flattened maps of one size, is done on the maps and
+    flattened then."""
+    for node in graph.nodes:
+        if not isinstance(node, Add | Concat):
+            continue
+        reshapes = [graph.producer(v) for v in node.inputs]
+        if not all(isinstance(r, Reshape) for r in reshapes):
+            continue
+        shape = _joined(node, [graph.in_shape(r) for r in reshapes])
+        if shape and all(_flattens(graph.in_shape(r), graph.out_shape(r)) for r in reshapes):
+            return sink_reshapes(drop_dead(_sunk(graph, node, reshapes, shape)))
+    return graph
 
-    Raises HeepgenError for any other reshape that such a layout would reorder.
+
+def _joined(node: Node, shapes: list[Shape]) -> Shape | None:
+    """Shape of an Add or Concat of maps of these shapes; None when they do not match."""
+    first = shapes[0]
+    if any(len(s) != 4 for s in shapes):
+        return None
+    if isinstance(node, Add):
+        return first if all(s == first for s in shapes) else None
+    channels = sum(s[1] for s in shapes)
+    return (first[0], channels, *first[2:]) if all(s[2:] == first[2:] for s in shapes) else None
+
+
+def _sunk(graph: Graph, node: Node, reshapes: list[Reshape], shape: Shape) -> Graph:
+    maps = replace(node, inputs=tuple(r.inputs[0] for r in reshapes), output=f"{node.output}.map")
+    flat = replace(reshapes[0], name=f"{node.name}.reshape", inputs=(maps.output,), output=node.output)
+    nodes = [m for n in graph.nodes for m in ((maps, flat) if n is node else (n,))]
+    return graph.with_nodes(nodes, values=[Value(maps.output, shape)])
+
+
+def find_maps(graph: Graph) -> Graph:
+    """Set `in_map` of every Flatten that a channels-last layout reorders, and of the Linear or Scale that reads it.
+
+    Raises HeepgenError for any other reshape that such a layout would reorder, and for a node that would have to
+    put the elements in order again.
     """
-    maps: dict[str, Map | None] = {}
-    nodes = []
+    maps: dict[str, Map] = {}
+    new = {}
     for node in graph.nodes:
         if isinstance(node, Reshape):
-            maps[node.output] = _flattened_map(graph, node)
-            node = replace(node, in_map=maps[node.output])
-        elif isinstance(node, Linear):
-            node = replace(node, in_map=maps.get(node.inputs[0]))
-        elif isinstance(node, Activate):
-            maps[node.output] = maps.get(node.inputs[0])
-        nodes.append(node)
-    return graph.with_nodes(nodes)
+            new[node] = replace(node, in_map=_flattened_map(graph, node))
+        elif isinstance(node, Linear | Scale):
+            new[node] = replace(node, in_map=maps.get(node.inputs[0]))
+        _refuse_reordering(graph, node, maps)
+        here = new[node].in_map if isinstance(node, Reshape) else maps.get(node.inputs[0])
+        if here and isinstance(node, Reshape | Activate | Scale | Sigmoid | Tanh):
+            maps[node.output] = here
+    return substitute(graph, new)
+
+
+def _refuse_reordering(graph: Graph, node: Node, maps: dict[str, Map]):
+    if isinstance(node, Fused):
+        ordered = [v for v in node.inputs[1:] if v in maps]
+    elif isinstance(node, Add | Concat) or (isinstance(node, Softmax) and node.output not in graph.outputs):
+        ordered = [v for v in node.inputs if v in maps]
+    else:
+        return
+    if ordered:
+        raise refusal(
+            node.name,
+            node.op,
+            f"it reads a flattened {maps[ordered[0]]} feature map, which lies channels-last in memory; flatten after "
+            "it, or put a Linear between",
+        )
 
 
 def _flattened_map(graph: Graph, node: Reshape) -> Map | None:
     before, after = graph.in_shape(node), graph.out_shape(node)
-    if _same_in_any_layout(before) and _same_in_any_layout(after):
+    if (_same_in_any_layout(before) and _same_in_any_layout(after)) or _regroups_space(before, after):
         return None
     if len(before) == 4 and _flattens(before, after):
         return before[1:]
+    if is_reshaped_input(graph, node.inputs[0]) or is_reshaped_output(graph, node.output):
+        return None
     raise refusal(
         node.name,
         node.op,
-        f"from {before} to {after} reorders a channels-last feature map; only flattening (N, C, H, W) to "
-        "(N, C*H*W) does that and is supported",
+        f"from {before} to {after} reorders a channels-last feature map; inside a network, flattening (N, C, H, W) "
+        "to (N, C*H*W) and changing H and W alone are supported",
     )
 
 
 def _same_in_any_layout(shape: Shape) -> bool:
     """Row-major and channels-last order are the same sequence of elements."""
     return len(shape) != 4 or shape[1] == 1 or shape[2] * shape[3] == 1
+
+
+def _regroups_space(before: Shape, after: Shape) -> bool:
+    return len(before) == len(after) == 4 and before[:2] == after[:2]
 
 
 def _flattens(before: Shape, after: Shape) -> bool:

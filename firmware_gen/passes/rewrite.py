@@ -1,8 +1,9 @@
-"""The two edits every pass is made of."""
+"""The edits that passes are made of."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 
-from firmware_gen.ir import Graph, Node
+from firmware_gen.ir import Graph, Node, Reshape
 
 
 def bypass(graph: Graph, node: Node) -> Graph:
@@ -15,10 +16,39 @@ def bypass(graph: Graph, node: Node) -> Graph:
 
 def absorb(graph: Graph, producer: Node, reader: Node, **fields) -> Graph:
     """Merge `reader` into `producer`, whose output only it reads: `producer` gets `fields`, and writes the
-    reader's output."""
+    reader's output. It moves to the reader's place when `fields` give it more inputs."""
     merged = replace(producer, output=reader.output, **fields)
-    nodes = [merged if n is producer else n for n in graph.nodes if n is not reader]
-    return graph.with_nodes(nodes)
+    place, gone = (reader, producer) if "inputs" in fields else (producer, reader)
+    return graph.with_nodes(merged if n is place else n for n in graph.nodes if n is not gone)
+
+
+def substitute(graph: Graph, new: Mapping[Node, Node], values=()) -> Graph:
+    """Replace nodes by others that write the same values."""
+    return graph.with_nodes([new.get(n, n) for n in graph.nodes], values=values)
+
+
+def hoist(graph: Graph, above: Node, node: Node) -> Graph:
+    """above -> node becomes node -> above, for a `node` that works on elements in any order and is the only
+    reader of `above`, which has one input."""
+    middle = replace(graph.values[above.output], shape=graph.in_shape(above))
+    early = replace(node, inputs=above.inputs, output=above.output)
+    late = replace(above, inputs=(above.output,), output=node.output)
+    return substitute(graph, {above: early, node: late}, values=[middle])
+
+
+def is_reshaped_input(graph: Graph, value: str) -> bool:
+    """Whether a value is the graph's input, or that reshaped: in memory in PyTorch's order."""
+    while isinstance(producer := graph.producer(value), Reshape):
+        value = producer.inputs[0]
+    return producer is None
+
+
+def is_reshaped_output(graph: Graph, value: str) -> bool:
+    """Whether nothing but the graph's outputs reads a value, directly or through reshapes."""
+    readers = graph.consumers(value)
+    if not all(isinstance(r, Reshape) and is_reshaped_output(graph, r.output) for r in readers):
+        return False
+    return bool(readers) or value in graph.outputs
 
 
 def _renamed(node: Node, rename: dict[str, str]) -> Node:

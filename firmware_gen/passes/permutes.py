@@ -1,0 +1,108 @@
+from dataclasses import replace
+
+import numpy as np
+
+from firmware_gen.ir import Graph, Linear, Node, Permute, Reshape, Shape, Value
+from firmware_gen.passes.cleanup import drop_dead
+from firmware_gen.passes.reshapes import merge_reshapes
+from firmware_gen.passes.rewrite import is_reshaped_input, is_reshaped_output, substitute
+from firmware_gen.refusal import refusal
+
+TO_CHANNELS_FIRST, TO_CHANNELS_LAST = (0, 3, 1, 2), (0, 2, 3, 1)
+
+
+def merge_permutes(graph: Graph) -> Graph:
+    """Replace a Permute that undoes another by a Reshape, and fold one in front of a flattened Linear into the
+    order of the Linear's weights. Reshapes that only place dimensions of size 1 may lie between two permutes."""
+    for node in graph.nodes:
+        new = _undone(graph, node) if isinstance(node, Permute) else None
+        new = _with_columns_permuted(graph, node) if isinstance(node, Linear) else new
+        if new:
+            return merge_permutes(merge_reshapes(drop_dead(new)))
+    return graph
+
+
+def _undone(graph: Graph, node: Permute) -> Graph | None:
+    value = node.inputs[0]
+    producer = graph.producer(value)
+    if isinstance(producer, Reshape) and _sizes(graph.in_shape(producer)) == _sizes(graph.out_shape(producer)):
+        producer = graph.producer(producer.inputs[0])
+    if not isinstance(producer, Permute):
+        return None
+    first, second = _order(graph.in_shape(producer), producer.dims), _order(graph.in_shape(node), node.dims)
+    if [first[i] for i in second] != sorted(first):
+        return None
+    return substitute(graph, {node: Reshape(name=node.name, inputs=producer.inputs, output=node.output)})
+
+
+def _sizes(shape: Shape) -> list[int]:
+    return [size for size in shape if size > 1]
+
+
+def _order(shape: Shape, dims: tuple[int, ...]) -> list[int]:
+    """Where the dimensions of more than one element come from, counted among themselves."""
+    kept = [d for d in range(len(shape)) if shape[d] > 1]
+    return [kept.index(d) for d in dims if shape[d] > 1]
+
+
+def _with_columns_permuted(graph: Graph, linear: Linear) -> Graph | None:
+    flatten = graph.producer(linear.inputs[0])
+    permute = graph.producer(flatten.inputs[0]) if isinstance(flatten, Reshape) else None
+    if not isinstance(permute, Permute) or permute.dims[0] != 0 or is_reshaped_input(graph, permute.inputs[0]):
+        return None
+    shape = graph.out_shape(permute)
+    if graph.out_shape(flatten) not in ((shape[0], linear.in_features), (linear.in_features,)):
+        return None
+    back = np.argsort(permute.dims)
+    weight = linear.weight.reshape(-1, *shape[1:]).transpose(back).reshape(linear.weight.shape)
+    straight = replace(flatten, name=f"{linear.name}.flatten", inputs=permute.inputs, output=f"{linear.output}.flat")
+    nodes = [m for n in graph.nodes for m in ((straight, replace(linear, inputs=(straight.output,), weight=weight))
+                                              if n is linear else (n,))]
+    return graph.with_nodes(nodes, values=[Value(straight.output, graph.out_shape(flatten))])
+
+
+def check_permutes(graph: Graph) -> Graph:
+    """Bring every Permute to one of the two forms of `ir.Permute`; raises HeepgenError for any other."""
+    for node in graph.nodes:
+        if isinstance(node, Permute):
+            at_input = is_reshaped_input(graph, node.inputs[0])
+            at_output = is_reshaped_output(graph, node.output)
+            if at_input and node.dims == TO_CHANNELS_FIRST and not _is_returned(graph, node.output):
+                continue
+            if at_output and not at_input:
+                if node.dims == TO_CHANNELS_LAST:
+                    continue
+                if _swaps_columns(graph, node):
+                    return check_permutes(_mirrored(graph, node))
+            raise refusal(
+                node.name,
+                "permute",
+                f"dims={list(node.dims)} of shape {graph.in_shape(node)} would have to move data; from an input "
+                "(N, H, W, C) to (N, C, H, W), from there to an output (N, H, W, C), and in front of a flattened "
+                "Linear are supported",
+            )
+    return graph
+
+
+def _is_returned(graph: Graph, value: str) -> bool:
+    return value in graph.outputs or any(
+        isinstance(n, Reshape) and _is_returned(graph, n.output) for n in graph.consumers(value)
+    )
+
+
+def _swaps_columns(graph: Graph, node: Permute) -> bool:
+    """(N, 1, a, b) to (N, b, 1, a): what (N, C, L) to (N, L, C) is imported as."""
+    return node.dims == TO_CHANNELS_FIRST and graph.in_shape(node)[1] == 1
+
+
+def _mirrored(graph: Graph, node: Permute) -> Graph:
+    batch, _, a, b = graph.in_shape(node)
+    stem = node.output
+    chain: list[Node] = [
+        Reshape(name=f"{node.name}.before", inputs=node.inputs, output=f"{stem}.map"),
+        replace(node, inputs=(f"{stem}.map",), output=f"{stem}.last", dims=TO_CHANNELS_LAST),
+        Reshape(name=f"{node.name}.after", inputs=(f"{stem}.last",), output=stem),
+    ]
+    values = [Value(f"{stem}.map", (batch, a, 1, b)), Value(f"{stem}.last", (batch, 1, b, a))]
+    nodes = [m for n in graph.nodes for m in (chain if n is node else (n,))]
+    return merge_reshapes(graph.with_nodes(nodes, values=values))
