@@ -17,10 +17,11 @@ def load_engine(
 ):
     """Request the window's words in order (y, x, c) in beats of up to P words of the inner loop.
 
-    ``released``(LINEAR): words no longer needed, 0 in the cycle after ``start``. A beat is requested when a full one
-    would fit, so a layer may need at most activation_words - ports words at once. Answers (rsp_valid: this stream's bit) go straight to the buffer: wr_valid, wr_pos(LINEAR: linear word),
-    wr_count(3), wr_data(32P). ``loaded``(LINEAR): words in the buffer, readable in this cycle. ``done``: level, low from
-    the cycle after ``start`` until all LOAD_WORDS are readable.
+    ``released``(LINEAR): words no longer needed, 0 in the cycle after ``start``. A beat is requested when a full
+    one would fit, so a layer may need at most activation_words - ports words at once. Answers (rsp_valid: this
+    stream's bit) go straight to the buffer: wr_valid, wr_pos(LINEAR: linear word), wr_count(3), wr_data(32P).
+    ``loaded``(LINEAR): words in the buffer, readable in this cycle. ``done``: level, low from the cycle after
+    ``start`` until all LOAD_WORDS are readable.
     """
     ports = config.ports
     size = config.activation_words

@@ -1,33 +1,37 @@
 """Sequential streams that are read once per strip: weights and parameters."""
 
-from myhdl import Signal, always, always_comb, concat, intbv, modbv
+from myhdl import Signal, always, always_comb, block, concat, intbv, modbv
 
 from hls.descriptor import LINEAR
 from hls.ram import ram
 from hls.unit import unit
+from hls.wiring import join
 
 
 @unit(out="req_valid req_addr used q_valid q_data idle")
 def pass_reader(clk, rst, start, enable, base, words, out_px, first_px, strip_px, req_valid, req_ready, req_addr,
-                rsp_valid, rsp_data, used, q_valid, q_data, q_take, idle, *, ports, depth):
-    """``words`` words (a multiple of ports) from ``base``, once per strip, through a FIFO of ``depth`` beats.
+                rsp_valid, rsp_data, used, q_valid, q_data, q_take, idle, *, ports, depth, row=1):
+    """``words`` words (a multiple of ports) from ``base``, once per strip, through a FIFO of ``depth`` rows.
 
-    Strips are counted from the pixel counts. q_valid, q_data, q_take: first word fall through, beats of
-    ``ports`` words. ``used``: beats asked for or waiting. Nothing is read unless ``enable`` holds at ``start``.
-    ``idle``: no request to come and no answer due.
+    A row is ``row`` beats of ``ports`` words; the last of a pass may have fewer, and undefined words above them.
+    Strips are counted from the pixel counts. q_valid, q_data, q_take: first word fall through, rows.
+    ``used``: rows asked for or waiting. Nothing is read unless ``enable`` holds at ``start``, which empties the
+    FIFO. ``idle``: no request to come and no answer due.
     """
     bits = (depth - 1).bit_length()
     active, accept = Signal(bool(0)), Signal(bool(0))
     at = Signal(modbv(0)[32:])
     left, px_after = (Signal(modbv(0)[LINEAR:]) for _ in range(2))
     wr, rd, rd_next = (Signal(modbv(0)[bits:]) for _ in range(3))
-    stored, taken, in_flight = (Signal(modbv(0)[bits + 1:]) for _ in range(3))
+    stored, taken = (Signal(modbv(0)[bits + 1:]) for _ in range(2))
+    in_flight = Signal(modbv(0)[(depth * row).bit_length():])
+    room, opened, closed = (Signal(bool(0)) for _ in range(3))
     first, following = (Signal(modbv(0)[LINEAR:]) for _ in range(2))
 
     @always_comb
     def control():
-        req_valid.next = active and used != depth
-        accept.next = active and used != depth and req_ready
+        req_valid.next = active and room
+        accept.next = active and room and req_ready
         req_addr.next = at
         first.next = concat(intbv(0)[LINEAR - 16:], first_px)
         following.next = concat(intbv(0)[LINEAR - 16:], strip_px)
@@ -38,7 +42,12 @@ def pass_reader(clk, rst, start, enable, base, words, out_px, first_px, strip_px
             rd_next.next = rd + 1
             taken.next = stored - 1
 
-    memory = ram(clk, rsp_valid, wr, rsp_data, rd_next, q_data, width=32 * ports, depth=depth)
+    if row == 1:
+        memory = (ram(clk, rsp_valid, wr, rsp_data, rd_next, q_data, width=32 * ports, depth=depth),
+                  _beats(accept, rsp_valid, used, room, opened, closed, depth))
+    else:
+        memory = _rows(clk, start, words, accept, rsp_valid, rsp_data, used, wr, rd_next, room, opened, closed,
+                       q_data, ports, depth, row)
 
     @always(clk.posedge)
     def fetch():
@@ -68,18 +77,18 @@ def pass_reader(clk, rst, start, enable, base, words, out_px, first_px, strip_px
         rd.next = rd_next
         q_valid.next = taken != 0
         stored.next = taken
-        if rsp_valid:
+        if closed:
             wr.next = wr + 1
             stored.next = taken + 1
-        if accept and not (q_valid and q_take):
+        if opened and not (q_valid and q_take):
             used.next = used + 1
-        elif q_valid and q_take and not accept:
+        elif q_valid and q_take and not opened:
             used.next = used - 1
         if accept and not rsp_valid:
             in_flight.next = in_flight + 1
         elif rsp_valid and not accept:
             in_flight.next = in_flight - 1
-        if rst:
+        if rst or start:
             wr.next = 0
             rd.next = 0
             stored.next = 0
@@ -88,3 +97,71 @@ def pass_reader(clk, rst, start, enable, base, words, out_px, first_px, strip_px
             q_valid.next = False
 
     return control, memory, fetch, queue
+
+
+@block
+def _beats(accept, rsp_valid, used, room, opened, closed, depth):
+    """Rows of one beat: each is opened by its request and closed by its answer."""
+    @always_comb
+    def each():
+        room.next = used != depth
+        opened.next = accept
+        closed.next = rsp_valid
+
+    return each
+
+
+@block
+def _rows(clk, start, words, accept, rsp_valid, rsp_data, used, wr, rd_next, room, opened, closed, q_data,
+          ports, depth, row):
+    """Rows of several beats: one RAM per place in the row."""
+    bits = (row - 1).bit_length()
+    asked, stored = (Signal(modbv(0)[bits:]) for _ in range(2))
+    asked_end, stored_end = (Signal(bool(0)) for _ in range(2))
+    parts = [Signal(intbv(0)[32 * ports:]) for _ in range(row)]
+
+    @always_comb
+    def status():
+        room.next = asked != 0 or used != depth
+        opened.next = accept and asked == 0
+        closed.next = rsp_valid and stored_end
+
+    return (status, join(parts, q_data), _place(clk, start, words, accept, asked, asked_end, ports, row),
+            _place(clk, start, words, rsp_valid, stored, stored_end, ports, row),
+            [_part(clk, i, rsp_valid, stored, wr, rsp_data, rd_next, parts[i], ports, depth) for i in range(row)])
+
+
+@block
+def _place(clk, start, words, beat, place, end, ports, row):
+    """Place of the next beat in its row, and whether the row ends with it."""
+    left = Signal(modbv(0)[LINEAR:])
+
+    @always_comb
+    def last():
+        end.next = place == row - 1 or left == ports
+
+    @always(clk.posedge)
+    def step():
+        if start:
+            place.next = 0
+            left.next = words
+        elif beat:
+            place.next = place + 1
+            left.next = left - ports
+            if end:
+                place.next = 0
+            if left == ports:
+                left.next = words
+
+    return last, step
+
+
+@block
+def _part(clk, index, rsp_valid, place, wr, rsp_data, rd_next, data, ports, depth):
+    write = Signal(bool(0))
+
+    @always_comb
+    def enable():
+        write.next = rsp_valid and place == index
+
+    return enable, ram(clk, write, wr, rsp_data, rd_next, data, width=32 * ports, depth=depth)

@@ -1,10 +1,13 @@
 """Weight loader: streams the weights of every strip through a FIFO and cuts them into load beats of the array."""
 
-from myhdl import ConcatSignal, Signal, always, always_comb, concat, intbv, modbv
+from math import gcd
+
+from myhdl import ConcatSignal, Signal, always, always_comb, block, intbv, modbv
 
 from hls.descriptor import LINEAR
 from hls.passes import pass_reader
 from hls.unit import unit
+from hls.wiring import ignore, resize
 
 WEIGHT_JOB = ("weight_addr weight_addr_region weight_words unit_weights diagonal out_px first_px strip_px groups ncb "
               "kh kx kb")
@@ -26,20 +29,26 @@ def weight_loader(
     ``idle``: level, no request to come and no answer due for this layer.
     """
     rows, cols, ports, lanes, diagonal = config.rows, config.cols, config.ports, config.load_rows, config.diagonal
-    beat_bytes = lanes * cols
     beats = -(-rows // lanes)
-    last_bytes = (rows - (beats - 1) * lanes) * cols
-    chunk = 4 * ports
-    space = beat_bytes + 2 * chunk
-    depth = 1 << ((config.weight_bytes // chunk).bit_length() - 1)
-    low_mark = min(depth // 2, -(-2 * rows * cols // chunk) + 4)
+    beat_bytes, last_bytes = lanes * cols, (rows - (beats - 1) * lanes) * cols
+    row = -(-beat_bytes // (4 * ports))
+    row_bytes = 4 * ports * row
+    depth = 1 << ((config.weight_bytes // row_bytes).bit_length() - 1)
+    low_mark = min(depth // 2, -(-2 * rows * cols // row_bytes) + 4)
+    # The buffer between rows and beats is counted in grains: every step of its contents is a multiple of one
+    grain = gcd(row_bytes, beat_bytes, last_bytes, diagonal)
+    row_grains, beat_grains, last_grains, diagonal_grains = (
+        n // grain for n in (row_bytes, beat_bytes, last_bytes, diagonal))
+    refill = 2 * beat_grains - 1  # at most so many held: another row is taken, whether or not a beat leaves
+    space = refill + row_grains
     size = space.bit_length()
-    enable, running, full, q_valid, q_take = (Signal(bool(0)) for _ in range(5))
+    row_step = ports * row
+    enable, running, full, q_valid, q_take, skip = (Signal(bool(0)) for _ in range(6))
     out, last_beat, tile_end, pass_end, put = (Signal(bool(0)) for _ in range(5))
     used = Signal(modbv(0)[(depth - 1).bit_length() + 1:])
-    q_data = Signal(intbv(0)[32 * ports:])
-    words_left = Signal(modbv(0)[LINEAR:])
-    data, kept, added = (Signal(modbv(0)[8 * space:]) for _ in range(3))
+    q_data = Signal(intbv(0)[8 * row_bytes:])
+    words_left, pass_words = (Signal(modbv(0)[LINEAR:]) for _ in range(2))
+    data, kept, added = (Signal(modbv(0)[8 * space * grain:]) for _ in range(3))
     held, need, rest, spent, incoming = (Signal(modbv(0)[size:]) for _ in range(5))
     beat = Signal(modbv(0)[len(load_beat):])
     g_left, cb_left, kb_left = (Signal(modbv(0)[16:]) for _ in range(3))
@@ -47,7 +56,7 @@ def weight_loader(
     g_last, cb_last, ky_last, kx_last, kb_last = (Signal(bool(0)) for _ in range(5))
     reader = pass_reader(clk, rst, start, enable, job.weight_addr, job.weight_words, job.out_px, job.first_px,
                          job.strip_px, req.valid, req.ready, req.addr, rsp_valid, rsp_data, used, q_valid, q_data,
-                         q_take, idle, ports=ports, depth=depth)
+                         q_take, idle, ports=ports, depth=depth, row=row)
 
     @always_comb
     def fixed():
@@ -56,6 +65,7 @@ def weight_loader(
         req.count.next = ports
         req.region.next = job.weight_addr_region
         req.urgent.next = used < low_mark
+        pass_words.next = 0 if job.unit_weights else job.weight_words
 
     @always_comb
     def lasts():
@@ -68,19 +78,19 @@ def weight_loader(
 
     @always_comb
     def demand():
-        need.next = beat_bytes
+        need.next = beat_grains
         if job.unit_weights:
             need.next = 0
         elif job.diagonal:
-            need.next = diagonal
+            need.next = diagonal_grains
         elif last_beat:
-            need.next = last_bytes
+            need.next = last_grains
 
     @always_comb
     def decide():
-        out.next = running and held >= need and (not full or tile_take)
-        put.next = q_valid and words_left != 0 and held <= space - chunk
-        q_take.next = words_left != 0 and held <= space - chunk
+        out.next = running and not skip and held >= need and (not full or tile_take)
+        put.next = q_valid and words_left != 0 and held <= refill
+        q_take.next = words_left != 0 and held <= refill
 
     @always_comb
     def ends():
@@ -91,11 +101,9 @@ def weight_loader(
     def shift():
         spent.next = 0
         kept.next = data
-        if out:
+        if out and not job.unit_weights:
             spent.next = need
-            if job.unit_weights:
-                kept.next = data
-            elif job.diagonal:
+            if job.diagonal:
                 kept.next = data >> (8 * diagonal)
             elif last_beat:
                 kept.next = data >> (8 * last_bytes)
@@ -107,11 +115,7 @@ def weight_loader(
         rest.next = held - spent
         incoming.next = 0
         if put:
-            incoming.next = chunk
-
-    @always_comb
-    def insert():
-        added.next = concat(intbv(0)[8 * space - 32 * ports:], q_data) << concat(rest, "000")
+            incoming.next = row_grains
 
     @always(clk.posedge)
     def gearbox():
@@ -119,19 +123,18 @@ def weight_loader(
         data.next = kept
         if put:
             data.next = kept | added
-            words_left.next = words_left - ports
-        if pass_end:
+            words_left.next = words_left - row_step
+            if words_left <= row_step:
+                words_left.next = 0
+        if start or ((pass_end or skip) and words_left == 0):
+            words_left.next = pass_words
+        if start or pass_end or skip:
             held.next = 0
             data.next = 0
-            words_left.next = job.weight_words
-            if job.unit_weights:
-                words_left.next = 0
-        if start:
-            held.next = 0
-            data.next = 0
-            words_left.next = job.weight_words
-            if job.unit_weights:
-                words_left.next = 0
+
+    @always(clk.posedge)
+    def skip_padding():
+        skip.next = (pass_end or skip) and words_left != 0 and not start and not rst
 
     @always(clk.posedge)
     def tiles():
@@ -183,4 +186,24 @@ def weight_loader(
         if job.unit_weights:
             load_data.next = ones
 
-    return reader, fixed, lasts, demand, decide, ends, shift, remain, insert, gearbox, tiles, present
+    return (reader, fixed, lasts, demand, decide, ends, shift, remain, gearbox, skip_padding, tiles, present,
+            _insert(q_data, rest, added, 8 * grain, refill.bit_length()))
+
+
+@block
+def _insert(row, position, placed, grain_bits, stages):
+    """``placed`` is ``row`` moved up by ``position`` grains; position has ``stages`` bits that count."""
+    levels = [Signal(modbv(0)[len(placed):]) for _ in range(stages)] + [placed]
+    moves = [_move(position, levels[i], levels[i + 1], i, grain_bits << i) for i in range(stages)]
+    return resize(row, levels[0]), moves, ignore(position, stages, len(position))
+
+
+@block
+def _move(position, source, target, bit, distance):
+    @always_comb
+    def move():
+        target.next = source
+        if position[bit]:
+            target.next = source << distance
+
+    return move

@@ -1,0 +1,147 @@
+"""Weight loader against the stream cut up in Python: every geometry, random stalls on both sides, and its rate."""
+
+import numpy as np
+import pytest
+from myhdl import Signal, block, delay, instance, intbv
+from obi import BeatMemory
+
+from hls.arbiter import Request
+from hls.array import beat_bits
+from hls.config import Config
+from hls.descriptor_hw import job_signals
+from hls.weights import WEIGHT_JOB, weight_loader
+
+STEPS = ("groups", "ncb", "kh", "kx", "kb")
+
+
+def tiles(memory, f, config):
+    """Every tile of the layer in order, as bytes [beat][...]."""
+    stream = memory.view(np.uint8)[f["weight_addr"]:]
+    size = config.diagonal if f["diagonal"] else config.rows * config.cols
+    step = config.diagonal if f["diagonal"] else config.load_rows * config.cols
+    passes, left = 1, f["out_px"] - f["first_px"]
+    while left > 0:
+        passes, left = passes + 1, left - f["strip_px"]
+    for _ in range(passes):
+        for n in range(int(np.prod([f[name] for name in STEPS]))):
+            tile = bytes(size * [1]) if f["unit_weights"] else bytes(stream[n * size:n * size + size])
+            yield [tile[i:i + step] for i in range(0, size, step)]
+
+
+def simulate(config, layers, ready=1.0, answer=1.0, take=1.0, hold=0, seed=0, cycles=8000):
+    """Stream the layers one after the other; no tile is taken before cycle ``hold``. Returns cycles of each."""
+    rng = np.random.default_rng(seed)
+    ports = config.ports
+    memory = BeatMemory(rng.integers(0, 1 << 32, 8192, dtype=np.uint64).astype(np.uint32), ports, rng, ready, answer)
+    clk, rst, start, load_valid, load_diag, tile_ready, tile_take, idle = (Signal(bool(0)) for _ in range(8))
+    load_data = Signal(intbv(0)[8 * config.load_rows * config.cols:])
+    load_beat = Signal(intbv(0)[beat_bits(config):])
+    job, req = job_signals(WEIGHT_JOB), Request(ports, urgent=True)
+    took = []
+
+    @block
+    def bench():
+        dut = weight_loader(clk, rst, start, job, req, memory.rsp_valid, memory.rsp_data, load_valid, load_data,
+                            load_beat, load_diag, tile_ready, tile_take, idle, config=config)
+
+        @instance
+        def drive():
+            rst.next = 1
+            for _ in range(2):
+                yield delay(1)
+                clk.next = 1
+                yield delay(1)
+                clk.next = 0
+            rst.next = 0
+            for f in layers:
+                for name, value in f.items():
+                    getattr(job, name).next = value
+                expected = list(tiles(memory.words, f, config))
+                shadow, taken = [], 0  # beats presented for the next tile
+                for cycle in range(cycles):
+                    start.next = cycle == 0
+                    tile_take.next = False
+                    yield delay(1)
+                    if cycle > 0:
+                        full = taken < len(expected) and len(shadow) == len(expected[taken])
+                        assert tile_ready == full
+                        tile_take.next = bool(full and cycle >= hold and rng.random() < take)
+                        yield delay(1)
+                        if tile_take:
+                            taken, shadow = taken + 1, []
+                        if load_valid and taken < len(expected):
+                            beat = expected[taken][len(shadow)]
+                            assert load_beat == len(shadow) and load_diag == f["diagonal"]
+                            assert int(load_data).to_bytes(len(load_data) // 8, "little")[:len(beat)] == beat
+                            shadow.append(beat)
+                        if taken == len(expected):
+                            break
+                    clk.next = 1
+                    yield delay(1)
+                    clk.next = 0
+                assert taken == len(expected), f"{taken} of {len(expected)} tiles"
+                took.append(cycle)
+                tile_take.next = False
+                for _ in range(60):  # padding may still be on its way
+                    clk.next = 1
+                    yield delay(1)
+                    clk.next = 0
+                    yield delay(1)
+                assert idle
+
+        return dut, memory.bench(clk, req), drive
+
+    test = bench()
+    test.run_sim(quiet=1)
+    test.quit_sim()
+    assert len(took) == len(layers)
+    return took
+
+
+def layer(config, rng=None, steps=None, diagonal=0, unit_weights=0, strips=(5, 2, 2), extra=0):
+    """Fields of a layer; ``strips`` is out_px, first_px, strip_px; ``extra`` beats of padding more than needed."""
+    steps = steps or [int(n) for n in rng.integers(1, 4, 5)]
+    size = config.diagonal if diagonal else config.rows * config.cols
+    chunk = 4 * config.ports
+    beats = -(-int(np.prod(steps)) * size // chunk) + extra
+    return dict(zip(STEPS, steps)) | {
+        "weight_addr": 0x20, "weight_addr_region": 1, "weight_words": 0 if unit_weights else beats * config.ports,
+        "diagonal": diagonal, "unit_weights": unit_weights, "out_px": strips[0], "first_px": strips[1],
+        "strip_px": strips[2]}
+
+
+GEOMETRIES = [(1, 1, 4), (1, 1, 1), (5, 3, 1), (3, 5, 3), (4, 4, 2), (8, 8, 2), (7, 3, 4), (2, 9, 1), (5, 8, 1),
+              (13, 2, 3), (3, 32, 2), (6, 11, 3)]
+
+
+@pytest.mark.parametrize("rows, cols, ports", GEOMETRIES)
+def test_tiles_with_random_stalls(rows, cols, ports):
+    config = Config(rows=rows, cols=cols, ports=ports, weight_bytes=256)
+    rng = np.random.default_rng(rows * 100 + cols)
+    layers = [layer(config, rng, [1, 1, 2, 1, 2], extra=1), layer(config, steps=[1, 2, 2, 1, 1], diagonal=1),
+              layer(config, steps=[1, 1, 1, 2, 1], diagonal=1, unit_weights=1),
+              layer(config, steps=[2, 1, 1, 1, 1], strips=(1, 4, 4)),
+              layer(config, steps=[1, 3, 1, 1, 1], diagonal=1, extra=3)]
+    simulate(config, layers, ready=0.7, answer=0.7, take=0.5, seed=rows)
+
+
+@pytest.mark.parametrize("rows, cols, ports", GEOMETRIES)
+def test_one_beat_per_cycle_from_a_full_buffer(rows, cols, ports):
+    """With the buffer full, tiles are presented without a bubble: tile_take and the next first beat coincide."""
+    config = Config(rows=rows, cols=cols, ports=ports, weight_bytes=1024)
+    beats = -(-rows // config.load_rows)
+    n = max(1, 512 // (rows * cols))
+    (cycles,) = simulate(config, [layer(config, steps=[1, n, 1, 1, 1], strips=(1, 1, 1))], hold=1200)
+    print(f"R={rows} C={cols} P={ports}: {n} tiles of {beats} beats in {cycles - 1200} cycles")
+    assert cycles - 1200 <= n * beats
+
+
+@pytest.mark.parametrize("rows, cols, ports", [(8, 8, 2), (4, 3, 1), (8, 32, 1), (7, 5, 3), (16, 4, 4)])
+def test_rate_from_memory(rows, cols, ports):
+    config = Config(rows=rows, cols=cols, ports=ports)
+    n = max(2, 6000 // (rows * cols))
+    f = layer(config, steps=[1, n, 1, 1, 1], strips=(2, 1, 1))
+    (cycles,) = simulate(config, [f])
+    bound = 2 * max(f["weight_words"] // ports, n * -(-rows // config.load_rows))
+    print(f"R={rows} C={cols} P={ports}: {2 * f['weight_words']} words in {cycles} cycles, bound {bound}")
+    assert cycles < 1.02 * bound + 40
