@@ -7,6 +7,7 @@ No array crosses the border between contiguous and interleaved banks. Sizes here
 
 import json
 from dataclasses import asdict, dataclass
+from random import Random
 
 import numpy as np
 
@@ -17,6 +18,9 @@ PROGRAM_BYTES = 24 * 1024
 """Room kept at address 0 for code, its data and the stack; the linker checks the real size."""
 
 ALIGN = 16
+
+PLACEMENTS = 300
+"""Orders of placing the buffers that are tried at most."""
 
 
 @dataclass(frozen=True)
@@ -79,10 +83,32 @@ class MemoryReport:
 
 
 def place(buffers: list[Buffer]) -> dict[str, int]:
-    """Offset of every buffer: big ones first, each in the tightest gap between those it meets in time."""
+    """Offset of every buffer: each in turn in the tightest gap between those it meets in time.
+
+    Big ones go first; other orders around that one are tried while the plan needs more than what is alive at once.
+    """
+    if not buffers:
+        return {}
+    random = Random(0)
+    steps = max(b.dies for b in buffers) + 1
+    least = max(sum(_rounded(b.size) for b in buffers if b.born <= s <= b.dies) for s in range(-1, steps))
+    best, best_extent = {}, None
+    for attempt in range(PLACEMENTS):
+        spread = 0.0 if attempt == 0 else 1.0
+        weight = {b.name: b.size * (1 + spread * random.random()) for b in buffers}
+        plan = _place_in_order(sorted(buffers, key=lambda b, weight=weight: (-weight[b.name], b.born, b.name)))
+        extent = max(plan[b.name] + _rounded(b.size) for b in buffers)
+        if best_extent is None or extent < best_extent:
+            best, best_extent = plan, extent
+        if best_extent == least:
+            break
+    return best
+
+
+def _place_in_order(buffers: list[Buffer]) -> dict[str, int]:
     offsets: dict[str, int] = {}
     done: list[Buffer] = []
-    for buffer in sorted(buffers, key=lambda b: (-b.size, b.born, b.name)):
+    for buffer in buffers:
         taken = sorted((offsets[b.name], offsets[b.name] + _rounded(b.size)) for b in done if b.overlaps(buffer))
         offsets[buffer.name] = _best_gap(taken, _rounded(buffer.size))
         done.append(buffer)

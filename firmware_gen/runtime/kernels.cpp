@@ -126,8 +126,8 @@ inline Part part_of(const Window& w, const Rows& rows, Taps kx) {
 
 /** Sums of PX pixels, `pixel_step` input words apart, over kernel rows ky and columns kx. */
 template <int PX, int STEP>
-[[gnu::noinline]] Sums<PX> sums(const Window& w, const Rows& rows, Taps ky, Taps kx, const float* origin,
-                                int32_t pixel_step, const int8_t* weights) {
+[[gnu::noinline]] void sums(const Window& w, const Rows& rows, Taps ky, Taps kx, const float* origin,
+                            int32_t pixel_step, const int8_t* weights, Sums<PX>& result) {
   const Part part = part_of(w, rows, kx);
   Sums<PX> sum;
   Times<PX>::call([&](int p) HEEPSTOR_INLINE {
@@ -140,7 +140,9 @@ template <int PX, int STEP>
       run<PX, STEP>(sum, row + s * rows.segment_step, pixel_step, part.taps, rows.tap_step,
                     tiles + s * rows.length * kBlock);
   }
-  return sum;
+  Times<PX>::call([&](int p) HEEPSTOR_INLINE {
+    Times<kBlock>::call([&](int c) HEEPSTOR_INLINE { result.at[p][c] = sum.at[p][c]; });
+  });
 }
 
 inline void finish(const Window& w, const float (&sum)[kBlock], int32_t outputs, const float* scale, const float* bias,
@@ -164,17 +166,18 @@ void dense_row(const Window& w, const Rows& rows, int32_t oy, const int8_t* weig
     int32_t first = behind >= 0 && ox > behind ? behind : ox;
     const int32_t ix = first * w.stride_x - w.left;
     if (behind >= 0 && ix >= 0 && ix + reach < w.width) {
-      const Sums<kPixels> sum = sums<kPixels, STEP>(w, rows, ky, {0, w.kernel_width},
-                                                    in + iy * w.in.row + ix * w.in.column,
-                                                    w.stride_x * w.in.column, weights);
+      Sums<kPixels> sum;
+      sums<kPixels, STEP>(w, rows, ky, {0, w.kernel_width}, in + iy * w.in.row + ix * w.in.column,
+                          w.stride_x * w.in.column, weights, sum);
       for (int p = 0; p < kPixels; ++p, ++first)
         finish(w, sum.at[p], outputs, scale, bias, aux + oy * w.aux.row + first * w.aux.column,
                out + oy * w.out.row + first * w.out.column);
       ox = first;
     } else {
       const int32_t x = ox * w.stride_x - w.left;
-      const Sums<1> sum = sums<1, STEP>(w, rows, ky, inside(x, w.dilation_x, w.kernel_width, w.width),
-                                        in + iy * w.in.row + x * w.in.column, 0, weights);
+      Sums<1> sum;
+      sums<1, STEP>(w, rows, ky, inside(x, w.dilation_x, w.kernel_width, w.width),
+                    in + iy * w.in.row + x * w.in.column, 0, weights, sum);
       finish(w, sum.at[0], outputs, scale, bias, aux + oy * w.aux.row + ox * w.aux.column,
              out + oy * w.out.row + ox * w.out.column);
       ++ox;
