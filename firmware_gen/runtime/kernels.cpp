@@ -185,6 +185,53 @@ void dense_row(const Window& w, const Rows& rows, int32_t oy, const int8_t* weig
   }
 }
 
+/** Sums of PX pixels of one channel; a weight is converted once for all of them. */
+template <int PX>
+[[gnu::always_inline]] inline void depthwise_sums(const Window& w, Taps ky, Taps kx, const float* origin,
+                                                  int32_t pixel_step, const int8_t* weights, float (&result)[PX]) {
+  const int32_t column = w.dilation_x * w.in.column;
+  const int32_t line = w.dilation_y * w.in.row;
+  float sum[PX];
+  Times<PX>::call([&](int p) HEEPSTOR_INLINE { sum[p] = 0.0f; });
+  for (int32_t y = ky.first; y < ky.last; ++y) {
+    const float* x = origin + y * line + kx.first * column;
+    const int8_t* tile = weights + y * w.kernel_width + kx.first;
+    for (int32_t n = kx.last - kx.first; n > 0; --n, x += column, ++tile) {
+      const float weight = static_cast<float>(*tile);
+      Times<PX>::call([&](int p) HEEPSTOR_INLINE { sum[p] = __builtin_fmaf(x[p * pixel_step], weight, sum[p]); });
+    }
+  }
+  Times<PX>::call([&](int p) HEEPSTOR_INLINE { result[p] = sum[p]; });
+}
+
+/** One output row of one channel. */
+void depthwise_row(const Window& w, int32_t oy, const int8_t* weights, float scale, float bias, const float* in,
+                   const float* aux, float* out) {
+  const int32_t iy = oy * w.stride_y - w.top;
+  const Taps ky = inside(iy, w.dilation_y, w.kernel_height, w.height);
+  const int32_t reach = (kPixels - 1) * w.stride_x + (w.kernel_width - 1) * w.dilation_x;
+  const float* row = in + iy * w.in.row;
+  for (int32_t ox = 0; ox < w.out_width;) {
+    const int32_t ix = ox * w.stride_x - w.left;
+    const bool block = ix >= 0 && ix + reach < w.width && ox + kPixels <= w.out_width;
+    float sum[kPixels];
+    if (block) {
+      depthwise_sums<kPixels>(w, ky, {0, w.kernel_width}, row + ix * w.in.column, w.stride_x * w.in.column, weights,
+                              sum);
+    } else {
+      float one[1];
+      depthwise_sums<1>(w, ky, inside(ix, w.dilation_x, w.kernel_width, w.width), row + ix * w.in.column, 0, weights,
+                        one);
+      sum[0] = one[0];
+    }
+    for (int32_t p = 0; p < (block ? kPixels : 1); ++p, ++ox) {
+      const float scaled = sum[p] * scale;
+      out[oy * w.out.row + ox * w.out.column] = finished(w.activation, w.residual, scaled + bias,
+                                                         aux + oy * w.aux.row + ox * w.aux.column);
+    }
+  }
+}
+
 /** Calls f(first input word, residual word, output word, ky, kx) for every output pixel of every channel. */
 template <class Function>
 [[gnu::always_inline]] inline void each_window(const Window& w, const float* in, const float* aux, float* out,
@@ -224,20 +271,9 @@ void dense(const Window& w, const int8_t* weights, const float* scale, const flo
 void depthwise(const Window& w, const int8_t* weights, const float* scale, const float* bias, const float* in,
                const float* aux, float* out) {
   const int32_t taps = w.kernel_height * w.kernel_width;
-  const int32_t column = w.dilation_x * w.in.column;
-  for (int32_t c = 0; c < w.channels; ++c, weights += taps, in += w.in.channel, out += w.out.channel, aux += w.aux.channel) {
-    each_window(w, in, aux, out, [&](const float* origin, const float* add, float* pixel, Taps ky, Taps kx) {
-      float sum = 0.0f;
-      for (int32_t y = ky.first; y < ky.last; ++y) {
-        const float* x = origin + y * w.dilation_y * w.in.row + kx.first * column;
-        const int8_t* tile = weights + y * w.kernel_width + kx.first;
-        for (int32_t n = kx.last - kx.first; n > 0; --n, x += column, ++tile)
-          sum = __builtin_fmaf(*x, static_cast<float>(*tile), sum);
-      }
-      const float scaled = sum * scale[c];
-      *pixel = finished(w.activation, w.residual, scaled + bias[c], add);
-    });
-  }
+  for (int32_t c = 0; c < w.channels; ++c, weights += taps, in += w.in.channel, out += w.out.channel,
+               aux += w.aux.channel)
+    for (int32_t oy = 0; oy < w.out_height; ++oy) depthwise_row(w, oy, weights, scale[c], bias[c], in, aux, out);
 }
 
 void max_pool(const Window& w, float pad, const float* in, const float* aux, float* out) {
