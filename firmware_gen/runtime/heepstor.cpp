@@ -7,6 +7,8 @@ namespace heepstor {
 
 namespace {
 
+constexpr uint32_t kDrainPolls = 1000;
+
 // The interrupt only has to end wfi: it stays masked in mstatus, so there is no handler and no race.
 void enable_wake_up(uint32_t line) {
 #if defined(__riscv)
@@ -47,7 +49,12 @@ Status Device::open(const Hardware& expected, const Region (&regions)[HEEPSTOR_R
   if (read(HEEPSTOR_MAGIC_REG) != HEEPSTOR_MAGIC) return Status::not_found;
   if (read(HEEPSTOR_VERSION_REG) != expected.version) return Status::wrong_version;
   if (read(HEEPSTOR_CONFIG_HASH_REG) != expected.config_hash) return Status::wrong_hardware;
-  if (read(HEEPSTOR_STATUS_REG) & HEEPSTOR_STATUS_BUSY_BIT) return Status::busy;
+  const uint32_t status = read(HEEPSTOR_STATUS_REG);
+  if (status & HEEPSTOR_STATUS_BUSY_BIT) return Status::busy;
+  if (status & (HEEPSTOR_STATUS_ERROR_BIT | HEEPSTOR_STATUS_DRAINING_BIT)) {
+    const Status drained = reset(false);
+    if (drained != Status::ok) return drained;
+  }
   for (uint32_t i = 0; i < HEEPSTOR_REGIONS; ++i) {
     write(HEEPSTOR_BASE0_REG + 8 * i, regions[i].base);
     write(HEEPSTOR_LIMIT0_REG + 8 * i, regions[i].limit);
@@ -78,12 +85,13 @@ void Device::wait() const {
   soc_fast_interrupt_clear(connection_.irq_line);
 }
 
-void Device::reset(bool force) const {
+Status Device::reset(bool force) const {
   write(HEEPSTOR_CTRL_REG, HEEPSTOR_CTRL_SOFT_RESET_BIT | (force ? HEEPSTOR_CTRL_FORCE_BIT : 0u));
-  while (read(HEEPSTOR_STATUS_REG) & HEEPSTOR_STATUS_DRAINING_BIT) {
-  }
+  for (uint32_t polls = 0; read(HEEPSTOR_STATUS_REG) & HEEPSTOR_STATUS_DRAINING_BIT; ++polls)
+    if (polls == kDrainPolls) return Status::busy;
   write(HEEPSTOR_IRQ_STATUS_REG, ~0u);
   soc_fast_interrupt_clear(connection_.irq_line);
+  return Status::ok;
 }
 
 uint64_t Device::cycles() const {

@@ -38,14 +38,14 @@ class Device {
  public:
   constexpr explicit Device(Connection connection) : connection_(connection) {}
 
-  /** Checks that the accelerator is the expected one, sets its regions and enables its interrupt. */
+  /** Checks that the accelerator is the expected one, clears an error, sets its regions, enables its interrupt. */
   Status open(const Hardware& expected, const Region (&regions)[HEEPSTOR_REGIONS], uint32_t watchdog_cycles);
 
   /** Runs the list at a descriptor address and sleeps until it is done. */
   Status run(uint32_t doorbell);
 
-  /** Stops whatever runs. With `force` answers that are still due on the bus are given up. */
-  void reset(bool force) const;
+  /** Stops whatever runs; busy when the bus still owes answers. With `force` they are given up: for a dead bus. */
+  Status reset(bool force) const;
 
   /** Free-running counter. Unlike mcycle it also counts while the CPU sleeps. */
   uint64_t cycles() const;
