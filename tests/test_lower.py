@@ -15,7 +15,7 @@ from hls.descriptor import unpack
 from hls.errors import HeepgenError
 from tests import networks
 
-SETTINGS = settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+SETTINGS = settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
 
 
 @st.composite
