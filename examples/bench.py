@@ -28,10 +28,12 @@ GEOMETRIES = ("8x8p2", "4x4p1", "16x16p4")
 
 
 def prepare(example: Example, folder: Path) -> tuple[Path, Path]:
-    """Files of the untrained network and of a random input."""
+    """Files of the untrained network, without a final softmax, and of a random input."""
     folder.mkdir(parents=True, exist_ok=True)
     sample = torch.randn(*example.input_shape, generator=torch.Generator().manual_seed(0))
-    torch.export.save(torch.export.export(example.build(), (sample,)), folder / "model.pt2")
+    model = example.build()
+    model.training = True  # of the outermost module only: classifiers leave their softmax out then
+    torch.export.save(torch.export.export(model, (sample,)), folder / "model.pt2")
     np.save(folder / "sample.npy", sample.numpy())
     return folder / "model.pt2", folder / "sample.npy"
 
