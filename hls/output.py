@@ -5,7 +5,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from hls.errors import HeepgenError
@@ -38,6 +38,7 @@ def generated_folder(folder: str | Path, kind: str, *, overwrite: bool = True, f
         raise HeepgenError(f"{folder} {keep}; choose another folder, or force (--force) to move it aside.")
     if keep and aside.exists():
         raise HeepgenError(f"{folder} {keep} and cannot be moved aside: {aside} exists; remove one of them.")
+    missing = [parent for parent in folder.parents if not parent.exists()]
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         work = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
@@ -59,6 +60,9 @@ def generated_folder(folder: str | Path, kind: str, *, overwrite: bool = True, f
             raise
     finally:
         shutil.rmtree(work, ignore_errors=True)
+        for parent in missing:
+            with suppress(OSError):  # stays unless it is empty
+                parent.rmdir()
 
 
 def _must_keep(folder: Path, kind: str, overwrite: bool) -> str:
