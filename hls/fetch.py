@@ -24,13 +24,13 @@ _NOT_ZERO = ("load_c_count load_x_count load_y_count load_words kh kx kb stride_
 
 @unit(out=f"{_OUTPUTS} req.valid req.addr req.stride req.count req.region ready error error_addr address")
 def descriptor_fetch(
-    clk, rst, go, go_address, release, bases, job, req, rsp_valid, rsp_data, ready, error, error_addr, address,
+    clk, rst, go, go_address, discard, bases, job, req, rsp_valid, rsp_data, ready, error, error_addr, address,
     *, config
 ):
     """Fetch the descriptor at ``go_address`` (region and offset) after ``go``; one at a time.
 
     ``ready`` rises when it is complete and checked; ``error`` is then 0 or an error code, with error_addr.
-    ``job`` is stable while ready. ``release`` lets ready fall; the next ``go`` may come in the same cycle.
+    ``job`` is stable while ready. ``discard`` lets ready fall; the next ``go`` may come in the same cycle.
     ``address`` is the descriptor address being fetched or ready.
 
     Checked: alignment of every address; no loop count is zero; FIRST_PX <= STRIP_PX;
@@ -68,7 +68,7 @@ def descriptor_fetch(
             starting.next = go
             measuring.next = False
             judging.next = measuring
-            if release:
+            if discard:
                 ready.next = False
             if go:
                 address.next = go_address
