@@ -16,7 +16,8 @@ def param_reader(
 ):
     """First-word-fall-through stream of beats: out_data(32P) is the next beat while out_valid; out_take removes it.
 
-    Nothing is read when UNIFORM. ``idle``: level, no request to come and no answer due for this layer.
+    Nothing is read when UNIFORM. ``idle``: level, no request to come and no answer due; then the next layer may start,
+    its beats follow those still waiting.
     """
     ports = config.ports
     depth = 1 << (4 * -(-config.cols // ports) - 1).bit_length()

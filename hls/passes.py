@@ -15,26 +15,24 @@ def pass_reader(clk, rst, start, enable, base, words, out_px, first_px, strip_px
 
     A row is ``row`` beats of ``ports`` words; the last of a pass may have fewer, and undefined words above them.
     Strips are counted from the pixel counts. q_valid, q_data, q_take: first word fall through, rows.
-    ``used``: rows asked for or waiting. Nothing is read unless ``enable`` holds at ``start``, which empties the
-    FIFO. ``idle``: no request to come and no answer due.
+    ``used``: rows asked for or waiting. Nothing is read unless ``enable`` holds at ``start``. ``idle``: no request
+    to come and no answer due; the next layer may start then, its rows queue up behind those waiting.
     """
     bits = (depth - 1).bit_length()
     active, accept = Signal(bool(0)), Signal(bool(0))
     at = Signal(modbv(0)[32:])
-    left, px_after = (Signal(modbv(0)[LINEAR:]) for _ in range(2))
+    left = Signal(modbv(0)[LINEAR:])
     wr, rd, rd_next = (Signal(modbv(0)[bits:]) for _ in range(3))
     stored, taken = (Signal(modbv(0)[bits + 1:]) for _ in range(2))
     in_flight = Signal(modbv(0)[(depth * row).bit_length():])
-    room, opened, closed = (Signal(bool(0)) for _ in range(3))
-    first, following = (Signal(modbv(0)[LINEAR:]) for _ in range(2))
+    room, opened, closed, pass_end, last_strip = (Signal(bool(0)) for _ in range(5))
 
     @always_comb
     def control():
         req_valid.next = active and room
         accept.next = active and room and req_ready
         req_addr.next = at
-        first.next = concat(intbv(0)[LINEAR - 16:], first_px)
-        following.next = concat(intbv(0)[LINEAR - 16:], strip_px)
+        pass_end.next = active and room and req_ready and left == ports
         idle.next = not active and in_flight == 0
         rd_next.next = rd
         taken.next = stored
@@ -57,19 +55,13 @@ def pass_reader(clk, rst, start, enable, base, words, out_px, first_px, strip_px
             active.next = enable
             at.next = base
             left.next = words
-            px_after.next = 0
-            if out_px > first:
-                px_after.next = out_px - first
         elif accept:
             at.next = at + 4 * ports
             left.next = left - ports
-            if left == ports:
+            if pass_end:
                 at.next = base
                 left.next = words
-                px_after.next = 0
-                if px_after > following:
-                    px_after.next = px_after - following
-                if px_after == 0:
+                if last_strip:
                     active.next = False
 
     @always(clk.posedge)
@@ -88,7 +80,7 @@ def pass_reader(clk, rst, start, enable, base, words, out_px, first_px, strip_px
             in_flight.next = in_flight + 1
         elif rsp_valid and not accept:
             in_flight.next = in_flight - 1
-        if rst or start:
+        if rst:
             wr.next = 0
             rd.next = 0
             stored.next = 0
@@ -96,7 +88,33 @@ def pass_reader(clk, rst, start, enable, base, words, out_px, first_px, strip_px
             in_flight.next = 0
             q_valid.next = False
 
-    return control, memory, fetch, queue
+    return (control, memory, fetch, queue,
+            count_strips(clk, start, pass_end, out_px, first_px, strip_px, last_strip))
+
+
+@block
+def count_strips(clk, start, step, out_px, first_px, strip_px, last):
+    """``last``: no pixels follow the current strip. ``start`` begins a layer, ``step`` the next strip."""
+    after, first, following = (Signal(modbv(0)[LINEAR:]) for _ in range(3))
+
+    @always_comb
+    def look():
+        first.next = concat(intbv(0)[LINEAR - 16:], first_px)
+        following.next = concat(intbv(0)[LINEAR - 16:], strip_px)
+        last.next = after == 0
+
+    @always(clk.posedge)
+    def count():
+        if start:
+            after.next = 0
+            if out_px > first:
+                after.next = out_px - first
+        elif step:
+            after.next = 0
+            if after > following:
+                after.next = after - following
+
+    return look, count
 
 
 @block
