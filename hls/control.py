@@ -115,7 +115,6 @@ def control(
     next_address = fetched.next
     drain_job, seq_job, load_job = stages.drain.job, stages.seq.job, stages.load.job
 
-
     @always_comb
     def complete():
         stored.next = storing and not recording and drain_done and not drain_start and pending == 0
@@ -131,7 +130,7 @@ def control(
         load_free.next = load_done and not load_start
         weights_free.next = weights_idle and not weights_start
         cut_free.next = cut_done and not cut_start
-        params_free.next = params_idle and not params_start
+        params_free.next = params_idle and not params_start and (drain_free or drain_taken)
         seq_idle.next = not seq_busy and not seq_start
 
     @always_comb

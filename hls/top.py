@@ -83,8 +83,8 @@ def heepstor(clk, rst_n, s, m, irq, idle, *, config):
     load_data, load_beat, param_data = bits(8 * config.load_rows * cols, beat_bits(config), 32 * ports)
     loaders = [
         load_engine(clk, engine_rst, stages.load.start, stages.load.job.subset(LOAD_JOB), load_open, available, released,
-                    load, answered["load"], rsp_count, rsp_data, wr_valid, wr_pos, wr_count, wr_data, loaded, load_done,
-                    config=config),
+                    load, answered["load"], rsp_count, rsp_data, wr_valid, wr_pos, wr_count, wr_data, loaded,
+                    load_done, config=config),
         weight_loader(clk, engine_rst, stages.weights.start, stages.weights.job, stages.cut.start, stages.cut.job, weights,
                       answered["weights"], rsp_data, load_valid, load_data, load_beat, load_diag, tile_ready, tile_take,
                       weights_idle, cut_done, config=config),
