@@ -13,12 +13,10 @@ from hls.registers import COUNTERS, ERRORS, REGIONS
 from hls.sequencer import JOB as SEQUENCER_JOB
 from hls.slave import Commands, Readings, Slave, Windows, register_slave
 from hls.unit import unit
-from hls.weights import WEIGHT_JOB
+from hls.weights import CUT_JOB, WEIGHT_JOB
 from hls.wiring import join
 
 __all__ = ["STAGE_FIELDS", "Events", "Slave", "Stages", "Windows", "control"]
-
-CUT_JOB = "weight_words unit_weights diagonal out_px first_px strip_px groups ncb kh kx kb"
 
 _DRAIN_FIELDS = f"{DRAIN_JOB} {AUX_JOB} profile profile_addr profile_addr_region"
 
@@ -81,9 +79,9 @@ def control(
 
     The drain stage (drain and aux reader) is through when drain_done holds, every store was answered and the profile
     record, if wanted, is handed over: the layer is then complete. store_issued says that the arbiter accepts a store
-    or profile beat in this cycle, store_returned that one beat is complete. With ACC_INIT, in its layer or the one
-    before, the sequencer waits for the drain stage. ``load_open``: the layers before the load engine's are complete,
-    or its layer has no BARRIER.
+    or profile beat in this cycle, store_returned that one beat is complete. The parameter reader does not overtake
+    the drain stage, nor does the sequencer with ACC_INIT in its layer or the one before. ``load_open``: the layers
+    before the load engine's are complete, or its layer has no BARRIER.
 
     A refused descriptor is an error when a stage would take it. An error, or SOFT_RESET, pulses engine_rst (which
     includes rst; for everything but control and memory_ports) and raises cancel until ports_busy falls: queued
@@ -102,7 +100,7 @@ def control(
     fetched = job_signals(JOB)
     free, asks, takes, taken = ({name: Signal(bool(0)) for name in STAGE_FIELDS} for _ in range(4))
     all_asks, all_taken = (Signal(intbv(0)[len(STAGE_FIELDS):]) for _ in range(2))
-    discard, seq_idle = Signal(bool(0)), Signal(bool(0))
+    discard, seq_idle, params_done = (Signal(bool(0)) for _ in range(3))
     bases = Job({f"base{i}": getattr(windows, f"base{i}") for i in range(REGIONS)})
     record = Job({name: getattr(readings, name) for name in PROFILE_RECORD})
     layers = Signal(modbv(0)[32:])
@@ -130,11 +128,12 @@ def control(
         load_free.next = load_done and not load_start
         weights_free.next = weights_idle and not weights_start
         cut_free.next = cut_done and not cut_start
-        params_free.next = params_idle and not params_start and (drain_free or drain_taken)
+        params_done.next = params_idle and not params_start
         seq_idle.next = not seq_busy and not seq_start
 
     @always_comb
     def order():
+        params_free.next = params_done and (drain_free or drain_taken)
         seq_free.next = seq_idle and (drain_free or drain_taken or not (fetched.acc_init or seq_job.acc_init))
         load_open.next = not load_taken or drain_taken or not load_job.barrier
 
@@ -143,7 +142,7 @@ def control(
         doorbell_ok.next = commands.doorbell and not busy and not draining and error == 0
         sound.next = fetch_error == 0
         discard.next = ready and all_taken == everyone
-        finished.next = (busy and ended and not storing and load_free and weights_free and cut_free and params_free
+        finished.next = (busy and ended and not storing and load_free and weights_free and cut_free and params_done
                          and seq_idle and pending == 0)
 
     @always_comb
