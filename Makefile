@@ -5,6 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 BENCH_READY := $(VENV)/.ready-bench
 PYTEST_ARGS ?= -n 2
+BENCH_ARGS ?= --docs docs
 # Only wheels, no questions, no notice about pip itself.
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
@@ -40,8 +41,8 @@ run: $(READY)  ## train a small network on digits, generate hardware and firmwar
 test: $(READY)  ## run the test suite (PYTEST_ARGS to choose, as in PYTEST_ARGS='-k config')
 	@$(BIN)/python -m pytest tests/ $(PYTEST_ARGS)
 
-bench: $(BENCH_READY)  ## measure the networks of the examples, array and CPU side by side
-	@$(BIN)/python -m examples.bench
+bench: $(BENCH_READY)  ## measure the example networks, write docs/performance.md (BENCH_ARGS: see --help)
+	@$(BIN)/python -m examples.bench $(BENCH_ARGS)
 
 lint: $(READY)  ## check the style of the Python
 	@$(BIN)/ruff check .

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -9,23 +11,38 @@ import torch
 from torch import nn
 
 from examples.data import Data
+from firmware_gen import metrics
 
 
-def train(model: nn.Module, data: Data, epochs: int, seed: int = 0, batch: int = 64, rate: float = 2e-3) -> float:
+@dataclass(frozen=True)
+class Task:
+    """`loss(output, x, y)` to minimise; `score(model, data)`, 0..1, of the test data, called `measure`."""
+
+    measure: str
+    loss: Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
+    score: Callable[[nn.Module, Data], float]
+
+
+def train(
+    model: nn.Module, data: Data, epochs: int, seed: int = 0, batch: int = 64, rate: float = 2e-3,
+    task: Task | None = None,
+) -> float:  # fmt: skip
     """Train in place with Adam and a cosine schedule; leaves the model in eval mode.
 
-    Returns the test accuracy, 0..1. The same seed gives the same weights on the same machine.
+    Returns the test score, 0..1 (`task`, classification by default). The same seed gives the same weights on the
+    same machine.
     """
+    task = task or CLASSIFICATION
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # networks this small only lose by sharing, above all on a busy machine
     try:
-        _train(model, data, epochs, seed, batch, rate)
-        return accuracy(model, data.test_x, data.test_y)
+        _train(model, data, epochs, seed, batch, rate, task.loss)
+        return task.score(model, data)
     finally:
         torch.set_num_threads(threads)
 
 
-def _train(model: nn.Module, data: Data, epochs: int, seed: int, batch: int, rate: float):
+def _train(model: nn.Module, data: Data, epochs: int, seed: int, batch: int, rate: float, loss: Callable):
     generator = torch.Generator().manual_seed(seed)
     torch.manual_seed(seed)  # dropout
     optimizer = torch.optim.Adam(model.parameters(), rate)
@@ -34,7 +51,8 @@ def _train(model: nn.Module, data: Data, epochs: int, seed: int, batch: int, rat
         model.train()
         for index in torch.randperm(len(data.train_x), generator=generator).split(batch):
             optimizer.zero_grad()
-            nn.functional.cross_entropy(model(data.train_x[index]), data.train_y[index]).backward()
+            x, y = data.train_x[index], data.train_y[index]
+            loss(model(x), x, y).backward()
             optimizer.step()
         schedule.step()
     model.eval()
@@ -45,6 +63,22 @@ def accuracy(model: nn.Module, x: torch.Tensor, y: torch.Tensor) -> float:
     """Top-1 accuracy, 0..1, in batches of 256."""
     right = sum((model(xs).argmax(1) == ys).sum().item() for xs, ys in zip(x.split(256), y.split(256), strict=True))
     return right / len(y)
+
+
+@torch.no_grad()
+def clip_auc(model: nn.Module, data: Data) -> float:
+    """Area under the ROC curve of the reconstruction error of a clip, `data.clip` consecutive test rows."""
+    outputs = torch.cat([model(xs) for xs in data.test_x.split(data.clip)])
+    error = metrics.reconstruction_error(data.test_x.numpy(), outputs.numpy(), data.clip)
+    return metrics.auc(error, data.test_y.numpy())
+
+
+CLASSIFICATION = Task(
+    "accuracy",
+    lambda output, x, y: nn.functional.cross_entropy(output, y),
+    lambda model, data: accuracy(model, data.test_x, data.test_y),
+)
+ANOMALY_DETECTION = Task("AUC", lambda output, x, y: nn.functional.mse_loss(output, x), clip_auc)
 
 
 def save(model: nn.Module, data: Data, input_shape: tuple[int, ...], folder: str | Path) -> Path:

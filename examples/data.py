@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gzip
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,13 +18,27 @@ CIFAR_RECORD = 1 + 3 * 32 * 32  # label, then red, green and blue planes
 
 @dataclass(frozen=True)
 class Data:
-    """Images (N, C, H, W) or (N, features) float32, normalised; labels (N,) int64; `source` for messages."""
+    """Images (N, C, H, W) or (N, features) float32, normalised; labels (N,) int64; `source` for messages.
+
+    clip: consecutive test rows that share one label, so that there are N / clip test labels."""
 
     train_x: torch.Tensor
     train_y: torch.Tensor
     test_x: torch.Tensor
     test_y: torch.Tensor
     source: str
+    clip: int = 1
+
+    def first(self, count: int) -> Data:
+        """The same with `count` training samples."""
+        return replace(self, train_x=self.train_x[:count], train_y=self.train_y[:count])
+
+    def whole_batches(self, batch: int) -> Data:
+        """The same without the test samples that do not fill a batch of one inference."""
+        if self.clip > 1:
+            return self
+        count = len(self.test_x) // batch * batch
+        return replace(self, test_x=self.test_x[:count], test_y=self.test_y[:count])
 
 
 @dataclass(frozen=True)

@@ -2,40 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
-
-import torch
 from torch import nn
 
-from examples import common, data
-
-
-@dataclass(frozen=True)
-class Example:
-    """`input_shape` includes the batch of one inference; `layers` makes the network, unseeded."""
-
-    name: str
-    input_shape: tuple[int, ...]
-    layers: Callable[[], nn.Module]
-    dataset: data.Dataset
-    epochs: int = 10
-
-    def build(self, seed: int = 0) -> nn.Module:
-        """The untrained network in eval mode: the same weights for the same seed."""
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            return self.layers().eval()
-
-    def load_data(self, folder: str | Path | None = None) -> data.Data:
-        """The real data set from `folder`, or the bundled digits resized, when None."""
-        return data.load(self.dataset, self.input_shape, folder)
-
-    def train(self, folder: str | Path | None = None, seed: int = 0, epochs: int | None = None):
-        """(trained network, its Data, test accuracy 0..1)."""
-        model, samples = self.build(seed), self.load_data(folder)
-        return model, samples, common.train(model, samples, epochs or self.epochs, seed)
+from examples import data
+from examples.example import Example, images
+from examples.mlperf_tiny.networks import EXAMPLES as MLPERF_TINY
 
 
 def digits() -> nn.Module:
@@ -74,13 +45,17 @@ def three_convolutions(in_channels: int, size: int) -> nn.Module:
 
 
 _EXAMPLES = (
-    Example("digits", (1, 1, 8, 8), digits, data.DIGITS, epochs=30),
-    Example("mnist-single_layer", (5, 196), single_layer, data.MNIST),
-    Example("mnist-multi_layer", (5, 144), multi_layer, data.MNIST),
-    Example("fmnist-conv2d", (1, 1, 14, 14), lambda: two_convolutions((4, 4), (16, 8)), data.FASHION_MNIST),
-    Example("cifar10-conv2d", (1, 3, 26, 26), lambda: three_convolutions(3, 7), data.CIFAR10, epochs=30),
-    Example("bench-fmnist-small", (1, 144), multi_layer, data.FASHION_MNIST),
-    Example("bench-fmnist-medium", (1, 1, 15, 15), lambda: two_convolutions((5, 4), (16, 6)), data.FASHION_MNIST),
-    Example("bench-fmnist-large", (1, 1, 28, 28), lambda: three_convolutions(1, 8), data.FASHION_MNIST),
+    Example("digits", (1, 1, 8, 8), digits, images(data.DIGITS), epochs=30),
+    Example("mnist-single_layer", (5, 196), single_layer, images(data.MNIST)),
+    Example("mnist-multi_layer", (5, 144), multi_layer, images(data.MNIST)),
+    Example(
+        "fmnist-conv2d", (1, 1, 14, 14), lambda: two_convolutions((4, 4), (16, 8)), images(data.FASHION_MNIST)
+    ),
+    Example("cifar10-conv2d", (1, 3, 26, 26), lambda: three_convolutions(3, 7), images(data.CIFAR10), epochs=30),
+    Example("bench-fmnist-small", (1, 144), multi_layer, images(data.FASHION_MNIST)),
+    Example(
+        "bench-fmnist-medium", (1, 1, 15, 15), lambda: two_convolutions((5, 4), (16, 6)), images(data.FASHION_MNIST)
+    ),
+    Example("bench-fmnist-large", (1, 1, 28, 28), lambda: three_convolutions(1, 8), images(data.FASHION_MNIST)),
 )
-NETWORKS: dict[str, Example] = {example.name: example for example in _EXAMPLES}
+NETWORKS: dict[str, Example] = {example.name: example for example in (*_EXAMPLES, *MLPERF_TINY)}

@@ -17,19 +17,19 @@ from hls.errors import HeepgenError
 @click.command(help=__doc__)
 @click.argument("name", type=click.Choice(list(NETWORKS)))
 @click.option("-o", "--output", help="Folder to write to, build/NAME by default.")
-@click.option("--data", "folder", help="Folder of the real data set; the bundled digits are used without it.")
+@click.option("--data", "folder", help="Folder of the real data set; bundled data are used without it.")
 @click.option("--epochs", type=click.IntRange(min=1), help="Training epochs.")
 @click.option("--seed", default=0, show_default=True)
 def main(name: str, output: str | None, folder: str | None, epochs: int | None, seed: int):
     example = NETWORKS[name]
     try:
-        model, data, accuracy = example.train(folder, seed, epochs)
+        model, data, score = example.train(folder, seed, epochs)
         fake = quantized_model(run_passes(import_model(model, example.input_shape)))
     except HeepgenError as error:
         sys.exit(f"error: {error}")
-    count = len(data.test_x) // example.input_shape[0] * example.input_shape[0]
-    quantised = (fake(data.test_x[:count]).argmax(1) == data.test_y[:count]).float().mean().item()
-    click.echo(f"{name}, {data.source}: test accuracy {accuracy:.2%}, with int8 weights {quantised:.2%}")
+    quantised = example.task.score(fake, data.whole_batches(example.input_shape[0]))
+    measure = example.task.measure
+    click.echo(f"{name}, {data.source}: test {measure} {score:.2%}, with int8 weights {quantised:.2%}")
     click.echo(f"saved {common.save(model, data, example.input_shape, output or f'build/{name}')}")
 
 

@@ -148,7 +148,7 @@ def _op_name(node) -> str:
 def _module_stack(node) -> list[tuple[str, str]]:
     """(module path, class or its Python module) from the root to the module that called the operator."""
     stack = (node.meta.get("nn_module_stack") or {}).values()
-    return [(path, cls if isinstance(cls, str) else cls.__module__) for path, cls in stack]
+    return [(path, cls if isinstance(cls, str) else f"{cls.__module__}.{cls.__qualname__}") for path, cls in stack]
 
 
 def _module_path(node) -> str:
@@ -156,9 +156,13 @@ def _module_path(node) -> str:
     return stack[-1][0] if stack else ""
 
 
+LEAVES = ("torch.nn.", "firmware_gen.onnx_loader._Step")
+"""Modules that are layers; all others only hold them."""
+
+
 def _is_library_leaf(node) -> bool:
     stack = _module_stack(node)
-    return bool(stack) and stack[-1][1].startswith("torch.nn.") and "container" not in stack[-1][1]
+    return bool(stack) and stack[-1][1].startswith(LEAVES) and "container" not in stack[-1][1]
 
 
 class _Names:
@@ -174,6 +178,8 @@ class _Names:
             path = _module_path(node)
             prefix = f"{path}.{_op_name(node)}" if path else _op_name(node)
             leaf = path and _is_library_leaf(node)
+            if leaf and _op_name(node) == "pad" and "Pad" not in _module_stack(node)[-1][1]:
+                path = f"{path}.pad"  # the layer that it pads for is yet to come
             self.stems[node] = self._free(path, first=path) if leaf else self._free(prefix, first=f"{prefix}_0")
         return self.stems[node]
 

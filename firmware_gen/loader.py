@@ -12,6 +12,7 @@ from torch import nn
 from torch.export import ExportedProgram
 from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
 
+from firmware_gen.onnx_loader import load_onnx
 from firmware_gen.pt2 import export_load, load_pt2
 from hls.errors import HeepgenError
 
@@ -29,7 +30,8 @@ SAVE_AGAIN = "torch.export.save(torch.export.export(model.eval(), (example,)), '
 
 
 def load_model(path: str | os.PathLike, trust_pickle: bool = False) -> nn.Module | ExportedProgram:
-    """Load a torch.export archive (.pt2), or an nn.Module of standard layers of torch.save (.pt, .pth).
+    """Load a torch.export archive (.pt2), an nn.Module of standard layers of torch.save (.pt, .pth), or an ONNX
+    file (.onnx), which becomes an ExportedProgram.
 
     Nothing in the file is executed unless `trust_pickle`, which loads as torch does by itself.
     Raises HeepgenError, one sentence, for missing, damaged, unsafe and unsuitable files.
@@ -37,8 +39,10 @@ def load_model(path: str | os.PathLike, trust_pickle: bool = False) -> nn.Module
     path = Path(path)
     if not path.is_file():
         raise HeepgenError(f"model file {path} does not exist")
+    if path.suffix == ".onnx":
+        return load_onnx(path)
     if path.suffix not in (".pt2", ".pt", ".pth"):
-        raise HeepgenError(f"{path}: a model file ends in .pt2 (torch.export) or .pt (torch.save)")
+        raise HeepgenError(f"{path}: a model file ends in .pt2 (torch.export), .pt (torch.save) or .onnx")
     names = _member_names(path)
     if path.suffix == ".pt2" or "archive_format" in names:
         return export_load(path, path) if trust_pickle else load_pt2(path)

@@ -221,6 +221,46 @@ def run(config: Any, target: str, json_path: str | None, **options: Any) -> None
         raise HeepgenError("the device's output differs from the bit-exact model.")
 
 
+@main.command(short_help="Put the accelerator into an X-HEEP checkout's SoC.")
+@click.argument("apps", nargs=-1, metavar="[APP]...")
+@click.option("--heep-dir", metavar="PATH", help="Checkout of X-HEEP; nothing in it is changed.")
+@click.option("-o", "--out", metavar="DIR", default="build/xheep", show_default=True, help="Folder of the project.")
+@click.option("--interrupt", type=click.Choice(["fast", "plic"]), default="fast", show_default=True,
+              help="X-HEEP's interrupt line for the accelerator.")
+@click.option("--regenerate", metavar="DIR", help="Write this project again, as its heepstor.json says.")
+@_geometry
+@_force
+@_json
+@_with_config
+def xheep(config: Any, apps: tuple[str, ...], heep_dir: str | None, out: str, interrupt: str,
+          regenerate: str | None, force: bool, json_path: str | None) -> None:
+    """Write an X-HEEP extension project: top, wrapper, FuseSoC cores, Makefile, applications, runtime.
+
+    APP are folders written by `heepgen sw`; without geometry flags or --config the hardware is the first one's.
+
+    \b
+    Examples:
+      heepgen xheep --heep-dir ../x-heep                     hardware only
+      heepgen xheep --heep-dir ../x-heep build/digits-app    with a program
+      heepgen xheep --regenerate build/xheep                 after a change
+    """
+    from gen.console import pairs, progress, show, write_json
+    from gen.xheep import generate_xheep
+    from gen.xheep import regenerate as write_again
+
+    if not heep_dir and not regenerate:
+        raise HeepgenError("--heep-dir is missing: give the path of an X-HEEP checkout.")
+    with progress() as say:
+        if regenerate:
+            report = write_again(regenerate, progress=say)
+        else:
+            report = generate_xheep(heep_dir, out, config, apps=apps, interrupt=interrupt, force=force,
+                                    config_given=_hardware_given() or not apps, progress=say)
+    if json_path != "-":
+        show(pairs(f"X-HEEP project in {report.folder}", report.lines()))
+    write_json(report, json_path)
+
+
 @main.command(short_help="Show which tools are there, and what is missing.")
 @_json
 def doctor(json_path: str | None) -> None:

@@ -41,7 +41,8 @@ class RunReport:
     """One inference: `total_cycles` from the call of the model to its return, printing excluded.
 
     `outputs` is flat, in the order of the PyTorch output of shape `output_shape`; `bit_exact` says whether
-    every bit of it is the model's. `peak` is the MACs the array can do per cycle.
+    every bit of it is the model's. `peak` is the MACs the array can do per cycle. The simulation
+    took `seconds` for `soc_cycles`, from reset to exit.
     """
 
     network: str
@@ -58,6 +59,8 @@ class RunReport:
     uart: str = ""
     software: bool = False
     wait_states: int = 0
+    soc_cycles: int = 0
+    seconds: float = 0.0
     taps: dict[str, list[float]] = field(default_factory=dict)
 
     @property

@@ -3,7 +3,7 @@
 import json
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -139,8 +139,9 @@ def _simulate(application: Application, accelerator: Path | None, work: Path, vc
                      progress=progress)
     if result.ended != "exit" or result.exit_code not in (0, MISMATCH):
         raise HeepgenError(_failure(result))
-    return _report(application, mode, dict(zip(places, result.dumps, strict=True)), result.uart, accelerator is None,
-                   wait_states, taps)
+    report = _report(application, mode, dict(zip(places, result.dumps, strict=True)), result.uart, accelerator is None,
+                     wait_states, taps)
+    return replace(report, soc_cycles=result.cycles, seconds=result.seconds)
 
 
 def _places(manifest: dict, mode: dict, symbol: dict[str, int], taps: tuple[str, ...]) -> dict[str, tuple[int, int]]:

@@ -13,6 +13,7 @@ from sim.build import build_soc
 from sim.cache import Progress, silent
 from sim.elf import memory_image
 from sim.firmware import memory_bytes
+from sim.waves import write_save_file
 
 MAX_CYCLES = 1_000_000_000
 TRAP_EXIT = 0x40000000  # soc.hpp: SOC_EXIT_TRAP
@@ -21,7 +22,10 @@ _FOREVER = 2**64 - 1
 
 @dataclass(frozen=True)
 class Vcd:
-    """Waves of cycles `first` <= c < `last` in `path`; of the accelerator, and with `cpu` of the CPU."""
+    """Waves of cycles `first` <= c < `last` in `path`; of the accelerator, and with `cpu` of the CPU.
+
+    A GTKWave save file is written beside it.
+    """
 
     path: Path
     first: int = 0
@@ -153,6 +157,8 @@ def run_soc(elf: Path, accelerator_dir: Path | None, config: Config, *, wait_sta
             command += ["--dump", f"{address}:{length}:{work / f'dump{i}'}"]
         started = time.monotonic()
         lines, status = _stream([str(c) for c in command], uart)
+        if vcd and vcd.path.exists():
+            write_save_file(vcd.path)
         if not (work / "result").exists():
             raise HeepgenError(f"the simulation of {elf} stopped without a result (exit status {status}).")
         fields = _result((work / "result").read_text())

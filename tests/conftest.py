@@ -8,6 +8,9 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+# Before torch is loaded: the workers of a run share the cores, and small tensors are faster on one thread.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 ROOT = Path(__file__).resolve().parent.parent
 WAVES = ROOT / "waves"
 
@@ -54,8 +57,20 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo):
 
 
 def _wave_path(request: pytest.FixtureRequest) -> Path:
+    """Where this test's waves go; those of an earlier run are removed."""
     test = re.sub(r"[^A-Za-z0-9.=-]+", "_", request.node.nodeid.removeprefix("tests/")).strip("_")
-    return WAVES / f"{test[:180]}.vcd"
+    path = WAVES / f"{test[:180]}.vcd"
+    for old in (path, path.with_suffix(".gtkw")):
+        old.unlink(missing_ok=True)
+    return path
+
+
+def _save_file(path: Path) -> None:
+    """A GTKWave save file beside the waves of a simulation, if it wrote any."""
+    from sim.waves import write_save_file
+
+    if path.exists():
+        write_save_file(path)
 
 
 @pytest.fixture
@@ -69,12 +84,11 @@ def vcd(request: pytest.FixtureRequest):
         yield None
         return
     path = _wave_path(request)
-    path.unlink(missing_ok=True)
     path.parent.mkdir(exist_ok=True)
     yield path
     if mode == "fail" and not getattr(request.node, "failed", True):
         path.unlink(missing_ok=True)
-        path.with_suffix(".gtkw").unlink(missing_ok=True)
+    _save_file(path)
 
 
 @pytest.fixture
@@ -95,5 +109,7 @@ def with_waves(request: pytest.FixtureRequest) -> Callable:
             if mode == "fail":
                 simulate(vcd=path)
             raise
+        finally:
+            _save_file(path)
 
     return run

@@ -81,7 +81,7 @@ class ObiMemory:
                     assert self.req[port] and payload == held[port], f"port {port}: request changed before its grant"
                 held[port] = None
                 if self.req[port]:
-                    assert self.be[4 * port + 4:4 * port] == 0xF
+                    assert self.be[4 * port + 4:4 * port] == 0xF, f"port {port}: not a whole word"
                     if self.gnt[port]:
                         pending[port].append([now[0], self.access(port, *payload)])
                     else:

@@ -1,6 +1,7 @@
 """Examples: shapes, MACs, reproducible builds, data files, and a training run that must learn."""
 
 import gzip
+import wave
 
 import numpy as np
 import pytest
@@ -8,9 +9,11 @@ import torch
 
 from examples import common
 from examples.data import CIFAR10, MNIST, load
+from examples.mlperf_tiny import audio, keywords
 from examples.networks import NETWORKS
 from firmware_gen.fake_quant import quantized_model
 from firmware_gen.importer import import_model
+from firmware_gen.ir import Conv, Linear, Pool, Reshape, Softmax
 from firmware_gen.loader import load_model
 from firmware_gen.passes import run_passes
 from hls.errors import HeepgenError
@@ -24,8 +27,22 @@ MACS = {
     "cifar10-conv2d": 484 * 75 * 16 + 400 * 144 * 24 + 49 * 384 * 6 + 294 * 10,
     "bench-fmnist-small": 144 * 20 + 200,
     "bench-fmnist-medium": 121 * 25 * 16 + 64 * 256 * 6 + 384 * 10,
+    # the figures of the benchmark: 12.50 M, 2.66 M, 7.49 M, 0.264 M
+    "resnet8": 1024 * 27 * 16 + 2 * 1024 * 144 * 16 + 256 * (144 + 288 + 16) * 32 + 64 * (288 + 576 + 32) * 64 + 640,
+    "ds-cnn": 125 * 40 * 64 + 4 * 125 * (9 + 64) * 64 + 64 * 12,
+    "mobilenet-v1-0.25": (
+        48**2 * (27 * 8 + 8 * (9 + 16)) + 24**2 * (16 * (9 + 32) + 32 * (9 + 32))
+        + 12**2 * (32 * (9 + 64) + 64 * (9 + 64)) + 6**2 * (64 * (9 + 128) + 5 * 128 * (9 + 128))
+        + 3**2 * (128 * (9 + 256) + 256 * (9 + 256)) + 256 * 2
+    ),
+    "fc-autoencoder": 2 * 640 * 128 + 6 * 128 * 128 + 2 * 128 * 8,
+    "fc-autoencoder-clip": 196 * (2 * 640 * 128 + 6 * 128 * 128 + 2 * 128 * 8),
     "bench-fmnist-large": 576 * 25 * 16 + 484 * 144 * 24 + 64 * 384 * 6 + 384 * 10,
 }
+
+
+TINY = ("resnet8", "ds-cnn", "mobilenet-v1-0.25", "fc-autoencoder")
+CLASSES = {"ds-cnn": 12, "mobilenet-v1-0.25": 2, "fc-autoencoder": 640, "fc-autoencoder-clip": 640}
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -33,7 +50,28 @@ def test_network_compiles_with_the_expected_macs(name):
     example = NETWORKS[name]
     graph = run_passes(import_model(example.build(), example.input_shape))
     assert sum(graph.macs(node) for node in graph.nodes) == MACS[name]
-    assert graph.shape(graph.outputs[0]) == (example.input_shape[0], 10)
+    assert graph.shape(graph.outputs[0]) == (example.input_shape[0], CLASSES.get(name, 10))
+
+
+def test_mlperf_tiny_sizes_are_those_of_the_benchmark():
+    assert [round(MACS[name] / 1e6, 2) for name in TINY] == [12.50, 2.66, 7.49, 0.26]
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_mlperf_tiny_lowers_without_leftovers(name):
+    """Every BatchNorm, activation, padding and addition ends up in a Conv, Linear or Pool."""
+    example = NETWORKS[name]
+    graph = run_passes(import_model(example.build(), example.input_shape))
+    assert {type(n) for n in graph.nodes} <= {Conv, Linear, Pool, Reshape, Softmax}
+    residuals = [n.name for n in graph.nodes if getattr(n, "residual", "none") != "none"]
+    assert len(residuals) == (3 if name == "resnet8" else 0)
+
+
+def test_same_padding_of_stride_2_is_at_the_right_and_the_bottom():
+    graph = run_passes(import_model(NETWORKS["mobilenet-v1-0.25"].build(), (1, 3, 96, 96)))
+    assert graph.nodes[0].pads == (0, 0, 1, 1) and graph.nodes[1].pads == (1, 1, 1, 1)
+    graph = run_passes(import_model(NETWORKS["ds-cnn"].build(), (1, 1, 49, 10)))
+    assert graph.nodes[0].pads == (4, 1, 5, 1) and graph.out_shape(graph.nodes[0]) == (1, 64, 25, 5)
 
 
 def test_build_is_reproducible_and_leaves_the_generator_alone():
@@ -43,7 +81,7 @@ def test_build_is_reproducible_and_leaves_the_generator_alone():
     assert torch.equal(before, torch.get_rng_state())
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", [name for name in NETWORKS if name not in (*TINY[1:], "fc-autoencoder-clip")])
 def test_bundled_data_fits(name):
     example = NETWORKS[name]
     data = example.load_data()
@@ -61,6 +99,96 @@ def test_digits_learns_in_seconds_survives_quantisation_and_is_saved(tmp_path):
     sample = np.load(tmp_path / "sample.npy")
     assert sample.shape == example.input_shape and sample.dtype == np.float32
     run_passes(import_model(load_model(path), sample))
+
+
+@pytest.mark.parametrize("name", TINY[1:])
+def test_synthetic_data_fit(name):
+    example = NETWORKS[name]
+    data = example.load_data()
+    assert tuple(data.train_x.shape[1:]) == tuple(data.test_x.shape[1:]) == example.input_shape[1:]
+    assert data.train_x.dtype == torch.float32 and torch.isfinite(data.train_x).all()
+    assert len(data.test_x) == len(data.test_y) * data.clip and len(data.train_x) == len(data.train_y)
+    assert set(data.test_y.tolist()) == set(range(2 if data.clip > 1 else CLASSES[name]))
+
+
+def test_synthetic_data_are_reproducible():
+    a, b = (NETWORKS["mobilenet-v1-0.25"].load_data() for _ in range(2))
+    assert torch.equal(a.train_x, b.train_x) and torch.equal(a.test_y, b.test_y)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", TINY)
+def test_mlperf_tiny_learns_and_survives_quantisation(name):
+    example = NETWORKS[name]
+    model, data, score = example.train()
+    assert score > {"resnet8": 0.6, "ds-cnn": 0.6, "mobilenet-v1-0.25": 0.7, "fc-autoencoder": 0.65}[name]
+    fake = quantized_model(run_passes(import_model(model, example.input_shape)))
+    assert example.task.score(fake, data) > score - 0.02
+
+
+def write_wav(path, sound, rate=16_000):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(rate)
+        file.writeframes((np.clip(sound, -1, 1) * 32767).astype("<i2").tobytes())
+
+
+def test_speech_commands_files(tmp_path):
+    rng = np.random.default_rng(0)
+    for word in (*keywords.WORDS, "bed", "cat"):
+        for number in range(2):
+            write_wav(tmp_path / word / f"{number}.wav", rng.normal(0, 0.1, 15_000))
+    with pytest.raises(HeepgenError, match="testing_list.txt"):
+        NETWORKS["ds-cnn"].load_data(tmp_path)
+    words = (*keywords.WORDS, "bed", "cat")
+    (tmp_path / keywords.TEST_LIST).write_text("\n".join(f"{word}/1.wav" for word in words))
+    data = NETWORKS["ds-cnn"].load_data(tmp_path)
+    assert data.train_x.shape == data.test_x.shape == (12, 1, 49, 10)
+    assert sorted(data.test_y.tolist()) == list(range(12))
+    write_wav(tmp_path / "yes" / "3.wav", np.zeros(10), rate=8000)
+    with pytest.raises(HeepgenError, match="8000 Hz"):
+        NETWORKS["ds-cnn"].load_data(tmp_path)
+
+
+def test_person_files(tmp_path):
+    image = pytest.importorskip("PIL.Image")
+    for name, colour in (("person", 255), ("non_person", 0)):
+        (tmp_path / name).mkdir()
+        for number in range(10):
+            picture = np.full((96, 96, 3), (colour, 0, 0), np.uint8)
+            image.fromarray(picture).save(tmp_path / name / f"{number}.jpg")
+    data = NETWORKS["mobilenet-v1-0.25"].load_data(tmp_path)
+    assert len(data.train_x) == 18 and len(data.test_x) == 2 and data.test_x.shape[1:] == (3, 96, 96)
+    for x, y in zip(data.test_x, data.test_y, strict=True):
+        assert abs(x[0].mean() - y) < 0.02 and x[1:].max() < 0.02
+    with pytest.raises(HeepgenError, match="no visual wake words"):
+        NETWORKS["mobilenet-v1-0.25"].load_data(tmp_path / "person")
+
+
+def test_machine_files(tmp_path):
+    rng = np.random.default_rng(0)
+    for name in ("train/normal_0.wav", "test/normal_1.wav", "test/anomaly_1.wav"):
+        write_wav(tmp_path / name, rng.normal(0, 0.1, 11 * 16_000))
+    data = NETWORKS["fc-autoencoder"].load_data(tmp_path)
+    assert data.train_x.shape == (196, 640) and data.test_x.shape == (392, 640)
+    assert data.test_y.tolist() == [1, 0] and data.clip == 196
+    torch.testing.assert_close(data.train_x[0, 128:], data.train_x[1, :-128])  # frames shift by one
+
+
+def test_tone_lands_in_its_mel_band():
+    """HTK: mel = 1127 ln(1 + f / 700); Slaney: f / (200 / 3) below 1 kHz."""
+    time = np.arange(16_000) / 16_000
+    filters = audio.mel_filters(40, 1024, 20, 4000, slaney=False)
+    spectrum = audio.spectrogram(np.sin(2 * np.pi * 1000 * time), 640, 320, 1024)
+    assert spectrum.shape == (49, 513)
+    low, high = (1127 * np.log(1 + f / 700) for f in (20, 4000))
+    expected = (1127 * np.log(1 + 1000 / 700) - low) / ((high - low) / 41) - 1
+    assert abs((spectrum @ filters).mean(axis=0).argmax() - expected) < 1
+    mel = audio.log_mel(np.sin(2 * np.pi * 600 * time))
+    top = 15 + np.log(8) / (np.log(6.4) / 27)
+    assert mel.shape == (32, 128) and abs(mel[10].argmax() - (9 / (top / 129) - 1)) < 1
 
 
 def idx(values: np.ndarray) -> bytes:

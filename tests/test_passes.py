@@ -181,6 +181,14 @@ def test_average_over_counted_padding_keeps_a_batchnorm_behind_it():
     assert_same_function(graph, after)
 
 
+def test_merge_minus_infinity_into_max_pool():
+    pool = {"kind": "max", "kernel": (3, 3), "stride": (1, 1), "pads": (1, 1, 0, 0)}
+    graph = chain(MAP, (Pad, PADDED, PADS | {"value": -math.inf}), (Pool, (1, 2, 6, 7), pool))
+    after = merge_pads(graph)
+    assert kinds(after) == ["Pool"] and after.nodes[0].pads == (2, 4, 2, 1)
+    assert_same_function(graph, after)
+
+
 def dag(inputs, *steps, outputs=None) -> Graph:
     """A graph of steps (class, inputs, output shape, fields); values are "x" and v0, v1, ..."""
     values, nodes = {"x": Value("x", inputs)}, []

@@ -1,3 +1,4 @@
+import math
 from dataclasses import replace
 
 from firmware_gen.ir import Conv, Graph, Node, Pad, Pool
@@ -6,10 +7,11 @@ from firmware_gen.passes.rewrite import substitute
 
 
 def merge_pads(graph: Graph) -> Graph:
-    """Merge zero padding into every Conv or AvgPool that reads it, and a Pad into an equal-valued Pad.
+    """Merge padding with the reader's own value into every Conv or pooling that reads it, and a Pad into an
+    equal-valued Pad.
 
-    MaxPool pads with -inf, so a zero Pad in front of it stays. AvgPool takes it where the divisor stays
-    right: explicit zeros always count, its own padding only with count_include_pad.
+    MaxPool pads with -inf, so a zero Pad in front of it stays; the others pad with 0. AvgPool takes it where the
+    divisor stays right: explicit zeros always count, its own padding only with count_include_pad.
     """
     for node in graph.nodes:
         pad = graph.producer(node.inputs[0])
@@ -21,16 +23,18 @@ def merge_pads(graph: Graph) -> Graph:
 def _mergeable(pad: Pad, reader: Node) -> bool:
     if isinstance(reader, Pad):
         return reader.value == pad.value
+    if isinstance(reader, Pool) and reader.kind == "max":
+        return pad.value == -math.inf and not reader.ceil_mode
     if pad.value != 0:
         return False
     if isinstance(reader, Conv):
         return True
-    if isinstance(reader, Pool) and reader.kind == "avg" and not reader.ceil_mode:
+    if isinstance(reader, Pool) and not reader.ceil_mode:
         return not any(reader.pads) or reader.count_include_pad or reader.divisor_override is not None
     return False
 
 
 def _merged(pad: Pad, reader: Node) -> Node:
     total = tuple(a + b for a, b in zip(pad.pads, reader.pads, strict=True))
-    fields = {"count_include_pad": True} if isinstance(reader, Pool) else {}
+    fields = {"count_include_pad": True} if isinstance(reader, Pool) and reader.kind == "avg" else {}
     return replace(reader, inputs=(pad.inputs[0], *reader.inputs[1:]), pads=total, **fields)

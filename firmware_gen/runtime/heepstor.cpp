@@ -12,7 +12,7 @@ constexpr uint32_t kDrainPolls = 1000;
 // The interrupt only has to end wfi: it stays masked in mstatus, so there is no handler and no race.
 void enable_wake_up(uint32_t line) {
 #if defined(__riscv)
-  __asm__ volatile("csrci mstatus, 8\n\tcsrs mie, %0" ::"r"(1u << (16 + line)));
+  __asm__ volatile("csrci mstatus, 8\n\tcsrs mie, %0" ::"r"(soc_interrupt_mask(line)));
 #else
   (void)line;
 #endif

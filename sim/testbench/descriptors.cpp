@@ -22,8 +22,12 @@
 
 namespace {
 
+constexpr int kSlave = -1;
+constexpr int kSlaveLimit = 1000;  // cycles a register access may take
+
 [[noreturn]] void fail(const char* what, int port, uint64_t cycle) {
-  std::fprintf(stderr, "port %d, cycle %llu: %s\n", port, static_cast<unsigned long long>(cycle), what);
+  std::string name = port == kSlave ? "slave port" : "master port " + std::to_string(port);
+  std::fprintf(stderr, "OBI: %s, cycle %llu: %s\n", name.c_str(), static_cast<unsigned long long>(cycle), what);
   std::exit(2);
 }
 
@@ -51,6 +55,8 @@ class Bench {
 
   void reset() {
     for (int i = 0; i < 4; ++i) step(false);
+    for (size_t p = 0; p < ports_.size(); ++p)
+      if (accelerator_.master(int(p)).req) fail("requests during reset", int(p), cycle_);
   }
 
   void step(bool reset_n = true) {
@@ -67,7 +73,7 @@ class Bench {
     accelerator_.eval(false, reset_n);
     for (size_t p = 0; p < ports_.size(); ++p) grant(p, reset_n);
     accelerator_.eval(false, reset_n);
-    answered_ = accelerator_.slave();
+    if (reset_n) check_settled();
     dump(2 * cycle_);
     accelerator_.eval(true, reset_n);
     dump(2 * cycle_ + 1);
@@ -77,11 +83,9 @@ class Bench {
 
   uint32_t access(bool write, uint32_t offset, uint32_t value) {
     slave_ = {true, write, 0xf, offset, value};
-    do step();
-    while (!answered_.gnt);
+    await(&Response::gnt, "does not grant");
     slave_ = {};
-    do step();
-    while (!answered_.rvalid);
+    await(&Response::rvalid, "does not answer");
     return answered_.rdata;
   }
 
@@ -101,12 +105,35 @@ class Bench {
     return (dead_ >> port & 1) || (stall_ > 0 && std::uniform_real_distribution<>(0, 1)(random_) < stall_);
   }
 
+  void await(bool Response::*flag, const char* complaint) {
+    for (int i = 0; i < kSlaveLimit; ++i) {
+      step();
+      if (answered_.*flag) return;
+    }
+    fail(complaint, kSlave, cycle_);
+  }
+
+  // Grants are given: no request may have moved, and an answer needs a request that was granted before.
+  void check_settled() {
+    for (size_t p = 0; p < ports_.size(); ++p) {
+      Request now = accelerator_.master(int(p));
+      if (now.req != ports_[p].last.req || (now.req && !now.same_payload(ports_[p].last)))
+        fail("the request depends on its grant", int(p), cycle_);
+    }
+    answered_ = accelerator_.slave();
+    if (answered_.rvalid && !slave_due_) fail("responds without a request", kSlave, cycle_);
+    slave_due_ = (slave_due_ && !answered_.rvalid) || (slave_.req && answered_.gnt);
+  }
+
+  // Only a port that is dead may take a request back: that is how a forced reset ends it.
   void grant(size_t p, bool reset_n) {
     Port& port = ports_[p];
     Request request = accelerator_.master(int(p));
     if (!reset_n) return;
-    if (port.pending && !request.req && !dead_) fail("request withdrawn before its grant", int(p), cycle_);
-    if (port.pending && request.req && !request.same_payload(port.last)) fail("payload changed", int(p), cycle_);
+    bool dead = dead_ >> p & 1;
+    if (port.pending && !request.req && !dead) fail("request withdrawn before its grant", int(p), cycle_);
+    if (port.pending && request.req && !dead && !request.same_payload(port.last))
+      fail("request changed before its grant", int(p), cycle_);
     if (port.response.rvalid) port.answers.pop_front();
     bool granted = request.req && port.answers.size() < outstanding_ && !stalled(p);
     if (granted) port.answers.push_back(serve(request, int(p)));
@@ -118,7 +145,9 @@ class Bench {
 
   uint32_t serve(const Request& request, int port) {
     uint32_t value;
-    if (request.addr % 4 || request.addr + 4ull > memory_.size()) fail("address outside the memory", port, cycle_);
+    if (request.addr % 4) fail("unaligned address", port, cycle_);
+    if (request.addr + 4ull > memory_.size()) fail("address outside the memory", port, cycle_);
+    if (!request.be) fail("no byte enable", port, cycle_);
     char* word = &memory_[request.addr];
     std::memcpy(&value, word, 4);
     if (request.we && request.be != 0xf) fail("partial write", port, cycle_);
@@ -145,7 +174,7 @@ class Bench {
 #endif
   Request slave_;
   Response answered_;
-  bool irq_ = false;
+  bool irq_ = false, slave_due_ = false;
   uint32_t dead_ = 0;
   uint64_t cycle_ = 0;
 };

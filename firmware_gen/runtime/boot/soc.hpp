@@ -28,6 +28,9 @@ void soc_puts(const char* text);
 uint64_t soc_cycles();
 }
 
+/** Bit of mie and mip of fast interrupt `line`. */
+inline uint32_t soc_interrupt_mask(unsigned line) { return 1u << (16 + line); }
+
 /** Lets fast interrupt `line` (0..15) reach the CPU's mip; whether it is taken is mie's and MIE's matter. */
 inline void soc_fast_interrupt_enable(unsigned line) {
   volatile uint32_t& enable = soc_register(SOC_FAST_INTR_BASE + SOC_FAST_INTR_ENABLE);

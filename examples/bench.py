@@ -1,0 +1,105 @@
+"""Measure the example networks on the array and on the CPU alone, in RTL simulation."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import click
+import numpy as np
+import torch
+
+from examples.networks import NETWORKS, Example
+from gen.bench import Measurement, Published, measure, parse_geometry, table, to_dict, write_documents
+from gen.console import progress, show, write_json
+from hls.errors import HeepgenError
+
+PUBLISHED = {
+    "mnist-single_layer": Published(array=141_596, cpu=137_967),
+    "fmnist-conv2d": Published(array=1_437_560, cpu=3_381_884),
+    "cifar10-conv2d": Published(array=10_290_861, cpu=40_122_287, array_size="12x12"),
+}
+"""HEEPstor's array and firmware, measured in RTL simulation."""
+
+GEOMETRIES = ("8x8p2", "4x4p1", "16x16p4")
+
+
+def prepare(example: Example, folder: Path) -> tuple[Path, Path]:
+    """Files of the untrained network, without a final softmax, and of a random input."""
+    folder.mkdir(parents=True, exist_ok=True)
+    sample = torch.randn(*example.input_shape, generator=torch.Generator().manual_seed(0))
+    model = example.build()
+    model.training = True  # of the outermost module only: classifiers leave their softmax out then
+    torch.export.save(torch.export.export(model, (sample,)), folder / "model.pt2")
+    np.save(folder / "sample.npy", sample.numpy())
+    return folder / "model.pt2", folder / "sample.npy"
+
+
+def tool_speed(results: list[Measurement]) -> list[tuple[str, str]]:
+    """How long the tools take on this machine."""
+    from hls.top import generate
+
+    lines = []
+    with tempfile.TemporaryDirectory(prefix="heepgen-") as work:
+        started = time.monotonic()
+        generate(parse_geometry("8x8p2"), work)
+        lines.append(("accelerator 8x8p2, Python to Verilog", f"{time.monotonic() - started:.1f} s"))
+    started = time.monotonic()
+    subprocess.run([sys.executable, "-c", "from gen.cli import main; main(['--help'])"], check=True,
+                   stdout=subprocess.DEVNULL)
+    lines.append(("heepgen --help", f"{time.monotonic() - started:.2f} s"))
+    measured = [m for m in results if not m.skipped]
+    if measured:
+        slowest = max(measured, key=lambda m: m.sw_seconds)
+        lines.append((f"firmware of {slowest.network}, the slowest", f"{slowest.sw_seconds:.1f} s"))
+    for geometry in dict.fromkeys(m.geometry for m in measured):
+        longest = max((m for m in measured if m.geometry == geometry), key=lambda m: m.soc_cycles)
+        speed = longest.soc_cycles / longest.sim_seconds / 1e6
+        lines.append((f"simulated SoC, {geometry}, {longest.network}", f"{speed:.2f} M cycles/s"))
+    return lines
+
+
+@click.command(help=__doc__)
+@click.option("--networks", metavar="A,B", help=f"Some of: {', '.join(NETWORKS)}.")
+@click.option("--geometry", "geometries", multiple=True, metavar="8x8p2", help="Rows x columns, ports; repeatable.  "
+              f"[default: {', '.join(GEOMETRIES)}]")
+@click.option("--no-software", is_flag=True, help="Leave out the runs on the CPU alone.")
+@click.option("--json", "json_path", metavar="FILE", help="Write the measurements as JSON; - for stdout.")
+@click.option("--docs", metavar="DIR", help="Write performance.md, its data and the roofline there.")
+def main(networks: str | None, geometries: tuple[str, ...], no_software: bool, json_path: str | None,
+         docs: str | None) -> None:
+    try:
+        results = _measure_all(networks.split(",") if networks else list(NETWORKS), geometries or GEOMETRIES,
+                               no_software)
+        if docs:
+            write_documents(results, tool_speed(results), Path(docs))
+        write_json(to_dict(results), json_path)
+    except HeepgenError as error:
+        sys.exit(f"error: {error}")
+    if json_path != "-":
+        show(table(results))
+
+
+def _measure_all(names: list[str], geometries: tuple[str, ...], no_software: bool) -> list[Measurement]:
+    configs = [parse_geometry(text) for text in geometries]
+    for name in names:
+        if name not in NETWORKS:
+            raise HeepgenError(f"--networks {name}: no such network; there are {', '.join(NETWORKS)}.")
+    results = []
+    with tempfile.TemporaryDirectory(prefix="heepgen-") as folder, progress() as say:
+        work = Path(folder)
+        files = {name: prepare(NETWORKS[name], work / name) for name in names}
+        for i, config in enumerate(configs):
+            for name in names:
+                # The CPU's kernels do not depend on the array: once is enough.
+                results.append(measure(name, *files[name], config, work, published=PUBLISHED.get(name, Published()),
+                                       software=not no_software and i == 0,
+                                       progress=lambda message, name=name: say(f"{name}: {message}")))
+    return results
+
+
+if __name__ == "__main__":
+    main()

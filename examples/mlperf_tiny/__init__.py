@@ -1,0 +1,1 @@
+"""The four networks of MLPerf Tiny, with loaders of their data sets and synthetic data where there are none."""

@@ -1,0 +1,109 @@
+"""What runs where, and why: one row per node of a lowered graph. Needs no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from firmware_gen import ir
+
+ARRAY, CPU, MEMORY = "array", "CPU", "memory"
+
+
+@dataclass(frozen=True)
+class Placement:
+    """`where` is "array" (the accelerator), "CPU", or "memory" (only names data that already lie right); `why` is a
+    clause; `shape` is that of the output, `macs` its multiply-accumulates."""
+
+    name: str
+    op: str
+    shape: ir.Shape
+    where: str
+    why: str
+    macs: int
+
+
+def explain(graph: ir.Graph) -> list[Placement]:
+    """Where every node of a graph after `passes.run_passes` runs, in execution order."""
+    return [
+        Placement(n.name, n.op, graph.out_shape(n), *_place(graph, n), graph.macs(n)) for n in graph.nodes
+    ]
+
+
+def _place(graph: ir.Graph, node: ir.Node) -> tuple[str, str]:
+    match node:
+        case ir.Fused():
+            return ARRAY, "; ".join([_work(node), *_epilogue(graph, node)])
+        case ir.Add():
+            return ARRAY, f"own pass: {_why_not_fused(graph, node)}" + _with(node.act)
+        case ir.Activate():
+            return ARRAY, f"own pass: {_why_alone(graph, node)}"
+        case ir.Pad():
+            return ARRAY, f"copy: the reader cannot pad with {node.value:g} by itself"
+        case ir.Upsample():
+            return ARRAY, f"copy: every pixel is stored {node.factor[0] * node.factor[1]} times"
+        case ir.Concat():
+            return MEMORY, "the layers that are joined store side by side"
+        case ir.Reshape() if node.in_map:
+            return MEMORY, "free: its reader's weights are reordered to the layout in memory"
+        case ir.Reshape():
+            return MEMORY, "free: the elements stay in order"
+        case ir.Permute():
+            return MEMORY, "free: the accelerator keeps channels last"
+        case ir.Softmax() | ir.Sigmoid() | ir.Tanh():
+            return CPU, "needs the exponential function, which the array has not"
+    return CPU, "no form on the array"
+
+
+def _work(node: ir.Fused) -> str:
+    match node:
+        case ir.Conv() if node.is_depthwise:
+            return "diagonal mode: one channel per column"
+        case ir.Conv() if node.groups > 1:
+            return f"{node.groups} groups of channels, one after the other"
+        case ir.Conv():
+            return "windows are read from the activation buffer, without im2col"
+        case ir.Linear():
+            return "matrix product"
+        case ir.Scale():
+            return "diagonal mode with weights 1: no Conv or Linear beside it can take its scale and bias"
+        case ir.Pool(kind="max"):
+            return "diagonal mode, accumulators keep the maximum"
+    return "diagonal mode with weights 1, divisor as scale"
+
+
+def _epilogue(graph: ir.Graph, node: ir.Fused) -> list[str]:
+    notes = []
+    if node.residual != "none":
+        source = graph.producer(node.inputs[1])
+        order = "before" if node.residual == "before_act" else "after"
+        when = "" if node.act == ir.IDENTITY else f" {order} {node.act}"
+        notes.append(f"adds {source.name if source else 'the input'}{when}")
+    if node.act != ir.IDENTITY:
+        notes.append(f"{node.act} on the way out")
+    return notes
+
+
+def _with(act: ir.Activation) -> str:
+    return "" if act == ir.IDENTITY else f"; {act} on the way out"
+
+
+def _why_not_fused(graph: ir.Graph, node: ir.Add) -> str:
+    if node.inputs[0] == node.inputs[1]:
+        return "both operands are the same"
+    producers = [graph.producer(v) for v in node.inputs]
+    if not any(isinstance(p, ir.Fused) for p in producers):
+        return "no layer with an epilogue computes an operand"
+    if not any(isinstance(p, ir.Fused) and graph.read_once_by(p.output) is node for p in producers):
+        return "its operands have other readers"
+    if any(isinstance(p, ir.Fused) and p.residual != "none" for p in producers):
+        return "the layer that computes an operand adds another tensor already"
+    return "an activation comes before and after the addition"
+
+
+def _why_alone(graph: ir.Graph, node: ir.Activate) -> str:
+    producer = graph.producer(node.inputs[0])
+    if producer is None:
+        return "it reads the input"
+    if graph.read_once_by(producer.output) is not node:
+        return f"the output of {producer.name} is also used without it"
+    return f"{producer.name} ({producer.op}) cannot take it"

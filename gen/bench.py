@@ -1,0 +1,205 @@
+"""Benchmarks: networks measured in RTL simulation, as a table, as JSON and as a document."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from gen.report import LayerReport
+from hls.config import Config
+from hls.errors import HeepgenError
+
+DOCUMENT, DATA = "performance.md", "performance.json"
+
+
+@dataclass(frozen=True)
+class Published:
+    """Cycles per inference measured elsewhere: HEEPstor's array (`array_size`) and its CPU-only firmware."""
+
+    array: int | None = None
+    cpu: int | None = None
+    array_size: str = "8x8"
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One network on one accelerator. Cycles are those of a whole inference, CPU time included.
+
+    `bound` is the sum of the layers' lower bounds; `software` the cycles of the same application without
+    accelerator. `sw_seconds` is the time to generate the firmware, `soc_cycles` and `sim_seconds` what the
+    simulation simulated and took. When `skipped` holds a reason, there are no numbers.
+    """
+
+    network: str
+    geometry: str
+    published: Published = Published()
+    skipped: str = ""
+    cycles: int = 0
+    bound: int = 0
+    macs: int = 0
+    peak: int = 0
+    ports: int = 0
+    cpu_cycles: int = 0
+    software: int | None = None
+    bit_exact: bool = False
+    layers: tuple[LayerReport, ...] = ()
+    sw_seconds: float = 0.0
+    soc_cycles: int = 0
+    sim_seconds: float = 0.0
+
+
+def geometry_name(config: Config) -> str:
+    """Short name such as 8x8p2, or 8x8p2-fma."""
+    name = f"{config.rows}x{config.cols}p{config.ports}"
+    return name if config.arithmetic == "aligned" else f"{name}-{config.arithmetic}"
+
+
+def parse_geometry(text: str) -> Config:
+    """Config of a short name; raises `HeepgenError` naming --geometry."""
+    import re
+
+    found = re.fullmatch(r"(\d+)x(\d+)p(\d+)(?:-(aligned|fma))?", text)
+    if not found:
+        raise HeepgenError(f"--geometry {text}: write rows, columns and ports as in 8x8p2, or 8x8p2-fma.")
+    rows, cols, ports = map(int, found.groups()[:3])
+    return Config(rows=rows, cols=cols, ports=ports, arithmetic=found[4] or "aligned")
+
+
+def measure(network: str, model: Path, sample: Path, config: Config, work: Path, *,
+            published: Published = Published(), software: bool = True,
+            progress: Callable[[str], None] = lambda message: None) -> Measurement:
+    """Generate, run and measure a model file; a network that cannot be compiled gives a reason instead."""
+    from gen.run import run
+    from gen.sw import generate_sw
+
+    name = geometry_name(config)
+    folder = work / f"{network}-{name}"
+    started = time.monotonic()
+    try:
+        generate_sw(model, config, folder, sample=sample, progress=progress)
+        seconds = time.monotonic() - started
+        result = run(folder, config, progress=progress)
+        cpu_only = run(folder, config, software=True, progress=progress) if software else None
+    except HeepgenError as error:
+        return Measurement(network, name, published, skipped=str(error))
+    if not result.bit_exact or (cpu_only and not cpu_only.bit_exact):
+        raise HeepgenError(f"{network} on {name}: the device's output differs from the bit-exact model.")
+    return Measurement(
+        network, name, published, cycles=result.total_cycles, bound=sum(layer.bound_cycles for layer in result.layers),
+        macs=result.macs, peak=result.peak, ports=config.ports, cpu_cycles=result.cpu_cycles,
+        software=cpu_only.total_cycles if cpu_only else None, bit_exact=True, layers=result.layers,
+        sw_seconds=seconds, soc_cycles=result.soc_cycles, sim_seconds=result.seconds)
+
+
+def to_dict(results: Sequence[Measurement]) -> dict[str, Any]:
+    return {"measurements": [asdict(r) for r in results]}
+
+
+def from_dict(data: dict[str, Any]) -> list[Measurement]:
+    """The measurements of `to_dict`, also after a trip through JSON."""
+    results = []
+    for entry in data["measurements"]:
+        layers = tuple(LayerReport(**layer | {"shape": tuple(layer["shape"])}) for layer in entry["layers"])
+        results.append(Measurement(**entry | {"published": Published(**entry["published"]), "layers": layers}))
+    return results
+
+
+# Rendering
+
+_COLUMNS = ("network", "array", "cycles", "bound", "cycles/\nbound", "MAC/\ncycle", "CPU\ncycles", "software\nkernels",
+            "software/\narray", "HEEPstor\narray", "HEEPstor/\narray", "HEEPstor\nCPU only")
+
+
+def _count(value: int | None) -> str:
+    return f"{value:,}" if value else "-"
+
+
+def _ratio(a: int | None, b: int | None, form: str = ".2f") -> str:
+    return format(a / b, form) if a and b else "-"
+
+
+def _row(m: Measurement) -> tuple[str, ...]:
+    other = m.published
+    array = _count(other.array) + (f" {other.array_size}" if other.array and other.array_size != "8x8" else "")
+    return (m.network, m.geometry, _count(m.cycles), _count(m.bound), _ratio(m.cycles, m.bound),
+            _ratio(m.macs, m.cycles), _count(m.cpu_cycles), _count(m.software),
+            _ratio(m.software, m.cycles, ".0f"), array, _ratio(other.array, m.cycles, ".0f"), _count(other.cpu))
+
+
+def table(results: Sequence[Measurement]) -> Any:
+    """A line per measurement, and the reasons of those that were skipped."""
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Group
+    from rich.table import Table
+    from rich.text import Text
+
+    result = Table(title="Cycles per inference, CPU time included", title_justify="left", box=SIMPLE_HEAD,
+                   padding=(0, 1, 0, 0), pad_edge=False)
+    for index, name in enumerate(_COLUMNS):
+        result.add_column(name, justify="left" if index < 2 else "right", no_wrap=True)
+    for m in results:
+        if not m.skipped:
+            result.add_row(*_row(m))
+    notes = [Text(f"{m.network} on {m.geometry} was skipped: {m.skipped}", style="yellow")
+             for m in results if m.skipped]
+    return Group(result, *notes)
+
+
+def _markdown_table(columns: Sequence[str], rows: Sequence[Sequence[str]], left: int) -> list[str]:
+    heads = [" ".join(c.split("\n")).replace("/ ", "/") for c in columns]
+    return [f"| {' | '.join(heads)} |", f"|{'---|' * left}{'---:|' * (len(heads) - left)}",
+            *(f"| {' | '.join(row)} |" for row in rows), ""]
+
+
+_LAYER_COLUMNS = ("layer", "operator", "output", "MACs", "cycles", "bound", "cycles/\nbound", "vectors", "bus\nwords",
+                  "load\nstall", "store\nstall")
+
+
+def _layer_row(layer: LayerReport) -> tuple[str, ...]:
+    return (layer.name, layer.op, "x".join(map(str, layer.shape)), _count(layer.macs), _count(layer.cycles),
+            _count(layer.bound_cycles), _ratio(layer.cycles, layer.bound_cycles), _count(layer.array_cycles),
+            _count(layer.bus_words), _count(layer.load_stall_cycles), _count(layer.store_stall_cycles))
+
+
+def markdown(results: Sequence[Measurement], tools: Sequence[tuple[str, str]] = ()) -> str:
+    """The document: all measurements, then every layer of the first geometry."""
+    measured = [m for m in results if not m.skipped]
+    skipped = [m for m in results if m.skipped]
+    first = [m for m in measured if m.geometry == measured[0].geometry] if measured else []
+    lines = [
+        f"<!-- Generated by make bench from the measurements in {DATA}; do not edit. -->",
+        "# Performance",
+        "",
+        "Cycles of whole inferences, from the call of the model to its return, CPU time included and final softmax",
+        "excluded, counted by the accelerator in RTL simulation with zero-wait memory. Weights are random. Every",
+        "output equals the bit-exact model's in every bit.",
+        "",
+        "*array*: rows x columns, p: OBI master ports. *bound*: sum over the layers of max(vectors, bus words /",
+        "ports), where every tensor crosses the bus once. *CPU cycles*: cycles in which no layer ran on the array.",
+        "*software kernels*: the same application with `USE_SOFTWARE_DNN_LAYER_OPERATORS=1` on the same CPU.",
+        "*HEEPstor*: its array (8x8 unless said otherwise) and its CPU-only firmware, measured in RTL simulation.",
+        "",
+        *_markdown_table(_COLUMNS, [_row(m) for m in measured], 2),
+        *(f"Not measured: {m.network} on {m.geometry}. {m.skipped}\n" for m in skipped),
+        "![Roofline](roofline.svg)",
+        "",
+    ]
+    if tools:
+        lines += ["## Tools", "", "On the machine that made this document.", "",
+                  *_markdown_table(("what", "measured"), tools, 1)]
+    for m in first:
+        lines += [f"## {m.network} on {m.geometry}", "",
+                  *_markdown_table(_LAYER_COLUMNS, [_layer_row(layer) for layer in m.layers if layer.cycles], 3)]
+    return "\n".join(lines)
+
+
+def write_documents(results: Sequence[Measurement], tools: Sequence[tuple[str, str]], folder: Path) -> None:
+    """performance.json, and performance.md, roofline.png and roofline.svg made from it."""
+    from gen.report import to_json
+    from gen.roofline import plot
+
+    text = to_json(to_dict(results) | {"tools": [list(line) for line in tools]})
+    plot(results, folder)
+    (folder / DATA).write_text(text)
+    (folder / DOCUMENT).write_text(markdown(results, tools))

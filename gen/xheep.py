@@ -1,0 +1,133 @@
+"""`heepgen xheep`: the accelerator inside the user's own X-HEEP checkout, as an extension project beside it."""
+
+import json
+import os
+import re
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gen import __version__
+from gen.hw import generate_hw, geometry
+from gen.run import Application
+from hls.config import OPTIONS, Config
+from hls.errors import HeepgenError
+from hls.output import MARKER, marker
+
+KIND = "X-HEEP project"
+SETTINGS = "heepstor.json"
+LINKS = ("device", "linker", "build")
+ACCELERATOR = "hw/accelerator"
+
+
+@dataclass(frozen=True)
+class XheepReport:
+    """Where the project is, what is in it, and what its memory cannot do."""
+
+    folder: str
+    geometry: str
+    interrupt: str
+    apps: tuple[str, ...]
+    notes: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        return dict(vars(self))
+
+    def lines(self) -> list[tuple[str, str]]:
+        return [("accelerator", self.geometry), ("interrupt", self.interrupt),
+                ("applications", ", ".join(self.apps) or "-"), *(("note", note) for note in self.notes),
+                ("next", f"cd {self.folder} && make mcu-gen verilator-sim")]
+
+
+def generate_xheep(heep_dir: str | Path, out: str | Path, config: Config, *, apps: Sequence[str | Path] = (),
+                   interrupt: str = "fast", config_given: bool = True, force: bool = False,
+                   progress: Callable[[str], None] = lambda message: None) -> XheepReport:
+    """Write the project for `config` with application folders `apps` around the checkout `heep_dir` to `out`.
+
+    Without `config_given` the configuration is that of the first application. Files that heepgen generates
+    are replaced; whatever else the project holds stays. Raises `HeepgenError` when X-HEEP, an application or the
+    memory does not fit, and then writes nothing.
+    """
+    from sim.firmware import linker_script
+    from xheep_integration import project
+
+    heep, out = Path(heep_dir).resolve(), Path(os.path.abspath(out))
+    project.check_heep_dir(heep)
+    opened = [Application.open(app) for app in apps]
+    if opened and not config_given:
+        config = opened[0].config
+    programs = [_program(application, config) for application in opened]
+    project.check_memory(config, programs)
+    _check_out(out, force)
+    files = project.render(
+        config, heep=os.path.relpath(heep, out), apps=programs, interrupt=interrupt, version=__version__,
+        geometry=geometry(config), link_script=linker_script(config, {project.SECTION: None}))
+    settings = {"heep_dir": os.path.relpath(heep, out), "interrupt": interrupt,
+                "apps": [os.path.relpath(Path(app).resolve(), out) for app in apps],
+                "config": {o.attribute: getattr(config, o.attribute) for o in OPTIONS}}
+    files[SETTINGS] = json.dumps(settings, indent=2) + "\n"
+    files[MARKER] = json.dumps({"kind": KIND}) + "\n"
+    progress(f"generating the accelerator, {geometry(config)}")
+    _write(out, heep, files, config)
+    return XheepReport(os.path.relpath(out), geometry(config), project.INTERRUPTS[interrupt],
+                       tuple(p.name for p in programs), tuple(project.bandwidth_notes(config, "NtoM")))
+
+
+def regenerate(folder: str | Path, progress: Callable[[str], None] = lambda message: None) -> XheepReport:
+    """Write a project again as its `heepstor.json` says, which may have been edited."""
+    folder = Path(folder).resolve()
+    try:
+        settings = json.loads((folder / SETTINGS).read_text())
+        config = Config(**settings["config"])
+        heep, apps, interrupt = settings["heep_dir"], settings["apps"], settings["interrupt"]
+    except OSError:
+        raise HeepgenError(f"{folder} is no X-HEEP project: it has no {SETTINGS}; generate one with "
+                           "heepgen xheep --heep-dir PATH.") from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise HeepgenError(f"{folder / SETTINGS}: {error}; generate the project again with heepgen xheep.") from None
+    return generate_xheep(folder / heep, folder, config, apps=[folder / app for app in apps], interrupt=interrupt,
+                          progress=progress)
+
+
+def _program(application: Application, config: Config) -> Any:
+    from xheep_integration.project import App, application_files
+
+    manifest = application.manifest
+    name = re.sub(r"[^A-Za-z0-9_]+", "_", manifest["name"])
+    if manifest["config"]["hash"] != config.hash:
+        raise HeepgenError(f"{application.folder} was generated for {geometry(application.config)} (configuration "
+                           f"0x{manifest['config']['hash']:08x}), the project is for {geometry(config)} "
+                           f"(0x{config.hash:08x}); generate it again with heepgen sw.")
+    return App(name, application_files(application.folder, manifest), manifest)
+
+
+def _check_out(out: Path, force: bool) -> None:
+    if out.exists() and not out.is_dir():
+        raise HeepgenError(f"{out} is a file; name a folder for the project.")
+    if out.is_dir() and any(out.iterdir()) and marker(out).get("kind") != KIND and not force:
+        raise HeepgenError(f"{out} was not written by heepgen xheep; choose another folder, or force (--force) to "
+                           "write into it.")
+
+
+def _write(out: Path, heep: Path, files: dict[str, str], config: Config) -> None:
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".heepgen-", dir=out) as temporary:
+            work = Path(temporary)
+            for name, text in files.items():
+                path = work / name
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_text(text, encoding="utf-8")
+            generate_hw(config, out / ACCELERATOR)
+            for name in files:
+                (out / name).parent.mkdir(parents=True, exist_ok=True)
+                os.replace(work / name, out / name)
+        for name in LINKS:
+            link = out / "sw" / name
+            if link.is_symlink():
+                link.unlink()
+            link.symlink_to(os.path.relpath(heep / "sw" / name, out / "sw"))
+    except OSError as error:
+        raise HeepgenError(f"{out} cannot be written: {error.strerror}.") from None

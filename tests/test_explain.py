@@ -1,0 +1,66 @@
+"""Every node is placed and the reason names what matters; printing needs no torch."""
+
+import subprocess
+import sys
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from firmware_gen.explain import explain
+from firmware_gen.importer import import_model
+from firmware_gen.passes import run_passes
+from tests.random_networks import random_network
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 3, padding=1)
+        self.deep = nn.Conv2d(8, 8, 3, padding=1, groups=8)
+        self.norm = nn.BatchNorm2d(8)
+        self.head = nn.Linear(16 * 36, 5)
+
+    def forward(self, x):
+        x = self.stem(F.relu(x))
+        y = F.relu(self.deep(x) + x)
+        z = F.pad(F.relu(self.norm(y)), (0, 1, 0, 1), value=1.0)
+        z = F.max_pool2d(z, 2, 1) + F.sigmoid(y)
+        x = torch.cat([z + z, x], 1)
+        return F.softmax(self.head(x.flatten(1)), dim=1)
+
+
+def rows():
+    return {p.name: p for p in explain(run_passes(import_model(Net(), (1, 3, 6, 6))))}
+
+
+def test_places_and_reasons():
+    found = rows()
+    where = {name: p.where for name, p in found.items()}
+    assert where == {
+        "relu_0": "array", "stem": "array", "deep": "array", "norm": "array", "pad_0": "array", "max_pool2d_0": "array",
+        "sigmoid_0": "CPU", "add_2": "array", "cat_0": "memory", "view_0": "memory", "head": "array",
+        "softmax_0": "CPU",
+    }  # fmt: skip
+    words = {
+        "relu_0": "reads the input", "deep": "one channel per column; adds stem before ReLU; ReLU on the way out",
+        "norm": "scale and bias; ReLU", "pad_0": "pad with 1", "add_2": "both operands are the same",
+        "max_pool2d_0": "maximum; adds sigmoid_0", "view_0": "weights are reordered", "softmax_0": "exponential",
+    }  # fmt: skip
+    for name, word in words.items():
+        assert word in found[name].why, (name, found[name].why)
+    assert found["stem"].macs == 36 * 27 * 8 and found["relu_0"].macs == 0 and found["head"].shape == (1, 5)
+
+
+def test_every_node_of_random_networks_is_explained():
+    for seed in range(10):
+        network = random_network(seed, "dag")
+        graph = run_passes(import_model(network.model, network.x))
+        placed = explain(graph)
+        assert [p.name for p in placed] == [n.name for n in graph.nodes]
+        assert all(p.where in ("array", "CPU", "memory") and "no form" not in p.why for p in placed)
+
+
+def test_needs_no_torch():
+    code = "import sys, firmware_gen.explain; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -1,0 +1,182 @@
+"""ONNX files: the IR computes what onnx's own reference evaluator does; what is not supported is one sentence."""
+
+import numpy as np
+import pytest
+import torch
+
+from firmware_gen.fake_quant import GraphModule
+from firmware_gen.importer import import_model
+from firmware_gen.loader import load_model
+from firmware_gen.passes import run_passes
+from hls.errors import HeepgenError
+
+onnx = pytest.importorskip("onnx")
+from onnx import TensorProto, helper, numpy_helper  # noqa: E402
+from onnx.reference import ReferenceEvaluator  # noqa: E402
+
+RNG = np.random.default_rng(0)
+
+
+class Model:
+    """Collects nodes in a row: each reads the last value and the constants given."""
+
+    def __init__(self, shape, opset=18):
+        self.shape, self.opset, self.last = shape, opset, "x"
+        self.nodes, self.constants = [], []
+
+    def add(self, op, *constants, inputs=None, outputs=1, name=None, **attributes):
+        names = []
+        for array in constants:
+            names.append("" if array is None else f"c{len(self.constants)}")
+            if array is not None:
+                self.constants.append(numpy_helper.from_array(np.asarray(array), names[-1]))
+        sources = list(inputs) if inputs else [self.last]
+        self.last = f"v{len(self.nodes)}"
+        self.nodes.append(helper.make_node(op, sources + names, [self.last], name=name or f"/net/{op}", **attributes))
+        return self
+
+    def proto(self, outputs=None):
+        ends = [helper.make_tensor_value_info(v, TensorProto.FLOAT, [None]) for v in outputs or [self.last]]
+        start = helper.make_tensor_value_info("x", TensorProto.FLOAT, self.shape)
+        graph = helper.make_graph(self.nodes, "net", [start], ends, self.constants)
+        return helper.make_model(graph, opset_imports=[helper.make_opsetid("", self.opset)], ir_version=9)
+
+
+def normal(*shape):
+    return RNG.normal(size=shape).astype(np.float32)
+
+
+def positive(*shape):
+    return RNG.uniform(0.5, 2, shape).astype(np.float32)
+
+
+def ints(*values):
+    return np.array(values, np.int64)
+
+
+IMAGE = [1, 3, 9, 8]
+
+
+def residual():
+    model = Model([1, 4, 6, 6]).add("Conv", normal(4, 4, 3, 3), normal(4), kernel_shape=[3, 3], pads=[1, 1, 1, 1])
+    return model.add("BatchNormalization", positive(4), normal(4), normal(4), positive(4)).add(
+        "Add", inputs=["v1", "x"]).add("Relu").add("Concat", inputs=["v3", "v0"], axis=1)  # fmt: skip
+
+
+def flatten_by_shape():
+    """What x.view(x.size(0), -1) is exported as."""
+    model = Model([2, 3, 4, 4]).add("Relu").add("Shape", inputs=["x"]).add("Gather", ints(0)[0], axis=0)
+    model.add("Unsqueeze", ints(0)).add("Concat", ints(-1), axis=0)
+    return model.add("Reshape", inputs=["v0", "v4"]).add("Gemm", normal(5, 48), normal(5), transB=1)
+
+
+MODELS = {
+    "conv": Model(IMAGE).add(
+        "Conv", normal(4, 3, 3, 2), normal(4), strides=[2, 1], pads=[1, 0, 0, 1], dilations=[1, 2]
+    ),
+    "conv same": Model(IMAGE).add("Conv", normal(6, 1, 3, 3), group=3, auto_pad="SAME_UPPER", strides=[2, 2]),
+    "conv same lower": Model(IMAGE).add("Conv", normal(2, 3, 2, 4), auto_pad="SAME_LOWER"),
+    "conv1d": Model([2, 3, 9]).add("Conv", normal(4, 3, 3), normal(4), pads=[2, 1]).add("Relu"),
+    "max pool": Model(IMAGE).add("MaxPool", kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1]),
+    "max pool uneven": Model(IMAGE).add("MaxPool", kernel_shape=[3, 3], strides=[2, 2], pads=[0, 0, 1, 1]),
+    "max pool ceil": Model(IMAGE).add("MaxPool", kernel_shape=[2, 3], strides=[2, 2], ceil_mode=1),
+    "avg pool": Model(IMAGE).add("AveragePool", kernel_shape=[3, 3], strides=[1, 2], pads=[1, 1, 1, 1]),
+    "avg pool counted": Model(IMAGE).add(
+        "AveragePool", kernel_shape=[3, 2], pads=[1, 0, 2, 1], count_include_pad=1
+    ),
+    "global": Model(IMAGE).add("GlobalAveragePool").add("Flatten").add("MatMul", normal(3, 4)).add("Add", normal(4)),
+    "global max": Model(IMAGE).add("GlobalMaxPool").add("Squeeze", ints(2, 3)),
+    "reduce": Model(IMAGE).add("ReduceMean", ints(2, 3), keepdims=0).add("Sigmoid").add("Gemm", normal(3, 2)),
+    "reduce by attribute": Model(IMAGE, opset=13).add("ReduceMean", axes=[-1, -2]).add("Tanh"),
+    "gemm": Model([2, 5]).add("Gemm", normal(5, 4), normal(4), alpha=0.5, beta=2.0).add("Softmax"),
+    "clip": Model([1, 5]).add("Clip", np.float32(-0.5), np.float32(0.5)).add("LeakyRelu", alpha=0.2),
+    "clip one side": Model([1, 5]).add("Clip", None, np.float32(0.25)).add("PRelu", np.array([0.3], np.float32)),
+    "arithmetic": Model(IMAGE).add("Mul", positive(3, 1, 1)).add("Sub", np.float32(0.5)).add("Div", np.float32(3))
+    .add("Neg"),
+    "pad": Model(IMAGE).add("Pad", ints(0, 0, 1, 2, 0, 0, 0, 1), np.float32(0.5)).add("Dropout").add("Identity"),
+    "resize": Model(IMAGE).add(
+        "Resize", None, np.array([1, 1, 2, 3], np.float32), mode="nearest",
+        coordinate_transformation_mode="asymmetric", nearest_mode="floor",
+    ),
+    "resize to size": Model(IMAGE).add("Resize", None, None, ints(1, 3, 18, 16), mode="nearest"),
+    "channels last": Model([1, 6, 7, 3]).add("Transpose", perm=[0, 3, 1, 2]).add("Conv", normal(4, 3, 3, 3)),
+    "unsqueeze": Model([2, 7]).add("Unsqueeze", ints(1)).add("Conv", normal(3, 1, 3)).add("Flatten").add(
+        "Gemm", normal(2, 15), transB=1),
+    "residual": residual(),
+    "flatten by shape": flatten_by_shape(),
+}  # fmt: skip
+
+
+def saved(tmp_path, proto):
+    onnx.save(proto, tmp_path / "m.onnx")
+    return tmp_path / "m.onnx"
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_same_as_the_reference_evaluator(name, tmp_path):
+    proto = MODELS[name].proto()
+    x = normal(*MODELS[name].shape)
+    (expected,) = ReferenceEvaluator(proto).run(None, {"x": x})
+    graph = run_passes(import_model(load_model(saved(tmp_path, proto))))
+    got = GraphModule(graph)(torch.from_numpy(x)).numpy()
+    assert got.shape == expected.shape
+    np.testing.assert_allclose(got, expected, atol=1e-4 * max(1, np.abs(expected).max()), rtol=0)
+
+
+def test_names_are_those_of_the_nodes_and_fusion_works(tmp_path):
+    graph = run_passes(import_model(load_model(saved(tmp_path, residual().proto()))))
+    assert [n.name for n in graph.nodes] == ["net_Conv", "net_BatchNormalization", "net_Concat"]
+    graph = run_passes(import_model(load_model(saved(tmp_path, residual().proto(["v3"])))))
+    (node,) = graph.nodes
+    assert node.name == "net_Conv" and node.residual == "before_act"
+
+
+def test_symbolic_batch_becomes_one_and_several_outputs_are_kept(tmp_path):
+    model = Model(["N", 4]).add("Relu").add("Tanh")
+    graph = run_passes(import_model(load_model(saved(tmp_path, model.proto(["v0", "v1"])))))
+    assert graph.shape(graph.inputs[0]) == (1, 4) and len(graph.outputs) == 2
+
+
+REFUSED = {
+    "unknown operator": (Model([1, 4]).add("Erf"), ["layer /net/Erf: Erf", "Supported"]),
+    "computed weight": (Model([1, 2, 4, 4]).add("Relu").add("Conv", inputs=["x", "v0"]), ["weight is computed"]),
+    "reflect": (Model(IMAGE).add("Pad", ints(0, 0, 1, 1, 0, 0, 1, 1), mode="reflect"), ["mode='reflect'"]),
+    "linear resize": (Model(IMAGE).add("Resize", None, np.array([1, 1, 2, 2], np.float32), mode="linear"), ["linear"]),
+    "no fixed shape": (Model([1, "C", 4, 4]).add("Relu"), ["input x has no fixed shape"]),
+    "wrong shapes": (Model([1, 4]).add("Gemm", normal(5, 2)), ["layer /net/Gemm", "does not fit"]),
+    "transA": (Model([2, 4]).add("Gemm", normal(2, 2), transA=1), ["transA=1"]),
+    "torch's refusal names the node": (Model(IMAGE).add("Softmax", axis=3), ["layer net_Softmax: softmax: dim=3"]),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_refused(name, tmp_path):
+    model, words = REFUSED[name]
+    with pytest.raises(HeepgenError) as caught:
+        run_passes(import_model(load_model(saved(tmp_path, model.proto()))))
+    message = str(caught.value)
+    assert all(word in message for word in words) and "\n" not in message, message
+
+
+def test_damaged_files(tmp_path):
+    path = saved(tmp_path, MODELS["conv"].proto())
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(HeepgenError, match="not a complete ONNX file"):
+        load_model(path)
+    path.write_bytes(b"nonsense")
+    with pytest.raises(HeepgenError, match="not a complete ONNX file"):
+        load_model(path)
+
+
+def test_external_weights_are_refused(tmp_path):
+    proto = MODELS["conv"].proto()
+    onnx.save(proto, tmp_path / "m.onnx", save_as_external_data=True, size_threshold=0)
+    with pytest.raises(HeepgenError, match="weights in another file"):
+        load_model(tmp_path / "m.onnx")
+
+
+def test_two_inputs_are_refused(tmp_path):
+    proto = Model([1, 4]).add("Relu").proto()
+    proto.graph.input.append(helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 4]))
+    with pytest.raises(HeepgenError, match=r"2 inputs \(x, y\): one is supported"):
+        load_model(saved(tmp_path, proto))
