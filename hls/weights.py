@@ -33,8 +33,8 @@ def weight_loader(
     ``tile_ready``: all beats of the next tile were presented in earlier cycles. ``tile_take`` (only with
     tile_ready) frees the shadow weights: the first beat of the tile after may be presented in that same cycle. A
     tile that waits to be taken outlives ``cut_start``.
-    ``idle``: level, no request to come and no answer due for the layer. ``cut_done``: level, low from the cycle after
-    ``cut_start`` until all tiles of the layer were presented, and its padding dropped.
+    ``idle``: level, see `hls.passes`; weights that fit the FIFO are fetched once for all strips. ``cut_done``: level,
+    low from the cycle after ``cut_start`` until all tiles of the layer were presented, and its padding dropped.
     """
     rows, cols, ports, lanes, diagonal = config.rows, config.cols, config.ports, config.load_rows, config.diagonal
     beats = -(-rows // lanes)
@@ -53,7 +53,7 @@ def weight_loader(
     row_step = ports * row
     enable, running, full, q_valid, q_take, skip = (Signal(bool(0)) for _ in range(6))
     out, last_beat, tile_end, pass_end, put, again, last_strip = (Signal(bool(0)) for _ in range(7))
-    used = Signal(modbv(0)[(depth - 1).bit_length() + 1:])
+    waiting = Signal(modbv(0)[(depth - 1).bit_length() + 1:])
     q_data = Signal(intbv(0)[8 * row_bytes:])
     words_left, pass_words = (Signal(modbv(0)[LINEAR:]) for _ in range(2))
     data, kept, added = (Signal(modbv(0)[8 * space * grain:]) for _ in range(3))
@@ -63,8 +63,8 @@ def weight_loader(
     kx_left, ky_left = (Signal(modbv(0)[8:]) for _ in range(2))
     g_last, cb_last, ky_last, kx_last, kb_last = (Signal(bool(0)) for _ in range(5))
     reader = pass_reader(clk, rst, start, enable, job.weight_addr, job.weight_words, job.out_px, job.first_px,
-                         job.strip_px, req.valid, req.ready, req.addr, rsp_valid, rsp_data, used, q_valid, q_data,
-                         q_take, idle, ports=ports, depth=depth, row=row)
+                         job.strip_px, req.valid, req.ready, req.addr, rsp_valid, rsp_data, waiting, q_valid,
+                         q_data, q_take, idle, ports=ports, depth=depth, row=row)
 
     @always_comb
     def fixed():
@@ -72,7 +72,7 @@ def weight_loader(
         req.stride.next = 1
         req.count.next = ports
         req.region.next = job.weight_addr_region
-        req.urgent.next = used < low_mark
+        req.urgent.next = waiting < low_mark
         pass_words.next = 0 if cut_job.unit_weights else cut_job.weight_words
         cut_done.next = not running and not skip
 

@@ -88,6 +88,16 @@ def test_once_per_strip(ports, cols):
     simulate(ports, cols, layers, ready=0.6, answer=0.6, take=0.7, seed=ports)
 
 
+@pytest.mark.parametrize("ports, cols", [(1, 1), (2, 8), (3, 5), (4, 3)])
+def test_parameters_that_fit_cross_the_bus_once(ports, cols):
+    room = 4 * -(-cols // ports)  # beats, at least
+    small, large = ports * room // 2, ports * 40
+    layers = [layer(small, 10, 3, 4), layer(ports * room, 4, 2, 1), layer(large, 5, 3, 1), layer(small, 2, 1, 1),
+              layer(small, 9, 3, 2, uniform=1), layer(ports * room, 9, 9, 9), layer(small, 9, 3, 2)]
+    _, words = simulate(ports, cols, layers, ready=0.8, answer=0.7, take=0.7, seed=cols)
+    assert words == 3 * small + 2 * ports * room + 3 * large
+
+
 def test_rate():
     cycles, _ = simulate(2, 32, [layer(400, 2, 1, 1)])
     print(f"400 beats in {cycles} cycles")

@@ -174,6 +174,28 @@ def test_next_layer_is_fetched_while_tiles_are_still_cut(rows, cols, ports):
     assert run.survivors  # a tile that nobody has taken yet outlives the start of the next layer
 
 
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("rows, cols, ports", [(4, 4, 2), (7, 3, 4), (5, 8, 1), (6, 11, 3), (3, 32, 2), (16, 4, 1)])
+def test_weights_that_fit_cross_the_bus_once(rows, cols, ports, seed):
+    """Layers of all sizes around the buffer's, one behind the other; each must also give the right tiles."""
+    config = Config(rows=rows, cols=cols, ports=ports, weight_bytes=1024)
+    rng = np.random.default_rng(seed)
+    layers, least, most = [], 0, 0
+    for _ in range(6):
+        n = max(1, int(rng.choice([100, 500, 1024, 1300])) // (rows * cols))
+        strip = int(rng.integers(1, 4))
+        strips = int(rng.integers(1, 9)), int(rng.integers(1, strip + 1)), strip
+        f = layer(config, steps=[1, n, 1, 1, 1], strips=strips)
+        layers.append(f)
+        # A buffer row is a whole number of beats and their count a power of two: at least half the bytes are usable
+        least += f["weight_words"] * (passes(f) if 4 * f["weight_words"] > 1024 else 1)
+        most += f["weight_words"] * (passes(f) if 4 * f["weight_words"] > 512 else 1)
+    run = simulate(config, layers, ready=0.8, answer=0.8, take=0.8, begin=0.5, seed=seed)
+    assert least <= run.words <= most
+    if config.load_rows * cols % (4 * ports) == 0 and (4 * ports) & (4 * ports - 1) == 0:
+        assert run.words == least
+
+
 @pytest.mark.parametrize("rows, cols, ports", GEOMETRIES)
 def test_one_beat_per_cycle_from_a_full_buffer(rows, cols, ports):
     """With the buffer full, tiles are presented without a bubble: tile_take and the next first beat coincide."""
