@@ -476,7 +476,7 @@ def test_errors_while_running(kind, code):
         yield write("DOORBELL", bench.put_list([legal_descriptor(bench.rng, config) for _ in range(2)]))
         yield from run_until(bench, lambda: bench.jobs["load"])
         bench.left["load"] = 1000
-        yield read("MAGIC")
+        yield from run_until(bench, lambda: len(bench.jobs["cut"]) == 2)
         bench.stuck = 10
         if kind == "doorbell":
             yield write("DOORBELL", 0x12345678)
