@@ -322,8 +322,8 @@ def _layer_entry(program: Program, layer) -> dict:
         "descriptors": [layer.first, layer.last],
         "vectors": sum(j.vectors for j in program.jobs[layer.first:layer.last]),
         "estimated_cycles": sum(j.cycles for j in program.jobs[layer.first:layer.last]),
-        "output": {"offset": program.offsets[layer.target.storage], "words": math.prod(layer.out_shape),
-                   "channels_last": layer.target.channels_last},
+        "output": {"offset": program.offsets[layer.target.storage] + 4 * layer.target.offset,
+                   "words": math.prod(layer.out_shape), "channels_last": layer.target.channels_last},
     }
 
 

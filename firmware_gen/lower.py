@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -43,12 +43,6 @@ class View:
 
     def at(self, c: int = 0, x: int = 0, y: int = 0) -> Ref:
         return replace(self.base, offset=self.base.offset + c * self.c + x * self.x + y * self.y)
-
-
-def feature_map(base: Ref, shape: tuple[int, int, int], channels_last: bool) -> View:
-    """View of a (C, H, W) map."""
-    channels, height, width = shape
-    return View(base, 1, channels, width * channels) if channels_last else View(base, height * width, 1, width)
 
 
 @dataclass(frozen=True)
@@ -445,17 +439,44 @@ def _refusal(layer: str, op: Windowed, source: View, target: View, config: Confi
 class Tensor:
     """Where and how a value lies in memory.
 
-    `storage` names the buffer (values that only differ in shape share one); `channels_last` is (C, H, W) when
-    each image lies in H, W, C order although PyTorch's is C, H, W, else None.
+    `storage` names the buffer, which several values may share; the value begins at its word `offset`.
+    `channels_last` is (C, H, W) when each image lies in H, W, C order although PyTorch's is C, H, W, else None.
+    `pitch`: words from one pixel to the next (channels last) or from one image to the next, for channels of a
+    larger tensor; 0 when the value is contiguous.
     """
 
     storage: str
     shape: ir.Shape
     channels_last: tuple[int, int, int] | None = None
+    offset: int = 0
+    pitch: int = 0
 
     @property
     def size(self) -> int:
         return math.prod(self.shape)
+
+    @property
+    def extent(self) -> int:
+        """Words from the beginning of the storage to the last one of the value."""
+        return self.offset + (self.size if not self.pitch else (self.units - 1) * self.pitch + self.size // self.units)
+
+    @property
+    def units(self) -> int:
+        """Pixels (channels last) or images, which `pitch` separates."""
+        return self.size // self.channels_last[0] if self.channels_last else self.shape[0]
+
+    @property
+    def base(self) -> Ref:
+        return Ref(self.storage, self.offset)
+
+    def words(self) -> np.ndarray:
+        """Word of the storage of every element, in the shape of the value."""
+        rows = self.offset + np.arange(self.units)[:, None] * (self.pitch or self.size // self.units)
+        index = rows + np.arange(self.size // self.units)
+        if self.channels_last:
+            channels, height, width = self.channels_last
+            index = index.reshape(-1, height, width, channels).transpose(0, 3, 1, 2)
+        return index.reshape(self.shape)
 
 
 @dataclass(frozen=True)
@@ -475,6 +496,10 @@ class Operation:
     target_step: int = 0
     aux_step: int = 0
     flat: int = 0
+
+
+class NotInPlace(Exception):
+    """The layer named cannot overwrite its residual: it needs its output for partial sums."""
 
 
 def layer_jobs(node: ir.Node, sources: list[Tensor], target: Tensor, constants: Constants, config: Config) -> list[Job]:
@@ -504,6 +529,8 @@ def windowed_jobs(layer: str, operation: Operation, image: int, constants: Const
     except HeepgenError:
         if op.residual == "none":
             raise
+        if operation.aux.base.name == operation.target.base.name:
+            raise NotInPlace(layer) from None
         return [job for half in _without_residual(operation)
                 for job in windowed_jobs(layer, half, image, constants, config)]
     jobs = []
@@ -577,9 +604,16 @@ def _elementwise(node, sources: list[Tensor], target: Tensor) -> Operation:
     fields = {"act": getattr(node, "act", ir.IDENTITY), "residual": "before_act" if len(sources) > 1 else "none"}
     every = [*sources, target]
     aux = sources[1] if len(sources) > 1 else None
-    if all(t.channels_last == target.channels_last for t in every):
-        views = [t and View(Ref(t.storage), 1, 1, 0) for t in (sources[0], target, aux)]
+    same = all(t.channels_last == target.channels_last for t in every)
+    if same and not any(t.pitch for t in every):
+        views = [t and View(t.base, 1, 1, 0) for t in (sources[0], target, aux)]
         return Operation(replace(_COPY, **fields), *views, flat=target.size)
+    if len(target.shape) == 4:
+        return _map_operation(_copy(target.shape[1:], **fields), sources[0], target, aux)
+    if same:
+        rows, features = target.shape
+        views = [t and View(t.base, 1, t.pitch or features, 0) for t in (sources[0], target, aux)]
+        return Operation(_copy((features, 1, rows), **fields), *views)
     shape = next(t.channels_last for t in every if t.channels_last)
     return _map_operation(_copy(shape, **fields), sources[0], target, aux, shape)
 
@@ -587,10 +621,20 @@ def _elementwise(node, sources: list[Tensor], target: Tensor) -> Operation:
 def _map_operation(op, source: Tensor, target: Tensor, aux: Tensor | None, shape=None) -> Operation:
     """`op` from maps to maps; `shape` is that of all of them when their tensors are flattened."""
     shapes = [shape or t.shape[1:] if t else () for t in (source, target, aux)]
-    views = [t and feature_map(Ref(t.storage), s, t.channels_last is not None)
-             for t, s in zip((source, target, aux), shapes, strict=True)]
-    steps = [math.prod(s) for s in shapes]
-    return Operation(op, *views, None, source.size // steps[0], *steps)
+    maps = [_map_view(t, s) for t, s in zip((source, target, aux), shapes, strict=True)]
+    return Operation(op, *(view for view, _ in maps), None, source.size // math.prod(shapes[0]),
+                     *(step for _, step in maps))
+
+
+def _map_view(tensor: Tensor | None, shape: tuple[int, int, int]) -> tuple[View | None, int]:
+    """View of the first image of a tensor of (C, H, W) maps, and the words from one image to the next."""
+    if tensor is None:
+        return None, 0
+    channels, height, width = shape
+    if tensor.channels_last:
+        pitch = tensor.pitch or channels
+        return View(tensor.base, 1, pitch, width * pitch), height * width * pitch
+    return View(tensor.base, height * width, 1, width), tensor.pitch or math.prod(shape)
 
 
 def _vector_operation(node, sources: list[Tensor], target: Tensor, inputs: int, outputs: int) -> Operation:
@@ -602,7 +646,7 @@ def _vector_operation(node, sources: list[Tensor], target: Tensor, inputs: int, 
     op = _linear(node, source.shape, source.channels_last) if isinstance(node, ir.Linear) else _scale(
         node, (inputs, 1, source.size // inputs), source.channels_last)
     tensors_ = (source, target, sources[1] if residual != "none" else None)
-    views = [t and View(Ref(t.storage), 1, n, 0) for t, n in zip(tensors_, (inputs, outputs, outputs), strict=True)]
+    views = [t and View(t.base, 1, t.pitch or n, 0) for t, n in zip(tensors_, (inputs, outputs, outputs), strict=True)]
     return Operation(replace(op, residual=residual), *views)
 
 
@@ -616,24 +660,23 @@ def _scale(node, shape: tuple[int, int, int], in_map) -> Windowed:
 
 
 def _concat(sources: list[Tensor], target: Tensor) -> list[Operation]:
-    """Every input is copied to its channels of the output."""
+    """Every input that does not lie there already is copied to its channels of the output."""
     result, channel = [], 0
-    axis = 0 if len(target.shape) == 1 else 1
+    axis = _channel_axis(target.shape)
     for source in sources:
-        count = source.shape[axis]
+        part = _part(target, source.shape, channel)
+        channel += source.shape[axis]
+        if source == part:
+            continue
         if len(target.shape) == 4:
-            operation = _map_operation(_copy(source.shape[1:]), source, target, None)
-            result.append(replace(operation, target=replace(operation.target, base=operation.target.at(channel))))
+            result.append(_map_operation(_copy(source.shape[1:]), source, part, None))
         elif source.channels_last:  # a flattened map, written in PyTorch's order
-            views = [feature_map(ref, source.channels_last, last)
-                     for ref, last in ((Ref(source.storage), True), (Ref(target.storage, channel), False))]
-            result.append(Operation(_copy(source.channels_last), *views, None, None, source.size // count, count,
-                                    target.shape[axis]))
+            shape = source.channels_last
+            result.append(_map_operation(_copy(shape), source, part, None, shape))
         else:
-            views = [View(ref, 1, row, 0) for ref, row in ((Ref(source.storage), count),
-                                                           (Ref(target.storage, channel), target.shape[axis]))]
+            count = source.shape[axis]
+            views = [View(t.base, 1, t.pitch or count, 0) for t in (source, part)]
             result.append(Operation(_copy((count, 1, source.size // count)), *views))
-        channel += count
     return result
 
 
@@ -646,15 +689,24 @@ def _upsample(node: ir.Upsample, source: Tensor, target: Tensor) -> list[Operati
             for y in range(high) for x in range(wide)]
 
 
-def tensors(graph: ir.Graph) -> dict[str, Tensor]:
+CPU_NODES = (ir.Softmax, ir.Sigmoid, ir.Tanh)
+"""What the CPU computes: element by element, or along one dimension, in the layout that it finds."""
+
+VIEWS = (ir.Reshape, ir.Permute)
+"""Nodes whose output is their input seen with another shape."""
+
+
+def tensors(graph: ir.Graph, share: bool = True, separate: Container[str] = ()) -> dict[str, Tensor]:
     """Memory layout of every value: PyTorch's order at the graph's input and output, else channels-last.
 
     Reshapes and permutations share their input's storage; a reshape of the graph's input that is also its output
-    is a copy.
+    is a copy. With `share` what a Concat joins is written where it is joined, and an elementwise operator, or the
+    addition of a residual, overwrites what nobody reads afterwards, unless its layer is in `separate`.
     """
     result = {v: Tensor(v, graph.shape(v)) for v in graph.inputs}
     plain = _in_pytorch_order(graph)
-    for node in graph.nodes:
+    parts = _concat_parts(graph, plain) if share else {}
+    for index, node in enumerate(graph.nodes):
         shape = graph.out_shape(node)
         source = result[node.inputs[0]]
         if isinstance(node, ir.Permute):
@@ -662,32 +714,88 @@ def tensors(graph: ir.Graph) -> dict[str, Tensor]:
                                          _channels_last(shape) if node.dims == (0, 3, 1, 2) else None)
         elif shares_storage(graph, node):
             result[node.output] = replace(source, shape=shape)
-        elif isinstance(node, CPU_NODES):
-            result[node.output] = replace(source, storage=node.output)
-        elif node.output in plain or isinstance(node, ir.Linear):
-            result[node.output] = Tensor(node.output, shape)
-        elif isinstance(node, ir.Activate | ir.Add) or (isinstance(node, ir.Scale) and len(shape) != 4):
-            result[node.output] = replace(source, storage=node.output)
+        elif node.output in parts:
+            result[node.output] = parts[node.output]
         else:
-            result[node.output] = Tensor(node.output, shape, _channels_last(shape))
+            own = Tensor(node.output, shape, _layout(node, shape, source, node.output in plain))
+            reusable = _overwritten(graph, index, own, result) if share and node.name not in separate else None
+            result[node.output] = replace(own, storage=reusable or own.storage)
     return result
 
 
-CPU_NODES = (ir.Softmax, ir.Sigmoid, ir.Tanh)
-"""What the CPU computes: element by element, or along one dimension, in the layout that it finds."""
+def _layout(node: ir.Node, shape: ir.Shape, source: Tensor, plain: bool) -> tuple[int, int, int] | None:
+    """`channels_last` of a node's output that has a storage of its own."""
+    if isinstance(node, CPU_NODES):
+        return source.channels_last
+    if plain or isinstance(node, ir.Linear):
+        return None
+    if isinstance(node, ir.Activate | ir.Add) or (isinstance(node, ir.Scale) and len(shape) != 4):
+        return None if len(shape) == 4 and source.channels_last and not _channels_last(shape) else source.channels_last
+    return _channels_last(shape)
+
+
+def _overwritten(graph: ir.Graph, index: int, own: Tensor, tensors_: dict[str, Tensor]) -> str | None:
+    """Storage of an input that the output `own` of a node may overwrite, element by element."""
+    node = graph.nodes[index]
+    if isinstance(node, (ir.Activate, ir.Add, ir.Scale, *CPU_NODES)):
+        candidates = node.inputs
+    else:
+        candidates = node.inputs[1:] if getattr(node, "residual", "none") != "none" else ()
+        candidates = [v for v in candidates if tensors_[v].storage != tensors_[node.inputs[0]].storage]
+    later = {v for n in graph.nodes[index + 1:] for v in n.inputs} | {*graph.outputs, *graph.inputs}
+    needed = {tensors_[v].storage for v in later if v in tensors_}
+    for value in candidates:
+        old = tensors_[value]
+        if old.storage not in needed and old == replace(own, storage=old.storage):
+            return old.storage
+    return None
+
+
+def _channel_axis(shape: ir.Shape) -> int:
+    return min(1, len(shape) - 1)
+
+
+def _part(whole: Tensor, shape: ir.Shape, channel: int) -> Tensor:
+    """The tensor of `shape` that begins at a channel of `whole`, which joins it with others."""
+    if whole.channels_last:
+        return replace(whole, shape=shape, channels_last=shape[1:], offset=whole.offset + channel,
+                       pitch=whole.pitch or whole.channels_last[0])
+    batch, space = (shape[0], math.prod(shape[2:])) if len(shape) > 1 else (1, 1)
+    return replace(whole, shape=shape, offset=whole.offset + channel * space,
+                   pitch=(whole.pitch or whole.size // batch) if batch > 1 else 0)
+
+
+def _concat_parts(graph: ir.Graph, plain: set[str]) -> dict[str, Tensor]:
+    """Values that can be written straight into the Concat that joins them, and where they lie then."""
+    parts: dict[str, Tensor] = {}
+    for node in reversed(graph.nodes):
+        if not isinstance(node, ir.Concat):
+            continue
+        shape = graph.out_shape(node)
+        whole = parts.get(node.output) or Tensor(node.output, shape,
+                                                 None if node.output in plain else _channels_last(shape))
+        channel = 0
+        for value in node.inputs:
+            if value not in parts and _may_be_part(graph, value):
+                parts[value] = _part(whole, graph.shape(value), channel)
+            channel += graph.shape(value)[_channel_axis(shape)]
+    return parts
+
+
+def _may_be_part(graph: ir.Graph, value: str) -> bool:
+    """Whether the accelerator writes `value`, and only it reads it, as it is: strided access costs it nothing."""
+    producer = graph.producer(value)
+    written = producer and not isinstance(producer, (*VIEWS, *CPU_NODES))
+    if len(graph.shape(value)) != 4:
+        written = isinstance(producer, ir.Linear | ir.Concat)
+    readers = graph.consumers(value)
+    return written and value not in graph.outputs and not any(isinstance(n, (*VIEWS, *CPU_NODES)) for n in readers)
 
 
 def shares_storage(graph: ir.Graph, node: ir.Node) -> bool:
-    """Whether a node's output is its input seen with another shape, or overwritten by it."""
-    if isinstance(node, CPU_NODES):
-        return graph.read_once_by(node.inputs[0]) is node and not _is_input(graph, node) and not _is_alias(graph, node)
+    """Whether a node's output is its input seen with another shape."""
     return isinstance(node, ir.Permute) or (
         isinstance(node, ir.Reshape) and not (node.output in graph.outputs and _is_input(graph, node)))
-
-
-def _is_alias(graph: ir.Graph, node: ir.Node) -> bool:
-    """Whether what a node reads is the storage of another value, which others may read."""
-    return isinstance(graph.producer(node.inputs[0]), ir.Reshape | ir.Permute)
 
 
 def _is_input(graph: ir.Graph, node: ir.Node) -> bool:

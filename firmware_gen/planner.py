@@ -6,7 +6,7 @@ No array crosses the border between contiguous and interleaved banks. Sizes here
 """
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from random import Random
 
 import numpy as np
@@ -47,7 +47,11 @@ class Placed:
 
 @dataclass(frozen=True)
 class MemoryReport:
-    """What the network needs and where it lies. `steps` are layer names; `lives` indexes them, -1 is the call."""
+    """What the network needs and where it lies. `steps` are layer names; lives index them, -1 is the call.
+
+    working_set_bytes: the most that a single layer reads and writes. banks_needed: the smallest memory that would do,
+    contiguous banks and groups of interleaved ones.
+    """
 
     network: str
     total_bytes: int
@@ -57,6 +61,8 @@ class MemoryReport:
     arena_bytes: int
     peak_bytes: int
     peak_step: str
+    working_set_bytes: int
+    banks_needed: tuple[int, tuple[int, ...]]
     steps: tuple[str, ...]
     buffers: tuple[dict, ...]
     constants: tuple[dict, ...]
@@ -64,6 +70,11 @@ class MemoryReport:
 
     def to_dict(self) -> dict:
         return asdict(self)
+
+    def _banks(self) -> str:
+        contiguous, groups = self.banks_needed
+        rest = f", of which {sum(groups)} are interleaved ({' + '.join(map(str, groups))})" if groups else ""
+        return f"smallest memory that would do: {contiguous + sum(groups)} banks{rest}"
 
     def to_json(self) -> str:
         return json.dumps(self.to_dict(), indent=2) + "\n"
@@ -74,7 +85,7 @@ class MemoryReport:
             f"memory of {self.network}: {self.constant_bytes:,} bytes of constants ({self.weight_bytes:,} of them "
             f"weights), {self.arena_bytes:,} of arena; {self.total_bytes:,} of RAM",
             f"activations: {self.activation_bytes:,} bytes, at most {self.peak_bytes:,} alive at once (in "
-            f"{self.peak_step})", ""]
+            f"{self.peak_step}), {self.working_set_bytes:,} in the largest layer by itself", self._banks(), ""]
         width = max((len(b["name"]) for b in self.buffers), default=4)
         for b in self.buffers:
             bar = "".join("#" if b["born"] <= s <= b["dies"] else "." for s in range(-1, len(self.steps)))
@@ -129,29 +140,47 @@ def _rounded(size: int) -> int:
     return -(-size // ALIGN) * ALIGN
 
 
-def check_overlaps(offsets: dict[str, int], sizes: dict[str, int], steps: list[tuple], keep: tuple = ()) -> None:
-    """Prove a plan by replaying it, independently of lifetimes: every word read still belongs to what is read.
+@dataclass(frozen=True)
+class Access:
+    """One step: the values it reads, the value it defines, and which of that value's elements it writes (bool, in the
+    value's shape); the others are elements of what it reads, where they lie."""
 
-    steps: (reads, writes) buffer names per step; the first writes the input, the last reads the output. Buffers
-    in `keep` must never be overwritten. Raises HeepgenError naming the two buffers.
+    reads: tuple[str, ...]
+    defines: str
+    writes: np.ndarray
+
+
+def check_overlaps(places: dict[str, np.ndarray], steps: list[Access], outputs: tuple[str, ...] = (),
+                   kept: dict[str, np.ndarray] | None = None) -> None:
+    """Prove a plan by replaying it, independently of lifetimes and buffers: every word read is the one that was meant.
+
+    places: the word of every element of every value. outputs are read at the end; no step writes a word in `kept`
+    (words by name), but for the first one that defines it. Raises HeepgenError naming the two values.
     """
-    names = list(offsets)
-    words = max((offsets[n] + sizes[n] for n in names), default=0) // 4
-    owner = np.full(words, -1)
+    words = max((int(p.max(initial=-1)) for p in places.values()), default=-1) + 1
+    written_by = np.full(words, -1)  # step
+    expected: dict[str, np.ndarray] = {}
 
-    def part(name):
-        return owner[offsets[name] // 4:(offsets[name] + sizes[name]) // 4]
+    def check(value: str) -> None:
+        now = written_by[places[value]]
+        wrong = now[now != expected[value]]
+        if wrong.size:
+            raise HeepgenError(f"memory plan: {value} is overwritten by {steps[wrong[0]].defines} before its last use")
 
-    for name in keep:
-        part(name)[:] = names.index(name)
-    for reads, writes in steps:
-        for name in writes:
-            part(name)[:] = names.index(name)
-        for name in (*reads, *writes, *keep):
-            wrong = part(name)[part(name) != names.index(name)]
-            if wrong.size:
-                other = names[wrong[0]] if wrong[0] >= 0 else "nothing"
-                raise HeepgenError(f"memory plan: {name} is overwritten by {other} before its last use")
+    for number, step in enumerate(steps):
+        for value in step.reads:
+            check(value)
+        place = places[step.defines]
+        found = np.concatenate([places[v] for v in step.reads], axis=None) if step.reads else np.zeros(0, int)
+        if len(np.unique(place)) != place.size or not np.isin(place[~step.writes], found).all():
+            raise HeepgenError(f"memory plan: {step.defines} is not whole")
+        for name, region in (kept or {}).items():
+            if name != step.defines and np.isin(place[step.writes], region).any():
+                raise HeepgenError(f"memory plan: {name} is overwritten by {step.defines} before its last use")
+        written_by[place[step.writes]] = number
+        expected[step.defines] = written_by[place]
+    for value in outputs:
+        check(value)
 
 
 def peak(buffers: list[Buffer], steps: int) -> tuple[int, int]:
@@ -192,6 +221,28 @@ def locate(network: str, constants: list[tuple[str, int]], arena: int, config: C
     if arena_address is None:
         arena_address = placed[-1].address + _rounded(placed[-1].size) if high else high_start
     return placed, arena_address
+
+
+def smallest_memory(constants: list[tuple[str, int]], arena: int, config: Config) -> tuple[int, tuple[int, ...]]:
+    """The fewest banks of the configuration's size that would do, for what fits the configuration itself: contiguous
+    ones and groups of interleaved ones, as many of these as possible."""
+    needed = PROGRAM_BYTES + _rounded(arena) + sum(_rounded(size) for _, size in constants)
+    given = config.memory_banks + sum(config.memory_banks_interleaved)
+    for total in range(max(2, -(-needed // (config.bank_kib * 1024))), given + 1):
+        for interleaved in range((total - 2) // 2 * 2, -1, -2):
+            groups = tuple(1 << bit for bit in reversed(range(interleaved.bit_length())) if interleaved >> bit & 1)
+            banks = replace(config, memory_banks=total - interleaved, memory_banks_interleaved=groups)
+            if _fits(constants, arena, banks):
+                return banks.memory_banks, groups
+    return config.memory_banks, config.memory_banks_interleaved
+
+
+def _fits(constants: list[tuple[str, int]], arena: int, config: Config) -> bool:
+    try:
+        locate("", constants, arena, config)
+    except HeepgenError:
+        return False
+    return True
 
 
 def _suffix_that_fits(items: list[tuple[str, int]], room: int) -> list[tuple[str, int]]:

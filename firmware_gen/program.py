@@ -82,7 +82,8 @@ class Program:
 
     def tensor_address(self, value: str) -> int:
         """Absolute byte address of a value; it may have been overwritten when the program ends."""
-        return self.arena_address + self.offsets[self.tensors[value].storage]
+        tensor = self.tensors[value]
+        return self.arena_address + self.offsets[tensor.storage] + 4 * tensor.offset
 
     def profile_address(self, index: int) -> int:
         """Absolute byte address of the profile record of a descriptor."""
@@ -112,22 +113,13 @@ class Program:
 def compile_graph(graph: ir.Graph, config: Config, profile: bool = True, keep_activations: bool = False) -> Program:
     """Compile a quantised graph.
 
-    profile: every descriptor writes a record. keep_activations: no activation shares its memory.
+    profile: every descriptor writes a record. keep_activations: no activation shares its memory with another.
     Raises HeepgenError when a layer or the memory does not fit."""
     if len(graph.inputs) != 1 or len(graph.outputs) != 1:
         raise HeepgenError(f"{graph.name} has {len(graph.inputs)} inputs and {len(graph.outputs)} outputs; "
                            "one of each is supported")
     graph = _with_work(graph)
-    tensors = lower.tensors(graph)
-    constants = Constants()
-    jobs: list[Job] = []
-    layers = []
-    for node in graph.nodes:
-        first = len(jobs)
-        sources, target = tuple(tensors[v] for v in node.inputs), tensors[node.output]
-        if not lower.shares_storage(graph, node) and not isinstance(node, lower.CPU_NODES):
-            jobs += lower.layer_jobs(node, list(sources), target, constants, config)
-        layers.append(_layer(graph, node, sources, target, first, jobs, config))
+    tensors, constants, jobs, layers = _lowered(graph, config, not keep_activations)
     arrays = {DESCRIPTORS: np.zeros(WORDS * max(len(jobs), 1), np.uint32)} | constants.arrays
     buffers, offsets, keeps_input = _plan_arena(
         graph, tensors, layers, arrays, len(jobs) * profile, keep_activations, config)
@@ -139,6 +131,27 @@ def compile_graph(graph: ir.Graph, config: Config, profile: bool = True, keep_ac
     if jobs:
         program.constants[DESCRIPTORS][:] = _link(program, profile)
     return program
+
+
+def _lowered(graph: ir.Graph, config: Config, share: bool):
+    """Tensors, constants, jobs and layers; a residual that turns out to be needed is not overwritten."""
+    separate: set[str] = set()
+    while True:
+        tensors = lower.tensors(graph, share, separate)
+        constants = Constants()
+        jobs: list[Job] = []
+        layers: list[Layer] = []
+        try:
+            for node in graph.nodes:
+                first = len(jobs)
+                sources, target = tuple(tensors[v] for v in node.inputs), tensors[node.output]
+                if not lower.shares_storage(graph, node) and not isinstance(node, lower.CPU_NODES):
+                    jobs += lower.layer_jobs(node, list(sources), target, constants, config)
+                layers.append(_layer(graph, node, sources, target, first, jobs, config))
+        except lower.NotInPlace as error:
+            separate.add(str(error))
+        else:
+            return tensors, constants, jobs, layers
 
 
 def _with_work(graph: ir.Graph) -> ir.Graph:
@@ -175,13 +188,24 @@ def _plan_arena(graph, tensors, layers, arrays, records, keep_all, config):
         except HeepgenError:
             if not keep or keep_all:
                 raise
-    storage = {v: t.storage for v, t in tensors.items()}
-    steps = [((), (storage[graph.inputs[0]],)),
-             *(((*(storage[v] for v in n.inputs),), (storage[n.output],)) for n in graph.nodes),
-             ((storage[graph.outputs[0]],), ())]
-    always = ((PROFILE,) if records else ()) + ((storage[graph.inputs[0]],) if keep else ())
-    planner.check_overlaps(offsets, {b.name: b.size for b in buffers}, steps, always)
+    places = {v: offsets[t.storage] // 4 + t.words() for v, t in tensors.items()}
+    kept = {graph.inputs[0]: places[graph.inputs[0]]} if keep else {}
+    if records:
+        kept[PROFILE] = offsets[PROFILE] // 4 + np.arange(len(PROFILE_RECORD) * records)
+    planner.check_overlaps(places, _accesses(graph, places), graph.outputs, kept)
     return buffers, offsets, keep
+
+
+def _accesses(graph, places) -> list[planner.Access]:
+    """What every layer reads, defines and writes: a Reshape or Permute nothing, a Concat what is not there yet."""
+    accesses = [planner.Access((), v, np.full(places[v].shape, True)) for v in graph.inputs]
+    for node in graph.nodes:
+        place = places[node.output]
+        writes = np.full(place.shape, not lower.shares_storage(graph, node))
+        if isinstance(node, ir.Concat):
+            writes = np.concatenate([places[v] for v in node.inputs], axis=min(1, place.ndim - 1)) != place
+        accesses.append(planner.Access(node.inputs, node.output, writes))
+    return accesses
 
 
 def _buffers(graph, tensors, layers, records, keep_input, keep_all) -> list[planner.Buffer]:
@@ -199,7 +223,9 @@ def _buffers(graph, tensors, layers, records, keep_input, keep_all) -> list[plan
         dies[storage[graph.inputs[0]]] = end
     if keep_all:
         dies = dict.fromkeys(born, end)
-    sizes = {t.storage: 4 * t.size for t in tensors.values()}
+    sizes: dict[str, int] = {}
+    for tensor in tensors.values():
+        sizes[tensor.storage] = max(sizes.get(tensor.storage, 0), 4 * tensor.extent)
     buffers = [planner.Buffer(n, sizes[n], born[n], dies[n]) for n in born]
     if records:
         buffers.append(planner.Buffer(PROFILE, 4 * len(PROFILE_RECORD) * records, -1, end))
@@ -210,14 +236,24 @@ def _extent(buffers, offsets) -> int:
     return max(offsets[b.name] + b.size for b in buffers)
 
 
+def _working_set(layer: Layer) -> int:
+    """Bytes that a layer reads and writes; what it overwrites, or joins, counts once."""
+    storages: dict[str, int] = {}
+    for tensor in (*layer.sources, layer.target):
+        storages[tensor.storage] = max(storages.get(tensor.storage, 0), 4 * tensor.size)
+    return sum(storages.values())
+
+
 def _report(graph, layers, buffers, offsets, placed, arena_address, arena, config) -> planner.MemoryReport:
     steps = tuple(layer.name for layer in layers)
     activations = [b for b in buffers if b.name != PROFILE]
     alive, step = planner.peak(activations, len(steps))
+    sizes = [(p.name, p.size) for p in placed]
     return planner.MemoryReport(
         graph.name, planner.memory_map(config)[1], sum(p.size for p in placed),
         sum(p.size for p in placed if "_weights" in p.name), sum(b.size for b in activations), arena, alive,
-        steps[min(max(step, 0), len(steps) - 1)] if steps else "", steps,
+        steps[min(max(step, 0), len(steps) - 1)] if steps else "",
+        max((_working_set(layer) for layer in layers), default=0), planner.smallest_memory(sizes, arena, config), steps,
         tuple({"name": b.name, "address": arena_address + offsets[b.name], "size": b.size, "born": b.born,
                "dies": b.dies} for b in buffers),
         tuple({"name": p.name, "address": p.address, "size": p.size} for p in placed))

@@ -63,13 +63,13 @@ def _run_one(program: Program, image: np.ndarray, index: int):
 
 def read(program: Program, image: np.ndarray, value: str) -> np.ndarray:
     """A value in PyTorch's shape and order, copied from the image."""
+    return image.view(np.float32)[_words(program, value)]
+
+
+def _words(program: Program, value: str) -> np.ndarray:
+    """Word of the image of every element of a value."""
     tensor = program.tensors[value]
-    place = program.tensor_address(value)
-    flat = image[place:place + 4 * tensor.size].view(np.float32).copy()
-    if tensor.channels_last is not None:
-        channels, height, width = tensor.channels_last
-        flat = flat.reshape(-1, height, width, channels).transpose(0, 3, 1, 2)
-    return np.ascontiguousarray(flat).reshape(tensor.shape)
+    return (program.arena_address + program.offsets[tensor.storage]) // 4 + tensor.words()
 
 
 def run_on_cpu(program: Program, layer, image: np.ndarray) -> None:
@@ -79,11 +79,7 @@ def run_on_cpu(program: Program, layer, image: np.ndarray) -> None:
 
 def write(program: Program, image: np.ndarray, value: str, data: np.ndarray) -> None:
     """The opposite of `read`."""
-    channels_last = program.tensors[value].channels_last
-    if channels_last is not None:
-        data = data.reshape(-1, *channels_last).transpose(0, 2, 3, 1)
-    place = program.tensor_address(value)
-    image[place:place + data.nbytes] = np.ascontiguousarray(data, np.float32).reshape(-1).view(np.uint8)
+    image.view(np.float32)[_words(program, value)] = data
 
 
 def _checked(program: Program, sample: np.ndarray) -> np.ndarray:

@@ -85,7 +85,7 @@ OPTIONS = (
            allowed=f"a multiple of {SLAVE_ALIGN:#x} from {SLAVE_FIRST:#x} to {SLAVE_LAST:#x}",
            accepts=lambda v: _is_int(v) and SLAVE_FIRST <= v <= SLAVE_LAST and v % SLAVE_ALIGN == 0,
            meaning="bus address of the accelerator's registers"),
-    Option("xheep.irq_line", "irq_line", 0, **_integer(0, 15),
+    Option("xheep.irq_line", "irq_line", 15, **_integer(0, 15),
            meaning="fast interrupt line the accelerator raises"),
 )
 

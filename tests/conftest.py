@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+from hypothesis.internal.conjecture import engine
 
 # Before torch is loaded: the workers of a run share the cores, and small tensors are faster on one thread.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -18,6 +19,8 @@ WAVES = ROOT / "waves"
 settings.register_profile("heepgen", deadline=None, print_blob=True, suppress_health_check=[
     HealthCheck.too_slow, HealthCheck.function_scoped_fixture, HealthCheck.data_too_large])
 settings.load_profile("heepgen")
+# A failing simulation is made smaller for a minute, not for five.
+engine.MAX_SHRINKING_SECONDS = 60
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

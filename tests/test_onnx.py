@@ -180,3 +180,13 @@ def test_two_inputs_are_refused(tmp_path):
     proto.graph.input.append(helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 4]))
     with pytest.raises(HeepgenError, match=r"2 inputs \(x, y\): one is supported"):
         load_model(saved(tmp_path, proto))
+
+
+def test_program_survives_saving_as_an_archive(tmp_path):
+    program = load_model(saved(tmp_path, residual().proto(["v4", "v0"])))
+    torch.export.save(program, tmp_path / "m.pt2")
+    before, after = (run_passes(import_model(p)) for p in (program, load_model(tmp_path / "m.pt2")))
+    assert [n.name for n in after.nodes] == [n.name for n in before.nodes]
+    x = torch.from_numpy(normal(1, 4, 6, 6))
+    for a, b in zip(GraphModule(after)(x), GraphModule(before)(x), strict=True):
+        assert torch.equal(a, b)

@@ -189,6 +189,13 @@ def test_merge_minus_infinity_into_max_pool():
     assert_same_function(graph, after)
 
 
+def test_nothing_is_folded_across_a_fused_activation():
+    graph = chain(MAP, (Conv, MAP, conv(2, 2, act=RELU)), (BatchNorm, MAP, norm(2)))
+    after = fold_batchnorm(graph)
+    assert kinds(after) == ["Conv", "Scale"]
+    assert_same_function(graph, after)
+
+
 def dag(inputs, *steps, outputs=None) -> Graph:
     """A graph of steps (class, inputs, output shape, fields); values are "x" and v0, v1, ..."""
     values, nodes = {"x": Value("x", inputs)}, []

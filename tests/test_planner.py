@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from firmware_gen import CodeGenerator, planner
-from firmware_gen.planner import Buffer, check_overlaps, locate, peak, place
+from firmware_gen.planner import Access, Buffer, check_overlaps, locate, peak, place, smallest_memory
 from hls.config import Config
 from hls.errors import HeepgenError
 
@@ -32,14 +32,34 @@ def test_chain_of_equal_buffers_needs_no_more_than_its_peak():
     assert max(offsets.values()) + 1600 == peak(buffers, 11)[0] == 3200
 
 
+def step(reads, defines, size=16):
+    return Access(reads, defines, np.full(size, True))
+
+
+def at(word, size=16):
+    return word + np.arange(size)
+
+
 def test_replay_accepts_a_good_plan_and_names_the_culprit_of_a_bad_one():
-    steps = [((), ("in",)), (("in",), ("mid",)), (("mid",), ("out",)), (("out",), ())]
-    sizes = dict.fromkeys(("in", "mid", "out"), 64)
-    check_overlaps({"in": 0, "mid": 64, "out": 0}, sizes, steps)
+    steps = [step((), "in"), step(("in",), "mid"), step(("mid",), "out")]
+    check_overlaps({"in": at(0), "mid": at(16), "out": at(0)}, steps, ("out",))
     with pytest.raises(HeepgenError, match="mid is overwritten by out"):
-        check_overlaps({"in": 0, "mid": 64, "out": 32}, sizes, steps)
+        check_overlaps({"in": at(0), "mid": at(16), "out": at(8), "last": at(40)}, [*steps, step(("mid",), "last")])
     with pytest.raises(HeepgenError, match="in is overwritten by out"):
-        check_overlaps({"in": 0, "mid": 64, "out": 0}, sizes, steps, keep=("in",))
+        check_overlaps({"in": at(0), "mid": at(16), "out": at(0)}, steps, ("out",), {"in": at(0)})
+
+
+def test_replay_knows_what_is_overwritten_in_place_and_what_is_joined():
+    steps = [step((), "in"), step(("in",), "sum"), step(("sum",), "right", 8),
+             Access(("sum", "right"), "joined", np.full(24, False)), step(("joined",), "out")]
+    places = {"in": at(0), "sum": at(0), "right": at(16, 8), "joined": at(0, 24), "out": at(24)}
+    check_overlaps(places, steps, ("out",))
+    with pytest.raises(HeepgenError, match="in is overwritten by sum"):
+        check_overlaps(places, steps, ("in",))
+    with pytest.raises(HeepgenError, match="joined is not whole"):
+        check_overlaps(places | {"right": at(20, 8)}, steps, ("out",))
+    with pytest.raises(HeepgenError, match="joined is not whole"):
+        check_overlaps(places | {"joined": np.zeros(24, int)}, steps, ("out",))
 
 
 def assert_disjoint(placed, arena_address, arena, config):
@@ -97,3 +117,81 @@ def test_input_survives_when_there_is_room():
     config = Config(memory_banks=2, memory_banks_interleaved=(2, 4), bank_kib=16)
     program = CodeGenerator(big, torch.zeros(1, 1, 96, 96), config=config).program()
     assert not program.keeps_input
+
+
+class Dense(nn.Module):
+    """Every layer reads all that came before, as in DenseNet; `x` is joined twice and must be copied once."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Conv2d(3, 5, 3, padding=1)
+        self.first = nn.Conv2d(5, 4, 3, padding=1)
+        self.second = nn.Conv2d(9, 4, 3, padding=1)
+
+    def forward(self, x):
+        x = self.stem(x)
+        both = torch.cat([x, self.first(x)], 1)
+        return torch.cat([both, self.second(both), x], 1)
+
+
+class Sums(nn.Module):
+    """Residual additions, in one of which the input of the layer is what it adds."""
+
+    def __init__(self, channels, bottleneck):
+        super().__init__()
+        self.stem = nn.Conv2d(1, channels, 3, padding=1)
+        self.down = nn.Conv2d(channels, bottleneck, 1)
+        self.up = nn.Conv2d(bottleneck, channels, 3, padding=1)
+        self.last = nn.Conv2d(channels, channels, 3, padding=1)
+
+    def forward(self, x):
+        x = self.stem(x)
+        x = torch.relu(self.up(self.down(x)) + x)
+        return self.last(x) + x
+
+
+def bits_without_sharing(model, shape, config=None):
+    """Output with planned memory, and with a place of its own for every value; the program with planned memory."""
+    sample = torch.randn(shape)
+    generators = [CodeGenerator(model.eval(), sample, config=config, keep_activations=keep) for keep in (False, True)]
+    results = [g.reference().output.view(np.uint32) for g in generators]
+    assert np.array_equal(*results)
+    return generators[0].program()
+
+
+def test_branches_are_written_where_they_are_joined():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 3, 1), Dense(), nn.Conv2d(18, 2, 1))
+    program = bits_without_sharing(model, (2, 3, 7, 6))
+    by_output = {layer.name: layer for layer in program.layers}
+    joins = [layer for layer in program.layers if layer.op == "Concat"]
+    assert sorted(layer.last - layer.first for layer in joins) == [0, 2]  # one copy of x, a descriptor per image
+    assert len({by_output[n].target.storage for n in ("1.stem", "1.first", "1.second")} | {
+        layer.target.storage for layer in joins}) == 1
+
+
+def test_a_residual_is_overwritten_unless_the_layer_reads_it_too():
+    torch.manual_seed(1)
+    program = bits_without_sharing(Sums(6, 3), (1, 1, 9, 9))
+    layers = {layer.name: layer for layer in program.layers}
+    assert layers["up"].target.storage == layers["stem"].target.storage
+    assert layers["last"].target.storage not in {t.storage for t in layers["last"].sources}
+
+
+def test_a_residual_is_kept_where_partial_sums_need_the_output():
+    torch.manual_seed(2)
+    config = Config(rows=4, cols=4, activation_words=256)
+    program = bits_without_sharing(Sums(6, 130), (1, 1, 5, 5), config)
+    layers = {layer.name: layer for layer in program.layers}
+    assert layers["up"].last - layers["up"].first > 1
+    assert layers["up"].target.storage != layers["stem"].target.storage
+
+
+@pytest.mark.parametrize("constants, arena", [([("a", 1000)], 5000), ([("a", 90_000), ("b", 70_000)], 120_000)])
+def test_smallest_memory_holds_everything_and_one_bank_less_does_not(constants, arena):
+    contiguous, groups = smallest_memory(constants, arena, Config())
+    banks = Config(memory_banks=contiguous, memory_banks_interleaved=groups)
+    placed, address = locate("net", constants, arena, banks)
+    assert_disjoint(placed, address, arena, banks)
+    needed = planner.PROGRAM_BYTES + arena + sum(size for _, size in constants)
+    assert contiguous + sum(groups) == max(2, -(-needed // 32768))

@@ -142,3 +142,59 @@ def test_taps_and_wrong_input():
         fake(torch.zeros(1, 2, 5, 5))
     with pytest.raises(HeepgenError, match="shape"):
         GraphModule(lowered(nn.Linear(2, 2), (5, 2)))(torch.zeros(3, 2))
+
+
+@settings(max_examples=50, deadline=None)
+@given(hnp.arrays(np.float32, st.tuples(st.integers(1, 6), st.integers(1, 40)),
+                  elements=st.floats(-100, 100, width=32)))  # fmt: skip
+def test_linear_weights_are_those_of_torchao(weight):
+    """torchao, symmetric, one scale per channel, quant_min = -127: scale = max(-min, max, 0) / (254 / 2) in float32,
+    q = clamp(round(w * (1 / scale))). Its product with a rounded reciprocal may decide a near-tie otherwise."""
+    node = linear_graph(weight.astype(np.float64)).nodes[0]
+    q, scale = quantise_weight(node.weight)
+    w = torch.from_numpy(weight)
+    largest = torch.maximum(-w.amin(dim=1).clamp(max=0), w.amax(dim=1).clamp(min=0))
+    theirs = (largest / 127.0).clamp(min=torch.finfo(torch.float32).eps)
+    codes = torch.clamp(torch.round(w * (1.0 / theirs)[:, None]), -127, 127).numpy()
+    usual = (largest / 127.0 >= torch.finfo(torch.float32).eps).numpy()
+    np.testing.assert_array_equal(scale[usual], theirs.numpy()[usual])
+    position = weight[usual].astype(np.float64) / scale[usual][:, None].astype(np.float64)
+    near_tie = np.abs(np.abs(position - np.trunc(position)) - 0.5) < 1e-4
+    assert (np.abs(q[usual] - codes[usual]) <= near_tie).all()
+
+
+def test_mse_calibration_lowers_the_error_and_clips():
+    rng = np.random.default_rng(3)
+    weight = rng.laplace(size=(16, 5000))
+    errors = {}
+    for calibrate in ("max", "mse"):
+        q, scale = quantise_weight(weight, calibrate=calibrate)
+        errors[calibrate] = ((q * scale[:, None].astype(np.float64) - weight) ** 2).sum(axis=1)
+    assert (errors["mse"] <= errors["max"]).all() and errors["mse"].sum() < 0.98 * errors["max"].sum()
+    largest = np.abs(weight).max(axis=1)
+    assert (scale <= (largest / 127).astype(np.float32)).all() and (scale < largest / 127 * 0.99).any()
+    for ratio in (0.9, 0.7):  # no single clip does better than the one chosen per channel
+        s = (largest * ratio / 127)[:, None]
+        assert (((np.clip(np.rint(weight / s), -127, 127) * s - weight) ** 2).sum(axis=1) > errors["mse"] * 0.99).all()
+
+
+def test_mse_calibration_keeps_what_is_exact_and_shares_a_tensor_scale():
+    q, scale = quantise_weight(np.array([[127.0, -3.0], [0, 0]]), calibrate="mse")
+    assert q.tolist() == [[127, -3], [0, 0]] and scale.tolist() == [1, 1]
+    _, scale = quantise_weight(np.random.default_rng(0).standard_t(2, size=(4, 50)), False, "mse")
+    assert len(set(scale.tolist())) == 1
+
+
+def test_unknown_calibration_is_refused():
+    with pytest.raises(HeepgenError, match="calibrate = 'entropy': choose one of max, mse"):
+        quantise(linear_graph(np.ones((1, 2))), calibrate="entropy")
+
+
+def test_scale_node_is_rounded_to_float32():
+    model = nn.Sequential(nn.ReLU(), nn.BatchNorm1d(3), nn.ReLU()).eval()
+    model[1].running_mean.normal_()
+    node = quantise(lowered(model, (1, 3))).nodes[1]
+    assert node.scale.dtype == node.bias.dtype == np.float32
+    factor = 1 / np.sqrt(model[1].running_var.double().numpy() + model[1].eps)
+    np.testing.assert_array_equal(node.scale, factor.astype(np.float32))
+    np.testing.assert_array_equal(node.bias, (-model[1].running_mean.double().numpy() * factor).astype(np.float32))

@@ -8,6 +8,7 @@ import torch
 from firmware_gen import ir
 from firmware_gen.fake_quant import GraphModule
 from firmware_gen.importer import import_model
+from firmware_gen.loader import load_model
 from firmware_gen.passes import run_passes
 from firmware_gen.quantise import quantise
 from tests.random_networks import outputs, random_network
@@ -58,3 +59,12 @@ def test_every_operator_occurs():
         if kinds == every and residuals == orders:
             return
     raise AssertionError(f"missing: {every - kinds}, {orders - residuals}")
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_network_survives_saving_as_an_archive(seed, tmp_path):
+    network = random_network(seed, "dag")
+    torch.export.save(torch.export.export(network.model, (network.x,)), tmp_path / "m.pt2")
+    direct, saved = (run_passes(import_model(m, network.x)) for m in (network.model, load_model(tmp_path / "m.pt2")))
+    assert [n.name for n in direct.nodes] == [n.name for n in saved.nodes]
+    close(GraphModule(saved)(network.x), GraphModule(direct)(network.x))

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import jinja2
 
+from firmware_gen import codegen
 from firmware_gen.codegen import BANNER, RUNTIME
 from firmware_gen.planner import PROGRAM_BYTES
 from hls import regmap
@@ -14,7 +15,7 @@ from hls.config import Config
 from hls.errors import HeepgenError
 
 HERE = Path(__file__).parent / "templates"
-RUNTIME_DIR = Path(__import__("firmware_gen").__file__).parent / "runtime"
+RUNTIME_DIR = codegen.HERE / "runtime"
 INTERRUPTS = {"fast": "X-HEEP's external fast interrupt (line 15)", "plic": "the first external line of the PLIC"}
 SECTION = ".xheep_data_interleaved"
 MAX_BANKS = 16  # of X-HEEP's generator
@@ -33,6 +34,10 @@ PADS = (
     "spi2_cs_0_io", "spi2_cs_1_io", "spi2_sck_io", *(f"spi2_sd_{i}_io" for i in range(4)), "i2c_scl_io", "i2c_sda_io",
 )
 """Pads of X-HEEP's default pad configuration."""
+
+SIMULATION_CELLS = ("sram_wrapper", "pad_cell_bypass_input", "pad_cell_bypass_output", "pad_cell_inout",
+                    "pad_cell_input", "pad_cell_output")
+"""X-HEEP's simulation models, which its core file gives only to a target called sim."""
 
 _DRIVEN_BY_TESTBENCH = ("clk_i", "rst_ni", "boot_select_i", "execute_from_flash_i", "jtag_tck_i", "jtag_tms_i",
                         "jtag_trst_ni", "jtag_tdi_i", "uart_rx_i", "uart_tx_o", "exit_valid_o")
@@ -87,6 +92,11 @@ def check_heep_dir(folder: Path) -> None:
         raise HeepgenError(f"--heep-dir {folder}: has no util/x_heep_gen; use X-HEEP main of November 2025.")
 
 
+def data_bytes(manifest: dict) -> int:
+    """Bytes of constants and arena of a generated application."""
+    return manifest["memory"]["constant_bytes"] + manifest["memory"]["arena_bytes"]
+
+
 def check_memory(config: Config, apps: Iterable[App]) -> None:
     """Raise `HeepgenError`, with a number of banks that is enough, when X-HEEP cannot have this memory."""
     contiguous, interleaved = config.memory_banks, sum(config.memory_banks_interleaved)
@@ -96,7 +106,7 @@ def check_memory(config: Config, apps: Iterable[App]) -> None:
                            f"generator makes {MAX_BANKS} at most.")
     bank = config.bank_kib * 1024
     for app in apps:
-        needed = app.manifest["memory"]["total_bytes"]
+        needed = data_bytes(app.manifest)
         if not interleaved:
             room = contiguous * bank - CODE_BYTES - PROGRAM_BYTES
             if needed > room:
@@ -136,15 +146,13 @@ def render(config: Config, *, heep: str, apps: Iterable[App] = (), interrupt: st
         "banner": BANNER, "config": config, "heep": heep, "version": version, "geometry": geometry, "cpu": cpu,
         "bus": bus, "fpu": 1, "interrupt": interrupt, "interrupt_text": INTERRUPTS[interrupt], "pads": PADS,
         "free_pads": [p for p in PADS if p not in _DRIVEN_BY_TESTBENCH], "fpga_same": _SAME_ON_FPGA,
-        "boards": BOARDS, "apps": [app.name for app in apps], "code_bytes": f"{CODE_BYTES:#x}",
+        "boards": BOARDS, "simulation_cells": SIMULATION_CELLS, "apps": [app.name for app in apps], "code_bytes": f"{CODE_BYTES:#x}",
         "notes": bandwidth_notes(config, bus),
     }
     files = {}
     for path in sorted(p for p in HERE.rglob("*") if p.is_file()):
         name = path.relative_to(HERE).as_posix()
-        target = name.removesuffix(".j2")
-        if target.startswith("sw/"):
-            target = f"sw/external/heepstor/{Path(target).name}"
+        target = _target(name.removesuffix(".j2"))
         files[target] = (environment.get_template(name).render(context) if name.endswith(".j2")
                          else path.read_text(encoding="utf-8"))
     files |= _runtime() | {"sw/freestanding/link.ld": link_script}
@@ -160,13 +168,21 @@ def application_files(folder: Path, manifest: dict) -> dict[str, str]:
     """
     split = ".heepgen_weights_high" in manifest["accelerator"]["placements"]
     if split:
-        total = manifest["memory"]["total_bytes"]
+        total = data_bytes(manifest)
         raise HeepgenError(f"{manifest['name']}: {total:,} bytes of weights and activations do not fit in the "
                            f"interleaved banks; {-(-total // (32 * 1024))} of them are enough.")
     names = [name for name in manifest["sources"] if "/" not in name]
     names += sorted(p.name for p in folder.glob("*.hpp"))
     return {name: re.sub(r'gnu::section\("\.heepgen_\w+"\)', f'gnu::section("{SECTION}")',
                          (folder / name).read_text(encoding="utf-8")) for name in names}
+
+
+def _target(name: str) -> str:
+    """Where a template goes: programs' start-up code has a place of its own in X-HEEP's flow."""
+    if not name.startswith("sw/"):
+        return name
+    folder = "lib/crt" if name.endswith("_crt0.S") else "heepstor"
+    return f"sw/external/{folder}/{Path(name).name}"
 
 
 def _runtime() -> dict[str, str]:

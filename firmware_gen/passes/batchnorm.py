@@ -4,7 +4,20 @@ from dataclasses import replace
 
 import numpy as np
 
-from firmware_gen.ir import BatchNorm, Concat, Conv, Graph, Linear, Node, Pool, Reshape, Scale, Upsample
+from firmware_gen.ir import (
+    IDENTITY,
+    BatchNorm,
+    Concat,
+    Conv,
+    Fused,
+    Graph,
+    Linear,
+    Node,
+    Pool,
+    Reshape,
+    Scale,
+    Upsample,
+)
 from firmware_gen.passes.rewrite import bypass, substitute
 
 New = dict[Node, Node]
@@ -19,7 +32,7 @@ def fold_batchnorm(graph: Graph) -> Graph:
     bias' = bias + weight * shift.
     """
     for node in graph.nodes:
-        if not isinstance(node, BatchNorm | Scale):
+        if not isinstance(node, BatchNorm | Scale) or _has_epilogue(node):
             continue
         scale, shift = node.scale, node.shift if isinstance(node, BatchNorm) else node.bias
         new = _into_producers(graph, node.inputs[0], scale, shift)
@@ -30,6 +43,11 @@ def fold_batchnorm(graph: Graph) -> Graph:
     return substitute(graph, {n: _as_scale(n) for n in graph.nodes if isinstance(n, BatchNorm)})
 
 
+def _has_epilogue(node: Node) -> bool:
+    """Whether something was fused already: then its output is not linear in its weights any more."""
+    return isinstance(node, Fused) and (node.act != IDENTITY or node.residual != "none")
+
+
 def _as_scale(norm: BatchNorm) -> Scale:
     return Scale(name=norm.name, inputs=norm.inputs, output=norm.output, scale=norm.scale, bias=norm.shift)
 
@@ -37,7 +55,7 @@ def _as_scale(norm: BatchNorm) -> Scale:
 def _into_producers(graph: Graph, value: str, scale: np.ndarray, shift: np.ndarray) -> New | None:
     """The nodes, old to new, that make `value` come out as value * scale + shift; None when there are none."""
     node = graph.producer(value)
-    if node is None or graph.read_once_by(value) is None:
+    if node is None or graph.read_once_by(value) is None or _has_epilogue(node):
         return None
     match node:
         case Conv() | Linear():

@@ -161,18 +161,18 @@ void dense_row(const Window& w, const Rows& rows, int32_t oy, const int8_t* weig
   const Taps ky = inside(iy, w.dilation_y, w.kernel_height, w.height);
   const int32_t reach = (kPixels - 1) * w.stride_x + (w.kernel_width - 1) * w.dilation_x;
   for (int32_t ox = 0; ox < w.out_width;) {
-    // The last group of pixels may overlap the one before: the same sums again, but in registers.
+    // The last group of pixels may overlap the one before: the same sums again, but in registers. Each pixel is
+    // written once, as it may overwrite its residual.
     const int32_t behind = w.out_width - kPixels;
-    int32_t first = behind >= 0 && ox > behind ? behind : ox;
+    const int32_t first = behind >= 0 && ox > behind ? behind : ox;
     const int32_t ix = first * w.stride_x - w.left;
     if (behind >= 0 && ix >= 0 && ix + reach < w.width) {
       Sums<kPixels> sum;
       sums<kPixels, STEP>(w, rows, ky, {0, w.kernel_width}, in + iy * w.in.row + ix * w.in.column,
                           w.stride_x * w.in.column, weights, sum);
-      for (int p = 0; p < kPixels; ++p, ++first)
-        finish(w, sum.at[p], outputs, scale, bias, aux + oy * w.aux.row + first * w.aux.column,
-               out + oy * w.out.row + first * w.out.column);
-      ox = first;
+      for (; ox < first + kPixels; ++ox)
+        finish(w, sum.at[ox - first], outputs, scale, bias, aux + oy * w.aux.row + ox * w.aux.column,
+               out + oy * w.out.row + ox * w.out.column);
     } else {
       const int32_t x = ox * w.stride_x - w.left;
       Sums<1> sum;

@@ -446,8 +446,9 @@ void Soc::settle_accelerator() {
 void Soc::check_request(int m) {
   const Master& master = masters_[m];
   const Request& now = master.request;
-  // A forced reset takes back what a dead bus never grants.
-  const bool dead = faulty(m, o_.never_grant, SOC_TESTBENCH_FAULT_NEVER_GRANT);
+  // A forced reset takes back what a dead bus does not grant.
+  const bool dead = faulty(m, o_.never_grant, SOC_TESTBENCH_FAULT_NEVER_GRANT) ||
+                    faulty(m, o_.never_answer, SOC_TESTBENCH_FAULT_NEVER_ANSWER);
   if (master.ungranted && (now.req || !dead)) {
     if (!now.req)
       end("assertion", "OBI: %s withdrew its request for 0x%08x before the grant", name(m).c_str(),
