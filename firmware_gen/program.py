@@ -6,6 +6,7 @@ import numpy as np
 
 from firmware_gen import ir, lower, planner
 from firmware_gen.lower import Constants, Job, Ref, Tensor
+from firmware_gen.order import order
 from firmware_gen.tiling import lower_bound
 from hls.config import Config
 from hls.descriptor import PROFILE_RECORD, WORDS, address, pack
@@ -260,14 +261,16 @@ def _report(graph, layers, buffers, offsets, placed, arena_address, arena, confi
 
 def _link(program: Program, profile: bool) -> np.ndarray:
     """All descriptors with addresses, chained up to the next operator on the CPU."""
-    words = []
+    chain = []
     ends = {step[1] for step in program.steps if isinstance(step, tuple)}
     for index, job in enumerate(program.jobs):
         fields = {k: program.resolve(v) if isinstance(v, Ref) else v for k, v in job.fields.items()}
         last = index + 1 in ends
-        fields |= {"BARRIER": 1, "LAST": int(last), "NEXT": 0 if last else program.descriptor_address(index + 1)}
+        fields |= {"LAST": int(last), "NEXT": 0 if last else program.descriptor_address(index + 1)}
         if profile:
             offset = program.profile_address(index) - program.arena_address
             fields |= {"PROFILE": 1, "PROFILE_ADDR": address(ARENA, offset)}
-        words.append(pack(fields))
-    return np.concatenate(words)
+        chain.append(fields)
+    for before, after in zip(chain, chain[1:]):
+        order(before, after)
+    return np.concatenate([pack(fields) for fields in chain])

@@ -7,14 +7,17 @@ from hls.unit import unit
 from hls.wiring import ignore, join
 
 STREAMS = ("fetch", "params", "weights", "aux", "store", "profile", "load")
-"""Streams by number: their tag, and their bit in rsp_valid."""
+"""Request streams by number."""
+
+ANSWERS = (*STREAMS, "mark")
+"""Tags of commands, and bits of rsp_valid: the streams, and store beats that carry ``mark``."""
 
 
 class Request:
     """Signals of a request stream: a beat of ``count`` words at ``addr``, ``stride`` words apart, in ``region``."""
 
-    def __init__(self, ports, data=False, urgent=False):
-        """``data`` adds a store's words, ``urgent`` the weights' priority bit."""
+    def __init__(self, ports, data=False, urgent=False, mark=False):
+        """``data`` adds a store's words, ``mark`` asks for an answer of its own, ``urgent`` is the weights' priority."""
         half = 1 << 31
         self.valid, self.ready = (Signal(bool(0)) for _ in range(2))
         self.addr = Signal(intbv(0)[32:])
@@ -25,6 +28,8 @@ class Request:
             self.data = Signal(intbv(0)[32 * ports:])
         if urgent:
             self.urgent = Signal(bool(0))
+        if mark:
+            self.mark = Signal(bool(0))
 
 
 @unit(out="fetch.ready params.ready weights.ready aux.ready store.ready profile.ready load.ready "
@@ -35,7 +40,7 @@ def arbiter(
 ):
     """Fixed priority: fetch, params, weights if urgent, aux, store, profile, load, weights.
 
-    Streams are `Request` interfaces (store and profile with ``data``, weights with ``urgent``); a beat is taken in a
+    Streams are `Request` interfaces (store and profile with ``data``, store with ``mark``, weights with ``urgent``); a beat is taken in a
     cycle with valid and ready; ``ready`` is only given to a stream that is valid. ``windows``: interface base0, limit0
     .. base3, limit3. Word i lies at addr + 4*i*stride; every word of the beat must lie in BASE..LIMIT of its region,
     else the command is not issued, nothing more is issued, and ``fault`` rises, with the word's ``fault_addr``, until
@@ -46,6 +51,7 @@ def arbiter(
     """
     ports = config.ports
     fetch_tag, params_tag, weights_tag, aux_tag, store_tag, profile_tag, load_tag = range(len(STREAMS))
+    mark_tag = ANSWERS.index("mark")
     chosen, picked = Request(ports, data=True), Request(ports, data=True)
     tag, picked_tag = (Signal(intbv(0)[3:]) for _ in range(2))
     write, picked_write, stop = (Signal(bool(0)) for _ in range(3))
@@ -156,6 +162,8 @@ def arbiter(
             picked.region.next = chosen.region
             picked.data.next = chosen.data
             picked_tag.next = tag
+            if tag == store_tag and store.mark:
+                picked_tag.next = mark_tag
             picked_write.next = write
 
     @always(clk.posedge)

@@ -1,22 +1,55 @@
-"""Control: doorbell to interrupt. Registers, descriptors, layers one after the other, counters, errors."""
+"""Control: doorbell to interrupt. Registers, descriptors, the stages' moves from layer to layer, counters, errors."""
 
-from myhdl import Signal, always, always_comb, block, concat, enum, intbv, modbv
+from myhdl import Signal, always, always_comb, block, concat, intbv, modbv
 
 from hls.descriptor import PROFILE_RECORD
-from hls.descriptor_hw import Job
+from hls.descriptor_hw import Job, job_signals
+from hls.drain import AUX_JOB, DRAIN_JOB
 from hls.fetch import JOB, descriptor_fetch
+from hls.load import LOAD_JOB
 from hls.mux import choose
+from hls.params import PARAM_JOB
 from hls.registers import COUNTERS, ERRORS, REGIONS
+from hls.sequencer import JOB as SEQUENCER_JOB
 from hls.slave import Commands, Readings, Slave, Windows, register_slave
 from hls.unit import unit
+from hls.weights import CUT_JOB, WEIGHT_JOB
 from hls.wiring import join
 
-__all__ = ["JOB", "Events", "Slave", "Windows", "control"]
+__all__ = ["STAGE_FIELDS", "Events", "Slave", "Stages", "Windows", "control"]
 
-_STATE = enum("IDLE", "FETCH", "LAUNCH", "RUN", "RECORD", "FINISH")
+_DRAIN_FIELDS = f"{DRAIN_JOB} {AUX_JOB} profile profile_addr profile_addr_region"
+
+STAGE_FIELDS = {
+    "load": f"{LOAD_JOB} barrier",
+    "weights": WEIGHT_JOB,
+    "cut": CUT_JOB,
+    "params": PARAM_JOB,
+    "seq": f"{SEQUENCER_JOB} pad_value max",
+    "drain": " ".join(dict.fromkeys(_DRAIN_FIELDS.split())),
+}
+"""Stages, and the descriptor fields that each keeps for its layer; addresses are absolute."""
+
+
+class Stage:
+    """A stage's copy of its fields, and the pulse in the first cycle in which they are a new layer's."""
+
+    def __init__(self, fields):
+        self.start = Signal(bool(0))
+        self.job = job_signals(fields)
+
+
+class Stages:
+    """The stages, by the names of STAGE_FIELDS."""
+
+    def __init__(self):
+        for name, fields in STAGE_FIELDS.items():
+            setattr(self, name, Stage(fields))
+
 
 _WINDOWS = " ".join(f"windows.{kind}{i}" for i in range(4) for kind in ("base", "limit"))
-_JOB = " ".join(f"job.{name}" for name in JOB.split())
+_STAGES = " ".join(f"stages.{stage}.{signal}" for stage, fields in STAGE_FIELDS.items()
+                   for signal in ("start", *(f"job.{name}" for name in fields.split())))
 _FETCH = " ".join(f"fetch_req.{name}" for name in ("valid", "addr", "stride", "count", "region"))
 _PROFILE = " ".join(f"profile_req.{name}" for name in ("valid", "addr", "stride", "count", "region", "data"))
 
@@ -30,58 +63,94 @@ class Events:
         self.lost, self.lossy = (Signal(intbv(0)[6:]) for _ in range(2))
 
 
-@unit(out=f"slave.gnt slave.rvalid slave.rdata irq idle {_WINDOWS} watchdog {_JOB} start {_FETCH} {_PROFILE} "
+@unit(out=f"slave.gnt slave.rvalid slave.rdata irq idle {_WINDOWS} watchdog {_STAGES} load_open {_FETCH} {_PROFILE} "
           "engine_rst cancel give_up")
 def control(
-    clk, rst, slave, irq, idle, windows, watchdog, job, start, load_done, drain_done, streams_idle, fetch_req,
-    fetch_rsp_valid, rsp_data, profile_req, store_issued, store_returned, fault, fault_addr, timeout, timeout_addr,
-    ports_busy, engine_rst, cancel, give_up, events, *, config
+    clk, rst, slave, irq, idle, windows, watchdog, stages, load_done, weights_idle, cut_done, params_idle, seq_busy,
+    drain_done, load_open, fetch_req, fetch_rsp_valid, rsp_data, profile_req, store_issued, store_returned, fault,
+    fault_addr, timeout, timeout_addr, ports_busy, engine_rst, cancel, give_up, events, *, config
 ):
     """Run descriptor lists.
 
-    slave (`Slave`), windows (`Windows`) and events (`Events`) are interfaces. ``start`` pulses once per layer;
-    ``job`` (the fields of JOB, addresses absolute) holds from that cycle until the next layer's start. The layer
-    has ended when load_done and drain_done (level or pulse, low in the cycle after start) were seen,
-    streams_idle holds (no weight or parameter read queued or unanswered) and every store was answered:
-    store_issued says that the arbiter accepts a store or profile beat in this cycle, store_returned that one
-    beat is complete. The next descriptor is fetched while a layer runs.
+    slave (`Slave`), windows (`Windows`), stages (`Stages`) and events (`Events`) are interfaces. A fetched descriptor
+    is offered to all stages; each takes it once, when it is through with the layer before: its job changes, and
+    ``start`` pulses, in the next cycle. When all have it, the next descriptor is fetched. load_done, weights_idle,
+    cut_done, params_idle, seq_busy and drain_done are levels that show the new layer from the cycle after start on.
 
-    An error, or SOFT_RESET, pulses engine_rst (which includes rst; for everything but control and
-    memory_ports) and raises cancel until ports_busy falls: queued commands are dropped, answers discarded.
-    STATUS.DRAINING meanwhile; give_up (pulse) makes memory_ports forget what is due. SOFT_RESET also clears
-    DONE, ERROR and IRQ_STATUS. A DOORBELL while busy or draining is error BUSY; while STATUS.ERROR is set it
-    is ignored.
+    The drain stage (drain and aux reader) is through when drain_done holds, every store was answered and the profile
+    record, if wanted, is handed over: the layer is then complete. store_issued says that the arbiter accepts a store
+    or profile beat in this cycle, store_returned that one beat is complete. The parameter reader does not overtake
+    the drain stage, nor does the sequencer with ACC_INIT in its layer or the one before. ``load_open``: the layers
+    before the load engine's are complete, or its layer has no BARRIER.
+
+    A refused descriptor is an error when a stage would take it. An error, or SOFT_RESET, pulses engine_rst (which
+    includes rst; for everything but control and memory_ports) and raises cancel until ports_busy falls: queued
+    commands are dropped, answers discarded. STATUS.DRAINING meanwhile; give_up (pulse) makes memory_ports forget what
+    is due. SOFT_RESET also clears DONE, ERROR and IRQ_STATUS. A DOORBELL while busy or draining is error BUSY; while
+    STATUS.ERROR is set it is ignored.
     """
     commands, readings = Commands(), Readings()
     irq_enable = Signal(intbv(0)[2:])
-    state = Signal(_STATE.IDLE)
     busy, done, draining, resetting, forcing = (Signal(bool(0)) for _ in range(5))
-    doorbell_ok, go, take, ready, load_seen, drain_seen, layer_end, record_end, failing, next_layer, finished = (
-        Signal(bool(0)) for _ in range(11))
+    doorbell_ok, go, ready, sound, failing, ended, finished = (Signal(bool(0)) for _ in range(7))
+    storing, recording, stored, record_start, record_end, layer_end = (Signal(bool(0)) for _ in range(6))
     error, failure, fetch_error = (Signal(intbv(0)[4:]) for _ in range(3))
     go_address, address, fetch_error_addr, failure_addr = (Signal(intbv(0)[32:]) for _ in range(4))
     pending = Signal(intbv(0)[8:])
-    next_address = job.next
+    fetched = job_signals(JOB)
+    free, asks, takes, taken = ({name: Signal(bool(0)) for name in STAGE_FIELDS} for _ in range(4))
+    all_asks, all_taken = (Signal(intbv(0)[len(STAGE_FIELDS):]) for _ in range(2))
+    discard, seq_idle, params_done = (Signal(bool(0)) for _ in range(3))
     bases = Job({f"base{i}": getattr(windows, f"base{i}") for i in range(REGIONS)})
     record = Job({name: getattr(readings, name) for name in PROFILE_RECORD})
     layers = Signal(modbv(0)[32:])
     window, timed_out, refused = (ERRORS[name][0] for name in ("WINDOW", "TIMEOUT", "BUSY"))
+    everyone = (1 << len(STAGE_FIELDS)) - 1
+    load_free, weights_free, cut_free, params_free, seq_free, drain_free = free.values()
+    load_taken, drain_taken, drain_take = taken["load"], taken["drain"], takes["drain"]
+    load_start, weights_start, cut_start, params_start, seq_start, drain_start = (
+        getattr(stages, name).start for name in STAGE_FIELDS)
+    next_address = fetched.next
+    drain_job, seq_job, load_job = stages.drain.job, stages.seq.job, stages.load.job
 
     @always_comb
-    def decide():
-        doorbell_ok.next = commands.doorbell and not busy and not draining and error == 0
-        take.next = state == _STATE.FETCH and ready and fetch_error == 0
-        layer_end.next = (state == _STATE.RUN and (load_done or load_seen) and (drain_done or drain_seen)
-                          and streams_idle and pending == 0)
-        finished.next = state == _STATE.FINISH and pending == 0
+    def complete():
+        stored.next = storing and not recording and drain_done and not drain_start and pending == 0
+
+    @always_comb
+    def follow_drain():
+        record_start.next = stored and drain_job.profile
+        layer_end.next = record_end or (stored and not drain_job.profile)
+        drain_free.next = not storing or (stored and not drain_job.profile)
+
+    @always_comb
+    def through():
+        load_free.next = load_done and not load_start
+        weights_free.next = weights_idle and not weights_start
+        cut_free.next = cut_done and not cut_start
+        params_done.next = params_idle and not params_start
+        seq_idle.next = not seq_busy and not seq_start
+
+    @always_comb
+    def order():
+        params_free.next = params_done and (drain_free or drain_taken)
+        seq_free.next = seq_idle and (drain_free or drain_taken or not (fetched.acc_init or seq_job.acc_init))
+        load_open.next = not load_taken or drain_taken or not load_job.barrier
 
     @always_comb
     def follow_list():
-        go.next = doorbell_ok or (start and not job.last)
+        doorbell_ok.next = commands.doorbell and not busy and not draining and error == 0
+        sound.next = fetch_error == 0
+        discard.next = ready and all_taken == everyone
+        finished.next = (busy and ended and not storing and load_free and weights_free and cut_free and params_done
+                         and seq_idle and pending == 0)
+
+    @always_comb
+    def proceed():
+        go.next = doorbell_ok or (discard and not fetched.last)
         go_address.next = next_address
         if doorbell_ok:
             go_address.next = commands.address
-        next_layer.next = record_end or (layer_end and not job.profile)
 
     @always_comb
     def fail():
@@ -97,7 +166,7 @@ def control(
         elif commands.doorbell and (busy or draining) and error == 0:
             failure.next = refused
             failure_addr.next = commands.address
-        elif state == _STATE.FETCH and ready and fetch_error != 0:
+        elif busy and all_asks != 0 and not sound:
             failure.next = fetch_error
             failure_addr.next = fetch_error_addr
         else:
@@ -105,11 +174,9 @@ def control(
 
     @always(clk.posedge)
     def step():
-        start.next = False
         resetting.next = False
         forcing.next = False
         if rst:
-            state.next = _STATE.IDLE
             busy.next = False
             done.next = False
             error.next = 0
@@ -123,7 +190,6 @@ def control(
             if draining and not resetting and not ports_busy:
                 draining.next = False
             if commands.soft_reset or failing:
-                state.next = _STATE.IDLE
                 busy.next = False
                 done.next = False
                 resetting.next = True
@@ -137,34 +203,42 @@ def control(
                     readings.error_addr.next = 0
                     readings.irq_status.next = 0
             elif doorbell_ok:
-                state.next = _STATE.FETCH
                 busy.next = True
                 done.next = False
                 layers.next = 0
                 readings.doorbell.next = commands.address
-            elif take:
-                state.next = _STATE.LAUNCH
-                start.next = True
-                readings.doorbell.next = address
-            elif state == _STATE.LAUNCH:
-                state.next = _STATE.RUN
-            elif next_layer:
-                layers.next = layers + 1
-                state.next = _STATE.FETCH
-                if job.last:
-                    state.next = _STATE.FINISH
-            elif layer_end:
-                state.next = _STATE.RECORD
-            elif finished:
-                state.next = _STATE.IDLE
-                busy.next = False
-                done.next = True
-                readings.irq_status.next = (readings.irq_status & ~commands.irq_clear) | 1
+            else:
+                if drain_take:
+                    readings.doorbell.next = address
+                if layer_end:
+                    layers.next = layers + 1
+                if finished:
+                    busy.next = False
+                    done.next = True
+                    readings.irq_status.next = (readings.irq_status & ~commands.irq_clear) | 1
 
     @always(clk.posedge)
-    def observe():
-        load_seen.next = state == _STATE.RUN and (load_seen or load_done)
-        drain_seen.next = state == _STATE.RUN and (drain_seen or drain_done)
+    def follow_layers():
+        if engine_rst:
+            ended.next = False
+            storing.next = False
+            recording.next = False
+        else:
+            if go:
+                ended.next = False
+            elif discard:
+                ended.next = True
+            if drain_take:
+                storing.next = True
+            elif layer_end:
+                storing.next = False
+            if record_start:
+                recording.next = True
+            elif record_end:
+                recording.next = False
+
+    @always(clk.posedge)
+    def count_stores():
         if rst or resetting or draining:
             pending.next = 0
         elif store_issued and not store_returned:
@@ -183,15 +257,49 @@ def control(
         readings.status.next = concat(intbv(0)[20:], error, intbv(0)[4:], draining, error != 0, done, busy)
 
     return (
-        decide, follow_list, fail, step, observe, drive,
+        complete, follow_drain, through, order, follow_list, proceed, fail, step, follow_layers, count_stores, drive,
+        join(list(asks.values()), all_asks), join(list(taken.values()), all_taken),
+        [_stage(clk, engine_rst, ready, sound, discard, free[name], fetched, getattr(stages, name), asks[name],
+                takes[name], taken[name]) for name in STAGE_FIELDS],
         register_slave(clk, rst, slave, windows, watchdog, irq_enable, commands, readings, config=config),
-        descriptor_fetch(clk, engine_rst, go, go_address, take, bases, job, fetch_req, fetch_rsp_valid, rsp_data,
+        descriptor_fetch(clk, engine_rst, go, go_address, discard, bases, fetched, fetch_req, fetch_rsp_valid, rsp_data,
                          ready, fetch_error, fetch_error_addr, address, config=config),
         counters(clk, rst, commands.clear, busy, events, readings.cycle, readings.cycle_high,
                  *(getattr(readings, name.lower()) for name in COUNTERS)),
-        profile_writer(clk, engine_rst, layer_end, job.profile, job.profile_addr, job.profile_addr_region, record,
+        profile_writer(clk, engine_rst, record_start, drain_job.profile_addr, drain_job.profile_addr_region, record,
                        profile_req, record_end, config=config),
     )
+
+
+@block
+def _stage(clk, rst, ready, sound, discard, free, fetched, stage, asks, take, taken):
+    """One stage's dealings with the fetched descriptor: it takes it once, when it is ``free``, if it is ``sound``."""
+    start = stage.start
+
+    @always_comb
+    def decide():
+        asks.next = ready and free and not taken
+        take.next = ready and free and not taken and sound
+
+    @always(clk.posedge)
+    def step():
+        start.next = take and not rst
+        if rst or discard:
+            taken.next = False
+        elif take:
+            taken.next = True
+
+    return decide, step, [_copy(clk, take, getattr(fetched, name), field) for name, field in vars(stage.job).items()]
+
+
+@block
+def _copy(clk, take, source, target):
+    @always(clk.posedge)
+    def latch():
+        if take:
+            target.next = source
+
+    return latch
 
 
 @unit(out="cycle cycle_high busy_cycles array_active load_stall store_stall bus_words lanes_lost lanes_lossy")
@@ -238,10 +346,10 @@ def _counter(clk, rst, clear, amount, value):
 
 
 @unit(out="req.valid req.addr req.stride req.count req.region req.data last_accepted")
-def profile_writer(clk, rst, ended, wanted, profile_addr, region, record, req, last_accepted, *, config):
-    """Write the eight words of PROFILE_RECORD after ``ended``, if wanted; last_accepted when all are handed over.
+def profile_writer(clk, rst, start, profile_addr, region, record, req, last_accepted, *, config):
+    """Write the eight words of PROFILE_RECORD after ``start``; last_accepted when all are handed over.
 
-    Words are read when they are handed over: nothing else runs meanwhile, so they differ by these few cycles.
+    Words are read when they are handed over, so they are a few cycles apart.
     """
     ports, words = config.ports, len(PROFILE_RECORD)
     beats, last_count = -(-words // ports), (words - 1) % ports + 1
@@ -266,7 +374,7 @@ def profile_writer(clk, rst, ended, wanted, profile_addr, region, record, req, l
     def walk():
         if rst:
             writing.next = False
-        elif ended and wanted:
+        elif start:
             writing.next = True
             beat.next = 0
             addr.next = profile_addr

@@ -8,6 +8,11 @@ with all loops in hardware. Descriptors form a linked list in memory which the a
 itself. This table is the only place where the layout is written; the C++ header, the documentation, the
 hardware decoder and the NumPy model are all derived from it.
 
+Descriptors overlap: one may load, and even compute, while the previous one still stores; earlier ones are complete
+by then. A descriptor whose input depends on the previous one says BARRIER: its words are then loaded only when all
+those stores are done, or word by word where the previous one's MARK_WORDS says how many words of this input, counted
+from the first, each of its finished pixels completes (0: none). AUX reads and stores never overlap.
+
 Units: *addresses* are a region index in bits 31:30 (BASE/LIMIT register pair) and a byte offset in bits
 29:0, which must be a multiple of 4. *Strides, steps and counts* are in 32-bit words unless said otherwise.
 
@@ -77,7 +82,7 @@ SIGNED_LINEAR = LINEAR + 2
 FIELDS = (
     Field("NEXT", 0, 0, 32, "addr", "next descriptor; ignored when LAST"),
     Field("LAST", 1, 0, 1, "uint", "end of list: raise DONE after the last store's response"),
-    Field("BARRIER", 1, 1, 1, "uint", "activations may not be loaded before all earlier stores are done"),
+    Field("BARRIER", 1, 1, 1, "uint", "the input may be what the previous descriptor stores"),
     Field("DIAGONAL", 1, 2, 1, "uint", "column c takes lane c only; D channels per vector"),
     Field("MAX", 1, 3, 1, "uint", "accumulate by maximum instead of addition"),
     Field("UNIT_WEIGHTS", 1, 4, 1, "uint", "diagonal: every weight is 1, there is no weight stream"),
@@ -142,6 +147,7 @@ FIELDS = (
     Field("AUX_CB_STEP", 46, 0, 32, "int", "aux step per channel block"),
     Field("AUX_G_STEP", 47, 0, 32, "int", "aux step per group"),
     Field("PROFILE_ADDR", 48, 0, 32, "addr", "profile record"),
+    Field("MARK_WORDS", 49, 0, LINEAR, "uint", "words of the next input that each finished output pixel completes"),
 )
 FIELD = {f.name: f for f in FIELDS}
 

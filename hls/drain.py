@@ -15,14 +15,14 @@ from hls.ram import ram
 from hls.unit import unit
 from hls.wiring import ignore, join, split
 
-_LOOPS = "diagonal out_w out_px strip_px first_px cbg groups ncb cout"
+_LOOPS = "diagonal acc_init out_w out_px strip_px first_px cbg groups ncb cout"
 _STEPS = "addr c_stride x_stride y_stride cb_step g_step"
 
 DRAIN_JOB = (f"{_LOOPS} uniform residual act_first slope_en scale bias slope low high store_addr store_addr_region "
-             "store_c_stride store_x_stride store_y_stride store_cb_step store_g_step")
+             "store_c_stride store_x_stride store_y_stride store_cb_step store_g_step mark_words")
 """Descriptor fields that `drain` reads."""
 
-AUX_JOB = (f"{_LOOPS} residual acc_init aux_addr aux_addr_region aux_c_stride aux_x_stride aux_y_stride aux_cb_step "
+AUX_JOB = (f"{_LOOPS} residual aux_addr aux_addr_region aux_c_stride aux_x_stride aux_y_stride aux_cb_step "
            "aux_g_step")
 """Descriptor fields that `aux_reader` reads."""
 
@@ -52,7 +52,7 @@ class Beat:
     """Up to ``ports`` neighbouring channels of an output pixel, and where they lie on chip and in memory."""
 
     def __init__(self, config):
-        self.valid, self.bank, self.block_last, self.bank_last = (Signal(bool(0)) for _ in range(4))
+        self.valid, self.bank, self.block_last, self.bank_last, self.mark = (Signal(bool(0)) for _ in range(5))
         self.addr = Signal(intbv(0)[32:])
         self.count = Signal(intbv(0)[3:])
         self.row = Signal(intbv(0)[index_bits(beat_rows(config)):])
@@ -65,13 +65,14 @@ def walk_job(job, prefix):
                | {n: getattr(job, f"{prefix}_{n}") for n in _STEPS.split()})
 
 
-@unit(out="beat.valid beat.bank beat.block_last beat.bank_last beat.addr beat.count beat.row beat.entry walking")
+@unit(out="beat.valid beat.bank beat.block_last beat.bank_last beat.mark beat.addr beat.count beat.row beat.entry walking")
 def output_walker(clk, rst, start, job, beat, ready, walking, *, config):
     """All beats of a layer's output, in order, one per cycle with ``ready``.
 
     beat: byte address, ``count`` channels, ``row`` = index of the beat among the pixel's, accumulator bank and
-    entry; block_last and bank_last mark the last beat of a channel block and of a bank. ``walking`` from the
-    cycle after start until the last beat has been taken.
+    entry; block_last and bank_last mark the last beat of a channel block and of a bank, ``mark`` that of a pixel in the
+    last block of the last group. ``walking`` from the cycle after start until the last beat has been taken.
+    Banks go on alternating from layer to layer; ACC_INIT starts at bank 0.
     """
     parts, running, advance = [], Signal(bool(0)), Signal(bool(0))
     at, following, saved, row_start, saved_row, row_next = (Signal(modbv(0)[_WORD:]) for _ in range(6))
@@ -135,9 +136,11 @@ def output_walker(clk, rst, start, job, beat, ready, walking, *, config):
     def walk():
         if rst:
             running.next = False
+            bank.next = False
         elif start:
             running.next = True
-            bank.next = False
+            if job.acc_init:
+                bank.next = False
             row.next = 0
             entry.next = 0
             at.next = first
@@ -232,6 +235,7 @@ def output_walker(clk, rst, start, job, beat, ready, walking, *, config):
             beat.bank.next = bank
             beat.block_last.next = block_end
             beat.bank_last.next = bank_end
+            beat.mark.next = pixel_end and cb_left == 1 and g_left == 1
 
     return parts, ignore(job.addr, 0, 2), sizes, channels, step_pixel, ends, walk, place, emit
 
@@ -273,18 +277,19 @@ def _times(source, target, factor):
 
 
 @unit(out="bank_free drain_bank drain_addr param_take aux_take req.valid req.addr req.stride req.count req.region "
-          "req.data done")
+          "req.data req.mark available done")
 def drain(
     clk, rst, start, job, bank_done, bank_free, drain_bank, drain_addr, drain_data, param_valid, param_data,
-    param_take, aux_valid, aux_data, aux_take, req, done, *, config
+    param_take, aux_valid, aux_data, aux_take, req, mark_returned, available, done, *, config
 ):
     """Read finished accumulator banks, apply the epilogue, store; one beat per cycle.
 
-    Banks alternate from 0; ``bank_done`` announces each, ``bank_free`` says that its last entry is being
-    read. drain_data (cols lanes) follows drain_bank and drain_addr by one cycle. Parameters come first word
+    Banks alternate; ``bank_done`` announces each, also before its layer starts here, ``bank_free`` says that its
+    last entry is being read. drain_data (cols lanes) follows drain_bank and drain_addr by one cycle. Parameters come first word
     fall through, 2 beats (scales, biases) per row of a channel block, for every block of every strip, unless
     UNIFORM; residual beats likewise, one per store beat. ``done`` is low from the cycle after start until the
-    last store beat was accepted (req.valid and req.ready), high otherwise.
+    last store beat was accepted (req.valid and req.ready), high otherwise. ``available``: MARK_WORDS for every
+    marked store beat that was answered (``mark_returned``) since start.
     """
     ports, width = config.ports, 32 * config.ports
     beat = Beat(config)
@@ -295,7 +300,8 @@ def drain(
     selected, acc, aux1, aux2, scales, biases, scale, bias, result = (Signal(intbv(0)[width:]) for _ in range(9))
     issued, operands_valid, data_valid, taken, place_valid, place_ready, data_ready = (
         Signal(bool(0)) for _ in range(7))
-    place, place_in = (Signal(intbv(0)[35:]) for _ in range(2))
+    place, place_in = (Signal(intbv(0)[36:]) for _ in range(2))
+    words_done = Signal(modbv(0)[LINEAR:])
     same_scale, same_bias = (Signal(intbv(0)[width:]) for _ in range(2))
     result_valids = [Signal(bool(0)) for _ in range(ports)]
 
@@ -311,21 +317,27 @@ def drain(
         bank_free.next = issue and beat.bank_last
         aux_take.next = issue and job.residual
         params_release.next = issue and beat.block_last and not job.uniform
-        place_in.next = concat(beat.count, beat.addr)
+        place_in.next = concat(beat.mark, beat.count, beat.addr)
 
     @always_comb
     def store():
         req.valid.next = data_valid
         req.addr.next = place[32:]
         req.count.next = place[35:32]
+        req.mark.next = place[35]
         req.stride.next = job.store_c_stride
         req.region.next = job.store_addr_region
         taken.next = data_valid and req.ready
         done.next = not walking and room == STORE_BEATS
+        available.next = words_done
 
     @always(clk.posedge)
     def account():
-        if rst or start:
+        if start:
+            words_done.next = 0
+        elif mark_returned:
+            words_done.next = words_done + job.mark_words
+        if rst:
             full.next = 0
             room.next = STORE_BEATS
         else:
@@ -366,7 +378,7 @@ def drain(
                        job.residual, job.act_first, job.slope_en, job.slope, job.low, job.high, result_valids[i],
                        results[i]) for i in range(ports)],
         join(results, result),
-        fifo(clk, rst, issue, place_ready, place_in, place_valid, taken, place, width=35, depth=STORE_BEATS),
+        fifo(clk, rst, issue, place_ready, place_in, place_valid, taken, place, width=36, depth=STORE_BEATS),
         fifo(clk, rst, result_valids[0], data_ready, result, data_valid, taken, req.data, width=width,
              depth=STORE_BEATS),
     )

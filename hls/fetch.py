@@ -1,9 +1,8 @@
-"""Descriptor fetch: reads a descriptor, makes its addresses absolute, checks it, and hands it over."""
+"""Descriptor fetch: reads a descriptor, makes its addresses absolute, checks it, and holds it."""
 
 from myhdl import Signal, always, always_comb, block, concat, intbv, modbv
 
 from hls.descriptor import FIELDS, WORDS
-from hls.descriptor_hw import Job, field_signal
 from hls.registers import ERRORS
 from hls.select import first_of
 from hls.unit import unit
@@ -15,7 +14,7 @@ def _is_absolute(field):
 
 
 JOB = " ".join(name for f in FIELDS for name in [f.name.lower()] + [f"{f.name.lower()}_region"] * _is_absolute(f))
-"""Everything that the decoder hands over. NEXT stays a descriptor address; all others become absolute."""
+"""Everything that the decoder holds. NEXT stays a descriptor address; all others become absolute."""
 
 _OUTPUTS = " ".join(f"job.{name}" for name in JOB.split())
 
@@ -25,14 +24,14 @@ _NOT_ZERO = ("load_c_count load_x_count load_y_count load_words kh kx kb stride_
 
 @unit(out=f"{_OUTPUTS} req.valid req.addr req.stride req.count req.region ready error error_addr address")
 def descriptor_fetch(
-    clk, rst, go, go_address, take, bases, job, req, rsp_valid, rsp_data, ready, error, error_addr, address,
+    clk, rst, go, go_address, discard, bases, job, req, rsp_valid, rsp_data, ready, error, error_addr, address,
     *, config
 ):
     """Fetch the descriptor at ``go_address`` (region and offset) after ``go``; one at a time.
 
     ``ready`` rises when it is complete and checked; ``error`` is then 0 or an error code, with error_addr.
-    ``take`` (while ready, no error) moves it to ``job``, stable from the next cycle, and makes room for the
-    next ``go``, which may come in the same cycle. ``address`` is the descriptor address being fetched or ready.
+    ``job`` is stable while ready. ``discard`` lets ready fall; the next ``go`` may come in the same cycle.
+    ``address`` is the descriptor address being fetched or ready.
 
     Checked: alignment of every address; no loop count is zero; FIRST_PX <= STRIP_PX;
     STRIP_PX * CBG <= accumulator entries; NCB = ceil(COUT / Cb); flags that exclude each other. Not checked:
@@ -40,7 +39,6 @@ def descriptor_fetch(
     """
     ports = config.ports
     beats, last_count = -(-WORDS // ports), (WORDS - 1) % ports + 1
-    fetched = Job({name: field_signal(name) for name in JOB.split()})
     asked, got = (Signal(modbv(0)[6:]) for _ in range(2))
     starting, asking, measuring, judging, wrong, bad_lane = (Signal(bool(0)) for _ in range(6))
     absolute, bad_addr = (Signal(intbv(0)[32:]) for _ in range(2))
@@ -70,7 +68,7 @@ def descriptor_fetch(
             starting.next = go
             measuring.next = False
             judging.next = measuring
-            if take:
+            if discard:
                 ready.next = False
             if go:
                 address.next = go_address
@@ -104,8 +102,8 @@ def descriptor_fetch(
                     error.next = bad_descriptor
                     error_addr.next = absolute
 
-    return (request, walk, _absolute(address, bases, absolute), _check(clk, fetched, wrong, config),
-            _capture(clk, rsp_valid, got, rsp_data, bases, take, fetched, job, bad_lane, bad_addr, ports))
+    return (request, walk, _absolute(address, bases, absolute), _check(clk, job, wrong, config),
+            _capture(clk, rsp_valid, got, rsp_data, bases, job, bad_lane, bad_addr, ports))
 
 
 @block
@@ -137,8 +135,8 @@ def _absolute(address, bases, absolute):
 
 
 @block
-def _capture(clk, rsp_valid, got, rsp_data, bases, take, fetched, job, bad_lane, bad_addr, ports):
-    """Registers of the descriptor being fetched and of the running one; alignment of the addresses."""
+def _capture(clk, rsp_valid, got, rsp_data, bases, job, bad_lane, bad_addr, ports):
+    """Registers of the descriptor; alignment of its addresses."""
     lanes, absolutes = ([Signal(intbv(0)[32:]) for _ in range(ports)] for _ in range(2))
     parts, bad, bad_addrs = [split(rsp_data, lanes)], [], []
     for lane, (raw, absolute) in enumerate(zip(lanes, absolutes)):
@@ -152,8 +150,7 @@ def _capture(clk, rsp_valid, got, rsp_data, bases, take, fetched, job, bad_lane,
         name = f.name.lower()
         source = absolutes[lane] if _is_absolute(f) else lanes[lane]
         fields = [(name, source, f.lsb)] + [(f"{name}_region", lanes[lane], 30)] * _is_absolute(f)
-        parts += [_field(clk, rsp_valid, got, beat, word, lsb, take, getattr(fetched, field), getattr(job, field))
-                  for field, word, lsb in fields]
+        parts += [_field(clk, rsp_valid, got, beat, word, lsb, getattr(job, field)) for field, word, lsb in fields]
     bad_lanes = Signal(intbv(0)[len(bad):])
 
     @always_comb
@@ -161,7 +158,6 @@ def _capture(clk, rsp_valid, got, rsp_data, bases, take, fetched, job, bad_lane,
         bad_lane.next = bad_lanes != 0
 
     return parts, join(bad, bad_lanes), any_bad, first_of(bad, bad_addrs, bad_addr)
-
 
 
 @block
@@ -182,44 +178,38 @@ def _misaligned(got, absolute, bad, beats):
 
 
 @block
-def _field(clk, rsp_valid, got, beat, word, low, take, fetched, running):
-    """One field: captured when its word arrives, in force from ``take`` on."""
-    width = len(fetched)
-    if isinstance(fetched.val, bool):
+def _field(clk, rsp_valid, got, beat, word, low, field):
+    """One field: captured when its word arrives."""
+    width = len(field)
+    if isinstance(field.val, bool):
         @always(clk.posedge)
         def flag():
             if rsp_valid and got == beat:
-                fetched.next = word[low]
-            if take:
-                running.next = fetched
+                field.next = word[low]
 
         return flag
     high = low + width
-    if fetched.min < 0:
+    if field.min < 0:
         @always(clk.posedge)
         def signed_field():
             if rsp_valid and got == beat:
-                fetched.next = word[high:low].signed()
-            if take:
-                running.next = fetched
+                field.next = word[high:low].signed()
 
         return signed_field
 
     @always(clk.posedge)
-    def field():
+    def unsigned_field():
         if rsp_valid and got == beat:
-            fetched.next = word[high:low]
-        if take:
-            running.next = fetched
+            field.next = word[high:low]
 
-    return field
+    return unsigned_field
 
 
 @block
-def _check(clk, fetched, wrong, config):
+def _check(clk, job, wrong, config):
     """Contradictions in a descriptor, one cycle after its last field."""
     parts = []
-    counts = [getattr(fetched, name) for name in _NOT_ZERO.split()]
+    counts = [getattr(job, name) for name in _NOT_ZERO.split()]
     zeros = [Signal(bool(0)) for _ in counts]
     zero_bus = Signal(intbv(0)[len(zeros):])
     parts += [_is_zero(count, zero) for count, zero in zip(counts, zeros)] + [join(zeros, zero_bus)]
@@ -232,25 +222,25 @@ def _check(clk, fetched, wrong, config):
     @always_comb
     def widen():
         block_channels.next = cols
-        if fetched.diagonal:
+        if job.diagonal:
             block_channels.next = diagonal
-        blocks.next = concat(intbv(0)[7:], fetched.ncb)
-        cout.next = concat(intbv(0)[7:], fetched.cout)
-        strip.next = concat(intbv(0)[bits:], fetched.strip_px[bits:])
-        group.next = concat(intbv(0)[bits:], fetched.cbg[bits:])
+        blocks.next = concat(intbv(0)[7:], job.ncb)
+        cout.next = concat(intbv(0)[7:], job.cout)
+        strip.next = concat(intbv(0)[bits:], job.strip_px[bits:])
+        group.next = concat(intbv(0)[bits:], job.cbg[bits:])
 
     @always(clk.posedge)
     def measure():
         channels.next = blocks * block_channels
         strip_entries.next = strip * group
         simple.next = (
-            zero_bus != 0 or fetched.first_px > fetched.strip_px
-            or fetched.strip_px > entries or fetched.cbg > entries
-            or (fetched.residual and fetched.acc_init)
-            or (fetched.unit_weights and not fetched.diagonal)
-            or (fetched.diagonal and (fetched.groups != 1 or fetched.kb != 1))
-            or (fetched.weight_words == 0 and not fetched.unit_weights)
-            or (fetched.param_words == 0 and not fetched.uniform))
+            zero_bus != 0 or job.first_px > job.strip_px
+            or job.strip_px > entries or job.cbg > entries
+            or (job.residual and job.acc_init)
+            or (job.unit_weights and not job.diagonal)
+            or (job.diagonal and (job.groups != 1 or job.kb != 1))
+            or (job.weight_words == 0 and not job.unit_weights)
+            or (job.param_words == 0 and not job.uniform))
 
     @always_comb
     def compare():

@@ -1,4 +1,4 @@
-"""Load engine: streams a layer's input window from memory into the activation buffer."""
+"""Load engine: streams the layers' input windows, one behind the other, from memory into the activation buffer."""
 
 from myhdl import Signal, always, always_comb, concat, intbv, modbv
 
@@ -6,30 +6,31 @@ from hls.descriptor import LINEAR
 from hls.unit import unit
 
 LOAD_JOB = ("load_addr load_addr_region load_c_stride load_x_stride load_y_stride load_c_count load_x_count "
-            "load_y_count load_words")
+            "load_y_count")
 """Descriptor fields that the load engine reads."""
 
 
 @unit(out="req.valid req.addr req.stride req.count req.region wr_valid wr_pos wr_count wr_data loaded done")
 def load_engine(
-    clk, rst, start, job, released, req, rsp_valid, rsp_count, rsp_data,
+    clk, rst, start, job, load_open, available, released, req, rsp_valid, rsp_count, rsp_data,
     wr_valid, wr_pos, wr_count, wr_data, loaded, done, *, config
 ):
     """Request the window's words in order (y, x, c) in beats of up to P words of the inner loop.
 
-    ``released``(LINEAR): words no longer needed, 0 in the cycle after ``start``. A beat is requested when a full
-    one would fit, so a layer may need at most activation_words - ports words at once. Answers (rsp_valid: this
-    stream's bit) go straight to the buffer: wr_valid, wr_pos(LINEAR: linear word), wr_count(3), wr_data(32P).
-    ``loaded``(LINEAR): words in the buffer, readable in this cycle. ``done``: level, low from the cycle after
-    ``start`` until all LOAD_WORDS are readable.
+    Linear positions count the words of all layers since ``rst``, modulo 2**LINEAR: a layer's words begin where the
+    previous layer's end. ``released``(LINEAR): words no longer needed. A beat is requested when a full one would
+    fit, so a layer may need at most activation_words - ports words at once; and, unless ``load_open``, only words
+    among the layer's first ``available``(LINEAR). Answers (rsp_valid: this stream's bit) go straight to the buffer:
+    wr_valid, wr_pos(LINEAR), wr_count(3), wr_data(32P). ``loaded``(LINEAR): end of the words that are readable in
+    this cycle. ``done``: level, low from the cycle after ``start`` until all of the layer's words are readable.
     """
     ports = config.ports
     size = config.activation_words
-    active, last_beat, room, running = (Signal(bool(0)) for _ in range(4))
+    active, last_beat, room, stored = (Signal(bool(0)) for _ in range(4))
     c_left = Signal(modbv(0)[LINEAR:])
     x_left, y_left = (Signal(modbv(0)[16:]) for _ in range(2))
     asked, position = (Signal(modbv(0)[LINEAR:]) for _ in range(2))
-    ahead = Signal(modbv(0)[LINEAR:])
+    ahead, layer_asked, layer_next = (Signal(modbv(0)[LINEAR:]) for _ in range(3))
     at, x_at, y_at, x_next, y_next, beat = (Signal(modbv(0)[32:]) for _ in range(6))
     count = Signal(intbv(0)[3:])
 
@@ -40,14 +41,19 @@ def load_engine(
         if c_left < ports:
             count.next = c_left[3:]
         ahead.next = asked - released
+        layer_next.next = layer_asked + concat(intbv(0)[LINEAR - 3:], count)
         x_next.next = x_at + concat(job.load_x_stride[30:], "00")
         y_next.next = y_at + concat(job.load_y_stride[30:], "00")
         beat.next = concat(job.load_c_stride[30:], "00")
 
     @always_comb
-    def request():
+    def allow():
         room.next = ahead[LINEAR - 1] or ahead <= size - ports
-        req.valid.next = active and (ahead[LINEAR - 1] or ahead <= size - ports)
+        stored.next = load_open or layer_next <= available
+
+    @always_comb
+    def request():
+        req.valid.next = active and room and stored
         req.addr.next = at
         req.stride.next = job.load_c_stride
         req.count.next = count
@@ -57,17 +63,19 @@ def load_engine(
     def walk():
         if rst:
             active.next = False
+            asked.next = 0
         elif start:
             active.next = True
-            asked.next = 0
+            layer_asked.next = 0
             c_left.next = job.load_c_count
             x_left.next = job.load_x_count
             y_left.next = job.load_y_count
             at.next = job.load_addr
             x_at.next = job.load_addr
             y_at.next = job.load_addr
-        elif active and room and req.ready:
+        elif active and room and stored and req.ready:
             asked.next = asked + concat(intbv(0)[LINEAR - 3:], count)
+            layer_asked.next = layer_next
             c_left.next = c_left - ports
             at.next = at + beat * ports
             if last_beat:
@@ -91,20 +99,13 @@ def load_engine(
         wr_count.next = rsp_count
         wr_data.next = rsp_data
         loaded.next = position
-        done.next = not running
+        done.next = not active and position == asked
 
     @always(clk.posedge)
     def count_words():
         if rst:
-            running.next = False
             position.next = 0
-        elif start:
-            running.next = True
-            position.next = 0
-        else:
-            if rsp_valid:
-                position.next = position + concat(intbv(0)[LINEAR - 3:], rsp_count)
-            if position == job.load_words:
-                running.next = False
+        elif rsp_valid:
+            position.next = position + concat(intbv(0)[LINEAR - 3:], rsp_count)
 
-    return shape, request, walk, write, count_words
+    return shape, allow, request, walk, write, count_words

@@ -16,15 +16,16 @@ def param_reader(
 ):
     """First-word-fall-through stream of beats: out_data(32P) is the next beat while out_valid; out_take removes it.
 
-    Nothing is read when UNIFORM. ``idle``: level, no request to come and no answer due for this layer.
+    Nothing is read when UNIFORM. ``idle``: level, the next layer may start (see `hls.passes`); its beats follow
+    those still waiting.
     """
     ports = config.ports
     depth = 1 << (4 * -(-config.cols // ports) - 1).bit_length()
     enable = Signal(bool(0))
-    used = Signal(modbv(0)[(depth - 1).bit_length() + 1:])
+    waiting = Signal(modbv(0)[(depth - 1).bit_length() + 1:])
     reader = pass_reader(clk, rst, start, enable, job.param_addr, job.param_words, job.out_px, job.first_px,
-                         job.strip_px, req.valid, req.ready, req.addr, rsp_valid, rsp_data, used, out_valid, out_data,
-                         out_take, idle, ports=ports, depth=depth)
+                         job.strip_px, req.valid, req.ready, req.addr, rsp_valid, rsp_data, waiting, out_valid,
+                         out_data, out_take, idle, ports=ports, depth=depth)
 
     @always_comb
     def fixed():
@@ -33,4 +34,4 @@ def param_reader(
         req.count.next = ports
         req.region.next = job.param_addr_region
 
-    return reader, fixed, ignore(used, 0, len(used))
+    return reader, fixed, ignore(waiting, 0, len(waiting))

@@ -1,4 +1,4 @@
-"""Sequential streams that are read once per strip: weights and parameters."""
+"""Sequential streams that are used once per strip: weights and parameters."""
 
 from myhdl import Signal, always, always_comb, block, concat, intbv, modbv
 
@@ -8,37 +8,52 @@ from hls.unit import unit
 from hls.wiring import join
 
 
-@unit(out="req_valid req_addr used q_valid q_data idle")
+@unit(out="req_valid req_addr stored q_valid q_data idle")
 def pass_reader(clk, rst, start, enable, base, words, out_px, first_px, strip_px, req_valid, req_ready, req_addr,
-                rsp_valid, rsp_data, used, q_valid, q_data, q_take, idle, *, ports, depth, row=1):
+                rsp_valid, rsp_data, stored, q_valid, q_data, q_take, idle, *, ports, depth, row=1):
     """``words`` words (a multiple of ports) from ``base``, once per strip, through a FIFO of ``depth`` rows.
 
     A row is ``row`` beats of ``ports`` words; the last of a pass may have fewer, and undefined words above them.
-    Strips are counted from the pixel counts. q_valid, q_data, q_take: first word fall through, rows.
-    ``used``: rows asked for or waiting. Nothing is read unless ``enable`` holds at ``start``, which empties the
-    FIFO. ``idle``: no request to come and no answer due.
+    Strips are counted from the pixel counts. q_valid, q_data, q_take: first word fall through, rows. Words that
+    fit the FIFO are fetched once: they stay there, and the reading side starts over, until the last strip.
+    ``stored``: rows waiting. Nothing is read unless ``enable`` holds at ``start``. ``idle``: no request to come, no
+    answer due, nothing to start over; the next layer may start then, its rows queue up behind those waiting.
     """
     bits = (depth - 1).bit_length()
     active, accept = Signal(bool(0)), Signal(bool(0))
     at = Signal(modbv(0)[32:])
-    left, px_after = (Signal(modbv(0)[LINEAR:]) for _ in range(2))
-    wr, rd, rd_next = (Signal(modbv(0)[bits:]) for _ in range(3))
-    stored, taken = (Signal(modbv(0)[bits + 1:]) for _ in range(2))
+    left = Signal(modbv(0)[LINEAR:])
+    wr, rd, rd_next, first = (Signal(modbv(0)[bits:]) for _ in range(4))
+    used, taken = (Signal(modbv(0)[bits + 1:]) for _ in range(2))  # rows asked for or held; waiting after a take
     in_flight = Signal(modbv(0)[(depth * row).bit_length():])
-    room, opened, closed = (Signal(bool(0)) for _ in range(3))
-    first, following = (Signal(modbv(0)[LINEAR:]) for _ in range(2))
+    room, opened, closed, take, freed, last_asked = (Signal(bool(0)) for _ in range(6))
+    fits, own, kept, rewind, strip_end, last_strip = (Signal(bool(0)) for _ in range(6))
+    capacity = depth * row * ports
 
     @always_comb
     def control():
         req_valid.next = active and room
         accept.next = active and room and req_ready
         req_addr.next = at
-        first.next = concat(intbv(0)[LINEAR - 16:], first_px)
-        following.next = concat(intbv(0)[LINEAR - 16:], strip_px)
-        idle.next = not active and in_flight == 0
+        take.next = q_valid and q_take
+        kept.next = fits and not last_strip
+
+    @always_comb
+    def passes():
+        last_asked.next = accept and left == ports
+        rewind.next = take and kept and not active and in_flight == 0 and stored == 1
+        freed.next = take and not (kept and own)
+        idle.next = not active and in_flight == 0 and not kept
+
+    @always_comb
+    def move():
+        strip_end.next = rewind or (last_asked and not kept)
         rd_next.next = rd
         taken.next = stored
-        if q_valid and q_take:
+        if rewind:
+            rd_next.next = first
+            taken.next = used
+        elif take:
             rd_next.next = rd + 1
             taken.next = stored - 1
 
@@ -57,20 +72,13 @@ def pass_reader(clk, rst, start, enable, base, words, out_px, first_px, strip_px
             active.next = enable
             at.next = base
             left.next = words
-            px_after.next = 0
-            if out_px > first:
-                px_after.next = out_px - first
         elif accept:
             at.next = at + 4 * ports
             left.next = left - ports
-            if left == ports:
+            if last_asked:
                 at.next = base
                 left.next = words
-                px_after.next = 0
-                if px_after > following:
-                    px_after.next = px_after - following
-                if px_after == 0:
-                    active.next = False
+                active.next = not last_strip and not kept
 
     @always(clk.posedge)
     def queue():
@@ -80,15 +88,15 @@ def pass_reader(clk, rst, start, enable, base, words, out_px, first_px, strip_px
         if closed:
             wr.next = wr + 1
             stored.next = taken + 1
-        if opened and not (q_valid and q_take):
+        if opened and not freed:
             used.next = used + 1
-        elif q_valid and q_take and not opened:
+        elif freed and not opened:
             used.next = used - 1
         if accept and not rsp_valid:
             in_flight.next = in_flight + 1
         elif rsp_valid and not accept:
             in_flight.next = in_flight - 1
-        if rst or start:
+        if rst:
             wr.next = 0
             rd.next = 0
             stored.next = 0
@@ -96,7 +104,44 @@ def pass_reader(clk, rst, start, enable, base, words, out_px, first_px, strip_px
             in_flight.next = 0
             q_valid.next = False
 
-    return control, memory, fetch, queue
+    @always(clk.posedge)
+    def keep():  # own: the next row to take is of this layer, not one left by the layer before
+        if rst:
+            fits.next = False
+        elif start:
+            fits.next = enable and words <= capacity
+            first.next = wr
+            own.next = taken == 0
+        elif take and rd_next == first:
+            own.next = True
+
+    return (control, memory, passes, move, fetch, queue, keep,
+            count_strips(clk, start, strip_end, out_px, first_px, strip_px, last_strip))
+
+
+@block
+def count_strips(clk, start, step, out_px, first_px, strip_px, last):
+    """``last``: no pixels follow the current strip. ``start`` begins a layer, ``step`` the next strip."""
+    after, first, following = (Signal(modbv(0)[LINEAR:]) for _ in range(3))
+
+    @always_comb
+    def look():
+        first.next = concat(intbv(0)[LINEAR - 16:], first_px)
+        following.next = concat(intbv(0)[LINEAR - 16:], strip_px)
+        last.next = after == 0
+
+    @always(clk.posedge)
+    def count():
+        if start:
+            after.next = 0
+            if out_px > first:
+                after.next = out_px - first
+        elif step:
+            after.next = 0
+            if after > following:
+                after.next = after - following
+
+    return look, count
 
 
 @block

@@ -59,14 +59,17 @@ def sequencer(
 
     In a cycle with ``issue``: rd_addr, lane_lo and lane_hi go to the activation buffer, tile_take swaps
     the weights, acc_* say where the column results belong. ``loaded`` counts linear words present;
-    ``released`` those no longer needed. A bank may be used after ``bank_free`` (two are free at start), or
-    with ACC_INIT after ``bank_ready``. ``busy`` falls when the last vector has been issued.
+    ``released`` those no longer needed; both go on from layer to layer: a layer's words begin at the LOAD_WORDS of
+    all before it. Banks alternate and go on too. A bank may be used after ``bank_free`` (two are free at rst), or
+    with ACC_INIT, which starts at bank 0 when all is drained, after ``bank_ready``. ``busy`` falls when the last
+    vector has been issued.
     """
     entry_bits = (config.accumulator_entries - 1).bit_length()
     advance, running = Signal(bool(0)), Signal(bool(0))
     saved, window = Position(), Window()
     marks, issuing = Marks(entry_bits), Marks(entry_bits)
-    need, released_after = (Signal(modbv(0)[SIGNED_LINEAR:]) for _ in range(2))
+    need, released_after = (Signal(modbv(0)[LINEAR:]) for _ in range(2))
+    needed = Signal(bool(0))
 
     @always_comb
     def outputs():
@@ -78,9 +81,9 @@ def sequencer(
 
     return (
         _loops(clk, rst, start, job, advance, running, saved, window, marks, config),
-        _addresses(clk, rst, job, advance, saved, window, marks, issuing, rd_addr, lane_lo, lane_hi, need,
-                   released_after, config),
-        _gate(clk, rst, start, job, issuing, need, released_after, loaded, tile_ready, bank_free, bank_ready,
+        _addresses(clk, rst, start, job, advance, saved, window, marks, issuing, rd_addr, lane_lo, lane_hi, released,
+                   need, needed, released_after, config),
+        _gate(clk, rst, start, job, issuing, need, needed, released_after, loaded, tile_ready, bank_free, bank_ready,
               advance, released, issue, tile_take, load_stall, store_stall),
         outputs,
     )
@@ -160,9 +163,11 @@ def _loops(clk, rst, start, job, advance, running, saved, window, marks, config)
     def walk():
         if rst:
             running.next = False
+            bank.next = False
         elif start:
             running.next = True
-            bank.next = False
+            if job.acc_init:
+                bank.next = False
             px_first.next = True
             step_first.next = True
             k_first.next = True
@@ -294,14 +299,15 @@ def _loops(clk, rst, start, job, advance, running, saved, window, marks, config)
 
 @block
 def _addresses(
-    clk, rst, job, advance, saved, window, marks, issuing, rd_addr, lane_lo, lane_hi, need, released_after, config
+    clk, rst, start, job, advance, saved, window, marks, issuing, rd_addr, lane_lo, lane_hi, released,
+    need, needed, released_after, config
 ):
     """Stage 2: buffer address, valid lanes lo..hi-1, words that must be loaded, words released afterwards."""
     rows = config.rows
     sign = SIGNED_LINEAR - 1
     before, room, in_row, in_h, linear, kept = (Signal(modbv(0)[SIGNED_LINEAR:]) for _ in range(6))
     low, room_lanes, run_lanes, high = (Signal(modbv(0)[len(lane_hi):]) for _ in range(4))
-    wide_high = Signal(modbv(0)[SIGNED_LINEAR:])
+    base, word, wide_high, freed = (Signal(modbv(0)[LINEAR:]) for _ in range(4))
     inside = Signal(bool(0))
 
     @always_comb
@@ -339,7 +345,8 @@ def _addresses(
 
     @always_comb
     def widen():
-        wide_high.next = concat(intbv(0)[SIGNED_LINEAR - len(high):], high)
+        word.next = base + linear[LINEAR:]
+        wide_high.next = concat(intbv(0)[LINEAR - len(high):], high)
 
     @always_comb
     def keep():
@@ -349,25 +356,31 @@ def _addresses(
         elif saved.x > in_row:
             kept.next = in_row
 
+    @always_comb
+    def free():
+        freed.next = saved.row[LINEAR:] + kept[LINEAR:]
+        if marks.end:
+            freed.next = job.load_words
+        elif saved.iy[IY_BITS - 1]:
+            freed.next = 0
+
     @always(clk.posedge)
     def register():
         if rst:
             issuing.valid.next = False
         elif advance:
             issuing.valid.next = marks.valid
+        if start:
+            base.next = released
         if advance:
-            rd_addr.next = linear[len(rd_addr):]
+            rd_addr.next = word[len(rd_addr):]
             lane_lo.next = low
             lane_hi.next = 0
-            need.next = 0
+            need.next = word + wide_high
+            needed.next = inside and low < high
             if inside and low < high:
                 lane_hi.next = high
-                need.next = linear + wide_high
-            released_after.next = saved.row + kept
-            if marks.end:
-                released_after.next = concat(intbv(0)[SIGNED_LINEAR - LINEAR:], job.load_words)
-            elif saved.iy[IY_BITS - 1]:
-                released_after.next = 0
+            released_after.next = base + freed
             issuing.swap.next = marks.swap
             issuing.first.next = marks.first
             issuing.bank.next = marks.bank
@@ -378,23 +391,30 @@ def _addresses(
             issuing.strip_last.next = marks.strip_last
             issuing.entry.next = marks.entry
 
-    return ignore(saved.ox_left, 0, LINEAR), measure, limits, space, clip, widen, keep, register
+    unread = (ignore(saved.ox_left, 0, LINEAR), ignore(linear, LINEAR, SIGNED_LINEAR), ignore(kept, LINEAR, SIGNED_LINEAR),
+              ignore(word, len(rd_addr), LINEAR))
+    return unread, measure, limits, space, clip, widen, keep, free, register
 
 
 @block
 def _gate(
-    clk, rst, start, job, issuing, need, released_after, loaded, tile_ready, bank_free, bank_ready,
+    clk, rst, start, job, issuing, need, needed, released_after, loaded, tile_ready, bank_free, bank_ready,
     advance, released, issue, tile_take, load_stall, store_stall
 ):
     """Whether the vector in stage 2 may be issued."""
     gap, count = (Signal(modbv(0)[4:]) for _ in range(2))
     banks = Signal(modbv(0)[2:])
     data_ok, bank_ok, gap_ok, go = (Signal(bool(0)) for _ in range(4))
-    more = Signal(bool(0))
+    more, initialised = (Signal(bool(0)) for _ in range(2))
+    ahead = Signal(modbv(0)[LINEAR:])
+
+    @always_comb
+    def compare():
+        ahead.next = loaded - need
 
     @always_comb
     def conditions():
-        data_ok.next = need[LINEAR:] <= loaded and (tile_ready or not issuing.swap)
+        data_ok.next = (not needed or not ahead[LINEAR - 1]) and (tile_ready or not issuing.swap)
         bank_ok.next = banks != 0 or not issuing.group_first
         gap_ok.next = gap == 0 or issuing.group_first or not issuing.step_first
         more.next = bank_ready if job.acc_init else bank_free
@@ -413,34 +433,37 @@ def _gate(
 
     @always(clk.posedge)
     def account():
-        if rst or start:
+        if gap != 0:
+            gap.next = gap - 1
+        if go:
+            count.next = 1
+            if not issuing.step_first:
+                count.next = count
+                if count != ACC_LATENCY:
+                    count.next = count + 1
+            if issuing.step_last:
+                gap.next = ACC_LATENCY - 1
+                if not issuing.step_first:
+                    gap.next = 0
+                    if count < ACC_LATENCY - 1:
+                        gap.next = ACC_LATENCY - 1 - count
+            if issuing.strip_last:
+                released.next = released_after
+        if go and issuing.group_first:
+            if not more:
+                banks.next = banks - 1
+        elif more:
+            banks.next = banks + 1
+        if start:
+            initialised.next = job.acc_init
+            if job.acc_init:
+                banks.next = 0
+            elif initialised:
+                banks.next = 2
+        if rst:
             released.next = 0
             gap.next = 0
             banks.next = 2
-            if job.acc_init:
-                banks.next = 0
-        else:
-            if gap != 0:
-                gap.next = gap - 1
-            if go:
-                count.next = 1
-                if not issuing.step_first:
-                    count.next = count
-                    if count != ACC_LATENCY:
-                        count.next = count + 1
-                if issuing.step_last:
-                    gap.next = ACC_LATENCY - 1
-                    if not issuing.step_first:
-                        gap.next = 0
-                        if count < ACC_LATENCY - 1:
-                            gap.next = ACC_LATENCY - 1 - count
-                if issuing.strip_last:
-                    released.next = released_after[LINEAR:]
-            if go and issuing.group_first:
-                if not more:
-                    banks.next = banks - 1
-            elif more:
-                banks.next = banks + 1
+            initialised.next = False
 
-    tops = [ignore(word, LINEAR, SIGNED_LINEAR) for word in (need, released_after)]
-    return tops, conditions, decide, drive, account
+    return ignore(ahead, 0, LINEAR - 1), compare, conditions, decide, drive, account

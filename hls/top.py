@@ -6,23 +6,22 @@ from myhdl import ConcatSignal, Signal, always, always_comb, block, concat, intb
 
 from hls.accumulator import accumulators
 from hls.activation_buffer import READ_LATENCY, activation_buffer
-from hls.arbiter import STREAMS, Request, arbiter
+from hls.arbiter import ANSWERS, Request, arbiter
 from hls.array import array_latency, beat_bits, count_bits, systolic_array
 from hls.config import Config
-from hls.control import JOB, Events, control
+from hls.control import Events, Stages, control
 from hls.convert import convert
 from hls.delay import delay_line
 from hls.descriptor import LINEAR
-from hls.descriptor_hw import job_signals
 from hls.drain import AUX_JOB, DRAIN_JOB, aux_reader, drain
 from hls.load import LOAD_JOB, load_engine
-from hls.params import PARAM_JOB, param_reader
+from hls.params import param_reader
 from hls.ports import memory_ports
 from hls.sequencer import JOB as SEQUENCER_JOB
 from hls.sequencer import sequencer
 from hls.slave import Slave, Windows
 from hls.unit import unit
-from hls.weights import WEIGHT_JOB, weight_loader
+from hls.weights import weight_loader
 from hls.wiring import ignore, resize
 
 ROOT = "heepstor"
@@ -51,93 +50,97 @@ def heepstor(clk, rst_n, s, m, irq, idle, *, config):
     def flags(n):
         return [Signal(bool(0)) for _ in range(n)]
 
-    rst, engine_rst, start, abort, give_up = flags(5)
-    job = job_signals(JOB)
+    rst, engine_rst, cancel, give_up = flags(4)
+    stages = Stages()
     windows, events = Windows(), Events()
     fetch, params, weights, aux, load = (Request(ports, urgent=name == "weights")
                                          for name in ("fetch", "params", "weights", "aux", "load"))
-    store, profile = (Request(ports, data=True) for _ in range(2))
+    store, profile = (Request(ports, data=True, mark=name == "store") for name in ("store", "profile"))
 
     cmd_valid, cmd_ready, cmd_write, store_issued, store_returned, fault, busy, timeout = flags(8)
     cmd_count, cmd_tag, rsp_count, words = bits(3, 3, 3, 3)
     cmd_addr, cmd_wdata, rsp_data = bits(32 * ports, 32 * ports, 32 * ports)
-    rsp_valid, fault_addr, timeout_addr, watchdog = bits(len(STREAMS), 32, 32, 32)
-    answered = {name: rsp_valid(i) for i, name in enumerate(STREAMS)}
+    rsp_valid, fault_addr, timeout_addr, watchdog = bits(len(ANSWERS), 32, 32, 32)
+    answered = {name: rsp_valid(i) for i, name in enumerate(ANSWERS)}
 
-    load_done, drain_done, streams_idle, params_idle, weights_idle = flags(5)
+    load_done, weights_idle, cut_done, params_idle, walking, drain_done, load_open = flags(7)
     bus = [
-        control(clk, rst, s, irq, idle, windows, watchdog, job, start, load_done, drain_done, streams_idle, fetch,
-                answered["fetch"], rsp_data, profile, store_issued, store_returned, fault, fault_addr, timeout,
-                timeout_addr, busy, engine_rst, abort, give_up, events, config=config),
+        control(clk, rst, s, irq, idle, windows, watchdog, stages, load_done, weights_idle, cut_done, params_idle,
+                walking, drain_done, load_open, fetch, answered["fetch"], rsp_data, profile, store_issued,
+                store_returned, fault, fault_addr, timeout, timeout_addr, busy, engine_rst, cancel, give_up, events,
+                config=config),
         arbiter(clk, engine_rst, windows, fetch, params, weights, aux, store, profile, load, cmd_valid, cmd_ready,
                 cmd_write, cmd_count, cmd_tag, cmd_addr, cmd_wdata, store_issued, fault, fault_addr, config=config),
-        memory_ports(clk, rst, abort, give_up, watchdog, cmd_valid, cmd_ready, cmd_write, cmd_count, cmd_tag, cmd_addr,
+        memory_ports(clk, rst, cancel, give_up, watchdog, cmd_valid, cmd_ready, cmd_write, cmd_count, cmd_tag, cmd_addr,
                      cmd_wdata, rsp_valid, rsp_count, rsp_data, m.req, m.we, m.be, m.addr, m.wdata, m.gnt, m.rvalid,
                      m.rdata, busy, words, timeout, timeout_addr, config=config),
     ]
 
-    loaded, released, wr_pos = bits(LINEAR, LINEAR, LINEAR)
+    loaded, released, available, wr_pos = bits(*[LINEAR] * 4)
     (wr_count,), (wr_data,) = bits(3), bits(32 * ports)
     (wr_valid,) = flags(1)
     load_valid, load_diag, tile_ready, tile_take, param_valid, param_take = flags(6)
     load_data, load_beat, param_data = bits(8 * config.load_rows * cols, beat_bits(config), 32 * ports)
     loaders = [
-        load_engine(clk, engine_rst, start, job.subset(LOAD_JOB), released, load, answered["load"], rsp_count, rsp_data,
-                    wr_valid, wr_pos, wr_count, wr_data, loaded, load_done, config=config),
-        weight_loader(clk, engine_rst, start, job.subset(WEIGHT_JOB), weights, answered["weights"], rsp_data,
-                      load_valid, load_data, load_beat, load_diag, tile_ready, tile_take, weights_idle, config=config),
-        param_reader(clk, engine_rst, start, job.subset(PARAM_JOB), params, answered["params"], rsp_data, param_valid,
-                     param_data, param_take, params_idle, config=config),
+        load_engine(clk, engine_rst, stages.load.start, stages.load.job.subset(LOAD_JOB), load_open, available, released,
+                    load, answered["load"], rsp_count, rsp_data, wr_valid, wr_pos, wr_count, wr_data, loaded,
+                    load_done, config=config),
+        weight_loader(clk, engine_rst, stages.weights.start, stages.weights.job, stages.cut.start, stages.cut.job, weights,
+                      answered["weights"], rsp_data, load_valid, load_data, load_beat, load_diag, tile_ready, tile_take,
+                      weights_idle, cut_done, config=config),
+        param_reader(clk, engine_rst, stages.params.start, stages.params.job, params, answered["params"], rsp_data,
+                     param_valid, param_data, param_take, params_idle, config=config),
     ]
 
-    walking, issue, bank_free, bank_ready, acc_bank, acc_first, acc_last = flags(7)
+    seq, end = stages.seq, stages.drain
+    issue, bank_free, bank_ready, acc_bank, acc_first, acc_last = flags(6)
     rd_addr, lane_lo, lane_hi = bits((config.activation_words - 1).bit_length(), *[rows.bit_length()] * 2)
     (entry_bits,) = [(config.accumulator_entries - 1).bit_length()]
     (acc_entry,), (vec,) = bits(entry_bits), bits(32 * rows)
-    vec_valid, vec_swap, late_load_valid, late_load_diag = flags(4)
+    vec_valid, vec_swap, vec_diag, vec_max, late_load_valid, late_load_diag = flags(6)
     late_load_data, late_load_beat = bits(len(load_data), len(load_beat))
     col_valid, col_data, lost, lossy = bits(cols, 32 * cols, count_bits(config), count_bits(config))
     datapath = [
-        sequencer(clk, engine_rst, start, job.subset(SEQUENCER_JOB), loaded, tile_ready, bank_free, bank_ready,
+        sequencer(clk, engine_rst, seq.start, seq.job.subset(SEQUENCER_JOB), loaded, tile_ready, bank_free, bank_ready,
                   released, walking, issue, tile_take, rd_addr, lane_lo, lane_hi, acc_entry, acc_bank, acc_first,
                   acc_last, events.load_stall, events.store_stall, config=config),
-        activation_buffer(clk, wr_valid, wr_pos, wr_count, wr_data, rd_addr, lane_lo, lane_hi, job.pad_value, vec,
+        activation_buffer(clk, wr_valid, wr_pos, wr_count, wr_data, rd_addr, lane_lo, lane_hi, seq.job.pad_value, vec,
                           config=config),
         _follow(clk, engine_rst, issue, tile_take, vec_valid, vec_swap),
+        _follow(clk, engine_rst, seq.job.diagonal, seq.job.max, vec_diag, vec_max),
         _follow(clk, engine_rst, load_valid, load_diag, late_load_valid, late_load_diag),
         delay_line(clk, load_data, late_load_data, width=len(load_data), cycles=READ_LATENCY),
         delay_line(clk, load_beat, late_load_beat, width=len(load_beat), cycles=READ_LATENCY),
-        systolic_array(clk, engine_rst, vec_valid, vec, vec_swap, job.diagonal, job.max, late_load_valid,
+        systolic_array(clk, engine_rst, vec_valid, vec, vec_swap, vec_diag, vec_max, late_load_valid,
                        late_load_data, late_load_beat, late_load_diag, col_valid, col_data, lost, lossy, config=config),
         ignore(col_valid, 1, cols), resize(lost, events.lost), resize(lossy, events.lossy),
     ]
 
-    op_width = entry_bits + 3
+    op_width = entry_bits + 4
     (op_out,) = bits(op_width)
-    op_in = ConcatSignal(acc_last, acc_first, acc_bank, acc_entry)
-    op_entry, op_bank, op_first, op_last = op_out(entry_bits, 0), *(op_out(entry_bits + i) for i in range(3))
+    op_in = ConcatSignal(seq.job.max, acc_last, acc_first, acc_bank, acc_entry)
+    op_entry, op_bank, op_first, op_last, op_max = op_out(entry_bits, 0), *(op_out(entry_bits + i) for i in range(4))
     bank_done, done_bank, drain_bank, init_bank, aux_valid, aux_take = flags(6)
     init_valid, init_addr, init_data, drain_addr, drain_data, aux_data = bits(
         cols, entry_bits, 32 * cols, entry_bits, 32 * cols, 32 * ports)
-    (unused_done_bank,) = flags(1)
     results = [
         delay_line(clk, op_in, op_out, width=op_width, cycles=READ_LATENCY + array_latency(config)),
-        accumulators(clk, engine_rst, col_valid(0), op_entry, op_bank, op_first, job.max, op_last, col_data, bank_done,
+        accumulators(clk, engine_rst, col_valid(0), op_entry, op_bank, op_first, op_max, op_last, col_data, bank_done,
                      done_bank, init_valid, init_bank, init_addr, init_data, drain_bank, drain_addr, drain_data,
                      cols=cols, entries=config.accumulator_entries),
-        drain(clk, engine_rst, start, job.subset(DRAIN_JOB), bank_done, bank_free, drain_bank, drain_addr, drain_data,
-              param_valid, param_data, param_take, aux_valid, aux_data, aux_take, store, drain_done, config=config),
-        aux_reader(clk, engine_rst, start, job.subset(AUX_JOB), aux, answered["aux"], rsp_data, bank_free, init_valid,
+        drain(clk, engine_rst, end.start, end.job.subset(DRAIN_JOB), bank_done, bank_free, drain_bank, drain_addr, drain_data,
+              param_valid, param_data, param_take, aux_valid, aux_data, aux_take, store,
+              answered["mark"], available, drain_done, config=config),
+        aux_reader(clk, engine_rst, end.start, end.job.subset(AUX_JOB), aux, answered["aux"], rsp_data, bank_free, init_valid,
                    init_bank, init_addr, init_data, bank_ready, aux_valid, aux_data, aux_take, config=config),
     ]
 
-    store_bit, profile_bit = STREAMS.index("store"), STREAMS.index("profile")
+    store_bit, mark_bit, profile_bit = (ANSWERS.index(name) for name in ("store", "mark", "profile"))
 
     @always_comb
     def glue():
         rst.next = not rst_n
-        streams_idle.next = params_idle and weights_idle
-        store_returned.next = rsp_valid[store_bit] or rsp_valid[profile_bit]
+        store_returned.next = rsp_valid[store_bit] or rsp_valid[mark_bit] or rsp_valid[profile_bit]
         events.issue.next = issue
         events.words.next = words
 

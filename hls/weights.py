@@ -5,28 +5,36 @@ from math import gcd
 from myhdl import ConcatSignal, Signal, always, always_comb, block, intbv, modbv
 
 from hls.descriptor import LINEAR
-from hls.passes import pass_reader
+from hls.passes import count_strips, pass_reader
 from hls.unit import unit
 from hls.wiring import ignore, resize
 
-WEIGHT_JOB = ("weight_addr weight_addr_region weight_words unit_weights diagonal out_px first_px strip_px groups ncb "
-              "kh kx kb")
-"""Descriptor fields that the weight loader reads."""
+WEIGHT_JOB = "weight_addr weight_addr_region weight_words unit_weights out_px first_px strip_px"
+"""Descriptor fields that the weight loader's fetching side reads."""
+
+CUT_JOB = "weight_words unit_weights diagonal out_px first_px strip_px groups ncb kh kx kb"
+"""Descriptor fields that the weight loader's cutting side reads."""
 
 
 @unit(out="req.valid req.addr req.stride req.count req.region req.urgent load_valid load_data load_beat load_diag "
-          "tile_ready idle")
+          "tile_ready idle cut_done")
 def weight_loader(
-    clk, rst, start, job, req, rsp_valid, rsp_data, load_valid, load_data, load_beat, load_diag,
-    tile_ready, tile_take, idle, *, config
+    clk, rst, start, job, cut_start, cut_job, req, rsp_valid, rsp_data, load_valid, load_data, load_beat, load_diag,
+    tile_ready, tile_take, idle, cut_done, *, config
 ):
     """Present every tile's bytes to the array, up to one beat per cycle.
+
+    Two sides that go from layer to layer by themselves: ``start`` and ``job`` tell what to fetch into the FIFO,
+    ``cut_start`` and ``cut_job`` how to cut it into tiles. Each may start its next layer as soon as it is
+    ``idle`` or ``cut_done``.
 
     load_data is 8*load_rows*cols bits: byte (r mod load_rows)*cols + c of beat r // load_rows; diagonal tiles
     (load_diag) are one beat, byte c for column c. load_beat has hls.array.beat_bits(config) bits.
     ``tile_ready``: all beats of the next tile were presented in earlier cycles. ``tile_take`` (only with
-    tile_ready) frees the shadow weights: the first beat of the tile after may be presented in that same cycle.
-    ``idle``: level, no request to come and no answer due for this layer.
+    tile_ready) frees the shadow weights: the first beat of the tile after may be presented in that same cycle. A
+    tile that waits to be taken outlives ``cut_start``.
+    ``idle``: level, see `hls.passes`; weights that fit the FIFO are fetched once for all strips. ``cut_done``: level,
+    low from the cycle after ``cut_start`` until all tiles of the layer were presented, and its padding dropped.
     """
     rows, cols, ports, lanes, diagonal = config.rows, config.cols, config.ports, config.load_rows, config.diagonal
     beats = -(-rows // lanes)
@@ -44,8 +52,8 @@ def weight_loader(
     size = space.bit_length()
     row_step = ports * row
     enable, running, full, q_valid, q_take, skip = (Signal(bool(0)) for _ in range(6))
-    out, last_beat, tile_end, pass_end, put = (Signal(bool(0)) for _ in range(5))
-    used = Signal(modbv(0)[(depth - 1).bit_length() + 1:])
+    out, last_beat, tile_end, pass_end, put, again, last_strip = (Signal(bool(0)) for _ in range(7))
+    waiting = Signal(modbv(0)[(depth - 1).bit_length() + 1:])
     q_data = Signal(intbv(0)[8 * row_bytes:])
     words_left, pass_words = (Signal(modbv(0)[LINEAR:]) for _ in range(2))
     data, kept, added = (Signal(modbv(0)[8 * space * grain:]) for _ in range(3))
@@ -55,8 +63,8 @@ def weight_loader(
     kx_left, ky_left = (Signal(modbv(0)[8:]) for _ in range(2))
     g_last, cb_last, ky_last, kx_last, kb_last = (Signal(bool(0)) for _ in range(5))
     reader = pass_reader(clk, rst, start, enable, job.weight_addr, job.weight_words, job.out_px, job.first_px,
-                         job.strip_px, req.valid, req.ready, req.addr, rsp_valid, rsp_data, used, q_valid, q_data,
-                         q_take, idle, ports=ports, depth=depth, row=row)
+                         job.strip_px, req.valid, req.ready, req.addr, rsp_valid, rsp_data, waiting, q_valid,
+                         q_data, q_take, idle, ports=ports, depth=depth, row=row)
 
     @always_comb
     def fixed():
@@ -64,12 +72,13 @@ def weight_loader(
         req.stride.next = 1
         req.count.next = ports
         req.region.next = job.weight_addr_region
-        req.urgent.next = used < low_mark
-        pass_words.next = 0 if job.unit_weights else job.weight_words
+        req.urgent.next = waiting < low_mark
+        pass_words.next = 0 if cut_job.unit_weights else cut_job.weight_words
+        cut_done.next = not running and not skip
 
     @always_comb
     def lasts():
-        last_beat.next = job.diagonal or beat == beats - 1
+        last_beat.next = cut_job.diagonal or beat == beats - 1
         g_last.next = g_left == 1
         cb_last.next = cb_left == 1
         kb_last.next = kb_left == 1
@@ -79,9 +88,9 @@ def weight_loader(
     @always_comb
     def demand():
         need.next = beat_grains
-        if job.unit_weights:
+        if cut_job.unit_weights:
             need.next = 0
-        elif job.diagonal:
+        elif cut_job.diagonal:
             need.next = diagonal_grains
         elif last_beat:
             need.next = last_grains
@@ -98,12 +107,16 @@ def weight_loader(
         pass_end.next = out and last_beat and g_last and cb_last and kb_last and kx_last and ky_last
 
     @always_comb
+    def continues():
+        again.next = (pass_end and not last_strip) or (skip and running)
+
+    @always_comb
     def shift():
         spent.next = 0
         kept.next = data
-        if out and not job.unit_weights:
+        if out and not cut_job.unit_weights:
             spent.next = need
-            if job.diagonal:
+            if cut_job.diagonal:
                 kept.next = data >> (8 * diagonal)
             elif last_beat:
                 kept.next = data >> (8 * last_bytes)
@@ -126,30 +139,23 @@ def weight_loader(
             words_left.next = words_left - row_step
             if words_left <= row_step:
                 words_left.next = 0
-        if start or ((pass_end or skip) and words_left == 0):
+        if cut_start or (again and words_left == 0):
             words_left.next = pass_words
-        if start or pass_end or skip:
+        if cut_start or pass_end or skip:
             held.next = 0
             data.next = 0
+        if rst:
+            words_left.next = 0
 
     @always(clk.posedge)
     def skip_padding():
-        skip.next = (pass_end or skip) and words_left != 0 and not start and not rst
+        skip.next = (pass_end or skip) and words_left != 0 and not rst
 
     @always(clk.posedge)
     def tiles():
         if rst:
             running.next = False
             full.next = False
-        elif start:
-            running.next = True
-            full.next = False
-            beat.next = 0
-            g_left.next = job.groups
-            cb_left.next = job.ncb
-            kb_left.next = job.kb
-            kx_left.next = job.kx
-            ky_left.next = job.kh
         else:
             if tile_take:
                 full.next = False
@@ -160,19 +166,28 @@ def weight_loader(
                 full.next = True
                 kb_left.next = kb_left - 1
                 if kb_last:
-                    kb_left.next = job.kb
+                    kb_left.next = cut_job.kb
                     kx_left.next = kx_left - 1
                     if kx_last:
-                        kx_left.next = job.kx
+                        kx_left.next = cut_job.kx
                         ky_left.next = ky_left - 1
                         if ky_last:
-                            ky_left.next = job.kh
+                            ky_left.next = cut_job.kh
                             cb_left.next = cb_left - 1
                             if cb_last:
-                                cb_left.next = job.ncb
+                                cb_left.next = cut_job.ncb
                                 g_left.next = g_left - 1
                                 if g_last:
-                                    g_left.next = job.groups
+                                    g_left.next = cut_job.groups
+                                    running.next = not last_strip
+            if cut_start:
+                running.next = True
+                beat.next = 0
+                g_left.next = cut_job.groups
+                cb_left.next = cut_job.ncb
+                kb_left.next = cut_job.kb
+                kx_left.next = cut_job.kx
+                ky_left.next = cut_job.kh
 
     ones = ConcatSignal(*[intbv(0)[7:], True] * beat_bytes)
 
@@ -180,13 +195,14 @@ def weight_loader(
     def present():
         load_valid.next = out
         load_beat.next = beat
-        load_diag.next = job.diagonal
+        load_diag.next = cut_job.diagonal
         tile_ready.next = full
         load_data.next = data[8 * beat_bytes:]
-        if job.unit_weights:
+        if cut_job.unit_weights:
             load_data.next = ones
 
-    return (reader, fixed, lasts, demand, decide, ends, shift, remain, gearbox, skip_padding, tiles, present,
+    return (reader, fixed, lasts, demand, decide, ends, continues, shift, remain, gearbox, skip_padding, tiles, present,
+            count_strips(clk, cut_start, pass_end, cut_job.out_px, cut_job.first_px, cut_job.strip_px, last_strip),
             _insert(q_data, rest, added, 8 * grain, refill.bit_length()))
 
 

@@ -75,7 +75,11 @@ class Program:
 
 
 def random_program(rng, config, layers=2, specials=0.02):
-    """A list of ``layers`` random descriptors; each reads random data and writes its own output area."""
+    """A list of ``layers`` random descriptors; each writes its own output area.
+
+    A layer reads random data, or what the one before it stores, in which case it says BARRIER, and the one before it,
+    mostly, MARK_WORDS.
+    """
     chain = []
     base0, size0, base1, size1 = 0x100, 0x40000, 0x40400, 0x40000
     memory = np.full(base1 + size1, 0xA5, np.uint8)
@@ -100,14 +104,24 @@ def random_program(rng, config, layers=2, specials=0.02):
                 f"{prefix}_CB_STEP": cb * c, f"{prefix}_G_STEP": fields["COUT"] * c}
 
     for index in range(layers):
-        geometry = random_geometry(rng, config)
+        before = chain[-1] if chain else None
+        follow = before is not None and rng.random() < 0.7 and before["STORE_C_STRIDE"] == 1
+        stored = before["OUT_PX"] * before["GROUPS"] * before["COUT"] if follow else 0
+        for _ in range(20):
+            geometry = random_geometry(rng, config)
+            if geometry["load_words"] <= stored:
+                break
+        follow = follow and geometry["load_words"] <= stored
         f = {name.upper(): value for name, value in geometry.items()}
         cb = config.diagonal if f["DIAGONAL"] else config.cols
         oh, ow, n = f["OUT_PX"] // f["OUT_W"], f["OUT_W"], f["GROUPS"] * f["COUT"]
-        data = random_values(rng, f["LOAD_WORDS"], specials)
-        f["LOAD_ADDR"] = fill(1, data)
+        if follow:
+            f["LOAD_ADDR"], f["BARRIER"] = before["STORE_ADDR"], 1
+            before["MARK_WORDS"] = before["GROUPS"] * before["COUT"] if rng.random() < 0.8 else 0
+        else:
+            f["LOAD_ADDR"], f["BARRIER"] = fill(1, random_values(rng, f["LOAD_WORDS"], specials)), int(rng.integers(0, 2))
         channels = max(d for d in (1, 2, 3, f["IN_ROW"]) if f["IN_ROW"] % d == 0)
-        if rng.random() < 0.5:
+        if follow or rng.random() < 0.5:
             f |= {"LOAD_C_COUNT": f["LOAD_WORDS"], "LOAD_X_COUNT": 1, "LOAD_Y_COUNT": 1, "LOAD_C_STRIDE": 1,
                   "LOAD_X_STRIDE": 0, "LOAD_Y_STRIDE": 0}
         else:  # planar memory, so that the inner stride is not 1
@@ -141,10 +155,10 @@ def random_program(rng, config, layers=2, specials=0.02):
         f["PAD_VALUE"] = np.float32(-np.inf if f["MAX"] else rng.choice([0.0, 0.0, 1.5]))
         f["STORE_ADDR"] = address(1, 4 * take(1, oh * ow * n))
         f |= strides("STORE", f, oh, ow, n, cb)
-        f["BARRIER"] = int(rng.integers(0, 2))
         f["PROFILE"], f["PROFILE_ADDR"] = 0, 0
         f["LAST"] = int(index == layers - 1)
         f["NEXT"] = 0 if f["LAST"] else address(0, 4 * WORDS * (index + 1))
         chain.append(f)
+    for index, f in enumerate(chain):
         words[base0 // 4 + WORDS * index:][:WORDS] = pack(f)
     return Program(memory, address(0, 0), [base0, base1, 0, 0], [base0 + size0, base1 + size1, 0, 0], chain)

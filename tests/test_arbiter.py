@@ -24,7 +24,8 @@ class Bench:
         self.cmd_addr, self.cmd_wdata = (Signal(intbv(0)[32 * ports:]) for _ in range(2))
         self.fault_addr = Signal(intbv(0)[32:])
         self.windows, self.last = Windows(), None
-        self.streams = {name: Request(ports, data=name in ("store", "profile"), urgent=name == "weights")
+        self.streams = {name: Request(ports, data=name in ("store", "profile"), urgent=name == "weights",
+                                      mark=name == "store")
                         for name in STREAMS}
 
     def region(self, index, base, limit):

@@ -6,15 +6,18 @@ from cycle_bench import bus, chance, flag, replay, seeded, simulate
 
 from hls.arbiter import Request
 from hls.config import Config
-from hls.control import JOB, Events, control
+from hls.control import STAGE_FIELDS, Events, Stages, control
 from hls.descriptor import FIELDS, PROFILE_RECORD, WORDS, pack
-from hls.descriptor_hw import job_signals
 from hls.registers import COUNTERS, ERRORS, MAGIC, REGISTER, REGISTERS, VERSION
 from hls.slave import Slave, Windows
 
 BASES = (0x1000, 0x20000, 0xFFFF0000, 0x8)
-OVERHEADS = {"doorbell": 6, "fetch": 6, "layer": 2, "irq": 2}
+OVERHEADS = {"doorbell": 6, "fetch": 6, "layer": 1, "irq": 2}
 """Cycles: doorbell and start to next start beyond one per beat of a descriptor; end of layer to start; to interrupt."""
+
+STAGES = tuple(STAGE_FIELDS)
+LEVELS = {"load": "load_done", "weights": "weights_idle", "cut": "cut_done", "params": "params_idle",
+          "seq": "seq_busy", "drain": "drain_done"}
 
 BUSY, DONE, ERROR, DRAINING = (1 << bit for bit in range(4))
 
@@ -62,26 +65,32 @@ class Bench:
     def __init__(self, config, rng, program, pace=1.0, layer_cycles=6):
         self.config, self.rng, self.program, self.pace, self.layer_cycles = config, rng, program, pace, layer_cycles
         ports = config.ports
-        names = ("clk rst irq idle start load_done drain_done streams_idle fetch_rsp_valid store_issued store_returned "
-                 "fault timeout ports_busy engine_rst cancel give_up")
+        names = ("clk rst irq idle load_done weights_idle cut_done params_idle seq_busy drain_done load_open "
+                 "fetch_rsp_valid store_issued store_returned fault timeout ports_busy engine_rst cancel give_up")
         for name in names.split():
             setattr(self, name, flag())
         for name in ["watchdog", "fault_addr", "timeout_addr"]:
             setattr(self, name, bus(32))
-        self.slave, self.windows, self.events, self.job = Slave(), Windows(), Events(), job_signals(JOB)
+        self.slave, self.windows, self.events, self.stages = Slave(), Windows(), Events(), Stages()
         self.fetch_req, self.profile_req, self.rsp_data = Request(ports), Request(ports, data=True), bus(32 * ports)
         self.unit = control(
-            self.clk, self.rst, self.slave, self.irq, self.idle, self.windows, self.watchdog, self.job, self.start,
-            self.load_done, self.drain_done, self.streams_idle, self.fetch_req, self.fetch_rsp_valid, self.rsp_data,
-            self.profile_req, self.store_issued, self.store_returned, self.fault, self.fault_addr, self.timeout,
-            self.timeout_addr, self.ports_busy, self.engine_rst, self.cancel, self.give_up, self.events, config=config)
-        self.memory, self.answers, self.jobs, self.fetched, self.records, self.log = {}, [], [], [], [], []
+            self.clk, self.rst, self.slave, self.irq, self.idle, self.windows, self.watchdog, self.stages,
+            self.load_done, self.weights_idle, self.cut_done, self.params_idle, self.seq_busy, self.drain_done,
+            self.load_open, self.fetch_req, self.fetch_rsp_valid, self.rsp_data, self.profile_req, self.store_issued,
+            self.store_returned, self.fault, self.fault_addr, self.timeout, self.timeout_addr, self.ports_busy,
+            self.engine_rst, self.cancel, self.give_up, self.events, config=config)
+        self.memory, self.answers, self.fetched, self.records, self.log = {}, [], [], [], []
+        self.jobs = {name: [] for name in STAGES}
+        self.busy = dict.fromkeys(STAGES, False)
+        self.left = dict.fromkeys(STAGES, 0)
+        self.held = set()
+        self.starts = 0
         self.waiting, self.access, self.result, self.finished = False, None, None, False
-        self.load_left = self.drain_left = self.stores_left = 0
+        self.stores_left = 0
         self.outstanding = []
         self.raise_fault = self.raise_timeout = None
         self.stuck = 0
-        self.expect_error = self.hold_stores = self.hold_streams = False
+        self.expect_error = self.hold_stores = False
 
     def put(self, address, words):
         for i, word in enumerate(words):
@@ -122,9 +131,9 @@ class Bench:
         answer = bool(self.answers) and chance(rng, pace)
         self.fetch_rsp_valid.next = answer
         self.rsp_data.next = self.answers.pop(0) if answer else 0
-        self.load_done.next = self.load_left == 0
-        self.drain_done.next = self.drain_left == 0 and self.stores_left == 0
-        self.streams_idle.next = not self.hold_streams
+        for name in STAGES:
+            self.busy[name] = self.left[name] > 0 or (name == "drain" and self.stores_left > 0)
+            getattr(self, LEVELS[name]).next = self.busy[name] == (name == "seq")
         self.returned = bool(self.outstanding) and not self.hold_stores and chance(rng, pace / 2)
         self.store_returned.next = self.returned
         self.storing = self.stores_left > 0 and chance(rng, pace)
@@ -143,21 +152,40 @@ class Bench:
         assert self.slave.gnt or cycle == 0
         self.look_at_bus()
         if self.engine_rst:
-            self.load_left = self.drain_left = self.stores_left = 0
-            self.raise_fault = None
-        elif self.start:
-            self.jobs.append({name: int(getattr(self.job, name)) for name in JOB.split()})
-            self.load_left, self.drain_left = (self.rng.randint(1, self.layer_cycles) for _ in range(2))
-            self.stores_left = self.rng.randint(0, 3) * (self.layer_cycles > 1)
-            self.log.append(("start", cycle))
+            self.left, self.stores_left, self.raise_fault = dict.fromkeys(STAGES, 0), 0, None
+            self.jobs = {name: [] for name in STAGES}
         else:
-            self.load_left = max(0, self.load_left - 1)
-            self.drain_left = max(0, self.drain_left - 1)
+            self.look_at_stages(cycle)
         if self.cancel and not self.stuck:
             self.answers, self.outstanding = [], []
         if self.irq:
             self.log.append(("irq", cycle))
         return self.finished
+
+    def look_at_stages(self, cycle):
+        started = [name for name in STAGES if getattr(self.stages, name).start]
+        for name in STAGES:
+            if name not in self.held:
+                self.left[name] = max(0, self.left[name] - 1)
+        for name in started:
+            assert not self.busy[name]
+            job = getattr(self.stages, name).job
+            self.jobs[name].append({field: int(signal) for field, signal in vars(job).items()})
+            shortest = name not in ("weights", "params") or self.layer_cycles == 1
+            self.left[name] = self.rng.randint(shortest, self.layer_cycles)
+            self.log.append((name, cycle))
+            self.starts += 1
+        begun = {name: len(jobs) for name, jobs in self.jobs.items()}
+        assert max(begun.values()) - min(begun.values()) <= 1
+        if "drain" in started:
+            assert not {"store", "mark"} & set(self.outstanding)
+            assert len(self.records) == 8 * sum(job["profile"] for job in self.jobs["drain"][:-1])
+            self.stores_left = self.rng.randint(0, 3) * (self.layer_cycles > 1)
+        assert begun["drain"] >= begun["params"]
+        if "seq" in started and any(job["acc_init"] for job in self.jobs["seq"][-2:]):
+            assert begun["drain"] == begun["seq"]
+        if begun["load"]:
+            assert self.load_open == (begun["drain"] >= begun["load"] or not self.jobs["load"][-1]["barrier"])
 
     def look_at_bus(self):
         self.outstanding = self.outstanding[self.returned:]
@@ -167,15 +195,15 @@ class Bench:
             data = [int(self.profile_req.data) >> 32 * i & 0xFFFFFFFF for i in range(count)]
             self.records += [(int(self.profile_req.addr) + 4 * i, word) for i, word in enumerate(data)]
             assert int(self.profile_req.stride) == 1
-            assert int(self.profile_req.region) == int(self.job.profile_addr_region)
+            assert int(self.profile_req.region) == int(self.stages.drain.job.profile_addr_region)
+            assert not self.busy["drain"] and "store" not in self.outstanding
             issued = "profile"
         elif self.storing:
             self.stores_left -= 1
             issued = "store"
         self.store_issued.next = issued is not None
         self.outstanding += [issued] * (issued is not None)
-        assert self.expect_error or not self.irq or not self.outstanding
-        assert not self.start or "store" not in self.outstanding
+        assert self.expect_error or not self.irq or not (self.outstanding or any(self.busy.values()))
         if self.fetch_req.valid and self.fetch_req.ready and not self.engine_rst:
             addr, count = int(self.fetch_req.addr), int(self.fetch_req.count)
             assert int(self.fetch_req.stride) == 1
@@ -225,7 +253,13 @@ def make_bench(program, config, key, **options):
     return bench
 
 
-def expected_job(layer):
+def expected_jobs(layers):
+    """What each stage gets of each layer."""
+    return {stage: [{name: values[name] for name in fields.split()} for values in map(decoded, layers)]
+            for stage, fields in STAGE_FIELDS.items()}
+
+
+def decoded(layer):
     job = {}
     for field in FIELDS:
         value, name = layer[field.name], field.name.lower()
@@ -246,6 +280,7 @@ def test_runs_a_list(ports, pace, with_waves):
         def program(bench):
             yield from set_up()
             layers.extend(legal_descriptor(bench.rng, config, PROFILE=profile) for profile in (1, 0, 1))
+            layers[1] |= {"RESIDUAL": 0, "ACC_INIT": 1}
             doorbell = bench.put_list(layers)
             yield write("DOORBELL", doorbell)
             status = yield read("STATUS")
@@ -263,7 +298,7 @@ def test_runs_a_list(ports, pace, with_waves):
 
         bench = make_bench(program, config, (ports, pace), pace=pace)
         bench.run(vcd=vcd)
-        assert bench.jobs == [expected_job(layer) for layer in layers]
+        assert bench.jobs == expected_jobs(layers)
         assert sum(count for _, count, _ in bench.fetched) == WORDS * len(layers)
         assert [addr for addr, _ in bench.records] == [
             (absolute(layer["PROFILE_ADDR"]) + 4 * i) % (1 << 32) for layer in layers[::2] for i in range(8)]
@@ -373,7 +408,7 @@ def test_refuses_broken_descriptors_and_recovers(part):
             assert (yield read("ERROR_ADDR")) == absolute(doorbell)
             assert (yield read("IRQ_STATUS")) == 2
             assert bench.irq
-            assert not bench.jobs
+            assert not bench.starts
             yield write("DOORBELL", doorbell)
             assert (yield read("STATUS")) == ERROR | code << 8
             yield write("CTRL", 1)
@@ -439,9 +474,9 @@ def test_errors_while_running(kind, code):
     def program(bench):
         yield from set_up()
         yield write("DOORBELL", bench.put_list([legal_descriptor(bench.rng, config) for _ in range(2)]))
-        yield from run_until(bench, lambda: bench.jobs)
-        bench.load_left = 1000
-        yield read("MAGIC")
+        yield from run_until(bench, lambda: bench.jobs["load"])
+        bench.left["load"] = 1000
+        yield from run_until(bench, lambda: len(bench.jobs["cut"]) == 2)
         bench.stuck = 10
         if kind == "doorbell":
             yield write("DOORBELL", 0x12345678)
@@ -457,12 +492,36 @@ def test_errors_while_running(kind, code):
         yield write("CTRL", 1)
         while (yield read("STATUS")) & DRAINING:
             pass
-        bench.jobs.clear()
         yield write("DOORBELL", bench.put_list([legal_descriptor(bench.rng, config) for _ in range(2)]))
         assert (yield from wait_until(DONE | ERROR)) == DONE
-        assert len(bench.jobs) == 2
+        assert all(len(jobs) == 2 for jobs in bench.jobs.values())
 
     run_error(program, key=kind)
+
+
+def test_a_refused_descriptor_waits_until_a_stage_would_take_it():
+    config = Config(rows=3, cols=5, ports=2)
+
+    def program(bench):
+        bench.expect_error = True
+        yield from set_up()
+        layers = [legal_descriptor(bench.rng, config) for _ in range(2)]
+        layers[1]["KH"] = 0
+        bench.held = set(STAGES)
+        bench.stores_left = 3
+        yield write("DOORBELL", bench.put_list(layers))
+        for _ in range(100):
+            yield read("MAGIC")
+        assert len(bench.fetched) == 2 * WORDS // config.ports
+        assert (yield read("STATUS")) == BUSY
+        bench.held.remove("cut")
+        status = yield from wait_until(DONE | ERROR)
+        assert status >> 8 == ERRORS["DESCRIPTOR"][0]
+        assert (yield read("ERROR_ADDR")) == absolute(layers[0]["NEXT"])
+        assert (yield read("LAYERS")) == 0
+        assert bench.starts == len(STAGES)
+
+    make_bench(program, config, ("refused late",), layer_cycles=2).run()
 
 
 def test_an_error_leaves_a_pending_done_interrupt():
@@ -495,8 +554,8 @@ def test_soft_reset_drains_then_force_gives_up():
         yield from set_up()
         doorbell = bench.put_list([legal_descriptor(bench.rng, config)])
         yield write("DOORBELL", doorbell)
-        yield from run_until(bench, lambda: bench.jobs)
-        bench.load_left, bench.stuck = 1000, 10000
+        yield from run_until(bench, lambda: bench.jobs["load"])
+        bench.left["load"], bench.stuck = 1000, 10000
         yield write("CTRL", 1)
         assert (yield read("STATUS")) == DRAINING
         assert bench.cancel and not bench.idle and not bench.give_up
@@ -533,49 +592,67 @@ def test_overheads():
 
     bench = make_bench(program, config, ("overhead",), layer_cycles=1)
     bench.run()
-    at = {what: [cycle for name, cycle in bench.log if name == what] for what in ("doorbell", "start", "irq")}
+    at = {what: [cycle for name, cycle in bench.log if name == what] for what in ("doorbell", *STAGES, "irq")}
     fetch = WORDS // config.ports
-    assert at["start"][0] - at["doorbell"][0] == fetch + OVERHEADS["doorbell"]
-    assert list(np.diff(at["start"])) == [fetch + OVERHEADS["fetch"]] * 2  # empty layers wait for the fetch
-    assert at["irq"][0] - at["start"][-1] == 2 + OVERHEADS["irq"]  # an empty layer ends in its second cycle
+    for stage in STAGES:
+        assert at[stage][0] - at["doorbell"][0] == fetch + OVERHEADS["doorbell"]
+        assert list(np.diff(at[stage])) == [fetch + OVERHEADS["fetch"]] * 2  # empty layers wait for the fetch
+    assert at["irq"][0] - at["drain"][-1] == 2 + OVERHEADS["irq"]  # an empty layer ends in its second cycle
 
 
-def test_next_layer_starts_at_once_when_its_descriptor_is_there():
+@pytest.mark.parametrize("stage", STAGES)
+def test_each_stage_goes_on_at_once_when_the_next_descriptor_is_there(stage):
     config = Config(rows=8, cols=8, ports=2)
 
     def program(bench):
         yield from set_up()
+        bench.held = {stage}
         yield write("DOORBELL", bench.put_list([legal_descriptor(bench.rng, config) for _ in range(2)]))
-        yield from run_until(bench, lambda: bench.jobs)
-        bench.load_left, bench.drain_left, bench.stores_left = 100, 100, 0
+        for _ in range(60):
+            yield read("MAGIC")
+        bench.held.clear()
         assert (yield from wait_until(DONE | ERROR)) == DONE
 
-    bench = make_bench(program, config, ("next",), layer_cycles=1)
+    bench = make_bench(program, config, ("next", stage), layer_cycles=1)
     seen = bench.run()
-    start, load_done = bench.trace(seen, "start"), bench.trace(seen, "load_done")
+    start, level = bench.trace(seen, f"stages_{stage}_start"), bench.trace(seen, LEVELS[stage])
     second = [cycle for cycle, high in enumerate(start) if high][1]
-    ended = max(cycle for cycle in range(second) if not load_done[cycle]) + 1
+    ended = max(cycle for cycle in range(second) if level[cycle] == (stage == "seq")) + 1
     assert second - ended == OVERHEADS["layer"]
 
 
-@pytest.mark.parametrize("held", ["hold_stores", "hold_streams"])
-def test_next_layer_waits_for_every_answer_of_this_one(held):
+@pytest.mark.parametrize("held", [*STAGES, "stores"])
+def test_the_others_are_one_layer_ahead_of_a_held_stage(held):
+    """Never two layers; parameters wait for the drain stage, with ACC_INIT the sequencer as well."""
     config = Config(rows=8, cols=8, ports=2)
 
-    def program(bench):
+    def program(bench, initialised):
         yield from set_up()
-        yield write("DOORBELL", bench.put_list([legal_descriptor(bench.rng, config) for _ in range(2)]))
-        yield from run_until(bench, lambda: bench.jobs)
-        setattr(bench, held, True)
-        bench.stores_left = 3
-        for _ in range(100):
+        layers = [legal_descriptor(bench.rng, config) for _ in range(4)]
+        if initialised is not None:
+            layers[initialised] |= {"RESIDUAL": 0, "ACC_INIT": 1}
+        yield write("DOORBELL", bench.put_list(layers))
+        yield from run_until(bench, lambda: bench.jobs["load"])
+        stage = "drain" if held == "stores" else held
+        if held == "stores":
+            bench.hold_stores, bench.stores_left = True, 3
+        else:
+            bench.held, bench.left[held] = {held}, 1
+        for _ in range(150):
             yield read("MAGIC")
-        assert len(bench.jobs) == 1
-        setattr(bench, held, False)
-        yield from run_until(bench, lambda: len(bench.jobs) == 2)
+        behind = {stage}
+        if stage == "drain":
+            behind |= {"params", "seq"} if initialised is not None else {"params"}
+        assert {name: len(jobs) for name, jobs in bench.jobs.items()} == {
+            name: 1 if name in behind else 2 for name in STAGES}
+        assert (yield read("LAYERS")) == (0 if stage == "drain" else 2)
+        bench.held, bench.hold_stores = set(), False
         assert (yield from wait_until(DONE | ERROR)) == DONE
+        assert bench.jobs == expected_jobs(layers)
 
-    make_bench(program, config, (held,), layer_cycles=1).run()
+    for initialised in (None, 0, 1):
+        bench = make_bench(lambda bench, i=initialised: program(bench, i), config, (held, initialised), layer_cycles=1)
+        bench.run()
 
 
 @pytest.mark.parametrize("ports", [2, pytest.param(3, marks=pytest.mark.slow)])

@@ -7,6 +7,7 @@ from fp32_reference import random_bits
 
 from hls.arbiter import Request
 from hls.config import Config
+from hls.descriptor import LINEAR
 from hls.descriptor_hw import job_signals
 from hls.drain import AUX_BEATS, AUX_JOB, DRAIN_JOB, Beat, aux_reader, drain, index_bits, output_walker, walk_job
 from hls.epilogue import epilogue_model
@@ -31,11 +32,12 @@ def random_layer(rng, config):
         fields[f"{side}_addr_region"] = rng.randrange(4)
         for step in ("c_stride", "x_stride", "y_stride", "cb_step", "g_step"):
             fields[f"{side}_{step}"] = rng.choice([0, 1, -1, rng.randrange(-1 << 31, 1 << 31), rng.randint(-99, 99)])
+    fields["mark_words"] = rng.randrange(1 << LINEAR)
     return fields
 
 
 def beats(f, config, side):
-    """What the walker emits: (addr, count, row, bank, entry, block_last, bank_last), written from the descriptor."""
+    """What the walker emits: (addr, count, row, bank, entry, block_last, bank_last, mark), written from the descriptor."""
     block = config.diagonal if f["diagonal"] else config.cols
     bank, start, length = 0, 0, f["first_px"]
     while start < f["out_px"]:
@@ -51,9 +53,11 @@ def beats(f, config, side):
                             word = (oy * f[f"{side}_y_stride"] + ox * f[f"{side}_x_stride"] + g * f[f"{side}_g_step"]
                                     + cb * f[f"{side}_cb_step"] + j * f[f"{side}_c_stride"])
                             entry = (cb - first_cb) * len(pixels) + px - start
-                            block_last = px == pixels[-1] and j + config.ports >= channels
+                            pixel_last = j + config.ports >= channels
+                            block_last = px == pixels[-1] and pixel_last
+                            mark = pixel_last and g == f["groups"] - 1 and cb == f["ncb"] - 1
                             yield ((f[f"{side}_addr"] + 4 * word) % (1 << 32), min(config.ports, channels - j),
-                                   j // config.ports, bank, entry, block_last, block_last and cb == blocks[-1])
+                                   j // config.ports, bank, entry, block_last, block_last and cb == blocks[-1], mark)
                 bank ^= 1
         start, length = start + length, f["strip_px"]
 
@@ -90,7 +94,7 @@ def test_walker_follows_the_loops(geometry, seed):
     def observe(cycle):
         if beat.valid and ready:
             got.append((int(beat.addr), int(beat.count), int(beat.row), int(beat.bank), int(beat.entry),
-                        bool(beat.block_last), bool(beat.bank_last)))
+                        bool(beat.block_last), bool(beat.bank_last), bool(beat.mark)))
         return cycle > 2 and not walking
 
     simulate(unit, clk, drive, observe, 4000)
@@ -111,11 +115,12 @@ class DrainBench:
         self.param_valid, self.param_take, self.aux_valid, self.aux_take, self.done = (flag() for _ in range(5))
         self.addr, self.data = bus(index_bits(config.accumulator_entries)), bus(32 * cols)
         self.param_data, self.aux_data = bus(32 * ports), bus(32 * ports)
-        self.req = Request(ports, data=True)
+        self.req, self.mark_returned, self.available = Request(ports, data=True, mark=True), flag(), bus(LINEAR)
+        self.marks, self.answered = [], 0
         self.unit = drain(
             self.clk, self.rst, self.start, self.job, self.bank_done, self.bank_free, self.bank, self.addr, self.data,
             self.param_valid, self.param_data, self.param_take, self.aux_valid, self.aux_data, self.aux_take, self.req,
-            self.done, config=config)
+            self.mark_returned, self.available, self.done, config=config)
         self.entries = [self.values(16 * cols).reshape(16, cols) for _ in range(sum(b[6] for b in self.beats))]
         self.params = self.parameter_beats()
         self.residuals = [self.values(ports) for _ in self.beats]
@@ -147,6 +152,8 @@ class DrainBench:
                                        and chance(rng, pace))
         self.aux_data.next = pack(self.residuals[self.aux_at]) if valid else 0
         self.req.ready.next = chance(rng, pace)
+        self.mark_returned.next = returned = self.answered < sum(self.marks) and chance(rng, pace)
+        self.answered += returned
 
     def observe(self, cycle):
         bank = self.freed if self.freed % 2 == self.bank else self.freed + 1
@@ -162,6 +169,10 @@ class DrainBench:
             assert int(self.req.region) == self.fields["store_addr_region"]
             count = int(self.req.count)
             self.stored.append((int(self.req.addr), count, words(int(self.req.data), count)))
+            self.marks.append(bool(self.req.mark))
+        if cycle > 3:
+            returned = self.answered - bool(self.mark_returned)
+            assert self.available == returned * self.fields["mark_words"] % (1 << LINEAR)
         if cycle == 3:
             assert not self.done
         return cycle > 3 and bool(self.done)
@@ -172,7 +183,7 @@ class DrainBench:
         rows = -(-block // ports)
         params = iter(self.params)
         bank, table, fresh = 0, None, True
-        for at, (addr, count, row, _, entry, block_last, bank_last) in enumerate(self.beats):
+        for at, (addr, count, row, _, entry, block_last, bank_last, _) in enumerate(self.beats):
             if fresh and not f["uniform"]:
                 table = [next(params) for _ in range(2 * rows)]
             fresh = block_last
@@ -204,6 +215,7 @@ def test_drain_stores_the_epilogue_of_every_entry(geometry, pace, with_waves):
         assert bench.param_at == (0 if bench.fields["uniform"] else len(bench.params))
         assert bench.aux_at == (len(bench.residuals) if bench.fields["residual"] else 0)
         assert bench.freed == len(bench.entries)
+        assert bench.marks == [mark for *_, mark in bench.beats]
 
     with_waves(run)
 
@@ -247,6 +259,7 @@ def test_drain_starts_again_after_a_reset_in_the_middle():
         elif cycle == stop:
             bench.rst.next = True
             bench.stored, bench.filled, bench.freed, bench.param_at, bench.aux_at = [], 0, 0, 0, 0
+            bench.marks, bench.answered = [], 0
         else:
             bench.drive(cycle - stop)
 

@@ -21,20 +21,24 @@ def window(f):
     return (f["load_addr"] // 4 + y[:, None, None] + x[:, None] + c).reshape(-1)
 
 
-def simulate(ports, layers, ready=1.0, answer=1.0, use=1.0, seed=0, cycles=6000):
-    """Load each layer; words are released at random. Checks the buffer's contents, returns cycles per layer."""
+def simulate(ports, layers, ready=1.0, answer=1.0, use=1.0, store=None, seed=0, cycles=6000):
+    """Load the layers back to back; words are released at random. Checks the buffer's contents at every cycle.
+
+    With ``store``, the probability per cycle that more words become available, every second layer waits for them;
+    all of its words become available in the end, ``load_open`` stays low. Returns cycles per layer.
+    """
     rng = np.random.default_rng(seed)
     memory = BeatMemory(rng.integers(0, 1 << 32, WORDS, dtype=np.uint64).astype(np.uint32), ports, rng, ready, answer)
-    clk, rst, start, wr_valid, done = (Signal(bool(0)) for _ in range(5))
-    released, wr_pos, loaded = (Signal(intbv(0)[LINEAR:]) for _ in range(3))
+    clk, rst, start, load_open, wr_valid, done = (Signal(bool(0)) for _ in range(6))
+    available, released, wr_pos, loaded = (Signal(intbv(0)[LINEAR:]) for _ in range(4))
     wr_count, wr_data = Signal(intbv(0)[3:]), Signal(intbv(0)[32 * ports:])
     job, req = job_signals(LOAD_JOB), Request(ports)
     took = []
 
     @block
     def bench():
-        dut = load_engine(clk, rst, start, job, released, req, memory.rsp_valid, memory.rsp_count, memory.rsp_data,
-                          wr_valid, wr_pos, wr_count, wr_data, loaded, done,
+        dut = load_engine(clk, rst, start, job, load_open, available, released, req, memory.rsp_valid,
+                          memory.rsp_count, memory.rsp_data, wr_valid, wr_pos, wr_count, wr_data, loaded, done,
                           config=Config(ports=ports, activation_words=SIZE))
 
         @instance
@@ -46,29 +50,39 @@ def simulate(ports, layers, ready=1.0, answer=1.0, use=1.0, seed=0, cycles=6000)
                 yield delay(1)
                 clk.next = 0
             rst.next = 0
-            for fields in layers:
+            expected, buffer, free = [], {}, 0
+            for number, fields in enumerate(layers):
                 for name, value in fields.items():
                     getattr(job, name).next = value
-                expected = [int(memory.words[i]) for i in window(fields)]
-                buffer, free = {}, 0
+                words, base = window(fields), len(expected)
+                expected += [int(memory.words[i]) for i in words]
+                load_open.next = store is None or number % 2 == 0
+                stored = 0
                 for cycle in range(cycles):
                     start.next = cycle == 0
+                    available.next = stored
+                    released.next = free
                     yield delay(1)
-                    if cycle > 0:
-                        assert [buffer[i % SIZE] for i in range(free, int(loaded))] == expected[free:int(loaded)]
-                        assert done == 0 or loaded == len(expected)
-                        if done:
-                            break
-                        if wr_valid:
-                            for i in range(int(wr_count)):
-                                assert int(wr_pos) + i < free + SIZE, "a word still needed is overwritten"
-                                buffer[(int(wr_pos) + i) % SIZE] = int(wr_data[32 * i + 32:32 * i])
+                    assert [buffer[i % SIZE] for i in range(free, int(loaded))] == expected[free:int(loaded)]
+                    if cycle == 0:
+                        assert done
+                    elif done:
+                        assert loaded == len(expected)
+                        break
+                    if req.valid and not load_open:
+                        asked = sum(len(beat) for beat in memory.log) - base
+                        assert asked + req.count <= stored, "a word is read before it is stored"
+                    if wr_valid:
+                        for i in range(int(wr_count)):
+                            assert int(wr_pos) + i < free + SIZE, "a word still needed is overwritten"
+                            buffer[(int(wr_pos) + i) % SIZE] = int(wr_data[32 * i + 32:32 * i])
                     clk.next = 1
                     yield delay(1)
                     clk.next = 0
                     if rng.random() < use and cycle > 1:
                         free = min(int(loaded), free + int(rng.integers(0, 2 * ports + 1)))
-                    released.next = free
+                    if store is not None and rng.random() < store:
+                        stored = min(len(words), stored + int(rng.integers(1, 6)))
                 assert loaded == len(expected), "not all words arrived"
                 took.append(cycle)
 
@@ -83,20 +97,44 @@ def simulate(ports, layers, ready=1.0, answer=1.0, use=1.0, seed=0, cycles=6000)
 
 def layer(c, x, y, strides=None, addr=0x40):
     c_stride, x_stride, y_stride = strides or (1, c, c * x)
-    return {"load_addr": addr, "load_c_count": c, "load_x_count": x, "load_y_count": y, "load_words": c * x * y,
-            "load_c_stride": c_stride, "load_x_stride": x_stride, "load_y_stride": y_stride, "load_addr_region": 1}
+    return {"load_addr": addr, "load_c_count": c, "load_x_count": x, "load_y_count": y, "load_c_stride": c_stride,
+            "load_x_stride": x_stride, "load_y_stride": y_stride, "load_addr_region": 1}
 
 
-@pytest.mark.parametrize("seed", range(10))
-def test_window_with_random_stalls(seed):
+def random_layers(seed):
+    """Three small windows and one that wraps round the buffer."""
     rng = np.random.default_rng(seed)
     layers = []
     for _ in range(3):
         c, x, y = (int(n) for n in rng.integers(1, (12, 9, 9)))
         strides = [int(s) for s in rng.integers(-8, 9, 3)]
         layers.append(layer(c, x, y, strides, addr=4 * 1000))
-    layers.append(layer(700 + seed, 1, 1))  # wraps round the buffer
-    simulate(1 + seed % 4, layers, ready=0.7, answer=0.6, use=0.5, seed=seed)
+    return [*layers, layer(700 + seed, 1, 1)]
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_windows_with_random_stalls(seed):
+    simulate(1 + seed % 4, random_layers(seed), ready=0.7, answer=0.6, use=0.5, seed=seed)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_waits_for_words_that_are_still_being_stored(seed):
+    simulate(1 + seed % 4, random_layers(seed), ready=0.8, answer=0.6, use=0.8, store=0.4, seed=seed)
+
+
+def test_nothing_is_read_before_it_is_stored():
+    with pytest.raises(AssertionError, match="not all words"):
+        simulate(2, [layer(4, 1, 1), layer(4, 1, 1)], store=0, cycles=200)
+
+
+@pytest.mark.parametrize("ports", [1, 2, 3, 4])
+def test_layers_share_the_buffer(ports):
+    """What is left of the first layer stays until it is released, and the second gets no more than the rest."""
+    half = SIZE // 2
+    simulate(ports, [layer(half, 1, 1), layer(half - ports, 1, 1)], use=0)
+    with pytest.raises(AssertionError, match="not all words"):
+        simulate(ports, [layer(half, 1, 1), layer(half + 1, 1, 1)], use=0, cycles=400)
+    simulate(ports, [layer(half, 1, 1), layer(half + 1, 1, 1)], use=0.1)
 
 
 @pytest.mark.parametrize("ports", [1, 2, 3, 4])

@@ -3,7 +3,7 @@
 import pytest
 from myhdl import Signal, intbv
 
-from hls.arbiter import STREAMS, Request, arbiter
+from hls.arbiter import ANSWERS, STREAMS, Request, arbiter
 from hls.array import beat_bits
 from hls.config import Config
 from hls.convert import convert
@@ -13,7 +13,7 @@ from hls.load import LOAD_JOB, load_engine
 from hls.params import PARAM_JOB, param_reader
 from hls.ports import memory_ports
 from hls.slave import Windows
-from hls.weights import WEIGHT_JOB, weight_loader
+from hls.weights import CUT_JOB, WEIGHT_JOB, weight_loader
 from sim.toolchain import lint
 
 
@@ -32,14 +32,15 @@ def roots(config):
     counts = dict.fromkeys(["cmd_count", "cmd_tag", "rsp_count", "wr_count", "words"], 3)
     masters = dict.fromkeys(["m_req", "m_we", "m_gnt", "m_rvalid"], ports) | {"m_be": 4 * ports}
     widths = words | counts | masters | dict.fromkeys(["watchdog", "timeout_addr", "fault_addr"], 32)
-    widths |= dict.fromkeys(["released", "wr_pos", "loaded"], LINEAR)
+    widths |= dict.fromkeys(["released", "available", "wr_pos", "loaded"], LINEAR)
     widths |= {"load_data": 8 * config.load_rows * config.cols, "load_beat": beat_bits(config)}
-    streams = {name: Request(ports, name in ("store", "profile"), name == "weights") for name in STREAMS}
+    streams = {name: Request(ports, name in ("store", "profile"), name == "weights", name == "store") for name in STREAMS}
     return (
-        lambda: call(memory_ports, config, widths | {"rsp_valid": len(STREAMS)}),
+        lambda: call(memory_ports, config, widths | {"rsp_valid": len(ANSWERS)}),
         lambda: call(arbiter, config, widths, windows=Windows(), **streams),
         lambda: call(load_engine, config, widths, job=job_signals(LOAD_JOB), req=Request(ports)),
-        lambda: call(weight_loader, config, widths, job=job_signals(WEIGHT_JOB), req=Request(ports, urgent=True)),
+        lambda: call(weight_loader, config, widths, job=job_signals(WEIGHT_JOB), cut_job=job_signals(CUT_JOB),
+                     req=Request(ports, urgent=True)),
         lambda: call(param_reader, config, widths, job=job_signals(PARAM_JOB), req=Request(ports)),
     )
 

@@ -1,5 +1,7 @@
 """Weight loader against the stream cut up in Python: every geometry, random stalls on both sides, and its rate."""
 
+from dataclasses import dataclass, field
+
 import numpy as np
 import pytest
 from myhdl import Signal, block, delay, instance, intbv
@@ -9,9 +11,17 @@ from hls.arbiter import Request
 from hls.array import beat_bits
 from hls.config import Config
 from hls.descriptor_hw import job_signals
-from hls.weights import WEIGHT_JOB, weight_loader
+from hls.weights import CUT_JOB, WEIGHT_JOB, weight_loader
 
 STEPS = ("groups", "ncb", "kh", "kx", "kb")
+
+
+def passes(f):
+    """Number of strips, counted one by one."""
+    count, left = 1, f["out_px"] - f["first_px"]
+    while left > 0:
+        count, left = count + 1, left - f["strip_px"]
+    return count
 
 
 def tiles(memory, f, config):
@@ -19,30 +29,48 @@ def tiles(memory, f, config):
     stream = memory.view(np.uint8)[f["weight_addr"]:]
     size = config.diagonal if f["diagonal"] else config.rows * config.cols
     step = config.diagonal if f["diagonal"] else config.load_rows * config.cols
-    passes, left = 1, f["out_px"] - f["first_px"]
-    while left > 0:
-        passes, left = passes + 1, left - f["strip_px"]
-    for _ in range(passes):
+    for _ in range(passes(f)):
         for n in range(int(np.prod([f[name] for name in STEPS]))):
             tile = bytes(size * [1]) if f["unit_weights"] else bytes(stream[n * size:n * size + size])
             yield [tile[i:i + step] for i in range(0, size, step)]
 
 
-def simulate(config, layers, ready=1.0, answer=1.0, take=1.0, hold=0, seed=0, cycles=8000):
-    """Stream the layers one after the other; no tile is taken before cycle ``hold``. Returns cycles of each."""
+@dataclass
+class Run:
+    """What a simulation saw: its cycles, words read, and the cycles in which each side started each layer."""
+
+    cycles: int = 0
+    words: int = 0
+    fetches: list = field(default_factory=list)
+    cuts: list = field(default_factory=list)
+    survivors: int = 0  # cuts begun while a tile waited in the shadow
+
+
+def simulate(config, layers, ready=1.0, answer=1.0, take=1.0, begin=1.0, hold=0, seed=0, cycles=12000):
+    """Stream the layers; both sides take the next descriptor when they can, with probability ``begin`` per cycle.
+
+    A descriptor goes away when both sides have taken it. No tile is taken before cycle ``hold``.
+    """
     rng = np.random.default_rng(seed)
     ports = config.ports
     memory = BeatMemory(rng.integers(0, 1 << 32, 8192, dtype=np.uint64).astype(np.uint32), ports, rng, ready, answer)
-    clk, rst, start, load_valid, load_diag, tile_ready, tile_take, idle = (Signal(bool(0)) for _ in range(8))
+    clk, rst, start, cut_start, load_valid, load_diag, tile_ready, tile_take, idle, cut_done = (
+        Signal(bool(0)) for _ in range(10))
     load_data = Signal(intbv(0)[8 * config.load_rows * config.cols:])
     load_beat = Signal(intbv(0)[beat_bits(config):])
-    job, req = job_signals(WEIGHT_JOB), Request(ports, urgent=True)
-    took = []
+    job, cut_job, req = job_signals(WEIGHT_JOB), job_signals(CUT_JOB), Request(ports, urgent=True)
+    expected = [(f["diagonal"], tile) for f in layers for tile in tiles(memory.words, f, config)]
+    run = Run()
+
+    def take_descriptor(side_job, fields):
+        for name in vars(side_job):
+            getattr(side_job, name).next = fields[name]
 
     @block
     def bench():
-        dut = weight_loader(clk, rst, start, job, req, memory.rsp_valid, memory.rsp_data, load_valid, load_data,
-                            load_beat, load_diag, tile_ready, tile_take, idle, config=config)
+        dut = weight_loader(clk, rst, start, job, cut_start, cut_job, req, memory.rsp_valid, memory.rsp_data,
+                            load_valid, load_data, load_beat, load_diag, tile_ready, tile_take, idle, cut_done,
+                            config=config)
 
         @instance
         def drive():
@@ -53,49 +81,58 @@ def simulate(config, layers, ready=1.0, answer=1.0, take=1.0, hold=0, seed=0, cy
                 yield delay(1)
                 clk.next = 0
             rst.next = 0
-            for f in layers:
-                for name, value in f.items():
-                    getattr(job, name).next = value
-                expected = list(tiles(memory.words, f, config))
-                shadow, taken = [], 0  # beats presented for the next tile
-                for cycle in range(cycles):
-                    start.next = cycle == 0
-                    tile_take.next = False
-                    yield delay(1)
-                    if cycle > 0:
-                        full = taken < len(expected) and len(shadow) == len(expected[taken])
-                        assert tile_ready == full
-                        tile_take.next = bool(full and cycle >= hold and rng.random() < take)
-                        yield delay(1)
-                        if tile_take:
-                            taken, shadow = taken + 1, []
-                        if load_valid and taken < len(expected):
-                            beat = expected[taken][len(shadow)]
-                            assert load_beat == len(shadow) and load_diag == f["diagonal"]
-                            assert int(load_data).to_bytes(len(load_data) // 8, "little")[:len(beat)] == beat
-                            shadow.append(beat)
-                        if taken == len(expected):
-                            break
-                    clk.next = 1
-                    yield delay(1)
-                    clk.next = 0
-                assert taken == len(expected), f"{taken} of {len(expected)} tiles"
-                took.append(cycle)
+            shadow, taken = [], 0  # beats presented for the next tile
+            can_fetch = can_cut = True
+            for cycle in range(cycles):
+                offered = min(len(run.fetches), len(run.cuts))
+                start.next = can_fetch and len(run.fetches) == offered < len(layers) and rng.random() < begin
+                cut_start.next = can_cut and len(run.cuts) == offered < len(layers) and rng.random() < begin
                 tile_take.next = False
-                for _ in range(60):  # padding may still be on its way
-                    clk.next = 1
-                    yield delay(1)
-                    clk.next = 0
-                    yield delay(1)
-                assert idle
+                yield delay(1)
+                if start:
+                    take_descriptor(job, layers[offered])
+                    run.fetches.append(cycle)
+                if cut_start:
+                    take_descriptor(cut_job, layers[offered])
+                    run.cuts.append(cycle)
+                    run.survivors += bool(tile_ready)
+                full = taken < len(expected) and len(shadow) == len(expected[taken][1])
+                assert tile_ready == full
+                tile_take.next = bool(full and cycle >= hold and rng.random() < take)
+                yield delay(1)
+                if tile_take:
+                    taken, shadow = taken + 1, []
+                if load_valid:
+                    diagonal, tile = expected[taken]
+                    assert load_beat == len(shadow) and load_diag == diagonal
+                    beat = tile[len(shadow)]
+                    assert int(load_data).to_bytes(len(load_data) // 8, "little")[:len(beat)] == beat
+                    shadow.append(beat)
+                if taken == len(expected):
+                    break
+                can_fetch, can_cut = bool(idle and not start), bool(cut_done and not cut_start)
+                clk.next = 1
+                yield delay(1)
+                clk.next = 0
+            assert taken == len(expected), f"{taken} of {len(expected)} tiles"
+            run.cycles = cycle
+            tile_take.next = False
+            for _ in range(60):  # padding may still be on its way
+                clk.next = 1
+                yield delay(1)
+                clk.next = 0
+                yield delay(1)
+                assert not load_valid
+            assert idle and cut_done
 
         return dut, memory.bench(clk, req), drive
 
     test = bench()
     test.run_sim(quiet=1)
     test.quit_sim()
-    assert len(took) == len(layers)
-    return took
+    assert run.cycles
+    run.words = ports * len(memory.log)
+    return run
 
 
 def layer(config, rng=None, steps=None, diagonal=0, unit_weights=0, strips=(5, 2, 2), extra=0):
@@ -122,7 +159,41 @@ def test_tiles_with_random_stalls(rows, cols, ports):
               layer(config, steps=[1, 1, 1, 2, 1], diagonal=1, unit_weights=1),
               layer(config, steps=[2, 1, 1, 1, 1], strips=(1, 4, 4)),
               layer(config, steps=[1, 3, 1, 1, 1], diagonal=1, extra=3)]
-    simulate(config, layers, ready=0.7, answer=0.7, take=0.5, seed=rows)
+    simulate(config, layers, ready=0.7, answer=0.7, take=0.5, begin=0.3, seed=rows)
+
+
+@pytest.mark.parametrize("rows, cols, ports", GEOMETRIES)
+def test_next_layer_is_fetched_while_tiles_are_still_cut(rows, cols, ports):
+    config = Config(rows=rows, cols=cols, ports=ports, weight_bytes=1024)
+    once = (1, 1, 1)
+    run = simulate(config, [layer(config, steps=[1, 2, 1, 1, 1], strips=once),
+                            layer(config, steps=[1, 1, 2, 1, 1], strips=once, diagonal=1, extra=1),
+                            layer(config, steps=[1, 1, 1, 2, 1], strips=once)], take=0.05, hold=300)
+    assert run.fetches[1] < 100 and run.fetches[2] > 300  # two layers ahead of the cutting side is not possible
+    assert all(fetch < cut for fetch, cut in zip(run.fetches[1:], run.cuts[1:]))
+    assert run.survivors  # a tile that nobody has taken yet outlives the start of the next layer
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("rows, cols, ports", [(4, 4, 2), (7, 3, 4), (5, 8, 1), (6, 11, 3), (3, 32, 2), (16, 4, 1)])
+def test_weights_that_fit_cross_the_bus_once(rows, cols, ports, seed):
+    """Layers of all sizes around the buffer's, one behind the other; each must also give the right tiles."""
+    config = Config(rows=rows, cols=cols, ports=ports, weight_bytes=1024)
+    rng = np.random.default_rng(seed)
+    layers, least, most = [], 0, 0
+    for _ in range(6):
+        n = max(1, int(rng.choice([100, 500, 1024, 1300])) // (rows * cols))
+        strip = int(rng.integers(1, 4))
+        strips = int(rng.integers(1, 9)), int(rng.integers(1, strip + 1)), strip
+        f = layer(config, steps=[1, n, 1, 1, 1], strips=strips)
+        layers.append(f)
+        # A buffer row is a whole number of beats and their count a power of two: at least half the bytes are usable
+        least += f["weight_words"] * (passes(f) if 4 * f["weight_words"] > 1024 else 1)
+        most += f["weight_words"] * (passes(f) if 4 * f["weight_words"] > 512 else 1)
+    run = simulate(config, layers, ready=0.8, answer=0.8, take=0.8, begin=0.5, seed=seed)
+    assert least <= run.words <= most
+    if config.load_rows * cols % (4 * ports) == 0 and (4 * ports) & (4 * ports - 1) == 0:
+        assert run.words == least
 
 
 @pytest.mark.parametrize("rows, cols, ports", GEOMETRIES)
@@ -131,7 +202,7 @@ def test_one_beat_per_cycle_from_a_full_buffer(rows, cols, ports):
     config = Config(rows=rows, cols=cols, ports=ports, weight_bytes=1024)
     beats = -(-rows // config.load_rows)
     n = max(1, 512 // (rows * cols))
-    (cycles,) = simulate(config, [layer(config, steps=[1, n, 1, 1, 1], strips=(1, 1, 1))], hold=1200)
+    cycles = simulate(config, [layer(config, steps=[1, n, 1, 1, 1], strips=(1, 1, 1))], hold=1200).cycles
     print(f"R={rows} C={cols} P={ports}: {n} tiles of {beats} beats in {cycles - 1200} cycles")
     assert cycles - 1200 <= n * beats
 
@@ -141,7 +212,7 @@ def test_rate_from_memory(rows, cols, ports):
     config = Config(rows=rows, cols=cols, ports=ports)
     n = max(2, 6000 // (rows * cols))
     f = layer(config, steps=[1, n, 1, 1, 1], strips=(2, 1, 1))
-    (cycles,) = simulate(config, [f])
+    cycles = simulate(config, [f]).cycles
     bound = 2 * max(f["weight_words"] // ports, n * -(-rows // config.load_rows))
     print(f"R={rows} C={cols} P={ports}: {2 * f['weight_words']} words in {cycles} cycles, bound {bound}")
     assert cycles < 1.02 * bound + 40
