@@ -16,17 +16,19 @@ from hls.array import array_latency
 from hls.config import Config
 from hls.descriptor import PROFILE_RECORD, WORDS
 from hls.drain import AUX_BEATS, READ_TO_RESULT, STORE_BEATS
+from hls.ports import OUTSTANDING
+from hls.ports import QUEUED as QUEUED_COMMANDS
 
-ANSWER = 7  # arbiter, ports: from an accepted request to its answer
-LOADED = ANSWER + 1  # load: to words that may be read
-QUEUED = ANSWER + 2  # passes: to the head of an empty FIFO
-AUX_READY = ANSWER + 1  # drain: to an aux beat that may be used
+ANSWER = 7  # arbiter, ports: from an accepted request to its answer, where no port waits
+LOADED = 1  # load: from an answer to words that may be read
+QUEUED = 2  # passes: from an answer to the head of an empty FIFO
+AUX_READY = 1  # drain: from an answer to an aux beat that may be used
 FIRST_VECTOR = 3  # sequencer: start to the first vector
 FIRST_BEAT = 2  # drain: start to the first beat of the walkers
 FETCH_ASKED = 2  # fetch: start to the first request for the next descriptor
 FETCH_READY = ANSWER + 3  # fetch: last request to ready
 LAUNCH = 1  # control: ready to start
-STORED = ANSWER + 1  # control: last store accepted to the layer's end
+STORED = 1  # control: the last store's answer to the layer's end
 DOORBELL = 2  # control, fetch: doorbell to the first request for a descriptor
 
 SWAP, STEP_FIRST, STEP_LAST, GROUP_FIRST, GROUP_LAST, STRIP_LAST = (1 << i for i in range(6))
@@ -44,15 +46,38 @@ class Estimate:
 
 
 @dataclass(frozen=True)
-class Bus:
-    """Bus cycles that a full beat of each stream takes: more than 1 where its words share a memory bank."""
+class Banks:
+    """Per stream, the memory bank of each word of a beat; () where no two words of a beat meet in a bank.
 
-    load: int = 1
-    weights: int = 1
-    params: int = 1
-    store: int = 1
-    aux: int = 1
-    fetch: int = 1
+    Streams of the same bank wait for each other; a negative bank is only met within its beat.
+    """
+
+    load: tuple[int, ...] = ()
+    weights: tuple[int, ...] = ()
+    params: tuple[int, ...] = ()
+    store: tuple[int, ...] = ()
+    aux: tuple[int, ...] = ()
+    fetch: tuple[int, ...] = ()
+
+    @property
+    def contended(self) -> bool:
+        return any((self.load, self.weights, self.params, self.store, self.aux, self.fetch))
+
+
+def word_banks(address: int, stride: int, config: Config) -> tuple[int, ...]:
+    """An entry of `Banks`: where a beat at byte ``address`` with words ``stride`` apart meets itself."""
+    bank = config.bank_kib * 1024
+    if config.ports == 1:
+        return ()
+    if address < config.memory_banks * bank:
+        return (address // bank,) * config.ports
+    first = config.memory_banks * bank
+    for size in config.memory_banks_interleaved:
+        if address < first + size * bank:
+            words = tuple(i * stride % size for i in range(config.ports))
+            return () if len(set(words)) == len(words) else tuple(-1 - w for w in words)
+        first += size * bank
+    return ()
 
 
 def strip_sizes(f: dict) -> list[int]:
@@ -151,14 +176,14 @@ class _Weights:
     def wants(self) -> bool:
         return bool(self.asked_left) and (self.row_asked != 0 or self.used != self.depth)
 
-    def accept(self, t: int) -> None:
+    def accept(self, answer: int) -> None:
         if self.row_asked == 0:
             self.used += 1
         self.row_asked += 1
         self.asked_left[0] -= self.ports
         if self.row_asked == self.row or self.asked_left[0] <= 0:
             self.row_asked = 0
-            self.rows.append(t + QUEUED)
+            self.rows.append(answer + QUEUED)
         if self.asked_left[0] <= 0:
             self.asked_left.pop(0)
 
@@ -193,7 +218,39 @@ class _Weights:
         self.held = held
 
 
-def simulate(f: dict, config: Config, bus: Bus = Bus(), fetch: bool = True) -> Estimate:
+class _Ports:
+    """`hls.arbiter` and `hls.ports`: beats in order, ports that lag behind each other, banks that they share."""
+
+    def __init__(self, ports: int):
+        self.granted = [0] * ports
+        self.left = [deque([0] * QUEUED_COMMANDS, QUEUED_COMMANDS) for _ in range(ports)]
+        self.taken = 0
+        self.complete = deque([0] * OUTSTANDING, OUTSTANDING)
+        self.busy: dict[int, set[int]] = {}  # cycles in which a bank is taken
+
+    def accept(self, t: int, banks: tuple[int, ...]) -> tuple[int, int]:
+        """(cycle of the answer, first cycle in which another request may be accepted) of a full beat."""
+        before = self.taken
+        taken = max(t + 2, before + 1, self.complete[0] + 1, *(left[0] + 1 for left in self.left))
+        last, own = 0, {}
+        for port, left in enumerate(self.left):
+            left.append(max(taken + 1, self.granted[port]))
+            grant = left[-1] + 1
+            if banks:
+                busy = (own if banks[port] < 0 else self.busy).setdefault(banks[port], set())
+                while grant in busy:
+                    grant += 1
+                busy.add(grant)
+                if len(busy) > 100:
+                    busy.difference_update([cycle for cycle in busy if cycle < t])
+            self.granted[port] = grant
+            last = max(last, grant)
+        self.taken = taken
+        self.complete.append(max(last + 2, self.complete[-1] + 1))
+        return self.complete[-1] + 1, max(t + 1, before)
+
+
+def simulate(f: dict, config: Config, banks_of: Banks = Banks(), fetch: bool = True) -> Estimate:
     """Run the descriptor with fields ``f``; ``fetch``: the next descriptor is read meanwhile."""
     f = {"GROUP_IN_STEP": 0, "KX_STEP": 0} | f
     ports = config.ports
@@ -232,7 +289,8 @@ def simulate(f: dict, config: Config, bus: Bus = Bus(), fetch: bool = True) -> E
     results: deque[int] = deque()
     stores_left = sum(n for n, _ in blocks)
     load_stall = store_stall = 0
-    bus_free, last_store, last_load = 1, 0, 0
+    bus_free, stored_at, loaded_at = 1, 0, 0
+    memory = _Ports(ports).accept if banks_of.contended else lambda t, _: (t + ANSWER, t + 1)
     t = 0
     while stores_left:
         t += 1
@@ -276,26 +334,25 @@ def simulate(f: dict, config: Config, bus: Bus = Bus(), fetch: bool = True) -> E
         if t >= bus_free:
             if fetch_left and t >= FETCH_ASKED:
                 fetch_left -= 1
-                bus_free = t + bus.fetch
+                _, bus_free = memory(t, banks_of.fetch)
             elif param_left and param_used < param_depth:
                 param_left -= 1
                 param_used += 1
-                params.append(t + QUEUED)
-                bus_free = t + bus.params
+                answer, bus_free = memory(t, banks_of.params)
+                params.append(answer + QUEUED)
             elif weights.used < weights.low_mark and weights.wants():
-                weights.accept(t)
-                bus_free = t + bus.weights
+                answer, bus_free = memory(t, banks_of.weights)
+                weights.accept(answer)
             elif aux_left and aux_room and t >= FIRST_BEAT:
                 aux_left -= 1
                 aux_room -= 1
-                aux.append(t + AUX_READY)
-                bus_free = t + bus.aux
+                answer, bus_free = memory(t, banks_of.aux)
+                aux.append(answer + AUX_READY)
             elif results and results[0] <= t:
                 results.popleft()
                 stores_left -= 1
                 filled = 1
-                last_store = t
-                bus_free = t + bus.store
+                stored_at, bus_free = memory(t, banks_of.store)
             elif chunks and asked - released <= room:
                 count = min(ports, chunk_left)
                 asked += count
@@ -303,12 +360,12 @@ def simulate(f: dict, config: Config, bus: Bus = Bus(), fetch: bool = True) -> E
                 if not chunk_left:
                     chunk_left = chunk_words
                     chunks -= 1
-                last_load = t + LOADED
-                arrivals.append((last_load, asked))
-                bus_free = t + bus.load
+                answer, bus_free = memory(t, banks_of.load)
+                loaded_at = answer + LOADED
+                arrivals.append((loaded_at, asked))
             elif weights.wants():
-                weights.accept(t)
-                bus_free = t + bus.weights
+                answer, bus_free = memory(t, banks_of.weights)
+                weights.accept(answer)
 
         if issue:
             store_room -= 1
@@ -349,7 +406,7 @@ def simulate(f: dict, config: Config, bus: Bus = Bus(), fetch: bool = True) -> E
             banks += freed
         weights.step(t, take)
         released = release_at
-    end = max(last_store + STORED, last_load + 1)
+    end = max(stored_at + STORED, loaded_at + 1)
     words = (f["LOAD_WORDS"] + (weights.pass_words + (0 if uniform else f["PARAM_WORDS"])) * strips
              + f["OUT_PX"] * f["GROUPS"] * f["COUT"] * (2 if residual or acc_init else 1) + WORDS * fetch)
     return Estimate(end, total, load_stall, store_stall, words)

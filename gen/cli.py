@@ -71,6 +71,12 @@ _geometry = _options(
 _json = click.option("--json", "json_path", metavar="FILE", help="Write the results as JSON; - for stdout.")
 _force = click.option("--force", is_flag=True,
                       help="Replace a folder that heepgen did not write (it is moved aside to NAME.old).")
+_per_tensor = click.option("--per-tensor", is_flag=True,
+                           help="One weight scale per layer instead of one per channel.")
+_calibrate = click.option("--calibrate", type=click.Choice(["max", "mse"]), default="max", show_default=True,
+                          help="Range of the weights: all of them, or that with the least squared error.")
+_trust = click.option("--trust-pickle", is_flag=True,
+                      help="Load files whose pickle may run code. Only for files you made yourself.")
 _import = _options(
     click.option("--input-shape", metavar="1,28,28", callback=_shape,
                  help="Shape of one input, without the batch dimension; a .pt has none of its own."),
@@ -79,9 +85,8 @@ _import = _options(
     click.option("--sample", metavar="FILE.npy", type=click.Path(dir_okay=False),
                  help="Input to link into the firmware, batch dimension included."),
     click.option("--append-final-softmax", is_flag=True, help="Append a Softmax to the network."),
-    click.option("--per-tensor", is_flag=True, help="One weight scale per layer instead of one per channel."),
-    click.option("--trust-pickle", is_flag=True,
-                 help="Load files whose pickle may run code. Only for files you made yourself."),
+    _per_tensor,
+    _trust,
 )
 
 
@@ -151,10 +156,13 @@ def hw(config: Any, out: str, force: bool, json_path: str | None) -> None:
 @_geometry
 @click.option("-o", "--out", metavar="DIR", help="Output folder.  [default: build/NAME-app]")
 @_import
+@_calibrate
+@click.option("--explain", is_flag=True, help="Show which layers run on the array, which on the CPU, and why.")
 @_force
 @_json
 @_with_config
-def sw(config: Any, model: str, out: str | None, force: bool, json_path: str | None, **options: Any) -> None:
+def sw(config: Any, model: str, out: str | None, explain: bool, force: bool, json_path: str | None,
+       **options: Any) -> None:
     """Generate the firmware that runs MODEL: C++17, weights, memory plan, a checked sample.
 
     MODEL is a .pt2 of torch.export, or a .pt holding an nn.Module of standard layers. Nothing in either
@@ -165,6 +173,7 @@ def sw(config: Any, model: str, out: str | None, force: bool, json_path: str | N
       heepgen sw model.pt2                        shapes come with the file
       heepgen sw model.pt --input-shape 1,28,28 --append-final-softmax
       heepgen sw model.pt2 --sample image.npy     this input, and its expected output, in the firmware
+      heepgen sw model.pt2 --explain              what runs where, and why
     """
     from gen.console import progress, show, write_json
     from gen.inputs import network_name
@@ -174,6 +183,32 @@ def sw(config: Any, model: str, out: str | None, force: bool, json_path: str | N
     with progress() as say:
         report = generate_sw(model, config, out, force=force, progress=say, **options)
     if json_path != "-":
+        show(*([report.explanation()] if explain else []), report.table())
+    write_json(report, json_path)
+
+
+@main.command(short_help="Predict every layer's cycles, without simulating the hardware.")
+@click.argument("model")
+@_geometry
+@_import
+@_json
+@_with_config
+def estimate(config: Any, model: str, json_path: str | None, **options: Any) -> None:
+    """Predict the cycles of every layer of MODEL from a model of the accelerator's timing, in seconds.
+
+    Layers that run on the CPU are not predicted. `heepgen run` measures.
+
+    \b
+    Examples:
+      heepgen estimate model.pt2
+      heepgen estimate model.pt2 --rows 16 --cols 16 --ports 4
+    """
+    from gen.console import progress, show, write_json
+    from gen.estimate import estimate as predict
+
+    with progress() as say:
+        report = predict(model, config, progress=say, **options)
+    if json_path != "-":
         show(report.table())
     write_json(report, json_path)
 
@@ -182,6 +217,7 @@ def sw(config: Any, model: str, out: str | None, force: bool, json_path: str | N
 @click.argument("target", metavar="APP|MODEL")
 @_geometry
 @_import
+@_calibrate
 @click.option("--input", "input_path", metavar="FILE.npy", type=click.Path(dir_okay=False),
               help="Input to run instead of the sample in the firmware.")
 @_json
@@ -258,6 +294,43 @@ def xheep(config: Any, apps: tuple[str, ...], heep_dir: str | None, out: str, in
                                     config_given=_hardware_given() or not apps, progress=say)
     if json_path != "-":
         show(pairs(f"X-HEEP project in {report.folder}", report.lines()))
+    write_json(report, json_path)
+
+
+@main.command("eval", short_help="Measure what quantisation costs on a data set.")
+@click.argument("model")
+@_geometry
+@click.option("--data", metavar="FILE.npz", required=True, type=click.Path(dir_okay=False),
+              help="Inputs x (N, ...) and labels y (N,).")
+@click.option("--device", type=click.Choice(["cpu", "cuda"]), help="Where PyTorch runs.  [default: cuda if it can]")
+@click.option("--batch", type=click.IntRange(1), metavar="N", default=256, show_default=True,
+              help="Inputs that PyTorch takes at once.")
+@click.option("--limit", type=click.IntRange(1), metavar="N", help="Only the first N inputs.")
+@_per_tensor
+@_calibrate
+@_trust
+@_json
+@_with_config
+def evaluate(config: Any, model: str, json_path: str | None, **options: Any) -> None:
+    """Run MODEL on a data set three times: in FP32, with INT8 weights in PyTorch, and bit for bit as the hardware.
+
+    The .npz file holds x, inputs with the batch dimension first, and y, one class per input. For a network that
+    rebuilds its input y is 1 for anomalies and 0 otherwise, and the area under the ROC curve of the mean squared
+    error is measured; with an integer clip, that many consecutive inputs share a label. Without y only the
+    agreement of the three is. Shown for every layer: the signal-to-noise ratio of weights and outputs.
+
+    \b
+    Examples:
+      heepgen eval model.pt2 --data test.npz
+      heepgen eval model.pt2 --data test.npz --limit 500 --calibrate mse
+    """
+    from gen.console import bars, show, write_json
+    from gen.eval import evaluate as run_eval
+
+    with bars() as progress:
+        report = run_eval(model, config=config, progress=progress, **options)
+    if json_path != "-":
+        show(report.table())
     write_json(report, json_path)
 
 

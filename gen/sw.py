@@ -15,7 +15,7 @@ from hls.errors import HeepgenError
 from hls.output import generated_folder
 
 KIND = "application"
-MODEL, REFERENCE = "model.pt2", "reference.json"
+MODEL, REFERENCE, PLAN = "model.pt2", "reference.json", "memory.svg"
 SEED = 0
 
 
@@ -25,6 +25,7 @@ class ImportOptions:
 
     append_final_softmax: bool = False
     per_tensor: bool = False
+    calibrate: str = "max"
 
 
 @dataclass(frozen=True)
@@ -36,21 +37,25 @@ class SwReport:
     input_shape: tuple[int, ...]
     layers: tuple[dict, ...]
     memory: dict
+    placements: tuple[Any, ...]
     memory_text: str
 
     def to_dict(self) -> dict[str, Any]:
-        return {k: v for k, v in vars(self).items() if k != "memory_text"}
+        own = {k: v for k, v in vars(self).items() if k != "memory_text"}
+        return own | {"placements": [vars(p) for p in self.placements]}
+
+    def explanation(self) -> Any:
+        """Where every layer runs, and why."""
+        table = _table(f"{self.network}: what runs where", ("layer", "operator", "output", "runs on", "why"))
+        for p in self.placements:
+            table.add_row(p.name, p.op, "x".join(map(str, p.shape)), p.where, p.why)
+        return table
 
     def table(self) -> Any:
-        from rich.box import SIMPLE_HEAD
         from rich.console import Group
-        from rich.table import Table
         from rich.text import Text
 
-        result = Table(title=f"{self.network} for {self.geometry}", title_justify="left", box=SIMPLE_HEAD,
-                       padding=(0, 1, 0, 0), pad_edge=False)
-        for name in ("layer", "operator", "output"):
-            result.add_column(name)
+        result = _table(f"{self.network} for {self.geometry}", ("layer", "operator", "output"))
         for name in ("MACs", "descriptors", "bound, cycles"):
             result.add_column(name, justify="right")
         for layer in self.layers:
@@ -60,9 +65,19 @@ class SwReport:
         return Group(result, Text(self.memory_text))
 
 
+def _table(title: str, columns: tuple[str, ...]) -> Any:
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    for name in columns:
+        table.add_column(name)
+    return table
+
+
 def generate_sw(model: str | Path, config: Config, out: str | Path, *, sample: str | Path | None = None,
                 input_shape: tuple[int, ...] | None = None, batch: int = 1, append_final_softmax: bool = False,
-                per_tensor: bool = False, trust_pickle: bool = False, force: bool = False,
+                per_tensor: bool = False, calibrate: str = "max", trust_pickle: bool = False, force: bool = False,
                 keep_activations: bool = False, progress: Callable[[str], None] = lambda message: None) -> SwReport:
     """Write the firmware of the model file `model` for `config` to the folder `out`, whole or not at all.
 
@@ -70,17 +85,21 @@ def generate_sw(model: str | Path, config: Config, out: str | Path, *, sample: s
     every time. `input_shape` has no batch dimension. Raises `HeepgenError`, naming the layer or the numbers,
     for a model or an input that cannot be used.
     """
-    model = Path(model)
     progress(f"loading {model}")
-    program = _exported(model, sample, input_shape, batch, trust_pickle)
-    shape = _input_shape(program)
-    if sample is None:
-        data = np.random.default_rng(SEED).standard_normal(shape, np.float32)
-    else:
-        data = load_array(sample, "--sample", shape)
-    options = ImportOptions(append_final_softmax, per_tensor)
+    program, data = load_program(Path(model), sample, input_shape, batch, trust_pickle)
+    options = ImportOptions(append_final_softmax, per_tensor, calibrate)
     return generate_application(program, data, config, out, options, name=network_name(model), force=force,
                                 keep_activations=keep_activations, progress=progress)
+
+
+def load_program(model: Path, sample: str | Path | None = None, input_shape: tuple[int, ...] | None = None,
+                 batch: int = 1, trust_pickle: bool = False) -> tuple[Any, np.ndarray]:
+    """The ExportedProgram of a model file and its sample input; options as for `generate_sw`."""
+    program = _exported(model, sample, input_shape, batch, trust_pickle)
+    shape = exported_input_shape(program)
+    if sample is None:
+        return program, np.random.default_rng(SEED).standard_normal(shape, np.float32)
+    return program, load_array(sample, "--sample", shape)
 
 
 def generate_application(program: Any, data: np.ndarray, config: Config, out: str | Path, options: ImportOptions, *,
@@ -90,22 +109,25 @@ def generate_application(program: Any, data: np.ndarray, config: Config, out: st
     import torch
 
     from firmware_gen import CodeGenerator
+    from firmware_gen.explain import explain
+    from gen.plan import draw
 
     softmax = options.append_final_softmax
     with generated_folder(out, KIND, force=force, note={"name": name, "options": vars(options)}) as folder:
         progress(f"compiling {name}")
         generator = CodeGenerator(program, data, folder, config, name=name, per_channel=not options.per_tensor,
-                                  keep_activations=keep_activations)
+                                  calibrate=options.calibrate, keep_activations=keep_activations)
         generator.generate_code(append_final_softmax=softmax)
         progress(f"running {name} in PyTorch and in the bit-exact model")
         reference = _reference(program, data, generator, softmax)
         (folder / REFERENCE).write_text(json.dumps(reference, indent=2) + "\n")
         torch.export.save(program, folder / MODEL)
         manifest = json.loads((folder / "manifest.json").read_text())
+        draw(manifest["memory"], folder / PLAN)
     from gen.hw import geometry
 
     return SwReport(name, geometry(config), tuple(data.shape), tuple(manifest["layers"]), manifest["memory"],
-                    generator.memory_report(softmax).to_text())
+                    tuple(explain(generator.program(softmax).graph)), generator.memory_report(softmax).to_text())
 
 
 def _exported(model: Path, sample: str | Path | None, input_shape: tuple[int, ...] | None, batch: int,
@@ -117,7 +139,7 @@ def _exported(model: Path, sample: str | Path | None, input_shape: tuple[int, ..
 
     loaded = load_model(model, trust_pickle)
     if isinstance(loaded, ExportedProgram):
-        shape = _input_shape(loaded)
+        shape = exported_input_shape(loaded)
         if input_shape is not None and (batch, *input_shape) != shape and input_shape != shape:
             raise HeepgenError(f"--input-shape {list(input_shape)}: {model} was exported for {list(shape)}; leave the "
                                "option out, or export the model again.")
@@ -130,7 +152,8 @@ def _exported(model: Path, sample: str | Path | None, input_shape: tuple[int, ..
     return export(loaded, np.zeros((batch, *input_shape), np.float32))
 
 
-def _input_shape(program: Any) -> tuple[int, ...]:
+def exported_input_shape(program: Any) -> tuple[int, ...]:
+    """Shape of the only input of an ExportedProgram."""
     names = program.graph_signature.user_inputs
     node = next(n for n in program.graph.nodes if n.name == names[0])
     return tuple(int(size) for size in node.meta["val"].shape)

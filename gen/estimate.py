@@ -1,0 +1,104 @@
+"""`heepgen estimate`: the cycles of every layer, predicted by the cycle model."""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from gen.inputs import network_name
+from gen.sw import load_program
+from hls.config import Config
+
+
+@dataclass(frozen=True)
+class LayerEstimate:
+    """One layer; numbers mean what they mean in `gen.report.LayerReport`. On the CPU all but `macs` are 0."""
+
+    name: str
+    op: str
+    shape: tuple[int, ...]
+    macs: int
+    on_cpu: bool
+    cycles: int
+    bound_cycles: int
+    array_cycles: int
+    bus_words: int
+    load_stall_cycles: int
+    store_stall_cycles: int
+
+
+@dataclass(frozen=True)
+class EstimateReport:
+    """A whole inference; `total_cycles` leaves out layers on the CPU."""
+
+    network: str
+    geometry: str
+    peak: int
+    total_cycles: int
+    layers: tuple[LayerEstimate, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def table(self) -> Any:
+        from rich.box import SIMPLE_HEAD
+        from rich.table import Table
+
+        result = Table(title=f"{self.network} on {self.geometry}, predicted", title_justify="left", box=SIMPLE_HEAD,
+                       padding=(0, 1, 0, 0), pad_edge=False)
+        for i, name in enumerate(("layer", "operator", "output", "MACs", "cycles", "MAC/cycle", "bound", "cycles/bound",
+                                  "load stall", "store stall")):
+            result.add_column(name, justify="left" if i < 3 else "right", no_wrap=True)
+        for e in self.layers:
+            if e.cycles or e.on_cpu:
+                result.add_row(
+                    e.name, e.op, "x".join(map(str, e.shape)), _count(e.macs), "on the CPU" if e.on_cpu
+                    else _count(e.cycles), _ratio(e.macs, e.cycles), _count(e.bound_cycles),
+                    _ratio(e.cycles, e.bound_cycles), _count(e.load_stall_cycles), _count(e.store_stall_cycles))
+        macs, bound = (sum(getattr(e, name) for e in self.layers) for name in ("macs", "bound_cycles"))
+        result.add_section()
+        result.add_row("total", "", "", _count(macs), _count(self.total_cycles), _ratio(macs, self.total_cycles),
+                       _count(bound), _ratio(self.total_cycles, bound), style="bold")
+        return result
+
+
+def _count(value: int) -> str:
+    return f"{value:,}" if value else "-"
+
+
+def _ratio(a: int, b: int) -> str:
+    return f"{a / b:.2f}" if a and b else "-"
+
+
+def estimate(model: str | Path, config: Config, *, append_final_softmax: bool = False, per_tensor: bool = False,
+             progress: Callable[[str], None] = lambda message: None, **import_options: Any) -> EstimateReport:
+    """Compile `model` and predict its cycles; options and errors as for `generate_sw`."""
+    from firmware_gen import CodeGenerator
+
+    progress(f"loading {model}")
+    exported, data = load_program(Path(model), **import_options)
+    name = network_name(model)
+    progress(f"compiling {name}")
+    generator = CodeGenerator(exported, data, None, config, name=name, per_channel=not per_tensor)
+    progress(f"stepping {name} through the cycle model")
+    return estimate_program(generator.program(append_final_softmax))
+
+
+def estimate_program(program: Any) -> EstimateReport:
+    """Estimate of a compiled `firmware_gen.program.Program`."""
+    from firmware_gen.estimate import CPU_CYCLES, descriptor_cycles
+    from gen.hw import geometry
+
+    config = program.config
+    descriptors = descriptor_cycles(program)
+    layers = []
+    for layer in program.layers:
+        own = descriptors[layer.first:layer.last]
+        cycles, array, words, load, store = (
+            sum(getattr(e, name) for e in own)
+            for name in ("cycles", "vectors", "bus_words", "load_stall", "store_stall"))
+        layers.append(LayerEstimate(layer.name, layer.op, tuple(layer.out_shape), layer.macs, layer.on_cpu, cycles,
+                                    layer.bound_cycles, array, words, load, store))
+    lists = sum(isinstance(step, tuple) for step in program.steps)
+    return EstimateReport(program.graph.name, geometry(config), config.rows * config.cols,
+                          sum(e.cycles for e in layers) + CPU_CYCLES * lists, tuple(layers))
