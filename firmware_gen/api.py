@@ -21,19 +21,20 @@ class CodeGenerator:
 
     model: an nn.Module, or an ExportedProgram. example_input: float32 tensor or array with batch dimension; it is
     the generated application's sample input. out_dir: folder to write (default: `name`). per_channel: one weight
-    scale per output channel, or one per tensor. profile: write a cycle record per descriptor. keep_activations: no
-    activation is overwritten, so that every layer's output can be read afterwards; needs more memory.
+    scale per output channel, or one per tensor; calibrate: how its range is chosen, see `quantise`. profile: write a
+    cycle record per descriptor. keep_activations: no activation is overwritten, so that every layer's output can be
+    read afterwards; needs more memory.
     Raises HeepgenError, naming the layer or the numbers, for what cannot be compiled.
     """
 
     def __init__(self, model, example_input, out_dir: str | Path | None = None, config: Config | None = None, *,
-                 name: str = "model", per_channel: bool = True, profile: bool = True,
+                 name: str = "model", per_channel: bool = True, calibrate: str = "max", profile: bool = True,
                  keep_activations: bool = False):
         self.config = config or Config()
         self.name = name
         self.out_dir = Path(out_dir) if out_dir is not None else Path(name)
         self.sample = _sample(example_input)
-        self.graph = quantise(run_passes(import_model(model, example_input, name)), per_channel)
+        self.graph = quantise(run_passes(import_model(model, example_input, name)), per_channel, calibrate)
         self._profile, self._keep = profile, keep_activations
         self._programs: dict[bool, Program] = {}
 

@@ -1,8 +1,12 @@
 """Bit-exact model of a compiled network: the memory image, run by the accelerator's and the CPU's NumPy models."""
 
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from firmware_gen.cpu_model import cpu_operator
 from firmware_gen.planner import memory_map
@@ -21,21 +25,62 @@ class Result:
     vectors: tuple[int, ...]
 
 
+INFERENCES_AT_ONCE = 16
+"""Inferences of a thread of `run_many` that share every NumPy call."""
+
+
 def memory_image(program: Program, sample: np.ndarray) -> np.ndarray:
     """uint8 image of the RAM before a run; what nobody has written is 0xa5."""
-    image = np.full(memory_map(program.config)[1], 0xA5, np.uint8)
+    return _images(program, _checked(program, sample)[np.newaxis])[0]
+
+
+def _images(program: Program, samples: np.ndarray) -> np.ndarray:
+    """One row per sample, float32 [samples, shape of the input]."""
+    image = np.full((len(samples), memory_map(program.config)[1]), 0xA5, np.uint8)
     for name, array in program.constants.items():
         place = program.placed[name].address
-        image[place:place + 4 * len(array)] = array.view(np.uint8)
-    data = _checked(program, sample)
-    place = program.tensor_address(program.graph.inputs[0])
-    image[place:place + data.nbytes] = data.reshape(-1).view(np.uint8)
+        image[:, place:place + 4 * len(array)] = array.view(np.uint8)
+    write(program, image, program.graph.inputs[0], samples)
     return image
 
 
 def run(program: Program, sample: np.ndarray, taps: bool = False) -> Result:
     """Run one sample, float32 in the shape of the graph's input. With `taps` keep every layer's output."""
-    image = memory_image(program, sample)
+    many = _run(program, _checked(program, sample)[np.newaxis], taps)
+    return Result(many.output[0], {name: tap[0] for name, tap in many.taps.items()}, many.vectors)
+
+
+def run_many(program: Program, samples: np.ndarray, taps: bool = False,
+             progress: Callable[[int], None] = lambda done: None) -> Result:
+    """Run independent inferences, many at once: float32 (N, ...) with N a multiple of the graph's batch.
+
+    `output` and `taps` are those of `run` for every batch, joined along the first dimension (stacked when the graph's
+    values are vectors without one). `progress` is told how many rows are done.
+    """
+    data, batch = np.ascontiguousarray(samples, np.float32), program.input.shape[0]
+    if len(program.input.shape) < 2 or data.shape[1:] != program.input.shape[1:] or len(data) % batch or not len(data):
+        raise HeepgenError(f"the samples have shape {data.shape}, {program.graph.name} takes {program.input.shape}")
+    data = data.reshape(-1, *program.input.shape)
+    parts = [data[i:i + INFERENCES_AT_ONCE] for i in range(0, len(data), INFERENCES_AT_ONCE)]
+    results = []
+    # One thread per core runs inferences; threads of BLAS would only get in their way.
+    with threadpool_limits(1, "blas"), ThreadPoolExecutor(os.cpu_count()) as pool:
+        for result in pool.map(lambda part: _run(program, part, taps), parts):
+            results.append(result)
+            progress(batch * sum(len(r.output) for r in results))
+    joined = {name: np.concatenate([r.taps[name] for r in results]) for name in results[0].taps}
+    output = np.concatenate([r.output for r in results])
+    return Result(_joined(output), {name: _joined(tap) for name, tap in joined.items()}, results[0].vectors)
+
+
+def _joined(values: np.ndarray) -> np.ndarray:
+    """[inferences, batch, ...] -> [inferences * batch, ...]."""
+    return values.reshape(-1, *values.shape[2:]) if values.ndim > 2 else values
+
+
+def _run(program: Program, samples: np.ndarray, taps: bool) -> Result:
+    """`run` for samples along a new first dimension; so are output and taps."""
+    image = _images(program, samples)
     kept: dict[str, np.ndarray] = {}
     executed = []
     for layer in program.layers:
@@ -52,7 +97,7 @@ def run(program: Program, sample: np.ndarray, taps: bool = False) -> Result:
 def _run_one(program: Program, image: np.ndarray, index: int):
     """Run a single descriptor: LAST is set in the image only meanwhile."""
     last = FIELD["LAST"]
-    word = image.view(np.uint32)
+    word = image[0].view(np.uint32)
     place = program.placed[DESCRIPTORS].address // 4 + WORDS * index + last.word
     saved = word[place]
     word[place] |= np.uint32(1 << last.lsb)
@@ -62,8 +107,13 @@ def _run_one(program: Program, image: np.ndarray, index: int):
 
 
 def read(program: Program, image: np.ndarray, value: str) -> np.ndarray:
-    """A value in PyTorch's shape and order, copied from the image."""
-    return image.view(np.float32)[_words(program, value)]
+    """A value in PyTorch's shape and order, copied from the image, or from images along the first dimension."""
+    return image.view(np.float32)[..., _words(program, value)]
+
+
+def write(program: Program, image: np.ndarray, value: str, data: np.ndarray) -> None:
+    """The opposite of `read`."""
+    image.view(np.float32)[..., _words(program, value)] = data
 
 
 def _words(program: Program, value: str) -> np.ndarray:
@@ -73,13 +123,10 @@ def _words(program: Program, value: str) -> np.ndarray:
 
 
 def run_on_cpu(program: Program, layer, image: np.ndarray) -> None:
-    """A layer that the CPU computes."""
-    write(program, image, layer.node.output, cpu_operator(layer.node, read(program, image, layer.node.inputs[0])))
-
-
-def write(program: Program, image: np.ndarray, value: str, data: np.ndarray) -> None:
-    """The opposite of `read`."""
-    image.view(np.float32)[_words(program, value)] = data
+    """A layer that the CPU computes, in one image or in several."""
+    x = read(program, image, layer.node.inputs[0])
+    merged = x.reshape(-1, *layer.in_shape[1:]) if len(layer.in_shape) > 1 else x
+    write(program, image, layer.node.output, cpu_operator(layer.node, merged).reshape(x.shape))
 
 
 def _checked(program: Program, sample: np.ndarray) -> np.ndarray:

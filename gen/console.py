@@ -33,6 +33,26 @@ def progress() -> Iterator[Callable[[str], None]]:
         yield status.update
 
 
+@contextmanager
+def bars() -> Iterator[Callable[[str, int, int], None]]:
+    """A function (what, done, total) that shows one progress bar per `what`; silent when nobody watches."""
+    if not sys.stderr.isatty():
+        yield lambda what, done, total: None
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True)) as shown:
+        tasks: dict[str, Any] = {}
+
+        def update(what: str, done: int, total: int) -> None:
+            if what not in tasks:
+                tasks[what] = shown.add_task(what, total=total)
+            shown.update(tasks[what], completed=done)
+
+        yield update
+
+
 def pairs(title: str, lines: list[tuple[str, str]]) -> Any:
     """Two-column table of names and values."""
     from rich.box import SIMPLE

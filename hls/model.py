@@ -15,7 +15,7 @@ from hls.descriptor import WORDS, unpack
 from hls.epilogue import epilogue_model
 from hls.errors import HeepgenError
 
-PIXELS_AT_ONCE = 1 << 14  # bounds the model's working set
+PIXELS_AT_ONCE = 1 << 12  # of all memories together: what a cache holds
 
 
 @dataclass(frozen=True)
@@ -31,15 +31,16 @@ def execute(memory, doorbell, bases, config):
     """Run the descriptor list at descriptor address ``doorbell``.
 
     ``memory`` is a uint8 array that starts at byte address 0 and is changed in place; ``bases`` are the
-    BASE registers. Returns a list of Layer. Raises HeepgenError for addresses outside ``memory``.
+    BASE registers. Several memories, one per row, run at once: descriptors, weights and parameters are those of
+    the first. Returns a list of Layer. Raises HeepgenError for addresses outside ``memory``.
     """
-    words = memory.view(np.uint32)
+    words = memory.view(np.uint32).reshape(-1, memory.shape[-1] // 4)
     layers = []
     while True:
         start = resolve(doorbell, bases)
-        if start // 4 + WORDS > words.size:
-            raise HeepgenError(f"descriptor at {start:#x} lies outside the {memory.size} bytes of memory")
-        fields = unpack(words[start // 4:start // 4 + WORDS])
+        if start // 4 + WORDS > words.shape[1]:
+            raise HeepgenError(f"descriptor at {start:#x} lies outside the {memory.shape[-1]} bytes of memory")
+        fields = unpack(words[0, start // 4:start // 4 + WORDS])
         layers.append(Layer(start, fields, _run_layer(words, fields, bases, config)))
         if fields["LAST"]:
             return layers
@@ -56,8 +57,8 @@ def resolve(address, bases):
 def _word_index(words, name, fields, bases, *terms):
     """Word indices of the broadcast sum of ``terms`` (in words) relative to address field ``name``."""
     index = resolve(fields[name], bases) // 4 + sum(terms)
-    if index.size and (index.min() < 0 or index.max() >= words.size):
-        raise HeepgenError(f"{name} {fields[name]:#x} reaches outside the {4 * words.size} bytes of memory")
+    if index.size and (index.min() < 0 or index.max() >= words.shape[1]):
+        raise HeepgenError(f"{name} {fields[name]:#x} reaches outside the {4 * words.shape[1]} bytes of memory")
     return index
 
 
@@ -69,7 +70,7 @@ def _run_layer(words, f, bases, config):
         np.arange(f["LOAD_Y_COUNT"])[:, None, None] * f["LOAD_Y_STRIDE"],
         np.arange(f["LOAD_X_COUNT"])[:, None] * f["LOAD_X_STRIDE"],
         np.arange(f["LOAD_C_COUNT"]) * f["LOAD_C_STRIDE"])
-    buffer = words[loads].reshape(-1)
+    buffer = words[:, loads.reshape(-1)]
     weights = _weight_tiles(words, f, bases, config)
     scale, bias = _parameters(words, f, bases, config, block)
     oy, ox = np.divmod(np.arange(f["OUT_PX"]), f["OUT_W"])
@@ -77,27 +78,30 @@ def _run_layer(words, f, bases, config):
     channel = channel[channel < f["COUT"]]
     vectors = 0
     results = []
+    step = max(1, PIXELS_AT_ONCE // len(words))
     for g in range(f["GROUPS"]):
-        for first in range(0, f["OUT_PX"], PIXELS_AT_ONCE):
-            px = slice(first, first + PIXELS_AT_ONCE)
+        for first in range(0, f["OUT_PX"], step):
+            px = slice(first, first + step)
             where = [_stream(words, f, bases, prefix, g, oy[px], ox[px], channel, block)
                      for prefix in ("STORE", "AUX")]
-            aux = words[where[1]] if f["RESIDUAL"] or f["ACC_INIT"] else None
+            aux = None
+            if f["RESIDUAL"] or f["ACC_INIT"]:
+                aux = words[:, where[1]].reshape(-1, len(channel))
             acc = None
             if f["ACC_INIT"]:
-                acc = np.zeros((len(oy[px]), f["NCB"] * block), np.uint32)
+                acc = np.zeros((len(aux), f["NCB"] * block), np.uint32)
                 acc[:, :len(channel)] = aux
             for k in range(f["KH"] * f["KX"] * f["KB"]):
                 x = _partial_sums(buffer, f, config, weights, g, k, oy[px], ox[px])
                 acc = x if acc is None else accumulate_model(acc, x, first=False, max_mode=bool(f["MAX"]))
-                vectors += len(x) * f["NCB"]
+                vectors += len(oy[px]) * f["NCB"]
             y = epilogue_model(
                 acc[:, :len(channel)], scale[g, :len(channel)], bias[g, :len(channel)],
                 aux if f["RESIDUAL"] else None, bool(f["ACT_FIRST"]),
                 f["SLOPE"] if f["SLOPE_EN"] else None, f["LOW"], f["HIGH"])
             results.append((where[0], y))
     for where, y in results:
-        words[where] = y
+        words[:, where] = y.reshape(len(words), *where.shape)
     return vectors
 
 
@@ -113,7 +117,7 @@ def _stream(words, f, bases, prefix, g, oy, ox, channel, block):
 
 
 def _partial_sums(buffer, f, config, weights, g, k, oy, ox):
-    """Column results uint32 [pixels, NCB * Cb] of weight step ``k``."""
+    """Column results uint32 [memories * pixels, NCB * Cb] of weight step ``k``."""
     rest, kb = divmod(k, f["KB"])
     ky, kx = divmod(rest, f["KX"])
     max_mode = bool(f["MAX"])
@@ -132,16 +136,17 @@ def _partial_sums(buffer, f, config, weights, g, k, oy, ox):
 
 
 def _lanes(buffer, f, config, oy, ox, ky, kx, offset, run):
-    """Vectors uint32 [pixels, rows]: one block of a run, lanes without data replaced by PAD_VALUE."""
+    """Vectors uint32 [memories * pixels, rows]: one block of a run, lanes without data replaced by PAD_VALUE."""
     lane = np.arange(config.rows)
     p = (f["X0"] + ox * f["SX_WORDS"] + kx * f["KX_STEP"] + offset)[:, None] + lane
     row = f["ROW0"] + oy * f["SY_WORDS"] + ky * f["KY_STEP"]
     iy = f["Y0"] + oy * f["STRIDE_Y"] + ky * f["DIL_Y"]
     valid = ((iy >= 0) & (iy < f["IN_H"]))[:, None] & (p >= 0) & (p < f["IN_ROW"]) & (lane < run)
     index = np.where(valid, row[:, None] + p, 0)
-    if index.max(initial=0) >= buffer.size:
-        raise HeepgenError(f"window reaches input word {index.max()} but LOAD_WORDS is {buffer.size}")
-    return np.where(valid, buffer[index], np.float32(f["PAD_VALUE"]).view(np.uint32))
+    if index.max(initial=0) >= buffer.shape[1]:
+        raise HeepgenError(f"window reaches input word {index.max()} but LOAD_WORDS is {buffer.shape[1]}")
+    pad = np.float32(f["PAD_VALUE"]).view(np.uint32)
+    return np.where(valid, buffer[:, index], pad).reshape(-1, config.rows)
 
 
 def _weight_tiles(words, f, bases, config):
@@ -155,7 +160,7 @@ def _weight_tiles(words, f, bases, config):
         return tiles
     size = config.diagonal if f["DIAGONAL"] else config.rows * config.cols
     start = _word_index(words, "WEIGHT_ADDR", f, bases, np.arange(f["WEIGHT_WORDS"]))
-    stream = words[start].view(np.int8)
+    stream = words[0, start].view(np.int8)
     if stream.size < np.prod(shape) * size:
         raise HeepgenError(f"WEIGHT_WORDS {f['WEIGHT_WORDS']} is shorter than {np.prod(shape)} tiles of {size} bytes")
     g, cb, k = np.ix_(*map(np.arange, shape))
@@ -181,7 +186,7 @@ def _parameters(words, f, bases, config, block):
                         np.arange(f["GROUPS"] * f["NCB"] * beats * 2 * ports))
     if index.size > f["PARAM_WORDS"]:
         raise HeepgenError(f"PARAM_WORDS {f['PARAM_WORDS']} is less than the {index.size} needed")
-    data = words[index].view(np.float32).reshape(*shape[:1], f["NCB"], beats, 2, ports)
+    data = words[0, index].view(np.float32).reshape(*shape[:1], f["NCB"], beats, 2, ports)
     scale, bias = (data[..., i, :].reshape(*shape[:1], f["NCB"], beats * ports)[..., :block].reshape(shape)
                    for i in range(2))
     return scale, bias

@@ -5,6 +5,7 @@ from torch import nn
 
 from firmware_gen import CodeGenerator, planner
 from firmware_gen.planner import Access, Buffer, check_overlaps, locate, peak, place, smallest_memory
+from gen.plan import draw
 from hls.config import Config
 from hls.errors import HeepgenError
 
@@ -195,3 +196,10 @@ def test_smallest_memory_holds_everything_and_one_bank_less_does_not(constants, 
     assert_disjoint(placed, address, arena, banks)
     needed = planner.PROGRAM_BYTES + arena + sum(size for _, size in constants)
     assert contiguous + sum(groups) == max(2, -(-needed // 32768))
+
+
+def test_picture_names_every_buffer(tmp_path):
+    program = CodeGenerator(Dense().eval(), torch.zeros(1, 3, 7, 6), name="dense").program()
+    draw(program.report.to_dict(), tmp_path / "memory.svg")
+    text = (tmp_path / "memory.svg").read_text()
+    assert text.startswith("<?xml") and all(f"<!-- {b['name']} -->" in text for b in program.report.buffers)

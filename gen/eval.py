@@ -1,0 +1,292 @@
+"""`heepgen eval`: what INT8 weights cost on a data set, in PyTorch and to the last bit of the hardware.
+
+The data are an .npz file: `x` (N, ...) are inputs with the batch dimension first. `y` are labels, optional: classes
+(N,), or, for a network that rebuilds its input, 1 for what is anomalous and 0 for what is not. `clip` is optional: that
+many consecutive inputs are one clip with one label in `y` (N / clip,), and its score is their mean error.
+"""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hls.config import Config
+from hls.errors import HeepgenError
+
+MODELS = ("FP32", "fake-quantised", "bit-exact")
+TAPPED = 64
+"""Inputs from which the ratios of layers are taken."""
+
+
+@dataclass(frozen=True)
+class Data:
+    """float32 inputs (N, ...), labels (N / clip,) or None, inputs per label."""
+
+    x: np.ndarray
+    y: np.ndarray | None
+    clip: int
+
+
+@dataclass(frozen=True)
+class LayerQuality:
+    """Signal-to-quantisation-noise ratios in dB. weights: of the whole layer, and of its worst channel, None without
+    weights. fake_quantised, bit_exact: of the output, against FP32."""
+
+    name: str
+    op: str
+    weights: float | None
+    worst_channel: float | None
+    fake_quantised: float
+    bit_exact: float
+
+
+@dataclass(frozen=True)
+class EvalReport:
+    """`metric` is "accuracy" or "AUC", None without labels, and `scores` (0 to 1) has it for every one of MODELS.
+    `agreement` has, for pairs of them, how often they choose the same class; None where there are no classes.
+    `largest_error` is that of a bit-exact output against the fake-quantised one, in units of its largest output."""
+
+    network: str
+    geometry: str
+    samples: int
+    device: str
+    metric: str | None
+    scores: dict[str, float]
+    agreement: dict[str, float] | None
+    largest_error: float
+    layers: tuple[LayerQuality, ...]
+    worst_channels: tuple[tuple[str, int, float], ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def table(self) -> Any:
+        from rich.console import Group
+        from rich.text import Text
+
+        note = Text(f"layers: dB against FP32 on up to {TAPPED} inputs; largest difference between bit-exact and "
+                    f"fake-quantised outputs: {self.largest_error:.1e} of the largest output", style="dim")
+        return Group(self._scores(), self._layers(), self._channels(), note)
+
+    def _scores(self) -> Any:
+        title = f"{self.network} for {self.geometry}: {self.samples:,} inputs"
+        table = _table(title, ["model"], [*([self.metric] if self.metric else []), *self._others()])
+        for model in MODELS:
+            score = [f"{self.scores[model]:.4f}"] if self.metric else []
+            table.add_row(model, *score, *(self._agreement(model, other) for other in self._others()))
+        return table
+
+    def _others(self) -> list[str]:
+        return [f"agrees with\n{model}" for model in MODELS[:2]] if self.agreement else []
+
+    def _agreement(self, model: str, heading: str) -> str:
+        value = self.agreement.get(f"{heading.partition(chr(10))[2]}, {model}")
+        return "" if value is None else f"{100 * value:.2f} %"
+
+    def _layers(self) -> Any:
+        from firmware_gen.metrics import decibels
+
+        table = _table("", ["layer", "operator"], ["weights", "worst\nchannel", "output,\nfake-quantised",
+                                                   "output,\nbit-exact"])
+        for layer in self.layers:
+            values = (layer.weights, layer.worst_channel, layer.fake_quantised, layer.bit_exact)
+            table.add_row(layer.name, layer.op, *("-" if v is None else decibels(v) for v in values))
+        return table
+
+    def _channels(self) -> Any:
+        from firmware_gen.metrics import decibels
+
+        table = _table("worst channels of weights", ["layer"], ["channel", "ratio"])
+        for name, channel, ratio in self.worst_channels:
+            table.add_row(name, str(channel), decibels(ratio))
+        return table
+
+
+def _table(title: str, left: list[str], right: list[str]) -> Any:
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    table = Table(title=title or None, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    for name in left:
+        table.add_column(name)
+    for name in right:
+        table.add_column(name, justify="right")
+    return table
+
+
+def evaluate(model: str | Path, data: str | Path, config: Config, *, device: str | None = None, batch: int = 256,
+             limit: int | None = None, per_tensor: bool = False, calibrate: str = "max", trust_pickle: bool = False,
+             progress: Callable[[str, int, int], None] = lambda what, done, total: None) -> EvalReport:
+    """Evaluate the model file `model` on the .npz file `data` (see above), or on its first `limit` inputs.
+
+    device: "cpu" or "cuda" for PyTorch, default cuda where there is one; batch: inputs it takes at once. `progress` is
+    told what is being done, how many inputs are through and of how many. Raises HeepgenError.
+    """
+    from firmware_gen import CodeGenerator, metrics, reference
+    from firmware_gen.importer import import_model
+    from firmware_gen.passes import run_passes
+    from gen.hw import geometry
+    from gen.inputs import network_name
+
+    torch_device = _device(device)
+    loaded = load_data(data, limit)
+    program, example = _program(model, loaded, trust_pickle)
+    name = network_name(model)
+    x = _whole_batches(loaded.x, len(example))
+    imported = import_model(program, example, name)
+    generator = CodeGenerator(program, example, config=config, name=name, per_channel=not per_tensor,
+                              calibrate=calibrate)
+    lowered, quantised = run_passes(imported), generator.graph
+    compiled = generator.program()
+    count = len(loaded.x)
+
+    def torch_outputs(graph: Any, what: str) -> np.ndarray:
+        return _run_torch(graph, x, batch, torch_device, lambda done: progress(what, min(done, count), count))[:count]
+
+    outputs = dict(zip(MODELS, (
+        torch_outputs(imported, MODELS[0]), torch_outputs(quantised, MODELS[1]),
+        reference.run_many(compiled, x, progress=lambda done: progress(MODELS[2], min(done, count), count)
+                           ).output[:count]), strict=True))
+    metric, scores = _scores(loaded, outputs)
+    few = x[:max(TAPPED // len(example), 1) * len(example)]
+    weights = metrics.weight_sqnr(lowered, quantised)
+    return EvalReport(
+        name, geometry(config), count, str(torch_device), metric, scores, _agreement(outputs, metric),
+        _largest_error(outputs[MODELS[1]], outputs[MODELS[2]]),
+        _layers(lowered, quantised, _taps(lowered, few), _taps(quantised, few),
+                reference.run_many(compiled, few, taps=True).taps, weights),
+        tuple(metrics.worst_channels(weights)))
+
+
+def load_data(path: str | Path, limit: int | None = None) -> Data:
+    """The .npz file described above. Raises HeepgenError for anything else."""
+    option = f"--data {path}"
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive.files if name in ("x", "y", "clip")}
+    except OSError as error:
+        raise HeepgenError(f"{option}: cannot be read: {error.strerror or 'not a complete .npz file'}.") from None
+    except Exception:  # numpy, zipfile and zlib each have their own
+        raise HeepgenError(f"{option}: not a complete .npz file of numbers; use numpy.savez(file, x=x, y=y).") from None
+    x, y, clip = arrays.get("x"), arrays.get("y"), int(arrays.get("clip", 1))
+    if x is None:
+        raise HeepgenError(f"{option}: has no array called x; use numpy.savez(file, x=x, y=y).")
+    if x.dtype.kind not in "fiub" or x.ndim < 2 or not len(x):
+        raise HeepgenError(f"{option}: x is {x.dtype} {list(x.shape)}; numbers, the batch dimension first, are needed.")
+    if clip < 1 or len(x) % clip or (y is not None and (y.shape != (len(x) // clip,) or y.dtype.kind not in "iub")):
+        shape = "missing" if y is None else f"{y.dtype} {list(y.shape)}"
+        raise HeepgenError(f"{option}: y is {shape} and clip {clip}, x has {len(x)} inputs; y must be one integer per "
+                           "clip.")
+    if limit is not None:
+        x = x[:max(limit // clip, 1) * clip]
+        y = None if y is None else y[:len(x) // clip]
+    return Data(np.ascontiguousarray(x, np.float32), y, clip)
+
+
+def _program(model: str | Path, data: Data, trust_pickle: bool) -> tuple[Any, np.ndarray]:
+    """The model as an ExportedProgram, and an input of its shape, batch dimension included."""
+    from torch.export import ExportedProgram
+
+    from firmware_gen.importer import export
+    from firmware_gen.loader import load_model
+    from gen.sw import exported_input_shape
+
+    loaded = load_model(model, trust_pickle)
+    program = loaded if isinstance(loaded, ExportedProgram) else export(loaded, data.x[:1])
+    shape = exported_input_shape(program)
+    if len(shape) < 2 or shape[1:] != data.x.shape[1:]:
+        raise HeepgenError(f"--data: x has shape {list(data.x.shape)}, {model} takes {list(shape)}.")
+    return program, np.resize(data.x, shape)
+
+
+def _device(name: str | None) -> Any:
+    import torch
+
+    if name == "cuda" and not torch.cuda.is_available():
+        raise HeepgenError("--device cuda: PyTorch finds no CUDA device here; use --device cpu.")
+    return torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
+
+
+def _whole_batches(x: np.ndarray, batch: int) -> np.ndarray:
+    """x, its last row repeated up to a multiple of the batch that the model was exported for."""
+    return np.concatenate([x, np.repeat(x[-1:], -len(x) % batch, axis=0)])
+
+
+def _run_torch(graph: Any, x: np.ndarray, batch: int, device: Any, progress: Callable[[int], None]) -> np.ndarray:
+    """Outputs of a graph in FP32, TF32 never: (N, ...) -> (N, ...)."""
+    import torch
+
+    from firmware_gen.fake_quant import GraphModule
+
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+    module = GraphModule(graph).to(device).float()
+    own = graph.shape(graph.inputs[0])[0]
+    step = max(batch // own, 1) * own
+    parts = []
+    with torch.no_grad():
+        for first in range(0, len(x), step):
+            parts.append(module(torch.from_numpy(x[first:first + step]).to(device)).cpu().numpy())
+            progress(first + step)
+    return np.concatenate(parts)
+
+
+def _taps(graph: Any, x: np.ndarray) -> dict[str, np.ndarray]:
+    import torch
+
+    from firmware_gen.fake_quant import GraphModule
+
+    taps: dict[str, Any] = {}
+    with torch.no_grad():
+        GraphModule(graph)(torch.from_numpy(x), taps)
+    return {name: tap.numpy() for name, tap in taps.items()}
+
+
+def _scores(data: Data, outputs: dict[str, np.ndarray]) -> tuple[str | None, dict[str, float]]:
+    """Accuracy, or AUC for a network whose output has the shape of its input."""
+    from firmware_gen import metrics
+
+    if data.y is None:
+        return None, {}
+    output = outputs[MODELS[0]]
+    if output[0].size == data.x[0].size:
+        errors = {m: metrics.reconstruction_error(data.x, out.reshape(data.x.shape), data.clip)
+                  for m, out in outputs.items()}
+        return "AUC", {m: metrics.auc(error, data.y) for m, error in errors.items()}
+    if output.ndim != 2 or data.clip != 1 or not 0 <= data.y.min() <= data.y.max() < output.shape[1]:
+        raise HeepgenError(f"--data: y holds {data.y.min()} to {data.y.max()} for outputs of shape "
+                           f"{list(output.shape[1:])}; classes of a classifier are needed, or 0 and 1 for a network "
+                           "that rebuilds its input.")
+    return "accuracy", {m: metrics.accuracy(out, data.y) for m, out in outputs.items()}
+
+
+def _agreement(outputs: dict[str, np.ndarray], metric: str | None) -> dict[str, float] | None:
+    from firmware_gen import metrics
+
+    if metric == "AUC" or outputs[MODELS[0]].ndim != 2 or outputs[MODELS[0]].shape[1] < 2:
+        return None
+    pairs = [(0, 1), (0, 2), (1, 2)]
+    return {f"{MODELS[a]}, {MODELS[b]}": metrics.agreement(outputs[MODELS[a]], outputs[MODELS[b]]) for a, b in pairs}
+
+
+def _largest_error(expected: np.ndarray, got: np.ndarray) -> float:
+    largest = float(np.abs(expected).max()) or 1.0
+    return float(np.abs(got.astype(np.float64) - expected).max()) / largest
+
+
+def _layers(lowered: Any, quantised: Any, exact: dict, fake: dict, hardware: dict, weights: dict) -> tuple:
+    from firmware_gen import ir, metrics
+
+    fake_ratio, hardware_ratio = (metrics.activation_sqnr(exact, taps) for taps in (fake, hardware))
+    rows = []
+    for node in lowered.nodes:
+        if isinstance(node, ir.Reshape | ir.Permute):
+            continue
+        whole = worst = None
+        if node.name in weights:
+            q = quantised.node(node.name)
+            scale = q.scale.reshape(-1, *[1] * (q.weight.ndim - 1)).astype(np.float64)
+            whole, worst = metrics.sqnr(node.weight, q.weight * scale), float(np.min(weights[node.name]))
+        rows.append(LayerQuality(node.name, node.op, whole, worst, fake_ratio[node.name], hardware_ratio[node.name]))
+    return tuple(rows)
