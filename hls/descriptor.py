@@ -43,9 +43,10 @@ Output word of channel ``n = cb*Cb + j`` (n < COUT) of group g at (oy, ox):
 and likewise AUX_* for the residual or the accumulators' initial values.
 
 Weight stream: for g, cbg, ky, kx, kb, cb one tile of rows*cols bytes, byte r*cols + c (diagonal: D bytes),
-packed densely, zero padded at the end of a pass to WEIGHT_WORDS (a multiple of ports); read once per strip.
+packed densely, zero padded at the end of a pass to WEIGHT_WORDS (a multiple of ports); used once per strip, and
+read once in all where a pass fits the weight buffer.
 Parameter stream: for g, cb (all NCB) and j in range(ceil(Cb/ports)): ports scales, then ports biases;
-PARAM_WORDS in all; read once per strip.
+PARAM_WORDS in all; used once per strip.
 """
 
 from dataclasses import dataclass
