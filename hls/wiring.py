@@ -12,6 +12,12 @@ def split(bus, parts):
 
 @block
 def _slice(bus, part, low, width):
+    if isinstance(bus.val, bool):
+        @always_comb
+        def same():
+            part.next = bus
+
+        return same
     if width == 1:
         @always_comb
         def bit():
