@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 BENCH_READY := $(VENV)/.ready-bench
-PYTEST_ARGS ?= -n 2
+PYTEST_ARGS ?= -n auto --maxprocesses 8 --dist worksteal
 BENCH_ARGS ?= --docs docs
 # Only wheels, no questions, no notice about pip itself.
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
