@@ -1,8 +1,8 @@
-"""Cycle model of the accelerator: how long a descriptor takes, and where it waits.
+"""Cycle model of the accelerator: how long the descriptors of a list take, and where they wait.
 
-Steps the engines of `hls/` cycle by cycle, as far as they decide when a bus beat, a vector, a weight tile or a
-store may go; no data are computed. Memory is assumed to answer without wait states. Cycle 0 is the start pulse of
-the layer. Constants below are the delays of the RTL, counted from the sources named.
+Steps the stages of `hls/` cycle by cycle through a list of descriptors, as far as they decide when a bus beat, a
+vector, a weight tile or a store may go; no data are computed. Memory is assumed to answer without wait states. Cycle
+0 is the doorbell. Constants below are the delays of the RTL, counted from the sources named.
 """
 
 from collections import deque
@@ -25,18 +25,15 @@ QUEUED = 2  # passes: from an answer to the head of an empty FIFO
 AUX_READY = 1  # drain: from an answer to an aux beat that may be used
 FIRST_VECTOR = 3  # sequencer: start to the first vector
 FIRST_BEAT = 2  # drain: start to the first beat of the walkers
-FETCH_ASKED = 2  # fetch: start to the first request for the next descriptor
+FETCH_ASKED = 2  # fetch: go to the first request for a descriptor
 FETCH_READY = ANSWER + 3  # fetch: last request to ready
-LAUNCH = 1  # control: ready to start
-STORED = 1  # control: the last store's answer to the layer's end
-DOORBELL = 2  # control, fetch: doorbell to the first request for a descriptor
 
 SWAP, STEP_FIRST, STEP_LAST, GROUP_FIRST, GROUP_LAST, STRIP_LAST = (1 << i for i in range(6))
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """Cycles of a layer from start to end, and how many vectors waited for what, as the counters count."""
+    """What the counters say of a layer: cycles since the one before was complete, vectors, how often one waited."""
 
     cycles: int
     vectors: int
@@ -143,81 +140,6 @@ def _store_blocks(f: dict, config: Config) -> list[tuple[int, bool]]:
             for size in strip_sizes(f) for _ in range(f["GROUPS"]) for blocks in _groups(f) for cb in blocks]
 
 
-class _Weights:
-    """`hls.weights`: a FIFO of rows, the byte gearbox, and the shadow weights of the array."""
-
-    def __init__(self, f: dict, config: Config, strips: int):
-        ports = config.ports
-        diagonal, unit = bool(f.get("DIAGONAL")), bool(f.get("UNIT_WEIGHTS"))
-        lanes, rows, cols = config.load_rows, config.rows, config.cols
-        self.beats = 1 if diagonal else -(-rows // lanes)
-        beat_bytes = lanes * cols
-        self.row = -(-beat_bytes // (4 * ports))
-        self.row_bytes = 4 * ports * self.row
-        self.depth = 1 << ((config.weight_bytes // self.row_bytes).bit_length() - 1)
-        self.low_mark = min(self.depth // 2, -(-2 * rows * cols // self.row_bytes) + 4)
-        self.need = [beat_bytes] * (self.beats - 1) + [(rows - (self.beats - 1) * lanes) * cols]
-        if diagonal:
-            self.need = [config.diagonal]
-        if unit:
-            self.need = [0]
-        self.refill = 2 * beat_bytes - 1
-        self.pass_tiles = f["GROUPS"] * f["NCB"] * f["KH"] * f["KX"] * f["KB"]
-        self.pass_words = 0 if unit else f["WEIGHT_WORDS"]
-        self.ports = ports
-        self.words_left = self.pass_words
-        self.asked_left = [self.pass_words] * strips if not unit else []
-        self.row_asked = self.used = self.held = self.beat = 0
-        self.tiles_left = self.pass_tiles
-        self.full, self.full_at = False, None
-        self.skip = False
-        self.rows: deque[int] = deque()
-
-    def wants(self) -> bool:
-        return bool(self.asked_left) and (self.row_asked != 0 or self.used != self.depth)
-
-    def accept(self, answer: int) -> None:
-        if self.row_asked == 0:
-            self.used += 1
-        self.row_asked += 1
-        self.asked_left[0] -= self.ports
-        if self.row_asked == self.row or self.asked_left[0] <= 0:
-            self.row_asked = 0
-            self.rows.append(answer + QUEUED)
-        if self.asked_left[0] <= 0:
-            self.asked_left.pop(0)
-
-    def step(self, t: int, take: bool) -> None:
-        held = self.held
-        need = self.need[self.beat]
-        out = not self.skip and held >= need and (not self.full or take)
-        if take:
-            self.full = False
-        put = self.words_left > 0 and held <= self.refill and self.rows and self.rows[0] <= t
-        pass_end = False
-        if out:
-            held -= need
-            self.beat += 1
-            if self.beat == self.beats or len(self.need) == 1:
-                self.beat = 0
-                self.full = True
-                self.tiles_left -= 1
-                pass_end = self.tiles_left == 0
-        left = self.words_left
-        if put:
-            self.rows.popleft()
-            self.used -= 1
-            held += self.row_bytes
-            self.words_left = max(0, left - self.ports * self.row)
-        if pass_end or self.skip:
-            held = 0
-            self.tiles_left = self.pass_tiles
-            self.skip = left != 0
-            if left == 0:
-                self.words_left = self.pass_words
-        self.held = held
-
-
 class _Ports:
     """`hls.arbiter` and `hls.ports`: beats in order, ports that lag behind each other, banks that they share."""
 
@@ -250,65 +172,271 @@ class _Ports:
         return self.complete[-1] + 1, max(t + 1, before)
 
 
-def simulate(f: dict, config: Config, banks_of: Banks = Banks(), fetch: bool = True) -> Estimate:
-    """Run the descriptor with fields ``f``; ``fetch``: the next descriptor is read meanwhile."""
-    f = {"GROUP_IN_STEP": 0, "KX_STEP": 0} | f
+class _Plan:
+    """What the stages need to know of one descriptor."""
+
+    def __init__(self, fields: dict, banks: Banks, config: Config):
+        f = {"GROUP_IN_STEP": 0, "KX_STEP": 0} | fields
+        diagonal, unit, ports = bool(f.get("DIAGONAL")), bool(f.get("UNIT_WEIGHTS")), config.ports
+        self.banks = banks
+        self.strips = len(strip_sizes(f))
+        self.needs, self.marks, self.releases = _vectors(f, config)
+        self.blocks = _store_blocks(f, config)
+        self.beats = sum(n for n, _ in self.blocks)
+        self.uniform, self.residual, self.acc_init = (bool(f.get(n)) for n in ("UNIFORM", "RESIDUAL", "ACC_INIT"))
+        self.barrier, self.profile = bool(f.get("BARRIER", 1)), bool(f.get("PROFILE", 1))
+        self.width = config.diagonal if diagonal else config.cols
+        self.param_block = 2 * -(-self.width // ports)
+        self.param_words = 0 if self.uniform else f["PARAM_WORDS"]
+        self.weight_words = 0 if unit else f["WEIGHT_WORDS"]
+        self.tiles = f["GROUPS"] * f["NCB"] * f["KH"] * f["KX"] * f["KB"]
+        self.diagonal, self.unit = diagonal, unit
+        self.load_words, self.chunk = f["LOAD_WORDS"], f["LOAD_C_COUNT"]
+        self.mark_words = f.get("MARK_WORDS", 0)
+        self.marked = self._marked(f, config) if self.mark_words else []
+
+    def _marked(self, f: dict, config: Config) -> list[bool]:
+        """Per store beat: whether it completes a pixel."""
+        result = []
+        for size in strip_sizes(f):
+            for g in range(f["GROUPS"]):
+                for cb in range(f["NCB"]):
+                    count = -(-min(self.width, f["COUT"] - cb * self.width) // config.ports)
+                    last = g == f["GROUPS"] - 1 and cb == f["NCB"] - 1
+                    result += ([False] * (count - 1) + [last]) * size
+        return result
+
+
+class _Pass:
+    """`hls.passes`: a stream that is read once per strip, or once if it fits the FIFO of ``depth`` rows."""
+
+    def __init__(self, ports: int, depth: int, row: int):
+        self.ports, self.depth, self.row = ports, depth, row
+        self.used = self.stored = self.in_flight = self.place = 0
+        self.left = self.words = self.passes = self.strips = 0
+        self.fits = False
+        self.answers: deque[int] = deque()
+        self.closing: deque[tuple[int, int]] = deque()  # cycle, pass it belongs to
+        self.rows: deque[int] = deque()  # cycles from which they may be taken
+        self.kept = self.rows_per_pass = self.taken = self.older = 0
+
+    def start(self, words: int, strips: int) -> None:
+        self.words, self.strips = words, strips
+        self.fits = 0 < words <= self.depth * self.row * self.ports
+        self.passes = 0 if not words else 1 if self.fits else strips
+        self.left = words
+        self.place = 0
+        self.rows_per_pass = -(-words // (self.ports * self.row))
+        self.taken, self.older = 0, self.stored + len(self.closing)
+
+    def wants(self) -> bool:
+        return self.passes > 0 and (self.place != 0 or self.used != self.depth)
+
+    def idle(self) -> bool:
+        return not self.passes and not self.answers and not (self.fits and self.strips > 1)
+
+    def accept(self, answer: int) -> None:
+        if self.place == 0:
+            self.used += 1
+        self.place += 1
+        self.left -= self.ports
+        self.answers.append(answer + 1)
+        if self.place == self.row or self.left <= 0:
+            self.place = 0
+            self.closing.append(answer + 1)
+        if self.left <= 0:
+            self.left = self.words
+            self.passes -= 1
+
+    def step(self, t: int) -> None:
+        while self.answers and self.answers[0] <= t:
+            self.answers.popleft()
+        while self.closing and self.closing[0] <= t:
+            self.closing.popleft()
+            self.stored += 1
+            self.rows.append(t + 1)
+
+    def ready(self, t: int) -> bool:
+        return bool(self.rows) and self.rows[0] <= t
+
+    def take(self, t: int) -> None:
+        self.rows.popleft()
+        self.stored -= 1
+        if self.older:
+            self.older -= 1
+            self.used -= 1
+            return
+        self.taken += 1
+        keep = self.fits and self.strips > 1
+        if not keep:
+            self.used -= 1
+        if keep and self.taken == self.rows_per_pass:
+            self.taken = 0
+            self.strips -= 1
+            self.stored = self.rows_per_pass
+            self.rows = deque([t + 1] * self.rows_per_pass)
+
+
+class _Cutter:
+    """`hls.weights`: the byte gearbox between FIFO and array, and the shadow weights."""
+
+    def __init__(self, config: Config):
+        rows, cols, lanes, ports = config.rows, config.cols, config.load_rows, config.ports
+        self.config = config
+        beats = -(-rows // lanes)
+        beat_bytes = lanes * cols
+        row = -(-beat_bytes // (4 * ports))
+        self.row_bytes = 4 * ports * row
+        depth = 1 << ((config.weight_bytes // self.row_bytes).bit_length() - 1)
+        self.low_mark = min(depth // 2, -(-2 * rows * cols // self.row_bytes) + 4)
+        self.dense = [beat_bytes] * (beats - 1) + [(rows - (beats - 1) * lanes) * cols]
+        self.refill = 2 * beat_bytes - 1
+        self.fifo = _Pass(ports, depth, row)
+        self.need = self.dense
+        self.words_left = self.held = self.beat = self.tiles = self.strips = 0
+        self.pass_words = self.pass_tiles = 0
+        self.full = self.skip = False
+
+    def start(self, plan: _Plan) -> None:
+        self.need = [0] if plan.unit else [self.config.diagonal] if plan.diagonal else self.dense
+        self.pass_words, self.pass_tiles, self.strips = plan.weight_words, plan.tiles, plan.strips
+        self.words_left, self.tiles = plan.weight_words, plan.tiles
+        self.held = self.beat = 0
+
+    def done(self) -> bool:
+        return not self.tiles and not self.skip
+
+    def step(self, t: int, take: bool) -> None:
+        need = self.need[self.beat]
+        out = self.tiles and not self.skip and self.held >= need and (not self.full or take)
+        if take:
+            self.full = False
+        left = self.words_left
+        put = left > 0 and self.held <= self.refill and self.fifo.ready(t)
+        ended = False
+        if out:
+            self.held -= need
+            self.beat += 1
+            if self.beat == len(self.need):
+                self.beat = 0
+                self.full = True
+                self.tiles -= 1
+                if not self.tiles:
+                    ended = True
+                    self.strips -= 1
+                    if self.strips:
+                        self.tiles = self.pass_tiles
+        if put:
+            self.fifo.take(t)
+            self.held += self.row_bytes
+            self.words_left = max(0, left - self.row_bytes // 4)
+        if ended or self.skip:
+            self.held = 0
+            if left == 0 and self.tiles:
+                self.words_left = self.pass_words
+            self.skip = left != 0
+
+
+def simulate(descriptors: list[tuple[dict, Banks]], config: Config) -> list[Estimate]:
+    """Run a list of descriptors: fields (absent BARRIER and PROFILE mean 1), and the memory banks of their streams."""
     ports = config.ports
-    strips = len(strip_sizes(f))
-    needs, marks, releases = _vectors(f, config)
-    total = len(needs)
-    weights = _Weights(f, config, strips)
-    blocks = _store_blocks(f, config)
-    uniform, residual, acc_init = (bool(f.get(name)) for name in ("UNIFORM", "RESIDUAL", "ACC_INIT"))
-    width = config.diagonal if f.get("DIAGONAL") else config.cols
-
-    # Descriptor fetch, parameters, aux, load: what is still to be asked for
-    fetch_left = -(-WORDS // ports) if fetch else 0
-    param_left = 0 if uniform else f["PARAM_WORDS"] // ports * strips
-    param_depth = 1 << (4 * -(-config.cols // ports) - 1).bit_length()
-    param_block = 2 * -(-width // ports)
-    param_used = param_filled = param_blocks = 0
-    params: deque[int] = deque()
-    aux_left = sum(n for n, _ in blocks) if residual or acc_init else 0
-    aux_room = AUX_BEATS
-    aux: deque[int] = deque()
-    init_blocks = deque(blocks) if acc_init else deque()
-    init_left = init_blocks[0][0] if acc_init else 0
-    init_banks = 2
-    chunks, chunk_words = f["LOAD_X_COUNT"] * f["LOAD_Y_COUNT"], f["LOAD_C_COUNT"]
-    chunk_left, asked, loaded, released = chunk_words, 0, 0, 0
-    room = config.activation_words - ports
-    arrivals: deque[tuple[int, int]] = deque()
-
-    # Sequencer, drain, stores
-    vector, go_at, step_count, strip = 0, FIRST_VECTOR, 0, 0
-    banks = 0 if acc_init else 2
+    plans = [_Plan(f, banks, config) for f, banks in descriptors]
+    count = len(plans)
+    memory = (_Ports(ports).accept if any(p.banks.contended for p in plans)
+              else lambda t, _: (t + ANSWER, t + 1))
+    record_beats = -(-len(PROFILE_RECORD) // ports)
     to_full = READ_LATENCY + array_latency(config) + config.cols - 1 + ACC_LATENCY + 1
+    room = config.activation_words - ports
+
+    # The descriptor on offer, and the stages: the layer that each works on, and its start pulse
+    offered, ready_at, fetch_from, fetch_left = 0, None, FETCH_ASKED, -(-WORDS // ports)
+    missing = {"load", "weights", "cut", "params", "seq", "drain"}
+    taken_at: dict[str, int] = {}
+    all_taken_at = None
+    load_at = drain_at = seq_at = 0
+    load = seq = drained = None
+    load_layer = drain_layer = -1
+
+    cutter = _Cutter(config)
+    weights = cutter.fifo
+    params = _Pass(ports, 1 << (4 * -(-config.cols // ports) - 1).bit_length(), 1)
+    starts: list[tuple[int, str, _Plan]] = []
+    param_filled = param_blocks = 0
+    weight_plan = param_plan = None
+
+    chunks_left = chunk_left = layer_asked = 0
+    asked = loaded = released = 0
+    arrivals: deque[tuple[int, int]] = deque()
+    vector, total, go_at, step_count, strip, base, banks = 0, 0, 0, 0, 0, 0, 2
+    initialised = False
     finished: deque[int] = deque()
-    block, block_left, full, store_room = 0, blocks[0][0], 0, STORE_BEATS
-    results: deque[int] = deque()
-    stores_left = sum(n for n, _ in blocks)
-    load_stall = store_stall = 0
-    bus_free, stored_at, loaded_at = 1, 0, 0
-    memory = _Ports(ports).accept if banks_of.contended else lambda t, _: (t + ANSWER, t + 1)
-    t = 0
-    while stores_left:
+    block = block_left = full = 0
+    blocks: list[tuple[int, bool]] = []
+    store_room = STORE_BEATS
+    results: deque[tuple[int, bool]] = deque()
+    returns: deque[tuple[int, bool]] = deque()
+    pending = available = issued = 0
+    storing = recording = False
+    record_left = record_from = 0
+    aux: deque[int] = deque()
+    aux_left, aux_room = 0, AUX_BEATS
+    init_blocks: deque[tuple[int, bool]] = deque()
+    init_left, init_banks = 0, 2
+    vectors = load_stall = store_stall = words = 0
+    completed: list[tuple[int, int, int, int, int]] = []
+    bus_free = t = 0
+    while len(completed) < count:
         t += 1
+        # Start pulses of this cycle
+        for when, name, plan in starts:
+            if when != t:
+                continue
+            if name == "load":
+                load, load_at = plan, t
+                chunks_left, chunk_left, layer_asked = plan.load_words // plan.chunk, plan.chunk, 0
+            elif name == "weights":
+                weight_plan = plan
+                weights.start(plan.weight_words, plan.strips)
+            elif name == "params":
+                param_plan = plan
+                params.start(plan.param_words, plan.strips)
+            elif name == "seq":
+                seq, seq_at, vector, total, strip, base = plan, t, 0, len(plan.needs), 0, released
+                if plan.acc_init:
+                    banks = 0
+                elif initialised:
+                    banks = 2
+                initialised = plan.acc_init
+            elif name == "drain":
+                drained, drain_at, blocks, block = plan, t, plan.blocks, 0
+                block_left, issued, available = blocks[0][0], 0, 0
+                param_filled = param_blocks = 0
+                aux_left = plan.beats if plan.residual or plan.acc_init else 0
+                init_blocks = deque(blocks) if plan.acc_init else deque()
+                init_left, init_banks = blocks[0][0], 2
         while arrivals and arrivals[0][0] <= t:
             loaded = arrivals.popleft()[1]
+        while returns and returns[0][0] <= t:
+            if returns.popleft()[1]:
+                available += drained.mark_words
+            pending -= 1
+        weights.step(t)
+        params.step(t)
         freed = filled = 0
         release_at = released
 
         # Sequencer
         take = False
-        if vector < total and t >= FIRST_VECTOR:
-            mark = marks[vector]
-            if needs[vector] > loaded or (mark & SWAP and not weights.full):
+        if vector < total and t >= seq_at + FIRST_VECTOR:
+            mark = seq.marks[vector]
+            need = seq.needs[vector]
+            if (need and need + base > loaded) or (mark & SWAP and not cutter.full):
                 load_stall += 1
             elif mark & GROUP_FIRST and not banks:
                 store_stall += 1
             elif t >= go_at or mark & GROUP_FIRST or not mark & STEP_FIRST:
                 vector += 1
+                vectors += 1
                 step_count += 1
                 if mark:
                     take = bool(mark & SWAP)
@@ -320,62 +448,129 @@ def simulate(f: dict, config: Config, banks_of: Banks = Banks(), fetch: bool = T
                     if mark & GROUP_LAST:
                         finished.append(t + to_full)
                     if mark & STRIP_LAST:
-                        release_at = releases[strip]
+                        release_at = base + seq.releases[strip]
                         strip += 1
+            seq_busy = True
+        else:
+            seq_busy = vector < total
 
         # Drain
         while finished and finished[0] <= t:
             finished.popleft()
             full += 1
-        issue = (full and store_room and block < len(blocks) and t >= FIRST_BEAT and (param_blocks or uniform)
-                 and (not residual or (aux and aux[0] <= t)))
+        issue = (full and store_room and block < len(blocks) and t >= drain_at + FIRST_BEAT
+                 and (param_blocks or drained.uniform) and (not drained.residual or (aux and aux[0] <= t)))
+
+        # Control: who is through takes the descriptor on offer
+        drain_free = not storing
+        if storing and not recording and t > drain_at and block == len(blocks) and store_room == STORE_BEATS \
+                and not pending:
+            if drained.profile:
+                recording, record_left, record_from = True, record_beats, t + 1
+            else:
+                completed.append((t, vectors, load_stall, store_stall, words))
+                storing, drain_free = False, True
+        if ready_at is not None and t >= ready_at and missing:
+            plan = plans[offered]
+            drain_ok = drain_free or ("drain" not in missing and taken_at["drain"] < t)
+            free = {
+                "load": t > load_at and not chunks_left and loaded == asked,
+                "weights": weights.idle(),
+                "cut": cutter.done(),
+                "params": params.idle() and drain_ok,
+                "seq": not seq_busy and t > seq_at and (
+                    drain_ok or not (plan.acc_init or (seq is not None and seq.acc_init))),
+                "drain": drain_free,
+            }
+            pulses = {name for when, name, _ in starts if when >= t}
+            for name in [n for n in missing if free[n] and n not in pulses]:
+                missing.discard(name)
+                taken_at[name] = t
+                starts.append((t + 1, name, plan))
+                if name == "drain":
+                    storing = True
+                    drain_layer = offered
+                elif name == "load":
+                    load_layer = offered
+            if not missing:
+                all_taken_at = t
+        elif not missing and t == all_taken_at + 1:
+            offered += 1
+            ready_at = None
+            if offered < count:
+                missing = {"load", "weights", "cut", "params", "seq", "drain"}
+                taken_at = {}
+                fetch_from, fetch_left = t + FETCH_ASKED, -(-WORDS // ports)
+        if len(starts) > 20:
+            starts = [entry for entry in starts if entry[0] >= t]
 
         # Bus: what may be asked for in this cycle, by priority
         if t >= bus_free:
-            if fetch_left and t >= FETCH_ASKED:
+            if fetch_left and t >= fetch_from:
                 fetch_left -= 1
-                _, bus_free = memory(t, banks_of.fetch)
-            elif param_left and param_used < param_depth:
-                param_left -= 1
-                param_used += 1
-                answer, bus_free = memory(t, banks_of.params)
-                params.append(answer + QUEUED)
-            elif weights.used < weights.low_mark and weights.wants():
-                answer, bus_free = memory(t, banks_of.weights)
+                words += ports
+                answer, bus_free = memory(t, plans[min(offered, count - 1)].banks.fetch)
+                if not fetch_left:
+                    ready_at = answer + FETCH_READY - ANSWER
+            elif params.wants():
+                answer, bus_free = memory(t, param_plan.banks.params)
+                words += ports
+                params.accept(answer)
+            elif weights.stored < cutter.low_mark and weights.wants():
+                answer, bus_free = memory(t, weight_plan.banks.weights)
+                words += ports
                 weights.accept(answer)
-            elif aux_left and aux_room and t >= FIRST_BEAT:
+            elif aux_left and aux_room and t >= drain_at + FIRST_BEAT:
                 aux_left -= 1
                 aux_room -= 1
-                answer, bus_free = memory(t, banks_of.aux)
+                answer, bus_free = memory(t, drained.banks.aux)
+                words += ports
                 aux.append(answer + AUX_READY)
-            elif results and results[0] <= t:
-                results.popleft()
-                stores_left -= 1
+            elif results and results[0][0] <= t:
+                marked = results.popleft()[1]
                 filled = 1
-                stored_at, bus_free = memory(t, banks_of.store)
-            elif chunks and asked - released <= room:
-                count = min(ports, chunk_left)
-                asked += count
-                chunk_left -= count
+                pending += 1
+                words += ports
+                answer, bus_free = memory(t, drained.banks.store)
+                returns.append((answer + 1, marked))
+            elif record_left and t >= record_from:
+                if record_left == record_beats:
+                    completed.append((t, vectors, load_stall, store_stall, words))
+                record_left -= 1
+                pending += 1
+                words += ports
+                answer, bus_free = memory(t, ())
+                returns.append((answer + 1, False))
+                if not record_left:
+                    storing = recording = False
+            elif chunks_left and t > load_at and asked - released <= room and (
+                    not load.barrier or drain_layer >= load_layer and taken_at.get("drain", -1) < t
+                    or layer_asked + min(ports, chunk_left) <= available):
+                beat = min(ports, chunk_left)
+                asked += beat
+                layer_asked += beat
+                chunk_left -= beat
+                words += beat
                 if not chunk_left:
-                    chunk_left = chunk_words
-                    chunks -= 1
-                answer, bus_free = memory(t, banks_of.load)
-                loaded_at = answer + LOADED
-                arrivals.append((loaded_at, asked))
+                    chunk_left = load.chunk
+                    chunks_left -= 1
+                answer, bus_free = memory(t, load.banks.load)
+                arrivals.append((answer + LOADED, asked))
             elif weights.wants():
-                answer, bus_free = memory(t, banks_of.weights)
+                answer, bus_free = memory(t, weight_plan.banks.weights)
+                words += ports
                 weights.accept(answer)
 
         if issue:
             store_room -= 1
-            results.append(t + READ_TO_RESULT + 1)
-            if residual:
+            results.append((t + READ_TO_RESULT + 1, bool(drained.marked) and drained.marked[issued]))
+            issued += 1
+            if drained.residual:
                 aux.popleft()
                 aux_room += 1
             block_left -= 1
             if not block_left:
-                if not uniform:
+                if not drained.uniform:
                     param_blocks -= 1
                 if blocks[block][1]:
                     freed = 1
@@ -384,14 +579,13 @@ def simulate(f: dict, config: Config, banks_of: Banks = Banks(), fetch: bool = T
                 if block < len(blocks):
                     block_left = blocks[block][0]
         store_room += filled
-        if params and params[0] <= t and param_blocks + (1 if issue and not uniform and not block_left else 0) != 2:
-            params.popleft()
-            param_used -= 1
+        if param_blocks + (1 if issue and block_left == 0 and not drained.uniform else 0) != 2 and params.ready(t):
+            params.take(t)
             param_filled += 1
-            if param_filled == param_block:
+            if param_filled == drained.param_block:
                 param_filled = 0
                 param_blocks += 1
-        if acc_init:
+        if drained is not None and drained.acc_init:
             if aux and aux[0] <= t and init_banks:
                 aux.popleft()
                 aux_room += 1
@@ -404,19 +598,11 @@ def simulate(f: dict, config: Config, banks_of: Banks = Banks(), fetch: bool = T
             init_banks += freed
         else:
             banks += freed
-        weights.step(t, take)
+        cutter.step(t, take)
         released = release_at
-    end = max(stored_at + STORED, loaded_at + 1)
-    words = (f["LOAD_WORDS"] + (weights.pass_words + (0 if uniform else f["PARAM_WORDS"])) * strips
-             + f["OUT_PX"] * f["GROUPS"] * f["COUT"] * (2 if residual or acc_init else 1) + WORDS * fetch)
-    return Estimate(end, total, load_stall, store_stall, words)
-
-
-def launch_cycles(config: Config, profile: bool) -> int:
-    """Cycles between the end of a layer and the start of the next, whose descriptor has been fetched."""
-    return LAUNCH + 1 + (-(-len(PROFILE_RECORD) // config.ports) if profile else 0)
-
-
-def first_fetch_cycles(config: Config) -> int:
-    """Cycles from the doorbell to the start of the first layer."""
-    return DOORBELL + -(-WORDS // config.ports) - 1 + FETCH_READY + LAUNCH
+        for when, name, plan in starts:
+            if when == t and name == "cut":
+                cutter.start(plan)
+    origin = (0, 0, 0, 0, 0)
+    return [Estimate(*(b - a for a, b in zip(before, after, strict=True)))
+            for before, after in zip([origin, *completed], completed)]

@@ -34,7 +34,7 @@ def compare(model, shape, config, tmp_path):
         if e.on_cpu or not r.cycles:
             continue
         assert abs(e.cycles - r.cycles) <= max(FEW, TOLERANCE * r.cycles), (e, r)
-        assert e.array_cycles == r.array_cycles
+        assert abs(e.array_cycles - r.array_cycles) <= FEW
         assert abs(e.bus_words - r.bus_words) <= 64, (e, r)
     return predicted, measured
 
