@@ -17,7 +17,7 @@ class Request:
     """Signals of a request stream: a beat of ``count`` words at ``addr``, ``stride`` words apart, in ``region``."""
 
     def __init__(self, ports, data=False, urgent=False, mark=False):
-        """``data`` adds a store's words, ``mark`` asks for an answer of its own, ``urgent`` is the weights' priority."""
+        """``data`` adds a store's words, ``mark`` asks for an answer of its own, ``urgent`` is for weights."""
         half = 1 << 31
         self.valid, self.ready = (Signal(bool(0)) for _ in range(2))
         self.addr = Signal(intbv(0)[32:])
@@ -40,8 +40,8 @@ def arbiter(
 ):
     """Fixed priority: fetch, params, weights if urgent, aux, store, profile, load, weights.
 
-    Streams are `Request` interfaces (store and profile with ``data``, store with ``mark``, weights with ``urgent``); a beat is taken in a
-    cycle with valid and ready; ``ready`` is only given to a stream that is valid. ``windows``: interface base0, limit0
+    Streams are `Request` interfaces (store and profile with ``data``, store with ``mark``, weights with ``urgent``);
+    a beat is taken in a cycle with valid and ready; ``ready`` is only given to a stream that is valid. ``windows``: interface base0, limit0
     .. base3, limit3. Word i lies at addr + 4*i*stride; every word of the beat must lie in BASE..LIMIT of its region,
     else the command is not issued, nothing more is issued, and ``fault`` rises, with the word's ``fault_addr``, until
     ``rst``. ``store_issued``: a store or profile beat is taken in this cycle. Commands: see `hls.ports`.

@@ -65,7 +65,8 @@ def walk_job(job, prefix):
                | {n: getattr(job, f"{prefix}_{n}") for n in _STEPS.split()})
 
 
-@unit(out="beat.valid beat.bank beat.block_last beat.bank_last beat.mark beat.addr beat.count beat.row beat.entry walking")
+@unit(out="beat.valid beat.bank beat.block_last beat.bank_last beat.mark beat.addr beat.count beat.row beat.entry "
+          "walking")
 def output_walker(clk, rst, start, job, beat, ready, walking, *, config):
     """All beats of a layer's output, in order, one per cycle with ``ready``.
 
@@ -285,8 +286,8 @@ def drain(
     """Read finished accumulator banks, apply the epilogue, store; one beat per cycle.
 
     Banks alternate; ``bank_done`` announces each, also before its layer starts here, ``bank_free`` says that its
-    last entry is being read. drain_data (cols lanes) follows drain_bank and drain_addr by one cycle. Parameters come first word
-    fall through, 2 beats (scales, biases) per row of a channel block, for every block of every strip, unless
+    last entry is being read. drain_data (cols lanes) follows drain_bank and drain_addr by one cycle. Parameters come
+    first word fall through, 2 beats (scales, biases) per row of a channel block, for every block of every strip, unless
     UNIFORM; residual beats likewise, one per store beat. ``done`` is low from the cycle after start until the
     last store beat was accepted (req.valid and req.ready), high otherwise. ``available``: MARK_WORDS for every
     marked store beat that was answered (``mark_returned``) since start.

@@ -391,8 +391,8 @@ def _addresses(
             issuing.strip_last.next = marks.strip_last
             issuing.entry.next = marks.entry
 
-    unread = (ignore(saved.ox_left, 0, LINEAR), ignore(linear, LINEAR, SIGNED_LINEAR), ignore(kept, LINEAR, SIGNED_LINEAR),
-              ignore(word, len(rd_addr), LINEAR))
+    unread = (ignore(saved.ox_left, 0, LINEAR), ignore(linear, LINEAR, SIGNED_LINEAR),
+              ignore(kept, LINEAR, SIGNED_LINEAR), ignore(word, len(rd_addr), LINEAR))
     return unread, measure, limits, space, clip, widen, keep, free, register
 
 

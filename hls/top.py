@@ -82,11 +82,11 @@ def heepstor(clk, rst_n, s, m, irq, idle, *, config):
     load_valid, load_diag, tile_ready, tile_take, param_valid, param_take = flags(6)
     load_data, load_beat, param_data = bits(8 * config.load_rows * cols, beat_bits(config), 32 * ports)
     loaders = [
-        load_engine(clk, engine_rst, stages.load.start, stages.load.job.subset(LOAD_JOB), load_open, available, released,
-                    load, answered["load"], rsp_count, rsp_data, wr_valid, wr_pos, wr_count, wr_data, loaded,
+        load_engine(clk, engine_rst, stages.load.start, stages.load.job.subset(LOAD_JOB), load_open, available,
+                    released, load, answered["load"], rsp_count, rsp_data, wr_valid, wr_pos, wr_count, wr_data, loaded,
                     load_done, config=config),
-        weight_loader(clk, engine_rst, stages.weights.start, stages.weights.job, stages.cut.start, stages.cut.job, weights,
-                      answered["weights"], rsp_data, load_valid, load_data, load_beat, load_diag, tile_ready, tile_take,
+        weight_loader(clk, engine_rst, stages.weights.start, stages.weights.job, stages.cut.start, stages.cut.job,
+                      weights, answered["weights"], rsp_data, load_valid, load_data, load_beat, load_diag, tile_ready, tile_take,
                       weights_idle, cut_done, config=config),
         param_reader(clk, engine_rst, stages.params.start, stages.params.job, params, answered["params"], rsp_data,
                      param_valid, param_data, param_take, params_idle, config=config),
@@ -128,11 +128,11 @@ def heepstor(clk, rst_n, s, m, irq, idle, *, config):
         accumulators(clk, engine_rst, col_valid(0), op_entry, op_bank, op_first, op_max, op_last, col_data, bank_done,
                      done_bank, init_valid, init_bank, init_addr, init_data, drain_bank, drain_addr, drain_data,
                      cols=cols, entries=config.accumulator_entries),
-        drain(clk, engine_rst, end.start, end.job.subset(DRAIN_JOB), bank_done, bank_free, drain_bank, drain_addr, drain_data,
-              param_valid, param_data, param_take, aux_valid, aux_data, aux_take, store,
+        drain(clk, engine_rst, end.start, end.job.subset(DRAIN_JOB), bank_done, bank_free, drain_bank, drain_addr,
+              drain_data, param_valid, param_data, param_take, aux_valid, aux_data, aux_take, store,
               answered["mark"], available, drain_done, config=config),
-        aux_reader(clk, engine_rst, end.start, end.job.subset(AUX_JOB), aux, answered["aux"], rsp_data, bank_free, init_valid,
-                   init_bank, init_addr, init_data, bank_ready, aux_valid, aux_data, aux_take, config=config),
+        aux_reader(clk, engine_rst, end.start, end.job.subset(AUX_JOB), aux, answered["aux"], rsp_data, bank_free,
+                   init_valid, init_bank, init_addr, init_data, bank_ready, aux_valid, aux_data, aux_take, config=config),
     ]
 
     store_bit, mark_bit, profile_bit = (ANSWERS.index(name) for name in ("store", "mark", "profile"))

@@ -86,11 +86,13 @@ def _window(window: tuple[int, int]) -> str:
     return f"{first}:{last}"
 
 
-def _options(config: Config, wait_states: int, stall_probability: float, seed: int, max_cycles: int,
-             vcd: Vcd | None, faults: Faults | None) -> list[str]:
+def _options(config: Config, wait_states: int, stall_probability: float, answer_stalls: bool, seed: int,
+             max_cycles: int, vcd: Vcd | None, faults: Faults | None) -> list[str]:
     options = ["--banks", config.memory_banks, "--bank-bytes", config.bank_kib * 1024,
                "--slave-base", config.slave_base, "--irq-line", config.irq_line, "--wait-states", wait_states,
-               "--stall-probability", stall_probability, "--seed", seed, "--max-cycles", max_cycles]
+               "--stall-probability", stall_probability,
+               "--answer-stall-probability", stall_probability if answer_stalls else 0, "--seed", seed,
+               "--max-cycles", max_cycles]
     for group in config.memory_banks_interleaved:
         options += ["--interleaved", group]
     if vcd:
@@ -130,14 +132,14 @@ def _result(text: str) -> dict:
 
 
 def run_soc(elf: Path, accelerator_dir: Path | None, config: Config, *, wait_states: int = 0,
-            stall_probability: float = 0.0, seed: int = 0, max_cycles: int = MAX_CYCLES,
+            stall_probability: float = 0.0, answer_stalls: bool = True, seed: int = 0, max_cycles: int = MAX_CYCLES,
             vcd: Vcd | Path | None = None, dump: Sequence[tuple[int, int]] = (), progress: Progress = silent,
             faults: Faults | None = None, uart: Callable[[str], None] | None = None) -> RunResult:
     """Run program `elf` on the virtual SoC with the accelerator generated in `accelerator_dir`.
 
     Without an accelerator (None) its address range is unmapped. Every RAM access takes `wait_states` more
-    cycles. With `stall_probability` each request is refused, and each response held back, with that
-    probability in each cycle, reproducibly by `seed`, which also chooses what registers hold before reset.
+    cycles. With `stall_probability` each request is refused, and with `answer_stalls` each response held back,
+    with that probability in each cycle, reproducibly by `seed`, which also chooses what registers hold before reset.
     `dump` are (address, bytes) of RAM to return as it is at the end; `uart` is called with each line as it
     is printed. Raises `HeepgenError` on bad arguments, `BuildError` on Verilog that is refused; how the run
     itself ended is in the result.
@@ -151,8 +153,8 @@ def run_soc(elf: Path, accelerator_dir: Path | None, config: Config, *, wait_sta
     with tempfile.TemporaryDirectory(prefix="heepgen-") as folder:
         work = Path(folder)
         (work / "image").write_bytes(image)
-        command = [program, *_options(config, wait_states, stall_probability, seed, max_cycles, vcd, faults),
-                   "--image", work / "image", "--result", work / "result"]
+        options = _options(config, wait_states, stall_probability, answer_stalls, seed, max_cycles, vcd, faults)
+        command = [program, *options, "--image", work / "image", "--result", work / "result"]
         for i, (address, length) in enumerate(dump):
             command += ["--dump", f"{address}:{length}:{work / f'dump{i}'}"]
         started = time.monotonic()

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hls.descriptor import WORDS, address, pack
+from hls.descriptor import PROFILE_RECORD, WORDS, address, pack
 
 SPECIALS = np.array([0, 0x80000000, 1, 0x807FFFFF, 0x00800000, 0x7F7FFFFF, 0xFF7FFFFF, 0x7F800000, 0xFF800000,
                      0x7FC00000, 0xFFC12345, 0x3F800000], np.uint32)
@@ -119,7 +119,8 @@ def random_program(rng, config, layers=2, specials=0.02):
             f["LOAD_ADDR"], f["BARRIER"] = before["STORE_ADDR"], 1
             before["MARK_WORDS"] = before["GROUPS"] * before["COUT"] if rng.random() < 0.8 else 0
         else:
-            f["LOAD_ADDR"], f["BARRIER"] = fill(1, random_values(rng, f["LOAD_WORDS"], specials)), int(rng.integers(0, 2))
+            f["LOAD_ADDR"] = fill(1, random_values(rng, f["LOAD_WORDS"], specials))
+            f["BARRIER"] = int(rng.integers(0, 2))
         channels = max(d for d in (1, 2, 3, f["IN_ROW"]) if f["IN_ROW"] % d == 0)
         if follow or rng.random() < 0.5:
             f |= {"LOAD_C_COUNT": f["LOAD_WORDS"], "LOAD_X_COUNT": 1, "LOAD_Y_COUNT": 1, "LOAD_C_STRIDE": 1,
@@ -155,7 +156,8 @@ def random_program(rng, config, layers=2, specials=0.02):
         f["PAD_VALUE"] = np.float32(-np.inf if f["MAX"] else rng.choice([0.0, 0.0, 1.5]))
         f["STORE_ADDR"] = address(1, 4 * take(1, oh * ow * n))
         f |= strides("STORE", f, oh, ow, n, cb)
-        f["PROFILE"], f["PROFILE_ADDR"] = 0, 0
+        f["PROFILE"] = int(profile > 0 and rng.random() < profile)
+        f["PROFILE_ADDR"] = address(0, 4 * take(0, len(PROFILE_RECORD))) if f["PROFILE"] else 0
         f["LAST"] = int(index == layers - 1)
         f["NEXT"] = 0 if f["LAST"] else address(0, 4 * WORDS * (index + 1))
         chain.append(f)

@@ -33,7 +33,7 @@ struct Options {
   uint32_t banks = 0, bank_bytes = 0, slave_base = 0, irq_line = 0;
   std::vector<uint32_t> interleaved;
   uint32_t wait_states = 0;
-  double stall_probability = 0;
+  double stall_probability = 0, answer_stall_probability = -1;  // the latter: as the former unless given
   uint64_t seed = 0, max_cycles = UINT64_MAX;
   std::vector<Dump> dumps;
 };
@@ -233,7 +233,8 @@ class Soc {
       : o_(options), ram_(options), random_(options.seed), cpu_(context, SOC_BOOT_ADDRESS), accelerator_(context),
         ports_(Accelerator::ports()), masters_(kFirstPort + ports_),
         slave_target_(ram_.banks()), peripheral_target_(ram_.banks() + 1),
-        targets_(std::size_t(ram_.banks()) + 2), stalls_(options.stall_probability) {}
+        targets_(std::size_t(ram_.banks()) + 2), stalls_(options.stall_probability),
+        answer_stalls_(options.answer_stall_probability < 0 ? stalls_ : options.answer_stall_probability) {}
 
   void load();
   void run();
@@ -277,7 +278,7 @@ class Soc {
   int slave_target_, peripheral_target_;
   std::vector<Target> targets_;
   std::vector<int> wanted_targets_;
-  double stalls_;
+  double stalls_, answer_stalls_;
   VerilatedVcdC vcd_;
   bool tracing_ = false, cpu_frozen_ = false, slave_asked_ = false;
   bool regrant_cpu_ = false, regrant_accelerator_ = false;
@@ -395,7 +396,7 @@ void Soc::drive_responses() {
   for (int m = 0; m < int(masters_.size()); ++m) {
     Master& master = masters_[m];
     const bool give = master.outstanding && master.answered && cycle_ >= master.due &&
-                      !random_.happens(stalls_) && !faulty(m, o_.never_answer, SOC_TESTBENCH_FAULT_NEVER_ANSWER);
+                      !random_.happens(answer_stalls_) && !faulty(m, o_.never_answer, SOC_TESTBENCH_FAULT_NEVER_ANSWER);
     master.response.rvalid = give;
     // Data is only defined while rvalid.
     master.response.rdata = give ? master.rdata : 0x5a5a5a5a;
@@ -613,6 +614,7 @@ Options parse(int argc, char** argv) {
     else if (option == "--irq-line") o.irq_line = uint32_t(number());
     else if (option == "--wait-states") o.wait_states = uint32_t(number());
     else if (option == "--stall-probability") o.stall_probability = std::atof(value);
+    else if (option == "--answer-stall-probability") o.answer_stall_probability = std::atof(value);
     else if (option == "--seed") o.seed = number();
     else if (option == "--max-cycles") o.max_cycles = number();
     else if (option == "--dump") {
