@@ -74,11 +74,11 @@ class Program:
     descriptors: list
 
 
-def random_program(rng, config, layers=2, specials=0.02):
+def random_program(rng, config, layers=2, specials=0.02, profile=0.0):
     """A list of ``layers`` random descriptors; each writes its own output area.
 
     A layer reads random data, or what the one before it stores, in which case it says BARRIER, and the one before it,
-    mostly, MARK_WORDS.
+    mostly, MARK_WORDS. With probability ``profile`` a layer asks for its record, which hls.model does not write.
     """
     chain = []
     base0, size0, base1, size1 = 0x100, 0x40000, 0x40400, 0x40000
