@@ -1,0 +1,110 @@
+"""Benchmarks: geometries by name, documents from data, area from synthesis, roofline points."""
+
+import io
+import json
+from collections import Counter
+from xml.etree import ElementTree
+
+import pytest
+import torch
+from click.testing import CliRunner
+
+from examples import bench
+from gen import area, roofline
+from gen.bench import (
+    Measurement,
+    Published,
+    from_dict,
+    geometry_name,
+    markdown,
+    measure,
+    parse_geometry,
+    table,
+    to_dict,
+    write_documents,
+)
+from gen.report import LayerReport
+from hls.errors import HeepgenError
+
+LAYERS = (
+    LayerReport("conv", "Conv2d", (1, 8, 4, 4), 6400, 200, bound_cycles=160, bus_words=320, array_cycles=100),
+    LayerReport("pool", "MaxPool2d", (1, 8, 2, 2), 0, 50, bound_cycles=40, bus_words=80, array_cycles=16),
+    LayerReport("softmax", "Softmax", (1, 8), 0, 30, cpu_cycles=30),
+)
+MEASURED = Measurement("net", "8x8p2", Published(array=3000, cpu=2500, array_size="12x12"), cycles=300, bound=200,
+                       macs=6400, peak=64, ports=2, cpu_cycles=50, software=6000, bit_exact=True, layers=LAYERS)
+SKIPPED = Measurement("other", "8x8p2", skipped="Its memory is too small.")
+
+
+@pytest.mark.parametrize("name", ["8x8p2", "4x4p1", "1x32p4-fma"])
+def test_geometry_names(name):
+    assert geometry_name(parse_geometry(name)) == name
+
+
+@pytest.mark.parametrize("name, message", [("8by8", "as in 8x8p2"), ("8x8", "as in 8x8p2"), ("0x8p2", "rows"),
+                                           ("8x8p9", "ports")])
+def test_bad_geometries(name, message):
+    with pytest.raises(HeepgenError, match=message):
+        parse_geometry(name)
+
+
+def test_measurements_survive_json():
+    results = [MEASURED, SKIPPED]
+    assert from_dict(json.loads(json.dumps(to_dict(results)))) == results
+
+
+def test_document_holds_the_numbers():
+    text = markdown([MEASURED, SKIPPED], [("heepgen --help", "0.1 s")])
+    row = next(line for line in text.splitlines() if line.startswith("| net "))
+    cells = [cell.strip() for cell in row.strip("|").split("|")]
+    # cycles, bound, ratio, MAC/cycle, CPU, software, software/array, HEEPstor, HEEPstor/array, HEEPstor CPU
+    assert cells[2:] == ["300", "200", "1.50", "21.33", "50", "6,000", "20", "3,000 12x12", "10", "2,500"]
+    assert "Its memory is too small." in text and "heepgen --help" in text
+    assert "| conv | Conv2d |" in text
+
+
+def test_table_mentions_skipped_networks():
+    from rich.console import Console
+
+    console = Console(width=140, record=True, file=io.StringIO())
+    console.print(table([MEASURED, SKIPPED]))
+    assert "other on 8x8p2 was skipped: Its memory is too small." in console.export_text()
+
+
+def test_roofline_points_lie_below_the_roof():
+    points = roofline.points(MEASURED)
+    assert [name for *_, name in points] == ["conv", "pool"]
+    assert points[0][:2] == (20.0, 32.0) and points[1][:2] == (16 * 8 / 80, 16 * 8 / 50)
+    assert all(y <= min(MEASURED.peak, MEASURED.ports * x) for x, y, _ in points)
+
+
+def test_documents(tmp_path):
+    write_documents([MEASURED, SKIPPED], [("tool", "1 s")], tmp_path)
+    data = json.loads((tmp_path / "performance.json").read_text())
+    assert from_dict(data) == [MEASURED, SKIPPED] and data["tools"] == [["tool", "1 s"]]
+    assert (tmp_path / "roofline.png").read_bytes().startswith(b"\x89PNG")
+    ElementTree.parse(tmp_path / "roofline.svg")
+    assert (tmp_path / "performance.md").read_text() == markdown([MEASURED, SKIPPED], [("tool", "1 s")])
+
+
+def test_a_network_that_cannot_be_compiled_is_skipped_with_the_reason(tmp_path):
+    torch.save(torch.nn.Sequential(torch.nn.Linear(4, 2)), tmp_path / "net.pt")
+    result = measure("net", tmp_path / "net.pt", tmp_path / "missing.npy", parse_geometry("8x8p2"), tmp_path)
+    assert "missing.npy" in result.skipped and not result.cycles
+
+
+def test_unknown_network():
+    result = CliRunner().invoke(bench.main, ["--networks", "alexnet"])
+    assert result.exit_code == 1 and "--networks alexnet: no such network" in str(result.exception.code)
+
+
+def test_published_networks_exist():
+    assert set(bench.PUBLISHED) <= set(bench.NETWORKS)
+
+
+def test_area_counts_what_is_inside():
+    modules = {"top": {"pe": 4, "LUT3": 1}, "pe": {"LUT6": 10, "FDRE": 5, "DSP48E2": 1, "leaf": 2},
+               "leaf": {"RAM64M8": 1, "FDSE": 1, "SRL16E": 3}}
+    assert area.cells(modules, "top") == Counter(LUT3=1, LUT6=40, FDRE=20, DSP48E2=4, RAM64M8=8, FDSE=8, SRL16E=24)
+    found = area.summarise("top", area.cells(modules, "top"))
+    assert (found.luts, found.memory_luts, found.flip_flops, found.dsps) == (1 + 40 + 64 + 24, 88, 28, 4)
