@@ -10,7 +10,7 @@ BENCH_ARGS ?= --docs docs
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help venv run test bench lint docs clean distclean
+.PHONY: help venv run test fuzz bench lint docs clean distclean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -40,6 +40,9 @@ run: $(READY)  ## train a small network on digits, generate hardware and firmwar
 
 test: $(READY)  ## run the test suite (PYTEST_ARGS to choose, as in PYTEST_ARGS='-k config')
 	@$(BIN)/python -m pytest tests/ $(PYTEST_ARGS)
+
+fuzz: $(READY)  ## run FUZZ random networks, 2000 unless given, on random geometries
+	@HEEPGEN_FUZZ=$(FUZZ) $(BIN)/python -m pytest tests/test_random_dags.py -k numpy --slow=all -q $(PYTEST_ARGS)
 
 bench: $(BENCH_READY)  ## measure the example networks, write docs/performance.md (BENCH_ARGS: see --help)
 	@$(BIN)/python -m examples.bench $(BENCH_ARGS)

@@ -11,9 +11,11 @@ from torch import nn
 
 import firmware_gen
 from firmware_gen import CodeGenerator, codegen
+from gen.run import hardware
 from hls.config import Config
 from hls.errors import HeepgenError
 from sim.firmware import compile_firmware
+from sim.run import run_soc
 from sim.toolchain import host_compiler, run_tool
 from tests import networks
 
@@ -65,6 +67,64 @@ def test_software_kernels_give_the_bits_of_their_twins(tmp_path, name):
     want = generator.reference(append_final_softmax=softmax).output.reshape(-1)
     np.testing.assert_allclose(expected, want, atol=1e-5 * max(1, np.abs(want).max()))
     assert said == f"HG ok cycles=0 mismatches=0 argmax={np.argmax(expected[:manifest['output']['shape'][-1]])}\n"
+
+
+TWO_MODELS = """\
+#include "linear/model.hpp"
+#include "linear/sample.hpp"
+#include "groups/model.hpp"
+#include "groups/sample.hpp"
+#include "soc.hpp"
+int main() {
+  uint32_t wrong = 0;
+  for (int round = 0; round < 2; ++round) {
+    if (net_linear::model_run() != heepstor::Status::ok || net_groups::model_run() != heepstor::Status::ok) return 1;
+    for (uint32_t i = 0; i < net_linear::kModelOutputs; ++i) {
+      uint32_t bits;
+      __builtin_memcpy(&bits, net_linear::model_output() + i, sizeof bits);
+      wrong += bits != net_linear::kExpectedOutput[i];
+    }
+    for (uint32_t i = 0; i < net_groups::kModelOutputs; ++i) {
+      uint32_t bits;
+      __builtin_memcpy(&bits, net_groups::model_output() + i, sizeof bits);
+      wrong += bits != net_groups::kExpectedOutput[i];
+    }
+  }
+  soc_puts("wrong ");
+  heepstor::print_decimal(wrong);
+  soc_puts("\\n");
+  return wrong ? 2 : 0;
+}
+"""
+
+
+def two_models(folder, config=None):
+    """Two applications and a program that runs both, twice; returns its sources and include directories."""
+    manifests = [generate(folder / name, name, config=config or Config())[1] for name in ("linear", "groups")]
+    (folder / "two.cpp").write_text(TWO_MODELS)
+    own = [folder / name / source for name in ("linear", "groups") for source in manifests[0]["sources"]
+           if "/" not in source and source != "main.cpp"]
+    shared = [folder / "linear" / source for source in manifests[0]["sources"] if "/" in source]
+    assert all(manifest["input"]["kept"] for manifest in manifests)
+    return [folder / "two.cpp", *own, *shared], [folder, folder / "linear" / "runtime"]
+
+
+def test_two_models_in_one_program(tmp_path):
+    sources, headers = two_models(tmp_path)
+    shutil.copyfile(HERE / "host_soc.hpp", tmp_path / "soc.hpp")
+    run_tool([*host_compiler(), "-std=c++17", "-O1", "-mfma", "-ffp-contract=off", "-Wall", "-Wextra", "-Werror",
+              "-DUSE_SOFTWARE_DNN_LAYER_OPERATORS=1", *[f"-I{h}" for h in headers], *sources, "-o", tmp_path / "two"],
+             "compiling two models")
+    assert run_tool([tmp_path / "two"], "two models") == "wrong 0\n"
+
+
+@pytest.mark.slow
+def test_two_models_share_the_accelerator(tmp_path):
+    config = Config(rows=4, cols=4, ports=2)
+    sources, headers = two_models(tmp_path, config)
+    elf = compile_firmware(sources, headers, {}, config, tmp_path / "two.elf")
+    result = run_soc(elf, hardware(config), config)
+    assert result.ok and result.uart == "wrong 0\n"
 
 
 def test_software_kernels_with_special_values(tmp_path):

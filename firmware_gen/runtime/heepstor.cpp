@@ -9,6 +9,8 @@ namespace {
 
 constexpr uint32_t kDrainPolls = 1000;
 
+const Device* opened;  // whose regions the accelerator has
+
 // The interrupt only has to end wfi: it stays masked in mstatus, so there is no handler and no race.
 void enable_wake_up(uint32_t line) {
 #if defined(__riscv)
@@ -65,8 +67,11 @@ Status Device::open(const Hardware& expected, const Region (&regions)[HEEPSTOR_R
   write(HEEPSTOR_IRQ_ENABLE_REG, HEEPSTOR_IRQ_ENABLE_DONE_BIT | HEEPSTOR_IRQ_ENABLE_ERROR_BIT);
   soc_fast_interrupt_enable(connection_.irq_line);
   enable_wake_up(connection_.irq_line);
+  opened = this;
   return Status::ok;
 }
+
+bool Device::is_open() const { return opened == this; }
 
 Status Device::run(uint32_t doorbell) {
   HEEPSTOR_ASSERT(doorbell % 4 == 0);

@@ -41,6 +41,9 @@ class Device {
   /** Checks that the accelerator is the expected one, clears an error, sets its regions, enables its interrupt. */
   Status open(const Hardware& expected, const Region (&regions)[HEEPSTOR_REGIONS], uint32_t watchdog_cycles);
 
+  /** Whether this object, and no other, was the last to open the accelerator. */
+  bool is_open() const;
+
   /** Runs the list at a descriptor address and sleeps until it is done. */
   Status run(uint32_t doorbell);
 

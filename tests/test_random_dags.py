@@ -1,0 +1,76 @@
+"""Random networks with branches on random geometries: bit-exact model against PyTorch, shared memory against memory of
+its own for every value, software kernels, SoC against bit-exact model. `make fuzz` runs thousands."""
+
+import os
+
+import numpy as np
+import pytest
+import torch
+
+from firmware_gen import CodeGenerator, software
+from gen.run import run
+from hls.config import Config
+from tests.random_networks import Heads, random_network
+
+# Largest error of an output, in units of the largest output (at least 1). INT8 weights are exact on both sides, so only
+# roundings differ: a few units of 2^-24 of the largest value of each of up to 12 steps, which BatchNorms and sums of
+# branches may double and Sigmoid, Tanh and Softmax add one or two to.
+BOUND = 2.0**-16
+
+NETWORKS = int(os.environ.get("HEEPGEN_FUZZ", 200))
+QUICK = 30
+
+
+def drawn(seed):
+    """A network with one output, and a configuration for it."""
+    rng = np.random.default_rng([seed, 11])
+    config = Config(int(rng.integers(1, 33)), int(rng.integers(1, 33)), str(rng.choice(["aligned", "fma"])),
+                    int(rng.integers(1, 5)), activation_words=int(rng.choice([256, 1024, 8192])),
+                    weight_bytes=int(rng.choice([1024, 4096])), accumulator_entries=int(rng.choice([16, 64])))
+    return network(seed), config
+
+
+def network(seed):
+    candidates = (random_network(64 * seed + i, "dag", max_depth=10, max_size=9) for i in range(64))
+    return next(n for n in candidates if not isinstance(n.model, Heads))
+
+
+def error(got, exact):
+    return np.abs(got.reshape(exact.shape) - exact).max() / max(1.0, np.abs(exact).max())
+
+
+def exact_output(generator, x):
+    """What the quantised network computes in float64."""
+    with torch.no_grad():
+        return generator.quantized_model().double()(x.double()).numpy()
+
+
+@pytest.mark.parametrize("seed", [*range(QUICK), *(pytest.param(seed, marks=pytest.mark.slow)
+                                                   for seed in range(QUICK, NETWORKS))])
+def test_numpy_models_compute_what_pytorch_does(seed):
+    net, config = drawn(seed)
+    generator = CodeGenerator(net.model, net.x, config=config)
+    exact = exact_output(generator, net.x)
+    output = generator.reference().output
+    assert error(output, exact) < BOUND, config
+    on_cpu = software.run(software.compile_software(generator.program()), net.x.numpy())
+    assert error(on_cpu, exact) < BOUND
+    alone = CodeGenerator(net.model, net.x, config=config, keep_activations=True)
+    assert np.array_equal(alone.reference().output.view(np.uint32), output.view(np.uint32)), config
+
+
+SOC = [Config(4, 4, ports=2), Config(5, 3, "fma", 3, activation_words=256, weight_bytes=256, accumulator_entries=16),
+       Config(12, 8, ports=4)]
+CASES = [(config, seed) for config in range(len(SOC)) for seed in range(7 * config, 7 * config + 7)]
+
+
+@pytest.mark.parametrize("index, seed", [
+    case if case[1] in (0, 1, 7) else pytest.param(*case, marks=pytest.mark.slow) for case in CASES])
+def test_firmware_and_hardware_give_the_models_bits(index, seed, tmp_path):
+    net, config = network(10_000 + seed), SOC[index]
+    torch.export.save(torch.export.export(net.model, (net.x,)), tmp_path / "net.pt2")
+    np.save(tmp_path / "x.npy", net.x.numpy())
+    report = run(tmp_path / "net.pt2", config, input_path=tmp_path / "x.npy")
+    assert report.bit_exact
+    exact = exact_output(CodeGenerator(net.model, net.x, config=config), net.x)
+    assert error(np.array(report.outputs), exact) < BOUND
