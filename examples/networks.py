@@ -45,7 +45,7 @@ def three_convolutions(in_channels: int, size: int) -> nn.Module:
 
 
 _EXAMPLES = (
-    Example("digits", (1, 1, 8, 8), digits, images(data.DIGITS), epochs=30),
+    Example("digits", (5, 1, 8, 8), digits, images(data.DIGITS), epochs=30),
     Example("mnist-single_layer", (5, 196), single_layer, images(data.MNIST)),
     Example("mnist-multi_layer", (5, 144), multi_layer, images(data.MNIST)),
     Example(
