@@ -10,7 +10,7 @@ BENCH_ARGS ?= --docs docs
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help venv run test fuzz bench lint docs clean distclean
+.PHONY: help venv run test fuzz bench area lint docs clean distclean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
