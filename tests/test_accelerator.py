@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from hls.config import Config
-from hls.model import execute
+from hls.descriptor import PROFILE_RECORD
+from hls.model import execute, resolve
 from hls.top import generate
 from sim.descriptors import read, run_script, start_script, wait_irq
 from tests.layers import random_program
@@ -59,6 +60,7 @@ def compare(config, folder, program, **options):
     assert cycles >= 0, "no interrupt"
     assert status & 0b111 == 0b010, f"STATUS {status:#x}, ERROR_ADDR {error_addr:#x}"
     assert done == len(layers)
+    check_records(layers, program.bases, run.memory.view(np.uint32), expected.view(np.uint32))
     different = np.flatnonzero(run.memory.view(np.uint32) != expected.view(np.uint32))
     assert different.size == 0, (
         f"{different.size} words differ, first at {4 * different[0]:#x}: "
@@ -68,11 +70,30 @@ def compare(config, folder, program, **options):
     return cycles
 
 
+def check_records(layers, bases, got, expected):
+    """Profile records hold cumulative counts; they are copied to ``expected``, for the model writes none.
+
+    The record of a layer counts what the layers behind it have streamed by then.
+    """
+    vectors, before = 0, dict.fromkeys(PROFILE_RECORD, 0)
+    total = sum(layer.vectors for layer in layers)
+    for layer in layers:
+        vectors += layer.vectors
+        if layer.fields["PROFILE"]:
+            place = resolve(layer.fields["PROFILE_ADDR"], bases) // 4
+            place = slice(place, place + len(PROFILE_RECORD))
+            record = dict(zip(PROFILE_RECORD, got[place].tolist(), strict=True))
+            assert vectors <= record["array_active"] <= total
+            assert all(record[name] >= before[name] for name in PROFILE_RECORD), (before, record)
+            assert record["busy"] >= vectors
+            before, expected[place] = record, got[place]
+
+
 def test_random_lists_match_the_model(accelerator, with_waves):
     config, folder = accelerator
     for seed in range(LISTS):
         rng = np.random.default_rng([seed, config.rows, config.cols])
-        program = random_program(rng, config, layers=int(rng.integers(1, 4)))
+        program = random_program(rng, config, layers=int(rng.integers(1, 4)), profile=0.4)
         stall = [0.0, 0.2, 0.6][seed % 3]
         try:
             with_waves(lambda vcd: compare(config, folder, program, stall_probability=stall, seed=seed,
