@@ -137,7 +137,7 @@ def table(results: Sequence[Measurement]) -> Any:
     result = Table(title="Cycles per inference, CPU time included", title_justify="left", box=SIMPLE_HEAD,
                    padding=(0, 1, 0, 0), pad_edge=False)
     for index, name in enumerate(_COLUMNS):
-        result.add_column(name, justify="left" if index < 2 else "right", no_wrap=True)
+        result.add_column(name, justify="left" if index < 2 else "right", no_wrap=index < 10)
     for m in results:
         if not m.skipped:
             result.add_row(*_row(m))
