@@ -103,6 +103,8 @@ def _cache() -> Finding:
 
 def examine() -> list[Finding]:
     """Everything heepgen uses, the required first."""
+    from gen.xheep_tools import xheep_findings
+
     python = ".".join(map(str, sys.version_info[:3]))
     old = "" if sys.version_info >= (3, 11) else "needs Python 3.11 or newer"
     return [
@@ -113,6 +115,7 @@ def examine() -> list[Finding]:
         _cache(),
         *(_package(name, purpose, False) for name, purpose in EXTRAS.items()),
         *(_program(name, purpose) for name, purpose in PROGRAMS.items()),
+        *xheep_findings(),
     ]
 
 

@@ -33,8 +33,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     _skip_slow(config.getoption("--slow"), items)
-    if not os.environ.get("HEEPGEN_XHEEP"):
-        skip = pytest.mark.skip(reason="needs X-HEEP: set HEEPGEN_XHEEP to a checkout of it")
+    if not os.environ.get("XHEEP_DIR"):
+        skip = pytest.mark.skip(reason="needs X-HEEP: set XHEEP_DIR to a checkout of it")
         for item in items:
             if item.get_closest_marker("xheep"):
                 item.add_marker(skip)

@@ -146,7 +146,8 @@ def render(config: Config, *, heep: str, apps: Iterable[App] = (), interrupt: st
         "banner": BANNER, "config": config, "heep": heep, "version": version, "geometry": geometry, "cpu": cpu,
         "bus": bus, "fpu": 1, "interrupt": interrupt, "interrupt_text": INTERRUPTS[interrupt], "pads": PADS,
         "free_pads": [p for p in PADS if p not in _DRIVEN_BY_TESTBENCH], "fpga_same": _SAME_ON_FPGA,
-        "boards": BOARDS, "simulation_cells": SIMULATION_CELLS, "apps": [app.name for app in apps], "code_bytes": f"{CODE_BYTES:#x}",
+        "boards": BOARDS, "simulation_cells": SIMULATION_CELLS, "apps": [app.name for app in apps],
+        "code_bytes": f"{CODE_BYTES:#x}",
         "notes": bandwidth_notes(config, bus),
     }
     files = {}
@@ -166,8 +167,7 @@ def application_files(folder: Path, manifest: dict) -> dict[str, str]:
 
     Raises `HeepgenError` when constants are split between contiguous and interleaved banks.
     """
-    split = ".heepgen_weights_high" in manifest["accelerator"]["placements"]
-    if split:
+    if any(name.endswith("_high") for name in manifest["accelerator"]["placements"]):
         total = data_bytes(manifest)
         raise HeepgenError(f"{manifest['name']}: {total:,} bytes of weights and activations do not fit in the "
                            f"interleaved banks; {-(-total // (32 * 1024))} of them are enough.")

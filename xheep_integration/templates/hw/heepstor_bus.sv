@@ -30,15 +30,14 @@ module heepstor_bus
 
   state_e state_q, state_d;
   logic [IDX-1:0] owner_q, owner_d;  // master of the outstanding transaction
-  logic [IDX-1:0] last_q;            // master that was served last
-  logic [N-1:0] requests, behind_last;
+  logic [N-1:0] served, behind_q;    // masters behind the one that was served last
+  logic [N-1:0] requests;
   logic held_q, held_d;              // a request is presented to the slave, not granted yet
   logic [IDX-1:0] turn_q, turn;
   logic may_start, mapped, present, granted;
 
   for (genvar i = 0; i < N; i++) begin : gen_requests
-    assign requests[i]    = req_i[i].req;
-    assign behind_last[i] = req_i[i].req && i > 32'(last_q);
+    assign requests[i] = req_i[i].req;
   end
 
   function automatic logic [IDX-1:0] first(input logic [N-1:0] bits);
@@ -46,12 +45,13 @@ module heepstor_bus
     for (int i = N - 1; i >= 0; i--) if (bits[i]) first = IDX'(i);
   endfunction
 
-  assign turn = held_q ? turn_q : first((behind_last != '0) ? behind_last : requests);
+  assign turn = held_q ? turn_q : first((requests & behind_q) != '0 ? requests & behind_q : requests);
   assign may_start = state_q != SLAVE || slave_resp_i.rvalid;
   assign mapped = req_i[turn].addr >= BASE && (req_i[turn].addr - BASE) < WINDOW;
   assign present = may_start && requests[turn];
   assign granted = present && (!mapped || slave_resp_i.gnt);
   assign held_d = present && !granted;
+  assign served = N'(1) << turn;
 
   always_comb begin
     slave_req_o = req_i[turn];
@@ -78,7 +78,7 @@ module heepstor_bus
     if (!rst_ni) begin
       state_q <= FREE;
       owner_q <= '0;
-      last_q  <= '0;
+      behind_q <= '0;
       turn_q  <= '0;
       held_q  <= 1'b0;
     end else begin
@@ -86,7 +86,7 @@ module heepstor_bus
       owner_q <= owner_d;
       turn_q  <= turn;
       held_q  <= held_d;
-      if (granted) last_q <= turn;
+      if (granted) behind_q <= ~(served | (served - N'(1)));
     end
   end
 

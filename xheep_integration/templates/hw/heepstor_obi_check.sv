@@ -15,13 +15,16 @@ module heepstor_obi_check
   logic unused;
   assign unused = ^{clk_i, rst_ni, req_i, resp_i};
 `else
+  logic unused;
+  assign unused = ^resp_i.rdata;
+
   logic waiting_q;
   obi_req_t req_q;
   logic [7:0] outstanding_q;
   logic granted;
   assign granted = req_i.req && resp_i.gnt;
 
-  always_ff @(posedge clk_i or negedge rst_ni) begin
+  always_ff @(posedge clk_i) begin
     if (!rst_ni) begin
       waiting_q     <= 1'b0;
       req_q         <= '0;

@@ -2,7 +2,9 @@
 
 namespace {
 
+#if !SOC_INTERRUPT_PLIC
 constexpr unsigned kExternalPeripheralLine = 15;  // fast interrupt of X-HEEP's intr_ext_peripheral_i
+#endif
 
 bool uart_enabled;
 

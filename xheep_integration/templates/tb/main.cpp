@@ -21,6 +21,8 @@ std::string plusarg(const char* name) {
   return found.compare(0, prefix.size(), prefix) == 0 ? found.substr(prefix.size()) : "";
 }
 
+constexpr uint64_t kUartCycles = 140000;  // what its FIFO holds is still sent
+
 class Simulation {
  public:
   explicit Simulation(const std::string& trace) {
@@ -100,10 +102,10 @@ int main(int argc, char** argv) {
   while (!top.exit_valid_o && simulation.cycles < max_cycles) simulation.run(100);
   const bool ended = top.exit_valid_o;
   const uint32_t value = top.exit_value_o;
-  simulation.run(200000);  // the UART is still sending
+  simulation.run(kUartCycles);
   if (ended)
-    std::printf("cycles %" PRIu64 ", exit value %" PRIu32 "\n", simulation.cycles - 200000, value);
+    std::printf("cycles %" PRIu64 ", exit value %" PRIu32 "\n", simulation.cycles - kUartCycles, value);
   else
-    std::printf("stopped after %" PRIu64 " cycles\n", simulation.cycles - 200000);
+    std::printf("stopped after %" PRIu64 " cycles\n", simulation.cycles - kUartCycles);
   return ended ? value != 0 : 2;
 }

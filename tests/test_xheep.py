@@ -1,0 +1,422 @@
+"""The X-HEEP project without X-HEEP: lint, simulation of wrapper and bus, core files, firmware, refusals.
+
+Interfaces of X-HEEP come from tests/xheep_stub, written for these tests.
+"""
+
+import importlib.util
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import jinja2
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from gen.sw import generate_sw
+from gen.xheep import generate_xheep, regenerate
+from hls.config import Config
+from hls.errors import HeepgenError
+from sim.rtl import simulate_module
+from sim.toolchain import lint
+from tests.layers import random_program
+from tests.test_accelerator import compare
+from xheep_integration.project import PADS, bandwidth_notes
+
+STUB = Path(__file__).parent / "xheep_stub"
+CONFIG = Config(rows=4, cols=4, ports=2, activation_words=1024, weight_bytes=256, accumulator_entries=16)
+TARGETS = ["heepstor-gen", "mcu-gen", "verilator-sim", "run-verilator", "vivado-fpga", "app", "run-fpga",
+           "run-fpga-com", "picocom", "openocd", "gdb"]
+
+
+@pytest.fixture(scope="module")
+def heep(tmp_path_factory):
+    """A folder that looks like an X-HEEP checkout to `heepgen xheep`."""
+    folder = tmp_path_factory.mktemp("x-heep")
+    modules = jinja2.Template((STUB / "modules.sv.j2").read_text()).render(pads=PADS)
+    addresses = {"SOC_CTRL_START_ADDRESS": 0x20000000, "FAST_INTR_CTRL_START_ADDRESS": 0x20060000,
+                 "UART_START_ADDRESS": 0x30080000, "RV_PLIC_START_ADDRESS": 0x30000000, "EXT_INTR_0": 51}
+    header = "".join(f"#define {name} {value}\n" for name, value in addresses.items())
+    for name, text in {"sw/device/lib/runtime/core_v_mini_mcu.h": header,
+                       "sw/device/target/sim/x-heep.h": "#define UART_NCO 0x28\n",
+                       "core-v-mini-mcu.core": "CAPI=2:\nname: openhwgroup.org:systems:core-v-mini-mcu:1.0.1\n",
+                       "hw/system/x_heep_system.sv.tpl": modules, "util/x_heep_gen/xheep.py": ""}.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def app(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("app")
+    torch.manual_seed(3)
+    network = nn.Sequential(nn.Conv2d(1, 3, 3), nn.ReLU(), nn.Flatten(), nn.Linear(48, 4)).eval()
+    torch.export.save(torch.export.export(network, (torch.zeros(1, 1, 6, 6),)), folder / "small net.pt2")
+    generate_sw(folder / "small net.pt2", CONFIG, folder / "app", append_final_softmax=True)
+    return folder / "app"
+
+
+@pytest.fixture(scope="module", params=["fast", "plic"])
+def project(request, heep, app, tmp_path_factory):
+    out = tmp_path_factory.mktemp("projects") / request.param
+    generate_xheep(heep, out, CONFIG, apps=[app], interrupt=request.param)
+    return out
+
+
+def sources(project, *more):
+    rendered = project / "stub.sv"
+    rendered.write_text(jinja2.Template((STUB / "modules.sv.j2").read_text()).render(pads=PADS) + "\n")
+    rtl = sorted((project / "hw" / "accelerator" / "rtl").glob("*.v"))
+    names = ("heepstor_obi_check", "heepstor_bus", "heepstor_obi", "heepstor_soc")
+    return [STUB / "packages.sv", rendered, *rtl, *(project / "hw" / f"{n}.sv" for n in names), *more]
+
+
+# --- Verilog ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_top_passes_lint_without_a_warning(project):
+    lint(sources(project), "heepstor_soc")
+
+
+def test_the_fpga_top_passes_lint(project):
+    text = "`define FPGA_ZCU104\n" + (project / "hw" / "heepstor_fpga.sv").read_text()
+    (project / "fpga").mkdir(exist_ok=True)
+    (project / "fpga" / "heepstor_fpga.sv").write_text(text)
+    lint(sources(project, project / "fpga" / "heepstor_fpga.sv"), "heepstor_fpga")
+
+
+def test_the_interrupt_goes_where_it_is_configured(project):
+    text = (project / "hw" / "heepstor_soc.sv").read_text()
+    line = "fast_interrupt = irq" if project.name == "fast" else "plic_interrupts[0] = irq"
+    assert line in text
+    assert text.count("= irq;") == 1
+
+
+@pytest.mark.parametrize("ports", [1, 3])
+def test_wrapper_and_bus_with_random_stalls_leave_the_models_memory(heep, tmp_path, ports):
+    config = Config(rows=4, cols=3, ports=ports, activation_words=1024, weight_bytes=256, accumulator_entries=16)
+    generate_xheep(heep, tmp_path / "project", config)
+    folder = tmp_path / "wrapped"
+    folder.mkdir()
+    for path in (tmp_path / "project" / "hw" / "accelerator" / "rtl").glob("*.v"):
+        text = path.read_text()
+        (folder / path.name).write_text(re.sub(r"^module heepstor\b", "module heepstor_root", text, flags=re.M))
+    hardware = tmp_path / "project" / "hw"
+    shutil.copy(STUB / "packages.sv", folder / "0_packages.v")
+    for name in ("heepstor_obi_check", "heepstor_bus", "heepstor_obi"):
+        text = (hardware / f"{name}.sv").read_text().replace("  heepstor heepstor_i", "  heepstor_root heepstor_i")
+        (folder / f"x_{name}.v").write_text(text)
+    (folder / "x_shim.v").write_text((STUB / "shim.sv").read_text().replace("PORTS = 1", f"PORTS = {ports}"))
+    for seed in range(6):
+        program = random_program(np.random.default_rng([seed, ports, 5]), config)
+        compare(config, folder, program, stall_probability=[0.0, 0.3, 0.7][seed % 3], seed=seed)
+
+
+BUS_BENCH = r"""
+#include <cstdio>
+#include <cstdlib>
+#include <cstdint>
+#include <random>
+#include "Vbus_bench.h"
+#include "verilated.h"
+
+constexpr int N = 4;
+constexpr uint32_t kBase = 0xf0000000u, kUnmapped = 0xbadacce5u;
+uint64_t cycle;
+[[noreturn]] void fail(const char* what) {
+  std::printf("cycle %llu: %s\n", static_cast<unsigned long long>(cycle), what);
+  std::exit(1);
+}
+
+int main(int, char** argv) {
+  std::mt19937 random(std::strtoul(argv[1], nullptr, 0));
+  const unsigned stall = std::strtoul(argv[2], nullptr, 0);  // percent
+  auto chance = [&](unsigned percent) { return random() % 100 < percent; };
+  VerilatedContext context;
+  Vbus_bench top(&context);
+  uint32_t addr[N] = {}, expected[N] = {};
+  bool asking[N] = {}, waiting[N] = {}, slave_busy = false, held = false;
+  uint32_t slave_addr = 0, held_addr = 0;
+  unsigned done[N] = {}, idle_cycles[N] = {};
+  for (cycle = 0; cycle < 20000; ++cycle) {
+    top.rst_n = cycle > 3;
+    for (int i = 0; i < N; ++i) {
+      if (cycle > 4 && !asking[i] && !waiting[i] && chance(60)) {
+        asking[i] = true;
+        addr[i] = kBase + (chance(15) ? 0x1000 + random() % 0x100 * 4 : random() % 0x400 * 4);
+        if (chance(5)) addr[i] = kBase - 4;
+      }
+      top.addr[i] = addr[i];
+    }
+    unsigned req = 0;
+    for (int i = 0; i < N; ++i) req |= unsigned(asking[i]) << i;
+    top.req = req;
+    top.we = 0;
+    const bool answer = slave_busy && !chance(stall);
+    top.s_rvalid = answer;
+    top.s_rdata = answer ? ~slave_addr : 0x11111111;
+    top.s_gnt = !chance(stall);
+    top.clk = 0;
+    top.eval();
+    if (held && (!top.s_req || top.s_addr != held_addr)) fail("the slave's request moved before its grant");
+    if (top.s_req && slave_busy && !answer) fail("two transactions at once");
+    if (top.s_req && (top.s_addr < kBase || top.s_addr >= kBase + 0x1000)) fail("an address outside the window");
+    int grants = 0;
+    for (int i = 0; i < N; ++i) {
+      if (top.rvalid >> i & 1) {
+        if (!waiting[i]) fail("an answer nobody waits for");
+        if (top.rdata[i] != expected[i]) fail("wrong data");
+        waiting[i] = false;
+        ++done[i];
+      }
+      if (!(top.gnt >> i & 1)) {
+        if (asking[i] && ++idle_cycles[i] > 4000) fail("a master starves");
+        continue;
+      }
+      if (!asking[i]) fail("a grant nobody asked for");
+      const bool mapped = addr[i] >= kBase && addr[i] < kBase + 0x1000;
+      if (mapped && !(top.s_req && top.s_gnt && top.s_addr == addr[i])) fail("granted without the slave");
+      asking[i] = false, waiting[i] = true, idle_cycles[i] = 0;
+      expected[i] = mapped ? ~addr[i] : kUnmapped;
+      ++grants;
+    }
+    if (grants > 1) fail("two grants");
+    held = top.s_req && !top.s_gnt;
+    held_addr = top.s_addr;
+    if (answer) slave_busy = false;
+    if (top.s_req && top.s_gnt) slave_busy = true, slave_addr = top.s_addr;
+    top.clk = 1;
+    top.eval();
+  }
+  for (int i = 0; i < N; ++i)
+    if (done[i] < 200 || done[i] * 3 < done[0] * 2) fail("a master got too little");
+}
+"""
+
+
+@pytest.mark.parametrize("stall", [0, 30, 80])
+def test_bus_serves_all_masters_one_at_a_time(project, stall):
+    if project.name == "plic":
+        pytest.skip("the bus does not depend on the interrupt")
+    files = [STUB / "packages.sv", project / "hw" / "heepstor_bus.sv", STUB / "bus_bench.sv"]
+    for seed in range(3):
+        simulate_module(files, "bus_bench", BUS_BENCH, [seed, stall], verilator_flags=["-GN=4"])
+
+
+CHECKER_BENCH = r"""
+#include <cstdio>
+#include <cstdlib>
+#include "Vheepstor_obi_check.h"
+#include "verilated.h"
+int main(int, char** argv) {  // req gnt rvalid addr, one digit each, per cycle
+  Verilated::fatalOnError(true);
+  Vheepstor_obi_check top;
+  top.rst_ni = 0; top.clk_i = 0; top.eval(); top.clk_i = 1; top.eval(); top.rst_ni = 1;
+  for (const char* p = argv[1]; *p; p += 4) {
+    top.clk_i = 0;
+    top.req_i[0] = 0;
+    top.req_i[1] = (p[3] - '0');
+    top.req_i[2] = (p[0] - '0') << 5;
+    top.resp_i = static_cast<uint64_t>((p[1] - '0') << 1 | (p[2] - '0')) << 32;
+    top.eval(); top.clk_i = 1; top.eval();
+  }
+}
+"""
+
+
+@pytest.mark.parametrize("cycles, complaint", [
+    ("1001 1101 0010 1101 1111 0010", ""),
+    ("1001 1002", "changed before it was granted"),
+    ("1001 0001", "changed before it was granted"),
+    ("1101 0010 0010", "nobody asked for"),
+    ("1111", "nobody asked for"),
+])
+def test_the_protocol_checker_sees_broken_protocols(project, cycles, complaint):
+    if project.name == "plic":
+        pytest.skip("the checker does not depend on the interrupt")
+    files = [STUB / "packages.sv", project / "hw" / "heepstor_obi_check.sv"]
+    run = [files, "heepstor_obi_check", CHECKER_BENCH, [cycles.replace(" ", "")]]
+    if not complaint:
+        simulate_module(*run, verilator_flags=["--assert"])
+        return
+    with pytest.raises(HeepgenError, match=complaint):
+        simulate_module(*run, verilator_flags=["--assert"])
+
+
+# --- core files, Makefile, X-HEEP's configuration --------------------------------------------------------------------
+
+
+def test_fusesoc_parses_the_core_files(project):
+    core_module = pytest.importorskip("fusesoc.capi2.coreparser")
+    parser = core_module.Core2Parser()
+    for path in (project / "heepstor_soc.core", project / "hw" / "accelerator" / "heepstor.core"):
+        core = parser.read(str(path))
+        for fileset in core["filesets"].values():
+            for name in fileset["files"]:
+                name = next(iter(name)) if isinstance(name, dict) else name
+                generated_later = "x_heep_system.sv" in name or "pad_ring" in name or "tb_util" in name
+                outside = "/hw/simulation/" in name
+                assert generated_later or outside or (path.parent / name).is_file(), name
+    targets = parser.read(str(project / "heepstor_soc.core"))["targets"]
+    assert {"sim", "lint", "zcu104", "zcu102", "pynq-z2", "nexys-a7-100t"} <= set(targets)
+
+
+def test_make_knows_the_targets_and_variables_of_heepstor(project):
+    printed = subprocess.run(["make", "-C", project, "help"], capture_output=True, text=True, check=True).stdout
+    for target in TARGETS:
+        assert re.search(rf"^ +{target} ", printed, re.M), target
+    text = (project / "Makefile").read_text()
+    for variable in ("CPU", "FPGA_BOARD", "MEMORY_BANKS", "MEMORY_BANKS_IL", "BUS", "ENABLE_DEBUG_HEEPSTOR_ASSERTIONS",
+                     "USE_SOFTWARE_DNN_LAYER_OPERATORS"):
+        assert re.search(rf"^{variable} +\?= ", text, re.M), variable
+
+
+@pytest.mark.parametrize("arguments, complaint", [
+    (["mcu-gen", "HEEP_DIR=/nowhere"], "HEEP_DIR = /nowhere holds no X-HEEP"),
+    (["app", "PROJECT=none", "RISCV_XHEEP=/"], "does not exist; set RISCV_XHEEP"),
+    (["run-verilator"], "run make verilator-sim first"),
+    (["vivado-fpga", "FPGA_BOARD=zx81"], "FPGA_BOARD = zx81: must be one of zcu104"),
+    (["heepstor-gen", "HEEPGEN=no-such-heepgen"], "no-such-heepgen is not on PATH; install heepgen"),
+])
+def test_make_says_in_one_line_what_is_missing(project, arguments, complaint):
+    done = subprocess.run(["make", "-s", "-C", project, *arguments], capture_output=True, text=True)
+    assert done.returncode
+    errors = [line for line in done.stderr.splitlines() if not line.startswith("make")]
+    assert len(errors) == 1, done.stderr
+    assert complaint in errors[0]
+
+
+def test_xheeps_configuration_is_the_configured_memory(project, monkeypatch):
+    import sys
+    from types import ModuleType
+
+    calls = []
+
+    class Recorder:
+        def __init__(self, *arguments):
+            self.arguments = arguments
+            calls.append((type(self).__name__, arguments))
+
+        def __getattr__(self, name):
+            return lambda *arguments: calls.append((name, arguments))
+
+    for module, name in {"bus_type": "BusType", "cpu.cpu": "CPU", "memory_ss.linker_section": "LinkerSection",
+                         "memory_ss.memory_ss": "MemorySS", "xheep": "XHeep"}.items():
+        fake = ModuleType(f"x_heep_gen.{module}")
+        setattr(fake, name, type(name, (Recorder,), {}))
+        monkeypatch.setitem(sys.modules, f"x_heep_gen.{module}", fake)
+    monkeypatch.setenv("HEEPSTOR_BANKS", "5")
+    monkeypatch.delenv("HEEPSTOR_BANKS_IL", raising=False)
+    spec = importlib.util.spec_from_file_location("xheep_cfg", project / "xheep_cfg.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    module.config()
+    assert ("CPU", ("cv32e40p",)) in calls
+    assert ("BusType", ("NtoM",)) in calls
+    assert ("add_ram_banks", ([32] * 5,)) in calls
+    assert [a for n, a in calls if n == "add_ram_banks_il"] == [(8, 32), (4, 32)]
+    sections = [a for n, a in calls if n == "LinkerSection"]
+    assert sections[-1] == ("data_interleaved", 5 * 32768, 17 * 32768)
+    assert sections[0][0] == "code" and sections[0][2] == sections[1][1] and sections[1][2] == 5 * 32768
+
+
+# --- software --------------------------------------------------------------------------------------------------------
+
+
+def data_in_one_section(project):
+    application = project / "sw" / "applications" / "small_net"
+    text = "".join(path.read_text() for path in application.glob("*.cpp"))
+    return text.count('".xheep_data_interleaved"') >= 2 and ".heepgen_" not in text
+
+
+def test_applications_compile_as_xheeps_flow_compiles_them(project, heep, tmp_path):
+    """C++14, which X-HEEP's CMake files ask for, against headers of our own in place of X-HEEP's."""
+    from sim.toolchain import run_tool, zig
+
+    assert data_in_one_section(project)
+    application, runtime = project / "sw" / "applications" / "small_net", project / "sw" / "external" / "heepstor"
+    command = [*zig(), "c++", "-target", "riscv32-linux-musl", "-mcpu=generic_rv32+m+f+c", "-std=c++14", "-Wall",
+               "-Wextra", "-Werror", "-fno-exceptions", "-fno-rtti", "-O2", f"-I{runtime}", f"-I{application}",
+               f"-I{heep}/sw/device/lib/runtime", f"-I{heep}/sw/device/target/sim", "-c"]
+    code = [*sorted(application.glob("*.cpp")), *sorted(runtime.glob("*.cpp"))]
+    for path in code if project.name == "fast" else [runtime / "soc.cpp"]:
+        run_tool([*command, path, "-o", tmp_path / "object.o"], path.name)
+
+
+@pytest.mark.skipif(not shutil.which("riscv64-unknown-elf-g++"), reason="needs riscv64-unknown-elf-g++")
+def test_applications_link_without_a_c_library(project, heep, tmp_path):
+    from sim.elf import symbols
+
+    binaries = tmp_path / "riscv" / "bin"
+    binaries.mkdir(parents=True)
+    for tool in ("g++", "objcopy"):
+        (binaries / f"riscv32-unknown-elf-{tool}").symlink_to(shutil.which(f"riscv64-unknown-elf-{tool}"))
+    subprocess.run(["make", "-s", "-C", project, "app-freestanding", "PROJECT=small_net", f"HEEP_DIR={heep}",
+                    f"RISCV_XHEEP={tmp_path / 'riscv'}"], check=True, capture_output=True)
+    where = symbols(heep / "sw" / "build" / "main.elf")
+    arena = next(address for name, address in where.items() if name.startswith("heepgen_arena"))
+    assert arena >= CONFIG.memory_banks * 32 * 1024
+    assert (heep / "sw" / "build" / "main.hex").stat().st_size > 1000
+
+
+# --- generating ------------------------------------------------------------------------------------------------------
+
+
+def test_generating_again_keeps_what_the_user_added(heep, app, tmp_path):
+    out = tmp_path / "project"
+    generate_xheep(heep, out, CONFIG, apps=[app])
+    mine = out / "sw" / "applications" / "mine" / "main.cpp"
+    mine.parent.mkdir()
+    mine.write_text("int main() {}\n")
+    (out / "Makefile").write_text("broken")
+    (out / "heepstor.json").write_text((out / "heepstor.json").read_text().replace('"fast"', '"plic"'))
+    report = regenerate(out)
+    assert mine.is_file()
+    assert "heepstor-gen" in (out / "Makefile").read_text()
+    assert "plic_interrupts[0] = irq" in (out / "hw" / "heepstor_soc.sv").read_text()
+    assert report.apps == ("small_net",)
+
+
+def test_without_geometry_the_hardware_is_the_applications(heep, app, tmp_path):
+    generate_xheep(heep, tmp_path / "p", Config(), apps=[app], config_given=False)
+    assert f"0x{CONFIG.hash:08x}" in (tmp_path / "p" / "hw" / "accelerator" / "report.md").read_text()
+
+
+def refused(tmp_path, match, heep, config=CONFIG, **options):
+    with pytest.raises(HeepgenError, match=match):
+        generate_xheep(heep, tmp_path / "out", config, **options)
+    assert not (tmp_path / "out").exists()
+
+
+def test_refusals_name_the_reason_and_write_nothing(heep, app, tmp_path):
+    refused(tmp_path, "holds no X-HEEP", tmp_path / "nowhere")
+    refused(tmp_path, "is not an application", heep, apps=[tmp_path])
+    refused(tmp_path, "was generated for 4x4 aligned, 2 ports", heep, config=Config(rows=2), apps=[app])
+    refused(tmp_path, "20 banks, X-HEEP's generator makes 16 at most", heep,
+            config=Config(memory_banks=8, memory_banks_interleaved=(8, 4)))
+
+
+def test_an_older_xheep_is_named(heep, tmp_path):
+    old = tmp_path / "old"
+    shutil.copytree(heep, old)
+    path = old / "hw" / "system" / "x_heep_system.sv.tpl"
+    path.write_text(path.read_text().replace("intr_ext_peripheral_i", "other"))
+    refused(tmp_path, "no port intr_ext_peripheral_i; use X-HEEP main of November 2025", old)
+
+
+def test_files_of_somebody_else_stay(heep, tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "thesis.tex").write_text("precious")
+    with pytest.raises(HeepgenError, match="was not written by heepgen xheep"):
+        generate_xheep(heep, out, CONFIG)
+    assert [p.name for p in out.iterdir()] == ["thesis.tex"]
+
+
+def test_notes_name_memory_that_cannot_feed_the_ports():
+    assert bandwidth_notes(Config(ports=2), "NtoM") == []
+    assert "no interleaved banks" in bandwidth_notes(Config(memory_banks_interleaved=()), "NtoM")[0]
+    assert "onetoM" in bandwidth_notes(Config(ports=2), "onetoM")[0]
+    assert "at least 8" in bandwidth_notes(Config(ports=4), "NtoM")[0]
