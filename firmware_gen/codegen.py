@@ -139,7 +139,8 @@ def _sections(constants: dict[str, np.ndarray], placed: list[Placed], program: P
         items = [{"name": names[p.name], "type": _C_TYPES[str(constants[p.name].dtype)],
                   "count": constants[p.name].size, "offset": p.address - part[0].address,
                   "elements": array_values(constants[p.name]), "comment": comments.get(p.name, p.name)} for p in part]
-        sections.append({"name": name, "type": f"{prefix}{suffix}", "symbol": f"{WEIGHTS}{suffix.lower()}_{identifier(program.graph.name)}",
+        sections.append({"name": name, "type": f"{prefix}{suffix}",
+                         "symbol": f"{WEIGHTS}{suffix.lower()}_{identifier(program.graph.name)}",
                          "arrays": items, "address": part[0].address,
                          "distance": part[0].address - placed[0].address,
                          "comment": f"Constants at {part[0].address:#x}."})
@@ -250,7 +251,8 @@ def _context(program: Program, cpu: SoftwareProgram, sample, expected, expected_
     output, config = program.output, program.config
     return {
         "banner": BANNER, "name": program.graph.name, "id": identifier(program.graph.name),
-        "namespace": namespace(program), "timing": f"{TIMING}_{identifier(program.graph.name)}", "align": ALIGN, "config": config,
+        "namespace": namespace(program), "timing": f"{TIMING}_{identifier(program.graph.name)}",
+        "align": ALIGN, "config": config,
         "modes": [{"condition": "USE_SOFTWARE_DNN_LAYER_OPERATORS", "sections": cpu_sections},
                   {"condition": "for the accelerator", "sections": sections}],
         "sections": sections, "calls": calls, "layers": _layer_texts(program, calls),

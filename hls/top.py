@@ -86,8 +86,8 @@ def heepstor(clk, rst_n, s, m, irq, idle, *, config):
                     released, load, answered["load"], rsp_count, rsp_data, wr_valid, wr_pos, wr_count, wr_data, loaded,
                     load_done, config=config),
         weight_loader(clk, engine_rst, stages.weights.start, stages.weights.job, stages.cut.start, stages.cut.job,
-                      weights, answered["weights"], rsp_data, load_valid, load_data, load_beat, load_diag, tile_ready, tile_take,
-                      weights_idle, cut_done, config=config),
+                      weights, answered["weights"], rsp_data, load_valid, load_data, load_beat, load_diag,
+                      tile_ready, tile_take, weights_idle, cut_done, config=config),
         param_reader(clk, engine_rst, stages.params.start, stages.params.job, params, answered["params"], rsp_data,
                      param_valid, param_data, param_take, params_idle, config=config),
     ]
@@ -132,7 +132,8 @@ def heepstor(clk, rst_n, s, m, irq, idle, *, config):
               drain_data, param_valid, param_data, param_take, aux_valid, aux_data, aux_take, store,
               answered["mark"], available, drain_done, config=config),
         aux_reader(clk, engine_rst, end.start, end.job.subset(AUX_JOB), aux, answered["aux"], rsp_data, bank_free,
-                   init_valid, init_bank, init_addr, init_data, bank_ready, aux_valid, aux_data, aux_take, config=config),
+                   init_valid, init_bank, init_addr, init_data, bank_ready, aux_valid, aux_data, aux_take,
+                   config=config),
     ]
 
     store_bit, mark_bit, profile_bit = (ANSWERS.index(name) for name in ("store", "mark", "profile"))

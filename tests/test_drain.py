@@ -37,7 +37,7 @@ def random_layer(rng, config):
 
 
 def beats(f, config, side):
-    """What the walker emits: (addr, count, row, bank, entry, block_last, bank_last, mark), written from the descriptor."""
+    """What the walker emits: (addr, count, row, bank, entry, block_last, bank_last, mark), from the descriptor."""
     block = config.diagonal if f["diagonal"] else config.cols
     bank, start, length = 0, 0, f["first_px"]
     while start < f["out_px"]:

@@ -34,7 +34,8 @@ def roots(config):
     widths = words | counts | masters | dict.fromkeys(["watchdog", "timeout_addr", "fault_addr"], 32)
     widths |= dict.fromkeys(["released", "available", "wr_pos", "loaded"], LINEAR)
     widths |= {"load_data": 8 * config.load_rows * config.cols, "load_beat": beat_bits(config)}
-    streams = {name: Request(ports, name in ("store", "profile"), name == "weights", name == "store") for name in STREAMS}
+    streams = {name: Request(ports, name in ("store", "profile"), name == "weights", name == "store")
+               for name in STREAMS}
     return (
         lambda: call(memory_ports, config, widths | {"rsp_valid": len(ANSWERS)}),
         lambda: call(arbiter, config, widths, windows=Windows(), **streams),
