@@ -41,11 +41,11 @@ def arbiter(
     """Fixed priority: fetch, params, weights if urgent, aux, store, profile, load, weights.
 
     Streams are `Request` interfaces (store and profile with ``data``, store with ``mark``, weights with ``urgent``);
-    a beat is taken in a cycle with valid and ready; ``ready`` is only given to a stream that is valid.
-    ``windows``: interface base0, limit0 .. base3, limit3. Word i lies at addr + 4*i*stride; every word of the beat must lie in BASE..LIMIT of its region,
-    else the command is not issued, nothing more is issued, and ``fault`` rises, with the word's ``fault_addr``, until
-    ``rst``. ``store_issued``: a store or profile beat is taken in this cycle. Commands: see `hls.ports`.
-    A word counts as inside when its first byte is below LIMIT rounded down to a multiple of 4.
+    a beat is taken in a cycle with valid and ready; ``ready`` is only given to a stream that is valid. ``windows``:
+    interface base0, limit0 .. base3, limit3. Word i lies at addr + 4*i*stride; every word of the beat must lie in
+    BASE..LIMIT of its region, else the command is not issued, nothing more is issued, and ``fault`` rises, with the
+    word's ``fault_addr``, until ``rst``. ``store_issued``: a store or profile beat is taken in this cycle. Commands:
+    see `hls.ports`. A word counts as inside when its first byte is below LIMIT rounded down to a multiple of 4.
 
     Latency: cmd_valid 2 cycles after the request was taken; one beat per cycle.
     """
