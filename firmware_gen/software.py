@@ -96,13 +96,18 @@ def _weights(call: Call) -> np.ndarray:
     """int8 stream of a kernel, see `runtime/kernels.hpp`."""
     op = call.op
     if op.diagonal:
-        return op.weight.reshape(-1)
+        return _blocks(op.weight.reshape(1, op.channels, -1))
     weight = op.weight  # g, o, ky, kx, c
     if call.channels_first:
         weight = weight.transpose(0, 1, 2, 4, 3)
-    groups, outputs = weight.shape[:2]
-    padded = np.pad(weight.reshape(groups, outputs, -1), ((0, 0), (0, -outputs % BLOCK), (0, 0)))
-    return padded.reshape(groups, -1, BLOCK, padded.shape[-1]).transpose(0, 1, 3, 2).reshape(-1)
+    return _blocks(weight.reshape(*weight.shape[:2], -1))
+
+
+def _blocks(weight: np.ndarray) -> np.ndarray:
+    """(groups, outputs, taps) -> blocks of BLOCK outputs, tap by tap, the last one filled with zeros."""
+    groups, outputs, taps = weight.shape
+    padded = np.pad(weight, ((0, 0), (0, -outputs % BLOCK), (0, 0)))
+    return padded.reshape(groups, -1, BLOCK, taps).transpose(0, 1, 3, 2).reshape(-1)
 
 
 def run(software: SoftwareProgram, sample: np.ndarray) -> np.ndarray:

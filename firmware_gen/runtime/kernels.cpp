@@ -16,10 +16,72 @@ struct Taps {
 /** Taps whose input position start + tap * step lies inside 0..size. */
 inline Taps inside(int32_t start, int32_t step, int32_t taps, int32_t size) {
   Taps result{0, taps};
-  if (start < 0) result.first = (-start + step - 1) / step;
-  if (start + (taps - 1) * step >= size) result.last = size <= start ? 0 : (size - start + step - 1) / step;
+  // A division costs up to 35 cycles.
+  if (start < 0) result.first = step == 1 ? -start : (-start + step - 1) / step;
+  if (start + (taps - 1) * step >= size)
+    result.last = size <= start ? 0 : step == 1 ? size - start : (size - start + step - 1) / step;
   if (result.first > result.last) result.first = result.last;
   return result;
+}
+
+/** Neighbouring output pixels, along x or y, that see the same taps. */
+struct Group {
+  int32_t oy, ox;
+  int32_t skip;  // of its first pixels another group takes care
+  bool down;     // along y
+  Taps ky, kx;
+
+  int32_t input_step(const Window& w) const { return down ? w.stride_y * w.in.row : w.stride_x * w.in.column; }
+  int32_t word(const Strides& s, int32_t pixel) const {
+    return oy * s.row + ox * s.column + pixel * (down ? s.row : s.column);
+  }
+};
+
+inline int32_t first_word(const Window& w, const Group& group) {
+  return (group.oy * w.stride_y - w.top) * w.in.row + (group.ox * w.stride_x - w.left) * w.in.column;
+}
+
+/** Outputs along an axis whose windows, `reach` beyond their first position, lie inside the input. */
+inline Taps interior(int32_t outputs, int32_t stride, int32_t before, int32_t reach, int32_t size) {
+  const int32_t room = size - 1 - reach + before;
+  Taps result{before > 0 ? (before + stride - 1) / stride : 0, room < 0 ? 0 : room / stride + 1};
+  if (result.last > outputs) result.last = outputs;
+  if (result.first > result.last) result.first = result.last;
+  return result;
+}
+
+/**
+ * Calls four(group) for groups of kPixels pixels and one(group) for what remains, so that every pixel is dealt with
+ * once: it may overwrite its residual. Rows of whole windows first, then the columns beside them.
+ */
+template <class Four, class One>
+[[gnu::always_inline]] inline void each_group(const Window& w, const Four& four, const One& one) {
+  const Taps rows =
+      interior(w.out_height, w.stride_y, w.top, (w.kernel_height - 1) * w.dilation_y, w.height);
+  const Taps columns = interior(w.out_width, w.stride_x, w.left, (w.kernel_width - 1) * w.dilation_x, w.width);
+  const bool wide = columns.last - columns.first >= kPixels, high = rows.last - rows.first >= kPixels;
+  const Taps whole_ky{0, w.kernel_height}, whole_kx{0, w.kernel_width};
+  for (int32_t oy = 0; wide && oy < w.out_height; ++oy) {
+    const Taps ky = inside(oy * w.stride_y - w.top, w.dilation_y, w.kernel_height, w.height);
+    for (int32_t ox = columns.first; ox < columns.last; ox += kPixels) {
+      const int32_t first = ox < columns.last - kPixels ? ox : columns.last - kPixels;
+      four(Group{oy, first, ox - first, false, ky, whole_kx});
+    }
+  }
+  for (int32_t ox = 0; ox < w.out_width; ++ox) {
+    if (wide && ox == columns.first) ox = columns.last;
+    if (ox == w.out_width) return;
+    const Taps kx = inside(ox * w.stride_x - w.left, w.dilation_x, w.kernel_width, w.width);
+    for (int32_t oy = rows.first; high && oy < rows.last; oy += kPixels) {
+      const int32_t first = oy < rows.last - kPixels ? oy : rows.last - kPixels;
+      four(Group{first, ox, oy - first, true, whole_ky, kx});
+    }
+    for (int32_t oy = 0; oy < w.out_height; ++oy) {
+      if (high && oy == rows.first) oy = rows.last;
+      if (oy == w.out_height) break;
+      one(Group{oy, ox, 0, false, inside(oy * w.stride_y - w.top, w.dilation_y, w.kernel_height, w.height), kx});
+    }
+  }
 }
 
 inline float activated(const Activation& a, float y) {
@@ -153,81 +215,70 @@ inline void finish(const Window& w, const float (&sum)[kBlock], int32_t outputs,
   }
 }
 
-/** One output row of one block of outputs. */
-template <int STEP>
-void dense_row(const Window& w, const Rows& rows, int32_t oy, const int8_t* weights, const float* scale,
-               const float* bias, int32_t outputs, const float* in, const float* aux, float* out) {
-  const int32_t iy = oy * w.stride_y - w.top;
-  const Taps ky = inside(iy, w.dilation_y, w.kernel_height, w.height);
-  const int32_t reach = (kPixels - 1) * w.stride_x + (w.kernel_width - 1) * w.dilation_x;
-  for (int32_t ox = 0; ox < w.out_width;) {
-    // The last group of pixels may overlap the one before: the same sums again, but in registers. Each pixel is
-    // written once, as it may overwrite its residual.
-    const int32_t behind = w.out_width - kPixels;
-    const int32_t first = behind >= 0 && ox > behind ? behind : ox;
-    const int32_t ix = first * w.stride_x - w.left;
-    if (behind >= 0 && ix >= 0 && ix + reach < w.width) {
-      Sums<kPixels> sum;
-      sums<kPixels, STEP>(w, rows, ky, {0, w.kernel_width}, in + iy * w.in.row + ix * w.in.column,
-                          w.stride_x * w.in.column, weights, sum);
-      for (; ox < first + kPixels; ++ox)
-        finish(w, sum.at[ox - first], outputs, scale, bias, aux + oy * w.aux.row + ox * w.aux.column,
-               out + oy * w.out.row + ox * w.out.column);
-    } else {
-      const int32_t x = ox * w.stride_x - w.left;
-      Sums<1> sum;
-      sums<1, STEP>(w, rows, ky, inside(x, w.dilation_x, w.kernel_width, w.width),
-                    in + iy * w.in.row + x * w.in.column, 0, weights, sum);
-      finish(w, sum.at[0], outputs, scale, bias, aux + oy * w.aux.row + ox * w.aux.column,
-             out + oy * w.out.row + ox * w.out.column);
-      ++ox;
-    }
-  }
+/** One group of pixels of one block of outputs. */
+template <int PX, int STEP>
+void dense_group(const Window& w, const Rows& rows, const Group& group, const int8_t* weights, const float* scale,
+                 const float* bias, int32_t outputs, const float* in, const float* aux, float* out) {
+  Sums<PX> sum;
+  sums<PX, STEP>(w, rows, group.ky, group.kx, in + first_word(w, group), group.input_step(w), weights, sum);
+  for (int32_t p = group.skip; p < PX; ++p)
+    finish(w, sum.at[p], outputs, scale, bias, aux + group.word(w.aux, p), out + group.word(w.out, p));
 }
 
-/** Sums of PX pixels of one channel; a weight is converted once for all of them. */
-template <int PX>
-[[gnu::always_inline]] inline void depthwise_sums(const Window& w, Taps ky, Taps kx, const float* origin,
-                                                  int32_t pixel_step, const int8_t* weights, float (&result)[PX]) {
+/** All pixels of one block of outputs. */
+template <int STEP>
+void dense_block(const Window& w, const Rows& rows, const int8_t* weights, const float* scale, const float* bias,
+                 int32_t outputs, const float* in, const float* aux, float* out) {
+  each_group(
+      w,
+      [&](const Group& g) { dense_group<kPixels, STEP>(w, rows, g, weights, scale, bias, outputs, in, aux, out); },
+      [&](const Group& g) { dense_group<1, STEP>(w, rows, g, weights, scale, bias, outputs, in, aux, out); });
+}
+
+/** One output pixel of CH channels, whose taps lie inside the input alike; STEP is the channel stride when known. */
+template <int CH, int STEP>
+[[gnu::always_inline]] inline void depthwise_pixel(const Window& w, Taps ky, Taps kx, const float* origin,
+                                                   const int8_t* weights, const float* scale, const float* bias,
+                                                   const float* aux, float* out) {
   const int32_t column = w.dilation_x * w.in.column;
   const int32_t line = w.dilation_y * w.in.row;
-  float sum[PX];
-  Times<PX>::call([&](int p) HEEPSTOR_INLINE { sum[p] = 0.0f; });
+  const int32_t by = STEP ? STEP : w.in.channel;
+  float sum[CH];
+  Times<CH>::call([&](int c) HEEPSTOR_INLINE { sum[c] = 0.0f; });
   for (int32_t y = ky.first; y < ky.last; ++y) {
     const float* x = origin + y * line + kx.first * column;
-    const int8_t* tile = weights + y * w.kernel_width + kx.first;
-    for (int32_t n = kx.last - kx.first; n > 0; --n, x += column, ++tile) {
-      const float weight = static_cast<float>(*tile);
-      Times<PX>::call([&](int p) HEEPSTOR_INLINE { sum[p] = __builtin_fmaf(x[p * pixel_step], weight, sum[p]); });
-    }
+    const int8_t* tile = weights + (y * w.kernel_width + kx.first) * kBlock;
+    for (int32_t n = kx.last - kx.first; n > 0; --n, x += column, tile += kBlock)
+      Times<CH>::call([&](int c) HEEPSTOR_INLINE {
+        sum[c] = __builtin_fmaf(x[c * by], static_cast<float>(tile[c]), sum[c]);
+      });
   }
-  Times<PX>::call([&](int p) HEEPSTOR_INLINE { result[p] = sum[p]; });
+  Times<CH>::call([&](int c) HEEPSTOR_INLINE {
+    const float scaled = sum[c] * scale[c];
+    out[c * w.out.channel] = finished(w.activation, w.residual, scaled + bias[c], aux + c * w.aux.channel);
+  });
 }
 
-/** One output row of one channel. */
-void depthwise_row(const Window& w, int32_t oy, const int8_t* weights, float scale, float bias, const float* in,
+template <int STEP>
+void depthwise_map(const Window& w, const int8_t* weights, const float* scale, const float* bias, const float* in,
                    const float* aux, float* out) {
-  const int32_t iy = oy * w.stride_y - w.top;
-  const Taps ky = inside(iy, w.dilation_y, w.kernel_height, w.height);
-  const int32_t reach = (kPixels - 1) * w.stride_x + (w.kernel_width - 1) * w.dilation_x;
-  const float* row = in + iy * w.in.row;
-  for (int32_t ox = 0; ox < w.out_width;) {
-    const int32_t ix = ox * w.stride_x - w.left;
-    const bool block = ix >= 0 && ix + reach < w.width && ox + kPixels <= w.out_width;
-    float sum[kPixels];
-    if (block) {
-      depthwise_sums<kPixels>(w, ky, {0, w.kernel_width}, row + ix * w.in.column, w.stride_x * w.in.column, weights,
-                              sum);
-    } else {
-      float one[1];
-      depthwise_sums<1>(w, ky, inside(ix, w.dilation_x, w.kernel_width, w.width), row + ix * w.in.column, 0, weights,
-                        one);
-      sum[0] = one[0];
-    }
-    for (int32_t p = 0; p < (block ? kPixels : 1); ++p, ++ox) {
-      const float scaled = sum[p] * scale;
-      out[oy * w.out.row + ox * w.out.column] = finished(w.activation, w.residual, scaled + bias,
-                                                         aux + oy * w.aux.row + ox * w.aux.column);
+  const int32_t taps = w.kernel_height * w.kernel_width;
+  const int32_t blocked = w.channels - w.channels % kBlock;
+  for (int32_t oy = 0; oy < w.out_height; ++oy) {
+    const int32_t iy = oy * w.stride_y - w.top;
+    const Taps ky = inside(iy, w.dilation_y, w.kernel_height, w.height);
+    for (int32_t ox = 0; ox < w.out_width; ++ox) {
+      const int32_t ix = ox * w.stride_x - w.left;
+      const Taps kx = inside(ix, w.dilation_x, w.kernel_width, w.width);
+      const float* origin = in + iy * w.in.row + ix * w.in.column;
+      const float* add = aux + oy * w.aux.row + ox * w.aux.column;
+      float* pixel = out + oy * w.out.row + ox * w.out.column;
+      for (int32_t c = 0; c < blocked; c += kBlock)
+        depthwise_pixel<kBlock, STEP>(w, ky, kx, origin + c * w.in.channel, weights + c * taps, scale + c, bias + c,
+                                      add + c * w.aux.channel, pixel + c * w.out.channel);
+      for (int32_t c = blocked; c < w.channels; ++c)
+        depthwise_pixel<1, STEP>(w, ky, kx, origin + c * w.in.channel, weights + blocked * taps + c - blocked,
+                                 scale + c, bias + c, add + c * w.aux.channel, pixel + c * w.out.channel);
     }
   }
 }
@@ -259,9 +310,8 @@ void dense(const Window& w, const int8_t* weights, const float* scale, const flo
     for (int32_t first = 0; first < w.group_outputs; first += kBlock) {
       const int32_t left = w.group_outputs - first;
       const int32_t channel = g * w.group_outputs + first;
-      const auto row = rows.tap_step == 1 ? dense_row<1> : dense_row<0>;
-      for (int32_t oy = 0; oy < w.out_height; ++oy)
-        row(w, rows, oy, weights, scale + channel, bias + channel, left < kBlock ? left : kBlock,
+      const auto block = rows.tap_step == 1 ? dense_block<1> : dense_block<0>;
+      block(w, rows, weights, scale + channel, bias + channel, left < kBlock ? left : kBlock,
             in + g * group_channels * w.in.channel, aux + channel * w.aux.channel, out + channel * w.out.channel);
       weights += block_bytes;
     }
@@ -270,10 +320,7 @@ void dense(const Window& w, const int8_t* weights, const float* scale, const flo
 
 void depthwise(const Window& w, const int8_t* weights, const float* scale, const float* bias, const float* in,
                const float* aux, float* out) {
-  const int32_t taps = w.kernel_height * w.kernel_width;
-  for (int32_t c = 0; c < w.channels; ++c, weights += taps, in += w.in.channel, out += w.out.channel,
-               aux += w.aux.channel)
-    for (int32_t oy = 0; oy < w.out_height; ++oy) depthwise_row(w, oy, weights, scale[c], bias[c], in, aux, out);
+  (w.in.channel == 1 ? depthwise_map<1> : depthwise_map<0>)(w, weights, scale, bias, in, aux, out);
 }
 
 void max_pool(const Window& w, float pad, const float* in, const float* aux, float* out) {

@@ -33,7 +33,7 @@ struct Window {
   bool channels_first;  // order of `dense` weights and sums: channel, column instead of column, channel
 };
 
-/** Output channels that `dense` computes together. */
+/** Output channels that `dense` and `depthwise` compute together. */
 constexpr int32_t kBlock = 4;
 
 /**
@@ -44,7 +44,7 @@ constexpr int32_t kBlock = 4;
 void dense(const Window& w, const int8_t* weights, const float* scale, const float* bias, const float* in, const float* aux,
            float* out);
 
-/** Depthwise convolution: weights [channel][ky][kx]; the chain and epilogue of `dense`. */
+/** Depthwise convolution: weights [block][ky][kx][kBlock channels]; the chain and epilogue of `dense`. */
 void depthwise(const Window& w, const int8_t* weights, const float* scale, const float* bias, const float* in,
                const float* aux, float* out);
 
