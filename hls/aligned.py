@@ -144,7 +144,9 @@ def true_exponent(field, exponent):
 
     @always_comb
     def decode():
-        exponent.next = concat(field[8:1], field[0] or field == 0)
+        exponent.next = field
+        if field == 0:
+            exponent.next = 1
 
     return decode
 
