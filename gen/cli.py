@@ -181,9 +181,11 @@ def sw(config: Any, model: str, out: str | None, explain: bool, force: bool, jso
 
     out = out or f"build/{network_name(model)}-app"
     with progress() as say:
+        if explain and json_path != "-":
+            options["explain"] = show
         report = generate_sw(model, config, out, force=force, progress=say, **options)
     if json_path != "-":
-        show(*([report.explanation()] if explain else []), report.table())
+        show(report.table())
     write_json(report, json_path)
 
 

@@ -44,13 +44,6 @@ class SwReport:
         own = {k: v for k, v in vars(self).items() if k != "memory_text"}
         return own | {"placements": [vars(p) for p in self.placements]}
 
-    def explanation(self) -> Any:
-        """Where every layer runs, and why."""
-        table = _table(f"{self.network}: what runs where", ("layer", "operator", "output", "runs on", "why"))
-        for p in self.placements:
-            table.add_row(p.name, p.op, "x".join(map(str, p.shape)), p.where, p.why)
-        return table
-
     def table(self) -> Any:
         from rich.console import Group
         from rich.text import Text
@@ -63,6 +56,13 @@ class SwReport:
             numbers = [f"{n:,}" if n else "-" for n in (layer["macs"], last - first, layer["bound_cycles"])]
             result.add_row(layer["name"], layer["op"], "x".join(map(str, layer["shape"])), *numbers)
         return Group(result, Text(self.memory_text))
+
+
+def _explanation(network: str, placements: tuple[Any, ...]) -> Any:
+    table = _table(f"{network}: what runs where", ("layer", "operator", "output", "runs on", "why"))
+    for p in placements:
+        table.add_row(p.name, p.op, "x".join(map(str, p.shape)), p.where, p.why)
+    return table
 
 
 def _table(title: str, columns: tuple[str, ...]) -> Any:
@@ -78,18 +78,20 @@ def _table(title: str, columns: tuple[str, ...]) -> Any:
 def generate_sw(model: str | Path, config: Config, out: str | Path, *, sample: str | Path | None = None,
                 input_shape: tuple[int, ...] | None = None, batch: int = 1, append_final_softmax: bool = False,
                 per_tensor: bool = False, calibrate: str = "max", trust_pickle: bool = False, force: bool = False,
-                keep_activations: bool = False, progress: Callable[[str], None] = lambda message: None) -> SwReport:
+                keep_activations: bool = False, progress: Callable[[str], None] = lambda message: None,
+                explain: Callable[[Any], None] = lambda table: None) -> SwReport:
     """Write the firmware of the model file `model` for `config` to the folder `out`, whole or not at all.
 
     `sample` is a .npy file; without one the sample input is drawn from a normal distribution, the same one
-    every time. `input_shape` has no batch dimension. Raises `HeepgenError`, naming the layer or the numbers,
+    every time. `input_shape` has no batch dimension. `explain` is called with a table of what runs where, and why,
+    before anything is compiled. Raises `HeepgenError`, naming the layer or the numbers,
     for a model or an input that cannot be used.
     """
     progress(f"loading {model}")
     program, data = load_program(Path(model), sample, input_shape, batch, trust_pickle)
     options = ImportOptions(append_final_softmax, per_tensor, calibrate)
     return generate_application(program, data, config, out, options, name=network_name(model), force=force,
-                                keep_activations=keep_activations, progress=progress)
+                                keep_activations=keep_activations, progress=progress, explain=explain)
 
 
 def load_program(model: Path, sample: str | Path | None = None, input_shape: tuple[int, ...] | None = None,
@@ -104,12 +106,14 @@ def load_program(model: Path, sample: str | Path | None = None, input_shape: tup
 
 def generate_application(program: Any, data: np.ndarray, config: Config, out: str | Path, options: ImportOptions, *,
                          name: str, force: bool = False, keep_activations: bool = False,
-                         progress: Callable[[str], None] = lambda message: None) -> SwReport:
+                         progress: Callable[[str], None] = lambda message: None,
+                         explain: Callable[[Any], None] = lambda table: None) -> SwReport:
     """`generate_sw` for an ExportedProgram and a float32 sample of its input's shape."""
     import torch
 
     from firmware_gen import CodeGenerator
-    from firmware_gen.explain import explain
+    from firmware_gen.explain import explain as placements_of
+    from firmware_gen.passes import append_softmax
     from gen.plan import draw
 
     softmax = options.append_final_softmax
@@ -117,6 +121,9 @@ def generate_application(program: Any, data: np.ndarray, config: Config, out: st
         progress(f"compiling {name}")
         generator = CodeGenerator(program, data, folder, config, name=name, per_channel=not options.per_tensor,
                                   calibrate=options.calibrate, keep_activations=keep_activations)
+        graph = append_softmax(generator.graph) if softmax else generator.graph
+        placements = tuple(placements_of(graph))
+        explain(_explanation(name, placements))
         generator.generate_code(append_final_softmax=softmax)
         progress(f"running {name} in PyTorch and in the bit-exact model")
         reference = _reference(program, data, generator, softmax)
@@ -127,7 +134,7 @@ def generate_application(program: Any, data: np.ndarray, config: Config, out: st
     from gen.hw import geometry
 
     return SwReport(name, geometry(config), tuple(data.shape), tuple(manifest["layers"]), manifest["memory"],
-                    tuple(explain(generator.program(softmax).graph)), generator.memory_report(softmax).to_text())
+                    placements, generator.memory_report(softmax).to_text())
 
 
 def _exported(model: Path, sample: str | Path | None, input_shape: tuple[int, ...] | None, batch: int,

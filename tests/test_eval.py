@@ -141,3 +141,15 @@ def test_no_cuda_device(tmp_path):
     np.savez(tmp_path / "data.npz", x=np.zeros((1, 3)))
     with pytest.raises(HeepgenError, match="--device cuda: PyTorch finds no CUDA device"):
         evaluate(tmp_path / "net.pt2", tmp_path / "data.npz", CONFIG, device="cuda")
+
+
+def test_sw_explains_what_runs_where_even_when_it_does_not_fit(tmp_path):
+    model, _ = save(tmp_path, classifier(), torch.zeros(1, 1, 6, 6), x=np.zeros(1))
+    arguments = ["sw", str(model), "--explain", "-o", str(tmp_path / "app")]
+    shown = CliRunner().invoke(main, arguments, catch_exceptions=False)
+    assert shown.exit_code == 0 and (tmp_path / "app" / "memory.svg").exists()
+    assert all(text in shown.output for text in ("what runs where", "array", "smallest memory that would do: 2 banks"))
+    large = tmp_path / "large.pt2"
+    torch.export.save(torch.export.export(nn.Linear(3000, 1000).eval(), (torch.zeros(1, 3000),)), large)
+    refused = CliRunner().invoke(main, ["sw", str(large), "--explain", "-o", str(tmp_path / "app2")])
+    assert refused.exit_code == 1 and "what runs where" in refused.output and "does not fit" in refused.output
