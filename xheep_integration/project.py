@@ -35,10 +35,6 @@ PADS = (
 )
 """Pads of X-HEEP's default pad configuration."""
 
-SIMULATION_CELLS = ("sram_wrapper", "pad_cell_bypass_input", "pad_cell_bypass_output", "pad_cell_inout",
-                    "pad_cell_input", "pad_cell_output")
-"""X-HEEP's simulation models, which its core file gives only to a target called sim."""
-
 _DRIVEN_BY_TESTBENCH = ("clk_i", "rst_ni", "boot_select_i", "execute_from_flash_i", "jtag_tck_i", "jtag_tms_i",
                         "jtag_trst_ni", "jtag_tdi_i", "uart_rx_i", "uart_tx_o", "exit_valid_o")
 _SAME_ON_FPGA = tuple(p for p in PADS if p not in ("clk_i", "rst_ni")
@@ -146,7 +142,7 @@ def render(config: Config, *, heep: str, apps: Iterable[App] = (), interrupt: st
         "banner": BANNER, "config": config, "heep": heep, "version": version, "geometry": geometry, "cpu": cpu,
         "bus": bus, "fpu": 1, "interrupt": interrupt, "interrupt_text": INTERRUPTS[interrupt], "pads": PADS,
         "free_pads": [p for p in PADS if p not in _DRIVEN_BY_TESTBENCH], "fpga_same": _SAME_ON_FPGA,
-        "boards": BOARDS, "simulation_cells": SIMULATION_CELLS, "apps": [app.name for app in apps],
+        "boards": BOARDS, "apps": [app.name for app in apps],
         "code_bytes": f"{CODE_BYTES:#x}",
         "notes": bandwidth_notes(config, bus),
     }
