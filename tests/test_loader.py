@@ -302,12 +302,12 @@ def test_unsuitable_files(tmp_path):
     torch.save(small().state_dict(), tmp_path / "weights.pt")
     torch.save([1, 2], tmp_path / "list.pt")
     torch.jit.script(nn.Sequential(nn.Linear(2, 2))).save(str(tmp_path / "script.pt"))
-    (tmp_path / "model.onnx").write_bytes(b"x")
+    (tmp_path / "model.tflite").write_bytes(b"x")
     for name, message in {
         "weights.pt": "state_dict",
         "list.pt": "holds a list",
         "script.pt": "TorchScript",
-        "model.onnx": "ends in .pt2",
+        "model.tflite": "ends in .pt2",
         "missing.pt2": "does not exist",
     }.items():
         with pytest.raises(HeepgenError, match=message) as caught:

@@ -55,16 +55,17 @@ def test_every_bit_is_the_models(report):
     assert report.max_abs_err < 0.05
 
 
-def test_no_layer_beats_its_bound_and_all_of_them_fit_into_the_whole(app, report):
-    planned = {entry["name"]: entry for entry in Application.open(app).manifest["layers"]}
-    for layer in report.layers:
-        if layer.cpu_cycles:
-            assert layer.name == "softmax"
-            continue
-        assert layer.cycles >= layer.bound_cycles
-        assert layer.array_cycles == planned[layer.name]["vectors"]
-        assert layer.cycles >= layer.array_cycles + layer.load_stall_cycles
+def test_layers_add_up_and_none_ends_before_its_vectors_are_through(app, report):
+    """A layer's counts end with its last store; the layer behind it may have begun by then."""
+    planned = {entry["name"]: entry["vectors"] for entry in Application.open(app).manifest["layers"]}
+    *layers, softmax = report.layers
+    assert softmax.name == "softmax" and softmax.cpu_cycles
+    cycles = vectors = streamed = 0
+    for layer in layers:
+        cycles, streamed, vectors = cycles + layer.cycles, streamed + layer.array_cycles, vectors + planned[layer.name]
+        assert cycles >= streamed >= vectors
         assert layer.cycles * CONFIG.ports >= layer.bus_words
+    assert streamed == vectors
     assert 0 < report.total_cycles - sum(layer.cycles for layer in report.layers) < 500
 
 
