@@ -33,9 +33,13 @@ def compare(model, shape, config, tmp_path, tolerance=TOLERANCE):
     for e, r in zip(predicted.layers, measured.layers, strict=True):
         if e.on_cpu or not r.cycles:
             continue
-        assert abs(e.cycles - r.cycles) <= max(FEW, tolerance * r.cycles), (e, r)
-        assert abs(e.array_cycles - r.array_cycles) <= FEW
-        assert abs(e.bus_words - r.bus_words) <= 64, (e, r)
+        off = max(FEW, tolerance * r.cycles)
+        assert abs(e.cycles - r.cycles) <= off, (e, r)
+        # Layers overlap: what is counted until a layer's end, the next one's work too, shifts with that end.
+        assert abs(e.array_cycles - r.array_cycles) <= off, (e, r)
+        assert abs(e.bus_words - r.bus_words) <= max(64, config.ports * off), (e, r)
+    for count in ("array_cycles", "bus_words"):
+        assert sum(getattr(e, count) for e in predicted.layers) == sum(getattr(r, count) for r in measured.layers)
     return predicted, measured
 
 
