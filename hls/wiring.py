@@ -1,6 +1,6 @@
 """Elaboration helpers that cut and glue buses; they add no logic."""
 
-from myhdl import ConcatSignal, Signal, always, always_comb, block, concat, intbv
+from myhdl import ConcatSignal, Signal, always_comb, block, concat, intbv
 
 
 @block
@@ -50,29 +50,6 @@ def join(parts, bus):
         bus.next = glued
 
     return glue
-
-
-@block
-def delay(clk, source, target, cycles):
-    """``target`` follows ``source`` after ``cycles`` clock edges; no reset, so that it maps to shift registers."""
-    if cycles == 0:
-        @always_comb
-        def wire():
-            target.next = source
-
-        return wire
-    stages = [Signal(intbv(0)[len(source):]) if len(source) > 1 else Signal(bool(0)) for _ in range(cycles - 1)]
-    chain = [source, *stages, target]
-    return [_step(clk, *pair) for pair in zip(chain, chain[1:])]
-
-
-@block
-def _step(clk, previous, following):
-    @always(clk.posedge)
-    def register():
-        following.next = previous
-
-    return register
 
 
 @block
