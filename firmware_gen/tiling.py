@@ -1,8 +1,9 @@
 """Strip lengths and channel-block groups of a descriptor, from a small cost model; the lower bound of a layer.
 
 A strip is a run of output pixels. It may not need more input words at once than the activation buffer holds, nor
-more accumulators than a bank has. Weights and parameters are streamed once per strip, so long strips save bus
-words; short ones start draining earlier. Cycles here are estimates that only rank candidates.
+more accumulators than a bank has. Weights and parameters are counted once per strip (the hardware reads those that
+fit its buffers only once), so long strips save bus words; short ones start draining earlier. Cycles here are
+estimates that only rank candidates; `firmware_gen.cycles` is the model that predicts.
 """
 
 from collections.abc import Iterable
