@@ -14,7 +14,7 @@ from hls.accumulator import ACC_LATENCY
 from hls.activation_buffer import READ_LATENCY
 from hls.array import array_latency
 from hls.config import Config
-from hls.descriptor import PROFILE_RECORD, WORDS
+from hls.descriptor import PROFILE_RECORD, WORDS, on_chip
 from hls.drain import AUX_BEATS, READ_TO_RESULT, STORE_BEATS
 from hls.ports import OUTSTANDING
 from hls.ports import QUEUED as QUEUED_COMMANDS
@@ -23,6 +23,7 @@ ANSWER = 7  # arbiter, ports: from an accepted request to its answer, where no p
 LOADED = 1  # load: from an answer to words that may be read
 QUEUED = 2  # passes: from an answer to the head of an empty FIFO
 AUX_READY = 1  # drain: from an answer to an aux beat that may be used
+ON_CHIP = READ_LATENCY  # scratchpad: from an accepted request to its answer
 FIRST_VECTOR = 3  # sequencer: start to the first vector
 FIRST_BEAT = 2  # drain: start to the first beat of the walkers
 FETCH_ASKED = 2  # fetch: go to the first request for a descriptor
@@ -192,6 +193,8 @@ class _Plan:
         self.tiles = f["GROUPS"] * f["NCB"] * f["KH"] * f["KX"] * f["KB"]
         self.diagonal, self.unit = diagonal, unit
         self.load_words, self.chunk = f["LOAD_WORDS"], f["LOAD_C_COUNT"]
+        self.load_chip, self.store_chip, self.aux_chip = (
+            bool(config.scratchpad_words) and on_chip(f, stream) for stream in ("LOAD", "STORE", "AUX"))
         self.mark_words = f.get("MARK_WORDS", 0)
         self.marked = self._marked(f, config) if self.mark_words else []
 
@@ -376,6 +379,7 @@ def simulate(descriptors: list[tuple[dict, Banks]], config: Config) -> list[Esti
     results: deque[tuple[int, bool]] = deque()
     returns: deque[tuple[int, bool]] = deque()
     pending = available = issued = 0
+    marked_on_chip = -1
     storing = recording = False
     record_left = record_from = 0
     aux: deque[int] = deque()
@@ -420,6 +424,8 @@ def simulate(descriptors: list[tuple[dict, Banks]], config: Config) -> list[Esti
             if returns.popleft()[1]:
                 available += drained.mark_words
             pending -= 1
+        if marked_on_chip == t:
+            available += drained.mark_words
         weights.step(t)
         params.step(t)
         freed = filled = 0
@@ -504,6 +510,30 @@ def simulate(descriptors: list[tuple[dict, Banks]], config: Config) -> list[Esti
         if len(starts) > 20:
             starts = [entry for entry in starts if entry[0] >= t]
 
+        # Scratchpad: one beat read, the aux stream's first, and one written
+        aux_asks = aux_left and aux_room and t >= drain_at + FIRST_BEAT
+        store_asks = bool(results) and results[0][0] <= t
+        load_asks = chunks_left and t > load_at and asked - released <= room and (
+            not load.barrier or drain_layer >= load_layer and taken_at.get("drain", -1) < t
+            or layer_asked + min(ports, chunk_left) <= available)
+        if store_asks and drained.store_chip:
+            store_asks, filled = False, 1
+            if results.popleft()[1]:
+                marked_on_chip = t + 1
+        if aux_asks and drained.aux_chip:
+            aux_asks = False
+            aux_left -= 1
+            aux_room -= 1
+            aux.append(t + ON_CHIP + AUX_READY)
+        elif load_asks and load.load_chip:
+            beat = min(ports, chunk_left)
+            asked, layer_asked, chunk_left = asked + beat, layer_asked + beat, chunk_left - beat
+            if not chunk_left:
+                chunk_left = load.chunk
+                chunks_left -= 1
+            arrivals.append((t + ON_CHIP + LOADED, asked))
+        load_asks = load_asks and not load.load_chip
+
         # Bus: what may be asked for in this cycle, by priority
         if t >= bus_free:
             if fetch_left and t >= fetch_from:
@@ -520,13 +550,13 @@ def simulate(descriptors: list[tuple[dict, Banks]], config: Config) -> list[Esti
                 answer, bus_free = memory(t, weight_plan.banks.weights)
                 words += ports
                 weights.accept(answer)
-            elif aux_left and aux_room and t >= drain_at + FIRST_BEAT:
+            elif aux_asks:
                 aux_left -= 1
                 aux_room -= 1
                 answer, bus_free = memory(t, drained.banks.aux)
                 words += ports
                 aux.append(answer + AUX_READY)
-            elif results and results[0][0] <= t:
+            elif store_asks:
                 marked = results.popleft()[1]
                 filled = 1
                 pending += 1
@@ -543,9 +573,7 @@ def simulate(descriptors: list[tuple[dict, Banks]], config: Config) -> list[Esti
                 returns.append((answer + 1, False))
                 if not record_left:
                     storing = recording = False
-            elif chunks_left and t > load_at and asked - released <= room and (
-                    not load.barrier or drain_layer >= load_layer and taken_at.get("drain", -1) < t
-                    or layer_asked + min(ports, chunk_left) <= available):
+            elif load_asks:
                 beat = min(ports, chunk_left)
                 asked += beat
                 layer_asked += beat

@@ -2,7 +2,7 @@
 
 from firmware_gen.cycles import Banks, Estimate, simulate, word_banks
 from firmware_gen.program import DESCRIPTORS, Program
-from hls.descriptor import WORDS, unpack
+from hls.descriptor import WORDS, on_chip, unpack
 
 CPU_CYCLES = 215
 """Cycles of the CPU around a list of descriptors: the call, the doorbell, waking up. Measured."""
@@ -23,6 +23,8 @@ def _banks(program: Program, f: dict) -> Banks:
     """Where the streams of a linked descriptor meet themselves and each other."""
     def at(prefix: str, used: bool = True) -> tuple[int, ...]:
         where = f[f"{prefix}_ADDR"]
+        if program.config.scratchpad_words and on_chip(f, prefix):
+            return ()
         return word_banks(program.bases[where >> 30] + (where & 0x3FFFFFFF), f.get(f"{prefix}_C_STRIDE", 1),
                           program.config) if used else ()
 

@@ -26,10 +26,11 @@ Range = tuple[int, int]
 
 @dataclass(frozen=True)
 class Ref:
-    """Word `offset` of a named tensor or constant, whose address the memory plan decides."""
+    """Word `offset` of a named tensor or constant, whose address the memory plan decides, in memory or on chip."""
 
     name: str
     offset: int = 0
+    on_chip: bool = False
 
 
 @dataclass(frozen=True)
@@ -378,7 +379,7 @@ def _plan(op: Windowed, cut: list[Piece], source: View, target: View, config: Co
         fields = piece_fields(op, piece, source, target, config, aux)
         if not _fits_fields(fields):
             return None
-        key = tuple((k, v) for k, v in fields.items() if not isinstance(v, Ref))
+        key = tuple((k, v.on_chip if isinstance(v, Ref) else v) for k, v in fields.items())
         if key not in chosen:
             chosen[key] = choose_strips(fields, config)
         strips = chosen[key]
@@ -442,7 +443,7 @@ class Tensor:
     `storage` names the buffer, which several values may share; the value begins at its word `offset`.
     `channels_last` is (C, H, W) when each image lies in H, W, C order although PyTorch's is C, H, W, else None.
     `pitch`: words from one pixel to the next (channels last) or from one image to the next, for channels of a
-    larger tensor; 0 when the value is contiguous.
+    larger tensor; 0 when the value is contiguous. `on_chip`: the storage is in the scratchpad.
     """
 
     storage: str
@@ -450,6 +451,7 @@ class Tensor:
     channels_last: tuple[int, int, int] | None = None
     offset: int = 0
     pitch: int = 0
+    on_chip: bool = False
 
     @property
     def size(self) -> int:
@@ -467,7 +469,7 @@ class Tensor:
 
     @property
     def base(self) -> Ref:
-        return Ref(self.storage, self.offset)
+        return Ref(self.storage, self.offset, self.on_chip)
 
     def words(self) -> np.ndarray:
         """Word of the storage of every element, in the shape of the value."""
@@ -696,12 +698,14 @@ VIEWS = (ir.Reshape, ir.Permute)
 """Nodes whose output is their input seen with another shape."""
 
 
-def tensors(graph: ir.Graph, share: bool = True, separate: Container[str] = ()) -> dict[str, Tensor]:
+def tensors(graph: ir.Graph, share: bool = True, separate: Container[str] = (),
+            on_chip: Container[str] = ()) -> dict[str, Tensor]:
     """Memory layout of every value: PyTorch's order at the graph's input and output, else channels-last.
 
     Reshapes and permutations share their input's storage; a reshape of the graph's input that is also its output
     is a copy. With `share` what a Concat joins is written where it is joined, and an elementwise operator, or the
-    addition of a residual, overwrites what nobody reads afterwards, unless its layer is in `separate`.
+    addition of a residual, overwrites what nobody reads afterwards, unless its layer is in `separate`. Storages in
+    `on_chip` are the scratchpad's.
     """
     result = {v: Tensor(v, graph.shape(v)) for v in graph.inputs}
     plain = _in_pytorch_order(graph)
@@ -720,7 +724,7 @@ def tensors(graph: ir.Graph, share: bool = True, separate: Container[str] = ()) 
             own = Tensor(node.output, shape, _layout(node, shape, source, node.output in plain))
             reusable = _overwritten(graph, index, own, result) if share and node.name not in separate else None
             result[node.output] = replace(own, storage=reusable or own.storage)
-    return result
+    return {value: replace(tensor, on_chip=tensor.storage in on_chip) for value, tensor in result.items()}
 
 
 def _layout(node: ir.Node, shape: ir.Shape, source: Tensor, plain: bool) -> tuple[int, int, int] | None:

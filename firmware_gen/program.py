@@ -1,15 +1,16 @@
 """A compiled network: every descriptor, constant and address, ready to be run or printed as C++."""
 
+from collections.abc import Container
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from firmware_gen import ir, lower, planner
+from firmware_gen import ir, lower, planner, residency
 from firmware_gen.lower import Constants, Job, Ref, Tensor
 from firmware_gen.order import order
 from firmware_gen.tiling import lower_bound
 from hls.config import Config
-from hls.descriptor import PROFILE_RECORD, WORDS, address, pack
+from hls.descriptor import PROFILE_RECORD, SCRATCHPAD, WORDS, address, pack
 from hls.errors import HeepgenError
 
 CONSTANTS, ARENA = 0, 1
@@ -44,7 +45,11 @@ class Layer:
 
 @dataclass(frozen=True)
 class Program:
-    """Constants by name, each with its address; everything else is derived from addresses."""
+    """Constants by name, each with its address; everything else is derived from addresses.
+
+    offsets: of storages in the arena. scratchpad: those of the storages that the accelerator keeps on chip; only the
+    CPU's kernels use their place in the arena.
+    """
 
     graph: ir.Graph
     config: Config
@@ -56,12 +61,13 @@ class Program:
     arena_address: int
     arena_bytes: int
     offsets: dict[str, int]
+    scratchpad: dict[str, int]
     report: planner.MemoryReport
     keeps_input: bool
 
     @property
     def bases(self) -> list[int]:
-        """BASE registers; LIMIT registers are `limits`."""
+        """BASE registers; LIMIT registers are `limits`. The scratchpad needs none."""
         return [min(p.address for p in self.placed.values()), self.arena_address, 0, 0]
 
     @property
@@ -107,37 +113,44 @@ class Program:
         """Descriptor address of a symbolic one."""
         if ref.name in self.placed:
             return address(CONSTANTS, self.placed[ref.name].address - self.bases[CONSTANTS] + 4 * ref.offset)
+        if ref.on_chip:
+            return address(SCRATCHPAD, self.scratchpad[ref.name] + 4 * ref.offset)
         return address(ARENA, self.offsets[ref.name] + 4 * ref.offset)
 
 
 def compile_graph(graph: ir.Graph, config: Config, profile: bool = True, keep_activations: bool = False) -> Program:
     """Compile a quantised graph.
 
-    profile: every descriptor writes a record. keep_activations: no activation shares its memory with another.
+    profile: every descriptor writes a record. keep_activations: all activations stay in memory, where none shares its
+    place with another.
     Raises HeepgenError when a layer or the memory does not fit."""
     if len(graph.inputs) != 1 or len(graph.outputs) != 1:
         raise HeepgenError(f"{graph.name} has {len(graph.inputs)} inputs and {len(graph.outputs)} outputs; "
                            "one of each is supported")
     graph = _with_work(graph)
-    tensors, constants, jobs, layers = _lowered(graph, config, not keep_activations)
+    lowered = _lowered(graph, config, not keep_activations)
+    scratchpad = {} if keep_activations else _scratchpad(graph, lowered, config)
+    if scratchpad:
+        lowered = _lowered(graph, config, True, scratchpad)
+    tensors, constants, jobs, layers = lowered
     arrays = {DESCRIPTORS: np.zeros(WORDS * max(len(jobs), 1), np.uint32)} | constants.arrays
     buffers, offsets, keeps_input = _plan_arena(
-        graph, tensors, layers, arrays, len(jobs) * profile, keep_activations, config)
+        graph, tensors, layers, arrays, len(jobs) * profile, keep_activations, scratchpad, config)
     arena = _extent(buffers, offsets)
     placed, arena_address = planner.locate(graph.name, [(n, 4 * len(a)) for n, a in arrays.items()], arena, config)
     report = _report(graph, layers, buffers, offsets, placed, arena_address, arena, config)
     program = Program(graph, config, tuple(layers), tuple(jobs), tensors, arrays, {p.name: p for p in placed},
-                      arena_address, arena, offsets, report, keeps_input)
+                      arena_address, arena, offsets, scratchpad, report, keeps_input)
     if jobs:
         program.constants[DESCRIPTORS][:] = _link(program, profile)
     return program
 
 
-def _lowered(graph: ir.Graph, config: Config, share: bool):
+def _lowered(graph: ir.Graph, config: Config, share: bool, on_chip: Container[str] = ()):
     """Tensors, constants, jobs and layers; a residual that turns out to be needed is not overwritten."""
     separate: set[str] = set()
     while True:
-        tensors = lower.tensors(graph, share, separate)
+        tensors = lower.tensors(graph, share, separate, on_chip)
         constants = Constants()
         jobs: list[Job] = []
         layers: list[Layer] = []
@@ -152,6 +165,16 @@ def _lowered(graph: ir.Graph, config: Config, share: bool):
             separate.add(str(error))
         else:
             return tensors, constants, jobs, layers
+
+
+def _scratchpad(graph: ir.Graph, lowered, config: Config) -> dict[str, int]:
+    """Storages that the accelerator keeps on chip, with their offsets there."""
+    if not config.scratchpad_words:
+        return {}
+    tensors, _, jobs, layers = lowered
+    outside = {t.storage for layer in layers if layer.on_cpu for t in (*layer.sources, layer.target)}
+    outside |= {tensors[v].storage for v in (*graph.inputs, *graph.outputs)}
+    return residency.choose(jobs, _buffers(graph, tensors, layers, 0, False, False), outside, config)
 
 
 def _with_work(graph: ir.Graph) -> ir.Graph:
@@ -177,8 +200,11 @@ def _layer(graph, node, sources, target, first, jobs, config) -> Layer:
                  target)
 
 
-def _plan_arena(graph, tensors, layers, arrays, records, keep_all, config):
-    """Buffers with lifetimes, their offsets, and whether the input survives a call."""
+def _plan_arena(graph, tensors, layers, arrays, records, keep_all, scratchpad, config):
+    """Buffers with lifetimes, their offsets, and whether the input survives a call.
+
+    The plan is proved as the CPU's kernels use it and as the accelerator does, with its scratchpad behind the arena.
+    """
     for keep in (True,) if keep_all else (True, False):
         buffers = _buffers(graph, tensors, layers, records, keep, keep_all)
         offsets = planner.place(buffers)
@@ -188,11 +214,13 @@ def _plan_arena(graph, tensors, layers, arrays, records, keep_all, config):
         except HeepgenError:
             if not keep or keep_all:
                 raise
-    places = {v: offsets[t.storage] // 4 + t.words() for v, t in tensors.items()}
-    kept = {graph.inputs[0]: places[graph.inputs[0]]} if keep else {}
-    if records:
-        kept[PROFILE] = offsets[PROFILE] // 4 + np.arange(len(PROFILE_RECORD) * records)
-    planner.check_overlaps(places, _accesses(graph, places), graph.outputs, kept)
+    end = _extent(buffers, offsets)
+    for on_chip in ({}, {name: end + offset for name, offset in scratchpad.items()}):
+        places = {v: (offsets | on_chip)[t.storage] // 4 + t.words() for v, t in tensors.items()}
+        kept = {graph.inputs[0]: places[graph.inputs[0]]} if keep else {}
+        if records:
+            kept[PROFILE] = offsets[PROFILE] // 4 + np.arange(len(PROFILE_RECORD) * records)
+        planner.check_overlaps(places, _accesses(graph, places), graph.outputs, kept)
     return buffers, offsets, keep
 
 

@@ -11,7 +11,7 @@ from threadpoolctl import threadpool_limits
 from firmware_gen.cpu_model import cpu_operator
 from firmware_gen.planner import memory_map
 from firmware_gen.program import DESCRIPTORS, Program
-from hls.descriptor import FIELD, WORDS
+from hls.descriptor import FIELD, SCRATCHPAD, WORDS
 from hls.errors import HeepgenError
 from hls.model import execute
 
@@ -30,18 +30,23 @@ INFERENCES_AT_ONCE = 16
 
 
 def memory_image(program: Program, sample: np.ndarray) -> np.ndarray:
-    """uint8 image of the RAM before a run; what nobody has written is 0xa5."""
+    """uint8 image of the RAM, and of the scratchpad behind it, before a run; what nobody has written is 0xa5."""
     return _images(program, _checked(program, sample)[np.newaxis])[0]
 
 
 def _images(program: Program, samples: np.ndarray) -> np.ndarray:
     """One row per sample, float32 [samples, shape of the input]."""
-    image = np.full((len(samples), memory_map(program.config)[1]), 0xA5, np.uint8)
+    image = np.full((len(samples), _scratchpad(program) + 4 * program.config.scratchpad_words), 0xA5, np.uint8)
     for name, array in program.constants.items():
         place = program.placed[name].address
         image[:, place:place + 4 * len(array)] = array.view(np.uint8)
     write(program, image, program.graph.inputs[0], samples)
     return image
+
+
+def _scratchpad(program: Program) -> int:
+    """Byte of an image where the scratchpad begins."""
+    return memory_map(program.config)[1]
 
 
 def run(program: Program, sample: np.ndarray, taps: bool = False) -> Result:
@@ -101,7 +106,8 @@ def _run_one(program: Program, image: np.ndarray, index: int):
     place = program.placed[DESCRIPTORS].address // 4 + WORDS * index + last.word
     saved = word[place]
     word[place] |= np.uint32(1 << last.lsb)
-    layers = execute(image, program.descriptor_address(index), program.bases, program.config)
+    bases = [*program.bases[:SCRATCHPAD], _scratchpad(program)]
+    layers = execute(image, program.descriptor_address(index), bases, program.config)
     word[place] = saved
     return layers
 
@@ -119,6 +125,8 @@ def write(program: Program, image: np.ndarray, value: str, data: np.ndarray) -> 
 def _words(program: Program, value: str) -> np.ndarray:
     """Word of the image of every element of a value."""
     tensor = program.tensors[value]
+    if tensor.on_chip:
+        return (_scratchpad(program) + program.scratchpad[tensor.storage]) // 4 + tensor.words()
     return (program.arena_address + program.offsets[tensor.storage]) // 4 + tensor.words()
 
 

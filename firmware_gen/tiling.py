@@ -105,7 +105,6 @@ def _strip_candidates(out_px: int, longest: int) -> Iterable[int]:
 def _cost(f, first, strip, cbg, span, windows, config) -> tuple[int, int]:
     """Estimated cycles and bus words of a descriptor cut into these strips."""
     ports, diagonal = config.ports, bool(f.get("DIAGONAL"))
-    block = config.diagonal if diagonal else config.cols
     begins = strip_starts(f["OUT_PX"], first, strip)
     px = np.diff(np.append(begins, f["OUT_PX"]))
     size = tile_bytes(f, config)
@@ -114,21 +113,42 @@ def _cost(f, first, strip, cbg, span, windows, config) -> tuple[int, int]:
     sizes = [min(cbg, f["NCB"] - i) for i in range(0, f["NCB"], cbg)]
     steps = f["KH"] * f["KX"] * f["KB"]
     compute = sum(np.maximum(tile * n, ACCUMULATOR_GAP) * steps for n in sizes) * f["GROUPS"]
-    beats_out = -(-min(block, f["COUT"]) // ports)
+    beats_out = pixel_beats(f, config)
     drain = px * f["NCB"] * f["GROUPS"] * beats_out
-    weights = -(-f["GROUPS"] * f["NCB"] * steps * size // (4 * ports)) * len(px)
-    params = 0 if f.get("UNIFORM") else f["GROUPS"] * f["NCB"] * 2 * -(-block // ports) * len(px)
-    loads = f["LOAD_Y_COUNT"] * f["LOAD_X_COUNT"] * -(-f["LOAD_C_COUNT"] // ports)
-    stores = int(drain.sum()) * (2 if f.get("RESIDUAL") or f.get("ACC_INIT") else 1)
-    bus = weights + params + loads + stores
+    streams = stream_beats(f, len(px), config)
+    loads = streams["LOAD"]
+    bus = sum(n for stream, n in streams.items() if not is_on_chip(f, stream))
     start, end = windows
     ahead = np.diff(end[np.append(begins[1:], f["OUT_PX"]) - 1], prepend=0)  # new input words of each strip
     room = config.activation_words - span
     exposed = np.maximum(ahead[1:] - room, 0).sum() // ports
     tail = int(px[-1]) * sizes[-1] * beats_out
     lead = int(end[0]) // ports + -(-size // (4 * ports))
-    cycles = max(int(np.maximum(compute, drain).sum()), bus) + int(exposed) + tail + lead + 2 * len(px)
+    cycles = max(int(np.maximum(compute, drain).sum()), bus, loads) + int(exposed) + tail + lead + 2 * len(px)
     return cycles, bus * ports
+
+
+def pixel_beats(f: dict, config: Config) -> int:
+    """Store beats of a pixel's channel block."""
+    block = config.diagonal if f.get("DIAGONAL") else config.cols
+    return -(-min(block, f["COUT"]) // config.ports)
+
+
+def stream_beats(f: dict, strips: int, config: Config) -> dict[str, int]:
+    """Beats of every stream of a descriptor in so many strips, on the bus or on chip."""
+    ports, block = config.ports, config.diagonal if f.get("DIAGONAL") else config.cols
+    weights = -(-vectors(f) // f["OUT_PX"] * tile_bytes(f, config) // (4 * ports))
+    params = 0 if f.get("UNIFORM") else f["GROUPS"] * f["NCB"] * 2 * -(-block // ports)
+    stores = f["OUT_PX"] * f["NCB"] * f["GROUPS"] * pixel_beats(f, config)
+    return {
+        "WEIGHT": weights * strips, "PARAM": params * strips,
+        "LOAD": f["LOAD_Y_COUNT"] * f["LOAD_X_COUNT"] * -(-f["LOAD_C_COUNT"] // ports), "STORE": stores,
+        "AUX": stores if f.get("RESIDUAL") or f.get("ACC_INIT") else 0}
+
+
+def is_on_chip(f: dict, stream: str) -> bool:
+    """Whether a stream of a descriptor whose addresses are not resolved yet leaves the bus alone."""
+    return getattr(f.get(f"{stream}_ADDR"), "on_chip", False)
 
 
 def lower_bound(vector_count: int, inputs: int, outputs: int, weight_bytes: int, ports: int) -> int:

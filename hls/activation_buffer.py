@@ -37,7 +37,7 @@ def activation_buffer(
     ]
     parts += [join(outputs, flat), split(rotated, lanes_in), join(lanes_out, masked)]
     parts += [_mask(lanes_in[i], lo, hi, pad_value, lanes_out[i], i) for i in range(rows)]
-    parts.append(_rotate(clk, rd_addr, flat, rotated, banks, rows))
+    parts.append(rotate(clk, rd_addr, flat, rotated, banks, rows))
 
     @always(clk.posedge)
     def follow():
@@ -49,7 +49,7 @@ def activation_buffer(
 
 
 @block
-def _rotate(clk, rd_addr, flat, rotated, banks, rows):
+def rotate(clk, rd_addr, flat, rotated, banks, rows):
     """The first ``rows`` words of ``flat`` rotated right by the previous cycle's rd_addr mod banks."""
     if banks == 1:
         @always_comb
@@ -67,14 +67,14 @@ def _rotate(clk, rd_addr, flat, rotated, banks, rows):
         low.next = rd_addr[select:]
 
     @always_comb
-    def rotate():
+    def turn():
         shifted.next = concat(flat, flat) >> concat(low, "00000")
 
     @always_comb
     def take():
         rotated.next = shifted[32 * rows:]
 
-    return ignore(shifted, 32 * rows, 64 * banks), follow, rotate, take
+    return ignore(shifted, 32 * rows, 64 * banks), follow, turn, take
 
 
 @block
@@ -103,12 +103,12 @@ def buffer_bank(clk, index, wr_valid, wr_pos, wr_count, wr_data, rd_addr, rd_dat
     word = Signal(intbv(0)[32:])
     wr_row, rd_row = (Signal(modbv(0)[row_bits:]) for _ in range(2))
     return (ram(clk, we, wr_row, word, rd_row, rd_data, width=32, depth=depth),
-            _row(index, rd_addr, rd_row, select), _row(index, wr_pos, wr_row, select),
-            _word(index, wr_valid, wr_pos, wr_count, wr_data, we, word, select, ports))
+            bank_row(index, rd_addr, rd_row, select), bank_row(index, wr_pos, wr_row, select),
+            bank_word(index, wr_valid, wr_pos, wr_count, wr_data, we, word, select, ports))
 
 
 @block
-def _row(index, start, row, select):
+def bank_row(index, start, row, select):
     """Row of this bank's word when ``banks`` words are accessed from linear word ``start``."""
     width = len(row)
     rest = ignore(start, select + width, len(start))
@@ -136,7 +136,7 @@ def _row(index, start, row, select):
 
 
 @block
-def _word(index, wr_valid, wr_pos, wr_count, wr_data, we, word, select, ports):
+def bank_word(index, wr_valid, wr_pos, wr_count, wr_data, we, word, select, ports):
     """Which word of the beat, if any, belongs to this bank."""
     if select == 0:
         @always_comb

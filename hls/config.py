@@ -72,6 +72,10 @@ OPTIONS = (
            meaning="weight buffer, bytes (one INT8 weight each)"),
     Option("buffers.accumulator_entries", "accumulator_entries", 64, **_power(16, 1024), in_hash=True,
            meaning="entries of each of the two accumulator banks; an entry is C FP32 lanes"),
+    Option("buffers.scratchpad_words", "scratchpad_words", 4096, in_hash=True,
+           allowed="0, or a power of two from 256 to 65536",
+           accepts=lambda v: _is_int(v) and (v == 0 or 256 <= v <= 65536 and _is_power_of_two(v)),
+           meaning="scratchpad for tensors between layers, FP32 words; 0 leaves it out"),
     Option("memory.banks", "memory_banks", 4, **_integer(2, 64),
            meaning="contiguous RAM banks"),
     Option("memory.banks_interleaved", "memory_banks_interleaved", (8, 4),
@@ -109,6 +113,7 @@ class Config:
     activation_words: int = _default("activation_words")
     weight_bytes: int = _default("weight_bytes")
     accumulator_entries: int = _default("accumulator_entries")
+    scratchpad_words: int = _default("scratchpad_words")
     memory_banks: int = _default("memory_banks")
     memory_banks_interleaved: tuple = _default("memory_banks_interleaved")
     bank_kib: int = _default("bank_kib")

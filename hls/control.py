@@ -18,10 +18,10 @@ from hls.wiring import join
 
 __all__ = ["STAGE_FIELDS", "Events", "Slave", "Stages", "Windows", "control"]
 
-_DRAIN_FIELDS = f"{DRAIN_JOB} {AUX_JOB} profile profile_addr profile_addr_region"
+_DRAIN_FIELDS = f"{DRAIN_JOB} {AUX_JOB} store_ring aux_ring profile profile_addr profile_addr_region"
 
 STAGE_FIELDS = {
-    "load": f"{LOAD_JOB} barrier",
+    "load": f"{LOAD_JOB} load_ring barrier",
     "weights": WEIGHT_JOB,
     "cut": CUT_JOB,
     "params": PARAM_JOB,

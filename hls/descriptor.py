@@ -10,11 +10,15 @@ hardware decoder and the NumPy model are all derived from it.
 
 Descriptors overlap: one may load, and even compute, while the previous one still stores; earlier ones are complete
 by then. A descriptor whose input depends on the previous one says BARRIER: its words are then loaded only when all
-those stores are done, or word by word where the previous one's MARK_WORDS says how many words of this input, counted
-from the first, each of its finished pixels completes (0: none). AUX reads and stores never overlap.
+those stores are done, or word by word where the previous one says so: the first MARK_BASE words of this input do not
+depend on it, and each of its finished pixels completes MARK_WORDS more (0: none). AUX reads and stores never overlap.
 
 Units: *addresses* are a region index in bits 31:30 (BASE/LIMIT register pair) and a byte offset in bits
 29:0, which must be a multiple of 4. *Strides, steps and counts* are in 32-bit words unless said otherwise.
+
+Loads, stores and aux reads of region 3 stay in the scratchpad, where there is one. The words of a beat must be
+neighbours there: C strides are 1. The low *_RING bits of a word index count, the others are those of the stream's
+first word: a stream goes round in an aligned ring of 2**RING words.
 
 Loops, outermost first (dense: Cb = cols; diagonal: Cb = D = min(rows, cols))::
 
@@ -57,6 +61,9 @@ from hls.errors import HeepgenError
 
 WORDS = 52
 
+SCRATCHPAD = 3
+"""Region whose loads, stores and aux reads stay on chip, in accelerators that have a scratchpad."""
+
 
 @dataclass(frozen=True)
 class Field:
@@ -93,6 +100,9 @@ FIELDS = (
     Field("ACT_FIRST", 1, 8, 1, "uint", "activation before the residual add instead of after"),
     Field("SLOPE_EN", 1, 9, 1, "uint", "multiply negative values by SLOPE"),
     Field("PROFILE", 1, 10, 1, "uint", "write a profile record to PROFILE_ADDR at the end"),
+    Field("LOAD_RING", 1, 11, 5, "uint", "scratchpad: log2 of the words of the input's ring"),
+    Field("STORE_RING", 1, 16, 5, "uint", "scratchpad: log2 of the words of the output's ring"),
+    Field("AUX_RING", 1, 21, 5, "uint", "scratchpad: log2 of the words of the AUX stream's ring"),
     Field("LOAD_ADDR", 2, 0, 32, "addr", "first input word"),
     Field("LOAD_C_STRIDE", 3, 0, 32, "int", "inner load stride"),
     Field("LOAD_X_STRIDE", 4, 0, 32, "int", "middle load stride"),
@@ -149,6 +159,7 @@ FIELDS = (
     Field("AUX_G_STEP", 47, 0, 32, "int", "aux step per group"),
     Field("PROFILE_ADDR", 48, 0, 32, "addr", "profile record"),
     Field("MARK_WORDS", 49, 0, LINEAR, "uint", "words of the next input that each finished output pixel completes"),
+    Field("MARK_BASE", 50, 0, LINEAR, "uint", "first words of the next input that were complete before"),
 )
 FIELD = {f.name: f for f in FIELDS}
 
@@ -156,6 +167,11 @@ PROFILE_RECORD = (
     "cycle", "busy", "array_active", "load_stall", "store_stall", "bus_words", "lanes_lost", "lanes_lossy",
 )
 """Words of a profile record: the low words of the cycle counter and of the cumulative counters."""
+
+
+def on_chip(fields, prefix):
+    """Whether a stream (LOAD, STORE, AUX) of a descriptor belongs in the scratchpad."""
+    return fields.get(f"{prefix}_ADDR", 0) >> 30 == SCRATCHPAD
 
 
 def address(region, offset):

@@ -19,7 +19,7 @@ _LOOPS = "diagonal acc_init out_w out_px strip_px first_px cbg groups ncb cout"
 _STEPS = "addr c_stride x_stride y_stride cb_step g_step"
 
 DRAIN_JOB = (f"{_LOOPS} uniform residual act_first slope_en scale bias slope low high store_addr store_addr_region "
-             "store_c_stride store_x_stride store_y_stride store_cb_step store_g_step mark_words")
+             "store_c_stride store_x_stride store_y_stride store_cb_step store_g_step mark_words mark_base")
 """Descriptor fields that `drain` reads."""
 
 AUX_JOB = (f"{_LOOPS} residual aux_addr aux_addr_region aux_c_stride aux_x_stride aux_y_stride aux_cb_step "
@@ -289,8 +289,8 @@ def drain(
     last entry is being read. drain_data (cols lanes) follows drain_bank and drain_addr by one cycle. Parameters come
     first word fall through, 2 beats (scales, biases) per row of a channel block, for every block of every strip, unless
     UNIFORM; residual beats likewise, one per store beat. ``done`` is low from the cycle after start until the
-    last store beat was accepted (req.valid and req.ready), high otherwise. ``available``: MARK_WORDS for every
-    marked store beat that was answered (``mark_returned``) since start.
+    last store beat was accepted (req.valid and req.ready), high otherwise. ``available``: MARK_BASE, and MARK_WORDS
+    for every marked store beat that was answered (``mark_returned``) since start.
     """
     ports, width = config.ports, 32 * config.ports
     beat = Beat(config)
@@ -335,7 +335,7 @@ def drain(
     @always(clk.posedge)
     def account():
         if start:
-            words_done.next = 0
+            words_done.next = job.mark_base
         elif mark_returned:
             words_done.next = words_done + job.mark_words
         if rst:

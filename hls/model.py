@@ -11,7 +11,7 @@ import numpy as np
 
 from hls.accumulator import accumulate_model
 from hls.array import array_model
-from hls.descriptor import WORDS, unpack
+from hls.descriptor import SCRATCHPAD, WORDS, on_chip, unpack
 from hls.epilogue import epilogue_model
 from hls.errors import HeepgenError
 
@@ -31,8 +31,9 @@ def execute(memory, doorbell, bases, config):
     """Run the descriptor list at descriptor address ``doorbell``.
 
     ``memory`` is a uint8 array that starts at byte address 0 and is changed in place; ``bases`` are the
-    BASE registers. Several memories, one per row, run at once: descriptors, weights and parameters are those of
-    the first. Returns a list of Layer. Raises HeepgenError for addresses outside ``memory``.
+    BASE registers, and the last of them says where in ``memory`` the scratchpad lies, if there is one. Several
+    memories, one per row, run at once: descriptors, weights and parameters are those of the first. Returns a list of
+    Layer. Raises HeepgenError for addresses outside ``memory``.
     """
     words = memory.view(np.uint32).reshape(-1, memory.shape[-1] // 4)
     layers = []
@@ -54,6 +55,19 @@ def resolve(address, bases):
     return bases[address >> 30] + (address & 0x3FFFFFFF)
 
 
+def _stream_index(words, prefix, fields, bases, config, *terms):
+    """`_word_index` of a stream (LOAD, STORE, AUX), which may be the scratchpad's."""
+    name = f"{prefix}_ADDR"
+    if not config.scratchpad_words or not on_chip(fields, prefix):
+        return _word_index(words, name, fields, bases, *terms)
+    if fields[f"{prefix}_C_STRIDE"] != 1:
+        raise HeepgenError(f"{name} {fields[name]:#x}: words of a beat are neighbours in the scratchpad, "
+                           f"{prefix}_C_STRIDE is {fields[f'{prefix}_C_STRIDE']}")
+    first, mask = resolve(fields[name], [0] * len(bases)) // 4, (1 << fields[f"{prefix}_RING"]) - 1
+    index = (first & ~mask | (first + sum(terms)) & mask) % config.scratchpad_words
+    return bases[SCRATCHPAD] // 4 + index
+
+
 def _word_index(words, name, fields, bases, *terms):
     """Word indices of the broadcast sum of ``terms`` (in words) relative to address field ``name``."""
     index = resolve(fields[name], bases) // 4 + sum(terms)
@@ -65,8 +79,8 @@ def _word_index(words, name, fields, bases, *terms):
 def _run_layer(words, f, bases, config):
     diagonal = bool(f["DIAGONAL"])
     block = config.diagonal if diagonal else config.cols
-    loads = _word_index(
-        words, "LOAD_ADDR", f, bases,
+    loads = _stream_index(
+        words, "LOAD", f, bases, config,
         np.arange(f["LOAD_Y_COUNT"])[:, None, None] * f["LOAD_Y_STRIDE"],
         np.arange(f["LOAD_X_COUNT"])[:, None] * f["LOAD_X_STRIDE"],
         np.arange(f["LOAD_C_COUNT"]) * f["LOAD_C_STRIDE"])
@@ -82,7 +96,7 @@ def _run_layer(words, f, bases, config):
     for g in range(f["GROUPS"]):
         for first in range(0, f["OUT_PX"], step):
             px = slice(first, first + step)
-            where = [_stream(words, f, bases, prefix, g, oy[px], ox[px], channel, block)
+            where = [_stream(words, f, bases, config, prefix, g, oy[px], ox[px], channel, block)
                      for prefix in ("STORE", "AUX")]
             aux = None
             if f["RESIDUAL"] or f["ACC_INIT"]:
@@ -105,12 +119,12 @@ def _run_layer(words, f, bases, config):
     return vectors
 
 
-def _stream(words, f, bases, prefix, g, oy, ox, channel, block):
+def _stream(words, f, bases, config, prefix, g, oy, ox, channel, block):
     """Word indices [pixels, channels] of the STORE or AUX stream."""
     if prefix == "AUX" and not (f["RESIDUAL"] or f["ACC_INIT"]):
         return None
-    return _word_index(
-        words, f"{prefix}_ADDR", f, bases,
+    return _stream_index(
+        words, prefix, f, bases, config,
         (oy * f[f"{prefix}_Y_STRIDE"] + ox * f[f"{prefix}_X_STRIDE"])[:, None],
         g * f[f"{prefix}_G_STEP"] + channel // block * f[f"{prefix}_CB_STEP"]
         + channel % block * f[f"{prefix}_C_STRIDE"])

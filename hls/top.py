@@ -17,6 +17,7 @@ from hls.drain import AUX_JOB, DRAIN_JOB, aux_reader, drain
 from hls.load import LOAD_JOB, load_engine
 from hls.params import param_reader
 from hls.ports import memory_ports
+from hls.scratchpad import Place, scratchpad
 from hls.sequencer import JOB as SEQUENCER_JOB
 from hls.sequencer import sequencer
 from hls.slave import Slave, Windows
@@ -56,6 +57,9 @@ def heepstor(clk, rst_n, s, m, irq, idle, *, config):
     fetch, params, weights, aux, load = (Request(ports, urgent=name == "weights")
                                          for name in ("fetch", "params", "weights", "aux", "load"))
     store, profile = (Request(ports, data=True, mark=name == "store") for name in ("store", "profile"))
+    bus_load, bus_aux, bus_store = load, aux, store
+    if config.scratchpad_words:
+        bus_load, bus_aux, bus_store = Request(ports), Request(ports), Request(ports, data=True, mark=True)
 
     cmd_valid, cmd_ready, cmd_write, store_issued, store_returned, fault, busy, timeout = flags(8)
     cmd_count, cmd_tag, rsp_count, words = bits(3, 3, 3, 3)
@@ -69,13 +73,29 @@ def heepstor(clk, rst_n, s, m, irq, idle, *, config):
                 walking, drain_done, load_open, fetch, answered["fetch"], rsp_data, profile, store_issued,
                 store_returned, fault, fault_addr, timeout, timeout_addr, busy, engine_rst, cancel, give_up, events,
                 config=config),
-        arbiter(clk, engine_rst, windows, fetch, params, weights, aux, store, profile, load, cmd_valid, cmd_ready,
-                cmd_write, cmd_count, cmd_tag, cmd_addr, cmd_wdata, store_issued, fault, fault_addr, config=config),
+        arbiter(clk, engine_rst, windows, fetch, params, weights, bus_aux, bus_store, profile, bus_load, cmd_valid,
+                cmd_ready, cmd_write, cmd_count, cmd_tag, cmd_addr, cmd_wdata, store_issued, fault, fault_addr,
+                config=config),
         memory_ports(clk, rst, cancel, give_up, watchdog, cmd_valid, cmd_ready, cmd_write, cmd_count, cmd_tag, cmd_addr,
                      cmd_wdata, rsp_valid, rsp_count, rsp_data, m.req, m.we, m.be, m.addr, m.wdata, m.gnt, m.rvalid,
                      m.rdata, busy, words, timeout, timeout_addr, config=config),
     ]
 
+    read_load, read_aux, marked = answered["load"], answered["aux"], answered["mark"]
+    read_count, read_data, read_aux_data, on_chip = rsp_count, rsp_data, rsp_data, []
+    if config.scratchpad_words:
+        read_load, read_aux, marked, local_load, local_aux, local_mark = flags(6)
+        read_count, read_data, read_aux_data, local_count, local_data = bits(3, *[len(rsp_data)] * 2, 3, len(rsp_data))
+        begin, behind = stages.load.job, stages.drain.job
+        on_chip = [
+            scratchpad(clk, engine_rst, load, aux, store, Place(begin.load_addr, begin.load_ring),
+                       Place(behind.aux_addr, behind.aux_ring), Place(behind.store_addr, behind.store_ring),
+                       bus_load, bus_aux, bus_store, local_load, local_aux, local_count, local_data, local_mark,
+                       config=config),
+            _any(answered["load"], local_load, read_load), _any(answered["aux"], local_aux, read_aux),
+            _any(answered["mark"], local_mark, marked), _pick(local_load, local_count, rsp_count, read_count),
+            _pick(local_load, local_data, rsp_data, read_data), _pick(local_aux, local_data, rsp_data, read_aux_data),
+        ]
     loaded, released, available, wr_pos = bits(*[LINEAR] * 4)
     (wr_count,), (wr_data,) = bits(3), bits(32 * ports)
     (wr_valid,) = flags(1)
@@ -83,7 +103,7 @@ def heepstor(clk, rst_n, s, m, irq, idle, *, config):
     load_data, load_beat, param_data = bits(8 * config.load_rows * cols, beat_bits(config), 32 * ports)
     loaders = [
         load_engine(clk, engine_rst, stages.load.start, stages.load.job.subset(LOAD_JOB), load_open, available,
-                    released, load, answered["load"], rsp_count, rsp_data, wr_valid, wr_pos, wr_count, wr_data, loaded,
+                    released, load, read_load, read_count, read_data, wr_valid, wr_pos, wr_count, wr_data, loaded,
                     load_done, config=config),
         weight_loader(clk, engine_rst, stages.weights.start, stages.weights.job, stages.cut.start, stages.cut.job,
                       weights, answered["weights"], rsp_data, load_valid, load_data, load_beat, load_diag,
@@ -130,8 +150,8 @@ def heepstor(clk, rst_n, s, m, irq, idle, *, config):
                      cols=cols, entries=config.accumulator_entries),
         drain(clk, engine_rst, end.start, end.job.subset(DRAIN_JOB), bank_done, bank_free, drain_bank, drain_addr,
               drain_data, param_valid, param_data, param_take, aux_valid, aux_data, aux_take, store,
-              answered["mark"], available, drain_done, config=config),
-        aux_reader(clk, engine_rst, end.start, end.job.subset(AUX_JOB), aux, answered["aux"], rsp_data, bank_free,
+              marked, available, drain_done, config=config),
+        aux_reader(clk, engine_rst, end.start, end.job.subset(AUX_JOB), aux, read_aux, read_aux_data, bank_free,
                    init_valid, init_bank, init_addr, init_data, bank_ready, aux_valid, aux_data, aux_take,
                    config=config),
     ]
@@ -145,7 +165,26 @@ def heepstor(clk, rst_n, s, m, irq, idle, *, config):
         events.issue.next = issue
         events.words.next = words
 
-    return bus, loaders, datapath, results, glue
+    return bus, on_chip, loaders, datapath, results, glue
+
+
+@block
+def _any(one, other, both):
+    @always_comb
+    def either():
+        both.next = one or other
+
+    return either
+
+
+@block
+def _pick(first, one, other, chosen):
+    """A layer's stream has all its words from the scratchpad, or all from the bus."""
+    @always_comb
+    def choose():
+        chosen.next = one if first else other
+
+    return choose
 
 
 @block

@@ -33,7 +33,11 @@ class UnitCall:
 
     def signals(self) -> dict[str, _Signal]:
         """Every port signal by its Verilog name: interface ports are flattened to `x_ready`."""
-        return {name.replace(".", "_"): s for name, s in self._paths()}
+        paths = [(name.replace(".", "_"), s) for name, s in self._paths()]
+        names = Counter(name for name, _ in paths)
+        if twice := [name for name, count in names.items() if count > 1]:
+            raise TypeError(f"unit {self.unit.__name__}: two ports would be called {twice[0]} in Verilog")
+        return dict(paths)
 
     def outputs(self) -> set[str]:
         """Verilog names of the output ports."""

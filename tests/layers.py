@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hls.descriptor import PROFILE_RECORD, WORDS, address, pack
+from hls.descriptor import PROFILE_RECORD, SCRATCHPAD, WORDS, address, pack
+from hls.model import execute
 
 SPECIALS = np.array([0, 0x80000000, 1, 0x807FFFFF, 0x00800000, 0x7F7FFFFF, 0xFF7FFFFF, 0x7F800000, 0xFF800000,
                      0x7FC00000, 0xFFC12345, 0x3F800000], np.uint32)
@@ -73,18 +74,44 @@ class Program:
     limits: list
     descriptors: list
 
+    def expect(self, config):
+        """(memory after a run, what was executed), by hls.model."""
+        scratchpad = np.full(4 * config.scratchpad_words, 0x5A, np.uint8)
+        memory = np.concatenate([self.memory, scratchpad])
+        layers = execute(memory, self.doorbell, [*self.bases[:SCRATCHPAD], len(self.memory)], config)
+        return memory[:len(self.memory)], layers
+
+
+def stored_words(f):
+    """Words that a layer stores."""
+    return f["OUT_PX"] * f["GROUPS"] * f["COUT"]
+
+
+def copy_layer(where, ring, count, config):
+    """Fields of a layer that copies ``count`` words of a ring of the scratchpad, all but where to."""
+    return {"LOAD_ADDR": where, "LOAD_RING": ring, "BARRIER": 1, "LOAD_C_COUNT": count, "LOAD_C_STRIDE": 1,
+            "LOAD_X_COUNT": 1, "LOAD_Y_COUNT": 1, "LOAD_WORDS": count, "IN_ROW": count, "IN_H": 1, "KH": 1, "KX": 1,
+            "KB": 1, "RUN": 1, "STRIDE_Y": 1, "SX_WORDS": 1, "OUT_W": count, "OUT_PX": count, "GROUPS": 1, "NCB": 1,
+            "COUT": 1, "CBG": 1, "STRIP_PX": config.accumulator_entries, "FIRST_PX": 1, "DIAGONAL": 1, "MAX": 1,
+            "UNIT_WEIGHTS": 1, "UNIFORM": 1, "SCALE": 1.0, "BIAS": -0.0, "LOW": -np.inf, "HIGH": np.inf,
+            "PAD_VALUE": -np.inf, "STORE_C_STRIDE": 1, "STORE_X_STRIDE": 1, "STORE_Y_STRIDE": count,
+            "STORE_CB_STEP": config.diagonal}
+
 
 def random_program(rng, config, layers=2, specials=0.02, profile=0.0):
     """A list of ``layers`` random descriptors; each writes its own output area.
 
     A layer reads random data, or what the one before it stores, in which case it says BARRIER, and the one before it,
-    mostly, MARK_WORDS. With probability ``profile`` a layer asks for its record, which hls.model does not write.
+    mostly, MARK_WORDS. What it stores goes to memory, or to a ring of the scratchpad, from where layers at the end of
+    the list copy it to memory; the next layer's AUX stream may be there too. With probability ``profile`` a layer asks
+    for its record, which hls.model does not write.
     """
     chain = []
     base0, size0, base1, size1 = 0x100, 0x40000, 0x40400, 0x40000
     memory = np.full(base1 + size1, 0xA5, np.uint8)
     words = memory.view(np.uint32)
-    free = [WORDS * layers + int(rng.integers(0, 4)), 0]  # next free word of regions 0 and 1
+    free = [2 * WORDS * layers + int(rng.integers(0, 4)), 0]  # next free word of regions 0 and 1
+    free_ring, copies = 0, []
 
     def take(region, n):
         start = free[region]
@@ -103,10 +130,10 @@ def random_program(rng, config, layers=2, specials=0.02, profile=0.0):
         return {f"{prefix}_C_STRIDE": c, f"{prefix}_X_STRIDE": x, f"{prefix}_Y_STRIDE": y,
                 f"{prefix}_CB_STEP": cb * c, f"{prefix}_G_STEP": fields["COUT"] * c}
 
-    for index in range(layers):
+    for _ in range(layers):
         before = chain[-1] if chain else None
         follow = before is not None and rng.random() < 0.7 and before["STORE_C_STRIDE"] == 1
-        stored = before["OUT_PX"] * before["GROUPS"] * before["COUT"] if follow else 0
+        stored = stored_words(before) if follow else 0
         for _ in range(20):
             geometry = random_geometry(rng, config)
             if geometry["load_words"] <= stored:
@@ -116,7 +143,7 @@ def random_program(rng, config, layers=2, specials=0.02, profile=0.0):
         cb = config.diagonal if f["DIAGONAL"] else config.cols
         oh, ow, n = f["OUT_PX"] // f["OUT_W"], f["OUT_W"], f["GROUPS"] * f["COUT"]
         if follow:
-            f["LOAD_ADDR"], f["BARRIER"] = before["STORE_ADDR"], 1
+            f["LOAD_ADDR"], f["LOAD_RING"], f["BARRIER"] = before["STORE_ADDR"], before["STORE_RING"], 1
             before["MARK_WORDS"] = before["GROUPS"] * before["COUT"] if rng.random() < 0.8 else 0
         else:
             f["LOAD_ADDR"] = fill(1, random_values(rng, f["LOAD_WORDS"], specials))
@@ -148,19 +175,32 @@ def random_program(rng, config, layers=2, specials=0.02, profile=0.0):
         aux = rng.choice(["none", "residual", "init"])
         f["RESIDUAL"], f["ACC_INIT"] = int(aux == "residual"), int(aux == "init")
         if aux != "none":
-            f["AUX_ADDR"] = fill(1, random_values(rng, oh * ow * n, specials))
             f |= strides("AUX", f, oh, ow, n, cb)
+            if before and before["STORE_RING"] and oh * ow * n <= stored_words(before) and f["AUX_C_STRIDE"] == 1:
+                f["AUX_ADDR"], f["AUX_RING"] = before["STORE_ADDR"], before["STORE_RING"]
+            else:
+                f["AUX_ADDR"] = fill(1, random_values(rng, oh * ow * n, specials))
         f["ACT_FIRST"], f["SLOPE_EN"] = (int(x) for x in rng.integers(0, 2, 2))
         f["SLOPE"] = np.float32(0.1)
         f["LOW"], f["HIGH"] = [(-np.inf, np.inf), (0.0, np.inf), (0.0, 6.0)][int(rng.integers(0, 3))]
         f["PAD_VALUE"] = np.float32(-np.inf if f["MAX"] else rng.choice([0.0, 0.0, 1.5]))
-        f["STORE_ADDR"] = address(1, 4 * take(1, oh * ow * n))
         f |= strides("STORE", f, oh, ow, n, cb)
+        ring = max(oh * ow * n, config.ports, 2) - 1
+        ring, f["STORE_RING"] = 1 << ring.bit_length(), ring.bit_length()
+        first = -(-free_ring // ring) * ring
+        if f["STORE_C_STRIDE"] == 1 and first + ring <= config.scratchpad_words and rng.random() < 0.7:
+            free_ring = first + ring
+            f["STORE_ADDR"] = address(SCRATCHPAD, 4 * (first + int(rng.integers(0, ring))))
+            copies.append(copy_layer(f["STORE_ADDR"], f["STORE_RING"], stored_words(f), config))
+        else:
+            f["STORE_ADDR"], f["STORE_RING"] = address(1, 4 * take(1, oh * ow * n)), 0
         f["PROFILE"] = int(profile > 0 and rng.random() < profile)
         f["PROFILE_ADDR"] = address(0, 4 * take(0, len(PROFILE_RECORD))) if f["PROFILE"] else 0
-        f["LAST"] = int(index == layers - 1)
-        f["NEXT"] = 0 if f["LAST"] else address(0, 4 * WORDS * (index + 1))
         chain.append(f)
+    for f in copies:
+        chain.append(f | {"STORE_ADDR": address(1, 4 * take(1, f["LOAD_WORDS"]))})
     for index, f in enumerate(chain):
+        f["LAST"] = int(index == len(chain) - 1)
+        f["NEXT"] = 0 if f["LAST"] else address(0, 4 * WORDS * (index + 1))
         words[base0 // 4 + WORDS * index:][:WORDS] = pack(f)
     return Program(memory, address(0, 0), [base0, base1, 0, 0], [base0 + size0, base1 + size1, 0, 0], chain)

@@ -8,7 +8,7 @@ import pytest
 
 from hls.config import Config
 from hls.descriptor import PROFILE_RECORD
-from hls.model import execute, resolve
+from hls.model import resolve
 from hls.top import generate
 from sim.descriptors import read, run_script, start_script, wait_irq
 from tests.layers import random_program
@@ -29,7 +29,8 @@ def drawn(number):
     return Config(rows, cols, str(rng.choice(["aligned", "fma"])), int(rng.integers(1, 5)),
                   activation_words=int(rng.choice([256, 512, 1024, 4096])),
                   weight_bytes=int(rng.choice([256, 512, 2048])),
-                  accumulator_entries=int(rng.choice([16, 32, 128])))
+                  accumulator_entries=int(rng.choice([16, 32, 128])),
+                  scratchpad_words=int(rng.choice([0, 256, 1024])))
 
 
 GEOMETRIES = {
@@ -51,8 +52,7 @@ def accelerator(request, tmp_path_factory):
 
 def compare(config, folder, program, **options):
     """Run the program on RTL and model; returns the RTL's cycles. Fails on the first differing word."""
-    expected = program.memory.copy()
-    layers = execute(expected, program.doorbell, program.bases, config)
+    expected, layers = program.expect(config)
     script = [*start_script(program.doorbell, program.bases, program.limits, watchdog=20000), wait_irq(2_000_000),
               read("STATUS"), read("ERROR_ADDR"), read("LAYERS"), read("ARRAY_ACTIVE")]
     run = run_script(folder, program.memory, script, **options)

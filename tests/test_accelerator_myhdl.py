@@ -6,7 +6,6 @@ from hypothesis import strategies as st
 from myhdl import Signal, StopSimulation, always, block, delay, instance
 
 from hls.config import Config
-from hls.model import execute
 from hls.registers import REGIONS, REGISTER
 from hls.slave import Slave
 from hls.top import Masters, heepstor
@@ -90,8 +89,7 @@ def simulate(config, program, seed, stall, limit=20000, vcd=None):
 @given(config=configs, stall=stalls, seed=st.integers(0, 2**32 - 1))
 def test_any_geometry_layer_and_stall(with_waves, config, stall, seed):
     program = random_program(np.random.default_rng(seed), config, layers=1)
-    expected = program.memory.copy()
-    execute(expected, program.doorbell, program.bases, config)
+    expected, _ = program.expect(config)
 
     def run(vcd=None):
         words, status, _ = simulate(config, program, seed, stall, vcd=vcd)
