@@ -73,8 +73,9 @@ class Program:
         return self.tensors[self.graph.inputs[0]]
 
     @property
-    def output(self) -> Tensor:
-        return self.tensors[self.graph.outputs[0]]
+    def outputs(self) -> tuple[Tensor, ...]:
+        """What the network returns, in order, each contiguous and in PyTorch's order; two may be the same."""
+        return tuple(self.tensors[value] for value in self.graph.outputs)
 
     def descriptor_address(self, index: int) -> int:
         """Descriptor address (region and offset) of a descriptor."""
@@ -115,10 +116,9 @@ def compile_graph(graph: ir.Graph, config: Config, profile: bool = True, keep_ac
 
     profile: every descriptor writes a record. keep_activations: no activation shares its memory with another.
     Raises HeepgenError when a layer or the memory does not fit."""
-    if len(graph.inputs) != 1 or len(graph.outputs) != 1:
-        raise HeepgenError(f"{graph.name} has {len(graph.inputs)} inputs and {len(graph.outputs)} outputs; "
-                           "one of each is supported")
-    graph = _with_work(graph)
+    if len(graph.inputs) != 1:
+        raise HeepgenError(f"{graph.name} has {len(graph.inputs)} inputs; one is supported")
+    graph = lower.copy_outputs(graph)
     tensors, constants, jobs, layers = _lowered(graph, config, not keep_activations)
     arrays = {DESCRIPTORS: np.zeros(WORDS * max(len(jobs), 1), np.uint32)} | constants.arrays
     buffers, offsets, keeps_input = _plan_arena(
@@ -152,15 +152,6 @@ def _lowered(graph: ir.Graph, config: Config, share: bool):
             separate.add(str(error))
         else:
             return tensors, constants, jobs, layers
-
-
-def _with_work(graph: ir.Graph) -> ir.Graph:
-    """A network that computes nothing gets a copy from its input to its output."""
-    if graph.outputs[0] not in graph.inputs:
-        return graph
-    value = ir.Value(f"{graph.outputs[0]}_copy", graph.shape(graph.outputs[0]))
-    node = ir.Activate(name="copy", inputs=graph.outputs, output=value.name, act=ir.IDENTITY)
-    return graph.with_nodes([*graph.nodes, node], outputs=(value.name,), values=[value])
 
 
 def _layer(graph, node, sources, target, first, jobs, config) -> Layer:
@@ -218,7 +209,7 @@ def _buffers(graph, tensors, layers, records, keep_input, keep_all) -> list[plan
         for tensor in (*layer.sources, layer.target):
             dies[tensor.storage] = step
     end = len(layers)
-    dies[storage[graph.outputs[0]]] = end
+    dies |= dict.fromkeys((storage[v] for v in graph.outputs), end)
     if keep_input:
         dies[storage[graph.inputs[0]]] = end
     if keep_all:
