@@ -5,6 +5,7 @@ import math
 import os
 import re
 import tempfile
+from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 
@@ -62,8 +63,8 @@ def generate(program: Program, sample: np.ndarray, out_dir: Path, overwrite: boo
 def render(program: Program, sample: np.ndarray) -> dict[str, str]:
     """Text of every generated file, by relative name."""
     cpu = software.compile_software(program)
-    expected = reference.run(program, sample).output
-    expected_software = software.run(cpu, sample)
+    expected = _bits(reference.run(program, sample).outputs)
+    expected_software = _bits(software.run(cpu, sample))
     context = _context(program, cpu, sample, expected, expected_software)
     environment = jinja2.Environment(loader=jinja2.FileSystemLoader(HERE / "templates"),
                                      undefined=jinja2.StrictUndefined, keep_trailing_newline=True)
@@ -74,6 +75,11 @@ def render(program: Program, sample: np.ndarray) -> dict[str, str]:
     files["memory.json"] = program.report.to_json()
     files[MANIFEST] = json.dumps(manifest(program, cpu, expected, expected_software), indent=2) + "\n"
     return files
+
+
+def _bits(outputs: Iterable[np.ndarray]) -> np.ndarray:
+    """All outputs, one after the other, as uint32."""
+    return np.concatenate([output.reshape(-1) for output in outputs]).view(np.uint32)
 
 
 # --- C++ text --------------------------------------------------------------------------------------------------
@@ -248,7 +254,7 @@ def _context(program: Program, cpu: SoftwareProgram, sample, expected, expected_
     sections = _sections(program.constants, list(program.placed.values()), program, "Weights", comments)
     cpu_sections = _sections(cpu.constants, list(cpu.placed), program, "SoftwareWeights", {})
     calls = _calls(program, cpu, cpu_sections)
-    output, config = program.output, program.config
+    config = program.config
     return {
         "banner": BANNER, "name": program.graph.name, "id": identifier(program.graph.name),
         "namespace": namespace(program), "timing": f"{TIMING}_{identifier(program.graph.name)}",
@@ -257,11 +263,10 @@ def _context(program: Program, cpu: SoftwareProgram, sample, expected, expected_
                   {"condition": "for the accelerator", "sections": sections}],
         "sections": sections, "calls": calls, "layers": _layer_texts(program, calls),
         "input": {"shape": list(program.input.shape), "size": program.input.size, "note": _input_note(program)},
-        "output": {"shape": list(output.shape), "size": output.size, "classes": output.shape[-1],
-                   "offset": program.offsets[output.storage] // 4},
+        "outputs": [{"shape": list(output.shape), "size": output.size, "classes": output.shape[-1],
+                     "offset": program.offsets[output.storage] // 4 + output.offset} for output in program.outputs],
         "arena": {"parts": _arena(program, sample), "symbol": f"{ARENA}_{identifier(program.graph.name)}"},
-        "expected": array_values(expected.reshape(-1).view(np.uint32)),
-        "expected_software": array_values(expected_software.reshape(-1).view(np.uint32)),
+        "expected": array_values(expected), "expected_software": array_values(expected_software),
         "fma": int(config.arithmetic == "fma"), "hash": f"0x{config.hash:08x}",
         "slave_base": f"0x{config.slave_base:08x}", "watchdog": WATCHDOG_CYCLES,
         "steps": _steps(program),
@@ -293,7 +298,8 @@ def _input_note(program: Program) -> str:
 def manifest(program: Program, cpu: SoftwareProgram, expected: np.ndarray, expected_software: np.ndarray) -> dict:
     """What `heepgen run` needs to build the application and to read its results from memory.
 
-    Tensor and profile places are byte offsets from the arena, whose address each mode gives.
+    Tensor and profile places are byte offsets from the arena, whose address each mode gives; it also gives the
+    `expected_bits`, those of all outputs one after the other. `layer` is what computes an output.
     """
     placed = list(program.placed.values())
     return {
@@ -304,7 +310,9 @@ def manifest(program: Program, cpu: SoftwareProgram, expected: np.ndarray, expec
         | {k: f"{v}_{identifier(program.graph.name)}" for k, v in (("timing", TIMING), ("arena", ARENA))},
         "input": {"shape": list(program.input.shape), "offset": program.offsets[program.input.storage],
                   "kept": program.keeps_input},
-        "output": {"shape": list(program.output.shape), "offset": program.offsets[program.output.storage]},
+        "outputs": [{"shape": list(tensor.shape), "offset": program.offsets[tensor.storage] + 4 * tensor.offset,
+                     "layer": program.graph.producer(value).name}
+                    for value, tensor in zip(program.graph.outputs, program.outputs, strict=True)],
         "accelerator": _mode(program, placed, program.arena_address, expected, {})
         | {"doorbells": [program.descriptor_address(step[0]) for step in program.steps if isinstance(step, tuple)],
            "bases": program.bases, "limits": program.limits},
@@ -323,7 +331,7 @@ def _mode(program: Program, placed: list[Placed], arena: int, expected: np.ndarr
               for side in (lambda a: a < border, lambda a: a >= border)]
     placements = dict(zip(WEIGHT_SECTIONS, [s for s in starts if s is not None], strict=False))
     return {"defines": defines, "placements": placements | {ARENA_SECTION: arena}, "arena": arena,
-            "expected_bits": [int(v) for v in expected.reshape(-1).view(np.uint32)]}
+            "expected_bits": expected.tolist()}
 
 
 def _layer_entry(program: Program, layer) -> dict:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from firmware_gen import ir
+from firmware_gen import ir, lower
 
 ARRAY, CPU, MEMORY = "array", "CPU", "memory"
 
@@ -24,9 +24,21 @@ class Placement:
 
 def explain(graph: ir.Graph) -> list[Placement]:
     """Where every node of a graph after `passes.run_passes` runs, in execution order."""
-    return [
-        Placement(n.name, n.op, graph.out_shape(n), *_place(graph, n), graph.macs(n)) for n in graph.nodes
-    ]
+    graph = lower.copy_outputs(graph)
+    result = []
+    for node in graph.nodes:
+        where, why = _place(graph, node)
+        result.append(Placement(node.name, node.op, graph.out_shape(node), where, why + _returned(graph, node),
+                                graph.macs(node)))
+    return result
+
+
+def _returned(graph: ir.Graph, node: ir.Node) -> str:
+    """Which of several outputs a node computes."""
+    numbers = [str(i) for i, value in enumerate(graph.outputs) if value == node.output]
+    if len(graph.outputs) == 1 or not numbers:
+        return ""
+    return f"; output{'s' if len(numbers) > 1 else ''} {' and '.join(numbers)} of the model"
 
 
 def _place(graph: ir.Graph, node: ir.Node) -> tuple[str, str]:
@@ -35,6 +47,8 @@ def _place(graph: ir.Graph, node: ir.Node) -> tuple[str, str]:
             return ARRAY, "; ".join([_work(node), *_epilogue(graph, node)])
         case ir.Add():
             return ARRAY, f"own pass: {_why_not_fused(graph, node)}" + _with(node.act)
+        case ir.Activate() if node.act == ir.IDENTITY:
+            return ARRAY, "copy: outputs are in PyTorch's order"
         case ir.Activate():
             return ARRAY, f"own pass: {_why_alone(graph, node)}"
         case ir.Pad():
@@ -43,6 +57,10 @@ def _place(graph: ir.Graph, node: ir.Node) -> tuple[str, str]:
             return ARRAY, f"copy: every pixel is stored {node.factor[0] * node.factor[1]} times"
         case ir.Concat():
             return MEMORY, "the layers that are joined store side by side"
+        case ir.Reshape() if not lower.shares_storage(graph, node):
+            return ARRAY, "copy: what it returns is the input"
+        case ir.Permute() if not lower.shares_storage(graph, node):
+            return ARRAY, "copy: what it reads must lie channels first for another reader"
         case ir.Reshape() if node.in_map:
             return MEMORY, "free: its reader's weights are reordered to the layout in memory"
         case ir.Reshape():

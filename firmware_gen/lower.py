@@ -572,6 +572,9 @@ def operations(node: ir.Node, sources: list[Tensor], target: Tensor) -> list[Ope
     match node:
         case ir.Activate() | ir.Reshape() | ir.Add():
             return [_elementwise(node, sources, target)]
+        case ir.Permute():
+            channels_last = replace(target, shape=sources[0].shape, channels_last=sources[0].shape[1:])
+            return [_elementwise(node, sources, channels_last)]
         case ir.Linear():
             return [_vector_operation(node, sources, target, node.in_features, node.out_features)]
         case ir.Scale() if len(target.shape) != 4:
@@ -694,6 +697,9 @@ def _upsample(node: ir.Upsample, source: Tensor, target: Tensor) -> list[Operati
 CPU_NODES = (ir.Softmax, ir.Sigmoid, ir.Tanh)
 """What the CPU computes: element by element, or along one dimension, in the layout that it finds."""
 
+TO_CHANNELS_FIRST = (0, 3, 1, 2)
+"""`dims` of the Permute that an input may have; that of an output is its inverse."""
+
 VIEWS = (ir.Reshape, ir.Permute)
 """Nodes whose output is their input seen with another shape."""
 
@@ -713,9 +719,9 @@ def tensors(graph: ir.Graph, share: bool = True, separate: Container[str] = (),
     for index, node in enumerate(graph.nodes):
         shape = graph.out_shape(node)
         source = result[node.inputs[0]]
-        if isinstance(node, ir.Permute):
-            result[node.output] = Tensor(source.storage, shape,
-                                         _channels_last(shape) if node.dims == (0, 3, 1, 2) else None)
+        if isinstance(node, ir.Permute) and shares_storage(graph, node):
+            last = _channels_last(shape) if node.dims == TO_CHANNELS_FIRST else None
+            result[node.output] = Tensor(source.storage, shape, last)
         elif shares_storage(graph, node):
             result[node.output] = replace(source, shape=shape)
         elif node.output in parts:
@@ -727,15 +733,29 @@ def tensors(graph: ir.Graph, share: bool = True, separate: Container[str] = (),
     return {value: replace(tensor, on_chip=tensor.storage in on_chip) for value, tensor in result.items()}
 
 
+def copy_outputs(graph: ir.Graph) -> ir.Graph:
+    """An output that is the input, or lies in another order than PyTorch's, becomes a copy of it."""
+    lie = tensors(graph)
+    copied = {v: f"{v}.copy" for v in graph.outputs if v in graph.inputs or lie[v].channels_last}
+    nodes = [ir.Activate(name=name, inputs=(v,), output=name, act=ir.IDENTITY) for v, name in copied.items()]
+    values = [ir.Value(name, graph.shape(v)) for v, name in copied.items()]
+    return graph.with_nodes([*graph.nodes, *nodes], tuple(copied.get(v, v) for v in graph.outputs), values)
+
+
 def _layout(node: ir.Node, shape: ir.Shape, source: Tensor, plain: bool) -> tuple[int, int, int] | None:
     """`channels_last` of a node's output that has a storage of its own."""
-    if isinstance(node, CPU_NODES):
+    if _keeps_layout(node, shape):
         return source.channels_last
-    if plain or isinstance(node, ir.Linear):
+    if plain or isinstance(node, ir.Linear | ir.Permute):
         return None
-    if isinstance(node, ir.Activate | ir.Add) or (isinstance(node, ir.Scale) and len(shape) != 4):
+    if isinstance(node, ir.Activate | ir.Add):
         return None if len(shape) == 4 and source.channels_last and not _channels_last(shape) else source.channels_last
     return _channels_last(shape)
+
+
+def _keeps_layout(node: ir.Node, shape: ir.Shape) -> bool:
+    """Whether a node writes its output of `shape` in the order in which it finds its input."""
+    return isinstance(node, CPU_NODES) or (isinstance(node, ir.Scale) and len(shape) != 4)
 
 
 def _overwritten(graph: ir.Graph, index: int, own: Tensor, tensors_: dict[str, Tensor]) -> str | None:
@@ -798,8 +818,10 @@ def _may_be_part(graph: ir.Graph, value: str) -> bool:
 
 def shares_storage(graph: ir.Graph, node: ir.Node) -> bool:
     """Whether a node's output is its input seen with another shape."""
-    return isinstance(node, ir.Permute) or (
-        isinstance(node, ir.Reshape) and not (node.output in graph.outputs and _is_input(graph, node)))
+    if isinstance(node, ir.Permute):  # channels can be last only in what need not lie in PyTorch's order
+        return (node.dims == TO_CHANNELS_FIRST or not _channels_last(graph.in_shape(node))
+                or node.inputs[0] not in _in_pytorch_order(graph))
+    return isinstance(node, ir.Reshape) and not (node.output in graph.outputs and _is_input(graph, node))
 
 
 def _is_input(graph: ir.Graph, node: ir.Node) -> bool:
@@ -811,12 +833,13 @@ def _is_input(graph: ir.Graph, node: ir.Node) -> bool:
 
 
 def _in_pytorch_order(graph: ir.Graph) -> set[str]:
-    """Values that must lie in PyTorch's order: the output, what a Softmax of vectors reads, and what is only
-    seen with another shape."""
+    """Values that must lie in PyTorch's order: the outputs, what a Softmax of vectors reads, and whatever such a value
+    takes its order from."""
     plain = set(graph.outputs)
     for node in reversed(graph.nodes):
         vectors_ = isinstance(node, ir.Softmax) and node.axis == -1
-        if vectors_ or (node.output in plain and isinstance(node, (ir.Reshape, *CPU_NODES))):
+        takes = isinstance(node, ir.Reshape) or _keeps_layout(node, graph.shape(node.output))
+        if vectors_ or (node.output in plain and takes):
             plain.add(node.inputs[0])
     return plain
 

@@ -79,8 +79,9 @@ class Program:
         return self.tensors[self.graph.inputs[0]]
 
     @property
-    def output(self) -> Tensor:
-        return self.tensors[self.graph.outputs[0]]
+    def outputs(self) -> tuple[Tensor, ...]:
+        """What the network returns, in order, each contiguous and in PyTorch's order; two may be the same."""
+        return tuple(self.tensors[value] for value in self.graph.outputs)
 
     def descriptor_address(self, index: int) -> int:
         """Descriptor address (region and offset) of a descriptor."""
@@ -124,10 +125,9 @@ def compile_graph(graph: ir.Graph, config: Config, profile: bool = True, keep_ac
     profile: every descriptor writes a record. keep_activations: all activations stay in memory, where none shares its
     place with another.
     Raises HeepgenError when a layer or the memory does not fit."""
-    if len(graph.inputs) != 1 or len(graph.outputs) != 1:
-        raise HeepgenError(f"{graph.name} has {len(graph.inputs)} inputs and {len(graph.outputs)} outputs; "
-                           "one of each is supported")
-    graph = _with_work(graph)
+    if len(graph.inputs) != 1:
+        raise HeepgenError(f"{graph.name} has {len(graph.inputs)} inputs; one is supported")
+    graph = lower.copy_outputs(graph)
     lowered = _lowered(graph, config, not keep_activations)
     scratchpad = {} if keep_activations else _scratchpad(graph, lowered, config)
     if scratchpad:
@@ -175,15 +175,6 @@ def _scratchpad(graph: ir.Graph, lowered, config: Config) -> dict[str, int]:
     outside = {t.storage for layer in layers if layer.on_cpu for t in (*layer.sources, layer.target)}
     outside |= {tensors[v].storage for v in (*graph.inputs, *graph.outputs)}
     return residency.choose(jobs, _buffers(graph, tensors, layers, 0, False, False), outside, config)
-
-
-def _with_work(graph: ir.Graph) -> ir.Graph:
-    """A network that computes nothing gets a copy from its input to its output."""
-    if graph.outputs[0] not in graph.inputs:
-        return graph
-    value = ir.Value(f"{graph.outputs[0]}_copy", graph.shape(graph.outputs[0]))
-    node = ir.Activate(name="copy", inputs=graph.outputs, output=value.name, act=ir.IDENTITY)
-    return graph.with_nodes([*graph.nodes, node], outputs=(value.name,), values=[value])
 
 
 def _layer(graph, node, sources, target, first, jobs, config) -> Layer:
@@ -246,7 +237,7 @@ def _buffers(graph, tensors, layers, records, keep_input, keep_all) -> list[plan
         for tensor in (*layer.sources, layer.target):
             dies[tensor.storage] = step
     end = len(layers)
-    dies[storage[graph.outputs[0]]] = end
+    dies |= dict.fromkeys((storage[v] for v in graph.outputs), end)
     if keep_input:
         dies[storage[graph.inputs[0]]] = end
     if keep_all:

@@ -18,11 +18,16 @@ from hls.model import execute
 
 @dataclass(frozen=True)
 class Result:
-    """`output` and `taps` (by layer name) are float32 in PyTorch's shape and order; `vectors` per descriptor."""
+    """`outputs` and `taps` (by layer name) are float32 in PyTorch's shape and order; `vectors` per descriptor."""
 
-    output: np.ndarray
+    outputs: tuple[np.ndarray, ...]
     taps: dict[str, np.ndarray]
     vectors: tuple[int, ...]
+
+    @property
+    def output(self) -> np.ndarray:
+        """The first output, of most networks the only one."""
+        return self.outputs[0]
 
 
 INFERENCES_AT_ONCE = 16
@@ -52,14 +57,15 @@ def _scratchpad(program: Program) -> int:
 def run(program: Program, sample: np.ndarray, taps: bool = False) -> Result:
     """Run one sample, float32 in the shape of the graph's input. With `taps` keep every layer's output."""
     many = _run(program, _checked(program, sample)[np.newaxis], taps)
-    return Result(many.output[0], {name: tap[0] for name, tap in many.taps.items()}, many.vectors)
+    return Result(tuple(output[0] for output in many.outputs), {name: tap[0] for name, tap in many.taps.items()},
+                  many.vectors)
 
 
 def run_many(program: Program, samples: np.ndarray, taps: bool = False,
              progress: Callable[[int], None] = lambda done: None) -> Result:
     """Run independent inferences, many at once: float32 (N, ...) with N a multiple of the graph's batch.
 
-    `output` and `taps` are those of `run` for every batch, joined along the first dimension (stacked when the graph's
+    `outputs` and `taps` are those of `run` for every batch, joined along the first dimension (stacked when the graph's
     values are vectors without one). `progress` is told how many rows are done.
     """
     data, batch = np.ascontiguousarray(samples, np.float32), program.input.shape[0]
@@ -74,8 +80,8 @@ def run_many(program: Program, samples: np.ndarray, taps: bool = False,
             results.append(result)
             progress(batch * sum(len(r.output) for r in results))
     joined = {name: np.concatenate([r.taps[name] for r in results]) for name in results[0].taps}
-    output = np.concatenate([r.output for r in results])
-    return Result(_joined(output), {name: _joined(tap) for name, tap in joined.items()}, results[0].vectors)
+    outputs = tuple(_joined(np.concatenate(parts)) for parts in zip(*(r.outputs for r in results), strict=True))
+    return Result(outputs, {name: _joined(tap) for name, tap in joined.items()}, results[0].vectors)
 
 
 def _joined(values: np.ndarray) -> np.ndarray:
@@ -84,7 +90,7 @@ def _joined(values: np.ndarray) -> np.ndarray:
 
 
 def _run(program: Program, samples: np.ndarray, taps: bool) -> Result:
-    """`run` for samples along a new first dimension; so are output and taps."""
+    """`run` for samples along a new first dimension; so are outputs and taps."""
     image = _images(program, samples)
     kept: dict[str, np.ndarray] = {}
     executed = []
@@ -95,8 +101,7 @@ def _run(program: Program, samples: np.ndarray, taps: bool) -> Result:
             run_on_cpu(program, layer, image)
         if taps:
             kept[layer.name] = read(program, image, layer.node.output)
-    output = read(program, image, program.graph.outputs[0])
-    return Result(output, kept, tuple(e.vectors for e in executed))
+    return Result(read_outputs(program, image), kept, tuple(e.vectors for e in executed))
 
 
 def _run_one(program: Program, image: np.ndarray, index: int):
@@ -115,6 +120,11 @@ def _run_one(program: Program, image: np.ndarray, index: int):
 def read(program: Program, image: np.ndarray, value: str) -> np.ndarray:
     """A value in PyTorch's shape and order, copied from the image, or from images along the first dimension."""
     return image.view(np.float32)[..., _words(program, value)]
+
+
+def read_outputs(program: Program, image: np.ndarray) -> tuple[np.ndarray, ...]:
+    """What the network returns, each as `read` gives it."""
+    return tuple(read(program, image, value) for value in program.graph.outputs)
 
 
 def write(program: Program, image: np.ndarray, value: str, data: np.ndarray) -> None:

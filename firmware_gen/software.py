@@ -9,7 +9,7 @@ from firmware_gen.cpu_model import channels_first, finish_model, window_model
 from firmware_gen.lower import Operation, View, Windowed
 from firmware_gen.planner import memory_map
 from firmware_gen.program import Program
-from firmware_gen.reference import read, run_on_cpu, write
+from firmware_gen.reference import read_outputs, run_on_cpu, write
 
 BLOCK = 4
 """kernels::kBlock: output channels whose weights are interleaved."""
@@ -110,8 +110,8 @@ def _blocks(weight: np.ndarray) -> np.ndarray:
     return padded.reshape(groups, -1, BLOCK, taps).transpose(0, 1, 3, 2).reshape(-1)
 
 
-def run(software: SoftwareProgram, sample: np.ndarray) -> np.ndarray:
-    """The output of the software kernels for one sample, float32 in PyTorch's shape."""
+def run(software: SoftwareProgram, sample: np.ndarray) -> tuple[np.ndarray, ...]:
+    """The outputs of the software kernels for one sample, float32 in PyTorch's shapes."""
     program = software.program
     image = np.zeros(memory_map(program.config)[1], np.uint8)
     write(program, image, program.graph.inputs[0], np.asarray(sample, np.float32))
@@ -122,7 +122,7 @@ def run(software: SoftwareProgram, sample: np.ndarray) -> np.ndarray:
         for call in software.calls:
             if call.layer == layer.name:
                 _run_call(program, call, arena)
-    return read(program, image, program.graph.outputs[0])
+    return read_outputs(program, image)
 
 
 def _run_call(program: Program, call: Call, arena: np.ndarray) -> None:

@@ -308,6 +308,8 @@ def xheep(config: Any, apps: tuple[str, ...], heep_dir: str | None, out: str, in
 @click.option("--batch", type=click.IntRange(1), metavar="N", default=256, show_default=True,
               help="Inputs that PyTorch takes at once.")
 @click.option("--limit", type=click.IntRange(1), metavar="N", help="Only the first N inputs.")
+@click.option("--output", type=click.IntRange(0), metavar="N", default=0, show_default=True,
+              help="Which of the model's outputs is compared with y.")
 @_per_tensor
 @_calibrate
 @_trust

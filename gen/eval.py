@@ -117,12 +117,14 @@ def _table(title: str, left: list[str], right: list[str]) -> Any:
 
 
 def evaluate(model: str | Path, data: str | Path, config: Config, *, device: str | None = None, batch: int = 256,
-             limit: int | None = None, per_tensor: bool = False, calibrate: str = "max", trust_pickle: bool = False,
+             limit: int | None = None, output: int = 0, per_tensor: bool = False, calibrate: str = "max",
+             trust_pickle: bool = False,
              progress: Callable[[str, int, int], None] = lambda what, done, total: None) -> EvalReport:
     """Evaluate the model file `model` on the .npz file `data` (see above), or on its first `limit` inputs.
 
-    device: "cpu" or "cuda" for PyTorch, default cuda where there is one; batch: inputs it takes at once. `progress` is
-    told what is being done, how many inputs are through and of how many. Raises HeepgenError.
+    device: "cpu" or "cuda" for PyTorch, default cuda where there is one; batch: inputs it takes at once. output: which
+    of several outputs is compared. `progress` is told what is being done, how many inputs are through and of how many.
+    Raises HeepgenError.
     """
     from firmware_gen import CodeGenerator, metrics, reference
     from firmware_gen.importer import import_model
@@ -136,6 +138,8 @@ def evaluate(model: str | Path, data: str | Path, config: Config, *, device: str
     name = network_name(model)
     x = _whole_batches(loaded.x, len(example))
     imported = import_model(program, example, name)
+    if output >= len(imported.outputs):
+        raise HeepgenError(f"--output {output}: {model} returns {len(imported.outputs)} tensors, counted from 0.")
     generator = CodeGenerator(program, example, config=config, name=name, per_channel=not per_tensor,
                               calibrate=calibrate)
     lowered, quantised = run_passes(imported), generator.graph
@@ -143,12 +147,13 @@ def evaluate(model: str | Path, data: str | Path, config: Config, *, device: str
     count = len(loaded.x)
 
     def torch_outputs(graph: Any, what: str) -> np.ndarray:
-        return _run_torch(graph, x, batch, torch_device, lambda done: progress(what, min(done, count), count))[:count]
+        return _run_torch(graph, x, batch, torch_device, output,
+                          lambda done: progress(what, min(done, count), count))[:count]
 
     outputs = dict(zip(MODELS, (
         torch_outputs(imported, MODELS[0]), torch_outputs(quantised, MODELS[1]),
         reference.run_many(compiled, x, progress=lambda done: progress(MODELS[2], min(done, count), count)
-                           ).output[:count]), strict=True))
+                           ).outputs[output][:count]), strict=True))
     metric, scores = _scores(loaded, outputs)
     few = x[:max(TAPPED // len(example), 1) * len(example)]
     weights = metrics.weight_sqnr(lowered, quantised)
@@ -214,9 +219,11 @@ def _whole_batches(x: np.ndarray, batch: int) -> np.ndarray:
     return np.concatenate([x, np.repeat(x[-1:], -len(x) % batch, axis=0)])
 
 
-def _run_torch(graph: Any, x: np.ndarray, batch: int, device: Any, progress: Callable[[int], None]) -> np.ndarray:
-    """Outputs of a graph in FP32, TF32 never: (N, ...) -> (N, ...)."""
+def _run_torch(graph: Any, x: np.ndarray, batch: int, device: Any, output: int,
+               progress: Callable[[int], None]) -> np.ndarray:
+    """One of the outputs of a graph in FP32, TF32 never: (N, ...) -> (N, ...)."""
     import torch
+    from torch.utils._pytree import tree_leaves
 
     from firmware_gen.fake_quant import GraphModule
 
@@ -227,7 +234,8 @@ def _run_torch(graph: Any, x: np.ndarray, batch: int, device: Any, progress: Cal
     parts = []
     with torch.no_grad():
         for first in range(0, len(x), step):
-            parts.append(module(torch.from_numpy(x[first:first + step]).to(device)).cpu().numpy())
+            results = tree_leaves(module(torch.from_numpy(x[first:first + step]).to(device)))
+            parts.append(results[output].cpu().numpy())
             progress(first + step)
     return np.concatenate(parts)
 

@@ -2,7 +2,7 @@
 
 import json
 import math
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
@@ -37,11 +37,40 @@ class LayerReport:
 
 
 @dataclass(frozen=True)
+class OutputReport:
+    """One output of the network, computed by `layer`.
+
+    `values` is flat, in the order of the PyTorch output of that shape; `reference` is what PyTorch says in FP32, and
+    the errors are against it. `bit_exact` says whether every bit is the model's.
+    """
+
+    layer: str
+    shape: tuple[int, ...]
+    values: list[float]
+    reference: list[float] | None
+    bit_exact: bool
+    max_abs_err: float | None = None
+    sqnr_db: float | None = None
+
+    @property
+    def predictions(self) -> tuple[list[int], list[int]] | None:
+        """Index of the largest value per row of the batch, (device's, PyTorch's); None for a single column."""
+        classes = self.shape[-1] if self.shape else 1
+        if classes < 2 or self.reference is None:
+            return None
+        device, reference = ([max(range(classes), key=row.__getitem__) for row in _rows(values, classes)]
+                             for values in (self.values, self.reference))
+        return device, reference
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self) | {"predictions": self.predictions}
+
+
+@dataclass(frozen=True)
 class RunReport:
     """One inference: `total_cycles` from the call of the model to its return, printing excluded.
 
-    `outputs` is flat, in the order of the PyTorch output of shape `output_shape`; `bit_exact` says whether
-    every bit of it is the model's. `peak` is the MACs the array can do per cycle. The simulation
+    `results` are what the network returns, in its order. `peak` is the MACs the array can do per cycle. The simulation
     took `seconds` for `soc_cycles`, from reset to exit.
     """
 
@@ -49,13 +78,8 @@ class RunReport:
     geometry: str
     peak: int
     total_cycles: int
-    bit_exact: bool
-    outputs: list[float]
-    output_shape: tuple[int, ...]
+    results: tuple[OutputReport, ...]
     layers: tuple[LayerReport, ...]
-    max_abs_err: float | None = None
-    sqnr_db: float | None = None
-    reference: list[float] | None = None
     uart: str = ""
     software: bool = False
     wait_states: int = 0
@@ -64,18 +88,28 @@ class RunReport:
     taps: dict[str, list[float]] = field(default_factory=dict)
 
     @property
-    def macs(self) -> int:
-        return sum(layer.macs for layer in self.layers)
+    def first(self) -> OutputReport:
+        """The first output, of most networks the only one."""
+        return self.results[0]
 
     @property
-    def predictions(self) -> tuple[list[int], list[int]] | None:
-        """Index of the largest output per row of the batch, (device's, PyTorch's); None for a single column."""
-        classes = self.output_shape[-1] if self.output_shape else 1
-        if classes < 2 or self.reference is None:
-            return None
-        device, reference = ([max(range(classes), key=row.__getitem__) for row in _rows(values, classes)]
-                             for values in (self.outputs, self.reference))
-        return device, reference
+    def outputs(self) -> list[float]:
+        """Values of the first output."""
+        return self.first.values
+
+    @property
+    def output_shape(self) -> tuple[int, ...]:
+        """Shape of the first output."""
+        return self.first.shape
+
+    @property
+    def bit_exact(self) -> bool:
+        """Whether every bit of every output is the model's."""
+        return all(result.bit_exact for result in self.results)
+
+    @property
+    def macs(self) -> int:
+        return sum(layer.macs for layer in self.layers)
 
     @property
     def cpu_cycles(self) -> int:
@@ -83,7 +117,13 @@ class RunReport:
         return self.total_cycles - sum(layer.cycles - layer.cpu_cycles for layer in self.layers)
 
     def to_dict(self) -> dict[str, Any]:
-        return asdict(self) | {"predictions": self.predictions, "macs": self.macs, "cpu_cycles": self.cpu_cycles}
+        """What describes the first output stands beside the rest; the others are `further_outputs`."""
+        first, *further = [result.to_dict() for result in self.results]
+        own = {"outputs": first.pop("values"), "output_shape": first.pop("shape"), "output_layer": first.pop("layer")}
+        run = asdict(replace(self, results=()))
+        del run["results"]
+        return run | own | first | {"further_outputs": further, "bit_exact": self.bit_exact, "macs": self.macs,
+                                    "cpu_cycles": self.cpu_cycles}
 
 
 def _rows(values: list[float], length: int) -> list[list[float]]:
@@ -138,6 +178,9 @@ def _decibel(value: float | None) -> str:
     return "-" if value is None else "exact" if value == math.inf else f"{value:.1f}"
 
 
+MOST_ROWS = 32
+"""Rows of an output whose largest values are shown."""
+
 _COLUMNS = ("layer", "operator", "output", "MACs", "cycles", "share\n%", "MAC/\ncycle", "% of\npeak", "bound",
             "cycles/\nbound", "load\nstall", "store\nstall", "CPU\ncycles", "max\nerror", "SQNR\ndB")
 
@@ -156,13 +199,34 @@ def _row(layer: LayerReport, run: RunReport) -> tuple[str, ...]:
 def _total(run: RunReport) -> tuple[str, ...]:
     bound = sum(layer.bound_cycles for layer in run.layers)
     return (
-        "total", "", "x".join(map(str, run.output_shape)), _count(run.macs), _count(run.total_cycles),
+        "total", "", _shapes(run), _count(run.macs), _count(run.total_cycles),
         "100.0", _ratio(run.macs, run.total_cycles),
         _ratio(run.macs, run.total_cycles * run.peak, ".1f", 100.0), _count(bound),
         _ratio(run.total_cycles, bound), _count(sum(layer.load_stall_cycles for layer in run.layers)),
         _count(sum(layer.store_stall_cycles for layer in run.layers)), _count(run.cpu_cycles),
-        _error(run.max_abs_err), _decibel(run.sqnr_db),
+        *((_error(run.first.max_abs_err), _decibel(run.first.sqnr_db)) if len(run.results) == 1 else ("", "")),
     )
+
+
+def _shapes(run: RunReport) -> str:
+    return ", ".join("x".join(map(str, result.shape)) for result in run.results)
+
+
+def _output_notes(run: RunReport) -> list[Text]:
+    """The largest values, and of several outputs how good each is."""
+    notes = []
+    for number, result in enumerate(run.results):
+        name = "largest output"
+        if len(run.results) > 1:
+            name = f"output {number}, largest value"
+            style = "" if result.bit_exact else "bold red"
+            notes.append(Text(f"output {number} ({result.layer}, {'x'.join(map(str, result.shape))}): max error "
+                              f"{_error(result.max_abs_err)}, SQNR {_decibel(result.sqnr_db)} dB"
+                              f"{'' if result.bit_exact else ', DIFFERS from the model'}", style=style))
+        if result.predictions and len(result.predictions[0]) <= MOST_ROWS:
+            device, reference = (" ".join(map(str, row)) for row in result.predictions)
+            notes.append(Text(f"{name}: device {device}, PyTorch {reference}"))
+    return notes
 
 
 def table(run: RunReport) -> RenderableType:
@@ -182,9 +246,7 @@ def table(run: RunReport) -> RenderableType:
         if layer.lanes_lost:
             notes.append(Text(f"{layer.name}: {layer.lanes_lost:,} activations vanished beside larger ones, "
                               f"{layer.lanes_lossy:,} lost more than 8 bits", style="yellow"))
-    if run.predictions:
-        device, reference = (" ".join(map(str, row)) for row in run.predictions)
-        notes.append(Text(f"largest output: device {device}, PyTorch {reference}"))
+    notes += _output_notes(run)
     verdict = (Text("every bit equals the model's", style="green") if run.bit_exact
                else Text("the device's output DIFFERS from the bit-exact model", style="bold red"))
     return Group(result, *notes, verdict)

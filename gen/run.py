@@ -1,8 +1,9 @@
 """`heepgen run`: build hardware, firmware and virtual SoC, simulate one inference, and measure it."""
 
 import json
+import math
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
@@ -12,7 +13,7 @@ import numpy as np
 
 from gen.hw import geometry
 from gen.inputs import load_array
-from gen.report import LayerReport, RunReport
+from gen.report import LayerReport, OutputReport, RunReport
 from gen.sw import KIND, MODEL, REFERENCE, ImportOptions, compare, generate_application, generate_sw
 from hls.config import OPTIONS, Config
 from hls.errors import HeepgenError
@@ -150,8 +151,9 @@ def _places(manifest: dict, mode: dict, symbol: dict[str, int], taps: tuple[str,
     places = {
         "result": (symbol[names["result"]], 16),
         "timing": (symbol[names["timing"]], 4 * (2 + len(layers))),
-        "output": (mode["arena"] + manifest["output"]["offset"], 4 * len(mode["expected_bits"])),
     }
+    for number, output in enumerate(manifest["outputs"]):
+        places[f"output {number}"] = (mode["arena"] + output["offset"], 4 * math.prod(output["shape"]))
     if profile["records"]:
         places["profile"] = (mode["arena"] + profile["offset"], 4 * len(profile["words"]) * profile["records"])
     for layer in layers:
@@ -173,8 +175,6 @@ def _failure(result: Any) -> str:
 def _report(application: Application, mode: dict, dumps: dict[str, bytes], uart: str, software: bool,
             wait_states: int, taps: tuple[str, ...]) -> RunReport:
     manifest, config = application.manifest, application.config
-    bits = np.frombuffer(dumps["output"], np.uint32)
-    outputs = bits.view(np.float32)
     timing = np.frombuffer(dumps["timing"], np.uint32)
     reference = application.reference
     layers = (software_layers(manifest["layers"], timing) if software else
@@ -182,11 +182,18 @@ def _report(application: Application, mode: dict, dumps: dict[str, bytes], uart:
     return RunReport(
         network=manifest["name"], geometry=geometry(config), peak=0 if software else config.rows * config.cols,
         total_cycles=int(np.frombuffer(dumps["result"], np.uint64)[1]),
-        bit_exact=bits.tolist() == mode["expected_bits"], outputs=[float(v) for v in outputs],
-        output_shape=tuple(manifest["output"]["shape"]), layers=tuple(layers), reference=reference["output"],
-        uart=uart, software=software, wait_states=wait_states,
-        taps={name: _tap(manifest, name, dumps[f"tap {name}"]) for name in taps},
-        **compare(reference["output"], outputs))
+        results=tuple(_outputs(manifest, mode, reference, dumps)), layers=tuple(layers), uart=uart, software=software,
+        wait_states=wait_states, taps={name: _tap(manifest, name, dumps[f"tap {name}"]) for name in taps})
+
+
+def _outputs(manifest: dict, mode: dict, reference: dict, dumps: dict[str, bytes]) -> Iterator[OutputReport]:
+    expected = mode["expected_bits"]
+    for number, (output, exact) in enumerate(zip(manifest["outputs"], reference["outputs"], strict=True)):
+        bits = np.frombuffer(dumps[f"output {number}"], np.uint32)
+        own, expected = expected[:len(bits)], expected[len(bits):]
+        values = bits.view(np.float32)
+        yield OutputReport(output["layer"], tuple(output["shape"]), [float(v) for v in values], exact,
+                           bits.tolist() == own, **compare(exact, values))
 
 
 def _records(manifest: dict, dumps: dict[str, bytes]) -> list[dict[str, int]]:

@@ -167,8 +167,9 @@ def exported_input_shape(program: Any) -> tuple[int, ...]:
 
 
 def _reference(program: Any, data: np.ndarray, generator: Any, softmax: bool) -> dict:
-    """PyTorch's FP32 output, and how far the bit-exact model is from PyTorch after every layer."""
+    """PyTorch's FP32 outputs, and how far the bit-exact model is from PyTorch after every layer."""
     import torch
+    from torch.utils._pytree import tree_leaves
 
     from firmware_gen.fake_quant import GraphModule
     from firmware_gen.importer import import_model
@@ -177,14 +178,14 @@ def _reference(program: Any, data: np.ndarray, generator: Any, softmax: bool) ->
     graph = run_passes(import_model(program, data, generator.name))
     exact: dict[str, torch.Tensor] = {}
     with torch.no_grad():
-        output = program.module()(torch.from_numpy(data))
+        outputs = tree_leaves(program.module()(torch.from_numpy(data)))
         if softmax:
-            output = torch.softmax(output, -1)
+            outputs = [torch.softmax(output, -1) for output in outputs]
         GraphModule(append_softmax(graph) if softmax else graph)(torch.from_numpy(data), exact)
     taps = generator.reference(append_final_softmax=softmax, taps=True).taps
     layers = {name: compare(exact[name].numpy(), taps[name]) for name in taps if name in exact}
-    return {"input": [float(v) for v in data.reshape(-1)], "output": [float(v) for v in output.reshape(-1)],
-            "layers": layers}
+    return {"input": [float(v) for v in data.reshape(-1)],
+            "outputs": [[float(v) for v in output.reshape(-1)] for output in outputs], "layers": layers}
 
 
 def compare(reference: Any, result: Any) -> dict[str, float | None]:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import nn
+from torch.utils._pytree import tree_leaves
 
 CHANNELS = (1, 2, 3, 5, 7, 8, 9, 12, 13, 17)
 
@@ -77,15 +78,24 @@ class Function(nn.Module):
 
 
 class Heads(nn.Module):
-    """A trunk whose output is returned beside that of a head on it."""
+    """A trunk in parts, and heads on what some of them compute, whose results are returned: as a tuple, or `nested`.
 
-    def __init__(self, trunk: nn.Module, head: nn.Module):
+    heads: (part, module). One head may be Identity, so that a value is returned and read by what follows.
+    """
+
+    def __init__(self, parts: list[nn.Module], heads: list[tuple[int, nn.Module]], nested: bool):
         super().__init__()
-        self.trunk, self.head = trunk, head
+        self.parts, self.nested = nn.ModuleList(parts), nested
+        self.heads = nn.ModuleList(head for _, head in heads)
+        self.places = [place for place, _ in heads]
 
-    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        x = self.trunk(x)
-        return x, self.head(x)
+    def forward(self, x: torch.Tensor):
+        values = []
+        for part in self.parts:
+            x = part(x)
+            values.append(x)
+        first, *rest = [head(values[place]) for place, head in zip(self.places, self.heads, strict=True)]
+        return {"first": first, "rest": [tuple(rest)]} if self.nested else (first, *rest)
 
 
 class _Drawer:
@@ -111,13 +121,30 @@ class _Drawer:
             height, width, channels = self.shape[1], self.shape[2], self.shape[0]
             self.input_shape = (self.batch, height, width, channels)
             layers.append(Function(lambda x: x.permute(0, 3, 1, 2), "to channels first"))
+        if self.dag and self._chance(0.25):
+            return self._with_heads(layers, depth)
         for _ in range(depth):
             layers += self._step()
         return self._finish(nn.Sequential(*layers))
 
+    def _with_heads(self, before: list[nn.Module], depth: int) -> nn.Module:
+        """Heads on any parts, several on one perhaps, and always on the last."""
+        parts, shapes = [nn.Sequential(*before, *self._weighted())], [self.shape]
+        for _ in range(depth - 1):
+            parts.append(nn.Sequential(*self._step()))
+            shapes.append(self.shape)
+        places = [len(parts) - 1, *(self._int(0, len(parts) - 1) for _ in range(self._int(1, 3)))]
+        heads = [(place, self._head(shapes[place])) for place in self.rng.permutation(places).tolist()]
+        return Heads(parts, heads, self._chance(0.3))
+
+    def _head(self, shape: tuple[int, ...]) -> nn.Module:
+        self.shape = shape
+        heads = [lambda: [nn.Identity()]] * 3 + [self._weighted, self._cpu, self._activation]
+        heads += [lambda: [nn.Flatten()]] * (len(shape) > 1)
+        heads += [lambda: [Function(lambda x: x.permute(0, 2, 3, 1), "channels last")]] * (len(shape) == 3)
+        return nn.Sequential(*self._pick(heads)())
+
     def _finish(self, trunk: nn.Sequential) -> nn.Module:
-        if self.dag and len(trunk) and self._chance(0.1):
-            return Heads(trunk, nn.Sequential(*self._weighted()))
         if self.dag and len(self.shape) == 3 and self._chance(0.1):
             return nn.Sequential(trunk, *self._weighted(), Function(lambda x: x.permute(0, 2, 3, 1), "channels last"))
         if len(self.shape) > 1 and self._chance(0.4):
@@ -301,5 +328,5 @@ def _calibrate(model: nn.Module, x: torch.Tensor):
 
 
 def outputs(result) -> list[torch.Tensor]:
-    """The outputs of a model, one or several, as a list."""
-    return [result] if isinstance(result, torch.Tensor) else list(result)
+    """The outputs of a model, one or several, nested as they may be, as a list."""
+    return tree_leaves(result)

@@ -66,7 +66,7 @@ def test_software_kernels_give_the_bits_of_their_twins(tmp_path, name):
     expected = np.array(manifest["software"]["expected_bits"], np.uint32).view(np.float32)
     want = generator.reference(append_final_softmax=softmax).output.reshape(-1)
     np.testing.assert_allclose(expected, want, atol=1e-5 * max(1, np.abs(want).max()))
-    assert said == f"HG ok cycles=0 mismatches=0 argmax={np.argmax(expected[:manifest['output']['shape'][-1]])}\n"
+    assert said == f"HG ok cycles=0 mismatches=0 argmax={np.argmax(expected[:manifest['outputs'][0]['shape'][-1]])}\n"
 
 
 TWO_MODELS = """\

@@ -3,12 +3,13 @@
 import io
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from rich.console import Console
 
-from gen.report import LayerReport, RunReport, sqnr_db, table, to_json
+from gen.report import LayerReport, OutputReport, RunReport, sqnr_db, table, to_json
 
 CONV = LayerReport("features.0", "conv2d", (1, 16, 11, 11), macs=30_976, cycles=800, bound_cycles=500,
                    bus_words=900, array_cycles=480, load_stall_cycles=120, store_stall_cycles=7,
@@ -16,10 +17,13 @@ CONV = LayerReport("features.0", "conv2d", (1, 16, 11, 11), macs=30_976, cycles=
 SOFTMAX = LayerReport("softmax", "softmax", (1, 10), macs=0, cycles=150, cpu_cycles=150)
 
 
-def run_report(**changes):
+OUTPUT = OutputReport("softmax", (1, 2), [0.1, 0.9], None, True, 2e-6, 99.9)
+
+
+def run_report(output=None, **changes):
+    """A report, with some fields of its only output and of itself changed."""
     values = {"network": "digits", "geometry": "8x8 aligned, 2 ports", "peak": 64, "total_cycles": 1000,
-              "bit_exact": True, "outputs": [0.1, 0.9], "output_shape": (1, 2), "layers": (CONV, SOFTMAX),
-              "max_abs_err": 2e-6, "sqnr_db": 99.9}
+              "results": (replace(OUTPUT, **(output or {})),), "layers": (CONV, SOFTMAX)}
     return RunReport(**(values | changes))
 
 
@@ -54,17 +58,32 @@ def test_totals_count_every_cycle_once():
 
 def test_verdict_and_warnings():
     assert "every bit equals" in rendered(run_report())
-    assert "DIFFERS" in rendered(run_report(bit_exact=False))
+    assert "DIFFERS" in rendered(run_report({"bit_exact": False}))
     lossy = LayerReport("conv", "conv2d", (1,), 1, 1, lanes_lost=1234, lanes_lossy=5)
     assert "conv: 1,234 activations" in rendered(run_report(layers=(lossy,)))
     assert "CPU only, 3 wait states" in rendered(run_report(software=True, wait_states=3))
 
 
 def test_predictions_are_the_largest_of_every_row():
-    report = run_report(outputs=[0.1, 0.9, 0.8, 0.2], reference=[0.2, 0.8, 0.4, 0.6], output_shape=(2, 2))
-    assert report.predictions == ([1, 0], [1, 1])
+    report = run_report({"values": [0.1, 0.9, 0.8, 0.2], "reference": [0.2, 0.8, 0.4, 0.6], "shape": (2, 2)})
+    assert report.first.predictions == ([1, 0], [1, 1])
     assert "device 1 0, PyTorch 1 1" in rendered(report)
-    assert run_report(outputs=[0.5], reference=[0.5], output_shape=(1, 1)).predictions is None
+    assert replace(OUTPUT, values=[0.5], reference=[0.5], shape=(1, 1)).predictions is None
+
+
+def test_several_outputs_each_have_their_line_and_all_must_be_exact():
+    second = OutputReport("stem", (1, 2, 1, 2), [4.0, 3.0, 2.0, 1.0], [4.0, 3.0, 1.0, 2.0], False, 1.0, 11.8)
+    report = run_report(results=(OUTPUT, second))
+    assert not report.bit_exact and report.outputs == [0.1, 0.9]
+    text = rendered(report)
+    assert "output 0 (softmax, 1x2): max error 2.00e-06, SQNR 99.9 dB" in text and "1x2, 1x2x1x2" in text
+    assert "output 1 (stem, 1x2x1x2): max error 1.00e+00, SQNR 11.8 dB, DIFFERS" in text
+    assert "output 1, largest value: device 0 0, PyTorch 0 1" in text and "device's output DIFFERS" in text
+    data = json.loads(to_json(report))
+    assert data["outputs"] == [0.1, 0.9] and data["output_layer"] == "softmax" and data["bit_exact"] is False
+    assert data["further_outputs"] == [{
+        "layer": "stem", "shape": [1, 2, 1, 2], "values": [4.0, 3.0, 2.0, 1.0], "reference": [4.0, 3.0, 1.0, 2.0],
+        "bit_exact": False, "max_abs_err": 1.0, "sqnr_db": 11.8, "predictions": [[0, 0], [0, 1]]}]
 
 
 def test_json_holds_what_other_programs_read():
@@ -73,6 +92,7 @@ def test_json_holds_what_other_programs_read():
     assert data["bit_exact"] is True
     assert data["outputs"] == [0.1, 0.9]
     assert data["output_shape"] == [1, 2]
+    assert data["further_outputs"] == [] and "results" not in data
     assert data["max_abs_err"] == 2e-6
     assert data["layers"][0] == {
         "name": "features.0", "op": "conv2d", "shape": [1, 16, 11, 11], "macs": 30976, "cycles": 800,
@@ -85,7 +105,7 @@ def test_json_is_standard_json_even_with_nan_and_infinity():
     def no_constants(name):
         raise AssertionError(f"{name} is not JSON")
 
-    text = to_json(run_report(outputs=[math.nan, math.inf, -math.inf, 1.0]))
+    text = to_json(run_report({"values": [math.nan, math.inf, -math.inf, 1.0]}))
     outputs = json.loads(text, parse_constant=no_constants)["outputs"]
     assert np.array_equal(np.array([float(v) for v in outputs]), [np.nan, np.inf, -np.inf, 1.0], equal_nan=True)
 
@@ -93,7 +113,7 @@ def test_json_is_standard_json_even_with_nan_and_infinity():
 def test_float32_outputs_survive_json_bit_for_bit():
     bits = np.random.default_rng(1).integers(0, 0x7F800000, 200, dtype=np.uint32)
     values = bits.view(np.float32)
-    back = json.loads(to_json(run_report(outputs=[float(v) for v in values])))["outputs"]
+    back = json.loads(to_json(run_report({"values": [float(v) for v in values]})))["outputs"]
     assert np.array_equal(np.array(back, np.float32).view(np.uint32), bits)
 
 

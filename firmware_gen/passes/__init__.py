@@ -33,8 +33,10 @@ def run_passes(graph: Graph) -> Graph:
     """Lower an imported graph to what the back end reads (see `ir`): HeepgenError names what cannot be."""
     for one_pass in PIPELINE:
         graph = one_pass(graph)
-    if any(value in graph.inputs for value in graph.outputs):
-        raise HeepgenError(f"the model {graph.name} computes nothing for one of its outputs: it returns its input")
+    for number, value in enumerate(graph.outputs):
+        if value in graph.inputs:
+            raise HeepgenError(f"the model {graph.name} computes nothing for output {number}, it returns its input: "
+                               "leave that out of what it returns")
     return graph
 
 
