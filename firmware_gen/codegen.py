@@ -14,12 +14,14 @@ import numpy as np
 
 from firmware_gen import ir, reference, software
 from firmware_gen.lower import View, Windowed
-from firmware_gen.planner import ALIGN, Placed, memory_map
-from firmware_gen.program import CONSTANTS, DESCRIPTORS, PROFILE, Program
+from firmware_gen.planner import ALIGN, Placed
+from firmware_gen.program import ARENA as ARENA_REGION
+from firmware_gen.program import CONTIGUOUS, DESCRIPTORS, INTERLEAVED, PROFILE, Program
 from firmware_gen.software import Call, SoftwareProgram
 from hls import regmap
 from hls.descriptor import PROFILE_RECORD, WORDS
 from hls.errors import HeepgenError
+from hls.registers import REGIONS
 
 HERE = Path(__file__).parent
 TEMPLATES = ("model.hpp", "model.cpp", "weights.hpp", "weights.cpp", "sample.hpp", "sample.cpp", "main.cpp")
@@ -27,7 +29,7 @@ RUNTIME = ("assert.hpp", "heepstor.hpp", "heepstor.cpp", "kernels.hpp", "kernels
 SOURCES = ("main.cpp", "model.cpp", "sample.cpp", "weights.cpp",
            *(f"runtime/{name}" for name in RUNTIME if name.endswith(".cpp")))
 MANIFEST = "manifest.json"
-WEIGHT_SECTIONS = (".heepgen_weights", ".heepgen_weights_high")
+WEIGHT_SECTIONS = {CONTIGUOUS: ".heepgen_weights_low", INTERLEAVED: ".heepgen_weights"}
 ARENA_SECTION = ".heepgen_arena"
 ARENA, TIMING, WEIGHTS = "heepgen_arena", "heepgen_timing", "heepgen_weights"
 """C symbols; the network's name follows, since a program may hold several."""
@@ -135,20 +137,19 @@ _C_TYPES = {"uint32": "uint32_t", "int8": "int8_t", "float32": "float"}
 def _sections(constants: dict[str, np.ndarray], placed: list[Placed], program: Program, prefix: str,
               comments: dict[str, str]) -> list[dict]:
     """Structs of constants: one per side of the border between contiguous and interleaved banks."""
-    border = memory_map(program.config)[0]
     names = _identifiers(constants)
-    low = [p for p in placed if p.address < border]
-    high = [p for p in placed if p.address >= border]
     sections = []
-    for part, name in zip([p for p in (low, high) if p], WEIGHT_SECTIONS, strict=False):
-        suffix = "High" if sections else ""
+    for region, name in WEIGHT_SECTIONS.items():
+        part = [p for p in placed if program.region(p) == region]
+        if not part:
+            continue
+        suffix = "Low" if region == CONTIGUOUS else ""
         items = [{"name": names[p.name], "type": _C_TYPES[str(constants[p.name].dtype)],
                   "count": constants[p.name].size, "offset": p.address - part[0].address,
                   "elements": array_values(constants[p.name]), "comment": comments.get(p.name, p.name)} for p in part]
         sections.append({"name": name, "type": f"{prefix}{suffix}",
                          "symbol": f"{WEIGHTS}{suffix.lower()}_{identifier(program.graph.name)}",
-                         "arrays": items, "address": part[0].address,
-                         "distance": part[0].address - placed[0].address,
+                         "arrays": items, "address": part[0].address, "region": region,
                          "comment": f"Constants at {part[0].address:#x}."})
     return sections
 
@@ -240,11 +241,20 @@ def _layer_texts(program: Program, calls: list[dict]) -> list[dict]:
         count = layer.last - layer.first
         shapes = " -> ".join("x".join(map(str, s)) for s in (layer.in_shape, layer.out_shape))
         texts.append({
-            "index": index, "on_cpu": layer.on_cpu, "comment": f"{layer.name}: {layer.op} {shapes}",
+            "index": index, "literal": json.dumps(layer.name, ensure_ascii=False), "on_cpu": layer.on_cpu,
+            "end_word": _end_word(program, layer), "comment": f"{layer.name}: {layer.op} {shapes}",
             "calls": ([{"images": 1, "text": _cpu_text(program, layer)}] if layer.on_cpu else
                       [c for c in calls if c["layer"] == layer.name]),
             "descriptors": f"descriptors {layer.first}..{layer.last - 1}" if count else "nothing to do"})
     return texts
+
+
+def _end_word(program: Program, layer) -> int | None:
+    """Word of the arena where the profile says in which cycle the layer ended."""
+    if layer.first == layer.last or PROFILE not in program.offsets:
+        return None
+    record = (program.profile_address(layer.last - 1) - program.arena_address) // 4
+    return record + PROFILE_RECORD.index("cycle")
 
 
 def _context(program: Program, cpu: SoftwareProgram, sample, expected, expected_software) -> dict:
@@ -255,6 +265,8 @@ def _context(program: Program, cpu: SoftwareProgram, sample, expected, expected_
     cpu_sections = _sections(cpu.constants, list(cpu.placed), program, "SoftwareWeights", {})
     calls = _calls(program, cpu, cpu_sections)
     config = program.config
+    arena = f"{ARENA}_{identifier(program.graph.name)}"
+    symbols_by_region = {s["region"]: s["symbol"] for s in sections} | {ARENA_REGION: arena}
     return {
         "banner": BANNER, "name": program.graph.name, "id": identifier(program.graph.name),
         "namespace": namespace(program), "timing": f"{TIMING}_{identifier(program.graph.name)}",
@@ -265,12 +277,12 @@ def _context(program: Program, cpu: SoftwareProgram, sample, expected, expected_
         "input": {"shape": list(program.input.shape), "size": program.input.size, "note": _input_note(program)},
         "outputs": [{"shape": list(output.shape), "size": output.size, "classes": output.shape[-1],
                      "offset": program.offsets[output.storage] // 4 + output.offset} for output in program.outputs],
-        "arena": {"parts": _arena(program, sample), "symbol": f"{ARENA}_{identifier(program.graph.name)}"},
+        "arena": {"parts": _arena(program, sample), "symbol": arena},
         "expected": array_values(expected), "expected_software": array_values(expected_software),
         "fma": int(config.arithmetic == "fma"), "hash": f"0x{config.hash:08x}",
         "slave_base": f"0x{config.slave_base:08x}", "watchdog": WATCHDOG_CYCLES,
         "steps": _steps(program),
-        "constants_extent": program.limits[CONSTANTS] - program.bases[CONSTANTS],
+        "regions": [symbols_by_region.get(region) for region in range(REGIONS)],
     }
 
 
@@ -326,10 +338,8 @@ def manifest(program: Program, cpu: SoftwareProgram, expected: np.ndarray, expec
 
 
 def _mode(program: Program, placed: list[Placed], arena: int, expected: np.ndarray, defines: dict) -> dict:
-    border = memory_map(program.config)[0]
-    starts = [min((p.address for p in placed if side(p.address)), default=None)
-              for side in (lambda a: a < border, lambda a: a >= border)]
-    placements = dict(zip(WEIGHT_SECTIONS, [s for s in starts if s is not None], strict=False))
+    starts = {region: [p.address for p in placed if program.region(p) == region] for region in WEIGHT_SECTIONS}
+    placements = {WEIGHT_SECTIONS[region]: min(addresses) for region, addresses in starts.items() if addresses}
     return {"defines": defines, "placements": placements | {ARENA_SECTION: arena}, "arena": arena,
             "expected_bits": expected.tolist()}
 

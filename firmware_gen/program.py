@@ -13,8 +13,8 @@ from hls.config import Config
 from hls.descriptor import PROFILE_RECORD, SCRATCHPAD, WORDS, address, pack
 from hls.errors import HeepgenError
 
-CONSTANTS, ARENA = 0, 1
-"""Regions of descriptor addresses."""
+CONTIGUOUS, ARENA, INTERLEAVED = 0, 1, 2
+"""Regions of descriptor addresses: constants in contiguous banks, activations, constants in interleaved banks."""
 
 DESCRIPTORS, PROFILE = "descriptors", "profile"
 
@@ -67,12 +67,21 @@ class Program:
 
     @property
     def bases(self) -> list[int]:
-        """BASE registers; LIMIT registers are `limits`. The scratchpad needs none."""
-        return [min(p.address for p in self.placed.values()), self.arena_address, 0, 0]
+        """BASE registers; LIMIT registers are `limits`. Both are 0 for a region that holds nothing, or is on chip."""
+        return [self._constants(CONTIGUOUS)[0], self.arena_address, self._constants(INTERLEAVED)[0], 0]
 
     @property
     def limits(self) -> list[int]:
-        return [max(p.address + p.size for p in self.placed.values()), self.arena_address + self.arena_bytes, 0, 0]
+        return [self._constants(CONTIGUOUS)[1], self.arena_address + self.arena_bytes,
+                self._constants(INTERLEAVED)[1], 0]
+
+    def region(self, placed: planner.Placed) -> int:
+        """Region of a constant."""
+        return CONTIGUOUS if placed.address < planner.memory_map(self.config)[0] else INTERLEAVED
+
+    def _constants(self, region: int) -> tuple[int, int]:
+        places = [(p.address, p.address + p.size) for p in self.placed.values() if self.region(p) == region]
+        return min((first for first, _ in places), default=0), max((last for _, last in places), default=0)
 
     @property
     def input(self) -> Tensor:
@@ -85,7 +94,7 @@ class Program:
 
     def descriptor_address(self, index: int) -> int:
         """Descriptor address (region and offset) of a descriptor."""
-        return address(CONSTANTS, self.placed[DESCRIPTORS].address + 4 * WORDS * index - self.bases[CONSTANTS])
+        return self.resolve(Ref(DESCRIPTORS, WORDS * index))
 
     def tensor_address(self, value: str) -> int:
         """Absolute byte address of a value; it may have been overwritten when the program ends."""
@@ -113,7 +122,9 @@ class Program:
     def resolve(self, ref: Ref) -> int:
         """Descriptor address of a symbolic one."""
         if ref.name in self.placed:
-            return address(CONSTANTS, self.placed[ref.name].address - self.bases[CONSTANTS] + 4 * ref.offset)
+            placed = self.placed[ref.name]
+            region = self.region(placed)
+            return address(region, placed.address - self.bases[region] + 4 * ref.offset)
         if ref.on_chip:
             return address(SCRATCHPAD, self.scratchpad[ref.name] + 4 * ref.offset)
         return address(ARENA, self.offsets[ref.name] + 4 * ref.offset)

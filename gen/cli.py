@@ -229,6 +229,8 @@ def estimate(config: Any, model: str, json_path: str | None, **options: Any) -> 
               help="Cycles the memory lets every access wait.")
 @click.option("--tap", "taps", multiple=True, metavar="LAYER",
               help="Also return this layer's tensor; repeatable.")
+@click.option("--elf", metavar="FILE", type=click.Path(dir_okay=False),
+              help="Program that another toolchain built from APP, such as X-HEEP's.")
 @_with_config
 def run(config: Any, target: str, json_path: str | None, **options: Any) -> None:
     """Run firmware on the virtual SoC, cycle by cycle: the CPU's RTL, the generated Verilog, the real code.
@@ -244,6 +246,7 @@ def run(config: Any, target: str, json_path: str | None, **options: Any) -> None
       heepgen run model.pt2 --rows 16 --cols 16   another array, nothing else to do
       heepgen run build/app --software            how long the CPU alone takes
       heepgen run build/app --vcd waves/run.vcd   look inside
+      heepgen run build/app --elf main.elf        the very program that runs on X-HEEP
     """
     from gen.console import progress, show, write_json
     from gen.report import table

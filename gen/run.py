@@ -69,22 +69,27 @@ def hardware(config: Config, progress: Progress = lambda message: None) -> Path:
 
 def run(target: str | Path, config: Config, *, hardware_given: bool = False, input_path: str | Path | None = None,
         vcd: str | Path | None = None, software: bool = False, wait_states: int = 0, taps: tuple[str, ...] = (),
-        progress: Progress = lambda message: None, **import_options: Any) -> RunReport:
+        elf: str | Path | None = None, progress: Progress = lambda message: None, **import_options: Any) -> RunReport:
     """Run an application folder or a model file once on the virtual SoC.
 
     An application runs on the hardware it was generated for, or, with `hardware_given`, on that of `config`.
-    `input_path` replaces the sample; `taps` are layers whose tensors to return. `import_options` are those of
-    `generate_sw`, for a model file. Raises `HeepgenError` when anything cannot be built or the run fails; a
+    `input_path` replaces the sample; `taps` are layers whose tensors to return. `elf` is a program that another
+    compiler built from the application folder, as X-HEEP's flow does; it runs as it is. `import_options` are those
+    of `generate_sw`, for a model file. Raises `HeepgenError` when anything cannot be built or the run fails; a
     wrong output is no error but `bit_exact` = False.
     """
     with tempfile.TemporaryDirectory(prefix="heepgen-") as temporary:
         work = Path(temporary)
+        if elf is not None and (input_path is not None or taps or not Path(target).is_dir()):
+            raise HeepgenError("--elf runs a program as it is: name the application folder it was built from, without "
+                               "--input and --tap.")
         application = _application(Path(target), config, work, input_path, bool(taps), progress, import_options)
         _check_taps(application, taps)
         accelerator = None
         if not software:
             accelerator = hardware(config if hardware_given else application.config, progress)
-        return _simulate(application, accelerator, work, vcd, wait_states, taps, progress)
+        elf = _compiled(application, software, work, progress) if elf is None else Path(elf)
+        return _simulate(application, accelerator, elf, vcd, wait_states, taps, progress)
 
 
 def _application(target: Path, config: Config, work: Path, input_path: str | Path | None, keep: bool,
@@ -121,19 +126,28 @@ def _check_taps(application: Application, taps: tuple[str, ...]) -> None:
 # Simulation
 
 
-def _simulate(application: Application, accelerator: Path | None, work: Path, vcd: str | Path | None,
+def _mode(manifest: dict, software: bool) -> dict:
+    return manifest["software" if software else "accelerator"]
+
+
+def _compiled(application: Application, software: bool, work: Path, progress: Progress) -> Path:
+    from sim.firmware import compile_firmware
+
+    manifest, folder = application.manifest, application.folder
+    mode = _mode(manifest, software)
+    return compile_firmware([folder / s for s in manifest["sources"]], [folder / d for d in manifest["include_dirs"]],
+                            mode["defines"], application.config, work / "firmware.elf", placements=mode["placements"],
+                            progress=progress)
+
+
+def _simulate(application: Application, accelerator: Path | None, elf: Path, vcd: str | Path | None,
               wait_states: int, taps: tuple[str, ...], progress: Progress) -> RunReport:
     from sim.elf import symbols
-    from sim.firmware import compile_firmware
     from sim.run import run_soc
 
     manifest, config = application.manifest, application.config
-    mode = manifest["software" if accelerator is None else "accelerator"]
-    folder = application.folder
-    elf = compile_firmware([folder / s for s in manifest["sources"]], [folder / d for d in manifest["include_dirs"]],
-                           mode["defines"], config, work / "firmware.elf", placements=mode["placements"],
-                           progress=progress)
-    places = _places(manifest, mode, symbols(elf), taps)
+    mode = _mode(manifest, accelerator is None)
+    places = _places(manifest, mode, _known_symbols(manifest, symbols(elf), elf), taps)
     if vcd is not None:
         Path(vcd).parent.mkdir(parents=True, exist_ok=True)
     result = run_soc(elf, accelerator, config, wait_states=wait_states, vcd=vcd, dump=list(places.values()),
@@ -145,21 +159,30 @@ def _simulate(application: Application, accelerator: Path | None, work: Path, vc
     return replace(report, soc_cycles=result.cycles, seconds=result.seconds)
 
 
+def _known_symbols(manifest: dict, found: dict[str, int], elf: Path) -> dict[str, int]:
+    for name in manifest["symbols"].values():
+        if name not in found:
+            raise HeepgenError(f"{elf} has no symbol {name}: it was not built from {manifest['name']}; give the "
+                               "program of this application.")
+    return found
+
+
 def _places(manifest: dict, mode: dict, symbol: dict[str, int], taps: tuple[str, ...]) -> dict[str, tuple[int, int]]:
     """(address, bytes) in RAM of everything a report is made of."""
     names, profile, layers = manifest["symbols"], manifest["profile"], manifest["layers"]
+    arena = symbol[names["arena"]]
     places = {
         "result": (symbol[names["result"]], 16),
         "timing": (symbol[names["timing"]], 4 * (2 + len(layers))),
     }
     for number, output in enumerate(manifest["outputs"]):
-        places[f"output {number}"] = (mode["arena"] + output["offset"], 4 * math.prod(output["shape"]))
+        places[f"output {number}"] = (arena + output["offset"], 4 * math.prod(output["shape"]))
     if profile["records"]:
-        places["profile"] = (mode["arena"] + profile["offset"], 4 * len(profile["words"]) * profile["records"])
+        places["profile"] = (arena + profile["offset"], 4 * len(profile["words"]) * profile["records"])
     for layer in layers:
         if layer["name"] in taps:
             output = layer["output"]
-            places[f"tap {layer['name']}"] = (mode["arena"] + output["offset"], 4 * output["words"])
+            places[f"tap {layer['name']}"] = (arena + output["offset"], 4 * output["words"])
     return places
 
 

@@ -58,7 +58,7 @@ def generate_xheep(heep_dir: str | Path, out: str | Path, config: Config, *, app
     opened = [Application.open(app) for app in apps]
     if opened and not config_given:
         config = opened[0].config
-    programs = [_program(application, config) for application in opened]
+    programs = [_program(application, config, out) for application in opened]
     project.check_memory(config, programs)
     _check_out(out, force)
     files = project.render(
@@ -91,7 +91,7 @@ def regenerate(folder: str | Path, progress: Callable[[str], None] = lambda mess
                           progress=progress)
 
 
-def _program(application: Application, config: Config) -> Any:
+def _program(application: Application, config: Config, out: Path) -> Any:
     from xheep_integration.project import App, application_files
 
     manifest = application.manifest
@@ -100,7 +100,8 @@ def _program(application: Application, config: Config) -> Any:
         raise HeepgenError(f"{application.folder} was generated for {geometry(application.config)} (configuration "
                            f"0x{manifest['config']['hash']:08x}), the project is for {geometry(config)} "
                            f"(0x{config.hash:08x}); generate it again with heepgen sw.")
-    return App(name, application_files(application.folder, manifest), manifest)
+    folder = os.path.relpath(application.folder.resolve(), out)
+    return App(name, folder, application_files(application.folder, manifest), manifest)
 
 
 def _check_out(out: Path, force: bool) -> None:

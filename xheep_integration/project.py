@@ -8,8 +8,9 @@ from pathlib import Path
 import jinja2
 
 from firmware_gen import codegen
-from firmware_gen.codegen import BANNER, RUNTIME
-from firmware_gen.planner import PROGRAM_BYTES
+from firmware_gen.codegen import ARENA_SECTION, BANNER, RUNTIME, WEIGHT_SECTIONS
+from firmware_gen.planner import ALIGN
+from firmware_gen.program import CONTIGUOUS, INTERLEAVED
 from hls import regmap
 from hls.config import Config
 from hls.errors import HeepgenError
@@ -18,9 +19,11 @@ HERE = Path(__file__).parent / "templates"
 RUNTIME_DIR = codegen.HERE / "runtime"
 INTERRUPTS = {"fast": "X-HEEP's external fast interrupt (line 15)", "plic": "the first external line of the PLIC"}
 SECTION = ".xheep_data_interleaved"
+_SECTION_ATTRIBUTE = re.compile(r'\[\[gnu::section\("(\.heepgen_\w+)"\)\]\] ')
 MAX_BANKS = 16  # of X-HEEP's generator
 BANK_KIB = (32,)
-CODE_BYTES = 0xE800
+CODE_BYTES, DATA_BYTES = 0x8000, 0x4000
+"""Room in the contiguous banks for the program: code, then its data, heap and stack. Ours take less than half of it."""
 BOOT_FILES = ("crt0.S", "memory.cpp")
 
 PADS = (
@@ -67,9 +70,10 @@ BOARDS = (
 
 @dataclass(frozen=True)
 class App:
-    """An application for the project: text of its files by name, and its manifest."""
+    """An application for the project: its folder seen from there, text of its files by name, and its manifest."""
 
     name: str
+    folder: str
     files: Mapping[str, str]
     manifest: dict
 
@@ -88,9 +92,19 @@ def check_heep_dir(folder: Path) -> None:
         raise HeepgenError(f"--heep-dir {folder}: has no util/x_heep_gen; use X-HEEP main of November 2025.")
 
 
-def data_bytes(manifest: dict) -> int:
-    """Bytes of constants and arena of a generated application."""
-    return manifest["memory"]["constant_bytes"] + manifest["memory"]["arena_bytes"]
+def data_bytes(manifest: dict) -> tuple[int, int]:
+    """Bytes of constants and arena of a generated application: in contiguous banks, and in interleaved ones."""
+    border, memory = _border(manifest), manifest["memory"]
+    sizes = {p["address"]: p["size"] for p in memory["constants"]}
+    sizes[manifest["accelerator"]["arena"]] = memory["arena_bytes"]
+    rounded = {address: -(-size // ALIGN) * ALIGN for address, size in sizes.items()}
+    low = sum(size for address, size in rounded.items() if address < border)
+    return low, sum(rounded.values()) - low
+
+
+def _border(manifest: dict) -> int:
+    """Where the interleaved banks begin, for which the application was planned."""
+    return manifest["config"]["memory_banks"] * manifest["config"]["bank_kib"] * 1024
 
 
 def check_memory(config: Config, apps: Iterable[App]) -> None:
@@ -102,17 +116,16 @@ def check_memory(config: Config, apps: Iterable[App]) -> None:
                            f"generator makes {MAX_BANKS} at most.")
     bank = config.bank_kib * 1024
     for app in apps:
-        needed = data_bytes(app.manifest)
-        if not interleaved:
-            room = contiguous * bank - CODE_BYTES - PROGRAM_BYTES
-            if needed > room:
-                banks = -(-(needed + CODE_BYTES + PROGRAM_BYTES) // bank)
-                raise HeepgenError(f"{app.name} needs {needed:,} bytes of weights and activations beside the program, "
-                                   f"memory.banks = {contiguous} leaves {room:,}; {banks} banks are enough.")
-        elif needed > interleaved * bank:
-            raise HeepgenError(f"{app.name} needs {needed:,} bytes of weights and activations, "
+        low, high = data_bytes(app.manifest)
+        room = contiguous * bank - CODE_BYTES - DATA_BYTES
+        if low > room:
+            banks = -(-(low + CODE_BYTES + DATA_BYTES) // bank)
+            raise HeepgenError(f"{app.name} needs {low:,} bytes of weights and activations beside the program, "
+                               f"memory.banks = {contiguous} leaves {room:,}; {banks} banks are enough.")
+        if high > interleaved * bank:
+            raise HeepgenError(f"{app.name} needs {high:,} bytes of weights and activations in interleaved banks, "
                                f"memory.banks_interleaved = {list(config.memory_banks_interleaved)} gives "
-                               f"{interleaved * bank:,}; {-(-needed // bank)} interleaved banks are enough.")
+                               f"{interleaved * bank:,}; {-(-high // bank)} interleaved banks are enough.")
 
 
 def bandwidth_notes(config: Config, bus: str) -> list[str]:
@@ -143,6 +156,7 @@ def render(config: Config, *, heep: str, apps: Iterable[App] = (), interrupt: st
         "bus": bus, "fpu": 1, "interrupt": interrupt, "interrupt_text": INTERRUPTS[interrupt], "pads": PADS,
         "free_pads": [p for p in PADS if p not in _DRIVEN_BY_TESTBENCH], "fpga_same": _SAME_ON_FPGA,
         "boards": BOARDS, "apps": [app.name for app in apps],
+        "app_folders": {app.name: app.folder for app in apps},
         "code_bytes": f"{CODE_BYTES:#x}",
         "notes": bandwidth_notes(config, bus),
     }
@@ -159,18 +173,21 @@ def render(config: Config, *, heep: str, apps: Iterable[App] = (), interrupt: st
 
 
 def application_files(folder: Path, manifest: dict) -> dict[str, str]:
-    """The files of a generated application that X-HEEP compiles, its data in X-HEEP's section.
+    """The files of a generated application that X-HEEP compiles.
 
-    Raises `HeepgenError` when constants are split between contiguous and interleaved banks.
+    What is planned for interleaved banks gets X-HEEP's section, the rest none: it goes where constants and data go.
     """
-    if any(name.endswith("_high") for name in manifest["accelerator"]["placements"]):
-        total = data_bytes(manifest)
-        raise HeepgenError(f"{manifest['name']}: {total:,} bytes of weights and activations do not fit in the "
-                           f"interleaved banks; {-(-total // (32 * 1024))} of them are enough.")
+    arena = manifest["accelerator"]["arena"]
+    sections = {WEIGHT_SECTIONS[CONTIGUOUS]: "", WEIGHT_SECTIONS[INTERLEAVED]: SECTION,
+                ARENA_SECTION: "" if arena < _border(manifest) else SECTION}
+    unknown = set(manifest["accelerator"]["placements"]) - set(sections)
+    if unknown:
+        raise HeepgenError(f"{folder} was written by another version of heepgen (section {min(unknown)}); generate it "
+                           "again with heepgen sw.")
     names = [name for name in manifest["sources"] if "/" not in name]
     names += sorted(p.name for p in folder.glob("*.hpp"))
-    return {name: re.sub(r'gnu::section\("\.heepgen_\w+"\)', f'gnu::section("{SECTION}")',
-                         (folder / name).read_text(encoding="utf-8")) for name in names}
+    return {name: _SECTION_ATTRIBUTE.sub(lambda m: sections[m[1]] and f'[[gnu::section("{sections[m[1]]}")]] ',
+                                         (folder / name).read_text(encoding="utf-8")) for name in names}
 
 
 def _target(name: str) -> str:

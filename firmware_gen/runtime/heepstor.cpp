@@ -162,9 +162,6 @@ void print_status(Status status, const Device& device, const Hardware& expected)
       print_hex(device.error_address());
       soc_puts("\n");
       return;
-    case Status::wrong_layout:
-      soc_puts("the linker placed the constants elsewhere than planned; use the addresses of manifest.json\n");
-      return;
   }
 }
 

@@ -14,7 +14,6 @@ enum class Status : uint32_t {
   wrong_hardware = 3,    // generated from another configuration than this program
   busy = 4,              // a list is running, or answers of an aborted one are still due
   accelerator_error = 5, // see Device::error_code and error_address
-  wrong_layout = 6,      // the linker placed the constants differently than planned
 };
 
 /** What the program was generated for. */
