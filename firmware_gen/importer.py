@@ -111,7 +111,8 @@ def _check_modes(program: ExportedProgram):
             raise HeepgenError(f"{label} has track_running_stats=False: BatchNorm needs running statistics")
         if args.get("training") is True or args.get("train") is True:
             raise HeepgenError(
-                f"{label} was exported in training mode: call model.eval() before torch.export.export"
+                f"{label} was exported in training mode: call model.eval() before torch.export.export, and give "
+                "F.dropout training=self.training"
             )
 
 
@@ -341,6 +342,8 @@ class _Importer:
         shape_of = node
         if isinstance(node.meta["val"], tuple | list):  # operators that also return statistics or indices
             shape_of = _FirstOutput(node)
+        if (dtype := shape_of.meta["val"].dtype) != torch.float32:
+            raise self.refuse(node, f"it computes {str(dtype).removeprefix('torch.')}; float32 is supported")
         return self._emit(node, cls, sources, node.name, self._fixed_shape(shape_of), fields)
 
     def step(self, node, cls: type[ir.Node], *sources, shape: ir.Shape, **fields) -> str:

@@ -164,7 +164,12 @@ def _relu(imp: _Importer, node, a: dict) -> str:
     return imp.emit(node, ir.Activate, a["self"], act=ir.RELU)
 
 
-@_handles("hardtanh", "relu6", "clamp", "clamp_min", "clamp_max")
+@_handles("relu6")
+def _relu6(imp: _Importer, node, a: dict) -> str:
+    return imp.emit(node, ir.Activate, a["self"], act=ir.RELU6)
+
+
+@_handles("hardtanh", "clamp", "clamp_min", "clamp_max")
 def _clamp(imp: _Importer, node, a: dict) -> str:
     low, high = a.get("min_val", a.get("min")), a.get("max_val", a.get("max"))
     if isinstance(low, str | torch.Tensor) or isinstance(high, str | torch.Tensor):
