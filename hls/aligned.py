@@ -21,6 +21,7 @@ from myhdl import ConcatSignal, Signal, always, always_comb, block, concat, intb
 from hls.delay import delay_line, glue
 from hls.fp32 import NAN, canonical
 from hls.unit import unit
+from hls.zeros import leading_zeros
 
 LANE_BITS = 27
 META_BITS = 9  # of a column: exponent [7:0] and flag; see `aligned_edge`
@@ -350,7 +351,8 @@ def normaliser(clk, psum, meta, y, *, rows):
     inverted, magnitude1, magnitude2, magnitude3 = (Signal(intbv(0)[bits:]) for _ in range(4))
     limit, limit1 = (Signal(intbv(0)[27:]) for _ in range(2))
     meta1, meta2, meta3 = (Signal(intbv(0)[META_BITS:]) for _ in range(3))
-    zeros2 = Signal(intbv(0)[6:])
+    marked = Signal(intbv(0)[64:])
+    zeros, zeros2 = (Signal(intbv(0)[6:]) for _ in range(2))
     exponent3 = Signal(modbv(0)[9:])  # of no meaning for a zero sum
 
     @always_comb
@@ -369,44 +371,13 @@ def normaliser(clk, psum, meta, y, *, rows):
         meta1.next = meta
         limit1.next = limit
 
+    @always_comb
+    def mark():
+        marked.next = concat(magnitude1 | concat(intbv(0)[bits - 27:], limit1), intbv(0)[64 - bits:])
+
     @always(clk.posedge)
     def count_zeros():
-        n = intbv(0)[6:]
-        w64 = intbv(0)[64:]
-        w32 = intbv(0)[32:]
-        w16 = intbv(0)[16:]
-        w8 = intbv(0)[8:]
-        w4 = intbv(0)[4:]
-        w2 = intbv(0)[2:]
-        w64[:] = concat(magnitude1 | concat(intbv(0)[bits - 27:], limit1), intbv(0)[64 - bits:])
-        n[:] = 0
-        if w64[64:32] == 0:
-            n[5] = True
-            w32[:] = w64[32:]
-        else:
-            w32[:] = w64[64:32]
-        if w32[32:16] == 0:
-            n[4] = True
-            w16[:] = w32[16:]
-        else:
-            w16[:] = w32[32:16]
-        if w16[16:8] == 0:
-            n[3] = True
-            w8[:] = w16[8:]
-        else:
-            w8[:] = w16[16:8]
-        if w8[8:4] == 0:
-            n[2] = True
-            w4[:] = w8[4:]
-        else:
-            w4[:] = w8[8:4]
-        if w4[4:2] == 0:
-            n[1] = True
-            w2[:] = w4[2:]
-        else:
-            w2[:] = w4[4:2]
-        n[0] = w2[0] and not w2[1]
-        zeros2.next = n
+        zeros2.next = zeros
         magnitude2.next = magnitude1
         zero2.next = magnitude1 == 0
         sign2.next = sign1
@@ -438,4 +409,4 @@ def normaliser(clk, psum, meta, y, *, rows):
         else:
             y.next = concat(sign3, rounded[31:])
 
-    return read, absolute, count_zeros, shift, round_and_pack
+    return read, absolute, mark, leading_zeros(marked, zeros), count_zeros, shift, round_and_pack

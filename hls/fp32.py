@@ -6,9 +6,10 @@ and packs it in `round_pack`. Pipelines accept one operation per cycle; `en` low
 """
 
 import numpy as np
-from myhdl import Signal, always, always_comb, block, concat, intbv
+from myhdl import Signal, always, always_comb, block, concat, intbv, modbv
 
 from hls.unit import unit
+from hls.zeros import leading_zeros
 
 NAN = 0x7FC00000
 POS_INF = 0x7F800000
@@ -16,7 +17,7 @@ NEG_INF = 0xFF800000
 NEG_ZERO = 0x80000000
 ONE = 0x3F800000
 
-FP32_ADD_LATENCY = 3
+FP32_ADD_LATENCY = 4
 FP32_MUL_LATENCY = 3
 
 # What `round_pack` does instead of packing a rounded finite result.
@@ -77,9 +78,10 @@ def fp32_add(clk, en, a, b, y):
     sign1, sub1, sign2, sub2, sign3 = (Signal(False) for _ in range(5))
     exp1, shift1, exp2 = (Signal(intbv(0)[8:]) for _ in range(3))
     larger1, smaller1 = (Signal(intbv(0)[24:]) for _ in range(2))
-    sum2 = Signal(intbv(0)[28:])
-    special2 = Signal(intbv(0)[2:])
-    exp3, sig3 = Signal(intbv(0)[9:]), Signal(intbv(0)[26:])
+    sum2, limit2 = (Signal(intbv(0)[28:]) for _ in range(2))
+    marked, left = Signal(intbv(0)[32:]), Signal(intbv(0)[5:])
+    special2, special3 = (Signal(intbv(0)[2:]) for _ in range(2))
+    exp3, sig3 = Signal(modbv(0)[9:]), Signal(intbv(0)[26:])  # exp3 is of no meaning for a zero sum
 
     @always(clk.posedge)
     def order():
@@ -128,6 +130,7 @@ def fp32_add(clk, en, a, b, y):
                 sum2.next = concat(False, larger1, intbv(0)[3:]) - concat(False, m)
             else:
                 sum2.next = concat(False, larger1, intbv(0)[3:]) + concat(False, m)
+            limit2.next = concat(True, intbv(0)[27:]) >> exp1
             sign2.next = sign1
             sub2.next = sub1
             exp2.next = exp1
@@ -139,43 +142,33 @@ def fp32_add(clk, en, a, b, y):
                 special2.next = INFINITE
 
     @always_comb
-    def normalise():
-        # Left by the leading zeros, but at most by the exponent, compared bit by bit from the top: `below` means
-        # that the shift is already known to stay below the exponent.
-        m = intbv(0)[28:]
-        left = intbv(0)[5:]
-        below = exp2[8:5] != 0
-        m[:] = sum2
-        left[:] = 0
-        if m[28:12] == 0 and (below or exp2[4]):
-            m[:] = concat(m[12:], intbv(0)[16:])
-            left[4] = True
-        elif exp2[4]:
-            below = True
-        if m[28:20] == 0 and (below or exp2[3]):
-            m[:] = concat(m[20:], intbv(0)[8:])
-            left[3] = True
-        elif exp2[3]:
-            below = True
-        if m[28:24] == 0 and (below or exp2[2]):
-            m[:] = concat(m[24:], intbv(0)[4:])
-            left[2] = True
-        elif exp2[2]:
-            below = True
-        if m[28:26] == 0 and (below or exp2[1]):
-            m[:] = concat(m[26:], intbv(0)[2:])
-            left[1] = True
-        elif exp2[1]:
-            below = True
-        if (not m[27]) and (below or exp2[0]):
-            m[:] = concat(m[27:], False)
-            left[0] = True
-        sig3.next = concat(m[28:3], m[3:] != 0)
-        exp3.next = concat(False, exp2) - concat(intbv(0)[4:], left)
-        sign3.next = sign2 and not (sub2 and sum2 == 0)
+    def mark():
+        # Left by the leading zeros, but at most by the exponent: there `limit2` has a one
+        marked.next = concat(sum2 | limit2, intbv(0)[4:])
 
-    pack = round_pack(clk, en, special2, sign3, exp3, sig3, y)
-    return order, align_and_add, normalise, pack
+    @always(clk.posedge)
+    def normalise():
+        m = intbv(0)[28:]
+        m[:] = sum2
+        if left[4]:
+            m[:] = concat(m[12:], intbv(0)[16:])
+        if left[3]:
+            m[:] = concat(m[20:], intbv(0)[8:])
+        if left[2]:
+            m[:] = concat(m[24:], intbv(0)[4:])
+        if left[1]:
+            m[:] = concat(m[26:], intbv(0)[2:])
+        if left[0]:
+            m[:] = concat(m[27:], False)
+        if en:
+            sig3.next = concat(m[28:3], m[3:] != 0)
+            exp3.next = concat(False, exp2) - concat(intbv(0)[4:], left)
+            sign3.next = sign2 and not (sub2 and sum2 == 0)
+            special3.next = special2
+
+    count = leading_zeros(marked, left)
+    pack = round_pack(clk, en, special3, sign3, exp3, sig3, y)
+    return order, align_and_add, mark, count, normalise, pack
 
 
 @unit(out="y")
@@ -188,6 +181,13 @@ def fp32_mul(clk, en, a, b, y):
     special1, special2 = (Signal(intbv(0)[2:]) for _ in range(2))
     product2 = Signal(intbv(0)[27:])
     sig3 = Signal(intbv(0)[26:])
+    word_a, word_b = (Signal(intbv(0)[32:]) for _ in range(2))
+    zeros_a, zeros_b = (Signal(intbv(0)[5:]) for _ in range(2))
+
+    @always_comb
+    def widen():
+        word_a.next = concat(a[31:23] != 0, a[23:], intbv(0xFF)[8:])
+        word_b.next = concat(b[31:23] != 0, b[23:], intbv(0xFF)[8:])
 
     @always(clk.posedge)
     def decode():
@@ -201,26 +201,22 @@ def fp32_mul(clk, en, a, b, y):
         if a[31:23] == 0:
             x[:] = a[31:]
             z[:] = b[31:]
+            zeros[:] = zeros_a
         else:
             x[:] = b[31:]
             z[:] = a[31:]
+            zeros[:] = zeros_b
         m[:] = concat(x[31:23] != 0, x[23:])
-        zeros[:] = 0
-        if m[24:8] == 0:
+        if zeros[4]:
             m[:] = concat(m[8:], intbv(0)[16:])
-            zeros[4] = True
-        if m[24:16] == 0:
+        if zeros[3]:
             m[:] = concat(m[16:], intbv(0)[8:])
-            zeros[3] = True
-        if m[24:20] == 0:
+        if zeros[2]:
             m[:] = concat(m[20:], intbv(0)[4:])
-            zeros[2] = True
-        if m[24:22] == 0:
+        if zeros[1]:
             m[:] = concat(m[22:], intbv(0)[2:])
-            zeros[1] = True
-        if not m[23]:
+        if zeros[0]:
             m[:] = concat(m[23:], False)
-            zeros[0] = True
         exp_x[:] = x[31:23]
         exp_z[:] = z[31:23]
         if exp_x == 0:
@@ -286,4 +282,5 @@ def fp32_mul(clk, en, a, b, y):
         exp3.next = e
 
     pack = round_pack(clk, en, special2, sign2, exp3, sig3, y)
-    return decode, multiply, normalise, pack
+    counts = leading_zeros(word_a, zeros_a), leading_zeros(word_b, zeros_b)
+    return widen, counts, decode, multiply, normalise, pack
