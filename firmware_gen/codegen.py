@@ -163,6 +163,27 @@ def _arena(program: Program, sample: np.ndarray) -> list[dict]:
     return [{"type": t, "name": n, "count": c, "elements": v} for t, n, c, v in parts if c]
 
 
+def _by_mode(software: str, accelerator: str) -> str:
+    """Lines of C++ that depend on how the network is computed."""
+    if software == accelerator:
+        return accelerator
+    return f"#if USE_SOFTWARE_DNN_LAYER_OPERATORS\n{software}\n#else\n{accelerator}\n#endif"
+
+
+def _arena_texts(program: Program, plain: Program, sample: np.ndarray) -> dict[str, str]:
+    """Members of the arena, and their initialisers."""
+    parts = [_arena(p, sample) for p in (plain, program)]
+    members, elements = ([["\n".join(form.format(**part) for part in own) for own in parts]
+                          for form in ("  {type} {name}[{count}];", "    {{{elements}}},")])
+    return {"members": _by_mode(*members), "elements": _by_mode(*elements)}
+
+
+def _output_offsets(program: Program) -> str:
+    """Words of the arena where the outputs begin."""
+    words = ", ".join(str(program.offsets[t.storage] // 4 + t.offset) for t in program.outputs)
+    return f"constexpr uint32_t kOutputOffsets[kModelOutputCount] = {{{words}}};"
+
+
 def _offset(program: Program, view: View) -> int:
     return program.offsets[view.base.name] // 4 + view.base.offset
 
@@ -235,35 +256,43 @@ def _calls(program: Program, cpu: SoftwareProgram, sections: list[dict]) -> list
     return calls
 
 
-def _layer_texts(program: Program, calls: list[dict]) -> list[dict]:
+def _layer_texts(program: Program, plain: Program, calls: list[dict]) -> list[dict]:
     texts = []
-    for index, layer in enumerate(program.layers):
-        count = layer.last - layer.first
+    for index, (layer, own) in enumerate(zip(program.layers, plain.layers, strict=True)):
         shapes = " -> ".join("x".join(map(str, s)) for s in (layer.in_shape, layer.out_shape))
         texts.append({
             "index": index, "literal": json.dumps(layer.name, ensure_ascii=False), "on_cpu": layer.on_cpu,
             "end_word": _end_word(program, layer), "comment": f"{layer.name}: {layer.op} {shapes}",
-            "calls": ([{"images": 1, "text": _cpu_text(program, layer)}] if layer.on_cpu else
+            "calls": ([{"images": 1, "text": _cpu_text(plain, own)}] if layer.on_cpu else
                       [c for c in calls if c["layer"] == layer.name]),
-            "descriptors": f"descriptors {layer.first}..{layer.last - 1}" if count else "nothing to do"})
+            "descriptors": _descriptors(layer) or "nothing to do"})
     return texts
+
+
+def _descriptors(layer) -> str:
+    """A layer's descriptors in words; layers that take turns own every second one, or so."""
+    own = layer.descriptors
+    if not own:
+        return ""
+    some = f"{len(own)} of " if own[-1] - own[0] >= len(own) else ""
+    return f"{some}descriptors {own[0]}..{own[-1]}"
 
 
 def _end_word(program: Program, layer) -> int | None:
     """Word of the arena where the profile says in which cycle the layer ended."""
-    if layer.first == layer.last or PROFILE not in program.offsets:
+    if not layer.descriptors or PROFILE not in program.offsets:
         return None
-    record = (program.profile_address(layer.last - 1) - program.arena_address) // 4
+    record = (program.profile_address(layer.descriptors[-1]) - program.arena_address) // 4
     return record + PROFILE_RECORD.index("cycle")
 
 
 def _context(program: Program, cpu: SoftwareProgram, sample, expected, expected_software) -> dict:
     comments = {DESCRIPTORS: f"a chain of descriptors, {WORDS} words each: "
-                + ", ".join(f"{layer.name} {layer.first}..{layer.last - 1}" for layer in program.layers
-                            if layer.last > layer.first)}
+                + ", ".join(f"{layer.name} {_descriptors(layer)}" for layer in program.layers if layer.descriptors)}
     sections = _sections(program.constants, list(program.placed.values()), program, "Weights", comments)
+    plain = cpu.program
     cpu_sections = _sections(cpu.constants, list(cpu.placed), program, "SoftwareWeights", {})
-    calls = _calls(program, cpu, cpu_sections)
+    calls = _calls(plain, cpu, cpu_sections)
     config = program.config
     arena = f"{ARENA}_{identifier(program.graph.name)}"
     symbols_by_region = {s["region"]: s["symbol"] for s in sections} | {ARENA_REGION: arena}
@@ -273,11 +302,12 @@ def _context(program: Program, cpu: SoftwareProgram, sample, expected, expected_
         "align": ALIGN, "config": config,
         "modes": [{"condition": "USE_SOFTWARE_DNN_LAYER_OPERATORS", "sections": cpu_sections},
                   {"condition": "for the accelerator", "sections": sections}],
-        "sections": sections, "calls": calls, "layers": _layer_texts(program, calls),
-        "input": {"shape": list(program.input.shape), "size": program.input.size, "note": _input_note(program)},
-        "outputs": [{"shape": list(output.shape), "size": output.size, "classes": output.shape[-1],
-                     "offset": program.offsets[output.storage] // 4 + output.offset} for output in program.outputs],
-        "arena": {"parts": _arena(program, sample), "symbol": arena},
+        "sections": sections, "calls": calls, "layers": _layer_texts(program, plain, calls),
+        "input": {"shape": list(program.input.shape), "size": program.input.size, "note": _input_note(program, plain)},
+        "outputs": [{"shape": list(output.shape), "size": output.size, "classes": output.shape[-1]}
+                    for output in program.outputs],
+        "output_offsets": _by_mode(_output_offsets(plain), _output_offsets(program)),
+        "arena": {"symbol": arena} | _arena_texts(program, plain, sample),
         "expected": array_values(expected), "expected_software": array_values(expected_software),
         "fma": int(config.arithmetic == "fma"), "hash": f"0x{config.hash:08x}",
         "slave_base": f"0x{config.slave_base:08x}", "watchdog": WATCHDOG_CYCLES,
@@ -291,15 +321,16 @@ def _steps(program: Program) -> list[dict]:
     steps = []
     for step in program.steps:
         if isinstance(step, tuple):
-            names = [layer.name for layer in program.layers if step[0] <= layer.first < layer.last <= step[1]]
+            names = [layer.name for layer in program.layers
+                     if layer.descriptors and step[0] <= layer.descriptors[0] < step[1]]
             steps.append({"comment": ", ".join(names), "doorbell": f"0x{program.descriptor_address(step[0]):08x}u"})
         else:
             steps.append({"layer": program.layers.index(step), "text": _cpu_text(program, step)})
     return steps
 
 
-def _input_note(program: Program) -> str:
-    if program.keeps_input:
+def _input_note(program: Program, plain: Program) -> str:
+    if program.keeps_input and plain.keeps_input:
         return "The input, in PyTorch's order; model_run leaves it as it is."
     return "The input, in PyTorch's order; model_run overwrites it, so fill it before every call."
 
@@ -310,8 +341,9 @@ def _input_note(program: Program) -> str:
 def manifest(program: Program, cpu: SoftwareProgram, expected: np.ndarray, expected_software: np.ndarray) -> dict:
     """What `heepgen run` needs to build the application and to read its results from memory.
 
-    Tensor and profile places are byte offsets from the arena, whose address each mode gives; it also gives the
-    `expected_bits`, those of all outputs one after the other. `layer` is what computes an output.
+    Tensor and profile places are byte offsets from the arena, whose address each mode gives; it also gives the places
+    of the outputs, and their `expected_bits`, those of all outputs one after the other. `layer` is what computes an
+    output. A layer's own output has a place only where nothing is on chip.
     """
     placed = list(program.placed.values())
     return {
@@ -321,14 +353,13 @@ def manifest(program: Program, cpu: SoftwareProgram, expected: np.ndarray, expec
         "symbols": {"result": "heepgen_result"}
         | {k: f"{v}_{identifier(program.graph.name)}" for k, v in (("timing", TIMING), ("arena", ARENA))},
         "input": {"shape": list(program.input.shape), "offset": program.offsets[program.input.storage],
-                  "kept": program.keeps_input},
-        "outputs": [{"shape": list(tensor.shape), "offset": program.offsets[tensor.storage] + 4 * tensor.offset,
-                     "layer": program.graph.producer(value).name}
+                  "kept": program.keeps_input and cpu.program.keeps_input},
+        "outputs": [{"shape": list(tensor.shape), "layer": program.graph.producer(value).name}
                     for value, tensor in zip(program.graph.outputs, program.outputs, strict=True)],
         "accelerator": _mode(program, placed, program.arena_address, expected, {})
         | {"doorbells": [program.descriptor_address(step[0]) for step in program.steps if isinstance(step, tuple)],
            "bases": program.bases, "limits": program.limits},
-        "software": _mode(program, list(cpu.placed), cpu.arena_address, expected_software,
+        "software": _mode(cpu.program, list(cpu.placed), cpu.arena_address, expected_software,
                           {"USE_SOFTWARE_DNN_LAYER_OPERATORS": 1}),
         "profile": {"offset": program.offsets.get(PROFILE), "words": list(PROFILE_RECORD),
                     "records": len(program.jobs) if PROFILE in program.offsets else 0},
@@ -341,6 +372,7 @@ def _mode(program: Program, placed: list[Placed], arena: int, expected: np.ndarr
     starts = {region: [p.address for p in placed if program.region(p) == region] for region in WEIGHT_SECTIONS}
     placements = {WEIGHT_SECTIONS[region]: min(addresses) for region, addresses in starts.items() if addresses}
     return {"defines": defines, "placements": placements | {ARENA_SECTION: arena}, "arena": arena,
+            "outputs": [program.offsets[t.storage] + 4 * t.offset for t in program.outputs],
             "expected_bits": expected.tolist()}
 
 
@@ -348,10 +380,10 @@ def _layer_entry(program: Program, layer) -> dict:
     return {
         "name": layer.name, "op": layer.op, "in_shape": list(layer.in_shape), "shape": list(layer.out_shape),
         "macs": layer.macs, "bound_cycles": layer.bound_cycles, "on_cpu": layer.on_cpu,
-        "descriptors": [layer.first, layer.last],
-        "vectors": sum(j.vectors for j in program.jobs[layer.first:layer.last]),
-        "estimated_cycles": sum(j.cycles for j in program.jobs[layer.first:layer.last]),
-        "output": {"offset": program.offsets[layer.target.storage] + 4 * layer.target.offset,
+        "descriptors": list(layer.descriptors),
+        "vectors": sum(program.jobs[i].vectors for i in layer.descriptors),
+        "estimated_cycles": sum(program.jobs[i].cycles for i in layer.descriptors),
+        "output": {"offset": program.offsets.get(layer.target.storage, 0) + 4 * layer.target.offset,
                    "words": math.prod(layer.out_shape), "channels_last": layer.target.channels_last},
     }
 

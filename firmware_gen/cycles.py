@@ -195,7 +195,7 @@ class _Plan:
         self.load_words, self.chunk = f["LOAD_WORDS"], f["LOAD_C_COUNT"]
         self.load_chip, self.store_chip, self.aux_chip = (
             bool(config.scratchpad_words) and on_chip(f, stream) for stream in ("LOAD", "STORE", "AUX"))
-        self.mark_words = f.get("MARK_WORDS", 0)
+        self.mark_words, self.mark_base = f.get("MARK_WORDS", 0), f.get("MARK_BASE", 0)
         self.marked = self._marked(f, config) if self.mark_words else []
 
     def _marked(self, f: dict, config: Config) -> list[bool]:
@@ -413,7 +413,7 @@ def simulate(descriptors: list[tuple[dict, Banks]], config: Config) -> list[Esti
                 initialised = plan.acc_init
             elif name == "drain":
                 drained, drain_at, blocks, block = plan, t, plan.blocks, 0
-                block_left, issued, available = blocks[0][0], 0, 0
+                block_left, issued, available = blocks[0][0], 0, plan.mark_base
                 param_filled = param_blocks = 0
                 aux_left = plan.beats if plan.residual or plan.acc_init else 0
                 init_blocks = deque(blocks) if plan.acc_init else deque()

@@ -219,7 +219,7 @@ def _runs(values: list[int]) -> Iterator[tuple[Range, int]]:
 # --- one piece -> one descriptor -------------------------------------------------------------------------------
 
 
-def _along(axis_range: Range, taps: Range, size: int, stride: int, dilation: int, before: int):
+def along(axis_range: Range, taps: Range, size: int, stride: int, dilation: int, before: int):
     """Input of a range of outputs along one axis: (first, count, step) to load, window start and stride in it."""
     outputs = axis_range[1] - axis_range[0]
     start = axis_range[0] * stride - before + taps[0] * dilation
@@ -249,8 +249,8 @@ def piece_fields(op: Windowed, piece: Piece, source: View, target: View, config:
     channels = piece.channels[1] - piece.channels[0]
     groups = piece.groups[1] - piece.groups[0]
     kh, kw = piece.ky[1] - piece.ky[0], piece.kx[1] - piece.kx[0]
-    rows, y0, stride_y = _along(piece.rows, piece.ky, op.height, op.stride[0], op.dilation[0], op.top)
-    cols, x0, stride_x = _along(piece.cols, piece.kx, op.width, op.stride[1], op.dilation[1], op.left)
+    rows, y0, stride_y = along(piece.rows, piece.ky, op.height, op.stride[0], op.dilation[0], op.top)
+    cols, x0, stride_x = along(piece.cols, piece.kx, op.width, op.stride[1], op.dilation[1], op.left)
     block = config.diagonal if op.diagonal else config.cols
     run_mode = not op.diagonal and groups == 1 and (op.dilation[1] == 1 or kw == 1)
     run = kw * channels if run_mode else channels // groups if not op.diagonal else channels
@@ -369,7 +369,8 @@ def _fits_fields(fields: dict) -> bool:
     return True
 
 
-def _plan(op: Windowed, cut: list[Piece], source: View, target: View, config: Config, aux: View | None):
+def _plan(op: Windowed, cut: list[Piece], source: View, target: View, config: Config, aux: View | None,
+          cbg: int | None):
     """(estimated cycles, [(piece, fields with strips, cycles)]), or None when a piece does not fit."""
     if op.residual != "none" and not all(piece.first for piece in cut):
         return None  # ACC_INIT excludes RESIDUAL
@@ -381,7 +382,7 @@ def _plan(op: Windowed, cut: list[Piece], source: View, target: View, config: Co
             return None
         key = tuple((k, v.on_chip if isinstance(v, Ref) else v) for k, v in fields.items())
         if key not in chosen:
-            chosen[key] = choose_strips(fields, config)
+            chosen[key] = choose_strips(fields, config, cbg)
         strips = chosen[key]
         if strips is None:
             return None
@@ -395,8 +396,12 @@ DESCRIPTOR_CYCLES = 40
 """Estimated cost of one more descriptor: fetch, first loads, last stores."""
 
 
-def best_cut(layer: str, op: Windowed, rectangle, source: View, target: View, config: Config, aux: View | None = None):
-    """The cheapest of the coarsest cuts that fit. Raises HeepgenError with the numbers when none does."""
+def best_cut(layer: str, op: Windowed, rectangle, source: View, target: View, config: Config, aux: View | None = None,
+             cbg: int | None = None):
+    """The cheapest of the coarsest cuts that fit, all with `cbg` where that is given.
+
+    Raises HeepgenError with the numbers when none does.
+    """
     _, (left, right) = rectangle or ((0, 0), (0, op.out_width))
     tiles = _part_counts(right - left)
     span = op.groups if op.groups > 1 else -(-op.channels // (config.diagonal if op.diagonal else 1))
@@ -405,7 +410,7 @@ def best_cut(layer: str, op: Windowed, rectangle, source: View, target: View, co
             best = None
             for cols in tiles:
                 plan = _plan(op, pieces(op, rectangle, cols, channels, ky, kx, config), source, target, config,
-                             aux)
+                             aux, cbg)
                 if plan and (best is None or plan[0] < best[0]):
                     best = plan
                 elif best:
@@ -520,14 +525,15 @@ def _shifted(view: View | None, words: int) -> View | None:
     return view and replace(view, base=replace(view.base, offset=view.base.offset + words))
 
 
-def windowed_jobs(layer: str, operation: Operation, image: int, constants: Constants, config: Config) -> list[Job]:
+def windowed_jobs(layer: str, operation: Operation, image: int, constants: Constants, config: Config,
+                  cbg: int | None = None) -> list[Job]:
     """Descriptors of one operation on one image, in order."""
     op = operation.op
     source = _shifted(operation.source, image * operation.source_step)
     target = _shifted(operation.target, image * operation.target_step)
     aux = _shifted(operation.aux, image * operation.aux_step)
     try:
-        cut = best_cut(layer, op, operation.rectangle, source, target, config, aux)
+        cut = best_cut(layer, op, operation.rectangle, source, target, config, aux, cbg)
     except HeepgenError:
         if op.residual == "none":
             raise

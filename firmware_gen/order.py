@@ -1,37 +1,50 @@
-"""How far a descriptor may run ahead of the one before it: BARRIER and MARK_WORDS from resolved addresses."""
+"""How far a descriptor may run ahead of the one before it: BARRIER, MARK_WORDS, MARK_BASE, from resolved addresses."""
+
+from hls.descriptor import on_chip
+
 
 def order(before: dict, after: dict) -> None:
-    """Set ``after``'s BARRIER and ``before``'s MARK_WORDS; both are descriptor fields with final addresses.
+    """Set ``after``'s BARRIER and ``before``'s MARK_WORDS, MARK_BASE; both are fields with final addresses.
 
-    No BARRIER when no input word of ``after`` can be one that ``before`` stores. MARK_WORDS when ``after`` reads
-    exactly what ``before`` writes, pixel after pixel, from its first word on.
+    No BARRIER when no input word of ``after`` can be one that ``before`` stores. MARK_WORDS when ``after`` reads, from
+    its word MARK_BASE on, exactly what ``before`` writes, pixel after pixel.
     """
     after["BARRIER"] = int(_overlap(_stored(before), _loaded(after)))
     channels = before["GROUPS"] * before["COUT"]
-    if after["BARRIER"] and _dense_store(before, channels) and _dense_load(after) and (
-            before["STORE_ADDR"] == after["LOAD_ADDR"]):
-        before["MARK_WORDS"] = channels
+    if after["BARRIER"] and _dense_store(before, channels) and _dense_load(after):
+        base = (before["STORE_ADDR"] - after["LOAD_ADDR"]) // 4
+        if on_chip(before, "STORE"):
+            base %= 1 << before["STORE_RING"]
+        if 0 <= base < after["LOAD_WORDS"]:
+            before["MARK_WORDS"], before["MARK_BASE"] = channels, base
 
 
 def _overlap(one: tuple[int, int], other: tuple[int, int]) -> bool:
     return one[0] < other[1] and other[0] < one[1]
 
 
-def _extent(start: int, loops: list[tuple[int, int]]) -> tuple[int, int]:
-    """First byte, and byte after the last, of words at ``start`` in (count, stride in words) loops."""
+def _extent(f: dict, stream: str, loops: list[tuple[int, int]]) -> tuple[int, int]:
+    """First byte, and byte after the last, of a stream's words in (count, stride in words) loops."""
+    start = f[f"{stream}_ADDR"]
     reach = [(count - 1) * stride * 4 for count, stride in loops]
-    return start + sum(min(r, 0) for r in reach), start + sum(max(r, 0) for r in reach) + 4
+    first, end = start + sum(min(r, 0) for r in reach), start + sum(max(r, 0) for r in reach) + 4
+    if on_chip(f, stream):
+        size = 4 << f[f"{stream}_RING"]
+        home = start // size * size
+        if end > home + size:  # it goes round
+            return home, home + size
+    return first, end
 
 
 def _stored(f: dict) -> tuple[int, int]:
     """Lowered stores have STORE_CB_STEP = Cb * STORE_C_STRIDE: channels of a group lie evenly."""
-    return _extent(f["STORE_ADDR"], [
+    return _extent(f, "STORE", [
         (f["OUT_PX"] // f["OUT_W"], f["STORE_Y_STRIDE"]), (f["OUT_W"], f["STORE_X_STRIDE"]),
         (f["GROUPS"], f["STORE_G_STEP"]), (f["COUT"], f["STORE_C_STRIDE"])])
 
 
 def _loaded(f: dict) -> tuple[int, int]:
-    return _extent(f["LOAD_ADDR"], [(f[f"LOAD_{axis}_COUNT"], f[f"LOAD_{axis}_STRIDE"]) for axis in "CXY"])
+    return _extent(f, "LOAD", [(f[f"LOAD_{axis}_COUNT"], f[f"LOAD_{axis}_STRIDE"]) for axis in "CXY"])
 
 
 def _dense_store(f: dict, channels: int) -> bool:

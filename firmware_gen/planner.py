@@ -25,12 +25,17 @@ PLACEMENTS = 300
 
 @dataclass(frozen=True)
 class Buffer:
-    """A stretch of the arena that lives from step `born` to step `dies`, both included."""
+    """A stretch of the arena that lives from step `born` to step `dies`, both included, at a multiple of `align`."""
 
     name: str
     size: int
     born: int
     dies: int
+    align: int = ALIGN
+
+    def through(self, first: int, last: int) -> "Buffer":
+        """The same buffer, alive from step `first` to step `last` too."""
+        return replace(self, born=min(self.born, first), dies=max(self.dies, last))
 
     def overlaps(self, other: "Buffer") -> bool:
         return self.born <= other.dies and other.born <= self.dies
@@ -93,10 +98,11 @@ class MemoryReport:
         return "\n".join(lines) + "\n"
 
 
-def place(buffers: list[Buffer]) -> dict[str, int]:
+def place(buffers: list[Buffer], enough: int = 0) -> dict[str, int]:
     """Offset of every buffer: each in turn in the tightest gap between those it meets in time.
 
-    Big ones go first; other orders around that one are tried while the plan needs more than what is alive at once.
+    Big ones go first; other orders around that one are tried while the plan needs more than what is alive at once, and
+    more than `enough`.
     """
     if not buffers:
         return {}
@@ -111,7 +117,7 @@ def place(buffers: list[Buffer]) -> dict[str, int]:
         extent = max(plan[b.name] + _rounded(b.size) for b in buffers)
         if best_extent is None or extent < best_extent:
             best, best_extent = plan, extent
-        if best_extent == least:
+        if best_extent <= max(least, enough):
             break
     return best
 
@@ -121,19 +127,20 @@ def _place_in_order(buffers: list[Buffer]) -> dict[str, int]:
     done: list[Buffer] = []
     for buffer in buffers:
         taken = sorted((offsets[b.name], offsets[b.name] + _rounded(b.size)) for b in done if b.overlaps(buffer))
-        offsets[buffer.name] = _best_gap(taken, _rounded(buffer.size))
+        offsets[buffer.name] = _best_gap(taken, _rounded(buffer.size), buffer.align)
         done.append(buffer)
     return offsets
 
 
-def _best_gap(taken: list[tuple[int, int]], size: int) -> int:
+def _best_gap(taken: list[tuple[int, int]], size: int, align: int) -> int:
     best, end = None, 0
     for first, last in taken:
-        gap = first - end
+        start = -(-end // align) * align
+        gap = first - start
         if gap >= size and (best is None or gap < best[0]):
-            best = (gap, end)
+            best = (gap, start)
         end = max(end, last)
-    return best[1] if best else end
+    return best[1] if best else -(-end // align) * align
 
 
 def _rounded(size: int) -> int:

@@ -1,16 +1,18 @@
 """A compiled network: every descriptor, constant and address, ready to be run or printed as C++."""
 
-from collections.abc import Container
-from dataclasses import dataclass, field
+import itertools
+from collections.abc import Container, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from firmware_gen import ir, lower, planner, residency
+from firmware_gen import fusion, ir, lower, planner, residency
+from firmware_gen.fusion import Group
 from firmware_gen.lower import Constants, Job, Ref, Tensor
 from firmware_gen.order import order
 from firmware_gen.tiling import lower_bound
 from hls.config import Config
-from hls.descriptor import PROFILE_RECORD, SCRATCHPAD, WORDS, address, pack
+from hls.descriptor import LINEAR, PROFILE_RECORD, SCRATCHPAD, WORDS, address, pack
 from hls.errors import HeepgenError
 
 CONTIGUOUS, ARENA, INTERLEAVED = 0, 1, 2
@@ -18,18 +20,22 @@ CONTIGUOUS, ARENA, INTERLEAVED = 0, 1, 2
 
 DESCRIPTORS, PROFILE = "descriptors", "profile"
 
+DESCRIPTOR_BYTES = 4 * (WORDS + len(PROFILE_RECORD))
+
+TURNS = 100
+"""More descriptors, of layers that take turns, for which memory is kept when they are chosen."""
+
 
 @dataclass(frozen=True)
 class Layer:
-    """A node of the graph on the device. Its descriptors are `first`..`last` - 1; none for a CPU operator."""
+    """A node of the graph on the device; `descriptors` are the indices of its own, in order, none on the CPU."""
 
     node: ir.Node
     op: str
     in_shape: ir.Shape
     out_shape: ir.Shape
     macs: int
-    first: int
-    last: int
+    descriptors: tuple[int, ...]
     bound_cycles: int
     sources: tuple[Tensor, ...]
     target: Tensor
@@ -47,8 +53,7 @@ class Layer:
 class Program:
     """Constants by name, each with its address; everything else is derived from addresses.
 
-    offsets: of storages in the arena. scratchpad: those of the storages that the accelerator keeps on chip; only the
-    CPU's kernels use their place in the arena.
+    offsets: of storages in the arena. scratchpad: homes of those that are on chip instead.
     """
 
     graph: ir.Graph
@@ -61,7 +66,7 @@ class Program:
     arena_address: int
     arena_bytes: int
     offsets: dict[str, int]
-    scratchpad: dict[str, int]
+    scratchpad: dict[str, residency.Home]
     report: planner.MemoryReport
     keeps_input: bool
 
@@ -112,11 +117,11 @@ class Program:
         for layer in self.layers:
             if layer.on_cpu:
                 steps.append(layer)
-            elif layer.last > layer.first:
+            elif layer.descriptors:
+                first, end = layer.descriptors[0], layer.descriptors[-1] + 1
                 if steps and isinstance(steps[-1], tuple):
-                    steps[-1] = (steps[-1][0], layer.last)
-                else:
-                    steps.append((layer.first, layer.last))
+                    first, end = steps[-1][0], max(steps.pop()[1], end)
+                steps.append((first, end))
         return steps
 
     def resolve(self, ref: Ref) -> int:
@@ -126,7 +131,7 @@ class Program:
             region = self.region(placed)
             return address(region, placed.address - self.bases[region] + 4 * ref.offset)
         if ref.on_chip:
-            return address(SCRATCHPAD, self.scratchpad[ref.name] + 4 * ref.offset)
+            return address(SCRATCHPAD, 4 * self.scratchpad[ref.name].word(ref.offset))
         return address(ARENA, self.offsets[ref.name] + 4 * ref.offset)
 
 
@@ -140,13 +145,15 @@ def compile_graph(graph: ir.Graph, config: Config, profile: bool = True, keep_ac
         raise HeepgenError(f"{graph.name} has {len(graph.inputs)} inputs; one is supported")
     graph = lower.copy_outputs(graph)
     lowered = _lowered(graph, config, not keep_activations)
-    scratchpad = {} if keep_activations else _scratchpad(graph, lowered, config)
-    if scratchpad:
-        lowered = _lowered(graph, config, True, scratchpad)
+    groups, scratchpad = (), {}
+    if config.scratchpad_words and not keep_activations:
+        groups, scratchpad = _residency(graph, lowered, config)
+        if scratchpad:
+            lowered = _lowered(graph, config, True, scratchpad, groups)
     tensors, constants, jobs, layers = lowered
     arrays = {DESCRIPTORS: np.zeros(WORDS * max(len(jobs), 1), np.uint32)} | constants.arrays
     buffers, offsets, keeps_input = _plan_arena(
-        graph, tensors, layers, arrays, len(jobs) * profile, keep_activations, scratchpad, config)
+        graph, tensors, layers, groups, arrays, len(jobs) * profile, keep_activations, scratchpad, config)
     arena = _extent(buffers, offsets)
     placed, arena_address = planner.locate(graph.name, [(n, 4 * len(a)) for n, a in arrays.items()], arena, config)
     report = _report(graph, layers, buffers, offsets, placed, arena_address, arena, config)
@@ -157,39 +164,50 @@ def compile_graph(graph: ir.Graph, config: Config, profile: bool = True, keep_ac
     return program
 
 
-def _lowered(graph: ir.Graph, config: Config, share: bool, on_chip: Container[str] = ()):
+def without_scratchpad(program: Program) -> Program:
+    """The same network with every tensor whole and in memory, as the CPU's kernels need it."""
+    if not program.scratchpad:
+        return program
+    return compile_graph(program.graph, replace(program.config, scratchpad_words=0), profile=False)
+
+
+def _lowered(graph: ir.Graph, config: Config, share: bool, on_chip: Container[str] = (),
+             groups: Sequence[Group] = ()):
     """Tensors, constants, jobs and layers; a residual that turns out to be needed is not overwritten."""
     separate: set[str] = set()
     while True:
         tensors = lower.tensors(graph, share, separate, on_chip)
         constants = Constants()
         jobs: list[Job] = []
-        layers: list[Layer] = []
+        own: list[list[int]] = [[] for _ in graph.nodes]
         try:
-            for node in graph.nodes:
-                first = len(jobs)
-                sources, target = tuple(tensors[v] for v in node.inputs), tensors[node.output]
-                if not lower.shares_storage(graph, node) and not isinstance(node, lower.CPU_NODES):
-                    jobs += lower.layer_jobs(node, list(sources), target, constants, config)
-                layers.append(_layer(graph, node, sources, target, first, jobs, config))
+            for part in fusion.parts(graph, groups):
+                for step, new in fusion.jobs(graph, part, tensors, constants, config):
+                    own[step] += range(len(jobs), len(jobs) + len(new))
+                    jobs += new
         except lower.NotInPlace as error:
             separate.add(str(error))
         else:
+            layers = [_layer(graph, node, tensors, tuple(indices), jobs, config)
+                      for node, indices in zip(graph.nodes, own, strict=True)]
             return tensors, constants, jobs, layers
 
 
-def _scratchpad(graph: ir.Graph, lowered, config: Config) -> dict[str, int]:
-    """Storages that the accelerator keeps on chip, with their offsets there."""
-    if not config.scratchpad_words:
-        return {}
-    tensors, _, jobs, layers = lowered
+def _residency(graph: ir.Graph, lowered, config: Config):
+    """Layers that take turns, and what the accelerator keeps on chip, of a network lowered without either."""
+    tensors, constants, jobs, layers = lowered
+    used = planner.PROGRAM_BYTES + sum(a.nbytes for a in constants.arrays.values()) + len(jobs) * DESCRIPTOR_BYTES
+    arena = planner.memory_map(config)[1] - used - TURNS * DESCRIPTOR_BYTES
     outside = {t.storage for layer in layers if layer.on_cpu for t in (*layer.sources, layer.target)}
     outside |= {tensors[v].storage for v in (*graph.inputs, *graph.outputs)}
-    return residency.choose(jobs, _buffers(graph, tensors, layers, 0, False, False), outside, config)
+    buffers = _buffers(graph, tensors, layers, (), 0, False, False)
+    own = [[jobs[i] for i in layer.descriptors] for layer in layers]
+    return residency.choose(own, fusion.links(graph, tensors, own), buffers, outside, arena, config)
 
 
-def _layer(graph, node, sources, target, first, jobs, config) -> Layer:
-    own = jobs[first:]
+def _layer(graph, node, tensors, descriptors, jobs, config) -> Layer:
+    sources, target = tuple(tensors[v] for v in node.inputs), tensors[node.output]
+    own = [jobs[i] for i in descriptors]
     bound = 0
     if own:
         weight = node.weight.size if isinstance(node, ir.Conv | ir.Linear) else 0
@@ -198,17 +216,14 @@ def _layer(graph, node, sources, target, first, jobs, config) -> Layer:
         loaded = min(inputs, sum(j.fields["LOAD_WORDS"] for j in own)) + residual
         streamed = sum(j.vectors for j in own)
         bound = lower_bound(streamed, loaded, target.size, weight, config.ports)
-    return Layer(node, node.op, sources[0].shape, target.shape, graph.macs(node), first, len(jobs), bound, sources,
-                 target)
+    return Layer(node, node.op, sources[0].shape, target.shape, graph.macs(node), descriptors, bound, sources, target)
 
 
-def _plan_arena(graph, tensors, layers, arrays, records, keep_all, scratchpad, config):
-    """Buffers with lifetimes, their offsets, and whether the input survives a call.
-
-    The plan is proved as the CPU's kernels use it and as the accelerator does, with its scratchpad behind the arena.
-    """
+def _plan_arena(graph, tensors, layers, groups, arrays, records, keep_all, scratchpad, config):
+    """Buffers with lifetimes, their offsets, and whether the input survives a call."""
     for keep in (True,) if keep_all else (True, False):
-        buffers = _buffers(graph, tensors, layers, records, keep, keep_all)
+        buffers = [b for b in _buffers(graph, tensors, layers, groups, records, keep, keep_all)
+                   if b.name not in scratchpad]
         offsets = planner.place(buffers)
         try:
             planner.locate(graph.name, [(n, 4 * len(a)) for n, a in arrays.items()], _extent(buffers, offsets), config)
@@ -216,13 +231,13 @@ def _plan_arena(graph, tensors, layers, arrays, records, keep_all, scratchpad, c
         except HeepgenError:
             if not keep or keep_all:
                 raise
-    end = _extent(buffers, offsets)
-    for on_chip in ({}, {name: end + offset for name, offset in scratchpad.items()}):
-        places = {v: (offsets | on_chip)[t.storage] // 4 + t.words() for v, t in tensors.items()}
-        kept = {graph.inputs[0]: places[graph.inputs[0]]} if keep else {}
-        if records:
-            kept[PROFILE] = offsets[PROFILE] // 4 + np.arange(len(PROFILE_RECORD) * records)
-        planner.check_overlaps(places, _accesses(graph, places), graph.outputs, kept)
+    # What is on chip lies apart here, whatever its ring; `residency.check` proves rings
+    apart = dict(zip(scratchpad, itertools.count(_extent(buffers, offsets), 4 << LINEAR), strict=False))
+    places = {v: (offsets | apart)[t.storage] // 4 + t.words() for v, t in tensors.items()}
+    kept = {graph.inputs[0]: places[graph.inputs[0]]} if keep else {}
+    if records:
+        kept[PROFILE] = offsets[PROFILE] // 4 + np.arange(len(PROFILE_RECORD) * records)
+    planner.check_overlaps(places, _accesses(graph, places), graph.outputs, kept)
     return buffers, offsets, keep
 
 
@@ -238,7 +253,7 @@ def _accesses(graph, places) -> list[planner.Access]:
     return accesses
 
 
-def _buffers(graph, tensors, layers, records, keep_input, keep_all) -> list[planner.Buffer]:
+def _buffers(graph, tensors, layers, groups, records, keep_input, keep_all) -> list[planner.Buffer]:
     born: dict[str, int] = {}
     dies: dict[str, int] = {}
     storage = {v: t.storage for v, t in tensors.items()}
@@ -257,6 +272,9 @@ def _buffers(graph, tensors, layers, records, keep_input, keep_all) -> list[plan
     for tensor in tensors.values():
         sizes[tensor.storage] = max(sizes.get(tensor.storage, 0), 4 * tensor.extent)
     buffers = [planner.Buffer(n, sizes[n], born[n], dies[n]) for n in born]
+    for group in groups:  # a layer that takes turns reads until the last one is done
+        near = {t.storage for step in group.steps for t in (*layers[step].sources, layers[step].target)}
+        buffers = [b.through(group.steps[0], group.steps[-1]) if b.name in near else b for b in buffers]
     if records:
         buffers.append(planner.Buffer(PROFILE, 4 * len(PROFILE_RECORD) * records, -1, end))
     return buffers
@@ -292,9 +310,12 @@ def _report(graph, layers, buffers, offsets, placed, arena_address, arena, confi
 def _link(program: Program, profile: bool) -> np.ndarray:
     """All descriptors with addresses, chained up to the next operator on the CPU."""
     chain = []
+    residency.check(program.jobs, program.scratchpad, program.offsets, program.arena_bytes, program.config)
     ends = {step[1] for step in program.steps if isinstance(step, tuple)}
     for index, job in enumerate(program.jobs):
         fields = {k: program.resolve(v) if isinstance(v, Ref) else v for k, v in job.fields.items()}
+        fields |= {f"{stream}_RING": program.scratchpad[name].ring for stream, name in residency.streams(job)
+                   if name in program.scratchpad}
         last = index + 1 in ends
         fields |= {"LAST": int(last), "NEXT": 0 if last else program.descriptor_address(index + 1)}
         if profile:

@@ -3,14 +3,14 @@
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from threadpoolctl import threadpool_limits
 
 from firmware_gen.cpu_model import cpu_operator
 from firmware_gen.planner import memory_map
-from firmware_gen.program import DESCRIPTORS, Program
+from firmware_gen.program import DESCRIPTORS, Program, without_scratchpad
 from hls.descriptor import FIELD, SCRATCHPAD, WORDS
 from hls.errors import HeepgenError
 from hls.model import execute
@@ -56,7 +56,7 @@ def _scratchpad(program: Program) -> int:
 
 def run(program: Program, sample: np.ndarray, taps: bool = False) -> Result:
     """Run one sample, float32 in the shape of the graph's input. With `taps` keep every layer's output."""
-    many = _run(program, _checked(program, sample)[np.newaxis], taps)
+    many = _run(program, _checked(program, sample)[np.newaxis], without_scratchpad(program) if taps else None)
     return Result(tuple(output[0] for output in many.outputs), {name: tap[0] for name, tap in many.taps.items()},
                   many.vectors)
 
@@ -74,9 +74,10 @@ def run_many(program: Program, samples: np.ndarray, taps: bool = False,
     data = data.reshape(-1, *program.input.shape)
     parts = [data[i:i + INFERENCES_AT_ONCE] for i in range(0, len(data), INFERENCES_AT_ONCE)]
     results = []
+    observed = without_scratchpad(program) if taps else None
     # One thread per core runs inferences; threads of BLAS would only get in their way.
     with threadpool_limits(1, "blas"), ThreadPoolExecutor(os.cpu_count()) as pool:
-        for result in pool.map(lambda part: _run(program, part, taps), parts):
+        for result in pool.map(lambda part: _run(program, part, observed), parts):
             results.append(result)
             progress(batch * sum(len(r.output) for r in results))
     joined = {name: np.concatenate([r.taps[name] for r in results]) for name in results[0].taps}
@@ -89,14 +90,23 @@ def _joined(values: np.ndarray) -> np.ndarray:
     return values.reshape(-1, *values.shape[2:]) if values.ndim > 2 else values
 
 
-def _run(program: Program, samples: np.ndarray, taps: bool) -> Result:
-    """`run` for samples along a new first dimension; so are outputs and taps."""
+def _run(program: Program, samples: np.ndarray, observed: Program | None) -> Result:
+    """`run` for samples along a new first dimension; so are outputs, and taps, which come from ``observed``."""
+    result = _execute(program, samples, observed is program)
+    if observed is not None and observed is not program:
+        result = replace(result, taps=_execute(observed, samples, True).taps)
+    return result
+
+
+def _execute(program: Program, samples: np.ndarray, taps: bool) -> Result:
     image = _images(program, samples)
     kept: dict[str, np.ndarray] = {}
     executed = []
+    done = 0
     for layer in program.layers:
-        for index in range(layer.first, layer.last):
+        for index in range(done, max(layer.descriptors, default=-1) + 1):
             executed += _run_one(program, image, index)
+            done = index + 1
         if layer.on_cpu:
             run_on_cpu(program, layer, image)
         if taps:
@@ -136,7 +146,7 @@ def _words(program: Program, value: str) -> np.ndarray:
     """Word of the image of every element of a value."""
     tensor = program.tensors[value]
     if tensor.on_chip:
-        return (_scratchpad(program) + program.scratchpad[tensor.storage]) // 4 + tensor.words()
+        return _scratchpad(program) // 4 + program.scratchpad[tensor.storage].offset + tensor.words()
     return (program.arena_address + program.offsets[tensor.storage]) // 4 + tensor.words()
 
 

@@ -1,71 +1,273 @@
-"""Which tensors live in the scratchpad instead of memory, and where.
+"""Which tensors live in the scratchpad instead of memory, where, and which layers take turns so that they can.
 
-A tensor may if the accelerator alone touches it, channels side by side. Those that shorten the layers around them
-most, for their size, are taken first, as long as all that are alive at once fit.
+A tensor may if the accelerator alone touches it, channels side by side: as a whole, or, between layers that take
+turns (`firmware_gen.fusion`), in a ring of a few rows. What saves most cycles for its size is taken first, as long as
+all that is alive at once fits.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
 
 from firmware_gen import planner
+from firmware_gen.fusion import Group, Link, ring_rows, turns
 from firmware_gen.lower import Job
 from firmware_gen.planner import Buffer
 from firmware_gen.tiling import stream_beats, strip_starts, vectors
 from hls.config import Config
+from hls.descriptor import LINEAR, PROFILE_RECORD, WORDS
+from hls.errors import HeepgenError
 
-STREAMS = ("LOAD", "STORE", "AUX")
+STREAMS = ("LOAD", "AUX", "STORE")
+"""Streams of activations, in the order in which they touch a word."""
 
 HIDDEN = 0.25
 """What a beat that its layer hides is worth beside one that it waits for: layers overlap, and memory is shared."""
 
+TURN = 70
+"""Cycles that a descriptor waits for the rows of the one before it, and for the pipeline to fill."""
 
-def choose(jobs: list[Job], buffers: list[Buffer], excluded: Iterable[str], config: Config) -> dict[str, int]:
-    """Byte offset in the scratchpad of every storage that should live there.
+HEIGHTS = (1, 2, 3, 4, 6, 8, 12, 16)
+"""Rows of a piece of a group's last layer that are tried."""
 
-    jobs: lowered with all tensors in memory. buffers: lives of their storages. excluded: storages that others than the
-    accelerator read or write.
+
+@dataclass(frozen=True)
+class Home:
+    """First word of a storage in the scratchpad, and log2 of the words of its ring; all of it for a whole tensor."""
+
+    offset: int
+    ring: int
+
+    def word(self, index: int) -> int:
+        """Where word `index` of the storage lies."""
+        return self.offset + index % (1 << self.ring)
+
+
+@dataclass(frozen=True)
+class _Choice:
+    """Storages that stay on chip as a whole, and groups."""
+
+    whole: frozenset[str] = frozenset()
+    groups: tuple[Group, ...] = field(default=())
+
+
+WEIGHTS = (1.0, 0.5, 0.0)
+"""Powers of the size that a gain is divided by, tried in turn."""
+
+
+def choose(jobs: Sequence[Sequence[Job]], links: Sequence[Link], buffers: list[Buffer], excluded: Iterable[str],
+           arena: int, config: Config) -> tuple[tuple[Group, ...], dict[str, Home]]:
+    """Groups of steps that take turns, and the homes of all storages on chip.
+
+    jobs: those of every step, lowered with all tensors in memory. buffers: lives of their storages. excluded: storages
+    that others than the accelerator read or write. arena: bytes that what stays in memory may take at once; layers
+    that take turns keep their inputs for longer.
     """
-    size = 4 * config.scratchpad_words
-    forbidden = set(excluded) | {ref.name for job in jobs for ref in _not_dense(job)}
-    candidates = [b for b in buffers if b.size <= size and b.name not in forbidden and _used(b.name, jobs)]
-    chosen: list[Buffer] = []
-    offsets: dict[str, int] = {}
-    while candidates:
-        names = {b.name for b in chosen}
-        gains = {b.name: _gain(b.name, names, jobs, config) / b.size for b in candidates}
-        best = max(candidates, key=lambda b: gains[b.name])
-        candidates.remove(best)
-        plan = planner.place([*chosen, best])
-        if all(plan[b.name] + b.size <= size for b in (*chosen, best)):
-            chosen.append(best)
-            offsets = plan
-    return offsets
+    plan = _Planner(jobs, links, buffers, excluded, arena, config)
+    found = [plan.search(weight) for weight in WEIGHTS]
+    best, homes = min(found, key=lambda choice: plan.cycles(choice[0]))
+    return best.groups, homes
 
 
-def _streams(job: Job) -> list[tuple[str, str]]:
+class _Planner:
+    """Costs and places of choices."""
+
+    def __init__(self, jobs, links, buffers, excluded, arena, config):
+        self.jobs, self.config, self.size = jobs, config, 4 * config.scratchpad_words
+        self.all, self.arena = buffers, arena
+        self.names = [frozenset(name for job in own for _, name in streams(job)) for own in jobs]
+        self.touching = {b.name: frozenset(step for step, own in enumerate(jobs) for job in own
+                                           if b.name in dict(streams(job)).values()) for b in buffers}
+        self.links = {link.step: link for link in links}
+        forbidden = set(excluded) | {name for own in jobs for job in own for name in _not_dense(job)}
+        self.lives = {b.name: b for b in buffers if b.name not in forbidden}
+        self.links = {step: link for step, link in self.links.items() if link.value in self.lives}
+        self._known: dict[tuple, float] = {}
+        self._rings: dict[Group, list[tuple[Link, int]]] = {}
+
+    def search(self, weight: float) -> tuple[_Choice, dict[str, Home]]:
+        """Take what saves most, divided by its size to the power of `weight`, until nothing more fits."""
+        best, homes = _Choice(), {}
+        while True:
+            options = []
+            cycles, bytes_ = self.cycles(best), sum(b.size for b in self.buffers(best))
+            for choice in self.steps_from(best):
+                size = sum(b.size for b in self.buffers(choice)) - bytes_
+                gain = cycles - self.cycles(choice)
+                if gain > 0:
+                    options.append((gain / max(size, 1) ** weight, choice))
+            for _, choice in sorted(options, key=lambda option: -option[0]):
+                places = self.places(choice)
+                if places is not None:
+                    best, homes = choice, places
+                    break
+            else:
+                return best, homes
+
+    def alive(self, name: str, buffer: Buffer, choice: _Choice) -> Buffer:
+        """The buffer, alive while groups that touch it take turns."""
+        for group in choice.groups:
+            if self.touching[name] & set(group.steps):
+                buffer = buffer.through(group.steps[0], group.steps[-1])
+        return buffer
+
+    def steps_from(self, choice: _Choice):
+        """Choices with one storage more on chip."""
+        ringed = {self.links[step].value for group in choice.groups for step in group.steps[:-1]}
+        for name, buffer in self.lives.items():
+            if name not in choice.whole and name not in ringed and buffer.size <= self.size and self.touching[name]:
+                yield replace(choice, whole=choice.whole | {name})
+        for step, link in self.links.items():
+            if link.value in ringed or link.value in choice.whole:
+                continue
+            near = [g for g in choice.groups if step in g.steps or step + 1 in g.steps]
+            steps = tuple(sorted({step, step + 1, *(s for g in near for s in g.steps)}))
+            others = tuple(g for g in choice.groups if g not in near)
+            outputs = self.links[steps[-2]].reader.outputs
+            for height in HEIGHTS if self._may_take_turns(steps) else ():
+                if height < outputs:
+                    yield replace(choice, groups=(*others, Group(steps, height)))
+
+    def _may_take_turns(self, steps: tuple[int, ...]) -> bool:
+        """Whether no layer writes, besides the rings, what another one of the steps still reads."""
+        names = {stream: [(step, name) for step in steps for s, name in streams(self.jobs[step][0]) if s == stream]
+                 for stream in STREAMS}
+        rings = {self.links[step].value for step in steps[:-1]}
+        stored = [(step, name) for step, name in names["STORE"] if name not in rings]
+        return not any(name == other and (stream == "LOAD" or step != reader)
+                       for step, name in stored for stream in ("LOAD", "AUX") for reader, other in names[stream])
+
+    def rings(self, group: Group) -> list[tuple[Link, int]]:
+        """Links of a group with the words of their rings."""
+        if group not in self._rings:
+            self._rings[group] = self._ring_words(group)
+        return self._rings[group]
+
+    def _ring_words(self, group: Group) -> list[tuple[Link, int]]:
+        links = [self.links[step] for step in group.steps[:-1]]
+        layers = [links[0].source, *(link.reader for link in links)]
+        rows = ring_rows(layers, turns(layers, group.height))
+        least = 1 << (self.config.ports - 1).bit_length()
+        return [(link, 1 << (max(n * link.row_words, least) - 1).bit_length())
+                for link, n in zip(links, rows, strict=True)]
+
+    def buffers(self, choice: _Choice) -> list[Buffer]:
+        result = [self.alive(name, self.lives[name], choice) for name in sorted(choice.whole)]
+        for group in choice.groups:
+            result += [Buffer(link.value, 4 * words, group.steps[0], group.steps[-1], align=4 * words)
+                       for link, words in self.rings(group)]
+        return result
+
+    def places(self, choice: _Choice) -> dict[str, Home] | None:
+        """Homes, None if it does not fit."""
+        buffers = self.buffers(choice)
+        if planner.peak(buffers, len(self.jobs))[0] > self.size:
+            return None
+        names = {b.name for b in buffers}
+        rest = [self.alive(b.name, b, choice) for b in self.all if b.name not in names]
+        if choice.groups and planner.peak(rest, len(self.jobs))[0] > self.arena:
+            return None
+        offsets = planner.place(buffers, self.size)
+        if any(offsets[b.name] + b.size > self.size for b in buffers):
+            return None
+        everything = (self.config.scratchpad_words - 1).bit_length()
+        return {b.name: Home(offsets[b.name] // 4, everything if b.name in choice.whole
+                             else (b.size // 4 - 1).bit_length()) for b in buffers}
+
+    def cycles(self, choice: _Choice) -> float:
+        """Estimated cycles of the whole network."""
+        member = {step: group for group in choice.groups for step in group.steps}
+        ringed = frozenset(self.links[step].value for group in choice.groups for step in group.steps[:-1])
+        on_chip = choice.whole | ringed
+        total = 0.0
+        for step, own in enumerate(self.jobs):
+            group = member.get(step, Group((step,), 0))
+            if own and step == group.steps[0]:
+                near = on_chip & self.names[step] if len(group.steps) == 1 else on_chip.intersection(
+                    frozenset().union(*(self.names[n] for n in group.steps)))
+                if (group, near) not in self._known:
+                    self._known[group, near] = self._group_cycles(group, near)
+                total += self._known[group, near]
+        return total
+
+    def _group_cycles(self, group: Group, on_chip: frozenset[str]) -> float:
+        """A group's resources are each busy one after the other with all its layers, and all at once otherwise."""
+        if len(group.steps) == 1:
+            return sum(_cost(_use(job, 1, 1.0, on_chip, self.config)) + TURN for job in self.jobs[group.steps[0]])
+        links = [self.links[step] for step in group.steps[:-1]]
+        layers = [links[0].source, *(link.reader for link in links)]
+        total: dict[str, float] = {}
+        pieces = turns(layers, group.height)
+        for layer, first, end in pieces:
+            rows = layers[layer]
+            low, high = rows.needed(first, end)
+            use = _use(self.jobs[group.steps[layer]][0], (end - first) / rows.outputs,
+                       (high - low) / rows.inputs, on_chip, self.config)
+            for name, cycles in use.items():
+                total[name] = total.get(name, 0.0) + cycles
+        return _cost(total) + TURN * len(pieces)
+
+
+def _cost(use: dict[str, float]) -> float:
+    return max(use.values()) + HIDDEN * use["bus"]
+
+
+def _use(job: Job, outputs: float, inputs: float, on_chip: frozenset[str], config: Config) -> dict[str, float]:
+    """Cycles for which each resource is busy with a part of a layer: of its output pixels, and of its input words."""
+    f = job.fields
+    whole = outputs == 1
+    strips = len(strip_starts(f["OUT_PX"], f["FIRST_PX"], f["STRIP_PX"])) if whole else 1
+    count = stream_beats(f, strips, config)
+    share = {"LOAD": inputs, "STORE": outputs, "AUX": outputs}
+    local = {stream for stream, storage in streams(job) if storage in on_chip}
+    fetch = -(-(WORDS + len(PROFILE_RECORD)) // config.ports)
+    bus = fetch + sum(n * share.get(stream, 1.0) for stream, n in count.items() if stream not in local)
+    return {"array": vectors(f) * outputs, "load": count["LOAD"] * inputs, "store": count["STORE"] * outputs,
+            "bus": bus}
+
+
+def streams(job: Job) -> list[tuple[str, str]]:
     """(stream, storage) of a job's activations."""
     return [(s, job.fields[f"{s}_ADDR"].name) for s in STREAMS if f"{s}_ADDR" in job.fields]
 
 
-def _used(name: str, jobs: list[Job]) -> bool:
-    return any(storage == name for job in jobs for _, storage in _streams(job))
-
-
-def _not_dense(job: Job) -> list:
-    """References whose beats are not neighbouring words."""
+def _not_dense(job: Job) -> list[str]:
+    """Storages whose beats are not neighbouring words."""
     f = job.fields
     counts = {"LOAD": f["LOAD_C_COUNT"], "STORE": f["COUT"], "AUX": f["COUT"]}
-    return [f[f"{s}_ADDR"] for s, _ in _streams(job) if counts[s] > 1 and f[f"{s}_C_STRIDE"] != 1]
+    return [name for s, name in streams(job) if counts[s] > 1 and f[f"{s}_C_STRIDE"] != 1]
 
 
-def _gain(name: str, chosen: set[str], jobs: list[Job], config: Config) -> float:
-    """Cycles saved by moving one more storage on chip."""
-    touching = [job for job in jobs if any(storage == name for _, storage in _streams(job))]
-    return sum(_cycles(job, chosen, config) - _cycles(job, chosen | {name}, config) for job in touching)
+def check(jobs: Sequence[Job], homes: dict[str, Home], offsets: dict[str, int], arena: int, config: Config) -> None:
+    """Prove places in scratchpad and arena by replaying all descriptors, word by word: what was written is read.
+
+    homes: of storages on chip. offsets: of all storages in an arena of so many bytes. What the CPU writes is not
+    known. Raises HeepgenError naming the layer and the storage.
+    """
+    chip = arena // 4 + 1  # the scratchpad, behind the arena
+    holds = np.full(chip + config.scratchpad_words, -1)
+    stored = {name for job in jobs for stream, name in streams(job) if stream == "STORE"}
+    first_id = {name: number << LINEAR for number, name in enumerate([*offsets, *homes])}
+    for job in jobs:
+        for stream, name in streams(job):
+            words = job.fields[f"{stream}_ADDR"].offset + _words(job.fields, stream)
+            home = homes.get(name)
+            places = chip + home.offset + words % (1 << home.ring) if home else offsets[name] // 4 + words
+            if stream == "STORE":
+                holds[places] = first_id[name] + words
+            elif name in stored and (holds[places] != first_id[name] + words).any():
+                raise HeepgenError(f"memory plan: {name} is overwritten before {job.layer} has read it")
 
 
-def _cycles(job: Job, on_chip: set[str], config: Config) -> float:
-    f = job.fields
-    count = stream_beats(f, len(strip_starts(f["OUT_PX"], f["FIRST_PX"], f["STRIP_PX"])), config)
-    local = {stream for stream, storage in _streams(job) if storage in on_chip}
-    bus = sum(n for stream, n in count.items() if stream not in local)
-    return max(vectors(f), bus, count["LOAD"], count["STORE"]) + HIDDEN * bus
+def _words(f: dict, stream: str) -> np.ndarray:
+    """Words of a stream, relative to its address."""
+    if stream == "LOAD":
+        loops = [(f[f"LOAD_{axis}_COUNT"], f[f"LOAD_{axis}_STRIDE"]) for axis in "YXC"]
+    else:
+        loops = [(f["OUT_PX"] // f["OUT_W"], f[f"{stream}_Y_STRIDE"]), (f["OUT_W"], f[f"{stream}_X_STRIDE"]),
+                 (f["GROUPS"], f[f"{stream}_G_STEP"]), (f["COUT"], f[f"{stream}_C_STRIDE"])]
+    words = np.zeros(1, np.int64)
+    for count, stride in loops:
+        words = (words[:, None] + np.arange(count) * stride).reshape(-1)
+    return words

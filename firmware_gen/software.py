@@ -8,7 +8,7 @@ from firmware_gen import lower, planner
 from firmware_gen.cpu_model import channels_first, finish_model, window_model
 from firmware_gen.lower import Operation, View, Windowed
 from firmware_gen.planner import memory_map
-from firmware_gen.program import Program
+from firmware_gen.program import Program, without_scratchpad
 from firmware_gen.reference import read_outputs, run_on_cpu, write
 
 BLOCK = 4
@@ -38,7 +38,10 @@ class Call:
 
 @dataclass(frozen=True)
 class SoftwareProgram:
-    """Calls in order, int8 and float32 constants by name, and where they lie (another layout than `Program`'s)."""
+    """Calls in order, int8 and float32 constants by name, and where they lie (another layout than `Program`'s).
+
+    program: where activations lie, none of them on chip.
+    """
 
     program: Program
     calls: tuple[Call, ...]
@@ -48,7 +51,8 @@ class SoftwareProgram:
 
 
 def compile_software(program: Program) -> SoftwareProgram:
-    """The same network and the same arena for the CPU alone."""
+    """The same network for the CPU alone; in the same arena, unless the accelerator keeps something on chip."""
+    program = without_scratchpad(program)
     calls: list[Call] = []
     constants: dict[str, np.ndarray] = {}
     for layer in program.layers:

@@ -72,12 +72,16 @@ def strip_span(f: dict, first: int, strip: int, windows=None) -> int:
     return int((end[ends - 1] - start[begins]).max())
 
 
-def choose_strips(f: dict, config: Config) -> Strips | None:
-    """The cheapest strips of a descriptor whose other fields are set; None when no strip fits the buffers."""
+def choose_strips(f: dict, config: Config, cbg: int | None = None) -> Strips | None:
+    """The cheapest strips of a descriptor whose other fields are set; None when no strip fits the buffers.
+
+    cbg: take this many channel blocks together, so that the weights lie in the order of another descriptor's.
+    """
     windows = window_words(f)
     room = config.activation_words - config.ports
     best = None
-    for cbg in _cbg_candidates(f["NCB"], config.accumulator_entries):
+    candidates = [cbg] if cbg else _cbg_candidates(f["NCB"], config.accumulator_entries)
+    for cbg in candidates:
         longest = min(config.accumulator_entries // cbg, f["OUT_PX"])
         for strip in _strip_candidates(f["OUT_PX"], longest):
             for first in {strip, f["OUT_PX"] % strip or strip, -(-strip // 2)}:

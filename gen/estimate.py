@@ -93,7 +93,7 @@ def estimate_program(program: Any) -> EstimateReport:
     descriptors = descriptor_cycles(program)
     layers = []
     for layer in program.layers:
-        own = descriptors[layer.first:layer.last]
+        own = [descriptors[i] for i in layer.descriptors]
         cycles, array, words, load, store = (
             sum(getattr(e, name) for e in own)
             for name in ("cycles", "vectors", "bus_words", "load_stall", "store_stall"))

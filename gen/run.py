@@ -3,6 +3,7 @@
 import json
 import math
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from importlib import metadata
@@ -175,8 +176,8 @@ def _places(manifest: dict, mode: dict, symbol: dict[str, int], taps: tuple[str,
         "result": (symbol[names["result"]], 16),
         "timing": (symbol[names["timing"]], 4 * (2 + len(layers))),
     }
-    for number, output in enumerate(manifest["outputs"]):
-        places[f"output {number}"] = (arena + output["offset"], 4 * math.prod(output["shape"]))
+    for number, (output, offset) in enumerate(zip(manifest["outputs"], mode["outputs"], strict=True)):
+        places[f"output {number}"] = (arena + offset, 4 * math.prod(output["shape"]))
     if profile["records"]:
         places["profile"] = (arena + profile["offset"], 4 * len(profile["words"]) * profile["records"])
     for layer in layers:
@@ -245,31 +246,33 @@ def accelerated_layers(layers: list[dict], timing: Any, records: list[dict[str, 
                        errors: dict[str, dict]) -> list[LayerReport]:
     """Layers of an accelerated run from the profile records, one per descriptor, with cumulative counters.
 
-    The first layer starts at the doorbell, each other one where the one before it ended.
+    The first descriptor starts at the doorbell, each other one where the one before it ended, whichever layer's.
     """
     before = dict.fromkeys(records[0], 0) if records else {}
     last_cycle = _elapsed(records[0]["cycle"], records[0]["busy"]) if records else int(timing[0])
-    reports = []
+    owner = {descriptor: index for index, layer in enumerate(layers) for descriptor in layer["descriptors"]}
+    spent = [Counter() for _ in layers]
+    done = 0
     for index, layer in enumerate(layers):
-        first, last = layer["descriptors"]
-        common = {"name": layer["name"], "op": layer["op"], "shape": tuple(layer["shape"]), "macs": layer["macs"],
-                  **errors.get(layer["name"], {})}
         if layer["on_cpu"]:
             end = int(timing[2 + index])
-            cycles = _elapsed(end, last_cycle)
-            reports.append(LayerReport(**common, cycles=cycles, cpu_cycles=cycles))
-            last_cycle = end
-        elif first == last:
-            reports.append(LayerReport(**common, cycles=0))
+            spent[index]["elapsed"], last_cycle = _elapsed(end, last_cycle), end
+        for descriptor in range(done, max(layer["descriptors"], default=-1) + 1):
+            after = records[descriptor]
+            spent[owner[descriptor]].update({name: _elapsed(after[name], before[name]) for name in after})
+            spent[owner[descriptor]]["elapsed"] += _elapsed(after["cycle"], last_cycle)
+            before, last_cycle, done = after, after["cycle"], descriptor + 1
+    reports = []
+    for layer, own in zip(layers, spent, strict=True):
+        common = {"name": layer["name"], "op": layer["op"], "shape": tuple(layer["shape"]), "macs": layer["macs"],
+                  "cycles": own["elapsed"], **errors.get(layer["name"], {})}
+        if layer["on_cpu"]:
+            reports.append(LayerReport(**common, cpu_cycles=own["elapsed"]))
         else:
-            after = records[last - 1]
-            delta = {name: _elapsed(after[name], before[name]) for name in after}
             reports.append(LayerReport(
-                **common, cycles=_elapsed(after["cycle"], last_cycle), bound_cycles=layer["bound_cycles"],
-                bus_words=delta["bus_words"], array_cycles=delta["array_active"],
-                load_stall_cycles=delta["load_stall"], store_stall_cycles=delta["store_stall"],
-                lanes_lost=delta["lanes_lost"], lanes_lossy=delta["lanes_lossy"]))
-            before, last_cycle = after, after["cycle"]
+                **common, bound_cycles=layer["bound_cycles"] if layer["descriptors"] else 0,
+                bus_words=own["bus_words"], array_cycles=own["array_active"], load_stall_cycles=own["load_stall"],
+                store_stall_cycles=own["store_stall"], lanes_lost=own["lanes_lost"], lanes_lossy=own["lanes_lossy"]))
     return reports
 
 

@@ -52,8 +52,8 @@ class SwReport:
         for name in ("MACs", "descriptors", "bound, cycles"):
             result.add_column(name, justify="right")
         for layer in self.layers:
-            first, last = layer["descriptors"]
-            numbers = [f"{n:,}" if n else "-" for n in (layer["macs"], last - first, layer["bound_cycles"])]
+            counts = (layer["macs"], len(layer["descriptors"]), layer["bound_cycles"])
+            numbers = [f"{n:,}" if n else "-" for n in counts]
             result.add_row(layer["name"], layer["op"], "x".join(map(str, layer["shape"])), *numbers)
         return Group(result, Text(self.memory_text))
 
