@@ -1,10 +1,11 @@
 """Layers that take turns: each computes a few rows, the next one uses them, and only those are kept, in a ring.
 
-A group is a chain of feature-map layers of which each reads what the one before writes, and nobody else does. To
-compute the next rows of the last layer, every layer before it first computes the rows that are missing, as pieces of
-their own: descriptors on rectangles of the output.
+A group is a chain of feature-map layers of which each reads what the one before writes, and nobody else does. For the
+next rows of the last layer, every layer before it computes the rows that are missing, as pieces of its own:
+descriptors on rectangles of the output.
 """
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -33,10 +34,15 @@ class Rows:
 
 @dataclass(frozen=True)
 class Group:
-    """Steps (nodes of the graph) that take turns, with the output rows of a piece of the last one."""
+    """Steps (nodes of the graph) that take turns, with the output rows of a piece of the last one.
+
+    ahead: pieces by which every layer is ahead of the next one. With one no piece waits for the one just before it, but
+    the rings hold more rows.
+    """
 
     steps: tuple[int, ...]
     height: int
+    ahead: int = 0
 
 
 @dataclass(frozen=True)
@@ -50,22 +56,22 @@ class Link:
     reader: Rows
 
 
-def turns(layers: Sequence[Rows], height: int) -> list[tuple[int, int, int]]:
-    """(layer, first row, end row) of every piece, in order, of a chain whose last layer has pieces of `height` rows."""
-    done = [0] * len(layers)
-    result = []
-
-    def produce(layer: int, end: int) -> None:
-        if done[layer] >= end:
-            return
-        first, done[layer] = done[layer], end
-        if layer:
-            produce(layer - 1, layers[layer].needed(first, end)[1])
-        result.append((layer, first, end))
-
-    for end in range(height, layers[-1].outputs + height, height):
-        produce(len(layers) - 1, min(end, layers[-1].outputs))
-    return result
+def turns(layers: Sequence[Rows], group: Group) -> list[tuple[int, int, int]]:
+    """(layer, first row, end row) of every piece of a group, in order."""
+    height = group.height
+    ends = [list(range(height, layers[-1].outputs, height)) + [layers[-1].outputs]]
+    for rows in reversed(layers[1:]):
+        needed = [rows.needed(first, end)[1] for first, end in zip([0, *ends[0]], ends[0])]
+        ends.insert(0, list(itertools.accumulate(needed, max)))
+    pieces = []
+    for turn in range(len(ends[0]) + group.ahead * (len(layers) - 1)):
+        for layer, own in enumerate(ends):
+            number = turn - layer * group.ahead
+            if 0 <= number < len(own):
+                first, end = own[number - 1] if number else 0, own[number]
+                if first < end:
+                    pieces.append((layer, first, end))
+    return pieces
 
 
 def ring_rows(layers: Sequence[Rows], pieces: Sequence[tuple[int, int, int]]) -> list[int]:
@@ -136,7 +142,7 @@ def jobs(graph: ir.Graph, group: Group, tensors: Mapping[str, Tensor], constants
         return
     operations = [_single(node, tensors) for node in nodes]
     cbg: list[int | None] = [None] * len(nodes)
-    for layer, first, end in turns([_rows(o) for o in operations], group.height):
+    for layer, first, end in turns([_rows(o) for o in operations], group):
         piece = replace(operations[layer], rectangle=((first, end), (0, operations[layer].op.out_width)))
         own = lower.windowed_jobs(nodes[layer].name, piece, 0, constants, config, cbg[layer])
         cbg[layer] = own[0].fields["CBG"]

@@ -9,7 +9,7 @@ def order(before: dict, after: dict) -> None:
     No BARRIER when no input word of ``after`` can be one that ``before`` stores. MARK_WORDS when ``after`` reads, from
     its word MARK_BASE on, exactly what ``before`` writes, pixel after pixel.
     """
-    after["BARRIER"] = int(_overlap(_stored(before), _loaded(after)))
+    after["BARRIER"] = int(_meet(before, after))
     channels = before["GROUPS"] * before["COUT"]
     if after["BARRIER"] and _dense_store(before, channels) and _dense_load(after):
         base = (before["STORE_ADDR"] - after["LOAD_ADDR"]) // 4
@@ -19,21 +19,21 @@ def order(before: dict, after: dict) -> None:
             before["MARK_WORDS"], before["MARK_BASE"] = channels, base
 
 
-def _overlap(one: tuple[int, int], other: tuple[int, int]) -> bool:
-    return one[0] < other[1] and other[0] < one[1]
+def _meet(before: dict, after: dict) -> bool:
+    """Whether words that ``before`` stores may be among those that ``after`` loads."""
+    (first, end), (start, stop) = _stored(before), _loaded(after)
+    if on_chip(before, "STORE") and on_chip(after, "LOAD") and before["STORE_RING"] == after["LOAD_RING"]:
+        ring = 4 << after["LOAD_RING"]
+        same = before["STORE_ADDR"] // ring == after["LOAD_ADDR"] // ring
+        return same and ((start - first) % ring < end - first or (first - start) % ring < stop - start)
+    return first < stop and start < end
 
 
 def _extent(f: dict, stream: str, loops: list[tuple[int, int]]) -> tuple[int, int]:
-    """First byte, and byte after the last, of a stream's words in (count, stride in words) loops."""
+    """First byte, and byte after the last, of a stream's words in (count, stride in words) loops, before any ring."""
     start = f[f"{stream}_ADDR"]
     reach = [(count - 1) * stride * 4 for count, stride in loops]
-    first, end = start + sum(min(r, 0) for r in reach), start + sum(max(r, 0) for r in reach) + 4
-    if on_chip(f, stream):
-        size = 4 << f[f"{stream}_RING"]
-        home = start // size * size
-        if end > home + size:  # it goes round
-            return home, home + size
-    return first, end
+    return start + sum(min(r, 0) for r in reach), start + sum(max(r, 0) for r in reach) + 4
 
 
 def _stored(f: dict) -> tuple[int, int]:

@@ -5,8 +5,9 @@ turns (`firmware_gen.fusion`), in a ring of a few rows. What saves most cycles f
 all that is alive at once fits.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 import numpy as np
 
@@ -14,7 +15,7 @@ from firmware_gen import planner
 from firmware_gen.fusion import Group, Link, ring_rows, turns
 from firmware_gen.lower import Job
 from firmware_gen.planner import Buffer
-from firmware_gen.tiling import stream_beats, strip_starts, vectors
+from firmware_gen.tiling import stream_beats, strip_starts, vectors, window_words
 from hls.config import Config
 from hls.descriptor import LINEAR, PROFILE_RECORD, WORDS
 from hls.errors import HeepgenError
@@ -22,14 +23,21 @@ from hls.errors import HeepgenError
 STREAMS = ("LOAD", "AUX", "STORE")
 """Streams of activations, in the order in which they touch a word."""
 
-HIDDEN = 0.25
+HIDDEN = 0.05
 """What a beat that its layer hides is worth beside one that it waits for: layers overlap, and memory is shared."""
 
-TURN = 70
-"""Cycles that a descriptor waits for the rows of the one before it, and for the pipeline to fill."""
+MARGIN = 0.1
+"""The part of its layers' cycles that a group has to save: these estimates are rough."""
 
-HEIGHTS = (1, 2, 3, 4, 6, 8, 12, 16)
-"""Rows of a piece of a group's last layer that are tried."""
+TURN = 180
+"""Cycles that a piece loses: its strips are short, its first rows and weights late. Measured with the cycle model."""
+
+FETCH, FIRST, LAST = 30, 25, 60
+"""`_timeline`: cycles from the drain's start to the next descriptor, from a word to its vector, from the last vector to
+the last store."""
+
+PIECES = (2, 3, 4, 5, 6, 8, 10, 12, 16, 24, 32, 48)
+"""Numbers of pieces of a group's last layer that are tried."""
 
 
 @dataclass(frozen=True)
@@ -65,9 +73,24 @@ def choose(jobs: Sequence[Sequence[Job]], links: Sequence[Link], buffers: list[B
     that take turns keep their inputs for longer.
     """
     plan = _Planner(jobs, links, buffers, excluded, arena, config)
-    found = [plan.search(weight) for weight in WEIGHTS]
-    best, homes = min(found, key=lambda choice: plan.cycles(choice[0]))
-    return best.groups, homes
+    best = min((choice for weight in WEIGHTS for choice in plan.search(weight)), key=plan.timeline)
+    best = plan.pruned(best)
+    return best.groups, plan.places(best)
+
+
+class Use(NamedTuple):
+    """Cycles for which a descriptor keeps each resource busy: the bus with what it reads, and with what it writes.
+
+    lead: the part of `load` that the first strip needs. follows: it reads what the descriptor before it stores.
+    """
+
+    array: float
+    load: float
+    lead: float
+    store: float
+    bus_in: float
+    bus_out: float
+    follows: bool = True
 
 
 class _Planner:
@@ -84,26 +107,52 @@ class _Planner:
         self.lives = {b.name: b for b in buffers if b.name not in forbidden}
         self.links = {step: link for step, link in self.links.items() if link.value in self.lives}
         self._known: dict[tuple, float] = {}
+        self._known_pieces: dict[tuple, list[Use]] = {}
         self._rings: dict[Group, list[tuple[Link, int]]] = {}
 
-    def search(self, weight: float) -> tuple[_Choice, dict[str, Home]]:
-        """Take what saves most, divided by its size to the power of `weight`, until nothing more fits."""
-        best, homes = _Choice(), {}
-        while True:
+    def search(self, weight: float) -> Iterator[_Choice]:
+        """From nothing on, take what saves most, divided by its size to the power of `weight`, until no more fits."""
+        best = _Choice()
+        while best:
+            yield best
             options = []
-            cycles, bytes_ = self.cycles(best), sum(b.size for b in self.buffers(best))
+            cycles, size = self.cycles(best), sum(b.size for b in self.buffers(best))
             for choice in self.steps_from(best):
-                size = sum(b.size for b in self.buffers(choice)) - bytes_
                 gain = cycles - self.cycles(choice)
                 if gain > 0:
-                    options.append((gain / max(size, 1) ** weight, choice))
-            for _, choice in sorted(options, key=lambda option: -option[0]):
-                places = self.places(choice)
-                if places is not None:
-                    best, homes = choice, places
-                    break
-            else:
-                return best, homes
+                    more = sum(b.size for b in self.buffers(choice)) - size
+                    options.append((gain / max(more, 1) ** weight, choice))
+            options.sort(key=lambda option: -option[0])
+            best = next((choice for _, choice in options if self.places(choice) is not None), None)
+
+    def pruned(self, choice: _Choice) -> _Choice:
+        """The choice without groups that do not save enough, and without tensors that save nothing."""
+        for group in choice.groups:
+            without = replace(choice, groups=tuple(g for g in choice.groups if g != group))
+            least = MARGIN * self._group_cycles(group, self._on_chip(choice))
+            if self.timeline(without) < self.timeline(choice) + least:
+                choice = without
+        for name in sorted(choice.whole):
+            without = replace(choice, whole=choice.whole - {name})
+            if self.timeline(without) <= self.timeline(choice):
+                choice = without
+        return choice
+
+    def _on_chip(self, choice: _Choice) -> frozenset[str]:
+        return choice.whole.union(self.links[step].value for group in choice.groups for step in group.steps[:-1])
+
+    def timeline(self, choice: _Choice) -> float:
+        """Estimated cycles of the whole network, stage by stage, as descriptors follow each other."""
+        on_chip = self._on_chip(choice)
+        member = {step: group for group in choice.groups for step in group.steps}
+        uses = []
+        for step, own in enumerate(self.jobs):
+            group = member.get(step)
+            if group is None:
+                uses += [_use(job, 1, 1.0, on_chip, self.config) for job in own]
+            elif step == group.steps[0]:
+                uses += self._pieces(group, on_chip)
+        return _timeline(uses) + HIDDEN * sum(use.bus_in + use.bus_out for use in uses)
 
     def alive(self, name: str, buffer: Buffer, choice: _Choice) -> Buffer:
         """The buffer, alive while groups that touch it take turns."""
@@ -125,9 +174,10 @@ class _Planner:
             steps = tuple(sorted({step, step + 1, *(s for g in near for s in g.steps)}))
             others = tuple(g for g in choice.groups if g not in near)
             outputs = self.links[steps[-2]].reader.outputs
-            for height in HEIGHTS if self._may_take_turns(steps) else ():
-                if height < outputs:
-                    yield replace(choice, groups=(*others, Group(steps, height)))
+            if self._may_take_turns(steps):
+                for height in {-(-outputs // n) for n in PIECES if n <= outputs}:
+                    for ahead in (0, 1):
+                        yield replace(choice, groups=(*others, Group(steps, height, ahead)))
 
     def _may_take_turns(self, steps: tuple[int, ...]) -> bool:
         """Whether no layer writes, besides the rings, what another one of the steps still reads."""
@@ -147,7 +197,7 @@ class _Planner:
     def _ring_words(self, group: Group) -> list[tuple[Link, int]]:
         links = [self.links[step] for step in group.steps[:-1]]
         layers = [links[0].source, *(link.reader for link in links)]
-        rows = ring_rows(layers, turns(layers, group.height))
+        rows = ring_rows(layers, turns(layers, group))
         least = 1 << (self.config.ports - 1).bit_length()
         return [(link, 1 << (max(n * link.row_words, least) - 1).bit_length())
                 for link, n in zip(links, rows, strict=True)]
@@ -178,8 +228,7 @@ class _Planner:
     def cycles(self, choice: _Choice) -> float:
         """Estimated cycles of the whole network."""
         member = {step: group for group in choice.groups for step in group.steps}
-        ringed = frozenset(self.links[step].value for group in choice.groups for step in group.steps[:-1])
-        on_chip = choice.whole | ringed
+        on_chip = self._on_chip(choice)
         total = 0.0
         for step, own in enumerate(self.jobs):
             group = member.get(step, Group((step,), 0))
@@ -194,37 +243,60 @@ class _Planner:
     def _group_cycles(self, group: Group, on_chip: frozenset[str]) -> float:
         """A group's resources are each busy one after the other with all its layers, and all at once otherwise."""
         if len(group.steps) == 1:
-            return sum(_cost(_use(job, 1, 1.0, on_chip, self.config)) + TURN for job in self.jobs[group.steps[0]])
-        links = [self.links[step] for step in group.steps[:-1]]
-        layers = [links[0].source, *(link.reader for link in links)]
-        total: dict[str, float] = {}
-        pieces = turns(layers, group.height)
-        for layer, first, end in pieces:
-            rows = layers[layer]
-            low, high = rows.needed(first, end)
-            use = _use(self.jobs[group.steps[layer]][0], (end - first) / rows.outputs,
-                       (high - low) / rows.inputs, on_chip, self.config)
-            for name, cycles in use.items():
-                total[name] = total.get(name, 0.0) + cycles
-        return _cost(total) + TURN * len(pieces)
+            return sum(_cost(_use(job, 1, 1.0, on_chip, self.config)) for job in self.jobs[group.steps[0]])
+        return _cost(Use(*(sum(part) for part in zip(*self._pieces(group, on_chip), strict=True))))
+
+    def _pieces(self, group: Group, on_chip: frozenset[str]) -> list[Use]:
+        if (group, on_chip) not in self._known_pieces:
+            links = [self.links[step] for step in group.steps[:-1]]
+            layers = [links[0].source, *(link.reader for link in links)]
+            uses, before = [], -1
+            for layer, first, end in turns(layers, group):
+                rows = layers[layer]
+                low, high = rows.needed(first, end)
+                use = _use(self.jobs[group.steps[layer]][0], (end - first) / rows.outputs,
+                           (high - low) / rows.inputs, on_chip, self.config)
+                uses.append(use._replace(array=use.array + TURN, follows=before == layer - 1))
+                before = layer
+            self._known_pieces[group, on_chip] = uses
+        return self._known_pieces[group, on_chip]
 
 
-def _cost(use: dict[str, float]) -> float:
-    return max(use.values()) + HIDDEN * use["bus"]
+def _cost(use: Use) -> float:
+    bus = use.bus_in + use.bus_out
+    return max(use.array, use.load, bus) + HIDDEN * bus
 
 
-def _use(job: Job, outputs: float, inputs: float, on_chip: frozenset[str], config: Config) -> dict[str, float]:
-    """Cycles for which each resource is busy with a part of a layer: of its output pixels, and of its input words."""
+def _timeline(uses: Sequence[Use]) -> float:
+    """Cycles of descriptors in a row; one that follows another does so word by word."""
+    loaded = computed = storing = 0.0
+    stored = [0.0, 0.0]
+    for use in uses:
+        start = max(stored[-2] + FETCH, loaded)  # the one before is being drained: this one is fetched
+        begun = max(computed, start + use.lead + FIRST)
+        loaded = max(start + use.load, start + use.bus_in + storing, stored[-1] if use.follows else 0.0)
+        computed = max(begun + use.array, loaded + FIRST)
+        stored.append(max(max(stored[-1], begun) + use.store, computed + LAST))
+        storing = use.bus_out
+    return stored[-1]
+
+
+def _use(job: Job, outputs: float, inputs: float, on_chip: frozenset[str], config: Config) -> Use:
+    """What a part of a layer needs: that of so many of its output pixels, and of its input words."""
     f = job.fields
-    whole = outputs == 1
-    strips = len(strip_starts(f["OUT_PX"], f["FIRST_PX"], f["STRIP_PX"])) if whole else 1
+    strips = len(strip_starts(f["OUT_PX"], f["FIRST_PX"], f["STRIP_PX"])) if outputs == 1 else 1
     count = stream_beats(f, strips, config)
     share = {"LOAD": inputs, "STORE": outputs, "AUX": outputs}
-    local = {stream for stream, storage in streams(job) if storage in on_chip}
+    bus = {stream: n * share.get(stream, 1.0) for stream, n in count.items()}
+    for stream, storage in streams(job):
+        if storage in on_chip:
+            bus[stream] = 0.0
     fetch = -(-(WORDS + len(PROFILE_RECORD)) // config.ports)
-    bus = fetch + sum(n * share.get(stream, 1.0) for stream, n in count.items() if stream not in local)
-    return {"array": vectors(f) * outputs, "load": count["LOAD"] * inputs, "store": count["STORE"] * outputs,
-            "bus": bus}
+    array = max(vectors(f) * outputs, count["WEIGHT"], count["STORE"] * outputs)  # the accumulators hold little
+    load = count["LOAD"] * inputs
+    lead = min(load, int(window_words(f)[1][min(f["FIRST_PX"], f["OUT_PX"]) - 1]) / config.ports)
+    return Use(array, load, lead, count["STORE"] * outputs,
+               fetch + bus["WEIGHT"] + bus["PARAM"] + bus["LOAD"], bus["STORE"] + bus["AUX"])
 
 
 def streams(job: Job) -> list[tuple[str, str]]:
