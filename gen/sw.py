@@ -179,10 +179,10 @@ def _exported(model: Path, sample: str | Path | None, input_shape: tuple[int, ..
 
 
 def exported_input_shape(program: Any) -> tuple[int, ...]:
-    """Shape of the only input of an ExportedProgram."""
-    names = program.graph_signature.user_inputs
-    node = next(n for n in program.graph.nodes if n.name == names[0])
-    return tuple(int(size) for size in node.meta["val"].shape)
+    """Shape of the only input of an ExportedProgram; raises HeepgenError when there are others."""
+    from firmware_gen.importer import input_node
+
+    return tuple(int(size) for size in input_node(program).meta["val"].shape)
 
 
 def _reference(program: Any, data: np.ndarray, generator: Any, softmax: bool) -> dict:
