@@ -25,9 +25,9 @@ PUBLISHED = {
 }
 """HEEPstor's array and firmware, measured in RTL simulation."""
 
-BANK_KIB = {"fc-autoencoder-clip": 128}
-"""Size of a bank where the default does not do: 196 inputs at once are 0.5 MB, and so are the outputs, and so are the
-bits that the firmware compares these with."""
+MEMORY = {"fc-autoencoder-clip": {"bank_kib": 128, "memory_banks": 8, "memory_banks_interleaved": (8,)}}
+"""Where the default does not do: 196 inputs at once are 0.5 MB, so are the outputs, and so are the bits that the
+firmware compares these with."""
 
 GEOMETRIES = ("8x8p2", "4x4p1", "16x16p4")
 
@@ -100,8 +100,8 @@ def _measure_all(names: list[str], geometries: tuple[str, ...], no_software: boo
         for i, config in enumerate(configs):
             for name in names:
                 # The CPU's kernels do not depend on the array: once is enough.
-                memory = replace(config, bank_kib=BANK_KIB.get(name, config.bank_kib))
-                results.append(measure(name, *files[name], memory, work, published=PUBLISHED.get(name, Published()),
+                larger = replace(config, **MEMORY.get(name, {}))
+                results.append(measure(name, *files[name], larger, work, published=PUBLISHED.get(name, Published()),
                                        software=not no_software and i == 0,
                                        progress=lambda message, name=name: say(f"{name}: {message}")))
     return results

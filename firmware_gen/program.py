@@ -124,13 +124,19 @@ def compile_graph(graph: ir.Graph, config: Config, profile: bool = True, keep_ac
     buffers, offsets, keeps_input = _plan_arena(
         graph, tensors, layers, arrays, len(jobs) * profile, keep_activations, config)
     arena = _extent(buffers, offsets)
-    placed, arena_address = planner.locate(graph.name, [(n, 4 * len(a)) for n, a in arrays.items()], arena, config)
+    placed, arena_address = planner.locate(graph.name, [(n, 4 * len(a)) for n, a in arrays.items()], arena, config,
+                                           program_bytes(graph))
     report = _report(graph, layers, buffers, offsets, placed, arena_address, arena, config)
     program = Program(graph, config, tuple(layers), tuple(jobs), tensors, arrays, {p.name: p for p in placed},
                       arena_address, arena, offsets, report, keeps_input)
     if jobs:
         program.constants[DESCRIPTORS][:] = _link(program, profile)
     return program
+
+
+def program_bytes(graph: ir.Graph) -> int:
+    """Room kept for the program, which also holds what the outputs must be."""
+    return planner.PROGRAM_BYTES + 4 * sum(graph.values[value].size for value in graph.outputs)
 
 
 def _lowered(graph: ir.Graph, config: Config, share: bool):
@@ -174,7 +180,8 @@ def _plan_arena(graph, tensors, layers, arrays, records, keep_all, config):
         buffers = _buffers(graph, tensors, layers, records, keep, keep_all)
         offsets = planner.place(buffers)
         try:
-            planner.locate(graph.name, [(n, 4 * len(a)) for n, a in arrays.items()], _extent(buffers, offsets), config)
+            planner.locate(graph.name, [(n, 4 * len(a)) for n, a in arrays.items()], _extent(buffers, offsets), config,
+                           program_bytes(graph))
             break
         except HeepgenError:
             if not keep or keep_all:
@@ -242,9 +249,11 @@ def _report(graph, layers, buffers, offsets, placed, arena_address, arena, confi
     sizes = [(p.name, p.size) for p in placed]
     return planner.MemoryReport(
         graph.name, planner.memory_map(config)[1], sum(p.size for p in placed),
-        sum(p.size for p in placed if "_weights" in p.name), sum(b.size for b in activations), arena, alive,
+        sum(p.size for p in placed if "_weights" in p.name), sum(b.size for b in activations), arena,
+        program_bytes(graph), alive,
         steps[min(max(step, 0), len(steps) - 1)] if steps else "",
-        max((_working_set(layer) for layer in layers), default=0), planner.smallest_memory(sizes, arena, config), steps,
+        max((_working_set(layer) for layer in layers), default=0),
+        planner.smallest_memory(sizes, arena, config, program_bytes(graph)), steps,
         tuple({"name": b.name, "address": arena_address + offsets[b.name], "size": b.size, "born": b.born,
                "dies": b.dies} for b in buffers),
         tuple({"name": p.name, "address": p.address, "size": p.size} for p in placed))

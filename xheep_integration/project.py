@@ -9,7 +9,6 @@ import jinja2
 
 from firmware_gen import codegen
 from firmware_gen.codegen import BANNER, RUNTIME
-from firmware_gen.planner import PROGRAM_BYTES
 from hls import regmap
 from hls.config import Config
 from hls.errors import HeepgenError
@@ -102,11 +101,11 @@ def check_memory(config: Config, apps: Iterable[App]) -> None:
                            f"generator makes {MAX_BANKS} at most.")
     bank = config.bank_kib * 1024
     for app in apps:
-        needed = data_bytes(app.manifest)
+        needed, program = data_bytes(app.manifest), CODE_BYTES + app.manifest["memory"]["program_bytes"]
         if not interleaved:
-            room = contiguous * bank - CODE_BYTES - PROGRAM_BYTES
+            room = contiguous * bank - program
             if needed > room:
-                banks = -(-(needed + CODE_BYTES + PROGRAM_BYTES) // bank)
+                banks = -(-(needed + program) // bank)
                 raise HeepgenError(f"{app.name} needs {needed:,} bytes of weights and activations beside the program, "
                                    f"memory.banks = {contiguous} leaves {room:,}; {banks} banks are enough.")
         elif needed > interleaved * bank:
