@@ -12,7 +12,7 @@ from pathlib import Path
 import jinja2
 import numpy as np
 
-from firmware_gen import ir, reference, software
+from firmware_gen import ir, lower, reference, software
 from firmware_gen.lower import View, Windowed
 from firmware_gen.planner import ALIGN, Placed, memory_map
 from firmware_gen.program import CONSTANTS, DESCRIPTORS, PROFILE, Program
@@ -311,7 +311,7 @@ def manifest(program: Program, cpu: SoftwareProgram, expected: np.ndarray, expec
         "input": {"shape": list(program.input.shape), "offset": program.offsets[program.input.storage],
                   "kept": program.keeps_input},
         "outputs": [{"shape": list(tensor.shape), "offset": program.offsets[tensor.storage] + 4 * tensor.offset,
-                     "layer": program.graph.producer(value).name}
+                     "layer": _computed_by(program.graph, value)}
                     for value, tensor in zip(program.graph.outputs, program.outputs, strict=True)],
         "accelerator": _mode(program, placed, program.arena_address, expected, {})
         | {"doorbells": [program.descriptor_address(step[0]) for step in program.steps if isinstance(step, tuple)],
@@ -323,6 +323,14 @@ def manifest(program: Program, cpu: SoftwareProgram, expected: np.ndarray, expec
         "layers": [_layer_entry(program, layer) for layer in program.layers],
         "memory": program.report.to_dict(),
     }
+
+
+def _computed_by(graph: ir.Graph, value: str) -> str:
+    """Name of the layer that writes a value, which may be seen with another shape since."""
+    node = graph.producer(value)
+    while lower.shares_storage(graph, node):
+        node = graph.producer(node.inputs[0])
+    return node.name
 
 
 def _mode(program: Program, placed: list[Placed], arena: int, expected: np.ndarray, defines: dict) -> dict:

@@ -31,11 +31,13 @@ class ImportOptions:
 
 @dataclass(frozen=True)
 class SwReport:
-    """What was generated: layers with their MACs, and the memory report of the plan."""
+    """What was generated: outputs with the layers that compute them, layers with their MACs, and the memory report of
+    the plan."""
 
     network: str
     geometry: str
     input_shape: tuple[int, ...]
+    outputs: tuple[dict, ...]
     layers: tuple[dict, ...]
     memory: dict
     placements: tuple[Any, ...]
@@ -152,8 +154,9 @@ def generate_application(program: Any, data: np.ndarray, config: Config, out: st
         draw(manifest["memory"], folder / PLAN)
     from gen.hw import geometry
 
-    return SwReport(name, geometry(config), tuple(data.shape), tuple(manifest["layers"]), manifest["memory"],
-                    placements, generator.memory_report(softmax).to_text())
+    return SwReport(name, geometry(config), tuple(data.shape), tuple(manifest["outputs"]),
+                    tuple(manifest["layers"]), manifest["memory"], placements,
+                    generator.memory_report(softmax).to_text())
 
 
 def _exported(model: Path, sample: str | Path | None, input_shape: tuple[int, ...] | None, batch: int,
