@@ -1,5 +1,6 @@
 """The Python entry point: a PyTorch model in, a folder with C++ firmware out."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from firmware_gen.importer import import_model
 from firmware_gen.passes import append_softmax, run_passes
 from firmware_gen.planner import MemoryReport
 from firmware_gen.program import Program, compile_graph
-from firmware_gen.quantise import quantise
+from firmware_gen.quantise import quantise, with_biases
 from hls.config import Config
 from hls.errors import HeepgenError
 
@@ -21,20 +22,22 @@ class CodeGenerator:
 
     model: an nn.Module, or an ExportedProgram. example_input: float32 tensor or array with batch dimension; it is
     the generated application's sample input. out_dir: folder to write (default: `name`). per_channel: one weight
-    scale per output channel, or one per tensor; calibrate: how its range is chosen, see `quantise`. profile: write a
-    cycle record per descriptor. keep_activations: no activation is overwritten, so that every layer's output can be
-    read afterwards; needs more memory.
+    scale per output channel, or one per tensor; calibrate: how its range is chosen, see `quantise`. biases: float32, by
+    layer name, in place of the model's, see `bias_correction`. profile: write a cycle record per descriptor.
+    keep_activations: no activation is overwritten, so that every layer's output can be read afterwards; needs more
+    memory.
     Raises HeepgenError, naming the layer or the numbers, for what cannot be compiled.
     """
 
     def __init__(self, model, example_input, out_dir: str | Path | None = None, config: Config | None = None, *,
-                 name: str = "model", per_channel: bool = True, calibrate: str = "max", profile: bool = True,
-                 keep_activations: bool = False):
+                 name: str = "model", per_channel: bool = True, calibrate: str = "max",
+                 biases: Mapping[str, np.ndarray] | None = None, profile: bool = True, keep_activations: bool = False):
         self.config = config or Config()
         self.name = name
         self.out_dir = Path(out_dir) if out_dir is not None else Path(name)
         self.sample = _sample(example_input)
-        self.graph = quantise(run_passes(import_model(model, example_input, name)), per_channel, calibrate)
+        graph = quantise(run_passes(import_model(model, example_input, name)), per_channel, calibrate)
+        self.graph = with_biases(graph, biases or {})
         self._profile, self._keep = profile, keep_activations
         self._programs: dict[bool, Program] = {}
 

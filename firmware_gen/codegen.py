@@ -12,7 +12,7 @@ from pathlib import Path
 import jinja2
 import numpy as np
 
-from firmware_gen import ir, reference, software
+from firmware_gen import ir, lower, reference, software
 from firmware_gen.lower import View, Windowed
 from firmware_gen.planner import ALIGN, Placed
 from firmware_gen.program import ARENA as ARENA_REGION
@@ -354,7 +354,7 @@ def manifest(program: Program, cpu: SoftwareProgram, expected: np.ndarray, expec
         | {k: f"{v}_{identifier(program.graph.name)}" for k, v in (("timing", TIMING), ("arena", ARENA))},
         "input": {"shape": list(program.input.shape), "offset": program.offsets[program.input.storage],
                   "kept": program.keeps_input and cpu.program.keeps_input},
-        "outputs": [{"shape": list(tensor.shape), "layer": program.graph.producer(value).name}
+        "outputs": [{"shape": list(tensor.shape), "layer": _computed_by(program.graph, value)}
                     for value, tensor in zip(program.graph.outputs, program.outputs, strict=True)],
         "accelerator": _mode(program, placed, program.arena_address, expected, {})
         | {"doorbells": [program.descriptor_address(step[0]) for step in program.steps if isinstance(step, tuple)],
@@ -366,6 +366,14 @@ def manifest(program: Program, cpu: SoftwareProgram, expected: np.ndarray, expec
         "layers": [_layer_entry(program, layer) for layer in program.layers],
         "memory": program.report.to_dict(),
     }
+
+
+def _computed_by(graph: ir.Graph, value: str) -> str:
+    """Name of the layer that writes a value, which may be seen with another shape since."""
+    node = graph.producer(value)
+    while lower.shares_storage(graph, node):
+        node = graph.producer(node.inputs[0])
+    return node.name
 
 
 def _mode(program: Program, placed: list[Placed], arena: int, expected: np.ndarray, defines: dict) -> dict:

@@ -44,24 +44,25 @@ class GraphModule(nn.Module):
             raise HeepgenError(f"the input has shape {tuple(x.shape)}, the model takes {expected}")
         values = {self.graph.inputs[0]: x}
         for index, node in enumerate(self.graph.nodes):
-            out = self._run(index, node, [values[v] for v in node.inputs], x.shape[0] // expected[0])
+            out = self.step(index, node, [values[v] for v in node.inputs], x.shape[0] // expected[0])
             values[node.output] = out
             if taps is not None:
                 taps[node.name] = out
         outputs = tuple(values[v] for v in self.graph.outputs)
         return outputs if len(outputs) > 1 else outputs[0]
 
-    def _run(self, index: int, node: ir.Node, inputs: list[torch.Tensor], copies: int) -> torch.Tensor:
+    def step(self, index: int, node: ir.Node, inputs: list[torch.Tensor], copies: int) -> torch.Tensor:
+        """Output of `node`, the graph's number `index`, for `copies` of the graph's batch at once."""
         x = inputs[0]
         match node:
             case ir.Fused():
-                return _epilogue(node, self._accumulate(index, node, x), inputs[-1])
+                return _epilogue(node, self.accumulate(index, node, x), inputs[-1])
             case ir.Activate():
                 return _activate(x, node.act)
             case ir.Add():
                 return _activate(x + inputs[1], node.act)
             case ir.Concat():
-                return torch.cat(inputs, dim=_channel_dim(x))
+                return torch.cat(inputs, dim=channel_dim(x))
             case ir.Upsample():
                 return x.repeat_interleave(node.factor[0], dim=2).repeat_interleave(node.factor[1], dim=3)
             case ir.Pad():
@@ -83,7 +84,7 @@ class GraphModule(nn.Module):
                 return x
         raise HeepgenError(f"layer {node.name}: {node.op} cannot run in PyTorch")
 
-    def _accumulate(self, index: int, node: ir.Fused, x: torch.Tensor) -> torch.Tensor:
+    def accumulate(self, index: int, node: ir.Fused, x: torch.Tensor) -> torch.Tensor:
         """What `node` computes before residual and activation."""
         weight, bias = self._parameter(index, "weight"), self._parameter(index, "bias")
         match node:
@@ -126,12 +127,13 @@ def _epilogue(node: ir.Fused, x: torch.Tensor, residual: torch.Tensor) -> torch.
     return x + residual if node.residual == "after_act" else x
 
 
-def _channel_dim(x: torch.Tensor) -> int:
+def channel_dim(x: torch.Tensor) -> int:
+    """The dimension of channels, or of features."""
     return min(1, x.ndim - 1)
 
 
 def _scaled(x: torch.Tensor, scale: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
-    shape = (-1, *[1] * (x.ndim - 1 - _channel_dim(x)))
+    shape = (-1, *[1] * (x.ndim - 1 - channel_dim(x)))
     return x * scale.reshape(shape) + bias.reshape(shape)
 
 

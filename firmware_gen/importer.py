@@ -8,6 +8,7 @@ Tensors of three dimensions, (N, C, L), are (N, C, 1, L) in the IR, but for the 
 
 from __future__ import annotations
 
+import inspect
 import operator
 import warnings
 
@@ -18,7 +19,7 @@ from torch.export.graph_signature import InputKind, OutputKind
 
 from firmware_gen import ir
 from firmware_gen.operators import CONSTANT_OPERATORS, HANDLERS, HINTS
-from firmware_gen.refusal import refusal
+from firmware_gen.refusal import not_one_input, refusal
 from hls.errors import HeepgenError
 
 
@@ -32,6 +33,7 @@ def import_model(model, example_input=None, name: str = "model") -> ir.Graph:
     """
     program = model if isinstance(model, ExportedProgram) else export(model, example_input)
     _check_modes(program)
+    input_node(program)
     if isinstance(model, ExportedProgram) and example_input is not None:
         _check_input_shape(program, tuple(_as_tensor(example_input).shape))
     return _Importer(_functionalise(program), name).run()
@@ -43,6 +45,10 @@ def export(model: torch.nn.Module, example_input) -> ExportedProgram:
         raise HeepgenError(
             f"a model must be an nn.Module or an ExportedProgram, this is a {type(model).__name__}"
         )
+    parameters = inspect.signature(model.forward).parameters.values()
+    needed = [p.name for p in parameters if p.default is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD]
+    if len(needed) > 1:
+        raise not_one_input(needed)
     if example_input is None:
         raise HeepgenError("a module has no input shape of its own: give an example input or --input-shape")
     example = _as_tensor(example_input)
@@ -116,16 +122,24 @@ def _check_modes(program: ExportedProgram):
             )
 
 
+def input_node(program: ExportedProgram) -> torch.fx.Node:
+    """The placeholder of the program's input; raises HeepgenError naming them all when it is not one tensor."""
+    kinds = {s.arg.name: s.kind for s in program.graph_signature.input_specs}
+    nodes = [n for n in program.graph.nodes if n.op == "placeholder" and kinds[n.name] == InputKind.USER_INPUT]
+    if len(nodes) != 1:
+        raise not_one_input(n.name for n in nodes)
+    if not isinstance(nodes[0].meta.get("val"), torch.Tensor):
+        raise HeepgenError(f"input {nodes[0].name} is not a tensor: a model takes exactly one tensor")
+    return nodes[0]
+
+
 def _check_input_shape(program: ExportedProgram, shape: tuple[int, ...]):
-    names = program.graph_signature.user_inputs
-    for node in program.graph.nodes:
-        if node.op == "placeholder" and node.name in names:
-            exported = tuple(node.meta["val"].shape)
-            if exported != shape:
-                raise HeepgenError(
-                    f"the input has shape {shape}, but the model was exported for {exported}: "
-                    "use that shape, or export the model again"
-                )
+    exported = tuple(input_node(program).meta["val"].shape)
+    if exported != shape:
+        raise HeepgenError(
+            f"the input has shape {shape}, but the model was exported for {exported}: "
+            "use that shape, or export the model again"
+        )
 
 
 def _bind(node) -> dict:
@@ -241,13 +255,7 @@ class _Importer:
         if node.name in constants:
             self.env[node] = constants[node.name]
             return
-        value = node.meta.get("val")
-        if not isinstance(value, torch.Tensor):
-            raise HeepgenError(f"input {node.name} is not a tensor: a model takes exactly one tensor")
-        if self.inputs:
-            raise HeepgenError(
-                f"the model has more than one input ({self.inputs[0]}, {node.name}): one is supported"
-            )
+        value = node.meta["val"]
         if value.dtype != torch.float32:
             raise HeepgenError(f"input {node.name} is {_dtype(value)}: use float32, after model.float()")
         shape = self._fixed_shape(node)

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.export import ExportedProgram
 
-from firmware_gen.refusal import refusal
+from firmware_gen.refusal import not_one_input, refusal
 from hls.errors import HeepgenError
 
 Function = Callable[..., torch.Tensor]
@@ -56,8 +56,7 @@ class _Network(nn.Module):
         static = {t.name: onnx.numpy_helper.to_array(t) for t in graph.initializer}
         inputs = [i for i in graph.input if i.name not in static]
         if len(inputs) != 1:
-            names = ", ".join(i.name for i in inputs) or "none"
-            raise HeepgenError(f"{path}: the model has {len(inputs)} inputs ({names}): one is supported")
+            raise HeepgenError(f"{path}: {not_one_input(i.name for i in inputs)}")
         self.example = torch.zeros(self._shape(inputs[0]))
         self.source, self.results = inputs[0].name, [o.name for o in graph.output]
         self.plan: list[tuple[str, list[str], str]] = []

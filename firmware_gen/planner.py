@@ -15,7 +15,8 @@ from hls.config import Config
 from hls.errors import HeepgenError
 
 PROGRAM_BYTES = 24 * 1024
-"""Room kept at address 0 for code, its data and the stack; the linker checks the real size."""
+"""Room kept at address 0 for code, its data and the stack, but for the bits that outputs must have; the linker checks
+the real size."""
 
 ALIGN = 16
 
@@ -54,8 +55,8 @@ class Placed:
 class MemoryReport:
     """What the network needs and where it lies. `steps` are layer names; lives index them, -1 is the call.
 
-    working_set_bytes: the most that a single layer reads and writes. banks_needed: the smallest memory that would do,
-    contiguous banks and groups of interleaved ones.
+    program_bytes: what is kept for the program. working_set_bytes: the most that a single layer reads and writes.
+    banks_needed: the smallest memory that would do, contiguous banks and groups of interleaved ones.
     """
 
     network: str
@@ -64,6 +65,7 @@ class MemoryReport:
     weight_bytes: int
     activation_bytes: int
     arena_bytes: int
+    program_bytes: int
     peak_bytes: int
     peak_step: str
     working_set_bytes: int
@@ -202,8 +204,9 @@ def memory_map(config: Config) -> tuple[int, int]:
     return config.memory_banks * bank, (config.memory_banks + sum(config.memory_banks_interleaved)) * bank
 
 
-def locate(network: str, constants: list[tuple[str, int]], arena: int, config: Config) -> tuple[list[Placed], int]:
-    """Absolute addresses of constants (name, bytes), in order, and of the arena.
+def locate(network: str, constants: list[tuple[str, int]], arena: int, config: Config,
+           program: int = PROGRAM_BYTES) -> tuple[list[Placed], int]:
+    """Absolute addresses of constants (name, bytes), in order, and of the arena, beside a program of so many bytes.
 
     Raises HeepgenError with the numbers when they do not fit beside the program.
     """
@@ -219,34 +222,36 @@ def locate(network: str, constants: list[tuple[str, int]], arena: int, config: C
     high = _suffix_that_fits(constants, high_end - high_start)
     low = constants[:len(constants) - len(high)]
     low_start = low_end - sum(_rounded(size) for _, size in low)
-    if low_start < PROGRAM_BYTES:
+    if low_start < program:
         raise HeepgenError(
             f"{network} does not fit: {total - arena:,} bytes of constants and {arena:,} bytes of arena need "
-            f"{total:,} bytes beside {PROGRAM_BYTES:,} for the program, memory.banks and memory.banks_interleaved "
-            f"give {end:,} ({end - border:,} of them interleaved); add banks or shrink the network.")
+            f"{total:,} bytes beside {program:,} for the program, memory.banks and memory.banks_interleaved "
+            f"give {end:,} ({end - border:,} of them interleaved, where no program can lie); add banks or shrink the "
+            "network.")
     placed = _sequence(low, low_start) + _sequence(high, high_start)
     if arena_address is None:
         arena_address = placed[-1].address + _rounded(placed[-1].size) if high else high_start
     return placed, arena_address
 
 
-def smallest_memory(constants: list[tuple[str, int]], arena: int, config: Config) -> tuple[int, tuple[int, ...]]:
+def smallest_memory(constants: list[tuple[str, int]], arena: int, config: Config,
+                    program: int = PROGRAM_BYTES) -> tuple[int, tuple[int, ...]]:
     """The fewest banks of the configuration's size that would do, for what fits the configuration itself: contiguous
     ones and groups of interleaved ones, as many of these as possible."""
-    needed = PROGRAM_BYTES + _rounded(arena) + sum(_rounded(size) for _, size in constants)
+    needed = program + _rounded(arena) + sum(_rounded(size) for _, size in constants)
     given = config.memory_banks + sum(config.memory_banks_interleaved)
     for total in range(max(2, -(-needed // (config.bank_kib * 1024))), given + 1):
         for interleaved in range((total - 2) // 2 * 2, -1, -2):
             groups = tuple(1 << bit for bit in reversed(range(interleaved.bit_length())) if interleaved >> bit & 1)
             banks = replace(config, memory_banks=total - interleaved, memory_banks_interleaved=groups)
-            if _fits(constants, arena, banks):
+            if _fits(constants, arena, banks, program):
                 return banks.memory_banks, groups
     return config.memory_banks, config.memory_banks_interleaved
 
 
-def _fits(constants: list[tuple[str, int]], arena: int, config: Config) -> bool:
+def _fits(constants: list[tuple[str, int]], arena: int, config: Config, program: int) -> bool:
     try:
-        locate("", constants, arena, config)
+        locate("", constants, arena, config, program)
     except HeepgenError:
         return False
     return True

@@ -155,7 +155,8 @@ def compile_graph(graph: ir.Graph, config: Config, profile: bool = True, keep_ac
     buffers, offsets, keeps_input = _plan_arena(
         graph, tensors, layers, groups, arrays, len(jobs) * profile, keep_activations, scratchpad, config)
     arena = _extent(buffers, offsets)
-    placed, arena_address = planner.locate(graph.name, [(n, 4 * len(a)) for n, a in arrays.items()], arena, config)
+    placed, arena_address = planner.locate(graph.name, [(n, 4 * len(a)) for n, a in arrays.items()], arena, config,
+                                           program_bytes(graph))
     report = _report(graph, layers, buffers, offsets, placed, arena_address, arena, config)
     program = Program(graph, config, tuple(layers), tuple(jobs), tensors, arrays, {p.name: p for p in placed},
                       arena_address, arena, offsets, scratchpad, report, keeps_input)
@@ -169,6 +170,11 @@ def without_scratchpad(program: Program) -> Program:
     if not program.scratchpad:
         return program
     return compile_graph(program.graph, replace(program.config, scratchpad_words=0), profile=False)
+
+
+def program_bytes(graph: ir.Graph) -> int:
+    """Room kept for the program, which also holds what the outputs must be."""
+    return planner.PROGRAM_BYTES + 4 * sum(graph.values[value].size for value in graph.outputs)
 
 
 def _lowered(graph: ir.Graph, config: Config, share: bool, on_chip: Container[str] = (),
@@ -196,7 +202,7 @@ def _lowered(graph: ir.Graph, config: Config, share: bool, on_chip: Container[st
 def _residency(graph: ir.Graph, lowered, config: Config):
     """Layers that take turns, and what the accelerator keeps on chip, of a network lowered without either."""
     tensors, constants, jobs, layers = lowered
-    used = planner.PROGRAM_BYTES + sum(a.nbytes for a in constants.arrays.values()) + len(jobs) * DESCRIPTOR_BYTES
+    used = program_bytes(graph) + sum(a.nbytes for a in constants.arrays.values()) + len(jobs) * DESCRIPTOR_BYTES
     arena = planner.memory_map(config)[1] - used - TURNS * DESCRIPTOR_BYTES
     outside = {t.storage for layer in layers if layer.on_cpu for t in (*layer.sources, layer.target)}
     outside |= {tensors[v].storage for v in (*graph.inputs, *graph.outputs)}
@@ -226,7 +232,8 @@ def _plan_arena(graph, tensors, layers, groups, arrays, records, keep_all, scrat
                    if b.name not in scratchpad]
         offsets = planner.place(buffers)
         try:
-            planner.locate(graph.name, [(n, 4 * len(a)) for n, a in arrays.items()], _extent(buffers, offsets), config)
+            planner.locate(graph.name, [(n, 4 * len(a)) for n, a in arrays.items()], _extent(buffers, offsets), config,
+                           program_bytes(graph))
             break
         except HeepgenError:
             if not keep or keep_all:
@@ -299,9 +306,11 @@ def _report(graph, layers, buffers, offsets, placed, arena_address, arena, confi
     sizes = [(p.name, p.size) for p in placed]
     return planner.MemoryReport(
         graph.name, planner.memory_map(config)[1], sum(p.size for p in placed),
-        sum(p.size for p in placed if "_weights" in p.name), sum(b.size for b in activations), arena, alive,
+        sum(p.size for p in placed if "_weights" in p.name), sum(b.size for b in activations), arena,
+        program_bytes(graph), alive,
         steps[min(max(step, 0), len(steps) - 1)] if steps else "",
-        max((_working_set(layer) for layer in layers), default=0), planner.smallest_memory(sizes, arena, config), steps,
+        max((_working_set(layer) for layer in layers), default=0),
+        planner.smallest_memory(sizes, arena, config, program_bytes(graph)), steps,
         tuple({"name": b.name, "address": arena_address + offsets[b.name], "size": b.size, "born": b.born,
                "dies": b.dies} for b in buffers),
         tuple({"name": p.name, "address": p.address, "size": p.size} for p in placed))

@@ -13,6 +13,7 @@ fractions CLIPS of it which gives the smallest sum of squared errors (q * scale 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -68,6 +69,12 @@ def _least_squares(rows: np.ndarray, largest: np.ndarray, per_channel: bool) -> 
         better = error < best if per_channel else np.full(len(rows), error.sum() < best.sum())
         best_q[better], best_scale[better], best[better] = q[better], scale[better], error[better]
     return best_q, best_scale
+
+
+def with_biases(graph: Graph, biases: Mapping[str, np.ndarray]) -> Graph:
+    """A quantised graph with other biases, float32 (O,) by layer name, in place of its own."""
+    new = {n: replace(n, bias=np.array(biases[n.name], np.float32)) for n in graph.nodes if n.name in biases}
+    return graph.with_nodes(new.get(n, n) for n in graph.nodes)
 
 
 def _quantise_node(node: Conv | Linear, per_channel: bool, calibrate: str) -> Conv | Linear:

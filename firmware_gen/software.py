@@ -8,7 +8,7 @@ from firmware_gen import lower, planner
 from firmware_gen.cpu_model import channels_first, finish_model, window_model
 from firmware_gen.lower import Operation, View, Windowed
 from firmware_gen.planner import memory_map
-from firmware_gen.program import Program, without_scratchpad
+from firmware_gen.program import Program, program_bytes, without_scratchpad
 from firmware_gen.reference import read_outputs, run_on_cpu, write
 
 BLOCK = 4
@@ -60,7 +60,8 @@ def compile_software(program: Program) -> SoftwareProgram:
             for operation in lower.operations(layer.node, list(layer.sources), layer.target):
                 calls.append(_with_constants(_call(layer.name, operation), constants))
     sizes = [(name, array.nbytes) for name, array in constants.items()]
-    placed, arena = planner.locate(program.graph.name, sizes, program.arena_bytes, program.config)
+    placed, arena = planner.locate(program.graph.name, sizes, program.arena_bytes, program.config,
+                                   program_bytes(program.graph))
     return SoftwareProgram(program, tuple(calls), constants, tuple(placed), arena)
 
 

@@ -26,15 +26,16 @@ class Published:
 class Measurement:
     """One network on one accelerator. Cycles are those of a whole inference, CPU time included.
 
-    `bound` is the sum of the layers' lower bounds; `software` the cycles of the same application without
-    accelerator. `sw_seconds` is the time to generate the firmware, `soc_cycles` and `sim_seconds` what the
-    simulation simulated and took. When `skipped` holds a reason, there are no numbers.
+    `ram_kib` is the memory of the SoC around it. `bound` is the sum of the layers' lower bounds; `software` the cycles
+    of the same application without accelerator. `sw_seconds` is the time to generate the firmware, `soc_cycles` and
+    `sim_seconds` what the simulation simulated and took. When `skipped` holds a reason, there are no numbers.
     """
 
     network: str
     geometry: str
     published: Published = Published()
     skipped: str = ""
+    ram_kib: int = 0
     cycles: int = 0
     bound: int = 0
     macs: int = 0
@@ -70,6 +71,7 @@ def measure(network: str, model: Path, sample: Path, config: Config, work: Path,
             published: Published = Published(), software: bool = True,
             progress: Callable[[str], None] = lambda message: None) -> Measurement:
     """Generate, run and measure a model file; a network that cannot be compiled gives a reason instead."""
+    from firmware_gen.planner import memory_map
     from gen.run import run
     from gen.sw import generate_sw
 
@@ -86,7 +88,8 @@ def measure(network: str, model: Path, sample: Path, config: Config, work: Path,
     if not result.bit_exact or (cpu_only and not cpu_only.bit_exact):
         raise HeepgenError(f"{network} on {name}: the device's output differs from the bit-exact model.")
     return Measurement(
-        network, name, published, cycles=result.total_cycles, bound=sum(layer.bound_cycles for layer in result.layers),
+        network, name, published, ram_kib=memory_map(config)[1] // 1024, cycles=result.total_cycles,
+        bound=sum(layer.bound_cycles for layer in result.layers),
         macs=result.macs, peak=result.peak, ports=config.ports, cpu_cycles=result.cpu_cycles,
         software=cpu_only.total_cycles if cpu_only else None, bit_exact=True, layers=result.layers,
         sw_seconds=seconds, soc_cycles=result.soc_cycles, sim_seconds=result.seconds)
@@ -107,8 +110,8 @@ def from_dict(data: dict[str, Any]) -> list[Measurement]:
 
 # Rendering
 
-_COLUMNS = ("network", "array", "cycles", "bound", "cycles/\nbound", "MAC/\ncycle", "CPU\ncycles", "software\nkernels",
-            "software/\narray", "HEEPstor\narray", "HEEPstor/\narray", "HEEPstor\nCPU only")
+_COLUMNS = ("network", "array", "RAM\nKiB", "cycles", "bound", "cycles/\nbound", "MAC/\ncycle", "CPU\ncycles",
+            "software\nkernels", "software/\narray", "HEEPstor\narray", "HEEPstor/\narray", "HEEPstor\nCPU only")
 
 
 def _count(value: int | None) -> str:
@@ -122,7 +125,7 @@ def _ratio(a: int | None, b: int | None, form: str = ".2f") -> str:
 def _row(m: Measurement) -> tuple[str, ...]:
     other = m.published
     array = _count(other.array) + (f" {other.array_size}" if other.array and other.array_size != "8x8" else "")
-    return (m.network, m.geometry, _count(m.cycles), _count(m.bound), _ratio(m.cycles, m.bound),
+    return (m.network, m.geometry, _count(m.ram_kib), _count(m.cycles), _count(m.bound), _ratio(m.cycles, m.bound),
             _ratio(m.macs, m.cycles), _count(m.cpu_cycles), _count(m.software),
             _ratio(m.software, m.cycles, ".0f"), array, _ratio(other.array, m.cycles, ".0f"), _count(other.cpu))
 
@@ -137,7 +140,7 @@ def table(results: Sequence[Measurement]) -> Any:
     result = Table(title="Cycles per inference, CPU time included", title_justify="left", box=SIMPLE_HEAD,
                    padding=(0, 1, 0, 0), pad_edge=False)
     for index, name in enumerate(_COLUMNS):
-        result.add_column(name, justify="left" if index < 2 else "right", no_wrap=index < 10)
+        result.add_column(name, justify="left" if index < 2 else "right", no_wrap=index < 11)
     for m in results:
         if not m.skipped:
             result.add_row(*_row(m))
@@ -175,8 +178,9 @@ def markdown(results: Sequence[Measurement], tools: Sequence[tuple[str, str]] = 
         "excluded, counted by the accelerator in RTL simulation with zero-wait memory. Weights are random. Every",
         "output equals the bit-exact model's in every bit.",
         "",
-        "*array*: rows x columns, p: OBI master ports. *bound*: sum over the layers of max(vectors, bus words /",
-        "ports), where every tensor crosses the bus once. *CPU cycles*: cycles in which no layer ran on the array.",
+        "*array*: rows x columns, p: OBI master ports. *RAM*: all banks of the SoC. *bound*: sum over the layers of",
+        "max(vectors, bus words / ports), where every tensor crosses the bus once. *CPU cycles*: cycles in which no",
+        "layer ran on the array.",
         "*software kernels*: the same application with `USE_SOFTWARE_DNN_LAYER_OPERATORS=1` on the same CPU.",
         "*HEEPstor*: its array (8x8 unless said otherwise) and its CPU-only firmware, measured in RTL simulation.",
         "",

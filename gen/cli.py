@@ -73,8 +73,12 @@ _force = click.option("--force", is_flag=True,
                       help="Replace a folder that heepgen did not write (it is moved aside to NAME.old).")
 _per_tensor = click.option("--per-tensor", is_flag=True,
                            help="One weight scale per layer instead of one per channel.")
-_calibrate = click.option("--calibrate", type=click.Choice(["max", "mse"]), default="max", show_default=True,
-                          help="Range of the weights: all of them, or that with the least squared error.")
+_calibrate = _options(
+    click.option("--calibrate", type=click.Choice(["max", "mse"]), default="max", show_default=True,
+                 help="Range of the weights: all of them, or that with the least squared error."),
+    click.option("--bias-correction", metavar="FILE.npz", type=click.Path(dir_okay=False),
+                 help="Correct biases by the mean error that INT8 weights cause on these inputs x (N, ...)."),
+)
 _trust = click.option("--trust-pickle", is_flag=True,
                       help="Load files whose pickle may run code. Only for files you made yourself.")
 _import = _options(
@@ -174,6 +178,7 @@ def sw(config: Any, model: str, out: str | None, explain: bool, force: bool, jso
       heepgen sw model.pt --input-shape 1,28,28 --append-final-softmax
       heepgen sw model.pt2 --sample image.npy     this input, and its expected output, in the firmware
       heepgen sw model.pt2 --explain              what runs where, and why
+      heepgen sw model.pt2 --calibrate mse --bias-correction train.npz
     """
     from gen.console import progress, show, write_json
     from gen.inputs import network_name

@@ -41,6 +41,7 @@ def numerics() -> str:
     """The rules of arithmetic, from the docstrings of the modules that keep them."""
     sections = [
         ("Quantisation of weights", "firmware_gen.quantise", None),
+        ("Bias correction", "firmware_gen.bias_correction", None),
         ("Windows and padding", "hls.descriptor", None),
         ("`aligned` array", "hls.aligned", None),
         ("`fma` array", "hls.fma", "fma_model"),

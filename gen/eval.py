@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from gen.inputs import load_samples, network_name
 from hls.config import Config
 from hls.errors import HeepgenError
 
@@ -118,7 +119,7 @@ def _table(title: str, left: list[str], right: list[str]) -> Any:
 
 def evaluate(model: str | Path, data: str | Path, config: Config, *, device: str | None = None, batch: int = 256,
              limit: int | None = None, output: int = 0, per_tensor: bool = False, calibrate: str = "max",
-             trust_pickle: bool = False,
+             bias_correction: str | Path | None = None, trust_pickle: bool = False,
              progress: Callable[[str, int, int], None] = lambda what, done, total: None) -> EvalReport:
     """Evaluate the model file `model` on the .npz file `data` (see above), or on its first `limit` inputs.
 
@@ -130,7 +131,7 @@ def evaluate(model: str | Path, data: str | Path, config: Config, *, device: str
     from firmware_gen.importer import import_model
     from firmware_gen.passes import run_passes
     from gen.hw import geometry
-    from gen.inputs import network_name
+    from gen.sw import correct
 
     torch_device = _device(device)
     loaded = load_data(data, limit)
@@ -140,8 +141,12 @@ def evaluate(model: str | Path, data: str | Path, config: Config, *, device: str
     imported = import_model(program, example, name)
     if output >= len(imported.outputs):
         raise HeepgenError(f"--output {output}: {model} returns {len(imported.outputs)} tensors, counted from 0.")
+    biases = None
+    if bias_correction is not None:
+        biases = correct(program, example, load_samples(bias_correction, "--bias-correction")["x"], per_tensor,
+                         calibrate)
     generator = CodeGenerator(program, example, config=config, name=name, per_channel=not per_tensor,
-                              calibrate=calibrate)
+                              calibrate=calibrate, biases=biases)
     lowered, quantised = run_passes(imported), generator.graph
     compiled = generator.program()
     count = len(loaded.x)
@@ -168,18 +173,8 @@ def evaluate(model: str | Path, data: str | Path, config: Config, *, device: str
 def load_data(path: str | Path, limit: int | None = None) -> Data:
     """The .npz file described above. Raises HeepgenError for anything else."""
     option = f"--data {path}"
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files if name in ("x", "y", "clip")}
-    except OSError as error:
-        raise HeepgenError(f"{option}: cannot be read: {error.strerror or 'not a complete .npz file'}.") from None
-    except Exception:  # numpy, zipfile and zlib each have their own
-        raise HeepgenError(f"{option}: not a complete .npz file of numbers; use numpy.savez(file, x=x, y=y).") from None
-    x, y, clip = arrays.get("x"), arrays.get("y"), int(arrays.get("clip", 1))
-    if x is None:
-        raise HeepgenError(f"{option}: has no array called x; use numpy.savez(file, x=x, y=y).")
-    if x.dtype.kind not in "fiub" or x.ndim < 2 or not len(x):
-        raise HeepgenError(f"{option}: x is {x.dtype} {list(x.shape)}; numbers, the batch dimension first, are needed.")
+    arrays = load_samples(path, "--data", ("x", "y", "clip"))
+    x, y, clip = arrays["x"], arrays.get("y"), int(arrays.get("clip", 1))
     if clip < 1 or len(x) % clip or (y is not None and (y.shape != (len(x) // clip,) or y.dtype.kind not in "iub")):
         shape = "missing" if y is None else f"{y.dtype} {list(y.shape)}"
         raise HeepgenError(f"{option}: y is {shape} and clip {clip}, x has {len(x)} inputs; y must be one integer per "

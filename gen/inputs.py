@@ -12,6 +12,30 @@ def network_name(model: str | Path) -> str:
     return path.parent.name if path.stem == "model" else path.stem
 
 
+def load_samples(path: str | Path, option: str, names: tuple[str, ...] = ("x",)) -> dict[str, Any]:
+    """The arrays `names` of an .npz file, as far as it has them; `x` (N, ...) must be there.
+
+    Raises `HeepgenError` naming `option` for a file that is missing, damaged or pickled, and for an x that is not
+    numbers with the batch dimension first.
+    """
+    import numpy as np
+
+    where = f"{option} {path}"
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive.files if name in names}
+    except OSError as error:
+        raise HeepgenError(f"{where}: cannot be read: {error.strerror or 'not a complete .npz file'}.") from None
+    except Exception:  # numpy, zipfile and zlib each have their own
+        raise HeepgenError(f"{where}: not a complete .npz file of numbers; use numpy.savez(file, x=x).") from None
+    x = arrays.get("x")
+    if x is None:
+        raise HeepgenError(f"{where}: has no array called x; use numpy.savez(file, x=x).")
+    if x.dtype.kind not in "fiub" or x.ndim < 2 or not len(x):
+        raise HeepgenError(f"{where}: x is {x.dtype} {list(x.shape)}; numbers, the batch dimension first, are needed.")
+    return arrays
+
+
 def load_array(path: str | Path, option: str, shape: tuple[int, ...] | None = None) -> Any:
     """float32 array of a .npy file; a missing batch dimension of 1 is added when `shape` has one.
 

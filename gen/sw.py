@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from gen.inputs import load_array, network_name
+from gen.inputs import load_array, load_samples, network_name
 from gen.report import sqnr_db
 from hls.config import Config
 from hls.errors import HeepgenError
@@ -26,15 +26,18 @@ class ImportOptions:
     append_final_softmax: bool = False
     per_tensor: bool = False
     calibrate: str = "max"
+    biases: dict[str, list[float]] | None = None
 
 
 @dataclass(frozen=True)
 class SwReport:
-    """What was generated: layers with their MACs, and the memory report of the plan."""
+    """What was generated: outputs with the layers that compute them, layers with their MACs, and the memory report of
+    the plan."""
 
     network: str
     geometry: str
     input_shape: tuple[int, ...]
+    outputs: tuple[dict, ...]
     layers: tuple[dict, ...]
     memory: dict
     placements: tuple[Any, ...]
@@ -77,21 +80,39 @@ def _table(title: str, columns: tuple[str, ...]) -> Any:
 
 def generate_sw(model: str | Path, config: Config, out: str | Path, *, sample: str | Path | None = None,
                 input_shape: tuple[int, ...] | None = None, batch: int = 1, append_final_softmax: bool = False,
-                per_tensor: bool = False, calibrate: str = "max", trust_pickle: bool = False, force: bool = False,
-                keep_activations: bool = False, progress: Callable[[str], None] = lambda message: None,
+                per_tensor: bool = False, calibrate: str = "max", bias_correction: str | Path | None = None,
+                trust_pickle: bool = False, force: bool = False, keep_activations: bool = False,
+                progress: Callable[[str], None] = lambda message: None,
                 explain: Callable[[Any], None] = lambda table: None) -> SwReport:
     """Write the firmware of the model file `model` for `config` to the folder `out`, whole or not at all.
 
     `sample` is a .npy file; without one the sample input is drawn from a normal distribution, the same one
-    every time. `input_shape` has no batch dimension. `explain` is called with a table of what runs where, and why,
+    every time. `input_shape` has no batch dimension. `bias_correction` is an .npz file of inputs `x` from which biases
+    are corrected. `explain` is called with a table of what runs where, and why,
     before anything is compiled. Raises `HeepgenError`, naming the layer or the numbers,
     for a model or an input that cannot be used.
     """
     progress(f"loading {model}")
     program, data = load_program(Path(model), sample, input_shape, batch, trust_pickle)
-    options = ImportOptions(append_final_softmax, per_tensor, calibrate)
+    biases = None
+    if bias_correction is not None:
+        progress("correcting biases")
+        x = load_samples(bias_correction, "--bias-correction")["x"]
+        biases = {name: bias.tolist() for name, bias in correct(program, data, x, per_tensor, calibrate).items()}
+    options = ImportOptions(append_final_softmax, per_tensor, calibrate, biases)
     return generate_application(program, data, config, out, options, name=network_name(model), force=force,
                                 keep_activations=keep_activations, progress=progress, explain=explain)
+
+
+def correct(program: Any, data: np.ndarray, x: np.ndarray, per_tensor: bool, calibrate: str) -> dict[str, np.ndarray]:
+    """Corrected biases of an ExportedProgram from inputs `x` (N, ...); `data` is one input of it."""
+    from firmware_gen.bias_correction import corrected_biases
+    from firmware_gen.importer import import_model
+    from firmware_gen.passes import run_passes
+    from firmware_gen.quantise import quantise
+
+    lowered = run_passes(import_model(program, data))
+    return corrected_biases(lowered, quantise(lowered, not per_tensor, calibrate), x)
 
 
 def load_program(model: Path, sample: str | Path | None = None, input_shape: tuple[int, ...] | None = None,
@@ -120,7 +141,7 @@ def generate_application(program: Any, data: np.ndarray, config: Config, out: st
     with generated_folder(out, KIND, force=force, note={"name": name, "options": vars(options)}) as folder:
         progress(f"compiling {name}")
         generator = CodeGenerator(program, data, folder, config, name=name, per_channel=not options.per_tensor,
-                                  calibrate=options.calibrate, keep_activations=keep_activations)
+                                  calibrate=options.calibrate, biases=options.biases, keep_activations=keep_activations)
         graph = append_softmax(generator.graph) if softmax else generator.graph
         placements = tuple(placements_of(graph))
         explain(_explanation(name, placements))
@@ -133,8 +154,9 @@ def generate_application(program: Any, data: np.ndarray, config: Config, out: st
         draw(manifest["memory"], folder / PLAN)
     from gen.hw import geometry
 
-    return SwReport(name, geometry(config), tuple(data.shape), tuple(manifest["layers"]), manifest["memory"],
-                    placements, generator.memory_report(softmax).to_text())
+    return SwReport(name, geometry(config), tuple(data.shape), tuple(manifest["outputs"]),
+                    tuple(manifest["layers"]), manifest["memory"], placements,
+                    generator.memory_report(softmax).to_text())
 
 
 def _exported(model: Path, sample: str | Path | None, input_shape: tuple[int, ...] | None, batch: int,
@@ -160,10 +182,10 @@ def _exported(model: Path, sample: str | Path | None, input_shape: tuple[int, ..
 
 
 def exported_input_shape(program: Any) -> tuple[int, ...]:
-    """Shape of the only input of an ExportedProgram."""
-    names = program.graph_signature.user_inputs
-    node = next(n for n in program.graph.nodes if n.name == names[0])
-    return tuple(int(size) for size in node.meta["val"].shape)
+    """Shape of the only input of an ExportedProgram; raises HeepgenError when there are others."""
+    from firmware_gen.importer import input_node
+
+    return tuple(int(size) for size in input_node(program).meta["val"].shape)
 
 
 def _reference(program: Any, data: np.ndarray, generator: Any, softmax: bool) -> dict:

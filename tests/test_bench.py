@@ -3,13 +3,17 @@
 import io
 import json
 from collections import Counter
+from dataclasses import replace
 from xml.etree import ElementTree
 
+import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
 
 from examples import bench
+from firmware_gen import CodeGenerator
+from firmware_gen.loader import load_model
 from gen import area, roofline
 from gen.bench import (
     Measurement,
@@ -24,15 +28,18 @@ from gen.bench import (
     write_documents,
 )
 from gen.report import LayerReport
+from hls.config import Config
 from hls.errors import HeepgenError
+from sim.firmware import compile_firmware
 
 LAYERS = (
     LayerReport("conv", "Conv2d", (1, 8, 4, 4), 6400, 200, bound_cycles=160, bus_words=320, array_cycles=100),
     LayerReport("pool", "MaxPool2d", (1, 8, 2, 2), 0, 50, bound_cycles=40, bus_words=80, array_cycles=16),
     LayerReport("softmax", "Softmax", (1, 8), 0, 30, cpu_cycles=30),
 )
-MEASURED = Measurement("net", "8x8p2", Published(array=3000, cpu=2500, array_size="12x12"), cycles=300, bound=200,
-                       macs=6400, peak=64, ports=2, cpu_cycles=50, software=6000, bit_exact=True, layers=LAYERS)
+MEASURED = Measurement("net", "8x8p2", Published(array=3000, cpu=2500, array_size="12x12"), ram_kib=512, cycles=300,
+                       bound=200, macs=6400, peak=64, ports=2, cpu_cycles=50, software=6000, bit_exact=True,
+                       layers=LAYERS)
 SKIPPED = Measurement("other", "8x8p2", skipped="Its memory is too small.")
 
 
@@ -57,8 +64,8 @@ def test_document_holds_the_numbers():
     text = markdown([MEASURED, SKIPPED], [("heepgen --help", "0.1 s")])
     row = next(line for line in text.splitlines() if line.startswith("| net "))
     cells = [cell.strip() for cell in row.strip("|").split("|")]
-    # cycles, bound, ratio, MAC/cycle, CPU, software, software/array, HEEPstor, HEEPstor/array, HEEPstor CPU
-    assert cells[2:] == ["300", "200", "1.50", "21.33", "50", "6,000", "20", "3,000 12x12", "10", "2,500"]
+    # RAM, cycles, bound, ratio, MAC/cycle, CPU, software, software/array, HEEPstor, HEEPstor/array, HEEPstor CPU
+    assert cells[2:] == ["512", "300", "200", "1.50", "21.33", "50", "6,000", "20", "3,000 12x12", "10", "2,500"]
     assert "Its memory is too small." in text and "heepgen --help" in text
     assert "| conv | Conv2d |" in text
 
@@ -99,7 +106,25 @@ def test_unknown_network():
 
 
 def test_published_networks_exist():
-    assert set(bench.PUBLISHED) <= set(bench.NETWORKS)
+    assert set(bench.PUBLISHED) | set(bench.MEMORY) <= set(bench.NETWORKS)
+
+
+def link(folder, network, config):
+    """Compile the application of an example network, with and without accelerator."""
+    model, sample = bench.prepare(bench.NETWORKS[network], folder)
+    CodeGenerator(load_model(model), np.load(sample), folder / "app", config).generate_code()
+    manifest = json.loads((folder / "app" / "manifest.json").read_text())
+    sources, headers = ([folder / "app" / p for p in manifest[key]] for key in ("sources", "include_dirs"))
+    for mode in (manifest["accelerator"], manifest["software"]):
+        compile_firmware(sources, headers, mode["defines"], config, folder / "app.elf", placements=mode["placements"])
+
+
+@pytest.mark.parametrize("network", bench.MEMORY)
+def test_networks_with_larger_banks_fit_them_and_need_them(tmp_path, network):
+    config = Config(**bench.MEMORY[network])
+    link(tmp_path, network, config)
+    with pytest.raises(HeepgenError, match="does not fit"):
+        link(tmp_path, network, replace(config, bank_kib=config.bank_kib // 2))
 
 
 def test_area_counts_what_is_inside():

@@ -373,10 +373,33 @@ def test_bad_variance_is_refused():
         import_model(model, (1, 1, 2, 2))
 
 
-def test_two_inputs_are_refused():
-    program = torch.export.export(TwoInputs(), (torch.zeros(1, 2), torch.zeros(1, 2)))
-    with pytest.raises(HeepgenError, match="more than one input"):
-        import_model(program)
+class ManyInputs(nn.Module):
+    def forward(self, first, rest, flag=True):
+        return first + rest["left"] + rest["right"][0]
+
+
+def test_several_inputs_are_refused_by_name_whatever_their_shapes():
+    advice = "holds the others as buffers, or export the parts"
+    program = torch.export.export(TwoInputs(), (torch.zeros(1, 2), torch.zeros(1, 1)))
+    for example in (None, (1, 2), (1, 1)):
+        with pytest.raises(HeepgenError, match=rf"2 inputs \(a, b\): one is supported; .*{advice}"):
+            import_model(program, example)
+    with pytest.raises(HeepgenError, match=rf"2 inputs \(a, b\).*{advice}"):
+        import_model(TwoInputs(), (1, 2))
+    x = torch.zeros(1, 2)
+    nested = torch.export.export(ManyInputs(), (x, {"left": x, "right": [x]}))
+    with pytest.raises(HeepgenError, match=r"(3|4) inputs \(first, rest_left, rest_right_0"):
+        import_model(nested)
+
+
+class Constant(nn.Module):
+    def forward(self):
+        return torch.zeros(3)
+
+
+def test_a_model_without_input_is_refused():
+    with pytest.raises(HeepgenError, match="has no input"):
+        import_model(torch.export.export(Constant(), ()))
 
 
 def test_exported_program_checks():

@@ -175,8 +175,11 @@ def test_run_compares_every_output(saved, on_cpu):
 def test_run_notices_a_wrong_bit_of_any_output(saved, tmp_path):
     folder = saved[0]
     app = tmp_path / "app"
-    done = CliRunner().invoke(main, ["sw", str(folder / "net.pt2"), "--rows", "4", "--cols", "4", "-o", str(app)])
+    done = CliRunner().invoke(main, ["sw", str(folder / "net.pt2"), "--rows", "4", "--cols", "4", "-o", str(app),
+                                     "--json", "-"])
     assert done.exit_code == 0, done.output
+    assert [(output["layer"], output["shape"]) for output in json.loads(done.stdout)["outputs"]] == [
+        ("softmax_0", [2, 7]), ("layers.0", [2, 4, 4, 5]), ("mean_0", [2, 4]), ("sigmoid_0", [2, 4, 4, 5])]
     manifest = json.loads((app / "manifest.json").read_text())
     sizes = [int(np.prod(output["shape"])) for output in manifest["outputs"]]
     manifest["software"]["expected_bits"][sum(sizes[:3]) - 1] ^= 1  # the last of output 2

@@ -115,9 +115,21 @@ def test_report_says_what_lives_when():
 def test_input_survives_when_there_is_room():
     assert CodeGenerator(nn.Linear(20, 4), torch.zeros(1, 20)).program().keeps_input
     big = nn.Sequential(nn.Conv2d(1, 1, 1), nn.ReLU(), nn.Conv2d(1, 1, 1))
-    config = Config(memory_banks=2, memory_banks_interleaved=(2, 4), bank_kib=16)
+    config = Config(memory_banks=5, memory_banks_interleaved=(2, 4), bank_kib=16)
     program = CodeGenerator(big, torch.zeros(1, 1, 96, 96), config=config).program()
     assert not program.keeps_input
+
+
+def test_expected_outputs_are_part_of_the_program():
+    """32 channels of 48 x 48 are 295 kB in the arena, and as much again in what they are compared with."""
+    model, sample = nn.Conv2d(1, 32, 1).eval(), torch.zeros(1, 1, 48, 48)
+    with pytest.raises(HeepgenError, match=r"beside 319,488 for the program.*524,288"):
+        CodeGenerator(model, sample).program()
+    config = Config(memory_banks=8, memory_banks_interleaved=(8,), bank_kib=64)
+    program = CodeGenerator(model, sample, config=config).program()
+    contiguous, groups = program.report.banks_needed
+    needed = program.report.constant_bytes + program.report.arena_bytes + 24 * 1024 + 4 * 32 * 48 * 48
+    assert contiguous + sum(groups) == -(-needed // 65536)
 
 
 class Dense(nn.Module):

@@ -117,9 +117,10 @@ def check_memory(config: Config, apps: Iterable[App]) -> None:
     bank = config.bank_kib * 1024
     for app in apps:
         low, high = data_bytes(app.manifest)
-        room = contiguous * bank - CODE_BYTES - DATA_BYTES
+        program = CODE_BYTES + DATA_BYTES + app.manifest["memory"]["program_bytes"]
+        room = contiguous * bank - program
         if low > room:
-            banks = -(-(low + CODE_BYTES + DATA_BYTES) // bank)
+            banks = -(-(low + program) // bank)
             raise HeepgenError(f"{app.name} needs {low:,} bytes of weights and activations beside the program, "
                                f"memory.banks = {contiguous} leaves {room:,}; {banks} banks are enough.")
         if high > interleaved * bank:

@@ -19,7 +19,7 @@ def load(input_shape: tuple[int, ...], folder: str | Path | None = None) -> Data
     picture for the test; or drawn figures."""
     if folder is None:
         rng = np.random.default_rng(0)
-        return Data(*_synthetic(rng, 320), *_synthetic(rng, 100), "drawn figures")
+        return Data(*_synthetic(rng, 1280), *_synthetic(rng, 100), "drawn figures")
     files = [sorted(Path(folder).joinpath(name).glob("*.jpg")) for name in FOLDERS]
     if not all(files):
         raise HeepgenError(f"no visual wake words: {folder} holds no .jpg files in {' and '.join(FOLDERS)}")
