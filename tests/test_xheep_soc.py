@@ -115,16 +115,17 @@ def test_same_bits_and_cycles(soc, network):
     assert abs(cycles - virtual.total_cycles) <= 0.05 * virtual.total_cycles
 
 
-def test_layers_end_in_the_same_cycles(soc):
+def test_layers_end_in_the_same_cycle(soc):
+    """To the cycle, up to the first layer on the CPU, whose code does not run in lockstep with the accelerator."""
     _, folder, config = soc
     _, _, printed = on_xheep(folder / "project", "digits", "PRINT_LAYER_CYCLES=1")
     same = run(folder / "digits", config, elf=program())
     here, there = (re.findall(r"^HG layer (\d+) (.*?)\r?$", text, re.M) for text in (printed, same.uart))
-    print(here, there)
-    assert [name for _, name in here] == [name for _, name in there]
-    assert len(here) == sum(layer.cycles > 0 for layer in same.layers)
-    for (end, _), (virtual_end, _) in zip(here, there, strict=True):
-        assert abs(int(end) - int(virtual_end)) <= SAME_PROGRAM * int(virtual_end)
+    layers = [layer for layer in same.layers if layer.cycles]
+    assert [name for _, name in here] == [name for _, name in there] == [layer.name for layer in layers]
+    array = next(i for i, layer in enumerate(layers) if layer.op == "Softmax")
+    assert array == 4
+    assert here[:array] == there[:array]
 
 
 @pytest.mark.parametrize("variable", ["ENABLE_DEBUG_HEEPSTOR_ASSERTIONS", "USE_SOFTWARE_DNN_LAYER_OPERATORS"])

@@ -269,6 +269,27 @@ struct Master {
   uint64_t waiting_since = 0, words = 0, refused = 0;
 };
 
+// X-HEEP's arbiter of a target: a tree of multiplexers that, where both halves ask, takes the one that the favoured
+// master is in. After a grant the next master that asked is favoured.
+class Arbiter {
+ public:
+  int choose(uint32_t wanted) {
+    uint32_t chosen = 0;
+    for (uint32_t half = kMasters / 2; half; half /= 2) {
+      const uint32_t side = (1u << half) - 1;
+      const bool lower = wanted >> chosen & side, upper = wanted >> (chosen + half) & side;
+      if (!lower || (upper && favoured_ & half)) chosen += half;
+    }
+    const uint32_t above = wanted & ~((2u << favoured_) - 1);
+    favoured_ = uint32_t(__builtin_ctz(above ? above : wanted));
+    return int(chosen);
+  }
+
+ private:
+  static constexpr uint32_t kMasters = 16;
+  uint32_t favoured_ = 0;
+};
+
 class Soc {
  public:
   Soc(const Options& options, VerilatedContext* context)
@@ -284,11 +305,13 @@ class Soc {
 
  private:
   static constexpr int kInstr = 0, kData = 1, kFirstPort = 2;
+  // In X-HEEP's crossbar debug and two DMA channels, of three masters each, come before the accelerator.
+  static constexpr int kBetween = 7;
 
   struct Target {
     uint32_t wanted = 0;  // masters asking in this cycle
-    int last = 0;         // the master served last
-    uint64_t free = 0;    // first cycle in which a request is taken again
+    Arbiter arbiter;
+    uint64_t free = 0;  // first cycle in which a request is taken again
   };
 
   void reset();
@@ -530,7 +553,7 @@ void Soc::choose_target(int m) {
     return;
   }
   if (!targets_[target].wanted) wanted_targets_.push_back(target);
-  targets_[target].wanted |= 1u << m;
+  targets_[target].wanted |= 1u << (m < kFirstPort ? m : m + kBetween);
 }
 
 void Soc::arbitrate() {
@@ -539,10 +562,8 @@ void Soc::arbitrate() {
   for (int index : wanted_targets_) {
     Target& target = targets_[index];
     if (cycle_ >= target.free) {
-      int m = target.last;
-      do m = m + 1 == count ? 0 : m + 1;
-      while (!(target.wanted >> m & 1));
-      target.last = m;
+      const int place = target.arbiter.choose(target.wanted);
+      const int m = place < kFirstPort ? place : place - kBetween;
       granted[m] = true;
       grant(m, index);
     }
