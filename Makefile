@@ -6,14 +6,16 @@ READY := $(VENV)/.ready
 BENCH_READY := $(VENV)/.ready-bench
 PYTEST_ARGS ?= -n auto --maxprocesses 8 --dist worksteal
 BENCH_ARGS ?= --docs docs
+APPS ?= $(wildcard build/digits-app)
+XHEEP_OUT ?= build/xheep
 # Only wheels, no questions, no notice about pip itself.
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help venv run test fuzz bench area lint docs clean distclean
+.PHONY: help venv run heepstor-gen test fuzz bench area lint docs clean distclean
 
 help:  ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
 
 venv: $(READY)  ## create .venv with everything at pinned versions
 
@@ -37,6 +39,10 @@ run: $(READY)  ## train a small network on digits, generate hardware and firmwar
 	@$(BIN)/heepgen sw build/digits/model.pt2 --sample build/digits/sample.npy --out build/digits-app
 	@$(BIN)/heepgen run build/digits-app --json build/digits/run.json
 	@$(BIN)/python examples/digits/compare.py build/digits build/digits/run.json
+
+heepstor-gen: $(READY)  ## put the accelerator into an X-HEEP checkout's SoC (HEEP_DIR=PATH, APPS=folders)
+	@test -n "$(HEEP_DIR)" || { echo "HEEP_DIR is not set: make heepstor-gen HEEP_DIR=path/of/x-heep" >&2; exit 1; }
+	@$(BIN)/heepgen xheep --heep-dir $(HEEP_DIR) -o $(XHEEP_OUT) $(APPS)
 
 test: $(READY)  ## run the test suite (PYTEST_ARGS to choose, as in PYTEST_ARGS='-k config')
 	@$(BIN)/python -m pytest tests/ $(PYTEST_ARGS)

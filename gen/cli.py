@@ -234,6 +234,8 @@ def estimate(config: Any, model: str, json_path: str | None, **options: Any) -> 
               help="Cycles the memory lets every access wait.")
 @click.option("--tap", "taps", multiple=True, metavar="LAYER",
               help="Also return this layer's tensor; repeatable.")
+@click.option("--toolchain", type=click.Choice(["zig", "gcc"]), default="zig", show_default=True,
+              help="Compiler of the firmware; gcc is Debian's riscv64-unknown-elf-g++.")
 @click.option("--elf", metavar="FILE", type=click.Path(dir_okay=False),
               help="Program that another toolchain built from APP, such as X-HEEP's.")
 @_with_config

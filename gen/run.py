@@ -70,14 +70,15 @@ def hardware(config: Config, progress: Progress = lambda message: None) -> Path:
 
 def run(target: str | Path, config: Config, *, hardware_given: bool = False, input_path: str | Path | None = None,
         vcd: str | Path | None = None, software: bool = False, wait_states: int = 0, taps: tuple[str, ...] = (),
-        elf: str | Path | None = None, progress: Progress = lambda message: None, **import_options: Any) -> RunReport:
+        elf: str | Path | None = None, toolchain: str = "zig", progress: Progress = lambda message: None,
+        **import_options: Any) -> RunReport:
     """Run an application folder or a model file once on the virtual SoC.
 
     An application runs on the hardware it was generated for, or, with `hardware_given`, on that of `config`.
-    `input_path` replaces the sample; `taps` are layers whose tensors to return. `elf` is a program that another
-    compiler built from the application folder, as X-HEEP's flow does; it runs as it is. `import_options` are those
-    of `generate_sw`, for a model file. Raises `HeepgenError` when anything cannot be built or the run fails; a
-    wrong output is no error but `bit_exact` = False.
+    `input_path` replaces the sample; `taps` are layers whose tensors to return. `elf` is a program that was built from
+    the application folder elsewhere, as by X-HEEP's flow, and runs as it is; otherwise `toolchain` (of
+    `sim.firmware.compile_firmware`) builds one. `import_options` are those of `generate_sw`, for a model file. Raises
+    `HeepgenError` when anything cannot be built or the run fails; a wrong output is no error but `bit_exact` = False.
     """
     with tempfile.TemporaryDirectory(prefix="heepgen-") as temporary:
         work = Path(temporary)
@@ -89,7 +90,7 @@ def run(target: str | Path, config: Config, *, hardware_given: bool = False, inp
         accelerator = None
         if not software:
             accelerator = hardware(config if hardware_given else application.config, progress)
-        elf = _compiled(application, software, work, progress) if elf is None else Path(elf)
+        elf = _compiled(application, software, toolchain, work, progress) if elf is None else Path(elf)
         return _simulate(application, accelerator, elf, vcd, wait_states, taps, progress)
 
 
@@ -131,14 +132,14 @@ def _mode(manifest: dict, software: bool) -> dict:
     return manifest["software" if software else "accelerator"]
 
 
-def _compiled(application: Application, software: bool, work: Path, progress: Progress) -> Path:
+def _compiled(application: Application, software: bool, toolchain: str, work: Path, progress: Progress) -> Path:
     from sim.firmware import compile_firmware
 
     manifest, folder = application.manifest, application.folder
     mode = _mode(manifest, software)
     return compile_firmware([folder / s for s in manifest["sources"]], [folder / d for d in manifest["include_dirs"]],
-                            mode["defines"], application.config, work / "firmware.elf", placements=mode["placements"],
-                            progress=progress)
+                            mode["defines"], application.config, work / "firmware.elf", toolchain=toolchain,
+                            placements=mode["placements"], progress=progress)
 
 
 def _simulate(application: Application, accelerator: Path | None, elf: Path, vcd: str | Path | None,

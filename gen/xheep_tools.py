@@ -17,6 +17,9 @@ def xheep_findings() -> list[Finding]:
     """All of them are optional: heepgen itself works without."""
     return [
         _verilator(), _fusesoc(), *_compiler(),
+        _program("cmake", "X-HEEP: programs", "--version", "install CMake 3.15 or newer"),
+        _program("verible-verilog-format", "X-HEEP: mcu-gen formats what it wrote", "--version",
+                 "install Verible; a program of that name that does nothing is enough"),
         _program("vivado", "X-HEEP: bitstreams", "-version", "install AMD Vivado and source its settings64.sh"),
         _program("openocd", "X-HEEP: programs on a board", "--version", "install OpenOCD 0.11 or newer"),
         _program("picocom", "X-HEEP: the board's serial port", "--help", "apt-get install picocom"),

@@ -4,6 +4,7 @@ Interfaces of X-HEEP come from tests/xheep_stub, written for these tests.
 """
 
 import importlib.util
+import os
 import re
 import shutil
 import subprocess
@@ -15,11 +16,13 @@ import pytest
 import torch
 from torch import nn
 
+from gen.run import run
 from gen.sw import generate_sw
 from gen.xheep import generate_xheep, regenerate
 from hls.config import Config
 from hls.errors import HeepgenError
 from sim.rtl import simulate_module
+from sim.run import run_soc
 from sim.toolchain import lint
 from tests.layers import random_program
 from tests.test_accelerator import compare
@@ -28,7 +31,7 @@ from xheep_integration.project import PADS, bandwidth_notes
 STUB = Path(__file__).parent / "xheep_stub"
 CONFIG = Config(rows=4, cols=4, ports=2, activation_words=1024, weight_bytes=256, accumulator_entries=16)
 TARGETS = ["heepstor-gen", "mcu-gen", "verilator-sim", "run-verilator", "vivado-fpga", "app", "run-fpga",
-           "run-fpga-com", "picocom", "openocd", "gdb"]
+           "run-fpga-com", "picocom", "openocd", "gdb", "run-virtual", "profile"]
 
 
 @pytest.fixture(scope="module")
@@ -276,6 +279,7 @@ def test_make_knows_the_targets_and_variables_of_heepstor(project):
     (["mcu-gen", "HEEP_DIR=/nowhere"], "HEEP_DIR = /nowhere holds no X-HEEP"),
     (["app", "PROJECT=none", "RISCV_XHEEP=/"], "does not exist; set RISCV_XHEEP"),
     (["run-verilator"], "run make verilator-sim first"),
+    (["run-virtual", "HEEPGEN=true", "HEEP_DIR=/nowhere"], "no program in /nowhere/sw/build; run make app"),
     (["vivado-fpga", "FPGA_BOARD=zx81"], "FPGA_BOARD = zx81: must be one of zcu104"),
     (["heepstor-gen", "HEEPGEN=no-such-heepgen"], "no-such-heepgen is not on PATH; install heepgen"),
 ])
@@ -285,6 +289,23 @@ def test_make_says_in_one_line_what_is_missing(project, arguments, complaint):
     errors = [line for line in done.stderr.splitlines() if not line.startswith("make")]
     assert len(errors) == 1, done.stderr
     assert complaint in errors[0]
+
+
+def test_the_simulator_is_translated_again_each_time(project, heep, tmp_path):
+    """Edalize's makefile takes a translation that is there for the newest."""
+    if project.name == "plic":
+        pytest.skip("the Makefile does not depend on the interrupt")
+    for tool in ("verilator", "fusesoc"):
+        (tmp_path / tool).write_text("#!/bin/sh\n")
+        (tmp_path / tool).chmod(0o755)
+    (heep / "tb").mkdir(exist_ok=True)
+    (heep / "tb" / "tb_util.svh").write_text("")
+    old = project / "build" / "fast" / "sim-verilator" / "Vtestharness.mk"
+    old.parent.mkdir(parents=True)
+    old.write_text("")
+    subprocess.run(["make", "-s", "-C", project, "verilator-sim"], check=True, capture_output=True,
+                   env=os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}"})
+    assert not old.exists()
 
 
 def test_xheeps_configuration_is_the_configured_memory(project, monkeypatch):
@@ -358,6 +379,92 @@ def test_applications_link_without_a_c_library(project, heep, tmp_path):
     arena = next(address for name, address in where.items() if name.startswith("heepgen_arena"))
     assert arena >= CONFIG.memory_banks * 32 * 1024
     assert (heep / "sw" / "build" / "main.hex").stat().st_size > 1000
+
+
+def freestanding(project, heep, name, out, *flags):
+    """What `make app-freestanding` does, by the compiler in a wheel."""
+    from sim.firmware import _zig
+    from sim.toolchain import run_tool
+
+    tools, software = _zig(), project / "sw"
+    out.mkdir()
+    objects = []
+    for path in sorted(p for part in ("freestanding", "external/heepstor", f"applications/{name}")
+                       for p in (software / part).iterdir() if p.suffix in (".S", ".cpp")):
+        language = [] if path.suffix == ".S" else ["-std=c++17", "-fno-exceptions", "-fno-rtti"]
+        objects.append(out / f"{path.name}.o")
+        run_tool([*tools.compile, *language, *flags, "-O2", "-ffp-contract=off", "-ffunction-sections",
+                  f"-I{software / 'applications' / name}", f"-I{software / 'external' / 'heepstor'}",
+                  f"-I{heep}/sw/device/lib/runtime", f"-I{heep}/sw/device/target/sim", "-c", path, "-o", objects[-1]],
+                 path.name)
+    run_tool([*tools.link, "-static", "-T", software / "freestanding" / "link.ld", "-Wl,--gc-sections", *objects, "-o",
+              out / "main.elf"], "linking")
+    return out / "main.elf"
+
+
+def test_the_projects_program_runs_on_the_virtual_soc(project, heep, app, tmp_path):
+    """The very program for X-HEEP, with its start-up code, its driver of the UART and of the interrupt controller."""
+    elf = freestanding(project, heep, "small_net", tmp_path / "build", "-DPRINT_LAYER_CYCLES=1")
+    report = run(app, CONFIG, elf=elf)
+    assert report.bit_exact
+    ends = {m[2]: int(m[1]) for m in re.finditer(r"^HG layer (\d+) (.*)$", report.uart, re.M)}
+    assert list(ends) == [layer.name for layer in report.layers if layer.cycles]
+    assert list(ends.values()) == sorted(ends.values())
+    assert min(ends.values()) > 0 and max(ends.values()) <= report.total_cycles
+    last = [layer.cycles for layer in report.layers if layer.cycles][-1]
+    assert list(ends.values())[-1] - list(ends.values())[-2] == last
+
+
+def test_a_program_that_never_sees_its_interrupt_does_not_end(heep, app, tmp_path):
+    """So the line, and what clears it, are what makes the tests above pass."""
+    out = tmp_path / "project"
+    generate_xheep(heep, out, CONFIG, apps=[app], interrupt="plic")
+    driver = out / "sw" / "external" / "heepstor" / "soc.cpp"
+    driver.write_text(driver.read_text().replace("SOC_PLIC_PRIORITY + 4 * EXT_INTR_0) = 1", "SOC_PLIC_PRIORITY) = 1"))
+    elf = freestanding(out, heep, "small_net", tmp_path / "build")
+    result = run_soc(elf, out / "hw" / "accelerator", CONFIG, max_cycles=200_000)
+    assert result.ended == "max_cycles"
+    assert "asleep" in result.message
+
+
+SPILLING = Config(rows=4, cols=4, ports=1, memory_banks=4, memory_banks_interleaved=(2,))
+
+
+@pytest.fixture(scope="module")
+def spilling(tmp_path_factory):
+    """A network of 78 KiB of weights where interleaved banks have 64."""
+    folder = tmp_path_factory.mktemp("spilling")
+    torch.manual_seed(4)
+    network = nn.Sequential(nn.Linear(200, 200), nn.ReLU(), nn.Linear(200, 200), nn.ReLU(), nn.Linear(200, 5)).eval()
+    torch.export.save(torch.export.export(network, (torch.zeros(1, 200),)), folder / "wide.pt2")
+    generate_sw(folder / "wide.pt2", SPILLING, folder / "app")
+    return folder / "app"
+
+
+def test_constants_that_do_not_fit_in_interleaved_banks_lie_beside_the_program(heep, app, spilling, tmp_path):
+    from sim.elf import symbols
+
+    border = SPILLING.memory_banks * 32 * 1024
+    generate_xheep(heep, tmp_path / "project", SPILLING, apps=[spilling])
+    elf = freestanding(tmp_path / "project", heep, "wide", tmp_path / "build")
+    where = symbols(elf)
+    assert where["heepgen_weightslow_wide"] < border <= where["heepgen_weights_wide"]
+    assert run(spilling, SPILLING, elf=elf).bit_exact
+    assert run(spilling, SPILLING).bit_exact
+    with pytest.raises(HeepgenError, match="main.elf has no symbol .*: it was not built from small net"):
+        run(app, CONFIG, elf=elf)
+    with pytest.raises(HeepgenError, match="--elf runs a program as it is"):
+        run(spilling, SPILLING, elf=elf, taps=("0",))
+
+
+def test_refusals_of_memory_name_the_banks_that_are_enough(heep, spilling, tmp_path):
+    from dataclasses import replace
+
+    # 2 banks are 65,536 bytes, of which the program keeps 49,152.
+    refused(tmp_path, r"beside the program, memory.banks = 2 leaves 16,384; 3 banks are enough", heep,
+            config=replace(SPILLING, memory_banks=2), apps=[spilling])
+    refused(tmp_path, r"in interleaved banks, memory.banks_interleaved = \[\] gives 0; 2 interleaved banks are enough",
+            heep, config=replace(SPILLING, memory_banks_interleaved=()), apps=[spilling])
 
 
 # --- generating ------------------------------------------------------------------------------------------------------

@@ -115,14 +115,52 @@ class Ram {
   std::vector<uint8_t> bytes_;
 };
 
-// soc_ctrl, UART, fast interrupt controller and the testbench's own registers.
+// The platform-level interrupt controller with the accelerator as its only source.
+class Plic {
+ public:
+  bool irq() const { return pending_ && enabled_ && priority_ > threshold_; }
+
+  // A claimed interrupt is not pending again before its completion.
+  void clock(bool source) { pending_ = pending_ || (source && !claimed_); }
+
+  uint32_t access(const Request& request, uint32_t offset) {
+    switch (offset) {
+      case SOC_PLIC_PRIORITY + 4 * SOC_PLIC_SOURCE:
+        if (request.we) priority_ = request.wdata & 7;
+        return priority_;
+      case SOC_PLIC_ENABLE + SOC_PLIC_SOURCE / 32 * 4:
+        if (request.we) enabled_ = request.wdata >> SOC_PLIC_SOURCE % 32 & 1;
+        return uint32_t(enabled_) << SOC_PLIC_SOURCE % 32;
+      case SOC_PLIC_THRESHOLD:
+        if (request.we) threshold_ = request.wdata & 7;
+        return threshold_;
+      case SOC_PLIC_CLAIM:
+        if (request.we) {
+          if (request.wdata == SOC_PLIC_SOURCE) claimed_ = false;
+          return 0;
+        }
+        if (!irq()) return 0;
+        pending_ = false;
+        claimed_ = true;
+        return SOC_PLIC_SOURCE;
+      default:
+        return 0;
+    }
+  }
+
+ private:
+  bool enabled_ = false, pending_ = false, claimed_ = false;
+  uint32_t priority_ = 0, threshold_ = 0;
+};
+
+// soc_ctrl, UART, interrupt controllers and the testbench's own registers.
 class Peripherals {
  public:
   bool exited = false;
   uint32_t exit_value = 0, fault = 0;
 
   static bool contains(uint32_t address) {
-    for (uint32_t base : {SOC_CTRL_BASE, SOC_FAST_INTR_BASE, SOC_UART_BASE, SOC_TESTBENCH_BASE})
+    for (uint32_t base : {SOC_CTRL_BASE, SOC_FAST_INTR_BASE, SOC_PLIC_BASE, SOC_UART_BASE, SOC_TESTBENCH_BASE})
       if (address - base < 0x10000) return true;
     return false;
   }
@@ -132,15 +170,18 @@ class Peripherals {
     switch (request.addr & 0xffff0000) {
       case SOC_CTRL_BASE: return soc_ctrl(request, offset);
       case SOC_FAST_INTR_BASE: return fast_interrupt(request, offset);
+      case SOC_PLIC_BASE: return plic_.access(request, offset);
       case SOC_UART_BASE: return uart(request, offset);
       default: return testbench(request, offset, cycle);
     }
   }
 
-  uint32_t irq() const { return pending_ << 16; }
+  uint32_t irq() const { return pending_ << 16 | uint32_t(plic_.irq()) << 11; }
 
   // Pending bits change only while a source is active or a bit is being cleared, as in X-HEEP.
-  void clock(uint32_t sources) {
+  void clock(bool accelerator, uint32_t line) {
+    plic_.clock(accelerator);
+    const uint32_t sources = uint32_t(accelerator) << line;
     if (sources | clear_) pending_ = sources & enable_ & ~clear_;
     clear_ = 0;
   }
@@ -211,6 +252,7 @@ class Peripherals {
     if (character == '\n') std::fflush(stdout);
   }
 
+  Plic plic_;
   uint32_t pending_ = 0, clear_ = 0, enable_ = 0x7fff, uart_ctrl_ = 0, cycles_high_ = 0;
 };
 
@@ -225,6 +267,27 @@ struct Master {
   uint32_t rdata = 0;
   int target = -1;
   uint64_t waiting_since = 0, words = 0, refused = 0;
+};
+
+// X-HEEP's arbiter of a target: a tree of multiplexers that, where both halves ask, takes the one that the favoured
+// master is in. After a grant the next master that asked is favoured.
+class Arbiter {
+ public:
+  int choose(uint32_t wanted) {
+    uint32_t chosen = 0;
+    for (uint32_t half = kMasters / 2; half; half /= 2) {
+      const uint32_t side = (1u << half) - 1;
+      const bool lower = wanted >> chosen & side, upper = wanted >> (chosen + half) & side;
+      if (!lower || (upper && favoured_ & half)) chosen += half;
+    }
+    const uint32_t above = wanted & ~((2u << favoured_) - 1);
+    favoured_ = uint32_t(__builtin_ctz(above ? above : wanted));
+    return int(chosen);
+  }
+
+ private:
+  static constexpr uint32_t kMasters = 16;
+  uint32_t favoured_ = 0;
 };
 
 class Soc {
@@ -242,11 +305,13 @@ class Soc {
 
  private:
   static constexpr int kInstr = 0, kData = 1, kFirstPort = 2;
+  // In X-HEEP's crossbar debug and two DMA channels, of three masters each, come before the accelerator.
+  static constexpr int kBetween = 7;
 
   struct Target {
     uint32_t wanted = 0;  // masters asking in this cycle
-    int last = 0;         // the master served last
-    uint64_t free = 0;    // first cycle in which a request is taken again
+    Arbiter arbiter;
+    uint64_t free = 0;  // first cycle in which a request is taken again
   };
 
   void reset();
@@ -488,7 +553,7 @@ void Soc::choose_target(int m) {
     return;
   }
   if (!targets_[target].wanted) wanted_targets_.push_back(target);
-  targets_[target].wanted |= 1u << m;
+  targets_[target].wanted |= 1u << (m < kFirstPort ? m : m + kBetween);
 }
 
 void Soc::arbitrate() {
@@ -497,10 +562,8 @@ void Soc::arbitrate() {
   for (int index : wanted_targets_) {
     Target& target = targets_[index];
     if (cycle_ >= target.free) {
-      int m = target.last;
-      do m = m + 1 == count ? 0 : m + 1;
-      while (!(target.wanted >> m & 1));
-      target.last = m;
+      const int place = target.arbiter.choose(target.wanted);
+      const int m = place < kFirstPort ? place : place - kBetween;
       granted[m] = true;
       grant(m, index);
     }
@@ -561,7 +624,7 @@ void Soc::apply_grants() {
 }
 
 void Soc::rise() {
-  peripherals_.clock(uint32_t(accelerator_.irq()) << o_.irq_line);
+  peripherals_.clock(accelerator_.irq(), o_.irq_line);
   if (!cpu_frozen_) cpu_.eval(true, true);
   accelerator_.eval(true, true);
   trace(10 * cycle_ + 10);

@@ -15,6 +15,14 @@
 #define SOC_FAST_INTR_CLEAR 0x04
 #define SOC_FAST_INTR_ENABLE 0x08
 
+/* The accelerator is also the first external source of the PLIC, whose interrupt is bit 11 of mip and mie. */
+#define SOC_PLIC_BASE 0x30000000
+#define SOC_PLIC_PRIORITY 0x10
+#define SOC_PLIC_ENABLE 0x200
+#define SOC_PLIC_THRESHOLD 0x208
+#define SOC_PLIC_CLAIM 0x20c
+#define SOC_PLIC_SOURCE 51
+
 #define SOC_UART_BASE 0x30080000
 #define SOC_UART_CTRL 0x0c
 #define SOC_UART_CTRL_TX 0x1
