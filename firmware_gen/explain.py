@@ -53,6 +53,8 @@ def _place(graph: ir.Graph, node: ir.Node) -> tuple[str, str]:
             return ARRAY, f"own pass: {_why_alone(graph, node)}"
         case ir.Pad():
             return ARRAY, f"copy: the reader cannot pad with {node.value:g} by itself"
+        case ir.Slice():
+            return ARRAY, "copy: part of a map"
         case ir.Upsample():
             return ARRAY, f"copy: every pixel is stored {node.factor[0] * node.factor[1]} times"
         case ir.Concat():

@@ -67,6 +67,10 @@ class GraphModule(nn.Module):
                 return x.repeat_interleave(node.factor[0], dim=2).repeat_interleave(node.factor[1], dim=3)
             case ir.Pad():
                 return _padded(x, node.pads, node.value)
+            case ir.Slice():
+                sizes = self.graph.out_shape(node)[1:]
+                return x[:, *(slice(first, first + (size - 1) * step + 1, step)
+                              for first, size, step in zip(node.start, sizes, node.step, strict=True))]
             case ir.Reshape():
                 first, *rest = self.graph.out_shape(node)
                 return x.reshape(first * copies, *rest)
@@ -95,6 +99,9 @@ class GraphModule(nn.Module):
                 return F.linear(x, weight, bias)
             case ir.Scale():
                 return _scaled(x, self._parameter(index, "scale"), bias)
+            case ir.Pool(adaptive=True):
+                pool = F.adaptive_max_pool2d if node.kind == "max" else F.adaptive_avg_pool2d
+                return pool(x, self.graph.out_shape(node)[2:])
             case ir.Pool():
                 height, width = self.graph.out_shape(node)[2:]
                 out = _max_pool(x, node) if node.kind == "max" else _avg_pool(x, node)

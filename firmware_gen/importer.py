@@ -315,6 +315,8 @@ class _Importer:
             return self._getitem(node)
         if not isinstance(node.target, torch._ops.OpOverload) or node.target.namespace != "aten":
             raise self.refuse(node, f"the operator {node.target} is not an ATen operator")
+        if _aten_name(node) == "_assert_tensor_metadata":
+            return None
         read = [self.env[fx] for fx in node.all_input_nodes]
         if not any(isinstance(value, str) for value in read):
             return self._fold_constant(node)
@@ -326,7 +328,7 @@ class _Importer:
 
     def _getitem(self, node):
         source = self.env[node.args[0]]
-        if not isinstance(source, str):
+        if not isinstance(source, str):  # constants, or the parts of a split
             return source[node.args[1]]
         if node.args[1] != 0:
             raise self.refuse(node, f"its output {node.args[1]} is used; only output 0 is supported")
@@ -337,8 +339,11 @@ class _Importer:
         if _aten_name(node) not in CONSTANT_OPERATORS:
             raise self.refuse(node, "this operator is not supported, not even on weights alone")
         args, kwargs = torch.fx.map_arg((node.args, node.kwargs), self.env.__getitem__)
-        with torch.no_grad():
-            return node.target(*args, **kwargs)
+        try:
+            with torch.no_grad():
+                return node.target(*args, **kwargs)
+        except Exception as error:
+            raise self.refuse(node, f"torch cannot compute it ({_first_line(error)}); check the model") from error
 
     def _resolve(self, args: dict) -> dict:
         return {key: torch.fx.map_arg(value, self.env.__getitem__) for key, value in args.items()}
@@ -363,7 +368,7 @@ class _Importer:
         if not all(isinstance(source, str) for source in sources):
             raise self.refuse(node, "one of its inputs is a constant")
         name = self.names.stem(node)
-        if name in self.names.taken or (cls is ir.Reshape and value != node.name):
+        if name in self.names.taken or (cls in (ir.Reshape, ir.Slice) and value != node.name):
             name = f"{name}.{cls.__name__.lower()}"
         self.torch_shapes[value] = shape
         return self._append(name, cls, sources, value, _ir_shape(shape), fields)

@@ -7,7 +7,7 @@ Life of a graph: `importer.import_model` -> `passes.run_passes` -> `quantise.qua
 
 - Straight from the importer: any node below; weights are float64.
 - After the passes: Conv, Linear, Pool, Scale, Add (activations fused into `act`, additions into `residual`),
-  plus what could not be fused: Activate, Pad, Concat, Upsample, Reshape, Permute; and what the CPU computes:
+  plus what could not be fused: Activate, Pad, Slice, Concat, Upsample, Reshape, Permute; and what the CPU computes:
   Softmax, Sigmoid, Tanh. BatchNorm and Identity are gone.
 - After quantisation: Conv and Linear hold int8 `weight`, float32 `scale` and `bias` per output channel; Scale
   holds float32 `scale` and `bias`.
@@ -177,6 +177,8 @@ class Pool(Fused):
     the window's positions inside the input (count_include_pad False) or inside the padded input (True).
     With `ceil_mode` the last window of a row or column may run past the padded input; what lies beyond is
     -inf, or never counted. H' and W' are those of the output value; nothing has to be derived again.
+    `adaptive`: output i of H' reads rows floor(i * H / H') to ceil((i + 1) * H / H') - 1, columns alike, and divides
+    by their number; kernel is then the largest such window, and stride, pads and the like say nothing.
     """
 
     kind: str
@@ -187,6 +189,7 @@ class Pool(Fused):
     ceil_mode: bool = False
     count_include_pad: bool = True
     divisor_override: int | None = None
+    adaptive: bool = False
 
     @property
     def op(self) -> str:
@@ -249,12 +252,21 @@ class Pad(Node):
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
+class Slice(Node):
+    """Part of a map: (N, C, H, W) -> (N, C', H', W'); y[n, c, i, j] = x[n, start + step * (c, i, j)], inside x.
+    Cropping is one, with the steps 1."""
+
+    start: tuple[int, int, int]
+    step: tuple[int, int, int] = (1, 1, 1)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Reshape(Node):
     """Same elements in the same (row-major, PyTorch) order, other shape; shapes are those of the two values.
-    Flatten is one. `in_map` is (C, H, W) when it flattens a feature map with C > 1 and H*W > 1, i.e. when a
-    channels-last layout would need reordering; None when it is free: in any layout ((N, C, H, W) to (N, C, H', W')
-    included), or because only reshapes lie between it and the graph's input or outputs, which are in PyTorch's
-    order. No other kind exists: the passes refuse it."""
+    Flatten is one. `in_map` is (C, H, W) when it flattens a channels-last feature map with C > 1 and H*W > 1, which its
+    readers must allow for; None when it is free: in any layout ((N, C, H, W) to (N, C, H', W') included), of what lies
+    in PyTorch's order (`rewrite.in_pytorch_order`), or with only reshapes between it and the graph's outputs, which are
+    in that order. No other kind exists: the passes refuse it."""
 
     in_map: tuple[int, int, int] | None = None
 
@@ -262,8 +274,8 @@ class Reshape(Node):
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Permute(Node):
     """Output dimension i is input dimension dims[i]. After the passes one of two that move nothing in memory:
-    (0, 3, 1, 2) of a graph input (N, H, W, C), in PyTorch's order, to a channels-last map (N, C, H, W); and
-    (0, 2, 3, 1) of such a map to a graph output (N, H, W, C). Reshapes may lie between it and input or output."""
+    (0, 3, 1, 2) of (N, H, W, C) in PyTorch's order to a channels-last map (N, C, H, W), and (0, 2, 3, 1) of such a map
+    to (N, H, W, C) in PyTorch's order (`rewrite.in_pytorch_order`)."""
 
     dims: tuple[int, ...]
 

@@ -135,6 +135,8 @@ def windowed_ops(node: ir.Node, in_shape: ir.Shape, out_shape: ir.Shape) -> list
             return _depthwise(node, in_shape, out_shape)
         case ir.Conv():
             return [(_conv(node, in_shape, out_shape), None, (0, 1))]
+        case ir.Pool(adaptive=True):
+            return _adaptive(node, in_shape, out_shape)
         case ir.Pool(kind="max"):
             return [(replace(_pool(node, in_shape, out_shape), maximum=True, pad_value=-math.inf), None, (0, 1))]
         case ir.Pool():
@@ -193,6 +195,32 @@ def _average(node, in_shape, out_shape) -> list[tuple]:
         (replace(op, scale=_inverse(high * wide)), (rows, cols), (0, 1))
         for (rows, high), (cols, wide) in itertools.product(*map(_runs, counts))
     ]
+
+
+def _adaptive(node, in_shape, out_shape) -> list[tuple]:
+    """One operator per rectangle of outputs whose windows have one size and one distance."""
+    op = _pool(node, in_shape, out_shape)
+    fields = {"maximum": True, "pad_value": -math.inf} if node.kind == "max" else {}
+    rows, cols = (list(_adaptive_runs(in_shape[2 + axis], out_shape[2 + axis])) for axis in range(2))
+    return [
+        (replace(op, kernel=(high, wide), stride=(step_y, step_x), top=y[0] * step_y - y_start,
+                 left=x[0] * step_x - x_start, **(fields or {"scale": _inverse(high * wide)})), (y, x), (0, 1))
+        for (y, y_start, step_y, high), (x, x_start, step_x, wide) in itertools.product(rows, cols)
+    ]
+
+
+def _adaptive_runs(size: int, outputs: int) -> Iterator[tuple[Range, int, int, int]]:
+    """(outputs, start of the first window, distance, size of a window) along an axis; see `ir.Pool`."""
+    windows = [(i * size // outputs, -(-(i + 1) * size // outputs)) for i in range(outputs)]
+    first = 0
+    while first < outputs:
+        start, stop = windows[first]
+        step = max(windows[min(first + 1, outputs - 1)][0] - start, 1)
+        last = first + 1
+        while last < outputs and windows[last] == (start + (last - first) * step, stop + (last - first) * step):
+            last += 1
+        yield (first, last), start, step, stop - start
+        first = last
 
 
 def _inverse(divisor: int) -> float:
@@ -590,6 +618,8 @@ def operations(node: ir.Node, sources: list[Tensor], target: Tensor) -> list[Ope
             return _concat(sources, target)
         case ir.Upsample():
             return _upsample(node, sources[0], target)
+        case ir.Slice():
+            return [_slice(node, sources[0], target)]
     aux = sources[1] if getattr(node, "residual", "none") != "none" else None
     residual = node.residual if aux else "none"
     operation = _map_operation(None, sources[0], target, aux)
@@ -698,6 +728,14 @@ def _upsample(node: ir.Upsample, source: Tensor, target: Tensor) -> list[Operati
     view = operation.target
     return [replace(operation, target=replace(view, base=view.at(x=x, y=y), x=view.x * wide, y=view.y * high))
             for y in range(high) for x in range(wide)]
+
+
+def _slice(node: ir.Slice, source: Tensor, target: Tensor) -> Operation:
+    operation = _map_operation(_copy(target.shape[1:]), source, target, None)
+    view = operation.source
+    (c, y, x), (step_c, step_y, step_x) = node.start, node.step
+    part = View(view.at(c=c, x=x, y=y), view.c * step_c, view.x * step_x, view.y * step_y)
+    return replace(operation, source=part)
 
 
 CPU_NODES = (ir.Softmax, ir.Sigmoid, ir.Tanh)

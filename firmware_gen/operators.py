@@ -22,33 +22,48 @@ if TYPE_CHECKING:
 Handler = Callable[["_Importer", torch.fx.Node, dict], str]
 HANDLERS: dict[str, Handler] = {}
 
-# Cheap, pure operators that may prepare a weight.
+# Pure operators that may prepare a weight.
 CONSTANT_OPERATORS = frozenset(
     (
-        *("t", "transpose", "permute", "view", "reshape", "unsqueeze", "squeeze", "expand"),
-        *("clone", "alias", "detach", "contiguous", "lift_fresh_copy"),
-        *("mul", "div", "add", "sub", "neg", "sqrt", "rsqrt", "_weight_norm", "_weight_norm_interface"),
+        *("t", "numpy_T", "mT", "transpose", "permute", "view", "reshape", "flatten", "unflatten", "unsqueeze"),
+        *("squeeze", "expand", "expand_as", "repeat", "slice", "select", "split", "split_with_sizes", "chunk", "cat"),
+        *("stack", "flip", "roll", "tril", "triu", "diag", "clone", "alias", "detach", "contiguous", "to", "_to_copy"),
+        *("lift_fresh_copy", "zeros", "ones", "full", "eye", "arange", "zeros_like", "ones_like", "full_like"),
+        *("scalar_tensor", "new_zeros", "new_ones", "new_full", "mul", "div", "add", "sub", "rsub", "neg", "abs"),
+        *("sign", "round", "floor", "ceil", "square", "pow", "sqrt", "rsqrt", "reciprocal", "exp", "log", "sigmoid"),
+        *("tanh", "sin", "cos", "softplus", "softmax", "relu", "clamp", "clamp_min", "clamp_max", "maximum"),
+        *("minimum", "where", "gt", "ge", "lt", "le", "eq", "ne", "mm", "mv", "matmul", "dot", "vdot", "sum", "mean"),
+        *("std", "var", "amax", "amin", "norm", "linalg_vector_norm", "linalg_norm", "pad"),
+        *("_weight_norm", "_weight_norm_interface"),
     )
 )
 
 _SMOOTH = "use ReLU, ReLU6 or LeakyReLU instead"
 _NORM = "use BatchNorm instead"
 _RESIZE = "use nearest-neighbour Upsample, followed by Conv2d where it has to learn"
-_PART = "give each part its own layer instead"
+_PART = "slice with numbers, or give each part its own layer"
+_ATTENTION = "products of computed tensors, as in attention, have no form on the array; use convolutions"
+_SHUFFLE = "use a 1x1 Conv2d, which mixes channels, and Upsample"
 HINTS = (
     dict.fromkeys(("silu", "gelu", "elu", "selu", "hardswish", "mish", "softplus", "hardsigmoid"), _SMOOTH)
     | dict.fromkeys(("layer_norm", "group_norm", "instance_norm"), _NORM)
     | dict.fromkeys(("conv_transpose1d", "conv_transpose2d", "upsample_bilinear2d", "upsample_bicubic2d"), _RESIZE)
-    | dict.fromkeys(("slice", "select", "chunk", "split", "split_with_sizes", "index"), _PART)
+    | dict.fromkeys(("index", "gather", "unbind"), _PART)
+    | dict.fromkeys(("bmm", "einsum", "scaled_dot_product_attention", "baddbmm"), _ATTENTION)
+    | dict.fromkeys(("channel_shuffle", "pixel_shuffle", "pixel_unshuffle"), _SHUFFLE)
     | {
         "log_softmax": "use Softmax, or return the logits",
         "lstm": "use Conv1d over time",
         "gru": "use Conv1d over time",
+        "rnn_tanh": "use Conv1d over time",
+        "rnn_relu": "use Conv1d over time",
+        "celu": _SMOOTH,
+        "rrelu": "use LeakyReLU",
+        "embedding": "look the vectors up before, and feed them in",
+        "argmax": "return the scores, and compare them outside",
+        "topk": "return the scores, and compare them outside",
         "conv3d": "use Conv2d",
         "stack": "use torch.cat over the channels",
-        "max": "use MaxPool2d or torch.amax over the space",
-        "sum": "use mean over the space",
-        "threshold": "use ReLU",
     }
 )
 """What to use instead of an unsupported operator."""
@@ -111,12 +126,12 @@ def _conv_pads(padding, kernel, dilation, flat: bool) -> ir.Pads:
 
 
 def _emit_linear(imp: _Importer, node, source, weight, bias) -> str:
-    imp.rank(node, source, (1, 2, 3), "(N, features)")
+    imp.rank(node, source, tuple(range(1, 9)), "(N, features)")
     shape = imp.shape(source)
     if len(shape) < 3:
         return imp.emit(node, ir.Linear, source, weight=weight, bias=bias)
-    rows = shape[0] * shape[1]
-    source = imp.step(node, ir.Reshape, source, shape=(rows, shape[2]))
+    rows = math.prod(shape[:-1])
+    source = imp.step(node, ir.Reshape, source, shape=(rows, shape[-1]))
     product = imp.step(node, ir.Linear, source, shape=(rows, len(weight)), weight=weight, bias=bias)
     return imp.emit(node, ir.Reshape, product)
 
@@ -137,9 +152,14 @@ def _addmm(imp: _Importer, node, a: dict) -> str:
     return _emit_linear(imp, node, a["mat1"], np.ascontiguousarray(weight.T), bias)
 
 
-@_handles("mm")
+@_handles("mm", "matmul")
 def _mm(imp: _Importer, node, a: dict) -> str:
-    weight = imp.weight(node, a["mat2"], "weight")
+    other = a["other"] if "other" in a else a["mat2"]
+    if not isinstance(a["self"], str) or isinstance(other, str):
+        raise imp.refuse(node, "its second operand is computed; x @ weight with a constant weight is supported")
+    weight = imp.weight(node, other, "weight")
+    if weight.ndim != 2:
+        raise imp.refuse(node, f"its weight has shape {weight.shape}; (inputs, outputs) is supported")
     return _emit_linear(imp, node, a["self"], np.ascontiguousarray(weight.T), None)
 
 
@@ -171,15 +191,45 @@ def _relu6(imp: _Importer, node, a: dict) -> str:
 
 @_handles("hardtanh", "clamp", "clamp_min", "clamp_max")
 def _clamp(imp: _Importer, node, a: dict) -> str:
-    low, high = a.get("min_val", a.get("min")), a.get("max_val", a.get("max"))
-    if isinstance(low, str | torch.Tensor) or isinstance(high, str | torch.Tensor):
-        raise imp.refuse(node, "a bound is a tensor; numbers are supported")
+    return _emit_clamp(imp, node, a["self"], a.get("min_val", a.get("min")), a.get("max_val", a.get("max")))
+
+
+@_handles("maximum", "minimum")
+def _maximum(imp: _Importer, node, a: dict) -> str:
+    return _clamp_by(imp, node, a, "low" if _plain_name(node) == "maximum" else "high")
+
+
+def _clamp_by(imp: _Importer, node, a: dict, bound: str) -> str:
+    source, other = (a["self"], a["other"]) if isinstance(a["self"], str) else (a["other"], a["self"])
+    return _emit_clamp(imp, node, source, **{bound: other})
+
+
+@_handles("threshold")
+def _threshold(imp: _Importer, node, a: dict) -> str:
+    if a["threshold"] != a["value"]:
+        raise imp.refuse(node, f"threshold={a['threshold']}, value={a['value']}; equal ones are supported")
+    return _emit_clamp(imp, node, a["self"], a["value"])
+
+
+def _emit_clamp(imp: _Importer, node, source, low=None, high=None) -> str:
+    low, high = (_one_number(imp, node, bound) for bound in (low, high))
     act = ir.Activation(
         low=-math.inf if low is None else _float32(low), high=math.inf if high is None else _float32(high)
     )
     if not act.low <= act.high:
         raise imp.refuse(node, f"min={low}, max={high}; min <= max is supported")
-    return imp.emit(node, ir.Activate, a["self"], act=act)
+    return imp.emit(node, ir.Activate, source, act=act)
+
+
+def _one_number(imp: _Importer, node, bound):
+    if isinstance(bound, str):
+        raise imp.refuse(node, "a bound is computed; numbers are supported")
+    if not isinstance(bound, torch.Tensor):
+        return bound
+    values = imp.weight(node, bound, "bound")
+    if values.ndim and (values.size == 0 or (values != values.flat[0]).any()):
+        raise imp.refuse(node, "a bound differs from place to place; one number is supported")
+    return float(values.flat[0])
 
 
 @_handles("leaky_relu")
@@ -219,11 +269,16 @@ def _tanh(imp: _Importer, node, a: dict) -> str:
 @_handles("softmax", "_softmax")
 def _softmax(imp: _Importer, node, a: dict) -> str:
     imp.rank(node, a["self"], (1, 2, 3, 4), "(N, features), (N, C, L) or (N, C, H, W)")
-    rank = len(imp.shape(a["self"]))
-    axis = _channel_dim(rank)
-    if a["dim"] % rank != axis:
-        raise imp.refuse(node, f"dim={a['dim']}; the channels, dim={axis}, are supported")
-    return imp.emit(node, ir.Softmax, a["self"], axis=-1 if rank < 3 else 1)
+    shape = imp.shape(a["self"])
+    rank, axis = len(shape), _channel_dim(len(shape))
+    dim = a["dim"] % rank
+    if dim == axis:
+        return imp.emit(node, ir.Softmax, a["self"], axis=-1 if rank < 3 else 1)
+    if dim != rank - 1:
+        raise imp.refuse(node, f"dim={a['dim']}; the channels, dim={axis}, and the last dimension are supported")
+    rows = (math.prod(shape[:-1]), shape[-1])
+    vectors = imp.step(node, ir.Reshape, a["self"], shape=rows)
+    return imp.emit(node, ir.Reshape, imp.step(node, ir.Softmax, vectors, shape=rows, axis=-1))
 
 
 # --- pooling ---------------------------------------------------------------------------------------------------
@@ -266,32 +321,46 @@ def _adaptive_pool(imp: _Importer, node, a: dict) -> str:
     flat = "1d" in name
     imp.rank(node, a["self"], (3,) if flat else (4,), "(N, C, L)" if flat else "(N, C, H, W)")
     size, outputs = imp.ir_shape(a["self"])[2:], _window(a["output_size"], flat, 1)
-    if any(s % o for s, o in zip(size, outputs, strict=True)):
-        raise imp.refuse(
-            node,
-            f"output_size={a['output_size']} does not divide the input's {imp.shape(a['self'])[2:]}, so that windows "
-            "differ in size; choose one that does, or a pooling layer",
-        )
-    kernel = (size[0] // outputs[0], size[1] // outputs[1])
-    return imp.emit(node, ir.Pool, a["self"], kind="max" if "max" in name else "avg", kernel=kernel, stride=kernel)
+    even = not any(s % o for s, o in zip(size, outputs, strict=True))
+    kernel = tuple(s // o if even else max(-(-(i + 1) * s // o) - i * s // o for i in range(o))
+                   for s, o in zip(size, outputs, strict=True))
+    kind = "max" if "max" in name else "avg"
+    return imp.emit(node, ir.Pool, a["self"], kind=kind, kernel=kernel, stride=kernel, adaptive=not even)
 
 
-@_handles("mean", "amax")
+@_handles("min")
+def _min(imp: _Importer, node, a: dict) -> str:
+    if "other" not in a:
+        raise imp.refuse(node, "a minimum over dimensions is not supported; use -torch.amax(-x) over the space")
+    return _clamp_by(imp, node, a, "high")
+
+
+@_handles("mean", "amax", "sum", "max")
 def _reduce(imp: _Importer, node, a: dict) -> str:
     """A reduction over space is a pooling whose window is the whole map."""
-    source = a["self"]
+    source, overload = a["self"], node.target._overloadname
+    if "other" in a:
+        return _clamp_by(imp, node, a, "low")
+    if overload == "names_dim":
+        raise imp.refuse(node, "named dimensions are not supported; use numbers")
     imp.rank(node, source, (3, 4), "(N, C, L) or (N, C, H, W)")
     rank = len(imp.shape(source))
-    dims = {d % rank for d in (a.get("dim") or range(rank))}
+    given = a.get("dim")
+    dims = {d % rank for d in ([given] if isinstance(given, int) else given or range(rank))}
     if not dims <= set(range(2, rank)):
-        raise imp.refuse(node, f"dim={a.get('dim')}; only space, dimensions 2 and above, can be reduced")
+        raise imp.refuse(node, f"dim={given}; only space, dimensions 2 and above, can be reduced")
     shape = imp.ir_shape(source)
     spatial = {d + 4 - rank for d in dims}
     kernel = tuple(shape[axis] if axis in spatial else 1 for axis in (2, 3))
     out = (*shape[:2], *(1 if axis in spatial else shape[axis] for axis in (2, 3)))
-    kind = "max" if "amax" in node.target._schema.name else "avg"
-    pooled = imp.step(node, ir.Pool, source, shape=out, kind=kind, kernel=kernel, stride=kernel)
+    name = _plain_name(node)
+    fields = {"kind": "max" if name in ("amax", "max") else "avg", "divisor_override": 1 if name == "sum" else None}
+    pooled = imp.step(node, ir.Pool, source, shape=out, kernel=kernel, stride=kernel, **fields)
     return imp.emit(node, ir.Reshape, pooled)
+
+
+def _plain_name(node) -> str:
+    return node.target._schema.name.removeprefix("aten::")
 
 
 # --- arithmetic ------------------------------------------------------------------------------------------------
@@ -306,9 +375,9 @@ def _add(imp: _Importer, node, a: dict) -> str:
     elif "sub" in node.target._schema.name:
         alpha = -alpha
     if not isinstance(second, str):
-        return _emit_scale(imp, node, first, bias=alpha * _per_channel(imp, node, first, second))
+        return _emit_affine(imp, node, first, second, lambda c: (1.0, alpha * c))
     if not isinstance(first, str):
-        return _emit_scale(imp, node, second, scale=alpha, bias=_per_channel(imp, node, second, first))
+        return _emit_affine(imp, node, second, first, lambda c: (alpha, c))
     if imp.shape(first) != imp.shape(second):
         raise imp.refuse(
             node,
@@ -327,7 +396,7 @@ def _mul(imp: _Importer, node, a: dict) -> str:
     if isinstance(first, str) and isinstance(second, str):
         raise imp.refuse(node, "both operands are computed; multiplying by a constant is supported")
     source, constant = (first, second) if isinstance(first, str) else (second, first)
-    return _emit_scale(imp, node, source, scale=_per_channel(imp, node, source, constant))
+    return _emit_affine(imp, node, source, constant, lambda c: (c, 0.0))
 
 
 @_handles("div")
@@ -337,15 +406,14 @@ def _div(imp: _Importer, node, a: dict) -> str:
         raise imp.refuse(node, "its divisor is computed; dividing by a constant is supported")
     if a.get("rounding_mode") is not None:
         raise imp.refuse(node, f"rounding_mode={a['rounding_mode']!r}; None is supported")
-    constant = _per_channel(imp, node, source, divisor)
-    if not constant.all():
+    if not imp.weight(node, _tensor(divisor), "divisor").all():
         raise imp.refuse(node, "its divisor is 0; use another number")
-    return _emit_scale(imp, node, source, scale=1 / constant)
+    return _emit_affine(imp, node, source, divisor, lambda c: (1 / c, 0.0))
 
 
 @_handles("neg")
 def _neg(imp: _Importer, node, a: dict) -> str:
-    return _emit_scale(imp, node, a["self"], scale=-1.0)
+    return _emit_affine(imp, node, a["self"], -1.0, lambda c: (c, 0.0))
 
 
 def _channel_dim(rank: int) -> int:
@@ -358,26 +426,30 @@ def _scale_fields(imp: _Importer, source: str, scale=1.0, bias=0.0) -> dict:
     return {"scale": np.full(channels, scale, np.float64), "bias": np.full(channels, bias, np.float64)}
 
 
-def _emit_scale(imp: _Importer, node, source: str, scale=1.0, bias=0.0) -> str:
-    imp.rank(node, source, (1, 2, 3, 4), "(N, features), (N, C, L) or (N, C, H, W)")
-    return imp.emit(node, ir.Scale, source, **_scale_fields(imp, source, scale, bias))
-
-
-def _per_channel(imp: _Importer, node, source: str, constant) -> np.ndarray:
-    """A number or a constant tensor that has one value per channel of `source`: float64 (C,) or (1,)."""
-    tensor = constant if isinstance(constant, torch.Tensor) else torch.tensor(constant, dtype=torch.float64)
-    values = imp.weight(node, tensor, "constant operand")
+def _emit_affine(imp: _Importer, node, source: str, constant, scale_and_bias: Callable) -> str:
+    """x * scale + bias, both functions of a constant: a number, or one per channel or in the last dimension."""
+    values = imp.weight(node, _tensor(constant), "constant operand")
     shape = imp.shape(source)
-    aligned = (1,) * (len(shape) - values.ndim) + values.shape
-    channel = _channel_dim(len(shape))
-    expected = tuple(size if axis == channel else 1 for axis, size in enumerate(shape))
-    if aligned not in (expected, (1,) * len(shape)):
-        raise imp.refuse(
-            node,
-            f"its constant operand has shape {values.shape}, its input {shape}; a number, or one value per channel, "
-            f"{expected}, is supported",
-        )
-    return values.reshape(-1)
+    rank, channel = len(shape), _channel_dim(len(shape))
+    aligned = (1,) * (rank - values.ndim) + values.shape
+    scale, bias = scale_and_bias(values.reshape(-1))
+    per_channel = tuple(size if axis == channel else 1 for axis, size in enumerate(shape))
+    if rank <= 4 and aligned in (per_channel, (1,) * rank):
+        return imp.emit(node, ir.Scale, source, **_scale_fields(imp, source, scale, bias))
+    if aligned == (*(1,) * (rank - 1), shape[-1]):
+        rows = (math.prod(shape[:-1]), shape[-1])
+        vectors = imp.step(node, ir.Reshape, source, shape=rows)
+        scaled = imp.step(node, ir.Scale, vectors, shape=rows, **_scale_fields(imp, vectors, scale, bias))
+        return imp.emit(node, ir.Reshape, scaled)
+    raise imp.refuse(
+        node,
+        f"its constant operand has shape {values.shape}, its input {shape}; a number, or one value per channel, "
+        f"{per_channel}, is supported",
+    )
+
+
+def _tensor(constant) -> torch.Tensor:
+    return constant if isinstance(constant, torch.Tensor) else torch.tensor(constant, dtype=torch.float64)
 
 
 # --- shapes ----------------------------------------------------------------------------------------------------
@@ -400,8 +472,6 @@ def _pad(imp: _Importer, node, a: dict) -> str:
     amounts = [int(p) for p in a["pad"]]
     if mode != "constant":
         raise imp.refuse(node, f"mode={mode!r}; constant padding is supported")
-    if any(p < 0 for p in amounts):
-        raise imp.refuse(node, f"pad={amounts} crops; pads >= 0 are supported")
     if not any(amounts):
         return imp.emit(node, ir.Identity, a["self"])
     imp.rank(node, a["self"], (3, 4), "(N, C, L) or (N, C, H, W)")
@@ -409,7 +479,85 @@ def _pad(imp: _Importer, node, a: dict) -> str:
     if any(amounts[spatial:]):
         raise imp.refuse(node, f"pad={amounts} pads channels or batch; height and width are supported")
     left, right, top, bottom = (amounts[:spatial] + [0, 0, 0, 0])[:4]
-    return imp.emit(node, ir.Pad, a["self"], pads=(top, left, bottom, right), value=_float32(value or 0.0))
+    source = _cropped(imp, node, a["self"], top, left, bottom, right)
+    pads = tuple(max(p, 0) for p in (top, left, bottom, right))
+    return imp.emit(node, ir.Pad, source, pads=pads, value=_float32(value or 0.0))
+
+
+def _cropped(imp: _Importer, node, source: str, top: int, left: int, bottom: int, right: int) -> str:
+    """What is left after negative padding."""
+    if min(top, left, bottom, right) >= 0:
+        return source
+    shape = imp.shape(source)
+    batch, channels, height, width = imp.ir_shape(source)
+    size = height + min(top, 0) + min(bottom, 0), width + min(left, 0) + min(right, 0)
+    if min(size) < 1:
+        raise imp.refuse(node, f"it crops everything of an input of shape {shape}; crop less")
+    out = (batch, channels, *size[4 - len(shape):])
+    return imp.step(node, ir.Slice, source, shape=out, start=(0, max(-top, 0), max(-left, 0)))
+
+
+@_handles("slice")
+def _slice(imp: _Importer, node, a: dict) -> str:
+    size = imp.shape(a["self"])[a["dim"] % len(imp.shape(a["self"]))]
+    first, last, step = slice(a["start"], a["end"], a["step"]).indices(size)
+    return _emit_slice(imp, node, a["self"], a["dim"], range(first, last, step), imp.emit)
+
+
+@_handles("select")
+def _select(imp: _Importer, node, a: dict) -> str:
+    index = a["index"] % imp.shape(a["self"])[a["dim"]]
+    part = _emit_slice(imp, node, a["self"], a["dim"], range(index, index + 1))
+    return imp.emit(node, ir.Reshape, part)
+
+
+@_handles("split", "split_with_sizes", "chunk")
+def _split(imp: _Importer, node, a: dict) -> list[str]:
+    parts, first = [], 0
+    for part in node.meta["val"]:
+        last = first + part.shape[a["dim"]]
+        parts.append(_emit_slice(imp, node, a["self"], a["dim"], range(first, last)))
+        first = last
+    return parts
+
+
+def _emit_slice(imp: _Importer, node, source, dim: int, kept: range, emit=None) -> str:
+    """Positions `kept` of dimension `dim`, by a step on the way or, with `emit`, as the node's result."""
+    imp.rank(node, source, (1, 2, 3, 4), "(N, features), (N, C, L) or (N, C, H, W)")
+    shape, dim = imp.shape(source), dim % len(imp.shape(source))
+    out = (*shape[:dim], len(kept), *shape[dim + 1:])
+    if not kept:
+        raise imp.refuse(node, f"nothing is left of an input of shape {shape}; keep a part of it")
+    if len(shape) > 1 and dim == 0 and out != shape:
+        raise imp.refuse(node, "it takes inputs out of the batch; use another batch size instead")
+    if out == shape:
+        return emit(node, ir.Identity, source) if emit else source
+    if len(shape) < 3:
+        source = imp.step(node, ir.Reshape, source, shape=(1,) * (2 - len(shape)) + shape + (1, 1))
+        dim += 2 - len(shape)
+        part = _place_slice(imp, node, source, dim, kept)
+        return emit(node, ir.Reshape, part) if emit else imp.step(node, ir.Reshape, part, shape=out)
+    return _place_slice(imp, node, source, dim, kept)
+
+
+def _place_slice(imp: _Importer, node, source: str, dim: int, kept: range) -> str:
+    """A Slice of a feature map."""
+    shape = imp.shape(source)
+    axis = dim - 1 if dim == 1 else dim - 1 + 4 - len(shape)  # among C, H, W
+    start, step = ([value if i == axis else other for i in range(3)] for value, other in ((kept[0], 0), (kept.step, 1)))
+    out = (*shape[:dim], len(kept), *shape[dim + 1:])
+    return imp.step(node, ir.Slice, source, shape=out, start=tuple(start), step=tuple(step))
+
+
+@_handles("expand", "repeat")
+def _repeat(imp: _Importer, node, a: dict) -> str:
+    """Copies of the channels; other dimensions stay."""
+    shape, out = imp.shape(a["self"]), tuple(node.meta["val"].shape)
+    channel = _channel_dim(len(shape))
+    copies = out[channel] // shape[channel] if len(out) == len(shape) else 0
+    if tuple(s * copies if axis == channel else s for axis, s in enumerate(shape)) != out or len(shape) > 4:
+        raise imp.refuse(node, f"from {shape} to {out}; copies of the channels, dimension {channel}, are supported")
+    return imp.emit(node, ir.Concat if copies > 1 else ir.Identity, *[a["self"]] * copies)
 
 
 @_handles("upsample_nearest1d", "upsample_nearest2d", "_upsample_nearest_exact1d", "_upsample_nearest_exact2d")
@@ -452,6 +600,7 @@ def _permute(imp: _Importer, node, a: dict) -> str:
     return imp.emit(node, ir.Permute, source, dims=tuple(dims))
 
 
-@_handles("dropout", "feature_dropout", "alpha_dropout", "clone", "alias", "detach", "contiguous")
+@_handles("dropout", "feature_dropout", "alpha_dropout", "clone", "alias", "detach", "contiguous", "to", "_to_copy",
+          "type_as")
 def _identity(imp: _Importer, node, a: dict) -> str:
     return imp.emit(node, ir.Identity, a.get("self", a.get("input")))

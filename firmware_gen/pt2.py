@@ -51,7 +51,7 @@ FORBIDDEN_KEYS = {
     "as_operator": "an operator as an argument",
 }
 PLAIN_SPECS = {"builtins.tuple", "builtins.list", "builtins.dict", None}
-ATEN = frozenset(HANDLERS) | CONSTANT_OPERATORS
+ATEN = frozenset(HANDLERS) | CONSTANT_OPERATORS | {"_assert_tensor_metadata"}
 TARGET = re.compile(r"torch\.ops\.aten\.([A-Za-z0-9_]+)\.[A-Za-z0-9_]+")
 
 

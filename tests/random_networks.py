@@ -32,8 +32,8 @@ def random_network(seed: int, operators: str = "sequential", max_depth: int = 12
 
     operators: "sequential" draws chains of Linear, Conv2d, BatchNorm, ReLU/ReLU6/clamp, pooling, padding, Flatten,
     Dropout and a final Softmax; "dag" adds branches (addition, concatenation, several outputs), Conv1d, LeakyReLU,
-    unfoldable BatchNorm, arithmetic with constants, global and adaptive pooling, upsampling, permutes, Sigmoid, Tanh
-    and Softmax of channels.
+    unfoldable BatchNorm, arithmetic with constants, global and adaptive pooling, upsampling, slices, permutes, vectors
+    that become images, Sigmoid, Tanh and Softmax of channels.
     """
     rng = np.random.default_rng(seed)
     with torch.random.fork_rng(devices=[]):
@@ -161,12 +161,13 @@ class _Drawer:
     def _step(self) -> list[nn.Module]:
         if len(self.shape) == 1:
             steps = [self._weighted] * 3 + [self._activation]
-            steps += [self._branches, self._arithmetic, self._cpu, self._norm] * self.dag
+            steps += [self._branches, self._arithmetic, self._cpu, self._norm, self._slice, self._unflatten] * self.dag
         else:
             steps = [self._weighted] * 4 + [self._pool, self._activation, self._pad]
             steps += [self._flatten_step] if self._chance(0.3) else []
             steps += [self._branches] * 3 * self.dag
-            steps += [self._arithmetic, self._cpu, self._norm, self._upsample, self._global_pool] * self.dag
+            steps += [self._arithmetic, self._cpu, self._norm] * self.dag
+            steps += [self._upsample, self._global_pool, self._slice] * self.dag
         return self._pick(steps)()
 
     def _weighted(self) -> list[nn.Module]:
@@ -276,6 +277,21 @@ class _Drawer:
     def _cpu(self) -> list[nn.Module]:
         return [self._pick([nn.Sigmoid(), nn.Tanh(), nn.Softmax(dim=1)])]
 
+    def _slice(self) -> list[nn.Module]:
+        """Part of one dimension, at any step."""
+        dim = self._int(0, len(self.shape) - 1)
+        first = self._int(0, self.shape[dim] - 1)
+        part = slice(first, self._int(first + 1, self.shape[dim]), self._pick([1, 1, 2]))
+        index = (slice(None),) * (dim + 1) + (part,)
+        return [self._reach(Function(lambda x: x[index], f"part {part} of dimension {dim + 1}"))]
+
+    def _unflatten(self) -> list[nn.Module]:
+        """A Linear whose outputs become an image."""
+        shape = (self._pick(CHANNELS), self._int(1, 4), self._int(1, 4))
+        layer = nn.Linear(self.shape[0], math.prod(shape))
+        self.shape = shape
+        return [layer, *(self._activation() if self._chance(0.5) else []), nn.Unflatten(1, shape)]
+
     def _upsample(self) -> list[nn.Module]:
         if max(self.shape[1:]) > self.max_size:
             return self._activation()
@@ -284,7 +300,7 @@ class _Drawer:
     def _global_pool(self) -> list[nn.Module]:
         size = self.shape[1:]
         if self._chance(0.5):
-            outputs = [self._pick([d for d in range(1, s + 1) if s % d == 0]) for s in size]
+            outputs = [self._pick([d for d in range(1, s + 1) if s % d == 0 or self._chance(0.2)]) for s in size]
             cls = (nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d) if len(size) == 2 else (nn.AdaptiveAvgPool1d,) * 2
             return [self._reach(self._pick(cls)(outputs if len(size) == 2 else outputs[0]))]
         dims = tuple(range(2, 2 + len(size)))

@@ -214,6 +214,66 @@ MODELS = {
     "reshaped input": (nn.Sequential(nn.Unflatten(1, (2, 2, 2)), conv(2, 3, 2)), (1, 8)),
     "reshaped output": (nn.Sequential(nn.Linear(3, 8), nn.Unflatten(1, (2, 2, 2))), (1, 3)),
     "linear over rows": (nn.Sequential(nn.Linear(3, 8), nn.ReLU(), nn.Linear(8, 5)), (2, 4, 3)),
+    "unflatten inside": (
+        nn.Sequential(nn.Linear(5, 24), nn.ReLU(), nn.Unflatten(1, (3, 2, 4)), conv(3, 2, 2),
+                      nn.Upsample(scale_factor=2)),
+        (2, 5),
+    ),
+    "unflatten of a vector": (Call(lambda x: x.view(1, 3, 2, 4), nn.Linear(5, 24), conv(3, 2, 2)), (5,)),
+    "unflatten 1d": (nn.Sequential(nn.Linear(5, 24), nn.Unflatten(1, (3, 8)), nn.Conv1d(3, 2, 3)), (2, 5)),
+    "unflatten with two readers": (
+        Call(lambda x: x.view(2, 3, 2, 4).mean((2, 3)) + x.view(2, 3, 8).amax(2), nn.Linear(5, 24)), (2, 5)
+    ),
+    "channels last linear": (
+        Call(lambda x: F.relu(x @ torch.ones(4, 5) + 1).permute(0, 3, 1, 2), Call(lambda x: x.permute(0, 2, 3, 1),
+             conv(3, 4, 2)), conv(5, 2, 2)), (2, 3, 5, 6)
+    ),
+    "channels last normalised": (
+        Call(lambda x: ((x - torch.tensor([0.5, 0.4, 0.3])) / torch.tensor([0.1, 0.2, 0.3])).permute(0, 3, 1, 2), None,
+             conv(3, 2, 2)), (2, 5, 6, 3)
+    ),
+    "channels last bytes": (Call(lambda x: (x / 255 - 0.5).permute(0, 3, 1, 2), None, conv(3, 2, 2)), (2, 5, 6, 3)),
+    "channels last relu": (Call(lambda x: x.relu().permute(0, 3, 1, 2), None, conv(3, 2, 2)), (2, 5, 6, 3)),
+    "linear over (N, H, W, C)": (nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2)), (2, 5, 6, 3)),
+    "softmax of rows": (nn.Sequential(nn.Linear(3, 4), nn.Softmax(-1)), (2, 5, 3)),
+    "causal": (
+        Call(lambda x: x[:, :, :-4].contiguous(), nn.Conv1d(2, 3, 3, padding=4, dilation=2), nn.Conv1d(3, 2, 1)),
+        (2, 2, 9),
+    ),
+    "last step": (Call(lambda x: x[..., -1], nn.Conv1d(2, 3, 3), nn.Linear(3, 2)), (2, 2, 9)),
+    "narrow": (Call(lambda x: x.narrow(2, 1, 3).select(1, 2), conv(2, 3, 2)), (2, 2, 6, 6)),
+    "slices": (Call(lambda x: x[:, 1:, ::2, 1:5:3], conv(2, 5, 2), conv(4, 2, 1)), (2, 2, 7, 8)),
+    "slice of vectors": (Call(lambda x: x[:, 1:6:2], nn.Linear(4, 7), nn.Linear(3, 2)), (2, 4)),
+    "slice of a vector": (Call(lambda x: x[2:], nn.Linear(4, 7)), (4,)),
+    "split": (Call(lambda x: torch.cat([F.relu(p) for p in x.split(2, 1)[:2]], 1), conv(2, 5, 2), conv(4, 2, 1)),
+              (2, 2, 7, 8)),
+    "split with sizes": (Call(lambda x: x.split([1, 4], 1)[1], conv(2, 5, 2)), (2, 2, 7, 8)),
+    "chunk": (Call(lambda x: torch.add(*x.chunk(2, 1)), conv(2, 4, 2)), (2, 2, 7, 8)),
+    "crop": (nn.Sequential(nn.ZeroPad2d((-1, 2, 0, -3)), conv(2, 3, 3, padding=1)), (1, 2, 8, 8)),
+    "crop 1d": (nn.Sequential(nn.Conv1d(2, 3, 3), nn.ConstantPad1d((-2, -1), 0.5), nn.Conv1d(3, 2, 1)), (1, 2, 9)),
+    "bn after a slice": (Call(lambda x: x[:, :, 1:], conv(2, 3, 3), nn.Sequential(nn.BatchNorm2d(3), nn.ReLU())),
+                         (1, 2, 7, 8)),
+    "copies of channels": (Call(lambda x: x.repeat(1, 3, 1, 1) + x.expand(-1, 3, -1, -1), None, conv(3, 2, 2)),
+                           (2, 1, 4, 4)),
+    "uneven adaptive": (nn.Sequential(conv(2, 3, 1), nn.AdaptiveAvgPool2d((3, 4)), nn.AdaptiveMaxPool2d((2, 7))),
+                        (2, 2, 8, 10)),
+    "uneven adaptive 1d": (
+        nn.Sequential(nn.AdaptiveAvgPool1d(4), nn.BatchNorm1d(2), nn.AdaptiveMaxPool1d(3)), (2, 2, 9)
+    ),
+    "padded adaptive": (nn.Sequential(nn.ZeroPad2d(1), nn.AdaptiveAvgPool2d(3)), (1, 2, 5, 6)),
+    "sum and max": (Call(lambda x: x.sum((2, 3)) + x.max(3).values.max(2)[0], conv(2, 3, 3)), (2, 2, 6, 7)),
+    "bounds from tensors": (
+        Call(lambda x: torch.minimum(torch.max(x, torch.zeros(1)), torch.full((3, 1, 1), 0.5)).clamp(
+            torch.tensor(0.1), torch.tensor(0.4)), conv(2, 3, 3)), (2, 2, 6, 7)
+    ),
+    "threshold": (nn.Sequential(nn.Linear(4, 9), nn.Threshold(0, 0)), (3, 4)),
+    "product with weights": (Call(lambda x: x @ torch.arange(12.0).view(4, 3)), (2, 4)),
+    "conversions": (Call(lambda x: x.float().to(torch.float32).type_as(x), nn.Linear(4, 9)), (3, 4)),
+    "weights computed": (
+        Call(lambda x: F.conv2d(x, torch.stack([torch.arange(8.0).view(2, 2, 2).flip(1)[:, :2].tanh()] * 3)
+                                - torch.ones(3, 1, 1, 1).mean((1, 2, 3), keepdim=True))), (1, 2, 4, 4)
+    ),
+    "spectral norm": (nn.utils.parametrizations.spectral_norm(nn.Linear(4, 3)), (1, 4)),
     "train mode": (nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3), nn.Dropout(0.9)).train(), (2, 4)),
 }
 
@@ -296,9 +356,19 @@ class TwoInputs(nn.Module):
 REFUSED = {
     "transposed": (nn.Sequential(nn.ConvTranspose2d(2, 3, 3)), (1, 2, 8, 8), ["layer 0", "transpose"]),
     "unbatched conv": (nn.Sequential(conv(2, 3, 3)), (2, 8, 8), ["layer 0", "(2, 8, 8)", "(N, C, H, W)"]),
-    "linear over maps": (nn.Sequential(nn.Linear(8, 3)), (1, 2, 8, 8), ["layer 0", "(N, features)"]),
     "circular": (conv(2, 3, 3, padding=1, padding_mode="circular"), (1, 2, 8, 8), ["pad", "circular"]),
-    "crop": (nn.Sequential(nn.ZeroPad2d(-1)), (1, 2, 8, 8), ["layer 0", "-1", "crops"]),
+    "linear over maps": (nn.Sequential(conv(2, 3, 1), nn.Linear(8, 3)), (1, 2, 8, 8), ["layer 1", "channels-last"]),
+    "crop of everything": (nn.Sequential(nn.ZeroPad2d((-8, 1, 0, 0))), (1, 2, 8, 8), ["layer 0", "crops everything"]),
+    "crop of the batch": (Call(lambda x: x[1:]), (3, 2, 4, 4), ["slice", "batch"]),
+    "empty slice": (Call(lambda x: x[:, 2:]), (3, 2, 4, 4), ["slice", "nothing is left"]),
+    "matrix product": (Call(lambda x: x @ x), (4, 4), ["matmul", "second operand is computed"]),
+    "attention": (
+        Call(lambda x: F.scaled_dot_product_attention(x, x, x)), (1, 3, 4), ["scaled_dot_product_attention", "use conv"]
+    ),
+    "recurrent": (Call(lambda x: x[0], nn.LSTM(2, 3)), (1, 4, 2), ["lstm", "Conv1d over time"]),
+    "repeat of rows": (Call(lambda x: x.repeat(1, 1, 2, 1)), (1, 2, 4, 4), ["repeat", "copies of the channels"]),
+    "threshold": (nn.Threshold(0.1, 20), (1, 4), ["threshold=0.1", "value=20"]),
+    "sum of all": (Call(lambda x: x.sum()), (1, 2, 4, 4), ["sum", "only space"]),
     "pad channels": (Call(lambda x: F.pad(x, (0, 0, 0, 0, 1, 1))), (1, 2, 8, 8), ["pad", "channels"]),
     "softmax over space": (nn.Softmax(2), (1, 2, 8, 8), ["softmax", "dim=2", "dim=1"]),
     "silu": (nn.Sequential(OrderedDict(gate=nn.SiLU())), (1, 2), ["layer gate: silu", "use ReLU", "Supported"]),
@@ -306,16 +376,16 @@ REFUSED = {
         Call(lambda x: x + x.mean((2, 3), keepdim=True)), (1, 2, 4, 4), ["add", "(1, 2, 4, 4) and (1, 2, 1, 1)"]
     ),
     "product": (Call(lambda x: x * x), (1, 4), ["mul", "both operands are computed"]),
-    "positional": (Call(lambda x: x + torch.tensor([1.0, 2, 3, 4])), (1, 2, 4, 4), ["add", "(4,)", "(1, 2, 1, 1)"]),
+    "positional": (
+        Call(lambda x: x + torch.tensor([[1.0], [2], [3], [4]])), (1, 2, 4, 4), ["add", "(4, 1)", "(1, 2, 1, 1)"]
+    ),
     "over the sample": (Call(lambda x: 1 / x), (1, 4), ["reciprocal"]),
     "slope per channel": (nn.PReLU(2), (1, 2, 4, 4), ["prelu", "num_parameters=2", "one slope"]),
-    "uneven adaptive": (nn.AdaptiveAvgPool2d(3), (1, 2, 8, 9), ["adaptive_avg_pool2d", "output_size=[3, 3]"]),
     "mean of channels": (Call(lambda x: x.mean(1)), (1, 2, 4, 4), ["mean", "dim=[1]", "only space"]),
     "concat rows": (Call(lambda x: torch.cat([x, x], 2)), (1, 2, 4, 4), ["cat", "dim=2", "dim=1"]),
     "concat constant": (Call(lambda x: torch.cat([x, torch.tensor([[1.0]])], 1)), (1, 4), ["cat", "constant"]),
     "upsample 1.5": (nn.Upsample(scale_factor=1.5), (1, 2, 4, 4), ["upsample", "(4, 4) to (6, 6)", "integer"]),
     "bilinear": (nn.Upsample(scale_factor=2, mode="bilinear"), (1, 2, 4, 4), ["upsample_bilinear2d", "nearest"]),
-    "slice": (Call(lambda x: x[:, :, 1:]), (1, 2, 4, 4), ["slice", "its own layer"]),
     "reshape inside": (
         Call(lambda x: x.view(1, 2, 4, 8), conv(2, 4, 1), conv(2, 2, 1)), (1, 2, 4, 4), ["(1, 4, 4, 4)", "(1, 2, 4, 8)"]
     ),
@@ -336,7 +406,7 @@ REFUSED = {
     "bn statistics": (nn.BatchNorm2d(2, track_running_stats=False), (1, 2, 4, 4), ["track_running_stats"]),
     "wrong shape": (nn.Linear(3, 2), (1, 4), ["shape (1, 4)"]),
     "returns its input": (nn.Identity(), (1, 4), ["computes nothing", "returns its input"]),
-    "constant": (Call(lambda x: torch.arange(3)), (1, 4), ["arange"]),
+    "constant": (Call(lambda x: torch.arange(3)), (1, 4), ["output 0", "constant"]),
     "double": (nn.Linear(3, 2).double(), torch.zeros(1, 3, dtype=torch.float64), ["float64", "float32"]),
     "wider mean": (Call(lambda x: x.mean((2, 3), dtype=torch.float64)), (1, 2, 4, 4), ["mean", "float64", "float32"]),
     "seen as integers": (Call(lambda x: x.view(torch.int32)), (1, 4), ["view", "int32", "float32"]),

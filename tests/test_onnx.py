@@ -145,7 +145,7 @@ REFUSED = {
     "no fixed shape": (Model([1, "C", 4, 4]).add("Relu"), ["input x has no fixed shape"]),
     "wrong shapes": (Model([1, 4]).add("Gemm", normal(5, 2)), ["layer /net/Gemm", "does not fit"]),
     "transA": (Model([2, 4]).add("Gemm", normal(2, 2), transA=1), ["transA=1"]),
-    "torch's refusal names the node": (Model(IMAGE).add("Softmax", axis=3), ["layer net_Softmax: softmax: dim=3"]),
+    "torch's refusal names the node": (Model(IMAGE).add("Softmax", axis=2), ["layer net_Softmax: softmax: dim=2"]),
 }
 
 

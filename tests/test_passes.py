@@ -27,6 +27,7 @@ from firmware_gen.ir import (
     Reshape,
     Scale,
     Sigmoid,
+    Slice,
     Upsample,
     Value,
 )
@@ -43,6 +44,8 @@ from firmware_gen.passes import (
     merge_pads,
     merge_permutes,
     merge_reshapes,
+    merge_slices,
+    raise_permutes,
     sink_reshapes,
 )
 from firmware_gen.passes.fuse import compose
@@ -70,6 +73,9 @@ def conv(out, channels, kernel=1, **fields):
 
 def norm(channels):
     return {"scale": RNG.normal(size=channels), "shift": RNG.normal(size=channels)}
+
+
+POOL = {"kind": "max", "kernel": (1, 1), "stride": (1, 1)}
 
 
 def kinds(graph: Graph) -> list[str]:
@@ -348,7 +354,9 @@ def test_permute_in_front_of_a_flattened_linear_goes_into_its_weights():
 def test_legal_permutes():
     entry = chain((1, 4, 4, 2), (Permute, MAP, TO_FIRST), (Conv, MAP, conv(2, 2)))
     leave = chain(MAP, (Conv, MAP, conv(2, 2)), (Permute, LAST, TO_LAST), (Reshape, (1, 32), {}))
-    for graph in (entry, leave):
+    inside = chain(MAP, (Conv, MAP, conv(2, 2)), (Permute, LAST, TO_LAST), (Activate, LAST, ACT))
+    after = chain((1, 4, 4, 2), (Activate, (1, 4, 4, 2), ACT), (Permute, MAP, TO_FIRST), (Conv, MAP, conv(2, 2)))
+    for graph in (entry, leave, inside, after):
         assert check_permutes(graph) is graph
     swapped = chain((1, 2, 1, 7), (Conv, (1, 3, 1, 7), conv(3, 2)), (Reshape, (1, 1, 3, 7), {}),
                     (Permute, (1, 7, 1, 3), TO_FIRST), (Reshape, (1, 7, 3), {}))  # fmt: skip
@@ -359,13 +367,74 @@ def test_legal_permutes():
 
 @pytest.mark.parametrize("steps", [
     [(Permute, MAP, TO_FIRST)],
-    [(Conv, MAP, conv(2, 2)), (Permute, LAST, TO_LAST), (Activate, LAST, ACT)],
+    [(Activate, MAP, ACT), (Permute, LAST, TO_LAST)],
+    [(Conv, MAP, conv(2, 2)), (Permute, (1, 4, 2, 4), TO_FIRST), (Conv, (1, 2, 2, 4), conv(2, 4))],
     [(Permute, (1, 2, 4, 4), {"dims": (0, 1, 3, 2)}), (Conv, MAP, conv(2, 2))],
 ])  # fmt: skip
 def test_permute_that_moves_data_is_refused(steps):
     shape = LAST if steps[0][0] is Permute and steps[0][2] is TO_FIRST else MAP
     with pytest.raises(HeepgenError, match="permute: dims=.* move data"):
         check_permutes(chain(shape, *steps))
+
+
+def test_permutes_rise_to_the_input():
+    """Above what treats all elements alike, and not above what knows channels."""
+    same = {"scale": np.full(4, 2.0), "bias": np.full(4, -1.0)}
+    graph = chain((1, 4, 4, 2), (Scale, (1, 4, 4, 2), same), (Activate, (1, 4, 4, 2), ACT), (Permute, MAP, TO_FIRST))
+    after = raise_permutes(graph)
+    assert kinds(after) == ["Permute", "Scale", "Activate"]
+    assert_same_function(graph, after)
+    mixed = {"scale": RNG.normal(size=4), "bias": np.full(4, -1.0)}
+    graph = chain((1, 4, 4, 2), (Scale, (1, 4, 4, 2), mixed), (Permute, MAP, TO_FIRST))
+    assert raise_permutes(graph) is graph
+
+
+def test_permute_of_a_map_that_is_returned_too_is_refused():
+    graph = chain(MAP, (Conv, MAP, conv(2, 2)), (Permute, LAST, TO_LAST))
+    with pytest.raises(HeepgenError, match="move data"):
+        check_permutes(graph.with_nodes(graph.nodes, outputs=("v0", "v1")))
+
+
+@pytest.mark.parametrize("start, step, out, fields", [
+    ((0, 0, 0), (1, 1, 1), (7, 7), {"pads": (2, 1, 2, 1)}),  # causal
+    ((0, 1, 0), (1, 1, 1), (7, 6), {"pads": (2, 1, 2, 1)}),
+    ((0, 0, 1), (1, 2, 3), (5, 3), {"pads": (2, 3, 2, 1)}),
+    ((0, 0, 0), (1, 1, 1), (3, 4), {"stride": (2, 2), "pads": (1, 1, 1, 1)}),
+])  # fmt: skip
+def test_slice_of_a_conv_is_a_conv(start, step, out, fields):
+    layer = conv(4, 2, 3, **fields)
+    size = [(7 + p - 3) // s + 1 for p, s in zip(
+        (fields["pads"][0] + fields["pads"][2], fields["pads"][1] + fields["pads"][3]), fields.get("stride", (1, 1)),
+        strict=True)]  # fmt: skip
+    graph = chain((1, 2, 7, 7), (Conv, (1, 4, *size), layer), (Slice, (1, 4, *out), {"start": start, "step": step}))
+    after = merge_slices(graph)
+    assert kinds(after) == ["Conv"]
+    assert_same_function(graph, after)
+
+
+def test_slices_that_stay():
+    """Channels, more than the padding at the top, and a map with other readers."""
+    layer = conv(4, 2, 3, pads=(1, 1, 1, 1))
+    for out, start in [((1, 2, 7, 7), (1, 0, 0)), ((1, 4, 5, 7), (0, 2, 0))]:
+        graph = chain((1, 2, 7, 7), (Conv, (1, 4, 7, 7), layer), (Slice, out, {"start": start}))
+        assert merge_slices(graph) is graph
+    graph = chain((1, 2, 7, 7), (Conv, (1, 4, 7, 7), layer), (Slice, (1, 4, 6, 7), {"start": (0, 1, 0)}))
+    shared = graph.with_nodes(graph.nodes, outputs=("v0", "v1"))
+    assert merge_slices(shared) is shared
+
+
+def test_slices_in_a_row_are_one():
+    graph = chain((1, 9, 9, 9), (Slice, (1, 4, 8, 3), {"start": (1, 0, 0), "step": (2, 1, 3)}),
+                  (Slice, (1, 1, 3, 2), {"start": (2, 1, 1), "step": (3, 3, 1)}))  # fmt: skip
+    after = merge_slices(graph)
+    assert kinds(after) == ["Slice"]
+    assert (after.nodes[0].start, after.nodes[0].step) == ((5, 1, 3), (6, 3, 3))
+    assert_same_function(graph, after)
+
+
+def test_slices_of_everything_go():
+    graph = chain(MAP, (Slice, MAP, {"start": (0, 0, 0)}), (Conv, MAP, conv(2, 2)))
+    assert kinds(drop_identities(graph)) == ["Conv"]
 
 
 PADDED = (1, 2, 7, 8)  # MAP with pads (top 1, left 3, bottom 2, right 1)
@@ -455,10 +524,10 @@ def test_compose(first, then):
 
 def test_merge_reshapes_and_find_maps():
     linear = {"weight": RNG.normal(size=(3, 32))}
-    graph = chain(MAP, (Reshape, (1, 2, 16), {}), (Reshape, (1, 32), {}), (Linear, (1, 3), linear))
+    graph = chain(MAP, (Pool, MAP, POOL), (Reshape, (1, 2, 16), {}), (Reshape, (1, 32), {}), (Linear, (1, 3), linear))
     after = find_maps(merge_reshapes(graph))
-    assert kinds(after) == ["Reshape", "Linear"]
-    assert after.nodes[0].in_map == after.nodes[1].in_map == (2, 4, 4)
+    assert kinds(after) == ["Pool", "Reshape", "Linear"]
+    assert after.nodes[1].in_map == after.nodes[2].in_map == (2, 4, 4)
     assert_same_function(graph, after)
 
 
@@ -469,8 +538,24 @@ def test_reshape_there_and_back_vanishes():
 
 def test_map_is_seen_through_an_activation():
     linear = {"weight": RNG.normal(size=(3, 32))}
-    graph = chain(MAP, (Reshape, (1, 32), {}), (Activate, (1, 32), ACT), (Linear, (1, 3), linear))
-    assert find_maps(graph).nodes[2].in_map == (2, 4, 4)
+    graph = chain(MAP, (Pool, MAP, POOL), (Reshape, (1, 32), {}), (Activate, (1, 32), ACT), (Linear, (1, 3), linear))
+    assert find_maps(graph).nodes[3].in_map == (2, 4, 4)
+
+
+def test_what_lies_in_pytorch_order_is_reshaped_for_free():
+    """The input, vectors, and a map in channels-last order, and what is computed from them element by element."""
+    vector, map_ = (1, 32), (1, 2, 4, 4)
+    linear = (Linear, vector, {"weight": RNG.normal(size=(32, 32))})
+    last = [(Pool, map_, POOL), (Permute, LAST, TO_LAST)]
+    for shape, steps in [(map_, []), (vector, [linear]), (map_, last)]:
+        before = steps[-1][1] if steps else shape
+        graph = chain(shape, *steps, (Activate, before, ACT), (Reshape, (1, 8, 2, 2), {}), (Pool, (1, 8, 2, 2), POOL))
+        assert find_maps(graph).nodes[-2].in_map is None
+    # A map that a layer computes lies channels-last.
+    graph = chain(map_, (Pool, map_, POOL), (Activate, map_, ACT), (Reshape, (1, 8, 2, 2), {}),
+                  (Pool, (1, 8, 2, 2), POOL))  # fmt: skip
+    with pytest.raises(HeepgenError, match="channels-last"):
+        find_maps(graph)
 
 
 @pytest.mark.parametrize("before, after", [((1, 1, 4, 4), (1, 16)), ((2, 6, 1, 1), (2, 6)), ((1, 8), (1, 1, 2, 4))])
@@ -478,13 +563,13 @@ def test_reshape_free_in_any_layout(before, after):
     assert find_maps(chain(before, (Reshape, after, {}))).nodes[0].in_map is None
 
 
-@pytest.mark.parametrize("before, after", [((1, 8), (1, 2, 2, 2)), (MAP, (1, 4, 2, 4)), ((2, 2, 2, 2), (16,))])
+@pytest.mark.parametrize("before, after", [(MAP, (1, 4, 2, 4)), ((2, 2, 2, 2), (16,))])
 def test_reshape_that_moves_elements_is_refused_inside(before, after):
-    inside = chain(before, (Activate, before, ACT), (Reshape, after, {}), (Activate, after, ACT))
+    inside = chain(before, (Pool, before, POOL), (Reshape, after, {}), (Activate, after, ACT))
     with pytest.raises(HeepgenError, match="layer n1: Reshape: from .* channels-last"):
         find_maps(inside)
     at_input = chain(before, (Reshape, after, {}), (Activate, after, ACT))
-    at_output = chain(before, (Activate, before, ACT), (Reshape, after, {}))
+    at_output = chain(before, (Pool, before, POOL), (Reshape, after, {}))
     for graph in (at_input, at_output):
         assert all(getattr(n, "in_map", None) is None for n in find_maps(graph).nodes)
 
@@ -497,13 +582,13 @@ def test_reshape_of_space_alone_is_free():
 def test_map_of_scale_and_what_cannot_read_a_flattened_map():
     flat = (1, 32)
     scale = {"scale": RNG.normal(size=32), "bias": RNG.normal(size=32)}
-    graph = chain(MAP, (Activate, MAP, ACT), (Reshape, flat, {}), (Scale, flat, scale), (Sigmoid, flat, {}),
+    graph = chain(MAP, (Pool, MAP, POOL), (Reshape, flat, {}), (Scale, flat, scale), (Sigmoid, flat, {}),
                   (Linear, (1, 3), {"weight": RNG.normal(size=(3, 32))}))  # fmt: skip
     assert [n.in_map for n in find_maps(graph).nodes if isinstance(n, Scale | Linear)] == [(2, 4, 4)] * 2
     square = {"weight": RNG.normal(size=(32, 32))}
     for reader in [(Add, "v1 v2", flat, {}), (Concat, "v2 v1", (1, 64), {}),
                    (Linear, "v2 v1", flat, square | {"residual": "before_act"})]:  # fmt: skip
-        graph = dag(MAP, (Activate, "x", MAP, ACT), (Reshape, "v0", flat, {}), (Linear, "v1", flat, square), reader)
+        graph = dag(MAP, (Pool, "x", MAP, POOL), (Reshape, "v0", flat, {}), (Linear, "v1", flat, square), reader)
         with pytest.raises(HeepgenError, match=r"layer n3: .*flattened \(2, 4, 4\)"):
             find_maps(graph)
 

@@ -5,9 +5,10 @@ from firmware_gen.passes.batchnorm import fold_batchnorm
 from firmware_gen.passes.cleanup import drop_dead, drop_identities, merge_concats
 from firmware_gen.passes.fuse import fuse_activations
 from firmware_gen.passes.pads import merge_pads
-from firmware_gen.passes.permutes import check_permutes, merge_permutes
+from firmware_gen.passes.permutes import check_permutes, merge_permutes, raise_permutes
 from firmware_gen.passes.reshapes import find_maps, merge_reshapes, sink_reshapes
 from firmware_gen.passes.residual import fuse_residuals
+from firmware_gen.passes.slices import merge_slices
 from firmware_gen.passes.softmax import append_softmax
 from hls.errors import HeepgenError
 
@@ -15,9 +16,11 @@ PIPELINE = (
     drop_dead,
     drop_identities,
     merge_reshapes,
+    raise_permutes,
     merge_permutes,
     merge_concats,
     fold_batchnorm,
+    merge_slices,
     merge_pads,
     fuse_activations,
     merge_permutes,  # those that an activation kept apart
@@ -54,6 +57,8 @@ __all__ = [
     "merge_pads",
     "merge_permutes",
     "merge_reshapes",
+    "merge_slices",
+    "raise_permutes",
     "run_passes",
     "sink_reshapes",
 ]

@@ -16,6 +16,7 @@ from firmware_gen.ir import (
     Pool,
     Reshape,
     Scale,
+    Slice,
     Upsample,
 )
 from firmware_gen.passes.rewrite import bypass, substitute
@@ -27,7 +28,8 @@ def fold_batchnorm(graph: Graph) -> Graph:
     """Fold every BatchNorm and Scale into the layers before it, or else the one after it; Scale is what remains.
 
     Before: Conv and Linear, weight' = weight * scale, bias' = bias * scale + shift per output channel, also through
-    Upsample, Concat, pooling and reshapes that it commutes with, when nothing else reads what lies between.
+    Upsample, Concat, Slice of space, pooling and reshapes that it commutes with, when nothing else reads what lies
+    between.
     After: Linear, also across a Flatten, and Conv without padding, weight' = weight * scale per input channel,
     bias' = bias + weight * shift.
     """
@@ -65,6 +67,8 @@ def _into_producers(graph: Graph, value: str, scale: np.ndarray, shift: np.ndarr
         case Scale():
             return {node: replace(node, scale=node.scale * scale, bias=node.bias * scale + shift)}
         case Upsample():
+            return _into_producers(graph, node.inputs[0], scale, shift)
+        case Slice() if graph.in_shape(node)[1] == graph.out_shape(node)[1]:
             return _into_producers(graph, node.inputs[0], scale, shift)
         case Reshape() if _keeps_channels(graph, node):
             return _into_producers(graph, node.inputs[0], scale, shift)

@@ -1,6 +1,6 @@
 from dataclasses import replace
 
-from firmware_gen.ir import Concat, Graph, Identity, Reshape
+from firmware_gen.ir import Concat, Graph, Identity, Reshape, Slice
 from firmware_gen.passes.rewrite import bypass, substitute
 
 
@@ -15,10 +15,10 @@ def drop_dead(graph: Graph) -> Graph:
 
 
 def drop_identities(graph: Graph) -> Graph:
-    """Remove Dropout, Identity and reshapes that keep the shape."""
+    """Remove Dropout, Identity, and reshapes and slices that keep the shape."""
     for node in graph.nodes:
         if isinstance(node, Identity) or (
-            isinstance(node, Reshape) and graph.in_shape(node) == graph.out_shape(node)
+            isinstance(node, Reshape | Slice) and graph.in_shape(node) == graph.out_shape(node)
         ):
             return drop_identities(bypass(graph, node))
     return graph

@@ -11,6 +11,7 @@ from firmware_gen.ir import (
     Node,
     Permute,
     Reshape,
+    Slice,
     Upsample,
     Value,
 )
@@ -18,7 +19,7 @@ from firmware_gen.passes.rewrite import absorb, bypass, hoist, is_reshaped_input
 
 
 def fuse_activations(graph: Graph) -> Graph:
-    """Fuse activations into the nodes that produce their input, also across reshapes, Upsample and Concat.
+    """Fuse activations into the nodes that produce their input, also across reshapes, Slice, Upsample and Concat.
 
     What remains as Activate has a producer that cannot take it, or whose output has other readers."""
     for node in graph.nodes:
@@ -66,7 +67,7 @@ def _passes_through(graph: Graph, producer: Node) -> bool:
     """Reshapes of the graph's input stay next to it, where they are free."""
     if isinstance(producer, Reshape | Permute):
         return not is_reshaped_input(graph, producer.inputs[0])
-    return isinstance(producer, Upsample)
+    return isinstance(producer, Slice | Upsample)
 
 
 def _parts_can_take(graph: Graph, concat: Concat, act: Activation) -> bool:

@@ -23,6 +23,8 @@ def merge_pads(graph: Graph) -> Graph:
 def _mergeable(pad: Pad, reader: Node) -> bool:
     if isinstance(reader, Pad):
         return reader.value == pad.value
+    if isinstance(reader, Pool) and reader.adaptive:
+        return False
     if isinstance(reader, Pool) and reader.kind == "max":
         return pad.value == -math.inf and not reader.ceil_mode
     if pad.value != 0:

@@ -2,10 +2,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from firmware_gen.ir import Graph, Linear, Node, Permute, Reshape, Shape, Value
+from firmware_gen.ir import Activate, Graph, Linear, Node, Permute, Reshape, Scale, Shape, Sigmoid, Softmax, Tanh, Value
 from firmware_gen.passes.cleanup import drop_dead
 from firmware_gen.passes.reshapes import merge_reshapes
-from firmware_gen.passes.rewrite import is_reshaped_input, is_reshaped_output, substitute
+from firmware_gen.passes.rewrite import in_pytorch_order, is_reshaped_input, substitute
 from firmware_gen.refusal import refusal
 
 TO_CHANNELS_FIRST, TO_CHANNELS_LAST = (0, 3, 1, 2), (0, 2, 3, 1)
@@ -20,6 +20,31 @@ def merge_permutes(graph: Graph) -> Graph:
         if new:
             return merge_permutes(merge_reshapes(drop_dead(new)))
     return graph
+
+
+def raise_permutes(graph: Graph) -> Graph:
+    """Move a Permute to channels first above what works on elements alike: the network is channels last until then."""
+    for node in graph.nodes:
+        above = graph.producer(node.inputs[0])
+        if not isinstance(node, Permute) or node.dims != TO_CHANNELS_FIRST or not _is_uniform(above):
+            continue
+        if graph.read_once_by(above.output) is not node:
+            continue
+        fields = {}
+        if isinstance(above, Scale):
+            channels = graph.out_shape(node)[1]
+            fields = {k: np.full(channels, getattr(above, k)[0]) for k in ("scale", "bias")}
+        early = replace(node, inputs=above.inputs, output=above.output)
+        late = replace(above, inputs=(above.output,), output=node.output, **fields)
+        middle = Value(above.output, graph.out_shape(node))
+        return raise_permutes(substitute(graph, {above: early, node: late}, values=[middle]))
+    return graph
+
+
+def _is_uniform(node: Node | None) -> bool:
+    if isinstance(node, Scale):
+        return len({*node.scale}) == len({*node.bias}) == 1
+    return isinstance(node, Activate | Sigmoid | Tanh)
 
 
 def _undone(graph: Graph, node: Permute) -> Graph | None:
@@ -65,11 +90,11 @@ def check_permutes(graph: Graph) -> Graph:
     """Bring every Permute to one of the two forms of `ir.Permute`; raises HeepgenError for any other."""
     for node in graph.nodes:
         if isinstance(node, Permute):
-            at_input = is_reshaped_input(graph, node.inputs[0])
-            at_output = is_reshaped_output(graph, node.output)
-            if at_input and node.dims == TO_CHANNELS_FIRST and not _is_returned(graph, node.output):
+            source = node.inputs[0]
+            plain = in_pytorch_order(graph, source)
+            if plain and node.dims == TO_CHANNELS_FIRST and not _is_returned(graph, node.output):
                 continue
-            if at_output and not at_input:
+            if not plain and not _is_returned(graph, source):
                 if node.dims == TO_CHANNELS_LAST:
                     continue
                 if _swaps_columns(graph, node):
@@ -77,16 +102,18 @@ def check_permutes(graph: Graph) -> Graph:
             raise refusal(
                 node.name,
                 "permute",
-                f"dims={list(node.dims)} of shape {graph.in_shape(node)} would have to move data; from an input "
-                "(N, H, W, C) to (N, C, H, W), from there to an output (N, H, W, C), and in front of a flattened "
-                "Linear are supported",
+                f"dims={list(node.dims)} of shape {graph.in_shape(node)} would have to move data; (N, H, W, C) to "
+                "(N, C, H, W) where the network's input is channels last, and (N, C, H, W) to (N, H, W, C) behind a "
+                "Conv or pooling are supported",
             )
     return graph
 
 
 def _is_returned(graph: Graph, value: str) -> bool:
+    """Whether a value must lie in PyTorch's order, since the network returns it as it is."""
     return value in graph.outputs or any(
-        isinstance(n, Reshape) and _is_returned(graph, n.output) for n in graph.consumers(value)
+        isinstance(n, Reshape | Sigmoid | Softmax | Tanh) and _is_returned(graph, n.output)
+        for n in graph.consumers(value)
     )
 
 

@@ -18,7 +18,7 @@ from firmware_gen.ir import (
     Value,
 )
 from firmware_gen.passes.cleanup import drop_dead, drop_identities
-from firmware_gen.passes.rewrite import is_reshaped_input, is_reshaped_output, substitute
+from firmware_gen.passes.rewrite import in_pytorch_order, is_reshaped_output, substitute
 from firmware_gen.refusal import refusal
 
 Map = tuple[int, int, int]
@@ -109,9 +109,11 @@ def _flattened_map(graph: Graph, node: Reshape) -> Map | None:
     before, after = graph.in_shape(node), graph.out_shape(node)
     if (_same_in_any_layout(before) and _same_in_any_layout(after)) or _regroups_space(before, after):
         return None
+    if in_pytorch_order(graph, node.inputs[0]):
+        return None
     if len(before) == 4 and _flattens(before, after):
         return before[1:]
-    if is_reshaped_input(graph, node.inputs[0]) or is_reshaped_output(graph, node.output):
+    if is_reshaped_output(graph, node.output):
         return None
     raise refusal(
         node.name,

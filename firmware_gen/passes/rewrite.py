@@ -3,7 +3,20 @@
 from collections.abc import Mapping
 from dataclasses import replace
 
-from firmware_gen.ir import Graph, Node, Reshape
+from firmware_gen.ir import (
+    Activate,
+    Add,
+    Concat,
+    Graph,
+    Linear,
+    Node,
+    Permute,
+    Reshape,
+    Scale,
+    Sigmoid,
+    Softmax,
+    Tanh,
+)
 
 
 def bypass(graph: Graph, node: Node) -> Graph:
@@ -41,6 +54,22 @@ def is_reshaped_input(graph: Graph, value: str) -> bool:
     while isinstance(producer := graph.producer(value), Reshape):
         value = producer.inputs[0]
     return producer is None
+
+
+def in_pytorch_order(graph: Graph, value: str) -> bool:
+    """Whether a value lies in memory in PyTorch's order: the graph's input, vectors that are no flattened map, a
+    Permute to channels last, and what is computed from them element by element; also reshaped."""
+    producer = graph.producer(value)
+    match producer:
+        case None:
+            return True
+        case Permute():
+            return producer.dims == (0, 2, 3, 1)
+        case Reshape() | Activate() | Add() | Sigmoid() | Tanh() | Softmax(axis=1):
+            return in_pytorch_order(graph, producer.inputs[0])
+        case Scale() if len(graph.shape(value)) != 4:
+            return in_pytorch_order(graph, producer.inputs[0])
+    return isinstance(producer, Linear | Softmax) or (isinstance(producer, Concat) and len(graph.shape(value)) != 4)
 
 
 def is_reshaped_output(graph: Graph, value: str) -> bool:

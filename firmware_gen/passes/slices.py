@@ -1,0 +1,37 @@
+from firmware_gen.ir import Conv, Graph, Node, Slice
+from firmware_gen.passes.rewrite import absorb
+
+
+def merge_slices(graph: Graph) -> Graph:
+    """Merge a Slice into the Slice or the Conv that it is the only reader of: a Conv computes only what is kept."""
+    for node in graph.nodes:
+        producer = graph.producer(node.inputs[0]) if isinstance(node, Slice) else None
+        fields = None
+        if producer is not None and graph.read_once_by(producer.output) is node:
+            fields = _fields(graph, producer, node)
+        if fields is not None:
+            return merge_slices(absorb(graph, producer, node, **fields))
+    return graph
+
+
+def _fields(graph: Graph, producer: Node, node: Slice) -> dict | None:
+    """What changes in `producer` when it also does what `node` does; None when it cannot."""
+    if isinstance(producer, Slice):
+        pairs = list(zip(producer.start, producer.step, node.start, node.step, strict=True))
+        return {"start": tuple(a + s * b for a, s, b, _ in pairs), "step": tuple(s * t for _, s, _, t in pairs)}
+    whole = graph.in_shape(node)[1] == graph.out_shape(node)[1]
+    if not isinstance(producer, Conv) or not whole:
+        return None
+    stride, pads = [], []
+    for axis in range(2):
+        step = producer.stride[axis] * node.step[1 + axis]
+        before = producer.pads[axis] - producer.stride[axis] * node.start[1 + axis]
+        reach = producer.dilation[axis] * (producer.kernel[axis] - 1)
+        size, outputs = graph.in_shape(producer)[2 + axis], graph.out_shape(node)[2 + axis]
+        after = max((outputs - 1) * step + reach + 1 - size - before, 0)
+        if before < 0 or (size + before + after - reach - 1) // step + 1 != outputs:
+            return None
+        stride.append(step)
+        pads.append((before, after))
+    (top, bottom), (left, right) = pads
+    return {"stride": tuple(stride), "pads": (top, left, bottom, right)}
