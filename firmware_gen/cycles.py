@@ -23,7 +23,7 @@ ANSWER = 7  # arbiter, ports: from an accepted request to its answer, where no p
 LOADED = 1  # load: from an answer to words that may be read
 QUEUED = 2  # passes: from an answer to the head of an empty FIFO
 AUX_READY = 1  # drain: from an answer to an aux beat that may be used
-FIRST_VECTOR = 3  # sequencer: start to the first vector
+FIRST_VECTOR = 4  # sequencer: start to the first vector
 FIRST_BEAT = 2  # drain: start to the first beat of the walkers
 FETCH_ASKED = 2  # fetch: go to the first request for a descriptor
 FETCH_READY = ANSWER + 3  # fetch: last request to ready
@@ -364,7 +364,7 @@ def simulate(descriptors: list[tuple[dict, Banks]], config: Config) -> list[Esti
     param_filled = param_blocks = 0
     weight_plan = param_plan = None
 
-    chunks_left = chunk_left = layer_asked = 0
+    chunks_left = chunk_left = layer_asked = load_beat = 0
     asked = loaded = released = 0
     arrivals: deque[tuple[int, int]] = deque()
     vector, total, go_at, step_count, strip, base, banks = 0, 0, 0, 0, 0, 0, 2
@@ -543,23 +543,27 @@ def simulate(descriptors: list[tuple[dict, Banks]], config: Config) -> list[Esti
                 returns.append((answer + 1, False))
                 if not record_left:
                     storing = recording = False
-            elif chunks_left and t > load_at and asked - released <= room and (
-                    not load.barrier or drain_layer >= load_layer and taken_at.get("drain", -1) < t
-                    or layer_asked + min(ports, chunk_left) <= available):
-                beat = min(ports, chunk_left)
-                asked += beat
-                layer_asked += beat
-                chunk_left -= beat
-                words += beat
-                if not chunk_left:
-                    chunk_left = load.chunk
-                    chunks_left -= 1
+            elif load_beat:
                 answer, bus_free = memory(t, load.banks.load)
+                words += load_beat
                 arrivals.append((answer + LOADED, asked))
+                load_beat = 0
             elif weights.wants():
                 answer, bus_free = memory(t, weight_plan.banks.weights)
                 words += ports
                 weights.accept(answer)
+
+        # The load's next request, for the bus in the next cycle
+        if not load_beat and chunks_left and t > load_at and asked - released <= room and (
+                not load.barrier or drain_layer >= load_layer and taken_at.get("drain", -1) < t
+                or layer_asked + min(ports, chunk_left) <= available):
+            load_beat = min(ports, chunk_left)
+            asked += load_beat
+            layer_asked += load_beat
+            chunk_left -= load_beat
+            if not chunk_left:
+                chunk_left = load.chunk
+                chunks_left -= 1
 
         if issue:
             store_room -= 1

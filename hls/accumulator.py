@@ -8,7 +8,7 @@ from hls.ram import ram
 from hls.unit import unit
 from hls.wiring import join, split
 
-_READ = 1  # synchronous RAM
+_READ = 2  # synchronous RAM, choice of the operands
 _STAGES = _READ + FP32_ADD_LATENCY
 
 ACC_LATENCY = _STAGES + 1
@@ -41,7 +41,7 @@ def accumulator_column(clk, rst, valid, addr, bank, first, max_mode, x, init_val
     follows drain_addr by one cycle; it is meaningless for a bank that an operation reads in the same cycle.
     """
     width = len(addr)
-    y, a1, b1, x1 = (Signal(intbv(0)[32:]) for _ in range(4))
+    y, x1, a2, b2 = (Signal(intbv(0)[32:]) for _ in range(4))
     first1, max1, bank1, drain_bank1, write, write_bank = (Signal(False) for _ in range(6))
     write_addr = Signal(intbv(0)[width:])
     valids = Signal(intbv(0)[_STAGES:])
@@ -70,7 +70,7 @@ def accumulator_column(clk, rst, valid, addr, bank, first, max_mode, x, init_val
         write_addr.next = places[top + width:top]
         drain_data.next = read1 if drain_bank1 else read0
 
-    @always_comb
+    @always(clk.posedge)
     def operands():
         # Adding -0 changes nothing, so `first` and `max` pass a value through the adder.
         acc = intbv(0)[32:]
@@ -81,15 +81,15 @@ def accumulator_column(clk, rst, valid, addr, bank, first, max_mode, x, init_val
         if x1[31] != acc[31]:
             greater = acc[31] and (x1[31:] != 0 or acc[31:] != 0)
         if max1 and (not first1) and (not nan_x) and (nan_acc or not greater):
-            a1.next = acc
+            a2.next = acc
         else:
-            a1.next = x1
+            a2.next = x1
         if first1 or max1:
-            b1.next = concat(True, intbv(0)[31:])
+            b2.next = concat(True, intbv(0)[31:])
         else:
-            b1.next = acc
+            b2.next = acc
 
-    add = fp32_add(clk, True, a1, b1, y)
+    add = fp32_add(clk, True, a2, b2, y)
     ports, memories = [], []
     for number in range(2):
         we = Signal(False)

@@ -1,8 +1,8 @@
 """Sequencer: walks a layer's loops and issues one vector per cycle (see hls.descriptor for the loops).
 
-Stage 0 steps the loop counters, stage 1 holds the window position, stage 2 the buffer address and the lane
-limits. A vector leaves stage 2 when its words are loaded, its weight tile is in the shadow registers, its
-accumulator bank is free, and the accumulator's latency has passed since the same entry's last use.
+Stage 0 steps the loop counters, stage 1 holds the window position, stage 2 the buffer address and the lane limits,
+stage 3 knows whether the words are loaded. A vector leaves stage 3 when they are, its weight tile is in the shadow
+registers, its accumulator bank is free, and the accumulator's latency has passed since the same entry's last use.
 Position arithmetic is modulo 2**SIGNED_LINEAR, two's complement.
 """
 
@@ -48,6 +48,16 @@ class Marks:
         self.entry = Signal(modbv(0)[entry_bits:])
 
 
+class Place:
+    """Where a vector's words lie: address and lanes lo..hi-1, words that must be loaded, words released afterwards."""
+
+    def __init__(self, addr_bits, lane_bits):
+        self.addr = Signal(modbv(0)[addr_bits:])
+        self.lo, self.hi = (Signal(modbv(0)[lane_bits:]) for _ in range(2))
+        self.need, self.released = (Signal(modbv(0)[LINEAR:]) for _ in range(2))
+        self.needed = Signal(bool(0))
+
+
 @unit(out="released busy issue tile_take rd_addr lane_lo lane_hi acc_entry acc_bank acc_first acc_last "
           "load_stall store_stall")
 def sequencer(
@@ -57,8 +67,8 @@ def sequencer(
 ):
     """Issue the vectors of the layer described by ``job`` after ``start``.
 
-    In a cycle with ``issue``: rd_addr, lane_lo and lane_hi go to the activation buffer, tile_take swaps
-    the weights, acc_* say where the column results belong. ``loaded`` counts linear words present;
+    In a cycle with ``issue``: rd_addr, lane_lo and lane_hi go to the activation buffer, tile_take swaps the weights,
+    acc_* say where the column results belong. ``loaded`` counts the linear words that are present in the next cycle,
     ``released`` those no longer needed; both go on from layer to layer: a layer's words begin at the LOAD_WORDS of
     all before it. Banks alternate and go on too. A bank may be used after ``bank_free`` (two are free at rst), or
     with ACC_INIT, which starts at bank 0 when all is drained, after ``bank_ready``. ``busy`` falls when the last
@@ -67,13 +77,12 @@ def sequencer(
     entry_bits = (config.accumulator_entries - 1).bit_length()
     advance, running = Signal(bool(0)), Signal(bool(0))
     saved, window = Position(), Window()
-    marks, issuing = Marks(entry_bits), Marks(entry_bits)
-    need, released_after = (Signal(modbv(0)[LINEAR:]) for _ in range(2))
-    needed = Signal(bool(0))
+    marks, placed, issuing = (Marks(entry_bits) for _ in range(3))
+    place = Place(len(rd_addr), len(lane_hi))
 
     @always_comb
     def outputs():
-        busy.next = running or marks.valid or issuing.valid
+        busy.next = running or marks.valid or placed.valid or issuing.valid
         acc_entry.next = issuing.entry
         acc_bank.next = issuing.bank
         acc_first.next = issuing.first
@@ -81,10 +90,10 @@ def sequencer(
 
     return (
         _loops(clk, rst, start, job, advance, running, saved, window, marks, config),
-        _addresses(clk, rst, start, job, advance, saved, window, marks, issuing, rd_addr, lane_lo, lane_hi, released,
-                   need, needed, released_after, config),
-        _gate(clk, rst, start, job, issuing, need, needed, released_after, loaded, tile_ready, bank_free, bank_ready,
-              advance, released, issue, tile_take, load_stall, store_stall),
+        _addresses(clk, start, job, advance, saved, window, marks, place, released, config),
+        _follow(clk, rst, advance, marks, placed), _follow(clk, rst, advance, placed, issuing),
+        _gate(clk, rst, start, job, issuing, place, loaded, tile_ready, bank_free, bank_ready, advance, rd_addr,
+              lane_lo, lane_hi, released, issue, tile_take, load_stall, store_stall),
         outputs,
     )
 
@@ -298,15 +307,36 @@ def _loops(clk, rst, start, job, advance, running, saved, window, marks, config)
 
 
 @block
-def _addresses(
-    clk, rst, start, job, advance, saved, window, marks, issuing, rd_addr, lane_lo, lane_hi, released,
-    need, needed, released_after, config
-):
-    """Stage 2: buffer address, valid lanes lo..hi-1, words that must be loaded, words released afterwards."""
+def _follow(clk, rst, advance, marks, later):
+    """The marks of the next stage."""
+
+    @always(clk.posedge)
+    def register():
+        if rst:
+            later.valid.next = False
+        elif advance:
+            later.valid.next = marks.valid
+        if advance:
+            later.swap.next = marks.swap
+            later.first.next = marks.first
+            later.bank.next = marks.bank
+            later.step_first.next = marks.step_first
+            later.step_last.next = marks.step_last
+            later.group_first.next = marks.group_first
+            later.group_last.next = marks.group_last
+            later.strip_last.next = marks.strip_last
+            later.entry.next = marks.entry
+
+    return register
+
+
+@block
+def _addresses(clk, start, job, advance, saved, window, marks, place, released, config):
+    """Stage 2: the place of a vector's words."""
     rows = config.rows
     sign = SIGNED_LINEAR - 1
     before, room, in_row, in_h, linear, kept = (Signal(modbv(0)[SIGNED_LINEAR:]) for _ in range(6))
-    low, room_lanes, run_lanes, high = (Signal(modbv(0)[len(lane_hi):]) for _ in range(4))
+    low, room_lanes, run_lanes, high = (Signal(modbv(0)[len(place.hi):]) for _ in range(4))
     base, word, wide_high, freed = (Signal(modbv(0)[LINEAR:]) for _ in range(4))
     inside = Signal(bool(0))
 
@@ -366,55 +396,54 @@ def _addresses(
 
     @always(clk.posedge)
     def register():
-        if rst:
-            issuing.valid.next = False
-        elif advance:
-            issuing.valid.next = marks.valid
         if start:
             base.next = released
         if advance:
-            rd_addr.next = word[len(rd_addr):]
-            lane_lo.next = low
-            lane_hi.next = 0
-            need.next = word + wide_high
-            needed.next = inside and low < high
+            place.addr.next = word[len(place.addr):]
+            place.lo.next = low
+            place.hi.next = 0
+            place.need.next = word + wide_high
+            place.needed.next = inside and low < high
             if inside and low < high:
-                lane_hi.next = high
-            released_after.next = base + freed
-            issuing.swap.next = marks.swap
-            issuing.first.next = marks.first
-            issuing.bank.next = marks.bank
-            issuing.step_first.next = marks.step_first
-            issuing.step_last.next = marks.step_last
-            issuing.group_first.next = marks.group_first
-            issuing.group_last.next = marks.group_last
-            issuing.strip_last.next = marks.strip_last
-            issuing.entry.next = marks.entry
+                place.hi.next = high
+            place.released.next = base + freed
 
     unread = (ignore(saved.ox_left, 0, LINEAR), ignore(linear, LINEAR, SIGNED_LINEAR),
-              ignore(kept, LINEAR, SIGNED_LINEAR), ignore(word, len(rd_addr), LINEAR))
+              ignore(kept, LINEAR, SIGNED_LINEAR), ignore(word, len(place.addr), LINEAR))
     return unread, measure, limits, space, clip, widen, keep, free, register
 
 
 @block
 def _gate(
-    clk, rst, start, job, issuing, need, needed, released_after, loaded, tile_ready, bank_free, bank_ready,
-    advance, released, issue, tile_take, load_stall, store_stall
+    clk, rst, start, job, issuing, place, loaded, tile_ready, bank_free, bank_ready, advance, rd_addr, lane_lo, lane_hi,
+    released, issue, tile_take, load_stall, store_stall
 ):
-    """Whether the vector in stage 2 may be issued."""
+    """Stage 3, and whether its vector may be issued."""
     gap, count = (Signal(modbv(0)[4:]) for _ in range(2))
     banks = Signal(modbv(0)[2:])
-    data_ok, bank_ok, gap_ok, go = (Signal(bool(0)) for _ in range(4))
+    words_ok, data_ok, bank_ok, gap_ok, go = (Signal(bool(0)) for _ in range(5))
     more, initialised = (Signal(bool(0)) for _ in range(2))
-    ahead = Signal(modbv(0)[LINEAR:])
+    need, released_after, ahead, ahead_next = (Signal(modbv(0)[LINEAR:]) for _ in range(4))
 
     @always_comb
     def compare():
         ahead.next = loaded - need
+        ahead_next.next = loaded - place.need
+
+    @always(clk.posedge)
+    def register():
+        words_ok.next = words_ok or not ahead[LINEAR - 1]
+        if advance:
+            words_ok.next = not (place.needed and ahead_next[LINEAR - 1])
+            rd_addr.next = place.addr
+            lane_lo.next = place.lo
+            lane_hi.next = place.hi
+            need.next = place.need
+            released_after.next = place.released
 
     @always_comb
     def conditions():
-        data_ok.next = (not needed or not ahead[LINEAR - 1]) and (tile_ready or not issuing.swap)
+        data_ok.next = words_ok and (tile_ready or not issuing.swap)
         bank_ok.next = banks != 0 or not issuing.group_first
         gap_ok.next = gap == 0 or issuing.group_first or not issuing.step_first
         more.next = bank_ready if job.acc_init else bank_free
@@ -466,4 +495,5 @@ def _gate(
             banks.next = 2
             initialised.next = False
 
-    return ignore(ahead, 0, LINEAR - 1), compare, conditions, decide, drive, account
+    unread = ignore(ahead, 0, LINEAR - 1), ignore(ahead_next, 0, LINEAR - 1)
+    return unread, compare, register, conditions, decide, drive, account
