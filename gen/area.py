@@ -121,8 +121,8 @@ def buffer_bits(texts: dict[str, str], unit: str) -> int:
 
 def registered(text: str, unit: str) -> str:
     """A module `registered` around `unit`, with a register behind every input and output."""
-    ports = [(way, width, name) for way, _, width, name in
-             re.findall(r"^\s*(input|output)\s+(signed\s+)?(\[\d+:0\])?\s*(\w+);", text, re.M) if name != "clk"]
+    ports = [(way, width.strip(), name) for way, width, name in
+             re.findall(r"^\s*(input|output)\s+((?:signed\s+)?(?:\[\d+:0\])?)\s*(\w+);", text, re.M) if name != "clk"]
     lines = [f"module registered(clk, {', '.join(name for *_, name in ports)});", "input clk;"]
     pins = [".clk(clk)"]
     for way, width, name in ports:
