@@ -385,6 +385,7 @@ def simulate(descriptors: list[tuple[dict, Banks]], config: Config) -> list[Esti
     vectors = load_stall = store_stall = words = 0
     completed: list[tuple[int, int, int, int, int]] = []
     bus_free = t = 0
+    urgent = True
     while len(completed) < count:
         t += 1
         # Start pulses of this cycle
@@ -516,7 +517,7 @@ def simulate(descriptors: list[tuple[dict, Banks]], config: Config) -> list[Esti
                 answer, bus_free = memory(t, param_plan.banks.params)
                 words += ports
                 params.accept(answer)
-            elif weights.stored < cutter.low_mark and weights.wants():
+            elif urgent and weights.wants():
                 answer, bus_free = memory(t, weight_plan.banks.weights)
                 words += ports
                 weights.accept(answer)
@@ -602,6 +603,7 @@ def simulate(descriptors: list[tuple[dict, Banks]], config: Config) -> list[Esti
             init_banks += freed
         else:
             banks += freed
+        urgent = weights.stored < cutter.low_mark
         cutter.step(t, take)
         released = release_at
         for when, name, plan in starts:

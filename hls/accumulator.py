@@ -41,7 +41,8 @@ def accumulator_column(clk, rst, valid, addr, bank, first, max_mode, x, init_val
     follows drain_addr by one cycle; it is meaningless for a bank that an operation reads in the same cycle.
     """
     width = len(addr)
-    y, x1, a2, b2 = (Signal(intbv(0)[32:]) for _ in range(4))
+    y, x1, x2, acc2, a, b = (Signal(intbv(0)[32:]) for _ in range(6))
+    keep2, alone2 = (Signal(False) for _ in range(2))
     first1, max1, bank1, drain_bank1, write, write_bank = (Signal(False) for _ in range(6))
     write_addr = Signal(intbv(0)[width:])
     valids = Signal(intbv(0)[_STAGES:])
@@ -71,8 +72,7 @@ def accumulator_column(clk, rst, valid, addr, bank, first, max_mode, x, init_val
         drain_data.next = read1 if drain_bank1 else read0
 
     @always(clk.posedge)
-    def operands():
-        # Adding -0 changes nothing, so `first` and `max` pass a value through the adder.
+    def compare():
         acc = intbv(0)[32:]
         acc[:] = read1 if bank1 else read0
         nan_x = x1[31:23] == 255 and x1[23:] != 0
@@ -80,16 +80,20 @@ def accumulator_column(clk, rst, valid, addr, bank, first, max_mode, x, init_val
         greater = (x1[31:] > acc[31:]) != x1[31]  # or equal: then both are the same pattern
         if x1[31] != acc[31]:
             greater = acc[31] and (x1[31:] != 0 or acc[31:] != 0)
-        if max1 and (not first1) and (not nan_x) and (nan_acc or not greater):
-            a2.next = acc
-        else:
-            a2.next = x1
-        if first1 or max1:
-            b2.next = concat(True, intbv(0)[31:])
-        else:
-            b2.next = acc
+        x2.next = x1
+        acc2.next = acc
+        keep2.next = max1 and (not first1) and (not nan_x) and (nan_acc or not greater)
+        alone2.next = first1 or max1
 
-    add = fp32_add(clk, True, a2, b2, y)
+    @always_comb
+    def operands():
+        # Adding -0 changes nothing, so `first` and `max` pass a value through the adder.
+        a.next = acc2 if keep2 else x2
+        b.next = acc2
+        if alone2:
+            b.next = concat(True, intbv(0)[31:])
+
+    add = fp32_add(clk, True, a, b, y)
     ports, memories = [], []
     for number in range(2):
         we = Signal(False)
@@ -98,7 +102,7 @@ def accumulator_column(clk, rst, valid, addr, bank, first, max_mode, x, init_val
         ports.append(_bank_ports(valid, bank, addr, write, write_bank, write_addr, y, init_valid, init_bank,
                                  init_addr, init_data, drain_addr, we, waddr, wdata, raddr, number=number))
         memories.append(ram(clk, we, waddr, wdata, raddr, reads[number], width=32, depth=entries))
-    return follow, finish, operands, add, ports, memories
+    return follow, finish, compare, operands, add, ports, memories
 
 
 @block

@@ -112,7 +112,9 @@ def _loops(clk, rst, start, job, advance, running, saved, window, marks, config)
     tap, group_off, kb_off, cb_off, cbg_off, ky_off, block_off = (Signal(modbv(0)[SIGNED_LINEAR:]) for _ in range(7))
     ky_iy = Signal(modbv(0)[IY_BITS:])
     px_first, step_first, k_first, bank = (Signal(bool(0)) for _ in range(4))
+    # Registers too, so that the ends of all loops are known early: the counter is 1, or nothing follows
     px_last, cb_last, kb_last, kx_last, ky_last, ncb_last, g_last, last_strip = (Signal(bool(0)) for _ in range(8))
+    single, single_first, single_next, alone, alone_first, alone_next = (Signal(bool(0)) for _ in range(6))
     step_end, group_end, strip_end = (Signal(bool(0)) for _ in range(3))
     entry = Signal(modbv(0)[len(marks.entry):])
 
@@ -151,15 +153,13 @@ def _loops(clk, rst, start, job, advance, running, saved, window, marks, config)
             following.iy.next = at.iy + concat(intbv(0)[IY_BITS - 8:], job.stride_y)
 
     @always_comb
-    def lasts():
-        px_last.next = px_left == 1
-        cb_last.next = cb_left == 1
-        kb_last.next = kb_left == 1
-        kx_last.next = kx_left == 1
-        ky_last.next = ky_left == 1
-        ncb_last.next = ncb_after == 0
-        g_last.next = g_left == 1
-        last_strip.next = px_after == 0
+    def ones():
+        single.next = strip_px == 1
+        single_first.next = job.first_px == 1 or job.out_px == 1
+        single_next.next = job.strip_px == 1 or px_after == 1
+        alone.next = cb_count == 1
+        alone_first.next = job.cbg == 1 or job.ncb == 1
+        alone_next.next = job.cbg == 1 or ncb_after == 1
 
     @always_comb
     def ends():
@@ -190,14 +190,22 @@ def _loops(clk, rst, start, job, advance, running, saved, window, marks, config)
             saved.iy.next = origin.iy
             strip_px.next = strip_first
             px_left.next = strip_first
+            px_last.next = single_first
             px_after.next = job.out_px - concat(intbv(0)[LINEAR - 16:], strip_first)
+            last_strip.next = job.out_px <= concat(intbv(0)[LINEAR - 16:], job.first_px)
             cb_left.next = cb_first
+            cb_last.next = alone_first
             cb_count.next = cb_first
             ncb_after.next = job.ncb - cb_first
+            ncb_last.next = job.ncb <= job.cbg
             kb_left.next = job.kb
+            kb_last.next = job.kb == 1
             kx_left.next = job.kx
+            kx_last.next = job.kx == 1
             ky_left.next = job.kh
+            ky_last.next = job.kh == 1
             g_left.next = job.groups
+            g_last.next = job.groups == 1
             entry.next = 0
             tap.next = 0
             group_off.next = 0
@@ -211,6 +219,7 @@ def _loops(clk, rst, start, job, advance, running, saved, window, marks, config)
             px_first.next = False
             step_first.next = False
             px_left.next = px_left - 1
+            px_last.next = px_left == 2
             at.ox_left.next = following.ox_left
             at.x.next = following.x
             at.row.next = following.row
@@ -218,58 +227,75 @@ def _loops(clk, rst, start, job, advance, running, saved, window, marks, config)
             if px_last:
                 px_first.next = True
                 px_left.next = strip_px
+                px_last.next = single
                 at.ox_left.next = saved.ox_left
                 at.x.next = saved.x
                 at.row.next = saved.row
                 at.iy.next = saved.iy
                 cb_left.next = cb_left - 1
+                cb_last.next = cb_left == 2
                 cb_off.next = cb_off + diagonal
             if step_end:
                 entry.next = 0
                 step_first.next = True
                 k_first.next = False
                 cb_left.next = cb_count
+                cb_last.next = alone
                 cb_off.next = cbg_off
                 kb_left.next = kb_left - 1
+                kb_last.next = kb_left == 2
                 kb_off.next = kb_off + rows
                 if kb_last:
                     kb_left.next = job.kb
+                    kb_last.next = job.kb == 1
                     kb_off.next = 0
                     kx_left.next = kx_left - 1
+                    kx_last.next = kx_left == 2
                     tap.next = tap + concat(intbv(0)[SIGNED_LINEAR - LINEAR:], job.kx_step)
                     if kx_last:
                         kx_left.next = job.kx
+                        kx_last.next = job.kx == 1
                         tap.next = group_off
                         ky_left.next = ky_left - 1
+                        ky_last.next = ky_left == 2
                         ky_off.next = ky_off + concat(intbv(0)[SIGNED_LINEAR - LINEAR:], job.ky_step)
                         ky_iy.next = ky_iy + concat(intbv(0)[IY_BITS - 8:], job.dil_y)
             if group_end:
                 ky_left.next = job.kh
+                ky_last.next = job.kh == 1
                 ky_off.next = 0
                 ky_iy.next = 0
                 k_first.next = True
                 bank.next = not bank
                 cb_left.next = cb_next
+                cb_last.next = alone_next
                 cb_count.next = cb_next
                 ncb_after.next = ncb_after - cb_next
+                ncb_last.next = ncb_after <= job.cbg
                 cb_off.next = cb_off + diagonal
                 cbg_off.next = cb_off + diagonal
                 if ncb_last:
                     cb_left.next = cb_first
+                    cb_last.next = alone_first
                     cb_count.next = cb_first
                     ncb_after.next = job.ncb - cb_first
+                    ncb_last.next = job.ncb <= job.cbg
                     cb_off.next = 0
                     cbg_off.next = 0
                     g_left.next = g_left - 1
+                    g_last.next = g_left == 2
                     group_off.next = group_off + concat(intbv(0)[SIGNED_LINEAR - LINEAR:], job.group_in_step)
                     tap.next = group_off + concat(intbv(0)[SIGNED_LINEAR - LINEAR:], job.group_in_step)
             if strip_end:
                 g_left.next = job.groups
+                g_last.next = job.groups == 1
                 group_off.next = 0
                 tap.next = 0
                 strip_px.next = strip_next
                 px_left.next = strip_next
+                px_last.next = single_next
                 px_after.next = px_after - concat(intbv(0)[LINEAR - 16:], strip_next)
+                last_strip.next = px_after <= concat(intbv(0)[LINEAR - 16:], job.strip_px)
                 at.ox_left.next = following.ox_left
                 at.x.next = following.x
                 at.row.next = following.row
@@ -303,7 +329,7 @@ def _loops(clk, rst, start, job, advance, running, saved, window, marks, config)
             marks.end.next = strip_end and last_strip
             marks.entry.next = entry
 
-    return widen, sizes, step_pixel, lasts, ends, walk, emit
+    return widen, sizes, step_pixel, ones, ends, walk, emit
 
 
 @block

@@ -56,8 +56,8 @@ def weight_loader(
     waiting = Signal(modbv(0)[(depth - 1).bit_length() + 1:])
     q_data = Signal(intbv(0)[8 * row_bytes:])
     words_left, pass_words = (Signal(modbv(0)[LINEAR:]) for _ in range(2))  # `more`: words_left is not 0
-    data, shifted, kept, added = (Signal(modbv(0)[8 * space * grain:]) for _ in range(4))
-    held, need, rest, shorter, incoming = (Signal(modbv(0)[size:]) for _ in range(5))
+    data, shifted, filled, added = (Signal(modbv(0)[8 * space * grain:]) for _ in range(4))
+    held, need, rest, total, incoming = (Signal(modbv(0)[size:]) for _ in range(5))
     beat = Signal(modbv(0)[len(load_beat):])
     g_left, cb_left, kb_left = (Signal(modbv(0)[16:]) for _ in range(3))
     kx_left, ky_left = (Signal(modbv(0)[8:]) for _ in range(2))
@@ -72,9 +72,12 @@ def weight_loader(
         req.stride.next = 1
         req.count.next = ports
         req.region.next = job.weight_addr_region
-        req.urgent.next = waiting < low_mark
         pass_words.next = 0 if cut_job.unit_weights else cut_job.weight_words
         cut_done.next = not running and not skip
+
+    @always(clk.posedge)
+    def hurry():
+        req.urgent.next = waiting < low_mark
 
     @always_comb
     def lasts():
@@ -112,30 +115,33 @@ def weight_loader(
 
     @always_comb
     def cut():
-        shorter.next = held - need
         if cut_job.unit_weights:
-            shifted.next = data
+            shifted.next = filled
         elif cut_job.diagonal:
-            shifted.next = data >> (8 * diagonal)
+            shifted.next = filled >> (8 * diagonal)
         elif last_beat:
-            shifted.next = data >> (8 * last_bytes)
+            shifted.next = filled >> (8 * last_bytes)
         else:
-            shifted.next = data >> (8 * beat_bytes)
+            shifted.next = filled >> (8 * beat_bytes)
+
+    @always_comb
+    def fill():
+        filled.next = data
+        incoming.next = 0
+        if put:
+            filled.next = data | added
+            incoming.next = row_grains
 
     @always_comb
     def remain():  # `out` is late: it only chooses
-        rest.next = shorter if out else held
-        kept.next = shifted if out else data
-        incoming.next = 0
-        if put:
-            incoming.next = row_grains
+        total.next = held + incoming
+        rest.next = held + incoming - need
 
     @always(clk.posedge)
     def gearbox():
-        held.next = rest + incoming
-        data.next = kept
+        held.next = rest if out else total
+        data.next = shifted if out else filled
         if put:
-            data.next = kept | added
             words_left.next = words_left - row_step
             more.next = words_left > row_step
             if words_left <= row_step:
@@ -204,9 +210,10 @@ def weight_loader(
         if cut_job.unit_weights:
             load_data.next = ones
 
-    return (reader, fixed, lasts, demand, decide, ends, continues, cut, remain, gearbox, skip_padding, tiles, present,
+    return (reader, fixed, hurry, lasts, demand, decide, ends, continues, cut, fill, remain, gearbox, skip_padding,
+            tiles, present,
             count_strips(clk, cut_start, pass_end, cut_job.out_px, cut_job.first_px, cut_job.strip_px, last_strip),
-            _insert(q_data, rest, added, 8 * grain, refill.bit_length()))
+            _insert(q_data, held, added, 8 * grain, refill.bit_length()))
 
 
 @block
