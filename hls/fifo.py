@@ -10,7 +10,7 @@ def fifo(clk, rst, in_valid, in_ready, in_data, out_valid, out_ready, out_data, 
     """``depth`` (a power of two, at least 2) words of ``width`` bits.
 
     A word enters in a cycle with in_valid and in_ready, leaves in one with out_valid and out_ready, and can
-    leave from the cycle after it entered. in_ready and out_valid depend on registers only.
+    leave from the cycle after it entered. in_ready and out_valid are registers.
     """
     if depth < 2 or depth & (depth - 1):
         raise ValueError(f"fifo: depth {depth} is not a power of two")
@@ -18,14 +18,15 @@ def fifo(clk, rst, in_valid, in_ready, in_data, out_valid, out_ready, out_data, 
     words = [Signal(intbv(0)[width:]) for _ in range(depth)]
     head, tail = (Signal(modbv(0)[bits:]) for _ in range(2))
     level = Signal(intbv(0)[bits + 1:])
-    push, pop = (Signal(bool(0)) for _ in range(2))
+    push, pop, filled = (Signal(bool(0)) for _ in range(3))
+    room = Signal(bool(1))
 
     @always_comb
     def status():
-        in_ready.next = level != depth
-        out_valid.next = level != 0
-        push.next = in_valid and level != depth
-        pop.next = out_ready and level != 0
+        in_ready.next = room
+        out_valid.next = filled
+        push.next = in_valid and room
+        pop.next = out_ready and filled
 
     @always_comb
     def read():
@@ -44,11 +45,17 @@ def fifo(clk, rst, in_valid, in_ready, in_data, out_valid, out_ready, out_data, 
             head.next = head + 1
         if push and not pop:
             level.next = level + 1
+            filled.next = True
+            room.next = level != depth - 1
         elif pop and not push:
             level.next = level - 1
+            filled.next = level != 1
+            room.next = True
         if rst:
             head.next = 0
             tail.next = 0
             level.next = 0
+            filled.next = False
+            room.next = True
 
     return status, read, write, move

@@ -22,17 +22,18 @@ def load_engine(
     fit, so a layer may need at most activation_words - ports words at once; and, unless ``load_open``, only words
     among the layer's first ``available``(LINEAR). Answers (rsp_valid: this stream's bit) go straight to the buffer:
     wr_valid, wr_pos(LINEAR), wr_count(3), wr_data(32P). ``loaded``(LINEAR): end of the words that are readable in
-    this cycle. ``done``: level, low from the cycle after ``start`` until all of the layer's words are readable.
+    the next cycle. ``done``: level, low from the cycle after ``start`` until all of the layer's words are readable.
     """
     ports = config.ports
     size = config.activation_words
-    active, last_beat, room, stored = (Signal(bool(0)) for _ in range(4))
+    active, last_beat, room, stored, step, advance = (Signal(bool(0)) for _ in range(6))
     c_left = Signal(modbv(0)[LINEAR:])
     x_left, y_left = (Signal(modbv(0)[16:]) for _ in range(2))
     asked, position = (Signal(modbv(0)[LINEAR:]) for _ in range(2))
     ahead, layer_asked, layer_next = (Signal(modbv(0)[LINEAR:]) for _ in range(3))
     at, x_at, y_at, x_next, y_next, beat = (Signal(modbv(0)[32:]) for _ in range(6))
     count = Signal(intbv(0)[3:])
+    due = Signal(modbv(0)[size.bit_length():])  # beats in the request register or on their way
 
     @always_comb
     def shape():
@@ -52,12 +53,21 @@ def load_engine(
         stored.next = load_open or layer_next <= available
 
     @always_comb
-    def request():
-        req.valid.next = active and room and stored
-        req.addr.next = at
+    def proceed():
+        advance.next = req.ready or not req.valid
+        step.next = active and room and stored and (req.ready or not req.valid)
         req.stride.next = job.load_c_stride
-        req.count.next = count
         req.region.next = job.load_addr_region
+
+    @always(clk.posedge)
+    def request():
+        if rst:
+            req.valid.next = False
+        elif advance:
+            req.valid.next = active and room and stored
+        if advance:
+            req.addr.next = at
+            req.count.next = count
 
     @always(clk.posedge)
     def walk():
@@ -73,7 +83,7 @@ def load_engine(
             at.next = job.load_addr
             x_at.next = job.load_addr
             y_at.next = job.load_addr
-        elif active and room and stored and req.ready:
+        elif step:
             asked.next = asked + concat(intbv(0)[LINEAR - 3:], count)
             layer_asked.next = layer_next
             c_left.next = c_left - ports
@@ -99,13 +109,24 @@ def load_engine(
         wr_count.next = rsp_count
         wr_data.next = rsp_data
         loaded.next = position
-        done.next = not active and position == asked
+        if rsp_valid:
+            loaded.next = position + concat(intbv(0)[LINEAR - 3:], rsp_count)
+        done.next = not active and due == 0
 
     @always(clk.posedge)
     def count_words():
         if rst:
             position.next = 0
-        elif rsp_valid:
-            position.next = position + concat(intbv(0)[LINEAR - 3:], rsp_count)
+        else:
+            position.next = loaded
 
-    return shape, allow, request, walk, write, count_words
+    @always(clk.posedge)
+    def count_beats():
+        if rst:
+            due.next = 0
+        elif step and not rsp_valid:
+            due.next = due + 1
+        elif rsp_valid and not step:
+            due.next = due - 1
+
+    return shape, allow, proceed, request, walk, write, count_words, count_beats

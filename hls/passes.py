@@ -27,7 +27,7 @@ def pass_reader(clk, rst, start, enable, base, words, out_px, first_px, strip_px
     used, taken = (Signal(modbv(0)[bits + 1:]) for _ in range(2))  # rows asked for or held; waiting after a take
     in_flight = Signal(modbv(0)[(depth * row).bit_length():])
     room, opened, closed, take, freed, last_asked = (Signal(bool(0)) for _ in range(6))
-    fits, own, kept, rewind, strip_end, last_strip = (Signal(bool(0)) for _ in range(6))
+    fits, own, kept, rewind, strip_end, last_strip, full = (Signal(bool(0)) for _ in range(7))
     capacity = depth * row * ports
 
     @always_comb
@@ -59,9 +59,9 @@ def pass_reader(clk, rst, start, enable, base, words, out_px, first_px, strip_px
 
     if row == 1:
         memory = (ram(clk, rsp_valid, wr, rsp_data, rd_next, q_data, width=32 * ports, depth=depth),
-                  _beats(accept, rsp_valid, used, room, opened, closed, depth))
+                  _beats(accept, rsp_valid, full, room, opened, closed))
     else:
-        memory = _rows(clk, start, words, accept, rsp_valid, rsp_data, used, wr, rd_next, room, opened, closed,
+        memory = _rows(clk, start, words, accept, rsp_valid, rsp_data, full, wr, rd_next, room, opened, closed,
                        q_data, ports, depth, row)
 
     @always(clk.posedge)
@@ -90,8 +90,10 @@ def pass_reader(clk, rst, start, enable, base, words, out_px, first_px, strip_px
             stored.next = taken + 1
         if opened and not freed:
             used.next = used + 1
+            full.next = used == depth - 1
         elif freed and not opened:
             used.next = used - 1
+            full.next = False
         if accept and not rsp_valid:
             in_flight.next = in_flight + 1
         elif rsp_valid and not accept:
@@ -101,6 +103,7 @@ def pass_reader(clk, rst, start, enable, base, words, out_px, first_px, strip_px
             rd.next = 0
             stored.next = 0
             used.next = 0
+            full.next = False
             in_flight.next = 0
             q_valid.next = False
 
@@ -145,11 +148,11 @@ def count_strips(clk, start, step, out_px, first_px, strip_px, last):
 
 
 @block
-def _beats(accept, rsp_valid, used, room, opened, closed, depth):
+def _beats(accept, rsp_valid, full, room, opened, closed):
     """Rows of one beat: each is opened by its request and closed by its answer."""
     @always_comb
     def each():
-        room.next = used != depth
+        room.next = not full
         opened.next = accept
         closed.next = rsp_valid
 
@@ -157,7 +160,7 @@ def _beats(accept, rsp_valid, used, room, opened, closed, depth):
 
 
 @block
-def _rows(clk, start, words, accept, rsp_valid, rsp_data, used, wr, rd_next, room, opened, closed, q_data,
+def _rows(clk, start, words, accept, rsp_valid, rsp_data, full, wr, rd_next, room, opened, closed, q_data,
           ports, depth, row):
     """Rows of several beats: one RAM per place in the row."""
     bits = (row - 1).bit_length()
@@ -167,7 +170,7 @@ def _rows(clk, start, words, accept, rsp_valid, rsp_data, used, wr, rd_next, roo
 
     @always_comb
     def status():
-        room.next = asked != 0 or used != depth
+        room.next = asked != 0 or not full
         opened.next = accept and asked == 0
         closed.next = rsp_valid and stored_end
 

@@ -25,7 +25,7 @@ def memory_ports(
     m_rvalid(P), m_rdata(32P); intbv also when P is 1. A request is held until its grant.
 
     ``rst`` clears everything. ``cancel`` (level; keep it until ``busy`` falls) drops what has not been requested
-    yet, accepts nothing, and discards answers. ``give_up`` (pulse) also forgets requests and answers still due;
+    yet and new commands, and discards answers. ``give_up`` (pulse) also forgets requests and answers still due;
     later answers are ignored while nothing is outstanding.
     ``watchdog``(32; 0 is off): ``timeout`` pulses when something has been due on the bus for so many cycles without
     any grant or answer; ``timeout_addr`` is the latest address of the lowest port that waits.
@@ -69,7 +69,7 @@ def memory_ports(
 
     @always_comb
     def take():
-        cmd_ready.next = all_room == every_port and tag_room and not drop
+        cmd_ready.next = all_room == every_port and tag_room
         taken.next = cmd_valid and all_room == every_port and tag_room and not drop
         tag_in.next = concat(cmd_tag, cmd_count)
 

@@ -1,8 +1,8 @@
 """Sequencer: walks a layer's loops and issues one vector per cycle (see hls.descriptor for the loops).
 
-Stage 0 steps the loop counters, stage 1 holds the window position, stage 2 the buffer address and the lane
-limits. A vector leaves stage 2 when its words are loaded, its weight tile is in the shadow registers, its
-accumulator bank is free, and the accumulator's latency has passed since the same entry's last use.
+Stage 0 steps the loop counters, stage 1 holds the window position, stage 2 the buffer address and the lane limits,
+stage 3 knows whether the words are loaded. A vector leaves stage 3 when they are, its weight tile is in the shadow
+registers, its accumulator bank is free, and the accumulator's latency has passed since the same entry's last use.
 Position arithmetic is modulo 2**SIGNED_LINEAR, two's complement.
 """
 
@@ -48,6 +48,16 @@ class Marks:
         self.entry = Signal(modbv(0)[entry_bits:])
 
 
+class Place:
+    """Where a vector's words lie: address and lanes lo..hi-1, words that must be loaded, words released afterwards."""
+
+    def __init__(self, addr_bits, lane_bits):
+        self.addr = Signal(modbv(0)[addr_bits:])
+        self.lo, self.hi = (Signal(modbv(0)[lane_bits:]) for _ in range(2))
+        self.need, self.released = (Signal(modbv(0)[LINEAR:]) for _ in range(2))
+        self.needed = Signal(bool(0))
+
+
 @unit(out="released busy issue tile_take rd_addr lane_lo lane_hi acc_entry acc_bank acc_first acc_last "
           "load_stall store_stall")
 def sequencer(
@@ -57,8 +67,8 @@ def sequencer(
 ):
     """Issue the vectors of the layer described by ``job`` after ``start``.
 
-    In a cycle with ``issue``: rd_addr, lane_lo and lane_hi go to the activation buffer, tile_take swaps
-    the weights, acc_* say where the column results belong. ``loaded`` counts linear words present;
+    In a cycle with ``issue``: rd_addr, lane_lo and lane_hi go to the activation buffer, tile_take swaps the weights,
+    acc_* say where the column results belong. ``loaded`` counts the linear words that are present in the next cycle,
     ``released`` those no longer needed; both go on from layer to layer: a layer's words begin at the LOAD_WORDS of
     all before it. Banks alternate and go on too. A bank may be used after ``bank_free`` (two are free at rst), or
     with ACC_INIT, which starts at bank 0 when all is drained, after ``bank_ready``. ``busy`` falls when the last
@@ -67,13 +77,12 @@ def sequencer(
     entry_bits = (config.accumulator_entries - 1).bit_length()
     advance, running = Signal(bool(0)), Signal(bool(0))
     saved, window = Position(), Window()
-    marks, issuing = Marks(entry_bits), Marks(entry_bits)
-    need, released_after = (Signal(modbv(0)[LINEAR:]) for _ in range(2))
-    needed = Signal(bool(0))
+    marks, placed, issuing = (Marks(entry_bits) for _ in range(3))
+    place = Place(len(rd_addr), len(lane_hi))
 
     @always_comb
     def outputs():
-        busy.next = running or marks.valid or issuing.valid
+        busy.next = running or marks.valid or placed.valid or issuing.valid
         acc_entry.next = issuing.entry
         acc_bank.next = issuing.bank
         acc_first.next = issuing.first
@@ -81,10 +90,10 @@ def sequencer(
 
     return (
         _loops(clk, rst, start, job, advance, running, saved, window, marks, config),
-        _addresses(clk, rst, start, job, advance, saved, window, marks, issuing, rd_addr, lane_lo, lane_hi, released,
-                   need, needed, released_after, config),
-        _gate(clk, rst, start, job, issuing, need, needed, released_after, loaded, tile_ready, bank_free, bank_ready,
-              advance, released, issue, tile_take, load_stall, store_stall),
+        _addresses(clk, start, job, advance, saved, window, marks, place, released, config),
+        _follow(clk, rst, advance, marks, placed), _follow(clk, rst, advance, placed, issuing),
+        _gate(clk, rst, start, job, issuing, place, loaded, tile_ready, bank_free, bank_ready, advance, rd_addr,
+              lane_lo, lane_hi, released, issue, tile_take, load_stall, store_stall),
         outputs,
     )
 
@@ -103,7 +112,9 @@ def _loops(clk, rst, start, job, advance, running, saved, window, marks, config)
     tap, group_off, kb_off, cb_off, cbg_off, ky_off, block_off = (Signal(modbv(0)[SIGNED_LINEAR:]) for _ in range(7))
     ky_iy = Signal(modbv(0)[IY_BITS:])
     px_first, step_first, k_first, bank = (Signal(bool(0)) for _ in range(4))
+    # Registers too, so that the ends of all loops are known early: the counter is 1, or nothing follows
     px_last, cb_last, kb_last, kx_last, ky_last, ncb_last, g_last, last_strip = (Signal(bool(0)) for _ in range(8))
+    single, single_first, single_next, alone, alone_first, alone_next = (Signal(bool(0)) for _ in range(6))
     step_end, group_end, strip_end = (Signal(bool(0)) for _ in range(3))
     entry = Signal(modbv(0)[len(marks.entry):])
 
@@ -142,15 +153,13 @@ def _loops(clk, rst, start, job, advance, running, saved, window, marks, config)
             following.iy.next = at.iy + concat(intbv(0)[IY_BITS - 8:], job.stride_y)
 
     @always_comb
-    def lasts():
-        px_last.next = px_left == 1
-        cb_last.next = cb_left == 1
-        kb_last.next = kb_left == 1
-        kx_last.next = kx_left == 1
-        ky_last.next = ky_left == 1
-        ncb_last.next = ncb_after == 0
-        g_last.next = g_left == 1
-        last_strip.next = px_after == 0
+    def ones():
+        single.next = strip_px == 1
+        single_first.next = job.first_px == 1 or job.out_px == 1
+        single_next.next = job.strip_px == 1 or px_after == 1
+        alone.next = cb_count == 1
+        alone_first.next = job.cbg == 1 or job.ncb == 1
+        alone_next.next = job.cbg == 1 or ncb_after == 1
 
     @always_comb
     def ends():
@@ -181,14 +190,22 @@ def _loops(clk, rst, start, job, advance, running, saved, window, marks, config)
             saved.iy.next = origin.iy
             strip_px.next = strip_first
             px_left.next = strip_first
+            px_last.next = single_first
             px_after.next = job.out_px - concat(intbv(0)[LINEAR - 16:], strip_first)
+            last_strip.next = job.out_px <= concat(intbv(0)[LINEAR - 16:], job.first_px)
             cb_left.next = cb_first
+            cb_last.next = alone_first
             cb_count.next = cb_first
             ncb_after.next = job.ncb - cb_first
+            ncb_last.next = job.ncb <= job.cbg
             kb_left.next = job.kb
+            kb_last.next = job.kb == 1
             kx_left.next = job.kx
+            kx_last.next = job.kx == 1
             ky_left.next = job.kh
+            ky_last.next = job.kh == 1
             g_left.next = job.groups
+            g_last.next = job.groups == 1
             entry.next = 0
             tap.next = 0
             group_off.next = 0
@@ -202,6 +219,7 @@ def _loops(clk, rst, start, job, advance, running, saved, window, marks, config)
             px_first.next = False
             step_first.next = False
             px_left.next = px_left - 1
+            px_last.next = px_left == 2
             at.ox_left.next = following.ox_left
             at.x.next = following.x
             at.row.next = following.row
@@ -209,58 +227,75 @@ def _loops(clk, rst, start, job, advance, running, saved, window, marks, config)
             if px_last:
                 px_first.next = True
                 px_left.next = strip_px
+                px_last.next = single
                 at.ox_left.next = saved.ox_left
                 at.x.next = saved.x
                 at.row.next = saved.row
                 at.iy.next = saved.iy
                 cb_left.next = cb_left - 1
+                cb_last.next = cb_left == 2
                 cb_off.next = cb_off + diagonal
             if step_end:
                 entry.next = 0
                 step_first.next = True
                 k_first.next = False
                 cb_left.next = cb_count
+                cb_last.next = alone
                 cb_off.next = cbg_off
                 kb_left.next = kb_left - 1
+                kb_last.next = kb_left == 2
                 kb_off.next = kb_off + rows
                 if kb_last:
                     kb_left.next = job.kb
+                    kb_last.next = job.kb == 1
                     kb_off.next = 0
                     kx_left.next = kx_left - 1
+                    kx_last.next = kx_left == 2
                     tap.next = tap + concat(intbv(0)[SIGNED_LINEAR - LINEAR:], job.kx_step)
                     if kx_last:
                         kx_left.next = job.kx
+                        kx_last.next = job.kx == 1
                         tap.next = group_off
                         ky_left.next = ky_left - 1
+                        ky_last.next = ky_left == 2
                         ky_off.next = ky_off + concat(intbv(0)[SIGNED_LINEAR - LINEAR:], job.ky_step)
                         ky_iy.next = ky_iy + concat(intbv(0)[IY_BITS - 8:], job.dil_y)
             if group_end:
                 ky_left.next = job.kh
+                ky_last.next = job.kh == 1
                 ky_off.next = 0
                 ky_iy.next = 0
                 k_first.next = True
                 bank.next = not bank
                 cb_left.next = cb_next
+                cb_last.next = alone_next
                 cb_count.next = cb_next
                 ncb_after.next = ncb_after - cb_next
+                ncb_last.next = ncb_after <= job.cbg
                 cb_off.next = cb_off + diagonal
                 cbg_off.next = cb_off + diagonal
                 if ncb_last:
                     cb_left.next = cb_first
+                    cb_last.next = alone_first
                     cb_count.next = cb_first
                     ncb_after.next = job.ncb - cb_first
+                    ncb_last.next = job.ncb <= job.cbg
                     cb_off.next = 0
                     cbg_off.next = 0
                     g_left.next = g_left - 1
+                    g_last.next = g_left == 2
                     group_off.next = group_off + concat(intbv(0)[SIGNED_LINEAR - LINEAR:], job.group_in_step)
                     tap.next = group_off + concat(intbv(0)[SIGNED_LINEAR - LINEAR:], job.group_in_step)
             if strip_end:
                 g_left.next = job.groups
+                g_last.next = job.groups == 1
                 group_off.next = 0
                 tap.next = 0
                 strip_px.next = strip_next
                 px_left.next = strip_next
+                px_last.next = single_next
                 px_after.next = px_after - concat(intbv(0)[LINEAR - 16:], strip_next)
+                last_strip.next = px_after <= concat(intbv(0)[LINEAR - 16:], job.strip_px)
                 at.ox_left.next = following.ox_left
                 at.x.next = following.x
                 at.row.next = following.row
@@ -294,19 +329,40 @@ def _loops(clk, rst, start, job, advance, running, saved, window, marks, config)
             marks.end.next = strip_end and last_strip
             marks.entry.next = entry
 
-    return widen, sizes, step_pixel, lasts, ends, walk, emit
+    return widen, sizes, step_pixel, ones, ends, walk, emit
 
 
 @block
-def _addresses(
-    clk, rst, start, job, advance, saved, window, marks, issuing, rd_addr, lane_lo, lane_hi, released,
-    need, needed, released_after, config
-):
-    """Stage 2: buffer address, valid lanes lo..hi-1, words that must be loaded, words released afterwards."""
+def _follow(clk, rst, advance, marks, later):
+    """The marks of the next stage."""
+
+    @always(clk.posedge)
+    def register():
+        if rst:
+            later.valid.next = False
+        elif advance:
+            later.valid.next = marks.valid
+        if advance:
+            later.swap.next = marks.swap
+            later.first.next = marks.first
+            later.bank.next = marks.bank
+            later.step_first.next = marks.step_first
+            later.step_last.next = marks.step_last
+            later.group_first.next = marks.group_first
+            later.group_last.next = marks.group_last
+            later.strip_last.next = marks.strip_last
+            later.entry.next = marks.entry
+
+    return register
+
+
+@block
+def _addresses(clk, start, job, advance, saved, window, marks, place, released, config):
+    """Stage 2: the place of a vector's words."""
     rows = config.rows
     sign = SIGNED_LINEAR - 1
     before, room, in_row, in_h, linear, kept = (Signal(modbv(0)[SIGNED_LINEAR:]) for _ in range(6))
-    low, room_lanes, run_lanes, high = (Signal(modbv(0)[len(lane_hi):]) for _ in range(4))
+    low, room_lanes, run_lanes, high = (Signal(modbv(0)[len(place.hi):]) for _ in range(4))
     base, word, wide_high, freed = (Signal(modbv(0)[LINEAR:]) for _ in range(4))
     inside = Signal(bool(0))
 
@@ -366,55 +422,54 @@ def _addresses(
 
     @always(clk.posedge)
     def register():
-        if rst:
-            issuing.valid.next = False
-        elif advance:
-            issuing.valid.next = marks.valid
         if start:
             base.next = released
         if advance:
-            rd_addr.next = word[len(rd_addr):]
-            lane_lo.next = low
-            lane_hi.next = 0
-            need.next = word + wide_high
-            needed.next = inside and low < high
+            place.addr.next = word[len(place.addr):]
+            place.lo.next = low
+            place.hi.next = 0
+            place.need.next = word + wide_high
+            place.needed.next = inside and low < high
             if inside and low < high:
-                lane_hi.next = high
-            released_after.next = base + freed
-            issuing.swap.next = marks.swap
-            issuing.first.next = marks.first
-            issuing.bank.next = marks.bank
-            issuing.step_first.next = marks.step_first
-            issuing.step_last.next = marks.step_last
-            issuing.group_first.next = marks.group_first
-            issuing.group_last.next = marks.group_last
-            issuing.strip_last.next = marks.strip_last
-            issuing.entry.next = marks.entry
+                place.hi.next = high
+            place.released.next = base + freed
 
     unread = (ignore(saved.ox_left, 0, LINEAR), ignore(linear, LINEAR, SIGNED_LINEAR),
-              ignore(kept, LINEAR, SIGNED_LINEAR), ignore(word, len(rd_addr), LINEAR))
+              ignore(kept, LINEAR, SIGNED_LINEAR), ignore(word, len(place.addr), LINEAR))
     return unread, measure, limits, space, clip, widen, keep, free, register
 
 
 @block
 def _gate(
-    clk, rst, start, job, issuing, need, needed, released_after, loaded, tile_ready, bank_free, bank_ready,
-    advance, released, issue, tile_take, load_stall, store_stall
+    clk, rst, start, job, issuing, place, loaded, tile_ready, bank_free, bank_ready, advance, rd_addr, lane_lo, lane_hi,
+    released, issue, tile_take, load_stall, store_stall
 ):
-    """Whether the vector in stage 2 may be issued."""
+    """Stage 3, and whether its vector may be issued."""
     gap, count = (Signal(modbv(0)[4:]) for _ in range(2))
     banks = Signal(modbv(0)[2:])
-    data_ok, bank_ok, gap_ok, go = (Signal(bool(0)) for _ in range(4))
+    words_ok, data_ok, bank_ok, gap_ok, go = (Signal(bool(0)) for _ in range(5))
     more, initialised = (Signal(bool(0)) for _ in range(2))
-    ahead = Signal(modbv(0)[LINEAR:])
+    need, released_after, ahead, ahead_next = (Signal(modbv(0)[LINEAR:]) for _ in range(4))
 
     @always_comb
     def compare():
         ahead.next = loaded - need
+        ahead_next.next = loaded - place.need
+
+    @always(clk.posedge)
+    def register():
+        words_ok.next = words_ok or not ahead[LINEAR - 1]
+        if advance:
+            words_ok.next = not (place.needed and ahead_next[LINEAR - 1])
+            rd_addr.next = place.addr
+            lane_lo.next = place.lo
+            lane_hi.next = place.hi
+            need.next = place.need
+            released_after.next = place.released
 
     @always_comb
     def conditions():
-        data_ok.next = (not needed or not ahead[LINEAR - 1]) and (tile_ready or not issuing.swap)
+        data_ok.next = words_ok and (tile_ready or not issuing.swap)
         bank_ok.next = banks != 0 or not issuing.group_first
         gap_ok.next = gap == 0 or issuing.group_first or not issuing.step_first
         more.next = bank_ready if job.acc_init else bank_free
@@ -466,4 +521,5 @@ def _gate(
             banks.next = 2
             initialised.next = False
 
-    return ignore(ahead, 0, LINEAR - 1), compare, conditions, decide, drive, account
+    unread = ignore(ahead, 0, LINEAR - 1), ignore(ahead_next, 0, LINEAR - 1)
+    return unread, compare, register, conditions, decide, drive, account

@@ -52,12 +52,12 @@ def weight_loader(
     size = space.bit_length()
     row_step = ports * row
     enable, running, full, q_valid, q_take, skip = (Signal(bool(0)) for _ in range(6))
-    out, last_beat, tile_end, pass_end, put, again, last_strip = (Signal(bool(0)) for _ in range(7))
+    out, last_beat, tile_end, pass_end, put, again, last_strip, more = (Signal(bool(0)) for _ in range(8))
     waiting = Signal(modbv(0)[(depth - 1).bit_length() + 1:])
     q_data = Signal(intbv(0)[8 * row_bytes:])
-    words_left, pass_words = (Signal(modbv(0)[LINEAR:]) for _ in range(2))
-    data, kept, added = (Signal(modbv(0)[8 * space * grain:]) for _ in range(3))
-    held, need, rest, spent, incoming = (Signal(modbv(0)[size:]) for _ in range(5))
+    words_left, pass_words = (Signal(modbv(0)[LINEAR:]) for _ in range(2))  # `more`: words_left is not 0
+    data, shifted, filled, added = (Signal(modbv(0)[8 * space * grain:]) for _ in range(4))
+    held, need, rest, total, incoming = (Signal(modbv(0)[size:]) for _ in range(5))
     beat = Signal(modbv(0)[len(load_beat):])
     g_left, cb_left, kb_left = (Signal(modbv(0)[16:]) for _ in range(3))
     kx_left, ky_left = (Signal(modbv(0)[8:]) for _ in range(2))
@@ -72,9 +72,12 @@ def weight_loader(
         req.stride.next = 1
         req.count.next = ports
         req.region.next = job.weight_addr_region
-        req.urgent.next = waiting < low_mark
         pass_words.next = 0 if cut_job.unit_weights else cut_job.weight_words
         cut_done.next = not running and not skip
+
+    @always(clk.posedge)
+    def hurry():
+        req.urgent.next = waiting < low_mark
 
     @always_comb
     def lasts():
@@ -98,8 +101,8 @@ def weight_loader(
     @always_comb
     def decide():
         out.next = running and not skip and held >= need and (not full or tile_take)
-        put.next = q_valid and words_left != 0 and held <= refill
-        q_take.next = words_left != 0 and held <= refill
+        put.next = q_valid and more and held <= refill
+        q_take.next = more and held <= refill
 
     @always_comb
     def ends():
@@ -111,45 +114,51 @@ def weight_loader(
         again.next = (pass_end and not last_strip) or (skip and running)
 
     @always_comb
-    def shift():
-        spent.next = 0
-        kept.next = data
-        if out and not cut_job.unit_weights:
-            spent.next = need
-            if cut_job.diagonal:
-                kept.next = data >> (8 * diagonal)
-            elif last_beat:
-                kept.next = data >> (8 * last_bytes)
-            else:
-                kept.next = data >> (8 * beat_bytes)
+    def cut():
+        if cut_job.unit_weights:
+            shifted.next = filled
+        elif cut_job.diagonal:
+            shifted.next = filled >> (8 * diagonal)
+        elif last_beat:
+            shifted.next = filled >> (8 * last_bytes)
+        else:
+            shifted.next = filled >> (8 * beat_bytes)
 
     @always_comb
-    def remain():
-        rest.next = held - spent
+    def fill():
+        filled.next = data
         incoming.next = 0
         if put:
+            filled.next = data | added
             incoming.next = row_grains
+
+    @always_comb
+    def remain():  # `out` is late: it only chooses
+        total.next = held + incoming
+        rest.next = held + incoming - need
 
     @always(clk.posedge)
     def gearbox():
-        held.next = rest + incoming
-        data.next = kept
+        held.next = rest if out else total
+        data.next = shifted if out else filled
         if put:
-            data.next = kept | added
             words_left.next = words_left - row_step
+            more.next = words_left > row_step
             if words_left <= row_step:
                 words_left.next = 0
-        if cut_start or (again and words_left == 0):
+        if cut_start or (again and not more):
             words_left.next = pass_words
+            more.next = pass_words != 0
         if cut_start or pass_end or skip:
             held.next = 0
             data.next = 0
         if rst:
             words_left.next = 0
+            more.next = False
 
     @always(clk.posedge)
     def skip_padding():
-        skip.next = (pass_end or skip) and words_left != 0 and not rst
+        skip.next = (pass_end or skip) and more and not rst
 
     @always(clk.posedge)
     def tiles():
@@ -201,9 +210,10 @@ def weight_loader(
         if cut_job.unit_weights:
             load_data.next = ones
 
-    return (reader, fixed, lasts, demand, decide, ends, continues, shift, remain, gearbox, skip_padding, tiles, present,
+    return (reader, fixed, hurry, lasts, demand, decide, ends, continues, cut, fill, remain, gearbox, skip_padding,
+            tiles, present,
             count_strips(clk, cut_start, pass_end, cut_job.out_px, cut_job.first_px, cut_job.strip_px, last_strip),
-            _insert(q_data, rest, added, 8 * grain, refill.bit_length()))
+            _insert(q_data, held, added, 8 * grain, refill.bit_length()))
 
 
 @block

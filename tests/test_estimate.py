@@ -81,7 +81,7 @@ class Contended(nn.Module):
     ({}, TOLERANCE),
     ({"activation_words": 2048, "accumulator_entries": 32}, TOLERANCE),
     # Contiguous banks: all ports meet in one bank, and the order in which the crossbar serves them is not modelled.
-    ({"memory_banks": 16, "memory_banks_interleaved": ()}, 0.05),
+    ({"memory_banks": 16, "memory_banks_interleaved": ()}, 0.06),
 ])
 def test_memory_and_buffers(options, tolerance, tmp_path):
     """Small buffers make strips short; contiguous banks give one word per cycle to all ports together."""

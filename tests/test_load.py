@@ -63,7 +63,6 @@ def simulate(ports, layers, ready=1.0, answer=1.0, use=1.0, store=None, seed=0, 
                     available.next = stored
                     released.next = free
                     yield delay(1)
-                    assert [buffer[i % SIZE] for i in range(free, int(loaded))] == expected[free:int(loaded)]
                     if cycle == 0:
                         assert done
                     elif done:
@@ -76,11 +75,13 @@ def simulate(ports, layers, ready=1.0, answer=1.0, use=1.0, store=None, seed=0, 
                         for i in range(int(wr_count)):
                             assert int(wr_pos) + i < free + SIZE, "a word still needed is overwritten"
                             buffer[(int(wr_pos) + i) % SIZE] = int(wr_data[32 * i + 32:32 * i])
+                    readable = int(loaded)  # in the next cycle
+                    assert [buffer[i % SIZE] for i in range(free, readable)] == expected[free:readable]
                     clk.next = 1
                     yield delay(1)
                     clk.next = 0
                     if rng.random() < use and cycle > 1:
-                        free = min(int(loaded), free + int(rng.integers(0, 2 * ports + 1)))
+                        free = min(readable, free + int(rng.integers(0, 2 * ports + 1)))
                     if store is not None and rng.random() < store:
                         stored = min(len(words), stored + int(rng.integers(1, 6)))
                 assert loaded == len(expected), "not all words arrived"
