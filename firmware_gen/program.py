@@ -12,7 +12,7 @@ from firmware_gen.lower import Constants, Job, Ref, Tensor
 from firmware_gen.order import order
 from firmware_gen.tiling import lower_bound
 from hls.config import Config
-from hls.descriptor import LINEAR, PROFILE_RECORD, SCRATCHPAD, WORDS, address, pack
+from hls.descriptor import PROFILE_RECORD, SCRATCHPAD, WORDS, address, pack
 from hls.errors import HeepgenError
 
 CONTIGUOUS, ARENA, INTERLEAVED = 0, 1, 2
@@ -239,7 +239,9 @@ def _plan_arena(graph, tensors, layers, groups, arrays, records, keep_all, scrat
             if not keep or keep_all:
                 raise
     # What is on chip lies apart here, whatever its ring; `residency.check` proves rings
-    apart = dict(zip(scratchpad, itertools.count(_extent(buffers, offsets), 4 << LINEAR), strict=False))
+    extents = {name: max(4 * t.extent for t in tensors.values() if t.storage == name) for name in scratchpad}
+    ends = itertools.accumulate((extents[name] for name in scratchpad), initial=_extent(buffers, offsets))
+    apart = dict(zip(scratchpad, ends, strict=False))
     places = {v: (offsets | apart)[t.storage] // 4 + t.words() for v, t in tensors.items()}
     kept = {graph.inputs[0]: places[graph.inputs[0]]} if keep else {}
     if records:

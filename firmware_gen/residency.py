@@ -23,10 +23,10 @@ from hls.errors import HeepgenError
 STREAMS = ("LOAD", "AUX", "STORE")
 """Streams of activations, in the order in which they touch a word."""
 
-HIDDEN = 0.05
+HIDDEN = 0.02
 """What a beat that its layer hides is worth beside one that it waits for: layers overlap, and memory is shared."""
 
-MARGIN = 0.1
+MARGIN = 0.2
 """The part of its layers' cycles that a group has to save: these estimates are rough."""
 
 TURN = 180
@@ -108,6 +108,7 @@ class _Planner:
         self.links = {step: link for step, link in self.links.items() if link.value in self.lives}
         self._known: dict[tuple, float] = {}
         self._known_pieces: dict[tuple, list[Use]] = {}
+        self._whole_uses: dict[int, tuple] = {}
         self._rings: dict[Group, list[tuple[Link, int]]] = {}
 
     def search(self, weight: float) -> Iterator[_Choice]:
@@ -116,9 +117,9 @@ class _Planner:
         while best:
             yield best
             options = []
-            cycles, size = self.cycles(best), sum(b.size for b in self.buffers(best))
+            size = sum(b.size for b in self.buffers(best))
             for choice in self.steps_from(best):
-                gain = cycles - self.cycles(choice)
+                gain = self._gain(best, choice)
                 if gain > 0:
                     more = sum(b.size for b in self.buffers(choice)) - size
                     options.append((gain / max(more, 1) ** weight, choice))
@@ -149,7 +150,7 @@ class _Planner:
         for step, own in enumerate(self.jobs):
             group = member.get(step)
             if group is None:
-                uses += [_use(job, 1, 1.0, on_chip, self.config) for job in own]
+                uses += [self.use(job, 1, 1.0, on_chip) for job in own]
             elif step == group.steps[0]:
                 uses += self._pieces(group, on_chip)
         return _timeline(uses) + HIDDEN * sum(use.bus_in + use.bus_out for use in uses)
@@ -225,16 +226,24 @@ class _Planner:
         return {b.name: Home(offsets[b.name] // 4, everything if b.name in choice.whole
                              else (b.size // 4 - 1).bit_length()) for b in buffers}
 
-    def cycles(self, choice: _Choice) -> float:
-        """Estimated cycles of the whole network."""
+    def _gain(self, old: _Choice, new: _Choice) -> float:
+        """Estimated cycles that a step from `old` saves, layer by layer."""
+        steps = {step for group in set(new.groups) - set(old.groups) for step in group.steps}
+        steps.update(*(self.touching[name] for name in new.whole - old.whole))
+        for group in (*old.groups, *new.groups):
+            if steps.intersection(group.steps):
+                steps.update(group.steps)
+        return self._cycles(old, steps) - self._cycles(new, steps)
+
+    def _cycles(self, choice: _Choice, steps: set[int]) -> float:
+        """Estimated cycles of some steps, groups as a whole."""
         member = {step: group for group in choice.groups for step in group.steps}
         on_chip = self._on_chip(choice)
         total = 0.0
-        for step, own in enumerate(self.jobs):
+        for step in steps:
             group = member.get(step, Group((step,), 0))
-            if own and step == group.steps[0]:
-                near = on_chip & self.names[step] if len(group.steps) == 1 else on_chip.intersection(
-                    frozenset().union(*(self.names[n] for n in group.steps)))
+            if step == group.steps[0]:
+                near = on_chip & frozenset().union(*(self.names[n] for n in group.steps))
                 if (group, near) not in self._known:
                     self._known[group, near] = self._group_cycles(group, near)
                 total += self._known[group, near]
@@ -243,7 +252,7 @@ class _Planner:
     def _group_cycles(self, group: Group, on_chip: frozenset[str]) -> float:
         """A group's resources are each busy one after the other with all its layers, and all at once otherwise."""
         if len(group.steps) == 1:
-            return sum(_cost(_use(job, 1, 1.0, on_chip, self.config)) for job in self.jobs[group.steps[0]])
+            return sum(_cost(self.use(job, 1, 1.0, on_chip)) for job in self.jobs[group.steps[0]])
         return _cost(Use(*(sum(part) for part in zip(*self._pieces(group, on_chip), strict=True))))
 
     def _pieces(self, group: Group, on_chip: frozenset[str]) -> list[Use]:
@@ -254,12 +263,35 @@ class _Planner:
             for layer, first, end in turns(layers, group):
                 rows = layers[layer]
                 low, high = rows.needed(first, end)
-                use = _use(self.jobs[group.steps[layer]][0], (end - first) / rows.outputs,
-                           (high - low) / rows.inputs, on_chip, self.config)
+                use = self.use(self.jobs[group.steps[layer]][0], (end - first) / rows.outputs,
+                               (high - low) / rows.inputs, on_chip)
                 uses.append(use._replace(array=use.array + TURN, follows=before == layer - 1))
                 before = layer
             self._known_pieces[group, on_chip] = uses
         return self._known_pieces[group, on_chip]
+
+    def use(self, job: Job, outputs: float, inputs: float, on_chip: frozenset[str]) -> Use:
+        """What a part of a layer needs: that of so many of its output pixels, and of its input words."""
+        if id(job) not in self._whole_uses:
+            self._whole_uses[id(job)] = _beats(job, self.config)
+        lead, strips, count = self._whole_uses[id(job)]
+        share = {"LOAD": inputs, "STORE": outputs, "AUX": outputs}
+        bus = {stream: n * share.get(stream, strips if outputs == 1 else 1.0) for stream, n in count.items()}
+        array = max(vectors(job.fields) * outputs, bus["WEIGHT"], bus["STORE"])  # the accumulators hold little
+        load, store = bus["LOAD"], bus["STORE"]
+        for stream, storage in streams(job):
+            if storage in on_chip:
+                bus[stream] = 0.0
+        fetch = -(-(WORDS + len(PROFILE_RECORD)) // self.config.ports)
+        return Use(array, load, min(load, lead), store, fetch + bus["WEIGHT"] + bus["PARAM"] + bus["LOAD"],
+                   bus["STORE"] + bus["AUX"])
+
+
+def _beats(job: Job, config: Config) -> tuple[float, int, dict[str, int]]:
+    """Load beats of a job's first strip, its strips, and the beats of its streams, those of WEIGHT and PARAM once."""
+    f = job.fields
+    lead = int(window_words(f)[1][min(f["FIRST_PX"], f["OUT_PX"]) - 1]) / config.ports
+    return lead, len(strip_starts(f["OUT_PX"], f["FIRST_PX"], f["STRIP_PX"])), stream_beats(f, 1, config)
 
 
 def _cost(use: Use) -> float:
@@ -279,24 +311,6 @@ def _timeline(uses: Sequence[Use]) -> float:
         stored.append(max(max(stored[-1], begun) + use.store, computed + LAST))
         storing = use.bus_out
     return stored[-1]
-
-
-def _use(job: Job, outputs: float, inputs: float, on_chip: frozenset[str], config: Config) -> Use:
-    """What a part of a layer needs: that of so many of its output pixels, and of its input words."""
-    f = job.fields
-    strips = len(strip_starts(f["OUT_PX"], f["FIRST_PX"], f["STRIP_PX"])) if outputs == 1 else 1
-    count = stream_beats(f, strips, config)
-    share = {"LOAD": inputs, "STORE": outputs, "AUX": outputs}
-    bus = {stream: n * share.get(stream, 1.0) for stream, n in count.items()}
-    for stream, storage in streams(job):
-        if storage in on_chip:
-            bus[stream] = 0.0
-    fetch = -(-(WORDS + len(PROFILE_RECORD)) // config.ports)
-    array = max(vectors(f) * outputs, count["WEIGHT"], count["STORE"] * outputs)  # the accumulators hold little
-    load = count["LOAD"] * inputs
-    lead = min(load, int(window_words(f)[1][min(f["FIRST_PX"], f["OUT_PX"]) - 1]) / config.ports)
-    return Use(array, load, lead, count["STORE"] * outputs,
-               fetch + bus["WEIGHT"] + bus["PARAM"] + bus["LOAD"], bus["STORE"] + bus["AUX"])
 
 
 def streams(job: Job) -> list[tuple[str, str]]:
