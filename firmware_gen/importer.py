@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind, OutputKind
+from torch.utils import _pytree as pytree
 
 from firmware_gen import ir
 from firmware_gen.operators import CONSTANT_OPERATORS, HANDLERS, HINTS
@@ -69,6 +70,12 @@ def export(model: torch.nn.Module, example_input) -> ExportedProgram:
             module.training = mode
 
 
+def run_exported(program: ExportedProgram, x: torch.Tensor) -> list[torch.Tensor]:
+    """The outputs of a program for its only tensor input, however it takes and returns them."""
+    args, kwargs = pytree.tree_unflatten([x], program.call_spec.in_spec)
+    return pytree.tree_leaves(program.module()(*args, **kwargs))
+
+
 def _as_tensor(example) -> torch.Tensor:
     if isinstance(example, torch.Tensor):
         return example.detach()
@@ -82,6 +89,12 @@ def _try_forward(model, example):
         with torch.no_grad():
             model(example)
     except Exception as error:
+        tensors = [*model.parameters(), *model.buffers()]
+        others = {_dtype(t) for t in tensors if t.is_floating_point()} - {"float32"}
+        if others and example.dtype == torch.float32:
+            raise HeepgenError(
+                f"the model's weights are {', '.join(sorted(others))}: use float32, after model.float()"
+            ) from error
         raise HeepgenError(
             f"the model does not accept an input of shape {tuple(example.shape)} {_dtype(example)}: "
             f"{_first_line(error)}; check the input shape"

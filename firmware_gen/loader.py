@@ -64,6 +64,11 @@ def _member_names(path: Path) -> set[str]:
 def _load_trusted(path: Path):
     try:
         return torch.load(path, map_location="cpu", weights_only=False)
+    except (AttributeError, ImportError) as error:
+        raise HeepgenError(
+            f"{path} cannot be loaded: {_reason(error)}; name the folder of its classes in PYTHONPATH, and keep "
+            f"them in a file that is not run as __main__, or use {SAVE_AGAIN}"
+        ) from error
     except Exception as error:
         raise HeepgenError(f"{path} cannot be loaded: {_reason(error)}") from error
 
@@ -103,10 +108,15 @@ def _reason(error: Exception) -> str:
     return lines[0].rstrip(".") if lines else type(error).__name__
 
 
+def _holds_weights(loaded) -> bool:
+    """Whether it is a state_dict, or a checkpoint with one in it."""
+    return isinstance(loaded, dict) and any(isinstance(v, torch.Tensor) or _holds_weights(v) for v in loaded.values())
+
+
 def _checked_module(path: Path, loaded) -> nn.Module:
     if isinstance(loaded, nn.Module):
         return loaded
-    if isinstance(loaded, dict) and any(isinstance(v, torch.Tensor) for v in loaded.values()):
+    if _holds_weights(loaded):
         raise HeepgenError(
             f"{path} holds weights only (a state_dict), which say nothing about the layers: load them into "
             f"the model and use {SAVE_AGAIN}"

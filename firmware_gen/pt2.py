@@ -47,7 +47,7 @@ FORBIDDEN_KEYS = {
     "as_sym_bool": "a dynamic condition",
     "as_custom_obj": "a custom object",
     "custom_obj": "a custom object",
-    "as_graph": "a nested graph",
+    "as_graph": "a nested graph (of torch.no_grad or autocast in its forward: export it within torch.no_grad())",
     "as_operator": "an operator as an argument",
 }
 PLAIN_SPECS = {"builtins.tuple", "builtins.list", "builtins.dict", None}

@@ -76,6 +76,8 @@ def write_json(report: Any, target: str | None) -> None:
         sys.stdout.write(to_json(report))
         return
     path = Path(target)
+    if path.is_dir() or not path.name:
+        raise HeepgenError(f"--json {target}: cannot be written: it is a folder.")
     try:
         part = path.with_name(f".{path.name}.part")
         part.write_text(to_json(report))

@@ -1,5 +1,6 @@
 """`heepgen run`: build hardware, firmware and virtual SoC, simulate one inference, and measure it."""
 
+import inspect
 import json
 import math
 import tempfile
@@ -80,6 +81,8 @@ def run(target: str | Path, config: Config, *, hardware_given: bool = False, inp
     `sim.firmware.compile_firmware`) builds one. `import_options` are those of `generate_sw`, for a model file. Raises
     `HeepgenError` when anything cannot be built or the run fails; a wrong output is no error but `bit_exact` = False.
     """
+    if vcd is not None and software:
+        raise HeepgenError("--vcd shows the accelerator, which --software leaves out: give one of them.")
     with tempfile.TemporaryDirectory(prefix="heepgen-") as temporary:
         work = Path(temporary)
         if elf is not None and (input_path is not None or taps or not Path(target).is_dir()):
@@ -103,6 +106,11 @@ def _application(target: Path, config: Config, work: Path, input_path: str | Pat
         generate_sw(target, config, again, keep_activations=keep, progress=progress, **import_options)
         return Application.open(again)
     application = Application.open(target)
+    defaults = inspect.signature(generate_sw).parameters
+    for name, value in import_options.items():
+        if value not in (defaults[name].default, None):
+            raise HeepgenError(f"--{name.replace('_', '-')} is for a model file, and {target} is firmware already: "
+                               "generate it again with heepgen sw, or give --input for another input.")
     if input_path is None and not keep:
         return application
     from firmware_gen.loader import load_model

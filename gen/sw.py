@@ -1,6 +1,7 @@
 """`heepgen sw`: the firmware of a model, and what PyTorch says about the same input, in one folder."""
 
 import json
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,8 @@ from hls.output import generated_folder
 KIND = "application"
 MODEL, REFERENCE, PLAN = "model.pt2", "reference.json", "memory.svg"
 SEED = 0
+LARGEST_INPUT = 2**26
+"""Numbers; far more than the largest memory that can be configured holds."""
 
 
 @dataclass(frozen=True)
@@ -178,6 +181,10 @@ def _exported(model: Path, sample: str | Path | None, input_shape: tuple[int, ..
     if input_shape is None:
         raise HeepgenError(f"{model} does not say which input it takes: give --input-shape (such as 1,28,28) or "
                            "--sample.")
+    if math.prod((batch, *input_shape)) > LARGEST_INPUT:
+        raise HeepgenError(f"--input-shape {list(input_shape)} with --batch {batch} is "
+                           f"{math.prod(input_shape) * batch:,} numbers, which no memory of an X-HEEP holds; give a "
+                           "smaller one.")
     return export(loaded, np.zeros((batch, *input_shape), np.float32))
 
 
@@ -191,16 +198,15 @@ def exported_input_shape(program: Any) -> tuple[int, ...]:
 def _reference(program: Any, data: np.ndarray, generator: Any, softmax: bool) -> dict:
     """PyTorch's FP32 outputs, and how far the bit-exact model is from PyTorch after every layer."""
     import torch
-    from torch.utils._pytree import tree_leaves
 
     from firmware_gen.fake_quant import GraphModule
-    from firmware_gen.importer import import_model
+    from firmware_gen.importer import import_model, run_exported
     from firmware_gen.passes import append_softmax, run_passes
 
     graph = run_passes(import_model(program, data, generator.name))
     exact: dict[str, torch.Tensor] = {}
     with torch.no_grad():
-        outputs = tree_leaves(program.module()(torch.from_numpy(data)))
+        outputs = run_exported(program, torch.from_numpy(data))
         if softmax:
             outputs = [torch.softmax(output, -1) for output in outputs]
         GraphModule(append_softmax(graph) if softmax else graph)(torch.from_numpy(data), exact)

@@ -1,6 +1,8 @@
 """Bad input on the command line: one sentence of what and why, exit status 1, nothing run, nothing left."""
 
 import os
+import sys
+import types
 
 import numpy as np
 import pytest
@@ -109,6 +111,77 @@ def test_a_sample_with_nan_is_data_not_an_error(bad, folder):
     x[0, 2] = bad
     np.save("x.npy", x)
     result = CliRunner().invoke(main, ["run", save("net.pt2"), "--sample", "x.npy", "--software", "--json", "-"])
+    assert result.exit_code == 0, result.stderr
+
+
+def test_options_that_would_have_no_effect(refused, folder):
+    save("net.pt2")
+    assert CliRunner().invoke(main, ["sw", "net.pt2", "-o", "app"]).exit_code == 0
+    np.save("x.npy", np.zeros((1, 4), np.float32))
+    for option in (["--sample", "x.npy"], ["--per-tensor"], ["--calibrate", "mse"], ["--input-shape", "4"],
+                   ["--batch", 2]):
+        message = refused("run", "app", *option)
+        assert option[0] in message and "heepgen sw" in message
+    message = refused("run", "app", "--software", "--vcd", "x.vcd")
+    assert "--vcd" in message and "--software" in message
+
+
+def test_json_into_a_folder(refused):
+    assert "--json .:" in refused("estimate", save("net.pt2"), "--json", ".")
+
+
+def test_a_checkpoint_is_no_model(refused, folder):
+    torch.save({"epoch": 3, "model": nn.Linear(4, 3).state_dict()}, "net.pt")
+    assert "weights only" in refused(*arguments("sw", "net.pt"))
+
+
+def test_a_model_of_half_precision(refused, folder):
+    message = refused(*arguments("sw", save("net.pt", nn.Sequential(nn.Linear(4, 3)).half())))
+    assert "float16" in message and "model.float()" in message
+
+
+def test_an_input_larger_than_any_memory(refused, folder):
+    """Before it is allocated."""
+    message = refused(*arguments("sw", save("net.pt")), "--batch", 10**9)
+    assert "4,000,000,000" in message
+
+
+def test_a_class_that_cannot_be_imported(refused, folder, monkeypatch):
+    monkeypatch.setattr(Anonymous, "__module__", "absent_module", raising=False)
+    monkeypatch.setitem(sys.modules, "absent_module", types.SimpleNamespace(Anonymous=Anonymous))
+    torch.save(Anonymous(4, 3), "net.pt")
+    monkeypatch.delitem(sys.modules, "absent_module")
+    assert "PYTHONPATH" in refused(*arguments("sw", "net.pt"), "--trust-pickle")
+
+
+class Anonymous(nn.Linear):
+    pass
+
+
+class NoGrad(nn.Linear):
+    @torch.no_grad()
+    def forward(self, x):
+        return super().forward(x)
+
+
+def test_no_grad_inside_a_model(refused, folder):
+    assert "export it within torch.no_grad()" in refused("sw", save("net.pt2", NoGrad(4, 3)))
+    with torch.no_grad():
+        save("net.pt2", NoGrad(4, 3))
+    assert CliRunner().invoke(main, ["sw", "net.pt2"]).exit_code == 0
+
+
+class Keyword(nn.Linear):
+    """Takes its input by name, and returns it in a dict."""
+
+    def forward(self, *, image):
+        return {"scores": super().forward(image)}
+
+
+def test_inputs_by_name_and_outputs_in_containers(folder):
+    program = torch.export.export(Keyword(4, 3).eval(), (), {"image": torch.zeros(1, 4)})
+    torch.export.save(program, "net.pt2")
+    result = CliRunner().invoke(main, ["sw", "net.pt2", "-o", "app"])
     assert result.exit_code == 0, result.stderr
 
 
