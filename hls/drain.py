@@ -470,7 +470,7 @@ def aux_reader(
     """
     ports, cols = config.ports, config.cols
     beat, waiting = Beat(config), Beat(config)
-    walk, walking, accepted, pop, init = (Signal(bool(0)) for _ in range(5))
+    walk, walking, accepted, pop, init, may_ask = (Signal(bool(0)) for _ in range(6))
     data_valid, data_ready, place_valid, place_ready = (Signal(bool(0)) for _ in range(4))
     room = Signal(intbv(0)[AUX_BEATS.bit_length():])
     banks = Signal(intbv(0)[2:])
@@ -483,8 +483,8 @@ def aux_reader(
     @always_comb
     def request():
         walk.next = start and (job.residual or job.acc_init)
-        req.valid.next = beat.valid and room != 0
-        accepted.next = beat.valid and room != 0 and req.ready
+        req.valid.next = beat.valid and may_ask
+        accepted.next = beat.valid and may_ask and req.ready
         req.addr.next = beat.addr
         req.count.next = beat.count
         req.stride.next = job.aux_c_stride
@@ -512,12 +512,15 @@ def aux_reader(
     def account():
         if rst or start:
             room.next = AUX_BEATS
+            may_ask.next = True
             banks.next = 2
         else:
             if accepted and not pop:
                 room.next = room - 1
+                may_ask.next = room != 1
             elif pop and not accepted:
                 room.next = room + 1
+                may_ask.next = True
             if bank_free and job.acc_init and not bank_ready:
                 banks.next = banks + 1
             elif bank_ready and not bank_free:

@@ -447,7 +447,7 @@ def _gate(
     """Stage 3, and whether its vector may be issued."""
     gap, count = (Signal(modbv(0)[4:]) for _ in range(2))
     banks = Signal(modbv(0)[2:])
-    words_ok, data_ok, bank_ok, gap_ok, go = (Signal(bool(0)) for _ in range(5))
+    words_ok, data_ok, bank_ok, gap_ok, go, waiting = (Signal(bool(0)) for _ in range(6))  # waiting: gap is not 0
     more, initialised = (Signal(bool(0)) for _ in range(2))
     need, released_after, ahead, ahead_next = (Signal(modbv(0)[LINEAR:]) for _ in range(4))
 
@@ -471,7 +471,7 @@ def _gate(
     def conditions():
         data_ok.next = words_ok and (tile_ready or not issuing.swap)
         bank_ok.next = banks != 0 or not issuing.group_first
-        gap_ok.next = gap == 0 or issuing.group_first or not issuing.step_first
+        gap_ok.next = not waiting or issuing.group_first or not issuing.step_first
         more.next = bank_ready if job.acc_init else bank_free
 
     @always_comb
@@ -490,6 +490,7 @@ def _gate(
     def account():
         if gap != 0:
             gap.next = gap - 1
+            waiting.next = gap != 1
         if go:
             count.next = 1
             if not issuing.step_first:
@@ -498,10 +499,13 @@ def _gate(
                     count.next = count + 1
             if issuing.step_last:
                 gap.next = ACC_LATENCY - 1
+                waiting.next = True
                 if not issuing.step_first:
                     gap.next = 0
+                    waiting.next = False
                     if count < ACC_LATENCY - 1:
                         gap.next = ACC_LATENCY - 1 - count
+                        waiting.next = True
             if issuing.strip_last:
                 released.next = released_after
         if go and issuing.group_first:
@@ -518,6 +522,7 @@ def _gate(
         if rst:
             released.next = 0
             gap.next = 0
+            waiting.next = False
             banks.next = 2
             initialised.next = False
 
