@@ -60,7 +60,7 @@ def _stream_index(words, prefix, fields, bases, config, *terms):
     name = f"{prefix}_ADDR"
     if not config.scratchpad_words or not on_chip(fields, prefix):
         return _word_index(words, name, fields, bases, *terms)
-    if fields[f"{prefix}_C_STRIDE"] != 1:
+    if fields["LOAD_C_COUNT" if prefix == "LOAD" else "COUT"] > 1 and fields[f"{prefix}_C_STRIDE"] != 1:
         raise HeepgenError(f"{name} {fields[name]:#x}: words of a beat are neighbours in the scratchpad, "
                            f"{prefix}_C_STRIDE is {fields[f'{prefix}_C_STRIDE']}")
     first, mask = resolve(fields[name], [0] * len(bases)) // 4, (1 << fields[f"{prefix}_RING"]) - 1

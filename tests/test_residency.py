@@ -1,0 +1,189 @@
+"""Layers that take turns, and tensors on chip: any choice that the planner may make gives the same bits."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from firmware_gen import CodeGenerator, fusion, reference, residency
+from firmware_gen.fusion import Group, Rows, ring_rows, turns
+from firmware_gen.program import without_scratchpad
+from gen.run import Application, run
+from gen.sw import ImportOptions, generate_application
+from hls.config import Config
+from hls.errors import HeepgenError
+
+
+@st.composite
+def chains(draw):
+    """Layers of which each reads the rows of the one before."""
+    layers, inputs = [], draw(st.integers(1, 30))
+    for _ in range(draw(st.integers(2, 4))):
+        kernel, stride, dilation = draw(st.integers(1, 4)), draw(st.integers(1, 3)), draw(st.integers(1, 2))
+        top, bottom = draw(st.integers(0, kernel - 1)), draw(st.integers(0, 2))
+        outputs = (inputs + top + bottom - (kernel - 1) * dilation - 1) // stride + 1
+        if outputs < 1:
+            break
+        layers.append(Rows(inputs, outputs, kernel, stride, dilation, top))
+        inputs = outputs
+    return layers
+
+
+@settings(max_examples=300)
+@given(layers=chains(), height=st.integers(1, 8), ahead=st.integers(0, 1))
+def test_rows_are_there_when_they_are_needed(layers, height, ahead):
+    if len(layers) < 2:
+        return
+    group = Group(tuple(range(len(layers))), height, ahead)
+    pieces = turns(layers, group)
+    rings = ring_rows(layers, pieces)
+    done = [0] * len(layers)
+    rings_hold = [{} for _ in rings]  # place in the ring: row
+    for layer, first, end in pieces:
+        assert first == done[layer] < end <= layers[layer].outputs
+        if layer:
+            low, high = layers[layer].needed(first, end)
+            assert high <= done[layer - 1]
+            held = rings_hold[layer - 1]
+            assert all(held[row % rings[layer - 1]] == row for row in range(low, high))
+        if layer < len(rings):
+            rings_hold[layer] |= {row % rings[layer]: row for row in range(first, end)}
+        done[layer] = end
+    assert done[-1] == layers[-1].outputs
+    if ahead:  # no piece needs the one just before it, but where a layer has come to its end
+        for before, (layer, first, end) in zip(pieces, pieces[1:]):
+            if before[0] == layer - 1 and before[2] < layers[layer - 1].outputs and first > 0:
+                needed = layers[layer].needed(first, end)[1]
+                assert needed <= before[1] or before[2] == max(e for m, _, e in pieces if m == layer - 1)
+
+
+def random_network(rng: np.random.Generator) -> tuple[nn.Module, tuple[int, ...]]:
+    """A chain of convolutions, depthwise or not, and poolings, wide enough for several pieces; maybe a residual."""
+    height, width, channels = (int(x) for x in rng.integers((9, 3, 1), (25, 9, 9)))
+    shape = (1, channels, height, width)
+    layers = []
+    for _ in range(int(rng.integers(2, 6))):
+        kind = rng.choice(["conv", "depthwise", "pool", "same"])
+        kernel, stride = int(rng.integers(1, 4)), int(rng.integers(1, 3))
+        if kind == "pool":
+            layers.append(nn.MaxPool2d(kernel, stride, kernel // 2))
+        elif kind == "same":
+            layers.append(Residual(channels))
+        else:
+            outputs = channels if kind == "depthwise" else int(rng.integers(1, 20))
+            layers += [nn.Conv2d(channels, outputs, kernel, stride, kernel // 2, groups=channels
+                                 if kind == "depthwise" else 1), nn.ReLU()]
+            channels = outputs
+    return nn.Sequential(*layers), shape
+
+
+class Residual(nn.Module):
+    def __init__(self, channels):
+        super().__init__()
+        self.one, self.two = (nn.Conv2d(channels, channels, 3, padding=1) for _ in range(2))
+
+    def forward(self, x):
+        return torch.relu(x + self.two(torch.relu(self.one(x))))
+
+
+def choose_at_random(rng):
+    """Instead of `residency.choose`: steps drawn from those that the planner knows."""
+    def choose(jobs, links, buffers, excluded, arena, config):
+        plan = residency._Planner(jobs, links, buffers, excluded, arena, config)
+        choice = residency._Choice()
+        for _ in range(int(rng.integers(1, 8))):
+            options = list(plan.steps_from(choice))
+            rng.shuffle(options)
+            choice = next((option for option in options if plan.places(option) is not None), choice)
+        return choice.groups, plan.places(choice) or {}
+
+    return choose
+
+
+def random_config(rng, **options):
+    rows, cols = (int(x) for x in rng.integers(1, 10, 2))
+    return Config(rows, cols, str(rng.choice(["aligned", "fma"])), int(rng.integers(1, 5)),
+                  activation_words=int(rng.choice([1024, 4096])), accumulator_entries=int(rng.choice([16, 64])),
+                  scratchpad_words=int(rng.choice([512, 1024, 4096])), **options)
+
+
+def test_any_choice_gives_the_same_bits(monkeypatch):
+    """Network, geometry and choice come from the seed; the plan's own proof runs along."""
+    grouped = whole = 0
+    for seed in range(60):
+        rng = np.random.default_rng([seed, 7])
+        torch.manual_seed(seed)
+        model, shape = random_network(rng)
+        monkeypatch.setattr(residency, "choose", choose_at_random(rng))
+        x = rng.standard_normal(shape, np.float32)
+        try:
+            program = CodeGenerator(model, x, config=random_config(rng)).program()
+        except HeepgenError as error:
+            assert "does not fit" in str(error) or "enlarge the buffer" in str(error) or "kernel" in str(error), error
+            continue
+        rings = {home.ring for home in program.scratchpad.values()}
+        everything = (program.config.scratchpad_words - 1).bit_length()
+        grouped += any(ring < everything for ring in rings)
+        whole += everything in rings
+        result, plain = (reference.run(p, x) for p in (program, without_scratchpad(program)))
+        assert np.array_equal(result.output.view(np.uint32), plain.output.view(np.uint32)), seed
+    assert grouped >= 15 and whole >= 15, (grouped, whole)
+
+
+@pytest.mark.parametrize("seed", [0, 1, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(2, 12))])
+def test_on_the_soc(seed, tmp_path, monkeypatch):
+    rng = np.random.default_rng([seed, 8])
+    torch.manual_seed(seed)
+    model, shape = random_network(rng)
+    monkeypatch.setattr(residency, "choose", choose_at_random(rng))
+    x = rng.standard_normal(shape, np.float32)
+    exported = torch.export.export(model.eval(), (torch.from_numpy(x),))
+    generate_application(exported, x, random_config(rng), tmp_path / "app", ImportOptions(), name="net")
+    for software in (False, True):
+        assert run(tmp_path / "app", Application.open(tmp_path / "app").config, software=software).bit_exact
+
+
+def test_the_proof_finds_a_ring_that_is_too_short(monkeypatch):
+    """Every ring that holds several pieces, made half as long, is refused."""
+    found = 0
+    for seed in range(20):
+        rng = np.random.default_rng([seed, 9])
+        torch.manual_seed(seed)
+        model, shape = random_network(rng)
+        monkeypatch.setattr(residency, "choose", choose_at_random(rng))
+        program = CodeGenerator(model, np.zeros(shape, np.float32), config=Config()).program()
+        everything = (program.config.scratchpad_words - 1).bit_length()
+        for name, home in program.scratchpad.items():
+            if home.ring == everything:
+                continue
+            rows = max(t.size for t in program.tensors.values() if t.storage == name)
+            shorter = program.scratchpad | {name: replace(home, ring=home.ring - 1)}
+            if rows > 1 << home.ring:
+                found += 1
+                with pytest.raises(HeepgenError, match=f"memory plan: {name} is overwritten"):
+                    residency.check(program.jobs, shorter, program.offsets, program.arena_bytes, program.config)
+    assert found >= 5
+
+
+def test_a_layer_of_the_group_may_not_overwrite_its_input(monkeypatch):
+    """In node order the sum may overwrite x, which nobody reads afterwards; in turns the rows above are still read."""
+    model = nn.Sequential(nn.Conv2d(4, 4, 1), Residual(4), nn.Conv2d(4, 4, 1))
+    seen = []
+
+    def choose(jobs, links, buffers, excluded, arena, config):
+        plan = residency._Planner(jobs, links, buffers, excluded, arena, config)
+        seen.extend(group.steps for option in plan.steps_from(residency._Choice()) for group in option.groups)
+        return (), {}
+
+    monkeypatch.setattr(residency, "choose", choose)
+    program = CodeGenerator(model, np.zeros((1, 4, 12, 6), np.float32), config=Config()).program()
+    one, two = ([n.name for n in program.graph.nodes].index(name) for name in ("1.one", "1.two"))
+    nodes = program.graph.nodes
+    source, target = program.tensors[nodes[one].inputs[0]], program.tensors[nodes[two].output]
+    assert source.storage == target.storage
+    assert (one, two) not in seen and fusion.links(
+        program.graph, program.tensors, [[program.jobs[i] for i in layer.descriptors] for layer in program.layers])
