@@ -61,7 +61,8 @@ def weight_loader(
     beat = Signal(modbv(0)[len(load_beat):])
     g_left, cb_left, kb_left = (Signal(modbv(0)[16:]) for _ in range(3))
     kx_left, ky_left = (Signal(modbv(0)[8:]) for _ in range(2))
-    g_last, cb_last, ky_last, kx_last, kb_last = (Signal(bool(0)) for _ in range(5))
+    g_last, cb_last, ky_last, kx_last, kb_last = (Signal(bool(0)) for _ in range(5))  # registers: the counter is 1
+    g_end, cb_end, ky_end, kx_end = (Signal(bool(0)) for _ in range(4))
     reader = pass_reader(clk, rst, start, enable, job.weight_addr, job.weight_words, job.out_px, job.first_px,
                          job.strip_px, req.valid, req.ready, req.addr, rsp_valid, rsp_data, waiting, q_valid,
                          q_data, q_take, idle, ports=ports, depth=depth, row=row)
@@ -82,11 +83,10 @@ def weight_loader(
     @always_comb
     def lasts():
         last_beat.next = cut_job.diagonal or beat == beats - 1
-        g_last.next = g_left == 1
-        cb_last.next = cb_left == 1
-        kb_last.next = kb_left == 1
-        kx_last.next = kx_left == 1
-        ky_last.next = ky_left == 1
+        kx_end.next = kb_last and kx_last
+        ky_end.next = kb_last and kx_last and ky_last
+        cb_end.next = kb_last and kx_last and ky_last and cb_last
+        g_end.next = kb_last and kx_last and ky_last and cb_last and g_last
 
     @always_comb
     def demand():
@@ -107,7 +107,7 @@ def weight_loader(
     @always_comb
     def ends():
         tile_end.next = out and last_beat
-        pass_end.next = out and last_beat and g_last and cb_last and kb_last and kx_last and ky_last
+        pass_end.next = out and last_beat and g_end
 
     @always_comb
     def continues():
@@ -174,29 +174,44 @@ def weight_loader(
                 beat.next = 0
                 full.next = True
                 kb_left.next = kb_left - 1
-                if kb_last:
-                    kb_left.next = cut_job.kb
-                    kx_left.next = kx_left - 1
-                    if kx_last:
-                        kx_left.next = cut_job.kx
-                        ky_left.next = ky_left - 1
-                        if ky_last:
-                            ky_left.next = cut_job.kh
-                            cb_left.next = cb_left - 1
-                            if cb_last:
-                                cb_left.next = cut_job.ncb
-                                g_left.next = g_left - 1
-                                if g_last:
-                                    g_left.next = cut_job.groups
-                                    running.next = not last_strip
+                kb_last.next = kb_left == 2
+            if tile_end and kb_last:
+                kb_left.next = cut_job.kb
+                kb_last.next = cut_job.kb == 1
+                kx_left.next = kx_left - 1
+                kx_last.next = kx_left == 2
+            if tile_end and kx_end:
+                kx_left.next = cut_job.kx
+                kx_last.next = cut_job.kx == 1
+                ky_left.next = ky_left - 1
+                ky_last.next = ky_left == 2
+            if tile_end and ky_end:
+                ky_left.next = cut_job.kh
+                ky_last.next = cut_job.kh == 1
+                cb_left.next = cb_left - 1
+                cb_last.next = cb_left == 2
+            if tile_end and cb_end:
+                cb_left.next = cut_job.ncb
+                cb_last.next = cut_job.ncb == 1
+                g_left.next = g_left - 1
+                g_last.next = g_left == 2
+            if tile_end and g_end:
+                g_left.next = cut_job.groups
+                g_last.next = cut_job.groups == 1
+                running.next = not last_strip
             if cut_start:
                 running.next = True
                 beat.next = 0
                 g_left.next = cut_job.groups
+                g_last.next = cut_job.groups == 1
                 cb_left.next = cut_job.ncb
+                cb_last.next = cut_job.ncb == 1
                 kb_left.next = cut_job.kb
+                kb_last.next = cut_job.kb == 1
                 kx_left.next = cut_job.kx
+                kx_last.next = cut_job.kx == 1
                 ky_left.next = cut_job.kh
+                ky_last.next = cut_job.kh == 1
 
     ones = ConcatSignal(*[intbv(0)[7:], True] * beat_bytes)
 
