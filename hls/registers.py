@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 MAGIC = 0x4850474E  # "HPGN"
-VERSION = 1
+VERSION = 2
 
 
 @dataclass(frozen=True)

@@ -141,7 +141,8 @@ class _Drawer:
         self.shape = shape
         heads = [lambda: [nn.Identity()]] * 3 + [self._weighted, self._cpu, self._activation]
         heads += [lambda: [nn.Flatten()]] * (len(shape) > 1)
-        heads += [lambda: [Function(lambda x: x.permute(0, 2, 3, 1), "channels last")]] * (len(shape) == 3)
+        heads += [lambda: [*self._weighted(), Function(lambda x: x.permute(0, 2, 3, 1), "channels last")]] * (
+            len(shape) == 3)
         return nn.Sequential(*self._pick(heads)())
 
     def _finish(self, trunk: nn.Sequential) -> nn.Module:

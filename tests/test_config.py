@@ -11,7 +11,7 @@ from hls.config import OPTIONS, Config
 from hls.errors import HeepgenError
 
 # Hardware-relevant attribute -> another legal value.
-OTHER = {"rows": 7, "cols": 9, "arithmetic": "fma", "ports": 3, "activation_words": 4096,
+OTHER = {"rows": 7, "cols": 9, "arithmetic": "fma", "ports": 3, "activation_words": 4096, "scratchpad_words": 0,
          "weight_bytes": 2048, "accumulator_entries": 128}
 AROUND = {"memory_banks": 6, "memory_banks_interleaved": (4,), "bank_kib": 16, "slave_base": 0xF0001000,
           "irq_line": 3}
@@ -49,14 +49,14 @@ def test_every_option_is_read(write):
       arithmetic: fma
     }
     ports: 4
-    buffers: { activation_words: 1024, weight_bytes: 256, accumulator_entries: 16 }
+    buffers: { activation_words: 1024, weight_bytes: 256, accumulator_entries: 16, scratchpad_words: 512 }
     memory: { banks: 2, banks_interleaved: [4], bank_kib: 64 }
     xheep: {
       slave_base: 0xF0010000
       irq_line: 3
     }
     """)
-    assert Config.load(path) == Config(3, 30, "fma", 4, 1024, 256, 16, 2, (4,), 64, 0xF0010000, 3)
+    assert Config.load(path) == Config(3, 30, "fma", 4, 1024, 256, 16, 512, 2, (4,), 64, 0xF0010000, 3)
 
 
 def test_the_predecessors_file_is_a_square_array(write):

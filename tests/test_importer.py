@@ -392,7 +392,6 @@ REFUSED = {
     "permute inside": (
         Call(lambda x: x.permute(0, 2, 1, 3), conv(2, 4, 1), conv(4, 2, 1)), (1, 2, 4, 4), ["dims=[0, 2, 1, 3]", "move"]
     ),
-    "permute only": (Call(lambda x: x.permute(0, 3, 1, 2)), (1, 2, 3, 4), ["permute", "dims=[0, 3, 1, 2]"]),
     "sequence over channels": (
         Call(lambda x: x.flatten(2), conv(2, 3, 1), nn.Linear(16, 2)), (1, 2, 4, 4), ["layer after", "channels-last"]
     ),

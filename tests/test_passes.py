@@ -366,7 +366,6 @@ def test_legal_permutes():
 
 
 @pytest.mark.parametrize("steps", [
-    [(Permute, MAP, TO_FIRST)],
     [(Activate, MAP, ACT), (Permute, LAST, TO_LAST)],
     [(Conv, MAP, conv(2, 2)), (Permute, (1, 4, 2, 4), TO_FIRST), (Conv, (1, 2, 2, 4), conv(2, 4))],
     [(Permute, (1, 2, 4, 4), {"dims": (0, 1, 3, 2)}), (Conv, MAP, conv(2, 2))],
@@ -387,12 +386,6 @@ def test_permutes_rise_to_the_input():
     mixed = {"scale": RNG.normal(size=4), "bias": np.full(4, -1.0)}
     graph = chain((1, 4, 4, 2), (Scale, (1, 4, 4, 2), mixed), (Permute, MAP, TO_FIRST))
     assert raise_permutes(graph) is graph
-
-
-def test_permute_of_a_map_that_is_returned_too_is_refused():
-    graph = chain(MAP, (Conv, MAP, conv(2, 2)), (Permute, LAST, TO_LAST))
-    with pytest.raises(HeepgenError, match="move data"):
-        check_permutes(graph.with_nodes(graph.nodes, outputs=("v0", "v1")))
 
 
 @pytest.mark.parametrize("start, step, out, fields", [

@@ -460,8 +460,8 @@ def test_constants_that_do_not_fit_in_interleaved_banks_lie_beside_the_program(h
 def test_refusals_of_memory_name_the_banks_that_are_enough(heep, spilling, tmp_path):
     from dataclasses import replace
 
-    # 2 banks are 65,536 bytes, of which the program keeps 49,152.
-    refused(tmp_path, r"beside the program, memory.banks = 2 leaves 16,384; 3 banks are enough", heep,
+    # 2 banks are 65,536 bytes, of which the program keeps 49,152, and 20 for the bits of its five outputs.
+    refused(tmp_path, r"beside the program, memory.banks = 2 leaves 16,364; 3 banks are enough", heep,
             config=replace(SPILLING, memory_banks=2), apps=[spilling])
     refused(tmp_path, r"in interleaved banks, memory.banks_interleaved = \[\] gives 0; 2 interleaved banks are enough",
             heep, config=replace(SPILLING, memory_banks_interleaved=()), apps=[spilling])

@@ -9,7 +9,7 @@ import jinja2
 
 from firmware_gen import codegen
 from firmware_gen.codegen import ARENA_SECTION, BANNER, RUNTIME, WEIGHT_SECTIONS
-from firmware_gen.planner import ALIGN
+from firmware_gen.planner import ALIGN, PROGRAM_BYTES
 from firmware_gen.program import CONTIGUOUS, INTERLEAVED
 from hls import regmap
 from hls.config import Config
@@ -117,7 +117,8 @@ def check_memory(config: Config, apps: Iterable[App]) -> None:
     bank = config.bank_kib * 1024
     for app in apps:
         low, high = data_bytes(app.manifest)
-        program = CODE_BYTES + DATA_BYTES + app.manifest["memory"]["program_bytes"]
+        expected = app.manifest["memory"]["program_bytes"] - PROGRAM_BYTES  # the outputs' bits, beside the program
+        program = CODE_BYTES + DATA_BYTES + expected
         room = contiguous * bank - program
         if low > room:
             banks = -(-(low + program) // bank)

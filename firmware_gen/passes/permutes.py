@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from firmware_gen.ir import Activate, Graph, Linear, Node, Permute, Reshape, Scale, Shape, Sigmoid, Softmax, Tanh, Value
+from firmware_gen.ir import Activate, Graph, Linear, Node, Permute, Reshape, Scale, Shape, Sigmoid, Tanh, Value
 from firmware_gen.passes.cleanup import drop_dead
 from firmware_gen.passes.reshapes import merge_reshapes
 from firmware_gen.passes.rewrite import in_pytorch_order, is_reshaped_input, substitute
@@ -92,9 +92,9 @@ def check_permutes(graph: Graph) -> Graph:
         if isinstance(node, Permute):
             source = node.inputs[0]
             plain = in_pytorch_order(graph, source)
-            if plain and node.dims == TO_CHANNELS_FIRST and not _is_returned(graph, node.output):
+            if plain and node.dims == TO_CHANNELS_FIRST:
                 continue
-            if not plain and not _is_returned(graph, source):
+            if not plain:
                 if node.dims == TO_CHANNELS_LAST:
                     continue
                 if _swaps_columns(graph, node):
@@ -107,14 +107,6 @@ def check_permutes(graph: Graph) -> Graph:
                 "Conv or pooling are supported",
             )
     return graph
-
-
-def _is_returned(graph: Graph, value: str) -> bool:
-    """Whether a value must lie in PyTorch's order, since the network returns it as it is."""
-    return value in graph.outputs or any(
-        isinstance(n, Reshape | Sigmoid | Softmax | Tanh) and _is_returned(graph, n.output)
-        for n in graph.consumers(value)
-    )
 
 
 def _swaps_columns(graph: Graph, node: Permute) -> bool:
