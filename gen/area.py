@@ -26,7 +26,7 @@ ARRAY_LIMITS = {"8x8p2": 8000, "16x16p4": 30000}
 
 BLOCKS = ("aligned_pe", "exponent_max", "align_lane", "normaliser", "fp32_add", "fp32_mul", "accumulator_column",
           "epilogue_lane", "output_walker", "param_rows", "aux_reader", "sequencer", "activation_buffer",
-          "weight_loader", "param_reader", "load_engine", "arbiter", "memory_ports", "control")
+          "weight_loader", "param_reader", "load_engine", "scratchpad", "arbiter", "memory_ports", "control")
 """Modules whose clock is measured alone, by the beginning of their names."""
 
 WHOLE = ("4x4p1", "4x4p2")
@@ -84,6 +84,7 @@ FEATURES = (
     Feature("activation buffer of 16,384 words instead of 8,192", {"activation_words": 16384}),
     Feature("weight buffer of 8,192 bytes instead of 4,096", {"weight_bytes": 8192}),
     Feature("128 entries per accumulator bank instead of 64", {"accumulator_entries": 128}),
+    Feature("no scratchpad instead of 4,096 words", {"scratchpad_words": 0}),
 )
 
 
