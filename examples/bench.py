@@ -12,8 +12,11 @@ from pathlib import Path
 import click
 import numpy as np
 import torch
+from torch import nn
 
-from examples.networks import NETWORKS, Example
+from examples import data
+from examples.example import Example, images
+from examples.networks import NETWORKS
 from gen.bench import Measurement, Published, measure, parse_geometry, table, to_dict, write_documents
 from gen.console import progress, show, write_json
 from hls.errors import HeepgenError
@@ -30,6 +33,12 @@ MEMORY = {"fc-autoencoder-clip": {"bank_kib": 128, "memory_banks": 8, "memory_ba
 firmware compares these with."""
 
 GEOMETRIES = ("8x8p2", "4x4p1", "16x16p4")
+
+LONG_CONV = Example("conv3x3-32x32x16", (1, 16, 32, 32), lambda: nn.Sequential(nn.Conv2d(16, 16, 3, padding=1)),
+                    images(data.CIFAR10))
+"""One layer, 36,864 vectors on 8x8: how much of a long layer the array computes. It is never trained."""
+
+MEASURED = NETWORKS | {LONG_CONV.name: LONG_CONV}
 
 
 def prepare(example: Example, folder: Path) -> tuple[Path, Path]:
@@ -68,7 +77,7 @@ def tool_speed(results: list[Measurement]) -> list[tuple[str, str]]:
 
 
 @click.command(help=__doc__)
-@click.option("--networks", metavar="A,B", help=f"Some of: {', '.join(NETWORKS)}.")
+@click.option("--networks", metavar="A,B", help=f"Some of: {', '.join(MEASURED)}.")
 @click.option("--geometry", "geometries", multiple=True, metavar="8x8p2", help="Rows x columns, ports; repeatable.  "
               f"[default: {', '.join(GEOMETRIES)}]")
 @click.option("--no-software", is_flag=True, help="Leave out the runs on the CPU alone.")
@@ -77,7 +86,7 @@ def tool_speed(results: list[Measurement]) -> list[tuple[str, str]]:
 def main(networks: str | None, geometries: tuple[str, ...], no_software: bool, json_path: str | None,
          docs: str | None) -> None:
     try:
-        results = _measure_all(networks.split(",") if networks else list(NETWORKS), geometries or GEOMETRIES,
+        results = _measure_all(networks.split(",") if networks else list(MEASURED), geometries or GEOMETRIES,
                                no_software)
         if docs:
             write_documents(results, tool_speed(results), Path(docs))
@@ -91,18 +100,18 @@ def main(networks: str | None, geometries: tuple[str, ...], no_software: bool, j
 def _measure_all(names: list[str], geometries: tuple[str, ...], no_software: bool) -> list[Measurement]:
     configs = [parse_geometry(text) for text in geometries]
     for name in names:
-        if name not in NETWORKS:
-            raise HeepgenError(f"--networks {name}: no such network; there are {', '.join(NETWORKS)}.")
+        if name not in MEASURED:
+            raise HeepgenError(f"--networks {name}: no such network; there are {', '.join(MEASURED)}.")
     results = []
     with tempfile.TemporaryDirectory(prefix="heepgen-") as folder, progress() as say:
         work = Path(folder)
-        files = {name: prepare(NETWORKS[name], work / name) for name in names}
+        files = {name: prepare(MEASURED[name], work / name) for name in names}
         for i, config in enumerate(configs):
             for name in names:
                 # The CPU's kernels do not depend on the array: once is enough.
                 larger = replace(config, **MEMORY.get(name, {}))
                 results.append(measure(name, *files[name], larger, work, published=PUBLISHED.get(name, Published()),
-                                       software=not no_software and i == 0,
+                                       software=not no_software and i == 0, stalls=i == 0,
                                        progress=lambda message, name=name: say(f"{name}: {message}")))
     return results
 

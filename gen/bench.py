@@ -10,6 +10,9 @@ from gen.report import LayerReport
 from hls.config import Config
 from hls.errors import HeepgenError
 
+WITHHELD = 0.2
+"""Probability of a grant withheld, in the run that shows what a busy bus costs."""
+
 DOCUMENT, DATA = "performance.md", "performance.json"
 
 
@@ -27,7 +30,8 @@ class Measurement:
     """One network on one accelerator. Cycles are those of a whole inference, CPU time included.
 
     `ram_kib` is the memory of the SoC around it. `bound` is the sum of the layers' lower bounds; `software` the cycles
-    of the same application without accelerator. `sw_seconds` is the time to generate the firmware, `soc_cycles` and
+    of the same application without accelerator, `withheld` those with every grant withheld with probability WITHHELD,
+    cycle by cycle; None if not measured. `sw_seconds` is the time to generate the firmware, `soc_cycles` and
     `sim_seconds` what the simulation simulated and took. When `skipped` holds a reason, there are no numbers.
     """
 
@@ -43,6 +47,7 @@ class Measurement:
     ports: int = 0
     cpu_cycles: int = 0
     software: int | None = None
+    withheld: int | None = None
     bit_exact: bool = False
     layers: tuple[LayerReport, ...] = ()
     sw_seconds: float = 0.0
@@ -68,7 +73,7 @@ def parse_geometry(text: str) -> Config:
 
 
 def measure(network: str, model: Path, sample: Path, config: Config, work: Path, *,
-            published: Published = Published(), software: bool = True,
+            published: Published = Published(), software: bool = True, stalls: bool = True,
             progress: Callable[[str], None] = lambda message: None) -> Measurement:
     """Generate, run and measure a model file; a network that cannot be compiled gives a reason instead."""
     from firmware_gen.planner import memory_map
@@ -83,16 +88,18 @@ def measure(network: str, model: Path, sample: Path, config: Config, work: Path,
         seconds = time.monotonic() - started
         result = run(folder, config, progress=progress)
         cpu_only = run(folder, config, software=True, progress=progress) if software else None
+        slow = run(folder, config, withheld=WITHHELD, progress=progress) if stalls else None
     except HeepgenError as error:
         return Measurement(network, name, published, skipped=str(error))
-    if not result.bit_exact or (cpu_only and not cpu_only.bit_exact):
+    if not all(r.bit_exact for r in (result, cpu_only, slow) if r):
         raise HeepgenError(f"{network} on {name}: the device's output differs from the bit-exact model.")
     return Measurement(
         network, name, published, ram_kib=memory_map(config)[1] // 1024, cycles=result.total_cycles,
         bound=sum(layer.bound_cycles for layer in result.layers),
         macs=result.macs, peak=result.peak, ports=config.ports, cpu_cycles=result.cpu_cycles,
-        software=cpu_only.total_cycles if cpu_only else None, bit_exact=True, layers=result.layers,
-        sw_seconds=seconds, soc_cycles=result.soc_cycles, sim_seconds=result.seconds)
+        software=cpu_only.total_cycles if cpu_only else None, withheld=slow.total_cycles if slow else None,
+        bit_exact=True, layers=result.layers, sw_seconds=seconds, soc_cycles=result.soc_cycles,
+        sim_seconds=result.seconds)
 
 
 def to_dict(results: Sequence[Measurement]) -> dict[str, Any]:
@@ -110,8 +117,9 @@ def from_dict(data: dict[str, Any]) -> list[Measurement]:
 
 # Rendering
 
-_COLUMNS = ("network", "array", "RAM\nKiB", "cycles", "bound", "cycles/\nbound", "MAC/\ncycle", "CPU\ncycles",
-            "software\nkernels", "software/\narray", "HEEPstor\narray", "HEEPstor/\narray", "HEEPstor\nCPU only")
+_COLUMNS = ("network", "array", "RAM\nKiB", "cycles", "bound", "cycles/\nbound", "MAC/\ncycle", "grants\nwithheld",
+            "CPU\ncycles", "software\nkernels", "software/\narray", "HEEPstor\narray", "HEEPstor/\narray",
+            "HEEPstor\nCPU only")
 
 
 def _count(value: int | None) -> str:
@@ -126,7 +134,7 @@ def _row(m: Measurement) -> tuple[str, ...]:
     other = m.published
     array = _count(other.array) + (f" {other.array_size}" if other.array and other.array_size != "8x8" else "")
     return (m.network, m.geometry, _count(m.ram_kib), _count(m.cycles), _count(m.bound), _ratio(m.cycles, m.bound),
-            _ratio(m.macs, m.cycles), _count(m.cpu_cycles), _count(m.software),
+            _ratio(m.macs, m.cycles), _ratio(m.withheld, m.cycles), _count(m.cpu_cycles), _count(m.software),
             _ratio(m.software, m.cycles, ".0f"), array, _ratio(other.array, m.cycles, ".0f"), _count(other.cpu))
 
 
@@ -179,8 +187,9 @@ def markdown(results: Sequence[Measurement], tools: Sequence[tuple[str, str]] = 
         "output equals the bit-exact model's in every bit.",
         "",
         "*array*: rows x columns, p: OBI master ports. *RAM*: all banks of the SoC. *bound*: sum over the layers of",
-        "max(vectors, bus words / ports), where every tensor crosses the bus once. *CPU cycles*: cycles in which no",
-        "layer ran on the array.",
+        "max(vectors, bus words / ports), where every tensor crosses the bus once. *grants withheld*: cycles of a run",
+        f"in which every grant is withheld with probability {WITHHELD}, cycle by cycle, as a multiple of *cycles*.",
+        "*CPU cycles*: cycles in which no layer ran on the array.",
         "*software kernels*: the same application with `USE_SOFTWARE_DNN_LAYER_OPERATORS=1` on the same CPU.",
         "*HEEPstor*: its array (8x8 unless said otherwise) and its CPU-only firmware, measured in RTL simulation.",
         "",

@@ -71,14 +71,15 @@ def hardware(config: Config, progress: Progress = lambda message: None) -> Path:
 
 def run(target: str | Path, config: Config, *, hardware_given: bool = False, input_path: str | Path | None = None,
         vcd: str | Path | None = None, software: bool = False, wait_states: int = 0, taps: tuple[str, ...] = (),
-        elf: str | Path | None = None, toolchain: str = "zig", progress: Progress = lambda message: None,
-        **import_options: Any) -> RunReport:
+        elf: str | Path | None = None, toolchain: str = "zig", withheld: float = 0.0,
+        progress: Progress = lambda message: None, **import_options: Any) -> RunReport:
     """Run an application folder or a model file once on the virtual SoC.
 
     An application runs on the hardware it was generated for, or, with `hardware_given`, on that of `config`.
     `input_path` replaces the sample; `taps` are layers whose tensors to return. `elf` is a program that was built from
     the application folder elsewhere, as by X-HEEP's flow, and runs as it is; otherwise `toolchain` (of
-    `sim.firmware.compile_firmware`) builds one. `import_options` are those of `generate_sw`, for a model file. Raises
+    `sim.firmware.compile_firmware`) builds one. `withheld` is the probability with which every grant is withheld, cycle
+    by cycle. `import_options` are those of `generate_sw`, for a model file. Raises
     `HeepgenError` when anything cannot be built or the run fails; a wrong output is no error but `bit_exact` = False.
     """
     if vcd is not None and software:
@@ -94,7 +95,7 @@ def run(target: str | Path, config: Config, *, hardware_given: bool = False, inp
         if not software:
             accelerator = hardware(config if hardware_given else application.config, progress)
         elf = _compiled(application, software, toolchain, work, progress) if elf is None else Path(elf)
-        return _simulate(application, accelerator, elf, vcd, wait_states, taps, progress)
+        return _simulate(application, accelerator, elf, vcd, wait_states, withheld, taps, progress)
 
 
 def _application(target: Path, config: Config, work: Path, input_path: str | Path | None, keep: bool,
@@ -151,7 +152,7 @@ def _compiled(application: Application, software: bool, toolchain: str, work: Pa
 
 
 def _simulate(application: Application, accelerator: Path | None, elf: Path, vcd: str | Path | None,
-              wait_states: int, taps: tuple[str, ...], progress: Progress) -> RunReport:
+              wait_states: int, withheld: float, taps: tuple[str, ...], progress: Progress) -> RunReport:
     from sim.elf import symbols
     from sim.run import run_soc
 
@@ -160,8 +161,8 @@ def _simulate(application: Application, accelerator: Path | None, elf: Path, vcd
     places = _places(manifest, mode, _known_symbols(manifest, symbols(elf), elf), taps)
     if vcd is not None:
         Path(vcd).parent.mkdir(parents=True, exist_ok=True)
-    result = run_soc(elf, accelerator, config, wait_states=wait_states, vcd=vcd, dump=list(places.values()),
-                     progress=progress)
+    result = run_soc(elf, accelerator, config, wait_states=wait_states, stall_probability=withheld,
+                     answer_stalls=False, vcd=vcd, dump=list(places.values()), progress=progress)
     if result.ended != "exit" or result.exit_code not in (0, MISMATCH):
         raise HeepgenError(_failure(result))
     report = _report(application, mode, dict(zip(places, result.dumps, strict=True)), result.uart, accelerator is None,
