@@ -145,11 +145,19 @@ def compile_graph(graph: ir.Graph, config: Config, profile: bool = True, keep_ac
         raise HeepgenError(f"{graph.name} has {len(graph.inputs)} inputs; one is supported")
     graph = lower.copy_outputs(graph)
     lowered = _lowered(graph, config, not keep_activations)
-    groups, scratchpad = (), {}
     if config.scratchpad_words and not keep_activations:
         groups, scratchpad = _residency(graph, lowered, config)
-        if scratchpad:
-            lowered = _lowered(graph, config, True, scratchpad, groups)
+        try:
+            resident = _lowered(graph, config, True, scratchpad, groups) if scratchpad else lowered
+            return _placed(graph, config, resident, groups, scratchpad, profile, False)
+        except HeepgenError:  # pieces have more descriptors, and keep their inputs for longer
+            if not scratchpad:
+                raise
+    return _placed(graph, config, lowered, (), {}, profile, keep_activations)
+
+
+def _placed(graph, config, lowered, groups, scratchpad, profile, keep_activations) -> Program:
+    """The program of lowered layers, with addresses."""
     tensors, constants, jobs, layers = lowered
     arrays = {DESCRIPTORS: np.zeros(WORDS * max(len(jobs), 1), np.uint32)} | constants.arrays
     buffers, offsets, keeps_input = _plan_arena(

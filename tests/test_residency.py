@@ -187,3 +187,19 @@ def test_a_layer_of_the_group_may_not_overwrite_its_input(monkeypatch):
     assert source.storage == target.storage
     assert (one, two) not in seen and fusion.links(
         program.graph, program.tensors, [[program.jobs[i] for i in layer.descriptors] for layer in program.layers])
+
+
+def test_what_fits_without_turns_is_not_refused_for_them():
+    """The smallest memory that does without a scratchpad does with one: pieces have more descriptors."""
+    model = nn.Sequential(*(layer for _ in range(3) for layer in (nn.Conv2d(8, 8, 3, padding=1, groups=8),
+                                                                  nn.Conv2d(8, 8, 1))))
+    x = np.zeros((1, 8, 40, 40), np.float32)
+    for banks in range(2, 16):
+        config = Config(memory_banks=banks, memory_banks_interleaved=())
+        try:
+            CodeGenerator(model, x, config=replace(config, scratchpad_words=0)).program()
+        except HeepgenError:
+            continue
+        assert CodeGenerator(model, x, config=config).program()
+        break
+    assert banks < 15
