@@ -329,7 +329,8 @@ def _report(graph, layers, buffers, offsets, placed, arena_address, arena, confi
 def _link(program: Program, profile: bool) -> np.ndarray:
     """All descriptors with addresses, chained up to the next operator on the CPU."""
     chain = []
-    residency.check(program.jobs, program.scratchpad, program.offsets, program.arena_bytes, program.config)
+    by_cpu = {layer.target.storage for layer in program.layers if layer.on_cpu}
+    residency.check(program.jobs, program.scratchpad, program.offsets, program.arena_bytes, by_cpu, program.config)
     ends = {step[1] for step in program.steps if isinstance(step, tuple)}
     for index, job in enumerate(program.jobs):
         fields = {k: program.resolve(v) if isinstance(v, Ref) else v for k, v in job.fields.items()}

@@ -5,7 +5,7 @@ turns (`firmware_gen.fusion`), in a ring of a few rows. What saves most cycles f
 all that is alive at once fits.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
@@ -325,11 +325,12 @@ def _not_dense(job: Job) -> list[str]:
     return [name for s, name in streams(job) if counts[s] > 1 and f[f"{s}_C_STRIDE"] != 1]
 
 
-def check(jobs: Sequence[Job], homes: dict[str, Home], offsets: dict[str, int], arena: int, config: Config) -> None:
+def check(jobs: Sequence[Job], homes: dict[str, Home], offsets: dict[str, int], arena: int, unknown: Container[str],
+          config: Config) -> None:
     """Prove places in scratchpad and arena by replaying all descriptors, word by word: what was written is read.
 
-    homes: of storages on chip. offsets: of all storages in an arena of so many bytes. What the CPU writes is not
-    known. Raises HeepgenError naming the layer and the storage.
+    homes: of storages on chip. offsets: of all storages in an arena of so many bytes. unknown: storages that the CPU
+    writes too, which no descriptor tells. Raises HeepgenError naming the layer and the storage.
     """
     chip = arena // 4 + 1  # the scratchpad, behind the arena
     holds = np.full(chip + config.scratchpad_words, -1)
@@ -342,7 +343,7 @@ def check(jobs: Sequence[Job], homes: dict[str, Home], offsets: dict[str, int], 
             places = chip + home.offset + words % (1 << home.ring) if home else offsets[name] // 4 + words
             if stream == "STORE":
                 holds[places] = first_id[name] + words
-            elif name in stored and (holds[places] != first_id[name] + words).any():
+            elif name in stored and name not in unknown and (holds[places] != first_id[name] + words).any():
                 raise HeepgenError(f"memory plan: {name} is overwritten before {job.layer} has read it")
 
 

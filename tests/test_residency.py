@@ -165,7 +165,7 @@ def test_the_proof_finds_a_ring_that_is_too_short(monkeypatch):
             if rows > 1 << home.ring:
                 found += 1
                 with pytest.raises(HeepgenError, match=f"memory plan: {name} is overwritten"):
-                    residency.check(program.jobs, shorter, program.offsets, program.arena_bytes, program.config)
+                    residency.check(program.jobs, shorter, program.offsets, program.arena_bytes, (), program.config)
     assert found >= 5
 
 
@@ -187,6 +187,26 @@ def test_a_layer_of_the_group_may_not_overwrite_its_input(monkeypatch):
     assert source.storage == target.storage
     assert (one, two) not in seen and fusion.links(
         program.graph, program.tensors, [[program.jobs[i] for i in layer.descriptors] for layer in program.layers])
+
+
+class Gate(nn.Module):
+    """A sum that overwrites the Sigmoid of the network's input."""
+
+    def __init__(self):
+        super().__init__()
+        self.one, self.two = nn.Linear(6, 6), nn.Linear(6, 3)
+
+    def forward(self, x):
+        return self.two(torch.relu(self.one(x) + torch.sigmoid(x)))
+
+
+def test_a_sum_may_overwrite_what_the_cpu_wrote():
+    model, x = Gate(), torch.randn(2, 6)
+    generator = CodeGenerator(model, x, config=Config(rows=4, cols=4))
+    targets = [layer.target.storage for layer in generator.program().layers]
+    assert len(set(targets)) < len(targets)
+    with torch.no_grad():
+        assert np.abs(generator.reference().output - model(x).numpy()).max() < 0.05
 
 
 def test_what_fits_without_turns_is_not_refused_for_them():
