@@ -6,7 +6,7 @@ all that is alive at once fits.
 """
 
 from collections.abc import Container, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -57,7 +57,7 @@ class _Choice:
     """Storages that stay on chip as a whole, and groups."""
 
     whole: frozenset[str] = frozenset()
-    groups: tuple[Group, ...] = field(default=())
+    groups: tuple[Group, ...] = ()
 
 
 WEIGHTS = (1.0, 0.5, 0.0)
@@ -75,7 +75,8 @@ def choose(jobs: Sequence[Sequence[Job]], links: Sequence[Link], buffers: list[B
     plan = _Planner(jobs, links, buffers, excluded, arena, config)
     best = min((choice for weight in WEIGHTS for choice in plan.search(weight)), key=plan.timeline)
     best = plan.pruned(best)
-    return best.groups, plan.places(best)
+    homes = plan.places(best)
+    return (best.groups, homes) if homes else ((), {})
 
 
 class Use(NamedTuple):
@@ -102,10 +103,9 @@ class _Planner:
         self.names = [frozenset(name for job in own for _, name in streams(job)) for own in jobs]
         self.touching = {b.name: frozenset(step for step, own in enumerate(jobs) for job in own
                                            if b.name in dict(streams(job)).values()) for b in buffers}
-        self.links = {link.step: link for link in links}
         forbidden = set(excluded) | {name for own in jobs for job in own for name in _not_dense(job)}
         self.lives = {b.name: b for b in buffers if b.name not in forbidden}
-        self.links = {step: link for step, link in self.links.items() if link.value in self.lives}
+        self.links = {link.step: link for link in links if link.value in self.lives}
         self._known: dict[tuple, float] = {}
         self._known_pieces: dict[tuple, list[Use]] = {}
         self._whole_uses: dict[int, tuple] = {}
