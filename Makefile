@@ -53,7 +53,7 @@ fuzz: $(READY)  ## run FUZZ random networks, 2000 unless given, on random geomet
 bench: $(BENCH_READY)  ## measure the example networks, write docs/performance.md (BENCH_ARGS: see --help)
 	@$(BIN)/python -m examples.bench $(BENCH_ARGS)
 
-area: $(BENCH_READY)  ## synthesise the accelerator, write docs/area.md; an hour at first, then only what changed
+area: $(BENCH_READY)  ## synthesise the accelerator, write docs/area.md; long at first, then only what changed
 	@$(BIN)/python -m gen.area docs
 
 lint: $(READY)  ## check the style of the Python
