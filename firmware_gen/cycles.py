@@ -18,12 +18,12 @@ from hls.descriptor import PROFILE_RECORD, WORDS, on_chip
 from hls.drain import AUX_BEATS, READ_TO_RESULT, STORE_BEATS
 from hls.ports import OUTSTANDING
 from hls.ports import QUEUED as QUEUED_COMMANDS
+from hls.scratchpad import READ_LATENCY as ON_CHIP
 
 ANSWER = 7  # arbiter, ports: from an accepted request to its answer, where no port waits
 LOADED = 1  # load: from an answer to words that may be read
 QUEUED = 2  # passes: from an answer to the head of an empty FIFO
 AUX_READY = 1  # drain: from an answer to an aux beat that may be used
-ON_CHIP = READ_LATENCY  # scratchpad: from an accepted request to its answer
 FIRST_VECTOR = 4  # sequencer: start to the first vector
 FIRST_BEAT = 2  # drain: start to the first beat of the walkers
 FETCH_ASKED = 2  # fetch: go to the first request for a descriptor

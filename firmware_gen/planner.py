@@ -24,6 +24,10 @@ PLACEMENTS = 300
 """Orders of placing the buffers that are tried at most."""
 
 
+class DoesNotFit(HeepgenError):
+    """Constants and arena are larger than the memory."""
+
+
 @dataclass(frozen=True)
 class Buffer:
     """A stretch of the arena that lives from step `born` to step `dies`, both included, at a multiple of `align`."""
@@ -223,7 +227,7 @@ def locate(network: str, constants: list[tuple[str, int]], arena: int, config: C
     low = constants[:len(constants) - len(high)]
     low_start = low_end - sum(_rounded(size) for _, size in low)
     if low_start < program:
-        raise HeepgenError(
+        raise DoesNotFit(
             f"{network} does not fit: {total - arena:,} bytes of constants and {arena:,} bytes of arena need "
             f"{total:,} bytes beside {program:,} for the program, memory.banks and memory.banks_interleaved "
             f"give {end:,} ({end - border:,} of them interleaved, where no program can lie); add banks or shrink the "

@@ -150,7 +150,7 @@ def compile_graph(graph: ir.Graph, config: Config, profile: bool = True, keep_ac
         try:
             resident = _lowered(graph, config, True, scratchpad, groups) if scratchpad else lowered
             return _placed(graph, config, resident, groups, scratchpad, profile, False)
-        except HeepgenError:  # pieces have more descriptors, and keep their inputs for longer
+        except planner.DoesNotFit:  # pieces have more descriptors, and keep their inputs for longer
             if not scratchpad:
                 raise
     return _placed(graph, config, lowered, (), {}, profile, keep_activations)

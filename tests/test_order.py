@@ -4,16 +4,25 @@ import numpy as np
 import pytest
 
 from examples.networks import NETWORKS
-from firmware_gen import CodeGenerator
+from firmware_gen import CodeGenerator, residency
 from firmware_gen.program import _link
 from hls.config import Config
-from hls.descriptor import WORDS, unpack
+from hls.descriptor import WORDS, on_chip, unpack
+from tests.test_residency import choose_at_random, random_network
+
+
+def places(f, stream, words):
+    """Word addresses of words counted from a stream's first one, in its ring when it is on chip."""
+    first, ring = f[f"{stream}_ADDR"] // 4, 1 << f[f"{stream}_RING"]
+    if on_chip(f, stream):
+        return first // ring * ring + (first + words) % ring
+    return first + words
 
 
 def loaded(f):
     """Word addresses in load order."""
     y, x, c = (np.arange(f[f"LOAD_{axis}_COUNT"]) * f[f"LOAD_{axis}_STRIDE"] for axis in "YXC")
-    return (f["LOAD_ADDR"] // 4 + y[:, None, None] + x[:, None] + c).reshape(-1)
+    return places(f, "LOAD", (y[:, None, None] + x[:, None] + c).reshape(-1))
 
 
 def stored(f, config):
@@ -23,7 +32,26 @@ def stored(f, config):
     g, n = np.divmod(np.arange(f["GROUPS"] * f["COUT"]), f["COUT"])
     pixel = oy * f["STORE_Y_STRIDE"] + ox * f["STORE_X_STRIDE"]
     channel = g * f["STORE_G_STEP"] + n // block * f["STORE_CB_STEP"] + n % block * f["STORE_C_STRIDE"]
-    return f["STORE_ADDR"] // 4 + pixel[:, None] + channel
+    return places(f, "STORE", pixel[:, None] + channel)
+
+
+def follow(program):
+    """Replay neighbours of a program; how many descriptors mark their words, and how many of them from MARK_BASE on."""
+    chain = [unpack(words) for words in _link(program, True).reshape(-1, WORDS)]
+    marked = late = 0
+    for before, after in zip(chain, chain[1:], strict=False):
+        reads, writes = loaded(after), stored(before, program.config)
+        if not after["BARRIER"]:
+            assert not np.isin(reads, writes).any()
+        if before["MARK_WORDS"]:
+            marked, late = marked + 1, late + (before["MARK_BASE"] > 0)
+            # Word i may be read when this pixel is complete, those before MARK_BASE at once
+            completed_by = np.maximum((np.arange(len(reads)) - before["MARK_BASE"]) // before["MARK_WORDS"], -1)
+            pixel = dict(zip(writes.reshape(-1).tolist(), np.repeat(np.arange(len(writes)), writes.shape[1]).tolist(),
+                             strict=True))
+            assert all(pixel.get(word, -1) <= done
+                       for word, done in zip(reads.tolist(), completed_by.tolist(), strict=True))
+    return marked, late
 
 
 @pytest.mark.parametrize("name", ["bench-fmnist-medium", "fmnist-conv2d", "cifar10-conv2d", "resnet8"])
@@ -31,17 +59,15 @@ def stored(f, config):
 def test_nothing_is_read_before_it_is_stored(name, rows, cols, ports):
     config, example = Config(rows=rows, cols=cols, ports=ports), NETWORKS[name]
     program = CodeGenerator(example.build(), np.zeros(example.input_shape, np.float32), config=config).program()
-    chain = [unpack(words) for words in _link(program, True).reshape(-1, WORDS)]
-    marked = 0
-    for before, after in zip(chain, chain[1:], strict=False):
-        reads, writes = loaded(after), stored(before, config)
-        if not after["BARRIER"]:
-            assert not np.isin(reads, writes).any()
-        if before["MARK_WORDS"]:
-            marked += 1
-            completed_by = np.arange(len(reads)) // before["MARK_WORDS"]
-            pixel = dict(zip(writes.reshape(-1).tolist(), np.repeat(np.arange(len(writes)), writes.shape[1]).tolist(),
-                             strict=True))
-            assert all(pixel.get(word, -1) <= done
-                       for word, done in zip(reads.tolist(), completed_by.tolist(), strict=True))
-    assert marked, "no layer of this network follows the one before word by word"
+    assert follow(program)[0], "no layer of this network follows the one before word by word"
+
+
+def test_nothing_is_read_before_it_is_stored_in_turns(monkeypatch):
+    """Random groups on random networks: rings that wrap, and rows that were there before."""
+    late = 0
+    for seed in range(25):
+        rng = np.random.default_rng([seed, 10])
+        model, shape = random_network(rng)
+        monkeypatch.setattr(residency, "choose", choose_at_random(rng))
+        late += follow(CodeGenerator(model, np.zeros(shape, np.float32), config=Config()).program())[1]
+    assert late >= 5
