@@ -3,7 +3,6 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-BENCH_READY := $(VENV)/.ready-bench
 PYTEST_ARGS ?= -n auto --maxprocesses 8 --dist worksteal
 BENCH_ARGS ?= --docs docs
 APPS ?= $(wildcard build/digits-app)
@@ -29,10 +28,6 @@ $(READY): setup.cfg pyproject.toml
 	@$(PIP) --editable '.[test]'
 	@touch $@
 
-$(BENCH_READY): $(READY)
-	@$(PIP) --editable '.[test,bench]'
-	@touch $@
-
 run: $(READY)  ## train a small network on digits, generate hardware and firmware, run them
 	@$(BIN)/python -m examples.train digits -o build/digits
 	@$(BIN)/heepgen hw --out build/hw
@@ -50,10 +45,10 @@ test: $(READY)  ## run the test suite (PYTEST_ARGS to choose, as in PYTEST_ARGS=
 fuzz: $(READY)  ## run FUZZ random networks, 2000 unless given, on random geometries
 	@HEEPGEN_FUZZ=$(FUZZ) $(BIN)/python -m pytest tests/test_random_dags.py -k numpy --slow=all -q $(PYTEST_ARGS)
 
-bench: $(BENCH_READY)  ## measure the example networks, write docs/performance.md (BENCH_ARGS: see --help)
+bench: $(READY)  ## measure the example networks, write docs/performance.md (BENCH_ARGS: see --help)
 	@$(BIN)/python -m examples.bench $(BENCH_ARGS)
 
-area: $(BENCH_READY)  ## synthesise the accelerator, write docs/area.md; long at first, then only what changed
+area: $(READY)  ## synthesise the accelerator, write docs/area.md; long at first, then only what changed
 	@$(BIN)/python -m gen.area docs
 
 lint: $(READY)  ## check the style of the Python
