@@ -578,7 +578,7 @@ def simulate(descriptors: list[tuple[dict, Banks]], config: Config) -> list[Esti
                 weights.accept(answer)
 
         # The load's next request, for the bus in the next cycle
-        if not load_beat and chunks_left and t > load_at and asked - released <= room and (
+        if not load_beat and chunks_left and t > load_at and asked - seen <= room and (
                 not load.barrier or drain_layer >= load_layer and taken_at.get("drain", -1) < t
                 or layer_asked + min(ports, chunk_left) <= available):
             load_beat = min(ports, chunk_left)
@@ -628,7 +628,7 @@ def simulate(descriptors: list[tuple[dict, Banks]], config: Config) -> list[Esti
             banks += freed
         urgent = weights.stored < cutter.low_mark
         cutter.step(t, take)
-        released = release_at
+        seen, released = released, release_at
         for when, name, plan in starts:
             if when == t and name == "cut":
                 cutter.start(plan)

@@ -55,23 +55,32 @@ def arbiter(
     mark_tag = ANSWERS.index("mark")
     chosen, picked = Request(ports, data=True), Request(ports, data=True)
     tag, picked_tag = (Signal(intbv(0)[3:]) for _ in range(2))
-    write, picked_write, stop = (Signal(bool(0)) for _ in range(3))
+    write, picked_write, stop, due = (Signal(bool(0)) for _ in range(4))
+    before_aux, before_store, before_profile, before_load, any_valid = (Signal(bool(0)) for _ in range(5))
     addresses = [Signal(intbv(0)[32:]) for _ in range(ports)]
     outside = [Signal(bool(0)) for _ in range(ports)]
     all_outside = Signal(intbv(0)[ports:])
-    base, limit, first_outside = (Signal(intbv(0)[32:]) for _ in range(3))
+    base, limit, picked_base, picked_limit, first_outside = (Signal(intbv(0)[32:]) for _ in range(5))
     held = Signal(bool(0))  # a command is in the second stage
     count = Signal(intbv(0)[3:])
-    region = Signal(intbv(0)[2:])
+
+    @always_comb
+    def asked():
+        due.next = weights.valid and weights.urgent
+        before_aux.next = fetch.valid or params.valid or (weights.valid and weights.urgent)
+        before_store.next = before_aux or aux.valid
+        before_profile.next = before_store or store.valid
+        before_load.next = before_profile or profile.valid
+        any_valid.next = before_load or load.valid or weights.valid
 
     @always_comb
     def select():
-        tag.next = load_tag
+        tag.next = weights_tag
         if fetch.valid:
             tag.next = fetch_tag
         elif params.valid:
             tag.next = params_tag
-        elif weights.valid and weights.urgent:
+        elif due:
             tag.next = weights_tag
         elif aux.valid:
             tag.next = aux_tag
@@ -79,57 +88,48 @@ def arbiter(
             tag.next = store_tag
         elif profile.valid:
             tag.next = profile_tag
-        elif weights.valid and not load.valid:
-            tag.next = weights_tag
+        elif load.valid:
+            tag.next = load_tag
 
     @always_comb
     def steer():
-        write.next = False
-        chosen.data.next = store.data
-        chosen.valid.next = load.valid
+        write.next = tag == store_tag or tag == profile_tag
+        chosen.valid.next = any_valid
+        chosen.data.next = profile.data if tag == profile_tag else store.data
         chosen.addr.next = load.addr
         chosen.stride.next = load.stride
         chosen.count.next = load.count
         chosen.region.next = load.region
         if tag == fetch_tag:
-            chosen.valid.next = fetch.valid
             chosen.addr.next = fetch.addr
             chosen.stride.next = fetch.stride
             chosen.count.next = fetch.count
             chosen.region.next = fetch.region
         elif tag == params_tag:
-            chosen.valid.next = params.valid
             chosen.addr.next = params.addr
             chosen.stride.next = params.stride
             chosen.count.next = params.count
             chosen.region.next = params.region
         elif tag == weights_tag:
-            chosen.valid.next = weights.valid
             chosen.addr.next = weights.addr
             chosen.stride.next = weights.stride
             chosen.count.next = weights.count
             chosen.region.next = weights.region
         elif tag == aux_tag:
-            chosen.valid.next = aux.valid
             chosen.addr.next = aux.addr
             chosen.stride.next = aux.stride
             chosen.count.next = aux.count
             chosen.region.next = aux.region
         elif tag == store_tag:
-            write.next = True
-            chosen.valid.next = store.valid
             chosen.addr.next = store.addr
             chosen.stride.next = store.stride
             chosen.count.next = store.count
             chosen.region.next = store.region
         elif tag == profile_tag:
-            write.next = True
-            chosen.valid.next = profile.valid
             chosen.addr.next = profile.addr
             chosen.stride.next = profile.stride
             chosen.count.next = profile.count
             chosen.region.next = profile.region
-            chosen.data.next = profile.data
 
     @always_comb
     def flow():
@@ -140,15 +140,16 @@ def arbiter(
         chosen.ready.next = not (picked.valid and stop)
 
     @always_comb
-    def grant():
-        fetch.ready.next = fetch.valid and tag == fetch_tag and chosen.ready
-        params.ready.next = params.valid and tag == params_tag and chosen.ready
-        weights.ready.next = weights.valid and tag == weights_tag and chosen.ready
-        aux.ready.next = aux.valid and tag == aux_tag and chosen.ready
-        store.ready.next = store.valid and tag == store_tag and chosen.ready
-        profile.ready.next = profile.valid and tag == profile_tag and chosen.ready
-        load.ready.next = load.valid and tag == load_tag and chosen.ready
-        store_issued.next = chosen.valid and chosen.ready and write
+    def grant():  # by who asks, not by the tag, which is known later
+        fetch.ready.next = fetch.valid and chosen.ready
+        params.ready.next = params.valid and not fetch.valid and chosen.ready
+        weights.ready.next = weights.valid and chosen.ready and not (
+            fetch.valid or params.valid or (not weights.urgent and (before_load or load.valid)))
+        aux.ready.next = aux.valid and not before_aux and chosen.ready
+        store.ready.next = store.valid and not before_store and chosen.ready
+        profile.ready.next = profile.valid and not before_profile and chosen.ready
+        load.ready.next = load.valid and not before_load and chosen.ready
+        store_issued.next = (store.valid or profile.valid) and not before_store and chosen.ready
 
     @always(clk.posedge)
     def pick():
@@ -175,25 +176,26 @@ def arbiter(
             held.next = picked.valid
         if not stop:
             count.next = picked.count
-            region.next = picked.region
+            base.next = picked_base
+            limit.next = picked_limit
             cmd_wdata.next = picked.data
             cmd_tag.next = picked_tag
             cmd_write.next = picked_write
 
     @always_comb
     def window():
-        if region == 0:
-            base.next = windows.base0
-            limit.next = windows.limit0
-        elif region == 1:
-            base.next = windows.base1
-            limit.next = windows.limit1
-        elif region == 2:
-            base.next = windows.base2
-            limit.next = windows.limit2
+        if picked.region == 0:
+            picked_base.next = windows.base0
+            picked_limit.next = windows.limit0
+        elif picked.region == 1:
+            picked_base.next = windows.base1
+            picked_limit.next = windows.limit1
+        elif picked.region == 2:
+            picked_base.next = windows.base2
+            picked_limit.next = windows.limit2
         else:
-            base.next = windows.base3
-            limit.next = windows.limit3
+            picked_base.next = windows.base3
+            picked_limit.next = windows.limit3
 
     @always_comb
     def command():
@@ -209,7 +211,7 @@ def arbiter(
             fault_addr.next = first_outside
 
     stride_used = 30 if ports > 1 else 0
-    return (select, steer, flow, accept, grant, pick, compute, window, command, report,
+    return (asked, select, steer, flow, accept, grant, pick, compute, window, command, report,
             [_word(clk, i, stop, picked.addr, picked.stride, addresses[i], count, base, limit, outside[i])
              for i in range(ports)],
             first_of(outside, addresses, first_outside), join(addresses, cmd_addr), join(outside, all_outside),

@@ -471,7 +471,8 @@ def aux_reader(
     ports, cols = config.ports, config.cols
     beat, waiting = Beat(config), Beat(config)
     walk, walking, accepted, pop, init, may_ask = (Signal(bool(0)) for _ in range(6))
-    data_valid, data_ready, place_valid, place_ready = (Signal(bool(0)) for _ in range(4))
+    data_valid, data_ready, place_valid, place_ready, ask_ready = (Signal(bool(0)) for _ in range(5))
+    asked, queued = (Signal(intbv(0)[35:]) for _ in range(2))
     room = Signal(intbv(0)[AUX_BEATS.bit_length():])
     banks = Signal(intbv(0)[2:])
     row_bits, entry_bits = len(beat.row), len(beat.entry)
@@ -483,10 +484,10 @@ def aux_reader(
     @always_comb
     def request():
         walk.next = start and (job.residual or job.acc_init)
-        req.valid.next = beat.valid and may_ask
-        accepted.next = beat.valid and may_ask and req.ready
-        req.addr.next = beat.addr
-        req.count.next = beat.count
+        accepted.next = beat.valid and may_ask and ask_ready
+        asked.next = concat(beat.count, beat.addr)
+        req.addr.next = queued[32:]
+        req.count.next = queued[35:32]
         req.stride.next = job.aux_c_stride
         req.region.next = job.aux_addr_region
         place_in.next = concat(beat.bank_last, beat.bank, beat.count, beat.entry, beat.row)
@@ -529,6 +530,7 @@ def aux_reader(
     return (
         request, unpack, deliver, account,
         output_walker(clk, rst, walk, walk_job(job, "aux"), beat, accepted, walking, config=config),
+        fifo(clk, rst, accepted, ask_ready, asked, req.valid, req.ready, queued, width=35, depth=2),
         fifo(clk, rst, accepted, place_ready, place_in, place_valid, pop, place, width=width, depth=AUX_BEATS),
         fifo(clk, rst, rsp_valid, data_ready, rsp_data, data_valid, pop, aux_data, width=32 * ports,
              depth=AUX_BEATS),

@@ -3,7 +3,9 @@
 from myhdl import Signal, always, always_comb, concat, intbv, modbv
 
 from hls.descriptor import LINEAR
+from hls.fifo import fifo
 from hls.unit import unit
+from hls.wiring import ignore
 
 LOAD_JOB = ("load_addr load_addr_region load_c_stride load_x_stride load_y_stride load_c_count load_x_count "
             "load_y_count")
@@ -26,48 +28,57 @@ def load_engine(
     """
     ports = config.ports
     size = config.activation_words
-    active, last_beat, room, stored, step, advance = (Signal(bool(0)) for _ in range(6))
+    active, fresh, room, stored, step, queue_ready = (Signal(bool(0)) for _ in range(6))
+    # Of the next beat, and whether it is the chunk's last, the chunk its row's, the row the layer's
+    last_beat, last_x, last_y, next_last = (Signal(bool(0)) for _ in range(4))
+    count, next_count = (Signal(intbv(0)[3:]) for _ in range(2))
+    rest = Signal(modbv(0)[3:])
     c_left = Signal(modbv(0)[LINEAR:])
     x_left, y_left = (Signal(modbv(0)[16:]) for _ in range(2))
-    asked, position = (Signal(modbv(0)[LINEAR:]) for _ in range(2))
-    ahead, layer_asked, layer_next = (Signal(modbv(0)[LINEAR:]) for _ in range(3))
+    asked, position, limit, headroom, layer_next = (Signal(modbv(0)[LINEAR:]) for _ in range(5))
     at, x_at, y_at, x_next, y_next, beat = (Signal(modbv(0)[32:]) for _ in range(6))
-    count = Signal(intbv(0)[3:])
-    due = Signal(modbv(0)[size.bit_length():])  # beats in the request register or on their way
+    request, queued = (Signal(intbv(0)[35:]) for _ in range(2))
+    due = Signal(modbv(0)[size.bit_length():])  # beats in the request queue or on their way
+    queue = fifo(clk, rst, step, queue_ready, request, req.valid, req.ready, queued, width=35, depth=2)
 
     @always_comb
     def shape():
-        count.next = ports
-        last_beat.next = c_left <= ports
-        if c_left < ports:
-            count.next = c_left[3:]
-        ahead.next = asked - released
-        layer_next.next = layer_asked + concat(intbv(0)[LINEAR - 3:], count)
+        headroom.next = asked - limit
         x_next.next = x_at + concat(job.load_x_stride[30:], "00")
         y_next.next = y_at + concat(job.load_y_stride[30:], "00")
         beat.next = concat(job.load_c_stride[30:], "00")
+        rest.next = c_left[3:] - ports
+
+    @always_comb
+    def look_ahead():
+        fresh.next = start or last_beat
+        next_count.next = ports
+        if fresh:
+            next_last.next = job.load_c_count <= ports
+            if job.load_c_count < ports:
+                next_count.next = job.load_c_count[3:]
+        else:
+            next_last.next = c_left <= 2 * ports
+            if c_left < 2 * ports:
+                next_count.next = rest
 
     @always_comb
     def allow():
-        room.next = ahead[LINEAR - 1] or ahead <= size - ports
+        room.next = headroom[LINEAR - 1]
         stored.next = load_open or layer_next <= available
+        step.next = active and room and stored and queue_ready
 
     @always_comb
-    def proceed():
-        advance.next = req.ready or not req.valid
-        step.next = active and room and stored and (req.ready or not req.valid)
+    def ask():
+        request.next = concat(count, at)
+        req.addr.next = queued[32:]
+        req.count.next = queued[35:32]
         req.stride.next = job.load_c_stride
         req.region.next = job.load_addr_region
 
     @always(clk.posedge)
-    def request():
-        if rst:
-            req.valid.next = False
-        elif advance:
-            req.valid.next = active and room and stored
-        if advance:
-            req.addr.next = at
-            req.count.next = count
+    def bound():
+        limit.next = released + (size - ports + 1)
 
     @always(clk.posedge)
     def walk():
@@ -76,31 +87,44 @@ def load_engine(
             asked.next = 0
         elif start:
             active.next = True
-            layer_asked.next = 0
             c_left.next = job.load_c_count
             x_left.next = job.load_x_count
+            last_x.next = job.load_x_count == 1
             y_left.next = job.load_y_count
+            last_y.next = job.load_y_count == 1
             at.next = job.load_addr
             x_at.next = job.load_addr
             y_at.next = job.load_addr
         elif step:
             asked.next = asked + concat(intbv(0)[LINEAR - 3:], count)
-            layer_asked.next = layer_next
             c_left.next = c_left - ports
             at.next = at + beat * ports
             if last_beat:
                 c_left.next = job.load_c_count
                 x_left.next = x_left - 1
+                last_x.next = x_left == 2
                 x_at.next = x_next
                 at.next = x_next
-                if x_left == 1:
+                if last_x:
                     x_left.next = job.load_x_count
+                    last_x.next = job.load_x_count == 1
                     y_left.next = y_left - 1
+                    last_y.next = y_left == 2
                     y_at.next = y_next
                     x_at.next = y_next
                     at.next = y_next
-                    if y_left == 1:
+                    if last_y:
                         active.next = False
+
+    @always(clk.posedge)
+    def follow():
+        if start:
+            layer_next.next = concat(intbv(0)[LINEAR - 3:], next_count)
+        elif step:
+            layer_next.next = layer_next + concat(intbv(0)[LINEAR - 3:], next_count)
+        if start or step:
+            count.next = next_count
+            last_beat.next = next_last
 
     @always_comb
     def write():
@@ -129,4 +153,5 @@ def load_engine(
         elif rsp_valid and not step:
             due.next = due - 1
 
-    return shape, allow, proceed, request, walk, write, count_words, count_beats
+    return (queue, shape, look_ahead, allow, ask, bound, walk, follow, write, count_words, count_beats,
+            ignore(headroom, 0, LINEAR - 1))
