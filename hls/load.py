@@ -28,6 +28,7 @@ def load_engine(
     """
     ports = config.ports
     size = config.activation_words
+    beyond = size - ports + 1
     active, fresh, room, stored, step, queue_ready = (Signal(bool(0)) for _ in range(6))
     # Of the next beat, and whether it is the chunk's last, the chunk its row's, the row the layer's
     last_beat, last_x, last_y, next_last = (Signal(bool(0)) for _ in range(4))
@@ -78,7 +79,7 @@ def load_engine(
 
     @always(clk.posedge)
     def bound():
-        limit.next = released + (size - ports + 1)
+        limit.next = released + beyond
 
     @always(clk.posedge)
     def walk():
@@ -154,4 +155,4 @@ def load_engine(
             due.next = due - 1
 
     return (queue, shape, look_ahead, allow, ask, bound, walk, follow, write, count_words, count_beats,
-            ignore(headroom, 0, LINEAR - 1))
+            ignore(headroom, 0, LINEAR - 1), ignore(job.load_x_stride, 30, 32), ignore(job.load_y_stride, 30, 32))
