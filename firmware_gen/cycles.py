@@ -26,6 +26,7 @@ QUEUED = 2  # passes: from an answer to the head of an empty FIFO
 AUX_READY = 1  # drain: from an answer to an aux beat that may be used
 FIRST_VECTOR = 4  # sequencer: start to the first vector
 FIRST_BEAT = 2  # drain: start to the first beat of the walkers
+FIRST_AUX = FIRST_BEAT + 1  # drain: start to the first request of the aux reader
 FETCH_ASKED = 2  # fetch: go to the first request for a descriptor
 FETCH_READY = ANSWER + 3  # fetch: last request to ready
 
@@ -47,11 +48,12 @@ class Estimate:
 class Banks:
     """Per stream, the memory bank of each word of a beat; () where no two words of a beat meet in a bank.
 
-    Streams of the same bank wait for each other; a negative bank is only met within its beat.
+    Streams of the same bank wait for each other; a negative bank is only met within its beat. ``weights`` may lie in
+    several banks: (word behind the piece, its entry), in order.
     """
 
     load: tuple[int, ...] = ()
-    weights: tuple[int, ...] = ()
+    weights: tuple[tuple[int, tuple[int, ...]], ...] = ()
     params: tuple[int, ...] = ()
     store: tuple[int, ...] = ()
     aux: tuple[int, ...] = ()
@@ -59,7 +61,11 @@ class Banks:
 
     @property
     def contended(self) -> bool:
-        return any((self.load, self.weights, self.params, self.store, self.aux, self.fetch))
+        return any((self.load, self.params, self.store, self.aux, self.fetch, *(entry for _, entry in self.weights)))
+
+    def weight(self, word: int) -> tuple[int, ...]:
+        """Entry of the weights from ``word`` on."""
+        return next((entry for end, entry in self.weights if word < end), ())
 
 
 def word_banks(address: int, stride: int, config: Config) -> tuple[int, ...]:
@@ -76,6 +82,18 @@ def word_banks(address: int, stride: int, config: Config) -> tuple[int, ...]:
             return () if len(set(words)) == len(words) else tuple(-1 - w for w in words)
         first += size * bank
     return ()
+
+
+def pieces(address: int, words: int, config: Config) -> tuple[tuple[int, tuple[int, ...]], ...]:
+    """`Banks.weights` of ``words`` words from byte ``address`` on."""
+    bank, result, at = config.bank_kib * 1024, [], 0
+    while at < words:
+        entry = word_banks(address + 4 * at, 1, config)
+        at = min(words, ((address + 4 * at) // bank * bank + bank - address) // 4)
+        if result and result[-1][1] == entry:
+            result.pop()
+        result.append((at, entry))
+    return tuple(result)
 
 
 def strip_sizes(f: dict) -> list[int]:
@@ -368,7 +386,7 @@ def simulate(descriptors: list[tuple[dict, Banks]], config: Config) -> list[Esti
     weight_plan = param_plan = None
 
     chunks_left = chunk_left = layer_asked = load_beat = 0
-    asked = loaded = released = 0
+    asked = loaded = released = seen = 0  # seen: released, as the load engine knows it
     arrivals: deque[tuple[int, int]] = deque()
     vector, total, go_at, step_count, strip, base, banks = 0, 0, 0, 0, 0, 0, 2
     initialised = False
@@ -512,7 +530,7 @@ def simulate(descriptors: list[tuple[dict, Banks]], config: Config) -> list[Esti
             starts = [entry for entry in starts if entry[0] >= t]
 
         # Scratchpad: one beat read, the aux stream's first, and one written
-        aux_asks = aux_left and aux_room and t >= drain_at + FIRST_BEAT
+        aux_asks = aux_left and aux_room and t >= drain_at + FIRST_AUX
         store_asks = bool(results) and results[0][0] <= t
         if store_asks and drained.store_chip:
             store_asks, filled = False, 1
@@ -541,7 +559,7 @@ def simulate(descriptors: list[tuple[dict, Banks]], config: Config) -> list[Esti
                 words += ports
                 params.accept(answer)
             elif urgent and weights.wants():
-                answer, bus_free = memory(t, weight_plan.banks.weights)
+                answer, bus_free = memory(t, weight_plan.banks.weight(weights.words - weights.left))
                 words += ports
                 weights.accept(answer)
             elif aux_asks:
@@ -573,7 +591,7 @@ def simulate(descriptors: list[tuple[dict, Banks]], config: Config) -> list[Esti
                 arrivals.append((answer + LOADED, asked))
                 load_beat = 0
             elif weights.wants():
-                answer, bus_free = memory(t, weight_plan.banks.weights)
+                answer, bus_free = memory(t, weight_plan.banks.weight(weights.words - weights.left))
                 words += ports
                 weights.accept(answer)
 

@@ -1,6 +1,6 @@
 """Estimated cycles of a compiled network, descriptor by descriptor, from the cycle model."""
 
-from firmware_gen.cycles import Banks, Estimate, simulate, word_banks
+from firmware_gen.cycles import Banks, Estimate, pieces, simulate, word_banks
 from firmware_gen.program import DESCRIPTORS, Program
 from hls.descriptor import WORDS, on_chip, unpack
 
@@ -21,13 +21,16 @@ def descriptor_cycles(program: Program) -> list[Estimate]:
 
 def _banks(program: Program, f: dict) -> Banks:
     """Where the streams of a linked descriptor meet themselves and each other."""
-    def at(prefix: str, used: bool = True) -> tuple[int, ...]:
+    def address(prefix: str) -> int:
         where = f[f"{prefix}_ADDR"]
-        if program.config.scratchpad_words and on_chip(f, prefix):
-            return ()
-        return word_banks(program.bases[where >> 30] + (where & 0x3FFFFFFF), f.get(f"{prefix}_C_STRIDE", 1),
-                          program.config) if used else ()
+        return program.bases[where >> 30] + (where & 0x3FFFFFFF)
 
+    def at(prefix: str, used: bool = True) -> tuple[int, ...]:
+        if not used or (program.config.scratchpad_words and on_chip(f, prefix)):
+            return ()
+        return word_banks(address(prefix), f.get(f"{prefix}_C_STRIDE", 1), program.config)
+
+    weights = () if f["UNIT_WEIGHTS"] else pieces(address("WEIGHT"), f["WEIGHT_WORDS"], program.config)
     descriptors = word_banks(program.placed[DESCRIPTORS].address, 1, program.config)
-    return Banks(at("LOAD"), at("WEIGHT", not f["UNIT_WEIGHTS"]), at("PARAM", not f["UNIFORM"]), at("STORE"),
+    return Banks(at("LOAD"), weights, at("PARAM", not f["UNIFORM"]), at("STORE"),
                  at("AUX", bool(f["RESIDUAL"] or f["ACC_INIT"])), descriptors)

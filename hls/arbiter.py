@@ -93,7 +93,7 @@ def arbiter(
 
     @always_comb
     def steer():
-        write.next = tag == store_tag or tag == profile_tag
+        write.next = False
         chosen.valid.next = any_valid
         chosen.data.next = profile.data if tag == profile_tag else store.data
         chosen.addr.next = load.addr
@@ -121,11 +121,13 @@ def arbiter(
             chosen.count.next = aux.count
             chosen.region.next = aux.region
         elif tag == store_tag:
+            write.next = True
             chosen.addr.next = store.addr
             chosen.stride.next = store.stride
             chosen.count.next = store.count
             chosen.region.next = store.region
         elif tag == profile_tag:
+            write.next = True
             chosen.addr.next = profile.addr
             chosen.stride.next = profile.stride
             chosen.count.next = profile.count

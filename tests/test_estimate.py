@@ -10,7 +10,7 @@ from torch import nn
 
 from examples.networks import NETWORKS
 from firmware_gen import CodeGenerator
-from firmware_gen.cycles import word_banks
+from firmware_gen.cycles import Banks, pieces, word_banks
 from gen.cli import main
 from gen.estimate import estimate_program
 from gen.run import Application, run
@@ -96,6 +96,17 @@ def test_words_of_a_beat_that_share_a_bank():
     assert len(set(word_banks(low, 8, config))) == 1
     assert len(set(word_banks(low, 4, config))) == 2
     assert word_banks(0, 1, Config(ports=1)) == ()
+
+
+def test_weights_that_lie_in_several_banks():
+    """The last 100 words of the contiguous banks, one whole bank before them, and 50 interleaved words."""
+    config = Config(ports=2)
+    bank, low = config.bank_kib * 256, config.memory_banks * config.bank_kib * 1024
+    last = config.memory_banks - 1
+    found = pieces(low - 400, 150, config)
+    assert found == ((100, (last, last)), (150, ()))
+    assert pieces(low - 4 * bank - 40, bank + 10, config) == ((10, (last - 1,) * 2), (bank + 10, (last,) * 2))
+    assert [Banks(weights=found).weight(word) for word in (0, 99, 100, 149)] == [(last, last)] * 2 + [()] * 2
 
 
 def test_command(tmp_path):
