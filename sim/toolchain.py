@@ -53,7 +53,8 @@ def host_compiler() -> list[str]:
         raise HeepgenError("HEEPGEN_CXX = g++, but there is no g++ on PATH; unset it to use zig c++.")
     if gxx and wanted != "zig":
         return [gxx]
-    return zig() + ["c++", "-fno-sanitize=undefined"]
+    # Left alone, zig compiles for the very CPU it runs on, and the cache may be shared with others.
+    return zig() + ["c++", "-mcpu=baseline", "-fno-sanitize=undefined"]
 
 
 def host_identity() -> str:

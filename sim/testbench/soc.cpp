@@ -100,7 +100,9 @@ class Ram {
     uint8_t* word = at(request.addr & ~3u);
     uint32_t value;
     std::memcpy(&value, word, 4);
-    if (request.we)
+    if (request.we && request.be == 0xf)
+      std::memcpy(word, &request.wdata, 4);
+    else if (request.we)
       for (int i = 0; i < 4; ++i)
         if (request.be >> i & 1) word[i] = uint8_t(request.wdata >> 8 * i);
     return value;
@@ -274,6 +276,7 @@ struct Master {
 class Arbiter {
  public:
   int choose(uint32_t wanted) {
+    if (!(wanted & (wanted - 1))) return int(favoured_ = uint32_t(__builtin_ctz(wanted)));
     uint32_t chosen = 0;
     for (uint32_t half = kMasters / 2; half; half /= 2) {
       const uint32_t side = (1u << half) - 1;
@@ -328,7 +331,7 @@ class Soc {
   void rise();
   void trace(uint64_t time);
   int decode(int m, uint32_t address) const;
-  bool faulty(int m, const Window& window, uint32_t bit) const;
+  uint32_t faulty_ports(const Window& window, uint32_t bit) const;
   std::string name(int m) const;
   void describe_waiting(std::string& message) const;
 
@@ -347,6 +350,7 @@ class Soc {
   VerilatedVcdC vcd_;
   bool tracing_ = false, cpu_frozen_ = false, slave_asked_ = false;
   bool regrant_cpu_ = false, regrant_accelerator_ = false;
+  uint32_t never_grant_ = 0, never_answer_ = 0;  // by bit m: masters that have the fault in this cycle
   Response slave_;
   int slave_owner_ = -1;  // master whose request the accelerator's slave has granted and not answered
   int asleep_for_ = 0;
@@ -420,12 +424,14 @@ void Soc::describe_waiting(std::string& message) const {
   if (asleep_for_ > 1000) message += "; the CPU is asleep";
 }
 
-bool Soc::faulty(int m, const Window& window, uint32_t bit) const {
-  if (m < kFirstPort || !(o_.fault_ports >> (m - kFirstPort) & 1)) return false;
-  return window.contains(cycle_) || (peripherals_.fault & bit);
+// Bit m: master m, a port of the accelerator, has the fault in this cycle.
+uint32_t Soc::faulty_ports(const Window& window, uint32_t bit) const {
+  return window.contains(cycle_) || (peripherals_.fault & bit) ? o_.fault_ports << kFirstPort : 0;
 }
 
 void Soc::cycle() {
+  never_grant_ = faulty_ports(o_.never_grant, SOC_TESTBENCH_FAULT_NEVER_GRANT);
+  never_answer_ = faulty_ports(o_.never_answer, SOC_TESTBENCH_FAULT_NEVER_ANSWER);
   drive_responses();
   settle_cpu();
   settle_accelerator();
@@ -461,7 +467,7 @@ void Soc::drive_responses() {
   for (int m = 0; m < int(masters_.size()); ++m) {
     Master& master = masters_[m];
     const bool give = master.outstanding && master.answered && cycle_ >= master.due &&
-                      !random_.happens(answer_stalls_) && !faulty(m, o_.never_answer, SOC_TESTBENCH_FAULT_NEVER_ANSWER);
+                      !random_.happens(answer_stalls_) && !(never_answer_ >> m & 1);
     master.response.rvalid = give;
     // Data is only defined while rvalid.
     master.response.rdata = give ? master.rdata : 0x5a5a5a5a;
@@ -513,8 +519,7 @@ void Soc::check_request(int m) {
   const Master& master = masters_[m];
   const Request& now = master.request;
   // A forced reset takes back what a dead bus does not grant.
-  const bool dead = faulty(m, o_.never_grant, SOC_TESTBENCH_FAULT_NEVER_GRANT) ||
-                    faulty(m, o_.never_answer, SOC_TESTBENCH_FAULT_NEVER_ANSWER);
+  const bool dead = (never_grant_ | never_answer_) >> m & 1;
   if (master.ungranted && (now.req || !dead)) {
     if (!now.req)
       end("assertion", "OBI: %s withdrew its request for 0x%08x before the grant", name(m).c_str(),
@@ -546,7 +551,7 @@ void Soc::choose_target(int m) {
           name(m).c_str(), master.request.addr, masters_[kInstr].previous.addr);
     return;
   }
-  if (master.outstanding || faulty(m, o_.never_grant, SOC_TESTBENCH_FAULT_NEVER_GRANT)) return;
+  if (master.outstanding || (never_grant_ >> m & 1)) return;
   if (target == slave_target_) {
     if (!slave_asked_ || !slave_.gnt) return;
   } else if (random_.happens(stalls_)) {
