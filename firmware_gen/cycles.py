@@ -6,7 +6,9 @@ vector, a weight tile or a store may go; no data are computed. Memory is assumed
 """
 
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -20,6 +22,7 @@ from hls.ports import OUTSTANDING
 from hls.ports import QUEUED as QUEUED_COMMANDS
 from hls.scratchpad import READ_LATENCY as ON_CHIP
 
+MASTERS, FIRST_MASTER = 16, 9  # X-HEEP's crossbar: masters that its arbiters are made for, place of port 0
 ANSWER = 7  # arbiter, ports: from an accepted request to its answer, where no port waits
 LOADED = 1  # load: from an answer to words that may be read
 QUEUED = 2  # passes: from an answer to the head of an empty FIFO
@@ -159,36 +162,111 @@ def _store_blocks(f: dict, config: Config) -> list[tuple[int, bool]]:
             for size in strip_sizes(f) for _ in range(f["GROUPS"]) for blocks in _groups(f) for cb in blocks]
 
 
+class _Uncontended:
+    """Memory in which no beat waits for another."""
+
+    def ready(self, t: int) -> bool:
+        return True
+
+    def accept(self, t: int, banks: tuple[int, ...], words: int, deliver: Callable[[int], None]) -> None:
+        deliver(t + ANSWER)
+
+    def step(self, t: int) -> None:
+        pass
+
+
+class _Command:
+    """A beat: the bank of each word (None: its own), words not granted yet, the cycle of the last grant."""
+
+    def __init__(self, banks: list, deliver: Callable[[int], None]):
+        self.banks, self.deliver = banks, deliver
+        self.missing, self.granted = len(banks), 0
+
+
 class _Ports:
-    """`hls.arbiter` and `hls.ports`: beats in order, ports that lag behind each other, banks that they share."""
+    """`hls.arbiter`, `hls.ports` and the crossbar: ports that lag behind each other, and banks that they share."""
 
     def __init__(self, ports: int):
-        self.granted = [0] * ports
-        self.left = [deque([0] * QUEUED_COMMANDS, QUEUED_COMMANDS) for _ in range(ports)]
-        self.taken = 0
-        self.complete = deque([0] * OUTSTANDING, OUTSTANDING)
-        self.busy: dict[int, set[int]] = {}  # cycles in which a bank is taken
+        self.picked = self.held = self.arriving = None
+        self.queues: list[deque[_Command]] = [deque() for _ in range(ports)]
+        self.requests: list[_Command | None] = [None] * ports
+        self.order: deque[_Command] = deque()
+        self.completed = 0
+        self.answered: deque[int] = deque()  # cycles in which beats leave the list of those due
+        self.favoured: dict = {}
 
-    def accept(self, t: int, banks: tuple[int, ...]) -> tuple[int, int]:
-        """(cycle of the answer, first cycle in which another request may be accepted) of a full beat."""
-        before = self.taken
-        taken = max(t + 2, before + 1, self.complete[0] + 1, *(left[0] + 1 for left in self.left))
-        last, own = 0, {}
-        for port, left in enumerate(self.left):
-            left.append(max(taken + 1, self.granted[port]))
-            grant = left[-1] + 1
-            if banks:
-                busy = (own if banks[port] < 0 else self.busy).setdefault(banks[port], set())
-                while grant in busy:
-                    grant += 1
-                busy.add(grant)
-                if len(busy) > 100:
-                    busy.difference_update([cycle for cycle in busy if cycle < t])
-            self.granted[port] = grant
-            last = max(last, grant)
-        self.taken = taken
-        self.complete.append(max(last + 2, self.complete[-1] + 1))
-        return self.complete[-1] + 1, max(t + 1, before)
+    def _room(self, t: int) -> bool:
+        while self.answered and self.answered[0] < t:
+            self.answered.popleft()
+        return (len(self.order) + len(self.answered) < OUTSTANDING
+                and all(len(queue) < QUEUED_COMMANDS for queue in self.queues))
+
+    def ready(self, t: int) -> bool:
+        """Whether a request is accepted in this cycle."""
+        return self.picked is None or self.held is None or self._room(t)
+
+    def accept(self, t: int, banks: tuple[int, ...], words: int, deliver: Callable[[int], None]) -> None:
+        """``deliver`` learns the cycle of the answer as soon as that is known."""
+        own = object()  # a negative bank is met within the beat only
+        self.arriving = _Command([(own, bank) if bank < 0 else bank for bank in banks[:words]] or [None] * words,
+                                 deliver)
+
+    def step(self, t: int) -> None:
+        if not (self.arriving or self.picked or self.held or self.order):
+            return
+        room = self.held is None or self._room(t)
+        wanted: dict = {}
+        granted = []
+        for port, command in enumerate(self.requests):
+            if command is not None:
+                bank = command.banks[port]
+                if bank is None:
+                    granted.append(port)
+                else:
+                    wanted[bank] = wanted.get(bank, 0) | 1 << (FIRST_MASTER + port)
+        for bank, masters in wanted.items():
+            place, favoured = arbitrate(masters, self.favoured.get(bank, 0))
+            if not isinstance(bank, tuple):
+                self.favoured[bank] = favoured
+            granted.append(place - FIRST_MASTER)
+        for port in granted:
+            command = self.requests[port]
+            command.missing -= 1
+            command.granted = t
+            self.requests[port] = None
+        for port, queue in enumerate(self.queues):
+            if queue and self.requests[port] is None:
+                self.requests[port] = queue.popleft()
+        while self.order and not self.order[0].missing:
+            command = self.order.popleft()
+            self.completed = max(command.granted + 2, self.completed + 1)
+            self.answered.append(self.completed)
+            command.deliver(self.completed + 1)
+        if room:
+            if self.held is not None:
+                self.order.append(self.held)
+                for port in range(len(self.held.banks)):
+                    self.queues[port].append(self.held)
+            self.held, self.picked = self.picked, self.arriving
+        elif self.picked is None:
+            self.picked = self.arriving
+        self.arriving = None
+
+
+def arbitrate(wanted: int, favoured: int) -> tuple[int, int]:
+    """(the master that a bank of X-HEEP's crossbar takes, the one favoured next) of a bit per master that asks.
+
+    A tree of multiplexers takes, where both halves ask, the one that the favoured master is in.
+    """
+    chosen, half = 0, MASTERS // 2
+    while half:
+        side = (1 << half) - 1
+        lower, upper = wanted >> chosen & side, wanted >> (chosen + half) & side
+        if not lower or (upper and favoured & half):
+            chosen += half
+        half //= 2
+    above = wanted & ~((2 << favoured) - 1) or wanted
+    return chosen, (above & -above).bit_length() - 1
 
 
 class _Plan:
@@ -254,24 +332,32 @@ class _Pass:
         return self.passes > 0 and (self.place != 0 or self.used != self.depth)
 
     def idle(self) -> bool:
-        return not self.passes and not self.answers and not (self.fits and self.strips > 1)
+        return not self.passes and not self.in_flight and not (self.fits and self.strips > 1)
 
-    def accept(self, answer: int) -> None:
+    def accept(self) -> Callable[[int], None]:
+        """Ask for a beat; the result wants to know the cycle of the answer."""
+        self.in_flight += 1
         if self.place == 0:
             self.used += 1
         self.place += 1
         self.left -= self.ports
-        self.answers.append(answer + 1)
-        if self.place == self.row or self.left <= 0:
+        closes = self.place == self.row or self.left <= 0
+        if closes:
             self.place = 0
-            self.closing.append(answer + 1)
         if self.left <= 0:
             self.left = self.words
             self.passes -= 1
+        return partial(self._answered, closes)
+
+    def _answered(self, closes: bool, answer: int) -> None:
+        self.answers.append(answer + 1)
+        if closes:
+            self.closing.append(answer + 1)
 
     def step(self, t: int) -> None:
         while self.answers and self.answers[0] <= t:
             self.answers.popleft()
+            self.in_flight -= 1
         while self.closing and self.closing[0] <= t:
             self.closing.popleft()
             self.stored += 1
@@ -363,8 +449,7 @@ def simulate(descriptors: list[tuple[dict, Banks]], config: Config) -> list[Esti
     ports = config.ports
     plans = [_Plan(f, banks, config) for f, banks in descriptors]
     count = len(plans)
-    memory = (_Ports(ports).accept if any(p.banks.contended for p in plans)
-              else lambda t, _: (t + ANSWER, t + 1))
+    memory = _Ports(ports) if any(p.banks.contended for p in plans) else _Uncontended()
     record_beats = -(-len(PROFILE_RECORD) // ports)
     to_full = READ_LATENCY + array_latency(config) + config.cols - 1 + ACC_LATENCY + 1
     room = config.activation_words - ports
@@ -406,8 +491,25 @@ def simulate(descriptors: list[tuple[dict, Banks]], config: Config) -> list[Esti
     init_left, init_banks = 0, 2
     vectors = load_stall = store_stall = words = 0
     completed: list[tuple[int, int, int, int, int]] = []
-    bus_free = t = 0
+    t = 0
     urgent = True
+
+    def ignore(answer: int) -> None:
+        pass
+
+    def fetched(answer: int) -> None:
+        nonlocal ready_at
+        ready_at = answer + FETCH_READY - ANSWER
+
+    def aux_answered(answer: int) -> None:
+        aux.append(answer + AUX_READY)
+
+    def stored(marked: bool, answer: int) -> None:
+        returns.append((answer + 1, marked))
+
+    def arrived(position: int, answer: int) -> None:
+        arrivals.append((answer + LOADED, position))
+
     while len(completed) < count:
         t += 1
         # Start pulses of this cycle
@@ -547,53 +649,48 @@ def simulate(descriptors: list[tuple[dict, Banks]], config: Config) -> list[Esti
         load_asks = load_beat and not load.load_chip
 
         # Bus: what may be asked for in this cycle, by priority
-        if t >= bus_free:
+        if memory.ready(t):
             if fetch_left and t >= fetch_from:
                 fetch_left -= 1
                 words += ports
-                answer, bus_free = memory(t, plans[min(offered, count - 1)].banks.fetch)
-                if not fetch_left:
-                    ready_at = answer + FETCH_READY - ANSWER
+                memory.accept(t, plans[min(offered, count - 1)].banks.fetch, ports, ignore if fetch_left else fetched)
             elif params.wants():
-                answer, bus_free = memory(t, param_plan.banks.params)
                 words += ports
-                params.accept(answer)
+                memory.accept(t, param_plan.banks.params, ports, params.accept())
             elif urgent and weights.wants():
-                answer, bus_free = memory(t, weight_plan.banks.weight(weights.words - weights.left))
                 words += ports
-                weights.accept(answer)
+                banks_of = weight_plan.banks.weight(weights.words - weights.left)
+                memory.accept(t, banks_of, ports, weights.accept())
             elif aux_asks:
                 aux_left -= 1
                 aux_room -= 1
-                answer, bus_free = memory(t, drained.banks.aux)
                 words += ports
-                aux.append(answer + AUX_READY)
+                memory.accept(t, drained.banks.aux, ports, aux_answered)
             elif store_asks:
                 marked = results.popleft()[1]
                 filled = 1
                 pending += 1
                 words += ports
-                answer, bus_free = memory(t, drained.banks.store)
-                returns.append((answer + 1, marked))
+                memory.accept(t, drained.banks.store, ports, partial(stored, marked))
             elif record_left and t >= record_from:
                 if record_left == record_beats:
                     completed.append((t, vectors, load_stall, store_stall, words))
                 record_left -= 1
                 pending += 1
                 words += ports
-                answer, bus_free = memory(t, ())
-                returns.append((answer + 1, False))
+                memory.accept(t, (), ports, partial(stored, False))
                 if not record_left:
                     storing = recording = False
             elif load_asks:
-                answer, bus_free = memory(t, load.banks.load)
                 words += load_beat
-                arrivals.append((answer + LOADED, asked))
+                memory.accept(t, load.banks.load, load_beat, partial(arrived, asked))
                 load_beat = 0
             elif weights.wants():
-                answer, bus_free = memory(t, weight_plan.banks.weight(weights.words - weights.left))
                 words += ports
-                weights.accept(answer)
+                banks_of = weight_plan.banks.weight(weights.words - weights.left)
+                memory.accept(t, banks_of, ports, weights.accept())
+
+        memory.step(t)
 
         # The load's next request, for the bus in the next cycle
         if not load_beat and chunks_left and t > load_at and asked - seen <= room and (
