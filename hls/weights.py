@@ -52,17 +52,17 @@ def weight_loader(
     size = space.bit_length()
     row_step = ports * row
     enable, running, full, q_valid, q_take, skip = (Signal(bool(0)) for _ in range(6))
-    out, last_beat, tile_end, pass_end, put, again, last_strip, more = (Signal(bool(0)) for _ in range(8))
+    out, last_beat, last_tile, tile_end, pass_end, put, again, last_strip, more = (Signal(bool(0)) for _ in range(9))
     waiting = Signal(modbv(0)[(depth - 1).bit_length() + 1:])
     q_data = Signal(intbv(0)[8 * row_bytes:])
-    words_left, pass_words = (Signal(modbv(0)[LINEAR:]) for _ in range(2))  # `more`: words_left is not 0
+    words_left, pass_words = (Signal(modbv(0)[LINEAR:]) for _ in range(2))  # words_left: only while `more`
     data, shifted, filled, added = (Signal(modbv(0)[8 * space * grain:]) for _ in range(4))
     held, need, rest, total, incoming = (Signal(modbv(0)[size:]) for _ in range(5))
     beat = Signal(modbv(0)[len(load_beat):])
     g_left, cb_left, kb_left = (Signal(modbv(0)[16:]) for _ in range(3))
     kx_left, ky_left = (Signal(modbv(0)[8:]) for _ in range(2))
     g_last, cb_last, ky_last, kx_last, kb_last = (Signal(bool(0)) for _ in range(5))  # registers: the counter is 1
-    g_end, cb_end, ky_end, kx_end = (Signal(bool(0)) for _ in range(4))
+    cb_end, ky_end, kx_end = (Signal(bool(0)) for _ in range(3))
     reader = pass_reader(clk, rst, start, enable, job.weight_addr, job.weight_words, job.out_px, job.first_px,
                          job.strip_px, req.valid, req.ready, req.addr, rsp_valid, rsp_data, waiting, q_valid,
                          q_data, q_take, idle, ports=ports, depth=depth, row=row)
@@ -86,7 +86,7 @@ def weight_loader(
         kx_end.next = kb_last and kx_last
         ky_end.next = kb_last and kx_last and ky_last
         cb_end.next = kb_last and kx_last and ky_last and cb_last
-        g_end.next = kb_last and kx_last and ky_last and cb_last and g_last
+        last_tile.next = kb_last and kx_last and ky_last and cb_last and g_last
 
     @always_comb
     def demand():
@@ -99,7 +99,7 @@ def weight_loader(
             need.next = last_grains
 
     @always_comb
-    def decide():
+    def decide():  # tile_take is late, and so is all that follows from `out`
         out.next = running and not skip and held >= need and (not full or tile_take)
         put.next = q_valid and more and held <= refill
         q_take.next = more and held <= refill
@@ -107,7 +107,7 @@ def weight_loader(
     @always_comb
     def ends():
         tile_end.next = out and last_beat
-        pass_end.next = out and last_beat and g_end
+        pass_end.next = out and last_beat and last_tile
 
     @always_comb
     def continues():
@@ -115,7 +115,9 @@ def weight_loader(
 
     @always_comb
     def cut():
-        if cut_job.unit_weights:
+        if last_beat and last_tile:  # what is left in the row is padding
+            shifted.next = 0
+        elif cut_job.unit_weights:
             shifted.next = filled
         elif cut_job.diagonal:
             shifted.next = filled >> (8 * diagonal)
@@ -133,27 +135,30 @@ def weight_loader(
             incoming.next = row_grains
 
     @always_comb
-    def remain():  # `out` is late: it only chooses
+    def remain():
         total.next = held + incoming
         rest.next = held + incoming - need
+        if last_beat and last_tile:
+            rest.next = 0
 
     @always(clk.posedge)
     def gearbox():
         held.next = rest if out else total
         data.next = shifted if out else filled
+        if cut_start or skip:
+            held.next = 0
+            data.next = 0
+
+    @always(clk.posedge)
+    def count_words():
         if put:
             words_left.next = words_left - row_step
             more.next = words_left > row_step
-            if words_left <= row_step:
-                words_left.next = 0
-        if cut_start or (again and not more):
+        if cut_start or not more:
             words_left.next = pass_words
+        if cut_start or (again and not more):
             more.next = pass_words != 0
-        if cut_start or pass_end or skip:
-            held.next = 0
-            data.next = 0
         if rst:
-            words_left.next = 0
             more.next = False
 
     @always(clk.posedge)
@@ -195,7 +200,7 @@ def weight_loader(
                 cb_last.next = cut_job.ncb == 1
                 g_left.next = g_left - 1
                 g_last.next = g_left == 2
-            if tile_end and g_end:
+            if tile_end and last_tile:
                 g_left.next = cut_job.groups
                 g_last.next = cut_job.groups == 1
                 running.next = not last_strip
@@ -225,8 +230,8 @@ def weight_loader(
         if cut_job.unit_weights:
             load_data.next = ones
 
-    return (reader, fixed, hurry, lasts, demand, decide, ends, continues, cut, fill, remain, gearbox, skip_padding,
-            tiles, present,
+    return (reader, fixed, hurry, lasts, demand, decide, ends, continues, cut, fill, remain, gearbox, count_words,
+            skip_padding, tiles, present,
             count_strips(clk, cut_start, pass_end, cut_job.out_px, cut_job.first_px, cut_job.strip_px, last_strip),
             _insert(q_data, held, added, 8 * grain, refill.bit_length()))
 
