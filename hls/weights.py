@@ -58,7 +58,7 @@ def weight_loader(
     space = refill + row_grains
     size = space.bit_length()
     row_step = ports * row
-    enable, full, q_valid, q_take, skip, put, again, more = (Signal(bool(0)) for _ in range(8))
+    enable, full, q_valid, q_take, skip, put, again, more, more_left = (Signal(bool(0)) for _ in range(9))
     out, last_beat, tile_end, pass_end = (Signal(bool(0)) for _ in range(4))
     # Tiles are counted ahead: the one in the gearbox and the one behind it, whether they end a pass and the layer
     tile, behind, coming = (_Tile() for _ in range(3))
@@ -121,7 +121,8 @@ def weight_loader(
 
     @always_comb
     def continues():
-        again.next = (pass_end and not tile.ends_layer) or (skip and tile.valid)
+        again.next = cut_start or (pass_end and not tile.ends_layer) or (skip and tile.valid)
+        more_left.next = words_left > row_step if put else more
 
     @always_comb
     def cut():
@@ -164,13 +165,9 @@ def weight_loader(
     def count_words():
         if put:
             words_left.next = words_left - row_step
-            more.next = words_left > row_step
-        if cut_start or not more:
+        if not more:
             words_left.next = pass_words
-        if cut_start or (again and not more):
-            more.next = pass_words != 0
-        if rst:
-            more.next = False
+        more.next = (more_left or (again and pass_words != 0 and not more)) and not rst
 
     @always(clk.posedge)
     def skip_padding():
