@@ -402,20 +402,22 @@ class _Cutter:
         self.need = self.dense
         self.words_left = self.held = self.beat = self.tiles = self.strips = 0
         self.pass_words = self.pass_tiles = 0
-        self.full = self.skip = False
+        self.full = self.skip = self.begun = False
 
     def start(self, plan: _Plan) -> None:
         self.need = [0] if plan.unit else [self.config.diagonal] if plan.diagonal else self.dense
         self.pass_words, self.pass_tiles, self.strips = plan.weight_words, plan.tiles, plan.strips
         self.words_left, self.tiles = plan.weight_words, plan.tiles
         self.held = self.beat = 0
+        self.begun = False
 
     def done(self) -> bool:
         return not self.tiles and not self.skip
 
     def step(self, t: int, take: bool) -> None:
         need = self.need[self.beat]
-        out = self.tiles and not self.skip and self.held >= need and (not self.full or take)
+        out = self.begun and self.tiles and not self.skip and self.held >= need and (not self.full or take)
+        self.begun = True
         if take:
             self.full = False
         left = self.words_left

@@ -114,7 +114,8 @@ def _cost(f, first, strip, cbg, span, windows, config) -> tuple[int, int]:
     tile = np.maximum(px, max(beats, -(-size // (4 * ports))))
     sizes = [min(cbg, f["NCB"] - i) for i in range(0, f["NCB"], cbg)]
     steps = f["KH"] * f["KX"] * f["KB"]
-    passes = [np.maximum(tile * n, ACC_LATENCY) * steps for n in sizes]  # over a strip's input
+    # Over a strip's input: a tile's vectors may wait for the next tile, a step's last for the accumulators
+    passes = [(tile * (n - 1) + np.maximum(tile, px + np.maximum(ACC_LATENCY - px * n, 0))) * steps for n in sizes]
     compute = sum(passes) * f["GROUPS"]
     again = int(compute[-1] - passes[0][-1])  # when the last input words are there, one pass at most is done
     beats_out = pixel_beats(f, config)

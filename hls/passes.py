@@ -23,11 +23,12 @@ def pass_reader(clk, rst, start, enable, base, words, out_px, first_px, strip_px
     active, accept = Signal(bool(0)), Signal(bool(0))
     at = Signal(modbv(0)[32:])
     left = Signal(modbv(0)[LINEAR:])
-    wr, rd, rd_next, first = (Signal(modbv(0)[bits:]) for _ in range(4))
-    used, taken = (Signal(modbv(0)[bits + 1:]) for _ in range(2))  # rows asked for or held; waiting after a take
+    wr, rd, rd_after, rd_next, first = (Signal(modbv(0)[bits:]) for _ in range(5))
+    used = Signal(modbv(0)[bits + 1:])  # rows asked for or held
     in_flight = Signal(modbv(0)[(depth * row).bit_length():])
     room, opened, closed, take, freed, last_asked = (Signal(bool(0)) for _ in range(6))
-    fits, own, kept, rewind, strip_end, last_strip, full = (Signal(bool(0)) for _ in range(7))
+    fits, own, kept, rewind, strip_end, last_strip = (Signal(bool(0)) for _ in range(6))
+    full, quiet, some, one, some_left = (Signal(bool(0)) for _ in range(5))  # registers of counts, but some_left
     capacity = depth * row * ports
 
     @always_comb
@@ -41,21 +42,20 @@ def pass_reader(clk, rst, start, enable, base, words, out_px, first_px, strip_px
     @always_comb
     def passes():
         last_asked.next = accept and left == ports
-        rewind.next = take and kept and not active and in_flight == 0 and stored == 1
+        rewind.next = take and one and kept and quiet and not active
         freed.next = take and not (kept and own)
-        idle.next = not active and in_flight == 0 and not kept
+        some_left.next = not one if take else some
+        idle.next = not active and quiet and not kept
+        rd_after.next = rd + 1
 
     @always_comb
     def move():
         strip_end.next = rewind or (last_asked and not kept)
         rd_next.next = rd
-        taken.next = stored
         if rewind:
             rd_next.next = first
-            taken.next = used
         elif take:
-            rd_next.next = rd + 1
-            taken.next = stored - 1
+            rd_next.next = rd_after
 
     if row == 1:
         memory = (ram(clk, rsp_valid, wr, rsp_data, rd_next, q_data, width=32 * ports, depth=depth),
@@ -83,11 +83,21 @@ def pass_reader(clk, rst, start, enable, base, words, out_px, first_px, strip_px
     @always(clk.posedge)
     def queue():
         rd.next = rd_next
-        q_valid.next = taken != 0
-        stored.next = taken
+        q_valid.next = some_left or rewind
         if closed:
             wr.next = wr + 1
-            stored.next = taken + 1
+            some.next = True
+            if not take:
+                stored.next = stored + 1
+                one.next = not some
+        elif take:
+            stored.next = stored - 1
+            one.next = stored == 2
+            some.next = not one
+        if rewind:  # nothing is due then
+            stored.next = used
+            one.next = used == 1
+            some.next = True
         if opened and not freed:
             used.next = used + 1
             full.next = used == depth - 1
@@ -96,15 +106,20 @@ def pass_reader(clk, rst, start, enable, base, words, out_px, first_px, strip_px
             full.next = False
         if accept and not rsp_valid:
             in_flight.next = in_flight + 1
+            quiet.next = False
         elif rsp_valid and not accept:
             in_flight.next = in_flight - 1
+            quiet.next = in_flight == 1
         if rst:
             wr.next = 0
             rd.next = 0
             stored.next = 0
+            some.next = False
+            one.next = False
             used.next = 0
             full.next = False
             in_flight.next = 0
+            quiet.next = True
             q_valid.next = False
 
     @always(clk.posedge)
@@ -114,8 +129,8 @@ def pass_reader(clk, rst, start, enable, base, words, out_px, first_px, strip_px
         elif start:
             fits.next = enable and words <= capacity
             first.next = wr
-            own.next = taken == 0
-        elif take and rd_next == first:
+            own.next = not some_left
+        elif rewind or (take and rd_after == first):
             own.next = True
 
     return (control, memory, passes, move, fetch, queue, keep,
@@ -131,16 +146,17 @@ def count_strips(clk, start, step, out_px, first_px, strip_px, last):
     def look():
         first.next = concat(intbv(0)[LINEAR - 16:], first_px)
         following.next = concat(intbv(0)[LINEAR - 16:], strip_px)
-        last.next = after == 0
 
     @always(clk.posedge)
     def count():
         if start:
             after.next = 0
+            last.next = out_px <= first
             if out_px > first:
                 after.next = out_px - first
         elif step:
             after.next = 0
+            last.next = after <= following
             if after > following:
                 after.next = after - following
 

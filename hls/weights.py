@@ -16,6 +16,13 @@ CUT_JOB = "weight_words unit_weights diagonal out_px first_px strip_px groups nc
 """Descriptor fields that the weight loader's cutting side reads."""
 
 
+class _Tile:
+    """A tile on its way to the array."""
+
+    def __init__(self):
+        self.valid, self.ends_pass, self.ends_layer = (Signal(bool(0)) for _ in range(3))
+
+
 @unit(out="req.valid req.addr req.stride req.count req.region req.urgent load_valid load_data load_beat load_diag "
           "tile_ready idle cut_done")
 def weight_loader(
@@ -51,12 +58,15 @@ def weight_loader(
     space = refill + row_grains
     size = space.bit_length()
     row_step = ports * row
-    enable, running, full, q_valid, q_take, skip = (Signal(bool(0)) for _ in range(6))
-    out, last_beat, tile_end, pass_end, put, again, last_strip, more = (Signal(bool(0)) for _ in range(8))
+    enable, full, q_valid, q_take, skip, put, again, more, more_left = (Signal(bool(0)) for _ in range(9))
+    out, last_beat, tile_end, pass_end = (Signal(bool(0)) for _ in range(4))
+    # Tiles are counted ahead: the one in the gearbox and the one behind it, whether they end a pass and the layer
+    tile, behind, coming = (_Tile() for _ in range(3))
+    walking, step, walk_end, last_strip = (Signal(bool(0)) for _ in range(4))
     waiting = Signal(modbv(0)[(depth - 1).bit_length() + 1:])
     q_data = Signal(intbv(0)[8 * row_bytes:])
-    words_left, pass_words = (Signal(modbv(0)[LINEAR:]) for _ in range(2))  # `more`: words_left is not 0
-    data, shifted, filled, added = (Signal(modbv(0)[8 * space * grain:]) for _ in range(4))
+    words_left, pass_words = (Signal(modbv(0)[LINEAR:]) for _ in range(2))  # words_left: only while `more`
+    data, kept, shifted, filled, added = (Signal(modbv(0)[8 * space * grain:]) for _ in range(5))
     held, need, rest, total, incoming = (Signal(modbv(0)[size:]) for _ in range(5))
     beat = Signal(modbv(0)[len(load_beat):])
     g_left, cb_left, kb_left = (Signal(modbv(0)[16:]) for _ in range(3))
@@ -74,7 +84,7 @@ def weight_loader(
         req.count.next = ports
         req.region.next = job.weight_addr_region
         pass_words.next = 0 if cut_job.unit_weights else cut_job.weight_words
-        cut_done.next = not running and not skip
+        cut_done.next = not walking and not tile.valid and not skip
 
     @always(clk.posedge)
     def hurry():
@@ -99,25 +109,24 @@ def weight_loader(
             need.next = last_grains
 
     @always_comb
-    def decide():
-        out.next = running and not skip and held >= need and (not full or tile_take)
+    def decide():  # tile_take is late, and so is all that follows from `out`
+        out.next = tile.valid and not skip and held >= need and (not full or tile_take)
         put.next = q_valid and more and held <= refill
         q_take.next = more and held <= refill
 
     @always_comb
     def ends():
         tile_end.next = out and last_beat
-        pass_end.next = out and last_beat and g_end
+        pass_end.next = out and last_beat and tile.ends_pass
 
     @always_comb
     def continues():
-        again.next = (pass_end and not last_strip) or (skip and running)
+        again.next = cut_start or (pass_end and not tile.ends_layer) or (skip and tile.valid)
+        more_left.next = words_left > row_step if put else more
 
     @always_comb
     def cut():
-        if cut_job.unit_weights:
-            shifted.next = filled
-        elif cut_job.diagonal:
+        if cut_job.diagonal:
             shifted.next = filled >> (8 * diagonal)
         elif last_beat:
             shifted.next = filled >> (8 * last_bytes)
@@ -125,93 +134,122 @@ def weight_loader(
             shifted.next = filled >> (8 * beat_bytes)
 
     @always_comb
+    def keep():  # where nothing is held, padding may lie
+        kept.next = 0
+        if held != 0:
+            kept.next = data
+
+    @always_comb
     def fill():
-        filled.next = data
+        filled.next = kept
         incoming.next = 0
         if put:
-            filled.next = data | added
+            filled.next = kept | added
             incoming.next = row_grains
 
     @always_comb
-    def remain():  # `out` is late: it only chooses
+    def remain():
         total.next = held + incoming
         rest.next = held + incoming - need
+        if last_beat and tile.ends_pass:
+            rest.next = 0
 
     @always(clk.posedge)
     def gearbox():
         held.next = rest if out else total
         data.next = shifted if out else filled
+        if cut_start or skip:
+            held.next = 0
+
+    @always(clk.posedge)
+    def count_words():
         if put:
             words_left.next = words_left - row_step
-            more.next = words_left > row_step
-            if words_left <= row_step:
-                words_left.next = 0
-        if cut_start or (again and not more):
+        if not more:
             words_left.next = pass_words
-            more.next = pass_words != 0
-        if cut_start or pass_end or skip:
-            held.next = 0
-            data.next = 0
-        if rst:
-            words_left.next = 0
-            more.next = False
+        more.next = (more_left or (again and pass_words != 0 and not more)) and not rst
 
     @always(clk.posedge)
     def skip_padding():
         skip.next = (pass_end or skip) and more and not rst
 
     @always(clk.posedge)
-    def tiles():
+    def shadow():
+        full.next = tile_end or (full and not tile_take)
+        if out:
+            beat.next = beat + 1
+        if tile_end or cut_start:
+            beat.next = 0
         if rst:
-            running.next = False
             full.next = False
-        else:
-            if tile_take:
-                full.next = False
-            if out:
-                beat.next = beat + 1
-            if tile_end:
-                beat.next = 0
-                full.next = True
-                kb_left.next = kb_left - 1
-                kb_last.next = kb_left == 2
-            if tile_end and kb_last:
-                kb_left.next = cut_job.kb
-                kb_last.next = cut_job.kb == 1
-                kx_left.next = kx_left - 1
-                kx_last.next = kx_left == 2
-            if tile_end and kx_end:
-                kx_left.next = cut_job.kx
-                kx_last.next = cut_job.kx == 1
-                ky_left.next = ky_left - 1
-                ky_last.next = ky_left == 2
-            if tile_end and ky_end:
-                ky_left.next = cut_job.kh
-                ky_last.next = cut_job.kh == 1
-                cb_left.next = cb_left - 1
-                cb_last.next = cb_left == 2
-            if tile_end and cb_end:
-                cb_left.next = cut_job.ncb
-                cb_last.next = cut_job.ncb == 1
-                g_left.next = g_left - 1
-                g_last.next = g_left == 2
-            if tile_end and g_end:
-                g_left.next = cut_job.groups
-                g_last.next = cut_job.groups == 1
-                running.next = not last_strip
-            if cut_start:
-                running.next = True
-                beat.next = 0
-                g_left.next = cut_job.groups
-                g_last.next = cut_job.groups == 1
-                cb_left.next = cut_job.ncb
-                cb_last.next = cut_job.ncb == 1
-                kb_left.next = cut_job.kb
-                kb_last.next = cut_job.kb == 1
-                kx_left.next = cut_job.kx
-                kx_last.next = cut_job.kx == 1
-                ky_left.next = cut_job.kh
-                ky_last.next = cut_job.kh == 1
+
+    @always_comb
+    def look_ahead():
+        step.next = walking and not behind.valid
+        walk_end.next = walking and not behind.valid and g_end
+        coming.valid.next = walking or behind.valid
+        coming.ends_pass.next = g_end
+        coming.ends_layer.next = g_end and last_strip
+        if behind.valid:
+            coming.ends_pass.next = behind.ends_pass
+            coming.ends_layer.next = behind.ends_layer
+
+    @always(clk.posedge)
+    def follow():
+        behind.valid.next = coming.valid and tile.valid and not tile_end
+        behind.ends_pass.next = coming.ends_pass
+        behind.ends_layer.next = coming.ends_layer
+        if tile_end or not tile.valid:
+            tile.valid.next = coming.valid
+            tile.ends_pass.next = coming.ends_pass
+            tile.ends_layer.next = coming.ends_layer
+        if rst:
+            tile.valid.next = False
+            behind.valid.next = False
+
+    @always(clk.posedge)
+    def walk():
+        if step:
+            kb_left.next = kb_left - 1
+            kb_last.next = kb_left == 2
+        if step and kb_last:
+            kb_left.next = cut_job.kb
+            kb_last.next = cut_job.kb == 1
+            kx_left.next = kx_left - 1
+            kx_last.next = kx_left == 2
+        if step and kx_end:
+            kx_left.next = cut_job.kx
+            kx_last.next = cut_job.kx == 1
+            ky_left.next = ky_left - 1
+            ky_last.next = ky_left == 2
+        if step and ky_end:
+            ky_left.next = cut_job.kh
+            ky_last.next = cut_job.kh == 1
+            cb_left.next = cb_left - 1
+            cb_last.next = cb_left == 2
+        if step and cb_end:
+            cb_left.next = cut_job.ncb
+            cb_last.next = cut_job.ncb == 1
+            g_left.next = g_left - 1
+            g_last.next = g_left == 2
+        if walk_end:
+            g_left.next = cut_job.groups
+            g_last.next = cut_job.groups == 1
+            walking.next = not last_strip
+        if cut_start:
+            walking.next = True
+            g_left.next = cut_job.groups
+            g_last.next = cut_job.groups == 1
+            cb_left.next = cut_job.ncb
+            cb_last.next = cut_job.ncb == 1
+            kb_left.next = cut_job.kb
+            kb_last.next = cut_job.kb == 1
+            kx_left.next = cut_job.kx
+            kx_last.next = cut_job.kx == 1
+            ky_left.next = cut_job.kh
+            ky_last.next = cut_job.kh == 1
+        if rst:
+            walking.next = False
 
     ones = ConcatSignal(*[intbv(0)[7:], True] * beat_bytes)
 
@@ -225,9 +263,9 @@ def weight_loader(
         if cut_job.unit_weights:
             load_data.next = ones
 
-    return (reader, fixed, hurry, lasts, demand, decide, ends, continues, cut, fill, remain, gearbox, skip_padding,
-            tiles, present,
-            count_strips(clk, cut_start, pass_end, cut_job.out_px, cut_job.first_px, cut_job.strip_px, last_strip),
+    return (reader, fixed, hurry, lasts, demand, decide, ends, continues, cut, keep, fill, remain, gearbox, count_words,
+            skip_padding, shadow, look_ahead, follow, walk, present,
+            count_strips(clk, cut_start, walk_end, cut_job.out_px, cut_job.first_px, cut_job.strip_px, last_strip),
             _insert(q_data, held, added, 8 * grain, refill.bit_length()))
 
 

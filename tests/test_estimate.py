@@ -114,6 +114,16 @@ def test_arbiter_of_a_bank():
     assert (first + between, masters) == (FIRST_MASTER, MASTERS)
 
 
+@pytest.mark.parametrize("rows, cols, ports", [(4, 4, 1), (4, 4, 2), (8, 2, 2), (4, 16, 4), (8, 8, 4), (8, 8, 2)])
+def test_weights_of_a_single_pixel_fill_the_bus(rows, cols, ports):
+    """One vector per tile: enough channel blocks are accumulated together that no vector waits for its accumulator."""
+    data = np.zeros((1, 256), np.float32)
+    exported = torch.export.export(nn.Linear(256, 256).eval(), (torch.from_numpy(data),))
+    config = Config(rows=rows, cols=cols, ports=ports)
+    layer, = estimate_program(CodeGenerator(exported, data, None, config, name="net").program()).layers
+    assert layer.cycles < 1.06 * layer.bound_cycles
+
+
 def test_words_of_a_beat_that_share_a_bank():
     config = Config(ports=4)
     low = config.memory_banks * config.bank_kib * 1024
