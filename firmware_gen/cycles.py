@@ -292,17 +292,18 @@ class _Plan:
         self.load_chip, self.store_chip, self.aux_chip = (
             bool(config.scratchpad_words) and on_chip(f, stream) for stream in ("LOAD", "STORE", "AUX"))
         self.mark_words, self.mark_base = f.get("MARK_WORDS", 0), f.get("MARK_BASE", 0)
-        self.marked = self._marked(f, config) if self.mark_words else []
+        self.stores = self._stores(f, config)
 
-    def _marked(self, f: dict, config: Config) -> list[bool]:
-        """Per store beat: whether it completes a pixel."""
+    def _stores(self, f: dict, config: Config) -> list[tuple[int, bool]]:
+        """Per store beat, its words and whether it completes a pixel."""
         result = []
         for size in strip_sizes(f):
             for g in range(f["GROUPS"]):
                 for cb in range(f["NCB"]):
-                    count = -(-min(self.width, f["COUT"] - cb * self.width) // config.ports)
+                    channels = min(self.width, f["COUT"] - cb * self.width)
+                    beats = [min(config.ports, channels - first) for first in range(0, channels, config.ports)]
                     last = g == f["GROUPS"] - 1 and cb == f["NCB"] - 1
-                    result += ([False] * (count - 1) + [last]) * size
+                    result += ([(beat, False) for beat in beats[:-1]] + [(beats[-1], last)]) * size
         return result
 
 
@@ -481,7 +482,7 @@ def simulate(descriptors: list[tuple[dict, Banks]], config: Config) -> list[Esti
     block = block_left = full = 0
     blocks: list[tuple[int, bool]] = []
     store_room = STORE_BEATS
-    results: deque[tuple[int, bool]] = deque()
+    results: deque[tuple[int, tuple[int, bool]]] = deque()
     returns: deque[tuple[int, bool]] = deque()
     pending = available = issued = 0
     marked_on_chip = -1
@@ -495,6 +496,11 @@ def simulate(descriptors: list[tuple[dict, Banks]], config: Config) -> list[Esti
     completed: list[tuple[int, int, int, int, int]] = []
     t = 0
     urgent = True
+
+    def ask(banks: tuple[int, ...], beat: int, deliver: Callable[[int], None]) -> None:
+        nonlocal words
+        words += beat
+        memory.accept(t, banks, beat, deliver)
 
     def ignore(answer: int) -> None:
         pass
@@ -638,7 +644,7 @@ def simulate(descriptors: list[tuple[dict, Banks]], config: Config) -> list[Esti
         store_asks = bool(results) and results[0][0] <= t
         if store_asks and drained.store_chip:
             store_asks, filled = False, 1
-            if results.popleft()[1]:
+            if results.popleft()[1][1] and drained.mark_words:
                 marked_on_chip = t + 1
         if aux_asks and drained.aux_chip:
             aux_asks = False
@@ -654,43 +660,35 @@ def simulate(descriptors: list[tuple[dict, Banks]], config: Config) -> list[Esti
         if memory.ready(t):
             if fetch_left and t >= fetch_from:
                 fetch_left -= 1
-                words += ports
-                memory.accept(t, plans[min(offered, count - 1)].banks.fetch, ports, ignore if fetch_left else fetched)
+                ask(plans[min(offered, count - 1)].banks.fetch,
+                    ports if fetch_left else (WORDS - 1) % ports + 1, ignore if fetch_left else fetched)
             elif params.wants():
-                words += ports
-                memory.accept(t, param_plan.banks.params, ports, params.accept())
+                ask(param_plan.banks.params, ports, params.accept())
             elif urgent and weights.wants():
-                words += ports
-                banks_of = weight_plan.banks.weight(weights.words - weights.left)
-                memory.accept(t, banks_of, ports, weights.accept())
+                ask(weight_plan.banks.weight(weights.words - weights.left), ports, weights.accept())
             elif aux_asks:
                 aux_left -= 1
                 aux_room -= 1
-                words += ports
-                memory.accept(t, drained.banks.aux, ports, aux_answered)
+                ask(drained.banks.aux, drained.stores[-1 - aux_left][0], aux_answered)
             elif store_asks:
-                marked = results.popleft()[1]
+                _, (beat, marked) = results.popleft()
                 filled = 1
                 pending += 1
-                words += ports
-                memory.accept(t, drained.banks.store, ports, partial(stored, marked))
+                ask(drained.banks.store, beat, partial(stored, marked and drained.mark_words))
             elif record_left and t >= record_from:
                 if record_left == record_beats:
                     completed.append((t, vectors, load_stall, store_stall, words))
                 record_left -= 1
                 pending += 1
-                words += ports
-                memory.accept(t, (), ports, partial(stored, False))
+                ask((), min(ports, len(PROFILE_RECORD) - ports * (record_beats - record_left - 1)),
+                    partial(stored, False))
                 if not record_left:
                     storing = recording = False
             elif load_asks:
-                words += load_beat
-                memory.accept(t, load.banks.load, load_beat, partial(arrived, asked))
+                ask(load.banks.load, load_beat, partial(arrived, asked))
                 load_beat = 0
             elif weights.wants():
-                words += ports
-                banks_of = weight_plan.banks.weight(weights.words - weights.left)
-                memory.accept(t, banks_of, ports, weights.accept())
+                ask(weight_plan.banks.weight(weights.words - weights.left), ports, weights.accept())
 
         memory.step(t)
 
@@ -708,7 +706,7 @@ def simulate(descriptors: list[tuple[dict, Banks]], config: Config) -> list[Esti
 
         if issue:
             store_room -= 1
-            results.append((t + READ_TO_RESULT + 1, bool(drained.marked) and drained.marked[issued]))
+            results.append((t + READ_TO_RESULT + 1, drained.stores[issued]))
             issued += 1
             if drained.residual:
                 aux.popleft()

@@ -58,8 +58,8 @@ def test_mlperf_tiny_on_the_default_array(name, tmp_path):
     compare(NETWORKS[name].build(), NETWORKS[name].input_shape, Config(), tmp_path)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("rows, cols, ports", [(4, 4, 1), (5, 3, 3), (16, 16, 4)])
+@pytest.mark.parametrize("rows, cols, ports", [
+    pytest.param(4, 4, 1, marks=pytest.mark.slow), (5, 3, 3), pytest.param(16, 16, 4, marks=pytest.mark.slow)])
 def test_other_geometries(rows, cols, ports, tmp_path):
     compare(NETWORKS["digits"].build(), NETWORKS["digits"].input_shape, Config(rows=rows, cols=cols, ports=ports),
             tmp_path)
