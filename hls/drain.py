@@ -375,7 +375,7 @@ def drain(
         _row_select(drain_data, row, selected, config),
         join([job.scale] * ports, same_scale), join([job.bias] * ports, same_bias),
         [split(bus, parts) for bus, parts in zip((acc, scale, bias, aux2), lanes)],
-        [epilogue_lane(clk, rst, True, operands_valid, accs[i], scale_lanes[i], bias_lanes[i], aux_lanes[i],
+        [epilogue_lane(clk, rst, operands_valid, accs[i], scale_lanes[i], bias_lanes[i], aux_lanes[i],
                        job.residual, job.act_first, job.slope_en, job.slope, job.low, job.high, result_valids[i],
                        results[i]) for i in range(ports)],
         join(results, result),

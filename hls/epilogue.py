@@ -57,25 +57,25 @@ def _order(bits: np.ndarray) -> np.ndarray:
 
 
 @unit(out="out_valid y")
-def epilogue_lane(clk, rst, en, in_valid, acc, scale, bias, res, res_en, act_before_res, slope_en, slope, low,
+def epilogue_lane(clk, rst, in_valid, acc, scale, bias, res, res_en, act_before_res, slope_en, slope, low,
                   high, out_valid, y):
-    """`epilogue_model` on one value per cycle, EPILOGUE_LATENCY enabled cycles later.
+    """`epilogue_model` on one value per cycle, EPILOGUE_LATENCY cycles later.
 
     acc, scale, bias and res are sampled together. res_en, act_before_res, slope_en, slope, low and high belong
-    to the layer: they may change only while no value is inside. en low freezes everything: in_valid is not
-    taken, out_valid and y hold. There is one residual adder and one activation; act_before_res sets which
-    comes first.
+    to the layer: they may change only while no value is inside. There is one residual adder and one activation;
+    act_before_res sets which comes first. Without a value inside, no register of the arithmetic moves.
     """
     product, bias_now, affine = (Signal(intbv(0)[32:]) for _ in range(3))
     addend, addend_early, addend_late, add_a, add_b, added = (Signal(intbv(0)[32:]) for _ in range(6))
     x, factor, scaled, activated = (Signal(intbv(0)[32:]) for _ in range(4))
     valids = Signal(intbv(0)[EPILOGUE_LATENCY:])
+    en = Signal(bool(0))
 
     @always(clk.posedge)
     def follow():
         if rst:
             valids.next = 0
-        elif en:
+        else:
             valids.next = concat(valids[EPILOGUE_LATENCY - 1:], in_valid)
 
     @always_comb
@@ -86,6 +86,7 @@ def epilogue_lane(clk, rst, en, in_valid, acc, scale, bias, res, res_en, act_bef
         add_b.next = addend_late if act_before_res else addend_early
         y.next = added if act_before_res else activated
         out_valid.next = valids[EPILOGUE_LATENCY - 1]
+        en.next = in_valid or valids != 0
 
     @always_comb
     def choose_factor():
@@ -110,11 +111,11 @@ def _clamp(clk, en, x, low, high, y):
         key = intbv(0)[32:]
         key_low = intbv(0)[32:]
         key_high = intbv(0)[32:]
-        nan = x[31:23] == 255 and x[23:] != 0
-        key[:] = ~x if x[31] else concat(True, x[31:])
-        key_low[:] = ~low if low[31] else concat(True, low[31:])
-        key_high[:] = ~high if high[31] else concat(True, high[31:])
         if en:
+            nan = x[31:23] == 255 and x[23:] != 0
+            key[:] = ~x if x[31] else concat(True, x[31:])
+            key_low[:] = ~low if low[31] else concat(True, low[31:])
+            key_high[:] = ~high if high[31] else concat(True, high[31:])
             if key < key_low:  # not NaN: `NAN` is above every number
                 y.next = low
             elif key > key_high and not nan:

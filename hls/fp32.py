@@ -57,11 +57,11 @@ def round_pack(clk, en, special, sign, exp, sig, y):
     def pack():
         field = intbv(0)[9:]
         rounded = intbv(0)[32:]
-        up = sig[1] and (sig[0] or sig[2])
-        if sig[25]:
-            field[:] = exp
-        rounded[:] = concat(field, intbv(0)[22:], up) + concat(intbv(0)[8:], sig[26:2])
         if en:
+            up = sig[1] and (sig[0] or sig[2])
+            if sig[25]:
+                field[:] = exp
+            rounded[:] = concat(field, intbv(0)[22:], up) + concat(intbv(0)[8:], sig[26:2])
             if special == INVALID:
                 y.next = NAN
             elif special == INFINITE or (special == FINITE and rounded[32:23] >= 255):
@@ -89,19 +89,19 @@ def fp32_add(clk, en, a, b, y):
         smaller = intbv(0)[31:]
         exp_big = intbv(0)[8:]
         exp_small = intbv(0)[8:]
-        if b[31:] > a[31:]:
-            larger[:] = b
-            smaller[:] = a[31:]
-        else:
-            larger[:] = a
-            smaller[:] = b[31:]
-        exp_big[:] = larger[31:23]
-        exp_small[:] = smaller[31:23]
-        if exp_big == 0:
-            exp_big[0] = True
-        if exp_small == 0:
-            exp_small[0] = True
         if en:
+            if b[31:] > a[31:]:
+                larger[:] = b
+                smaller[:] = a[31:]
+            else:
+                larger[:] = a
+                smaller[:] = b[31:]
+            exp_big[:] = larger[31:23]
+            exp_small[:] = smaller[31:23]
+            if exp_big == 0:
+                exp_big[0] = True
+            if exp_small == 0:
+                exp_small[0] = True
             sign1.next = larger[31]
             sub1.next = a[31] != b[31]
             exp1.next = exp_big
@@ -112,20 +112,20 @@ def fp32_add(clk, en, a, b, y):
     @always(clk.posedge)
     def align_and_add():
         m = intbv(0)[27:]
-        m[:] = concat(smaller1, intbv(0)[3:])
-        if shift1[4]:
-            m[:] = concat(intbv(0)[16:], m[27:17], m[17:] != 0)
-        if shift1[3]:
-            m[:] = concat(intbv(0)[8:], m[27:9], m[9:] != 0)
-        if shift1[2]:
-            m[:] = concat(intbv(0)[4:], m[27:5], m[5:] != 0)
-        if shift1[1]:
-            m[:] = concat(intbv(0)[2:], m[27:3], m[3:] != 0)
-        if shift1[0]:
-            m[:] = concat(False, m[27:2], m[2:] != 0)
-        if shift1[8:5] != 0:
-            m[:] = concat(intbv(0)[26:], smaller1 != 0)
         if en:
+            m[:] = concat(smaller1, intbv(0)[3:])
+            if shift1[4]:
+                m[:] = concat(intbv(0)[16:], m[27:17], m[17:] != 0)
+            if shift1[3]:
+                m[:] = concat(intbv(0)[8:], m[27:9], m[9:] != 0)
+            if shift1[2]:
+                m[:] = concat(intbv(0)[4:], m[27:5], m[5:] != 0)
+            if shift1[1]:
+                m[:] = concat(intbv(0)[2:], m[27:3], m[3:] != 0)
+            if shift1[0]:
+                m[:] = concat(False, m[27:2], m[2:] != 0)
+            if shift1[8:5] != 0:
+                m[:] = concat(intbv(0)[26:], smaller1 != 0)
             if sub1:
                 sum2.next = concat(False, larger1, intbv(0)[3:]) - concat(False, m)
             else:
@@ -149,18 +149,18 @@ def fp32_add(clk, en, a, b, y):
     @always(clk.posedge)
     def normalise():
         m = intbv(0)[28:]
-        m[:] = sum2
-        if left[4]:
-            m[:] = concat(m[12:], intbv(0)[16:])
-        if left[3]:
-            m[:] = concat(m[20:], intbv(0)[8:])
-        if left[2]:
-            m[:] = concat(m[24:], intbv(0)[4:])
-        if left[1]:
-            m[:] = concat(m[26:], intbv(0)[2:])
-        if left[0]:
-            m[:] = concat(m[27:], False)
         if en:
+            m[:] = sum2
+            if left[4]:
+                m[:] = concat(m[12:], intbv(0)[16:])
+            if left[3]:
+                m[:] = concat(m[20:], intbv(0)[8:])
+            if left[2]:
+                m[:] = concat(m[24:], intbv(0)[4:])
+            if left[1]:
+                m[:] = concat(m[26:], intbv(0)[2:])
+            if left[0]:
+                m[:] = concat(m[27:], False)
             sig3.next = concat(m[28:3], m[3:] != 0)
             exp3.next = concat(False, exp2) - concat(intbv(0)[4:], left)
             sign3.next = sign2 and not (sub2 and sum2 == 0)
@@ -198,32 +198,32 @@ def fp32_mul(clk, en, a, b, y):
         exp_z = intbv(0)[8:]
         m = intbv(0)[24:]
         zeros = intbv(0)[5:]
-        if a[31:23] == 0:
-            x[:] = a[31:]
-            z[:] = b[31:]
-            zeros[:] = zeros_a
-        else:
-            x[:] = b[31:]
-            z[:] = a[31:]
-            zeros[:] = zeros_b
-        m[:] = concat(x[31:23] != 0, x[23:])
-        if zeros[4]:
-            m[:] = concat(m[8:], intbv(0)[16:])
-        if zeros[3]:
-            m[:] = concat(m[16:], intbv(0)[8:])
-        if zeros[2]:
-            m[:] = concat(m[20:], intbv(0)[4:])
-        if zeros[1]:
-            m[:] = concat(m[22:], intbv(0)[2:])
-        if zeros[0]:
-            m[:] = concat(m[23:], False)
-        exp_x[:] = x[31:23]
-        exp_z[:] = z[31:23]
-        if exp_x == 0:
-            exp_x[0] = True
-        if exp_z == 0:
-            exp_z[0] = True
         if en:
+            if a[31:23] == 0:
+                x[:] = a[31:]
+                z[:] = b[31:]
+                zeros[:] = zeros_a
+            else:
+                x[:] = b[31:]
+                z[:] = a[31:]
+                zeros[:] = zeros_b
+            m[:] = concat(x[31:23] != 0, x[23:])
+            if zeros[4]:
+                m[:] = concat(m[8:], intbv(0)[16:])
+            if zeros[3]:
+                m[:] = concat(m[16:], intbv(0)[8:])
+            if zeros[2]:
+                m[:] = concat(m[20:], intbv(0)[4:])
+            if zeros[1]:
+                m[:] = concat(m[22:], intbv(0)[2:])
+            if zeros[0]:
+                m[:] = concat(m[23:], False)
+            exp_x[:] = x[31:23]
+            exp_z[:] = z[31:23]
+            if exp_x == 0:
+                exp_x[0] = True
+            if exp_z == 0:
+                exp_z[0] = True
             sign1.next = a[31] != b[31]
             exp1.next = concat(False, exp_x) + concat(False, exp_z)
             zeros1.next = zeros
@@ -241,12 +241,12 @@ def fp32_mul(clk, en, a, b, y):
         product = intbv(0)[48:]
         exponent = intbv(0)[10:]  # of product[47], offset by 512
         right = intbv(0)[10:]
-        product[:] = concat(intbv(0)[24:], x1) * concat(intbv(0)[24:], z1)
-        exponent[:] = concat(False, exp1) + (512 - 127) - concat(intbv(0)[5:], zeros1)
-        right[:] = 0
-        if not exponent[9]:
-            right[:] = 512 - exponent
         if en:
+            product[:] = concat(intbv(0)[24:], x1) * concat(intbv(0)[24:], z1)
+            exponent[:] = concat(False, exp1) + (512 - 127) - concat(intbv(0)[5:], zeros1)
+            right[:] = 0
+            if not exponent[9]:
+                right[:] = 512 - exponent
             sign2.next = sign1
             special2.next = special1
             product2.next = concat(product[48:22], product[22:] != 0)
