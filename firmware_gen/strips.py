@@ -1,7 +1,5 @@
 """The strips of every descriptor of a compiled network, chosen by what they cost it and the next one."""
 
-import numpy as np
-
 from firmware_gen.estimate import descriptor_banks, descriptor_cycles
 from firmware_gen.program import DESCRIPTORS, Program
 from firmware_gen.tiling import strip_span
