@@ -1,6 +1,7 @@
 """The strips of every descriptor of a compiled network, chosen by what they cost it and the next one."""
 
 from firmware_gen.estimate import descriptor_banks, descriptor_cycles
+from firmware_gen.planner import memory_map
 from firmware_gen.program import DESCRIPTORS, Program
 from firmware_gen.tiling import strip_span
 from firmware_gen.timeline import Timeline, Work
@@ -15,14 +16,19 @@ CHECKED = 50_000
 
 
 def choose_strips(program: Program) -> None:
-    """Choose FIRST_PX and STRIP_PX of all descriptors anew; the order of weights, and so CBG, stays."""
+    """Choose FIRST_PX and STRIP_PX of all descriptors anew; the order of weights, and so CBG, stays.
+
+    Nothing changes where activations lie in contiguous banks: the timeline does not know how these slow them down.
+    """
+    if program.config.ports > 1 and program.arena_address < memory_map(program.config)[0]:
+        return
     words = program.constants[DESCRIPTORS].reshape(-1, WORDS)
     linked = [unpack(row) for row in words[:len(program.jobs)]]
     before = [(f["FIRST_PX"], f["STRIP_PX"]) for f in linked]
     chosen, cycles = [], 0.0
     for step in program.steps:
         if isinstance(step, tuple):
-            works = [Work(f, program.config, _slow(program, f)) for f in linked[slice(*step)]]
+            works = [_work(program, f) for f in linked[slice(*step)]]
             strips, done = _choose(works, before[slice(*step)], program.config)
             chosen += strips
             cycles += done
@@ -79,7 +85,7 @@ def _total(program: Program) -> int:
     return sum(e.cycles for e in descriptor_cycles(program))
 
 
-def _slow(program: Program, f: dict) -> int:
-    """Cycles of a beat of weights or parameters: all its words may lie in one bank."""
+def _work(program: Program, f: dict) -> Work:
+    """Of a linked descriptor: words of a beat that lie in one bank take a cycle each."""
     banks = descriptor_banks(program, f)
-    return max((len(b) for b in (banks.weights, banks.params) if b and b[0] >= 0), default=1)
+    return Work(f, program.config, *(len(b) if b and b[0] >= 0 else 1 for b in (banks.weights, banks.params)))

@@ -8,7 +8,7 @@ from bisect import bisect_right
 from typing import NamedTuple
 
 from firmware_gen.cycles import ANSWER, FETCH_ASKED, FETCH_READY, FIRST_VECTOR, LOADED, strip_sizes
-from firmware_gen.tiling import pixel_beats, tile_bytes, window_words
+from firmware_gen.tiling import tile_bytes, window_words
 from hls.accumulator import ACC_LATENCY
 from hls.activation_buffer import READ_LATENCY
 from hls.array import array_latency
@@ -35,9 +35,12 @@ class Span(NamedTuple):
 
 
 class Work:
-    """What the timeline needs to know of one linked descriptor; slow: cycles of a beat of its weights or parameters."""
+    """What the timeline needs to know of one linked descriptor.
 
-    def __init__(self, f: dict, config: Config, slow: int = 1):
+    weight_cycles, param_cycles: of the memory for a beat of weights and of parameters.
+    """
+
+    def __init__(self, f: dict, config: Config, weight_cycles: int = 1, param_cycles: int = 1):
         ports, self.fields, self.config = config.ports, f, config
         self.windows = window_words(f)
         self.load_chip, self.store_chip, self.aux_chip = (
@@ -45,11 +48,11 @@ class Work:
         self.aux = bool(f["RESIDUAL"] or f["ACC_INIT"])
         self.steps, self.row_steps = f["KH"] * f["KX"] * f["KB"], f["KX"] * f["KB"]
         size = tile_bytes(f, config)
-        self.tile_beats = slow * size / (4 * ports)
+        self.tile_beats = weight_cycles * size / (4 * ports)
         self.cut_beats = 1 if f["DIAGONAL"] or not size else -(-config.rows // config.load_rows)
         self.fits = 4 * f["WEIGHT_WORDS"] <= config.weight_bytes
         block = config.diagonal if f["DIAGONAL"] else config.cols
-        self.param_beats = 0 if f["UNIFORM"] else slow * 2 * -(-block // ports)
+        self.param_beats = 0 if f["UNIFORM"] else param_cycles * 2 * -(-block // ports)
         self.load_cycles = -(-f["LOAD_C_COUNT"] // ports) / f["LOAD_C_COUNT"]  # of a word
         beats = [-(-min(block, f["COUT"] - cb * block) // ports) for cb in range(f["NCB"])]
         parts = [beats[cb:cb + f["CBG"]] for cb in range(0, f["NCB"], f["CBG"])]
