@@ -11,9 +11,9 @@ from firmware_gen.fake_quant import GraphModule
 from firmware_gen.importer import import_model
 from firmware_gen.passes import append_softmax, run_passes
 from firmware_gen.planner import MemoryReport
-from firmware_gen.program import Program, compile_graph
+from firmware_gen.program import Program, compile_choices
 from firmware_gen.quantise import quantise, with_biases
-from firmware_gen.strips import choose_strips
+from firmware_gen.strips import fastest
 from hls.config import Config
 from hls.errors import HeepgenError
 
@@ -52,9 +52,8 @@ class CodeGenerator:
         """The compiled network."""
         if append_final_softmax not in self._programs:
             graph = append_softmax(self.graph) if append_final_softmax else self.graph
-            program = compile_graph(graph, self.config, self._profile, self._keep)
-            choose_strips(program)
-            self._programs[append_final_softmax] = program
+            programs = compile_choices(graph, self.config, self._profile, self._keep)
+            self._programs[append_final_softmax] = fastest(programs)
         return self._programs[append_final_softmax]
 
     def quantized_model(self) -> GraphModule:

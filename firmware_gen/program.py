@@ -1,7 +1,7 @@
 """A compiled network: every descriptor, constant and address, ready to be run or printed as C++."""
 
 import itertools
-from collections.abc import Container, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -136,7 +136,13 @@ class Program:
 
 
 def compile_graph(graph: ir.Graph, config: Config, profile: bool = True, keep_activations: bool = False) -> Program:
-    """Compile a quantised graph.
+    """The first of `compile_choices`."""
+    return next(compile_choices(graph, config, profile, keep_activations))
+
+
+def compile_choices(graph: ir.Graph, config: Config, profile: bool = True,
+                    keep_activations: bool = False) -> Iterator[Program]:
+    """Compile a quantised graph, once for every choice of what stays on chip.
 
     profile: every descriptor writes a record. keep_activations: all activations stay in memory, where none shares its
     place with another.
@@ -145,15 +151,18 @@ def compile_graph(graph: ir.Graph, config: Config, profile: bool = True, keep_ac
         raise HeepgenError(f"{graph.name} has {len(graph.inputs)} inputs; one is supported")
     graph = lower.copy_outputs(graph)
     lowered = _lowered(graph, config, not keep_activations)
+    fits = False
     if config.scratchpad_words and not keep_activations:
-        groups, scratchpad = _residency(graph, lowered, config)
-        try:
-            resident = _lowered(graph, config, True, scratchpad, groups) if scratchpad else lowered
-            return _placed(graph, config, resident, groups, scratchpad, profile, False)
-        except planner.DoesNotFit:  # pieces have more descriptors, and keep their inputs for longer
-            if not scratchpad:
-                raise
-    return _placed(graph, config, lowered, (), {}, profile, keep_activations)
+        for groups, scratchpad in _residency(graph, lowered, config):
+            resident = _lowered(graph, config, True, scratchpad, groups)
+            try:
+                program = _placed(graph, config, resident, groups, scratchpad, profile, False)
+            except planner.DoesNotFit:  # pieces have more descriptors, and keep their inputs for longer
+                continue
+            fits = True
+            yield program
+    if not fits:
+        yield _placed(graph, config, lowered, (), {}, profile, keep_activations)
 
 
 def _placed(graph, config, lowered, groups, scratchpad, profile, keep_activations) -> Program:
@@ -206,7 +215,7 @@ def _lowered(graph: ir.Graph, config: Config, share: bool, on_chip: Container[st
 
 
 def _residency(graph: ir.Graph, lowered, config: Config):
-    """Layers that take turns, and what the accelerator keeps on chip, of a network lowered without either."""
+    """`residency.choose` for a network lowered without layers that take turns, and with all tensors in memory."""
     tensors, constants, jobs, layers = lowered
     used = program_bytes(graph) + sum(a.nbytes for a in constants.arrays.values()) + len(jobs) * DESCRIPTOR_BYTES
     arena = planner.memory_map(config)[1] - used - TURNS * DESCRIPTOR_BYTES

@@ -1,5 +1,8 @@
 """The strips of every descriptor of a compiled network, chosen by what they cost it and the next one."""
 
+import math
+from collections.abc import Iterable
+
 from firmware_gen.estimate import descriptor_banks, descriptor_cycles
 from firmware_gen.planner import memory_map
 from firmware_gen.program import DESCRIPTORS, Program
@@ -15,13 +18,19 @@ CHECKED = 50_000
 """Cycles of a network up to which the cycle model, which takes a second for so many, has the last word."""
 
 
-def choose_strips(program: Program) -> None:
+def fastest(programs: Iterable[Program]) -> Program:
+    """Of programs of one network, each with its best strips, the first that takes fewest cycles."""
+    return min(((choose_strips(program), number, program) for number, program in enumerate(programs)))[2]
+
+
+def choose_strips(program: Program) -> float:
     """Choose FIRST_PX and STRIP_PX of all descriptors anew; the order of weights, and so CBG, stays.
 
-    Nothing changes where activations lie in contiguous banks: the timeline does not know how these slow them down.
+    Returns the cycles that are expected. Nothing changes, and infinitely many are, where activations lie in contiguous
+    banks: the timeline does not know how these slow them down.
     """
     if program.config.ports > 1 and program.arena_address < memory_map(program.config)[0]:
-        return
+        return math.inf
     words = program.constants[DESCRIPTORS].reshape(-1, WORDS)
     linked = [unpack(row) for row in words[:len(program.jobs)]]
     before = [(f["FIRST_PX"], f["STRIP_PX"]) for f in linked]
@@ -32,13 +41,15 @@ def choose_strips(program: Program) -> None:
             strips, done = _choose(works, before[slice(*step)], program.config)
             chosen += strips
             cycles += done
-    if cycles <= CHECKED:
-        old = _total(program)
+    if cycles > CHECKED:
         _set(program, chosen)
-        if _total(program) > old:
-            _set(program, before)
-    else:
-        _set(program, chosen)
+        return cycles
+    old = _total(program)
+    _set(program, chosen)
+    new = _total(program)
+    if new > old:
+        _set(program, before)
+    return min(old, new)
 
 
 def _choose(works: list[Work], strips: list[tuple[int, int]], config: Config) -> tuple[list[tuple[int, int]], float]:

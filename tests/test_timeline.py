@@ -6,7 +6,7 @@ import pytest
 from examples.networks import NETWORKS
 from firmware_gen import CodeGenerator, strips
 from firmware_gen.estimate import descriptor_cycles
-from firmware_gen.program import DESCRIPTORS, compile_graph
+from firmware_gen.program import DESCRIPTORS, compile_choices, compile_graph
 from firmware_gen.tiling import strip_span
 from firmware_gen.timeline import Timeline, Work
 from hls.config import Config
@@ -76,3 +76,16 @@ def test_the_cycle_model_has_the_last_word_on_small_networks(monkeypatch):
     monkeypatch.setattr(strips, "CHECKED", 0)
     strips.choose_strips(program)
     assert set(chosen(program)) == {(1, 1)}
+
+
+@pytest.mark.parametrize("name, config, first", [("ds-cnn", Config(), True), ("ds-cnn", CONFIGS[2], False)])
+def test_the_faster_choice_of_what_stays_on_chip_is_taken(name, config, first):
+    """More layers that take turns: slower on one array, faster on the other."""
+    data = np.random.default_rng(1).standard_normal(NETWORKS[name].input_shape, np.float32)
+    generator = CodeGenerator(NETWORKS[name].build().eval(), data, None, config)
+    choices = list(compile_choices(generator.graph, config))
+    assert [len(p.jobs) for p in choices] == sorted(len(p.jobs) for p in choices) and len(choices) == 2
+    for program in choices:
+        strips.choose_strips(program)
+    assert (cycles(choices[0]) < cycles(choices[1])) == first
+    assert cycles(generator.program()) == min(map(cycles, choices))
