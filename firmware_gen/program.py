@@ -241,17 +241,24 @@ def _layer(graph, node, tensors, descriptors, jobs, config) -> Layer:
 
 
 def _plan_arena(graph, tensors, layers, groups, jobs, arrays, records, keep_all, scratchpad, config):
-    """Buffers with lifetimes, their offsets, whether the input survives a call, and where constants and arena lie."""
+    """Buffers with lifetimes, their offsets, whether the input survives a call, and where constants and arena lie.
+
+    The input is kept if that fits, and costs no constant its place in interleaved banks, where several ports need it.
+    """
+    plans, border = [], planner.memory_map(config)[0] if config.ports > 1 else 0
     for keep in (True,) if keep_all else (True, False):
         buffers = [b for b in _buffers(graph, tensors, layers, groups, records, keep, keep_all)
                    if b.name not in scratchpad]
         offsets = planner.place(buffers)
         try:
             located = _locate(graph, jobs, arrays, _extent(buffers, offsets), config)
-            break
         except HeepgenError:
-            if not keep or keep_all:
+            if not plans and (not keep or keep_all):
                 raise
+        else:
+            low = sum(p.size for p in located[0] if p.address < border)
+            plans.append((low, buffers, offsets, located, keep))
+    _, buffers, offsets, located, keep = min(plans, key=lambda plan: plan[0])
     # What is on chip lies apart here, whatever its ring; `residency.check` proves rings
     extents = {name: max(4 * t.extent for t in tensors.values() if t.storage == name) for name in scratchpad}
     ends = itertools.accumulate((extents[name] for name in scratchpad), initial=_extent(buffers, offsets))

@@ -237,3 +237,14 @@ def test_interleaved_banks_hold_the_constants_that_gain_by_it(monkeypatch):
     monkeypatch.setattr("firmware_gen.program._locate", lambda graph, jobs, arrays, arena, config: locate(
         graph.name, [(n, 4 * len(a)) for n, a in arrays.items()], arena, config, program_bytes(graph)))
     assert cycles(chosen) < 0.9 * cycles(program())
+
+
+@pytest.mark.parametrize("ports, kept", [(1, True), (2, False)])
+def test_the_input_is_not_kept_at_the_expense_of_constants(ports, kept):
+    """24 KiB of input, and 16 of another tensor: without the input alive, 27 KiB of weights fit beside them."""
+    model = nn.Sequential(nn.AvgPool2d(2), nn.Conv2d(6, 16, 1), nn.MaxPool2d(2), nn.Conv2d(16, 64, 5), nn.ReLU())
+    config = Config(ports=ports, memory_banks=4, memory_banks_interleaved=(2,), scratchpad_words=0)
+    program = CodeGenerator(model, np.zeros((1, 6, 32, 32), np.float32), None, config).program()
+    assert program.keeps_input == kept
+    low = [name for name, placed in program.placed.items() if program.region(placed) == CONTIGUOUS]
+    assert bool(low) == kept
