@@ -11,8 +11,9 @@ from firmware_gen.fake_quant import GraphModule
 from firmware_gen.importer import import_model
 from firmware_gen.passes import append_softmax, run_passes
 from firmware_gen.planner import MemoryReport
-from firmware_gen.program import Program, compile_graph
+from firmware_gen.program import Program, compile_choices
 from firmware_gen.quantise import quantise, with_biases
+from firmware_gen.strips import fastest
 from hls.config import Config
 from hls.errors import HeepgenError
 
@@ -51,7 +52,8 @@ class CodeGenerator:
         """The compiled network."""
         if append_final_softmax not in self._programs:
             graph = append_softmax(self.graph) if append_final_softmax else self.graph
-            self._programs[append_final_softmax] = compile_graph(graph, self.config, self._profile, self._keep)
+            programs = compile_choices(graph, self.config, self._profile, self._keep)
+            self._programs[append_final_softmax] = fastest(programs)
         return self._programs[append_final_softmax]
 
     def quantized_model(self) -> GraphModule:

@@ -15,11 +15,11 @@ def descriptor_cycles(program: Program) -> list[Estimate]:
     results = []
     for step in program.steps:
         if isinstance(step, tuple):
-            results += simulate([(f, _banks(program, f)) for f in linked[slice(*step)]], program.config)
+            results += simulate([(f, descriptor_banks(program, f)) for f in linked[slice(*step)]], program.config)
     return results
 
 
-def _banks(program: Program, f: dict) -> Banks:
+def descriptor_banks(program: Program, f: dict) -> Banks:
     """Where the streams of a linked descriptor meet themselves and each other."""
     def address(prefix: str) -> int:
         where = f[f"{prefix}_ADDR"]

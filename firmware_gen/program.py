@@ -1,7 +1,7 @@
 """A compiled network: every descriptor, constant and address, ready to be run or printed as C++."""
 
 import itertools
-from collections.abc import Container, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -10,7 +10,7 @@ from firmware_gen import fusion, ir, lower, planner, residency
 from firmware_gen.fusion import Group
 from firmware_gen.lower import Constants, Job, Ref, Tensor
 from firmware_gen.order import order
-from firmware_gen.tiling import lower_bound
+from firmware_gen.tiling import is_on_chip, lower_bound, stream_beats
 from hls.config import Config
 from hls.descriptor import PROFILE_RECORD, SCRATCHPAD, WORDS, address, pack
 from hls.errors import HeepgenError
@@ -136,7 +136,13 @@ class Program:
 
 
 def compile_graph(graph: ir.Graph, config: Config, profile: bool = True, keep_activations: bool = False) -> Program:
-    """Compile a quantised graph.
+    """The first of `compile_choices`."""
+    return next(compile_choices(graph, config, profile, keep_activations))
+
+
+def compile_choices(graph: ir.Graph, config: Config, profile: bool = True,
+                    keep_activations: bool = False) -> Iterator[Program]:
+    """Compile a quantised graph, once for every choice of what stays on chip.
 
     profile: every descriptor writes a record. keep_activations: all activations stay in memory, where none shares its
     place with another.
@@ -145,26 +151,27 @@ def compile_graph(graph: ir.Graph, config: Config, profile: bool = True, keep_ac
         raise HeepgenError(f"{graph.name} has {len(graph.inputs)} inputs; one is supported")
     graph = lower.copy_outputs(graph)
     lowered = _lowered(graph, config, not keep_activations)
+    fits = False
     if config.scratchpad_words and not keep_activations:
-        groups, scratchpad = _residency(graph, lowered, config)
-        try:
-            resident = _lowered(graph, config, True, scratchpad, groups) if scratchpad else lowered
-            return _placed(graph, config, resident, groups, scratchpad, profile, False)
-        except planner.DoesNotFit:  # pieces have more descriptors, and keep their inputs for longer
-            if not scratchpad:
-                raise
-    return _placed(graph, config, lowered, (), {}, profile, keep_activations)
+        for groups, scratchpad in _residency(graph, lowered, config):
+            resident = _lowered(graph, config, True, scratchpad, groups)
+            try:
+                program = _placed(graph, config, resident, groups, scratchpad, profile, False)
+            except planner.DoesNotFit:  # pieces have more descriptors, and keep their inputs for longer
+                continue
+            fits = True
+            yield program
+    if not fits:
+        yield _placed(graph, config, lowered, (), {}, profile, keep_activations)
 
 
 def _placed(graph, config, lowered, groups, scratchpad, profile, keep_activations) -> Program:
     """The program of lowered layers, with addresses."""
     tensors, constants, jobs, layers = lowered
     arrays = {DESCRIPTORS: np.zeros(WORDS * max(len(jobs), 1), np.uint32)} | constants.arrays
-    buffers, offsets, keeps_input = _plan_arena(
-        graph, tensors, layers, groups, arrays, len(jobs) * profile, keep_activations, scratchpad, config)
+    buffers, offsets, keeps_input, (placed, arena_address) = _plan_arena(
+        graph, tensors, layers, groups, jobs, arrays, len(jobs) * profile, keep_activations, scratchpad, config)
     arena = _extent(buffers, offsets)
-    placed, arena_address = planner.locate(graph.name, [(n, 4 * len(a)) for n, a in arrays.items()], arena, config,
-                                           program_bytes(graph))
     report = _report(graph, layers, buffers, offsets, placed, arena_address, arena, config)
     program = Program(graph, config, tuple(layers), tuple(jobs), tensors, arrays, {p.name: p for p in placed},
                       arena_address, arena, offsets, scratchpad, report, keeps_input)
@@ -208,7 +215,7 @@ def _lowered(graph: ir.Graph, config: Config, share: bool, on_chip: Container[st
 
 
 def _residency(graph: ir.Graph, lowered, config: Config):
-    """Layers that take turns, and what the accelerator keeps on chip, of a network lowered without either."""
+    """`residency.choose` for a network lowered without layers that take turns, and with all tensors in memory."""
     tensors, constants, jobs, layers = lowered
     used = program_bytes(graph) + sum(a.nbytes for a in constants.arrays.values()) + len(jobs) * DESCRIPTOR_BYTES
     arena = planner.memory_map(config)[1] - used - TURNS * DESCRIPTOR_BYTES
@@ -233,19 +240,25 @@ def _layer(graph, node, tensors, descriptors, jobs, config) -> Layer:
     return Layer(node, node.op, sources[0].shape, target.shape, graph.macs(node), descriptors, bound, sources, target)
 
 
-def _plan_arena(graph, tensors, layers, groups, arrays, records, keep_all, scratchpad, config):
-    """Buffers with lifetimes, their offsets, and whether the input survives a call."""
+def _plan_arena(graph, tensors, layers, groups, jobs, arrays, records, keep_all, scratchpad, config):
+    """Buffers with lifetimes, their offsets, whether the input survives a call, and where constants and arena lie.
+
+    The input is kept if that fits, and costs no constant its place in interleaved banks, where several ports need it.
+    """
+    plans, border = [], planner.memory_map(config)[0] if config.ports > 1 else 0
     for keep in (True,) if keep_all else (True, False):
         buffers = [b for b in _buffers(graph, tensors, layers, groups, records, keep, keep_all)
                    if b.name not in scratchpad]
         offsets = planner.place(buffers)
         try:
-            planner.locate(graph.name, [(n, 4 * len(a)) for n, a in arrays.items()], _extent(buffers, offsets), config,
-                           program_bytes(graph))
-            break
+            located = _locate(graph, jobs, arrays, _extent(buffers, offsets), config)
         except HeepgenError:
-            if not keep or keep_all:
+            if not plans and (not keep or keep_all):
                 raise
+        else:
+            low = sum(p.size for p in located[0] if p.address < border)
+            plans.append((low, buffers, offsets, located, keep))
+    _, buffers, offsets, located, keep = min(plans, key=lambda plan: plan[0])
     # What is on chip lies apart here, whatever its ring; `residency.check` proves rings
     extents = {name: max(4 * t.extent for t in tensors.values() if t.storage == name) for name in scratchpad}
     ends = itertools.accumulate((extents[name] for name in scratchpad), initial=_extent(buffers, offsets))
@@ -255,7 +268,47 @@ def _plan_arena(graph, tensors, layers, groups, arrays, records, keep_all, scrat
     if records:
         kept[PROFILE] = offsets[PROFILE] // 4 + np.arange(len(PROFILE_RECORD) * records)
     planner.check_overlaps(places, _accesses(graph, places), graph.outputs, kept)
-    return buffers, offsets, keep
+    return buffers, offsets, keep, located
+
+
+def _locate(graph, jobs, arrays, arena, config) -> tuple[list[planner.Placed], int]:
+    """`planner.locate`; where the interleaved banks do not hold all constants, they hold those that gain by it."""
+    sizes = {n: 4 * len(a) for n, a in arrays.items()}
+    border, end = planner.memory_map(config)
+    losses = _contiguous_losses(jobs, config)
+    low, room = [], end - border - arena
+    for name in sorted(sizes, key=lambda n: (-losses.get(n, 0) / sizes[n], -sizes[n])):
+        if sizes[name] + planner.ALIGN > room:
+            low.append(name)
+        else:
+            room -= sizes[name] + planner.ALIGN
+    def located(names):
+        return planner.locate(graph.name, [(n, sizes[n]) for n in names], arena, config, program_bytes(graph))
+
+    try:
+        return located([*low, *(n for n in sizes if n not in low)])
+    except planner.DoesNotFit:  # nor do the contiguous banks hold the rest: in their own order less room is lost
+        return located(sizes)
+
+
+def _contiguous_losses(jobs: Sequence[Job], config: Config) -> dict[str, float]:
+    """Cycles that constants, by name, cost in contiguous banks, where the words of a beat wait for each other: those
+    that a layer's vectors, or its stores, do not hide."""
+    losses: dict[str, float] = {DESCRIPTORS: (config.ports - 1) * len(jobs) * WORDS / config.ports}
+    for job in jobs:
+        f = job.fields
+        strips = -(-f["OUT_PX"] // min(f["OUT_PX"], config.accumulator_entries // f["CBG"]))
+        beats = stream_beats(f, 1, config)
+        beats["PARAM"] *= strips
+        if 4 * f.get("WEIGHT_WORDS", 0) > config.weight_bytes:
+            beats["WEIGHT"] *= strips
+        bus = sum(n for stream, n in beats.items() if not is_on_chip(f, stream))
+        slack = max(0, max(job.vectors, beats["STORE"]) - bus)
+        for stream in ("WEIGHT", "PARAM"):
+            if f"{stream}_ADDR" in f:
+                name = f[f"{stream}_ADDR"].name
+                losses[name] = losses.get(name, 0) + max(0, (config.ports - 1) * beats[stream] - slack)
+    return losses
 
 
 def _accesses(graph, places) -> list[planner.Access]:

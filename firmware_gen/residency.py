@@ -26,8 +26,8 @@ STREAMS = ("LOAD", "AUX", "STORE")
 HIDDEN = 0.02
 """What a beat that its layer hides is worth beside one that it waits for: layers overlap, and memory is shared."""
 
-MARGIN = 0.2
-"""The part of its layers' cycles that a group has to save: these estimates are rough."""
+MARGINS = (0.2, 0.05)
+"""The part of its layers' cycles that a group has to save: these estimates are rough, so there are several choices."""
 
 TURN = 180
 """Cycles that a piece loses: its strips are short, its first rows and weights late. Measured with the cycle model."""
@@ -65,8 +65,8 @@ WEIGHTS = (1.0, 0.5, 0.0)
 
 
 def choose(jobs: Sequence[Sequence[Job]], links: Sequence[Link], buffers: list[Buffer], excluded: Iterable[str],
-           arena: int, config: Config) -> tuple[tuple[Group, ...], dict[str, Home]]:
-    """Groups of steps that take turns, and the homes of all storages on chip.
+           arena: int, config: Config) -> list[tuple[tuple[Group, ...], dict[str, Home]]]:
+    """Groups of steps that take turns, and the homes of all storages on chip: choices, of which one may be faster.
 
     jobs: those of every step, lowered with all tensors in memory. buffers: lives of their storages. excluded: storages
     that others than the accelerator read or write. arena: bytes that what stays in memory may take at once; layers
@@ -74,9 +74,8 @@ def choose(jobs: Sequence[Sequence[Job]], links: Sequence[Link], buffers: list[B
     """
     plan = _Planner(jobs, links, buffers, excluded, arena, config)
     best = min((choice for weight in WEIGHTS for choice in plan.search(weight)), key=plan.timeline)
-    best = plan.pruned(best)
-    homes = plan.places(best)
-    return (best.groups, homes) if homes else ((), {})
+    choices = dict.fromkeys(plan.pruned(best, margin) for margin in MARGINS)
+    return [(choice.groups, homes) for choice in choices if (homes := plan.places(choice))]
 
 
 class Use(NamedTuple):
@@ -126,11 +125,11 @@ class _Planner:
             options.sort(key=lambda option: -option[0])
             best = next((choice for _, choice in options if self.places(choice) is not None), None)
 
-    def pruned(self, choice: _Choice) -> _Choice:
-        """The choice without groups that do not save enough, and without tensors that save nothing."""
+    def pruned(self, choice: _Choice, margin: float) -> _Choice:
+        """The choice without groups that do not save that part of their cycles, nor tensors that save nothing."""
         for group in choice.groups:
             without = replace(choice, groups=tuple(g for g in choice.groups if g != group))
-            least = MARGIN * self._group_cycles(group, self._on_chip(choice))
+            least = margin * self._group_cycles(group, self._on_chip(choice))
             if self.timeline(without) < self.timeline(choice) + least:
                 choice = without
         for name in sorted(choice.whole):

@@ -3,7 +3,8 @@
 A strip is a run of output pixels. It may not need more input words at once than the activation buffer holds, nor
 more accumulators than a bank has. Weights and parameters are counted once per strip (the hardware reads those that
 fit its buffers only once), so long strips save bus words; short ones start draining earlier. Cycles here are
-estimates that only rank candidates; `firmware_gen.cycles` is the model that predicts.
+estimates that only rank candidates; `firmware_gen.cycles` is the model that predicts. FIRST_PX and STRIP_PX are chosen
+anew by `firmware_gen.strips` when the whole network is known.
 """
 
 from collections.abc import Iterable

@@ -287,6 +287,16 @@ def test_residual_goes_to_the_later_producer_and_moves_it():
     assert_same_function(graph, after)
 
 
+def test_residual_goes_to_the_producer_that_computes_more():
+    large, small = conv(2, 2, 3, pads=(1,) * 4), conv(2, 2)
+    for convs in ((large, small), (small, large)):
+        graph = dag(MAP, *((Conv, "x", MAP, c) for c in convs), (Add, "v0 v1", MAP, {}))
+        after = fuse_residuals(graph)
+        assert [n.kernel for n in after.nodes] == [(1, 1), (3, 3)]
+        assert after.nodes[1].inputs == ("x", after.nodes[0].output)
+        assert_same_function(graph, after)
+
+
 def test_residual_stays_where_a_producer_has_other_readers_or_a_residual():
     shared = dag(MAP, (Conv, "x", MAP, conv(2, 2)), (Add, "v0 x", MAP, {}), outputs=("v1", "v0"))
     doubled = dag(MAP, (Conv, "x", MAP, conv(2, 2)), (Add, "v0 v0", MAP, {}))

@@ -99,7 +99,7 @@ def choose_at_random(rng):
             options = list(plan.steps_from(choice))
             rng.shuffle(options)
             choice = next((option for option in options if plan.places(option) is not None), choice)
-        return choice.groups, plan.places(choice) or {}
+        return [(choice.groups, homes)] if (homes := plan.places(choice)) else []
 
     return choose
 
@@ -177,7 +177,7 @@ def test_a_layer_of_the_group_may_not_overwrite_its_input(monkeypatch):
     def choose(jobs, links, buffers, excluded, arena, config):
         plan = residency._Planner(jobs, links, buffers, excluded, arena, config)
         seen.extend(group.steps for option in plan.steps_from(residency._Choice()) for group in option.groups)
-        return (), {}
+        return []
 
     monkeypatch.setattr(residency, "choose", choose)
     program = CodeGenerator(model, np.zeros((1, 4, 12, 6), np.float32), config=Config()).program()

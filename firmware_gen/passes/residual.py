@@ -3,7 +3,8 @@ from firmware_gen.passes.rewrite import absorb
 
 
 def fuse_residuals(graph: Graph) -> Graph:
-    """Fuse additions into the later of the two nodes that produce their operands and that nothing else reads.
+    """Fuse additions into one of the two nodes that produce their operands and that nothing else reads: the one that
+    computes more, which hides reading the other operand, or else the later one.
 
     An activation of the sum wants the addition before it, one of the operand after it; with both, Add remains.
     """
@@ -22,8 +23,8 @@ def fuse_residuals(graph: Graph) -> Graph:
 
 
 def _producers(graph: Graph, add: Add) -> list[Node]:
-    """Those of the operands, last first."""
-    return [n for n in reversed(graph.nodes) if n.output in add.inputs]
+    """Those of the operands: what computes most first, then what is last."""
+    return sorted((n for n in reversed(graph.nodes) if n.output in add.inputs), key=graph.macs, reverse=True)
 
 
 def _order(graph: Graph, producer: Node, add: Add) -> str | None:

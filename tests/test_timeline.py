@@ -1,0 +1,91 @@
+"""The timeline against the cycle model, and the strips that are chosen with it."""
+
+import numpy as np
+import pytest
+
+from examples.networks import NETWORKS
+from firmware_gen import CodeGenerator, strips
+from firmware_gen.estimate import descriptor_cycles
+from firmware_gen.program import DESCRIPTORS, compile_choices, compile_graph
+from firmware_gen.tiling import strip_span
+from firmware_gen.timeline import Timeline, Work
+from hls.config import Config
+from hls.descriptor import WORDS, unpack
+
+CONFIGS = [Config(), Config(rows=4, cols=4, ports=1), Config(rows=16, cols=16, ports=4)]
+
+
+def compiled(name, config):
+    """A network's program with the strips of `firmware_gen.tiling`."""
+    data = np.random.default_rng(1).standard_normal(NETWORKS[name].input_shape, np.float32)
+    return compile_graph(CodeGenerator(NETWORKS[name].build().eval(), data, None, config).graph, config)
+
+
+def linked(program):
+    words = program.constants[DESCRIPTORS].reshape(-1, WORDS)
+    return [unpack(row) for row in words[:len(program.jobs)]]
+
+
+def cycles(program):
+    return sum(e.cycles for e in descriptor_cycles(program))
+
+
+def chosen(program):
+    return [(f["FIRST_PX"], f["STRIP_PX"]) for f in linked(program)]
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=["8x8p2", "4x4p1", "16x16p4"])
+@pytest.mark.parametrize("name", ["ds-cnn", "cifar10-conv2d", "fmnist-conv2d"])
+def test_timeline_is_near_the_cycle_model(name, config):
+    program = compiled(name, config)
+    timeline, total = Timeline(), 0
+    (step,) = [s for s in program.steps if isinstance(s, tuple)]
+    for fields, estimate in zip(linked(program)[slice(*step)], descriptor_cycles(program), strict=True):
+        total += estimate.cycles
+        timeline.add(Work(fields, config), fields["FIRST_PX"], fields["STRIP_PX"])
+    assert timeline.done == pytest.approx(total, rel=0.03)
+
+
+@pytest.mark.parametrize("name, saved", [("ds-cnn", 0.015), ("fmnist-conv2d", 0.03)])
+def test_chosen_strips_save_cycles(name, saved):
+    program = compiled(name, Config())
+    before = cycles(program)
+    strips.choose_strips(program)
+    assert cycles(program) <= (1 - saved) * before
+
+
+def test_chosen_strips_fit_and_are_those_of_the_jobs():
+    config = Config(accumulator_entries=16, activation_words=1024)
+    program = compiled("ds-cnn", config)
+    before = chosen(program)
+    strips.choose_strips(program)
+    assert chosen(program) != before
+    for job, f in zip(program.jobs, linked(program), strict=True):
+        first, strip = f["FIRST_PX"], f["STRIP_PX"]
+        assert (first, strip) == (job.fields["FIRST_PX"], job.fields["STRIP_PX"])
+        assert 1 <= first <= strip and strip * f["CBG"] <= config.accumulator_entries
+        assert strip_span(f, first, strip) <= config.activation_words - config.ports
+
+
+def test_the_cycle_model_has_the_last_word_on_small_networks(monkeypatch):
+    program = compiled("fmnist-conv2d", Config())
+    before = chosen(program)
+    monkeypatch.setattr(strips, "_choose", lambda works, own, config: ([(1, 1)] * len(own), 4000.0))
+    strips.choose_strips(program)
+    assert chosen(program) == before
+    monkeypatch.setattr(strips, "CHECKED", 0)
+    strips.choose_strips(program)
+    assert set(chosen(program)) == {(1, 1)}
+
+
+@pytest.mark.parametrize("name, config, first", [("ds-cnn", Config(), True), ("ds-cnn", CONFIGS[2], False)])
+def test_the_faster_choice_of_what_stays_on_chip_is_taken(name, config, first):
+    """More layers that take turns: slower on one array, faster on the other."""
+    data = np.random.default_rng(1).standard_normal(NETWORKS[name].input_shape, np.float32)
+    generator = CodeGenerator(NETWORKS[name].build().eval(), data, None, config)
+    choices = list(compile_choices(generator.graph, config))
+    assert [len(p.jobs) for p in choices] == sorted(len(p.jobs) for p in choices) and len(choices) == 2
+    for program in choices:
+        strips.choose_strips(program)
+    assert (cycles(choices[0]) < cycles(choices[1])) == first
+    assert cycles(generator.program()) == min(map(cycles, choices))
