@@ -41,9 +41,10 @@ def accumulator_column(clk, rst, valid, addr, bank, first, max_mode, x, init_val
     follows drain_addr by one cycle; it is meaningless for a bank that an operation reads in the same cycle.
     """
     width = len(addr)
-    y, x1, x2, acc2, a, b = (Signal(intbv(0)[32:]) for _ in range(6))
-    keep2, alone2 = (Signal(False) for _ in range(2))
-    first1, max1, bank1, drain_bank1, write, write_bank = (Signal(False) for _ in range(6))
+    y, x1, x2, acc, acc2, a, b = (Signal(intbv(0)[32:]) for _ in range(7))
+    may_keep1, alone1, may_keep2, alone2, larger2, ones2, fraction2, not_zero2, keep = (
+        Signal(False) for _ in range(9))
+    bank1, drain_bank1, write, write_bank = (Signal(False) for _ in range(4))
     write_addr = Signal(intbv(0)[width:])
     valids = Signal(intbv(0)[_STAGES:])
     places = Signal(intbv(0)[_STAGES * (width + 1):])
@@ -54,8 +55,8 @@ def accumulator_column(clk, rst, valid, addr, bank, first, max_mode, x, init_val
     @always(clk.posedge)
     def follow():
         x1.next = x
-        first1.next = first
-        max1.next = max_mode
+        may_keep1.next = max_mode and not first and not (x[31:23] == 255 and x[23:] != 0)
+        alone1.next = first or max_mode
         bank1.next = bank
         drain_bank1.next = drain_bank
         places.next = concat(places[top:], bank, addr)
@@ -71,24 +72,31 @@ def accumulator_column(clk, rst, valid, addr, bank, first, max_mode, x, init_val
         write_addr.next = places[top + width:top]
         drain_data.next = read1 if drain_bank1 else read0
 
+    @always_comb
+    def fetch():
+        acc.next = read1 if bank1 else read0
+
     @always(clk.posedge)
     def compare():
-        acc = intbv(0)[32:]
-        acc[:] = read1 if bank1 else read0
-        nan_x = x1[31:23] == 255 and x1[23:] != 0
-        nan_acc = acc[31:23] == 255 and acc[23:] != 0
-        greater = (x1[31:] > acc[31:]) != x1[31]  # or equal: then both are the same pattern
-        if x1[31] != acc[31]:
-            greater = acc[31] and (x1[31:] != 0 or acc[31:] != 0)
         x2.next = x1
         acc2.next = acc
-        keep2.next = max1 and (not first1) and (not nan_x) and (nan_acc or not greater)
-        alone2.next = first1 or max1
+        larger2.next = acc[31:] > x1[31:]  # magnitudes
+        ones2.next = acc[31:23] == 255
+        fraction2.next = acc[23:] != 0
+        may_keep2.next = may_keep1
+        alone2.next = alone1
+        not_zero2.next = x1[31:] != 0
+
+    @always_comb
+    def decide():  # where the patterns are equal, either may be kept
+        keep.next = may_keep2 and ((ones2 and fraction2) or larger2 != x2[31])
+        if x2[31] != acc2[31]:
+            keep.next = may_keep2 and ((ones2 and fraction2) or x2[31] or not (not_zero2 or larger2))
 
     @always_comb
     def operands():
         # Adding -0 changes nothing, so `first` and `max` pass a value through the adder.
-        a.next = acc2 if keep2 else x2
+        a.next = acc2 if keep else x2
         b.next = acc2
         if alone2:
             b.next = concat(True, intbv(0)[31:])
@@ -102,7 +110,7 @@ def accumulator_column(clk, rst, valid, addr, bank, first, max_mode, x, init_val
         ports.append(_bank_ports(valid, bank, addr, write, write_bank, write_addr, y, init_valid, init_bank,
                                  init_addr, init_data, drain_addr, we, waddr, wdata, raddr, number=number))
         memories.append(ram(clk, we, waddr, wdata, raddr, reads[number], width=32, depth=entries))
-    return follow, finish, compare, operands, add, ports, memories
+    return follow, finish, fetch, compare, decide, operands, add, ports, memories
 
 
 @block
