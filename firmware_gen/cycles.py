@@ -51,8 +51,9 @@ class Estimate:
 class Banks:
     """Per stream, the memory bank of each word of a beat; () where no two words of a beat meet in a bank.
 
-    Streams of the same bank wait for each other; a negative bank is only met within its beat. ``weights`` may lie in
-    several banks: (word behind the piece, its entry), in order.
+    Streams of the same bank wait for each other. ``weights`` may lie in several banks: (word behind the piece, its
+    entry), in order. A negative bank, -1 - number, is one of an interleaved group, and is the first beat's only;
+    `addresses` of load, store and aux then say where the others lie.
     """
 
     load: tuple[int, ...] = ()
@@ -61,6 +62,7 @@ class Banks:
     store: tuple[int, ...] = ()
     aux: tuple[int, ...] = ()
     fetch: tuple[int, ...] = ()
+    addresses: tuple[int, int, int] = (0, 0, 0)
 
     @property
     def contended(self) -> bool:
@@ -81,7 +83,7 @@ def word_banks(address: int, stride: int, config: Config) -> tuple[int, ...]:
     first = config.memory_banks * bank
     for size in config.memory_banks_interleaved:
         if address < first + size * bank:
-            words = tuple(i * stride % size for i in range(config.ports))
+            words = tuple(((address - first) // 4 + i * stride) % size for i in range(config.ports))
             return () if len(set(words)) == len(words) else tuple(-1 - w for w in words)
         first += size * bank
     return ()
@@ -193,7 +195,7 @@ class _Ports:
         self.order: deque[_Command] = deque()
         self.completed = 0
         self.answered: deque[int] = deque()  # cycles in which beats leave the list of those due
-        self.favoured: dict = {}
+        self.favoured: dict[int, int] = {}
 
     def _room(self, t: int) -> bool:
         while self.answered and self.answered[0] < t:
@@ -207,15 +209,13 @@ class _Ports:
 
     def accept(self, t: int, banks: tuple[int, ...], words: int, deliver: Callable[[int], None]) -> None:
         """``deliver`` learns the cycle of the answer as soon as that is known."""
-        own = object()  # a negative bank is met within the beat only
-        self.arriving = _Command([(own, bank) if bank < 0 else bank for bank in banks[:words]] or [None] * words,
-                                 deliver)
+        self.arriving = _Command(list(banks[:words]) or [None] * words, deliver)
 
     def step(self, t: int) -> None:
         if not (self.arriving or self.picked or self.held or self.order):
             return
         room = self.held is None or self._room(t)
-        wanted: dict = {}
+        wanted: dict[int, int] = {}
         granted = []
         for port, command in enumerate(self.requests):
             if command is not None:
@@ -226,8 +226,7 @@ class _Ports:
                     wanted[bank] = wanted.get(bank, 0) | 1 << (FIRST_MASTER + port)
         for bank, masters in wanted.items():
             place, favoured = arbitrate(masters, self.favoured.get(bank, 0))
-            if not isinstance(bank, tuple):
-                self.favoured[bank] = favoured
+            self.favoured[bank] = favoured
             granted.append(place - FIRST_MASTER)
         for port in granted:
             command = self.requests[port]
@@ -293,6 +292,38 @@ class _Plan:
             bool(config.scratchpad_words) and on_chip(f, stream) for stream in ("LOAD", "STORE", "AUX"))
         self.mark_words, self.mark_base = f.get("MARK_WORDS", 0), f.get("MARK_BASE", 0)
         self.stores = self._stores(f, config)
+        self.store_banks, self.aux_banks = (
+            self._output_banks(f, config, stream, entry, banks.addresses[i])
+            for i, stream, entry in ((1, "STORE", banks.store), (2, "AUX", banks.aux)))
+        self.load_steps = (banks.addresses[0], *(f[f"LOAD_{n}_STRIDE"] for n in "CXY"), f["LOAD_X_COUNT"])
+        self.config = config
+
+    def load_banks(self, chunk: int, c: int) -> tuple[int, ...]:
+        """Of the beat that begins ``c`` words behind the start of a chunk."""
+        entry = self.banks.load
+        if not entry or entry[0] >= 0:
+            return entry
+        address, c_stride, x_stride, y_stride, row = self.load_steps
+        offset = c * c_stride + chunk % row * x_stride + chunk // row * y_stride
+        return word_banks(address + 4 * offset, c_stride, self.config)
+
+    def _output_banks(self, f: dict, config: Config, stream: str, entry: tuple[int, ...], address: int):
+        """Per beat of the output's loops."""
+        if not entry or entry[0] >= 0:
+            return [entry] * self.beats
+        c_step, x_step, y_step, cb_step, g_step = (
+            f[f"{stream}_{n}"] for n in ("C_STRIDE", "X_STRIDE", "Y_STRIDE", "CB_STEP", "G_STEP"))
+        result, first = [], 0
+        for size in strip_sizes(f):
+            for g in range(f["GROUPS"]):
+                for cb in range(f["NCB"]):
+                    for px in range(first, first + size):
+                        oy, ox = divmod(px, f["OUT_W"])
+                        at = oy * y_step + ox * x_step + cb * cb_step + g * g_step
+                        result += [word_banks(address + 4 * (at + c * c_step), c_step, config)
+                                   for c in range(0, min(self.width, f["COUT"] - cb * self.width), config.ports)]
+            first += size
+        return result
 
     def _stores(self, f: dict, config: Config) -> list[tuple[int, bool]]:
         """Per store beat, its words and whether it completes a pixel."""
@@ -474,6 +505,7 @@ def simulate(descriptors: list[tuple[dict, Banks]], config: Config) -> list[Esti
     weight_plan = param_plan = None
 
     chunks_left = chunk_left = layer_asked = load_beat = 0
+    load_banks: tuple[int, ...] = ()
     asked = loaded = released = seen = 0  # seen: released, as the load engine knows it
     arrivals: deque[tuple[int, int]] = deque()
     vector, total, go_at, step_count, strip, base, banks = 0, 0, 0, 0, 0, 0, 2
@@ -482,7 +514,7 @@ def simulate(descriptors: list[tuple[dict, Banks]], config: Config) -> list[Esti
     block = block_left = full = 0
     blocks: list[tuple[int, bool]] = []
     store_room = STORE_BEATS
-    results: deque[tuple[int, tuple[int, bool]]] = deque()
+    results: deque[tuple[int, int]] = deque()  # beats of `_Plan.stores`
     returns: deque[tuple[int, bool]] = deque()
     pending = available = issued = 0
     marked_on_chip = -1
@@ -644,7 +676,7 @@ def simulate(descriptors: list[tuple[dict, Banks]], config: Config) -> list[Esti
         store_asks = bool(results) and results[0][0] <= t
         if store_asks and drained.store_chip:
             store_asks, filled = False, 1
-            if results.popleft()[1][1] and drained.mark_words:
+            if drained.stores[results.popleft()[1]][1] and drained.mark_words:
                 marked_on_chip = t + 1
         if aux_asks and drained.aux_chip:
             aux_asks = False
@@ -669,12 +701,13 @@ def simulate(descriptors: list[tuple[dict, Banks]], config: Config) -> list[Esti
             elif aux_asks:
                 aux_left -= 1
                 aux_room -= 1
-                ask(drained.banks.aux, drained.stores[-1 - aux_left][0], aux_answered)
+                ask(drained.aux_banks[-1 - aux_left], drained.stores[-1 - aux_left][0], aux_answered)
             elif store_asks:
-                _, (beat, marked) = results.popleft()
+                _, number = results.popleft()
+                beat, marked = drained.stores[number]
                 filled = 1
                 pending += 1
-                ask(drained.banks.store, beat, partial(stored, marked and drained.mark_words))
+                ask(drained.store_banks[number], beat, partial(stored, marked and drained.mark_words))
             elif record_left and t >= record_from:
                 if record_left == record_beats:
                     completed.append((t, vectors, load_stall, store_stall, words))
@@ -685,7 +718,7 @@ def simulate(descriptors: list[tuple[dict, Banks]], config: Config) -> list[Esti
                 if not record_left:
                     storing = recording = False
             elif load_asks:
-                ask(load.banks.load, load_beat, partial(arrived, asked))
+                ask(load_banks, load_beat, partial(arrived, asked))
                 load_beat = 0
             elif weights.wants():
                 ask(weight_plan.banks.weight(weights.words - weights.left), ports, weights.accept())
@@ -697,6 +730,7 @@ def simulate(descriptors: list[tuple[dict, Banks]], config: Config) -> list[Esti
                 not load.barrier or drain_layer >= load_layer and taken_at.get("drain", -1) < t
                 or layer_asked + min(ports, chunk_left) <= available):
             load_beat = min(ports, chunk_left)
+            load_banks = load.load_banks(load.load_words // load.chunk - chunks_left, load.chunk - chunk_left)
             asked += load_beat
             layer_asked += load_beat
             chunk_left -= load_beat
@@ -706,7 +740,7 @@ def simulate(descriptors: list[tuple[dict, Banks]], config: Config) -> list[Esti
 
         if issue:
             store_room -= 1
-            results.append((t + READ_TO_RESULT + 1, drained.stores[issued]))
+            results.append((t + READ_TO_RESULT + 1, issued))
             issued += 1
             if drained.residual:
                 aux.popleft()

@@ -33,4 +33,5 @@ def descriptor_banks(program: Program, f: dict) -> Banks:
     weights = () if f["UNIT_WEIGHTS"] else pieces(address("WEIGHT"), f["WEIGHT_WORDS"], program.config)
     descriptors = word_banks(program.placed[DESCRIPTORS].address, 1, program.config)
     return Banks(at("LOAD"), weights, at("PARAM", not f["UNIFORM"]), at("STORE"),
-                 at("AUX", bool(f["RESIDUAL"] or f["ACC_INIT"])), descriptors)
+                 at("AUX", bool(f["RESIDUAL"] or f["ACC_INIT"])), descriptors,
+                 tuple(address(prefix) for prefix in ("LOAD", "STORE", "AUX")))

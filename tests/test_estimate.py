@@ -91,6 +91,13 @@ def test_memory_and_buffers(options, tmp_path):
     compare(Contended(), (1, 3, 16, 16), dataclasses.replace(Config(), **options), tmp_path)
 
 
+def test_channels_of_a_beat_that_lie_in_one_bank(tmp_path):
+    """Planes of 256 words: all channels of an input or output pixel meet in one of the interleaved banks."""
+    config = Config(rows=5, cols=5, ports=4)
+    predicted, _ = compare(nn.Conv2d(16, 5, 1), (1, 16, 16, 16), config, tmp_path)
+    assert predicted.layers[0].cycles > 1.3 * predicted.layers[0].bound_cycles
+
+
 def test_arbiter_of_a_bank():
     """Against the tree written recursively; its place among X-HEEP's masters is the testbench's."""
     def tree(asking, low, size, favoured):
