@@ -44,7 +44,7 @@ class Marks:
     def __init__(self, entry_bits):
         self.valid, self.swap, self.first, self.bank = (Signal(bool(0)) for _ in range(4))
         self.step_first, self.step_last, self.group_first, self.group_last = (Signal(bool(0)) for _ in range(4))
-        self.strip_last, self.end = (Signal(bool(0)) for _ in range(2))
+        self.strip_last, self.end, self.waits = (Signal(bool(0)) for _ in range(3))
         self.entry = Signal(modbv(0)[entry_bits:])
 
 
@@ -324,6 +324,7 @@ def _loops(clk, rst, start, job, advance, running, saved, window, marks, config)
             marks.step_first.next = step_first
             marks.step_last.next = step_end
             marks.group_first.next = step_first and k_first
+            marks.waits.next = step_first and not k_first
             marks.group_last.next = group_end
             marks.strip_last.next = strip_end
             marks.end.next = strip_end and last_strip
@@ -349,6 +350,7 @@ def _follow(clk, rst, advance, marks, later):
             later.step_first.next = marks.step_first
             later.step_last.next = marks.step_last
             later.group_first.next = marks.group_first
+            later.waits.next = marks.waits
             later.group_last.next = marks.group_last
             later.strip_last.next = marks.strip_last
             later.entry.next = marks.entry
@@ -447,8 +449,9 @@ def _gate(
     """Stage 3, and whether its vector may be issued."""
     gap, count = (Signal(modbv(0)[4:]) for _ in range(2))
     banks = Signal(modbv(0)[2:])
-    words_ok, data_ok, bank_ok, gap_ok, go, waiting = (Signal(bool(0)) for _ in range(6))  # waiting: gap is not 0
-    more, initialised = (Signal(bool(0)) for _ in range(2))
+    # Registers of counts, since what they decide is late: gap is not 0, banks is not 0
+    waiting, some_banks = (Signal(bool(0)) for _ in range(2))
+    words_ok, data_ok, bank_ok, gap_ok, go, more, initialised = (Signal(bool(0)) for _ in range(7))
     need, released_after, ahead, ahead_next = (Signal(modbv(0)[LINEAR:]) for _ in range(4))
 
     @always_comb
@@ -470,8 +473,8 @@ def _gate(
     @always_comb
     def conditions():
         data_ok.next = words_ok and (tile_ready or not issuing.swap)
-        bank_ok.next = banks != 0 or not issuing.group_first
-        gap_ok.next = not waiting or issuing.group_first or not issuing.step_first
+        bank_ok.next = some_banks or not issuing.group_first
+        gap_ok.next = not waiting or not issuing.waits
         more.next = bank_ready if job.acc_init else bank_free
 
     @always_comb
@@ -511,19 +514,24 @@ def _gate(
         if go and issuing.group_first:
             if not more:
                 banks.next = banks - 1
+                some_banks.next = banks != 1
         elif more:
             banks.next = banks + 1
+            some_banks.next = True
         if start:
             initialised.next = job.acc_init
             if job.acc_init:
                 banks.next = 0
+                some_banks.next = False
             elif initialised:
                 banks.next = 2
+                some_banks.next = True
         if rst:
             released.next = 0
             gap.next = 0
             waiting.next = False
             banks.next = 2
+            some_banks.next = True
             initialised.next = False
 
     unread = ignore(ahead, 0, LINEAR - 1), ignore(ahead_next, 0, LINEAR - 1)
