@@ -238,6 +238,8 @@ def _verilog(block: _Block, call: UnitCall, module: str) -> str:
             toVerilog._cleanup([], [])
         text = (Path(directory) / f"{module}.v").read_text()
     text = re.sub(r"^`timescale.*\n", "", text, flags=re.M)
+    # MyHDL takes what a block reads from a set, whose order changes from run to run.
+    text = re.sub(r"^always @\((.*)\)", lambda m: f"always @({', '.join(sorted(m[1].split(', ')))})", text, flags=re.M)
     text = re.sub(r"\[(\d+)-1:", lambda m: f"[{int(m[1]) - 1}:", text)
     text = re.sub(r"[ \t]+$", "", text, flags=re.M)
     return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"

@@ -1,5 +1,6 @@
 """The generated accelerator as Verilog: clean under every linter, for odd geometries too."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -35,3 +36,18 @@ def test_tools_accept_it(rows, cols, ports, arithmetic, tmp_path):
     subprocess.run([yosys, "-q", "-p", f"read_verilog {names}; hierarchy -check -top {ROOT}"], check=True, cwd=tmp_path)
     if shutil.which("iverilog"):
         subprocess.run(["iverilog", "-g2005", "-o", tmp_path / "out", "-s", ROOT, *files], check=True)
+
+
+@pytest.mark.parametrize("arithmetic", ["aligned", "fma"])
+def test_text_is_the_same_in_every_run(arithmetic, tmp_path):
+    job = f"""
+import sys
+from hls.config import Config
+from hls.top import generate
+generate(Config(2, 3, {arithmetic!r}, ports=3), sys.argv[1])
+"""
+    for seed in "12":  # of Python's hashes, and so of the order of sets
+        subprocess.run([sys.executable, "-c", job, tmp_path / seed], check=True,
+                       env=os.environ | {"PYTHONHASHSEED": seed})
+    one, other = ({f.name: f.read_text() for f in sorted((tmp_path / seed).iterdir())} for seed in "12")
+    assert one == other
