@@ -1,15 +1,22 @@
 """The virtual SoC's program: CPU model, accelerator model and testbench, each compiled once per content."""
 
+import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from hls.errors import HeepgenError
+from sim import split
 from sim.cache import Progress, build_once, silent
 from sim.firmware import BOOT_DIR
+from sim.split import Part, find_parts, hollow, parts_header
 from sim.toolchain import compile_object, host_identity, link, package_dir, verilate
 
 TESTBENCH_DIR = Path(__file__).parent / "testbench"
 _MODELS = TESTBENCH_DIR / "models.hpp"
-_RECIPE = Path(__file__)  # part of every key: a changed option is a changed build
+_TEAM = TESTBENCH_DIR / "team.hpp"
+_RECIPE = (Path(__file__),)  # part of every key: a changed option is a changed build
+_SPLIT_RECIPE = (*_RECIPE, Path(split.__file__), split.TEMPLATE)
+_ROOT = "heepstor"
 _CLOCK_GATE = TESTBENCH_DIR / "cv32e40p_clock_gate.sv"
 _CPU_FLAGS = ("-GFPU=1", "--no-assert", "-Wno-lint", "-Wno-style", "-Wno-UNOPTFLAT")
 # Shorter functions compile faster, of a 16x16 array at -O2 four times, and run no slower. The CPU's would run slower.
@@ -43,7 +50,7 @@ def build_cpu(*, trace: bool = False, progress: Progress = silent) -> Path:
         compile_object(adapter, work / "cpu.o", ["-O2", f"-isystem{work}", f"-I{TESTBENCH_DIR}", _trace_flag(trace)])
 
     files = sorted(p for p in rtl.rglob("*.*v*") if p.is_file())
-    return build_once("cpu", [f"{trace} {host_identity()}", _RECIPE, _CLOCK_GATE, adapter, _MODELS, *files],
+    return build_once("cpu", [f"{trace} {host_identity()}", *_RECIPE, _CLOCK_GATE, adapter, _MODELS, *files],
                       build)
 
 
@@ -59,19 +66,39 @@ def build_accelerator(folder: Path | None, *, trace: bool = False, progress: Pro
     """Folder with the objects of the accelerator in `folder` (root module heepstor), or of its absence."""
     adapter = TESTBENCH_DIR / ("no_accelerator.cpp" if folder is None else "accelerator.cpp")
     files = [] if folder is None else accelerator_files(folder)
+    parts = [] if trace else find_parts(files, _ROOT)
+
+    def build_root(work: Path) -> None:
+        for part in parts:
+            (work / f"{part.module}.v").write_text(hollow(part))
+        instead = {f.name: f for f in work.glob("*.v")}
+        verilate([instead.get(f.name, f) for f in files], _ROOT, work, trace=trace, flags=_ACCELERATOR_FLAGS)
+        compile_object(work / f"V{_ROOT}__all.cpp", work / f"{_ROOT}_model.o", ["-O1" if trace else "-O2", "-w"])
 
     def build(work: Path) -> None:
+        includes = [f"-isystem{work}", f"-I{TESTBENCH_DIR}"]
         if files:
-            progress("verilating the accelerator")
-            verilate(files, "heepstor", work, trace=trace, flags=_ACCELERATOR_FLAGS)
-            progress("compiling the accelerator")
-            compile_object(work / "Vheepstor__all.cpp", work / "heepstor_model.o",
-                           ["-O1" if trace else "-O2", "-w"])
-        compile_object(adapter, work / "accelerator.o",
-                       ["-O2", f"-isystem{work}", f"-I{TESTBENCH_DIR}", _trace_flag(trace)])
+            progress("verilating and compiling the accelerator")
+            with ThreadPoolExecutor() as pool:
+                models = [pool.submit(_build_part, part) for part in parts]
+                build_root(work)
+            for part, model in zip(parts, (m.result() for m in models), strict=True):
+                includes.append(f"-isystem{model}")
+                shutil.copyfile(model / "model.o", work / f"{part.instance}_model.o")
+            (work / "parts.hpp").write_text(parts_header(parts, _ROOT))
+        compile_object(adapter, work / "accelerator.o", ["-O2", *includes, _trace_flag(trace)])
 
-    return build_once("accelerator", [f"{trace} {host_identity()}", _RECIPE, adapter, _MODELS, *files],
+    return build_once("accelerator", [f"{trace} {host_identity()}", *_SPLIT_RECIPE, adapter, _MODELS, _TEAM, *files],
                       build)
+
+
+def _build_part(part: Part) -> Path:
+    """Folder with the model of a part, which accelerators that differ elsewhere share."""
+    def build(work: Path) -> None:
+        verilate(part.files, part.module, work, flags=_ACCELERATOR_FLAGS)
+        compile_object(work / f"V{part.module}__all.cpp", work / "model.o", ["-O2", "-w"])
+
+    return build_once("part", [host_identity(), *_SPLIT_RECIPE, part.module, part.content()], build)
 
 
 def build_testbench(*, progress: Progress = silent) -> Path:
@@ -82,7 +109,7 @@ def build_testbench(*, progress: Progress = silent) -> Path:
         progress("compiling the testbench")
         compile_object(source, work / "soc.o", ["-O2", f"-I{TESTBENCH_DIR}", f"-I{BOOT_DIR}"])
 
-    return build_once("soc", [host_identity(), _RECIPE, source, _MODELS, BOOT_DIR / "soc_map.h"], build)
+    return build_once("soc", [host_identity(), *_RECIPE, source, _MODELS, BOOT_DIR / "soc_map.h"], build)
 
 
 def build_soc(accelerator_dir: Path | None, *, trace: bool = False, trace_cpu: bool = False,

@@ -1,5 +1,6 @@
 """Run firmware on the virtual SoC, cycle by cycle."""
 
+import os
 import subprocess
 import tempfile
 import time
@@ -86,13 +87,21 @@ def _window(window: tuple[int, int]) -> str:
     return f"{first}:{last}"
 
 
+def _threads() -> int:
+    """Threads of a simulation: 2 where there are two cores, unless $HEEPGEN_THREADS says 1."""
+    wanted = os.environ.get("HEEPGEN_THREADS", "")
+    if wanted not in ("", "1", "2"):
+        raise HeepgenError(f"HEEPGEN_THREADS = {wanted}: must be 1 or 2.")
+    return int(wanted) if wanted else min(2, len(os.sched_getaffinity(0)))
+
+
 def _options(config: Config, wait_states: int, stall_probability: float, answer_stalls: bool, seed: int,
              max_cycles: int, vcd: Vcd | None, faults: Faults | None) -> list[str]:
     options = ["--banks", config.memory_banks, "--bank-bytes", config.bank_kib * 1024,
                "--slave-base", config.slave_base, "--irq-line", config.irq_line, "--wait-states", wait_states,
                "--stall-probability", stall_probability,
                "--answer-stall-probability", stall_probability if answer_stalls else 0, "--seed", seed,
-               "--max-cycles", max_cycles]
+               "--max-cycles", max_cycles, "--threads", _threads()]
     for group in config.memory_banks_interleaved:
         options += ["--interleaved", group]
     if vcd:

@@ -11,6 +11,7 @@ from hypothesis.internal.conjecture import engine
 
 # Before torch is loaded: the workers of a run share the cores, and small tensors are faster on one thread.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("HEEPGEN_THREADS", "1")
 
 ROOT = Path(__file__).resolve().parent.parent
 WAVES = ROOT / "waves"

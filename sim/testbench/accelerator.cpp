@@ -1,9 +1,11 @@
 // Adapter between a verilated accelerator (root module heepstor) and the testbench.
 #include "models.hpp"
 
+#include <stdexcept>
 #include <type_traits>
 
-#include "Vheepstor.h"
+#include "parts.hpp"
+#include "team.hpp"
 #if HEEPGEN_TRACE
 #include "verilated_vcd_c.h"
 #endif
@@ -11,13 +13,13 @@
 namespace {
 
 // Verilator's type of a 32 P bit port depends on P.
-uint32_t get_word(const IData& bus, int) { return bus; }
-uint32_t get_word(const QData& bus, int i) { return uint32_t(bus >> 32 * i); }
+[[maybe_unused]] uint32_t get_word(const IData& bus, int) { return bus; }
+[[maybe_unused]] uint32_t get_word(const QData& bus, int i) { return uint32_t(bus >> 32 * i); }
 template <std::size_t N>
 uint32_t get_word(const VlWide<N>& bus, int i) { return bus[i]; }
 
-void set_word(IData& bus, int, uint32_t value) { bus = value; }
-void set_word(QData& bus, int i, uint32_t value) {
+[[maybe_unused]] void set_word(IData& bus, int, uint32_t value) { bus = value; }
+[[maybe_unused]] void set_word(QData& bus, int i, uint32_t value) {
   bus = (bus & ~(QData{0xffffffff} << 32 * i)) | QData{value} << 32 * i;
 }
 template <std::size_t N>
@@ -29,10 +31,24 @@ void set_bit(Bus& bus, int i, bool value) { bus = Bus((bus & ~(1u << i)) | unsig
 }  // namespace
 
 class Accelerator::Model : public Vheepstor {
-  using Vheepstor::Vheepstor;
+ public:
+  Model(VerilatedContext* context, int threads)
+      : Vheepstor(context, "accelerator"),
+        parts(context),
+        team(threads, Parts::kCount, [this](int number) { parts.clock(number); }) {}
+
+  void start() {
+    parts.put(*rootp);
+    team.start();
+    started = true;
+  }
+
+  Parts parts;
+  Team team;
+  bool started = false, was_reset = false;
 };
 
-Accelerator::Accelerator(VerilatedContext* context) : model_(new Model(context, "accelerator")) {
+Accelerator::Accelerator(VerilatedContext* context, int threads) : model_(new Model(context, threads)) {
   model_->s_req = 0;
   model_->m_gnt = 0;
   model_->m_rvalid = 0;
@@ -44,10 +60,26 @@ int Accelerator::ports() {
   return sizeof(std::remove_reference_t<decltype(Vheepstor::m_addr)>) / sizeof(uint32_t);
 }
 
+// The parts work on an edge as soon as their inputs before it are known: from the end of the edge before, beside all
+// that happens until then. Only rst_n can still change these inputs.
 void Accelerator::eval(bool clock, bool reset_n) {
+  const bool rises = clock && !model_->clk;
   model_->clk = clock;
   model_->rst_n = reset_n;
+  if (!rises || Parts::kCount == 0) return model_->eval();
+  Root& root = *model_->rootp;
+  if (!model_->started) model_->start();
+  const bool same = model_->parts.same(root);
   model_->eval();
+  model_->team.finish();
+  if (!same || model_->parts.follow())
+    throw std::logic_error("the accelerator cannot be simulated in parts: an output of the array or the accumulators "
+                           "follows an input, or an input follows the bus, without a register between them");
+  model_->parts.take(root);
+  model_->eval();
+  model_->was_reset |= !reset_n;
+  model_->started = false;
+  if (model_->was_reset && reset_n) model_->start();
 }
 
 void Accelerator::set_slave(const Request& request) {

@@ -42,7 +42,7 @@ class Bench {
  public:
   Bench(std::vector<char> image, double stall, uint64_t seed, size_t outstanding)
       : memory_(std::move(image)), stall_(stall), random_(seed), outstanding_(outstanding),
-        ports_(size_t(Accelerator::ports())), accelerator_(&context_) {}
+        ports_(size_t(Accelerator::ports())), accelerator_(&context_, 1) {}
 
   void trace([[maybe_unused]] const char* path) {
 #if HEEPGEN_TRACE

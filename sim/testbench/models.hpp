@@ -44,10 +44,10 @@ constexpr int kMaxPorts = 4;
 
 class Accelerator {
  public:
-  explicit Accelerator(VerilatedContext* context);
+  Accelerator(VerilatedContext* context, int threads);  // 1 or 2 threads: the results are the same
   ~Accelerator();
   static int ports();  // 0: there is no accelerator
-  void eval(bool clock, bool reset_n);
+  void eval(bool clock, bool reset_n);  // inputs change while the clock is low, and are evaluated before it rises
   void set_slave(const Request& request);
   Response slave() const;
   void set_master(int port, const Response& response);

@@ -3,7 +3,7 @@
 
 class Accelerator::Model {};
 
-Accelerator::Accelerator(VerilatedContext*) : model_(nullptr) {}
+Accelerator::Accelerator(VerilatedContext*, int) : model_(nullptr) {}
 Accelerator::~Accelerator() = default;
 int Accelerator::ports() { return 0; }
 void Accelerator::eval(bool, bool) {}

@@ -6,6 +6,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <stdexcept>
 #include <string>
 #include <vector>
 
@@ -33,6 +34,7 @@ struct Options {
   uint32_t banks = 0, bank_bytes = 0, slave_base = 0, irq_line = 0;
   std::vector<uint32_t> interleaved;
   uint32_t wait_states = 0;
+  int threads = 1;
   double stall_probability = 0, answer_stall_probability = -1;  // the latter: as the former unless given
   uint64_t seed = 0, max_cycles = UINT64_MAX;
   std::vector<Dump> dumps;
@@ -296,7 +298,7 @@ class Arbiter {
 class Soc {
  public:
   Soc(const Options& options, VerilatedContext* context)
-      : o_(options), ram_(options), random_(options.seed), cpu_(context, SOC_BOOT_ADDRESS), accelerator_(context),
+      : o_(options), ram_(options), random_(options.seed), cpu_(context, SOC_BOOT_ADDRESS), accelerator_(context, options.threads),
         ports_(Accelerator::ports()), masters_(kFirstPort + ports_),
         slave_target_(ram_.banks()), peripheral_target_(ram_.banks() + 1),
         targets_(std::size_t(ram_.banks()) + 2), stalls_(options.stall_probability),
@@ -684,6 +686,7 @@ Options parse(int argc, char** argv) {
     else if (option == "--stall-probability") o.stall_probability = std::atof(value);
     else if (option == "--answer-stall-probability") o.answer_stall_probability = std::atof(value);
     else if (option == "--seed") o.seed = number();
+    else if (option == "--threads") o.threads = int(number());
     else if (option == "--max-cycles") o.max_cycles = number();
     else if (option == "--dump") {
       char* rest;
@@ -714,5 +717,7 @@ int main(int argc, char** argv) {
     soc.run();
   } catch (const End& end) {
     soc.report(end);
+  } catch (const std::logic_error& error) {
+    soc.report({"error", error.what()});
   }
 }
