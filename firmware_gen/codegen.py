@@ -240,7 +240,8 @@ def _cpu_text(program: Program, layer) -> str:
         return f"heepstor::{type(node).__name__.lower()}(arena({source}), arena({target}), {size});"
     count = layer.target.shape[node.axis]
     stride = 1 if node.axis == -1 or layer.target.channels_last else math.prod(layer.target.shape[2:])
-    return f"heepstor::softmax(arena({source}), arena({target}), {size // count}, {count}, {stride});"
+    name = "log_softmax" if node.log else "softmax"
+    return f"heepstor::{name}(arena({source}), arena({target}), {size // count}, {count}, {stride});"
 
 
 def _calls(program: Program, cpu: SoftwareProgram, sections: list[dict]) -> list[dict]:

@@ -37,6 +37,26 @@ def exp_model(x: np.ndarray) -> np.ndarray:
         return np.select([nan, high, low], [_F(np.nan), _F(np.inf), _F(0)], y).astype(_F)
 
 
+def log_model(x: np.ndarray) -> np.ndarray:
+    """heepstor::log on float32, element by element: at least 1, or NaN."""
+    x = np.asarray(x, _F)
+    bits = x.view(np.uint32)
+    n = (bits >> np.uint32(23)).astype(np.int32) - 126
+    m = (bits & np.uint32(0x7FFFFF) | np.uint32(0x3F000000)).view(_F)
+    small = m < _F(0.707106781)
+    k = (n - small).astype(_F)
+    r = np.where(small, m + m, m) - _F(1)
+    square = r * r
+    p = np.full_like(r, 7.0376836292e-2)
+    for c in (-1.1514610310e-1, 1.1676998740e-1, -1.2420140846e-1, 1.4249322787e-1, -1.6668057665e-1, 2.0000714765e-1,
+              -2.4999993993e-1, 3.3333331174e-1):
+        p = p * r + _F(c)
+    p = p * r * square
+    p = p + k * _F(-2.12194440e-4)
+    p = p - square * _F(0.5)
+    return np.where(bits >= 0x7F800000, _canonical(x), r + p + k * _F(0.693359375))
+
+
 def _power_of_two(n: np.ndarray) -> np.ndarray:
     return ((n + 127).astype(np.uint32) << np.uint32(23)).view(_F)
 
@@ -65,23 +85,38 @@ def tanh_model(x: np.ndarray) -> np.ndarray:
 def cpu_operator(node: ir.Node, x: np.ndarray) -> np.ndarray:
     """What the CPU computes for a node, float32 in PyTorch's order."""
     if isinstance(node, ir.Softmax):
-        return np.ascontiguousarray(np.moveaxis(softmax_model(np.moveaxis(x, node.axis, -1)), -1, node.axis))
+        model = log_softmax_model if node.log else softmax_model
+        return np.ascontiguousarray(np.moveaxis(model(np.moveaxis(x, node.axis, -1)), -1, node.axis))
     return sigmoid_model(x) if isinstance(node, ir.Sigmoid) else tanh_model(x)
 
 
 def softmax_model(x: np.ndarray) -> np.ndarray:
-    """heepstor::softmax over the last dimension of float32 x; the sum is taken in order."""
+    """heepstor::softmax over the last dimension of float32 x."""
     x = np.ascontiguousarray(x, _F)
-    rows = x.reshape(-1, x.shape[-1])
+    with np.errstate(all="ignore"):
+        _, e, total = _exponentials(x.reshape(-1, x.shape[-1]))
+        return _canonical(e / total).reshape(x.shape)
+
+
+def log_softmax_model(x: np.ndarray) -> np.ndarray:
+    """heepstor::log_softmax over the last dimension of float32 x."""
+    x = np.ascontiguousarray(x, _F)
+    with np.errstate(all="ignore"):
+        below, _, total = _exponentials(x.reshape(-1, x.shape[-1]))
+        return _canonical(below - log_model(total)).reshape(x.shape)
+
+
+def _exponentials(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Rows less their largest element, the exponentials of that, and their sums, each taken in order."""
     largest = rows[:, 0].copy()
     for column in rows.T[1:]:
         largest = np.where(column > largest, column, largest)
-    with np.errstate(all="ignore"):
-        e = exp_model(rows - largest[:, None])
-        total = np.zeros(len(rows), _F)
-        for column in e.T:
-            total = total + column
-        return _canonical(e / total[:, None]).reshape(x.shape)
+    below = rows - largest[:, None]
+    e = exp_model(below)
+    total = np.zeros(len(rows), _F)
+    for column in e.T:
+        total = total + column
+    return below, e, total[:, None]
 
 
 def activate_model(act: Activation, x: np.ndarray) -> np.ndarray:

@@ -77,7 +77,7 @@ class GraphModule(nn.Module):
             case ir.Permute():
                 return x.permute(node.dims)
             case ir.Softmax():
-                return F.softmax(x, dim=node.axis)
+                return (F.log_softmax if node.log else F.softmax)(x, dim=node.axis)
             case ir.Sigmoid():
                 return torch.sigmoid(x)
             case ir.Tanh():

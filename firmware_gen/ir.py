@@ -282,10 +282,15 @@ class Permute(Node):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Softmax(Node):
-    """Softmax over `axis`: -1, the last dimension of (N, F) or (F,); or 1, the channels of (N, C, H, W). On the
-    CPU."""
+    """Softmax, or its logarithm, over `axis`: -1, the last dimension of (N, F) or (F,); or 1, the channels of
+    (N, C, H, W). On the CPU."""
 
     axis: int = -1
+    log: bool = False
+
+    @property
+    def op(self) -> str:
+        return "LogSoftmax" if self.log else "Softmax"
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

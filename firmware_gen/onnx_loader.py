@@ -328,12 +328,13 @@ def _clip(node: _Node) -> Function:
     return lambda x, *_: x.clone() if low is None and high is None else torch.clamp(x, low, high)
 
 
-@_handles("Softmax")
+@_handles("Softmax", "LogSoftmax")
 def _softmax(node: _Node) -> Function:
     axis, rank = node.get("axis", -1 if node.opset >= 13 else 1), len(node.shape())
     if node.opset < 13 and axis % rank != rank - 1:
         raise node.refuse(f"axis={axis} before opset 13 is over several dimensions; export with opset 13 or newer")
-    return lambda x: F.softmax(x, axis)
+    function = F.softmax if node.op == "Softmax" else F.log_softmax
+    return lambda x: function(x, axis)
 
 
 @_handles("ReduceMean", "ReduceMax")

@@ -52,7 +52,6 @@ HINTS = (
     | dict.fromkeys(("bmm", "einsum", "scaled_dot_product_attention", "baddbmm"), _ATTENTION)
     | dict.fromkeys(("channel_shuffle", "pixel_shuffle", "pixel_unshuffle"), _SHUFFLE)
     | {
-        "log_softmax": "use Softmax, or return the logits",
         "lstm": "use Conv1d over time",
         "gru": "use Conv1d over time",
         "rnn_tanh": "use Conv1d over time",
@@ -267,18 +266,23 @@ def _tanh(imp: _Importer, node, a: dict) -> str:
 
 
 @_handles("softmax", "_softmax")
-def _softmax(imp: _Importer, node, a: dict) -> str:
+def _softmax(imp: _Importer, node, a: dict, log: bool = False) -> str:
     imp.rank(node, a["self"], (1, 2, 3, 4), "(N, features), (N, C, L) or (N, C, H, W)")
     shape = imp.shape(a["self"])
     rank, axis = len(shape), _channel_dim(len(shape))
     dim = a["dim"] % rank
     if dim == axis:
-        return imp.emit(node, ir.Softmax, a["self"], axis=-1 if rank < 3 else 1)
+        return imp.emit(node, ir.Softmax, a["self"], axis=-1 if rank < 3 else 1, log=log)
     if dim != rank - 1:
         raise imp.refuse(node, f"dim={a['dim']}; the channels, dim={axis}, and the last dimension are supported")
     rows = (math.prod(shape[:-1]), shape[-1])
     vectors = imp.step(node, ir.Reshape, a["self"], shape=rows)
-    return imp.emit(node, ir.Reshape, imp.step(node, ir.Softmax, vectors, shape=rows, axis=-1))
+    return imp.emit(node, ir.Reshape, imp.step(node, ir.Softmax, vectors, shape=rows, axis=-1, log=log))
+
+
+@_handles("log_softmax", "_log_softmax")
+def _log_softmax(imp: _Importer, node, a: dict) -> str:
+    return _softmax(imp, node, a, log=True)
 
 
 # --- pooling ---------------------------------------------------------------------------------------------------

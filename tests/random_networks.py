@@ -152,7 +152,7 @@ class _Drawer:
             trunk.append(self._flatten())
             trunk.append(self._linear())
         if len(self.shape) == 1 and self._chance(0.3):
-            trunk.append(nn.Softmax(dim=1))
+            trunk.append(self._pick([nn.Softmax, nn.LogSoftmax])(dim=1))
         if not any(True for _ in trunk):
             trunk.append(nn.ReLU())
         return trunk
@@ -276,7 +276,7 @@ class _Drawer:
         ])]  # fmt: skip
 
     def _cpu(self) -> list[nn.Module]:
-        return [self._pick([nn.Sigmoid(), nn.Tanh(), nn.Softmax(dim=1)])]
+        return [self._pick([nn.Sigmoid(), nn.Tanh(), nn.Softmax(dim=1), nn.LogSoftmax(dim=1)])]
 
     def _slice(self) -> list[nn.Module]:
         """Part of one dimension, at any step."""

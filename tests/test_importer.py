@@ -135,6 +135,8 @@ MODELS = {
         (1, 1, 4, 4),
     ),
     "softmax": (nn.Sequential(nn.Linear(4, 3), nn.Softmax(-1)), (2, 4)),
+    "log softmax": (Call(lambda x: F.log_softmax(x, dim=1), nn.Linear(4, 3)), (2, 4)),
+    "log softmax of rows": (nn.Sequential(nn.Linear(3, 4), nn.LogSoftmax(-1)), (2, 5, 3)),
     "weight norm": (nn.utils.parametrizations.weight_norm(nn.Linear(4, 3)), (1, 4)),
     "shared layer": ((lambda fc: nn.Sequential(fc, nn.ReLU(), fc))(nn.Linear(4, 4)), (1, 4)),
     "conv1d": (

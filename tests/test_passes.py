@@ -28,6 +28,7 @@ from firmware_gen.ir import (
     Scale,
     Sigmoid,
     Slice,
+    Softmax,
     Upsample,
     Value,
 )
@@ -600,6 +601,8 @@ def test_append_softmax():
     graph = append_softmax(chain((1, 4), (Activate, (1, 4), ACT)))
     assert kinds(graph) == ["Activate", "Softmax"] and graph.outputs == (graph.nodes[-1].output,)
     assert append_softmax(graph) is graph
+    logarithm = chain((1, 4), (Softmax, (1, 4), {"log": True}))
+    assert kinds(append_softmax(logarithm)) == ["Softmax", "Softmax"]  # of the logarithm it is what it is of the logits
     with pytest.raises(HeepgenError, match="shape"):
         append_softmax(chain(MAP, (Activate, MAP, ACT)))
     with pytest.raises(HeepgenError, match="2 outputs"):

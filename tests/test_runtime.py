@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import firmware_gen
-from firmware_gen.cpu_model import exp_model, softmax_model
+from firmware_gen.cpu_model import exp_model, log_model, log_softmax_model, softmax_model
 from sim.toolchain import host_compiler, run_tool
 
 RUNTIME = Path(firmware_gen.__file__).parent / "runtime"
@@ -19,9 +19,12 @@ int main(int, char** argv) {
   FILE* file = fopen(argv[1], "rb");
   const uint32_t count = fread(in, 4, 1 << 20, file);
   fclose(file);
-  const uint32_t columns = argv[3][0] == 'e' ? 0 : 13;
-  if (columns) heepstor::softmax(in, out, count / columns, columns);
-  else for (uint32_t i = 0; i < count; ++i) out[i] = heepstor::exp(in[i]);
+  const char kind = argv[3][0];
+  const uint32_t columns = 13;
+  if (kind == 's') heepstor::softmax(in, out, count / columns, columns);
+  if (kind == 'g') heepstor::log_softmax(in, out, count / columns, columns);
+  if (kind == 'e') for (uint32_t i = 0; i < count; ++i) out[i] = heepstor::exp(in[i]);
+  if (kind == 'l') for (uint32_t i = 0; i < count; ++i) out[i] = heepstor::log(in[i]);
   file = fopen(argv[2], "wb");
   fwrite(out, 4, count, file);
   fclose(file);
@@ -67,11 +70,26 @@ def test_exp_is_within_two_ulp():
     assert np.isnan(exp_model(np.float32([np.nan])))[0]
 
 
-def test_softmax_equals_its_twin_bit_for_bit(math):
+def test_log_equals_its_twin_and_is_within_two_ulp(math):
+    bits = np.random.default_rng(2).integers(0x3F800000, 0x7F800000, 300_000, dtype=np.uint32)
+    x = np.concatenate([np.float32([1, 2, 3, 1.4142135, 1.4142137, np.inf, np.nan]), bits.view(np.float32),
+                        np.linspace(1, 40, 200_001, dtype=np.float32)])
+    got = math("l", x)
+    assert np.array_equal(got.view(np.uint32), log_model(x).view(np.uint32))
+    finite = np.isfinite(x) & (x > 1)
+    exact = np.log(x[finite].astype(np.float64))
+    assert np.max(np.abs(got[finite] - exact) / np.spacing(exact.astype(np.float32)).astype(np.float64)) < 2
+    assert got[[0, 5]].tolist() == [0, np.inf] and got[6:7].view(np.uint32) == [0x7FC00000]
+
+
+@pytest.mark.parametrize("kind, model", [("s", softmax_model), ("g", log_softmax_model)])
+def test_softmax_equals_its_twin_bit_for_bit(math, kind, model):
     rng = np.random.default_rng(1)
     x = np.concatenate([rng.normal(0, 5, (2000, 13)), rng.normal(0, 90, (500, 13))]).astype(np.float32)
-    got = math("s", x).reshape(x.shape)
-    assert np.array_equal(got.view(np.uint32), softmax_model(x).view(np.uint32))
+    x[:4, :3] = np.float32([[np.nan, 1, 2], [1, np.nan, 2], [np.inf, 1, 2], [-np.inf, 1, 2]])
+    got = math(kind, x).reshape(x.shape)
+    assert np.array_equal(got[4:].view(np.uint32), model(x)[4:].view(np.uint32))
+    assert np.array_equal(got, model(x), equal_nan=True)  # the host has several NaNs
 
 
 def test_softmax_is_a_distribution_and_nan_poisons_its_row():
@@ -81,3 +99,13 @@ def test_softmax_is_a_distribution_and_nan_poisons_its_row():
     np.testing.assert_allclose(y[0], want, rtol=1e-6)
     assert y[1].tolist() == [1, 0, 0]
     assert np.isnan(y[2:]).all() and set(y[2:].view(np.uint32).reshape(-1)) == {0x7FC00000}
+
+
+def test_log_softmax_is_the_logarithm_of_softmax():
+    x = np.random.default_rng(3).normal(0, 20, (500, 10)).astype(np.float32)
+    exact = x.astype(np.float64) - x.max(1, keepdims=True)
+    exact -= np.log(np.exp(exact).sum(1, keepdims=True))
+    np.testing.assert_allclose(log_softmax_model(x), exact, rtol=4e-7, atol=2e-7)
+    y = log_softmax_model(np.float32([[1000, 0, -1000], [0, np.nan, 1], [np.inf, 0, 0]]))
+    assert y[0].tolist() == [0, -1000, -2000]  # softmax itself gives 0 there, whose logarithm is lost
+    assert set(y[1:].view(np.uint32).reshape(-1)) == {0x7FC00000}

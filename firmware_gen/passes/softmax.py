@@ -9,8 +9,9 @@ def append_softmax(graph: Graph) -> Graph:
             f"the model has {len(graph.outputs)} outputs: put the Softmax into the model, where it belongs"
         )
     output = graph.outputs[0]
-    if isinstance(graph.producer(output), Softmax):
-        return graph
+    match graph.producer(output):
+        case Softmax(log=False):
+            return graph
     shape = graph.shape(output)
     if len(shape) > 2:
         raise HeepgenError(f"a final Softmax needs an output of shape (N, features); the model's is {shape}")

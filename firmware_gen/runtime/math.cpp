@@ -15,6 +15,14 @@ float from_bits(uint32_t bits) {
 /** 2^n for -126 <= n <= 127. */
 float power_of_two(int32_t n) { return from_bits(static_cast<uint32_t>(n + 127) << 23); }
 
+/** The largest of the values first, first + stride, ... before end; a NaN only where it is the first. */
+float largest_of(const float* values, uint32_t first, uint32_t end, uint32_t stride) {
+  float largest = values[first];
+  for (uint32_t i = first + stride; i < end; i += stride)
+    if (values[i] > largest) largest = values[i];
+  return largest;
+}
+
 }  // namespace
 
 float exp(float x) {
@@ -39,21 +47,61 @@ float exp(float x) {
   return p * power_of_two(half) * power_of_two(n - half);
 }
 
+float log(float x) {
+  uint32_t bits;
+  __builtin_memcpy(&bits, &x, sizeof bits);
+  if (bits >= 0x7f800000u) return x == x ? x : from_bits(0x7fc00000u);
+  int32_t n = static_cast<int32_t>(bits >> 23) - 126;
+  float m = from_bits((bits & 0x7fffffu) | 0x3f000000u);  // 0.5 <= m < 1
+  if (m < 0.707106781f) {
+    n = n - 1;
+    m = m + m;
+  }
+  const float r = m - 1.0f;
+  const float square = r * r;
+  float p = 7.0376836292e-2f;
+  p = p * r + -1.1514610310e-1f;
+  p = p * r + 1.1676998740e-1f;
+  p = p * r + -1.2420140846e-1f;
+  p = p * r + 1.4249322787e-1f;
+  p = p * r + -1.6668057665e-1f;
+  p = p * r + 2.0000714765e-1f;
+  p = p * r + -2.4999993993e-1f;
+  p = p * r + 3.3333331174e-1f;
+  p = p * r * square;
+  const float k = static_cast<float>(n);
+  p = p + k * -2.12194440e-4f;
+  p = p - square * 0.5f;
+  return r + p + k * 0.693359375f;
+}
+
 void softmax(const float* in, float* out, uint32_t rows, uint32_t count, uint32_t stride) {
   HEEPSTOR_ASSERT(count > 0 && stride > 0 && rows % stride == 0);
   const uint32_t length = count * stride;
   for (uint32_t row = 0; row < rows; ++row) {
     const uint32_t first = row / stride * length + row % stride;
     const uint32_t end = first + length;
-    float largest = in[first];
-    for (uint32_t i = first + stride; i < end; i += stride)
-      if (in[i] > largest) largest = in[i];
+    const float largest = largest_of(in, first, end, stride);
     float sum = 0.0f;
     for (uint32_t i = first; i < end; i += stride) {
       out[i] = exp(in[i] - largest);
       sum = sum + out[i];
     }
     for (uint32_t i = first; i < end; i += stride) out[i] = out[i] / sum;
+  }
+}
+
+void log_softmax(const float* in, float* out, uint32_t rows, uint32_t count, uint32_t stride) {
+  HEEPSTOR_ASSERT(count > 0 && stride > 0 && rows % stride == 0);
+  const uint32_t length = count * stride;
+  for (uint32_t row = 0; row < rows; ++row) {
+    const uint32_t first = row / stride * length + row % stride;
+    const uint32_t end = first + length;
+    const float largest = largest_of(in, first, end, stride);
+    float sum = 0.0f;
+    for (uint32_t i = first; i < end; i += stride) sum = sum + exp(in[i] - largest);
+    const float part = log(sum);
+    for (uint32_t i = first; i < end; i += stride) out[i] = in[i] - largest - part;
   }
 }
 

@@ -12,10 +12,19 @@ namespace heepstor {
 float exp(float x);
 
 /**
+ * Natural logarithm in binary32 of a normal number that is at least 1, or an infinity or NaN, within 2 ulp: x = 2^n m
+ * with sqrt(1/2) <= m < sqrt(2), n ln 2 and a polynomial of degree 11 in m - 1 (that of Cephes' logf).
+ */
+float log(float x);
+
+/**
  * out[i] = e^(in[i] - max) / sum, for each of `rows` rows of `count` values, `stride` apart in rows that interleave
  * (stride 1: one row after the other); the sum is taken in order. In place is fine, as for the functions below.
  */
 void softmax(const float* in, float* out, uint32_t rows, uint32_t count, uint32_t stride = 1);
+
+/** out[i] = in[i] - max - log(sum), with rows, maximum and sum as in `softmax`. */
+void log_softmax(const float* in, float* out, uint32_t rows, uint32_t count, uint32_t stride = 1);
 
 /** 1 / (1 + e^-x), element by element. */
 void sigmoid(const float* in, float* out, uint32_t count);
