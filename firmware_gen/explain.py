@@ -76,6 +76,8 @@ def _place(graph: ir.Graph, node: ir.Node) -> tuple[str, str]:
 
 def _work(node: ir.Fused) -> str:
     match node:
+        case ir.Conv() if node.is_transposed:
+            return "one convolution per phase of the output, by the taps that meet no inserted zero"
         case ir.Conv() if node.is_depthwise:
             return "diagonal mode: one channel per column"
         case ir.Conv() if node.groups > 1:

@@ -93,7 +93,7 @@ class GraphModule(nn.Module):
         weight, bias = self._parameter(index, "weight"), self._parameter(index, "bias")
         match node:
             case ir.Conv():
-                x = _padded(x, node.pads, 0.0)
+                x = _padded(_spread(x, node.input_dilation), node.pads, 0.0)
                 return F.conv2d(x, weight, bias, node.stride, 0, node.dilation, node.groups)
             case ir.Linear():
                 return F.linear(x, weight, bias)
@@ -147,6 +147,16 @@ def _scaled(x: torch.Tensor, scale: torch.Tensor, bias: torch.Tensor) -> torch.T
 def _padded(x: torch.Tensor, pads: ir.Pads, value: float) -> torch.Tensor:
     top, left, bottom, right = pads
     return F.pad(x, (left, right, top, bottom), value=value) if any(pads) else x
+
+
+def _spread(x: torch.Tensor, distance: ir.Pair) -> torch.Tensor:
+    """Rows and columns at these distances, with zeros between them."""
+    if distance == (1, 1):
+        return x
+    *most, height, width = x.shape
+    y = x.new_zeros(*most, (height - 1) * distance[0] + 1, (width - 1) * distance[1] + 1)
+    y[..., ::distance[0], ::distance[1]] = x
+    return y
 
 
 def _activate(x: torch.Tensor, act: ir.Activation) -> torch.Tensor:

@@ -101,7 +101,7 @@ def links(graph: ir.Graph, tensors: Mapping[str, Tensor], jobs: Sequence[Sequenc
         view = after.source
         row = after.op.width * after.op.channels
         dense = (view.c == 1 or after.op.channels == 1) and view.x == after.op.channels and view.y == row
-        if dense and not tensor.pitch and not tensor.offset:
+        if dense and not tensor.pitch and not view.base.offset:  # a crop's rows are not those of its input
             result.append(Link(step, node.output, row, _rows(before), _rows(after)))
     return result
 

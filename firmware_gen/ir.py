@@ -113,6 +113,8 @@ class Conv(Fused):
     weight: (O, C/groups, kh, kw); float64 before quantisation, int8 after.
     bias: (O,) or None before quantisation (float64), always present (float32) after.
     scale: None before quantisation, (O,) float32 after; real weight = weight * scale[:, None, None, None].
+    input_dilation: distance of the input's rows and columns, with zeros between them. Above 1 this is a transposed
+    convolution of that stride, with its kernel flipped; `stride` is 1 then, and `pads` may be negative.
     """
 
     weight: np.ndarray
@@ -122,10 +124,15 @@ class Conv(Fused):
     pads: Pads = NO_PADS
     dilation: Pair = (1, 1)
     groups: int = 1
+    input_dilation: Pair = (1, 1)
 
     @property
     def op(self) -> str:
-        return "Conv2d"
+        return "ConvTranspose2d" if self.is_transposed else "Conv2d"
+
+    @property
+    def is_transposed(self) -> bool:
+        return self.input_dilation != (1, 1)
 
     @property
     def kernel(self) -> Pair:
@@ -378,9 +385,10 @@ class Graph:
 
     def macs(self, node: Node) -> int:
         """Multiply-accumulates of one inference (0 for anything but Conv and Linear)."""
-        out = math.prod(self.out_shape(node))
+        if isinstance(node, Conv) and node.is_transposed:
+            return math.prod((*self.in_shape(node), node.out_channels, *node.kernel)) // node.groups
         if isinstance(node, Conv | Linear):
-            return out * math.prod(node.weight.shape[1:])
+            return math.prod(self.out_shape(node)) * math.prod(node.weight.shape[1:])
         return 0
 
     def with_nodes(self, nodes, outputs: tuple[str, ...] | None = None, values=()) -> Graph:

@@ -620,11 +620,18 @@ def operations(node: ir.Node, sources: list[Tensor], target: Tensor) -> list[Ope
             return _upsample(node, sources[0], target)
         case ir.Slice():
             return [_slice(node, sources[0], target)]
+        case ir.Conv() if node.is_transposed:
+            return _transposed(node, sources, target)
+    return _map_operations(node, sources, target, target.shape)
+
+
+def _map_operations(node, sources: list[Tensor], target: Tensor, out_shape: ir.Shape) -> list[Operation]:
+    """What a node on maps does, or that of its outputs which have this shape."""
     aux = sources[1] if getattr(node, "residual", "none") != "none" else None
     residual = node.residual if aux else "none"
     operation = _map_operation(None, sources[0], target, aux)
     result = []
-    for op, rectangle, (offset, step) in windowed_ops(node, sources[0].shape, target.shape):
+    for op, rectangle, (offset, step) in windowed_ops(node, sources[0].shape, out_shape):
         views = [v and replace(v, base=v.at(offset), c=v.c * step) for v in (operation.target, operation.aux)]
         result.append(replace(operation, op=replace(op, residual=residual), rectangle=rectangle, target=views[0],
                               aux=views[1]))
@@ -728,6 +735,55 @@ def _upsample(node: ir.Upsample, source: Tensor, target: Tensor) -> list[Operati
     view = operation.target
     return [replace(operation, target=replace(view, base=view.at(x=x, y=y), x=view.x * wide, y=view.y * high))
             for y in range(high) for x in range(wide)]
+
+
+def _transposed(node: ir.Conv, sources: list[Tensor], target: Tensor) -> list[Operation]:
+    """A convolution for every phase of the output, with the kernel's taps that meet the input there."""
+    axes = [_phases(node, axis, target.shape[2 + axis]) for axis in range(2)]
+    result = []
+    for y, x in itertools.product(*axes):
+        part = replace(node, weight=_taps(_taps(node.weight, y, 2), x, 3), input_dilation=(1, 1),
+                       dilation=(y.dilation, x.dilation), pads=(y.before, x.before, 0, 0))
+        for operation in _map_operations(part, sources, target, (*target.shape[:2], y.outputs, x.outputs)):
+            views = [v and replace(v, base=v.at(x=x.phase, y=y.phase), x=v.x * x.step, y=v.y * y.step)
+                     for v in (operation.target, operation.aux)]
+            result.append(replace(operation, target=views[0], aux=views[1]))
+    return result
+
+
+@dataclass(frozen=True)
+class _Phase:
+    """Outputs phase, phase + step, ... along an axis: a convolution by `taps` of the kernel, none where only the bias
+    comes out."""
+
+    phase: int
+    step: int
+    outputs: int
+    taps: slice | None
+    dilation: int
+    before: int
+
+
+def _phases(node: ir.Conv, axis: int, outputs: int) -> Iterator[_Phase]:
+    """Output o is the sum over taps t of w[t] times row (o - pad + t * dilation) / step, where that is whole."""
+    step, dilation = node.input_dilation[axis], node.dilation[axis]
+    common = math.gcd(step, dilation)
+    for phase in range(min(step, outputs)):
+        count = -(-(outputs - phase) // step)
+        offset = phase - node.pads[axis]
+        meeting = (t for t in range(min(step // common, node.kernel[axis])) if (offset + t * dilation) % step == 0)
+        first = next(meeting, None)
+        if first is None:
+            yield _Phase(phase, step, count, None, 1, count)  # a window before all rows
+        else:
+            yield _Phase(phase, step, count, slice(first, None, step // common), dilation // common,
+                         -(offset + first * dilation) // step)
+
+
+def _taps(weight: np.ndarray, phase: _Phase, axis: int) -> np.ndarray:
+    taken = np.moveaxis(weight, axis, 0)
+    taken = taken[phase.taps] if phase.taps else np.zeros_like(taken[:1])
+    return np.moveaxis(taken, 0, axis)
 
 
 def _slice(node: ir.Slice, source: Tensor, target: Tensor) -> Operation:

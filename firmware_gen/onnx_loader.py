@@ -248,6 +248,34 @@ def _conv(node: _Node) -> Function:
     return run
 
 
+@_handles("ConvTranspose")
+def _conv_transpose(node: _Node) -> Function:
+    weight = node.constant(1, "weight")
+    rank = weight.ndim - 2
+    if rank not in (1, 2):
+        raise node.refuse(f"its weight has {weight.ndim} dimensions; one and two dimensions of space are supported")
+    if "output_shape" in node.attributes:
+        raise node.refuse("output_shape is given; export with pads and output_padding instead")
+    stride, dilation = node.get("strides", [1] * rank), node.get("dilations", [1] * rank)
+    more, mode = node.get("output_padding", [0] * rank), node.get("auto_pad", "NOTSET")
+    pads = list(node.get("pads", [0] * 2 * rank)) if mode == "NOTSET" else [0] * 2 * rank
+    if mode.startswith("SAME"):  # the output is `stride` times as large as the input
+        total = [max(0, (k - 1) * d + 1 + m - s)
+                 for k, d, m, s in zip(weight.shape[2:], dilation, more, stride, strict=True)]
+        small = [n // 2 for n in total]
+        large = [n - s for n, s in zip(total, small, strict=True)]
+        pads = small + large if mode == "SAME_UPPER" else large + small
+    both = [min(pair) for pair in zip(pads[:rank], pads[rank:], strict=True)]
+    rest = [a - b for a, b in zip(pads, both * 2, strict=True)]
+    convolve = F.conv_transpose1d if rank == 1 else F.conv_transpose2d
+
+    def run(x, w, b=None):
+        y = convolve(x, w, b, stride, both, more, node.get("group", 1), dilation)
+        return _padded(y, [-n for n in rest], 0.0)
+
+    return run
+
+
 def _pads(node: _Node, kernel, stride, dilation) -> list[int]:
     """In ONNX's order: all beginnings, then all ends."""
     mode, rank = node.get("auto_pad", "NOTSET"), len(kernel)

@@ -47,7 +47,7 @@ _SHUFFLE = "use a 1x1 Conv2d, which mixes channels, and Upsample"
 HINTS = (
     dict.fromkeys(("silu", "gelu", "elu", "selu", "hardswish", "mish", "softplus", "hardsigmoid"), _SMOOTH)
     | dict.fromkeys(("layer_norm", "group_norm", "instance_norm"), _NORM)
-    | dict.fromkeys(("conv_transpose1d", "conv_transpose2d", "upsample_bilinear2d", "upsample_bicubic2d"), _RESIZE)
+    | dict.fromkeys(("conv_transpose3d", "upsample_bilinear2d", "upsample_bicubic2d"), _RESIZE)
     | dict.fromkeys(("index", "gather", "unbind"), _PART)
     | dict.fromkeys(("bmm", "einsum", "scaled_dot_product_attention", "baddbmm"), _ATTENTION)
     | dict.fromkeys(("channel_shuffle", "pixel_shuffle", "pixel_unshuffle"), _SHUFFLE)
@@ -95,7 +95,7 @@ def _conv(imp: _Importer, node, a: dict) -> str:
     if weight.ndim not in (3, 4):
         raise imp.refuse(node, f"its weight has {weight.ndim} dimensions; 1-D and 2-D convolution are supported")
     if a.get("transposed"):
-        raise imp.refuse(node, "transposed convolution is not supported; use Upsample, followed by Conv2d")
+        return _conv_transpose(imp, node, a)
     flat = weight.ndim == 3
     imp.rank(node, a["input"], (weight.ndim,), "(N, C, L)" if flat else "(N, C, H, W)")
     weight = weight[:, :, None] if flat else weight
@@ -111,6 +111,27 @@ def _conv(imp: _Importer, node, a: dict) -> str:
         dilation=dilation,
         groups=int(a["groups"]),
     )
+
+
+@_handles("conv_transpose1d", "conv_transpose2d")
+def _conv_transpose(imp: _Importer, node, a: dict) -> str:
+    """A convolution of the input with zeros between its elements, by the flipped kernel."""
+    weight = imp.weight(node, a["weight"], "weight")
+    if weight.ndim not in (3, 4):
+        raise imp.refuse(node, f"its weight has {weight.ndim} dimensions; 1-D and 2-D convolution are supported")
+    flat, groups = weight.ndim == 3, int(a["groups"])
+    imp.rank(node, a["input"], (weight.ndim,), "(N, C, L)" if flat else "(N, C, H, W)")
+    weight = weight[:, :, None] if flat else weight
+    inputs, outputs, *kernel = weight.shape
+    weight = weight.reshape(groups, inputs // groups, outputs, *kernel).swapaxes(1, 2)
+    weight = weight.reshape(groups * outputs, inputs // groups, *kernel)[:, :, ::-1, ::-1]
+    stride, dilation = (_window(a[name], flat, 1) for name in ("stride", "dilation"))
+    padding, more = (_window(a[name], flat, 0) for name in ("padding", "output_padding"))
+    top, left = (d * (k - 1) - p for d, k, p in zip(dilation, kernel, padding, strict=True))
+    bias = imp.weight(node, a["bias"], "bias")
+    return imp.emit(node, ir.Conv, a["input"], weight=np.ascontiguousarray(weight), bias=bias,
+                    pads=(top, left, top + more[0], left + more[1]), dilation=dilation, groups=groups,
+                    input_dilation=stride)
 
 
 def _conv_pads(padding, kernel, dilation, flat: bool) -> ir.Pads:

@@ -16,6 +16,7 @@ from torch import nn
 from torch.utils._pytree import tree_leaves
 
 CHANNELS = (1, 2, 3, 5, 7, 8, 9, 12, 13, 17)
+WEIGHTED = nn.Linear, nn.Conv1d, nn.Conv2d, nn.ConvTranspose1d, nn.ConvTranspose2d
 
 
 @dataclass(frozen=True)
@@ -168,7 +169,7 @@ class _Drawer:
             steps += [self._flatten_step] if self._chance(0.3) else []
             steps += [self._branches] * 3 * self.dag
             steps += [self._arithmetic, self._cpu, self._norm] * self.dag
-            steps += [self._upsample, self._global_pool, self._slice] * self.dag
+            steps += [self._upsample, self._transposed, self._global_pool, self._slice] * self.dag
         return self._pick(steps)()
 
     def _weighted(self) -> list[nn.Module]:
@@ -298,6 +299,20 @@ class _Drawer:
             return self._activation()
         return [self._reach(nn.Upsample(scale_factor=2))]
 
+    def _transposed(self) -> list[nn.Module]:
+        if max(self.shape[1:]) > self.max_size:
+            return self._activation()
+        channels, *size = self.shape
+        groups = self._pick([1, 1, 1, channels])
+        kernel, stride, dilation = ([self._int(1, high) for _ in size] for high in (4, 3, 2))
+        reach = [(s - 1) * t + (k - 1) * d + 1 for s, t, k, d in zip(size, stride, kernel, dilation, strict=True)]
+        layer = (nn.ConvTranspose2d if len(size) == 2 else nn.ConvTranspose1d)(
+            channels, groups * self._pick([1, 2] if groups > 1 else CHANNELS), kernel, stride,
+            [self._int(0, (r - 1) // 2) for r in reach], [self._int(0, s - 1) for s in stride], groups,
+            self._chance(0.8), dilation)
+        return [self._reach(layer), *(self._norm() if self._chance(0.4) else []),
+                *(self._activation() if self._chance(0.5) else [])]
+
     def _global_pool(self) -> list[nn.Module]:
         size = self.shape[1:]
         if self._chance(0.5):
@@ -337,7 +352,7 @@ def _calibrate(model: nn.Module, x: torch.Tensor):
             layer.bias *= factor
         return output * factor
 
-    layers = [m for m in model.modules() if isinstance(m, nn.Linear | nn.Conv1d | nn.Conv2d)]
+    layers = [m for m in model.modules() if isinstance(m, WEIGHTED)]
     hooks = [layer.register_forward_hook(normalise) for layer in layers]
     model(x)
     for hook in hooks:

@@ -145,6 +145,18 @@ MODELS = {
                       nn.AvgPool1d(2, padding=1), nn.Flatten(), nn.Linear(18, 2)),
         (2, 2, 32),
     ),
+    "transposed": (
+        nn.Sequential(nn.ConvTranspose2d(2, 6, 3, 2, 1, output_padding=1), nn.BatchNorm2d(6), nn.ReLU(),
+                      nn.ConvTranspose2d(6, 4, (2, 5), (1, 3), (0, 2), groups=2, bias=False), nn.Sigmoid()),
+        (2, 2, 5, 4),
+    ),
+    "transposed with gaps": (nn.ConvTranspose2d(2, 3, 1, 3), (1, 2, 3, 4)),
+    "transposed and dilated": (nn.ConvTranspose2d(2, 4, 3, (2, 4), (1, 5), (1, 3), 2, dilation=(3, 2)), (1, 2, 4, 6)),
+    "transposed after norm": (nn.Sequential(conv(2, 2, 3), nn.ReLU(), nn.BatchNorm2d(2),
+                                            nn.ConvTranspose2d(2, 3, 2, 2, bias=False)), (1, 2, 7, 7)),
+    "transposed, padded and cropped": (
+        Call(lambda x: x[:, :, 1:-1, ::2], nn.Sequential(nn.ZeroPad2d(1), nn.ConvTranspose2d(2, 3, 3, 2))), (1, 2, 4, 4)
+    ),
     "conv1d to maps": (nn.Sequential(nn.Conv1d(2, 3, 3), nn.LeakyReLU(0.2)), (1, 2, 9)),
     "conv1d over (N, L, C)": (
         Call(lambda x: x.transpose(1, 2), Call(lambda x: x.transpose(1, 2), None, nn.Conv1d(4, 3, 3))),
@@ -356,7 +368,6 @@ class TwoInputs(nn.Module):
 
 
 REFUSED = {
-    "transposed": (nn.Sequential(nn.ConvTranspose2d(2, 3, 3)), (1, 2, 8, 8), ["layer 0", "transpose"]),
     "unbatched conv": (nn.Sequential(conv(2, 3, 3)), (2, 8, 8), ["layer 0", "(2, 8, 8)", "(N, C, H, W)"]),
     "circular": (conv(2, 3, 3, padding=1, padding_mode="circular"), (1, 2, 8, 8), ["pad", "circular"]),
     "linear over maps": (nn.Sequential(conv(2, 3, 1), nn.Linear(8, 3)), (1, 2, 8, 8), ["layer 1", "channels-last"]),

@@ -62,23 +62,40 @@ def test_rows_are_there_when_they_are_needed(layers, height, ahead):
 
 
 def random_network(rng: np.random.Generator) -> tuple[nn.Module, tuple[int, ...]]:
-    """A chain of convolutions, depthwise or not, and poolings, wide enough for several pieces; maybe a residual."""
+    """A chain of convolutions of all kinds, poolings and crops, large enough for several pieces; maybe a residual."""
     height, width, channels = (int(x) for x in rng.integers((9, 3, 1), (25, 9, 9)))
     shape = (1, channels, height, width)
     layers = []
     for _ in range(int(rng.integers(2, 6))):
-        kind = rng.choice(["conv", "depthwise", "pool", "same"])
+        kind = rng.choice(["conv", "depthwise", "pool", "same", "crop", "transposed"])
         kernel, stride = int(rng.integers(1, 4)), int(rng.integers(1, 3))
         if kind == "pool":
             layers.append(nn.MaxPool2d(kernel, stride, kernel // 2))
         elif kind == "same":
             layers.append(Residual(channels))
+        elif kind == "crop":
+            layers.append(Crop(int(rng.integers(0, 3)), int(rng.integers(0, 2)), int(rng.integers(0, 2))))
+        elif kind == "transposed":
+            layers.append(nn.ConvTranspose2d(channels, channels, kernel, (1, stride), (kernel // 2, 0)))
         else:
             outputs = channels if kind == "depthwise" else int(rng.integers(1, 20))
             layers += [nn.Conv2d(channels, outputs, kernel, stride, kernel // 2, groups=channels
                                  if kind == "depthwise" else 1), nn.ReLU()]
             channels = outputs
     return nn.Sequential(*layers), shape
+
+
+class Crop(nn.Module):
+    """Without some rows above and below, and columns at the left; a small map loses none."""
+
+    def __init__(self, above, below, left):
+        super().__init__()
+        self.above, self.below, self.left = above, below, left
+
+    def forward(self, x):
+        if min(x.shape[2:]) < 4:
+            return x
+        return x[:, :, self.above:x.shape[2] - self.below, self.left:]
 
 
 class Residual(nn.Module):

@@ -120,7 +120,7 @@ def _into_reader(graph: Graph, value: str, scale: np.ndarray, shift: np.ndarray)
             return _into_reader(graph, reader.output, np.repeat(scale, pixels), np.repeat(shift, pixels))
     if isinstance(reader, Linear):
         return {reader: _with_inputs(reader, reader.weight * scale, reader.weight @ shift)}
-    if isinstance(reader, Conv) and not any(reader.pads):
+    if isinstance(reader, Conv) and not any(reader.pads) and not reader.is_transposed:
         per_group = reader.weight.shape[1]
         group = np.arange(reader.out_channels) // (reader.out_channels // reader.groups)
         channel = group[:, None] * per_group + np.arange(per_group)  # (O, C/groups)

@@ -30,7 +30,7 @@ def _mergeable(pad: Pad, reader: Node) -> bool:
     if pad.value != 0:
         return False
     if isinstance(reader, Conv):
-        return True
+        return not reader.is_transposed  # its zeros lie between the input's rows
     if isinstance(reader, Pool) and not reader.ceil_mode:
         return not any(reader.pads) or reader.count_include_pad or reader.divisor_override is not None
     return False
