@@ -236,12 +236,25 @@ def _cpu_text(program: Program, layer) -> str:
     """The call of an operator that only the CPU has."""
     source, target = (program.offsets[t.storage] // 4 for t in (layer.sources[0], layer.target))
     node, size = layer.node, layer.target.size
+    if isinstance(node, ir.Mul):
+        return _multiply_text(program, layer)
     if not isinstance(node, ir.Softmax):
         return f"heepstor::{type(node).__name__.lower()}(arena({source}), arena({target}), {size});"
     count = layer.target.shape[node.axis]
     stride = 1 if node.axis == -1 or layer.target.channels_last else math.prod(layer.target.shape[2:])
     name = "log_softmax" if node.log else "softmax"
     return f"heepstor::{name}(arena({source}), arena({target}), {size // count}, {count}, {stride});"
+
+
+def _multiply_text(program: Program, layer) -> str:
+    whole, tensors = layer.target.shape, (*layer.sources, layer.target)
+    counts = whole[0] if len(whole) > 1 else 1, math.prod(whole[2:]), whole[min(1, len(whole) - 1)]
+    steps = [lower.steps(t, whole) for t in tensors]
+    if len({(t.shape, t.channels_last) for t in tensors}) == 1 and not any(t.pitch for t in tensors):
+        counts, steps = (1, 1, math.prod(whole)), [(0, 0, 1)] * 3  # alike, and without gaps
+    operands = [f"arena({program.offsets[t.storage] // 4 + t.offset}), {{{', '.join(map(str, s))}}}"
+                for t, s in zip(tensors, steps, strict=True)]
+    return f"heepstor::multiply({', '.join([*operands, *map(str, counts)])});"
 
 
 def _calls(program: Program, cpu: SoftwareProgram, sections: list[dict]) -> list[dict]:

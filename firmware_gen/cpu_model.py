@@ -82,8 +82,16 @@ def tanh_model(x: np.ndarray) -> np.ndarray:
         return _canonical(np.where(size < _F(0.625), small, large))
 
 
-def cpu_operator(node: ir.Node, x: np.ndarray) -> np.ndarray:
+def multiply_model(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """heepstor::multiply on float32 of matching shapes."""
+    with np.errstate(all="ignore"):
+        return _canonical(np.asarray(x, _F) * np.asarray(y, _F))
+
+
+def cpu_operator(node: ir.Node, x: np.ndarray, *others: np.ndarray) -> np.ndarray:
     """What the CPU computes for a node, float32 in PyTorch's order."""
+    if isinstance(node, ir.Mul):
+        return multiply_model(x, *others)
     if isinstance(node, ir.Softmax):
         model = log_softmax_model if node.log else softmax_model
         return np.ascontiguousarray(np.moveaxis(model(np.moveaxis(x, node.axis, -1)), -1, node.axis))

@@ -71,6 +71,8 @@ def _place(graph: ir.Graph, node: ir.Node) -> tuple[str, str]:
             return MEMORY, "free: the accelerator keeps channels last"
         case ir.Softmax() | ir.Sigmoid() | ir.Tanh():
             return CPU, "needs the exponential function, which the array has not"
+        case ir.Mul():
+            return CPU, "a product of computed tensors: what the array multiplies by are weights"
     return CPU, "no form on the array"
 
 

@@ -78,6 +78,8 @@ class GraphModule(nn.Module):
                 return x.permute(node.dims)
             case ir.Softmax():
                 return (F.log_softmax if node.log else F.softmax)(x, dim=node.axis)
+            case ir.Mul():
+                return x * inputs[1]
             case ir.Sigmoid():
                 return torch.sigmoid(x)
             case ir.Tanh():

@@ -8,7 +8,7 @@ Life of a graph: `importer.import_model` -> `passes.run_passes` -> `quantise.qua
 - Straight from the importer: any node below; weights are float64.
 - After the passes: Conv, Linear, Pool, Scale, Add (activations fused into `act`, additions into `residual`),
   plus what could not be fused: Activate, Pad, Slice, Concat, Upsample, Reshape, Permute; and what the CPU computes:
-  Softmax, Sigmoid, Tanh. BatchNorm and Identity are gone.
+  Softmax, Sigmoid, Tanh, Mul. BatchNorm and Identity are gone.
 - After quantisation: Conv and Linear hold int8 `weight`, float32 `scale` and `bias` per output channel; Scale
   holds float32 `scale` and `bias`.
 """
@@ -303,6 +303,12 @@ class Softmax(Node):
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Sigmoid(Node):
     """1 / (1 + exp(-x)), any shape. On the CPU."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Mul(Node):
+    """inputs[0] * inputs[1], element by element. The second has the first's shape, or 1 instead of its channels, or 1
+    instead of every dimension of space: a gate. On the CPU."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

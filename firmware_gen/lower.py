@@ -685,6 +685,14 @@ def _map_view(tensor: Tensor | None, shape: tuple[int, int, int]) -> tuple[View 
     return View(tensor.base, height * width, 1, width), tensor.pitch or math.prod(shape)
 
 
+def steps(tensor: Tensor, whole: ir.Shape) -> tuple[int, int, int]:
+    """Words of maps (N, C, H, W) or vectors from image to image, pixel to pixel and channel to channel; 0 along what
+    the tensor has one of, and `whole` has several."""
+    shape, full = ((*s, 1, 1)[:3] if len(s) == 1 else (*s, 1, 1)[1:4] for s in (tensor.shape, whole))
+    view, image = _map_view(tensor, shape)
+    return image, view.x * (shape[1:] == full[1:]), view.c * (shape[0] == full[0])
+
+
 def _vector_operation(node, sources: list[Tensor], target: Tensor, inputs: int, outputs: int) -> Operation:
     """Linear or Scale on (N, F) or (F,): the vectors of a batch are the pixels of a row."""
     source, residual = sources[0], node.residual
@@ -794,8 +802,11 @@ def _slice(node: ir.Slice, source: Tensor, target: Tensor) -> Operation:
     return replace(operation, source=part)
 
 
-CPU_NODES = (ir.Softmax, ir.Sigmoid, ir.Tanh)
-"""What the CPU computes: element by element, or along one dimension, in the layout that it finds."""
+_UNARY = (ir.Softmax, ir.Sigmoid, ir.Tanh)
+"""What the CPU computes element by element, or along one dimension, in the layout that it finds."""
+
+CPU_NODES = (*_UNARY, ir.Mul)
+"""What the CPU computes."""
 
 TO_CHANNELS_FIRST = (0, 3, 1, 2)
 """`dims` of the Permute that an input may have; that of an output is its inverse."""
@@ -848,14 +859,14 @@ def _layout(node: ir.Node, shape: ir.Shape, source: Tensor, plain: bool) -> tupl
         return source.channels_last
     if plain or isinstance(node, ir.Linear | ir.Permute):
         return None
-    if isinstance(node, ir.Activate | ir.Add):
+    if isinstance(node, ir.Activate | ir.Add | ir.Mul):
         return None if len(shape) == 4 and source.channels_last and not _channels_last(shape) else source.channels_last
     return _channels_last(shape)
 
 
 def _keeps_layout(node: ir.Node, shape: ir.Shape) -> bool:
     """Whether a node writes its output of `shape` in the order in which it finds its input."""
-    return isinstance(node, CPU_NODES) or (isinstance(node, ir.Scale) and len(shape) != 4)
+    return isinstance(node, _UNARY) or (isinstance(node, ir.Scale) and len(shape) != 4)
 
 
 def _overwritten(graph: ir.Graph, index: int, own: Tensor, tensors_: dict[str, Tensor]) -> str | None:

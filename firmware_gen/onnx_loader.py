@@ -207,6 +207,8 @@ HANDLERS: dict[str, Callable[[_Node], Function]] = {
     "Relu": lambda n: F.relu,
     "Sigmoid": lambda n: torch.sigmoid,
     "Tanh": lambda n: torch.tanh,
+    "HardSigmoid": lambda n: lambda x: torch.clamp(x * n.get("alpha", 0.2) + n.get("beta", 0.5), 0, 1),
+    "HardSwish": lambda n: F.hardswish,
     "Neg": lambda n: torch.neg,
     "Identity": lambda n: lambda x: x.clone(),
     "Dropout": lambda n: lambda x, *_: x.clone(),

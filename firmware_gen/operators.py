@@ -45,7 +45,7 @@ _PART = "slice with numbers, or give each part its own layer"
 _ATTENTION = "products of computed tensors, as in attention, have no form on the array; use convolutions"
 _SHUFFLE = "use a 1x1 Conv2d, which mixes channels, and Upsample"
 HINTS = (
-    dict.fromkeys(("silu", "gelu", "elu", "selu", "hardswish", "mish", "softplus", "hardsigmoid"), _SMOOTH)
+    dict.fromkeys(("gelu", "elu", "selu", "mish", "softplus"), _SMOOTH)
     | dict.fromkeys(("layer_norm", "group_norm", "instance_norm"), _NORM)
     | dict.fromkeys(("conv_transpose3d", "upsample_bilinear2d", "upsample_bicubic2d"), _RESIZE)
     | dict.fromkeys(("index", "gather", "unbind"), _PART)
@@ -419,9 +419,44 @@ def _add(imp: _Importer, node, a: dict) -> str:
 def _mul(imp: _Importer, node, a: dict) -> str:
     first, second = a["self"], a["other"]
     if isinstance(first, str) and isinstance(second, str):
-        raise imp.refuse(node, "both operands are computed; multiplying by a constant is supported")
+        return _emit_product(imp, node, first, second)
     source, constant = (first, second) if isinstance(first, str) else (second, first)
     return _emit_affine(imp, node, source, constant, lambda c: (c, 0.0))
+
+
+def _emit_product(imp: _Importer, node, first: str, second: str) -> str:
+    if imp.shape(first) != tuple(node.meta["val"].shape):
+        first, second = second, first
+    whole, gate = imp.shape(first), imp.shape(second)
+    matches = whole == gate or (len(whole) == len(gate) > 1 and gate[0] == whole[0] and gate[1] in (1, whole[1])
+                                and gate[2:] in (whole[2:], (1,) * len(whole[2:])))
+    if not matches or len(whole) > 4:
+        raise imp.refuse(node, f"its operands have shapes {whole} and {gate}; computed tensors of one shape, and gates "
+                               "with 1 for the channels or for all of space, can be multiplied")
+    return imp.emit(node, ir.Mul, first, second)
+
+
+@_handles("square")
+def _square(imp: _Importer, node, a: dict) -> str:
+    return _emit_product(imp, node, a["self"], a["self"])
+
+
+@_handles("hardsigmoid", "hardswish")
+def _hardsigmoid(imp: _Importer, node, a: dict) -> str:
+    """clamp(x / 6 + 1/2, 0, 1), for Hardswish times x."""
+    source, product = a["self"], _plain_name(node).startswith("hardswish")
+    imp.rank(node, source, (1, 2, 3, 4), "(N, features), (N, C, L) or (N, C, H, W)")
+    shape, act = imp.shape(source), ir.Activation(low=0.0, high=1.0)
+    scaled = imp.step(node, ir.Scale, source, shape=shape, **_scale_fields(imp, source, 1 / 6, 0.5))
+    if not product:
+        return imp.emit(node, ir.Activate, scaled, act=act)
+    return imp.emit(node, ir.Mul, source, imp.step(node, ir.Activate, scaled, shape=shape, act=act))
+
+
+@_handles("silu")
+def _silu(imp: _Importer, node, a: dict) -> str:
+    gate = imp.step(node, ir.Sigmoid, a["self"], shape=imp.shape(a["self"]))
+    return imp.emit(node, ir.Mul, a["self"], gate)
 
 
 @_handles("div")

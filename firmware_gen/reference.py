@@ -152,9 +152,9 @@ def _words(program: Program, value: str) -> np.ndarray:
 
 def run_on_cpu(program: Program, layer, image: np.ndarray) -> None:
     """A layer that the CPU computes, in one image or in several."""
-    x = read(program, image, layer.node.inputs[0])
-    merged = x.reshape(-1, *layer.in_shape[1:]) if len(layer.in_shape) > 1 else x
-    write(program, image, layer.node.output, cpu_operator(layer.node, merged).reshape(x.shape))
+    inputs, rank = [read(program, image, value) for value in layer.node.inputs], len(layer.in_shape)
+    merged = [x.reshape(-1, *x.shape[x.ndim - rank + 1:]) if rank > 1 else x for x in inputs]
+    write(program, image, layer.node.output, cpu_operator(layer.node, *merged).reshape(inputs[0].shape))
 
 
 def _checked(program: Program, sample: np.ndarray) -> np.ndarray:

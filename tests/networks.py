@@ -47,3 +47,18 @@ class CpuInBetween(nn.Module):
 
     def forward(self, x):
         return torch.softmax(self.second(torch.tanh(self.first(x))), 1)
+
+
+class Gates(nn.Module):
+    """Hardswish, squeeze and excitation, a gate per pixel, and SiLU of vectors."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.squeeze, self.excite = nn.Conv2d(3, 9, 3, padding=1), nn.Conv2d(9, 2, 1), nn.Conv2d(2, 9, 1)
+        self.pixel, self.last = nn.Conv2d(9, 1, 3, padding=1), nn.Linear(9, 4)
+
+    def forward(self, x):
+        x = F.hardswish(self.first(x))
+        x = x * F.hardsigmoid(self.excite(torch.relu(self.squeeze(x.mean((2, 3), keepdim=True)))))
+        x = torch.sigmoid(self.pixel(x)) * x
+        return F.silu(self.last(x.amax((2, 3))))

@@ -46,6 +46,13 @@ def random_network(seed: int, operators: str = "sequential", max_depth: int = 12
     return RandomNetwork(model, x, seed)
 
 
+class Gated(nn.Sequential):
+    """x times what the layers make of it."""
+
+    def forward(self, x):
+        return x * super().forward(x)
+
+
 class Parallel(nn.Module):
     """Branches of one input, joined by addition or over the channels."""
 
@@ -169,7 +176,7 @@ class _Drawer:
             steps += [self._flatten_step] if self._chance(0.3) else []
             steps += [self._branches] * 3 * self.dag
             steps += [self._arithmetic, self._cpu, self._norm] * self.dag
-            steps += [self._upsample, self._transposed, self._global_pool, self._slice] * self.dag
+            steps += [self._gate, self._upsample, self._transposed, self._global_pool, self._slice] * self.dag
         return self._pick(steps)()
 
     def _weighted(self) -> list[nn.Module]:
@@ -278,6 +285,16 @@ class _Drawer:
 
     def _cpu(self) -> list[nn.Module]:
         return [self._pick([nn.Sigmoid(), nn.Tanh(), nn.Softmax(dim=1), nn.LogSoftmax(dim=1)])]
+
+    def _gate(self) -> list[nn.Module]:
+        """Hardswish, or squeeze and excitation; or a gate for every pixel."""
+        channels, *size = self.shape
+        cls, space = nn.Conv2d if len(size) == 2 else nn.Conv1d, tuple(range(2, 2 + len(size)))
+        if self._chance(0.4):
+            return [self._pick([nn.Hardswish(), nn.SiLU(), nn.Hardsigmoid()])]
+        pixels = self._chance(0.3)
+        gate = [cls(channels, 1 if pixels else channels, 1), self._pick([nn.Sigmoid(), nn.Hardsigmoid()])]
+        return [Gated(*gate if pixels else (Function(lambda x: x.mean(space, keepdim=True), "mean"), *gate))]
 
     def _slice(self) -> list[nn.Module]:
         """Part of one dimension, at any step."""

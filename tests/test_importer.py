@@ -186,6 +186,16 @@ MODELS = {
     "double": (Call(lambda x: x + x, conv(2, 3, 3)), (1, 2, 6, 6)),
     "difference": (Call(lambda x: x.relu() - x.tanh(), nn.Linear(4, 3)), (2, 4)),
     "alpha": (Call(lambda x: torch.add(x.relu(), x.tanh(), alpha=0.5), nn.Linear(4, 3)), (2, 4)),
+    "product": (Call(lambda x: x * x.sigmoid(), nn.Linear(4, 3)), (2, 4)),
+    "square": (Call(torch.square, nn.Linear(4, 3)), (4,)),
+    "gates": (
+        Call(lambda x: torch.sigmoid(x.mean((2, 3), keepdim=True)) * (x * x[:, :1]), conv(2, 3, 3)), (2, 2, 6, 5)
+    ),
+    "gates of a sequence": (
+        Call(lambda x: x * x.mean(2, keepdim=True), nn.Conv1d(2, 3, 3), nn.Conv1d(3, 2, 1)), (2, 2, 9)
+    ),
+    "hardswish": (nn.Sequential(conv(2, 3, 3), nn.Hardswish(), conv(3, 2, 1), nn.Hardsigmoid()), (2, 2, 6, 5)),
+    "silu": (nn.Sequential(nn.Linear(4, 3), nn.SiLU()), (4,)),
     "constants": (Call(lambda x: -(3 - (x * 2 + 1) / 4 - 0.5), conv(2, 3, 3)), (1, 2, 6, 6)),
     "constants per channel": (
         Call(lambda x: x.relu() * torch.tensor([1.0, -2.0, 3.0]).view(3, 1, 1) + torch.tensor([[[[0.5]]]]),
@@ -384,11 +394,15 @@ REFUSED = {
     "sum of all": (Call(lambda x: x.sum()), (1, 2, 4, 4), ["sum", "only space"]),
     "pad channels": (Call(lambda x: F.pad(x, (0, 0, 0, 0, 1, 1))), (1, 2, 8, 8), ["pad", "channels"]),
     "softmax over space": (nn.Softmax(2), (1, 2, 8, 8), ["softmax", "dim=2", "dim=1"]),
-    "silu": (nn.Sequential(OrderedDict(gate=nn.SiLU())), (1, 2), ["layer gate: silu", "use ReLU", "Supported"]),
+    "gelu": (nn.Sequential(OrderedDict(gate=nn.GELU())), (1, 2), ["layer gate: gelu", "use ReLU", "Supported"]),
     "broadcast": (
         Call(lambda x: x + x.mean((2, 3), keepdim=True)), (1, 2, 4, 4), ["add", "(1, 2, 4, 4) and (1, 2, 1, 1)"]
     ),
-    "product": (Call(lambda x: x * x), (1, 4), ["mul", "both operands are computed"]),
+    "product": (
+        Call(lambda x: x * x.mean(2, keepdim=True), nn.ReLU()), (1, 3, 4, 5), ["mul", "(1, 3, 4, 5) and (1, 3, 1, 5)"]
+    ),
+    "product of a flattened map": (Call(lambda x: x * torch.sigmoid(x), nn.Sequential(conv(2, 3, 2), nn.Flatten())),
+                                   (1, 2, 4, 4), ["mul", "flatten after it"]),
     "positional": (
         Call(lambda x: x + torch.tensor([[1.0], [2], [3], [4]])), (1, 2, 4, 4), ["add", "(4, 1)", "(1, 2, 1, 1)"]
     ),

@@ -8,6 +8,7 @@ from firmware_gen.ir import (
     Fused,
     Graph,
     Linear,
+    Mul,
     Node,
     Reshape,
     Scale,
@@ -92,7 +93,7 @@ def find_maps(graph: Graph) -> Graph:
 def _refuse_reordering(graph: Graph, node: Node, maps: dict[str, Map]):
     if isinstance(node, Fused):
         ordered = [v for v in node.inputs[1:] if v in maps]
-    elif isinstance(node, Add | Concat) or (isinstance(node, Softmax) and node.output not in graph.outputs):
+    elif isinstance(node, Add | Concat | Mul) or (isinstance(node, Softmax) and node.output not in graph.outputs):
         ordered = [v for v in node.inputs if v in maps]
     else:
         return

@@ -9,6 +9,7 @@ from firmware_gen.ir import (
     Concat,
     Graph,
     Linear,
+    Mul,
     Node,
     Permute,
     Reshape,
@@ -65,7 +66,7 @@ def in_pytorch_order(graph: Graph, value: str) -> bool:
             return True
         case Permute():
             return producer.dims == (0, 2, 3, 1)
-        case Reshape() | Activate() | Add() | Sigmoid() | Tanh() | Softmax(axis=1):
+        case Reshape() | Activate() | Add() | Mul() | Sigmoid() | Tanh() | Softmax(axis=1):
             return in_pytorch_order(graph, producer.inputs[0])
         case Scale() if len(graph.shape(value)) != 4:
             return in_pytorch_order(graph, producer.inputs[0])
