@@ -26,7 +26,8 @@ def drawn(seed):
     rng = np.random.default_rng([seed, 11])
     config = Config(int(rng.integers(1, 33)), int(rng.integers(1, 33)), str(rng.choice(["aligned", "fma"])),
                     int(rng.integers(1, 5)), activation_words=int(rng.choice([256, 1024, 8192])),
-                    weight_bytes=int(rng.choice([1024, 4096])), accumulator_entries=int(rng.choice([16, 64])))
+                    weight_bytes=int(rng.choice([1024, 4096])), accumulator_entries=int(rng.choice([16, 64])),
+                    memory_banks=32)
     return network(seed), config
 
 
