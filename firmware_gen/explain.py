@@ -57,6 +57,10 @@ def _place(graph: ir.Graph, node: ir.Node) -> tuple[str, str]:
             return ARRAY, "copy: part of a map"
         case ir.Upsample():
             return ARRAY, f"copy: every pixel is stored {node.factor[0] * node.factor[1]} times"
+        case ir.Shuffle():
+            return ARRAY, "copy: every group to channels that lie apart"
+        case ir.PixelShuffle():
+            return ARRAY, "copy: every phase of the output from its own channels"
         case ir.Concat():
             return MEMORY, "the layers that are joined store side by side"
         case ir.Reshape() if not lower.shares_storage(graph, node):

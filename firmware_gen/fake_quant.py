@@ -74,6 +74,10 @@ class GraphModule(nn.Module):
             case ir.Reshape():
                 first, *rest = self.graph.out_shape(node)
                 return x.reshape(first * copies, *rest)
+            case ir.Shuffle():
+                return x.unflatten(1, (node.groups, -1)).transpose(1, 2).flatten(1, 2)
+            case ir.PixelShuffle():
+                return F.pixel_shuffle(x, node.factor)
             case ir.Permute():
                 return x.permute(node.dims)
             case ir.Softmax():

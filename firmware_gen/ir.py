@@ -7,8 +7,8 @@ Life of a graph: `importer.import_model` -> `passes.run_passes` -> `quantise.qua
 
 - Straight from the importer: any node below; weights are float64.
 - After the passes: Conv, Linear, Pool, Scale, Add (activations fused into `act`, additions into `residual`),
-  plus what could not be fused: Activate, Pad, Slice, Concat, Upsample, Reshape, Permute; and what the CPU computes:
-  Softmax, Sigmoid, Tanh, Mul. BatchNorm and Identity are gone.
+  plus what could not be fused: Activate, Pad, Slice, Concat, Shuffle, PixelShuffle, Upsample, Reshape, Permute; and
+  what the CPU computes: Softmax, Sigmoid, Tanh, Mul. BatchNorm and Identity are gone.
 - After quantisation: Conv and Linear hold int8 `weight`, float32 `scale` and `bias` per output channel; Scale
   holds float32 `scale` and `bias`.
 """
@@ -285,6 +285,24 @@ class Permute(Node):
     to (N, H, W, C) in PyTorch's order (`rewrite.in_pytorch_order`)."""
 
     dims: tuple[int, ...]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Shuffle(Node):
+    """Channels of `groups` groups, interleaved: channel j * groups + i is channel j of group i."""
+
+    groups: int
+
+    @property
+    def op(self) -> str:
+        return "ChannelShuffle"
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class PixelShuffle(Node):
+    """(N, C * f * f, H, W) -> (N, C, H * f, W * f): y[c, i * f + a, j * f + b] is x[(c * f + a) * f + b, i, j]."""
+
+    factor: int
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -25,6 +25,7 @@ ALLOWED_LAYERS = [
     *(nn.MaxPool1d, nn.MaxPool2d, nn.AvgPool1d, nn.AvgPool2d),
     *(nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool1d, nn.AdaptiveMaxPool2d),
     *(nn.ZeroPad1d, nn.ZeroPad2d, nn.ConstantPad1d, nn.ConstantPad2d),
+    *(nn.ChannelShuffle, nn.PixelShuffle),
     *(nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Upsample, nn.UpsamplingNearest2d),
 ]
 SAVE_AGAIN = "torch.export.save(torch.export.export(model.eval(), (example,)), 'model.pt2')"

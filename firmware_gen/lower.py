@@ -618,6 +618,10 @@ def operations(node: ir.Node, sources: list[Tensor], target: Tensor) -> list[Ope
             return _concat(sources, target)
         case ir.Upsample():
             return _upsample(node, sources[0], target)
+        case ir.Shuffle():
+            return _shuffle(node, sources[0], target)
+        case ir.PixelShuffle():
+            return _pixel_shuffle(node, sources[0], target)
         case ir.Slice():
             return [_slice(node, sources[0], target)]
         case ir.Conv() if node.is_transposed:
@@ -743,6 +747,28 @@ def _upsample(node: ir.Upsample, source: Tensor, target: Tensor) -> list[Operati
     view = operation.target
     return [replace(operation, target=replace(view, base=view.at(x=x, y=y), x=view.x * wide, y=view.y * high))
             for y in range(high) for x in range(wide)]
+
+
+def _shuffle(node: ir.Shuffle, source: Tensor, target: Tensor) -> list[Operation]:
+    """Every group is copied to channels that lie `groups` apart."""
+    _, channels, height, width = source.shape
+    size = channels // node.groups
+    whole = _map_operation(_copy((size, height, width)), source, target, None, source.shape[1:])
+    return [replace(whole, source=replace(whole.source, base=whole.source.at(c=group * size)),
+                    target=replace(whole.target, base=whole.target.at(c=group), c=whole.target.c * node.groups))
+            for group in range(node.groups)]
+
+
+def _pixel_shuffle(node: ir.PixelShuffle, source: Tensor, target: Tensor) -> list[Operation]:
+    """For every phase of the output, the channels that hold it are copied there."""
+    factor = node.factor
+    _, channels, height, width = source.shape
+    op = _copy((channels // factor**2, height, width))
+    whole = _map_operation(op, source, target, None)
+    view, out = whole.source, whole.target
+    return [replace(whole, source=replace(view, base=view.at(c=y * factor + x), c=view.c * factor**2),
+                    target=replace(out, base=out.at(x=x, y=y), x=out.x * factor, y=out.y * factor))
+            for y in range(factor) for x in range(factor)]
 
 
 def _transposed(node: ir.Conv, sources: list[Tensor], target: Tensor) -> list[Operation]:

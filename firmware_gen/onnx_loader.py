@@ -358,6 +358,13 @@ def _clip(node: _Node) -> Function:
     return lambda x, *_: x.clone() if low is None and high is None else torch.clamp(x, low, high)
 
 
+@_handles("DepthToSpace")
+def _depth_to_space(node: _Node) -> Function:
+    if node.get("mode", b"DCR") not in (b"CRD", "CRD"):
+        raise node.refuse("mode=DCR; CRD, which is PyTorch's PixelShuffle, is supported")
+    return lambda x: F.pixel_shuffle(x, node.get("blocksize"))
+
+
 @_handles("Softmax", "LogSoftmax")
 def _softmax(node: _Node) -> Function:
     axis, rank = node.get("axis", -1 if node.opset >= 13 else 1), len(node.shape())

@@ -43,14 +43,13 @@ _NORM = "use BatchNorm instead"
 _RESIZE = "use nearest-neighbour Upsample, followed by Conv2d where it has to learn"
 _PART = "slice with numbers, or give each part its own layer"
 _ATTENTION = "products of computed tensors, as in attention, have no form on the array; use convolutions"
-_SHUFFLE = "use a 1x1 Conv2d, which mixes channels, and Upsample"
 HINTS = (
     dict.fromkeys(("gelu", "elu", "selu", "mish", "softplus"), _SMOOTH)
     | dict.fromkeys(("layer_norm", "group_norm", "instance_norm"), _NORM)
     | dict.fromkeys(("conv_transpose3d", "upsample_bilinear2d", "upsample_bicubic2d"), _RESIZE)
     | dict.fromkeys(("index", "gather", "unbind"), _PART)
     | dict.fromkeys(("bmm", "einsum", "scaled_dot_product_attention", "baddbmm"), _ATTENTION)
-    | dict.fromkeys(("channel_shuffle", "pixel_shuffle", "pixel_unshuffle"), _SHUFFLE)
+    | {"pixel_unshuffle": "use a Conv2d with a stride"}
     | {
         "lstm": "use Conv1d over time",
         "gru": "use Conv1d over time",
@@ -638,6 +637,18 @@ def _reshape(imp: _Importer, node, a: dict) -> str:
     return imp.emit(node, ir.Reshape, a["self"])
 
 
+@_handles("channel_shuffle", "native_channel_shuffle")
+def _channel_shuffle(imp: _Importer, node, a: dict) -> str:
+    imp.rank(node, a["self"], (3, 4), "(N, C, L) or (N, C, H, W)")
+    return imp.emit(node, ir.Shuffle, a["self"], groups=int(a["groups"]))
+
+
+@_handles("pixel_shuffle")
+def _pixel_shuffle(imp: _Importer, node, a: dict) -> str:
+    imp.rank(node, a["self"], (4,), "(N, C, H, W)")
+    return imp.emit(node, ir.PixelShuffle, a["self"], factor=int(a["upscale_factor"]))
+
+
 @_handles("permute", "transpose", "t")
 def _permute(imp: _Importer, node, a: dict) -> str:
     source = a["self"]
@@ -655,7 +666,7 @@ def _permute(imp: _Importer, node, a: dict) -> str:
     if rank == 3 and dims == [0, 2, 1]:
         source = imp.step(node, ir.Reshape, source, shape=(shape[0], 1, *shape[1:]))
         return imp.emit(node, ir.Permute, source, dims=(0, 3, 1, 2))
-    if rank != 4:
+    if rank != 4 and not (rank == 5 and dims == [0, 2, 1, 3, 4]):
         raise imp.refuse(node, f"dims={dims} of shape {shape}; moving the channels of (N, C, H, W) is supported")
     return imp.emit(node, ir.Permute, source, dims=tuple(dims))
 

@@ -176,7 +176,8 @@ class _Drawer:
             steps += [self._flatten_step] if self._chance(0.3) else []
             steps += [self._branches] * 3 * self.dag
             steps += [self._arithmetic, self._cpu, self._norm] * self.dag
-            steps += [self._gate, self._upsample, self._transposed, self._global_pool, self._slice] * self.dag
+            steps += [self._gate, self._shuffle, self._upsample, self._transposed] * self.dag
+            steps += [self._global_pool, self._slice] * self.dag
         return self._pick(steps)()
 
     def _weighted(self) -> list[nn.Module]:
@@ -295,6 +296,13 @@ class _Drawer:
         pixels = self._chance(0.3)
         gate = [cls(channels, 1 if pixels else channels, 1), self._pick([nn.Sigmoid(), nn.Hardsigmoid()])]
         return [Gated(*gate if pixels else (Function(lambda x: x.mean(space, keepdim=True), "mean"), *gate))]
+
+    def _shuffle(self) -> list[nn.Module]:
+        channels, *size = self.shape
+        factors = [f for f in (2, 3) if channels % f**2 == 0 and len(size) == 2 and max(size) <= self.max_size]
+        if factors and self._chance(0.5):
+            return [self._reach(nn.PixelShuffle(self._pick(factors)))]
+        return [nn.ChannelShuffle(self._pick([g for g in range(1, channels + 1) if channels % g == 0]))]
 
     def _slice(self) -> list[nn.Module]:
         """Part of one dimension, at any step."""

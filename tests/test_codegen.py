@@ -34,6 +34,8 @@ MODELS = {
     "linear": (nn.Sequential(nn.Linear(19, 10), nn.Hardtanh(-0.5, 0.5), nn.Linear(10, 3)), (5, 19)),
     "transposed": (nn.Sequential(nn.Conv2d(2, 6, 3), nn.ReLU(), nn.ConvTranspose2d(6, 5, 3, 2, 1, 1), nn.ReLU(),
                                  nn.ConvTranspose2d(5, 10, (1, 4), (2, 3), groups=5)), (2, 2, 5, 6)),
+    "shuffles": (nn.Sequential(nn.ChannelShuffle(2), nn.Conv2d(4, 12, 1), nn.ChannelShuffle(3), nn.PixelShuffle(2)),
+                 (2, 4, 3, 5)),
     "gates": (networks.Gates(), (2, 3, 6, 5)),
     "log softmax": (nn.Sequential(nn.Conv2d(2, 5, 3), nn.LogSoftmax(1), nn.Flatten(), nn.LogSoftmax(1)), (2, 2, 5, 6)),
     "copy": (nn.Flatten(), (1, 3, 4, 5)),

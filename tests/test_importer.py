@@ -196,6 +196,15 @@ MODELS = {
     ),
     "hardswish": (nn.Sequential(conv(2, 3, 3), nn.Hardswish(), conv(3, 2, 1), nn.Hardsigmoid()), (2, 2, 6, 5)),
     "silu": (nn.Sequential(nn.Linear(4, 3), nn.SiLU()), (4,)),
+    "channel shuffle": (
+        Call(lambda x: x.view(2, 3, 4, 4, 3).transpose(1, 2).reshape(2, 12, 4, 3), nn.Conv2d(3, 12, 3, groups=3),
+             nn.Conv2d(12, 6, 1, groups=3)), (2, 3, 6, 5),
+    ),
+    "channel shuffle of a sequence": (
+        Call(lambda x: x.view(2, 2, 3, 7).transpose(1, 2).reshape(2, 6, 7), nn.Conv1d(2, 6, 3)), (2, 2, 9)
+    ),
+    "channel shuffle as a layer": (nn.Sequential(conv(2, 8, 3), nn.ChannelShuffle(4), nn.ReLU()), (1, 2, 6, 5)),
+    "pixel shuffle": (nn.Sequential(conv(2, 18, 3), nn.PixelShuffle(3), conv(2, 2, 3)), (2, 2, 4, 5)),
     "constants": (Call(lambda x: -(3 - (x * 2 + 1) / 4 - 0.5), conv(2, 3, 3)), (1, 2, 6, 6)),
     "constants per channel": (
         Call(lambda x: x.relu() * torch.tensor([1.0, -2.0, 3.0]).view(3, 1, 1) + torch.tensor([[[[0.5]]]]),

@@ -96,6 +96,7 @@ MODELS = {
     "reduce by attribute": Model(IMAGE, opset=13).add("ReduceMean", axes=[-1, -2]).add("Tanh"),
     "gemm": Model([2, 5]).add("Gemm", normal(5, 4), normal(4), alpha=0.5, beta=2.0).add("Softmax"),
     "hard": Model(IMAGE).add("HardSigmoid", alpha=0.3, beta=0.4).add("HardSwish").add("Mul", inputs=["v1", "v0"]),
+    "depth to space": Model([2, 8, 3, 4]).add("Relu").add("DepthToSpace", blocksize=2, mode="CRD"),
     "log softmax": Model([2, 5]).add("Gemm", normal(5, 4), normal(4)).add("LogSoftmax", axis=1),
     "clip": Model([1, 5]).add("Clip", np.float32(-0.5), np.float32(0.5)).add("LeakyRelu", alpha=0.2),
     "clip one side": Model([1, 5]).add("Clip", None, np.float32(0.25)).add("PRelu", np.array([0.3], np.float32)),

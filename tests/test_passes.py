@@ -38,6 +38,7 @@ from firmware_gen.passes import (
     drop_dead,
     drop_identities,
     find_maps,
+    find_shuffles,
     fold_batchnorm,
     fuse_activations,
     fuse_residuals,
@@ -595,6 +596,17 @@ def test_map_of_scale_and_what_cannot_read_a_flattened_map():
         graph = dag(MAP, (Pool, "x", MAP, POOL), (Reshape, "v0", flat, {}), (Linear, "v1", flat, square), reader)
         with pytest.raises(HeepgenError, match=r"layer n3: .*flattened \(2, 4, 4\)"):
             find_maps(graph)
+
+
+def test_find_shuffles():
+    whole, parts = (2, 6, 4, 5), (2, 3, 2, 4, 5)
+    swap = (Permute, (2, 2, 3, 4, 5), {"dims": (0, 2, 1, 3, 4)})
+    graph = find_shuffles(chain(whole, (Activate, whole, ACT), (Reshape, parts, {}), swap, (Reshape, whole, {})))
+    assert kinds(graph) == ["Activate", "Shuffle"] and graph.nodes[-1].groups == 3
+    flat = find_shuffles(chain(whole, (Activate, whole, ACT), (Reshape, parts, {}), swap, (Reshape, (2, 120), {})))
+    assert kinds(flat) == ["Activate", "Shuffle", "Reshape"] and flat.out_shape(flat.nodes[1]) == whole
+    space = (Permute, (2, 4, 6, 5), {"dims": (0, 2, 1, 3)})
+    assert kinds(find_shuffles(chain(whole, (Activate, whole, ACT), space))) == ["Activate", "Permute"]
 
 
 def test_append_softmax():

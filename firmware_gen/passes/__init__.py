@@ -5,7 +5,7 @@ from firmware_gen.passes.batchnorm import fold_batchnorm
 from firmware_gen.passes.cleanup import drop_dead, drop_identities, merge_concats
 from firmware_gen.passes.fuse import fuse_activations
 from firmware_gen.passes.pads import merge_pads
-from firmware_gen.passes.permutes import check_permutes, merge_permutes, raise_permutes
+from firmware_gen.passes.permutes import check_permutes, find_shuffles, merge_permutes, raise_permutes
 from firmware_gen.passes.reshapes import find_maps, merge_reshapes, sink_reshapes
 from firmware_gen.passes.residual import fuse_residuals
 from firmware_gen.passes.slices import merge_slices
@@ -16,6 +16,7 @@ PIPELINE = (
     drop_dead,
     drop_identities,
     merge_reshapes,
+    find_shuffles,
     raise_permutes,
     merge_permutes,
     merge_concats,
@@ -50,6 +51,7 @@ __all__ = [
     "drop_dead",
     "drop_identities",
     "find_maps",
+    "find_shuffles",
     "fold_batchnorm",
     "fuse_activations",
     "fuse_residuals",

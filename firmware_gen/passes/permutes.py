@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from firmware_gen.ir import Activate, Graph, Linear, Node, Permute, Reshape, Scale, Shape, Sigmoid, Tanh, Value
+from firmware_gen.ir import Activate, Graph, Linear, Node, Permute, Reshape, Scale, Shape, Shuffle, Sigmoid, Tanh, Value
 from firmware_gen.passes.cleanup import drop_dead
 from firmware_gen.passes.reshapes import merge_reshapes
 from firmware_gen.passes.rewrite import in_pytorch_order, is_reshaped_input, substitute
@@ -84,6 +84,23 @@ def _with_columns_permuted(graph: Graph, linear: Linear) -> Graph | None:
     nodes = [m for n in graph.nodes for m in ((straight, replace(linear, inputs=(straight.output,), weight=weight))
                                               if n is linear else (n,))]
     return graph.with_nodes(nodes, values=[Value(straight.output, graph.out_shape(flatten))])
+
+
+def find_shuffles(graph: Graph) -> Graph:
+    """A Permute that swaps the groups of a map's channels with the channels inside them becomes a Shuffle."""
+    for node in graph.nodes:
+        split = graph.producer(node.inputs[0])
+        if not isinstance(node, Permute) or not isinstance(split, Reshape):
+            continue
+        whole, parts = graph.in_shape(split), graph.out_shape(split)
+        swaps = node.dims in ((0, 2, 1, 3), (0, 2, 1, 3, 4))
+        if swaps and len(whole) == 4 and (parts[0], parts[1] * parts[2]) == whole[:2]:
+            shuffled = f"{node.output}.shuffled"
+            chain = [Shuffle(name=node.name, inputs=split.inputs, output=shuffled, groups=parts[1]),
+                     Reshape(name=f"{node.name}.parts", inputs=(shuffled,), output=node.output)]
+            nodes = [m for n in graph.nodes for m in (chain if n is node else (n,))]
+            return find_shuffles(merge_reshapes(drop_dead(graph.with_nodes(nodes, values=[Value(shuffled, whole)]))))
+    return graph
 
 
 def check_permutes(graph: Graph) -> Graph:
