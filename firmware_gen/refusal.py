@@ -8,8 +8,8 @@ SUPPORTED = (
     "Linear, Conv1d/2d, ConvTranspose1d/2d, BatchNorm1d/2d, ReLU, ReLU6, Hardtanh/clamp, LeakyReLU, "
     "Max/Avg/AdaptivePool1d/2d, mean, sum and amax over space, addition, concatenation and shuffling of channels, "
     "slices, splits, arithmetic with constants per channel, constant padding and cropping, nearest-neighbour Upsample, "
-    "PixelShuffle, Flatten/view/reshape/permute where no copy is needed, Dropout, Identity, and on the CPU Sigmoid, Tanh, Softmax, "
-    "LogSoftmax, Hardswish, SiLU and products of computed tensors"
+    "PixelShuffle, Flatten/view/reshape/permute where no copy is needed, Dropout, Identity, and on the CPU Sigmoid, "
+    "Tanh, Softmax, LogSoftmax, Hardswish, SiLU and products of computed tensors"
 )
 
 
