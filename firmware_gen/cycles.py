@@ -144,7 +144,8 @@ def _vectors(f: dict, config: Config) -> tuple[list[int], list[int], list[int]]:
         first += size
         oy, ox = divmod(first, f["OUT_W"])
         start = f["ROW0"] + oy * f["SY_WORDS"] + min(max(f["X0"] + ox * f["SX_WORDS"], 0), f["IN_ROW"])
-        released.append(0 if f["Y0"] + oy * f["STRIDE_Y"] < 0 else start)
+        iy = f["Y0"] + oy * f["STRIDE_Y"]
+        released.append(0 if iy < 0 else start if iy < f["IN_H"] else f["LOAD_WORDS"])
     released[-1] = f["LOAD_WORDS"]
     return np.concatenate(needs).tolist(), np.concatenate(marks).tolist(), released
 

@@ -47,7 +47,7 @@ def window_words(f: dict) -> tuple[np.ndarray, np.ndarray]:
     x = f["X0"] + ox * f["SX_WORDS"]
     iy = f["Y0"] + oy * f["STRIDE_Y"]
     row = f["ROW0"] + oy * f["SY_WORDS"]
-    start = np.where(iy < 0, 0, row + np.clip(x, 0, f["IN_ROW"]))
+    start = np.where(iy < 0, 0, np.where(iy < f["IN_H"], row + np.clip(x, 0, f["IN_ROW"]), f["LOAD_WORDS"]))
     start[0] = 0
     last = x + (f["KX"] - 1) * f["KX_STEP"] + (f["GROUPS"] - 1) * f["GROUP_IN_STEP"] + f["RUN"]
     end_x = np.clip(last, 0, f["IN_ROW"])

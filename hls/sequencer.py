@@ -366,7 +366,7 @@ def _addresses(clk, start, job, advance, saved, window, marks, place, released, 
     before, room, in_row, in_h, linear, kept = (Signal(modbv(0)[SIGNED_LINEAR:]) for _ in range(6))
     low, room_lanes, run_lanes, high = (Signal(modbv(0)[len(place.hi):]) for _ in range(4))
     base, word, wide_high, freed = (Signal(modbv(0)[LINEAR:]) for _ in range(4))
-    inside = Signal(bool(0))
+    inside, past = Signal(bool(0)), Signal(bool(0))
 
     @always_comb
     def measure():
@@ -415,9 +415,13 @@ def _addresses(clk, start, job, advance, saved, window, marks, place, released, 
             kept.next = in_row
 
     @always_comb
+    def leave():
+        past.next = not saved.iy[IY_BITS - 1] and saved.iy >= concat(intbv(0)[IY_BITS - 16:], job.in_h)
+
+    @always_comb
     def free():
         freed.next = saved.row[LINEAR:] + kept[LINEAR:]
-        if marks.end:
+        if marks.end or past:
             freed.next = job.load_words
         elif saved.iy[IY_BITS - 1]:
             freed.next = 0
@@ -438,7 +442,7 @@ def _addresses(clk, start, job, advance, saved, window, marks, place, released, 
 
     unread = (ignore(saved.ox_left, 0, LINEAR), ignore(linear, LINEAR, SIGNED_LINEAR),
               ignore(kept, LINEAR, SIGNED_LINEAR), ignore(word, len(place.addr), LINEAR))
-    return unread, measure, limits, space, clip, widen, keep, free, register
+    return unread, measure, limits, space, clip, widen, keep, leave, free, register
 
 
 @block

@@ -84,6 +84,7 @@ def test_issues_the_descriptor_s_loops(seed):
             present = 0
             while len(got) < len(expected) and cycle < 40000:
                 yield delay(1)
+                assert released <= fields["load_words"], "words of the next layer released"
                 if issue:
                     used = [int(rd_addr) + i for i in range(int(lane_lo), int(lane_hi))]
                     key = (int(acc_entry), int(acc_bank))
