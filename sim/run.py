@@ -92,7 +92,8 @@ def _threads() -> int:
     wanted = os.environ.get("HEEPGEN_THREADS", "")
     if wanted not in ("", "1", "2"):
         raise HeepgenError(f"HEEPGEN_THREADS = {wanted}: must be 1 or 2.")
-    return int(wanted) if wanted else min(2, len(os.sched_getaffinity(0)))
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return int(wanted) if wanted else min(2, cores)
 
 
 def _options(config: Config, wait_states: int, stall_probability: float, answer_stalls: bool, seed: int,
