@@ -26,7 +26,7 @@ def random_geometry(rng, config):
         kh, kw, cin = (int(x) for x in rng.integers(1, 5, 3))
         h, w = (int(x) for x in rng.integers(1, 9, 2))
         sy, sx, dy, dx = (int(x) for x in rng.integers(1, 3, 4))
-        top, left, bottom, right = (int(x) for x in rng.integers(0, 3, 4))
+        top, left, bottom, right = (int(x) for x in rng.integers(0, 4, 4))
         kind = rng.choice(["run", "steps", "diagonal", "vector"])
         if kind == "vector":  # a Linear layer
             kh = kw = h = 1
