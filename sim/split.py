@@ -37,10 +37,13 @@ class Part:
 
 
 def find_parts(files: Sequence[Path], root: str) -> list[Part]:
-    """The instances of `SPLIT` in module `root`; each of `files` holds the module it is named after."""
+    """The instances of `SPLIT` in module `root`; each of `files` holds the module it is named after. None in an
+    accelerator that is put together in another way."""
     text = {f.stem: f.read_text() for f in files}
     path = {f.stem: f for f in files}
-    found = {instance: module for module, instance in _INSTANCE.findall(text.get(root, "")) if module in text}
+    if not re.search(rf"^module {root}\b", text.get(root, ""), re.MULTILINE):
+        return []
+    found = {instance: module for module, instance in _INSTANCE.findall(text[root]) if module in text}
     parts = []
     for instance in SPLIT:
         if instance not in found:

@@ -299,9 +299,9 @@ class _Drawer:
 
     def _shuffle(self) -> list[nn.Module]:
         channels, *size = self.shape
-        factors = [f for f in (2, 3) if channels % f**2 == 0 and len(size) == 2 and max(size) <= self.max_size]
-        if factors and self._chance(0.5):
-            return [self._reach(nn.PixelShuffle(self._pick(factors)))]
+        if len(size) == 2 and max(size) <= self.max_size and self._chance(0.5):
+            factor = self._int(2, 3)
+            return [self._conv(factor**2 * self._int(1, 3), same=True), self._reach(nn.PixelShuffle(factor))]
         return [nn.ChannelShuffle(self._pick([g for g in range(1, channels + 1) if channels % g == 0]))]
 
     def _slice(self) -> list[nn.Module]:
