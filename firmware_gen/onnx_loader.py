@@ -360,7 +360,7 @@ def _clip(node: _Node) -> Function:
 
 @_handles("DepthToSpace")
 def _depth_to_space(node: _Node) -> Function:
-    if node.get("mode", b"DCR") not in (b"CRD", "CRD"):
+    if node.get("mode", "DCR") != "CRD":
         raise node.refuse("mode=DCR; CRD, which is PyTorch's PixelShuffle, is supported")
     return lambda x: F.pixel_shuffle(x, node.get("blocksize"))
 

@@ -154,6 +154,9 @@ REFUSED = {
     "no fixed shape": (Model([1, "C", 4, 4]).add("Relu"), ["input x has no fixed shape"]),
     "wrong shapes": (Model([1, 4]).add("Gemm", normal(5, 2)), ["layer /net/Gemm", "does not fit"]),
     "transA": (Model([2, 4]).add("Gemm", normal(2, 2), transA=1), ["transA=1"]),
+    "depth to space": (Model([1, 4, 2, 2]).add("DepthToSpace", blocksize=2), ["/net/DepthToSpace", "mode=DCR", "CRD"]),
+    "output shape": (Model(IMAGE).add("ConvTranspose", normal(3, 2, 3, 3), output_shape=[9, 9]),
+                     ["/net/ConvTranspose", "output_shape", "output_padding"]),
     "torch's refusal names the node": (Model(IMAGE).add("Softmax", axis=2), ["layer net_Softmax: softmax: dim=2"]),
 }
 
