@@ -11,7 +11,7 @@ XHEEP_OUT ?= build/xheep
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help venv run heepstor-gen test fuzz bench area lint docs clean distclean
+.PHONY: help venv run heepstor-gen test test-all test-external durations fuzz bench area lint docs clean distclean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -39,8 +39,17 @@ heepstor-gen: $(READY)  ## put the accelerator into an X-HEEP checkout's SoC (HE
 	@test -n "$(HEEP_DIR)" || { echo "HEEP_DIR is not set: make heepstor-gen HEEP_DIR=path/of/x-heep" >&2; exit 1; }
 	@$(BIN)/heepgen xheep --heep-dir $(HEEP_DIR) -o $(XHEEP_OUT) $(APPS)
 
-test: $(READY)  ## run the test suite (PYTEST_ARGS to choose, as in PYTEST_ARGS='-k config')
+test: lint  ## check style, run the test suite: all quick tests and an eighth of the slow ones (PYTEST_ARGS='-k config')
 	@$(BIN)/python -m pytest tests/ $(PYTEST_ARGS)
+
+test-all: lint  ## the same with all slow tests
+	@$(BIN)/python -m pytest tests/ --slow=all $(PYTEST_ARGS)
+
+test-external: $(READY)  ## the tests that need programs or data no Python package carries, as far as they are here
+	@$(BIN)/python -m pytest tests/ --slow=all -m external $(PYTEST_ARGS)
+
+durations: $(READY)  ## run all slow tests and store how long they take: by that they are dealt to the eight slices
+	@$(BIN)/python -m pytest tests/ --slow=all -m 'slow and not external' --store-durations $(PYTEST_ARGS)
 
 fuzz: $(READY)  ## run FUZZ random networks, 2000 unless given, on random geometries
 	@HEEPGEN_FUZZ=$(FUZZ) $(BIN)/python -m pytest tests/test_random_dags.py -k numpy --slow=all -q $(PYTEST_ARGS)

@@ -1,7 +1,9 @@
-"""Options of the test suite: waves on failure, and how many of the slow tests to run."""
+"""Options of the test suite: waves on failure, which slow tests to run, tests that need more than Python packages."""
 
 import os
 import re
+import shutil
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +14,8 @@ from hypothesis.internal.conjecture import engine
 # Before torch is loaded: the workers of a run share the cores, and small tensors are faster on one thread.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("HEEPGEN_THREADS", "1")
+
+from tests import slices  # noqa: E402
 
 ROOT = Path(__file__).resolve().parent.parent
 WAVES = ROOT / "waves"
@@ -28,28 +32,92 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("heepgen")
     group.addoption("--waves", choices=("off", "fail", "all"), default="fail",
                     help="VCD files in waves/: of no test, of failing tests (default), of all tests")
-    group.addoption("--slow", choices=("off", "part", "all"), default="part",
-                    help="slow tests: none, the first of every file (default), all")
+    group.addoption("--slow", choices=("off", "slice", "all"), default="slice",
+                    help=f"slow tests: none, the {slices.COUNT}th part whose turn it is (default), all; tests named "
+                         "one by one always run")
+    group.addoption("--store-durations", action="store_true",
+                    help=f"write the durations of the slow tests of this run to {slices.TABLE.name}")
+
+
+NEEDS = {
+    "XHEEP_DIR": "a checkout of X-HEEP, named by XHEEP_DIR (docs/xheep.md)",
+    "HEEPGEN_TINY": "the trained reference weights of MLPerf Tiny, in a folder named by HEEPGEN_TINY",
+    "chromium": "the browser Chromium",
+    "g++": "GNU C++ for this machine",
+    "gtkwave": "GTKWave",
+    "iverilog": "Icarus Verilog",
+    "riscv64-unknown-elf-g++": "GNU C++ for RISC-V",
+}
+"""What the marker `external` may ask for, a program on PATH or a variable of the environment."""
+
+
+def _needs(item: pytest.Item) -> list[str]:
+    return [need for mark in item.iter_markers("external") for need in mark.args]
+
+
+def _is_missing(need: str) -> bool:
+    return not (os.environ.get(need) if need.isupper() else shutil.which(need))
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.external = Counter()
+    if config.getoption("--slow") == "slice":  # workers inherit the number
+        number, reason = slices.current(ROOT)
+        os.environ["HEEPGEN_SLICE"] = str(number)
+        config.slice_words = (f"slow tests: slice {number} of {slices.COUNT}, {reason}; "
+                              f"HEEPGEN_SLICE={number} repeats it")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    _skip_slow(config.getoption("--slow"), items)
-    if not os.environ.get("XHEEP_DIR"):
-        skip = pytest.mark.skip(reason="needs X-HEEP: set XHEEP_DIR to a checkout of it")
-        for item in items:
-            if item.get_closest_marker("xheep"):
-                item.add_marker(skip)
-
-
-def _skip_slow(mode: str, items: list[pytest.Item]) -> None:
-    skip = pytest.mark.skip(reason="slow: --slow=all runs it")
-    seen: set[Path] = set()
+    chosen = []
     for item in items:
-        if mode == "all" or not item.get_closest_marker("slow"):
-            continue
-        if mode == "off" or item.path in seen:
-            item.add_marker(skip)
-        seen.add(item.path)
+        needs = _needs(item)
+        if needs and not _is_named(config, "external", "xheep"):
+            config.external[item.path.name, *needs] += 1
+        elif _is_chosen(config, item):
+            chosen.append(item)
+            if missing := [NEEDS[need] for need in needs if _is_missing(need)]:
+                item.add_marker(pytest.mark.skip(reason=f"needs {' and '.join(missing)}"))
+    dropped = set(items) - set(chosen)
+    config.hook.pytest_deselected(items=[item for item in items if item in dropped])
+    items[:] = chosen
+
+
+def _is_named(config: pytest.Config, *markers: str) -> bool:
+    """Whether the command line asks for tests one by one, or with -m for one of the markers."""
+    return any("::" in argument for argument in config.args) or any(m in config.option.markexpr for m in markers)
+
+
+def _is_chosen(config: pytest.Config, item: pytest.Item) -> bool:
+    """Whether the turn is a test's: quick ones always, slow ones by --slow, unless named."""
+    mode = config.getoption("--slow")
+    if not item.get_closest_marker("slow") or mode == "all" or _is_named(config):
+        return True
+    return mode == "slice" and slices.of(item.nodeid) == int(os.environ["HEEPGEN_SLICE"])
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    if hasattr(config, "slice_words"):
+        terminalreporter.write_line(config.slice_words)
+    if config.getoption("--store-durations"):
+        slices.store(report for reports in terminalreporter.stats.values() for report in reports
+                     if isinstance(report, pytest.TestReport) and "slow" in report.keywords)
+    external = getattr(config, "external_of_workers", config.external)
+    if external:
+        terminalreporter.write_line("external tests, not run here (make test-external runs them):")
+    for (file, *needs), count in sorted(external.items()):
+        terminalreporter.write_line(f"  {count:3} of {file}: needs {' and '.join(NEEDS[n] for n in needs)}")
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["external"] = [[*key, n] for key, n in session.config.external.items()]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node, error) -> None:
+    rows = getattr(node, "workeroutput", {}).get("external", [])
+    node.config.external_of_workers = {tuple(key): count for *key, count in rows}
 
 
 @pytest.hookimpl(wrapper=True)

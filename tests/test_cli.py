@@ -147,7 +147,6 @@ def test_failing_generator_leaves_no_folder(tmp_path):
 
 
 def test_fusesoc_accepts_the_core_file_and_lints_with_it(tmp_path):
-    pytest.importorskip("fusesoc")
     hw.generate_hw(Config(), tmp_path / "out", generate=write_standin)
     command = [sys.executable, "-m", "fusesoc.main", "--cores-root", str(tmp_path / "out"),
                "run", "--target", "lint", "--setup", "--build-root", str(tmp_path / "build"), "heepgen:ip:heepstor"]

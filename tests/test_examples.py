@@ -153,12 +153,13 @@ def test_speech_commands_files(tmp_path):
 
 
 def test_person_files(tmp_path):
-    image = pytest.importorskip("PIL.Image")
+    from PIL import Image
+
     for name, colour in (("person", 255), ("non_person", 0)):
         (tmp_path / name).mkdir()
         for number in range(10):
             picture = np.full((96, 96, 3), (colour, 0, 0), np.uint8)
-            image.fromarray(picture).save(tmp_path / name / f"{number}.jpg")
+            Image.fromarray(picture).save(tmp_path / name / f"{number}.jpg")
     data = NETWORKS["mobilenet-v1-0.25"].load_data(tmp_path)
     assert len(data.train_x) == 18 and len(data.test_x) == 2 and data.test_x.shape[1:] == (3, 96, 96)
     for x, y in zip(data.test_x, data.test_y, strict=True):

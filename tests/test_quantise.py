@@ -154,7 +154,8 @@ def torchao_rule(weight: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
 
 
 def torchao_itself(weight: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
-    primitives = pytest.importorskip("torchao.quantization.quant_primitives")
+    from torchao.quantization import quant_primitives as primitives
+
     block = (1, weight.shape[1])
     scale, zero = primitives.choose_qparams_affine(
         weight, primitives.MappingType.SYMMETRIC, block, torch.int8, quant_min=-127, quant_max=127)

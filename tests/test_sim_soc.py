@@ -2,7 +2,6 @@
 
 import os
 import re
-import shutil
 import struct
 import subprocess
 import sys
@@ -116,8 +115,7 @@ int main() {
 
 
 @pytest.mark.parametrize("toolchain", [
-    "zig", pytest.param("gcc", marks=pytest.mark.skipif(not shutil.which("riscv64-unknown-elf-g++"),
-                                                        reason="no riscv64-unknown-elf-g++"))])
+    "zig", pytest.param("gcc", marks=pytest.mark.external("riscv64-unknown-elf-g++"))])
 @pytest.mark.parametrize("optimise", ["-Os", "-O2"])
 def test_memory_functions(tmp_path, toolchain, optimise):
     elf = build(tmp_path, MEMORY, toolchain=toolchain, optimise=optimise)
@@ -335,10 +333,8 @@ def test_vcd_of_the_cpu(tmp_path):
     assert {BOOT_ADDRESS, BOOT_ADDRESS + 4} <= addresses
 
 
-@pytest.mark.parametrize("compiler", ["g++", "zig"])
+@pytest.mark.parametrize("compiler", [pytest.param("g++", marks=pytest.mark.external("g++")), "zig"])
 def test_testbench_compiles_without_a_warning(tmp_path, monkeypatch, compiler):
-    if compiler == "g++" and not shutil.which("g++"):
-        pytest.skip("no g++")
     monkeypatch.setenv("HEEPGEN_CXX", compiler)
     flags = ["-Wall", "-Wextra", "-Werror", f"-I{TESTBENCH_DIR}", f"-I{BOOT_DIR}"]
     for source in ("soc.cpp", "no_accelerator.cpp"):

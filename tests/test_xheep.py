@@ -252,8 +252,9 @@ def test_the_protocol_checker_sees_broken_protocols(project, cycles, complaint):
 
 
 def test_fusesoc_parses_the_core_files(project):
-    core_module = pytest.importorskip("fusesoc.capi2.coreparser")
-    parser = core_module.Core2Parser()
+    from fusesoc.capi2 import coreparser
+
+    parser = coreparser.Core2Parser()
     for path in (project / "heepstor_soc.core", project / "hw" / "accelerator" / "heepstor.core"):
         core = parser.read(str(path))
         for fileset in core["filesets"].values():
@@ -365,7 +366,7 @@ def test_applications_compile_as_xheeps_flow_compiles_them(project, heep, tmp_pa
         run_tool([*command, path, "-o", tmp_path / "object.o"], path.name)
 
 
-@pytest.mark.skipif(not shutil.which("riscv64-unknown-elf-g++"), reason="needs riscv64-unknown-elf-g++")
+@pytest.mark.external("riscv64-unknown-elf-g++")
 def test_applications_link_without_a_c_library(project, heep, tmp_path):
     from sim.elf import symbols
 

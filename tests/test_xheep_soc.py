@@ -1,9 +1,9 @@
 """The real X-HEEP: the same firmware gives the same bits, in the cycles that the virtual SoC says.
 
-Runs when XHEEP_DIR names a checkout of X-HEEP, with its tools on PATH (docs/xheep.md); its generated files are
-rewritten. Geometries as in XHEEP_GEOMETRIES (default: all of them); XHEEP_APP = app (X-HEEP's CMake flow, default) or
-app-freestanding chooses how programs are built. A build of the simulator takes minutes; with XHEEP_WORK = folder the
-projects stay there, and a simulator of the same Verilog is used again.
+`pytest -m xheep` runs it when XHEEP_DIR names a checkout of X-HEEP, with its tools on PATH (docs/xheep.md); its
+generated files are rewritten. Geometries as in XHEEP_GEOMETRIES (default: all of them); XHEEP_APP = app (X-HEEP's
+CMake flow, default) or app-freestanding chooses how programs are built. A build of the simulator takes minutes; with
+XHEEP_WORK = folder the projects stay there, and a simulator of the same Verilog is used again.
 """
 
 import hashlib
@@ -23,7 +23,7 @@ from gen.sw import generate_sw
 from gen.xheep import generate_xheep
 from hls.config import Config
 
-pytestmark = pytest.mark.xheep
+pytestmark = [pytest.mark.xheep, pytest.mark.external("XHEEP_DIR")]
 GEOMETRIES = ("4x4-1", "4x4-2", "8x8-1", "8x8-2", "4x4-1-plic")
 SELECTED = os.environ.get("XHEEP_GEOMETRIES", ",".join(GEOMETRIES)).split(",")
 NETWORKS = {
