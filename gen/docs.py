@@ -44,6 +44,7 @@ def numerics() -> str:
         ("Bias correction", "firmware_gen.bias_correction", None),
         ("Windows and padding", "hls.descriptor", None),
         ("`aligned` array", "hls.aligned", None),
+        ("Error of the `aligned` array", "hls.aligned_error", None),
         ("`fma` array", "hls.fma", "fma_model"),
         ("Accumulators", "hls.accumulator", "accumulate_model"),
         ("Epilogue", "hls.epilogue", "epilogue_model"),
