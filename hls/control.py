@@ -11,7 +11,7 @@ from hls.mux import choose
 from hls.params import PARAM_JOB
 from hls.registers import COUNTERS, ERRORS, REGIONS
 from hls.sequencer import JOB as SEQUENCER_JOB
-from hls.slave import Commands, Readings, Slave, Windows, register_slave
+from hls.slave import Commands, Interrupts, Readings, Slave, Windows, register_slave
 from hls.unit import unit
 from hls.weights import CUT_JOB, WEIGHT_JOB
 from hls.wiring import join
@@ -90,11 +90,12 @@ def control(
     STATUS.ERROR is set it is ignored.
     """
     commands, readings = Commands(), Readings()
-    irq_enable = Signal(intbv(0)[2:])
-    busy, done, draining, resetting, forcing = (Signal(bool(0)) for _ in range(5))
+    enabled, raised, state = Interrupts(), readings.pending, readings.state
+    busy, done, draining, error = state.busy, state.done, state.draining, state.error
+    resetting, forcing = (Signal(bool(0)) for _ in range(2))
     doorbell_ok, go, ready, sound, failing, ended, finished = (Signal(bool(0)) for _ in range(7))
     storing, recording, stored, record_start, record_end, layer_end = (Signal(bool(0)) for _ in range(6))
-    error, failure, fetch_error = (Signal(intbv(0)[4:]) for _ in range(3))
+    failure, fetch_error = (Signal(intbv(0)[len(error):]) for _ in range(2))
     go_address, address, fetch_error_addr, failure_addr = (Signal(intbv(0)[32:]) for _ in range(4))
     pending = Signal(intbv(0)[8:])
     fetched = job_signals(JOB)
@@ -186,11 +187,15 @@ def control(
             error.next = 0
             readings.error_addr.next = 0
             readings.doorbell.next = 0
-            readings.irq_status.next = 0
+            raised.done.next = False
+            raised.error.next = False
             layers.next = 0
             draining.next = False
         else:
-            readings.irq_status.next = readings.irq_status & ~commands.irq_clear
+            if commands.clear_done:
+                raised.done.next = False
+            if commands.clear_error:
+                raised.error.next = False
             if draining and not resetting and not ports_busy:
                 draining.next = False
             if commands.soft_reset or failing:
@@ -200,12 +205,13 @@ def control(
                 draining.next = True
                 error.next = failure
                 readings.error_addr.next = failure_addr
-                readings.irq_status.next = (readings.irq_status & ~commands.irq_clear) | 2
+                raised.error.next = True
                 if commands.soft_reset:
                     forcing.next = commands.force
                     error.next = 0
                     readings.error_addr.next = 0
-                    readings.irq_status.next = 0
+                    raised.done.next = False
+                    raised.error.next = False
             elif doorbell_ok:
                 busy.next = True
                 done.next = False
@@ -219,7 +225,7 @@ def control(
                 if finished:
                     busy.next = False
                     done.next = True
-                    readings.irq_status.next = (readings.irq_status & ~commands.irq_clear) | 1
+                    raised.done.next = True
 
     @always(clk.posedge)
     def follow_layers():
@@ -256,9 +262,9 @@ def control(
         cancel.next = draining
         give_up.next = forcing
         idle.next = not (busy or draining or ports_busy or slave.req or slave.rvalid)
-        irq.next = (readings.irq_status & irq_enable) != 0
+        irq.next = (raised.done and enabled.done) or (raised.error and enabled.error)
         readings.layers.next = layers
-        readings.status.next = concat(intbv(0)[20:], error, intbv(0)[4:], draining, error != 0, done, busy)
+        state.failed.next = error != 0
 
     return (
         complete, follow_drain, through, order, follow_list, proceed, fail, judge, step, follow_layers, count_stores,
@@ -266,7 +272,7 @@ def control(
         join(list(asks.values()), all_asks), join(list(taken.values()), all_taken),
         [_stage(clk, engine_rst, ready, sound, discard, free[name], fetched, getattr(stages, name), asks[name],
                 takes[name], taken[name]) for name in STAGE_FIELDS],
-        register_slave(clk, rst, slave, windows, watchdog, irq_enable, commands, readings, config=config),
+        register_slave(clk, rst, slave, windows, watchdog, enabled, commands, readings, config=config),
         descriptor_fetch(clk, engine_rst, go, go_address, discard, bases, fetched, fetch_req, fetch_rsp_valid, rsp_data,
                          ready, fetch_error, fetch_error_addr, address, config=config),
         counters(clk, rst, commands.clear, busy, events, readings.cycle, readings.cycle_high,

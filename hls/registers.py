@@ -26,6 +26,14 @@ class Register:
     doc: str
     fields: tuple = field(default=())
 
+    def bits(self, name):
+        """The field called ``name``."""
+        return next(b for b in self.fields if b.name == name)
+
+    def word(self, **values):
+        """Register contents with these field values; other fields are 0."""
+        return sum(int(value) << self.bits(name).lsb for name, value in values.items())
+
 
 REGIONS = 4
 

@@ -1,6 +1,6 @@
 """OBI slave: the registers of `hls.registers`, decoded from that table."""
 
-from myhdl import Signal, always, always_comb, block, concat, intbv
+from myhdl import ConcatSignal, Signal, always, always_comb, block, intbv
 
 from hls.mux import choose
 from hls.registers import MAGIC, REGIONS, REGISTER, REGISTERS, VERSION
@@ -37,24 +37,62 @@ class Commands:
     def __init__(self):
         self.soft_reset, self.force, self.clear, self.doorbell = (Signal(bool(0)) for _ in range(4))
         self.address = Signal(intbv(0)[32:])
-        self.irq_clear = Signal(intbv(0)[2:])
+        self.clear_done, self.clear_error = (Signal(bool(0)) for _ in range(2))
+
+
+class Interrupts:
+    """One flag per interrupt: enabled, or pending."""
+
+    def __init__(self):
+        self.done, self.error = (Signal(bool(0)) for _ in range(2))
+
+    def word(self):
+        """The flags as IRQ_ENABLE and IRQ_STATUS hold them."""
+        return packed(REGISTER["IRQ_ENABLE"], {"DONE": self.done, "ERROR": self.error})
+
+
+class State:
+    """What STATUS shows."""
+
+    def __init__(self):
+        self.busy, self.done, self.failed, self.draining = (Signal(bool(0)) for _ in range(4))
+        self.error = Signal(intbv(0)[REGISTER["STATUS"].bits("ERROR_CODE").width:])
+
+    def word(self):
+        """The state as STATUS holds it."""
+        return packed(REGISTER["STATUS"], {"BUSY": self.busy, "DONE": self.done, "ERROR": self.failed,
+                                           "DRAINING": self.draining, "ERROR_CODE": self.error})
 
 
 class Readings:
     """Values behind the read-only registers."""
 
     def __init__(self):
-        self.status, self.doorbell, self.error_addr, self.layers = (Signal(intbv(0)[32:]) for _ in range(4))
+        self.doorbell, self.error_addr, self.layers = (Signal(intbv(0)[32:]) for _ in range(3))
         self.busy, self.array_active, self.load_stall, self.store_stall, self.bus_words, self.lanes_lost, \
             self.lanes_lossy = (Signal(intbv(0)[32:]) for _ in range(7))
         self.cycle, self.cycle_high = (Signal(intbv(0)[32:]) for _ in range(2))
-        self.irq_status = Signal(intbv(0)[2:])
+        self.pending, self.state = Interrupts(), State()
+
+
+def packed(register, signals):
+    """Word of a register from the signals of its fields, by name."""
+    parts, below = [], 0
+    for bits in sorted(register.fields, key=lambda b: b.lsb):
+        if bits.lsb > below:
+            parts.append(intbv(0)[bits.lsb - below:])
+        parts.append(signals[bits.name])
+        below = bits.lsb + bits.width
+    if below < 32:
+        parts.append(intbv(0)[32 - below:])
+    return ConcatSignal(*reversed(parts))
 
 
 @unit(out="slave.gnt slave.rvalid slave.rdata windows.base0 windows.base1 windows.base2 windows.base3 "
-          "windows.limit0 windows.limit1 windows.limit2 windows.limit3 watchdog irq_enable commands.soft_reset "
-          "commands.force commands.clear commands.doorbell commands.address commands.irq_clear")
-def register_slave(clk, rst, slave, windows, watchdog, irq_enable, commands, readings, *, config):
+          "windows.limit0 windows.limit1 windows.limit2 windows.limit3 watchdog enabled.done enabled.error "
+          "commands.soft_reset commands.force commands.clear commands.doorbell commands.address commands.clear_done "
+          "commands.clear_error")
+def register_slave(clk, rst, slave, windows, watchdog, enabled, commands, readings, *, config):
     """Registers: every request is granted at once and answered in the next cycle; unmapped words read 0.
 
     Byte enables hold for stored registers. Commands take effect at the end of the cycle of the write.
@@ -64,11 +102,15 @@ def register_slave(clk, rst, slave, windows, watchdog, irq_enable, commands, rea
     wdata, mask, latched, value = (Signal(intbv(0)[32:]) for _ in range(4))
     hits = {name: Signal(bool(0)) for name in ("CTRL", "DOORBELL", "IRQ_STATUS", "CYCLE_LO")}
     hit_ctrl, hit_doorbell, hit_irq_status, hit_cycle_lo = hits.values()
-    geometry = config.rows | config.cols << 8 | config.ports << 16 | (config.arithmetic == "fma") << 20
+    geometry = REGISTER["GEOMETRY"].word(ROWS=config.rows, COLS=config.cols, PORTS=config.ports,
+                                         FMA=config.arithmetic == "fma")
+    soft_reset, force, clear = (REGISTER["CTRL"].bits(name).lsb for name in ("SOFT_RESET", "FORCE", "CLEAR_COUNTERS"))
+    done_bit, error_bit = (REGISTER["IRQ_ENABLE"].bits(name).lsb for name in ("DONE", "ERROR"))
     stored = {"WATCHDOG": watchdog} | {
         f"{kind}{i}": getattr(windows, f"{kind.lower()}{i}") for i in range(REGIONS) for kind in ("BASE", "LIMIT")}
     constants = {"MAGIC": MAGIC, "VERSION": VERSION, "GEOMETRY": geometry, "CONFIG_HASH": config.hash}
-    readable = {"CYCLE_LO": readings.cycle, "CYCLE_HI": latched} | stored
+    readable = {"CYCLE_LO": readings.cycle, "CYCLE_HI": latched, "STATUS": readings.state.word(),
+                "IRQ_ENABLE": enabled.word(), "IRQ_STATUS": readings.pending.word()} | stored
     words = [None] * (1 << _INDEX_BITS)
     parts = []
     for register in REGISTERS:
@@ -81,11 +123,11 @@ def register_slave(clk, rst, slave, windows, watchdog, irq_enable, commands, rea
             parts.append(_constant(clk, constants[name], word))
         else:
             source = readable.get(name)
-            if source is None:
-                source = irq_enable if name == "IRQ_ENABLE" else getattr(readings, name.lower())
-            parts.append(_widen(source, word))
+            parts.append(_same(getattr(readings, name.lower()) if source is None else source, word))
     parts += [_stored(clk, rst, write, index, wdata, mask, signal, REGISTER[name].offset // 4)
-              for name, signal in (stored | {"IRQ_ENABLE": irq_enable}).items()]
+              for name, signal in stored.items()]
+    parts += [_flag(clk, rst, write, index, wdata, mask, flag, REGISTER["IRQ_ENABLE"].offset // 4, bit)
+              for flag, bit in ((enabled.done, done_bit), (enabled.error, error_bit))]
     parts += [_hit(index, hit, REGISTER[name].offset // 4) for name, hit in hits.items()]
 
     @always_comb
@@ -112,14 +154,13 @@ def register_slave(clk, rst, slave, windows, watchdog, irq_enable, commands, rea
 
     @always_comb
     def command():
-        commands.soft_reset.next = write and hit_ctrl and wdata[0]
-        commands.force.next = write and hit_ctrl and wdata[0] and wdata[1]
-        commands.clear.next = write and hit_ctrl and wdata[2]
+        commands.soft_reset.next = write and hit_ctrl and wdata[soft_reset]
+        commands.force.next = write and hit_ctrl and wdata[soft_reset] and wdata[force]
+        commands.clear.next = write and hit_ctrl and wdata[clear]
         commands.doorbell.next = write and hit_doorbell
         commands.address.next = slave.wdata
-        commands.irq_clear.next = 0
-        if write and hit_irq_status:
-            commands.irq_clear.next = wdata[2:]
+        commands.clear_done.next = write and hit_irq_status and wdata[done_bit]
+        commands.clear_error.next = write and hit_irq_status and wdata[error_bit]
 
     @always(clk.posedge)
     def answer():
@@ -156,31 +197,33 @@ def _constant(clk, number, word):
 
 
 @block
-def _widen(source, word):
-    extra = 32 - len(source)
-    if extra == 0:
-        @always_comb
-        def same():
-            word.next = source
-
-        return same
-
+def _same(source, word):
     @always_comb
-    def extend():
-        word.next = concat(intbv(0)[extra:], source)
+    def same():
+        word.next = source
 
-    return extend
+    return same
 
 
 @block
 def _stored(clk, rst, write, index, wdata, mask, register, number):
-    width = len(register)
-
     @always(clk.posedge)
     def store():
         if rst:
             register.next = 0
         elif write and index == number:
-            register.next = (register & ~mask[width:]) | wdata[width:]
+            register.next = (register & ~mask) | wdata
+
+    return store
+
+
+@block
+def _flag(clk, rst, write, index, wdata, mask, flag, number, bit):
+    @always(clk.posedge)
+    def store():
+        if rst:
+            flag.next = False
+        elif write and index == number and mask[bit]:
+            flag.next = wdata[bit]
 
     return store
