@@ -7,9 +7,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from firmware_gen import CodeGenerator, layout
+from firmware_gen import CodeGenerator, layout, strips
 from firmware_gen.fake_quant import GraphModule
 from firmware_gen.tiling import strip_span
+from firmware_gen.timeline import Work
 from hls.config import Config
 from hls.descriptor import unpack
 from hls.errors import HeepgenError
@@ -136,6 +137,38 @@ def test_one_pixel_too_big_for_the_buffer_becomes_a_chain_of_k_splits():
     program = assert_close(nn.Linear(3000, 9), (2, 3000), Config(activation_words=1024))
     inits = [unpack(w)["ACC_INIT"] for w in program.constants["descriptors"].reshape(-1, 52)]
     assert len(inits) > 2 and inits == [0] + [1] * (len(inits) - 1)
+
+
+@pytest.mark.parametrize("activation", [nn.LeakyReLU(0.3), nn.Hardtanh(-0.5, 0.25)], ids=repr)
+@pytest.mark.parametrize("layer, shape", [(nn.Linear(3000, 9), (2, 3000)), (nn.Conv2d(48, 5, 5), (1, 48, 6, 7)),
+                                          (nn.Conv2d(600, 3, 1), (1, 600, 2, 2))], ids=["linear", "5x5", "1x1"])
+def test_an_activation_follows_the_last_of_a_k_split_only(layer, shape, activation):
+    program = assert_close(nn.Sequential(layer, activation), shape, Config(rows=4, activation_words=512))
+    inits = [job.fields["ACC_INIT"] for job in program.jobs]
+    assert 0 in inits and 1 in inits
+
+
+@pytest.mark.parametrize("ports", [1, 2, 3, 4])
+def test_a_pixel_as_large_as_the_load_engine_holds_is_not_split(ports):
+    """activation_words - ports is what `hls.load` asks for while nothing is released; its own tests check that."""
+    config = Config(ports=ports, activation_words=256)
+    for more, jobs in ((0, 1), (1, 2)):
+        features = config.activation_words - ports + more
+        assert len(assert_close(nn.Linear(features, 3), (1, features), config).jobs) == jobs
+
+
+@pytest.mark.parametrize("ports", [1, 2, 3, 4])
+def test_a_strip_as_large_as_the_load_engine_holds_is_tried(ports):
+    """Of one input word per output pixel, so that a strip's pixels are its words."""
+    config = Config(ports=ports, activation_words=256, accumulator_entries=512)
+    room = config.activation_words - ports
+    for pixels, fits in ((room, True), (room + 1, False)):
+        program = assert_close(nn.Conv2d(1, 1, 1), (1, 1, 1, pixels), config)
+        fields = unpack(program.constants["descriptors"].reshape(-1, 52)[0])
+        assert strip_span(fields, pixels, pixels) == pixels
+        candidates = strips._candidates(Work(fields, config), config)
+        assert ((pixels, pixels) in candidates) == fits
+        assert all(strip_span(fields, *candidate) <= room for candidate in candidates)
 
 
 def test_wide_convolution_becomes_column_tiles():
