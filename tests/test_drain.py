@@ -36,10 +36,13 @@ def random_layer(rng, config):
     return fields
 
 
-def beats(f, config, side):
-    """What the walker emits: (addr, count, row, bank, entry, block_last, bank_last, mark), from the descriptor."""
+def beats(f, config, side, bank=0):
+    """What the walker emits: (addr, count, row, bank, entry, block_last, bank_last, mark), from the descriptor.
+
+    The first bank is ``bank``.
+    """
     block = config.diagonal if f["diagonal"] else config.cols
-    bank, start, length = 0, 0, f["first_px"]
+    start, length = 0, f["first_px"]
     while start < f["out_px"]:
         pixels = range(start, min(start + length, f["out_px"]))
         for g in range(f["groups"]):
@@ -77,28 +80,34 @@ def pack(values):
 
 @pytest.mark.parametrize("geometry", GEOMETRIES)
 @pytest.mark.parametrize("seed", range(2))
-def test_walker_follows_the_loops(geometry, seed):
+def test_walker_follows_the_loops_from_layer_to_layer(geometry, seed):
+    """Banks alternate and go on; a layer with ACC_INIT starts at bank 0."""
     rng, config = seeded(geometry, seed), make_config(geometry)
-    f = random_layer(rng, config)
+    layers = [random_layer(rng, config) | {"acc_init": number % 2} for number in range(4)]
     job = job_signals(DRAIN_JOB)
-    preset(job, {n: v for n, v in f.items() if hasattr(job, n)})
     clk, rst, start, ready, walking, beat = flag(), flag(), flag(), flag(), flag(), Beat(config)
     unit = output_walker(clk, rst, start, walk_job(job, "store"), beat, ready, walking, config=config)
-    got = []
+    got, expected, bank, waiting = [], [], 0, list(layers)
+    for f in layers:
+        expected += beats(f, config, "store", 0 if f["acc_init"] else bank)
+        bank = not expected[-1][3]
 
     def drive(cycle):
         rst.next = cycle == 0
-        start.next = cycle == 2
+        start.next = go = cycle > 1 and bool(waiting) and not walking and not start
+        for name, value in waiting.pop(0).items() if go else ():
+            if hasattr(job, name):
+                getattr(job, name).next = value
         ready.next = chance(rng, 0.6)
 
     def observe(cycle):
         if beat.valid and ready:
             got.append((int(beat.addr), int(beat.count), int(beat.row), int(beat.bank), int(beat.entry),
                         bool(beat.block_last), bool(beat.bank_last), bool(beat.mark)))
-        return cycle > 2 and not walking
+        return cycle > 2 and not waiting and not walking and not start
 
-    simulate(unit, clk, drive, observe, 4000)
-    assert got == list(beats(f, config, "store"))
+    simulate(unit, clk, drive, observe, 8000)
+    assert got == expected
 
 
 class DrainBench:

@@ -1,4 +1,4 @@
-"""Sequencer against the loops of hls.descriptor, written as Python loops; random layers, random stalls."""
+"""Sequencer against the loops of hls.descriptor, written as Python loops; random layers in a row, random stalls."""
 
 import numpy as np
 import pytest
@@ -11,14 +11,17 @@ from hls.sequencer import JOB, sequencer
 from tests.layers import random_geometry
 
 
-def vectors(f, config):
-    """The issued vectors in order: (linear words by lane or None), entry, bank, first, last, swap."""
+def vectors(f, config, bank=0):
+    """The issued vectors in order: (linear words by lane or None), entry, bank, first, last, swap.
+
+    The first bank is ``bank``, or 0 with ACC_INIT.
+    """
     strips, done = [], 0
     while done < f["out_px"]:
         size = min(f["strip_px"] if done else f["first_px"], f["out_px"] - done)
         strips.append(range(done, done + size))
         done += size
-    bank = 0
+    bank = 0 if f["acc_init"] else bank
     for strip in strips:
         for g in range(f["groups"]):
             for cb0 in range(0, f["ncb"], f["cbg"]):
@@ -43,25 +46,24 @@ def vectors(f, config):
 
 
 @pytest.mark.parametrize("seed", range(24))
-def test_issues_the_descriptor_s_loops(seed):
+def test_issues_the_descriptors_loops_layer_after_layer(seed):
+    """Words and banks go on from layer to layer; a layer with ACC_INIT starts at bank 0, when all is drained."""
     rng = np.random.default_rng(seed)
     rows, cols = (int(x) for x in rng.integers(1, 7, 2))
     config = Config(rows=rows, cols=cols, ports=1, activation_words=256, accumulator_entries=16)
-    fields = random_geometry(rng, config) | {"acc_init": int(rng.integers(0, 2))}
-    expected = list(vectors(fields, config))
+    layers = [random_geometry(rng, config) | {"acc_init": int(rng.integers(0, 2))} for _ in range(2)]
+    expected, bank = [], 0
+    for f in layers:
+        expected.append(list(vectors(f, config, bank)))
+        bank = 1 - expected[-1][-1][2]
     job = job_signals(JOB)
-    for name in JOB.split():
-        value, signal = fields[name], getattr(job, name)
-        signal._init = signal._val = type(signal._val)(value) if isinstance(signal._val, bool) else signal._val
-        if not isinstance(signal._val, bool):
-            signal._val[:] = value
     bits = [Signal(bool(0)) for _ in range(14)]
     (clk, rst, start, tile_ready, bank_free, bank_ready, busy, issue, tile_take, acc_bank, acc_first, acc_last,
      load_stall, store_stall) = bits
     loaded, released, rd_addr = (Signal(intbv(0)[n:]) for n in (24, 24, 8))
     lane_lo, lane_hi = (Signal(intbv(0)[rows.bit_length():]) for _ in range(2))
     acc_entry = Signal(intbv(0)[4:])
-    got = []
+    got = [[] for _ in layers]
 
     @block
     def bench():
@@ -69,74 +71,96 @@ def test_issues_the_descriptor_s_loops(seed):
                         tile_take, rd_addr, lane_lo, lane_hi, acc_entry, acc_bank, acc_first, acc_last, load_stall,
                         store_stall, config=config)
 
+        def tick():
+            clk.next = 1
+            yield delay(1)
+            clk.next = 0
+
         @instance
         def drive():
-            in_flight, last_use, drains, cycle = 0, {}, [], 0
-            inits = 2 if fields["acc_init"] else 0
             rst.next = 1
             for _ in range(2):
                 yield delay(1)
-                clk.next = 1
-                yield delay(1)
-                clk.next = 0
+                yield from tick()
             rst.next = 0
-            start.next = 1
-            present = 0
-            while len(got) < len(expected) and cycle < 40000:
-                yield delay(1)
-                assert released <= fields["load_words"], "words of the next layer released"
-                if issue:
-                    used = [int(rd_addr) + i for i in range(int(lane_lo), int(lane_hi))]
-                    key = (int(acc_entry), int(acc_bank))
-                    if not acc_first and not (fields["acc_init"] and key not in last_use):
-                        assert cycle - last_use[key] >= ACC_LATENCY
-                    last_use[key] = cycle
-                    got.append((int(lane_lo), int(lane_hi), int(rd_addr), int(acc_entry), int(acc_bank),
-                                bool(acc_first), bool(acc_last), bool(tile_take)))
-                    index = len(got) - 1
-                    needed = [x for x in expected[index][0] if x is not None]
-                    if needed:
-                        assert max(needed) < present, "issued before its words were loaded"
-                        assert min(needed) >= released, "released too early"
-                        assert len(used) == len(needed)
-                    assert tile_ready or not tile_take
-                    if acc_last:
-                        in_flight += 1
-                        drains.append(cycle + int(rng.integers(5, 40)))
-                        last_use = {k: v for k, v in last_use.items() if k[1] != int(acc_bank)}
-                clk.next = 1
-                yield delay(1)
-                clk.next = 0
-                start.next = 0
-                cycle += 1
+            base, drains, cycle, initialised = 0, [], 0, False
+            for fields, wanted, have in zip(layers, expected, got, strict=True):
+                acc_init = fields["acc_init"]
+                while (acc_init or initialised) and drains:
+                    yield delay(1)
+                    cycle += 1
+                    bank_free.next = bool(drains and drains[0] <= cycle)
+                    drains = drains[bool(drains and drains[0] <= cycle):]
+                    yield from tick()
+                bank_free.next = False
+                inits, last_use, initialised = 2 if acc_init else 0, {}, acc_init
+                for name in JOB.split():
+                    getattr(job, name).next = fields[name]
+                start.next = 1
                 present = int(loaded)
-                tile_ready.next = rng.random() < 0.7
-                loaded.next = min(fields["load_words"], int(loaded) + int(rng.integers(0, 3)))
-                free = bool(drains and drains[0] <= cycle)
-                if free:
-                    drains.pop(0)
-                bank_free.next = free and not fields["acc_init"]
-                bank_ready.next = (free or inits > 0) and bool(fields["acc_init"]) and cycle > 3
-                if inits and cycle > 3:
-                    inits -= 1
+                began = cycle
+                while len(have) < len(wanted) and cycle < began + 40000:
+                    yield delay(1)
+                    assert released <= base + fields["load_words"], "words of the next layer released"
+                    if load_stall:
+                        lanes, *_, swap = wanted[len(have)]
+                        missing = any(x is not None and base + x >= present for x in lanes)
+                        assert missing or (swap and not tile_ready), "nothing is missing"
+                    if store_stall and not acc_init:
+                        assert len(drains) + bool(bank_free) == 2, "a bank is free"
+                    if issue:
+                        used = [int(rd_addr) + i for i in range(int(lane_lo), int(lane_hi))]
+                        key = (int(acc_entry), int(acc_bank))
+                        if not acc_first and not (acc_init and key not in last_use):
+                            assert cycle - last_use[key] >= ACC_LATENCY
+                        last_use[key] = cycle
+                        have.append((int(lane_lo), int(lane_hi), int(rd_addr), int(acc_entry), int(acc_bank),
+                                     bool(acc_first), bool(acc_last), bool(tile_take)))
+                        needed = [x for x in wanted[len(have) - 1][0] if x is not None]
+                        if needed:
+                            assert base + max(needed) < present, "issued before its words were loaded"
+                            assert base + min(needed) >= released, "released too early"
+                            assert len(used) == len(needed)
+                        assert tile_ready or not tile_take
+                        if acc_last:
+                            drains.append(cycle + int(rng.integers(5, 40)))
+                            assert len(drains) <= 2, "a bank is used that is not free"
+                            last_use = {k: v for k, v in last_use.items() if k[1] != int(acc_bank)}
+                    yield from tick()
+                    start.next = 0
+                    cycle += 1
+                    present = int(loaded)
+                    tile_ready.next = rng.random() < 0.7
+                    loaded.next = min(base + fields["load_words"], int(loaded) + int(rng.integers(0, 3)))
+                    free = bool(drains and drains[0] <= cycle)
                     if free:
-                        drains.insert(0, cycle)
-            for _ in range(4):
-                yield delay(1)
-                clk.next = 1
-                yield delay(1)
-                clk.next = 0
-                assert not issue
-            assert not busy and released == fields["load_words"]
+                        drains.pop(0)
+                    bank_free.next = free and not acc_init
+                    bank_ready.next = acc_init and cycle > began + 3 and (free or inits > 0)
+                    if inits and cycle > began + 3:
+                        inits -= 1
+                        if free:
+                            drains.insert(0, cycle)
+                bank_ready.next = False
+                for _ in range(4):
+                    yield delay(1)
+                    yield from tick()
+                    bank_free.next = False
+                    assert not issue
+                base += fields["load_words"]
+                assert not busy and released == base
+                loaded.next = base
 
         return dut, drive
 
     test = bench()
     test.run_sim(quiet=1)
     test.quit_sim()
-    assert len(got) == len(expected)
-    for have, (lanes, *rest) in zip(got, expected):
-        lo, hi, address, *flags = have
-        words = tuple((address + i) % 256 if lo <= i < hi else None for i in range(rows))
-        assert words == tuple(None if x is None else x % 256 for x in lanes)
-        assert flags == rest
+    base = 0
+    for fields, wanted, have in zip(layers, expected, got, strict=True):
+        assert len(have) == len(wanted)
+        for (lo, hi, address, *flags), (lanes, *rest) in zip(have, wanted):
+            words = tuple((address + i) % 256 if lo <= i < hi else None for i in range(rows))
+            assert words == tuple(None if x is None else (base + x) % 256 for x in lanes)
+            assert flags == rest
+        base += fields["load_words"]
