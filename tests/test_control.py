@@ -150,6 +150,7 @@ class Bench:
 
     def observe(self, cycle):
         assert self.slave.gnt or cycle == 0
+        assert not self.idle or not (self.slave.req or self.slave.rvalid or self.ports_busy)
         self.look_at_bus()
         if self.engine_rst:
             self.left, self.stores_left, self.raise_fault = dict.fromkeys(STAGES, 0), 0, None
