@@ -154,17 +154,33 @@ def test_lanes_in_myhdl():
         assert seen[n] == 4 * sign * m & (1 << 27) - 1
 
 
+def normaliser_corners(bits):
+    """(sum, exponent, flag): every special exponent with sums at every power of two, ties, extremes and zero."""
+    limit = (1 << bits - 1) - 1
+    powers = [1 << k for k in range(bits - 1)]
+    ties = [odd << k | 1 << k - 1 for k in range(1, bits - 25) for odd in (1 << 23, (1 << 23) + 1, (1 << 24) - 1)]
+    sums = {0, limit, *powers, *(p - 1 for p in powers), *(p + 1 for p in powers if p < limit),
+            *(t + d for t in ties for d in (-1, 0, 1))}
+    sums |= {-s for s in sums}
+    exponents = [*range(1, 40), 127, 152, *range(250, 256)]
+    near = [(s, e, f) for s in (0, 1, -limit) for e in exponents for f in (0, 1)]
+    return near + [(s, e, f) for s in sorted(sums) for e, f in ((1, 0), (20, 1), (254, 0), (255, 0), (255, 1))]
+
+
 @pytest.mark.parametrize("rows", [1, 8, 32])
 def test_normaliser_in_myhdl(rows):
+    """All corners, and random values."""
     rng = np.random.default_rng(rows)
     bits = psum_bits(rows)
-    n = 3000
+    n = 1000
     limit = (1 << bits - 1) - 1
     psum = np.clip(rng.integers(-limit, limit, n) >> rng.integers(0, bits, n), -limit, limit)
     ties = rng.random(n) < 0.3
     psum[ties] = (psum[ties] | 1) << rng.integers(0, 12, ties.sum()) & limit >> 1
     exponent = np.where(rng.random(n) < 0.5, rng.integers(1, 256, n), rng.integers(1, 40, n))
     flag = rng.integers(0, 2, n)
+    corners = np.array(normaliser_corners(bits))
+    psum, exponent, flag = (np.append(c, d) for c, d in zip(corners.T, (psum, exponent, flag), strict=True))
     limits = intbv(0, min=-(1 << bits - 1), max=1 << bits - 1)
     signals = {"clk": False, "psum": limits, "meta": intbv(0)[META_BITS:], "y": intbv(0)[32:]}
     seen = run(normaliser, {"psum": psum, "meta": exponent | flag << 8}, ["y"], NORMALISE_LATENCY,
