@@ -206,6 +206,41 @@ def test_a_layer_of_the_group_may_not_overwrite_its_input(monkeypatch):
         program.graph, program.tensors, [[program.jobs[i] for i in layer.descriptors] for layer in program.layers])
 
 
+class Lower(nn.Module):
+    """A tensor is added twice; the second sum overwrites it, two rows ahead of what it reads of the first one."""
+
+    def __init__(self):
+        super().__init__()
+        self.before, self.one, self.two, self.three, self.after = (nn.Conv2d(4, 4, 1) for _ in range(5))
+
+    def forward(self, x):
+        x = self.before(x)
+        first = self.two(self.one(x)) + x
+        return self.after(self.three(nn.functional.pad(first[:, :, :-2], (0, 0, 2, 0))) + x)
+
+
+def test_a_layer_of_the_group_may_not_overwrite_what_another_one_adds(monkeypatch):
+    offered = set()
+
+    def choose(jobs, links, buffers, excluded, arena, config):
+        plan, choices = residency._Planner(jobs, links, buffers, excluded, arena, config), [residency._Choice()]
+        for _ in range(3):
+            choices = [option for choice in choices for option in plan.steps_from(choice)
+                       if len(option.groups) == 1 and not option.whole and option.groups[0].height == 4]
+            offered.update(group.steps for choice in choices for group in choice.groups)
+            choices = list({choice.groups: choice for choice in choices}.values())
+        return []
+
+    monkeypatch.setattr(residency, "choose", choose)
+    program = CodeGenerator(Lower(), np.zeros((1, 4, 12, 6), np.float32), config=Config()).program()
+    nodes = program.graph.nodes
+    two, three = ([n.name for n in nodes].index(name) for name in ("two", "three"))
+    assert program.tensors[nodes[two].inputs[1]].storage == program.tensors[nodes[three].output].storage
+    assert any(two in steps and three - 1 in steps for steps in offered)
+    assert any(three in steps and two + 1 in steps for steps in offered)
+    assert not any(two in steps and three in steps for steps in offered)
+
+
 class Gate(nn.Module):
     """A sum that overwrites the Sigmoid of the network's input."""
 
