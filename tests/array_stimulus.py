@@ -1,5 +1,6 @@
 """Stimulus for the array: interesting FP32 values, and legal schedules of tiles with random gaps."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -65,20 +66,31 @@ class Schedule:
 
 
 def schedule(config, tiles: int, per_tile: int, gaps: float, seed: int) -> Schedule:
-    """`tiles` tiles of 1..per_tile vectors; loads and vectors as early as is legal but for `gaps`."""
+    """`tiles` random tiles of 1..per_tile vectors, as early as is legal but for `gaps`."""
     rng = np.random.default_rng(seed)
-    rows, cols, load_rows = config.rows, config.cols, config.load_rows
-    loads, inputs = [], []
-    load_free = vector_free = 0
-    for _ in range(tiles):
+
+    def draw():
         diag = bool(rng.random() < 0.4)
         max_mode = diag and bool(rng.random() < 0.5)
-        w = np.ones((rows, cols), np.int8) if max_mode else weights(rng, rows, cols)
-        beats = 1 if diag else load_beats(config)
-        beat_times = _times(rng, load_free, beats, gaps)
+        shape = config.rows, config.cols
+        w = np.ones(shape, np.int8) if max_mode else weights(rng, *shape)
+        return vectors(rng, int(rng.integers(1, per_tile + 1)), config.rows), w, diag, max_mode
+
+    return _schedule(config, (draw() for _ in range(tiles)), gaps, rng)
+
+
+def back_to_back(config, tiles: Iterable) -> Schedule:
+    """Given tiles (vectors [N, rows], weights [rows, cols], diagonal, maximum), as early as is legal."""
+    return _schedule(config, tiles, 0.0, np.random.default_rng(0))
+
+
+def _schedule(config, tiles: Iterable, gaps: float, rng) -> Schedule:
+    loads, inputs = [], []
+    load_free = vector_free = 0
+    for v, w, diag, max_mode in tiles:
+        beat_times = _times(rng, load_free, 1 if diag else load_beats(config), gaps)
         for beat, t in enumerate(beat_times):
-            loads.append((t, beat, diag, _beat_bytes(w, beat, diag, load_rows, rng)))
-        v = vectors(rng, int(rng.integers(1, per_tile + 1)), rows)
+            loads.append((t, beat, diag, _beat_bytes(w, beat, diag, config.load_rows, rng)))
         times = _times(rng, max(beat_times[-1] + 1, vector_free), len(v), gaps)
         inputs.append((times, v, diag, max_mode, array_model(v, w, diag, max_mode, config.arithmetic)))
         load_free, vector_free = times[0], times[-1] + 1

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from array_stimulus import schedule, vectors
+from array_stimulus import SPECIALS, back_to_back, schedule, vectors
 from cycle_bench import simulate
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -136,6 +136,19 @@ def test_thousands_of_vectors_in_myhdl(arithmetic):
     valid, data, _ = simulate_myhdl(config, s)
     assert valid.sum() > 1500
     check(s, valid, data)
+
+
+@pytest.mark.parametrize("arithmetic", ["aligned", "fma"])
+def test_special_values_meet_special_weights_in_every_mode(arithmetic):
+    """Infinity times zero, -0 of a maximum, the largest numbers and subnormals: every pair of value and weight."""
+    config = Config(rows=2, cols=2, ports=4, arithmetic=arithmetic)
+    pairs = [(sign | int(x), w) for x in SPECIALS for sign in (0, 1 << 31) for w in (0, 1, -1, 127, -128)]
+    tiles = [(np.array([[x, y], [y, x], [x, 0], [0, x]], np.uint32), np.array([[w, v], [v, w]], np.int8), diag, False)
+             for (x, w), (y, v) in zip(pairs, pairs[7:] + pairs[:7]) for diag in (True, False)]
+    ones = np.ones((2, 2), np.int8)
+    tiles += [(np.array([[x, y]], np.uint32), ones, True, True) for (x, _), (y, _) in zip(pairs, pairs[7:])]
+    s = back_to_back(config, tiles)
+    check(s, *simulate_myhdl(config, s)[:2])
 
 
 @pytest.mark.parametrize("arithmetic", ["aligned", "fma"])
