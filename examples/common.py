@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,10 @@ from torch import nn
 
 from examples.data import Data
 from firmware_gen import metrics
+from firmware_gen.loader import exported_bytes
+from hls.output import write_files
+
+KIND = "trained example"
 
 
 @dataclass(frozen=True)
@@ -85,11 +90,20 @@ ANOMALY_DETECTION = Task("AUC", lambda output, x, y: nn.functional.mse_loss(outp
 
 
 def save(model: nn.Module, data: Data, input_shape: tuple[int, ...], folder: str | Path) -> Path:
-    """Write model.pt2, and sample.npy with labels.npy: the first test images, one batch of them."""
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    """Write model.pt2, and sample.npy with labels.npy: the first test images, one batch of them.
+
+    Raises HeepgenError where the folder holds files of these names that were not written here.
+    """
     sample = data.test_x[: input_shape[0]]
-    torch.export.save(torch.export.export(model.eval(), (sample,)), folder / "model.pt2")
-    np.save(folder / "sample.npy", sample.numpy())
-    np.save(folder / "labels.npy", data.test_y[: input_shape[0]].numpy())
-    return folder / "model.pt2"
+    write_files(folder, KIND, {
+        "model.pt2": exported_bytes(torch.export.export(model.eval(), (sample,))),
+        "sample.npy": _npy(sample.numpy()),
+        "labels.npy": _npy(data.test_y[: input_shape[0]].numpy()),
+    })  # fmt: skip
+    return Path(folder) / "model.pt2"
+
+
+def _npy(array: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, array)
+    return buffer.getvalue()

@@ -25,12 +25,13 @@ def main(name: str, output: str | None, folder: str | None, epochs: int | None, 
     try:
         model, data, score = example.train(folder, seed, epochs)
         fake = quantized_model(run_passes(import_model(model, example.input_shape)))
+        saved = common.save(model, data, example.input_shape, output or f"build/{name}")
     except HeepgenError as error:
         sys.exit(f"error: {error}")
     quantised = example.task.score(fake, data.whole_batches(example.input_shape[0]))
     measure = example.task.measure
     click.echo(f"{name}, {data.source}: test {measure} {score:.2%}, with int8 weights {quantised:.2%}")
-    click.echo(f"saved {common.save(model, data, example.input_shape, output or f'build/{name}')}")
+    click.echo(f"saved {saved}")
 
 
 if __name__ == "__main__":

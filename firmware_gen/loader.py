@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import pickle
 import zipfile
@@ -52,6 +53,13 @@ def load_model(path: str | os.PathLike, trust_pickle: bool = False) -> nn.Module
         raise HeepgenError(f"{path} is a TorchScript archive, which is not supported; use {SAVE_AGAIN}")
     loaded = _load_trusted(path) if trust_pickle else _load_module(path)
     return _checked_module(path, loaded)
+
+
+def exported_bytes(program: ExportedProgram) -> bytes:
+    """The file that torch.export.save writes."""
+    buffer = io.BytesIO()
+    torch.export.save(program, buffer)
+    return buffer.getvalue()
 
 
 def _member_names(path: Path) -> set[str]:

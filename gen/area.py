@@ -15,8 +15,10 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from hls import output
 from hls.config import Config
 from hls.errors import HeepgenError
+from hls.output import write_file
 
 ROOT = "heepstor"
 DOCUMENT, DATA = "area.md", "area.json"
@@ -397,8 +399,8 @@ def main(docs: str = "docs", before: str | None = None) -> None:
     data["before"], data["before_name"] = known.get("before", {}), known.get("before_name", "")
     if before:
         data["before"], data["before_name"] = measure_before(Path(before), Config()), Path(before).name
-    (folder / DATA).write_text(to_json(data))
-    (folder / DOCUMENT).write_text(markdown(data))
+    write_file(folder / DATA, to_json(data), output.DOCUMENT)
+    write_file(folder / DOCUMENT, markdown(data), output.DOCUMENT)
 
 
 if __name__ == "__main__":

@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from gen.report import LayerReport
+from hls import output
 from hls.config import Config
 from hls.errors import HeepgenError
+from hls.output import write_file
 
 WITHHELD = 0.2
 """Probability of a grant withheld, in the run that shows what a busy bus costs."""
@@ -214,5 +216,5 @@ def write_documents(results: Sequence[Measurement], tools: Sequence[tuple[str, s
 
     text = to_json(to_dict(results) | {"tools": [list(line) for line in tools]})
     plot(results, folder)
-    (folder / DATA).write_text(text)
-    (folder / DOCUMENT).write_text(markdown(results, tools))
+    write_file(folder / DATA, text, output.DOCUMENT)
+    write_file(folder / DOCUMENT, markdown(results, tools), output.DOCUMENT)

@@ -2,8 +2,11 @@
 
 import functools
 import os
+import signal
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +23,12 @@ class _Group(click.Group):
     """Errors that a user can cause are one sentence on standard error and exit status 1."""
 
     def invoke(self, ctx: click.Context) -> Any:
+        for stream in (sys.stdout, sys.stderr):
+            if hasattr(stream, "reconfigure"):  # file names may hold what the terminal cannot show
+                stream.reconfigure(errors="backslashreplace")
         try:
-            return super().invoke(ctx)
+            with _cleaning_up():
+                return super().invoke(ctx)
         except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
             raise
         except Exception as error:
@@ -31,9 +38,34 @@ class _Group(click.Group):
             raise click.exceptions.Exit(1) from None
 
 
+@contextmanager
+def _cleaning_up() -> Iterator[None]:
+    """SIGTERM and SIGHUP end the program as Ctrl-C does: what it began is removed."""
+    def stop(number: int, _frame: Any) -> None:
+        for known in before:
+            signal.signal(known, signal.SIG_IGN)
+        raise SystemExit(128 + number)
+
+    before = {}
+    if threading.current_thread() is threading.main_thread():
+        before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)
+                  if signal.getsignal(number) is signal.SIG_DFL}
+    try:
+        for number in before:
+            signal.signal(number, stop)
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 def _explained(error: Exception) -> str:
     if isinstance(error, HeepgenError):
         return f"error: {error}"
+    if isinstance(error, MemoryError):
+        return "error: there is not enough memory; give the program more, or a smaller model or input."
+    if isinstance(error, OSError) and error.strerror:
+        return f"error: {': '.join(str(part) for part in (error.filename, error.strerror) if part)}."
     return (f"internal error: {type(error).__name__}: {error}; this is a bug in heepgen, "
             "HEEPGEN_DEBUG=1 shows where.")
 
@@ -68,7 +100,16 @@ _geometry = _options(
     click.option("--arith", metavar="aligned|fma", help="Arithmetic of the processing elements."),
     click.option("--ports", type=int, metavar="P", help="OBI master ports, 1 to 4."),
 )
-_json = click.option("--json", "json_path", metavar="FILE", help="Write the results as JSON; - for stdout.")
+def _writable(_ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+    from hls.output import check_file
+
+    if value not in (None, "-"):
+        check_file(value, param.opts[0])
+    return value
+
+
+_json = click.option("--json", "json_path", metavar="FILE", callback=_writable,
+                     help="Write the results as JSON; - for stdout.")
 _force = click.option("--force", is_flag=True,
                       help="Replace a folder that heepgen did not write (it is moved aside to NAME.old).")
 _per_tensor = click.option("--per-tensor", is_flag=True,

@@ -3,10 +3,9 @@
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
-from hls.errors import HeepgenError
+from hls.output import write_file
 
 MIN_WIDTH = 132  # the per-layer table; narrower terminals wrap its lines instead of losing columns
 
@@ -67,7 +66,7 @@ def pairs(title: str, lines: list[tuple[str, str]]) -> Any:
 
 
 def write_json(report: Any, target: str | None) -> None:
-    """JSON of `report` to the file `target`, or to standard output for "-"; None writes nothing."""
+    """JSON of `report` to `target` (see `write_file`), or to standard output for "-"; None writes nothing."""
     from gen.report import to_json
 
     if target is None:
@@ -75,12 +74,4 @@ def write_json(report: Any, target: str | None) -> None:
     if target == "-":
         sys.stdout.write(to_json(report))
         return
-    path = Path(target)
-    if path.is_dir() or not path.name:
-        raise HeepgenError(f"--json {target}: cannot be written: it is a folder.")
-    try:
-        part = path.with_name(f".{path.name}.part")
-        part.write_text(to_json(report))
-        part.replace(path)
-    except OSError as error:
-        raise HeepgenError(f"--json {target}: cannot be written: {error.strerror}.") from None
+    write_file(target, to_json(report), "--json")

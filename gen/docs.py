@@ -7,6 +7,7 @@ from pathlib import Path
 
 from hls import regmap
 from hls.config import OPTIONS
+from hls.output import DOCUMENT, write_file
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -67,7 +68,7 @@ DOCUMENTS = {"docs/configuration.md": configuration, "docs/numerics.md": numeric
 
 def main() -> None:
     for name, render in DOCUMENTS.items():
-        (ROOT / name).write_text(render())
+        write_file(ROOT / name, render(), DOCUMENT)
         print(name)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from gen import __version__
 from hls import regmap
 from hls.config import Config
-from hls.output import generated_folder
+from hls.output import fill, generated_folder
 
 KIND = "accelerator"
 RTL = "rtl"
@@ -113,8 +113,7 @@ def _write_documents(folder: Path, config: Config, sources: list[str], report: H
         "report.md": report.markdown(),
         "README.md": _readme(config),
     }
-    for name, text in files.items():
-        (folder / name).write_text(text)
+    fill(folder, files)
 
 
 def _readme(config: Config) -> str:

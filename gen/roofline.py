@@ -1,11 +1,13 @@
 """Roofline: what every layer reaches, against the array's peak and the bus."""
 
+import io
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from gen.bench import Measurement
 from gen.report import LayerReport
+from hls.output import DOCUMENT, write_file
 
 FORMATS = ("png", "svg")
 
@@ -38,7 +40,10 @@ def plot(results: Sequence[Measurement], folder: Path, stem: str = "roofline") -
         _panel(ax, [m for m in measured if m.geometry == geometry])
     paths = [folder / f"{stem}.{suffix}" for suffix in FORMATS]
     for path in paths:
-        figure.savefig(path, dpi=120, metadata={"Date": None} if path.suffix == ".svg" else None)
+        image = io.BytesIO()
+        metadata = {"Date": None} if path.suffix == ".svg" else None
+        figure.savefig(image, format=path.suffix[1:], dpi=120, metadata=metadata)
+        write_file(path, image.getvalue(), DOCUMENT)
     pyplot.close(figure)
     return paths
 

@@ -6,6 +6,7 @@ import math
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
@@ -19,7 +20,7 @@ from gen.report import LayerReport, OutputReport, RunReport
 from gen.sw import KIND, MODEL, REFERENCE, ImportOptions, compare, generate_application, generate_sw
 from hls.config import OPTIONS, Config
 from hls.errors import HeepgenError
-from hls.output import marker
+from hls.output import file_to_fill, marker
 
 Progress = Callable[[str], None]
 MISMATCH = 2  # exit code of the firmware when its own check failed
@@ -155,14 +156,16 @@ def _simulate(application: Application, accelerator: Path | None, elf: Path, vcd
               wait_states: int, withheld: float, taps: tuple[str, ...], progress: Progress) -> RunReport:
     from sim.elf import symbols
     from sim.run import run_soc
+    from sim.waves import write_save_file
 
     manifest, config = application.manifest, application.config
     mode = _mode(manifest, accelerator is None)
     places = _places(manifest, mode, _known_symbols(manifest, symbols(elf), elf), taps)
-    if vcd is not None:
-        Path(vcd).parent.mkdir(parents=True, exist_ok=True)
-    result = run_soc(elf, accelerator, config, wait_states=wait_states, stall_probability=withheld,
-                     answer_stalls=False, vcd=vcd, dump=list(places.values()), progress=progress)
+    with file_to_fill(vcd, "--vcd") if vcd is not None else nullcontext() as waves:
+        result = run_soc(elf, accelerator, config, wait_states=wait_states, stall_probability=withheld,
+                         answer_stalls=False, vcd=waves, dump=list(places.values()), progress=progress)
+    if vcd is not None and Path(vcd).is_file():
+        write_save_file(Path(vcd))
     if result.ended != "exit" or result.exit_code not in (0, MISMATCH):
         raise HeepgenError(_failure(result))
     report = _report(application, mode, dict(zip(places, result.dumps, strict=True)), result.uart, accelerator is None,

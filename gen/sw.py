@@ -13,7 +13,7 @@ from gen.inputs import load_array, load_samples, network_name
 from gen.report import sqnr_db
 from hls.config import Config
 from hls.errors import HeepgenError
-from hls.output import generated_folder
+from hls.output import fill, generated_folder
 
 KIND = "application"
 MODEL, REFERENCE, PLAN = "model.pt2", "reference.json", "memory.svg"
@@ -133,27 +133,27 @@ def generate_application(program: Any, data: np.ndarray, config: Config, out: st
                          progress: Callable[[str], None] = lambda message: None,
                          explain: Callable[[Any], None] = lambda table: None) -> SwReport:
     """`generate_sw` for an ExportedProgram and a float32 sample of its input's shape."""
-    import torch
-
     from firmware_gen import CodeGenerator
+    from firmware_gen.codegen import MANIFEST, render
     from firmware_gen.explain import explain as placements_of
+    from firmware_gen.loader import exported_bytes
     from firmware_gen.passes import append_softmax
     from gen.plan import draw
 
     softmax = options.append_final_softmax
     with generated_folder(out, KIND, force=force, note={"name": name, "options": vars(options)}) as folder:
         progress(f"compiling {name}")
-        generator = CodeGenerator(program, data, folder, config, name=name, per_channel=not options.per_tensor,
+        generator = CodeGenerator(program, data, config=config, name=name, per_channel=not options.per_tensor,
                                   calibrate=options.calibrate, biases=options.biases, keep_activations=keep_activations)
         graph = append_softmax(generator.graph) if softmax else generator.graph
         placements = tuple(placements_of(graph))
         explain(_explanation(name, placements))
-        generator.generate_code(append_final_softmax=softmax)
+        files = render(generator.program(softmax), generator.sample)
         progress(f"running {name} in PyTorch and in the bit-exact model")
         reference = _reference(program, data, generator, softmax)
-        (folder / REFERENCE).write_text(json.dumps(reference, indent=2) + "\n")
-        torch.export.save(program, folder / MODEL)
-        manifest = json.loads((folder / "manifest.json").read_text())
+        files[REFERENCE] = json.dumps(reference, indent=2) + "\n"
+        fill(folder, files | {MODEL: exported_bytes(program)})
+        manifest = json.loads(files[MANIFEST])
         draw(manifest["memory"], folder / PLAN)
     from gen.hw import geometry
 

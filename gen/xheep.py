@@ -14,7 +14,7 @@ from gen.hw import generate_hw, geometry
 from gen.run import Application
 from hls.config import OPTIONS, Config
 from hls.errors import HeepgenError
-from hls.output import MARKER, marker
+from hls.output import Link, marker, write_files
 
 KIND = "X-HEEP project"
 SETTINGS = "heepstor.json"
@@ -43,22 +43,27 @@ class XheepReport:
 
 def generate_xheep(heep_dir: str | Path, out: str | Path, config: Config, *, apps: Sequence[str | Path] = (),
                    interrupt: str = "fast", config_given: bool = True, force: bool = False,
+                   edited: Sequence[str] = (),
                    progress: Callable[[str], None] = lambda message: None) -> XheepReport:
     """Write the project for `config` with application folders `apps` around the checkout `heep_dir` to `out`.
 
-    Without `config_given` the configuration is that of the first application. Files that heepgen generates
-    are replaced; whatever else the project holds stays. Raises `HeepgenError` when X-HEEP, an application or the
-    memory does not fit, and then writes nothing.
+    Without `config_given` the configuration is that of the first application. Files that heepgen generated before
+    are replaced unless somebody changed them since (but for those in `edited`); whatever else the project holds stays.
+    Raises `HeepgenError` when X-HEEP, a path, an application or the memory does not fit, or such a file is in the way,
+    and then writes nothing.
     """
     from sim.firmware import linker_script
     from xheep_integration import project
 
-    heep, out = Path(heep_dir).resolve(), Path(os.path.abspath(out))
+    heep, out = Path(heep_dir).resolve(), Path(out).resolve()
     project.check_heep_dir(heep)
     opened = [Application.open(app) for app in apps]
     if opened and not config_given:
         config = opened[0].config
+    for path in (heep, out, *(application.folder.resolve() for application in opened)):
+        _check_path(path)
     programs = [_program(application, config, out) for application in opened]
+    _check_names(programs, opened)
     project.check_memory(config, programs)
     _check_out(out, force)
     files = project.render(
@@ -68,9 +73,14 @@ def generate_xheep(heep_dir: str | Path, out: str | Path, config: Config, *, app
                 "apps": [os.path.relpath(Path(app).resolve(), out) for app in apps],
                 "config": {o.attribute: getattr(config, o.attribute) for o in OPTIONS}}
     files[SETTINGS] = json.dumps(settings, indent=2) + "\n"
-    files[MARKER] = json.dumps({"kind": KIND}) + "\n"
+    files |= {f"sw/{name}": Link(os.path.relpath(heep / "sw" / name, out / "sw")) for name in LINKS}
     progress(f"generating the accelerator, {geometry(config)}")
-    _write(out, heep, files, config)
+    with tempfile.TemporaryDirectory(prefix="heepgen-") as temporary:
+        accelerator = Path(temporary) / "accelerator"
+        generate_hw(config, accelerator)
+        files |= {f"{ACCELERATOR}/{path.relative_to(accelerator).as_posix()}": path.read_bytes()
+                  for path in sorted(accelerator.rglob("*")) if path.is_file()}
+    write_files(out, KIND, files, force=force, edited=edited)
     return XheepReport(os.path.relpath(out), geometry(config), project.INTERRUPTS[interrupt],
                        tuple(p.name for p in programs), tuple(project.bandwidth_notes(config, "NtoM")))
 
@@ -88,7 +98,7 @@ def regenerate(folder: str | Path, progress: Callable[[str], None] = lambda mess
     except (ValueError, KeyError, TypeError) as error:
         raise HeepgenError(f"{folder / SETTINGS}: {error}; generate the project again with heepgen xheep.") from None
     return generate_xheep(folder / heep, folder, config, apps=[folder / app for app in apps], interrupt=interrupt,
-                          progress=progress)
+                          edited=(SETTINGS,), progress=progress)
 
 
 def _program(application: Application, config: Config, out: Path) -> Any:
@@ -104,6 +114,22 @@ def _program(application: Application, config: Config, out: Path) -> Any:
     return App(name, folder, application_files(application.folder, manifest), manifest)
 
 
+def _check_path(path: Path) -> None:
+    unfit = re.search(r"[^A-Za-z0-9_./+,@=^~-]", str(path))
+    if unfit:
+        raise HeepgenError(f"{path} has the character {unfit[0]!r} in it, which X-HEEP's Makefiles cannot have in a "
+                           "path; move it to, or name, a place with letters, digits and _ . - only.")
+
+
+def _check_names(programs: Sequence[Any], applications: Sequence[Application]) -> None:
+    folders: dict[str, Path] = {}
+    for program, application in zip(programs, applications, strict=True):
+        other = folders.setdefault(program.name, application.folder)
+        if other is not application.folder:
+            raise HeepgenError(f"{other} and {application.folder} would both be sw/applications/{program.name}; leave "
+                               "one out, or generate it again from a model file of another name.")
+
+
 def _check_out(out: Path, force: bool) -> None:
     if out.exists() and not out.is_dir():
         raise HeepgenError(f"{out} is a file; name a folder for the project.")
@@ -111,24 +137,3 @@ def _check_out(out: Path, force: bool) -> None:
         raise HeepgenError(f"{out} was not written by heepgen xheep; choose another folder, or force (--force) to "
                            "write into it.")
 
-
-def _write(out: Path, heep: Path, files: dict[str, str], config: Config) -> None:
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".heepgen-", dir=out) as temporary:
-            work = Path(temporary)
-            for name, text in files.items():
-                path = work / name
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_text(text, encoding="utf-8")
-            generate_hw(config, out / ACCELERATOR)
-            for name in files:
-                (out / name).parent.mkdir(parents=True, exist_ok=True)
-                os.replace(work / name, out / name)
-        for name in LINKS:
-            link = out / "sw" / name
-            if link.is_symlink():
-                link.unlink()
-            link.symlink_to(os.path.relpath(heep / "sw" / name, out / "sw"))
-    except OSError as error:
-        raise HeepgenError(f"{out} cannot be written: {error.strerror}.") from None

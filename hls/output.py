@@ -1,25 +1,112 @@
-"""Generated folders: complete or absent, and never in place of somebody else's files."""
+"""Everything heepgen writes for a user goes through here: complete or absent, and never in place of somebody else's.
 
+Three forms: a folder that is ours as a whole (`generated_folder`), files in a folder that may hold others
+(`write_files`), and a file that the user named (`write_file`, `file_to_fill`). A marker file in our folders notes every
+file with its checksum: what was added or edited since is the user's.
+"""
+
+import errno
+import hashlib
 import json
 import os
+import re
+import secrets
 import shutil
+import stat
+import sys
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from hls.errors import HeepgenError
 
 MARKER = ".heepgen.json"
+READER_SECONDS = 10
+"""How long a FIFO may have no reader."""
+
+DOCUMENT = "document"
+_BEGINS = {"--json": b"{[", "--vcd": b"$", DOCUMENT: b"<{\x89"}
+"""What a file that an option names must begin with, white space aside, to be replaced; a document of ours is marked as
+generated, or is SVG, JSON or PNG."""
+_DESCRIPTOR = re.compile(r"/dev/fd|/proc/(\d+)/(task/\d+/)?fd")
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
+
+
+@dataclass(frozen=True)
+class Link:
+    """Content of a file of `write_files` that is a symbolic link."""
+
+    target: str
+
+
+Content = str | bytes | Link
+
+
+# Whose is it?
 
 
 def marker(folder: str | Path) -> dict:
-    """What `generated_folder` noted about `folder`; empty when heepgen did not write it."""
+    """Kind of what heepgen wrote to `folder`, and what was noted about it; empty when heepgen did not write it."""
+    return {name: value for name, value in _marker(folder).items() if name != "files"}
+
+
+def _marker(folder: str | Path) -> dict:
     try:
-        content = json.loads((Path(folder) / MARKER).read_text())
-    except (OSError, ValueError):
+        content = json.loads((Path(folder) / MARKER).read_bytes())
+    except (OSError, ValueError, RecursionError):
         return {}
     return content if isinstance(content, dict) else {}
+
+
+def _noted(folder: Path) -> dict[str, tuple]:
+    """Checksums of the files that were written: one each, two of what was being replaced when heepgen was stopped."""
+    files = _marker(folder).get("files")
+    return {name: tuple(sums) if isinstance(sums, list) else (sums,)
+            for name, sums in (files.items() if isinstance(files, dict) else ())}
+
+
+def _checksum(path: Path) -> str:
+    if path.is_symlink():
+        return f"link to {os.readlink(path)}"
+    if not path.is_file():
+        return "no file"
+    with open(path, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _content_checksum(content: Content) -> str:
+    return f"link to {content.target}" if isinstance(content, Link) else hashlib.sha256(_bytes(content)).hexdigest()
+
+
+def _bytes(content: str | bytes) -> bytes:
+    return content.encode("utf-8", "surrogateescape") if isinstance(content, str) else content
+
+
+def _checksums(folder: Path) -> dict[str, str]:
+    """Checksum of everything but folders in `folder`, by relative name, without the marker."""
+    result = {}
+    for place, folders, files in os.walk(folder):
+        links = [name for name in folders if os.path.islink(os.path.join(place, name))]
+        for name in (*files, *links):
+            path = Path(place, name)
+            result[path.relative_to(folder).as_posix()] = _checksum(path)
+    result.pop(MARKER, None)
+    return result
+
+
+def _why_not_ours(name: str, noted: Mapping[str, tuple]) -> str:
+    return f"{name}, which was changed after heepgen wrote it" if name in noted else (
+        f"{name}, which heepgen did not write")
+
+
+def _note(folder: Path, kind: str, files: Mapping[str, str | list[str]], note: dict | None) -> None:
+    _save(folder / MARKER, _bytes(json.dumps({"kind": kind} | (note or {}) | {"files": files}, indent=2) + "\n"))
+
+
+# Folders
 
 
 @contextmanager
@@ -27,29 +114,18 @@ def generated_folder(folder: str | Path, kind: str, *, overwrite: bool = True, f
                      note: dict | None = None) -> Iterator[Path]:
     """Temporary folder to fill; renamed to `folder` when the block ends well, removed when it raises.
 
-    A marker file holds `kind` and `note`. An existing folder is replaced when it is empty, or carries a
-    marker of the same kind and `overwrite` is set. `force` moves anything else aside to `folder`.old;
-    without it, `HeepgenError`.
+    The marker holds `kind`, `note` and the files. An existing folder is replaced when it is empty, or when its marker
+    is of the same kind, `overwrite` is set, and nothing in it was added or edited. `force` moves anything else aside
+    to `folder`.old; without it, `HeepgenError`. Where `folder` is a symbolic link, the folder behind it is meant.
     """
-    folder = Path(os.path.abspath(folder))
-    keep = _must_keep(folder, kind, overwrite)
-    aside = folder.with_name(folder.name + ".old")
-    if keep and not force:
-        raise HeepgenError(f"{folder} {keep}; choose another folder, or force (--force) to move it aside.")
-    if keep and aside.exists():
-        raise HeepgenError(f"{folder} {keep} and cannot be moved aside: {aside} exists; remove one of them.")
-    missing = [parent for parent in folder.parents if not parent.exists()]
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        work = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    except OSError as error:
-        raise HeepgenError(f"cannot write {folder}: {error.strerror}.") from None
-    try:
+    shown, folder = folder, _resolved(folder)
+    _aside(shown, folder, kind, overwrite, force)
+    with _parents(folder, shown), _workplace(folder.parent, f".{folder.name[:100]}.") as work:
         content = work / "new"
         content.mkdir()
         yield content
-        (content / MARKER).write_text(json.dumps({"kind": kind} | (note or {}), indent=2) + "\n")
-        old = aside if keep else work / "old"
+        _note(content, kind, _checksums(content), note)
+        old = _aside(shown, folder, kind, overwrite, force) or work / "old"
         if folder.exists():
             folder.rename(old)
         try:
@@ -58,22 +134,328 @@ def generated_folder(folder: str | Path, kind: str, *, overwrite: bool = True, f
             if old.exists():
                 old.rename(folder)
             raise
+
+
+def _resolved(folder: str | Path) -> Path:
+    try:
+        os.stat(folder)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise HeepgenError(f"{folder} cannot be written: {error.strerror}.") from None
+    return Path(os.path.realpath(folder))
+
+
+def _aside(shown: str | Path, folder: Path, kind: str, overwrite: bool, force: bool) -> Path | None:
+    """Where the content of `folder` has to be moved first; None when it may be replaced."""
+    keep = _must_keep(shown, folder, kind, overwrite)
+    if not keep:
+        return None
+    if not force:
+        raise HeepgenError(f"{shown} {keep}; choose another folder, or force (--force) to move it aside.")
+    aside = folder.with_name(folder.name + ".old")
+    if os.path.lexists(aside):
+        raise HeepgenError(f"{shown} {keep} and cannot be moved aside: {aside} exists; remove one of them.")
+    return aside
+
+
+def _must_keep(shown: str | Path, folder: Path, kind: str, overwrite: bool) -> str:
+    """Why the content of `folder` may not simply be replaced; empty when it may."""
+    if folder.exists() and not folder.is_dir():
+        raise HeepgenError(f"{shown} is a file; name a folder for the output.")
+    try:
+        if not folder.is_dir() or not any(folder.iterdir()):
+            return ""
+    except OSError as error:
+        raise HeepgenError(f"{shown} cannot be read: {error.strerror}.") from None
+    if Path.cwd().is_relative_to(folder):
+        raise HeepgenError(f"{shown} is the current folder or holds it; name a folder inside it.")
+    other = _other_kind(folder, kind)
+    if other:
+        return other
+    if not overwrite:
+        return f"already holds a generated {kind}"
+    noted = _noted(folder)
+    foreign = next((name for name, found in sorted(_checksums(folder).items()) if found not in noted.get(name, ())), "")
+    return f"holds {_why_not_ours(foreign, noted)}" if foreign else ""
+
+
+def _other_kind(folder: Path, kind: str) -> str:
+    found = marker(folder).get("kind")
+    if found == kind:
+        return ""
+    return f"holds a generated {found}, not {kind}," if found else "was not written by heepgen"
+
+
+@contextmanager
+def _parents(folder: Path, shown: str | Path) -> Iterator[None]:
+    """Create the folders above `folder`, and remove them again if they stay empty. What the system says about writing
+    in the block becomes a sentence."""
+    missing = [parent for parent in folder.parents if not parent.exists()]
+    made = False
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        made = True
+        yield
+    except OSError as error:
+        if made and error.errno not in _DISK and not str(error.filename).startswith(str(folder.parent)):
+            raise
+        raise HeepgenError(f"cannot write {shown}: {error.strerror}.") from None
     finally:
-        shutil.rmtree(work, ignore_errors=True)
         for parent in missing:
             with suppress(OSError):  # stays unless it is empty
                 parent.rmdir()
 
 
-def _must_keep(folder: Path, kind: str, overwrite: bool) -> str:
-    """Why the content of `folder` may not simply be replaced; empty when it may."""
+@contextmanager
+def _workplace(folder: Path, prefix: str) -> Iterator[Path]:
+    work = Path(tempfile.mkdtemp(prefix=prefix, dir=folder))
+    try:
+        yield work
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def fill(folder: Path, files: Mapping[str, Content]) -> None:
+    """Write `files`, contents by relative name, to a folder that has none of them yet."""
+    for name, content in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if isinstance(content, Link):
+            path.symlink_to(content.target)
+        else:
+            path.write_bytes(_bytes(content))
+
+
+# Files among others
+
+
+def write_files(folder: str | Path, kind: str, files: Mapping[str, Content], *, overwrite: bool = True,
+                force: bool = False, note: dict | None = None, edited: Iterable[str] = ()) -> None:
+    """Write `files`, contents by relative name, to `folder`; whatever else it holds stays.
+
+    Replaced is only what heepgen wrote there itself and nobody edited, but for the names in `edited`; files of an
+    earlier time that are no longer among `files` are removed. Anything else that has one of the names is moved aside
+    to NAME.old with `force`; without it, `HeepgenError`, and nothing is written. Without `overwrite` a folder that
+    holds generated files is refused.
+    """
+    shown, folder = folder, _resolved(folder)
     if folder.exists() and not folder.is_dir():
-        raise HeepgenError(f"{folder} is a file; name a folder for the output.")
-    if not folder.is_dir() or not any(folder.iterdir()):
-        return ""
-    if Path.cwd().is_relative_to(folder):
-        raise HeepgenError(f"{folder} is the current folder or holds it; name a folder inside it.")
-    found = marker(folder).get("kind")
-    if found != kind:
-        return f"holds a generated {found}, not {kind}," if found else "was not written by heepgen"
-    return "" if overwrite else f"already holds a generated {kind}"
+        raise HeepgenError(f"{shown} is a file; name a folder for the output.")
+    found = marker(folder)
+    if found and _other_kind(folder, kind):
+        raise HeepgenError(f"{shown} {_other_kind(folder, kind)}; choose another folder.")
+    if found and not overwrite:
+        raise HeepgenError(f"{shown} already holds generated files; allow overwriting or choose another folder.")
+    noted = _noted(folder)
+    new = {name: _content_checksum(content) for name, content in files.items()}
+    ours = {name: (*noted.get(name, ()), checksum) for name, checksum in new.items()}
+    in_the_way = _in_the_way(folder, ours, set(edited))
+    if in_the_way and not force:
+        raise HeepgenError(f"{shown} holds {_why_not_ours(in_the_way[0], noted)}; move it away, or choose another "
+                           "folder.")
+    with _parents(folder / MARKER, shown), _workplace(folder, ".heepgen-") as work:
+        fill(work, files)
+        for name in in_the_way:
+            _move_aside(folder / name)
+        _note(folder, kind, {name: list(sums) for name, sums in (noted | ours).items()}, note)
+        for name in files:
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            os.replace(work / name, folder / name)
+        _remove(folder, {name: sums for name, sums in noted.items() if name not in files})
+        _note(folder, kind, new, note)
+
+
+def _in_the_way(folder: Path, ours: Mapping[str, tuple], edited: set[str]) -> list[str]:
+    """Names of what is not ours where a file of `ours` is to be written, or a folder that it lies in."""
+    names = {}
+    for name, sums in ours.items():
+        for parent in reversed(Path(name).parents[:-1]):
+            place = folder / parent
+            if os.path.lexists(place) and (place.is_symlink() or not place.is_dir()):
+                names[parent.as_posix()] = None
+                break
+        else:
+            if name not in edited and os.path.lexists(folder / name) and _checksum(folder / name) not in sums:
+                names[name] = None
+    return list(names)
+
+
+def _move_aside(path: Path) -> None:
+    aside = path.with_name(path.name + ".old")
+    if os.path.lexists(aside):
+        raise HeepgenError(f"{path} cannot be moved aside: {aside} exists; remove one of them.")
+    path.rename(aside)
+
+
+def _remove(folder: Path, stale: Mapping[str, tuple]) -> None:
+    """Remove files that nobody changed, and the folders that become empty."""
+    for name, sums in stale.items():
+        path = folder / name
+        if ".." in Path(name).parts or not os.path.lexists(path) or _checksum(path) not in sums:
+            continue
+        if _in_the_way(folder, {name: sums}, set()):
+            continue
+        path.unlink()
+        for parent in Path(name).parents[:-1]:
+            with suppress(OSError):  # not empty
+                (folder / parent).rmdir()
+
+
+# Files that the user named
+
+
+def check_file(target: str | Path, option: str) -> None:
+    """Raise `HeepgenError` when `write_file` would."""
+    with _explained(target, option):
+        _place(target, option)
+
+
+def write_file(target: str | Path, content: str | bytes, option: str) -> None:
+    """Write a file that the user named after `option`: whole or not at all.
+
+    A symbolic link stays, the file behind it is replaced. A FIFO, a character device or an open descriptor
+    (/dev/stdout, /dev/fd/63) is written to. Raises `HeepgenError`.
+    """
+    with _explained(target, option):
+        place, data = _place(target, option), _bytes(content)
+        if isinstance(place, int):
+            sys.stdout.flush()
+            _write_all(place, data)
+        elif _is_stream(place):
+            descriptor = _open_stream(place)
+            try:
+                _write_all(descriptor, data)
+            finally:
+                os.close(descriptor)
+        else:
+            _save(place, data)
+
+
+@contextmanager
+def file_to_fill(target: str | Path, option: str) -> Iterator[Path]:
+    """Path of a temporary file to write; it becomes `target`, as by `write_file`, when the block ends well. Folders
+    above `target` are created."""
+    with _parents(Path(os.path.realpath(target)), f"{option} {target}"):
+        with _explained(target, option):
+            place = _place(target, option)
+        plain = isinstance(place, Path) and not _is_stream(place)
+        with _workplace(place.parent if plain else Path(tempfile.gettempdir()), ".heepgen-") as work:
+            part = work / Path(target).name
+            yield part
+            if plain:
+                _keep_attributes(place, part)
+                os.replace(part, place)
+            else:
+                write_file(target, part.read_bytes(), option)
+
+
+@contextmanager
+def _explained(target: str | Path, option: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise HeepgenError(f"{option} {target}: cannot be written: {error.strerror or error}.") from None
+
+
+def _place(target: str | Path, option: str) -> Path | int:
+    """The path without symbolic links, or the number of the open descriptor that `target` stands for."""
+    descriptor = _descriptor(target)
+    if descriptor is not None:
+        os.fstat(descriptor)
+        return descriptor
+    place = Path(os.path.realpath(target))
+    try:
+        mode = os.stat(target).st_mode
+    except FileNotFoundError:
+        os.stat(place.parent)
+        if not os.access(place.parent, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES)) from None
+        return place
+    if stat.S_ISDIR(mode):
+        raise OSError(errno.EISDIR, "it is a folder")
+    if not (stat.S_ISREG(mode) or _is_stream(place)):
+        raise OSError(errno.EINVAL, "it is neither a file nor a stream")
+    if not os.access(target, os.W_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    if option in _BEGINS and stat.S_ISREG(mode) and not _begins(place, _BEGINS[option]):
+        raise OSError(errno.EEXIST, "it holds something else; remove it, or name another file")
+    return place
+
+
+def _is_stream(path: Path) -> bool:
+    return path.exists() and any(kind(path.stat().st_mode) for kind in (stat.S_ISFIFO, stat.S_ISCHR))
+
+
+def _begins(path: Path, characters: bytes) -> bool:
+    with open(path, "rb") as stream:
+        first = stream.read(4096).lstrip()[:1]
+    return first in characters if first else path.stat().st_size < 4096
+
+
+def _descriptor(target: str | Path) -> int | None:
+    path = os.path.abspath(target)
+    for _ in range(40):
+        folder, name = os.path.split(path)
+        folder = os.path.realpath(folder)
+        match = _DESCRIPTOR.fullmatch(folder)
+        if match and name.isdecimal() and match[1] in (None, str(os.getpid())):
+            return int(name)
+        path = os.path.join(folder, name)
+        if not os.path.islink(path):
+            return None
+        path = os.path.join(folder, os.readlink(path))
+    return None
+
+
+def _open_stream(path: Path) -> int:
+    if not stat.S_ISFIFO(path.stat().st_mode):
+        return os.open(path, os.O_WRONLY | os.O_NOCTTY)
+    until = time.monotonic() + READER_SECONDS
+    while True:
+        try:
+            descriptor = os.open(path, os.O_WRONLY | os.O_NONBLOCK)
+            os.set_blocking(descriptor, True)
+            return descriptor
+        except OSError as error:
+            if error.errno != errno.ENXIO:
+                raise
+        if time.monotonic() > until:
+            raise TimeoutError(errno.ETIMEDOUT, f"nobody read from this FIFO for {READER_SECONDS} seconds")
+        time.sleep(0.05)
+
+
+def _write_all(descriptor: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(descriptor, view):]
+
+
+def _save(path: Path, data: bytes) -> None:
+    """Replace the content of `path` at once; where no file can be created beside it, in place."""
+    part = path.with_name(f".heepgen-{secrets.token_hex(8)}")
+    try:
+        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+    except OSError as error:
+        if not path.exists() or error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise
+        path.write_bytes(data)
+        return
+    try:
+        try:
+            _write_all(descriptor, data)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        _keep_attributes(path, part)
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _keep_attributes(path: Path, part: Path) -> None:
+    """Mode and owner of the file that `part` replaces."""
+    if path.exists():
+        before = path.stat()
+        with suppress(PermissionError):
+            os.chown(part, before.st_uid, before.st_gid)
+        os.chmod(part, stat.S_IMODE(before.st_mode))

@@ -211,8 +211,26 @@ def test_existing_files_are_kept_when_asked(tmp_path):
     with pytest.raises(HeepgenError, match="already holds generated files"):
         generator.generate_code(overwrite_existing_generated_files=False)
     assert (tmp_path / "model.cpp").read_text() == "mine"
+    with pytest.raises(HeepgenError, match="holds model.cpp, which was changed"):
+        generator.generate_code(overwrite_existing_generated_files=True)
+    assert (tmp_path / "model.cpp").read_text() == "mine"
+    (tmp_path / "model.cpp").unlink()
     generator.generate_code(overwrite_existing_generated_files=True)
     assert "model_run" in (tmp_path / "model.cpp").read_text()
+
+
+@pytest.mark.parametrize("overwrite", [True, False])
+def test_a_program_of_the_user_is_never_replaced(tmp_path, overwrite):
+    (tmp_path / "main.cpp").write_text("int main() { return mine(); }")
+    model, shape = MODELS["linear"]
+    generator = CodeGenerator(model, torch.zeros(shape), tmp_path)
+    with pytest.raises(HeepgenError, match="main.cpp, which heepgen did not write"):
+        generator.generate_code(overwrite_existing_generated_files=overwrite)
+    assert [p.name for p in tmp_path.iterdir()] == ["main.cpp"]
+    (tmp_path / "main.cpp").rename(tmp_path / "mine.cpp")
+    for _ in range(2):
+        generator.generate_code()
+    assert "mine()" in (tmp_path / "mine.cpp").read_text()
 
 
 def test_nothing_is_written_when_the_sample_is_wrong(tmp_path):

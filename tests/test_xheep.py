@@ -477,13 +477,39 @@ def test_generating_again_keeps_what_the_user_added(heep, app, tmp_path):
     mine = out / "sw" / "applications" / "mine" / "main.cpp"
     mine.parent.mkdir()
     mine.write_text("int main() {}\n")
-    (out / "Makefile").write_text("broken")
     (out / "heepstor.json").write_text((out / "heepstor.json").read_text().replace('"fast"', '"plic"'))
+    makefile = (out / "Makefile").read_text()
+    (out / "Makefile").write_text("mine")
+    with pytest.raises(HeepgenError, match="holds Makefile, which was changed"):
+        regenerate(out)
+    assert '"plic"' in (out / "heepstor.json").read_text()
+    assert "plic_interrupts[0] = irq" not in (out / "hw" / "heepstor_soc.sv").read_text()
+    (out / "Makefile").write_text(makefile)
+    with pytest.raises(HeepgenError, match="holds heepstor.json, which was changed"):
+        generate_xheep(heep, out, CONFIG, apps=[app])
     report = regenerate(out)
     assert mine.is_file()
-    assert "heepstor-gen" in (out / "Makefile").read_text()
     assert "plic_interrupts[0] = irq" in (out / "hw" / "heepstor_soc.sv").read_text()
     assert report.apps == ("small_net",)
+
+
+def test_two_applications_of_one_name_are_refused(heep, app, tmp_path):
+    shutil.copytree(app, tmp_path / "again")
+    with pytest.raises(HeepgenError, match=f"{app} and {tmp_path / 'again'} would both be sw/applications/small_net"):
+        generate_xheep(heep, tmp_path / "p", CONFIG, apps=[app, tmp_path / "again"])
+    assert not (tmp_path / "p").exists()
+
+
+@pytest.mark.parametrize("name", ["a b", "it's", "caf\u00e9", "a$b", "a#b", "a:b"])
+@pytest.mark.parametrize("which", ["heep", "out", "app"])
+def test_paths_that_make_cannot_have_are_refused(heep, app, tmp_path, which, name):
+    paths = {"heep": heep, "out": tmp_path / "p", "app": app}
+    paths[which] = tmp_path / name
+    if which != "out":
+        shutil.copytree(heep if which == "heep" else app, tmp_path / name, symlinks=True)
+    with pytest.raises(HeepgenError, match="Makefiles cannot have"):
+        generate_xheep(paths["heep"], paths["out"], CONFIG, apps=[paths["app"]])
+    assert not paths["out"].exists()
 
 
 def test_without_geometry_the_hardware_is_the_applications(heep, app, tmp_path):
