@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from threadpoolctl import threadpool_limits
@@ -18,11 +18,14 @@ from hls.model import execute
 
 @dataclass(frozen=True)
 class Result:
-    """`outputs` and `taps` (by layer name) are float32 in PyTorch's shape and order; `vectors` per descriptor."""
+    """`outputs` and `taps` (by layer name) are float32 in PyTorch's shape and order; `vectors` per descriptor.
+
+    `losses` come with taps: of layers in `aligned` arithmetic, what it took (hls.aligned_error.LossMeter)."""
 
     outputs: tuple[np.ndarray, ...]
     taps: dict[str, np.ndarray]
     vectors: tuple[int, ...]
+    losses: dict[str, float] = field(default_factory=dict)
 
     @property
     def output(self) -> np.ndarray:
@@ -58,7 +61,7 @@ def run(program: Program, sample: np.ndarray, taps: bool = False) -> Result:
     """Run one sample, float32 in the shape of the graph's input. With `taps` keep every layer's output."""
     many = _run(program, _checked(program, sample)[np.newaxis], without_scratchpad(program) if taps else None)
     return Result(tuple(output[0] for output in many.outputs), {name: tap[0] for name, tap in many.taps.items()},
-                  many.vectors)
+                  many.vectors, many.losses)
 
 
 def run_many(program: Program, samples: np.ndarray, taps: bool = False,
@@ -82,7 +85,8 @@ def run_many(program: Program, samples: np.ndarray, taps: bool = False,
             progress(batch * sum(len(r.output) for r in results))
     joined = {name: np.concatenate([r.taps[name] for r in results]) for name in results[0].taps}
     outputs = tuple(_joined(np.concatenate(parts)) for parts in zip(*(r.outputs for r in results), strict=True))
-    return Result(outputs, {name: _joined(tap) for name, tap in joined.items()}, results[0].vectors)
+    losses = {name: max(r.losses[name] for r in results) for name in results[0].losses}
+    return Result(outputs, {name: _joined(tap) for name, tap in joined.items()}, results[0].vectors, losses)
 
 
 def _joined(values: np.ndarray) -> np.ndarray:
@@ -94,7 +98,8 @@ def _run(program: Program, samples: np.ndarray, observed: Program | None) -> Res
     """`run` for samples along a new first dimension; so are outputs, and taps, which come from ``observed``."""
     result = _execute(program, samples, observed is program)
     if observed is not None and observed is not program:
-        result = replace(result, taps=_execute(observed, samples, True).taps)
+        seen = _execute(observed, samples, True)
+        result = replace(result, taps=seen.taps, losses=seen.losses)
     return result
 
 
@@ -105,16 +110,18 @@ def _execute(program: Program, samples: np.ndarray, taps: bool) -> Result:
     done = 0
     for layer in program.layers:
         for index in range(done, max(layer.descriptors, default=-1) + 1):
-            executed += _run_one(program, image, index)
+            executed += _run_one(program, image, index, taps)
             done = index + 1
         if layer.on_cpu:
             run_on_cpu(program, layer, image)
         if taps:
             kept[layer.name] = read(program, image, layer.node.output)
-    return Result(read_outputs(program, image), kept, tuple(e.vectors for e in executed))
+    losses = {layer.name: max(executed[index].loss for index in layer.descriptors) for layer in program.layers
+              if layer.descriptors and executed[layer.descriptors[0]].loss is not None}
+    return Result(read_outputs(program, image), kept, tuple(e.vectors for e in executed), losses)
 
 
-def _run_one(program: Program, image: np.ndarray, index: int):
+def _run_one(program: Program, image: np.ndarray, index: int, measure_loss: bool):
     """Run a single descriptor: LAST is set in the image only meanwhile."""
     last = FIELD["LAST"]
     word = image[0].view(np.uint32)
@@ -122,7 +129,7 @@ def _run_one(program: Program, image: np.ndarray, index: int):
     saved = word[place]
     word[place] |= np.uint32(1 << last.lsb)
     bases = [*program.bases[:SCRATCHPAD], _scratchpad(program)]
-    layers = execute(image, program.descriptor_address(index), bases, program.config)
+    layers = execute(image, program.descriptor_address(index), bases, program.config, measure_loss)
     word[place] = saved
     return layers
 

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from gen.inputs import load_samples, network_name
+from gen.report import alignment_warnings
 from hls.config import Config
 from hls.errors import HeepgenError
 
@@ -33,7 +34,7 @@ class Data:
 @dataclass(frozen=True)
 class LayerQuality:
     """Signal-to-quantisation-noise ratios in dB. weights: of the whole layer, and of its worst channel, None without
-    weights. fake_quantised, bit_exact: of the output, against FP32."""
+    weights. fake_quantised, bit_exact: of the output, against FP32. alignment_loss: as in gen.report.LayerReport."""
 
     name: str
     op: str
@@ -41,6 +42,7 @@ class LayerQuality:
     worst_channel: float | None
     fake_quantised: float
     bit_exact: float
+    alignment_loss: float | None
 
 
 @dataclass(frozen=True)
@@ -60,8 +62,12 @@ class EvalReport:
     layers: tuple[LayerQuality, ...]
     worst_channels: tuple[tuple[str, int, float], ...]
 
+    @property
+    def warnings(self) -> list[str]:
+        return alignment_warnings({layer.name: layer.alignment_loss for layer in self.layers})
+
     def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        return asdict(self) | {"warnings": self.warnings}
 
     def table(self) -> Any:
         from rich.console import Group
@@ -69,7 +75,8 @@ class EvalReport:
 
         note = Text(f"layers: dB against FP32 on up to {TAPPED} inputs; largest difference between bit-exact and "
                     f"fake-quantised outputs: {self.largest_error:.1e} of the largest output", style="dim")
-        return Group(self._scores(), self._layers(), self._channels(), note)
+        warnings = [Text(warning, style="yellow") for warning in self.warnings]
+        return Group(self._scores(), self._layers(), self._channels(), note, *warnings)
 
     def _scores(self) -> Any:
         title = f"{self.network} for {self.geometry}: {self.samples:,} inputs"
@@ -166,7 +173,7 @@ def evaluate(model: str | Path, data: str | Path, config: Config, *, device: str
         name, geometry(config), count, str(torch_device), metric, scores, _agreement(outputs, metric),
         _largest_error(outputs[MODELS[1]], outputs[MODELS[2]]),
         _layers(lowered, quantised, _taps(lowered, few), _taps(quantised, few),
-                reference.run_many(compiled, few, taps=True).taps, weights),
+                reference.run_many(compiled, few, taps=True), weights),
         tuple(metrics.worst_channels(weights)))
 
 
@@ -278,10 +285,10 @@ def _largest_error(expected: np.ndarray, got: np.ndarray) -> float:
     return float(np.abs(got.astype(np.float64) - expected).max()) / largest
 
 
-def _layers(lowered: Any, quantised: Any, exact: dict, fake: dict, hardware: dict, weights: dict) -> tuple:
+def _layers(lowered: Any, quantised: Any, exact: dict, fake: dict, hardware: Any, weights: dict) -> tuple:
     from firmware_gen import ir, metrics
 
-    fake_ratio, hardware_ratio = (metrics.activation_sqnr(exact, taps) for taps in (fake, hardware))
+    fake_ratio, hardware_ratio = (metrics.activation_sqnr(exact, taps) for taps in (fake, hardware.taps))
     rows = []
     for node in lowered.nodes:
         if isinstance(node, ir.Reshape | ir.Permute):
@@ -291,5 +298,6 @@ def _layers(lowered: Any, quantised: Any, exact: dict, fake: dict, hardware: dic
             q = quantised.node(node.name)
             scale = q.scale.reshape(-1, *[1] * (q.weight.ndim - 1)).astype(np.float64)
             whole, worst = metrics.sqnr(node.weight, q.weight * scale), float(np.min(weights[node.name]))
-        rows.append(LayerQuality(node.name, node.op, whole, worst, fake_ratio[node.name], hardware_ratio[node.name]))
+        rows.append(LayerQuality(node.name, node.op, whole, worst, fake_ratio[node.name], hardware_ratio[node.name],
+                                 hardware.losses.get(node.name)))
     return tuple(rows)

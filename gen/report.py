@@ -15,7 +15,8 @@ from rich.text import Text
 class LayerReport:
     """One layer of one inference. Cycles are the accelerator's clock; errors are against PyTorch.
 
-    `bound_cycles` is max(vectors, bus_words / ports). `array_cycles` counts the vectors streamed.
+    `bound_cycles` is max(vectors, bus_words / ports). `array_cycles` counts the vectors streamed. `alignment_loss` is
+    what `aligned` arithmetic takes, as a share of a channel's largest output (hls.aligned_error); None in others.
     A layer that ran on the CPU has no bound: `bound_cycles`, `bus_words` and `array_cycles` are 0.
     """
 
@@ -34,6 +35,7 @@ class LayerReport:
     lanes_lossy: int = 0
     max_abs_err: float | None = None
     sqnr_db: float | None = None
+    alignment_loss: float | None = None
 
 
 @dataclass(frozen=True)
@@ -108,6 +110,11 @@ class RunReport:
         return all(result.bit_exact for result in self.results)
 
     @property
+    def warnings(self) -> list[str]:
+        """A sentence for every layer that loses what matters."""
+        return alignment_warnings({layer.name: layer.alignment_loss for layer in self.layers})
+
+    @property
     def macs(self) -> int:
         return sum(layer.macs for layer in self.layers)
 
@@ -123,7 +130,16 @@ class RunReport:
         run = asdict(replace(self, results=()))
         del run["results"]
         return run | own | first | {"further_outputs": further, "bit_exact": self.bit_exact, "macs": self.macs,
-                                    "cpu_cycles": self.cpu_cycles}
+                                    "cpu_cycles": self.cpu_cycles, "warnings": self.warnings}
+
+
+def alignment_warnings(losses: dict[str, float | None]) -> list[str]:
+    """A sentence for every layer whose `alignment_loss` is more than hls.aligned_error.NOTICEABLE."""
+    from hls.aligned_error import NOTICEABLE
+
+    return [f"{name}: aligned arithmetic loses {loss:.1e} of a channel's largest output, small activations beside huge "
+            "ones; --arith fma keeps them, as do inputs and layers scaled alike."
+            for name, loss in losses.items() if loss is not None and loss > NOTICEABLE]
 
 
 def _rows(values: list[float], length: int) -> list[list[float]]:
@@ -242,10 +258,7 @@ def table(run: RunReport) -> RenderableType:
     result.add_section()
     result.add_row(*_total(run), style="bold")
     notes = [Text("errors are against PyTorch in FP32; cycles are the accelerator's counter", style="dim")]
-    for layer in run.layers:
-        if layer.lanes_lost:
-            notes.append(Text(f"{layer.name}: {layer.lanes_lost:,} activations vanished beside larger ones, "
-                              f"{layer.lanes_lossy:,} lost more than 8 bits", style="yellow"))
+    notes += [Text(warning, style="yellow") for warning in run.warnings]
     notes += _output_notes(run)
     verdict = (Text("every bit equals the model's", style="green") if run.bit_exact
                else Text("the device's output DIFFERS from the bit-exact model", style="bold red"))

@@ -196,7 +196,7 @@ def exported_input_shape(program: Any) -> tuple[int, ...]:
 
 
 def _reference(program: Any, data: np.ndarray, generator: Any, softmax: bool) -> dict:
-    """PyTorch's FP32 outputs, and how far the bit-exact model is from PyTorch after every layer."""
+    """PyTorch's FP32 outputs; per layer, how far the bit-exact model is from PyTorch, and what alignment cost."""
     import torch
 
     from firmware_gen.fake_quant import GraphModule
@@ -210,8 +210,9 @@ def _reference(program: Any, data: np.ndarray, generator: Any, softmax: bool) ->
         if softmax:
             outputs = [torch.softmax(output, -1) for output in outputs]
         GraphModule(append_softmax(graph) if softmax else graph)(torch.from_numpy(data), exact)
-    taps = generator.reference(append_final_softmax=softmax, taps=True).taps
-    layers = {name: compare(exact[name].numpy(), taps[name]) for name in taps if name in exact}
+    result = generator.reference(append_final_softmax=softmax, taps=True)
+    layers = {name: compare(exact[name].numpy(), tap) | {"alignment_loss": result.losses.get(name)}
+              for name, tap in result.taps.items() if name in exact}
     return {"input": [float(v) for v in data.reshape(-1)],
             "outputs": [[float(v) for v in output.reshape(-1)] for output in outputs], "layers": layers}
 

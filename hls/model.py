@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from hls.accumulator import accumulate_model
+from hls.aligned_error import LossMeter
 from hls.array import array_model
 from hls.descriptor import SCRATCHPAD, WORDS, on_chip, unpack
 from hls.epilogue import epilogue_model
@@ -20,20 +21,21 @@ PIXELS_AT_ONCE = 1 << 12  # of all memories together: what a cache holds
 
 @dataclass(frozen=True)
 class Layer:
-    """What one descriptor did: its fields and its streamed vectors."""
+    """What one descriptor did: its fields and its streamed vectors; `loss` is LossMeter's share, where asked for."""
 
     address: int
     fields: dict
     vectors: int
+    loss: float | None = None
 
 
-def execute(memory, doorbell, bases, config):
+def execute(memory, doorbell, bases, config, measure_loss=False):
     """Run the descriptor list at descriptor address ``doorbell``.
 
     ``memory`` is a uint8 array that starts at byte address 0 and is changed in place; ``bases`` are the
     BASE registers, and the last of them says where in ``memory`` the scratchpad lies, if there is one. Several
     memories, one per row, run at once: descriptors, weights and parameters are those of the first. Returns a list of
-    Layer. Raises HeepgenError for addresses outside ``memory``.
+    Layer, with what alignment cost if ``measure_loss``. Raises HeepgenError for addresses outside ``memory``.
     """
     words = memory.view(np.uint32).reshape(-1, memory.shape[-1] // 4)
     layers = []
@@ -42,7 +44,9 @@ def execute(memory, doorbell, bases, config):
         if start // 4 + WORDS > words.shape[1]:
             raise HeepgenError(f"descriptor at {start:#x} lies outside the {memory.shape[-1]} bytes of memory")
         fields = unpack(words[0, start // 4:start // 4 + WORDS])
-        layers.append(Layer(start, fields, _run_layer(words, fields, bases, config)))
+        meter = LossMeter() if measure_loss and config.arithmetic == "aligned" else None
+        vectors = _run_layer(words, fields, bases, config, meter)
+        layers.append(Layer(start, fields, vectors, meter and meter.share))
         if fields["LAST"]:
             return layers
         doorbell = fields["NEXT"]
@@ -76,7 +80,7 @@ def _word_index(words, name, fields, bases, *terms):
     return index
 
 
-def _run_layer(words, f, bases, config):
+def _run_layer(words, f, bases, config, meter):
     diagonal = bool(f["DIAGONAL"])
     block = config.diagonal if diagonal else config.cols
     loads = _stream_index(
@@ -106,11 +110,14 @@ def _run_layer(words, f, bases, config):
                 acc = np.zeros((len(aux), f["NCB"] * block), np.uint32)
                 acc[:, :len(channel)] = aux
             for k in range(f["KH"] * f["KX"] * f["KB"]):
-                x = _partial_sums(buffer, f, config, weights, g, k, oy[px], ox[px])
+                x = _partial_sums(buffer, f, config, weights, g, k, oy[px], ox[px], meter)
                 acc = x if acc is None else accumulate_model(acc, x, first=False, max_mode=bool(f["MAX"]))
                 vectors += len(oy[px]) * f["NCB"]
+            acc, scales, biases = acc[:, :len(channel)], scale[g, :len(channel)], bias[g, :len(channel)]
+            if meter:
+                meter.outputs(g, acc, scales, biases, len(words))
             y = epilogue_model(
-                acc[:, :len(channel)], scale[g, :len(channel)], bias[g, :len(channel)],
+                acc, scales, biases,
                 aux if f["RESIDUAL"] else None, bool(f["ACT_FIRST"]),
                 f["SLOPE"] if f["SLOPE_EN"] else None, f["LOW"], f["HIGH"])
             results.append((where[0], y))
@@ -130,7 +137,7 @@ def _stream(words, f, bases, config, prefix, g, oy, ox, channel, block):
         + channel % block * f[f"{prefix}_C_STRIDE"])
 
 
-def _partial_sums(buffer, f, config, weights, g, k, oy, ox):
+def _partial_sums(buffer, f, config, weights, g, k, oy, ox, meter):
     """Column results uint32 [memories * pixels, NCB * Cb] of weight step ``k``."""
     rest, kb = divmod(k, f["KB"])
     ky, kx = divmod(rest, f["KX"])
@@ -139,6 +146,8 @@ def _partial_sums(buffer, f, config, weights, g, k, oy, ox):
         lanes = _lanes(buffer, f, config, oy, ox, ky, kx,
                        g * f["GROUP_IN_STEP"] + kb * config.rows, f["RUN"] - kb * config.rows)
         tiles = np.concatenate(list(weights[g, :, k]), axis=1)
+        if meter:
+            meter.meet(lanes, tiles)
         return array_model(lanes, tiles, False, max_mode, config.arithmetic)
     blocks = []
     for cb in range(f["NCB"]):

@@ -59,8 +59,11 @@ def test_totals_count_every_cycle_once():
 def test_verdict_and_warnings():
     assert "every bit equals" in rendered(run_report())
     assert "DIFFERS" in rendered(run_report({"bit_exact": False}))
-    lossy = LayerReport("conv", "conv2d", (1,), 1, 1, lanes_lost=1234, lanes_lossy=5)
-    assert "conv: 1,234 activations" in rendered(run_report(layers=(lossy,)))
+    quiet, lossy = (LayerReport(name, "conv2d", (1,), 1, 1, lanes_lost=9, alignment_loss=loss)
+                    for name, loss in (("fc", 2.0**-12), ("conv", 2.0**-11)))
+    report = run_report(layers=(lossy, quiet))
+    assert rendered(report).count("conv: aligned arithmetic loses 4.9e-04 of a channel's largest output") == 1
+    assert json.loads(to_json(report))["warnings"] == report.warnings and len(report.warnings) == 1
     assert "CPU only, 3 wait states" in rendered(run_report(software=True, wait_states=3))
 
 
@@ -98,7 +101,7 @@ def test_json_holds_what_other_programs_read():
         "name": "features.0", "op": "conv2d", "shape": [1, 16, 11, 11], "macs": 30976, "cycles": 800,
         "bound_cycles": 500, "bus_words": 900, "array_cycles": 480, "load_stall_cycles": 120,
         "store_stall_cycles": 7, "cpu_cycles": 0, "lanes_lost": 0, "lanes_lossy": 0, "max_abs_err": 1.5e-6,
-        "sqnr_db": 123.4}
+        "sqnr_db": 123.4, "alignment_loss": None}
 
 
 def test_json_is_standard_json_even_with_nan_and_infinity():
