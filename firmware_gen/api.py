@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from firmware_gen import codegen, reference
+from firmware_gen import codegen, reference, verify
 from firmware_gen.fake_quant import GraphModule
-from firmware_gen.importer import import_model
+from firmware_gen.importer import import_program
 from firmware_gen.passes import append_softmax, run_passes
 from firmware_gen.planner import MemoryReport
 from firmware_gen.program import Program, compile_choices
@@ -26,7 +26,7 @@ class CodeGenerator:
     scale per output channel, or one per tensor; calibrate: how its range is chosen, see `quantise`. biases: float32, by
     layer name, in place of the model's, see `bias_correction`. profile: write a cycle record per descriptor.
     keep_activations: no activation is overwritten, so that every layer's output can be read afterwards; needs more
-    memory.
+    memory. `check` says how the import compares with the model's program, tensor by tensor, see `verify`.
     Raises HeepgenError, naming the layer or the numbers, for what cannot be compiled.
     """
 
@@ -37,8 +37,11 @@ class CodeGenerator:
         self.name = name
         self.out_dir = Path(out_dir) if out_dir is not None else Path(name)
         self.sample = _sample(example_input)
-        graph = quantise(run_passes(import_model(model, example_input, name)), per_channel, calibrate)
-        self.graph = with_biases(graph, biases or {})
+        imported = import_program(model, example_input, name)
+        self.lowered = run_passes(imported.graph)
+        self.check = verify.check_program(imported.graph, self.lowered, imported.program, imported.functional,
+                                          self.sample)
+        self.graph = with_biases(quantise(self.lowered, per_channel, calibrate), biases or {})
         self._profile, self._keep = profile, keep_activations
         self._programs: dict[bool, Program] = {}
 

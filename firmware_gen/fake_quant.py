@@ -27,15 +27,15 @@ class GraphModule(nn.Module):
     """Executes a graph in PyTorch: x (B, ...) float32 -> (B, ...), B any multiple of the graph's batch; a tuple of
     tensors when the graph has several outputs.
 
-    Works before quantisation too (weights rounded to float32), and straight after import.
+    Works before quantisation too (weights rounded to `dtype`), and straight after import.
     `forward(x, taps)` also stores every layer's output in the dict `taps`, by layer name.
     """
 
-    def __init__(self, graph: ir.Graph):
+    def __init__(self, graph: ir.Graph, dtype: type[np.floating] = np.float32):
         super().__init__()
         self.graph = graph
         for index, node in enumerate(graph.nodes):
-            for field, array in _parameters(node).items():
+            for field, array in _parameters(node, dtype).items():
                 self.register_buffer(f"{field}_{index}", torch.from_numpy(array))
 
     def forward(self, x: torch.Tensor, taps: dict[str, torch.Tensor] | None = None):
@@ -118,18 +118,18 @@ class GraphModule(nn.Module):
         return getattr(self, f"{name}_{index}", None)
 
 
-def _parameters(node: ir.Node) -> dict[str, np.ndarray]:
+def _parameters(node: ir.Node, dtype: type[np.floating]) -> dict[str, np.ndarray]:
     match node:
         case ir.Conv() | ir.Linear():
-            weight = node.weight.astype(np.float32)
+            weight = node.weight.astype(dtype)
             if node.scale is not None:
                 weight = weight * node.scale.reshape(-1, *[1] * (weight.ndim - 1))
-            bias = {} if node.bias is None else {"bias": node.bias.astype(np.float32)}
+            bias = {} if node.bias is None else {"bias": node.bias.astype(dtype)}
             return {"weight": weight} | bias
         case ir.Scale():
-            return {"scale": node.scale.astype(np.float32), "bias": node.bias.astype(np.float32)}
+            return {"scale": node.scale.astype(dtype), "bias": node.bias.astype(dtype)}
         case ir.BatchNorm():
-            return {"scale": node.scale.astype(np.float32), "shift": node.shift.astype(np.float32)}
+            return {"scale": node.scale.astype(dtype), "shift": node.shift.astype(dtype)}
     return {}
 
 

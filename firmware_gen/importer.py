@@ -11,6 +11,7 @@ from __future__ import annotations
 import inspect
 import operator
 import warnings
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -24,7 +25,22 @@ from firmware_gen.refusal import not_one_input, refusal
 from hls.errors import HeepgenError
 
 
+@dataclass(frozen=True)
+class Import:
+    """A graph with the program it was read from: `program` as it was given or exported, `functional` without its
+    in-place operations. A value of the graph that has the name of a node of `functional` is that node's."""
+
+    graph: ir.Graph
+    program: ExportedProgram
+    functional: ExportedProgram
+
+
 def import_model(model, example_input=None, name: str = "model") -> ir.Graph:
+    """The graph of `import_program`."""
+    return import_program(model, example_input, name).graph
+
+
+def import_program(model, example_input=None, name: str = "model") -> Import:
     """Turn a model into an IR graph with float64 weights.
 
     model: an nn.Module (exported here, in evaluation mode) or an ExportedProgram.
@@ -37,7 +53,8 @@ def import_model(model, example_input=None, name: str = "model") -> ir.Graph:
     input_node(program)
     if isinstance(model, ExportedProgram) and example_input is not None:
         _check_input_shape(program, tuple(_as_tensor(example_input).shape))
-    return _Importer(_functionalise(program), name).run()
+    functional = _functionalise(program)
+    return Import(_Importer(functional, name).run(), program, functional)
 
 
 def export(model: torch.nn.Module, example_input) -> ExportedProgram:

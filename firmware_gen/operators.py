@@ -393,7 +393,7 @@ def _plain_name(node) -> str:
 @_handles("add", "sub", "rsub")
 def _add(imp: _Importer, node, a: dict) -> str:
     """`a + alpha * b`: two computed tensors are added, constants become a Scale."""
-    first, second, alpha = a["self"], a["other"], float(a.get("alpha", 1))
+    first, second, alpha = a["self"], a["other"], _float32(a.get("alpha", 1))
     if "rsub" in node.target._schema.name:
         first, second, alpha = second, first, -alpha
     elif "sub" in node.target._schema.name:
@@ -508,7 +508,8 @@ def _emit_affine(imp: _Importer, node, source: str, constant, scale_and_bias: Ca
 
 
 def _tensor(constant) -> torch.Tensor:
-    return constant if isinstance(constant, torch.Tensor) else torch.tensor(constant, dtype=torch.float64)
+    """A constant operand; numbers as PyTorch uses them beside float32 tensors."""
+    return constant if isinstance(constant, torch.Tensor) else torch.tensor(constant, dtype=torch.float32)
 
 
 # --- shapes ----------------------------------------------------------------------------------------------------

@@ -49,7 +49,8 @@ class LayerQuality:
 class EvalReport:
     """`metric` is "accuracy" or "AUC", None without labels, and `scores` (0 to 1) has it for every one of MODELS.
     `agreement` has, for pairs of them, how often they choose the same class; None where there are no classes.
-    `largest_error` is that of a bit-exact output against the fake-quantised one, in units of its largest output."""
+    `largest_error` is that of a bit-exact output against the fake-quantised one, in units of its largest output.
+    `import_check` says how the import compares with the model's program (`verify.Check`)."""
 
     network: str
     geometry: str
@@ -61,6 +62,7 @@ class EvalReport:
     largest_error: float
     layers: tuple[LayerQuality, ...]
     worst_channels: tuple[tuple[str, int, float], ...]
+    import_check: dict[str, Any]
 
     @property
     def warnings(self) -> list[str]:
@@ -75,8 +77,9 @@ class EvalReport:
 
         note = Text(f"layers: dB against FP32 on up to {TAPPED} inputs; largest difference between bit-exact and "
                     f"fake-quantised outputs: {self.largest_error:.1e} of the largest output", style="dim")
+        check = Text(self.import_check["text"], style="dim")
         warnings = [Text(warning, style="yellow") for warning in self.warnings]
-        return Group(self._scores(), self._layers(), self._channels(), note, *warnings)
+        return Group(self._scores(), self._layers(), self._channels(), note, check, *warnings)
 
     def _scores(self) -> Any:
         title = f"{self.network} for {self.geometry}: {self.samples:,} inputs"
@@ -136,7 +139,6 @@ def evaluate(model: str | Path, data: str | Path, config: Config, *, device: str
     """
     from firmware_gen import CodeGenerator, metrics, reference
     from firmware_gen.importer import import_model
-    from firmware_gen.passes import run_passes
     from gen.hw import geometry
     from gen.sw import correct
 
@@ -154,7 +156,7 @@ def evaluate(model: str | Path, data: str | Path, config: Config, *, device: str
                          calibrate)
     generator = CodeGenerator(program, example, config=config, name=name, per_channel=not per_tensor,
                               calibrate=calibrate, biases=biases)
-    lowered, quantised = run_passes(imported), generator.graph
+    lowered, quantised = generator.lowered, generator.graph
     compiled = generator.program()
     count = len(loaded.x)
 
@@ -174,7 +176,7 @@ def evaluate(model: str | Path, data: str | Path, config: Config, *, device: str
         _largest_error(outputs[MODELS[1]], outputs[MODELS[2]]),
         _layers(lowered, quantised, _taps(lowered, few), _taps(quantised, few),
                 reference.run_many(compiled, few, taps=True), weights),
-        tuple(metrics.worst_channels(weights)))
+        tuple(metrics.worst_channels(weights)), generator.check.to_dict())
 
 
 def load_data(path: str | Path, limit: int | None = None) -> Data:

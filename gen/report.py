@@ -73,7 +73,8 @@ class RunReport:
     """One inference: `total_cycles` from the call of the model to its return, printing excluded.
 
     `results` are what the network returns, in its order. `peak` is the MACs the array can do per cycle. The simulation
-    took `seconds` for `soc_cycles`, from reset to exit.
+    took `seconds` for `soc_cycles`, from reset to exit. `import_check` says how the import compares with the model's
+    program (`verify.Check`), None where the application's folder does not know.
     """
 
     network: str
@@ -85,6 +86,7 @@ class RunReport:
     uart: str = ""
     software: bool = False
     wait_states: int = 0
+    import_check: dict[str, Any] | None = None
     soc_cycles: int = 0
     seconds: float = 0.0
     taps: dict[str, list[float]] = field(default_factory=dict)
@@ -258,6 +260,8 @@ def table(run: RunReport) -> RenderableType:
     result.add_section()
     result.add_row(*_total(run), style="bold")
     notes = [Text("errors are against PyTorch in FP32; cycles are the accelerator's counter", style="dim")]
+    if run.import_check:
+        notes.append(Text(run.import_check["text"], style="dim"))
     notes += [Text(warning, style="yellow") for warning in run.warnings]
     notes += _output_notes(run)
     verdict = (Text("every bit equals the model's", style="green") if run.bit_exact

@@ -220,7 +220,8 @@ def _report(application: Application, mode: dict, dumps: dict[str, bytes], uart:
         network=manifest["name"], geometry=geometry(config), peak=0 if software else config.rows * config.cols,
         total_cycles=int(np.frombuffer(dumps["result"], np.uint64)[1]),
         results=tuple(_outputs(manifest, mode, reference, dumps)), layers=tuple(layers), uart=uart, software=software,
-        wait_states=wait_states, taps={name: _tap(manifest, name, dumps[f"tap {name}"]) for name in taps})
+        wait_states=wait_states, import_check=reference.get("import_check"),
+        taps={name: _tap(manifest, name, dumps[f"tap {name}"]) for name in taps})
 
 
 def _outputs(manifest: dict, mode: dict, reference: dict, dumps: dict[str, bytes]) -> Iterator[OutputReport]:

@@ -34,8 +34,8 @@ class ImportOptions:
 
 @dataclass(frozen=True)
 class SwReport:
-    """What was generated: outputs with the layers that compute them, layers with their MACs, and the memory report of
-    the plan."""
+    """What was generated: outputs with the layers that compute them, layers with their MACs, the memory report of
+    the plan, and how the import compares with the model's program (`verify.Check`)."""
 
     network: str
     geometry: str
@@ -45,6 +45,7 @@ class SwReport:
     memory: dict
     placements: tuple[Any, ...]
     memory_text: str
+    import_check: dict
 
     def to_dict(self) -> dict[str, Any]:
         own = {k: v for k, v in vars(self).items() if k != "memory_text"}
@@ -61,7 +62,7 @@ class SwReport:
             counts = (layer["macs"], len(layer["descriptors"]), layer["bound_cycles"])
             numbers = [f"{n:,}" if n else "-" for n in counts]
             result.add_row(layer["name"], layer["op"], "x".join(map(str, layer["shape"])), *numbers)
-        return Group(result, Text(self.memory_text))
+        return Group(result, Text(self.memory_text), Text(self.import_check["text"], style="dim"))
 
 
 def _explanation(network: str, placements: tuple[Any, ...]) -> Any:
@@ -159,7 +160,7 @@ def generate_application(program: Any, data: np.ndarray, config: Config, out: st
 
     return SwReport(name, geometry(config), tuple(data.shape), tuple(manifest["outputs"]),
                     tuple(manifest["layers"]), manifest["memory"], placements,
-                    generator.memory_report(softmax).to_text())
+                    generator.memory_report(softmax).to_text(), generator.check.to_dict())
 
 
 def _exported(model: Path, sample: str | Path | None, input_shape: tuple[int, ...] | None, batch: int,
@@ -200,10 +201,10 @@ def _reference(program: Any, data: np.ndarray, generator: Any, softmax: bool) ->
     import torch
 
     from firmware_gen.fake_quant import GraphModule
-    from firmware_gen.importer import import_model, run_exported
-    from firmware_gen.passes import append_softmax, run_passes
+    from firmware_gen.importer import run_exported
+    from firmware_gen.passes import append_softmax
 
-    graph = run_passes(import_model(program, data, generator.name))
+    graph = generator.lowered
     exact: dict[str, torch.Tensor] = {}
     with torch.no_grad():
         outputs = run_exported(program, torch.from_numpy(data))
@@ -214,7 +215,8 @@ def _reference(program: Any, data: np.ndarray, generator: Any, softmax: bool) ->
     layers = {name: compare(exact[name].numpy(), tap) | {"alignment_loss": result.losses.get(name)}
               for name, tap in result.taps.items() if name in exact}
     return {"input": [float(v) for v in data.reshape(-1)],
-            "outputs": [[float(v) for v in output.reshape(-1)] for output in outputs], "layers": layers}
+            "outputs": [[float(v) for v in output.reshape(-1)] for output in outputs], "layers": layers,
+            "import_check": generator.check.to_dict()}
 
 
 def compare(reference: Any, result: Any) -> dict[str, float | None]:
