@@ -51,7 +51,7 @@ NEAREST = {
     "firmware_gen/residency": "residency", "firmware_gen/strips": "timeline lower",
     "firmware_gen/tiling": "lower timeline",
 }
-"""Test files of a source file, quickest first; of all others the one of the same name, of a package that of its name."""
+"""Test files of a source file, quickest first; of the others the one of the same name, of a pass that of passes."""
 
 SEEDED = ("cpu-", "runtime-")
 """Entries of the cache that no mutated file goes into."""
@@ -60,7 +60,7 @@ SEEDED = ("cpu-", "runtime-")
 def nearest(file: str) -> list[str]:
     """Test files, those that exist, of a mutated file."""
     stem = file.removesuffix(".py")
-    names = NEAREST.get(stem, Path(stem).parent.name if "/passes/" in stem else Path(stem).name).split()
+    names = NEAREST.get(stem, "passes" if "/passes/" in stem else Path(stem).name).split()
     return [f"tests/test_{name}.py" for name in names if (ROOT / "tests" / f"test_{name}.py").exists()]
 
 
@@ -82,6 +82,9 @@ class Allowed:
 
 class Workshop:
     """A copy of the repository with a cache of its own, in which mutants are tried."""
+
+    seconds = RESULTS.with_name("seconds.json")
+    """How long tests took, by name."""
 
     def __init__(self, root: Path, timeout: float):
         self.root, self.timeout = root, timeout
@@ -173,10 +176,25 @@ class Workshop:
             os.dup2(log.fileno(), 1)
             os.dup2(log.fileno(), 2)
 
+        seconds = json.loads(self.seconds.read_text()) if self.seconds.exists() else {}
+
         class First:
+            """Quick tests first, as far as it is known; notes the one that fails, and how long the others take."""
+
+            @pytest.hookimpl(trylast=True)
+            def pytest_collection_modifyitems(self, items):
+                items.sort(key=lambda item: seconds.get(item.nodeid, 0.0))
+
             def pytest_runtest_logreport(self, report):
                 if report.failed and not failed.exists():
                     failed.write_text(report.nodeid)
+                elif report.passed and report.when == "call":
+                    seconds[report.nodeid] = round(report.duration, 2)
+
+            def pytest_sessionfinish(self):
+                partial = failed.with_name("seconds")
+                partial.write_text(json.dumps(seconds))
+                shutil.move(partial, Workshop.seconds)
 
         os._exit(pytest.main(["-x", "-q", "--slow=off", "--waves=off", "-p", "no:cacheprovider",
                               "--hypothesis-profile=mutate", *tests], plugins=[First()]))
