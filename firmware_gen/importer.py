@@ -201,13 +201,22 @@ def _module_path(node) -> str:
     return stack[-1][0] if stack else ""
 
 
-LEAVES = ("torch.nn.", "firmware_gen.onnx_loader._Step")
+ONNX = "firmware_gen.onnx."
+LEAVES = ("torch.nn.", ONNX)
 """Modules that are layers; all others only hold them."""
 
 
 def _is_library_leaf(node) -> bool:
     stack = _module_stack(node)
     return bool(stack) and stack[-1][1].startswith(LEAVES) and "container" not in stack[-1][1]
+
+
+def _in_words_of_model(node, reason: str) -> tuple[str, str]:
+    """Operator and reason of a refusal; ONNX has other names than ATen."""
+    stack = _module_stack(node)
+    if not stack or not stack[-1][1].startswith(ONNX):
+        return _op_name(node), reason
+    return stack[-1][1].removeprefix(ONNX), reason.replace("dims=", "perm=").replace("dim=", "axis=")
 
 
 class _Names:
@@ -433,7 +442,7 @@ class _Importer:
         return _module_path(node) or f"{_op_name(node)} ({node.name})"
 
     def refuse(self, node, reason: str) -> HeepgenError:
-        return refusal(self.label(node), _op_name(node), reason)
+        return refusal(self.label(node), *_in_words_of_model(node, reason))
 
 
 class _FirstOutput:

@@ -13,7 +13,7 @@ from torch import nn
 from torch.export import ExportedProgram
 from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
 
-from firmware_gen.onnx_loader import load_onnx
+from firmware_gen.onnx import load_onnx
 from firmware_gen.pt2 import export_load, load_pt2
 from hls.errors import HeepgenError
 
@@ -32,9 +32,10 @@ ALLOWED_LAYERS = [
 SAVE_AGAIN = "torch.export.save(torch.export.export(model.eval(), (example,)), 'model.pt2')"
 
 
-def load_model(path: str | os.PathLike, trust_pickle: bool = False) -> nn.Module | ExportedProgram:
+def load_model(path: str | os.PathLike, trust_pickle: bool = False, input_shape: tuple[int, ...] | None = None,
+               batch: int = 1) -> nn.Module | ExportedProgram:
     """Load a torch.export archive (.pt2), an nn.Module of standard layers of torch.save (.pt, .pth), or an ONNX
-    file (.onnx), which becomes an ExportedProgram.
+    file (.onnx), which becomes an ExportedProgram; `input_shape` and `batch` give the sizes that an .onnx leaves open.
 
     Nothing in the file is executed unless `trust_pickle`, which loads as torch does by itself.
     Raises HeepgenError, one sentence, for missing, damaged, unsafe and unsuitable files.
@@ -43,7 +44,7 @@ def load_model(path: str | os.PathLike, trust_pickle: bool = False) -> nn.Module
     if not path.is_file():
         raise HeepgenError(f"model file {path} does not exist")
     if path.suffix == ".onnx":
-        return load_onnx(path)
+        return load_onnx(path, input_shape, batch)
     if path.suffix not in (".pt2", ".pt", ".pth"):
         raise HeepgenError(f"{path}: a model file ends in .pt2 (torch.export), .pt (torch.save) or .onnx")
     names = _member_names(path)

@@ -124,7 +124,7 @@ _trust = click.option("--trust-pickle", is_flag=True,
                       help="Load files whose pickle may run code. Only for files you made yourself.")
 _import = _options(
     click.option("--input-shape", metavar="1,28,28", callback=_shape,
-                 help="Shape of one input, without the batch dimension; a .pt has none of its own."),
+                 help="Shape of one input, without the batch dimension; a .pt has none, an .onnx may leave it open."),
     click.option("--batch", type=click.IntRange(1), metavar="N", default=1, show_default=True,
                  help="Batch size that --input-shape stands for."),
     click.option("--sample", metavar="FILE.npy", type=click.Path(dir_okay=False),
@@ -210,12 +210,13 @@ def sw(config: Any, model: str, out: str | None, explain: bool, force: bool, jso
        **options: Any) -> None:
     """Generate the firmware that runs MODEL: C++17, weights, memory plan, a checked sample.
 
-    MODEL is a .pt2 of torch.export, or a .pt holding an nn.Module of standard layers. Nothing in either
+    MODEL is a .pt2 of torch.export, an .onnx, or a .pt holding an nn.Module of standard layers. Nothing in them
     is executed while loading, unless --trust-pickle.
 
     \b
     Examples:
       heepgen sw model.pt2                        shapes come with the file
+      heepgen sw model.onnx --input-shape 3,224,224   where it has dynamic sizes
       heepgen sw model.pt --input-shape 1,28,28 --append-final-softmax
       heepgen sw model.pt2 --sample image.npy     this input, and its expected output, in the firmware
       heepgen sw model.pt2 --explain              what runs where, and why

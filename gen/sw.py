@@ -170,8 +170,10 @@ def _exported(model: Path, sample: str | Path | None, input_shape: tuple[int, ..
     from firmware_gen.importer import export
     from firmware_gen.loader import load_model
 
-    loaded = load_model(model, trust_pickle)
+    loaded = load_model(model, trust_pickle, input_shape, batch)
     if isinstance(loaded, ExportedProgram):
+        if model.suffix == ".onnx":
+            return loaded
         shape = exported_input_shape(loaded)
         if input_shape is not None and (batch, *input_shape) != shape and input_shape != shape:
             raise HeepgenError(f"--input-shape {list(input_shape)}: {model} was exported for {list(shape)}; leave the "
