@@ -11,7 +11,7 @@ XHEEP_OUT ?= build/xheep
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help venv run heepstor-gen test test-all test-external durations fuzz bench area lint docs clean distclean
+.PHONY: help venv run heepstor-gen test test-all test-external durations fuzz mutate bench area lint docs clean distclean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -53,6 +53,9 @@ durations: $(READY)  ## run all slow tests and store how long they take: by that
 
 fuzz: $(READY)  ## run FUZZ random networks, 2000 unless given, on random geometries
 	@HEEPGEN_FUZZ=$(FUZZ) $(BIN)/python -m pytest tests/test_random_dags.py -k numpy --slow=all -q $(PYTEST_ARGS)
+
+mutate: $(READY)  ## how many of 300 small changes to the sources no near test notices (MUTATE_ARGS: see --help); hours, resumable
+	@$(BIN)/python -m tests.mutate $(MUTATE_ARGS)
 
 bench: $(READY)  ## measure the example networks, write docs/performance.md (BENCH_ARGS: see --help)
 	@$(BIN)/python -m examples.bench $(BENCH_ARGS)
