@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from gen.inputs import network_name
+from gen.inputs import check_model, network_name
 from gen.sw import load_program
 from hls.config import Config
 
@@ -73,6 +73,7 @@ def _ratio(a: int, b: int) -> str:
 def estimate(model: str | Path, config: Config, *, append_final_softmax: bool = False, per_tensor: bool = False,
              progress: Callable[[str], None] = lambda message: None, **import_options: Any) -> EstimateReport:
     """Compile `model` and predict its cycles; options and errors as for `generate_sw`."""
+    check_model(model)
     from firmware_gen import CodeGenerator
 
     progress(f"loading {model}")

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from gen.inputs import load_samples, network_name
+from gen.inputs import check_model, load_samples, network_name
 from gen.report import alignment_warnings
 from hls.config import Config
 from hls.errors import HeepgenError
@@ -137,14 +137,16 @@ def evaluate(model: str | Path, data: str | Path, config: Config, *, device: str
     of several outputs is compared. `progress` is told what is being done, how many inputs are through and of how many.
     Raises HeepgenError.
     """
+    check_model(model)
     from firmware_gen import CodeGenerator, metrics, reference
     from firmware_gen.importer import import_model
     from gen.hw import geometry
     from gen.sw import correct
 
     torch_device = _device(device)
-    loaded = load_data(data, limit)
-    program, example = _program(model, loaded, trust_pickle)
+    given, shape = _loaded(model, trust_pickle)
+    loaded = load_data(data, limit, shape)
+    program, example = _program(model, given, loaded)
     name = network_name(model)
     x = _whole_batches(loaded.x, len(example))
     imported = import_model(program, example, name)
@@ -152,8 +154,8 @@ def evaluate(model: str | Path, data: str | Path, config: Config, *, device: str
         raise HeepgenError(f"--output {output}: {model} returns {len(imported.outputs)} tensors, counted from 0.")
     biases = None
     if bias_correction is not None:
-        biases = correct(program, example, load_samples(bias_correction, "--bias-correction")["x"], per_tensor,
-                         calibrate)
+        corrected = load_samples(bias_correction, "--bias-correction", model=example.shape)["x"]
+        biases = correct(program, example, corrected, per_tensor, calibrate)
     generator = CodeGenerator(program, example, config=config, name=name, per_channel=not per_tensor,
                               calibrate=calibrate, biases=biases)
     lowered, quantised = generator.lowered, generator.graph
@@ -179,11 +181,14 @@ def evaluate(model: str | Path, data: str | Path, config: Config, *, device: str
         tuple(metrics.worst_channels(weights)), generator.check.to_dict())
 
 
-def load_data(path: str | Path, limit: int | None = None) -> Data:
-    """The .npz file described above. Raises HeepgenError for anything else."""
+def load_data(path: str | Path, limit: int | None = None, model: tuple[int, ...] | None = None) -> Data:
+    """The .npz file described above, of inputs for a model that takes `model`. Raises HeepgenError for other files."""
     option = f"--data {path}"
-    arrays = load_samples(path, "--data", ("x", "y", "clip"))
-    x, y, clip = arrays["x"], arrays.get("y"), int(arrays.get("clip", 1))
+    arrays = load_samples(path, "--data", ("x", "y", "clip"), model)
+    x, y, clip = arrays["x"], arrays.get("y"), arrays.get("clip", np.ones((), int))
+    if clip.size != 1 or clip.dtype.kind not in "iub":
+        raise HeepgenError(f"{option}: clip is {clip.dtype} {list(clip.shape)}; one integer is needed.")
+    clip = int(clip.reshape(()))
     if clip < 1 or len(x) % clip or (y is not None and (y.shape != (len(x) // clip,) or y.dtype.kind not in "iub")):
         shape = "missing" if y is None else f"{y.dtype} {list(y.shape)}"
         raise HeepgenError(f"{option}: y is {shape} and clip {clip}, x has {len(x)} inputs; y must be one integer per "
@@ -194,15 +199,24 @@ def load_data(path: str | Path, limit: int | None = None) -> Data:
     return Data(np.ascontiguousarray(x, np.float32), y, clip)
 
 
-def _program(model: str | Path, data: Data, trust_pickle: bool) -> tuple[Any, np.ndarray]:
-    """The model as an ExportedProgram, and an input of its shape, batch dimension included."""
+def _loaded(model: str | Path, trust_pickle: bool) -> tuple[Any, tuple[int, ...] | None]:
+    """The content of a model file, and the shape of its input, if it says."""
     from torch.export import ExportedProgram
 
-    from firmware_gen.importer import export
     from firmware_gen.loader import load_model
     from gen.sw import exported_input_shape
 
     loaded = load_model(model, trust_pickle)
+    return loaded, exported_input_shape(loaded) if isinstance(loaded, ExportedProgram) else None
+
+
+def _program(model: str | Path, loaded: Any, data: Data) -> tuple[Any, np.ndarray]:
+    """The model as an ExportedProgram, and an input of its shape, batch dimension included."""
+    from torch.export import ExportedProgram
+
+    from firmware_gen.importer import export
+    from gen.sw import exported_input_shape
+
     program = loaded if isinstance(loaded, ExportedProgram) else export(loaded, data.x[:1])
     shape = exported_input_shape(program)
     if len(shape) < 2 or shape[1:] != data.x.shape[1:]:

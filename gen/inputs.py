@@ -1,38 +1,87 @@
-"""Arrays that a user gives: .npy files, checked before anything is built."""
+"""What a user gives: model files, and arrays in .npy and .npz files, checked before anything is built or read whole."""
 
+import io
+import math
+import os
+import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from hls.errors import HeepgenError
+from hls.input import open_input
+
+LARGEST_INPUT = 2**26
+"""Numbers; far more than the largest memory that can be configured holds."""
+LARGEST_DATA = 2**28
+"""Numbers of an array in an .npz file."""
+_HEADER = 10_000  # bytes; NumPy's own limit
+_PIECE = 2**20
 
 
 def network_name(model: str | Path) -> str:
     """Name of the network in a model file: the file's, or its folder's when the file is just called model."""
     path = Path(model).resolve()
-    return path.parent.name if path.stem == "model" else path.stem
+    name = path.parent.name if path.stem == "model" else path.stem
+    return os.fsencode(name).decode("utf-8", "replace")
 
 
-def load_samples(path: str | Path, option: str, names: tuple[str, ...] = ("x",)) -> dict[str, Any]:
-    """The arrays `names` of an .npz file, as far as it has them; `x` (N, ...) must be there.
+def check_model(model: str | Path) -> None:
+    """Raise `HeepgenError` when there is no model file `model`: before PyTorch is loaded, which takes seconds."""
+    path = Path(model)
+    if (path / "manifest.json").is_file():
+        inside = path / "model.pt2"
+        what = f"name the model file, such as {inside}" if inside.is_file() else "name its model file"
+        raise HeepgenError(f"{model} is firmware already, which heepgen run runs; {what}.")
+    if path.is_dir():
+        raise HeepgenError(f"{model} is a folder; name a model file (.pt2, .pt or .onnx).")
+    if not os.path.lexists(path):
+        raise HeepgenError(f"model file {model} does not exist")
+    if not path.is_file():
+        raise HeepgenError(f"model file {model} is no regular file; save the model to one.")
+
+
+def load_samples(path: str | Path, option: str, names: tuple[str, ...] = ("x",),
+                 model: tuple[int, ...] | None = None) -> dict[str, Any]:
+    """The arrays `names` of an .npz file, as far as it has them; `x` (N, ...) must be there, each input of the shape
+    that `model` says, batch dimension included.
 
     Raises `HeepgenError` naming `option` for a file that is missing, damaged or pickled, and for an x that is not
-    numbers with the batch dimension first.
+    numbers with the batch dimension first. Nothing is unpickled, and no array read before its shape is known.
     """
-    import numpy as np
-
     where = f"{option} {path}"
+
+    def accept(name: str, dtype: Any, shape: tuple[int, ...]) -> None:
+        if dtype.kind not in "fiub" or name == "x" and (len(shape) < 2 or not shape[0]):
+            raise HeepgenError(f"{where}: {name} is {dtype} {list(shape)}; numbers, the batch dimension first, are "
+                               "needed.")
+        if name == "x" and model is not None and shape[1:] != model[1:]:
+            raise HeepgenError(f"{where}: x has shape {list(shape)}, the model takes {list(model)}.")
+        if math.prod(shape) > LARGEST_DATA:
+            raise HeepgenError(f"{where}: {name} has {math.prod(shape):,} numbers, more than {LARGEST_DATA:,}; give "
+                               "fewer inputs.")
+
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files if name in names}
+        with open_input(path) as given:
+            if given.size is None:
+                raise HeepgenError(f"{where}: is no regular file; save the arrays to one with numpy.savez.")
+        with zipfile.ZipFile(path) as archive:
+            members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
+            arrays = {}
+            for name in names:
+                if name in members:
+                    with archive.open(members[name]) as stream:
+                        arrays[name] = _array(stream, lambda *found, name=name: accept(name, *found))
+                        if stream.read(1):  # at the end the checksum is compared
+                            raise ValueError
+    except HeepgenError:
+        raise
     except OSError as error:
         raise HeepgenError(f"{where}: cannot be read: {error.strerror or 'not a complete .npz file'}.") from None
-    except Exception:  # numpy, zipfile and zlib each have their own
+    except Exception:  # numpy, zipfile, zlib and lzma each have their own
         raise HeepgenError(f"{where}: not a complete .npz file of numbers; use numpy.savez(file, x=x).") from None
-    x = arrays.get("x")
-    if x is None:
+    if "x" not in arrays:
         raise HeepgenError(f"{where}: has no array called x; use numpy.savez(file, x=x).")
-    if x.dtype.kind not in "fiub" or x.ndim < 2 or not len(x):
-        raise HeepgenError(f"{where}: x is {x.dtype} {list(x.shape)}; numbers, the batch dimension first, are needed.")
     return arrays
 
 
@@ -40,22 +89,69 @@ def load_array(path: str | Path, option: str, shape: tuple[int, ...] | None = No
     """float32 array of a .npy file; a missing batch dimension of 1 is added when `shape` has one.
 
     Raises `HeepgenError` naming `option` for a file that is missing, damaged or pickled, for values that are
-    not real numbers, and for a shape other than `shape`.
+    not real numbers, and for a shape other than `shape`, then before the values are read. A FIFO that gives nothing
+    for some seconds is such a file.
     """
+    where = f"{option} {path}"
+
+    def accept(dtype: Any, found: tuple[int, ...]) -> None:
+        if dtype.kind not in "fiub":
+            raise HeepgenError(f"{where}: holds {dtype}, not one array of real numbers; use numpy.save.")
+        if shape is not None and found != shape and (1, *found) != shape:
+            raise HeepgenError(f"{where}: has shape {list(found)}, the model takes {list(shape)}.")
+        if math.prod(found) > LARGEST_INPUT:
+            raise HeepgenError(f"{where}: has shape {list(found)}, {math.prod(found):,} numbers, which no memory of an "
+                               "X-HEEP holds; give a smaller one.")
+
+    try:
+        with open_input(path) as stream:
+            array = _array(stream, accept)
+    except HeepgenError:
+        raise
+    except OSError as error:
+        raise HeepgenError(f"{where}: cannot be read: {error.strerror}.") from None
+    except Exception:  # whatever the parser of the header meets
+        raise HeepgenError(f"{where}: not a complete .npy file of numbers; use numpy.save.") from None
+    return _float32(array if shape is None else array.reshape(shape), where)
+
+
+def _float32(array: Any, where: str) -> Any:
     import numpy as np
 
     try:
-        array = np.load(path, allow_pickle=False)
-    except OSError as error:
-        reason = error.strerror or "it is not a complete .npy file"
-        raise HeepgenError(f"{option} {path}: cannot be read: {reason}.") from None
-    except (ValueError, EOFError):
-        raise HeepgenError(f"{option} {path}: not a complete .npy file of numbers; use numpy.save.") from None
-    if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiub":
-        kind = getattr(array, "dtype", type(array).__name__)
-        raise HeepgenError(f"{option} {path}: holds {kind}, not one array of real numbers; use numpy.save.")
-    if shape is not None and array.shape != shape and (1, *array.shape) == shape:
-        array = array[np.newaxis]
-    if shape is not None and array.shape != shape:
-        raise HeepgenError(f"{option} {path}: has shape {list(array.shape)}, the model takes {list(shape)}.")
-    return np.ascontiguousarray(array, np.float32)
+        with np.errstate(over="raise"):
+            return np.ascontiguousarray(array, np.float32)
+    except FloatingPointError:
+        raise HeepgenError(f"{where}: holds values beyond the range of float32; scale them.") from None
+
+
+def _array(stream: Any, accept: Callable[[Any, tuple[int, ...]], None]) -> Any:
+    """The array of a .npy file from a stream; `accept` is given type and shape before the values are read.
+
+    Raises ValueError and what NumPy does for everything but such a file.
+    """
+    import numpy as np
+    from numpy.lib import format
+
+    start = stream.read(format.MAGIC_LEN)
+    version = format.read_magic(io.BytesIO(start))
+    readers = {(1, 0): (2, format.read_array_header_1_0), (2, 0): (4, format.read_array_header_2_0)}
+    if version not in readers:  # version 3 is of arrays with named fields
+        raise ValueError
+    bytes_of_length, read_header = readers[version]
+    length = stream.read(bytes_of_length)
+    size = int.from_bytes(length, "little")
+    if size > _HEADER:
+        raise ValueError
+    shape, fortran, dtype = read_header(io.BytesIO(length + stream.read(size)))
+    if any(size < 0 for size in shape):
+        raise ValueError
+    accept(dtype, tuple(map(int, shape)))
+    data, done = np.empty(math.prod(shape) * dtype.itemsize, np.uint8), 0
+    while done < len(data):
+        piece = stream.read(min(len(data) - done, _PIECE))
+        if not piece:
+            raise ValueError
+        data[done:done + len(piece)] = np.frombuffer(piece, np.uint8)
+        done += len(piece)
+    return data.view(dtype).reshape(shape, order="F" if fortran else "C")

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from gen.inputs import load_array, load_samples, network_name
+from gen.inputs import LARGEST_INPUT, check_model, load_array, load_samples, network_name
 from gen.report import sqnr_db
 from hls.config import Config
 from hls.errors import HeepgenError
@@ -18,8 +18,6 @@ from hls.output import fill, generated_folder
 KIND = "application"
 MODEL, REFERENCE, PLAN = "model.pt2", "reference.json", "memory.svg"
 SEED = 0
-LARGEST_INPUT = 2**26
-"""Numbers; far more than the largest memory that can be configured holds."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +99,7 @@ def generate_sw(model: str | Path, config: Config, out: str | Path, *, sample: s
     biases = None
     if bias_correction is not None:
         progress("correcting biases")
-        x = load_samples(bias_correction, "--bias-correction")["x"]
+        x = load_samples(bias_correction, "--bias-correction", model=data.shape)["x"]
         biases = {name: bias.tolist() for name, bias in correct(program, data, x, per_tensor, calibrate).items()}
     options = ImportOptions(append_final_softmax, per_tensor, calibrate, biases)
     return generate_application(program, data, config, out, options, name=network_name(model), force=force,
@@ -122,6 +120,7 @@ def correct(program: Any, data: np.ndarray, x: np.ndarray, per_tensor: bool, cal
 def load_program(model: Path, sample: str | Path | None = None, input_shape: tuple[int, ...] | None = None,
                  batch: int = 1, trust_pickle: bool = False) -> tuple[Any, np.ndarray]:
     """The ExportedProgram of a model file and its sample input; options as for `generate_sw`."""
+    check_model(model)
     program = _exported(model, sample, input_shape, batch, trust_pickle)
     shape = exported_input_shape(program)
     if sample is None:

@@ -14,7 +14,11 @@ from typing import Any
 import hjson
 
 from hls.errors import HeepgenError
+from hls.input import read_text
 from hls.registers import VERSION
+
+LARGEST_FILE = 2**20
+"""Bytes of a configuration."""
 
 ARITHMETICS = ("aligned", "fma")
 
@@ -174,11 +178,16 @@ def _shown(value: Any) -> str:
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     if isinstance(value, tuple):
-        return str(list(value))
-    return f'"{value}"' if isinstance(value, str) else str(value)
+        return _shortened(str(list(value)))
+    return _shortened(f'"{value}"' if isinstance(value, str) else str(value))
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def _unknown(name: str, known: list[str], what: str) -> str:
+    name = _shortened(name)
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     if not close:  # the right name in the wrong section
         leaf = name.rsplit(".", 1)[-1]
@@ -191,7 +200,7 @@ def _pairs(pairs: list[tuple[str, Any]]) -> dict:
     result = {}
     for name, value in pairs:
         if name in result:
-            raise HeepgenError(f"option {name} is given twice; keep one of them.")
+            raise HeepgenError(f"option {_shortened(name)} is given twice; keep one of them.")
         result[name] = value
     return result
 
@@ -227,9 +236,10 @@ def _members(section: str) -> list[str]:
 def _read(path: Path) -> dict[str, Any]:
     """Attribute values given in the file at `path`."""
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
+        text = read_text(path, LARGEST_FILE)
+    except (OSError, ValueError) as error:
+        reason = "it is not UTF-8 text" if isinstance(error, UnicodeDecodeError) else (
+            getattr(error, "strerror", None) or error)
         raise HeepgenError(f"the configuration cannot be read: {reason}.") from None
     try:
         tree = hjson.loads(text, object_pairs_hook=_pairs) if text.strip() else {}
@@ -237,6 +247,10 @@ def _read(path: Path) -> dict[str, Any]:
         reason = "a section is not closed" if "eof" in error.msg else error.msg
         raise HeepgenError(f"line {error.lineno}, column {error.colno}: {reason}; "
                            "the file must be valid hjson.") from None
+    except RecursionError:
+        raise HeepgenError("brackets are nested too deeply; sections are one deep.") from None
+    except (ValueError, OverflowError):
+        raise HeepgenError("it holds a number out of every option's range.") from None
     if not isinstance(tree, dict):
         raise HeepgenError(
             f"must hold named options such as systolic_array: {{ rows: 8 }}, not {_shown(tree)}.")

@@ -32,7 +32,8 @@ _BEGINS = {"--json": b"{[", "--vcd": b"$", DOCUMENT: b"<{\x89"}
 """What a file that an option names must begin with, white space aside, to be replaced; a document of ours is marked as
 generated, or is SVG, JSON or PNG."""
 _DESCRIPTOR = re.compile(r"/dev/fd|/proc/(\d+)/(task/\d+/)?fd")
-_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
+DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
+"""What a full or broken disk answers."""
 
 
 @dataclass(frozen=True)
@@ -197,7 +198,7 @@ def _parents(folder: Path, shown: str | Path) -> Iterator[None]:
         made = True
         yield
     except OSError as error:
-        if made and error.errno not in _DISK and not str(error.filename).startswith(str(folder.parent)):
+        if made and error.errno not in DISK and not str(error.filename).startswith(str(folder.parent)):
             raise
         raise HeepgenError(f"cannot write {shown}: {error.strerror}.") from None
     finally:

@@ -2,14 +2,22 @@
 
 import fcntl
 import hashlib
+import json
 import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from hls.errors import HeepgenError
+from hls.output import DISK
+
 Progress = Callable[[str], None]
+COMPLETE = ".complete.json"
+"""File of an entry that holds the checksums of the others."""
+_FORMAT = "2"  # in every key: entries without COMPLETE have others
+_checked: set[Path] = set()
 
 
 def silent(_message: str) -> None:
@@ -18,7 +26,11 @@ def silent(_message: str) -> None:
 
 def cache_dir() -> Path:
     """Directory of cached builds: $HEEPGEN_CACHE, or ~/.cache/heepgen."""
-    return Path(os.environ.get("HEEPGEN_CACHE") or Path.home() / ".cache" / "heepgen")
+    named = os.environ.get("HEEPGEN_CACHE")
+    try:
+        return Path(named) if named else Path.home() / ".cache" / "heepgen"
+    except RuntimeError:
+        raise HeepgenError("there is no home folder for finished builds; set HEEPGEN_CACHE to a folder.") from None
 
 
 def content_key(parts: Iterable[str | bytes | Path]) -> str:
@@ -26,9 +38,9 @@ def content_key(parts: Iterable[str | bytes | Path]) -> str:
     digest = hashlib.sha256()
     for part in parts:
         if isinstance(part, Path):
-            data = part.name.encode() + b"\0" + part.read_bytes()
+            data = os.fsencode(part.name) + b"\0" + part.read_bytes()
         else:
-            data = part.encode() if isinstance(part, str) else part
+            data = part.encode("utf-8", "surrogateescape") if isinstance(part, str) else part
         digest.update(len(data).to_bytes(8, "little") + data)
     return digest.hexdigest()[:32]
 
@@ -43,22 +55,74 @@ def _locked(path: Path):
 def build_once(kind: str, parts: Iterable[str | bytes | Path], build: Callable[[Path], None]) -> Path:
     """Directory holding what `build(directory)` makes from `parts`; built at most once per content.
 
-    `build` fills a temporary directory that is renamed when complete, so that a reader never sees half
-    a build; processes that want the same content wait for the first one.
+    `build` fills a temporary directory that is renamed when complete and on the disk, so that a reader never sees half
+    a build; processes that want the same content wait for the first one. An entry whose files are not those that were
+    built is built again. Raises `HeepgenError` when the cache cannot be written.
     """
     root = cache_dir()
-    root.mkdir(parents=True, exist_ok=True)
-    final = root / f"{kind}-{content_key(parts)}"
-    if final.is_dir():
+    final = root / f"{kind}-{content_key([_FORMAT, *parts])}"
+    if _is_whole(final):
         return final
-    with _locked(root / f"{final.name}.lock"):
-        if final.is_dir():
-            return final
-        work = Path(tempfile.mkdtemp(prefix=f"{final.name}.", dir=root))
-        try:
-            build(work)
-            work.rename(final)
-        except BaseException:
-            shutil.rmtree(work, ignore_errors=True)
-            raise
+    with _cache_errors(root):
+        root.mkdir(parents=True, exist_ok=True)
+        with _locked(root / f"{final.name}.lock"):
+            if not _is_whole(final):
+                _build(final, build)
     return final
+
+
+@contextmanager
+def _cache_errors(root: Path):
+    try:
+        yield
+    except OSError as error:
+        place = Path(error.filename or root)
+        if not (place.is_relative_to(root) or root.is_relative_to(place) or error.errno in DISK):
+            raise
+        raise HeepgenError(f"the folder of finished builds, {root}, cannot be written: {error.strerror}; make room or "
+                           "set HEEPGEN_CACHE to another folder.") from None
+
+
+def _build(final: Path, build: Callable[[Path], None]) -> None:
+    work = Path(tempfile.mkdtemp(prefix=f"{final.name}.", dir=final.parent))
+    try:
+        content = work / "new"
+        content.mkdir()
+        build(content)
+        (content / COMPLETE).write_text(json.dumps(_checksums(content)))
+        _to_disk(content)
+        if os.path.lexists(final):
+            final.rename(work / "broken")
+        content.rename(final)
+        _checked.add(final)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def _is_whole(entry: Path) -> bool:
+    """Whether an entry holds what was built; looked at once per process."""
+    if entry in _checked and entry.is_dir():
+        return True
+    with suppress(OSError, ValueError, RecursionError):
+        if json.loads((entry / COMPLETE).read_bytes()) == _checksums(entry):
+            _checked.add(entry)
+            return True
+    return False
+
+
+def _checksums(entry: Path) -> dict[str, str]:
+    result = {}
+    for path in sorted(entry.rglob("*")):
+        if path.is_file() and path.name != COMPLETE:
+            with open(path, "rb") as stream:
+                result[path.relative_to(entry).as_posix()] = hashlib.file_digest(stream, "sha256").hexdigest()
+    return result
+
+
+def _to_disk(folder: Path) -> None:
+    for path in (*folder.rglob("*"), folder):
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

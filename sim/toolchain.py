@@ -2,23 +2,29 @@
 
 import os
 import shutil
+import signal
 import subprocess
+import tempfile
 from collections.abc import Mapping, Sequence
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 
-from hls.errors import HeepgenError
-from sim.cache import build_once
+from hls.errors import HeepgenError, printable
+from sim.cache import build_once, cache_dir
 
 _STANDARD = "-std=gnu++17"
 # Not inlining repeated modules halves the code of an array of processing elements, and speeds it up.
 _VERILATOR = ("-O3", "--inline-mult", "1", "--no-timing", "--x-initial", "unique", "-Wno-fatal")
+_DISK_FULL = ("No space left on device", "NoSpaceLeft", "File too large", "FileTooBig", "Disk quota exceeded")
 _RUNTIME = ("verilated.cpp", "verilated_threads.cpp", "verilated_vcd_c.cpp")
 
 
 class BuildError(HeepgenError):
-    """A tool refused its input; the message carries the tool's own words."""
+    """A tool refused its input; the message carries the tool's own words, in its own lines."""
+
+    def __str__(self) -> str:
+        return "\n".join(printable(line) for line in str(self.args[0]).split("\n"))
 
 
 def package_dir(name: str) -> Path:
@@ -31,9 +37,13 @@ def package_dir(name: str) -> Path:
 
 def run_tool(command: Sequence[str | Path], what: str, env: Mapping[str, str] | None = None) -> str:
     """Standard output of a tool; raises `BuildError` with what it printed when it fails."""
-    done = subprocess.run([str(c) for c in command], capture_output=True, text=True, errors="replace", env=env)
+    done = subprocess.run([str(c) for c in command], capture_output=True, encoding="utf-8", errors="replace",
+                          env=env or _environment())
     if done.returncode:
         lines = (done.stderr + done.stdout).strip().splitlines()
+        if any(text in line for line in lines for text in _DISK_FULL) or done.returncode == -signal.SIGXFSZ:
+            raise HeepgenError(f"{what} failed: the disk of {cache_dir()} or of {tempfile.gettempdir()} is full; make "
+                               "room, or set HEEPGEN_CACHE and TMPDIR to folders elsewhere.")
         raise BuildError(f"{what} failed (exit status {done.returncode}):\n" + "\n".join(lines[:40]))
     return done.stdout
 
@@ -41,6 +51,14 @@ def run_tool(command: Sequence[str | Path], what: str, env: Mapping[str, str] | 
 def zig() -> list[str]:
     """Command of the zig compiler in the `ziglang` wheel."""
     return [str(package_dir("ziglang") / "zig")]
+
+
+def _environment() -> dict[str, str]:
+    """Zig keeps its own cache below $HOME; where there is none, below ours."""
+    home = os.environ.get("HOME", "")
+    if os.access(home, os.W_OK) or "ZIG_GLOBAL_CACHE_DIR" in os.environ:
+        return dict(os.environ)
+    return os.environ | {"ZIG_GLOBAL_CACHE_DIR": str(cache_dir() / "zig")}
 
 
 def host_compiler() -> list[str]:

@@ -106,6 +106,13 @@ def test_empty_file_is_all_defaults(write):
     ("{\n\nports: }", ["line 3"]),
     ("{systolic_array: {rows: 4}", ["line 1", "not closed"]),
     ("[1, 2]", ["[1, 2]", "named options"]),
+    ("[" * 20_000, ["nested too deeply"]),
+    ("{a:" * 20_000, ["nested too deeply"]),
+    ("{ports: " + "9" * 5000 + "}", ["out of every option's range"]),
+    ("{ports: 1e999}", ["out of every option's range"]),
+    ("{" + "a" * 5000 + ": 1}", ["unknown option aaa"]),
+    ('{"a\\nb": 1}', ["unknown option a\\nb"]),
+    (" " * 2**20 + "{}", ["longer than"]),
 ])
 def test_bad_files_are_refused_by_name_value_and_range(write, text, parts):
     path = write(text)

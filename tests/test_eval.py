@@ -138,6 +138,7 @@ def test_data_of_another_shape_or_kind(tmp_path):
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
 def test_no_cuda_device(tmp_path):
+    (tmp_path / "net.pt2").write_bytes(b"")
     np.savez(tmp_path / "data.npz", x=np.zeros((1, 3)))
     with pytest.raises(HeepgenError, match="--device cuda: PyTorch finds no CUDA device"):
         evaluate(tmp_path / "net.pt2", tmp_path / "data.npz", CONFIG, device="cuda")
