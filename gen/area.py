@@ -3,6 +3,7 @@
 Every result is cached by the Verilog it was made from, comments aside, so that only what changed is made again.
 """
 
+import argparse
 import json
 import re
 import shutil
@@ -20,7 +21,7 @@ from hls.config import Config
 from hls.errors import HeepgenError
 from hls.output import write_file
 
-ROOT = "heepstor"
+ROOT, PREFIX = Config().root, Config().prefix
 DOCUMENT, DATA = "area.md", "area.json"
 LIMIT_MHZ = 80
 ARRAY_LIMITS = {"8x8p2": 8000, "16x16p4": 30000}
@@ -261,8 +262,8 @@ def clock(verilog: Path, unit: str) -> Clock:
 
 
 def block_name(module: str) -> str:
-    """Name of a module without what its parameters add."""
-    return re.split(r"_(?:rows|cols|entries|lanes|ports|width)\d", module)[0]
+    """Name of a module without the prefix, and without what its parameters add."""
+    return re.split(r"_(?:rows|cols|entries|lanes|ports|width)\d", module)[0].removeprefix(PREFIX)
 
 
 def clocks(verilog: Path, names: Sequence[str]) -> list[Clock]:
@@ -310,7 +311,7 @@ def markdown(data: dict[str, Any]) -> str:
         "",
         f"The {data['geometry']} accelerator after yosys `synth_xilinx -family xcup`, hierarchy kept, every top-level",
         "unit with all that is in it. A RAM or shift register in LUTs counts as the LUTs it occupies; inverters are",
-        "left out. `systolic_array` is the array with its aligners, normalisers and diagonal mode. Buffer bits are",
+        "left out. `heepstor_systolic_array` is the array with its aligners, normalisers and diagonal mode. Buffer bits are",
         "those of all memories, wherever they are placed.",
         "",
         *_table(COLUMNS, rows([Area(**a) for a in data["areas"]])),
@@ -350,7 +351,7 @@ def measure(config: Config, say: Any = print) -> dict[str, Any]:
     arrays = []
     for name, limit in ARRAY_LIMITS.items():
         say(f"area of the {name} array")
-        array = unit_area(hardware(parse_geometry(name)), "systolic_array")
+        array = unit_area(hardware(parse_geometry(name)), f"{PREFIX}systolic_array")
         arrays.append({"name": name, "limit": limit, **asdict(array)})
     features = []
     for feature in FEATURES:
@@ -359,7 +360,7 @@ def measure(config: Config, say: Any = print) -> dict[str, Any]:
         features.append(replace(changed.plus(found[0], -1), unit=feature.name))
     for kind in ("aligned", "fma"):
         folder = hardware(replace(config, arithmetic=kind))
-        pe = unit_area(folder, f"{kind}_pe_diagonal").plus(unit_area(folder, f"{kind}_pe"), -1)
+        pe = unit_area(folder, f"{PREFIX}{kind}_pe_diagonal").plus(unit_area(folder, f"{PREFIX}{kind}_pe"), -1)
         features.append(replace(pe, unit=f"diagonal mode, `{kind}` processing element"))
     speeds = []
     for name in BLOCKS:
@@ -404,4 +405,7 @@ def main(docs: str = "docs", before: str | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    parser = argparse.ArgumentParser(prog="python -m gen.area", description="Measure area and clock; takes minutes.")
+    parser.add_argument("docs", nargs="?", default="docs", help="folder of area.md and area.json")
+    parser.add_argument("before", nargs="?", help="accelerators of an earlier version to compare with")
+    main(**vars(parser.parse_args()))

@@ -140,10 +140,10 @@ def _with_config(command: Callable) -> Callable:
 
     @functools.wraps(command)
     def wrapper(config_path: str | None, rows: int | None, cols: int | None, arith: str | None,
-                ports: int | None, **options: Any) -> Any:
+                ports: int | None, prefix: str | None = None, **options: Any) -> Any:
         from hls.config import Config
 
-        flags = {"rows": rows, "cols": cols, "arithmetic": arith, "ports": ports}
+        flags = {"rows": rows, "cols": cols, "arithmetic": arith, "ports": ports, "prefix": prefix}
         if config_path is None and Path(DEFAULT_CONFIG).is_file():
             config_path = DEFAULT_CONFIG
         return command(config=Config.load(config_path, **flags), **options)
@@ -173,6 +173,7 @@ def main() -> None:
 @main.command(short_help="Generate the accelerator: Verilog, core file, register map.")
 @_geometry
 @click.option("-o", "--out", metavar="DIR", default="build/hw", show_default=True, help="Output folder.")
+@click.option("--prefix", metavar="NAME", help="Beginning of every Verilog module's name.  [default: heepstor_]")
 @_force
 @_json
 @_with_config

@@ -57,13 +57,13 @@ class Application:
 
 
 def hardware(config: Config, progress: Progress = lambda message: None) -> Path:
-    """Folder with the Verilog of `config`, generated once per configuration and source."""
+    """Folder with the Verilog of `config` under the default names, generated once per configuration and source."""
     from hls import top
     from sim.cache import build_once
 
     def build(work: Path) -> None:
         progress(f"generating the accelerator, {geometry(config)}")
-        top.generate(config, work)
+        top.generate(replace(config, prefix=Config.prefix), work)
 
     sources = sorted(Path(top.__file__).parent.glob("*.py"))
     fields = " ".join(f"{o.attribute}={getattr(config, o.attribute)}" for o in OPTIONS if o.in_hash)

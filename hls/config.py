@@ -6,6 +6,7 @@ checks, the messages and the documentation table all come from it.
 
 import difflib
 import hashlib
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -21,6 +22,26 @@ LARGEST_FILE = 2**20
 """Bytes of a configuration."""
 
 ARITHMETICS = ("aligned", "fma")
+RESERVED = frozenset("""
+    accept_on alias always always_comb always_ff always_latch and assert assign assume automatic before begin bind bins
+    binsof bit break buf bufif0 bufif1 byte case casex casez cell chandle checker class clocking cmos config const
+    constraint context continue cover covergroup coverpoint cross deassign default defparam design disable dist do edge
+    else end endcase endchecker endclass endclocking endconfig endfunction endgenerate endgroup endinterface endmodule
+    endpackage endprimitive endprogram endproperty endsequence endspecify endtable endtask enum event eventually expect
+    export extends extern final first_match for force foreach forever fork forkjoin function generate genvar global
+    highz0 highz1 if iff ifnone ignore_bins illegal_bins implements implies import incdir include initial inout input
+    inside instance int integer interconnect interface intersect join join_any join_none large let liblist library local
+    localparam logic longint macromodule matches medium modport module nand negedge nettype new nexttime nmos nor
+    noshowcancelled not notif0 notif1 null or output package packed parameter pmos posedge primitive priority program
+    property protected pull0 pull1 pulldown pullup pulsestyle_ondetect pulsestyle_onevent pure rand randc randcase
+    randsequence rcmos real realtime ref reg reject_on release repeat restrict return rnmos rpmos rtran rtranif0
+    rtranif1 s_always s_eventually s_nexttime s_until s_until_with scalared sequence shortint shortreal showcancelled
+    signed small soft solve specify specparam static string strong strong0 strong1 struct super supply0 supply1
+    sync_accept_on sync_reject_on table tagged task this throughout time timeprecision timeunit tran tranif0 tranif1 tri
+    tri0 tri1 triand trior trireg type typedef union unique unique0 unsigned until until_with untyped use uwire var
+    vectored virtual void wait wait_order wand weak weak0 weak1 while wildcard wire with within wor xnor xor
+""".split())
+"""Words of SystemVerilog that are no names."""
 
 
 def _is_int(value: Any) -> bool:
@@ -95,6 +116,11 @@ OPTIONS = (
            meaning="bus address of the accelerator's registers"),
     Option("xheep.irq_line", "irq_line", 15, **_integer(0, 15),
            meaning="fast interrupt line the accelerator raises"),
+    Option("prefix", "prefix", "heepstor_",
+           allowed="a Verilog name of up to 64 letters, digits and underscores that begins with a letter and is no word of SystemVerilog",
+           accepts=lambda v: isinstance(v, str) and re.fullmatch(r"[A-Za-z][A-Za-z0-9_]{0,63}", v) is not None
+           and v.rstrip("_") not in RESERVED,
+           meaning="what every Verilog module's name begins with; the root is called so, without the underscore"),
 )
 
 _BY_ATTRIBUTE = {o.attribute: o for o in OPTIONS}
@@ -123,6 +149,7 @@ class Config:
     bank_kib: int = _default("bank_kib")
     slave_base: int = _default("slave_base")
     irq_line: int = _default("irq_line")
+    prefix: str = _default("prefix")
 
     def __post_init__(self) -> None:
         if isinstance(self.memory_banks_interleaved, list):
@@ -131,6 +158,7 @@ class Config:
             value = getattr(self, option.attribute)
             if not option.accepts(value):
                 raise HeepgenError(f"{option.key} = {_shown(value)}: must be {option.allowed}.")
+        object.__setattr__(self, "prefix", f"{self.root}_")
 
     @classmethod
     def load(cls, path: str | Path | None = None, **overrides: Any) -> "Config":
@@ -165,6 +193,11 @@ class Config:
     def load_rows(self) -> int:
         """Rows of weights entering the array per cycle."""
         return min(self.rows, max(1, 4 * self.ports // self.cols))
+
+    @property
+    def root(self) -> str:
+        """Name of the root module; those of the others begin with it and an underscore."""
+        return self.prefix.rstrip("_")
 
     @property
     def hash(self) -> int:

@@ -20,17 +20,18 @@ from myhdl.conversion._toVerilog import toVerilog
 from hls.unit import UnitCall, UnitStub, flatten_port, is_interface, name_children, set_converting
 
 
-def convert(root: _Block | Callable[[], _Block], out_dir: str | Path, name: str | None = None) -> list[Path]:
+def convert(root: _Block | Callable[[], _Block], out_dir: str | Path, name: str | None = None,
+            prefix: str = "") -> list[Path]:
     """Write the root unit and every unit below it to `out_dir`, one `<module>.v` each; returns the paths.
 
     `root` is a unit instance or, faster for large designs, a function that makes one: then only one level of
-    the hierarchy exists at a time. The root module is called `name`, by default as its function. Nothing is
-    written when the conversion fails.
+    the hierarchy exists at a time. The root module is called `name`, by default as its function; `prefix` begins
+    the names of all others. Nothing is written when the conversion fails.
     """
     n_signals = len(_signals)
     set_converting(True)
     try:
-        modules = _modules(root().call if callable(root) else root.call, name)
+        modules = _modules(root().call if callable(root) else root.call, name, prefix)
     finally:
         set_converting(False)
         del _signals[n_signals:]
@@ -43,14 +44,14 @@ def convert(root: _Block | Callable[[], _Block], out_dir: str | Path, name: str 
     return paths
 
 
-def _modules(root: UnitCall, name: str | None) -> dict[str, str]:
+def _modules(root: UnitCall, name: str | None, prefix: str) -> dict[str, str]:
     names = {root.key: name or root.unit.__name__}
     pending, texts = [root], {}
     for call in pending:
         block = _elaborate(call)
         for stub in _stubs(block):
             if stub.call.key not in names:
-                names[stub.call.key] = _unique(stub.call.module_name, names.values())
+                names[stub.call.key] = _unique(prefix + stub.call.module_name, names.values())
                 pending.append(stub.call)
             stub.verilog_code = _Instantiation(names[stub.call.key], stub)
         module = names[call.key]

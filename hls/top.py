@@ -25,8 +25,6 @@ from hls.unit import unit
 from hls.weights import weight_loader
 from hls.wiring import ignore, resize
 
-ROOT = "heepstor"
-
 
 class Masters:
     """P OBI master ports, packed: port p at bit p, or at [32 p +: 32]."""
@@ -214,5 +212,5 @@ def accelerator_signals(config):
 
 
 def generate(config: Config, out_dir: str | Path) -> list[Path]:
-    """Write the accelerator of ``config`` to ``out_dir``, one file per module, root module `heepstor`."""
-    return convert(lambda: heepstor(**accelerator_signals(config), config=config), out_dir, ROOT)
+    """Write the accelerator of ``config`` to ``out_dir``, one file per module, the root in `config.root`.v."""
+    return convert(lambda: heepstor(**accelerator_signals(config), config=config), out_dir, config.root, config.prefix)

@@ -16,7 +16,7 @@ _MODELS = TESTBENCH_DIR / "models.hpp"
 _TEAM = TESTBENCH_DIR / "team.hpp"
 _RECIPE = (Path(__file__),)  # part of every key: a changed option is a changed build
 _SPLIT_RECIPE = (*_RECIPE, Path(split.__file__), split.TEMPLATE)
-_ROOT = "heepstor"
+ROOT = "heepstor"
 _CLOCK_GATE = TESTBENCH_DIR / "cv32e40p_clock_gate.sv"
 _CPU_FLAGS = ("-GFPU=1", "--no-assert", "-Wno-lint", "-Wno-style", "-Wno-UNOPTFLAT")
 # Shorter functions compile faster, of a 16x16 array at -O2 four times, and run no slower. The CPU's would run slower.
@@ -62,18 +62,20 @@ def accelerator_files(folder: Path) -> list[Path]:
     return files
 
 
-def build_accelerator(folder: Path | None, *, trace: bool = False, progress: Progress = silent) -> Path:
-    """Folder with the objects of the accelerator in `folder` (root module heepstor), or of its absence."""
+def build_accelerator(folder: Path | None, *, root: str = ROOT, trace: bool = False,
+                      progress: Progress = silent) -> Path:
+    """Folder with the objects of the accelerator in `folder`, whose root module is `root`, or of its absence."""
     adapter = TESTBENCH_DIR / ("no_accelerator.cpp" if folder is None else "accelerator.cpp")
     files = [] if folder is None else accelerator_files(folder)
-    parts = [] if trace else find_parts(files, _ROOT)
+    parts = [] if trace else find_parts(files, root)
 
     def build_root(work: Path) -> None:
         for part in parts:
             (work / f"{part.module}.v").write_text(hollow(part))
         instead = {f.name: f for f in work.glob("*.v")}
-        verilate([instead.get(f.name, f) for f in files], _ROOT, work, trace=trace, flags=_ACCELERATOR_FLAGS)
-        compile_object(work / f"V{_ROOT}__all.cpp", work / f"{_ROOT}_model.o", ["-O1" if trace else "-O2", "-w"])
+        verilate([instead.get(f.name, f) for f in files], root, work, prefix=f"V{ROOT}", trace=trace,
+                 flags=_ACCELERATOR_FLAGS)
+        compile_object(work / f"V{ROOT}__all.cpp", work / f"{ROOT}_model.o", ["-O1" if trace else "-O2", "-w"])
 
     def build(work: Path) -> None:
         includes = [f"-isystem{work}", f"-I{TESTBENCH_DIR}"]
@@ -85,11 +87,11 @@ def build_accelerator(folder: Path | None, *, trace: bool = False, progress: Pro
             for part, model in zip(parts, (m.result() for m in models), strict=True):
                 includes.append(f"-isystem{model}")
                 shutil.copyfile(model / "model.o", work / f"{part.instance}_model.o")
-            (work / "parts.hpp").write_text(parts_header(parts, _ROOT))
+            (work / "parts.hpp").write_text(parts_header(parts, root))
         compile_object(adapter, work / "accelerator.o", ["-O2", *includes, _trace_flag(trace)])
 
-    return build_once("accelerator", [f"{trace} {host_identity()}", *_SPLIT_RECIPE, adapter, _MODELS, _TEAM, *files],
-                      build)
+    return build_once("accelerator", [f"{trace} {root} {host_identity()}", *_SPLIT_RECIPE, adapter, _MODELS, _TEAM,
+                                      *files], build)
 
 
 def _build_part(part: Part) -> Path:

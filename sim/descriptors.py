@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from hls.registers import REGIONS, REGISTER
-from sim.build import TESTBENCH_DIR, build_accelerator
+from sim.build import ROOT, TESTBENCH_DIR, build_accelerator
 from sim.cache import Progress, build_once, silent
 from sim.rtl import SimulationError
 from sim.toolchain import compile_object, host_identity, link
@@ -23,9 +23,9 @@ class BenchRun:
     values: tuple[int, ...]
 
 
-def build_bench(accelerator_dir: Path, *, trace: bool = False, progress: Progress = silent) -> Path:
+def build_bench(accelerator_dir: Path, *, root: str = ROOT, trace: bool = False, progress: Progress = silent) -> Path:
     """The bench with the accelerator generated in ``accelerator_dir``, as a program."""
-    accelerator = build_accelerator(accelerator_dir, trace=trace, progress=progress)
+    accelerator = build_accelerator(accelerator_dir, root=root, trace=trace, progress=progress)
     source = TESTBENCH_DIR / "descriptors.cpp"
 
     def build(work: Path) -> None:
@@ -60,13 +60,14 @@ def start_script(doorbell: int, bases: Sequence[int], limits: Sequence[int], wat
 
 
 def run_script(accelerator_dir: Path, memory: np.ndarray, script: Sequence[str], *, stall_probability: float = 0.0,
-               seed: int = 0, outstanding: int = 1, vcd: Path | None = None, progress: Progress = silent) -> BenchRun:
+               seed: int = 0, outstanding: int = 1, root: str = ROOT, vcd: Path | None = None,
+               progress: Progress = silent) -> BenchRun:
     """Run ``script`` with ``memory`` (uint8, from address 0) behind the masters.
 
     Every master may have ``outstanding`` transactions in flight (X-HEEP's crossbar: one). Raises
     SimulationError when an OBI rule is broken or an address lies outside the memory.
     """
-    program = build_bench(accelerator_dir, trace=vcd is not None, progress=progress)
+    program = build_bench(accelerator_dir, root=root, trace=vcd is not None, progress=progress)
     with tempfile.TemporaryDirectory(prefix="heepgen-") as folder:
         work = Path(folder)
         memory.tofile(work / "image")

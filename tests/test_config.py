@@ -14,7 +14,7 @@ from hls.errors import HeepgenError
 OTHER = {"rows": 7, "cols": 9, "arithmetic": "fma", "ports": 3, "activation_words": 4096, "scratchpad_words": 0,
          "weight_bytes": 2048, "accumulator_entries": 128}
 AROUND = {"memory_banks": 6, "memory_banks_interleaved": (4,), "bank_kib": 16, "slave_base": 0xF0001000,
-          "irq_line": 3}
+          "irq_line": 3, "prefix": "other_"}
 
 
 @pytest.fixture

@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from hls.config import Config
-from hls.top import ROOT, generate
+from hls.top import generate
 from sim.toolchain import lint
 
+ROOT = Config().root
 GEOMETRIES = [(8, 8, 2, "aligned"), (1, 1, 1, "fma"), (1, 32, 3, "aligned"), (32, 1, 4, "fma"), (7, 13, 3, "fma"),
               pytest.param(32, 32, 4, "aligned", marks=pytest.mark.slow),
               pytest.param(32, 32, 4, "fma", marks=pytest.mark.slow)]

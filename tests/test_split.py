@@ -123,7 +123,7 @@ def test_threads_and_splitting_change_nothing(config, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("module, old, new", [
-    ("systolic_array", "assign col_data = all_columns;", "assign col_data = all_columns ^ vec[0];"),
+    ("heepstor_systolic_array", "assign col_data = all_columns;", "assign col_data = all_columns ^ vec[0];"),
     ("heepstor", ".vec_max(vec_max)", ".vec_max(vec_max ^ m_rvalid[0])"),
 ])
 def test_parts_that_hang_together_are_refused(module, old, new, tmp_path):

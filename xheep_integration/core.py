@@ -2,16 +2,15 @@
 
 from collections.abc import Iterable
 
-NAME = "heepgen:ip:heepstor"
 
-
-def core_file(sources: Iterable[str], *, version: str, top: str = "heepstor", description: str = "") -> str:
-    """Text of a CAPI2 `.core` listing `sources` (paths relative to the file), with a lint target."""
+def core_file(sources: Iterable[str], *, version: str, top: str, description: str = "") -> str:
+    """Text of a CAPI2 `.core` listing `sources` (paths relative to the file), called after its root module `top`, with a lint
+    target."""
     files = "\n".join(f"      - {name}" for name in sources)
     return f"""\
 CAPI=2:
 
-name: {NAME}:{version}
+name: heepgen:ip:{top}:{version}
 description: "{description}"
 
 filesets:

@@ -1,4 +1,4 @@
-// Adapter between a verilated accelerator (root module heepstor) and the testbench.
+// Adapter between a verilated accelerator (class Vheepstor) and the testbench.
 #include "models.hpp"
 
 #include <stdexcept>
