@@ -4,8 +4,7 @@ from collections.abc import Iterable
 
 
 def core_file(sources: Iterable[str], *, version: str, top: str, description: str = "") -> str:
-    """Text of a CAPI2 `.core` listing `sources` (paths relative to the file), called after its root module `top`, with a lint
-    target."""
+    """Text of a CAPI2 `.core` named after its root module `top`: `sources` (relative paths) and a lint target."""
     files = "\n".join(f"      - {name}" for name in sources)
     return f"""\
 CAPI=2:
