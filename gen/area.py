@@ -118,15 +118,15 @@ def closure(texts: dict[str, str], unit: str) -> dict[str, str]:
 
 def buffer_bits(texts: dict[str, str], unit: str) -> int:
     """Bits of the memories in a unit and below it."""
-    own = sum((int(width) + 1) * int(depth)
-              for width, depth in re.findall(r"^\s*reg \[(\d+):0\] \w+ \[0:(\d+)-1\];", texts[unit], re.M))
+    own = sum((int(width) + 1) * (int(depth) + 1)
+              for width, depth in re.findall(r"^\s*reg \[(\d+):0\] \w+ \[0:(\d+)\];", texts[unit], re.M))
     return own + sum(count * buffer_bits(texts, name) for name, count in instances(texts, unit).items())
 
 
 def registered(text: str, unit: str) -> str:
     """A module `registered` around `unit`, with a register behind every input and output."""
-    ports = [(way, width.strip(), name) for way, width, name in
-             re.findall(r"^\s*(input|output)\s+((?:signed\s+)?(?:\[\d+:0\])?)\s*(\w+);", text, re.M) if name != "clk"]
+    port = r"^\s*(input|output) (?:wire|reg)\s+((?:signed\s+)?(?:\[\d+:0\])?)\s*(\w+),?$"
+    ports = [(way, width.strip(), name) for way, width, name in re.findall(port, text, re.M) if name != "clk"]
     lines = [f"module registered(clk, {', '.join(name for *_, name in ports)});", "input clk;"]
     pins = [".clk(clk)"]
     for way, width, name in ports:

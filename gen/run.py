@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from gen import __version__
 from gen.hw import geometry
 from gen.inputs import load_array
 from gen.report import LayerReport, OutputReport, RunReport
@@ -67,7 +68,7 @@ def hardware(config: Config, progress: Progress = lambda message: None) -> Path:
 
     sources = sorted(Path(top.__file__).parent.glob("*.py"))
     fields = " ".join(f"{o.attribute}={getattr(config, o.attribute)}" for o in OPTIONS if o.in_hash)
-    return build_once("hardware", [fields, metadata.version("myhdl"), *sources], build)
+    return build_once("hardware", [fields, __version__, metadata.version("myhdl"), *sources], build)
 
 
 def run(target: str | Path, config: Config, *, hardware_given: bool = False, input_path: str | Path | None = None,

@@ -45,6 +45,10 @@ class Option:
     meaning: str
     in_hash: bool = False
 
+    def shown(self, value: Any) -> str:
+        """`value` as it is written in the file."""
+        return _shown(value)
+
 
 def _integer(low: int, high: int) -> dict:
     return {

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from myhdl import ConcatSignal, Signal, always, always_comb, block, concat, intbv
 
+from gen import __version__
 from hls.accumulator import accumulators
 from hls.activation_buffer import READ_LATENCY, activation_buffer
 from hls.arbiter import ANSWERS, Request, arbiter
@@ -213,4 +214,6 @@ def accelerator_signals(config):
 
 def generate(config: Config, out_dir: str | Path) -> list[Path]:
     """Write the accelerator of ``config`` to ``out_dir``, one file per module, the root in `config.root`.v."""
-    return convert(lambda: heepstor(**accelerator_signals(config), config=config), out_dir, config.root, config.prefix)
+    origin = f"heepgen {__version__}, configuration 0x{config.hash:08x}"
+    return convert(lambda: heepstor(**accelerator_signals(config), config=config), out_dir, config.root, config.prefix,
+                   origin)

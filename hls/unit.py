@@ -15,12 +15,15 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any
 
 from myhdl import Signal, _block, _instance, intbv
 from myhdl._block import _Block, _CallInfo, block_decorator
 from myhdl._Signal import _Signal
+
+from hls.config import Config
+from hls.naming import is_interface, name_children
 
 
 @dataclass(frozen=True)
@@ -71,14 +74,6 @@ def flatten_port(name: str, port: Any) -> Iterator[tuple[str, _Signal]]:
             yield from flatten_port(f"{name}.{attribute}", member)
 
 
-def is_interface(obj: Any, depth: int = 2) -> bool:
-    """Whether `obj` is an object with signals among its attributes, or among those of its attributes."""
-    if depth == 0 or isinstance(obj, (_Block, type, ModuleType)) or callable(obj):
-        return False
-    members = getattr(obj, "__dict__", {}).values()
-    return any(isinstance(m, _Signal) or is_interface(m, depth - 1) for m in members)
-
-
 def _suffix(name: str, value: Any) -> str:
     if isinstance(value, bool):
         return name if value else f"no_{name}"
@@ -86,7 +81,7 @@ def _suffix(name: str, value: Any) -> str:
         return f"{name}{value}".replace("-", "m")
     if isinstance(value, str):
         return re.sub(r"\W+", "_", value)
-    if type(value).__name__ == "Config" or value is None:
+    if isinstance(value, Config) or value is None:
         return ""
     return name + hashlib.sha256(repr(value).encode()).hexdigest()[:6]
 
@@ -147,17 +142,6 @@ def _as_port(value: Any) -> Any:
 def unit(out: str) -> Callable[[Callable], Unit]:
     """Decorate a block function; `out` names its output ports, `x.ready` for a signal of interface `x`."""
     return lambda func: Unit(func, out)
-
-
-def name_children(parent: _Block) -> None:
-    """Name sub-blocks by function, numbered where there are several (MyHDL's names depend on history)."""
-    children = [sub for sub in parent.subs if isinstance(sub, _Block)]
-    total = Counter(child.func.__name__ for child in children)
-    seen = Counter()
-    for child in children:
-        name = child.func.__name__
-        child.name = child.__name__ = f"{name}_{seen[name]}" if total[name] > 1 else name
-        seen[name] += 1
 
 
 class UnitStub(_Block):

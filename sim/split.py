@@ -15,8 +15,7 @@ import jinja2
 TEMPLATE = Path(__file__).parent / "testbench" / "parts.hpp.j2"
 SPLIT = ("systolic_array", "accumulators")  # instances in the root module, the longest to evaluate first
 
-_MODULE = re.compile(r"^module (\w+) \(.*?\);", re.MULTILINE | re.DOTALL)
-_PORT = re.compile(r"^(input|output) (|.* )(\w+);$", re.MULTILINE)
+_PORT = re.compile(r"^    (input|output) (?:wire|reg) (|.* )(\w+),?$", re.MULTILINE)
 _INSTANCE = re.compile(r"^(\w+) (\w+) \($", re.MULTILINE)
 _COMMENT = re.compile(r"//.*")
 
@@ -71,13 +70,10 @@ def _below(module: str, text: dict[str, str]) -> list[str]:
 def hollow(part: Part) -> str:
     """Verilog of a module with the ports of `part` that the testbench reads and drives."""
     text = next(f for f in part.files if f.stem == part.module).read_text()
-    lines = [_MODULE.search(text)[0]]
-    for kind, width, name in _PORT.findall(text):
-        if kind == "input":
-            lines.append(f"input {width}{name} /*verilator public_flat_rd*/;")
-        else:
-            lines += [f"output {width}{name};", f"reg {width}{name} /*verilator public_flat_rw*/;"]
-    return "\n".join([*lines, "endmodule", ""])
+    public = {"input": "input wire {}{} /*verilator public_flat_rd*/",
+              "output": "output reg {}{} /*verilator public_flat_rw*/"}
+    ports = [public[kind].format(width, name) for kind, width, name in _PORT.findall(text)]
+    return f"module {part.module} (\n" + ",\n".join(ports) + "\n);\nendmodule\n"
 
 
 def parts_header(parts: Sequence[Part], root: str) -> str:

@@ -139,17 +139,13 @@ def test_area_counts_what_is_inside():
 
 VERILOG = {
     "top": """module top (
-    clk,
-    a,
-    y
+    input wire clk,
+    input wire signed [3:0] a,
+    input wire go,
+    output reg [7:0] y
 );
 
-input clk;
-input signed [3:0] a;
-input go;
-output [7:0] y;
-reg [7:0] y;
-reg [31:0] words [0:16-1];
+reg [31:0] words [0:15];
 
 leaf leaf_0 (
     .clk(clk)
@@ -161,8 +157,8 @@ leaf leaf_1 (
 
 endmodule
 """,
-    "leaf": "module leaf (\n    clk\n);\nreg [7:0] words [0:4-1];\nendmodule\n",
-    "stranger": "module stranger (\n    clk\n);\nendmodule\n",
+    "leaf": "module leaf (\n    input wire clk\n);\nreg [7:0] words [0:3];\nendmodule\n",
+    "stranger": "module stranger (\n    input wire clk\n);\nendmodule\n",
 }
 
 

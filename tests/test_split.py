@@ -31,7 +31,7 @@ def test_parts_have_the_ports_of_their_modules(config, tmp_path):
     for part in parts:
         source = next(f for f in part.files if f.stem == part.module).read_text()
         header = re.search(rf"module {part.module} \((.*?)\);", source, re.DOTALL)[1]
-        assert {"clk", *part.inputs, *part.outputs} == {name.strip() for name in header.split(",")}
+        assert {"clk", *part.inputs, *part.outputs} == {port.split()[-1] for port in header.split(",")}
         file = tmp_path / f"{part.module}.v"
         file.write_text("/* verilator lint_off UNUSED */\n/* verilator lint_off UNDRIVEN */\n" + hollow(part))
         lint([file], part.module)
@@ -73,7 +73,7 @@ int main() {{
 def bits(part):
     """Width of every input."""
     source = next(f for f in part.files if f.stem == part.module).read_text()
-    width = {name: high for high, name in re.findall(r"^input \[(\d+):0\] (\w+);$", source, re.MULTILINE)}
+    width = {name: high for high, name in re.findall(r"^    input wire \[(\d+):0\] (\w+),?$", source, re.MULTILINE)}
     return {name: int(width.get(name, 0)) + 1 for name in part.inputs}
 
 
