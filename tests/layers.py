@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from firmware_gen.tiling import strip_span
 from hls.descriptor import PROFILE_RECORD, SCRATCHPAD, WORDS, address, pack
 from hls.model import execute
 
@@ -20,9 +21,17 @@ def random_values(rng, n, specials=0.02):
     return values
 
 
-def random_geometry(rng, config):
-    """Loop fields (lower case, see hls.descriptor) of a random run-mode, stepped or diagonal layer that fits."""
+LARGEST = 8000
+"""Words that a large layer may store."""
+
+
+def random_geometry(rng, config, large=0.0):
+    """Loop fields (lower case, see hls.descriptor) of a random run-mode, stepped or diagonal layer that fits.
+
+    With probability ``large`` its input is larger than the activation buffer, or one pixel needs all of its words.
+    """
     while True:
+        size = rng.choice(["long", "long", "full"]) if large and rng.random() < large else "small"
         kh, kw, cin = (int(x) for x in rng.integers(1, 5, 3))
         h, w = (int(x) for x in rng.integers(1, 9, 2))
         sy, sx, dy, dx = (int(x) for x in rng.integers(1, 3, 4))
@@ -33,9 +42,15 @@ def random_geometry(rng, config):
             w, cin = int(rng.integers(1, 4)), int(rng.integers(1, 40))
             top = left = bottom = right = 0
             sx = sy = 1
+        if size == "full":
+            kind = "vector"
+            kh = kw = h = w = sy = sx = dy = 1
+            cin, top, left, bottom, right = config.activation_words - config.ports, 0, 0, 0, 0
         groups = int(rng.integers(1, 4)) if kind == "steps" else 1
         if kind in ("run", "vector"):
             dx = 1
+        if size == "long" and kind in ("run", "steps"):
+            h = int(rng.uniform(1, 2.5) * config.activation_words / (w * cin * groups)) + 1
         oh = (h + top + bottom - (kh - 1) * dy - 1) // sy + 1
         ow = (w + left + right - (kw - 1) * dx - 1) // sx + 1
         if oh < 1 or ow < 1:
@@ -48,13 +63,15 @@ def random_geometry(rng, config):
         cout = channels if diagonal else int(rng.integers(1, 2 * cb + 3))
         run = channels if diagonal else kw * cin if kind != "steps" else cin
         row = w * channels
-        if h * row > config.activation_words - 8:
+        if size == "full":
+            cout = min(cout, cb)
+        if h * row > config.activation_words - 8 if size == "small" else oh * ow * groups * cout > LARGEST:
             continue
         ncb = -(-cout // cb)
         cbg = int(rng.integers(1, min(ncb, 4) + 1))
         strip = int(rng.integers(1, min(oh * ow, config.accumulator_entries // cbg) + 1))
         stepped = kind in ("steps", "diagonal")
-        return {
+        fields = {
             "in_row": row, "in_h": h, "y0": -top, "x0": -left * channels, "row0": -top * row, "kh": kh,
             "kx": kw if stepped else 1, "kb": 1 if diagonal else -(-run // config.rows), "run": run,
             "dil_y": dy, "stride_y": sy, "ky_step": dy * row, "kx_step": dx * channels, "sx_words": sx * channels,
@@ -62,6 +79,20 @@ def random_geometry(rng, config):
             "ncb": ncb, "cout": cout, "first_px": int(rng.integers(1, strip + 1)), "group_in_step": cin,
             "load_words": h * row, "diagonal": int(diagonal),
         }
+        if size == "small" or _shortened(fields, config):
+            return fields
+
+
+def _shortened(fields, config):
+    """Make the strips as short as the activation buffer asks for; whether one pixel fits."""
+    while True:
+        f = {name.upper(): value for name, value in fields.items()}
+        if strip_span(f, f["FIRST_PX"], f["STRIP_PX"]) <= config.activation_words - config.ports:
+            return True
+        if fields["strip_px"] == 1:
+            return False
+        fields["strip_px"] -= 1
+        fields["first_px"] = min(fields["first_px"], fields["strip_px"])
 
 
 @dataclass
@@ -98,13 +129,13 @@ def copy_layer(where, ring, count, config):
             "STORE_CB_STEP": config.diagonal}
 
 
-def random_program(rng, config, layers=2, specials=0.02, profile=0.0):
+def random_program(rng, config, layers=2, specials=0.02, profile=0.0, large=0.0):
     """A list of ``layers`` random descriptors; each writes its own output area.
 
     A layer reads random data, or what the one before it stores, in which case it says BARRIER, and the one before it,
     mostly, MARK_WORDS. What it stores goes to memory, or to a ring of the scratchpad, from where layers at the end of
     the list copy it to memory; the next layer's AUX stream may be there too. With probability ``profile`` a layer asks
-    for its record, which hls.model does not write.
+    for its record, which hls.model does not write; with probability ``large`` its input exceeds the buffer.
     """
     chain = []
     base0, size0, base1, size1 = 0x100, 0x40000, 0x40400, 0x40000
@@ -135,7 +166,7 @@ def random_program(rng, config, layers=2, specials=0.02, profile=0.0):
         follow = before is not None and rng.random() < 0.7 and before["STORE_C_STRIDE"] == 1
         stored = stored_words(before) if follow else 0
         for _ in range(20):
-            geometry = random_geometry(rng, config)
+            geometry = random_geometry(rng, config, large)
             if geometry["load_words"] <= stored:
                 break
         follow = follow and geometry["load_words"] <= stored

@@ -10,7 +10,7 @@ from hls.config import Config
 from hls.descriptor import PROFILE_RECORD
 from hls.model import resolve
 from hls.top import generate
-from sim.descriptors import read, run_script, start_script, wait_irq
+from sim.descriptors import read, run_script, start_script, wait_irq, write
 from tests.layers import random_program
 
 LISTS = 24
@@ -93,7 +93,7 @@ def test_random_lists_match_the_model(accelerator, with_waves):
     config, folder = accelerator
     for seed in range(LISTS):
         rng = np.random.default_rng([seed, config.rows, config.cols])
-        program = random_program(rng, config, layers=int(rng.integers(1, 4)), profile=0.4)
+        program = random_program(rng, config, layers=int(rng.integers(1, 4)), profile=0.4, large=0.4)
         stall = [0.0, 0.2, 0.6][seed % 3]
         try:
             with_waves(lambda vcd: compare(config, folder, program, stall_probability=stall, seed=seed,
@@ -101,3 +101,25 @@ def test_random_lists_match_the_model(accelerator, with_waves):
         except Exception as error:
             error.add_note(f"list {seed} on {config}")
             raise
+
+
+def test_lists_one_after_the_other(accelerator):
+    """Without a reset between them, each in a memory of its own: nothing of a list is left for the next one."""
+    config, folder = accelerator
+    for seed in range(8):
+        rng = np.random.default_rng([seed, config.rows, config.cols, 3])
+        programs = [random_program(rng, config, layers=int(rng.integers(1, 4)), large=0.3) for _ in range(3)]
+        script, start = [], 0
+        for program in programs:
+            bases, limits = ([address + start for address in part] for part in (program.bases, program.limits))
+            script += [*start_script(program.doorbell, bases, limits, watchdog=20000), wait_irq(2_000_000),
+                       read("STATUS"), read("LAYERS"), write("IRQ_STATUS", 3)]
+            start += len(program.memory)
+        run = run_script(folder, np.concatenate([program.memory for program in programs]), script,
+                         stall_probability=[0.0, 0.3][seed % 2], seed=seed, outstanding=1 + seed % 3)
+        expected = [program.expect(config) for program in programs]
+        for number, (_, layers) in enumerate(expected):
+            waited, status, done = run.values[3 * number:][:3]
+            assert waited >= 0 and status == 2 and done == len(layers), (seed, number, hex(status))
+        memory = np.concatenate([words for words, _ in expected])
+        assert np.array_equal(run.memory.view(np.uint32), memory.view(np.uint32)), f"seed {seed}"

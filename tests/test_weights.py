@@ -44,6 +44,8 @@ class Run:
     fetches: list = field(default_factory=list)
     cuts: list = field(default_factory=list)
     survivors: int = 0  # cuts begun while a tile waited in the shadow
+    urgent: list = field(default_factory=list)  # per cycle: the request's urgency, and words asked for by then
+    taken: list = field(default_factory=list)  # cycles in which a tile is taken
 
 
 def simulate(config, layers, ready=1.0, answer=1.0, take=1.0, begin=1.0, hold=0, seed=0, cycles=12000):
@@ -100,8 +102,10 @@ def simulate(config, layers, ready=1.0, answer=1.0, take=1.0, begin=1.0, hold=0,
                 assert tile_ready == full
                 tile_take.next = bool(full and cycle >= hold and rng.random() < take)
                 yield delay(1)
+                run.urgent.append((bool(req.urgent), ports * len(memory.log)))
                 if tile_take:
                     taken, shadow = taken + 1, []
+                    run.taken.append(cycle)
                 if load_valid:
                     diagonal, tile = expected[taken]
                     assert load_beat == len(shadow) and load_diag == diagonal
@@ -205,6 +209,20 @@ def test_one_beat_per_cycle_from_a_full_buffer(rows, cols, ports):
     cycles = simulate(config, [layer(config, steps=[1, n, 1, 1, 1], strips=(1, 1, 1))], hold=1200).cycles
     print(f"R={rows} C={cols} P={ports}: {n} tiles of {beats} beats in {cycles - 1200} cycles")
     assert cycles - 1200 <= n * beats
+
+
+@pytest.mark.parametrize("rows, cols, ports", [(8, 8, 2), (4, 4, 1), (8, 4, 4), (5, 3, 1)])
+def test_weights_are_urgent_while_few_are_there(rows, cols, ports):
+    """From the start on, not while the buffer is full, and again before the tiles in it, at least two, are used up."""
+    config = Config(rows=rows, cols=cols, ports=ports, weight_bytes=2048)
+    tile = rows * cols
+    run = simulate(config, [layer(config, steps=[1, 2048 // tile - 4, 1, 1, 1], strips=(1, 1, 1))], hold=1300)
+    urgent = [now for now, _ in run.urgent]
+    assert all(urgent[:10]) and not any(urgent[1000:1300])
+    assert 4 * next(words for now, words in run.urgent[10:] if not now) <= 1024 + 16 * ports
+    again = urgent.index(True, 1300)
+    left = len(run.taken) - sum(cycle <= again for cycle in run.taken)
+    assert left >= 2 and left * tile <= 1024 and all(urgent[again:])
 
 
 @pytest.mark.parametrize("rows, cols, ports", [(8, 8, 2), (4, 3, 1), (8, 32, 1), (7, 5, 3), (16, 4, 4)])
