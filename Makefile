@@ -4,6 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PYTEST_ARGS ?= -n auto --maxprocesses 8 --dist worksteal
+ARITHMETIC_ARGS ?= --json docs/arithmetic.json
 BENCH_ARGS ?= --docs docs
 APPS ?= $(wildcard build/digits-app)
 XHEEP_OUT ?= build/xheep
@@ -56,6 +57,10 @@ fuzz: $(READY)  ## run FUZZ random networks, 2000 unless given, on random geomet
 
 mutate: $(READY)  ## how many of 300 small changes to the sources no near test notices (MUTATE_ARGS: see --help); hours, resumable
 	@$(BIN)/python -m tests.mutate $(MUTATE_ARGS)
+
+arithmetic: $(READY)  ## 10^8 vectors per arithmetic unit against the host, into docs (ARITHMETIC_ARGS: see --help)
+	@$(BIN)/python -m gen.arithmetic $(ARITHMETIC_ARGS)
+	@$(BIN)/python -m gen.docs
 
 bench: $(READY)  ## measure the example networks, write docs/performance.md (BENCH_ARGS: see --help)
 	@$(BIN)/python -m examples.bench $(BENCH_ARGS)

@@ -5,6 +5,7 @@ import inspect
 import json
 from pathlib import Path
 
+from gen import arithmetic
 from hls import regmap
 from hls.config import OPTIONS
 from hls.output import DOCUMENT, write_file
@@ -60,6 +61,7 @@ def numerics() -> str:
         name = f"{module}.{function}" if function else module
         text = inspect.getdoc(getattr(source, function) if function else source)
         parts += ["", f"## {title}", "", f"`{name}`", "", "```text", text, "```"]
+    parts += ["", *arithmetic.markdown(json.loads((ROOT / "docs" / arithmetic.DATA).read_text()))]
     return "\n".join([*parts, ""])
 
 

@@ -28,9 +28,9 @@ def verilated_module(verilog_files: Sequence[Path], top: str, *, trace: bool = F
 
 
 def build_module(verilog_files: Sequence[Path], top: str, cpp_testbench_text: str, *, trace: bool = False,
-                 optimise: str = "-O1", verilator_flags: Sequence[str] = (),
+                 optimise: str = "-O1", verilator_flags: Sequence[str] = (), flags: Sequence[str] = (),
                  progress: Progress = silent) -> Path:
-    """The program made of module `top` and a testbench with `main`; see `simulate_module`."""
+    """The program made of module `top` and a testbench with `main`, compiled with `flags`; see `simulate_module`."""
     module = verilated_module(verilog_files, top, trace=trace, optimise=optimise,
                               verilator_flags=verilator_flags, progress=progress)
 
@@ -38,10 +38,10 @@ def build_module(verilog_files: Sequence[Path], top: str, cpp_testbench_text: st
         progress(f"compiling the testbench of {top}")
         source = work / "testbench.cpp"
         source.write_text(cpp_testbench_text)
-        compile_object(source, work / "testbench.o", ["-O2", f"-isystem{module}"])
+        compile_object(source, work / "testbench.o", ["-O2", *flags, f"-isystem{module}"])
         link([work / "testbench.o", module / f"V{top}.o"], work / "testbench")
 
-    key = content_key([module.name, cpp_testbench_text])
+    key = content_key([module.name, cpp_testbench_text, *flags])
     return build_once("testbench", [key], build) / "testbench"
 
 
