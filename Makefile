@@ -12,7 +12,8 @@ XHEEP_OUT ?= build/xheep
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help venv run heepstor-gen test test-all test-external durations fuzz mutate bench area lint docs clean distclean
+.PHONY: help venv run heepstor-gen test test-all test-external durations fuzz mutate bench area formal lint docs clean \
+        distclean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -67,6 +68,9 @@ bench: $(READY)  ## measure the example networks, write docs/performance.md (BEN
 
 area: $(READY)  ## synthesise the accelerator, write docs/area.md; long at first, then only what changed
 	@$(BIN)/python -m gen.area docs
+
+formal: $(READY)  ## prove properties of the generated Verilog, write docs/verification.md (FORMAL_ARGS: see --help)
+	@$(BIN)/python -m tests.formal docs $(FORMAL_ARGS)
 
 lint: $(READY)  ## check the style of the Python
 	@$(BIN)/ruff check .
