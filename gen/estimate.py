@@ -42,7 +42,9 @@ class EstimateReport:
 
     def table(self) -> Any:
         from rich.box import SIMPLE_HEAD
+        from rich.console import Group
         from rich.table import Table
+        from rich.text import Text
 
         result = Table(title=f"{self.network} on {self.geometry}, predicted", title_justify="left", box=SIMPLE_HEAD,
                        padding=(0, 1, 0, 0), pad_edge=False)
@@ -56,10 +58,15 @@ class EstimateReport:
                     else _count(e.cycles), _ratio(e.macs, e.cycles), _count(e.bound_cycles),
                     _ratio(e.cycles, e.bound_cycles), _count(e.load_stall_cycles), _count(e.store_stall_cycles))
         macs, bound = (sum(getattr(e, name) for e in self.layers) for name in ("macs", "bound_cycles"))
+        on_cpu = sum(e.on_cpu for e in self.layers)
         result.add_section()
-        result.add_row("total", "", "", _count(macs), _count(self.total_cycles), _ratio(macs, self.total_cycles),
+        result.add_row("total without the CPU's layers" if on_cpu else "total", "", "", _count(macs),
+                       _count(self.total_cycles), _ratio(macs, self.total_cycles),
                        _count(bound), _ratio(self.total_cycles, bound), style="bold")
-        return result
+        if not on_cpu:
+            return result
+        return Group(result, Text(f"{on_cpu} of {len(self.layers)} layers run on the CPU, whose cycles heepgen run "
+                                  "measures; the total leaves them out", style="yellow"))
 
 
 def _count(value: int) -> str:

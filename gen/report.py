@@ -196,6 +196,7 @@ def _decibel(value: float | None) -> str:
     return "-" if value is None else "exact" if value == math.inf else f"{value:.1f}"
 
 
+TAPPED_VALUES = 8
 MOST_ROWS = 32
 """Rows of an output whose largest values are shown."""
 
@@ -228,6 +229,21 @@ def _total(run: RunReport) -> tuple[str, ...]:
 
 def _shapes(run: RunReport) -> str:
     return ", ".join("x".join(map(str, result.shape)) for result in run.results)
+
+
+def _tap_notes(run: RunReport) -> list[Text]:
+    """Beginning and range of every tapped tensor; JSON has all of it."""
+    notes = []
+    for name, values in run.taps.items():
+        finite = [v for v in values if math.isfinite(v)]
+        span = f", {min(finite):.6g} to {max(finite):.6g}" if finite else ""
+        more = ", ..." if len(values) > TAPPED_VALUES else ""
+        notes.append(Text(f"tap {name}: {len(values):,} values{span}: "
+                          f"{', '.join(f'{v:.6g}' for v in values[:TAPPED_VALUES])}{more}"))
+    if notes:
+        notes.append(Text("with --tap every tensor is kept in memory, none on chip: a run without it takes other "
+                          "cycles", style="yellow"))
+    return notes
 
 
 def _output_notes(run: RunReport) -> list[Text]:
@@ -263,7 +279,7 @@ def table(run: RunReport) -> RenderableType:
     if run.import_check:
         notes.append(Text(run.import_check["text"], style="dim"))
     notes += [Text(warning, style="yellow") for warning in run.warnings]
-    notes += _output_notes(run)
+    notes += _tap_notes(run) + _output_notes(run)
     verdict = (Text("every bit equals the model's", style="green") if run.bit_exact
                else Text("the device's output DIFFERS from the bit-exact model", style="bold red"))
     return Group(result, *notes, verdict)

@@ -146,7 +146,7 @@ def generate_application(program: Any, data: np.ndarray, config: Config, out: st
         generator = CodeGenerator(program, data, config=config, name=name, per_channel=not options.per_tensor,
                                   calibrate=options.calibrate, biases=options.biases, keep_activations=keep_activations)
         graph = append_softmax(generator.graph) if softmax else generator.graph
-        placements = tuple(placements_of(graph))
+        placements = tuple(placements_of(graph, generator.imported))
         explain(_explanation(name, placements))
         files = render(generator.program(softmax), generator.sample)
         progress(f"running {name} in PyTorch and in the bit-exact model")

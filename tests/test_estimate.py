@@ -156,3 +156,12 @@ def test_command(tmp_path):
     torch.save(nn.Sequential(nn.Linear(12, 4)), tmp_path / "net.pt")
     result = CliRunner().invoke(main, ["estimate", str(tmp_path / "net.pt"), "--input-shape", "12"])
     assert result.exit_code == 0 and "predicted" in result.output
+
+
+@pytest.mark.parametrize("last, on_cpu", [(nn.SiLU(), 2), (nn.ReLU(), 0)])
+def test_total_says_what_it_leaves_out(tmp_path, last, on_cpu):
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), last).eval()
+    torch.export.save(torch.export.export(model, (torch.zeros(1, 3, 8, 8),)), tmp_path / "net.pt2")
+    shown = CliRunner().invoke(main, ["estimate", str(tmp_path / "net.pt2")], catch_exceptions=False).output
+    assert ("total without the CPU's layers" in shown) == bool(on_cpu)
+    assert not on_cpu or f"{on_cpu} of 3 layers run on the CPU" in shown

@@ -61,6 +61,33 @@ def test_every_node_of_random_networks_is_explained():
         assert all(p.where in ("array", "CPU", "memory") and "no form" not in p.why for p in placed)
 
 
+def test_merged_layers_have_rows_behind_the_layer_that_does_their_work():
+    model = nn.Sequential(nn.BatchNorm2d(3), nn.Conv2d(3, 4, 1), nn.ReLU(), nn.Dropout(), nn.MaxPool2d(2),
+                          nn.BatchNorm2d(4), nn.Flatten(), nn.Flatten(), nn.Linear(36, 3)).eval()
+    imported = import_model(model, (1, 3, 6, 6))
+    found = [(p.name, p.where, p.why) for p in explain(run_passes(imported), imported)]
+    merged = {name: why for name, where, why in found if where == "merged"}
+    assert merged == {"0": "in the weights and the bias of 1", "2": "1 applies it on the way out",
+                      "3": "nothing to do in inference", "5": "in the weights and the bias of 8"}
+    names = [name for name, _, _ in found]
+    assert names.index("1") < names.index("0") < names.index("4") < names.index("8") < names.index("5")
+
+
+def test_every_imported_node_has_one_row():
+    for seed in range(30):
+        network = random_network(seed, "dag")
+        imported = import_model(network.model, network.x)
+        graph = run_passes(imported)
+        placed = explain(graph, imported)
+        names = [p.name for p in placed]
+        assert len(names) == len(set(names))
+        assert {n.name for n in imported.nodes} <= set(names)
+        for p in placed:
+            if p.where == "merged":
+                assert p.why, p
+                assert p.name not in {n.name for n in graph.nodes}
+
+
 def test_needs_no_torch():
     code = "import sys, firmware_gen.explain; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -67,6 +67,14 @@ def test_verdict_and_warnings():
     assert "CPU only, 3 wait states" in rendered(run_report(software=True, wait_states=3))
 
 
+def test_tapped_tensors_are_shown_and_what_they_cost_is_said():
+    taps = {"conv1": [0.5, -2.0, math.nan, *[0.25] * 20], "empty": [math.inf]}
+    text = rendered(replace(run_report(), taps=taps))
+    assert "tap conv1: 23 values, -2 to 0.5: 0.5, -2, nan, 0.25, 0.25, 0.25, 0.25, 0.25, ..." in text
+    assert "tap empty: 1 values: inf" in text and "a run without it takes other cycles" in text
+    assert "--tap" not in rendered(run_report())
+
+
 def test_predictions_are_the_largest_of_every_row():
     report = run_report({"values": [0.1, 0.9, 0.8, 0.2], "reference": [0.2, 0.8, 0.4, 0.6], "shape": (2, 2)})
     assert report.first.predictions == ([1, 0], [1, 1])
