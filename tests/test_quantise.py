@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from torch import nn
 
+from firmware_gen import CodeGenerator
 from firmware_gen.fake_quant import GraphModule, quantized_model
 from firmware_gen.importer import import_model
 from firmware_gen.ir import Graph, Linear, Value
@@ -235,3 +236,40 @@ def test_scale_node_is_rounded_to_float32():
     factor = 1 / np.sqrt(model[1].running_var.double().numpy() + model[1].eps)
     np.testing.assert_array_equal(node.scale, factor.astype(np.float32))
     np.testing.assert_array_equal(node.bias, (-model[1].running_mean.double().numpy() * factor).astype(np.float32))
+
+
+class Vectors(nn.Module):
+    """A batch of one that becomes a vector inside, and a second output that keeps its batch."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.head = nn.Conv2d(2, 3, 3), nn.Linear(48, 5)
+
+    def forward(self, x):
+        y = torch.relu(self.conv(x))
+        return self.head(y.reshape(-1)), y
+
+
+def test_quantised_model_takes_several_inputs_where_values_inside_have_no_batch():
+    torch.manual_seed(2)
+    model = Vectors().eval()
+    with torch.no_grad():
+        for layer in (model.conv, model.head):
+            layer.weight.copy_((layer.weight * 500).clamp(-127, 127).round())
+            layer.weight.reshape(len(layer.weight), -1)[:, 0] = 127  # a scale of 1: nothing is rounded
+    x = torch.randn(3, 2, 6, 6)
+    module, taps = CodeGenerator(model, x[:1]).quantized_model(), {}
+    with torch.no_grad():
+        vectors, maps = module(x, taps)
+        expected = [model(one[None]) for one in x]
+    torch.testing.assert_close(vectors, torch.stack([v for v, _ in expected]), rtol=1e-5, atol=1e-2)
+    torch.testing.assert_close(maps, torch.cat([m for _, m in expected]), rtol=1e-5, atol=1e-3)
+    assert all(len(tap) == 3 for tap in taps.values())
+
+
+def test_an_input_without_a_batch_has_no_multiples():
+    module = CodeGenerator(nn.Linear(4, 5).eval(), torch.randn(4)).quantized_model()
+    assert module(torch.randn(4)).shape == (5,)
+    for wrong in ((8,), (2, 4)):
+        with pytest.raises(HeepgenError, match=r"the model takes \(4,\)"):
+            module(torch.randn(wrong))
