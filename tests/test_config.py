@@ -121,6 +121,25 @@ def test_bad_files_are_refused_by_name_value_and_range(write, text, parts):
     assert all(part in message for part in [str(path), *parts]), message
 
 
+@pytest.mark.parametrize("attribute, low, high, steps", [
+    ("rows", 1, 32, False), ("cols", 1, 32, False), ("ports", 1, 4, False), ("activation_words", 256, 65536, True),
+    ("weight_bytes", 256, 65536, True), ("accumulator_entries", 16, 1024, True), ("scratchpad_words", 256, 65536, True),
+    ("memory_banks", 2, 64, False), ("irq_line", 0, 15, False)])
+def test_ranges_end_where_they_say(attribute, low, high, steps):
+    for value in (low, high):
+        assert getattr(Config(**{attribute: value}), attribute) == value
+    below, above = (low // 2, 2 * high) if steps else (low - 1, high + 1)
+    for value in (below, above, *((low + 1, high - 1) if steps else ())):
+        with pytest.raises(HeepgenError, match=f"= {value}: must be"):
+            Config(**{attribute: value})
+
+
+def test_defaults():
+    config = Config()
+    assert (config.rows, config.cols, config.arithmetic, config.ports) == (8, 8, "aligned", 2)
+    assert (config.memory_banks, config.memory_banks_interleaved, config.bank_kib) == (4, (8, 4), 32)
+
+
 def test_missing_unreadable_and_binary_files(tmp_path):
     assert "No such file" in refused(tmp_path / "absent.hjson")
     assert "directory" in refused(tmp_path).lower()

@@ -425,6 +425,24 @@ def test_refuses_broken_descriptors_and_recovers(part):
     make_bench(program, config, ("broken", part)).run(12000)
 
 
+JUST_ALLOWED = [broken(change) for change in (
+    {"STRIP_PX": 16, "FIRST_PX": 16}, {"STRIP_PX": 1, "FIRST_PX": 1, "CBG": 16}, {"STRIP_PX": 4, "CBG": 4},
+    {"NCB": 2, "COUT": 6}, {"NCB": 2, "COUT": 10}, {"NCB": 1, "COUT": 1},
+    {"DIAGONAL": 1, "GROUPS": 1, "KB": 1, "COUT": 4}, {"DIAGONAL": 1, "GROUPS": 1, "KB": 1, "COUT": 6})]
+
+
+def test_accepts_what_is_just_allowed():
+    config = Config(rows=3, cols=5, ports=2, accumulator_entries=16)
+
+    def program(bench):
+        yield from set_up()
+        layers = [legal_descriptor(bench.rng, config) | change for change in JUST_ALLOWED]
+        yield write("DOORBELL", bench.put_list(layers))
+        assert (yield from wait_until(DONE | ERROR)) == DONE
+
+    make_bench(program, config, ("allowed",), layer_cycles=2).run()
+
+
 def run_error(program, ports=2, key="error", cycles=4000):
     bench = make_bench(program, Config(rows=3, cols=5, ports=ports), (key, ports))
     bench.expect_error = True

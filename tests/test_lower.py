@@ -177,6 +177,32 @@ def test_wide_convolution_becomes_column_tiles():
     assert not any(job.fields["ACC_INIT"] for job in program.jobs)
 
 
+@pytest.mark.parametrize("size", [(1, 9), (9, 1), (3, 3)])
+def test_feature_maps_lie_channels_last(size):
+    """However flat they are: a pixel's channels are neighbours."""
+    model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Conv2d(4, 5, 1))
+    program = assert_close(model, (2, 3, *size), Config(rows=4, cols=4))
+    between = program.tensors[program.graph.nodes[0].output]
+    assert between.channels_last == (4, *size)
+    assert program.jobs[0].fields["STORE_C_STRIDE"] == 1 == program.jobs[-1].fields["LOAD_C_STRIDE"]
+
+
+class Halves(nn.Module):
+    """Vectors of a batch, joined."""
+
+    def __init__(self):
+        super().__init__()
+        self.one, self.two, self.last = nn.Linear(6, 5), nn.Linear(6, 3), nn.Linear(8, 2)
+
+    def forward(self, x):
+        return self.last(torch.cat((self.one(x), torch.relu(self.two(x))), 1))
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+def test_joined_vectors_of_a_batch(batch):
+    assert_close(Halves(), (batch, 6), Config(rows=4, cols=4))
+
+
 def test_strided_1x1_loads_only_what_it_reads():
     program = assert_close(nn.Conv2d(6, 8, 1, stride=2), (1, 6, 16, 12), Config())
     assert program.jobs[0].fields["LOAD_WORDS"] == 6 * 8 * 6

@@ -33,6 +33,19 @@ def chains(draw):
     return layers
 
 
+def holds(layers, pieces, rings):
+    """Whether every row is in its ring when a piece reads it."""
+    places = [{} for _ in rings]  # place in the ring: row
+    for layer, first, end in pieces:
+        if layer:
+            low, high = layers[layer].needed(first, end)
+            if any(places[layer - 1].get(row % rings[layer - 1]) != row for row in range(low, high)):
+                return False
+        if layer < len(rings):
+            places[layer] |= {row % rings[layer]: row for row in range(first, end)}
+    return True
+
+
 @settings(max_examples=300)
 @given(layers=chains(), height=st.integers(1, 8), ahead=st.integers(0, 1))
 def test_rows_are_there_when_they_are_needed(layers, height, ahead):
@@ -41,17 +54,15 @@ def test_rows_are_there_when_they_are_needed(layers, height, ahead):
     group = Group(tuple(range(len(layers))), height, ahead)
     pieces = turns(layers, group)
     rings = ring_rows(layers, pieces)
+    assert holds(layers, pieces, rings)
+    for number, rows in enumerate(rings):
+        assert rows == 1 or not holds(layers, pieces, [*rings[:number], rows - 1, *rings[number + 1:]])
     done = [0] * len(layers)
-    rings_hold = [{} for _ in rings]  # place in the ring: row
     for layer, first, end in pieces:
         assert first == done[layer] < end <= layers[layer].outputs
         if layer:
             low, high = layers[layer].needed(first, end)
             assert high <= done[layer - 1]
-            held = rings_hold[layer - 1]
-            assert all(held[row % rings[layer - 1]] == row for row in range(low, high))
-        if layer < len(rings):
-            rings_hold[layer] |= {row % rings[layer]: row for row in range(first, end)}
         done[layer] = end
     assert done[-1] == layers[-1].outputs
     if ahead:  # no piece needs the one just before it, but where a layer has come to its end
@@ -184,6 +195,36 @@ def test_the_proof_finds_a_ring_that_is_too_short(monkeypatch):
                 with pytest.raises(HeepgenError, match=f"memory plan: {name} is overwritten"):
                     residency.check(program.jobs, shorter, program.offsets, program.arena_bytes, (), program.config)
     assert found >= 5
+
+
+@pytest.mark.parametrize("on_chip", [False, True])
+def test_the_proof_finds_two_tensors_in_one_place(on_chip, monkeypatch):
+    """Word by word they look the same, but they are not."""
+    monkeypatch.setattr(residency, "choose", choose_at_random(np.random.default_rng(3)) if on_chip else lambda *_: [])
+    program = CodeGenerator(Around(), np.zeros((1, 4, 6, 6), np.float32), config=Config()).program()
+    names = [node.name for node in program.graph.nodes]
+    one, two = (program.tensors[program.graph.nodes[names.index(name)].output].storage for name in ("one", "two"))
+    offsets, homes = dict(program.offsets), dict(program.scratchpad)
+    for name in (one, two):
+        offsets.pop(name, None)
+        homes.pop(name, None)
+    places = ({one: 0, two: 0}, {}) if not on_chip else ({}, dict.fromkeys((one, two), residency.Home(0, 11)))
+    arena = program.arena_bytes + 4096
+    moved = {name: offset + 4096 for name, offset in offsets.items()}
+    with pytest.raises(HeepgenError, match=f"memory plan: {one} is overwritten before"):
+        residency.check(program.jobs, homes | places[1], moved | places[0], arena, (), program.config)
+
+
+class Around(nn.Module):
+    """A tensor that is alive while two others are written."""
+
+    def __init__(self):
+        super().__init__()
+        self.one, self.two, self.three, self.last = (nn.Conv2d(4, 4, 3, padding=1) for _ in range(4))
+
+    def forward(self, x):
+        one = self.one(x)
+        return self.last(self.three(torch.relu(self.two(one))) + one)
 
 
 def test_a_layer_of_the_group_may_not_overwrite_its_input(monkeypatch):
