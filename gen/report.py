@@ -139,8 +139,8 @@ def alignment_warnings(losses: dict[str, float | None]) -> list[str]:
     """A sentence for every layer whose `alignment_loss` is more than hls.aligned_error.NOTICEABLE."""
     from hls.aligned_error import NOTICEABLE
 
-    return [f"{name}: aligned arithmetic loses {loss:.1e} of a channel's largest output, small activations beside huge "
-            "ones; --arith fma keeps them, as do inputs and layers scaled alike."
+    return [f"{name}: aligned arithmetic loses {loss:.1e} of a channel's largest output beside huge activations; "
+            "--arith fma does not."
             for name, loss in losses.items() if loss is not None and loss > NOTICEABLE]
 
 
