@@ -64,11 +64,12 @@ class Events:
 
 
 @unit(out=f"slave.gnt slave.rvalid slave.rdata irq idle {_WINDOWS} watchdog {_STAGES} load_open {_FETCH} {_PROFILE} "
-          "engine_rst cancel give_up")
+          "engine_rst cancel give_up running")
 def control(
     clk, rst, slave, irq, idle, windows, watchdog, stages, load_done, weights_idle, cut_done, params_idle, seq_busy,
-    drain_done, load_open, fetch_req, fetch_rsp_valid, rsp_data, profile_req, store_issued, store_returned, fault,
-    fault_addr, timeout, timeout_addr, ports_busy, engine_rst, cancel, give_up, events, *, config
+    drain_done, leftover, load_open, fetch_req, fetch_rsp_valid, rsp_data, profile_req, store_issued, store_returned,
+    fault, fault_addr, timeout, stalled, timeout_addr, ports_busy, late, engine_rst, cancel, give_up, running, events,
+    *, config
 ):
     """Run descriptor lists.
 
@@ -86,13 +87,17 @@ def control(
     A refused descriptor is an error when a stage would take it. An error, or SOFT_RESET, pulses engine_rst (which
     includes rst; for everything but control and memory_ports) and raises cancel until ports_busy falls: queued
     commands are dropped, answers discarded. STATUS.DRAINING meanwhile; give_up (pulse) makes memory_ports forget what
-    is due. SOFT_RESET also clears DONE, ERROR and IRQ_STATUS. A DOORBELL while busy or draining is error BUSY; while
-    STATUS.ERROR is set it is ignored.
+    is due; answers that are ``late`` after it only forbid to gate the clock. SOFT_RESET also clears DONE, ERROR and
+    IRQ_STATUS. A DOORBELL while busy or draining is error BUSY; while STATUS.ERROR is set it raises the interrupt
+    again. A DOORBELL that is accepted pulses engine_rst too, in the next cycle: every list begins in the same state.
+
+    ``running``: a list runs, and something is expected to move. ``leftover``: level, something was loaded that no
+    layer has used; when a list ends so, it is error LEFTOVER.
     """
     commands, readings = Commands(), Readings()
     enabled, raised, state = Interrupts(), readings.pending, readings.state
     busy, done, draining, error = state.busy, state.done, state.draining, state.error
-    resetting, forcing = (Signal(bool(0)) for _ in range(2))
+    resetting, forcing, beginning, fetch_rst = (Signal(bool(0)) for _ in range(4))
     doorbell_ok, go, ready, sound, failing, ended, finished = (Signal(bool(0)) for _ in range(7))
     storing, recording, stored, record_start, record_end, layer_end = (Signal(bool(0)) for _ in range(6))
     failure, fetch_error = (Signal(intbv(0)[len(error):]) for _ in range(2))
@@ -105,7 +110,8 @@ def control(
     bases = Job({f"base{i}": getattr(windows, f"base{i}") for i in range(REGIONS)})
     record = Job({name: getattr(readings, name) for name in PROFILE_RECORD})
     layers = Signal(modbv(0)[32:])
-    window, timed_out, refused = (ERRORS[name][0] for name in ("WINDOW", "TIMEOUT", "BUSY"))
+    window, timed_out, refused, nothing_moves, unused = (
+        ERRORS[name][0] for name in ("WINDOW", "TIMEOUT", "BUSY", "STALL", "LEFTOVER"))
     everyone = (1 << len(STAGE_FIELDS)) - 1
     load_free, weights_free, cut_free, params_free, seq_free, drain_free = free.values()
     load_taken, drain_taken, drain_take = taken["load"], taken["drain"], takes["drain"]
@@ -164,12 +170,18 @@ def control(
         elif busy and timeout:
             failure.next = timed_out
             failure_addr.next = timeout_addr
+        elif busy and stalled:
+            failure.next = nothing_moves
+            failure_addr.next = readings.doorbell
         elif commands.doorbell and (busy or draining) and error == 0:
             failure.next = refused
             failure_addr.next = commands.address
         elif refuse:
             failure.next = fetch_error
             failure_addr.next = fetch_error_addr
+        elif finished and leftover:
+            failure.next = unused
+            failure_addr.next = readings.doorbell
         else:
             failing.next = False
 
@@ -181,6 +193,7 @@ def control(
     def step():
         resetting.next = False
         forcing.next = False
+        beginning.next = doorbell_ok and not rst
         if rst:
             busy.next = False
             done.next = False
@@ -217,6 +230,8 @@ def control(
                 done.next = False
                 layers.next = 0
                 readings.doorbell.next = commands.address
+            elif commands.doorbell:
+                raised.error.next = True
             else:
                 if drain_take:
                     readings.doorbell.next = address
@@ -258,10 +273,12 @@ def control(
 
     @always_comb
     def drive():
-        engine_rst.next = rst or resetting
+        engine_rst.next = rst or resetting or beginning
+        fetch_rst.next = rst or resetting
+        running.next = busy
         cancel.next = draining
         give_up.next = forcing
-        idle.next = not (busy or draining or ports_busy or slave.req or slave.rvalid)
+        idle.next = not (busy or draining or ports_busy or late or slave.req or slave.rvalid)
         irq.next = (raised.done and enabled.done) or (raised.error and enabled.error)
         readings.layers.next = layers
         state.failed.next = error != 0
@@ -273,7 +290,7 @@ def control(
         [_stage(clk, engine_rst, ready, sound, discard, free[name], fetched, getattr(stages, name), asks[name],
                 takes[name], taken[name]) for name in STAGE_FIELDS],
         register_slave(clk, rst, slave, windows, watchdog, enabled, commands, readings, config=config),
-        descriptor_fetch(clk, engine_rst, go, go_address, discard, bases, fetched, fetch_req, fetch_rsp_valid, rsp_data,
+        descriptor_fetch(clk, fetch_rst, go, go_address, discard, bases, fetched, fetch_req, fetch_rsp_valid, rsp_data,
                          ready, fetch_error, fetch_error_addr, address, config=config),
         counters(clk, rst, commands.clear, busy, events, readings.cycle, readings.cycle_high,
                  *(getattr(readings, name.lower()) for name in COUNTERS)),
@@ -318,8 +335,12 @@ def counters(
     clk, rst, clear, busy, events, cycle, cycle_high, busy_cycles, array_active, load_stall, store_stall, bus_words,
     lanes_lost, lanes_lossy
 ):
-    """Free-running cycle counter, and performance counters that ``clear`` sets to 0."""
+    """Free-running cycle counter, and performance counters that ``clear`` sets to 0.
+
+    Lanes are counted while a list runs: what a reset leaves in the array's pipeline is none of them.
+    """
     total = Signal(modbv(0)[64:])
+    lost, lossy = (Signal(intbv(0)[len(lanes):]) for lanes in (events.lost, events.lossy))
 
     @always(clk.posedge)
     def run():
@@ -331,10 +352,14 @@ def counters(
     def drive():
         cycle.next = total[32:]
         cycle_high.next = total[64:32]
+        lost.next = 0
+        lossy.next = 0
+        if busy:
+            lost.next = events.lost
+            lossy.next = events.lossy
 
     pairs = ((busy, busy_cycles), (events.issue, array_active), (events.load_stall, load_stall),
-             (events.store_stall, store_stall), (events.words, bus_words), (events.lost, lanes_lost),
-             (events.lossy, lanes_lossy))
+             (events.store_stall, store_stall), (events.words, bus_words), (lost, lanes_lost), (lossy, lanes_lossy))
     return run, drive, [_counter(clk, rst, clear, amount, value) for amount, value in pairs]
 
 

@@ -278,10 +278,10 @@ def _times(source, target, factor):
 
 
 @unit(out="bank_free drain_bank drain_addr param_take aux_take req.valid req.addr req.stride req.count req.region "
-          "req.data req.mark available done")
+          "req.data req.mark available done left")
 def drain(
     clk, rst, start, job, bank_done, bank_free, drain_bank, drain_addr, drain_data, param_valid, param_data,
-    param_take, aux_valid, aux_data, aux_take, req, mark_returned, available, done, *, config
+    param_take, aux_valid, aux_data, aux_take, req, mark_returned, available, done, left, *, config
 ):
     """Read finished accumulator banks, apply the epilogue, store; one beat per cycle.
 
@@ -291,6 +291,7 @@ def drain(
     UNIFORM; residual beats likewise, one per store beat. ``done`` is low from the cycle after start until the
     last store beat was accepted (req.valid and req.ready), high otherwise. ``available``: MARK_BASE, and MARK_WORDS
     for every marked store beat that was answered (``mark_returned``) since start.
+    ``left``: level, finished banks or parameters wait.
     """
     ports, width = config.ports, 32 * config.ports
     beat = Beat(config)
@@ -331,6 +332,7 @@ def drain(
         taken.next = data_valid and req.ready
         done.next = not walking and room == STORE_BEATS
         available.next = words_done
+        left.next = full != 0 or params_ready
 
     @always(clk.posedge)
     def account():

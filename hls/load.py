@@ -12,10 +12,10 @@ LOAD_JOB = ("load_addr load_addr_region load_c_stride load_x_stride load_y_strid
 """Descriptor fields that the load engine reads."""
 
 
-@unit(out="req.valid req.addr req.stride req.count req.region wr_valid wr_pos wr_count wr_data loaded done")
+@unit(out="req.valid req.addr req.stride req.count req.region wr_valid wr_pos wr_count wr_data loaded done left")
 def load_engine(
     clk, rst, start, job, load_open, available, released, req, rsp_valid, rsp_count, rsp_data,
-    wr_valid, wr_pos, wr_count, wr_data, loaded, done, *, config
+    wr_valid, wr_pos, wr_count, wr_data, loaded, done, left, *, config
 ):
     """Request the window's words in order (y, x, c) in beats of up to P words of the inner loop.
 
@@ -25,6 +25,7 @@ def load_engine(
     among the layer's first ``available``(LINEAR). Answers (rsp_valid: this stream's bit) go straight to the buffer:
     wr_valid, wr_pos(LINEAR), wr_count(3), wr_data(32P). ``loaded``(LINEAR): end of the words that are readable in
     the next cycle. ``done``: level, low from the cycle after ``start`` until all of the layer's words are readable.
+    ``left``: level, one cycle late, words are loaded that were not released, or the other way round.
     """
     ports = config.ports
     size = config.activation_words
@@ -146,6 +147,10 @@ def load_engine(
             position.next = loaded
 
     @always(clk.posedge)
+    def compare():
+        left.next = position != released
+
+    @always(clk.posedge)
     def count_beats():
         if rst:
             due.next = 0
@@ -154,5 +159,5 @@ def load_engine(
         elif rsp_valid and not step:
             due.next = due - 1
 
-    return (queue, shape, look_ahead, allow, ask, bound, walk, follow, write, count_words, count_beats,
+    return (queue, shape, look_ahead, allow, ask, bound, walk, follow, write, count_words, compare, count_beats,
             ignore(headroom, 0, LINEAR - 1), ignore(job.load_x_stride, 30, 32), ignore(job.load_y_stride, 30, 32))

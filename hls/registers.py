@@ -41,9 +41,11 @@ ERRORS = {
     "NONE": (0, "no error"),
     "UNALIGNED": (1, "a descriptor address is not a multiple of 4"),
     "WINDOW": (2, "an address is outside its region's BASE..LIMIT"),
-    "TIMEOUT": (3, "watchdog: a request was not granted, or not answered, in WATCHDOG cycles"),
+    "TIMEOUT": (3, "watchdog: nothing moved for WATCHDOG cycles, and a grant or an answer was due"),
     "DESCRIPTOR": (4, "a descriptor field is zero or contradicts another"),
     "BUSY": (5, "DOORBELL was written while the accelerator was busy"),
+    "STALL": (6, "watchdog: nothing moved for WATCHDOG cycles, though nothing was due on the bus"),
+    "LEFTOVER": (7, "the list ended with words that no layer used; lengths of its streams contradict its loops"),
 }
 
 COUNTERS = ("BUSY", "ARRAY_ACTIVE", "LOAD_STALL", "STORE_STALL", "BUS_WORDS", "LANES_LOST", "LANES_LOSSY")
@@ -66,7 +68,8 @@ REGISTERS = (
     Register("CONFIG_HASH", 0x0C, "ro", "hash of the hardware configuration"),
     Register("CTRL", 0x10, "wo", "commands", (
         Bits("SOFT_RESET", 0, 1, "stop; answers still due are awaited (STATUS.DRAINING)"),
-        Bits("FORCE", 1, 1, "with SOFT_RESET: give up requests and answers still due; for a dead bus"),
+        Bits("FORCE", 1, 1, "with SOFT_RESET: give up requests and answers still due, for a dead bus; answers "
+             "that come late are discarded, nothing is requested before, and a second FORCE gives them up too"),
         Bits("CLEAR_COUNTERS", 2, 1, "clear the performance counters"))),
     Register("STATUS", 0x14, "ro", "state", (
         Bits("BUSY", 0, 1, "between doorbell and done, error or reset"),
@@ -74,12 +77,14 @@ REGISTERS = (
         Bits("ERROR", 2, 1, "stopped by an error; cleared by SOFT_RESET"),
         Bits("DRAINING", 3, 1, "bus answers are still due; a doorbell now is refused"),
         Bits("ERROR_CODE", 8, 4, "what went wrong"))),
-    Register("DOORBELL", 0x18, "rw", "write: run the list at this descriptor address; read: current descriptor"),
+    Register("DOORBELL", 0x18, "rw", "write: run the list at this descriptor address; with STATUS.ERROR only the error "
+             "interrupt is raised again; read: current descriptor"),
     Register("IRQ_ENABLE", 0x1C, "rw", "interrupt enables", (
         Bits("DONE", 0, 1, "on done"), Bits("ERROR", 1, 1, "on error"))),
     Register("IRQ_STATUS", 0x20, "w1c", "pending interrupts, same bits"),
-    Register("ERROR_ADDR", 0x24, "ro", "address that caused the error"),
-    Register("WATCHDOG", 0x28, "rw", "cycles a bus request may wait for grant or answer; 0: for ever"),
+    Register("ERROR_ADDR", 0x24, "ro", "address that caused the error; STALL, LEFTOVER: as DOORBELL reads"),
+    Register("WATCHDOG", 0x28, "rw", "cycles in which nothing needs to move while something is due or a list runs, "
+             "more than a vector takes through the array; 0: any number"),
     Register("LAYERS", 0x2C, "ro", "descriptors completed since the doorbell"),
     *(Register(f"{kind}{i}", 0x30 + 8 * i + 4 * (kind == "LIMIT"), "rw", doc)
       for i in range(REGIONS)

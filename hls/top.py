@@ -60,7 +60,8 @@ def heepstor(clk, rst_n, s, m, irq, idle, *, config):
     if config.scratchpad_words:
         bus_load, bus_aux, bus_store = Request(ports), Request(ports), Request(ports, data=True, mark=True)
 
-    cmd_valid, cmd_ready, cmd_write, store_issued, store_returned, fault, busy, timeout = flags(8)
+    cmd_valid, cmd_ready, cmd_write, store_issued, store_returned, fault, busy, late, timeout, stalled = flags(10)
+    running, progress, leftover, load_left, weights_left, drain_left = flags(6)
     cmd_count, cmd_tag, rsp_count, words = bits(3, 3, 3, 3)
     cmd_addr, cmd_wdata, rsp_data = bits(32 * ports, 32 * ports, 32 * ports)
     rsp_valid, fault_addr, timeout_addr, watchdog = bits(len(ANSWERS), 32, 32, 32)
@@ -69,15 +70,15 @@ def heepstor(clk, rst_n, s, m, irq, idle, *, config):
     load_done, weights_idle, cut_done, params_idle, walking, drain_done, load_open = flags(7)
     bus = [
         control(clk, rst, s, irq, idle, windows, watchdog, stages, load_done, weights_idle, cut_done, params_idle,
-                walking, drain_done, load_open, fetch, answered["fetch"], rsp_data, profile, store_issued,
-                store_returned, fault, fault_addr, timeout, timeout_addr, busy, engine_rst, cancel, give_up, events,
-                config=config),
+                walking, drain_done, leftover, load_open, fetch, answered["fetch"], rsp_data, profile, store_issued,
+                store_returned, fault, fault_addr, timeout, stalled, timeout_addr, busy, late, engine_rst, cancel,
+                give_up, running, events, config=config),
         arbiter(clk, engine_rst, windows, fetch, params, weights, bus_aux, bus_store, profile, bus_load, cmd_valid,
                 cmd_ready, cmd_write, cmd_count, cmd_tag, cmd_addr, cmd_wdata, store_issued, fault, fault_addr,
                 config=config),
-        memory_ports(clk, rst, cancel, give_up, watchdog, cmd_valid, cmd_ready, cmd_write, cmd_count, cmd_tag, cmd_addr,
-                     cmd_wdata, rsp_valid, rsp_count, rsp_data, m.req, m.we, m.be, m.addr, m.wdata, m.gnt, m.rvalid,
-                     m.rdata, busy, words, timeout, timeout_addr, config=config),
+        memory_ports(clk, rst, cancel, give_up, running, progress, watchdog, cmd_valid, cmd_ready, cmd_write, cmd_count,
+                     cmd_tag, cmd_addr, cmd_wdata, rsp_valid, rsp_count, rsp_data, m.req, m.we, m.be, m.addr, m.wdata,
+                     m.gnt, m.rvalid, m.rdata, busy, late, words, timeout, stalled, timeout_addr, config=config),
     ]
 
     read_load, read_aux, marked = answered["load"], answered["aux"], answered["mark"]
@@ -103,10 +104,10 @@ def heepstor(clk, rst_n, s, m, irq, idle, *, config):
     loaders = [
         load_engine(clk, engine_rst, stages.load.start, stages.load.job.subset(LOAD_JOB), load_open, available,
                     released, load, read_load, read_count, read_data, wr_valid, wr_pos, wr_count, wr_data, loaded,
-                    load_done, config=config),
+                    load_done, load_left, config=config),
         weight_loader(clk, engine_rst, stages.weights.start, stages.weights.job, stages.cut.start, stages.cut.job,
                       weights, answered["weights"], rsp_data, load_valid, load_data, load_beat, load_diag,
-                      tile_ready, tile_take, weights_idle, cut_done, config=config),
+                      tile_ready, tile_take, weights_idle, cut_done, weights_left, config=config),
         param_reader(clk, engine_rst, stages.params.start, stages.params.job, params, answered["params"], rsp_data,
                      param_valid, param_data, param_take, params_idle, config=config),
     ]
@@ -149,7 +150,7 @@ def heepstor(clk, rst_n, s, m, irq, idle, *, config):
                      cols=cols, entries=config.accumulator_entries),
         drain(clk, engine_rst, end.start, end.job.subset(DRAIN_JOB), bank_done, bank_free, drain_bank, drain_addr,
               drain_data, param_valid, param_data, param_take, aux_valid, aux_data, aux_take, store,
-              marked, available, drain_done, config=config),
+              marked, available, drain_done, drain_left, config=config),
         aux_reader(clk, engine_rst, end.start, end.job.subset(AUX_JOB), aux, read_aux, read_aux_data, bank_free,
                    init_valid, init_bank, init_addr, init_data, bank_ready, aux_valid, aux_data, aux_take,
                    config=config),
@@ -164,7 +165,13 @@ def heepstor(clk, rst_n, s, m, irq, idle, *, config):
         events.issue.next = issue
         events.words.next = words
 
-    return bus, on_chip, loaders, datapath, results, glue
+    @always(clk.posedge)
+    def watch():
+        progress.next = (issue or load_valid or wr_valid or param_take or aux_take or init_valid != 0
+                         or (store.valid and store.ready))
+        leftover.next = load_left or weights_left or param_valid or aux_valid or drain_left
+
+    return bus, on_chip, loaders, datapath, results, glue, watch
 
 
 @block

@@ -24,10 +24,10 @@ class _Tile:
 
 
 @unit(out="req.valid req.addr req.stride req.count req.region req.urgent load_valid load_data load_beat load_diag "
-          "tile_ready idle cut_done")
+          "tile_ready idle cut_done left")
 def weight_loader(
     clk, rst, start, job, cut_start, cut_job, req, rsp_valid, rsp_data, load_valid, load_data, load_beat, load_diag,
-    tile_ready, tile_take, idle, cut_done, *, config
+    tile_ready, tile_take, idle, cut_done, left, *, config
 ):
     """Present every tile's bytes to the array, up to one beat per cycle.
 
@@ -42,6 +42,7 @@ def weight_loader(
     tile that waits to be taken outlives ``cut_start``.
     ``idle``: level, see `hls.passes`; weights that fit the FIFO are fetched once for all strips. ``cut_done``: level,
     low from the cycle after ``cut_start`` until all tiles of the layer were presented, and its padding dropped.
+    ``left``: level, weights or a tile wait.
     """
     rows, cols, ports, lanes, diagonal = config.rows, config.cols, config.ports, config.load_rows, config.diagonal
     beats = -(-rows // lanes)
@@ -259,6 +260,7 @@ def weight_loader(
         load_beat.next = beat
         load_diag.next = cut_job.diagonal
         tile_ready.next = full
+        left.next = full or q_valid
         load_data.next = data[8 * beat_bytes:]
         if cut_job.unit_weights:
             load_data.next = ones

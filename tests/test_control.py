@@ -66,7 +66,8 @@ class Bench:
         self.config, self.rng, self.program, self.pace, self.layer_cycles = config, rng, program, pace, layer_cycles
         ports = config.ports
         names = ("clk rst irq idle load_done weights_idle cut_done params_idle seq_busy drain_done load_open "
-                 "fetch_rsp_valid store_issued store_returned fault timeout ports_busy engine_rst cancel give_up")
+                 "fetch_rsp_valid store_issued store_returned fault timeout stalled ports_busy late leftover "
+                 "engine_rst cancel give_up running")
         for name in names.split():
             setattr(self, name, flag())
         for name in ["watchdog", "fault_addr", "timeout_addr"]:
@@ -76,9 +77,10 @@ class Bench:
         self.unit = control(
             self.clk, self.rst, self.slave, self.irq, self.idle, self.windows, self.watchdog, self.stages,
             self.load_done, self.weights_idle, self.cut_done, self.params_idle, self.seq_busy, self.drain_done,
-            self.load_open, self.fetch_req, self.fetch_rsp_valid, self.rsp_data, self.profile_req, self.store_issued,
-            self.store_returned, self.fault, self.fault_addr, self.timeout, self.timeout_addr, self.ports_busy,
-            self.engine_rst, self.cancel, self.give_up, self.events, config=config)
+            self.leftover, self.load_open, self.fetch_req, self.fetch_rsp_valid, self.rsp_data, self.profile_req,
+            self.store_issued, self.store_returned, self.fault, self.fault_addr, self.timeout, self.stalled,
+            self.timeout_addr, self.ports_busy, self.late, self.engine_rst, self.cancel, self.give_up, self.running,
+            self.events, config=config)
         self.memory, self.answers, self.fetched, self.records, self.log = {}, [], [], [], []
         self.jobs = {name: [] for name in STAGES}
         self.busy = dict.fromkeys(STAGES, False)

@@ -121,7 +121,8 @@ class DrainBench:
         self.job = job_signals(DRAIN_JOB)
         preset(self.job, {n: v for n, v in f.items() if hasattr(self.job, n)})
         self.clk, self.rst, self.start, self.bank_done, self.bank_free, self.bank = (flag() for _ in range(6))
-        self.param_valid, self.param_take, self.aux_valid, self.aux_take, self.done = (flag() for _ in range(5))
+        self.param_valid, self.param_take, self.aux_valid, self.aux_take = (flag() for _ in range(4))
+        self.done, self.left = flag(), flag()
         self.addr, self.data = bus(index_bits(config.accumulator_entries)), bus(32 * cols)
         self.param_data, self.aux_data = bus(32 * ports), bus(32 * ports)
         self.req, self.mark_returned, self.available = Request(ports, data=True, mark=True), flag(), bus(LINEAR)
@@ -129,7 +130,7 @@ class DrainBench:
         self.unit = drain(
             self.clk, self.rst, self.start, self.job, self.bank_done, self.bank_free, self.bank, self.addr, self.data,
             self.param_valid, self.param_data, self.param_take, self.aux_valid, self.aux_data, self.aux_take, self.req,
-            self.mark_returned, self.available, self.done, config=config)
+            self.mark_returned, self.available, self.done, self.left, config=config)
         self.entries = [self.values(16 * cols).reshape(16, cols) for _ in range(sum(b[6] for b in self.beats))]
         self.params = self.parameter_beats()
         self.residuals = [self.values(ports) for _ in self.beats]
@@ -223,7 +224,7 @@ def test_drain_stores_the_epilogue_of_every_entry(geometry, pace, with_waves):
         assert bench.stored == list(bench.expected())
         assert bench.param_at == (0 if bench.fields["uniform"] else len(bench.params))
         assert bench.aux_at == (len(bench.residuals) if bench.fields["residual"] else 0)
-        assert bench.freed == len(bench.entries)
+        assert bench.freed == len(bench.entries) and not bench.left
         assert bench.marks == [mark for *_, mark in bench.beats]
 
     with_waves(run)

@@ -29,7 +29,7 @@ def simulate(ports, layers, ready=1.0, answer=1.0, use=1.0, store=None, seed=0, 
     """
     rng = np.random.default_rng(seed)
     memory = BeatMemory(rng.integers(0, 1 << 32, WORDS, dtype=np.uint64).astype(np.uint32), ports, rng, ready, answer)
-    clk, rst, start, load_open, wr_valid, done = (Signal(bool(0)) for _ in range(6))
+    clk, rst, start, load_open, wr_valid, done, left = (Signal(bool(0)) for _ in range(7))
     available, released, wr_pos, loaded = (Signal(intbv(0)[LINEAR:]) for _ in range(4))
     wr_count, wr_data = Signal(intbv(0)[3:]), Signal(intbv(0)[32 * ports:])
     job, req = job_signals(LOAD_JOB), Request(ports)
@@ -38,7 +38,7 @@ def simulate(ports, layers, ready=1.0, answer=1.0, use=1.0, store=None, seed=0, 
     @block
     def bench():
         dut = load_engine(clk, rst, start, job, load_open, available, released, req, memory.rsp_valid,
-                          memory.rsp_count, memory.rsp_data, wr_valid, wr_pos, wr_count, wr_data, loaded, done,
+                          memory.rsp_count, memory.rsp_data, wr_valid, wr_pos, wr_count, wr_data, loaded, done, left,
                           config=Config(ports=ports, activation_words=SIZE))
 
         @instance

@@ -27,6 +27,7 @@ class Bench:
         self.clk, self.rst, self.cancel, self.give_up = (Signal(bool(0)) for _ in range(4))
         self.cmd_valid, self.cmd_ready, self.cmd_write, self.busy, self.timeout = (
             Signal(bool(0)) for _ in range(5))
+        self.running, self.progress, self.stalled, self.late = (Signal(bool(0)) for _ in range(4))
         self.watchdog, self.timeout_addr = (Signal(intbv(0)[32:]) for _ in range(2))
         self.cmd_count, self.cmd_tag, self.rsp_count, self.words = (Signal(intbv(0)[3:]) for _ in range(4))
         self.cmd_addr, self.cmd_wdata, self.rsp_data = (Signal(intbv(0)[32 * ports:]) for _ in range(3))

@@ -56,8 +56,8 @@ def simulate(config, layers, ready=1.0, answer=1.0, take=1.0, begin=1.0, hold=0,
     rng = np.random.default_rng(seed)
     ports = config.ports
     memory = BeatMemory(rng.integers(0, 1 << 32, 8192, dtype=np.uint64).astype(np.uint32), ports, rng, ready, answer)
-    clk, rst, start, cut_start, load_valid, load_diag, tile_ready, tile_take, idle, cut_done = (
-        Signal(bool(0)) for _ in range(10))
+    clk, rst, start, cut_start, load_valid, load_diag, tile_ready, tile_take, idle, cut_done, left = (
+        Signal(bool(0)) for _ in range(11))
     load_data = Signal(intbv(0)[8 * config.load_rows * config.cols:])
     load_beat = Signal(intbv(0)[beat_bits(config):])
     job, cut_job, req = job_signals(WEIGHT_JOB), job_signals(CUT_JOB), Request(ports, urgent=True)
@@ -71,7 +71,7 @@ def simulate(config, layers, ready=1.0, answer=1.0, take=1.0, begin=1.0, hold=0,
     @block
     def bench():
         dut = weight_loader(clk, rst, start, job, cut_start, cut_job, req, memory.rsp_valid, memory.rsp_data,
-                            load_valid, load_data, load_beat, load_diag, tile_ready, tile_take, idle, cut_done,
+                            load_valid, load_data, load_beat, load_diag, tile_ready, tile_take, idle, cut_done, left,
                             config=config)
 
         @instance
@@ -127,7 +127,7 @@ def simulate(config, layers, ready=1.0, answer=1.0, take=1.0, begin=1.0, hold=0,
                 clk.next = 0
                 yield delay(1)
                 assert not load_valid
-            assert idle and cut_done
+            assert idle and cut_done and left == tile_ready
 
         return dut, memory.bench(clk, req), drive
 
