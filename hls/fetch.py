@@ -2,6 +2,7 @@
 
 from myhdl import Signal, always, always_comb, block, concat, intbv, modbv
 
+from hls.check import descriptor_check
 from hls.descriptor import FIELDS, WORDS
 from hls.registers import ERRORS
 from hls.select import first_of
@@ -18,9 +19,6 @@ JOB = " ".join(name for f in FIELDS for name in [f.name.lower()] + [f"{f.name.lo
 
 _OUTPUTS = " ".join(f"job.{name}" for name in JOB.split())
 
-_NOT_ZERO = ("load_c_count load_x_count load_y_count load_words kh kx kb stride_y out_w out_px strip_px first_px cbg "
-             "groups ncb cout")
-
 
 @unit(out=f"{_OUTPUTS} req.valid req.addr req.stride req.count req.region ready error error_addr address")
 def descriptor_fetch(
@@ -33,14 +31,12 @@ def descriptor_fetch(
     ``job`` is stable while ready. ``discard`` lets ready fall; the next ``go`` may come in the same cycle.
     ``address`` is the descriptor address being fetched or ready.
 
-    Checked: alignment of every address; no loop count is zero; FIRST_PX <= STRIP_PX;
-    STRIP_PX * CBG <= accumulator entries; NCB = ceil(COUT / Cb); flags that exclude each other. Not checked:
-    that LOAD_WORDS, WEIGHT_WORDS and PARAM_WORDS agree with the loops.
+    Checked: alignment of every address, and `hls.rules`.
     """
     ports = config.ports
     beats, last_count = -(-WORDS // ports), (WORDS - 1) % ports + 1
     asked, got = (Signal(modbv(0)[6:]) for _ in range(2))
-    starting, asking, measuring, judging, wrong, bad_lane = (Signal(bool(0)) for _ in range(6))
+    starting, asking, measuring, judging, wrong, bad_lane, tick = (Signal(bool(0)) for _ in range(7))
     absolute, bad_addr = (Signal(intbv(0)[32:]) for _ in range(2))
     next_addr = Signal(modbv(0)[32:])
     unaligned, bad_descriptor = ERRORS["UNALIGNED"][0], ERRORS["DESCRIPTOR"][0]
@@ -54,6 +50,7 @@ def descriptor_fetch(
         req.count.next = ports
         if asked == beats - 1:
             req.count.next = last_count
+        tick.next = rsp_valid or measuring
 
     @always(clk.posedge)
     def walk():
@@ -102,7 +99,8 @@ def descriptor_fetch(
                     error.next = bad_descriptor
                     error_addr.next = absolute
 
-    return (request, walk, _absolute(address, bases, absolute), _check(clk, job, wrong, config),
+    return (request, walk, _absolute(address, bases, absolute),
+            descriptor_check(clk, go, tick, got, job, wrong, beats=beats, config=config),
             _capture(clk, rsp_valid, got, rsp_data, bases, job, bad_lane, bad_addr, ports))
 
 
@@ -203,60 +201,3 @@ def _field(clk, rsp_valid, got, beat, word, low, field):
             field.next = word[high:low]
 
     return unsigned_field
-
-
-@block
-def _check(clk, job, wrong, config):
-    """Contradictions in a descriptor, one cycle after its last field."""
-    parts = []
-    counts = [getattr(job, name) for name in _NOT_ZERO.split()]
-    zeros = [Signal(bool(0)) for _ in counts]
-    zero_bus = Signal(intbv(0)[len(zeros):])
-    parts += [_is_zero(count, zero) for count, zero in zip(counts, zeros)] + [join(zeros, zero_bus)]
-    cols, diagonal, entries = config.cols, config.diagonal, config.accumulator_entries
-    bits = entries.bit_length()
-    block_channels, blocks, channels, surplus, cout = (Signal(modbv(0)[23:]) for _ in range(5))
-    strip, group, strip_entries = (Signal(modbv(0)[2 * bits:]) for _ in range(3))
-    simple = Signal(bool(0))
-
-    @always_comb
-    def widen():
-        block_channels.next = cols
-        if job.diagonal:
-            block_channels.next = diagonal
-        blocks.next = concat(intbv(0)[7:], job.ncb)
-        cout.next = concat(intbv(0)[7:], job.cout)
-        strip.next = concat(intbv(0)[bits:], job.strip_px[bits:])
-        group.next = concat(intbv(0)[bits:], job.cbg[bits:])
-
-    @always(clk.posedge)
-    def measure():
-        channels.next = blocks * block_channels
-        strip_entries.next = strip * group
-        simple.next = (
-            zero_bus != 0 or job.first_px > job.strip_px
-            or job.strip_px > entries or job.cbg > entries
-            or (job.residual and job.acc_init)
-            or (job.unit_weights and not job.diagonal)
-            or (job.diagonal and (job.groups != 1 or job.kb != 1))
-            or (job.weight_words == 0 and not job.unit_weights)
-            or (job.param_words == 0 and not job.uniform))
-
-    @always_comb
-    def compare():
-        surplus.next = channels - cout
-
-    @always_comb
-    def judge():
-        wrong.next = simple or strip_entries > entries or surplus >= block_channels
-
-    return parts, widen, measure, compare, judge
-
-
-@block
-def _is_zero(word, zero):
-    @always_comb
-    def compare():
-        zero.next = word == 0
-
-    return compare

@@ -15,6 +15,7 @@ from hls.array import array_model
 from hls.descriptor import SCRATCHPAD, WORDS, on_chip, unpack
 from hls.epilogue import epilogue_model
 from hls.errors import HeepgenError
+from hls.rules import contradiction
 
 PIXELS_AT_ONCE = 1 << 12  # of all memories together: what a cache holds
 
@@ -35,7 +36,8 @@ def execute(memory, doorbell, bases, config, measure_loss=False):
     ``memory`` is a uint8 array that starts at byte address 0 and is changed in place; ``bases`` are the
     BASE registers, and the last of them says where in ``memory`` the scratchpad lies, if there is one. Several
     memories, one per row, run at once: descriptors, weights and parameters are those of the first. Returns a list of
-    Layer, with what alignment cost if ``measure_loss``. Raises HeepgenError for addresses outside ``memory``.
+    Layer, with what alignment cost if ``measure_loss``. Raises HeepgenError for addresses outside ``memory`` and for
+    descriptors that break `hls.rules`.
     """
     words = memory.view(np.uint32).reshape(-1, memory.shape[-1] // 4)
     layers = []
@@ -44,6 +46,8 @@ def execute(memory, doorbell, bases, config, measure_loss=False):
         if start // 4 + WORDS > words.shape[1]:
             raise HeepgenError(f"descriptor at {start:#x} lies outside the {memory.shape[-1]} bytes of memory")
         fields = unpack(words[0, start // 4:start // 4 + WORDS])
+        if wrong := contradiction(fields, config):
+            raise HeepgenError(f"descriptor at {start:#x}: {wrong}; the hardware refuses it with error DESCRIPTOR")
         meter = LossMeter() if measure_loss and config.arithmetic == "aligned" else None
         vectors = _run_layer(words, fields, bases, config, meter)
         layers.append(Layer(start, fields, vectors, meter and meter.share))
@@ -184,8 +188,6 @@ def _weight_tiles(words, f, bases, config):
     size = config.diagonal if f["DIAGONAL"] else config.rows * config.cols
     start = _word_index(words, "WEIGHT_ADDR", f, bases, np.arange(f["WEIGHT_WORDS"]))
     stream = words[0, start].view(np.int8)
-    if stream.size < np.prod(shape) * size:
-        raise HeepgenError(f"WEIGHT_WORDS {f['WEIGHT_WORDS']} is shorter than {np.prod(shape)} tiles of {size} bytes")
     g, cb, k = np.ix_(*map(np.arange, shape))
     group = cb // f["CBG"] * f["CBG"]
     blocks = np.minimum(f["CBG"], f["NCB"] - group)
@@ -207,8 +209,6 @@ def _parameters(words, f, bases, config, block):
     beats = -(-block // ports)
     index = _word_index(words, "PARAM_ADDR", f, bases,
                         np.arange(f["GROUPS"] * f["NCB"] * beats * 2 * ports))
-    if index.size > f["PARAM_WORDS"]:
-        raise HeepgenError(f"PARAM_WORDS {f['PARAM_WORDS']} is less than the {index.size} needed")
     data = words[0, index].view(np.float32).reshape(*shape[:1], f["NCB"], beats, 2, ports)
     scale, bias = (data[..., i, :].reshape(*shape[:1], f["NCB"], beats * ports)[..., :block].reshape(shape)
                    for i in range(2))

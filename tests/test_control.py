@@ -7,8 +7,9 @@ from cycle_bench import bus, chance, flag, replay, seeded, simulate
 from hls.arbiter import Request
 from hls.config import Config
 from hls.control import STAGE_FIELDS, Events, Stages, control
-from hls.descriptor import FIELDS, PROFILE_RECORD, WORDS, pack
+from hls.descriptor import FIELDS, PROFILE_RECORD, WORDS, pack, unpack
 from hls.registers import COUNTERS, ERRORS, MAGIC, REGISTER, REGISTERS, VERSION
+from hls.rules import contradiction
 from hls.slave import Slave, Windows
 
 BASES = (0x1000, 0x20000, 0xFFFF0000, 0x8)
@@ -23,7 +24,7 @@ BUSY, DONE, ERROR, DRAINING = (1 << bit for bit in range(4))
 
 
 def legal_descriptor(rng, config, **fixed):
-    """Field values, random within what the fetch unit accepts."""
+    """Field values, random within what the fetch unit accepts; those that follow from others come last."""
     f = {}
     for field in FIELDS:
         if field.kind == "fp32":
@@ -33,17 +34,37 @@ def legal_descriptor(rng, config, **fixed):
         else:
             low, high = field.range
             f[field.name] = rng.randint(max(low, 1) if low == 0 else low, high)
-    diagonal = f["DIAGONAL"] = rng.randint(0, 1)
+    diagonal = f["DIAGONAL"] = fixed.get("DIAGONAL", rng.randint(0, 1))
     block = config.diagonal if diagonal else config.cols
     strip = rng.randint(1, config.accumulator_entries)
-    ncb = rng.randint(1, 60000 // block)
+    ncb = rng.randint(1, 40)
+    in_row = rng.randrange(1 << rng.randint(1, 24))
+    most = ((1 << 24) - 1) // max(in_row, 1)
     f |= {"LAST": 1, "BARRIER": rng.randint(0, 1), "UNIT_WEIGHTS": diagonal and rng.randint(0, 1), "PROFILE": 0,
           "UNIFORM": rng.randint(0, 1), "RESIDUAL": rng.randint(0, 1), "ACC_INIT": 0, "MAX": rng.randint(0, 1),
           "STRIP_PX": strip, "FIRST_PX": rng.randint(1, strip),
           "CBG": rng.randint(1, config.accumulator_entries // strip),
-          "NCB": ncb, "COUT": rng.randint((ncb - 1) * block + 1, ncb * block)}
+          "NCB": ncb, "COUT": rng.randint((ncb - 1) * block + 1, ncb * block), "GROUPS": rng.randint(1, 8),
+          "KH": rng.randint(1, 11), "KX": rng.randint(1, 11), "KB": rng.randint(1, 9), "IN_ROW": in_row,
+          "Y0": rng.randint(-min(2 * most, 1 << 15), min(2 * most, (1 << 15) - 1)),
+          "DIL_Y": rng.randint(0, min(most, 255)), "STRIDE_Y": rng.randint(1, min(most, 255))}
+    f |= {f"LOAD_{axis}_COUNT": rng.randrange(1, 1 << rng.randint(1, 8)) for axis in "CXY"} | fixed
     if diagonal:
-        f |= {"GROUPS": 1, "KB": 1}
+        f |= {"GROUPS": 1, "KB": 1} | fixed
+    run = f["COUT"] if diagonal else f["KB"] * config.rows - rng.randrange(config.rows)
+    tiles = f["GROUPS"] * f["NCB"] * f["KH"] * f["KX"] * f["KB"]
+    beats = -(-tiles * (config.diagonal if diagonal else config.rows * config.cols) // (4 * config.ports))
+    f |= {"RUN": run, "ROW0": f["IN_ROW"] * f["Y0"], "KY_STEP": f["IN_ROW"] * f["DIL_Y"],
+          "SY_WORDS": f["IN_ROW"] * f["STRIDE_Y"],
+          "LOAD_WORDS": f["LOAD_C_COUNT"] * f["LOAD_X_COUNT"] * f["LOAD_Y_COUNT"]}
+    if not f["UNIT_WEIGHTS"]:
+        f["WEIGHT_WORDS"] = beats * config.ports
+    if not f["UNIFORM"]:
+        f["PARAM_WORDS"] = f["GROUPS"] * f["NCB"] * -(-block // config.ports) * 2 * config.ports
+    if f["KH"] == 1:
+        f["KY_STEP"] = rng.randrange(1 << 24)
+    if f["OUT_PX"] <= f["OUT_W"]:
+        f["SY_WORDS"] = rng.randrange(1 << 24)
     return f | fixed
 
 
@@ -375,21 +396,63 @@ def test_counters():
         assert value or not event
 
 
+COUNTED = [f.name for f in FIELDS if f.kind in ("uint", "int") and f.name not in ("LAST", "PROFILE")]
 ZERO = ["LOAD_C_COUNT", "LOAD_X_COUNT", "LOAD_Y_COUNT", "LOAD_WORDS", "KH", "KX", "KB", "STRIDE_Y", "OUT_W", "OUT_PX",
         "STRIP_PX", "FIRST_PX", "CBG", "GROUPS", "NCB", "COUT"]
 
 
-def broken(change):
-    """Name and field changes of descriptors that must be refused."""
-    base = {"DIAGONAL": 0, "UNIT_WEIGHTS": 0, "STRIP_PX": 4, "FIRST_PX": 4, "CBG": 1, "NCB": 2, "COUT": 8}
-    return base | change
+BASE = {"DIAGONAL": 0, "UNIT_WEIGHTS": 0, "STRIP_PX": 4, "FIRST_PX": 4, "CBG": 1, "NCB": 2, "COUT": 8, "KH": 2, "KB": 2,
+        "OUT_W": 3, "OUT_PX": 6, "GROUPS": 2, "UNIFORM": 0}
+"""Fields of a descriptor before the one change that makes it a broken one."""
+
+BROKEN = [{name: 0} for name in ZERO] + [
+    {"FIRST_PX": 5}, {"STRIP_PX": 17}, {"CBG": 5}, {"STRIP_PX": 64}, {"CBG": 64}, {"COUT": 5}, {"COUT": 11},
+    {"DIAGONAL": 1}, {"RESIDUAL": 1, "ACC_INIT": 1}, {"UNIT_WEIGHTS": 1}, {"WEIGHT_WORDS": 0}, {"PARAM_WORDS": 0},
+    {"KB": 1}, {"KB": 3}, {"GROUPS": 1}, {"KH": 3}]
+FOLLOWING = ["LOAD_WORDS", "LOAD_X_COUNT", "ROW0", "KY_STEP", "SY_WORDS", "RUN", "WEIGHT_WORDS", "PARAM_WORDS", "KX"]
+"""Fields that are broken by any other value, or by one far enough away."""
 
 
-BROKEN = [broken({name: 0}) for name in ZERO] + [broken(change) for change in (
-    {"FIRST_PX": 5}, {"STRIP_PX": 17, "CBG": 1}, {"STRIP_PX": 4, "CBG": 5}, {"STRIP_PX": 64}, {"CBG": 64},
-    {"COUT": 5}, {"COUT": 11}, {"DIAGONAL": 1, "GROUPS": 1, "KB": 1, "COUT": 8}, {"RESIDUAL": 1, "ACC_INIT": 1},
-    {"UNIT_WEIGHTS": 1}, {"DIAGONAL": 1, "GROUPS": 2, "KB": 1, "COUT": 5}, {"WEIGHT_WORDS": 0},
-    {"UNIFORM": 0, "PARAM_WORDS": 0})]
+def verdict(bench, layer, config):
+    """Run a descriptor; fails when hardware and `hls.rules` do not agree about it. Returns the doorbell."""
+    wrong = contradiction(unpack(pack(layer)), config)
+    doorbell = bench.put_list([layer])
+    yield write("DOORBELL", doorbell)
+    status = yield from wait_until(DONE | ERROR)
+    while status & DRAINING:
+        status = yield read("STATUS")
+    assert status == (ERROR | ERRORS["DESCRIPTOR"][0] << 8 if wrong else DONE), wrong or "not refused by the rules"
+    return doorbell
+
+
+@pytest.mark.parametrize("ports", [1, 2, 3, 4])
+def test_refuses_what_breaks_a_rule(ports):
+    """Random descriptors with one field changed a little or at random: exactly those that `hls.rules` refuses."""
+    rng = seeded("rules", ports)
+    rows, cols = rng.choice([(3, 5), (5, 3), (8, 8), (1, 4)])
+    config = Config(rows=rows, cols=cols, ports=ports, accumulator_entries=16)
+    seen = {True: 0, False: 0}
+
+    def program(bench):
+        bench.expect_error = True
+        yield from set_up()
+        for number in range(70):
+            layer = legal_descriptor(rng, config)
+            assert contradiction(unpack(pack(layer)), config) is None
+            if number % 5:
+                name = rng.choice(COUNTED)
+                low, high = next(f for f in FIELDS if f.name == name).range
+                value = rng.choice([layer[name] + rng.choice([-1, 1]), layer[name] ^ 1 << rng.randrange(16),
+                                    rng.randint(low, high)])
+                layer[name] = min(max(value, low), high)
+            seen[contradiction(unpack(pack(layer)), config) is None] += 1
+            yield from verdict(bench, layer, config)
+            yield write("CTRL", 1)
+            while (yield read("STATUS")) & DRAINING:
+                pass
+
+    make_bench(program, config, ("rules", ports), layer_cycles=1).run(20000)
+    assert min(seen.values()) > 10
 
 
 @pytest.mark.parametrize("part", range(4))
@@ -400,8 +463,9 @@ def test_refuses_broken_descriptors_and_recovers(part):
     def program(bench):
         bench.expect_error = True
         yield from set_up()
-        for change in BROKEN[part::4]:
-            layer = legal_descriptor(bench.rng, config) | change
+        for change in [*BROKEN, *FOLLOWING][part::4]:
+            layer = legal_descriptor(bench.rng, config, **BASE)
+            layer |= {change: layer[change] + 12} if isinstance(change, str) else change
             doorbell = bench.put_list([layer])
             yield write("DOORBELL", doorbell)
             status = yield from wait_until(DONE | ERROR)
