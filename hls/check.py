@@ -16,7 +16,9 @@ def schedule(ports, beats):
     """Beat of every product: it is computed in the cycle in which this beat arrives, or, number ``beats``, follows."""
     slots, last = [], -1
     for product in PRODUCTS:
-        last = max(last + 1, rules.available(product, ports))
+        first = rules.available(product, ports)
+        assert product.left or first <= last + 1, "the product before is not the one of the beat before"
+        last = max(last + 1, first)
         slots.append(last)
     assert last <= beats
     return slots
@@ -37,19 +39,22 @@ def descriptor_check(clk, go, tick, beat, job, wrong, *, beats, config):
     unsigned = Signal(modbv(0)[_A + _B:])
     a_word, b_word = Signal(modbv(0)[LINEAR:]), Signal(modbv(0)[_B:])
     a, b = Signal(modbv(0)[_A:]), Signal(modbv(0)[_B:])
-    lefts, rights, parts = [None] * (beats + 1), [None] * (beats + 1), []
+    lefts, rights, parts = [], [], []
     chained, tile = Signal(modbv(0)[LINEAR:]), Signal(modbv(0)[_B:])
     dense_tile, diagonal_tile = (rules.tile_bytes(config, diagonal) for diagonal in (False, True))
     wrongs = [Signal(bool(0)) for _ in PRODUCTS]
     all_wrong = Signal(intbv(0)[len(PRODUCTS):])
     for step, at, bad in zip(PRODUCTS, slots, wrongs, strict=True):
-        lefts[at], rights[at] = chained, tile
+        left, right = chained, tile
         if step.left:
-            lefts[at] = Signal(modbv(0)[LINEAR:])
-            parts.append(_operand(getattr(job, step.left.lower()), lefts[at]))
+            left = Signal(modbv(0)[LINEAR:])
+            parts.append(_operand(getattr(job, step.left.lower()), left))
         if step.right:
-            rights[at] = Signal(modbv(0)[_B:])
-            parts.append(_operand(getattr(job, step.right.lower()), rights[at]))
+            right = Signal(modbv(0)[_B:])
+            parts.append(_operand(getattr(job, step.right.lower()), right))
+        # Between two products the one to come is computed, too early, and again
+        lefts += [left] * (at + 1 - len(lefts))
+        rights += [right] * (at + 1 - len(rights))
         parts.append(_judge(job, step, at, slot, unsigned, bad, config))
 
     @always_comb
@@ -124,7 +129,7 @@ def _judge(job, step, at, slot, product, bad, config):
 @block
 def _target(job, step, product, broken, config):
     if step.target == "entries":
-        return _more(product, config.accumulator_entries, broken)
+        return _more_than(product, config.accumulator_entries, broken)
     if step.target == "WEIGHT_WORDS":
         return _uncovered(product, job.weight_words, broken, config.ports)
     if step.target == "PARAM_WORDS":
@@ -189,24 +194,27 @@ def _more(word, bound, out):
 
 
 @block
-def _differs(product, field, out):
-    """Whether a field, signed or not, is another number than the signed product."""
-    extra, top = len(product) - len(field), len(field) - 1
-    if field.min < 0:
-        @always_comb
-        def signed():
-            sign = intbv(0)[extra:]
-            if field[top]:
-                sign[:] = (1 << extra) - 1
-            out.next = product != concat(sign, field[top + 1:])
-
-        return signed
+def _more_than(product, bound, out):
+    """Whether the product of two numbers up to ``bound`` is more than that."""
+    width = (bound * bound).bit_length()
 
     @always_comb
-    def unsigned():
-        out.next = product != concat(intbv(0)[extra:], field)
+    def compare():
+        out.next = product[width:] > bound
 
-    return unsigned
+    return compare
+
+
+@block
+def _differs(product, field, out):
+    """Whether a field differs from the product, modulo its width."""
+    width = len(field)
+
+    @always_comb
+    def compare():
+        out.next = product[width:] != field[width:]
+
+    return compare
 
 
 @block

@@ -128,8 +128,9 @@ class Product:
     """One multiplication, and what must hold for it unless ``unless`` is set, or holds.
 
     ``left`` is a field, or None for the product before, of LINEAR bits at most; ``right`` a field, or None for the
-    bytes of a weight tile. ``target``: "" for none; the field that equals the product (PARAM_WORDS: times the words per
-    channel block); "entries": the product is at most that; "WEIGHT_WORDS": bytes, filled up to whole beats.
+    bytes of a weight tile. ``target``: "" for none; the field that equals the product modulo its width (PARAM_WORDS:
+    times the words per channel block); "entries": the product is at most that; "WEIGHT_WORDS": bytes, filled up to
+    whole beats.
     """
 
     left: str | None
@@ -159,7 +160,7 @@ class Product:
             return not 0 <= 4 * f["WEIGHT_WORDS"] - value < 4 * config.ports
         if self.target == "PARAM_WORDS":
             value *= block_params(config, f["DIAGONAL"])
-        return value != f[self.target]
+        return bool((value - f[self.target]) % (1 << FIELD[self.target].width))
 
 
 PRODUCTS = (
