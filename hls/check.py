@@ -34,28 +34,41 @@ def descriptor_check(clk, go, tick, beat, job, wrong, *, beats, config):
     broken = Signal(intbv(0)[len(simple):])
     product_wrong, simple_wrong, fresh = (Signal(bool(0)) for _ in range(3))
     slots = schedule(config.ports, beats)
-    slot = Signal(modbv(0)[len(beat):])
+    # By beats: which product is the next, and whether it is computed with this beat; before, it is computed too early
+    number_of = tuple(sum(at < i for at in slots[:-1]) for i in range(1 << len(beat)))
+    exact = tuple(int(i in slots) for i in range(1 << len(beat)))
+    number, computed = (Signal(modbv(0)[len(PRODUCTS).bit_length():]) for _ in range(2))
+    due = Signal(bool(0))
     product = Signal(intbv(0, min=-(1 << _A + _B - 1), max=1 << _A + _B - 1))
     unsigned = Signal(modbv(0)[_A + _B:])
     a_word, b_word = Signal(modbv(0)[LINEAR:]), Signal(modbv(0)[_B:])
     a, b = Signal(modbv(0)[_A:]), Signal(modbv(0)[_B:])
     lefts, rights, parts = [], [], []
     chained, tile = Signal(modbv(0)[LINEAR:]), Signal(modbv(0)[_B:])
+    bits = {False: 32, True: config.accumulator_entries.bit_length()}
     dense_tile, diagonal_tile = (rules.tile_bytes(config, diagonal) for diagonal in (False, True))
     wrongs = [Signal(bool(0)) for _ in PRODUCTS]
     all_wrong = Signal(intbv(0)[len(PRODUCTS):])
-    for step, at, bad in zip(PRODUCTS, slots, wrongs, strict=True):
+    for step, bad in zip(PRODUCTS, wrongs, strict=True):
         left, right = chained, tile
         if step.left:
             left = Signal(modbv(0)[LINEAR:])
-            parts.append(_operand(getattr(job, step.left.lower()), left))
+            parts.append(_operand(getattr(job, step.left.lower()), left, bits[step.target == "entries"]))
         if step.right:
             right = Signal(modbv(0)[_B:])
-            parts.append(_operand(getattr(job, step.right.lower()), right))
-        # Between two products the one to come is computed, too early, and again
-        lefts += [left] * (at + 1 - len(lefts))
-        rights += [right] * (at + 1 - len(rights))
-        parts.append(_judge(job, step, at, slot, unsigned, bad, config))
+            parts.append(_operand(getattr(job, step.right.lower()), right, bits[step.target == "entries"]))
+        lefts.append(left)
+        rights.append(right)
+        parts.append(_judge(job, step, len(lefts) - 1, computed, unsigned, bad, config))
+    unused = (1 << len(number)) - len(lefts)
+
+    @always_comb
+    def look_up():
+        number.next = number_of[beat]
+
+    @always_comb
+    def look_whether():
+        due.next = exact[beat]
 
     @always_comb
     def operands():
@@ -69,8 +82,8 @@ def descriptor_check(clk, go, tick, beat, job, wrong, *, beats, config):
 
     @always(clk.posedge)
     def multiply():
-        fresh.next = tick
-        slot.next = beat
+        fresh.next = tick and due
+        computed.next = number
         if tick:
             product.next = a.signed() * b.signed()
 
@@ -86,14 +99,23 @@ def descriptor_check(clk, go, tick, beat, job, wrong, *, beats, config):
     def judge():
         wrong.next = simple_wrong or product_wrong or (fresh and all_wrong != 0)
 
-    return (parts, operands, multiply, collect, judge, choose(lefts, beat, a_word), choose(rights, beat, b_word),
+    return (parts, look_up, look_whether, operands, multiply, collect, judge,
+            choose(lefts + lefts[-1:] * unused, number, a_word), choose(rights + rights[-1:] * unused, number, b_word),
             [_rule(clk, job, rule, out, config) for rule, out in zip(RULES, simple, strict=True)],
             join(simple, broken), join(wrongs, all_wrong))
 
 
 @block
-def _operand(source, word):
-    """``source`` in the width of ``word``, with its sign."""
+def _operand(source, word, bits):
+    """``source``, its low ``bits`` if it has more, in the width of ``word``, with its sign."""
+    if bits < len(source):
+        low = Signal(modbv(0)[bits:])
+
+        @always_comb
+        def cut():
+            low.next = source[bits:]
+
+        return cut, resize(low, word)
     if source.min == 0:
         return resize(source, word)
     sign = len(source) - 1
@@ -106,10 +128,10 @@ def _operand(source, word):
 
 
 @block
-def _judge(job, step, at, slot, product, bad, config):
-    """Whether ``product``, the one of ``at``, breaks the rule of its step."""
+def _judge(job, step, index, computed, product, bad, config):
+    """Whether ``product``, when it is number ``index``, breaks the rule of its step."""
     here = Signal(bool(0))
-    flags, parts = [], [_equals(slot, at, here)]
+    flags, parts = [], [_equals(computed, index, here)]
     if step.chained:
         flags.append(Signal(bool(0)))
         parts.append(_above(product, LINEAR + 2 * (step.right is None), len(product), flags[-1]))

@@ -172,7 +172,6 @@ def control(
             failure_addr.next = timeout_addr
         elif busy and stalled:
             failure.next = nothing_moves
-            failure_addr.next = readings.doorbell
         elif commands.doorbell and (busy or draining) and error == 0:
             failure.next = refused
             failure_addr.next = commands.address
@@ -181,7 +180,6 @@ def control(
             failure_addr.next = fetch_error_addr
         elif finished and leftover:
             failure.next = unused
-            failure_addr.next = readings.doorbell
         else:
             failing.next = False
 

@@ -82,7 +82,8 @@ REGISTERS = (
     Register("IRQ_ENABLE", 0x1C, "rw", "interrupt enables", (
         Bits("DONE", 0, 1, "on done"), Bits("ERROR", 1, 1, "on error"))),
     Register("IRQ_STATUS", 0x20, "w1c", "pending interrupts, same bits"),
-    Register("ERROR_ADDR", 0x24, "ro", "address that caused the error; STALL, LEFTOVER: as DOORBELL reads"),
+    Register("ERROR_ADDR", 0x24, "ro", "address that caused the error; 0 for STALL and LEFTOVER, where DOORBELL "
+             "reads the descriptor"),
     Register("WATCHDOG", 0x28, "rw", "cycles in which nothing needs to move while something is due or a list runs, "
              "more than a vector takes through the array; 0: any number"),
     Register("LAYERS", 0x2C, "ro", "descriptors completed since the doorbell"),
