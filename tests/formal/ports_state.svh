@@ -22,27 +22,30 @@
   wire order_sound = level <= 8 && tail == head + level[2:0] && filled == (level != 0) && room == (level != 8);
 
   wire [5*`PORTS-1:0] outstandings;
-  wire [`PORTS-1:0] port_sound, port_balanced;
+  wire [`PORTS-1:0] port_sound, port_balanced, late_ports, kept;
   genvar p;
   generate for (p = 0; p < `PORTS; p = p + 1) begin : inside
-    wire [2:0] q_level;           // probe: dut.memory_port_{p}.fifo_0.level
-    wire [1:0] q_head;            // probe: dut.memory_port_{p}.fifo_0.head
-    wire [1:0] q_tail;            // probe: dut.memory_port_{p}.fifo_0.tail
-    wire q_filled;                // probe: dut.memory_port_{p}.fifo_0.filled
-    wire q_room;                  // probe: dut.memory_port_{p}.fifo_0.room
-    wire [3:0] a_level;           // probe: dut.memory_port_{p}.fifo_1.level
-    wire [2:0] a_head;            // probe: dut.memory_port_{p}.fifo_1.head
-    wire [2:0] a_tail;            // probe: dut.memory_port_{p}.fifo_1.tail
-    wire a_filled;                // probe: dut.memory_port_{p}.fifo_1.filled
-    wire a_room;                  // probe: dut.memory_port_{p}.fifo_1.room
+    wire [2:0] q_level;           // probe: dut.memory_port_{p}.fifo_queued.level
+    wire [1:0] q_head;            // probe: dut.memory_port_{p}.fifo_queued.head
+    wire [1:0] q_tail;            // probe: dut.memory_port_{p}.fifo_queued.tail
+    wire q_filled;                // probe: dut.memory_port_{p}.fifo_queued.filled
+    wire q_room;                  // probe: dut.memory_port_{p}.fifo_queued.room
+    wire [3:0] a_level;           // probe: dut.memory_port_{p}.fifo_answer.level
+    wire [2:0] a_head;            // probe: dut.memory_port_{p}.fifo_answer.head
+    wire [2:0] a_tail;            // probe: dut.memory_port_{p}.fifo_answer.tail
+    wire a_filled;                // probe: dut.memory_port_{p}.fifo_answer.filled
+    wire a_room;                  // probe: dut.memory_port_{p}.fifo_answer.room
     wire [3:0] outstanding;       // probe: dut.memory_port_{p}.outstanding
+    wire late;                    // probe: dut.memory_port_{p}.late_due
     wire [7:0] its;               // beats in order that have a word on this port
     genvar k;
     for (k = 0; k < 8; k = k + 1) begin : slot
       assign its[k] = live[k] && words[6*k +: 3] > p;
     end
     wire [3:0] total = its[0] + its[1] + its[2] + its[3] + its[4] + its[5] + its[6] + its[7];
-    wire [5:0] sum = q_level + m_req[p] + outstanding + a_level;
+    wire [5:0] sum = q_level + m_req[p] + (late ? 4'd0 : outstanding) + a_level;
+    assign late_ports[p] = late;
+    assign kept[p] = a_filled;
     assign outstandings[5*p +: 5] = outstanding;
     assign port_sound[p] = q_level <= 4 && q_tail == q_head + q_level[1:0] && q_filled == (q_level != 0)
                            && q_room == (q_level != 4) && a_level <= 8 && a_tail == a_head + a_level[2:0]
