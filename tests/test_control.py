@@ -483,8 +483,10 @@ def test_refuses_broken_descriptors_and_recovers(part):
             assert (yield read("IRQ_STATUS")) == 2
             assert bench.irq
             assert not bench.starts
+            yield write("IRQ_STATUS", 2)
             yield write("DOORBELL", doorbell)
             assert (yield read("STATUS")) == ERROR | code << 8
+            assert (yield read("IRQ_STATUS")) == 2
             yield write("CTRL", 1)
             assert (yield read("IRQ_STATUS")) == 0
             status = yield read("STATUS")
@@ -498,7 +500,7 @@ def test_refuses_broken_descriptors_and_recovers(part):
     make_bench(program, config, ("broken", part)).run(12000)
 
 
-JUST_ALLOWED = [broken(change) for change in (
+JUST_ALLOWED = [BASE | change for change in (
     {"STRIP_PX": 16, "FIRST_PX": 16}, {"STRIP_PX": 1, "FIRST_PX": 1, "CBG": 16}, {"STRIP_PX": 4, "CBG": 4},
     {"NCB": 2, "COUT": 6}, {"NCB": 2, "COUT": 10}, {"NCB": 1, "COUT": 1},
     {"DIAGONAL": 1, "GROUPS": 1, "KB": 1, "COUT": 4}, {"DIAGONAL": 1, "GROUPS": 1, "KB": 1, "COUT": 6})]
@@ -509,7 +511,7 @@ def test_accepts_what_is_just_allowed():
 
     def program(bench):
         yield from set_up()
-        layers = [legal_descriptor(bench.rng, config) | change for change in JUST_ALLOWED]
+        layers = [legal_descriptor(bench.rng, config, **fields) for fields in JUST_ALLOWED]
         yield write("DOORBELL", bench.put_list(layers))
         assert (yield from wait_until(DONE | ERROR)) == DONE
 
