@@ -36,6 +36,7 @@ MUTATED = ("hls/*.py", *(f"firmware_gen/{name}.py" for name in (
 
 NEAREST = {
     "hls/activation_buffer": "activation_buffer sequencer", "hls/aligned": "aligned array",
+    "hls/aligned_error": "aligned_error alignment_loss",
     "hls/control": "control register_fields", "hls/convert": "unit generated_verilog", "hls/delay": "array unit",
     "hls/descriptor": "descriptor regmap control", "hls/descriptor_hw": "load control",
     "hls/epilogue": "epilogue drain", "hls/fetch": "control", "hls/fma": "fma array", "hls/fp32": "fp32 fma epilogue",

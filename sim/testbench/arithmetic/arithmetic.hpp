@@ -43,8 +43,8 @@ inline uint32_t round_exact(bool negative, unsigned __int128 m, int e) {
     }
     const uint32_t significand = static_cast<uint32_t>(m);
     const int field = significand >> 23 ? e + 150 : 0;
-    const uint32_t magnitude = field >= 255 ? INFINITE : (static_cast<uint32_t>(field) << 23 | (significand & FRACTION));
-    return (negative ? SIGN : 0) | magnitude;
+    const uint32_t finite = static_cast<uint32_t>(field) << 23 | (significand & FRACTION);
+    return (negative ? SIGN : 0) | (field >= 255 ? INFINITE : finite);
 }
 
 // xoshiro256**
@@ -172,8 +172,8 @@ private:
 
 inline uint64_t number(const char* text) { return strtoull(text, nullptr, 0); }
 
-// A pipelined unit with one answer per cycle. `Bench` has Vector, draw, expected, describe; apply, which sees the vector
-// of this cycle and the one AHEAD cycles later, and may stall the pipeline (false); and result.
+// A pipelined unit with one answer per cycle. `Bench` has Vector, draw, expected, describe; apply, which sees the
+// vector of this cycle and the one AHEAD cycles later, and may stall the pipeline (false); and result.
 template <class Bench, int LATENCY>
 int drive(int argc, char** argv) {
     if (argc != 3) return 2;

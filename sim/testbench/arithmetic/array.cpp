@@ -1,5 +1,5 @@
-// systolic_array, ALIGNED or fma, ROWS x COLS: tiles of weights, dense and diagonal, each loaded while the one before it
-// computes. Columns are compared with exact integers (aligned) or with chains of fmaf.
+// systolic_array, ALIGNED or fma, ROWS x COLS: tiles of weights, dense and diagonal, each loaded while the one before
+// it computes. Columns are compared with exact integers (aligned) or with chains of fmaf.
 constexpr int DIAGONAL = ROWS < COLS ? ROWS : COLS, BEATS = (ROWS + LOAD_ROWS - 1) / LOAD_ROWS;
 
 struct Tile {
@@ -8,16 +8,20 @@ struct Tile {
     int beats, vectors;
 };
 
-Tile draw_tile(Random& r) {
+// Any weights (kind 2 and 3), those at the edges, or signs.
+int8_t draw_weight(Random& r, int kind) {
     static constexpr int8_t WEIGHTS[] = {0, 1, -1, 64, 127, -127, -128};
+    if (kind == 0) return WEIGHTS[r.below(sizeof WEIGHTS)];
+    return static_cast<int8_t>(kind == 1 ? r.between(-1, 1) : static_cast<int8_t>(r.bits()));
+}
+
+Tile draw_tile(Random& r) {
     Tile t;
     const int kind = r.below(4);
     t.diagonal = r.one_in(4);
     t.maximum = t.diagonal && r.one_in(2);
     for (auto& row : t.weight)
-        for (auto& w : row)
-            w = t.maximum ? 1 : kind == 0 ? WEIGHTS[r.below(sizeof WEIGHTS)] : kind == 1 ? static_cast<int8_t>(r.between(-1, 1))
-                                                                                     : static_cast<int8_t>(r.bits());
+        for (auto& w : row) w = t.maximum ? 1 : draw_weight(r, kind);
     t.beats = t.diagonal ? 1 : BEATS;
     t.vectors = r.between(1, 48);
     return t;
@@ -25,7 +29,8 @@ Tile draw_tile(Random& r) {
 
 // Most lanes of a vector have exponents within a window below a common one, some cancel, some are of any kind.
 void draw_vector(Random& r, uint32_t* x) {
-    const int kind = r.below(8), top = r.one_in(4) ? (r.one_in(2) ? r.between(1, 30) : r.between(240, 254)) : r.between(1, 254);
+    const int kind = r.below(8);
+    const int top = !r.one_in(4) ? r.between(1, 254) : r.one_in(2) ? r.between(1, 30) : r.between(240, 254);
     static constexpr int WINDOWS[] = {0, 2, 8, 24, 30, 30, 60, 255};
     for (int i = 0; i < ROWS; ++i) {
         const uint32_t bits = r.bits();
@@ -177,7 +182,8 @@ private:
     void compare(int c) {
         const size_t place = slot(now_, c);
         if (bit(dut_.col_valid, c) != (valid_[place] != 0)) {
-            if (!report_.check(1, 0)) report_.example("column %d: valid is wrong in cycle %lld", c, static_cast<long long>(now_));
+            if (!report_.check(1, 0))
+                report_.example("column %d: valid is wrong in cycle %lld", c, static_cast<long long>(now_));
         } else if (valid_[place]) {
             const uint32_t got = word(dut_.col_data, c);
             if (!report_.check(got, answers_[place]))

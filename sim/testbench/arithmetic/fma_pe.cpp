@@ -1,5 +1,5 @@
-// fma_pe: psum_out = a * weight + psum, UNIT_LATENCY cycles after a and psum; switched off it passes psum on, bit for bit.
-// A weight enters the shadow register two cycles ahead of its activation, and every cycle swaps.
+// fma_pe: psum_out = a * weight + psum, UNIT_LATENCY cycles after a and psum; switched off it passes psum on, bit for
+// bit. A weight enters the shadow register two cycles ahead of its activation, and every cycle swaps.
 struct Bench {
     static constexpr int AHEAD = 2;
     struct Vector {
@@ -16,11 +16,12 @@ struct Bench {
         v.off = r.one_in(64);
         if (r.one_in(8)) return half_of_psum(r);
         const uint32_t product = as_bits(as_float(v.a) * static_cast<float>(v.weight));
+        const int exponent = static_cast<int>(product >> 23 & 255);
         switch (r.below(6)) {
             case 0: v.psum = near(r, product ^ SIGN, 3); break;
             case 1: v.psum = tie_with(r, product); break;
-            case 2: v.psum = pack(r.bits(), static_cast<int>(product >> 23 & 255) + r.between(-34, 34), few_bits(r)); break;
-            case 3: v.psum = pack(r.bits(), static_cast<int>(product >> 23 & 255) + r.between(-34, 34), r.bits()); break;
+            case 2: v.psum = pack(r.bits(), exponent + r.between(-34, 34), few_bits(r)); break;
+            case 3: v.psum = pack(r.bits(), exponent + r.between(-34, 34), r.bits()); break;
             default: v.psum = operand(r);
         }
         return v;
