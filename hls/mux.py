@@ -6,17 +6,17 @@ from myhdl import Signal, always_comb, block, intbv
 @block
 def choose(parts, index, out):
     """``out`` is parts[index]; a part that is None or beyond the end reads 0 and costs nothing."""
-    level, children, bit = list(parts), [], 0
-    while len(level) > 1:
-        pairs = [(level[i], level[i + 1] if i + 1 < len(level) else None) for i in range(0, len(level), 2)]
-        level = []
+    levels, children = [list(parts)], []
+    while len(levels[-1]) > 1:
+        below, level, bit = levels[-1], [], len(levels) - 1
+        pairs = [(below[i], below[i + 1] if i + 1 < len(below) else None) for i in range(0, len(below), 2)]
         for low, high in pairs:
             both = Signal(intbv(0)[len(out):]) if low is not None or high is not None else None
             if both is not None:
                 children.append(_either(low, high, index, bit, both))
             level.append(both)
-        bit += 1
-    return children, _guard(level[0], index, bit, out)
+        levels.append(level)
+    return children, _guard(levels[-1][0], index, len(levels) - 1, out)
 
 
 @block

@@ -127,6 +127,6 @@ def visible(parent: _Block) -> list[tuple[Path, Any]]:
 def _loop_variables(func: Callable) -> frozenset[str]:
     """Names that a function assigns in loops, which stand for another thing each time."""
     tree = ast.parse(textwrap.dedent(inspect.getsource(func)))
-    loops = [node for node in ast.walk(tree) if isinstance(node, ast.For)]
+    loops = [node for node in ast.walk(tree) if isinstance(node, (ast.For, ast.While))]
     return frozenset(node.id for loop in loops for node in ast.walk(loop)
                      if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store))

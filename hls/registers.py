@@ -2,8 +2,18 @@
 
 from dataclasses import dataclass, field
 
-MAGIC = 0x4850474E  # "HPGN"
-VERSION = 2
+
+class Named(int):
+    """A number with the name that it has in Verilog."""
+
+    def __new__(cls, value, name):
+        number = super().__new__(cls, value)
+        number.name = name
+        return number
+
+
+MAGIC = Named(0x4850474E, "MAGIC")  # "HPGN"
+VERSION = Named(2, "VERSION")
 
 
 @dataclass(frozen=True)
@@ -26,6 +36,11 @@ class Register:
     doc: str
     fields: tuple = field(default=())
 
+    @property
+    def index(self):
+        """Number of its word in the register file."""
+        return Named(self.offset // 4, f"{self.name}_INDEX")
+
     def bits(self, name):
         """The field called ``name``."""
         return next(b for b in self.fields if b.name == name)
@@ -47,6 +62,7 @@ ERRORS = {
     "STALL": (6, "watchdog: nothing moved for WATCHDOG cycles, though nothing was due on the bus"),
     "LEFTOVER": (7, "the list ended with words that no layer used; lengths of its streams contradict its loops"),
 }
+ERRORS = {name: (Named(code, f"ERROR_{name}"), doc) for name, (code, doc) in ERRORS.items()}
 
 COUNTERS = ("BUSY", "ARRAY_ACTIVE", "LOAD_STALL", "STORE_STALL", "BUS_WORDS", "LANES_LOST", "LANES_LOSSY")
 _COUNTER_DOCS = {

@@ -3,7 +3,7 @@
 from myhdl import ConcatSignal, Signal, always, always_comb, block, intbv
 
 from hls.mux import choose
-from hls.registers import MAGIC, REGIONS, REGISTER, REGISTERS, VERSION
+from hls.registers import MAGIC, REGIONS, REGISTER, REGISTERS, VERSION, Named
 from hls.unit import unit
 from hls.wiring import ignore
 
@@ -108,7 +108,8 @@ def register_slave(clk, rst, slave, windows, watchdog, enabled, commands, readin
     done_bit, error_bit = (REGISTER["IRQ_ENABLE"].bits(name).lsb for name in ("DONE", "ERROR"))
     stored = {"WATCHDOG": watchdog} | {
         f"{kind}{i}": getattr(windows, f"{kind.lower()}{i}") for i in range(REGIONS) for kind in ("BASE", "LIMIT")}
-    constants = {"MAGIC": MAGIC, "VERSION": VERSION, "GEOMETRY": geometry, "CONFIG_HASH": config.hash}
+    constants = {"MAGIC": MAGIC, "VERSION": VERSION, "GEOMETRY": Named(geometry, "GEOMETRY"),
+                 "CONFIG_HASH": Named(config.hash, "CONFIG_HASH")}
     readable = {"CYCLE_LO": readings.cycle, "CYCLE_HI": latched, "STATUS": readings.state.word(),
                 "IRQ_ENABLE": enabled.word(), "IRQ_STATUS": readings.pending.word()} | stored
     words = [None] * (1 << _INDEX_BITS)
@@ -118,17 +119,17 @@ def register_slave(clk, rst, slave, windows, watchdog, enabled, commands, readin
             continue
         name = register.name
         word = Signal(intbv(0)[32:])
-        words[register.offset // 4] = word
+        words[register.index] = word
         if name in constants:
             parts.append(_constant(clk, constants[name], word))
         else:
             source = readable.get(name)
             parts.append(_same(getattr(readings, name.lower()) if source is None else source, word))
-    parts += [_stored(clk, rst, write, index, wdata, mask, signal, REGISTER[name].offset // 4)
+    parts += [_stored(clk, rst, write, index, wdata, mask, signal, REGISTER[name].index)
               for name, signal in stored.items()]
-    parts += [_flag(clk, rst, write, index, wdata, mask, flag, REGISTER["IRQ_ENABLE"].offset // 4, bit)
+    parts += [_flag(clk, rst, write, index, wdata, mask, flag, REGISTER["IRQ_ENABLE"].index, bit)
               for flag, bit in ((enabled.done, done_bit), (enabled.error, error_bit))]
-    parts += [_hit(index, hit, REGISTER[name].offset // 4) for name, hit in hits.items()]
+    parts += [_hit(index, hit, REGISTER[name].index) for name, hit in hits.items()]
 
     @always_comb
     def decode():
@@ -186,12 +187,9 @@ def _hit(index, hit, number):
 
 @block
 def _constant(clk, number, word):
-    high, low = number >> 16, number & 0xFFFF
-
     @always(clk.posedge)
     def constant():
-        word.next[32:16] = high
-        word.next[16:] = low
+        word.next = number
 
     return constant
 

@@ -293,9 +293,9 @@ class _Readable:
         for test, suite in node.tests:
             self.writeline()
             item = test.comparators[0]
-            value = int(test.case[1])
-            name = isinstance(item, ast.Name) and not isinstance(test.case[1], bool)
-            self.write(f"{self.constants.text_of(item.id, value) if name else value}: begin")
+            named = isinstance(item, ast.Name)
+            self.write(self.text(item) if named else str(int(test.case[1])))
+            self.write(": begin")
             self._suite(suite)
         if node.else_:
             self.writeline()

@@ -11,17 +11,18 @@ def leading_zeros(word, count):
 
     All ones if there is none.
     """
-    empty, width = Signal(intbv(0)[len(word):]), len(word)
-    counts, parts = [], [_invert(word, empty)]
+    empty, width = [Signal(intbv(0)[len(word):])], len(word)
+    counts, parts = [[]], [_invert(word, empty[0])]
     while width > 1:
         width //= 2
-        deeper, below = counts, empty
-        counts = [Signal(intbv(0)[width:]) for _ in range(len(deeper) + 1)]
-        parts += [_choose(below, bit, kept) for bit, kept in zip(deeper, counts)] + [_upper(below, counts[-1])]
+        below = empty[-1]
+        counts.append([Signal(intbv(0)[width:]) for _ in range(len(counts[-1]) + 1)])
+        parts += [_choose(below, bit, kept) for bit, kept in zip(counts[-2], counts[-1])]
+        parts.append(_upper(below, counts[-1][-1]))
         if width > 1:
-            empty = Signal(intbv(0)[width:])
-            parts.append(_both(below, empty))
-    return parts, join(counts, count)
+            empty.append(Signal(intbv(0)[width:]))
+            parts.append(_both(below, empty[-1]))
+    return parts, join(counts[-1], count)
 
 
 @block
