@@ -74,7 +74,7 @@ def _bits(outputs: Iterable[np.ndarray]) -> np.ndarray:
 
 def identifier(name: str) -> str:
     """A C++ identifier for a layer or constant name."""
-    text = re.sub(r"\W+", "_", name)
+    text = re.sub(r"[^0-9A-Za-z_]+", "_", name)
     return f"layer_{text}" if text[:1].isdigit() else text
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import inspect
 import operator
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -20,7 +20,9 @@ from torch.export.graph_signature import InputKind, OutputKind
 from torch.utils import _pytree as pytree
 
 from firmware_gen import ir
-from firmware_gen.operators import CONSTANT_OPERATORS, HANDLERS, HINTS
+from firmware_gen.hints import not_supported
+from firmware_gen.names import one_line, safe_name
+from firmware_gen.operators import CONSTANT_OPERATORS, HANDLERS, HARMLESS, READS
 from firmware_gen.refusal import not_one_input, refusal
 from hls.errors import HeepgenError
 
@@ -54,7 +56,8 @@ def import_program(model, example_input=None, name: str = "model") -> Import:
     if isinstance(model, ExportedProgram) and example_input is not None:
         _check_input_shape(program, tuple(_as_tensor(example_input).shape))
     functional = _functionalise(program)
-    return Import(_Importer(functional, name).run(), program, functional)
+    _check_state(functional, program)
+    return Import(_Importer(functional, safe_name(name)).run(), program, functional)
 
 
 def export(model: torch.nn.Module, example_input) -> ExportedProgram:
@@ -89,8 +92,19 @@ def export(model: torch.nn.Module, example_input) -> ExportedProgram:
 
 def run_exported(program: ExportedProgram, x: torch.Tensor) -> list[torch.Tensor]:
     """The outputs of a program for its only tensor input, however it takes and returns them."""
-    args, kwargs = pytree.tree_unflatten([x], program.call_spec.in_spec)
-    return pytree.tree_leaves(program.module()(*args, **kwargs))
+    interpreter = torch.fx.Interpreter(torch.nn.Module(), graph=program.graph)
+    results = pytree.tree_leaves(interpreter.run(*placeholders(program, x)))
+    return [r for r, spec in zip(results, program.graph_signature.output_specs, strict=True)
+            if spec.kind == OutputKind.USER_OUTPUT]
+
+
+def placeholders(program: ExportedProgram, x: torch.Tensor) -> list[torch.Tensor]:
+    """What the graph of a program takes, in order: copies of its parameters, buffers and constants, and `x`."""
+    found = []
+    for spec in program.graph_signature.input_specs:
+        source = program.state_dict if spec.target in program.state_dict else program.constants
+        found.append((x if spec.kind == InputKind.USER_INPUT else source[spec.target].detach()).clone())
+    return found
 
 
 def _as_tensor(example) -> torch.Tensor:
@@ -120,7 +134,7 @@ def _try_forward(model, example):
 
 def _first_line(error: Exception) -> str:
     lines = str(error).strip().splitlines()
-    return lines[0].rstrip(".") if lines else type(error).__name__
+    return one_line(lines[0].rstrip(".")) if lines else type(error).__name__
 
 
 def _dtype(tensor) -> str:
@@ -132,9 +146,49 @@ def _functionalise(program: ExportedProgram) -> ExportedProgram:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # torch 2.13 warns about itself here
-            return program.run_decompositions({})
+            return _with_plain_targets(program).run_decompositions({})
     except Exception as error:
-        raise HeepgenError(f"torch cannot make the program functional: {_first_line(error)}") from error
+        raise HeepgenError(f"torch cannot make the program functional: {_first_line(error)}; export the model again "
+                           "with torch.export.export") from error
+
+
+def _targets(program: ExportedProgram) -> list[str]:
+    """Names of the parameters, buffers and constants that the program reads."""
+    return list(dict.fromkeys(s.target for s in program.graph_signature.input_specs if s.target is not None))
+
+
+def _with_plain_targets(program: ExportedProgram) -> ExportedProgram:
+    """The program with parameters, buffers and constants called t0, t1, ...: torch writes their names into Python."""
+    plain = {target: f"t{index}" for index, target in enumerate(_targets(program))}
+    signature = program.graph_signature
+
+    def renamed(spec):
+        return spec if spec.target is None else replace(spec, target=plain.get(spec.target, spec.target))
+
+    tensors = dict(program.state_dict), dict(program.constants)
+    state, constants = ({plain[k]: v for k, v in part.items() if k in plain} for part in tensors)
+    return ExportedProgram(
+        root=program.graph_module, graph=program.graph,
+        graph_signature=replace(signature, input_specs=[renamed(s) for s in signature.input_specs],
+                                output_specs=[renamed(s) for s in signature.output_specs]),
+        state_dict=state, range_constraints=program.range_constraints,
+        module_call_graph=[entry for entry in program.module_call_graph if entry.fqn == ""],
+        example_inputs=program.example_inputs, constants=constants, verifiers=program.verifiers)
+
+
+def _check_state(functional: ExportedProgram, program: ExportedProgram):
+    """Refuse a program that writes what it keeps between inferences, or its input."""
+    names = dict(enumerate(_targets(program)))
+    for spec in functional.graph_signature.output_specs:
+        if spec.kind in WRITES:
+            target = names.get(int(spec.target[1:])) if spec.kind != OutputKind.USER_INPUT_MUTATION else spec.target
+            raise HeepgenError(f"the model writes to its {WRITES[spec.kind]} {safe_name(str(target))}, and state that "
+                               "lasts from one inference to the next is not supported: return the new value instead, "
+                               "and keep it outside")
+
+
+WRITES = {OutputKind.BUFFER_MUTATION: "buffer", OutputKind.PARAMETER_MUTATION: "parameter",
+          OutputKind.USER_INPUT_MUTATION: "input"}
 
 
 def _check_modes(program: ExportedProgram):
@@ -193,7 +247,8 @@ def _op_name(node) -> str:
 def _module_stack(node) -> list[tuple[str, str]]:
     """(module path, class or its Python module) from the root to the module that called the operator."""
     stack = (node.meta.get("nn_module_stack") or {}).values()
-    return [(path, cls if isinstance(cls, str) else f"{cls.__module__}.{cls.__qualname__}") for path, cls in stack]
+    return [(safe_name(path) if path else "", cls if isinstance(cls, str) else f"{cls.__module__}.{cls.__qualname__}")
+            for path, cls in stack]
 
 
 def _module_path(node) -> str:
@@ -361,9 +416,25 @@ class _Importer:
             return self._fold_constant(node)
         handler = HANDLERS.get(_aten_name(node))
         if handler is None:
-            hint = HINTS.get(_op_name(node))
-            raise self.refuse(node, "this operator is not supported" + (f"; {hint}" if hint else ""))
-        return handler(self, node, self._resolve(_bind(node)))
+            raise self.refuse(node, not_supported(_op_name(node)))
+        self._check_arguments(node)
+        try:
+            return handler(self, node, self._resolve(_bind(node)))
+        except HeepgenError:
+            raise
+        except Exception as error:
+            raise self.refuse(node, f"heepgen cannot import it as it is used here ({type(error).__name__}: "
+                                    f"{_first_line(error)}); write it with other operators") from error
+
+    def _check_arguments(self, node):
+        """Refuse, by name, what the handler does not read, unless it says nothing."""
+        bound, read = _bind(node), READS[_aten_name(node)] | HARMLESS
+        for argument in node.target._schema.arguments:
+            name, value = argument.name, bound.get(argument.name)
+            if name in read or (argument.has_default_value() and value == argument.default_value):
+                continue
+            default = f", {argument.default_value} is" if argument.has_default_value() else ""
+            raise self.refuse(node, f"its argument {name}={value} is not supported{default}; leave it out")
 
     def _getitem(self, node):
         source = self.env[node.args[0]]

@@ -21,6 +21,11 @@ if TYPE_CHECKING:
 
 Handler = Callable[["_Importer", torch.fx.Node, dict], str]
 HANDLERS: dict[str, Handler] = {}
+READS: dict[str, frozenset[str]] = {}
+"""By operator: the arguments that its handler understands. Any other must have its default."""
+HARMLESS = frozenset(("memory_format", "non_blocking", "copy", "pin_memory", "device", "implicit", "cudnn_enabled",
+                      "momentum"))
+"""Arguments that change no value."""
 
 # Pure operators that may prepare a weight.
 CONSTANT_OPERATORS = frozenset(
@@ -38,38 +43,12 @@ CONSTANT_OPERATORS = frozenset(
     )
 )
 
-_SMOOTH = "use ReLU, ReLU6 or LeakyReLU instead"
-_NORM = "use BatchNorm instead"
-_RESIZE = "use nearest-neighbour Upsample, followed by Conv2d where it has to learn"
-_PART = "slice with numbers, or give each part its own layer"
-_ATTENTION = "products of computed tensors, as in attention, have no form on the array; use convolutions"
-HINTS = (
-    dict.fromkeys(("gelu", "elu", "selu", "mish", "softplus"), _SMOOTH)
-    | dict.fromkeys(("layer_norm", "group_norm", "instance_norm"), _NORM)
-    | dict.fromkeys(("conv_transpose3d", "upsample_bilinear2d", "upsample_bicubic2d"), _RESIZE)
-    | dict.fromkeys(("index", "gather", "unbind"), _PART)
-    | dict.fromkeys(("bmm", "einsum", "scaled_dot_product_attention", "baddbmm"), _ATTENTION)
-    | {"pixel_unshuffle": "use a Conv2d with a stride"}
-    | {
-        "lstm": "use Conv1d over time",
-        "gru": "use Conv1d over time",
-        "rnn_tanh": "use Conv1d over time",
-        "rnn_relu": "use Conv1d over time",
-        "celu": _SMOOTH,
-        "rrelu": "use LeakyReLU",
-        "embedding": "look the vectors up before, and feed them in",
-        "argmax": "return the scores, and compare them outside",
-        "topk": "return the scores, and compare them outside",
-        "conv3d": "use Conv2d",
-        "stack": "use torch.cat over the channels",
-    }
-)
-"""What to use instead of an unsupported operator."""
+def _handles(*names: str, reads: str = "self"):
+    """Registers the handler of the ATen operators `names`, and the arguments that it reads, separated by blanks."""
 
-
-def _handles(*names: str):
     def register(function: Handler) -> Handler:
         HANDLERS.update(dict.fromkeys(names, function))
+        READS.update(dict.fromkeys(names, frozenset(reads.split())))
         return function
 
     return register
@@ -88,7 +67,8 @@ def _window(value, one_dimensional: bool, along_height: int) -> ir.Pair:
 # --- layers with weights ---------------------------------------------------------------------------------------
 
 
-@_handles("conv1d", "conv2d", "convolution")
+@_handles("conv1d", "conv2d", "convolution",
+          reads="input weight bias stride padding dilation groups transposed output_padding")
 def _conv(imp: _Importer, node, a: dict) -> str:
     weight = imp.weight(node, a["weight"], "weight")
     if weight.ndim not in (3, 4):
@@ -112,7 +92,8 @@ def _conv(imp: _Importer, node, a: dict) -> str:
     )
 
 
-@_handles("conv_transpose1d", "conv_transpose2d")
+@_handles("conv_transpose1d", "conv_transpose2d",
+          reads="input weight bias stride padding output_padding groups dilation")
 def _conv_transpose(imp: _Importer, node, a: dict) -> str:
     """A convolution of the input with zeros between its elements, by the flipped kernel."""
     weight = imp.weight(node, a["weight"], "weight")
@@ -145,44 +126,74 @@ def _conv_pads(padding, kernel, dilation, flat: bool) -> ir.Pads:
 
 
 def _emit_linear(imp: _Importer, node, source, weight, bias) -> str:
+    """(..., I) by weight (O, I) to (..., O), or by (I,) to (...)."""
     imp.rank(node, source, tuple(range(1, 9)), "(N, features)")
-    shape = imp.shape(source)
-    if len(shape) < 3:
-        return imp.emit(node, ir.Linear, source, weight=weight, bias=bias)
+    if weight.ndim not in (1, 2):
+        raise imp.refuse(node, f"its weight has shape {weight.shape}; a matrix or a vector is supported")
+    shape, matrix = imp.shape(source), weight.reshape(-1, weight.shape[-1])
     rows = math.prod(shape[:-1])
-    source = imp.step(node, ir.Reshape, source, shape=(rows, shape[-1]))
-    product = imp.step(node, ir.Linear, source, shape=(rows, len(weight)), weight=weight, bias=bias)
+    bias = _bias_of_rows(imp, node, bias, rows, len(matrix))
+    if len(shape) < 3 and weight.ndim == 2:
+        return imp.emit(node, ir.Linear, source, weight=matrix, bias=bias)
+    if len(shape) != 2:
+        source = imp.step(node, ir.Reshape, source, shape=(rows, shape[-1]))
+    product = imp.step(node, ir.Linear, source, shape=(rows, len(matrix)), weight=matrix, bias=bias)
     return imp.emit(node, ir.Reshape, product)
 
 
-@_handles("linear")
+def _bias_of_rows(imp: _Importer, node, bias, rows: int, outputs: int) -> np.ndarray | None:
+    """One value per output from a bias of any shape that is the same for all rows."""
+    shape = tuple(node.meta["val"].shape)
+    if not shape:
+        raise imp.refuse(node, "it computes a number without dimensions; keep one dimension")
+    if bias is None:
+        return None
+    if math.prod(shape) == rows * outputs:
+        every = np.broadcast_to(bias, shape).reshape(rows, outputs)
+        if (every == every[0]).all():
+            return every[0].copy()
+    raise imp.refuse(node, f"its bias of shape {bias.shape} differs from row to row; one value per output, "
+                           f"({outputs},), is supported")
+
+
+@_handles("linear", reads="input weight bias")
 def _linear(imp: _Importer, node, a: dict) -> str:
     weight = imp.weight(node, a["weight"], "weight")
     return _emit_linear(imp, node, a["input"], weight, imp.weight(node, a["bias"], "bias"))
 
 
-@_handles("addmm")
+@_handles("addmm", "addmv", reads="self mat1 mat2 mat vec beta alpha")
 def _addmm(imp: _Importer, node, a: dict) -> str:
-    if a["beta"] != 1 or a["alpha"] != 1:
-        raise imp.refuse(node, f"alpha={a['alpha']}, beta={a['beta']}; 1 is supported")
-    weight, bias = imp.weight(node, a["mat2"], "weight"), imp.weight(node, a["self"], "bias")
-    if bias.ndim != 1 or bias.size != weight.shape[1]:
-        raise imp.refuse(node, f"its bias has shape {bias.shape}; ({weight.shape[1]},) is supported")
-    return _emit_linear(imp, node, a["mat1"], np.ascontiguousarray(weight.T), bias)
+    """beta * bias + alpha * x @ weight, or weight @ x with a vector x."""
+    first, second = (a["mat1"], a["mat2"]) if "mat1" in a else (a["mat"], a["vec"])
+    source, weight = _operands(imp, node, first, second)
+    bias = imp.weight(node, a["self"], "bias") * _float32(a["beta"])
+    return _emit_linear(imp, node, source, weight * _float32(a["alpha"]), bias)
 
 
-@_handles("mm", "matmul")
+@_handles("mm", "mv", "matmul", reads="self mat2 vec other")
 def _mm(imp: _Importer, node, a: dict) -> str:
-    other = a["other"] if "other" in a else a["mat2"]
-    if not isinstance(a["self"], str) or isinstance(other, str):
-        raise imp.refuse(node, "its second operand is computed; x @ weight with a constant weight is supported")
-    weight = imp.weight(node, other, "weight")
-    if weight.ndim != 2:
-        raise imp.refuse(node, f"its weight has shape {weight.shape}; (inputs, outputs) is supported")
-    return _emit_linear(imp, node, a["self"], np.ascontiguousarray(weight.T), None)
+    second = next(a[name] for name in ("mat2", "vec", "other") if name in a)
+    source, weight = _operands(imp, node, a["self"], second)
+    return _emit_linear(imp, node, source, weight, None)
 
 
-@_handles("batch_norm", "_native_batch_norm_legit_no_training")
+def _operands(imp: _Importer, node, first, second) -> tuple[str, np.ndarray]:
+    """The computed operand of a product and the weight, as (O, I) or (I,)."""
+    if isinstance(first, str) and isinstance(second, str):
+        raise imp.refuse(node, "both operands are computed; x @ weight with a constant weight is supported")
+    if isinstance(first, str):
+        weight = imp.weight(node, second, "weight")
+        return first, np.ascontiguousarray(weight.T) if weight.ndim < 3 else weight
+    weight = imp.weight(node, first, "weight")
+    if len(imp.shape(second)) != 1 or weight.ndim > 2:
+        raise imp.refuse(node, f"a constant of shape {weight.shape} is its first operand; write x @ weight, with the "
+                               "constant last")
+    return second, weight
+
+
+@_handles("batch_norm", "_native_batch_norm_legit_no_training",
+          reads="input weight bias running_mean running_var training eps")
 def _batch_norm(imp: _Importer, node, a: dict) -> str:
     imp.rank(node, a["input"], (2, 3, 4), "(N, F), (N, C, L) or (N, C, H, W)")
     mean = imp.weight(node, a["running_mean"], "running mean")
@@ -208,12 +219,12 @@ def _relu6(imp: _Importer, node, a: dict) -> str:
     return imp.emit(node, ir.Activate, a["self"], act=ir.RELU6)
 
 
-@_handles("hardtanh", "clamp", "clamp_min", "clamp_max")
+@_handles("hardtanh", "clamp", "clamp_min", "clamp_max", reads="self min_val max_val min max")
 def _clamp(imp: _Importer, node, a: dict) -> str:
     return _emit_clamp(imp, node, a["self"], a.get("min_val", a.get("min")), a.get("max_val", a.get("max")))
 
 
-@_handles("maximum", "minimum")
+@_handles("maximum", "minimum", reads="self other")
 def _maximum(imp: _Importer, node, a: dict) -> str:
     return _clamp_by(imp, node, a, "low" if _plain_name(node) == "maximum" else "high")
 
@@ -223,7 +234,7 @@ def _clamp_by(imp: _Importer, node, a: dict, bound: str) -> str:
     return _emit_clamp(imp, node, source, **{bound: other})
 
 
-@_handles("threshold")
+@_handles("threshold", reads="self threshold value")
 def _threshold(imp: _Importer, node, a: dict) -> str:
     if a["threshold"] != a["value"]:
         raise imp.refuse(node, f"threshold={a['threshold']}, value={a['value']}; equal ones are supported")
@@ -251,12 +262,12 @@ def _one_number(imp: _Importer, node, bound):
     return float(values.flat[0])
 
 
-@_handles("leaky_relu")
+@_handles("leaky_relu", reads="self negative_slope")
 def _leaky_relu(imp: _Importer, node, a: dict) -> str:
     return _emit_leaky(imp, node, a["self"], a["negative_slope"], "negative_slope")
 
 
-@_handles("prelu")
+@_handles("prelu", reads="self weight")
 def _prelu(imp: _Importer, node, a: dict) -> str:
     slope = imp.weight(node, a["weight"], "weight")
     if slope.size != 1:
@@ -285,7 +296,7 @@ def _tanh(imp: _Importer, node, a: dict) -> str:
     return imp.emit(node, ir.Tanh, a["self"])
 
 
-@_handles("softmax", "_softmax")
+@_handles("softmax", "_softmax", reads="self dim dtype half_to_float")
 def _softmax(imp: _Importer, node, a: dict, log: bool = False) -> str:
     imp.rank(node, a["self"], (1, 2, 3, 4), "(N, features), (N, C, L) or (N, C, H, W)")
     shape = imp.shape(a["self"])
@@ -300,7 +311,7 @@ def _softmax(imp: _Importer, node, a: dict, log: bool = False) -> str:
     return imp.emit(node, ir.Reshape, imp.step(node, ir.Softmax, vectors, shape=rows, axis=-1, log=log))
 
 
-@_handles("log_softmax", "_log_softmax")
+@_handles("log_softmax", "_log_softmax", reads="self dim dtype half_to_float")
 def _log_softmax(imp: _Importer, node, a: dict) -> str:
     return _softmax(imp, node, a, log=True)
 
@@ -308,12 +319,14 @@ def _log_softmax(imp: _Importer, node, a: dict) -> str:
 # --- pooling ---------------------------------------------------------------------------------------------------
 
 
-@_handles("max_pool1d", "max_pool1d_with_indices", "max_pool2d", "max_pool2d_with_indices")
+@_handles("max_pool1d", "max_pool1d_with_indices", "max_pool2d", "max_pool2d_with_indices",
+          reads="self kernel_size stride padding dilation ceil_mode")
 def _max_pool(imp: _Importer, node, a: dict) -> str:
     return _pool(imp, node, a, kind="max", dilation=a["dilation"])
 
 
-@_handles("avg_pool1d", "avg_pool2d")
+@_handles("avg_pool1d", "avg_pool2d",
+          reads="self kernel_size stride padding ceil_mode count_include_pad divisor_override")
 def _avg_pool(imp: _Importer, node, a: dict) -> str:
     fields = {"count_include_pad": bool(a["count_include_pad"]), "divisor_override": a.get("divisor_override")}
     if fields["divisor_override"] == 0:
@@ -339,7 +352,8 @@ def _pool(imp: _Importer, node, a: dict, dilation, **fields) -> str:
     )
 
 
-@_handles("adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_max_pool1d", "adaptive_max_pool2d")
+@_handles("adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_max_pool1d", "adaptive_max_pool2d",
+          reads="self output_size")
 def _adaptive_pool(imp: _Importer, node, a: dict) -> str:
     name = node.target._schema.name
     flat = "1d" in name
@@ -352,14 +366,14 @@ def _adaptive_pool(imp: _Importer, node, a: dict) -> str:
     return imp.emit(node, ir.Pool, a["self"], kind=kind, kernel=kernel, stride=kernel, adaptive=not even)
 
 
-@_handles("min")
+@_handles("min", reads="self other")
 def _min(imp: _Importer, node, a: dict) -> str:
     if "other" not in a:
         raise imp.refuse(node, "a minimum over dimensions is not supported; use -torch.amax(-x) over the space")
     return _clamp_by(imp, node, a, "high")
 
 
-@_handles("mean", "amax", "sum", "max")
+@_handles("mean", "amax", "sum", "max", reads="self dim keepdim dtype other")
 def _reduce(imp: _Importer, node, a: dict) -> str:
     """A reduction over space is a pooling whose window is the whole map."""
     source, overload = a["self"], node.target._overloadname
@@ -390,7 +404,7 @@ def _plain_name(node) -> str:
 # --- arithmetic ------------------------------------------------------------------------------------------------
 
 
-@_handles("add", "sub", "rsub")
+@_handles("add", "sub", "rsub", reads="self other alpha")
 def _add(imp: _Importer, node, a: dict) -> str:
     """`a + alpha * b`: two computed tensors are added, constants become a Scale."""
     first, second, alpha = a["self"], a["other"], _float32(a.get("alpha", 1))
@@ -414,7 +428,7 @@ def _add(imp: _Importer, node, a: dict) -> str:
     return imp.emit(node, ir.Add, first, second)
 
 
-@_handles("mul")
+@_handles("mul", reads="self other")
 def _mul(imp: _Importer, node, a: dict) -> str:
     first, second = a["self"], a["other"]
     if isinstance(first, str) and isinstance(second, str):
@@ -458,7 +472,7 @@ def _silu(imp: _Importer, node, a: dict) -> str:
     return imp.emit(node, ir.Mul, a["self"], gate)
 
 
-@_handles("div")
+@_handles("div", reads="self other rounding_mode")
 def _div(imp: _Importer, node, a: dict) -> str:
     source, divisor = a["self"], a["other"]
     if not isinstance(source, str) or isinstance(divisor, str):
@@ -515,7 +529,7 @@ def _tensor(constant) -> torch.Tensor:
 # --- shapes ----------------------------------------------------------------------------------------------------
 
 
-@_handles("cat", "concat")
+@_handles("cat", "concat", reads="tensors dim")
 def _cat(imp: _Importer, node, a: dict) -> str:
     sources = list(a["tensors"])
     if any(not isinstance(source, str) for source in sources):
@@ -526,7 +540,7 @@ def _cat(imp: _Importer, node, a: dict) -> str:
     return imp.emit(node, ir.Concat if len(sources) > 1 else ir.Identity, *sources)
 
 
-@_handles("pad", "constant_pad_nd")
+@_handles("pad", "constant_pad_nd", reads="self pad mode value")
 def _pad(imp: _Importer, node, a: dict) -> str:
     mode, value = a.get("mode", "constant"), a.get("value")
     amounts = [int(p) for p in a["pad"]]
@@ -557,21 +571,21 @@ def _cropped(imp: _Importer, node, source: str, top: int, left: int, bottom: int
     return imp.step(node, ir.Slice, source, shape=out, start=(0, max(-top, 0), max(-left, 0)))
 
 
-@_handles("slice")
+@_handles("slice", reads="self dim start end step")
 def _slice(imp: _Importer, node, a: dict) -> str:
     size = imp.shape(a["self"])[a["dim"] % len(imp.shape(a["self"]))]
     first, last, step = slice(a["start"], a["end"], a["step"]).indices(size)
     return _emit_slice(imp, node, a["self"], a["dim"], range(first, last, step), imp.emit)
 
 
-@_handles("select")
+@_handles("select", reads="self dim index")
 def _select(imp: _Importer, node, a: dict) -> str:
     index = a["index"] % imp.shape(a["self"])[a["dim"]]
     part = _emit_slice(imp, node, a["self"], a["dim"], range(index, index + 1))
     return imp.emit(node, ir.Reshape, part)
 
 
-@_handles("split", "split_with_sizes", "chunk")
+@_handles("split", "split_with_sizes", "chunk", reads="self split_size split_sizes chunks dim")
 def _split(imp: _Importer, node, a: dict) -> list[str]:
     parts, first = [], 0
     for part in node.meta["val"]:
@@ -609,7 +623,7 @@ def _place_slice(imp: _Importer, node, source: str, dim: int, kept: range) -> st
     return imp.step(node, ir.Slice, source, shape=out, start=tuple(start), step=tuple(step))
 
 
-@_handles("expand", "repeat")
+@_handles("expand", "repeat", reads="self size repeats")
 def _repeat(imp: _Importer, node, a: dict) -> str:
     """Copies of the channels; other dimensions stay."""
     shape, out = imp.shape(a["self"]), tuple(node.meta["val"].shape)
@@ -620,7 +634,8 @@ def _repeat(imp: _Importer, node, a: dict) -> str:
     return imp.emit(node, ir.Concat if copies > 1 else ir.Identity, *[a["self"]] * copies)
 
 
-@_handles("upsample_nearest1d", "upsample_nearest2d", "_upsample_nearest_exact1d", "_upsample_nearest_exact2d")
+@_handles("upsample_nearest1d", "upsample_nearest2d", "_upsample_nearest_exact1d", "_upsample_nearest_exact2d",
+          reads="self input output_size scales scales_h scales_w scale_factors")
 def _upsample(imp: _Importer, node, a: dict) -> str:
     before, after = imp.ir_shape(a.get("input", a.get("self"))), tuple(node.meta["val"].shape)
     out = (1, after[2]) if len(after) == 3 else after[2:]
@@ -633,24 +648,25 @@ def _upsample(imp: _Importer, node, a: dict) -> str:
     return imp.emit(node, ir.Upsample, a.get("input", a.get("self")), factor=factor)
 
 
-@_handles("view", "reshape", "_unsafe_view", "flatten", "unflatten", "squeeze", "unsqueeze", "view_copy")
+@_handles("view", "reshape", "_unsafe_view", "flatten", "unflatten", "squeeze", "unsqueeze", "view_copy",
+          reads="self size shape start_dim end_dim dim sizes")
 def _reshape(imp: _Importer, node, a: dict) -> str:
     return imp.emit(node, ir.Reshape, a["self"])
 
 
-@_handles("channel_shuffle", "native_channel_shuffle")
+@_handles("channel_shuffle", "native_channel_shuffle", reads="self groups")
 def _channel_shuffle(imp: _Importer, node, a: dict) -> str:
     imp.rank(node, a["self"], (3, 4), "(N, C, L) or (N, C, H, W)")
     return imp.emit(node, ir.Shuffle, a["self"], groups=int(a["groups"]))
 
 
-@_handles("pixel_shuffle")
+@_handles("pixel_shuffle", reads="self upscale_factor")
 def _pixel_shuffle(imp: _Importer, node, a: dict) -> str:
     imp.rank(node, a["self"], (4,), "(N, C, H, W)")
     return imp.emit(node, ir.PixelShuffle, a["self"], factor=int(a["upscale_factor"]))
 
 
-@_handles("permute", "transpose", "t")
+@_handles("permute", "transpose", "t", reads="self dims dim0 dim1")
 def _permute(imp: _Importer, node, a: dict) -> str:
     source = a["self"]
     shape = imp.shape(source)
@@ -673,6 +689,6 @@ def _permute(imp: _Importer, node, a: dict) -> str:
 
 
 @_handles("dropout", "feature_dropout", "alpha_dropout", "clone", "alias", "detach", "contiguous", "to", "_to_copy",
-          "type_as")
+          "type_as", reads="self input p train dtype layout other")
 def _identity(imp: _Importer, node, a: dict) -> str:
     return imp.emit(node, ir.Identity, a.get("self", a.get("input")))

@@ -23,7 +23,9 @@ from pathlib import Path
 
 import torch
 
+from firmware_gen.hints import not_supported
 from firmware_gen.importer import CONSTANT_OPERATORS, HANDLERS
+from firmware_gen.names import safe_name
 from firmware_gen.refusal import refusal
 from hls.errors import HeepgenError
 
@@ -51,7 +53,9 @@ FORBIDDEN_KEYS = {
     "as_operator": "an operator as an argument",
 }
 PLAIN_SPECS = {"builtins.tuple", "builtins.list", "builtins.dict", None}
-ATEN = frozenset(HANDLERS) | CONSTANT_OPERATORS | {"_assert_tensor_metadata"}
+WRITERS = {"copy", "fill", "zero", "index_put", "index_copy", "index_add", "masked_fill", "scatter"}
+"""Loaded although no model with them is supported, so that the refusal can name the buffer that they write."""
+ATEN = frozenset(HANDLERS) | CONSTANT_OPERATORS | WRITERS | {"_assert_tensor_metadata"}
 TARGET = re.compile(r"torch\.ops\.aten\.([A-Za-z0-9_]+)\.[A-Za-z0-9_]+")
 
 
@@ -167,9 +171,9 @@ def _checked_program(path: Path, program: dict) -> dict:
     try:
         module = program["graph_module"]
         for node in module["graph"]["nodes"]:
-            _check_node(node)
-            stack = node["metadata"].get("nn_module_stack")
-            node["metadata"] = {} if stack is None else {"nn_module_stack": str(stack)}
+            stack = _module_stack(str(node["metadata"].get("nn_module_stack") or ""))
+            _check_node(node, stack)
+            node["metadata"] = {"nn_module_stack": ";".join(map(",".join, stack))} if stack else {}
         _check_specs(path, module["module_call_graph"])
         if program.get("range_constraints") or module.get("treespec_namedtuple_fields"):
             raise _unsafe(path, "dynamic shapes or named tuples")
@@ -192,14 +196,27 @@ def _refuse_keys(path: Path, tree):
             pending.extend(item)
 
 
-def _check_node(node: dict):
+STACK = re.compile(r"[^,;]*?((?<=L__self__).*?|)(?:@\d+)?,(\1(?:@\d+)?),([\w.]+)(?:;|$)", re.DOTALL)
+"""One module: a key that ends in the module's path, that path, which may hold anything, and the class."""
+
+
+def _module_stack(text: str) -> list[tuple[str, str, str]]:
+    """(key, path, class) of the modules around a node, in names that torch can read; none when it is something else."""
+    found = list(STACK.finditer(text))
+    if "".join(m[0] for m in found) != text:
+        return []
+    return [(f"m{index}", safe_name(m[2]) if m[2] else "", m[3])
+            for index, m in enumerate(found)]
+
+
+def _check_node(node: dict, stack: list[tuple[str, str, str]]):
     target = str(node["target"])
     match = TARGET.fullmatch(target)
     if target == "_operator.getitem" or (match and {match[1], match[1].rstrip("_")} & ATEN):
         return
-    stack = str(node["metadata"].get("nn_module_stack", "")).split(";")[-1].split(",")
-    layer = stack[1] if len(stack) > 1 and stack[1] else str(node["name"])
-    raise refusal(layer, match[1] if match else target, "this operator is not supported")
+    layer = (stack[-1][1] if stack else "") or str(node["name"])
+    op = match[1] if match else target
+    raise refusal(layer, op, not_supported(op))
 
 
 def _check_specs(path: Path, module_call_graph: list):

@@ -24,6 +24,7 @@ from torch.utils import _pytree as pytree
 
 from firmware_gen import ir
 from firmware_gen.fake_quant import GraphModule
+from firmware_gen.importer import placeholders
 from hls.errors import HeepgenError
 
 OPERATIONS = 64
@@ -134,21 +135,10 @@ def run_program(program: ExportedProgram, x: np.ndarray, wanted: Collection[str]
     """(values of the nodes in `wanted` by name, outputs) of a program for one input, in float64."""
     interpreter = _InDouble(program, wanted)
     with torch.no_grad():
-        results = interpreter.run(*_placeholders(program, x))
+        results = interpreter.run(*placeholders(program, torch.from_numpy(x)))
     kinds = [spec.kind for spec in program.graph_signature.output_specs]
     outputs = [r for r, kind in zip(pytree.tree_leaves(results), kinds, strict=True) if kind == OutputKind.USER_OUTPUT]
     return interpreter.values, tuple(_array(output) for output in outputs)
-
-
-def _placeholders(program: ExportedProgram, x: np.ndarray) -> list:
-    found = []
-    for spec in program.graph_signature.input_specs:
-        if spec.kind == InputKind.USER_INPUT:
-            found.append(torch.from_numpy(x.copy()))
-        else:
-            source = program.state_dict if spec.target in program.state_dict else program.constants
-            found.append(source[spec.target].detach().clone())
-    return found
 
 
 class _InDouble(torch.fx.Interpreter):

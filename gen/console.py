@@ -14,9 +14,9 @@ def show(*renderables: Any) -> None:
     """Print rich renderables on standard output."""
     from rich.console import Console
 
-    console = Console(highlight=False)
+    console = Console(highlight=False, markup=False, emoji=False)
     if console.width < MIN_WIDTH:
-        console = Console(highlight=False, width=MIN_WIDTH)
+        console = Console(highlight=False, markup=False, emoji=False, width=MIN_WIDTH)
     console.print(*renderables, sep="\n")
 
 
@@ -27,9 +27,10 @@ def progress() -> Iterator[Callable[[str], None]]:
         yield lambda message: None
         return
     from rich.console import Console
+    from rich.markup import escape
 
     with Console(stderr=True).status("") as status:
-        yield status.update
+        yield lambda message: status.update(escape(message))
 
 
 @contextmanager

@@ -126,12 +126,13 @@ def table(findings: list[Finding]) -> Any:
     """The findings as a rich table."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
+    from rich.text import Text
 
     result = Table(box=SIMPLE_HEAD, pad_edge=False)
     for column in ("tool", "", "version", "for"):
         result.add_column(column)
     for finding in findings:
-        state = ("[green]ok[/]" if finding.ok else "[bold red]missing[/]" if finding.required
-                 else "[yellow]optional[/]")
+        state = (Text("ok", style="green") if finding.ok else Text("missing", style="bold red") if finding.required
+                 else Text("optional", style="yellow"))
         result.add_row(finding.name, state, finding.version or "-", finding.problem or finding.purpose)
     return result

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from firmware_gen.names import safe_name
 from hls.errors import HeepgenError
 from hls.input import open_input
 
@@ -23,7 +24,7 @@ def network_name(model: str | Path) -> str:
     """Name of the network in a model file: the file's, or its folder's when the file is just called model."""
     path = Path(model).resolve()
     name = path.parent.name if path.stem == "model" else path.stem
-    return os.fsencode(name).decode("utf-8", "replace")
+    return safe_name(os.fsencode(name).decode("utf-8", "replace"))
 
 
 def check_model(model: str | Path) -> None:

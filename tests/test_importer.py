@@ -393,7 +393,7 @@ REFUSED = {
     "crop of everything": (nn.Sequential(nn.ZeroPad2d((-8, 1, 0, 0))), (1, 2, 8, 8), ["layer 0", "crops everything"]),
     "crop of the batch": (Call(lambda x: x[1:]), (3, 2, 4, 4), ["slice", "batch"]),
     "empty slice": (Call(lambda x: x[:, 2:]), (3, 2, 4, 4), ["slice", "nothing is left"]),
-    "matrix product": (Call(lambda x: x @ x), (4, 4), ["matmul", "second operand is computed"]),
+    "matrix product": (Call(lambda x: x @ x), (4, 4), ["matmul", "both operands are computed"]),
     "attention": (
         Call(lambda x: F.scaled_dot_product_attention(x, x, x)), (1, 3, 4), ["scaled_dot_product_attention", "use conv"]
     ),
@@ -403,7 +403,7 @@ REFUSED = {
     "sum of all": (Call(lambda x: x.sum()), (1, 2, 4, 4), ["sum", "only space"]),
     "pad channels": (Call(lambda x: F.pad(x, (0, 0, 0, 0, 1, 1))), (1, 2, 8, 8), ["pad", "channels"]),
     "softmax over space": (nn.Softmax(2), (1, 2, 8, 8), ["softmax", "dim=2", "dim=1"]),
-    "gelu": (nn.Sequential(OrderedDict(gate=nn.GELU())), (1, 2), ["layer gate: gelu", "use ReLU", "Supported"]),
+    "gelu": (nn.Sequential(OrderedDict(gate=nn.GELU())), (1, 2), ["layer gate: gelu", "use ReLU", "docs/operators.md"]),
     "broadcast": (
         Call(lambda x: x + x.mean((2, 3), keepdim=True)), (1, 2, 4, 4), ["add", "(1, 2, 4, 4) and (1, 2, 1, 1)"]
     ),

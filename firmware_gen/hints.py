@@ -1,0 +1,55 @@
+"""What to use instead of an operator that is not supported."""
+
+_SMOOTH = "use ReLU, ReLU6, LeakyReLU, Hardswish or SiLU instead"
+_NORM = "use BatchNorm instead"
+_RESIZE = "use nearest-neighbour Upsample, followed by Conv2d where it has to learn"
+_PART = "slice with numbers, or give each part its own layer"
+_ATTENTION = "products of computed tensors, as in attention, have no form on the array; use convolutions"
+_TIME = "use Conv1d over time"
+_OUTSIDE = "return the scores, and compute it from them outside"
+_BEFORE = "compute it before, and feed in the result"
+_WRITE = "compute a new tensor with torch.cat or torch.where's arithmetic form instead of writing into one"
+_2D = "use Conv2d and pooling over height and width"
+_POOL = "use MaxPool or AvgPool"
+
+HINTS = (
+    dict.fromkeys(("gelu", "elu", "selu", "mish", "softplus", "celu", "glu", "log_sigmoid", "softsign", "hardshrink",
+                   "softshrink", "tanhshrink", "elu_with_updated_weight", "log_sigmoid_forward"), _SMOOTH)
+    | dict.fromkeys(("layer_norm", "group_norm", "instance_norm", "rms_norm", "fused_rms_norm", "native_layer_norm",
+                     "native_group_norm", "local_response_norm"), _NORM)
+    | dict.fromkeys(("upsample_bilinear2d", "upsample_bicubic2d", "upsample_linear1d", "upsample_bilinear2d_aa",
+                     "grid_sampler", "grid_sampler_2d"), _RESIZE)
+    | dict.fromkeys(("index", "index_select", "gather", "unbind", "take_along_dim", "as_strided", "unfold"), _PART)
+    | dict.fromkeys(("bmm", "einsum", "scaled_dot_product_attention", "baddbmm", "bilinear"), _ATTENTION)
+    | dict.fromkeys(("lstm", "gru", "rnn_tanh", "rnn_relu", "lstm_cell", "gru_cell"), _TIME)
+    | dict.fromkeys(("argmax", "argmin", "topk", "sort", "argsort", "cumsum", "cumprod", "nonzero", "median",
+                     "prod", "norm", "linalg_vector_norm", "var", "std", "logsumexp"), _OUTSIDE)
+    | dict.fromkeys(("embedding", "embedding_bag", "one_hot", "stft", "fft_rfft"), _BEFORE)
+    | dict.fromkeys(("copy", "fill", "zero", "slice_scatter", "select_scatter", "index_put", "scatter", "index_copy",
+                     "index_fill", "masked_fill"), _WRITE)
+    | dict.fromkeys(("conv3d", "conv_transpose3d", "max_pool3d", "avg_pool3d", "adaptive_avg_pool3d",
+                     "max_pool3d_with_indices"), _2D)
+    | dict.fromkeys(("fractional_max_pool2d", "lp_pool2d", "max_unpool2d"), _POOL)
+    | {
+        "pixel_unshuffle": "use a Conv2d with a stride",
+        "rrelu": "use LeakyReLU",
+        "stack": "use torch.cat over the channels",
+        "bernoulli": "call model.eval() before torch.export.export",
+        "reflection_pad2d": "use constant padding",
+        "reflection_pad1d": "use constant padding",
+        "replication_pad2d": "use constant padding",
+        "replication_pad1d": "use constant padding",
+    }
+)
+
+
+def hint(op: str) -> str | None:
+    """What to use instead of the ATen operator `op`, in-place or not; None for one that nobody has thought of."""
+    name = op.strip("_")
+    return HINTS.get(name) or HINTS.get(name.removeprefix("native_"))
+
+
+def not_supported(op: str) -> str:
+    """The reason of a refusal of `op`."""
+    instead = hint(op)
+    return "this operator is not supported" + (f"; {instead}" if instead else "")
