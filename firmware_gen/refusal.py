@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from firmware_gen.names import safe_name
+from firmware_gen.names import one_line, safe_name
 from hls.errors import HeepgenError
 
 LONGEST = 60
@@ -11,7 +11,7 @@ LONGEST = 60
 
 def refusal(layer: str, op: str, reason: str) -> HeepgenError:
     """An error naming the layer, its operator and the reason, which also says what to do."""
-    return HeepgenError(f"layer {safe_name(layer)}: {safe_name(op)[:LONGEST]}: {reason} (what is supported: "
+    return HeepgenError(f"layer {one_line(layer)}: {one_line(op)[:LONGEST]}: {reason} (what is supported: "
                         "docs/operators.md)")
 
 
@@ -21,5 +21,5 @@ def not_one_input(names: Iterable[str]) -> HeepgenError:
     if not names:
         return HeepgenError("the model has no input: it must take one tensor")
     some = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
-    return HeepgenError(f"the model has {len(names)} inputs ({some}), one is supported: wrap it in a module that takes "
+    return HeepgenError(f"the model has {len(names)} inputs ({some}): one is supported; wrap it in a module that takes "
                         "one tensor and holds the others as buffers, or export the parts that take one tensor each")

@@ -444,7 +444,7 @@ REFUSED = {
     "constant": (Call(lambda x: torch.arange(3)), (1, 4), ["output 0", "constant"]),
     "double": (nn.Linear(3, 2).double(), torch.zeros(1, 3, dtype=torch.float64), ["float64", "float32"]),
     "wider mean": (Call(lambda x: x.mean((2, 3), dtype=torch.float64)), (1, 2, 4, 4), ["mean", "float64", "float32"]),
-    "seen as integers": (Call(lambda x: x.view(torch.int32)), (1, 4), ["view", "int32", "float32"]),
+    "seen as integers": (Call(lambda x: x.view(torch.int32)), (1, 4), ["view", "dtype=torch.int32"]),
     "always drops": (nn.Sequential(OrderedDict(d=Call(F.dropout))), (1, 4), ["dropout", "training=self.training"]),
     "data dependent": (Call(lambda x: x if x.sum() > 0 else -x), (1, 4), ["cannot trace"]),
     "no shape": (nn.Linear(3, 2), None, ["shape"]),
