@@ -12,8 +12,8 @@ XHEEP_OUT ?= build/xheep
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help venv run heepstor-gen test test-all test-external durations fuzz mutate bench area formal lint docs clean \
-        distclean
+.PHONY: help venv run heepstor-gen test test-all test-external durations fuzz fuzz-files mutate arithmetic bench area \
+        formal lint docs clean distclean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -62,6 +62,9 @@ mutate: $(READY)  ## how many of 300 small changes to the sources no near test n
 arithmetic: $(READY)  ## 10^8 vectors per arithmetic unit against the host, into docs (ARITHMETIC_ARGS: see --help)
 	@$(BIN)/python -m gen.arithmetic $(ARITHMETIC_ARGS)
 	@$(BIN)/python -m gen.docs
+
+fuzz-files: $(READY)  ## read FUZZ damaged files, 100000 unless given, by MINUTES at a time (a later run goes on)
+	@$(BIN)/python tests/fuzz_files.py --count $(or $(FUZZ),100000) $(if $(MINUTES),--minutes $(MINUTES))
 
 bench: $(READY)  ## measure the example networks, write docs/performance.md (BENCH_ARGS: see --help)
 	@$(BIN)/python -m examples.bench $(BENCH_ARGS)

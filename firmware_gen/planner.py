@@ -6,13 +6,14 @@ No array crosses the border between contiguous and interleaved banks. Sizes here
 """
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from random import Random
 
 import numpy as np
 
 from hls.config import Config
-from hls.errors import HeepgenError
+from hls.errors import HeepgenError, printable
 
 PROGRAM_BYTES = 24 * 1024
 """Room kept at address 0 for code, its data and the stack, but for the bits that outputs must have; the linker checks
@@ -20,12 +21,22 @@ the real size."""
 
 ALIGN = 16
 
+MOST_CONTIGUOUS, MOST_BANKS, BANK_KIB = 64, 128, (4, 8, 16, 32, 64, 128, 256)
+"""Of contiguous banks, or of one group of interleaved ones; in all; sizes: what the configuration allows."""
+
 PLACEMENTS = 300
 """Orders of placing the buffers that are tried at most."""
 
 
 class DoesNotFit(HeepgenError):
-    """Constants and arena are larger than the memory."""
+    """Constants and arena find no place in the memory. What would do is looked for only when the message is read."""
+
+    def __init__(self, explain: Callable[[], str]):
+        super().__init__()
+        self._explain = explain
+
+    def __str__(self) -> str:
+        return printable(self._explain())
 
 
 @dataclass(frozen=True)
@@ -227,30 +238,56 @@ def locate(network: str, constants: list[tuple[str, int]], arena: int, config: C
     low = constants[:len(constants) - len(high)]
     low_start = low_end - sum(_rounded(size) for _, size in low)
     if low_start < program:
-        raise DoesNotFit(
+        raise DoesNotFit(lambda: (
             f"{network} does not fit: {total - arena:,} bytes of constants and {arena:,} bytes of arena need "
             f"{total:,} bytes beside {program:,} for the program, memory.banks and memory.banks_interleaved "
-            f"give {end:,} ({end - border:,} of them interleaved, where no program can lie); add banks or shrink the "
-            "network.")
+            f"give {end:,} ({end - border:,} of them interleaved, where no program can lie)"
+            f"{_largest(constants, arena, total + program <= end)}; {_remedy(constants, arena, config, program)}."))
     placed = _sequence(low, low_start) + _sequence(high, high_start)
     if arena_address is None:
         arena_address = placed[-1].address + _rounded(placed[-1].size) if high else high_start
     return placed, arena_address
 
 
+def _largest(constants: list[tuple[str, int]], arena: int, enough: bool) -> str:
+    """Why the numbers alone do not tell."""
+    if not enough:
+        return ""
+    name, size = max([*constants, ("the arena", arena)], key=lambda item: item[1])
+    return (f", but no array may lie in contiguous and in interleaved banks at once, and the largest, {name}, has "
+            f"{_rounded(size):,} bytes")
+
+
+def _remedy(constants: list[tuple[str, int]], arena: int, config: Config, program: int) -> str:
+    for kib in (config.bank_kib, *(kib for kib in BANK_KIB if kib > config.bank_kib)):
+        found = _fewest_banks(constants, arena, replace(config, bank_kib=kib), program, MOST_BANKS)
+        if found is not None:
+            larger = "" if kib == config.bank_kib else f" and memory.bank_kib = {kib}"
+            return f"memory.banks = {found[0]} with memory.banks_interleaved = {list(found[1])}{larger} would do"
+    return "no memory that can be configured is that large: shrink the network"
+
+
 def smallest_memory(constants: list[tuple[str, int]], arena: int, config: Config,
                     program: int = PROGRAM_BYTES) -> tuple[int, tuple[int, ...]]:
     """The fewest banks of the configuration's size that would do, for what fits the configuration itself: contiguous
     ones and groups of interleaved ones, as many of these as possible."""
-    needed = program + _rounded(arena) + sum(_rounded(size) for _, size in constants)
     given = config.memory_banks + sum(config.memory_banks_interleaved)
-    for total in range(max(2, -(-needed // (config.bank_kib * 1024))), given + 1):
+    found = _fewest_banks(constants, arena, config, program, given)
+    return found or (config.memory_banks, config.memory_banks_interleaved)
+
+
+def _fewest_banks(constants: list[tuple[str, int]], arena: int, config: Config, program: int,
+                  most: int) -> tuple[int, tuple[int, ...]] | None:
+    needed = program + _rounded(arena) + sum(_rounded(size) for _, size in constants)
+    for total in range(max(2, -(-needed // (config.bank_kib * 1024))), most + 1):
         for interleaved in range((total - 2) // 2 * 2, -1, -2):
             groups = tuple(1 << bit for bit in reversed(range(interleaved.bit_length())) if interleaved >> bit & 1)
+            if total - interleaved > MOST_CONTIGUOUS or max(groups, default=0) > MOST_CONTIGUOUS:
+                continue
             banks = replace(config, memory_banks=total - interleaved, memory_banks_interleaved=groups)
             if _fits(constants, arena, banks, program):
                 return banks.memory_banks, groups
-    return config.memory_banks, config.memory_banks_interleaved
+    return None
 
 
 def _fits(constants: list[tuple[str, int]], arena: int, config: Config, program: int) -> bool:

@@ -144,7 +144,9 @@ def _incomplete(path: Path, reason: str) -> HeepgenError:
 
 
 def _damaged(path: Path, name: str, error: Exception) -> HeepgenError:
-    return HeepgenError(f"{path}: its {name} is damaged ({error!r}); save it again with torch.export.save")
+    return HeepgenError(
+        f"{path}: its {name} is damaged ({type(error).__name__}: {error}); save it again with torch.export.save"
+    )
 
 
 def _unsafe(path: Path, what: str) -> HeepgenError:

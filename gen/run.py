@@ -1,13 +1,12 @@
 """`heepgen run`: build hardware, firmware and virtual SoC, simulate one inference, and measure it."""
 
 import inspect
-import json
 import math
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -15,46 +14,17 @@ from typing import Any
 import numpy as np
 
 from gen import __version__
+from gen.application import Application
 from gen.hw import geometry
 from gen.inputs import load_array
 from gen.report import LayerReport, OutputReport, RunReport
-from gen.sw import KIND, MODEL, REFERENCE, ImportOptions, compare, generate_application, generate_sw
+from gen.sw import MODEL, compare, generate_application, generate_sw
 from hls.config import OPTIONS, Config
 from hls.errors import HeepgenError
-from hls.output import file_to_fill, marker
+from hls.output import file_to_fill
 
 Progress = Callable[[str], None]
 MISMATCH = 2  # exit code of the firmware when its own check failed
-
-
-@dataclass(frozen=True)
-class Application:
-    """A generated application folder: its manifest, and what PyTorch said."""
-
-    folder: Path
-    manifest: dict
-    reference: dict
-
-    @classmethod
-    def open(cls, folder: str | Path) -> "Application":
-        """Read the folder; raises `HeepgenError` when it is not one, or is incomplete."""
-        folder = Path(folder)
-        if marker(folder).get("kind") != KIND:
-            raise HeepgenError(f"{folder} is not an application: name a folder that heepgen sw wrote, or a model file.")
-        try:
-            manifest, reference = (json.loads((folder / name).read_text()) for name in ("manifest.json", REFERENCE))
-        except (OSError, ValueError):
-            raise HeepgenError(f"{folder} is incomplete; generate it again with heepgen sw.") from None
-        return cls(folder, manifest, reference)
-
-    @property
-    def config(self) -> Config:
-        attributes = {o.attribute for o in OPTIONS}
-        return Config(**{k: v for k, v in self.manifest["config"].items() if k in attributes})
-
-    @property
-    def options(self) -> ImportOptions:
-        return ImportOptions(**marker(self.folder)["options"])
 
 
 def hardware(config: Config, progress: Progress = lambda message: None) -> Path:

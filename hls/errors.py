@@ -1,5 +1,8 @@
 """The one error type a user is meant to read."""
 
+LONGEST = 2000
+"""Characters of a message; the rest is left out in its middle."""
+
 
 class HeepgenError(Exception):
     """Bad input: one sentence saying what is wrong, why, and what to do; on one line, whatever it quotes."""
@@ -9,5 +12,6 @@ class HeepgenError(Exception):
 
 
 def printable(text: str) -> str:
-    """`text` with everything that a terminal would not show escaped."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    """`text` with everything that a terminal would not show escaped, and not longer than LONGEST."""
+    text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return text if len(text) <= LONGEST else f"{text[:LONGEST // 2]} ... {text[-LONGEST // 2 + 5:]}"

@@ -1,3 +1,6 @@
+import re
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -248,3 +251,24 @@ def test_the_input_is_not_kept_at_the_expense_of_constants(ports, kept):
     assert program.keeps_input == kept
     low = [name for name, placed in program.placed.items() if program.region(placed) == CONTIGUOUS]
     assert bool(low) == kept
+
+
+@pytest.mark.parametrize("model, shape", [
+    (nn.Sequential(nn.Flatten(), nn.Linear(3264, 128), nn.ReLU(), nn.Linear(128, 6)), (1, 34, 96)),  # one large array
+    (nn.Linear(1000, 700), (1, 1000)),
+])
+def test_what_would_do_does(model, shape):
+    config = Config(arithmetic="fma")
+    with pytest.raises(HeepgenError) as caught:
+        CodeGenerator(model, torch.zeros(shape), config=config).program()
+    words = str(caught.value)
+    numbers = [int(n.replace(",", "")) for n in re.findall(r"[\d,]{6,}", words)]
+    if numbers[2] + numbers[3] <= numbers[4]:  # in all, beside the program, memory
+        assert "no array may lie in contiguous and in interleaved banks at once" in words
+    found = re.search(r"memory\.banks = (\d+) with memory\.banks_interleaved = \[([\d, ]*)\] would do", words)
+    groups = tuple(int(n) for n in found[2].split(",") if n.strip())
+    CodeGenerator(model, torch.zeros(shape), config=replace(
+        config, memory_banks=int(found[1]), memory_banks_interleaved=groups)).program()
+    with pytest.raises(HeepgenError, match="does not fit"):
+        CodeGenerator(model, torch.zeros(shape), config=replace(
+            config, memory_banks=int(found[1]) - 1, memory_banks_interleaved=groups)).program()

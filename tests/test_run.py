@@ -210,3 +210,27 @@ def test_folders_that_are_no_applications(app, tmp_path):
 def test_an_unknown_tap_names_the_layers(app):
     with pytest.raises(HeepgenError, match="no such layer; there are 0, "):
         run(app, Config(), software=True, taps=("conv",))
+
+
+@pytest.mark.parametrize("name, change", [
+    ("manifest.json", lambda m: m.pop("symbols")),
+    ("manifest.json", lambda m: m["config"].update(rows=1.5)),
+    ("manifest.json", lambda m: m["config"].update(rows=4)),
+    ("manifest.json", lambda m: m["sources"].append("../../main.cpp")),
+    ("manifest.json", lambda m: m["software"]["expected_bits"].pop()),
+    ("manifest.json", lambda m: m["software"].update(arena=2**30)),
+    ("manifest.json", lambda m: m["input"].update(shape=[10**30])),
+    ("manifest.json", lambda m: m["layers"].append(m["layers"][0])),
+    ("reference.json", lambda r: r["outputs"].append([])),
+    ("reference.json", lambda r: r["layers"].update(x=[1])),
+])
+def test_a_damaged_folder_is_said_before_anything_is_built(app, tmp_path, name, change):
+    shutil.copytree(app, tmp_path / "app")
+    path = tmp_path / "app" / name
+    tree = json.loads(path.read_text())
+    change(tree)
+    path.write_text(json.dumps(tree))
+    message = refused("run", tmp_path / "app")
+    assert "is damaged" in message and "heepgen sw" in message or "systolic_array.rows" in message
+    path.write_text("[" * 50_000)
+    assert "is incomplete" in refused("run", tmp_path / "app")

@@ -41,6 +41,8 @@ class _Network(nn.Module):
                 self._check_known(proto.input)
                 self._add(Node(proto, index, opset_of(model), values), values)
         self._check_known(self.results)
+        if not self.results:
+            raise HeepgenError(f"{path}: the graph has no output; export the model again")
         for name in self.results:
             if not isinstance(values.get(name), torch.Tensor):
                 raise HeepgenError(f"{path}: output {name} is a constant: return only what depends on the input")

@@ -1,0 +1,176 @@
+"""A folder that `heepgen sw` wrote: read, and checked as far as anything is computed from it."""
+
+import json
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from gen.report import LayerReport
+from gen.sw import KIND, REFERENCE, ImportOptions
+from hls.config import OPTIONS, Config
+from hls.descriptor import PROFILE_RECORD
+from hls.errors import HeepgenError
+from hls.output import marker
+
+MANIFEST = "manifest.json"
+
+
+@dataclass(frozen=True)
+class Application:
+    """A generated application folder: its manifest, and what PyTorch said."""
+
+    folder: Path
+    manifest: dict
+    reference: dict
+
+    @classmethod
+    def open(cls, folder: str | Path) -> "Application":
+        """Read the folder; raises `HeepgenError` when it is not one, is incomplete or damaged."""
+        folder = Path(folder)
+        if marker(folder).get("kind") != KIND:
+            raise HeepgenError(f"{folder} is not an application: name a folder that heepgen sw wrote, or a model file.")
+        try:
+            manifest, reference = (json.loads((folder / name).read_bytes()) for name in (MANIFEST, REFERENCE))
+        except (OSError, ValueError, RecursionError):
+            raise HeepgenError(f"{folder} is incomplete; generate it again with heepgen sw.") from None
+        for name, tree, schema in ((MANIFEST, manifest, _MANIFEST), (REFERENCE, reference, _REFERENCE)):
+            wrong = _mismatch(tree, schema)
+            if wrong is not None:
+                raise _damaged(folder, name, wrong)
+        application = cls(folder, manifest, reference)
+        wrong = next(_contradictions(application), None)
+        if wrong is not None:
+            raise _damaged(folder, MANIFEST, wrong)
+        return application
+
+    @property
+    def config(self) -> Config:
+        attributes = {o.attribute for o in OPTIONS}
+        return Config(**{k: v for k, v in self.manifest["config"].items() if k in attributes})
+
+    @property
+    def options(self) -> ImportOptions:
+        try:
+            return ImportOptions(**marker(self.folder)["options"])
+        except (KeyError, TypeError):
+            raise HeepgenError(f"{self.folder} does not say how it was generated; generate it again with heepgen sw."
+                               ) from None
+
+
+def _damaged(folder: Path, name: str, wrong: str) -> HeepgenError:
+    return HeepgenError(f"{folder} is damaged, or was written by another version of heepgen: {name} has no valid "
+                        f"{wrong}; generate it again with heepgen sw.")
+
+
+# A schema is a dict of the names that must be there, a list with the schema of every element, or a check of a value.
+
+
+def _natural(limit: int = 2**32) -> Callable[[Any], bool]:
+    return lambda v: isinstance(v, int) and not isinstance(v, bool) and 0 <= v < limit
+
+
+def _text(value: Any) -> bool:
+    return isinstance(value, str) and value != ""
+
+
+def _flag(value: Any) -> bool:
+    return isinstance(value, bool)
+
+
+def _number(value: Any) -> bool:
+    return value is None or isinstance(value, float) or isinstance(value, int) and abs(value) < 2**128
+
+
+def _shape(value: Any) -> bool:
+    return isinstance(value, list) and all(map(_natural(), value)) and 0 < math.prod(value) < 2**26
+
+
+def _source(value: Any) -> bool:
+    return _text(value) and "\0" not in value and not Path(value).is_absolute() and ".." not in Path(value).parts
+
+
+def _names_of(check: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    return lambda v: isinstance(v, dict) and all(map(check, v.values()))
+
+
+_ADDRESS = _natural(2**31)
+_MODE = {
+    "defines": _names_of(_natural()), "placements": _names_of(_ADDRESS), "arena": _ADDRESS, "outputs": [_ADDRESS],
+    "expected_bits": [_natural()],
+}
+_MANIFEST = {
+    "name": _text, "config": {"hash": _natural()} | {o.attribute: lambda v: True for o in OPTIONS},
+    "sources": [_source], "include_dirs": [_source], "symbols": {"result": _text, "timing": _text, "arena": _text},
+    "input": {"shape": _shape, "offset": _ADDRESS},
+    "outputs": [{"shape": _shape, "layer": _text}],
+    "accelerator": _MODE, "software": _MODE,
+    "profile": {"offset": lambda v: v is None or _ADDRESS(v), "words": lambda v: v == list(PROFILE_RECORD),
+                "records": _natural(2**20)},
+    "layers": [{
+        "name": _text, "op": _text, "shape": _shape, "macs": _natural(2**63), "bound_cycles": _natural(2**63),
+        "on_cpu": _flag, "descriptors": [_natural(2**20)],
+        "output": {"offset": _ADDRESS, "words": _natural(2**26),
+                   "channels_last": lambda v: v is None or _shape(v) and len(v) == 3},
+    }],
+    "memory": {"arena_bytes": _ADDRESS, "program_bytes": _ADDRESS,
+               "constants": [{"address": _ADDRESS, "size": _ADDRESS}]},
+}
+_ERRORS = {field.name for field in fields(LayerReport) if field.default is None}
+_REFERENCE = {
+    "input": [_number], "outputs": [lambda v: isinstance(v, list) and all(map(_number, v))],
+    "layers": lambda v: isinstance(v, dict) and all(
+        isinstance(e, dict) and e.keys() <= _ERRORS and all(map(_number, e.values()))
+        for e in v.values()),
+}
+
+
+def _mismatch(tree: Any, schema: Any, place: str = "content") -> str | None:
+    """Where `tree` first differs from `schema`; None where it does not."""
+    if isinstance(schema, dict):
+        if not isinstance(tree, dict):
+            return place
+        found = (_mismatch(tree[name], inner, name) if name in tree else name for name, inner in schema.items())
+    elif isinstance(schema, list):
+        if not isinstance(tree, list):
+            return place
+        found = (_mismatch(value, schema[0], place) for value in tree)
+    else:
+        return None if schema(tree) else place
+    return next((wrong for wrong in found if wrong is not None), None)
+
+
+def _contradictions(application: Application) -> Iterator[str]:
+    """Names of what does not fit the rest of the manifest, or the folder."""
+    manifest, reference, config = application.manifest, application.reference, application.config
+    ram = (config.memory_banks + sum(config.memory_banks_interleaved)) * config.bank_kib * 1024
+    if manifest["config"]["hash"] != config.hash:
+        yield "config"
+    if not all((application.folder / name).is_file() for name in manifest["sources"]):
+        yield "sources"
+    if len(reference["input"]) != math.prod(manifest["input"]["shape"]):
+        yield "input"
+    sizes = [math.prod(output["shape"]) for output in manifest["outputs"]]
+    if not sizes or [len(values) for values in reference["outputs"]] != sizes:
+        yield "outputs"
+    for mode in (manifest["accelerator"], manifest["software"]):
+        if len(mode["outputs"]) != len(sizes) or len(mode["expected_bits"]) != sum(sizes):
+            yield "expected_bits"
+        ends = [offset + 4 * size for offset, size in zip(mode["outputs"], sizes)]
+        ends += [layer["output"]["offset"] + 4 * layer["output"]["words"] for layer in manifest["layers"]]
+        if mode["arena"] + max(ends, default=0) > ram:
+            yield "arena"
+    profile = manifest["profile"]
+    if profile["records"] and (profile["offset"] is None or manifest["accelerator"]["arena"] + profile["offset"]
+                               + 4 * len(profile["words"]) * profile["records"] > ram):
+        yield "profile"
+    for layer in manifest["layers"]:
+        if any(descriptor >= profile["records"] for descriptor in layer["descriptors"]):
+            yield "descriptors"
+        form = layer["output"]["channels_last"]
+        if form is not None and layer["output"]["words"] % math.prod(form):
+            yield "channels_last"
+    every = [descriptor for layer in manifest["layers"] for descriptor in layer["descriptors"]]
+    if sorted(every) != list(range(len(every))):
+        yield "descriptors"
