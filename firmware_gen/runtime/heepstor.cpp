@@ -74,10 +74,31 @@ Status Device::open(const Hardware& expected, const Region (&regions)[HEEPSTOR_R
 bool Device::is_open() const { return opened == this; }
 
 Status Device::run(uint32_t doorbell) {
+  start(doorbell);
+  wait();
+  return outcome();
+}
+
+Status Device::run(uint32_t doorbell, uint32_t limit) {
+  if (limit == 0) return run(doorbell);
+  const uint32_t begin = cycles_low();
+  start(doorbell);
+  while (!read(HEEPSTOR_IRQ_STATUS_REG)) {
+    if (cycles_low() - begin < limit) continue;
+    const Status stopped = reset(false);
+    return stopped == Status::ok ? Status::timeout : stopped;
+  }
+  acknowledge();
+  return outcome();
+}
+
+void Device::start(uint32_t doorbell) const {
   HEEPSTOR_ASSERT(doorbell % 4 == 0);
   HEEPSTOR_ASSERT(!(read(HEEPSTOR_STATUS_REG) & HEEPSTOR_STATUS_BUSY_BIT));
   write(HEEPSTOR_DOORBELL_REG, doorbell);
-  wait();
+}
+
+Status Device::outcome() const {
   const uint32_t status = read(HEEPSTOR_STATUS_REG);
   if (status & HEEPSTOR_STATUS_ERROR_BIT)
     return error_code() == HEEPSTOR_ERROR_BUSY ? Status::busy : Status::accelerator_error;
@@ -86,6 +107,10 @@ Status Device::run(uint32_t doorbell) {
 
 void Device::wait() const {
   while (!read(HEEPSTOR_IRQ_STATUS_REG)) sleep();
+  acknowledge();
+}
+
+void Device::acknowledge() const {
   write(HEEPSTOR_IRQ_STATUS_REG, ~0u);
   soc_fast_interrupt_clear(connection_.irq_line);
 }
@@ -154,6 +179,9 @@ void print_status(Status status, const Device& device, const Hardware& expected)
       return;
     case Status::busy:
       soc_puts("the accelerator is busy\n");
+      return;
+    case Status::timeout:
+      soc_puts("the accelerator did not end in time and was stopped\n");
       return;
     case Status::accelerator_error:
       soc_puts("the accelerator stopped with error ");

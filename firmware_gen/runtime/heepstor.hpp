@@ -14,6 +14,7 @@ enum class Status : uint32_t {
   wrong_hardware = 3,    // generated from another configuration than this program
   busy = 4,              // a list is running, or answers of an aborted one are still due
   accelerator_error = 5, // see Device::error_code and error_address
+  timeout = 6,           // the list did not end in the cycles that Device::run was given, and was stopped
 };
 
 /** What the program was generated for. */
@@ -43,10 +44,22 @@ class Device {
   /** Whether this object, and no other, was the last to open the accelerator. */
   bool is_open() const;
 
-  /** Runs the list at a descriptor address and sleeps until it is done. */
+  /**
+   * Runs the list at a descriptor address and sleeps until it is done. With a watchdog the interrupt comes when nothing
+   * moves any more, so only a list without end (NEXT in a circle) would keep the CPU asleep.
+   */
   Status run(uint32_t doorbell);
 
-  /** Stops whatever runs; busy when the bus still owes answers. With `force` they are given up: for a dead bus. */
+  /**
+   * The same, for `limit` cycles at most (0: for ever); a list that is still running then is stopped. Nothing would wake
+   * a sleeping CPU, so it stays awake and asks, which may slow the accelerator down where they share a memory bank.
+   */
+  Status run(uint32_t doorbell, uint32_t limit);
+
+  /**
+   * Stops whatever runs; busy when the bus still owes answers. With `force` they are given up: for a dead bus. Such
+   * answers are discarded when they come, and the next list waits for them; a second forced reset gives them up too.
+   */
   Status reset(bool force) const;
 
   /** Free-running counter. Unlike mcycle it also counts while the CPU sleeps. */
@@ -61,7 +74,10 @@ class Device {
   void write(uint32_t offset, uint32_t value) const;
 
  private:
+  void start(uint32_t doorbell) const;
   void wait() const;
+  void acknowledge() const;
+  Status outcome() const;
 
   Connection connection_;
 };
