@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import stat
 import subprocess
 import sys
@@ -340,3 +341,23 @@ def test_a_full_disk_leaves_the_old_file_and_nothing_else(tmp_path):
     assert done.stdout.count("File too large") == 3, done
     assert names(tmp_path) == ["r.json"]
     assert (tmp_path / "r.json").read_text() == "{1}"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_signal_leaves_nothing_behind(tmp_path, number):
+    code = ("import sys, time, click; from gen.cli import _Group; from hls.output import fill, generated_folder\n"
+            "@click.group(cls=_Group)\n"
+            "def main(): pass\n"
+            "@main.command()\n"
+            "def work():\n"
+            "    with generated_folder('a/out', 'k') as folder:\n"
+            "        fill(folder, {'file': 'x'}); print('ready', flush=True); time.sleep(60)\n"
+            "main(['work'])")
+    process = subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path, stdout=subprocess.PIPE,
+                               stderr=subprocess.PIPE, env=os.environ | {"PYTHONPATH": os.getcwd()})
+    assert process.stdout.readline() == b"ready\n"
+    process.send_signal(number)
+    errors = process.communicate(timeout=30)[1]
+    assert process.returncode == (1 if number == signal.SIGINT else 128 + number)
+    assert b"Traceback" not in errors
+    assert names(tmp_path) == []
