@@ -45,8 +45,8 @@ NEAREST = {
     "hls/select": "drain", "hls/slave": "slave control", "hls/top": "unit accelerator_myhdl",
     "hls/unit": "unit slave generated_verilog", "hls/wiring": "slave load arbiter", "hls/zeros": "aligned fp32",
     "firmware_gen/fusion": "residency speed", "firmware_gen/layout": "lower",
-    "firmware_gen/lower": "lower planner passes speed", "firmware_gen/order": "order planner",
-    "firmware_gen/planner": "planner codegen speed", "firmware_gen/program": "order planner lower residency speed",
+    "firmware_gen/lower": "lower speed planner", "firmware_gen/order": "order planner",
+    "firmware_gen/planner": "planner codegen speed", "firmware_gen/program": "tiling speed planner order lower",
     "firmware_gen/residency": "residency speed", "firmware_gen/strips": "timeline lower speed",
     "firmware_gen/tiling": "tiling lower timeline speed",
 }

@@ -1,7 +1,10 @@
 """Sequencer against the loops of hls.descriptor, written as Python loops; random layers in a row, random stalls."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
+from cycle_bench import preset, simulate
 from myhdl import Signal, block, delay, instance, intbv
 
 from hls.accumulator import ACC_LATENCY
@@ -164,3 +167,47 @@ def test_issues_the_descriptors_loops_layer_after_layer(seed):
             assert words == tuple(None if x is None else (base + x) % 256 for x in lanes)
             assert flags == rest
         base += fields["load_words"]
+
+
+def earliest(f, config):
+    """Cycles after the first vector's in which vectors go, held up by the accumulators' latency alone."""
+    cycle, began = -1, 0
+    for _, entry, _, first, _, _ in vectors(f, config):
+        cycle += 1
+        if entry == 0:  # of a step
+            cycle = began = cycle if first else max(cycle, began + ACC_LATENCY)
+        yield cycle
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_vectors_go_as_early_as_they_may(seed):
+    """All words and tiles are there, and a bank is free again at once."""
+    rng = np.random.default_rng([seed, 1])
+    rows, cols = (int(x) for x in rng.integers(1, 7, 2))
+    config = Config(rows=rows, cols=cols, ports=1, activation_words=256, accumulator_entries=16)
+    fields = random_geometry(rng, config) | {"acc_init": 0}
+    job, names = job_signals(JOB), "clk rst start tile_ready bank_free bank_ready busy issue tile_take acc_bank " \
+        "acc_first acc_last load_stall store_stall"
+    s = SimpleNamespace(**{name: Signal(bool(0)) for name in names.split()})
+    preset(job, {name: fields[name] for name in JOB.split()})
+    loaded, released, rd_addr = (Signal(intbv(0)[n:]) for n in (24, 24, 8))
+    lane_lo, lane_hi = (Signal(intbv(0)[rows.bit_length():]) for _ in range(2))
+    unit = sequencer(s.clk, s.rst, s.start, job, loaded, s.tile_ready, s.bank_free, s.bank_ready, released, s.busy,
+                     s.issue, s.tile_take, rd_addr, lane_lo, lane_hi, Signal(intbv(0)[4:]), s.acc_bank, s.acc_first,
+                     s.acc_last, s.load_stall, s.store_stall, config=config)
+    issued = []
+
+    def drive(cycle):
+        s.rst.next = cycle < 2
+        s.start.next = cycle == 3
+        s.tile_ready.next = True
+        loaded.next = fields["load_words"]
+        s.bank_free.next = cycle > 3 and bool(s.issue and s.acc_last)
+
+    def observe(cycle):
+        if s.issue:
+            issued.append(cycle)
+        return cycle > 4 and not s.busy
+
+    simulate(unit, s.clk, drive, observe, 20000)
+    assert [cycle - issued[0] for cycle in issued] == list(earliest(fields, config))

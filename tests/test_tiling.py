@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 from test_sequencer import vectors as issued
+from torch import nn
 
+from firmware_gen import CodeGenerator
 from firmware_gen.tiling import lower_bound, strip_span, vectors, window_words
 from hls.config import Config
 from tests.layers import random_geometry
@@ -41,3 +43,24 @@ def test_the_bound_is_the_array_or_the_bus():
     assert lower_bound(1000, 10, 10, 10, 2) == 1000
     assert lower_bound(10, 100, 50, 41, 2) == (100 + 50 + 11 + 1) // 2
     assert lower_bound(10, 100, 50, 40, 4) == 40
+
+
+class Bottleneck(nn.Module):
+    """A convolution that adds its input, so that the array reads it twice."""
+
+    def __init__(self):
+        super().__init__()
+        self.before, self.squeeze, self.expand = nn.Conv2d(3, 16, 1), nn.Conv2d(16, 4, 1), nn.Conv2d(4, 16, 1)
+
+    def forward(self, x):
+        x = self.before(x)
+        return self.expand(self.squeeze(x)) + x
+
+
+def test_the_bound_of_a_layer_counts_every_tensor_once():
+    """Vectors, or words of input, residual, weights (four in a word) and output over the ports."""
+    program = CodeGenerator(Bottleneck(), np.zeros((2, 3, 6, 7), np.float32), config=Config(4, 16, ports=1)).program()
+    bounds = {layer.name: layer.bound_cycles for layer in program.layers}
+    pixels = 2 * 6 * 7
+    assert bounds["squeeze"] == max(pixels * 4, pixels * 16 + 16 * 4 // 4 + pixels * 4)
+    assert bounds["expand"] == max(pixels, pixels * 4 + pixels * 16 + 16 * 4 // 4 + pixels * 16)
