@@ -6,12 +6,16 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from unittest import mock
 
 ROOT = Path(__file__).resolve().parents[2]
+
+
+_CONVERTER = threading.Lock()  # MyHDL's converter is one global object
 
 
 class _Found(Exception):
@@ -26,10 +30,11 @@ def generate(unit: str, options: Mapping[str, int], out: Path) -> None:
     from hls.config import Config
     from hls.convert import convert
 
-    if unit == "fifo":
-        files = convert(lambda: _fifo(**options), out)
-    else:
-        files = convert(SimpleNamespace(call=next(iter(calls(Config(**options), unit)))), out)
+    with _CONVERTER:
+        if unit == "fifo":
+            files = convert(lambda: _fifo(**options), out)
+        else:
+            files = convert(SimpleNamespace(call=calls(Config(**options), unit)[0]), out)
     (out / "modules.json").write_text(json.dumps([file.name for file in files]))
 
 
