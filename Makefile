@@ -6,6 +6,7 @@ READY := $(VENV)/.ready
 PYTEST_ARGS ?= -n auto --maxprocesses 8 --dist worksteal
 ARITHMETIC_ARGS ?= --json docs/arithmetic.json
 BENCH_ARGS ?= --docs docs
+FUZZ_TORCH ?= 20000
 APPS ?= $(wildcard build/digits-app)
 XHEEP_OUT ?= build/xheep
 # Only wheels, no questions, no notice about pip itself.
@@ -53,8 +54,9 @@ test-external: $(READY)  ## the tests that need programs or data no Python packa
 durations: $(READY)  ## run all slow tests and store how long they take: by that they are dealt to the eight slices
 	@$(BIN)/python -m pytest tests/ --slow=all -m 'slow and not external' --store-durations $(PYTEST_ARGS)
 
-fuzz: $(READY)  ## run FUZZ random networks, 2000 unless given, on random geometries
+fuzz: $(READY)  ## run FUZZ random networks, 2000 unless given, and FUZZ_TORCH models of PyTorch, 20000 unless given
 	@HEEPGEN_FUZZ=$(FUZZ) $(BIN)/python -m pytest tests/test_random_dags.py -k numpy --slow=all -q $(PYTEST_ARGS)
+	@$(BIN)/python -m tests.fuzz_torch $(FUZZ_TORCH)
 
 mutate: $(READY)  ## how many of 300 small changes to the sources no near test notices (MUTATE_ARGS: see --help); hours, resumable
 	@$(BIN)/python -m tests.mutate $(MUTATE_ARGS)

@@ -1,0 +1,129 @@
+"""What the import does not understand is refused by name; what it does understand in unusual forms is right."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from firmware_gen import CodeGenerator, operators
+from firmware_gen.hints import HINTS, hint
+from firmware_gen.importer import import_model
+from firmware_gen.loader import load_model
+from hls.errors import HeepgenError
+from tests.random_torch import Draw, Holder
+
+
+class Stateful(nn.Module):
+    """Writes a buffer by `write`, and returns what depends on it."""
+
+    def __init__(self, write):
+        super().__init__()
+        self.register_buffer("my_state", torch.zeros(1, 4))
+        self.write = write
+
+    def forward(self, x):
+        self.write(self.my_state, x)
+        return torch.relu(self.my_state + x)
+
+
+@pytest.mark.parametrize("saved", [False, True])
+@pytest.mark.parametrize("write", [
+    lambda s, x: s.add_(x), lambda s, x: s.mul_(0.5).add_(x), lambda s, x: s.copy_(x), lambda s, x: s[:, 1:].add_(1),
+    lambda s, x: s.zero_(), lambda s, x: s.fill_(2.0), lambda s, x: s.clamp_(0, 1)])
+def test_written_buffers_are_named(write, saved, tmp_path):
+    program = torch.export.export(Stateful(write), (torch.ones(1, 4),))
+    if saved:
+        torch.export.save(program, tmp_path / "m.pt2")
+        program = load_model(tmp_path / "m.pt2")
+    with pytest.raises(HeepgenError, match="writes to its buffer my_state"):
+        import_model(program)
+
+
+def test_written_inputs_are_named():
+    class Writes(nn.Module):
+        def forward(self, x):
+            x.add_(1)
+            return x * 2
+
+    with pytest.raises(HeepgenError, match="writes to its input x"):
+        import_model(torch.export.export(Writes(), (torch.ones(1, 4),)))
+
+
+def test_batch_norm_in_training_mode_is_refused():
+    program = torch.export.export(nn.BatchNorm1d(4), (torch.ones(2, 4),))
+    with pytest.raises(HeepgenError, match="training mode: call model.eval"):
+        import_model(program)
+
+
+def test_arguments_that_no_handler_reads_are_refused_by_name(monkeypatch):
+    for name in ("conv2d", "avg_pool2d"):
+        monkeypatch.setitem(operators.READS, name, frozenset(("self", "input", "weight", "bias", "kernel_size")))
+    import_model(nn.Conv2d(1, 1, 1), (1, 1, 4, 4))
+    with pytest.raises(HeepgenError, match=r"its argument dilation=\[2, 2\] is not supported, \[1, 1\] is"):
+        import_model(nn.Conv2d(1, 1, 2, dilation=2), (1, 1, 4, 4))
+    with pytest.raises(HeepgenError, match="its argument divisor_override=3 is not supported, None is"):
+        import_model(Holder(lambda x: F.avg_pool2d(x, 2, [], divisor_override=3)), (1, 1, 4, 4))
+
+
+def test_errors_of_handlers_name_the_layer(monkeypatch):
+    def broken(imp, node, a):
+        raise KeyError("weight")
+
+    monkeypatch.setitem(operators.HANDLERS, "relu", broken)
+    with pytest.raises(HeepgenError, match="^layer 0: relu: heepgen cannot import it as it is used here"):
+        import_model(nn.Sequential(nn.ReLU()), (1, 4))
+
+
+def check(model, x):
+    """The bit-exact model against PyTorch in float64."""
+    expected = copy.deepcopy(model).double()(x.double()).detach().numpy()
+    np.testing.assert_allclose(CodeGenerator(model, x).reference().output, expected, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (4,), (1, 4), (2, 4), (2, 1), (1, 1)])
+def test_biases_of_every_shape(shape):
+    draw = Draw(1)
+    bias = draw.normal(1).expand(shape) if shape == (2, 1) else draw.normal(*shape)
+    if shape == (2, 4):
+        bias = draw.normal(4).expand(2, 4)
+    check(Holder(F.linear, draw.grid(4, 5), bias), draw.normal(2, 5))
+    check(Holder(lambda x, b, w: torch.addmm(b, x, w, beta=2, alpha=0.5), bias, draw.grid(5, 4, channels=1)),
+          draw.normal(2, 5))
+
+
+def test_a_bias_that_differs_from_row_to_row_is_refused():
+    draw = Draw(2)
+    with pytest.raises(HeepgenError, match="differs from row to row"):
+        import_model(Holder(F.linear, draw.grid(4, 5), draw.normal(2, 4)), draw.normal(2, 5))
+
+
+@pytest.mark.parametrize("shape", [(2, 5), (3, 2, 5), (1, 2, 3, 5)])
+def test_matrices_and_vectors(shape):
+    draw = Draw(3)
+    check(Holder(torch.matmul, draw.grid(1, 5)[0]), draw.normal(*shape))
+    check(Holder(torch.matmul, draw.grid(5, 4, channels=1)), draw.normal(*shape))
+
+
+def test_a_vector_between_matrices():
+    draw = Draw(4)
+    check(Holder(lambda x, w: w @ x, draw.grid(3, 5)), draw.normal(5))
+    check(Holder(lambda x, w: x @ w, draw.grid(5, 3, channels=1)), draw.normal(5))
+    with pytest.raises(HeepgenError, match="without dimensions"):
+        import_model(Holder(torch.matmul, draw.grid(1, 5)[0]), draw.normal(5))
+
+
+def test_hints_reach_files(tmp_path):
+    model = nn.Sequential(nn.Linear(4, 4), nn.GELU()).eval()
+    torch.export.save(torch.export.export(model, (torch.zeros(1, 4),)), tmp_path / "m.pt2")
+    for load in (lambda: import_model(load_model(tmp_path / "m.pt2")), lambda: import_model(model, (1, 4))):
+        with pytest.raises(HeepgenError) as caught:
+            load()
+        message = str(caught.value)
+        assert HINTS["gelu"] in message and message.startswith("layer 1: gelu: ") and len(message) < 200
+
+
+def test_hints_of_variants():
+    assert hint("gelu_") == hint("gelu") and hint("native_group_norm") == hint("group_norm") and hint("unheard") is None
