@@ -42,6 +42,8 @@ class CodeGenerator:
         self.lowered = run_passes(imported.graph)
         self.check = verify.check_program(imported.graph, self.lowered, imported.program, imported.functional,
                                           self.sample)
+        if (source := getattr(model, "onnx_source", None)) is not None:
+            self.check = source.check(imported.graph, imported.functional, self.sample)
         self.graph = with_biases(quantise(self.lowered, per_channel, calibrate), biases or {})
         self._profile, self._keep = profile, keep_activations
         self._programs: dict[bool, Program] = {}

@@ -196,7 +196,7 @@ def _check_modes(program: ExportedProgram):
         if node.op != "call_function" or not isinstance(node.target, torch._ops.OpOverload):
             continue
         args = _bind(node)
-        label = f"layer {_module_path(node) or node.name} ({_op_name(node)})"
+        label = f"layer {module_path(node) or node.name} ({_op_name(node)})"
         if "running_mean" in args and args["running_mean"] is None:
             raise HeepgenError(f"{label} has track_running_stats=False: BatchNorm needs running statistics")
         if args.get("training") is True or args.get("train") is True:
@@ -251,7 +251,8 @@ def _module_stack(node) -> list[tuple[str, str]]:
             for path, cls in stack]
 
 
-def _module_path(node) -> str:
+def module_path(node) -> str:
+    """Path of the module that called the operator."""
     stack = _module_stack(node)
     return stack[-1][0] if stack else ""
 
@@ -284,7 +285,7 @@ class _Names:
     def stem(self, node) -> str:
         """The name of the layer that `node` is; not yet taken when first asked for."""
         if node not in self.stems:
-            path = _module_path(node)
+            path = module_path(node)
             prefix = f"{path}.{_op_name(node)}" if path else _op_name(node)
             leaf = path and _is_library_leaf(node)
             if leaf and _op_name(node) == "pad" and "Pad" not in _module_stack(node)[-1][1]:
@@ -510,7 +511,7 @@ class _Importer:
         return self.values[source].shape
 
     def label(self, node) -> str:
-        return _module_path(node) or f"{_op_name(node)} ({node.name})"
+        return module_path(node) or f"{_op_name(node)} ({node.name})"
 
     def refuse(self, node, reason: str) -> HeepgenError:
         return refusal(self.label(node), *_in_words_of_model(node, reason))

@@ -3,7 +3,7 @@
 Both sides compute in float64, with the constants that they have in float32, so what is left is the rounding of double
 precision: every layer gets the source's own input, and may differ from the source by
 
-    (K + OPERATIONS) * 2**-52 * M
+    (K + OPERATIONS) * 2**-52 * M        or 2**-23, where the source computes in float32
 
 where K is the number of terms that one of its outputs sums, and M is the largest magnitude that such a sum can reach:
 max(sum |w|) * max |x| + max |b| of a layer with weights. A wrong stride, order, constant or argument is far above it.
@@ -32,6 +32,7 @@ OPERATIONS = 64
 REWRITTEN = 2.0**-30
 """Difference at the outputs that the passes may make, relative to the largest number in the network: 64 times less
 than the rounding of float32 would."""
+DOUBLE, SINGLE = 2.0**-52, 2.0**-23
 SEED = 20240229
 SPREAD = 4.0
 """Standard deviation of the random input: large enough to reach the bounds of ReLU6 and the like."""
@@ -95,17 +96,27 @@ def check_import(imported: ir.Graph, lowered: ir.Graph, references: Iterable[Ref
     imported: every value that a reference names, and the outputs. lowered: the outputs. Raises HeepgenError naming the
     first layer that differs.
     """
+    references = list(references)
+    check = check_layers(imported, references, source)
+    with _one_thread():
+        for reference in references:
+            outputs = zip(lowered.outputs, reference.outputs, _run(lowered, reference.x), strict=True)
+            for value, expected, got in outputs:
+                name = f"layer {lowered.producer(value).name}, as the passes left it"
+                _compare(name, expected, got, REWRITTEN * reference.magnitude, source)
+    return check
+
+
+def check_layers(imported: ir.Graph, references: Iterable[Reference], source: str, unit: float = DOUBLE) -> Check:
+    """Compare every value of a graph as imported that a reference names, and the outputs; `unit` is the rounding of
+    the source. Raises HeepgenError naming the first layer that differs."""
     inputs = tensors = 0
     largest = 0.0
     with _one_thread():
         for reference in references:
             for name, expected, got, allowed in _layer_by_layer(imported, reference):
-                largest = max(largest, _compare(f"layer {name}", expected, got, allowed, source))
-                tensors += 1
-            outputs = zip(lowered.outputs, reference.outputs, _run(lowered, reference.x), strict=True)
-            for value, expected, got in outputs:
-                name = f"layer {lowered.producer(value).name}, as the passes left it"
-                _compare(name, expected, got, REWRITTEN * reference.magnitude, source)
+                difference = _compare(f"layer {name}", expected, got, allowed * unit, source)
+                largest, tensors = max(largest, difference), tensors + 1
             inputs += 1
     return Check(source, inputs, tensors // max(inputs, 1), largest)
 
@@ -197,8 +208,8 @@ def _double(value, rounded: bool):
 
 
 def _layer_by_layer(graph: ir.Graph, reference: Reference):
-    """(layer, source's value, own value, allowed difference) of every value in the reference, and of the outputs. Each
-    layer reads the source's values where there are some, so that differences do not add up."""
+    """(layer, source's value, own value, units of rounding allowed) of every value in the reference, and of the
+    outputs. Each layer reads the source's values where there are some, so that differences do not add up."""
     module = GraphModule(graph, np.float64)
     outputs = dict(zip(graph.outputs, reference.outputs, strict=True))
     known = {graph.inputs[0]: torch.from_numpy(reference.x)}
@@ -221,7 +232,7 @@ def _run(graph: ir.Graph, x: np.ndarray) -> list[np.ndarray]:
 
 
 def _rounding(node: ir.Node, inputs: list[torch.Tensor], output: torch.Tensor) -> float:
-    """What rounding in double precision can change; see above."""
+    """What rounding can change, in units of it; see above."""
     x = [_magnitude(_array(tensor)) for tensor in inputs]
     terms, reached = 1, max((*x, _magnitude(_array(output))))
     match node:
@@ -239,7 +250,7 @@ def _rounding(node: ir.Node, inputs: list[torch.Tensor], output: torch.Tensor) -
             terms = inputs[0].shape[node.axis]
         case ir.Mul():
             reached += x[0] * x[1]
-    return (terms + OPERATIONS) * 2.0**-52 * reached
+    return (terms + OPERATIONS) * reached
 
 
 def _gain(weight: np.ndarray) -> float:

@@ -17,7 +17,7 @@ def load_onnx(path: Path, input_shape: tuple[int, ...] | None = None, batch: int
     """The network in an .onnx file with one float32 input.
 
     `input_shape`, with or without the batch dimension, gives dynamic sizes; a dynamic batch becomes `batch`. Weights
-    in files beside it are read. The program's `onnx_model` is the ModelProto as it is in the file.
+    in files beside it are read. The program's `onnx_source` evaluates the file's own graph.
     Raises HeepgenError, one sentence, for damaged files, and by node name for what is not supported.
     """
     try:
@@ -26,8 +26,10 @@ def load_onnx(path: Path, input_shape: tuple[int, ...] | None = None, batch: int
         raise HeepgenError(f"{path}: reading ONNX files needs the package onnx: pip install heepgen[onnx]") from error
     from firmware_gen.onnx.file import prepare, read
     from firmware_gen.onnx.network import export
+    from firmware_gen.onnx.source import Source
 
-    source = read(path)
-    program = export(path, prepare(path, source, input_shape, batch))
-    program.onnx_model = source
+    model = read(path)
+    prepared = prepare(path, model, input_shape, batch)
+    program, layers = export(path, prepared)
+    program.onnx_source = Source(model, prepared, layers)
     return program

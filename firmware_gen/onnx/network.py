@@ -19,10 +19,11 @@ from firmware_gen.onnx.operators import FOLDABLE, HANDLERS, OF_SHAPE, Handler
 from hls.errors import HeepgenError
 
 
-def export(path: Path, model: ModelProto) -> ExportedProgram:
-    """The ExportedProgram of a model prepared by `file`."""
+def export(path: Path, model: ModelProto) -> tuple[ExportedProgram, dict[str, str]]:
+    """The ExportedProgram of a model prepared by `file`, and by layer the name of the value that it computes."""
     network = _Network(path, model)
-    return torch.export.export(network.eval(), (network.example,))
+    program = torch.export.export(network.eval(), (network.example,))
+    return program, {name: outputs[0] for name, _, outputs in network.plan if len(outputs) == 1}
 
 
 class _Network(nn.Module):
