@@ -76,8 +76,6 @@ _plain("Add", torch.add, 14, "aa")
 _plain("Sub", torch.sub, 14, "aa")
 _plain("Mul", torch.mul, 14, "aa")
 _plain("Div", torch.div, 14, "aa")
-_plain("GlobalAveragePool", lambda x: x.mean(tuple(range(2, x.ndim)), keepdim=True), 22)
-_plain("GlobalMaxPool", lambda x: x.amax(tuple(range(2, x.ndim)), keepdim=True), 22)
 _plain("Sum", lambda first, *others: sum(others, first.clone()), 13, "a*")
 _plain("Mean", lambda *inputs: sum(inputs[1:], inputs[0].clone()) / len(inputs), 13, "a*")
 
@@ -267,6 +265,8 @@ def _pool(node: Node) -> Function:
     if average and any(d != 1 for d in dilation):
         raise node.refuse(f"dilations={dilation}; 1 is supported")
     wanted, inner = _pooled_size(node, pads, spans, stride), None if counted else pads[:rank]
+    if not all(_inside(*axis) for axis in zip(node.shape()[2:], pads, kernel, dilation, stride, wanted, strict=False)):
+        raise node.refuse(f"pads={pads} of windows {spans}: some windows lie in the padding, which is not supported")
     if inner and not all(_reached(*axis) for axis in zip(node.shape()[2:], inner, spans, stride, wanted, strict=True)):
         inner = [next((q for q in range(p, k // 2 + 1, s) if _reached(n, q, k, s, out + (q - p) // s)), None)
                  for n, p, k, s, out in zip(node.shape()[2:], inner, spans, stride, wanted, strict=True)]  # fmt: skip
@@ -292,16 +292,33 @@ def _pool(node: Node) -> Function:
     return run
 
 
+def _inside(size: int, pad: int, kernel: int, dilation: int, step: int, wanted: int) -> bool:
+    """Whether every window has a place in the input."""
+    places = np.arange(wanted)[:, None] * step - pad + np.arange(kernel) * dilation
+    return bool(((places >= 0) & (places < size)).any(1).all())
+
+
 def _reached(size: int, pad: int, span: int, step: int, wanted: int) -> bool:
     """Whether PyTorch's pooling has `wanted` windows, the last of which it may let run past the padding."""
     return 2 * pad <= span and (wanted - 1) * step < size + pad and -(-(size + 2 * pad - span) // step) + 1 >= wanted
 
 
+@_handles("GlobalAveragePool GlobalMaxPool", 22)
+def _global_pool(node: Node) -> Function:
+    space = tuple(range(2, len(node.shape())))
+    if not space:
+        raise node.refuse(f"its input has shape {node.shape()}, which has no space")
+    reduced = torch.amax if node.op == "GlobalMaxPool" else torch.mean
+    return lambda x: reduced(x, space, keepdim=True)
+
+
 def _pooled_size(node: Node, pads, spans, stride) -> list[int]:
-    """No window begins in the padding at the end."""
+    """With ceil_mode no window begins in the padding at the end."""
     rank, size = len(spans), []
     for i, (n, span, step) in enumerate(zip(node.shape()[2:], spans, stride, strict=True)):
         free = n + pads[i] + pads[rank + i] - span
+        if free < 0 or (node.get("ceil_mode") and free % step and node.get("auto_pad") != "NOTSET"):
+            raise node.refuse(f"windows of {span} with pads={pads} do not fit into its input {node.shape()}")
         out = (-(-free // step) if node.get("ceil_mode") else free // step) + 1
         size.append(out - 1 if (out - 1) * step >= n + pads[i] else out)
     return size

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from onnx import ModelProto, helper
 from onnx.reference import ReferenceEvaluator
+from onnx.reference.op_run import OpRun
 from torch.export import ExportedProgram
 
 from firmware_gen import ir
@@ -20,6 +21,13 @@ from hls.errors import HeepgenError
 EVALUATED_RIGHT = 14
 """The oldest opset whose Softmax, BatchNormalization and Resize ONNX's evaluator knows; older models are converted
 before it runs them. onnxruntime knows them all."""
+
+
+class GlobalMaxPool(OpRun):
+    """ONNX's evaluator has it for two dimensions of space only."""
+
+    def _run(self, x):
+        return (x.max(axis=tuple(range(2, x.ndim)), keepdims=True),)
 
 
 @dataclass(frozen=True)
@@ -62,11 +70,11 @@ class Source:
                 return _run_onnxruntime(self.model, feeds)
             model = self.model if opset_of(self.model) >= EVALUATED_RIGHT else self.prepared
             with np.errstate(all="ignore"):
-                return ReferenceEvaluator(model).run(None, feeds, intermediate=True)
+                return ReferenceEvaluator(model, new_ops=[GlobalMaxPool]).run(None, feeds, intermediate=True)
         except Exception as error:
             reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
-            raise HeepgenError(f"{self.evaluator} cannot run the model ({reason}), so that the import cannot be compared "
-                               "with it; export the model again with a newer opset") from error
+            raise HeepgenError(f"{self.evaluator} cannot run the model ({reason}), so that the import cannot be "
+                               "compared with it; export it again with a newer opset") from error
 
 
 def _run_onnxruntime(model: ModelProto, feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
