@@ -65,7 +65,14 @@ def numerics() -> str:
     return "\n".join([*parts, ""])
 
 
-DOCUMENTS = {"docs/configuration.md": configuration, "docs/numerics.md": numerics, "docs/registers.md": regmap.markdown}
+def operators() -> str:
+    from gen.operators import document
+
+    return document()
+
+
+DOCUMENTS = {"docs/configuration.md": configuration, "docs/numerics.md": numerics, "docs/operators.md": operators,
+             "docs/registers.md": regmap.markdown}
 
 
 def main() -> None:

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import onnx
 import torch
-from onnx import AttributeProto, TensorProto, defs, helper, numpy_helper
+from onnx import AttributeProto, TensorProto, defs, helper, numpy_helper, printer
 from onnx.reference import ReferenceEvaluator
 
 from firmware_gen.fake_quant import GraphModule
@@ -276,9 +276,9 @@ def check(rng: np.random.Generator, folder) -> str:
     except Exception:
         return "unknown"
     for ours, right in zip(got, expected, strict=True):
-        assert ours.shape == right.shape, helper.printable_graph(proto.graph)
+        assert ours.shape == right.shape, printer.to_text(proto)
         np.testing.assert_allclose(ours, right, rtol=1e-4, atol=1e-4 * max(1, np.abs(right).max(initial=0)),
-                                   err_msg=helper.printable_graph(proto.graph))
+                                   err_msg=printer.to_text(proto))
     return "passed"
 
 
