@@ -44,8 +44,8 @@ def check_model(model: str | Path) -> None:
 
 def load_samples(path: str | Path, option: str, names: tuple[str, ...] = ("x",),
                  model: tuple[int, ...] | None = None) -> dict[str, Any]:
-    """The arrays `names` of an .npz file, as far as it has them; `x` (N, ...) must be there, each input of the shape
-    that `model` says, batch dimension included.
+    """The arrays `names` of an .npz file, as far as it has them; `x` (N, ...), made float32, must be there,
+    each input of the shape that `model` says, batch dimension included.
 
     Raises `HeepgenError` naming `option` for a file that is missing, damaged or pickled, and for an x that is not
     numbers with the batch dimension first. Nothing is unpickled, and no array read before its shape is known.
@@ -83,7 +83,7 @@ def load_samples(path: str | Path, option: str, names: tuple[str, ...] = ("x",),
         raise HeepgenError(f"{where}: not a complete .npz file of numbers; use numpy.savez(file, x=x).") from None
     if "x" not in arrays:
         raise HeepgenError(f"{where}: has no array called x; use numpy.savez(file, x=x).")
-    return arrays
+    return arrays | {"x": _float32(arrays["x"], where)}
 
 
 def load_array(path: str | Path, option: str, shape: tuple[int, ...] | None = None) -> Any:

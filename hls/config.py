@@ -267,6 +267,8 @@ def _read(path: Path) -> dict[str, Any]:
                            "the file must be valid hjson.") from None
     except RecursionError:
         raise HeepgenError("brackets are nested too deeply; sections are one deep.") from None
+    except IndexError:  # hjson's own: it looks behind the end
+        raise HeepgenError("a comment is not closed; the file must be valid hjson.") from None
     except (ValueError, OverflowError):
         raise HeepgenError("it holds a number out of every option's range.") from None
     if not isinstance(tree, dict):

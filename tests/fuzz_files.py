@@ -205,7 +205,7 @@ def _zip(data: bytes, random: random.Random, others: list[bytes], member: Callab
     elif choice == 1:
         members.append((name, random.choice(members)[1]))
     elif choice == 2:
-        name = random.choice(("../escape", "/tmp/escape", name + "x", "", "a/" * 500, name.upper()))
+        name = random.choice(("../escape", "/tmp/escape", name + "x", "/", "a/" * 500, name.upper()))
         members[index] = (name, content)
     elif choice == 3:
         name = random.choice(("model/extra/x", "model/../x", "x.so", "model/data/weights/weight_99"))
@@ -475,6 +475,13 @@ def _watched(folder: Path) -> list[str]:
     return found
 
 
+def corpus_folder(folder: Path) -> Path:
+    """Applications are for the hardware of today."""
+    from hls.config import Config
+
+    return folder / f"corpus-{Config().hash:08x}"
+
+
 def load_corpus(folder: Path) -> dict[str, list[bytes]]:
     return {kind: [path.read_bytes() for path in sorted((folder / kind).iterdir())] for kind in KINDS}
 
@@ -522,7 +529,7 @@ class Worker:
 def fuzz(folder: Path, seed: int, count: int, minutes: float = 1e9,
          progress: Callable[[str], None] = lambda line: None) -> Counter:
     """Run cases up to number `count`, for so many minutes; returns {(kind, outcome): cases} of all runs so far."""
-    corpus, state = folder / "corpus", folder / f"seed-{seed}.json"
+    corpus, state = corpus_folder(folder), folder / f"seed-{seed}.json"
     if not (corpus / "onnx").is_dir():
         shutil.rmtree(corpus, ignore_errors=True)
         _corpus(corpus)

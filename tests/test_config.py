@@ -106,6 +106,7 @@ def test_empty_file_is_all_defaults(write):
     ("{\n\nports: }", ["line 3"]),
     ("{systolic_array: {rows: 4}", ["line 1", "not closed"]),
     ("[1, 2]", ["[1, 2]", "named options"]),
+    ("/*", ["comment is not closed"]),
     ("[" * 20_000, ["nested too deeply"]),
     ("{a:" * 20_000, ["nested too deeply"]),
     ("{ports: " + "9" * 5000 + "}", ["out of every option's range"]),

@@ -4,7 +4,7 @@ import os
 from collections import Counter
 
 import pytest
-from fuzz_files import ACCEPTED, FAILED, KINDS, REFUSED, attempt, fuzz, load_corpus, mutated, table
+from fuzz_files import ACCEPTED, FAILED, KINDS, REFUSED, attempt, corpus_folder, fuzz, load_corpus, mutated, table
 
 from hls.errors import HeepgenError
 
@@ -18,7 +18,7 @@ def test_damaged_files_are_accepted_or_refused_in_a_sentence(tmp_path):
     assert sum(counts.values()) == CASES
     assert all(sum(counts[kind, o] for o in (ACCEPTED, REFUSED)) == CASES // len(KINDS) for kind in KINDS)
     assert fuzz(tmp_path, 3, CASES) == counts  # nothing is left to do
-    contents = load_corpus(tmp_path / "corpus")
+    contents = load_corpus(corpus_folder(tmp_path))
     assert mutated(contents, 3, 7) == mutated(contents, 3, 7) != mutated(contents, 4, 7)
     changed = Counter(mutated(contents, 3, i)[1] in contents[KINDS[i % len(KINDS)]] for i in range(CASES))
     assert changed[True] < CASES // 5
