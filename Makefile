@@ -74,7 +74,7 @@ bench: $(READY)  ## measure the example networks, write docs/performance.md (BEN
 area: $(READY)  ## synthesise the accelerator, write docs/area.md; long at first, then only what changed
 	@$(BIN)/python -m gen.area docs
 
-formal: $(READY)  ## prove properties of the generated Verilog, write docs/verification.md (FORMAL_ARGS: see --help)
+formal: $(READY)  ## prove properties of the generated Verilog, write docs/proofs.md (FORMAL_ARGS: see --help)
 	@$(BIN)/python -m tests.formal docs $(FORMAL_ARGS)
 
 lint: $(READY)  ## check the style of the Python

@@ -13,7 +13,7 @@ from tests.formal import engine, rtl
 from tests.formal.plan import PROOFS, Control, Proof
 
 HERE = Path(__file__).resolve().parent
-DOCUMENT = "verification.md"
+DOCUMENT = "proofs.md"
 CONTROL_SECONDS = 100
 
 
