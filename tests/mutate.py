@@ -40,7 +40,7 @@ NEAREST = {
     "hls/control": "control register_fields", "hls/convert": "unit generated_verilog", "hls/delay": "array unit",
     "hls/descriptor": "descriptor regmap control", "hls/descriptor_hw": "load control",
     "hls/epilogue": "epilogue drain", "hls/fetch": "control", "hls/fma": "fma array", "hls/fp32": "fp32 fma epilogue",
-    "hls/model": "lower", "hls/mux": "slave", "hls/passes": "params weights", "hls/pe": "array",
+    "hls/model": "lower", "hls/mux": "slave", "hls/naming": "verilog_rules unit", "hls/passes": "params weights", "hls/pe": "array",
     "hls/ram": "fifo activation_buffer scratchpad", "hls/registers": "regmap slave register_fields",
     "hls/select": "drain", "hls/slave": "slave control", "hls/top": "unit accelerator_myhdl",
     "hls/unit": "unit slave generated_verilog", "hls/wiring": "slave load arbiter", "hls/zeros": "aligned fp32",
