@@ -88,7 +88,8 @@ def _shape(value: Any) -> bool:
 
 
 def _source(value: Any) -> bool:
-    return _text(value) and "\0" not in value and not Path(value).is_absolute() and ".." not in Path(value).parts
+    return (_text(value) and len(value) < 200 and "\0" not in value and not Path(value).is_absolute()
+            and ".." not in Path(value).parts)
 
 
 def _names_of(check: Callable[[Any], bool]) -> Callable[[Any], bool]:

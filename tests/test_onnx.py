@@ -249,3 +249,15 @@ def test_program_survives_saving_as_an_archive(tmp_path):
     x = torch.from_numpy(normal(1, 4, 6, 6))
     for a, b in zip(GraphModule(after)(x), GraphModule(before)(x), strict=True):
         assert torch.equal(a, b)
+
+
+def test_a_constant_whose_data_do_not_fit_its_shape(tmp_path):
+    node = onnx.helper.make_node("Gemm", ["x", "w"], ["y"])
+    weight = onnx.numpy_helper.from_array(np.ones((4, 2), np.float32), "w")
+    weight.raw_data = weight.raw_data[:-4]
+    graph = onnx.helper.make_graph(
+        [node], "g", [onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [1, 4])],
+        [onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [1, 2])], [weight])
+    (tmp_path / "m.onnx").write_bytes(onnx.helper.make_model(graph).SerializeToString())
+    with pytest.raises(HeepgenError, match="m.onnx"):
+        load_model(tmp_path / "m.onnx")

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import torch
-from onnx import ModelProto, NodeProto, defs, helper, numpy_helper, shape_inference
+from onnx import ModelProto, NodeProto, TensorProto, defs, helper, numpy_helper, shape_inference
 from onnx.reference import ReferenceEvaluator
 from torch import nn
 from torch.export import ExportedProgram
@@ -26,6 +26,14 @@ def export(path: Path, model: ModelProto) -> tuple[ExportedProgram, dict[str, st
     return program, {name: outputs[0] for name, _, outputs in network.plan if len(outputs) == 1}
 
 
+def _constant(path: Path, tensor: TensorProto) -> np.ndarray:
+    try:
+        return numpy_helper.to_array(tensor)
+    except Exception as error:  # of type, shape and data that do not fit each other
+        raise HeepgenError(f"{path}: constant {tensor.name} is damaged ({_first_line(error)}); export the model again"
+                           ) from error
+
+
 class _Network(nn.Module):
     """`values` by name in the file: arrays are constants, tensors what the model computes from a zero `example`."""
 
@@ -36,7 +44,7 @@ class _Network(nn.Module):
         self.source, self.results = start.name, [o.name for o in model.graph.output]
         self.plan: list[tuple[str, list[str], list[str]]] = []
         self.left_out: dict[str, HeepgenError] = {}
-        values = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer} | {start.name: self.example}
+        values = {t.name: _constant(path, t) for t in model.graph.initializer} | {start.name: self.example}
         with torch.no_grad():
             for index, proto in enumerate(model.graph.node):
                 self._check_known(proto.input)
