@@ -20,6 +20,7 @@ from torch.export.graph_signature import InputKind, OutputKind
 from torch.utils import _pytree as pytree
 
 from firmware_gen import ir
+from firmware_gen.dynamic import chosen_sizes, with_shape
 from firmware_gen.hints import not_supported
 from firmware_gen.names import one_line, safe_name
 from firmware_gen.operators import CONSTANT_OPERATORS, HANDLERS, HARMLESS, READS
@@ -52,9 +53,11 @@ def import_program(model, example_input=None, name: str = "model") -> Import:
     """
     program = model if isinstance(model, ExportedProgram) else export(model, example_input)
     _check_modes(program)
-    input_node(program)
-    if isinstance(model, ExportedProgram) and example_input is not None:
-        _check_input_shape(program, tuple(_as_tensor(example_input).shape))
+    shape = None if example_input is None else tuple(_as_tensor(example_input).shape)
+    if not all(isinstance(size, int) for size in input_node(program).meta["val"].shape):
+        program = with_fixed_sizes(program, "the model", shape)
+    if shape is not None:
+        _check_input_shape(program, shape)
     functional = _functionalise(program)
     _check_state(functional, program)
     return Import(_Importer(functional, safe_name(name)).run(), program, functional)
@@ -215,6 +218,15 @@ def input_node(program: ExportedProgram) -> torch.fx.Node:
     if not isinstance(nodes[0].meta.get("val"), torch.Tensor):
         raise HeepgenError(f"input {nodes[0].name} is not a tensor: a model takes exactly one tensor")
     return nodes[0]
+
+
+def with_fixed_sizes(program: ExportedProgram, what: str, input_shape: tuple[int, ...] | None = None,
+                     batch: int | None = None) -> ExportedProgram:
+    """The program, exported again for the sizes of `dynamic.chosen_sizes` where it leaves some open; `what` is its name
+    in messages."""
+    sizes = [size if isinstance(size, int) else None for size in input_node(program).meta["val"].shape]
+    chosen = chosen_sizes(what, sizes, input_shape, batch)
+    return with_shape(program, chosen) if None in sizes else program
 
 
 def _check_input_shape(program: ExportedProgram, shape: tuple[int, ...]):

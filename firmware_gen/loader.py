@@ -13,6 +13,7 @@ from torch import nn
 from torch.export import ExportedProgram
 from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
 
+from firmware_gen.importer import with_fixed_sizes
 from firmware_gen.onnx import load_onnx
 from firmware_gen.pt2 import export_load, load_pt2
 from hls.errors import HeepgenError
@@ -33,9 +34,10 @@ SAVE_AGAIN = "torch.export.save(torch.export.export(model.eval(), (example,)), '
 
 
 def load_model(path: str | os.PathLike, trust_pickle: bool = False, input_shape: tuple[int, ...] | None = None,
-               batch: int = 1) -> nn.Module | ExportedProgram:
+               batch: int | None = None) -> nn.Module | ExportedProgram:
     """Load a torch.export archive (.pt2), an nn.Module of standard layers of torch.save (.pt, .pth), or an ONNX
-    file (.onnx), which becomes an ExportedProgram; `input_shape` and `batch` give the sizes that an .onnx leaves open.
+    file (.onnx), which becomes an ExportedProgram; `input_shape` and `batch` give the sizes that a .pt2 or an .onnx
+    leaves open.
 
     Nothing in the file is executed unless `trust_pickle`, which loads as torch does by itself.
     Raises HeepgenError, one sentence, for missing, damaged, unsafe and unsuitable files.
@@ -44,12 +46,14 @@ def load_model(path: str | os.PathLike, trust_pickle: bool = False, input_shape:
     if not path.is_file():
         raise HeepgenError(f"model file {path} does not exist")
     if path.suffix == ".onnx":
-        return load_onnx(path, input_shape, batch)
+        return load_onnx(path, input_shape, batch or 1)
     if path.suffix not in (".pt2", ".pt", ".pth"):
         raise HeepgenError(f"{path}: a model file ends in .pt2 (torch.export), .pt (torch.save) or .onnx")
     names = _member_names(path)
     if path.suffix == ".pt2" or "archive_format" in names:
-        return export_load(path, path) if trust_pickle else load_pt2(path)
+        if not trust_pickle:
+            return load_pt2(path, input_shape, batch)
+        return with_fixed_sizes(export_load(path, path), str(path), input_shape, batch)
     if "constants.pkl" in names:
         raise HeepgenError(f"{path} is a TorchScript archive, which is not supported; use {SAVE_AGAIN}")
     loaded = _load_trusted(path) if trust_pickle else _load_module(path)

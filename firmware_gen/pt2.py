@@ -23,6 +23,7 @@ from pathlib import Path
 
 import torch
 
+from firmware_gen.dynamic import chosen_sizes, fix_sizes, open_sizes, symbol_of
 from firmware_gen.hints import not_supported
 from firmware_gen.importer import CONSTANT_OPERATORS, HANDLERS
 from firmware_gen.names import safe_name
@@ -59,8 +60,10 @@ ATEN = frozenset(HANDLERS) | CONSTANT_OPERATORS | WRITERS | {"_assert_tensor_met
 TARGET = re.compile(r"torch\.ops\.aten\.([A-Za-z0-9_]+)\.[A-Za-z0-9_]+")
 
 
-def load_pt2(path: Path) -> torch.export.ExportedProgram:
-    """The ExportedProgram in `path`, without running anything that the archive brings along.
+def load_pt2(path: Path, input_shape: tuple[int, ...] | None = None, batch: int | None = None
+             ) -> torch.export.ExportedProgram:
+    """The ExportedProgram in `path`, without running anything that the archive brings along; `input_shape` and `batch`
+    give the sizes that it leaves open, see `dynamic.chosen_sizes`.
 
     Raises HeepgenError for damaged files, for anything an archive of a supported model does not need, and for
     unsupported operators, by layer name.
@@ -69,7 +72,9 @@ def load_pt2(path: Path) -> torch.export.ExportedProgram:
     clean = {name: data for name, data in members.items() if PLAIN.fullmatch(name)}
     for name in CONFIGS:
         clean[name] = _dump(_checked_weights(path, _parse(path, name, members)))
-    clean[MODEL] = _dump(_checked_program(path, _parse(path, MODEL, members)))
+    program = _parse(path, MODEL, members)
+    _fix_sizes(path, program, input_shape, batch)
+    clean[MODEL] = _dump(_checked_program(path, program))
     clean[SAMPLE] = b""
     with _weights_only():
         return export_load(path, _packed(clean))
@@ -166,6 +171,29 @@ def _checked_weights(path: Path, config: dict) -> dict:
     except (KeyError, TypeError, AttributeError) as error:
         raise _damaged(path, "table of weights", error) from error
     return config
+
+
+def _fix_sizes(path: Path, program: dict, input_shape: tuple[int, ...] | None, batch: int | None):
+    try:
+        _, sizes = open_sizes(program)
+        names = [symbol_of(size) if isinstance(size, str) else None for size in sizes]
+        chosen = chosen_sizes(str(path), [None if isinstance(s, str) else s for s in sizes], input_shape, batch)
+        symbols = {name: size for name, size in zip(names, chosen, strict=True) if name}
+        if any(symbols[name] != size for name, size in zip(names, chosen, strict=True) if name):
+            raise HeepgenError(f"{path}: --input-shape gives one dynamic size two values, {list(chosen)}")
+        if symbols:
+            _check_ranges(path, program["range_constraints"], symbols)
+            fix_sizes(program, symbols)
+    except (KeyError, TypeError, AttributeError, ValueError, IndexError) as error:
+        raise _damaged(path, MODEL, error) from error
+
+
+def _check_ranges(path: Path, ranges: dict, symbols: dict[str, int]):
+    for name, size in symbols.items():
+        low, high = (ranges.get(name) or {}).get("min_val"), (ranges.get(name) or {}).get("max_val")
+        if (low is not None and size < low) or (high is not None and size > high):
+            raise HeepgenError(f"{path} was exported for sizes from {low} to {high} where {size} is to be compiled: "
+                               "give --batch or --input-shape, or export the model again")
 
 
 def _checked_program(path: Path, program: dict) -> dict:

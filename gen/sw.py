@@ -81,8 +81,9 @@ def _table(title: str, columns: tuple[str, ...]) -> Any:
 
 
 def generate_sw(model: str | Path, config: Config, out: str | Path, *, sample: str | Path | None = None,
-                input_shape: tuple[int, ...] | None = None, batch: int = 1, append_final_softmax: bool = False,
-                per_tensor: bool = False, calibrate: str = "max", bias_correction: str | Path | None = None,
+                input_shape: tuple[int, ...] | None = None, batch: int | None = None,
+                append_final_softmax: bool = False, per_tensor: bool = False, calibrate: str = "max",
+                bias_correction: str | Path | None = None,
                 trust_pickle: bool = False, force: bool = False, keep_activations: bool = False,
                 progress: Callable[[str], None] = lambda message: None,
                 explain: Callable[[Any], None] = lambda table: None) -> SwReport:
@@ -118,7 +119,7 @@ def correct(program: Any, data: np.ndarray, x: np.ndarray, per_tensor: bool, cal
 
 
 def load_program(model: Path, sample: str | Path | None = None, input_shape: tuple[int, ...] | None = None,
-                 batch: int = 1, trust_pickle: bool = False) -> tuple[Any, np.ndarray]:
+                 batch: int | None = None, trust_pickle: bool = False) -> tuple[Any, np.ndarray]:
     """The ExportedProgram of a model file and its sample input; options as for `generate_sw`."""
     check_model(model)
     program = _exported(model, sample, input_shape, batch, trust_pickle)
@@ -162,7 +163,7 @@ def generate_application(program: Any, data: np.ndarray, config: Config, out: st
                     generator.memory_report(softmax).to_text(), generator.check.to_dict())
 
 
-def _exported(model: Path, sample: str | Path | None, input_shape: tuple[int, ...] | None, batch: int,
+def _exported(model: Path, sample: str | Path | None, input_shape: tuple[int, ...] | None, batch: int | None,
               trust_pickle: bool) -> Any:
     from torch.export import ExportedProgram
 
@@ -171,18 +172,13 @@ def _exported(model: Path, sample: str | Path | None, input_shape: tuple[int, ..
 
     loaded = load_model(model, trust_pickle, input_shape, batch)
     if isinstance(loaded, ExportedProgram):
-        if model.suffix == ".onnx":
-            return loaded
-        shape = exported_input_shape(loaded)
-        if input_shape is not None and (batch, *input_shape) != shape and input_shape != shape:
-            raise HeepgenError(f"--input-shape {list(input_shape)}: {model} was exported for {list(shape)}; leave the "
-                               "option out, or export the model again.")
         return loaded
     if sample is not None:
         return export(loaded, load_array(sample, "--sample"))
     if input_shape is None:
         raise HeepgenError(f"{model} does not say which input it takes: give --input-shape (such as 1,28,28) or "
                            "--sample.")
+    batch = batch or 1
     if math.prod((batch, *input_shape)) > LARGEST_INPUT:
         raise HeepgenError(f"--input-shape {list(input_shape)} with --batch {batch} is "
                            f"{math.prod(input_shape) * batch:,} numbers, which no memory of an X-HEEP holds; give a "

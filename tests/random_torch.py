@@ -279,7 +279,7 @@ class Draw:
 
     def nothing(self, s):
         return Holder(self.of(lambda x: F.dropout(x, training=False), lambda x: x.clone(), lambda x: x.contiguous(),
-                              lambda x: x.to(torch.float32), lambda x: x.detach(), lambda x: x.float()))
+                              lambda x: x.to(x.dtype), lambda x: x.detach(), lambda x: x.type_as(x)))
 
 
 OPERATORS = tuple(name for name, method in vars(Draw).items()

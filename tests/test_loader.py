@@ -267,12 +267,6 @@ def test_unsupported_layer_in_archive_is_named(tmp_path):
         load_model(tmp_path / "m.pt2")
 
 
-def test_dynamic_shape_archive_is_refused(tmp_path):
-    dims = ({0: torch.export.Dim("n")},)
-    program = torch.export.export(nn.Linear(2, 2), (torch.zeros(3, 2),), dynamic_shapes=dims)
-    torch.export.save(program, tmp_path / "m.pt2")
-    with pytest.raises(HeepgenError, match="fixed shapes"):
-        load_model(tmp_path / "m.pt2")
 
 
 @pytest.mark.parametrize("suffix", [".pt", ".pt2"])
