@@ -13,8 +13,8 @@ XHEEP_OUT ?= build/xheep
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help venv run heepstor-gen test test-all test-external durations fuzz fuzz-files mutate arithmetic bench area \
-        formal lint docs clean distclean
+.PHONY: help venv run heepstor-gen test test-all test-external durations fuzz fuzz-files mutate arithmetic campaign bench \
+	area formal lint docs clean distclean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -67,6 +67,9 @@ arithmetic: $(READY)  ## 10^8 vectors per arithmetic unit against the host, into
 
 fuzz-files: $(READY)  ## read FUZZ damaged files, 100000 unless given, by MINUTES at a time (a later run goes on)
 	@$(BIN)/python tests/fuzz_files.py --count $(or $(FUZZ),100000) $(if $(MINUTES),--minutes $(MINUTES))
+
+campaign: $(READY)  ## run CAMPAIGN broken descriptor lists, 20000 unless given, write docs/reliability.md
+	@$(BIN)/python -m tests.campaign --lists $(or $(CAMPAIGN),20000) --json build/campaign.jsonl --docs docs
 
 bench: $(READY)  ## measure the example networks, write docs/performance.md (BENCH_ARGS: see --help)
 	@$(BIN)/python -m examples.bench $(BENCH_ARGS)

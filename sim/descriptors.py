@@ -77,3 +77,16 @@ def run_script(accelerator_dir: Path, memory: np.ndarray, script: Sequence[str],
         if done.returncode:
             raise SimulationError(f"accelerator bench: {done.stderr.strip() or done.stdout.strip()}")
         return BenchRun(np.fromfile(work / "dump", np.uint8), tuple(int(v) for v in done.stdout.split()))
+
+
+def run_cases(program: Path, script: Sequence[str]) -> list[list[str]]:
+    """What every case of a campaign's ``script`` printed, line by line; ``program`` is of `build_bench`."""
+    with tempfile.TemporaryDirectory(prefix="heepgen-") as folder:
+        work = Path(folder)
+        (work / "image").write_bytes(b"")
+        (work / "script").write_text("\n".join(script) + "\n")
+        done = subprocess.run([str(c) for c in (program, work / "image", work / "script", work / "dump", 0, 0, 1)],
+                              capture_output=True, text=True)
+        if done.returncode:
+            raise SimulationError(f"accelerator bench: {done.stderr.strip() or done.stdout.strip()}")
+    return [case.splitlines() for case in done.stdout.split("case\n")[1:]]

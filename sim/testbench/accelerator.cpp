@@ -35,6 +35,7 @@ class Accelerator::Model : public Vheepstor {
   Model(VerilatedContext* context, int threads)
       : Vheepstor(context, "accelerator"),
         parts(context),
+        alone(threads == 1),
         team(threads, Parts::kCount, [this](int number) { parts.clock(number); }) {}
 
   void start() {
@@ -44,6 +45,7 @@ class Accelerator::Model : public Vheepstor {
   }
 
   Parts parts;
+  const bool alone;
   Team team;
   bool started = false, was_reset = false;
 };
@@ -61,7 +63,7 @@ int Accelerator::ports() {
 }
 
 // The parts work on an edge as soon as their inputs before it are known: from the end of the edge before, beside all
-// that happens until then. Only rst_n can still change these inputs.
+// that happens until then. Only rst_n can still change these inputs: one thread, which has not begun, takes them anew.
 void Accelerator::eval(bool clock, bool reset_n) {
   const bool rises = clock && !model_->clk;
   model_->clk = clock;
@@ -69,6 +71,7 @@ void Accelerator::eval(bool clock, bool reset_n) {
   if (!rises || Parts::kCount == 0) return model_->eval();
   Root& root = *model_->rootp;
   if (!model_->started) model_->start();
+  if (!reset_n && model_->alone) model_->parts.put(root);
   const bool same = model_->parts.same(root);
   model_->eval();
   model_->team.finish();
