@@ -123,15 +123,15 @@ def test_threads_and_splitting_change_nothing(config, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("module, old, new", [
-    ("heepstor_systolic_array", "assign col_data = all_columns;", "assign col_data = all_columns ^ vec[0];"),
-    ("heepstor", ".vec_max(vec_max)", ".vec_max(vec_max ^ m_rvalid[0])"),
+    ("heepstor_systolic_array", r"(assign col_data =) ([^;]+);", r"\1 \2 ^ vec[0];"),
+    ("heepstor", r"\.vec_max\(vec_max\)", ".vec_max(vec_max ^ m_rvalid[0])"),
 ])
 def test_parts_that_hang_together_are_refused(module, old, new, tmp_path):
     config = CONFIGS[0]
     folder = shutil.copytree(hardware(config), tmp_path / "hw")
-    text = (folder / f"{module}.v").read_text()
-    assert text.count(old) == 1
-    (folder / f"{module}.v").write_text(text.replace(old, new))
+    text, changed = re.subn(old, new, (folder / f"{module}.v").read_text())
+    assert changed == 1
+    (folder / f"{module}.v").write_text(text)
     application = Application.open(small_network(config, tmp_path / "app"))
     result = run_soc(_compiled(application, False, "zig", tmp_path, lambda message: None), folder, config)
     assert (result.ended, result.message.split(":")[0]) == ("error", "the accelerator cannot be simulated in parts")
