@@ -10,6 +10,7 @@ _OUTSIDE = "return the scores, and compute it from them outside"
 _BEFORE = "compute it before, and feed in the result"
 _WRITE = "compute a new tensor with torch.cat or torch.where's arithmetic form instead of writing into one"
 _2D = "use Conv2d and pooling over height and width"
+_WHOLE = "export without run_decompositions(), so that PReLU, Threshold and the like stay whole"
 _POOL = "use MaxPool or AvgPool"
 
 HINTS = (
@@ -29,6 +30,7 @@ HINTS = (
                      "index_fill", "masked_fill"), _WRITE)
     | dict.fromkeys(("conv3d", "conv_transpose3d", "max_pool3d", "avg_pool3d", "adaptive_avg_pool3d",
                      "max_pool3d_with_indices"), _2D)
+    | dict.fromkeys(("gt", "ge", "lt", "le", "eq", "ne", "where"), _WHOLE)
     | dict.fromkeys(("fractional_max_pool2d", "lp_pool2d", "max_unpool2d"), _POOL)
     | {
         "pixel_unshuffle": "use a Conv2d with a stride",

@@ -352,7 +352,8 @@ def _pool(imp: _Importer, node, a: dict, dilation, **fields) -> str:
     )
 
 
-@_handles("adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_max_pool1d", "adaptive_max_pool2d",
+@_handles("adaptive_avg_pool1d", "adaptive_avg_pool2d", "_adaptive_avg_pool2d", "adaptive_max_pool1d",
+          "adaptive_max_pool2d",
           reads="self output_size")
 def _adaptive_pool(imp: _Importer, node, a: dict) -> str:
     name = node.target._schema.name

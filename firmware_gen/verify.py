@@ -186,9 +186,11 @@ class _InDouble(torch.fx.Interpreter):
 def _doubled(target: torch._ops.OpOverload, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
     schema = target._schema.arguments
     rounded = {a.name for a in schema if a.name == "value" or str(a.type) in _NUMBERS}
-    names = [a.name for a in schema]
-    return (tuple(_double(value, name in rounded) for name, value in zip(names, args, strict=False)),
-            {name: _double(value, name in rounded) for name, value in kwargs.items()})
+    given = dict(zip((a.name for a in schema), args, strict=False)) | kwargs
+    left_out = {a.name: a.default_value for a in schema if a.name in rounded and a.name not in given
+                and isinstance(a.default_value, float)}
+    positional = tuple(_double(value, a.name in rounded) for a, value in zip(schema, args, strict=False))
+    return positional, {name: _double(value, name in rounded) for name, value in (left_out | kwargs).items()}
 
 
 _NUMBERS = ("number", "Optional[number]", "Tensor", "Optional[Tensor]")

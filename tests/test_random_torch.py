@@ -6,7 +6,7 @@ import pytest
 
 from tests.fuzz_torch import run
 
-CASES = int(os.environ.get("HEEPGEN_FUZZ_TORCH", 160))
+CASES = int(os.environ.get("HEEPGEN_FUZZ_TORCH", 120))
 PARTS = 4
 
 

@@ -10,10 +10,11 @@ from torch import nn
 
 from examples.networks import NETWORKS
 from firmware_gen import CodeGenerator, ir, verify
-from firmware_gen.importer import import_program
+from firmware_gen.importer import export, import_program
 from firmware_gen.passes import run_passes
 from hls.errors import HeepgenError
 from tests.random_networks import random_network
+from tests.random_torch import Holder
 
 
 class Mixed(nn.Module):
@@ -117,6 +118,23 @@ def test_samples_of_special_values_do_not_disturb_the_check(value):
     model, x = mixed()
     x[0, 1, 2, 3] = value
     assert check(model, x).largest < 1e-12
+
+
+@pytest.mark.parametrize("function", [
+    F.leaky_relu, F.hardtanh, F.relu6, F.celu, F.hardswish, F.hardsigmoid, F.silu, nn.LeakyReLU(), nn.Hardtanh(),
+    nn.Softmax(1), nn.AdaptiveAvgPool2d(2), lambda x: F.pad(x, (1, 1)), lambda x: x + 0.1, lambda x: x * 0.1,
+    lambda x: x / 0.3, lambda x: 0.1 - x, lambda x: torch.add(x, x, alpha=0.1), lambda x: x.clamp(0.1, 0.7)])
+@pytest.mark.parametrize("decomposed", [False, True])
+def test_numbers_that_float32_rounds(function, decomposed):
+    """Arguments left out are rounded as given ones are. What is not supported may be refused, but not as wrong."""
+    x = np.random.default_rng(1).standard_normal((1, 2, 5, 5), np.float32)
+    program = export(Holder(function), x)
+    try:
+        result = check(program.run_decompositions() if decomposed else program, x)
+    except HeepgenError as error:
+        assert "not supported" in str(error) and (decomposed or function is F.celu)
+    else:
+        assert result.largest < 1e-12
 
 
 def test_special_values_are_compared_by_kind():
