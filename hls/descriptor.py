@@ -51,6 +51,9 @@ packed densely, zero padded at the end of a pass to WEIGHT_WORDS (a multiple of 
 read once in all where a pass fits the weight buffer.
 Parameter stream: for g, cb (all NCB) and j in range(ceil(Cb/ports)): ports scales, then ports biases;
 PARAM_WORDS in all; used once per strip.
+
+A descriptor whose fields contradict each other is refused with error DESCRIPTOR before any of it runs. The rules are
+those below, products modulo the width of their field, and no loop count is 0; `hls.rules` lists them.
 """
 
 from dataclasses import dataclass
@@ -118,14 +121,14 @@ FIELDS = (
     Field("ROW0", 12, 0, SIGNED_LINEAR, "int", "Y0 * IN_ROW"),
     Field("KH", 13, 0, 8, "uint", "kernel rows"),
     Field("KX", 13, 8, 8, "uint", "kernel columns stepped one by one; 1 in run mode"),
-    Field("KB", 13, 16, 16, "uint", "blocks of `rows` words in a run; 1 when DIAGONAL"),
-    Field("RUN", 14, 0, LINEAR, "uint", "contiguous words of a run (DIAGONAL: channels)"),
+    Field("KB", 13, 16, 16, "uint", "blocks of `rows` words in a run: ceil(RUN / rows); 1 when DIAGONAL"),
+    Field("RUN", 14, 0, LINEAR, "uint", "contiguous words of a run (DIAGONAL: COUT, the channels)"),
     Field("DIL_Y", 15, 0, 8, "uint", "input rows per ky"),
     Field("STRIDE_Y", 15, 8, 8, "uint", "input rows per output row, at least 1"),
-    Field("KY_STEP", 16, 0, LINEAR, "uint", "DIL_Y * IN_ROW"),
+    Field("KY_STEP", 16, 0, LINEAR, "uint", "DIL_Y * IN_ROW; any when KH is 1"),
     Field("KX_STEP", 17, 0, LINEAR, "uint", "horizontal dilation in words"),
     Field("SX_WORDS", 18, 0, LINEAR, "uint", "input words per output column"),
-    Field("SY_WORDS", 19, 0, LINEAR, "uint", "STRIDE_Y * IN_ROW"),
+    Field("SY_WORDS", 19, 0, LINEAR, "uint", "STRIDE_Y * IN_ROW; any when there is one output row"),
     Field("OUT_W", 20, 0, LINEAR, "uint", "output columns"),
     Field("OUT_PX", 21, 0, LINEAR, "uint", "output pixels (OUT_W * output rows)"),
     Field("STRIP_PX", 22, 0, 16, "uint", "pixels of a strip; STRIP_PX * CBG <= accumulator entries"),
@@ -137,7 +140,7 @@ FIELDS = (
     Field("GROUP_IN_STEP", 25, 0, LINEAR, "uint", "input words per group"),
     Field("PAD_VALUE", 26, 0, 32, "fp32", "value of lanes outside the input"),
     Field("WEIGHT_ADDR", 27, 0, 32, "addr", "weight stream"),
-    Field("WEIGHT_WORDS", 28, 0, LINEAR, "uint", "weight words per pass, a multiple of ports"),
+    Field("WEIGHT_WORDS", 28, 0, LINEAR, "uint", "weight words per pass: its bytes, filled up to whole beats"),
     Field("PARAM_ADDR", 29, 0, 32, "addr", "scale and bias stream"),
     Field("PARAM_WORDS", 30, 0, LINEAR, "uint", "parameter words per pass, a multiple of ports"),
     Field("SCALE", 31, 0, 32, "fp32", "scale when UNIFORM"),

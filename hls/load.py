@@ -25,7 +25,7 @@ def load_engine(
     among the layer's first ``available``(LINEAR). Answers (rsp_valid: this stream's bit) go straight to the buffer:
     wr_valid, wr_pos(LINEAR), wr_count(3), wr_data(32P). ``loaded``(LINEAR): end of the words that are readable in
     the next cycle. ``done``: level, low from the cycle after ``start`` until all of the layer's words are readable.
-    ``left``: level, one cycle late, words are loaded that were not released, or the other way round.
+    ``left``: level, words are loaded that were not released, or the other way round.
     """
     ports = config.ports
     size = config.activation_words
@@ -146,7 +146,7 @@ def load_engine(
         else:
             position.next = loaded
 
-    @always(clk.posedge)
+    @always_comb
     def compare():
         left.next = position != released
 

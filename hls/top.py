@@ -169,9 +169,12 @@ def heepstor(clk, rst_n, s, m, irq, idle, *, config):
     def watch():
         progress.next = (issue or load_valid or wr_valid or param_take or aux_take or init_valid != 0
                          or (store.valid and store.ready))
+
+    @always_comb
+    def remain():
         leftover.next = load_left or weights_left or param_valid or aux_valid or drain_left
 
-    return bus, on_chip, loaders, datapath, results, glue, watch
+    return bus, on_chip, loaders, datapath, results, glue, watch, remain
 
 
 @block
