@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from gen import __version__
+from hls import __version__
 from hls.errors import HeepgenError
 
 DEFAULT_CONFIG = "heepstor_cfg.hjson"

@@ -5,8 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gen import __version__
-from hls import regmap
+from hls import __version__, regmap
 from hls.config import Config
 from hls.output import fill, generated_folder
 

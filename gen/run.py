@@ -13,12 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from gen import __version__
 from gen.application import Application
 from gen.hw import geometry
 from gen.inputs import load_array
 from gen.report import LayerReport, OutputReport, RunReport
 from gen.sw import MODEL, compare, generate_application, generate_sw
+from hls import __version__
 from hls.config import OPTIONS, Config
 from hls.errors import HeepgenError
 from hls.output import file_to_fill

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gen import __version__
 from gen.application import Application
 from gen.hw import generate_hw, geometry
+from hls import __version__
 from hls.config import OPTIONS, Config
 from hls.errors import HeepgenError
 from hls.output import Link, marker, write_files

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from myhdl import ConcatSignal, Signal, always, always_comb, block, concat, intbv
 
-from gen import __version__
+from hls import __version__
 from hls.accumulator import accumulators
 from hls.activation_buffer import READ_LATENCY, activation_buffer
 from hls.arbiter import ANSWERS, Request, arbiter

@@ -6,7 +6,7 @@ import re
 import numpy as np
 import pytest
 
-from gen import __version__
+from hls import __version__
 from hls.config import OPTIONS, Config
 from hls.errors import HeepgenError
 from hls.keywords import KEYWORDS
