@@ -125,7 +125,7 @@ def register_slave(clk, rst, slave, windows, watchdog, enabled, commands, readin
         else:
             source = readable.get(name)
             parts.append(_same(getattr(readings, name.lower()) if source is None else source, word))
-    parts += [_stored(clk, rst, write, index, wdata, mask, signal, REGISTER[name].index)
+    parts += [_stored(clk, rst, write, index, slave.be, slave.wdata, signal, REGISTER[name].index)
               for name, signal in stored.items()]
     parts += [_flag(clk, rst, write, index, wdata, mask, flag, REGISTER["IRQ_ENABLE"].index, bit)
               for flag, bit in ((enabled.done, done_bit), (enabled.error, error_bit))]
@@ -204,13 +204,20 @@ def _same(source, word):
 
 
 @block
-def _stored(clk, rst, write, index, wdata, mask, register, number):
+def _stored(clk, rst, write, index, be, wdata, register, number):
     @always(clk.posedge)
     def store():
         if rst:
             register.next = 0
         elif write and index == number:
-            register.next = (register & ~mask) | wdata
+            if be[0]:
+                register.next[8:] = wdata[8:]
+            if be[1]:
+                register.next[16:8] = wdata[16:8]
+            if be[2]:
+                register.next[24:16] = wdata[24:16]
+            if be[3]:
+                register.next[32:24] = wdata[32:24]
 
     return store
 
