@@ -1,17 +1,21 @@
 """ONNX files: the IR computes what onnx's own reference evaluator does; what is not supported is one sentence."""
 
 import os
+from dataclasses import replace
 
 import numpy as np
 import onnx
 import pytest
 import torch
+import torch.nn.functional as F
 from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
+from firmware_gen import CodeGenerator
 from firmware_gen.fake_quant import GraphModule
 from firmware_gen.importer import import_model
 from firmware_gen.loader import load_model
+from firmware_gen.onnx.operators import HANDLERS
 from firmware_gen.passes import run_passes
 from hls.errors import HeepgenError
 
@@ -261,3 +265,106 @@ def test_a_constant_whose_data_do_not_fit_its_shape(tmp_path):
     (tmp_path / "m.onnx").write_bytes(onnx.helper.make_model(graph).SerializeToString())
     with pytest.raises(HeepgenError, match="m.onnx"):
         load_model(tmp_path / "m.onnx")
+
+
+def stored(program):
+    """The network's float graph, as the passes leave it."""
+    return GraphModule(run_passes(import_model(program)))
+
+
+@pytest.mark.parametrize("axis, shape", [(1, (4,)), (0, (1, 4)), (-1, (4,)), (3, (4,)), (0, (1, 4, 1, 1))], ids=str)
+def test_broadcasting_before_opset_7_is_laid_along_the_axis(tmp_path, axis, shape):
+    """Sizes fit elsewhere too; ONNX's own converter takes some of these for broadcasting from the end."""
+    constant, x = normal(*shape), normal(1, 4, 4, 4)
+    model = Model([1, 4, 4, 4], opset=6).add("Mul", constant, broadcast=1, axis=axis)
+    expected = x * constant.reshape(*shape, *(1,) * (4 - axis % 4 - len(shape)))
+    got = stored(load_model(saved(tmp_path, model.proto())))(torch.from_numpy(x)).numpy()
+    np.testing.assert_allclose(got, expected, rtol=1e-6)
+
+
+OLD = {
+    "reshape": (Model([1, 2, 2, 2], opset=4).add("Reshape", shape=[1, 8]), lambda x: x.reshape(1, 8)),
+    "upsample": (Model([1, 2, 2, 2], opset=7).add("Upsample", mode="nearest", scales=[1.0, 1.0, 2.0, 3.0]),
+                 lambda x: x.repeat(2, 2).repeat(3, 3)),
+    "resize": (Model([1, 2, 2, 2], opset=10).add("Resize", np.array([1, 1, 2, 2], np.float32), mode="nearest"),
+               lambda x: x.repeat(2, 2).repeat(2, 3)),
+    "clip": (Model([2, 3], opset=6).add("Clip", max=0.25), lambda x: np.minimum(x, np.float32(0.25))),
+    "softmax": (Model([2, 3, 1, 1], opset=9).add("Softmax", axis=1),
+                lambda x: np.exp(x) / np.exp(x).sum(1, keepdims=True)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", OLD)
+def test_old_opsets(tmp_path, name):
+    model, right = OLD[name]
+    x = normal(*model.shape)
+    got = stored(load_model(saved(tmp_path, model.add("Neg").proto())))(torch.from_numpy(x)).numpy()
+    np.testing.assert_allclose(got, -right(x), rtol=1e-5)
+
+
+def test_open_sizes_are_given(tmp_path, caplog):
+    path = saved(tmp_path, Model(["N", 3, "H", "W"]).add("GlobalAveragePool").proto())
+    for given, batch, shape in [((3, 5, 6), 1, (1, 3, 5, 6)), ((3, 5, 6), 2, (2, 3, 5, 6)),
+                                ((4, 3, 2, 2), 1, (4, 3, 2, 2))]:  # fmt: skip
+        graph = import_model(load_model(path, input_shape=given, batch=batch))
+        assert graph.shape(graph.inputs[0]) == shape
+    assert not caplog.records
+    for given in (None, (4, 5, 6), (3, 5), (1, 1, 3, 5, 6)):
+        with pytest.raises(HeepgenError, match="--input-shape"):
+            load_model(path, input_shape=given)
+    fixed = saved(tmp_path, Model([1, 3, 4, 4]).add("Relu").proto())
+    with pytest.raises(HeepgenError, match=r"--input-shape \[1, 3, 5, 5\]: input x of .* has shape \(1, 3, 4, 4\)"):
+        load_model(fixed, input_shape=(3, 5, 5))
+    with pytest.raises(HeepgenError, match="--batch 2"):
+        load_model(fixed, batch=2)
+
+
+def test_a_dynamic_batch_is_told(tmp_path, caplog):
+    load_model(saved(tmp_path, Model(["N", 4]).add("Relu").proto()))
+    (record,) = caplog.records
+    assert "the batch is dynamic, 1 is compiled" in record.getMessage()
+
+
+UNKNOWN = {
+    "attribute": (Model(IMAGE).add("Resize", None, None, ints(1, 3, 18, 16), mode="nearest", exclude_outside=1),
+                  ["/net/Resize", "exclude_outside=1"]),
+    "value": (Model(IMAGE).add("Resize", None, None, ints(18, 16), mode="nearest", axes=[2, 3],
+                               keep_aspect_ratio_policy="not_larger"), ["keep_aspect_ratio_policy='not_larger'"]),
+    "input": (Model(IMAGE).add("Dropout", np.float32(0.5), np.array(True)), ["training_mode"]),
+    "output": (Model(IMAGE).add("Relu"), ["Indices"]),
+    "not ONNX's": (Model(IMAGE).add("Relu", axis=1), ["axis", "Relu"]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", UNKNOWN)
+def test_what_is_not_understood_is_refused_by_name(tmp_path, name):
+    model, words = UNKNOWN[name]
+    proto = model.proto()
+    if name == "output":
+        proto.graph.node.append(helper.make_node("MaxPool", ["v0"], ["a", "b"], kernel_shape=[2, 2]))
+        proto.graph.output[0].name = "b"
+    with pytest.raises(HeepgenError) as caught:
+        load_model(saved(tmp_path, proto))
+    assert all(word in str(caught.value) for word in words) and len(str(caught.value)) < 300
+
+
+def test_a_handler_that_fails_is_a_refusal_by_name(tmp_path, monkeypatch):
+    def broken(node):
+        raise KeyError("oops")
+
+    monkeypatch.setitem(HANDLERS, "Relu", replace(HANDLERS["Relu"], build=broken))
+    with pytest.raises(HeepgenError, match="layer /net/Relu: Relu: "):
+        load_model(saved(tmp_path, Model(IMAGE).add("Relu").proto()))
+
+
+@pytest.mark.parametrize("op, wrong", [
+    ("Conv", lambda x, w, b=None: F.conv2d(x, w * 1.001, b, padding=1)), ("Relu", lambda x: F.relu(x) + 0.001),
+    ("Concat", lambda a, b: torch.cat([b, a], 1)),
+])  # fmt: skip
+def test_wrong_imports_are_noticed_by_the_layers_name(tmp_path, monkeypatch, op, wrong):
+    model = residual()
+    right = CodeGenerator(load_model(saved(tmp_path, model.proto())), normal(1, 4, 6, 6))
+    assert right.check.source == "ONNX" and right.check.tensors >= 6 and right.check.largest < 1e-5
+    monkeypatch.setitem(HANDLERS, op, replace(HANDLERS[op], build=lambda node: wrong))
+    with pytest.raises(HeepgenError, match=f"layer net_{op}.*: heepgen's import computes something else than ONNX"):
+        CodeGenerator(load_model(saved(tmp_path, model.proto())), normal(1, 4, 6, 6))

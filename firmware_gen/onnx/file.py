@@ -133,10 +133,9 @@ def _broadcast_explicitly(model: ModelProto) -> ModelProto:
         if node.op_type in BROADCASTING and given.get("broadcast") and "axis" in given:
             first, second = node.input
             axis, ends = given["axis"] % ranks[first], ranks[second]
-            reshaped = f"{second}/{node.output[0]}"
-            nodes.append(helper.make_node("Unsqueeze", [second], [reshaped],
-                                          axes=list(range(ends, ranks[first] - axis))))
-            node.input[1] = reshaped
+            if axes := list(range(ends, ranks[first] - axis)):
+                nodes.append(helper.make_node("Unsqueeze", [second], [f"{second}/{node.output[0]}"], axes=axes))
+                node.input[1] = f"{second}/{node.output[0]}"
             kept = [a for a in node.attribute if a.name not in given]
             del node.attribute[:]
             node.attribute.extend([*kept, helper.make_attribute("broadcast", 1)])

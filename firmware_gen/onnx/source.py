@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import operator
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -52,13 +53,14 @@ class Source:
         names = {}
         for node in functional.graph.nodes:
             if (value := self.layers.get(module_path(node))) is not None:
-                names[value] = node
+                computes = node.args[0] if node.target is operator.getitem else node
+                names[value] = computes.name, getattr(node.meta["val"], "shape", None)
         for x in inputs_to_try(sample):
             found = self._evaluate(x.astype(np.float32))
             if not all(np.isfinite(a).all() for a in found.values() if getattr(a, "dtype", None) == np.float32):
                 continue
-            values = {node.name: found[value].astype(np.float64) for value, node in names.items()
-                      if value in found and found[value].shape == getattr(node.meta["val"], "shape", None)}
+            values = {name: found[value].astype(np.float64) for value, (name, shape) in names.items()
+                      if value in found and found[value].shape == shape}
             outputs = tuple(found[o.name].astype(np.float64) for o in self.model.graph.output)
             yield Reference(x.astype(np.float32).astype(np.float64), values, outputs)
 
