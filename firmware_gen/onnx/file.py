@@ -98,6 +98,7 @@ def _fixed_shape(path: Path, start, given: tuple[int, ...] | None, batch: int) -
         raise HeepgenError(f"{path}: input {start.name} is not float32; export the model in float32")
     dims = [d.dim_value if d.HasField("dim_value") else d.dim_param or "?" for d in tensor.shape.dim]
     known = tensor.HasField("shape")
+    dynamic = False
     written = f"({', '.join(map(str, dims))})" if known else "unknown"
     if given is not None and known and len(given) == len(dims) - 1:
         given = (dims[0] if batch == 1 and isinstance(dims[0], int) else batch, *given)
@@ -106,9 +107,7 @@ def _fixed_shape(path: Path, start, given: tuple[int, ...] | None, batch: int) -
             raise HeepgenError(f"--input-shape {list(given)}: input {start.name} of {path} has shape {written}")
         dims = list(given)
     elif dims and not isinstance(dims[0], int):
-        logging.getLogger("heepgen").warning("%s: the batch is dynamic, %s is compiled (--batch gives another)", path,
-                                             batch)
-        dims[0] = batch
+        dims[0], dynamic = batch, True
     elif dims and batch not in (1, dims[0]):
         raise HeepgenError(f"--batch {batch}: input {start.name} of {path} has shape {written}")
     if not dims or not all(isinstance(d, int) for d in dims):
@@ -117,6 +116,9 @@ def _fixed_shape(path: Path, start, given: tuple[int, ...] | None, batch: int) -
     if min(dims) < 1 or math.prod(dims) * 4 > LARGEST:
         raise HeepgenError(f"{path}: input {start.name} has shape {tuple(dims)}; use positive sizes that fit into a "
                            "memory")
+    if dynamic:
+        logging.getLogger("heepgen").warning("%s: the batch is dynamic, %s is compiled (--batch gives another)", path,
+                                             batch)
     return tuple(dims)
 
 
