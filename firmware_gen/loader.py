@@ -46,7 +46,7 @@ def load_model(path: str | os.PathLike, trust_pickle: bool = False, input_shape:
     if not path.is_file():
         raise HeepgenError(f"model file {path} does not exist")
     if path.suffix == ".onnx":
-        return load_onnx(path, input_shape, batch or 1)
+        return load_onnx(path, input_shape, batch)
     if path.suffix not in (".pt2", ".pt", ".pth"):
         raise HeepgenError(f"{path}: a model file ends in .pt2 (torch.export), .pt (torch.save) or .onnx")
     names = _member_names(path)

@@ -156,7 +156,7 @@ REFUSED = {
     "computed weight": (Model([1, 2, 4, 4]).add("Relu").add("Conv", inputs=["x", "v0"]), ["input W is computed"]),
     "reflect": (Model(IMAGE).add("Pad", ints(0, 0, 1, 1, 0, 0, 1, 1), mode="reflect"), ["mode='reflect'"]),
     "linear resize": (Model(IMAGE).add("Resize", None, np.array([1, 1, 2, 2], np.float32), mode="linear"), ["linear"]),
-    "no fixed shape": (Model([1, "C", 4, 4]).add("Relu"), ["input x has no fixed shape"]),
+    "no fixed shape": (Model([1, "C", 4, 4]).add("Relu"), ["input x of", "[1, 'dynamic', 4, 4]", "--input-shape"]),
     "wrong shapes": (Model([1, 4]).add("Gemm", normal(5, 2)), ["layer /net/Gemm", "does not fit"]),
     "transA": (Model([2, 4]).add("Gemm", normal(2, 2), transA=1), ["transA=1"]),
     "depth of columns": (Model([1, 8, 2, 2]).add("SpaceToDepth", blocksize=2, mode="CRD"), ["mode", "SpaceToDepth"]),
@@ -313,7 +313,7 @@ def test_open_sizes_are_given(tmp_path, caplog):
         with pytest.raises(HeepgenError, match="--input-shape"):
             load_model(path, input_shape=given)
     fixed = saved(tmp_path, Model([1, 3, 4, 4]).add("Relu").proto())
-    with pytest.raises(HeepgenError, match=r"--input-shape \[1, 3, 5, 5\]: input x of .* has shape \(1, 3, 4, 4\)"):
+    with pytest.raises(HeepgenError, match=r"--input-shape \[1, 3, 5, 5\]: input x of .* for \[1, 3, 4, 4\]"):
         load_model(fixed, input_shape=(3, 5, 5))
     with pytest.raises(HeepgenError, match="--batch 2"):
         load_model(fixed, batch=2)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import onnx
 from onnx import ModelProto, TensorProto, checker, helper, inliner, shape_inference, version_converter
 from onnx.external_data_helper import ExternalDataInfo, load_external_data_for_tensor, uses_external_data
 
+from firmware_gen.dynamic import chosen_sizes
 from firmware_gen.refusal import not_one_input
 from hls.errors import HeepgenError
 
@@ -38,7 +38,7 @@ def read(path: Path) -> ModelProto:
     return model
 
 
-def prepare(path: Path, source: ModelProto, input_shape: tuple[int, ...] | None, batch: int) -> ModelProto:
+def prepare(path: Path, source: ModelProto, input_shape: tuple[int, ...] | None, batch: int | None) -> ModelProto:
     """`source` with local functions inlined, the input's shape fixed, of opset `OLDEST_OPSET` or newer."""
     model = _lenient(source)
     (start,) = graph_inputs(path, model)
@@ -92,34 +92,19 @@ def _forget_shapes(model: ModelProto) -> ModelProto:
     return shape_inference.infer_shapes(model, data_prop=True)
 
 
-def _fixed_shape(path: Path, start, given: tuple[int, ...] | None, batch: int) -> tuple[int, ...]:
-    tensor = start.type.tensor_type
+def _fixed_shape(path: Path, start, given: tuple[int, ...] | None, batch: int | None) -> tuple[int, ...]:
+    tensor, what = start.type.tensor_type, f"input {start.name} of {path}"
     if tensor.elem_type != TensorProto.FLOAT:
         raise HeepgenError(f"{path}: input {start.name} is not float32; export the model in float32")
-    dims = [d.dim_value if d.HasField("dim_value") else d.dim_param or "?" for d in tensor.shape.dim]
-    known = tensor.HasField("shape")
-    dynamic = False
-    written = f"({', '.join(map(str, dims))})" if known else "unknown"
-    if given is not None and known and len(given) == len(dims) - 1:
-        given = (dims[0] if batch == 1 and isinstance(dims[0], int) else batch, *given)
-    if given is not None:
-        if known and (len(given) != len(dims) or any(d != g for d, g in zip(dims, given) if isinstance(d, int))):
-            raise HeepgenError(f"--input-shape {list(given)}: input {start.name} of {path} has shape {written}")
-        dims = list(given)
-    elif dims and not isinstance(dims[0], int):
-        dims[0], dynamic = batch, True
-    elif dims and batch not in (1, dims[0]):
-        raise HeepgenError(f"--batch {batch}: input {start.name} of {path} has shape {written}")
-    if not dims or not all(isinstance(d, int) for d in dims):
-        raise HeepgenError(f"{path}: input {start.name} has no fixed shape, it is {written}: give --input-shape, "
-                           "without the batch, such as 3,224,224")
-    if min(dims) < 1 or math.prod(dims) * 4 > LARGEST:
-        raise HeepgenError(f"{path}: input {start.name} has shape {tuple(dims)}; use positive sizes that fit into a "
-                           "memory")
-    if dynamic:
-        logging.getLogger("heepgen").warning("%s: the batch is dynamic, %s is compiled (--batch gives another)", path,
-                                             batch)
-    return tuple(dims)
+    sizes = [d.dim_value if d.HasField("dim_value") else None for d in tensor.shape.dim]
+    if not tensor.HasField("shape"):
+        if given is None:
+            raise HeepgenError(f"{what} has no shape: give --input-shape with the batch, such as 1,3,224,224")
+        sizes = [None] * len(given)
+    shape = chosen_sizes(what, sizes, given, batch)
+    if not shape or min(shape) < 1 or math.prod(shape) * 4 > LARGEST:
+        raise HeepgenError(f"{what} has shape {shape}; use positive sizes that fit into a memory")
+    return shape
 
 
 def _broadcast_explicitly(model: ModelProto) -> ModelProto:
