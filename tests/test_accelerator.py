@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from hls.config import Config
-from hls.descriptor import PROFILE_RECORD
+from hls.descriptor import PROFILE_RECORD, SCRATCHPAD
 from hls.model import resolve
+from hls.registers import REGIONS
 from hls.top import generate
 from sim.descriptors import read, run_script, start_script, wait_irq, write
 from tests.layers import random_program
@@ -111,7 +112,10 @@ def test_lists_one_after_the_other(accelerator):
         programs = [random_program(rng, config, layers=int(rng.integers(1, 4)), large=0.3) for _ in range(3)]
         script, start = [], 0
         for program in programs:
-            bases, limits = ([address + start for address in part] for part in (program.bases, program.limits))
+            places = np.full(REGIONS, start)
+            if config.scratchpad_words:
+                places[SCRATCHPAD] = 0
+            bases, limits = program.bases + places, program.limits + places
             script += [*start_script(program.doorbell, bases, limits, watchdog=20000), wait_irq(2_000_000),
                        read("STATUS"), read("LAYERS"), write("IRQ_STATUS", 3)]
             start += len(program.memory)
