@@ -345,7 +345,9 @@ def test_a_full_disk_leaves_the_old_file_and_nothing_else(tmp_path):
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_leaves_nothing_behind(tmp_path, number):
-    code = ("import sys, time, click; from gen.cli import _Group; from hls.output import fill, generated_folder\n"
+    code = ("import signal, time, click; from gen.cli import _Group; from hls.output import fill, generated_folder\n"
+            # as in a terminal, even where the tests run in the background, which ignores both
+            "signal.signal(signal.SIGINT, signal.default_int_handler); signal.signal(signal.SIGHUP, signal.SIG_DFL)\n"
             "@click.group(cls=_Group)\n"
             "def main(): pass\n"
             "@main.command()\n"
