@@ -235,8 +235,9 @@ def _module_stack(text: str) -> list[tuple[str, str, str]]:
     found = list(STACK.finditer(text))
     if "".join(m[0] for m in found) != text:
         return []
-    return [(f"m{index}", safe_name(m[2]) if m[2] else "", m[3])
-            for index, m in enumerate(found)]
+    paths = [safe_name(m[2]) if m[2] else "" for m in found]
+    # Keys as torch writes them: the program may be saved, and read here again.
+    return [(f"{index}L__self__{path}", path, m[3]) for index, (path, m) in enumerate(zip(paths, found, strict=True))]
 
 
 def _check_node(node: dict, stack: list[tuple[str, str, str]]):
