@@ -243,6 +243,7 @@ def _differs(product, field, out):
 def _uncovered(product, words, out, ports):
     """Whether ``words`` are not the bytes of the product, filled up to whole beats."""
     rest = Signal(modbv(0)[_BYTES + 1:])
+    ragged = Signal(bool(0))
     bound = 4 * ports
 
     @always_comb
@@ -253,7 +254,51 @@ def _uncovered(product, words, out, ports):
     def compare():
         out.next = rest >= bound
 
-    return subtract, compare
+    @always_comb
+    def compare_both():
+        out.next = rest >= bound or ragged
+
+    return (subtract, compare) if ports == 1 else (subtract, compare_both, _ragged(words, ragged, ports))
+
+
+@block
+def _ragged(words, ragged, ports):
+    """Whether ``words`` are not a multiple of ``ports``."""
+    if ports == 3:
+        bytes_mod_3 = tuple(i % 3 for i in range(256))
+        sum_mod_3 = tuple(int(sum(i >> 2 * k & 3 for k in range(3)) % 3 != 0) for i in range(64))
+        rests = [Signal(intbv(0)[2:]) for _ in range(3)]
+        all_rests = Signal(intbv(0)[6:])
+
+        @always_comb
+        def look():
+            ragged.next = sum_mod_3[all_rests]
+
+        return ([_look_up(words, 8 * k, bytes_mod_3, rest) for k, rest in enumerate(rests)], join(rests, all_rests),
+                look)
+    low = ports // 2
+
+    @always_comb
+    def compare():
+        ragged.next = words[low:] != 0
+
+    return compare
+
+
+@block
+def _look_up(words, low, table, out):
+    """``table`` at eight bits of ``words``."""
+    index = Signal(intbv(0)[8:])
+
+    @always_comb
+    def cut():
+        index.next = words[low + 8:low]
+
+    @always_comb
+    def look():
+        out.next = table[index]
+
+    return cut, look
 
 
 @block

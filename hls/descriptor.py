@@ -115,7 +115,7 @@ FIELDS = (
     Field("LOAD_Y_COUNT", 7, 16, 16, "uint", "outer load count"),
     Field("LOAD_WORDS", 8, 0, LINEAR, "uint", "product of the load counts: words of the input window"),
     Field("IN_ROW", 9, 0, LINEAR, "uint", "words of one input row in the buffer"),
-    Field("IN_H", 10, 0, 16, "uint", "input rows"),
+    Field("IN_H", 10, 0, 16, "uint", "input rows: LOAD_WORDS / IN_ROW"),
     Field("Y0", 10, 16, 16, "int", "first output row's input row (minus the top pad)"),
     Field("X0", 11, 0, SIGNED_LINEAR, "int", "minus the left pad, in words"),
     Field("ROW0", 12, 0, SIGNED_LINEAR, "int", "Y0 * IN_ROW"),

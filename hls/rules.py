@@ -130,18 +130,19 @@ class Product:
     ``left`` is a field, or None for the product before, of LINEAR bits at most; ``right`` a field, or None for the
     bytes of a weight tile. ``target``: "" for none; the field that equals the product modulo its width (PARAM_WORDS:
     times the words per channel block); "entries": the product is at most that; "WEIGHT_WORDS": bytes, filled up to
-    whole beats.
+    whole beats. ``whole``: the product has LINEAR bits at most.
     """
 
     left: str | None
     right: str | None
     target: str = ""
     unless: str | AtMost | IsOne = ""
+    whole: bool = False
 
     @property
     def chained(self):
         """Whether the product is one of several, and must not grow too large."""
-        return self.left is None or not self.target or self.target == "PARAM_WORDS"
+        return self.whole or self.left is None or not self.target or self.target == "PARAM_WORDS"
 
     def exempt(self, f, config):
         if isinstance(self.unless, str):
@@ -157,7 +158,8 @@ class Product:
         if self.target == "entries":
             return value > config.accumulator_entries
         if self.target == "WEIGHT_WORDS":
-            return not 0 <= 4 * f["WEIGHT_WORDS"] - value < 4 * config.ports
+            words = f["WEIGHT_WORDS"]
+            return not 0 <= 4 * words - value < 4 * config.ports or words % config.ports != 0
         if self.target == "PARAM_WORDS":
             value *= block_params(config, f["DIAGONAL"])
         return bool((value - f[self.target]) % (1 << FIELD[self.target].width))
@@ -165,7 +167,8 @@ class Product:
 
 PRODUCTS = (
     Product("LOAD_C_COUNT", "LOAD_X_COUNT"), Product(None, "LOAD_Y_COUNT", "LOAD_WORDS"),
-    Product("IN_ROW", "Y0", "ROW0"), Product("IN_ROW", "DIL_Y", "KY_STEP", IsOne("KH")),
+    Product("IN_ROW", "IN_H", "LOAD_WORDS", whole=True), Product("IN_ROW", "Y0", "ROW0"),
+    Product("IN_ROW", "DIL_Y", "KY_STEP", IsOne("KH")),
     Product("IN_ROW", "STRIDE_Y", "SY_WORDS", AtMost("OUT_PX", "OUT_W")), Product("STRIP_PX", "CBG", "entries"),
     Product("GROUPS", "NCB", "PARAM_WORDS", "UNIFORM"), Product(None, "KH"), Product(None, "KX"), Product(None, "KB"),
     Product(None, None, "WEIGHT_WORDS", "UNIT_WEIGHTS"),

@@ -1,5 +1,7 @@
 """Control as software and engines see it: registers, descriptor lists, errors, counters, profile records."""
 
+import math
+
 import numpy as np
 import pytest
 from cycle_bench import bus, chance, flag, replay, seeded, simulate
@@ -38,8 +40,13 @@ def legal_descriptor(rng, config, **fixed):
     block = config.diagonal if diagonal else config.cols
     strip = rng.randint(1, config.accumulator_entries)
     ncb = rng.randint(1, 40)
-    in_row = rng.randrange(1 << rng.randint(1, 24))
-    most = ((1 << 24) - 1) // max(in_row, 1)
+    most = 1 << 24
+    loads = []
+    for bits in (16, 8, 16):
+        loads.append(rng.randrange(1, 1 << rng.randint(1, min(bits, max(1, most.bit_length() - 1)))))
+        most = ((1 << 24) - 1) // math.prod(loads)
+    in_row = loads[0] * loads[1]
+    most = ((1 << 24) - 1) // in_row
     f |= {"LAST": 1, "BARRIER": rng.randint(0, 1), "UNIT_WEIGHTS": diagonal and rng.randint(0, 1), "PROFILE": 0,
           "UNIFORM": rng.randint(0, 1), "RESIDUAL": rng.randint(0, 1), "ACC_INIT": 0, "MAX": rng.randint(0, 1),
           "STRIP_PX": strip, "FIRST_PX": rng.randint(1, strip),
@@ -48,7 +55,7 @@ def legal_descriptor(rng, config, **fixed):
           "KH": rng.randint(1, 11), "KX": rng.randint(1, 11), "KB": rng.randint(1, 9), "IN_ROW": in_row,
           "Y0": rng.randint(-min(2 * most, 1 << 15), min(2 * most, (1 << 15) - 1)),
           "DIL_Y": rng.randint(0, min(most, 255)), "STRIDE_Y": rng.randint(1, min(most, 255))}
-    f |= {f"LOAD_{axis}_COUNT": rng.randrange(1, 1 << rng.randint(1, 8)) for axis in "CXY"} | fixed
+    f |= {f"LOAD_{axis}_COUNT": count for axis, count in zip("CXY", loads, strict=True)} | {"IN_H": loads[2]} | fixed
     if diagonal:
         f |= {"GROUPS": 1, "KB": 1} | fixed
     run = f["COUT"] if diagonal else f["KB"] * config.rows - rng.randrange(config.rows)
@@ -416,7 +423,8 @@ BROKEN = [{name: 0} for name in ZERO] + [
     {"FIRST_PX": 5}, {"STRIP_PX": 17}, {"CBG": 5}, {"STRIP_PX": 64}, {"CBG": 64}, {"COUT": 5}, {"COUT": 11},
     {"DIAGONAL": 1}, {"RESIDUAL": 1, "ACC_INIT": 1}, {"UNIT_WEIGHTS": 1}, {"WEIGHT_WORDS": 0}, {"PARAM_WORDS": 0},
     {"KB": 1}, {"KB": 3}, {"GROUPS": 1}, {"KH": 3}]
-FOLLOWING = ["LOAD_WORDS", "LOAD_X_COUNT", "ROW0", "KY_STEP", "SY_WORDS", "RUN", "WEIGHT_WORDS", "PARAM_WORDS", "KX"]
+FOLLOWING = ["LOAD_WORDS", "LOAD_X_COUNT", "IN_H", "ROW0", "KY_STEP", "SY_WORDS", "RUN", "WEIGHT_WORDS", "PARAM_WORDS",
+             "KX"]
 """Fields that are broken by any other value, or by one far enough away."""
 
 
@@ -684,9 +692,11 @@ def test_overheads():
         assert (yield from wait_until(DONE | ERROR)) == DONE
 
     bench = make_bench(program, config, ("overhead",), layer_cycles=1)
-    bench.run()
+    resets = bench.trace(bench.run(), "engine_rst")
     at = {what: [cycle for name, cycle in bench.log if name == what] for what in ("doorbell", *STAGES, "irq")}
     fetch = WORDS // config.ports
+    # A list begins where nothing is left of the one before
+    assert [cycle for cycle, reset in enumerate(resets) if reset and cycle > 5] == [at["doorbell"][0] + 1]
     for stage in STAGES:
         assert at[stage][0] - at["doorbell"][0] == fetch + OVERHEADS["doorbell"]
         assert list(np.diff(at[stage])) == [fetch + OVERHEADS["fetch"]] * 2  # empty layers wait for the fetch
