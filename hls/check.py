@@ -34,11 +34,11 @@ def descriptor_check(clk, go, tick, beat, job, wrong, *, beats, config):
     broken = Signal(intbv(0)[len(simple):])
     product_wrong, simple_wrong, fresh = (Signal(bool(0)) for _ in range(3))
     slots = schedule(config.ports, beats)
-    # By beats: which product is the next, and whether it is computed with this beat; before, it is computed too early
-    number_of = tuple(sum(at < i for at in slots[:-1]) for i in range(1 << len(beat)))
-    exact = tuple(int(i in slots) for i in range(1 << len(beat)))
-    number, computed = (Signal(modbv(0)[len(PRODUCTS).bit_length():]) for _ in range(2))
-    due = Signal(bool(0))
+    # By beats: which product is computed with the beat behind, and whether that is its own; before, it is too early
+    number_of = tuple(sum(at <= i for at in slots[:-1]) for i in range(1 << len(beat)))
+    is_due = tuple(int(i + 1 in slots) for i in range(1 << len(beat)))
+    number, following, computed = (Signal(modbv(0)[len(PRODUCTS).bit_length():]) for _ in range(3))
+    due, due_then = Signal(bool(0)), Signal(bool(0))
     product = Signal(intbv(0, min=-(1 << _A + _B - 1), max=1 << _A + _B - 1))
     unsigned = Signal(modbv(0)[_A + _B:])
     a_word, b_word = Signal(modbv(0)[LINEAR:]), Signal(modbv(0)[_B:])
@@ -64,11 +64,11 @@ def descriptor_check(clk, go, tick, beat, job, wrong, *, beats, config):
 
     @always_comb
     def look_up():
-        number.next = number_of[beat]
+        following.next = number_of[beat]
 
     @always_comb
     def look_whether():
-        due.next = exact[beat]
+        due_then.next = is_due[beat]
 
     @always_comb
     def operands():
@@ -84,7 +84,12 @@ def descriptor_check(clk, go, tick, beat, job, wrong, *, beats, config):
     def multiply():
         fresh.next = tick and due
         computed.next = number
-        if tick:
+        if go:  # no product is as early as the first beat
+            number.next = 0
+            due.next = False
+        elif tick:
+            number.next = following
+            due.next = due_then
             product.next = a.signed() * b.signed()
 
     @always(clk.posedge)
