@@ -54,7 +54,7 @@ def prepare(example: Example, folder: Path) -> tuple[Path, Path]:
 
 def tool_speed(results: list[Measurement]) -> list[tuple[str, str]]:
     """How long the tools take on this machine."""
-    from hls.top import generate
+    from hls.descriptor.top import generate
 
     lines = []
     with tempfile.TemporaryDirectory(prefix="heepgen-") as work:

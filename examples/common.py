@@ -12,8 +12,8 @@ import torch
 from torch import nn
 
 from examples.data import Data
-from firmware_gen import metrics
-from firmware_gen.loader import exported_bytes
+from firmware_gen.frontend.loader import exported_bytes
+from firmware_gen.models import metrics
 from hls.output import write_files
 
 KIND = "trained example"

@@ -6,14 +6,16 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from firmware_gen import codegen, reference, verify
-from firmware_gen.fake_quant import GraphModule
-from firmware_gen.importer import import_program
+from firmware_gen.emit import codegen
+from firmware_gen.frontend import verify
+from firmware_gen.frontend.importer import import_program
+from firmware_gen.models.fake_quant import GraphModule
 from firmware_gen.passes import append_softmax, run_passes
-from firmware_gen.planner import MemoryReport
-from firmware_gen.program import Program, compile_choices
-from firmware_gen.quantise import quantise, with_biases
-from firmware_gen.strips import fastest
+from firmware_gen.passes.quantise import quantise, with_biases
+from firmware_gen.targets.descriptor import reference
+from firmware_gen.targets.descriptor.place.planner import MemoryReport
+from firmware_gen.targets.descriptor.program import Program, compile_choices
+from firmware_gen.targets.descriptor.strips import fastest
 from hls.config import Config
 from hls.errors import HeepgenError
 

@@ -27,7 +27,7 @@ from myhdl import Signal, intbv
 
 from hls.config import Config
 from hls.errors import HeepgenError
-from hls.unit import Unit
+from hls.lib.unit import Unit
 
 DATA = "arithmetic.json"
 TESTBENCH = Path(__file__).resolve().parent.parent / "sim" / "testbench" / "arithmetic"
@@ -89,32 +89,33 @@ def _unit(module: str, name: str, ports: dict[str, Any], **params: Any) -> Any:
 
 def _fp32(name: str, operation: str, latency: int) -> Case:
     ports = {"clk": 1, "en": 1, "a": 32, "b": 32, "y": 32}
-    return Case(name, f"a {operation} b of the host", lambda: _unit("hls.fp32", name, ports), "fp32.cpp",
+    return Case(name, f"a {operation} b of the host", lambda: _unit("hls.arithmetic.fp32", name, ports), "fp32.cpp",
                 {"UNIT_LATENCY": latency, "OPERATION": operation})
 
 
 def _fma_pe() -> Case:
-    from hls.pe import FMA_STEP
+    from hls.arithmetic.pe import FMA_STEP
 
     flags = ("swap", "load", "load_diag")
     ports = {"clk": 1, "a": 32, "weight": 8, "psum": 32, "a_out": 32, "psum_out": 32,
              **dict.fromkeys(flags, 1), **{f"{flag}_out": 1 for flag in flags}}
-    return Case("fma_pe", "fmaf of the host", lambda: _unit("hls.pe", "fma_pe", ports, diag_weight=None), "fma_pe.cpp",
+    return Case("fma_pe", "fmaf of the host",
+                lambda: _unit("hls.arithmetic.pe", "fma_pe", ports, diag_weight=None), "fma_pe.cpp",
                 {"UNIT_LATENCY": FMA_STEP})
 
 
 def _normaliser(rows: int) -> Case:
-    from hls.aligned import META_BITS, NORMALISE_LATENCY, psum_bits
+    from hls.arithmetic.aligned import META_BITS, NORMALISE_LATENCY, psum_bits
 
     bits = psum_bits(rows)
     ports = {"clk": 1, "psum": intbv(0, min=-(1 << bits - 1), max=1 << bits - 1), "meta": META_BITS, "y": 32}
     return Case(f"normaliser, {rows} rows", "exact integers",
-                lambda: _unit("hls.aligned", "normaliser", ports, rows=rows), "normaliser.cpp",
+                lambda: _unit("hls.arithmetic.aligned", "normaliser", ports, rows=rows), "normaliser.cpp",
                 {"UNIT_LATENCY": NORMALISE_LATENCY, "PSUM_BITS": bits})
 
 
 def _array(config: Config) -> Case:
-    from hls.array import array_latency, beat_bits, count_bits
+    from hls.arithmetic.array import array_latency, beat_bits, count_bits
 
     rows, cols, counts = config.rows, config.cols, count_bits(config)
     flags = ("clk", "rst", "vec_valid", "vec_swap", "vec_diag", "vec_max", "load_valid", "load_diag")
@@ -123,13 +124,13 @@ def _array(config: Config) -> Case:
              "lost_lanes": counts, "coarse_lanes": counts}
     aligned = config.arithmetic == "aligned"
     return Case(f"{config.arithmetic} array, {rows}x{cols}", "exact integers" if aligned else "chains of fmaf",
-                lambda: _unit("hls.array", "systolic_array", ports, config=config), "array.cpp",
+                lambda: _unit("hls.arithmetic.array", "systolic_array", ports, config=config), "array.cpp",
                 {"ROWS": rows, "COLS": cols, "LOAD_ROWS": config.load_rows, "ALIGNED": int(aligned),
                  "ARRAY_LATENCY": array_latency(config)}, columns=True)
 
 
 def cases() -> list[Case]:
-    from hls.fp32 import FP32_ADD_LATENCY, FP32_MUL_LATENCY
+    from hls.arithmetic.fp32 import FP32_ADD_LATENCY, FP32_MUL_LATENCY
 
     return [_fp32("fp32_add", "+", FP32_ADD_LATENCY), _fp32("fp32_mul", "*", FP32_MUL_LATENCY), _fma_pe(),
             *(_normaliser(rows) for rows in (8, 32)),
@@ -142,17 +143,19 @@ def named(name: str) -> Case:
 
 
 FAULTS = [
-    Fault("fp32_add", "hls.fp32", "up = sig[1] and (sig[0] or sig[2])", "up = sig[1]", "fp32_add",
-          "hls.fp32.fp32_add"),
-    Fault("fp32_add", "hls.fp32", "if shift1[8:5] != 0:", "if shift1[8:6] != 0:", "fp32_add", "hls.fp32.fp32_add"),
-    Fault("fp32_mul", "hls.fp32", "product2.next = concat(product[48:22], product[22:] != 0)",
-          "product2.next = concat(product[48:22], product[22:1] != 0)", "fp32_mul", "hls.fp32.fp32_mul"),
-    Fault("fma_pe", "hls.fma", "m[:] = concat(False, m[34:2], m[2:] != 0)", "m[:] = concat(False, m[34:2], m[1])",
-          "fp32_int8_fma", "hls.pe.fp32_int8_fma"),
-    Fault("normaliser, 8 rows", "hls.aligned", "(magnitude3[low] or magnitude3[low - 1:] != 0)",
-          "(magnitude3[low] or magnitude3[low - 1:1] != 0)", "normaliser", "hls.aligned.normaliser"),
-    Fault("aligned array, 5x3", "hls.aligned", "sign2 != shifted2[0]", "sign2", "aligned_edge",
-          "hls.array.aligned_edge"),
+    Fault("fp32_add", "hls.arithmetic.fp32", "up = sig[1] and (sig[0] or sig[2])", "up = sig[1]", "fp32_add",
+          "hls.arithmetic.fp32.fp32_add"),
+    Fault("fp32_add", "hls.arithmetic.fp32", "if shift1[8:5] != 0:", "if shift1[8:6] != 0:", "fp32_add",
+          "hls.arithmetic.fp32.fp32_add"),
+    Fault("fp32_mul", "hls.arithmetic.fp32", "product2.next = concat(product[48:22], product[22:] != 0)",
+          "product2.next = concat(product[48:22], product[22:1] != 0)", "fp32_mul", "hls.arithmetic.fp32.fp32_mul"),
+    Fault("fma_pe", "hls.arithmetic.fma", "m[:] = concat(False, m[34:2], m[2:] != 0)",
+          "m[:] = concat(False, m[34:2], m[1])",
+          "fp32_int8_fma", "hls.arithmetic.pe.fp32_int8_fma"),
+    Fault("normaliser, 8 rows", "hls.arithmetic.aligned", "(magnitude3[low] or magnitude3[low - 1:] != 0)",
+          "(magnitude3[low] or magnitude3[low - 1:1] != 0)", "normaliser", "hls.arithmetic.aligned.normaliser"),
+    Fault("aligned array, 5x3", "hls.arithmetic.aligned", "sign2 != shifted2[0]", "sign2", "aligned_edge",
+          "hls.arithmetic.array.aligned_edge"),
 ]
 
 
@@ -177,7 +180,7 @@ def planted(fault: Fault) -> Iterator[None]:
 
 def program(case: Case) -> Path:
     """The case's program, converted, verilated and compiled; cached by content."""
-    from hls.convert import convert
+    from hls.lib.convert import convert
     from sim.rtl import build_module
 
     with tempfile.TemporaryDirectory(prefix="heepgen-") as folder:

@@ -78,7 +78,7 @@ def measure(network: str, model: Path, sample: Path, config: Config, work: Path,
             published: Published = Published(), software: bool = True, stalls: bool = True,
             progress: Callable[[str], None] = lambda message: None) -> Measurement:
     """Generate, run and measure a model file; a network that cannot be compiled gives a reason instead."""
-    from firmware_gen.planner import memory_map
+    from firmware_gen.targets.descriptor.place.planner import memory_map
     from gen.run import run
     from gen.sw import generate_sw
 

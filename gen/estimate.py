@@ -93,8 +93,8 @@ def estimate(model: str | Path, config: Config, *, append_final_softmax: bool = 
 
 
 def estimate_program(program: Any) -> EstimateReport:
-    """Estimate of a compiled `firmware_gen.program.Program`."""
-    from firmware_gen.estimate import CPU_CYCLES, descriptor_cycles
+    """Estimate of a compiled `program.Program`."""
+    from firmware_gen.targets.descriptor.estimate import CPU_CYCLES, descriptor_cycles
     from gen.hw import geometry
 
     config = program.config

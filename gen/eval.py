@@ -97,7 +97,7 @@ class EvalReport:
         return "" if value is None else f"{100 * value:.2f} %"
 
     def _layers(self) -> Any:
-        from firmware_gen.metrics import decibels
+        from firmware_gen.models.metrics import decibels
 
         table = _table("", ["layer", "operator"], ["weights", "worst\nchannel", "output,\nfake-quantised",
                                                    "output,\nbit-exact"])
@@ -107,7 +107,7 @@ class EvalReport:
         return table
 
     def _channels(self) -> Any:
-        from firmware_gen.metrics import decibels
+        from firmware_gen.models.metrics import decibels
 
         table = _table("worst channels of weights", ["layer"], ["channel", "ratio"])
         for name, channel, ratio in self.worst_channels:
@@ -138,8 +138,10 @@ def evaluate(model: str | Path, data: str | Path, config: Config, *, device: str
     Raises HeepgenError.
     """
     check_model(model)
-    from firmware_gen import CodeGenerator, metrics, reference
-    from firmware_gen.importer import import_model
+    from firmware_gen import CodeGenerator
+    from firmware_gen.frontend.importer import import_model
+    from firmware_gen.models import metrics
+    from firmware_gen.targets.descriptor import reference
     from gen.hw import geometry
     from gen.sw import correct
 
@@ -203,7 +205,7 @@ def _loaded(model: str | Path, trust_pickle: bool) -> tuple[Any, tuple[int, ...]
     """The content of a model file, and the shape of its input, if it says."""
     from torch.export import ExportedProgram
 
-    from firmware_gen.loader import load_model
+    from firmware_gen.frontend.loader import load_model
     from gen.sw import exported_input_shape
 
     loaded = load_model(model, trust_pickle)
@@ -214,7 +216,7 @@ def _program(model: str | Path, loaded: Any, data: Data) -> tuple[Any, np.ndarra
     """The model as an ExportedProgram, and an input of its shape, batch dimension included."""
     from torch.export import ExportedProgram
 
-    from firmware_gen.importer import export
+    from firmware_gen.frontend.importer import export
     from gen.sw import exported_input_shape
 
     program = loaded if isinstance(loaded, ExportedProgram) else export(loaded, data.x[:1])
@@ -243,7 +245,7 @@ def _run_torch(graph: Any, x: np.ndarray, batch: int, device: Any, output: int,
     import torch
     from torch.utils._pytree import tree_leaves
 
-    from firmware_gen.fake_quant import GraphModule
+    from firmware_gen.models.fake_quant import GraphModule
 
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     module = GraphModule(graph).to(device).float()
@@ -261,7 +263,7 @@ def _run_torch(graph: Any, x: np.ndarray, batch: int, device: Any, output: int,
 def _taps(graph: Any, x: np.ndarray) -> dict[str, np.ndarray]:
     import torch
 
-    from firmware_gen.fake_quant import GraphModule
+    from firmware_gen.models.fake_quant import GraphModule
 
     taps: dict[str, Any] = {}
     with torch.no_grad():
@@ -271,7 +273,7 @@ def _taps(graph: Any, x: np.ndarray) -> dict[str, np.ndarray]:
 
 def _scores(data: Data, outputs: dict[str, np.ndarray]) -> tuple[str | None, dict[str, float]]:
     """Accuracy, or AUC for a network whose output has the shape of its input."""
-    from firmware_gen import metrics
+    from firmware_gen.models import metrics
 
     if data.y is None:
         return None, {}
@@ -288,7 +290,7 @@ def _scores(data: Data, outputs: dict[str, np.ndarray]) -> tuple[str | None, dic
 
 
 def _agreement(outputs: dict[str, np.ndarray], metric: str | None) -> dict[str, float] | None:
-    from firmware_gen import metrics
+    from firmware_gen.models import metrics
 
     if metric == "AUC" or outputs[MODELS[0]].ndim != 2 or outputs[MODELS[0]].shape[1] < 2:
         return None
@@ -302,7 +304,8 @@ def _largest_error(expected: np.ndarray, got: np.ndarray) -> float:
 
 
 def _layers(lowered: Any, quantised: Any, exact: dict, fake: dict, hardware: Any, weights: dict) -> tuple:
-    from firmware_gen import ir, metrics
+    from firmware_gen import ir
+    from firmware_gen.models import metrics
 
     fake_ratio, hardware_ratio = (metrics.activation_sqnr(exact, taps) for taps in (fake, hardware.taps))
     rows = []

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hls import __version__, regmap
+from hls import __version__
 from hls.config import Config
+from hls.descriptor import regmap
 from hls.output import fill, generated_folder
 
 KIND = "accelerator"
@@ -87,10 +88,10 @@ def generate_hw(config: Config, out: str | Path, *, force: bool = False,
     """Write the accelerator for `config` to the folder `out`, whole or not at all.
 
     `generate(config, folder)` writes one Verilog file per module, the root `config.root`.v among them
-    (default: `hls.top.generate`). Raises `HeepgenError` when `out` may not be replaced.
+    (default: `hls.descriptor.top.generate`). Raises `HeepgenError` when `out` may not be replaced.
     """
     if generate is None:
-        from hls.top import generate
+        from hls.descriptor.top import generate
     with generated_folder(out, KIND, force=force, note={"config_hash": f"0x{config.hash:08x}"}) as folder:
         rtl = folder / RTL
         rtl.mkdir()

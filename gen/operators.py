@@ -6,8 +6,8 @@ from pathlib import Path
 
 from onnx.defs import get_schema
 
-from firmware_gen import operators as aten
-from firmware_gen.onnx import operators as onnx
+from firmware_gen.frontend import operators as aten
+from firmware_gen.frontend.onnx import operators as onnx
 
 OUTCOMES = Path(__file__).resolve().parent.parent / "docs" / "operators.json"
 ARRAY, CPU, FREE = "array", "CPU", "nowhere: no work is left"

@@ -16,7 +16,7 @@ class LayerReport:
     """One layer of one inference. Cycles are the accelerator's clock; errors are against PyTorch.
 
     `bound_cycles` is max(vectors, bus_words / ports). `array_cycles` counts the vectors streamed. `alignment_loss` is
-    what `aligned` arithmetic takes, as a share of a channel's largest output (hls.aligned_error); None in others.
+    what `aligned` arithmetic takes, as a share of a channel's largest output (aligned_error); None in others.
     A layer that ran on the CPU has no bound: `bound_cycles`, `bus_words` and `array_cycles` are 0.
     """
 
@@ -136,8 +136,8 @@ class RunReport:
 
 
 def alignment_warnings(losses: dict[str, float | None]) -> list[str]:
-    """A sentence for every layer whose `alignment_loss` is more than hls.aligned_error.NOTICEABLE."""
-    from hls.aligned_error import NOTICEABLE
+    """A sentence for every layer whose `alignment_loss` is more than aligned_error.NOTICEABLE."""
+    from hls.arithmetic.aligned_error import NOTICEABLE
 
     return [f"{name}: aligned arithmetic loses {loss:.1e} of a channel's largest output beside huge activations; "
             "--arith fma does not."

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+import hls
 from gen.application import Application
 from gen.hw import geometry
 from gen.inputs import load_array
@@ -29,14 +30,14 @@ MISMATCH = 2  # exit code of the firmware when its own check failed
 
 def hardware(config: Config, progress: Progress = lambda message: None) -> Path:
     """Folder with the Verilog of `config` under the default names, generated once per configuration and source."""
-    from hls import top
+    from hls.descriptor import top
     from sim.cache import build_once
 
     def build(work: Path) -> None:
         progress(f"generating the accelerator, {geometry(config)}")
         top.generate(replace(config, prefix=Config.prefix), work)
 
-    sources = sorted(Path(top.__file__).parent.glob("*.py"))
+    sources = sorted(Path(hls.__file__).parent.rglob("*.py"))
     fields = " ".join(f"{o.attribute}={getattr(config, o.attribute)}" for o in OPTIONS if o.in_hash)
     return build_once("hardware", [fields, __version__, metadata.version("myhdl"), *sources], build)
 
@@ -86,7 +87,7 @@ def _application(target: Path, config: Config, work: Path, input_path: str | Pat
                                "generate it again with heepgen sw, or give --input for another input.")
     if input_path is None and not keep:
         return application
-    from firmware_gen.loader import load_model
+    from firmware_gen.frontend.loader import load_model
 
     shape = tuple(application.manifest["input"]["shape"])
     data = _linked_input(application) if input_path is None else load_array(input_path, "--input", shape)

@@ -109,10 +109,10 @@ def generate_sw(model: str | Path, config: Config, out: str | Path, *, sample: s
 
 def correct(program: Any, data: np.ndarray, x: np.ndarray, per_tensor: bool, calibrate: str) -> dict[str, np.ndarray]:
     """Corrected biases of an ExportedProgram from inputs `x` (N, ...); `data` is one input of it."""
-    from firmware_gen.bias_correction import corrected_biases
-    from firmware_gen.importer import import_model
+    from firmware_gen.frontend.importer import import_model
+    from firmware_gen.models.bias_correction import corrected_biases
     from firmware_gen.passes import run_passes
-    from firmware_gen.quantise import quantise
+    from firmware_gen.passes.quantise import quantise
 
     lowered = run_passes(import_model(program, data))
     return corrected_biases(lowered, quantise(lowered, not per_tensor, calibrate), x)
@@ -135,10 +135,10 @@ def generate_application(program: Any, data: np.ndarray, config: Config, out: st
                          explain: Callable[[Any], None] = lambda table: None) -> SwReport:
     """`generate_sw` for an ExportedProgram and a float32 sample of its input's shape."""
     from firmware_gen import CodeGenerator
-    from firmware_gen.codegen import MANIFEST, render
-    from firmware_gen.explain import explain as placements_of
-    from firmware_gen.loader import exported_bytes
+    from firmware_gen.emit.codegen import MANIFEST, render
+    from firmware_gen.frontend.loader import exported_bytes
     from firmware_gen.passes import append_softmax
+    from firmware_gen.targets.descriptor.explain import explain as placements_of
     from gen.plan import draw
 
     softmax = options.append_final_softmax
@@ -167,8 +167,8 @@ def _exported(model: Path, sample: str | Path | None, input_shape: tuple[int, ..
               trust_pickle: bool) -> Any:
     from torch.export import ExportedProgram
 
-    from firmware_gen.importer import export
-    from firmware_gen.loader import load_model
+    from firmware_gen.frontend.importer import export
+    from firmware_gen.frontend.loader import load_model
 
     loaded = load_model(model, trust_pickle, input_shape, batch)
     if isinstance(loaded, ExportedProgram):
@@ -188,7 +188,7 @@ def _exported(model: Path, sample: str | Path | None, input_shape: tuple[int, ..
 
 def exported_input_shape(program: Any) -> tuple[int, ...]:
     """Shape of the only input of an ExportedProgram; raises HeepgenError when there are others."""
-    from firmware_gen.importer import input_node
+    from firmware_gen.frontend.importer import input_node
 
     return tuple(int(size) for size in input_node(program).meta["val"].shape)
 
@@ -197,8 +197,8 @@ def _reference(program: Any, data: np.ndarray, generator: Any, softmax: bool) ->
     """PyTorch's FP32 outputs; per layer, how far the bit-exact model is from PyTorch, and what alignment cost."""
     import torch
 
-    from firmware_gen.fake_quant import GraphModule
-    from firmware_gen.importer import run_exported
+    from firmware_gen.frontend.importer import run_exported
+    from firmware_gen.models.fake_quant import GraphModule
     from firmware_gen.passes import append_softmax
 
     graph = generator.lowered

@@ -17,7 +17,9 @@ import hjson
 from hls.errors import HeepgenError
 from hls.input import read_text
 from hls.keywords import KEYWORDS
-from hls.registers import VERSION
+
+INTERFACE_VERSION = 2
+"""Of registers and descriptor."""
 
 LARGEST_FILE = 2**20
 """Bytes of a configuration."""
@@ -187,7 +189,7 @@ class Config:
     @property
     def hash(self) -> int:
         """32 bits that differ when the accelerator differs: firmware compares them at start."""
-        text = f"heepstor {VERSION} " + " ".join(
+        text = f"heepstor {INTERFACE_VERSION} " + " ".join(
             f"{o.key}={getattr(self, o.attribute)}" for o in OPTIONS if o.in_hash)
         return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big")
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hls.array import array_latency, array_model, load_beats
+from hls.arithmetic.array import array_latency, array_model, load_beats
 
 SPECIALS = np.array([0, 1, 2, 0x7FFFFF, 0x800000, 0x800001, 0xFFFFFF, 0x3F800000, 0x3F7FFFFF, 0x3F800001,
                      0x7F7FFFFF, 0x7F000000, 0x7F800000, 0x7F800001, 0x7FC00000, 0x7FFFFFFF], np.uint32)

@@ -14,11 +14,11 @@ import click
 import numpy as np
 
 from hls.config import Config
-from hls.descriptor import FIELD, FIELDS, WORDS, pack, unpack
+from hls.descriptor.model import execute
+from hls.descriptor.registers import ERRORS, REGISTER
+from hls.descriptor.table import FIELD, FIELDS, WORDS, pack, unpack
+from hls.descriptor.top import generate
 from hls.errors import HeepgenError
-from hls.model import execute
-from hls.registers import ERRORS, REGISTER
-from hls.top import generate
 from sim.descriptors import build_bench, read, run_cases, start_script, wait_irq, write
 from tests.layers import random_program
 

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import strategies as st
 from myhdl import Signal, Simulation, StopSimulation, always, delay, instance, intbv
 
-from hls.convert import convert
+from hls.lib.convert import convert
 from sim.rtl import simulate_module
 from sim.toolchain import lint
 

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from firmware_gen import CodeGenerator, ir
-from firmware_gen.fake_quant import GraphModule
+from firmware_gen.models.fake_quant import GraphModule
 from hls.config import Config
 from hls.errors import HeepgenError
 from tests.random_torch import Case, draw_case

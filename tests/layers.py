@@ -1,12 +1,12 @@
-"""Random legal descriptors with their memory images, for comparing hardware with hls.model."""
+"""Random legal descriptors with their memory images, for comparing hardware with hls.descriptor.model."""
 
 from dataclasses import dataclass
 
 import numpy as np
 
-from firmware_gen.tiling import strip_span
-from hls.descriptor import PROFILE_RECORD, SCRATCHPAD, WORDS, address, pack
-from hls.model import execute
+from firmware_gen.targets.descriptor.lowering.tiling import strip_span
+from hls.descriptor.model import execute
+from hls.descriptor.table import PROFILE_RECORD, SCRATCHPAD, WORDS, address, pack
 
 SPECIALS = np.array([0, 0x80000000, 1, 0x807FFFFF, 0x00800000, 0x7F7FFFFF, 0xFF7FFFFF, 0x7F800000, 0xFF800000,
                      0x7FC00000, 0xFFC12345, 0x3F800000], np.uint32)
@@ -26,7 +26,7 @@ LARGEST = 8000
 
 
 def random_geometry(rng, config, large=0.0):
-    """Loop fields (lower case, see hls.descriptor) of a random run-mode, stepped or diagonal layer that fits.
+    """Loop fields (lower case, see hls.descriptor.table) of a random run-mode, stepped or diagonal layer that fits.
 
     With probability ``large`` its input is larger than the activation buffer, or one pixel needs all of its words.
     """
@@ -106,7 +106,7 @@ class Program:
     descriptors: list
 
     def expect(self, config):
-        """(memory after a run, what was executed), by hls.model."""
+        """(memory after a run, what was executed), by hls.descriptor.model."""
         scratchpad = np.full(4 * config.scratchpad_words, 0x5A, np.uint8)
         memory = np.concatenate([self.memory, scratchpad])
         layers = execute(memory, self.doorbell, [*self.bases[:SCRATCHPAD], len(self.memory)], config)
@@ -135,7 +135,7 @@ def random_program(rng, config, layers=2, specials=0.02, profile=0.0, large=0.0)
     A layer reads random data, or what the one before it stores, in which case it says BARRIER, and the one before it,
     mostly, MARK_WORDS. What it stores goes to memory, or to a ring of the scratchpad, from where layers at the end of
     the list copy it to memory; the next layer's AUX stream may be there too. With probability ``profile`` a layer asks
-    for its record, which hls.model does not write; with probability ``large`` its input exceeds the buffer.
+    for its record, which hls.descriptor.model does not write; with probability ``large`` its input exceeds the buffer.
     """
     chain = []
     base0, size0, base1, size1 = 0x100, 0x40000, 0x40400, 0x40000

@@ -30,26 +30,22 @@ RESULTS = ROOT / "build" / "mutate" / "results.jsonl"
 ALLOWED = Path(__file__).with_name("mutants_allowed.hjson")
 """Mutants that nothing can notice: file, the line before and after, and why."""
 
-MUTATED = ("hls/*.py", *(f"firmware_gen/{name}.py" for name in (
-    "fusion", "layout", "lower", "order", "planner", "program", "residency", "strips", "tiling")),
-    "firmware_gen/passes/*.py")
+MUTATED = ("hls/**/*.py", "firmware_gen/targets/descriptor/lowering/*.py", "firmware_gen/targets/descriptor/place/*.py",
+           "firmware_gen/targets/descriptor/order.py", "firmware_gen/targets/descriptor/program.py",
+           "firmware_gen/targets/descriptor/strips.py", "firmware_gen/passes/[!q]*.py")
 
 NEAREST = {
-    "hls/activation_buffer": "activation_buffer sequencer", "hls/aligned": "aligned array",
-    "hls/aligned_error": "aligned_error alignment_loss",
-    "hls/control": "control register_fields", "hls/convert": "unit generated_verilog", "hls/delay": "array unit",
-    "hls/descriptor": "descriptor regmap control", "hls/descriptor_hw": "load control",
-    "hls/epilogue": "epilogue drain", "hls/fetch": "control", "hls/fma": "fma array", "hls/fp32": "fp32 fma epilogue",
-    "hls/model": "lower", "hls/mux": "slave", "hls/naming": "verilog_rules unit",
-    "hls/passes": "params weights", "hls/pe": "array",
-    "hls/ram": "fifo activation_buffer scratchpad", "hls/registers": "regmap slave register_fields",
-    "hls/select": "drain", "hls/slave": "slave control", "hls/top": "unit accelerator_myhdl",
-    "hls/unit": "unit slave generated_verilog", "hls/wiring": "slave load arbiter", "hls/zeros": "aligned fp32",
-    "firmware_gen/fusion": "residency speed", "firmware_gen/layout": "lower",
-    "firmware_gen/lower": "lower speed planner", "firmware_gen/order": "order planner",
-    "firmware_gen/planner": "planner codegen speed", "firmware_gen/program": "tiling speed planner order lower",
-    "firmware_gen/residency": "residency speed", "firmware_gen/strips": "timeline lower speed",
-    "firmware_gen/tiling": "tiling lower timeline speed",
+    "activation_buffer": "activation_buffer sequencer", "aligned": "aligned array",
+    "aligned_error": "aligned_error alignment_loss", "control": "control register_fields",
+    "convert": "unit generated_verilog", "delay": "array unit", "table": "descriptor regmap control",
+    "job": "load control", "epilogue": "epilogue drain", "fetch": "control", "fma": "fma array", "model": "lower",
+    "mux": "slave", "naming": "verilog_rules unit", "passes": "params weights", "pe": "array",
+    "ram": "fifo activation_buffer scratchpad", "registers": "regmap slave register_fields", "select": "drain",
+    "slave": "slave control", "top": "unit accelerator_myhdl", "unit": "unit slave generated_verilog",
+    "wiring": "slave load arbiter", "zeros": "aligned fp32", "depth_first": "residency speed", "layout": "lower",
+    "lower": "lower speed planner", "order": "order planner", "planner": "planner codegen speed",
+    "program": "tiling speed planner order lower", "residency": "residency speed", "strips": "timeline lower speed",
+    "tiling": "tiling lower timeline speed",
 }
 """Test files of a source file, quickest first; of the others the one of the same name, of a pass that of passes."""
 
@@ -60,7 +56,7 @@ SEEDED = ("cpu-", "runtime-")
 def nearest(file: str) -> list[str]:
     """Test files, those that exist, of a mutated file."""
     stem = file.removesuffix(".py")
-    names = NEAREST.get(stem, "passes" if "/passes/" in stem else Path(stem).name).split()
+    names = NEAREST.get(Path(stem).name, "passes" if "/passes/" in stem else Path(stem).name).split()
     if file.startswith("hls/"):  # lint sees widths and signals that nobody reads
         names = dict.fromkeys([*names, "generated_verilog"])
     return [f"tests/test_{name}.py" for name in names if (ROOT / "tests" / f"test_{name}.py").exists()]

@@ -42,7 +42,7 @@ class ObiMemory:
         self.addr, self.wdata, self.rdata = (Signal(intbv(0)[32 * ports:]) for _ in range(3))
 
     def masters(self):
-        """The signals by the names of `hls.ports.memory_ports`."""
+        """The signals by the names of `memory.ports.memory_ports`."""
         return {f"m_{name}": getattr(self, name)
                 for name in ("req", "we", "be", "addr", "wdata", "gnt", "rvalid", "rdata")}
 

@@ -14,9 +14,9 @@ from onnx import TensorProto, numpy_helper
 from onnx.backend.test.case import node as tests_of_onnx
 
 from firmware_gen import CodeGenerator
-from firmware_gen.fake_quant import GraphModule
-from firmware_gen.loader import load_model
-from firmware_gen.onnx.operators import HANDLERS
+from firmware_gen.frontend.loader import load_model
+from firmware_gen.frontend.onnx.operators import HANDLERS
+from firmware_gen.models.fake_quant import GraphModule
 from hls.errors import HeepgenError
 from tests.random_networks import outputs
 

@@ -8,11 +8,11 @@ import torch
 from onnx import AttributeProto, TensorProto, defs, helper, numpy_helper, printer
 from onnx.reference import ReferenceEvaluator
 
-from firmware_gen.fake_quant import GraphModule
-from firmware_gen.importer import import_model
-from firmware_gen.loader import load_model
-from firmware_gen.onnx.operators import HANDLERS
-from firmware_gen.onnx.source import GlobalMaxPool
+from firmware_gen.frontend.importer import import_model
+from firmware_gen.frontend.loader import load_model
+from firmware_gen.frontend.onnx.operators import HANDLERS
+from firmware_gen.frontend.onnx.source import GlobalMaxPool
+from firmware_gen.models.fake_quant import GraphModule
 from firmware_gen.passes import run_passes
 from hls.errors import HeepgenError
 from tests.random_networks import outputs

@@ -1,4 +1,4 @@
-"""Whole accelerator: random descriptor lists on the converted Verilog leave the memory that hls.model says.
+"""Whole accelerator: random descriptor lists on the converted Verilog leave the memory that hls.descriptor.model says.
 
 Geometries, lists and stalls all come from the numbers in a test's name, so a failure repeats; it leaves its waves.
 """
@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from hls.config import Config
-from hls.descriptor import PROFILE_RECORD, SCRATCHPAD
-from hls.model import resolve
-from hls.registers import REGIONS
-from hls.top import generate
+from hls.descriptor.model import resolve
+from hls.descriptor.registers import REGIONS
+from hls.descriptor.table import PROFILE_RECORD, SCRATCHPAD
+from hls.descriptor.top import generate
 from sim.descriptors import read, run_script, start_script, wait_irq, write
 from tests.layers import random_program
 

@@ -1,4 +1,4 @@
-"""Whole accelerator simulated in MyHDL: random geometry, buffer depths, layers and bus stalls, against hls.model."""
+"""Whole accelerator simulated in MyHDL: random geometry, buffer depths, layers and bus stalls, against its model."""
 
 import numpy as np
 from hypothesis import given, settings
@@ -6,9 +6,9 @@ from hypothesis import strategies as st
 from myhdl import Signal, StopSimulation, always, block, delay, instance
 
 from hls.config import Config
-from hls.registers import REGIONS, REGISTER
-from hls.slave import Slave
-from hls.top import Masters, heepstor
+from hls.descriptor.control.slave import Slave
+from hls.descriptor.registers import REGIONS, REGISTER
+from hls.descriptor.top import Masters, heepstor
 from tests.layers import random_program
 from tests.obi import ObiMemory
 

@@ -4,7 +4,7 @@ from fp32_reference import NAN, bus, fma_exact, fp32_bits, is_nan, random_bits, 
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from hls.accumulator import ACC_LATENCY, accumulate_model, accumulators
+from hls.arithmetic.accumulator import ACC_LATENCY, accumulate_model, accumulators
 
 CLOSE = np.array([0, 0x80000000, 0x3F800000, 0x3F800001, 0xBF800000, 0xBF800001, 0x7F800000, 0xFF800000, NAN,
                   0xFFC00001], np.uint32)

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from myhdl import Signal, block, delay, instance, intbv
 
-from hls.activation_buffer import READ_LATENCY, activation_buffer
 from hls.config import Config
+from hls.descriptor.memory.activation_buffer import READ_LATENCY, activation_buffer
 
 GEOMETRIES = [(1, 1, 1), (4, 4, 1), (3, 5, 2), (8, 8, 2), (5, 2, 3), (16, 4, 4), (2, 1, 4)]
 

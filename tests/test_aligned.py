@@ -7,8 +7,8 @@ import pytest
 from array_stimulus import fp32_values, vectors, weights
 from myhdl import Signal, block, delay, instance, intbv
 
-from hls.accumulator import accumulate_model
-from hls.aligned import (
+from hls.arithmetic.accumulator import accumulate_model
+from hls.arithmetic.aligned import (
     ALIGN_STAGES,
     META_BITS,
     NORMALISE_LATENCY,
@@ -20,7 +20,7 @@ from hls.aligned import (
     precision_loss,
     psum_bits,
 )
-from hls.array import array_model
+from hls.arithmetic.array import array_model
 
 NAN, INF = 0x7FC00000, 0x7F800000
 
@@ -46,7 +46,7 @@ def significand(bits: int) -> tuple[int, int, int]:
 
 
 def exact_column(v, w) -> int:
-    """The definition in `hls.aligned`, lane by lane in rational numbers."""
+    """The definition in `aligned`, lane by lane in rational numbers."""
     if any(x >> 23 & 255 == 255 for x in v):
         return NAN
     parts = [significand(int(x)) for x in v]

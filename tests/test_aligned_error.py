@@ -9,9 +9,9 @@ from fp32_reference import to_exact
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hls.accumulator import accumulate_model
-from hls.aligned import aligned_model
-from hls.aligned_error import error_bound
+from hls.arithmetic.accumulator import accumulate_model
+from hls.arithmetic.aligned import aligned_model
+from hls.arithmetic.aligned_error import error_bound
 
 LARGEST = np.float32(np.finfo(np.float32).max)
 

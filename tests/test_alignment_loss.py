@@ -16,7 +16,7 @@ from gen.cli import main
 from gen.report import RunReport, alignment_warnings
 from gen.run import Application, accelerated_layers
 from gen.sw import generate_sw
-from hls.aligned_error import NOTICEABLE, alignment_loss
+from hls.arithmetic.aligned_error import NOTICEABLE, alignment_loss
 from hls.config import Config
 
 CONFIG = Config(rows=4, cols=4)
@@ -91,7 +91,7 @@ def test_alarm_for_one_huge_activation_in_an_image():
 
 
 def test_each_of_many_inferences_is_looked_at_for_itself():
-    from firmware_gen import reference
+    from firmware_gen.targets.descriptor import reference
 
     model = linear([[0, 127, 5, -9]])
     program = CodeGenerator(model.eval(), torch.zeros(1, 4), config=CONFIG).program()

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from myhdl import Signal, block, delay, instance, intbv
 
-from hls.arbiter import STREAMS, Request, arbiter
 from hls.config import Config
-from hls.slave import Windows
+from hls.descriptor.control.slave import Windows
+from hls.descriptor.memory.arbiter import STREAMS, Request, arbiter
 
 ORDER = ("fetch", "params", "weights!", "aux", "store", "profile", "load", "weights")
 MASK = (1 << 32) - 1

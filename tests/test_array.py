@@ -13,10 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from myhdl import Signal, intbv
 
-from hls.aligned import edge_latency, precision_loss
-from hls.array import array_latency, array_model, beat_bits, count_bits, systolic_array
+from hls.arithmetic.aligned import edge_latency, precision_loss
+from hls.arithmetic.array import array_latency, array_model, beat_bits, count_bits, systolic_array
 from hls.config import Config
-from hls.convert import convert
+from hls.lib.convert import convert
 from sim.rtl import simulate_module
 from sim.toolchain import lint
 

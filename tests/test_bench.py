@@ -13,7 +13,7 @@ from click.testing import CliRunner
 
 from examples import bench
 from firmware_gen import CodeGenerator
-from firmware_gen.loader import load_model
+from firmware_gen.frontend.loader import load_model
 from gen import area, roofline
 from gen.bench import (
     Measurement,

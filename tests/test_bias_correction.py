@@ -9,11 +9,11 @@ from click.testing import CliRunner
 from torch import nn
 
 from firmware_gen import CodeGenerator
-from firmware_gen.bias_correction import MOST_INPUTS, corrected_biases
-from firmware_gen.fake_quant import GraphModule
-from firmware_gen.importer import import_model
+from firmware_gen.frontend.importer import import_model
+from firmware_gen.models.bias_correction import MOST_INPUTS, corrected_biases
+from firmware_gen.models.fake_quant import GraphModule
 from firmware_gen.passes import run_passes
-from firmware_gen.quantise import quantise, with_biases
+from firmware_gen.passes.quantise import quantise, with_biases
 from gen.cli import main
 from gen.run import Application, run
 from hls.config import Config

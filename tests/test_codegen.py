@@ -10,11 +10,12 @@ import torch
 from torch import nn
 
 import firmware_gen
-from firmware_gen import CodeGenerator, codegen
+from firmware_gen import CodeGenerator
+from firmware_gen.emit import codegen
 from gen.run import hardware
 from hls.config import Config
+from hls.descriptor.registers import VERSION
 from hls.errors import HeepgenError
-from hls.registers import VERSION
 from sim.firmware import compile_firmware
 from sim.run import run_soc
 from sim.toolchain import host_compiler, run_tool

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from cycle_bench import bus, chance, flag, replay, seeded, simulate
 
-from hls.arbiter import Request
 from hls.config import Config
-from hls.control import STAGE_FIELDS, Events, Stages, control
-from hls.descriptor import FIELDS, PROFILE_RECORD, WORDS, pack, unpack
-from hls.registers import COUNTERS, ERRORS, MAGIC, REGISTER, REGISTERS, VERSION
-from hls.rules import contradiction
-from hls.slave import Slave, Windows
+from hls.descriptor.control.control import STAGE_FIELDS, Events, Stages, control
+from hls.descriptor.control.slave import Slave, Windows
+from hls.descriptor.memory.arbiter import Request
+from hls.descriptor.registers import COUNTERS, ERRORS, MAGIC, REGISTER, REGISTERS, VERSION
+from hls.descriptor.rules import contradiction
+from hls.descriptor.table import FIELDS, PROFILE_RECORD, WORDS, pack, unpack
 
 BASES = (0x1000, 0x20000, 0xFFFF0000, 0x8)
 OVERHEADS = {"doorbell": 6, "fetch": 6, "layer": 1, "irq": 2}
@@ -429,7 +429,7 @@ FOLLOWING = ["LOAD_WORDS", "LOAD_X_COUNT", "IN_H", "ROW0", "KY_STEP", "SY_WORDS"
 
 
 def verdict(bench, layer, config):
-    """Run a descriptor; fails when hardware and `hls.rules` do not agree about it. Returns the doorbell."""
+    """Run a descriptor; fails when hardware and `rules` do not agree about it. Returns the doorbell."""
     wrong = contradiction(unpack(pack(layer)), config)
     doorbell = bench.put_list([layer])
     yield write("DOORBELL", doorbell)
@@ -442,7 +442,7 @@ def verdict(bench, layer, config):
 
 @pytest.mark.parametrize("ports", [1, 2, 3, 4])
 def test_refuses_what_breaks_a_rule(ports):
-    """Random descriptors with one field changed a little or at random: exactly those that `hls.rules` refuses."""
+    """Random descriptors with one field changed a little or at random: exactly those that `rules` refuses."""
     rng = seeded("rules", ports)
     rows, cols = rng.choice([(3, 5), (5, 3), (8, 8), (1, 4)])
     config = Config(rows=rows, cols=cols, ports=ports, accumulator_entries=16)

@@ -5,12 +5,22 @@ import pytest
 from cycle_bench import bus, chance, flag, preset, replay, seeded, simulate
 from fp32_reference import random_bits
 
-from hls.arbiter import Request
+from hls.arithmetic.epilogue import epilogue_model
 from hls.config import Config
-from hls.descriptor import LINEAR
-from hls.descriptor_hw import job_signals
-from hls.drain import AUX_BEATS, AUX_JOB, DRAIN_JOB, Beat, aux_reader, drain, index_bits, output_walker, walk_job
-from hls.epilogue import epilogue_model
+from hls.descriptor.drain.drain import (
+    AUX_BEATS,
+    AUX_JOB,
+    DRAIN_JOB,
+    Beat,
+    aux_reader,
+    drain,
+    index_bits,
+    output_walker,
+    walk_job,
+)
+from hls.descriptor.job import job_signals
+from hls.descriptor.memory.arbiter import Request
+from hls.descriptor.table import LINEAR
 
 GEOMETRIES = [(1, 1, 1), (3, 2, 4), (4, 8, 2), (2, 5, 3), (6, 7, 1), (5, 4, 4), (3, 8, 3)]
 

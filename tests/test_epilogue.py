@@ -15,7 +15,7 @@ from fp32_reference import (
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from hls.epilogue import EPILOGUE_LATENCY, epilogue_lane, epilogue_model
+from hls.arithmetic.epilogue import EPILOGUE_LATENCY, epilogue_lane, epilogue_model
 
 MINUS_INF, PLUS_INF, MINUS_ZERO, ONE = 0xFF800000, 0x7F800000, 0x80000000, 0x3F800000
 INPUTS = {"rst": 1, "in_valid": 1, "acc": 32, "scale": 32, "bias": 32, "res": 32, "res_en": 1,

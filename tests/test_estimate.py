@@ -13,7 +13,7 @@ from torch import nn
 import sim
 from examples.networks import NETWORKS
 from firmware_gen import CodeGenerator
-from firmware_gen.cycles import FIRST_MASTER, MASTERS, Banks, arbitrate, pieces, word_banks
+from firmware_gen.targets.descriptor.timing.cycles import FIRST_MASTER, MASTERS, Banks, arbitrate, pieces, word_banks
 from gen.cli import main
 from gen.estimate import estimate_program
 from gen.run import Application, run

@@ -8,7 +8,8 @@ import torch
 from click.testing import CliRunner
 from torch import nn
 
-from firmware_gen import CodeGenerator, reference
+from firmware_gen import CodeGenerator
+from firmware_gen.targets.descriptor import reference
 from gen.cli import main
 from gen.eval import evaluate, load_data
 from hls.config import Config

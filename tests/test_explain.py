@@ -7,9 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from firmware_gen.explain import explain
-from firmware_gen.importer import import_model
+from firmware_gen.frontend.importer import import_model
 from firmware_gen.passes import run_passes
+from firmware_gen.targets.descriptor.explain import explain
 from tests.random_networks import random_network
 
 
@@ -89,5 +89,5 @@ def test_every_imported_node_has_one_row():
 
 
 def test_needs_no_torch():
-    code = "import sys, firmware_gen.explain; sys.exit('torch' in sys.modules)"
+    code = "import sys, firmware_gen.targets.descriptor.explain; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from myhdl import Signal, block, delay, instance, intbv
 
-from hls.fifo import fifo
+from hls.lib.fifo import fifo
 
 
 @pytest.mark.parametrize("depth, push, pop", [(2, 0.5, 0.5), (2, 1, 1), (4, 0.9, 0.4), (8, 0.4, 0.9), (8, 0.7, 0.7)])

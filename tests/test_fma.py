@@ -3,7 +3,7 @@ from fp32_reference import SPECIALS, fma_exact, fp32_bits, random_bits, simulate
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hls.fma import FMA_LATENCY, fma_model, fp32_int8_fma
+from hls.arithmetic.fma import FMA_LATENCY, fma_model, fp32_int8_fma
 
 INPUTS = {"a": 32, "w": 8, "gate": 1, "acc": 32}
 OUTPUTS = {"y": 32}

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from hls.config import Config
-from hls.registers import REGIONS, REGISTER
-from hls.top import generate
+from hls.descriptor.registers import REGIONS, REGISTER
+from hls.descriptor.top import generate
 from tests.formal.rtl import ROOT
 from tests.layers import random_program
 

@@ -13,7 +13,7 @@ from fp32_reference import (
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hls.fp32 import FP32_ADD_LATENCY, FP32_MUL_LATENCY, add_model, fp32_add, fp32_mul, mul_model
+from hls.arithmetic.fp32 import FP32_ADD_LATENCY, FP32_MUL_LATENCY, add_model, fp32_add, fp32_mul, mul_model
 
 UNITS = {"add": (fp32_add, add_model, FP32_ADD_LATENCY), "mul": (fp32_mul, mul_model, FP32_MUL_LATENCY)}
 INPUTS = {"en": 1, "a": 32, "b": 32}

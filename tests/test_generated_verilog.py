@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from hls.config import Config
-from hls.top import generate
+from hls.descriptor.top import generate
 from sim.toolchain import lint
 
 ROOT = Config().root
@@ -47,7 +47,7 @@ def test_text_is_the_same_in_every_run(arithmetic, tmp_path):
     job = f"""
 import sys
 from hls.config import Config
-from hls.top import generate
+from hls.descriptor.top import generate
 generate(Config(2, 3, {arithmetic!r}, ports=3), sys.argv[1])
 """
     for seed in "12":  # of Python's hashes, and so of the order of sets

@@ -5,11 +5,11 @@ import pytest
 from myhdl import Signal, block, delay, instance, intbv
 from obi import BeatMemory
 
-from hls.arbiter import Request
 from hls.config import Config
-from hls.descriptor import LINEAR
-from hls.descriptor_hw import job_signals
-from hls.load import LOAD_JOB, load_engine
+from hls.descriptor.job import job_signals
+from hls.descriptor.memory.arbiter import Request
+from hls.descriptor.memory.load import LOAD_JOB, load_engine
+from hls.descriptor.table import LINEAR
 
 SIZE = 256
 WORDS = 4096

@@ -7,12 +7,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from firmware_gen import CodeGenerator, layout, strips
-from firmware_gen.fake_quant import GraphModule
-from firmware_gen.tiling import strip_span
-from firmware_gen.timeline import Work
+from firmware_gen import CodeGenerator
+from firmware_gen.models.fake_quant import GraphModule
+from firmware_gen.targets.descriptor import strips
+from firmware_gen.targets.descriptor.lowering import layout
+from firmware_gen.targets.descriptor.lowering.tiling import strip_span
+from firmware_gen.targets.descriptor.timing.timeline import Work
 from hls.config import Config
-from hls.descriptor import unpack
+from hls.descriptor.table import unpack
 from hls.errors import HeepgenError
 from tests import networks
 
@@ -150,7 +152,7 @@ def test_an_activation_follows_the_last_of_a_k_split_only(layer, shape, activati
 
 @pytest.mark.parametrize("ports", [1, 2, 3, 4])
 def test_a_pixel_as_large_as_the_load_engine_holds_is_not_split(ports):
-    """activation_words - ports is what `hls.load` asks for while nothing is released; its own tests check that."""
+    """activation_words - ports is what `memory.load` asks for while nothing is released; its own tests check that."""
     config = Config(ports=ports, activation_words=256)
     for more, jobs in ((0, 1), (1, 2)):
         features = config.activation_words - ports + more

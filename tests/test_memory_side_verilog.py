@@ -3,17 +3,17 @@
 import pytest
 from myhdl import Signal, intbv
 
-from hls.arbiter import ANSWERS, STREAMS, Request, arbiter
-from hls.array import beat_bits
+from hls.arithmetic.array import beat_bits
 from hls.config import Config
-from hls.convert import convert
-from hls.descriptor import LINEAR
-from hls.descriptor_hw import job_signals
-from hls.load import LOAD_JOB, load_engine
-from hls.params import PARAM_JOB, param_reader
-from hls.ports import memory_ports
-from hls.slave import Windows
-from hls.weights import CUT_JOB, WEIGHT_JOB, weight_loader
+from hls.descriptor.control.slave import Windows
+from hls.descriptor.job import job_signals
+from hls.descriptor.memory.arbiter import ANSWERS, STREAMS, Request, arbiter
+from hls.descriptor.memory.load import LOAD_JOB, load_engine
+from hls.descriptor.memory.params import PARAM_JOB, param_reader
+from hls.descriptor.memory.ports import memory_ports
+from hls.descriptor.memory.weights import CUT_JOB, WEIGHT_JOB, weight_loader
+from hls.descriptor.table import LINEAR
+from hls.lib.convert import convert
 from sim.toolchain import lint
 
 

@@ -10,8 +10,9 @@ import torch
 from click.testing import CliRunner
 from torch import nn
 
-from firmware_gen import CodeGenerator, software
-from firmware_gen.explain import ARRAY, explain
+from firmware_gen import CodeGenerator
+from firmware_gen.targets.cpu import software
+from firmware_gen.targets.descriptor.explain import ARRAY, explain
 from gen.cli import main
 from gen.report import to_json
 from gen.run import run

@@ -5,10 +5,10 @@ import pytest
 from myhdl import Signal, block, delay, instance, intbv
 from obi import BeatMemory
 
-from hls.arbiter import Request
 from hls.config import Config
-from hls.descriptor_hw import job_signals
-from hls.params import PARAM_JOB, param_reader
+from hls.descriptor.job import job_signals
+from hls.descriptor.memory.arbiter import Request
+from hls.descriptor.memory.params import PARAM_JOB, param_reader
 
 
 def strips(out_px, first_px, strip_px):

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import torch
 
-from firmware_gen.fake_quant import GraphModule
 from firmware_gen.ir import (
     IDENTITY,
     RELU,
@@ -32,6 +31,7 @@ from firmware_gen.ir import (
     Upsample,
     Value,
 )
+from firmware_gen.models.fake_quant import GraphModule
 from firmware_gen.passes import (
     append_softmax,
     check_permutes,

@@ -7,10 +7,20 @@ import torch
 from torch import nn
 
 from examples.networks import NETWORKS
-from firmware_gen import CodeGenerator, planner
-from firmware_gen.estimate import descriptor_cycles
-from firmware_gen.planner import Access, Buffer, check_overlaps, locate, peak, place, smallest_memory
-from firmware_gen.program import CONTIGUOUS, INTERLEAVED, program_bytes
+from firmware_gen import CodeGenerator
+from firmware_gen.targets.descriptor import program as compiled
+from firmware_gen.targets.descriptor.estimate import descriptor_cycles
+from firmware_gen.targets.descriptor.place import planner
+from firmware_gen.targets.descriptor.place.planner import (
+    Access,
+    Buffer,
+    check_overlaps,
+    locate,
+    peak,
+    place,
+    smallest_memory,
+)
+from firmware_gen.targets.descriptor.program import CONTIGUOUS, INTERLEAVED, program_bytes
 from gen.plan import draw
 from hls.config import Config
 from hls.errors import HeepgenError
@@ -237,7 +247,7 @@ def test_interleaved_banks_hold_the_constants_that_gain_by_it(monkeypatch):
     chosen = program()
     regions = [chosen.region(placed) for placed in chosen.placed.values()]
     assert set(regions) == {CONTIGUOUS, INTERLEAVED}
-    monkeypatch.setattr("firmware_gen.program._locate", lambda graph, jobs, arrays, arena, config: locate(
+    monkeypatch.setattr(compiled, "_locate", lambda graph, jobs, arrays, arena, config: locate(
         graph.name, [(n, 4 * len(a)) for n, a in arrays.items()], arena, config, program_bytes(graph)))
     assert cycles(chosen) < 0.9 * cycles(program())
 

@@ -9,7 +9,7 @@ from myhdl._Signal import _Signal
 from obi import ObiMemory
 
 from hls.config import Config
-from hls.ports import OUTSTANDING, memory_ports
+from hls.descriptor.memory.ports import OUTSTANDING, memory_ports
 
 STREAMS = 7
 WORDS = 256

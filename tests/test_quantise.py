@@ -11,11 +11,11 @@ from hypothesis.extra import numpy as hnp
 from torch import nn
 
 from firmware_gen import CodeGenerator
-from firmware_gen.fake_quant import GraphModule, quantized_model
-from firmware_gen.importer import import_model
+from firmware_gen.frontend.importer import import_model
 from firmware_gen.ir import Graph, Linear, Value
+from firmware_gen.models.fake_quant import GraphModule, quantized_model
 from firmware_gen.passes import run_passes
-from firmware_gen.quantise import quantise, quantise_weight
+from firmware_gen.passes.quantise import quantise, quantise_weight
 from hls.errors import HeepgenError
 
 

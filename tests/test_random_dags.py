@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from firmware_gen import CodeGenerator, software
+from firmware_gen import CodeGenerator
+from firmware_gen.targets.cpu import software
 from gen.run import run
 from hls.config import Config
 from tests.random_networks import outputs, random_network

@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from firmware_gen import ir
-from firmware_gen.fake_quant import GraphModule
-from firmware_gen.importer import import_model
-from firmware_gen.loader import load_model
+from firmware_gen.frontend.importer import import_model
+from firmware_gen.frontend.loader import load_model
+from firmware_gen.models.fake_quant import GraphModule
 from firmware_gen.passes import run_passes
-from firmware_gen.quantise import quantise
+from firmware_gen.passes.quantise import quantise
 from tests.random_networks import outputs, random_network
 
 COUNT = {"sequential": 10, "dag": 25}

@@ -8,10 +8,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from firmware_gen import CodeGenerator, operators
-from firmware_gen.hints import HINTS, hint
-from firmware_gen.importer import import_model
-from firmware_gen.loader import load_model
+from firmware_gen import CodeGenerator
+from firmware_gen.frontend import operators
+from firmware_gen.frontend.hints import HINTS, hint
+from firmware_gen.frontend.importer import import_model
+from firmware_gen.frontend.loader import load_model
 from hls.errors import HeepgenError
 from tests.random_torch import Draw, Holder
 

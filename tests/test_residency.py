@@ -9,9 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from firmware_gen import CodeGenerator, fusion, reference, residency
-from firmware_gen.fusion import Group, Rows, ring_rows, turns
-from firmware_gen.program import without_scratchpad
+from firmware_gen import CodeGenerator
+from firmware_gen.targets.descriptor import reference
+from firmware_gen.targets.descriptor.lowering import depth_first
+from firmware_gen.targets.descriptor.lowering.depth_first import Group, Rows, ring_rows, turns
+from firmware_gen.targets.descriptor.place import residency
+from firmware_gen.targets.descriptor.program import without_scratchpad
 from gen.run import Application, run
 from gen.sw import ImportOptions, generate_application
 from hls.config import Config
@@ -243,7 +246,7 @@ def test_a_layer_of_the_group_may_not_overwrite_its_input(monkeypatch):
     nodes = program.graph.nodes
     source, target = program.tensors[nodes[one].inputs[0]], program.tensors[nodes[two].output]
     assert source.storage == target.storage
-    assert (one, two) not in seen and fusion.links(
+    assert (one, two) not in seen and depth_first.links(
         program.graph, program.tensors, [[program.jobs[i] for i in layer.descriptors] for layer in program.layers])
 
 

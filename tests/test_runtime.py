@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import firmware_gen
-from firmware_gen.cpu_model import exp_model, log_model, log_softmax_model, softmax_model
+from firmware_gen.models.cpu_model import exp_model, log_model, log_softmax_model, softmax_model
 from sim.toolchain import host_compiler, run_tool
 
 RUNTIME = Path(firmware_gen.__file__).parent / "runtime"

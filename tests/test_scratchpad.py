@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from myhdl import Signal, block, delay, instance, intbv
 
-from hls.arbiter import Request
 from hls.config import Config
-from hls.descriptor import SCRATCHPAD
-from hls.scratchpad import READ_LATENCY, Place, scratchpad
+from hls.descriptor.memory.arbiter import Request
+from hls.descriptor.memory.scratchpad import READ_LATENCY, Place, scratchpad
+from hls.descriptor.table import SCRATCHPAD
 
 WORDS = 256
 

@@ -1,4 +1,4 @@
-"""Sequencer against the loops of hls.descriptor, written as Python loops; random layers in a row, random stalls."""
+"""Sequencer against the loops of its descriptor, written as Python loops; random layers in a row, random stalls."""
 
 from types import SimpleNamespace
 
@@ -7,10 +7,10 @@ import pytest
 from cycle_bench import preset, simulate
 from myhdl import Signal, block, delay, instance, intbv
 
-from hls.accumulator import ACC_LATENCY
+from hls.arithmetic.accumulator import ACC_LATENCY
 from hls.config import Config
-from hls.descriptor_hw import job_signals
-from hls.sequencer import JOB, sequencer
+from hls.descriptor.control.sequencer import JOB, sequencer
+from hls.descriptor.job import job_signals
 from tests.layers import random_geometry
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from examples.networks import NETWORKS
 from firmware_gen import CodeGenerator
-from firmware_gen.estimate import descriptor_cycles
+from firmware_gen.targets.descriptor.estimate import descriptor_cycles
 from hls.config import Config
 
 MEASURED = {(m["network"], m["geometry"]): m for m in json.loads(

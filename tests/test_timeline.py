@@ -5,19 +5,21 @@ import pytest
 from torch import nn
 
 from examples.networks import NETWORKS
-from firmware_gen import CodeGenerator, lower, strips
-from firmware_gen.estimate import descriptor_cycles
-from firmware_gen.program import DESCRIPTORS, compile_choices, compile_graph
-from firmware_gen.tiling import strip_span
-from firmware_gen.timeline import Timeline, Work
+from firmware_gen import CodeGenerator
+from firmware_gen.targets.descriptor import strips
+from firmware_gen.targets.descriptor.estimate import descriptor_cycles
+from firmware_gen.targets.descriptor.lowering import lower
+from firmware_gen.targets.descriptor.lowering.tiling import strip_span
+from firmware_gen.targets.descriptor.program import DESCRIPTORS, compile_choices, compile_graph
+from firmware_gen.targets.descriptor.timing.timeline import Timeline, Work
 from hls.config import Config
-from hls.descriptor import WORDS, unpack
+from hls.descriptor.table import WORDS, unpack
 
 CONFIGS = [Config(), Config(rows=4, cols=4, ports=1), Config(rows=16, cols=16, ports=4)]
 
 
 def compiled(name, config):
-    """A network's program with the strips of `firmware_gen.tiling`."""
+    """A network's program with the strips of `lowering.tiling`."""
     data = np.random.default_rng(1).standard_normal(NETWORKS[name].input_shape, np.float32)
     return compile_graph(CodeGenerator(NETWORKS[name].build().eval(), data, None, config).graph, config)
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from myhdl import ConcatSignal, Signal, always, always_comb, block, concat, delay, instance, intbv
 
-from hls.convert import convert
-from hls.unit import unit
+from hls.lib.convert import convert
+from hls.lib.unit import unit
 from sim.rtl import simulate_module
 from sim.toolchain import lint
 

@@ -9,8 +9,9 @@ import torch.nn.functional as F
 from torch import nn
 
 from examples.networks import NETWORKS
-from firmware_gen import CodeGenerator, ir, verify
-from firmware_gen.importer import export, import_program
+from firmware_gen import CodeGenerator, ir
+from firmware_gen.frontend import verify
+from firmware_gen.frontend.importer import export, import_program
 from firmware_gen.passes import run_passes
 from hls.errors import HeepgenError
 from tests.random_networks import random_network

@@ -8,10 +8,10 @@ import pytest
 
 from hls import __version__
 from hls.config import OPTIONS, Config
+from hls.descriptor.registers import ERRORS
+from hls.descriptor.top import generate
 from hls.errors import HeepgenError
 from hls.keywords import KEYWORDS
-from hls.registers import ERRORS
-from hls.top import generate
 from sim.toolchain import lint
 from tests.layers import random_program
 from tests.test_accelerator import compare

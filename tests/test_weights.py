@@ -7,11 +7,11 @@ import pytest
 from myhdl import Signal, block, delay, instance, intbv
 from obi import BeatMemory
 
-from hls.arbiter import Request
-from hls.array import beat_bits
+from hls.arithmetic.array import beat_bits
 from hls.config import Config
-from hls.descriptor_hw import job_signals
-from hls.weights import CUT_JOB, WEIGHT_JOB, weight_loader
+from hls.descriptor.job import job_signals
+from hls.descriptor.memory.arbiter import Request
+from hls.descriptor.memory.weights import CUT_JOB, WEIGHT_JOB, weight_loader
 
 STEPS = ("groups", "ncb", "kh", "kx", "kb")
 

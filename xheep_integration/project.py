@@ -7,16 +7,16 @@ from pathlib import Path
 
 import jinja2
 
-from firmware_gen import codegen
-from firmware_gen.codegen import ARENA_SECTION, BANNER, RUNTIME, WEIGHT_SECTIONS
-from firmware_gen.planner import ALIGN, PROGRAM_BYTES
-from firmware_gen.program import CONTIGUOUS, INTERLEAVED
-from hls import regmap
+from firmware_gen.emit import codegen
+from firmware_gen.emit.codegen import ARENA_SECTION, BANNER, RUNTIME, WEIGHT_SECTIONS
+from firmware_gen.targets.descriptor.place.planner import ALIGN, PROGRAM_BYTES
+from firmware_gen.targets.descriptor.program import CONTIGUOUS, INTERLEAVED
 from hls.config import Config
+from hls.descriptor import regmap
 from hls.errors import HeepgenError
 
 HERE = Path(__file__).parent / "templates"
-RUNTIME_DIR = codegen.HERE / "runtime"
+RUNTIME_DIR = codegen.RUNTIME_DIR
 INTERRUPTS = {"fast": "X-HEEP's external fast interrupt (line 15)", "plic": "the first external line of the PLIC"}
 SECTION = ".xheep_data_interleaved"
 _SECTION_ATTRIBUTE = re.compile(r'\[\[gnu::section\("(\.heepgen_\w+)"\)\]\] ')

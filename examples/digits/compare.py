@@ -11,7 +11,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from firmware_gen.loader import load_model
+from firmware_gen.frontend.loader import load_model
 from hls.errors import HeepgenError
 
 SHADES = " .:-=+*#%@"

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from hls.ports import OUTSTANDING
+from hls.descriptor.memory.ports import OUTSTANDING
 
 SMALL = {"rows": 2, "cols": 2, "activation_words": 256, "weight_bytes": 256, "accumulator_entries": 16,
          "scratchpad_words": 0}

@@ -28,7 +28,7 @@ def generate(unit: str, options: Mapping[str, int], out: Path) -> None:
     ``options``: width and depth of a fifo, the configuration for any other unit.
     """
     from hls.config import Config
-    from hls.convert import convert
+    from hls.lib.convert import convert
 
     with _CONVERTER:
         if unit == "fifo":
@@ -40,8 +40,8 @@ def generate(unit: str, options: Mapping[str, int], out: Path) -> None:
 
 def calls(config, unit: str, every: bool = False) -> list:
     """The calls of ``unit`` in the accelerator; the first one only, which is faster, unless ``every``."""
-    from hls.top import generate as generate_all
-    from hls.unit import Unit
+    from hls.descriptor.top import generate as generate_all
+    from hls.lib.unit import Unit
 
     found, bind = [], Unit.bind
 
@@ -62,7 +62,7 @@ def calls(config, unit: str, every: bool = False) -> list:
 def _fifo(width: int, depth: int):
     from myhdl import Signal, intbv
 
-    from hls.fifo import fifo
+    from hls.lib.fifo import fifo
 
     clk, rst, in_valid, in_ready, out_valid, out_ready = (Signal(bool(0)) for _ in range(6))
     in_data, out_data = (Signal(intbv(0)[width:]) for _ in range(2))

@@ -52,7 +52,7 @@ int field(uint32_t x) {
     return e ? e : 1;
 }
 
-// The definition in hls.aligned, by integers.
+// The definition in hls.arithmetic.aligned, by integers.
 int64_t aligned_lane(uint32_t x, int largest) {
     const int64_t m = static_cast<int64_t>((x & FRACTION) | (x & INFINITE ? 1u << 23 : 0)) * 4;
     const int places = largest - field(x);

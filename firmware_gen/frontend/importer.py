@@ -1,0 +1,537 @@
+"""torch.export graph -> IR.
+
+Only the exported ATen graph is read, never the module tree, so how a model was written does not matter.
+`operators` has one small handler per ATen operator; whatever has no handler is refused by layer name.
+
+Tensors of three dimensions, (N, C, L), are (N, C, 1, L) in the IR, but for the graph's input and outputs.
+"""
+
+from __future__ import annotations
+
+import inspect
+import operator
+import warnings
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch.export import ExportedProgram
+from torch.export.graph_signature import InputKind, OutputKind
+from torch.utils import _pytree as pytree
+
+from firmware_gen import ir
+from firmware_gen.frontend.dynamic import chosen_sizes, with_shape
+from firmware_gen.frontend.hints import not_supported
+from firmware_gen.frontend.names import one_line, safe_name
+from firmware_gen.frontend.operators import CONSTANT_OPERATORS, HANDLERS, HARMLESS, READS
+from firmware_gen.frontend.refusal import not_one_input, refusal
+from hls.errors import HeepgenError
+
+
+@dataclass(frozen=True)
+class Import:
+    """A graph with the program it was read from: `program` as it was given or exported, `functional` without its
+    in-place operations. A value of the graph that has the name of a node of `functional` is that node's."""
+
+    graph: ir.Graph
+    program: ExportedProgram
+    functional: ExportedProgram
+
+
+def import_model(model, example_input=None, name: str = "model") -> ir.Graph:
+    """The graph of `import_program`."""
+    return import_program(model, example_input, name).graph
+
+
+def import_program(model, example_input=None, name: str = "model") -> Import:
+    """Turn a model into an IR graph with float64 weights.
+
+    model: an nn.Module (exported here, in evaluation mode) or an ExportedProgram.
+    example_input: float32 tensor or array, or a shape, batch dimension included; needed for an nn.Module,
+        checked against the exported shape for an ExportedProgram.
+    Raises HeepgenError naming the layer for whatever is not supported, and for NaN or infinite weights.
+    """
+    program = model if isinstance(model, ExportedProgram) else export(model, example_input)
+    _check_modes(program)
+    shape = None if example_input is None else tuple(_as_tensor(example_input).shape)
+    if not all(isinstance(size, int) for size in input_node(program).meta["val"].shape):
+        program = with_fixed_sizes(program, "the model", shape)
+    if shape is not None:
+        _check_input_shape(program, shape)
+    functional = _functionalise(program)
+    _check_state(functional, program)
+    return Import(_Importer(functional, safe_name(name)).run(), program, functional)
+
+
+def export(model: torch.nn.Module, example_input) -> ExportedProgram:
+    """torch.export `model` in evaluation mode (its training flags are put back), with fixed shapes."""
+    if not isinstance(model, torch.nn.Module):
+        raise HeepgenError(
+            f"a model must be an nn.Module or an ExportedProgram, this is a {type(model).__name__}"
+        )
+    parameters = inspect.signature(model.forward).parameters.values()
+    needed = [p.name for p in parameters if p.default is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD]
+    if len(needed) > 1:
+        raise not_one_input(needed)
+    if example_input is None:
+        raise HeepgenError("a module has no input shape of its own: give an example input or --input-shape")
+    example = _as_tensor(example_input)
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        _try_forward(model, example)
+        return torch.export.export(model, (example,))
+    except HeepgenError:
+        raise
+    except Exception as error:
+        raise HeepgenError(
+            f"torch.export cannot trace the model: {_first_line(error)}; it must be a fixed graph of "
+            "tensor operations with one tensor input"
+        ) from error
+    finally:
+        for module, mode in modes:
+            module.training = mode
+
+
+def run_exported(program: ExportedProgram, x: torch.Tensor) -> list[torch.Tensor]:
+    """The outputs of a program for its only tensor input, however it takes and returns them."""
+    interpreter = torch.fx.Interpreter(torch.nn.Module(), graph=program.graph)
+    results = pytree.tree_leaves(interpreter.run(*placeholders(program, x)))
+    return [r for r, spec in zip(results, program.graph_signature.output_specs, strict=True)
+            if spec.kind == OutputKind.USER_OUTPUT]
+
+
+def placeholders(program: ExportedProgram, x: torch.Tensor) -> list[torch.Tensor]:
+    """What the graph of a program takes, in order: copies of its parameters, buffers and constants, and `x`."""
+    found = []
+    for spec in program.graph_signature.input_specs:
+        source = program.state_dict if spec.target in program.state_dict else program.constants
+        found.append((x if spec.kind == InputKind.USER_INPUT else source[spec.target].detach()).clone())
+    return found
+
+
+def _as_tensor(example) -> torch.Tensor:
+    if isinstance(example, torch.Tensor):
+        return example.detach()
+    if isinstance(example, np.ndarray):
+        return torch.from_numpy(np.ascontiguousarray(example))
+    return torch.zeros(tuple(int(size) for size in example))
+
+
+def _try_forward(model, example):
+    try:
+        with torch.no_grad():
+            model(example)
+    except Exception as error:
+        tensors = [*model.parameters(), *model.buffers()]
+        others = {_dtype(t) for t in tensors if t.is_floating_point()} - {"float32"}
+        if others and example.dtype == torch.float32:
+            raise HeepgenError(
+                f"the model's weights are {', '.join(sorted(others))}: use float32, after model.float()"
+            ) from error
+        raise HeepgenError(
+            f"the model does not accept an input of shape {tuple(example.shape)} {_dtype(example)}: "
+            f"{_first_line(error)}; check the input shape"
+        ) from error
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return one_line(lines[0].rstrip(".")) if lines else type(error).__name__
+
+
+def _dtype(tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")
+
+
+def _functionalise(program: ExportedProgram) -> ExportedProgram:
+    """Remove in-place operations; everything else stays as high-level as the program has it."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # torch 2.13 warns about itself here
+            return _with_plain_targets(program).run_decompositions({})
+    except Exception as error:
+        raise HeepgenError(f"torch cannot make the program functional: {_first_line(error)}; export the model again "
+                           "with torch.export.export") from error
+
+
+def _targets(program: ExportedProgram) -> list[str]:
+    """Names of the parameters, buffers and constants that the program reads."""
+    return list(dict.fromkeys(s.target for s in program.graph_signature.input_specs if s.target is not None))
+
+
+def _with_plain_targets(program: ExportedProgram) -> ExportedProgram:
+    """The program with parameters, buffers and constants called t0, t1, ...: torch writes their names into Python."""
+    plain = {target: f"t{index}" for index, target in enumerate(_targets(program))}
+    signature = program.graph_signature
+
+    def renamed(spec):
+        return spec if spec.target is None else replace(spec, target=plain.get(spec.target, spec.target))
+
+    tensors = dict(program.state_dict), dict(program.constants)
+    state, constants = ({plain[k]: v for k, v in part.items() if k in plain} for part in tensors)
+    return ExportedProgram(
+        root=program.graph_module, graph=program.graph,
+        graph_signature=replace(signature, input_specs=[renamed(s) for s in signature.input_specs],
+                                output_specs=[renamed(s) for s in signature.output_specs]),
+        state_dict=state, range_constraints=program.range_constraints,
+        module_call_graph=[entry for entry in program.module_call_graph if entry.fqn == ""],
+        example_inputs=program.example_inputs, constants=constants, verifiers=program.verifiers)
+
+
+def _check_state(functional: ExportedProgram, program: ExportedProgram):
+    """Refuse a program that writes what it keeps between inferences, or its input."""
+    names = dict(enumerate(_targets(program)))
+    for spec in functional.graph_signature.output_specs:
+        if spec.kind in WRITES:
+            target = names.get(int(spec.target[1:])) if spec.kind != OutputKind.USER_INPUT_MUTATION else spec.target
+            raise HeepgenError(f"the model writes to its {WRITES[spec.kind]} {safe_name(str(target))}, and state that "
+                               "lasts from one inference to the next is not supported: return the new value instead, "
+                               "and keep it outside")
+
+
+WRITES = {OutputKind.BUFFER_MUTATION: "buffer", OutputKind.PARAMETER_MUTATION: "parameter",
+          OutputKind.USER_INPUT_MUTATION: "input"}
+
+
+def _check_modes(program: ExportedProgram):
+    for node in program.graph.nodes:
+        if node.op != "call_function" or not isinstance(node.target, torch._ops.OpOverload):
+            continue
+        args = _bind(node)
+        label = f"layer {module_path(node) or node.name} ({_op_name(node)})"
+        if "running_mean" in args and args["running_mean"] is None:
+            raise HeepgenError(f"{label} has track_running_stats=False: BatchNorm needs running statistics")
+        if args.get("training") is True or args.get("train") is True:
+            raise HeepgenError(
+                f"{label} was exported in training mode: call model.eval() before torch.export.export, and give "
+                "F.dropout training=self.training"
+            )
+
+
+def input_node(program: ExportedProgram) -> torch.fx.Node:
+    """The placeholder of the program's input; raises HeepgenError naming them all when it is not one tensor."""
+    kinds = {s.arg.name: s.kind for s in program.graph_signature.input_specs}
+    nodes = [n for n in program.graph.nodes if n.op == "placeholder" and kinds[n.name] == InputKind.USER_INPUT]
+    if len(nodes) != 1:
+        raise not_one_input(n.name for n in nodes)
+    if not isinstance(nodes[0].meta.get("val"), torch.Tensor):
+        raise HeepgenError(f"input {nodes[0].name} is not a tensor: a model takes exactly one tensor")
+    return nodes[0]
+
+
+def with_fixed_sizes(program: ExportedProgram, what: str, input_shape: tuple[int, ...] | None = None,
+                     batch: int | None = None) -> ExportedProgram:
+    """The program, exported again for the sizes of `dynamic.chosen_sizes` where it leaves some open; `what` is its name
+    in messages."""
+    sizes = [size if isinstance(size, int) else None for size in input_node(program).meta["val"].shape]
+    chosen = chosen_sizes(what, sizes, input_shape, batch)
+    return with_shape(program, chosen) if None in sizes else program
+
+
+def _check_input_shape(program: ExportedProgram, shape: tuple[int, ...]):
+    exported = tuple(input_node(program).meta["val"].shape)
+    if exported != shape:
+        raise HeepgenError(
+            f"the input has shape {shape}, but the model was exported for {exported}: "
+            "use that shape, or export the model again"
+        )
+
+
+def _bind(node) -> dict:
+    """The node's arguments by schema name, defaults filled in."""
+    arguments = node.target._schema.arguments
+    bound = {a.name: a.default_value for a in arguments if a.has_default_value()}
+    bound |= {a.name: value for a, value in zip(arguments, node.args, strict=False)}
+    return bound | node.kwargs
+
+
+def _aten_name(node) -> str:
+    return node.target._schema.name.removeprefix("aten::")
+
+
+def _op_name(node) -> str:
+    if isinstance(node.target, torch._ops.OpOverload):
+        return _aten_name(node).strip("_")
+    return getattr(node.target, "__name__", str(node.target))
+
+
+def _module_stack(node) -> list[tuple[str, str]]:
+    """(module path, class or its Python module) from the root to the module that called the operator."""
+    stack = (node.meta.get("nn_module_stack") or {}).values()
+    return [(safe_name(path) if path else "", cls if isinstance(cls, str) else f"{cls.__module__}.{cls.__qualname__}")
+            for path, cls in stack]
+
+
+def module_path(node) -> str:
+    """Path of the module that called the operator."""
+    stack = _module_stack(node)
+    return stack[-1][0] if stack else ""
+
+
+ONNX = "firmware_gen.frontend.onnx."
+LEAVES = ("torch.nn.", ONNX)
+"""Modules that are layers; all others only hold them."""
+
+
+def _is_library_leaf(node) -> bool:
+    stack = _module_stack(node)
+    return bool(stack) and stack[-1][1].startswith(LEAVES) and "container" not in stack[-1][1]
+
+
+def _in_words_of_model(node, reason: str) -> tuple[str, str]:
+    """Operator and reason of a refusal; ONNX has other names than ATen."""
+    stack = _module_stack(node)
+    if not stack or not stack[-1][1].startswith(ONNX):
+        return _op_name(node), reason
+    return stack[-1][1].removeprefix(ONNX), reason.replace("dims=", "perm=").replace("dim=", "axis=")
+
+
+class _Names:
+    """Unique layer names: the module's path, or a function's name counted within the module that calls it."""
+
+    def __init__(self):
+        self.taken: set[str] = set()
+        self.stems: dict = {}
+
+    def stem(self, node) -> str:
+        """The name of the layer that `node` is; not yet taken when first asked for."""
+        if node not in self.stems:
+            path = module_path(node)
+            prefix = f"{path}.{_op_name(node)}" if path else _op_name(node)
+            leaf = path and _is_library_leaf(node)
+            if leaf and _op_name(node) == "pad" and "Pad" not in _module_stack(node)[-1][1]:
+                path = f"{path}.pad"  # the layer that it pads for is yet to come
+            self.stems[node] = self._free(path, first=path) if leaf else self._free(prefix, first=f"{prefix}_0")
+        return self.stems[node]
+
+    def take(self, name: str) -> str:
+        name = self._free(name, first=name)
+        self.taken.add(name)
+        return name
+
+    def _free(self, stem: str, first: str) -> str:
+        name, count = first, 0
+        while name in self.taken:
+            count += 1
+            name = f"{stem}_{count}"
+        return name
+
+
+def _ir_shape(shape: ir.Shape) -> ir.Shape:
+    return (shape[0], shape[1], 1, shape[2]) if len(shape) == 3 else shape
+
+
+class _Importer:
+    """Walks one functional ATen graph; `env` maps FX nodes to value names (str) or to constants (tensors), and
+    `torch_shapes` value names to the shapes that PyTorch sees."""
+
+    def __init__(self, program: ExportedProgram, name: str):
+        self.program = program
+        self.name = name
+        self.names = _Names()
+        self.env: dict = {}
+        self.values: dict[str, ir.Value] = {}
+        self.torch_shapes: dict[str, ir.Shape] = {}
+        self.nodes: list[ir.Node] = []
+        self.inputs: list[str] = []
+
+    def run(self) -> ir.Graph:
+        constants = self._constants()
+        outputs: list[str] = []
+        for node in self.program.graph.nodes:
+            if node.op == "placeholder":
+                self._placeholder(node, constants)
+            elif node.op == "call_function":
+                self.env[node] = self._call(node)
+            elif node.op == "output":
+                outputs = self._outputs(node)
+            else:
+                raise HeepgenError(f"{node.name}: a {node.op} node in the exported program is not supported")
+        return ir.Graph(self.name, tuple(self.inputs), tuple(outputs), tuple(self.nodes), self.values)
+
+    def _constants(self) -> dict[str, torch.Tensor]:
+        program, found = self.program, {}
+        for spec in program.graph_signature.input_specs:
+            if spec.kind in (InputKind.PARAMETER, InputKind.BUFFER, InputKind.CONSTANT_TENSOR):
+                source = program.state_dict if spec.target in program.state_dict else program.constants
+                found[spec.arg.name] = source[spec.target].detach()
+        return found
+
+    def _placeholder(self, node, constants):
+        if node.name in constants:
+            self.env[node] = constants[node.name]
+            return
+        value = node.meta["val"]
+        if value.dtype != torch.float32:
+            raise HeepgenError(f"input {node.name} is {_dtype(value)}: use float32, after model.float()")
+        shape = self._fixed_shape(node)
+        self.values[node.name] = ir.Value(node.name, shape)
+        self.inputs.append(node.name)
+        self.env[node] = self._as_map(node.name, shape)
+
+    def _as_map(self, name: str, shape: ir.Shape) -> str:
+        """An input of three dimensions as the feature map that it is in the IR."""
+        value = name
+        if len(shape) == 3:
+            value = self._append(f"{name}.reshape", ir.Reshape, (name,), self._fresh(f"{name}_map"), _ir_shape(shape))
+        self.torch_shapes[value] = shape
+        return value
+
+    def _outputs(self, node) -> list[str]:
+        outputs = zip(node.args[0], self.program.graph_signature.output_specs, strict=True)
+        wanted = [fx for fx, spec in outputs if spec.kind == OutputKind.USER_OUTPUT]
+        for number, fx in enumerate(wanted):
+            if not isinstance(fx, torch.fx.Node) or not isinstance(self.env.get(fx), str):
+                raise HeepgenError(
+                    f"output {number} of the model is a constant: return only tensors that it computes from its input"
+                )
+        if not wanted:
+            raise HeepgenError("the model returns nothing: return at least one tensor")
+        return [self._as_torch(self.env[fx]) for fx in wanted]
+
+    def _as_torch(self, value: str) -> str:
+        shape = self.torch_shapes[value]
+        if self.values[value].shape == shape:
+            return value
+        return self._append(f"{value}.reshape", ir.Reshape, (value,), self._fresh(f"{value}_out"), shape)
+
+    def _fixed_shape(self, node) -> ir.Shape:
+        shape = tuple(node.meta["val"].shape)
+        if not all(isinstance(size, int) for size in shape):
+            raise HeepgenError(f"{node.name} has a dynamic shape {shape}: export the model with fixed shapes")
+        if 0 in shape:
+            raise HeepgenError(f"{node.name} is empty, its shape is {shape}: check the input shape")
+        return shape
+
+    def _fresh(self, stem: str) -> str:
+        """A value name that neither the exported program nor the graph uses."""
+        taken = {fx.name for fx in self.program.graph.nodes} | self.values.keys()
+        name, count = stem, 0
+        while name in taken:
+            name, count = f"{stem}_{count}", count + 1
+        return name
+
+    def _append(self, name: str, cls: type[ir.Node], inputs, value: str, shape: ir.Shape, fields=None) -> str:
+        self.values[value] = ir.Value(value, shape)
+        self.nodes.append(cls(name=self.names.take(name), inputs=tuple(inputs), output=value, **(fields or {})))
+        return value
+
+    def _call(self, node):
+        if node.target is operator.getitem:
+            return self._getitem(node)
+        if not isinstance(node.target, torch._ops.OpOverload) or node.target.namespace != "aten":
+            raise self.refuse(node, f"the operator {node.target} is not an ATen operator")
+        if _aten_name(node) == "_assert_tensor_metadata":
+            return None
+        read = [self.env[fx] for fx in node.all_input_nodes]
+        if not any(isinstance(value, str) for value in read):
+            return self._fold_constant(node)
+        handler = HANDLERS.get(_aten_name(node))
+        if handler is None:
+            raise self.refuse(node, not_supported(_op_name(node)))
+        self._check_arguments(node)
+        try:
+            return handler(self, node, self._resolve(_bind(node)))
+        except HeepgenError:
+            raise
+        except Exception as error:
+            raise self.refuse(node, f"heepgen cannot import it as it is used here ({type(error).__name__}: "
+                                    f"{_first_line(error)}); write it with other operators") from error
+
+    def _check_arguments(self, node):
+        """Refuse, by name, what the handler does not read, unless it says nothing."""
+        bound, read = _bind(node), READS[_aten_name(node)] | HARMLESS
+        for argument in node.target._schema.arguments:
+            name, value = argument.name, bound.get(argument.name)
+            if name in read or (argument.has_default_value() and value == argument.default_value):
+                continue
+            default = f", {argument.default_value} is" if argument.has_default_value() else ""
+            raise self.refuse(node, f"its argument {name}={value} is not supported{default}; leave it out")
+
+    def _getitem(self, node):
+        source = self.env[node.args[0]]
+        if not isinstance(source, str):  # constants, or the parts of a split
+            return source[node.args[1]]
+        if node.args[1] != 0:
+            raise self.refuse(node, f"its output {node.args[1]} is used; only output 0 is supported")
+        return source
+
+    def _fold_constant(self, node):
+        """Evaluate an operator of weights only (a transposed or normalised weight)."""
+        if _aten_name(node) not in CONSTANT_OPERATORS:
+            raise self.refuse(node, "this operator is not supported, not even on weights alone")
+        args, kwargs = torch.fx.map_arg((node.args, node.kwargs), self.env.__getitem__)
+        try:
+            with torch.no_grad():
+                return node.target(*args, **kwargs)
+        except Exception as error:
+            raise self.refuse(node, f"torch cannot compute it ({_first_line(error)}); check the model") from error
+
+    def _resolve(self, args: dict) -> dict:
+        return {key: torch.fx.map_arg(value, self.env.__getitem__) for key, value in args.items()}
+
+    # What the handlers use.
+
+    def emit(self, node, cls: type[ir.Node], *sources, **fields) -> str:
+        """Append the node that computes `node` from `sources`; returns the name of its value."""
+        shape_of = node
+        if isinstance(node.meta["val"], tuple | list):  # operators that also return statistics or indices
+            shape_of = _FirstOutput(node)
+        if (dtype := shape_of.meta["val"].dtype) != torch.float32:
+            raise self.refuse(node, f"it computes {str(dtype).removeprefix('torch.')}; float32 is supported")
+        return self._emit(node, cls, sources, node.name, self._fixed_shape(shape_of), fields)
+
+    def step(self, node, cls: type[ir.Node], *sources, shape: ir.Shape, **fields) -> str:
+        """Append a node on the way to computing `node`, with an output of `shape`; returns the name of its value."""
+        value = self._fresh(f"{node.name}_{cls.__name__.lower()}")
+        return self._emit(node, cls, sources, value, shape, fields)
+
+    def _emit(self, node, cls, sources, value: str, shape: ir.Shape, fields: dict) -> str:
+        if not all(isinstance(source, str) for source in sources):
+            raise self.refuse(node, "one of its inputs is a constant")
+        name = self.names.stem(node)
+        if name in self.names.taken or (cls in (ir.Reshape, ir.Slice) and value != node.name):
+            name = f"{name}.{cls.__name__.lower()}"
+        self.torch_shapes[value] = shape
+        return self._append(name, cls, sources, value, _ir_shape(shape), fields)
+
+    def weight(self, node, value, what: str) -> np.ndarray | None:
+        """A constant as float64; refused by layer name when computed, NaN or infinite."""
+        if value is None:
+            return None
+        if isinstance(value, str):
+            raise self.refuse(node, f"its {what} is computed by the model; only constants are supported")
+        array = value.detach().cpu().to(torch.float64).numpy().copy()
+        if not np.isfinite(array).all():
+            bad = "NaN" if np.isnan(array).any() else "infinity"
+            raise HeepgenError(
+                f"layer {self.label(node)}: its {what} contains {bad}; train or initialise the model again"
+            )
+        return array
+
+    def rank(self, node, source, allowed: tuple[int, ...], expected: str):
+        shape = self.shape(source) if isinstance(source, str) else ()
+        if len(shape) not in allowed:
+            raise self.refuse(node, f"its input has shape {shape}; {expected} is supported")
+
+    def shape(self, source: str) -> ir.Shape:
+        """Shape as PyTorch sees it."""
+        return self.torch_shapes[source]
+
+    def ir_shape(self, source: str) -> ir.Shape:
+        return self.values[source].shape
+
+    def label(self, node) -> str:
+        return module_path(node) or f"{_op_name(node)} ({node.name})"
+
+    def refuse(self, node, reason: str) -> HeepgenError:
+        return refusal(self.label(node), *_in_words_of_model(node, reason))
+
+
+class _FirstOutput:
+    """The first output of a node with several, seen as a node."""
+
+    def __init__(self, node):
+        self.name = node.name
+        self.meta = {"val": node.meta["val"][0]}

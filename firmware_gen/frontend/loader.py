@@ -1,0 +1,139 @@
+"""Loading a model file, trusting nothing in it unless told to."""
+
+from __future__ import annotations
+
+import io
+import os
+import pickle
+import zipfile
+from pathlib import Path
+
+import torch
+from torch import nn
+from torch.export import ExportedProgram
+from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
+
+from firmware_gen.frontend.importer import with_fixed_sizes
+from firmware_gen.frontend.onnx import load_onnx
+from firmware_gen.frontend.pt2 import export_load, load_pt2
+from hls.errors import HeepgenError
+
+# Layers that a pickled nn.Module may consist of; the importer decides which of them it supports.
+ALLOWED_LAYERS = [
+    *(nn.Sequential, nn.ModuleList, nn.Identity, nn.Flatten, nn.Unflatten),
+    *(nn.Linear, nn.Conv1d, nn.Conv2d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.BatchNorm1d, nn.BatchNorm2d),
+    *(nn.ReLU, nn.ReLU6, nn.Hardtanh, nn.LeakyReLU, nn.PReLU, nn.Sigmoid, nn.Tanh, nn.Softmax, nn.LogSoftmax),
+    *(nn.Hardsigmoid, nn.Hardswish, nn.SiLU),
+    *(nn.MaxPool1d, nn.MaxPool2d, nn.AvgPool1d, nn.AvgPool2d),
+    *(nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool1d, nn.AdaptiveMaxPool2d),
+    *(nn.ZeroPad1d, nn.ZeroPad2d, nn.ConstantPad1d, nn.ConstantPad2d),
+    *(nn.ChannelShuffle, nn.PixelShuffle),
+    *(nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Upsample, nn.UpsamplingNearest2d),
+]
+SAVE_AGAIN = "torch.export.save(torch.export.export(model.eval(), (example,)), 'model.pt2')"
+
+
+def load_model(path: str | os.PathLike, trust_pickle: bool = False, input_shape: tuple[int, ...] | None = None,
+               batch: int | None = None) -> nn.Module | ExportedProgram:
+    """Load a torch.export archive (.pt2), an nn.Module of standard layers of torch.save (.pt, .pth), or an ONNX
+    file (.onnx), which becomes an ExportedProgram; `input_shape` and `batch` give the sizes that a .pt2 or an .onnx
+    leaves open.
+
+    Nothing in the file is executed unless `trust_pickle`, which loads as torch does by itself.
+    Raises HeepgenError, one sentence, for missing, damaged, unsafe and unsuitable files.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise HeepgenError(f"model file {path} does not exist")
+    if path.suffix == ".onnx":
+        return load_onnx(path, input_shape, batch)
+    if path.suffix not in (".pt2", ".pt", ".pth"):
+        raise HeepgenError(f"{path}: a model file ends in .pt2 (torch.export), .pt (torch.save) or .onnx")
+    names = _member_names(path)
+    if path.suffix == ".pt2" or "archive_format" in names:
+        if not trust_pickle:
+            return load_pt2(path, input_shape, batch)
+        return with_fixed_sizes(export_load(path, path), str(path), input_shape, batch)
+    if "constants.pkl" in names:
+        raise HeepgenError(f"{path} is a TorchScript archive, which is not supported; use {SAVE_AGAIN}")
+    loaded = _load_trusted(path) if trust_pickle else _load_module(path)
+    return _checked_module(path, loaded)
+
+
+def exported_bytes(program: ExportedProgram) -> bytes:
+    """The file that torch.export.save writes."""
+    buffer = io.BytesIO()
+    torch.export.save(program, buffer)
+    return buffer.getvalue()
+
+
+def _member_names(path: Path) -> set[str]:
+    """Names in a zip archive without their top folder; empty for any other file."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return {name.partition("/")[2] for name in archive.namelist()}
+    except (zipfile.BadZipFile, ValueError, EOFError, NotImplementedError):
+        return set()
+
+
+def _load_trusted(path: Path):
+    try:
+        return torch.load(path, map_location="cpu", weights_only=False)
+    except (AttributeError, ImportError) as error:
+        raise HeepgenError(
+            f"{path} cannot be loaded: {_reason(error)}; name the folder of its classes in PYTHONPATH, and keep "
+            f"them in a file that is not run as __main__, or use {SAVE_AGAIN}"
+        ) from error
+    except Exception as error:
+        raise HeepgenError(f"{path} cannot be loaded: {_reason(error)}") from error
+
+
+def _load_module(path: Path):
+    try:
+        with safe_globals(ALLOWED_LAYERS):
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        unsafe = _unsafe_globals(path)
+        if not unsafe:
+            raise _damaged(path, error) from error
+        raise HeepgenError(
+            f"{path} is not loaded: its pickle refers to {', '.join(unsafe)}, so loading it could run code; "
+            f"use {SAVE_AGAIN}, or pass --trust-pickle if you trust the file"
+        ) from error
+    except Exception as error:
+        raise _damaged(path, error) from error
+
+
+def _unsafe_globals(path: Path) -> list[str]:
+    try:
+        with safe_globals(ALLOWED_LAYERS):
+            return sorted(get_unsafe_globals_in_checkpoint(path))
+    except Exception:  # a damaged file: there is no telling
+        return []
+
+
+def _damaged(path: Path, error: Exception) -> HeepgenError:
+    return HeepgenError(
+        f"{path} is not a complete file of torch.save ({_reason(error)}); use {SAVE_AGAIN}"
+    )
+
+
+def _reason(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0].rstrip(".") if lines else type(error).__name__
+
+
+def _holds_weights(loaded) -> bool:
+    """Whether it is a state_dict, or a checkpoint with one in it."""
+    return isinstance(loaded, dict) and any(isinstance(v, torch.Tensor) or _holds_weights(v) for v in loaded.values())
+
+
+def _checked_module(path: Path, loaded) -> nn.Module:
+    if isinstance(loaded, nn.Module):
+        return loaded
+    if _holds_weights(loaded):
+        raise HeepgenError(
+            f"{path} holds weights only (a state_dict), which say nothing about the layers: load them into "
+            f"the model and use {SAVE_AGAIN}"
+        )
+    raise HeepgenError(f"{path} holds a {type(loaded).__name__}, not an nn.Module; use {SAVE_AGAIN}")

@@ -1,0 +1,163 @@
+"""An .onnx file as a checked graph of one opset, with weights, without functions, its input's shape fixed."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import onnx
+from onnx import ModelProto, TensorProto, checker, helper, inliner, shape_inference, version_converter
+from onnx.external_data_helper import ExternalDataInfo, load_external_data_for_tensor, uses_external_data
+
+from firmware_gen.frontend.dynamic import chosen_sizes
+from firmware_gen.frontend.refusal import not_one_input
+from hls.errors import HeepgenError
+
+OLDEST_OPSET = 21
+"""Older models are converted to it; newer ones stay as they are."""
+LARGEST = 2**30
+"""Bytes of a tensor, and of all weights together; more than any memory of the hardware holds."""
+BROADCASTING = ("Add", "Sub", "Mul", "Div", "Pow")
+
+
+def read(path: Path) -> ModelProto:
+    """The model in the file, checked, with the weights that lie in files beside it."""
+    try:
+        model = onnx.load(str(path), load_external_data=False)
+        if model.ir_version > onnx.IR_VERSION:
+            raise HeepgenError(f"{path} has ONNX's IR version {model.ir_version}, {onnx.IR_VERSION} is the newest "
+                               f"known: export it for an older one")
+        _read_external_data(path, model)
+        checker.check_model(_lenient(model))
+    except HeepgenError:
+        raise
+    except Exception as error:
+        raise HeepgenError(f"{path} is not a complete ONNX file ({_reason(error)}); export it again") from error
+    if model.graph.sparse_initializer:
+        raise HeepgenError(f"{path}: weight {model.graph.sparse_initializer[0].values.name} is sparse; save it dense")
+    return model
+
+
+def prepare(path: Path, source: ModelProto, input_shape: tuple[int, ...] | None, batch: int | None) -> ModelProto:
+    """`source` with local functions inlined, the input's shape fixed, of opset `OLDEST_OPSET` or newer."""
+    model = _lenient(source)
+    (start,) = graph_inputs(path, model)
+    shape = _fixed_shape(path, start, input_shape, batch)
+    start.type.CopyFrom(helper.make_tensor_type_proto(TensorProto.FLOAT, shape))
+    opset = opset_of(model)
+    try:
+        if model.functions:
+            model = inliner.inline_local_functions(model, convert_version=True)
+        if opset < OLDEST_OPSET:
+            model = version_converter.convert_version(_broadcast_explicitly(_forget_shapes(model)), OLDEST_OPSET)
+    except Exception as error:
+        raise HeepgenError(f"{path}: opset {opset} cannot be converted to {OLDEST_OPSET} ({_reason(error)}); export it "
+                           f"with opset {OLDEST_OPSET} or newer") from error
+    return model
+
+
+def opset_of(model: ModelProto) -> int:
+    """Version of ONNX's own operators in `model`."""
+    return next((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), 1)
+
+
+def graph_inputs(path: Path, model: ModelProto) -> list:
+    """The only input, in a list; raises HeepgenError for none or several. Initializers may be listed as inputs."""
+    weights = {t.name for t in model.graph.initializer}
+    inputs = [i for i in model.graph.input if i.name not in weights]
+    if len(inputs) != 1:
+        raise HeepgenError(f"{path}: {not_one_input(i.name for i in inputs)}")
+    return inputs
+
+
+def _lenient(source: ModelProto) -> ModelProto:
+    """A copy without what old or careless exporters get wrong, and nobody needs: the IR version, and types and shapes
+    of outputs and intermediate values."""
+    model = ModelProto()
+    model.CopyFrom(source)
+    model.ir_version = onnx.IR_VERSION
+    if not any(o.domain in ("", "ai.onnx") for o in model.opset_import):
+        model.opset_import.append(helper.make_opsetid("", 1))
+    for opset in model.opset_import:
+        opset.domain = "" if opset.domain == "ai.onnx" else opset.domain
+    del model.graph.value_info[:]
+    for output in model.graph.output:
+        output.type.CopyFrom(helper.make_tensor_type_proto(TensorProto.FLOAT, ()))
+    return model
+
+
+def _forget_shapes(model: ModelProto) -> ModelProto:
+    for output in model.graph.output:
+        output.type.tensor_type.ClearField("shape")
+    return shape_inference.infer_shapes(model, data_prop=True)
+
+
+def _fixed_shape(path: Path, start, given: tuple[int, ...] | None, batch: int | None) -> tuple[int, ...]:
+    tensor, what = start.type.tensor_type, f"input {start.name} of {path}"
+    if tensor.elem_type != TensorProto.FLOAT:
+        raise HeepgenError(f"{path}: input {start.name} is not float32; export the model in float32")
+    sizes = [d.dim_value if d.HasField("dim_value") else None for d in tensor.shape.dim]
+    if not tensor.HasField("shape"):
+        if given is None:
+            raise HeepgenError(f"{what} has no shape: give --input-shape with the batch, such as 1,3,224,224")
+        sizes = [None] * len(given)
+    shape = chosen_sizes(what, sizes, given, batch)
+    if not shape or min(shape) < 1 or math.prod(shape) * 4 > LARGEST:
+        raise HeepgenError(f"{what} has shape {shape}; use positive sizes that fit into a memory")
+    return shape
+
+
+def _broadcast_explicitly(model: ModelProto) -> ModelProto:
+    """Before opset 7 the second operand was laid along `axis` of the first; ONNX's converter does not always see it."""
+    if opset_of(model) >= 7:
+        return model
+    values = [*model.graph.input, *model.graph.value_info, *model.graph.output]
+    ranks = {v.name: len(v.type.tensor_type.shape.dim) for v in values if v.type.tensor_type.HasField("shape")}
+    ranks |= {t.name: len(t.dims) for t in model.graph.initializer}
+    nodes = []
+    for node in model.graph.node:
+        given = {a.name: a.i for a in node.attribute if a.name in ("broadcast", "axis")}
+        if node.op_type in BROADCASTING and given.get("broadcast") and "axis" in given:
+            first, second = node.input
+            axis, ends = given["axis"] % ranks[first], ranks[second]
+            if axes := list(range(ends, ranks[first] - axis)):
+                nodes.append(helper.make_node("Unsqueeze", [second], [f"{second}/{node.output[0]}"], axes=axes))
+                node.input[1] = f"{second}/{node.output[0]}"
+            kept = [a for a in node.attribute if a.name not in given]
+            del node.attribute[:]
+            node.attribute.extend([*kept, helper.make_attribute("broadcast", 1)])
+        nodes.append(node)
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    return shape_inference.infer_shapes(model, data_prop=True)
+
+
+def _read_external_data(path: Path, model: ModelProto):
+    """The package refuses paths, links and ranges that leave the folder or the file; sizes are checked here."""
+    tensors = [t for t in _tensors(model) if uses_external_data(t)]
+    sizes = [math.prod(t.dims) * helper.tensor_dtype_to_np_dtype(t.data_type).itemsize for t in tensors]
+    if sum(sizes) > LARGEST:
+        raise HeepgenError(f"{path} has {sum(sizes):,} bytes of weights; {LARGEST:,} is the most")
+    for tensor, size in zip(tensors, sizes, strict=True):
+        location = next((e.value for e in tensor.external_data if e.key == "location"), "")
+        try:
+            info = ExternalDataInfo(tensor)
+            if info.length is None:
+                tensor.external_data.add(key="length", value=str(size))
+            elif info.length != size:
+                raise ValueError(f"it has {info.length} bytes, its shape says {size}")
+            load_external_data_for_tensor(tensor, str(path.parent))
+        except Exception as error:
+            raise HeepgenError(f"{path}: weight {tensor.name} cannot be read from file {location!r} beside it "
+                               f"({_reason(error)})") from error
+
+
+def _tensors(model: ModelProto):
+    yield from model.graph.initializer
+    for owner in (model.graph, *model.functions):
+        yield from (a.t for node in owner.node for a in node.attribute if a.HasField("t"))
+
+
+def _reason(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return (lines[0] if lines else type(error).__name__).rstrip(".")

@@ -1,0 +1,94 @@
+"""What an ONNX file computes, by ONNX's own evaluator or onnxruntime, to compare the import with."""
+
+from __future__ import annotations
+
+import importlib.util
+import operator
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from onnx import ModelProto, helper
+from onnx.reference import ReferenceEvaluator
+from onnx.reference.op_run import OpRun
+from torch.export import ExportedProgram
+
+from firmware_gen import ir
+from firmware_gen.frontend.importer import module_path
+from firmware_gen.frontend.onnx.file import opset_of
+from firmware_gen.frontend.verify import SINGLE, Check, Reference, check_layers, inputs_to_try
+from hls.errors import HeepgenError
+
+EVALUATED_RIGHT = 14
+"""The oldest opset whose Softmax, BatchNormalization and Resize ONNX's evaluator knows; older models are converted
+before it runs them. onnxruntime knows them all."""
+
+
+class GlobalMaxPool(OpRun):
+    """ONNX's evaluator has it for two dimensions of space only."""
+
+    def _run(self, x):
+        return (x.max(axis=tuple(range(2, x.ndim)), keepdims=True),)
+
+
+@dataclass(frozen=True)
+class Source:
+    """`model` as it is in the file, `prepared` as it was imported, and the value that each `layer` computes."""
+
+    model: ModelProto
+    prepared: ModelProto
+    layers: Mapping[str, str]
+
+    @property
+    def evaluator(self) -> str:
+        return "onnxruntime" if importlib.util.find_spec("onnxruntime") else "ONNX's evaluator"
+
+    def check(self, imported: ir.Graph, functional: ExportedProgram, sample: np.ndarray) -> Check:
+        """Compare a graph that was imported from `functional` with the file, on `sample` (float32) and on a random
+        input. Raises HeepgenError naming the first layer that differs."""
+        return check_layers(imported, self._references(functional, sample), "ONNX", SINGLE)
+
+    def _references(self, functional: ExportedProgram, sample: np.ndarray) -> Iterable[Reference]:
+        """Values by the names of the nodes that end a layer. Inputs for which float32 overflows are left out."""
+        names = {}
+        for node in functional.graph.nodes:
+            if (value := self.layers.get(module_path(node))) is not None:
+                computes = node.args[0] if node.target is operator.getitem else node
+                names[value] = computes.name, getattr(node.meta["val"], "shape", None)
+        for x in inputs_to_try(sample):
+            found = self._evaluate(x.astype(np.float32))
+            if not all(np.isfinite(a).all() for a in found.values() if getattr(a, "dtype", None) == np.float32):
+                continue
+            values = {name: found[value].astype(np.float64) for value, (name, shape) in names.items()
+                      if value in found and found[value].shape == shape}
+            outputs = tuple(found[o.name].astype(np.float64) for o in self.model.graph.output)
+            yield Reference(x.astype(np.float32).astype(np.float64), values, outputs)
+
+    def _evaluate(self, x: np.ndarray) -> dict[str, np.ndarray]:
+        feeds = {next(i.name for i in self.prepared.graph.input
+                      if i.name not in {t.name for t in self.prepared.graph.initializer}): x}
+        try:
+            if self.evaluator == "onnxruntime":
+                return _run_onnxruntime(self.model, feeds)
+            model = self.model if opset_of(self.model) >= EVALUATED_RIGHT else self.prepared
+            with np.errstate(all="ignore"):
+                return ReferenceEvaluator(model, new_ops=[GlobalMaxPool]).run(None, feeds, intermediate=True)
+        except Exception as error:
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+            raise HeepgenError(f"{self.evaluator} cannot run the model ({reason}), so that the import cannot be "
+                               "compared with it; export it again with a newer opset") from error
+
+
+def _run_onnxruntime(model: ModelProto, feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    import onnxruntime
+
+    watched = ModelProto()
+    watched.CopyFrom(model)
+    names = [name for node in model.graph.node for name in node.output if name]
+    del watched.graph.output[:]
+    watched.graph.output.extend(helper.make_empty_tensor_value_info(name) for name in names)
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level, options.intra_op_num_threads = 4, 1
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = onnxruntime.InferenceSession(watched.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    return dict(zip(names, session.run(names, feeds), strict=True)) | feeds

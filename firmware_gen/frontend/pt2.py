@@ -1,0 +1,293 @@
+"""Loading a torch.export archive (.pt2) from an untrusted source.
+
+torch.export.load executes what the archive asks for in many places besides torch.load: pickled custom
+objects, compiled libraries, sympy expressions of dynamic shapes (evaluated as Python), imports in pytree
+specifications, guard code, and operator names resolved anywhere below `torch`. TORCH_FORCE_WEIGHTS_ONLY_LOAD
+covers only the first kind, and not all of it.
+
+So nothing of the original reaches torch: an archive is read with zipfile and json, everything outside a
+short allow-list is refused, and a clean copy with raw tensors, plain shapes and known ATen operators is
+packed and given to torch.export.load.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import os
+import re
+import zipfile
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+
+from firmware_gen.frontend.dynamic import chosen_sizes, fix_sizes, open_sizes, symbol_of
+from firmware_gen.frontend.hints import not_supported
+from firmware_gen.frontend.importer import CONSTANT_OPERATORS, HANDLERS
+from firmware_gen.frontend.names import safe_name
+from firmware_gen.frontend.refusal import refusal
+from hls.errors import HeepgenError
+
+MODEL = "models/model.json"
+SAMPLE = "data/sample_inputs/model.pt"
+CONFIGS = ("data/weights/model_weights_config.json", "data/constants/model_constants_config.json")
+PLAIN = re.compile(
+    r"archive_format|archive_version|byteorder|\.data/version|\.data/serialization_id"
+    r"|data/weights/weight_\d+|data/constants/tensor_\d+"
+)
+RAW_TENSOR = re.compile(r"(weight|tensor)_\d+")
+DROPPED = re.compile(r"extra/.*|data/sample_inputs/model\.pt")
+
+FORBIDDEN_KEYS = {
+    "as_expr": "a dynamic shape",
+    "expr_str": "a symbolic expression",
+    "as_sym_int": "a dynamic size",
+    "as_sym_ints": "a dynamic size",
+    "as_sym_float": "a dynamic number",
+    "as_sym_floats": "a dynamic number",
+    "as_sym_bool": "a dynamic condition",
+    "as_custom_obj": "a custom object",
+    "custom_obj": "a custom object",
+    "as_graph": "a nested graph (of torch.no_grad or autocast in its forward: export it within torch.no_grad())",
+    "as_operator": "an operator as an argument",
+}
+PLAIN_SPECS = {"builtins.tuple", "builtins.list", "builtins.dict", None}
+WRITERS = {"copy", "fill", "zero", "index_put", "index_copy", "index_add", "masked_fill", "scatter"}
+"""Loaded although no model with them is supported, so that the refusal can name the buffer that they write."""
+ATEN = frozenset(HANDLERS) | CONSTANT_OPERATORS | WRITERS | {"_assert_tensor_metadata"}
+TARGET = re.compile(r"torch\.ops\.aten\.([A-Za-z0-9_]+)\.[A-Za-z0-9_]+")
+
+
+def load_pt2(path: Path, input_shape: tuple[int, ...] | None = None, batch: int | None = None
+             ) -> torch.export.ExportedProgram:
+    """The ExportedProgram in `path`, without running anything that the archive brings along; `input_shape` and `batch`
+    give the sizes that it leaves open, see `dynamic.chosen_sizes`.
+
+    Raises HeepgenError for damaged files, for anything an archive of a supported model does not need, and for
+    unsupported operators, by layer name.
+    """
+    members = _read_members(path)
+    clean = {name: data for name, data in members.items() if PLAIN.fullmatch(name)}
+    for name in CONFIGS:
+        clean[name] = _dump(_checked_weights(path, _parse(path, name, members)))
+    program = _parse(path, MODEL, members)
+    _fix_sizes(path, program, input_shape, batch)
+    clean[MODEL] = _dump(_checked_program(path, program))
+    clean[SAMPLE] = b""
+    with _weights_only():
+        return export_load(path, _packed(clean))
+
+
+def export_load(path: Path, file) -> torch.export.ExportedProgram:
+    """torch.export.load of `file`, its errors as one sentence about `path`: not safe by itself."""
+    logger, logged = logging.getLogger("torch.export"), _LoggedError()
+    logger.addFilter(logged)
+    try:
+        return torch.export.load(file)
+    except Exception as error:
+        cause = logged.error or error
+        reason = (str(cause).strip() or type(cause).__name__).splitlines()[0]
+        raise HeepgenError(
+            f"{path}: torch {torch.__version__} cannot read this archive ({reason}); export the model again "
+            "with this version"
+        ) from error
+    finally:
+        logger.removeFilter(logged)
+
+
+class _LoggedError(logging.Filter):
+    """Keeps the error that torch.export.load logs, with its traceback, instead of raising it."""
+
+    error: BaseException | None = None
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        self.error = record.exc_info[1] if record.exc_info else self.error
+        return False
+
+
+def _read_members(path: Path) -> dict[str, bytes]:
+    """Archive members by name, without the top folder."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            infos = archive.infolist()
+            if not any(i.filename.partition("/")[2] == MODEL for i in infos):
+                raise _incomplete(path, f"it holds no {MODEL}")
+            if sum(i.file_size for i in infos) > path.stat().st_size:
+                raise _unsafe(path, "compressed or overlapping members")
+            members = {}
+            for info in infos:
+                name = info.filename.partition("/")[2]
+                if name in members:
+                    raise _unsafe(path, f"two members called {name}")
+                if not (PLAIN.fullmatch(name) or DROPPED.fullmatch(name) or name in (MODEL, *CONFIGS)):
+                    raise _unsafe(path, f"a member {info.filename}")
+                members[name] = archive.read(info)
+    except (zipfile.BadZipFile, EOFError, NotImplementedError, ValueError) as error:
+        raise _incomplete(path, str(error)) from error
+    return members
+
+
+def _parse(path: Path, name: str, members: dict[str, bytes]):
+    try:
+        return json.loads(members[name])
+    except KeyError:
+        raise _incomplete(path, f"it holds no {name}") from None
+    except (ValueError, RecursionError) as error:
+        raise _damaged(path, name, error) from error
+
+
+def _dump(tree) -> bytes:
+    return json.dumps(tree).encode()
+
+
+def _incomplete(path: Path, reason: str) -> HeepgenError:
+    return HeepgenError(
+        f"{path} is not a complete torch.export archive ({reason}); save it again with torch.export.save"
+    )
+
+
+def _damaged(path: Path, name: str, error: Exception) -> HeepgenError:
+    return HeepgenError(
+        f"{path}: its {name} is damaged ({type(error).__name__}: {error}); save it again with torch.export.save"
+    )
+
+
+def _unsafe(path: Path, what: str) -> HeepgenError:
+    return HeepgenError(
+        f"{path} holds {what}, which a supported model does not need and which might run code when loaded; "
+        "export a plain model with fixed shapes, or pass --trust-pickle if you trust the file"
+    )
+
+
+def _checked_weights(path: Path, config: dict) -> dict:
+    """Weight and constant tables: every entry must be raw bytes, none a pickle."""
+    _refuse_keys(path, config)
+    try:
+        for name, entry in config["config"].items():
+            if entry["use_pickle"] is not False or not RAW_TENSOR.fullmatch(entry["path_name"]):
+                raise _unsafe(path, f"the pickled tensor or object {name}")
+    except (KeyError, TypeError, AttributeError) as error:
+        raise _damaged(path, "table of weights", error) from error
+    return config
+
+
+def _fix_sizes(path: Path, program: dict, input_shape: tuple[int, ...] | None, batch: int | None):
+    try:
+        _, sizes = open_sizes(program)
+        names = [symbol_of(size) if isinstance(size, str) else None for size in sizes]
+        chosen = chosen_sizes(str(path), [None if isinstance(s, str) else s for s in sizes], input_shape, batch)
+        symbols = {name: size for name, size in zip(names, chosen, strict=True) if name}
+        if any(symbols[name] != size for name, size in zip(names, chosen, strict=True) if name):
+            raise HeepgenError(f"{path}: --input-shape gives one dynamic size two values, {list(chosen)}")
+        if symbols:
+            _check_ranges(path, program["range_constraints"], symbols)
+            fix_sizes(program, symbols)
+    except (KeyError, TypeError, AttributeError, ValueError, IndexError) as error:
+        raise _damaged(path, MODEL, error) from error
+
+
+def _check_ranges(path: Path, ranges: dict, symbols: dict[str, int]):
+    for name, size in symbols.items():
+        low, high = (ranges.get(name) or {}).get("min_val"), (ranges.get(name) or {}).get("max_val")
+        if (low is not None and size < low) or (high is not None and size > high):
+            raise HeepgenError(f"{path} was exported for sizes from {low} to {high} where {size} is to be compiled: "
+                               "give --batch or --input-shape, or export the model again")
+
+
+def _checked_program(path: Path, program: dict) -> dict:
+    _refuse_keys(path, program)
+    try:
+        module = program["graph_module"]
+        for node in module["graph"]["nodes"]:
+            stack = _module_stack(str(node["metadata"].get("nn_module_stack") or ""))
+            _check_node(node, stack)
+            node["metadata"] = {"nn_module_stack": ";".join(map(",".join, stack))} if stack else {}
+        _check_specs(path, module["module_call_graph"])
+        if program.get("range_constraints") or module.get("treespec_namedtuple_fields"):
+            raise _unsafe(path, "dynamic shapes or named tuples")
+        module["metadata"] = {}
+        program["guards_code"] = []
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise _damaged(path, MODEL, error) from error
+    return program
+
+
+def _refuse_keys(path: Path, tree):
+    pending = [tree]
+    while pending:
+        item = pending.pop()
+        if isinstance(item, dict):
+            for key in item.keys() & FORBIDDEN_KEYS.keys():
+                raise _unsafe(path, f"{FORBIDDEN_KEYS[key]} ({key})")
+            pending.extend(item.values())
+        elif isinstance(item, list):
+            pending.extend(item)
+
+
+STACK = re.compile(r"[^,;]*?((?<=L__self__).*?|)(?:@\d+)?,(\1(?:@\d+)?),([\w.]+)(?:;|$)", re.DOTALL)
+"""One module: a key that ends in the module's path, that path, which may hold anything, and the class."""
+
+
+def _module_stack(text: str) -> list[tuple[str, str, str]]:
+    """(key, path, class) of the modules around a node, in names that torch can read; none when it is something else."""
+    found = list(STACK.finditer(text))
+    if "".join(m[0] for m in found) != text:
+        return []
+    paths = [safe_name(m[2]) if m[2] else "" for m in found]
+    # Keys as torch writes them: the program may be saved, and read here again.
+    return [(f"{index}L__self__{path}", path, m[3]) for index, (path, m) in enumerate(zip(paths, found, strict=True))]
+
+
+def _check_node(node: dict, stack: list[tuple[str, str, str]]):
+    target = str(node["target"])
+    match = TARGET.fullmatch(target)
+    if target == "_operator.getitem" or (match and {match[1], match[1].rstrip("_")} & ATEN):
+        return
+    layer = (stack[-1][1] if stack else "") or str(node["name"])
+    op = match[1] if match else target
+    raise refusal(layer, op, not_supported(op))
+
+
+def _check_specs(path: Path, module_call_graph: list):
+    """Pytree specifications may import modules: allow only tuples, lists and dicts with string keys."""
+    for entry in module_call_graph:
+        for key in ("in_spec", "out_spec"):
+            text = (entry.get("signature") or {}).get(key)
+            if text:
+                _check_spec(path, json.loads(text)[1])
+
+
+def _check_spec(path: Path, spec: dict):
+    context = spec["context"]
+    keys = json.loads(context) if isinstance(context, str) else context
+    plain = keys is None or (isinstance(keys, list) and all(isinstance(k, str) for k in keys))
+    if spec["type"] not in PLAIN_SPECS or not plain:
+        raise _unsafe(path, f"an argument structure of type {spec['type']}")
+    for child in spec["children_spec"]:
+        _check_spec(path, child)
+
+
+def _packed(members: dict[str, bytes]) -> io.BytesIO:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
+        for name, data in members.items():
+            archive.writestr(f"model/{name}", data)
+    buffer.seek(0)
+    return buffer
+
+
+@contextmanager
+def _weights_only():
+    """A second line of defence: every torch.load inside is weights_only."""
+    name = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
+    before = os.environ.get(name)
+    os.environ[name] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before

@@ -1,0 +1,25 @@
+"""The one form of every refusal of a model."""
+
+from collections.abc import Iterable
+
+from firmware_gen.frontend.names import one_line, safe_name
+from hls.errors import HeepgenError
+
+LONGEST = 60
+"""Characters of an operator's name, or of a name of an input, that a message shows."""
+
+
+def refusal(layer: str, op: str, reason: str) -> HeepgenError:
+    """An error naming the layer, its operator and the reason, which also says what to do."""
+    return HeepgenError(f"layer {one_line(layer)}: {one_line(op)[:LONGEST]}: {reason} (what is supported: "
+                        "docs/operators.md)")
+
+
+def not_one_input(names: Iterable[str]) -> HeepgenError:
+    """The message for a model that takes these inputs instead of one tensor."""
+    names = [safe_name(name)[:LONGEST] for name in names]
+    if not names:
+        return HeepgenError("the model has no input: it must take one tensor")
+    some = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+    return HeepgenError(f"the model has {len(names)} inputs ({some}): one is supported; wrap it in a module that takes "
+                        "one tensor and holds the others as buffers, or export the parts that take one tensor each")

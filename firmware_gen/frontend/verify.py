@@ -1,0 +1,295 @@
+"""The imported graph against the program that it came from: tensor by tensor, in double precision.
+
+Both sides compute in float64, with the constants that they have in float32, so what is left is the rounding of double
+precision: every layer gets the source's own input, and may differ from the source by
+
+    (K + OPERATIONS) * 2**-52 * M        or 2**-23, where the source computes in float32
+
+where K is the number of terms that one of its outputs sums, and M is the largest magnitude that such a sum can reach:
+max(sum |w|) * max |x| + max |b| of a layer with weights. A wrong stride, order, constant or argument is far above it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterable, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import torch
+from torch.export import ExportedProgram
+from torch.export.graph_signature import InputKind, OutputKind
+from torch.utils import _pytree as pytree
+
+from firmware_gen import ir
+from firmware_gen.frontend.importer import placeholders
+from firmware_gen.models.fake_quant import GraphModule
+from hls.errors import HeepgenError
+
+OPERATIONS = 64
+"""Roundings of one layer besides those of its sums; its functions are exact to a few units."""
+REWRITTEN = 2.0**-30
+"""Difference at the outputs that the passes may make, relative to the largest number in the network: 64 times less
+than the rounding of float32 would."""
+DOUBLE, SINGLE = 2.0**-52, 2.0**-23
+SEED = 20240229
+SPREAD = 4.0
+"""Standard deviation of the random input: large enough to reach the bounds of ReLU6 and the like."""
+FLOATS = (torch.float16, torch.bfloat16, torch.float32)
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What the source computes for one input: `values` by the names that the imported graph has for them, `outputs` in
+    order, all in float64; `values` may lack any."""
+
+    x: np.ndarray
+    values: Mapping[str, np.ndarray]
+    outputs: tuple[np.ndarray, ...]
+
+    @property
+    def magnitude(self) -> float:
+        """The largest number anywhere."""
+        return max(_magnitude(a) for a in (self.x, *self.values.values(), *self.outputs))
+
+
+@dataclass(frozen=True)
+class Check:
+    """An import that was found equal to its source. `largest` is the largest difference of a tensor relative to the
+    largest number in it."""
+
+    source: str
+    inputs: int
+    tensors: int
+    largest: float
+
+    def __str__(self) -> str:
+        difference = f"{self.largest:.1e}" if self.largest else "none"
+        return (f"import equals {self.source}'s program on {self.inputs} inputs, {self.tensors} tensors, "
+                f"largest difference {difference}")
+
+    def to_dict(self) -> dict[str, str | int | float]:
+        """For reports; `text` is the sentence."""
+        return asdict(self) | {"text": str(self)}
+
+
+def check_program(imported: ir.Graph, lowered: ir.Graph, program: ExportedProgram, functional: ExportedProgram,
+                  sample: np.ndarray) -> Check:
+    """Compare a graph as imported from `functional`, and as the passes left it, with `program`, which that was made
+    from, on `sample` (float32, of the input's shape) and on a random input. Raises HeepgenError naming the first
+    layer that differs."""
+    references = []
+    with _one_thread():
+        for x in inputs_to_try(sample):
+            values, outputs = run_program(functional, x, imported.values)
+            source = Reference(x, values, run_program(program, x, ())[1])
+            for number, (own, other) in enumerate(zip(outputs, source.outputs, strict=True)):
+                _compare(f"output {number} of the model", other, own, REWRITTEN * source.magnitude, "PyTorch")
+            references.append(source)
+    return check_import(imported, lowered, references, "PyTorch")
+
+
+def check_import(imported: ir.Graph, lowered: ir.Graph, references: Iterable[Reference], source: str) -> Check:
+    """Compare a graph as imported, and as the passes left it, with what its source computes.
+
+    imported: every value that a reference names, and the outputs. lowered: the outputs. Raises HeepgenError naming the
+    first layer that differs.
+    """
+    references = list(references)
+    check = check_layers(imported, references, source)
+    with _one_thread():
+        for reference in references:
+            outputs = zip(lowered.outputs, reference.outputs, _run(lowered, reference.x), strict=True)
+            for value, expected, got in outputs:
+                name = f"layer {lowered.producer(value).name}, as the passes left it"
+                _compare(name, expected, got, REWRITTEN * reference.magnitude, source)
+    return check
+
+
+def check_layers(imported: ir.Graph, references: Iterable[Reference], source: str, unit: float = DOUBLE) -> Check:
+    """Compare every value of a graph as imported that a reference names, and the outputs; `unit` is the rounding of
+    the source. Raises HeepgenError naming the first layer that differs."""
+    inputs = tensors = 0
+    largest = 0.0
+    with _one_thread():
+        for reference in references:
+            for name, expected, got, allowed in _layer_by_layer(imported, reference):
+                difference = _compare(f"layer {name}", expected, got, allowed * unit, source)
+                largest, tensors = max(largest, difference), tensors + 1
+            inputs += 1
+    return Check(source, inputs, tensors // max(inputs, 1), largest)
+
+
+def inputs_to_try(sample: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The sample, with 0 for what is not finite, and a random input of its shape, in float64."""
+    x = np.where(np.isfinite(sample), sample, 0).astype(np.float64)
+    return x, SPREAD * np.random.default_rng(SEED).standard_normal(x.shape)
+
+
+@contextmanager
+def _one_thread():
+    """Convolutions in float64 take many times as long on several threads that share their cores with others."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+# --- the source ------------------------------------------------------------------------------------------------
+
+
+def run_program(program: ExportedProgram, x: np.ndarray, wanted: Collection[str]
+                ) -> tuple[dict[str, np.ndarray], tuple[np.ndarray, ...]]:
+    """(values of the nodes in `wanted` by name, outputs) of a program for one input, in float64."""
+    interpreter = _InDouble(program, wanted)
+    with torch.no_grad():
+        results = interpreter.run(*placeholders(program, torch.from_numpy(x)))
+    kinds = [spec.kind for spec in program.graph_signature.output_specs]
+    outputs = [r for r, kind in zip(pytree.tree_leaves(results), kinds, strict=True) if kind == OutputKind.USER_OUTPUT]
+    return interpreter.values, tuple(_array(output) for output in outputs)
+
+
+class _InDouble(torch.fx.Interpreter):
+    """Runs what depends on the input in float64, and what prepares weights in the precision it was written in, as the
+    import does. Numbers are rounded to float32 first, as PyTorch does beside float32 tensors."""
+
+    def __init__(self, program: ExportedProgram, wanted: Collection[str]):
+        super().__init__(torch.nn.Module(), graph=program.graph)
+        kinds = {spec.arg.name: spec.kind for spec in program.graph_signature.input_specs}
+        self.computed = {n for n in program.graph.nodes
+                         if n.op == "placeholder" and kinds[n.name] == InputKind.USER_INPUT}
+        self.wanted, self.values = wanted, {}
+
+    def run_node(self, node: torch.fx.Node):
+        if node.op != "call_function" or not isinstance(node.target, torch._ops.OpOverload):
+            if self.computed.intersection(node.all_input_nodes):
+                self.computed.add(node)
+            return self._kept(node, super().run_node(node))
+        if node.target._schema.name == "aten::_assert_tensor_metadata":
+            return None
+        args, kwargs = self.fetch_args_kwargs_from_env(node)
+        if self.computed.intersection(node.all_input_nodes):
+            self.computed.add(node)
+            args, kwargs = _doubled(node.target, args, kwargs)
+        return self._kept(node, node.target(*args, **kwargs))
+
+    def _kept(self, node: torch.fx.Node, result):
+        first = result[0] if isinstance(result, tuple | list) and result else result
+        if node in self.computed and node.name in self.wanted and isinstance(first, torch.Tensor):
+            self.values[node.name] = _array(first)
+        return result
+
+
+def _doubled(target: torch._ops.OpOverload, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
+    schema = target._schema.arguments
+    rounded = {a.name for a in schema if a.name == "value" or str(a.type) in _NUMBERS}
+    given = dict(zip((a.name for a in schema), args, strict=False)) | kwargs
+    left_out = {a.name: a.default_value for a in schema if a.name in rounded and a.name not in given
+                and isinstance(a.default_value, float)}
+    positional = tuple(_double(value, a.name in rounded) for a, value in zip(schema, args, strict=False))
+    return positional, {name: _double(value, name in rounded) for name, value in (left_out | kwargs).items()}
+
+
+_NUMBERS = ("number", "Optional[number]", "Tensor", "Optional[Tensor]")
+
+
+def _double(value, rounded: bool):
+    if isinstance(value, torch.Tensor):
+        return value.double() if value.dtype in FLOATS else value
+    if isinstance(value, torch.dtype):
+        return torch.float64 if value in FLOATS else value
+    if isinstance(value, tuple | list):
+        return type(value)(_double(v, rounded) for v in value)
+    return float(np.float32(value)) if isinstance(value, float) and rounded else value
+
+
+# --- the graph -------------------------------------------------------------------------------------------------
+
+
+def _layer_by_layer(graph: ir.Graph, reference: Reference):
+    """(layer, source's value, own value, units of rounding allowed) of every value in the reference, and of the
+    outputs. Each layer reads the source's values where there are some, so that differences do not add up."""
+    module = GraphModule(graph, np.float64)
+    outputs = dict(zip(graph.outputs, reference.outputs, strict=True))
+    known = {graph.inputs[0]: torch.from_numpy(reference.x)}
+    for index, node in enumerate(graph.nodes):
+        inputs = [known[v] for v in node.inputs]
+        with torch.no_grad():
+            own = module.step(index, node, inputs, 1)
+        known[node.output] = own
+        allowed = _rounding(node, inputs, own)
+        for expected in (reference.values.get(node.output), outputs.get(node.output)):
+            if expected is None:
+                continue
+            yield node.name, expected, _array(own), allowed
+            known[node.output] = torch.from_numpy(expected.reshape(own.shape))
+
+
+def _run(graph: ir.Graph, x: np.ndarray) -> list[np.ndarray]:
+    with torch.no_grad():
+        return [_array(y) for y in pytree.tree_leaves(GraphModule(graph, np.float64)(torch.from_numpy(x)))]
+
+
+def _rounding(node: ir.Node, inputs: list[torch.Tensor], output: torch.Tensor) -> float:
+    """What rounding can change, in units of it; see above."""
+    x = [_magnitude(_array(tensor)) for tensor in inputs]
+    terms, reached = 1, max((*x, _magnitude(_array(output))))
+    match node:
+        case ir.Conv() | ir.Linear():
+            terms = math.prod(node.weight.shape[1:])
+            reached += _gain(node.weight) * x[0] + _largest(node.bias)
+        case ir.Scale():
+            reached += _largest(node.scale) * x[0] + _largest(node.bias)
+        case ir.BatchNorm():
+            reached += _largest(node.scale) * x[0] + _largest(node.shift)
+        case ir.Pool():
+            terms = math.prod(node.kernel)
+            reached *= terms
+        case ir.Softmax():
+            terms = inputs[0].shape[node.axis]
+        case ir.Mul():
+            reached += x[0] * x[1]
+    return (terms + OPERATIONS) * reached
+
+
+def _gain(weight: np.ndarray) -> float:
+    return float(np.abs(weight).reshape(len(weight), -1).sum(axis=1).max(initial=0.0))
+
+
+def _largest(values: np.ndarray | None) -> float:
+    return 0.0 if values is None else float(np.abs(values).max(initial=0.0))
+
+
+# --- the comparison --------------------------------------------------------------------------------------------
+
+
+def _array(tensor: torch.Tensor) -> np.ndarray:
+    return tensor.detach().to(torch.float64).numpy().copy()
+
+
+def _magnitude(values: np.ndarray) -> float:
+    return float(np.abs(values[np.isfinite(values)]).max(initial=0.0))
+
+
+def _compare(name: str, expected: np.ndarray, got: np.ndarray, allowed: float, source: str) -> float:
+    """Largest difference relative to the largest number; HeepgenError when it is more than `allowed`. NaN equals NaN,
+    and infinities are equal when their signs are."""
+    if expected.size != got.size:
+        raise _unlike(name, source, f"it has {got.size} elements instead of {expected.size}")
+    expected, got = expected.reshape(-1), got.reshape(-1)
+    with np.errstate(invalid="ignore"):
+        difference = np.abs(got - expected)
+    same = (got == expected) | (np.isnan(got) & np.isnan(expected))
+    difference = np.where(same, 0.0, np.where(np.isnan(difference), np.inf, difference))
+    worst = int(difference.argmax()) if difference.size else 0
+    if difference.size and difference[worst] > allowed:
+        raise _unlike(name, source, f"element {worst} is {got[worst]:.9g} instead of {expected[worst]:.9g}")
+    return float(difference.max(initial=0.0)) / (_magnitude(expected) or 1.0)
+
+
+def _unlike(name: str, source: str, what: str) -> HeepgenError:
+    return HeepgenError(f"{name}: heepgen's import computes something else than {source}: {what}; please report it "
+                        "with the model, and use another operator meanwhile")

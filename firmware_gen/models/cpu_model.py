@@ -1,0 +1,208 @@
+"""NumPy twins, bit for bit, of what the CPU computes: `runtime/math.cpp` and `runtime/kernels.cpp`."""
+
+import numpy as np
+
+from firmware_gen import ir
+from firmware_gen.ir import Activation
+from firmware_gen.targets.descriptor.lowering.lower import Windowed
+from hls.arithmetic.fma import fma_model
+from hls.arithmetic.fp32 import canonical
+
+_F = np.float32
+
+
+def _canonical(x: np.ndarray) -> np.ndarray:
+    """RISC-V's arithmetic gives one NaN; the host's may give others."""
+    return canonical(np.asarray(x, _F).view(np.uint32)).view(_F)
+
+
+def exp_model(x: np.ndarray) -> np.ndarray:
+    """heepstor::exp on float32, element by element."""
+    x = np.asarray(x, _F)
+    with np.errstate(all="ignore"):
+        low, high, nan = x < _F(-103.97208), x > _F(88.72283), np.isnan(x)
+        safe = np.where(low | high | nan, _F(0), x)
+        scaled = safe * _F(1.44269504)
+        n = np.where(scaled < 0, scaled - _F(0.5), scaled + _F(0.5)).astype(np.int32)
+        k = n.astype(_F)
+        r = safe - k * _F(0.693359375)
+        r = r - k * _F(-2.12194440e-4)
+        p = np.full_like(r, 1.9875691500e-4)
+        for c in (1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 5.0000001201e-1):
+            p = p * r + _F(c)
+        p = p * (r * r) + r
+        p = p + _F(1)
+        half = (np.abs(n) // 2) * np.sign(n)  # C++ division truncates
+        y = p * _power_of_two(half) * _power_of_two(n - half)
+        return np.select([nan, high, low], [_F(np.nan), _F(np.inf), _F(0)], y).astype(_F)
+
+
+def log_model(x: np.ndarray) -> np.ndarray:
+    """heepstor::log on float32, element by element: at least 1, or NaN."""
+    x = np.asarray(x, _F)
+    bits = x.view(np.uint32)
+    n = (bits >> np.uint32(23)).astype(np.int32) - 126
+    m = (bits & np.uint32(0x7FFFFF) | np.uint32(0x3F000000)).view(_F)
+    small = m < _F(0.707106781)
+    k = (n - small).astype(_F)
+    r = np.where(small, m + m, m) - _F(1)
+    square = r * r
+    p = np.full_like(r, 7.0376836292e-2)
+    for c in (-1.1514610310e-1, 1.1676998740e-1, -1.2420140846e-1, 1.4249322787e-1, -1.6668057665e-1, 2.0000714765e-1,
+              -2.4999993993e-1, 3.3333331174e-1):
+        p = p * r + _F(c)
+    p = p * r * square
+    p = p + k * _F(-2.12194440e-4)
+    p = p - square * _F(0.5)
+    return np.where(bits >= 0x7F800000, _canonical(x), r + p + k * _F(0.693359375))
+
+
+def _power_of_two(n: np.ndarray) -> np.ndarray:
+    return ((n + 127).astype(np.uint32) << np.uint32(23)).view(_F)
+
+
+def sigmoid_model(x: np.ndarray) -> np.ndarray:
+    """heepstor::sigmoid on float32."""
+    with np.errstate(all="ignore"):
+        return _canonical(_F(1) / (_F(1) + exp_model(-np.asarray(x, _F))))
+
+
+def tanh_model(x: np.ndarray) -> np.ndarray:
+    """heepstor::tanh on float32."""
+    x = np.asarray(x, _F)
+    with np.errstate(all="ignore"):
+        size = np.abs(x)
+        z = x * x
+        p = np.full_like(x, -5.70498872745e-3)
+        for c in (2.06390887954e-2, -5.37397155531e-2, 1.33314422036e-1, -3.33332819422e-1):
+            p = p * z + _F(c)
+        small = p * z * x + x
+        large = _F(1) - _F(2) / (exp_model(size + size) + _F(1))
+        large = np.where(x < 0, -large, large)
+        return _canonical(np.where(size < _F(0.625), small, large))
+
+
+def multiply_model(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """heepstor::multiply on float32 of matching shapes."""
+    with np.errstate(all="ignore"):
+        return _canonical(np.asarray(x, _F) * np.asarray(y, _F))
+
+
+def cpu_operator(node: ir.Node, x: np.ndarray, *others: np.ndarray) -> np.ndarray:
+    """What the CPU computes for a node, float32 in PyTorch's order."""
+    if isinstance(node, ir.Mul):
+        return multiply_model(x, *others)
+    if isinstance(node, ir.Softmax):
+        model = log_softmax_model if node.log else softmax_model
+        return np.ascontiguousarray(np.moveaxis(model(np.moveaxis(x, node.axis, -1)), -1, node.axis))
+    return sigmoid_model(x) if isinstance(node, ir.Sigmoid) else tanh_model(x)
+
+
+def softmax_model(x: np.ndarray) -> np.ndarray:
+    """heepstor::softmax over the last dimension of float32 x."""
+    x = np.ascontiguousarray(x, _F)
+    with np.errstate(all="ignore"):
+        _, e, total = _exponentials(x.reshape(-1, x.shape[-1]))
+        return _canonical(e / total).reshape(x.shape)
+
+
+def log_softmax_model(x: np.ndarray) -> np.ndarray:
+    """heepstor::log_softmax over the last dimension of float32 x."""
+    x = np.ascontiguousarray(x, _F)
+    with np.errstate(all="ignore"):
+        below, _, total = _exponentials(x.reshape(-1, x.shape[-1]))
+        return _canonical(below - log_model(total)).reshape(x.shape)
+
+
+def _exponentials(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Rows less their largest element, the exponentials of that, and their sums, each taken in order."""
+    largest = rows[:, 0].copy()
+    for column in rows.T[1:]:
+        largest = np.where(column > largest, column, largest)
+    below = rows - largest[:, None]
+    e = exp_model(below)
+    total = np.zeros(len(rows), _F)
+    for column in e.T:
+        total = total + column
+    return below, e, total[:, None]
+
+
+def activate_model(act: Activation, x: np.ndarray) -> np.ndarray:
+    """kernels::activate on float32."""
+    y = np.asarray(x, _F)
+    with np.errstate(all="ignore"):
+        if _F(act.slope) != 1:
+            y = np.where(y > 0, y, _canonical(y * _F(act.slope)))
+        y = np.where(y <= _F(act.low), _F(act.low), y)
+        return np.where(y >= _F(act.high), _F(act.high), y)
+
+
+def finish_model(act: Activation, residual: str, y: np.ndarray, aux: np.ndarray | None) -> np.ndarray:
+    """The end of every kernel: activation, and the residual `aux` before or after it."""
+    with np.errstate(all="ignore"):
+        if residual == "before_act":
+            y = _canonical(y + aux)
+        y = activate_model(act, y)
+        return _canonical(y + aux) if residual == "after_act" else y
+
+
+def channels_first(op: Windowed, channel_stride: int) -> bool:
+    """Whether `dense` sums each kernel row channel by channel: for inputs in PyTorch's order."""
+    return channel_stride != 1
+
+
+def window_model(op: Windowed, x: np.ndarray, first_channels: bool, aux: np.ndarray | None = None) -> np.ndarray:
+    """One image of a kernel: float32 (C, H, W) -> (groups * cout, H', W'). `first_channels` as in `dense`."""
+    if op.weight is None:
+        return _pool_model(op, x, aux)
+    if op.diagonal:
+        weight = op.weight[:, None, :, :, None]  # channel, 1, ky, kx, 1
+        groups, outputs = op.channels, 1
+    else:
+        weight, groups, outputs = op.weight, op.groups, op.cout
+    size = op.channels // groups
+    acc = np.zeros((groups, outputs, op.out_height, op.out_width), np.uint32)
+    kh, kw = op.kernel
+    order = ((ky, kx, c) for ky in range(kh) for kx in range(kw) for c in range(size))
+    if first_channels and not op.diagonal:
+        order = ((ky, kx, c) for ky in range(kh) for c in range(size) for kx in range(kw))
+    bits = np.ascontiguousarray(x, _F).view(np.uint32)
+    for ky, kx, c in order:
+        rows, cols, inside = _tap(op, ky, kx)
+        value = bits[c::size][:, rows[:, None], cols][:, None]
+        w = weight[:, :, ky, kx, c][:, :, None, None]
+        acc = np.where(inside, fma_model(value, w, acc), acc)
+    scale = np.asarray(op.scale, _F).reshape(groups, outputs, 1, 1)
+    bias = np.asarray(op.bias, _F).reshape(groups, outputs, 1, 1)
+    with np.errstate(all="ignore"):
+        y = _canonical(_canonical(acc.view(_F) * scale) + bias)
+    y = y.reshape(-1, op.out_height, op.out_width)
+    return finish_model(op.act, op.residual, y, aux)
+
+
+def _tap(op: Windowed, ky: int, kx: int):
+    """Input rows and columns (clipped) of a tap for all outputs, and whether each lies inside the input."""
+    rows = np.arange(op.out_height) * op.stride[0] - op.top + ky * op.dilation[0]
+    cols = np.arange(op.out_width) * op.stride[1] - op.left + kx * op.dilation[1]
+    inside = ((rows >= 0) & (rows < op.height))[:, None] & (cols >= 0) & (cols < op.width)
+    return np.clip(rows, 0, op.height - 1), np.clip(cols, 0, op.width - 1), inside
+
+
+def _pool_model(op: Windowed, x: np.ndarray, aux: np.ndarray | None) -> np.ndarray:
+    taps = [(ky, kx) for ky in range(op.kernel[0]) for kx in range(op.kernel[1])]
+    acc = None if op.maximum else np.zeros((op.channels, op.out_height, op.out_width), _F)
+    if op.maximum:
+        cut = ~np.logical_and.reduce([_tap(op, *t)[2] for t in taps])
+        acc = np.broadcast_to(np.where(cut, _F(op.pad_value), _F(0)), (op.channels, *cut.shape))
+        empty = ~cut
+    with np.errstate(all="ignore"):
+        for ky, kx in taps:
+            rows, cols, inside = _tap(op, ky, kx)
+            value = np.asarray(x, _F)[:, rows[:, None], cols]
+            if op.maximum:
+                acc = np.where(inside & (empty | (value > acc) | np.isnan(value)), value, acc)
+                empty = empty & ~inside
+            else:
+                acc = np.where(inside, _canonical(acc + value), acc)
+        y = acc if op.maximum else _canonical(acc * _F(op.scale))
+    return finish_model(op.act, op.residual, y, aux)

@@ -1,0 +1,37 @@
+"""Estimated cycles of a compiled network, descriptor by descriptor, from the cycle model."""
+
+from firmware_gen.targets.descriptor.program import DESCRIPTORS, Program
+from firmware_gen.targets.descriptor.timing.cycles import Banks, Estimate, pieces, simulate, word_banks
+from hls.descriptor.table import WORDS, on_chip, unpack
+
+CPU_CYCLES = 215
+"""Cycles of the CPU around a list of descriptors: the call, the doorbell, waking up. Measured."""
+
+
+def descriptor_cycles(program: Program) -> list[Estimate]:
+    """Every descriptor of a program, as the profile records give them; a list begins at its doorbell."""
+    words = program.constants[DESCRIPTORS].reshape(-1, WORDS)
+    linked = [unpack(row) for row in words[:len(program.jobs)]]
+    results = []
+    for step in program.steps:
+        if isinstance(step, tuple):
+            results += simulate([(f, descriptor_banks(program, f)) for f in linked[slice(*step)]], program.config)
+    return results
+
+
+def descriptor_banks(program: Program, f: dict) -> Banks:
+    """Where the streams of a linked descriptor meet themselves and each other."""
+    def address(prefix: str) -> int:
+        where = f[f"{prefix}_ADDR"]
+        return program.bases[where >> 30] + (where & 0x3FFFFFFF)
+
+    def at(prefix: str, used: bool = True) -> tuple[int, ...]:
+        if not used or (program.config.scratchpad_words and on_chip(f, prefix)):
+            return ()
+        return word_banks(address(prefix), f.get(f"{prefix}_C_STRIDE", 1), program.config)
+
+    weights = () if f["UNIT_WEIGHTS"] else pieces(address("WEIGHT"), f["WEIGHT_WORDS"], program.config)
+    descriptors = word_banks(program.placed[DESCRIPTORS].address, 1, program.config)
+    return Banks(at("LOAD"), weights, at("PARAM", not f["UNIFORM"]), at("STORE"),
+                 at("AUX", bool(f["RESIDUAL"] or f["ACC_INIT"])), descriptors,
+                 tuple(address(prefix) for prefix in ("LOAD", "STORE", "AUX")))

@@ -1,0 +1,187 @@
+"""What runs where, and why: one row per node of a lowered graph. Needs no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from firmware_gen import ir
+from firmware_gen.targets.descriptor.lowering import lower
+
+ARRAY, CPU, MEMORY, MERGED = "array", "CPU", "memory", "merged"
+
+
+@dataclass(frozen=True)
+class Placement:
+    """`where` is "array" (the accelerator), "CPU", "memory" (only names data that already lie right), or "merged"
+    (another layer does it, or nothing has to); `why` is a clause; `shape` is that of the output, `macs` its
+    multiply-accumulates."""
+
+    name: str
+    op: str
+    shape: ir.Shape
+    where: str
+    why: str
+    macs: int
+
+
+def explain(graph: ir.Graph, imported: ir.Graph | None = None) -> list[Placement]:
+    """Where every node of a graph after `passes.run_passes` runs, in execution order.
+
+    With the graph `imported` that the passes began with also what they merged, behind the layer that does it.
+    """
+    graph = lower.copy_outputs(graph)
+    merged = _merged(graph, imported) if imported else {}
+    result = []
+    for node in graph.nodes:
+        where, why = _place(graph, node)
+        result.append(Placement(node.name, node.op, graph.out_shape(node), where, why + _returned(graph, node),
+                                graph.macs(node)))
+        result += merged.pop(node.name, [])
+    return result + [placement for rest in merged.values() for placement in rest]
+
+
+def _merged(graph: ir.Graph, imported: ir.Graph) -> dict[str, list[Placement]]:
+    """Rows of the imported nodes that are no nodes any more, by the name of the one that does their work."""
+    known = {node.name for node in graph.nodes}
+    result: dict[str, list[Placement]] = {}
+    for node in imported.nodes:
+        if node.name not in known:
+            host = _host(graph, imported, node)
+            result.setdefault(host.name if host else "", []).append(Placement(
+                node.name, node.op, imported.out_shape(node), MERGED, _why_merged(node, host), imported.macs(node)))
+    return result
+
+
+def _host(graph: ir.Graph, imported: ir.Graph, node: ir.Node) -> ir.Node | None:
+    """The node whose output is that of `node` or of the nearest one behind it: merging keeps the last value's name.
+
+    Arithmetic is not merged into a node that only moves data, but across it.
+    """
+    able = ir.Fused | ir.Add | ir.Activate if isinstance(node, ir.BatchNorm | ir.Activate | ir.Add) else ir.Node
+    pending = [node.output]
+    for value in pending:
+        if isinstance(producer := graph.producer(value), able):
+            return producer
+        pending += [reader.output for reader in imported.nodes if value in reader.inputs]
+    return None
+
+
+def _why_merged(node: ir.Node, host: ir.Node | None) -> str:
+    match node:
+        case ir.Identity():
+            return "nothing to do in inference"
+        case _ if host is None:
+            return "no output needs it"
+        case ir.BatchNorm() if isinstance(host, ir.Conv | ir.Linear):
+            return f"in the weights and the bias of {host.name}"
+        case ir.BatchNorm():
+            return f"in the scale and the bias of {host.name}"
+        case ir.Activate():
+            return f"{host.name} applies it on the way out"
+        case ir.Add():
+            return f"{host.name} adds it on the way out"
+    return f"part of {host.name}"
+
+
+def _returned(graph: ir.Graph, node: ir.Node) -> str:
+    """Which of several outputs a node computes."""
+    numbers = [str(i) for i, value in enumerate(graph.outputs) if value == node.output]
+    if len(graph.outputs) == 1 or not numbers:
+        return ""
+    return f"; output{'s' if len(numbers) > 1 else ''} {' and '.join(numbers)} of the model"
+
+
+def _place(graph: ir.Graph, node: ir.Node) -> tuple[str, str]:
+    match node:
+        case ir.Fused():
+            return ARRAY, "; ".join([_work(node), *_epilogue(graph, node)])
+        case ir.Add():
+            return ARRAY, f"own pass: {_why_not_fused(graph, node)}" + _with(node.act)
+        case ir.Activate() if node.act == ir.IDENTITY:
+            return ARRAY, "copy: outputs are in PyTorch's order"
+        case ir.Activate():
+            return ARRAY, f"own pass: {_why_alone(graph, node)}"
+        case ir.Pad():
+            return ARRAY, f"copy: the reader cannot pad with {node.value:g} by itself"
+        case ir.Slice():
+            return ARRAY, "copy: part of a map"
+        case ir.Upsample():
+            return ARRAY, f"copy: every pixel is stored {node.factor[0] * node.factor[1]} times"
+        case ir.Shuffle():
+            return ARRAY, "copy: every group to channels that lie apart"
+        case ir.PixelShuffle():
+            return ARRAY, "copy: every phase of the output from its own channels"
+        case ir.Concat():
+            return MEMORY, "the layers that are joined store side by side"
+        case ir.Reshape() if not lower.shares_storage(graph, node):
+            return ARRAY, "copy: what it returns is the input"
+        case ir.Permute() if not lower.shares_storage(graph, node):
+            return ARRAY, "copy: what it reads must lie channels first for another reader"
+        case ir.Reshape() if node.in_map:
+            return MEMORY, "free: its reader's weights are reordered to the layout in memory"
+        case ir.Reshape():
+            return MEMORY, "free: the elements stay in order"
+        case ir.Permute():
+            return MEMORY, "free: the accelerator keeps channels last"
+        case ir.Softmax() | ir.Sigmoid() | ir.Tanh():
+            return CPU, "needs the exponential function, which the array has not"
+        case ir.Mul():
+            return CPU, "a product of computed tensors: what the array multiplies by are weights"
+    return CPU, "no form on the array"
+
+
+def _work(node: ir.Fused) -> str:
+    match node:
+        case ir.Conv() if node.is_transposed:
+            return "one convolution per phase of the output, by the taps that meet no inserted zero"
+        case ir.Conv() if node.is_depthwise:
+            return "diagonal mode: one channel per column"
+        case ir.Conv() if node.groups > 1:
+            return f"{node.groups} groups of channels, one after the other"
+        case ir.Conv():
+            return "windows are read from the activation buffer, without im2col"
+        case ir.Linear():
+            return "matrix product"
+        case ir.Scale():
+            return "diagonal mode with weights 1: no Conv or Linear beside it can take its scale and bias"
+        case ir.Pool(kind="max"):
+            return "diagonal mode, accumulators keep the maximum"
+    return "diagonal mode with weights 1, divisor as scale"
+
+
+def _epilogue(graph: ir.Graph, node: ir.Fused) -> list[str]:
+    notes = []
+    if node.residual != "none":
+        source = graph.producer(node.inputs[1])
+        order = "before" if node.residual == "before_act" else "after"
+        when = "" if node.act == ir.IDENTITY else f" {order} {node.act}"
+        notes.append(f"adds {source.name if source else 'the input'}{when}")
+    if node.act != ir.IDENTITY:
+        notes.append(f"{node.act} on the way out")
+    return notes
+
+
+def _with(act: ir.Activation) -> str:
+    return "" if act == ir.IDENTITY else f"; {act} on the way out"
+
+
+def _why_not_fused(graph: ir.Graph, node: ir.Add) -> str:
+    if node.inputs[0] == node.inputs[1]:
+        return "both operands are the same"
+    producers = [graph.producer(v) for v in node.inputs]
+    if not any(isinstance(p, ir.Fused) for p in producers):
+        return "no layer with an epilogue computes an operand"
+    if not any(isinstance(p, ir.Fused) and graph.read_once_by(p.output) is node for p in producers):
+        return "its operands have other readers"
+    if any(isinstance(p, ir.Fused) and p.residual != "none" for p in producers):
+        return "the layer that computes an operand adds another tensor already"
+    return "an activation comes before and after the addition"
+
+
+def _why_alone(graph: ir.Graph, node: ir.Activate) -> str:
+    producer = graph.producer(node.inputs[0])
+    if producer is None:
+        return "it reads the input"
+    if graph.read_once_by(producer.output) is not node:
+        return f"the output of {producer.name} is also used without it"
+    return f"{producer.name} ({producer.op}) cannot take it"

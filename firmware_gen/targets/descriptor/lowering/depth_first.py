@@ -1,0 +1,150 @@
+"""Layers that take turns: each computes a few rows, the next one uses them, and only those are kept, in a ring.
+
+A group is a chain of feature-map layers of which each reads what the one before writes, and nobody else does. For the
+next rows of the last layer, every layer before it computes the rows that are missing, as pieces of its own:
+descriptors on rectangles of the output.
+"""
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from firmware_gen import ir
+from firmware_gen.targets.descriptor.lowering import lower
+from firmware_gen.targets.descriptor.lowering.lower import Constants, Job, Operation, Tensor
+from hls.config import Config
+
+
+@dataclass(frozen=True)
+class Rows:
+    """How a layer's window moves down its input."""
+
+    inputs: int
+    outputs: int
+    kernel: int
+    stride: int
+    dilation: int
+    top: int
+
+    def needed(self, first: int, end: int) -> tuple[int, int]:
+        """Input rows of output rows first..end - 1."""
+        (start, count, step), _, _ = lower.along((first, end), (0, self.kernel), self.inputs, self.stride,
+                                                 self.dilation, self.top)
+        return start, start + (count - 1) * step + 1
+
+
+@dataclass(frozen=True)
+class Group:
+    """Steps (nodes of the graph) that take turns, with the output rows of a piece of the last one.
+
+    ahead: pieces by which every layer is ahead of the next one. With one no piece waits for the one just before it, but
+    the rings hold more rows.
+    """
+
+    steps: tuple[int, ...]
+    height: int
+    ahead: int = 0
+
+
+@dataclass(frozen=True)
+class Link:
+    """`value` is written by `step` and read by `step` + 1 alone; words of one of its rows."""
+
+    step: int
+    value: str
+    row_words: int
+    source: Rows
+    reader: Rows
+
+
+def turns(layers: Sequence[Rows], group: Group) -> list[tuple[int, int, int]]:
+    """(layer, first row, end row) of every piece of a group, in order."""
+    height = group.height
+    ends = [list(range(height, layers[-1].outputs, height)) + [layers[-1].outputs]]
+    for rows in reversed(layers[1:]):
+        needed = [rows.needed(first, end)[1] for first, end in zip([0, *ends[0]], ends[0])]
+        ends.insert(0, list(itertools.accumulate(needed, max)))
+    pieces = []
+    for turn in range(len(ends[0]) + group.ahead * (len(layers) - 1)):
+        for layer, own in enumerate(ends):
+            number = turn - layer * group.ahead
+            if 0 <= number < len(own):
+                first, end = own[number - 1] if number else 0, own[number]
+                if first < end:
+                    pieces.append((layer, first, end))
+    return pieces
+
+
+def ring_rows(layers: Sequence[Rows], pieces: Sequence[tuple[int, int, int]]) -> list[int]:
+    """Rows between layer and next layer that are alive at once, for every layer but the last."""
+    done = [0] * len(layers)
+    rows = [0] * (len(layers) - 1)
+    for layer, first, end in pieces:
+        if layer:
+            rows[layer - 1] = max(rows[layer - 1], done[layer - 1] - layers[layer].needed(first, end)[0])
+        done[layer] = end
+    return rows
+
+
+def links(graph: ir.Graph, tensors: Mapping[str, Tensor], jobs: Sequence[Sequence[Job]]) -> list[Link]:
+    """Neighbours that may take turns. jobs: those of every node, lowered as a whole."""
+    operations = [_single(node, tensors) if len(own) == 1 else None
+                  for node, own in zip(graph.nodes, jobs, strict=True)]
+    result = []
+    for step, (node, reader) in enumerate(zip(graph.nodes, graph.nodes[1:])):
+        before, after = operations[step], operations[step + 1]
+        tensor = tensors[node.output]
+        alone = [v for v, t in tensors.items() if t.storage == tensor.storage] == [node.output]
+        if not before or not after or not alone or node.output in graph.outputs:
+            continue
+        if list(graph.consumers(node.output)) != [reader] or node.output in reader.inputs[1:]:
+            continue
+        view = after.source
+        row = after.op.width * after.op.channels
+        dense = (view.c == 1 or after.op.channels == 1) and view.x == after.op.channels and view.y == row
+        if dense and not tensor.pitch and not view.base.offset:  # a crop's rows are not those of its input
+            result.append(Link(step, node.output, row, _rows(before), _rows(after)))
+    return result
+
+
+def _single(node: ir.Node, tensors: Mapping[str, Tensor]) -> Operation | None:
+    """The node's only operation, if it is one on a whole map."""
+    if isinstance(node, (*lower.VIEWS, *lower.CPU_NODES)) or len(tensors[node.output].shape) != 4:
+        return None
+    operations = lower.operations(node, [tensors[v] for v in node.inputs], tensors[node.output])
+    if len(operations) != 1:
+        return None
+    operation = operations[0]
+    return operation if operation.images == 1 and not operation.rectangle and not operation.flat else None
+
+
+def _rows(operation: Operation) -> Rows:
+    op = operation.op
+    return Rows(op.height, op.out_height, op.kernel[0], op.stride[0], op.dilation[0], op.top)
+
+
+def parts(graph: ir.Graph, groups: Sequence[Group]) -> Iterator[Group]:
+    """The whole graph as groups, those of a single step between the given ones."""
+    member = {step: group for group in groups for step in group.steps}
+    for step in range(len(graph.nodes)):
+        group = member.get(step, Group((step,), 0))
+        if step == group.steps[0]:
+            yield group
+
+
+def jobs(graph: ir.Graph, group: Group, tensors: Mapping[str, Tensor], constants: Constants,
+         config: Config) -> Iterator[tuple[int, list[Job]]]:
+    """(step, descriptors) in order; see `lower.layer_jobs`."""
+    nodes = [graph.nodes[step] for step in group.steps]
+    if len(nodes) == 1:
+        if not lower.shares_storage(graph, nodes[0]) and not isinstance(nodes[0], lower.CPU_NODES):
+            yield group.steps[0], lower.layer_jobs(nodes[0], [tensors[v] for v in nodes[0].inputs],
+                                                   tensors[nodes[0].output], constants, config)
+        return
+    operations = [_single(node, tensors) for node in nodes]
+    cbg: list[int | None] = [None] * len(nodes)
+    for layer, first, end in turns([_rows(o) for o in operations], group):
+        piece = replace(operations[layer], rectangle=((first, end), (0, operations[layer].op.out_width)))
+        own = lower.windowed_jobs(nodes[layer].name, piece, 0, constants, config, cbg[layer])
+        cbg[layer] = own[0].fields["CBG"]
+        yield group.steps[layer], own

@@ -1,0 +1,44 @@
+"""How weights, scales and biases lie in memory: the streams of `table`, as uint32 words."""
+
+import numpy as np
+
+
+def _blocks(array: np.ndarray, axis: int, size: int) -> np.ndarray:
+    """Split `axis` into (blocks, size), zero padded at its end."""
+    length = array.shape[axis]
+    count = -(-length // size)
+    pad = [(0, 0)] * array.ndim
+    pad[axis] = (0, count * size - length)
+    shape = (*array.shape[:axis], count, size, *array.shape[axis + 1:])
+    return np.pad(array, pad).reshape(shape)
+
+
+def _words(stream: np.ndarray, ports: int) -> np.ndarray:
+    """int8 bytes as words, zero padded to a multiple of `ports` words."""
+    return np.pad(stream.reshape(-1), (0, -stream.size % (4 * ports))).view(np.uint32)
+
+
+def dense_weights(weight: np.ndarray, cbg: int, config) -> np.ndarray:
+    """Tiles of a dense or grouped layer.
+
+    weight: int8 (groups, cout, kh, kx, run); returns uint32 words in the order g, cbg, ky, kx, kb, cb, row, column.
+    """
+    tiles = _blocks(_blocks(weight, 4, config.rows), 1, config.cols)  # g, cb, column, ky, kx, kb, row
+    tiles = tiles.transpose(0, 1, 3, 4, 5, 6, 2)  # g, cb, ky, kx, kb, row, column
+    groups = [tiles[:, first:first + cbg].transpose(0, 2, 3, 4, 1, 5, 6).reshape(len(tiles), -1)
+              for first in range(0, tiles.shape[1], cbg)]
+    return _words(np.concatenate(groups, axis=1), config.ports)
+
+
+def diagonal_weights(weight: np.ndarray, cbg: int, config) -> np.ndarray:
+    """Tiles of a depthwise layer. weight: int8 (channels, kh, kw); words in the order cbg, ky, kx, cb, lane."""
+    tiles = _blocks(weight, 0, config.diagonal).transpose(0, 2, 3, 1)  # cb, ky, kx, lane
+    groups = [tiles[first:first + cbg].transpose(1, 2, 0, 3).reshape(-1) for first in range(0, len(tiles), cbg)]
+    return _words(np.concatenate(groups), config.ports)
+
+
+def parameters(scale: np.ndarray, bias: np.ndarray, block: int, ports: int) -> np.ndarray:
+    """Scales and biases, float32 (groups, cout) each, for channel blocks of `block`, as uint32 words."""
+    both = np.stack([scale, bias]).astype(np.float32)  # 2, g, channel
+    rows = _blocks(_blocks(both, 2, block), 3, ports)  # 2, g, cb, row, lane
+    return np.ascontiguousarray(rows.transpose(1, 2, 3, 0, 4)).reshape(-1).view(np.uint32)

@@ -1,0 +1,171 @@
+"""Bit-exact model of a compiled network: the memory image, run by the accelerator's and the CPU's NumPy models."""
+
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from firmware_gen.models.cpu_model import cpu_operator
+from firmware_gen.targets.descriptor.place.planner import memory_map
+from firmware_gen.targets.descriptor.program import DESCRIPTORS, Program, without_scratchpad
+from hls.descriptor.model import execute
+from hls.descriptor.table import FIELD, SCRATCHPAD, WORDS
+from hls.errors import HeepgenError
+
+
+@dataclass(frozen=True)
+class Result:
+    """`outputs` and `taps` (by layer name) are float32 in PyTorch's shape and order; `vectors` per descriptor.
+
+    `losses` come with taps: of layers in `aligned` arithmetic, what it took (aligned_error.LossMeter)."""
+
+    outputs: tuple[np.ndarray, ...]
+    taps: dict[str, np.ndarray]
+    vectors: tuple[int, ...]
+    losses: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def output(self) -> np.ndarray:
+        """The first output, of most networks the only one."""
+        return self.outputs[0]
+
+
+INFERENCES_AT_ONCE = 16
+"""Inferences of a thread of `run_many` that share every NumPy call."""
+
+
+def memory_image(program: Program, sample: np.ndarray) -> np.ndarray:
+    """uint8 image of the RAM, and of the scratchpad behind it, before a run; what nobody has written is 0xa5."""
+    return _images(program, _checked(program, sample)[np.newaxis])[0]
+
+
+def _images(program: Program, samples: np.ndarray) -> np.ndarray:
+    """One row per sample, float32 [samples, shape of the input]."""
+    image = np.full((len(samples), _scratchpad(program) + 4 * program.config.scratchpad_words), 0xA5, np.uint8)
+    for name, array in program.constants.items():
+        place = program.placed[name].address
+        image[:, place:place + 4 * len(array)] = array.view(np.uint8)
+    write(program, image, program.graph.inputs[0], samples)
+    return image
+
+
+def _scratchpad(program: Program) -> int:
+    """Byte of an image where the scratchpad begins."""
+    return memory_map(program.config)[1]
+
+
+def run(program: Program, sample: np.ndarray, taps: bool = False) -> Result:
+    """Run one sample, float32 in the shape of the graph's input. With `taps` keep every layer's output."""
+    many = _run(program, _checked(program, sample)[np.newaxis], without_scratchpad(program) if taps else None)
+    return Result(tuple(output[0] for output in many.outputs), {name: tap[0] for name, tap in many.taps.items()},
+                  many.vectors, many.losses)
+
+
+def run_many(program: Program, samples: np.ndarray, taps: bool = False,
+             progress: Callable[[int], None] = lambda done: None) -> Result:
+    """Run independent inferences, many at once: float32 (N, ...) with N a multiple of the graph's batch.
+
+    `outputs` and `taps` are those of `run` for every batch, joined along the first dimension (stacked when the graph's
+    values are vectors without one). `progress` is told how many rows are done.
+    """
+    data, batch = np.ascontiguousarray(samples, np.float32), program.input.shape[0]
+    if len(program.input.shape) < 2 or data.shape[1:] != program.input.shape[1:] or len(data) % batch or not len(data):
+        raise HeepgenError(f"the samples have shape {data.shape}, {program.graph.name} takes {program.input.shape}")
+    data = data.reshape(-1, *program.input.shape)
+    parts = [data[i:i + INFERENCES_AT_ONCE] for i in range(0, len(data), INFERENCES_AT_ONCE)]
+    results = []
+    observed = without_scratchpad(program) if taps else None
+    # One thread per core runs inferences; threads of BLAS would only get in their way.
+    with threadpool_limits(1, "blas"), ThreadPoolExecutor(os.cpu_count()) as pool:
+        for result in pool.map(lambda part: _run(program, part, observed), parts):
+            results.append(result)
+            progress(batch * sum(len(r.output) for r in results))
+    joined = {name: np.concatenate([r.taps[name] for r in results]) for name in results[0].taps}
+    outputs = tuple(_joined(np.concatenate(parts)) for parts in zip(*(r.outputs for r in results), strict=True))
+    losses = {name: max(r.losses[name] for r in results) for name in results[0].losses}
+    return Result(outputs, {name: _joined(tap) for name, tap in joined.items()}, results[0].vectors, losses)
+
+
+def _joined(values: np.ndarray) -> np.ndarray:
+    """[inferences, batch, ...] -> [inferences * batch, ...]."""
+    return values.reshape(-1, *values.shape[2:]) if values.ndim > 2 else values
+
+
+def _run(program: Program, samples: np.ndarray, observed: Program | None) -> Result:
+    """`run` for samples along a new first dimension; so are outputs, and taps, which come from ``observed``."""
+    result = _execute(program, samples, observed is program)
+    if observed is not None and observed is not program:
+        seen = _execute(observed, samples, True)
+        result = replace(result, taps=seen.taps, losses=seen.losses)
+    return result
+
+
+def _execute(program: Program, samples: np.ndarray, taps: bool) -> Result:
+    image = _images(program, samples)
+    kept: dict[str, np.ndarray] = {}
+    executed = []
+    done = 0
+    for layer in program.layers:
+        for index in range(done, max(layer.descriptors, default=-1) + 1):
+            executed += _run_one(program, image, index, taps)
+            done = index + 1
+        if layer.on_cpu:
+            run_on_cpu(program, layer, image)
+        if taps:
+            kept[layer.name] = read(program, image, layer.node.output)
+    losses = {layer.name: max(executed[index].loss for index in layer.descriptors) for layer in program.layers
+              if layer.descriptors and executed[layer.descriptors[0]].loss is not None}
+    return Result(read_outputs(program, image), kept, tuple(e.vectors for e in executed), losses)
+
+
+def _run_one(program: Program, image: np.ndarray, index: int, measure_loss: bool):
+    """Run a single descriptor: LAST is set in the image only meanwhile."""
+    last = FIELD["LAST"]
+    word = image[0].view(np.uint32)
+    place = program.placed[DESCRIPTORS].address // 4 + WORDS * index + last.word
+    saved = word[place]
+    word[place] |= np.uint32(1 << last.lsb)
+    bases = [*program.bases[:SCRATCHPAD], _scratchpad(program)]
+    layers = execute(image, program.descriptor_address(index), bases, program.config, measure_loss)
+    word[place] = saved
+    return layers
+
+
+def read(program: Program, image: np.ndarray, value: str) -> np.ndarray:
+    """A value in PyTorch's shape and order, copied from the image, or from images along the first dimension."""
+    return image.view(np.float32)[..., _words(program, value)]
+
+
+def read_outputs(program: Program, image: np.ndarray) -> tuple[np.ndarray, ...]:
+    """What the network returns, each as `read` gives it."""
+    return tuple(read(program, image, value) for value in program.graph.outputs)
+
+
+def write(program: Program, image: np.ndarray, value: str, data: np.ndarray) -> None:
+    """The opposite of `read`."""
+    image.view(np.float32)[..., _words(program, value)] = data
+
+
+def _words(program: Program, value: str) -> np.ndarray:
+    """Word of the image of every element of a value."""
+    tensor = program.tensors[value]
+    if tensor.on_chip:
+        return _scratchpad(program) // 4 + program.scratchpad[tensor.storage].offset + tensor.words()
+    return (program.arena_address + program.offsets[tensor.storage]) // 4 + tensor.words()
+
+
+def run_on_cpu(program: Program, layer, image: np.ndarray) -> None:
+    """A layer that the CPU computes, in one image or in several."""
+    inputs, rank = [read(program, image, value) for value in layer.node.inputs], len(layer.in_shape)
+    merged = [x.reshape(-1, *x.shape[x.ndim - rank + 1:]) if rank > 1 else x for x in inputs]
+    write(program, image, layer.node.output, cpu_operator(layer.node, *merged).reshape(inputs[0].shape))
+
+
+def _checked(program: Program, sample: np.ndarray) -> np.ndarray:
+    data = np.ascontiguousarray(sample, np.float32)
+    if data.shape != program.input.shape:
+        raise HeepgenError(f"the input has shape {data.shape}, {program.graph.name} takes {program.input.shape}")
+    return data

@@ -1,0 +1,110 @@
+"""The strips of every descriptor of a compiled network, chosen by what they cost it and the next one."""
+
+import math
+from collections.abc import Iterable
+
+from firmware_gen.targets.descriptor.estimate import descriptor_banks, descriptor_cycles
+from firmware_gen.targets.descriptor.lowering.tiling import strip_span
+from firmware_gen.targets.descriptor.place.planner import memory_map
+from firmware_gen.targets.descriptor.program import DESCRIPTORS, Program
+from firmware_gen.targets.descriptor.timing.timeline import Timeline, Work
+from hls.config import Config
+from hls.descriptor.table import WORDS, pack, unpack
+
+READ = 0.05
+"""What a cycle of the bus for weights and parameters is worth beside one of the network."""
+
+CHECKED = 50_000
+"""Cycles of a network up to which the cycle model, which takes a second for so many, has the last word."""
+
+
+def fastest(programs: Iterable[Program]) -> Program:
+    """Of programs of one network, each with its best strips, the first that takes fewest cycles."""
+    return min(((choose_strips(program), number, program) for number, program in enumerate(programs)))[2]
+
+
+def choose_strips(program: Program) -> float:
+    """Choose FIRST_PX and STRIP_PX of all descriptors anew; the order of weights, and so CBG, stays.
+
+    Returns the cycles that are expected. Nothing changes, and infinitely many are, where activations lie in contiguous
+    banks: the timeline does not know how these slow them down.
+    """
+    if program.config.ports > 1 and program.arena_address < memory_map(program.config)[0]:
+        return math.inf
+    words = program.constants[DESCRIPTORS].reshape(-1, WORDS)
+    linked = [unpack(row) for row in words[:len(program.jobs)]]
+    before = [(f["FIRST_PX"], f["STRIP_PX"]) for f in linked]
+    chosen, cycles = [], 0.0
+    for step in program.steps:
+        if isinstance(step, tuple):
+            works = [_work(program, f) for f in linked[slice(*step)]]
+            strips, done = _choose(works, before[slice(*step)], program.config)
+            chosen += strips
+            cycles += done
+    if cycles > CHECKED:
+        _set(program, chosen)
+        return cycles
+    old = _total(program)
+    _set(program, chosen)
+    new = _total(program)
+    if new > old:
+        _set(program, before)
+    return min(old, new)
+
+
+def _choose(works: list[Work], strips: list[tuple[int, int]], config: Config) -> tuple[list[tuple[int, int]], float]:
+    """Strips of a list of descriptors, each with those that let the next one end first, and when the last one ends."""
+    timeline, strips = Timeline(), list(strips)
+    for number, work in enumerate(works):
+        best = None
+        for candidate in [strips[number], *_candidates(work, config)]:
+            trial = timeline.copy()
+            trial.add(work, *candidate)
+            after = trial
+            if number + 1 < len(works):
+                after = trial.copy()
+                after.add(works[number + 1], *strips[number + 1])
+            count = 1 + -(-(work.fields["OUT_PX"] - candidate[0]) // candidate[1])
+            cost = (after.done + READ * work.reads(count), after.through)
+            if best is None or cost < best[0]:
+                best = cost, candidate, trial
+        _, strips[number], timeline = best
+    return strips, timeline.done
+
+
+def _candidates(work: Work, config: Config) -> list[tuple[int, int]]:
+    """(FIRST_PX, STRIP_PX) that split the pixels nearly evenly, a little or much finer than necessary."""
+    f = work.fields
+    pixels, room = f["OUT_PX"], config.activation_words - config.ports
+    longest = min(config.accumulator_entries // f["CBG"], pixels)
+    fewest = -(-pixels // longest)
+    counts = [fewest, fewest + 1, fewest + 2, fewest + 3, 2 * fewest, 3 * fewest, 4 * fewest]
+    lengths = sorted({longest, *(-(-pixels // n) for n in counts if n <= pixels)}, reverse=True)
+    pairs = dict.fromkeys((-(-strip // part), strip) for strip in lengths for part in (1, 2, 4))
+    return [pair for pair in pairs if strip_span(f, *pair, work.windows) <= room]
+
+
+def _set(program: Program, strips: list[tuple[int, int]]) -> None:
+    words = program.constants[DESCRIPTORS].reshape(-1, WORDS)
+    for number, (first, strip) in enumerate(strips):
+        fields = {"FIRST_PX": first, "STRIP_PX": strip}
+        program.jobs[number].fields.update(fields)
+        words[number] = pack(unpack(words[number]) | fields)
+
+
+def _total(program: Program) -> int:
+    return sum(e.cycles for e in descriptor_cycles(program))
+
+
+def _work(program: Program, f: dict) -> Work:
+    """Of a linked descriptor: words of a beat that lie in one bank take a cycle each."""
+    banks = descriptor_banks(program, f)
+    weights = begin = 0
+    for end, entry in banks.weights:
+        weights += (end - begin) * _beat_cycles(entry)
+        begin = end
+    return Work(f, program.config, weights / begin if begin else 1, _beat_cycles(banks.params))
+
+
+def _beat_cycles(entry: tuple[int, ...]) -> int:
+    return len(entry) if entry and entry[0] >= 0 else 1

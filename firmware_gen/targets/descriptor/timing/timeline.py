@@ -1,0 +1,219 @@
+"""Timeline of linked descriptors, strip by strip: when each is loaded, computed and stored.
+
+Follows `timing.cycles`, from which its delays come, but steps groups of channel blocks instead of cycles: it is
+about a hundred times faster, and within a few percent. What shares the bus, or the scratchpad, is taken to flow evenly.
+"""
+
+from bisect import bisect_right
+from typing import NamedTuple
+
+from firmware_gen.targets.descriptor.lowering.tiling import tile_bytes, window_words
+from firmware_gen.targets.descriptor.timing.cycles import (
+    ANSWER,
+    FETCH_ASKED,
+    FETCH_READY,
+    FIRST_VECTOR,
+    LOADED,
+    strip_sizes,
+)
+from hls.arithmetic.accumulator import ACC_LATENCY
+from hls.arithmetic.array import array_latency
+from hls.config import Config
+from hls.descriptor.drain.drain import READ_TO_RESULT
+from hls.descriptor.memory.activation_buffer import READ_LATENCY
+from hls.descriptor.memory.scratchpad import READ_LATENCY as ON_CHIP
+from hls.descriptor.table import PROFILE_RECORD, WORDS, on_chip
+
+MEMORY = 40
+"""Latest events that a timeline remembers; older ones delay nobody."""
+
+
+class Span(NamedTuple):
+    """From begin to end, the evenly rising amount of something goes from low to high: words, or beats."""
+
+    begin: float
+    end: float
+    low: float
+    high: float
+
+    def when(self, amount: float) -> float:
+        """When so much is reached; the amount lies in the span."""
+        return self.begin + (self.end - self.begin) * (amount - self.low) / (self.high - self.low)
+
+
+class Work:
+    """What the timeline needs to know of one linked descriptor.
+
+    weight_cycles, param_cycles: of the memory for a beat of weights and of parameters.
+    """
+
+    def __init__(self, f: dict, config: Config, weight_cycles: float = 1, param_cycles: float = 1):
+        ports, self.fields, self.config = config.ports, f, config
+        self.windows = window_words(f)
+        self.load_chip, self.store_chip, self.aux_chip = (
+            bool(config.scratchpad_words) and on_chip(f, stream) for stream in ("LOAD", "STORE", "AUX"))
+        self.aux = bool(f["RESIDUAL"] or f["ACC_INIT"])
+        self.steps, self.row_steps = f["KH"] * f["KX"] * f["KB"], f["KX"] * f["KB"]
+        size = tile_bytes(f, config)
+        self.tile_beats = weight_cycles * size / (4 * ports)
+        self.cut_beats = 1 if f["DIAGONAL"] or not size else -(-config.rows // config.load_rows)
+        self.fits = 4 * f["WEIGHT_WORDS"] <= config.weight_bytes
+        block = config.diagonal if f["DIAGONAL"] else config.cols
+        self.param_beats = 0 if f["UNIFORM"] else param_cycles * 2 * -(-block // ports)
+        self.load_cycles = -(-f["LOAD_C_COUNT"] // ports) / f["LOAD_C_COUNT"]  # of a word
+        beats = [-(-min(block, f["COUT"] - cb * block) // ports) for cb in range(f["NCB"])]
+        parts = [beats[cb:cb + f["CBG"]] for cb in range(0, f["NCB"], f["CBG"])]
+        self.groups = [(len(part), sum(part)) for part in parts] * f["GROUPS"]  # blocks, store beats of a pixel
+
+    def reads(self, strips: int) -> float:
+        """Cycles of the bus for weights and parameters, in so many strips."""
+        blocks = sum(n for n, _ in self.groups)
+        return blocks * (strips * self.param_beats + (1 if self.fits else strips) * self.steps * self.tile_beats)
+
+
+class Timeline:
+    """Where the stages are after some descriptors; cycle 0 is the doorbell."""
+
+    def __init__(self):
+        self.through = self.loaded = self.fetched_weights = 0.0  # sequencer, load engine, weight fetch
+        self.done = 0.0
+        self.before = (0.0, 0.0, 0.0)  # sequencer, load engine and drain, one descriptor earlier
+        self.banks = (0.0, 0.0)
+        self.words = self.weights = 0.0
+        self.marks: list[Span] = []  # words of the next input
+        self.bus: list[Span] = []
+        self.chip: list[Span] = []
+        self.consumed: list[Span] = []  # beats of weights
+        self.released: list[tuple[float, float]] = [(0.0, 0.0)]
+
+    def copy(self) -> "Timeline":
+        other = Timeline.__new__(Timeline)
+        other.__dict__ = {k: list(v) if isinstance(v, list) else v for k, v in self.__dict__.items()}
+        return other
+
+    def add(self, work: Work, first: int, strip: int) -> None:
+        """Continue with a descriptor in such strips; `done` is when it is complete."""
+        f, config = work.fields, work.config
+        ports, barrier = config.ports, f["BARRIER"]
+        starts, ends = work.windows
+        fetch = max(self.before) + 1 + FETCH_ASKED + -(-WORDS // ports) + FETCH_READY
+        to_drain = READ_LATENCY + array_latency(config) + config.cols + ACC_LATENCY
+        to_load = LOADED + 1 + (ON_CHIP if work.load_chip else ANSWER)
+        to_store = READ_TO_RESULT + 1 + (1 if work.store_chip else ANSWER + 1)
+        loading = max(fetch, self.loaded) + 1
+        before, stored, base = (self.through, self.loaded, self.done), self.done, self.words
+        marks = (self.marks or [Span(stored, stored, 0, f["LOAD_WORDS"])]) if barrier else []
+        self.bus = [s for s in self.bus if s.end > loading] + [Span(fetch - WORDS // ports, fetch, 0, WORDS // ports)]
+        self.chip = [s for s in self.chip if s.end > loading]
+        now, begun = max(self.through, fetch + FIRST_VECTOR), None
+        drained = max(stored, fetch) + (ANSWER + work.param_beats + 4 if work.param_beats else 0)
+        fetched, depth = max(self.fetched_weights, fetch), config.weight_bytes / (4 * ports)
+        asked, pixel, pixel_words, own_marks = 0, 0, f["GROUPS"] * f["COUT"], []
+        on_bus, early, used = 0.0, 0.0, (0.0, 0.0, 0.0)  # beats since `begun`: of load and weights, drained
+        last_strip = 0.0
+        for px in strip_sizes(f | {"FIRST_PX": first, "STRIP_PX": strip}):
+            last_strip, end = now, pixel + px
+            needed = f["LOAD_WORDS"] if end == f["OUT_PX"] else int(ends[end - 1])
+            top = needed - (f["KH"] - 1) * f["KY_STEP"]
+            arrived, beats_loaded = [], []
+            for target in (top, needed):  # the first kernel row needs fewer words
+                if target > asked:
+                    loading = self._load(work, asked, target, loading, marks, stored, base)
+                    beats_loaded.append(((target - asked) * work.load_cycles, loading))
+                    asked = target
+                arrived.append(loading + to_load)
+            for number, (blocks, beats) in enumerate(work.groups):
+                step = max(px * blocks, ACC_LATENCY, blocks * work.cut_beats)
+                start = max(now, self.banks[0])
+                now = start + step * work.steps
+                if begun is None:
+                    begun = start
+                    early = min(depth, max(0.0, begun - fetched - _between(self.bus, fetched, begun)))
+                if number == 0:
+                    now = max(now, arrived[1] + step * (work.row_steps - 1), arrived[0] + step * (work.steps - 1))
+                    if not work.load_chip:
+                        on_bus += sum(min(n, max(0.0, when - begun)) for n, when in beats_loaded)
+                tiles = 0.0
+                if work.tile_beats and (not work.fits or not pixel):
+                    tiles = blocks * work.steps * work.tile_beats
+                    fetched = max(fetched + tiles, self._used_weights(self.weights + tiles - depth),
+                                  start + tiles - depth)
+                    now = max(now, fetched + ANSWER + 6)
+                    on_bus += tiles
+                now = max(now, begun + max(0.0, on_bus - early) + used[0])
+                if tiles:
+                    self.consumed.append(Span(start, now, self.weights, self.weights + tiles))
+                    self.weights += tiles
+                    self.bus.append(Span(start, now, 0, tiles))
+                drain, params = px * beats, blocks * work.param_beats
+                aux = drain * (work.aux and not work.aux_chip)
+                begin = max(now + to_drain, drained)
+                drained = begin + drain
+                if not work.store_chip:  # weights and parameters go first
+                    rate = min(tiles / (now - start), 0.95)
+                    drained += min(tiles, drain * rate / (1 - rate)) + params + aux
+                bus = drain * (not work.store_chip) + aux + params
+                self.bus.append(Span(begin, drained + 1, 0, bus))
+                used = (used[1], used[2], used[2] + bus)
+                if work.aux and work.aux_chip:
+                    self.chip.append(Span(begin, drained + 1, 0, drain))
+                self.banks = (self.banks[1], drained)
+            own_marks.append(Span(begin + to_store, drained + to_store, pixel * pixel_words + f["MARK_BASE"],
+                                  end * pixel_words + f["MARK_BASE"]))
+            self.released.append((now, base + (int(starts[end]) if end < f["OUT_PX"] else f["LOAD_WORDS"])))
+            pixel = end
+        self.before, self.through, self.loaded = before, now, loading + 1
+        self.fetched_weights = max(fetched, last_strip if work.fits else 0.0)
+        self.done = drained + to_store + 2 + -(-len(PROFILE_RECORD) // ports)
+        self.words = base + f["LOAD_WORDS"]
+        self.marks = own_marks if f["MARK_WORDS"] else []
+        if self.marks and f["MARK_BASE"]:
+            self.marks.insert(0, Span(0, 0, 0, f["MARK_BASE"]))
+        self.released, self.consumed = self.released[-MEMORY:], self.consumed[-MEMORY:]
+
+    def _load(self, work: Work, first: int, end: int, now: float, marks: list[Span], stored: float,
+              base: float) -> float:
+        """When input words first..end - 1 are asked for: they exist, there is room, and nobody else is served."""
+        room = work.config.activation_words - work.config.ports
+        shared = self.chip if work.load_chip else self.bus
+        for low, high, exists, complete in _parts(marks, first, end, stored):
+            while low < high:
+                index = bisect_right(self.released, base + low - room, key=lambda entry: entry[1])
+                part, free = high, 0.0
+                if index < len(self.released) and base + high > room:
+                    free, released = self.released[index]
+                    part = min(high, released + room - base)
+                start = max(now, exists, free)
+                now = start + (part - low) * work.load_cycles
+                for _ in range(20 if shared else 0):
+                    later = start + (part - low) * work.load_cycles + _between(shared, start, now)
+                    if later < now + 1:
+                        break
+                    now = later
+                low = part
+            now = max(now, complete)
+        return now
+
+    def _used_weights(self, beats: float) -> float:
+        """When so many beats of weights have been used in all."""
+        for span in reversed(self.consumed):
+            if span.low < beats:
+                return span.when(min(beats, span.high))
+        return 0.0
+
+
+def _between(spans: list[Span], begin: float, end: float) -> float:
+    """Beats in a stretch of time."""
+    return sum(s.high * (min(s.end, end) - max(s.begin, begin)) / (s.end - s.begin)
+               for s in spans if s.end > begin and s.begin < end)
+
+
+def _parts(marks: list[Span], first: float, end: float, stored: float):
+    """(first word, end, when the first exists, when the last one does) of input words, which are at `stored`."""
+    for span in marks:
+        if first < span.high and span.low < end:
+            high = min(span.high, end)
+            yield first, high, min(span.begin, stored), min(span.when(high), stored)
+            first = high
+    if first < end:
+        yield first, end, (stored if marks else 0.0), (stored if marks else 0.0)

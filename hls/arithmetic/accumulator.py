@@ -1,0 +1,198 @@
+"""Accumulators: one FP32 adder and two banks of entries per column, with the systolic skew inside."""
+
+import numpy as np
+from myhdl import Signal, always, always_comb, block, concat, intbv
+
+from hls.arithmetic.fp32 import FP32_ADD_LATENCY, add_model, canonical, fp32_add
+from hls.lib.ram import ram
+from hls.lib.unit import unit
+from hls.lib.wiring import join, split
+
+_READ = 2  # synchronous RAM, choice of the operands
+_STAGES = _READ + FP32_ADD_LATENCY
+
+ACC_LATENCY = _STAGES + 1
+"""Cycles from an operation to the first one that may use or read the same entry."""
+
+
+def accumulate_model(acc: np.ndarray, x: np.ndarray, first: bool, max_mode: bool) -> np.ndarray:
+    """Entry after one operation, element-wise on uint32 bit patterns.
+
+    first: x. Else add: acc + x, rounded to nearest even. Else max: x where x > acc (IEEE: not for -0, +0) or x is
+    NaN, and acc elsewhere, in particular where acc is NaN. Every NaN written is 0x7FC00000.
+    """
+    acc, x = np.asarray(acc, np.uint32), np.asarray(x, np.uint32)
+    if first:
+        return canonical(np.broadcast_to(x, np.broadcast_shapes(acc.shape, x.shape)))
+    if not max_mode:
+        return add_model(acc, x)
+    a, b = acc.view(np.float32), x.view(np.float32)
+    return canonical(np.where((b > a) | np.isnan(b), x, acc))
+
+
+@unit(out="drain_data")
+def accumulator_column(clk, rst, valid, addr, bank, first, max_mode, x, init_valid, init_bank, init_addr,
+                       init_data, drain_bank, drain_addr, drain_data, *, entries):
+    """One column: two banks of ``entries`` (a power of two) FP32 words.
+
+    A valid operation updates entry addr of a bank as in `accumulate_model`; the entry may be used again, or
+    drained, ACC_LATENCY cycles later. init_* writes an entry (usable in the next cycle), but not in the cycle
+    in which an operation writes to the same bank: ACC_LATENCY - 1 cycles after it was presented. drain_data
+    follows drain_addr by one cycle; it is meaningless for a bank that an operation reads in the same cycle.
+    """
+    width = len(addr)
+    y, x1, x2, acc, acc2, a, b = (Signal(intbv(0)[32:]) for _ in range(7))
+    may_keep1, alone1, may_keep2, alone2, larger2, ones2, fraction2, not_zero2, keep = (
+        Signal(False) for _ in range(9))
+    bank1, drain_bank1, write, write_bank = (Signal(False) for _ in range(4))
+    write_addr = Signal(intbv(0)[width:])
+    valids = Signal(intbv(0)[_STAGES:])
+    places = Signal(intbv(0)[_STAGES * (width + 1):])
+    reads = [Signal(intbv(0)[32:]) for _ in range(2)]
+    read0, read1 = reads
+    top = (_STAGES - 1) * (width + 1)
+
+    @always(clk.posedge)
+    def follow():
+        x1.next = x
+        may_keep1.next = max_mode and not first and not (x[31:23] == 255 and x[23:] != 0)
+        alone1.next = first or max_mode
+        bank1.next = bank
+        drain_bank1.next = drain_bank
+        places.next = concat(places[top:], bank, addr)
+        if rst:
+            valids.next = 0
+        else:
+            valids.next = concat(valids[_STAGES - 1:], valid)
+
+    @always_comb
+    def finish():
+        write.next = valids[_STAGES - 1]
+        write_bank.next = places[top + width]
+        write_addr.next = places[top + width:top]
+        drain_data.next = read1 if drain_bank1 else read0
+
+    @always_comb
+    def fetch():
+        acc.next = read1 if bank1 else read0
+
+    @always(clk.posedge)
+    def compare():
+        x2.next = x1
+        acc2.next = acc
+        larger2.next = acc[31:] > x1[31:]  # magnitudes
+        ones2.next = acc[31:23] == 255
+        fraction2.next = acc[23:] != 0
+        may_keep2.next = may_keep1
+        alone2.next = alone1
+        not_zero2.next = x1[31:] != 0
+
+    @always_comb
+    def decide():  # where the patterns are equal, either may be kept
+        keep.next = may_keep2 and ((ones2 and fraction2) or larger2 != x2[31])
+        if x2[31] != acc2[31]:
+            keep.next = may_keep2 and ((ones2 and fraction2) or x2[31] or not (not_zero2 or larger2))
+
+    @always_comb
+    def operands():
+        # Adding -0 changes nothing, so `first` and `max` pass a value through the adder.
+        a.next = acc2 if keep else x2
+        b.next = acc2
+        if alone2:
+            b.next = concat(True, intbv(0)[31:])
+
+    add = fp32_add(clk, True, a, b, y)
+    ports, memories = [], []
+    for number in range(2):
+        we = Signal(False)
+        waddr, raddr = (Signal(intbv(0)[width:]) for _ in range(2))
+        wdata = Signal(intbv(0)[32:])
+        ports.append(_bank_ports(valid, bank, addr, write, write_bank, write_addr, y, init_valid, init_bank,
+                                 init_addr, init_data, drain_addr, we, waddr, wdata, raddr, number=number))
+        memories.append(ram(clk, we, waddr, wdata, raddr, reads[number], width=32, depth=entries))
+    return follow, finish, fetch, compare, decide, operands, add, ports, memories
+
+
+@block
+def _bank_ports(read, read_bank, read_addr, write, write_bank, write_addr, write_data, init, init_bank, init_addr,
+                init_data, drain_addr, we, waddr, wdata, raddr, *, number):
+    """Operations have the two ports of their bank; drain and initialisation get what they leave."""
+
+    @always_comb
+    def choose():
+        if read and read_bank == number:
+            raddr.next = read_addr
+        else:
+            raddr.next = drain_addr
+        if write and write_bank == number:
+            we.next = True
+            waddr.next = write_addr
+            wdata.next = write_data
+        else:
+            we.next = init and init_bank == number
+            waddr.next = init_addr
+            wdata.next = init_data
+
+    return choose
+
+
+@unit(out="bank_done done_bank drain_data")
+def accumulators(clk, rst, valid, addr, bank, first, max_mode, last, col_data, bank_done, done_bank, init_valid,
+                 init_bank, init_addr, init_data, drain_bank, drain_addr, drain_data, *, cols, entries):
+    """``cols`` columns, two banks of ``entries`` entries of ``cols`` FP32 lanes.
+
+    An operation (valid, addr, bank, first, max_mode, last) belongs to the column-0 word of the same cycle;
+    column c has its word in col_data[32c +: 32] c cycles later, when its copy of the operation arrives. An
+    entry may be used again after ACC_LATENCY cycles. bank_done pulses, with done_bank, cols - 1 + ACC_LATENCY
+    cycles after a valid operation with ``last``: from that cycle on the whole bank may be drained.
+
+    The other ports are not skewed. init_valid[c] writes lane c of init_data to entry init_addr of init_bank;
+    drain_data follows drain_bank and drain_addr by one cycle. A bank is never initialised or drained between
+    its first operation and its bank_done.
+    """
+    lanes, init_lanes, drain_lanes = ([Signal(intbv(0)[32:]) for _ in range(cols)] for _ in range(3))
+    init_valids = [Signal(False) for _ in range(cols)]
+    operation = (valid, addr, bank, first, max_mode)
+    columns, skew = [], []
+    for c in range(cols):
+        columns.append(accumulator_column(
+            clk, rst, *operation, lanes[c], init_valids[c], init_bank, init_addr, init_lanes[c], drain_bank,
+            drain_addr, drain_lanes[c], entries=entries))
+        if c < cols - 1:
+            later = (Signal(False), Signal(intbv(0)[len(addr):]), *(Signal(False) for _ in range(3)))
+            skew.append(_step(clk, rst, *operation, *later))
+            operation = later
+    delay = cols - 1 + ACC_LATENCY
+    tokens, token_banks = (Signal(intbv(0)[delay:]) for _ in range(2))
+
+    @always(clk.posedge)
+    def count_down():
+        token_banks.next = concat(token_banks[delay - 1:], bank)
+        if rst:
+            tokens.next = 0
+        else:
+            tokens.next = concat(tokens[delay - 1:], valid and last)
+
+    @always_comb
+    def report():
+        bank_done.next = tokens[delay - 1]
+        done_bank.next = token_banks[delay - 1]
+
+    wires = (split(col_data, lanes), split(init_data, init_lanes), split(init_valid, init_valids),
+             join(drain_lanes, drain_data))
+    return columns, skew, count_down, report, wires
+
+
+@block
+def _step(clk, rst, valid, addr, bank, first, max_mode, valid_next, addr_next, bank_next, first_next, max_next):
+    """The operation of one column, on its way to the next."""
+
+    @always(clk.posedge)
+    def register():
+        valid_next.next = valid and not rst
+        addr_next.next = addr
+        bank_next.next = bank
+        first_next.next = first
+        max_next.next = max_mode
+
+    return register

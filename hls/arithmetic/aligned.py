@@ -1,0 +1,412 @@
+"""`aligned` arithmetic: block-aligned integer sums, one rounding per column.
+
+Dense mode. A vector of R FP32 lanes shares one exponent. With e = max(exponent field, 1) and the 24-bit
+significand m of each lane (0.fraction for subnormals), E is the largest e of the vector. A lane becomes the
+signed 27-bit integer s = +-(4 m >> (E - e)), its magnitude rounded to nearest, ties away from zero. A
+processing element adds s * w, w being an INT8 weight, to the column's partial sum, exactly. The sum stands
+for psum * 2**(E - 152); the normaliser turns it into FP32, rounding to nearest even once, subnormals kept,
+overflow to an infinity. A zero sum is +0. A NaN or an infinity in any lane makes every column of the vector
+NaN.
+
+Diagonal mode. Column c takes lane c only, with that lane's own exponent, so that the result is the correctly
+rounded product, NaN and infinities as in IEEE-754. A zero result is +0, except that with `max_mode` a lane of
+-0 stays -0. Columns without a lane give +0.
+
+Every NaN produced is 0x7FC00000.
+"""
+
+import numpy as np
+from myhdl import ConcatSignal, Signal, always, always_comb, block, concat, intbv, modbv
+
+from hls.arithmetic.fp32 import NAN, canonical
+from hls.lib.delay import delay_line, glue
+from hls.lib.unit import unit
+from hls.lib.zeros import leading_zeros
+
+LANE_BITS = 27
+META_BITS = 9  # of a column: exponent [7:0] and flag; see `aligned_edge`
+COARSE_SHIFT = 10  # beyond 2 guard bits and 8 bits of the significand
+
+ALIGN_STAGES = 3
+NORMALISE_LATENCY = 4
+
+
+def psum_bits(rows: int) -> int:
+    """Bits of a signed sum of `rows` products of a 27-bit lane (|s| < 2**26) and an INT8."""
+    return 34 + (rows - 1).bit_length()
+
+
+def max_stages(rows: int) -> int:
+    """Pipeline stages of the exponent maximum: two levels of comparisons in each."""
+    return max(1, ((rows - 1).bit_length() + 1) // 2)
+
+
+def edge_latency(rows: int) -> int:
+    """Cycles from a vector to its aligned lanes."""
+    return max_stages(rows) + ALIGN_STAGES
+
+
+# NumPy models
+
+
+def align_model(vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Aligned lanes s, float64 integers [N, R], and exponents E, int [N], of uint32 `vectors` [N, R]."""
+    exponent = np.maximum(vectors >> 23 & 255, 1).max(axis=1).astype(int)
+    with np.errstate(invalid="ignore"):
+        x = vectors.view(np.float32).astype(np.float64)
+    x[exponent == 255] = 0
+    x *= np.exp2(152.0 - exponent)[:, None]
+    return np.trunc(x + np.copysign(0.5, x)), exponent
+
+
+def aligned_model(vectors: np.ndarray, weights: np.ndarray, diagonal: bool = False,
+                  max_mode: bool = False) -> np.ndarray:
+    """Column results, uint32 [N, C], of uint32 `vectors` [N, R] and int8 `weights` [R, C]."""
+    vectors = np.ascontiguousarray(vectors, np.uint32)
+    if diagonal:
+        return _diagonal_model(vectors, weights, max_mode)
+    lanes, exponent = align_model(vectors)
+    psum = lanes @ weights.astype(np.float64) + 0.0  # integers below 2**53: exact in any order; -0 becomes +0
+    with np.errstate(over="ignore"):
+        y = (psum * np.exp2(exponent - 152.0)[:, None]).astype(np.float32).view(np.uint32)
+    y[exponent == 255] = NAN
+    return y
+
+
+def _diagonal_model(vectors: np.ndarray, weights: np.ndarray, max_mode: bool) -> np.ndarray:
+    size = min(weights.shape)
+    bits = vectors[:, :size]
+    with np.errstate(invalid="ignore", over="ignore"):
+        product = bits.view(np.float32).astype(np.float64) * np.diag(weights) + 0.0
+        y = canonical(product.astype(np.float32).view(np.uint32))
+    if max_mode:
+        y = np.where((bits == 1 << 31) & (y == 0), bits, y)
+    columns = np.zeros((len(vectors), weights.shape[1]), np.uint32)
+    columns[:, :size] = y
+    return columns
+
+
+def precision_loss(vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(lost, coarse) lanes per dense vector: aligned to zero, and aligned by more than 10 places.
+
+    Ten places are the two guard bits and 8 bits of the significand. Zero lanes are not counted, nor are
+    vectors with a NaN or an infinity; lost lanes that moved by more than 10 places count in both.
+    """
+    vectors = np.ascontiguousarray(vectors, np.uint32)
+    lanes, exponent = align_model(vectors)
+    counted = (vectors << np.uint32(1) != 0) & (exponent != 255)[:, None]
+    places = exponent[:, None] - np.maximum(vectors >> 23 & 255, 1)
+    return (counted & (lanes == 0)).sum(axis=1), (counted & (places > COARSE_SHIFT)).sum(axis=1)
+
+
+# Edge: alignment of a vector
+
+
+@block
+def larger(a, b, y):
+    @always_comb
+    def choose():
+        if a > b:
+            y.next = a
+        else:
+            y.next = b
+
+    return choose
+
+
+@unit(out="maximum")
+def exponent_max(clk, fields, maximum, *, lanes):
+    """Largest exponent field of `lanes` FP32 words, at least 1, max_stages(lanes) cycles later."""
+    level = [Signal(intbv(0)[8:]) for _ in range(lanes)]
+    parts = [true_exponent(fields(8 * i + 8, 8 * i), level[i]) for i in range(lanes)]
+    nodes = []
+    for _ in range(max_stages(lanes)):
+        for _level in range(2):
+            pairs = [level[i:i + 2] for i in range(0, len(level), 2)]
+            level = [Signal(intbv(0)[8:]) if len(pair) == 2 else pair[0] for pair in pairs]
+            parts += [larger(*pair, y) for pair, y in zip(pairs, level) if len(pair) == 2]
+            nodes += level
+        stored = [Signal(intbv(0)[8:]) for _ in level]
+        parts += [store(clk, d, q) for d, q in zip(level, stored)]
+        nodes += stored
+        level = stored
+    last = level[0]
+
+    @always_comb
+    def output():
+        maximum.next = last
+
+    return parts, output
+
+
+@block
+def true_exponent(field, exponent):
+    """Subnormals have the exponent of the least normal number."""
+
+    @always_comb
+    def decode():
+        exponent.next = field
+        if field == 0:
+            exponent.next = 1
+
+    return decode
+
+
+@block
+def store(clk, d, q):
+    @always(clk.posedge)
+    def copy():
+        q.next = d
+
+    return copy
+
+
+@unit(out="aligned lost coarse")
+def align_lane(clk, x, exponent_max, diag, aligned, lost, coarse):
+    """One lane: FP32 x to a signed 27-bit integer, ALIGN_STAGES cycles later; `diag`: without a shift.
+
+    `lost`: it was not zero and is now. `coarse`: it was not zero and moved by more than 10 places.
+    """
+    exponent = Signal(intbv(0)[8:])
+    places = Signal(modbv(0)[8:])  # wraps only before the first vector
+    sign1, sign2, some1, some2, coarse1, coarse2 = (Signal(False) for _ in range(6))
+    significand1 = Signal(intbv(0)[24:])
+    shift1 = Signal(intbv(0)[5:])
+    shifted2 = Signal(intbv(0)[27:])  # the last bit is the one that rounds
+    magnitude = Signal(intbv(0)[26:])
+
+    decode = true_exponent(x(31, 23), exponent)
+
+    @always_comb
+    def distance():
+        places.next = exponent_max - exponent
+
+    @always(clk.posedge)
+    def subtract():
+        sign1.next = x[31]
+        significand1.next = concat(x[31:23] != 0, x[23:])
+        some1.next = x[31:] != 0
+        coarse1.next = x[31:] != 0 and places > COARSE_SHIFT and not diag
+        if diag:
+            shift1.next = 0
+        elif places[8:5] != 0:
+            shift1.next = 31
+        else:
+            shift1.next = places[5:]
+
+    @always(clk.posedge)
+    def shift():
+        sign2.next = sign1
+        some2.next = some1
+        coarse2.next = coarse1
+        shifted2.next = concat(significand1, intbv(0)[3:]) >> shift1
+
+    @always_comb
+    def invert():
+        magnitude.next = shifted2[27:1]
+        if sign2:
+            magnitude.next = ~shifted2[27:1]
+
+    @always(clk.posedge)
+    def round_and_negate():
+        total = modbv(0)[LANE_BITS:]
+        total[:] = concat(sign2, magnitude) + concat(intbv(0)[26:], sign2 != shifted2[0])
+        aligned.next = total
+        lost.next = some2 and shifted2 == 0
+        coarse.next = coarse2
+
+    return decode, distance, subtract, shift, invert, round_and_negate
+
+
+@unit(out="meta")
+def column_meta(clk, x, exponent_max, diag, max_mode, meta):
+    """What the normaliser of a column must know: exponent, and a flag in bit 8.
+
+    Exponent 255: the lane is an infinity (flag) or the result is NaN. Otherwise: a zero sum is -0 (flag).
+    """
+    exponent = Signal(intbv(0)[8:])
+    decode = true_exponent(x(31, 23), exponent)
+
+    @always(clk.posedge)
+    def choose():
+        if not diag:
+            meta.next = concat(False, exponent_max)
+        elif exponent == 255:
+            meta.next = concat(x[23:] == 0, exponent)
+        else:
+            meta.next = concat(max_mode and x[31] and x[31:] == 0, exponent)
+
+    return decode, choose
+
+
+@unit(out="total")
+def count_ones(flags, total, *, bits):
+    """Number of ones among the `bits` flags."""
+    if bits == 1:
+        @always_comb
+        def same():
+            total.next = flags
+
+        return same
+
+    if bits <= 4:
+        width = len(total)
+
+        @always_comb
+        def count():
+            n = intbv(0)[width:]
+            n[:] = 0
+            for i in range(bits):
+                if flags[i]:
+                    n[:] = n + 1
+            total.next = n
+
+        return count
+
+    half = bits // 2
+    low, high = Signal(intbv(0)[half.bit_length():]), Signal(intbv(0)[(bits - half).bit_length():])
+    pad_low, pad_high = len(total) - len(low), len(total) - len(high)
+    halves = (count_ones(flags(half, 0), low, bits=half),
+              count_ones(flags(bits, half), high, bits=bits - half))
+
+    if pad_high == 0:
+        @always_comb
+        def add():
+            total.next = concat(intbv(0)[pad_low:], low) + high
+    else:
+        @always_comb
+        def add():
+            total.next = concat(intbv(0)[pad_low:], low) + concat(intbv(0)[pad_high:], high)
+
+    return halves, add
+
+
+@unit(out="aligned meta lost_lanes coarse_lanes")
+def aligned_edge(clk, valid, vec, diag, max_mode, aligned, meta, lost_lanes, coarse_lanes, *, rows, cols):
+    """Align a vector of `rows` FP32 lanes.
+
+    aligned: lane r at [27 r +: 27], edge_latency(rows) cycles later; meta: column c at [9 c +: 9],
+    max_stages(rows) + 1 cycles later; counts of lanes that lost precision: edge_latency(rows) + 1 later.
+    """
+    stages = max_stages(rows)
+    x = Signal(intbv(0)[32 * rows:])
+    exponent = Signal(intbv(0)[8:])
+    control = ConcatSignal(valid, diag, max_mode)
+    control_s = Signal(intbv(0)[3:])
+    valid_s, diag_s, max_s = control_s(2), control_s(1), control_s(0)
+    counted_s, counted = Signal(False), Signal(False)
+    lane = [Signal(intbv(0)[LANE_BITS:]) for _ in range(rows)]
+    column = [Signal(intbv(0)[META_BITS:]) for _ in range(cols)]
+    lost, coarse = ([Signal(False) for _ in range(rows)] for _ in range(2))
+    all_lost, all_coarse = (glue(flags) for flags in (lost, coarse))
+    lost_count, coarse_count = (Signal(intbv(0)[len(lost_lanes):]) for _ in range(2))
+    no_lane = intbv(1)[32:]
+
+    field = [vec(32 * r + 31, 32 * r + 23) for r in range(rows)]
+    fields = glue(field)
+
+    largest = exponent_max(clk, fields, exponent, lanes=rows)
+    wait = delay_line(clk, vec, x, width=32 * rows, cycles=stages)
+    wait_control = delay_line(clk, control, control_s, width=3, cycles=stages)
+    lanes = [align_lane(clk, x(32 * r + 32, 32 * r), exponent, diag_s, lane[r], lost[r], coarse[r])
+             for r in range(rows)]
+    columns = [column_meta(clk, x(32 * c + 32, 32 * c) if c < rows else no_lane, exponent, diag_s, max_s,
+                           column[c])
+               for c in range(cols)]
+    counts = (count_ones(all_lost, lost_count, bits=rows), count_ones(all_coarse, coarse_count, bits=rows))
+    wait_counted = delay_line(clk, counted_s, counted, width=1, cycles=ALIGN_STAGES)
+    all_lanes = glue(lane)
+    all_columns = glue(column)
+
+    @always_comb
+    def finite():
+        counted_s.next = valid_s and exponent != 255
+
+    @always(clk.posedge)
+    def count():
+        lost_lanes.next = 0
+        coarse_lanes.next = 0
+        if counted:
+            lost_lanes.next = lost_count
+            coarse_lanes.next = coarse_count
+
+    @always_comb
+    def output():
+        aligned.next = all_lanes
+        meta.next = all_columns
+
+    return largest, wait, wait_control, lanes, columns, counts, wait_counted, finite, count, output
+
+
+# Normaliser: column sum to FP32
+
+
+@unit(out="y")
+def normaliser(clk, psum, meta, y, *, rows):
+    """psum * 2**(exponent - 152) as FP32, NORMALISE_LATENCY cycles later; `meta` as in `column_meta`."""
+    bits = psum_bits(rows) - 1  # of the magnitude
+    low = bits - 24  # below the significand: one bit that rounds, the others sticky
+    sign1, sign2, sign3, negative = (Signal(False) for _ in range(4))
+    zero2, zero3 = Signal(False), Signal(False)
+    inverted, magnitude1, magnitude2, magnitude3 = (Signal(intbv(0)[bits:]) for _ in range(4))
+    limit, limit1 = (Signal(intbv(0)[27:]) for _ in range(2))
+    meta1, meta2, meta3 = (Signal(intbv(0)[META_BITS:]) for _ in range(3))
+    marked = Signal(intbv(0)[64:])
+    zeros, zeros2 = (Signal(intbv(0)[6:]) for _ in range(2))
+    exponent3 = Signal(modbv(0)[9:])  # of no meaning for a zero sum
+
+    @always_comb
+    def read():
+        negative.next = psum < 0
+        inverted.next = psum[bits:]
+        if psum < 0:
+            inverted.next = ~psum[bits:]
+        # Marks the place where a subnormal's leading zeros end
+        limit.next = concat(True, intbv(0)[26:]) >> meta[8:]
+
+    @always(clk.posedge)
+    def absolute():
+        magnitude1.next = inverted + concat(intbv(0)[bits - 1:], negative)
+        sign1.next = negative
+        meta1.next = meta
+        limit1.next = limit
+
+    @always_comb
+    def mark():
+        marked.next = concat(magnitude1 | concat(intbv(0)[bits - 27:], limit1), intbv(0)[64 - bits:])
+
+    @always(clk.posedge)
+    def count_zeros():
+        zeros2.next = zeros
+        magnitude2.next = magnitude1
+        zero2.next = magnitude1 == 0
+        sign2.next = sign1
+        meta2.next = meta1
+
+    @always(clk.posedge)
+    def shift():
+        magnitude3.next = magnitude2 << zeros2
+        exponent3.next = concat(False, meta2[8:]) + (bits - 26) - concat(intbv(0)[3:], zeros2)
+        zero3.next = zero2
+        sign3.next = sign2
+        meta3.next = meta2
+
+    @always(clk.posedge)
+    def round_and_pack():
+        field = intbv(0)[9:]
+        rounded = intbv(0)[32:]
+        up = magnitude3[low - 1] and (magnitude3[low] or magnitude3[low - 1:] != 0)
+        field[:] = 0
+        if magnitude3[bits - 1]:
+            field[:] = exponent3
+        rounded[:] = concat(field, magnitude3[bits - 1:low]) + concat(intbv(0)[31:], up)
+        if meta3[8:] == 255 and (zero3 or not meta3[8]):
+            y.next = NAN
+        elif meta3[8:] == 255 or rounded[32:23] >= 255:
+            y.next = concat(sign3, intbv(0xFF)[8:], intbv(0)[23:])
+        elif zero3:
+            y.next = concat(meta3[8], intbv(0)[31:])
+        else:
+            y.next = concat(sign3, rounded[31:])
+
+    return read, absolute, mark, leading_zeros(marked, zeros), count_zeros, shift, round_and_pack

@@ -1,0 +1,143 @@
+"""Epilogue: from an accumulator entry to the stored output. Scale, bias, residual, activation."""
+
+import numpy as np
+from myhdl import Signal, always, always_comb, block, concat, intbv
+
+from hls.arithmetic.fp32 import (
+    FP32_ADD_LATENCY,
+    FP32_MUL_LATENCY,
+    NAN,
+    add_model,
+    fp32_add,
+    fp32_mul,
+    mul_model,
+)
+from hls.lib.unit import unit
+
+_AFFINE = FP32_MUL_LATENCY + FP32_ADD_LATENCY
+_ACTIVATION = FP32_MUL_LATENCY + 1
+
+EPILOGUE_LATENCY = _AFFINE + _ACTIVATION + FP32_ADD_LATENCY
+
+
+def epilogue_model(acc, scale, bias, res=None, act_before_res=False, slope=None,
+                   low=-np.inf, high=np.inf) -> np.ndarray:
+    """act(acc * scale + bias + res), or act(acc * scale + bias) + res if act_before_res; each step is rounded.
+
+    res None: nothing is added. act(x) is x * slope where the sign of x is set (slope None: x), then `high` if
+    above it, else `low` if below it, in the total order where -0 < +0; NaN stays. Arguments broadcast; they
+    are uint32 bit patterns or floating-point values (taken as float32), the result is uint32. Raises TypeError
+    for other integers, which could mean either.
+    """
+    acc, scale, bias, low, high = map(_bits, (acc, scale, bias, low, high))
+    y = add_model(mul_model(acc, scale), bias)
+    if res is not None and not act_before_res:
+        y = add_model(y, _bits(res))
+    if slope is not None:
+        y = np.where(y >> 31 == 1, mul_model(y, _bits(slope)), y)
+    key, nan = _order(y), y == NAN
+    y = np.where((key < _order(low)) & ~nan, low, np.where((key > _order(high)) & ~nan, high, y))
+    if res is not None and act_before_res:
+        y = add_model(y, _bits(res))
+    return y
+
+
+def _bits(value) -> np.ndarray:
+    value = np.asarray(value)
+    if value.dtype == np.uint32:
+        return value
+    if not np.issubdtype(value.dtype, np.floating):
+        raise TypeError(f"FP32 operand of type {value.dtype}: must be floating point, or uint32 bit patterns")
+    return value.astype(np.float32).view(np.uint32)
+
+
+def _order(bits: np.ndarray) -> np.ndarray:
+    """uint32 keys in the total order of FP32 patterns."""
+    return np.where(bits >> 31 == 1, ~bits, bits | np.uint32(0x80000000))
+
+
+@unit(out="out_valid y")
+def epilogue_lane(clk, rst, in_valid, acc, scale, bias, res, res_en, act_before_res, slope_en, slope, low,
+                  high, out_valid, y):
+    """`epilogue_model` on one value per cycle, EPILOGUE_LATENCY cycles later.
+
+    acc, scale, bias and res are sampled together. res_en, act_before_res, slope_en, slope, low and high belong
+    to the layer: they may change only while no value is inside. There is one residual adder and one activation;
+    act_before_res sets which comes first. Without a value inside, no register of the arithmetic moves.
+    """
+    product, bias_now, affine = (Signal(intbv(0)[32:]) for _ in range(3))
+    addend, addend_early, addend_late, add_a, add_b, added = (Signal(intbv(0)[32:]) for _ in range(6))
+    x, factor, scaled, activated = (Signal(intbv(0)[32:]) for _ in range(4))
+    valids = Signal(intbv(0)[EPILOGUE_LATENCY:])
+    en = Signal(bool(0))
+
+    @always(clk.posedge)
+    def follow():
+        if rst:
+            valids.next = 0
+        else:
+            valids.next = concat(valids[EPILOGUE_LATENCY - 1:], in_valid)
+
+    @always_comb
+    def steer():
+        addend.next = res if res_en else concat(True, intbv(0)[31:])  # adding -0 changes nothing
+        x.next = affine if act_before_res else added
+        add_a.next = activated if act_before_res else affine
+        add_b.next = addend_late if act_before_res else addend_early
+        y.next = added if act_before_res else activated
+        out_valid.next = valids[EPILOGUE_LATENCY - 1]
+        en.next = in_valid or valids != 0
+
+    @always_comb
+    def choose_factor():
+        factor.next = slope if slope_en and x[31] else intbv(0x3F800000)[32:]
+
+    scale_product = fp32_mul(clk, en, acc, scale, product)
+    bias_delay = _delay(clk, en, bias, bias_now, FP32_MUL_LATENCY)
+    bias_sum = fp32_add(clk, en, product, bias_now, affine)
+    residual_delay = _delay(clk, en, addend, addend_early, _AFFINE)
+    residual_delay_more = _delay(clk, en, addend_early, addend_late, _ACTIVATION)
+    residual_sum = fp32_add(clk, en, add_a, add_b, added)
+    slope_product = fp32_mul(clk, en, x, factor, scaled)
+    limits = _clamp(clk, en, scaled, low, high, activated)
+    return (follow, steer, choose_factor, scale_product, bias_delay, bias_sum, residual_delay,
+            residual_delay_more, residual_sum, slope_product, limits)
+
+
+@block
+def _clamp(clk, en, x, low, high, y):
+    @always(clk.posedge)
+    def clamp():
+        key = intbv(0)[32:]
+        key_low = intbv(0)[32:]
+        key_high = intbv(0)[32:]
+        if en:
+            nan = x[31:23] == 255 and x[23:] != 0
+            key[:] = ~x if x[31] else concat(True, x[31:])
+            key_low[:] = ~low if low[31] else concat(True, low[31:])
+            key_high[:] = ~high if high[31] else concat(True, high[31:])
+            if key < key_low:  # not NaN: `NAN` is above every number
+                y.next = low
+            elif key > key_high and not nan:
+                y.next = high
+            else:
+                y.next = x
+
+    return clamp
+
+
+@block
+def _delay(clk, en, d, q, cycles):
+    line = Signal(intbv(0)[32 * cycles:])
+    top = 32 * (cycles - 1)
+
+    @always(clk.posedge)
+    def advance():
+        if en:
+            line.next = concat(line[top:], d)
+
+    @always_comb
+    def oldest():
+        q.next = line[top + 32:top]
+
+    return advance, oldest

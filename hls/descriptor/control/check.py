@@ -1,0 +1,422 @@
+"""Descriptor check: the rules of `rules` in hardware, while the words arrive; one multiplier does all products."""
+
+from myhdl import Signal, always, always_comb, block, concat, intbv, modbv
+
+from hls.descriptor import rules
+from hls.descriptor.rules import PRODUCTS, RULES
+from hls.descriptor.table import LINEAR
+from hls.lib.mux import choose
+from hls.lib.wiring import join, resize
+
+_A, _B = LINEAR + 1, 17  # operands: both signed, so that Y0 may be negative
+_BYTES = LINEAR + 2
+
+
+def schedule(ports, beats):
+    """Beat of every product: it is computed in the cycle in which this beat arrives, or, number ``beats``, follows."""
+    slots, last = [], -1
+    for product in PRODUCTS:
+        first = rules.available(product, ports)
+        assert product.left or first <= last + 1, "the product before is not the one of the beat before"
+        last = max(last + 1, first)
+        slots.append(last)
+    assert last <= beats
+    return slots
+
+
+@block
+def descriptor_check(clk, go, tick, beat, job, wrong, *, beats, config):
+    """``wrong``: a rule is broken; valid from two cycles after the last ``tick`` on.
+
+    ``tick``: in this cycle beat number ``beat`` of the descriptor arrives, or, last, number ``beats`` would.
+    """
+    simple = [Signal(bool(0)) for _ in RULES]
+    broken = Signal(intbv(0)[len(simple):])
+    product_wrong, simple_wrong, fresh = (Signal(bool(0)) for _ in range(3))
+    slots = schedule(config.ports, beats)
+    # By beats: which product is computed with the beat behind, and whether that is its own; before, it is too early
+    number_of = tuple(sum(at <= i for at in slots[:-1]) for i in range(1 << len(beat)))
+    is_due = tuple(int(i + 1 in slots) for i in range(1 << len(beat)))
+    number, following, computed = (Signal(modbv(0)[len(PRODUCTS).bit_length():]) for _ in range(3))
+    due, due_then = Signal(bool(0)), Signal(bool(0))
+    product = Signal(intbv(0, min=-(1 << _A + _B - 1), max=1 << _A + _B - 1))
+    unsigned = Signal(modbv(0)[_A + _B:])
+    a_word, b_word = Signal(modbv(0)[LINEAR:]), Signal(modbv(0)[_B:])
+    a, b = Signal(modbv(0)[_A:]), Signal(modbv(0)[_B:])
+    lefts, rights, parts = [], [], []
+    chained, tile = Signal(modbv(0)[LINEAR:]), Signal(modbv(0)[_B:])
+    bits = {False: 32, True: config.accumulator_entries.bit_length()}
+    dense_tile, diagonal_tile = (rules.tile_bytes(config, diagonal) for diagonal in (False, True))
+    wrongs = [Signal(bool(0)) for _ in PRODUCTS]
+    all_wrong = Signal(intbv(0)[len(PRODUCTS):])
+    for step, bad in zip(PRODUCTS, wrongs, strict=True):
+        left, right = chained, tile
+        if step.left:
+            left = Signal(modbv(0)[LINEAR:])
+            parts.append(_operand(getattr(job, step.left.lower()), left, bits[step.target == "entries"]))
+        if step.right:
+            right = Signal(modbv(0)[_B:])
+            parts.append(_operand(getattr(job, step.right.lower()), right, bits[step.target == "entries"]))
+        lefts.append(left)
+        rights.append(right)
+        parts.append(_judge(job, step, len(lefts) - 1, computed, unsigned, bad, config))
+    unused = (1 << len(number)) - len(lefts)
+
+    @always_comb
+    def look_up():
+        following.next = number_of[beat]
+
+    @always_comb
+    def look_whether():
+        due_then.next = is_due[beat]
+
+    @always_comb
+    def operands():
+        a.next = concat(False, a_word)
+        b.next = b_word
+        unsigned.next = product[_A + _B:]
+        chained.next = unsigned[LINEAR:]
+        tile.next = dense_tile
+        if job.diagonal:
+            tile.next = diagonal_tile
+
+    @always(clk.posedge)
+    def multiply():
+        fresh.next = tick and due
+        computed.next = number
+        if go:  # no product is as early as the first beat
+            number.next = 0
+            due.next = False
+        elif tick:
+            number.next = following
+            due.next = due_then
+            product.next = a.signed() * b.signed()
+
+    @always(clk.posedge)
+    def collect():
+        simple_wrong.next = broken != 0
+        if go:
+            product_wrong.next = False
+        elif fresh and all_wrong != 0:
+            product_wrong.next = True
+
+    @always_comb
+    def judge():
+        wrong.next = simple_wrong or product_wrong or (fresh and all_wrong != 0)
+
+    return (parts, look_up, look_whether, operands, multiply, collect, judge,
+            choose(lefts + lefts[-1:] * unused, number, a_word), choose(rights + rights[-1:] * unused, number, b_word),
+            [_rule(clk, job, rule, out, config) for rule, out in zip(RULES, simple, strict=True)],
+            join(simple, broken), join(wrongs, all_wrong))
+
+
+@block
+def _operand(source, word, bits):
+    """``source``, its low ``bits`` if it has more, in the width of ``word``, with its sign."""
+    if bits < len(source):
+        low = Signal(modbv(0)[bits:])
+
+        @always_comb
+        def cut():
+            low.next = source[bits:]
+
+        return cut, resize(low, word)
+    if source.min == 0:
+        return resize(source, word)
+    sign = len(source) - 1
+
+    @always_comb
+    def extend():
+        word.next = concat(source[sign], source[sign + 1:])
+
+    return extend
+
+
+@block
+def _judge(job, step, index, computed, product, bad, config):
+    """Whether ``product``, when it is number ``index``, breaks the rule of its step."""
+    here = Signal(bool(0))
+    flags, parts = [], [_equals(computed, index, here)]
+    if step.chained:
+        flags.append(Signal(bool(0)))
+        parts.append(_above(product, LINEAR + 2 * (step.right is None), len(product), flags[-1]))
+    if step.target:
+        broken, flag = Signal(bool(0)), Signal(bool(0))
+        flags.append(flag)
+        parts += [_target(job, step, product, broken, config), _unless(job, step, broken, flag, config)]
+    all_flags = Signal(intbv(0)[len(flags):])
+
+    @always_comb
+    def judge():
+        bad.next = here and all_flags != 0
+
+    return parts, join(flags, all_flags), judge
+
+
+@block
+def _target(job, step, product, broken, config):
+    if step.target == "entries":
+        return _more_than(product, config.accumulator_entries, broken)
+    if step.target == "WEIGHT_WORDS":
+        return _uncovered(product, job.weight_words, broken, config.ports)
+    if step.target == "PARAM_WORDS":
+        return _params_differ(product, job.param_words, job.diagonal, broken, config)
+    return _differs(product, getattr(job, step.target.lower()), broken)
+
+
+@block
+def _unless(job, step, broken, flag, config):
+    """``flag``: broken, and the step's exemption does not hold."""
+    if isinstance(step.unless, str):
+        if step.unless:
+            return _without(broken, getattr(job, step.unless.lower()), flag)
+        return _same(broken, flag)
+    counts = Signal(bool(0))
+    return _rule(None, job, step.unless, counts, config), _both(broken, counts, flag)
+
+
+@block
+def _equals(word, number, out):
+    @always_comb
+    def compare():
+        out.next = word == number
+
+    return compare
+
+
+@block
+def _is_not(word, number, out):
+    @always_comb
+    def compare():
+        out.next = word != number
+
+    return compare
+
+
+@block
+def _same(source, out):
+    @always_comb
+    def same():
+        out.next = source
+
+    return same
+
+
+@block
+def _above(word, low, top, out):
+    @always_comb
+    def look():
+        out.next = word[top:low] != 0
+
+    return look
+
+
+@block
+def _more(word, bound, out):
+    @always_comb
+    def compare():
+        out.next = word > bound
+
+    return compare
+
+
+@block
+def _more_than(product, bound, out):
+    """Whether the product of two numbers up to ``bound`` is more than that."""
+    width = (bound * bound).bit_length()
+
+    @always_comb
+    def compare():
+        out.next = product[width:] > bound
+
+    return compare
+
+
+@block
+def _differs(product, field, out):
+    """Whether a field differs from the product, modulo its width."""
+    width = len(field)
+
+    @always_comb
+    def compare():
+        out.next = product[width:] != field[width:]
+
+    return compare
+
+
+@block
+def _uncovered(product, words, out, ports):
+    """Whether ``words`` are not the bytes of the product, filled up to whole beats."""
+    rest = Signal(modbv(0)[_BYTES + 1:])
+    ragged = Signal(bool(0))
+    bound = 4 * ports
+
+    @always_comb
+    def subtract():
+        rest.next = concat(False, words, intbv(0)[2:]) - concat(False, product[_BYTES:])
+
+    @always_comb
+    def compare():
+        out.next = rest >= bound
+
+    @always_comb
+    def compare_both():
+        out.next = rest >= bound or ragged
+
+    return (subtract, compare) if ports == 1 else (subtract, compare_both, _ragged(words, ragged, ports))
+
+
+@block
+def _ragged(words, ragged, ports):
+    """Whether ``words`` are not a multiple of ``ports``."""
+    if ports == 3:
+        bytes_mod_3 = tuple(i % 3 for i in range(256))
+        sum_mod_3 = tuple(int(sum(i >> 2 * k & 3 for k in range(3)) % 3 != 0) for i in range(64))
+        rests = [Signal(intbv(0)[2:]) for _ in range(3)]
+        all_rests = Signal(intbv(0)[6:])
+
+        @always_comb
+        def look():
+            ragged.next = sum_mod_3[all_rests]
+
+        return ([_look_up(words, 8 * k, bytes_mod_3, rest) for k, rest in enumerate(rests)], join(rests, all_rests),
+                look)
+    low = ports // 2
+
+    @always_comb
+    def compare():
+        ragged.next = words[low:] != 0
+
+    return compare
+
+
+@block
+def _look_up(words, low, table, out):
+    """``table`` at eight bits of ``words``."""
+    index = Signal(intbv(0)[8:])
+
+    @always_comb
+    def cut():
+        index.next = words[low + 8:low]
+
+    @always_comb
+    def look():
+        out.next = table[index]
+
+    return cut, look
+
+
+@block
+def _params_differ(product, words, diagonal, out, config):
+    dense, diag = (rules.block_params(config, d) for d in (False, True))
+    width = LINEAR + max(dense, diag).bit_length()
+    factor, needed = Signal(modbv(0)[width:]), Signal(modbv(0)[width:])
+    extra = width - LINEAR
+
+    @always_comb
+    def size():
+        factor.next = dense
+        if diagonal:
+            factor.next = diag
+
+    @always_comb
+    def multiply():
+        needed.next = concat(intbv(0)[extra:], product[LINEAR:]) * factor
+
+    @always_comb
+    def compare():
+        out.next = needed != concat(intbv(0)[extra:], words)
+
+    return size, multiply, compare
+
+
+@block
+def _rule(clk, job, rule, out, config):
+    """Whether a rule of one or two fields is broken."""
+    def field(name):
+        return getattr(job, name.lower())
+
+    match rule:
+        case rules.NotZero():
+            return _equals(field(rule.name), 0, out)
+        case rules.AtMost():
+            return _more(field(rule.name), field(rule.bound) if rule.bound else config.accumulator_entries, out)
+        case rules.Excludes():
+            return _both(field(rule.flag), field(rule.other), out)
+        case rules.Requires():
+            return _without(field(rule.flag), field(rule.other), out)
+        case rules.IsOne():
+            if rule.flag:
+                return _not_one(field(rule.name), field(rule.flag), out)
+            return _is_not(field(rule.name), 1, out)
+        case rules.Equals():
+            return _unequal(field(rule.name), field(rule.other), field(rule.flag), out)
+        case rules.Blocks():
+            sizes = [rule.size(config, diagonal) for diagonal in (False, True)]
+            wrong = Signal(bool(0))
+            return (_not_blocks(clk, field(rule.count), field(rule.length), job.diagonal, *sizes, wrong),
+                    _without(wrong, field(rule.unless), out) if rule.unless else _same(wrong, out))
+
+
+@block
+def _both(flag, other, out):
+    @always_comb
+    def both():
+        out.next = flag and other
+
+    return both
+
+
+@block
+def _without(flag, other, out):
+    @always_comb
+    def without():
+        out.next = flag and not other
+
+    return without
+
+
+@block
+def _not_one(word, flag, out):
+    @always_comb
+    def compare():
+        out.next = flag and word != 1
+
+    return compare
+
+
+@block
+def _unequal(word, other, flag, out):
+    extra = len(word) - len(other)
+
+    @always_comb
+    def compare():
+        out.next = flag and word != concat(intbv(0)[extra:], other)
+
+    return compare
+
+
+@block
+def _not_blocks(clk, count, length, diagonal, dense_size, diagonal_size, out):
+    width = max(len(length), len(count) + max(dense_size, diagonal_size).bit_length()) + 1
+    size, blocks, total, words, surplus = (Signal(modbv(0)[width:]) for _ in range(5))
+
+    @always_comb
+    def sizes():
+        size.next = dense_size
+        if diagonal:
+            size.next = diagonal_size
+
+    @always(clk.posedge)
+    def measure():
+        total.next = blocks * size
+
+    @always_comb
+    def compare():
+        surplus.next = total - words
+
+    @always_comb
+    def judge():
+        out.next = surplus >= size
+
+    return resize(count, blocks), resize(length, words), sizes, measure, compare, judge

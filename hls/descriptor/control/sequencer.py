@@ -1,0 +1,542 @@
+"""Sequencer: walks a layer's loops and issues one vector per cycle (see hls.descriptor.table for the loops).
+
+Stage 0 steps the loop counters, stage 1 holds the window position, stage 2 the buffer address and the lane limits,
+stage 3 knows whether the words are loaded. A vector leaves stage 3 when they are, its weight tile is in the shadow
+registers, its accumulator bank is free, and the accumulator's latency has passed since the same entry's last use.
+Position arithmetic is modulo 2**SIGNED_LINEAR, two's complement.
+"""
+
+from myhdl import Signal, always, always_comb, block, concat, intbv, modbv
+
+from hls.arithmetic.accumulator import ACC_LATENCY
+from hls.descriptor.table import LINEAR, SIGNED_LINEAR
+from hls.lib.unit import unit
+from hls.lib.wiring import ignore
+
+JOB = ("in_row in_h y0 x0 row0 kh kx kb run dil_y stride_y ky_step kx_step sx_words sy_words out_w out_px strip_px "
+       "cbg groups ncb first_px group_in_step load_words diagonal acc_init")
+"""Descriptor fields that the sequencer reads."""
+
+IY_BITS = 18  # row number, signed: padding lies above and below the 16 bits of IN_H
+
+
+class Position:
+    """Where a pixel's window starts: columns left in its output row, linear column, row start, row number."""
+
+    def __init__(self):
+        self.ox_left = Signal(modbv(0)[LINEAR:])
+        self.x = Signal(modbv(0)[SIGNED_LINEAR:])
+        self.row = Signal(modbv(0)[SIGNED_LINEAR:])
+        self.iy = Signal(modbv(0)[IY_BITS:])
+
+
+class Window:
+    """One vector's place in the input: linear column of lane 0, row start, row number, words left in the run."""
+
+    def __init__(self):
+        self.p, self.row, self.run_left = (Signal(modbv(0)[SIGNED_LINEAR:]) for _ in range(3))
+        self.iy = Signal(modbv(0)[IY_BITS:])
+
+
+class Marks:
+    """What a vector means to the weight loader, the accumulators and the activation buffer."""
+
+    def __init__(self, entry_bits):
+        self.valid, self.swap, self.first, self.bank = (Signal(bool(0)) for _ in range(4))
+        self.step_first, self.step_last, self.group_first, self.group_last = (Signal(bool(0)) for _ in range(4))
+        self.strip_last, self.end, self.waits = (Signal(bool(0)) for _ in range(3))
+        self.entry = Signal(modbv(0)[entry_bits:])
+
+
+class Place:
+    """Where a vector's words lie: address and lanes lo..hi-1, words that must be loaded, words released afterwards."""
+
+    def __init__(self, addr_bits, lane_bits):
+        self.addr = Signal(modbv(0)[addr_bits:])
+        self.lo, self.hi = (Signal(modbv(0)[lane_bits:]) for _ in range(2))
+        self.need, self.released = (Signal(modbv(0)[LINEAR:]) for _ in range(2))
+        self.needed = Signal(bool(0))
+
+
+@unit(out="released busy issue tile_take rd_addr lane_lo lane_hi acc_entry acc_bank acc_first acc_last "
+          "load_stall store_stall")
+def sequencer(
+    clk, rst, start, job, loaded, tile_ready, bank_free, bank_ready,
+    released, busy, issue, tile_take, rd_addr, lane_lo, lane_hi, acc_entry, acc_bank, acc_first, acc_last,
+    load_stall, store_stall, *, config
+):
+    """Issue the vectors of the layer described by ``job`` after ``start``.
+
+    In a cycle with ``issue``: rd_addr, lane_lo and lane_hi go to the activation buffer, tile_take swaps the weights,
+    acc_* say where the column results belong. ``loaded`` counts the linear words that are present in the next cycle,
+    ``released`` those no longer needed; both go on from layer to layer: a layer's words begin at the LOAD_WORDS of
+    all before it. Banks alternate and go on too. A bank may be used after ``bank_free`` (two are free at rst), or
+    with ACC_INIT, which starts at bank 0 when all is drained, after ``bank_ready``. ``busy`` falls when the last
+    vector has been issued.
+    """
+    entry_bits = (config.accumulator_entries - 1).bit_length()
+    advance, running = Signal(bool(0)), Signal(bool(0))
+    saved, window = Position(), Window()
+    marks, placed, issuing = (Marks(entry_bits) for _ in range(3))
+    place = Place(len(rd_addr), len(lane_hi))
+
+    @always_comb
+    def outputs():
+        busy.next = running or marks.valid or placed.valid or issuing.valid
+        acc_entry.next = issuing.entry
+        acc_bank.next = issuing.bank
+        acc_first.next = issuing.first
+        acc_last.next = issuing.group_last
+
+    return (
+        _loops(clk, rst, start, job, advance, running, saved, window, marks, config),
+        _addresses(clk, start, job, advance, saved, window, marks, place, released, config),
+        _follow(clk, rst, advance, marks, placed), _follow(clk, rst, advance, placed, issuing),
+        _gate(clk, rst, start, job, issuing, place, loaded, tile_ready, bank_free, bank_ready, advance, rd_addr,
+              lane_lo, lane_hi, released, issue, tile_take, load_stall, store_stall),
+        outputs,
+    )
+
+
+@block
+def _loops(clk, rst, start, job, advance, running, saved, window, marks, config):
+    """Stage 0: the loop counters, and the registers of stage 1."""
+    rows, diagonal = config.rows, config.diagonal
+    at, following, origin = Position(), Position(), Position()
+    px_left, strip_px, strip_first, strip_next = (Signal(modbv(0)[16:]) for _ in range(4))
+    px_after = Signal(modbv(0)[LINEAR:])  # pixels behind this strip
+    cb_left, cb_count, cb_first, cb_next = (Signal(modbv(0)[16:]) for _ in range(4))
+    ncb_after = Signal(modbv(0)[16:])  # channel blocks behind this group of blocks
+    kb_left, g_left = (Signal(modbv(0)[16:]) for _ in range(2))
+    kx_left, ky_left = (Signal(modbv(0)[8:]) for _ in range(2))
+    tap, group_off, kb_off, cb_off, cbg_off, ky_off, block_off = (Signal(modbv(0)[SIGNED_LINEAR:]) for _ in range(7))
+    ky_iy = Signal(modbv(0)[IY_BITS:])
+    px_first, step_first, k_first, bank = (Signal(bool(0)) for _ in range(4))
+    # Registers too, so that the ends of all loops are known early: the counter is 1, or nothing follows
+    px_last, cb_last, kb_last, kx_last, ky_last, ncb_last, g_last, last_strip = (Signal(bool(0)) for _ in range(8))
+    single, single_first, single_next, alone, alone_first, alone_next = (Signal(bool(0)) for _ in range(6))
+    step_end, group_end, strip_end = (Signal(bool(0)) for _ in range(3))
+    entry = Signal(modbv(0)[len(marks.entry):])
+
+    @always_comb
+    def widen():
+        origin.ox_left.next = job.out_w
+        origin.x.next = job.x0[SIGNED_LINEAR:]
+        origin.row.next = job.row0[SIGNED_LINEAR:]
+        origin.iy.next = concat(job.y0[15], job.y0[15], job.y0[16:])
+
+    @always_comb
+    def sizes():
+        strip_first.next = job.first_px
+        if job.out_px < concat(intbv(0)[LINEAR - 16:], job.first_px):
+            strip_first.next = job.out_px[16:]
+        strip_next.next = job.strip_px
+        if px_after < concat(intbv(0)[LINEAR - 16:], job.strip_px):
+            strip_next.next = px_after[16:]
+        cb_first.next = job.cbg
+        if job.ncb < job.cbg:
+            cb_first.next = job.ncb
+        cb_next.next = job.cbg
+        if ncb_after < job.cbg:
+            cb_next.next = ncb_after
+
+    @always_comb
+    def step_pixel():
+        following.ox_left.next = at.ox_left - 1
+        following.x.next = at.x + concat(intbv(0)[SIGNED_LINEAR - LINEAR:], job.sx_words)
+        following.row.next = at.row
+        following.iy.next = at.iy
+        if at.ox_left == 1:
+            following.ox_left.next = origin.ox_left
+            following.x.next = origin.x
+            following.row.next = at.row + concat(intbv(0)[SIGNED_LINEAR - LINEAR:], job.sy_words)
+            following.iy.next = at.iy + concat(intbv(0)[IY_BITS - 8:], job.stride_y)
+
+    @always_comb
+    def ones():
+        single.next = strip_px == 1
+        single_first.next = job.first_px == 1 or job.out_px == 1
+        single_next.next = job.strip_px == 1 or px_after == 1
+        alone.next = cb_count == 1
+        alone_first.next = job.cbg == 1 or job.ncb == 1
+        alone_next.next = job.cbg == 1 or ncb_after == 1
+
+    @always_comb
+    def ends():
+        step_end.next = px_last and cb_last
+        group_end.next = px_last and cb_last and kb_last and kx_last and ky_last
+        strip_end.next = px_last and cb_last and kb_last and kx_last and ky_last and ncb_last and g_last
+        block_off.next = cb_off if job.diagonal else kb_off
+
+    @always(clk.posedge)
+    def walk():
+        if rst:
+            running.next = False
+            bank.next = False
+        elif start:
+            running.next = True
+            if job.acc_init:
+                bank.next = False
+            px_first.next = True
+            step_first.next = True
+            k_first.next = True
+            at.ox_left.next = origin.ox_left
+            at.x.next = origin.x
+            at.row.next = origin.row
+            at.iy.next = origin.iy
+            saved.ox_left.next = origin.ox_left
+            saved.x.next = origin.x
+            saved.row.next = origin.row
+            saved.iy.next = origin.iy
+            strip_px.next = strip_first
+            px_left.next = strip_first
+            px_last.next = single_first
+            px_after.next = job.out_px - concat(intbv(0)[LINEAR - 16:], strip_first)
+            last_strip.next = job.out_px <= concat(intbv(0)[LINEAR - 16:], job.first_px)
+            cb_left.next = cb_first
+            cb_last.next = alone_first
+            cb_count.next = cb_first
+            ncb_after.next = job.ncb - cb_first
+            ncb_last.next = job.ncb <= job.cbg
+            kb_left.next = job.kb
+            kb_last.next = job.kb == 1
+            kx_left.next = job.kx
+            kx_last.next = job.kx == 1
+            ky_left.next = job.kh
+            ky_last.next = job.kh == 1
+            g_left.next = job.groups
+            g_last.next = job.groups == 1
+            entry.next = 0
+            tap.next = 0
+            group_off.next = 0
+            kb_off.next = 0
+            cb_off.next = 0
+            cbg_off.next = 0
+            ky_off.next = 0
+            ky_iy.next = 0
+        elif running and advance:
+            entry.next = entry + 1
+            px_first.next = False
+            step_first.next = False
+            px_left.next = px_left - 1
+            px_last.next = px_left == 2
+            at.ox_left.next = following.ox_left
+            at.x.next = following.x
+            at.row.next = following.row
+            at.iy.next = following.iy
+            if px_last:
+                px_first.next = True
+                px_left.next = strip_px
+                px_last.next = single
+                at.ox_left.next = saved.ox_left
+                at.x.next = saved.x
+                at.row.next = saved.row
+                at.iy.next = saved.iy
+                cb_left.next = cb_left - 1
+                cb_last.next = cb_left == 2
+                cb_off.next = cb_off + diagonal
+            if step_end:
+                entry.next = 0
+                step_first.next = True
+                k_first.next = False
+                cb_left.next = cb_count
+                cb_last.next = alone
+                cb_off.next = cbg_off
+                kb_left.next = kb_left - 1
+                kb_last.next = kb_left == 2
+                kb_off.next = kb_off + rows
+                if kb_last:
+                    kb_left.next = job.kb
+                    kb_last.next = job.kb == 1
+                    kb_off.next = 0
+                    kx_left.next = kx_left - 1
+                    kx_last.next = kx_left == 2
+                    tap.next = tap + concat(intbv(0)[SIGNED_LINEAR - LINEAR:], job.kx_step)
+                    if kx_last:
+                        kx_left.next = job.kx
+                        kx_last.next = job.kx == 1
+                        tap.next = group_off
+                        ky_left.next = ky_left - 1
+                        ky_last.next = ky_left == 2
+                        ky_off.next = ky_off + concat(intbv(0)[SIGNED_LINEAR - LINEAR:], job.ky_step)
+                        ky_iy.next = ky_iy + concat(intbv(0)[IY_BITS - 8:], job.dil_y)
+            if group_end:
+                ky_left.next = job.kh
+                ky_last.next = job.kh == 1
+                ky_off.next = 0
+                ky_iy.next = 0
+                k_first.next = True
+                bank.next = not bank
+                cb_left.next = cb_next
+                cb_last.next = alone_next
+                cb_count.next = cb_next
+                ncb_after.next = ncb_after - cb_next
+                ncb_last.next = ncb_after <= job.cbg
+                cb_off.next = cb_off + diagonal
+                cbg_off.next = cb_off + diagonal
+                if ncb_last:
+                    cb_left.next = cb_first
+                    cb_last.next = alone_first
+                    cb_count.next = cb_first
+                    ncb_after.next = job.ncb - cb_first
+                    ncb_last.next = job.ncb <= job.cbg
+                    cb_off.next = 0
+                    cbg_off.next = 0
+                    g_left.next = g_left - 1
+                    g_last.next = g_left == 2
+                    group_off.next = group_off + concat(intbv(0)[SIGNED_LINEAR - LINEAR:], job.group_in_step)
+                    tap.next = group_off + concat(intbv(0)[SIGNED_LINEAR - LINEAR:], job.group_in_step)
+            if strip_end:
+                g_left.next = job.groups
+                g_last.next = job.groups == 1
+                group_off.next = 0
+                tap.next = 0
+                strip_px.next = strip_next
+                px_left.next = strip_next
+                px_last.next = single_next
+                px_after.next = px_after - concat(intbv(0)[LINEAR - 16:], strip_next)
+                last_strip.next = px_after <= concat(intbv(0)[LINEAR - 16:], job.strip_px)
+                at.ox_left.next = following.ox_left
+                at.x.next = following.x
+                at.row.next = following.row
+                at.iy.next = following.iy
+                saved.ox_left.next = following.ox_left
+                saved.x.next = following.x
+                saved.row.next = following.row
+                saved.iy.next = following.iy
+                if last_strip:
+                    running.next = False
+
+    @always(clk.posedge)
+    def emit():
+        if rst:
+            marks.valid.next = False
+        elif advance:
+            marks.valid.next = running
+        if advance:
+            window.p.next = at.x + tap + block_off
+            window.row.next = at.row + ky_off
+            window.iy.next = at.iy + ky_iy
+            window.run_left.next = concat(intbv(0)[SIGNED_LINEAR - LINEAR:], job.run) - block_off
+            marks.swap.next = px_first
+            marks.first.next = k_first and not job.acc_init
+            marks.bank.next = bank
+            marks.step_first.next = step_first
+            marks.step_last.next = step_end
+            marks.group_first.next = step_first and k_first
+            marks.waits.next = step_first and not k_first
+            marks.group_last.next = group_end
+            marks.strip_last.next = strip_end
+            marks.end.next = strip_end and last_strip
+            marks.entry.next = entry
+
+    return widen, sizes, step_pixel, ones, ends, walk, emit
+
+
+@block
+def _follow(clk, rst, advance, marks, later):
+    """The marks of the next stage."""
+
+    @always(clk.posedge)
+    def register():
+        if rst:
+            later.valid.next = False
+        elif advance:
+            later.valid.next = marks.valid
+        if advance:
+            later.swap.next = marks.swap
+            later.first.next = marks.first
+            later.bank.next = marks.bank
+            later.step_first.next = marks.step_first
+            later.step_last.next = marks.step_last
+            later.group_first.next = marks.group_first
+            later.waits.next = marks.waits
+            later.group_last.next = marks.group_last
+            later.strip_last.next = marks.strip_last
+            later.entry.next = marks.entry
+
+    return register
+
+
+@block
+def _addresses(clk, start, job, advance, saved, window, marks, place, released, config):
+    """Stage 2: the place of a vector's words."""
+    rows = config.rows
+    sign = SIGNED_LINEAR - 1
+    before, room, in_row, in_h, linear, kept = (Signal(modbv(0)[SIGNED_LINEAR:]) for _ in range(6))
+    low, room_lanes, run_lanes, high = (Signal(modbv(0)[len(place.hi):]) for _ in range(4))
+    base, word, wide_high, freed = (Signal(modbv(0)[LINEAR:]) for _ in range(4))
+    inside, past = Signal(bool(0)), Signal(bool(0))
+
+    @always_comb
+    def measure():
+        before.next = 0 - window.p
+        in_row.next = concat(intbv(0)[SIGNED_LINEAR - LINEAR:], job.in_row)
+        linear.next = window.row + window.p
+        inside.next = not window.iy[IY_BITS - 1] and window.iy < concat(intbv(0)[IY_BITS - 16:], job.in_h)
+
+    @always_comb
+    def limits():
+        room.next = in_row - window.p
+        low.next = 0
+        if window.p[sign]:
+            low.next = rows
+            if before < rows:
+                low.next = before[len(low):]
+        run_lanes.next = rows
+        if window.run_left < rows:
+            run_lanes.next = window.run_left[len(run_lanes):]
+
+    @always_comb
+    def space():
+        room_lanes.next = rows
+        if room[sign] and not window.p[sign]:
+            room_lanes.next = 0
+        elif room < rows:
+            room_lanes.next = room[len(room_lanes):]
+
+    @always_comb
+    def clip():
+        high.next = run_lanes
+        if room_lanes < run_lanes:
+            high.next = room_lanes
+
+    @always_comb
+    def widen():
+        word.next = base + linear[LINEAR:]
+        wide_high.next = concat(intbv(0)[LINEAR - len(high):], high)
+
+    @always_comb
+    def keep():
+        kept.next = saved.x
+        if saved.x[sign]:
+            kept.next = 0
+        elif saved.x > in_row:
+            kept.next = in_row
+
+    @always_comb
+    def leave():
+        past.next = not saved.iy[IY_BITS - 1] and saved.iy >= concat(intbv(0)[IY_BITS - 16:], job.in_h)
+
+    @always_comb
+    def free():
+        freed.next = saved.row[LINEAR:] + kept[LINEAR:]
+        if marks.end or past:
+            freed.next = job.load_words
+        elif saved.iy[IY_BITS - 1]:
+            freed.next = 0
+
+    @always(clk.posedge)
+    def register():
+        if start:
+            base.next = released
+        if advance:
+            place.addr.next = word[len(place.addr):]
+            place.lo.next = low
+            place.hi.next = 0
+            place.need.next = word + wide_high
+            place.needed.next = inside and low < high
+            if inside and low < high:
+                place.hi.next = high
+            place.released.next = base + freed
+
+    unread = (ignore(saved.ox_left, 0, LINEAR), ignore(linear, LINEAR, SIGNED_LINEAR),
+              ignore(kept, LINEAR, SIGNED_LINEAR), ignore(word, len(place.addr), LINEAR))
+    return unread, measure, limits, space, clip, widen, keep, leave, free, register
+
+
+@block
+def _gate(
+    clk, rst, start, job, issuing, place, loaded, tile_ready, bank_free, bank_ready, advance, rd_addr, lane_lo, lane_hi,
+    released, issue, tile_take, load_stall, store_stall
+):
+    """Stage 3, and whether its vector may be issued."""
+    gap, count = (Signal(modbv(0)[4:]) for _ in range(2))
+    banks = Signal(modbv(0)[2:])
+    # Registers of counts, since what they decide is late: gap is not 0, banks is not 0
+    waiting, some_banks = (Signal(bool(0)) for _ in range(2))
+    words_ok, data_ok, bank_ok, gap_ok, go, more, initialised = (Signal(bool(0)) for _ in range(7))
+    need, released_after, ahead, ahead_next = (Signal(modbv(0)[LINEAR:]) for _ in range(4))
+
+    @always_comb
+    def compare():
+        ahead.next = loaded - need
+        ahead_next.next = loaded - place.need
+
+    @always(clk.posedge)
+    def register():
+        words_ok.next = words_ok or not ahead[LINEAR - 1]
+        if advance:
+            words_ok.next = not (place.needed and ahead_next[LINEAR - 1])
+            rd_addr.next = place.addr
+            lane_lo.next = place.lo
+            lane_hi.next = place.hi
+            need.next = place.need
+            released_after.next = place.released
+
+    @always_comb
+    def conditions():
+        data_ok.next = words_ok and (tile_ready or not issuing.swap)
+        bank_ok.next = some_banks or not issuing.group_first
+        gap_ok.next = not waiting or not issuing.waits
+        more.next = bank_ready if job.acc_init else bank_free
+
+    @always_comb
+    def decide():
+        go.next = issuing.valid and data_ok and bank_ok and gap_ok
+        load_stall.next = issuing.valid and not data_ok
+        store_stall.next = issuing.valid and data_ok and not bank_ok
+
+    @always_comb
+    def drive():
+        issue.next = go
+        tile_take.next = go and issuing.swap
+        advance.next = go or not issuing.valid
+
+    @always(clk.posedge)
+    def account():
+        if gap != 0:
+            gap.next = gap - 1
+            waiting.next = gap != 1
+        if go:
+            count.next = 1
+            if not issuing.step_first:
+                count.next = count
+                if count != ACC_LATENCY:
+                    count.next = count + 1
+            if issuing.step_last:
+                gap.next = ACC_LATENCY - 1
+                waiting.next = True
+                if not issuing.step_first:
+                    gap.next = 0
+                    waiting.next = False
+                    if count < ACC_LATENCY - 1:
+                        gap.next = ACC_LATENCY - 1 - count
+                        waiting.next = True
+            if issuing.strip_last:
+                released.next = released_after
+        if go and issuing.group_first:
+            if not more:
+                banks.next = banks - 1
+                some_banks.next = banks != 1
+        elif more:
+            banks.next = banks + 1
+            some_banks.next = True
+        if start:
+            initialised.next = job.acc_init
+            if job.acc_init:
+                banks.next = 0
+                some_banks.next = False
+            elif initialised:
+                banks.next = 2
+                some_banks.next = True
+        if rst:
+            released.next = 0
+            gap.next = 0
+            waiting.next = False
+            banks.next = 2
+            some_banks.next = True
+            initialised.next = False
+
+    unread = ignore(ahead, 0, LINEAR - 1), ignore(ahead_next, 0, LINEAR - 1)
+    return unread, compare, register, conditions, decide, drive, account

@@ -1,0 +1,178 @@
+"""Activation buffer: circular over linear words, R contiguous words per cycle at any start.
+
+`banks` single-word banks; linear word w lives in bank w mod banks. A read of R words at word a takes from
+bank b row a // banks (+1 if b < a mod banks) and rotates the banks' outputs by a mod banks.
+"""
+
+from myhdl import Signal, always, always_comb, block, concat, intbv, modbv
+
+from hls.lib.ram import ram
+from hls.lib.unit import unit
+from hls.lib.wiring import ignore, join, resize, split
+
+READ_LATENCY = 2
+"""Cycles from rd_addr to vec."""
+
+
+@unit(out="vec")
+def activation_buffer(
+    clk, wr_valid, wr_pos, wr_count, wr_data, rd_addr, lane_lo, lane_hi, pad_value, vec, *, config
+):
+    """Store ``wr_count`` words at linear word ``wr_pos``; read R words at ``rd_addr`` (both mod size).
+
+    Lanes outside lane_lo <= i < lane_hi come out as ``pad_value``. ``vec`` is 32*R bits, lane i at 32*i,
+    READ_LATENCY cycles after the address. Reading a word in the cycle it is written gives the old one.
+    """
+    banks, rows = config.banks, config.rows
+    outputs = [Signal(intbv(0)[32:]) for _ in range(banks)]
+    lanes_in, lanes_out = ([Signal(intbv(0)[32:]) for _ in range(rows)] for _ in range(2))
+    flat = Signal(intbv(0)[32 * banks:])
+    rotated, masked = (Signal(intbv(0)[32 * rows:]) for _ in range(2))
+    lo, hi = (Signal(intbv(0)[len(lane_lo):]) for _ in range(2))
+    parts = [
+        buffer_bank(clk, intbv(b)[(banks - 1).bit_length():] if banks > 1 else None,
+                    wr_valid, wr_pos, wr_count, wr_data, rd_addr, outputs[b],
+                    banks=banks, depth=config.activation_words // banks, ports=config.ports)
+        for b in range(banks)
+    ]
+    parts += [join(outputs, flat), split(rotated, lanes_in), join(lanes_out, masked)]
+    parts += [_mask(lanes_in[i], lo, hi, pad_value, lanes_out[i], i) for i in range(rows)]
+    parts.append(rotate(clk, rd_addr, flat, rotated, banks, rows))
+
+    @always(clk.posedge)
+    def follow():
+        lo.next = lane_lo
+        hi.next = lane_hi
+        vec.next = masked
+
+    return parts, follow
+
+
+@block
+def rotate(clk, rd_addr, flat, rotated, banks, rows):
+    """The first ``rows`` words of ``flat`` rotated right by the previous cycle's rd_addr mod banks."""
+    if banks == 1:
+        @always_comb
+        def straight():
+            rotated.next = flat
+
+        return straight
+
+    select = (banks - 1).bit_length()
+    low = Signal(intbv(0)[select:])
+    shifted = Signal(intbv(0)[64 * banks:])
+
+    @always(clk.posedge)
+    def follow():
+        low.next = rd_addr[select:]
+
+    @always_comb
+    def turn():
+        shifted.next = concat(flat, flat) >> concat(low, "00000")
+
+    @always_comb
+    def take():
+        rotated.next = shifted[32 * rows:]
+
+    return ignore(shifted, 32 * rows, 64 * banks), follow, turn, take
+
+
+@block
+def _mask(word, lo, hi, pad_value, lane, index):
+    """One lane: ``word`` if lo <= index < hi, else the pad value."""
+    if index == 0:
+        @always_comb
+        def first():
+            lane.next = word if lo == 0 and hi != 0 else pad_value
+
+        return first
+
+    @always_comb
+    def mask():
+        lane.next = word if lo <= index and hi > index else pad_value
+
+    return mask
+
+
+@unit(out="rd_data")
+def buffer_bank(clk, index, wr_valid, wr_pos, wr_count, wr_data, rd_addr, rd_data, *, banks, depth, ports):
+    """Bank ``index``: the words w with w mod ``banks`` == index, ``depth`` of them."""
+    select = (banks - 1).bit_length()
+    row_bits = (depth - 1).bit_length()
+    we = Signal(bool(0))
+    word = Signal(intbv(0)[32:])
+    wr_row, rd_row = (Signal(modbv(0)[row_bits:]) for _ in range(2))
+    return (ram(clk, we, wr_row, word, rd_row, rd_data, width=32, depth=depth),
+            bank_row(index, rd_addr, rd_row, select), bank_row(index, wr_pos, wr_row, select),
+            bank_word(index, wr_valid, wr_pos, wr_count, wr_data, we, word, select, ports))
+
+
+@block
+def bank_row(index, start, row, select):
+    """Row of this bank's word when ``banks`` words are accessed from linear word ``start``."""
+    width = len(row)
+    rest = ignore(start, select + width, len(start))
+    if select == 0:
+        @always_comb
+        def same():
+            row.next = start[width:]
+
+        return rest, same
+
+    high, carry = (Signal(modbv(0)[width:]) for _ in range(2))
+
+    @always_comb
+    def cut():
+        high.next = start[select + width:select]
+        carry.next = 0
+        if start[select:] > index:
+            carry.next = 1
+
+    @always_comb
+    def add():
+        row.next = high + carry
+
+    return rest, cut, add
+
+
+@block
+def bank_word(index, wr_valid, wr_pos, wr_count, wr_data, we, word, select, ports):
+    """Which word of the beat, if any, belongs to this bank."""
+    if select == 0:
+        @always_comb
+        def only():
+            we.next = wr_valid and wr_count != 0
+            word.next = wr_data
+
+        return only
+
+    distance = Signal(modbv(0)[select:])
+    wide, count = (Signal(intbv(0)[max(select, len(wr_count)):]) for _ in range(2))
+    parts = [resize(distance, wide), resize(wr_count, count)]
+
+    @always_comb
+    def measure():
+        distance.next = index - wr_pos[select:]
+
+    @always_comb
+    def enable():
+        we.next = wr_valid and wide < count
+
+    if ports == 1:
+        @always_comb
+        def whole():
+            word.next = wr_data
+
+        return parts, measure, enable, whole
+
+    shifted = Signal(intbv(0)[32 * ports:])
+
+    @always_comb
+    def move():
+        shifted.next = wr_data >> concat(distance, "00000")
+
+    @always_comb
+    def take():
+        word.next = shifted[32:]
+
+    return parts, ignore(shifted, 32, 32 * ports), measure, enable, move, take

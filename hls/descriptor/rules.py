@@ -1,0 +1,210 @@
+"""The rules of a descriptor, each written once: the hardware (`control.check`) and `model` refuse what breaks one."""
+
+from dataclasses import dataclass
+
+from hls.descriptor.table import FIELD, LINEAR
+
+
+@dataclass(frozen=True)
+class NotZero:
+    """A count is not 0."""
+
+    name: str
+
+    def broken(self, f, config):
+        return f[self.name] == 0
+
+    def text(self, f, config):
+        return f"{self.name} is 0"
+
+
+@dataclass(frozen=True)
+class AtMost:
+    """A field is at most another one, or at most the entries of an accumulator bank."""
+
+    name: str
+    bound: str = ""
+
+    def limit(self, f, config):
+        return f[self.bound] if self.bound else config.accumulator_entries
+
+    def broken(self, f, config):
+        return f[self.name] > self.limit(f, config)
+
+    def text(self, f, config):
+        return f"{self.name} {f[self.name]} is more than {self.bound or 'the accumulator entries'}, " \
+               f"{self.limit(f, config)}"
+
+
+@dataclass(frozen=True)
+class Excludes:
+    """Two flags are not set together."""
+
+    flag: str
+    other: str
+
+    def broken(self, f, config):
+        return bool(f[self.flag] and f[self.other])
+
+    def text(self, f, config):
+        return f"{self.flag} and {self.other} exclude each other"
+
+
+@dataclass(frozen=True)
+class Requires:
+    """A flag is only set with another one."""
+
+    flag: str
+    other: str
+
+    def broken(self, f, config):
+        return bool(f[self.flag] and not f[self.other])
+
+    def text(self, f, config):
+        return f"{self.flag} without {self.other}"
+
+
+@dataclass(frozen=True)
+class IsOne:
+    """A count is 1 where ``flag`` is set, or always."""
+
+    name: str
+    flag: str = ""
+
+    def broken(self, f, config):
+        return f[self.name] != 1 and bool(not self.flag or f[self.flag])
+
+    def text(self, f, config):
+        return f"{self.name} is {f[self.name]}, with {self.flag} it must be 1"
+
+
+@dataclass(frozen=True)
+class Equals:
+    """A field equals another one where ``flag`` is set."""
+
+    name: str
+    other: str
+    flag: str
+
+    def broken(self, f, config):
+        return bool(f[self.flag] and f[self.name] != f[self.other])
+
+    def text(self, f, config):
+        return f"{self.name} {f[self.name]} is not {self.other} {f[self.other]}, though {self.flag} is set"
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """A count is a length divided by the block size, rounded up; not where the flag ``unless`` is set."""
+
+    count: str
+    length: str
+    unless: str = ""
+
+    def size(self, config, diagonal):
+        """Block size: rows of the array for blocks of a run, else output channels per vector."""
+        return config.rows if self.length == "RUN" else config.diagonal if diagonal else config.cols
+
+    def broken(self, f, config):
+        size = self.size(config, f["DIAGONAL"])
+        return not (self.unless and f[self.unless]) and not 0 <= f[self.count] * size - f[self.length] < size
+
+    def text(self, f, config):
+        return f"{self.count} {f[self.count]} blocks of {self.size(config, f['DIAGONAL'])} do not match " \
+               f"{self.length} {f[self.length]}"
+
+
+RULES = (
+    *map(NotZero, ("LOAD_C_COUNT", "LOAD_X_COUNT", "LOAD_Y_COUNT", "LOAD_WORDS", "KH", "KX", "KB", "STRIDE_Y", "OUT_W",
+                   "OUT_PX", "STRIP_PX", "FIRST_PX", "CBG", "GROUPS", "NCB", "COUT")),
+    AtMost("FIRST_PX", "STRIP_PX"), AtMost("STRIP_PX"), AtMost("CBG"), Excludes("RESIDUAL", "ACC_INIT"),
+    Requires("UNIT_WEIGHTS", "DIAGONAL"), IsOne("GROUPS", "DIAGONAL"), IsOne("KB", "DIAGONAL"),
+    Equals("RUN", "COUT", "DIAGONAL"), Blocks("NCB", "COUT"), Blocks("KB", "RUN", "DIAGONAL"),
+)
+
+
+@dataclass(frozen=True)
+class Product:
+    """One multiplication, and what must hold for it unless ``unless`` is set, or holds.
+
+    ``left`` is a field, or None for the product before, of LINEAR bits at most; ``right`` a field, or None for the
+    bytes of a weight tile. ``target``: "" for none; the field that equals the product modulo its width (PARAM_WORDS:
+    times the words per channel block); "entries": the product is at most that; "WEIGHT_WORDS": bytes, filled up to
+    whole beats. ``whole``: the product has LINEAR bits at most.
+    """
+
+    left: str | None
+    right: str | None
+    target: str = ""
+    unless: str | AtMost | IsOne = ""
+    whole: bool = False
+
+    @property
+    def chained(self):
+        """Whether the product is one of several, and must not grow too large."""
+        return self.whole or self.left is None or not self.target or self.target == "PARAM_WORDS"
+
+    def exempt(self, f, config):
+        if isinstance(self.unless, str):
+            return bool(self.unless and f[self.unless])
+        return not self.unless.broken(f, config)
+
+    def broken(self, value, f, config):
+        """Whether ``value``, the product, is wrong."""
+        if self.chained and value >> LINEAR + 2 * (self.right is None):
+            return True
+        if not self.target or self.exempt(f, config):
+            return False
+        if self.target == "entries":
+            return value > config.accumulator_entries
+        if self.target == "WEIGHT_WORDS":
+            words = f["WEIGHT_WORDS"]
+            return not 0 <= 4 * words - value < 4 * config.ports or words % config.ports != 0
+        if self.target == "PARAM_WORDS":
+            value *= block_params(config, f["DIAGONAL"])
+        return bool((value - f[self.target]) % (1 << FIELD[self.target].width))
+
+
+PRODUCTS = (
+    Product("LOAD_C_COUNT", "LOAD_X_COUNT"), Product(None, "LOAD_Y_COUNT", "LOAD_WORDS"),
+    Product("IN_ROW", "IN_H", "LOAD_WORDS", whole=True), Product("IN_ROW", "Y0", "ROW0"),
+    Product("IN_ROW", "DIL_Y", "KY_STEP", IsOne("KH")),
+    Product("IN_ROW", "STRIDE_Y", "SY_WORDS", AtMost("OUT_PX", "OUT_W")), Product("STRIP_PX", "CBG", "entries"),
+    Product("GROUPS", "NCB", "PARAM_WORDS", "UNIFORM"), Product(None, "KH"), Product(None, "KX"), Product(None, "KB"),
+    Product(None, None, "WEIGHT_WORDS", "UNIT_WEIGHTS"),
+)
+
+
+def block_params(config, diagonal):
+    """Parameter words of one channel block."""
+    return 2 * config.ports * -(-(config.diagonal if diagonal else config.cols) // config.ports)
+
+
+def tile_bytes(config, diagonal):
+    """Bytes of one weight tile."""
+    return config.diagonal if diagonal else config.rows * config.cols
+
+
+def contradiction(f, config):
+    """What is wrong with the fields of a descriptor, in words; None when nothing is."""
+    for rule in RULES:
+        if rule.broken(f, config):
+            return rule.text(f, config)
+    value = 0
+    for product in PRODUCTS:
+        left = value if product.left is None else f[product.left]
+        value = left * (tile_bytes(config, f["DIAGONAL"]) if product.right is None else f[product.right])
+        if product.broken(value, f, config):
+            what = " * ".join(n for n in (product.left or "the product", product.right or "bytes of a tile"))
+            return f"{product.target or 'a length'} {f.get(product.target, '')} does not match {what} = {value}"
+    return None
+
+
+def available(product, ports):
+    """First beat of a fetched descriptor, of ``ports`` words each, in which the product may be computed: its operands
+    are there, and what it is compared with is there in the next cycle."""
+    beats = [FIELD[name].word // ports for name in (product.left, product.right) if name]
+    names = [product.target]
+    if product.unless:
+        names += [product.unless] if isinstance(product.unless, str) else vars(product.unless).values()
+    return max([beat + 1 for beat in beats] + [FIELD[name].word // ports for name in names if name in FIELD])

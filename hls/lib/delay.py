@@ -1,0 +1,69 @@
+"""Delay lines: no reset and no taps inside, so that they map to shift-register LUTs."""
+
+from myhdl import ConcatSignal, Signal, always, always_comb, block, concat, intbv
+
+from hls.lib.unit import unit
+
+
+@block
+def shift(clk, d, q, width, cycles):
+    """q is d, `cycles` (0 or more) clock cycles later; both are `width` bits."""
+    if cycles == 0:
+        @always_comb
+        def wire():
+            q.next = d
+
+        return wire
+
+    if cycles == 1:
+        @always(clk.posedge)
+        def register():
+            q.next = d
+
+        return register
+
+    line = Signal(intbv(0)[cycles * width:])
+    kept, total = (cycles - 1) * width, cycles * width
+
+    @always(clk.posedge)
+    def advance():
+        line.next = concat(line[kept:], d)
+
+    if width == 1:
+        @always_comb
+        def oldest_bit():
+            q.next = line[kept]
+
+        return advance, oldest_bit
+
+    @always_comb
+    def oldest():
+        q.next = line[total:kept]
+
+    return advance, oldest
+
+
+def glue(signals):
+    """One bus made of a list of signals, the first one at its low end."""
+    return signals[0] if len(signals) == 1 else ConcatSignal(*reversed(signals))
+
+
+@unit(out="q")
+def delay_line(clk, d, q, *, width, cycles):
+    """q is d, `cycles` (1 or more) clock cycles later; both are `width` bits."""
+    return shift(clk, d, q, width, cycles)
+
+
+@unit(out="q")
+def skew(clk, d, q, *, lanes, width, first, step):
+    """Lane i ([width i +: width]) of q is that of d, `first + step * i` clock cycles later; not 0 for all."""
+    lane = [Signal(intbv(0)[width:]) for _ in range(lanes)]
+    glued = glue(lane)
+    lines = [shift(clk, d(width * i + width, width * i), lane[i], width, first + step * i)
+             for i in range(lanes)]
+
+    @always_comb
+    def join():
+        q.next = glued
+
+    return lines, join

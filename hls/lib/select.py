@@ -1,0 +1,40 @@
+"""Small combinational helpers of the memory side."""
+
+from myhdl import Signal, always_comb, block, concat, intbv
+
+from hls.lib.wiring import join
+
+
+@block
+def first_of(valid, values, chosen):
+    """``chosen`` is the value of the lowest valid one, of the last if there is none."""
+    if len(valid) == 1:
+        return join(values, chosen)
+    rest = Signal(intbv(0)[len(chosen):])
+    here, value = valid[0], values[0]
+
+    @always_comb
+    def choose():
+        chosen.next = value if here else rest
+
+    return choose, first_of(valid[1:], values[1:], rest)
+
+
+@block
+def words_apart(stride, times, offset):
+    """``offset`` (32 bits) is 4 * times * stride, for ``times`` 1..4 and ``stride`` in words."""
+    if times == 3:
+        @always_comb
+        def three():
+            offset.next = concat(stride[30:], "00") + concat(stride[29:], "000")
+
+        return three
+
+    shift = {1: 2, 2: 3, 4: 4}[times]
+    kept = 32 - shift
+
+    @always_comb
+    def power():
+        offset.next = concat(stride[kept:], intbv(0)[shift:])
+
+    return power
