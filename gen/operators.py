@@ -6,7 +6,7 @@ from pathlib import Path
 
 from onnx.defs import get_schema
 
-from firmware_gen.frontend import operators as aten
+from firmware_gen.frontend import aten
 from firmware_gen.frontend.onnx import operators as onnx
 
 OUTCOMES = Path(__file__).resolve().parent.parent / "docs" / "operators.json"

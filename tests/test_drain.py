@@ -7,17 +7,9 @@ from fp32_reference import random_bits
 
 from hls.arithmetic.epilogue import epilogue_model
 from hls.config import Config
-from hls.descriptor.drain.drain import (
-    AUX_BEATS,
-    AUX_JOB,
-    DRAIN_JOB,
-    Beat,
-    aux_reader,
-    drain,
-    index_bits,
-    output_walker,
-    walk_job,
-)
+from hls.descriptor.drain.aux_reader import AUX_BEATS, AUX_JOB, aux_reader
+from hls.descriptor.drain.drain import DRAIN_JOB, drain
+from hls.descriptor.drain.walker import Beat, index_bits, output_walker, walk_job
 from hls.descriptor.job import job_signals
 from hls.descriptor.memory.arbiter import Request
 from hls.descriptor.table import LINEAR

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from firmware_gen import CodeGenerator
-from firmware_gen.frontend import operators
+from firmware_gen.frontend import aten
 from firmware_gen.frontend.hints import HINTS, hint
 from firmware_gen.frontend.importer import import_model
 from firmware_gen.frontend.loader import load_model
@@ -61,7 +61,7 @@ def test_batch_norm_in_training_mode_is_refused():
 
 def test_arguments_that_no_handler_reads_are_refused_by_name(monkeypatch):
     for name in ("conv2d", "avg_pool2d"):
-        monkeypatch.setitem(operators.READS, name, frozenset(("self", "input", "weight", "bias", "kernel_size")))
+        monkeypatch.setitem(aten.READS, name, frozenset(("self", "input", "weight", "bias", "kernel_size")))
     import_model(nn.Conv2d(1, 1, 1), (1, 1, 4, 4))
     with pytest.raises(HeepgenError, match=r"its argument dilation=\[2, 2\] is not supported, \[1, 1\] is"):
         import_model(nn.Conv2d(1, 1, 2, dilation=2), (1, 1, 4, 4))
@@ -73,7 +73,7 @@ def test_errors_of_handlers_name_the_layer(monkeypatch):
     def broken(imp, node, a):
         raise KeyError("weight")
 
-    monkeypatch.setitem(operators.HANDLERS, "relu", broken)
+    monkeypatch.setitem(aten.HANDLERS, "relu", broken)
     with pytest.raises(HeepgenError, match="^layer 0: relu: heepgen cannot import it as it is used here"):
         import_model(nn.Sequential(nn.ReLU()), (1, 4))
 

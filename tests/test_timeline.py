@@ -8,7 +8,7 @@ from examples.networks import NETWORKS
 from firmware_gen import CodeGenerator
 from firmware_gen.targets.descriptor import strips
 from firmware_gen.targets.descriptor.estimate import descriptor_cycles
-from firmware_gen.targets.descriptor.lowering import lower
+from firmware_gen.targets.descriptor.lowering import pieces
 from firmware_gen.targets.descriptor.lowering.tiling import strip_span
 from firmware_gen.targets.descriptor.program import DESCRIPTORS, compile_choices, compile_graph
 from firmware_gen.targets.descriptor.timing.timeline import Timeline, Work
@@ -74,7 +74,7 @@ def test_a_layer_is_not_cut_once_more_for_a_cycle(monkeypatch):
     """What a descriptor costs by itself is in the estimate, and the cycle model agrees."""
     config = Config(4, 8, ports=2, activation_words=256, accumulator_entries=16)
     coarse = convolution(32, 8, 6, 42, config)
-    monkeypatch.setattr(lower, "DESCRIPTOR_CYCLES", 0)
+    monkeypatch.setattr(pieces, "DESCRIPTOR_CYCLES", 0)
     fine = convolution(32, 8, 6, 42, config)
     assert len(coarse.jobs) < len(fine.jobs) and cycles(coarse) < cycles(fine)
 

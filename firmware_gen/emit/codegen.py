@@ -14,8 +14,8 @@ from firmware_gen import ir
 from firmware_gen.targets.cpu import software
 from firmware_gen.targets.cpu.software import Call, SoftwareProgram
 from firmware_gen.targets.descriptor import reference
-from firmware_gen.targets.descriptor.lowering import lower
-from firmware_gen.targets.descriptor.lowering.lower import View, Windowed
+from firmware_gen.targets.descriptor.lowering.tensors import View, image_steps, shares_storage
+from firmware_gen.targets.descriptor.lowering.windows import Windowed
 from firmware_gen.targets.descriptor.place.planner import ALIGN, Placed
 from firmware_gen.targets.descriptor.program import ARENA as ARENA_REGION
 from firmware_gen.targets.descriptor.program import CONTIGUOUS, DESCRIPTORS, INTERLEAVED, PROFILE, Program
@@ -238,7 +238,7 @@ def _cpu_text(program: Program, layer) -> str:
 def _multiply_text(program: Program, layer) -> str:
     whole, tensors = layer.target.shape, (*layer.sources, layer.target)
     counts = whole[0] if len(whole) > 1 else 1, math.prod(whole[2:]), whole[min(1, len(whole) - 1)]
-    steps = [lower.steps(t, whole) for t in tensors]
+    steps = [image_steps(t, whole) for t in tensors]
     if len({(t.shape, t.channels_last) for t in tensors}) == 1 and not any(t.pitch for t in tensors):
         counts, steps = (1, 1, math.prod(whole)), [(0, 0, 1)] * 3  # alike, and without gaps
     operands = [f"arena({program.offsets[t.storage] // 4 + t.offset}), {{{', '.join(map(str, s))}}}"
@@ -374,7 +374,7 @@ def manifest(program: Program, cpu: SoftwareProgram, expected: np.ndarray, expec
 def _computed_by(graph: ir.Graph, value: str) -> str:
     """Name of the layer that writes a value, which may be seen with another shape since."""
     node = graph.producer(value)
-    while lower.shares_storage(graph, node):
+    while shares_storage(graph, node):
         node = graph.producer(node.inputs[0])
     return node.name
 

@@ -20,10 +20,10 @@ from torch.export.graph_signature import InputKind, OutputKind
 from torch.utils import _pytree as pytree
 
 from firmware_gen import ir
+from firmware_gen.frontend.aten import CONSTANT_OPERATORS, HANDLERS, HARMLESS, READS
 from firmware_gen.frontend.dynamic import chosen_sizes, with_shape
 from firmware_gen.frontend.hints import not_supported
 from firmware_gen.frontend.names import one_line, safe_name
-from firmware_gen.frontend.operators import CONSTANT_OPERATORS, HANDLERS, HARMLESS, READS
 from firmware_gen.frontend.refusal import not_one_input, refusal
 from hls.errors import HeepgenError
 

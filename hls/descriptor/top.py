@@ -12,7 +12,8 @@ from hls.descriptor.control.control import Events, Stages, control
 from hls.descriptor.control.sequencer import JOB as SEQUENCER_JOB
 from hls.descriptor.control.sequencer import sequencer
 from hls.descriptor.control.slave import Slave, Windows
-from hls.descriptor.drain.drain import AUX_JOB, DRAIN_JOB, aux_reader, drain
+from hls.descriptor.drain.aux_reader import AUX_JOB, aux_reader
+from hls.descriptor.drain.drain import DRAIN_JOB, drain
 from hls.descriptor.memory.activation_buffer import READ_LATENCY, activation_buffer
 from hls.descriptor.memory.arbiter import ANSWERS, Request, arbiter
 from hls.descriptor.memory.load import LOAD_JOB, load_engine

@@ -5,8 +5,9 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from firmware_gen.models.cpu_model import channels_first, finish_model, window_model
-from firmware_gen.targets.descriptor.lowering import lower
-from firmware_gen.targets.descriptor.lowering.lower import Operation, View, Windowed
+from firmware_gen.targets.descriptor.lowering.operations import Operation, operations_of
+from firmware_gen.targets.descriptor.lowering.tensors import View, shares_storage
+from firmware_gen.targets.descriptor.lowering.windows import Windowed
 from firmware_gen.targets.descriptor.place import planner
 from firmware_gen.targets.descriptor.place.planner import memory_map
 from firmware_gen.targets.descriptor.program import Program, program_bytes, without_scratchpad
@@ -57,8 +58,8 @@ def compile_software(program: Program) -> SoftwareProgram:
     calls: list[Call] = []
     constants: dict[str, np.ndarray] = {}
     for layer in program.layers:
-        if not layer.on_cpu and not lower.shares_storage(program.graph, layer.node):
-            for operation in lower.operations(layer.node, list(layer.sources), layer.target):
+        if not layer.on_cpu and not shares_storage(program.graph, layer.node):
+            for operation in operations_of(layer.node, list(layer.sources), layer.target):
                 calls.append(_with_constants(_call(layer.name, operation), constants))
     sizes = [(name, array.nbytes) for name, array in constants.items()]
     placed, arena = planner.locate(program.graph.name, sizes, program.arena_bytes, program.config,

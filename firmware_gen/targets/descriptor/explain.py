@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from firmware_gen import ir
-from firmware_gen.targets.descriptor.lowering import lower
+from firmware_gen.targets.descriptor.lowering.tensors import copy_outputs, shares_storage
 
 ARRAY, CPU, MEMORY, MERGED = "array", "CPU", "memory", "merged"
 
@@ -29,7 +29,7 @@ def explain(graph: ir.Graph, imported: ir.Graph | None = None) -> list[Placement
 
     With the graph `imported` that the passes began with also what they merged, behind the layer that does it.
     """
-    graph = lower.copy_outputs(graph)
+    graph = copy_outputs(graph)
     merged = _merged(graph, imported) if imported else {}
     result = []
     for node in graph.nodes:
@@ -113,9 +113,9 @@ def _place(graph: ir.Graph, node: ir.Node) -> tuple[str, str]:
             return ARRAY, "copy: every phase of the output from its own channels"
         case ir.Concat():
             return MEMORY, "the layers that are joined store side by side"
-        case ir.Reshape() if not lower.shares_storage(graph, node):
+        case ir.Reshape() if not shares_storage(graph, node):
             return ARRAY, "copy: what it returns is the input"
-        case ir.Permute() if not lower.shares_storage(graph, node):
+        case ir.Permute() if not shares_storage(graph, node):
             return ARRAY, "copy: what it reads must lie channels first for another reader"
         case ir.Reshape() if node.in_map:
             return MEMORY, "free: its reader's weights are reordered to the layout in memory"

@@ -7,9 +7,18 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from firmware_gen import ir
-from firmware_gen.targets.descriptor.lowering import depth_first, lower
+from firmware_gen.targets.descriptor.lowering import depth_first
 from firmware_gen.targets.descriptor.lowering.depth_first import Group
-from firmware_gen.targets.descriptor.lowering.lower import Constants, Job, Ref, Tensor
+from firmware_gen.targets.descriptor.lowering.jobs import NotInPlace
+from firmware_gen.targets.descriptor.lowering.pieces import Constants, Job
+from firmware_gen.targets.descriptor.lowering.tensors import (
+    CPU_NODES,
+    Ref,
+    Tensor,
+    copy_outputs,
+    lay_out,
+    shares_storage,
+)
 from firmware_gen.targets.descriptor.lowering.tiling import is_on_chip, lower_bound, stream_beats
 from firmware_gen.targets.descriptor.order import order
 from firmware_gen.targets.descriptor.place import planner, residency
@@ -48,7 +57,7 @@ class Layer:
 
     @property
     def on_cpu(self) -> bool:
-        return isinstance(self.node, lower.CPU_NODES)
+        return isinstance(self.node, CPU_NODES)
 
 
 @dataclass(frozen=True)
@@ -151,7 +160,7 @@ def compile_choices(graph: ir.Graph, config: Config, profile: bool = True,
     Raises HeepgenError when a layer or the memory does not fit."""
     if len(graph.inputs) != 1:
         raise HeepgenError(f"{graph.name} has {len(graph.inputs)} inputs; one is supported")
-    graph = lower.copy_outputs(graph)
+    graph = copy_outputs(graph)
     lowered = _lowered(graph, config, not keep_activations)
     fits = False
     if config.scratchpad_words and not keep_activations:
@@ -199,7 +208,7 @@ def _lowered(graph: ir.Graph, config: Config, share: bool, on_chip: Container[st
     """Tensors, constants, jobs and layers; a residual that turns out to be needed is not overwritten."""
     separate: set[str] = set()
     while True:
-        tensors = lower.tensors(graph, share, separate, on_chip)
+        tensors = lay_out(graph, share, separate, on_chip)
         constants = Constants()
         jobs: list[Job] = []
         own: list[list[int]] = [[] for _ in graph.nodes]
@@ -208,7 +217,7 @@ def _lowered(graph: ir.Graph, config: Config, share: bool, on_chip: Container[st
                 for step, new in depth_first.jobs(graph, part, tensors, constants, config):
                     own[step] += range(len(jobs), len(jobs) + len(new))
                     jobs += new
-        except lower.NotInPlace as error:
+        except NotInPlace as error:
             separate.add(str(error))
         else:
             layers = [_layer(graph, node, tensors, tuple(indices), jobs, config)
@@ -318,7 +327,7 @@ def _accesses(graph, places) -> list[planner.Access]:
     accesses = [planner.Access((), v, np.full(places[v].shape, True)) for v in graph.inputs]
     for node in graph.nodes:
         place = places[node.output]
-        writes = np.full(place.shape, not lower.shares_storage(graph, node))
+        writes = np.full(place.shape, not shares_storage(graph, node))
         if isinstance(node, ir.Concat):
             writes = np.concatenate([places[v] for v in node.inputs], axis=min(1, place.ndim - 1)) != place
         accesses.append(planner.Access(node.inputs, node.output, writes))

@@ -5,7 +5,8 @@ from myhdl import Signal, always, always_comb, block, concat, intbv, modbv
 from hls.descriptor.control.fetch import JOB, descriptor_fetch
 from hls.descriptor.control.sequencer import JOB as SEQUENCER_JOB
 from hls.descriptor.control.slave import Commands, Interrupts, Readings, Slave, Windows, register_slave
-from hls.descriptor.drain.drain import AUX_JOB, DRAIN_JOB
+from hls.descriptor.drain.aux_reader import AUX_JOB
+from hls.descriptor.drain.drain import DRAIN_JOB
 from hls.descriptor.job import Job, job_signals
 from hls.descriptor.memory.load import LOAD_JOB
 from hls.descriptor.memory.params import PARAM_JOB

@@ -10,8 +10,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from firmware_gen import ir
-from firmware_gen.targets.descriptor.lowering import lower
-from firmware_gen.targets.descriptor.lowering.lower import Constants, Job, Operation, Tensor
+from firmware_gen.targets.descriptor.lowering.jobs import layer_jobs, windowed_jobs
+from firmware_gen.targets.descriptor.lowering.operations import Operation, operations_of
+from firmware_gen.targets.descriptor.lowering.pieces import Constants, Job, along
+from firmware_gen.targets.descriptor.lowering.tensors import CPU_NODES, VIEWS, Tensor, shares_storage
 from hls.config import Config
 
 
@@ -28,7 +30,7 @@ class Rows:
 
     def needed(self, first: int, end: int) -> tuple[int, int]:
         """Input rows of output rows first..end - 1."""
-        (start, count, step), _, _ = lower.along((first, end), (0, self.kernel), self.inputs, self.stride,
+        (start, count, step), _, _ = along((first, end), (0, self.kernel), self.inputs, self.stride,
                                                  self.dilation, self.top)
         return start, start + (count - 1) * step + 1
 
@@ -109,9 +111,9 @@ def links(graph: ir.Graph, tensors: Mapping[str, Tensor], jobs: Sequence[Sequenc
 
 def _single(node: ir.Node, tensors: Mapping[str, Tensor]) -> Operation | None:
     """The node's only operation, if it is one on a whole map."""
-    if isinstance(node, (*lower.VIEWS, *lower.CPU_NODES)) or len(tensors[node.output].shape) != 4:
+    if isinstance(node, (*VIEWS, *CPU_NODES)) or len(tensors[node.output].shape) != 4:
         return None
-    operations = lower.operations(node, [tensors[v] for v in node.inputs], tensors[node.output])
+    operations = operations_of(node, [tensors[v] for v in node.inputs], tensors[node.output])
     if len(operations) != 1:
         return None
     operation = operations[0]
@@ -134,17 +136,17 @@ def parts(graph: ir.Graph, groups: Sequence[Group]) -> Iterator[Group]:
 
 def jobs(graph: ir.Graph, group: Group, tensors: Mapping[str, Tensor], constants: Constants,
          config: Config) -> Iterator[tuple[int, list[Job]]]:
-    """(step, descriptors) in order; see `lower.layer_jobs`."""
+    """(step, descriptors) in order; see `layer_jobs`."""
     nodes = [graph.nodes[step] for step in group.steps]
     if len(nodes) == 1:
-        if not lower.shares_storage(graph, nodes[0]) and not isinstance(nodes[0], lower.CPU_NODES):
-            yield group.steps[0], lower.layer_jobs(nodes[0], [tensors[v] for v in nodes[0].inputs],
+        if not shares_storage(graph, nodes[0]) and not isinstance(nodes[0], CPU_NODES):
+            yield group.steps[0], layer_jobs(nodes[0], [tensors[v] for v in nodes[0].inputs],
                                                    tensors[nodes[0].output], constants, config)
         return
     operations = [_single(node, tensors) for node in nodes]
     cbg: list[int | None] = [None] * len(nodes)
     for layer, first, end in turns([_rows(o) for o in operations], group):
         piece = replace(operations[layer], rectangle=((first, end), (0, operations[layer].op.out_width)))
-        own = lower.windowed_jobs(nodes[layer].name, piece, 0, constants, config, cbg[layer])
+        own = windowed_jobs(nodes[layer].name, piece, 0, constants, config, cbg[layer])
         cbg[layer] = own[0].fields["CBG"]
         yield group.steps[layer], own

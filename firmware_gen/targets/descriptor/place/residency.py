@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from firmware_gen.targets.descriptor.lowering.depth_first import Group, Link, ring_rows, turns
-from firmware_gen.targets.descriptor.lowering.lower import Job
+from firmware_gen.targets.descriptor.lowering.pieces import Job
 from firmware_gen.targets.descriptor.lowering.tiling import stream_beats, strip_starts, vectors, window_words
 from firmware_gen.targets.descriptor.place import planner
 from firmware_gen.targets.descriptor.place.planner import Buffer

@@ -15,7 +15,8 @@ import numpy as np
 from hls.arithmetic.accumulator import ACC_LATENCY
 from hls.arithmetic.array import array_latency
 from hls.config import Config
-from hls.descriptor.drain.drain import AUX_BEATS, READ_TO_RESULT, STORE_BEATS
+from hls.descriptor.drain.aux_reader import AUX_BEATS
+from hls.descriptor.drain.drain import READ_TO_RESULT, STORE_BEATS
 from hls.descriptor.memory.activation_buffer import READ_LATENCY
 from hls.descriptor.memory.ports import OUTSTANDING
 from hls.descriptor.memory.ports import QUEUED as QUEUED_COMMANDS

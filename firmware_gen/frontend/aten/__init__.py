@@ -1,0 +1,7 @@
+"""ATen operators as IR nodes, in one table that these modules fill."""
+
+from firmware_gen.frontend.aten import activations, arithmetic, layers, pooling, shapes
+from firmware_gen.frontend.aten.registry import CONSTANT_OPERATORS, HANDLERS, HARMLESS, READS
+
+__all__ = ["CONSTANT_OPERATORS", "HANDLERS", "HARMLESS", "READS", "activations", "arithmetic", "layers", "pooling",
+           "shapes"]

@@ -1,0 +1,155 @@
+"""ATen operators with weights."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from firmware_gen import ir
+from hls.errors import HeepgenError
+
+if TYPE_CHECKING:
+    from firmware_gen.frontend.importer import _Importer
+
+from firmware_gen.frontend.aten.registry import float32, handles, window_size
+
+
+@handles("conv1d", "conv2d", "convolution",
+          reads="input weight bias stride padding dilation groups transposed output_padding")
+def _conv(imp: _Importer, node, a: dict) -> str:
+    weight = imp.weight(node, a["weight"], "weight")
+    if weight.ndim not in (3, 4):
+        raise imp.refuse(node, f"its weight has {weight.ndim} dimensions; 1-D and 2-D convolution are supported")
+    if a.get("transposed"):
+        return _conv_transpose(imp, node, a)
+    flat = weight.ndim == 3
+    imp.rank(node, a["input"], (weight.ndim,), "(N, C, L)" if flat else "(N, C, H, W)")
+    weight = weight[:, :, None] if flat else weight
+    dilation = window_size(a["dilation"], flat, 1)
+    return imp.emit(
+        node,
+        ir.Conv,
+        a["input"],
+        weight=weight,
+        bias=imp.weight(node, a["bias"], "bias"),
+        stride=window_size(a["stride"], flat, 1),
+        pads=_conv_pads(a["padding"], weight.shape[2:], dilation, flat),
+        dilation=dilation,
+        groups=int(a["groups"]),
+    )
+
+
+@handles("conv_transpose1d", "conv_transpose2d",
+          reads="input weight bias stride padding output_padding groups dilation")
+def _conv_transpose(imp: _Importer, node, a: dict) -> str:
+    """A convolution of the input with zeros between its elements, by the flipped kernel."""
+    weight = imp.weight(node, a["weight"], "weight")
+    if weight.ndim not in (3, 4):
+        raise imp.refuse(node, f"its weight has {weight.ndim} dimensions; 1-D and 2-D convolution are supported")
+    flat, groups = weight.ndim == 3, int(a["groups"])
+    imp.rank(node, a["input"], (weight.ndim,), "(N, C, L)" if flat else "(N, C, H, W)")
+    weight = weight[:, :, None] if flat else weight
+    inputs, outputs, *kernel = weight.shape
+    weight = weight.reshape(groups, inputs // groups, outputs, *kernel).swapaxes(1, 2)
+    weight = weight.reshape(groups * outputs, inputs // groups, *kernel)[:, :, ::-1, ::-1]
+    stride, dilation = (window_size(a[name], flat, 1) for name in ("stride", "dilation"))
+    padding, more = (window_size(a[name], flat, 0) for name in ("padding", "output_padding"))
+    top, left = (d * (k - 1) - p for d, k, p in zip(dilation, kernel, padding, strict=True))
+    bias = imp.weight(node, a["bias"], "bias")
+    return imp.emit(node, ir.Conv, a["input"], weight=np.ascontiguousarray(weight), bias=bias,
+                    pads=(top, left, top + more[0], left + more[1]), dilation=dilation, groups=groups,
+                    input_dilation=stride)
+
+
+def _conv_pads(padding, kernel, dilation, flat: bool) -> ir.Pads:
+    """'same' puts the odd cell at the bottom and right, as torch does."""
+    if padding == "valid":
+        return ir.NO_PADS
+    if padding == "same":
+        total = [d * (k - 1) for k, d in zip(kernel, dilation, strict=True)]
+        return (total[0] // 2, total[1] // 2, total[0] - total[0] // 2, total[1] - total[1] // 2)
+    top, left = window_size(padding, flat, 0)
+    return (top, left, top, left)
+
+
+def _emit_linear(imp: _Importer, node, source, weight, bias) -> str:
+    """(..., I) by weight (O, I) to (..., O), or by (I,) to (...)."""
+    imp.rank(node, source, tuple(range(1, 9)), "(N, features)")
+    if weight.ndim not in (1, 2):
+        raise imp.refuse(node, f"its weight has shape {weight.shape}; a matrix or a vector is supported")
+    shape, matrix = imp.shape(source), weight.reshape(-1, weight.shape[-1])
+    rows = math.prod(shape[:-1])
+    bias = _bias_of_rows(imp, node, bias, rows, len(matrix))
+    if len(shape) < 3 and weight.ndim == 2:
+        return imp.emit(node, ir.Linear, source, weight=matrix, bias=bias)
+    if len(shape) != 2:
+        source = imp.step(node, ir.Reshape, source, shape=(rows, shape[-1]))
+    product = imp.step(node, ir.Linear, source, shape=(rows, len(matrix)), weight=matrix, bias=bias)
+    return imp.emit(node, ir.Reshape, product)
+
+
+def _bias_of_rows(imp: _Importer, node, bias, rows: int, outputs: int) -> np.ndarray | None:
+    """One value per output from a bias of any shape that is the same for all rows."""
+    shape = tuple(node.meta["val"].shape)
+    if not shape:
+        raise imp.refuse(node, "it computes a number without dimensions; keep one dimension")
+    if bias is None:
+        return None
+    if math.prod(shape) == rows * outputs:
+        every = np.broadcast_to(bias, shape).reshape(rows, outputs)
+        if (every == every[0]).all():
+            return every[0].copy()
+    raise imp.refuse(node, f"its bias of shape {bias.shape} differs from row to row; one value per output, "
+                           f"({outputs},), is supported")
+
+
+@handles("linear", reads="input weight bias")
+def _linear(imp: _Importer, node, a: dict) -> str:
+    weight = imp.weight(node, a["weight"], "weight")
+    return _emit_linear(imp, node, a["input"], weight, imp.weight(node, a["bias"], "bias"))
+
+
+@handles("addmm", "addmv", reads="self mat1 mat2 mat vec beta alpha")
+def _addmm(imp: _Importer, node, a: dict) -> str:
+    """beta * bias + alpha * x @ weight, or weight @ x with a vector x."""
+    first, second = (a["mat1"], a["mat2"]) if "mat1" in a else (a["mat"], a["vec"])
+    source, weight = _operands(imp, node, first, second)
+    bias = imp.weight(node, a["self"], "bias") * float32(a["beta"])
+    return _emit_linear(imp, node, source, weight * float32(a["alpha"]), bias)
+
+
+@handles("mm", "mv", "matmul", reads="self mat2 vec other")
+def _mm(imp: _Importer, node, a: dict) -> str:
+    second = next(a[name] for name in ("mat2", "vec", "other") if name in a)
+    source, weight = _operands(imp, node, a["self"], second)
+    return _emit_linear(imp, node, source, weight, None)
+
+
+def _operands(imp: _Importer, node, first, second) -> tuple[str, np.ndarray]:
+    """The computed operand of a product and the weight, as (O, I) or (I,)."""
+    if isinstance(first, str) and isinstance(second, str):
+        raise imp.refuse(node, "both operands are computed; x @ weight with a constant weight is supported")
+    if isinstance(first, str):
+        weight = imp.weight(node, second, "weight")
+        return first, np.ascontiguousarray(weight.T) if weight.ndim < 3 else weight
+    weight = imp.weight(node, first, "weight")
+    if len(imp.shape(second)) != 1 or weight.ndim > 2:
+        raise imp.refuse(node, f"a constant of shape {weight.shape} is its first operand; write x @ weight, with the "
+                               "constant last")
+    return second, weight
+
+
+@handles("batch_norm", "_native_batch_norm_legit_no_training",
+          reads="input weight bias running_mean running_var training eps")
+def _batch_norm(imp: _Importer, node, a: dict) -> str:
+    imp.rank(node, a["input"], (2, 3, 4), "(N, F), (N, C, L) or (N, C, H, W)")
+    mean = imp.weight(node, a["running_mean"], "running mean")
+    variance = imp.weight(node, a["running_var"], "running variance")
+    if not (variance + a["eps"] > 0).all():
+        raise HeepgenError(f"layer {imp.label(node)}: its variance + eps is not positive; train it again")
+    gamma, beta = imp.weight(node, a["weight"], "weight"), imp.weight(node, a["bias"], "bias")
+    scale = (1.0 if gamma is None else gamma) / np.sqrt(variance + a["eps"])
+    shift = (0.0 if beta is None else beta) - mean * scale
+    return imp.emit(node, ir.BatchNorm, a["input"], scale=scale, shift=shift)

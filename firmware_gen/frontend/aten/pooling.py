@@ -1,0 +1,92 @@
+"""ATen pooling and reductions."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from firmware_gen import ir
+
+if TYPE_CHECKING:
+    from firmware_gen.frontend.importer import _Importer
+
+from firmware_gen.frontend.aten.activations import clamp_by
+from firmware_gen.frontend.aten.registry import handles, plain_name, window_size
+
+
+@handles("max_pool1d", "max_pool1d_with_indices", "max_pool2d", "max_pool2d_with_indices",
+          reads="self kernel_size stride padding dilation ceil_mode")
+def _max_pool(imp: _Importer, node, a: dict) -> str:
+    return _pool(imp, node, a, kind="max", dilation=a["dilation"])
+
+
+@handles("avg_pool1d", "avg_pool2d",
+          reads="self kernel_size stride padding ceil_mode count_include_pad divisor_override")
+def _avg_pool(imp: _Importer, node, a: dict) -> str:
+    fields = {"count_include_pad": bool(a["count_include_pad"]), "divisor_override": a.get("divisor_override")}
+    if fields["divisor_override"] == 0:
+        raise imp.refuse(node, "divisor_override=0; use another number")
+    return _pool(imp, node, a, kind="avg", dilation=1, **fields)
+
+
+def _pool(imp: _Importer, node, a: dict, dilation, **fields) -> str:
+    flat = "1d" in node.target._schema.name
+    imp.rank(node, a["self"], (3,) if flat else (4,), "(N, C, L)" if flat else "(N, C, H, W)")
+    kernel = window_size(a["kernel_size"], flat, 1)
+    top, left = window_size(a["padding"], flat, 0)
+    return imp.emit(
+        node,
+        ir.Pool,
+        a["self"],
+        kernel=kernel,
+        stride=window_size(a["stride"], flat, 1) if a["stride"] else kernel,
+        pads=(top, left, top, left),
+        dilation=window_size(dilation, flat, 1),
+        ceil_mode=bool(a["ceil_mode"]),
+        **fields,
+    )
+
+
+@handles("adaptive_avg_pool1d", "adaptive_avg_pool2d", "_adaptive_avg_pool2d", "adaptive_max_pool1d",
+          "adaptive_max_pool2d",
+          reads="self output_size")
+def _adaptive_pool(imp: _Importer, node, a: dict) -> str:
+    name = node.target._schema.name
+    flat = "1d" in name
+    imp.rank(node, a["self"], (3,) if flat else (4,), "(N, C, L)" if flat else "(N, C, H, W)")
+    size, outputs = imp.ir_shape(a["self"])[2:], window_size(a["output_size"], flat, 1)
+    even = not any(s % o for s, o in zip(size, outputs, strict=True))
+    kernel = tuple(s // o if even else max(-(-(i + 1) * s // o) - i * s // o for i in range(o))
+                   for s, o in zip(size, outputs, strict=True))
+    kind = "max" if "max" in name else "avg"
+    return imp.emit(node, ir.Pool, a["self"], kind=kind, kernel=kernel, stride=kernel, adaptive=not even)
+
+
+@handles("min", reads="self other")
+def _min(imp: _Importer, node, a: dict) -> str:
+    if "other" not in a:
+        raise imp.refuse(node, "a minimum over dimensions is not supported; use -torch.amax(-x) over the space")
+    return clamp_by(imp, node, a, "high")
+
+
+@handles("mean", "amax", "sum", "max", reads="self dim keepdim dtype other")
+def _reduce(imp: _Importer, node, a: dict) -> str:
+    """A reduction over space is a pooling whose window is the whole map."""
+    source, overload = a["self"], node.target._overloadname
+    if "other" in a:
+        return clamp_by(imp, node, a, "low")
+    if overload == "names_dim":
+        raise imp.refuse(node, "named dimensions are not supported; use numbers")
+    imp.rank(node, source, (3, 4), "(N, C, L) or (N, C, H, W)")
+    rank = len(imp.shape(source))
+    given = a.get("dim")
+    dims = {d % rank for d in ([given] if isinstance(given, int) else given or range(rank))}
+    if not dims <= set(range(2, rank)):
+        raise imp.refuse(node, f"dim={given}; only space, dimensions 2 and above, can be reduced")
+    shape = imp.ir_shape(source)
+    spatial = {d + 4 - rank for d in dims}
+    kernel = tuple(shape[axis] if axis in spatial else 1 for axis in (2, 3))
+    out = (*shape[:2], *(1 if axis in spatial else shape[axis] for axis in (2, 3)))
+    name = plain_name(node)
+    fields = {"kind": "max" if name in ("amax", "max") else "avg", "divisor_override": 1 if name == "sum" else None}
+    pooled = imp.step(node, ir.Pool, source, shape=out, kernel=kernel, stride=kernel, **fields)
+    return imp.emit(node, ir.Reshape, pooled)

@@ -1,0 +1,177 @@
+"""ATen operators that move, cut, join or repeat."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from firmware_gen import ir
+
+if TYPE_CHECKING:
+    from firmware_gen.frontend.importer import _Importer
+
+from firmware_gen.frontend.aten.registry import channel_dim, float32, handles
+
+
+@handles("cat", "concat", reads="tensors dim")
+def _cat(imp: _Importer, node, a: dict) -> str:
+    sources = list(a["tensors"])
+    if any(not isinstance(source, str) for source in sources):
+        raise imp.refuse(node, "one of its inputs is a constant; computed tensors are supported")
+    rank = len(imp.shape(sources[0]))
+    if a["dim"] % rank != channel_dim(rank) or rank > 4:
+        raise imp.refuse(node, f"dim={a['dim']}; the channels, dim={channel_dim(rank)}, are supported")
+    return imp.emit(node, ir.Concat if len(sources) > 1 else ir.Identity, *sources)
+
+
+@handles("pad", "constant_pad_nd", reads="self pad mode value")
+def _pad(imp: _Importer, node, a: dict) -> str:
+    mode, value = a.get("mode", "constant"), a.get("value")
+    amounts = [int(p) for p in a["pad"]]
+    if mode != "constant":
+        raise imp.refuse(node, f"mode={mode!r}; constant padding is supported")
+    if not any(amounts):
+        return imp.emit(node, ir.Identity, a["self"])
+    imp.rank(node, a["self"], (3, 4), "(N, C, L) or (N, C, H, W)")
+    spatial = 2 * (len(imp.shape(a["self"])) - 2)
+    if any(amounts[spatial:]):
+        raise imp.refuse(node, f"pad={amounts} pads channels or batch; height and width are supported")
+    left, right, top, bottom = (amounts[:spatial] + [0, 0, 0, 0])[:4]
+    source = _cropped(imp, node, a["self"], top, left, bottom, right)
+    pads = tuple(max(p, 0) for p in (top, left, bottom, right))
+    return imp.emit(node, ir.Pad, source, pads=pads, value=float32(value or 0.0))
+
+
+def _cropped(imp: _Importer, node, source: str, top: int, left: int, bottom: int, right: int) -> str:
+    """What is left after negative padding."""
+    if min(top, left, bottom, right) >= 0:
+        return source
+    shape = imp.shape(source)
+    batch, channels, height, width = imp.ir_shape(source)
+    size = height + min(top, 0) + min(bottom, 0), width + min(left, 0) + min(right, 0)
+    if min(size) < 1:
+        raise imp.refuse(node, f"it crops everything of an input of shape {shape}; crop less")
+    out = (batch, channels, *size[4 - len(shape):])
+    return imp.step(node, ir.Slice, source, shape=out, start=(0, max(-top, 0), max(-left, 0)))
+
+
+@handles("slice", reads="self dim start end step")
+def _slice(imp: _Importer, node, a: dict) -> str:
+    size = imp.shape(a["self"])[a["dim"] % len(imp.shape(a["self"]))]
+    first, last, step = slice(a["start"], a["end"], a["step"]).indices(size)
+    return _emit_slice(imp, node, a["self"], a["dim"], range(first, last, step), imp.emit)
+
+
+@handles("select", reads="self dim index")
+def _select(imp: _Importer, node, a: dict) -> str:
+    index = a["index"] % imp.shape(a["self"])[a["dim"]]
+    part = _emit_slice(imp, node, a["self"], a["dim"], range(index, index + 1))
+    return imp.emit(node, ir.Reshape, part)
+
+
+@handles("split", "split_with_sizes", "chunk", reads="self split_size split_sizes chunks dim")
+def _split(imp: _Importer, node, a: dict) -> list[str]:
+    parts, first = [], 0
+    for part in node.meta["val"]:
+        last = first + part.shape[a["dim"]]
+        parts.append(_emit_slice(imp, node, a["self"], a["dim"], range(first, last)))
+        first = last
+    return parts
+
+
+def _emit_slice(imp: _Importer, node, source, dim: int, kept: range, emit=None) -> str:
+    """Positions `kept` of dimension `dim`, by a step on the way or, with `emit`, as the node's result."""
+    imp.rank(node, source, (1, 2, 3, 4), "(N, features), (N, C, L) or (N, C, H, W)")
+    shape, dim = imp.shape(source), dim % len(imp.shape(source))
+    out = (*shape[:dim], len(kept), *shape[dim + 1:])
+    if not kept:
+        raise imp.refuse(node, f"nothing is left of an input of shape {shape}; keep a part of it")
+    if len(shape) > 1 and dim == 0 and out != shape:
+        raise imp.refuse(node, "it takes inputs out of the batch; use another batch size instead")
+    if out == shape:
+        return emit(node, ir.Identity, source) if emit else source
+    if len(shape) < 3:
+        source = imp.step(node, ir.Reshape, source, shape=(1,) * (2 - len(shape)) + shape + (1, 1))
+        dim += 2 - len(shape)
+        part = _place_slice(imp, node, source, dim, kept)
+        return emit(node, ir.Reshape, part) if emit else imp.step(node, ir.Reshape, part, shape=out)
+    return _place_slice(imp, node, source, dim, kept)
+
+
+def _place_slice(imp: _Importer, node, source: str, dim: int, kept: range) -> str:
+    """A Slice of a feature map."""
+    shape = imp.shape(source)
+    axis = dim - 1 if dim == 1 else dim - 1 + 4 - len(shape)  # among C, H, W
+    start, step = ([value if i == axis else other for i in range(3)] for value, other in ((kept[0], 0), (kept.step, 1)))
+    out = (*shape[:dim], len(kept), *shape[dim + 1:])
+    return imp.step(node, ir.Slice, source, shape=out, start=tuple(start), step=tuple(step))
+
+
+@handles("expand", "repeat", reads="self size repeats")
+def _repeat(imp: _Importer, node, a: dict) -> str:
+    """Copies of the channels; other dimensions stay."""
+    shape, out = imp.shape(a["self"]), tuple(node.meta["val"].shape)
+    channel = channel_dim(len(shape))
+    copies = out[channel] // shape[channel] if len(out) == len(shape) else 0
+    if tuple(s * copies if axis == channel else s for axis, s in enumerate(shape)) != out or len(shape) > 4:
+        raise imp.refuse(node, f"from {shape} to {out}; copies of the channels, dimension {channel}, are supported")
+    return imp.emit(node, ir.Concat if copies > 1 else ir.Identity, *[a["self"]] * copies)
+
+
+@handles("upsample_nearest1d", "upsample_nearest2d", "_upsample_nearest_exact1d", "_upsample_nearest_exact2d",
+          reads="self input output_size scales scales_h scales_w scale_factors")
+def _upsample(imp: _Importer, node, a: dict) -> str:
+    before, after = imp.ir_shape(a.get("input", a.get("self"))), tuple(node.meta["val"].shape)
+    out = (1, after[2]) if len(after) == 3 else after[2:]
+    factor = (out[0] // before[2], out[1] // before[3])
+    given = a.get("scale_factors") or factor
+    if (factor[0] * before[2], factor[1] * before[3]) != out or not set(given) <= set(factor):
+        raise imp.refuse(
+            node, f"from {before[2:]} to {out}, scale_factor={list(given)}; integer factors are supported"
+        )
+    return imp.emit(node, ir.Upsample, a.get("input", a.get("self")), factor=factor)
+
+
+@handles("view", "reshape", "_unsafe_view", "flatten", "unflatten", "squeeze", "unsqueeze", "view_copy",
+          reads="self size shape start_dim end_dim dim sizes")
+def _reshape(imp: _Importer, node, a: dict) -> str:
+    return imp.emit(node, ir.Reshape, a["self"])
+
+
+@handles("channel_shuffle", "native_channel_shuffle", reads="self groups")
+def _channel_shuffle(imp: _Importer, node, a: dict) -> str:
+    imp.rank(node, a["self"], (3, 4), "(N, C, L) or (N, C, H, W)")
+    return imp.emit(node, ir.Shuffle, a["self"], groups=int(a["groups"]))
+
+
+@handles("pixel_shuffle", reads="self upscale_factor")
+def _pixel_shuffle(imp: _Importer, node, a: dict) -> str:
+    imp.rank(node, a["self"], (4,), "(N, C, H, W)")
+    return imp.emit(node, ir.PixelShuffle, a["self"], factor=int(a["upscale_factor"]))
+
+
+@handles("permute", "transpose", "t", reads="self dims dim0 dim1")
+def _permute(imp: _Importer, node, a: dict) -> str:
+    source = a["self"]
+    shape = imp.shape(source)
+    rank = len(shape)
+    dims = list(range(rank))
+    if "dims" in a:
+        dims = [d % rank for d in a["dims"]]
+    else:
+        first, second = (a["dim0"] % rank, a["dim1"] % rank) if "dim0" in a else (0, rank - 1)
+        dims[first], dims[second] = second, first
+    moved = [d for d in dims if shape[d] > 1]
+    if moved == sorted(moved):
+        return imp.emit(node, ir.Reshape, source)
+    if rank == 3 and dims == [0, 2, 1]:
+        source = imp.step(node, ir.Reshape, source, shape=(shape[0], 1, *shape[1:]))
+        return imp.emit(node, ir.Permute, source, dims=(0, 3, 1, 2))
+    if rank != 4 and not (rank == 5 and dims == [0, 2, 1, 3, 4]):
+        raise imp.refuse(node, f"dims={dims} of shape {shape}; moving the channels of (N, C, H, W) is supported")
+    return imp.emit(node, ir.Permute, source, dims=tuple(dims))
+
+
+@handles("dropout", "feature_dropout", "alpha_dropout", "clone", "alias", "detach", "contiguous", "to", "_to_copy",
+          "type_as", reads="self input p train dtype layout other")
+def _identity(imp: _Importer, node, a: dict) -> str:
+    return imp.emit(node, ir.Identity, a.get("self", a.get("input")))

@@ -1,0 +1,83 @@
+"""Layers -> jobs: the descriptors of every operation, images and channel multipliers in turn."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from firmware_gen import ir
+from firmware_gen.targets.descriptor.lowering.operations import Operation, operations_of
+from firmware_gen.targets.descriptor.lowering.pieces import Constants, Job, add_streams, best_cut
+from firmware_gen.targets.descriptor.lowering.tensors import Tensor, View
+from firmware_gen.targets.descriptor.lowering.windows import Windowed
+from hls.config import Config
+from hls.errors import HeepgenError
+
+
+class NotInPlace(Exception):
+    """The layer named cannot overwrite its residual: it needs its output for partial sums."""
+
+
+def layer_jobs(node: ir.Node, sources: list[Tensor], target: Tensor, constants: Constants, config: Config) -> list[Job]:
+    """Descriptors of a node, for every image of the batch."""
+    jobs = []
+    for operation in operations_of(node, sources, target):
+        if operation.flat:
+            jobs += _flat_jobs(node.name, operation, constants, config)
+            continue
+        for image in range(operation.images):
+            jobs += windowed_jobs(node.name, operation, image, constants, config)
+    return jobs
+
+
+def _shifted(view: View | None, words: int) -> View | None:
+    return view and replace(view, base=replace(view.base, offset=view.base.offset + words))
+
+
+def windowed_jobs(layer: str, operation: Operation, image: int, constants: Constants, config: Config,
+                  cbg: int | None = None) -> list[Job]:
+    """Descriptors of one operation on one image, in order."""
+    op = operation.op
+    source = _shifted(operation.source, image * operation.source_step)
+    target = _shifted(operation.target, image * operation.target_step)
+    aux = _shifted(operation.aux, image * operation.aux_step)
+    try:
+        cut = best_cut(layer, op, operation.rectangle, source, target, config, aux, cbg)
+    except HeepgenError:
+        if op.residual == "none":
+            raise
+        if operation.aux.base.name == operation.target.base.name:
+            raise NotInPlace(layer) from None
+        return [job for half in _without_residual(operation)
+                for job in windowed_jobs(layer, half, image, constants, config)]
+    jobs = []
+    for piece, fields, cycles in cut:
+        add_streams(op, piece, fields, layer, constants, config)
+        jobs.append(Job(layer, fields, cycles))
+    return jobs
+
+
+def _without_residual(operation: Operation) -> list[Operation]:
+    """K splits cannot take a residual: drain raw accumulators, then apply the whole epilogue to them in place."""
+    op, target = operation.op, operation.target
+    outputs = op.channels if op.diagonal else op.groups * op.cout
+    scale, bias = ((v.reshape(1, -1) if isinstance(v, np.ndarray) else v) for v in (op.scale, op.bias))
+    raw = replace(op, scale=1.0, bias=-0.0, act=ir.IDENTITY, residual="none")
+    finish = Windowed(outputs, op.out_height, op.out_width, op.out_height, op.out_width, cout=outputs, diagonal=True,
+                      maximum=True, scale=scale, bias=bias, act=op.act, residual=op.residual)
+    return [replace(operation, op=raw, aux=None),
+            replace(operation, op=finish, source=target, source_step=operation.target_step)]
+
+
+def _flat_jobs(layer: str, operation: Operation, constants: Constants, config: Config) -> list[Job]:
+    """Contiguous words: rows of D channels, and what remains."""
+    lanes, size = config.diagonal, operation.flat
+    jobs = []
+    for start, channels, rows in ((0, lanes, size // lanes), (size - size % lanes, size % lanes, 1)):
+        if channels and rows:
+            op = replace(operation.op, channels=channels, width=rows, out_width=rows, cout=channels)
+            views = [_shifted(v, start) and replace(_shifted(v, start), x=channels)
+                     for v in (operation.source, operation.target, operation.aux)]
+            jobs += windowed_jobs(layer, Operation(op, *views), 0, constants, config)
+    return jobs

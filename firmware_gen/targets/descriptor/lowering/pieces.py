@@ -1,0 +1,286 @@
+"""One piece of a `Windowed` -> one descriptor with symbolic addresses, and how a `Windowed` is cut into pieces.
+
+A `Windowed` is cut where it must be: into rectangles of the output (images of a batch, column tiles with halo,
+average-pooling borders), ranges of channels or groups, and ranges of the reduction (K splits: all but the last piece
+drain raw accumulators, all but the first are initialised from them).
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from firmware_gen import ir
+from firmware_gen.targets.descriptor.lowering import layout
+from firmware_gen.targets.descriptor.lowering.tensors import Ref, View
+from firmware_gen.targets.descriptor.lowering.tiling import choose_strips, strip_span, vectors
+from firmware_gen.targets.descriptor.lowering.windows import Range, Windowed
+from hls.config import Config
+from hls.descriptor import table
+from hls.errors import HeepgenError
+
+
+@dataclass(frozen=True)
+class Piece:
+    """What one descriptor computes: ranges of output rows and columns, kernel taps, input channels and groups.
+
+    `first` and `last` are its place in a chain of K splits.
+    """
+
+    rows: Range
+    cols: Range
+    ky: Range
+    kx: Range
+    channels: Range
+    groups: Range
+    first: bool = True
+    last: bool = True
+
+
+@dataclass(frozen=True)
+class Job:
+    """A descriptor: fields by name, addresses still `Ref`s. Estimated cycles come from the cost model."""
+
+    layer: str
+    fields: dict = field(repr=False)
+    cycles: int = 0
+
+    @property
+    def vectors(self) -> int:
+        return vectors(self.fields)
+
+
+class Constants:
+    """Named constant arrays (uint32 words), stored once each."""
+
+    def __init__(self):
+        self.arrays: dict[str, np.ndarray] = {}
+        self._names: dict[bytes, str] = {}
+
+    def add(self, name: str, words: np.ndarray) -> Ref:
+        """Reference to an array with this content; `name` is made unique when the content is new."""
+        key = words.tobytes()
+        if key not in self._names:
+            unique = next(n for i in itertools.count() if (n := f"{name}_{i}" if i else name) not in self.arrays)
+            self.arrays[unique] = words
+            self._names[key] = unique
+        return Ref(self._names[key])
+
+
+def along(axis_range: Range, taps: Range, size: int, stride: int, dilation: int, before: int):
+    """Input of a range of outputs along one axis: (first, count, step) to load, window start and stride in it."""
+    outputs = axis_range[1] - axis_range[0]
+    start = axis_range[0] * stride - before + taps[0] * dilation
+    if taps[1] - taps[0] == 1 and start >= 0 and start + (outputs - 1) * stride < size:
+        return (start, outputs, stride), 0, 1  # what the stride skips is not loaded
+    stop = start + (outputs - 1) * stride + (taps[1] - taps[0] - 1) * dilation + 1
+    first = min(max(start, 0), size - 1)
+    return (first, max(min(stop, size), first + 1) - first, 1), start - first, stride if outputs > 1 else 1
+
+
+def _collapse(loops: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Three (count, stride) loops, innermost first, merged where one continues the other."""
+    merged = []
+    for count, stride in loops:
+        if count == 1:
+            continue
+        if merged and merged[-1][0] * merged[-1][1] == stride:
+            merged[-1] = (merged[-1][0] * count, merged[-1][1])
+        else:
+            merged.append((count, stride))
+    return merged + [(1, 0)] * (3 - len(merged)) if merged else [(1, 1), (1, 0), (1, 0)]
+
+
+def piece_fields(op: Windowed, piece: Piece, source: View, target: View, config: Config,
+                 aux: View | None = None) -> dict:
+    """Descriptor fields of a piece, all but the strips and the weight and parameter streams."""
+    channels = piece.channels[1] - piece.channels[0]
+    groups = piece.groups[1] - piece.groups[0]
+    kh, kw = piece.ky[1] - piece.ky[0], piece.kx[1] - piece.kx[0]
+    rows, y0, stride_y = along(piece.rows, piece.ky, op.height, op.stride[0], op.dilation[0], op.top)
+    cols, x0, stride_x = along(piece.cols, piece.kx, op.width, op.stride[1], op.dilation[1], op.left)
+    block = config.diagonal if op.diagonal else config.cols
+    run_mode = not op.diagonal and groups == 1 and (op.dilation[1] == 1 or kw == 1)
+    run = kw * channels if run_mode else channels // groups if not op.diagonal else channels
+    cout = channels if op.diagonal else op.cout
+    in_row = cols[1] * channels
+    loops = _collapse([(channels, source.c), (cols[1], cols[2] * source.x), (rows[1], rows[2] * source.y)])
+    out_channel = piece.channels[0] if op.diagonal else piece.groups[0] * op.cout
+    store = target.at(out_channel, piece.cols[0], piece.rows[0])
+    fields = {
+        "DIAGONAL": int(op.diagonal), "MAX": int(op.maximum), "UNIT_WEIGHTS": int(op.weight is None),
+        "ACC_INIT": int(not piece.first),
+        "LOAD_ADDR": source.at(piece.channels[0], cols[0], rows[0]),
+        "LOAD_WORDS": math.prod(count for count, _ in loops),
+        "IN_ROW": in_row, "IN_H": rows[1], "Y0": y0, "X0": x0 * channels, "ROW0": y0 * in_row,
+        "KH": kh, "KX": 1 if run_mode else kw, "KB": 1 if op.diagonal else -(-run // config.rows), "RUN": run,
+        "DIL_Y": op.dilation[0] if kh > 1 else 1, "STRIDE_Y": stride_y,
+        "KY_STEP": op.dilation[0] * in_row if kh > 1 else 0,
+        "KX_STEP": 0 if run_mode else op.dilation[1] * channels, "SX_WORDS": stride_x * channels,
+        "SY_WORDS": stride_y * in_row, "OUT_W": piece.cols[1] - piece.cols[0],
+        "OUT_PX": (piece.cols[1] - piece.cols[0]) * (piece.rows[1] - piece.rows[0]),
+        "GROUPS": groups, "NCB": -(-cout // block), "COUT": cout,
+        "GROUP_IN_STEP": channels // groups if groups > 1 else 0,
+        "PAD_VALUE": op.pad_value,
+        "LOW": op.act.low if piece.last else -math.inf, "HIGH": op.act.high if piece.last else math.inf,
+    }
+    for axis, (count, stride) in zip("CXY", loops, strict=True):
+        fields |= {f"LOAD_{axis}_COUNT": count, f"LOAD_{axis}_STRIDE": stride}
+    fields |= _stream("STORE", store, target, block, op.cout)
+    if not piece.first:
+        fields |= _stream("AUX", store, target, block, op.cout)
+    elif op.residual != "none":
+        start = aux.at(out_channel, piece.cols[0], piece.rows[0])
+        fields |= _stream("AUX", start, aux, block, op.cout)
+        fields |= {"RESIDUAL": 1, "ACT_FIRST": int(op.residual == "after_act")}
+    if piece.last and op.act.slope != 1:
+        fields |= {"SLOPE_EN": 1, "SLOPE": op.act.slope}
+    if not piece.last or not isinstance(op.scale, np.ndarray):
+        scale, bias = (op.scale, op.bias) if piece.last else (1.0, -0.0)
+        fields |= {"UNIFORM": 1, "SCALE": scale, "BIAS": bias}
+    return fields
+
+
+def _stream(prefix: str, start: Ref, view: View, block: int, group_channels: int) -> dict:
+    return {f"{prefix}_ADDR": start, f"{prefix}_C_STRIDE": view.c, f"{prefix}_X_STRIDE": view.x,
+            f"{prefix}_Y_STRIDE": view.y, f"{prefix}_CB_STEP": block * view.c,
+            f"{prefix}_G_STEP": group_channels * view.c}
+
+
+def add_streams(op: Windowed, piece: Piece, fields: dict, name: str, constants: Constants, config: Config):
+    """Pack the weights and parameters a piece needs."""
+    (ky0, ky1), (kx0, kx1), (c0, c1), (g0, g1) = piece.ky, piece.kx, piece.channels, piece.groups
+    if op.weight is not None:
+        if op.diagonal:
+            words = layout.diagonal_weights(op.weight[c0:c1, ky0:ky1, kx0:kx1], fields["CBG"], config)
+        else:
+            weight = op.weight[g0:g1, :, ky0:ky1, kx0:kx1]
+            if op.groups == 1:
+                weight = weight[..., c0:c1]
+            weight = weight.reshape(*weight.shape[:3], fields["KX"], fields["RUN"])
+            words = layout.dense_weights(weight, fields["CBG"], config)
+        fields |= {"WEIGHT_ADDR": constants.add(f"{name}_weights", words), "WEIGHT_WORDS": len(words)}
+    if not fields.get("UNIFORM"):
+        part = (slice(None), slice(c0, c1)) if op.diagonal else slice(g0, g1)
+        block = config.diagonal if op.diagonal else config.cols
+        words = layout.parameters(op.scale[part], op.bias[part], block, config.ports)
+        fields |= {"PARAM_ADDR": constants.add(f"{name}_params", words), "PARAM_WORDS": len(words)}
+
+
+def _cut(size: int, parts: int, multiple: int = 1) -> list[Range]:
+    """`parts` or fewer nearly equal ranges covering 0..size, cut at multiples."""
+    step = -(-size // parts)
+    step = -(-step // multiple) * multiple
+    return [(first, min(first + step, size)) for first in range(0, size, step)]
+
+
+def _part_counts(size: int) -> list[int]:
+    """Numbers of parts to try, few first."""
+    return sorted({n for n in (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, size) if n <= size})
+
+
+def pieces(op: Windowed, rectangle: tuple[Range, Range] | None, cols: int, channels: int, ky: int, kx: int,
+           config: Config) -> list[Piece]:
+    """Pieces of an operator, in execution order, for numbers of cuts along columns, channels and taps.
+
+    Channels of a diagonal operator and groups are independent; channels of a dense one are a K split.
+    """
+    rows, (left, right) = rectangle or ((0, op.out_height), (0, op.out_width))
+    columns = [(left + a, left + b) for a, b in _cut(right - left, cols)]
+    everything, all_groups = (0, op.channels), (0, op.groups)
+    if op.groups > 1:
+        size = op.channels // op.groups
+        spans = [((a * size, b * size), (a, b)) for a, b in _cut(op.groups, channels)]
+    elif op.diagonal:
+        spans = [(span, all_groups) for span in _cut(op.channels, channels, config.diagonal)]
+    else:
+        spans = [(everything, all_groups)]
+    k_spans = [None]
+    if op.groups == 1 and not op.diagonal:
+        k_spans = _cut(op.channels, channels, config.rows if op.kernel[1] == 1 else 1)
+    chain = list(itertools.product(_cut(op.kernel[0], ky), _cut(op.kernel[1], kx), k_spans))
+    return [
+        Piece(rows, column, tap_y, tap_x, k_span or span, groups, first=i == 0, last=i == len(chain) - 1)
+        for column, (span, groups) in itertools.product(columns, spans)
+        for i, (tap_y, tap_x, k_span) in enumerate(chain)
+    ]
+
+
+def _fits_fields(fields: dict) -> bool:
+    for name, value in fields.items():
+        known = table.FIELD[name]
+        if known.kind in ("uint", "int") and not known.range[0] <= value <= known.range[1]:
+            return False
+    return True
+
+
+def _plan(op: Windowed, cut: list[Piece], source: View, target: View, config: Config, aux: View | None,
+          cbg: int | None):
+    """(estimated cycles, [(piece, fields with strips, cycles)]), or None when a piece does not fit."""
+    if op.residual != "none" and not all(piece.first for piece in cut):
+        return None  # ACC_INIT excludes RESIDUAL
+    planned, total = [], 0
+    chosen = {}
+    for piece in cut:
+        fields = piece_fields(op, piece, source, target, config, aux)
+        if not _fits_fields(fields):
+            return None
+        key = tuple((k, v.on_chip if isinstance(v, Ref) else v) for k, v in fields.items())
+        if key not in chosen:
+            chosen[key] = choose_strips(fields, config, cbg)
+        strips = chosen[key]
+        if strips is None:
+            return None
+        fields |= {"FIRST_PX": strips.first_px, "STRIP_PX": strips.strip_px, "CBG": strips.cbg}
+        planned.append((piece, fields, strips.cycles))
+        total += strips.cycles + DESCRIPTOR_CYCLES
+    return total, planned
+
+
+DESCRIPTOR_CYCLES = 40
+"""Estimated cost of one more descriptor: fetch, first loads, last stores."""
+
+
+def best_cut(layer: str, op: Windowed, rectangle, source: View, target: View, config: Config, aux: View | None = None,
+             cbg: int | None = None):
+    """The cheapest of the coarsest cuts that fit, all with `cbg` where that is given.
+
+    Raises HeepgenError with the numbers when none does.
+    """
+    _, (left, right) = rectangle or ((0, 0), (0, op.out_width))
+    tiles = _part_counts(right - left)
+    span = op.groups if op.groups > 1 else -(-op.channels // (config.diagonal if op.diagonal else 1))
+    for ky, kx in _tap_cuts(op.kernel):
+        for channels in _part_counts(span):
+            best = None
+            for cols in tiles:
+                plan = _plan(op, pieces(op, rectangle, cols, channels, ky, kx, config), source, target, config,
+                             aux, cbg)
+                if plan and (best is None or plan[0] < best[0]):
+                    best = plan
+                elif best:
+                    break
+            if best:
+                return best[1]
+    raise HeepgenError(_refusal(layer, replace(op, residual="none"), source, target, config))
+
+
+def _tap_cuts(kernel: ir.Pair) -> list[ir.Pair]:
+    cuts = itertools.product(_part_counts(kernel[0]), _part_counts(kernel[1]))
+    return sorted(cuts, key=lambda cut: cut[0] * cut[1])
+
+
+def _refusal(layer: str, op: Windowed, source: View, target: View, config: Config) -> str:
+    smallest = pieces(op, ((0, 1), (0, 1)), 1, 1 << 30, op.kernel[0], op.kernel[1], config)[0]
+    fields = piece_fields(op, smallest, source, target, config)
+    wrong = [f"{n} = {v}" for n, v in fields.items()
+             if table.FIELD[n].kind in ("uint", "int")
+             and not table.FIELD[n].range[0] <= v <= table.FIELD[n].range[1]]
+    if wrong:
+        return f"layer {layer}: {', '.join(wrong)} is beyond the accelerator's descriptor; use smaller dimensions."
+    return (f"layer {layer}: one output pixel needs {strip_span(fields | {'OUT_PX': 1}, 1, 1)} input words at once, "
+            f"buffers.activation_words = {config.activation_words} holds {config.activation_words - config.ports}; "
+            "enlarge the buffer.")

@@ -1,0 +1,251 @@
+"""How every value of a graph lies in memory: storages that values share, strides, what is overwritten."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Container
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from firmware_gen import ir
+
+
+@dataclass(frozen=True)
+class Ref:
+    """Word `offset` of a named tensor or constant, whose address the memory plan decides, in memory or on chip."""
+
+    name: str
+    offset: int = 0
+    on_chip: bool = False
+
+
+@dataclass(frozen=True)
+class View:
+    """A feature map in memory: strides in words of channels, columns and rows."""
+
+    base: Ref
+    c: int
+    x: int
+    y: int
+
+    def at(self, c: int = 0, x: int = 0, y: int = 0) -> Ref:
+        return replace(self.base, offset=self.base.offset + c * self.c + x * self.x + y * self.y)
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """Where and how a value lies in memory.
+
+    `storage` names the buffer, which several values may share; the value begins at its word `offset`.
+    `channels_last` is (C, H, W) when each image lies in H, W, C order although PyTorch's is C, H, W, else None.
+    `pitch`: words from one pixel to the next (channels last) or from one image to the next, for channels of a
+    larger tensor; 0 when the value is contiguous. `on_chip`: the storage is in the scratchpad.
+    """
+
+    storage: str
+    shape: ir.Shape
+    channels_last: tuple[int, int, int] | None = None
+    offset: int = 0
+    pitch: int = 0
+    on_chip: bool = False
+
+    @property
+    def size(self) -> int:
+        return math.prod(self.shape)
+
+    @property
+    def extent(self) -> int:
+        """Words from the beginning of the storage to the last one of the value."""
+        return self.offset + (self.size if not self.pitch else (self.units - 1) * self.pitch + self.size // self.units)
+
+    @property
+    def units(self) -> int:
+        """Pixels (channels last) or images, which `pitch` separates."""
+        return self.size // self.channels_last[0] if self.channels_last else self.shape[0]
+
+    @property
+    def base(self) -> Ref:
+        return Ref(self.storage, self.offset, self.on_chip)
+
+    def words(self) -> np.ndarray:
+        """Word of the storage of every element, in the shape of the value."""
+        rows = self.offset + np.arange(self.units)[:, None] * (self.pitch or self.size // self.units)
+        index = rows + np.arange(self.size // self.units)
+        if self.channels_last:
+            channels, height, width = self.channels_last
+            index = index.reshape(-1, height, width, channels).transpose(0, 3, 1, 2)
+        return index.reshape(self.shape)
+
+
+def map_view(tensor: Tensor | None, shape: tuple[int, int, int]) -> tuple[View | None, int]:
+    """View of the first image of a tensor of (C, H, W) maps, and the words from one image to the next."""
+    if tensor is None:
+        return None, 0
+    channels, height, width = shape
+    if tensor.channels_last:
+        pitch = tensor.pitch or channels
+        return View(tensor.base, 1, pitch, width * pitch), height * width * pitch
+    return View(tensor.base, height * width, 1, width), tensor.pitch or math.prod(shape)
+
+
+def image_steps(tensor: Tensor, whole: ir.Shape) -> tuple[int, int, int]:
+    """Words of maps (N, C, H, W) or vectors from image to image, pixel to pixel and channel to channel; 0 along what
+    the tensor has one of, and `whole` has several."""
+    shape, full = ((*s, 1, 1)[:3] if len(s) == 1 else (*s, 1, 1)[1:4] for s in (tensor.shape, whole))
+    view, image = map_view(tensor, shape)
+    return image, view.x * (shape[1:] == full[1:]), view.c * (shape[0] == full[0])
+
+
+_UNARY = (ir.Softmax, ir.Sigmoid, ir.Tanh)
+"""What the CPU computes element by element, or along one dimension, in the layout that it finds."""
+CPU_NODES = (*_UNARY, ir.Mul)
+"""What the CPU computes."""
+TO_CHANNELS_FIRST = (0, 3, 1, 2)
+"""`dims` of the Permute that an input may have; that of an output is its inverse."""
+VIEWS = (ir.Reshape, ir.Permute)
+"""Nodes whose output is their input seen with another shape."""
+
+
+def lay_out(graph: ir.Graph, share: bool = True, separate: Container[str] = (),
+            on_chip: Container[str] = ()) -> dict[str, Tensor]:
+    """Memory layout of every value: PyTorch's order at the graph's input and output, else channels-last.
+
+    Reshapes and permutations share their input's storage; a reshape of the graph's input that is also its output
+    is a copy. With `share` what a Concat joins is written where it is joined, and an elementwise operator, or the
+    addition of a residual, overwrites what nobody reads afterwards, unless its layer is in `separate`. Storages in
+    `on_chip` are the scratchpad's.
+    """
+    result = {v: Tensor(v, graph.shape(v)) for v in graph.inputs}
+    plain = _in_pytorch_order(graph)
+    parts = _concat_parts(graph, plain) if share else {}
+    for index, node in enumerate(graph.nodes):
+        shape = graph.out_shape(node)
+        source = result[node.inputs[0]]
+        if isinstance(node, ir.Permute) and shares_storage(graph, node):
+            last = _channels_last(shape) if node.dims == TO_CHANNELS_FIRST else None
+            result[node.output] = Tensor(source.storage, shape, last)
+        elif shares_storage(graph, node):
+            result[node.output] = replace(source, shape=shape)
+        elif node.output in parts:
+            result[node.output] = parts[node.output]
+        else:
+            own = Tensor(node.output, shape, _layout(node, shape, source, node.output in plain))
+            reusable = _overwritten(graph, index, own, result) if share and node.name not in separate else None
+            result[node.output] = replace(own, storage=reusable or own.storage)
+    return {value: replace(tensor, on_chip=tensor.storage in on_chip) for value, tensor in result.items()}
+
+
+def copy_outputs(graph: ir.Graph) -> ir.Graph:
+    """An output that is the input, or lies in another order than PyTorch's, becomes a copy of it."""
+    lie = lay_out(graph)
+    copied = {v: f"{v}.copy" for v in graph.outputs if v in graph.inputs or lie[v].channels_last}
+    nodes = [ir.Activate(name=name, inputs=(v,), output=name, act=ir.IDENTITY) for v, name in copied.items()]
+    values = [ir.Value(name, graph.shape(v)) for v, name in copied.items()]
+    return graph.with_nodes([*graph.nodes, *nodes], tuple(copied.get(v, v) for v in graph.outputs), values)
+
+
+def _layout(node: ir.Node, shape: ir.Shape, source: Tensor, plain: bool) -> tuple[int, int, int] | None:
+    """`channels_last` of a node's output that has a storage of its own."""
+    if _keeps_layout(node, shape):
+        return source.channels_last
+    if plain or isinstance(node, ir.Linear | ir.Permute):
+        return None
+    if isinstance(node, ir.Activate | ir.Add | ir.Mul):
+        return None if len(shape) == 4 and source.channels_last and not _channels_last(shape) else source.channels_last
+    return _channels_last(shape)
+
+
+def _keeps_layout(node: ir.Node, shape: ir.Shape) -> bool:
+    """Whether a node writes its output of `shape` in the order in which it finds its input."""
+    return isinstance(node, _UNARY) or (isinstance(node, ir.Scale) and len(shape) != 4)
+
+
+def _overwritten(graph: ir.Graph, index: int, own: Tensor, tensors_: dict[str, Tensor]) -> str | None:
+    """Storage of an input that the output `own` of a node may overwrite, element by element."""
+    node = graph.nodes[index]
+    if isinstance(node, (ir.Activate, ir.Add, ir.Scale, *CPU_NODES)):
+        candidates = node.inputs
+    else:
+        candidates = node.inputs[1:] if getattr(node, "residual", "none") != "none" else ()
+        candidates = [v for v in candidates if tensors_[v].storage != tensors_[node.inputs[0]].storage]
+    later = {v for n in graph.nodes[index + 1:] for v in n.inputs} | {*graph.outputs, *graph.inputs}
+    needed = {tensors_[v].storage for v in later if v in tensors_}
+    for value in candidates:
+        old = tensors_[value]
+        if old.storage not in needed and old == replace(own, storage=old.storage):
+            return old.storage
+    return None
+
+
+def channel_axis(shape: ir.Shape) -> int:
+    return min(1, len(shape) - 1)
+
+
+def channel_part(whole: Tensor, shape: ir.Shape, channel: int) -> Tensor:
+    """The tensor of `shape` that begins at a channel of `whole`, which joins it with others."""
+    if whole.channels_last:
+        return replace(whole, shape=shape, channels_last=shape[1:], offset=whole.offset + channel,
+                       pitch=whole.pitch or whole.channels_last[0])
+    batch, space = (shape[0], math.prod(shape[2:])) if len(shape) > 1 else (1, 1)
+    return replace(whole, shape=shape, offset=whole.offset + channel * space,
+                   pitch=(whole.pitch or whole.size // batch) if batch > 1 else 0)
+
+
+def _concat_parts(graph: ir.Graph, plain: set[str]) -> dict[str, Tensor]:
+    """Values that can be written straight into the Concat that joins them, and where they lie then."""
+    parts: dict[str, Tensor] = {}
+    for node in reversed(graph.nodes):
+        if not isinstance(node, ir.Concat):
+            continue
+        shape = graph.out_shape(node)
+        whole = parts.get(node.output) or Tensor(node.output, shape,
+                                                 None if node.output in plain else _channels_last(shape))
+        channel = 0
+        for value in node.inputs:
+            if value not in parts and _may_be_part(graph, value):
+                parts[value] = channel_part(whole, graph.shape(value), channel)
+            channel += graph.shape(value)[channel_axis(shape)]
+    return parts
+
+
+def _may_be_part(graph: ir.Graph, value: str) -> bool:
+    """Whether the accelerator writes `value`, and only it reads it, as it is: strided access costs it nothing."""
+    producer = graph.producer(value)
+    written = producer and not isinstance(producer, (*VIEWS, *CPU_NODES))
+    if len(graph.shape(value)) != 4:
+        written = isinstance(producer, ir.Linear | ir.Concat)
+    readers = graph.consumers(value)
+    return written and value not in graph.outputs and not any(isinstance(n, (*VIEWS, *CPU_NODES)) for n in readers)
+
+
+def shares_storage(graph: ir.Graph, node: ir.Node) -> bool:
+    """Whether a node's output is its input seen with another shape."""
+    if isinstance(node, ir.Permute):  # channels can be last only in what need not lie in PyTorch's order
+        return (node.dims == TO_CHANNELS_FIRST or not _channels_last(graph.in_shape(node))
+                or node.inputs[0] not in _in_pytorch_order(graph))
+    return isinstance(node, ir.Reshape) and not (node.output in graph.outputs and _is_input(graph, node))
+
+
+def _is_input(graph: ir.Graph, node: ir.Node) -> bool:
+    """Whether a node reads the graph's input, directly or through reshapes."""
+    value = node.inputs[0]
+    while isinstance(producer := graph.producer(value), ir.Reshape | ir.Permute):
+        value = producer.inputs[0]
+    return value in graph.inputs
+
+
+def _in_pytorch_order(graph: ir.Graph) -> set[str]:
+    """Values that must lie in PyTorch's order: the outputs, what a Softmax of vectors reads, and whatever such a value
+    takes its order from."""
+    plain = set(graph.outputs)
+    for node in reversed(graph.nodes):
+        vectors_ = isinstance(node, ir.Softmax) and node.axis == -1
+        takes = isinstance(node, ir.Reshape) or _keeps_layout(node, graph.shape(node.output))
+        if vectors_ or (node.output in plain and takes):
+            plain.add(node.inputs[0])
+    return plain
+
+
+def _channels_last(shape: ir.Shape) -> tuple[int, int, int] | None:
+    return shape[1:] if len(shape) == 4 and shape[1] > 1 and shape[2] * shape[3] > 1 else None

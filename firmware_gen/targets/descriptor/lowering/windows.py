@@ -1,0 +1,181 @@
+"""IR operators -> `Windowed`: a window moving over a feature map, the one form of every accelerated operator."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from firmware_gen import ir
+from hls.errors import HeepgenError
+
+Range = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Windowed:
+    """One image of any accelerated operator. `bottom` and `right` padding follow from the output size.
+
+    weight: int8 (groups, cout, kh, kw, channels per group), diagonal: (channels, kh, kw), or None for ones.
+    scale, bias: float32 (groups, cout), or two floats for all channels. residual: as in `ir.Fused`.
+    """
+
+    channels: int
+    height: int
+    width: int
+    out_height: int
+    out_width: int
+    kernel: ir.Pair = (1, 1)
+    stride: ir.Pair = (1, 1)
+    dilation: ir.Pair = (1, 1)
+    top: int = 0
+    left: int = 0
+    groups: int = 1
+    cout: int = 0
+    diagonal: bool = False
+    maximum: bool = False
+    weight: np.ndarray | None = None
+    scale: np.ndarray | float = 1.0
+    bias: np.ndarray | float = -0.0
+    pad_value: float = 0.0
+    act: ir.Activation = ir.IDENTITY
+    residual: str = "none"
+
+
+def windowed_ops(node: ir.Node, in_shape: ir.Shape, out_shape: ir.Shape) -> list[tuple]:
+    """(Windowed, output rectangle or None, output channel offset and step) for one image of a node on maps."""
+    match node:
+        case ir.Scale():
+            return [(scale_window(node, in_shape[1:], None), None, (0, 1))]
+        case ir.Conv() if node.is_depthwise:
+            return _depthwise(node, in_shape, out_shape)
+        case ir.Conv():
+            return [(_conv(node, in_shape, out_shape), None, (0, 1))]
+        case ir.Pool(adaptive=True):
+            return _adaptive(node, in_shape, out_shape)
+        case ir.Pool(kind="max"):
+            return [(replace(_pool(node, in_shape, out_shape), maximum=True, pad_value=-math.inf), None, (0, 1))]
+        case ir.Pool():
+            return _average(node, in_shape, out_shape)
+        case ir.Pad():
+            top, left, _, _ = node.pads
+            op = Windowed(*in_shape[1:], *out_shape[2:], top=top, left=left, cout=in_shape[1], diagonal=True,
+                          maximum=True, pad_value=node.value)
+            return [(op, None, (0, 1))]
+    raise HeepgenError(f"layer {node.name}: {node.op} has no form on the accelerator")
+
+
+def linear_window(node, in_shape, linear_map) -> Windowed:
+    batch = in_shape[0] if len(in_shape) == 2 else 1
+    weight = node.weight
+    if linear_map is not None:
+        weight = weight.reshape(-1, *linear_map).transpose(0, 2, 3, 1).reshape(weight.shape)
+    return Windowed(node.in_features, 1, batch, 1, batch, cout=node.out_features, weight=weight[None, :, None, None],
+                    scale=node.scale[None], bias=node.bias[None], act=node.act)
+
+
+def _conv(node, in_shape, out_shape) -> Windowed:
+    top, left, _, _ = node.pads
+    weight = node.weight.reshape(node.groups, -1, *node.weight.shape[1:]).transpose(0, 1, 3, 4, 2)
+    return Windowed(*in_shape[1:], *out_shape[2:], node.kernel, node.stride, node.dilation, top, left, node.groups,
+                    weight.shape[1], weight=weight, scale=node.scale.reshape(node.groups, -1),
+                    bias=node.bias.reshape(node.groups, -1), act=node.act)
+
+
+def _depthwise(node, in_shape, out_shape) -> list[tuple]:
+    """One diagonal operator per multiple m of the channel multiplier: output channel c * multiplier + m."""
+    top, left, _, _ = node.pads
+    multiplier = node.out_channels // node.groups
+    return [
+        (Windowed(*in_shape[1:], *out_shape[2:], node.kernel, node.stride, node.dilation, top, left,
+                  cout=node.groups, diagonal=True, weight=node.weight[m::multiplier, 0],
+                  scale=node.scale[None, m::multiplier], bias=node.bias[None, m::multiplier], act=node.act),
+         None, (m, multiplier))
+        for m in range(multiplier)
+    ]
+
+
+def _pool(node, in_shape, out_shape) -> Windowed:
+    top, left, _, _ = node.pads
+    return Windowed(*in_shape[1:], *out_shape[2:], node.kernel, node.stride, node.dilation, top, left,
+                    cout=in_shape[1], diagonal=True, act=node.act)
+
+
+def _average(node, in_shape, out_shape) -> list[tuple]:
+    """One operator per rectangle of outputs with the same divisor."""
+    op = _pool(node, in_shape, out_shape)
+    if node.divisor_override is not None:
+        return [(replace(op, scale=_inverse(node.divisor_override)), None, (0, 1))]
+    counts = [_positions(node, axis, in_shape[2 + axis], out_shape[2 + axis]) for axis in range(2)]
+    return [
+        (replace(op, scale=_inverse(high * wide)), (rows, cols), (0, 1))
+        for (rows, high), (cols, wide) in itertools.product(*map(_runs, counts))
+    ]
+
+
+def _adaptive(node, in_shape, out_shape) -> list[tuple]:
+    """One operator per rectangle of outputs whose windows have one size and one distance."""
+    op = _pool(node, in_shape, out_shape)
+    fields = {"maximum": True, "pad_value": -math.inf} if node.kind == "max" else {}
+    rows, cols = (list(_adaptive_runs(in_shape[2 + axis], out_shape[2 + axis])) for axis in range(2))
+    return [
+        (replace(op, kernel=(high, wide), stride=(step_y, step_x), top=y[0] * step_y - y_start,
+                 left=x[0] * step_x - x_start, **(fields or {"scale": _inverse(high * wide)})), (y, x), (0, 1))
+        for (y, y_start, step_y, high), (x, x_start, step_x, wide) in itertools.product(rows, cols)
+    ]
+
+
+def _adaptive_runs(size: int, outputs: int) -> Iterator[tuple[Range, int, int, int]]:
+    """(outputs, start of the first window, distance, size of a window) along an axis; see `ir.Pool`."""
+    windows = [(i * size // outputs, -(-(i + 1) * size // outputs)) for i in range(outputs)]
+    first = 0
+    while first < outputs:
+        start, stop = windows[first]
+        step = max(windows[min(first + 1, outputs - 1)][0] - start, 1)
+        last = first + 1
+        while last < outputs and windows[last] == (start + (last - first) * step, stop + (last - first) * step):
+            last += 1
+        yield (first, last), start, step, stop - start
+        first = last
+
+
+def _inverse(divisor: int) -> float:
+    return float(np.float32(1) / np.float32(divisor))
+
+
+def _positions(node, axis: int, size: int, outputs: int) -> list[int]:
+    """Counted positions of the window of every output along an axis."""
+    before, after = node.pads[axis], node.pads[2 + axis]
+    low, high = (-before, size + after) if node.count_include_pad else (0, size)
+    starts = [o * node.stride[axis] - before for o in range(outputs)]
+    return [min(s + node.kernel[axis], high) - max(s, low) for s in starts]
+
+
+def _runs(values: list[int]) -> Iterator[tuple[Range, int]]:
+    """Ranges of equal neighbours."""
+    first = 0
+    for value, group in itertools.groupby(values):
+        last = first + len(list(group))
+        yield (first, last), value
+        first = last
+
+
+COPY_WINDOW = Windowed(1, 1, 1, 1, 1, cout=1, diagonal=True, maximum=True)
+
+
+def copy_window(shape: tuple[int, int, int], **fields) -> Windowed:
+    """y = x on a (C, H, W) map, but for `fields`."""
+    return replace(COPY_WINDOW, channels=shape[0], height=shape[1], width=shape[2], out_height=shape[1],
+                   out_width=shape[2], cout=shape[0], **fields)
+
+
+def scale_window(node, shape: tuple[int, int, int], in_map) -> Windowed:
+    """A 1x1 depthwise convolution with weights 1."""
+    scale, bias = node.scale, node.bias
+    if in_map is not None:
+        scale, bias = (v.reshape(in_map).transpose(1, 2, 0).reshape(-1) for v in (scale, bias))
+    return copy_window(shape, weight=np.ones((shape[0], 1, 1), np.int8), scale=scale[None], bias=bias[None],
+                 act=node.act, maximum=False)

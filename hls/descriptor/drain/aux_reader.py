@@ -1,0 +1,111 @@
+"""Aux reader: residual or initial values from memory, ahead of the drain."""
+
+from myhdl import Signal, always, always_comb, block, concat, intbv
+
+from hls.descriptor.drain.walker import LOOPS, Beat, output_walker, walk_job
+from hls.lib.fifo import fifo
+from hls.lib.unit import unit
+from hls.lib.wiring import ignore, join, split
+
+AUX_JOB = (f"{LOOPS} residual aux_addr aux_addr_region aux_c_stride aux_x_stride aux_y_stride aux_cb_step "
+           "aux_g_step")
+"""Descriptor fields that `aux_reader` reads."""
+AUX_BEATS = 16
+"""Aux beats on their way or waiting."""
+
+
+@unit(out="req.valid req.addr req.stride req.count req.region init_valid init_bank init_addr init_data bank_ready "
+          "aux_valid aux_data")
+def aux_reader(
+    clk, rst, start, job, req, rsp_valid, rsp_data, bank_free, init_valid, init_bank, init_addr, init_data,
+    bank_ready, aux_valid, aux_data, aux_take, *, config
+):
+    """Read the AUX stream ahead of the store side, beat for beat; nothing without RESIDUAL or ACC_INIT.
+
+    RESIDUAL: beats wait at aux_valid, aux_data (first word fall through) for aux_take. ACC_INIT: they are
+    written to the accumulators' init port as soon as their bank is free (both are at start, then after each
+    ``bank_free``); ``bank_ready`` pulses with the last write of each bank, which may be used from the next
+    cycle on. Requests never exceed the room for their answers.
+    """
+    ports, cols = config.ports, config.cols
+    beat, waiting = Beat(config), Beat(config)
+    walk, walking, accepted, pop, init, may_ask = (Signal(bool(0)) for _ in range(6))
+    data_valid, data_ready, place_valid, place_ready, ask_ready = (Signal(bool(0)) for _ in range(5))
+    asked, queued = (Signal(intbv(0)[35:]) for _ in range(2))
+    room = Signal(intbv(0)[AUX_BEATS.bit_length():])
+    banks = Signal(intbv(0)[2:])
+    row_bits, entry_bits = len(beat.row), len(beat.entry)
+    width = 5 + row_bits + entry_bits
+    place, place_in = (Signal(intbv(0)[width:]) for _ in range(2))
+    words = [Signal(intbv(0)[32:]) for _ in range(ports)]
+    valids = [Signal(bool(0)) for _ in range(cols)]
+
+    @always_comb
+    def request():
+        walk.next = start and (job.residual or job.acc_init)
+        accepted.next = beat.valid and may_ask and ask_ready
+        asked.next = concat(beat.count, beat.addr)
+        req.addr.next = queued[32:]
+        req.count.next = queued[35:32]
+        req.stride.next = job.aux_c_stride
+        req.region.next = job.aux_addr_region
+        place_in.next = concat(beat.bank_last, beat.bank, beat.count, beat.entry, beat.row)
+
+    @always_comb
+    def unpack():
+        waiting.row.next = place[row_bits:]
+        waiting.entry.next = place[row_bits + entry_bits:row_bits]
+        waiting.count.next = place[row_bits + entry_bits + 3:row_bits + entry_bits]
+        waiting.bank.next = place[row_bits + entry_bits + 3]
+        waiting.bank_last.next = place[row_bits + entry_bits + 4]
+
+    @always_comb
+    def deliver():
+        aux_valid.next = data_valid and job.residual
+        init.next = data_valid and job.acc_init and banks != 0
+        pop.next = aux_take or (data_valid and job.acc_init and banks != 0)
+        bank_ready.next = data_valid and job.acc_init and banks != 0 and waiting.bank_last
+        init_bank.next = waiting.bank
+        init_addr.next = waiting.entry
+
+    @always(clk.posedge)
+    def account():
+        if rst or start:
+            room.next = AUX_BEATS
+            may_ask.next = True
+            banks.next = 2
+        else:
+            if accepted and not pop:
+                room.next = room - 1
+                may_ask.next = room != 1
+            elif pop and not accepted:
+                room.next = room + 1
+                may_ask.next = True
+            if bank_free and job.acc_init and not bank_ready:
+                banks.next = banks + 1
+            elif bank_ready and not bank_free:
+                banks.next = banks - 1
+
+    return (
+        request, unpack, deliver, account,
+        output_walker(clk, rst, walk, walk_job(job, "aux"), beat, accepted, walking, config=config),
+        fifo(clk, rst, accepted, ask_ready, asked, req.valid, req.ready, queued, width=35, depth=2),
+        fifo(clk, rst, accepted, place_ready, place_in, place_valid, pop, place, width=width, depth=AUX_BEATS),
+        fifo(clk, rst, rsp_valid, data_ready, rsp_data, data_valid, pop, aux_data, width=32 * ports,
+             depth=AUX_BEATS),
+        split(aux_data, words), [_init_lane(init, waiting, valids[c], c, ports) for c in range(cols)],
+        join(valids, init_valid), join([words[c % ports] for c in range(cols)], init_data),
+        [ignore(word, 0, 32) for word in words[cols:]],
+    )
+
+
+@block
+def _init_lane(init, beat, valid, column, ports):
+    """Whether ``column`` is among the beat's channels."""
+    row, lane = divmod(column, ports)
+
+    @always_comb
+    def decode():
+        valid.next = init and beat.row == row and beat.count > lane
+
+    return decode
