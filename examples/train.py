@@ -8,7 +8,7 @@ import click
 
 from examples import common
 from examples.networks import NETWORKS
-from firmware_gen.frontend.importer import import_model
+from firmware_gen.frontend.exported.importer import import_model
 from firmware_gen.models.fake_quant import quantized_model
 from firmware_gen.passes import run_passes
 from hls.errors import HeepgenError

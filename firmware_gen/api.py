@@ -7,8 +7,8 @@ import numpy as np
 import torch
 
 from firmware_gen.emit import codegen
-from firmware_gen.frontend import verify
-from firmware_gen.frontend.importer import import_program
+from firmware_gen.frontend.exported import verify
+from firmware_gen.frontend.exported.importer import import_program
 from firmware_gen.models.fake_quant import GraphModule
 from firmware_gen.passes import append_softmax, run_passes
 from firmware_gen.passes.quantise import quantise, with_biases

@@ -10,7 +10,7 @@ from typing import Any
 from gen.report import LayerReport
 from gen.sw import KIND, REFERENCE, ImportOptions
 from hls.config import OPTIONS, Config
-from hls.descriptor.table import PROFILE_RECORD
+from hls.descriptor.interface.table import PROFILE_RECORD
 from hls.errors import HeepgenError
 from hls.output import marker
 

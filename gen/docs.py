@@ -7,7 +7,7 @@ from pathlib import Path
 
 from gen import arithmetic
 from hls.config import OPTIONS
-from hls.descriptor import regmap
+from hls.descriptor.interface import regmap
 from hls.output import DOCUMENT, write_file
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -44,7 +44,7 @@ def numerics() -> str:
     sections = [
         ("Quantisation of weights", "firmware_gen.passes.quantise", None),
         ("Bias correction", "firmware_gen.models.bias_correction", None),
-        ("Windows and padding", "hls.descriptor.table", None),
+        ("Windows and padding", "hls.descriptor.interface.table", None),
         ("`aligned` array", "hls.arithmetic.aligned", None),
         ("Error of the `aligned` array", "hls.arithmetic.aligned_error", None),
         ("`fma` array", "hls.arithmetic.fma", "fma_model"),

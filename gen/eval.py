@@ -139,7 +139,7 @@ def evaluate(model: str | Path, data: str | Path, config: Config, *, device: str
     """
     check_model(model)
     from firmware_gen import CodeGenerator
-    from firmware_gen.frontend.importer import import_model
+    from firmware_gen.frontend.exported.importer import import_model
     from firmware_gen.models import metrics
     from firmware_gen.targets.descriptor import reference
     from gen.hw import geometry
@@ -216,7 +216,7 @@ def _program(model: str | Path, loaded: Any, data: Data) -> tuple[Any, np.ndarra
     """The model as an ExportedProgram, and an input of its shape, batch dimension included."""
     from torch.export import ExportedProgram
 
-    from firmware_gen.frontend.importer import export
+    from firmware_gen.frontend.exported.importer import export
     from gen.sw import exported_input_shape
 
     program = loaded if isinstance(loaded, ExportedProgram) else export(loaded, data.x[:1])

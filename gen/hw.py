@@ -7,7 +7,7 @@ from typing import Any
 
 from hls import __version__
 from hls.config import Config
-from hls.descriptor import regmap
+from hls.descriptor.interface import regmap
 from hls.output import fill, generated_folder
 
 KIND = "accelerator"

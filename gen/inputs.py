@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from firmware_gen.frontend.names import safe_name
+from firmware_gen.names import safe_name
 from hls.errors import HeepgenError
 from hls.input import open_input
 

@@ -109,7 +109,7 @@ def generate_sw(model: str | Path, config: Config, out: str | Path, *, sample: s
 
 def correct(program: Any, data: np.ndarray, x: np.ndarray, per_tensor: bool, calibrate: str) -> dict[str, np.ndarray]:
     """Corrected biases of an ExportedProgram from inputs `x` (N, ...); `data` is one input of it."""
-    from firmware_gen.frontend.importer import import_model
+    from firmware_gen.frontend.exported.importer import import_model
     from firmware_gen.models.bias_correction import corrected_biases
     from firmware_gen.passes import run_passes
     from firmware_gen.passes.quantise import quantise
@@ -167,7 +167,7 @@ def _exported(model: Path, sample: str | Path | None, input_shape: tuple[int, ..
               trust_pickle: bool) -> Any:
     from torch.export import ExportedProgram
 
-    from firmware_gen.frontend.importer import export
+    from firmware_gen.frontend.exported.importer import export
     from firmware_gen.frontend.loader import load_model
 
     loaded = load_model(model, trust_pickle, input_shape, batch)
@@ -188,7 +188,7 @@ def _exported(model: Path, sample: str | Path | None, input_shape: tuple[int, ..
 
 def exported_input_shape(program: Any) -> tuple[int, ...]:
     """Shape of the only input of an ExportedProgram; raises HeepgenError when there are others."""
-    from firmware_gen.frontend.importer import input_node
+    from firmware_gen.frontend.exported.importer import input_node
 
     return tuple(int(size) for size in input_node(program).meta["val"].shape)
 
@@ -197,7 +197,7 @@ def _reference(program: Any, data: np.ndarray, generator: Any, softmax: bool) ->
     """PyTorch's FP32 outputs; per layer, how far the bit-exact model is from PyTorch, and what alignment cost."""
     import torch
 
-    from firmware_gen.frontend.importer import run_exported
+    from firmware_gen.frontend.exported.importer import run_exported
     from firmware_gen.models.fake_quant import GraphModule
     from firmware_gen.passes import append_softmax
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from hls.descriptor.registers import REGIONS, REGISTER
+from hls.descriptor.interface.registers import REGIONS, REGISTER
 from sim.build import ROOT, TESTBENCH_DIR, build_accelerator
 from sim.cache import Progress, build_once, silent
 from sim.rtl import SimulationError

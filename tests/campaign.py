@@ -14,9 +14,9 @@ import click
 import numpy as np
 
 from hls.config import Config
+from hls.descriptor.interface.registers import ERRORS, REGISTER
+from hls.descriptor.interface.table import FIELD, FIELDS, WORDS, pack, unpack
 from hls.descriptor.model import execute
-from hls.descriptor.registers import ERRORS, REGISTER
-from hls.descriptor.table import FIELD, FIELDS, WORDS, pack, unpack
 from hls.descriptor.top import generate
 from hls.errors import HeepgenError
 from sim.descriptors import build_bench, read, run_cases, start_script, wait_irq, write

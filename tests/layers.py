@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from firmware_gen.targets.descriptor.lowering.tiling import strip_span
+from hls.descriptor.interface.table import PROFILE_RECORD, SCRATCHPAD, WORDS, address, pack
 from hls.descriptor.model import execute
-from hls.descriptor.table import PROFILE_RECORD, SCRATCHPAD, WORDS, address, pack
 
 SPECIALS = np.array([0, 0x80000000, 1, 0x807FFFFF, 0x00800000, 0x7F7FFFFF, 0xFF7FFFFF, 0x7F800000, 0xFF800000,
                      0x7FC00000, 0xFFC12345, 0x3F800000], np.uint32)
@@ -26,7 +26,7 @@ LARGEST = 8000
 
 
 def random_geometry(rng, config, large=0.0):
-    """Loop fields (lower case, see hls.descriptor.table) of a random run-mode, stepped or diagonal layer that fits.
+    """Loop fields (lower case, see the descriptor's table) of a random run-mode, stepped or diagonal layer that fits.
 
     With probability ``large`` its input is larger than the activation buffer, or one pixel needs all of its words.
     """

@@ -8,7 +8,7 @@ import torch
 from onnx import AttributeProto, TensorProto, defs, helper, numpy_helper, printer
 from onnx.reference import ReferenceEvaluator
 
-from firmware_gen.frontend.importer import import_model
+from firmware_gen.frontend.exported.importer import import_model
 from firmware_gen.frontend.loader import load_model
 from firmware_gen.frontend.onnx.operators import HANDLERS
 from firmware_gen.frontend.onnx.source import GlobalMaxPool

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from hls.config import Config
+from hls.descriptor.interface.registers import REGIONS
+from hls.descriptor.interface.table import PROFILE_RECORD, SCRATCHPAD
 from hls.descriptor.model import resolve
-from hls.descriptor.registers import REGIONS
-from hls.descriptor.table import PROFILE_RECORD, SCRATCHPAD
 from hls.descriptor.top import generate
 from sim.descriptors import read, run_script, start_script, wait_irq, write
 from tests.layers import random_program

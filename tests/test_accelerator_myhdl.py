@@ -7,7 +7,7 @@ from myhdl import Signal, StopSimulation, always, block, delay, instance
 
 from hls.config import Config
 from hls.descriptor.control.slave import Slave
-from hls.descriptor.registers import REGIONS, REGISTER
+from hls.descriptor.interface.registers import REGIONS, REGISTER
 from hls.descriptor.top import Masters, heepstor
 from tests.layers import random_program
 from tests.obi import ObiMemory

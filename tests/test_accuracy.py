@@ -16,7 +16,7 @@ from examples import data as digits
 from examples.data import Data
 from examples.mlperf_tiny import audio, keywords, machines, persons
 from examples.networks import NETWORKS
-from firmware_gen.frontend.importer import import_model
+from firmware_gen.frontend.exported.importer import import_model
 from firmware_gen.models.fake_quant import GraphModule, quantized_model
 from firmware_gen.passes import run_passes
 

@@ -1,11 +1,11 @@
-"""Imports run one way: gen -> {sim, xheep_integration} -> firmware_gen -> hls."""
+"""Imports run one way, in no circle, and take no other module's privates."""
 
 import ast
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent
+from tests import house
+
 MAY_IMPORT = {
     "hls": {"hls"},
     "firmware_gen": {"firmware_gen", "hls"},
@@ -15,17 +15,35 @@ MAY_IMPORT = {
 }
 
 
-def imported(path: Path):
-    """(line, first part of the module) of every import in a file."""
-    for node in ast.walk(ast.parse(path.read_text())):
-        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else (
-            [node.module or ""] if isinstance(node, ast.ImportFrom) and not node.level else [])
-        yield from ((node.lineno, name.split(".")[0]) for name in names)
+@pytest.mark.parametrize("package", MAY_IMPORT)
+def test_nothing_imports_upward(package):
+    known = house.modules(*house.PACKAGES, "examples", "tests")
+    upward = [f"{path.name}:{line} imports {other}" for path in house.modules(package).values()
+              for line, other, _ in house.imports(path, known) if other.split(".")[0] not in MAY_IMPORT[package]]
+    assert not upward
 
 
 @pytest.mark.parametrize("package", MAY_IMPORT)
-def test_nothing_imports_upward(package):
-    ours = {*MAY_IMPORT, "examples", "tests"}
-    upward = [f"{path.relative_to(ROOT)}:{line} imports {name}" for path in sorted((ROOT / package).rglob("*.py"))
-              for line, name in imported(path) if name in ours - MAY_IMPORT[package]]
-    assert not upward
+def test_rooms_have_no_circle(package):
+    assert not house.circles(house.arrows(package))
+
+
+def test_circles_are_found():
+    assert house.circles({"a": {"b"}, "b": {"c"}, "c": {"b"}}) == ["b -> c -> b", "c -> b -> c"]
+
+
+def test_rooms_are_small_enough_to_know():
+    rooms = [house.room(module) for module in house.modules("hls", "firmware_gen")]
+    assert max(map(rooms.count, rooms)) <= 13
+
+
+def test_privates_stay_at_home():
+    known, taken = house.modules(), []
+    for module, path in known.items():
+        imported = {(name or other).rpartition(".")[2] for _, other, name in house.imports(path, known)}
+        taken += [f"{module}:{line} takes {name}" for line, _, name in house.imports(path, known)
+                  if name.startswith("_") and not name.startswith("__")]
+        taken += [f"{module}:{node.lineno} takes {ast.unparse(node)}" for node in ast.walk(ast.parse(path.read_text()))
+                  if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in imported
+                  and node.attr.startswith("_") and not node.attr.startswith("__")]
+    assert not taken

@@ -9,7 +9,7 @@ from click.testing import CliRunner
 from torch import nn
 
 from firmware_gen import CodeGenerator
-from firmware_gen.frontend.importer import import_model
+from firmware_gen.frontend.exported.importer import import_model
 from firmware_gen.models.bias_correction import MOST_INPUTS, corrected_biases
 from firmware_gen.models.fake_quant import GraphModule
 from firmware_gen.passes import run_passes

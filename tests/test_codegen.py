@@ -14,7 +14,7 @@ from firmware_gen import CodeGenerator
 from firmware_gen.emit import codegen
 from gen.run import hardware
 from hls.config import Config
-from hls.descriptor.registers import VERSION
+from hls.descriptor.interface.registers import VERSION
 from hls.errors import HeepgenError
 from sim.firmware import compile_firmware
 from sim.run import run_soc

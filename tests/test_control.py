@@ -9,10 +9,10 @@ from cycle_bench import bus, chance, flag, replay, seeded, simulate
 from hls.config import Config
 from hls.descriptor.control.control import STAGE_FIELDS, Events, Stages, control
 from hls.descriptor.control.slave import Slave, Windows
+from hls.descriptor.interface.registers import COUNTERS, ERRORS, MAGIC, REGISTER, REGISTERS, VERSION
+from hls.descriptor.interface.rules import contradiction
+from hls.descriptor.interface.table import FIELDS, PROFILE_RECORD, WORDS, pack, unpack
 from hls.descriptor.memory.arbiter import Request
-from hls.descriptor.registers import COUNTERS, ERRORS, MAGIC, REGISTER, REGISTERS, VERSION
-from hls.descriptor.rules import contradiction
-from hls.descriptor.table import FIELDS, PROFILE_RECORD, WORDS, pack, unpack
 
 BASES = (0x1000, 0x20000, 0xFFFF0000, 0x8)
 OVERHEADS = {"doorbell": 6, "fetch": 6, "layer": 1, "irq": 2}

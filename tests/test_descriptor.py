@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from hls.descriptor.table import FIELD, FIELDS, WORDS, address, pack, unpack
+from hls.descriptor.interface.table import FIELD, FIELDS, WORDS, address, pack, unpack
 from hls.errors import HeepgenError
 
 

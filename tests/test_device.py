@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 import firmware_gen
-from hls.descriptor import regmap
-from hls.descriptor.registers import ERRORS
+from hls.descriptor.interface import regmap
+from hls.descriptor.interface.registers import ERRORS
 from sim.toolchain import host_compiler, run_tool
 
 RUNTIME = Path(firmware_gen.__file__).parent / "runtime"

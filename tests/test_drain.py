@@ -10,9 +10,9 @@ from hls.config import Config
 from hls.descriptor.drain.aux_reader import AUX_BEATS, AUX_JOB, aux_reader
 from hls.descriptor.drain.drain import DRAIN_JOB, drain
 from hls.descriptor.drain.walker import Beat, index_bits, output_walker, walk_job
-from hls.descriptor.job import job_signals
+from hls.descriptor.interface.job import job_signals
+from hls.descriptor.interface.table import LINEAR
 from hls.descriptor.memory.arbiter import Request
-from hls.descriptor.table import LINEAR
 
 GEOMETRIES = [(1, 1, 1), (3, 2, 4), (4, 8, 2), (2, 5, 3), (6, 7, 1), (5, 4, 4), (3, 8, 3)]
 

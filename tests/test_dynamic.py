@@ -10,8 +10,8 @@ from torch import nn
 from torch.export import Dim
 
 from firmware_gen import CodeGenerator
-from firmware_gen.frontend.dynamic import evaluate
-from firmware_gen.frontend.importer import import_model, input_node
+from firmware_gen.frontend.exported.dynamic import evaluate
+from firmware_gen.frontend.exported.importer import import_model, input_node
 from firmware_gen.frontend.loader import load_model
 from gen.sw import load_program
 from hls.errors import HeepgenError

@@ -11,7 +11,7 @@ from examples import common
 from examples.data import CIFAR10, MNIST, load
 from examples.mlperf_tiny import audio, keywords
 from examples.networks import NETWORKS
-from firmware_gen.frontend.importer import import_model
+from firmware_gen.frontend.exported.importer import import_model
 from firmware_gen.frontend.loader import load_model
 from firmware_gen.ir import Conv, Linear, Pool, Reshape, Softmax
 from firmware_gen.models.fake_quant import quantized_model

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from firmware_gen.frontend.importer import import_model
+from firmware_gen.frontend.exported.importer import import_model
 from firmware_gen.passes import run_passes
 from firmware_gen.targets.descriptor.explain import explain
 from tests.random_networks import random_network

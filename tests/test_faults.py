@@ -10,7 +10,7 @@ from torch import nn
 from gen.run import Application, hardware
 from gen.sw import generate_sw
 from hls.config import Config
-from hls.descriptor.registers import ERRORS
+from hls.descriptor.interface.registers import ERRORS
 from hls.descriptor.top import generate
 from sim.descriptors import read, run_script, start_script, wait_irq, write
 from sim.firmware import compile_firmware

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from hls.config import Config
-from hls.descriptor.registers import REGIONS, REGISTER
+from hls.descriptor.interface.registers import REGIONS, REGISTER
 from hls.descriptor.top import generate
 from tests.formal.rtl import ROOT
 from tests.layers import random_program

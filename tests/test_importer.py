@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from firmware_gen import ir
-from firmware_gen.frontend.importer import import_model
+from firmware_gen.frontend.exported.importer import import_model
 from firmware_gen.models.fake_quant import GraphModule
 from firmware_gen.passes import run_passes
 from hls.errors import HeepgenError

@@ -6,10 +6,10 @@ from myhdl import Signal, block, delay, instance, intbv
 from obi import BeatMemory
 
 from hls.config import Config
-from hls.descriptor.job import job_signals
+from hls.descriptor.interface.job import job_signals
+from hls.descriptor.interface.table import LINEAR
 from hls.descriptor.memory.arbiter import Request
 from hls.descriptor.memory.load import LOAD_JOB, load_engine
-from hls.descriptor.table import LINEAR
 
 SIZE = 256
 WORDS = 4096

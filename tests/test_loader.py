@@ -16,7 +16,7 @@ import sympy
 import torch
 from torch import nn
 
-from firmware_gen.frontend.importer import import_model
+from firmware_gen.frontend.exported.importer import import_model
 from firmware_gen.frontend.loader import load_model
 from firmware_gen.passes import run_passes
 from hls.errors import HeepgenError

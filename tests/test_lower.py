@@ -14,7 +14,7 @@ from firmware_gen.targets.descriptor.lowering import layout
 from firmware_gen.targets.descriptor.lowering.tiling import strip_span
 from firmware_gen.targets.descriptor.timing.timeline import Work
 from hls.config import Config
-from hls.descriptor.table import unpack
+from hls.descriptor.interface.table import unpack
 from hls.errors import HeepgenError
 from tests import networks
 

@@ -6,13 +6,13 @@ from myhdl import Signal, intbv
 from hls.arithmetic.array import beat_bits
 from hls.config import Config
 from hls.descriptor.control.slave import Windows
-from hls.descriptor.job import job_signals
+from hls.descriptor.interface.job import job_signals
+from hls.descriptor.interface.table import LINEAR
 from hls.descriptor.memory.arbiter import ANSWERS, STREAMS, Request, arbiter
 from hls.descriptor.memory.load import LOAD_JOB, load_engine
 from hls.descriptor.memory.params import PARAM_JOB, param_reader
 from hls.descriptor.memory.ports import memory_ports
 from hls.descriptor.memory.weights import CUT_JOB, WEIGHT_JOB, weight_loader
-from hls.descriptor.table import LINEAR
 from hls.lib.convert import convert
 from sim.toolchain import lint
 

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from firmware_gen.frontend.importer import export, import_model
+from firmware_gen.frontend.exported.importer import export, import_model
 from firmware_gen.frontend.loader import load_model
-from firmware_gen.frontend.names import safe_name
+from firmware_gen.names import safe_name
 from gen.sw import generate_sw
 from hls.config import Config
 from sim.firmware import compile_firmware

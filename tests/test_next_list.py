@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from hls.config import Config
-from hls.descriptor.registers import ERRORS, REGISTER
-from hls.descriptor.table import WORDS, address, pack
+from hls.descriptor.interface.registers import ERRORS, REGISTER
+from hls.descriptor.interface.table import WORDS, address, pack
 from hls.descriptor.top import generate
 from sim.descriptors import read, run_script, start_script, wait_irq, write
 from tests.layers import copy_layer

@@ -12,7 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 from firmware_gen import CodeGenerator
-from firmware_gen.frontend.importer import import_model
+from firmware_gen.frontend.exported.importer import import_model
 from firmware_gen.frontend.loader import load_model
 from firmware_gen.frontend.onnx.operators import HANDLERS
 from firmware_gen.models.fake_quant import GraphModule

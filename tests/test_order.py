@@ -8,7 +8,7 @@ from firmware_gen import CodeGenerator
 from firmware_gen.targets.descriptor.place import residency
 from firmware_gen.targets.descriptor.program import _link
 from hls.config import Config
-from hls.descriptor.table import WORDS, on_chip, unpack
+from hls.descriptor.interface.table import WORDS, on_chip, unpack
 from tests.test_residency import choose_at_random, random_network
 
 
@@ -27,7 +27,7 @@ def loaded(f):
 
 
 def stored(f, config):
-    """Word addresses [pixels, channels], by the rule of hls.descriptor.table."""
+    """Word addresses [pixels, channels], by the rule of hls.descriptor.interface.table."""
     block = config.diagonal if f["DIAGONAL"] else config.cols
     oy, ox = np.divmod(np.arange(f["OUT_PX"]), f["OUT_W"])
     g, n = np.divmod(np.arange(f["GROUPS"] * f["COUT"]), f["COUT"])

@@ -6,7 +6,7 @@ from myhdl import Signal, block, delay, instance, intbv
 from obi import BeatMemory
 
 from hls.config import Config
-from hls.descriptor.job import job_signals
+from hls.descriptor.interface.job import job_signals
 from hls.descriptor.memory.arbiter import Request
 from hls.descriptor.memory.params import PARAM_JOB, param_reader
 

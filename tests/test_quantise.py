@@ -11,7 +11,7 @@ from hypothesis.extra import numpy as hnp
 from torch import nn
 
 from firmware_gen import CodeGenerator
-from firmware_gen.frontend.importer import import_model
+from firmware_gen.frontend.exported.importer import import_model
 from firmware_gen.ir import Graph, Linear, Value
 from firmware_gen.models.fake_quant import GraphModule, quantized_model
 from firmware_gen.passes import run_passes

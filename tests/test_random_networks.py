@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from firmware_gen import ir
-from firmware_gen.frontend.importer import import_model
+from firmware_gen.frontend.exported.importer import import_model
 from firmware_gen.frontend.loader import load_model
 from firmware_gen.models.fake_quant import GraphModule
 from firmware_gen.passes import run_passes

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from hls.config import Config
-from hls.descriptor.registers import ERRORS
+from hls.descriptor.interface.registers import ERRORS
 from hls.descriptor.top import generate
 from sim.descriptors import read, run_script, start_script, wait_irq, write
 from tests.layers import random_program

@@ -10,8 +10,8 @@ from torch import nn
 
 from firmware_gen import CodeGenerator
 from firmware_gen.frontend import aten
-from firmware_gen.frontend.hints import HINTS, hint
-from firmware_gen.frontend.importer import import_model
+from firmware_gen.frontend.exported.hints import HINTS, hint
+from firmware_gen.frontend.exported.importer import import_model
 from firmware_gen.frontend.loader import load_model
 from hls.errors import HeepgenError
 from tests.random_torch import Draw, Holder

@@ -7,7 +7,7 @@ import pytest
 from test_control import legal_descriptor, make_bench, read, run_until, set_up, write
 
 from hls.config import Config
-from hls.descriptor.registers import ERRORS, REGISTER
+from hls.descriptor.interface.registers import ERRORS, REGISTER
 
 CONFIG = Config(rows=3, cols=5, ports=2, arithmetic="fma")
 WIDTHS = {name: {b.name: b.width for b in REGISTER[name].fields}

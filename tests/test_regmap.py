@@ -6,8 +6,8 @@ import hjson
 import pytest
 
 from gen.docs import DOCUMENTS
-from hls.descriptor import regmap
-from hls.descriptor.registers import ERRORS, MAGIC, REGISTER, REGISTERS
+from hls.descriptor.interface import regmap
+from hls.descriptor.interface.registers import ERRORS, MAGIC, REGISTER, REGISTERS
 from sim.toolchain import host_compiler
 
 

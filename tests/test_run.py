@@ -14,7 +14,7 @@ from gen.report import LayerReport
 from gen.run import Application, accelerated_layers, run, software_layers
 from gen.sw import compare, generate_sw
 from hls.config import Config
-from hls.descriptor.table import PROFILE_RECORD
+from hls.descriptor.interface.table import PROFILE_RECORD
 from hls.errors import HeepgenError
 
 

@@ -5,9 +5,9 @@ import pytest
 from myhdl import Signal, block, delay, instance, intbv
 
 from hls.config import Config
+from hls.descriptor.interface.table import SCRATCHPAD
 from hls.descriptor.memory.arbiter import Request
 from hls.descriptor.memory.scratchpad import READ_LATENCY, Place, scratchpad
-from hls.descriptor.table import SCRATCHPAD
 
 WORDS = 256
 

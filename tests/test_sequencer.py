@@ -10,7 +10,7 @@ from myhdl import Signal, block, delay, instance, intbv
 from hls.arithmetic.accumulator import ACC_LATENCY
 from hls.config import Config
 from hls.descriptor.control.sequencer import JOB, sequencer
-from hls.descriptor.job import job_signals
+from hls.descriptor.interface.job import job_signals
 from tests.layers import random_geometry
 
 

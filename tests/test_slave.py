@@ -6,7 +6,7 @@ from cycle_bench import bus, flag, simulate
 
 from hls.config import Config
 from hls.descriptor.control.slave import ADDRESS_BITS, Commands, Interrupts, Readings, Slave, Windows, register_slave
-from hls.descriptor.registers import MAGIC, REGISTER, REGISTERS, VERSION
+from hls.descriptor.interface.registers import MAGIC, REGISTER, REGISTERS, VERSION
 
 STORED = {r.name: 0 for r in REGISTERS if r.name in ("WATCHDOG", "IRQ_ENABLE") or r.name[:-1] in ("BASE", "LIMIT")}
 

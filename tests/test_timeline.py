@@ -13,7 +13,7 @@ from firmware_gen.targets.descriptor.lowering.tiling import strip_span
 from firmware_gen.targets.descriptor.program import DESCRIPTORS, compile_choices, compile_graph
 from firmware_gen.targets.descriptor.timing.timeline import Timeline, Work
 from hls.config import Config
-from hls.descriptor.table import WORDS, unpack
+from hls.descriptor.interface.table import WORDS, unpack
 
 CONFIGS = [Config(), Config(rows=4, cols=4, ports=1), Config(rows=16, cols=16, ports=4)]
 

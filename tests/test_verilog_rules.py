@@ -8,7 +8,7 @@ import pytest
 
 from hls import __version__
 from hls.config import OPTIONS, Config
-from hls.descriptor.registers import ERRORS
+from hls.descriptor.interface.registers import ERRORS
 from hls.descriptor.top import generate
 from hls.errors import HeepgenError
 from hls.keywords import KEYWORDS

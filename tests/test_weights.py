@@ -9,7 +9,7 @@ from obi import BeatMemory
 
 from hls.arithmetic.array import beat_bits
 from hls.config import Config
-from hls.descriptor.job import job_signals
+from hls.descriptor.interface.job import job_signals
 from hls.descriptor.memory.arbiter import Request
 from hls.descriptor.memory.weights import CUT_JOB, WEIGHT_JOB, weight_loader
 

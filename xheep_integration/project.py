@@ -12,7 +12,7 @@ from firmware_gen.emit.codegen import ARENA_SECTION, BANNER, RUNTIME, WEIGHT_SEC
 from firmware_gen.targets.descriptor.place.planner import ALIGN, PROGRAM_BYTES
 from firmware_gen.targets.descriptor.program import CONTIGUOUS, INTERLEAVED
 from hls.config import Config
-from hls.descriptor import regmap
+from hls.descriptor.interface import regmap
 from hls.errors import HeepgenError
 
 HERE = Path(__file__).parent / "templates"

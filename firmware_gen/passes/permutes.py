@@ -2,11 +2,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from firmware_gen.frontend.refusal import refusal
 from firmware_gen.ir import Activate, Graph, Linear, Node, Permute, Reshape, Scale, Shape, Shuffle, Sigmoid, Tanh, Value
 from firmware_gen.passes.cleanup import drop_dead
 from firmware_gen.passes.reshapes import merge_reshapes
 from firmware_gen.passes.rewrite import in_pytorch_order, is_reshaped_input, substitute
+from firmware_gen.refusal import refusal
 
 TO_CHANNELS_FIRST, TO_CHANNELS_LAST = (0, 3, 1, 2), (0, 2, 3, 1)
 

@@ -1,7 +1,6 @@
 import math
 from dataclasses import replace
 
-from firmware_gen.frontend.refusal import refusal
 from firmware_gen.ir import (
     Activate,
     Add,
@@ -21,6 +20,7 @@ from firmware_gen.ir import (
 )
 from firmware_gen.passes.cleanup import drop_dead, drop_identities
 from firmware_gen.passes.rewrite import in_pytorch_order, is_reshaped_output, substitute
+from firmware_gen.refusal import refusal
 
 Map = tuple[int, int, int]
 

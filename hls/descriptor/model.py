@@ -13,8 +13,8 @@ from hls.arithmetic.accumulator import accumulate_model
 from hls.arithmetic.aligned_error import LossMeter
 from hls.arithmetic.array import array_model
 from hls.arithmetic.epilogue import epilogue_model
-from hls.descriptor.rules import contradiction
-from hls.descriptor.table import SCRATCHPAD, WORDS, on_chip, unpack
+from hls.descriptor.interface.rules import contradiction
+from hls.descriptor.interface.table import SCRATCHPAD, WORDS, on_chip, unpack
 from hls.errors import HeepgenError
 
 PIXELS_AT_ONCE = 1 << 12  # of all memories together: what a cache holds

@@ -14,6 +14,7 @@ from hls.descriptor.control.sequencer import sequencer
 from hls.descriptor.control.slave import Slave, Windows
 from hls.descriptor.drain.aux_reader import AUX_JOB, aux_reader
 from hls.descriptor.drain.drain import DRAIN_JOB, drain
+from hls.descriptor.interface.table import LINEAR
 from hls.descriptor.memory.activation_buffer import READ_LATENCY, activation_buffer
 from hls.descriptor.memory.arbiter import ANSWERS, Request, arbiter
 from hls.descriptor.memory.load import LOAD_JOB, load_engine
@@ -21,7 +22,6 @@ from hls.descriptor.memory.params import param_reader
 from hls.descriptor.memory.ports import memory_ports
 from hls.descriptor.memory.scratchpad import Place, scratchpad
 from hls.descriptor.memory.weights import weight_loader
-from hls.descriptor.table import LINEAR
 from hls.lib.convert import convert
 from hls.lib.delay import delay_line
 from hls.lib.unit import unit

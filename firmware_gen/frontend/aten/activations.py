@@ -10,45 +10,45 @@ import torch
 from firmware_gen import ir
 
 if TYPE_CHECKING:
-    from firmware_gen.frontend.importer import _Importer
+    from firmware_gen.frontend.exported.importer import Importer
 
 from firmware_gen.frontend.aten.arithmetic import scale_fields
 from firmware_gen.frontend.aten.registry import channel_dim, float32, handles, plain_name
 
 
 @handles("relu")
-def _relu(imp: _Importer, node, a: dict) -> str:
+def _relu(imp: Importer, node, a: dict) -> str:
     return imp.emit(node, ir.Activate, a["self"], act=ir.RELU)
 
 
 @handles("relu6")
-def _relu6(imp: _Importer, node, a: dict) -> str:
+def _relu6(imp: Importer, node, a: dict) -> str:
     return imp.emit(node, ir.Activate, a["self"], act=ir.RELU6)
 
 
 @handles("hardtanh", "clamp", "clamp_min", "clamp_max", reads="self min_val max_val min max")
-def _clamp(imp: _Importer, node, a: dict) -> str:
+def _clamp(imp: Importer, node, a: dict) -> str:
     return _emit_clamp(imp, node, a["self"], a.get("min_val", a.get("min")), a.get("max_val", a.get("max")))
 
 
 @handles("maximum", "minimum", reads="self other")
-def _maximum(imp: _Importer, node, a: dict) -> str:
+def _maximum(imp: Importer, node, a: dict) -> str:
     return clamp_by(imp, node, a, "low" if plain_name(node) == "maximum" else "high")
 
 
-def clamp_by(imp: _Importer, node, a: dict, bound: str) -> str:
+def clamp_by(imp: Importer, node, a: dict, bound: str) -> str:
     source, other = (a["self"], a["other"]) if isinstance(a["self"], str) else (a["other"], a["self"])
     return _emit_clamp(imp, node, source, **{bound: other})
 
 
 @handles("threshold", reads="self threshold value")
-def _threshold(imp: _Importer, node, a: dict) -> str:
+def _threshold(imp: Importer, node, a: dict) -> str:
     if a["threshold"] != a["value"]:
         raise imp.refuse(node, f"threshold={a['threshold']}, value={a['value']}; equal ones are supported")
     return _emit_clamp(imp, node, a["self"], a["value"])
 
 
-def _emit_clamp(imp: _Importer, node, source, low=None, high=None) -> str:
+def _emit_clamp(imp: Importer, node, source, low=None, high=None) -> str:
     low, high = (_one_number(imp, node, bound) for bound in (low, high))
     act = ir.Activation(
         low=-math.inf if low is None else float32(low), high=math.inf if high is None else float32(high)
@@ -58,7 +58,7 @@ def _emit_clamp(imp: _Importer, node, source, low=None, high=None) -> str:
     return imp.emit(node, ir.Activate, source, act=act)
 
 
-def _one_number(imp: _Importer, node, bound):
+def _one_number(imp: Importer, node, bound):
     if isinstance(bound, str):
         raise imp.refuse(node, "a bound is computed; numbers are supported")
     if not isinstance(bound, torch.Tensor):
@@ -70,36 +70,36 @@ def _one_number(imp: _Importer, node, bound):
 
 
 @handles("leaky_relu", reads="self negative_slope")
-def _leaky_relu(imp: _Importer, node, a: dict) -> str:
+def _leaky_relu(imp: Importer, node, a: dict) -> str:
     return _emit_leaky(imp, node, a["self"], a["negative_slope"], "negative_slope")
 
 
 @handles("prelu", reads="self weight")
-def _prelu(imp: _Importer, node, a: dict) -> str:
+def _prelu(imp: Importer, node, a: dict) -> str:
     slope = imp.weight(node, a["weight"], "weight")
     if slope.size != 1:
         raise imp.refuse(node, f"num_parameters={slope.size}; one slope for all channels is supported")
     return _emit_leaky(imp, node, a["self"], slope.item(), "weight")
 
 
-def _emit_leaky(imp: _Importer, node, source, slope: float, argument: str) -> str:
+def _emit_leaky(imp: Importer, node, source, slope: float, argument: str) -> str:
     if not math.isfinite(slope):
         raise imp.refuse(node, f"{argument}={slope}; a finite slope is supported")
     return imp.emit(node, ir.Activate, source, act=ir.Activation(slope=float32(slope)))
 
 
 @handles("sigmoid")
-def _sigmoid(imp: _Importer, node, a: dict) -> str:
+def _sigmoid(imp: Importer, node, a: dict) -> str:
     return imp.emit(node, ir.Sigmoid, a["self"])
 
 
 @handles("tanh")
-def _tanh(imp: _Importer, node, a: dict) -> str:
+def _tanh(imp: Importer, node, a: dict) -> str:
     return imp.emit(node, ir.Tanh, a["self"])
 
 
 @handles("softmax", "_softmax", reads="self dim dtype half_to_float")
-def _softmax(imp: _Importer, node, a: dict, log: bool = False) -> str:
+def _softmax(imp: Importer, node, a: dict, log: bool = False) -> str:
     imp.rank(node, a["self"], (1, 2, 3, 4), "(N, features), (N, C, L) or (N, C, H, W)")
     shape = imp.shape(a["self"])
     rank, axis = len(shape), channel_dim(len(shape))
@@ -114,12 +114,12 @@ def _softmax(imp: _Importer, node, a: dict, log: bool = False) -> str:
 
 
 @handles("log_softmax", "_log_softmax", reads="self dim dtype half_to_float")
-def _log_softmax(imp: _Importer, node, a: dict) -> str:
+def _log_softmax(imp: Importer, node, a: dict) -> str:
     return _softmax(imp, node, a, log=True)
 
 
 @handles("hardsigmoid", "hardswish")
-def _hardsigmoid(imp: _Importer, node, a: dict) -> str:
+def _hardsigmoid(imp: Importer, node, a: dict) -> str:
     """clamp(x / 6 + 1/2, 0, 1), for Hardswish times x."""
     source, product = a["self"], plain_name(node).startswith("hardswish")
     imp.rank(node, source, (1, 2, 3, 4), "(N, features), (N, C, L) or (N, C, H, W)")
@@ -131,6 +131,6 @@ def _hardsigmoid(imp: _Importer, node, a: dict) -> str:
 
 
 @handles("silu")
-def _silu(imp: _Importer, node, a: dict) -> str:
+def _silu(imp: Importer, node, a: dict) -> str:
     gate = imp.step(node, ir.Sigmoid, a["self"], shape=imp.shape(a["self"]))
     return imp.emit(node, ir.Mul, a["self"], gate)

@@ -11,13 +11,13 @@ import numpy as np
 from firmware_gen import ir
 
 if TYPE_CHECKING:
-    from firmware_gen.frontend.importer import _Importer
+    from firmware_gen.frontend.exported.importer import Importer
 
 from firmware_gen.frontend.aten.registry import as_tensor, channel_dim, float32, handles
 
 
 @handles("add", "sub", "rsub", reads="self other alpha")
-def _add(imp: _Importer, node, a: dict) -> str:
+def _add(imp: Importer, node, a: dict) -> str:
     """`a + alpha * b`: two computed tensors are added, constants become a Scale."""
     first, second, alpha = a["self"], a["other"], float32(a.get("alpha", 1))
     if "rsub" in node.target._schema.name:
@@ -41,7 +41,7 @@ def _add(imp: _Importer, node, a: dict) -> str:
 
 
 @handles("mul", reads="self other")
-def _mul(imp: _Importer, node, a: dict) -> str:
+def _mul(imp: Importer, node, a: dict) -> str:
     first, second = a["self"], a["other"]
     if isinstance(first, str) and isinstance(second, str):
         return _emit_product(imp, node, first, second)
@@ -49,7 +49,7 @@ def _mul(imp: _Importer, node, a: dict) -> str:
     return _emit_affine(imp, node, source, constant, lambda c: (c, 0.0))
 
 
-def _emit_product(imp: _Importer, node, first: str, second: str) -> str:
+def _emit_product(imp: Importer, node, first: str, second: str) -> str:
     if imp.shape(first) != tuple(node.meta["val"].shape):
         first, second = second, first
     whole, gate = imp.shape(first), imp.shape(second)
@@ -62,12 +62,12 @@ def _emit_product(imp: _Importer, node, first: str, second: str) -> str:
 
 
 @handles("square")
-def _square(imp: _Importer, node, a: dict) -> str:
+def _square(imp: Importer, node, a: dict) -> str:
     return _emit_product(imp, node, a["self"], a["self"])
 
 
 @handles("div", reads="self other rounding_mode")
-def _div(imp: _Importer, node, a: dict) -> str:
+def _div(imp: Importer, node, a: dict) -> str:
     source, divisor = a["self"], a["other"]
     if not isinstance(source, str) or isinstance(divisor, str):
         raise imp.refuse(node, "its divisor is computed; dividing by a constant is supported")
@@ -79,17 +79,17 @@ def _div(imp: _Importer, node, a: dict) -> str:
 
 
 @handles("neg")
-def _neg(imp: _Importer, node, a: dict) -> str:
+def _neg(imp: Importer, node, a: dict) -> str:
     return _emit_affine(imp, node, a["self"], -1.0, lambda c: (c, 0.0))
 
 
-def scale_fields(imp: _Importer, source: str, scale=1.0, bias=0.0) -> dict:
+def scale_fields(imp: Importer, source: str, scale=1.0, bias=0.0) -> dict:
     shape = imp.shape(source)
     channels = shape[channel_dim(len(shape))]
     return {"scale": np.full(channels, scale, np.float64), "bias": np.full(channels, bias, np.float64)}
 
 
-def _emit_affine(imp: _Importer, node, source: str, constant, scale_and_bias: Callable) -> str:
+def _emit_affine(imp: Importer, node, source: str, constant, scale_and_bias: Callable) -> str:
     """x * scale + bias, both functions of a constant: a number, or one per channel or in the last dimension."""
     values = imp.weight(node, as_tensor(constant), "constant operand")
     shape = imp.shape(source)

@@ -11,14 +11,14 @@ from firmware_gen import ir
 from hls.errors import HeepgenError
 
 if TYPE_CHECKING:
-    from firmware_gen.frontend.importer import _Importer
+    from firmware_gen.frontend.exported.importer import Importer
 
 from firmware_gen.frontend.aten.registry import float32, handles, window_size
 
 
 @handles("conv1d", "conv2d", "convolution",
           reads="input weight bias stride padding dilation groups transposed output_padding")
-def _conv(imp: _Importer, node, a: dict) -> str:
+def _conv(imp: Importer, node, a: dict) -> str:
     weight = imp.weight(node, a["weight"], "weight")
     if weight.ndim not in (3, 4):
         raise imp.refuse(node, f"its weight has {weight.ndim} dimensions; 1-D and 2-D convolution are supported")
@@ -43,7 +43,7 @@ def _conv(imp: _Importer, node, a: dict) -> str:
 
 @handles("conv_transpose1d", "conv_transpose2d",
           reads="input weight bias stride padding output_padding groups dilation")
-def _conv_transpose(imp: _Importer, node, a: dict) -> str:
+def _conv_transpose(imp: Importer, node, a: dict) -> str:
     """A convolution of the input with zeros between its elements, by the flipped kernel."""
     weight = imp.weight(node, a["weight"], "weight")
     if weight.ndim not in (3, 4):
@@ -74,7 +74,7 @@ def _conv_pads(padding, kernel, dilation, flat: bool) -> ir.Pads:
     return (top, left, top, left)
 
 
-def _emit_linear(imp: _Importer, node, source, weight, bias) -> str:
+def _emit_linear(imp: Importer, node, source, weight, bias) -> str:
     """(..., I) by weight (O, I) to (..., O), or by (I,) to (...)."""
     imp.rank(node, source, tuple(range(1, 9)), "(N, features)")
     if weight.ndim not in (1, 2):
@@ -90,7 +90,7 @@ def _emit_linear(imp: _Importer, node, source, weight, bias) -> str:
     return imp.emit(node, ir.Reshape, product)
 
 
-def _bias_of_rows(imp: _Importer, node, bias, rows: int, outputs: int) -> np.ndarray | None:
+def _bias_of_rows(imp: Importer, node, bias, rows: int, outputs: int) -> np.ndarray | None:
     """One value per output from a bias of any shape that is the same for all rows."""
     shape = tuple(node.meta["val"].shape)
     if not shape:
@@ -106,13 +106,13 @@ def _bias_of_rows(imp: _Importer, node, bias, rows: int, outputs: int) -> np.nda
 
 
 @handles("linear", reads="input weight bias")
-def _linear(imp: _Importer, node, a: dict) -> str:
+def _linear(imp: Importer, node, a: dict) -> str:
     weight = imp.weight(node, a["weight"], "weight")
     return _emit_linear(imp, node, a["input"], weight, imp.weight(node, a["bias"], "bias"))
 
 
 @handles("addmm", "addmv", reads="self mat1 mat2 mat vec beta alpha")
-def _addmm(imp: _Importer, node, a: dict) -> str:
+def _addmm(imp: Importer, node, a: dict) -> str:
     """beta * bias + alpha * x @ weight, or weight @ x with a vector x."""
     first, second = (a["mat1"], a["mat2"]) if "mat1" in a else (a["mat"], a["vec"])
     source, weight = _operands(imp, node, first, second)
@@ -121,13 +121,13 @@ def _addmm(imp: _Importer, node, a: dict) -> str:
 
 
 @handles("mm", "mv", "matmul", reads="self mat2 vec other")
-def _mm(imp: _Importer, node, a: dict) -> str:
+def _mm(imp: Importer, node, a: dict) -> str:
     second = next(a[name] for name in ("mat2", "vec", "other") if name in a)
     source, weight = _operands(imp, node, a["self"], second)
     return _emit_linear(imp, node, source, weight, None)
 
 
-def _operands(imp: _Importer, node, first, second) -> tuple[str, np.ndarray]:
+def _operands(imp: Importer, node, first, second) -> tuple[str, np.ndarray]:
     """The computed operand of a product and the weight, as (O, I) or (I,)."""
     if isinstance(first, str) and isinstance(second, str):
         raise imp.refuse(node, "both operands are computed; x @ weight with a constant weight is supported")
@@ -143,7 +143,7 @@ def _operands(imp: _Importer, node, first, second) -> tuple[str, np.ndarray]:
 
 @handles("batch_norm", "_native_batch_norm_legit_no_training",
           reads="input weight bias running_mean running_var training eps")
-def _batch_norm(imp: _Importer, node, a: dict) -> str:
+def _batch_norm(imp: Importer, node, a: dict) -> str:
     imp.rank(node, a["input"], (2, 3, 4), "(N, F), (N, C, L) or (N, C, H, W)")
     mean = imp.weight(node, a["running_mean"], "running mean")
     variance = imp.weight(node, a["running_var"], "running variance")

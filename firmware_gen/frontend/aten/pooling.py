@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from firmware_gen import ir
 
 if TYPE_CHECKING:
-    from firmware_gen.frontend.importer import _Importer
+    from firmware_gen.frontend.exported.importer import Importer
 
 from firmware_gen.frontend.aten.activations import clamp_by
 from firmware_gen.frontend.aten.registry import handles, plain_name, window_size
@@ -15,20 +15,20 @@ from firmware_gen.frontend.aten.registry import handles, plain_name, window_size
 
 @handles("max_pool1d", "max_pool1d_with_indices", "max_pool2d", "max_pool2d_with_indices",
           reads="self kernel_size stride padding dilation ceil_mode")
-def _max_pool(imp: _Importer, node, a: dict) -> str:
+def _max_pool(imp: Importer, node, a: dict) -> str:
     return _pool(imp, node, a, kind="max", dilation=a["dilation"])
 
 
 @handles("avg_pool1d", "avg_pool2d",
           reads="self kernel_size stride padding ceil_mode count_include_pad divisor_override")
-def _avg_pool(imp: _Importer, node, a: dict) -> str:
+def _avg_pool(imp: Importer, node, a: dict) -> str:
     fields = {"count_include_pad": bool(a["count_include_pad"]), "divisor_override": a.get("divisor_override")}
     if fields["divisor_override"] == 0:
         raise imp.refuse(node, "divisor_override=0; use another number")
     return _pool(imp, node, a, kind="avg", dilation=1, **fields)
 
 
-def _pool(imp: _Importer, node, a: dict, dilation, **fields) -> str:
+def _pool(imp: Importer, node, a: dict, dilation, **fields) -> str:
     flat = "1d" in node.target._schema.name
     imp.rank(node, a["self"], (3,) if flat else (4,), "(N, C, L)" if flat else "(N, C, H, W)")
     kernel = window_size(a["kernel_size"], flat, 1)
@@ -49,7 +49,7 @@ def _pool(imp: _Importer, node, a: dict, dilation, **fields) -> str:
 @handles("adaptive_avg_pool1d", "adaptive_avg_pool2d", "_adaptive_avg_pool2d", "adaptive_max_pool1d",
           "adaptive_max_pool2d",
           reads="self output_size")
-def _adaptive_pool(imp: _Importer, node, a: dict) -> str:
+def _adaptive_pool(imp: Importer, node, a: dict) -> str:
     name = node.target._schema.name
     flat = "1d" in name
     imp.rank(node, a["self"], (3,) if flat else (4,), "(N, C, L)" if flat else "(N, C, H, W)")
@@ -62,14 +62,14 @@ def _adaptive_pool(imp: _Importer, node, a: dict) -> str:
 
 
 @handles("min", reads="self other")
-def _min(imp: _Importer, node, a: dict) -> str:
+def _min(imp: Importer, node, a: dict) -> str:
     if "other" not in a:
         raise imp.refuse(node, "a minimum over dimensions is not supported; use -torch.amax(-x) over the space")
     return clamp_by(imp, node, a, "high")
 
 
 @handles("mean", "amax", "sum", "max", reads="self dim keepdim dtype other")
-def _reduce(imp: _Importer, node, a: dict) -> str:
+def _reduce(imp: Importer, node, a: dict) -> str:
     """A reduction over space is a pooling whose window is the whole map."""
     source, overload = a["self"], node.target._overloadname
     if "other" in a:

@@ -15,12 +15,12 @@ import torch
 from firmware_gen import ir
 
 if TYPE_CHECKING:
-    from firmware_gen.frontend.importer import _Importer
+    from firmware_gen.frontend.exported.importer import Importer
 
 
 
 
-Handler = Callable[["_Importer", torch.fx.Node, dict], str]
+Handler = Callable[["Importer", torch.fx.Node, dict], str]
 HANDLERS: dict[str, Handler] = {}
 READS: dict[str, frozenset[str]] = {}
 """By operator: the arguments that its handler understands. Any other must have its default."""

@@ -9,8 +9,8 @@ import onnx
 from onnx import ModelProto, TensorProto, checker, helper, inliner, shape_inference, version_converter
 from onnx.external_data_helper import ExternalDataInfo, load_external_data_for_tensor, uses_external_data
 
-from firmware_gen.frontend.dynamic import chosen_sizes
-from firmware_gen.frontend.refusal import not_one_input
+from firmware_gen.frontend.exported.dynamic import chosen_sizes
+from firmware_gen.refusal import not_one_input
 from hls.errors import HeepgenError
 
 OLDEST_OPSET = 21

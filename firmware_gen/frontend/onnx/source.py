@@ -14,9 +14,9 @@ from onnx.reference.op_run import OpRun
 from torch.export import ExportedProgram
 
 from firmware_gen import ir
-from firmware_gen.frontend.importer import module_path
+from firmware_gen.frontend.exported.importer import module_path
+from firmware_gen.frontend.exported.verify import SINGLE, Check, Reference, check_layers, inputs_to_try
 from firmware_gen.frontend.onnx.file import opset_of
-from firmware_gen.frontend.verify import SINGLE, Check, Reference, check_layers, inputs_to_try
 from hls.errors import HeepgenError
 
 EVALUATED_RIGHT = 14

@@ -2,7 +2,7 @@
 
 from firmware_gen.targets.descriptor.program import DESCRIPTORS, Program
 from firmware_gen.targets.descriptor.timing.cycles import Banks, Estimate, pieces, simulate, word_banks
-from hls.descriptor.table import WORDS, on_chip, unpack
+from hls.descriptor.interface.table import WORDS, on_chip, unpack
 
 CPU_CYCLES = 215
 """Cycles of the CPU around a list of descriptors: the call, the doorbell, waking up. Measured."""

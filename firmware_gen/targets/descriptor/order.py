@@ -1,6 +1,6 @@
 """How far a descriptor may run ahead of the one before it: BARRIER, MARK_WORDS, MARK_BASE, from resolved addresses."""
 
-from hls.descriptor.table import on_chip
+from hls.descriptor.interface.table import on_chip
 
 
 def order(before: dict, after: dict) -> None:

@@ -23,7 +23,7 @@ from firmware_gen.targets.descriptor.lowering.tiling import is_on_chip, lower_bo
 from firmware_gen.targets.descriptor.order import order
 from firmware_gen.targets.descriptor.place import planner, residency
 from hls.config import Config
-from hls.descriptor.table import PROFILE_RECORD, SCRATCHPAD, WORDS, address, pack
+from hls.descriptor.interface.table import PROFILE_RECORD, SCRATCHPAD, WORDS, address, pack
 from hls.errors import HeepgenError
 
 CONTIGUOUS, ARENA, INTERLEAVED = 0, 1, 2

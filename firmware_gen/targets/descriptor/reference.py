@@ -11,8 +11,8 @@ from threadpoolctl import threadpool_limits
 from firmware_gen.models.cpu_model import cpu_operator
 from firmware_gen.targets.descriptor.place.planner import memory_map
 from firmware_gen.targets.descriptor.program import DESCRIPTORS, Program, without_scratchpad
+from hls.descriptor.interface.table import FIELD, SCRATCHPAD, WORDS
 from hls.descriptor.model import execute
-from hls.descriptor.table import FIELD, SCRATCHPAD, WORDS
 from hls.errors import HeepgenError
 
 

@@ -9,7 +9,7 @@ from firmware_gen.targets.descriptor.place.planner import memory_map
 from firmware_gen.targets.descriptor.program import DESCRIPTORS, Program
 from firmware_gen.targets.descriptor.timing.timeline import Timeline, Work
 from hls.config import Config
-from hls.descriptor.table import WORDS, pack, unpack
+from hls.descriptor.interface.table import WORDS, pack, unpack
 
 READ = 0.05
 """What a cycle of the bus for weights and parameters is worth beside one of the network."""

@@ -2,9 +2,9 @@
 
 from myhdl import Signal, always, always_comb, block, concat, intbv, modbv
 
-from hls.descriptor import rules
-from hls.descriptor.rules import PRODUCTS, RULES
-from hls.descriptor.table import LINEAR
+from hls.descriptor.interface import rules
+from hls.descriptor.interface.rules import PRODUCTS, RULES
+from hls.descriptor.interface.table import LINEAR
 from hls.lib.mux import choose
 from hls.lib.wiring import join, resize
 

@@ -7,12 +7,12 @@ from hls.descriptor.control.sequencer import JOB as SEQUENCER_JOB
 from hls.descriptor.control.slave import Commands, Interrupts, Readings, Slave, Windows, register_slave
 from hls.descriptor.drain.aux_reader import AUX_JOB
 from hls.descriptor.drain.drain import DRAIN_JOB
-from hls.descriptor.job import Job, job_signals
+from hls.descriptor.interface.job import Job, job_signals
+from hls.descriptor.interface.registers import COUNTERS, ERRORS, REGIONS
+from hls.descriptor.interface.table import PROFILE_RECORD
 from hls.descriptor.memory.load import LOAD_JOB
 from hls.descriptor.memory.params import PARAM_JOB
 from hls.descriptor.memory.weights import CUT_JOB, WEIGHT_JOB
-from hls.descriptor.registers import COUNTERS, ERRORS, REGIONS
-from hls.descriptor.table import PROFILE_RECORD
 from hls.lib.mux import choose
 from hls.lib.unit import unit
 from hls.lib.wiring import join

@@ -3,8 +3,8 @@
 from myhdl import Signal, always, always_comb, block, concat, intbv, modbv
 
 from hls.descriptor.control.check import descriptor_check
-from hls.descriptor.registers import ERRORS
-from hls.descriptor.table import FIELDS, WORDS
+from hls.descriptor.interface.registers import ERRORS
+from hls.descriptor.interface.table import FIELDS, WORDS
 from hls.lib.select import first_of
 from hls.lib.unit import unit
 from hls.lib.wiring import join, split

@@ -1,4 +1,4 @@
-"""Sequencer: walks a layer's loops and issues one vector per cycle (see hls.descriptor.table for the loops).
+"""Sequencer: walks a layer's loops and issues one vector per cycle (see hls.descriptor.interface.table for the loops).
 
 Stage 0 steps the loop counters, stage 1 holds the window position, stage 2 the buffer address and the lane limits,
 stage 3 knows whether the words are loaded. A vector leaves stage 3 when they are, its weight tile is in the shadow
@@ -9,7 +9,7 @@ Position arithmetic is modulo 2**SIGNED_LINEAR, two's complement.
 from myhdl import Signal, always, always_comb, block, concat, intbv, modbv
 
 from hls.arithmetic.accumulator import ACC_LATENCY
-from hls.descriptor.table import LINEAR, SIGNED_LINEAR
+from hls.descriptor.interface.table import LINEAR, SIGNED_LINEAR
 from hls.lib.unit import unit
 from hls.lib.wiring import ignore
 

@@ -2,7 +2,7 @@
 
 from myhdl import ConcatSignal, Signal, always, always_comb, block, intbv
 
-from hls.descriptor.registers import MAGIC, REGIONS, REGISTER, REGISTERS, VERSION, Named
+from hls.descriptor.interface.registers import MAGIC, REGIONS, REGISTER, REGISTERS, VERSION, Named
 from hls.lib.mux import choose
 from hls.lib.unit import unit
 from hls.lib.wiring import ignore

@@ -9,7 +9,7 @@ from myhdl import Signal, always, always_comb, block, concat, intbv, modbv
 from hls.arithmetic.epilogue import EPILOGUE_LATENCY, epilogue_lane
 from hls.descriptor.drain.param_rows import param_rows
 from hls.descriptor.drain.walker import LOOPS, Beat, output_walker, walk_job
-from hls.descriptor.table import LINEAR
+from hls.descriptor.interface.table import LINEAR
 from hls.lib.fifo import fifo
 from hls.lib.mux import choose
 from hls.lib.unit import unit

@@ -2,8 +2,8 @@
 
 from myhdl import Signal, always, always_comb, block, concat, intbv, modbv
 
-from hls.descriptor.job import Job
-from hls.descriptor.table import LINEAR
+from hls.descriptor.interface.job import Job
+from hls.descriptor.interface.table import LINEAR
 from hls.lib.unit import unit
 from hls.lib.wiring import ignore
 

@@ -2,7 +2,7 @@
 
 from myhdl import Signal, always, always_comb, concat, intbv, modbv
 
-from hls.descriptor.table import LINEAR
+from hls.descriptor.interface.table import LINEAR
 from hls.lib.fifo import fifo
 from hls.lib.unit import unit
 from hls.lib.wiring import ignore

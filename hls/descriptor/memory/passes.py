@@ -2,7 +2,7 @@
 
 from myhdl import Signal, always, always_comb, block, concat, intbv, modbv
 
-from hls.descriptor.table import LINEAR
+from hls.descriptor.interface.table import LINEAR
 from hls.lib.ram import ram
 from hls.lib.unit import unit
 from hls.lib.wiring import join

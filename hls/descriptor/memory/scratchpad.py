@@ -5,8 +5,8 @@ Single-word banks, word w in bank w mod banks, so that a beat of P neighbouring 
 
 from myhdl import Signal, always, always_comb, block, concat, intbv, modbv
 
+from hls.descriptor.interface.table import SCRATCHPAD
 from hls.descriptor.memory.activation_buffer import bank_row, bank_word, rotate
-from hls.descriptor.table import SCRATCHPAD
 from hls.lib.ram import ram
 from hls.lib.unit import unit
 from hls.lib.wiring import ignore, join

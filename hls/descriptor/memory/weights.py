@@ -4,8 +4,8 @@ from math import gcd
 
 from myhdl import ConcatSignal, Signal, always, always_comb, block, intbv, modbv
 
+from hls.descriptor.interface.table import LINEAR
 from hls.descriptor.memory.passes import count_strips, pass_reader
-from hls.descriptor.table import LINEAR
 from hls.lib.unit import unit
 from hls.lib.wiring import ignore, resize
 

@@ -19,7 +19,7 @@ from firmware_gen.targets.descriptor.lowering.tensors import Ref, View
 from firmware_gen.targets.descriptor.lowering.tiling import choose_strips, strip_span, vectors
 from firmware_gen.targets.descriptor.lowering.windows import Range, Windowed
 from hls.config import Config
-from hls.descriptor import table
+from hls.descriptor.interface import table
 from hls.errors import HeepgenError
 
 

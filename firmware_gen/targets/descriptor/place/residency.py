@@ -17,7 +17,7 @@ from firmware_gen.targets.descriptor.lowering.tiling import stream_beats, strip_
 from firmware_gen.targets.descriptor.place import planner
 from firmware_gen.targets.descriptor.place.planner import Buffer
 from hls.config import Config
-from hls.descriptor.table import LINEAR, PROFILE_RECORD, WORDS
+from hls.descriptor.interface.table import LINEAR, PROFILE_RECORD, WORDS
 from hls.errors import HeepgenError
 
 STREAMS = ("LOAD", "AUX", "STORE")

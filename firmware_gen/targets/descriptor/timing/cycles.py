@@ -17,11 +17,11 @@ from hls.arithmetic.array import array_latency
 from hls.config import Config
 from hls.descriptor.drain.aux_reader import AUX_BEATS
 from hls.descriptor.drain.drain import READ_TO_RESULT, STORE_BEATS
+from hls.descriptor.interface.table import PROFILE_RECORD, WORDS, on_chip
 from hls.descriptor.memory.activation_buffer import READ_LATENCY
 from hls.descriptor.memory.ports import OUTSTANDING
 from hls.descriptor.memory.ports import QUEUED as QUEUED_COMMANDS
 from hls.descriptor.memory.scratchpad import READ_LATENCY as ON_CHIP
-from hls.descriptor.table import PROFILE_RECORD, WORDS, on_chip
 
 MASTERS, FIRST_MASTER = 16, 9  # X-HEEP's crossbar: masters that its arbiters are made for, place of port 0
 ANSWER = 7  # arbiter, ports: from an accepted request to its answer, where no port waits

@@ -20,9 +20,9 @@ from hls.arithmetic.accumulator import ACC_LATENCY
 from hls.arithmetic.array import array_latency
 from hls.config import Config
 from hls.descriptor.drain.drain import READ_TO_RESULT
+from hls.descriptor.interface.table import PROFILE_RECORD, WORDS, on_chip
 from hls.descriptor.memory.activation_buffer import READ_LATENCY
 from hls.descriptor.memory.scratchpad import READ_LATENCY as ON_CHIP
-from hls.descriptor.table import PROFILE_RECORD, WORDS, on_chip
 
 MEMORY = 40
 """Latest events that a timeline remembers; older ones delay nobody."""

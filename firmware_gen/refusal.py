@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from firmware_gen.frontend.names import one_line, safe_name
+from firmware_gen.names import one_line, safe_name
 from hls.errors import HeepgenError
 
 LONGEST = 60

@@ -21,10 +21,10 @@ from torch.utils import _pytree as pytree
 
 from firmware_gen import ir
 from firmware_gen.frontend.aten import CONSTANT_OPERATORS, HANDLERS, HARMLESS, READS
-from firmware_gen.frontend.dynamic import chosen_sizes, with_shape
-from firmware_gen.frontend.hints import not_supported
-from firmware_gen.frontend.names import one_line, safe_name
-from firmware_gen.frontend.refusal import not_one_input, refusal
+from firmware_gen.frontend.exported.dynamic import chosen_sizes, with_shape
+from firmware_gen.frontend.exported.hints import not_supported
+from firmware_gen.names import one_line, safe_name
+from firmware_gen.refusal import not_one_input, refusal
 from hls.errors import HeepgenError
 
 
@@ -60,7 +60,7 @@ def import_program(model, example_input=None, name: str = "model") -> Import:
         _check_input_shape(program, shape)
     functional = _functionalise(program)
     _check_state(functional, program)
-    return Import(_Importer(functional, safe_name(name)).run(), program, functional)
+    return Import(Importer(functional, safe_name(name)).run(), program, functional)
 
 
 def export(model: torch.nn.Module, example_input) -> ExportedProgram:
@@ -322,7 +322,7 @@ def _ir_shape(shape: ir.Shape) -> ir.Shape:
     return (shape[0], shape[1], 1, shape[2]) if len(shape) == 3 else shape
 
 
-class _Importer:
+class Importer:
     """Walks one functional ATen graph; `env` maps FX nodes to value names (str) or to constants (tensors), and
     `torch_shapes` value names to the shapes that PyTorch sees."""
 

@@ -23,7 +23,7 @@ from torch.export.graph_signature import InputKind, OutputKind
 from torch.utils import _pytree as pytree
 
 from firmware_gen import ir
-from firmware_gen.frontend.importer import placeholders
+from firmware_gen.frontend.exported.importer import placeholders
 from firmware_gen.models.fake_quant import GraphModule
 from hls.errors import HeepgenError
 

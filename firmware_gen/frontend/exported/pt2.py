@@ -23,11 +23,11 @@ from pathlib import Path
 
 import torch
 
-from firmware_gen.frontend.dynamic import chosen_sizes, fix_sizes, open_sizes, symbol_of
-from firmware_gen.frontend.hints import not_supported
-from firmware_gen.frontend.importer import CONSTANT_OPERATORS, HANDLERS
-from firmware_gen.frontend.names import safe_name
-from firmware_gen.frontend.refusal import refusal
+from firmware_gen.frontend.exported.dynamic import chosen_sizes, fix_sizes, open_sizes, symbol_of
+from firmware_gen.frontend.exported.hints import not_supported
+from firmware_gen.frontend.exported.importer import CONSTANT_OPERATORS, HANDLERS
+from firmware_gen.names import safe_name
+from firmware_gen.refusal import refusal
 from hls.errors import HeepgenError
 
 MODEL = "models/model.json"

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from hls.descriptor.table import FIELD, LINEAR
+from hls.descriptor.interface.table import FIELD, LINEAR
 
 
 @dataclass(frozen=True)

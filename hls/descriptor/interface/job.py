@@ -2,7 +2,7 @@
 
 from myhdl import Signal, intbv
 
-from hls.descriptor.table import FIELD
+from hls.descriptor.interface.table import FIELD
 
 
 class Job:
