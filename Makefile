@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # Everything below works from an empty clone: Python 3.11 and a network are all it takes.
 PYTHON ?= python3.11
 VENV := .venv
@@ -82,7 +83,7 @@ formal: $(READY)  ## prove properties of the generated Verilog, write docs/proof
 	@$(BIN)/python -m tests.formal docs $(FORMAL_ARGS)
 
 lint: $(READY)  ## check the style of the Python
-	@$(BIN)/ruff check .
+	@$(BIN)/ruff check . && $(BIN)/ruff format --quiet --check --diff .
 
 docs: $(READY)  ## write the generated documents again
 	@$(BIN)/python -m gen.docs

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Measure the example networks on the array and on the CPU alone, in RTL simulation."""
 
 from __future__ import annotations
@@ -34,8 +35,9 @@ firmware compares these with."""
 
 GEOMETRIES = ("8x8p2", "4x4p1", "16x16p4")
 
-LONG_CONV = Example("conv3x3-32x32x16", (1, 16, 32, 32), lambda: nn.Sequential(nn.Conv2d(16, 16, 3, padding=1)),
-                    images(data.CIFAR10))
+LONG_CONV = Example(
+    "conv3x3-32x32x16", (1, 16, 32, 32), lambda: nn.Sequential(nn.Conv2d(16, 16, 3, padding=1)), images(data.CIFAR10)
+)
 """One layer, 36,864 vectors on 8x8: how much of a long layer the array computes. It is never trained."""
 
 MEASURED = NETWORKS | {LONG_CONV.name: LONG_CONV}
@@ -62,8 +64,9 @@ def tool_speed(results: list[Measurement]) -> list[tuple[str, str]]:
         generate(parse_geometry("8x8p2"), work)
         lines.append(("accelerator 8x8p2, Python to Verilog", f"{time.monotonic() - started:.1f} s"))
     started = time.monotonic()
-    subprocess.run([sys.executable, "-c", "from gen.cli import main; main(['--help'])"], check=True,
-                   stdout=subprocess.DEVNULL)
+    subprocess.run(
+        [sys.executable, "-c", "from gen.cli import main; main(['--help'])"], check=True, stdout=subprocess.DEVNULL
+    )
     lines.append(("heepgen --help", f"{time.monotonic() - started:.2f} s"))
     measured = [m for m in results if not m.skipped]
     if measured:
@@ -78,16 +81,23 @@ def tool_speed(results: list[Measurement]) -> list[tuple[str, str]]:
 
 @click.command(help=__doc__)
 @click.option("--networks", metavar="A,B", help=f"Some of: {', '.join(MEASURED)}.")
-@click.option("--geometry", "geometries", multiple=True, metavar="8x8p2", help="Rows x columns, ports; repeatable.  "
-              f"[default: {', '.join(GEOMETRIES)}]")
+@click.option(
+    "--geometry",
+    "geometries",
+    multiple=True,
+    metavar="8x8p2",
+    help=f"Rows x columns, ports; repeatable.  [default: {', '.join(GEOMETRIES)}]",
+)
 @click.option("--no-software", is_flag=True, help="Leave out the runs on the CPU alone.")
 @click.option("--json", "json_path", metavar="FILE", help="Write the measurements as JSON; - for stdout.")
 @click.option("--docs", metavar="DIR", help="Write performance.md, its data and the roofline there.")
-def main(networks: str | None, geometries: tuple[str, ...], no_software: bool, json_path: str | None,
-         docs: str | None) -> None:
+def main(
+    networks: str | None, geometries: tuple[str, ...], no_software: bool, json_path: str | None, docs: str | None
+) -> None:
     try:
-        results = _measure_all(networks.split(",") if networks else list(MEASURED), geometries or GEOMETRIES,
-                               no_software)
+        results = _measure_all(
+            networks.split(",") if networks else list(MEASURED), geometries or GEOMETRIES, no_software
+        )
         if docs:
             write_documents(results, tool_speed(results), Path(docs))
         write_json(to_dict(results), json_path)
@@ -110,9 +120,18 @@ def _measure_all(names: list[str], geometries: tuple[str, ...], no_software: boo
             for name in names:
                 # The CPU's kernels do not depend on the array: once is enough.
                 larger = replace(config, **MEMORY.get(name, {}))
-                results.append(measure(name, *files[name], larger, work, published=PUBLISHED.get(name, Published()),
-                                       software=not no_software and i == 0, stalls=i == 0,
-                                       progress=lambda message, name=name: say(f"{name}: {message}")))
+                results.append(
+                    measure(
+                        name,
+                        *files[name],
+                        larger,
+                        work,
+                        published=PUBLISHED.get(name, Published()),
+                        software=not no_software and i == 0,
+                        stalls=i == 0,
+                        progress=lambda message, name=name: say(f"{name}: {message}"),
+                    )
+                )
     return results
 
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The training loop shared by all examples."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Data sets in their native files, read without unpickling; scikit-learn's bundled digits when there are none."""
 
 from __future__ import annotations

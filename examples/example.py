@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What every example network is: how it is built, fed and trained, and what its quality is measured with."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The example networks by name. The HEEPstor ones have the layers and sizes of HEEPstor's own examples."""
 
 from __future__ import annotations
@@ -48,9 +49,7 @@ _EXAMPLES = (
     Example("digits", (5, 1, 8, 8), digits, images(data.DIGITS), epochs=30),
     Example("mnist-single_layer", (5, 196), single_layer, images(data.MNIST)),
     Example("mnist-multi_layer", (5, 144), multi_layer, images(data.MNIST)),
-    Example(
-        "fmnist-conv2d", (1, 1, 14, 14), lambda: two_convolutions((4, 4), (16, 8)), images(data.FASHION_MNIST)
-    ),
+    Example("fmnist-conv2d", (1, 1, 14, 14), lambda: two_convolutions((4, 4), (16, 8)), images(data.FASHION_MNIST)),
     Example("cifar10-conv2d", (1, 3, 26, 26), lambda: three_convolutions(3, 7), images(data.CIFAR10), epochs=30),
     Example("bench-fmnist-small", (1, 144), multi_layer, images(data.FASHION_MNIST)),
     Example(

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Train an example network and save model.pt2, sample.npy and labels.npy."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """From a PyTorch model to C++17 firmware for the accelerator."""
 
 

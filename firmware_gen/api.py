@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The Python entry point: a PyTorch model in, a folder with C++ firmware out."""
 
 from collections.abc import Mapping
@@ -32,9 +33,20 @@ class CodeGenerator:
     Raises HeepgenError, naming the layer or the numbers, for what cannot be compiled.
     """
 
-    def __init__(self, model, example_input, out_dir: str | Path | None = None, config: Config | None = None, *,
-                 name: str = "model", per_channel: bool = True, calibrate: str = "max",
-                 biases: Mapping[str, np.ndarray] | None = None, profile: bool = True, keep_activations: bool = False):
+    def __init__(
+        self,
+        model,
+        example_input,
+        out_dir: str | Path | None = None,
+        config: Config | None = None,
+        *,
+        name: str = "model",
+        per_channel: bool = True,
+        calibrate: str = "max",
+        biases: Mapping[str, np.ndarray] | None = None,
+        profile: bool = True,
+        keep_activations: bool = False,
+    ):
         self.config = config or Config()
         self.name = name
         self.out_dir = Path(out_dir) if out_dir is not None else Path(name)
@@ -42,19 +54,22 @@ class CodeGenerator:
         imported = import_program(model, example_input, name)
         self.imported = imported.graph
         self.lowered = run_passes(imported.graph)
-        self.check = verify.check_program(imported.graph, self.lowered, imported.program, imported.functional,
-                                          self.sample)
+        self.check = verify.check_program(
+            imported.graph, self.lowered, imported.program, imported.functional, self.sample
+        )
         if (source := getattr(model, "onnx_source", None)) is not None:
             self.check = source.check(imported.graph, imported.functional, self.sample)
         self.graph = with_biases(quantise(self.lowered, per_channel, calibrate), biases or {})
         self._profile, self._keep = profile, keep_activations
         self._programs: dict[bool, Program] = {}
 
-    def generate_code(self, append_final_softmax: bool = False,
-                      overwrite_existing_generated_files: bool = True) -> Path:
+    def generate_code(
+        self, append_final_softmax: bool = False, overwrite_existing_generated_files: bool = True
+    ) -> Path:
         """Write C++ sources, manifest.json and the memory report; returns the folder."""
-        return codegen.generate(self.program(append_final_softmax), self.sample, self.out_dir,
-                                overwrite_existing_generated_files)
+        return codegen.generate(
+            self.program(append_final_softmax), self.sample, self.out_dir, overwrite_existing_generated_files
+        )
 
     def program(self, append_final_softmax: bool = False) -> Program:
         """The compiled network."""

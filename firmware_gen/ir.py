@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The compiler's intermediate representation: a small, typed, immutable data-flow graph.
 
 Shapes are PyTorch's: feature maps are (N, C, H, W), vectors (N, F) or (F,). How a tensor lies in memory

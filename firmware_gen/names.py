@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Names and messages of others, in a form that is safe in messages, tables, comments of C++ and command lines."""
 
 import re
@@ -13,4 +14,4 @@ def safe_name(name: str) -> str:
 def one_line(text: str) -> str:
     """At most MOST printable characters on one line."""
     line = "".join(c if c.isprintable() else "_" for c in text).strip()
-    return line if len(line) <= MOST else f"{line[:MOST - 3]}..."
+    return line if len(line) <= MOST else f"{line[: MOST - 3]}..."

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The one form of every refusal of a model."""
 
 from collections.abc import Iterable
@@ -11,8 +12,9 @@ LONGEST = 60
 
 def refusal(layer: str, op: str, reason: str) -> HeepgenError:
     """An error naming the layer, its operator and the reason, which also says what to do."""
-    return HeepgenError(f"layer {one_line(layer)}: {one_line(op)[:LONGEST]}: {reason} (what is supported: "
-                        "docs/operators.md)")
+    return HeepgenError(
+        f"layer {one_line(layer)}: {one_line(op)[:LONGEST]}: {reason} (what is supported: docs/operators.md)"
+    )
 
 
 def not_one_input(names: Iterable[str]) -> HeepgenError:
@@ -21,5 +23,7 @@ def not_one_input(names: Iterable[str]) -> HeepgenError:
     if not names:
         return HeepgenError("the model has no input: it must take one tensor")
     some = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
-    return HeepgenError(f"the model has {len(names)} inputs ({some}): one is supported; wrap it in a module that takes "
-                        "one tensor and holds the others as buffers, or export the parts that take one tensor each")
+    return HeepgenError(
+        f"the model has {len(names)} inputs ({some}): one is supported; wrap it in a module that takes "
+        "one tensor and holds the others as buffers, or export the parts that take one tensor each"
+    )

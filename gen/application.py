@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A folder that `heepgen sw` wrote: read, and checked as far as anything is computed from it."""
 
 import json
@@ -55,13 +56,16 @@ class Application:
         try:
             return ImportOptions(**marker(self.folder)["options"])
         except (KeyError, TypeError):
-            raise HeepgenError(f"{self.folder} does not say how it was generated; generate it again with heepgen sw."
-                               ) from None
+            raise HeepgenError(
+                f"{self.folder} does not say how it was generated; generate it again with heepgen sw."
+            ) from None
 
 
 def _damaged(folder: Path, name: str, wrong: str) -> HeepgenError:
-    return HeepgenError(f"{folder} is damaged, or was written by another version of heepgen: {name} has no valid "
-                        f"{wrong}; generate it again with heepgen sw.")
+    return HeepgenError(
+        f"{folder} is damaged, or was written by another version of heepgen: {name} has no valid "
+        f"{wrong}; generate it again with heepgen sw."
+    )
 
 
 # A schema is a dict of the names that must be there, a list with the schema of every element, or a check of a value.
@@ -88,8 +92,13 @@ def _shape(value: Any) -> bool:
 
 
 def _source(value: Any) -> bool:
-    return (_text(value) and len(value) < 200 and "\0" not in value and not Path(value).is_absolute()
-            and ".." not in Path(value).parts)
+    return (
+        _text(value)
+        and len(value) < 200
+        and "\0" not in value
+        and not Path(value).is_absolute()
+        and ".." not in Path(value).parts
+    )
 
 
 def _names_of(check: Callable[[Any], bool]) -> Callable[[Any], bool]:
@@ -98,32 +107,57 @@ def _names_of(check: Callable[[Any], bool]) -> Callable[[Any], bool]:
 
 _ADDRESS = _natural(2**31)
 _MODE = {
-    "defines": _names_of(_natural()), "placements": _names_of(_ADDRESS), "arena": _ADDRESS, "outputs": [_ADDRESS],
+    "defines": _names_of(_natural()),
+    "placements": _names_of(_ADDRESS),
+    "arena": _ADDRESS,
+    "outputs": [_ADDRESS],
     "expected_bits": [_natural()],
 }
 _MANIFEST = {
-    "name": _text, "config": {"hash": _natural()} | {o.attribute: lambda v: True for o in OPTIONS},
-    "sources": [_source], "include_dirs": [_source], "symbols": {"result": _text, "timing": _text, "arena": _text},
+    "name": _text,
+    "config": {"hash": _natural()} | {o.attribute: lambda v: True for o in OPTIONS},
+    "sources": [_source],
+    "include_dirs": [_source],
+    "symbols": {"result": _text, "timing": _text, "arena": _text},
     "input": {"shape": _shape, "offset": _ADDRESS},
     "outputs": [{"shape": _shape, "layer": _text}],
-    "accelerator": _MODE, "software": _MODE,
-    "profile": {"offset": lambda v: v is None or _ADDRESS(v), "words": lambda v: v == list(PROFILE_RECORD),
-                "records": _natural(2**20)},
-    "layers": [{
-        "name": _text, "op": _text, "shape": _shape, "macs": _natural(2**63), "bound_cycles": _natural(2**63),
-        "on_cpu": _flag, "descriptors": [_natural(2**20)],
-        "output": {"offset": _ADDRESS, "words": _natural(2**26),
-                   "channels_last": lambda v: v is None or _shape(v) and len(v) == 3},
-    }],
-    "memory": {"arena_bytes": _ADDRESS, "program_bytes": _ADDRESS,
-               "constants": [{"address": _ADDRESS, "size": _ADDRESS}]},
+    "accelerator": _MODE,
+    "software": _MODE,
+    "profile": {
+        "offset": lambda v: v is None or _ADDRESS(v),
+        "words": lambda v: v == list(PROFILE_RECORD),
+        "records": _natural(2**20),
+    },
+    "layers": [
+        {
+            "name": _text,
+            "op": _text,
+            "shape": _shape,
+            "macs": _natural(2**63),
+            "bound_cycles": _natural(2**63),
+            "on_cpu": _flag,
+            "descriptors": [_natural(2**20)],
+            "output": {
+                "offset": _ADDRESS,
+                "words": _natural(2**26),
+                "channels_last": lambda v: v is None or _shape(v) and len(v) == 3,
+            },
+        }
+    ],
+    "memory": {
+        "arena_bytes": _ADDRESS,
+        "program_bytes": _ADDRESS,
+        "constants": [{"address": _ADDRESS, "size": _ADDRESS}],
+    },
 }
 _ERRORS = {field.name for field in fields(LayerReport) if field.default is None}
 _REFERENCE = {
-    "input": [_number], "outputs": [lambda v: isinstance(v, list) and all(map(_number, v))],
-    "layers": lambda v: isinstance(v, dict) and all(
-        isinstance(e, dict) and e.keys() <= _ERRORS and all(map(_number, e.values()))
-        for e in v.values()),
+    "input": [_number],
+    "outputs": [lambda v: isinstance(v, list) and all(map(_number, v))],
+    "layers": lambda v: (
+        isinstance(v, dict)
+        and all(isinstance(e, dict) and e.keys() <= _ERRORS and all(map(_number, e.values())) for e in v.values())
+    ),
 }
 
 
@@ -163,8 +197,10 @@ def _contradictions(application: Application) -> Iterator[str]:
         if mode["arena"] + max(ends, default=0) > ram:
             yield "arena"
     profile = manifest["profile"]
-    if profile["records"] and (profile["offset"] is None or manifest["accelerator"]["arena"] + profile["offset"]
-                               + 4 * len(profile["words"]) * profile["records"] > ram):
+    if profile["records"] and (
+        profile["offset"] is None
+        or manifest["accelerator"]["arena"] + profile["offset"] + 4 * len(profile["words"]) * profile["records"] > ram
+    ):
         yield "profile"
     for layer in manifest["layers"]:
         if any(descriptor >= profile["records"] for descriptor in layer["descriptors"]):

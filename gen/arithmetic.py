@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`make arithmetic`: the generated arithmetic against the host's, 10^8 vectors a unit.
 
 Every unit is converted, verilated and driven by a C++ program (`sim/testbench/arithmetic`) that compares each answer
@@ -83,25 +84,43 @@ def _bus(bits: int) -> Any:
 def _unit(module: str, name: str, ports: dict[str, Any], **params: Any) -> Any:
     """An instance of a unit, looked up when it is made; `ports` are widths or initial values."""
     unit: Unit = getattr(importlib.import_module(module), name)
-    return unit(**{port: Signal(bits) if isinstance(bits, intbv) else _bus(bits) for port, bits in ports.items()},
-                **params)
+    return unit(
+        **{port: Signal(bits) if isinstance(bits, intbv) else _bus(bits) for port, bits in ports.items()}, **params
+    )
 
 
 def _fp32(name: str, operation: str, latency: int) -> Case:
     ports = {"clk": 1, "en": 1, "a": 32, "b": 32, "y": 32}
-    return Case(name, f"a {operation} b of the host", lambda: _unit("hls.arithmetic.fp32", name, ports), "fp32.cpp",
-                {"UNIT_LATENCY": latency, "OPERATION": operation})
+    return Case(
+        name,
+        f"a {operation} b of the host",
+        lambda: _unit("hls.arithmetic.fp32", name, ports),
+        "fp32.cpp",
+        {"UNIT_LATENCY": latency, "OPERATION": operation},
+    )
 
 
 def _fma_pe() -> Case:
     from hls.arithmetic.pe import FMA_STEP
 
     flags = ("swap", "load", "load_diag")
-    ports = {"clk": 1, "a": 32, "weight": 8, "psum": 32, "a_out": 32, "psum_out": 32,
-             **dict.fromkeys(flags, 1), **{f"{flag}_out": 1 for flag in flags}}
-    return Case("fma_pe", "fmaf of the host",
-                lambda: _unit("hls.arithmetic.pe", "fma_pe", ports, diag_weight=None), "fma_pe.cpp",
-                {"UNIT_LATENCY": FMA_STEP})
+    ports = {
+        "clk": 1,
+        "a": 32,
+        "weight": 8,
+        "psum": 32,
+        "a_out": 32,
+        "psum_out": 32,
+        **dict.fromkeys(flags, 1),
+        **{f"{flag}_out": 1 for flag in flags},
+    }
+    return Case(
+        "fma_pe",
+        "fmaf of the host",
+        lambda: _unit("hls.arithmetic.pe", "fma_pe", ports, diag_weight=None),
+        "fma_pe.cpp",
+        {"UNIT_LATENCY": FMA_STEP},
+    )
 
 
 def _normaliser(rows: int) -> Case:
@@ -109,9 +128,13 @@ def _normaliser(rows: int) -> Case:
 
     bits = psum_bits(rows)
     ports = {"clk": 1, "psum": intbv(0, min=-(1 << bits - 1), max=1 << bits - 1), "meta": META_BITS, "y": 32}
-    return Case(f"normaliser, {rows} rows", "exact integers",
-                lambda: _unit("hls.arithmetic.aligned", "normaliser", ports, rows=rows), "normaliser.cpp",
-                {"UNIT_LATENCY": NORMALISE_LATENCY, "PSUM_BITS": bits})
+    return Case(
+        f"normaliser, {rows} rows",
+        "exact integers",
+        lambda: _unit("hls.arithmetic.aligned", "normaliser", ports, rows=rows),
+        "normaliser.cpp",
+        {"UNIT_LATENCY": NORMALISE_LATENCY, "PSUM_BITS": bits},
+    )
 
 
 def _array(config: Config) -> Case:
@@ -119,23 +142,46 @@ def _array(config: Config) -> Case:
 
     rows, cols, counts = config.rows, config.cols, count_bits(config)
     flags = ("clk", "rst", "vec_valid", "vec_swap", "vec_diag", "vec_max", "load_valid", "load_diag")
-    ports = {**dict.fromkeys(flags, 1), "vec": 32 * rows, "load_data": 8 * config.load_rows * cols,
-             "load_beat": beat_bits(config), "col_valid": cols, "col_data": 32 * cols,
-             "lost_lanes": counts, "coarse_lanes": counts}
+    ports = {
+        **dict.fromkeys(flags, 1),
+        "vec": 32 * rows,
+        "load_data": 8 * config.load_rows * cols,
+        "load_beat": beat_bits(config),
+        "col_valid": cols,
+        "col_data": 32 * cols,
+        "lost_lanes": counts,
+        "coarse_lanes": counts,
+    }
     aligned = config.arithmetic == "aligned"
-    return Case(f"{config.arithmetic} array, {rows}x{cols}", "exact integers" if aligned else "chains of fmaf",
-                lambda: _unit("hls.arithmetic.array", "systolic_array", ports, config=config), "array.cpp",
-                {"ROWS": rows, "COLS": cols, "LOAD_ROWS": config.load_rows, "ALIGNED": int(aligned),
-                 "ARRAY_LATENCY": array_latency(config)}, columns=True)
+    return Case(
+        f"{config.arithmetic} array, {rows}x{cols}",
+        "exact integers" if aligned else "chains of fmaf",
+        lambda: _unit("hls.arithmetic.array", "systolic_array", ports, config=config),
+        "array.cpp",
+        {
+            "ROWS": rows,
+            "COLS": cols,
+            "LOAD_ROWS": config.load_rows,
+            "ALIGNED": int(aligned),
+            "ARRAY_LATENCY": array_latency(config),
+        },
+        columns=True,
+    )
 
 
 def cases() -> list[Case]:
     from hls.arithmetic.fp32 import FP32_ADD_LATENCY, FP32_MUL_LATENCY
 
-    return [_fp32("fp32_add", "+", FP32_ADD_LATENCY), _fp32("fp32_mul", "*", FP32_MUL_LATENCY), _fma_pe(),
-            *(_normaliser(rows) for rows in (8, 32)),
-            _array(Config(rows=8, cols=8)), _array(Config(rows=5, cols=3, ports=4)), _array(Config(rows=16, cols=16)),
-            _array(Config(rows=4, cols=4, arithmetic="fma"))]
+    return [
+        _fp32("fp32_add", "+", FP32_ADD_LATENCY),
+        _fp32("fp32_mul", "*", FP32_MUL_LATENCY),
+        _fma_pe(),
+        *(_normaliser(rows) for rows in (8, 32)),
+        _array(Config(rows=8, cols=8)),
+        _array(Config(rows=5, cols=3, ports=4)),
+        _array(Config(rows=16, cols=16)),
+        _array(Config(rows=4, cols=4, arithmetic="fma")),
+    ]
 
 
 def named(name: str) -> Case:
@@ -143,19 +189,54 @@ def named(name: str) -> Case:
 
 
 FAULTS = [
-    Fault("fp32_add", "hls.arithmetic.fp32", "up = sig[1] and (sig[0] or sig[2])", "up = sig[1]", "fp32_add",
-          "hls.arithmetic.fp32.fp32_add"),
-    Fault("fp32_add", "hls.arithmetic.fp32", "if shift1[8:5] != 0:", "if shift1[8:6] != 0:", "fp32_add",
-          "hls.arithmetic.fp32.fp32_add"),
-    Fault("fp32_mul", "hls.arithmetic.fp32", "product2.next = concat(product[48:22], product[22:] != 0)",
-          "product2.next = concat(product[48:22], product[22:1] != 0)", "fp32_mul", "hls.arithmetic.fp32.fp32_mul"),
-    Fault("fma_pe", "hls.arithmetic.fma", "m[:] = concat(False, m[34:2], m[2:] != 0)",
-          "m[:] = concat(False, m[34:2], m[1])",
-          "fp32_int8_fma", "hls.arithmetic.pe.fp32_int8_fma"),
-    Fault("normaliser, 8 rows", "hls.arithmetic.aligned", "(magnitude3[low] or magnitude3[low - 1:] != 0)",
-          "(magnitude3[low] or magnitude3[low - 1:1] != 0)", "normaliser", "hls.arithmetic.aligned.normaliser"),
-    Fault("aligned array, 5x3", "hls.arithmetic.aligned", "sign2 != shifted2[0]", "sign2", "aligned_edge",
-          "hls.arithmetic.array.aligned_edge"),
+    Fault(
+        "fp32_add",
+        "hls.arithmetic.fp32",
+        "up = sig[1] and (sig[0] or sig[2])",
+        "up = sig[1]",
+        "fp32_add",
+        "hls.arithmetic.fp32.fp32_add",
+    ),
+    Fault(
+        "fp32_add",
+        "hls.arithmetic.fp32",
+        "if shift1[8:5] != 0:",
+        "if shift1[8:6] != 0:",
+        "fp32_add",
+        "hls.arithmetic.fp32.fp32_add",
+    ),
+    Fault(
+        "fp32_mul",
+        "hls.arithmetic.fp32",
+        "product2.next = concat(product[48:22], product[22:] != 0)",
+        "product2.next = concat(product[48:22], product[22:1] != 0)",
+        "fp32_mul",
+        "hls.arithmetic.fp32.fp32_mul",
+    ),
+    Fault(
+        "fma_pe",
+        "hls.arithmetic.fma",
+        "m[:] = concat(False, m[34:2], m[2:] != 0)",
+        "m[:] = concat(False, m[34:2], m[1])",
+        "fp32_int8_fma",
+        "hls.arithmetic.pe.fp32_int8_fma",
+    ),
+    Fault(
+        "normaliser, 8 rows",
+        "hls.arithmetic.aligned",
+        "(magnitude3[low] or magnitude3[low - 1:] != 0)",
+        "(magnitude3[low] or magnitude3[low - 1:1] != 0)",
+        "normaliser",
+        "hls.arithmetic.aligned.normaliser",
+    ),
+    Fault(
+        "aligned array, 5x3",
+        "hls.arithmetic.aligned",
+        "sign2 != shifted2[0]",
+        "sign2",
+        "aligned_edge",
+        "hls.arithmetic.array.aligned_edge",
+    ),
 ]
 
 
@@ -165,8 +246,9 @@ def planted(fault: Fault) -> Iterator[None]:
     original = importlib.import_module(fault.module)
     text = Path(original.__file__).read_text()
     if text.count(fault.old) != 1:
-        raise HeepgenError(f"{fault.module} holds {fault.old!r} {text.count(fault.old)} times, not once: the fault "
-                           "cannot be planted.")
+        raise HeepgenError(
+            f"{fault.module} holds {fault.old!r} {text.count(fault.old)} times, not once: the fault cannot be planted."
+        )
     with tempfile.TemporaryDirectory(prefix="heepgen-") as folder:
         path = Path(folder) / f"{fault.module.rpartition('.')[2]}.py"
         path.write_text(text.replace(fault.old, fault.new))
@@ -186,12 +268,27 @@ def program(case: Case) -> Path:
     with tempfile.TemporaryDirectory(prefix="heepgen-") as folder:
         paths = convert(case.block, folder)
         top = paths[0].stem
-        constants = [f"constexpr int {name} = {value};" if isinstance(value, int) else f"#define {name} {value}"
-                     for name, value in case.constants.items()]
-        text = "\n".join([f'#include "V{top}.h"', f"using Dut = V{top};", *constants,
-                          (TESTBENCH / "arithmetic.hpp").read_text(), (TESTBENCH / case.source).read_text()])
-        return build_module(paths, top, text, optimise="-O2", verilator_flags=("--output-split-cfuncs", "1000"),
-                            flags=("-O3", "-ffp-contract=off", "-Wall", "-Wextra", "-Werror"))
+        constants = [
+            f"constexpr int {name} = {value};" if isinstance(value, int) else f"#define {name} {value}"
+            for name, value in case.constants.items()
+        ]
+        text = "\n".join(
+            [
+                f'#include "V{top}.h"',
+                f"using Dut = V{top};",
+                *constants,
+                (TESTBENCH / "arithmetic.hpp").read_text(),
+                (TESTBENCH / case.source).read_text(),
+            ]
+        )
+        return build_module(
+            paths,
+            top,
+            text,
+            optimise="-O2",
+            verilator_flags=("--output-split-cfuncs", "1000"),
+            flags=("-O3", "-ffp-contract=off", "-Wall", "-Wextra", "-Werror"),
+        )
 
 
 def attempt(binary: Path, seed: int, results: int) -> dict:
@@ -202,8 +299,13 @@ def attempt(binary: Path, seed: int, results: int) -> dict:
     return json.loads(done.stdout)
 
 
-def run_case(case: Case, results: int, seed: int, pool: ThreadPoolExecutor,
-             progress: Callable[[str, int, int], None] = lambda what, done, total: None) -> Outcome:
+def run_case(
+    case: Case,
+    results: int,
+    seed: int,
+    pool: ThreadPoolExecutor,
+    progress: Callable[[str, int, int], None] = lambda what, done, total: None,
+) -> Outcome:
     """`results` results of a case in slices, whose seeds follow `seed`."""
     outcome = Outcome(case.name, case.reference)
     binary = program(case)
@@ -236,9 +338,21 @@ COLUMNS = ("unit", "compared with", "results", "wrong", "zero", "subnormal", "in
 
 def rows(data: dict) -> list[list[str]]:
     """Of COLUMNS, from what `main` writes as JSON."""
-    return [[c["name"], c["reference"], *(f"{n:,}" for n in (
-        c["results"], c["wrong"], *(c["classes"][name] for name in ("zero", "subnormal", "infinite", "nan"))))]
-        for c in data["cases"]]
+    return [
+        [
+            c["name"],
+            c["reference"],
+            *(
+                f"{n:,}"
+                for n in (
+                    c["results"],
+                    c["wrong"],
+                    *(c["classes"][name] for name in ("zero", "subnormal", "infinite", "nan")),
+                )
+            ),
+        ]
+        for c in data["cases"]
+    ]
 
 
 def table(data: dict) -> Any:
@@ -254,23 +368,37 @@ def table(data: dict) -> Any:
         result.add_row(*row)
     notes = [Text(f"{c['name']}: {example}", style="bold red") for c in data["cases"] for example in c["examples"][:5]]
     for fault in data["faults"]:
-        notes.append(Text(f"planted in {fault['case']}: {fault['new']} for {fault['old']}: {fault['wrong']:,} of "
-                          f"{fault['results']:,} wrong", style="dim" if fault["wrong"] else "bold red"))
+        notes.append(
+            Text(
+                f"planted in {fault['case']}: {fault['new']} for {fault['old']}: {fault['wrong']:,} of "
+                f"{fault['results']:,} wrong",
+                style="dim" if fault["wrong"] else "bold red",
+            )
+        )
     return Group(result, *notes)
 
 
 def markdown(data: dict) -> list[str]:
     """Lines of docs/numerics.md."""
-    planted_lines = [f"| {f['case']} | `{f['old']}` | `{f['new']}` | {f['wrong']:,} of {f['results']:,} |"
-                     for f in data["faults"]]
+    planted_lines = [
+        f"| {f['case']} | `{f['old']}` | `{f['new']}` | {f['wrong']:,} of {f['results']:,} |" for f in data["faults"]
+    ]
     return [
-        "## Verilog against the host", "",
+        "## Verilog against the host",
+        "",
         "`make arithmetic` (`gen.arithmetic`) drives the verilated units with random and directed vectors and compares",
-        "every bit. What it found last, with the classes that the right results fell into:", "",
-        f"| {' | '.join(COLUMNS)} |", "|---|---|" + "--:|" * (len(COLUMNS) - 2),
-        *(f"| {' | '.join(row)} |" for row in rows(data)), "",
-        "Faults planted in the sources, to see that they are noticed:", "",
-        "| unit | line | instead | wrong results |", "|---|---|---|--:|", *planted_lines]
+        "every bit. What it found last, with the classes that the right results fell into:",
+        "",
+        f"| {' | '.join(COLUMNS)} |",
+        "|---|---|" + "--:|" * (len(COLUMNS) - 2),
+        *(f"| {' | '.join(row)} |" for row in rows(data)),
+        "",
+        "Faults planted in the sources, to see that they are noticed:",
+        "",
+        "| unit | line | instead | wrong results |",
+        "|---|---|---|--:|",
+        *planted_lines,
+    ]
 
 
 @click.command(help=__doc__.partition("\n\n")[2])
@@ -289,8 +417,15 @@ def main(results: int, columns: int, seed: int, only: str, jobs: int, json_path:
             data["cases"].append(asdict(run_case(case, columns if case.columns else results, seed, pool, progress)))
         for fault in [f for f in FAULTS if only in f.case]:
             tried = min(FAULT_RESULTS, columns)
-            data["faults"].append({"case": fault.case, "old": fault.old, "new": fault.new, "results": tried,
-                                   "wrong": find_fault(fault, tried, seed)})
+            data["faults"].append(
+                {
+                    "case": fault.case,
+                    "old": fault.old,
+                    "new": fault.new,
+                    "results": tried,
+                    "wrong": find_fault(fault, tried, seed),
+                }
+            )
     if json_path != "-":
         show(table(data))
     write_json(data, json_path)

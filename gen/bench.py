@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Benchmarks: networks measured in RTL simulation, as a table, as JSON and as a document."""
 
 import time
@@ -74,9 +75,18 @@ def parse_geometry(text: str) -> Config:
     return Config(rows=rows, cols=cols, ports=ports, arithmetic=found[4] or "aligned")
 
 
-def measure(network: str, model: Path, sample: Path, config: Config, work: Path, *,
-            published: Published = Published(), software: bool = True, stalls: bool = True,
-            progress: Callable[[str], None] = lambda message: None) -> Measurement:
+def measure(
+    network: str,
+    model: Path,
+    sample: Path,
+    config: Config,
+    work: Path,
+    *,
+    published: Published = Published(),
+    software: bool = True,
+    stalls: bool = True,
+    progress: Callable[[str], None] = lambda message: None,
+) -> Measurement:
     """Generate, run and measure a model file; a network that cannot be compiled gives a reason instead."""
     from firmware_gen.targets.descriptor.place.planner import memory_map
     from gen.run import run
@@ -96,12 +106,24 @@ def measure(network: str, model: Path, sample: Path, config: Config, work: Path,
     if not all(r.bit_exact for r in (result, cpu_only, slow) if r):
         raise HeepgenError(f"{network} on {name}: the device's output differs from the bit-exact model.")
     return Measurement(
-        network, name, published, ram_kib=memory_map(config)[1] // 1024, cycles=result.total_cycles,
+        network,
+        name,
+        published,
+        ram_kib=memory_map(config)[1] // 1024,
+        cycles=result.total_cycles,
         bound=sum(layer.bound_cycles for layer in result.layers),
-        macs=result.macs, peak=result.peak, ports=config.ports, cpu_cycles=result.cpu_cycles,
-        software=cpu_only.total_cycles if cpu_only else None, withheld=slow.total_cycles if slow else None,
-        bit_exact=True, layers=result.layers, sw_seconds=seconds, soc_cycles=result.soc_cycles,
-        sim_seconds=result.seconds)
+        macs=result.macs,
+        peak=result.peak,
+        ports=config.ports,
+        cpu_cycles=result.cpu_cycles,
+        software=cpu_only.total_cycles if cpu_only else None,
+        withheld=slow.total_cycles if slow else None,
+        bit_exact=True,
+        layers=result.layers,
+        sw_seconds=seconds,
+        soc_cycles=result.soc_cycles,
+        sim_seconds=result.seconds,
+    )
 
 
 def to_dict(results: Sequence[Measurement]) -> dict[str, Any]:
@@ -119,9 +141,22 @@ def from_dict(data: dict[str, Any]) -> list[Measurement]:
 
 # Rendering
 
-_COLUMNS = ("network", "array", "RAM\nKiB", "cycles", "bound", "cycles/\nbound", "MAC/\ncycle", "grants\nwithheld",
-            "CPU\ncycles", "software\nkernels", "software/\narray", "HEEPstor\narray", "HEEPstor/\narray",
-            "HEEPstor\nCPU only")
+_COLUMNS = (
+    "network",
+    "array",
+    "RAM\nKiB",
+    "cycles",
+    "bound",
+    "cycles/\nbound",
+    "MAC/\ncycle",
+    "grants\nwithheld",
+    "CPU\ncycles",
+    "software\nkernels",
+    "software/\narray",
+    "HEEPstor\narray",
+    "HEEPstor/\narray",
+    "HEEPstor\nCPU only",
+)
 
 
 def _count(value: int | None) -> str:
@@ -135,9 +170,22 @@ def _ratio(a: int | None, b: int | None, form: str = ".2f") -> str:
 def _row(m: Measurement) -> tuple[str, ...]:
     other = m.published
     array = _count(other.array) + (f" {other.array_size}" if other.array and other.array_size != "8x8" else "")
-    return (m.network, m.geometry, _count(m.ram_kib), _count(m.cycles), _count(m.bound), _ratio(m.cycles, m.bound),
-            _ratio(m.macs, m.cycles), _ratio(m.withheld, m.cycles), _count(m.cpu_cycles), _count(m.software),
-            _ratio(m.software, m.cycles, ".0f"), array, _ratio(other.array, m.cycles, ".0f"), _count(other.cpu))
+    return (
+        m.network,
+        m.geometry,
+        _count(m.ram_kib),
+        _count(m.cycles),
+        _count(m.bound),
+        _ratio(m.cycles, m.bound),
+        _ratio(m.macs, m.cycles),
+        _ratio(m.withheld, m.cycles),
+        _count(m.cpu_cycles),
+        _count(m.software),
+        _ratio(m.software, m.cycles, ".0f"),
+        array,
+        _ratio(other.array, m.cycles, ".0f"),
+        _count(other.cpu),
+    )
 
 
 def table(results: Sequence[Measurement]) -> Any:
@@ -147,32 +195,63 @@ def table(results: Sequence[Measurement]) -> Any:
     from rich.table import Table
     from rich.text import Text
 
-    result = Table(title="Cycles per inference, CPU time included", title_justify="left", box=SIMPLE_HEAD,
-                   padding=(0, 1, 0, 0), pad_edge=False)
+    result = Table(
+        title="Cycles per inference, CPU time included",
+        title_justify="left",
+        box=SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        pad_edge=False,
+    )
     for index, name in enumerate(_COLUMNS):
         result.add_column(name, justify="left" if index < 2 else "right", no_wrap=index < 11)
     for m in results:
         if not m.skipped:
             result.add_row(*_row(m))
-    notes = [Text(f"{m.network} on {m.geometry} was skipped: {m.skipped}", style="yellow")
-             for m in results if m.skipped]
+    notes = [
+        Text(f"{m.network} on {m.geometry} was skipped: {m.skipped}", style="yellow") for m in results if m.skipped
+    ]
     return Group(result, *notes)
 
 
 def _markdown_table(columns: Sequence[str], rows: Sequence[Sequence[str]], left: int) -> list[str]:
     heads = [" ".join(c.split("\n")).replace("/ ", "/") for c in columns]
-    return [f"| {' | '.join(heads)} |", f"|{'---|' * left}{'---:|' * (len(heads) - left)}",
-            *(f"| {' | '.join(row)} |" for row in rows), ""]
+    return [
+        f"| {' | '.join(heads)} |",
+        f"|{'---|' * left}{'---:|' * (len(heads) - left)}",
+        *(f"| {' | '.join(row)} |" for row in rows),
+        "",
+    ]
 
 
-_LAYER_COLUMNS = ("layer", "operator", "output", "MACs", "cycles", "bound", "cycles/\nbound", "vectors", "bus\nwords",
-                  "load\nstall", "store\nstall")
+_LAYER_COLUMNS = (
+    "layer",
+    "operator",
+    "output",
+    "MACs",
+    "cycles",
+    "bound",
+    "cycles/\nbound",
+    "vectors",
+    "bus\nwords",
+    "load\nstall",
+    "store\nstall",
+)
 
 
 def _layer_row(layer: LayerReport) -> tuple[str, ...]:
-    return (layer.name, layer.op, "x".join(map(str, layer.shape)), _count(layer.macs), _count(layer.cycles),
-            _count(layer.bound_cycles), _ratio(layer.cycles, layer.bound_cycles), _count(layer.array_cycles),
-            _count(layer.bus_words), _count(layer.load_stall_cycles), _count(layer.store_stall_cycles))
+    return (
+        layer.name,
+        layer.op,
+        "x".join(map(str, layer.shape)),
+        _count(layer.macs),
+        _count(layer.cycles),
+        _count(layer.bound_cycles),
+        _ratio(layer.cycles, layer.bound_cycles),
+        _count(layer.array_cycles),
+        _count(layer.bus_words),
+        _count(layer.load_stall_cycles),
+        _count(layer.store_stall_cycles),
+    )
 
 
 def markdown(results: Sequence[Measurement], tools: Sequence[tuple[str, str]] = ()) -> str:
@@ -201,11 +280,19 @@ def markdown(results: Sequence[Measurement], tools: Sequence[tuple[str, str]] = 
         "",
     ]
     if tools:
-        lines += ["## Tools", "", "On the machine that made this document.", "",
-                  *_markdown_table(("what", "measured"), tools, 1)]
+        lines += [
+            "## Tools",
+            "",
+            "On the machine that made this document.",
+            "",
+            *_markdown_table(("what", "measured"), tools, 1),
+        ]
     for m in first:
-        lines += [f"## {m.network} on {m.geometry}", "",
-                  *_markdown_table(_LAYER_COLUMNS, [_layer_row(layer) for layer in m.layers if layer.cycles], 3)]
+        lines += [
+            f"## {m.network} on {m.geometry}",
+            "",
+            *_markdown_table(_LAYER_COLUMNS, [_layer_row(layer) for layer in m.layers if layer.cycles], 3),
+        ]
     return "\n".join(lines)
 
 

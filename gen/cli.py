@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The `heepgen` command. Only click is imported here; every command imports what it needs when it runs."""
 
 import functools
@@ -41,6 +42,7 @@ class _Group(click.Group):
 @contextmanager
 def _cleaning_up() -> Iterator[None]:
     """SIGTERM and SIGHUP end the program as Ctrl-C does: what it began is removed."""
+
     def stop(number: int, _frame: Any) -> None:
         for known in before:
             signal.signal(known, signal.SIG_IGN)
@@ -48,8 +50,11 @@ def _cleaning_up() -> Iterator[None]:
 
     before = {}
     if threading.current_thread() is threading.main_thread():
-        before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)
-                  if signal.getsignal(number) is signal.SIG_DFL}
+        before = {
+            number: signal.getsignal(number)
+            for number in (signal.SIGTERM, signal.SIGHUP)
+            if signal.getsignal(number) is signal.SIG_DFL
+        }
     try:
         for number in before:
             signal.signal(number, stop)
@@ -66,8 +71,7 @@ def _explained(error: Exception) -> str:
         return "error: there is not enough memory; give the program more, or a smaller model or input."
     if isinstance(error, OSError) and error.strerror:
         return f"error: {': '.join(str(part) for part in (error.filename, error.strerror) if part)}."
-    return (f"internal error: {type(error).__name__}: {error}; this is a bug in heepgen, "
-            "HEEPGEN_DEBUG=1 shows where.")
+    return f"internal error: {type(error).__name__}: {error}; this is a bug in heepgen, HEEPGEN_DEBUG=1 shows where."
 
 
 def _options(*decorators: Callable) -> Callable:
@@ -91,8 +95,13 @@ def _shape(_ctx: click.Context, _param: click.Parameter, value: str | None) -> t
     return shape
 
 
-_config = click.option("--config", "config_path", metavar="FILE", type=click.Path(dir_okay=False),
-                       help=f"Configuration in hjson.  [default: ./{DEFAULT_CONFIG} if there is one]")
+_config = click.option(
+    "--config",
+    "config_path",
+    metavar="FILE",
+    type=click.Path(dir_okay=False),
+    help=f"Configuration in hjson.  [default: ./{DEFAULT_CONFIG} if there is one]",
+)
 _geometry = _options(
     _config,
     click.option("--rows", type=int, metavar="R", help="Rows of the array, 1 to 32: reduction."),
@@ -100,6 +109,8 @@ _geometry = _options(
     click.option("--arith", metavar="aligned|fma", help="Arithmetic of the processing elements."),
     click.option("--ports", type=int, metavar="P", help="OBI master ports, 1 to 4."),
 )
+
+
 def _writable(_ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
     from hls.output import check_file
 
@@ -108,27 +119,50 @@ def _writable(_ctx: click.Context, param: click.Parameter, value: str | None) ->
     return value
 
 
-_json = click.option("--json", "json_path", metavar="FILE", callback=_writable,
-                     help="Write the results as JSON; - for stdout.")
-_force = click.option("--force", is_flag=True,
-                      help="Replace a folder that heepgen did not write (it is moved aside to NAME.old).")
-_per_tensor = click.option("--per-tensor", is_flag=True,
-                           help="One weight scale per layer instead of one per channel.")
-_calibrate = _options(
-    click.option("--calibrate", type=click.Choice(["max", "mse"]), default="max", show_default=True,
-                 help="Range of the weights: all of them, or that with the least squared error."),
-    click.option("--bias-correction", metavar="FILE.npz", type=click.Path(dir_okay=False),
-                 help="Correct biases by the mean error that INT8 weights cause on these inputs x (N, ...)."),
+_json = click.option(
+    "--json", "json_path", metavar="FILE", callback=_writable, help="Write the results as JSON; - for stdout."
 )
-_trust = click.option("--trust-pickle", is_flag=True,
-                      help="Load files whose pickle may run code. Only for files you made yourself.")
+_force = click.option(
+    "--force", is_flag=True, help="Replace a folder that heepgen did not write (it is moved aside to NAME.old)."
+)
+_per_tensor = click.option("--per-tensor", is_flag=True, help="One weight scale per layer instead of one per channel.")
+_calibrate = _options(
+    click.option(
+        "--calibrate",
+        type=click.Choice(["max", "mse"]),
+        default="max",
+        show_default=True,
+        help="Range of the weights: all of them, or that with the least squared error.",
+    ),
+    click.option(
+        "--bias-correction",
+        metavar="FILE.npz",
+        type=click.Path(dir_okay=False),
+        help="Correct biases by the mean error that INT8 weights cause on these inputs x (N, ...).",
+    ),
+)
+_trust = click.option(
+    "--trust-pickle", is_flag=True, help="Load files whose pickle may run code. Only for files you made yourself."
+)
 _import = _options(
-    click.option("--input-shape", metavar="1,28,28", callback=_shape,
-                 help="Shape of one input, without the batch dimension; a .pt has none, an .onnx may leave it open."),
-    click.option("--batch", type=click.IntRange(1), metavar="N",
-                 help="Batch size of a .pt, 1 unless given, or of a model that leaves it open."),
-    click.option("--sample", metavar="FILE.npy", type=click.Path(dir_okay=False),
-                 help="Input to link into the firmware, batch dimension included."),
+    click.option(
+        "--input-shape",
+        metavar="1,28,28",
+        callback=_shape,
+        help="Shape of one input, without the batch dimension; a .pt has none, an .onnx may leave it open.",
+    ),
+    click.option(
+        "--batch",
+        type=click.IntRange(1),
+        metavar="N",
+        help="Batch size of a .pt, 1 unless given, or of a model that leaves it open.",
+    ),
+    click.option(
+        "--sample",
+        metavar="FILE.npy",
+        type=click.Path(dir_okay=False),
+        help="Input to link into the firmware, batch dimension included.",
+    ),
     click.option("--append-final-softmax", is_flag=True, help="Append a Softmax to the network."),
     _per_tensor,
     _trust,
@@ -139,8 +173,15 @@ def _with_config(command: Callable) -> Callable:
     """Turn the geometry options of a command into its `config` argument."""
 
     @functools.wraps(command)
-    def wrapper(config_path: str | None, rows: int | None, cols: int | None, arith: str | None,
-                ports: int | None, prefix: str | None = None, **options: Any) -> Any:
+    def wrapper(
+        config_path: str | None,
+        rows: int | None,
+        cols: int | None,
+        arith: str | None,
+        ports: int | None,
+        prefix: str | None = None,
+        **options: Any,
+    ) -> Any:
         from hls.config import Config
 
         flags = {"rows": rows, "cols": cols, "arithmetic": arith, "ports": ports, "prefix": prefix}
@@ -207,8 +248,9 @@ def hw(config: Any, out: str, force: bool, json_path: str | None) -> None:
 @_force
 @_json
 @_with_config
-def sw(config: Any, model: str, out: str | None, explain: bool, force: bool, json_path: str | None,
-       **options: Any) -> None:
+def sw(
+    config: Any, model: str, out: str | None, explain: bool, force: bool, json_path: str | None, **options: Any
+) -> None:
     """Generate the firmware that runs MODEL: C++17, weights, memory plan, a checked sample.
 
     MODEL is a .pt2 of torch.export, an .onnx, or a .pt holding an nn.Module of standard layers. Nothing in them
@@ -268,19 +310,38 @@ def estimate(config: Any, model: str, json_path: str | None, **options: Any) -> 
 @_geometry
 @_import
 @_calibrate
-@click.option("--input", "input_path", metavar="FILE.npy", type=click.Path(dir_okay=False),
-              help="Input to run instead of the sample in the firmware.")
+@click.option(
+    "--input",
+    "input_path",
+    metavar="FILE.npy",
+    type=click.Path(dir_okay=False),
+    help="Input to run instead of the sample in the firmware.",
+)
 @_json
 @click.option("--vcd", metavar="FILE", type=click.Path(dir_okay=False), help="Write the accelerator's waves.")
 @click.option("--software", is_flag=True, help="Run plain C++ kernels on the CPU, without the accelerator.")
-@click.option("--wait-states", type=click.IntRange(0), metavar="N", default=0, show_default=True,
-              help="Cycles the memory lets every access wait.")
-@click.option("--tap", "taps", multiple=True, metavar="LAYER",
-              help="Also return this layer's tensor; repeatable.")
-@click.option("--toolchain", type=click.Choice(["zig", "gcc"]), default="zig", show_default=True,
-              help="Compiler of the firmware; gcc is Debian's riscv64-unknown-elf-g++.")
-@click.option("--elf", metavar="FILE", type=click.Path(dir_okay=False),
-              help="Program that another toolchain built from APP, such as X-HEEP's.")
+@click.option(
+    "--wait-states",
+    type=click.IntRange(0),
+    metavar="N",
+    default=0,
+    show_default=True,
+    help="Cycles the memory lets every access wait.",
+)
+@click.option("--tap", "taps", multiple=True, metavar="LAYER", help="Also return this layer's tensor; repeatable.")
+@click.option(
+    "--toolchain",
+    type=click.Choice(["zig", "gcc"]),
+    default="zig",
+    show_default=True,
+    help="Compiler of the firmware; gcc is Debian's riscv64-unknown-elf-g++.",
+)
+@click.option(
+    "--elf",
+    metavar="FILE",
+    type=click.Path(dir_okay=False),
+    help="Program that another toolchain built from APP, such as X-HEEP's.",
+)
 @_with_config
 def run(config: Any, target: str, json_path: str | None, **options: Any) -> None:
     """Run firmware on the virtual SoC, cycle by cycle: the CPU's RTL, the generated Verilog, the real code.
@@ -316,15 +377,28 @@ def run(config: Any, target: str, json_path: str | None, **options: Any) -> None
 @click.argument("apps", nargs=-1, metavar="[APP]...")
 @click.option("--heep-dir", metavar="PATH", help="Checkout of X-HEEP; nothing in it is changed.")
 @click.option("-o", "--out", metavar="DIR", default="build/xheep", show_default=True, help="Folder of the project.")
-@click.option("--interrupt", type=click.Choice(["fast", "plic"]), default="fast", show_default=True,
-              help="X-HEEP's interrupt line for the accelerator.")
+@click.option(
+    "--interrupt",
+    type=click.Choice(["fast", "plic"]),
+    default="fast",
+    show_default=True,
+    help="X-HEEP's interrupt line for the accelerator.",
+)
 @click.option("--regenerate", metavar="DIR", help="Write this project again, as its heepstor.json says.")
 @_geometry
 @_force
 @_json
 @_with_config
-def xheep(config: Any, apps: tuple[str, ...], heep_dir: str | None, out: str, interrupt: str,
-          regenerate: str | None, force: bool, json_path: str | None) -> None:
+def xheep(
+    config: Any,
+    apps: tuple[str, ...],
+    heep_dir: str | None,
+    out: str,
+    interrupt: str,
+    regenerate: str | None,
+    force: bool,
+    json_path: str | None,
+) -> None:
     """Write an X-HEEP extension project: top, wrapper, FuseSoC cores, Makefile, applications, runtime.
 
     APP are folders written by `heepgen sw`; without geometry flags or --config the hardware is the first one's.
@@ -345,8 +419,16 @@ def xheep(config: Any, apps: tuple[str, ...], heep_dir: str | None, out: str, in
         if regenerate:
             report = write_again(regenerate, progress=say)
         else:
-            report = generate_xheep(heep_dir, out, config, apps=apps, interrupt=interrupt, force=force,
-                                    config_given=_hardware_given() or not apps, progress=say)
+            report = generate_xheep(
+                heep_dir,
+                out,
+                config,
+                apps=apps,
+                interrupt=interrupt,
+                force=force,
+                config_given=_hardware_given() or not apps,
+                progress=say,
+            )
     if json_path != "-":
         show(pairs(f"X-HEEP project in {report.folder}", report.lines()))
     write_json(report, json_path)
@@ -355,14 +437,31 @@ def xheep(config: Any, apps: tuple[str, ...], heep_dir: str | None, out: str, in
 @main.command("eval", short_help="Measure what quantisation costs on a data set.")
 @click.argument("model")
 @_geometry
-@click.option("--data", metavar="FILE.npz", required=True, type=click.Path(dir_okay=False),
-              help="Inputs x (N, ...) and labels y (N,).")
+@click.option(
+    "--data",
+    metavar="FILE.npz",
+    required=True,
+    type=click.Path(dir_okay=False),
+    help="Inputs x (N, ...) and labels y (N,).",
+)
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), help="Where PyTorch runs.  [default: cuda if it can]")
-@click.option("--batch", type=click.IntRange(1), metavar="N", default=256, show_default=True,
-              help="Inputs that PyTorch takes at once.")
+@click.option(
+    "--batch",
+    type=click.IntRange(1),
+    metavar="N",
+    default=256,
+    show_default=True,
+    help="Inputs that PyTorch takes at once.",
+)
 @click.option("--limit", type=click.IntRange(1), metavar="N", help="Only the first N inputs.")
-@click.option("--output", type=click.IntRange(0), metavar="N", default=0, show_default=True,
-              help="Which of the model's outputs is compared with y.")
+@click.option(
+    "--output",
+    type=click.IntRange(0),
+    metavar="N",
+    default=0,
+    show_default=True,
+    help="Which of the model's outputs is compared with y.",
+)
 @_per_tensor
 @_calibrate
 @_trust

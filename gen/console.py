@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the commands print: tables and JSON on standard output, progress and errors on standard error."""
 
 import sys

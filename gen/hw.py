@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`heepgen hw`: Verilog of the accelerator, and everything needed to use it, in one folder."""
 
 from collections.abc import Callable
@@ -37,7 +38,10 @@ class HwReport:
     @classmethod
     def of(cls, config: Config, modules: tuple[str, ...] = ()) -> "HwReport":
         return cls(
-            rows=config.rows, cols=config.cols, arithmetic=config.arithmetic, ports=config.ports,
+            rows=config.rows,
+            cols=config.cols,
+            arithmetic=config.arithmetic,
+            ports=config.ports,
             config_hash=f"0x{config.hash:08x}",
             multipliers=config.rows * config.cols,
             epilogue_multipliers=config.ports,
@@ -66,8 +70,7 @@ class HwReport:
             ("weight buffer", f"{self.weight_bytes:,} bytes"),
             ("accumulators", f"{self.accumulator_bytes:,} bytes in two banks"),
             ("scratchpad", f"{self.scratchpad_bytes:,} bytes" if self.scratchpad_bytes else "none"),
-            ("peak", f"{self.peak_mac_per_cycle} MAC/cycle; depthwise and pooling "
-                     f"{self.peak_diagonal_mac_per_cycle}"),
+            ("peak", f"{self.peak_mac_per_cycle} MAC/cycle; depthwise and pooling {self.peak_diagonal_mac_per_cycle}"),
             ("bus peak", f"{self.peak_bus_bytes_per_cycle} bytes/cycle over {self.ports} OBI ports"),
             ("Verilog modules", str(len(self.modules))),
         ]
@@ -83,8 +86,9 @@ def geometry(config: Config) -> str:
     return f"{config.rows}x{config.cols} {config.arithmetic}, {ports}"
 
 
-def generate_hw(config: Config, out: str | Path, *, force: bool = False,
-                generate: Callable[[Config, Path], Any] | None = None) -> HwReport:
+def generate_hw(
+    config: Config, out: str | Path, *, force: bool = False, generate: Callable[[Config, Path], Any] | None = None
+) -> HwReport:
     """Write the accelerator for `config` to the folder `out`, whole or not at all.
 
     `generate(config, folder)` writes one Verilog file per module, the root `config.root`.v among them
@@ -107,8 +111,9 @@ def _write_documents(folder: Path, config: Config, sources: list[str], report: H
     from xheep_integration.core import core_file
 
     files = {
-        f"{config.root}.core": core_file(sources, version=__version__, top=config.root,
-                                         description=f"Systolic-array accelerator, {geometry(config)}"),
+        f"{config.root}.core": core_file(
+            sources, version=__version__, top=config.root, description=f"Systolic-array accelerator, {geometry(config)}"
+        ),
         "heepstor_regs.h": regmap.c_header(),
         "heepstor_regs.md": regmap.markdown(),
         "heepstor_regs.hjson": regmap.register_hjson(),

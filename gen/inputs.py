@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a user gives: model files, and arrays in .npy and .npz files, checked before anything is built or read whole."""
 
 import io
@@ -42,8 +43,9 @@ def check_model(model: str | Path) -> None:
         raise HeepgenError(f"model file {model} is no regular file; save the model to one.")
 
 
-def load_samples(path: str | Path, option: str, names: tuple[str, ...] = ("x",),
-                 model: tuple[int, ...] | None = None) -> dict[str, Any]:
+def load_samples(
+    path: str | Path, option: str, names: tuple[str, ...] = ("x",), model: tuple[int, ...] | None = None
+) -> dict[str, Any]:
     """The arrays `names` of an .npz file, as far as it has them; `x` (N, ...), made float32, must be there,
     each input of the shape that `model` says, batch dimension included.
 
@@ -54,13 +56,15 @@ def load_samples(path: str | Path, option: str, names: tuple[str, ...] = ("x",),
 
     def accept(name: str, dtype: Any, shape: tuple[int, ...]) -> None:
         if dtype.kind not in "fiub" or name == "x" and (len(shape) < 2 or not shape[0]):
-            raise HeepgenError(f"{where}: {name} is {dtype} {list(shape)}; numbers, the batch dimension first, are "
-                               "needed.")
+            raise HeepgenError(
+                f"{where}: {name} is {dtype} {list(shape)}; numbers, the batch dimension first, are needed."
+            )
         if name == "x" and model is not None and shape[1:] != model[1:]:
             raise HeepgenError(f"{where}: x has shape {list(shape)}, the model takes {list(model)}.")
         if math.prod(shape) > LARGEST_DATA:
-            raise HeepgenError(f"{where}: {name} has {math.prod(shape):,} numbers, more than {LARGEST_DATA:,}; give "
-                               "fewer inputs.")
+            raise HeepgenError(
+                f"{where}: {name} has {math.prod(shape):,} numbers, more than {LARGEST_DATA:,}; give fewer inputs."
+            )
 
     try:
         with open_input(path) as given:
@@ -101,8 +105,10 @@ def load_array(path: str | Path, option: str, shape: tuple[int, ...] | None = No
         if shape is not None and found != shape and (1, *found) != shape:
             raise HeepgenError(f"{where}: has shape {list(found)}, the model takes {list(shape)}.")
         if math.prod(found) > LARGEST_INPUT:
-            raise HeepgenError(f"{where}: has shape {list(found)}, {math.prod(found):,} numbers, which no memory of an "
-                               "X-HEEP holds; give a smaller one.")
+            raise HeepgenError(
+                f"{where}: has shape {list(found)}, {math.prod(found):,} numbers, which no memory of an "
+                "X-HEEP holds; give a smaller one."
+            )
 
     try:
         with open_input(path) as stream:
@@ -153,6 +159,6 @@ def _array(stream: Any, accept: Callable[[Any, tuple[int, ...]], None]) -> Any:
         piece = stream.read(min(len(data) - done, _PIECE))
         if not piece:
             raise ValueError
-        data[done:done + len(piece)] = np.frombuffer(piece, np.uint8)
+        data[done : done + len(piece)] = np.frombuffer(piece, np.uint8)
         done += len(piece)
     return data.view(dtype).reshape(shape, order="F" if fortran else "C")

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The document of supported operators: PyTorch's and ONNX's names, where each runs, and what is understood of it."""
 
 import json
@@ -64,12 +65,24 @@ def document() -> str:
         counts = sum((Counter(outcomes[name].values()) for name in onnx_names), Counter())
         cases = f"{counts['passed']} / {counts['refused']}" if onnx_names else ""
         parts.append(f"| {_code(names)} | {_code(onnx_names)} | {where} | {cases} |")
-    parts += ["", f"Together {count['passed']} cases are right and {count['refused']} refused.", "", "## ONNX", "",
-              "| operator | inputs | attributes |", "|---|---|---|"]
-    parts += [f"| `{name}` ({h.newest}) | {' '.join(h.inputs)} | {_attributes(name, h)} |"
-              for name, h in sorted(onnx.HANDLERS.items())]
-    parts += ["", "Of constants, and of shapes, these are evaluated before: "
-              f"{_code(sorted(onnx.FOLDABLE | onnx.OF_SHAPE))}.", *_pytorch()]
+    parts += [
+        "",
+        f"Together {count['passed']} cases are right and {count['refused']} refused.",
+        "",
+        "## ONNX",
+        "",
+        "| operator | inputs | attributes |",
+        "|---|---|---|",
+    ]
+    parts += [
+        f"| `{name}` ({h.newest}) | {' '.join(h.inputs)} | {_attributes(name, h)} |"
+        for name, h in sorted(onnx.HANDLERS.items())
+    ]
+    parts += [
+        "",
+        f"Of constants, and of shapes, these are evaluated before: {_code(sorted(onnx.FOLDABLE | onnx.OF_SHAPE))}.",
+        *_pytorch(),
+    ]
     return "\n".join([*parts, ""])
 
 
@@ -93,8 +106,11 @@ def _code(names) -> str:
 
 def _attributes(op: str, handler: onnx.Handler) -> str:
     known = get_schema(op).attributes
-    return ", ".join(f"`{name}`" + (f" ({' or '.join(values)})" if values else "")
-                     for name, values in sorted(handler.attributes.items()) if name in known)
+    return ", ".join(
+        f"`{name}`" + (f" ({' or '.join(values)})" if values else "")
+        for name, values in sorted(handler.attributes.items())
+        if name in known
+    )
 
 
 def _pytorch() -> list[str]:

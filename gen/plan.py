@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A picture of a memory plan: who occupies which addresses of the arena, and when."""
 
 from pathlib import Path
@@ -18,12 +19,22 @@ def draw(memory: dict[str, Any], path: Path) -> None:
         corner = (buffer["born"] - 0.5, (buffer["address"] - start) / 1024)
         width, height = buffer["dies"] - buffer["born"] + 1, buffer["size"] / 1024
         axes.add_patch(Rectangle(corner, width, height, facecolor=f"C{number % 10}", edgecolor="black", alpha=0.6))
-        axes.annotate(buffer["name"], (corner[0] + width / 2, corner[1] + height / 2), ha="center", va="center",
-                      fontsize=7, clip_on=True)
+        axes.annotate(
+            buffer["name"],
+            (corner[0] + width / 2, corner[1] + height / 2),
+            ha="center",
+            va="center",
+            fontsize=7,
+            clip_on=True,
+        )
     axes.axhline(memory["peak_bytes"] / 1024, linestyle="--", color="black", linewidth=1)
-    axes.set(xlim=(-1.5, len(steps) - 0.5), ylim=(0, max(memory["arena_bytes"], 16) * 1.05 / 1024),
-             xticks=range(-1, len(steps)), ylabel="KiB of the arena",
-             title=f"{memory['network']}: {memory['arena_bytes']:,} bytes of arena, {memory['peak_bytes']:,} alive at "
-                   f"once in {memory['peak_step']}")
+    axes.set(
+        xlim=(-1.5, len(steps) - 0.5),
+        ylim=(0, max(memory["arena_bytes"], 16) * 1.05 / 1024),
+        xticks=range(-1, len(steps)),
+        ylabel="KiB of the arena",
+        title=f"{memory['network']}: {memory['arena_bytes']:,} bytes of arena, {memory['peak_bytes']:,} alive at "
+        f"once in {memory['peak_step']}",
+    )
     axes.set_xticklabels(["call", *steps], rotation=90, fontsize=7)
     figure.savefig(path, metadata={"Date": None})

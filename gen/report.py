@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a run measured, as a table for people and as JSON for programs."""
 
 import json
@@ -60,8 +61,10 @@ class OutputReport:
         classes = self.shape[-1] if self.shape else 1
         if classes < 2 or self.reference is None:
             return None
-        device, reference = ([max(range(classes), key=row.__getitem__) for row in _rows(values, classes)]
-                             for values in (self.values, self.reference))
+        device, reference = (
+            [max(range(classes), key=row.__getitem__) for row in _rows(values, classes)]
+            for values in (self.values, self.reference)
+        )
         return device, reference
 
     def to_dict(self) -> dict[str, Any]:
@@ -131,21 +134,34 @@ class RunReport:
         own = {"outputs": first.pop("values"), "output_shape": first.pop("shape"), "output_layer": first.pop("layer")}
         run = asdict(replace(self, results=()))
         del run["results"]
-        return run | own | first | {"further_outputs": further, "bit_exact": self.bit_exact, "macs": self.macs,
-                                    "cpu_cycles": self.cpu_cycles, "warnings": self.warnings}
+        return (
+            run
+            | own
+            | first
+            | {
+                "further_outputs": further,
+                "bit_exact": self.bit_exact,
+                "macs": self.macs,
+                "cpu_cycles": self.cpu_cycles,
+                "warnings": self.warnings,
+            }
+        )
 
 
 def alignment_warnings(losses: dict[str, float | None]) -> list[str]:
     """A sentence for every layer whose `alignment_loss` is more than aligned_error.NOTICEABLE."""
     from hls.arithmetic.aligned_error import NOTICEABLE
 
-    return [f"{name}: aligned arithmetic loses {loss:.1e} of a channel's largest output beside huge activations; "
-            "--arith fma does not."
-            for name, loss in losses.items() if loss is not None and loss > NOTICEABLE]
+    return [
+        f"{name}: aligned arithmetic loses {loss:.1e} of a channel's largest output beside huge activations; "
+        "--arith fma does not."
+        for name, loss in losses.items()
+        if loss is not None and loss > NOTICEABLE
+    ]
 
 
 def _rows(values: list[float], length: int) -> list[list[float]]:
-    return [values[i:i + length] for i in range(0, len(values), length)]
+    return [values[i : i + length] for i in range(0, len(values), length)]
 
 
 def sqnr_db(signal: Any, result: Any) -> float | None:
@@ -200,17 +216,41 @@ TAPPED_VALUES = 8
 MOST_ROWS = 32
 """Rows of an output whose largest values are shown."""
 
-_COLUMNS = ("layer", "operator", "output", "MACs", "cycles", "share\n%", "MAC/\ncycle", "% of\npeak", "bound",
-            "cycles/\nbound", "load\nstall", "store\nstall", "CPU\ncycles", "max\nerror", "SQNR\ndB")
+_COLUMNS = (
+    "layer",
+    "operator",
+    "output",
+    "MACs",
+    "cycles",
+    "share\n%",
+    "MAC/\ncycle",
+    "% of\npeak",
+    "bound",
+    "cycles/\nbound",
+    "load\nstall",
+    "store\nstall",
+    "CPU\ncycles",
+    "max\nerror",
+    "SQNR\ndB",
+)
 
 
 def _row(layer: LayerReport, run: RunReport) -> tuple[str, ...]:
     return (
-        layer.name, layer.op, "x".join(map(str, layer.shape)), _count(layer.macs), _count(layer.cycles),
-        _ratio(layer.cycles, run.total_cycles, ".1f", 100.0), _ratio(layer.macs, layer.cycles),
-        _ratio(layer.macs, layer.cycles * run.peak, ".1f", 100.0), _count(layer.bound_cycles),
-        _ratio(layer.cycles, layer.bound_cycles), _count(layer.load_stall_cycles),
-        _count(layer.store_stall_cycles), _count(layer.cpu_cycles), _error(layer.max_abs_err),
+        layer.name,
+        layer.op,
+        "x".join(map(str, layer.shape)),
+        _count(layer.macs),
+        _count(layer.cycles),
+        _ratio(layer.cycles, run.total_cycles, ".1f", 100.0),
+        _ratio(layer.macs, layer.cycles),
+        _ratio(layer.macs, layer.cycles * run.peak, ".1f", 100.0),
+        _count(layer.bound_cycles),
+        _ratio(layer.cycles, layer.bound_cycles),
+        _count(layer.load_stall_cycles),
+        _count(layer.store_stall_cycles),
+        _count(layer.cpu_cycles),
+        _error(layer.max_abs_err),
         _decibel(layer.sqnr_db),
     )
 
@@ -218,11 +258,19 @@ def _row(layer: LayerReport, run: RunReport) -> tuple[str, ...]:
 def _total(run: RunReport) -> tuple[str, ...]:
     bound = sum(layer.bound_cycles for layer in run.layers)
     return (
-        "total", "", _shapes(run), _count(run.macs), _count(run.total_cycles),
-        "100.0", _ratio(run.macs, run.total_cycles),
-        _ratio(run.macs, run.total_cycles * run.peak, ".1f", 100.0), _count(bound),
-        _ratio(run.total_cycles, bound), _count(sum(layer.load_stall_cycles for layer in run.layers)),
-        _count(sum(layer.store_stall_cycles for layer in run.layers)), _count(run.cpu_cycles),
+        "total",
+        "",
+        _shapes(run),
+        _count(run.macs),
+        _count(run.total_cycles),
+        "100.0",
+        _ratio(run.macs, run.total_cycles),
+        _ratio(run.macs, run.total_cycles * run.peak, ".1f", 100.0),
+        _count(bound),
+        _ratio(run.total_cycles, bound),
+        _count(sum(layer.load_stall_cycles for layer in run.layers)),
+        _count(sum(layer.store_stall_cycles for layer in run.layers)),
+        _count(run.cpu_cycles),
         *((_error(run.first.max_abs_err), _decibel(run.first.sqnr_db)) if len(run.results) == 1 else ("", "")),
     )
 
@@ -238,11 +286,19 @@ def _tap_notes(run: RunReport) -> list[Text]:
         finite = [v for v in values if math.isfinite(v)]
         span = f", {min(finite):.6g} to {max(finite):.6g}" if finite else ""
         more = ", ..." if len(values) > TAPPED_VALUES else ""
-        notes.append(Text(f"tap {name}: {len(values):,} values{span}: "
-                          f"{', '.join(f'{v:.6g}' for v in values[:TAPPED_VALUES])}{more}"))
+        notes.append(
+            Text(
+                f"tap {name}: {len(values):,} values{span}: "
+                f"{', '.join(f'{v:.6g}' for v in values[:TAPPED_VALUES])}{more}"
+            )
+        )
     if notes:
-        notes.append(Text("with --tap every tensor is kept in memory, none on chip: a run without it takes other "
-                          "cycles", style="yellow"))
+        notes.append(
+            Text(
+                "with --tap every tensor is kept in memory, none on chip: a run without it takes other cycles",
+                style="yellow",
+            )
+        )
     return notes
 
 
@@ -254,9 +310,14 @@ def _output_notes(run: RunReport) -> list[Text]:
         if len(run.results) > 1:
             name = f"output {number}, largest value"
             style = "" if result.bit_exact else "bold red"
-            notes.append(Text(f"output {number} ({result.layer}, {'x'.join(map(str, result.shape))}): max error "
-                              f"{_error(result.max_abs_err)}, SQNR {_decibel(result.sqnr_db)} dB"
-                              f"{'' if result.bit_exact else ', DIFFERS from the model'}", style=style))
+            notes.append(
+                Text(
+                    f"output {number} ({result.layer}, {'x'.join(map(str, result.shape))}): max error "
+                    f"{_error(result.max_abs_err)}, SQNR {_decibel(result.sqnr_db)} dB"
+                    f"{'' if result.bit_exact else ', DIFFERS from the model'}",
+                    style=style,
+                )
+            )
         if result.predictions and len(result.predictions[0]) <= MOST_ROWS:
             device, reference = (" ".join(map(str, row)) for row in result.predictions)
             notes.append(Text(f"{name}: device {device}, PyTorch {reference}"))
@@ -267,8 +328,13 @@ def table(run: RunReport) -> RenderableType:
     """The per-layer table with totals, and a verdict on the bits below it."""
     where = "CPU only" if run.software else run.geometry
     waits = f", {run.wait_states} wait states" if run.wait_states else ""
-    result = Table(title=f"{run.network} on {where}{waits}", title_justify="left", box=SIMPLE_HEAD,
-                   padding=(0, 1, 0, 0), pad_edge=False)
+    result = Table(
+        title=f"{run.network} on {where}{waits}",
+        title_justify="left",
+        box=SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        pad_edge=False,
+    )
     for index, name in enumerate(_COLUMNS):
         result.add_column(name, justify="left" if index < 3 else "right", no_wrap=True)
     for layer in run.layers:
@@ -280,6 +346,9 @@ def table(run: RunReport) -> RenderableType:
         notes.append(Text(run.import_check["text"], style="dim"))
     notes += [Text(warning, style="yellow") for warning in run.warnings]
     notes += _tap_notes(run) + _output_notes(run)
-    verdict = (Text("every bit equals the model's", style="green") if run.bit_exact
-               else Text("the device's output DIFFERS from the bit-exact model", style="bold red"))
+    verdict = (
+        Text("every bit equals the model's", style="green")
+        if run.bit_exact
+        else Text("the device's output DIFFERS from the bit-exact model", style="bold red")
+    )
     return Group(result, *notes, verdict)

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Roofline: what every layer reaches, against the array's peak and the bus."""
 
 import io
@@ -20,8 +21,11 @@ def operations(layer: LayerReport, diagonal: int) -> int:
 def points(m: Measurement) -> list[tuple[float, float, str]]:
     """(operations per bus word, operations per cycle, name) of every layer on the array."""
     diagonal = min(map(int, m.geometry.split("p")[0].split("x")))
-    return [(operations(layer, diagonal) / layer.bus_words, operations(layer, diagonal) / layer.cycles, layer.name)
-            for layer in m.layers if layer.bus_words and layer.cycles]
+    return [
+        (operations(layer, diagonal) / layer.bus_words, operations(layer, diagonal) / layer.cycles, layer.name)
+        for layer in m.layers
+        if layer.bus_words and layer.cycles
+    ]
 
 
 def plot(results: Sequence[Measurement], folder: Path, stem: str = "roofline") -> list[Path]:
@@ -34,8 +38,9 @@ def plot(results: Sequence[Measurement], folder: Path, stem: str = "roofline") -
 
     measured = [m for m in results if not m.skipped]
     geometries = list(dict.fromkeys(m.geometry for m in measured))
-    figure, axes = pyplot.subplots(1, max(1, len(geometries)), figsize=(1 + 6 * max(1, len(geometries)), 5.5),
-                                   squeeze=False, layout="constrained")
+    figure, axes = pyplot.subplots(
+        1, max(1, len(geometries)), figsize=(1 + 6 * max(1, len(geometries)), 5.5), squeeze=False, layout="constrained"
+    )
     for ax, geometry in zip(axes[0], geometries):
         _panel(ax, [m for m in measured if m.geometry == geometry])
     paths = [folder / f"{stem}.{suffix}" for suffix in FORMATS]
@@ -64,7 +69,13 @@ def _panel(ax: Any, networks: Sequence[Measurement]) -> None:
     ax.plot([low, knee, high], [low * ports, peak, peak], "k-", linewidth=1)
     ax.annotate(f"{peak} MAC/cycle", (high, peak), ha="right", va="bottom", fontsize=8)
     ax.annotate(f"{ports} words/cycle", (low * 1.3, low * 1.3 * ports), ha="left", va="bottom", fontsize=8, rotation=38)
-    ax.set(xscale="log", yscale="log", title=f"{networks[0].geometry}: every layer", ylim=(None, 2 * peak),
-           xlabel="MACs per bus word (pooling, addition: accumulations)", ylabel="MACs per cycle")
+    ax.set(
+        xscale="log",
+        yscale="log",
+        title=f"{networks[0].geometry}: every layer",
+        ylim=(None, 2 * peak),
+        xlabel="MACs per bus word (pooling, addition: accumulations)",
+        ylabel="MACs per cycle",
+    )
     ax.grid(True, which="major", alpha=0.3)
     ax.legend(fontsize=7, loc="lower right", title="network (cycles per inference)", title_fontsize=7)

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`heepgen run`: build hardware, firmware and virtual SoC, simulate one inference, and measure it."""
 
 import inspect
@@ -42,10 +43,22 @@ def hardware(config: Config, progress: Progress = lambda message: None) -> Path:
     return build_once("hardware", [fields, __version__, metadata.version("myhdl"), *sources], build)
 
 
-def run(target: str | Path, config: Config, *, hardware_given: bool = False, input_path: str | Path | None = None,
-        vcd: str | Path | None = None, software: bool = False, wait_states: int = 0, taps: tuple[str, ...] = (),
-        elf: str | Path | None = None, toolchain: str = "zig", withheld: float = 0.0,
-        progress: Progress = lambda message: None, **import_options: Any) -> RunReport:
+def run(
+    target: str | Path,
+    config: Config,
+    *,
+    hardware_given: bool = False,
+    input_path: str | Path | None = None,
+    vcd: str | Path | None = None,
+    software: bool = False,
+    wait_states: int = 0,
+    taps: tuple[str, ...] = (),
+    elf: str | Path | None = None,
+    toolchain: str = "zig",
+    withheld: float = 0.0,
+    progress: Progress = lambda message: None,
+    **import_options: Any,
+) -> RunReport:
     """Run an application folder or a model file once on the virtual SoC.
 
     An application runs on the hardware it was generated for, or, with `hardware_given`, on that of `config`.
@@ -60,8 +73,10 @@ def run(target: str | Path, config: Config, *, hardware_given: bool = False, inp
     with tempfile.TemporaryDirectory(prefix="heepgen-") as temporary:
         work = Path(temporary)
         if elf is not None and (input_path is not None or taps or not Path(target).is_dir()):
-            raise HeepgenError("--elf runs a program as it is: name the application folder it was built from, without "
-                               "--input and --tap.")
+            raise HeepgenError(
+                "--elf runs a program as it is: name the application folder it was built from, without "
+                "--input and --tap."
+            )
         application = _application(Path(target), config, work, input_path, bool(taps), progress, import_options)
         _check_taps(application, taps)
         accelerator = None
@@ -71,8 +86,15 @@ def run(target: str | Path, config: Config, *, hardware_given: bool = False, inp
         return _simulate(application, accelerator, elf, vcd, wait_states, withheld, taps, progress)
 
 
-def _application(target: Path, config: Config, work: Path, input_path: str | Path | None, keep: bool,
-                 progress: Progress, import_options: dict[str, Any]) -> Application:
+def _application(
+    target: Path,
+    config: Config,
+    work: Path,
+    input_path: str | Path | None,
+    keep: bool,
+    progress: Progress,
+    import_options: dict[str, Any],
+) -> Application:
     again = work / "application"
     if not target.is_dir():
         if input_path is not None:
@@ -83,16 +105,26 @@ def _application(target: Path, config: Config, work: Path, input_path: str | Pat
     defaults = inspect.signature(generate_sw).parameters
     for name, value in import_options.items():
         if value not in (defaults[name].default, None):
-            raise HeepgenError(f"--{name.replace('_', '-')} is for a model file, and {target} is firmware already: "
-                               "generate it again with heepgen sw, or give --input for another input.")
+            raise HeepgenError(
+                f"--{name.replace('_', '-')} is for a model file, and {target} is firmware already: "
+                "generate it again with heepgen sw, or give --input for another input."
+            )
     if input_path is None and not keep:
         return application
     from firmware_gen.frontend.loader import load_model
 
     shape = tuple(application.manifest["input"]["shape"])
     data = _linked_input(application) if input_path is None else load_array(input_path, "--input", shape)
-    generate_application(load_model(target / MODEL), data, application.config, again, application.options,
-                         name=application.manifest["name"], keep_activations=keep, progress=progress)
+    generate_application(
+        load_model(target / MODEL),
+        data,
+        application.config,
+        again,
+        application.options,
+        name=application.manifest["name"],
+        keep_activations=keep,
+        progress=progress,
+    )
     return Application.open(again)
 
 
@@ -119,13 +151,28 @@ def _compiled(application: Application, software: bool, toolchain: str, work: Pa
 
     manifest, folder = application.manifest, application.folder
     mode = _mode(manifest, software)
-    return compile_firmware([folder / s for s in manifest["sources"]], [folder / d for d in manifest["include_dirs"]],
-                            mode["defines"], application.config, work / "firmware.elf", toolchain=toolchain,
-                            placements=mode["placements"], progress=progress)
+    return compile_firmware(
+        [folder / s for s in manifest["sources"]],
+        [folder / d for d in manifest["include_dirs"]],
+        mode["defines"],
+        application.config,
+        work / "firmware.elf",
+        toolchain=toolchain,
+        placements=mode["placements"],
+        progress=progress,
+    )
 
 
-def _simulate(application: Application, accelerator: Path | None, elf: Path, vcd: str | Path | None,
-              wait_states: int, withheld: float, taps: tuple[str, ...], progress: Progress) -> RunReport:
+def _simulate(
+    application: Application,
+    accelerator: Path | None,
+    elf: Path,
+    vcd: str | Path | None,
+    wait_states: int,
+    withheld: float,
+    taps: tuple[str, ...],
+    progress: Progress,
+) -> RunReport:
     from sim.elf import symbols
     from sim.run import run_soc
     from sim.waves import write_save_file
@@ -134,22 +181,40 @@ def _simulate(application: Application, accelerator: Path | None, elf: Path, vcd
     mode = _mode(manifest, accelerator is None)
     places = _places(manifest, mode, _known_symbols(manifest, symbols(elf), elf), taps)
     with file_to_fill(vcd, "--vcd") if vcd is not None else nullcontext() as waves:
-        result = run_soc(elf, accelerator, config, wait_states=wait_states, stall_probability=withheld,
-                         answer_stalls=False, vcd=waves, dump=list(places.values()), progress=progress)
+        result = run_soc(
+            elf,
+            accelerator,
+            config,
+            wait_states=wait_states,
+            stall_probability=withheld,
+            answer_stalls=False,
+            vcd=waves,
+            dump=list(places.values()),
+            progress=progress,
+        )
     if vcd is not None and Path(vcd).is_file():
         write_save_file(Path(vcd))
     if result.ended != "exit" or result.exit_code not in (0, MISMATCH):
         raise HeepgenError(_failure(result))
-    report = _report(application, mode, dict(zip(places, result.dumps, strict=True)), result.uart, accelerator is None,
-                     wait_states, taps)
+    report = _report(
+        application,
+        mode,
+        dict(zip(places, result.dumps, strict=True)),
+        result.uart,
+        accelerator is None,
+        wait_states,
+        taps,
+    )
     return replace(report, soc_cycles=result.cycles, seconds=result.seconds)
 
 
 def _known_symbols(manifest: dict, found: dict[str, int], elf: Path) -> dict[str, int]:
     for name in manifest["symbols"].values():
         if name not in found:
-            raise HeepgenError(f"{elf} has no symbol {name}: it was not built from {manifest['name']}; give the "
-                               "program of this application.")
+            raise HeepgenError(
+                f"{elf} has no symbol {name}: it was not built from {manifest['name']}; give the "
+                "program of this application."
+            )
     return found
 
 
@@ -157,10 +222,7 @@ def _places(manifest: dict, mode: dict, symbol: dict[str, int], taps: tuple[str,
     """(address, bytes) in RAM of everything a report is made of."""
     names, profile, layers = manifest["symbols"], manifest["profile"], manifest["layers"]
     arena = symbol[names["arena"]]
-    places = {
-        "result": (symbol[names["result"]], 16),
-        "timing": (symbol[names["timing"]], 4 * (2 + len(layers))),
-    }
+    places = {"result": (symbol[names["result"]], 16), "timing": (symbol[names["timing"]], 4 * (2 + len(layers)))}
     for number, (output, offset) in enumerate(zip(manifest["outputs"], mode["outputs"], strict=True)):
         places[f"output {number}"] = (arena + offset, 4 * math.prod(output["shape"]))
     if profile["records"]:
@@ -181,29 +243,52 @@ def _failure(result: Any) -> str:
 # Report
 
 
-def _report(application: Application, mode: dict, dumps: dict[str, bytes], uart: str, software: bool,
-            wait_states: int, taps: tuple[str, ...]) -> RunReport:
+def _report(
+    application: Application,
+    mode: dict,
+    dumps: dict[str, bytes],
+    uart: str,
+    software: bool,
+    wait_states: int,
+    taps: tuple[str, ...],
+) -> RunReport:
     manifest, config = application.manifest, application.config
     timing = np.frombuffer(dumps["timing"], np.uint32)
     reference = application.reference
-    layers = (software_layers(manifest["layers"], timing) if software else
-              accelerated_layers(manifest["layers"], timing, _records(manifest, dumps), reference["layers"]))
+    layers = (
+        software_layers(manifest["layers"], timing)
+        if software
+        else accelerated_layers(manifest["layers"], timing, _records(manifest, dumps), reference["layers"])
+    )
     return RunReport(
-        network=manifest["name"], geometry=geometry(config), peak=0 if software else config.rows * config.cols,
+        network=manifest["name"],
+        geometry=geometry(config),
+        peak=0 if software else config.rows * config.cols,
         total_cycles=int(np.frombuffer(dumps["result"], np.uint64)[1]),
-        results=tuple(_outputs(manifest, mode, reference, dumps)), layers=tuple(layers), uart=uart, software=software,
-        wait_states=wait_states, import_check=reference.get("import_check"),
-        taps={name: _tap(manifest, name, dumps[f"tap {name}"]) for name in taps})
+        results=tuple(_outputs(manifest, mode, reference, dumps)),
+        layers=tuple(layers),
+        uart=uart,
+        software=software,
+        wait_states=wait_states,
+        import_check=reference.get("import_check"),
+        taps={name: _tap(manifest, name, dumps[f"tap {name}"]) for name in taps},
+    )
 
 
 def _outputs(manifest: dict, mode: dict, reference: dict, dumps: dict[str, bytes]) -> Iterator[OutputReport]:
     expected = mode["expected_bits"]
     for number, (output, exact) in enumerate(zip(manifest["outputs"], reference["outputs"], strict=True)):
         bits = np.frombuffer(dumps[f"output {number}"], np.uint32)
-        own, expected = expected[:len(bits)], expected[len(bits):]
+        own, expected = expected[: len(bits)], expected[len(bits) :]
         values = bits.view(np.float32)
-        yield OutputReport(output["layer"], tuple(output["shape"]), [float(v) for v in values], exact,
-                           bits.tolist() == own, **compare(exact, values))
+        yield OutputReport(
+            output["layer"],
+            tuple(output["shape"]),
+            [float(v) for v in values],
+            exact,
+            bits.tolist() == own,
+            **compare(exact, values),
+        )
 
 
 def _records(manifest: dict, dumps: dict[str, bytes]) -> list[dict[str, int]]:
@@ -222,14 +307,16 @@ def software_layers(layers: list[dict], timing: Any) -> list[LayerReport]:
     reports = []
     for layer, end in zip(layers, ends, strict=True):
         cycles = _elapsed(end, start)
-        reports.append(LayerReport(layer["name"], layer["op"], tuple(layer["shape"]), layer["macs"], cycles,
-                                   cpu_cycles=cycles))
+        reports.append(
+            LayerReport(layer["name"], layer["op"], tuple(layer["shape"]), layer["macs"], cycles, cpu_cycles=cycles)
+        )
         start = end
     return reports
 
 
-def accelerated_layers(layers: list[dict], timing: Any, records: list[dict[str, int]],
-                       errors: dict[str, dict]) -> list[LayerReport]:
+def accelerated_layers(
+    layers: list[dict], timing: Any, records: list[dict[str, int]], errors: dict[str, dict]
+) -> list[LayerReport]:
     """Layers of an accelerated run from the profile records, one per descriptor, with cumulative counters.
 
     The first descriptor starts at the doorbell, each other one where the one before it ended, whichever layer's.
@@ -250,15 +337,29 @@ def accelerated_layers(layers: list[dict], timing: Any, records: list[dict[str, 
             before, last_cycle, done = after, after["cycle"], descriptor + 1
     reports = []
     for layer, own in zip(layers, spent, strict=True):
-        common = {"name": layer["name"], "op": layer["op"], "shape": tuple(layer["shape"]), "macs": layer["macs"],
-                  "cycles": own["elapsed"], **errors.get(layer["name"], {})}
+        common = {
+            "name": layer["name"],
+            "op": layer["op"],
+            "shape": tuple(layer["shape"]),
+            "macs": layer["macs"],
+            "cycles": own["elapsed"],
+            **errors.get(layer["name"], {}),
+        }
         if layer["on_cpu"]:
             reports.append(LayerReport(**common, cpu_cycles=own["elapsed"]))
         else:
-            reports.append(LayerReport(
-                **common, bound_cycles=layer["bound_cycles"] if layer["descriptors"] else 0,
-                bus_words=own["bus_words"], array_cycles=own["array_active"], load_stall_cycles=own["load_stall"],
-                store_stall_cycles=own["store_stall"], lanes_lost=own["lanes_lost"], lanes_lossy=own["lanes_lossy"]))
+            reports.append(
+                LayerReport(
+                    **common,
+                    bound_cycles=layer["bound_cycles"] if layer["descriptors"] else 0,
+                    bus_words=own["bus_words"],
+                    array_cycles=own["array_active"],
+                    load_stall_cycles=own["load_stall"],
+                    store_stall_cycles=own["store_stall"],
+                    lanes_lost=own["lanes_lost"],
+                    lanes_lossy=own["lanes_lossy"],
+                )
+            )
     return reports
 
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`heepgen sw`: the firmware of a model, and what PyTorch says about the same input, in one folder."""
 
 import json
@@ -80,13 +81,24 @@ def _table(title: str, columns: tuple[str, ...]) -> Any:
     return table
 
 
-def generate_sw(model: str | Path, config: Config, out: str | Path, *, sample: str | Path | None = None,
-                input_shape: tuple[int, ...] | None = None, batch: int | None = None,
-                append_final_softmax: bool = False, per_tensor: bool = False, calibrate: str = "max",
-                bias_correction: str | Path | None = None,
-                trust_pickle: bool = False, force: bool = False, keep_activations: bool = False,
-                progress: Callable[[str], None] = lambda message: None,
-                explain: Callable[[Any], None] = lambda table: None) -> SwReport:
+def generate_sw(
+    model: str | Path,
+    config: Config,
+    out: str | Path,
+    *,
+    sample: str | Path | None = None,
+    input_shape: tuple[int, ...] | None = None,
+    batch: int | None = None,
+    append_final_softmax: bool = False,
+    per_tensor: bool = False,
+    calibrate: str = "max",
+    bias_correction: str | Path | None = None,
+    trust_pickle: bool = False,
+    force: bool = False,
+    keep_activations: bool = False,
+    progress: Callable[[str], None] = lambda message: None,
+    explain: Callable[[Any], None] = lambda table: None,
+) -> SwReport:
     """Write the firmware of the model file `model` for `config` to the folder `out`, whole or not at all.
 
     `sample` is a .npy file; without one the sample input is drawn from a normal distribution, the same one
@@ -103,8 +115,18 @@ def generate_sw(model: str | Path, config: Config, out: str | Path, *, sample: s
         x = load_samples(bias_correction, "--bias-correction", model=data.shape)["x"]
         biases = {name: bias.tolist() for name, bias in correct(program, data, x, per_tensor, calibrate).items()}
     options = ImportOptions(append_final_softmax, per_tensor, calibrate, biases)
-    return generate_application(program, data, config, out, options, name=network_name(model), force=force,
-                                keep_activations=keep_activations, progress=progress, explain=explain)
+    return generate_application(
+        program,
+        data,
+        config,
+        out,
+        options,
+        name=network_name(model),
+        force=force,
+        keep_activations=keep_activations,
+        progress=progress,
+        explain=explain,
+    )
 
 
 def correct(program: Any, data: np.ndarray, x: np.ndarray, per_tensor: bool, calibrate: str) -> dict[str, np.ndarray]:
@@ -118,8 +140,13 @@ def correct(program: Any, data: np.ndarray, x: np.ndarray, per_tensor: bool, cal
     return corrected_biases(lowered, quantise(lowered, not per_tensor, calibrate), x)
 
 
-def load_program(model: Path, sample: str | Path | None = None, input_shape: tuple[int, ...] | None = None,
-                 batch: int | None = None, trust_pickle: bool = False) -> tuple[Any, np.ndarray]:
+def load_program(
+    model: Path,
+    sample: str | Path | None = None,
+    input_shape: tuple[int, ...] | None = None,
+    batch: int | None = None,
+    trust_pickle: bool = False,
+) -> tuple[Any, np.ndarray]:
     """The ExportedProgram of a model file and its sample input; options as for `generate_sw`."""
     check_model(model)
     program = _exported(model, sample, input_shape, batch, trust_pickle)
@@ -129,10 +156,19 @@ def load_program(model: Path, sample: str | Path | None = None, input_shape: tup
     return program, load_array(sample, "--sample", shape)
 
 
-def generate_application(program: Any, data: np.ndarray, config: Config, out: str | Path, options: ImportOptions, *,
-                         name: str, force: bool = False, keep_activations: bool = False,
-                         progress: Callable[[str], None] = lambda message: None,
-                         explain: Callable[[Any], None] = lambda table: None) -> SwReport:
+def generate_application(
+    program: Any,
+    data: np.ndarray,
+    config: Config,
+    out: str | Path,
+    options: ImportOptions,
+    *,
+    name: str,
+    force: bool = False,
+    keep_activations: bool = False,
+    progress: Callable[[str], None] = lambda message: None,
+    explain: Callable[[Any], None] = lambda table: None,
+) -> SwReport:
     """`generate_sw` for an ExportedProgram and a float32 sample of its input's shape."""
     from firmware_gen import CodeGenerator
     from firmware_gen.emit.codegen import MANIFEST, render
@@ -144,8 +180,16 @@ def generate_application(program: Any, data: np.ndarray, config: Config, out: st
     softmax = options.append_final_softmax
     with generated_folder(out, KIND, force=force, note={"name": name, "options": vars(options)}) as folder:
         progress(f"compiling {name}")
-        generator = CodeGenerator(program, data, config=config, name=name, per_channel=not options.per_tensor,
-                                  calibrate=options.calibrate, biases=options.biases, keep_activations=keep_activations)
+        generator = CodeGenerator(
+            program,
+            data,
+            config=config,
+            name=name,
+            per_channel=not options.per_tensor,
+            calibrate=options.calibrate,
+            biases=options.biases,
+            keep_activations=keep_activations,
+        )
         graph = append_softmax(generator.graph) if softmax else generator.graph
         placements = tuple(placements_of(graph, generator.imported))
         explain(_explanation(name, placements))
@@ -158,13 +202,22 @@ def generate_application(program: Any, data: np.ndarray, config: Config, out: st
         draw(manifest["memory"], folder / PLAN)
     from gen.hw import geometry
 
-    return SwReport(name, geometry(config), tuple(data.shape), tuple(manifest["outputs"]),
-                    tuple(manifest["layers"]), manifest["memory"], placements,
-                    generator.memory_report(softmax).to_text(), generator.check.to_dict())
+    return SwReport(
+        name,
+        geometry(config),
+        tuple(data.shape),
+        tuple(manifest["outputs"]),
+        tuple(manifest["layers"]),
+        manifest["memory"],
+        placements,
+        generator.memory_report(softmax).to_text(),
+        generator.check.to_dict(),
+    )
 
 
-def _exported(model: Path, sample: str | Path | None, input_shape: tuple[int, ...] | None, batch: int | None,
-              trust_pickle: bool) -> Any:
+def _exported(
+    model: Path, sample: str | Path | None, input_shape: tuple[int, ...] | None, batch: int | None, trust_pickle: bool
+) -> Any:
     from torch.export import ExportedProgram
 
     from firmware_gen.frontend.exported.importer import export
@@ -176,13 +229,16 @@ def _exported(model: Path, sample: str | Path | None, input_shape: tuple[int, ..
     if sample is not None:
         return export(loaded, load_array(sample, "--sample"))
     if input_shape is None:
-        raise HeepgenError(f"{model} does not say which input it takes: give --input-shape (such as 1,28,28) or "
-                           "--sample.")
+        raise HeepgenError(
+            f"{model} does not say which input it takes: give --input-shape (such as 1,28,28) or --sample."
+        )
     batch = batch or 1
     if math.prod((batch, *input_shape)) > LARGEST_INPUT:
-        raise HeepgenError(f"--input-shape {list(input_shape)} with --batch {batch} is "
-                           f"{math.prod(input_shape) * batch:,} numbers, which no memory of an X-HEEP holds; give a "
-                           "smaller one.")
+        raise HeepgenError(
+            f"--input-shape {list(input_shape)} with --batch {batch} is "
+            f"{math.prod(input_shape) * batch:,} numbers, which no memory of an X-HEEP holds; give a "
+            "smaller one."
+        )
     return export(loaded, np.zeros((batch, *input_shape), np.float32))
 
 
@@ -209,11 +265,17 @@ def _reference(program: Any, data: np.ndarray, generator: Any, softmax: bool) ->
             outputs = [torch.softmax(output, -1) for output in outputs]
         GraphModule(append_softmax(graph) if softmax else graph)(torch.from_numpy(data), exact)
     result = generator.reference(append_final_softmax=softmax, taps=True)
-    layers = {name: compare(exact[name].numpy(), tap) | {"alignment_loss": result.losses.get(name)}
-              for name, tap in result.taps.items() if name in exact}
-    return {"input": [float(v) for v in data.reshape(-1)],
-            "outputs": [[float(v) for v in output.reshape(-1)] for output in outputs], "layers": layers,
-            "import_check": generator.check.to_dict()}
+    layers = {
+        name: compare(exact[name].numpy(), tap) | {"alignment_loss": result.losses.get(name)}
+        for name, tap in result.taps.items()
+        if name in exact
+    }
+    return {
+        "input": [float(v) for v in data.reshape(-1)],
+        "outputs": [[float(v) for v in output.reshape(-1)] for output in outputs],
+        "layers": layers,
+        "import_check": generator.check.to_dict(),
+    }
 
 
 def compare(reference: Any, result: Any) -> dict[str, float | None]:

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`heepgen xheep`: the accelerator inside the user's own X-HEEP checkout, as an extension project beside it."""
 
 import json
@@ -36,15 +37,27 @@ class XheepReport:
         return dict(vars(self))
 
     def lines(self) -> list[tuple[str, str]]:
-        return [("accelerator", self.geometry), ("interrupt", self.interrupt),
-                ("applications", ", ".join(self.apps) or "-"), *(("note", note) for note in self.notes),
-                ("next", f"cd {self.folder} && make mcu-gen verilator-sim")]
+        return [
+            ("accelerator", self.geometry),
+            ("interrupt", self.interrupt),
+            ("applications", ", ".join(self.apps) or "-"),
+            *(("note", note) for note in self.notes),
+            ("next", f"cd {self.folder} && make mcu-gen verilator-sim"),
+        ]
 
 
-def generate_xheep(heep_dir: str | Path, out: str | Path, config: Config, *, apps: Sequence[str | Path] = (),
-                   interrupt: str = "fast", config_given: bool = True, force: bool = False,
-                   edited: Sequence[str] = (),
-                   progress: Callable[[str], None] = lambda message: None) -> XheepReport:
+def generate_xheep(
+    heep_dir: str | Path,
+    out: str | Path,
+    config: Config,
+    *,
+    apps: Sequence[str | Path] = (),
+    interrupt: str = "fast",
+    config_given: bool = True,
+    force: bool = False,
+    edited: Sequence[str] = (),
+    progress: Callable[[str], None] = lambda message: None,
+) -> XheepReport:
     """Write the project for `config` with application folders `apps` around the checkout `heep_dir` to `out`.
 
     Without `config_given` the configuration is that of the first application. Files that heepgen generated before
@@ -67,22 +80,39 @@ def generate_xheep(heep_dir: str | Path, out: str | Path, config: Config, *, app
     project.check_memory(config, programs)
     _check_out(out, force)
     files = project.render(
-        config, heep=os.path.relpath(heep, out), apps=programs, interrupt=interrupt, version=__version__,
-        geometry=geometry(config), link_script=linker_script(config, {project.SECTION: None}))
-    settings = {"heep_dir": os.path.relpath(heep, out), "interrupt": interrupt,
-                "apps": [os.path.relpath(Path(app).resolve(), out) for app in apps],
-                "config": {o.attribute: getattr(config, o.attribute) for o in OPTIONS}}
+        config,
+        heep=os.path.relpath(heep, out),
+        apps=programs,
+        interrupt=interrupt,
+        version=__version__,
+        geometry=geometry(config),
+        link_script=linker_script(config, {project.SECTION: None}),
+    )
+    settings = {
+        "heep_dir": os.path.relpath(heep, out),
+        "interrupt": interrupt,
+        "apps": [os.path.relpath(Path(app).resolve(), out) for app in apps],
+        "config": {o.attribute: getattr(config, o.attribute) for o in OPTIONS},
+    }
     files[SETTINGS] = json.dumps(settings, indent=2) + "\n"
     files |= {f"sw/{name}": Link(os.path.relpath(heep / "sw" / name, out / "sw")) for name in LINKS}
     progress(f"generating the accelerator, {geometry(config)}")
     with tempfile.TemporaryDirectory(prefix="heepgen-") as temporary:
         accelerator = Path(temporary) / "accelerator"
         generate_hw(config, accelerator)
-        files |= {f"{ACCELERATOR}/{path.relative_to(accelerator).as_posix()}": path.read_bytes()
-                  for path in sorted(accelerator.rglob("*")) if path.is_file()}
+        files |= {
+            f"{ACCELERATOR}/{path.relative_to(accelerator).as_posix()}": path.read_bytes()
+            for path in sorted(accelerator.rglob("*"))
+            if path.is_file()
+        }
     write_files(out, KIND, files, force=force, edited=edited)
-    return XheepReport(os.path.relpath(out), geometry(config), project.INTERRUPTS[interrupt],
-                       tuple(p.name for p in programs), tuple(project.bandwidth_notes(config, "NtoM")))
+    return XheepReport(
+        os.path.relpath(out),
+        geometry(config),
+        project.INTERRUPTS[interrupt],
+        tuple(p.name for p in programs),
+        tuple(project.bandwidth_notes(config, "NtoM")),
+    )
 
 
 def regenerate(folder: str | Path, progress: Callable[[str], None] = lambda message: None) -> XheepReport:
@@ -93,12 +123,20 @@ def regenerate(folder: str | Path, progress: Callable[[str], None] = lambda mess
         config = Config(**settings["config"])
         heep, apps, interrupt = settings["heep_dir"], settings["apps"], settings["interrupt"]
     except OSError:
-        raise HeepgenError(f"{folder} is no X-HEEP project: it has no {SETTINGS}; generate one with "
-                           "heepgen xheep --heep-dir PATH.") from None
+        raise HeepgenError(
+            f"{folder} is no X-HEEP project: it has no {SETTINGS}; generate one with heepgen xheep --heep-dir PATH."
+        ) from None
     except (ValueError, KeyError, TypeError) as error:
         raise HeepgenError(f"{folder / SETTINGS}: {error}; generate the project again with heepgen xheep.") from None
-    return generate_xheep(folder / heep, folder, config, apps=[folder / app for app in apps], interrupt=interrupt,
-                          edited=(SETTINGS,), progress=progress)
+    return generate_xheep(
+        folder / heep,
+        folder,
+        config,
+        apps=[folder / app for app in apps],
+        interrupt=interrupt,
+        edited=(SETTINGS,),
+        progress=progress,
+    )
 
 
 def _program(application: Application, config: Config, out: Path) -> Any:
@@ -107,9 +145,11 @@ def _program(application: Application, config: Config, out: Path) -> Any:
     manifest = application.manifest
     name = re.sub(r"[^A-Za-z0-9_]+", "_", manifest["name"])
     if manifest["config"]["hash"] != config.hash:
-        raise HeepgenError(f"{application.folder} was generated for {geometry(application.config)} (configuration "
-                           f"0x{manifest['config']['hash']:08x}), the project is for {geometry(config)} "
-                           f"(0x{config.hash:08x}); generate it again with heepgen sw.")
+        raise HeepgenError(
+            f"{application.folder} was generated for {geometry(application.config)} (configuration "
+            f"0x{manifest['config']['hash']:08x}), the project is for {geometry(config)} "
+            f"(0x{config.hash:08x}); generate it again with heepgen sw."
+        )
     folder = os.path.relpath(application.folder.resolve(), out)
     return App(name, folder, application_files(application.folder, manifest), manifest)
 
@@ -117,8 +157,10 @@ def _program(application: Application, config: Config, out: Path) -> Any:
 def _check_path(path: Path) -> None:
     unfit = re.search(r"[^A-Za-z0-9_./+,@=^~-]", str(path))
     if unfit:
-        raise HeepgenError(f"{path} has the character {unfit[0]!r} in it, which X-HEEP's Makefiles cannot have in a "
-                           "path; move it to, or name, a place with letters, digits and _ . - only.")
+        raise HeepgenError(
+            f"{path} has the character {unfit[0]!r} in it, which X-HEEP's Makefiles cannot have in a "
+            "path; move it to, or name, a place with letters, digits and _ . - only."
+        )
 
 
 def _check_names(programs: Sequence[Any], applications: Sequence[Application]) -> None:
@@ -126,14 +168,16 @@ def _check_names(programs: Sequence[Any], applications: Sequence[Application]) -
     for program, application in zip(programs, applications, strict=True):
         other = folders.setdefault(program.name, application.folder)
         if other is not application.folder:
-            raise HeepgenError(f"{other} and {application.folder} would both be sw/applications/{program.name}; leave "
-                               "one out, or generate it again from a model file of another name.")
+            raise HeepgenError(
+                f"{other} and {application.folder} would both be sw/applications/{program.name}; leave "
+                "one out, or generate it again from a model file of another name."
+            )
 
 
 def _check_out(out: Path, force: bool) -> None:
     if out.exists() and not out.is_dir():
         raise HeepgenError(f"{out} is a file; name a folder for the project.")
     if out.is_dir() and any(out.iterdir()) and marker(out).get("kind") != KIND and not force:
-        raise HeepgenError(f"{out} was not written by heepgen xheep; choose another folder, or force (--force) to "
-                           "write into it.")
-
+        raise HeepgenError(
+            f"{out} was not written by heepgen xheep; choose another folder, or force (--force) to write into it."
+        )

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The tools that an X-HEEP project needs, for `heepgen doctor`."""
 
 import os
@@ -9,17 +10,25 @@ from pathlib import Path
 from gen.doctor import Finding
 
 FORK = "pip install git+https://github.com/davideschiavone/fusesoc.git@ot (X-HEEP's util/python-requirements.txt)"
-TOOLCHAIN = ("build riscv-gnu-toolchain with --with-multilib-generator=rv32imfc-ilp32--, set RISCV_XHEEP to its "
-             "folder and COMPILER_PREFIX to what its programs begin with")
+TOOLCHAIN = (
+    "build riscv-gnu-toolchain with --with-multilib-generator=rv32imfc-ilp32--, set RISCV_XHEEP to its "
+    "folder and COMPILER_PREFIX to what its programs begin with"
+)
 
 
 def xheep_findings() -> list[Finding]:
     """All of them are optional: heepgen itself works without."""
     return [
-        _verilator(), _fusesoc(), *_compiler(),
+        _verilator(),
+        _fusesoc(),
+        *_compiler(),
         _program("cmake", "X-HEEP: programs", "--version", "install CMake 3.15 or newer"),
-        _program("verible-verilog-format", "X-HEEP: mcu-gen formats what it wrote", "--version",
-                 "install Verible; a program of that name that does nothing is enough"),
+        _program(
+            "verible-verilog-format",
+            "X-HEEP: mcu-gen formats what it wrote",
+            "--version",
+            "install Verible; a program of that name that does nothing is enough",
+        ),
         _program("vivado", "X-HEEP: bitstreams", "-version", "install AMD Vivado and source its settings64.sh"),
         _program("openocd", "X-HEEP: programs on a board", "--version", "install OpenOCD 0.11 or newer"),
         _program("picocom", "X-HEEP: the board's serial port", "--help", "apt-get install picocom"),
@@ -45,8 +54,13 @@ def _verilator() -> Finding:
     found = _program("verilator", "X-HEEP: simulation", "--version", "install Verilator 4.210 or 5.006")
     version = re.search(r"Verilator (\d+)\.(\d+)", found.version)
     if version and (int(version[1]), int(version[2])) > (5, 40):
-        return Finding(found.name, False, found.version, found.purpose,
-                       "X-HEEP was not seen to boot with 5.48; install Verilator 4.210 or 5.006")
+        return Finding(
+            found.name,
+            False,
+            found.version,
+            found.purpose,
+            "X-HEEP was not seen to boot with 5.48; install Verilator 4.210 or 5.006",
+        )
     return found
 
 
@@ -68,13 +82,23 @@ def _compiler() -> list[Finding]:
     if not os.access(path, os.X_OK):
         return [Finding("RISC-V g++", False, "", purpose, f"{path} does not exist: {TOOLCHAIN}")]
     multilibs = _output(str(path), "-print-multi-lib")
-    missing = "" if "rv32imfc" in multilibs or _output(str(path), "-dumpmachine").startswith("riscv32-corev") else (
-        f"libraries for -march=rv32imfc are missing (use make app-freestanding, or {TOOLCHAIN})")
-    return [Finding("RISC-V g++", False, _output(str(path), "-dumpfullversion"), purpose),
-            Finding("rv32imfc multilib", False, "" if missing else "present", purpose, missing)]
+    missing = (
+        ""
+        if "rv32imfc" in multilibs or _output(str(path), "-dumpmachine").startswith("riscv32-corev")
+        else (f"libraries for -march=rv32imfc are missing (use make app-freestanding, or {TOOLCHAIN})")
+    )
+    return [
+        Finding("RISC-V g++", False, _output(str(path), "-dumpfullversion"), purpose),
+        Finding("rv32imfc multilib", False, "" if missing else "present", purpose, missing),
+    ]
 
 
 def _serial_port() -> Finding:
     ports = sorted([*Path("/dev/serial/by-id").glob("*"), *Path("/dev").glob("ttyUSB*")])
-    return Finding("serial port", False, str(ports[0]) if ports else "", "X-HEEP: output of a board",
-                   "" if ports else "no /dev/serial/by-id/* or /dev/ttyUSB*: connect the board's USB cable")
+    return Finding(
+        "serial port",
+        False,
+        str(ports[0]) if ports else "",
+        "X-HEEP: output of a board",
+        "" if ports else "no /dev/serial/by-id/* or /dev/ttyUSB*: connect the board's USB cable",
+    )

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Configuration of the accelerator and of the system around it.
 
 `OPTIONS` is the only place where names, defaults and ranges are written down: the file reader, the
@@ -53,10 +54,7 @@ class Option:
 
 
 def _integer(low: int, high: int) -> dict:
-    return {
-        "allowed": f"an integer from {low} to {high}",
-        "accepts": lambda v: _is_int(v) and low <= v <= high,
-    }
+    return {"allowed": f"an integer from {low} to {high}", "accepts": lambda v: _is_int(v) and low <= v <= high}
 
 
 def _power(low: int, high: int) -> dict:
@@ -69,45 +67,98 @@ def _power(low: int, high: int) -> dict:
 SLAVE_FIRST, SLAVE_LAST, SLAVE_ALIGN = 0xF0000000, 0xF0FFF000, 0x1000
 
 OPTIONS = (
-    Option("systolic_array.rows", "rows", 8, **_integer(1, 32), in_hash=True,
-           meaning="rows R of the array: reduction lanes, activations read per cycle"),
-    Option("systolic_array.cols", "cols", 8, **_integer(1, 32), in_hash=True,
-           meaning="columns C of the array: output channels computed at once"),
-    Option("systolic_array.arithmetic", "arithmetic", "aligned", in_hash=True,
-           allowed='"aligned" or "fma"', accepts=lambda v: v in ARITHMETICS,
-           meaning="processing element: block-aligned integer sums, or an IEEE-754 fused multiply-add each"),
-    Option("ports", "ports", 2, **_integer(1, 4), in_hash=True,
-           meaning="OBI master ports, one 32-bit word per cycle each"),
-    Option("buffers.activation_words", "activation_words", 8192, **_power(256, 65536), in_hash=True,
-           meaning="activation buffer, FP32 words"),
-    Option("buffers.weight_bytes", "weight_bytes", 4096, **_power(256, 65536), in_hash=True,
-           meaning="weight buffer, bytes (one INT8 weight each)"),
-    Option("buffers.accumulator_entries", "accumulator_entries", 64, **_power(16, 1024), in_hash=True,
-           meaning="entries of each of the two accumulator banks; an entry is C FP32 lanes"),
-    Option("buffers.scratchpad_words", "scratchpad_words", 4096, in_hash=True,
-           allowed="0, or a power of two from 256 to 65536",
-           accepts=lambda v: _is_int(v) and (v == 0 or 256 <= v <= 65536 and _is_power_of_two(v)),
-           meaning="scratchpad for tensors between layers, FP32 words; 0 leaves it out"),
-    Option("memory.banks", "memory_banks", 4, **_integer(2, 64),
-           meaning="contiguous RAM banks"),
-    Option("memory.banks_interleaved", "memory_banks_interleaved", (8, 4),
-           allowed="a list of group sizes, each a power of two from 2 to 64",
-           accepts=lambda v: isinstance(v, tuple) and all(_is_int(n) and 2 <= n <= 64 and _is_power_of_two(n)
-                                                          for n in v),
-           meaning="groups of word-interleaved RAM banks, after the contiguous ones"),
-    Option("memory.bank_kib", "bank_kib", 32, **_power(4, 256),
-           meaning="size of one RAM bank, KiB"),
-    Option("xheep.slave_base", "slave_base", SLAVE_FIRST,
-           allowed=f"a multiple of {SLAVE_ALIGN:#x} from {SLAVE_FIRST:#x} to {SLAVE_LAST:#x}",
-           accepts=lambda v: _is_int(v) and SLAVE_FIRST <= v <= SLAVE_LAST and v % SLAVE_ALIGN == 0,
-           meaning="bus address of the accelerator's registers"),
-    Option("xheep.irq_line", "irq_line", 15, **_integer(0, 15),
-           meaning="fast interrupt line the accelerator raises"),
-    Option("prefix", "prefix", "heepstor_",
-           allowed="a Verilog name (up to 64 letters, digits and underscores, first a letter; no SystemVerilog word)",
-           accepts=lambda v: isinstance(v, str) and re.fullmatch(r"[A-Za-z][A-Za-z0-9_]{0,63}", v) is not None
-           and v.rstrip("_") not in KEYWORDS,
-           meaning="what every Verilog module's name begins with; the root is called so, without the underscore"),
+    Option(
+        "systolic_array.rows",
+        "rows",
+        8,
+        **_integer(1, 32),
+        in_hash=True,
+        meaning="rows R of the array: reduction lanes, activations read per cycle",
+    ),
+    Option(
+        "systolic_array.cols",
+        "cols",
+        8,
+        **_integer(1, 32),
+        in_hash=True,
+        meaning="columns C of the array: output channels computed at once",
+    ),
+    Option(
+        "systolic_array.arithmetic",
+        "arithmetic",
+        "aligned",
+        in_hash=True,
+        allowed='"aligned" or "fma"',
+        accepts=lambda v: v in ARITHMETICS,
+        meaning="processing element: block-aligned integer sums, or an IEEE-754 fused multiply-add each",
+    ),
+    Option(
+        "ports", "ports", 2, **_integer(1, 4), in_hash=True, meaning="OBI master ports, one 32-bit word per cycle each"
+    ),
+    Option(
+        "buffers.activation_words",
+        "activation_words",
+        8192,
+        **_power(256, 65536),
+        in_hash=True,
+        meaning="activation buffer, FP32 words",
+    ),
+    Option(
+        "buffers.weight_bytes",
+        "weight_bytes",
+        4096,
+        **_power(256, 65536),
+        in_hash=True,
+        meaning="weight buffer, bytes (one INT8 weight each)",
+    ),
+    Option(
+        "buffers.accumulator_entries",
+        "accumulator_entries",
+        64,
+        **_power(16, 1024),
+        in_hash=True,
+        meaning="entries of each of the two accumulator banks; an entry is C FP32 lanes",
+    ),
+    Option(
+        "buffers.scratchpad_words",
+        "scratchpad_words",
+        4096,
+        in_hash=True,
+        allowed="0, or a power of two from 256 to 65536",
+        accepts=lambda v: _is_int(v) and (v == 0 or 256 <= v <= 65536 and _is_power_of_two(v)),
+        meaning="scratchpad for tensors between layers, FP32 words; 0 leaves it out",
+    ),
+    Option("memory.banks", "memory_banks", 4, **_integer(2, 64), meaning="contiguous RAM banks"),
+    Option(
+        "memory.banks_interleaved",
+        "memory_banks_interleaved",
+        (8, 4),
+        allowed="a list of group sizes, each a power of two from 2 to 64",
+        accepts=lambda v: isinstance(v, tuple) and all(_is_int(n) and 2 <= n <= 64 and _is_power_of_two(n) for n in v),
+        meaning="groups of word-interleaved RAM banks, after the contiguous ones",
+    ),
+    Option("memory.bank_kib", "bank_kib", 32, **_power(4, 256), meaning="size of one RAM bank, KiB"),
+    Option(
+        "xheep.slave_base",
+        "slave_base",
+        SLAVE_FIRST,
+        allowed=f"a multiple of {SLAVE_ALIGN:#x} from {SLAVE_FIRST:#x} to {SLAVE_LAST:#x}",
+        accepts=lambda v: _is_int(v) and SLAVE_FIRST <= v <= SLAVE_LAST and v % SLAVE_ALIGN == 0,
+        meaning="bus address of the accelerator's registers",
+    ),
+    Option("xheep.irq_line", "irq_line", 15, **_integer(0, 15), meaning="fast interrupt line the accelerator raises"),
+    Option(
+        "prefix",
+        "prefix",
+        "heepstor_",
+        allowed="a Verilog name (up to 64 letters, digits and underscores, first a letter; no SystemVerilog word)",
+        accepts=lambda v: (
+            isinstance(v, str)
+            and re.fullmatch(r"[A-Za-z][A-Za-z0-9_]{0,63}", v) is not None
+            and v.rstrip("_") not in KEYWORDS
+        ),
+        meaning="what every Verilog module's name begins with; the root is called so, without the underscore",
+    ),
 )
 
 _BY_ATTRIBUTE = {o.attribute: o for o in OPTIONS}
@@ -190,7 +241,8 @@ class Config:
     def hash(self) -> int:
         """32 bits that differ when the accelerator differs: firmware compares them at start."""
         text = f"heepstor {INTERFACE_VERSION} " + " ".join(
-            f"{o.key}={getattr(self, o.attribute)}" for o in OPTIONS if o.in_hash)
+            f"{o.key}={getattr(self, o.attribute)}" for o in OPTIONS if o.in_hash
+        )
         return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big")
 
 
@@ -241,8 +293,10 @@ def _flatten(tree: dict, sections: set[str], prefix: str = "") -> dict[str, Any]
         key = prefix + name
         if key in sections:
             if not isinstance(value, dict):
-                raise HeepgenError(f"{key} = {_shown(value)}: must be a section in braces, "
-                                   f"such as {key}: {{ {_members(key)[0]}: ... }}.")
+                raise HeepgenError(
+                    f"{key} = {_shown(value)}: must be a section in braces, "
+                    f"such as {key}: {{ {_members(key)[0]}: ... }}."
+                )
             flat |= _flatten(value, sections, key + ".")
         else:
             flat[key] = value
@@ -258,15 +312,19 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         text = read_text(path, LARGEST_FILE)
     except (OSError, ValueError) as error:
-        reason = "it is not UTF-8 text" if isinstance(error, UnicodeDecodeError) else (
-            getattr(error, "strerror", None) or error)
+        reason = (
+            "it is not UTF-8 text"
+            if isinstance(error, UnicodeDecodeError)
+            else (getattr(error, "strerror", None) or error)
+        )
         raise HeepgenError(f"the configuration cannot be read: {reason}.") from None
     try:
         tree = hjson.loads(text, object_pairs_hook=_pairs) if text.strip() else {}
     except hjson.HjsonDecodeError as error:
         reason = "a section is not closed" if "eof" in error.msg else error.msg
-        raise HeepgenError(f"line {error.lineno}, column {error.colno}: {reason}; "
-                           "the file must be valid hjson.") from None
+        raise HeepgenError(
+            f"line {error.lineno}, column {error.colno}: {reason}; the file must be valid hjson."
+        ) from None
     except RecursionError:
         raise HeepgenError("brackets are nested too deeply; sections are one deep.") from None
     except IndexError:  # hjson's own: it looks behind the end
@@ -274,8 +332,7 @@ def _read(path: Path) -> dict[str, Any]:
     except (ValueError, OverflowError):
         raise HeepgenError("it holds a number out of every option's range.") from None
     if not isinstance(tree, dict):
-        raise HeepgenError(
-            f"must hold named options such as systolic_array: {{ rows: 8 }}, not {_shown(tree)}.")
+        raise HeepgenError(f"must hold named options such as systolic_array: {{ rows: 8 }}, not {_shown(tree)}.")
     return _attributes(tree)
 
 

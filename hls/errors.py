@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The one error type a user is meant to read."""
 
 LONGEST = 2000
@@ -14,4 +15,4 @@ class HeepgenError(Exception):
 def printable(text: str) -> str:
     """`text` with everything that a terminal would not show escaped, and not longer than LONGEST."""
     text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-    return text if len(text) <= LONGEST else f"{text[:LONGEST // 2]} ... {text[-LONGEST // 2 + 5:]}"
+    return text if len(text) <= LONGEST else f"{text[: LONGEST // 2]} ... {text[-LONGEST // 2 + 5 :]}"

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Files that a user names for reading: never more than a limit at once, never waited for without end."""
 
 import errno
@@ -42,8 +43,9 @@ class Input:
     def _wait(self) -> None:
         seconds = min(SECONDS, self._until - time.monotonic())
         if seconds < 0 or not select.select([self._descriptor], [], [], seconds)[0]:
-            raise TimeoutError(errno.ETIMEDOUT, f"nothing came from it for {SECONDS} seconds, or too little for "
-                                                f"{SECONDS_IN_ALL}")
+            raise TimeoutError(
+                errno.ETIMEDOUT, f"nothing came from it for {SECONDS} seconds, or too little for {SECONDS_IN_ALL}"
+            )
 
 
 @contextmanager

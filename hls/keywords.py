@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Words of SystemVerilog (IEEE 1800-2017), which are no names."""
 
 _WORDS = """

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Everything heepgen writes for a user goes through here: complete or absent, and never in place of somebody else's.
 
 Three forms: a folder that is ours as a whole (`generated_folder`), files in a folder that may hold others
@@ -65,8 +66,10 @@ def _marker(folder: str | Path) -> dict:
 def _noted(folder: Path) -> dict[str, tuple]:
     """Checksums of the files that were written: one each, two of what was being replaced when heepgen was stopped."""
     files = _marker(folder).get("files")
-    return {name: tuple(sums) if isinstance(sums, list) else (sums,)
-            for name, sums in (files.items() if isinstance(files, dict) else ())}
+    return {
+        name: tuple(sums) if isinstance(sums, list) else (sums,)
+        for name, sums in (files.items() if isinstance(files, dict) else ())
+    }
 
 
 def _checksum(path: Path) -> str:
@@ -99,8 +102,11 @@ def _checksums(folder: Path) -> dict[str, str]:
 
 
 def _why_not_ours(name: str, noted: Mapping[str, tuple]) -> str:
-    return f"{name}, which was changed after heepgen wrote it" if name in noted else (
-        f"{name}, which heepgen did not write")
+    return (
+        f"{name}, which was changed after heepgen wrote it"
+        if name in noted
+        else (f"{name}, which heepgen did not write")
+    )
 
 
 def _note(folder: Path, kind: str, files: Mapping[str, str | list[str]], note: dict | None) -> None:
@@ -111,8 +117,9 @@ def _note(folder: Path, kind: str, files: Mapping[str, str | list[str]], note: d
 
 
 @contextmanager
-def generated_folder(folder: str | Path, kind: str, *, overwrite: bool = True, force: bool = False,
-                     note: dict | None = None) -> Iterator[Path]:
+def generated_folder(
+    folder: str | Path, kind: str, *, overwrite: bool = True, force: bool = False, note: dict | None = None
+) -> Iterator[Path]:
     """Temporary folder to fill; renamed to `folder` when the block ends well, removed when it raises.
 
     The marker holds `kind`, `note` and the files. An existing folder is replaced when it is empty, or when its marker
@@ -230,8 +237,16 @@ def fill(folder: Path, files: Mapping[str, Content]) -> None:
 # Files among others
 
 
-def write_files(folder: str | Path, kind: str, files: Mapping[str, Content], *, overwrite: bool = True,
-                force: bool = False, note: dict | None = None, edited: Iterable[str] = ()) -> None:
+def write_files(
+    folder: str | Path,
+    kind: str,
+    files: Mapping[str, Content],
+    *,
+    overwrite: bool = True,
+    force: bool = False,
+    note: dict | None = None,
+    edited: Iterable[str] = (),
+) -> None:
     """Write `files`, contents by relative name, to `folder`; whatever else it holds stays.
 
     Replaced is only what heepgen wrote there itself and nobody edited, but for the names in `edited`; files of an
@@ -252,8 +267,9 @@ def write_files(folder: str | Path, kind: str, files: Mapping[str, Content], *, 
     ours = {name: (*noted.get(name, ()), checksum) for name, checksum in new.items()}
     in_the_way = _in_the_way(folder, ours, set(edited))
     if in_the_way and not force:
-        raise HeepgenError(f"{shown} holds {_why_not_ours(in_the_way[0], noted)}; move it away, or choose another "
-                           "folder.")
+        raise HeepgenError(
+            f"{shown} holds {_why_not_ours(in_the_way[0], noted)}; move it away, or choose another folder."
+        )
     with _parents(folder / MARKER, shown), _workplace(folder, ".heepgen-") as work:
         fill(work, files)
         for name in in_the_way:
@@ -428,7 +444,7 @@ def _open_stream(path: Path) -> int:
 def _write_all(descriptor: int, data: bytes) -> None:
     view = memoryview(data)
     while view:
-        view = view[os.write(descriptor, view):]
+        view = view[os.write(descriptor, view) :]
 
 
 def _save(path: Path, data: bytes) -> None:

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The virtual SoC's program: CPU model, accelerator model and testbench, each compiled once per content."""
 
 import shutil
@@ -43,15 +44,15 @@ def build_cpu(*, trace: bool = False, progress: Progress = silent) -> Path:
     def build(work: Path) -> None:
         progress("verilating the CPU (once per machine)")
         (work / "cpu.f").write_text(_cpu_file_list(rtl))
-        verilate(["-f", work / "cpu.f", _CLOCK_GATE], "cv32e40p_top", work, prefix="Vcpu", trace=trace,
-                 flags=_CPU_FLAGS)
+        verilate(
+            ["-f", work / "cpu.f", _CLOCK_GATE], "cv32e40p_top", work, prefix="Vcpu", trace=trace, flags=_CPU_FLAGS
+        )
         progress("compiling the CPU (once per machine)")
         compile_object(work / "Vcpu__all.cpp", work / "cpu_model.o", ["-O1" if trace else "-O2", "-w"])
         compile_object(adapter, work / "cpu.o", ["-O2", f"-isystem{work}", f"-I{TESTBENCH_DIR}", _trace_flag(trace)])
 
     files = sorted(p for p in rtl.rglob("*.*v*") if p.is_file())
-    return build_once("cpu", [f"{trace} {host_identity()}", *_RECIPE, _CLOCK_GATE, adapter, _MODELS, *files],
-                      build)
+    return build_once("cpu", [f"{trace} {host_identity()}", *_RECIPE, _CLOCK_GATE, adapter, _MODELS, *files], build)
 
 
 def accelerator_files(folder: Path) -> list[Path]:
@@ -62,8 +63,9 @@ def accelerator_files(folder: Path) -> list[Path]:
     return files
 
 
-def build_accelerator(folder: Path | None, *, root: str = ROOT, trace: bool = False,
-                      progress: Progress = silent) -> Path:
+def build_accelerator(
+    folder: Path | None, *, root: str = ROOT, trace: bool = False, progress: Progress = silent
+) -> Path:
     """Folder with the objects of the accelerator in `folder`, whose root module is `root`, or of its absence."""
     adapter = TESTBENCH_DIR / ("no_accelerator.cpp" if folder is None else "accelerator.cpp")
     files = [] if folder is None else accelerator_files(folder)
@@ -73,8 +75,14 @@ def build_accelerator(folder: Path | None, *, root: str = ROOT, trace: bool = Fa
         for part in parts:
             (work / f"{part.module}.v").write_text(hollow(part))
         instead = {f.name: f for f in work.glob("*.v")}
-        verilate([instead.get(f.name, f) for f in files], root, work, prefix=f"V{ROOT}", trace=trace,
-                 flags=_ACCELERATOR_FLAGS)
+        verilate(
+            [instead.get(f.name, f) for f in files],
+            root,
+            work,
+            prefix=f"V{ROOT}",
+            trace=trace,
+            flags=_ACCELERATOR_FLAGS,
+        )
         compile_object(work / f"V{ROOT}__all.cpp", work / f"{ROOT}_model.o", ["-O1" if trace else "-O2", "-w"])
 
     def build(work: Path) -> None:
@@ -90,12 +98,14 @@ def build_accelerator(folder: Path | None, *, root: str = ROOT, trace: bool = Fa
             (work / "parts.hpp").write_text(parts_header(parts, root))
         compile_object(adapter, work / "accelerator.o", ["-O2", *includes, _trace_flag(trace)])
 
-    return build_once("accelerator", [f"{trace} {root} {host_identity()}", *_SPLIT_RECIPE, adapter, _MODELS, _TEAM,
-                                      *files], build)
+    return build_once(
+        "accelerator", [f"{trace} {root} {host_identity()}", *_SPLIT_RECIPE, adapter, _MODELS, _TEAM, *files], build
+    )
 
 
 def _build_part(part: Part) -> Path:
     """Folder with the model of a part, which accelerators that differ elsewhere share."""
+
     def build(work: Path) -> None:
         verilate(part.files, part.module, work, flags=_ACCELERATOR_FLAGS)
         compile_object(work / f"V{part.module}__all.cpp", work / "model.o", ["-O2", "-w"])
@@ -114,16 +124,19 @@ def build_testbench(*, progress: Progress = silent) -> Path:
     return build_once("soc", [host_identity(), *_RECIPE, source, _MODELS, BOOT_DIR / "soc_map.h"], build)
 
 
-def build_soc(accelerator_dir: Path | None, *, trace: bool = False, trace_cpu: bool = False,
-              progress: Progress = silent) -> Path:
+def build_soc(
+    accelerator_dir: Path | None, *, trace: bool = False, trace_cpu: bool = False, progress: Progress = silent
+) -> Path:
     """The virtual SoC with the accelerator generated in `accelerator_dir` (None: CPU only), as a program.
 
     `trace` and `trace_cpu` choose models that can write waves, which run slower. Raises `BuildError` with
     the tool's words when the Verilog is refused.
     """
-    parts = [build_cpu(trace=trace_cpu, progress=progress),
-             build_accelerator(accelerator_dir, trace=trace and accelerator_dir is not None, progress=progress),
-             build_testbench(progress=progress)]
+    parts = [
+        build_cpu(trace=trace_cpu, progress=progress),
+        build_accelerator(accelerator_dir, trace=trace and accelerator_dir is not None, progress=progress),
+        build_testbench(progress=progress),
+    ]
 
     def build(work: Path) -> None:
         progress("linking the virtual SoC")

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Build results cached by content, shared by concurrent processes."""
 
 import fcntl
@@ -79,8 +80,10 @@ def _cache_errors(root: Path):
         place = Path(error.filename or root)
         if not (place.is_relative_to(root) or root.is_relative_to(place) or error.errno in DISK):
             raise
-        raise HeepgenError(f"the folder of finished builds, {root}, cannot be written: {error.strerror}; make room or "
-                           "set HEEPGEN_CACHE to another folder.") from None
+        raise HeepgenError(
+            f"the folder of finished builds, {root}, cannot be written: {error.strerror}; make room or "
+            "set HEEPGEN_CACHE to another folder."
+        ) from None
 
 
 def _build(final: Path, build: Callable[[Path], None]) -> None:

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Run descriptor lists on the accelerator's RTL alone: no CPU, an ideal memory, random stalls on every port."""
 
 import subprocess
@@ -29,8 +30,11 @@ def build_bench(accelerator_dir: Path, *, root: str = ROOT, trace: bool = False,
     source = TESTBENCH_DIR / "descriptors.cpp"
 
     def build(work: Path) -> None:
-        compile_object(source, work / "bench.o", ["-O2", "-Wall", "-Wextra", "-Werror", f"-I{TESTBENCH_DIR}",
-                                                  f"-DHEEPGEN_TRACE={int(trace)}"])
+        compile_object(
+            source,
+            work / "bench.o",
+            ["-O2", "-Wall", "-Wextra", "-Werror", f"-I{TESTBENCH_DIR}", f"-DHEEPGEN_TRACE={int(trace)}"],
+        )
         link([work / "bench.o", *sorted(accelerator.glob("*.o"))], work / "bench")
 
     key = [f"{trace} {accelerator.name} {host_identity()}", source, TESTBENCH_DIR / "models.hpp"]
@@ -54,14 +58,22 @@ def wait_irq(limit: int) -> str:
 
 def start_script(doorbell: int, bases: Sequence[int], limits: Sequence[int], watchdog: int = 0) -> list[str]:
     """Script lines that set the regions up, enable both interrupts and ring the doorbell."""
-    lines = [line for i in range(REGIONS)
-             for line in (write(f"BASE{i}", bases[i]), write(f"LIMIT{i}", limits[i]))]
+    lines = [line for i in range(REGIONS) for line in (write(f"BASE{i}", bases[i]), write(f"LIMIT{i}", limits[i]))]
     return [*lines, write("WATCHDOG", watchdog), write("IRQ_ENABLE", 3), write("DOORBELL", doorbell)]
 
 
-def run_script(accelerator_dir: Path, memory: np.ndarray, script: Sequence[str], *, stall_probability: float = 0.0,
-               seed: int = 0, outstanding: int = 1, root: str = ROOT, vcd: Path | None = None,
-               progress: Progress = silent) -> BenchRun:
+def run_script(
+    accelerator_dir: Path,
+    memory: np.ndarray,
+    script: Sequence[str],
+    *,
+    stall_probability: float = 0.0,
+    seed: int = 0,
+    outstanding: int = 1,
+    root: str = ROOT,
+    vcd: Path | None = None,
+    progress: Progress = silent,
+) -> BenchRun:
     """Run ``script`` with ``memory`` (uint8, from address 0) behind the masters.
 
     Every master may have ``outstanding`` transactions in flight (X-HEEP's crossbar: one). Raises
@@ -85,8 +97,11 @@ def run_cases(program: Path, script: Sequence[str]) -> list[list[str]]:
         work = Path(folder)
         (work / "image").write_bytes(b"")
         (work / "script").write_text("\n".join(script) + "\n")
-        done = subprocess.run([str(c) for c in (program, work / "image", work / "script", work / "dump", 0, 0, 1)],
-                              capture_output=True, text=True)
+        done = subprocess.run(
+            [str(c) for c in (program, work / "image", work / "script", work / "dump", 0, 0, 1)],
+            capture_output=True,
+            text=True,
+        )
         if done.returncode:
             raise SimulationError(f"accelerator bench: {done.stderr.strip() or done.stdout.strip()}")
     return [case.splitlines() for case in done.stdout.split("case\n")[1:]]

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The little of ELF32 that loading and inspecting firmware takes."""
 
 import struct
@@ -20,7 +21,7 @@ def _read(path: Path) -> bytes:
 
 
 def _table(data: bytes, offset_at: int, size_at: int, layout: str) -> Iterator[tuple]:
-    offset, = struct.unpack_from("<I", data, offset_at)
+    (offset,) = struct.unpack_from("<I", data, offset_at)
     size, count = struct.unpack_from("<HH", data, size_at)
     for i in range(count):
         yield struct.unpack_from(layout, data, offset + i * size)
@@ -46,11 +47,13 @@ def memory_image(path: Path, ram_bytes: int, fill: int = 0xA5) -> bytes:
         if kind != _PT_LOAD:
             continue
         if address + memory > ram_bytes:
-            raise HeepgenError(f"{path}: the segment at {address:#x} of {memory} bytes ends beyond the RAM of "
-                               f"{ram_bytes:#x} bytes; compile the firmware for this configuration.")
+            raise HeepgenError(
+                f"{path}: the segment at {address:#x} of {memory} bytes ends beyond the RAM of "
+                f"{ram_bytes:#x} bytes; compile the firmware for this configuration."
+            )
         if offset + file_bytes > len(data):
             raise HeepgenError(f"{path} is truncated; build the firmware again.")
-        image[address:address + file_bytes] = data[offset:offset + file_bytes]
+        image[address : address + file_bytes] = data[offset : offset + file_bytes]
     return bytes(image)
 
 
@@ -66,7 +69,7 @@ def symbols(path: Path) -> dict[str, int]:
         for at in range(section[4], section[4] + section[5], 16):
             name, value = struct.unpack_from("<II", data, at)
             if name:
-                found[data[strings + name:data.index(b"\0", strings + name)].decode()] = value
+                found[data[strings + name : data.index(b"\0", strings + name)].decode()] = value
     return found
 
 
@@ -75,5 +78,8 @@ def section_ranges(path: Path) -> dict[str, tuple[int, int]]:
     data = _read(path)
     sections = _sections(data)
     strings = sections[struct.unpack_from("<H", data, 50)[0]][4]
-    return {data[strings + s[0]:data.index(b"\0", strings + s[0])].decode(): (s[3], s[5])
-            for s in sections if s[2] & _SHF_ALLOC and s[5]}
+    return {
+        data[strings + s[0] : data.index(b"\0", strings + s[0])].decode(): (s[3], s[5])
+        for s in sections
+        if s[2] & _SHF_ALLOC and s[5]
+    }

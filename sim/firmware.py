@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Firmware for the virtual SoC: RV32IMFC programs from C++ sources, start-up code and linker script."""
 
 import re
@@ -21,8 +22,15 @@ BOOT_ADDRESS = 0x180
 STACK_BYTES = 8192
 DATA_SECTIONS = (".heepgen_weights", ".heepgen_arena")
 
-_COMMON = ("-ffp-contract=off", "-fno-stack-protector", "-ffunction-sections", "-fdata-sections", "-Wall",
-           "-Wextra", "-Werror")
+_COMMON = (
+    "-ffp-contract=off",
+    "-fno-stack-protector",
+    "-ffunction-sections",
+    "-fdata-sections",
+    "-Wall",
+    "-Wextra",
+    "-Werror",
+)
 _CXX = ("-std=c++17", "-fno-exceptions", "-fno-rtti", "-fno-threadsafe-statics")
 _HEADERS = {".h", ".hpp", ".inc"}
 
@@ -49,7 +57,8 @@ def _zig() -> Toolchain:
     return Toolchain(
         f"zig {metadata.version('ziglang')}",
         (*command, "c++", "-target", "riscv32-linux-musl", *cpu, "-fno-sanitize=undefined", "-fno-PIC"),
-        (*command, "c++", "-target", "riscv32-freestanding-none", *cpu, "-nostdlib++"))
+        (*command, "c++", "-target", "riscv32-freestanding-none", *cpu, "-nostdlib++"),
+    )
 
 
 _GXX = "riscv64-unknown-elf-g++"
@@ -58,8 +67,9 @@ _GXX = "riscv64-unknown-elf-g++"
 def _gcc() -> Toolchain:
     """Debian's cross compiler, which has no rv32imfc libraries: libgcc of rv32imf is linked explicitly."""
     if not shutil.which(_GXX):
-        raise HeepgenError(f"toolchain gcc: {_GXX} is not on PATH; install gcc-riscv64-unknown-elf, or "
-                           "use the toolchain zig.")
+        raise HeepgenError(
+            f"toolchain gcc: {_GXX} is not on PATH; install gcc-riscv64-unknown-elf, or use the toolchain zig."
+        )
     cpu = ("-march=rv32imfc_zicsr", "-mabi=ilp32f", "-ffreestanding")
     libgcc = run_tool([_GXX, "-march=rv32imf", "-mabi=ilp32f", "-print-libgcc-file-name"], _GXX).strip()
     version = run_tool([_GXX, "-dumpfullversion"], _GXX).strip()
@@ -77,14 +87,26 @@ def linker_script(config: Config, placements: Mapping[str, int | None], stack_by
     """
     contiguous, interleaved = memory_bytes(config)
     default = "interleaved" if interleaved else "contiguous"
-    sections = [{"name": name, "address": None if address is None else f"{address:#x}",
-                 "region": f"> {default}" if address is None
-                 else f"> {'contiguous' if address < contiguous else 'interleaved'}"}
-                for name, address in placements.items()]
-    template = jinja2.Template((BOOT_DIR / "link.ld.j2").read_text(), keep_trailing_newline=True,
-                               undefined=jinja2.StrictUndefined)
-    return template.render(contiguous_bytes=contiguous, interleaved_bytes=interleaved,
-                           boot_address=f"{BOOT_ADDRESS:#x}", stack_bytes=stack_bytes, sections=sections)
+    sections = [
+        {
+            "name": name,
+            "address": None if address is None else f"{address:#x}",
+            "region": f"> {default}"
+            if address is None
+            else f"> {'contiguous' if address < contiguous else 'interleaved'}",
+        }
+        for name, address in placements.items()
+    ]
+    template = jinja2.Template(
+        (BOOT_DIR / "link.ld.j2").read_text(), keep_trailing_newline=True, undefined=jinja2.StrictUndefined
+    )
+    return template.render(
+        contiguous_bytes=contiguous,
+        interleaved_bytes=interleaved,
+        boot_address=f"{BOOT_ADDRESS:#x}",
+        stack_bytes=stack_bytes,
+        sections=sections,
+    )
 
 
 def _check_placements(config: Config, placements: Mapping[str, int | None]) -> None:
@@ -98,10 +120,19 @@ def _headers(include_dirs: Iterable[Path]) -> list[Path]:
     return [p for d in include_dirs for p in sorted(Path(d).rglob("*")) if p.suffix in _HEADERS and p.is_file()]
 
 
-def compile_firmware(sources: Sequence[Path], include_dirs: Sequence[Path], defines: Mapping[str, object],
-                     config: Config, out_elf: Path, *, toolchain: str = "zig", optimise: str = "-O2",
-                     placements: Mapping[str, int | None] | None = None, stack_bytes: int = STACK_BYTES,
-                     progress: Progress = silent) -> Path:
+def compile_firmware(
+    sources: Sequence[Path],
+    include_dirs: Sequence[Path],
+    defines: Mapping[str, object],
+    config: Config,
+    out_elf: Path,
+    *,
+    toolchain: str = "zig",
+    optimise: str = "-O2",
+    placements: Mapping[str, int | None] | None = None,
+    stack_bytes: int = STACK_BYTES,
+    progress: Progress = silent,
+) -> Path:
     """Compile and link a program for the SoC that `config` describes; returns `out_elf`.
 
     `defines` are preprocessor names with their values; `placements` maps section names to addresses (None:
@@ -116,8 +147,12 @@ def compile_firmware(sources: Sequence[Path], include_dirs: Sequence[Path], defi
     _check_placements(config, placements)
     tools = _TOOLCHAINS[toolchain]()
     include_dirs = [*map(Path, include_dirs), BOOT_DIR]
-    flags = [optimise, *_COMMON, *(f"-D{name}={value}" for name, value in sorted(defines.items())),
-             *(f"-I{d}" for d in include_dirs)]
+    flags = [
+        optimise,
+        *_COMMON,
+        *(f"-D{name}={value}" for name, value in sorted(defines.items())),
+        *(f"-I{d}" for d in include_dirs),
+    ]
     headers = _headers(include_dirs)
     every = [*map(Path, sources), *(BOOT_DIR / name for name in ("soc.cpp", "memory.cpp", "crt0.S"))]
     progress(f"compiling the firmware with {toolchain}")
@@ -135,11 +170,9 @@ def _object(source: Path, tools: Toolchain, flags: Sequence[str], headers: Seque
     own = [] if source.suffix == ".S" else headers
 
     def build(work: Path) -> None:
-        run_tool([*tools.compile, *language, *flags, "-c", source, "-o", work / "object.o"],
-                 f"compiling {source.name}")
+        run_tool([*tools.compile, *language, *flags, "-c", source, "-o", work / "object.o"], f"compiling {source.name}")
 
-    parts = [tools.identity, " ".join([*tools.compile, *language, *flags]), source, *own,
-             BOOT_DIR / "soc_map.h"]
+    parts = [tools.identity, " ".join([*tools.compile, *language, *flags]), source, *own, BOOT_DIR / "soc_map.h"]
     return build_once("firmware-object", parts, build) / "object.o"
 
 
@@ -147,19 +180,40 @@ def _link(objects: Sequence[Path], tools: Toolchain, script: str, config: Config
     def build(work: Path) -> None:
         (work / "link.ld").write_text(script)
         try:
-            run_tool([*tools.link, "-static", "-T", work / "link.ld", "-Wl,--gc-sections", *objects,
-                      *tools.libraries, "-o", work / "firmware.elf"], "linking the firmware")
+            run_tool(
+                [
+                    *tools.link,
+                    "-static",
+                    "-T",
+                    work / "link.ld",
+                    "-Wl,--gc-sections",
+                    *objects,
+                    *tools.libraries,
+                    "-o",
+                    work / "firmware.elf",
+                ],
+                "linking the firmware",
+            )
         except BuildError as error:
             raise _explained(error, config) from None
 
-    key = content_key([tools.identity, Path(__file__), " ".join([*tools.link, *tools.libraries]), script,
-                       *(o.parent.name for o in objects)])
+    key = content_key(
+        [
+            tools.identity,
+            Path(__file__),
+            " ".join([*tools.link, *tools.libraries]),
+            script,
+            *(o.parent.name for o in objects),
+        ]
+    )
     return build_once("firmware", [key], build) / "firmware.elf"
 
 
-_OVERFLOWS = (re.compile(r"section '([^']+)' will not fit in region '(\w+)': overflowed by (\d+) bytes"),
-              re.compile(r"section `([^']+)' will not fit in region `(\w+)'"),
-              re.compile(r"region `(\w+)' overflowed by (\d+) bytes"))
+_OVERFLOWS = (
+    re.compile(r"section '([^']+)' will not fit in region '(\w+)': overflowed by (\d+) bytes"),
+    re.compile(r"section `([^']+)' will not fit in region `(\w+)'"),
+    re.compile(r"region `(\w+)' overflowed by (\d+) bytes"),
+)
 
 
 def _explained(error: BuildError, config: Config) -> HeepgenError:
@@ -176,8 +230,10 @@ def _explained(error: BuildError, config: Config) -> HeepgenError:
         return error
     region, over = max(excess.items(), key=lambda item: item[1])
     option = "memory.banks" if region == "contiguous" else "memory.banks_interleaved"
-    return HeepgenError(f"the firmware needs {sizes[region] + over} bytes of {region} RAM, {over} more than the "
-                        f"{sizes[region]} there are; raise {option} or use a smaller model.")
+    return HeepgenError(
+        f"the firmware needs {sizes[region] + over} bytes of {region} RAM, {over} more than the "
+        f"{sizes[region]} there are; raise {option} or use a smaller model."
+    )
 
 
 def program_bytes(elf: Path) -> int:

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Run any Verilog module against a C++ testbench: verilated, compiled and cached by content."""
 
 import subprocess
@@ -12,8 +13,15 @@ class SimulationError(BuildError):
     """The testbench ended with a non-zero status, or ran past its time limit."""
 
 
-def verilated_module(verilog_files: Sequence[Path], top: str, *, trace: bool = False, optimise: str = "-O1",
-                     verilator_flags: Sequence[str] = (), progress: Progress = silent) -> Path:
+def verilated_module(
+    verilog_files: Sequence[Path],
+    top: str,
+    *,
+    trace: bool = False,
+    optimise: str = "-O1",
+    verilator_flags: Sequence[str] = (),
+    progress: Progress = silent,
+) -> Path:
     """Folder with the C++ headers of `top` (class V`top`) and its compiled object `V<top>.o`."""
     files = [Path(f) for f in verilog_files]
 
@@ -27,12 +35,21 @@ def verilated_module(verilog_files: Sequence[Path], top: str, *, trace: bool = F
     return build_once("module", [options, *files], build)
 
 
-def build_module(verilog_files: Sequence[Path], top: str, cpp_testbench_text: str, *, trace: bool = False,
-                 optimise: str = "-O1", verilator_flags: Sequence[str] = (), flags: Sequence[str] = (),
-                 progress: Progress = silent) -> Path:
+def build_module(
+    verilog_files: Sequence[Path],
+    top: str,
+    cpp_testbench_text: str,
+    *,
+    trace: bool = False,
+    optimise: str = "-O1",
+    verilator_flags: Sequence[str] = (),
+    flags: Sequence[str] = (),
+    progress: Progress = silent,
+) -> Path:
     """The program made of module `top` and a testbench with `main`, compiled with `flags`; see `simulate_module`."""
-    module = verilated_module(verilog_files, top, trace=trace, optimise=optimise,
-                              verilator_flags=verilator_flags, progress=progress)
+    module = verilated_module(
+        verilog_files, top, trace=trace, optimise=optimise, verilator_flags=verilator_flags, progress=progress
+    )
 
     def build(work: Path) -> None:
         progress(f"compiling the testbench of {top}")
@@ -45,10 +62,20 @@ def build_module(verilog_files: Sequence[Path], top: str, cpp_testbench_text: st
     return build_once("testbench", [key], build) / "testbench"
 
 
-def simulate_module(verilog_files: Sequence[Path], top: str, cpp_testbench_text: str,
-                    args: Sequence[str | Path] = (), *, stdin: bytes | None = None, text: bool = True,
-                    timeout_s: float | None = None, trace: bool = False, optimise: str = "-O1",
-                    verilator_flags: Sequence[str] = (), progress: Progress = silent) -> str | bytes:
+def simulate_module(
+    verilog_files: Sequence[Path],
+    top: str,
+    cpp_testbench_text: str,
+    args: Sequence[str | Path] = (),
+    *,
+    stdin: bytes | None = None,
+    text: bool = True,
+    timeout_s: float | None = None,
+    trace: bool = False,
+    optimise: str = "-O1",
+    verilator_flags: Sequence[str] = (),
+    progress: Progress = silent,
+) -> str | bytes:
     """Standard output (str, or bytes with `text=False`) of a C++ testbench running Verilog module `top`.
 
     The testbench includes "V`top`.h", defines `main`, and gets `args`; large vectors travel best as binary
@@ -56,8 +83,15 @@ def simulate_module(verilog_files: Sequence[Path], top: str, cpp_testbench_text:
     testbench are compiled once per content, so a second call only runs. Raises `BuildError` when Verilator
     or the compiler refuses, `SimulationError` when the program fails or exceeds `timeout_s` seconds.
     """
-    program = build_module(verilog_files, top, cpp_testbench_text, trace=trace, optimise=optimise,
-                           verilator_flags=verilator_flags, progress=progress)
+    program = build_module(
+        verilog_files,
+        top,
+        cpp_testbench_text,
+        trace=trace,
+        optimise=optimise,
+        verilator_flags=verilator_flags,
+        progress=progress,
+    )
     try:
         done = subprocess.run([program, *map(str, args)], input=stdin, capture_output=True, timeout=timeout_s)
     except subprocess.TimeoutExpired:

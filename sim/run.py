@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Run firmware on the virtual SoC, cycle by cycle."""
 
 import os
@@ -96,13 +97,38 @@ def _threads() -> int:
     return int(wanted) if wanted else min(2, cores)
 
 
-def _options(config: Config, wait_states: int, stall_probability: float, answer_stalls: bool, seed: int,
-             max_cycles: int, vcd: Vcd | None, faults: Faults | None) -> list[str]:
-    options = ["--banks", config.memory_banks, "--bank-bytes", config.bank_kib * 1024,
-               "--slave-base", config.slave_base, "--irq-line", config.irq_line, "--wait-states", wait_states,
-               "--stall-probability", stall_probability,
-               "--answer-stall-probability", stall_probability if answer_stalls else 0, "--seed", seed,
-               "--max-cycles", max_cycles, "--threads", _threads()]
+def _options(
+    config: Config,
+    wait_states: int,
+    stall_probability: float,
+    answer_stalls: bool,
+    seed: int,
+    max_cycles: int,
+    vcd: Vcd | None,
+    faults: Faults | None,
+) -> list[str]:
+    options = [
+        "--banks",
+        config.memory_banks,
+        "--bank-bytes",
+        config.bank_kib * 1024,
+        "--slave-base",
+        config.slave_base,
+        "--irq-line",
+        config.irq_line,
+        "--wait-states",
+        wait_states,
+        "--stall-probability",
+        stall_probability,
+        "--answer-stall-probability",
+        stall_probability if answer_stalls else 0,
+        "--seed",
+        seed,
+        "--max-cycles",
+        max_cycles,
+        "--threads",
+        _threads(),
+    ]
     for group in config.memory_banks_interleaved:
         options += ["--interleaved", group]
     if vcd:
@@ -116,8 +142,9 @@ def _options(config: Config, wait_states: int, stall_probability: float, answer_
     return [str(o) for o in options]
 
 
-def _check(config: Config, wait_states: int, stall_probability: float, max_cycles: int,
-           dump: Sequence[tuple[int, int]]) -> None:
+def _check(
+    config: Config, wait_states: int, stall_probability: float, max_cycles: int, dump: Sequence[tuple[int, int]]
+) -> None:
     ram = sum(memory_bytes(config))
     if not 0 <= wait_states <= 1000:
         raise HeepgenError(f"--wait-states {wait_states}: must be an integer from 0 to 1000.")
@@ -141,10 +168,22 @@ def _result(text: str) -> dict:
     return fields
 
 
-def run_soc(elf: Path, accelerator_dir: Path | None, config: Config, *, wait_states: int = 0,
-            stall_probability: float = 0.0, answer_stalls: bool = True, seed: int = 0, max_cycles: int = MAX_CYCLES,
-            vcd: Vcd | Path | None = None, dump: Sequence[tuple[int, int]] = (), progress: Progress = silent,
-            faults: Faults | None = None, uart: Callable[[str], None] | None = None) -> RunResult:
+def run_soc(
+    elf: Path,
+    accelerator_dir: Path | None,
+    config: Config,
+    *,
+    wait_states: int = 0,
+    stall_probability: float = 0.0,
+    answer_stalls: bool = True,
+    seed: int = 0,
+    max_cycles: int = MAX_CYCLES,
+    vcd: Vcd | Path | None = None,
+    dump: Sequence[tuple[int, int]] = (),
+    progress: Progress = silent,
+    faults: Faults | None = None,
+    uart: Callable[[str], None] | None = None,
+) -> RunResult:
     """Run program `elf` on the virtual SoC with the accelerator generated in `accelerator_dir`.
 
     Without an accelerator (None) its address range is unmapped. Every RAM access takes `wait_states` more
@@ -157,8 +196,9 @@ def run_soc(elf: Path, accelerator_dir: Path | None, config: Config, *, wait_sta
     _check(config, wait_states, stall_probability, max_cycles, dump)
     vcd = Vcd(Path(vcd)) if isinstance(vcd, str | Path) else vcd
     image = memory_image(elf, sum(memory_bytes(config)))
-    program = build_soc(accelerator_dir, trace=vcd is not None, trace_cpu=vcd is not None and vcd.cpu,
-                        progress=progress)
+    program = build_soc(
+        accelerator_dir, trace=vcd is not None, trace_cpu=vcd is not None and vcd.cpu, progress=progress
+    )
     progress("simulating")
     with tempfile.TemporaryDirectory(prefix="heepgen-") as folder:
         work = Path(folder)
@@ -177,18 +217,25 @@ def run_soc(elf: Path, accelerator_dir: Path | None, config: Config, *, wait_sta
         dumps = tuple((work / f"dump{i}").read_bytes() for i in range(len(dump)))
     exit_code = int(fields["exit_code"])
     instruction_port, data_port, *accelerator_ports = fields["master"]
-    return RunResult(uart=lines, ended=fields["ended"], cycles=int(fields["cycles"]),
-                     exit_code=exit_code - 2**32 if exit_code >> 31 else exit_code,
-                     asleep_cycles=int(fields["asleep"]), message=fields["message"], dumps=dumps,
-                     instruction_port=instruction_port, data_port=data_port,
-                     accelerator_ports=tuple(accelerator_ports), seconds=time.monotonic() - started)
+    return RunResult(
+        uart=lines,
+        ended=fields["ended"],
+        cycles=int(fields["cycles"]),
+        exit_code=exit_code - 2**32 if exit_code >> 31 else exit_code,
+        asleep_cycles=int(fields["asleep"]),
+        message=fields["message"],
+        dumps=dumps,
+        instruction_port=instruction_port,
+        data_port=data_port,
+        accelerator_ports=tuple(accelerator_ports),
+        seconds=time.monotonic() - started,
+    )
 
 
 def _stream(command: Sequence[str], uart: Callable[[str], None] | None) -> tuple[str, int]:
     """What the program printed, and its exit status; it is ended when the caller is interrupted."""
     lines = []
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, encoding="utf-8",
-                          errors="replace") as process:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, encoding="utf-8", errors="replace") as process:
         try:
             for line in process.stdout:
                 lines.append(line)

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """An accelerator's Verilog, split for simulation into modules that two threads evaluate side by side.
 
 An instance in `SPLIT` becomes a model of its own and leaves a hollow module behind, with its ports and nothing inside.
@@ -49,9 +50,15 @@ def find_parts(files: Sequence[Path], root: str) -> list[Part]:
             continue
         module = found[instance]
         ports = [(kind, name) for kind, _width, name in _PORT.findall(text[module]) if name != "clk"]
-        parts.append(Part(instance, module, tuple(path[m] for m in _below(module, text)),
-                          tuple(name for kind, name in ports if kind == "input"),
-                          tuple(name for kind, name in ports if kind == "output")))
+        parts.append(
+            Part(
+                instance,
+                module,
+                tuple(path[m] for m in _below(module, text)),
+                tuple(name for kind, name in ports if kind == "input"),
+                tuple(name for kind, name in ports if kind == "output"),
+            )
+        )
     return parts
 
 
@@ -70,14 +77,17 @@ def _below(module: str, text: dict[str, str]) -> list[str]:
 def hollow(part: Part) -> str:
     """Verilog of a module with the ports of `part` that the testbench reads and drives."""
     text = next(f for f in part.files if f.stem == part.module).read_text()
-    public = {"input": "input wire {}{} /*verilator public_flat_rd*/",
-              "output": "output reg {}{} /*verilator public_flat_rw*/"}
+    public = {
+        "input": "input wire {}{} /*verilator public_flat_rd*/",
+        "output": "output reg {}{} /*verilator public_flat_rw*/",
+    }
     ports = [public[kind].format(width, name) for kind, width, name in _PORT.findall(text)]
     return f"module {part.module} (\n" + ",\n".join(ports) + "\n);\nendmodule\n"
 
 
 def parts_header(parts: Sequence[Part], root: str) -> str:
     """C++ header with `Parts`, the models of `parts` and how values travel between them and the model of `root`."""
-    template = jinja2.Template(TEMPLATE.read_text(), trim_blocks=True, keep_trailing_newline=True,
-                               undefined=jinja2.StrictUndefined)
+    template = jinja2.Template(
+        TEMPLATE.read_text(), trim_blocks=True, keep_trailing_newline=True, undefined=jinja2.StrictUndefined
+    )
     return template.render(parts=parts, root=root)

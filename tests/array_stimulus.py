@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Stimulus for the array: interesting FP32 values, and legal schedules of tiles with random gaps."""
 
 from collections.abc import Iterable
@@ -7,8 +8,27 @@ import numpy as np
 
 from hls.arithmetic.array import array_latency, array_model, load_beats
 
-SPECIALS = np.array([0, 1, 2, 0x7FFFFF, 0x800000, 0x800001, 0xFFFFFF, 0x3F800000, 0x3F7FFFFF, 0x3F800001,
-                     0x7F7FFFFF, 0x7F000000, 0x7F800000, 0x7F800001, 0x7FC00000, 0x7FFFFFFF], np.uint32)
+SPECIALS = np.array(
+    [
+        0,
+        1,
+        2,
+        0x7FFFFF,
+        0x800000,
+        0x800001,
+        0xFFFFFF,
+        0x3F800000,
+        0x3F7FFFFF,
+        0x3F800001,
+        0x7F7FFFFF,
+        0x7F000000,
+        0x7F800000,
+        0x7F800001,
+        0x7FC00000,
+        0x7FFFFFFF,
+    ],
+    np.uint32,
+)
 
 
 def fp32_values(rng: np.random.Generator, shape: tuple) -> np.ndarray:
@@ -20,12 +40,14 @@ def fp32_values(rng: np.random.Generator, shape: tuple) -> np.ndarray:
     fraction = rng.integers(0, 1 << 23, shape).astype(np.uint32)
     base = rng.integers(0, 256, (*shape[:-1], 1))
     near = np.clip(base + rng.integers(-14, 15, shape), 0, 254).astype(np.uint32) << 23
-    kinds = [rng.integers(0, 1 << 32, shape).astype(np.uint32),
-             rng.standard_normal(shape).astype(np.float32).view(np.uint32),
-             sign | near | fraction,
-             sign | near | fraction & 0x700000 | rng.integers(0, 2, shape).astype(np.uint32),
-             sign | fraction >> rng.integers(0, 23, shape).astype(np.uint32),
-             sign | rng.choice(SPECIALS, shape)]
+    kinds = [
+        rng.integers(0, 1 << 32, shape).astype(np.uint32),
+        rng.standard_normal(shape).astype(np.float32).view(np.uint32),
+        sign | near | fraction,
+        sign | near | fraction & 0x700000 | rng.integers(0, 2, shape).astype(np.uint32),
+        sign | fraction >> rng.integers(0, 23, shape).astype(np.uint32),
+        sign | rng.choice(SPECIALS, shape),
+    ]
     kind = rng.choice(len(kinds), (*shape[:-1], 1), p=[0.1, 0.2, 0.4, 0.15, 0.1, 0.05])
     kind = np.where(rng.random(shape) < 0.05, rng.integers(0, len(kinds), shape), kind)
     return np.choose(kind, kinds)
@@ -103,8 +125,8 @@ def _times(rng, start, n, gaps):
 
 def _beat_bytes(w, beat, diag, load_rows, rng):
     data = rng.integers(0, 256, load_rows * w.shape[1]).astype(np.uint8)  # unused bytes may be anything
-    part = np.diag(w) if diag else w[beat * load_rows:(beat + 1) * load_rows].reshape(-1)
-    data[:part.size] = part.view(np.uint8) if part.flags.c_contiguous else part.copy().view(np.uint8)
+    part = np.diag(w) if diag else w[beat * load_rows : (beat + 1) * load_rows].reshape(-1)
+    data[: part.size] = part.view(np.uint8) if part.flags.c_contiguous else part.copy().view(np.uint8)
     return data
 
 
@@ -112,12 +134,18 @@ def _pack(config, loads, inputs, rng):
     latency, cols = array_latency(config), config.cols
     length = inputs[-1][0][-1] + latency + cols + 2
     s = Schedule(
-        vec_valid=np.zeros(length, bool), vec=fp32_values(rng, (length, config.rows)),
-        vec_swap=rng.random(length) < 0.5, vec_diag=rng.random(length) < 0.5,
-        vec_max=rng.random(length) < 0.5, load_valid=np.zeros(length, bool),
+        vec_valid=np.zeros(length, bool),
+        vec=fp32_values(rng, (length, config.rows)),
+        vec_swap=rng.random(length) < 0.5,
+        vec_diag=rng.random(length) < 0.5,
+        vec_max=rng.random(length) < 0.5,
+        load_valid=np.zeros(length, bool),
         load_data=rng.integers(0, 256, (length, config.load_rows * cols)).astype(np.uint8),
-        load_beat=np.zeros(length, np.uint8), load_diag=rng.random(length) < 0.5,
-        col_valid=np.zeros((length, cols), bool), col_data=np.zeros((length, cols), np.uint32))
+        load_beat=np.zeros(length, np.uint8),
+        load_diag=rng.random(length) < 0.5,
+        col_valid=np.zeros((length, cols), bool),
+        col_data=np.zeros((length, cols), np.uint32),
+    )
     for t, beat, diag, data in loads:
         assert not s.load_valid[t]
         s.load_valid[t], s.load_beat[t], s.load_diag[t], s.load_data[t] = True, beat, diag, data

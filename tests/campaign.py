@@ -1,7 +1,8 @@
+# SPDX-License-Identifier: Apache-2.0
 """Thousands of broken descriptor lists on the simulated accelerator, with a guarded memory: how each of them ended.
 
-    python -m tests.campaign --lists 20000 --json build/campaign.jsonl     # resumes where the file ends
-    python -m tests.campaign --json build/campaign.jsonl --docs docs       # writes the table
+python -m tests.campaign --lists 20000 --json build/campaign.jsonl     # resumes where the file ends
+python -m tests.campaign --json build/campaign.jsonl --docs docs       # writes the table
 """
 
 import json
@@ -23,10 +24,12 @@ from sim.descriptors import build_bench, read, run_cases, start_script, wait_irq
 from tests.layers import random_program
 
 GEOMETRIES = {
-    "4x4p2": Config(rows=4, cols=4, ports=2, activation_words=1024, weight_bytes=256, accumulator_entries=16,
-                    scratchpad_words=0),
-    "3x5p4": Config(rows=3, cols=5, ports=4, activation_words=512, weight_bytes=256, accumulator_entries=16,
-                    scratchpad_words=256),
+    "4x4p2": Config(
+        rows=4, cols=4, ports=2, activation_words=1024, weight_bytes=256, accumulator_entries=16, scratchpad_words=0
+    ),
+    "3x5p4": Config(
+        rows=3, cols=5, ports=4, activation_words=512, weight_bytes=256, accumulator_entries=16, scratchpad_words=256
+    ),
 }
 WATCHDOG = 1500
 LIMIT = 30_000  # cycles after which a list counts as one that goes on
@@ -85,8 +88,14 @@ def circle(rng, fields, doorbell):
     return fields | {"LAST": 0, "NEXT": doorbell}
 
 
-MUTATIONS = {"bits flipped": flip, "fields swapped": swap, "count off by one": off_by_one, "misaligned": misaligned,
-             "out of the window": outside, "list in a circle": circle}
+MUTATIONS = {
+    "bits flipped": flip,
+    "fields swapped": swap,
+    "count off by one": off_by_one,
+    "misaligned": misaligned,
+    "out of the window": outside,
+    "list in a circle": circle,
+}
 EVENTS = ("doorbell meanwhile", "soft reset meanwhile", "forced reset meanwhile", "hard reset meanwhile")
 KINDS = (*MUTATIONS, *EVENTS)
 
@@ -97,7 +106,7 @@ def mutant(rng, kind, program):
         return []  # the list itself is right
     index = int(rng.integers(0, len(program.descriptors)))
     place = program.bases[0] // 4 + WORDS * index
-    before = program.memory.view(np.uint32)[place:place + WORDS]
+    before = program.memory.view(np.uint32)[place : place + WORDS]
     change = MUTATIONS.get(kind) or MUTATIONS[str(rng.choice(list(MUTATIONS)))]
     arguments = (program.doorbell,) if change is circle else ()
     after = pack(change(rng, unpack(before), *arguments))
@@ -128,23 +137,51 @@ def until_drained():
 
 
 def case(rng, kind, program, changes, files, model):
-    """Script of one case, for `ending` to read what it prints. ``model``: a file with the memory that the model leaves.
-    """
-    script = [f"case {int(rng.choice([0, 0, 20, 40])):x} {int(rng.integers(1, 1 << 31)):x} {int(rng.integers(1, 4)):x}",
-              f"image {files / 'memory'}"]
+    """Script of one case, for `ending` to read what it prints. ``model``: file of the memory that the model leaves."""
+    script = [
+        f"case {int(rng.choice([0, 0, 20, 40])):x} {int(rng.integers(1, 1 << 31)):x} {int(rng.integers(1, 4)):x}",
+        f"image {files / 'memory'}",
+    ]
     script += [f"guard {base:x} {limit:x}" for base, limit in zip(program.bases, program.limits, strict=True) if limit]
     script += [f"poke {at:x} {value:x}" for at, value in changes]
     script += [*set_up(program), *event(rng, kind, program)]
     if "reset" in kind:
         script += ["say status", read("STATUS")]
     else:  # a doorbell may have come after the end, and the interrupt be the first list's
-        script += ["say waited", wait_irq(LIMIT), "say status", f"until {STATUS.offset:x} {BUSY:x} {LIMIT // 20:x}",
-                   f"when {BUSY:x} 4", "say words", read("BUS_WORDS"), f"cycles {2 * WATCHDOG:x}", read("BUS_WORDS")]
+        script += [
+            "say waited",
+            wait_irq(LIMIT),
+            "say status",
+            f"until {STATUS.offset:x} {BUSY:x} {LIMIT // 20:x}",
+            f"when {BUSY:x} 4",
+            "say words",
+            read("BUS_WORDS"),
+            f"cycles {2 * WATCHDOG:x}",
+            read("BUS_WORDS"),
+        ]
     script += ["say model", f"compare {model}"] if model else []
-    script += ["say drained", until_drained(), f"unless {DONE:x} 6", write("CTRL", SOFT_RESET), "say soft",
-               until_drained(), "unless 0 3", write("CTRL", FORCE), "say forced", until_drained()]
-    return [*script, "say after", write("IRQ_STATUS", 0xFFFFFFFF), f"image {files / 'memory'}", *set_up(program),
-            wait_irq(20 * LIMIT), read("STATUS"), f"compare {files / 'expected'}"]
+    script += [
+        "say drained",
+        until_drained(),
+        f"unless {DONE:x} 6",
+        write("CTRL", SOFT_RESET),
+        "say soft",
+        until_drained(),
+        "unless 0 3",
+        write("CTRL", FORCE),
+        "say forced",
+        until_drained(),
+    ]
+    return [
+        *script,
+        "say after",
+        write("IRQ_STATUS", 0xFFFFFFFF),
+        f"image {files / 'memory'}",
+        *set_up(program),
+        wait_irq(20 * LIMIT),
+        read("STATUS"),
+        f"compare {files / 'expected'}",
+    ]
 
 
 def ending(kind, lines):
@@ -169,11 +206,21 @@ def ending(kind, lines):
         end = "stopped by the reset"
     else:
         end = "goes on" if len(set(said["words"])) > 1 else "hangs, and nothing says so"
-    stopped = "nothing" if "soft" not in said else "soft reset" if "forced" not in said else (
-        "forced reset" if said["forced"] == [0] else "nothing stopped it")
+    stopped = (
+        "nothing"
+        if "soft" not in said
+        else "soft reset"
+        if "forced" not in said
+        else ("forced reset" if said["forced"] == [0] else "nothing stopped it")
+    )
     waited, status, different = said["after"]
-    after = "right" if status == DONE and different == 0 else "wrong bits" if status == DONE else (
-        "hangs" if waited < 0 else f"error {status >> STATUS.bits('ERROR_CODE').lsb & 15}")
+    after = (
+        "right"
+        if status == DONE and different == 0
+        else "wrong bits"
+        if status == DONE
+        else ("hangs" if waited < 0 else f"error {status >> STATUS.bits('ERROR_CODE').lsb & 15}")
+    )
     return end, stopped, after
 
 
@@ -189,7 +236,7 @@ def modelled(program, changes, config):
         if address in seen or place + WORDS > len(words):
             return None
         seen.add(address)
-        f = unpack(words[place:place + WORDS])
+        f = unpack(words[place : place + WORDS])
         work = [f[n] for n in ("OUT_PX", "GROUPS", "NCB", "KH", "KX", "KB")]
         if np.prod(work, dtype=float) > 1e5 or max(f["LOAD_WORDS"], f["WEIGHT_WORDS"]) > 1e5:
             return None
@@ -201,7 +248,7 @@ def modelled(program, changes, config):
         execute(whole, program.doorbell, [*program.bases[:3], len(memory)], config)
     except (HeepgenError, ValueError, IndexError):
         return None
-    return whole[:len(memory)]
+    return whole[: len(memory)]
 
 
 def batch(program_dir, geometry, seed, first, count, folder):
@@ -250,32 +297,43 @@ def campaign(lists: int, seed: int, done: int = 0) -> Iterator[dict]:
 
 def bad(result: dict) -> bool:
     """Whether a result breaks what the campaign is to show."""
-    return (result["end"].startswith(("an access", "broken", "hangs")) or result["after"] != "right"
-            or result["stopped"] in ("nothing stopped it", "forced reset"))
+    return (
+        result["end"].startswith(("an access", "broken", "hangs"))
+        or result["after"] != "right"
+        or result["stopped"] in ("nothing stopped it", "forced reset")
+    )
 
 
 def document(results: list[dict], seed: int) -> str:
     """docs/reliability.md."""
     ends = sorted({r["end"] for r in results})
-    lines = ["<!-- Generated by make campaign; do not edit. -->", "# Reliability", "",
-             f"How {len(results):,} descriptor lists that were broken or disturbed ended on the simulated accelerator "
-             f"({' and '.join(GEOMETRIES)}; seed {seed}), between random stalls, with a memory that",
-             "reports every access outside BASE..LIMIT and every broken OBI rule. Of the four kinds with an event",
-             "in the middle, every second list is right but for that. A list *goes on* that still moves words after",
-             f"{LIMIT:,} cycles, as one in a circle does; it hangs if nothing moved for twice the watchdog's time and",
-             "no error was reported. *Other bits*: than the model's, which runs one layer after the other. Behind",
-             "every list the correct one runs: after DONE at once, else after a soft reset.", ""]
+    lines = [
+        "<!-- Generated by make campaign; do not edit. -->",
+        "# Reliability",
+        "",
+        f"How {len(results):,} descriptor lists that were broken or disturbed ended on the simulated accelerator "
+        f"({' and '.join(GEOMETRIES)}; seed {seed}), between random stalls, with a memory that",
+        "reports every access outside BASE..LIMIT and every broken OBI rule. Of the four kinds with an event",
+        "in the middle, every second list is right but for that. A list *goes on* that still moves words after",
+        f"{LIMIT:,} cycles, as one in a circle does; it hangs if nothing moved for twice the watchdog's time and",
+        "no error was reported. *Other bits*: than the model's, which runs one layer after the other. Behind",
+        "every list the correct one runs: after DONE at once, else after a soft reset.",
+        "",
+    ]
     lines += ["| list | " + " | ".join(["tried", *ends]) + " |", "|---|" + "---:|" * (len(ends) + 1)]
     for kind in [*KINDS, "all"]:
         mine = [r for r in results if kind in (r["kind"], "all")]
         found = Counter(r["end"] for r in mine)
         lines.append("| " + " | ".join([kind, f"{len(mine):,}", *(f"{found[end]:,}" for end in ends)]) + " |")
-    counts = {"accesses outside the windows": sum(r["end"].startswith("an access") for r in results),
-              "broken OBI rules": sum(r["end"].startswith("broken") for r in results),
-              "hangs without an error": sum(r["end"].startswith("hangs") for r in results),
-              "states that a soft reset does not end": sum(r["stopped"] in ("nothing stopped it", "forced reset")
-                                                           for r in results),
-              "correct lists that followed and were not right": sum(r["after"] not in ("right", "-") for r in results)}
+    counts = {
+        "accesses outside the windows": sum(r["end"].startswith("an access") for r in results),
+        "broken OBI rules": sum(r["end"].startswith("broken") for r in results),
+        "hangs without an error": sum(r["end"].startswith("hangs") for r in results),
+        "states that a soft reset does not end": sum(
+            r["stopped"] in ("nothing stopped it", "forced reset") for r in results
+        ),
+        "correct lists that followed and were not right": sum(r["after"] not in ("right", "-") for r in results),
+    }
     lines += ["", "| to be 0 | found |", "|---|---:|", *(f"| {what} | {n:,} |" for what, n in counts.items()), ""]
     return "\n".join(lines)
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Options of the test suite: waves on failure, which slow tests to run, tests that need more than Python packages."""
 
 import os
@@ -21,8 +22,12 @@ ROOT = Path(__file__).resolve().parent.parent
 WAVES = ROOT / "waves"
 
 # Simulations take as long as they take, and the fixtures below are safe to share between examples.
-settings.register_profile("heepgen", deadline=None, print_blob=True, suppress_health_check=[
-    HealthCheck.too_slow, HealthCheck.function_scoped_fixture, HealthCheck.data_too_large])
+settings.register_profile(
+    "heepgen",
+    deadline=None,
+    print_blob=True,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture, HealthCheck.data_too_large],
+)
 settings.load_profile("heepgen")
 # A failing simulation is made smaller for a minute, not for five.
 engine.MAX_SHRINKING_SECONDS = 60
@@ -30,13 +35,24 @@ engine.MAX_SHRINKING_SECONDS = 60
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("heepgen")
-    group.addoption("--waves", choices=("off", "fail", "all"), default="fail",
-                    help="VCD files in waves/: of no test, of failing tests (default), of all tests")
-    group.addoption("--slow", choices=("off", "slice", "all"), default="slice",
-                    help=f"slow tests: none, the {slices.COUNT}th part whose turn it is (default), all; tests named "
-                         "one by one always run")
-    group.addoption("--store-durations", action="store_true",
-                    help=f"write the durations of the slow tests of this run to {slices.TABLE.name}")
+    group.addoption(
+        "--waves",
+        choices=("off", "fail", "all"),
+        default="fail",
+        help="VCD files in waves/: of no test, of failing tests (default), of all tests",
+    )
+    group.addoption(
+        "--slow",
+        choices=("off", "slice", "all"),
+        default="slice",
+        help=f"slow tests: none, the {slices.COUNT}th part whose turn it is (default), all; tests named "
+        "one by one always run",
+    )
+    group.addoption(
+        "--store-durations",
+        action="store_true",
+        help=f"write the durations of the slow tests of this run to {slices.TABLE.name}",
+    )
 
 
 NEEDS = {
@@ -64,8 +80,9 @@ def pytest_configure(config: pytest.Config) -> None:
     if config.getoption("--slow") == "slice":  # workers inherit the number
         number, reason = slices.current(ROOT)
         os.environ["HEEPGEN_SLICE"] = str(number)
-        config.slice_words = (f"slow tests: slice {number} of {slices.COUNT}, {reason}; "
-                              f"HEEPGEN_SLICE={number} repeats it")
+        config.slice_words = (
+            f"slow tests: slice {number} of {slices.COUNT}, {reason}; HEEPGEN_SLICE={number} repeats it"
+        )
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -100,8 +117,12 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     if hasattr(config, "slice_words"):
         terminalreporter.write_line(config.slice_words)
     if config.getoption("--store-durations"):
-        slices.store(report for reports in terminalreporter.stats.values() for report in reports
-                     if isinstance(report, pytest.TestReport) and "slow" in report.keywords)
+        slices.store(
+            report
+            for reports in terminalreporter.stats.values()
+            for report in reports
+            if isinstance(report, pytest.TestReport) and "slow" in report.keywords
+        )
     external = getattr(config, "external_of_workers", config.external)
     if external:
         terminalreporter.write_line("external tests, not run here (make test-external runs them):")

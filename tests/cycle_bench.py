@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Drive a unit cycle by cycle, and replay what was seen on its Verilog."""
 
 import random

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The accelerator with a memory behind its masters, in a simulator that knows X: registers and memories start unknown.
 `timescale 1ns/1ps
 module bench;

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Independent FP32 arithmetic on exact integers, operand generators and simulation drivers for the tests."""
 
 import numpy as np
@@ -9,16 +10,50 @@ from sim.rtl import simulate_module
 from sim.toolchain import lint
 
 NAN = 0x7FC00000
-SPECIALS = [0x00000000, 0x80000000, 0x00000001, 0x80000001, 0x00000002, 0x007FFFFF, 0x807FFFFF, 0x00800000,
-            0x80800000, 0x00800001, 0x3F800000, 0xBF800000, 0x3F800001, 0x3F7FFFFF, 0xBF7FFFFF, 0x7F7FFFFF,
-            0xFF7FFFFF, 0x7F7FFFFE, 0x7F800000, 0xFF800000, 0x7FC00000, 0xFFC00000, 0x7F800001, 0xFFFFFFFF,
-            0x4B800000, 0x4B7FFFFF, 0x33800000, 0x33800001, 0x33000000, 0x34000000, 0x1E3CE508, 0x00400000]
+SPECIALS = [
+    0x00000000,
+    0x80000000,
+    0x00000001,
+    0x80000001,
+    0x00000002,
+    0x007FFFFF,
+    0x807FFFFF,
+    0x00800000,
+    0x80800000,
+    0x00800001,
+    0x3F800000,
+    0xBF800000,
+    0x3F800001,
+    0x3F7FFFFF,
+    0xBF7FFFFF,
+    0x7F7FFFFF,
+    0xFF7FFFFF,
+    0x7F7FFFFE,
+    0x7F800000,
+    0xFF800000,
+    0x7FC00000,
+    0xFFC00000,
+    0x7F800001,
+    0xFFFFFFFF,
+    0x4B800000,
+    0x4B7FFFFF,
+    0x33800000,
+    0x33800001,
+    0x33000000,
+    0x34000000,
+    0x1E3CE508,
+    0x00400000,
+]
 
 
 def fp32_bits():
     """Hypothesis: bit patterns; half of them special, the others with exponents close to each other."""
-    near = st.builds(lambda s, e, f: s << 31 | e << 23 | f, st.integers(0, 1), st.integers(118, 136),
-                     st.one_of(st.integers(0, 0x7FFFFF), st.sampled_from([0, 1, 0x400000, 0x7FFFFF])))
+    near = st.builds(
+        lambda s, e, f: s << 31 | e << 23 | f,
+        st.integers(0, 1),
+        st.integers(118, 136),
+        st.one_of(st.integers(0, 0x7FFFFF), st.sampled_from([0, 1, 0x400000, 0x7FFFFF])),
+    )
     return st.one_of(st.sampled_from(SPECIALS), near, st.integers(0, 0xFFFFFFFF))
 
 
@@ -28,12 +63,14 @@ def random_bits(rng, n):
     fraction = rng.integers(0, 1 << 23, n, dtype=np.uint32)
     shift = rng.integers(0, 24, n).astype(np.uint32)
     few = fraction & (np.uint32(0x7FFFFF) << shift) & 0x7FFFFF
-    kinds = [rng.integers(0, 1 << 32, n, dtype=np.uint32),
-             rng.choice(np.array(SPECIALS, np.uint32), n),
-             sign | rng.integers(112, 142, n, dtype=np.uint32) << 23 | fraction,
-             sign | rng.integers(112, 142, n, dtype=np.uint32) << 23 | few,
-             sign | rng.integers(0, 10, n, dtype=np.uint32) << 23 | fraction >> shift,
-             sign | rng.integers(244, 256, n, dtype=np.uint32) << 23 | few]
+    kinds = [
+        rng.integers(0, 1 << 32, n, dtype=np.uint32),
+        rng.choice(np.array(SPECIALS, np.uint32), n),
+        sign | rng.integers(112, 142, n, dtype=np.uint32) << 23 | fraction,
+        sign | rng.integers(112, 142, n, dtype=np.uint32) << 23 | few,
+        sign | rng.integers(0, 10, n, dtype=np.uint32) << 23 | fraction >> shift,
+        sign | rng.integers(244, 256, n, dtype=np.uint32) << 23 | few,
+    ]
     return np.choose(rng.integers(0, len(kinds), n), kinds).astype(np.uint32)
 
 
@@ -180,11 +217,21 @@ def verilate_and_run(unit, inputs, outputs, vectors, tmp_path):
             at += n
 
     text = _TESTBENCH.format(
-        top=top, words=sum(sizes(inputs)), lanes=sum(sizes(outputs)),
-        assign="\n".join(lines(inputs, "dut.{name} = in[{at}];", "memcpy(&dut.{name}, &in[{at}], 8);",
-                               "dut.{name}[{i}] = in[{at}];")),
-        sample="\n".join(lines(outputs, "out[{at}] = dut.{name};", "memcpy(&out[{at}], &dut.{name}, 8);",
-                               "out[{at}] = dut.{name}[{i}];")))
+        top=top,
+        words=sum(sizes(inputs)),
+        lanes=sum(sizes(outputs)),
+        assign="\n".join(
+            lines(inputs, "dut.{name} = in[{at}];", "memcpy(&dut.{name}, &in[{at}], 8);", "dut.{name}[{i}] = in[{at}];")
+        ),
+        sample="\n".join(
+            lines(
+                outputs,
+                "out[{at}] = dut.{name};",
+                "memcpy(&out[{at}], &dut.{name}, 8);",
+                "out[{at}] = dut.{name}[{i}];",
+            )
+        ),
+    )
     vectors = np.ascontiguousarray(vectors, np.uint32)
     assert vectors.shape[1] == sum(sizes(inputs))
     source = tmp_path / "vectors.bin"

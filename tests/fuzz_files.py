@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Damaged files of every kind that heepgen reads: each must be accepted or refused in one sentence.
 
 `python tests/fuzz_files.py --count 100000` mutates `.pt2`, `.onnx`, `.hjson`, `.npy`, `.npz` and `manifest.json` in
@@ -28,8 +29,26 @@ SECONDS = 60
 BYTES = 4 << 30
 ACCEPTED, REFUSED, FAILED, HUNG, DIED, OUTSIDE = "accepted", "refused", "failed", "hung", "died", "wrote outside"
 SHAPE = (1, 2, 6, 6)
-NUMBERS = (0, 1, -1, 2, 3, 7, 255, 65536, 2**31 - 1, 2**31, -(2**31), 2**32, 2**63 - 1, -(2**63), 10**30, 0.5, -1e308,
-           1e-320)
+NUMBERS = (
+    0,
+    1,
+    -1,
+    2,
+    3,
+    7,
+    255,
+    65536,
+    2**31 - 1,
+    2**31,
+    -(2**31),
+    2**32,
+    2**63 - 1,
+    -(2**63),
+    10**30,
+    0.5,
+    -1e308,
+    1e-320,
+)
 
 # Files to begin with
 
@@ -57,8 +76,15 @@ def _corpus(folder: Path) -> None:
 
     networks = {
         "dense": nn.Sequential(nn.Flatten(), nn.Linear(72, 4), nn.ReLU(), nn.Linear(4, 2)),
-        "convolutions": nn.Sequential(nn.Conv2d(2, 3, 3, stride=2), nn.BatchNorm2d(3), nn.ReLU6(), nn.AvgPool2d(2),
-                                      nn.Flatten(), nn.Linear(3, 2), nn.Sigmoid()),
+        "convolutions": nn.Sequential(
+            nn.Conv2d(2, 3, 3, stride=2),
+            nn.BatchNorm2d(3),
+            nn.ReLU6(),
+            nn.AvgPool2d(2),
+            nn.Flatten(),
+            nn.Linear(3, 2),
+            nn.Sigmoid(),
+        ),
         "residual": Residual(),
         "transposed": nn.Sequential(nn.ConvTranspose2d(2, 2, 2, 2), nn.LeakyReLU(0.1), nn.ZeroPad2d(1)),
     }
@@ -71,7 +97,8 @@ def _corpus(folder: Path) -> None:
     (folder / "hjson").mkdir()
     shutil.copyfile(Path(__file__).parent.parent / "heepstor_cfg.hjson", folder / "hjson" / "default.hjson")
     (folder / "hjson" / "small.hjson").write_text(
-        '{ systolic_array: { size: 4, arithmetic: "fma" }, ports: 1, memory: { banks: 3, banks_interleaved: [4, 2] } }')
+        '{ systolic_array: { size: 4, arithmetic: "fma" }, ports: 1, memory: { banks: 3, banks_interleaved: [4, 2] } }'
+    )
     random = np.random.default_rng(2)
     (folder / "npy").mkdir()
     (folder / "npz").mkdir()
@@ -98,25 +125,54 @@ def _onnx_corpus(folder: Path, random) -> None:
         return numpy_helper.from_array(random.standard_normal(shape).astype(np.float32), name)
 
     def save(name, nodes, constants, output):
-        graph = helper.make_graph(nodes, name, [helper.make_tensor_value_info("x", TensorProto.FLOAT, SHAPE)],
-                                  [helper.make_tensor_value_info("y", TensorProto.FLOAT, output)], constants)
+        graph = helper.make_graph(
+            nodes,
+            name,
+            [helper.make_tensor_value_info("x", TensorProto.FLOAT, SHAPE)],
+            [helper.make_tensor_value_info("y", TensorProto.FLOAT, output)],
+            constants,
+        )
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
         onnx.save(model, folder / f"{name}.onnx")
 
     node = helper.make_node
-    save("convolutions", [
-        node("Conv", ["x", "w", "b"], ["c"], pads=[1, 1, 1, 1], strides=[2, 2]), node("Relu", ["c"], ["r"]),
-        node("MaxPool", ["r"], ["p"], kernel_shape=[2, 2], strides=[2, 2]), node("Flatten", ["p"], ["f"]),
-        node("Gemm", ["f", "m", "v"], ["g"], transB=1), node("Softmax", ["g"], ["y"], axis=1)],
-        [constant("w", 3, 2, 3, 3), constant("b", 3), constant("m", 2, 3), constant("v", 2)], (1, 2))
-    save("residual", [
-        node("Conv", ["x", "w"], ["a"], pads=[1, 1, 1, 1]), node("Add", ["a", "x"], ["s"]),
-        node("LeakyRelu", ["s"], ["l"], alpha=0.2), node("Concat", ["l", "x"], ["k"], axis=1),
-        node("GlobalAveragePool", ["k"], ["y"])], [constant("w", 2, 2, 3, 3)], (1, 4, 1, 1))
+    save(
+        "convolutions",
+        [
+            node("Conv", ["x", "w", "b"], ["c"], pads=[1, 1, 1, 1], strides=[2, 2]),
+            node("Relu", ["c"], ["r"]),
+            node("MaxPool", ["r"], ["p"], kernel_shape=[2, 2], strides=[2, 2]),
+            node("Flatten", ["p"], ["f"]),
+            node("Gemm", ["f", "m", "v"], ["g"], transB=1),
+            node("Softmax", ["g"], ["y"], axis=1),
+        ],
+        [constant("w", 3, 2, 3, 3), constant("b", 3), constant("m", 2, 3), constant("v", 2)],
+        (1, 2),
+    )
+    save(
+        "residual",
+        [
+            node("Conv", ["x", "w"], ["a"], pads=[1, 1, 1, 1]),
+            node("Add", ["a", "x"], ["s"]),
+            node("LeakyRelu", ["s"], ["l"], alpha=0.2),
+            node("Concat", ["l", "x"], ["k"], axis=1),
+            node("GlobalAveragePool", ["k"], ["y"]),
+        ],
+        [constant("w", 2, 2, 3, 3)],
+        (1, 4, 1, 1),
+    )
     shape = numpy_helper.from_array(np.array([1, 72], np.int64), "shape")
-    save("dense", [
-        node("Reshape", ["x", "shape"], ["f"]), node("MatMul", ["f", "m"], ["d"]), node("Add", ["d", "b"], ["e"]),
-        node("Sigmoid", ["e"], ["y"])], [shape, constant("m", 72, 5), constant("b", 5)], (1, 5))
+    save(
+        "dense",
+        [
+            node("Reshape", ["x", "shape"], ["f"]),
+            node("MatMul", ["f", "m"], ["d"]),
+            node("Add", ["d", "b"], ["e"]),
+            node("Sigmoid", ["e"], ["y"]),
+        ],
+        [shape, constant("m", 72, 5), constant("b", 5)],
+        (1, 5),
+    )
 
 
 # Mutations
@@ -134,23 +190,37 @@ def _bytes(data: bytes, random: random.Random, others: list[bytes]) -> bytes:
         elif choice == 3:
             data[a:b] = random.randbytes(b - a)
         elif choice == 4:
-            del data[a:b if random.random() < 0.7 else size]
+            del data[a : b if random.random() < 0.7 else size]
         elif choice == 5:
             data[a:a] = data[a:b]
         elif choice == 6:
             other = random.choice(others)
             start = random.randrange(max(len(other), 1))
-            data[a:b] = other[start:start + b - a]
+            data[a:b] = other[start : start + b - a]
         else:
-            data[a:a + 8] = struct.pack("<q", random.choice((0, -1, 2**31, 2**63 - 1, 2**40)))
+            data[a : a + 8] = struct.pack("<q", random.choice((0, -1, 2**31, 2**63 - 1, 2**40)))
     return bytes(data)
 
 
 def _value(random: random.Random):
-    return random.choice([
-        lambda: random.choice(NUMBERS), lambda: None, lambda: True, lambda: "", lambda: "../../escape",
-        lambda: "a" * 3000, lambda: "\ud800\0\n\"'", list, dict, lambda: float("nan"), lambda: [[1, 2], {"a": None}],
-        lambda: json.loads("[" * 300 + "]" * 300), lambda: "torch.ops.aten.relu.default", lambda: [0] * 5000])()
+    return random.choice(
+        [
+            lambda: random.choice(NUMBERS),
+            lambda: None,
+            lambda: True,
+            lambda: "",
+            lambda: "../../escape",
+            lambda: "a" * 3000,
+            lambda: "\ud800\0\n\"'",
+            list,
+            dict,
+            lambda: float("nan"),
+            lambda: [[1, 2], {"a": None}],
+            lambda: json.loads("[" * 300 + "]" * 300),
+            lambda: "torch.ops.aten.relu.default",
+            lambda: [0] * 5000,
+        ]
+    )()
 
 
 def _tree(tree, random: random.Random):
@@ -160,7 +230,7 @@ def _tree(tree, random: random.Random):
         pending = [tree]
         while pending:
             item = pending.pop()
-            for key in (item if isinstance(item, dict) else range(len(item))):
+            for key in item if isinstance(item, dict) else range(len(item)):
                 places.append((item, key))
                 if isinstance(item[key], dict | list):
                     pending.append(item[key])
@@ -232,11 +302,12 @@ def _npy(data: bytes, random: random.Random, others: list[bytes]) -> bytes:
     if random.random() < 0.3:
         return _bytes(data, random, others)
     length = int.from_bytes(data[8:10], "little")
-    body = data[10 + length:]
-    fields = {"descr": random.choice(("<f4", ">f8", "|O", "<U9", "|V8", "<c16", [("a", "<f4")], "(2,)<f4", 3, "|b1")),
-              "fortran_order": random.choice((True, False, None, 3)),
-              "shape": random.choice((SHAPE, SHAPE[1:], (), (0,), (-1, 72), (10**6, 10**9), (2**63,), (True,), [1],
-                                      (1.5,)))}
+    body = data[10 + length :]
+    fields = {
+        "descr": random.choice(("<f4", ">f8", "|O", "<U9", "|V8", "<c16", [("a", "<f4")], "(2,)<f4", 3, "|b1")),
+        "fortran_order": random.choice((True, False, None, 3)),
+        "shape": random.choice((SHAPE, SHAPE[1:], (), (0,), (-1, 72), (10**6, 10**9), (2**63,), (True,), [1], (1.5,))),
+    }
     kept = {"descr": "<f4", "fortran_order": False, "shape": SHAPE}
     header = kept | {name: fields[name] for name in random.sample(list(fields), random.randrange(1, 3))}
     if random.random() < 0.1:
@@ -246,7 +317,7 @@ def _npy(data: bytes, random: random.Random, others: list[bytes]) -> bytes:
     version = random.choice((1, 1, 1, 2, 2, 3, 9))
     size = len(text).to_bytes(2 if version == 1 else 4, "little")
     if random.random() < 0.1:
-        body = body[:random.randrange(len(body) + 1)]
+        body = body[: random.randrange(len(body) + 1)]
     return b"\x93NUMPY" + bytes([version, 0]) + size + text + body
 
 
@@ -311,8 +382,9 @@ def _onnx(data: bytes, random: random.Random, others: list[bytes]) -> bytes:
 
 def _scalar(field, value, random: random.Random):
     if field.type == field.TYPE_STRING:
-        return random.choice(("", value + "x", "x", "y", "w", "Conv", "../escape", "\n\"'", "a" * 2000, "ai.onnx.ml",
-                              "Loop"))
+        return random.choice(
+            ("", value + "x", "x", "y", "w", "Conv", "../escape", "\n\"'", "a" * 2000, "ai.onnx.ml", "Loop")
+        )
     if field.type == field.TYPE_BYTES:
         return _bytes(value, random, [value, b"\0" * 64])
     if field.type in (field.TYPE_FLOAT, field.TYPE_DOUBLE):
@@ -321,12 +393,18 @@ def _scalar(field, value, random: random.Random):
     low, high = -(2**bits), 2**bits - 1
     if field.cpp_type in (field.CPPTYPE_UINT32, field.CPPTYPE_UINT64):
         low = 0
-    return max(low, min(high, random.choice((0, 1, -1, 2, 3, 6, 7, 99, 2**20, 2**31, 2**40, 2**62, -2**62, value + 1))))
+    return max(
+        low, min(high, random.choice((0, 1, -1, 2, 3, 6, 7, 99, 2**20, 2**31, 2**40, 2**62, -(2**62), value + 1)))
+    )
 
 
 MUTATIONS = {
-    "pt2": lambda *given: _zip(*given, _pt2_member), "onnx": _onnx, "hjson": _hjson, "npy": _npy,
-    "npz": lambda *given: _zip(*given, lambda name, *inner: _npy(*inner)), "manifest": _json,
+    "pt2": lambda *given: _zip(*given, _pt2_member),
+    "onnx": _onnx,
+    "hjson": _hjson,
+    "npy": _npy,
+    "npz": lambda *given: _zip(*given, lambda name, *inner: _npy(*inner)),
+    "manifest": _json,
 }
 
 
@@ -396,8 +474,14 @@ def _application_class():
     return Application
 
 
-READERS = {"pt2": _read_model, "onnx": _read_model, "hjson": _read_hjson, "npy": _read_npy, "npz": _read_npz,
-           "manifest": _read_manifest}
+READERS = {
+    "pt2": _read_model,
+    "onnx": _read_model,
+    "hjson": _read_hjson,
+    "npy": _read_npy,
+    "npz": _read_npz,
+    "manifest": _read_manifest,
+}
 
 # Worker
 
@@ -526,8 +610,9 @@ class Worker:
             self._process = None
 
 
-def fuzz(folder: Path, seed: int, count: int, minutes: float = 1e9,
-         progress: Callable[[str], None] = lambda line: None) -> Counter:
+def fuzz(
+    folder: Path, seed: int, count: int, minutes: float = 1e9, progress: Callable[[str], None] = lambda line: None
+) -> Counter:
     """Run cases up to number `count`, for so many minutes; returns {(kind, outcome): cases} of all runs so far."""
     corpus, state = corpus_folder(folder), folder / f"seed-{seed}.json"
     if not (corpus / "onnx").is_dir():
@@ -582,8 +667,13 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=Path("build/fuzz-files"))
     arguments = parser.parse_args()
     arguments.folder.mkdir(parents=True, exist_ok=True)
-    counts = fuzz(arguments.folder, arguments.seed, arguments.count, arguments.minutes,
-                  lambda line: print(line, file=sys.stderr, flush=True))
+    counts = fuzz(
+        arguments.folder,
+        arguments.seed,
+        arguments.count,
+        arguments.minutes,
+        lambda line: print(line, file=sys.stderr, flush=True),
+    )
     print(table(counts))
     sys.exit(any(outcome not in (ACCEPTED, REFUSED) for _, outcome in counts))
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Random PyTorch models against PyTorch: `python -m tests.fuzz_torch 20000`, or `make fuzz`.
 
 Every case agrees with PyTorch to 1e-5 of the largest output, or is refused in one sentence. What an earlier run stopped
@@ -23,13 +24,18 @@ from tests.random_torch import Case, draw_case
 
 TOLERANCE = 1e-5
 LONGEST = 400
-NOT_REFUSALS = ("computes something else", "as it is used here", "cannot make the program functional",
-                "does not accept", "cannot trace")
+NOT_REFUSALS = (
+    "computes something else",
+    "as it is used here",
+    "cannot make the program functional",
+    "does not accept",
+    "cannot trace",
+)
 """Words of refusals that no model made of supported operators may end in."""
 
 
 def outcome(case: Case) -> str:
-    """"agrees", "agrees, folded" (weights that a neighbour's scale took off the INT8 grid: PyTorch runs the quantised
+    """ "agrees", "agrees, folded" (weights that a neighbour's scale took off the INT8 grid: PyTorch runs the quantised
     network) or "refused"; AssertionError otherwise."""
     try:
         generator = CodeGenerator(case.model, case.x, config=Config())

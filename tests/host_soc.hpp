@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Stands in for the SoC when firmware is compiled for the host: registers are plain memory.
 #pragma once
 #include <stdint.h>

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Rooms of the house and the arrows between them; `python -m tests.house` prints them.
 
 A room is a folder of modules, or a module beside such folders in a package of the top. An arrow leads from a room to
@@ -64,8 +65,10 @@ def circles(graph: dict[str, set[str]]) -> list[str]:
 def main() -> None:
     for package in PACKAGES:
         graph, known = arrows(package), modules(package)
-        print(f"{package}: {len(known)} files, {len(graph)} rooms, {sum(map(len, graph.values()))} arrows, "
-              f"{len(circles(graph))} rooms in a circle")
+        print(
+            f"{package}: {len(known)} files, {len(graph)} rooms, {sum(map(len, graph.values()))} arrows, "
+            f"{len(circles(graph))} rooms in a circle"
+        )
         for here, there in sorted(graph.items()):
             files = [module for module in known if room(module) == here]
             print(f"  {here} ({len(files)}) -> {', '.join(sorted(there)) or 'nothing'}")

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Random legal descriptors with their memory images, for comparing hardware with hls.descriptor.model."""
 
 from dataclasses import dataclass
@@ -8,8 +9,23 @@ from firmware_gen.targets.descriptor.lowering.tiling import strip_span
 from hls.descriptor.interface.table import PROFILE_RECORD, SCRATCHPAD, WORDS, address, pack
 from hls.descriptor.model import execute
 
-SPECIALS = np.array([0, 0x80000000, 1, 0x807FFFFF, 0x00800000, 0x7F7FFFFF, 0xFF7FFFFF, 0x7F800000, 0xFF800000,
-                     0x7FC00000, 0xFFC12345, 0x3F800000], np.uint32)
+SPECIALS = np.array(
+    [
+        0,
+        0x80000000,
+        1,
+        0x807FFFFF,
+        0x00800000,
+        0x7F7FFFFF,
+        0xFF7FFFFF,
+        0x7F800000,
+        0xFF800000,
+        0x7FC00000,
+        0xFFC12345,
+        0x3F800000,
+    ],
+    np.uint32,
+)
 
 
 def random_values(rng, n, specials=0.02):
@@ -72,12 +88,32 @@ def random_geometry(rng, config, large=0.0):
         strip = int(rng.integers(1, min(oh * ow, config.accumulator_entries // cbg) + 1))
         stepped = kind in ("steps", "diagonal")
         fields = {
-            "in_row": row, "in_h": h, "y0": -top, "x0": -left * channels, "row0": -top * row, "kh": kh,
-            "kx": kw if stepped else 1, "kb": 1 if diagonal else -(-run // config.rows), "run": run,
-            "dil_y": dy, "stride_y": sy, "ky_step": dy * row, "kx_step": dx * channels, "sx_words": sx * channels,
-            "sy_words": sy * row, "out_w": ow, "out_px": oh * ow, "strip_px": strip, "cbg": cbg, "groups": groups,
-            "ncb": ncb, "cout": cout, "first_px": int(rng.integers(1, strip + 1)), "group_in_step": cin,
-            "load_words": h * row, "diagonal": int(diagonal),
+            "in_row": row,
+            "in_h": h,
+            "y0": -top,
+            "x0": -left * channels,
+            "row0": -top * row,
+            "kh": kh,
+            "kx": kw if stepped else 1,
+            "kb": 1 if diagonal else -(-run // config.rows),
+            "run": run,
+            "dil_y": dy,
+            "stride_y": sy,
+            "ky_step": dy * row,
+            "kx_step": dx * channels,
+            "sx_words": sx * channels,
+            "sy_words": sy * row,
+            "out_w": ow,
+            "out_px": oh * ow,
+            "strip_px": strip,
+            "cbg": cbg,
+            "groups": groups,
+            "ncb": ncb,
+            "cout": cout,
+            "first_px": int(rng.integers(1, strip + 1)),
+            "group_in_step": cin,
+            "load_words": h * row,
+            "diagonal": int(diagonal),
         }
         if size == "small" or _shortened(fields, config):
             return fields
@@ -110,7 +146,7 @@ class Program:
         scratchpad = np.full(4 * config.scratchpad_words, 0x5A, np.uint8)
         memory = np.concatenate([self.memory, scratchpad])
         layers = execute(memory, self.doorbell, [*self.bases[:SCRATCHPAD], len(self.memory)], config)
-        return memory[:len(self.memory)], layers
+        return memory[: len(self.memory)], layers
 
 
 def stored_words(f):
@@ -120,13 +156,45 @@ def stored_words(f):
 
 def copy_layer(where, ring, count, config):
     """Fields of a layer that copies ``count`` words of a ring of the scratchpad, all but where to."""
-    return {"LOAD_ADDR": where, "LOAD_RING": ring, "BARRIER": 1, "LOAD_C_COUNT": count, "LOAD_C_STRIDE": 1,
-            "LOAD_X_COUNT": 1, "LOAD_Y_COUNT": 1, "LOAD_WORDS": count, "IN_ROW": count, "IN_H": 1, "KH": 1, "KX": 1,
-            "KB": 1, "RUN": 1, "STRIDE_Y": 1, "SX_WORDS": 1, "OUT_W": count, "OUT_PX": count, "GROUPS": 1, "NCB": 1,
-            "COUT": 1, "CBG": 1, "STRIP_PX": config.accumulator_entries, "FIRST_PX": 1, "DIAGONAL": 1, "MAX": 1,
-            "UNIT_WEIGHTS": 1, "UNIFORM": 1, "SCALE": 1.0, "BIAS": -0.0, "LOW": -np.inf, "HIGH": np.inf,
-            "PAD_VALUE": -np.inf, "STORE_C_STRIDE": 1, "STORE_X_STRIDE": 1, "STORE_Y_STRIDE": count,
-            "STORE_CB_STEP": config.diagonal}
+    return {
+        "LOAD_ADDR": where,
+        "LOAD_RING": ring,
+        "BARRIER": 1,
+        "LOAD_C_COUNT": count,
+        "LOAD_C_STRIDE": 1,
+        "LOAD_X_COUNT": 1,
+        "LOAD_Y_COUNT": 1,
+        "LOAD_WORDS": count,
+        "IN_ROW": count,
+        "IN_H": 1,
+        "KH": 1,
+        "KX": 1,
+        "KB": 1,
+        "RUN": 1,
+        "STRIDE_Y": 1,
+        "SX_WORDS": 1,
+        "OUT_W": count,
+        "OUT_PX": count,
+        "GROUPS": 1,
+        "NCB": 1,
+        "COUT": 1,
+        "CBG": 1,
+        "STRIP_PX": config.accumulator_entries,
+        "FIRST_PX": 1,
+        "DIAGONAL": 1,
+        "MAX": 1,
+        "UNIT_WEIGHTS": 1,
+        "UNIFORM": 1,
+        "SCALE": 1.0,
+        "BIAS": -0.0,
+        "LOW": -np.inf,
+        "HIGH": np.inf,
+        "PAD_VALUE": -np.inf,
+        "STORE_C_STRIDE": 1,
+        "STORE_X_STRIDE": 1,
+        "STORE_Y_STRIDE": count,
+        "STORE_CB_STEP": config.diagonal,
+    }
 
 
 def random_program(rng, config, layers=2, specials=0.02, profile=0.0, large=0.0):
@@ -152,14 +220,19 @@ def random_program(rng, config, layers=2, specials=0.02, profile=0.0, large=0.0)
 
     def fill(region, data):
         start = take(region, len(data))
-        words[(base0, base1)[region] // 4 + start:][:len(data)] = data
+        words[(base0, base1)[region] // 4 + start :][: len(data)] = data
         return address(region, 4 * start)
 
     def strides(prefix, fields, oh, ow, n, cb):
         """Random HWC or CHW layout of [oh, ow, n] outputs."""
         c, x, y = (1, n, n * ow) if rng.random() < 0.5 else (oh * ow, 1, ow)
-        return {f"{prefix}_C_STRIDE": c, f"{prefix}_X_STRIDE": x, f"{prefix}_Y_STRIDE": y,
-                f"{prefix}_CB_STEP": cb * c, f"{prefix}_G_STEP": fields["COUT"] * c}
+        return {
+            f"{prefix}_C_STRIDE": c,
+            f"{prefix}_X_STRIDE": x,
+            f"{prefix}_Y_STRIDE": y,
+            f"{prefix}_CB_STEP": cb * c,
+            f"{prefix}_G_STEP": fields["COUT"] * c,
+        }
 
     for _ in range(layers):
         before = chain[-1] if chain else None
@@ -181,12 +254,24 @@ def random_program(rng, config, layers=2, specials=0.02, profile=0.0, large=0.0)
             f["BARRIER"] = int(rng.integers(0, 2))
         channels = max(d for d in (1, 2, 3, f["IN_ROW"]) if f["IN_ROW"] % d == 0)
         if follow or rng.random() < 0.5:
-            f |= {"LOAD_C_COUNT": f["LOAD_WORDS"], "LOAD_X_COUNT": 1, "LOAD_Y_COUNT": 1, "LOAD_C_STRIDE": 1,
-                  "LOAD_X_STRIDE": 0, "LOAD_Y_STRIDE": 0}
+            f |= {
+                "LOAD_C_COUNT": f["LOAD_WORDS"],
+                "LOAD_X_COUNT": 1,
+                "LOAD_Y_COUNT": 1,
+                "LOAD_C_STRIDE": 1,
+                "LOAD_X_STRIDE": 0,
+                "LOAD_Y_STRIDE": 0,
+            }
         else:  # planar memory, so that the inner stride is not 1
             width = f["IN_ROW"] // channels
-            f |= {"LOAD_C_COUNT": channels, "LOAD_X_COUNT": width, "LOAD_Y_COUNT": f["IN_H"],
-                  "LOAD_C_STRIDE": width * f["IN_H"], "LOAD_X_STRIDE": 1, "LOAD_Y_STRIDE": width}
+            f |= {
+                "LOAD_C_COUNT": channels,
+                "LOAD_X_COUNT": width,
+                "LOAD_Y_COUNT": f["IN_H"],
+                "LOAD_C_STRIDE": width * f["IN_H"],
+                "LOAD_X_STRIDE": 1,
+                "LOAD_Y_STRIDE": width,
+            }
         f["MAX"] = int(f["DIAGONAL"] and rng.random() < 0.4)
         f["UNIT_WEIGHTS"] = int(f["DIAGONAL"] and rng.random() < 0.5)
         if not f["UNIT_WEIGHTS"]:
@@ -233,5 +318,5 @@ def random_program(rng, config, layers=2, specials=0.02, profile=0.0, large=0.0)
     for index, f in enumerate(chain):
         f["LAST"] = int(index == len(chain) - 1)
         f["NEXT"] = 0 if f["LAST"] else address(0, 4 * WORDS * (index + 1))
-        words[base0 // 4 + WORDS * index:][:WORDS] = pack(f)
+        words[base0 // 4 + WORDS * index :][:WORDS] = pack(f)
     return Program(memory, address(0, 0), [base0, base1, 0, 0], [base0 + size0, base1 + size1, 0, 0], chain)

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Mutants of a source file: one constant, comparison, condition or operator changed, everything else as it is written.
 
 MyHDL reads the source of its blocks, so a mutant is text: bytes of the file that are replaced.
@@ -15,12 +16,32 @@ from pathlib import Path
 GENERATORS = {"always", "always_comb", "always_seq", "instance"}
 """Decorators of functions that become hardware."""
 
-COMPARISONS = {ast.Lt: ("<", "<="), ast.LtE: ("<=", "<"), ast.Gt: (">", ">="), ast.GtE: (">=", ">"),
-               ast.Eq: ("==", "!="), ast.NotEq: ("!=", "=="), ast.Is: ("is", "is not"), ast.IsNot: ("is not", "is"),
-               ast.In: ("in", "not in"), ast.NotIn: ("not in", "in")}
-OPERATORS = {ast.Add: ("+", "-"), ast.Sub: ("-", "+"), ast.Mult: ("*", "//"), ast.Div: ("/", "*"),
-             ast.FloorDiv: ("//", "*"), ast.Mod: ("%", "//"), ast.Pow: ("**", "*"), ast.LShift: ("<<", ">>"),
-             ast.RShift: (">>", "<<"), ast.BitAnd: ("&", "|"), ast.BitOr: ("|", "&"), ast.BitXor: ("^", "&")}
+COMPARISONS = {
+    ast.Lt: ("<", "<="),
+    ast.LtE: ("<=", "<"),
+    ast.Gt: (">", ">="),
+    ast.GtE: (">=", ">"),
+    ast.Eq: ("==", "!="),
+    ast.NotEq: ("!=", "=="),
+    ast.Is: ("is", "is not"),
+    ast.IsNot: ("is not", "is"),
+    ast.In: ("in", "not in"),
+    ast.NotIn: ("not in", "in"),
+}
+OPERATORS = {
+    ast.Add: ("+", "-"),
+    ast.Sub: ("-", "+"),
+    ast.Mult: ("*", "//"),
+    ast.Div: ("/", "*"),
+    ast.FloorDiv: ("//", "*"),
+    ast.Mod: ("%", "//"),
+    ast.Pow: ("**", "*"),
+    ast.LShift: ("<<", ">>"),
+    ast.RShift: (">>", "<<"),
+    ast.BitAnd: ("&", "|"),
+    ast.BitOr: ("|", "&"),
+    ast.BitXor: ("^", "&"),
+}
 CONJUNCTIONS = {ast.And: ("and", "or"), ast.Or: ("or", "and")}
 
 
@@ -48,7 +69,7 @@ class Mutant:
         return f"{self.site} {self.new}"
 
     def apply(self, data: bytes) -> bytes:
-        return data[:self.start] + self.new.encode() + data[self.end:]
+        return data[: self.start] + self.new.encode() + data[self.end :]
 
 
 def find(file: str, data: bytes) -> list[Mutant]:
@@ -67,8 +88,20 @@ def find(file: str, data: bytes) -> list[Mutant]:
             named[line, last] = seen[scope, text]
         changed = data[first_byte:start] + new.encode() + data[end:after_last]
         site = f"{file} {scope} {text} {start - first_byte}-{end - first_byte} {named[line, last]}"
-        result.append(Mutant(file, line, start, end, data[start:end].decode(), new, text,
-                             " ".join(changed.decode().split()), rtl, site))
+        result.append(
+            Mutant(
+                file,
+                line,
+                start,
+                end,
+                data[start:end].decode(),
+                new,
+                text,
+                " ".join(changed.decode().split()),
+                rtl,
+                site,
+            )
+        )
     return result
 
 
@@ -78,6 +111,7 @@ def sample(mutants: Iterable[Mutant], count: int, seed: int) -> list[Mutant]:
     What is chosen depends on the seed and on the places themselves, so that a change elsewhere in the sources hardly
     changes the sample; the first part of it is a sample too.
     """
+
     def rank(text: str) -> bytes:
         return hashlib.sha256(f"{seed} {text}".encode()).digest()
 
@@ -86,7 +120,7 @@ def sample(mutants: Iterable[Mutant], count: int, seed: int) -> list[Mutant]:
         if mutant.site not in sites or rank(mutant.name) < rank(sites[mutant.site].name):
             sites[mutant.site] = mutant
     ranked = sorted(sites.values(), key=lambda m: rank(m.site))
-    sides = [[m for m in ranked if m.rtl is rtl][:count // 2 + (count % 2) * (not rtl)] for rtl in (True, False)]
+    sides = [[m for m in ranked if m.rtl is rtl][: count // 2 + (count % 2) * (not rtl)] for rtl in (True, False)]
     return [m for pair in itertools.zip_longest(*sides) for m in pair if m]
 
 
@@ -123,8 +157,10 @@ class _Finder(ast.NodeVisitor):
 
     def visit_FunctionDef(self, node: ast.FunctionDef) -> None:
         outside = self.rtl
-        names = {d.id if isinstance(d, ast.Name) else getattr(getattr(d, "func", None), "id", "")
-                 for d in node.decorator_list}
+        names = {
+            d.id if isinstance(d, ast.Name) else getattr(getattr(d, "func", None), "id", "")
+            for d in node.decorator_list
+        }
         self.rtl = self.rtl or bool(names & GENERATORS)
         self.scope.append(node.name)
         for part in (*node.args.defaults, *(d for d in node.args.kw_defaults if d), *node.body):

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`make mutate`: how many of a random sample of small changes to the sources the nearest tests notice.
 
 Every mutant is written into a copy of the repository; a process forked from this one, which has the libraries loaded,
@@ -30,21 +31,49 @@ RESULTS = ROOT / "build" / "mutate" / "results.jsonl"
 ALLOWED = Path(__file__).with_name("mutants_allowed.hjson")
 """Mutants that nothing can notice: file, the line before and after, and why."""
 
-MUTATED = ("hls/**/*.py", "firmware_gen/targets/descriptor/lowering/*.py", "firmware_gen/targets/descriptor/place/*.py",
-           "firmware_gen/targets/descriptor/order.py", "firmware_gen/targets/descriptor/program.py",
-           "firmware_gen/targets/descriptor/strips.py", "firmware_gen/passes/[!q]*.py")
+MUTATED = (
+    "hls/**/*.py",
+    "firmware_gen/targets/descriptor/lowering/*.py",
+    "firmware_gen/targets/descriptor/place/*.py",
+    "firmware_gen/targets/descriptor/order.py",
+    "firmware_gen/targets/descriptor/program.py",
+    "firmware_gen/targets/descriptor/strips.py",
+    "firmware_gen/passes/[!q]*.py",
+)
 
 NEAREST = {
-    "activation_buffer": "activation_buffer sequencer", "aligned": "aligned array",
-    "aligned_error": "aligned_error alignment_loss", "control": "control register_fields",
-    "convert": "unit generated_verilog", "delay": "array unit", "table": "descriptor regmap control",
-    "job": "load control", "epilogue": "epilogue drain", "fetch": "control", "fma": "fma array", "model": "lower",
-    "mux": "slave", "naming": "verilog_rules unit", "passes": "params weights", "pe": "array",
-    "ram": "fifo activation_buffer scratchpad", "registers": "regmap slave register_fields", "select": "drain",
-    "slave": "slave control", "top": "unit accelerator_myhdl", "unit": "unit slave generated_verilog",
-    "wiring": "slave load arbiter", "zeros": "aligned fp32", "depth_first": "residency speed", "layout": "lower",
-    "lower": "lower speed planner", "order": "order planner", "planner": "planner codegen speed",
-    "program": "tiling speed planner order lower", "residency": "residency speed", "strips": "timeline lower speed",
+    "activation_buffer": "activation_buffer sequencer",
+    "aligned": "aligned array",
+    "aligned_error": "aligned_error alignment_loss",
+    "control": "control register_fields",
+    "convert": "unit generated_verilog",
+    "delay": "array unit",
+    "table": "descriptor regmap control",
+    "job": "load control",
+    "epilogue": "epilogue drain",
+    "fetch": "control",
+    "fma": "fma array",
+    "model": "lower",
+    "mux": "slave",
+    "naming": "verilog_rules unit",
+    "passes": "params weights",
+    "pe": "array",
+    "ram": "fifo activation_buffer scratchpad",
+    "registers": "regmap slave register_fields",
+    "select": "drain",
+    "slave": "slave control",
+    "top": "unit accelerator_myhdl",
+    "unit": "unit slave generated_verilog",
+    "wiring": "slave load arbiter",
+    "zeros": "aligned fp32",
+    "depth_first": "residency speed",
+    "layout": "lower",
+    "lower": "lower speed planner",
+    "order": "order planner",
+    "planner": "planner codegen speed",
+    "program": "tiling speed planner order lower",
+    "residency": "residency speed",
+    "strips": "timeline lower speed",
     "tiling": "tiling lower timeline speed",
 }
 """Test files of a source file, quickest first; of the others the one of the same name, of a pass that of passes."""
@@ -91,8 +120,12 @@ class Workshop:
     def __enter__(self) -> "Workshop":
         self.folder = Path(tempfile.mkdtemp(prefix="heepgen-mutate-"))
         self.tree, self.cache, self.log = (self.folder / name for name in ("tree", "cache", "log"))
-        listed = subprocess.run(["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=self.root,
-                                check=True, capture_output=True).stdout.decode()
+        listed = subprocess.run(
+            ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+            cwd=self.root,
+            check=True,
+            capture_output=True,
+        ).stdout.decode()
         for name in filter(None, listed.split("\0")):
             if (self.root / name).is_file():
                 (self.tree / name).parent.mkdir(parents=True, exist_ok=True)
@@ -194,8 +227,21 @@ class Workshop:
                 partial.write_text(json.dumps(seconds))
                 shutil.move(partial, Workshop.seconds)
 
-        os._exit(pytest.main(["-x", "-q", "--slow=off", "--waves=off", "-p", "no:cacheprovider",
-                              "--hypothesis-profile=mutate", *tests], plugins=[First()]))
+        os._exit(
+            pytest.main(
+                [
+                    "-x",
+                    "-q",
+                    "--slow=off",
+                    "--waves=off",
+                    "-p",
+                    "no:cacheprovider",
+                    "--hypothesis-profile=mutate",
+                    *tests,
+                ],
+                plugins=[First()],
+            )
+        )
 
 
 def preload() -> None:
@@ -208,8 +254,14 @@ def preload() -> None:
 
     torch.set_num_threads(1)
     torch.export.export(torch.nn.Linear(1, 1).eval(), (torch.zeros(1, 1),))
-    settings.register_profile("mutate", deadline=None, derandomize=True, database=None,
-                              phases=[Phase.explicit, Phase.generate], suppress_health_check=list(HealthCheck))
+    settings.register_profile(
+        "mutate",
+        deadline=None,
+        derandomize=True,
+        database=None,
+        phases=[Phase.explicit, Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
 
 
 def stored(path: Path) -> dict[str, dict]:
@@ -221,34 +273,47 @@ def stored(path: Path) -> dict[str, dict]:
 
 def summary(chosen: list[Mutant], results: dict[str, dict], allowed: Allowed) -> dict:
     """Counts of all and of both sides, and the survivors."""
-    outcomes = {m: "equivalent" if allowed.reason(m) else results.get(m.name, {}).get("outcome", "not run")
-                for m in chosen}
+    outcomes = {
+        m: "equivalent" if allowed.reason(m) else results.get(m.name, {}).get("outcome", "not run") for m in chosen
+    }
     kinds = ("killed", "timeout", "survived", "equivalent", "not run")
 
     def counts(side):
         found = Counter(outcome for m, outcome in outcomes.items() if side is None or m.rtl is side)
         tried = found["killed"] + found["timeout"] + found["survived"]
         return {kind.replace(" ", "_"): found[kind] for kind in kinds} | {
-            "sample": sum(found.values()), "survived_percent": round(100 * found["survived"] / max(1, tried), 1)}
+            "sample": sum(found.values()),
+            "survived_percent": round(100 * found["survived"] / max(1, tried), 1),
+        }
 
-    return {"all": counts(None), "hardware": counts(True), "other": counts(False), "survivors": [
-        {"file": m.file, "line": m.line, "before": m.before, "after": m.after}
-        for m, outcome in outcomes.items() if outcome == "survived"]}
+    return {
+        "all": counts(None),
+        "hardware": counts(True),
+        "other": counts(False),
+        "survivors": [
+            {"file": m.file, "line": m.line, "before": m.before, "after": m.after}
+            for m, outcome in outcomes.items()
+            if outcome == "survived"
+        ],
+    }
 
 
 def table(found: dict) -> str:
     lines = [f"{'':10} sample  killed  timeout  survived  equivalent  not run  survived of those tried"]
     for side in ("all", "hardware", "other"):
         c = found[side]
-        lines.append(f"{side:10} {c['sample']:6}  {c['killed']:6}  {c['timeout']:7}  {c['survived']:8}  "
-                     f"{c['equivalent']:10}  {c['not_run']:7}  {c['survived_percent']:5} %")
+        lines.append(
+            f"{side:10} {c['sample']:6}  {c['killed']:6}  {c['timeout']:7}  {c['survived']:8}  "
+            f"{c['equivalent']:10}  {c['not_run']:7}  {c['survived_percent']:5} %"
+        )
     lines += [f"{s['file']}:{s['line']}\n    {s['before']}\n -> {s['after']}" for s in found["survivors"]]
     return "\n".join(lines)
 
 
 def revision() -> str:
-    return subprocess.run(["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True,
-                          check=False).stdout.strip()
+    return subprocess.run(
+        ["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True, check=False
+    ).stdout.strip()
 
 
 @click.command()
@@ -293,13 +358,21 @@ def try_out(waiting, total, done, results, minutes, timeout) -> None:
                 return
             outcome, test = workshop.run(mutant, nearest(mutant.file))
             seconds = round(time.monotonic() - begin - passed, 1)
-            done[mutant.name] = row = {"name": mutant.name, "outcome": outcome, "test": test, "seconds": seconds,
-                                       "commit": commit, "line": mutant.line}
+            done[mutant.name] = row = {
+                "name": mutant.name,
+                "outcome": outcome,
+                "test": test,
+                "seconds": seconds,
+                "commit": commit,
+                "line": mutant.line,
+            }
             out.write(json.dumps(row) + "\n")
             out.flush()
             left = (time.monotonic() - begin) / (number + 1) * (len(waiting) - number - 1) / 60
-            click.echo(f"[{total - len(waiting) + number + 1}/{total}] {outcome:8} {mutant.file}:{mutant.line} "
-                       f"{mutant.old} -> {mutant.new}  {seconds:.0f} s {test}; {left:.0f} min left")
+            click.echo(
+                f"[{total - len(waiting) + number + 1}/{total}] {outcome:8} {mutant.file}:{mutant.line} "
+                f"{mutant.old} -> {mutant.new}  {seconds:.0f} s {test}; {left:.0f} min left"
+            )
 
 
 if __name__ == "__main__":

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Small networks with branches, for the tests of the back end."""
 
 import torch

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Memories with random stalls for MyHDL simulations; the OBI one checks the masters' side of the protocol.
 
 Rules checked at every clock edge: a request without grant is repeated unchanged; be is 0xF; the address is a
@@ -38,13 +39,14 @@ class ObiMemory:
     def __post_init__(self):
         ports = self.ports
         self.req, self.we, self.gnt, self.rvalid = (Signal(intbv(0)[ports:]) for _ in range(4))
-        self.be = Signal(intbv(0)[4 * ports:])
-        self.addr, self.wdata, self.rdata = (Signal(intbv(0)[32 * ports:]) for _ in range(3))
+        self.be = Signal(intbv(0)[4 * ports :])
+        self.addr, self.wdata, self.rdata = (Signal(intbv(0)[32 * ports :]) for _ in range(3))
 
     def masters(self):
         """The signals by the names of `memory.ports.memory_ports`."""
-        return {f"m_{name}": getattr(self, name)
-                for name in ("req", "we", "be", "addr", "wdata", "gnt", "rvalid", "rdata")}
+        return {
+            f"m_{name}": getattr(self, name) for name in ("req", "we", "be", "addr", "wdata", "gnt", "rvalid", "rdata")
+        }
 
     def access(self, port, we, address, data):
         """Read or write one word; returns the answer."""
@@ -62,7 +64,7 @@ class ObiMemory:
     @block
     def bench(self, clk):
         """The memory as a MyHDL block."""
-        may_grant = Signal(intbv(0)[self.ports:])
+        may_grant = Signal(intbv(0)[self.ports :])
         pending = [[] for _ in range(self.ports)]  # answers due: [first cycle, data]
         held = [None] * self.ports
         now = [0]
@@ -81,12 +83,12 @@ class ObiMemory:
                     assert self.req[port] and payload == held[port], f"port {port}: request changed before its grant"
                 held[port] = None
                 if self.req[port]:
-                    assert self.be[4 * port + 4:4 * port] == 0xF, f"port {port}: not a whole word"
+                    assert self.be[4 * port + 4 : 4 * port] == 0xF, f"port {port}: not a whole word"
                     if self.gnt[port]:
                         pending[port].append([now[0], self.access(port, *payload)])
                     else:
                         held[port] = payload
-                answered = (pending[port] and port not in self.mute and self.rng.random() < self.answer)
+                answered = pending[port] and port not in self.mute and self.rng.random() < self.answer
                 if answered:
                     valid |= 1 << port
                     data |= pending[port].pop(0)[1] << 32 * port
@@ -103,7 +105,7 @@ class ObiMemory:
 
     @staticmethod
     def _word(bus, port):
-        return int(bus[32 * port + 32:32 * port])
+        return int(bus[32 * port + 32 : 32 * port])
 
 
 @dataclass
@@ -125,7 +127,7 @@ class BeatMemory:
     def __post_init__(self):
         self.rsp_valid = Signal(bool(0))
         self.rsp_count = Signal(intbv(0)[3:])
-        self.rsp_data = Signal(intbv(0)[32 * self.ports:])
+        self.rsp_data = Signal(intbv(0)[32 * self.ports :])
 
     @block
     def bench(self, clk, req):

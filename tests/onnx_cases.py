@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """ONNX's own tests of single nodes, as networks with one input: the others become initializers."""
 
 import functools
@@ -71,7 +72,7 @@ def written(model: onnx.ModelProto, form: str) -> onnx.ModelProto:
 
 
 def outcome(case, folder: Path, form: str = FORMS[0]) -> str:
-    """"passed", or the sentence of the refusal; AssertionError where a number is wrong.
+    """ "passed", or the sentence of the refusal; AssertionError where a number is wrong.
 
     The import must equal the expected output, and the bit-exact model the quantised network in float64.
     """

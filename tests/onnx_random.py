@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Random single nodes of ONNX, rarely used attributes and old opsets included, against ONNX's reference evaluator."""
 
 import math
@@ -20,9 +21,31 @@ from tests.random_networks import outputs
 NEWEST = defs.onnx_opset_version()
 WRONG_BEFORE = {"BatchNormalization": 14, "Softmax": 13, "LogSoftmax": 13, "Resize": 11, "AveragePool": 7}
 """Opsets in which ONNX's evaluator knows an operator as it was later; onnxruntime has it right."""
-STRINGS = ("NOTSET", "SAME_UPPER", "SAME_LOWER", "VALID", "nearest", "linear", "cubic", "half_pixel", "asymmetric",
-           "align_corners", "pytorch_half_pixel", "half_pixel_symmetric", "floor", "ceil", "round_prefer_ceil",
-           "stretch", "not_larger", "constant", "reflect", "edge", "wrap", "DCR", "CRD")
+STRINGS = (
+    "NOTSET",
+    "SAME_UPPER",
+    "SAME_LOWER",
+    "VALID",
+    "nearest",
+    "linear",
+    "cubic",
+    "half_pixel",
+    "asymmetric",
+    "align_corners",
+    "pytorch_half_pixel",
+    "half_pixel_symmetric",
+    "floor",
+    "ceil",
+    "round_prefer_ceil",
+    "stretch",
+    "not_larger",
+    "constant",
+    "reflect",
+    "edge",
+    "wrap",
+    "DCR",
+    "CRD",
+)
 
 
 class Draw:
@@ -111,7 +134,7 @@ def batch_norm(d: Draw):
 
 def binary(d: Draw):
     shape = d.shape(d.whole(1, 4))
-    other = [d.pick(1, n) for n in shape][d.whole(0, len(shape)):]
+    other = [d.pick(1, n) for n in shape][d.whole(0, len(shape)) :]
     operands = ["x", d.positive(*other)]
     return shape, operands if d.rng.random() < 0.7 else operands[::-1], {}
 
@@ -133,9 +156,15 @@ def resize(d: Draw):
     by_size = d.rng.random() < 0.5
     sizes = d.tensor([int(n * f) for n, f in zip(shape, factors, strict=True)]) if by_size else ""
     scales = "" if by_size else d.tensor(factors, np.float32)
-    return shape, ["x", "", scales, *([sizes] if by_size else [])], d.some(
-        mode=d.pick("nearest", "nearest", "linear"), nearest_mode=d.pick("floor", "ceil", "round_prefer_ceil"),
-        coordinate_transformation_mode=d.pick("asymmetric", "half_pixel", "align_corners", "pytorch_half_pixel"))
+    return (
+        shape,
+        ["x", "", scales, *([sizes] if by_size else [])],
+        d.some(
+            mode=d.pick("nearest", "nearest", "linear"),
+            nearest_mode=d.pick("floor", "ceil", "round_prefer_ceil"),
+            coordinate_transformation_mode=d.pick("asymmetric", "half_pixel", "align_corners", "pytorch_half_pixel"),
+        ),
+    )
 
 
 def slices(d: Draw):
@@ -153,8 +182,11 @@ def pad(d: Draw):
     if not axes:
         amounts = [0 if i % len(shape) < 2 and d.rng.random() < 0.9 else a for i, a in enumerate(amounts)]
     value = d.floats() if axes or d.rng.random() < 0.5 else ""
-    return shape, ["x", d.tensor(amounts), *([value] if value else []), *axes], d.some(
-        mode=d.pick("constant", "reflect", "edge"))
+    return (
+        shape,
+        ["x", d.tensor(amounts), *([value] if value else []), *axes],
+        d.some(mode=d.pick("constant", "reflect", "edge")),
+    )
 
 
 def reshape(d: Draw):
@@ -259,7 +291,7 @@ def anything(d: Draw, kind):
 
 
 def check(rng: np.random.Generator, folder) -> str:
-    """"passed", "unknown" where ONNX itself cannot tell, or the refusal; AssertionError where a number is wrong."""
+    """ "passed", "unknown" where ONNX itself cannot tell, or the refusal; AssertionError where a number is wrong."""
     proto, shape = model(rng)
     x = rng.normal(size=shape).astype(np.float32)
     onnx.save(proto, folder / "node.onnx")
@@ -277,8 +309,9 @@ def check(rng: np.random.Generator, folder) -> str:
         return "unknown"
     for ours, right in zip(got, expected, strict=True):
         assert ours.shape == right.shape, printer.to_text(proto)
-        np.testing.assert_allclose(ours, right, rtol=1e-4, atol=1e-4 * max(1, np.abs(right).max(initial=0)),
-                                   err_msg=printer.to_text(proto))
+        np.testing.assert_allclose(
+            ours, right, rtol=1e-4, atol=1e-4 * max(1, np.abs(right).max(initial=0)), err_msg=printer.to_text(proto)
+        )
     return "passed"
 
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Random legal networks as torch modules, for property tests of whole compilations.
 
 A network is drawn operator by operator from a seed; each fits the shape that has been reached. Weights are scaled so
@@ -150,7 +151,8 @@ class _Drawer:
         heads = [lambda: [nn.Identity()]] * 3 + [self._weighted, self._cpu, self._activation]
         heads += [lambda: [nn.Flatten()]] * (len(shape) > 1)
         heads += [lambda: [*self._weighted(), Function(lambda x: x.permute(0, 2, 3, 1), "channels last")]] * (
-            len(shape) == 3)
+            len(shape) == 3
+        )
         return nn.Sequential(*self._pick(heads)())
 
     def _finish(self, trunk: nn.Sequential) -> nn.Module:
@@ -332,11 +334,21 @@ class _Drawer:
         kernel, stride, dilation = ([self._int(1, high) for _ in size] for high in (4, 3, 2))
         reach = [(s - 1) * t + (k - 1) * d + 1 for s, t, k, d in zip(size, stride, kernel, dilation, strict=True)]
         layer = (nn.ConvTranspose2d if len(size) == 2 else nn.ConvTranspose1d)(
-            channels, groups * self._pick([1, 2] if groups > 1 else CHANNELS), kernel, stride,
-            [self._int(0, (r - 1) // 2) for r in reach], [self._int(0, s - 1) for s in stride], groups,
-            self._chance(0.8), dilation)
-        return [self._reach(layer), *(self._norm() if self._chance(0.4) else []),
-                *(self._activation() if self._chance(0.5) else [])]
+            channels,
+            groups * self._pick([1, 2] if groups > 1 else CHANNELS),
+            kernel,
+            stride,
+            [self._int(0, (r - 1) // 2) for r in reach],
+            [self._int(0, s - 1) for s in stride],
+            groups,
+            self._chance(0.8),
+            dilation,
+        )
+        return [
+            self._reach(layer),
+            *(self._norm() if self._chance(0.4) else []),
+            *(self._activation() if self._chance(0.5) else []),
+        ]
 
     def _global_pool(self) -> list[nn.Module]:
         size = self.shape[1:]

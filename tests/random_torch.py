@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Random PyTorch models of one to three operators, whose weights lie on the INT8 grid.
 
 Weights are small integers with 127 in every output channel, so that quantising them changes nothing and what the
@@ -117,8 +118,9 @@ class Draw:
             return None
         outputs, beta, alpha = self.int(1, 9), self.of(1, 2, 0.5), self.of(1, 2, 0.5)
         bias = self.normal(*self.of((outputs,), (1, outputs), (1,)))
-        return Holder(lambda x, b, w: torch.addmm(b, x, w, beta=beta, alpha=alpha), bias,
-                      self.grid(s[-1], outputs, channels=1))
+        return Holder(
+            lambda x, b, w: torch.addmm(b, x, w, beta=beta, alpha=alpha), bias, self.grid(s[-1], outputs, channels=1)
+        )
 
     def mv(self, s):
         return Holder(lambda x, w: torch.mv(w, x), self.grid(self.int(1, 9), s[0])) if len(s) == 1 else None
@@ -136,13 +138,31 @@ class Draw:
     def activation(self, s):
         low = self.of(-1.0, -0.3, 0.0)
         slope = self.of(0.01, 0.2, -0.5, 1.5)
-        return Holder(self.of(
-            F.relu, F.relu6, torch.sigmoid, torch.tanh, F.hardswish, F.hardsigmoid, F.silu, torch.square, torch.neg,
-            lambda x: F.hardtanh(x, low, low + 1), lambda x: x.clamp(low, 0.7), lambda x: x.clamp(min=low),
-            lambda x: x.clamp(max=low), lambda x: F.leaky_relu(x, slope), lambda x: F.threshold(x, low, low),
-            lambda x: torch.clamp_min(x, low), lambda x: torch.clamp_max(x, low),
-            lambda x: torch.maximum(x, torch.tensor(low)), lambda x: torch.minimum(torch.tensor(low), x),
-            lambda x: F.prelu(x, torch.tensor([slope], dtype=x.dtype)), lambda x: F.relu(x, inplace=True) + 1))
+        return Holder(
+            self.of(
+                F.relu,
+                F.relu6,
+                torch.sigmoid,
+                torch.tanh,
+                F.hardswish,
+                F.hardsigmoid,
+                F.silu,
+                torch.square,
+                torch.neg,
+                lambda x: F.hardtanh(x, low, low + 1),
+                lambda x: x.clamp(low, 0.7),
+                lambda x: x.clamp(min=low),
+                lambda x: x.clamp(max=low),
+                lambda x: F.leaky_relu(x, slope),
+                lambda x: F.threshold(x, low, low),
+                lambda x: torch.clamp_min(x, low),
+                lambda x: torch.clamp_max(x, low),
+                lambda x: torch.maximum(x, torch.tensor(low)),
+                lambda x: torch.minimum(torch.tensor(low), x),
+                lambda x: F.prelu(x, torch.tensor([slope], dtype=x.dtype)),
+                lambda x: F.relu(x, inplace=True) + 1,
+            )
+        )
 
     def arithmetic(self, s):
         c, k = self.number(), self.number()
@@ -150,27 +170,50 @@ class Draw:
         channel[min(1, len(s) - 1)] = s[min(1, len(s) - 1)]
         constant = self.of(torch.tensor(c), self.normal(*channel), self.normal(s[-1]), self.normal(1))
         function = self.of(
-            lambda x, t: x + t, lambda x, t: t + x, lambda x, t: x - t, lambda x, t: t - x, lambda x, t: x * t,
-            lambda x, t: t * x, lambda x, t: x / (t.abs() + 1), lambda x, t: x + c, lambda x, t: c - x,
-            lambda x, t: x * c, lambda x, t: x / c, lambda x, t: torch.add(x, t, alpha=k),
-            lambda x, t: torch.sub(x, t, alpha=k), lambda x, t: torch.sub(t, x, alpha=k),
-            lambda x, t: torch.rsub(x, t, alpha=k))
+            lambda x, t: x + t,
+            lambda x, t: t + x,
+            lambda x, t: x - t,
+            lambda x, t: t - x,
+            lambda x, t: x * t,
+            lambda x, t: t * x,
+            lambda x, t: x / (t.abs() + 1),
+            lambda x, t: x + c,
+            lambda x, t: c - x,
+            lambda x, t: x * c,
+            lambda x, t: x / c,
+            lambda x, t: torch.add(x, t, alpha=k),
+            lambda x, t: torch.sub(x, t, alpha=k),
+            lambda x, t: torch.sub(t, x, alpha=k),
+            lambda x, t: torch.rsub(x, t, alpha=k),
+        )
         return Holder(function, constant)
 
     def join(self, s):
         k, axis = self.number(), min(1, len(s) - 1)
-        return Holder(self.of(
-            lambda x: x + torch.relu(x), lambda x: torch.add(torch.relu(x), x, alpha=k), lambda x: x * torch.sigmoid(x),
-            lambda x: torch.sub(x, torch.relu(x), alpha=k), lambda x: torch.cat([x, x], axis),
-            lambda x: torch.cat([x * k, torch.relu(x), x], axis), lambda x: x - x.relu(), lambda x: x * x))
+        return Holder(
+            self.of(
+                lambda x: x + torch.relu(x),
+                lambda x: torch.add(torch.relu(x), x, alpha=k),
+                lambda x: x * torch.sigmoid(x),
+                lambda x: torch.sub(x, torch.relu(x), alpha=k),
+                lambda x: torch.cat([x, x], axis),
+                lambda x: torch.cat([x * k, torch.relu(x), x], axis),
+                lambda x: x - x.relu(),
+                lambda x: x * x,
+            )
+        )
 
     def gate(self, s):
         if len(s) not in (3, 4):
             return None
         space = tuple(range(2, len(s)))
-        return Holder(self.of(lambda x: x * torch.sigmoid(x.mean(space, keepdim=True)),
-                              lambda x: torch.sigmoid(x.amax(space, keepdim=True)) * x,
-                              lambda x: x * torch.sigmoid(x[:, :1])))
+        return Holder(
+            self.of(
+                lambda x: x * torch.sigmoid(x.mean(space, keepdim=True)),
+                lambda x: torch.sigmoid(x.amax(space, keepdim=True)) * x,
+                lambda x: x * torch.sigmoid(x[:, :1]),
+            )
+        )
 
     def softmax(self, s):
         dim = self.of(min(1, len(s) - 1), -1)
@@ -199,8 +242,9 @@ class Draw:
             return None
         size = [self.int(1, n + 1) for n in s[2:]]
         if len(s) == 3:
-            return Holder(self.of(lambda x: F.adaptive_avg_pool1d(x, size[0]),
-                                  lambda x: F.adaptive_max_pool1d(x, size[0])))
+            return Holder(
+                self.of(lambda x: F.adaptive_avg_pool1d(x, size[0]), lambda x: F.adaptive_max_pool1d(x, size[0]))
+            )
         return Holder(self.of(lambda x: F.adaptive_avg_pool2d(x, size), lambda x: F.adaptive_max_pool2d(x, size)))
 
     def reduce(self, s):
@@ -208,16 +252,26 @@ class Draw:
             return None
         dims = self.of((2,), (-1,), tuple(range(2, len(s))))
         keep = self.of(False, True)
-        return Holder(self.of(lambda x: x.mean(dims, keepdim=keep), lambda x: x.sum(dims, keepdim=keep),
-                              lambda x: x.amax(dims, keepdim=keep), lambda x: x.max(dims[0], keepdim=keep)[0]))
+        return Holder(
+            self.of(
+                lambda x: x.mean(dims, keepdim=keep),
+                lambda x: x.sum(dims, keepdim=keep),
+                lambda x: x.amax(dims, keepdim=keep),
+                lambda x: x.max(dims[0], keepdim=keep)[0],
+            )
+        )
 
     def upsample(self, s):
         if len(s) not in (3, 4):
             return None
         factors = tuple(float(self.int(1, 3)) for _ in s[2:])
         size = [int(f * n) for f, n in zip(factors, s[2:], strict=True)]
-        return Holder(self.of(lambda x: F.interpolate(x, scale_factor=factors),
-                              lambda x: F.interpolate(x, size=size, mode="nearest-exact")))
+        return Holder(
+            self.of(
+                lambda x: F.interpolate(x, scale_factor=factors),
+                lambda x: F.interpolate(x, size=size, mode="nearest-exact"),
+            )
+        )
 
     # Shapes.
 
@@ -235,26 +289,44 @@ class Draw:
         first = self.int(0, s[dim] - 1)
         part = slice(first, self.int(first + 1, s[dim]), self.int(1, 2))
         index = (slice(None),) * dim
-        return Holder(self.of(lambda x: x[(*index, part)], lambda x: x.narrow(dim, first, 1),
-                              lambda x: x.select(dim, first) if len(s) > 2 else x[(*index, part)],
-                              lambda x: x[(*index, slice(-1, None))]))
+        return Holder(
+            self.of(
+                lambda x: x[(*index, part)],
+                lambda x: x.narrow(dim, first, 1),
+                lambda x: x.select(dim, first) if len(s) > 2 else x[(*index, part)],
+                lambda x: x[(*index, slice(-1, None))],
+            )
+        )
 
     def split(self, s):
         dim = self.int(1, len(s) - 1) if len(s) > 1 else 0
         if s[dim] < 2:
             return None
         cut = self.int(1, s[dim] - 1)
-        return Holder(self.of(lambda x: x.split([cut, s[dim] - cut], dim)[1], lambda x: x.chunk(2, dim)[0],
-                              lambda x: x.split(cut, dim)[0]))
+        return Holder(
+            self.of(
+                lambda x: x.split([cut, s[dim] - cut], dim)[1],
+                lambda x: x.chunk(2, dim)[0],
+                lambda x: x.split(cut, dim)[0],
+            )
+        )
 
     def reshape(self, s):
         batch, rest = s[0], math.prod(s[1:])
         if len(s) == 1:
             return Holder(self.of(lambda x: x.unsqueeze(0), lambda x: x.reshape(1, -1)))
-        return Holder(self.of(lambda x: x.flatten(1), lambda x: x.reshape(batch, rest), lambda x: x.unsqueeze(-1),
-                              lambda x: x.reshape(batch, rest, 1), lambda x: x.squeeze(-1),
-                              lambda x: x.reshape(*s[:2], -1) if len(s) > 2 else x.reshape(batch, 1, rest),
-                              lambda x: x.unflatten(1, (s[1], 1)), lambda x: x.flatten(2) if len(s) > 2 else x[:]))
+        return Holder(
+            self.of(
+                lambda x: x.flatten(1),
+                lambda x: x.reshape(batch, rest),
+                lambda x: x.unsqueeze(-1),
+                lambda x: x.reshape(batch, rest, 1),
+                lambda x: x.squeeze(-1),
+                lambda x: x.reshape(*s[:2], -1) if len(s) > 2 else x.reshape(batch, 1, rest),
+                lambda x: x.unflatten(1, (s[1], 1)),
+                lambda x: x.flatten(2) if len(s) > 2 else x[:],
+            )
+        )
 
     def order(self, s):
         if len(s) == 3:
@@ -278,13 +350,23 @@ class Draw:
         return Holder(lambda x: x.repeat(*times))
 
     def nothing(self, s):
-        return Holder(self.of(lambda x: F.dropout(x, training=False), lambda x: x.clone(), lambda x: x.contiguous(),
-                              lambda x: x.to(x.dtype), lambda x: x.detach(), lambda x: x.type_as(x)))
+        return Holder(
+            self.of(
+                lambda x: F.dropout(x, training=False),
+                lambda x: x.clone(),
+                lambda x: x.contiguous(),
+                lambda x: x.to(x.dtype),
+                lambda x: x.detach(),
+                lambda x: x.type_as(x),
+            )
+        )
 
 
-OPERATORS = tuple(name for name, method in vars(Draw).items()
-                  if callable(method) and not name.startswith("_") and name not in ("int", "of", "grid", "normal",
-                                                                                    "number"))
+OPERATORS = tuple(
+    name
+    for name, method in vars(Draw).items()
+    if callable(method) and not name.startswith("_") and name not in ("int", "of", "grid", "normal", "number")
+)
 
 
 MOVES = {"nothing", "repeat", "reshape", "slice", "split", "pad", "order", "shuffle"}

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Slow tests run in turns: every slow test belongs to one of COUNT slices, and a run takes the slice of its commit."""
 
 import json

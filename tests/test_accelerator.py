@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Whole accelerator: random descriptor lists on the converted Verilog leave the memory that hls.descriptor.model says.
 
 Geometries, lists and stalls all come from the numbers in a test's name, so a failure repeats; it leaves its waves.
@@ -27,22 +28,32 @@ def drawn(number):
     rows, cols = (int(x) for x in rng.integers(1, 13, 2))
     if rng.random() < 0.25:
         rows, cols = rng.permutation([1, cols]).tolist()
-    return Config(rows, cols, str(rng.choice(["aligned", "fma"])), int(rng.integers(1, 5)),
-                  activation_words=int(rng.choice([256, 512, 1024, 4096])),
-                  weight_bytes=int(rng.choice([256, 512, 2048])),
-                  accumulator_entries=int(rng.choice([16, 32, 128])),
-                  scratchpad_words=int(rng.choice([0, 256, 1024])))
+    return Config(
+        rows,
+        cols,
+        str(rng.choice(["aligned", "fma"])),
+        int(rng.integers(1, 5)),
+        activation_words=int(rng.choice([256, 512, 1024, 4096])),
+        weight_bytes=int(rng.choice([256, 512, 2048])),
+        accumulator_entries=int(rng.choice([16, 32, 128])),
+        scratchpad_words=int(rng.choice([0, 256, 1024])),
+    )
 
 
 GEOMETRIES = {
-    "4x4-p1": named(4, 4, 1, "aligned"), "8x8-p2": named(8, 8, 2, "aligned"), "3x5-p3": named(3, 5, 3, "aligned"),
-    "4x4-p2-fma": named(4, 4, 2, "fma"), "1x1-p4": named(1, 1, 4, "aligned"), "16x2-p4-fma": named(16, 2, 4, "fma"),
+    "4x4-p1": named(4, 4, 1, "aligned"),
+    "8x8-p2": named(8, 8, 2, "aligned"),
+    "3x5-p3": named(3, 5, 3, "aligned"),
+    "4x4-p2-fma": named(4, 4, 2, "fma"),
+    "1x1-p4": named(1, 1, 4, "aligned"),
+    "16x2-p4-fma": named(16, 2, 4, "fma"),
 } | {f"drawn{number}": drawn(number) for number in range(24)}
 QUICK = {"8x8-p2", "3x5-p3", "4x4-p2-fma", "drawn0"}
 
 
-@pytest.fixture(scope="module", params=[
-    pytest.param(name, marks=[] if name in QUICK else pytest.mark.slow) for name in GEOMETRIES])
+@pytest.fixture(
+    scope="module", params=[pytest.param(name, marks=[] if name in QUICK else pytest.mark.slow) for name in GEOMETRIES]
+)
 def accelerator(request, tmp_path_factory):
     """Configuration and generated Verilog of one geometry."""
     config = GEOMETRIES[request.param]
@@ -54,8 +65,14 @@ def accelerator(request, tmp_path_factory):
 def compare(config, folder, program, **options):
     """Run the program on RTL and model; returns the RTL's cycles. Fails on the first differing word."""
     expected, layers = program.expect(config)
-    script = [*start_script(program.doorbell, program.bases, program.limits, watchdog=20000), wait_irq(2_000_000),
-              read("STATUS"), read("ERROR_ADDR"), read("LAYERS"), read("ARRAY_ACTIVE")]
+    script = [
+        *start_script(program.doorbell, program.bases, program.limits, watchdog=20000),
+        wait_irq(2_000_000),
+        read("STATUS"),
+        read("ERROR_ADDR"),
+        read("LAYERS"),
+        read("ARRAY_ACTIVE"),
+    ]
     run = run_script(folder, program.memory, script, **options)
     cycles, status, error_addr, done, active = run.values
     assert cycles >= 0, "no interrupt"
@@ -66,7 +83,8 @@ def compare(config, folder, program, **options):
     assert different.size == 0, (
         f"{different.size} words differ, first at {4 * different[0]:#x}: "
         f"{run.memory.view(np.uint32)[different[0]]:#010x}, model {expected.view(np.uint32)[different[0]]:#010x}; "
-        f"layers {[(hex(layer.address), layer.fields) for layer in layers]}")
+        f"layers {[(hex(layer.address), layer.fields) for layer in layers]}"
+    )
     assert active == sum(layer.vectors for layer in layers)
     return cycles
 
@@ -97,8 +115,11 @@ def test_random_lists_match_the_model(accelerator, with_waves):
         program = random_program(rng, config, layers=int(rng.integers(1, 4)), profile=0.4, large=0.4)
         stall = [0.0, 0.2, 0.6][seed % 3]
         try:
-            with_waves(lambda vcd: compare(config, folder, program, stall_probability=stall, seed=seed,
-                                           outstanding=1 + seed // 3 % 3, vcd=vcd))
+            with_waves(
+                lambda vcd: compare(
+                    config, folder, program, stall_probability=stall, seed=seed, outstanding=1 + seed // 3 % 3, vcd=vcd
+                )
+            )
         except Exception as error:
             error.add_note(f"list {seed} on {config}")
             raise
@@ -116,14 +137,25 @@ def test_lists_one_after_the_other(accelerator):
             if config.scratchpad_words:
                 places[SCRATCHPAD] = 0
             bases, limits = program.bases + places, program.limits + places
-            script += [*start_script(program.doorbell, bases, limits, watchdog=20000), wait_irq(2_000_000),
-                       read("STATUS"), read("LAYERS"), write("IRQ_STATUS", 3)]
+            script += [
+                *start_script(program.doorbell, bases, limits, watchdog=20000),
+                wait_irq(2_000_000),
+                read("STATUS"),
+                read("LAYERS"),
+                write("IRQ_STATUS", 3),
+            ]
             start += len(program.memory)
-        run = run_script(folder, np.concatenate([program.memory for program in programs]), script,
-                         stall_probability=[0.0, 0.3][seed % 2], seed=seed, outstanding=1 + seed % 3)
+        run = run_script(
+            folder,
+            np.concatenate([program.memory for program in programs]),
+            script,
+            stall_probability=[0.0, 0.3][seed % 2],
+            seed=seed,
+            outstanding=1 + seed % 3,
+        )
         expected = [program.expect(config) for program in programs]
         for number, (_, layers) in enumerate(expected):
-            waited, status, done = run.values[3 * number:][:3]
+            waited, status, done = run.values[3 * number :][:3]
             assert waited >= 0 and status == 2 and done == len(layers), (seed, number, hex(status))
         memory = np.concatenate([words for words, _ in expected])
         assert np.array_equal(run.memory.view(np.uint32), memory.view(np.uint32)), f"seed {seed}"

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Whole accelerator simulated in MyHDL: random geometry, buffer depths, layers and bus stalls, against its model."""
 
 import numpy as np
@@ -13,11 +14,18 @@ from tests.layers import random_program
 from tests.obi import ObiMemory
 
 configs = st.builds(
-    Config, rows=st.integers(1, 5), cols=st.integers(1, 5), ports=st.integers(1, 4),
-    arithmetic=st.sampled_from(["aligned", "fma"]), activation_words=st.sampled_from([256, 512]),
-    weight_bytes=st.sampled_from([256, 512]), accumulator_entries=st.sampled_from([16, 32]))
-stalls = st.fixed_dictionaries({"grant": st.sampled_from([1.0, 0.6]), "answer": st.sampled_from([1.0, 0.5]),
-                                "single": st.booleans()})
+    Config,
+    rows=st.integers(1, 5),
+    cols=st.integers(1, 5),
+    ports=st.integers(1, 4),
+    arithmetic=st.sampled_from(["aligned", "fma"]),
+    activation_words=st.sampled_from([256, 512]),
+    weight_bytes=st.sampled_from([256, 512]),
+    accumulator_entries=st.sampled_from([16, 32]),
+)
+stalls = st.fixed_dictionaries(
+    {"grant": st.sampled_from([1.0, 0.6]), "answer": st.sampled_from([1.0, 0.5]), "single": st.booleans()}
+)
 
 
 def simulate(config, program, seed, stall, limit=20000, vcd=None):
@@ -51,8 +59,11 @@ def simulate(config, program, seed, stall, limit=20000, vcd=None):
             yield clk.posedge
             yield clk.posedge
             rst_n.next = True
-            writes = [(f"{kind}{i}", values[i]) for i in range(REGIONS)
-                      for kind, values in (("BASE", program.bases), ("LIMIT", program.limits))]
+            writes = [
+                (f"{kind}{i}", values[i])
+                for i in range(REGIONS)
+                for kind, values in (("BASE", program.bases), ("LIMIT", program.limits))
+            ]
             writes += [("IRQ_ENABLE", 3), ("DOORBELL", program.doorbell)]
             for name, value in writes:
                 slave.req.next, slave.we.next, slave.be.next = True, True, 0xF
@@ -76,8 +87,9 @@ def simulate(config, program, seed, stall, limit=20000, vcd=None):
     test = bench()
     if vcd:
         vcd.with_suffix(".vcd").unlink(missing_ok=True)
-        test.config_sim(trace=True, directory=str(vcd.parent), filename=vcd.stem, timescale="1ns", tracebackup=False,
-                        name=vcd.stem)
+        test.config_sim(
+            trace=True, directory=str(vcd.parent), filename=vcd.stem, timescale="1ns", tracebackup=False, name=vcd.stem
+        )
     try:
         test.run_sim(quiet=1)
     finally:

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 import numpy as np
 import pytest
 from fp32_reference import NAN, bus, fma_exact, fp32_bits, is_nan, random_bits, simulate, verilate_and_run
@@ -6,8 +7,9 @@ from hypothesis import strategies as st
 
 from hls.arithmetic.accumulator import ACC_LATENCY, accumulate_model, accumulators
 
-CLOSE = np.array([0, 0x80000000, 0x3F800000, 0x3F800001, 0xBF800000, 0xBF800001, 0x7F800000, 0xFF800000, NAN,
-                  0xFFC00001], np.uint32)
+CLOSE = np.array(
+    [0, 0x80000000, 0x3F800000, 0x3F800001, 0xBF800000, 0xBF800001, 0x7F800000, 0xFF800000, NAN, 0xFFC00001], np.uint32
+)
 
 
 def order(x):
@@ -36,9 +38,22 @@ class Traffic:
     def __init__(self, seed, cols, entries, phases=6, length=40):
         self.rng = np.random.default_rng(seed)
         self.cols, self.entries, self.bits = cols, entries, (entries - 1).bit_length()
-        self.inputs = {"rst": 1, "valid": 1, "addr": self.bits, "bank": 1, "first": 1, "max_mode": 1, "last": 1,
-                       "col_data": 32 * cols, "init_valid": cols, "init_bank": 1, "init_addr": self.bits,
-                       "init_data": 32 * cols, "drain_bank": 1, "drain_addr": self.bits}
+        self.inputs = {
+            "rst": 1,
+            "valid": 1,
+            "addr": self.bits,
+            "bank": 1,
+            "first": 1,
+            "max_mode": 1,
+            "last": 1,
+            "col_data": 32 * cols,
+            "init_valid": cols,
+            "init_bank": 1,
+            "init_addr": self.bits,
+            "init_data": 32 * cols,
+            "drain_bank": 1,
+            "drain_addr": self.bits,
+        }
         self.outputs = {"bank_done": 1, "done_bank": 1, "drain_data": 32 * cols}
         self.cycles = 10 + phases * (3 * length + 3 * entries + cols + 40)
         self.columns = self._noise()
@@ -57,8 +72,7 @@ class Traffic:
         self.used = max(free) + 2
 
     def _noise(self):
-        columns = {name: self.rng.integers(0, 1 << min(width, 32), self.cycles) for name, width in
-                   self.inputs.items()}
+        columns = {name: self.rng.integers(0, 1 << min(width, 32), self.cycles) for name, width in self.inputs.items()}
         for name in ("col_data", "init_data"):
             shape = self.cycles, self.cols
             any_bits = random_bits(self.rng, self.cycles * self.cols).reshape(shape)
@@ -122,8 +136,13 @@ def pack(words):
 @given(st.integers(0, 1 << 32), st.integers(1, 5), st.sampled_from([16, 32]))
 def test_myhdl(seed, cols, entries):
     traffic = Traffic(seed, cols, entries, phases=3, length=30)
-    rows = zip(*(([pack(v) for v in values] if values.ndim == 2 else values)[:traffic.used]
-                 for values in traffic.columns.values()), strict=True)
+    rows = zip(
+        *(
+            ([pack(v) for v in values] if values.ndim == 2 else values)[: traffic.used]
+            for values in traffic.columns.values()
+        ),
+        strict=True,
+    )
 
     def make(clk, **ports):
         return accumulators(clk, **ports, cols=cols, entries=entries)
@@ -136,8 +155,9 @@ def test_myhdl(seed, cols, entries):
 @pytest.mark.parametrize(("cols", "entries"), [(1, 16), (2, 32), (7, 64)])
 def test_verilog(cols, entries, tmp_path):
     traffic = Traffic(cols, cols, entries, phases=40, length=100)
-    vectors = np.concatenate([np.atleast_2d(v.T).T.reshape(traffic.cycles, -1)
-                              for v in traffic.columns.values()], 1)[:traffic.used]
+    vectors = np.concatenate([np.atleast_2d(v.T).T.reshape(traffic.cycles, -1) for v in traffic.columns.values()], 1)[
+        : traffic.used
+    ]
     ports = {name: bus(width) for name, width in {**traffic.inputs, **traffic.outputs}.items()}
     dut = accumulators(bus(1), **ports, cols=cols, entries=entries)
     got = verilate_and_run(dut, traffic.inputs, traffic.outputs, vectors, tmp_path)

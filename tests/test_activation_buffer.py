@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Activation buffer against a plain array, any geometry, reads and writes every cycle."""
 
 import numpy as np
@@ -18,15 +19,16 @@ def test_reads_any_run(rows, cols, ports):
     clk, wr_valid = Signal(bool(0)), Signal(bool(0))
     wr_pos, rd_addr = (Signal(intbv(0)[24:]) for _ in range(2))
     wr_count = Signal(intbv(0)[3:])
-    wr_data = Signal(intbv(0)[32 * ports:])
-    lane_lo, lane_hi = (Signal(intbv(0)[rows.bit_length():]) for _ in range(2))
-    pad, vec = Signal(intbv(0x3F800000)[32:]), Signal(intbv(0)[32 * rows:])
+    wr_data = Signal(intbv(0)[32 * ports :])
+    lane_lo, lane_hi = (Signal(intbv(0)[rows.bit_length() :]) for _ in range(2))
+    pad, vec = Signal(intbv(0x3F800000)[32:]), Signal(intbv(0)[32 * rows :])
     seen, expected = [], []
 
     @block
     def bench():
-        dut = activation_buffer(clk, wr_valid, wr_pos, wr_count, wr_data, rd_addr, lane_lo, lane_hi, pad, vec,
-                                config=config)
+        dut = activation_buffer(
+            clk, wr_valid, wr_pos, wr_count, wr_data, rd_addr, lane_lo, lane_hi, pad, vec, config=config
+        )
 
         @instance
         def drive():

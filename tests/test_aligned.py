@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`aligned` arithmetic: its NumPy model against exact rational arithmetic, its units against the model."""
 
 from fractions import Fraction
@@ -143,8 +144,15 @@ def test_lanes_in_myhdl():
     v = vectors(rng, 4000, 2)
     aligned, exponent = align_model(v)
     inputs = {"x": v[:, 0], "exponent_max": exponent, "diag": rng.random(len(v)) < 0.2}
-    signals = {"clk": False, "x": intbv(0)[32:], "exponent_max": intbv(0)[8:], "diag": False,
-               "aligned": intbv(0)[27:], "lost": False, "coarse": False}
+    signals = {
+        "clk": False,
+        "x": intbv(0)[32:],
+        "exponent_max": intbv(0)[8:],
+        "diag": False,
+        "aligned": intbv(0)[27:],
+        "lost": False,
+        "coarse": False,
+    }
     seen = run(align_lane, inputs, ["aligned"], ALIGN_STAGES, {}, signals)[:, 0]
     finite = exponent != 255
     dense = finite & ~inputs["diag"]
@@ -159,8 +167,14 @@ def normaliser_corners(bits):
     limit = (1 << bits - 1) - 1
     powers = [1 << k for k in range(bits - 1)]
     ties = [odd << k | 1 << k - 1 for k in range(1, bits - 25) for odd in (1 << 23, (1 << 23) + 1, (1 << 24) - 1)]
-    sums = {0, limit, *powers, *(p - 1 for p in powers), *(p + 1 for p in powers if p < limit),
-            *(t + d for t in ties for d in (-1, 0, 1))}
+    sums = {
+        0,
+        limit,
+        *powers,
+        *(p - 1 for p in powers),
+        *(p + 1 for p in powers if p < limit),
+        *(t + d for t in ties for d in (-1, 0, 1)),
+    }
     sums |= {-s for s in sums}
     exponents = [*range(1, 40), 127, 152, *range(250, 256)]
     near = [(s, e, f) for s in (0, 1, -limit) for e in exponents for f in (0, 1)]
@@ -183,8 +197,9 @@ def test_normaliser_in_myhdl(rows):
     psum, exponent, flag = (np.append(c, d) for c, d in zip(corners.T, (psum, exponent, flag), strict=True))
     limits = intbv(0, min=-(1 << bits - 1), max=1 << bits - 1)
     signals = {"clk": False, "psum": limits, "meta": intbv(0)[META_BITS:], "y": intbv(0)[32:]}
-    seen = run(normaliser, {"psum": psum, "meta": exponent | flag << 8}, ["y"], NORMALISE_LATENCY,
-               {"rows": rows}, signals)[:, 0]
+    seen = run(
+        normaliser, {"psum": psum, "meta": exponent | flag << 8}, ["y"], NORMALISE_LATENCY, {"rows": rows}, signals
+    )[:, 0]
     for p, e, f, y in zip(psum.tolist(), exponent.tolist(), flag.tolist(), seen.tolist()):
         if e == 255:
             expected = NAN if p == 0 or not f else INF | (p < 0) << 31
@@ -206,7 +221,7 @@ def errors(x, w, rows):
     scale = np.abs(x).astype(np.float64) @ np.abs(w.astype(np.float64)) * 2.0**-24
     array = sequential = None
     for k in range(0, x.shape[1], rows):
-        part = array_model(x[:, k:k + rows].view(np.uint32), w[k:k + rows], False, False, "aligned")
+        part = array_model(x[:, k : k + rows].view(np.uint32), w[k : k + rows], False, False, "aligned")
         array = part if array is None else accumulate_model(array, part, first=False, max_mode=False)
     sequential = np.zeros_like(exact, np.float32)
     for k in range(x.shape[1]):

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The bound of `aligned`'s error: never exceeded, against exact integers, and reached within a small factor."""
 
 from fractions import Fraction
@@ -20,7 +21,7 @@ def array_sum(x, w, rows):
     """What the accelerator makes of x [N, K] and w [K, C]: blocks, and FP32 additions over them; uint32."""
     total = None
     for k in range(0, x.shape[1], rows):
-        part = aligned_model(x[:, k:k + rows].view(np.uint32), w[k:k + rows])
+        part = aligned_model(x[:, k : k + rows].view(np.uint32), w[k : k + rows])
         total = part if total is None else accumulate_model(total, part, first=False, max_mode=False)
     return total
 
@@ -56,15 +57,23 @@ def lanes_near(window):
     fraction = st.one_of(st.integers(0, 0x7FFFFF), st.sampled_from([0, 1, 0x400000, 0x7FFFFF]))
     lane = st.tuples(st.booleans(), st.integers(0, window), fraction)
     top = st.sampled_from([1, 3, 26, 28, 29, 127, 200, 250, 253, 254])
-    return st.builds(lambda top, lanes: [s << 31 | max(top - d, 0) << 23 | f for s, d, f in lanes],
-                     top, st.lists(lane, min_size=1, max_size=9))
+    return st.builds(
+        lambda top, lanes: [s << 31 | max(top - d, 0) << 23 | f for s, d, f in lanes],
+        top,
+        st.lists(lane, min_size=1, max_size=9),
+    )
 
 
 @settings(max_examples=600)
 @given(st.one_of(lanes_near(2), lanes_near(30), lanes_near(255)), st.integers(1, 9), st.data())
 def test_bound_holds(lanes, rows, data):
-    w = data.draw(st.lists(st.one_of(st.sampled_from([-128, -1, 0, 1, 127]), st.integers(-128, 127)),
-                           min_size=len(lanes), max_size=len(lanes)))
+    w = data.draw(
+        st.lists(
+            st.one_of(st.sampled_from([-128, -1, 0, 1, 127]), st.integers(-128, 127)),
+            min_size=len(lanes),
+            max_size=len(lanes),
+        )
+    )
     ratios(np.array([lanes], np.uint32).view(np.float32), np.array(w, np.int8)[:, None], rows)
 
 
@@ -146,12 +155,16 @@ def test_search_for_the_largest_ratio(rows, k):
         where, new = rng.random(x.shape) < 0.3, draw(60)
         kind = rng.integers(0, 3, x.shape)
         candidate = np.where(where & (kind == 0), new, candidate)
-        candidate = np.where(where & (kind == 1), (candidate + (rng.integers(-9, 10, x.shape) << 23)).astype(np.uint32),
-                             candidate)
+        candidate = np.where(
+            where & (kind == 1), (candidate + (rng.integers(-9, 10, x.shape) << 23)).astype(np.uint32), candidate
+        )
         candidate = np.where(candidate >> 23 & 255 > 200, new, candidate)
         weight = np.where(rng.random(x.shape) < 0.3, rng.integers(-128, 128, x.shape), weight).astype(np.int8)
         found = np.array([ratios(v[None].view(np.float32), u[:, None], rows)[0, 0] for v, u in zip(candidate, weight)])
         better = found > best
-        x, w, best = np.where(better[:, None], candidate, x), np.where(better[:, None], weight, w), \
-            np.maximum(best, found)
+        x, w, best = (
+            np.where(better[:, None], candidate, x),
+            np.where(better[:, None], weight, w),
+            np.maximum(best, found),
+        )
     assert best.max() > 0.7

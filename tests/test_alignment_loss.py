@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What alignment takes from a layer's outputs: measured against exact integers, told where it matters only."""
 
 import json
@@ -63,12 +64,16 @@ def losses(model, x, config=CONFIG):
     return CodeGenerator(model.eval(), x, config=config).reference(taps=True).losses
 
 
-@pytest.mark.parametrize("model, x, expected", [
-    (linear([[1, -1, 127, 127]]), [[2**26, 2**26, 0.25, 0.25]], 1),  # 0 instead of 63.5
-    (linear([[0, 127, 5, -9], [1, 2, 3, 127]]), [[1e9, 1, 2, 3]], 1),  # the other channel is right, and huge
-    (linear([[0, 127, 5, 9]]), [[1e5, 1, 2, 3]], 0),  # not a 4,096th
-    (linear([[127, 1, 1, 1]]), [[1e9, 1, 1, 1]], 0),  # nor may FP32 hold them beside 1e11
-], ids=["cancelling", "weight zero", "large", "beyond FP32"])
+@pytest.mark.parametrize(
+    "model, x, expected",
+    [
+        (linear([[1, -1, 127, 127]]), [[2**26, 2**26, 0.25, 0.25]], 1),  # 0 instead of 63.5
+        (linear([[0, 127, 5, -9], [1, 2, 3, 127]]), [[1e9, 1, 2, 3]], 1),  # the other channel is right, and huge
+        (linear([[0, 127, 5, 9]]), [[1e5, 1, 2, 3]], 0),  # not a 4,096th
+        (linear([[127, 1, 1, 1]]), [[1e9, 1, 1, 1]], 0),  # nor may FP32 hold them beside 1e11
+    ],
+    ids=["cancelling", "weight zero", "large", "beyond FP32"],
+)
 def test_alarm_where_outputs_are_wrong(model, x, expected):
     (share,) = losses(model, x).values()
     assert bool(alignment_warnings({"layer": share})) == bool(expected)
@@ -105,8 +110,9 @@ def test_each_of_many_inferences_is_looked_at_for_itself():
 QUICK = ("digits", "mnist-multi_layer", "resnet8", "fc-autoencoder")
 
 
-@pytest.mark.parametrize("name", [pytest.param(name, marks=[] if name in QUICK else [pytest.mark.slow])
-                                  for name in NETWORKS])
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[] if name in QUICK else [pytest.mark.slow]) for name in NETWORKS]
+)
 def test_no_false_alarm(name):
     """On noise; none of them comes near the threshold."""
     example = NETWORKS[name]
@@ -143,8 +149,9 @@ def test_run_tells_what_its_own_input_loses(files):
         generate_sw(files / "net.pt2", CONFIG, files / "app", sample=sample, force=True)
         application = Application.open(files / "app")
         layers = application.manifest["layers"]
-        records = [dict.fromkeys(application.manifest["profile"]["words"], 1) for layer in layers
-                   for _ in layer["descriptors"]]
+        records = [
+            dict.fromkeys(application.manifest["profile"]["words"], 1) for layer in layers for _ in layer["descriptors"]
+        ]
         reports = accelerated_layers(layers, [0] * (2 + len(layers)), records, application.reference["layers"])
         run = RunReport("net", "4x4", 16, 1, (), tuple(reports))
         assert len(run.warnings) == alarms

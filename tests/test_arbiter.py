@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Arbiter against its rules: priority, addresses, windows, order and rate."""
 
 import numpy as np
@@ -19,14 +20,16 @@ class Bench:
     def __init__(self, ports, seed):
         self.ports, self.rng = ports, np.random.default_rng(seed)
         self.clk, self.rst, self.cmd_valid, self.cmd_ready, self.cmd_write, self.store_issued, self.fault = (
-            Signal(bool(0)) for _ in range(7))
+            Signal(bool(0)) for _ in range(7)
+        )
         self.cmd_count, self.cmd_tag = (Signal(intbv(0)[3:]) for _ in range(2))
-        self.cmd_addr, self.cmd_wdata = (Signal(intbv(0)[32 * ports:]) for _ in range(2))
+        self.cmd_addr, self.cmd_wdata = (Signal(intbv(0)[32 * ports :]) for _ in range(2))
         self.fault_addr = Signal(intbv(0)[32:])
         self.windows, self.last = Windows(), None
-        self.streams = {name: Request(ports, data=name in ("store", "profile"), urgent=name == "weights",
-                                      mark=name == "store")
-                        for name in STREAMS}
+        self.streams = {
+            name: Request(ports, data=name in ("store", "profile"), urgent=name == "weights", mark=name == "store")
+            for name in STREAMS
+        }
 
     def region(self, index, base, limit):
         for kind, value in (("base", base), ("limit", limit)):
@@ -43,7 +46,7 @@ class Bench:
 
     def command(self):
         """(stream, addresses, data) of this cycle's command."""
-        addresses = [int(self.cmd_addr[32 * i + 32:32 * i]) for i in range(int(self.cmd_count))]
+        addresses = [int(self.cmd_addr[32 * i + 32 : 32 * i]) for i in range(int(self.cmd_count))]
         name = STREAMS[int(self.cmd_tag)]
         assert self.cmd_write == (name in ("store", "profile"))
         return name, addresses, int(self.cmd_wdata) if self.cmd_write else None
@@ -51,10 +54,23 @@ class Bench:
     def run(self, step, cycles):
         @block
         def bench():
-            dut = arbiter(self.clk, self.rst, self.windows, *(self.streams[name] for name in (
-                "fetch", "params", "weights", "aux", "store", "profile", "load")), self.cmd_valid, self.cmd_ready,
-                self.cmd_write, self.cmd_count, self.cmd_tag, self.cmd_addr, self.cmd_wdata, self.store_issued,
-                self.fault, self.fault_addr, config=Config(ports=self.ports))
+            dut = arbiter(
+                self.clk,
+                self.rst,
+                self.windows,
+                *(self.streams[name] for name in ("fetch", "params", "weights", "aux", "store", "profile", "load")),
+                self.cmd_valid,
+                self.cmd_ready,
+                self.cmd_write,
+                self.cmd_count,
+                self.cmd_tag,
+                self.cmd_addr,
+                self.cmd_wdata,
+                self.store_issued,
+                self.fault,
+                self.fault_addr,
+                config=Config(ports=self.ports),
+            )
 
             @instance
             def drive():
@@ -94,8 +110,10 @@ def test_priority_addresses_and_order(ports):
                 data = int.from_bytes(rng.bytes(4 * ports), "little")
                 stride = int(rng.integers(-1000, 1000))
                 addr = int(rng.integers(1 << 20, 1 << 28)) * 4
-                offered[name] = ([(addr + 4 * i * stride) & MASK for i in range(count)],
-                                 data if hasattr(req, "data") else None)
+                offered[name] = (
+                    [(addr + 4 * i * stride) & MASK for i in range(count)],
+                    data if hasattr(req, "data") else None,
+                )
                 b.offer(name, addr, stride, count, 2, data)
             elif name not in offered:
                 req.valid.next = False
@@ -137,12 +155,24 @@ def test_one_beat_per_cycle(ports):
     assert count[0] == 98
 
 
-@pytest.mark.parametrize("ports, addr, stride, count, bad", [
-    (1, 0x100, 0, 1, None), (1, 0xFC, 0, 1, 0xFC), (1, 0x1FC, 0, 1, None), (1, 0x200, 0, 1, 0x200),
-    (4, 0x1F0, 1, 4, None), (4, 0x1F4, 1, 4, 0x200), (4, 0x1F4, 1, 3, None), (4, 0x108, -1, 4, 0xFC),
-    (4, 0x108, -1, 3, None), (3, 0x1F8, 1, 3, 0x200), (2, 0x100, 1 << 30, 2, None), (2, 0x100, -0x41, 2, 0xFFFFFFFC),
-    (4, 0x140, 0x40, 4, 0x240),
-])
+@pytest.mark.parametrize(
+    "ports, addr, stride, count, bad",
+    [
+        (1, 0x100, 0, 1, None),
+        (1, 0xFC, 0, 1, 0xFC),
+        (1, 0x1FC, 0, 1, None),
+        (1, 0x200, 0, 1, 0x200),
+        (4, 0x1F0, 1, 4, None),
+        (4, 0x1F4, 1, 4, 0x200),
+        (4, 0x1F4, 1, 3, None),
+        (4, 0x108, -1, 4, 0xFC),
+        (4, 0x108, -1, 3, None),
+        (3, 0x1F8, 1, 3, 0x200),
+        (2, 0x100, 1 << 30, 2, None),
+        (2, 0x100, -0x41, 2, 0xFFFFFFFC),
+        (4, 0x140, 0x40, 4, 0x240),
+    ],
+)
 def test_every_word_is_checked(ports, addr, stride, count, bad):
     """Window 0x100..0x200; the highest stride wraps round to the same word, which is what would be accessed."""
     b = Bench(ports, 1)

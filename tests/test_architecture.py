@@ -1,11 +1,16 @@
+# SPDX-License-Identifier: Apache-2.0
 """Imports run one way, in no circle, and take no other module's privates."""
 
 import ast
+import subprocess
+from pathlib import Path
 
 import pytest
 
 from tests import house
 
+LICENCE = "SPDX-License-Identifier: Apache-2.0"
+COMMENTED = {".py", ".cpp", ".hpp", ".h", ".sv", ".svh", ".v", ".S", ".j2", ".toml", ".cfg", ".hjson"}
 MAY_IMPORT = {
     "hls": {"hls"},
     "firmware_gen": {"firmware_gen", "hls"},
@@ -18,8 +23,12 @@ MAY_IMPORT = {
 @pytest.mark.parametrize("package", MAY_IMPORT)
 def test_nothing_imports_upward(package):
     known = house.modules(*house.PACKAGES, "examples", "tests")
-    upward = [f"{path.name}:{line} imports {other}" for path in house.modules(package).values()
-              for line, other, _ in house.imports(path, known) if other.split(".")[0] not in MAY_IMPORT[package]]
+    upward = [
+        f"{path.name}:{line} imports {other}"
+        for path in house.modules(package).values()
+        for line, other, _ in house.imports(path, known)
+        if other.split(".")[0] not in MAY_IMPORT[package]
+    ]
     assert not upward
 
 
@@ -41,9 +50,25 @@ def test_privates_stay_at_home():
     known, taken = house.modules(), []
     for module, path in known.items():
         imported = {(name or other).rpartition(".")[2] for _, other, name in house.imports(path, known)}
-        taken += [f"{module}:{line} takes {name}" for line, _, name in house.imports(path, known)
-                  if name.startswith("_") and not name.startswith("__")]
-        taken += [f"{module}:{node.lineno} takes {ast.unparse(node)}" for node in ast.walk(ast.parse(path.read_text()))
-                  if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in imported
-                  and node.attr.startswith("_") and not node.attr.startswith("__")]
+        taken += [
+            f"{module}:{line} takes {name}"
+            for line, _, name in house.imports(path, known)
+            if name.startswith("_") and not name.startswith("__")
+        ]
+        taken += [
+            f"{module}:{node.lineno} takes {ast.unparse(node)}"
+            for node in ast.walk(ast.parse(path.read_text()))
+            if isinstance(node, ast.Attribute)
+            and isinstance(node.value, ast.Name)
+            and node.value.id in imported
+            and node.attr.startswith("_")
+            and not node.attr.startswith("__")
+        ]
     assert not taken
+
+
+def test_every_source_names_its_licence():
+    listed = subprocess.run(["git", "ls-files"], cwd=house.ROOT, capture_output=True, text=True, check=True).stdout
+    commented = [name for name in listed.split() if Path(name).suffix in COMMENTED or Path(name).name == "Makefile"]
+    silent = [name for name in commented if LICENCE not in (house.ROOT / name).read_text()[:200]]
+    assert len(commented) > 300 and not silent

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The generated Verilog's arithmetic against the host's: a small part of `make arithmetic`, and its document."""
 
 import json
@@ -14,8 +15,9 @@ QUICK = ("fp32_add", "fp32_mul", "fma_pe", "normaliser, 8 rows", "aligned array,
 SEED = 1_000_001  # not one of `make arithmetic`'s
 
 
-@pytest.mark.parametrize("name", [pytest.param(case.name, marks=[] if case.name in QUICK else [pytest.mark.slow])
-                                  for case in cases()])
+@pytest.mark.parametrize(
+    "name", [pytest.param(case.name, marks=[] if case.name in QUICK else [pytest.mark.slow]) for case in cases()]
+)
 def test_units_equal_the_host(name):
     found = attempt(program(named(name)), SEED, RESULTS)
     assert found["wrong"] == 0, found["examples"]
@@ -29,8 +31,13 @@ def test_seed_repeats_a_run():
     assert attempt(binary, 5, 10_000)["classes"] != attempt(binary, 6, 10_000)["classes"]
 
 
-@pytest.mark.parametrize("fault", [pytest.param(fault, marks=[pytest.mark.slow] if index else [],
-                                                id=f"{fault.case}-{index}") for index, fault in enumerate(FAULTS)])
+@pytest.mark.parametrize(
+    "fault",
+    [
+        pytest.param(fault, marks=[pytest.mark.slow] if index else [], id=f"{fault.case}-{index}")
+        for index, fault in enumerate(FAULTS)
+    ],
+)
 def test_planted_faults_are_found(fault):
     assert find_fault(fault, RESULTS, SEED)
 

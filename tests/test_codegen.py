@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The generated application: its files, and its software kernels compiled for the host against their NumPy twins."""
 
 import json
@@ -24,19 +25,46 @@ from tests import networks
 HERE = Path(__file__).parent
 
 MODELS = {
-    "convolutions": (nn.Sequential(nn.Conv2d(1, 6, 4), nn.ReLU(), nn.Conv2d(6, 5, 3, 2, 1), nn.ReLU6(), nn.Flatten(),
-                                   nn.Linear(180, 10)), (1, 1, 14, 14)),
-    "batch": (nn.Sequential(nn.Conv2d(3, 7, (2, 5), padding=(1, 3), dilation=(2, 1)), nn.MaxPool2d(3, 2, 1),
-                            nn.Conv2d(7, 4, 1)), (2, 3, 9, 11)),
-    "groups": (nn.Sequential(nn.Conv2d(8, 16, 3, groups=8, padding=1), nn.Conv2d(16, 12, 3, groups=4, dilation=2)),
-               (1, 8, 9, 11)),
-    "pools": (nn.Sequential(nn.AvgPool2d(3, 2, 1, count_include_pad=False), nn.ZeroPad2d((1, 2, 3, 0)),
-                            nn.MaxPool2d(2), nn.AvgPool2d(2, 1, ceil_mode=True)), (1, 5, 17, 14)),
+    "convolutions": (
+        nn.Sequential(
+            nn.Conv2d(1, 6, 4), nn.ReLU(), nn.Conv2d(6, 5, 3, 2, 1), nn.ReLU6(), nn.Flatten(), nn.Linear(180, 10)
+        ),
+        (1, 1, 14, 14),
+    ),
+    "batch": (
+        nn.Sequential(
+            nn.Conv2d(3, 7, (2, 5), padding=(1, 3), dilation=(2, 1)), nn.MaxPool2d(3, 2, 1), nn.Conv2d(7, 4, 1)
+        ),
+        (2, 3, 9, 11),
+    ),
+    "groups": (
+        nn.Sequential(nn.Conv2d(8, 16, 3, groups=8, padding=1), nn.Conv2d(16, 12, 3, groups=4, dilation=2)),
+        (1, 8, 9, 11),
+    ),
+    "pools": (
+        nn.Sequential(
+            nn.AvgPool2d(3, 2, 1, count_include_pad=False),
+            nn.ZeroPad2d((1, 2, 3, 0)),
+            nn.MaxPool2d(2),
+            nn.AvgPool2d(2, 1, ceil_mode=True),
+        ),
+        (1, 5, 17, 14),
+    ),
     "linear": (nn.Sequential(nn.Linear(19, 10), nn.Hardtanh(-0.5, 0.5), nn.Linear(10, 3)), (5, 19)),
-    "transposed": (nn.Sequential(nn.Conv2d(2, 6, 3), nn.ReLU(), nn.ConvTranspose2d(6, 5, 3, 2, 1, 1), nn.ReLU(),
-                                 nn.ConvTranspose2d(5, 10, (1, 4), (2, 3), groups=5)), (2, 2, 5, 6)),
-    "shuffles": (nn.Sequential(nn.ChannelShuffle(2), nn.Conv2d(4, 12, 1), nn.ChannelShuffle(3), nn.PixelShuffle(2)),
-                 (2, 4, 3, 5)),
+    "transposed": (
+        nn.Sequential(
+            nn.Conv2d(2, 6, 3),
+            nn.ReLU(),
+            nn.ConvTranspose2d(6, 5, 3, 2, 1, 1),
+            nn.ReLU(),
+            nn.ConvTranspose2d(5, 10, (1, 4), (2, 3), groups=5),
+        ),
+        (2, 2, 5, 6),
+    ),
+    "shuffles": (
+        nn.Sequential(nn.ChannelShuffle(2), nn.Conv2d(4, 12, 1), nn.ChannelShuffle(3), nn.PixelShuffle(2)),
+        (2, 4, 3, 5),
+    ),
     "gates": (networks.Gates(), (2, 3, 6, 5)),
     "log softmax": (nn.Sequential(nn.Conv2d(2, 5, 3), nn.LogSoftmax(1), nn.Flatten(), nn.LogSoftmax(1)), (2, 2, 5, 6)),
     "copy": (nn.Flatten(), (1, 3, 4, 5)),
@@ -59,9 +87,25 @@ def generate(folder, name, softmax=False, sample=None, **options):
 def run_on_host(folder, manifest, *flags):
     """Output of the application compiled for the host; every warning is an error."""
     shutil.copyfile(HERE / "host_soc.hpp", folder / "soc.hpp")
-    run_tool([*host_compiler(), "-std=c++17", "-O1", "-mfma", "-ffp-contract=off", "-Wall", "-Wextra", "-Werror",
-              *flags, f"-I{folder}", f"-I{folder / 'runtime'}", *[folder / s for s in manifest["sources"]],
-              "-o", folder / "app"], "compiling the application")
+    run_tool(
+        [
+            *host_compiler(),
+            "-std=c++17",
+            "-O1",
+            "-mfma",
+            "-ffp-contract=off",
+            "-Wall",
+            "-Wextra",
+            "-Werror",
+            *flags,
+            f"-I{folder}",
+            f"-I{folder / 'runtime'}",
+            *[folder / s for s in manifest["sources"]],
+            "-o",
+            folder / "app",
+        ],
+        "compiling the application",
+    )
     return run_tool([folder / "app"], "the application")
 
 
@@ -69,12 +113,13 @@ def run_on_host(folder, manifest, *flags):
 def test_software_kernels_give_the_bits_of_their_twins(tmp_path, name):
     softmax = len(MODELS[name][1]) == 2
     generator, manifest = generate(tmp_path, name, softmax)
-    said = run_on_host(tmp_path, manifest, "-DUSE_SOFTWARE_DNN_LAYER_OPERATORS=1",
-                       "-DENABLE_DEBUG_HEEPSTOR_ASSERTIONS=1")
+    said = run_on_host(
+        tmp_path, manifest, "-DUSE_SOFTWARE_DNN_LAYER_OPERATORS=1", "-DENABLE_DEBUG_HEEPSTOR_ASSERTIONS=1"
+    )
     expected = np.array(manifest["software"]["expected_bits"], np.uint32).view(np.float32)
     want = generator.reference(append_final_softmax=softmax).output.reshape(-1)
     np.testing.assert_allclose(expected, want, atol=1e-5 * max(1, np.abs(want).max()))
-    assert said == f"HG ok cycles=0 mismatches=0 argmax={np.argmax(expected[:manifest['outputs'][0]['shape'][-1]])}\n"
+    assert said == f"HG ok cycles=0 mismatches=0 argmax={np.argmax(expected[: manifest['outputs'][0]['shape'][-1]])}\n"
 
 
 TWO_MODELS = """\
@@ -110,8 +155,12 @@ def two_models(folder, config=None):
     """Two applications and a program that runs both, twice; returns its sources and include directories."""
     manifests = [generate(folder / name, name, config=config or Config())[1] for name in ("linear", "groups")]
     (folder / "two.cpp").write_text(TWO_MODELS)
-    own = [folder / name / source for name in ("linear", "groups") for source in manifests[0]["sources"]
-           if "/" not in source and source != "main.cpp"]
+    own = [
+        folder / name / source
+        for name in ("linear", "groups")
+        for source in manifests[0]["sources"]
+        if "/" not in source and source != "main.cpp"
+    ]
     shared = [folder / "linear" / source for source in manifests[0]["sources"] if "/" in source]
     assert all(manifest["input"]["kept"] for manifest in manifests)
     return [folder / "two.cpp", *own, *shared], [folder, folder / "linear" / "runtime"]
@@ -120,9 +169,24 @@ def two_models(folder, config=None):
 def test_two_models_in_one_program(tmp_path):
     sources, headers = two_models(tmp_path)
     shutil.copyfile(HERE / "host_soc.hpp", tmp_path / "soc.hpp")
-    run_tool([*host_compiler(), "-std=c++17", "-O1", "-mfma", "-ffp-contract=off", "-Wall", "-Wextra", "-Werror",
-              "-DUSE_SOFTWARE_DNN_LAYER_OPERATORS=1", *[f"-I{h}" for h in headers], *sources, "-o", tmp_path / "two"],
-             "compiling two models")
+    run_tool(
+        [
+            *host_compiler(),
+            "-std=c++17",
+            "-O1",
+            "-mfma",
+            "-ffp-contract=off",
+            "-Wall",
+            "-Wextra",
+            "-Werror",
+            "-DUSE_SOFTWARE_DNN_LAYER_OPERATORS=1",
+            *[f"-I{h}" for h in headers],
+            *sources,
+            "-o",
+            tmp_path / "two",
+        ],
+        "compiling two models",
+    )
     assert run_tool([tmp_path / "two"], "two models") == "wrong 0\n"
 
 
@@ -149,8 +213,9 @@ def test_software_kernels_with_special_values(tmp_path, name):
     assert np.isnan(bits.view(np.float32)).any() and set(bits[np.isnan(bits.view(np.float32))]) == {0x7FC00000}
     sources, headers = ([tmp_path / p for p in manifest[key]] for key in ("sources", "include_dirs"))
     mode = manifest["software"]
-    elf = compile_firmware(sources, headers, mode["defines"], config, tmp_path / "app.elf",
-                           placements=mode["placements"])
+    elf = compile_firmware(
+        sources, headers, mode["defines"], config, tmp_path / "app.elf", placements=mode["placements"]
+    )
     result = run_soc(elf, None, config)
     assert result.ok and "mismatches=0" in result.uart
 
@@ -166,14 +231,21 @@ def test_a_wrong_bit_is_noticed(tmp_path):
 
 
 @pytest.mark.parametrize("mode", ["accelerator", "software"])
-@pytest.mark.parametrize("toolchain", [
-    "zig", pytest.param("gcc", marks=pytest.mark.external("riscv64-unknown-elf-g++"))])
+@pytest.mark.parametrize(
+    "toolchain", ["zig", pytest.param("gcc", marks=pytest.mark.external("riscv64-unknown-elf-g++"))]
+)
 def test_builds_for_the_device_without_a_warning(tmp_path, toolchain, mode):
     generator, manifest = generate(tmp_path, "convolutions", softmax=True)
     sources, headers = ([tmp_path / p for p in manifest[key]] for key in ("sources", "include_dirs"))
-    elf = compile_firmware(sources, headers, manifest[mode]["defines"] | {"ENABLE_DEBUG_HEEPSTOR_ASSERTIONS": 1},
-                           generator.config, tmp_path / "app.elf", toolchain=toolchain,
-                           placements=manifest[mode]["placements"])
+    elf = compile_firmware(
+        sources,
+        headers,
+        manifest[mode]["defines"] | {"ENABLE_DEBUG_HEEPSTOR_ASSERTIONS": 1},
+        generator.config,
+        tmp_path / "app.elf",
+        toolchain=toolchain,
+        placements=manifest[mode]["placements"],
+    )
     assert elf.stat().st_size > 1000
 
 
@@ -181,17 +253,24 @@ def test_hardware_mismatch_names_both_geometries(tmp_path):
     generator, manifest = generate(tmp_path, "linear", config=Config(rows=4, cols=6))
     other = Config(rows=8, cols=8, arithmetic="fma")
     main = tmp_path / "main.cpp"
-    main.write_text(main.read_text().replace("int main() {", f"""int main() {{
+    main.write_text(
+        main.read_text().replace(
+            "int main() {",
+            f"""int main() {{
   fake_registers[HEEPSTOR_MAGIC_REG / 4] = HEEPSTOR_MAGIC;
   fake_registers[HEEPSTOR_VERSION_REG / 4] = HEEPSTOR_VERSION;
   fake_registers[HEEPSTOR_GEOMETRY_REG / 4] = 8 | 8 << HEEPSTOR_GEOMETRY_COLS_LSB |
       2 << HEEPSTOR_GEOMETRY_PORTS_LSB | HEEPSTOR_GEOMETRY_FMA_BIT;
-  fake_registers[HEEPSTOR_CONFIG_HASH_REG / 4] = {other.hash}u;"""))
+  fake_registers[HEEPSTOR_CONFIG_HASH_REG / 4] = {other.hash}u;""",
+        )
+    )
     with pytest.raises(HeepgenError) as caught:
         run_on_host(tmp_path, manifest)
-    assert ("HG failed: the accelerator is 8x8 fma, 2 ports, configuration "
-            f"{other.hash:08x}; this program was generated for 4x6 aligned, 2 ports, configuration "
-            f"{generator.config.hash:08x}") in str(caught.value)
+    assert (
+        "HG failed: the accelerator is 8x8 fma, 2 ports, configuration "
+        f"{other.hash:08x}; this program was generated for 4x6 aligned, 2 ports, configuration "
+        f"{generator.config.hash:08x}"
+    ) in str(caught.value)
 
 
 def test_no_accelerator_and_wrong_version_are_said(tmp_path):
@@ -199,9 +278,13 @@ def test_no_accelerator_and_wrong_version_are_said(tmp_path):
     with pytest.raises(HeepgenError, match="HG failed: no heepgen accelerator"):
         run_on_host(tmp_path, manifest)
     main = tmp_path / "main.cpp"
-    main.write_text(main.read_text().replace(
-        "int main() {", "int main() {\n  fake_registers[HEEPSTOR_MAGIC_REG / 4] = HEEPSTOR_MAGIC;\n"
-        "  fake_registers[HEEPSTOR_VERSION_REG / 4] = 77;"))
+    main.write_text(
+        main.read_text().replace(
+            "int main() {",
+            "int main() {\n  fake_registers[HEEPSTOR_MAGIC_REG / 4] = HEEPSTOR_MAGIC;\n"
+            "  fake_registers[HEEPSTOR_VERSION_REG / 4] = 77;",
+        )
+    )
     with pytest.raises(HeepgenError, match=f"has version 77, this program needs {VERSION}"):
         run_on_host(tmp_path, manifest)
 

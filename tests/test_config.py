@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Configuration: what is read, what is refused, and what the refusal says."""
 
 import dataclasses
@@ -11,10 +12,24 @@ from hls.config import OPTIONS, Config
 from hls.errors import HeepgenError
 
 # Hardware-relevant attribute -> another legal value.
-OTHER = {"rows": 7, "cols": 9, "arithmetic": "fma", "ports": 3, "activation_words": 4096, "scratchpad_words": 0,
-         "weight_bytes": 2048, "accumulator_entries": 128}
-AROUND = {"memory_banks": 6, "memory_banks_interleaved": (4,), "bank_kib": 16, "slave_base": 0xF0001000,
-          "irq_line": 3, "prefix": "other_"}
+OTHER = {
+    "rows": 7,
+    "cols": 9,
+    "arithmetic": "fma",
+    "ports": 3,
+    "activation_words": 4096,
+    "scratchpad_words": 0,
+    "weight_bytes": 2048,
+    "accumulator_entries": 128,
+}
+AROUND = {
+    "memory_banks": 6,
+    "memory_banks_interleaved": (4,),
+    "bank_kib": 16,
+    "slave_base": 0xF0001000,
+    "irq_line": 3,
+    "prefix": "other_",
+}
 
 
 @pytest.fixture
@@ -73,48 +88,51 @@ def test_empty_file_is_all_defaults(write):
     assert Config.load(write("")) == Config()
 
 
-@pytest.mark.parametrize("text, parts", [
-    ("{systolic_array: {rows: 0}}", ["systolic_array.rows = 0", "1 to 32"]),
-    ("{systolic_array: {cols: 33}}", ["systolic_array.cols = 33", "1 to 32"]),
-    ("{systolic_array: {size: 40}}", ["systolic_array.size = 40", "1 to 32"]),
-    ("{systolic_array: {size: 4, rows: 4}}", ["systolic_array.size", "rows and cols"]),
-    ('{systolic_array: {arithmetic: "bf16"}}', ["systolic_array.arithmetic", '"bf16"', '"aligned" or "fma"']),
-    ("{ports: 5}", ["ports = 5", "1 to 4"]),
-    ("{ports: -1}", ["ports = -1", "1 to 4"]),
-    ("{ports: 1.5}", ["ports = 1.5", "an integer"]),
-    ('{ports: "2"}', ['ports = "2"', "an integer"]),
-    ("{ports: true}", ["ports = true", "an integer"]),
-    ("{ports: null}", ["ports = null", "an integer"]),
-    ("{ports: [2]}", ["ports = [2]", "an integer"]),
-    ("{ports: {a: 1}}", ["ports", "an integer"]),
-    ("{buffers: {activation_words: 3000}}", ["buffers.activation_words = 3000", "power of two", "256 to 65536"]),
-    ("{buffers: {weight_bytes: 128}}", ["buffers.weight_bytes = 128", "256 to 65536"]),
-    ("{buffers: {accumulator_entries: 8}}", ["buffers.accumulator_entries = 8", "16 to 1024"]),
-    ("{memory: {banks: 1}}", ["memory.banks = 1", "2 to 64"]),
-    ("{memory: {banks_interleaved: [8, 3]}}", ["memory.banks_interleaved = [8, 3]", "power of two"]),
-    ("{memory: {banks_interleaved: 8}}", ["memory.banks_interleaved = 8", "list"]),
-    ("{memory: {bank_kib: 33}}", ["memory.bank_kib = 33", "power of two"]),
-    ('{xheep: {slave_base: "0xF0000010"}}', ["xheep.slave_base", "0xf0000000"]),
-    ('{xheep: {slave_base: "0xZZ"}}', ["xheep.slave_base", "0xZZ"]),
-    ("{xheep: {irq_line: 16}}", ["xheep.irq_line = 16", "0 to 15"]),
-    ("{systolic_array: 8}", ["systolic_array = 8", "section"]),
-    ("{systolic_array: {rowz: 8}}", ["systolic_array.rowz", "did you mean systolic_array.rows?"]),
-    ("{rows: 8}", ["rows", "did you mean systolic_array.rows?"]),
-    ("{buffer: {weight_bytes: 256}}", ["unknown option buffer"]),
-    ("{zebra: 1}", ["unknown option zebra", "systolic_array.rows"]),
-    ("{ports: 1\nports: 2}", ["ports", "twice"]),
-    ("{\n\nports: }", ["line 3"]),
-    ("{systolic_array: {rows: 4}", ["line 1", "not closed"]),
-    ("[1, 2]", ["[1, 2]", "named options"]),
-    ("/*", ["comment is not closed"]),
-    ("[" * 20_000, ["nested too deeply"]),
-    ("{a:" * 20_000, ["nested too deeply"]),
-    ("{ports: " + "9" * 5000 + "}", ["out of every option's range"]),
-    ("{ports: 1e999}", ["out of every option's range"]),
-    ("{" + "a" * 5000 + ": 1}", ["unknown option aaa"]),
-    ('{"a\\nb": 1}', ["unknown option a\\nb"]),
-    (" " * 2**20 + "{}", ["longer than"]),
-])
+@pytest.mark.parametrize(
+    "text, parts",
+    [
+        ("{systolic_array: {rows: 0}}", ["systolic_array.rows = 0", "1 to 32"]),
+        ("{systolic_array: {cols: 33}}", ["systolic_array.cols = 33", "1 to 32"]),
+        ("{systolic_array: {size: 40}}", ["systolic_array.size = 40", "1 to 32"]),
+        ("{systolic_array: {size: 4, rows: 4}}", ["systolic_array.size", "rows and cols"]),
+        ('{systolic_array: {arithmetic: "bf16"}}', ["systolic_array.arithmetic", '"bf16"', '"aligned" or "fma"']),
+        ("{ports: 5}", ["ports = 5", "1 to 4"]),
+        ("{ports: -1}", ["ports = -1", "1 to 4"]),
+        ("{ports: 1.5}", ["ports = 1.5", "an integer"]),
+        ('{ports: "2"}', ['ports = "2"', "an integer"]),
+        ("{ports: true}", ["ports = true", "an integer"]),
+        ("{ports: null}", ["ports = null", "an integer"]),
+        ("{ports: [2]}", ["ports = [2]", "an integer"]),
+        ("{ports: {a: 1}}", ["ports", "an integer"]),
+        ("{buffers: {activation_words: 3000}}", ["buffers.activation_words = 3000", "power of two", "256 to 65536"]),
+        ("{buffers: {weight_bytes: 128}}", ["buffers.weight_bytes = 128", "256 to 65536"]),
+        ("{buffers: {accumulator_entries: 8}}", ["buffers.accumulator_entries = 8", "16 to 1024"]),
+        ("{memory: {banks: 1}}", ["memory.banks = 1", "2 to 64"]),
+        ("{memory: {banks_interleaved: [8, 3]}}", ["memory.banks_interleaved = [8, 3]", "power of two"]),
+        ("{memory: {banks_interleaved: 8}}", ["memory.banks_interleaved = 8", "list"]),
+        ("{memory: {bank_kib: 33}}", ["memory.bank_kib = 33", "power of two"]),
+        ('{xheep: {slave_base: "0xF0000010"}}', ["xheep.slave_base", "0xf0000000"]),
+        ('{xheep: {slave_base: "0xZZ"}}', ["xheep.slave_base", "0xZZ"]),
+        ("{xheep: {irq_line: 16}}", ["xheep.irq_line = 16", "0 to 15"]),
+        ("{systolic_array: 8}", ["systolic_array = 8", "section"]),
+        ("{systolic_array: {rowz: 8}}", ["systolic_array.rowz", "did you mean systolic_array.rows?"]),
+        ("{rows: 8}", ["rows", "did you mean systolic_array.rows?"]),
+        ("{buffer: {weight_bytes: 256}}", ["unknown option buffer"]),
+        ("{zebra: 1}", ["unknown option zebra", "systolic_array.rows"]),
+        ("{ports: 1\nports: 2}", ["ports", "twice"]),
+        ("{\n\nports: }", ["line 3"]),
+        ("{systolic_array: {rows: 4}", ["line 1", "not closed"]),
+        ("[1, 2]", ["[1, 2]", "named options"]),
+        ("/*", ["comment is not closed"]),
+        ("[" * 20_000, ["nested too deeply"]),
+        ("{a:" * 20_000, ["nested too deeply"]),
+        ("{ports: " + "9" * 5000 + "}", ["out of every option's range"]),
+        ("{ports: 1e999}", ["out of every option's range"]),
+        ("{" + "a" * 5000 + ": 1}", ["unknown option aaa"]),
+        ('{"a\\nb": 1}', ["unknown option a\\nb"]),
+        (" " * 2**20 + "{}", ["longer than"]),
+    ],
+)
 def test_bad_files_are_refused_by_name_value_and_range(write, text, parts):
     path = write(text)
     message = refused(path)
@@ -122,10 +140,20 @@ def test_bad_files_are_refused_by_name_value_and_range(write, text, parts):
     assert all(part in message for part in [str(path), *parts]), message
 
 
-@pytest.mark.parametrize("attribute, low, high, steps", [
-    ("rows", 1, 32, False), ("cols", 1, 32, False), ("ports", 1, 4, False), ("activation_words", 256, 65536, True),
-    ("weight_bytes", 256, 65536, True), ("accumulator_entries", 16, 1024, True), ("scratchpad_words", 256, 65536, True),
-    ("memory_banks", 2, 64, False), ("irq_line", 0, 15, False)])
+@pytest.mark.parametrize(
+    "attribute, low, high, steps",
+    [
+        ("rows", 1, 32, False),
+        ("cols", 1, 32, False),
+        ("ports", 1, 4, False),
+        ("activation_words", 256, 65536, True),
+        ("weight_bytes", 256, 65536, True),
+        ("accumulator_entries", 16, 1024, True),
+        ("scratchpad_words", 256, 65536, True),
+        ("memory_banks", 2, 64, False),
+        ("irq_line", 0, 15, False),
+    ],
+)
 def test_ranges_end_where_they_say(attribute, low, high, steps):
     for value in (low, high):
         assert getattr(Config(**{attribute: value}), attribute) == value
@@ -188,8 +216,12 @@ def test_hash_is_32_bits_and_the_same_in_every_process():
     import subprocess
     import sys
 
-    there = subprocess.run([sys.executable, "-c", "from hls.config import Config; print(Config().hash)"],
-                           capture_output=True, text=True, check=True)
+    there = subprocess.run(
+        [sys.executable, "-c", "from hls.config import Config; print(Config().hash)"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     assert int(there.stdout) == Config().hash < 1 << 32
 
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Control as software and engines see it: registers, descriptor lists, errors, counters, profile records."""
 
 import math
@@ -19,8 +20,14 @@ OVERHEADS = {"doorbell": 6, "fetch": 6, "layer": 1, "irq": 2}
 """Cycles: doorbell and start to next start beyond one per beat of a descriptor; end of layer to start; to interrupt."""
 
 STAGES = tuple(STAGE_FIELDS)
-LEVELS = {"load": "load_done", "weights": "weights_idle", "cut": "cut_done", "params": "params_idle",
-          "seq": "seq_busy", "drain": "drain_done"}
+LEVELS = {
+    "load": "load_done",
+    "weights": "weights_idle",
+    "cut": "cut_done",
+    "params": "params_idle",
+    "seq": "seq_busy",
+    "drain": "drain_done",
+}
 
 BUSY, DONE, ERROR, DRAINING = (1 << bit for bit in range(4))
 
@@ -47,23 +54,42 @@ def legal_descriptor(rng, config, **fixed):
         most = ((1 << 24) - 1) // math.prod(loads)
     in_row = loads[0] * loads[1]
     most = ((1 << 24) - 1) // in_row
-    f |= {"LAST": 1, "BARRIER": rng.randint(0, 1), "UNIT_WEIGHTS": diagonal and rng.randint(0, 1), "PROFILE": 0,
-          "UNIFORM": rng.randint(0, 1), "RESIDUAL": rng.randint(0, 1), "ACC_INIT": 0, "MAX": rng.randint(0, 1),
-          "STRIP_PX": strip, "FIRST_PX": rng.randint(1, strip),
-          "CBG": rng.randint(1, config.accumulator_entries // strip),
-          "NCB": ncb, "COUT": rng.randint((ncb - 1) * block + 1, ncb * block), "GROUPS": rng.randint(1, 8),
-          "KH": rng.randint(1, 11), "KX": rng.randint(1, 11), "KB": rng.randint(1, 9), "IN_ROW": in_row,
-          "Y0": rng.randint(-min(2 * most, 1 << 15), min(2 * most, (1 << 15) - 1)),
-          "DIL_Y": rng.randint(0, min(most, 255)), "STRIDE_Y": rng.randint(1, min(most, 255))}
+    f |= {
+        "LAST": 1,
+        "BARRIER": rng.randint(0, 1),
+        "UNIT_WEIGHTS": diagonal and rng.randint(0, 1),
+        "PROFILE": 0,
+        "UNIFORM": rng.randint(0, 1),
+        "RESIDUAL": rng.randint(0, 1),
+        "ACC_INIT": 0,
+        "MAX": rng.randint(0, 1),
+        "STRIP_PX": strip,
+        "FIRST_PX": rng.randint(1, strip),
+        "CBG": rng.randint(1, config.accumulator_entries // strip),
+        "NCB": ncb,
+        "COUT": rng.randint((ncb - 1) * block + 1, ncb * block),
+        "GROUPS": rng.randint(1, 8),
+        "KH": rng.randint(1, 11),
+        "KX": rng.randint(1, 11),
+        "KB": rng.randint(1, 9),
+        "IN_ROW": in_row,
+        "Y0": rng.randint(-min(2 * most, 1 << 15), min(2 * most, (1 << 15) - 1)),
+        "DIL_Y": rng.randint(0, min(most, 255)),
+        "STRIDE_Y": rng.randint(1, min(most, 255)),
+    }
     f |= {f"LOAD_{axis}_COUNT": count for axis, count in zip("CXY", loads, strict=True)} | {"IN_H": loads[2]} | fixed
     if diagonal:
         f |= {"GROUPS": 1, "KB": 1} | fixed
     run = f["COUT"] if diagonal else f["KB"] * config.rows - rng.randrange(config.rows)
     tiles = f["GROUPS"] * f["NCB"] * f["KH"] * f["KX"] * f["KB"]
     beats = -(-tiles * (config.diagonal if diagonal else config.rows * config.cols) // (4 * config.ports))
-    f |= {"RUN": run, "ROW0": f["IN_ROW"] * f["Y0"], "KY_STEP": f["IN_ROW"] * f["DIL_Y"],
-          "SY_WORDS": f["IN_ROW"] * f["STRIDE_Y"],
-          "LOAD_WORDS": f["LOAD_C_COUNT"] * f["LOAD_X_COUNT"] * f["LOAD_Y_COUNT"]}
+    f |= {
+        "RUN": run,
+        "ROW0": f["IN_ROW"] * f["Y0"],
+        "KY_STEP": f["IN_ROW"] * f["DIL_Y"],
+        "SY_WORDS": f["IN_ROW"] * f["STRIDE_Y"],
+        "LOAD_WORDS": f["LOAD_C_COUNT"] * f["LOAD_X_COUNT"] * f["LOAD_Y_COUNT"],
+    }
     if not f["UNIT_WEIGHTS"]:
         f["WEIGHT_WORDS"] = beats * config.ports
     if not f["UNIFORM"]:
@@ -93,9 +119,11 @@ class Bench:
     def __init__(self, config, rng, program, pace=1.0, layer_cycles=6):
         self.config, self.rng, self.program, self.pace, self.layer_cycles = config, rng, program, pace, layer_cycles
         ports = config.ports
-        names = ("clk rst irq idle load_done weights_idle cut_done params_idle seq_busy drain_done load_open "
-                 "fetch_rsp_valid store_issued store_returned fault timeout stalled ports_busy late leftover "
-                 "engine_rst cancel give_up running")
+        names = (
+            "clk rst irq idle load_done weights_idle cut_done params_idle seq_busy drain_done load_open "
+            "fetch_rsp_valid store_issued store_returned fault timeout stalled ports_busy late leftover "
+            "engine_rst cancel give_up running"
+        )
         for name in names.split():
             setattr(self, name, flag())
         for name in ["watchdog", "fault_addr", "timeout_addr"]:
@@ -103,12 +131,42 @@ class Bench:
         self.slave, self.windows, self.events, self.stages = Slave(), Windows(), Events(), Stages()
         self.fetch_req, self.profile_req, self.rsp_data = Request(ports), Request(ports, data=True), bus(32 * ports)
         self.unit = control(
-            self.clk, self.rst, self.slave, self.irq, self.idle, self.windows, self.watchdog, self.stages,
-            self.load_done, self.weights_idle, self.cut_done, self.params_idle, self.seq_busy, self.drain_done,
-            self.leftover, self.load_open, self.fetch_req, self.fetch_rsp_valid, self.rsp_data, self.profile_req,
-            self.store_issued, self.store_returned, self.fault, self.fault_addr, self.timeout, self.stalled,
-            self.timeout_addr, self.ports_busy, self.late, self.engine_rst, self.cancel, self.give_up, self.running,
-            self.events, config=config)
+            self.clk,
+            self.rst,
+            self.slave,
+            self.irq,
+            self.idle,
+            self.windows,
+            self.watchdog,
+            self.stages,
+            self.load_done,
+            self.weights_idle,
+            self.cut_done,
+            self.params_idle,
+            self.seq_busy,
+            self.drain_done,
+            self.leftover,
+            self.load_open,
+            self.fetch_req,
+            self.fetch_rsp_valid,
+            self.rsp_data,
+            self.profile_req,
+            self.store_issued,
+            self.store_returned,
+            self.fault,
+            self.fault_addr,
+            self.timeout,
+            self.stalled,
+            self.timeout_addr,
+            self.ports_busy,
+            self.late,
+            self.engine_rst,
+            self.cancel,
+            self.give_up,
+            self.running,
+            self.events,
+            config=config,
+        )
         self.memory, self.answers, self.fetched, self.records, self.log = {}, [], [], [], []
         self.jobs = {name: [] for name in STAGES}
         self.busy = dict.fromkeys(STAGES, False)
@@ -174,8 +232,14 @@ class Bench:
         self.timeout.next = self.raise_timeout is not None
         self.timeout_addr.next = self.raise_timeout or 0
         self.raise_timeout = None
-        for name, width in (("issue", 1), ("load_stall", 1), ("store_stall", 1), ("words", 3), ("lost", 6),
-                            ("lossy", 6)):
+        for name, width in (
+            ("issue", 1),
+            ("load_stall", 1),
+            ("store_stall", 1),
+            ("words", 3),
+            ("lost", 6),
+            ("lossy", 6),
+        ):
             getattr(self.events, name).next = rng.randrange(1 << width)
 
     def observe(self, cycle):
@@ -219,7 +283,7 @@ class Bench:
             assert self.load_open == (begun["drain"] >= begun["load"] or not self.jobs["load"][-1]["barrier"])
 
     def look_at_bus(self):
-        self.outstanding = self.outstanding[self.returned:]
+        self.outstanding = self.outstanding[self.returned :]
         issued = None
         if self.profile_req.valid and self.profile_req.ready:
             count = int(self.profile_req.count)
@@ -286,8 +350,10 @@ def make_bench(program, config, key, **options):
 
 def expected_jobs(layers):
     """What each stage gets of each layer."""
-    return {stage: [{name: values[name] for name in fields.split()} for values in map(decoded, layers)]
-            for stage, fields in STAGE_FIELDS.items()}
+    return {
+        stage: [{name: values[name] for name in fields.split()} for values in map(decoded, layers)]
+        for stage, fields in STAGE_FIELDS.items()
+    }
 
 
 def decoded(layer):
@@ -332,8 +398,9 @@ def test_runs_a_list(ports, pace, with_waves):
         assert bench.jobs == expected_jobs(layers)
         assert sum(count for _, count, _ in bench.fetched) == WORDS * len(layers)
         assert [addr for addr, _ in bench.records] == [
-            (absolute(layer["PROFILE_ADDR"]) + 4 * i) % (1 << 32) for layer in layers[::2] for i in range(8)]
-        first, second = ([word for _, word in bench.records[8 * i:8 * i + 8]] for i in range(2))
+            (absolute(layer["PROFILE_ADDR"]) + 4 * i) % (1 << 32) for layer in layers[::2] for i in range(8)
+        ]
+        first, second = ([word for _, word in bench.records[8 * i : 8 * i + 8]] for i in range(2))
         assert all(b > a for a, b in zip(first, second, strict=True))
         busy, cycle = (PROFILE_RECORD.index(name) for name in ("busy", "cycle"))
         assert abs(second[busy] - first[busy] - (second[cycle] - first[cycle])) < 64
@@ -399,32 +466,92 @@ def test_counters():
     bench = make_bench(program, config, ("counters",))
     seen = bench.run()
     running = bench.trace(seen, "running")
-    events = {"BUSY": None, "ARRAY_ACTIVE": "issue", "LOAD_STALL": "load_stall", "STORE_STALL": "store_stall",
-              "BUS_WORDS": "words", "LANES_LOST": "lost", "LANES_LOSSY": "lossy"}
+    events = {
+        "BUSY": None,
+        "ARRAY_ACTIVE": "issue",
+        "LOAD_STALL": "load_stall",
+        "STORE_STALL": "store_stall",
+        "BUS_WORDS": "words",
+        "LANES_LOST": "lost",
+        "LANES_LOSSY": "lossy",
+    }
     for name, event in events.items():
         value, cycle = counts[name]
         rows = bench.trace(seen, f"events_{event}") if event else running
         if event in ("lost", "lossy"):  # of lists only, not what a reset has left in the pipeline
             rows = [count * run for count, run in zip(rows, running, strict=True)]
-        assert value == sum(rows[counts["from"]:cycle - 2]), name  # asked two cycles before the value was there
+        assert value == sum(rows[counts["from"] : cycle - 2]), name  # asked two cycles before the value was there
         assert value
 
 
 COUNTED = [f.name for f in FIELDS if f.kind in ("uint", "int") and f.name not in ("LAST", "PROFILE")]
-ZERO = ["LOAD_C_COUNT", "LOAD_X_COUNT", "LOAD_Y_COUNT", "LOAD_WORDS", "KH", "KX", "KB", "STRIDE_Y", "OUT_W", "OUT_PX",
-        "STRIP_PX", "FIRST_PX", "CBG", "GROUPS", "NCB", "COUT"]
+ZERO = [
+    "LOAD_C_COUNT",
+    "LOAD_X_COUNT",
+    "LOAD_Y_COUNT",
+    "LOAD_WORDS",
+    "KH",
+    "KX",
+    "KB",
+    "STRIDE_Y",
+    "OUT_W",
+    "OUT_PX",
+    "STRIP_PX",
+    "FIRST_PX",
+    "CBG",
+    "GROUPS",
+    "NCB",
+    "COUT",
+]
 
 
-BASE = {"DIAGONAL": 0, "UNIT_WEIGHTS": 0, "STRIP_PX": 4, "FIRST_PX": 4, "CBG": 1, "NCB": 2, "COUT": 8, "KH": 2, "KB": 2,
-        "OUT_W": 3, "OUT_PX": 6, "GROUPS": 2, "UNIFORM": 0}
+BASE = {
+    "DIAGONAL": 0,
+    "UNIT_WEIGHTS": 0,
+    "STRIP_PX": 4,
+    "FIRST_PX": 4,
+    "CBG": 1,
+    "NCB": 2,
+    "COUT": 8,
+    "KH": 2,
+    "KB": 2,
+    "OUT_W": 3,
+    "OUT_PX": 6,
+    "GROUPS": 2,
+    "UNIFORM": 0,
+}
 """Fields of a descriptor before the one change that makes it a broken one."""
 
 BROKEN = [{name: 0} for name in ZERO] + [
-    {"FIRST_PX": 5}, {"STRIP_PX": 17}, {"CBG": 5}, {"STRIP_PX": 64}, {"CBG": 64}, {"COUT": 5}, {"COUT": 11},
-    {"DIAGONAL": 1}, {"RESIDUAL": 1, "ACC_INIT": 1}, {"UNIT_WEIGHTS": 1}, {"WEIGHT_WORDS": 0}, {"PARAM_WORDS": 0},
-    {"KB": 1}, {"KB": 3}, {"GROUPS": 1}, {"KH": 3}]
-FOLLOWING = ["LOAD_WORDS", "LOAD_X_COUNT", "IN_H", "ROW0", "KY_STEP", "SY_WORDS", "RUN", "WEIGHT_WORDS", "PARAM_WORDS",
-             "KX"]
+    {"FIRST_PX": 5},
+    {"STRIP_PX": 17},
+    {"CBG": 5},
+    {"STRIP_PX": 64},
+    {"CBG": 64},
+    {"COUT": 5},
+    {"COUT": 11},
+    {"DIAGONAL": 1},
+    {"RESIDUAL": 1, "ACC_INIT": 1},
+    {"UNIT_WEIGHTS": 1},
+    {"WEIGHT_WORDS": 0},
+    {"PARAM_WORDS": 0},
+    {"KB": 1},
+    {"KB": 3},
+    {"GROUPS": 1},
+    {"KH": 3},
+]
+FOLLOWING = [
+    "LOAD_WORDS",
+    "LOAD_X_COUNT",
+    "IN_H",
+    "ROW0",
+    "KY_STEP",
+    "SY_WORDS",
+    "RUN",
+    "WEIGHT_WORDS",
+    "PARAM_WORDS",
+    "KX",
+]
 """Fields that are broken by any other value, or by one far enough away."""
 
 
@@ -457,8 +584,9 @@ def test_refuses_what_breaks_a_rule(ports):
             if number % 5:
                 name = rng.choice(COUNTED)
                 low, high = next(f for f in FIELDS if f.name == name).range
-                value = rng.choice([layer[name] + rng.choice([-1, 1]), layer[name] ^ 1 << rng.randrange(16),
-                                    rng.randint(low, high)])
+                value = rng.choice(
+                    [layer[name] + rng.choice([-1, 1]), layer[name] ^ 1 << rng.randrange(16), rng.randint(low, high)]
+                )
                 layer[name] = min(max(value, low), high)
             seen[contradiction(unpack(pack(layer)), config) is None] += 1
             yield from verdict(bench, layer, config)
@@ -508,10 +636,19 @@ def test_refuses_broken_descriptors_and_recovers(part):
     make_bench(program, config, ("broken", part)).run(12000)
 
 
-JUST_ALLOWED = [BASE | change for change in (
-    {"STRIP_PX": 16, "FIRST_PX": 16}, {"STRIP_PX": 1, "FIRST_PX": 1, "CBG": 16}, {"STRIP_PX": 4, "CBG": 4},
-    {"NCB": 2, "COUT": 6}, {"NCB": 2, "COUT": 10}, {"NCB": 1, "COUT": 1},
-    {"DIAGONAL": 1, "GROUPS": 1, "KB": 1, "COUT": 4}, {"DIAGONAL": 1, "GROUPS": 1, "KB": 1, "COUT": 6})]
+JUST_ALLOWED = [
+    BASE | change
+    for change in (
+        {"STRIP_PX": 16, "FIRST_PX": 16},
+        {"STRIP_PX": 1, "FIRST_PX": 1, "CBG": 16},
+        {"STRIP_PX": 4, "CBG": 4},
+        {"NCB": 2, "COUT": 6},
+        {"NCB": 2, "COUT": 10},
+        {"NCB": 1, "COUT": 1},
+        {"DIAGONAL": 1, "GROUPS": 1, "KB": 1, "COUT": 4},
+        {"DIAGONAL": 1, "GROUPS": 1, "KB": 1, "COUT": 6},
+    )
+]
 
 
 def test_accepts_what_is_just_allowed():
@@ -747,7 +884,8 @@ def test_the_others_are_one_layer_ahead_of_a_held_stage(held):
         if stage == "drain":
             behind |= {"params", "seq"} if initialised is not None else {"params"}
         assert {name: len(jobs) for name, jobs in bench.jobs.items()} == {
-            name: 1 if name in behind else 2 for name in STAGES}
+            name: 1 if name in behind else 2 for name in STAGES
+        }
         assert (yield read("LAYERS")) == (0 if stage == "drain" else 2)
         bench.held, bench.hold_stores = set(), False
         assert (yield from wait_until(DONE | ERROR)) == DONE

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The descriptor's table: every bit belongs to one field, and every field keeps its smallest and largest value."""
 
 import numpy as np

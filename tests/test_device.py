@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The runtime's driver, compiled for the host, on registers that behave like the accelerator's."""
 
 import shutil
@@ -67,8 +68,22 @@ def run(tmp_path_factory):
     (folder / "heepstor_regs.h").write_text(regmap.c_header())
     (folder / "soc.hpp").write_text(SOC)
     (folder / "main.cpp").write_text(MAIN)
-    run_tool([*host_compiler(), "-std=c++17", "-O2", "-Wall", "-Wextra", "-Werror", f"-I{folder}", folder / "main.cpp",
-              folder / "heepstor.cpp", "-o", folder / "main"], "compiling")
+    run_tool(
+        [
+            *host_compiler(),
+            "-std=c++17",
+            "-O2",
+            "-Wall",
+            "-Wextra",
+            "-Werror",
+            f"-I{folder}",
+            folder / "main.cpp",
+            folder / "heepstor.cpp",
+            "-o",
+            folder / "main",
+        ],
+        "compiling",
+    )
 
     def run(*numbers):
         status, cycles, doorbell, text = run_tool([folder / "main", *map(str, numbers)], "running").split(" ", 3)

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Drain, aux reader and their walker against the loops of the descriptor, with stalls on all sides."""
 
 import numpy as np
@@ -26,9 +27,16 @@ def random_layer(rng, config):
     strip = rng.randint(1, config.accumulator_entries // cbg)
     strip = min(strip, rng.randint(1, 6))
     fields = {
-        "diagonal": diagonal, "ncb": ncb, "cbg": cbg, "cout": rng.randint((ncb - 1) * block + 1, ncb * block),
-        "groups": 1 if diagonal else rng.randint(1, 2), "out_w": rng.randint(1, 5), "out_px": rng.randint(1, 9),
-        "strip_px": strip, "first_px": rng.randint(1, strip)}
+        "diagonal": diagonal,
+        "ncb": ncb,
+        "cbg": cbg,
+        "cout": rng.randint((ncb - 1) * block + 1, ncb * block),
+        "groups": 1 if diagonal else rng.randint(1, 2),
+        "out_w": rng.randint(1, 5),
+        "out_px": rng.randint(1, 9),
+        "strip_px": strip,
+        "first_px": rng.randint(1, strip),
+    }
     for side in ("store", "aux"):
         fields[f"{side}_addr"] = 4 * rng.randrange(1 << 28)
         fields[f"{side}_addr_region"] = rng.randrange(4)
@@ -55,14 +63,27 @@ def beats(f, config, side, bank=0):
                     for px in pixels:
                         oy, ox = divmod(px, f["out_w"])
                         for j in range(0, channels, config.ports):
-                            word = (oy * f[f"{side}_y_stride"] + ox * f[f"{side}_x_stride"] + g * f[f"{side}_g_step"]
-                                    + cb * f[f"{side}_cb_step"] + j * f[f"{side}_c_stride"])
+                            word = (
+                                oy * f[f"{side}_y_stride"]
+                                + ox * f[f"{side}_x_stride"]
+                                + g * f[f"{side}_g_step"]
+                                + cb * f[f"{side}_cb_step"]
+                                + j * f[f"{side}_c_stride"]
+                            )
                             entry = (cb - first_cb) * len(pixels) + px - start
                             pixel_last = j + config.ports >= channels
                             block_last = px == pixels[-1] and pixel_last
                             mark = pixel_last and g == f["groups"] - 1 and cb == f["ncb"] - 1
-                            yield ((f[f"{side}_addr"] + 4 * word) % (1 << 32), min(config.ports, channels - j),
-                                   j // config.ports, bank, entry, block_last, block_last and cb == blocks[-1], mark)
+                            yield (
+                                (f[f"{side}_addr"] + 4 * word) % (1 << 32),
+                                min(config.ports, channels - j),
+                                j // config.ports,
+                                bank,
+                                entry,
+                                block_last,
+                                block_last and cb == blocks[-1],
+                                mark,
+                            )
                 bank ^= 1
         start, length = start + length, f["strip_px"]
 
@@ -104,8 +125,18 @@ def test_walker_follows_the_loops_from_layer_to_layer(geometry, seed):
 
     def observe(cycle):
         if beat.valid and ready:
-            got.append((int(beat.addr), int(beat.count), int(beat.row), int(beat.bank), int(beat.entry),
-                        bool(beat.block_last), bool(beat.bank_last), bool(beat.mark)))
+            got.append(
+                (
+                    int(beat.addr),
+                    int(beat.count),
+                    int(beat.row),
+                    int(beat.bank),
+                    int(beat.entry),
+                    bool(beat.block_last),
+                    bool(beat.bank_last),
+                    bool(beat.mark),
+                )
+            )
         return cycle > 2 and not waiting and not walking and not start
 
     simulate(unit, clk, drive, observe, 8000)
@@ -130,9 +161,28 @@ class DrainBench:
         self.req, self.mark_returned, self.available = Request(ports, data=True, mark=True), flag(), bus(LINEAR)
         self.marks, self.answered = [], 0
         self.unit = drain(
-            self.clk, self.rst, self.start, self.job, self.bank_done, self.bank_free, self.bank, self.addr, self.data,
-            self.param_valid, self.param_data, self.param_take, self.aux_valid, self.aux_data, self.aux_take, self.req,
-            self.mark_returned, self.available, self.done, self.left, config=config)
+            self.clk,
+            self.rst,
+            self.start,
+            self.job,
+            self.bank_done,
+            self.bank_free,
+            self.bank,
+            self.addr,
+            self.data,
+            self.param_valid,
+            self.param_data,
+            self.param_take,
+            self.aux_valid,
+            self.aux_data,
+            self.aux_take,
+            self.req,
+            self.mark_returned,
+            self.available,
+            self.done,
+            self.left,
+            config=config,
+        )
         self.entries = [self.values(16 * cols).reshape(16, cols) for _ in range(sum(b[6] for b in self.beats))]
         self.params = self.parameter_beats()
         self.residuals = [self.values(ports) for _ in self.beats]
@@ -153,15 +203,18 @@ class DrainBench:
         self.rst.next = cycle == 0
         self.start.next = cycle == 2
         running = cycle > 3
-        self.bank_done.next = done = (running and self.filled < len(self.entries) and self.filled - self.freed < 2
-                                      and chance(rng, pace))
+        self.bank_done.next = done = (
+            running and self.filled < len(self.entries) and self.filled - self.freed < 2 and chance(rng, pace)
+        )
         self.filled += done
         self.data.next = self.read
-        self.param_valid.next = valid = (running and not self.fields["uniform"] and self.param_at < len(self.params)
-                                         and chance(rng, pace))
+        self.param_valid.next = valid = (
+            running and not self.fields["uniform"] and self.param_at < len(self.params) and chance(rng, pace)
+        )
         self.param_data.next = pack(self.params[self.param_at]) if valid else 0
-        self.aux_valid.next = valid = (running and self.fields["residual"] and self.aux_at < len(self.residuals)
-                                       and chance(rng, pace))
+        self.aux_valid.next = valid = (
+            running and self.fields["residual"] and self.aux_at < len(self.residuals) and chance(rng, pace)
+        )
         self.aux_data.next = pack(self.residuals[self.aux_at]) if valid else 0
         self.req.ready.next = chance(rng, pace)
         self.mark_returned.next = returned = self.answered < sum(self.marks) and chance(rng, pace)
@@ -199,22 +252,37 @@ class DrainBench:
             if fresh and not f["uniform"]:
                 table = [next(params) for _ in range(2 * rows)]
             fresh = block_last
-            acc = self.entries[bank][entry][row * ports:row * ports + count]
-            scale, bias = ((f["scale"], f["bias"]) if f["uniform"]
-                           else (table[2 * row][:count], table[2 * row + 1][:count]))
-            y = epilogue_model(acc, np.asarray(scale, np.uint32), np.asarray(bias, np.uint32),
-                               self.residuals[at][:count] if f["residual"] else None, f["act_first"],
-                               np.uint32(f["slope"]) if f["slope_en"] else None, np.uint32(f["low"]),
-                               np.uint32(f["high"]))
+            acc = self.entries[bank][entry][row * ports : row * ports + count]
+            scale, bias = (
+                (f["scale"], f["bias"]) if f["uniform"] else (table[2 * row][:count], table[2 * row + 1][:count])
+            )
+            y = epilogue_model(
+                acc,
+                np.asarray(scale, np.uint32),
+                np.asarray(bias, np.uint32),
+                self.residuals[at][:count] if f["residual"] else None,
+                f["act_first"],
+                np.uint32(f["slope"]) if f["slope_en"] else None,
+                np.uint32(f["low"]),
+                np.uint32(f["high"]),
+            )
             yield addr, count, [int(v) for v in np.broadcast_to(y, count)]
             bank += bank_last
 
 
 def epilogue_fields(rng):
     bits = random_bits(np.random.default_rng(rng.randrange(1 << 30)), 3)
-    return {"uniform": chance(rng, 0.4), "residual": chance(rng, 0.5), "act_first": chance(rng, 0.5),
-            "slope_en": chance(rng, 0.5), "scale": int(bits[0]), "bias": int(bits[1]), "slope": int(bits[2]),
-            "low": rng.choice([0, 0xFF800000]), "high": rng.choice([0x40C00000, 0x7F800000])}
+    return {
+        "uniform": chance(rng, 0.4),
+        "residual": chance(rng, 0.5),
+        "act_first": chance(rng, 0.5),
+        "slope_en": chance(rng, 0.5),
+        "scale": int(bits[0]),
+        "bias": int(bits[1]),
+        "slope": int(bits[2]),
+        "low": rng.choice([0, 0xFF800000]),
+        "high": rng.choice([0x40C00000, 0x7F800000]),
+    }
 
 
 @pytest.mark.parametrize(("geometry", "pace"), [(g, (0.5, 0.9)[i % 2]) for i, g in enumerate(GEOMETRIES)])
@@ -235,8 +303,22 @@ def test_drain_stores_the_epilogue_of_every_entry(geometry, pace, with_waves):
 def full_layer(config, **changes):
     """A layer that keeps a full-rate drain busy: two strips of 16 pixels."""
     f = random_layer(seeded("full"), config) | epilogue_fields(seeded("full"))
-    return f | {"diagonal": 0, "ncb": 1, "cbg": 1, "cout": config.cols, "groups": 1, "out_px": 32, "strip_px": 16,
-                "first_px": 16, "uniform": 0, "residual": 1} | changes
+    return (
+        f
+        | {
+            "diagonal": 0,
+            "ncb": 1,
+            "cbg": 1,
+            "cout": config.cols,
+            "groups": 1,
+            "out_px": 32,
+            "strip_px": 16,
+            "first_px": 16,
+            "uniform": 0,
+            "residual": 1,
+        }
+        | changes
+    )
 
 
 def test_drain_stores_a_beat_per_cycle():
@@ -300,9 +382,24 @@ class AuxBench:
         self.init_valid, self.init_addr = bus(config.cols), bus(index_bits(config.accumulator_entries))
         self.req = Request(ports)
         self.unit = aux_reader(
-            self.clk, self.rst, self.start, self.job, self.req, self.rsp_valid, self.rsp_data, self.bank_free,
-            self.init_valid, self.init_bank, self.init_addr, self.init_data, self.bank_ready, self.aux_valid,
-            self.aux_data, self.aux_take, config=config)
+            self.clk,
+            self.rst,
+            self.start,
+            self.job,
+            self.req,
+            self.rsp_valid,
+            self.rsp_data,
+            self.bank_free,
+            self.init_valid,
+            self.init_bank,
+            self.init_addr,
+            self.init_data,
+            self.bank_ready,
+            self.aux_valid,
+            self.aux_data,
+            self.aux_take,
+            config=config,
+        )
         self.data = [random_bits(np.random.default_rng(i), ports) for i in range(len(self.beats))]
         self.asked, self.answered, self.taken, self.writes, self.readies, self.frees = [], 0, [], [], 0, 0
 
@@ -329,8 +426,13 @@ class AuxBench:
         if self.init_valid:
             assert self.readies < self.frees + 2 - bool(self.bank_free)
             data = words(int(self.init_data), self.config.cols)
-            self.writes.append((int(self.init_bank), int(self.init_addr),
-                                {c: data[c] for c in range(self.config.cols) if self.init_valid[c]}))
+            self.writes.append(
+                (
+                    int(self.init_bank),
+                    int(self.init_addr),
+                    {c: data[c] for c in range(self.config.cols) if self.init_valid[c]},
+                )
+            )
         self.readies += bool(self.bank_ready)
         return False
 
@@ -377,8 +479,10 @@ def test_aux_reader(geometry, mode):
         assert bench.readies == sum(b[6] for b in bench.beats)
 
 
-@pytest.mark.parametrize("geometry", [(3, 5, 2), pytest.param((2, 3, 4), marks=pytest.mark.slow),
-                                      pytest.param((1, 1, 1), marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "geometry",
+    [(3, 5, 2), pytest.param((2, 3, 4), marks=pytest.mark.slow), pytest.param((1, 1, 1), marks=pytest.mark.slow)],
+)
 def test_drain_verilog_does_the_same(geometry, tmp_path):
     rng, config = seeded("verilog", geometry), make_config(geometry)
     bench = DrainBench(config, rng, 0.7, random_layer(rng, config) | epilogue_fields(rng))
@@ -392,4 +496,3 @@ def test_aux_verilog_does_the_same(mode, tmp_path):
     bench = AuxBench(config, rng, 0.7, fields)
     seen = simulate(bench.unit, bench.clk, bench.drive, lambda cycle: bench.observe(cycle) or cycle == 400, 500)
     replay(bench.unit, seen, tmp_path)
-

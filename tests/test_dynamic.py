@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Programs that leave sizes open: a batch of 1 or of --batch, other sizes from --input-shape, never an expression."""
 
 import json
@@ -35,10 +36,16 @@ def saved(path, model, x, dims):
 
 
 @pytest.mark.parametrize("trust", [False, True])
-@pytest.mark.parametrize("dims, shape, batch, expected", [
-    ({0: Dim("n")}, None, None, (1, 2, 4, 5)), ({0: Dim("n")}, None, 3, (3, 2, 4, 5)),
-    ({0: Dim("n")}, (2, 4, 5), None, (1, 2, 4, 5)), ({0: Dim("n"), 2: Dim("h")}, (2, 6, 5), 2, (2, 2, 6, 5)),
-    ({2: Dim("h"), 3: Dim("w")}, (1, 2, 7, 3), None, (1, 2, 7, 3))])
+@pytest.mark.parametrize(
+    "dims, shape, batch, expected",
+    [
+        ({0: Dim("n")}, None, None, (1, 2, 4, 5)),
+        ({0: Dim("n")}, None, 3, (3, 2, 4, 5)),
+        ({0: Dim("n")}, (2, 4, 5), None, (1, 2, 4, 5)),
+        ({0: Dim("n"), 2: Dim("h")}, (2, 6, 5), 2, (2, 2, 6, 5)),
+        ({2: Dim("h"), 3: Dim("w")}, (1, 2, 7, 3), None, (1, 2, 7, 3)),
+    ],
+)
 def test_open_sizes_are_filled_in(dims, shape, batch, expected, trust, tmp_path, caplog):
     torch.manual_seed(0)
     model = Sizes().eval()
@@ -52,12 +59,16 @@ def test_open_sizes_are_filled_in(dims, shape, batch, expected, trust, tmp_path,
     assert ("the batch is dynamic, 1 is compiled" in caplog.text) == (0 in dims and batch is None and shape is None)
 
 
-@pytest.mark.parametrize("dims, shape, batch, words", [
-    ({2: Dim("h")}, None, None, r"\[1, 2, 'dynamic', 5\]: give --input-shape"),
-    ({2: Dim("h")}, (2, 6, 4), None, "--input-shape .*was exported for"),
-    ({2: Dim("h", max=8)}, (2, 9, 5), None, "for sizes from .* to 8 where 9"),
-    ({}, None, 2, "--batch 2: .*exported for"),
-    ({}, (3, 4, 5), None, "--input-shape .*exported for")])
+@pytest.mark.parametrize(
+    "dims, shape, batch, words",
+    [
+        ({2: Dim("h")}, None, None, r"\[1, 2, 'dynamic', 5\]: give --input-shape"),
+        ({2: Dim("h")}, (2, 6, 4), None, "--input-shape .*was exported for"),
+        ({2: Dim("h", max=8)}, (2, 9, 5), None, "for sizes from .* to 8 where 9"),
+        ({}, None, 2, "--batch 2: .*exported for"),
+        ({}, (3, 4, 5), None, "--input-shape .*exported for"),
+    ],
+)
 def test_sizes_that_do_not_fit_are_refused(dims, shape, batch, words, tmp_path):
     path = saved(tmp_path / "m.pt2", Sizes(), torch.randn(1, 2, 4, 5), dims)
     with pytest.raises(HeepgenError, match=words) as caught:
@@ -77,8 +88,16 @@ def test_expressions_are_arithmetic_only(tmp_path):
     symbol = "Symbol('s7', positive=True, integer=True)"
     assert evaluate(f"Add(Mul(Integer(2), {symbol}), Integer(-1))", {"s7": 5}) == 9
     assert evaluate(f"FloorDiv({symbol}, Integer(2))", {"s7": 5}) == 2
-    for text in ("__import__('os').system('touch owned')", "Symbol('other')", "Mul(1, 2.5)", "(" * 5000, "Pow(9, 99)",
-                 "FloorDiv(1, 0)", "open('x')", "Mul(*[1])"):
+    for text in (
+        "__import__('os').system('touch owned')",
+        "Symbol('other')",
+        "Mul(1, 2.5)",
+        "(" * 5000,
+        "Pow(9, 99)",
+        "FloorDiv(1, 0)",
+        "open('x')",
+        "Mul(*[1])",
+    ):
         with pytest.raises(ValueError):
             evaluate(text, {"s7": 5})
     path = saved(tmp_path / "m.pt2", Sizes(), torch.randn(4, 2, 4, 5), {0: Dim("n")})

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 import numpy as np
 import pytest
 from fp32_reference import (
@@ -18,11 +19,30 @@ from hypothesis import strategies as st
 from hls.arithmetic.epilogue import EPILOGUE_LATENCY, epilogue_lane, epilogue_model
 
 MINUS_INF, PLUS_INF, MINUS_ZERO, ONE = 0xFF800000, 0x7F800000, 0x80000000, 0x3F800000
-INPUTS = {"rst": 1, "in_valid": 1, "acc": 32, "scale": 32, "bias": 32, "res": 32, "res_en": 1,
-          "act_before_res": 1, "slope_en": 1, "slope": 32, "low": 32, "high": 32}
+INPUTS = {
+    "rst": 1,
+    "in_valid": 1,
+    "acc": 32,
+    "scale": 32,
+    "bias": 32,
+    "res": 32,
+    "res_en": 1,
+    "act_before_res": 1,
+    "slope_en": 1,
+    "slope": 32,
+    "low": 32,
+    "high": 32,
+}
 OUTPUTS = {"out_valid": 1, "y": 32}
-CLAMPS = [(MINUS_INF, PLUS_INF), (0, PLUS_INF), (0, 0x40C00000), (0xBF800000, ONE), (MINUS_ZERO, 0),
-          (0x00000001, 0x00800000), (MINUS_INF, MINUS_ZERO)]
+CLAMPS = [
+    (MINUS_INF, PLUS_INF),
+    (0, PLUS_INF),
+    (0, 0x40C00000),
+    (0xBF800000, ONE),
+    (MINUS_ZERO, 0),
+    (0x00000001, 0x00800000),
+    (MINUS_INF, MINUS_ZERO),
+]
 
 
 def rank(x):
@@ -58,8 +78,15 @@ slopes = st.one_of(st.none(), st.sampled_from([0, 0x3C23D70A, ONE, PLUS_INF]), f
 
 
 @settings(max_examples=3000, deadline=None)
-@given(fp32_bits(), fp32_bits(), fp32_bits(), st.one_of(st.none(), fp32_bits()), st.booleans(), slopes,
-       st.sampled_from(CLAMPS))
+@given(
+    fp32_bits(),
+    fp32_bits(),
+    fp32_bits(),
+    st.one_of(st.none(), fp32_bits()),
+    st.booleans(),
+    slopes,
+    st.sampled_from(CLAMPS),
+)
 def test_model_is_the_specification(acc, scale, bias, res, act_before_res, slope, clamp):
     arguments = (acc, scale, bias, res, act_before_res, slope, *clamp)
     assert model(*arguments) == expected(*arguments)
@@ -102,13 +129,22 @@ def traffic(seed, segments, length):
         neutral = rng.random(length) < 0.2
         values[neutral, 1:3] = [ONE, MINUS_ZERO]
         given_slope = np.uint32(slope) if slope_en else None
-        outputs.append(epilogue_model(*values.T[:3], values[:, 3] if res_en else None, bool(first), given_slope,
-                                      np.uint32(low), np.uint32(high)))
+        outputs.append(
+            epilogue_model(
+                *values.T[:3],
+                values[:, 3] if res_en else None,
+                bool(first),
+                given_slope,
+                np.uint32(low),
+                np.uint32(high),
+            )
+        )
         sent = flushed = 0
         while sent < length or flushed < EPILOGUE_LATENCY + 5:
             valid = int(sent < length and rng.random() >= gap)
-            rows.append([0, valid, *(values[sent] if valid else random_bits(rng, 4)), res_en, first, slope_en, slope,
-                         low, high])
+            rows.append(
+                [0, valid, *(values[sent] if valid else random_bits(rng, 4)), res_en, first, slope_en, slope, low, high]
+            )
             sent += valid
             flushed += sent == length and not valid
     rows.append(rows[-1])
@@ -121,7 +157,7 @@ def check(rows, got, outputs):
     assert (got[EPILOGUE_LATENCY:, 0] == entered[:-EPILOGUE_LATENCY]).all()
     values = got[got[:, 0] == 1, 1]
     assert values.tolist() == outputs.tolist()
-    inside = np.convolve(entered, np.ones(EPILOGUE_LATENCY + 1))[:len(entered)] > 0
+    inside = np.convolve(entered, np.ones(EPILOGUE_LATENCY + 1))[: len(entered)] > 0
     same_order = rows[1:, list(INPUTS).index("act_before_res")] == rows[:-1, list(INPUTS).index("act_before_res")]
     still = ~(inside[1:] | inside[:-1]) & same_order & (np.arange(1, len(entered)) > EPILOGUE_LATENCY)
     assert still.any()

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The cycle model against the RTL: every layer of the example networks, and descriptors it has never seen."""
 
 import dataclasses
@@ -58,11 +59,14 @@ def test_mlperf_tiny_on_the_default_array(name, tmp_path):
     compare(NETWORKS[name].build(), NETWORKS[name].input_shape, Config(), tmp_path)
 
 
-@pytest.mark.parametrize("rows, cols, ports", [
-    pytest.param(4, 4, 1, marks=pytest.mark.slow), (5, 3, 3), pytest.param(16, 16, 4, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "rows, cols, ports",
+    [pytest.param(4, 4, 1, marks=pytest.mark.slow), (5, 3, 3), pytest.param(16, 16, 4, marks=pytest.mark.slow)],
+)
 def test_other_geometries(rows, cols, ports, tmp_path):
-    compare(NETWORKS["digits"].build(), NETWORKS["digits"].input_shape, Config(rows=rows, cols=cols, ports=ports),
-            tmp_path)
+    compare(
+        NETWORKS["digits"].build(), NETWORKS["digits"].input_shape, Config(rows=rows, cols=cols, ports=ports), tmp_path
+    )
 
 
 class Contended(nn.Module):
@@ -80,12 +84,15 @@ class Contended(nn.Module):
         return self.last((self.point(x) + x).flatten(1))
 
 
-@pytest.mark.parametrize("options", [
-    {},
-    {"activation_words": 2048, "accumulator_entries": 32},
-    {"memory_banks": 16, "memory_banks_interleaved": ()},
-    {"memory_banks": 16, "memory_banks_interleaved": (), "ports": 4, "rows": 5},
-])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"activation_words": 2048, "accumulator_entries": 32},
+        {"memory_banks": 16, "memory_banks_interleaved": ()},
+        {"memory_banks": 16, "memory_banks_interleaved": (), "ports": 4, "rows": 5},
+    ],
+)
 def test_memory_and_buffers(options, tmp_path):
     """Small buffers make strips short; contiguous banks give one word per cycle to all ports together."""
     compare(Contended(), (1, 3, 16, 16), dataclasses.replace(Config(), **options), tmp_path)
@@ -100,6 +107,7 @@ def test_channels_of_a_beat_that_lie_in_one_bank(tmp_path):
 
 def test_arbiter_of_a_bank():
     """Against the tree written recursively; its place among X-HEEP's masters is the testbench's."""
+
     def tree(asking, low, size, favoured):
         if size == 1:
             return low
@@ -116,8 +124,9 @@ def test_arbiter_of_a_bank():
         assert taken == tree(asking, 0, MASTERS, favoured)
         assert following == min((m for m in asking if m > favoured), default=min(asking))
     testbench = (Path(sim.__file__).parent / "testbench" / "soc.cpp").read_text()
-    first, between, masters = (int(re.search(rf"{name} = (\d+)", testbench)[1])
-                               for name in ("kFirstPort", "kBetween", "kMasters"))
+    first, between, masters = (
+        int(re.search(rf"{name} = (\d+)", testbench)[1]) for name in ("kFirstPort", "kBetween", "kMasters")
+    )
     assert (first + between, masters) == (FIRST_MASTER, MASTERS)
 
 
@@ -127,7 +136,7 @@ def test_weights_of_a_single_pixel_fill_the_bus(rows, cols, ports):
     data = np.zeros((1, 256), np.float32)
     exported = torch.export.export(nn.Linear(256, 256).eval(), (torch.from_numpy(data),))
     config = Config(rows=rows, cols=cols, ports=ports)
-    layer, = estimate_program(CodeGenerator(exported, data, None, config, name="net").program()).layers
+    (layer,) = estimate_program(CodeGenerator(exported, data, None, config, name="net").program()).layers
     assert layer.cycles < 1.06 * layer.bound_cycles
 
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """heepgen eval: three models on one data set; many inferences of the bit-exact model at once."""
 
 import json
@@ -19,12 +20,16 @@ from tests import networks
 CONFIG = Config(rows=4, cols=3)
 
 
-@pytest.mark.parametrize("model, shape, config", [
-    (networks.Residual(), (2, 3, 8, 8), Config(rows=5, cols=6, arithmetic="fma")),
-    (networks.Branches(), (1, 3, 8, 8), Config(rows=3, cols=7, ports=3)),
-    (networks.CpuInBetween(), (3, 3, 8, 8), Config()),
-    (nn.Sequential(nn.Linear(300, 7), nn.Softmax(-1)), (2, 300), Config(rows=4, cols=4, activation_words=256)),
-], ids=["residual", "branches", "CPU", "K splits"])
+@pytest.mark.parametrize(
+    "model, shape, config",
+    [
+        (networks.Residual(), (2, 3, 8, 8), Config(rows=5, cols=6, arithmetic="fma")),
+        (networks.Branches(), (1, 3, 8, 8), Config(rows=3, cols=7, ports=3)),
+        (networks.CpuInBetween(), (3, 3, 8, 8), Config()),
+        (nn.Sequential(nn.Linear(300, 7), nn.Softmax(-1)), (2, 300), Config(rows=4, cols=4, activation_words=256)),
+    ],
+    ids=["residual", "branches", "CPU", "K splits"],
+)
 def test_many_inferences_at_once_have_the_bits_of_each(model, shape, config):
     torch.manual_seed(0)
     program = CodeGenerator(model.eval(), torch.randn(shape), config=config).program()
@@ -93,8 +98,7 @@ def test_without_labels_only_the_agreement_is_measured(tmp_path):
 
 
 def test_command(tmp_path):
-    model, data = save(tmp_path, classifier(), torch.zeros(1, 1, 6, 6),
-                       x=np.ones((4, 1, 6, 6)), y=np.zeros(4, int))
+    model, data = save(tmp_path, classifier(), torch.zeros(1, 1, 6, 6), x=np.ones((4, 1, 6, 6)), y=np.zeros(4, int))
     arguments = ["eval", str(model), "--data", str(data), "--rows", "4", "--cols", "4", "--device", "cpu"]
     shown = CliRunner().invoke(main, [*arguments, "--calibrate", "mse"], catch_exceptions=False)
     assert shown.exit_code == 0
@@ -103,14 +107,17 @@ def test_command(tmp_path):
     assert json.loads(result.output)["samples"] == 2
 
 
-@pytest.mark.parametrize("arrays, message", [
-    ({"z": np.zeros(3)}, "has no array called x"),
-    ({"x": np.array(["a", "b"])}, "numbers, the batch dimension first"),
-    ({"x": np.zeros((0, 3))}, "numbers, the batch dimension first"),
-    ({"x": np.zeros((4, 3)), "y": np.zeros(3, int)}, r"y is int64 \[3\] and clip 1, x has 4 inputs"),
-    ({"x": np.zeros((4, 3)), "y": np.zeros(4)}, "y must be one integer"),
-    ({"x": np.zeros((4, 3)), "clip": 3}, "clip 3"),
-])
+@pytest.mark.parametrize(
+    "arrays, message",
+    [
+        ({"z": np.zeros(3)}, "has no array called x"),
+        ({"x": np.array(["a", "b"])}, "numbers, the batch dimension first"),
+        ({"x": np.zeros((0, 3))}, "numbers, the batch dimension first"),
+        ({"x": np.zeros((4, 3)), "y": np.zeros(3, int)}, r"y is int64 \[3\] and clip 1, x has 4 inputs"),
+        ({"x": np.zeros((4, 3)), "y": np.zeros(4)}, "y must be one integer"),
+        ({"x": np.zeros((4, 3)), "clip": 3}, "clip 3"),
+    ],
+)
 def test_data_that_cannot_be_used(tmp_path, arrays, message):
     np.savez(tmp_path / "data.npz", **arrays)
     with pytest.raises(HeepgenError, match=message):

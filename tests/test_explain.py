@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Every node is placed and the reason names what matters; printing needs no torch."""
 
 import subprocess
@@ -62,13 +63,26 @@ def test_every_node_of_random_networks_is_explained():
 
 
 def test_merged_layers_have_rows_behind_the_layer_that_does_their_work():
-    model = nn.Sequential(nn.BatchNorm2d(3), nn.Conv2d(3, 4, 1), nn.ReLU(), nn.Dropout(), nn.MaxPool2d(2),
-                          nn.BatchNorm2d(4), nn.Flatten(), nn.Flatten(), nn.Linear(36, 3)).eval()
+    model = nn.Sequential(
+        nn.BatchNorm2d(3),
+        nn.Conv2d(3, 4, 1),
+        nn.ReLU(),
+        nn.Dropout(),
+        nn.MaxPool2d(2),
+        nn.BatchNorm2d(4),
+        nn.Flatten(),
+        nn.Flatten(),
+        nn.Linear(36, 3),
+    ).eval()
     imported = import_model(model, (1, 3, 6, 6))
     found = [(p.name, p.where, p.why) for p in explain(run_passes(imported), imported)]
     merged = {name: why for name, where, why in found if where == "merged"}
-    assert merged == {"0": "in the weights and the bias of 1", "2": "1 applies it on the way out",
-                      "3": "nothing to do in inference", "5": "in the weights and the bias of 8"}
+    assert merged == {
+        "0": "in the weights and the bias of 1",
+        "2": "1 applies it on the way out",
+        "3": "nothing to do in inference",
+        "5": "in the weights and the bias of 8",
+    }
     names = [name for name, _, _ in found]
     assert names.index("1") < names.index("0") < names.index("4") < names.index("8") < names.index("5")
 

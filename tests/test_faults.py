@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A bus that stops: the watchdog reports it, a forced soft reset recovers, and the rerun has every bit."""
 
 import shutil
@@ -38,11 +39,26 @@ def test_watchdog_then_forced_reset(verilog, dead):
         rng = np.random.default_rng([seed, dead])
         program = random_program(rng, config, layers=2)
         expected, _ = program.expect(config)
-        script = [*start_script(program.doorbell, program.bases, program.limits, WATCHDOG),
-                  f"cycles {int(rng.integers(1, 200)):x}", f"dead {dead:x}", wait_irq(100_000), read("STATUS"),
-                  read("ERROR_ADDR"), write("CTRL", 1), "cycles 40", read("STATUS"), write("CTRL", 3), "cycles 4",
-                  read("STATUS"), "dead 0", "cycles 40", write("IRQ_STATUS", 3), write("DOORBELL", program.doorbell),
-                  wait_irq(100_000), read("STATUS")]
+        script = [
+            *start_script(program.doorbell, program.bases, program.limits, WATCHDOG),
+            f"cycles {int(rng.integers(1, 200)):x}",
+            f"dead {dead:x}",
+            wait_irq(100_000),
+            read("STATUS"),
+            read("ERROR_ADDR"),
+            write("CTRL", 1),
+            "cycles 40",
+            read("STATUS"),
+            write("CTRL", 3),
+            "cycles 4",
+            read("STATUS"),
+            "dead 0",
+            "cycles 40",
+            write("IRQ_STATUS", 3),
+            write("DOORBELL", program.doorbell),
+            wait_irq(100_000),
+            read("STATUS"),
+        ]
         run = run_script(folder, program.memory, script, stall_probability=0.2, seed=seed, outstanding=1 + seed % 2)
         waited, status, address, reset, forced, again, done = run.values
         assert waited >= 0
@@ -72,8 +88,14 @@ def run_main(app, folder, text=None, **options):
         (copy / "main.cpp").write_text(text)
     manifest = Application.open(copy).manifest
     mode = manifest["accelerator"]
-    elf = compile_firmware([copy / s for s in manifest["sources"]], [copy / d for d in manifest["include_dirs"]],
-                           mode["defines"], CONFIG, folder / "main.elf", placements=mode["placements"])
+    elf = compile_firmware(
+        [copy / s for s in manifest["sources"]],
+        [copy / d for d in manifest["include_dirs"]],
+        mode["defines"],
+        CONFIG,
+        folder / "main.elf",
+        placements=mode["placements"],
+    )
     return run_soc(elf, hardware(CONFIG), CONFIG, max_cycles=3_000_000, **options)
 
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """FIFO against a queue, with random traffic on both sides."""
 
 from collections import deque

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 import numpy as np
 from fp32_reference import SPECIALS, fma_exact, fp32_bits, random_bits, simulate
 from hypothesis import given, settings
@@ -21,8 +22,11 @@ def operands(rng, n):
     power = power & 0x7FFFFFFF | c & 0x80000000
     c = np.choose(rng.integers(0, 5, n), [c, c, c, near, power]).astype(np.uint32)
     grid = np.array([(x, v & 0xFF, y) for x in SPECIALS for v in WEIGHTS for y in SPECIALS], np.uint32)
-    return (np.concatenate([grid[:, 0], a]), np.concatenate([grid[:, 1].astype(np.uint8).view(np.int8), w]),
-            np.concatenate([grid[:, 2], c]))
+    return (
+        np.concatenate([grid[:, 0], a]),
+        np.concatenate([grid[:, 1].astype(np.uint8).view(np.int8), w]),
+        np.concatenate([grid[:, 2], c]),
+    )
 
 
 def exact(a, w, c):
@@ -57,7 +61,7 @@ def test_myhdl_equals_exact():
     a, w, c = a[pick], w[pick], c[pick]
     gate = np.random.default_rng(3).random(len(a)) < 0.1
     stream = list(zip(a, w.view(np.uint8), gate, c, strict=True)) + [(0, 0, 0, 0)] * FMA_LATENCY
-    got = [y for y, in simulate(fp32_int8_fma, INPUTS, OUTPUTS, stream)][FMA_LATENCY:]
+    got = [y for (y,) in simulate(fp32_int8_fma, INPUTS, OUTPUTS, stream)][FMA_LATENCY:]
     check(got, np.where(gate, c, exact(a, w, c)), a, w, c, gate)
 
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Properties of the generated Verilog that CI proves, each with an edit that must break it; see `make formal`."""
 
 import pytest

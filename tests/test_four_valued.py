@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Four-valued simulation: registers and memories start unknown, and after reset no unknown reaches an output.
 
 Looked at in every cycle: handshakes, irq and idle always; a request's address, direction and byte enables with the
@@ -16,12 +17,25 @@ from hls.descriptor.top import generate
 from tests.formal.rtl import ROOT
 from tests.layers import random_program
 
-SMALL = Config(rows=2, cols=2, ports=1, activation_words=256, weight_bytes=256, accumulator_entries=16,
-               scratchpad_words=0)
-CONFIGS = [SMALL, Config(rows=3, cols=2, ports=2, activation_words=256, weight_bytes=256, accumulator_entries=16,
-                         scratchpad_words=256),
-           Config(rows=2, cols=3, ports=4, arithmetic="fma", activation_words=256, weight_bytes=256,
-                  accumulator_entries=16, scratchpad_words=0)]
+SMALL = Config(
+    rows=2, cols=2, ports=1, activation_words=256, weight_bytes=256, accumulator_entries=16, scratchpad_words=0
+)
+CONFIGS = [
+    SMALL,
+    Config(
+        rows=3, cols=2, ports=2, activation_words=256, weight_bytes=256, accumulator_entries=16, scratchpad_words=256
+    ),
+    Config(
+        rows=2,
+        cols=3,
+        ports=4,
+        arithmetic="fma",
+        activation_words=256,
+        weight_bytes=256,
+        accumulator_entries=16,
+        scratchpad_words=0,
+    ),
+]
 
 # Enables become multiplexers: a register's `if` would hide an unknown condition, as it does in RTL.
 GATES = """
@@ -43,10 +57,13 @@ write_verilog -noattr {out}
 
 def gates(files, folder):
     """The accelerator as gates, multiplexers, plain D flip-flops and memories, in one module."""
-    script = (f"read_verilog -sv {' '.join(map(str, files))}\n"
-              + GATES.format(root=files[0].stem, out=folder / "gates.v"))
-    job = "import sys; from pyosys import libyosys as y; d = y.Design()\n" \
-          "for line in sys.stdin.read().splitlines(): y.run_pass(line, d)\n"
+    script = f"read_verilog -sv {' '.join(map(str, files))}\n" + GATES.format(
+        root=files[0].stem, out=folder / "gates.v"
+    )
+    job = (
+        "import sys; from pyosys import libyosys as y; d = y.Design()\n"
+        "for line in sys.stdin.read().splitlines(): y.run_pass(line, d)\n"
+    )
     subprocess.run([sys.executable, "-c", job], input=script, text=True, check=True, stdout=subprocess.DEVNULL)
     return [folder / "gates.v"]
 
@@ -55,16 +72,33 @@ def simulate(config, program, files, top, folder, reset=1):
     """Memory afterwards, and the last line that the bench prints."""
     words = program.memory.copy().view(np.uint32)
     (folder / "memory.hex").write_text("\n".join(f"{word:08x}" for word in words))
-    writes = [(f"{kind}{i}", values[i]) for i in range(REGIONS)
-              for kind, values in (("BASE", program.bases), ("LIMIT", program.limits))]
+    writes = [
+        (f"{kind}{i}", values[i])
+        for i in range(REGIONS)
+        for kind, values in (("BASE", program.bases), ("LIMIT", program.limits))
+    ]
     writes += [("IRQ_ENABLE", 3), ("DOORBELL", program.doorbell)]
-    (folder / "writes.hex").write_text("\n".join(f"{REGISTER[name].offset:08x}{value & 0xFFFFFFFF:08x}"
-                                                 for name, value in writes))
+    (folder / "writes.hex").write_text(
+        "\n".join(f"{REGISTER[name].offset:08x}{value & 0xFFFFFFFF:08x}" for name, value in writes)
+    )
     sizes = {"P": config.ports, "WORDS": len(words), "WRITES": len(writes), "RESET": reset}
     deep = ["sh", "-c", 'ulimit -s unlimited; exec "$@"', "sh"]  # Icarus recurses over a netlist of gates
-    subprocess.run([*deep, "iverilog", "-g2012", "-o", folder / "bench", "-s", "bench", f"-DDUT={top}",
-                    *(f"-Pbench.{name}={value}" for name, value in sizes.items()),
-                    ROOT / "tests" / "four_valued.v", *files], check=True)
+    subprocess.run(
+        [
+            *deep,
+            "iverilog",
+            "-g2012",
+            "-o",
+            folder / "bench",
+            "-s",
+            "bench",
+            f"-DDUT={top}",
+            *(f"-Pbench.{name}={value}" for name, value in sizes.items()),
+            ROOT / "tests" / "four_valued.v",
+            *files,
+        ],
+        check=True,
+    )
     done = subprocess.run(["vvp", "-n", "bench"], cwd=folder, capture_output=True, text=True, check=True)
     lines = [line for line in (folder / "after.hex").read_text().splitlines() if not line.startswith("//")]
     return lines, done.stdout

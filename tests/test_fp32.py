@@ -1,15 +1,9 @@
+# SPDX-License-Identifier: Apache-2.0
 """FP32 adder and multiplier: models against exact integers, MyHDL against the models; Verilog: `test_arithmetic`."""
 
 import numpy as np
 import pytest
-from fp32_reference import (
-    SPECIALS,
-    fma_exact,
-    fp32_bits,
-    mul_exact,
-    random_bits,
-    simulate,
-)
+from fp32_reference import SPECIALS, fma_exact, fp32_bits, mul_exact, random_bits, simulate
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -47,7 +41,7 @@ def test_myhdl_equals_numpy(operation):
     unit, model, latency = UNITS[operation]
     operands = pairs(np.random.default_rng(1), 4000)
     stream = [(1, a, b) for a, b in operands] + [(1, 0, 0)] * latency
-    got = [y for y, in simulate(unit, INPUTS, OUTPUTS, stream)][latency:]
+    got = [y for (y,) in simulate(unit, INPUTS, OUTPUTS, stream)][latency:]
     check(got, model(*operands.T), operands)
 
 
@@ -70,9 +64,8 @@ def test_enable_freezes_the_pipeline(operation):
 
 
 @settings(max_examples=20, deadline=None)
-@given(st.lists(st.tuples(fp32_bits(), fp32_bits()), min_size=20, max_size=60),
-       st.sampled_from(sorted(UNITS)))
+@given(st.lists(st.tuples(fp32_bits(), fp32_bits()), min_size=20, max_size=60), st.sampled_from(sorted(UNITS)))
 def test_myhdl_on_drawn_operands(operands, operation):
     unit, model, latency = UNITS[operation]
     got = simulate(unit, INPUTS, OUTPUTS, [(1, *p) for p in operands] + [(1, 0, 0)] * latency)[latency:]
-    check([y for y, in got], model(*np.array(operands, np.uint32).T), operands)
+    check([y for (y,) in got], model(*np.array(operands, np.uint32).T), operands)

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A part of `make fuzz-files`, and that it would notice."""
 
 import os

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The generated accelerator as Verilog: clean under every linter, for odd geometries too."""
 
 import os
@@ -14,9 +15,15 @@ from hls.descriptor.top import generate
 from sim.toolchain import lint
 
 ROOT = Config().root
-GEOMETRIES = [(8, 8, 2, "aligned"), (1, 1, 1, "fma"), (1, 32, 3, "aligned"), (32, 1, 4, "fma"), (7, 13, 3, "fma"),
-              pytest.param(32, 32, 4, "aligned", marks=pytest.mark.slow),
-              pytest.param(32, 32, 4, "fma", marks=pytest.mark.slow)]
+GEOMETRIES = [
+    (8, 8, 2, "aligned"),
+    (1, 1, 1, "fma"),
+    (1, 32, 3, "aligned"),
+    (32, 1, 4, "fma"),
+    (7, 13, 3, "fma"),
+    pytest.param(32, 32, 4, "aligned", marks=pytest.mark.slow),
+    pytest.param(32, 32, 4, "fma", marks=pytest.mark.slow),
+]
 
 
 @pytest.mark.parametrize("rows, cols, ports, arithmetic", GEOMETRIES)
@@ -51,7 +58,8 @@ from hls.descriptor.top import generate
 generate(Config(2, 3, {arithmetic!r}, ports=3), sys.argv[1])
 """
     for seed in "12":  # of Python's hashes, and so of the order of sets
-        subprocess.run([sys.executable, "-c", job, tmp_path / seed], check=True,
-                       env=os.environ | {"PYTHONHASHSEED": seed})
+        subprocess.run(
+            [sys.executable, "-c", job, tmp_path / seed], check=True, env=os.environ | {"PYTHONHASHSEED": seed}
+        )
     one, other = ({f.name: f.read_text() for f in sorted((tmp_path / seed).iterdir())} for seed in "12")
     assert one == other

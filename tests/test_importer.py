@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Import: any way of writing a model gives the same function; anything unsupported is refused by layer name."""
 
 from collections import OrderedDict
@@ -140,43 +141,60 @@ MODELS = {
     "weight norm": (nn.utils.parametrizations.weight_norm(nn.Linear(4, 3)), (1, 4)),
     "shared layer": ((lambda fc: nn.Sequential(fc, nn.ReLU(), fc))(nn.Linear(4, 4)), (1, 4)),
     "conv1d": (
-        nn.Sequential(nn.Conv1d(2, 6, 5, stride=2, padding=3, dilation=2, groups=2), nn.BatchNorm1d(6), nn.ReLU(),
-                      nn.MaxPool1d(3, 2, 1), nn.ConstantPad1d((2, 1), 0.5), nn.Conv1d(6, 3, 3, padding="same"),
-                      nn.AvgPool1d(2, padding=1), nn.Flatten(), nn.Linear(18, 2)),
+        nn.Sequential(
+            nn.Conv1d(2, 6, 5, stride=2, padding=3, dilation=2, groups=2),
+            nn.BatchNorm1d(6),
+            nn.ReLU(),
+            nn.MaxPool1d(3, 2, 1),
+            nn.ConstantPad1d((2, 1), 0.5),
+            nn.Conv1d(6, 3, 3, padding="same"),
+            nn.AvgPool1d(2, padding=1),
+            nn.Flatten(),
+            nn.Linear(18, 2),
+        ),
         (2, 2, 32),
     ),
     "transposed": (
-        nn.Sequential(nn.ConvTranspose2d(2, 6, 3, 2, 1, output_padding=1), nn.BatchNorm2d(6), nn.ReLU(),
-                      nn.ConvTranspose2d(6, 4, (2, 5), (1, 3), (0, 2), groups=2, bias=False), nn.Sigmoid()),
+        nn.Sequential(
+            nn.ConvTranspose2d(2, 6, 3, 2, 1, output_padding=1),
+            nn.BatchNorm2d(6),
+            nn.ReLU(),
+            nn.ConvTranspose2d(6, 4, (2, 5), (1, 3), (0, 2), groups=2, bias=False),
+            nn.Sigmoid(),
+        ),
         (2, 2, 5, 4),
     ),
     "transposed with gaps": (nn.ConvTranspose2d(2, 3, 1, 3), (1, 2, 3, 4)),
     "transposed and dilated": (nn.ConvTranspose2d(2, 4, 3, (2, 4), (1, 5), (1, 3), 2, dilation=(3, 2)), (1, 2, 4, 6)),
-    "transposed after norm": (nn.Sequential(conv(2, 2, 3), nn.ReLU(), nn.BatchNorm2d(2),
-                                            nn.ConvTranspose2d(2, 3, 2, 2, bias=False)), (1, 2, 7, 7)),
+    "transposed after norm": (
+        nn.Sequential(conv(2, 2, 3), nn.ReLU(), nn.BatchNorm2d(2), nn.ConvTranspose2d(2, 3, 2, 2, bias=False)),
+        (1, 2, 7, 7),
+    ),
     "transposed, padded and cropped": (
-        Call(lambda x: x[:, :, 1:-1, ::2], nn.Sequential(nn.ZeroPad2d(1), nn.ConvTranspose2d(2, 3, 3, 2))), (1, 2, 4, 4)
+        Call(lambda x: x[:, :, 1:-1, ::2], nn.Sequential(nn.ZeroPad2d(1), nn.ConvTranspose2d(2, 3, 3, 2))),
+        (1, 2, 4, 4),
     ),
     "conv1d to maps": (nn.Sequential(nn.Conv1d(2, 3, 3), nn.LeakyReLU(0.2)), (1, 2, 9)),
     "conv1d over (N, L, C)": (
         Call(lambda x: x.transpose(1, 2), Call(lambda x: x.transpose(1, 2), None, nn.Conv1d(4, 3, 3))),
         (2, 9, 4),
     ),
-    "leaky": (nn.Sequential(conv(2, 3, 3), nn.LeakyReLU(0.1), nn.Flatten(), nn.Linear(48, 4), nn.LeakyReLU()),
-              (1, 2, 6, 6)),
+    "leaky": (
+        nn.Sequential(conv(2, 3, 3), nn.LeakyReLU(0.1), nn.Flatten(), nn.Linear(48, 4), nn.LeakyReLU()),
+        (1, 2, 6, 6),
+    ),
     "prelu": (nn.Sequential(nn.Linear(4, 9), nn.PReLU()), (1, 4)),
     "sigmoid": (nn.Sequential(nn.Linear(4, 3), nn.Sigmoid(), nn.Linear(3, 3), nn.Tanh()), (2, 4)),
     "softmax inside": (nn.Sequential(nn.Linear(4, 3), nn.Softmax(1), nn.Linear(3, 2)), (1, 4)),
     "softmax of channels": (nn.Sequential(conv(2, 3, 3), nn.Softmax2d()), (1, 2, 6, 6)),
-    "global pool": (
-        nn.Sequential(conv(2, 6, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 2)), (2, 2, 8, 8)
-    ),
+    "global pool": (nn.Sequential(conv(2, 6, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 2)), (2, 2, 8, 8)),
     "adaptive": (nn.Sequential(nn.AdaptiveAvgPool2d((2, 3)), nn.AdaptiveMaxPool2d((None, 1))), (1, 2, 8, 9)),
     "adaptive 1d": (nn.Sequential(nn.Conv1d(2, 4, 3), nn.AdaptiveAvgPool1d(5), nn.AdaptiveMaxPool1d(1)), (1, 2, 12)),
     "mean": (Call(lambda x: x.mean((2, 3)), conv(2, 3, 3), nn.Linear(3, 2)), (1, 2, 6, 6)),
     "mean keepdim": (Call(lambda x: x.mean((-1, -2), keepdim=True), conv(2, 3, 3), conv(3, 2, 1)), (1, 2, 6, 6)),
     "mean over height": (
-        Call(lambda x: x.mean(2), conv(2, 3, 3), nn.Sequential(nn.Conv1d(3, 2, 3), nn.ReLU())), (1, 2, 6, 7)
+        Call(lambda x: x.mean(2), conv(2, 3, 3), nn.Sequential(nn.Conv1d(3, 2, 3), nn.ReLU())),
+        (1, 2, 6, 7),
     ),
     "amax": (Call(lambda x: x.amax((2, 3)), conv(2, 3, 3), nn.Linear(3, 2)), (1, 2, 6, 6)),
     "upsample": (nn.Sequential(conv(2, 3, 3), nn.Upsample(scale_factor=2), nn.BatchNorm2d(3), nn.ReLU()), (1, 2, 5, 6)),
@@ -189,26 +207,34 @@ MODELS = {
     "product": (Call(lambda x: x * x.sigmoid(), nn.Linear(4, 3)), (2, 4)),
     "square": (Call(torch.square, nn.Linear(4, 3)), (4,)),
     "gates": (
-        Call(lambda x: torch.sigmoid(x.mean((2, 3), keepdim=True)) * (x * x[:, :1]), conv(2, 3, 3)), (2, 2, 6, 5)
+        Call(lambda x: torch.sigmoid(x.mean((2, 3), keepdim=True)) * (x * x[:, :1]), conv(2, 3, 3)),
+        (2, 2, 6, 5),
     ),
     "gates of a sequence": (
-        Call(lambda x: x * x.mean(2, keepdim=True), nn.Conv1d(2, 3, 3), nn.Conv1d(3, 2, 1)), (2, 2, 9)
+        Call(lambda x: x * x.mean(2, keepdim=True), nn.Conv1d(2, 3, 3), nn.Conv1d(3, 2, 1)),
+        (2, 2, 9),
     ),
     "hardswish": (nn.Sequential(conv(2, 3, 3), nn.Hardswish(), conv(3, 2, 1), nn.Hardsigmoid()), (2, 2, 6, 5)),
     "silu": (nn.Sequential(nn.Linear(4, 3), nn.SiLU()), (4,)),
     "channel shuffle": (
-        Call(lambda x: x.view(2, 3, 4, 4, 3).transpose(1, 2).reshape(2, 12, 4, 3), nn.Conv2d(3, 12, 3, groups=3),
-             nn.Conv2d(12, 6, 1, groups=3)), (2, 3, 6, 5),
+        Call(
+            lambda x: x.view(2, 3, 4, 4, 3).transpose(1, 2).reshape(2, 12, 4, 3),
+            nn.Conv2d(3, 12, 3, groups=3),
+            nn.Conv2d(12, 6, 1, groups=3),
+        ),
+        (2, 3, 6, 5),
     ),
     "channel shuffle of a sequence": (
-        Call(lambda x: x.view(2, 2, 3, 7).transpose(1, 2).reshape(2, 6, 7), nn.Conv1d(2, 6, 3)), (2, 2, 9)
+        Call(lambda x: x.view(2, 2, 3, 7).transpose(1, 2).reshape(2, 6, 7), nn.Conv1d(2, 6, 3)),
+        (2, 2, 9),
     ),
     "channel shuffle as a layer": (nn.Sequential(conv(2, 8, 3), nn.ChannelShuffle(4), nn.ReLU()), (1, 2, 6, 5)),
     "pixel shuffle": (nn.Sequential(conv(2, 18, 3), nn.PixelShuffle(3), conv(2, 2, 3)), (2, 2, 4, 5)),
     "constants": (Call(lambda x: -(3 - (x * 2 + 1) / 4 - 0.5), conv(2, 3, 3)), (1, 2, 6, 6)),
     "constants per channel": (
-        Call(lambda x: x.relu() * torch.tensor([1.0, -2.0, 3.0]).view(3, 1, 1) + torch.tensor([[[[0.5]]]]),
-             conv(2, 3, 3)),
+        Call(
+            lambda x: x.relu() * torch.tensor([1.0, -2.0, 3.0]).view(3, 1, 1) + torch.tensor([[[[0.5]]]]), conv(2, 3, 3)
+        ),
         (1, 2, 6, 6),
     ),
     "concat": (
@@ -217,15 +243,20 @@ MODELS = {
     ),
     "concat vectors": (Call(lambda x: torch.cat([x.relu(), x.tanh()], -1), nn.Linear(4, 3), nn.Linear(6, 2)), (2, 4)),
     "concat of flattened": (
-        Call(lambda x: torch.cat([x.relu().flatten(1), F.max_pool2d(x, 3, 1, 1).flatten(1)], 1), conv(2, 3, 3),
-             nn.Linear(96, 2)),
+        Call(
+            lambda x: torch.cat([x.relu().flatten(1), F.max_pool2d(x, 3, 1, 1).flatten(1)], 1),
+            conv(2, 3, 3),
+            nn.Linear(96, 2),
+        ),
         (2, 2, 6, 6),
     ),
     "bn first": (nn.Sequential(nn.BatchNorm2d(2), conv(2, 4, 3, groups=2, padding=1)), (1, 2, 4, 4)),
     "bn first folded": (nn.Sequential(nn.BatchNorm2d(4), conv(4, 6, 3, groups=2, stride=2)), (1, 4, 5, 5)),
     "bn after relu": (nn.Sequential(conv(2, 3, 1), nn.ReLU(), nn.BatchNorm2d(3), nn.ReLU6()), (2, 2, 4, 4)),
-    "bn before linear": (nn.Sequential(conv(2, 3, 1), nn.ReLU(), nn.BatchNorm2d(3), nn.Flatten(), nn.Linear(48, 2)),
-                         (1, 2, 4, 4)),
+    "bn before linear": (
+        nn.Sequential(conv(2, 3, 1), nn.ReLU(), nn.BatchNorm2d(3), nn.Flatten(), nn.Linear(48, 2)),
+        (1, 2, 4, 4),
+    ),
     "bn of flattened": (
         nn.Sequential(conv(2, 3, 1), nn.ReLU(), nn.Flatten(), nn.BatchNorm1d(48), nn.ReLU(), nn.Linear(48, 2)),
         (2, 2, 4, 4),
@@ -238,32 +269,44 @@ MODELS = {
     "channels last input": (Call(lambda x: x.permute(0, 3, 1, 2), None, conv(3, 4, 3)), (2, 6, 6, 3)),
     "channels last output": (Call(lambda x: x.permute(0, 2, 3, 1).relu(), conv(3, 4, 3)), (2, 3, 6, 6)),
     "channels last flatten": (
-        Call(lambda x: x.permute(0, 2, 3, 1).relu().flatten(1), conv(3, 4, 3), nn.Linear(64, 3)), (2, 3, 6, 6)
+        Call(lambda x: x.permute(0, 2, 3, 1).relu().flatten(1), conv(3, 4, 3), nn.Linear(64, 3)),
+        (2, 3, 6, 6),
     ),
     "there and back": (
-        Call(lambda x: x.permute(0, 2, 3, 1).relu().permute(0, 3, 1, 2), conv(3, 4, 3), conv(4, 2, 3)), (2, 3, 6, 6)
+        Call(lambda x: x.permute(0, 2, 3, 1).relu().permute(0, 3, 1, 2), conv(3, 4, 3), conv(4, 2, 3)),
+        (2, 3, 6, 6),
     ),
     "height to one side": (Call(lambda x: x.view(1, 2, 2, 18), conv(3, 2, 1), conv(2, 3, (1, 5))), (1, 3, 6, 6)),
     "reshaped input": (nn.Sequential(nn.Unflatten(1, (2, 2, 2)), conv(2, 3, 2)), (1, 8)),
     "reshaped output": (nn.Sequential(nn.Linear(3, 8), nn.Unflatten(1, (2, 2, 2))), (1, 3)),
     "linear over rows": (nn.Sequential(nn.Linear(3, 8), nn.ReLU(), nn.Linear(8, 5)), (2, 4, 3)),
     "unflatten inside": (
-        nn.Sequential(nn.Linear(5, 24), nn.ReLU(), nn.Unflatten(1, (3, 2, 4)), conv(3, 2, 2),
-                      nn.Upsample(scale_factor=2)),
+        nn.Sequential(
+            nn.Linear(5, 24), nn.ReLU(), nn.Unflatten(1, (3, 2, 4)), conv(3, 2, 2), nn.Upsample(scale_factor=2)
+        ),
         (2, 5),
     ),
     "unflatten of a vector": (Call(lambda x: x.view(1, 3, 2, 4), nn.Linear(5, 24), conv(3, 2, 2)), (5,)),
     "unflatten 1d": (nn.Sequential(nn.Linear(5, 24), nn.Unflatten(1, (3, 8)), nn.Conv1d(3, 2, 3)), (2, 5)),
     "unflatten with two readers": (
-        Call(lambda x: x.view(2, 3, 2, 4).mean((2, 3)) + x.view(2, 3, 8).amax(2), nn.Linear(5, 24)), (2, 5)
+        Call(lambda x: x.view(2, 3, 2, 4).mean((2, 3)) + x.view(2, 3, 8).amax(2), nn.Linear(5, 24)),
+        (2, 5),
     ),
     "channels last linear": (
-        Call(lambda x: F.relu(x @ torch.ones(4, 5) + 1).permute(0, 3, 1, 2), Call(lambda x: x.permute(0, 2, 3, 1),
-             conv(3, 4, 2)), conv(5, 2, 2)), (2, 3, 5, 6)
+        Call(
+            lambda x: F.relu(x @ torch.ones(4, 5) + 1).permute(0, 3, 1, 2),
+            Call(lambda x: x.permute(0, 2, 3, 1), conv(3, 4, 2)),
+            conv(5, 2, 2),
+        ),
+        (2, 3, 5, 6),
     ),
     "channels last normalised": (
-        Call(lambda x: ((x - torch.tensor([0.5, 0.4, 0.3])) / torch.tensor([0.1, 0.2, 0.3])).permute(0, 3, 1, 2), None,
-             conv(3, 2, 2)), (2, 5, 6, 3)
+        Call(
+            lambda x: ((x - torch.tensor([0.5, 0.4, 0.3])) / torch.tensor([0.1, 0.2, 0.3])).permute(0, 3, 1, 2),
+            None,
+            conv(3, 2, 2),
+        ),
+        (2, 5, 6, 3),
     ),
     "channels last bytes": (Call(lambda x: (x / 255 - 0.5).permute(0, 3, 1, 2), None, conv(3, 2, 2)), (2, 5, 6, 3)),
     "channels last relu": (Call(lambda x: x.relu().permute(0, 3, 1, 2), None, conv(3, 2, 2)), (2, 5, 6, 3)),
@@ -278,33 +321,53 @@ MODELS = {
     "slices": (Call(lambda x: x[:, 1:, ::2, 1:5:3], conv(2, 5, 2), conv(4, 2, 1)), (2, 2, 7, 8)),
     "slice of vectors": (Call(lambda x: x[:, 1:6:2], nn.Linear(4, 7), nn.Linear(3, 2)), (2, 4)),
     "slice of a vector": (Call(lambda x: x[2:], nn.Linear(4, 7)), (4,)),
-    "split": (Call(lambda x: torch.cat([F.relu(p) for p in x.split(2, 1)[:2]], 1), conv(2, 5, 2), conv(4, 2, 1)),
-              (2, 2, 7, 8)),
+    "split": (
+        Call(lambda x: torch.cat([F.relu(p) for p in x.split(2, 1)[:2]], 1), conv(2, 5, 2), conv(4, 2, 1)),
+        (2, 2, 7, 8),
+    ),
     "split with sizes": (Call(lambda x: x.split([1, 4], 1)[1], conv(2, 5, 2)), (2, 2, 7, 8)),
     "chunk": (Call(lambda x: torch.add(*x.chunk(2, 1)), conv(2, 4, 2)), (2, 2, 7, 8)),
     "crop": (nn.Sequential(nn.ZeroPad2d((-1, 2, 0, -3)), conv(2, 3, 3, padding=1)), (1, 2, 8, 8)),
     "crop 1d": (nn.Sequential(nn.Conv1d(2, 3, 3), nn.ConstantPad1d((-2, -1), 0.5), nn.Conv1d(3, 2, 1)), (1, 2, 9)),
-    "bn after a slice": (Call(lambda x: x[:, :, 1:], conv(2, 3, 3), nn.Sequential(nn.BatchNorm2d(3), nn.ReLU())),
-                         (1, 2, 7, 8)),
-    "copies of channels": (Call(lambda x: x.repeat(1, 3, 1, 1) + x.expand(-1, 3, -1, -1), None, conv(3, 2, 2)),
-                           (2, 1, 4, 4)),
-    "uneven adaptive": (nn.Sequential(conv(2, 3, 1), nn.AdaptiveAvgPool2d((3, 4)), nn.AdaptiveMaxPool2d((2, 7))),
-                        (2, 2, 8, 10)),
+    "bn after a slice": (
+        Call(lambda x: x[:, :, 1:], conv(2, 3, 3), nn.Sequential(nn.BatchNorm2d(3), nn.ReLU())),
+        (1, 2, 7, 8),
+    ),
+    "copies of channels": (
+        Call(lambda x: x.repeat(1, 3, 1, 1) + x.expand(-1, 3, -1, -1), None, conv(3, 2, 2)),
+        (2, 1, 4, 4),
+    ),
+    "uneven adaptive": (
+        nn.Sequential(conv(2, 3, 1), nn.AdaptiveAvgPool2d((3, 4)), nn.AdaptiveMaxPool2d((2, 7))),
+        (2, 2, 8, 10),
+    ),
     "uneven adaptive 1d": (
-        nn.Sequential(nn.AdaptiveAvgPool1d(4), nn.BatchNorm1d(2), nn.AdaptiveMaxPool1d(3)), (2, 2, 9)
+        nn.Sequential(nn.AdaptiveAvgPool1d(4), nn.BatchNorm1d(2), nn.AdaptiveMaxPool1d(3)),
+        (2, 2, 9),
     ),
     "padded adaptive": (nn.Sequential(nn.ZeroPad2d(1), nn.AdaptiveAvgPool2d(3)), (1, 2, 5, 6)),
     "sum and max": (Call(lambda x: x.sum((2, 3)) + x.max(3).values.max(2)[0], conv(2, 3, 3)), (2, 2, 6, 7)),
     "bounds from tensors": (
-        Call(lambda x: torch.minimum(torch.max(x, torch.zeros(1)), torch.full((3, 1, 1), 0.5)).clamp(
-            torch.tensor(0.1), torch.tensor(0.4)), conv(2, 3, 3)), (2, 2, 6, 7)
+        Call(
+            lambda x: torch.minimum(torch.max(x, torch.zeros(1)), torch.full((3, 1, 1), 0.5)).clamp(
+                torch.tensor(0.1), torch.tensor(0.4)
+            ),
+            conv(2, 3, 3),
+        ),
+        (2, 2, 6, 7),
     ),
     "threshold": (nn.Sequential(nn.Linear(4, 9), nn.Threshold(0, 0)), (3, 4)),
     "product with weights": (Call(lambda x: x @ torch.arange(12.0).view(4, 3)), (2, 4)),
     "conversions": (Call(lambda x: x.float().to(torch.float32).type_as(x), nn.Linear(4, 9)), (3, 4)),
     "weights computed": (
-        Call(lambda x: F.conv2d(x, torch.stack([torch.arange(8.0).view(2, 2, 2).flip(1)[:, :2].tanh()] * 3)
-                                - torch.ones(3, 1, 1, 1).mean((1, 2, 3), keepdim=True))), (1, 2, 4, 4)
+        Call(
+            lambda x: F.conv2d(
+                x,
+                torch.stack([torch.arange(8.0).view(2, 2, 2).flip(1)[:, :2].tanh()] * 3)
+                - torch.ones(3, 1, 1, 1).mean((1, 2, 3), keepdim=True),
+            )
+        ),
+        (1, 2, 4, 4),
     ),
     "spectral norm": (nn.utils.parametrizations.spectral_norm(nn.Linear(4, 3)), (1, 4)),
     "train mode": (nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3), nn.Dropout(0.9)).train(), (2, 4)),
@@ -395,7 +458,9 @@ REFUSED = {
     "empty slice": (Call(lambda x: x[:, 2:]), (3, 2, 4, 4), ["slice", "nothing is left"]),
     "matrix product": (Call(lambda x: x @ x), (4, 4), ["matmul", "both operands are computed"]),
     "attention": (
-        Call(lambda x: F.scaled_dot_product_attention(x, x, x)), (1, 3, 4), ["scaled_dot_product_attention", "use conv"]
+        Call(lambda x: F.scaled_dot_product_attention(x, x, x)),
+        (1, 3, 4),
+        ["scaled_dot_product_attention", "use conv"],
     ),
     "recurrent": (Call(lambda x: x[0], nn.LSTM(2, 3)), (1, 4, 2), ["lstm", "Conv1d over time"]),
     "repeat of rows": (Call(lambda x: x.repeat(1, 1, 2, 1)), (1, 2, 4, 4), ["repeat", "copies of the channels"]),
@@ -405,15 +470,24 @@ REFUSED = {
     "softmax over space": (nn.Softmax(2), (1, 2, 8, 8), ["softmax", "dim=2", "dim=1"]),
     "gelu": (nn.Sequential(OrderedDict(gate=nn.GELU())), (1, 2), ["layer gate: gelu", "use ReLU", "docs/operators.md"]),
     "broadcast": (
-        Call(lambda x: x + x.mean((2, 3), keepdim=True)), (1, 2, 4, 4), ["add", "(1, 2, 4, 4) and (1, 2, 1, 1)"]
+        Call(lambda x: x + x.mean((2, 3), keepdim=True)),
+        (1, 2, 4, 4),
+        ["add", "(1, 2, 4, 4) and (1, 2, 1, 1)"],
     ),
     "product": (
-        Call(lambda x: x * x.mean(2, keepdim=True), nn.ReLU()), (1, 3, 4, 5), ["mul", "(1, 3, 4, 5) and (1, 3, 1, 5)"]
+        Call(lambda x: x * x.mean(2, keepdim=True), nn.ReLU()),
+        (1, 3, 4, 5),
+        ["mul", "(1, 3, 4, 5) and (1, 3, 1, 5)"],
     ),
-    "product of a flattened map": (Call(lambda x: x * torch.sigmoid(x), nn.Sequential(conv(2, 3, 2), nn.Flatten())),
-                                   (1, 2, 4, 4), ["mul", "flatten after it"]),
+    "product of a flattened map": (
+        Call(lambda x: x * torch.sigmoid(x), nn.Sequential(conv(2, 3, 2), nn.Flatten())),
+        (1, 2, 4, 4),
+        ["mul", "flatten after it"],
+    ),
     "positional": (
-        Call(lambda x: x + torch.tensor([[1.0], [2], [3], [4]])), (1, 2, 4, 4), ["add", "(4, 1)", "(1, 2, 1, 1)"]
+        Call(lambda x: x + torch.tensor([[1.0], [2], [3], [4]])),
+        (1, 2, 4, 4),
+        ["add", "(4, 1)", "(1, 2, 1, 1)"],
     ),
     "over the sample": (Call(lambda x: 1 / x), (1, 4), ["reciprocal"]),
     "slope per channel": (nn.PReLU(2), (1, 2, 4, 4), ["prelu", "num_parameters=2", "one slope"]),
@@ -423,13 +497,19 @@ REFUSED = {
     "upsample 1.5": (nn.Upsample(scale_factor=1.5), (1, 2, 4, 4), ["upsample", "(4, 4) to (6, 6)", "integer"]),
     "bilinear": (nn.Upsample(scale_factor=2, mode="bilinear"), (1, 2, 4, 4), ["upsample_bilinear2d", "nearest"]),
     "reshape inside": (
-        Call(lambda x: x.view(1, 2, 4, 8), conv(2, 4, 1), conv(2, 2, 1)), (1, 2, 4, 4), ["(1, 4, 4, 4)", "(1, 2, 4, 8)"]
+        Call(lambda x: x.view(1, 2, 4, 8), conv(2, 4, 1), conv(2, 2, 1)),
+        (1, 2, 4, 4),
+        ["(1, 4, 4, 4)", "(1, 2, 4, 8)"],
     ),
     "permute inside": (
-        Call(lambda x: x.permute(0, 2, 1, 3), conv(2, 4, 1), conv(4, 2, 1)), (1, 2, 4, 4), ["dims=[0, 2, 1, 3]", "move"]
+        Call(lambda x: x.permute(0, 2, 1, 3), conv(2, 4, 1), conv(4, 2, 1)),
+        (1, 2, 4, 4),
+        ["dims=[0, 2, 1, 3]", "move"],
     ),
     "sequence over channels": (
-        Call(lambda x: x.flatten(2), conv(2, 3, 1), nn.Linear(16, 2)), (1, 2, 4, 4), ["layer after", "channels-last"]
+        Call(lambda x: x.flatten(2), conv(2, 3, 1), nn.Linear(16, 2)),
+        (1, 2, 4, 4),
+        ["layer after", "channels-last"],
     ),
     "concat of a vector and a flattened map": (
         Call(lambda x: torch.cat([x.flatten(1), x.mean((2, 3))], 1), conv(2, 3, 1), nn.Linear(51, 2)),

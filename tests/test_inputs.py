@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Input arrays: what is accepted, and the one sentence for what is not."""
 
 import os
@@ -74,11 +75,19 @@ def header(text, version=1):
     return b"\x93NUMPY" + bytes([version, 0]) + len(text).to_bytes(2 if version == 1 else 4, "little") + text
 
 
-@pytest.mark.parametrize("shape, words", [
-    ("(100000000, 1000000)", "has shape"), ("(-1, 4)", "not a complete"), ("(1, -4)", "not a complete"),
-    ("(10**9,)", "not a complete"), ("(" + "9" * 60 + ",)", "has shape"), ("(2.0, 2)", "not a complete"),
-    ("(" + "[" * 40 + "]" * 40 + ",)", "not a complete"), ("(2, 3, 4)", "has shape"),
-])
+@pytest.mark.parametrize(
+    "shape, words",
+    [
+        ("(100000000, 1000000)", "has shape"),
+        ("(-1, 4)", "not a complete"),
+        ("(1, -4)", "not a complete"),
+        ("(10**9,)", "not a complete"),
+        ("(" + "9" * 60 + ",)", "has shape"),
+        ("(2.0, 2)", "not a complete"),
+        ("(" + "[" * 40 + "]" * 40 + ",)", "not a complete"),
+        ("(2, 3, 4)", "has shape"),
+    ],
+)
 @pytest.mark.parametrize("version", [1, 2])
 def test_a_header_that_lies_is_refused_before_the_values_are_read(tmp_path, shape, words, version):
     path = tmp_path / "x.npy"
@@ -96,16 +105,26 @@ def test_a_long_file_of_another_shape_is_not_read(tmp_path, monkeypatch):
         assert "[1000000000]" in refusal(path, shape)
 
 
-@pytest.mark.parametrize("descr", [
-    "'|O'", "'<U4'", "'<c8'", "[('a', '<f4')]", "'<M8[s]'", "'(2,)<f4'", "'nonsense'", "3"])
+@pytest.mark.parametrize(
+    "descr", ["'|O'", "'<U4'", "'<c8'", "[('a', '<f4')]", "'<M8[s]'", "'(2,)<f4'", "'nonsense'", "3"]
+)
 def test_types_that_are_no_numbers(tmp_path, descr):
     path = tmp_path / "x.npy"
     path.write_bytes(header(f"{{'descr': {descr}, 'fortran_order': False, 'shape': (2,), }}") + b"\x80" * 64)
     refusal(path, (2,))
 
 
-@pytest.mark.parametrize("start", [b"\x93NUMPY\x03\x00\x40\x00\x00\x00", b"\x93NUMPY\x02\x00\xff\xff\xff\xff",
-                                   b"\x93NUMPY\x01\x00\xff\xff", b"\x80\x04", b"PK\x03\x04", b"\x93NUMPY"])
+@pytest.mark.parametrize(
+    "start",
+    [
+        b"\x93NUMPY\x03\x00\x40\x00\x00\x00",
+        b"\x93NUMPY\x02\x00\xff\xff\xff\xff",
+        b"\x93NUMPY\x01\x00\xff\xff",
+        b"\x80\x04",
+        b"PK\x03\x04",
+        b"\x93NUMPY",
+    ],
+)
 def test_headers_of_other_versions_and_lengths(tmp_path, start):
     (tmp_path / "x.npy").write_bytes(start + b" " * 1000)
     assert "not a complete" in refusal(tmp_path / "x.npy")
@@ -173,11 +192,17 @@ def test_archives_are_checked_member_by_member(tmp_path):
     assert "other is object" in refused_samples(path, names=("x", "other"))
 
 
-@pytest.mark.parametrize("member", [
-    header("{'descr': '<f4', 'fortran_order': False, 'shape': (100000000, 1000000), }"),
-    header("{'descr': '<f4', 'fortran_order': False, 'shape': (3, 2), }") + b"x" * 23,
-    header("{'descr': '<f4', 'fortran_order': False, 'shape': (3, 2), }") + b"x" * 25,
-    header("{'descr': '|O', 'fortran_order': False, 'shape': (3, 2), }") + b"x" * 25, b"", b"x" * 200])
+@pytest.mark.parametrize(
+    "member",
+    [
+        header("{'descr': '<f4', 'fortran_order': False, 'shape': (100000000, 1000000), }"),
+        header("{'descr': '<f4', 'fortran_order': False, 'shape': (3, 2), }") + b"x" * 23,
+        header("{'descr': '<f4', 'fortran_order': False, 'shape': (3, 2), }") + b"x" * 25,
+        header("{'descr': '|O', 'fortran_order': False, 'shape': (3, 2), }") + b"x" * 25,
+        b"",
+        b"x" * 200,
+    ],
+)
 def test_members_that_lie(tmp_path, member):
     with zipfile.ZipFile(tmp_path / "x.npz", "w") as archive:
         archive.writestr("x.npy", member)
@@ -206,10 +231,13 @@ def test_models_are_looked_for_before_anything_is_loaded(tmp_path):
     (tmp_path / "app" / "manifest.json").write_text("{}")
     (tmp_path / "app" / "model.pt2").write_text("")
     os.mkfifo(tmp_path / "fifo.pt2")
-    code = ("import sys; from click.testing import CliRunner; from gen.cli import main;"
-            "result = CliRunner().invoke(main, sys.argv[1:]);"
-            "print(result.exit_code, 'torch' in sys.modules, result.stderr)")
+    code = (
+        "import sys; from click.testing import CliRunner; from gen.cli import main;"
+        "result = CliRunner().invoke(main, sys.argv[1:]);"
+        "print(result.exit_code, 'torch' in sys.modules, result.stderr)"
+    )
     for name, words in (("absent.pt2", "does not exist"), ("app", "app/model.pt2"), ("fifo.pt2", "no regular file")):
-        done = subprocess.run([sys.executable, "-c", code, "estimate", str(tmp_path / name)], capture_output=True,
-                              text=True)
+        done = subprocess.run(
+            [sys.executable, "-c", code, "estimate", str(tmp_path / name)], capture_output=True, text=True
+        )
         assert done.stdout.startswith("1 False heepgen: error: ") and words in done.stdout, done

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Load engine against the loops written in Python, with random stalls; and its rate without any."""
 
 import numpy as np
@@ -31,15 +32,33 @@ def simulate(ports, layers, ready=1.0, answer=1.0, use=1.0, store=None, seed=0, 
     memory = BeatMemory(rng.integers(0, 1 << 32, WORDS, dtype=np.uint64).astype(np.uint32), ports, rng, ready, answer)
     clk, rst, start, load_open, wr_valid, done, left = (Signal(bool(0)) for _ in range(7))
     available, released, wr_pos, loaded = (Signal(intbv(0)[LINEAR:]) for _ in range(4))
-    wr_count, wr_data = Signal(intbv(0)[3:]), Signal(intbv(0)[32 * ports:])
+    wr_count, wr_data = Signal(intbv(0)[3:]), Signal(intbv(0)[32 * ports :])
     job, req = job_signals(LOAD_JOB), Request(ports)
     took = []
 
     @block
     def bench():
-        dut = load_engine(clk, rst, start, job, load_open, available, released, req, memory.rsp_valid,
-                          memory.rsp_count, memory.rsp_data, wr_valid, wr_pos, wr_count, wr_data, loaded, done, left,
-                          config=Config(ports=ports, activation_words=SIZE))
+        dut = load_engine(
+            clk,
+            rst,
+            start,
+            job,
+            load_open,
+            available,
+            released,
+            req,
+            memory.rsp_valid,
+            memory.rsp_count,
+            memory.rsp_data,
+            wr_valid,
+            wr_pos,
+            wr_count,
+            wr_data,
+            loaded,
+            done,
+            left,
+            config=Config(ports=ports, activation_words=SIZE),
+        )
 
         @instance
         def drive():
@@ -74,7 +93,7 @@ def simulate(ports, layers, ready=1.0, answer=1.0, use=1.0, store=None, seed=0, 
                     if wr_valid:
                         for i in range(int(wr_count)):
                             assert int(wr_pos) + i < free + SIZE, "a word still needed is overwritten"
-                            buffer[(int(wr_pos) + i) % SIZE] = int(wr_data[32 * i + 32:32 * i])
+                            buffer[(int(wr_pos) + i) % SIZE] = int(wr_data[32 * i + 32 : 32 * i])
                     readable = int(loaded)  # in the next cycle
                     assert [buffer[i % SIZE] for i in range(free, readable)] == expected[free:readable]
                     clk.next = 1
@@ -98,8 +117,16 @@ def simulate(ports, layers, ready=1.0, answer=1.0, use=1.0, store=None, seed=0, 
 
 def layer(c, x, y, strides=None, addr=0x40):
     c_stride, x_stride, y_stride = strides or (1, c, c * x)
-    return {"load_addr": addr, "load_c_count": c, "load_x_count": x, "load_y_count": y, "load_c_stride": c_stride,
-            "load_x_stride": x_stride, "load_y_stride": y_stride, "load_addr_region": 1}
+    return {
+        "load_addr": addr,
+        "load_c_count": c,
+        "load_x_count": x,
+        "load_y_count": y,
+        "load_c_stride": c_stride,
+        "load_x_stride": x_stride,
+        "load_y_stride": y_stride,
+        "load_addr_region": 1,
+    }
 
 
 def random_layers(seed):

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Loading model files: good ones load, bad ones give one sentence, malicious ones do nothing.
 
 Every attack here touches a file when it works. Each is first shown to work on torch's own unsafe loader (or to
@@ -265,8 +266,6 @@ def test_unsupported_layer_in_archive_is_named(tmp_path):
     torch.export.save(torch.export.export(model, (torch.zeros(1, 2),)), tmp_path / "m.pt2")
     with pytest.raises(HeepgenError, match="layer 1: gelu: .*use ReLU.*docs/operators.md"):
         load_model(tmp_path / "m.pt2")
-
-
 
 
 @pytest.mark.parametrize("suffix", [".pt", ".pt2"])

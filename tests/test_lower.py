@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Descriptors of random layers on random geometries: NumPy model of the accelerator against PyTorch."""
 
 import numpy as np
@@ -24,9 +25,13 @@ SETTINGS = settings(max_examples=12, deadline=None, suppress_health_check=list(H
 @st.composite
 def configs(draw):
     size = st.sampled_from([1, 2, 3, 5, 8, 12])
-    return Config(rows=draw(size), cols=draw(size), ports=draw(st.integers(1, 4)),
-                  activation_words=draw(st.sampled_from([256, 1024, 8192])),
-                  accumulator_entries=draw(st.sampled_from([16, 64])))
+    return Config(
+        rows=draw(size),
+        cols=draw(size),
+        ports=draw(st.integers(1, 4)),
+        activation_words=draw(st.sampled_from([256, 1024, 8192])),
+        accumulator_entries=draw(st.sampled_from([16, 64])),
+    )
 
 
 def pairs(low, high):
@@ -40,8 +45,16 @@ def convolutions(draw):
     if draw(st.booleans()):  # depthwise, maybe with a channel multiplier
         groups = cin
         cout = cin * draw(st.integers(1, 2))
-    return nn.Conv2d(cin, cout, draw(pairs(1, 4)), draw(pairs(1, 3)), draw(pairs(0, 2)), draw(pairs(1, 2)), groups,
-                     bias=draw(st.booleans()))
+    return nn.Conv2d(
+        cin,
+        cout,
+        draw(pairs(1, 4)),
+        draw(pairs(1, 3)),
+        draw(pairs(0, 2)),
+        draw(pairs(1, 2)),
+        groups,
+        bias=draw(st.booleans()),
+    )
 
 
 @st.composite
@@ -50,8 +63,14 @@ def pools(draw):
     padding = tuple(draw(st.integers(0, k // 2)) for k in kernel)
     if draw(st.booleans()):
         return nn.MaxPool2d(kernel, draw(pairs(1, 3)), padding, draw(pairs(1, 2)), ceil_mode=draw(st.booleans()))
-    return nn.AvgPool2d(kernel, draw(pairs(1, 3)), padding, draw(st.booleans()), draw(st.booleans()),
-                        draw(st.sampled_from([None, None, 5])))
+    return nn.AvgPool2d(
+        kernel,
+        draw(pairs(1, 3)),
+        padding,
+        draw(st.booleans()),
+        draw(st.booleans()),
+        draw(st.sampled_from([None, None, 5])),
+    )
 
 
 def assert_close(model, shape, config, seed=0):
@@ -77,7 +96,7 @@ def check_buffers(program, config):
     """What the hardware relies on, read back from the packed descriptors."""
     table = program.constants["descriptors"].reshape(-1, 52)
     ends = {step[1] for step in program.steps if isinstance(step, tuple)}
-    for index, words in enumerate(table[:len(program.jobs)]):
+    for index, words in enumerate(table[: len(program.jobs)]):
         f = unpack(words)
         assert f["STRIP_PX"] * min(f["CBG"], f["NCB"]) <= config.accumulator_entries
         assert 1 <= f["FIRST_PX"] <= f["STRIP_PX"]
@@ -111,25 +130,35 @@ def test_linear(batch, features, outputs, config):
     assert_close(nn.Linear(features, outputs), (batch, features), config)
 
 
-@pytest.mark.parametrize("model, shape", [
-    (nn.Sequential(nn.Conv2d(3, 5, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(5, 4, 3), nn.Flatten(),
-                   nn.Linear(36, 7)), (2, 3, 12, 12)),
-    (nn.Sequential(nn.Flatten(), nn.Linear(3 * 8 * 8, 10)), (2, 3, 8, 8)),
-    (nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten()), (2, 3, 6, 6)),
-    (nn.Flatten(), (2, 3, 6, 6)),
-    (nn.Sequential(nn.ReLU(), nn.Conv2d(3, 4, 3)), (1, 3, 6, 6)),
-    (nn.Sequential(nn.ZeroPad2d((1, 2, 3, 0)), nn.MaxPool2d(2)), (1, 5, 7, 8)),
-    (nn.Sequential(nn.ConstantPad2d((1, 0, 2, 1), -3.5), nn.Conv2d(5, 3, 2)), (1, 5, 7, 8)),
-    (nn.Sequential(nn.Linear(12, 5), nn.Softmax(-1)), (3, 12)),
-    (nn.Softmax(-1), (3, 12)),
-    (nn.Linear(12, 5), (12,)),
-])
+@pytest.mark.parametrize(
+    "model, shape",
+    [
+        (
+            nn.Sequential(
+                nn.Conv2d(3, 5, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(5, 4, 3), nn.Flatten(), nn.Linear(36, 7)
+            ),
+            (2, 3, 12, 12),
+        ),
+        (nn.Sequential(nn.Flatten(), nn.Linear(3 * 8 * 8, 10)), (2, 3, 8, 8)),
+        (nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten()), (2, 3, 6, 6)),
+        (nn.Flatten(), (2, 3, 6, 6)),
+        (nn.Sequential(nn.ReLU(), nn.Conv2d(3, 4, 3)), (1, 3, 6, 6)),
+        (nn.Sequential(nn.ZeroPad2d((1, 2, 3, 0)), nn.MaxPool2d(2)), (1, 5, 7, 8)),
+        (nn.Sequential(nn.ConstantPad2d((1, 0, 2, 1), -3.5), nn.Conv2d(5, 3, 2)), (1, 5, 7, 8)),
+        (nn.Sequential(nn.Linear(12, 5), nn.Softmax(-1)), (3, 12)),
+        (nn.Softmax(-1), (3, 12)),
+        (nn.Linear(12, 5), (12,)),
+    ],
+)
 def test_small_networks(model, shape):
     assert_close(model, shape, Config(rows=5, cols=3, ports=3))
 
 
-@pytest.mark.parametrize("config", [Config(), Config(rows=3, cols=5, ports=3, activation_words=256,
-                                                     accumulator_entries=16)], ids=["8x8", "tiny"])
+@pytest.mark.parametrize(
+    "config",
+    [Config(), Config(rows=3, cols=5, ports=3, activation_words=256, accumulator_entries=16)],
+    ids=["8x8", "tiny"],
+)
 @pytest.mark.parametrize("network", [networks.Residual, networks.Branches, networks.CpuInBetween])
 def test_graphs_with_branches(network, config):
     assert_close(network(), (2, 3, 8, 8), config)
@@ -142,8 +171,11 @@ def test_one_pixel_too_big_for_the_buffer_becomes_a_chain_of_k_splits():
 
 
 @pytest.mark.parametrize("activation", [nn.LeakyReLU(0.3), nn.Hardtanh(-0.5, 0.25)], ids=repr)
-@pytest.mark.parametrize("layer, shape", [(nn.Linear(3000, 9), (2, 3000)), (nn.Conv2d(48, 5, 5), (1, 48, 6, 7)),
-                                          (nn.Conv2d(600, 3, 1), (1, 600, 2, 2))], ids=["linear", "5x5", "1x1"])
+@pytest.mark.parametrize(
+    "layer, shape",
+    [(nn.Linear(3000, 9), (2, 3000)), (nn.Conv2d(48, 5, 5), (1, 48, 6, 7)), (nn.Conv2d(600, 3, 1), (1, 600, 2, 2))],
+    ids=["linear", "5x5", "1x1"],
+)
 def test_an_activation_follows_the_last_of_a_k_split_only(layer, shape, activation):
     program = assert_close(nn.Sequential(layer, activation), shape, Config(rows=4, activation_words=512))
     inits = [job.fields["ACC_INIT"] for job in program.jobs]
@@ -247,7 +279,7 @@ def test_weight_stream_order():
     words = layout.dense_weights(weight, cbg, config)
     assert len(words) % 3 == 0
     got = words.view(np.int8)
-    assert np.array_equal(got[:len(expected)], expected) and not got[len(expected):].any()
+    assert np.array_equal(got[: len(expected)], expected) and not got[len(expected) :].any()
 
 
 def test_parameter_stream_order():

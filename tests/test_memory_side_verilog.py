@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The memory side's units convert to Verilog that passes every lint check, whatever the geometry."""
 
 import pytest
@@ -19,35 +20,50 @@ from sim.toolchain import lint
 
 def call(unit, config, widths, **interfaces):
     """``unit`` with fresh ports: ``interfaces`` by name, the others of ``widths`` bits, or single bits."""
-    ports = {name: interfaces[name] if name in interfaces
-             else Signal(intbv(0)[widths[name]:]) if name in widths else Signal(bool(0)) for name in unit.port_names}
+    ports = {
+        name: interfaces[name]
+        if name in interfaces
+        else Signal(intbv(0)[widths[name] :])
+        if name in widths
+        else Signal(bool(0))
+        for name in unit.port_names
+    }
     return unit(**ports, config=config)
 
 
 def roots(config):
     """The units of the memory side."""
     ports = config.ports
-    words = dict.fromkeys(["rsp_data", "wr_data", "cmd_addr", "cmd_wdata", "m_addr", "m_wdata", "m_rdata", "out_data"],
-                          32 * ports)
+    words = dict.fromkeys(
+        ["rsp_data", "wr_data", "cmd_addr", "cmd_wdata", "m_addr", "m_wdata", "m_rdata", "out_data"], 32 * ports
+    )
     counts = dict.fromkeys(["cmd_count", "cmd_tag", "rsp_count", "wr_count", "words"], 3)
     masters = dict.fromkeys(["m_req", "m_we", "m_gnt", "m_rvalid"], ports) | {"m_be": 4 * ports}
     widths = words | counts | masters | dict.fromkeys(["watchdog", "timeout_addr", "fault_addr"], 32)
     widths |= dict.fromkeys(["released", "available", "wr_pos", "loaded"], LINEAR)
     widths |= {"load_data": 8 * config.load_rows * config.cols, "load_beat": beat_bits(config)}
-    streams = {name: Request(ports, name in ("store", "profile"), name == "weights", name == "store")
-               for name in STREAMS}
+    streams = {
+        name: Request(ports, name in ("store", "profile"), name == "weights", name == "store") for name in STREAMS
+    }
     return (
         lambda: call(memory_ports, config, widths | {"rsp_valid": len(ANSWERS)}),
         lambda: call(arbiter, config, widths, windows=Windows(), **streams),
         lambda: call(load_engine, config, widths, job=job_signals(LOAD_JOB), req=Request(ports)),
-        lambda: call(weight_loader, config, widths, job=job_signals(WEIGHT_JOB), cut_job=job_signals(CUT_JOB),
-                     req=Request(ports, urgent=True)),
+        lambda: call(
+            weight_loader,
+            config,
+            widths,
+            job=job_signals(WEIGHT_JOB),
+            cut_job=job_signals(CUT_JOB),
+            req=Request(ports, urgent=True),
+        ),
         lambda: call(param_reader, config, widths, job=job_signals(PARAM_JOB), req=Request(ports)),
     )
 
 
-@pytest.mark.parametrize("rows, cols, ports", [
-    (1, 1, 1), (5, 3, 2), (8, 8, 3), (32, 32, 4), (8, 32, 1), (32, 3, 4), (1, 8, 2)])
+@pytest.mark.parametrize(
+    "rows, cols, ports", [(1, 1, 1), (5, 3, 2), (8, 8, 3), (32, 32, 4), (8, 32, 1), (32, 3, 4), (1, 8, 2)]
+)
 def test_lint(rows, cols, ports, tmp_path):
     for index, root in enumerate(roots(Config(rows=rows, cols=cols, ports=ports))):
         files = convert(root, tmp_path / str(index))

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Metrics against values computed by hand or by other definitions."""
 
 import numpy as np

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Names that a user may give to modules, parameters, buffers, outputs and files: from `heepgen sw` to the compiler."""
 
 import json
@@ -13,8 +14,34 @@ from gen.sw import generate_sw
 from hls.config import Config
 from sim.firmware import compile_firmware
 
-NAMES = ("class", "for", "None", "graph", "int", "main", "model_run", 'a"b', "a'b", "a\nb", "a\r\tb", "a\\", "ü名", "²",
-         "a b", "*/", "//", "??/", "%s", "{{x}}", "[/bold]", "x,y", "a,b;c", "\x00", "\u2028", "n" * 300)
+NAMES = (
+    "class",
+    "for",
+    "None",
+    "graph",
+    "int",
+    "main",
+    "model_run",
+    'a"b',
+    "a'b",
+    "a\nb",
+    "a\r\tb",
+    "a\\",
+    "ü名",
+    "²",
+    "a b",
+    "*/",
+    "//",
+    "??/",
+    "%s",
+    "{{x}}",
+    "[/bold]",
+    "x,y",
+    "a,b;c",
+    "\x00",
+    "\u2028",
+    "n" * 300,
+)
 
 
 class Heads(nn.Module):
@@ -29,8 +56,10 @@ class Heads(nn.Module):
             self.register_buffer(f"{name}_b", torch.tensor([1.0, 2, 3]).reshape(3, 1, 1), persistent=False)
 
     def forward(self, x):
-        return {name: torch.relu(self.heads[name](x * getattr(self, name)) * getattr(self, f"{name}_b"))
-                for name in self.names}
+        return {
+            name: torch.relu(self.heads[name](x * getattr(self, name)) * getattr(self, f"{name}_b"))
+            for name in self.names
+        }
 
 
 @pytest.mark.parametrize("names", [NAMES, *((name,) for name in NAMES[:3])], ids=ascii)
@@ -46,9 +75,14 @@ def test_names_that_are_no_python(names, tmp_path):
     manifest = json.loads((tmp_path / "app" / "manifest.json").read_text())
     assert all(text.isprintable() for text in (*heads, manifest["name"], report.network))
     mode = manifest["accelerator"]
-    compile_firmware([tmp_path / "app" / s for s in manifest["sources"]],
-                     [tmp_path / "app" / d for d in manifest["include_dirs"]], mode["defines"], Config(),
-                     tmp_path / "app.elf", placements=mode["placements"])
+    compile_firmware(
+        [tmp_path / "app" / s for s in manifest["sources"]],
+        [tmp_path / "app" / d for d in manifest["include_dirs"]],
+        mode["defines"],
+        Config(),
+        tmp_path / "app.elf",
+        placements=mode["placements"],
+    )
 
 
 def _lowered(model, x):

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The mutation run itself, on a small repository: what tests notice is killed, what nothing can notice survives."""
 
 import json
@@ -30,7 +31,7 @@ def counter(clk, q):
     return step
 '''
 
-TESTS = '''from myhdl import Signal, intbv, delay, instance, block
+TESTS = """from myhdl import Signal, intbv, delay, instance, block
 from hls.planted import counter, limited
 
 
@@ -54,7 +55,7 @@ def test_counter():
 
     bench().run_sim(quiet=1)
     assert seen == [0, 3, 3, 6]
-'''
+"""
 
 
 @pytest.fixture
@@ -72,8 +73,9 @@ def repository(tmp_path):
 
 
 def run(repository):
-    done = subprocess.run([sys.executable, "-m", "tests.mutate", "--json", "counts.json"], cwd=repository,
-                          capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.mutate", "--json", "counts.json"], cwd=repository, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     return json.loads((repository / "counts.json").read_text()), done.stdout
 
@@ -81,7 +83,7 @@ def run(repository):
 def test_planted_mutants_are_killed_and_an_equivalent_one_survives(repository):
     counts, _ = run(repository)
     assert (counts["hardware"]["killed"], counts["other"]["killed"]) == (2, 1)
-    survivor, = counts["survivors"]
+    (survivor,) = counts["survivors"]
     assert survivor["before"] == "return high if x >= high else x"
     assert survivor["after"] == "return high if x > high else x"
     entry = {key: survivor[key] for key in ("file", "before", "after")} | {"reason": "both sides are the same number"}
@@ -103,13 +105,26 @@ y: int = -3 if z is not None else (u) + (v)
     found = mutants.find("hls/f.py", source)
     after = {line for m in found for line in m.apply(source).decode().splitlines()} - set(source.decode().splitlines())
     assert after == {
-        "    if a <= 2 and not b:", "    if a < 3 and not b:", "    if a < 1 and not b:", "    if a < 0 and not b:",
-        "    if a < 2 or not b:", "    if a < 2 and (b):", "    if not (a < 2 and not b):",
-        "        c.next = 2 << d  # a < 2", "        c.next = 0 << d  # a < 2", "        c.next = 1 >> d  # a < 2",
-        "x = Signal(intbv(0)[5:])", "x = Signal(intbv(0)[3:])", "x = Signal(intbv(0)[0:])",
-        "y: int = -4 if z is not None else (u) + (v)", "y: int = -2 if z is not None else (u) + (v)",
-        "y: int = -0 if z is not None else (u) + (v)", "y: int = -3 if z is None else (u) + (v)",
-        "y: int = -3 if not (z is not None) else (u) + (v)", "y: int = -3 if z is not None else (u) - (v)"}
+        "    if a <= 2 and not b:",
+        "    if a < 3 and not b:",
+        "    if a < 1 and not b:",
+        "    if a < 0 and not b:",
+        "    if a < 2 or not b:",
+        "    if a < 2 and (b):",
+        "    if not (a < 2 and not b):",
+        "        c.next = 2 << d  # a < 2",
+        "        c.next = 0 << d  # a < 2",
+        "        c.next = 1 >> d  # a < 2",
+        "x = Signal(intbv(0)[5:])",
+        "x = Signal(intbv(0)[3:])",
+        "x = Signal(intbv(0)[0:])",
+        "y: int = -4 if z is not None else (u) + (v)",
+        "y: int = -2 if z is not None else (u) + (v)",
+        "y: int = -0 if z is not None else (u) + (v)",
+        "y: int = -3 if z is None else (u) + (v)",
+        "y: int = -3 if not (z is not None) else (u) + (v)",
+        "y: int = -3 if z is not None else (u) - (v)",
+    }
     assert {m.before for m in found if m.rtl} == {"if a < 2 and not b:", "c.next = 1 << d # a < 2"}
 
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What one list leaves behind does not reach the next: wrong lengths, words that nobody needed, a bus that was slow."""
 
 import numpy as np
@@ -29,37 +30,63 @@ def memory(**changes):
     """Two lists that copy N words: the first, with ``changes``, at 0, the second, correct, at 256."""
     image = np.zeros(0x2000, np.uint8)
     words = image.view(np.uint32)
-    words[SOURCE // 4:][:2 * N] = np.arange(1, 2 * N + 1, dtype=np.float32).view(np.uint32)
+    words[SOURCE // 4 :][: 2 * N] = np.arange(1, 2 * N + 1, dtype=np.float32).view(np.uint32)
     layer = copy_layer(address(0, SOURCE), 0, N, CONFIG) | {"LAST": 1, "STRIP_PX": 7}
     for at, fields in ((0, {"STORE_ADDR": address(0, FIRST)} | changes), (64, {"STORE_ADDR": address(0, SECOND)})):
-        words[at:at + WORDS] = pack(layer | fields)
+        words[at : at + WORDS] = pack(layer | fields)
     return image
 
 
 def copied(image, at):
     words = image.view(np.float32)
-    return np.array_equal(words[at // 4:][:N], np.arange(1, N + 1))
+    return np.array_equal(words[at // 4 :][:N], np.arange(1, N + 1))
 
 
 def start():
     return start_script(0, [0] * 4, [0x2000, 0, 0, 0], 2000)
 
 
-@pytest.mark.parametrize("changes", [{"LOAD_WORDS": N + 1}, {"LOAD_WORDS": N - 1}, {"LOAD_C_COUNT": N + 1},
-                                     {"RUN": 2}, {"NCB": 2}, {"ROW0": 4}, {"COUT": 5, "RUN": 5}], ids=str)
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"LOAD_WORDS": N + 1},
+        {"LOAD_WORDS": N - 1},
+        {"LOAD_C_COUNT": N + 1},
+        {"RUN": 2},
+        {"NCB": 2},
+        {"ROW0": 4},
+        {"COUT": 5, "RUN": 5},
+    ],
+    ids=str,
+)
 def test_lengths_that_contradict_each_other_are_refused(verilog, changes):
-    script = [*start(), wait_irq(20_000), read("STATUS"), write("CTRL", SOFT_RESET), "cycles 40",
-              write("DOORBELL", 256), wait_irq(20_000), read("STATUS")]
+    script = [
+        *start(),
+        wait_irq(20_000),
+        read("STATUS"),
+        write("CTRL", SOFT_RESET),
+        "cycles 40",
+        write("DOORBELL", 256),
+        wait_irq(20_000),
+        read("STATUS"),
+    ]
     run = run_script(verilog, memory(**changes), script)
     assert run.values[1] & 0xF07 == REFUSED and run.values[3] == 2
-    assert not run.memory[FIRST:FIRST + 4 * N].any() and copied(run.memory, SECOND)
+    assert not run.memory[FIRST : FIRST + 4 * N].any() and copied(run.memory, SECOND)
 
 
 @pytest.mark.parametrize("seed", range(4))
 def test_words_that_no_vector_needs_may_come_last(verilog, seed):
     image = memory(LOAD_C_COUNT=2 * N, LOAD_WORDS=2 * N, IN_H=2)  # the second row is loaded, and not used
-    script = [*start(), wait_irq(20_000), read("STATUS"), write("IRQ_STATUS", 3), write("DOORBELL", 256),
-              wait_irq(20_000), read("STATUS")]
+    script = [
+        *start(),
+        wait_irq(20_000),
+        read("STATUS"),
+        write("IRQ_STATUS", 3),
+        write("DOORBELL", 256),
+        wait_irq(20_000),
+        read("STATUS"),
+    ]
     run = run_script(verilog, image, script, stall_probability=0.2 * seed, seed=seed)
     assert run.values[1] == run.values[3] == 2
     assert copied(run.memory, FIRST) and copied(run.memory, SECOND)
@@ -68,8 +95,20 @@ def test_words_that_no_vector_needs_may_come_last(verilog, seed):
 @pytest.mark.parametrize("seed", range(6))
 def test_answers_that_come_after_a_forced_reset_are_discarded(verilog, seed):
     """The bus stops in mid-list, the list is given up, and the bus answers when the next list runs already."""
-    script = [*start(), f"cycles {40 + 7 * seed:x}", "dead 3", "cycles 20", write("CTRL", FORCE), "cycles 2",
-              read("STATUS"), write("DOORBELL", 256), "cycles 30", "dead 0", wait_irq(20_000), read("STATUS")]
+    script = [
+        *start(),
+        f"cycles {40 + 7 * seed:x}",
+        "dead 3",
+        "cycles 20",
+        write("CTRL", FORCE),
+        "cycles 2",
+        read("STATUS"),
+        write("DOORBELL", 256),
+        "cycles 30",
+        "dead 0",
+        wait_irq(20_000),
+        read("STATUS"),
+    ]
     run = run_script(verilog, memory(), script, outstanding=1 + seed % 3, seed=seed)
     reset, waited, status = run.values
     assert reset == 0 and waited >= 0 and status == 2
@@ -77,8 +116,20 @@ def test_answers_that_come_after_a_forced_reset_are_discarded(verilog, seed):
 
 
 def test_a_second_forced_reset_gives_late_answers_up(verilog):
-    script = [*start(), "cycles 40", "dead 3", "cycles 20", write("CTRL", FORCE), "cycles 2", write("DOORBELL", 256),
-              wait_irq(20_000), read("STATUS"), write("CTRL", FORCE), "cycles 2", read("STATUS")]
+    script = [
+        *start(),
+        "cycles 40",
+        "dead 3",
+        "cycles 20",
+        write("CTRL", FORCE),
+        "cycles 2",
+        write("DOORBELL", 256),
+        wait_irq(20_000),
+        read("STATUS"),
+        write("CTRL", FORCE),
+        "cycles 2",
+        read("STATUS"),
+    ]
     run = run_script(verilog, memory(), script)
     assert run.values[0] >= 2000 and run.values[1] & 0xF04 == 4 | ERRORS["TIMEOUT"][0] << 8
     assert run.values[2] == 0
@@ -87,9 +138,21 @@ def test_a_second_forced_reset_gives_late_answers_up(verilog):
 @pytest.mark.parametrize("length", [1, 2, 5])
 def test_a_hard_reset_in_mid_list(verilog, length):
     for seed in range(6):
-        script = [*start(), f"cycles {20 + 25 * seed:x}", f"reset {length:x}", read("STATUS"), read("LANES_LOST"),
-                  read("LANES_LOSSY"), read("BUSY"), *start()[:-1], write("DOORBELL", 256), wait_irq(20_000),
-                  read("STATUS"), read("LANES_LOST"), read("LANES_LOSSY")]
+        script = [
+            *start(),
+            f"cycles {20 + 25 * seed:x}",
+            f"reset {length:x}",
+            read("STATUS"),
+            read("LANES_LOST"),
+            read("LANES_LOSSY"),
+            read("BUSY"),
+            *start()[:-1],
+            write("DOORBELL", 256),
+            wait_irq(20_000),
+            read("STATUS"),
+            read("LANES_LOST"),
+            read("LANES_LOSSY"),
+        ]
         run = run_script(verilog, memory(), script, stall_probability=0.3, seed=seed, outstanding=1 + seed % 3)
         assert run.values[:4] == (0, 0, 0, 0)
         assert run.values[4] >= 0 and run.values[5:] == (2, 0, 0)

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """ONNX files: the IR computes what onnx's own reference evaluator does; what is not supported is one sentence."""
 
 import os
@@ -160,8 +161,10 @@ REFUSED = {
     "wrong shapes": (Model([1, 4]).add("Gemm", normal(5, 2)), ["layer /net/Gemm", "does not fit"]),
     "transA": (Model([2, 4]).add("Gemm", normal(2, 2), transA=1), ["transA=1"]),
     "depth of columns": (Model([1, 8, 2, 2]).add("SpaceToDepth", blocksize=2, mode="CRD"), ["mode", "SpaceToDepth"]),
-    "output shape": (Model(IMAGE).add("ConvTranspose", normal(3, 2, 3, 3), output_shape=[20, 20]),
-                     ["/net/ConvTranspose", "output_shape", "output_padding"]),
+    "output shape": (
+        Model(IMAGE).add("ConvTranspose", normal(3, 2, 3, 3), output_shape=[20, 20]),
+        ["/net/ConvTranspose", "output_shape", "output_padding"],
+    ),
     "torch's refusal names the node": (Model(IMAGE).add("Softmax", axis=2), ["layer net_Softmax: Softmax: axis=2"]),
 }
 
@@ -260,8 +263,12 @@ def test_a_constant_whose_data_do_not_fit_its_shape(tmp_path):
     weight = onnx.numpy_helper.from_array(np.ones((4, 2), np.float32), "w")
     weight.raw_data = weight.raw_data[:-4]
     graph = onnx.helper.make_graph(
-        [node], "g", [onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [1, 4])],
-        [onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [1, 2])], [weight])
+        [node],
+        "g",
+        [onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [1, 4])],
+        [onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [1, 2])],
+        [weight],
+    )
     (tmp_path / "m.onnx").write_bytes(onnx.helper.make_model(graph).SerializeToString())
     with pytest.raises(HeepgenError, match="m.onnx"):
         load_model(tmp_path / "m.onnx")

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """ONNX's own tests of the operators that have a handler, and random nodes: right, or refused in one sentence."""
 
 import json
@@ -37,15 +38,21 @@ def test_case(op, name, tmp_path):
 
 
 @pytest.mark.parametrize("form", onnx_cases.FORMS[1:])
-@pytest.mark.parametrize("op, name", [pytest.param(*case, marks=pytest.mark.slow) if i % 20 else case
-                                      for i, case in enumerate(case for j, case in enumerate(NAMES) if passes(j))])
+@pytest.mark.parametrize(
+    "op, name",
+    [
+        pytest.param(*case, marks=pytest.mark.slow) if i % 20 else case
+        for i, case in enumerate(case for j, case in enumerate(NAMES) if passes(j))
+    ],
+)
 def test_case_of_another_exporter(op, name, form, tmp_path):
     check(op, name, tmp_path, form)
 
 
 def test_every_case_of_every_operator_has_an_outcome():
     assert {op: sorted(onnx_cases.cases(op)) for op in sorted(onnx_cases.HANDLERS)} == {
-        op: sorted(outcomes) for op, outcomes in OUTCOMES.items()}
+        op: sorted(outcomes) for op, outcomes in OUTCOMES.items()
+    }
 
 
 @pytest.mark.parametrize("seed", [*range(QUICK), *(pytest.param(s, marks=pytest.mark.slow)

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """BARRIER and MARK_WORDS of linked programs against the words that neighbours really store and load."""
 
 import numpy as np
@@ -48,10 +49,16 @@ def follow(program):
             marked, late = marked + 1, late + (before["MARK_BASE"] > 0)
             # Word i may be read when this pixel is complete, those before MARK_BASE at once
             completed_by = np.maximum((np.arange(len(reads)) - before["MARK_BASE"]) // before["MARK_WORDS"], -1)
-            pixel = dict(zip(writes.reshape(-1).tolist(), np.repeat(np.arange(len(writes)), writes.shape[1]).tolist(),
-                             strict=True))
-            assert all(pixel.get(word, -1) <= done
-                       for word, done in zip(reads.tolist(), completed_by.tolist(), strict=True))
+            pixel = dict(
+                zip(
+                    writes.reshape(-1).tolist(),
+                    np.repeat(np.arange(len(writes)), writes.shape[1]).tolist(),
+                    strict=True,
+                )
+            )
+            assert all(
+                pixel.get(word, -1) <= done for word, done in zip(reads.tolist(), completed_by.tolist(), strict=True)
+            )
     return marked, late
 
 

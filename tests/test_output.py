@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Generated folders appear whole or not at all, and nothing of the user's is ever lost."""
 
 import os
@@ -78,8 +79,17 @@ def test_what_is_edited_meanwhile_is_not_replaced(tmp_path):
     assert (tmp_path / "out" / "file").read_text() == "mine"
 
 
-@pytest.mark.parametrize("text", ['{"kind": "accelerator"}', '{"kind": "accelerator", "files": 3}', "[]", "[" * 9999,
-                                  '{"kind": ["accelerator"], "files": {"file": "x"}}', "\xff"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"kind": "accelerator"}',
+        '{"kind": "accelerator", "files": 3}',
+        "[]",
+        "[" * 9999,
+        '{"kind": ["accelerator"], "files": {"file": "x"}}',
+        "\xff",
+    ],
+)
 def test_a_marker_that_notes_no_checksums_makes_nothing_ours(tmp_path, text):
     out = tmp_path / "out"
     out.mkdir()
@@ -164,8 +174,11 @@ def test_unwritable_place_is_one_sentence(tmp_path):
 
 
 def contents(folder):
-    return {p.relative_to(folder).as_posix(): p.read_text() for p in folder.rglob("*")
-            if p.is_file() and p.name != ".heepgen.json"}
+    return {
+        p.relative_to(folder).as_posix(): p.read_text()
+        for p in folder.rglob("*")
+        if p.is_file() and p.name != ".heepgen.json"
+    }
 
 
 def test_files_are_written_among_others_and_stale_ones_removed(tmp_path):
@@ -296,12 +309,15 @@ def test_devices_are_written_to(tmp_path):
         part.write_text("$")
 
 
-@pytest.mark.parametrize("make, words", [
-    (lambda p: p.mkdir(), "it is a folder"),
-    (lambda p: p.write_text("years of work"), "holds something else"),
-    (lambda p: p.symlink_to(p), "symbolic links"),
-    (lambda p: (p.parent / "full").symlink_to(p) or p.write_text("  x"), "holds something else"),
-])
+@pytest.mark.parametrize(
+    "make, words",
+    [
+        (lambda p: p.mkdir(), "it is a folder"),
+        (lambda p: p.write_text("years of work"), "holds something else"),
+        (lambda p: p.symlink_to(p), "symbolic links"),
+        (lambda p: (p.parent / "full").symlink_to(p) or p.write_text("  x"), "holds something else"),
+    ],
+)
 def test_what_may_not_be_replaced_is_said_before_the_work(tmp_path, make, words):
     make(tmp_path / "it")
     before = names(tmp_path)
@@ -327,16 +343,18 @@ def test_a_missing_folder_is_named(tmp_path):
 def test_a_full_disk_leaves_the_old_file_and_nothing_else(tmp_path):
     """In a process of its own: the largest file that it may write is limited."""
     (tmp_path / "r.json").write_text("{1}")
-    code = (f"import resource; from hls.output import *; from hls.errors import HeepgenError\n"
-            f"resource.setrlimit(resource.RLIMIT_FSIZE, (10000, 10000))\n"
-            f"def tried(call):\n"
-            f"    try: call()\n"
-            f"    except HeepgenError as error: print(error)\n"
-            f"def folder():\n"
-            f"    with generated_folder({str(tmp_path / 'out')!r}, 'k') as work: fill(work, {{'a': 'x' * 20000}})\n"
-            f"tried(lambda: write_file({str(tmp_path / 'r.json')!r}, '[' * 20000, '--json'))\n"
-            f"tried(lambda: write_files({str(tmp_path / 'app')!r}, 'k', {{'s/b': '', 'a': 'x' * 20000}}))\n"
-            f"tried(folder)")
+    code = (
+        f"import resource; from hls.output import *; from hls.errors import HeepgenError\n"
+        f"resource.setrlimit(resource.RLIMIT_FSIZE, (10000, 10000))\n"
+        f"def tried(call):\n"
+        f"    try: call()\n"
+        f"    except HeepgenError as error: print(error)\n"
+        f"def folder():\n"
+        f"    with generated_folder({str(tmp_path / 'out')!r}, 'k') as work: fill(work, {{'a': 'x' * 20000}})\n"
+        f"tried(lambda: write_file({str(tmp_path / 'r.json')!r}, '[' * 20000, '--json'))\n"
+        f"tried(lambda: write_files({str(tmp_path / 'app')!r}, 'k', {{'s/b': '', 'a': 'x' * 20000}}))\n"
+        f"tried(folder)"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout.count("File too large") == 3, done
     assert names(tmp_path) == ["r.json"]
@@ -345,18 +363,25 @@ def test_a_full_disk_leaves_the_old_file_and_nothing_else(tmp_path):
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_leaves_nothing_behind(tmp_path, number):
-    code = ("import signal, time, click; from gen.cli import _Group; from hls.output import fill, generated_folder\n"
-            # as in a terminal, even where the tests run in the background, which ignores both
-            "signal.signal(signal.SIGINT, signal.default_int_handler); signal.signal(signal.SIGHUP, signal.SIG_DFL)\n"
-            "@click.group(cls=_Group)\n"
-            "def main(): pass\n"
-            "@main.command()\n"
-            "def work():\n"
-            "    with generated_folder('a/out', 'k') as folder:\n"
-            "        fill(folder, {'file': 'x'}); print('ready', flush=True); time.sleep(60)\n"
-            "main(['work'])")
-    process = subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path, stdout=subprocess.PIPE,
-                               stderr=subprocess.PIPE, env=os.environ | {"PYTHONPATH": os.getcwd()})
+    code = (
+        "import signal, time, click; from gen.cli import _Group; from hls.output import fill, generated_folder\n"
+        # as in a terminal, even where the tests run in the background, which ignores both
+        "signal.signal(signal.SIGINT, signal.default_int_handler); signal.signal(signal.SIGHUP, signal.SIG_DFL)\n"
+        "@click.group(cls=_Group)\n"
+        "def main(): pass\n"
+        "@main.command()\n"
+        "def work():\n"
+        "    with generated_folder('a/out', 'k') as folder:\n"
+        "        fill(folder, {'file': 'x'}); print('ready', flush=True); time.sleep(60)\n"
+        "main(['work'])"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=os.environ | {"PYTHONPATH": os.getcwd()},
+    )
     assert process.stdout.readline() == b"ready\n"
     process.send_signal(number)
     errors = process.communicate(timeout=30)[1]

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Networks that return several tensors: every model, the C++ interface, run, eval and explain against PyTorch."""
 
 import json
@@ -135,10 +136,26 @@ def test_outputs_in_cpp(tmp_path, name):
     shutil.copyfile(Path(__file__).parent / "host_soc.hpp", tmp_path / "soc.hpp")
     (tmp_path / "main.cpp").write_text(CHECK)
     manifest = json.loads((tmp_path / "manifest.json").read_text())
-    run_tool([*host_compiler(), "-std=c++17", "-O1", "-mfma", "-ffp-contract=off", "-Wall", "-Wextra", "-Werror",
-              "-DUSE_SOFTWARE_DNN_LAYER_OPERATORS=1", "-DENABLE_DEBUG_HEEPSTOR_ASSERTIONS=1", f"-I{tmp_path}",
-              f"-I{tmp_path / 'runtime'}", *[tmp_path / s for s in manifest["sources"]], "-o", tmp_path / "app"],
-             "compiling the application")
+    run_tool(
+        [
+            *host_compiler(),
+            "-std=c++17",
+            "-O1",
+            "-mfma",
+            "-ffp-contract=off",
+            "-Wall",
+            "-Wextra",
+            "-Werror",
+            "-DUSE_SOFTWARE_DNN_LAYER_OPERATORS=1",
+            "-DENABLE_DEBUG_HEEPSTOR_ASSERTIONS=1",
+            f"-I{tmp_path}",
+            f"-I{tmp_path / 'runtime'}",
+            *[tmp_path / s for s in manifest["sources"]],
+            "-o",
+            tmp_path / "app",
+        ],
+        "compiling the application",
+    )
     lines = run_tool([tmp_path / "app"], "the application").splitlines()
     expected = software.run(software.compile_software(generator.program()), x.numpy())
     for line, values in zip(lines, expected, strict=True):
@@ -176,11 +193,16 @@ def test_run_compares_every_output(saved, on_cpu):
 def test_run_notices_a_wrong_bit_of_any_output(saved, tmp_path):
     folder = saved[0]
     app = tmp_path / "app"
-    done = CliRunner().invoke(main, ["sw", str(folder / "net.pt2"), "--rows", "4", "--cols", "4", "-o", str(app),
-                                     "--json", "-"])
+    done = CliRunner().invoke(
+        main, ["sw", str(folder / "net.pt2"), "--rows", "4", "--cols", "4", "-o", str(app), "--json", "-"]
+    )
     assert done.exit_code == 0, done.output
     assert [(output["layer"], output["shape"]) for output in json.loads(done.stdout)["outputs"]] == [
-        ("softmax_0", [2, 7]), ("layers.0", [2, 4, 4, 5]), ("mean_0", [2, 4]), ("sigmoid_0", [2, 4, 4, 5])]
+        ("softmax_0", [2, 7]),
+        ("layers.0", [2, 4, 4, 5]),
+        ("mean_0", [2, 4]),
+        ("sigmoid_0", [2, 4, 4, 5]),
+    ]
     manifest = json.loads((app / "manifest.json").read_text())
     sizes = [int(np.prod(output["shape"])) for output in manifest["outputs"]]
     manifest["software"]["expected_bits"][sum(sizes[:3]) - 1] ^= 1  # the last of output 2
@@ -196,12 +218,24 @@ def test_eval_compares_the_output_that_is_named(saved, tmp_path):
         best = [out.numpy().argmax(1) for out in outputs(model(torch.from_numpy(x))) if out.ndim == 2]
     for number, labels in zip((0, 2), best, strict=True):
         np.savez(tmp_path / "data.npz", x=x, y=labels)
-        done = CliRunner().invoke(main, ["eval", str(folder / "net.pt2"), "--data", str(tmp_path / "data.npz"),
-                                         "--output", str(number), "--json", "-"])
+        done = CliRunner().invoke(
+            main,
+            [
+                "eval",
+                str(folder / "net.pt2"),
+                "--data",
+                str(tmp_path / "data.npz"),
+                "--output",
+                str(number),
+                "--json",
+                "-",
+            ],
+        )
         report = json.loads(done.stdout)
         assert report["metric"] == "accuracy" and report["scores"]["FP32"] == 1.0 and report["largest_error"] < BOUND
-    wrong = CliRunner().invoke(main, ["eval", str(folder / "net.pt2"), "--data", str(tmp_path / "data.npz"),
-                                      "--output", "4"])
+    wrong = CliRunner().invoke(
+        main, ["eval", str(folder / "net.pt2"), "--data", str(tmp_path / "data.npz"), "--output", "4"]
+    )
     assert wrong.exit_code == 1 and "--output 4" in wrong.output and "returns 4 tensors" in wrong.output
 
 
@@ -216,11 +250,14 @@ def test_explain_names_outputs_and_copies():
     assert copy.where == ARRAY and copy.why == "copy: what it returns is the input; output 0 of the model"
 
 
-@pytest.mark.parametrize("forward, words", [
-    (lambda x, c: (c(x), x), ["computes nothing for output 1", "returns its input", "leave that out"]),
-    (lambda x, c: (c(x), None), ["output 1", "constant"]),
-    (lambda x, c: {"a": c(x), "b": 3}, ["output 1", "constant"]),
-])
+@pytest.mark.parametrize(
+    "forward, words",
+    [
+        (lambda x, c: (c(x), x), ["computes nothing for output 1", "returns its input", "leave that out"]),
+        (lambda x, c: (c(x), None), ["output 1", "constant"]),
+        (lambda x, c: {"a": c(x), "b": 3}, ["output 1", "constant"]),
+    ],
+)
 def test_what_is_not_computed_is_refused(forward, words):
     with pytest.raises(HeepgenError) as caught:
         CodeGenerator(Net(forward, conv()).eval(), torch.zeros(1, 3, 4, 4))

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Parameter reader: the stream once per strip, in order, with random stalls."""
 
 import numpy as np
@@ -24,19 +25,31 @@ def simulate(ports, cols, layers, ready=1.0, answer=1.0, take=1.0, seed=0, cycle
     rng = np.random.default_rng(seed)
     memory = BeatMemory(rng.integers(0, 1 << 32, 2048, dtype=np.uint64).astype(np.uint32), ports, rng, ready, answer)
     clk, rst, start, out_valid, out_take, idle = (Signal(bool(0)) for _ in range(6))
-    out_data = Signal(intbv(0)[32 * ports:])
+    out_data = Signal(intbv(0)[32 * ports :])
     job, req = job_signals(PARAM_JOB), Request(ports)
     expected = []
     for f in layers:
         first = f["param_addr"] // 4
         times = 0 if f["uniform"] else strips(f["out_px"], f["first_px"], f["strip_px"])
-        expected += [int(x) for x in memory.words[first:first + f["param_words"]]] * times
+        expected += [int(x) for x in memory.words[first : first + f["param_words"]]] * times
     took = []
 
     @block
     def bench():
-        dut = param_reader(clk, rst, start, job, req, memory.rsp_valid, memory.rsp_data, out_valid, out_data, out_take,
-                           idle, config=Config(ports=ports, cols=cols))
+        dut = param_reader(
+            clk,
+            rst,
+            start,
+            job,
+            req,
+            memory.rsp_valid,
+            memory.rsp_data,
+            out_valid,
+            out_data,
+            out_take,
+            idle,
+            config=Config(ports=ports, cols=cols),
+        )
 
         @instance
         def drive():
@@ -61,7 +74,7 @@ def simulate(ports, cols, layers, ready=1.0, answer=1.0, take=1.0, seed=0, cycle
                     took.append(cycle)
                     break
                 if out_valid and out_take:
-                    got += [int(out_data[32 * i + 32:32 * i]) for i in range(ports)]
+                    got += [int(out_data[32 * i + 32 : 32 * i]) for i in range(ports)]
                 clk.next = 1
                 yield delay(1)
                 clk.next = 0
@@ -77,14 +90,26 @@ def simulate(ports, cols, layers, ready=1.0, answer=1.0, take=1.0, seed=0, cycle
 
 
 def layer(words, out_px, first_px, strip_px, uniform=0):
-    return {"param_addr": 0x80, "param_addr_region": 2, "param_words": words, "uniform": uniform, "out_px": out_px,
-            "first_px": first_px, "strip_px": strip_px}
+    return {
+        "param_addr": 0x80,
+        "param_addr_region": 2,
+        "param_words": words,
+        "uniform": uniform,
+        "out_px": out_px,
+        "first_px": first_px,
+        "strip_px": strip_px,
+    }
 
 
 @pytest.mark.parametrize("ports, cols", [(1, 1), (2, 8), (3, 5), (4, 3), (1, 8), (4, 32)])
 def test_once_per_strip(ports, cols):
-    layers = [layer(ports * 6, 10, 3, 4), layer(ports * 2, 1, 1, 1), layer(ports * 4, 7, 3, 4, uniform=1),
-              layer(ports * 4, 11, 3, 4), layer(ports * 8, 5, 9, 9)]
+    layers = [
+        layer(ports * 6, 10, 3, 4),
+        layer(ports * 2, 1, 1, 1),
+        layer(ports * 4, 7, 3, 4, uniform=1),
+        layer(ports * 4, 11, 3, 4),
+        layer(ports * 8, 5, 9, 9),
+    ]
     simulate(ports, cols, layers, ready=0.6, answer=0.6, take=0.7, seed=ports)
 
 
@@ -92,8 +117,15 @@ def test_once_per_strip(ports, cols):
 def test_parameters_that_fit_cross_the_bus_once(ports, cols):
     room = 4 * -(-cols // ports)  # beats, at least
     small, large = ports * room // 2, ports * 40
-    layers = [layer(small, 10, 3, 4), layer(ports * room, 4, 2, 1), layer(large, 5, 3, 1), layer(small, 2, 1, 1),
-              layer(small, 9, 3, 2, uniform=1), layer(ports * room, 9, 9, 9), layer(small, 9, 3, 2)]
+    layers = [
+        layer(small, 10, 3, 4),
+        layer(ports * room, 4, 2, 1),
+        layer(large, 5, 3, 1),
+        layer(small, 2, 1, 1),
+        layer(small, 9, 3, 2, uniform=1),
+        layer(ports * room, 9, 9, 9),
+        layer(small, 9, 3, 2),
+    ]
     _, words = simulate(ports, cols, layers, ready=0.8, answer=0.7, take=0.7, seed=cols)
     assert words == 3 * small + 2 * ports * room + 3 * large
 

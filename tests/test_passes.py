@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Each pass alone, on hand-made graphs: before and after, and equal function."""
 
 import math

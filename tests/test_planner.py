@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 import re
 from dataclasses import replace
 
@@ -28,8 +29,9 @@ from hls.errors import HeepgenError
 
 def chain(rng, steps):
     """Random buffers of a chain: each is written by one step and read until a later one."""
-    return [Buffer(f"b{i}", 4 * int(rng.integers(1, 400)), i, min(steps, i + int(rng.integers(1, 4))))
-            for i in range(steps)]
+    return [
+        Buffer(f"b{i}", 4 * int(rng.integers(1, 400)), i, min(steps, i + int(rng.integers(1, 4)))) for i in range(steps)
+    ]
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -67,8 +69,13 @@ def test_replay_accepts_a_good_plan_and_names_the_culprit_of_a_bad_one():
 
 
 def test_replay_knows_what_is_overwritten_in_place_and_what_is_joined():
-    steps = [step((), "in"), step(("in",), "sum"), step(("sum",), "right", 8),
-             Access(("sum", "right"), "joined", np.full(24, False)), step(("joined",), "out")]
+    steps = [
+        step((), "in"),
+        step(("in",), "sum"),
+        step(("sum",), "right", 8),
+        Access(("sum", "right"), "joined", np.full(24, False)),
+        step(("joined",), "out"),
+    ]
     places = {"in": at(0), "sum": at(0), "right": at(16, 8), "joined": at(0, 24), "out": at(24)}
     check_overlaps(places, steps, ("out",))
     with pytest.raises(HeepgenError, match="in is overwritten by sum"):
@@ -88,11 +95,14 @@ def assert_disjoint(placed, arena_address, arena, config):
     assert not any(first < border < last for first, last in spans)
 
 
-@pytest.mark.parametrize("constants, arena", [
-    ([("a", 1000), ("b", 50_000)], 100_000),  # all in the interleaved banks
-    ([("a", 30_000), ("b", 50_000), ("c", 200_000)], 150_000),  # some constants below
-    ([("a", 20_000), ("b", 300_000)], 90_000),  # arena and constants on both sides
-])
+@pytest.mark.parametrize(
+    "constants, arena",
+    [
+        ([("a", 1000), ("b", 50_000)], 100_000),  # all in the interleaved banks
+        ([("a", 30_000), ("b", 50_000), ("c", 200_000)], 150_000),  # some constants below
+        ([("a", 20_000), ("b", 300_000)], 90_000),  # arena and constants on both sides
+    ],
+)
 def test_places_lie_beside_the_program_and_never_across_the_border(constants, arena):
     config = Config()
     placed, address = locate("net", constants, arena, config)
@@ -195,8 +205,13 @@ def test_branches_are_written_where_they_are_joined():
     by_output = {layer.name: layer for layer in program.layers}
     joins = [layer for layer in program.layers if layer.op == "Concat"]
     assert sorted(len(layer.descriptors) for layer in joins) == [0, 2]  # one copy of x, a descriptor per image
-    assert len({by_output[n].target.storage for n in ("1.stem", "1.first", "1.second")} | {
-        layer.target.storage for layer in joins}) == 1
+    assert (
+        len(
+            {by_output[n].target.storage for n in ("1.stem", "1.first", "1.second")}
+            | {layer.target.storage for layer in joins}
+        )
+        == 1
+    )
 
 
 def test_a_residual_is_overwritten_unless_the_layer_reads_it_too():
@@ -247,8 +262,13 @@ def test_interleaved_banks_hold_the_constants_that_gain_by_it(monkeypatch):
     chosen = program()
     regions = [chosen.region(placed) for placed in chosen.placed.values()]
     assert set(regions) == {CONTIGUOUS, INTERLEAVED}
-    monkeypatch.setattr(compiled, "_locate", lambda graph, jobs, arrays, arena, config: locate(
-        graph.name, [(n, 4 * len(a)) for n, a in arrays.items()], arena, config, program_bytes(graph)))
+    monkeypatch.setattr(
+        compiled,
+        "_locate",
+        lambda graph, jobs, arrays, arena, config: locate(
+            graph.name, [(n, 4 * len(a)) for n, a in arrays.items()], arena, config, program_bytes(graph)
+        ),
+    )
     assert cycles(chosen) < 0.9 * cycles(program())
 
 
@@ -263,10 +283,16 @@ def test_the_input_is_not_kept_at_the_expense_of_constants(ports, kept):
     assert bool(low) == kept
 
 
-@pytest.mark.parametrize("model, shape", [
-    (nn.Sequential(nn.Flatten(), nn.Linear(3264, 128), nn.ReLU(), nn.Linear(128, 6)), (1, 34, 96)),  # one large array
-    (nn.Linear(1000, 700), (1, 1000)),
-])
+@pytest.mark.parametrize(
+    "model, shape",
+    [
+        (
+            nn.Sequential(nn.Flatten(), nn.Linear(3264, 128), nn.ReLU(), nn.Linear(128, 6)),
+            (1, 34, 96),
+        ),  # one large array
+        (nn.Linear(1000, 700), (1, 1000)),
+    ],
+)
 def test_what_would_do_does(model, shape):
     config = Config(arithmetic="fma")
     with pytest.raises(HeepgenError) as caught:
@@ -277,8 +303,12 @@ def test_what_would_do_does(model, shape):
         assert "no array may lie in contiguous and in interleaved banks at once" in words
     found = re.search(r"memory\.banks = (\d+) with memory\.banks_interleaved = \[([\d, ]*)\] would do", words)
     groups = tuple(int(n) for n in found[2].split(",") if n.strip())
-    CodeGenerator(model, torch.zeros(shape), config=replace(
-        config, memory_banks=int(found[1]), memory_banks_interleaved=groups)).program()
+    CodeGenerator(
+        model, torch.zeros(shape), config=replace(config, memory_banks=int(found[1]), memory_banks_interleaved=groups)
+    ).program()
     with pytest.raises(HeepgenError, match="does not fit"):
-        CodeGenerator(model, torch.zeros(shape), config=replace(
-            config, memory_banks=int(found[1]) - 1, memory_banks_interleaved=groups)).program()
+        CodeGenerator(
+            model,
+            torch.zeros(shape),
+            config=replace(config, memory_banks=int(found[1]) - 1, memory_banks_interleaved=groups),
+        ).program()

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Memory ports against a queue of commands: random beats, random grants and answers, cancel, give_up, watchdog."""
 
 from collections import deque
@@ -25,12 +26,11 @@ class Bench:
         words = self.rng.integers(0, 1 << 32, WORDS, dtype=np.uint64).astype(np.uint32)
         self.memory = ObiMemory(words, ports, self.rng, **memory)
         self.clk, self.rst, self.cancel, self.give_up = (Signal(bool(0)) for _ in range(4))
-        self.cmd_valid, self.cmd_ready, self.cmd_write, self.busy, self.timeout = (
-            Signal(bool(0)) for _ in range(5))
+        self.cmd_valid, self.cmd_ready, self.cmd_write, self.busy, self.timeout = (Signal(bool(0)) for _ in range(5))
         self.running, self.progress, self.stalled, self.late = (Signal(bool(0)) for _ in range(4))
         self.watchdog, self.timeout_addr = (Signal(intbv(0)[32:]) for _ in range(2))
         self.cmd_count, self.cmd_tag, self.rsp_count, self.words = (Signal(intbv(0)[3:]) for _ in range(4))
-        self.cmd_addr, self.cmd_wdata, self.rsp_data = (Signal(intbv(0)[32 * ports:]) for _ in range(3))
+        self.cmd_addr, self.cmd_wdata, self.rsp_data = (Signal(intbv(0)[32 * ports :]) for _ in range(3))
         self.rsp_valid = Signal(intbv(0)[STREAMS:])
 
     def command(self, write, addresses, data, tag):
@@ -47,15 +47,17 @@ class Bench:
             return None
         bits = int(self.rsp_valid)
         assert bits & (bits - 1) == 0
-        return bits.bit_length() - 1, [int(self.rsp_data[32 * i + 32:32 * i]) for i in range(int(self.rsp_count))]
+        return bits.bit_length() - 1, [int(self.rsp_data[32 * i + 32 : 32 * i]) for i in range(int(self.rsp_count))]
 
     def run(self, step, cycles):
         dut = {name: value for name, value in vars(self).items() if isinstance(value, _Signal)}
 
         @block
         def bench():
-            units = (memory_ports(**dut, **self.memory.masters(), config=Config(ports=self.ports)),
-                     self.memory.bench(self.clk))
+            units = (
+                memory_ports(**dut, **self.memory.masters(), config=Config(ports=self.ports)),
+                self.memory.bench(self.clk),
+            )
 
             @instance
             def drive():
@@ -77,9 +79,10 @@ class Bench:
         test.quit_sim()
 
 
-@pytest.mark.parametrize("ports, grant, answer, single",
-                         [(1, 0.9, 0.2, False), (2, 0.6, 0.5, False), (3, 1, 1, False), (4, 0.5, 0.8, True),
-                          (4, 0.6, 0.6, False)])
+@pytest.mark.parametrize(
+    "ports, grant, answer, single",
+    [(1, 0.9, 0.2, False), (2, 0.6, 0.5, False), (3, 1, 1, False), (4, 0.5, 0.8, True), (4, 0.6, 0.6, False)],
+)
 def test_beats_return_in_order(ports, grant, answer, single):
     b = Bench(ports, grant=grant, answer=answer, single=single)
     rng, expected = b.rng, deque()

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Quantisation against an independent statement of the rule in exact rationals, and the fake-quantised model."""
 
 from fractions import Fraction
@@ -159,7 +160,8 @@ def torchao_itself(weight: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
 
     block = (1, weight.shape[1])
     scale, zero = primitives.choose_qparams_affine(
-        weight, primitives.MappingType.SYMMETRIC, block, torch.int8, quant_min=-127, quant_max=127)
+        weight, primitives.MappingType.SYMMETRIC, block, torch.int8, quant_min=-127, quant_max=127
+    )
     assert not zero.any()
     q = primitives.quantize_affine(weight, block, scale, zero, torch.int8, quant_min=-127, quant_max=127)
     return q.numpy(), scale.numpy()

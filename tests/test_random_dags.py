@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Random networks with branches on random geometries: bit-exact model against PyTorch, shared memory against memory of
 its own for every value, software kernels, SoC against bit-exact model. `make fuzz` runs thousands."""
 
@@ -25,10 +26,16 @@ QUICK = 30
 def drawn(seed):
     """A network and a configuration for it."""
     rng = np.random.default_rng([seed, 11])
-    config = Config(int(rng.integers(1, 33)), int(rng.integers(1, 33)), str(rng.choice(["aligned", "fma"])),
-                    int(rng.integers(1, 5)), activation_words=int(rng.choice([256, 1024, 8192])),
-                    weight_bytes=int(rng.choice([1024, 4096])), accumulator_entries=int(rng.choice([16, 64])),
-                    memory_banks=32)
+    config = Config(
+        int(rng.integers(1, 33)),
+        int(rng.integers(1, 33)),
+        str(rng.choice(["aligned", "fma"])),
+        int(rng.integers(1, 5)),
+        activation_words=int(rng.choice([256, 1024, 8192])),
+        weight_bytes=int(rng.choice([1024, 4096])),
+        accumulator_entries=int(rng.choice([16, 64])),
+        memory_banks=32,
+    )
     return network(seed), config
 
 
@@ -38,8 +45,9 @@ def network(seed):
 
 def error(got, exact):
     """Largest error of any output."""
-    return max(np.abs(a.reshape(b.shape) - b).max() / max(1.0, np.abs(b).max())
-               for a, b in zip(got, exact, strict=True))
+    return max(
+        np.abs(a.reshape(b.shape) - b).max() / max(1.0, np.abs(b).max()) for a, b in zip(got, exact, strict=True)
+    )
 
 
 def exact_outputs(generator, x):
@@ -48,8 +56,9 @@ def exact_outputs(generator, x):
         return [output.numpy() for output in outputs(generator.quantized_model().double()(x.double()))]
 
 
-@pytest.mark.parametrize("seed", [*range(QUICK), *(pytest.param(seed, marks=pytest.mark.slow)
-                                                   for seed in range(QUICK, NETWORKS))])
+@pytest.mark.parametrize(
+    "seed", [*range(QUICK), *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(QUICK, NETWORKS))]
+)
 def test_numpy_models_compute_what_pytorch_does(seed):
     net, config = drawn(seed)
     generator = CodeGenerator(net.model, net.x, config=config)
@@ -64,13 +73,17 @@ def test_numpy_models_compute_what_pytorch_does(seed):
     assert all(np.array_equal(a.view(np.uint32), b.view(np.uint32)) for a, b in zip(got, alone, strict=True)), config
 
 
-SOC = [Config(4, 4, ports=2), Config(5, 3, "fma", 3, activation_words=256, weight_bytes=256, accumulator_entries=16),
-       Config(12, 8, ports=4)]
+SOC = [
+    Config(4, 4, ports=2),
+    Config(5, 3, "fma", 3, activation_words=256, weight_bytes=256, accumulator_entries=16),
+    Config(12, 8, ports=4),
+]
 CASES = [(config, seed) for config in range(len(SOC)) for seed in range(7 * config, 7 * config + 7)]
 
 
-@pytest.mark.parametrize("index, seed", [
-    case if case[1] in (0, 1, 7, 10) else pytest.param(*case, marks=pytest.mark.slow) for case in CASES])
+@pytest.mark.parametrize(
+    "index, seed", [case if case[1] in (0, 1, 7, 10) else pytest.param(*case, marks=pytest.mark.slow) for case in CASES]
+)
 def test_firmware_and_hardware_give_the_models_bits(index, seed, tmp_path):
     net, config = network(10_000 + seed), SOC[index]
     torch.export.save(torch.export.export(net.model, (net.x,)), tmp_path / "net.pt2")

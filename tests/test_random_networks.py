@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The generator's networks are legal, varied and sane; the IR computes what PyTorch does, before and after lowering."""
 
 import copy

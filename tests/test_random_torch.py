@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Random PyTorch models on the INT8 grid: bit-exact model against PyTorch in float64, or a refusal in one sentence."""
 
 import os

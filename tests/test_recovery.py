@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The generated accelerator is stopped anywhere in a list, and then runs it as if nothing had happened."""
 
 import numpy as np
@@ -25,10 +26,17 @@ def run_again(config, folder, program, script, seed):
     """Run ``script``, reset, let the bus drain, run the list; returns the values that ``script`` read."""
     expected, _ = program.expect(config)
     limits = [write(f"LIMIT{i}", limit) for i, limit in enumerate(program.limits)]
-    again = [write("CTRL", 1), *[read("STATUS")] * POLLS, *limits, write("DOORBELL", program.doorbell),
-             wait_irq(2_000_000), read("STATUS")]
-    run = run_script(folder, program.memory, [*script, *again], stall_probability=0.3, seed=seed,
-                     outstanding=1 + seed % 3)
+    again = [
+        write("CTRL", 1),
+        *[read("STATUS")] * POLLS,
+        *limits,
+        write("DOORBELL", program.doorbell),
+        wait_irq(2_000_000),
+        read("STATUS"),
+    ]
+    run = run_script(
+        folder, program.memory, [*script, *again], stall_probability=0.3, seed=seed, outstanding=1 + seed % 3
+    )
     *values, cycles, status = run.values
     assert values[-1] == 0, f"still draining after {POLLS} reads"
     assert cycles >= 0 and status == 2
@@ -58,8 +66,12 @@ def test_outside_of_a_window(accelerator):
         program = random_program(rng, config, layers=2)
         limits = list(program.limits)
         limits[1] = program.bases[1] + 8
-        script = [*start_script(program.doorbell, program.bases, limits), wait_irq(100_000), read("STATUS"),
-                  read("ERROR_ADDR")]
+        script = [
+            *start_script(program.doorbell, program.bases, limits),
+            wait_irq(100_000),
+            read("STATUS"),
+            read("ERROR_ADDR"),
+        ]
         cycles, status, address = run_again(config, folder, program, script, seed)[-3:]
         assert cycles >= 0
         assert status & 0xF07 == 4 | ERRORS["WINDOW"][0] << 8

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the import does not understand is refused by name; what it does understand in unusual forms is right."""
 
 import copy
@@ -31,9 +32,18 @@ class Stateful(nn.Module):
 
 
 @pytest.mark.parametrize("saved", [False, True])
-@pytest.mark.parametrize("write", [
-    lambda s, x: s.add_(x), lambda s, x: s.mul_(0.5).add_(x), lambda s, x: s.copy_(x), lambda s, x: s[:, 1:].add_(1),
-    lambda s, x: s.zero_(), lambda s, x: s.fill_(2.0), lambda s, x: s.clamp_(0, 1)])
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda s, x: s.add_(x),
+        lambda s, x: s.mul_(0.5).add_(x),
+        lambda s, x: s.copy_(x),
+        lambda s, x: s[:, 1:].add_(1),
+        lambda s, x: s.zero_(),
+        lambda s, x: s.fill_(2.0),
+        lambda s, x: s.clamp_(0, 1),
+    ],
+)
 def test_written_buffers_are_named(write, saved, tmp_path):
     program = torch.export.export(Stateful(write), (torch.ones(1, 4),))
     if saved:
@@ -91,8 +101,10 @@ def test_biases_of_every_shape(shape):
     if shape == (2, 4):
         bias = draw.normal(4).expand(2, 4)
     check(Holder(F.linear, draw.grid(4, 5), bias), draw.normal(2, 5))
-    check(Holder(lambda x, b, w: torch.addmm(b, x, w, beta=2, alpha=0.5), bias, draw.grid(5, 4, channels=1)),
-          draw.normal(2, 5))
+    check(
+        Holder(lambda x, b, w: torch.addmm(b, x, w, beta=2, alpha=0.5), bias, draw.grid(5, 4, channels=1)),
+        draw.normal(2, 5),
+    )
 
 
 def test_a_bias_that_differs_from_row_to_row_is_refused():

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A field moved in the table of `registers` moves in the hardware."""
 
 import random
@@ -10,8 +11,9 @@ from hls.config import Config
 from hls.descriptor.interface.registers import ERRORS, REGISTER
 
 CONFIG = Config(rows=3, cols=5, ports=2, arithmetic="fma")
-WIDTHS = {name: {b.name: b.width for b in REGISTER[name].fields}
-          for name in ("GEOMETRY", "CTRL", "STATUS", "IRQ_ENABLE")}
+WIDTHS = {
+    name: {b.name: b.width for b in REGISTER[name].fields} for name in ("GEOMETRY", "CTRL", "STATUS", "IRQ_ENABLE")
+}
 
 
 def drawn_places(widths, seed):

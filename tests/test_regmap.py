@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Register map: the table is consistent, and header, hjson and document say the same as it does."""
 
 import subprocess
@@ -30,14 +31,20 @@ def test_header_compiles_as_cpp_and_gives_the_tables_values(tmp_path):
         checks.append(f"static_assert(HEEPSTOR_{register.name}_REG == {register.offset});")
         for b in register.fields:
             name = f"HEEPSTOR_{register.name}_{b.name}"
-            checks.append(f"static_assert({name}_BIT == {1 << b.lsb}u);" if b.width == 1 else
-                          f"static_assert({name}_LSB == {b.lsb} && {name}_MASK == {(1 << b.width) - 1});")
+            checks.append(
+                f"static_assert({name}_BIT == {1 << b.lsb}u);"
+                if b.width == 1
+                else f"static_assert({name}_LSB == {b.lsb} && {name}_MASK == {(1 << b.width) - 1});"
+            )
     checks += [f"static_assert(HEEPSTOR_ERROR_{name} == {code});" for name, (code, _) in ERRORS.items()]
     (tmp_path / "heepstor_regs.h").write_text(regmap.c_header())
     source = tmp_path / "check.cpp"
     source.write_text('#include "heepstor_regs.h"\n#include "heepstor_regs.h"\n' + "\n".join(checks) + "\n")
-    done = subprocess.run([*host_compiler(), "-std=c++17", "-Wall", "-Wextra", "-Werror", "-fsyntax-only", source],
-                          capture_output=True, text=True)
+    done = subprocess.run(
+        [*host_compiler(), "-std=c++17", "-Wall", "-Wextra", "-Werror", "-fsyntax-only", source],
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stderr
 
 
@@ -55,8 +62,9 @@ def test_hjson_lists_every_register_at_its_offset():
 def test_hjson_fields_have_the_tables_bits():
     entries = {e["name"]: e for e in hjson.loads(regmap.register_hjson())["registers"] if "name" in e}
     geometry = {f["name"]: str(f["bits"]) for f in entries["GEOMETRY"]["fields"]}
-    expected = {b.name: f"{b.lsb + b.width - 1}:{b.lsb}" if b.width > 1 else str(b.lsb)
-                for b in REGISTER["GEOMETRY"].fields}
+    expected = {
+        b.name: f"{b.lsb + b.width - 1}:{b.lsb}" if b.width > 1 else str(b.lsb) for b in REGISTER["GEOMETRY"].fields
+    }
     assert geometry == expected
 
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Run reports: table and JSON of synthetic measurements, against numbers worked out by hand."""
 
 import io
@@ -11,9 +12,20 @@ from rich.console import Console
 
 from gen.report import LayerReport, OutputReport, RunReport, sqnr_db, table, to_json
 
-CONV = LayerReport("features.0", "conv2d", (1, 16, 11, 11), macs=30_976, cycles=800, bound_cycles=500,
-                   bus_words=900, array_cycles=480, load_stall_cycles=120, store_stall_cycles=7,
-                   max_abs_err=1.5e-6, sqnr_db=123.4)
+CONV = LayerReport(
+    "features.0",
+    "conv2d",
+    (1, 16, 11, 11),
+    macs=30_976,
+    cycles=800,
+    bound_cycles=500,
+    bus_words=900,
+    array_cycles=480,
+    load_stall_cycles=120,
+    store_stall_cycles=7,
+    max_abs_err=1.5e-6,
+    sqnr_db=123.4,
+)
 SOFTMAX = LayerReport("softmax", "softmax", (1, 10), macs=0, cycles=150, cpu_cycles=150)
 
 
@@ -22,8 +34,14 @@ OUTPUT = OutputReport("softmax", (1, 2), [0.1, 0.9], None, True, 2e-6, 99.9)
 
 def run_report(output=None, **changes):
     """A report, with some fields of its only output and of itself changed."""
-    values = {"network": "digits", "geometry": "8x8 aligned, 2 ports", "peak": 64, "total_cycles": 1000,
-              "results": (replace(OUTPUT, **(output or {})),), "layers": (CONV, SOFTMAX)}
+    values = {
+        "network": "digits",
+        "geometry": "8x8 aligned, 2 ports",
+        "peak": 64,
+        "total_cycles": 1000,
+        "results": (replace(OUTPUT, **(output or {})),),
+        "layers": (CONV, SOFTMAX),
+    }
     return RunReport(**(values | changes))
 
 
@@ -39,28 +57,67 @@ def row(report, name):
 
 def test_row_of_an_accelerated_layer():
     assert row(run_report(), "features.0") == [
-        "features.0", "conv2d", "1x16x11x11", "30,976", "800", "80.0", "38.72", "60.5", "500", "1.60", "120", "7",
-        "-", "1.50e-06", "123.4"]
+        "features.0",
+        "conv2d",
+        "1x16x11x11",
+        "30,976",
+        "800",
+        "80.0",
+        "38.72",
+        "60.5",
+        "500",
+        "1.60",
+        "120",
+        "7",
+        "-",
+        "1.50e-06",
+        "123.4",
+    ]
 
 
 def test_row_of_a_cpu_layer_shows_no_bound():
     assert row(run_report(), "softmax") == [
-        "softmax", "softmax", "1x10", "-", "150", "15.0", *"------", "150", "-", "-"]
+        "softmax",
+        "softmax",
+        "1x10",
+        "-",
+        "150",
+        "15.0",
+        *"------",
+        "150",
+        "-",
+        "-",
+    ]
 
 
 def test_totals_count_every_cycle_once():
     report = run_report()
     assert report.cpu_cycles == 200  # 1000 of which the convolution ran 800
     assert row(report, "total") == [
-        "total", "1x2", "30,976", "1,000", "100.0", "30.98", "48.4", "500", "2.00", "120", "7", "200", "2.00e-06",
-        "99.9"]
+        "total",
+        "1x2",
+        "30,976",
+        "1,000",
+        "100.0",
+        "30.98",
+        "48.4",
+        "500",
+        "2.00",
+        "120",
+        "7",
+        "200",
+        "2.00e-06",
+        "99.9",
+    ]
 
 
 def test_verdict_and_warnings():
     assert "every bit equals" in rendered(run_report())
     assert "DIFFERS" in rendered(run_report({"bit_exact": False}))
-    quiet, lossy = (LayerReport(name, "conv2d", (1,), 1, 1, lanes_lost=9, alignment_loss=loss)
-                    for name, loss in (("fc", 2.0**-12), ("conv", 2.0**-11)))
+    quiet, lossy = (
+        LayerReport(name, "conv2d", (1,), 1, 1, lanes_lost=9, alignment_loss=loss)
+        for name, loss in (("fc", 2.0**-12), ("conv", 2.0**-11))
+    )
     report = run_report(layers=(lossy, quiet))
     assert rendered(report).count("conv: aligned arithmetic loses 4.9e-04 of a channel's largest output") == 1
     assert json.loads(to_json(report))["warnings"] == report.warnings and len(report.warnings) == 1
@@ -92,9 +149,18 @@ def test_several_outputs_each_have_their_line_and_all_must_be_exact():
     assert "output 1, largest value: device 0 0, PyTorch 0 1" in text and "device's output DIFFERS" in text
     data = json.loads(to_json(report))
     assert data["outputs"] == [0.1, 0.9] and data["output_layer"] == "softmax" and data["bit_exact"] is False
-    assert data["further_outputs"] == [{
-        "layer": "stem", "shape": [1, 2, 1, 2], "values": [4.0, 3.0, 2.0, 1.0], "reference": [4.0, 3.0, 1.0, 2.0],
-        "bit_exact": False, "max_abs_err": 1.0, "sqnr_db": 11.8, "predictions": [[0, 0], [0, 1]]}]
+    assert data["further_outputs"] == [
+        {
+            "layer": "stem",
+            "shape": [1, 2, 1, 2],
+            "values": [4.0, 3.0, 2.0, 1.0],
+            "reference": [4.0, 3.0, 1.0, 2.0],
+            "bit_exact": False,
+            "max_abs_err": 1.0,
+            "sqnr_db": 11.8,
+            "predictions": [[0, 0], [0, 1]],
+        }
+    ]
 
 
 def test_json_holds_what_other_programs_read():
@@ -106,10 +172,23 @@ def test_json_holds_what_other_programs_read():
     assert data["further_outputs"] == [] and "results" not in data
     assert data["max_abs_err"] == 2e-6
     assert data["layers"][0] == {
-        "name": "features.0", "op": "conv2d", "shape": [1, 16, 11, 11], "macs": 30976, "cycles": 800,
-        "bound_cycles": 500, "bus_words": 900, "array_cycles": 480, "load_stall_cycles": 120,
-        "store_stall_cycles": 7, "cpu_cycles": 0, "lanes_lost": 0, "lanes_lossy": 0, "max_abs_err": 1.5e-6,
-        "sqnr_db": 123.4, "alignment_loss": None}
+        "name": "features.0",
+        "op": "conv2d",
+        "shape": [1, 16, 11, 11],
+        "macs": 30976,
+        "cycles": 800,
+        "bound_cycles": 500,
+        "bus_words": 900,
+        "array_cycles": 480,
+        "load_stall_cycles": 120,
+        "store_stall_cycles": 7,
+        "cpu_cycles": 0,
+        "lanes_lost": 0,
+        "lanes_lossy": 0,
+        "max_abs_err": 1.5e-6,
+        "sqnr_db": 123.4,
+        "alignment_loss": None,
+    }
 
 
 def test_json_is_standard_json_even_with_nan_and_infinity():

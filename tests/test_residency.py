@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Layers that take turns, and tensors on chip: any choice that the planner may make gives the same bits."""
 
 from dataclasses import replace
@@ -59,7 +60,7 @@ def test_rows_are_there_when_they_are_needed(layers, height, ahead):
     rings = ring_rows(layers, pieces)
     assert holds(layers, pieces, rings)
     for number, rows in enumerate(rings):
-        assert rows == 1 or not holds(layers, pieces, [*rings[:number], rows - 1, *rings[number + 1:]])
+        assert rows == 1 or not holds(layers, pieces, [*rings[:number], rows - 1, *rings[number + 1 :]])
     done = [0] * len(layers)
     for layer, first, end in pieces:
         assert first == done[layer] < end <= layers[layer].outputs
@@ -93,8 +94,12 @@ def random_network(rng: np.random.Generator) -> tuple[nn.Module, tuple[int, ...]
             layers.append(nn.ConvTranspose2d(channels, channels, kernel, (1, stride), (kernel // 2, 0)))
         else:
             outputs = channels if kind == "depthwise" else int(rng.integers(1, 20))
-            layers += [nn.Conv2d(channels, outputs, kernel, stride, kernel // 2, groups=channels
-                                 if kind == "depthwise" else 1), nn.ReLU()]
+            layers += [
+                nn.Conv2d(
+                    channels, outputs, kernel, stride, kernel // 2, groups=channels if kind == "depthwise" else 1
+                ),
+                nn.ReLU(),
+            ]
             channels = outputs
     return nn.Sequential(*layers), shape
 
@@ -109,7 +114,7 @@ class Crop(nn.Module):
     def forward(self, x):
         if min(x.shape[2:]) < 4:
             return x
-        return x[:, :, self.above:x.shape[2] - self.below, self.left:]
+        return x[:, :, self.above : x.shape[2] - self.below, self.left :]
 
 
 class Residual(nn.Module):
@@ -123,6 +128,7 @@ class Residual(nn.Module):
 
 def choose_at_random(rng):
     """Instead of `residency.choose`: steps drawn from those that the planner knows."""
+
     def choose(jobs, links, buffers, excluded, arena, config):
         plan = residency._Planner(jobs, links, buffers, excluded, arena, config)
         choice = residency._Choice()
@@ -137,9 +143,16 @@ def choose_at_random(rng):
 
 def random_config(rng, **options):
     rows, cols = (int(x) for x in rng.integers(1, 10, 2))
-    return Config(rows, cols, str(rng.choice(["aligned", "fma"])), int(rng.integers(1, 5)),
-                  activation_words=int(rng.choice([1024, 4096])), accumulator_entries=int(rng.choice([16, 64])),
-                  scratchpad_words=int(rng.choice([512, 1024, 4096])), **options)
+    return Config(
+        rows,
+        cols,
+        str(rng.choice(["aligned", "fma"])),
+        int(rng.integers(1, 5)),
+        activation_words=int(rng.choice([1024, 4096])),
+        accumulator_entries=int(rng.choice([16, 64])),
+        scratchpad_words=int(rng.choice([512, 1024, 4096])),
+        **options,
+    )
 
 
 def test_any_choice_gives_the_same_bits(monkeypatch):
@@ -247,7 +260,8 @@ def test_a_layer_of_the_group_may_not_overwrite_its_input(monkeypatch):
     source, target = program.tensors[nodes[one].inputs[0]], program.tensors[nodes[two].output]
     assert source.storage == target.storage
     assert (one, two) not in seen and depth_first.links(
-        program.graph, program.tensors, [[program.jobs[i] for i in layer.descriptors] for layer in program.layers])
+        program.graph, program.tensors, [[program.jobs[i] for i in layer.descriptors] for layer in program.layers]
+    )
 
 
 class Lower(nn.Module):
@@ -269,8 +283,12 @@ def test_a_layer_of_the_group_may_not_overwrite_what_another_one_adds(monkeypatc
     def choose(jobs, links, buffers, excluded, arena, config):
         plan, choices = residency._Planner(jobs, links, buffers, excluded, arena, config), [residency._Choice()]
         for _ in range(3):
-            choices = [option for choice in choices for option in plan.steps_from(choice)
-                       if len(option.groups) == 1 and not option.whole and option.groups[0].height == 4]
+            choices = [
+                option
+                for choice in choices
+                for option in plan.steps_from(choice)
+                if len(option.groups) == 1 and not option.whole and option.groups[0].height == 4
+            ]
             offered.update(group.steps for choice in choices for group in choice.groups)
             choices = list({choice.groups: choice for choice in choices}.values())
         return []
@@ -307,8 +325,9 @@ def test_a_sum_may_overwrite_what_the_cpu_wrote():
 
 def test_what_fits_without_turns_is_not_refused_for_them():
     """The smallest memory that does without a scratchpad does with one: pieces have more descriptors."""
-    model = nn.Sequential(*(layer for _ in range(3) for layer in (nn.Conv2d(8, 8, 3, padding=1, groups=8),
-                                                                  nn.Conv2d(8, 8, 1))))
+    model = nn.Sequential(
+        *(layer for _ in range(3) for layer in (nn.Conv2d(8, 8, 3, padding=1, groups=8), nn.Conv2d(8, 8, 1)))
+    )
     x = np.zeros((1, 8, 40, 40), np.float32)
     for banks in range(2, 16):
         config = Config(memory_banks=banks, memory_banks_interleaved=())

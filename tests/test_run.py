@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`heepgen sw` and `heepgen run`: reports from synthetic records, bad inputs, and whole runs."""
 
 import json
@@ -19,8 +20,15 @@ from hls.errors import HeepgenError
 
 
 def layer(name, descriptors, on_cpu=False, macs=100, bound=10):
-    return {"name": name, "op": "Op", "shape": [1, 4], "macs": macs, "descriptors": descriptors, "on_cpu": on_cpu,
-            "bound_cycles": bound}
+    return {
+        "name": name,
+        "op": "Op",
+        "shape": [1, 4],
+        "macs": macs,
+        "descriptors": descriptors,
+        "on_cpu": on_cpu,
+        "bound_cycles": bound,
+    }
 
 
 def record(cycle, *counters):
@@ -28,19 +36,46 @@ def record(cycle, *counters):
 
 
 # busy, array_active, load_stall, store_stall, bus_words, lanes_lost, lanes_lossy: cumulative
-RECORDS = [record(1120, 100, 60, 7, 3, 80, 1, 2), record(1220, 200, 130, 8, 3, 200, 1, 9),
-           record(1270, 250, 170, 9, 5, 210, 4, 9)]
+RECORDS = [
+    record(1120, 100, 60, 7, 3, 80, 1, 2),
+    record(1220, 200, 130, 8, 3, 200, 1, 9),
+    record(1270, 250, 170, 9, 5, 210, 4, 9),
+]
 
 
 def test_a_layer_is_the_difference_of_its_records():
     layers = [layer("a", [0, 1]), layer("flatten", [], macs=0), layer("b", [2], bound=40)]
     first, flatten, second = accelerated_layers(layers, [1000, 1300, 0, 0, 0], RECORDS, {"a": {"sqnr_db": 50.0}})
     # the doorbell came at 1120 - 100 = 1020
-    assert first == LayerReport("a", "Op", (1, 4), 100, cycles=200, bound_cycles=10, bus_words=200, array_cycles=130,
-                                load_stall_cycles=8, store_stall_cycles=3, lanes_lost=1, lanes_lossy=9, sqnr_db=50.0)
+    assert first == LayerReport(
+        "a",
+        "Op",
+        (1, 4),
+        100,
+        cycles=200,
+        bound_cycles=10,
+        bus_words=200,
+        array_cycles=130,
+        load_stall_cycles=8,
+        store_stall_cycles=3,
+        lanes_lost=1,
+        lanes_lossy=9,
+        sqnr_db=50.0,
+    )
     assert flatten.cycles == flatten.bound_cycles == 0
-    assert second == LayerReport("b", "Op", (1, 4), 100, cycles=50, bound_cycles=40, bus_words=10, array_cycles=40,
-                                 load_stall_cycles=1, store_stall_cycles=2, lanes_lost=3)
+    assert second == LayerReport(
+        "b",
+        "Op",
+        (1, 4),
+        100,
+        cycles=50,
+        bound_cycles=40,
+        bus_words=10,
+        array_cycles=40,
+        load_stall_cycles=1,
+        store_stall_cycles=2,
+        lanes_lost=3,
+    )
 
 
 def test_layers_that_take_turns_have_the_sum_of_their_pieces():
@@ -172,8 +207,11 @@ def test_a_pt_needs_a_shape_and_a_pt2_knows_its_own(model, tmp_path):
 
 def test_inputs_of_the_wrong_shape_name_both(model, app, tmp_path):
     np.save(tmp_path / "x.npy", np.zeros((1, 3, 4, 4)))
-    for command in (("sw", model, "--sample"), ("run", app, "--software", "--input"),
-                    ("run", model, "--software", "--input")):
+    for command in (
+        ("sw", model, "--sample"),
+        ("run", app, "--software", "--input"),
+        ("run", model, "--software", "--input"),
+    ):
         message = refused(*command, tmp_path / "x.npy")
         assert "[1, 3, 4, 4]" in message
         assert "[1, 2, 4, 4]" in message
@@ -203,7 +241,7 @@ def test_folders_that_are_no_applications(app, tmp_path):
     broken = tmp_path / "app"
     shutil.copytree(app, broken)
     text = (broken / "manifest.json").read_text()
-    (broken / "manifest.json").write_text(text[:len(text) // 2])
+    (broken / "manifest.json").write_text(text[: len(text) // 2])
     assert "incomplete" in refused("run", broken)
 
 
@@ -212,18 +250,21 @@ def test_an_unknown_tap_names_the_layers(app):
         run(app, Config(), software=True, taps=("conv",))
 
 
-@pytest.mark.parametrize("name, change", [
-    ("manifest.json", lambda m: m.pop("symbols")),
-    ("manifest.json", lambda m: m["config"].update(rows=1.5)),
-    ("manifest.json", lambda m: m["config"].update(rows=4)),
-    ("manifest.json", lambda m: m["sources"].append("../../main.cpp")),
-    ("manifest.json", lambda m: m["software"]["expected_bits"].pop()),
-    ("manifest.json", lambda m: m["software"].update(arena=2**30)),
-    ("manifest.json", lambda m: m["input"].update(shape=[10**30])),
-    ("manifest.json", lambda m: m["layers"].append(m["layers"][0])),
-    ("reference.json", lambda r: r["outputs"].append([])),
-    ("reference.json", lambda r: r["layers"].update(x=[1])),
-])
+@pytest.mark.parametrize(
+    "name, change",
+    [
+        ("manifest.json", lambda m: m.pop("symbols")),
+        ("manifest.json", lambda m: m["config"].update(rows=1.5)),
+        ("manifest.json", lambda m: m["config"].update(rows=4)),
+        ("manifest.json", lambda m: m["sources"].append("../../main.cpp")),
+        ("manifest.json", lambda m: m["software"]["expected_bits"].pop()),
+        ("manifest.json", lambda m: m["software"].update(arena=2**30)),
+        ("manifest.json", lambda m: m["input"].update(shape=[10**30])),
+        ("manifest.json", lambda m: m["layers"].append(m["layers"][0])),
+        ("reference.json", lambda r: r["outputs"].append([])),
+        ("reference.json", lambda r: r["layers"].update(x=[1])),
+    ],
+)
 def test_a_damaged_folder_is_said_before_anything_is_built(app, tmp_path, name, change):
     shutil.copytree(app, tmp_path / "app")
     path = tmp_path / "app" / name

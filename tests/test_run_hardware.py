@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Whole runs with the generated accelerator: bits, cycle counts, and hardware that does not fit the firmware."""
 
 import shutil
@@ -37,8 +38,9 @@ int main() {
 def app(tmp_path_factory):
     folder = tmp_path_factory.mktemp("hardware")
     torch.manual_seed(5)
-    network = nn.Sequential(nn.Conv2d(2, 6, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(),
-                            nn.Linear(96, 5)).eval()
+    network = nn.Sequential(
+        nn.Conv2d(2, 6, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(96, 5)
+    ).eval()
     torch.export.save(torch.export.export(network, (torch.zeros(1, 2, 8, 8),)), folder / "net.pt2")
     generate_sw(folder / "net.pt2", CONFIG, folder / "app", append_final_softmax=True)
     return folder / "app"
@@ -75,8 +77,14 @@ def test_total_cycles_are_those_of_the_testbench(app, report, tmp_path):
     (copy / "main.cpp").write_text(COUNT_TWICE)
     manifest = Application.open(copy).manifest
     mode = manifest["accelerator"]
-    elf = compile_firmware([copy / s for s in manifest["sources"]], [copy / d for d in manifest["include_dirs"]],
-                           mode["defines"], CONFIG, tmp_path / "count.elf", placements=mode["placements"])
+    elf = compile_firmware(
+        [copy / s for s in manifest["sources"]],
+        [copy / d for d in manifest["include_dirs"]],
+        mode["defines"],
+        CONFIG,
+        tmp_path / "count.elf",
+        placements=mode["placements"],
+    )
     result = run_soc(elf, hardware(CONFIG), CONFIG)
     assert result.ok, result
     counted, clock = map(int, result.uart.split())

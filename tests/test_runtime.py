@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The runtime's mathematics, compiled for the host, against its NumPy twin; and the twin against float64."""
 
 from pathlib import Path
@@ -38,8 +39,23 @@ def math(tmp_path_factory):
     """Function (kind, float32 array) -> what the C++ computed."""
     folder = tmp_path_factory.mktemp("math")
     (folder / "main.cpp").write_text(PROGRAM)
-    run_tool([*host_compiler(), "-std=c++17", "-O2", "-ffp-contract=off", "-Wall", "-Wextra", "-Werror",
-              f"-I{RUNTIME}", folder / "main.cpp", RUNTIME / "math.cpp", "-o", folder / "main"], "compiling")
+    run_tool(
+        [
+            *host_compiler(),
+            "-std=c++17",
+            "-O2",
+            "-ffp-contract=off",
+            "-Wall",
+            "-Wextra",
+            "-Werror",
+            f"-I{RUNTIME}",
+            folder / "main.cpp",
+            RUNTIME / "math.cpp",
+            "-o",
+            folder / "main",
+        ],
+        "compiling",
+    )
 
     def run(kind, values):
         np.asarray(values, np.float32).tofile(folder / "in")
@@ -50,14 +66,20 @@ def math(tmp_path_factory):
 
 
 def special():
-    return np.array([0, -0.0, np.inf, -np.inf, np.nan, 88.7228, 88.73, -87.4, -103.9, -104, 1e-45, -1e-45, 1e38],
-                    np.float32)
+    return np.array(
+        [0, -0.0, np.inf, -np.inf, np.nan, 88.7228, 88.73, -87.4, -103.9, -104, 1e-45, -1e-45, 1e38], np.float32
+    )
 
 
 def test_exp_equals_its_twin_bit_for_bit(math):
     rng = np.random.default_rng(0)
-    x = np.concatenate([special(), rng.uniform(-104, 89, 200_000).astype(np.float32),
-                        rng.integers(0, 2**32, 200_000, dtype=np.uint32).view(np.float32)])
+    x = np.concatenate(
+        [
+            special(),
+            rng.uniform(-104, 89, 200_000).astype(np.float32),
+            rng.integers(0, 2**32, 200_000, dtype=np.uint32).view(np.float32),
+        ]
+    )
     assert np.array_equal(math("e", x).view(np.uint32), exp_model(x).view(np.uint32))
 
 
@@ -72,8 +94,13 @@ def test_exp_is_within_two_ulp():
 
 def test_log_equals_its_twin_and_is_within_two_ulp(math):
     bits = np.random.default_rng(2).integers(0x3F800000, 0x7F800000, 300_000, dtype=np.uint32)
-    x = np.concatenate([np.float32([1, 2, 3, 1.4142135, 1.4142137, np.inf, np.nan]), bits.view(np.float32),
-                        np.linspace(1, 40, 200_001, dtype=np.float32)])
+    x = np.concatenate(
+        [
+            np.float32([1, 2, 3, 1.4142135, 1.4142137, np.inf, np.nan]),
+            bits.view(np.float32),
+            np.linspace(1, 40, 200_001, dtype=np.float32),
+        ]
+    )
     got = math("l", x)
     assert np.array_equal(got.view(np.uint32), log_model(x).view(np.uint32))
     finite = np.isfinite(x) & (x > 1)

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Scratchpad against a plain array: any ports, rings, streams on chip and off, all at once."""
 
 import numpy as np
@@ -48,10 +49,14 @@ def test_beats_at_any_word_of_any_ring(ports):
     config = Config(ports=ports, scratchpad_words=WORDS)
     rng = np.random.default_rng(ports)
     clk, rst, read_load, read_aux, marked = (Signal(bool(0)) for _ in range(5))
-    rsp_count, rsp_data = Signal(intbv(0)[3:]), Signal(intbv(0)[32 * ports:])
+    rsp_count, rsp_data = Signal(intbv(0)[3:]), Signal(intbv(0)[32 * ports :])
     store_request = Request(ports, data=True, mark=True)
-    streams = {name: Stream(store_request if name == "store" else Request(ports),
-                            Place(Signal(intbv(0)[32:]), Signal(intbv(0)[5:]))) for name in ("load", "aux", "store")}
+    streams = {
+        name: Stream(
+            store_request if name == "store" else Request(ports), Place(Signal(intbv(0)[32:]), Signal(intbv(0)[5:]))
+        )
+        for name in ("load", "aux", "store")
+    }
     load, aux, store = streams.values()
     bus = [Request(ports), Request(ports), Request(ports, data=True, mark=True)]
     answers = []  # (cycle, stream, words)
@@ -59,8 +64,23 @@ def test_beats_at_any_word_of_any_ring(ports):
 
     @block
     def bench():
-        dut = scratchpad(clk, rst, load.request, aux.request, store.request, load.place, aux.place, store.place, *bus,
-                         read_load, read_aux, rsp_count, rsp_data, marked, config=config)
+        dut = scratchpad(
+            clk,
+            rst,
+            load.request,
+            aux.request,
+            store.request,
+            load.place,
+            aux.place,
+            store.place,
+            *bus,
+            read_load,
+            read_aux,
+            rsp_count,
+            rsp_data,
+            marked,
+            config=config,
+        )
 
         @instance
         def drive():
@@ -101,8 +121,10 @@ def test_beats_at_any_word_of_any_ring(ports):
                 clk.next = 1
                 yield delay(1)
                 due = [a for a in answers if a[0] == cycle + 1]
-                assert (bool(read_load), bool(read_aux)) == (any(a[1] == "load" for a in due),
-                                                             any(a[1] == "aux" for a in due))
+                assert (bool(read_load), bool(read_aux)) == (
+                    any(a[1] == "load" for a in due),
+                    any(a[1] == "aux" for a in due),
+                )
                 for _, _, words in due:
                     assert int(rsp_count) == len(words)
                     assert [int(rsp_data) >> (32 * i) & 0xFFFFFFFF for i in range(len(words))] == words

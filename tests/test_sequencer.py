@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Sequencer against the loops of its descriptor, written as Python loops; random layers in a row, random stalls."""
 
 from types import SimpleNamespace
@@ -40,8 +41,10 @@ def vectors(f, config, bank=0):
                             row = f["row0"] + oy * f["sy_words"] + ky * f["ky_step"]
                             iy = f["y0"] + oy * f["stride_y"] + ky * f["dil_y"]
                             low, high = max(0, -p), min(f["in_row"] - p, f["run"] - offset)
-                            lanes = tuple(row + p + i if 0 <= iy < f["in_h"] and low <= i < high else None
-                                          for i in range(config.rows))
+                            lanes = tuple(
+                                row + p + i if 0 <= iy < f["in_h"] and low <= i < high else None
+                                for i in range(config.rows)
+                            )
                             entry = (cb - cb0) * len(strip) + px - strip[0]
                             last = step == steps[-1] and cb == blocks[-1] and px == strip[-1]
                             yield lanes, entry, bank, step == steps[0] and not f["acc_init"], last, px == strip[0]
@@ -61,18 +64,53 @@ def test_issues_the_descriptors_loops_layer_after_layer(seed):
         bank = 1 - expected[-1][-1][2]
     job = job_signals(JOB)
     bits = [Signal(bool(0)) for _ in range(14)]
-    (clk, rst, start, tile_ready, bank_free, bank_ready, busy, issue, tile_take, acc_bank, acc_first, acc_last,
-     load_stall, store_stall) = bits
+    (
+        clk,
+        rst,
+        start,
+        tile_ready,
+        bank_free,
+        bank_ready,
+        busy,
+        issue,
+        tile_take,
+        acc_bank,
+        acc_first,
+        acc_last,
+        load_stall,
+        store_stall,
+    ) = bits
     loaded, released, rd_addr = (Signal(intbv(0)[n:]) for n in (24, 24, 8))
-    lane_lo, lane_hi = (Signal(intbv(0)[rows.bit_length():]) for _ in range(2))
+    lane_lo, lane_hi = (Signal(intbv(0)[rows.bit_length() :]) for _ in range(2))
     acc_entry = Signal(intbv(0)[4:])
     got = [[] for _ in layers]
 
     @block
     def bench():
-        dut = sequencer(clk, rst, start, job, loaded, tile_ready, bank_free, bank_ready, released, busy, issue,
-                        tile_take, rd_addr, lane_lo, lane_hi, acc_entry, acc_bank, acc_first, acc_last, load_stall,
-                        store_stall, config=config)
+        dut = sequencer(
+            clk,
+            rst,
+            start,
+            job,
+            loaded,
+            tile_ready,
+            bank_free,
+            bank_ready,
+            released,
+            busy,
+            issue,
+            tile_take,
+            rd_addr,
+            lane_lo,
+            lane_hi,
+            acc_entry,
+            acc_bank,
+            acc_first,
+            acc_last,
+            load_stall,
+            store_stall,
+            config=config,
+        )
 
         def tick():
             clk.next = 1
@@ -93,7 +131,7 @@ def test_issues_the_descriptors_loops_layer_after_layer(seed):
                     yield delay(1)
                     cycle += 1
                     bank_free.next = bool(drains and drains[0] <= cycle)
-                    drains = drains[bool(drains and drains[0] <= cycle):]
+                    drains = drains[bool(drains and drains[0] <= cycle) :]
                     yield from tick()
                 bank_free.next = False
                 inits, last_use, initialised = 2 if acc_init else 0, {}, acc_init
@@ -117,8 +155,18 @@ def test_issues_the_descriptors_loops_layer_after_layer(seed):
                         if not acc_first and not (acc_init and key not in last_use):
                             assert cycle - last_use[key] >= ACC_LATENCY
                         last_use[key] = cycle
-                        have.append((int(lane_lo), int(lane_hi), int(rd_addr), int(acc_entry), int(acc_bank),
-                                     bool(acc_first), bool(acc_last), bool(tile_take)))
+                        have.append(
+                            (
+                                int(lane_lo),
+                                int(lane_hi),
+                                int(rd_addr),
+                                int(acc_entry),
+                                int(acc_bank),
+                                bool(acc_first),
+                                bool(acc_last),
+                                bool(tile_take),
+                            )
+                        )
                         needed = [x for x in wanted[len(have) - 1][0] if x is not None]
                         if needed:
                             assert base + max(needed) < present, "issued before its words were loaded"
@@ -186,15 +234,39 @@ def test_vectors_go_as_early_as_they_may(seed):
     rows, cols = (int(x) for x in rng.integers(1, 7, 2))
     config = Config(rows=rows, cols=cols, ports=1, activation_words=256, accumulator_entries=16)
     fields = random_geometry(rng, config) | {"acc_init": 0}
-    job, names = job_signals(JOB), "clk rst start tile_ready bank_free bank_ready busy issue tile_take acc_bank " \
-        "acc_first acc_last load_stall store_stall"
+    job, names = (
+        job_signals(JOB),
+        "clk rst start tile_ready bank_free bank_ready busy issue tile_take acc_bank "
+        "acc_first acc_last load_stall store_stall",
+    )
     s = SimpleNamespace(**{name: Signal(bool(0)) for name in names.split()})
     preset(job, {name: fields[name] for name in JOB.split()})
     loaded, released, rd_addr = (Signal(intbv(0)[n:]) for n in (24, 24, 8))
-    lane_lo, lane_hi = (Signal(intbv(0)[rows.bit_length():]) for _ in range(2))
-    unit = sequencer(s.clk, s.rst, s.start, job, loaded, s.tile_ready, s.bank_free, s.bank_ready, released, s.busy,
-                     s.issue, s.tile_take, rd_addr, lane_lo, lane_hi, Signal(intbv(0)[4:]), s.acc_bank, s.acc_first,
-                     s.acc_last, s.load_stall, s.store_stall, config=config)
+    lane_lo, lane_hi = (Signal(intbv(0)[rows.bit_length() :]) for _ in range(2))
+    unit = sequencer(
+        s.clk,
+        s.rst,
+        s.start,
+        job,
+        loaded,
+        s.tile_ready,
+        s.bank_free,
+        s.bank_ready,
+        released,
+        s.busy,
+        s.issue,
+        s.tile_take,
+        rd_addr,
+        lane_lo,
+        lane_hi,
+        Signal(intbv(0)[4:]),
+        s.acc_bank,
+        s.acc_first,
+        s.acc_last,
+        s.load_stall,
+        s.store_stall,
+        config=config,
+    )
     issued = []
 
     def drive(cycle):

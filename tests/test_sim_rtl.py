@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """sim.rtl: any module against any C++ testbench."""
 
 import pytest

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The virtual X-HEEP: CPU, crossbar, memory, peripherals, accelerator ports, checkers and faults."""
 
 import os
@@ -48,14 +49,17 @@ def test_hello_world(tmp_path):
 
 
 def test_floating_point_and_memory_dump(tmp_path):
-    elf = build(tmp_path, """
+    elf = build(
+        tmp_path,
+        """
         extern "C" float results[4];
         float results[4];
         volatile float a = 1.1f, b = 3.0f, zero = 0.0f;
         int main() {
           results[0] = a * b + 1.0f; results[1] = a / b; results[2] = __builtin_sqrtf(b); results[3] = 1.0f / zero;
           return 0;
-        }""")
+        }""",
+    )
     result = run_soc(elf, None, CONFIG, max_cycles=100_000, dump=[(symbols(elf)["results"], 16)])
     assert result.ok
     a, b = (struct.unpack("<f", struct.pack("<f", x))[0] for x in (1.1, 3.0))
@@ -63,13 +67,19 @@ def test_floating_point_and_memory_dump(tmp_path):
     def single(x):
         return struct.unpack("<f", struct.pack("<f", x))[0]
 
-    assert struct.unpack("<4f", result.dumps[0]) == (single(single(a * b) + 1), single(a / b), single(b**0.5),
-                                                     float("inf"))
+    assert struct.unpack("<4f", result.dumps[0]) == (
+        single(single(a * b) + 1),
+        single(a / b),
+        single(b**0.5),
+        float("inf"),
+    )
 
 
 @pytest.mark.parametrize("optimise", ["-Os", "-O0"])
 def test_zeroed_bss_initialised_data_and_byte_accesses(tmp_path, optimise):
-    elf = build(tmp_path, """
+    elf = build(
+        tmp_path,
+        """
         volatile uint8_t cleared[37];
         volatile uint8_t bytes[8] = {1, 2, 3, 4, 5, 6, 7, 8};
         int main() {
@@ -78,7 +88,9 @@ def test_zeroed_bss_initialised_data_and_byte_accesses(tmp_path, optimise):
           volatile uint16_t* halves = reinterpret_cast<volatile uint16_t*>(bytes);
           halves[2] = 0xabcd;
           return bytes[1] == 2 && bytes[2] == 0x99 && bytes[3] == 4 && bytes[4] == 0xcd && bytes[5] == 0xab ? 0 : 2;
-        }""", optimise=optimise)
+        }""",
+        optimise=optimise,
+    )
     assert run_soc(elf, None, CONFIG, max_cycles=100_000).ok
 
 
@@ -114,8 +126,9 @@ int main() {
 """
 
 
-@pytest.mark.parametrize("toolchain", [
-    "zig", pytest.param("gcc", marks=pytest.mark.external("riscv64-unknown-elf-g++"))])
+@pytest.mark.parametrize(
+    "toolchain", ["zig", pytest.param("gcc", marks=pytest.mark.external("riscv64-unknown-elf-g++"))]
+)
 @pytest.mark.parametrize("optimise", ["-Os", "-O2"])
 def test_memory_functions(tmp_path, toolchain, optimise):
     elf = build(tmp_path, MEMORY, toolchain=toolchain, optimise=optimise)
@@ -124,7 +137,9 @@ def test_memory_functions(tmp_path, toolchain, optimise):
 
 
 def test_testbench_counter_counts_while_the_cpu_counts(tmp_path):
-    result = run(tmp_path, """
+    result = run(
+        tmp_path,
+        """
         int main() {
           uint32_t first, last;
           uint64_t from = soc_cycles();
@@ -133,7 +148,8 @@ def test_testbench_counter_counts_while_the_cpu_counts(tmp_path):
           __asm__ volatile("csrr %0, mcycle" : "=r"(last));
           uint64_t elapsed = soc_cycles() - from;
           return elapsed > last - first && elapsed < last - first + 60 && last - first >= 4000 ? 0 : 1;
-        }""")
+        }""",
+    )
     assert result.ok
 
 
@@ -209,7 +225,9 @@ def test_interrupt_line_of_the_configuration_is_used(tmp_path):
 
 
 def test_interrupt_handler_is_entered(tmp_path):
-    result = run(tmp_path, """
+    result = run(
+        tmp_path,
+        """
         volatile uint32_t cause;
         extern "C" __attribute__((interrupt("machine"))) void heepgen_interrupt() {
           uint32_t value;
@@ -225,7 +243,9 @@ def test_interrupt_handler_is_entered(tmp_path):
           start(nullptr, nullptr, 0, kCopy);
           while (!cause) {}
           return cause == 0x80000000u + 16 + IRQ_LINE ? 0 : 1;
-        }""", accelerator(tmp_path))
+        }""",
+        accelerator(tmp_path),
+    )
     assert result.ok, result
 
 
@@ -263,15 +283,18 @@ def test_bandwidth_of_banks(tmp_path):
     assert 3 * 4096 <= scan_cycles(tmp_path / "d", 1, interleaved, wait_states=2) < 3 * 4096 + 500
 
 
-@pytest.mark.parametrize(("broken", "message"), [
-    (1, "master port 0 withdrew its request"),
-    (2, "master port 0 changed its request"),
-    (3, "request of the accelerator's master port 0 depends on its grant"),
-    (4, "slave port responds without a request"),
-    (5, "requests unaligned"),
-    (6, "without a byte enable"),
-    (7, "requests during reset"),
-])
+@pytest.mark.parametrize(
+    ("broken", "message"),
+    [
+        (1, "master port 0 withdrew its request"),
+        (2, "master port 0 changed its request"),
+        (3, "request of the accelerator's master port 0 depends on its grant"),
+        (4, "slave port responds without a request"),
+        (5, "requests unaligned"),
+        (6, "without a byte enable"),
+        (7, "requests during reset"),
+    ],
+)
 def test_checkers_catch_a_broken_accelerator(tmp_path, broken, message):
     result = run(tmp_path, copy_text(1), accelerator(tmp_path, 1, broken), stall_probability=0.5)
     assert result.ended == "assertion" and message in result.message, result
@@ -282,8 +305,7 @@ def test_faults_hold_the_masters_up(tmp_path, fault):
     hw = accelerator(tmp_path)
 
     def faulty(last, ports=None):
-        return run(tmp_path, copy_text(1), hw, faults=Faults(**{fault: (middle, last)}, ports=ports),
-                   max_cycles=20_000)
+        return run(tmp_path, copy_text(1), hw, faults=Faults(**{fault: (middle, last)}, ports=ports), max_cycles=20_000)
 
     timed = copy_text(1).replace("return acknowledge() ? 0 : 3", "return int(from)")
     middle = run(tmp_path, timed, hw).exit_code + 120  # the copy takes 240 cycles
@@ -296,7 +318,9 @@ def test_faults_hold_the_masters_up(tmp_path, fault):
 
 
 def test_firmware_can_inject_faults(tmp_path):
-    result = run(tmp_path, """
+    result = run(
+        tmp_path,
+        """
         uint32_t a[2] = {11, 12}, b[2];
         int main() {
           soc_register(SOC_TESTBENCH_BASE + SOC_TESTBENCH_FAULT) = SOC_TESTBENCH_FAULT_NEVER_GRANT;
@@ -307,7 +331,9 @@ def test_firmware_can_inject_faults(tmp_path):
           while (device(kStart) & 1) {}
           volatile uint32_t* result = b;
           return result[0] == 11 && result[1] == 12 ? 0 : 2;
-        }""", accelerator(tmp_path))
+        }""",
+        accelerator(tmp_path),
+    )
     assert result.ok, result
 
 
@@ -355,8 +381,16 @@ assert result.ok, result
 print(sum("verilating" in m for m in messages))
 """)
     (hw / "heepstor.v").write_text((hw / "heepstor.v").read_text() + f"// {tmp_path}\n")
-    jobs = [subprocess.Popen([sys.executable, script], cwd=Path(__file__).parent.parent, text=True,
-                             env=os.environ | {"PYTHONPATH": "."}, stdout=subprocess.PIPE) for _ in range(3)]
+    jobs = [
+        subprocess.Popen(
+            [sys.executable, script],
+            cwd=Path(__file__).parent.parent,
+            text=True,
+            env=os.environ | {"PYTHONPATH": "."},
+            stdout=subprocess.PIPE,
+        )
+        for _ in range(3)
+    ]
     assert sorted(job.communicate()[0].strip() for job in jobs) == ["0", "0", "1"]
     assert all(job.returncode == 0 for job in jobs)
 

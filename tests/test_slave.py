@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The register slave against registers kept in Python: random accesses, random values behind them in every cycle."""
 
 import numpy as np
@@ -25,18 +26,31 @@ def field(name, field, data):
 @pytest.mark.parametrize("seed", range(2))
 def test_every_access_reads_and_writes_what_the_table_says(seed):
     rng = np.random.default_rng(seed)
-    config = Config(rows=int(rng.integers(1, 33)), cols=int(rng.integers(1, 33)), ports=int(rng.integers(1, 5)),
-                    arithmetic=str(rng.choice(["aligned", "fma"])))
-    constants = {"MAGIC": MAGIC, "VERSION": VERSION, "CONFIG_HASH": config.hash,
-                 "GEOMETRY": word("GEOMETRY", {"ROWS": config.rows, "COLS": config.cols, "PORTS": config.ports,
-                                               "FMA": config.arithmetic == "fma"})}
+    config = Config(
+        rows=int(rng.integers(1, 33)),
+        cols=int(rng.integers(1, 33)),
+        ports=int(rng.integers(1, 5)),
+        arithmetic=str(rng.choice(["aligned", "fma"])),
+    )
+    constants = {
+        "MAGIC": MAGIC,
+        "VERSION": VERSION,
+        "CONFIG_HASH": config.hash,
+        "GEOMETRY": word(
+            "GEOMETRY",
+            {"ROWS": config.rows, "COLS": config.cols, "PORTS": config.ports, "FMA": config.arithmetic == "fma"},
+        ),
+    }
     clk, rst, slave, windows, commands, readings = flag(), flag(), Slave(), Windows(), Commands(), Readings()
     watchdog, enabled = bus(32), Interrupts()
     unit = register_slave(clk, rst, slave, windows, watchdog, enabled, commands, readings, config=config)
     kept, latched, due = dict(STORED), 0, None
     state, pending = readings.state, readings.pending
-    inputs = [*vars(state).values(), *vars(pending).values(),
-              *(signal for name, signal in vars(readings).items() if name not in ("state", "pending"))]
+    inputs = [
+        *vars(state).values(),
+        *vars(pending).values(),
+        *(signal for name, signal in vars(readings).items() if name not in ("state", "pending")),
+    ]
 
     def held(name):
         if name == "IRQ_ENABLE":
@@ -47,8 +61,16 @@ def test_every_access_reads_and_writes_what_the_table_says(seed):
         if name == "CYCLE_HI":
             return latched
         if name == "STATUS":
-            return word(name, {"BUSY": state.busy, "DONE": state.done, "ERROR": state.failed,
-                               "DRAINING": state.draining, "ERROR_CODE": state.error})
+            return word(
+                name,
+                {
+                    "BUSY": state.busy,
+                    "DONE": state.done,
+                    "ERROR": state.failed,
+                    "DRAINING": state.draining,
+                    "ERROR_CODE": state.error,
+                },
+            )
         if name == "IRQ_STATUS":
             return word("IRQ_ENABLE", {"DONE": pending.done, "ERROR": pending.error})
         if name in kept:
@@ -99,8 +121,9 @@ def test_every_access_reads_and_writes_what_the_table_says(seed):
         if name in kept and slave.we:
             kept[name] = kept[name] & ~mask | data
             if name == "IRQ_ENABLE":
-                kept[name] = word(name, {bits.name: field(name, bits.name, kept[name])
-                                         for bits in REGISTER[name].fields})
+                kept[name] = word(
+                    name, {bits.name: field(name, bits.name, kept[name]) for bits in REGISTER[name].fields}
+                )
         return cycle == 2000
 
     simulate(unit, clk, drive, observe, 2001)

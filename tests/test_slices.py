@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Slow tests in turns: eight consecutive commits run all of them, evenly; no test moves when another one is added."""
 
 import json
@@ -45,8 +46,11 @@ def test_new_tests_move_no_other(table):
 
 
 def commit(folder):
-    subprocess.run(["git", "-c", "user.name=n", "-c", "user.email=e", "commit", "-q", "--allow-empty", "-m", "x"],
-                   cwd=folder, check=True)
+    subprocess.run(
+        ["git", "-c", "user.name=n", "-c", "user.email=e", "commit", "-q", "--allow-empty", "-m", "x"],
+        cwd=folder,
+        check=True,
+    )
 
 
 def test_every_commit_has_the_next_slice(tmp_path, monkeypatch):

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Splitting the accelerator's model: the parts may be parted, and nothing changes when they are."""
 
 import dataclasses
@@ -82,12 +83,17 @@ def test_outputs_depend_on_registers_alone(config):
     for part in parts_of(config):
         width = bits(part)
         top = {name: n % 32 or 32 for name, n in width.items()}
-        mask = [f"dut.{n} &= {(1 << w) - 1}ull;" if w <= 64 else
-                f"dut.{n}[{(w - 1) // 32}] &= {(1 << top[n]) - 1}u;" for n, w in width.items()]
+        mask = [
+            f"dut.{n} &= {(1 << w) - 1}ull;" if w <= 64 else f"dut.{n}[{(w - 1) // 32}] &= {(1 << top[n]) - 1}u;"
+            for n, w in width.items()
+        ]
         text = RANDOM_INPUTS.format(
-            module=part.module, draw=" ".join(f"draw(dut.{n}, random);" for n in part.inputs), mask=" ".join(mask),
+            module=part.module,
+            draw=" ".join(f"draw(dut.{n}, random);" for n in part.inputs),
+            mask=" ".join(mask),
             keep=" ".join(f"const auto before_{n} = dut.{n};" for n in part.outputs),
-            same=" && ".join(f"!std::memcmp(&before_{n}, &dut.{n}, sizeof before_{n})" for n in part.outputs))
+            same=" && ".join(f"!std::memcmp(&before_{n}, &dut.{n}, sizeof before_{n})" for n in part.outputs),
+        )
         assert int(simulate_module(part.files, part.module, text)) > 500
 
 
@@ -99,8 +105,14 @@ def test_options_that_a_part_does_not_depend_on_leave_its_model():
 
 
 def small_network(config, folder):
-    model = torch.nn.Sequential(torch.nn.Conv2d(3, 6, 3, padding=1), torch.nn.ReLU(), torch.nn.MaxPool2d(2),
-                                torch.nn.Conv2d(6, 6, 3, groups=6), torch.nn.Flatten(), torch.nn.Linear(54, 5)).eval()
+    model = torch.nn.Sequential(
+        torch.nn.Conv2d(3, 6, 3, padding=1),
+        torch.nn.ReLU(),
+        torch.nn.MaxPool2d(2),
+        torch.nn.Conv2d(6, 6, 3, groups=6),
+        torch.nn.Flatten(),
+        torch.nn.Linear(54, 5),
+    ).eval()
     x = torch.randn(1, 3, 10, 10)
     generate_application(torch.export.export(model, (x,)), x.numpy(), config, folder, ImportOptions(), name="small")
     return folder
@@ -122,10 +134,13 @@ def test_threads_and_splitting_change_nothing(config, tmp_path, monkeypatch):
         assert report("2", withheld=0.3) == whole
 
 
-@pytest.mark.parametrize("module, old, new", [
-    ("heepstor_systolic_array", r"(assign col_data =) ([^;]+);", r"\1 \2 ^ vec[0];"),
-    ("heepstor", r"\.vec_max\(vec_max\)", ".vec_max(vec_max ^ m_rvalid[0])"),
-])
+@pytest.mark.parametrize(
+    "module, old, new",
+    [
+        ("heepstor_systolic_array", r"(assign col_data =) ([^;]+);", r"\1 \2 ^ vec[0];"),
+        ("heepstor", r"\.vec_max\(vec_max\)", ".vec_max(vec_max ^ m_rvalid[0])"),
+    ],
+)
 def test_parts_that_hang_together_are_refused(module, old, new, tmp_path):
     config = CONFIGS[0]
     folder = shutil.copytree(hardware(config), tmp_path / "hw")
@@ -171,8 +186,22 @@ def test_every_job_of_a_round_is_done_once(tmp_path):
     source = tmp_path / "team.cpp"
     source.write_text(TEAM)
     program = tmp_path / "team"
-    run_tool([*host_compiler(), "-O2", "-std=gnu++17", "-Wall", "-Wextra", "-Werror", f"-I{TESTBENCH_DIR}", "-pthread",
-              source, "-o", program], "compiling")
+    run_tool(
+        [
+            *host_compiler(),
+            "-O2",
+            "-std=gnu++17",
+            "-Wall",
+            "-Wextra",
+            "-Werror",
+            f"-I{TESTBENCH_DIR}",
+            "-pthread",
+            source,
+            "-o",
+            program,
+        ],
+        "compiling",
+    )
     assert run_tool([program], "running") == "ok\n"
 
 
@@ -182,6 +211,17 @@ def test_adapter_compiles_without_a_warning(split, tmp_path):
     parts = parts_of(CONFIGS[0]) if split else []
     models = [f"-isystem{_build_part(part)}" for part in parts]
     (tmp_path / "parts.hpp").write_text(parts_header(parts, "heepstor"))
-    compile_object(TESTBENCH_DIR / "accelerator.cpp", tmp_path / "accelerator.o",
-                   ["-Wall", "-Wextra", "-Werror", f"-I{TESTBENCH_DIR}", f"-I{tmp_path}",
-                    f"-isystem{build_accelerator(folder)}", *models, "-DHEEPGEN_TRACE=0"])
+    compile_object(
+        TESTBENCH_DIR / "accelerator.cpp",
+        tmp_path / "accelerator.o",
+        [
+            "-Wall",
+            "-Wextra",
+            "-Werror",
+            f"-I{TESTBENCH_DIR}",
+            f"-I{tmp_path}",
+            f"-isystem{build_accelerator(folder)}",
+            *models,
+            "-DHEEPGEN_TRACE=0",
+        ],
+    )

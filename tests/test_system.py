@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Random networks on random geometries: bit-exact model against PyTorch, SoC against bit-exact model."""
 
 import numpy as np
@@ -17,9 +18,15 @@ BOUND = 2.0**-18
 def drawn(seed):
     """A network and a configuration for it."""
     rng = np.random.default_rng([seed, 7])
-    config = Config(int(rng.integers(1, 17)), int(rng.integers(1, 17)), str(rng.choice(["aligned", "fma"])),
-                    int(rng.integers(1, 5)), activation_words=int(rng.choice([256, 1024, 8192])),
-                    weight_bytes=int(rng.choice([256, 4096])), accumulator_entries=int(rng.choice([16, 64])))
+    config = Config(
+        int(rng.integers(1, 17)),
+        int(rng.integers(1, 17)),
+        str(rng.choice(["aligned", "fma"])),
+        int(rng.integers(1, 5)),
+        activation_words=int(rng.choice([256, 1024, 8192])),
+        weight_bytes=int(rng.choice([256, 4096])),
+        accumulator_entries=int(rng.choice([16, 64])),
+    )
     return random_network(seed), config
 
 
@@ -33,16 +40,19 @@ def exact_output(generator, x):
         return generator.quantized_model().double()(x.double()).numpy()
 
 
-@pytest.mark.parametrize("seed", [*range(16), *(pytest.param(seed, marks=pytest.mark.slow)
-                                                for seed in range(16, 200))])
+@pytest.mark.parametrize("seed", [*range(16), *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(16, 200))])
 def test_bit_exact_model_computes_what_pytorch_does(seed):
     network, config = drawn(seed)
     generator = CodeGenerator(network.model, network.x, config=config)
     assert error(generator.reference().output, exact_output(generator, network.x)) < BOUND, config
 
 
-SOC = [Config(4, 4, ports=2), Config(5, 3, "fma", 3, activation_words=256, weight_bytes=256, accumulator_entries=16),
-       Config(1, 9, ports=1), Config(12, 8, ports=4)]
+SOC = [
+    Config(4, 4, ports=2),
+    Config(5, 3, "fma", 3, activation_words=256, weight_bytes=256, accumulator_entries=16),
+    Config(1, 9, ports=1),
+    Config(12, 8, ports=4),
+]
 QUICK = [(0, 0), (0, 1), (0, 2), (1, 3), (1, 4), (1, 5)]
 SLOW = [(index, 6 + 4 * number + index) for index in range(len(SOC)) for number in range(8)]
 

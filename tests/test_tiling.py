@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Words that strips need, and bounds, against the loops of the descriptor written out."""
 
 import numpy as np
@@ -14,8 +15,9 @@ from tests.layers import random_geometry
 @pytest.mark.parametrize("seed", range(40))
 def test_windows_hold_what_the_vectors_read(seed):
     rng = np.random.default_rng(seed)
-    config = Config(int(rng.integers(1, 7)), int(rng.integers(1, 7)), ports=2, activation_words=256,
-                    accumulator_entries=16)
+    config = Config(
+        int(rng.integers(1, 7)), int(rng.integers(1, 7)), ports=2, activation_words=256, accumulator_entries=16
+    )
     fields = random_geometry(rng, config, large=0.3) | {"acc_init": 0}
     f = {name.upper(): value for name, value in fields.items()}
     single = fields | {"first_px": 1, "strip_px": 1, "cbg": 1}
@@ -23,12 +25,12 @@ def test_windows_hold_what_the_vectors_read(seed):
     assert vectors(f) == len(streams)
     each = len(streams) // f["OUT_PX"]
     for pixel in range(f["OUT_PX"]):
-        words = [word for lanes, *_ in streams[each * pixel:each * (pixel + 1)] for word in lanes if word is not None]
+        words = [word for lanes, *_ in streams[each * pixel : each * (pixel + 1)] for word in lanes if word is not None]
         read.append((min(words, default=None), max(words, default=None)))
     start, end = window_words(f)
     assert start[0] == 0 and (np.diff(end) >= 0).all() and end[-1] <= f["LOAD_WORDS"]
     for pixel, (low, high) in enumerate(read):
-        assert low is None or (start[:pixel + 1] <= low).all() and high < end[pixel]
+        assert low is None or (start[: pixel + 1] <= low).all() and high < end[pixel]
     if not (f["X0"] or f["Y0"]) and None not in read[-1] and f["KH"] <= f["IN_H"]:
         tight = np.maximum.accumulate([-1 if high is None else high for _, high in read])
         inside = [pixel for pixel, (low, _) in enumerate(read) if low is not None]

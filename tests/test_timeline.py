@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The timeline against the cycle model, and the strips that are chosen with it."""
 
 import numpy as np
@@ -26,7 +27,7 @@ def compiled(name, config):
 
 def linked(program):
     words = program.constants[DESCRIPTORS].reshape(-1, WORDS)
-    return [unpack(row) for row in words[:len(program.jobs)]]
+    return [unpack(row) for row in words[: len(program.jobs)]]
 
 
 def cycles(program):

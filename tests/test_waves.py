@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """GTKWave save files: what they show of a VCD, checked against values written by pyvcd and by Verilator."""
 
 import re
@@ -31,7 +32,7 @@ def test_variables_carry_their_scopes_and_widths(vcd):
 
 def test_a_cut_off_header_is_no_error(vcd):
     text = vcd.read_text()
-    vcd.write_text(text[:text.index("deep")])
+    vcd.write_text(text[: text.index("deep")])
     assert [v.name for v in variables(vcd)] == ["clk", "m_addr", "vec", "a", "x"]
     write_save_file(vcd)
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Weight loader against the stream cut up in Python: every geometry, random stalls on both sides, and its rate."""
 
 from dataclasses import dataclass, field
@@ -26,13 +27,13 @@ def passes(f):
 
 def tiles(memory, f, config):
     """Every tile of the layer in order, as bytes [beat][...]."""
-    stream = memory.view(np.uint8)[f["weight_addr"]:]
+    stream = memory.view(np.uint8)[f["weight_addr"] :]
     size = config.diagonal if f["diagonal"] else config.rows * config.cols
     step = config.diagonal if f["diagonal"] else config.load_rows * config.cols
     for _ in range(passes(f)):
         for n in range(int(np.prod([f[name] for name in STEPS]))):
-            tile = bytes(size * [1]) if f["unit_weights"] else bytes(stream[n * size:n * size + size])
-            yield [tile[i:i + step] for i in range(0, size, step)]
+            tile = bytes(size * [1]) if f["unit_weights"] else bytes(stream[n * size : n * size + size])
+            yield [tile[i : i + step] for i in range(0, size, step)]
 
 
 @dataclass
@@ -57,9 +58,10 @@ def simulate(config, layers, ready=1.0, answer=1.0, take=1.0, begin=1.0, hold=0,
     ports = config.ports
     memory = BeatMemory(rng.integers(0, 1 << 32, 8192, dtype=np.uint64).astype(np.uint32), ports, rng, ready, answer)
     clk, rst, start, cut_start, load_valid, load_diag, tile_ready, tile_take, idle, cut_done, left = (
-        Signal(bool(0)) for _ in range(11))
-    load_data = Signal(intbv(0)[8 * config.load_rows * config.cols:])
-    load_beat = Signal(intbv(0)[beat_bits(config):])
+        Signal(bool(0)) for _ in range(11)
+    )
+    load_data = Signal(intbv(0)[8 * config.load_rows * config.cols :])
+    load_beat = Signal(intbv(0)[beat_bits(config) :])
     job, cut_job, req = job_signals(WEIGHT_JOB), job_signals(CUT_JOB), Request(ports, urgent=True)
     expected = [(f["diagonal"], tile) for f in layers for tile in tiles(memory.words, f, config)]
     run = Run()
@@ -70,9 +72,27 @@ def simulate(config, layers, ready=1.0, answer=1.0, take=1.0, begin=1.0, hold=0,
 
     @block
     def bench():
-        dut = weight_loader(clk, rst, start, job, cut_start, cut_job, req, memory.rsp_valid, memory.rsp_data,
-                            load_valid, load_data, load_beat, load_diag, tile_ready, tile_take, idle, cut_done, left,
-                            config=config)
+        dut = weight_loader(
+            clk,
+            rst,
+            start,
+            job,
+            cut_start,
+            cut_job,
+            req,
+            memory.rsp_valid,
+            memory.rsp_data,
+            load_valid,
+            load_data,
+            load_beat,
+            load_diag,
+            tile_ready,
+            tile_take,
+            idle,
+            cut_done,
+            left,
+            config=config,
+        )
 
         @instance
         def drive():
@@ -110,7 +130,7 @@ def simulate(config, layers, ready=1.0, answer=1.0, take=1.0, begin=1.0, hold=0,
                     diagonal, tile = expected[taken]
                     assert load_beat == len(shadow) and load_diag == diagonal
                     beat = tile[len(shadow)]
-                    assert int(load_data).to_bytes(len(load_data) // 8, "little")[:len(beat)] == beat
+                    assert int(load_data).to_bytes(len(load_data) // 8, "little")[: len(beat)] == beat
                     shadow.append(beat)
                 if taken == len(expected):
                     break
@@ -146,23 +166,44 @@ def layer(config, rng=None, steps=None, diagonal=0, unit_weights=0, strips=(5, 2
     chunk = 4 * config.ports
     beats = -(-int(np.prod(steps)) * size // chunk) + extra
     return dict(zip(STEPS, steps)) | {
-        "weight_addr": 0x20, "weight_addr_region": 1, "weight_words": 0 if unit_weights else beats * config.ports,
-        "diagonal": diagonal, "unit_weights": unit_weights, "out_px": strips[0], "first_px": strips[1],
-        "strip_px": strips[2]}
+        "weight_addr": 0x20,
+        "weight_addr_region": 1,
+        "weight_words": 0 if unit_weights else beats * config.ports,
+        "diagonal": diagonal,
+        "unit_weights": unit_weights,
+        "out_px": strips[0],
+        "first_px": strips[1],
+        "strip_px": strips[2],
+    }
 
 
-GEOMETRIES = [(1, 1, 4), (1, 1, 1), (5, 3, 1), (3, 5, 3), (4, 4, 2), (8, 8, 2), (7, 3, 4), (2, 9, 1), (5, 8, 1),
-              (13, 2, 3), (3, 32, 2), (6, 11, 3)]
+GEOMETRIES = [
+    (1, 1, 4),
+    (1, 1, 1),
+    (5, 3, 1),
+    (3, 5, 3),
+    (4, 4, 2),
+    (8, 8, 2),
+    (7, 3, 4),
+    (2, 9, 1),
+    (5, 8, 1),
+    (13, 2, 3),
+    (3, 32, 2),
+    (6, 11, 3),
+]
 
 
 @pytest.mark.parametrize("rows, cols, ports", GEOMETRIES)
 def test_tiles_with_random_stalls(rows, cols, ports):
     config = Config(rows=rows, cols=cols, ports=ports, weight_bytes=256)
     rng = np.random.default_rng(rows * 100 + cols)
-    layers = [layer(config, rng, [1, 1, 2, 1, 2], extra=1), layer(config, steps=[1, 2, 2, 1, 1], diagonal=1),
-              layer(config, steps=[1, 1, 1, 2, 1], diagonal=1, unit_weights=1),
-              layer(config, steps=[2, 1, 1, 1, 1], strips=(1, 4, 4)),
-              layer(config, steps=[1, 3, 1, 1, 1], diagonal=1, extra=3)]
+    layers = [
+        layer(config, rng, [1, 1, 2, 1, 2], extra=1),
+        layer(config, steps=[1, 2, 2, 1, 1], diagonal=1),
+        layer(config, steps=[1, 1, 1, 2, 1], diagonal=1, unit_weights=1),
+        layer(config, steps=[2, 1, 1, 1, 1], strips=(1, 4, 4)),
+        layer(config, steps=[1, 3, 1, 1, 1], diagonal=1, extra=3),
+    ]
     simulate(config, layers, ready=0.7, answer=0.7, take=0.5, begin=0.3, seed=rows)
 
 
@@ -170,9 +211,16 @@ def test_tiles_with_random_stalls(rows, cols, ports):
 def test_next_layer_is_fetched_while_tiles_are_still_cut(rows, cols, ports):
     config = Config(rows=rows, cols=cols, ports=ports, weight_bytes=1024)
     once = (1, 1, 1)
-    run = simulate(config, [layer(config, steps=[1, 2, 1, 1, 1], strips=once),
-                            layer(config, steps=[1, 1, 2, 1, 1], strips=once, diagonal=1, extra=1),
-                            layer(config, steps=[1, 1, 1, 2, 1], strips=once)], take=0.05, hold=300)
+    run = simulate(
+        config,
+        [
+            layer(config, steps=[1, 2, 1, 1, 1], strips=once),
+            layer(config, steps=[1, 1, 2, 1, 1], strips=once, diagonal=1, extra=1),
+            layer(config, steps=[1, 1, 1, 2, 1], strips=once),
+        ],
+        take=0.05,
+        hold=300,
+    )
     assert run.fetches[1] < 100 and run.fetches[2] > 300  # two layers ahead of the cutting side is not possible
     assert all(fetch < cut for fetch, cut in zip(run.fetches[1:], run.cuts[1:]))
     assert run.survivors  # a tile that nobody has taken yet outlives the start of the next layer

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The X-HEEP project without X-HEEP: lint, simulation of wrapper and bus, core files, firmware, refusals.
 
 Interfaces of X-HEEP come from tests/xheep_stub, written for these tests.
@@ -30,8 +31,21 @@ from xheep_integration.project import PADS, bandwidth_notes
 
 STUB = Path(__file__).parent / "xheep_stub"
 CONFIG = Config(rows=4, cols=4, ports=2, activation_words=1024, weight_bytes=256, accumulator_entries=16)
-TARGETS = ["heepstor-gen", "mcu-gen", "verilator-sim", "run-verilator", "vivado-fpga", "app", "run-fpga",
-           "run-fpga-com", "picocom", "openocd", "gdb", "run-virtual", "profile"]
+TARGETS = [
+    "heepstor-gen",
+    "mcu-gen",
+    "verilator-sim",
+    "run-verilator",
+    "vivado-fpga",
+    "app",
+    "run-fpga",
+    "run-fpga-com",
+    "picocom",
+    "openocd",
+    "gdb",
+    "run-virtual",
+    "profile",
+]
 
 
 @pytest.fixture(scope="module")
@@ -39,13 +53,21 @@ def heep(tmp_path_factory):
     """A folder that looks like an X-HEEP checkout to `heepgen xheep`."""
     folder = tmp_path_factory.mktemp("x-heep")
     modules = jinja2.Template((STUB / "modules.sv.j2").read_text()).render(pads=PADS)
-    addresses = {"SOC_CTRL_START_ADDRESS": 0x20000000, "FAST_INTR_CTRL_START_ADDRESS": 0x20060000,
-                 "UART_START_ADDRESS": 0x30080000, "RV_PLIC_START_ADDRESS": 0x30000000, "EXT_INTR_0": 51}
+    addresses = {
+        "SOC_CTRL_START_ADDRESS": 0x20000000,
+        "FAST_INTR_CTRL_START_ADDRESS": 0x20060000,
+        "UART_START_ADDRESS": 0x30080000,
+        "RV_PLIC_START_ADDRESS": 0x30000000,
+        "EXT_INTR_0": 51,
+    }
     header = "".join(f"#define {name} {value}\n" for name, value in addresses.items())
-    for name, text in {"sw/device/lib/runtime/core_v_mini_mcu.h": header,
-                       "sw/device/target/sim/x-heep.h": "#define UART_NCO 0x28\n",
-                       "core-v-mini-mcu.core": "CAPI=2:\nname: openhwgroup.org:systems:core-v-mini-mcu:1.0.1\n",
-                       "hw/system/x_heep_system.sv.tpl": modules, "util/x_heep_gen/xheep.py": ""}.items():
+    for name, text in {
+        "sw/device/lib/runtime/core_v_mini_mcu.h": header,
+        "sw/device/target/sim/x-heep.h": "#define UART_NCO 0x28\n",
+        "core-v-mini-mcu.core": "CAPI=2:\nname: openhwgroup.org:systems:core-v-mini-mcu:1.0.1\n",
+        "hw/system/x_heep_system.sv.tpl": modules,
+        "util/x_heep_gen/xheep.py": "",
+    }.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(text)
     return folder
@@ -229,13 +251,16 @@ int main(int, char** argv) {  // req gnt rvalid addr, one digit each, per cycle
 """
 
 
-@pytest.mark.parametrize("cycles, complaint", [
-    ("1001 1101 0010 1101 1111 0010", ""),
-    ("1001 1002", "changed before it was granted"),
-    ("1001 0001", "changed before it was granted"),
-    ("1101 0010 0010", "nobody asked for"),
-    ("1111", "nobody asked for"),
-])
+@pytest.mark.parametrize(
+    "cycles, complaint",
+    [
+        ("1001 1101 0010 1101 1111 0010", ""),
+        ("1001 1002", "changed before it was granted"),
+        ("1001 0001", "changed before it was granted"),
+        ("1101 0010 0010", "nobody asked for"),
+        ("1111", "nobody asked for"),
+    ],
+)
 def test_the_protocol_checker_sees_broken_protocols(project, cycles, complaint):
     if project.name == "plic":
         pytest.skip("the checker does not depend on the interrupt")
@@ -271,19 +296,29 @@ def test_make_knows_the_targets_and_variables_of_heepstor(project):
     for target in TARGETS:
         assert re.search(rf"^ +{target} ", printed, re.M), target
     text = (project / "Makefile").read_text()
-    for variable in ("CPU", "FPGA_BOARD", "MEMORY_BANKS", "MEMORY_BANKS_IL", "BUS", "ENABLE_DEBUG_HEEPSTOR_ASSERTIONS",
-                     "USE_SOFTWARE_DNN_LAYER_OPERATORS"):
+    for variable in (
+        "CPU",
+        "FPGA_BOARD",
+        "MEMORY_BANKS",
+        "MEMORY_BANKS_IL",
+        "BUS",
+        "ENABLE_DEBUG_HEEPSTOR_ASSERTIONS",
+        "USE_SOFTWARE_DNN_LAYER_OPERATORS",
+    ):
         assert re.search(rf"^{variable} +\?= ", text, re.M), variable
 
 
-@pytest.mark.parametrize("arguments, complaint", [
-    (["mcu-gen", "HEEP_DIR=/nowhere"], "HEEP_DIR = /nowhere holds no X-HEEP"),
-    (["app", "PROJECT=none", "RISCV_XHEEP=/"], "does not exist; set RISCV_XHEEP"),
-    (["run-verilator"], "run make verilator-sim first"),
-    (["run-virtual", "HEEPGEN=true", "HEEP_DIR=/nowhere"], "no program in /nowhere/sw/build; run make app"),
-    (["vivado-fpga", "FPGA_BOARD=zx81"], "FPGA_BOARD = zx81: must be one of zcu104"),
-    (["heepstor-gen", "HEEPGEN=no-such-heepgen"], "no-such-heepgen is not on PATH; install heepgen"),
-])
+@pytest.mark.parametrize(
+    "arguments, complaint",
+    [
+        (["mcu-gen", "HEEP_DIR=/nowhere"], "HEEP_DIR = /nowhere holds no X-HEEP"),
+        (["app", "PROJECT=none", "RISCV_XHEEP=/"], "does not exist; set RISCV_XHEEP"),
+        (["run-verilator"], "run make verilator-sim first"),
+        (["run-virtual", "HEEPGEN=true", "HEEP_DIR=/nowhere"], "no program in /nowhere/sw/build; run make app"),
+        (["vivado-fpga", "FPGA_BOARD=zx81"], "FPGA_BOARD = zx81: must be one of zcu104"),
+        (["heepstor-gen", "HEEPGEN=no-such-heepgen"], "no-such-heepgen is not on PATH; install heepgen"),
+    ],
+)
 def test_make_says_in_one_line_what_is_missing(project, arguments, complaint):
     done = subprocess.run(["make", "-s", "-C", project, *arguments], capture_output=True, text=True)
     assert done.returncode
@@ -304,8 +339,12 @@ def test_the_simulator_is_translated_again_each_time(project, heep, tmp_path):
     old = project / "build" / "fast" / "sim-verilator" / "Vtestharness.mk"
     old.parent.mkdir(parents=True)
     old.write_text("")
-    subprocess.run(["make", "-s", "-C", project, "verilator-sim"], check=True, capture_output=True,
-                   env=os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}"})
+    subprocess.run(
+        ["make", "-s", "-C", project, "verilator-sim"],
+        check=True,
+        capture_output=True,
+        env=os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}"},
+    )
     assert not old.exists()
 
 
@@ -323,8 +362,13 @@ def test_xheeps_configuration_is_the_configured_memory(project, monkeypatch):
         def __getattr__(self, name):
             return lambda *arguments: calls.append((name, arguments))
 
-    for module, name in {"bus_type": "BusType", "cpu.cpu": "CPU", "memory_ss.linker_section": "LinkerSection",
-                         "memory_ss.memory_ss": "MemorySS", "xheep": "XHeep"}.items():
+    for module, name in {
+        "bus_type": "BusType",
+        "cpu.cpu": "CPU",
+        "memory_ss.linker_section": "LinkerSection",
+        "memory_ss.memory_ss": "MemorySS",
+        "xheep": "XHeep",
+    }.items():
         fake = ModuleType(f"x_heep_gen.{module}")
         setattr(fake, name, type(name, (Recorder,), {}))
         monkeypatch.setitem(sys.modules, f"x_heep_gen.{module}", fake)
@@ -358,9 +402,25 @@ def test_applications_compile_as_xheeps_flow_compiles_them(project, heep, tmp_pa
 
     assert data_in_one_section(project)
     application, runtime = project / "sw" / "applications" / "small_net", project / "sw" / "external" / "heepstor"
-    command = [*zig(), "c++", "-target", "riscv32-linux-musl", "-mcpu=generic_rv32+m+f+c", "-std=c++14", "-Wall",
-               "-Wextra", "-Werror", "-fno-exceptions", "-fno-rtti", "-O2", f"-I{runtime}", f"-I{application}",
-               f"-I{heep}/sw/device/lib/runtime", f"-I{heep}/sw/device/target/sim", "-c"]
+    command = [
+        *zig(),
+        "c++",
+        "-target",
+        "riscv32-linux-musl",
+        "-mcpu=generic_rv32+m+f+c",
+        "-std=c++14",
+        "-Wall",
+        "-Wextra",
+        "-Werror",
+        "-fno-exceptions",
+        "-fno-rtti",
+        "-O2",
+        f"-I{runtime}",
+        f"-I{application}",
+        f"-I{heep}/sw/device/lib/runtime",
+        f"-I{heep}/sw/device/target/sim",
+        "-c",
+    ]
     code = [*sorted(application.glob("*.cpp")), *sorted(runtime.glob("*.cpp"))]
     for path in code if project.name == "fast" else [runtime / "soc.cpp"]:
         run_tool([*command, path, "-o", tmp_path / "object.o"], path.name)
@@ -374,8 +434,20 @@ def test_applications_link_without_a_c_library(project, heep, tmp_path):
     binaries.mkdir(parents=True)
     for tool in ("g++", "objcopy"):
         (binaries / f"riscv32-unknown-elf-{tool}").symlink_to(shutil.which(f"riscv64-unknown-elf-{tool}"))
-    subprocess.run(["make", "-s", "-C", project, "app-freestanding", "PROJECT=small_net", f"HEEP_DIR={heep}",
-                    f"RISCV_XHEEP={tmp_path / 'riscv'}"], check=True, capture_output=True)
+    subprocess.run(
+        [
+            "make",
+            "-s",
+            "-C",
+            project,
+            "app-freestanding",
+            "PROJECT=small_net",
+            f"HEEP_DIR={heep}",
+            f"RISCV_XHEEP={tmp_path / 'riscv'}",
+        ],
+        check=True,
+        capture_output=True,
+    )
     where = symbols(heep / "sw" / "build" / "main.elf")
     arena = next(address for name, address in where.items() if name.startswith("heepgen_arena"))
     assert arena >= CONFIG.memory_banks * 32 * 1024
@@ -390,16 +462,46 @@ def freestanding(project, heep, name, out, *flags):
     tools, software = _zig(), project / "sw"
     out.mkdir()
     objects = []
-    for path in sorted(p for part in ("freestanding", "external/heepstor", f"applications/{name}")
-                       for p in (software / part).iterdir() if p.suffix in (".S", ".cpp")):
+    for path in sorted(
+        p
+        for part in ("freestanding", "external/heepstor", f"applications/{name}")
+        for p in (software / part).iterdir()
+        if p.suffix in (".S", ".cpp")
+    ):
         language = [] if path.suffix == ".S" else ["-std=c++17", "-fno-exceptions", "-fno-rtti"]
         objects.append(out / f"{path.name}.o")
-        run_tool([*tools.compile, *language, *flags, "-O2", "-ffp-contract=off", "-ffunction-sections",
-                  f"-I{software / 'applications' / name}", f"-I{software / 'external' / 'heepstor'}",
-                  f"-I{heep}/sw/device/lib/runtime", f"-I{heep}/sw/device/target/sim", "-c", path, "-o", objects[-1]],
-                 path.name)
-    run_tool([*tools.link, "-static", "-T", software / "freestanding" / "link.ld", "-Wl,--gc-sections", *objects, "-o",
-              out / "main.elf"], "linking")
+        run_tool(
+            [
+                *tools.compile,
+                *language,
+                *flags,
+                "-O2",
+                "-ffp-contract=off",
+                "-ffunction-sections",
+                f"-I{software / 'applications' / name}",
+                f"-I{software / 'external' / 'heepstor'}",
+                f"-I{heep}/sw/device/lib/runtime",
+                f"-I{heep}/sw/device/target/sim",
+                "-c",
+                path,
+                "-o",
+                objects[-1],
+            ],
+            path.name,
+        )
+    run_tool(
+        [
+            *tools.link,
+            "-static",
+            "-T",
+            software / "freestanding" / "link.ld",
+            "-Wl,--gc-sections",
+            *objects,
+            "-o",
+            out / "main.elf",
+        ],
+        "linking",
+    )
     return out / "main.elf"
 
 
@@ -462,10 +564,20 @@ def test_refusals_of_memory_name_the_banks_that_are_enough(heep, spilling, tmp_p
     from dataclasses import replace
 
     # 2 banks are 65,536 bytes, of which the program keeps 49,152, and 20 for the bits of its five outputs.
-    refused(tmp_path, r"beside the program, memory.banks = 2 leaves 16,364; 3 banks are enough", heep,
-            config=replace(SPILLING, memory_banks=2), apps=[spilling])
-    refused(tmp_path, r"in interleaved banks, memory.banks_interleaved = \[\] gives 0; 2 interleaved banks are enough",
-            heep, config=replace(SPILLING, memory_banks_interleaved=()), apps=[spilling])
+    refused(
+        tmp_path,
+        r"beside the program, memory.banks = 2 leaves 16,364; 3 banks are enough",
+        heep,
+        config=replace(SPILLING, memory_banks=2),
+        apps=[spilling],
+    )
+    refused(
+        tmp_path,
+        r"in interleaved banks, memory.banks_interleaved = \[\] gives 0; 2 interleaved banks are enough",
+        heep,
+        config=replace(SPILLING, memory_banks_interleaved=()),
+        apps=[spilling],
+    )
 
 
 # --- generating ------------------------------------------------------------------------------------------------------
@@ -527,8 +639,12 @@ def test_refusals_name_the_reason_and_write_nothing(heep, app, tmp_path):
     refused(tmp_path, "holds no X-HEEP", tmp_path / "nowhere")
     refused(tmp_path, "is not an application", heep, apps=[tmp_path])
     refused(tmp_path, "was generated for 4x4 aligned, 2 ports", heep, config=Config(rows=2), apps=[app])
-    refused(tmp_path, "20 banks, X-HEEP's generator makes 16 at most", heep,
-            config=Config(memory_banks=8, memory_banks_interleaved=(8, 4)))
+    refused(
+        tmp_path,
+        "20 banks, X-HEEP's generator makes 16 at most",
+        heep,
+        config=Config(memory_banks=8, memory_banks_interleaved=(8, 4)),
+    )
 
 
 def test_an_older_xheep_is_named(heep, tmp_path):

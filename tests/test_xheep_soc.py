@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The real X-HEEP: the same firmware gives the same bits, in the cycles that the virtual SoC says.
 
 `pytest -m xheep` runs it when XHEEP_DIR names a checkout of X-HEEP, with its tools on PATH (docs/xheep.md); its
@@ -35,8 +36,11 @@ NETWORKS = {
     "autoencoder": (mlperf.autoencoder, (640,)),
 }
 EVERYWHERE = ("digits", "fmnist_conv2d", "resnet8")
-CASES = [*((geometry, network) for geometry in GEOMETRIES[:4] for network in EVERYWHERE),
-         *(("8x8-2", network) for network in NETWORKS if network not in EVERYWHERE), ("4x4-1-plic", "digits")]
+CASES = [
+    *((geometry, network) for geometry in GEOMETRIES[:4] for network in EVERYWHERE),
+    *(("8x8-2", network) for network in NETWORKS if network not in EVERYWHERE),
+    ("4x4-1-plic", "digits"),
+]
 SAME_PROGRAM = 0.01
 """The bound for one program on both platforms, where only hardware and bus can differ. `heepgen run`, which builds its
 own, may differ by 5 %: by another compiler the CPU's part alone takes more."""
@@ -75,11 +79,19 @@ def soc(request, tmp_path_factory):
             continue
         torch.manual_seed(1)
         torch.save(network().eval(), folder / f"{name}.pt")
-        generate_sw(folder / f"{name}.pt", config, folder / name, input_shape=shape, trust_pickle=True, force=True,
-                    append_final_softmax=name in EVERYWHERE)
+        generate_sw(
+            folder / f"{name}.pt",
+            config,
+            folder / name,
+            input_shape=shape,
+            trust_pickle=True,
+            force=True,
+            append_final_softmax=name in EVERYWHERE,
+        )
         apps.append(folder / name)
-    generate_xheep(Path(os.environ["XHEEP_DIR"]), folder / "project", config, apps=apps,
-                   interrupt="plic" if plic else "fast")
+    generate_xheep(
+        Path(os.environ["XHEEP_DIR"]), folder / "project", config, apps=apps, interrupt="plic" if plic else "fast"
+    )
     make(folder / "project", "mcu-gen")
     build_simulator(folder / "project")
     return request.param, folder, config
@@ -106,8 +118,10 @@ def test_same_bits_and_cycles(soc, network):
     cycles, mismatches, _ = on_xheep(folder / "project", network)
     same = run(folder / network, config, elf=program())
     virtual = run(folder / network, config, toolchain="gcc" if shutil.which("riscv64-unknown-elf-g++") else "zig")
-    print(f"| {network} | {geometry} | {cycles:,} | {same.total_cycles:,} | {cycles / same.total_cycles - 1:+.2%} | "
-          f"{virtual.total_cycles:,} | {cycles / virtual.total_cycles - 1:+.1%} |")
+    print(
+        f"| {network} | {geometry} | {cycles:,} | {same.total_cycles:,} | {cycles / same.total_cycles - 1:+.2%} | "
+        f"{virtual.total_cycles:,} | {cycles / virtual.total_cycles - 1:+.1%} |"
+    )
     assert mismatches == 0
     assert same.bit_exact
     assert virtual.bit_exact

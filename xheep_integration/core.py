@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """FuseSoC core file (CAPI2) of a generated accelerator."""
 
 from collections.abc import Iterable

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """An X-HEEP extension project around a generated accelerator: every file's text, rendered from `templates/`."""
 
 import re
@@ -27,21 +28,61 @@ CODE_BYTES, DATA_BYTES = 0x8000, 0x4000
 BOOT_FILES = ("crt0.S", "memory.cpp")
 
 PADS = (
-    "clk_i", "rst_ni", "boot_select_i", "execute_from_flash_i", "jtag_tck_i", "jtag_tms_i", "jtag_trst_ni",
-    "jtag_tdi_i", "jtag_tdo_o", "uart_rx_i", "uart_tx_o", "exit_valid_o",
+    "clk_i",
+    "rst_ni",
+    "boot_select_i",
+    "execute_from_flash_i",
+    "jtag_tck_i",
+    "jtag_tms_i",
+    "jtag_trst_ni",
+    "jtag_tdi_i",
+    "jtag_tdo_o",
+    "uart_rx_i",
+    "uart_tx_o",
+    "exit_valid_o",
     *(f"gpio_{i}_io" for i in range(14)),
-    "spi_flash_sck_io", "spi_flash_cs_0_io", "spi_flash_cs_1_io", *(f"spi_flash_sd_{i}_io" for i in range(4)),
-    "spi_sck_io", "spi_cs_0_io", "spi_cs_1_io", *(f"spi_sd_{i}_io" for i in range(4)),
-    "spi_slave_sck_io", "spi_slave_cs_io", "spi_slave_miso_io", "spi_slave_mosi_io",
-    "pdm2pcm_pdm_io", "pdm2pcm_clk_io", "i2s_sck_io", "i2s_ws_io", "i2s_sd_io",
-    "spi2_cs_0_io", "spi2_cs_1_io", "spi2_sck_io", *(f"spi2_sd_{i}_io" for i in range(4)), "i2c_scl_io", "i2c_sda_io",
+    "spi_flash_sck_io",
+    "spi_flash_cs_0_io",
+    "spi_flash_cs_1_io",
+    *(f"spi_flash_sd_{i}_io" for i in range(4)),
+    "spi_sck_io",
+    "spi_cs_0_io",
+    "spi_cs_1_io",
+    *(f"spi_sd_{i}_io" for i in range(4)),
+    "spi_slave_sck_io",
+    "spi_slave_cs_io",
+    "spi_slave_miso_io",
+    "spi_slave_mosi_io",
+    "pdm2pcm_pdm_io",
+    "pdm2pcm_clk_io",
+    "i2s_sck_io",
+    "i2s_ws_io",
+    "i2s_sd_io",
+    "spi2_cs_0_io",
+    "spi2_cs_1_io",
+    "spi2_sck_io",
+    *(f"spi2_sd_{i}_io" for i in range(4)),
+    "i2c_scl_io",
+    "i2c_sda_io",
 )
 """Pads of X-HEEP's default pad configuration."""
 
-_DRIVEN_BY_TESTBENCH = ("clk_i", "rst_ni", "boot_select_i", "execute_from_flash_i", "jtag_tck_i", "jtag_tms_i",
-                        "jtag_trst_ni", "jtag_tdi_i", "uart_rx_i", "uart_tx_o", "exit_valid_o")
-_SAME_ON_FPGA = tuple(p for p in PADS if p not in ("clk_i", "rst_ni")
-                      and not re.match(r"gpio_|spi_flash_|spi2_|spi_(sck|cs|sd)_", p))
+_DRIVEN_BY_TESTBENCH = (
+    "clk_i",
+    "rst_ni",
+    "boot_select_i",
+    "execute_from_flash_i",
+    "jtag_tck_i",
+    "jtag_tms_i",
+    "jtag_trst_ni",
+    "jtag_tdi_i",
+    "uart_rx_i",
+    "uart_tx_o",
+    "exit_valid_o",
+)
+_SAME_ON_FPGA = tuple(
+    p for p in PADS if p not in ("clk_i", "rst_ni") and not re.match(r"gpio_|spi_flash_|spi2_|spi_(sck|cs|sd)_", p)
+)
 
 
 @dataclass(frozen=True)
@@ -57,14 +98,37 @@ class Board:
 
 
 BOARDS = (
-    Board("zcu104", "AMD ZCU104 Evaluation Board", "xczu7ev-ffvc1156-2-e", "xilinx.com:zcu104:part0:1.0",
-          "esl_epfl_zcu104_board_files", "FPGA_ZCU104"),
-    Board("zcu102", "AMD ZCU102 Evaluation Board", "xczu9eg-ffvb1156-2-e", "xilinx.com:zcu102:part0:3.3", "zcu102",
-          "FPGA_ZCU102"),
-    Board("pynq-z2", "TUL Pynq-Z2 Board", "xc7z020clg400-1", "tul.com.tw:pynq-z2:part0:1.0",
-          "esl_epfl_pynq_z2_board_files"),
-    Board("nexys-a7-100t", "Digilent Nexys-A7-100T Board", "xc7a100tcsg324-1",
-          "digilentinc.com:nexys-a7-100t:part0:1.3", "esl_epfl_nexys_a7_100t_board_files", "FPGA_NEXYS"),
+    Board(
+        "zcu104",
+        "AMD ZCU104 Evaluation Board",
+        "xczu7ev-ffvc1156-2-e",
+        "xilinx.com:zcu104:part0:1.0",
+        "esl_epfl_zcu104_board_files",
+        "FPGA_ZCU104",
+    ),
+    Board(
+        "zcu102",
+        "AMD ZCU102 Evaluation Board",
+        "xczu9eg-ffvb1156-2-e",
+        "xilinx.com:zcu102:part0:3.3",
+        "zcu102",
+        "FPGA_ZCU102",
+    ),
+    Board(
+        "pynq-z2",
+        "TUL Pynq-Z2 Board",
+        "xc7z020clg400-1",
+        "tul.com.tw:pynq-z2:part0:1.0",
+        "esl_epfl_pynq_z2_board_files",
+    ),
+    Board(
+        "nexys-a7-100t",
+        "Digilent Nexys-A7-100T Board",
+        "xc7a100tcsg324-1",
+        "digilentinc.com:nexys-a7-100t:part0:1.3",
+        "esl_epfl_nexys_a7_100t_board_files",
+        "FPGA_NEXYS",
+    ),
 )
 
 
@@ -86,8 +150,9 @@ def check_heep_dir(folder: Path) -> None:
     text = system.read_text(encoding="utf-8") if system.is_file() else ""
     missing = [port for port in ("intr_ext_peripheral_i", "ext_dma_read_req_o", "hw_fifo_done_i") if port not in text]
     if missing:
-        raise HeepgenError(f"--heep-dir {folder}: its x_heep_system has no port {missing[0]}; use X-HEEP main of "
-                           "November 2025.")
+        raise HeepgenError(
+            f"--heep-dir {folder}: its x_heep_system has no port {missing[0]}; use X-HEEP main of November 2025."
+        )
     if not (folder / "util" / "x_heep_gen" / "xheep.py").is_file():
         raise HeepgenError(f"--heep-dir {folder}: has no util/x_heep_gen; use X-HEEP main of November 2025.")
 
@@ -111,9 +176,11 @@ def check_memory(config: Config, apps: Iterable[App]) -> None:
     """Raise `HeepgenError`, with a number of banks that is enough, when X-HEEP cannot have this memory."""
     contiguous, interleaved = config.memory_banks, sum(config.memory_banks_interleaved)
     if contiguous + interleaved > MAX_BANKS:
-        raise HeepgenError(f"memory.banks = {contiguous} and memory.banks_interleaved = "
-                           f"{list(config.memory_banks_interleaved)}: {contiguous + interleaved} banks, X-HEEP's "
-                           f"generator makes {MAX_BANKS} at most.")
+        raise HeepgenError(
+            f"memory.banks = {contiguous} and memory.banks_interleaved = "
+            f"{list(config.memory_banks_interleaved)}: {contiguous + interleaved} banks, X-HEEP's "
+            f"generator makes {MAX_BANKS} at most."
+        )
     bank = config.bank_kib * 1024
     for app in apps:
         low, high = data_bytes(app.manifest)
@@ -122,12 +189,16 @@ def check_memory(config: Config, apps: Iterable[App]) -> None:
         room = contiguous * bank - program
         if low > room:
             banks = -(-(low + program) // bank)
-            raise HeepgenError(f"{app.name} needs {low:,} bytes of weights and activations beside the program, "
-                               f"memory.banks = {contiguous} leaves {room:,}; {banks} banks are enough.")
+            raise HeepgenError(
+                f"{app.name} needs {low:,} bytes of weights and activations beside the program, "
+                f"memory.banks = {contiguous} leaves {room:,}; {banks} banks are enough."
+            )
         if high > interleaved * bank:
-            raise HeepgenError(f"{app.name} needs {high:,} bytes of weights and activations in interleaved banks, "
-                               f"memory.banks_interleaved = {list(config.memory_banks_interleaved)} gives "
-                               f"{interleaved * bank:,}; {-(-high // bank)} interleaved banks are enough.")
+            raise HeepgenError(
+                f"{app.name} needs {high:,} bytes of weights and activations in interleaved banks, "
+                f"memory.banks_interleaved = {list(config.memory_banks_interleaved)} gives "
+                f"{interleaved * bank:,}; {-(-high // bank)} interleaved banks are enough."
+            )
 
 
 def bandwidth_notes(config: Config, bus: str) -> list[str]:
@@ -137,27 +208,54 @@ def bandwidth_notes(config: Config, bus: str) -> list[str]:
         notes.append(f"BUS = onetoM moves one word per cycle in all; {config.ports} ports need NtoM.")
     smallest = min(config.memory_banks_interleaved, default=1)
     if smallest < config.ports + 1:
-        have = (f"groups of {list(config.memory_banks_interleaved)}" if config.memory_banks_interleaved
-                else "no interleaved banks")
+        have = (
+            f"groups of {list(config.memory_banks_interleaved)}"
+            if config.memory_banks_interleaved
+            else "no interleaved banks"
+        )
         wanted = 1 << config.ports.bit_length()
-        notes.append(f"memory.banks_interleaved has {have}: {config.ports} ports and the CPU share banks; "
-                     f"groups of at least {wanted} give every port a word per cycle.")
+        notes.append(
+            f"memory.banks_interleaved has {have}: {config.ports} ports and the CPU share banks; "
+            f"groups of at least {wanted} give every port a word per cycle."
+        )
     return notes
 
 
-def render(config: Config, *, heep: str, apps: Iterable[App] = (), interrupt: str = "fast", version: str,
-           geometry: str, link_script: str, cpu: str = "cv32e40p", bus: str = "NtoM") -> dict[str, str]:
+def render(
+    config: Config,
+    *,
+    heep: str,
+    apps: Iterable[App] = (),
+    interrupt: str = "fast",
+    version: str,
+    geometry: str,
+    link_script: str,
+    cpu: str = "cv32e40p",
+    bus: str = "NtoM",
+) -> dict[str, str]:
     """Text of every file of the project by relative path; `heep` is the path of X-HEEP seen from the project."""
     apps = list(apps)
     if config.bank_kib not in BANK_KIB:
         raise HeepgenError(f"memory.bank_kib = {config.bank_kib}: X-HEEP's address map for the FPGA has banks of 32.")
-    environment = jinja2.Environment(loader=jinja2.FileSystemLoader(HERE), undefined=jinja2.StrictUndefined,
-                                     keep_trailing_newline=True)
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(HERE), undefined=jinja2.StrictUndefined, keep_trailing_newline=True
+    )
     context = {
-        "banner": BANNER, "config": config, "heep": heep, "version": version, "geometry": geometry, "cpu": cpu,
-        "bus": bus, "fpu": 1, "interrupt": interrupt, "interrupt_text": INTERRUPTS[interrupt], "pads": PADS,
-        "free_pads": [p for p in PADS if p not in _DRIVEN_BY_TESTBENCH], "fpga_same": _SAME_ON_FPGA,
-        "boards": BOARDS, "apps": [app.name for app in apps],
+        "banner": BANNER,
+        "config": config,
+        "heep": heep,
+        "version": version,
+        "geometry": geometry,
+        "cpu": cpu,
+        "bus": bus,
+        "fpu": 1,
+        "interrupt": interrupt,
+        "interrupt_text": INTERRUPTS[interrupt],
+        "pads": PADS,
+        "free_pads": [p for p in PADS if p not in _DRIVEN_BY_TESTBENCH],
+        "fpga_same": _SAME_ON_FPGA,
+        "boards": BOARDS,
+        "apps": [app.name for app in apps],
         "app_folders": {app.name: app.folder for app in apps},
         "code_bytes": f"{CODE_BYTES:#x}",
         "notes": bandwidth_notes(config, bus),
@@ -166,8 +264,9 @@ def render(config: Config, *, heep: str, apps: Iterable[App] = (), interrupt: st
     for path in sorted(p for p in HERE.rglob("*") if p.is_file()):
         name = path.relative_to(HERE).as_posix()
         target = _target(name.removesuffix(".j2"))
-        files[target] = (environment.get_template(name).render(context) if name.endswith(".j2")
-                         else path.read_text(encoding="utf-8"))
+        files[target] = (
+            environment.get_template(name).render(context) if name.endswith(".j2") else path.read_text(encoding="utf-8")
+        )
     files |= _runtime() | {"sw/freestanding/link.ld": link_script}
     for app in apps:
         files |= {f"sw/applications/{app.name}/{name}": text for name, text in app.files.items()}
@@ -180,16 +279,26 @@ def application_files(folder: Path, manifest: dict) -> dict[str, str]:
     What is planned for interleaved banks gets X-HEEP's section, the rest none: it goes where constants and data go.
     """
     arena = manifest["accelerator"]["arena"]
-    sections = {WEIGHT_SECTIONS[CONTIGUOUS]: "", WEIGHT_SECTIONS[INTERLEAVED]: SECTION,
-                ARENA_SECTION: "" if arena < _border(manifest) else SECTION}
+    sections = {
+        WEIGHT_SECTIONS[CONTIGUOUS]: "",
+        WEIGHT_SECTIONS[INTERLEAVED]: SECTION,
+        ARENA_SECTION: "" if arena < _border(manifest) else SECTION,
+    }
     unknown = set(manifest["accelerator"]["placements"]) - set(sections)
     if unknown:
-        raise HeepgenError(f"{folder} was written by another version of heepgen (section {min(unknown)}); generate it "
-                           "again with heepgen sw.")
+        raise HeepgenError(
+            f"{folder} was written by another version of heepgen (section {min(unknown)}); generate it "
+            "again with heepgen sw."
+        )
     names = [name for name in manifest["sources"] if "/" not in name]
     names += sorted(p.name for p in folder.glob("*.hpp"))
-    return {name: _SECTION_ATTRIBUTE.sub(lambda m: sections[m[1]] and f'[[gnu::section("{sections[m[1]]}")]] ',
-                                         (folder / name).read_text(encoding="utf-8")) for name in names}
+    return {
+        name: _SECTION_ATTRIBUTE.sub(
+            lambda m: sections[m[1]] and f'[[gnu::section("{sections[m[1]]}")]] ',
+            (folder / name).read_text(encoding="utf-8"),
+        )
+        for name in names
+    }
 
 
 def _target(name: str) -> str:

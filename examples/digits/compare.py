@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Print what the device answered beside PyTorch: python examples/digits/compare.py TRAINED_FOLDER RUN_JSON"""
 
 from __future__ import annotations

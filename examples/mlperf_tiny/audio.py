@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Sound files and the two spectral features of the benchmark, in NumPy."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Speech Commands (v0.02) as cepstral coefficients (N, 1, 49, 10); synthetic words without it."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """ToyADMOS toy cars as log-mel frames (N, 640), five of 128 bands; synthetic machines without them."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The four networks of MLPerf Tiny (v1.x reference models), in PyTorch: same layers, paddings and sizes.
 
 A classifier returns logits in training mode and probabilities in evaluation mode.
@@ -47,9 +48,7 @@ class ResidualBlock(nn.Module):
 
     def __init__(self, inputs: int, outputs: int, stride: int = 1):
         super().__init__()
-        self.main = nn.Sequential(
-            *conv_bn(inputs, outputs, 3, stride), nn.ReLU(), *conv_bn(outputs, outputs, 3)
-        )
+        self.main = nn.Sequential(*conv_bn(inputs, outputs, 3, stride), nn.ReLU(), *conv_bn(outputs, outputs, 3))
         self.shortcut = nn.Identity() if stride == 1 else nn.Conv2d(inputs, outputs, 1, stride)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Visual wake words (96 x 96 pictures with and without persons); drawn figures without them."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """C++17 sources, memory report and manifest of a compiled network, rendered from `templates/`."""
 
 import json
@@ -28,8 +29,13 @@ HERE = Path(__file__).parent
 RUNTIME_DIR = HERE.parent / "runtime"
 TEMPLATES = ("model.hpp", "model.cpp", "weights.hpp", "weights.cpp", "sample.hpp", "sample.cpp", "main.cpp")
 RUNTIME = ("assert.hpp", "heepstor.hpp", "heepstor.cpp", "kernels.hpp", "kernels.cpp", "math.hpp", "math.cpp")
-SOURCES = ("main.cpp", "model.cpp", "sample.cpp", "weights.cpp",
-           *(f"runtime/{name}" for name in RUNTIME if name.endswith(".cpp")))
+SOURCES = (
+    "main.cpp",
+    "model.cpp",
+    "sample.cpp",
+    "weights.cpp",
+    *(f"runtime/{name}" for name in RUNTIME if name.endswith(".cpp")),
+)
 MANIFEST = "manifest.json"
 KIND = "C++ program"
 WEIGHT_SECTIONS = {CONTIGUOUS: ".heepgen_weights_low", INTERLEAVED: ".heepgen_weights"}
@@ -57,8 +63,9 @@ def render(program: Program, sample: np.ndarray) -> dict[str, str]:
     expected = _bits(reference.run(program, sample).outputs)
     expected_software = _bits(software.run(cpu, sample))
     context = _context(program, cpu, sample, expected, expected_software)
-    environment = jinja2.Environment(loader=jinja2.FileSystemLoader(HERE / "templates"),
-                                     undefined=jinja2.StrictUndefined, keep_trailing_newline=True)
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(HERE / "templates"), undefined=jinja2.StrictUndefined, keep_trailing_newline=True
+    )
     files = {name: environment.get_template(f"{name}.j2").render(context) for name in TEMPLATES}
     files |= {f"runtime/{name}": (RUNTIME_DIR / name).read_text(encoding="utf-8") for name in RUNTIME}
     files["runtime/heepstor_regs.h"] = regmap.c_header()
@@ -107,7 +114,7 @@ def float_literal(value: float) -> str:
 
 
 def _lines(items: list[str], per_line: int) -> str:
-    rows = [", ".join(items[i:i + per_line]) for i in range(0, len(items), per_line)]
+    rows = [", ".join(items[i : i + per_line]) for i in range(0, len(items), per_line)]
     return rows[0] if len(rows) == 1 else "\n        " + ",\n        ".join(rows)
 
 
@@ -123,8 +130,9 @@ def array_values(array: np.ndarray) -> str:
 _C_TYPES = {"uint32": "uint32_t", "int8": "int8_t", "float32": "float"}
 
 
-def _sections(constants: dict[str, np.ndarray], placed: list[Placed], program: Program, prefix: str,
-              comments: dict[str, str]) -> list[dict]:
+def _sections(
+    constants: dict[str, np.ndarray], placed: list[Placed], program: Program, prefix: str, comments: dict[str, str]
+) -> list[dict]:
     """Structs of constants: one per side of the border between contiguous and interleaved banks."""
     names = _identifiers(constants)
     sections = []
@@ -133,22 +141,39 @@ def _sections(constants: dict[str, np.ndarray], placed: list[Placed], program: P
         if not part:
             continue
         suffix = "Low" if region == CONTIGUOUS else ""
-        items = [{"name": names[p.name], "type": _C_TYPES[str(constants[p.name].dtype)],
-                  "count": constants[p.name].size, "offset": p.address - part[0].address,
-                  "elements": array_values(constants[p.name]), "comment": comments.get(p.name, p.name)} for p in part]
-        sections.append({"name": name, "type": f"{prefix}{suffix}",
-                         "symbol": f"{WEIGHTS}{suffix.lower()}_{identifier(program.graph.name)}",
-                         "arrays": items, "address": part[0].address, "region": region,
-                         "comment": f"Constants at {part[0].address:#x}."})
+        items = [
+            {
+                "name": names[p.name],
+                "type": _C_TYPES[str(constants[p.name].dtype)],
+                "count": constants[p.name].size,
+                "offset": p.address - part[0].address,
+                "elements": array_values(constants[p.name]),
+                "comment": comments.get(p.name, p.name),
+            }
+            for p in part
+        ]
+        sections.append(
+            {
+                "name": name,
+                "type": f"{prefix}{suffix}",
+                "symbol": f"{WEIGHTS}{suffix.lower()}_{identifier(program.graph.name)}",
+                "arrays": items,
+                "address": part[0].address,
+                "region": region,
+                "comment": f"Constants at {part[0].address:#x}.",
+            }
+        )
     return sections
 
 
 def _arena(program: Program, sample: np.ndarray) -> list[dict]:
     first = program.offsets[program.input.storage] // 4
     after = -(-program.arena_bytes // 4) - first - program.input.size
-    parts = [("uint32_t", "before", first, "0"),
-             ("float", "input", sample.size, array_values(np.asarray(sample, np.float32))),
-             ("uint32_t", "after", after, "0")]
+    parts = [
+        ("uint32_t", "before", first, "0"),
+        ("float", "input", sample.size, array_values(np.asarray(sample, np.float32))),
+        ("uint32_t", "after", after, "0"),
+    ]
     return [{"type": t, "name": n, "count": c, "elements": v} for t, n, c, v in parts if c]
 
 
@@ -162,8 +187,10 @@ def _by_mode(software: str, accelerator: str) -> str:
 def _arena_texts(program: Program, plain: Program, sample: np.ndarray) -> dict[str, str]:
     """Members of the arena, and their initialisers."""
     parts = [_arena(p, sample) for p in (plain, program)]
-    members, elements = ([["\n".join(form.format(**part) for part in own) for own in parts]
-                          for form in ("  {type} {name}[{count}];", "    {{{elements}}},")])
+    members, elements = [
+        ["\n".join(form.format(**part) for part in own) for own in parts]
+        for form in ("  {type} {name}[{count}];", "    {{{elements}}},")
+    ]
     return {"members": _by_mode(*members), "elements": _by_mode(*elements)}
 
 
@@ -181,8 +208,11 @@ def _activation(act) -> str:
     return "{" + ", ".join(float_literal(v) for v in (act.slope, act.low, act.high)) + "}"
 
 
-_ADD = {"none": "kernels::Add::none", "before_act": "kernels::Add::before_activation",
-        "after_act": "kernels::Add::after_activation"}
+_ADD = {
+    "none": "kernels::Add::none",
+    "before_act": "kernels::Add::before_activation",
+    "after_act": "kernels::Add::after_activation",
+}
 
 
 def _window(call: Call) -> str:
@@ -190,23 +220,43 @@ def _window(call: Call) -> str:
     operation = call.operation
     views = (operation.source, operation.target, operation.aux)
     strides = ["{" + (f"{v.c}, {v.x}, {v.y}" if v else "0, 0, 0") + "}" for v in views]
-    numbers = [op.channels, op.height, op.width, op.out_height, op.out_width, *op.kernel, *op.stride, *op.dilation,
-               op.top, op.left, op.groups, op.cout]
+    numbers = [
+        op.channels,
+        op.height,
+        op.width,
+        op.out_height,
+        op.out_width,
+        *op.kernel,
+        *op.stride,
+        *op.dilation,
+        op.top,
+        op.left,
+        op.groups,
+        op.cout,
+    ]
     first = "true" if call.channels_first else "false"
     return "{" + ", ".join([*map(str, numbers), *strides, _activation(op.act), _ADD[op.residual], first]) + "}"
 
 
 def _call_text(call: Call, program: Program, names: dict[str, tuple[str, str]], window: str | None) -> str:
     operation = call.operation
-    places = [_place(program, view, step if operation.images > 1 else 0) for view, step in (
-        (operation.source, operation.source_step), (operation.aux, operation.aux_step),
-        (operation.target, operation.target_step))]
+    places = [
+        _place(program, view, step if operation.images > 1 else 0)
+        for view, step in (
+            (operation.source, operation.source_step),
+            (operation.aux, operation.aux_step),
+            (operation.target, operation.target_step),
+        )
+    ]
     if call.kernel == "activate":
         arguments = [_activation(call.op.act), _ADD[call.op.residual], str(operation.flat), *places]
         return f"kernels::activate({', '.join(arguments)});"
     arguments = [window]
-    arguments += [f"{names[call.constants[k]][0]}.{names[call.constants[k]][1]}"
-                  for k in ("weights", "scale", "bias") if k in call.constants]
+    arguments += [
+        f"{names[call.constants[k]][0]}.{names[call.constants[k]][1]}"
+        for k in ("weights", "scale", "bias")
+        if k in call.constants
+    ]
     if call.kernel == "max_pool":
         arguments.append(float_literal(call.op.pad_value))
     elif call.kernel == "average_pool":
@@ -241,8 +291,10 @@ def _multiply_text(program: Program, layer) -> str:
     steps = [image_steps(t, whole) for t in tensors]
     if len({(t.shape, t.channels_last) for t in tensors}) == 1 and not any(t.pitch for t in tensors):
         counts, steps = (1, 1, math.prod(whole)), [(0, 0, 1)] * 3  # alike, and without gaps
-    operands = [f"arena({program.offsets[t.storage] // 4 + t.offset}), {{{', '.join(map(str, s))}}}"
-                for t, s in zip(tensors, steps, strict=True)]
+    operands = [
+        f"arena({program.offsets[t.storage] // 4 + t.offset}), {{{', '.join(map(str, s))}}}"
+        for t, s in zip(tensors, steps, strict=True)
+    ]
     return f"heepstor::multiply({', '.join([*operands, *map(str, counts)])});"
 
 
@@ -253,9 +305,15 @@ def _calls(program: Program, cpu: SoftwareProgram, sections: list[dict]) -> list
     calls = []
     for index, call in enumerate(cpu.calls):
         window_name = None if call.operation.flat else f"k{index}_{identifier(call.layer)}"
-        calls.append({"layer": call.layer, "images": call.operation.images,
-                      "window": _window(call) if window_name else None, "window_name": window_name,
-                      "text": _call_text(call, program, members, window_name)})
+        calls.append(
+            {
+                "layer": call.layer,
+                "images": call.operation.images,
+                "window": _window(call) if window_name else None,
+                "window_name": window_name,
+                "text": _call_text(call, program, members, window_name),
+            }
+        )
     return calls
 
 
@@ -263,12 +321,21 @@ def _layer_texts(program: Program, plain: Program, calls: list[dict]) -> list[di
     texts = []
     for index, (layer, own) in enumerate(zip(program.layers, plain.layers, strict=True)):
         shapes = " -> ".join("x".join(map(str, s)) for s in (layer.in_shape, layer.out_shape))
-        texts.append({
-            "index": index, "literal": json.dumps(layer.name, ensure_ascii=False), "on_cpu": layer.on_cpu,
-            "end_word": _end_word(program, layer), "comment": f"{layer.name}: {layer.op} {shapes}",
-            "calls": ([{"images": 1, "text": _cpu_text(plain, own)}] if layer.on_cpu else
-                      [c for c in calls if c["layer"] == layer.name]),
-            "descriptors": _descriptors(layer) or "nothing to do"})
+        texts.append(
+            {
+                "index": index,
+                "literal": json.dumps(layer.name, ensure_ascii=False),
+                "on_cpu": layer.on_cpu,
+                "end_word": _end_word(program, layer),
+                "comment": f"{layer.name}: {layer.op} {shapes}",
+                "calls": (
+                    [{"images": 1, "text": _cpu_text(plain, own)}]
+                    if layer.on_cpu
+                    else [c for c in calls if c["layer"] == layer.name]
+                ),
+                "descriptors": _descriptors(layer) or "nothing to do",
+            }
+        )
     return texts
 
 
@@ -290,8 +357,10 @@ def _end_word(program: Program, layer) -> int | None:
 
 
 def _context(program: Program, cpu: SoftwareProgram, sample, expected, expected_software) -> dict:
-    comments = {DESCRIPTORS: f"a chain of descriptors, {WORDS} words each: "
-                + ", ".join(f"{layer.name} {_descriptors(layer)}" for layer in program.layers if layer.descriptors)}
+    comments = {
+        DESCRIPTORS: f"a chain of descriptors, {WORDS} words each: "
+        + ", ".join(f"{layer.name} {_descriptors(layer)}" for layer in program.layers if layer.descriptors)
+    }
     sections = _sections(program.constants, list(program.placed.values()), program, "Weights", comments)
     plain = cpu.program
     cpu_sections = _sections(cpu.constants, list(cpu.placed), program, "SoftwareWeights", {})
@@ -300,20 +369,33 @@ def _context(program: Program, cpu: SoftwareProgram, sample, expected, expected_
     arena = f"{ARENA}_{identifier(program.graph.name)}"
     symbols_by_region = {s["region"]: s["symbol"] for s in sections} | {ARENA_REGION: arena}
     return {
-        "banner": BANNER, "name": program.graph.name, "id": identifier(program.graph.name),
-        "namespace": namespace(program), "timing": f"{TIMING}_{identifier(program.graph.name)}",
-        "align": ALIGN, "config": config,
-        "modes": [{"condition": "USE_SOFTWARE_DNN_LAYER_OPERATORS", "sections": cpu_sections},
-                  {"condition": "for the accelerator", "sections": sections}],
-        "sections": sections, "calls": calls, "layers": _layer_texts(program, plain, calls),
+        "banner": BANNER,
+        "name": program.graph.name,
+        "id": identifier(program.graph.name),
+        "namespace": namespace(program),
+        "timing": f"{TIMING}_{identifier(program.graph.name)}",
+        "align": ALIGN,
+        "config": config,
+        "modes": [
+            {"condition": "USE_SOFTWARE_DNN_LAYER_OPERATORS", "sections": cpu_sections},
+            {"condition": "for the accelerator", "sections": sections},
+        ],
+        "sections": sections,
+        "calls": calls,
+        "layers": _layer_texts(program, plain, calls),
         "input": {"shape": list(program.input.shape), "size": program.input.size, "note": _input_note(program, plain)},
-        "outputs": [{"shape": list(output.shape), "size": output.size, "classes": output.shape[-1]}
-                    for output in program.outputs],
+        "outputs": [
+            {"shape": list(output.shape), "size": output.size, "classes": output.shape[-1]}
+            for output in program.outputs
+        ],
         "output_offsets": _by_mode(_output_offsets(plain), _output_offsets(program)),
         "arena": {"symbol": arena} | _arena_texts(program, plain, sample),
-        "expected": array_values(expected), "expected_software": array_values(expected_software),
-        "fma": int(config.arithmetic == "fma"), "hash": f"0x{config.hash:08x}",
-        "slave_base": f"0x{config.slave_base:08x}", "watchdog": WATCHDOG_CYCLES,
+        "expected": array_values(expected),
+        "expected_software": array_values(expected_software),
+        "fma": int(config.arithmetic == "fma"),
+        "hash": f"0x{config.hash:08x}",
+        "slave_base": f"0x{config.slave_base:08x}",
+        "watchdog": WATCHDOG_CYCLES,
         "steps": _steps(program),
         "regions": [symbols_by_region.get(region) for region in range(REGIONS)],
     }
@@ -324,8 +406,11 @@ def _steps(program: Program) -> list[dict]:
     steps = []
     for step in program.steps:
         if isinstance(step, tuple):
-            names = [layer.name for layer in program.layers
-                     if layer.descriptors and step[0] <= layer.descriptors[0] < step[1]]
+            names = [
+                layer.name
+                for layer in program.layers
+                if layer.descriptors and step[0] <= layer.descriptors[0] < step[1]
+            ]
             steps.append({"comment": ", ".join(names), "doorbell": f"0x{program.descriptor_address(step[0]):08x}u"})
         else:
             steps.append({"layer": program.layers.index(step), "text": _cpu_text(program, step)})
@@ -352,20 +437,33 @@ def manifest(program: Program, cpu: SoftwareProgram, expected: np.ndarray, expec
     return {
         "name": program.graph.name,
         "config": asdict(program.config) | {"hash": program.config.hash},
-        "sources": list(SOURCES), "include_dirs": [".", "runtime"],
+        "sources": list(SOURCES),
+        "include_dirs": [".", "runtime"],
         "symbols": {"result": "heepgen_result"}
         | {k: f"{v}_{identifier(program.graph.name)}" for k, v in (("timing", TIMING), ("arena", ARENA))},
-        "input": {"shape": list(program.input.shape), "offset": program.offsets[program.input.storage],
-                  "kept": program.keeps_input and cpu.program.keeps_input},
-        "outputs": [{"shape": list(tensor.shape), "layer": _computed_by(program.graph, value)}
-                    for value, tensor in zip(program.graph.outputs, program.outputs, strict=True)],
+        "input": {
+            "shape": list(program.input.shape),
+            "offset": program.offsets[program.input.storage],
+            "kept": program.keeps_input and cpu.program.keeps_input,
+        },
+        "outputs": [
+            {"shape": list(tensor.shape), "layer": _computed_by(program.graph, value)}
+            for value, tensor in zip(program.graph.outputs, program.outputs, strict=True)
+        ],
         "accelerator": _mode(program, placed, program.arena_address, expected, {})
-        | {"doorbells": [program.descriptor_address(step[0]) for step in program.steps if isinstance(step, tuple)],
-           "bases": program.bases, "limits": program.limits},
-        "software": _mode(cpu.program, list(cpu.placed), cpu.arena_address, expected_software,
-                          {"USE_SOFTWARE_DNN_LAYER_OPERATORS": 1}),
-        "profile": {"offset": program.offsets.get(PROFILE), "words": list(PROFILE_RECORD),
-                    "records": len(program.jobs) if PROFILE in program.offsets else 0},
+        | {
+            "doorbells": [program.descriptor_address(step[0]) for step in program.steps if isinstance(step, tuple)],
+            "bases": program.bases,
+            "limits": program.limits,
+        },
+        "software": _mode(
+            cpu.program, list(cpu.placed), cpu.arena_address, expected_software, {"USE_SOFTWARE_DNN_LAYER_OPERATORS": 1}
+        ),
+        "profile": {
+            "offset": program.offsets.get(PROFILE),
+            "words": list(PROFILE_RECORD),
+            "records": len(program.jobs) if PROFILE in program.offsets else 0,
+        },
         "layers": [_layer_entry(program, layer) for layer in program.layers],
         "memory": program.report.to_dict(),
     }
@@ -382,20 +480,30 @@ def _computed_by(graph: ir.Graph, value: str) -> str:
 def _mode(program: Program, placed: list[Placed], arena: int, expected: np.ndarray, defines: dict) -> dict:
     starts = {region: [p.address for p in placed if program.region(p) == region] for region in WEIGHT_SECTIONS}
     placements = {WEIGHT_SECTIONS[region]: min(addresses) for region, addresses in starts.items() if addresses}
-    return {"defines": defines, "placements": placements | {ARENA_SECTION: arena}, "arena": arena,
-            "outputs": [program.offsets[t.storage] + 4 * t.offset for t in program.outputs],
-            "expected_bits": expected.tolist()}
+    return {
+        "defines": defines,
+        "placements": placements | {ARENA_SECTION: arena},
+        "arena": arena,
+        "outputs": [program.offsets[t.storage] + 4 * t.offset for t in program.outputs],
+        "expected_bits": expected.tolist(),
+    }
 
 
 def _layer_entry(program: Program, layer) -> dict:
     return {
-        "name": layer.name, "op": layer.op, "in_shape": list(layer.in_shape), "shape": list(layer.out_shape),
-        "macs": layer.macs, "bound_cycles": layer.bound_cycles, "on_cpu": layer.on_cpu,
+        "name": layer.name,
+        "op": layer.op,
+        "in_shape": list(layer.in_shape),
+        "shape": list(layer.out_shape),
+        "macs": layer.macs,
+        "bound_cycles": layer.bound_cycles,
+        "on_cpu": layer.on_cpu,
         "descriptors": list(layer.descriptors),
         "vectors": sum(program.jobs[i].vectors for i in layer.descriptors),
         "estimated_cycles": sum(program.jobs[i].cycles for i in layer.descriptors),
-        "output": {"offset": program.offsets.get(layer.target.storage, 0) + 4 * layer.target.offset,
-                   "words": math.prod(layer.out_shape), "channels_last": layer.target.channels_last},
+        "output": {
+            "offset": program.offsets.get(layer.target.storage, 0) + 4 * layer.target.offset,
+            "words": math.prod(layer.out_shape),
+            "channels_last": layer.target.channels_last,
+        },
     }
-
-

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Loading a model file, trusting nothing in it unless told to."""
 
 from __future__ import annotations
@@ -33,8 +34,12 @@ ALLOWED_LAYERS = [
 SAVE_AGAIN = "torch.export.save(torch.export.export(model.eval(), (example,)), 'model.pt2')"
 
 
-def load_model(path: str | os.PathLike, trust_pickle: bool = False, input_shape: tuple[int, ...] | None = None,
-               batch: int | None = None) -> nn.Module | ExportedProgram:
+def load_model(
+    path: str | os.PathLike,
+    trust_pickle: bool = False,
+    input_shape: tuple[int, ...] | None = None,
+    batch: int | None = None,
+) -> nn.Module | ExportedProgram:
     """Load a torch.export archive (.pt2), an nn.Module of standard layers of torch.save (.pt, .pth), or an ONNX
     file (.onnx), which becomes an ExportedProgram; `input_shape` and `batch` give the sizes that a .pt2 or an .onnx
     leaves open.
@@ -113,9 +118,7 @@ def _unsafe_globals(path: Path) -> list[str]:
 
 
 def _damaged(path: Path, error: Exception) -> HeepgenError:
-    return HeepgenError(
-        f"{path} is not a complete file of torch.save ({_reason(error)}); use {SAVE_AGAIN}"
-    )
+    return HeepgenError(f"{path} is not a complete file of torch.save ({_reason(error)}); use {SAVE_AGAIN}")
 
 
 def _reason(error: Exception) -> str:

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Biases that take the expected error of INT8 weights back, from a sample of inputs.
 
 Rounding a channel's weights shifts its output by the sum of (q * scale - w) * x, whose mean over typical inputs is
@@ -29,8 +30,10 @@ def corrected_biases(lowered: ir.Graph, quantised: ir.Graph, x: np.ndarray) -> d
     shape = lowered.shape(lowered.inputs[0])
     count = min(len(x), MOST_INPUTS) // shape[0] * shape[0]
     if tuple(x.shape[1:]) != shape[1:] or not count:
-        raise HeepgenError(f"bias correction: the inputs have shape {list(x.shape)}, the model takes {list(shape)}; "
-                           "give one batch at least")
+        raise HeepgenError(
+            f"bias correction: the inputs have shape {list(x.shape)}, the model takes {list(shape)}; "
+            "give one batch at least"
+        )
     x = np.ascontiguousarray(x[:count], np.float32)
     if not np.isfinite(x).all():
         raise HeepgenError("bias correction: the inputs hold NaN or infinity; leave these out")
@@ -46,14 +49,17 @@ def _side_by_side(lowered: ir.Graph, quantised: ir.Graph, x: torch.Tensor, copie
         node = nodes[1]
         inputs = [[values[v][side] for v in node.inputs] for side in range(2)]
         if isinstance(node, ir.Conv | ir.Linear):
-            means = [_means(module.accumulate(index, n, own[0]))
-                     for module, n, own in zip((exact, rounded), nodes, inputs, strict=True)]
+            means = [
+                _means(module.accumulate(index, n, own[0]))
+                for module, n, own in zip((exact, rounded), nodes, inputs, strict=True)
+            ]
             bias = (node.bias - (means[1] - means[0]).numpy()).astype(np.float32)
             rounded.get_buffer(f"bias_{index}").copy_(torch.from_numpy(bias))
             biases[node.name] = bias
-        values[node.output] = tuple(module.step(index, n, own, copies)
-                                    for module, n, own in zip((exact, rounded), nodes, inputs, strict=True))
-        later = {v for n in lowered.nodes[index + 1:] for v in n.inputs}
+        values[node.output] = tuple(
+            module.step(index, n, own, copies) for module, n, own in zip((exact, rounded), nodes, inputs, strict=True)
+        )
+        later = {v for n in lowered.nodes[index + 1 :] for v in n.inputs}
         values = {name: pair for name, pair in values.items() if name in later}
     return biases
 

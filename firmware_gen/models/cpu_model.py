@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """NumPy twins, bit for bit, of what the CPU computes: `runtime/math.cpp` and `runtime/kernels.cpp`."""
 
 import numpy as np
@@ -48,8 +49,16 @@ def log_model(x: np.ndarray) -> np.ndarray:
     r = np.where(small, m + m, m) - _F(1)
     square = r * r
     p = np.full_like(r, 7.0376836292e-2)
-    for c in (-1.1514610310e-1, 1.1676998740e-1, -1.2420140846e-1, 1.4249322787e-1, -1.6668057665e-1, 2.0000714765e-1,
-              -2.4999993993e-1, 3.3333331174e-1):
+    for c in (
+        -1.1514610310e-1,
+        1.1676998740e-1,
+        -1.2420140846e-1,
+        1.4249322787e-1,
+        -1.6668057665e-1,
+        2.0000714765e-1,
+        -2.4999993993e-1,
+        3.3333331174e-1,
+    ):
         p = p * r + _F(c)
     p = p * r * square
     p = p + k * _F(-2.12194440e-4)

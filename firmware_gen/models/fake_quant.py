@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The IR run by PyTorch: the quantised network as an ordinary nn.Module, on any device and batch size.
 
 Weights are q * scale in float32. Accuracy is measured with this; the bit-exact model is the hardware's.
@@ -85,8 +86,13 @@ class GraphModule(nn.Module):
                 return _padded(x, node.pads, node.value)
             case ir.Slice():
                 sizes = self.graph.out_shape(node)[1:]
-                return x[:, *(slice(first, first + (size - 1) * step + 1, step)
-                              for first, size, step in zip(node.start, sizes, node.step, strict=True))]
+                return x[
+                    :,
+                    *(
+                        slice(first, first + (size - 1) * step + 1, step)
+                        for first, size, step in zip(node.start, sizes, node.step, strict=True)
+                    ),
+                ]
             case ir.Reshape():
                 first, *rest = self.graph.out_shape(node)
                 return x.reshape(first * copies, *rest)
@@ -181,7 +187,7 @@ def _spread(x: torch.Tensor, distance: ir.Pair) -> torch.Tensor:
         return x
     *most, height, width = x.shape
     y = x.new_zeros(*most, (height - 1) * distance[0] + 1, (width - 1) * distance[1] + 1)
-    y[..., ::distance[0], ::distance[1]] = x
+    y[..., :: distance[0], :: distance[1]] = x
     return y
 
 

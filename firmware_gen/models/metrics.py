@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How much quantisation costs: signal-to-noise ratios, accuracy, agreement, area under the ROC curve.
 
 Everything here is a pure function of arrays.

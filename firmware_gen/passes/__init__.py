@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Graph passes: each is a function Graph -> Graph in its own file; `run_passes` is the one pipeline."""
 
 from firmware_gen.ir import Graph
@@ -39,8 +40,10 @@ def run_passes(graph: Graph) -> Graph:
         graph = one_pass(graph)
     for number, value in enumerate(graph.outputs):
         if value in graph.inputs:
-            raise HeepgenError(f"the model {graph.name} computes nothing for output {number}, it returns its input: "
-                               "leave that out of what it returns")
+            raise HeepgenError(
+                f"the model {graph.name} computes nothing for output {number}, it returns its input: "
+                "leave that out of what it returns"
+            )
     return graph
 
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """BatchNorm, and arithmetic with constants: y = x * scale + shift per channel, all in float64."""
 
 from dataclasses import replace

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 from dataclasses import replace
 
 from firmware_gen.ir import Concat, Graph, Identity, Reshape, Slice

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 from dataclasses import replace
 
 import numpy as np
@@ -81,8 +82,11 @@ def _with_columns_permuted(graph: Graph, linear: Linear) -> Graph | None:
     back = np.argsort(permute.dims)
     weight = linear.weight.reshape(-1, *shape[1:]).transpose(back).reshape(linear.weight.shape)
     straight = replace(flatten, name=f"{linear.name}.flatten", inputs=permute.inputs, output=f"{linear.output}.flat")
-    nodes = [m for n in graph.nodes for m in ((straight, replace(linear, inputs=(straight.output,), weight=weight))
-                                              if n is linear else (n,))]
+    nodes = [
+        m
+        for n in graph.nodes
+        for m in ((straight, replace(linear, inputs=(straight.output,), weight=weight)) if n is linear else (n,))
+    ]
     return graph.with_nodes(nodes, values=[Value(straight.output, graph.out_shape(flatten))])
 
 
@@ -96,8 +100,10 @@ def find_shuffles(graph: Graph) -> Graph:
         swaps = node.dims in ((0, 2, 1, 3), (0, 2, 1, 3, 4))
         if swaps and len(whole) == 4 and (parts[0], parts[1] * parts[2]) == whole[:2]:
             shuffled = f"{node.output}.shuffled"
-            chain = [Shuffle(name=node.name, inputs=split.inputs, output=shuffled, groups=parts[1]),
-                     Reshape(name=f"{node.name}.parts", inputs=(shuffled,), output=node.output)]
+            chain = [
+                Shuffle(name=node.name, inputs=split.inputs, output=shuffled, groups=parts[1]),
+                Reshape(name=f"{node.name}.parts", inputs=(shuffled,), output=node.output),
+            ]
             nodes = [m for n in graph.nodes for m in (chain if n is node else (n,))]
             return find_shuffles(merge_reshapes(drop_dead(graph.with_nodes(nodes, values=[Value(shuffled, whole)]))))
     return graph

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """INT8 weights, symmetric, +-127, per output channel or per tensor; everything else stays FP32.
 
     scale = float32(max|w| / 127), 1 for an all-zero channel

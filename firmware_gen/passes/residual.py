@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 from firmware_gen.ir import IDENTITY, Add, Fused, Graph, Node
 from firmware_gen.passes.rewrite import absorb
 

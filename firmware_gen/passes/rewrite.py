@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The edits that passes are made of."""
 
 from collections.abc import Mapping

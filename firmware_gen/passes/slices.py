@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 from firmware_gen.ir import Conv, Graph, Node, Slice
 from firmware_gen.passes.rewrite import absorb
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 from firmware_gen.ir import Graph, Softmax, Value
 from hls.errors import HeepgenError
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #ifndef HEEPSTOR_MATH_HPP
 #define HEEPSTOR_MATH_HPP
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Accumulators: one FP32 adder and two banks of entries per column, with the systolic skew inside."""
 
 import numpy as np
@@ -31,8 +32,25 @@ def accumulate_model(acc: np.ndarray, x: np.ndarray, first: bool, max_mode: bool
 
 
 @unit(out="drain_data")
-def accumulator_column(clk, rst, valid, addr, bank, first, max_mode, x, init_valid, init_bank, init_addr,
-                       init_data, drain_bank, drain_addr, drain_data, *, entries):
+def accumulator_column(
+    clk,
+    rst,
+    valid,
+    addr,
+    bank,
+    first,
+    max_mode,
+    x,
+    init_valid,
+    init_bank,
+    init_addr,
+    init_data,
+    drain_bank,
+    drain_addr,
+    drain_data,
+    *,
+    entries,
+):
     """One column: two banks of ``entries`` (a power of two) FP32 words.
 
     A valid operation updates entry addr of a bank as in `accumulate_model`; the entry may be used again, or
@@ -42,12 +60,11 @@ def accumulator_column(clk, rst, valid, addr, bank, first, max_mode, x, init_val
     """
     width = len(addr)
     y, x1, x2, acc, acc2, a, b = (Signal(intbv(0)[32:]) for _ in range(7))
-    may_keep1, alone1, may_keep2, alone2, larger2, ones2, fraction2, not_zero2, keep = (
-        Signal(False) for _ in range(9))
+    may_keep1, alone1, may_keep2, alone2, larger2, ones2, fraction2, not_zero2, keep = (Signal(False) for _ in range(9))
     bank1, drain_bank1, write, write_bank = (Signal(False) for _ in range(4))
     write_addr = Signal(intbv(0)[width:])
     valids = Signal(intbv(0)[_STAGES:])
-    places = Signal(intbv(0)[_STAGES * (width + 1):])
+    places = Signal(intbv(0)[_STAGES * (width + 1) :])
     reads = [Signal(intbv(0)[32:]) for _ in range(2)]
     read0, read1 = reads
     top = (_STAGES - 1) * (width + 1)
@@ -63,13 +80,13 @@ def accumulator_column(clk, rst, valid, addr, bank, first, max_mode, x, init_val
         if rst:
             valids.next = 0
         else:
-            valids.next = concat(valids[_STAGES - 1:], valid)
+            valids.next = concat(valids[_STAGES - 1 :], valid)
 
     @always_comb
     def finish():
         write.next = valids[_STAGES - 1]
         write_bank.next = places[top + width]
-        write_addr.next = places[top + width:top]
+        write_addr.next = places[top + width : top]
         drain_data.next = read1 if drain_bank1 else read0
 
     @always_comb
@@ -107,15 +124,52 @@ def accumulator_column(clk, rst, valid, addr, bank, first, max_mode, x, init_val
         we = Signal(False)
         waddr, raddr = (Signal(intbv(0)[width:]) for _ in range(2))
         wdata = Signal(intbv(0)[32:])
-        ports.append(_bank_ports(valid, bank, addr, write, write_bank, write_addr, y, init_valid, init_bank,
-                                 init_addr, init_data, drain_addr, we, waddr, wdata, raddr, number=number))
+        ports.append(
+            _bank_ports(
+                valid,
+                bank,
+                addr,
+                write,
+                write_bank,
+                write_addr,
+                y,
+                init_valid,
+                init_bank,
+                init_addr,
+                init_data,
+                drain_addr,
+                we,
+                waddr,
+                wdata,
+                raddr,
+                number=number,
+            )
+        )
         memories.append(ram(clk, we, waddr, wdata, raddr, reads[number], width=32, depth=entries))
     return follow, finish, fetch, compare, decide, operands, add, ports, memories
 
 
 @block
-def _bank_ports(read, read_bank, read_addr, write, write_bank, write_addr, write_data, init, init_bank, init_addr,
-                init_data, drain_addr, we, waddr, wdata, raddr, *, number):
+def _bank_ports(
+    read,
+    read_bank,
+    read_addr,
+    write,
+    write_bank,
+    write_addr,
+    write_data,
+    init,
+    init_bank,
+    init_addr,
+    init_data,
+    drain_addr,
+    we,
+    waddr,
+    wdata,
+    raddr,
+    *,
+    number,
+):
     """Operations have the two ports of their bank; drain and initialisation get what they leave."""
 
     @always_comb
@@ -137,8 +191,29 @@ def _bank_ports(read, read_bank, read_addr, write, write_bank, write_addr, write
 
 
 @unit(out="bank_done done_bank drain_data")
-def accumulators(clk, rst, valid, addr, bank, first, max_mode, last, col_data, bank_done, done_bank, init_valid,
-                 init_bank, init_addr, init_data, drain_bank, drain_addr, drain_data, *, cols, entries):
+def accumulators(
+    clk,
+    rst,
+    valid,
+    addr,
+    bank,
+    first,
+    max_mode,
+    last,
+    col_data,
+    bank_done,
+    done_bank,
+    init_valid,
+    init_bank,
+    init_addr,
+    init_data,
+    drain_bank,
+    drain_addr,
+    drain_data,
+    *,
+    cols,
+    entries,
+):
     """``cols`` columns, two banks of ``entries`` entries of ``cols`` FP32 lanes.
 
     An operation (valid, addr, bank, first, max_mode, last) belongs to the column-0 word of the same cycle;
@@ -155,11 +230,24 @@ def accumulators(clk, rst, valid, addr, bank, first, max_mode, last, col_data, b
     operation = (valid, addr, bank, first, max_mode)
     columns, skew = [], []
     for c in range(cols):
-        columns.append(accumulator_column(
-            clk, rst, *operation, lanes[c], init_valids[c], init_bank, init_addr, init_lanes[c], drain_bank,
-            drain_addr, drain_lanes[c], entries=entries))
+        columns.append(
+            accumulator_column(
+                clk,
+                rst,
+                *operation,
+                lanes[c],
+                init_valids[c],
+                init_bank,
+                init_addr,
+                init_lanes[c],
+                drain_bank,
+                drain_addr,
+                drain_lanes[c],
+                entries=entries,
+            )
+        )
         if c < cols - 1:
-            later = (Signal(False), Signal(intbv(0)[len(addr):]), *(Signal(False) for _ in range(3)))
+            later = (Signal(False), Signal(intbv(0)[len(addr) :]), *(Signal(False) for _ in range(3)))
             skew.append(_step(clk, rst, *operation, *later))
             operation = later
     delay = cols - 1 + ACC_LATENCY
@@ -167,19 +255,23 @@ def accumulators(clk, rst, valid, addr, bank, first, max_mode, last, col_data, b
 
     @always(clk.posedge)
     def count_down():
-        token_banks.next = concat(token_banks[delay - 1:], bank)
+        token_banks.next = concat(token_banks[delay - 1 :], bank)
         if rst:
             tokens.next = 0
         else:
-            tokens.next = concat(tokens[delay - 1:], valid and last)
+            tokens.next = concat(tokens[delay - 1 :], valid and last)
 
     @always_comb
     def report():
         bank_done.next = tokens[delay - 1]
         done_bank.next = token_banks[delay - 1]
 
-    wires = (split(col_data, lanes), split(init_data, init_lanes), split(init_valid, init_valids),
-             join(drain_lanes, drain_data))
+    wires = (
+        split(col_data, lanes),
+        split(init_data, init_lanes),
+        split(init_valid, init_valids),
+        join(drain_lanes, drain_data),
+    )
     return columns, skew, count_down, report, wires
 
 

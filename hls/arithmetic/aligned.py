@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`aligned` arithmetic: block-aligned integer sums, one rounding per column.
 
 Dense mode. A vector of R FP32 lanes shares one exponent. With e = max(exponent field, 1) and the 24-bit
@@ -59,8 +60,9 @@ def align_model(vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.trunc(x + np.copysign(0.5, x)), exponent
 
 
-def aligned_model(vectors: np.ndarray, weights: np.ndarray, diagonal: bool = False,
-                  max_mode: bool = False) -> np.ndarray:
+def aligned_model(
+    vectors: np.ndarray, weights: np.ndarray, diagonal: bool = False, max_mode: bool = False
+) -> np.ndarray:
     """Column results, uint32 [N, C], of uint32 `vectors` [N, R] and int8 `weights` [R, C]."""
     vectors = np.ascontiguousarray(vectors, np.uint32)
     if diagonal:
@@ -122,7 +124,7 @@ def exponent_max(clk, fields, maximum, *, lanes):
     nodes = []
     for _ in range(max_stages(lanes)):
         for _level in range(2):
-            pairs = [level[i:i + 2] for i in range(0, len(level), 2)]
+            pairs = [level[i : i + 2] for i in range(0, len(level), 2)]
             level = [Signal(intbv(0)[8:]) if len(pair) == 2 else pair[0] for pair in pairs]
             parts += [larger(*pair, y) for pair, y in zip(pairs, level) if len(pair) == 2]
             nodes += level
@@ -243,6 +245,7 @@ def column_meta(clk, x, exponent_max, diag, max_mode, meta):
 def count_ones(flags, total, *, bits):
     """Number of ones among the `bits` flags."""
     if bits == 1:
+
         @always_comb
         def same():
             total.next = flags
@@ -264,16 +267,17 @@ def count_ones(flags, total, *, bits):
         return count
 
     half = bits // 2
-    low, high = Signal(intbv(0)[half.bit_length():]), Signal(intbv(0)[(bits - half).bit_length():])
+    low, high = Signal(intbv(0)[half.bit_length() :]), Signal(intbv(0)[(bits - half).bit_length() :])
     pad_low, pad_high = len(total) - len(low), len(total) - len(high)
-    halves = (count_ones(flags(half, 0), low, bits=half),
-              count_ones(flags(bits, half), high, bits=bits - half))
+    halves = (count_ones(flags(half, 0), low, bits=half), count_ones(flags(bits, half), high, bits=bits - half))
 
     if pad_high == 0:
+
         @always_comb
         def add():
             total.next = concat(intbv(0)[pad_low:], low) + high
     else:
+
         @always_comb
         def add():
             total.next = concat(intbv(0)[pad_low:], low) + concat(intbv(0)[pad_high:], high)
@@ -289,7 +293,7 @@ def aligned_edge(clk, valid, vec, diag, max_mode, aligned, meta, lost_lanes, coa
     max_stages(rows) + 1 cycles later; counts of lanes that lost precision: edge_latency(rows) + 1 later.
     """
     stages = max_stages(rows)
-    x = Signal(intbv(0)[32 * rows:])
+    x = Signal(intbv(0)[32 * rows :])
     exponent = Signal(intbv(0)[8:])
     control = ConcatSignal(valid, diag, max_mode)
     control_s = Signal(intbv(0)[3:])
@@ -299,7 +303,7 @@ def aligned_edge(clk, valid, vec, diag, max_mode, aligned, meta, lost_lanes, coa
     column = [Signal(intbv(0)[META_BITS:]) for _ in range(cols)]
     lost, coarse = ([Signal(False) for _ in range(rows)] for _ in range(2))
     all_lost, all_coarse = (glue(flags) for flags in (lost, coarse))
-    lost_count, coarse_count = (Signal(intbv(0)[len(lost_lanes):]) for _ in range(2))
+    lost_count, coarse_count = (Signal(intbv(0)[len(lost_lanes) :]) for _ in range(2))
     no_lane = intbv(1)[32:]
 
     field = [vec(32 * r + 31, 32 * r + 23) for r in range(rows)]
@@ -308,11 +312,13 @@ def aligned_edge(clk, valid, vec, diag, max_mode, aligned, meta, lost_lanes, coa
     largest = exponent_max(clk, fields, exponent, lanes=rows)
     wait = delay_line(clk, vec, x, width=32 * rows, cycles=stages)
     wait_control = delay_line(clk, control, control_s, width=3, cycles=stages)
-    lanes = [align_lane(clk, x(32 * r + 32, 32 * r), exponent, diag_s, lane[r], lost[r], coarse[r])
-             for r in range(rows)]
-    columns = [column_meta(clk, x(32 * c + 32, 32 * c) if c < rows else no_lane, exponent, diag_s, max_s,
-                           column[c])
-               for c in range(cols)]
+    lanes = [
+        align_lane(clk, x(32 * r + 32, 32 * r), exponent, diag_s, lane[r], lost[r], coarse[r]) for r in range(rows)
+    ]
+    columns = [
+        column_meta(clk, x(32 * c + 32, 32 * c) if c < rows else no_lane, exponent, diag_s, max_s, column[c])
+        for c in range(cols)
+    ]
     counts = (count_ones(all_lost, lost_count, bits=rows), count_ones(all_coarse, coarse_count, bits=rows))
     wait_counted = delay_line(clk, counted_s, counted, width=1, cycles=ALIGN_STAGES)
     all_lanes = glue(lane)
@@ -366,14 +372,14 @@ def normaliser(clk, psum, meta, y, *, rows):
 
     @always(clk.posedge)
     def absolute():
-        magnitude1.next = inverted + concat(intbv(0)[bits - 1:], negative)
+        magnitude1.next = inverted + concat(intbv(0)[bits - 1 :], negative)
         sign1.next = negative
         meta1.next = meta
         limit1.next = limit
 
     @always_comb
     def mark():
-        marked.next = concat(magnitude1 | concat(intbv(0)[bits - 27:], limit1), intbv(0)[64 - bits:])
+        marked.next = concat(magnitude1 | concat(intbv(0)[bits - 27 :], limit1), intbv(0)[64 - bits :])
 
     @always(clk.posedge)
     def count_zeros():
@@ -395,11 +401,11 @@ def normaliser(clk, psum, meta, y, *, rows):
     def round_and_pack():
         field = intbv(0)[9:]
         rounded = intbv(0)[32:]
-        up = magnitude3[low - 1] and (magnitude3[low] or magnitude3[low - 1:] != 0)
+        up = magnitude3[low - 1] and (magnitude3[low] or magnitude3[low - 1 :] != 0)
         field[:] = 0
         if magnitude3[bits - 1]:
             field[:] = exponent3
-        rounded[:] = concat(field, magnitude3[bits - 1:low]) + concat(intbv(0)[31:], up)
+        rounded[:] = concat(field, magnitude3[bits - 1 : low]) + concat(intbv(0)[31:], up)
         if meta3[8:] == 255 and (zero3 or not meta3[8]):
             y.next = NAN
         elif meta3[8:] == 255 or rounded[32:23] >= 255:

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How far a sum of `aligned` blocks may be from the exact sum.
 
 K lanes x_r with INT8 weights w_r are summed in B blocks of R lanes. In a block, q = 2**(E - 152) is the unit of the
@@ -40,7 +41,7 @@ def error_bound(x: np.ndarray, weights: np.ndarray, rows: int) -> np.ndarray:
     g = blocks * UNIT / (1 - blocks * UNIT)
     aligned_away, sums, finite = 0.0, 0.0, np.ones(len(x), bool)
     for first in range(0, x.shape[1], rows):
-        vectors, w = x[:, first:first + rows].view(np.uint32), weights[first:first + rows].astype(np.float64)
+        vectors, w = x[:, first : first + rows].view(np.uint32), weights[first : first + rows].astype(np.float64)
         lanes, exponent = align_model(vectors)
         q = np.exp2(exponent - 152.0)[:, None]
         places = exponent[:, None] - np.maximum(vectors >> 23 & 255, 1)
@@ -92,18 +93,24 @@ class LossMeter:
         """Channels acc * scale + bias, acc uint32 [memories * pixels, C], from the steps since the last call."""
         if self._sums is None:
             return
-        loss, magnitude = (a[:, :acc.shape[1]] for a in self._sums)
+        loss, magnitude = (a[:, : acc.shape[1]] for a in self._sums)
         self._sums = None
         with np.errstate(all="ignore"):
             result = acc.view(np.float32).astype(np.float64)
             largest = np.maximum(np.abs(result * scale + bias), np.abs((result - loss) * scale + bias))
             lost = np.where(np.abs(loss) > FP32_UNITS * UNIT * magnitude, np.abs(loss * scale), 0)
-        found = tuple(np.where(np.isfinite(a), a, 0).reshape(memories, -1, acc.shape[1]).max(axis=1)
-                      for a in (lost, largest))
+        found = tuple(
+            np.where(np.isfinite(a), a, 0).reshape(memories, -1, acc.shape[1]).max(axis=1) for a in (lost, largest)
+        )
         before = self._channels.get(group, found)
         self._channels[group] = tuple(np.maximum(a, b) for a, b in zip(before, found, strict=True))
 
     @property
     def share(self) -> float:
-        return max((float(np.max(lost / np.where(lost > 0, largest, 1), initial=0))
-                    for lost, largest in self._channels.values()), default=0.0)
+        return max(
+            (
+                float(np.max(lost / np.where(lost > 0, largest, 1), initial=0))
+                for lost, largest in self._channels.values()
+            ),
+            default=0.0,
+        )

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The systolic array: one FP32 vector in and one FP32 result per column out, in every cycle.
 
 It is weight stationary and free running. Activation row r enters `step * r` cycles late and moves right one
@@ -66,8 +67,7 @@ def count_bits(config: Config) -> int:
     return config.rows.bit_length()
 
 
-def array_model(vectors: np.ndarray, weights: np.ndarray, diag: bool, max_mode: bool,
-                arithmetic: str) -> np.ndarray:
+def array_model(vectors: np.ndarray, weights: np.ndarray, diag: bool, max_mode: bool, arithmetic: str) -> np.ndarray:
     """Column results, uint32 [N, C], of uint32 `vectors` [N, R] and one tile of int8 `weights` [R, C].
 
     In diagonal mode only the diagonal of `weights` counts, and columns without a lane give +0.
@@ -97,24 +97,28 @@ def load_strobes(clk, load_valid, load_beat, load_diag, load, diag, *, rows, loa
     diagonal = Signal(False)
     row_load, row_diag = ([Signal(False) for _ in range(rows)] for _ in range(2))
     all_load, all_diag = glue(row_load), glue(row_diag)
-    dense = [delay_line(clk, beat(r // load_rows), row_load[r], width=1,
-                        cycles=first + step * r - r // load_rows)
-             for r in range(rows)]
-    chain = [delay_line(clk, row_diag[r - 1] if r else diagonal, row_diag[r], width=1,
-                        cycles=step if r else first)
-             for r in range(rows)]
+    dense = [
+        delay_line(clk, beat(r // load_rows), row_load[r], width=1, cycles=first + step * r - r // load_rows)
+        for r in range(rows)
+    ]
+    chain = [
+        delay_line(clk, row_diag[r - 1] if r else diagonal, row_diag[r], width=1, cycles=step if r else first)
+        for r in range(rows)
+    ]
 
     if beats == 1:
+
         @always_comb
         def select():
             beat.next = load_valid and not load_diag and load_beat == 0
             diagonal.next = load_valid and load_diag
     else:
+
         @always_comb
         def select():
             beat.next = 0
             if load_valid and not load_diag:
-                beat.next = concat(intbv(0)[beats - 1:], True) << load_beat
+                beat.next = concat(intbv(0)[beats - 1 :], True) << load_beat
             diagonal.next = load_valid and load_diag
 
     @always_comb
@@ -133,21 +137,37 @@ def valid_pipe(clk, rst, d, q, *, cols, latency):
 
     @always(clk.posedge)
     def advance():
-        line.next = concat(line[bits - 1:], d)
+        line.next = concat(line[bits - 1 :], d)
         if rst:
             line.next = 0
 
     @always_comb
     def output():
-        q.next = line[bits:latency - 1]
+        q.next = line[bits : latency - 1]
 
     return advance, output
 
 
 @unit(out="col_valid col_data lost_lanes coarse_lanes")
-def systolic_array(clk, rst, vec_valid, vec, vec_swap, vec_diag, vec_max,
-                   load_valid, load_data, load_beat, load_diag,
-                   col_valid, col_data, lost_lanes, coarse_lanes, *, config):
+def systolic_array(
+    clk,
+    rst,
+    vec_valid,
+    vec,
+    vec_swap,
+    vec_diag,
+    vec_max,
+    load_valid,
+    load_data,
+    load_beat,
+    load_diag,
+    col_valid,
+    col_data,
+    lost_lanes,
+    coarse_lanes,
+    *,
+    config,
+):
     """rows x cols processing elements with everything that turns them into FP32 in, FP32 out.
 
     vec: lane i at [32 i +: 32]. vec_swap marks the first vector of a tile, vec_diag a vector of a diagonal
@@ -165,16 +185,17 @@ def systolic_array(clk, rst, vec_valid, vec, vec_swap, vec_diag, vec_max,
     lane_bits, limit = (LANE_BITS, 1 << psum_bits(rows) - 1) if aligned else (32, 0)
     zero = Signal(intbv(0, min=-limit, max=limit)) if aligned else Signal(intbv(0)[32:])
 
-    lanes, skewed = (Signal(intbv(0)[lane_bits * rows:]) for _ in range(2))
+    lanes, skewed = (Signal(intbv(0)[lane_bits * rows :]) for _ in range(2))
     swap_vector = Signal(False)
     swap_row = [Signal(False) for _ in range(rows)]
     load, diag = (Signal(intbv(0)[rows:]) for _ in range(2))
-    late_weights = [[Signal(intbv(0)[8 * cols:]) for _ in range(load_rows)]  # [beat][lane]
-                    for _ in range(load_beats(config))]
-    diag_weights = Signal(intbv(0)[8 * diagonal:])
+    late_weights = [
+        [Signal(intbv(0)[8 * cols :]) for _ in range(load_rows)]  # [beat][lane]
+        for _ in range(load_beats(config))
+    ]
+    diag_weights = Signal(intbv(0)[8 * diagonal :])
     a = [[Signal(intbv(0)[lane_bits:]) for _ in range(cols)] for _ in range(rows)]
-    swap, load_right, diag_right = ([[Signal(False) for _ in range(cols)] for _ in range(rows)]
-                                    for _ in range(3))
+    swap, load_right, diag_right = ([[Signal(False) for _ in range(cols)] for _ in range(rows)] for _ in range(3))
     psum = [[Signal(zero._init) for _ in range(cols)] for _ in range(rows)]
     y = [Signal(intbv(0)[32:]) for _ in range(cols)]
     all_columns = glue(y)
@@ -190,11 +211,15 @@ def systolic_array(clk, rst, vec_valid, vec, vec_swap, vec_diag, vec_max,
 
     # Activations and swap bits
     if aligned:
-        meta, late_meta = (Signal(intbv(0)[META_BITS * cols:]) for _ in range(2))
-        parts.append(aligned_edge(clk, vec_valid, vec, vec_diag, vec_max, lanes, meta,
-                                  lost_lanes, coarse_lanes, rows=rows, cols=cols))
-        parts.append(skew(clk, meta, late_meta, lanes=cols, width=META_BITS,
-                          first=front + rows - max_stages(rows), step=1))
+        meta, late_meta = (Signal(intbv(0)[META_BITS * cols :]) for _ in range(2))
+        parts.append(
+            aligned_edge(
+                clk, vec_valid, vec, vec_diag, vec_max, lanes, meta, lost_lanes, coarse_lanes, rows=rows, cols=cols
+            )
+        )
+        parts.append(
+            skew(clk, meta, late_meta, lanes=cols, width=META_BITS, first=front + rows - max_stages(rows), step=1)
+        )
         top = [zero] * cols
     else:
         start = Signal(False)
@@ -202,34 +227,63 @@ def systolic_array(clk, rst, vec_valid, vec, vec_swap, vec_diag, vec_max,
         parts.append(_fma_entry(vec_diag, vec_max, start, lost_lanes, coarse_lanes))
         parts.append(delay_line(clk, vec, lanes, width=32 * rows, cycles=front))
         for c in range(diagonal):
-            parts.append(delay_line(clk, negative[c - 1] if c else start, negative[c], width=1,
-                                    cycles=1 if c else front))
+            parts.append(
+                delay_line(clk, negative[c - 1] if c else start, negative[c], width=1, cycles=1 if c else front)
+            )
         top = [ConcatSignal(bit, intbv(0)[31:]) for bit in negative] + [zero] * (cols - diagonal)
     if rows == 1:
         skewed = lanes
     else:
         parts.append(skew(clk, lanes, skewed, lanes=rows, width=lane_bits, first=0, step=step))
     for r in range(rows):
-        parts.append(delay_line(clk, swap_row[r - 1] if r else swap_vector, swap_row[r], width=1,
-                                cycles=step if r else front - 1))
+        parts.append(
+            delay_line(
+                clk, swap_row[r - 1] if r else swap_vector, swap_row[r], width=1, cycles=step if r else front - 1
+            )
+        )
 
     # Weights: a byte for column c comes c cycles late, one for a lower row `step` cycles per row
-    parts.append(load_strobes(clk, load_valid, load_beat, load_diag, load, diag,
-                              rows=rows, load_rows=load_rows, first=front - 1, step=step))
+    parts.append(
+        load_strobes(
+            clk,
+            load_valid,
+            load_beat,
+            load_diag,
+            load,
+            diag,
+            rows=rows,
+            load_rows=load_rows,
+            first=front - 1,
+            step=step,
+        )
+    )
     for j in range(load_rows):
-        parts.append(skew(clk, load_data(8 * cols * (j + 1), 8 * cols * j), late_weights[0][j],
-                          lanes=cols, width=8, first=front - 1 + step * j, step=1))
+        parts.append(
+            skew(
+                clk,
+                load_data(8 * cols * (j + 1), 8 * cols * j),
+                late_weights[0][j],
+                lanes=cols,
+                width=8,
+                first=front - 1 + step * j,
+                step=1,
+            )
+        )
         for b in range(1, -(-(rows - j) // load_rows)):
             if step * load_rows == 1:  # every row is one beat and one cycle later than the one above
                 late_weights[b][j] = late_weights[b - 1][j]
             else:
-                parts.append(delay_line(clk, late_weights[b - 1][j], late_weights[b][j], width=8 * cols,
-                                        cycles=step * load_rows - 1))
+                parts.append(
+                    delay_line(
+                        clk, late_weights[b - 1][j], late_weights[b][j], width=8 * cols, cycles=step * load_rows - 1
+                    )
+                )
     if diagonal == 1:
         diag_weights = late_weights[0][0](8, 0)
     else:
-        parts.append(skew(clk, late_weights[0][0](8 * diagonal, 0), diag_weights, lanes=diagonal, width=8,
-                          first=0, step=step))
+        parts.append(
+            skew(clk, late_weights[0][0](8 * diagonal, 0), diag_weights, lanes=diagonal, width=8, first=0, step=step)
+        )
 
     for r in range(rows):
         for c in range(cols):
@@ -239,16 +293,29 @@ def systolic_array(clk, rst, vec_valid, vec, vec_swap, vec_diag, vec_max,
                 left = a[r][c - 1], swap[r][c - 1], load_right[r][c - 1], diag_right[r][c - 1]
             weight = late_weights[r // load_rows][r % load_rows](8 * c + 8, 8 * c)
             diag_weight = diag_weights(8 * r + 8, 8 * r) if r == c else None
-            parts.append(pe(clk, *left, weight, diag_weight, psum[r - 1][c] if r else top[c],
-                            a[r][c], swap[r][c], load_right[r][c], diag_right[r][c], psum[r][c],
-                            diagonal=r == c))
+            parts.append(
+                pe(
+                    clk,
+                    *left,
+                    weight,
+                    diag_weight,
+                    psum[r - 1][c] if r else top[c],
+                    a[r][c],
+                    swap[r][c],
+                    load_right[r][c],
+                    diag_right[r][c],
+                    psum[r][c],
+                    diagonal=r == c,
+                )
+            )
 
     # Results
     parts.append(valid_pipe(clk, rst, vec_valid, col_valid, cols=cols, latency=array_latency(config)))
     for c in range(cols):
         if aligned:
-            parts.append(normaliser(clk, psum[rows - 1][c], late_meta(META_BITS * (c + 1), META_BITS * c),
-                                    y[c], rows=rows))
+            parts.append(
+                normaliser(clk, psum[rows - 1][c], late_meta(META_BITS * (c + 1), META_BITS * c), y[c], rows=rows)
+            )
         else:
             parts.append(_same(psum[rows - 1][c], y[c]))
     return parts, entry, output

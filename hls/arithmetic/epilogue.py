@@ -1,17 +1,10 @@
+# SPDX-License-Identifier: Apache-2.0
 """Epilogue: from an accumulator entry to the stored output. Scale, bias, residual, activation."""
 
 import numpy as np
 from myhdl import Signal, always, always_comb, block, concat, intbv
 
-from hls.arithmetic.fp32 import (
-    FP32_ADD_LATENCY,
-    FP32_MUL_LATENCY,
-    NAN,
-    add_model,
-    fp32_add,
-    fp32_mul,
-    mul_model,
-)
+from hls.arithmetic.fp32 import FP32_ADD_LATENCY, FP32_MUL_LATENCY, NAN, add_model, fp32_add, fp32_mul, mul_model
 from hls.lib.unit import unit
 
 _AFFINE = FP32_MUL_LATENCY + FP32_ADD_LATENCY
@@ -20,8 +13,9 @@ _ACTIVATION = FP32_MUL_LATENCY + 1
 EPILOGUE_LATENCY = _AFFINE + _ACTIVATION + FP32_ADD_LATENCY
 
 
-def epilogue_model(acc, scale, bias, res=None, act_before_res=False, slope=None,
-                   low=-np.inf, high=np.inf) -> np.ndarray:
+def epilogue_model(
+    acc, scale, bias, res=None, act_before_res=False, slope=None, low=-np.inf, high=np.inf
+) -> np.ndarray:
     """act(acc * scale + bias + res), or act(acc * scale + bias) + res if act_before_res; each step is rounded.
 
     res None: nothing is added. act(x) is x * slope where the sign of x is set (slope None: x), then `high` if
@@ -57,8 +51,9 @@ def _order(bits: np.ndarray) -> np.ndarray:
 
 
 @unit(out="out_valid y")
-def epilogue_lane(clk, rst, in_valid, acc, scale, bias, res, res_en, act_before_res, slope_en, slope, low,
-                  high, out_valid, y):
+def epilogue_lane(
+    clk, rst, in_valid, acc, scale, bias, res, res_en, act_before_res, slope_en, slope, low, high, out_valid, y
+):
     """`epilogue_model` on one value per cycle, EPILOGUE_LATENCY cycles later.
 
     acc, scale, bias and res are sampled together. res_en, act_before_res, slope_en, slope, low and high belong
@@ -76,7 +71,7 @@ def epilogue_lane(clk, rst, in_valid, acc, scale, bias, res, res_en, act_before_
         if rst:
             valids.next = 0
         else:
-            valids.next = concat(valids[EPILOGUE_LATENCY - 1:], in_valid)
+            valids.next = concat(valids[EPILOGUE_LATENCY - 1 :], in_valid)
 
     @always_comb
     def steer():
@@ -100,8 +95,19 @@ def epilogue_lane(clk, rst, in_valid, acc, scale, bias, res, res_en, act_before_
     residual_sum = fp32_add(clk, en, add_a, add_b, added)
     slope_product = fp32_mul(clk, en, x, factor, scaled)
     limits = _clamp(clk, en, scaled, low, high, activated)
-    return (follow, steer, choose_factor, scale_product, bias_delay, bias_sum, residual_delay,
-            residual_delay_more, residual_sum, slope_product, limits)
+    return (
+        follow,
+        steer,
+        choose_factor,
+        scale_product,
+        bias_delay,
+        bias_sum,
+        residual_delay,
+        residual_delay_more,
+        residual_sum,
+        slope_product,
+        limits,
+    )
 
 
 @block
@@ -128,7 +134,7 @@ def _clamp(clk, en, x, low, high, y):
 
 @block
 def _delay(clk, en, d, q, cycles):
-    line = Signal(intbv(0)[32 * cycles:])
+    line = Signal(intbv(0)[32 * cycles :])
     top = 32 * (cycles - 1)
 
     @always(clk.posedge)
@@ -138,6 +144,6 @@ def _delay(clk, en, d, q, cycles):
 
     @always_comb
     def oldest():
-        q.next = line[top + 32:top]
+        q.next = line[top + 32 : top]
 
     return advance, oldest

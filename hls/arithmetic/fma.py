@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """FP32 x INT8 fused multiply-add: the processing element of the `fma` arithmetic."""
 
 import numpy as np

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Pipelined IEEE-754 binary32 adder and multiplier, and the rounding stage every FP32 block shares.
 
 Round to nearest even, subnormals kept, signed zeros as in IEEE-754; any NaN result is `NAN`. Each unit

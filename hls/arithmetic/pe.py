@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Processing elements of the systolic array.
 
 Both have the same interface. Activations and control leave to the right one cycle after they came in,
@@ -25,6 +26,7 @@ def _weights(clk, swap, load, load_diag, weight, diag_weight, active):
             active.next = shadow
 
     if diag_weight is None:
+
         @always(clk.posedge)
         def load_or_clear():
             if load_diag:
@@ -72,8 +74,23 @@ def _pass_on(clk, a, swap, load, load_diag, a_out, swap_out, load_out, load_diag
 
 
 @unit(out="a_out swap_out load_out load_diag_out psum_out")
-def aligned_pe(clk, a, swap, load, load_diag, weight, diag_weight, psum,
-               a_out, swap_out, load_out, load_diag_out, psum_out, *, diagonal=False):
+def aligned_pe(
+    clk,
+    a,
+    swap,
+    load,
+    load_diag,
+    weight,
+    diag_weight,
+    psum,
+    a_out,
+    swap_out,
+    load_out,
+    load_diag_out,
+    psum_out,
+    *,
+    diagonal=False,
+):
     """psum_out = psum + a * weight, all integers: one DSP slice with its product and sum registers.
 
     `psum` belongs to the activation of the cycle before.
@@ -92,8 +109,23 @@ def aligned_pe(clk, a, swap, load, load_diag, weight, diag_weight, psum,
 
 
 @unit(out="a_out swap_out load_out load_diag_out psum_out")
-def fma_pe(clk, a, swap, load, load_diag, weight, diag_weight, psum,
-           a_out, swap_out, load_out, load_diag_out, psum_out, *, diagonal=False):
+def fma_pe(
+    clk,
+    a,
+    swap,
+    load,
+    load_diag,
+    weight,
+    diag_weight,
+    psum,
+    a_out,
+    swap_out,
+    load_out,
+    load_diag_out,
+    psum_out,
+    *,
+    diagonal=False,
+):
     """psum_out = fma(a, weight, psum) in FP32, FMA_STEP cycles later; psum, bit for bit, if switched off."""
     active = Signal(intbv(0)[8:])
     gate = Signal(False)

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """NumPy model of the whole accelerator: runs descriptor lists on a memory image, bit for bit.
 
 This is the reference that hardware and firmware are compared with. It follows the loops of
@@ -45,7 +46,7 @@ def execute(memory, doorbell, bases, config, measure_loss=False):
         start = resolve(doorbell, bases)
         if start // 4 + WORDS > words.shape[1]:
             raise HeepgenError(f"descriptor at {start:#x} lies outside the {memory.shape[-1]} bytes of memory")
-        fields = unpack(words[0, start // 4:start // 4 + WORDS])
+        fields = unpack(words[0, start // 4 : start // 4 + WORDS])
         if wrong := contradiction(fields, config):
             raise HeepgenError(f"descriptor at {start:#x}: {wrong}; the hardware refuses it with error DESCRIPTOR")
         meter = LossMeter() if measure_loss and config.arithmetic == "aligned" else None
@@ -69,8 +70,10 @@ def _stream_index(words, prefix, fields, bases, config, *terms):
     if not config.scratchpad_words or not on_chip(fields, prefix):
         return _word_index(words, name, fields, bases, *terms)
     if fields["LOAD_C_COUNT" if prefix == "LOAD" else "COUT"] > 1 and fields[f"{prefix}_C_STRIDE"] != 1:
-        raise HeepgenError(f"{name} {fields[name]:#x}: words of a beat are neighbours in the scratchpad, "
-                           f"{prefix}_C_STRIDE is {fields[f'{prefix}_C_STRIDE']}")
+        raise HeepgenError(
+            f"{name} {fields[name]:#x}: words of a beat are neighbours in the scratchpad, "
+            f"{prefix}_C_STRIDE is {fields[f'{prefix}_C_STRIDE']}"
+        )
     first, mask = resolve(fields[name], [0] * len(bases)) // 4, (1 << fields[f"{prefix}_RING"]) - 1
     index = (first & ~mask | (first + sum(terms)) & mask) % config.scratchpad_words
     return bases[SCRATCHPAD] // 4 + index
@@ -88,10 +91,15 @@ def _run_layer(words, f, bases, config, meter):
     diagonal = bool(f["DIAGONAL"])
     block = config.diagonal if diagonal else config.cols
     loads = _stream_index(
-        words, "LOAD", f, bases, config,
+        words,
+        "LOAD",
+        f,
+        bases,
+        config,
         np.arange(f["LOAD_Y_COUNT"])[:, None, None] * f["LOAD_Y_STRIDE"],
         np.arange(f["LOAD_X_COUNT"])[:, None] * f["LOAD_X_STRIDE"],
-        np.arange(f["LOAD_C_COUNT"]) * f["LOAD_C_STRIDE"])
+        np.arange(f["LOAD_C_COUNT"]) * f["LOAD_C_STRIDE"],
+    )
     buffer = words[:, loads.reshape(-1)]
     weights = _weight_tiles(words, f, bases, config)
     scale, bias = _parameters(words, f, bases, config, block)
@@ -104,26 +112,34 @@ def _run_layer(words, f, bases, config, meter):
     for g in range(f["GROUPS"]):
         for first in range(0, f["OUT_PX"], step):
             px = slice(first, first + step)
-            where = [_stream(words, f, bases, config, prefix, g, oy[px], ox[px], channel, block)
-                     for prefix in ("STORE", "AUX")]
+            where = [
+                _stream(words, f, bases, config, prefix, g, oy[px], ox[px], channel, block)
+                for prefix in ("STORE", "AUX")
+            ]
             aux = None
             if f["RESIDUAL"] or f["ACC_INIT"]:
                 aux = words[:, where[1]].reshape(-1, len(channel))
             acc = None
             if f["ACC_INIT"]:
                 acc = np.zeros((len(aux), f["NCB"] * block), np.uint32)
-                acc[:, :len(channel)] = aux
+                acc[:, : len(channel)] = aux
             for k in range(f["KH"] * f["KX"] * f["KB"]):
                 x = _partial_sums(buffer, f, config, weights, g, k, oy[px], ox[px], meter)
                 acc = x if acc is None else accumulate_model(acc, x, first=False, max_mode=bool(f["MAX"]))
                 vectors += len(oy[px]) * f["NCB"]
-            acc, scales, biases = acc[:, :len(channel)], scale[g, :len(channel)], bias[g, :len(channel)]
+            acc, scales, biases = acc[:, : len(channel)], scale[g, : len(channel)], bias[g, : len(channel)]
             if meter:
                 meter.outputs(g, acc, scales, biases, len(words))
             y = epilogue_model(
-                acc, scales, biases,
-                aux if f["RESIDUAL"] else None, bool(f["ACT_FIRST"]),
-                f["SLOPE"] if f["SLOPE_EN"] else None, f["LOW"], f["HIGH"])
+                acc,
+                scales,
+                biases,
+                aux if f["RESIDUAL"] else None,
+                bool(f["ACT_FIRST"]),
+                f["SLOPE"] if f["SLOPE_EN"] else None,
+                f["LOW"],
+                f["HIGH"],
+            )
             results.append((where[0], y))
     for where, y in results:
         words[:, where] = y.reshape(len(words), *where.shape)
@@ -135,10 +151,16 @@ def _stream(words, f, bases, config, prefix, g, oy, ox, channel, block):
     if prefix == "AUX" and not (f["RESIDUAL"] or f["ACC_INIT"]):
         return None
     return _stream_index(
-        words, prefix, f, bases, config,
+        words,
+        prefix,
+        f,
+        bases,
+        config,
         (oy * f[f"{prefix}_Y_STRIDE"] + ox * f[f"{prefix}_X_STRIDE"])[:, None],
-        g * f[f"{prefix}_G_STEP"] + channel // block * f[f"{prefix}_CB_STEP"]
-        + channel % block * f[f"{prefix}_C_STRIDE"])
+        g * f[f"{prefix}_G_STEP"]
+        + channel // block * f[f"{prefix}_CB_STEP"]
+        + channel % block * f[f"{prefix}_C_STRIDE"],
+    )
 
 
 def _partial_sums(buffer, f, config, weights, g, k, oy, ox, meter):
@@ -147,8 +169,9 @@ def _partial_sums(buffer, f, config, weights, g, k, oy, ox, meter):
     ky, kx = divmod(rest, f["KX"])
     max_mode = bool(f["MAX"])
     if not f["DIAGONAL"]:
-        lanes = _lanes(buffer, f, config, oy, ox, ky, kx,
-                       g * f["GROUP_IN_STEP"] + kb * config.rows, f["RUN"] - kb * config.rows)
+        lanes = _lanes(
+            buffer, f, config, oy, ox, ky, kx, g * f["GROUP_IN_STEP"] + kb * config.rows, f["RUN"] - kb * config.rows
+        )
         tiles = np.concatenate(list(weights[g, :, k]), axis=1)
         if meter:
             meter.meet(lanes, tiles)
@@ -158,7 +181,7 @@ def _partial_sums(buffer, f, config, weights, g, k, oy, ox, meter):
         offset = cb * config.diagonal
         lanes = _lanes(buffer, f, config, oy, ox, ky, kx, offset, f["RUN"] - offset)
         x = array_model(lanes, weights[0, cb, k], True, max_mode, config.arithmetic)
-        blocks.append(x[:, :config.diagonal])
+        blocks.append(x[:, : config.diagonal])
     return np.concatenate(blocks, axis=1)
 
 
@@ -207,9 +230,9 @@ def _parameters(words, f, bases, config, block):
         return np.full(shape, f["SCALE"]), np.full(shape, f["BIAS"])
     ports = config.ports
     beats = -(-block // ports)
-    index = _word_index(words, "PARAM_ADDR", f, bases,
-                        np.arange(f["GROUPS"] * f["NCB"] * beats * 2 * ports))
+    index = _word_index(words, "PARAM_ADDR", f, bases, np.arange(f["GROUPS"] * f["NCB"] * beats * 2 * ports))
     data = words[0, index].view(np.float32).reshape(*shape[:1], f["NCB"], beats, 2, ports)
-    scale, bias = (data[..., i, :].reshape(*shape[:1], f["NCB"], beats * ports)[..., :block].reshape(shape)
-                   for i in range(2))
+    scale, bias = (
+        data[..., i, :].reshape(*shape[:1], f["NCB"], beats * ports)[..., :block].reshape(shape) for i in range(2)
+    )
     return scale, bias

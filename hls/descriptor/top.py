@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The accelerator: every unit of the hardware, connected."""
 
 from pathlib import Path
@@ -33,8 +34,8 @@ class Masters:
 
     def __init__(self, ports):
         self.req, self.we, self.gnt, self.rvalid = (Signal(intbv(0)[ports:]) for _ in range(4))
-        self.be = Signal(intbv(0)[4 * ports:])
-        self.addr, self.wdata, self.rdata = (Signal(intbv(0)[32 * ports:]) for _ in range(3))
+        self.be = Signal(intbv(0)[4 * ports :])
+        self.addr, self.wdata, self.rdata = (Signal(intbv(0)[32 * ports :]) for _ in range(3))
 
 
 @unit(out="s.gnt s.rvalid s.rdata m.req m.we m.be m.addr m.wdata irq idle")
@@ -54,8 +55,9 @@ def heepstor(clk, rst_n, s, m, irq, idle, *, config):
     rst, engine_rst, cancel, give_up = flags(4)
     stages = Stages()
     windows, events = Windows(), Events()
-    fetch, params, weights, aux, load = (Request(ports, urgent=name == "weights")
-                                         for name in ("fetch", "params", "weights", "aux", "load"))
+    fetch, params, weights, aux, load = (
+        Request(ports, urgent=name == "weights") for name in ("fetch", "params", "weights", "aux", "load")
+    )
     store, profile = (Request(ports, data=True, mark=name == "store") for name in ("store", "profile"))
     bus_load, bus_aux, bus_store = load, aux, store
     if config.scratchpad_words:
@@ -70,16 +72,100 @@ def heepstor(clk, rst_n, s, m, irq, idle, *, config):
 
     load_done, weights_idle, cut_done, params_idle, walking, drain_done, load_open = flags(7)
     bus = [
-        control(clk, rst, s, irq, idle, windows, watchdog, stages, load_done, weights_idle, cut_done, params_idle,
-                walking, drain_done, leftover, load_open, fetch, answered["fetch"], rsp_data, profile, store_issued,
-                store_returned, fault, fault_addr, timeout, stalled, timeout_addr, busy, late, engine_rst, cancel,
-                give_up, running, events, config=config),
-        arbiter(clk, engine_rst, windows, fetch, params, weights, bus_aux, bus_store, profile, bus_load, cmd_valid,
-                cmd_ready, cmd_write, cmd_count, cmd_tag, cmd_addr, cmd_wdata, store_issued, fault, fault_addr,
-                config=config),
-        memory_ports(clk, rst, cancel, give_up, running, progress, watchdog, cmd_valid, cmd_ready, cmd_write, cmd_count,
-                     cmd_tag, cmd_addr, cmd_wdata, rsp_valid, rsp_count, rsp_data, m.req, m.we, m.be, m.addr, m.wdata,
-                     m.gnt, m.rvalid, m.rdata, busy, late, words, timeout, stalled, timeout_addr, config=config),
+        control(
+            clk,
+            rst,
+            s,
+            irq,
+            idle,
+            windows,
+            watchdog,
+            stages,
+            load_done,
+            weights_idle,
+            cut_done,
+            params_idle,
+            walking,
+            drain_done,
+            leftover,
+            load_open,
+            fetch,
+            answered["fetch"],
+            rsp_data,
+            profile,
+            store_issued,
+            store_returned,
+            fault,
+            fault_addr,
+            timeout,
+            stalled,
+            timeout_addr,
+            busy,
+            late,
+            engine_rst,
+            cancel,
+            give_up,
+            running,
+            events,
+            config=config,
+        ),
+        arbiter(
+            clk,
+            engine_rst,
+            windows,
+            fetch,
+            params,
+            weights,
+            bus_aux,
+            bus_store,
+            profile,
+            bus_load,
+            cmd_valid,
+            cmd_ready,
+            cmd_write,
+            cmd_count,
+            cmd_tag,
+            cmd_addr,
+            cmd_wdata,
+            store_issued,
+            fault,
+            fault_addr,
+            config=config,
+        ),
+        memory_ports(
+            clk,
+            rst,
+            cancel,
+            give_up,
+            running,
+            progress,
+            watchdog,
+            cmd_valid,
+            cmd_ready,
+            cmd_write,
+            cmd_count,
+            cmd_tag,
+            cmd_addr,
+            cmd_wdata,
+            rsp_valid,
+            rsp_count,
+            rsp_data,
+            m.req,
+            m.we,
+            m.be,
+            m.addr,
+            m.wdata,
+            m.gnt,
+            m.rvalid,
+            m.rdata,
+            busy,
+            late,
+            words,
+            timeout,
+            stalled,
+            timeout_addr,
+            config=config,
+        ),
     ]
 
     read_load, read_aux, marked = answered["load"], answered["aux"], answered["mark"]
@@ -89,13 +175,31 @@ def heepstor(clk, rst_n, s, m, irq, idle, *, config):
         read_count, read_data, read_aux_data, local_count, local_data = bits(3, *[len(rsp_data)] * 2, 3, len(rsp_data))
         begin, behind = stages.load.job, stages.drain.job
         on_chip = [
-            scratchpad(clk, engine_rst, load, aux, store, Place(begin.load_addr, begin.load_ring),
-                       Place(behind.aux_addr, behind.aux_ring), Place(behind.store_addr, behind.store_ring),
-                       bus_load, bus_aux, bus_store, local_load, local_aux, local_count, local_data, local_mark,
-                       config=config),
-            _any(answered["load"], local_load, read_load), _any(answered["aux"], local_aux, read_aux),
-            _any(answered["mark"], local_mark, marked), _pick(local_load, local_count, rsp_count, read_count),
-            _pick(local_load, local_data, rsp_data, read_data), _pick(local_aux, local_data, rsp_data, read_aux_data),
+            scratchpad(
+                clk,
+                engine_rst,
+                load,
+                aux,
+                store,
+                Place(begin.load_addr, begin.load_ring),
+                Place(behind.aux_addr, behind.aux_ring),
+                Place(behind.store_addr, behind.store_ring),
+                bus_load,
+                bus_aux,
+                bus_store,
+                local_load,
+                local_aux,
+                local_count,
+                local_data,
+                local_mark,
+                config=config,
+            ),
+            _any(answered["load"], local_load, read_load),
+            _any(answered["aux"], local_aux, read_aux),
+            _any(answered["mark"], local_mark, marked),
+            _pick(local_load, local_count, rsp_count, read_count),
+            _pick(local_load, local_data, rsp_data, read_data),
+            _pick(local_aux, local_data, rsp_data, read_aux_data),
         ]
     loaded, released, available, wr_pos = bits(*[LINEAR] * 4)
     (wr_count,), (wr_data,) = bits(3), bits(32 * ports)
@@ -103,14 +207,62 @@ def heepstor(clk, rst_n, s, m, irq, idle, *, config):
     load_valid, load_diag, tile_ready, tile_take, param_valid, param_take = flags(6)
     load_data, load_beat, param_data = bits(8 * config.load_rows * cols, beat_bits(config), 32 * ports)
     loaders = [
-        load_engine(clk, engine_rst, stages.load.start, stages.load.job.subset(LOAD_JOB), load_open, available,
-                    released, load, read_load, read_count, read_data, wr_valid, wr_pos, wr_count, wr_data, loaded,
-                    load_done, load_left, config=config),
-        weight_loader(clk, engine_rst, stages.weights.start, stages.weights.job, stages.cut.start, stages.cut.job,
-                      weights, answered["weights"], rsp_data, load_valid, load_data, load_beat, load_diag,
-                      tile_ready, tile_take, weights_idle, cut_done, weights_left, config=config),
-        param_reader(clk, engine_rst, stages.params.start, stages.params.job, params, answered["params"], rsp_data,
-                     param_valid, param_data, param_take, params_idle, config=config),
+        load_engine(
+            clk,
+            engine_rst,
+            stages.load.start,
+            stages.load.job.subset(LOAD_JOB),
+            load_open,
+            available,
+            released,
+            load,
+            read_load,
+            read_count,
+            read_data,
+            wr_valid,
+            wr_pos,
+            wr_count,
+            wr_data,
+            loaded,
+            load_done,
+            load_left,
+            config=config,
+        ),
+        weight_loader(
+            clk,
+            engine_rst,
+            stages.weights.start,
+            stages.weights.job,
+            stages.cut.start,
+            stages.cut.job,
+            weights,
+            answered["weights"],
+            rsp_data,
+            load_valid,
+            load_data,
+            load_beat,
+            load_diag,
+            tile_ready,
+            tile_take,
+            weights_idle,
+            cut_done,
+            weights_left,
+            config=config,
+        ),
+        param_reader(
+            clk,
+            engine_rst,
+            stages.params.start,
+            stages.params.job,
+            params,
+            answered["params"],
+            rsp_data,
+            param_valid,
+            param_data,
+            param_take,
+            params_idle,
+            config=config,
+        ),
     ]
 
     seq, end = stages.seq, stages.drain
@@ -122,19 +274,59 @@ def heepstor(clk, rst_n, s, m, irq, idle, *, config):
     late_load_data, late_load_beat = bits(len(load_data), len(load_beat))
     col_valid, col_data, lost, lossy = bits(cols, 32 * cols, count_bits(config), count_bits(config))
     datapath = [
-        sequencer(clk, engine_rst, seq.start, seq.job.subset(SEQUENCER_JOB), loaded, tile_ready, bank_free, bank_ready,
-                  released, walking, issue, tile_take, rd_addr, lane_lo, lane_hi, acc_entry, acc_bank, acc_first,
-                  acc_last, events.load_stall, events.store_stall, config=config),
-        activation_buffer(clk, wr_valid, wr_pos, wr_count, wr_data, rd_addr, lane_lo, lane_hi, seq.job.pad_value, vec,
-                          config=config),
+        sequencer(
+            clk,
+            engine_rst,
+            seq.start,
+            seq.job.subset(SEQUENCER_JOB),
+            loaded,
+            tile_ready,
+            bank_free,
+            bank_ready,
+            released,
+            walking,
+            issue,
+            tile_take,
+            rd_addr,
+            lane_lo,
+            lane_hi,
+            acc_entry,
+            acc_bank,
+            acc_first,
+            acc_last,
+            events.load_stall,
+            events.store_stall,
+            config=config,
+        ),
+        activation_buffer(
+            clk, wr_valid, wr_pos, wr_count, wr_data, rd_addr, lane_lo, lane_hi, seq.job.pad_value, vec, config=config
+        ),
         _follow(clk, engine_rst, issue, tile_take, vec_valid, vec_swap),
         _follow(clk, engine_rst, seq.job.diagonal, seq.job.max, vec_diag, vec_max),
         _follow(clk, engine_rst, load_valid, load_diag, late_load_valid, late_load_diag),
         delay_line(clk, load_data, late_load_data, width=len(load_data), cycles=READ_LATENCY),
         delay_line(clk, load_beat, late_load_beat, width=len(load_beat), cycles=READ_LATENCY),
-        systolic_array(clk, engine_rst, vec_valid, vec, vec_swap, vec_diag, vec_max, late_load_valid,
-                       late_load_data, late_load_beat, late_load_diag, col_valid, col_data, lost, lossy, config=config),
-        ignore(col_valid, 1, cols), resize(lost, events.lost), resize(lossy, events.lossy),
+        systolic_array(
+            clk,
+            engine_rst,
+            vec_valid,
+            vec,
+            vec_swap,
+            vec_diag,
+            vec_max,
+            late_load_valid,
+            late_load_data,
+            late_load_beat,
+            late_load_diag,
+            col_valid,
+            col_data,
+            lost,
+            lossy,
+            config=config,
+        ),
+        ignore(col_valid, 1, cols),
+        resize(lost, events.lost),
+        resize(lossy, events.lossy),
     ]
 
     op_width = entry_bits + 4
@@ -143,18 +335,74 @@ def heepstor(clk, rst_n, s, m, irq, idle, *, config):
     op_entry, op_bank, op_first, op_last, op_max = op_out(entry_bits, 0), *(op_out(entry_bits + i) for i in range(4))
     bank_done, done_bank, drain_bank, init_bank, aux_valid, aux_take = flags(6)
     init_valid, init_addr, init_data, drain_addr, drain_data, aux_data = bits(
-        cols, entry_bits, 32 * cols, entry_bits, 32 * cols, 32 * ports)
+        cols, entry_bits, 32 * cols, entry_bits, 32 * cols, 32 * ports
+    )
     results = [
         delay_line(clk, op_in, op_out, width=op_width, cycles=READ_LATENCY + array_latency(config)),
-        accumulators(clk, engine_rst, col_valid(0), op_entry, op_bank, op_first, op_max, op_last, col_data, bank_done,
-                     done_bank, init_valid, init_bank, init_addr, init_data, drain_bank, drain_addr, drain_data,
-                     cols=cols, entries=config.accumulator_entries),
-        drain(clk, engine_rst, end.start, end.job.subset(DRAIN_JOB), bank_done, bank_free, drain_bank, drain_addr,
-              drain_data, param_valid, param_data, param_take, aux_valid, aux_data, aux_take, store,
-              marked, available, drain_done, drain_left, config=config),
-        aux_reader(clk, engine_rst, end.start, end.job.subset(AUX_JOB), aux, read_aux, read_aux_data, bank_free,
-                   init_valid, init_bank, init_addr, init_data, bank_ready, aux_valid, aux_data, aux_take,
-                   config=config),
+        accumulators(
+            clk,
+            engine_rst,
+            col_valid(0),
+            op_entry,
+            op_bank,
+            op_first,
+            op_max,
+            op_last,
+            col_data,
+            bank_done,
+            done_bank,
+            init_valid,
+            init_bank,
+            init_addr,
+            init_data,
+            drain_bank,
+            drain_addr,
+            drain_data,
+            cols=cols,
+            entries=config.accumulator_entries,
+        ),
+        drain(
+            clk,
+            engine_rst,
+            end.start,
+            end.job.subset(DRAIN_JOB),
+            bank_done,
+            bank_free,
+            drain_bank,
+            drain_addr,
+            drain_data,
+            param_valid,
+            param_data,
+            param_take,
+            aux_valid,
+            aux_data,
+            aux_take,
+            store,
+            marked,
+            available,
+            drain_done,
+            drain_left,
+            config=config,
+        ),
+        aux_reader(
+            clk,
+            engine_rst,
+            end.start,
+            end.job.subset(AUX_JOB),
+            aux,
+            read_aux,
+            read_aux_data,
+            bank_free,
+            init_valid,
+            init_bank,
+            init_addr,
+            init_data,
+            bank_ready,
+            aux_valid,
+            aux_data,
+            aux_take,
+            config=config,
+        ),
     ]
 
     store_bit, mark_bit, profile_bit = (ANSWERS.index(name) for name in ("store", "mark", "profile"))
@@ -168,8 +416,15 @@ def heepstor(clk, rst_n, s, m, irq, idle, *, config):
 
     @always(clk.posedge)
     def watch():
-        progress.next = (issue or load_valid or wr_valid or param_take or aux_take or init_valid != 0
-                         or (store.valid and store.ready))
+        progress.next = (
+            issue
+            or load_valid
+            or wr_valid
+            or param_take
+            or aux_take
+            or init_valid != 0
+            or (store.valid and store.ready)
+        )
 
     @always_comb
     def remain():
@@ -190,6 +445,7 @@ def _any(one, other, both):
 @block
 def _pick(first, one, other, chosen):
     """A layer's stream has all its words from the scratchpad, or all from the bus."""
+
     @always_comb
     def choose():
         chosen.next = one if first else other
@@ -200,12 +456,12 @@ def _pick(first, one, other, chosen):
 @block
 def _follow(clk, rst, valid, mark, valid_late, mark_late):
     """``valid`` and ``mark``, READ_LATENCY cycles later; nothing survives a reset."""
-    line = Signal(intbv(0)[2 * READ_LATENCY:])
+    line = Signal(intbv(0)[2 * READ_LATENCY :])
     top = 2 * READ_LATENCY
 
     @always(clk.posedge)
     def advance():
-        line.next = concat(line[top - 2:], valid, mark)
+        line.next = concat(line[top - 2 :], valid, mark)
         if rst:
             line.next = 0
 
@@ -219,12 +475,19 @@ def _follow(clk, rst, valid, mark, valid_late, mark_late):
 
 def accelerator_signals(config):
     """Fresh signals for `heepstor`, by port name."""
-    return {"clk": Signal(bool(0)), "rst_n": Signal(bool(0)), "s": Slave(), "m": Masters(config.ports),
-            "irq": Signal(bool(0)), "idle": Signal(bool(0))}
+    return {
+        "clk": Signal(bool(0)),
+        "rst_n": Signal(bool(0)),
+        "s": Slave(),
+        "m": Masters(config.ports),
+        "irq": Signal(bool(0)),
+        "idle": Signal(bool(0)),
+    }
 
 
 def generate(config: Config, out_dir: str | Path) -> list[Path]:
     """Write the accelerator of ``config`` to ``out_dir``, one file per module, the root in `config.root`.v."""
     origin = f"heepgen {__version__}, configuration 0x{config.hash:08x}"
-    return convert(lambda: heepstor(**accelerator_signals(config), config=config), out_dir, config.root, config.prefix,
-                   origin)
+    return convert(
+        lambda: heepstor(**accelerator_signals(config), config=config), out_dir, config.root, config.prefix, origin
+    )

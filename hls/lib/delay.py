@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Delay lines: no reset and no taps inside, so that they map to shift-register LUTs."""
 
 from myhdl import ConcatSignal, Signal, always, always_comb, block, concat, intbv
@@ -9,6 +10,7 @@ from hls.lib.unit import unit
 def shift(clk, d, q, width, cycles):
     """q is d, `cycles` (0 or more) clock cycles later; both are `width` bits."""
     if cycles == 0:
+
         @always_comb
         def wire():
             q.next = d
@@ -16,13 +18,14 @@ def shift(clk, d, q, width, cycles):
         return wire
 
     if cycles == 1:
+
         @always(clk.posedge)
         def register():
             q.next = d
 
         return register
 
-    line = Signal(intbv(0)[cycles * width:])
+    line = Signal(intbv(0)[cycles * width :])
     kept, total = (cycles - 1) * width, cycles * width
 
     @always(clk.posedge)
@@ -30,6 +33,7 @@ def shift(clk, d, q, width, cycles):
         line.next = concat(line[kept:], d)
 
     if width == 1:
+
         @always_comb
         def oldest_bit():
             q.next = line[kept]
@@ -59,8 +63,7 @@ def skew(clk, d, q, *, lanes, width, first, step):
     """Lane i ([width i +: width]) of q is that of d, `first + step * i` clock cycles later; not 0 for all."""
     lane = [Signal(intbv(0)[width:]) for _ in range(lanes)]
     glued = glue(lane)
-    lines = [shift(clk, d(width * i + width, width * i), lane[i], width, first + step * i)
-             for i in range(lanes)]
+    lines = [shift(clk, d(width * i + width, width * i), lane[i], width, first + step * i) for i in range(lanes)]
 
     @always_comb
     def join():

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """First-word-fall-through FIFO in registers or distributed RAM, for small depths."""
 
 from myhdl import Signal, always, always_comb, intbv, modbv
@@ -17,7 +18,7 @@ def fifo(clk, rst, in_valid, in_ready, in_data, out_valid, out_ready, out_data, 
     bits = (depth - 1).bit_length()
     words = [Signal(intbv(0)[width:]) for _ in range(depth)]
     head, tail = (Signal(modbv(0)[bits:]) for _ in range(2))
-    level = Signal(intbv(0)[bits + 1:])
+    level = Signal(intbv(0)[bits + 1 :])
     push, pop, filled = (Signal(bool(0)) for _ in range(3))
     room = Signal(bool(1))
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Selection of one of many words by index, as a balanced tree of two-way multiplexers."""
 
 from myhdl import Signal, always_comb, block, intbv
@@ -11,7 +12,7 @@ def choose(parts, index, out):
         below, level, bit = levels[-1], [], len(levels) - 1
         pairs = [(below[i], below[i + 1] if i + 1 < len(below) else None) for i in range(0, len(below), 2)]
         for low, high in pairs:
-            both = Signal(intbv(0)[len(out):]) if low is not None or high is not None else None
+            both = Signal(intbv(0)[len(out) :]) if low is not None or high is not None else None
             if both is not None:
                 children.append(_either(low, high, index, bit, both))
             level.append(both)
@@ -22,12 +23,14 @@ def choose(parts, index, out):
 @block
 def _either(low, high, index, bit, out):
     if high is None:
+
         @always_comb
         def take_low():
             out.next = 0 if index[bit] else low
 
         return take_low
     if low is None:
+
         @always_comb
         def take_high():
             out.next = high if index[bit] else 0
@@ -45,6 +48,7 @@ def _either(low, high, index, bit, out):
 def _guard(word, index, bits, out):
     """Index bits above those the tree looks at must be 0."""
     if bits >= len(index):
+
         @always_comb
         def same():
             out.next = word
@@ -54,7 +58,7 @@ def _guard(word, index, bits, out):
     @always_comb
     def guard():
         out.next = 0
-        if index[len(index):bits] == 0:
+        if index[len(index) : bits] == 0:
             out.next = word
 
     return guard

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Names inside a module: of the blocks that melt into it, of their instances and of their signals.
 
 Everything is called as in the Python source. What a loop makes several of is told apart by what it is given.
@@ -128,5 +129,9 @@ def _loop_variables(func: Callable) -> frozenset[str]:
     """Names that a function assigns in loops, which stand for another thing each time."""
     tree = ast.parse(textwrap.dedent(inspect.getsource(func)))
     loops = [node for node in ast.walk(tree) if isinstance(node, (ast.For, ast.While))]
-    return frozenset(node.id for loop in loops for node in ast.walk(loop)
-                     if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store))
+    return frozenset(
+        node.id
+        for loop in loops
+        for node in ast.walk(loop)
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
+    )

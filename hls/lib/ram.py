@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """One-write one-read RAM with a synchronous read, in the form that synthesis tools turn into memory."""
 
 from myhdl import Signal, always, intbv

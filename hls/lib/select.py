@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Small combinational helpers of the memory side."""
 
 from myhdl import Signal, always_comb, block, concat, intbv
@@ -10,7 +11,7 @@ def first_of(valid, values, chosen):
     """``chosen`` is the value of the lowest valid one, of the last if there is none."""
     if len(valid) == 1:
         return join(values, chosen)
-    rest = Signal(intbv(0)[len(chosen):])
+    rest = Signal(intbv(0)[len(chosen) :])
     here, value = valid[0], values[0]
 
     @always_comb
@@ -24,6 +25,7 @@ def first_of(valid, values, chosen):
 def words_apart(stride, times, offset):
     """``offset`` (32 bits) is 4 * times * stride, for ``times`` 1..4 and ``stride`` in words."""
     if times == 3:
+
         @always_comb
         def three():
             offset.next = concat(stride[30:], "00") + concat(stride[29:], "000")

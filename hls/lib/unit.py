@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Units: MyHDL blocks that keep their hierarchy in the generated Verilog.
 
     @unit(out="y")
@@ -60,8 +61,11 @@ class UnitCall:
     def module_name(self) -> str:
         """Function name and the parameters that differ from their defaults (not the configuration)."""
         defaults = self.unit.defaults
-        parts = [_suffix(name, value) for name, value in self.params.items()
-                 if name not in defaults or repr(defaults[name]) != repr(value)]
+        parts = [
+            _suffix(name, value)
+            for name, value in self.params.items()
+            if name not in defaults or repr(defaults[name]) != repr(value)
+        ]
         return "_".join([self.unit.__name__, *filter(None, parts)])
 
 
@@ -109,8 +113,7 @@ class Unit(block_decorator):
         parameters = inspect.signature(func).parameters.values()
         self.signature = inspect.signature(func)
         self.port_names = [p.name for p in parameters if p.kind is not p.KEYWORD_ONLY]
-        self.defaults = {p.name: p.default for p in parameters
-                         if p.kind is p.KEYWORD_ONLY and p.default is not p.empty}
+        self.defaults = {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY and p.default is not p.empty}
         unknown = {o.split(".")[0] for o in self.outputs} - set(self.port_names)
         if unknown:
             raise TypeError(f"unit {func.__name__}: output {min(unknown)} is not one of its ports")
@@ -119,8 +122,9 @@ class Unit(block_decorator):
         call = self.bind(*args, **kwargs)
         if _converting:
             return UnitStub(call)
-        instance = _Block(self.func, self, self.__name__, self.srcfile, self.srcline, False,
-                          **call.ports, **call.params)
+        instance = _Block(
+            self.func, self, self.__name__, self.srcfile, self.srcline, False, **call.ports, **call.params
+        )
         instance.call = call
         name_children(instance)
         return instance

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Verilog text of one module: MyHDL analyses its generators, and what they say is written as people write it."""
 
 import ast
@@ -109,10 +110,15 @@ def _inline(joints: dict[str, str], items: list[str]) -> dict[str, str]:
     """Put each joint where it is assigned if it is used nowhere else; returns the others."""
     text = "\n".join([*items, *joints.values()])
     uses = Counter(re.findall(r"\w+", text))
-    single = {name for name in re.findall(r"^assign \w+ = (\w+);$", text, flags=re.MULTILINE)
-              if name in joints and uses[name] == 1}
-    items[:] = [re.sub(r"(?m)^(assign \w+ = )(\w+);$",
-                       lambda m: f"{m[1]}{joints[m[2]] if m[2] in single else m[2]};", item) for item in items]
+    single = {
+        name
+        for name in re.findall(r"^assign \w+ = (\w+);$", text, flags=re.MULTILINE)
+        if name in joints and uses[name] == 1
+    }
+    items[:] = [
+        re.sub(r"(?m)^(assign \w+ = )(\w+);$", lambda m: f"{m[1]}{joints[m[2]] if m[2] in single else m[2]};", item)
+        for item in items
+    ]
     return {name: value for name, value in joints.items() if name not in single}
 
 
@@ -377,8 +383,9 @@ class _Item:
         return "".join(f"{line}\n" for line in [f"{self.head} begin{label}", *(INDENT + s for s in self.body), "end"])
 
 
-def _items(generators: Sequence[Any], trees: Sequence[Any], labels: Mapping[int, Label], constants: _Constants,
-           taken: set[str]) -> list[str]:
+def _items(
+    generators: Sequence[Any], trees: Sequence[Any], labels: Mapping[int, Label], constants: _Constants, taken: set[str]
+) -> list[str]:
     """Text of every generator and instance; registers that are written under the same condition share a block."""
     items, by_key = [], {}
     for generator, tree in zip(generators, trees, strict=True):
@@ -430,7 +437,7 @@ def _wrapped(text: str) -> str:
 
 
 def _wrap(line: str) -> str:
-    indent = line[:len(line) - len(line.lstrip())]
+    indent = line[: len(line) - len(line.lstrip())]
     lines = [""]
     for piece in re.findall(r".+?(?:(?:,|\|\||&&|[?:|&^+]|<=|=) |$)", line.strip()):
         if lines[-1] and len(indent) + len(lines[-1]) + len(piece) > WIDTH:

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Elaboration helpers that cut and glue buses; they add no logic."""
 
 from myhdl import ConcatSignal, Signal, always_comb, block, concat, intbv
@@ -13,12 +14,14 @@ def split(bus, parts):
 @block
 def _slice(bus, part, low, width):
     if isinstance(bus.val, bool):
+
         @always_comb
         def same():
             part.next = bus
 
         return same
     if width == 1:
+
         @always_comb
         def bit():
             part.next = bus[low]
@@ -27,7 +30,7 @@ def _slice(bus, part, low, width):
 
     @always_comb
     def cut():
-        part.next = bus[low + width:low]
+        part.next = bus[low + width : low]
 
     return cut
 
@@ -57,6 +60,7 @@ def resize(source, target):
     """Zero-extend ``source`` to the width of ``target``."""
     extra = len(target) - len(source)
     if extra == 0:
+
         @always_comb
         def same():
             target.next = source
@@ -75,7 +79,7 @@ def ignore(bus, low, high):
     """Say that bits low..high-1 of ``bus`` are left unread on purpose."""
     if low >= high:
         return []
-    unused_bits = Signal(intbv(0)[high - low:])
+    unused_bits = Signal(intbv(0)[high - low :])
 
     @always_comb
     def take():

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Leading zeros of a word, counted in a tree of two-way choices: as deep as the count has bits."""
 
 from myhdl import Signal, always_comb, block, intbv
@@ -11,7 +12,7 @@ def leading_zeros(word, count):
 
     All ones if there is none.
     """
-    empty, width = [Signal(intbv(0)[len(word):])], len(word)
+    empty, width = [Signal(intbv(0)[len(word) :])], len(word)
     counts, parts = [[]], [_invert(word, empty[0])]
     while width > 1:
         width //= 2

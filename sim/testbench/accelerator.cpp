@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Adapter between a verilated accelerator (class Vheepstor) and the testbench.
 #include "models.hpp"
 

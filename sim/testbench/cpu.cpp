@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Adapter between the verilated CV32E40P and the testbench.
 #include "models.hpp"
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Clock gate of the CPU's sleep unit: a transparent-low latch in front of an AND.
 module cv32e40p_clock_gate (
     input  logic clk_i,

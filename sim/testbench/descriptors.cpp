@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The accelerator alone on an ideal memory: a script of register accesses, random stalls, OBI checks.
 //
 // usage: bench IMAGE SCRIPT DUMP STALL_PROBABILITY SEED OUTSTANDING [VCD]

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What the testbench knows about the two verilated models: OBI pins, a clock, and tracing.
 #pragma once
 

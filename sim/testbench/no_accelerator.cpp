@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // A SoC without an accelerator: nothing is mapped in the external slave space.
 #include "models.hpp"
 

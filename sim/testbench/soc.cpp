@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The virtual X-HEEP: CV32E40P and accelerator around a crossbar, banked RAM and peripherals.
 //
 // One cycle: the clock falls while the responses of this cycle are driven, requests settle, the crossbar

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Two threads that share the jobs of every clock cycle. They meet twice per cycle, so they wait spinning.
 #pragma once
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Prove what `tests.formal.plan` lists, with its controls: `python -m tests.formal [--short] [--json FILE] [docs]`."""
 
 import argparse
@@ -50,8 +51,15 @@ def prove(proof: Proof, variant: str, folder: Path) -> list[Row]:
     if set(proof.properties) != {name for name in names if not name.startswith("lemma_")}:
         raise ValueError(f"{proof.checker} and the plan name different properties")
     verdict = engine.induct(problem, proof.seconds) if proof.induction else None
-    return [Row(proof, variant, name, verdict if verdict and verdict.status == "proved"
-                else engine.reach(problem, name, proof.seconds)) for name in proof.properties]
+    return [
+        Row(
+            proof,
+            variant,
+            name,
+            verdict if verdict and verdict.status == "proved" else engine.reach(problem, name, proof.seconds),
+        )
+        for name in proof.properties
+    ]
 
 
 def refute(proof: Proof, control: Control, folder: Path) -> Row:
@@ -79,16 +87,29 @@ def run(short: bool, units: list[str], jobs: int) -> Iterator[Row]:
 
 def _show(row: Row) -> str:
     verdict = row.verdict
-    depth = f" in cycle {verdict.depth}" if verdict.status == "fails" else \
-        f" for {verdict.depth} cycles" if verdict.status == "bounded" else ""
+    depth = (
+        f" in cycle {verdict.depth}"
+        if verdict.status == "fails"
+        else f" for {verdict.depth} cycles"
+        if verdict.status == "bounded"
+        else ""
+    )
     state = "ok  " if row.good else "BAD "
-    return (f"{state}{row.proof.unit}, {row.variant}: {row.property} {verdict.status}{depth} ({verdict.method}, "
-            f"{verdict.seconds} s)" + (f", with {row.edit}" if row.edit else ""))
+    return (
+        f"{state}{row.proof.unit}, {row.variant}: {row.property} {verdict.status}{depth} ({verdict.method}, "
+        f"{verdict.seconds} s)" + (f", with {row.edit}" if row.edit else "")
+    )
 
 
 def _record(row: Row) -> dict:
-    return {"unit": row.proof.unit, "variant": row.variant, "property": row.property, "edit": row.edit,
-            "good": row.good, **asdict(row.verdict)}
+    return {
+        "unit": row.proof.unit,
+        "variant": row.variant,
+        "property": row.property,
+        "edit": row.edit,
+        "good": row.good,
+        **asdict(row.verdict),
+    }
 
 
 def main(arguments: list[str]) -> int:

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // arbiter: one stream at a time, by priority; a beat becomes one command, in order, if all its words are inside.
 `default_nettype none
 `define P `PORTS

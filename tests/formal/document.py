@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """docs/proofs.md: what is proved, how, and which edits break it."""
 
 from collections.abc import Sequence
@@ -28,14 +29,20 @@ def write(path: Path, rows: Sequence) -> None:
         lines += [f"## `{proof.unit}`: {proof.title}", ""]
         if proof.assumes:
             lines += [f"Assumed: {proof.assumes}.", ""]
-        lines += [f"Proved for {', '.join(proof.variants)}.", "",
-                  "| property | says | proved by | edit that breaks it |", "|---|---|---|---|"]
+        lines += [
+            f"Proved for {', '.join(proof.variants)}.",
+            "",
+            "| property | says | proved by | edit that breaks it |",
+            "|---|---|---|---|",
+        ]
         for name, text in proof.properties.items():
             verdicts = [row.verdict for row in mine if row.property == name and not row.edit]
-            methods = ", ".join(dict.fromkeys(
-                v.method if v.status == "proved" else f"{v.status}, {v.depth} cycles" for v in verdicts))
-            edits = "; ".join(f"`{row.edit}` (cycle {row.verdict.depth})" for row in mine
-                              if row.property == name and row.edit)
+            methods = ", ".join(
+                dict.fromkeys(v.method if v.status == "proved" else f"{v.status}, {v.depth} cycles" for v in verdicts)
+            )
+            edits = "; ".join(
+                f"`{row.edit}` (cycle {row.verdict.depth})" for row in mine if row.property == name and row.edit
+            )
             lines.append(f"| {name} | {text} | {methods} | {edits.replace('|', chr(92) + '|')} |")
         lines.append("")
     path.write_text("\n".join(lines))

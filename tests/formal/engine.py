@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Proofs about Verilog, by pyosys alone: induction by yosys, property directed reachability and BMC by its ABC."""
 
 import json
@@ -49,8 +50,10 @@ aigmap
 opt_clean
 write_aiger -I -B -zinit -no-startoffset -map {map} {aig}
 """
-_RUN = ("import sys; from pyosys import libyosys as y; d = y.Design()\n"
-        "for line in sys.stdin.read().splitlines(): y.run_pass(line, d)\n")
+_RUN = (
+    "import sys; from pyosys import libyosys as y; d = y.Design()\n"
+    "for line in sys.stdin.read().splitlines(): y.run_pass(line, d)\n"
+)
 
 
 @dataclass(frozen=True)
@@ -77,15 +80,25 @@ class Problem:
     def key(self) -> list[str | Path]:
         """What a verdict depends on."""
         shared = sorted(self.checker.parent.glob("*.svh"))
-        return [*self.files, self.checker, *shared, json.dumps(dict(self.macros)), metadata.version("pyosys"),
-                _PREPARE, _INDUCTION, _GATES]
+        return [
+            *self.files,
+            self.checker,
+            *shared,
+            json.dumps(dict(self.macros)),
+            metadata.version("pyosys"),
+            _PREPARE,
+            _INDUCTION,
+            _GATES,
+        ]
 
     def prepare(self) -> str:
         """Script that leaves the flattened checker, just after reset."""
         defines = " ".join(f"-D{name}={value}" for name, value in {"DUT": self.files[0].stem, **self.macros}.items())
-        return (f"read_verilog -sv {' '.join(map(str, self.files))}\n"
-                f"read_verilog -formal -sv -I{self.checker.parent} {defines} {self.checker}\n"
-                + _PREPARE.format(probes=_probes(self.checker, self.macros.get("PORTS", 1))))
+        return (
+            f"read_verilog -sv {' '.join(map(str, self.files))}\n"
+            f"read_verilog -formal -sv -I{self.checker.parent} {defines} {self.checker}\n"
+            + _PREPARE.format(probes=_probes(self.checker, self.macros.get("PORTS", 1)))
+        )
 
 
 def properties(checker: Path) -> list[str]:
@@ -129,6 +142,7 @@ def _cached(problem: Problem, question: Sequence[str], decide) -> Verdict:
 
 def induct(problem: Problem, seconds: int) -> Verdict:
     """All assertions of the checker at once: they hold after reset, and k good cycles lead to a good one."""
+
     def decide(work: Path) -> Verdict:
         text = _yosys(problem.prepare() + _INDUCTION.format(steps=INDUCTION_STEPS, seconds=seconds), "induction")
         steps = max([int(k) for k in re.findall(r"\[induction step (\d+)\]", text)], default=0)

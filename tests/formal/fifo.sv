@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // fifo: every word that enters leaves once, in order and unchanged; both handshakes are exact.
 `default_nettype none
 module check (input wire clk, input wire rst, input wire in_valid, input wire [`WIDTH-1:0] in_data,

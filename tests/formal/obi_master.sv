@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // memory_ports, whatever the bus does: a request waits unchanged for its grant, answers due stay within a limit, and
 // those that give_up leaves due are discarded before anything new is requested.
 `default_nettype none

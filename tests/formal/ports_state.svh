@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
   // Inside memory_ports: beats in order; per port, commands queued, requested, due, and answers that wait.
   wire [3:0] level;               // probe: dut.fifo.level
   wire [2:0] head;                // probe: dut.fifo.head

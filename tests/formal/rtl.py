@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Verilog of one unit, as it is instantiated in the accelerator; also of a copy of `hls` with an edit in it."""
 
 import contextlib

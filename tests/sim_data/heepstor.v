@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // A tiny accelerator with the ports of the real one, for testing the virtual SoC.
 //
 // Port p handles its own part of the words at SRC: words [p COUNT, (p+1) COUNT).

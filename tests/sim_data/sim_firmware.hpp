@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Registers of the tiny test accelerator, and how to wait for it.
 #pragma once
 #include "soc.hpp"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // heepstor_bus with flat ports, for a C++ testbench.
 module bus_bench #(
     parameter int unsigned N = 4

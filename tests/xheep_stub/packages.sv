@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /* verilator lint_off DECLFILENAME */
 // The interfaces of X-HEEP that the integration uses, and no more: enough to lint and simulate it without X-HEEP.
 package obi_pkg;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The ports of the accelerator's root around wrapper and bus, so that the accelerator's own bench can run them.
 // Two of the three masters of the bus ask for nothing.
 module heepstor #(

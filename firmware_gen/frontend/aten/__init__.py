@@ -1,7 +1,17 @@
+# SPDX-License-Identifier: Apache-2.0
 """ATen operators as IR nodes, in one table that these modules fill."""
 
 from firmware_gen.frontend.aten import activations, arithmetic, layers, pooling, shapes
 from firmware_gen.frontend.aten.registry import CONSTANT_OPERATORS, HANDLERS, HARMLESS, READS
 
-__all__ = ["CONSTANT_OPERATORS", "HANDLERS", "HARMLESS", "READS", "activations", "arithmetic", "layers", "pooling",
-           "shapes"]
+__all__ = [
+    "CONSTANT_OPERATORS",
+    "HANDLERS",
+    "HARMLESS",
+    "READS",
+    "activations",
+    "arithmetic",
+    "layers",
+    "pooling",
+    "shapes",
+]

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """ATen arithmetic: additions, products, and constants as Scale."""
 
 from __future__ import annotations
@@ -53,11 +54,18 @@ def _emit_product(imp: Importer, node, first: str, second: str) -> str:
     if imp.shape(first) != tuple(node.meta["val"].shape):
         first, second = second, first
     whole, gate = imp.shape(first), imp.shape(second)
-    matches = whole == gate or (len(whole) == len(gate) > 1 and gate[0] == whole[0] and gate[1] in (1, whole[1])
-                                and gate[2:] in (whole[2:], (1,) * len(whole[2:])))
+    matches = whole == gate or (
+        len(whole) == len(gate) > 1
+        and gate[0] == whole[0]
+        and gate[1] in (1, whole[1])
+        and gate[2:] in (whole[2:], (1,) * len(whole[2:]))
+    )
     if not matches or len(whole) > 4:
-        raise imp.refuse(node, f"its operands have shapes {whole} and {gate}; computed tensors of one shape, and gates "
-                               "with 1 for the channels or for all of space, can be multiplied")
+        raise imp.refuse(
+            node,
+            f"its operands have shapes {whole} and {gate}; computed tensors of one shape, and gates "
+            "with 1 for the channels or for all of space, can be multiplied",
+        )
     return imp.emit(node, ir.Mul, first, second)
 
 

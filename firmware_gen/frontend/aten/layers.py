@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """ATen operators with weights."""
 
 from __future__ import annotations
@@ -16,8 +17,12 @@ if TYPE_CHECKING:
 from firmware_gen.frontend.aten.registry import float32, handles, window_size
 
 
-@handles("conv1d", "conv2d", "convolution",
-          reads="input weight bias stride padding dilation groups transposed output_padding")
+@handles(
+    "conv1d",
+    "conv2d",
+    "convolution",
+    reads="input weight bias stride padding dilation groups transposed output_padding",
+)
 def _conv(imp: Importer, node, a: dict) -> str:
     weight = imp.weight(node, a["weight"], "weight")
     if weight.ndim not in (3, 4):
@@ -41,8 +46,9 @@ def _conv(imp: Importer, node, a: dict) -> str:
     )
 
 
-@handles("conv_transpose1d", "conv_transpose2d",
-          reads="input weight bias stride padding output_padding groups dilation")
+@handles(
+    "conv_transpose1d", "conv_transpose2d", reads="input weight bias stride padding output_padding groups dilation"
+)
 def _conv_transpose(imp: Importer, node, a: dict) -> str:
     """A convolution of the input with zeros between its elements, by the flipped kernel."""
     weight = imp.weight(node, a["weight"], "weight")
@@ -58,9 +64,17 @@ def _conv_transpose(imp: Importer, node, a: dict) -> str:
     padding, more = (window_size(a[name], flat, 0) for name in ("padding", "output_padding"))
     top, left = (d * (k - 1) - p for d, k, p in zip(dilation, kernel, padding, strict=True))
     bias = imp.weight(node, a["bias"], "bias")
-    return imp.emit(node, ir.Conv, a["input"], weight=np.ascontiguousarray(weight), bias=bias,
-                    pads=(top, left, top + more[0], left + more[1]), dilation=dilation, groups=groups,
-                    input_dilation=stride)
+    return imp.emit(
+        node,
+        ir.Conv,
+        a["input"],
+        weight=np.ascontiguousarray(weight),
+        bias=bias,
+        pads=(top, left, top + more[0], left + more[1]),
+        dilation=dilation,
+        groups=groups,
+        input_dilation=stride,
+    )
 
 
 def _conv_pads(padding, kernel, dilation, flat: bool) -> ir.Pads:
@@ -101,8 +115,10 @@ def _bias_of_rows(imp: Importer, node, bias, rows: int, outputs: int) -> np.ndar
         every = np.broadcast_to(bias, shape).reshape(rows, outputs)
         if (every == every[0]).all():
             return every[0].copy()
-    raise imp.refuse(node, f"its bias of shape {bias.shape} differs from row to row; one value per output, "
-                           f"({outputs},), is supported")
+    raise imp.refuse(
+        node,
+        f"its bias of shape {bias.shape} differs from row to row; one value per output, ({outputs},), is supported",
+    )
 
 
 @handles("linear", reads="input weight bias")
@@ -136,13 +152,17 @@ def _operands(imp: Importer, node, first, second) -> tuple[str, np.ndarray]:
         return first, np.ascontiguousarray(weight.T) if weight.ndim < 3 else weight
     weight = imp.weight(node, first, "weight")
     if len(imp.shape(second)) != 1 or weight.ndim > 2:
-        raise imp.refuse(node, f"a constant of shape {weight.shape} is its first operand; write x @ weight, with the "
-                               "constant last")
+        raise imp.refuse(
+            node, f"a constant of shape {weight.shape} is its first operand; write x @ weight, with the constant last"
+        )
     return second, weight
 
 
-@handles("batch_norm", "_native_batch_norm_legit_no_training",
-          reads="input weight bias running_mean running_var training eps")
+@handles(
+    "batch_norm",
+    "_native_batch_norm_legit_no_training",
+    reads="input weight bias running_mean running_var training eps",
+)
 def _batch_norm(imp: Importer, node, a: dict) -> str:
     imp.rank(node, a["input"], (2, 3, 4), "(N, F), (N, C, L) or (N, C, H, W)")
     mean = imp.weight(node, a["running_mean"], "running mean")

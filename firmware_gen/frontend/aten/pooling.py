@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """ATen pooling and reductions."""
 
 from __future__ import annotations
@@ -13,14 +14,20 @@ from firmware_gen.frontend.aten.activations import clamp_by
 from firmware_gen.frontend.aten.registry import handles, plain_name, window_size
 
 
-@handles("max_pool1d", "max_pool1d_with_indices", "max_pool2d", "max_pool2d_with_indices",
-          reads="self kernel_size stride padding dilation ceil_mode")
+@handles(
+    "max_pool1d",
+    "max_pool1d_with_indices",
+    "max_pool2d",
+    "max_pool2d_with_indices",
+    reads="self kernel_size stride padding dilation ceil_mode",
+)
 def _max_pool(imp: Importer, node, a: dict) -> str:
     return _pool(imp, node, a, kind="max", dilation=a["dilation"])
 
 
-@handles("avg_pool1d", "avg_pool2d",
-          reads="self kernel_size stride padding ceil_mode count_include_pad divisor_override")
+@handles(
+    "avg_pool1d", "avg_pool2d", reads="self kernel_size stride padding ceil_mode count_include_pad divisor_override"
+)
 def _avg_pool(imp: Importer, node, a: dict) -> str:
     fields = {"count_include_pad": bool(a["count_include_pad"]), "divisor_override": a.get("divisor_override")}
     if fields["divisor_override"] == 0:
@@ -46,17 +53,24 @@ def _pool(imp: Importer, node, a: dict, dilation, **fields) -> str:
     )
 
 
-@handles("adaptive_avg_pool1d", "adaptive_avg_pool2d", "_adaptive_avg_pool2d", "adaptive_max_pool1d",
-          "adaptive_max_pool2d",
-          reads="self output_size")
+@handles(
+    "adaptive_avg_pool1d",
+    "adaptive_avg_pool2d",
+    "_adaptive_avg_pool2d",
+    "adaptive_max_pool1d",
+    "adaptive_max_pool2d",
+    reads="self output_size",
+)
 def _adaptive_pool(imp: Importer, node, a: dict) -> str:
     name = node.target._schema.name
     flat = "1d" in name
     imp.rank(node, a["self"], (3,) if flat else (4,), "(N, C, L)" if flat else "(N, C, H, W)")
     size, outputs = imp.ir_shape(a["self"])[2:], window_size(a["output_size"], flat, 1)
     even = not any(s % o for s, o in zip(size, outputs, strict=True))
-    kernel = tuple(s // o if even else max(-(-(i + 1) * s // o) - i * s // o for i in range(o))
-                   for s, o in zip(size, outputs, strict=True))
+    kernel = tuple(
+        s // o if even else max(-(-(i + 1) * s // o) - i * s // o for i in range(o))
+        for s, o in zip(size, outputs, strict=True)
+    )
     kind = "max" if "max" in name else "avg"
     return imp.emit(node, ir.Pool, a["self"], kind=kind, kernel=kernel, stride=kernel, adaptive=not even)
 

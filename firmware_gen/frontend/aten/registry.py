@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The table of ATen operators: one handler per operator, called by `importer` with the operator's arguments.
 
 A handler gets the importer, the FX node and its arguments by schema name: strings are the values computed by the
@@ -18,14 +19,13 @@ if TYPE_CHECKING:
     from firmware_gen.frontend.exported.importer import Importer
 
 
-
-
 Handler = Callable[["Importer", torch.fx.Node, dict], str]
 HANDLERS: dict[str, Handler] = {}
 READS: dict[str, frozenset[str]] = {}
 """By operator: the arguments that its handler understands. Any other must have its default."""
-HARMLESS = frozenset(("memory_format", "non_blocking", "copy", "pin_memory", "device", "implicit", "cudnn_enabled",
-                      "momentum"))
+HARMLESS = frozenset(
+    ("memory_format", "non_blocking", "copy", "pin_memory", "device", "implicit", "cudnn_enabled", "momentum")
+)
 """Arguments that change no value."""
 # Pure operators that may prepare a weight.
 CONSTANT_OPERATORS = frozenset(

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """ATen operators that move, cut, join or repeat."""
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ def _cropped(imp: Importer, node, source: str, top: int, left: int, bottom: int,
     size = height + min(top, 0) + min(bottom, 0), width + min(left, 0) + min(right, 0)
     if min(size) < 1:
         raise imp.refuse(node, f"it crops everything of an input of shape {shape}; crop less")
-    out = (batch, channels, *size[4 - len(shape):])
+    out = (batch, channels, *size[4 - len(shape) :])
     return imp.step(node, ir.Slice, source, shape=out, start=(0, max(-top, 0), max(-left, 0)))
 
 
@@ -82,7 +83,7 @@ def _emit_slice(imp: Importer, node, source, dim: int, kept: range, emit=None) -
     """Positions `kept` of dimension `dim`, by a step on the way or, with `emit`, as the node's result."""
     imp.rank(node, source, (1, 2, 3, 4), "(N, features), (N, C, L) or (N, C, H, W)")
     shape, dim = imp.shape(source), dim % len(imp.shape(source))
-    out = (*shape[:dim], len(kept), *shape[dim + 1:])
+    out = (*shape[:dim], len(kept), *shape[dim + 1 :])
     if not kept:
         raise imp.refuse(node, f"nothing is left of an input of shape {shape}; keep a part of it")
     if len(shape) > 1 and dim == 0 and out != shape:
@@ -102,7 +103,7 @@ def _place_slice(imp: Importer, node, source: str, dim: int, kept: range) -> str
     shape = imp.shape(source)
     axis = dim - 1 if dim == 1 else dim - 1 + 4 - len(shape)  # among C, H, W
     start, step = ([value if i == axis else other for i in range(3)] for value, other in ((kept[0], 0), (kept.step, 1)))
-    out = (*shape[:dim], len(kept), *shape[dim + 1:])
+    out = (*shape[:dim], len(kept), *shape[dim + 1 :])
     return imp.step(node, ir.Slice, source, shape=out, start=tuple(start), step=tuple(step))
 
 
@@ -117,22 +118,34 @@ def _repeat(imp: Importer, node, a: dict) -> str:
     return imp.emit(node, ir.Concat if copies > 1 else ir.Identity, *[a["self"]] * copies)
 
 
-@handles("upsample_nearest1d", "upsample_nearest2d", "_upsample_nearest_exact1d", "_upsample_nearest_exact2d",
-          reads="self input output_size scales scales_h scales_w scale_factors")
+@handles(
+    "upsample_nearest1d",
+    "upsample_nearest2d",
+    "_upsample_nearest_exact1d",
+    "_upsample_nearest_exact2d",
+    reads="self input output_size scales scales_h scales_w scale_factors",
+)
 def _upsample(imp: Importer, node, a: dict) -> str:
     before, after = imp.ir_shape(a.get("input", a.get("self"))), tuple(node.meta["val"].shape)
     out = (1, after[2]) if len(after) == 3 else after[2:]
     factor = (out[0] // before[2], out[1] // before[3])
     given = a.get("scale_factors") or factor
     if (factor[0] * before[2], factor[1] * before[3]) != out or not set(given) <= set(factor):
-        raise imp.refuse(
-            node, f"from {before[2:]} to {out}, scale_factor={list(given)}; integer factors are supported"
-        )
+        raise imp.refuse(node, f"from {before[2:]} to {out}, scale_factor={list(given)}; integer factors are supported")
     return imp.emit(node, ir.Upsample, a.get("input", a.get("self")), factor=factor)
 
 
-@handles("view", "reshape", "_unsafe_view", "flatten", "unflatten", "squeeze", "unsqueeze", "view_copy",
-          reads="self size shape start_dim end_dim dim sizes")
+@handles(
+    "view",
+    "reshape",
+    "_unsafe_view",
+    "flatten",
+    "unflatten",
+    "squeeze",
+    "unsqueeze",
+    "view_copy",
+    reads="self size shape start_dim end_dim dim sizes",
+)
 def _reshape(imp: Importer, node, a: dict) -> str:
     return imp.emit(node, ir.Reshape, a["self"])
 
@@ -171,7 +184,18 @@ def _permute(imp: Importer, node, a: dict) -> str:
     return imp.emit(node, ir.Permute, source, dims=tuple(dims))
 
 
-@handles("dropout", "feature_dropout", "alpha_dropout", "clone", "alias", "detach", "contiguous", "to", "_to_copy",
-          "type_as", reads="self input p train dtype layout other")
+@handles(
+    "dropout",
+    "feature_dropout",
+    "alpha_dropout",
+    "clone",
+    "alias",
+    "detach",
+    "contiguous",
+    "to",
+    "_to_copy",
+    "type_as",
+    reads="self input p train dtype layout other",
+)
 def _identity(imp: Importer, node, a: dict) -> str:
     return imp.emit(node, ir.Identity, a.get("self", a.get("input")))

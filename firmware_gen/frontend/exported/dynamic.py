@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Sizes that an exported program leaves open: a dynamic batch becomes 1 or --batch, others come from --input-shape."""
 
 from __future__ import annotations
@@ -12,31 +13,41 @@ from torch.export import ExportedProgram
 
 from hls.errors import HeepgenError
 
-SYM_NODES = ("torch.ops.aten.sym_size.", "torch.ops.aten._assert_scalar.", "torch.ops.aten.sym_constrain_range",
-             "torch.ops.aten.sym_numel.")
+SYM_NODES = (
+    "torch.ops.aten.sym_size.",
+    "torch.ops.aten._assert_scalar.",
+    "torch.ops.aten.sym_constrain_range",
+    "torch.ops.aten.sym_numel.",
+)
 
 
-def chosen_sizes(what: str, sizes: Sequence[int | None], given: tuple[int, ...] | None, batch: int | None
-                 ) -> tuple[int, ...]:
+def chosen_sizes(
+    what: str, sizes: Sequence[int | None], given: tuple[int, ...] | None, batch: int | None
+) -> tuple[int, ...]:
     """Sizes of the input of `what`, None where they are open, with `given` (with or without the batch) and `batch`."""
     written = [size if size is not None else "dynamic" for size in sizes]
     if given is not None and len(given) == len(sizes) - 1:
         given = (sizes[0] if sizes[0] is not None and batch is None else batch or 1, *given)
-    if given is not None and (len(given) != len(sizes) or any(s not in (None, g) for s, g in zip(sizes, given,
-                                                                                               strict=True))):
-        raise HeepgenError(f"--input-shape {list(given)}: {what} was exported for {written}; leave the option out, or "
-                           "export the model again.")
+    if given is not None and (
+        len(given) != len(sizes) or any(s not in (None, g) for s, g in zip(sizes, given, strict=True))
+    ):
+        raise HeepgenError(
+            f"--input-shape {list(given)}: {what} was exported for {written}; leave the option out, or "
+            "export the model again."
+        )
     if batch is not None and sizes and sizes[0] not in (None, batch):
-        raise HeepgenError(f"--batch {batch}: {what} was exported for {written}; leave the option out, or export the "
-                           "model again.")
+        raise HeepgenError(
+            f"--batch {batch}: {what} was exported for {written}; leave the option out, or export the model again."
+        )
     if given is not None:
         return given
     if None in sizes[1:]:
         raise HeepgenError(f"{what} was exported for {written}: give --input-shape, or export it with fixed shapes")
     if sizes and sizes[0] is None:
         if batch is None:
-            logging.getLogger("heepgen").warning("%s: the batch is dynamic, 1 is compiled (--batch gives another)",
-                                                 what)
+            logging.getLogger("heepgen").warning(
+                "%s: the batch is dynamic, 1 is compiled (--batch gives another)", what
+            )
         return (batch or 1, *sizes[1:])
     return tuple(sizes)
 
@@ -46,8 +57,10 @@ def with_shape(program: ExportedProgram, shape: tuple[int, ...]) -> ExportedProg
     try:
         return torch.export.export(program.module(), (torch.zeros(shape),))
     except Exception as error:
-        raise HeepgenError(f"the model was not exported for an input of shape {list(shape)}: "
-                           f"{(str(error).splitlines() or ['it does not fit'])[0][:120]}") from error
+        raise HeepgenError(
+            f"the model was not exported for an input of shape {list(shape)}: "
+            f"{(str(error).splitlines() or ['it does not fit'])[0][:120]}"
+        ) from error
 
 
 def open_sizes(program: dict) -> tuple[str, list[int | str]]:
@@ -78,7 +91,8 @@ def fix_sizes(program: dict, symbols: Mapping[str, int]) -> None:
 def _computes_sizes(node: dict) -> bool:
     outputs = node["outputs"]
     return (bool(outputs) and all(o.keys() & {"as_sym_int", "as_sym_bool"} for o in outputs)) or (
-        not outputs and str(node["target"]).startswith(SYM_NODES))
+        not outputs and str(node["target"]).startswith(SYM_NODES)
+    )
 
 
 def _value(entry: dict, symbols: Mapping[str, int]) -> int:
@@ -104,8 +118,14 @@ def _size(item: dict, values: Mapping[str, int]) -> int:
 
 
 _FUNCTIONS = {
-    "Integer": lambda a: a, "Add": lambda *a: sum(a), "Mul": lambda *a: math.prod(a), "Max": max, "Min": min,
-    "FloorDiv": lambda a, b: a // b, "CleanDiv": lambda a, b: a // b, "Mod": lambda a, b: a % b,
+    "Integer": lambda a: a,
+    "Add": lambda *a: sum(a),
+    "Mul": lambda *a: math.prod(a),
+    "Max": max,
+    "Min": min,
+    "FloorDiv": lambda a, b: a // b,
+    "CleanDiv": lambda a, b: a // b,
+    "Mod": lambda a, b: a % b,
     "PythonMod": lambda a, b: a % b,
 }
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What to use instead of an operator that is not supported."""
 
 _SMOOTH = "use ReLU, ReLU6, LeakyReLU, Hardswish or SiLU instead"
@@ -14,22 +15,92 @@ _WHOLE = "export without run_decompositions(), so that PReLU, Threshold and the 
 _POOL = "use MaxPool or AvgPool"
 
 HINTS = (
-    dict.fromkeys(("gelu", "elu", "selu", "mish", "softplus", "celu", "glu", "log_sigmoid", "softsign", "hardshrink",
-                   "softshrink", "tanhshrink", "elu_with_updated_weight", "log_sigmoid_forward"), _SMOOTH)
-    | dict.fromkeys(("layer_norm", "group_norm", "instance_norm", "rms_norm", "fused_rms_norm", "native_layer_norm",
-                     "native_group_norm", "local_response_norm"), _NORM)
-    | dict.fromkeys(("upsample_bilinear2d", "upsample_bicubic2d", "upsample_linear1d", "upsample_bilinear2d_aa",
-                     "grid_sampler", "grid_sampler_2d"), _RESIZE)
+    dict.fromkeys(
+        (
+            "gelu",
+            "elu",
+            "selu",
+            "mish",
+            "softplus",
+            "celu",
+            "glu",
+            "log_sigmoid",
+            "softsign",
+            "hardshrink",
+            "softshrink",
+            "tanhshrink",
+            "elu_with_updated_weight",
+            "log_sigmoid_forward",
+        ),
+        _SMOOTH,
+    )
+    | dict.fromkeys(
+        (
+            "layer_norm",
+            "group_norm",
+            "instance_norm",
+            "rms_norm",
+            "fused_rms_norm",
+            "native_layer_norm",
+            "native_group_norm",
+            "local_response_norm",
+        ),
+        _NORM,
+    )
+    | dict.fromkeys(
+        (
+            "upsample_bilinear2d",
+            "upsample_bicubic2d",
+            "upsample_linear1d",
+            "upsample_bilinear2d_aa",
+            "grid_sampler",
+            "grid_sampler_2d",
+        ),
+        _RESIZE,
+    )
     | dict.fromkeys(("index", "index_select", "gather", "unbind", "take_along_dim", "as_strided", "unfold"), _PART)
     | dict.fromkeys(("bmm", "einsum", "scaled_dot_product_attention", "baddbmm", "bilinear"), _ATTENTION)
     | dict.fromkeys(("lstm", "gru", "rnn_tanh", "rnn_relu", "lstm_cell", "gru_cell"), _TIME)
-    | dict.fromkeys(("argmax", "argmin", "topk", "sort", "argsort", "cumsum", "cumprod", "nonzero", "median",
-                     "prod", "norm", "linalg_vector_norm", "var", "std", "logsumexp"), _OUTSIDE)
+    | dict.fromkeys(
+        (
+            "argmax",
+            "argmin",
+            "topk",
+            "sort",
+            "argsort",
+            "cumsum",
+            "cumprod",
+            "nonzero",
+            "median",
+            "prod",
+            "norm",
+            "linalg_vector_norm",
+            "var",
+            "std",
+            "logsumexp",
+        ),
+        _OUTSIDE,
+    )
     | dict.fromkeys(("embedding", "embedding_bag", "one_hot", "stft", "fft_rfft"), _BEFORE)
-    | dict.fromkeys(("copy", "fill", "zero", "slice_scatter", "select_scatter", "index_put", "scatter", "index_copy",
-                     "index_fill", "masked_fill"), _WRITE)
-    | dict.fromkeys(("conv3d", "conv_transpose3d", "max_pool3d", "avg_pool3d", "adaptive_avg_pool3d",
-                     "max_pool3d_with_indices"), _2D)
+    | dict.fromkeys(
+        (
+            "copy",
+            "fill",
+            "zero",
+            "slice_scatter",
+            "select_scatter",
+            "index_put",
+            "scatter",
+            "index_copy",
+            "index_fill",
+            "masked_fill",
+        ),
+        _WRITE,
+    )
+    | dict.fromkeys(
+        ("conv3d", "conv_transpose3d", "max_pool3d", "avg_pool3d", "adaptive_avg_pool3d", "max_pool3d_with_indices"),
+        _2D,
+    )
     | dict.fromkeys(("gt", "ge", "lt", "le", "eq", "ne", "where"), _WHOLE)
     | dict.fromkeys(("fractional_max_pool2d", "lp_pool2d", "max_unpool2d"), _POOL)
     | {

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """torch.export graph -> IR.
 
 Only the exported ATen graph is read, never the module tree, so how a model was written does not matter.
@@ -66,9 +67,7 @@ def import_program(model, example_input=None, name: str = "model") -> Import:
 def export(model: torch.nn.Module, example_input) -> ExportedProgram:
     """torch.export `model` in evaluation mode (its training flags are put back), with fixed shapes."""
     if not isinstance(model, torch.nn.Module):
-        raise HeepgenError(
-            f"a model must be an nn.Module or an ExportedProgram, this is a {type(model).__name__}"
-        )
+        raise HeepgenError(f"a model must be an nn.Module or an ExportedProgram, this is a {type(model).__name__}")
     parameters = inspect.signature(model.forward).parameters.values()
     needed = [p.name for p in parameters if p.default is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD]
     if len(needed) > 1:
@@ -97,8 +96,11 @@ def run_exported(program: ExportedProgram, x: torch.Tensor) -> list[torch.Tensor
     """The outputs of a program for its only tensor input, however it takes and returns them."""
     interpreter = torch.fx.Interpreter(torch.nn.Module(), graph=program.graph)
     results = pytree.tree_leaves(interpreter.run(*placeholders(program, x)))
-    return [r for r, spec in zip(results, program.graph_signature.output_specs, strict=True)
-            if spec.kind == OutputKind.USER_OUTPUT]
+    return [
+        r
+        for r, spec in zip(results, program.graph_signature.output_specs, strict=True)
+        if spec.kind == OutputKind.USER_OUTPUT
+    ]
 
 
 def placeholders(program: ExportedProgram, x: torch.Tensor) -> list[torch.Tensor]:
@@ -151,8 +153,10 @@ def _functionalise(program: ExportedProgram) -> ExportedProgram:
             warnings.simplefilter("ignore", FutureWarning)  # torch 2.13 warns about itself here
             return _with_plain_targets(program).run_decompositions({})
     except Exception as error:
-        raise HeepgenError(f"torch cannot make the program functional: {_first_line(error)}; export the model again "
-                           "with torch.export.export") from error
+        raise HeepgenError(
+            f"torch cannot make the program functional: {_first_line(error)}; export the model again "
+            "with torch.export.export"
+        ) from error
 
 
 def _targets(program: ExportedProgram) -> list[str]:
@@ -171,12 +175,20 @@ def _with_plain_targets(program: ExportedProgram) -> ExportedProgram:
     tensors = dict(program.state_dict), dict(program.constants)
     state, constants = ({plain[k]: v for k, v in part.items() if k in plain} for part in tensors)
     return ExportedProgram(
-        root=program.graph_module, graph=program.graph,
-        graph_signature=replace(signature, input_specs=[renamed(s) for s in signature.input_specs],
-                                output_specs=[renamed(s) for s in signature.output_specs]),
-        state_dict=state, range_constraints=program.range_constraints,
+        root=program.graph_module,
+        graph=program.graph,
+        graph_signature=replace(
+            signature,
+            input_specs=[renamed(s) for s in signature.input_specs],
+            output_specs=[renamed(s) for s in signature.output_specs],
+        ),
+        state_dict=state,
+        range_constraints=program.range_constraints,
         module_call_graph=[entry for entry in program.module_call_graph if entry.fqn == ""],
-        example_inputs=program.example_inputs, constants=constants, verifiers=program.verifiers)
+        example_inputs=program.example_inputs,
+        constants=constants,
+        verifiers=program.verifiers,
+    )
 
 
 def _check_state(functional: ExportedProgram, program: ExportedProgram):
@@ -185,13 +197,18 @@ def _check_state(functional: ExportedProgram, program: ExportedProgram):
     for spec in functional.graph_signature.output_specs:
         if spec.kind in WRITES:
             target = names.get(int(spec.target[1:])) if spec.kind != OutputKind.USER_INPUT_MUTATION else spec.target
-            raise HeepgenError(f"the model writes to its {WRITES[spec.kind]} {safe_name(str(target))}, and state that "
-                               "lasts from one inference to the next is not supported: return the new value instead, "
-                               "and keep it outside")
+            raise HeepgenError(
+                f"the model writes to its {WRITES[spec.kind]} {safe_name(str(target))}, and state that "
+                "lasts from one inference to the next is not supported: return the new value instead, "
+                "and keep it outside"
+            )
 
 
-WRITES = {OutputKind.BUFFER_MUTATION: "buffer", OutputKind.PARAMETER_MUTATION: "parameter",
-          OutputKind.USER_INPUT_MUTATION: "input"}
+WRITES = {
+    OutputKind.BUFFER_MUTATION: "buffer",
+    OutputKind.PARAMETER_MUTATION: "parameter",
+    OutputKind.USER_INPUT_MUTATION: "input",
+}
 
 
 def _check_modes(program: ExportedProgram):
@@ -220,8 +237,9 @@ def input_node(program: ExportedProgram) -> torch.fx.Node:
     return nodes[0]
 
 
-def with_fixed_sizes(program: ExportedProgram, what: str, input_shape: tuple[int, ...] | None = None,
-                     batch: int | None = None) -> ExportedProgram:
+def with_fixed_sizes(
+    program: ExportedProgram, what: str, input_shape: tuple[int, ...] | None = None, batch: int | None = None
+) -> ExportedProgram:
     """The program, exported again for the sizes of `dynamic.chosen_sizes` where it leaves some open; `what` is its name
     in messages."""
     sizes = [size if isinstance(size, int) else None for size in input_node(program).meta["val"].shape]
@@ -259,8 +277,10 @@ def _op_name(node) -> str:
 def _module_stack(node) -> list[tuple[str, str]]:
     """(module path, class or its Python module) from the root to the module that called the operator."""
     stack = (node.meta.get("nn_module_stack") or {}).values()
-    return [(safe_name(path) if path else "", cls if isinstance(cls, str) else f"{cls.__module__}.{cls.__qualname__}")
-            for path, cls in stack]
+    return [
+        (safe_name(path) if path else "", cls if isinstance(cls, str) else f"{cls.__module__}.{cls.__qualname__}")
+        for path, cls in stack
+    ]
 
 
 def module_path(node) -> str:
@@ -436,8 +456,11 @@ class Importer:
         except HeepgenError:
             raise
         except Exception as error:
-            raise self.refuse(node, f"heepgen cannot import it as it is used here ({type(error).__name__}: "
-                                    f"{_first_line(error)}); write it with other operators") from error
+            raise self.refuse(
+                node,
+                f"heepgen cannot import it as it is used here ({type(error).__name__}: "
+                f"{_first_line(error)}); write it with other operators",
+            ) from error
 
     def _check_arguments(self, node):
         """Refuse, by name, what the handler does not read, unless it says nothing."""

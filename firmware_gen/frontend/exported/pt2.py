@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Loading a torch.export archive (.pt2) from an untrusted source.
 
 torch.export.load executes what the archive asks for in many places besides torch.load: pickled custom
@@ -60,8 +61,9 @@ ATEN = frozenset(HANDLERS) | CONSTANT_OPERATORS | WRITERS | {"_assert_tensor_met
 TARGET = re.compile(r"torch\.ops\.aten\.([A-Za-z0-9_]+)\.[A-Za-z0-9_]+")
 
 
-def load_pt2(path: Path, input_shape: tuple[int, ...] | None = None, batch: int | None = None
-             ) -> torch.export.ExportedProgram:
+def load_pt2(
+    path: Path, input_shape: tuple[int, ...] | None = None, batch: int | None = None
+) -> torch.export.ExportedProgram:
     """The ExportedProgram in `path`, without running anything that the archive brings along; `input_shape` and `batch`
     give the sizes that it leaves open, see `dynamic.chosen_sizes`.
 
@@ -192,8 +194,10 @@ def _check_ranges(path: Path, ranges: dict, symbols: dict[str, int]):
     for name, size in symbols.items():
         low, high = (ranges.get(name) or {}).get("min_val"), (ranges.get(name) or {}).get("max_val")
         if (low is not None and size < low) or (high is not None and size > high):
-            raise HeepgenError(f"{path} was exported for sizes from {low} to {high} where {size} is to be compiled: "
-                               "give --batch or --input-shape, or export the model again")
+            raise HeepgenError(
+                f"{path} was exported for sizes from {low} to {high} where {size} is to be compiled: "
+                "give --batch or --input-shape, or export the model again"
+            )
 
 
 def _checked_program(path: Path, program: dict) -> dict:

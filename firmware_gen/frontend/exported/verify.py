@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The imported graph against the program that it came from: tensor by tensor, in double precision.
 
 Both sides compute in float64, with the constants that they have in float32, so what is left is the rounding of double
@@ -66,16 +67,19 @@ class Check:
 
     def __str__(self) -> str:
         difference = f"{self.largest:.1e}" if self.largest else "none"
-        return (f"import equals {self.source}'s program on {self.inputs} inputs, {self.tensors} tensors, "
-                f"largest difference {difference}")
+        return (
+            f"import equals {self.source}'s program on {self.inputs} inputs, {self.tensors} tensors, "
+            f"largest difference {difference}"
+        )
 
     def to_dict(self) -> dict[str, str | int | float]:
         """For reports; `text` is the sentence."""
         return asdict(self) | {"text": str(self)}
 
 
-def check_program(imported: ir.Graph, lowered: ir.Graph, program: ExportedProgram, functional: ExportedProgram,
-                  sample: np.ndarray) -> Check:
+def check_program(
+    imported: ir.Graph, lowered: ir.Graph, program: ExportedProgram, functional: ExportedProgram, sample: np.ndarray
+) -> Check:
     """Compare a graph as imported from `functional`, and as the passes left it, with `program`, which that was made
     from, on `sample` (float32, of the input's shape) and on a random input. Raises HeepgenError naming the first
     layer that differs."""
@@ -141,8 +145,9 @@ def _one_thread():
 # --- the source ------------------------------------------------------------------------------------------------
 
 
-def run_program(program: ExportedProgram, x: np.ndarray, wanted: Collection[str]
-                ) -> tuple[dict[str, np.ndarray], tuple[np.ndarray, ...]]:
+def run_program(
+    program: ExportedProgram, x: np.ndarray, wanted: Collection[str]
+) -> tuple[dict[str, np.ndarray], tuple[np.ndarray, ...]]:
     """(values of the nodes in `wanted` by name, outputs) of a program for one input, in float64."""
     interpreter = _InDouble(program, wanted)
     with torch.no_grad():
@@ -159,8 +164,9 @@ class _InDouble(torch.fx.Interpreter):
     def __init__(self, program: ExportedProgram, wanted: Collection[str]):
         super().__init__(torch.nn.Module(), graph=program.graph)
         kinds = {spec.arg.name: spec.kind for spec in program.graph_signature.input_specs}
-        self.computed = {n for n in program.graph.nodes
-                         if n.op == "placeholder" and kinds[n.name] == InputKind.USER_INPUT}
+        self.computed = {
+            n for n in program.graph.nodes if n.op == "placeholder" and kinds[n.name] == InputKind.USER_INPUT
+        }
         self.wanted, self.values = wanted, {}
 
     def run_node(self, node: torch.fx.Node):
@@ -187,8 +193,11 @@ def _doubled(target: torch._ops.OpOverload, args: tuple, kwargs: dict) -> tuple[
     schema = target._schema.arguments
     rounded = {a.name for a in schema if a.name == "value" or str(a.type) in _NUMBERS}
     given = dict(zip((a.name for a in schema), args, strict=False)) | kwargs
-    left_out = {a.name: a.default_value for a in schema if a.name in rounded and a.name not in given
-                and isinstance(a.default_value, float)}
+    left_out = {
+        a.name: a.default_value
+        for a in schema
+        if a.name in rounded and a.name not in given and isinstance(a.default_value, float)
+    }
     positional = tuple(_double(value, a.name in rounded) for a, value in zip(schema, args, strict=False))
     return positional, {name: _double(value, name in rounded) for name, value in (left_out | kwargs).items()}
 
@@ -291,5 +300,7 @@ def _compare(name: str, expected: np.ndarray, got: np.ndarray, allowed: float, s
 
 
 def _unlike(name: str, source: str, what: str) -> HeepgenError:
-    return HeepgenError(f"{name}: heepgen's import computes something else than {source}: {what}; please report it "
-                        "with the model, and use another operator meanwhile")
+    return HeepgenError(
+        f"{name}: heepgen's import computes something else than {source}: {what}; please report it "
+        "with the model, and use another operator meanwhile"
+    )

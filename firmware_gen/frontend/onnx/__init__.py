@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """An ONNX file as an ExportedProgram: every node becomes a small module of PyTorch operators, and torch.export the
 result. So ONNX and PyTorch models share one importer, and messages name the ONNX node as they name a layer.
 

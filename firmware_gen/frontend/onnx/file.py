@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """An .onnx file as a checked graph of one opset, with weights, without functions, its input's shape fixed."""
 
 from __future__ import annotations
@@ -25,8 +26,10 @@ def read(path: Path) -> ModelProto:
     try:
         model = onnx.load(str(path), load_external_data=False)
         if model.ir_version > onnx.IR_VERSION:
-            raise HeepgenError(f"{path} has ONNX's IR version {model.ir_version}, {onnx.IR_VERSION} is the newest "
-                               f"known: export it for an older one")
+            raise HeepgenError(
+                f"{path} has ONNX's IR version {model.ir_version}, {onnx.IR_VERSION} is the newest "
+                f"known: export it for an older one"
+            )
         _read_external_data(path, model)
         checker.check_model(_lenient(model))
     except HeepgenError:
@@ -51,8 +54,10 @@ def prepare(path: Path, source: ModelProto, input_shape: tuple[int, ...] | None,
         if opset < OLDEST_OPSET:
             model = version_converter.convert_version(_broadcast_explicitly(_forget_shapes(model)), OLDEST_OPSET)
     except Exception as error:
-        raise HeepgenError(f"{path}: opset {opset} cannot be converted to {OLDEST_OPSET} ({_reason(error)}); export it "
-                           f"with opset {OLDEST_OPSET} or newer") from error
+        raise HeepgenError(
+            f"{path}: opset {opset} cannot be converted to {OLDEST_OPSET} ({_reason(error)}); export it "
+            f"with opset {OLDEST_OPSET} or newer"
+        ) from error
     return model
 
 
@@ -148,8 +153,9 @@ def _read_external_data(path: Path, model: ModelProto):
                 raise ValueError(f"it has {info.length} bytes, its shape says {size}")
             load_external_data_for_tensor(tensor, str(path.parent))
         except Exception as error:
-            raise HeepgenError(f"{path}: weight {tensor.name} cannot be read from file {location!r} beside it "
-                               f"({_reason(error)})") from error
+            raise HeepgenError(
+                f"{path}: weight {tensor.name} cannot be read from file {location!r} beside it ({_reason(error)})"
+            ) from error
 
 
 def _tensors(model: ModelProto):

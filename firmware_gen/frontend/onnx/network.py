@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The graph of an ONNX model, node by node, as an nn.Module that torch.export can read."""
 
 from __future__ import annotations
@@ -30,8 +31,9 @@ def _constant(path: Path, tensor: TensorProto) -> np.ndarray:
     try:
         return numpy_helper.to_array(tensor)
     except Exception as error:  # of type, shape and data that do not fit each other
-        raise HeepgenError(f"{path}: constant {tensor.name} is damaged ({_first_line(error)}); export the model again"
-                           ) from error
+        raise HeepgenError(
+            f"{path}: constant {tensor.name} is damaged ({_first_line(error)}); export the model again"
+        ) from error
 
 
 class _Network(nn.Module):
@@ -91,8 +93,9 @@ class _Network(nn.Module):
                 raise node.refuse("its result is one number without dimensions; keep a dimension")
             values[output] = result
         for index in range(len(results), len(node.outputs)):
-            self.left_out[node.outputs[index]] = node.refuse(f"its output {node.schema.outputs[index].name} is used, "
-                                                             "which is not supported")
+            self.left_out[node.outputs[index]] = node.refuse(
+                f"its output {node.schema.outputs[index].name} is used, which is not supported"
+            )
         name = node.unique_name(self)
         self.add_module(name, step)
         self.plan.append((name, inputs, node.outputs))

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What every ONNX operator is in PyTorch: one handler each, which says what it understands."""
 
 from __future__ import annotations
@@ -98,7 +99,7 @@ def _leaky_relu(node: Node) -> Function:
 @_handles("PRelu", 16, "xw")
 def _prelu(node: Node) -> Function:
     shape, channels = node.constant(1).shape, node.shape()[1:2]
-    if math.prod(shape) != 1 and (*channels, *(1,) * (len(node.shape()) - 2)) != shape[-len(node.shape()) + 1:]:
+    if math.prod(shape) != 1 and (*channels, *(1,) * (len(node.shape()) - 2)) != shape[-len(node.shape()) + 1 :]:
         raise node.refuse(f"its slope has shape {shape}; one slope, or one per channel, is supported")
     return lambda x, slope: F.prelu(x, slope.reshape(-1))
 
@@ -185,8 +186,9 @@ def _window(node: Node, kernel) -> tuple[list[int], list[int], list[int]]:
     """Kernel, strides and dilations."""
     kernel, rank = list(kernel), len(kernel)
     if rank not in (1, 2) or len(node.shape()) != rank + 2:
-        raise node.refuse(f"its input has shape {node.shape()}, its kernel {kernel}; one and two dimensions of space "
-                          "are supported")
+        raise node.refuse(
+            f"its input has shape {node.shape()}, its kernel {kernel}; one and two dimensions of space are supported"
+        )
     if node.get("kernel_shape", kernel) != kernel:
         raise node.refuse(f"kernel_shape={node.get('kernel_shape')}, but its weight has {kernel}")
     return kernel, node.get("strides", [1] * rank), node.get("dilations", [1] * rank)
@@ -449,8 +451,10 @@ def _resize(node: Node) -> Function:
         raise node.refuse(f"it enlarges by {factors}; integer factors of height and width are supported")
     how, rounding = node.get("coordinate_transformation_mode"), node.get("nearest_mode")
     if not all(_repeats(how, rounding, n, int(f)) for n, f in zip(shape, factors, strict=True)):
-        raise node.refuse(f"coordinate_transformation_mode={how!r} with nearest_mode={rounding!r} does not repeat "
-                          "every pixel; 'asymmetric' with 'floor' does, and is supported")
+        raise node.refuse(
+            f"coordinate_transformation_mode={how!r} with nearest_mode={rounding!r} does not repeat "
+            "every pixel; 'asymmetric' with 'floor' does, and is supported"
+        )
     return lambda x: F.interpolate(x, scale_factor=factors[2:], mode="nearest")
 
 

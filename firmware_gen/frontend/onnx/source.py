@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What an ONNX file computes, by ONNX's own evaluator or onnxruntime, to compare the import with."""
 
 from __future__ import annotations
@@ -59,14 +60,22 @@ class Source:
             found = self._evaluate(x.astype(np.float32))
             if not all(np.isfinite(a).all() for a in found.values() if getattr(a, "dtype", None) == np.float32):
                 continue
-            values = {name: found[value].astype(np.float64) for value, (name, shape) in names.items()
-                      if value in found and found[value].shape == shape}
+            values = {
+                name: found[value].astype(np.float64)
+                for value, (name, shape) in names.items()
+                if value in found and found[value].shape == shape
+            }
             outputs = tuple(found[o.name].astype(np.float64) for o in self.model.graph.output)
             yield Reference(x.astype(np.float32).astype(np.float64), values, outputs)
 
     def _evaluate(self, x: np.ndarray) -> dict[str, np.ndarray]:
-        feeds = {next(i.name for i in self.prepared.graph.input
-                      if i.name not in {t.name for t in self.prepared.graph.initializer}): x}
+        feeds = {
+            next(
+                i.name
+                for i in self.prepared.graph.input
+                if i.name not in {t.name for t in self.prepared.graph.initializer}
+            ): x
+        }
         try:
             if self.evaluator == "onnxruntime":
                 return _run_onnxruntime(self.model, feeds)
@@ -75,8 +84,10 @@ class Source:
                 return ReferenceEvaluator(model, new_ops=[GlobalMaxPool]).run(None, feeds, intermediate=True)
         except Exception as error:
             reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
-            raise HeepgenError(f"{self.evaluator} cannot run the model ({reason}), so that the import cannot be "
-                               "compared with it; export it again with a newer opset") from error
+            raise HeepgenError(
+                f"{self.evaluator} cannot run the model ({reason}), so that the import cannot be "
+                "compared with it; export it again with a newer opset"
+            ) from error
 
 
 def _run_onnxruntime(model: ModelProto, feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

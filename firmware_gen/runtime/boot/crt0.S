@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "soc_map.h"
 
 /* mtvec of CV32E40P is 256-byte aligned and resets to 0, vectored: interrupt n enters at 4 n. */

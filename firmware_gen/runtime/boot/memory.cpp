@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The four functions that compilers call on their own, so that no C library is needed.
 #include <stddef.h>
 #include <stdint.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #ifndef HEEPGEN_SOC_HPP
 #define HEEPGEN_SOC_HPP
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /* Addresses and register offsets of X-HEEP that the firmware and the virtual SoC rely on. */
 #ifndef HEEPGEN_SOC_MAP_H
 #define HEEPGEN_SOC_MAP_H

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The network as calls of the plain C++ kernels (`USE_SOFTWARE_DNN_LAYER_OPERATORS=1`), and their bit-exact model."""
 
 from dataclasses import dataclass, field, replace
@@ -62,8 +63,9 @@ def compile_software(program: Program) -> SoftwareProgram:
             for operation in operations_of(layer.node, list(layer.sources), layer.target):
                 calls.append(_with_constants(_call(layer.name, operation), constants))
     sizes = [(name, array.nbytes) for name, array in constants.items()]
-    placed, arena = planner.locate(program.graph.name, sizes, program.arena_bytes, program.config,
-                                   program_bytes(program.graph))
+    placed, arena = planner.locate(
+        program.graph.name, sizes, program.arena_bytes, program.config, program_bytes(program.graph)
+    )
     return SoftwareProgram(program, tuple(calls), constants, tuple(placed), arena)
 
 
@@ -74,8 +76,13 @@ def _call(layer: str, operation: Operation) -> Call:
     op, target, aux = operation.op, operation.target, operation.aux
     if operation.rectangle:
         (top, bottom), (left, right) = operation.rectangle
-        op = replace(op, out_height=bottom - top, out_width=right - left, top=op.top - top * op.stride[0],
-                     left=op.left - left * op.stride[1])
+        op = replace(
+            op,
+            out_height=bottom - top,
+            out_width=right - left,
+            top=op.top - top * op.stride[0],
+            left=op.left - left * op.stride[1],
+        )
         target, aux = (v and replace(v, base=v.at(x=left, y=top)) for v in (target, aux))
     return Call(layer, _kernel(op), replace(operation, op=op, target=target, aux=aux, rectangle=None))
 
@@ -93,8 +100,7 @@ def _with_constants(call: Call, constants: dict[str, np.ndarray]) -> Call:
     names = {}
     for kind, array in arrays.items():
         base = f"{call.layer}_{kind}"
-        names[kind] = next(n for i in range(len(constants) + 1)
-                           if (n := f"{base}_{i}" if i else base) not in constants)
+        names[kind] = next(n for i in range(len(constants) + 1) if (n := f"{base}_{i}" if i else base) not in constants)
         constants[names[kind]] = np.ascontiguousarray(array)
     return replace(call, constants=names)
 
@@ -122,7 +128,7 @@ def run(software: SoftwareProgram, sample: np.ndarray) -> tuple[np.ndarray, ...]
     program = software.program
     image = np.zeros(memory_map(program.config)[1], np.uint8)
     write(program, image, program.graph.inputs[0], np.asarray(sample, np.float32))
-    arena = image[program.arena_address:].view(np.float32)
+    arena = image[program.arena_address :].view(np.float32)
     for layer in program.layers:
         if layer.on_cpu:
             run_on_cpu(program, layer, image)
@@ -137,7 +143,7 @@ def _run_call(program: Program, call: Call, arena: np.ndarray) -> None:
     views = (operation.source, operation.target, operation.aux)
     starts = [v and program.offsets[v.base.name] // 4 + v.base.offset for v in views]
     if operation.flat:
-        source, target, aux = (None if s is None else arena[s:s + operation.flat] for s in starts)
+        source, target, aux = (None if s is None else arena[s : s + operation.flat] for s in starts)
         target[:] = finish_model(op.act, op.residual, source, aux)
         return
     outputs = op.channels if op.diagonal else op.groups * op.cout

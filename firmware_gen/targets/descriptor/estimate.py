@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Estimated cycles of a compiled network, descriptor by descriptor, from the cycle model."""
 
 from firmware_gen.targets.descriptor.program import DESCRIPTORS, Program
@@ -11,7 +12,7 @@ CPU_CYCLES = 215
 def descriptor_cycles(program: Program) -> list[Estimate]:
     """Every descriptor of a program, as the profile records give them; a list begins at its doorbell."""
     words = program.constants[DESCRIPTORS].reshape(-1, WORDS)
-    linked = [unpack(row) for row in words[:len(program.jobs)]]
+    linked = [unpack(row) for row in words[: len(program.jobs)]]
     results = []
     for step in program.steps:
         if isinstance(step, tuple):
@@ -21,6 +22,7 @@ def descriptor_cycles(program: Program) -> list[Estimate]:
 
 def descriptor_banks(program: Program, f: dict) -> Banks:
     """Where the streams of a linked descriptor meet themselves and each other."""
+
     def address(prefix: str) -> int:
         where = f[f"{prefix}_ADDR"]
         return program.bases[where >> 30] + (where & 0x3FFFFFFF)
@@ -32,6 +34,12 @@ def descriptor_banks(program: Program, f: dict) -> Banks:
 
     weights = () if f["UNIT_WEIGHTS"] else pieces(address("WEIGHT"), f["WEIGHT_WORDS"], program.config)
     descriptors = word_banks(program.placed[DESCRIPTORS].address, 1, program.config)
-    return Banks(at("LOAD"), weights, at("PARAM", not f["UNIFORM"]), at("STORE"),
-                 at("AUX", bool(f["RESIDUAL"] or f["ACC_INIT"])), descriptors,
-                 tuple(address(prefix) for prefix in ("LOAD", "STORE", "AUX")))
+    return Banks(
+        at("LOAD"),
+        weights,
+        at("PARAM", not f["UNIFORM"]),
+        at("STORE"),
+        at("AUX", bool(f["RESIDUAL"] or f["ACC_INIT"])),
+        descriptors,
+        tuple(address(prefix) for prefix in ("LOAD", "STORE", "AUX")),
+    )

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What runs where, and why: one row per node of a lowered graph. Needs no torch."""
 
 from __future__ import annotations
@@ -34,8 +35,9 @@ def explain(graph: ir.Graph, imported: ir.Graph | None = None) -> list[Placement
     result = []
     for node in graph.nodes:
         where, why = _place(graph, node)
-        result.append(Placement(node.name, node.op, graph.out_shape(node), where, why + _returned(graph, node),
-                                graph.macs(node)))
+        result.append(
+            Placement(node.name, node.op, graph.out_shape(node), where, why + _returned(graph, node), graph.macs(node))
+        )
         result += merged.pop(node.name, [])
     return result + [placement for rest in merged.values() for placement in rest]
 
@@ -47,8 +49,11 @@ def _merged(graph: ir.Graph, imported: ir.Graph) -> dict[str, list[Placement]]:
     for node in imported.nodes:
         if node.name not in known:
             host = _host(graph, imported, node)
-            result.setdefault(host.name if host else "", []).append(Placement(
-                node.name, node.op, imported.out_shape(node), MERGED, _why_merged(node, host), imported.macs(node)))
+            result.setdefault(host.name if host else "", []).append(
+                Placement(
+                    node.name, node.op, imported.out_shape(node), MERGED, _why_merged(node, host), imported.macs(node)
+                )
+            )
     return result
 
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How far a descriptor may run ahead of the one before it: BARRIER, MARK_WORDS, MARK_BASE, from resolved addresses."""
 
 from hls.descriptor.interface.table import on_chip
@@ -38,9 +39,16 @@ def _extent(f: dict, stream: str, loops: list[tuple[int, int]]) -> tuple[int, in
 
 def _stored(f: dict) -> tuple[int, int]:
     """Lowered stores have STORE_CB_STEP = Cb * STORE_C_STRIDE: channels of a group lie evenly."""
-    return _extent(f, "STORE", [
-        (f["OUT_PX"] // f["OUT_W"], f["STORE_Y_STRIDE"]), (f["OUT_W"], f["STORE_X_STRIDE"]),
-        (f["GROUPS"], f["STORE_G_STEP"]), (f["COUT"], f["STORE_C_STRIDE"])])
+    return _extent(
+        f,
+        "STORE",
+        [
+            (f["OUT_PX"] // f["OUT_W"], f["STORE_Y_STRIDE"]),
+            (f["OUT_W"], f["STORE_X_STRIDE"]),
+            (f["GROUPS"], f["STORE_G_STEP"]),
+            (f["COUT"], f["STORE_C_STRIDE"]),
+        ],
+    )
 
 
 def _loaded(f: dict) -> tuple[int, int]:
@@ -48,12 +56,18 @@ def _loaded(f: dict) -> tuple[int, int]:
 
 
 def _dense_store(f: dict, channels: int) -> bool:
-    return (f["STORE_C_STRIDE"] == 1 and f["STORE_X_STRIDE"] == channels
-            and f["STORE_Y_STRIDE"] == f["OUT_W"] * channels
-            and (f["GROUPS"] == 1 or f["STORE_G_STEP"] == f["COUT"]))
+    return (
+        f["STORE_C_STRIDE"] == 1
+        and f["STORE_X_STRIDE"] == channels
+        and f["STORE_Y_STRIDE"] == f["OUT_W"] * channels
+        and (f["GROUPS"] == 1 or f["STORE_G_STEP"] == f["COUT"])
+    )
 
 
 def _dense_load(f: dict) -> bool:
     width, rows = f["LOAD_X_COUNT"], f["LOAD_Y_COUNT"]
-    return (f["LOAD_C_STRIDE"] == 1 and (width == 1 or f["LOAD_X_STRIDE"] == f["LOAD_C_COUNT"])
-            and (rows == 1 or f["LOAD_Y_STRIDE"] == width * f["LOAD_C_COUNT"]))
+    return (
+        f["LOAD_C_STRIDE"] == 1
+        and (width == 1 or f["LOAD_X_STRIDE"] == f["LOAD_C_COUNT"])
+        and (rows == 1 or f["LOAD_Y_STRIDE"] == width * f["LOAD_C_COUNT"])
+    )

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A compiled network: every descriptor, constant and address, ready to be run or printed as C++."""
 
 import itertools
@@ -88,8 +89,12 @@ class Program:
 
     @property
     def limits(self) -> list[int]:
-        return [self._constants(CONTIGUOUS)[1], self.arena_address + self.arena_bytes,
-                self._constants(INTERLEAVED)[1], 0]
+        return [
+            self._constants(CONTIGUOUS)[1],
+            self.arena_address + self.arena_bytes,
+            self._constants(INTERLEAVED)[1],
+            0,
+        ]
 
     def region(self, placed: planner.Placed) -> int:
         """Region of a constant."""
@@ -151,8 +156,9 @@ def compile_graph(graph: ir.Graph, config: Config, profile: bool = True, keep_ac
     return next(compile_choices(graph, config, profile, keep_activations))
 
 
-def compile_choices(graph: ir.Graph, config: Config, profile: bool = True,
-                    keep_activations: bool = False) -> Iterator[Program]:
+def compile_choices(
+    graph: ir.Graph, config: Config, profile: bool = True, keep_activations: bool = False
+) -> Iterator[Program]:
     """Compile a quantised graph, once for every choice of what stays on chip.
 
     profile: every descriptor writes a record. keep_activations: all activations stay in memory, where none shares its
@@ -181,11 +187,25 @@ def _placed(graph, config, lowered, groups, scratchpad, profile, keep_activation
     tensors, constants, jobs, layers = lowered
     arrays = {DESCRIPTORS: np.zeros(WORDS * max(len(jobs), 1), np.uint32)} | constants.arrays
     buffers, offsets, keeps_input, (placed, arena_address) = _plan_arena(
-        graph, tensors, layers, groups, jobs, arrays, len(jobs) * profile, keep_activations, scratchpad, config)
+        graph, tensors, layers, groups, jobs, arrays, len(jobs) * profile, keep_activations, scratchpad, config
+    )
     arena = _extent(buffers, offsets)
     report = _report(graph, layers, buffers, offsets, placed, arena_address, arena, config)
-    program = Program(graph, config, tuple(layers), tuple(jobs), tensors, arrays, {p.name: p for p in placed},
-                      arena_address, arena, offsets, scratchpad, report, keeps_input)
+    program = Program(
+        graph,
+        config,
+        tuple(layers),
+        tuple(jobs),
+        tensors,
+        arrays,
+        {p.name: p for p in placed},
+        arena_address,
+        arena,
+        offsets,
+        scratchpad,
+        report,
+        keeps_input,
+    )
     if jobs:
         program.constants[DESCRIPTORS][:] = _link(program, profile)
     return program
@@ -203,8 +223,7 @@ def program_bytes(graph: ir.Graph) -> int:
     return planner.PROGRAM_BYTES + 4 * sum(graph.values[value].size for value in graph.outputs)
 
 
-def _lowered(graph: ir.Graph, config: Config, share: bool, on_chip: Container[str] = (),
-             groups: Sequence[Group] = ()):
+def _lowered(graph: ir.Graph, config: Config, share: bool, on_chip: Container[str] = (), groups: Sequence[Group] = ()):
     """Tensors, constants, jobs and layers; a residual that turns out to be needed is not overwritten."""
     separate: set[str] = set()
     while True:
@@ -220,8 +239,10 @@ def _lowered(graph: ir.Graph, config: Config, share: bool, on_chip: Container[st
         except NotInPlace as error:
             separate.add(str(error))
         else:
-            layers = [_layer(graph, node, tensors, tuple(indices), jobs, config)
-                      for node, indices in zip(graph.nodes, own, strict=True)]
+            layers = [
+                _layer(graph, node, tensors, tuple(indices), jobs, config)
+                for node, indices in zip(graph.nodes, own, strict=True)
+            ]
             return tensors, constants, jobs, layers
 
 
@@ -258,8 +279,9 @@ def _plan_arena(graph, tensors, layers, groups, jobs, arrays, records, keep_all,
     """
     plans, border = [], planner.memory_map(config)[0] if config.ports > 1 else 0
     for keep in (True,) if keep_all else (True, False):
-        buffers = [b for b in _buffers(graph, tensors, layers, groups, records, keep, keep_all)
-                   if b.name not in scratchpad]
+        buffers = [
+            b for b in _buffers(graph, tensors, layers, groups, records, keep, keep_all) if b.name not in scratchpad
+        ]
         offsets = planner.place(buffers)
         try:
             located = _locate(graph, jobs, arrays, _extent(buffers, offsets), config)
@@ -293,6 +315,7 @@ def _locate(graph, jobs, arrays, arena, config) -> tuple[list[planner.Placed], i
             low.append(name)
         else:
             room -= sizes[name] + planner.ALIGN
+
     def located(names):
         return planner.locate(graph.name, [(n, sizes[n]) for n in names], arena, config, program_bytes(graph))
 
@@ -379,15 +402,24 @@ def _report(graph, layers, buffers, offsets, placed, arena_address, arena, confi
     alive, step = planner.peak(activations, len(steps))
     sizes = [(p.name, p.size) for p in placed]
     return planner.MemoryReport(
-        graph.name, planner.memory_map(config)[1], sum(p.size for p in placed),
-        sum(p.size for p in placed if "_weights" in p.name), sum(b.size for b in activations), arena,
-        program_bytes(graph), alive,
+        graph.name,
+        planner.memory_map(config)[1],
+        sum(p.size for p in placed),
+        sum(p.size for p in placed if "_weights" in p.name),
+        sum(b.size for b in activations),
+        arena,
+        program_bytes(graph),
+        alive,
         steps[min(max(step, 0), len(steps) - 1)] if steps else "",
         max((_working_set(layer) for layer in layers), default=0),
-        planner.smallest_memory(sizes, arena, config, program_bytes(graph)), steps,
-        tuple({"name": b.name, "address": arena_address + offsets[b.name], "size": b.size, "born": b.born,
-               "dies": b.dies} for b in buffers),
-        tuple({"name": p.name, "address": p.address, "size": p.size} for p in placed))
+        planner.smallest_memory(sizes, arena, config, program_bytes(graph)),
+        steps,
+        tuple(
+            {"name": b.name, "address": arena_address + offsets[b.name], "size": b.size, "born": b.born, "dies": b.dies}
+            for b in buffers
+        ),
+        tuple({"name": p.name, "address": p.address, "size": p.size} for p in placed),
+    )
 
 
 def _link(program: Program, profile: bool) -> np.ndarray:
@@ -398,8 +430,11 @@ def _link(program: Program, profile: bool) -> np.ndarray:
     ends = {step[1] for step in program.steps if isinstance(step, tuple)}
     for index, job in enumerate(program.jobs):
         fields = {k: program.resolve(v) if isinstance(v, Ref) else v for k, v in job.fields.items()}
-        fields |= {f"{stream}_RING": program.scratchpad[name].ring for stream, name in residency.streams(job)
-                   if name in program.scratchpad}
+        fields |= {
+            f"{stream}_RING": program.scratchpad[name].ring
+            for stream, name in residency.streams(job)
+            if name in program.scratchpad
+        }
         last = index + 1 in ends
         fields |= {"LAST": int(last), "NEXT": 0 if last else program.descriptor_address(index + 1)}
         if profile:

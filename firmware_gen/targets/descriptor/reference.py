@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Bit-exact model of a compiled network: the memory image, run by the accelerator's and the CPU's NumPy models."""
 
 import os
@@ -47,7 +48,7 @@ def _images(program: Program, samples: np.ndarray) -> np.ndarray:
     image = np.full((len(samples), _scratchpad(program) + 4 * program.config.scratchpad_words), 0xA5, np.uint8)
     for name, array in program.constants.items():
         place = program.placed[name].address
-        image[:, place:place + 4 * len(array)] = array.view(np.uint8)
+        image[:, place : place + 4 * len(array)] = array.view(np.uint8)
     write(program, image, program.graph.inputs[0], samples)
     return image
 
@@ -60,12 +61,17 @@ def _scratchpad(program: Program) -> int:
 def run(program: Program, sample: np.ndarray, taps: bool = False) -> Result:
     """Run one sample, float32 in the shape of the graph's input. With `taps` keep every layer's output."""
     many = _run(program, _checked(program, sample)[np.newaxis], without_scratchpad(program) if taps else None)
-    return Result(tuple(output[0] for output in many.outputs), {name: tap[0] for name, tap in many.taps.items()},
-                  many.vectors, many.losses)
+    return Result(
+        tuple(output[0] for output in many.outputs),
+        {name: tap[0] for name, tap in many.taps.items()},
+        many.vectors,
+        many.losses,
+    )
 
 
-def run_many(program: Program, samples: np.ndarray, taps: bool = False,
-             progress: Callable[[int], None] = lambda done: None) -> Result:
+def run_many(
+    program: Program, samples: np.ndarray, taps: bool = False, progress: Callable[[int], None] = lambda done: None
+) -> Result:
     """Run independent inferences, many at once: float32 (N, ...) with N a multiple of the graph's batch.
 
     `outputs` and `taps` are those of `run` for every batch, joined along the first dimension (stacked when the graph's
@@ -75,7 +81,7 @@ def run_many(program: Program, samples: np.ndarray, taps: bool = False,
     if len(program.input.shape) < 2 or data.shape[1:] != program.input.shape[1:] or len(data) % batch or not len(data):
         raise HeepgenError(f"the samples have shape {data.shape}, {program.graph.name} takes {program.input.shape}")
     data = data.reshape(-1, *program.input.shape)
-    parts = [data[i:i + INFERENCES_AT_ONCE] for i in range(0, len(data), INFERENCES_AT_ONCE)]
+    parts = [data[i : i + INFERENCES_AT_ONCE] for i in range(0, len(data), INFERENCES_AT_ONCE)]
     results = []
     observed = without_scratchpad(program) if taps else None
     # One thread per core runs inferences; threads of BLAS would only get in their way.
@@ -116,8 +122,11 @@ def _execute(program: Program, samples: np.ndarray, taps: bool) -> Result:
             run_on_cpu(program, layer, image)
         if taps:
             kept[layer.name] = read(program, image, layer.node.output)
-    losses = {layer.name: max(executed[index].loss for index in layer.descriptors) for layer in program.layers
-              if layer.descriptors and executed[layer.descriptors[0]].loss is not None}
+    losses = {
+        layer.name: max(executed[index].loss for index in layer.descriptors)
+        for layer in program.layers
+        if layer.descriptors and executed[layer.descriptors[0]].loss is not None
+    }
     return Result(read_outputs(program, image), kept, tuple(e.vectors for e in executed), losses)
 
 
@@ -160,7 +169,7 @@ def _words(program: Program, value: str) -> np.ndarray:
 def run_on_cpu(program: Program, layer, image: np.ndarray) -> None:
     """A layer that the CPU computes, in one image or in several."""
     inputs, rank = [read(program, image, value) for value in layer.node.inputs], len(layer.in_shape)
-    merged = [x.reshape(-1, *x.shape[x.ndim - rank + 1:]) if rank > 1 else x for x in inputs]
+    merged = [x.reshape(-1, *x.shape[x.ndim - rank + 1 :]) if rank > 1 else x for x in inputs]
     write(program, image, layer.node.output, cpu_operator(layer.node, *merged).reshape(inputs[0].shape))
 
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The strips of every descriptor of a compiled network, chosen by what they cost it and the next one."""
 
 import math
@@ -32,7 +33,7 @@ def choose_strips(program: Program) -> float:
     if program.config.ports > 1 and program.arena_address < memory_map(program.config)[0]:
         return math.inf
     words = program.constants[DESCRIPTORS].reshape(-1, WORDS)
-    linked = [unpack(row) for row in words[:len(program.jobs)]]
+    linked = [unpack(row) for row in words[: len(program.jobs)]]
     before = [(f["FIRST_PX"], f["STRIP_PX"]) for f in linked]
     chosen, cycles = [], 0.0
     for step in program.steps:

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Descriptor check: the rules of `rules` in hardware, while the words arrive; one multiplier does all products."""
 
 from myhdl import Signal, always, always_comb, block, concat, intbv, modbv
@@ -31,16 +32,16 @@ def descriptor_check(clk, go, tick, beat, job, wrong, *, beats, config):
     ``tick``: in this cycle beat number ``beat`` of the descriptor arrives, or, last, number ``beats`` would.
     """
     simple = [Signal(bool(0)) for _ in RULES]
-    broken = Signal(intbv(0)[len(simple):])
+    broken = Signal(intbv(0)[len(simple) :])
     product_wrong, simple_wrong, fresh = (Signal(bool(0)) for _ in range(3))
     slots = schedule(config.ports, beats)
     # By beats: which product is computed with the beat behind, and whether that is its own; before, it is too early
     number_of = tuple(sum(at <= i for at in slots[:-1]) for i in range(1 << len(beat)))
     is_due = tuple(int(i + 1 in slots) for i in range(1 << len(beat)))
-    number, following, computed = (Signal(modbv(0)[len(PRODUCTS).bit_length():]) for _ in range(3))
+    number, following, computed = (Signal(modbv(0)[len(PRODUCTS).bit_length() :]) for _ in range(3))
     due, due_then = Signal(bool(0)), Signal(bool(0))
     product = Signal(intbv(0, min=-(1 << _A + _B - 1), max=1 << _A + _B - 1))
-    unsigned = Signal(modbv(0)[_A + _B:])
+    unsigned = Signal(modbv(0)[_A + _B :])
     a_word, b_word = Signal(modbv(0)[LINEAR:]), Signal(modbv(0)[_B:])
     a, b = Signal(modbv(0)[_A:]), Signal(modbv(0)[_B:])
     lefts, rights, parts = [], [], []
@@ -48,7 +49,7 @@ def descriptor_check(clk, go, tick, beat, job, wrong, *, beats, config):
     bits = {False: 32, True: config.accumulator_entries.bit_length()}
     dense_tile, diagonal_tile = (rules.tile_bytes(config, diagonal) for diagonal in (False, True))
     wrongs = [Signal(bool(0)) for _ in PRODUCTS]
-    all_wrong = Signal(intbv(0)[len(PRODUCTS):])
+    all_wrong = Signal(intbv(0)[len(PRODUCTS) :])
     for step, bad in zip(PRODUCTS, wrongs, strict=True):
         left, right = chained, tile
         if step.left:
@@ -74,7 +75,7 @@ def descriptor_check(clk, go, tick, beat, job, wrong, *, beats, config):
     def operands():
         a.next = concat(False, a_word)
         b.next = b_word
-        unsigned.next = product[_A + _B:]
+        unsigned.next = product[_A + _B :]
         chained.next = unsigned[LINEAR:]
         tile.next = dense_tile
         if job.diagonal:
@@ -104,10 +105,20 @@ def descriptor_check(clk, go, tick, beat, job, wrong, *, beats, config):
     def judge():
         wrong.next = simple_wrong or product_wrong or (fresh and all_wrong != 0)
 
-    return (parts, look_up, look_whether, operands, multiply, collect, judge,
-            choose(lefts + lefts[-1:] * unused, number, a_word), choose(rights + rights[-1:] * unused, number, b_word),
-            [_rule(clk, job, rule, out, config) for rule, out in zip(RULES, simple, strict=True)],
-            join(simple, broken), join(wrongs, all_wrong))
+    return (
+        parts,
+        look_up,
+        look_whether,
+        operands,
+        multiply,
+        collect,
+        judge,
+        choose(lefts + lefts[-1:] * unused, number, a_word),
+        choose(rights + rights[-1:] * unused, number, b_word),
+        [_rule(clk, job, rule, out, config) for rule, out in zip(RULES, simple, strict=True)],
+        join(simple, broken),
+        join(wrongs, all_wrong),
+    )
 
 
 @block
@@ -127,7 +138,7 @@ def _operand(source, word, bits):
 
     @always_comb
     def extend():
-        word.next = concat(source[sign], source[sign + 1:])
+        word.next = concat(source[sign], source[sign + 1 :])
 
     return extend
 
@@ -144,7 +155,7 @@ def _judge(job, step, index, computed, product, bad, config):
         broken, flag = Signal(bool(0)), Signal(bool(0))
         flags.append(flag)
         parts += [_target(job, step, product, broken, config), _unless(job, step, broken, flag, config)]
-    all_flags = Signal(intbv(0)[len(flags):])
+    all_flags = Signal(intbv(0)[len(flags) :])
 
     @always_comb
     def judge():
@@ -247,7 +258,7 @@ def _differs(product, field, out):
 @block
 def _uncovered(product, words, out, ports):
     """Whether ``words`` are not the bytes of the product, filled up to whole beats."""
-    rest = Signal(modbv(0)[_BYTES + 1:])
+    rest = Signal(modbv(0)[_BYTES + 1 :])
     ragged = Signal(bool(0))
     bound = 4 * ports
 
@@ -279,8 +290,11 @@ def _ragged(words, ragged, ports):
         def look():
             ragged.next = sum_mod_3[all_rests]
 
-        return ([_look_up(words, 8 * k, bytes_mod_3, rest) for k, rest in enumerate(rests)], join(rests, all_rests),
-                look)
+        return (
+            [_look_up(words, 8 * k, bytes_mod_3, rest) for k, rest in enumerate(rests)],
+            join(rests, all_rests),
+            look,
+        )
     low = ports // 2
 
     @always_comb
@@ -297,7 +311,7 @@ def _look_up(words, low, table, out):
 
     @always_comb
     def cut():
-        index.next = words[low + 8:low]
+        index.next = words[low + 8 : low]
 
     @always_comb
     def look():
@@ -333,6 +347,7 @@ def _params_differ(product, words, diagonal, out, config):
 @block
 def _rule(clk, job, rule, out, config):
     """Whether a rule of one or two fields is broken."""
+
     def field(name):
         return getattr(job, name.lower())
 
@@ -354,8 +369,10 @@ def _rule(clk, job, rule, out, config):
         case rules.Blocks():
             sizes = [rule.size(config, diagonal) for diagonal in (False, True)]
             wrong = Signal(bool(0))
-            return (_not_blocks(clk, field(rule.count), field(rule.length), job.diagonal, *sizes, wrong),
-                    _without(wrong, field(rule.unless), out) if rule.unless else _same(wrong, out))
+            return (
+                _not_blocks(clk, field(rule.count), field(rule.length), job.diagonal, *sizes, wrong),
+                _without(wrong, field(rule.unless), out) if rule.unless else _same(wrong, out),
+            )
 
 
 @block

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Control: doorbell to interrupt. Registers, descriptors, the stages' moves from layer to layer, counters, errors."""
 
 from myhdl import Signal, always, always_comb, block, concat, intbv, modbv
@@ -49,8 +50,11 @@ class Stages:
 
 
 _WINDOWS = " ".join(f"windows.{kind}{i}" for i in range(4) for kind in ("base", "limit"))
-_STAGES = " ".join(f"stages.{stage}.{signal}" for stage, fields in STAGE_FIELDS.items()
-                   for signal in ("start", *(f"job.{name}" for name in fields.split())))
+_STAGES = " ".join(
+    f"stages.{stage}.{signal}"
+    for stage, fields in STAGE_FIELDS.items()
+    for signal in ("start", *(f"job.{name}" for name in fields.split()))
+)
 _FETCH = " ".join(f"fetch_req.{name}" for name in ("valid", "addr", "stride", "count", "region"))
 _PROFILE = " ".join(f"profile_req.{name}" for name in ("valid", "addr", "stride", "count", "region", "data"))
 
@@ -64,13 +68,47 @@ class Events:
         self.lost, self.lossy = (Signal(intbv(0)[6:]) for _ in range(2))
 
 
-@unit(out=f"slave.gnt slave.rvalid slave.rdata irq idle {_WINDOWS} watchdog {_STAGES} load_open {_FETCH} {_PROFILE} "
-          "engine_rst cancel give_up running")
+@unit(
+    out=f"slave.gnt slave.rvalid slave.rdata irq idle {_WINDOWS} watchdog {_STAGES} load_open {_FETCH} {_PROFILE} "
+    "engine_rst cancel give_up running"
+)
 def control(
-    clk, rst, slave, irq, idle, windows, watchdog, stages, load_done, weights_idle, cut_done, params_idle, seq_busy,
-    drain_done, leftover, load_open, fetch_req, fetch_rsp_valid, rsp_data, profile_req, store_issued, store_returned,
-    fault, fault_addr, timeout, stalled, timeout_addr, ports_busy, late, engine_rst, cancel, give_up, running, events,
-    *, config
+    clk,
+    rst,
+    slave,
+    irq,
+    idle,
+    windows,
+    watchdog,
+    stages,
+    load_done,
+    weights_idle,
+    cut_done,
+    params_idle,
+    seq_busy,
+    drain_done,
+    leftover,
+    load_open,
+    fetch_req,
+    fetch_rsp_valid,
+    rsp_data,
+    profile_req,
+    store_issued,
+    store_returned,
+    fault,
+    fault_addr,
+    timeout,
+    stalled,
+    timeout_addr,
+    ports_busy,
+    late,
+    engine_rst,
+    cancel,
+    give_up,
+    running,
+    events,
+    *,
+    config,
 ):
     """Run descriptor lists.
 
@@ -101,23 +139,25 @@ def control(
     resetting, forcing, beginning, fetch_rst = (Signal(bool(0)) for _ in range(4))
     doorbell_ok, go, ready, sound, failing, ended, finished = (Signal(bool(0)) for _ in range(7))
     storing, recording, stored, record_start, record_end, layer_end = (Signal(bool(0)) for _ in range(6))
-    failure, fetch_error = (Signal(intbv(0)[len(error):]) for _ in range(2))
+    failure, fetch_error = (Signal(intbv(0)[len(error) :]) for _ in range(2))
     go_address, address, fetch_error_addr, failure_addr = (Signal(intbv(0)[32:]) for _ in range(4))
     pending = Signal(intbv(0)[8:])
     fetched = job_signals(JOB)
     free, asks, takes, taken = ({name: Signal(bool(0)) for name in STAGE_FIELDS} for _ in range(4))
-    all_asks, all_taken = (Signal(intbv(0)[len(STAGE_FIELDS):]) for _ in range(2))
+    all_asks, all_taken = (Signal(intbv(0)[len(STAGE_FIELDS) :]) for _ in range(2))
     discard, seq_idle, params_done, refuse = (Signal(bool(0)) for _ in range(4))
     bases = Job({f"base{i}": getattr(windows, f"base{i}") for i in range(REGIONS)})
     record = Job({name: getattr(readings, name) for name in PROFILE_RECORD})
     layers = Signal(modbv(0)[32:])
     window, timed_out, refused, nothing_moves, unused = (
-        ERRORS[name][0] for name in ("WINDOW", "TIMEOUT", "BUSY", "STALL", "LEFTOVER"))
+        ERRORS[name][0] for name in ("WINDOW", "TIMEOUT", "BUSY", "STALL", "LEFTOVER")
+    )
     everyone = (1 << len(STAGE_FIELDS)) - 1
     load_free, weights_free, cut_free, params_free, seq_free, drain_free = free.values()
     load_taken, drain_taken, drain_take = taken["load"], taken["drain"], takes["drain"]
     load_start, weights_start, cut_start, params_start, seq_start, drain_start = (
-        getattr(stages, name).start for name in STAGE_FIELDS)
+        getattr(stages, name).start for name in STAGE_FIELDS
+    )
     next_address = fetched.next
     drain_job, seq_job, load_job = stages.drain.job, stages.seq.job, stages.load.job
 
@@ -150,8 +190,17 @@ def control(
         doorbell_ok.next = commands.doorbell and not busy and not draining and error == 0
         sound.next = fetch_error == 0
         discard.next = ready and all_taken == everyone
-        finished.next = (busy and ended and not storing and load_free and weights_free and cut_free and params_done
-                         and seq_idle and pending == 0)
+        finished.next = (
+            busy
+            and ended
+            and not storing
+            and load_free
+            and weights_free
+            and cut_free
+            and params_done
+            and seq_idle
+            and pending == 0
+        )
 
     @always_comb
     def proceed():
@@ -283,18 +332,75 @@ def control(
         state.failed.next = error != 0
 
     return (
-        complete, follow_drain, through, order, follow_list, proceed, fail, judge, step, follow_layers, count_stores,
+        complete,
+        follow_drain,
+        through,
+        order,
+        follow_list,
+        proceed,
+        fail,
+        judge,
+        step,
+        follow_layers,
+        count_stores,
         drive,
-        join(list(asks.values()), all_asks), join(list(taken.values()), all_taken),
-        [_stage(clk, engine_rst, ready, sound, discard, free[name], fetched, getattr(stages, name), asks[name],
-                takes[name], taken[name]) for name in STAGE_FIELDS],
+        join(list(asks.values()), all_asks),
+        join(list(taken.values()), all_taken),
+        [
+            _stage(
+                clk,
+                engine_rst,
+                ready,
+                sound,
+                discard,
+                free[name],
+                fetched,
+                getattr(stages, name),
+                asks[name],
+                takes[name],
+                taken[name],
+            )
+            for name in STAGE_FIELDS
+        ],
         register_slave(clk, rst, slave, windows, watchdog, enabled, commands, readings, config=config),
-        descriptor_fetch(clk, fetch_rst, go, go_address, discard, bases, fetched, fetch_req, fetch_rsp_valid, rsp_data,
-                         ready, fetch_error, fetch_error_addr, address, config=config),
-        counters(clk, rst, commands.clear, busy, events, readings.cycle, readings.cycle_high,
-                 *(getattr(readings, name.lower()) for name in COUNTERS)),
-        profile_writer(clk, engine_rst, record_start, drain_job.profile_addr, drain_job.profile_addr_region, record,
-                       profile_req, record_end, config=config),
+        descriptor_fetch(
+            clk,
+            fetch_rst,
+            go,
+            go_address,
+            discard,
+            bases,
+            fetched,
+            fetch_req,
+            fetch_rsp_valid,
+            rsp_data,
+            ready,
+            fetch_error,
+            fetch_error_addr,
+            address,
+            config=config,
+        ),
+        counters(
+            clk,
+            rst,
+            commands.clear,
+            busy,
+            events,
+            readings.cycle,
+            readings.cycle_high,
+            *(getattr(readings, name.lower()) for name in COUNTERS),
+        ),
+        profile_writer(
+            clk,
+            engine_rst,
+            record_start,
+            drain_job.profile_addr,
+            drain_job.profile_addr_region,
+            record,
+            profile_req,
+            record_end,
+            config=config,
+        ),
     )
 
 
@@ -331,15 +437,27 @@ def _copy(clk, take, source, target):
 
 @unit(out="cycle cycle_high busy_cycles array_active load_stall store_stall bus_words lanes_lost lanes_lossy")
 def counters(
-    clk, rst, clear, busy, events, cycle, cycle_high, busy_cycles, array_active, load_stall, store_stall, bus_words,
-    lanes_lost, lanes_lossy
+    clk,
+    rst,
+    clear,
+    busy,
+    events,
+    cycle,
+    cycle_high,
+    busy_cycles,
+    array_active,
+    load_stall,
+    store_stall,
+    bus_words,
+    lanes_lost,
+    lanes_lossy,
 ):
     """Free-running cycle counter, and performance counters that ``clear`` sets to 0.
 
     Lanes are counted while a list runs: what a reset leaves in the array's pipeline is none of them.
     """
     total = Signal(modbv(0)[64:])
-    lost, lossy = (Signal(intbv(0)[len(lanes):]) for lanes in (events.lost, events.lossy))
+    lost, lossy = (Signal(intbv(0)[len(lanes) :]) for lanes in (events.lost, events.lossy))
 
     @always(clk.posedge)
     def run():
@@ -357,8 +475,15 @@ def counters(
             lost.next = events.lost
             lossy.next = events.lossy
 
-    pairs = ((busy, busy_cycles), (events.issue, array_active), (events.load_stall, load_stall),
-             (events.store_stall, store_stall), (events.words, bus_words), (lost, lanes_lost), (lossy, lanes_lossy))
+    pairs = (
+        (busy, busy_cycles),
+        (events.issue, array_active),
+        (events.load_stall, load_stall),
+        (events.store_stall, store_stall),
+        (events.words, bus_words),
+        (lost, lanes_lost),
+        (lossy, lanes_lossy),
+    )
     return run, drive, [_counter(clk, rst, clear, amount, value) for amount, value in pairs]
 
 

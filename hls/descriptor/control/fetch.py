@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Descriptor fetch: reads a descriptor, makes its addresses absolute, checks it, and holds it."""
 
 from myhdl import Signal, always, always_comb, block, concat, intbv, modbv
@@ -22,8 +23,22 @@ _OUTPUTS = " ".join(f"job.{name}" for name in JOB.split())
 
 @unit(out=f"{_OUTPUTS} req.valid req.addr req.stride req.count req.region ready error error_addr address")
 def descriptor_fetch(
-    clk, rst, go, go_address, discard, bases, job, req, rsp_valid, rsp_data, ready, error, error_addr, address,
-    *, config
+    clk,
+    rst,
+    go,
+    go_address,
+    discard,
+    bases,
+    job,
+    req,
+    rsp_valid,
+    rsp_data,
+    ready,
+    error,
+    error_addr,
+    address,
+    *,
+    config,
 ):
     """Fetch the descriptor at ``go_address`` (region and offset) after ``go``; one at a time.
 
@@ -99,9 +114,13 @@ def descriptor_fetch(
                     error.next = bad_descriptor
                     error_addr.next = absolute
 
-    return (request, walk, _absolute(address, bases, absolute),
-            descriptor_check(clk, go, tick, got, job, wrong, beats=beats, config=config),
-            _capture(clk, rsp_valid, got, rsp_data, bases, job, bad_lane, bad_addr, ports))
+    return (
+        request,
+        walk,
+        _absolute(address, bases, absolute),
+        descriptor_check(clk, go, tick, got, job, wrong, beats=beats, config=config),
+        _capture(clk, rsp_valid, got, rsp_data, bases, job, bad_lane, bad_addr, ports),
+    )
 
 
 @block
@@ -149,7 +168,7 @@ def _capture(clk, rsp_valid, got, rsp_data, bases, job, bad_lane, bad_addr, port
         source = absolutes[lane] if _is_absolute(f) else lanes[lane]
         fields = [(name, source, f.lsb)] + [(f"{name}_region", lanes[lane], 30)] * _is_absolute(f)
         parts += [_field(clk, rsp_valid, got, beat, word, lsb, getattr(job, field)) for field, word, lsb in fields]
-    bad_lanes = Signal(intbv(0)[len(bad):])
+    bad_lanes = Signal(intbv(0)[len(bad) :])
 
     @always_comb
     def any_bad():
@@ -180,6 +199,7 @@ def _field(clk, rsp_valid, got, beat, word, low, field):
     """One field: captured when its word arrives."""
     width = len(field)
     if isinstance(field.val, bool):
+
         @always(clk.posedge)
         def flag():
             if rsp_valid and got == beat:
@@ -188,6 +208,7 @@ def _field(clk, rsp_valid, got, beat, word, low, field):
         return flag
     high = low + width
     if field.min < 0:
+
         @always(clk.posedge)
         def signed_field():
             if rsp_valid and got == beat:

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Sequencer: walks a layer's loops and issues one vector per cycle (see hls.descriptor.interface.table for the loops).
 
 Stage 0 steps the loop counters, stage 1 holds the window position, stage 2 the buffer address and the lane limits,
@@ -13,8 +14,10 @@ from hls.descriptor.interface.table import LINEAR, SIGNED_LINEAR
 from hls.lib.unit import unit
 from hls.lib.wiring import ignore
 
-JOB = ("in_row in_h y0 x0 row0 kh kx kb run dil_y stride_y ky_step kx_step sx_words sy_words out_w out_px strip_px "
-       "cbg groups ncb first_px group_in_step load_words diagonal acc_init")
+JOB = (
+    "in_row in_h y0 x0 row0 kh kx kb run dil_y stride_y ky_step kx_step sx_words sy_words out_w out_px strip_px "
+    "cbg groups ncb first_px group_in_step load_words diagonal acc_init"
+)
 """Descriptor fields that the sequencer reads."""
 
 IY_BITS = 18  # row number, signed: padding lies above and below the 16 bits of IN_H
@@ -58,12 +61,34 @@ class Place:
         self.needed = Signal(bool(0))
 
 
-@unit(out="released busy issue tile_take rd_addr lane_lo lane_hi acc_entry acc_bank acc_first acc_last "
-          "load_stall store_stall")
+@unit(
+    out="released busy issue tile_take rd_addr lane_lo lane_hi acc_entry acc_bank acc_first acc_last "
+    "load_stall store_stall"
+)
 def sequencer(
-    clk, rst, start, job, loaded, tile_ready, bank_free, bank_ready,
-    released, busy, issue, tile_take, rd_addr, lane_lo, lane_hi, acc_entry, acc_bank, acc_first, acc_last,
-    load_stall, store_stall, *, config
+    clk,
+    rst,
+    start,
+    job,
+    loaded,
+    tile_ready,
+    bank_free,
+    bank_ready,
+    released,
+    busy,
+    issue,
+    tile_take,
+    rd_addr,
+    lane_lo,
+    lane_hi,
+    acc_entry,
+    acc_bank,
+    acc_first,
+    acc_last,
+    load_stall,
+    store_stall,
+    *,
+    config,
 ):
     """Issue the vectors of the layer described by ``job`` after ``start``.
 
@@ -91,9 +116,29 @@ def sequencer(
     return (
         _loops(clk, rst, start, job, advance, running, saved, window, marks, config),
         _addresses(clk, start, job, advance, saved, window, marks, place, released, config),
-        _follow(clk, rst, advance, marks, placed), _follow(clk, rst, advance, placed, issuing),
-        _gate(clk, rst, start, job, issuing, place, loaded, tile_ready, bank_free, bank_ready, advance, rd_addr,
-              lane_lo, lane_hi, released, issue, tile_take, load_stall, store_stall),
+        _follow(clk, rst, advance, marks, placed),
+        _follow(clk, rst, advance, placed, issuing),
+        _gate(
+            clk,
+            rst,
+            start,
+            job,
+            issuing,
+            place,
+            loaded,
+            tile_ready,
+            bank_free,
+            bank_ready,
+            advance,
+            rd_addr,
+            lane_lo,
+            lane_hi,
+            released,
+            issue,
+            tile_take,
+            load_stall,
+            store_stall,
+        ),
         outputs,
     )
 
@@ -116,7 +161,7 @@ def _loops(clk, rst, start, job, advance, running, saved, window, marks, config)
     px_last, cb_last, kb_last, kx_last, ky_last, ncb_last, g_last, last_strip = (Signal(bool(0)) for _ in range(8))
     single, single_first, single_next, alone, alone_first, alone_next = (Signal(bool(0)) for _ in range(6))
     step_end, group_end, strip_end = (Signal(bool(0)) for _ in range(3))
-    entry = Signal(modbv(0)[len(marks.entry):])
+    entry = Signal(modbv(0)[len(marks.entry) :])
 
     @always_comb
     def widen():
@@ -128,10 +173,10 @@ def _loops(clk, rst, start, job, advance, running, saved, window, marks, config)
     @always_comb
     def sizes():
         strip_first.next = job.first_px
-        if job.out_px < concat(intbv(0)[LINEAR - 16:], job.first_px):
+        if job.out_px < concat(intbv(0)[LINEAR - 16 :], job.first_px):
             strip_first.next = job.out_px[16:]
         strip_next.next = job.strip_px
-        if px_after < concat(intbv(0)[LINEAR - 16:], job.strip_px):
+        if px_after < concat(intbv(0)[LINEAR - 16 :], job.strip_px):
             strip_next.next = px_after[16:]
         cb_first.next = job.cbg
         if job.ncb < job.cbg:
@@ -143,14 +188,14 @@ def _loops(clk, rst, start, job, advance, running, saved, window, marks, config)
     @always_comb
     def step_pixel():
         following.ox_left.next = at.ox_left - 1
-        following.x.next = at.x + concat(intbv(0)[SIGNED_LINEAR - LINEAR:], job.sx_words)
+        following.x.next = at.x + concat(intbv(0)[SIGNED_LINEAR - LINEAR :], job.sx_words)
         following.row.next = at.row
         following.iy.next = at.iy
         if at.ox_left == 1:
             following.ox_left.next = origin.ox_left
             following.x.next = origin.x
-            following.row.next = at.row + concat(intbv(0)[SIGNED_LINEAR - LINEAR:], job.sy_words)
-            following.iy.next = at.iy + concat(intbv(0)[IY_BITS - 8:], job.stride_y)
+            following.row.next = at.row + concat(intbv(0)[SIGNED_LINEAR - LINEAR :], job.sy_words)
+            following.iy.next = at.iy + concat(intbv(0)[IY_BITS - 8 :], job.stride_y)
 
     @always_comb
     def ones():
@@ -191,8 +236,8 @@ def _loops(clk, rst, start, job, advance, running, saved, window, marks, config)
             strip_px.next = strip_first
             px_left.next = strip_first
             px_last.next = single_first
-            px_after.next = job.out_px - concat(intbv(0)[LINEAR - 16:], strip_first)
-            last_strip.next = job.out_px <= concat(intbv(0)[LINEAR - 16:], job.first_px)
+            px_after.next = job.out_px - concat(intbv(0)[LINEAR - 16 :], strip_first)
+            last_strip.next = job.out_px <= concat(intbv(0)[LINEAR - 16 :], job.first_px)
             cb_left.next = cb_first
             cb_last.next = alone_first
             cb_count.next = cb_first
@@ -251,15 +296,15 @@ def _loops(clk, rst, start, job, advance, running, saved, window, marks, config)
                     kb_off.next = 0
                     kx_left.next = kx_left - 1
                     kx_last.next = kx_left == 2
-                    tap.next = tap + concat(intbv(0)[SIGNED_LINEAR - LINEAR:], job.kx_step)
+                    tap.next = tap + concat(intbv(0)[SIGNED_LINEAR - LINEAR :], job.kx_step)
                     if kx_last:
                         kx_left.next = job.kx
                         kx_last.next = job.kx == 1
                         tap.next = group_off
                         ky_left.next = ky_left - 1
                         ky_last.next = ky_left == 2
-                        ky_off.next = ky_off + concat(intbv(0)[SIGNED_LINEAR - LINEAR:], job.ky_step)
-                        ky_iy.next = ky_iy + concat(intbv(0)[IY_BITS - 8:], job.dil_y)
+                        ky_off.next = ky_off + concat(intbv(0)[SIGNED_LINEAR - LINEAR :], job.ky_step)
+                        ky_iy.next = ky_iy + concat(intbv(0)[IY_BITS - 8 :], job.dil_y)
             if group_end:
                 ky_left.next = job.kh
                 ky_last.next = job.kh == 1
@@ -284,8 +329,8 @@ def _loops(clk, rst, start, job, advance, running, saved, window, marks, config)
                     cbg_off.next = 0
                     g_left.next = g_left - 1
                     g_last.next = g_left == 2
-                    group_off.next = group_off + concat(intbv(0)[SIGNED_LINEAR - LINEAR:], job.group_in_step)
-                    tap.next = group_off + concat(intbv(0)[SIGNED_LINEAR - LINEAR:], job.group_in_step)
+                    group_off.next = group_off + concat(intbv(0)[SIGNED_LINEAR - LINEAR :], job.group_in_step)
+                    tap.next = group_off + concat(intbv(0)[SIGNED_LINEAR - LINEAR :], job.group_in_step)
             if strip_end:
                 g_left.next = job.groups
                 g_last.next = job.groups == 1
@@ -294,8 +339,8 @@ def _loops(clk, rst, start, job, advance, running, saved, window, marks, config)
                 strip_px.next = strip_next
                 px_left.next = strip_next
                 px_last.next = single_next
-                px_after.next = px_after - concat(intbv(0)[LINEAR - 16:], strip_next)
-                last_strip.next = px_after <= concat(intbv(0)[LINEAR - 16:], job.strip_px)
+                px_after.next = px_after - concat(intbv(0)[LINEAR - 16 :], strip_next)
+                last_strip.next = px_after <= concat(intbv(0)[LINEAR - 16 :], job.strip_px)
                 at.ox_left.next = following.ox_left
                 at.x.next = following.x
                 at.row.next = following.row
@@ -317,7 +362,7 @@ def _loops(clk, rst, start, job, advance, running, saved, window, marks, config)
             window.p.next = at.x + tap + block_off
             window.row.next = at.row + ky_off
             window.iy.next = at.iy + ky_iy
-            window.run_left.next = concat(intbv(0)[SIGNED_LINEAR - LINEAR:], job.run) - block_off
+            window.run_left.next = concat(intbv(0)[SIGNED_LINEAR - LINEAR :], job.run) - block_off
             marks.swap.next = px_first
             marks.first.next = k_first and not job.acc_init
             marks.bank.next = bank
@@ -364,16 +409,16 @@ def _addresses(clk, start, job, advance, saved, window, marks, place, released, 
     rows = config.rows
     sign = SIGNED_LINEAR - 1
     before, room, in_row, in_h, linear, kept = (Signal(modbv(0)[SIGNED_LINEAR:]) for _ in range(6))
-    low, room_lanes, run_lanes, high = (Signal(modbv(0)[len(place.hi):]) for _ in range(4))
+    low, room_lanes, run_lanes, high = (Signal(modbv(0)[len(place.hi) :]) for _ in range(4))
     base, word, wide_high, freed = (Signal(modbv(0)[LINEAR:]) for _ in range(4))
     inside, past = Signal(bool(0)), Signal(bool(0))
 
     @always_comb
     def measure():
         before.next = 0 - window.p
-        in_row.next = concat(intbv(0)[SIGNED_LINEAR - LINEAR:], job.in_row)
+        in_row.next = concat(intbv(0)[SIGNED_LINEAR - LINEAR :], job.in_row)
         linear.next = window.row + window.p
-        inside.next = not window.iy[IY_BITS - 1] and window.iy < concat(intbv(0)[IY_BITS - 16:], job.in_h)
+        inside.next = not window.iy[IY_BITS - 1] and window.iy < concat(intbv(0)[IY_BITS - 16 :], job.in_h)
 
     @always_comb
     def limits():
@@ -382,10 +427,10 @@ def _addresses(clk, start, job, advance, saved, window, marks, place, released, 
         if window.p[sign]:
             low.next = rows
             if before < rows:
-                low.next = before[len(low):]
+                low.next = before[len(low) :]
         run_lanes.next = rows
         if window.run_left < rows:
-            run_lanes.next = window.run_left[len(run_lanes):]
+            run_lanes.next = window.run_left[len(run_lanes) :]
 
     @always_comb
     def space():
@@ -393,7 +438,7 @@ def _addresses(clk, start, job, advance, saved, window, marks, place, released, 
         if room[sign] and not window.p[sign]:
             room_lanes.next = 0
         elif room < rows:
-            room_lanes.next = room[len(room_lanes):]
+            room_lanes.next = room[len(room_lanes) :]
 
     @always_comb
     def clip():
@@ -404,7 +449,7 @@ def _addresses(clk, start, job, advance, saved, window, marks, place, released, 
     @always_comb
     def widen():
         word.next = base + linear[LINEAR:]
-        wide_high.next = concat(intbv(0)[LINEAR - len(high):], high)
+        wide_high.next = concat(intbv(0)[LINEAR - len(high) :], high)
 
     @always_comb
     def keep():
@@ -416,7 +461,7 @@ def _addresses(clk, start, job, advance, saved, window, marks, place, released, 
 
     @always_comb
     def leave():
-        past.next = not saved.iy[IY_BITS - 1] and saved.iy >= concat(intbv(0)[IY_BITS - 16:], job.in_h)
+        past.next = not saved.iy[IY_BITS - 1] and saved.iy >= concat(intbv(0)[IY_BITS - 16 :], job.in_h)
 
     @always_comb
     def free():
@@ -431,7 +476,7 @@ def _addresses(clk, start, job, advance, saved, window, marks, place, released, 
         if start:
             base.next = released
         if advance:
-            place.addr.next = word[len(place.addr):]
+            place.addr.next = word[len(place.addr) :]
             place.lo.next = low
             place.hi.next = 0
             place.need.next = word + wide_high
@@ -440,15 +485,36 @@ def _addresses(clk, start, job, advance, saved, window, marks, place, released, 
                 place.hi.next = high
             place.released.next = base + freed
 
-    unread = (ignore(saved.ox_left, 0, LINEAR), ignore(linear, LINEAR, SIGNED_LINEAR),
-              ignore(kept, LINEAR, SIGNED_LINEAR), ignore(word, len(place.addr), LINEAR))
+    unread = (
+        ignore(saved.ox_left, 0, LINEAR),
+        ignore(linear, LINEAR, SIGNED_LINEAR),
+        ignore(kept, LINEAR, SIGNED_LINEAR),
+        ignore(word, len(place.addr), LINEAR),
+    )
     return unread, measure, limits, space, clip, widen, keep, leave, free, register
 
 
 @block
 def _gate(
-    clk, rst, start, job, issuing, place, loaded, tile_ready, bank_free, bank_ready, advance, rd_addr, lane_lo, lane_hi,
-    released, issue, tile_take, load_stall, store_stall
+    clk,
+    rst,
+    start,
+    job,
+    issuing,
+    place,
+    loaded,
+    tile_ready,
+    bank_free,
+    bank_ready,
+    advance,
+    rd_addr,
+    lane_lo,
+    lane_hi,
+    released,
+    issue,
+    tile_take,
+    load_stall,
+    store_stall,
 ):
     """Stage 3, and whether its vector may be issued."""
     gap, count = (Signal(modbv(0)[4:]) for _ in range(2))

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """OBI slave: the registers of `registers`, decoded from that table."""
 
 from myhdl import ConcatSignal, Signal, always, always_comb, block, intbv
@@ -56,12 +57,20 @@ class State:
 
     def __init__(self):
         self.busy, self.done, self.failed, self.draining = (Signal(bool(0)) for _ in range(4))
-        self.error = Signal(intbv(0)[REGISTER["STATUS"].bits("ERROR_CODE").width:])
+        self.error = Signal(intbv(0)[REGISTER["STATUS"].bits("ERROR_CODE").width :])
 
     def word(self):
         """The state as STATUS holds it."""
-        return packed(REGISTER["STATUS"], {"BUSY": self.busy, "DONE": self.done, "ERROR": self.failed,
-                                           "DRAINING": self.draining, "ERROR_CODE": self.error})
+        return packed(
+            REGISTER["STATUS"],
+            {
+                "BUSY": self.busy,
+                "DONE": self.done,
+                "ERROR": self.failed,
+                "DRAINING": self.draining,
+                "ERROR_CODE": self.error,
+            },
+        )
 
 
 class Readings:
@@ -69,8 +78,15 @@ class Readings:
 
     def __init__(self):
         self.doorbell, self.error_addr, self.layers = (Signal(intbv(0)[32:]) for _ in range(3))
-        self.busy, self.array_active, self.load_stall, self.store_stall, self.bus_words, self.lanes_lost, \
-            self.lanes_lossy = (Signal(intbv(0)[32:]) for _ in range(7))
+        (
+            self.busy,
+            self.array_active,
+            self.load_stall,
+            self.store_stall,
+            self.bus_words,
+            self.lanes_lost,
+            self.lanes_lossy,
+        ) = (Signal(intbv(0)[32:]) for _ in range(7))
         self.cycle, self.cycle_high = (Signal(intbv(0)[32:]) for _ in range(2))
         self.pending, self.state = Interrupts(), State()
 
@@ -80,18 +96,20 @@ def packed(register, signals):
     parts, below = [], 0
     for bits in sorted(register.fields, key=lambda b: b.lsb):
         if bits.lsb > below:
-            parts.append(intbv(0)[bits.lsb - below:])
+            parts.append(intbv(0)[bits.lsb - below :])
         parts.append(signals[bits.name])
         below = bits.lsb + bits.width
     if below < 32:
-        parts.append(intbv(0)[32 - below:])
+        parts.append(intbv(0)[32 - below :])
     return ConcatSignal(*reversed(parts))
 
 
-@unit(out="slave.gnt slave.rvalid slave.rdata windows.base0 windows.base1 windows.base2 windows.base3 "
-          "windows.limit0 windows.limit1 windows.limit2 windows.limit3 watchdog enabled.done enabled.error "
-          "commands.soft_reset commands.force commands.clear commands.doorbell commands.address commands.clear_done "
-          "commands.clear_error")
+@unit(
+    out="slave.gnt slave.rvalid slave.rdata windows.base0 windows.base1 windows.base2 windows.base3 "
+    "windows.limit0 windows.limit1 windows.limit2 windows.limit3 watchdog enabled.done enabled.error "
+    "commands.soft_reset commands.force commands.clear commands.doorbell commands.address commands.clear_done "
+    "commands.clear_error"
+)
 def register_slave(clk, rst, slave, windows, watchdog, enabled, commands, readings, *, config):
     """Registers: every request is granted at once and answered in the next cycle; unmapped words read 0.
 
@@ -102,16 +120,27 @@ def register_slave(clk, rst, slave, windows, watchdog, enabled, commands, readin
     wdata, mask, latched, value = (Signal(intbv(0)[32:]) for _ in range(4))
     hits = {name: Signal(bool(0)) for name in ("CTRL", "DOORBELL", "IRQ_STATUS", "CYCLE_LO")}
     hit_ctrl, hit_doorbell, hit_irq_status, hit_cycle_lo = hits.values()
-    geometry = REGISTER["GEOMETRY"].word(ROWS=config.rows, COLS=config.cols, PORTS=config.ports,
-                                         FMA=config.arithmetic == "fma")
+    geometry = REGISTER["GEOMETRY"].word(
+        ROWS=config.rows, COLS=config.cols, PORTS=config.ports, FMA=config.arithmetic == "fma"
+    )
     soft_reset, force, clear = (REGISTER["CTRL"].bits(name).lsb for name in ("SOFT_RESET", "FORCE", "CLEAR_COUNTERS"))
     done_bit, error_bit = (REGISTER["IRQ_ENABLE"].bits(name).lsb for name in ("DONE", "ERROR"))
     stored = {"WATCHDOG": watchdog} | {
-        f"{kind}{i}": getattr(windows, f"{kind.lower()}{i}") for i in range(REGIONS) for kind in ("BASE", "LIMIT")}
-    constants = {"MAGIC": MAGIC, "VERSION": VERSION, "GEOMETRY": Named(geometry, "GEOMETRY"),
-                 "CONFIG_HASH": Named(config.hash, "CONFIG_HASH")}
-    readable = {"CYCLE_LO": readings.cycle, "CYCLE_HI": latched, "STATUS": readings.state.word(),
-                "IRQ_ENABLE": enabled.word(), "IRQ_STATUS": readings.pending.word()} | stored
+        f"{kind}{i}": getattr(windows, f"{kind.lower()}{i}") for i in range(REGIONS) for kind in ("BASE", "LIMIT")
+    }
+    constants = {
+        "MAGIC": MAGIC,
+        "VERSION": VERSION,
+        "GEOMETRY": Named(geometry, "GEOMETRY"),
+        "CONFIG_HASH": Named(config.hash, "CONFIG_HASH"),
+    }
+    readable = {
+        "CYCLE_LO": readings.cycle,
+        "CYCLE_HI": latched,
+        "STATUS": readings.state.word(),
+        "IRQ_ENABLE": enabled.word(),
+        "IRQ_STATUS": readings.pending.word(),
+    } | stored
     words = [None] * (1 << _INDEX_BITS)
     parts = []
     for register in REGISTERS:
@@ -125,10 +154,14 @@ def register_slave(clk, rst, slave, windows, watchdog, enabled, commands, readin
         else:
             source = readable.get(name)
             parts.append(_same(getattr(readings, name.lower()) if source is None else source, word))
-    parts += [_stored(clk, rst, write, index, slave.be, slave.wdata, signal, REGISTER[name].index)
-              for name, signal in stored.items()]
-    parts += [_flag(clk, rst, write, index, wdata, mask, flag, REGISTER["IRQ_ENABLE"].index, bit)
-              for flag, bit in ((enabled.done, done_bit), (enabled.error, error_bit))]
+    parts += [
+        _stored(clk, rst, write, index, slave.be, slave.wdata, signal, REGISTER[name].index)
+        for name, signal in stored.items()
+    ]
+    parts += [
+        _flag(clk, rst, write, index, wdata, mask, flag, REGISTER["IRQ_ENABLE"].index, bit)
+        for flag, bit in ((enabled.done, done_bit), (enabled.error, error_bit))
+    ]
     parts += [_hit(index, hit, REGISTER[name].index) for name, hit in hits.items()]
 
     @always_comb
@@ -172,8 +205,17 @@ def register_slave(clk, rst, slave, windows, watchdog, enabled, commands, readin
         elif slave.req and hit_cycle_lo and not slave.we:
             latched.next = readings.cycle_high
 
-    return (parts, choose(words, index, value), ignore(slave.addr, 0, 2), ignore(slave.addr, ADDRESS_BITS, 32),
-            decode, enable, select, command, answer)
+    return (
+        parts,
+        choose(words, index, value),
+        ignore(slave.addr, 0, 2),
+        ignore(slave.addr, ADDRESS_BITS, 32),
+        decode,
+        enable,
+        select,
+        command,
+        answer,
+    )
 
 
 @block

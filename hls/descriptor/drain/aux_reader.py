@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Aux reader: residual or initial values from memory, ahead of the drain."""
 
 from myhdl import Signal, always, always_comb, block, concat, intbv
@@ -7,18 +8,35 @@ from hls.lib.fifo import fifo
 from hls.lib.unit import unit
 from hls.lib.wiring import ignore, join, split
 
-AUX_JOB = (f"{LOOPS} residual aux_addr aux_addr_region aux_c_stride aux_x_stride aux_y_stride aux_cb_step "
-           "aux_g_step")
+AUX_JOB = f"{LOOPS} residual aux_addr aux_addr_region aux_c_stride aux_x_stride aux_y_stride aux_cb_step aux_g_step"
 """Descriptor fields that `aux_reader` reads."""
 AUX_BEATS = 16
 """Aux beats on their way or waiting."""
 
 
-@unit(out="req.valid req.addr req.stride req.count req.region init_valid init_bank init_addr init_data bank_ready "
-          "aux_valid aux_data")
+@unit(
+    out="req.valid req.addr req.stride req.count req.region init_valid init_bank init_addr init_data bank_ready "
+    "aux_valid aux_data"
+)
 def aux_reader(
-    clk, rst, start, job, req, rsp_valid, rsp_data, bank_free, init_valid, init_bank, init_addr, init_data,
-    bank_ready, aux_valid, aux_data, aux_take, *, config
+    clk,
+    rst,
+    start,
+    job,
+    req,
+    rsp_valid,
+    rsp_data,
+    bank_free,
+    init_valid,
+    init_bank,
+    init_addr,
+    init_data,
+    bank_ready,
+    aux_valid,
+    aux_data,
+    aux_take,
+    *,
+    config,
 ):
     """Read the AUX stream ahead of the store side, beat for beat; nothing without RESIDUAL or ACC_INIT.
 
@@ -32,7 +50,7 @@ def aux_reader(
     walk, walking, accepted, pop, init, may_ask = (Signal(bool(0)) for _ in range(6))
     data_valid, data_ready, place_valid, place_ready, ask_ready = (Signal(bool(0)) for _ in range(5))
     asked, queued = (Signal(intbv(0)[35:]) for _ in range(2))
-    room = Signal(intbv(0)[AUX_BEATS.bit_length():])
+    room = Signal(intbv(0)[AUX_BEATS.bit_length() :])
     banks = Signal(intbv(0)[2:])
     row_bits, entry_bits = len(beat.row), len(beat.entry)
     width = 5 + row_bits + entry_bits
@@ -54,8 +72,8 @@ def aux_reader(
     @always_comb
     def unpack():
         waiting.row.next = place[row_bits:]
-        waiting.entry.next = place[row_bits + entry_bits:row_bits]
-        waiting.count.next = place[row_bits + entry_bits + 3:row_bits + entry_bits]
+        waiting.entry.next = place[row_bits + entry_bits : row_bits]
+        waiting.count.next = place[row_bits + entry_bits + 3 : row_bits + entry_bits]
         waiting.bank.next = place[row_bits + entry_bits + 3]
         waiting.bank_last.next = place[row_bits + entry_bits + 4]
 
@@ -87,14 +105,18 @@ def aux_reader(
                 banks.next = banks - 1
 
     return (
-        request, unpack, deliver, account,
+        request,
+        unpack,
+        deliver,
+        account,
         output_walker(clk, rst, walk, walk_job(job, "aux"), beat, accepted, walking, config=config),
         fifo(clk, rst, accepted, ask_ready, asked, req.valid, req.ready, queued, width=35, depth=2),
         fifo(clk, rst, accepted, place_ready, place_in, place_valid, pop, place, width=width, depth=AUX_BEATS),
-        fifo(clk, rst, rsp_valid, data_ready, rsp_data, data_valid, pop, aux_data, width=32 * ports,
-             depth=AUX_BEATS),
-        split(aux_data, words), [_init_lane(init, waiting, valids[c], c, ports) for c in range(cols)],
-        join(valids, init_valid), join([words[c % ports] for c in range(cols)], init_data),
+        fifo(clk, rst, rsp_valid, data_ready, rsp_data, data_valid, pop, aux_data, width=32 * ports, depth=AUX_BEATS),
+        split(aux_data, words),
+        [_init_lane(init, waiting, valids[c], c, ports) for c in range(cols)],
+        join(valids, init_valid),
+        join([words[c % ports] for c in range(cols)], init_data),
         [ignore(word, 0, 32) for word in words[cols:]],
     )
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Drain: accumulator banks through the epilogue to memory.
 
 Both the store side and the aux side (`aux_reader`) walk the same loops, each with its own `output_walker`: the store
@@ -15,8 +16,10 @@ from hls.lib.mux import choose
 from hls.lib.unit import unit
 from hls.lib.wiring import join, split
 
-DRAIN_JOB = (f"{LOOPS} uniform residual act_first slope_en scale bias slope low high store_addr store_addr_region "
-             "store_c_stride store_x_stride store_y_stride store_cb_step store_g_step mark_words mark_base")
+DRAIN_JOB = (
+    f"{LOOPS} uniform residual act_first slope_en scale bias slope low high store_addr store_addr_region "
+    "store_c_stride store_x_stride store_y_stride store_cb_step store_g_step mark_words mark_base"
+)
 """Descriptor fields that `drain` reads."""
 READ_TO_RESULT = 2 + EPILOGUE_LATENCY
 """Cycles from an accumulator read to its result: RAM, row register, epilogue."""
@@ -24,11 +27,33 @@ STORE_BEATS = 1 << (READ_TO_RESULT + 1).bit_length()
 """Places for beats between accumulator read and arbiter; a place is used for READ_TO_RESULT + 2 cycles or longer."""
 
 
-@unit(out="bank_free drain_bank drain_addr param_take aux_take req.valid req.addr req.stride req.count req.region "
-          "req.data req.mark available done left")
+@unit(
+    out="bank_free drain_bank drain_addr param_take aux_take req.valid req.addr req.stride req.count req.region "
+    "req.data req.mark available done left"
+)
 def drain(
-    clk, rst, start, job, bank_done, bank_free, drain_bank, drain_addr, drain_data, param_valid, param_data,
-    param_take, aux_valid, aux_data, aux_take, req, mark_returned, available, done, left, *, config
+    clk,
+    rst,
+    start,
+    job,
+    bank_done,
+    bank_free,
+    drain_bank,
+    drain_addr,
+    drain_data,
+    param_valid,
+    param_data,
+    param_take,
+    aux_valid,
+    aux_data,
+    aux_take,
+    req,
+    mark_returned,
+    available,
+    done,
+    left,
+    *,
+    config,
 ):
     """Read finished accumulator banks, apply the epilogue, store; one beat per cycle.
 
@@ -44,11 +69,12 @@ def drain(
     beat = Beat(config)
     walking, issue, params_ready, params_release = (Signal(bool(0)) for _ in range(4))
     full = Signal(intbv(0)[2:])
-    room = Signal(intbv(0)[STORE_BEATS.bit_length():])
-    row = Signal(intbv(0)[len(beat.row):])
+    room = Signal(intbv(0)[STORE_BEATS.bit_length() :])
+    row = Signal(intbv(0)[len(beat.row) :])
     selected, acc, aux1, aux2, scales, biases, scale, bias, result = (Signal(intbv(0)[width:]) for _ in range(9))
     issued, operands_valid, data_valid, taken, place_valid, place_ready, data_ready = (
-        Signal(bool(0)) for _ in range(7))
+        Signal(bool(0)) for _ in range(7)
+    )
     place, place_in = (Signal(intbv(0)[36:]) for _ in range(2))
     words_done = Signal(modbv(0)[LINEAR:])
     same_scale, same_bias = (Signal(intbv(0)[width:]) for _ in range(2))
@@ -56,8 +82,9 @@ def drain(
 
     @always_comb
     def decide():
-        issue.next = (beat.valid and full != 0 and room != 0 and (params_ready or job.uniform)
-                      and (aux_valid or not job.residual))
+        issue.next = (
+            beat.valid and full != 0 and room != 0 and (params_ready or job.uniform) and (aux_valid or not job.residual)
+        )
 
     @always_comb
     def drive():
@@ -117,20 +144,56 @@ def drain(
     lanes = [[Signal(intbv(0)[32:]) for _ in range(ports)] for _ in range(5)]
     accs, scale_lanes, bias_lanes, aux_lanes, results = lanes
     return (
-        decide, drive, store, account, follow,
+        decide,
+        drive,
+        store,
+        account,
+        follow,
         output_walker(clk, rst, start, walk_job(job, "store"), beat, issue, walking, config=config),
-        param_rows(clk, rst, start, job.diagonal, param_valid, param_data, param_take, beat.row, params_release,
-                   params_ready, scales, biases, config=config),
+        param_rows(
+            clk,
+            rst,
+            start,
+            job.diagonal,
+            param_valid,
+            param_data,
+            param_take,
+            beat.row,
+            params_release,
+            params_ready,
+            scales,
+            biases,
+            config=config,
+        ),
         _row_select(drain_data, row, selected, config),
-        join([job.scale] * ports, same_scale), join([job.bias] * ports, same_bias),
+        join([job.scale] * ports, same_scale),
+        join([job.bias] * ports, same_bias),
         [split(bus, parts) for bus, parts in zip((acc, scale, bias, aux2), lanes)],
-        [epilogue_lane(clk, rst, operands_valid, accs[i], scale_lanes[i], bias_lanes[i], aux_lanes[i],
-                       job.residual, job.act_first, job.slope_en, job.slope, job.low, job.high, result_valids[i],
-                       results[i]) for i in range(ports)],
+        [
+            epilogue_lane(
+                clk,
+                rst,
+                operands_valid,
+                accs[i],
+                scale_lanes[i],
+                bias_lanes[i],
+                aux_lanes[i],
+                job.residual,
+                job.act_first,
+                job.slope_en,
+                job.slope,
+                job.low,
+                job.high,
+                result_valids[i],
+                results[i],
+            )
+            for i in range(ports)
+        ],
         join(results, result),
         fifo(clk, rst, issue, place_ready, place_in, place_valid, taken, place, width=36, depth=STORE_BEATS),
-        fifo(clk, rst, result_valids[0], data_ready, result, data_valid, taken, req.data, width=width,
-             depth=STORE_BEATS),
+        fifo(
+            clk, rst, result_valids[0], data_ready, result, data_valid, taken, req.data, width=width, depth=STORE_BEATS
+        ),
     )
 
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Scales and biases of the channel block that drains, in rows of one beat."""
 
 from myhdl import Signal, always, always_comb, concat, intbv, modbv
@@ -19,7 +20,7 @@ def param_rows(clk, rst, start, diagonal, valid, data, take, row, leave, ready, 
     blocks = Signal(intbv(0)[2:])
     fill_row = Signal(modbv(0)[row_bits:])
     fill_block, use_block, bias_next, scale_we, bias_we, filled = (Signal(bool(0)) for _ in range(6))
-    waddr, raddr = (Signal(intbv(0)[row_bits + 1:]) for _ in range(2))
+    waddr, raddr = (Signal(intbv(0)[row_bits + 1 :]) for _ in range(2))
 
     @always_comb
     def decide():
@@ -59,6 +60,10 @@ def param_rows(clk, rst, start, diagonal, valid, data, take, row, leave, ready, 
             elif leave and not filled:
                 blocks.next = blocks - 1
 
-    return (decide, finish, account,
-            ram(clk, scale_we, waddr, data, raddr, scales, width=width, depth=2 << row_bits),
-            ram(clk, bias_we, waddr, data, raddr, biases, width=width, depth=2 << row_bits))
+    return (
+        decide,
+        finish,
+        account,
+        ram(clk, scale_we, waddr, data, raddr, scales, width=width, depth=2 << row_bits),
+        ram(clk, bias_we, waddr, data, raddr, biases, width=width, depth=2 << row_bits),
+    )

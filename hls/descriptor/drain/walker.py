@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Output walker: the loops strip, g, cb, px and beats of ``ports`` channels, with the addresses of each beat."""
 
 from myhdl import Signal, always, always_comb, block, concat, intbv, modbv
@@ -29,18 +30,18 @@ class Beat:
         self.valid, self.bank, self.block_last, self.bank_last, self.mark = (Signal(bool(0)) for _ in range(5))
         self.addr = Signal(intbv(0)[32:])
         self.count = Signal(intbv(0)[3:])
-        self.row = Signal(intbv(0)[index_bits(beat_rows(config)):])
-        self.entry = Signal(intbv(0)[index_bits(config.accumulator_entries):])
+        self.row = Signal(intbv(0)[index_bits(beat_rows(config)) :])
+        self.entry = Signal(intbv(0)[index_bits(config.accumulator_entries) :])
 
 
 def walk_job(job, prefix):
     """The loops and the address steps of one side, under common names."""
-    return Job({n: getattr(job, n) for n in LOOPS.split()}
-               | {n: getattr(job, f"{prefix}_{n}") for n in _STEPS.split()})
+    return Job({n: getattr(job, n) for n in LOOPS.split()} | {n: getattr(job, f"{prefix}_{n}") for n in _STEPS.split()})
 
 
-@unit(out="beat.valid beat.bank beat.block_last beat.bank_last beat.mark beat.addr beat.count beat.row beat.entry "
-          "walking")
+@unit(
+    out="beat.valid beat.bank beat.block_last beat.bank_last beat.mark beat.addr beat.count beat.row beat.entry walking"
+)
 def output_walker(clk, rst, start, job, beat, ready, walking, *, config):
     """All beats of a layer's output, in order, one per cycle with ``ready``.
 
@@ -57,12 +58,17 @@ def output_walker(clk, rst, start, job, beat, ready, walking, *, config):
     px_left, strip_px, strip_first, strip_next = (Signal(modbv(0)[16:]) for _ in range(4))
     cb_left, group_left, g_left, ch_after = (Signal(modbv(0)[16:]) for _ in range(4))
     ch_left, ch_block, ch_first, ch_next = (Signal(modbv(0)[6:]) for _ in range(4))
-    row = Signal(modbv(0)[len(beat.row):])
-    entry = Signal(modbv(0)[len(beat.entry):])
+    row = Signal(modbv(0)[len(beat.row) :])
+    entry = Signal(modbv(0)[len(beat.entry) :])
     bank, pixel_end, block_end, bank_end, group_end, strip_end = (Signal(bool(0)) for _ in range(6))
     cols, diagonal, ports = config.cols, config.diagonal, config.ports
-    for source, target in ((job.x_stride, x_step), (job.y_stride, y_step), (job.c_stride, c_step),
-                           (job.cb_step, cb_step), (job.g_step, g_step)):
+    for source, target in (
+        (job.x_stride, x_step),
+        (job.y_stride, y_step),
+        (job.c_stride, c_step),
+        (job.cb_step, cb_step),
+        (job.g_step, g_step),
+    ):
         parts.append(_low_word(source, target))
     parts.append(_times(c_step, beat_step, ports))
 
@@ -70,10 +76,10 @@ def output_walker(clk, rst, start, job, beat, ready, walking, *, config):
     def sizes():
         first.next = job.addr[:2]
         strip_first.next = job.first_px
-        if job.out_px < concat(intbv(0)[LINEAR - 16:], job.first_px):
+        if job.out_px < concat(intbv(0)[LINEAR - 16 :], job.first_px):
             strip_first.next = job.out_px[16:]
         strip_next.next = job.strip_px
-        if px_after < concat(intbv(0)[LINEAR - 16:], job.strip_px):
+        if px_after < concat(intbv(0)[LINEAR - 16 :], job.strip_px):
             strip_next.next = px_after[16:]
 
     @always_comb
@@ -126,7 +132,7 @@ def output_walker(clk, rst, start, job, beat, ready, walking, *, config):
             saved_ox.next = job.out_w
             px_left.next = strip_first
             strip_px.next = strip_first
-            px_after.next = job.out_px - concat(intbv(0)[LINEAR - 16:], strip_first)
+            px_after.next = job.out_px - concat(intbv(0)[LINEAR - 16 :], strip_first)
             cb_left.next = job.ncb
             group_left.next = job.cbg
             g_left.next = job.groups
@@ -178,7 +184,7 @@ def output_walker(clk, rst, start, job, beat, ready, walking, *, config):
                 block_off.next = 0
                 px_left.next = strip_next
                 strip_px.next = strip_next
-                px_after.next = px_after - concat(intbv(0)[LINEAR - 16:], strip_next)
+                px_after.next = px_after - concat(intbv(0)[LINEAR - 16 :], strip_next)
                 at.next = following
                 saved.next = following
                 row_start.next = row_next
@@ -230,6 +236,7 @@ def _low_word(source, target):
 def _times(source, target, factor):
     """``target`` is ``source`` times 1, 2, 3 or 4, modulo its width."""
     if factor == 1:
+
         @always_comb
         def same():
             target.next = source
@@ -237,15 +244,16 @@ def _times(source, target, factor):
         return same
 
     if factor == 3:
+
         @always_comb
         def triple():
-            target.next = source + concat(source[_WORD - 1:], False)
+            target.next = source + concat(source[_WORD - 1 :], False)
 
         return triple
     shift = factor // 2
 
     @always_comb
     def scaled():
-        target.next = concat(source[_WORD - shift:], intbv(0)[shift:])
+        target.next = concat(source[_WORD - shift :], intbv(0)[shift:])
 
     return ignore(source, _WORD - shift, _WORD), scaled

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Descriptor fields as MyHDL signals."""
 
 from myhdl import Signal, intbv
@@ -26,7 +27,7 @@ def field_signal(name):
     if field.kind == "int":
         half = 1 << (field.width - 1)
         return Signal(intbv(0, min=-half, max=half))
-    return Signal(intbv(0)[field.width:])
+    return Signal(intbv(0)[field.width :])
 
 
 def job_signals(names):

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Register map of the accelerator's OBI slave: the one table behind hardware, C header and documents."""
 
 from dataclasses import dataclass, field
@@ -78,36 +79,81 @@ _COUNTER_DOCS = {
 }
 
 REGISTERS = (
-    Register("MAGIC", 0x00, "ro", f"{MAGIC:#010x}, \"HPGN\""),
+    Register("MAGIC", 0x00, "ro", f'{MAGIC:#010x}, "HPGN"'),
     Register("VERSION", 0x04, "ro", "version of registers and descriptor"),
-    Register("GEOMETRY", 0x08, "ro", "what was built", (
-        Bits("ROWS", 0, 8, "array rows"), Bits("COLS", 8, 8, "array columns"),
-        Bits("PORTS", 16, 4, "OBI masters"), Bits("FMA", 20, 1, "1: fma arithmetic, 0: aligned"))),
+    Register(
+        "GEOMETRY",
+        0x08,
+        "ro",
+        "what was built",
+        (
+            Bits("ROWS", 0, 8, "array rows"),
+            Bits("COLS", 8, 8, "array columns"),
+            Bits("PORTS", 16, 4, "OBI masters"),
+            Bits("FMA", 20, 1, "1: fma arithmetic, 0: aligned"),
+        ),
+    ),
     Register("CONFIG_HASH", 0x0C, "ro", "hash of the hardware configuration"),
-    Register("CTRL", 0x10, "wo", "commands", (
-        Bits("SOFT_RESET", 0, 1, "stop; answers still due are awaited (STATUS.DRAINING)"),
-        Bits("FORCE", 1, 1, "with SOFT_RESET: give up requests and answers still due, for a dead bus; answers "
-             "that come late are discarded, nothing is requested before, and a second FORCE gives them up too"),
-        Bits("CLEAR_COUNTERS", 2, 1, "clear the performance counters"))),
-    Register("STATUS", 0x14, "ro", "state", (
-        Bits("BUSY", 0, 1, "between doorbell and done, error or reset"),
-        Bits("DONE", 1, 1, "list completed; cleared by the next doorbell"),
-        Bits("ERROR", 2, 1, "stopped by an error; cleared by SOFT_RESET"),
-        Bits("DRAINING", 3, 1, "bus answers are still due; a doorbell now is refused"),
-        Bits("ERROR_CODE", 8, 4, "what went wrong"))),
-    Register("DOORBELL", 0x18, "rw", "write: run the list at this descriptor address; with STATUS.ERROR only the error "
-             "interrupt is raised again; read: current descriptor"),
-    Register("IRQ_ENABLE", 0x1C, "rw", "interrupt enables", (
-        Bits("DONE", 0, 1, "on done"), Bits("ERROR", 1, 1, "on error"))),
+    Register(
+        "CTRL",
+        0x10,
+        "wo",
+        "commands",
+        (
+            Bits("SOFT_RESET", 0, 1, "stop; answers still due are awaited (STATUS.DRAINING)"),
+            Bits(
+                "FORCE",
+                1,
+                1,
+                "with SOFT_RESET: give up requests and answers still due, for a dead bus; answers "
+                "that come late are discarded, nothing is requested before, and a second FORCE gives them up too",
+            ),
+            Bits("CLEAR_COUNTERS", 2, 1, "clear the performance counters"),
+        ),
+    ),
+    Register(
+        "STATUS",
+        0x14,
+        "ro",
+        "state",
+        (
+            Bits("BUSY", 0, 1, "between doorbell and done, error or reset"),
+            Bits("DONE", 1, 1, "list completed; cleared by the next doorbell"),
+            Bits("ERROR", 2, 1, "stopped by an error; cleared by SOFT_RESET"),
+            Bits("DRAINING", 3, 1, "bus answers are still due; a doorbell now is refused"),
+            Bits("ERROR_CODE", 8, 4, "what went wrong"),
+        ),
+    ),
+    Register(
+        "DOORBELL",
+        0x18,
+        "rw",
+        "write: run the list at this descriptor address; with STATUS.ERROR only the error "
+        "interrupt is raised again; read: current descriptor",
+    ),
+    Register(
+        "IRQ_ENABLE", 0x1C, "rw", "interrupt enables", (Bits("DONE", 0, 1, "on done"), Bits("ERROR", 1, 1, "on error"))
+    ),
     Register("IRQ_STATUS", 0x20, "w1c", "pending interrupts, same bits"),
-    Register("ERROR_ADDR", 0x24, "ro", "address that caused the error; 0 for STALL and LEFTOVER, where DOORBELL "
-             "reads the descriptor"),
-    Register("WATCHDOG", 0x28, "rw", "cycles in which nothing needs to move while something is due or a list runs, "
-             "more than a vector takes through the array; 0: any number"),
+    Register(
+        "ERROR_ADDR",
+        0x24,
+        "ro",
+        "address that caused the error; 0 for STALL and LEFTOVER, where DOORBELL reads the descriptor",
+    ),
+    Register(
+        "WATCHDOG",
+        0x28,
+        "rw",
+        "cycles in which nothing needs to move while something is due or a list runs, "
+        "more than a vector takes through the array; 0: any number",
+    ),
     Register("LAYERS", 0x2C, "ro", "descriptors completed since the doorbell"),
-    *(Register(f"{kind}{i}", 0x30 + 8 * i + 4 * (kind == "LIMIT"), "rw", doc)
-      for i in range(REGIONS)
-      for kind, doc in (("BASE", f"first byte of region {i}"), ("LIMIT", f"first byte after region {i}"))),
+    *(
+        Register(f"{kind}{i}", 0x30 + 8 * i + 4 * (kind == "LIMIT"), "rw", doc)
+        for i in range(REGIONS)
+        for kind, doc in (("BASE", f"first byte of region {i}"), ("LIMIT", f"first byte after region {i}"))
+    ),
     Register("CYCLE_LO", 0x50, "ro", "free-running cycle counter; reading it latches CYCLE_HI"),
     Register("CYCLE_HI", 0x54, "ro", "high word latched by the last read of CYCLE_LO"),
     *(Register(name, 0x60 + 4 * i, "ro", _COUNTER_DOCS[name]) for i, name in enumerate(COUNTERS)),

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The register map and the descriptor as C header, Markdown and hjson, all from the tables in hls."""
 
 import hjson
@@ -26,8 +27,7 @@ def c_header() -> str:
         "",
     ]
     for register in REGISTERS:
-        lines.append(_define(f"{register.name}_REG", f"0x{register.offset:02x}u",
-                             f"{register.access}: {register.doc}"))
+        lines.append(_define(f"{register.name}_REG", f"0x{register.offset:02x}u", f"{register.access}: {register.doc}"))
         for bits in register.fields:
             lines += _field_macros(register, bits)
     lines.append("")
@@ -43,8 +43,7 @@ def _field_macros(register: Register, bits: Bits) -> list[str]:
     name = f"{register.name}_{bits.name}"
     if bits.width == 1:
         return [_define(f"{name}_BIT", f"0x{1 << bits.lsb:08x}u", bits.doc)]
-    return [_define(f"{name}_LSB", f"{bits.lsb}u", bits.doc),
-            _define(f"{name}_MASK", f"0x{(1 << bits.width) - 1:x}u")]
+    return [_define(f"{name}_LSB", f"{bits.lsb}u", bits.doc), _define(f"{name}_MASK", f"0x{(1 << bits.width) - 1:x}u")]
 
 
 def _range(lsb: int, width: int) -> str:
@@ -61,17 +60,24 @@ def register_hjson() -> str:
         expected = register.offset + 4
         swaccess, hwaccess = _SW[register.access]
         fields = [{"bits": _range(b.lsb, b.width), "name": b.name, "desc": b.doc} for b in register.fields]
-        entries.append({
-            "name": register.name, "desc": register.doc, "swaccess": swaccess, "hwaccess": hwaccess,
-            "fields": fields or [{"bits": "31:0", "name": register.name, "desc": register.doc}],
-        })
-    text = hjson.dumps({
-        "name": "heepstor",
-        "clocking": [{"clock": "clk", "reset": "rst_n"}],
-        "bus_interfaces": [{"protocol": "reg_iface", "direction": "device"}],
-        "regwidth": "32",
-        "registers": entries,
-    })
+        entries.append(
+            {
+                "name": register.name,
+                "desc": register.doc,
+                "swaccess": swaccess,
+                "hwaccess": hwaccess,
+                "fields": fields or [{"bits": "31:0", "name": register.name, "desc": register.doc}],
+            }
+        )
+    text = hjson.dumps(
+        {
+            "name": "heepstor",
+            "clocking": [{"clock": "clk", "reset": "rst_n"}],
+            "bus_interfaces": [{"protocol": "reg_iface", "direction": "device"}],
+            "regwidth": "32",
+            "registers": entries,
+        }
+    )
     return f"// {_DO_NOT_EDIT}\n{text}\n"
 
 
@@ -84,22 +90,41 @@ def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> list[str]:
 
 def markdown() -> str:
     """Registers, error codes, descriptor and profile record as Markdown tables."""
-    lines = [f"<!-- {_DO_NOT_EDIT} -->", "# Registers and descriptor", "",
-             "All registers are 32 bits wide; offsets are bytes from the slave's base address.", "",
-             "## Registers", ""]
-    lines += _table(("offset", "register", "access", "meaning"),
-                    [(f"`0x{r.offset:02x}`", r.name, r.access, r.doc) for r in REGISTERS])
+    lines = [
+        f"<!-- {_DO_NOT_EDIT} -->",
+        "# Registers and descriptor",
+        "",
+        "All registers are 32 bits wide; offsets are bytes from the slave's base address.",
+        "",
+        "## Registers",
+        "",
+    ]
+    lines += _table(
+        ("offset", "register", "access", "meaning"),
+        [(f"`0x{r.offset:02x}`", r.name, r.access, r.doc) for r in REGISTERS],
+    )
     for register in REGISTERS:
         if register.fields:
             lines += [f"### {register.name}", ""]
-            lines += _table(("bits", "field", "meaning"),
-                            [(_range(b.lsb, b.width), b.name, b.doc) for b in register.fields])
+            lines += _table(
+                ("bits", "field", "meaning"), [(_range(b.lsb, b.width), b.name, b.doc) for b in register.fields]
+            )
     lines += ["## Error codes", "", "In `STATUS.ERROR_CODE`.", ""]
     lines += _table(("code", "name", "meaning"), [(str(c), name, doc) for name, (c, doc) in ERRORS.items()])
-    lines += ["## Descriptor", "", f"{table.WORDS} words; fields not listed are reserved and 0.", "",
-              "```", table.__doc__.strip(), "```", ""]
-    lines += _table(("word", "bits", "field", "type", "meaning"),
-                    [(str(f.word), _range(f.lsb, f.width), f.name, f.kind, f.doc) for f in table.FIELDS])
+    lines += [
+        "## Descriptor",
+        "",
+        f"{table.WORDS} words; fields not listed are reserved and 0.",
+        "",
+        "```",
+        table.__doc__.strip(),
+        "```",
+        "",
+    ]
+    lines += _table(
+        ("word", "bits", "field", "type", "meaning"),
+        [(str(f.word), _range(f.lsb, f.width), f.name, f.kind, f.doc) for f in table.FIELDS],
+    )
     lines += ["## Profile record", "", "Written at the end of a descriptor with PROFILE set.", ""]
     lines += _table(("word", "value"), [(str(i), name) for i, name in enumerate(table.PROFILE_RECORD)])
     return "\n".join(lines).rstrip() + "\n"

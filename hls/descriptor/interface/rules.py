@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The rules of a descriptor, each written once: the hardware (`control.check`) and `model` refuse what breaks one."""
 
 from dataclasses import dataclass
@@ -32,8 +33,10 @@ class AtMost:
         return f[self.name] > self.limit(f, config)
 
     def text(self, f, config):
-        return f"{self.name} {f[self.name]} is more than {self.bound or 'the accumulator entries'}, " \
-               f"{self.limit(f, config)}"
+        return (
+            f"{self.name} {f[self.name]} is more than {self.bound or 'the accumulator entries'}, "
+            f"{self.limit(f, config)}"
+        )
 
 
 @dataclass(frozen=True)
@@ -110,16 +113,44 @@ class Blocks:
         return not (self.unless and f[self.unless]) and not 0 <= f[self.count] * size - f[self.length] < size
 
     def text(self, f, config):
-        return f"{self.count} {f[self.count]} blocks of {self.size(config, f['DIAGONAL'])} do not match " \
-               f"{self.length} {f[self.length]}"
+        return (
+            f"{self.count} {f[self.count]} blocks of {self.size(config, f['DIAGONAL'])} do not match "
+            f"{self.length} {f[self.length]}"
+        )
 
 
 RULES = (
-    *map(NotZero, ("LOAD_C_COUNT", "LOAD_X_COUNT", "LOAD_Y_COUNT", "LOAD_WORDS", "KH", "KX", "KB", "STRIDE_Y", "OUT_W",
-                   "OUT_PX", "STRIP_PX", "FIRST_PX", "CBG", "GROUPS", "NCB", "COUT")),
-    AtMost("FIRST_PX", "STRIP_PX"), AtMost("STRIP_PX"), AtMost("CBG"), Excludes("RESIDUAL", "ACC_INIT"),
-    Requires("UNIT_WEIGHTS", "DIAGONAL"), IsOne("GROUPS", "DIAGONAL"), IsOne("KB", "DIAGONAL"),
-    Equals("RUN", "COUT", "DIAGONAL"), Blocks("NCB", "COUT"), Blocks("KB", "RUN", "DIAGONAL"),
+    *map(
+        NotZero,
+        (
+            "LOAD_C_COUNT",
+            "LOAD_X_COUNT",
+            "LOAD_Y_COUNT",
+            "LOAD_WORDS",
+            "KH",
+            "KX",
+            "KB",
+            "STRIDE_Y",
+            "OUT_W",
+            "OUT_PX",
+            "STRIP_PX",
+            "FIRST_PX",
+            "CBG",
+            "GROUPS",
+            "NCB",
+            "COUT",
+        ),
+    ),
+    AtMost("FIRST_PX", "STRIP_PX"),
+    AtMost("STRIP_PX"),
+    AtMost("CBG"),
+    Excludes("RESIDUAL", "ACC_INIT"),
+    Requires("UNIT_WEIGHTS", "DIAGONAL"),
+    IsOne("GROUPS", "DIAGONAL"),
+    IsOne("KB", "DIAGONAL"),
+    Equals("RUN", "COUT", "DIAGONAL"),
+    Blocks("NCB", "COUT"),
+    Blocks("KB", "RUN", "DIAGONAL"),
 )
 
 
@@ -166,11 +197,17 @@ class Product:
 
 
 PRODUCTS = (
-    Product("LOAD_C_COUNT", "LOAD_X_COUNT"), Product(None, "LOAD_Y_COUNT", "LOAD_WORDS"),
-    Product("IN_ROW", "IN_H", "LOAD_WORDS", whole=True), Product("IN_ROW", "Y0", "ROW0"),
+    Product("LOAD_C_COUNT", "LOAD_X_COUNT"),
+    Product(None, "LOAD_Y_COUNT", "LOAD_WORDS"),
+    Product("IN_ROW", "IN_H", "LOAD_WORDS", whole=True),
+    Product("IN_ROW", "Y0", "ROW0"),
     Product("IN_ROW", "DIL_Y", "KY_STEP", IsOne("KH")),
-    Product("IN_ROW", "STRIDE_Y", "SY_WORDS", AtMost("OUT_PX", "OUT_W")), Product("STRIP_PX", "CBG", "entries"),
-    Product("GROUPS", "NCB", "PARAM_WORDS", "UNIFORM"), Product(None, "KH"), Product(None, "KX"), Product(None, "KB"),
+    Product("IN_ROW", "STRIDE_Y", "SY_WORDS", AtMost("OUT_PX", "OUT_W")),
+    Product("STRIP_PX", "CBG", "entries"),
+    Product("GROUPS", "NCB", "PARAM_WORDS", "UNIFORM"),
+    Product(None, "KH"),
+    Product(None, "KX"),
+    Product(None, "KB"),
     Product(None, None, "WEIGHT_WORDS", "UNIT_WEIGHTS"),
 )
 

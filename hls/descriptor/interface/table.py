@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The layer descriptor: the contract between firmware and accelerator.
 
 One descriptor is one pass of the primitive
@@ -167,7 +168,14 @@ FIELDS = (
 FIELD = {f.name: f for f in FIELDS}
 
 PROFILE_RECORD = (
-    "cycle", "busy", "array_active", "load_stall", "store_stall", "bus_words", "lanes_lost", "lanes_lossy",
+    "cycle",
+    "busy",
+    "array_active",
+    "load_stall",
+    "store_stall",
+    "bus_words",
+    "lanes_lost",
+    "lanes_lossy",
 )
 """Words of a profile record: the low words of the cycle counter and of the cumulative counters."""
 
@@ -180,8 +188,10 @@ def on_chip(fields, prefix):
 def address(region, offset):
     """Descriptor address of byte ``offset`` in ``region`` (0..3)."""
     if not 0 <= region < 4 or not 0 <= offset < 1 << 30:
-        raise HeepgenError(f"descriptor address: region {region}, offset {offset:#x} is out of range; "
-                           "regions are 0..3 and offsets below 0x40000000")
+        raise HeepgenError(
+            f"descriptor address: region {region}, offset {offset:#x} is out of range; "
+            "regions are 0..3 and offsets below 0x40000000"
+        )
     return region << 30 | offset
 
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Activation buffer: circular over linear words, R contiguous words per cycle at any start.
 
 `banks` single-word banks; linear word w lives in bank w mod banks. A read of R words at word a takes from
@@ -15,9 +16,7 @@ READ_LATENCY = 2
 
 
 @unit(out="vec")
-def activation_buffer(
-    clk, wr_valid, wr_pos, wr_count, wr_data, rd_addr, lane_lo, lane_hi, pad_value, vec, *, config
-):
+def activation_buffer(clk, wr_valid, wr_pos, wr_count, wr_data, rd_addr, lane_lo, lane_hi, pad_value, vec, *, config):
     """Store ``wr_count`` words at linear word ``wr_pos``; read R words at ``rd_addr`` (both mod size).
 
     Lanes outside lane_lo <= i < lane_hi come out as ``pad_value``. ``vec`` is 32*R bits, lane i at 32*i,
@@ -26,13 +25,23 @@ def activation_buffer(
     banks, rows = config.banks, config.rows
     outputs = [Signal(intbv(0)[32:]) for _ in range(banks)]
     lanes_in, lanes_out = ([Signal(intbv(0)[32:]) for _ in range(rows)] for _ in range(2))
-    flat = Signal(intbv(0)[32 * banks:])
-    rotated, masked = (Signal(intbv(0)[32 * rows:]) for _ in range(2))
-    lo, hi = (Signal(intbv(0)[len(lane_lo):]) for _ in range(2))
+    flat = Signal(intbv(0)[32 * banks :])
+    rotated, masked = (Signal(intbv(0)[32 * rows :]) for _ in range(2))
+    lo, hi = (Signal(intbv(0)[len(lane_lo) :]) for _ in range(2))
     parts = [
-        buffer_bank(clk, intbv(b)[(banks - 1).bit_length():] if banks > 1 else None,
-                    wr_valid, wr_pos, wr_count, wr_data, rd_addr, outputs[b],
-                    banks=banks, depth=config.activation_words // banks, ports=config.ports)
+        buffer_bank(
+            clk,
+            intbv(b)[(banks - 1).bit_length() :] if banks > 1 else None,
+            wr_valid,
+            wr_pos,
+            wr_count,
+            wr_data,
+            rd_addr,
+            outputs[b],
+            banks=banks,
+            depth=config.activation_words // banks,
+            ports=config.ports,
+        )
         for b in range(banks)
     ]
     parts += [join(outputs, flat), split(rotated, lanes_in), join(lanes_out, masked)]
@@ -52,6 +61,7 @@ def activation_buffer(
 def rotate(clk, rd_addr, flat, rotated, banks, rows):
     """The first ``rows`` words of ``flat`` rotated right by the previous cycle's rd_addr mod banks."""
     if banks == 1:
+
         @always_comb
         def straight():
             rotated.next = flat
@@ -60,7 +70,7 @@ def rotate(clk, rd_addr, flat, rotated, banks, rows):
 
     select = (banks - 1).bit_length()
     low = Signal(intbv(0)[select:])
-    shifted = Signal(intbv(0)[64 * banks:])
+    shifted = Signal(intbv(0)[64 * banks :])
 
     @always(clk.posedge)
     def follow():
@@ -72,7 +82,7 @@ def rotate(clk, rd_addr, flat, rotated, banks, rows):
 
     @always_comb
     def take():
-        rotated.next = shifted[32 * rows:]
+        rotated.next = shifted[32 * rows :]
 
     return ignore(shifted, 32 * rows, 64 * banks), follow, turn, take
 
@@ -81,6 +91,7 @@ def rotate(clk, rd_addr, flat, rotated, banks, rows):
 def _mask(word, lo, hi, pad_value, lane, index):
     """One lane: ``word`` if lo <= index < hi, else the pad value."""
     if index == 0:
+
         @always_comb
         def first():
             lane.next = word if lo == 0 and hi != 0 else pad_value
@@ -102,9 +113,12 @@ def buffer_bank(clk, index, wr_valid, wr_pos, wr_count, wr_data, rd_addr, rd_dat
     we = Signal(bool(0))
     word = Signal(intbv(0)[32:])
     wr_row, rd_row = (Signal(modbv(0)[row_bits:]) for _ in range(2))
-    return (ram(clk, we, wr_row, word, rd_row, rd_data, width=32, depth=depth),
-            bank_row(index, rd_addr, rd_row, select), bank_row(index, wr_pos, wr_row, select),
-            bank_word(index, wr_valid, wr_pos, wr_count, wr_data, we, word, select, ports))
+    return (
+        ram(clk, we, wr_row, word, rd_row, rd_data, width=32, depth=depth),
+        bank_row(index, rd_addr, rd_row, select),
+        bank_row(index, wr_pos, wr_row, select),
+        bank_word(index, wr_valid, wr_pos, wr_count, wr_data, we, word, select, ports),
+    )
 
 
 @block
@@ -113,6 +127,7 @@ def bank_row(index, start, row, select):
     width = len(row)
     rest = ignore(start, select + width, len(start))
     if select == 0:
+
         @always_comb
         def same():
             row.next = start[width:]
@@ -123,7 +138,7 @@ def bank_row(index, start, row, select):
 
     @always_comb
     def cut():
-        high.next = start[select + width:select]
+        high.next = start[select + width : select]
         carry.next = 0
         if start[select:] > index:
             carry.next = 1
@@ -139,6 +154,7 @@ def bank_row(index, start, row, select):
 def bank_word(index, wr_valid, wr_pos, wr_count, wr_data, we, word, select, ports):
     """Which word of the beat, if any, belongs to this bank."""
     if select == 0:
+
         @always_comb
         def only():
             we.next = wr_valid and wr_count != 0
@@ -147,7 +163,7 @@ def bank_word(index, wr_valid, wr_pos, wr_count, wr_data, we, word, select, port
         return only
 
     distance = Signal(modbv(0)[select:])
-    wide, count = (Signal(intbv(0)[max(select, len(wr_count)):]) for _ in range(2))
+    wide, count = (Signal(intbv(0)[max(select, len(wr_count)) :]) for _ in range(2))
     parts = [resize(distance, wide), resize(wr_count, count)]
 
     @always_comb
@@ -159,13 +175,14 @@ def bank_word(index, wr_valid, wr_pos, wr_count, wr_data, we, word, select, port
         we.next = wr_valid and wide < count
 
     if ports == 1:
+
         @always_comb
         def whole():
             word.next = wr_data
 
         return parts, measure, enable, whole
 
-    shifted = Signal(intbv(0)[32 * ports:])
+    shifted = Signal(intbv(0)[32 * ports :])
 
     @always_comb
     def move():

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Arbiter: merges the request streams, works out each word's address and checks it against its region."""
 
 from myhdl import Signal, always, always_comb, block, intbv, modbv
@@ -25,18 +26,40 @@ class Request:
         self.count = Signal(intbv(0)[3:])
         self.region = Signal(intbv(0)[2:])
         if data:
-            self.data = Signal(intbv(0)[32 * ports:])
+            self.data = Signal(intbv(0)[32 * ports :])
         if urgent:
             self.urgent = Signal(bool(0))
         if mark:
             self.mark = Signal(bool(0))
 
 
-@unit(out="fetch.ready params.ready weights.ready aux.ready store.ready profile.ready load.ready "
-          "cmd_valid cmd_write cmd_count cmd_tag cmd_addr cmd_wdata store_issued fault fault_addr")
+@unit(
+    out="fetch.ready params.ready weights.ready aux.ready store.ready profile.ready load.ready "
+    "cmd_valid cmd_write cmd_count cmd_tag cmd_addr cmd_wdata store_issued fault fault_addr"
+)
 def arbiter(
-    clk, rst, windows, fetch, params, weights, aux, store, profile, load,
-    cmd_valid, cmd_ready, cmd_write, cmd_count, cmd_tag, cmd_addr, cmd_wdata, store_issued, fault, fault_addr, *, config
+    clk,
+    rst,
+    windows,
+    fetch,
+    params,
+    weights,
+    aux,
+    store,
+    profile,
+    load,
+    cmd_valid,
+    cmd_ready,
+    cmd_write,
+    cmd_count,
+    cmd_tag,
+    cmd_addr,
+    cmd_wdata,
+    store_issued,
+    fault,
+    fault_addr,
+    *,
+    config,
 ):
     """Fixed priority: fetch, params, weights if urgent, aux, store, profile, load, weights.
 
@@ -145,8 +168,11 @@ def arbiter(
     def grant():  # by who asks, not by the tag, which is known later
         fetch.ready.next = fetch.valid and chosen.ready
         params.ready.next = params.valid and not fetch.valid and chosen.ready
-        weights.ready.next = weights.valid and chosen.ready and not (
-            fetch.valid or params.valid or (not weights.urgent and (before_load or load.valid)))
+        weights.ready.next = (
+            weights.valid
+            and chosen.ready
+            and not (fetch.valid or params.valid or (not weights.urgent and (before_load or load.valid)))
+        )
         aux.ready.next = aux.valid and not before_aux and chosen.ready
         store.ready.next = store.valid and not before_store and chosen.ready
         profile.ready.next = profile.valid and not before_profile and chosen.ready
@@ -213,11 +239,28 @@ def arbiter(
             fault_addr.next = first_outside
 
     stride_used = 30 if ports > 1 else 0
-    return (asked, select, steer, flow, accept, grant, pick, compute, window, command, report,
-            [_word(clk, i, stop, picked.addr, picked.stride, addresses[i], count, base, limit, outside[i])
-             for i in range(ports)],
-            first_of(outside, addresses, first_outside), join(addresses, cmd_addr), join(outside, all_outside),
-            ignore(limit, 0, 2), ignore(picked.stride, stride_used, 32))
+    return (
+        asked,
+        select,
+        steer,
+        flow,
+        accept,
+        grant,
+        pick,
+        compute,
+        window,
+        command,
+        report,
+        [
+            _word(clk, i, stop, picked.addr, picked.stride, addresses[i], count, base, limit, outside[i])
+            for i in range(ports)
+        ],
+        first_of(outside, addresses, first_outside),
+        join(addresses, cmd_addr),
+        join(outside, all_outside),
+        ignore(limit, 0, 2),
+        ignore(picked.stride, stride_used, 32),
+    )
 
 
 @block
@@ -240,6 +283,7 @@ def _word(clk, index, stop, start, stride, address, count, base, limit, outside)
 @block
 def _sum(index, start, stride, sums):
     if index == 0:
+
         @always_comb
         def first():
             sums.next = start

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Load engine: streams the layers' input windows, one behind the other, from memory into the activation buffer."""
 
 from myhdl import Signal, always, always_comb, concat, intbv, modbv
@@ -7,15 +8,32 @@ from hls.lib.fifo import fifo
 from hls.lib.unit import unit
 from hls.lib.wiring import ignore
 
-LOAD_JOB = ("load_addr load_addr_region load_c_stride load_x_stride load_y_stride load_c_count load_x_count "
-            "load_y_count")
+LOAD_JOB = "load_addr load_addr_region load_c_stride load_x_stride load_y_stride load_c_count load_x_count load_y_count"
 """Descriptor fields that the load engine reads."""
 
 
 @unit(out="req.valid req.addr req.stride req.count req.region wr_valid wr_pos wr_count wr_data loaded done left")
 def load_engine(
-    clk, rst, start, job, load_open, available, released, req, rsp_valid, rsp_count, rsp_data,
-    wr_valid, wr_pos, wr_count, wr_data, loaded, done, left, *, config
+    clk,
+    rst,
+    start,
+    job,
+    load_open,
+    available,
+    released,
+    req,
+    rsp_valid,
+    rsp_count,
+    rsp_data,
+    wr_valid,
+    wr_pos,
+    wr_count,
+    wr_data,
+    loaded,
+    done,
+    left,
+    *,
+    config,
 ):
     """Request the window's words in order (y, x, c) in beats of up to P words of the inner loop.
 
@@ -40,7 +58,7 @@ def load_engine(
     asked, position, limit, headroom, layer_next = (Signal(modbv(0)[LINEAR:]) for _ in range(5))
     at, x_at, y_at, x_next, y_next, beat = (Signal(modbv(0)[32:]) for _ in range(6))
     request, queued = (Signal(intbv(0)[35:]) for _ in range(2))
-    due = Signal(modbv(0)[size.bit_length():])  # beats in the request queue or on their way
+    due = Signal(modbv(0)[size.bit_length() :])  # beats in the request queue or on their way
     queue = fifo(clk, rst, step, queue_ready, request, req.valid, req.ready, queued, width=35, depth=2)
 
     @always_comb
@@ -98,7 +116,7 @@ def load_engine(
             x_at.next = job.load_addr
             y_at.next = job.load_addr
         elif step:
-            asked.next = asked + concat(intbv(0)[LINEAR - 3:], count)
+            asked.next = asked + concat(intbv(0)[LINEAR - 3 :], count)
             c_left.next = c_left - ports
             at.next = at + beat * ports
             if last_beat:
@@ -121,9 +139,9 @@ def load_engine(
     @always(clk.posedge)
     def follow():
         if start:
-            layer_next.next = concat(intbv(0)[LINEAR - 3:], next_count)
+            layer_next.next = concat(intbv(0)[LINEAR - 3 :], next_count)
         elif step:
-            layer_next.next = layer_next + concat(intbv(0)[LINEAR - 3:], next_count)
+            layer_next.next = layer_next + concat(intbv(0)[LINEAR - 3 :], next_count)
         if start or step:
             count.next = next_count
             last_beat.next = next_last
@@ -136,7 +154,7 @@ def load_engine(
         wr_data.next = rsp_data
         loaded.next = position
         if rsp_valid:
-            loaded.next = position + concat(intbv(0)[LINEAR - 3:], rsp_count)
+            loaded.next = position + concat(intbv(0)[LINEAR - 3 :], rsp_count)
         done.next = not active and due == 0
 
     @always(clk.posedge)
@@ -159,5 +177,20 @@ def load_engine(
         elif rsp_valid and not step:
             due.next = due - 1
 
-    return (queue, shape, look_ahead, allow, ask, bound, walk, follow, write, count_words, compare, count_beats,
-            ignore(headroom, 0, LINEAR - 1), ignore(job.load_x_stride, 30, 32), ignore(job.load_y_stride, 30, 32))
+    return (
+        queue,
+        shape,
+        look_ahead,
+        allow,
+        ask,
+        bound,
+        walk,
+        follow,
+        write,
+        count_words,
+        compare,
+        count_beats,
+        ignore(headroom, 0, LINEAR - 1),
+        ignore(job.load_x_stride, 30, 32),
+        ignore(job.load_y_stride, 30, 32),
+    )

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Parameter reader: the scale and bias beats of a layer, in order, once per strip."""
 
 from myhdl import Signal, always_comb, modbv
@@ -11,9 +12,7 @@ PARAM_JOB = "param_addr param_addr_region param_words uniform out_px first_px st
 
 
 @unit(out="req.valid req.addr req.stride req.count req.region out_valid out_data idle")
-def param_reader(
-    clk, rst, start, job, req, rsp_valid, rsp_data, out_valid, out_data, out_take, idle, *, config
-):
+def param_reader(clk, rst, start, job, req, rsp_valid, rsp_data, out_valid, out_data, out_take, idle, *, config):
     """First-word-fall-through stream of beats: out_data(32P) is the next beat while out_valid; out_take removes it.
 
     Nothing is read when UNIFORM. ``idle``: level, the next layer may start (see `memory.passes`); its beats follow
@@ -22,10 +21,30 @@ def param_reader(
     ports = config.ports
     depth = 1 << (4 * -(-config.cols // ports) - 1).bit_length()
     enable = Signal(bool(0))
-    waiting = Signal(modbv(0)[(depth - 1).bit_length() + 1:])
-    reader = pass_reader(clk, rst, start, enable, job.param_addr, job.param_words, job.out_px, job.first_px,
-                         job.strip_px, req.valid, req.ready, req.addr, rsp_valid, rsp_data, waiting, out_valid,
-                         out_data, out_take, idle, ports=ports, depth=depth)
+    waiting = Signal(modbv(0)[(depth - 1).bit_length() + 1 :])
+    reader = pass_reader(
+        clk,
+        rst,
+        start,
+        enable,
+        job.param_addr,
+        job.param_words,
+        job.out_px,
+        job.first_px,
+        job.strip_px,
+        req.valid,
+        req.ready,
+        req.addr,
+        rsp_valid,
+        rsp_data,
+        waiting,
+        out_valid,
+        out_data,
+        out_take,
+        idle,
+        ports=ports,
+        depth=depth,
+    )
 
     @always_comb
     def fixed():

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Sequential streams that are used once per strip: weights and parameters."""
 
 from myhdl import Signal, always, always_comb, block, concat, intbv, modbv
@@ -9,8 +10,31 @@ from hls.lib.wiring import join
 
 
 @unit(out="req_valid req_addr stored q_valid q_data idle")
-def pass_reader(clk, rst, start, enable, base, words, out_px, first_px, strip_px, req_valid, req_ready, req_addr,
-                rsp_valid, rsp_data, stored, q_valid, q_data, q_take, idle, *, ports, depth, row=1):
+def pass_reader(
+    clk,
+    rst,
+    start,
+    enable,
+    base,
+    words,
+    out_px,
+    first_px,
+    strip_px,
+    req_valid,
+    req_ready,
+    req_addr,
+    rsp_valid,
+    rsp_data,
+    stored,
+    q_valid,
+    q_data,
+    q_take,
+    idle,
+    *,
+    ports,
+    depth,
+    row=1,
+):
     """``words`` words (a multiple of ports) from ``base``, once per strip, through a FIFO of ``depth`` rows.
 
     A row is ``row`` beats of ``ports`` words; the last of a pass may have fewer, and undefined words above them.
@@ -24,8 +48,8 @@ def pass_reader(clk, rst, start, enable, base, words, out_px, first_px, strip_px
     at = Signal(modbv(0)[32:])
     left = Signal(modbv(0)[LINEAR:])
     wr, rd, rd_after, rd_next, first = (Signal(modbv(0)[bits:]) for _ in range(5))
-    used = Signal(modbv(0)[bits + 1:])  # rows asked for or held
-    in_flight = Signal(modbv(0)[(depth * row).bit_length():])
+    used = Signal(modbv(0)[bits + 1 :])  # rows asked for or held
+    in_flight = Signal(modbv(0)[(depth * row).bit_length() :])
     room, opened, closed, take, freed, last_asked = (Signal(bool(0)) for _ in range(6))
     fits, own, kept, rewind, strip_end, last_strip = (Signal(bool(0)) for _ in range(6))
     full, quiet, some, one, some_left = (Signal(bool(0)) for _ in range(5))  # registers of counts, but some_left
@@ -58,11 +82,29 @@ def pass_reader(clk, rst, start, enable, base, words, out_px, first_px, strip_px
             rd_next.next = rd_after
 
     if row == 1:
-        memory = (ram(clk, rsp_valid, wr, rsp_data, rd_next, q_data, width=32 * ports, depth=depth),
-                  _beats(accept, rsp_valid, full, room, opened, closed))
+        memory = (
+            ram(clk, rsp_valid, wr, rsp_data, rd_next, q_data, width=32 * ports, depth=depth),
+            _beats(accept, rsp_valid, full, room, opened, closed),
+        )
     else:
-        memory = _rows(clk, start, words, accept, rsp_valid, rsp_data, full, wr, rd_next, room, opened, closed,
-                       q_data, ports, depth, row)
+        memory = _rows(
+            clk,
+            start,
+            words,
+            accept,
+            rsp_valid,
+            rsp_data,
+            full,
+            wr,
+            rd_next,
+            room,
+            opened,
+            closed,
+            q_data,
+            ports,
+            depth,
+            row,
+        )
 
     @always(clk.posedge)
     def fetch():
@@ -133,8 +175,16 @@ def pass_reader(clk, rst, start, enable, base, words, out_px, first_px, strip_px
         elif rewind or (take and rd_after == first):
             own.next = True
 
-    return (control, memory, passes, move, fetch, queue, keep,
-            count_strips(clk, start, strip_end, out_px, first_px, strip_px, last_strip))
+    return (
+        control,
+        memory,
+        passes,
+        move,
+        fetch,
+        queue,
+        keep,
+        count_strips(clk, start, strip_end, out_px, first_px, strip_px, last_strip),
+    )
 
 
 @block
@@ -144,8 +194,8 @@ def count_strips(clk, start, step, out_px, first_px, strip_px, last):
 
     @always_comb
     def look():
-        first.next = concat(intbv(0)[LINEAR - 16:], first_px)
-        following.next = concat(intbv(0)[LINEAR - 16:], strip_px)
+        first.next = concat(intbv(0)[LINEAR - 16 :], first_px)
+        following.next = concat(intbv(0)[LINEAR - 16 :], strip_px)
 
     @always(clk.posedge)
     def count():
@@ -166,6 +216,7 @@ def count_strips(clk, start, step, out_px, first_px, strip_px, last):
 @block
 def _beats(accept, rsp_valid, full, room, opened, closed):
     """Rows of one beat: each is opened by its request and closed by its answer."""
+
     @always_comb
     def each():
         room.next = not full
@@ -176,13 +227,14 @@ def _beats(accept, rsp_valid, full, room, opened, closed):
 
 
 @block
-def _rows(clk, start, words, accept, rsp_valid, rsp_data, full, wr, rd_next, room, opened, closed, q_data,
-          ports, depth, row):
+def _rows(
+    clk, start, words, accept, rsp_valid, rsp_data, full, wr, rd_next, room, opened, closed, q_data, ports, depth, row
+):
     """Rows of several beats: one RAM per place in the row."""
     bits = (row - 1).bit_length()
     asked, stored = (Signal(modbv(0)[bits:]) for _ in range(2))
     asked_end, stored_end = (Signal(bool(0)) for _ in range(2))
-    parts = [Signal(intbv(0)[32 * ports:]) for _ in range(row)]
+    parts = [Signal(intbv(0)[32 * ports :]) for _ in range(row)]
 
     @always_comb
     def status():
@@ -190,9 +242,13 @@ def _rows(clk, start, words, accept, rsp_valid, rsp_data, full, wr, rd_next, roo
         opened.next = accept and asked == 0
         closed.next = rsp_valid and stored_end
 
-    return (status, join(parts, q_data), _place(clk, start, words, accept, asked, asked_end, ports, row),
-            _place(clk, start, words, rsp_valid, stored, stored_end, ports, row),
-            [_part(clk, i, rsp_valid, stored, wr, rsp_data, rd_next, parts[i], ports, depth) for i in range(row)])
+    return (
+        status,
+        join(parts, q_data),
+        _place(clk, start, words, accept, asked, asked_end, ports, row),
+        _place(clk, start, words, rsp_valid, stored, stored_end, ports, row),
+        [_part(clk, i, rsp_valid, stored, wr, rsp_data, rd_next, parts[i], ports, depth) for i in range(row)],
+    )
 
 
 @block

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Memory ports: beats of up to P words become OBI transactions on P masters, and answers become beats again."""
 
 from myhdl import Signal, always, always_comb, block, concat, intbv, modbv
@@ -11,12 +12,44 @@ QUEUED = 4  # commands a port may lag behind the others
 OUTSTANDING = 8  # beats between command and answer
 
 
-@unit(out="cmd_ready rsp_valid rsp_count rsp_data m_req m_we m_be m_addr m_wdata busy late words timeout stalled "
-          "timeout_addr")
+@unit(
+    out="cmd_ready rsp_valid rsp_count rsp_data m_req m_we m_be m_addr m_wdata busy late words timeout stalled "
+    "timeout_addr"
+)
 def memory_ports(
-    clk, rst, cancel, give_up, running, progress, watchdog, cmd_valid, cmd_ready, cmd_write, cmd_count, cmd_tag,
-    cmd_addr, cmd_wdata, rsp_valid, rsp_count, rsp_data, m_req, m_we, m_be, m_addr, m_wdata, m_gnt, m_rvalid, m_rdata,
-    busy, late, words, timeout, stalled, timeout_addr, *, config
+    clk,
+    rst,
+    cancel,
+    give_up,
+    running,
+    progress,
+    watchdog,
+    cmd_valid,
+    cmd_ready,
+    cmd_write,
+    cmd_count,
+    cmd_tag,
+    cmd_addr,
+    cmd_wdata,
+    rsp_valid,
+    rsp_count,
+    rsp_data,
+    m_req,
+    m_we,
+    m_be,
+    m_addr,
+    m_wdata,
+    m_gnt,
+    m_rvalid,
+    m_rdata,
+    busy,
+    late,
+    words,
+    timeout,
+    stalled,
+    timeout_addr,
+    *,
+    config,
 ):
     """Issue words 0..cmd_count-1 of each command on ports 0..cmd_count-1 and return beats in command order.
 
@@ -38,26 +71,61 @@ def memory_ports(
     ports, streams = config.ports, len(rsp_valid)
     clear, drop, taken, complete = (Signal(bool(0)) for _ in range(4))
     push, pop, room, missing, have, req, we, gnt, rvalid, held, waiting, moved, granted, late_port = (
-        [Signal(bool(0)) for _ in range(ports)] for _ in range(14))
-    addr, wdata, rdata, out_addr, out_wdata, answer = (
-        [Signal(intbv(0)[32:]) for _ in range(ports)] for _ in range(6))
+        [Signal(bool(0)) for _ in range(ports)] for _ in range(14)
+    )
+    addr, wdata, rdata, out_addr, out_wdata, answer = ([Signal(intbv(0)[32:]) for _ in range(ports)] for _ in range(6))
     all_room, all_missing, all_held, all_waiting, all_moved, all_late = (Signal(intbv(0)[ports:]) for _ in range(6))
-    answers = Signal(intbv(0)[32 * ports:])
+    answers = Signal(intbv(0)[32 * ports :])
     tag_in, tag_out = (Signal(intbv(0)[6:]) for _ in range(2))
     tag_room, tag_valid = (Signal(bool(0)) for _ in range(2))
     count, granted_now = (Signal(modbv(0)[3:]) for _ in range(2))
     masters = [
-        memory_port(clk, rst, clear, drop, push[i], room[i], cmd_write, addr[i], wdata[i], have[i], pop[i], answer[i],
-                    req[i], we[i], out_addr[i], out_wdata[i], gnt[i], rvalid[i], rdata[i],
-                    held[i], waiting[i], moved[i], granted[i], late_port[i])
+        memory_port(
+            clk,
+            rst,
+            clear,
+            drop,
+            push[i],
+            room[i],
+            cmd_write,
+            addr[i],
+            wdata[i],
+            have[i],
+            pop[i],
+            answer[i],
+            req[i],
+            we[i],
+            out_addr[i],
+            out_wdata[i],
+            gnt[i],
+            rvalid[i],
+            rdata[i],
+            held[i],
+            waiting[i],
+            moved[i],
+            granted[i],
+            late_port[i],
+        )
         for i in range(ports)
     ]
     order = fifo(clk, drop, taken, tag_room, tag_in, tag_valid, complete, tag_out, width=6, depth=OUTSTANDING)
     buses = [
-        split(cmd_addr, addr), split(cmd_wdata, wdata), split(m_gnt, gnt), split(m_rvalid, rvalid),
-        split(m_rdata, rdata), join(req, m_req), join(we, m_we), join(out_addr, m_addr), join(out_wdata, m_wdata),
-        join(answer, answers), join(room, all_room), join(missing, all_missing), join(held, all_held),
-        join(waiting, all_waiting), join(moved, all_moved), join(late_port, all_late),
+        split(cmd_addr, addr),
+        split(cmd_wdata, wdata),
+        split(m_gnt, gnt),
+        split(m_rvalid, rvalid),
+        split(m_rdata, rdata),
+        join(req, m_req),
+        join(we, m_we),
+        join(out_addr, m_addr),
+        join(out_wdata, m_wdata),
+        join(answer, answers),
+        join(room, all_room),
+        join(missing, all_missing),
+        join(held, all_held),
+        join(waiting, all_waiting),
+        join(moved, all_moved),
+        join(late_port, all_late),
     ]
     lanes = [_lane(i, taken, cmd_count, push[i], complete, count, have[i], missing[i], pop[i]) for i in range(ports)]
     bytes_enabled, every_port = (1 << 4 * ports) - 1, (1 << ports) - 1
@@ -86,19 +154,29 @@ def memory_ports(
         words.next = granted_now
         rsp_valid.next = 0
         if complete:
-            rsp_valid.next = concat(intbv(0)[streams - 1:], True) << tag_out[6:3]
+            rsp_valid.next = concat(intbv(0)[streams - 1 :], True) << tag_out[6:3]
         rsp_count.next = count
         rsp_data.next = answers
 
-    return (masters, order, buses, lanes, controls, take, head, respond,
-            _count(granted, granted_now),
-            _watchdog(clk, clear, watchdog, all_waiting, running, all_moved, progress, timeout, stalled),
-            first_of(waiting, out_addr, timeout_addr))
+    return (
+        masters,
+        order,
+        buses,
+        lanes,
+        controls,
+        take,
+        head,
+        respond,
+        _count(granted, granted_now),
+        _watchdog(clk, clear, watchdog, all_waiting, running, all_moved, progress, timeout, stalled),
+        first_of(waiting, out_addr, timeout_addr),
+    )
 
 
 @block
 def _lane(index, taken, cmd_count, push, complete, count, have, missing, pop):
     """Whether port ``index`` takes part in the command and in the oldest beat."""
+
     @always_comb
     def part():
         push.next = taken and cmd_count > index
@@ -113,13 +191,14 @@ def _count(bits, total):
     """``total`` is the number of ``bits`` set."""
     bit, zeros = bits[0], len(total) - 1
     if len(bits) == 1:
+
         @always_comb
         def one():
             total.next = concat(intbv(0)[zeros:], bit)
 
         return one
 
-    rest = Signal(modbv(0)[len(total):])
+    rest = Signal(modbv(0)[len(total) :])
 
     @always_comb
     def add():
@@ -150,8 +229,30 @@ def _watchdog(clk, clear, limit, waiting, running, moved, progress, timeout, sta
 
 @unit(out="room have answer req we addr wdata held waiting moved granted late")
 def memory_port(
-    clk, rst, clear, drop, push, room, cmd_write, cmd_addr, cmd_wdata, have, pop, answer,
-    req, we, addr, wdata, gnt, rvalid, rdata, held, waiting, moved, granted, late
+    clk,
+    rst,
+    clear,
+    drop,
+    push,
+    room,
+    cmd_write,
+    cmd_addr,
+    cmd_wdata,
+    have,
+    pop,
+    answer,
+    req,
+    we,
+    addr,
+    wdata,
+    gnt,
+    rvalid,
+    rdata,
+    held,
+    waiting,
+    moved,
+    granted,
+    late,
 ):
     """One OBI master: command queue, request register, answer FIFO.
 
@@ -162,7 +263,7 @@ def memory_port(
     """
     cmd, queued = (Signal(intbv(0)[65:]) for _ in range(2))
     queue_valid, advance, due, keep, keep_room, have_answer, late_due = (Signal(bool(0)) for _ in range(7))
-    outstanding = Signal(intbv(0)[OUTSTANDING.bit_length():])
+    outstanding = Signal(intbv(0)[OUTSTANDING.bit_length() :])
     queue = fifo(clk, drop, push, room, cmd, queue_valid, advance, queued, width=65, depth=QUEUED)
     answers = fifo(clk, drop, keep, keep_room, rdata, have_answer, pop, answer, width=32, depth=OUTSTANDING)
 

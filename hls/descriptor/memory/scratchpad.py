@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Scratchpad: loads, stores and aux reads of the descriptors' region SCRATCHPAD, served on chip.
 
 Single-word banks, word w in bank w mod banks, so that a beat of P neighbouring words takes one cycle from any start.
@@ -15,8 +16,10 @@ READ_LATENCY = 2
 """Cycles from an accepted request to its answer."""
 
 _REQUEST = ("valid", "addr", "stride", "count", "region")
-_OUTPUTS = " ".join([f"bus_{stream}.{name}" for stream in ("load", "aux", "store") for name in _REQUEST]
-                    + ["bus_store.data", "bus_store.mark", "load.ready", "aux.ready", "store.ready"])
+_OUTPUTS = " ".join(
+    [f"bus_{stream}.{name}" for stream in ("load", "aux", "store") for name in _REQUEST]
+    + ["bus_store.data", "bus_store.mark", "load.ready", "aux.ready", "store.ready"]
+)
 
 
 class Place:
@@ -28,8 +31,24 @@ class Place:
 
 @unit(out=f"{_OUTPUTS} read_load read_aux rsp_count rsp_data marked")
 def scratchpad(
-    clk, rst, load, aux, store, load_place, aux_place, store_place, bus_load, bus_aux, bus_store,
-    read_load, read_aux, rsp_count, rsp_data, marked, *, config
+    clk,
+    rst,
+    load,
+    aux,
+    store,
+    load_place,
+    aux_place,
+    store_place,
+    bus_load,
+    bus_aux,
+    bus_store,
+    read_load,
+    read_aux,
+    rsp_count,
+    rsp_data,
+    marked,
+    *,
+    config,
 ):
     """Serve requests (`memory.arbiter.Request`) whose region is SCRATCHPAD; pass the others on to ``bus_*``.
 
@@ -47,7 +66,7 @@ def scratchpad(
     rd_from, wr_from = (Signal(intbv(0)[32:]) for _ in range(2))
     rd_ring, wr_ring, rd_count, count = (Signal(intbv(0)[n:]) for n in (5, 5, 3, 3))
     outputs = [Signal(intbv(0)[32:]) for _ in range(banks)]
-    flat, rotated = Signal(intbv(0)[32 * banks:]), Signal(intbv(0)[32 * ports:])
+    flat, rotated = Signal(intbv(0)[32 * banks :]), Signal(intbv(0)[32 * ports :])
     valids = Signal(intbv(0)[2:])
 
     @always_comb
@@ -116,13 +135,36 @@ def scratchpad(
             marked.next = False
 
     return (
-        choose, accept, pass_on, pass_store, steer, answer,
-        _place(rd_at, rd_from, rd_ring, rd_word, rd_home, rd_mask), _place(wr_at, wr_from, wr_ring, wr_word, wr_home,
-                                                                           wr_mask),
-        [scratchpad_bank(clk, intbv(b)[(banks - 1).bit_length():] if banks > 1 else None, write, wr_word, wr_home,
-                         wr_mask, store.count, store.data, rd_word, rd_home, rd_mask, outputs[b], banks=banks,
-                         depth=size // banks, ports=ports) for b in range(banks)],
-        join(outputs, flat), rotate(clk, rd_word, flat, rotated, banks, ports),
+        choose,
+        accept,
+        pass_on,
+        pass_store,
+        steer,
+        answer,
+        _place(rd_at, rd_from, rd_ring, rd_word, rd_home, rd_mask),
+        _place(wr_at, wr_from, wr_ring, wr_word, wr_home, wr_mask),
+        [
+            scratchpad_bank(
+                clk,
+                intbv(b)[(banks - 1).bit_length() :] if banks > 1 else None,
+                write,
+                wr_word,
+                wr_home,
+                wr_mask,
+                store.count,
+                store.data,
+                rd_word,
+                rd_home,
+                rd_mask,
+                outputs[b],
+                banks=banks,
+                depth=size // banks,
+                ports=ports,
+            )
+            for b in range(banks)
+        ],
+        join(outputs, flat),
+        rotate(clk, rd_word, flat, rotated, banks, ports),
     )
 
 
@@ -134,11 +176,18 @@ def _place(at, start, ring, word, home, mask):
 
     @always_comb
     def cut():
-        word.next = at[bits + 2:2]
-        home.next = start[bits + 2:2]
+        word.next = at[bits + 2 : 2]
+        home.next = start[bits + 2 : 2]
 
-    return (cut, [_above(ring, i, decoded[i]) for i in range(bits)], join(decoded, mask),
-            ignore(at, 0, 2), ignore(at, bits + 2, 32), ignore(start, 0, 2), ignore(start, bits + 2, 32))
+    return (
+        cut,
+        [_above(ring, i, decoded[i]) for i in range(bits)],
+        join(decoded, mask),
+        ignore(at, 0, 2),
+        ignore(at, bits + 2, 32),
+        ignore(start, 0, 2),
+        ignore(start, bits + 2, 32),
+    )
 
 
 @block
@@ -151,18 +200,38 @@ def _above(ring, bit, inside):
 
 
 @unit(out="rd_data")
-def scratchpad_bank(clk, index, we, wr_word, wr_home, wr_mask, wr_count, wr_data, rd_word, rd_home, rd_mask, rd_data,
-                    *, banks, depth, ports):
+def scratchpad_bank(
+    clk,
+    index,
+    we,
+    wr_word,
+    wr_home,
+    wr_mask,
+    wr_count,
+    wr_data,
+    rd_word,
+    rd_home,
+    rd_mask,
+    rd_data,
+    *,
+    banks,
+    depth,
+    ports,
+):
     """Bank ``index``: the words w with w mod ``banks`` == index, ``depth`` of them; rings of at least ``banks``."""
     select = (banks - 1).bit_length()
     row_bits = (depth - 1).bit_length()
     write = Signal(bool(0))
     word = Signal(intbv(0)[32:])
     rows, wrapped = ([Signal(modbv(0)[row_bits:]) for _ in range(2)] for _ in range(2))
-    return (ram(clk, write, wrapped[0], word, wrapped[1], rd_data, width=32, depth=depth),
-            bank_row(index, wr_word, rows[0], select), _wrap(rows[0], wr_home, wr_mask, wrapped[0], select),
-            bank_row(index, rd_word, rows[1], select), _wrap(rows[1], rd_home, rd_mask, wrapped[1], select),
-            bank_word(index, we, wr_word, wr_count, wr_data, write, word, select, ports))
+    return (
+        ram(clk, write, wrapped[0], word, wrapped[1], rd_data, width=32, depth=depth),
+        bank_row(index, wr_word, rows[0], select),
+        _wrap(rows[0], wr_home, wr_mask, wrapped[0], select),
+        bank_row(index, rd_word, rows[1], select),
+        _wrap(rows[1], rd_home, rd_mask, wrapped[1], select),
+        bank_word(index, we, wr_word, wr_count, wr_data, write, word, select, ports),
+    )
 
 
 @block

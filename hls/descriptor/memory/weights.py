@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Weight loader: streams the weights of every strip through a FIFO and cuts them into load beats of the array."""
 
 from math import gcd
@@ -23,11 +24,31 @@ class _Tile:
         self.valid, self.ends_pass, self.ends_layer = (Signal(bool(0)) for _ in range(3))
 
 
-@unit(out="req.valid req.addr req.stride req.count req.region req.urgent load_valid load_data load_beat load_diag "
-          "tile_ready idle cut_done left")
+@unit(
+    out="req.valid req.addr req.stride req.count req.region req.urgent load_valid load_data load_beat load_diag "
+    "tile_ready idle cut_done left"
+)
 def weight_loader(
-    clk, rst, start, job, cut_start, cut_job, req, rsp_valid, rsp_data, load_valid, load_data, load_beat, load_diag,
-    tile_ready, tile_take, idle, cut_done, left, *, config
+    clk,
+    rst,
+    start,
+    job,
+    cut_start,
+    cut_job,
+    req,
+    rsp_valid,
+    rsp_data,
+    load_valid,
+    load_data,
+    load_beat,
+    load_diag,
+    tile_ready,
+    tile_take,
+    idle,
+    cut_done,
+    left,
+    *,
+    config,
 ):
     """Present every tile's bytes to the array, up to one beat per cycle.
 
@@ -54,7 +75,8 @@ def weight_loader(
     # The buffer between rows and beats is counted in grains: every step of its contents is a multiple of one
     grain = gcd(row_bytes, beat_bytes, last_bytes, diagonal)
     row_grains, beat_grains, last_grains, diagonal_grains = (
-        n // grain for n in (row_bytes, beat_bytes, last_bytes, diagonal))
+        n // grain for n in (row_bytes, beat_bytes, last_bytes, diagonal)
+    )
     refill = 2 * beat_grains - 1  # at most so many held: another row is taken, whether or not a beat leaves
     space = refill + row_grains
     size = space.bit_length()
@@ -64,19 +86,40 @@ def weight_loader(
     # Tiles are counted ahead: the one in the gearbox and the one behind it, whether they end a pass and the layer
     tile, behind, coming = (_Tile() for _ in range(3))
     walking, step, walk_end, last_strip = (Signal(bool(0)) for _ in range(4))
-    waiting = Signal(modbv(0)[(depth - 1).bit_length() + 1:])
-    q_data = Signal(intbv(0)[8 * row_bytes:])
+    waiting = Signal(modbv(0)[(depth - 1).bit_length() + 1 :])
+    q_data = Signal(intbv(0)[8 * row_bytes :])
     words_left, pass_words = (Signal(modbv(0)[LINEAR:]) for _ in range(2))  # words_left: only while `more`
-    data, kept, shifted, filled, added = (Signal(modbv(0)[8 * space * grain:]) for _ in range(5))
+    data, kept, shifted, filled, added = (Signal(modbv(0)[8 * space * grain :]) for _ in range(5))
     held, need, rest, total, incoming = (Signal(modbv(0)[size:]) for _ in range(5))
-    beat = Signal(modbv(0)[len(load_beat):])
+    beat = Signal(modbv(0)[len(load_beat) :])
     g_left, cb_left, kb_left = (Signal(modbv(0)[16:]) for _ in range(3))
     kx_left, ky_left = (Signal(modbv(0)[8:]) for _ in range(2))
     g_last, cb_last, ky_last, kx_last, kb_last = (Signal(bool(0)) for _ in range(5))  # registers: the counter is 1
     g_end, cb_end, ky_end, kx_end = (Signal(bool(0)) for _ in range(4))
-    reader = pass_reader(clk, rst, start, enable, job.weight_addr, job.weight_words, job.out_px, job.first_px,
-                         job.strip_px, req.valid, req.ready, req.addr, rsp_valid, rsp_data, waiting, q_valid,
-                         q_data, q_take, idle, ports=ports, depth=depth, row=row)
+    reader = pass_reader(
+        clk,
+        rst,
+        start,
+        enable,
+        job.weight_addr,
+        job.weight_words,
+        job.out_px,
+        job.first_px,
+        job.strip_px,
+        req.valid,
+        req.ready,
+        req.addr,
+        rsp_valid,
+        rsp_data,
+        waiting,
+        q_valid,
+        q_data,
+        q_take,
+        idle,
+        ports=ports,
+        depth=depth,
+        row=row,
+    )
 
     @always_comb
     def fixed():
@@ -261,20 +304,40 @@ def weight_loader(
         load_diag.next = cut_job.diagonal
         tile_ready.next = full
         left.next = full or q_valid
-        load_data.next = data[8 * beat_bytes:]
+        load_data.next = data[8 * beat_bytes :]
         if cut_job.unit_weights:
             load_data.next = ones
 
-    return (reader, fixed, hurry, lasts, demand, decide, ends, continues, cut, keep, fill, remain, gearbox, count_words,
-            skip_padding, shadow, look_ahead, follow, walk, present,
-            count_strips(clk, cut_start, walk_end, cut_job.out_px, cut_job.first_px, cut_job.strip_px, last_strip),
-            _insert(q_data, held, added, 8 * grain, refill.bit_length()))
+    return (
+        reader,
+        fixed,
+        hurry,
+        lasts,
+        demand,
+        decide,
+        ends,
+        continues,
+        cut,
+        keep,
+        fill,
+        remain,
+        gearbox,
+        count_words,
+        skip_padding,
+        shadow,
+        look_ahead,
+        follow,
+        walk,
+        present,
+        count_strips(clk, cut_start, walk_end, cut_job.out_px, cut_job.first_px, cut_job.strip_px, last_strip),
+        _insert(q_data, held, added, 8 * grain, refill.bit_length()),
+    )
 
 
 @block
 def _insert(row, position, placed, grain_bits, stages):
     """``placed`` is ``row`` moved up by ``position`` grains; position has ``stages`` bits that count."""
-    levels = [Signal(modbv(0)[len(placed):]) for _ in range(stages)] + [placed]
+    levels = [Signal(modbv(0)[len(placed) :]) for _ in range(stages)] + [placed]
     moves = [_move(position, levels[i], levels[i + 1], i, grain_bits << i) for i in range(stages)]
     return resize(row, levels[0]), moves, ignore(position, stages, len(position))
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Vectors for arithmetic units, and their answers compared with the host's IEEE arithmetic or exact integers.
 // Before it stand `Dut`, the model's class, and the constants of the unit.
 #include <cmath>

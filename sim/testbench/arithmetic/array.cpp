@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // systolic_array, ALIGNED or fma, ROWS x COLS: tiles of weights, dense and diagonal, each loaded while the one before
 // it computes. Columns are compared with exact integers (aligned) or with chains of fmaf.
 constexpr int DIAGONAL = ROWS < COLS ? ROWS : COLS, BEATS = (ROWS + LOAD_ROWS - 1) / LOAD_ROWS;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // fma_pe: psum_out = a * weight + psum, UNIT_LATENCY cycles after a and psum; switched off it passes psum on, bit for
 // bit. A weight enters the shadow register two cycles ahead of its activation, and every cycle swaps.
 struct Bench {

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // fp32_add and fp32_mul (OPERATION + or *), y UNIT_LATENCY enabled cycles after a and b.
 struct Bench {
     static constexpr int AHEAD = 0;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // normaliser: psum * 2**(exponent - 152) as FP32, UNIT_LATENCY cycles later; psum has PSUM_BITS bits.
 struct Bench {
     static constexpr int AHEAD = 0;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Bus of the accelerator's registers: N OBI masters share one OBI slave of WINDOW bytes at BASE.
 //
 // One transaction at a time, round robin. A request that the slave has not granted yet keeps its turn, so the

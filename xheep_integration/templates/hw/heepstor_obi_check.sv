@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Asserts OBI on one port: a request stays as it is until it is granted, every grant is answered exactly once,
 // and not in its own cycle. Nothing remains of it in synthesis.
 module heepstor_obi_check

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The runtime's view of the SoC, on X-HEEP.
 #ifndef HEEPGEN_SOC_HPP
 #define HEEPGEN_SOC_HPP

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Runs a program on the simulated SoC: +firmware=FILE.hex [+max_cycles=N] [+trace=FILE.fst]
 // Ends with "cycles N, exit value V"; the UART's text is in uart0.log.
 #include <cinttypes>

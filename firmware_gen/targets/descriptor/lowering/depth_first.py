@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Layers that take turns: each computes a few rows, the next one uses them, and only those are kept, in a ring.
 
 A group is a chain of feature-map layers of which each reads what the one before writes, and nobody else does. For the
@@ -30,8 +31,9 @@ class Rows:
 
     def needed(self, first: int, end: int) -> tuple[int, int]:
         """Input rows of output rows first..end - 1."""
-        (start, count, step), _, _ = along((first, end), (0, self.kernel), self.inputs, self.stride,
-                                                 self.dilation, self.top)
+        (start, count, step), _, _ = along(
+            (first, end), (0, self.kernel), self.inputs, self.stride, self.dilation, self.top
+        )
         return start, start + (count - 1) * step + 1
 
 
@@ -90,8 +92,9 @@ def ring_rows(layers: Sequence[Rows], pieces: Sequence[tuple[int, int, int]]) ->
 
 def links(graph: ir.Graph, tensors: Mapping[str, Tensor], jobs: Sequence[Sequence[Job]]) -> list[Link]:
     """Neighbours that may take turns. jobs: those of every node, lowered as a whole."""
-    operations = [_single(node, tensors) if len(own) == 1 else None
-                  for node, own in zip(graph.nodes, jobs, strict=True)]
+    operations = [
+        _single(node, tensors) if len(own) == 1 else None for node, own in zip(graph.nodes, jobs, strict=True)
+    ]
     result = []
     for step, (node, reader) in enumerate(zip(graph.nodes, graph.nodes[1:])):
         before, after = operations[step], operations[step + 1]
@@ -134,14 +137,19 @@ def parts(graph: ir.Graph, groups: Sequence[Group]) -> Iterator[Group]:
             yield group
 
 
-def jobs(graph: ir.Graph, group: Group, tensors: Mapping[str, Tensor], constants: Constants,
-         config: Config) -> Iterator[tuple[int, list[Job]]]:
+def jobs(
+    graph: ir.Graph, group: Group, tensors: Mapping[str, Tensor], constants: Constants, config: Config
+) -> Iterator[tuple[int, list[Job]]]:
     """(step, descriptors) in order; see `layer_jobs`."""
     nodes = [graph.nodes[step] for step in group.steps]
     if len(nodes) == 1:
         if not shares_storage(graph, nodes[0]) and not isinstance(nodes[0], CPU_NODES):
-            yield group.steps[0], layer_jobs(nodes[0], [tensors[v] for v in nodes[0].inputs],
-                                                   tensors[nodes[0].output], constants, config)
+            yield (
+                group.steps[0],
+                layer_jobs(
+                    nodes[0], [tensors[v] for v in nodes[0].inputs], tensors[nodes[0].output], constants, config
+                ),
+            )
         return
     operations = [_single(node, tensors) for node in nodes]
     cbg: list[int | None] = [None] * len(nodes)

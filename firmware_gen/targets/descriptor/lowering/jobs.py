@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Layers -> jobs: the descriptors of every operation, images and channel multipliers in turn."""
 
 from __future__ import annotations
@@ -35,8 +36,9 @@ def _shifted(view: View | None, words: int) -> View | None:
     return view and replace(view, base=replace(view.base, offset=view.base.offset + words))
 
 
-def windowed_jobs(layer: str, operation: Operation, image: int, constants: Constants, config: Config,
-                  cbg: int | None = None) -> list[Job]:
+def windowed_jobs(
+    layer: str, operation: Operation, image: int, constants: Constants, config: Config, cbg: int | None = None
+) -> list[Job]:
     """Descriptors of one operation on one image, in order."""
     op = operation.op
     source = _shifted(operation.source, image * operation.source_step)
@@ -49,8 +51,9 @@ def windowed_jobs(layer: str, operation: Operation, image: int, constants: Const
             raise
         if operation.aux.base.name == operation.target.base.name:
             raise NotInPlace(layer) from None
-        return [job for half in _without_residual(operation)
-                for job in windowed_jobs(layer, half, image, constants, config)]
+        return [
+            job for half in _without_residual(operation) for job in windowed_jobs(layer, half, image, constants, config)
+        ]
     jobs = []
     for piece, fields, cycles in cut:
         add_streams(op, piece, fields, layer, constants, config)
@@ -64,10 +67,24 @@ def _without_residual(operation: Operation) -> list[Operation]:
     outputs = op.channels if op.diagonal else op.groups * op.cout
     scale, bias = ((v.reshape(1, -1) if isinstance(v, np.ndarray) else v) for v in (op.scale, op.bias))
     raw = replace(op, scale=1.0, bias=-0.0, act=ir.IDENTITY, residual="none")
-    finish = Windowed(outputs, op.out_height, op.out_width, op.out_height, op.out_width, cout=outputs, diagonal=True,
-                      maximum=True, scale=scale, bias=bias, act=op.act, residual=op.residual)
-    return [replace(operation, op=raw, aux=None),
-            replace(operation, op=finish, source=target, source_step=operation.target_step)]
+    finish = Windowed(
+        outputs,
+        op.out_height,
+        op.out_width,
+        op.out_height,
+        op.out_width,
+        cout=outputs,
+        diagonal=True,
+        maximum=True,
+        scale=scale,
+        bias=bias,
+        act=op.act,
+        residual=op.residual,
+    )
+    return [
+        replace(operation, op=raw, aux=None),
+        replace(operation, op=finish, source=target, source_step=operation.target_step),
+    ]
 
 
 def _flat_jobs(layer: str, operation: Operation, constants: Constants, config: Config) -> list[Job]:
@@ -77,7 +94,9 @@ def _flat_jobs(layer: str, operation: Operation, constants: Constants, config: C
     for start, channels, rows in ((0, lanes, size // lanes), (size - size % lanes, size % lanes, 1)):
         if channels and rows:
             op = replace(operation.op, channels=channels, width=rows, out_width=rows, cout=channels)
-            views = [_shifted(v, start) and replace(_shifted(v, start), x=channels)
-                     for v in (operation.source, operation.target, operation.aux)]
+            views = [
+                _shifted(v, start) and replace(_shifted(v, start), x=channels)
+                for v in (operation.source, operation.target, operation.aux)
+            ]
             jobs += windowed_jobs(layer, Operation(op, *views), 0, constants, config)
     return jobs

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How weights, scales and biases lie in memory: the streams of `table`, as uint32 words."""
 
 import numpy as np
@@ -9,7 +10,7 @@ def _blocks(array: np.ndarray, axis: int, size: int) -> np.ndarray:
     count = -(-length // size)
     pad = [(0, 0)] * array.ndim
     pad[axis] = (0, count * size - length)
-    shape = (*array.shape[:axis], count, size, *array.shape[axis + 1:])
+    shape = (*array.shape[:axis], count, size, *array.shape[axis + 1 :])
     return np.pad(array, pad).reshape(shape)
 
 
@@ -25,15 +26,17 @@ def dense_weights(weight: np.ndarray, cbg: int, config) -> np.ndarray:
     """
     tiles = _blocks(_blocks(weight, 4, config.rows), 1, config.cols)  # g, cb, column, ky, kx, kb, row
     tiles = tiles.transpose(0, 1, 3, 4, 5, 6, 2)  # g, cb, ky, kx, kb, row, column
-    groups = [tiles[:, first:first + cbg].transpose(0, 2, 3, 4, 1, 5, 6).reshape(len(tiles), -1)
-              for first in range(0, tiles.shape[1], cbg)]
+    groups = [
+        tiles[:, first : first + cbg].transpose(0, 2, 3, 4, 1, 5, 6).reshape(len(tiles), -1)
+        for first in range(0, tiles.shape[1], cbg)
+    ]
     return _words(np.concatenate(groups, axis=1), config.ports)
 
 
 def diagonal_weights(weight: np.ndarray, cbg: int, config) -> np.ndarray:
     """Tiles of a depthwise layer. weight: int8 (channels, kh, kw); words in the order cbg, ky, kx, cb, lane."""
     tiles = _blocks(weight, 0, config.diagonal).transpose(0, 2, 3, 1)  # cb, ky, kx, lane
-    groups = [tiles[first:first + cbg].transpose(1, 2, 0, 3).reshape(-1) for first in range(0, len(tiles), cbg)]
+    groups = [tiles[first : first + cbg].transpose(1, 2, 0, 3).reshape(-1) for first in range(0, len(tiles), cbg)]
     return _words(np.concatenate(groups), config.ports)
 
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Nodes of the graph -> operations: a `Windowed` on tensors where they lie."""
 
 from __future__ import annotations
@@ -78,8 +79,9 @@ def _map_operations(node, sources: list[Tensor], target: Tensor, out_shape: ir.S
     result = []
     for op, rectangle, (offset, step) in windowed_ops(node, sources[0].shape, out_shape):
         views = [v and replace(v, base=v.at(offset), c=v.c * step) for v in (operation.target, operation.aux)]
-        result.append(replace(operation, op=replace(op, residual=residual), rectangle=rectangle, target=views[0],
-                              aux=views[1]))
+        result.append(
+            replace(operation, op=replace(op, residual=residual), rectangle=rectangle, target=views[0], aux=views[1])
+        )
     return result
 
 
@@ -106,18 +108,24 @@ def _map_operation(op, source: Tensor, target: Tensor, aux: Tensor | None, shape
     """`op` from maps to maps; `shape` is that of all of them when their tensors are flattened."""
     shapes = [shape or t.shape[1:] if t else () for t in (source, target, aux)]
     maps = [map_view(t, s) for t, s in zip((source, target, aux), shapes, strict=True)]
-    return Operation(op, *(view for view, _ in maps), None, source.size // math.prod(shapes[0]),
-                     *(step for _, step in maps))
+    return Operation(
+        op, *(view for view, _ in maps), None, source.size // math.prod(shapes[0]), *(step for _, step in maps)
+    )
 
 
 def _vector_operation(node, sources: list[Tensor], target: Tensor, inputs: int, outputs: int) -> Operation:
     """Linear or Scale on (N, F) or (F,): the vectors of a batch are the pixels of a row."""
     source, residual = sources[0], node.residual
     if residual != "none" and sources[1].channels_last != target.channels_last:
-        raise HeepgenError(f"layer {node.name}: its residual is a flattened feature map in another order than its "
-                           "output; add it before flattening, or as a layer of its own")
-    op = linear_window(node, source.shape, source.channels_last) if isinstance(node, ir.Linear) else scale_window(
-        node, (inputs, 1, source.size // inputs), source.channels_last)
+        raise HeepgenError(
+            f"layer {node.name}: its residual is a flattened feature map in another order than its "
+            "output; add it before flattening, or as a layer of its own"
+        )
+    op = (
+        linear_window(node, source.shape, source.channels_last)
+        if isinstance(node, ir.Linear)
+        else scale_window(node, (inputs, 1, source.size // inputs), source.channels_last)
+    )
     tensors_ = (source, target, sources[1] if residual != "none" else None)
     views = [t and View(t.base, 1, t.pitch or n, 0) for t, n in zip(tensors_, (inputs, outputs, outputs), strict=True)]
     return Operation(replace(op, residual=residual), *views)
@@ -149,8 +157,11 @@ def _upsample(node: ir.Upsample, source: Tensor, target: Tensor) -> list[Operati
     high, wide = node.factor
     operation = _map_operation(copy_window(source.shape[1:]), source, target, None)
     view = operation.target
-    return [replace(operation, target=replace(view, base=view.at(x=x, y=y), x=view.x * wide, y=view.y * high))
-            for y in range(high) for x in range(wide)]
+    return [
+        replace(operation, target=replace(view, base=view.at(x=x, y=y), x=view.x * wide, y=view.y * high))
+        for y in range(high)
+        for x in range(wide)
+    ]
 
 
 def _shuffle(node: ir.Shuffle, source: Tensor, target: Tensor) -> list[Operation]:
@@ -158,9 +169,14 @@ def _shuffle(node: ir.Shuffle, source: Tensor, target: Tensor) -> list[Operation
     _, channels, height, width = source.shape
     size = channels // node.groups
     whole = _map_operation(copy_window((size, height, width)), source, target, None, source.shape[1:])
-    return [replace(whole, source=replace(whole.source, base=whole.source.at(c=group * size)),
-                    target=replace(whole.target, base=whole.target.at(c=group), c=whole.target.c * node.groups))
-            for group in range(node.groups)]
+    return [
+        replace(
+            whole,
+            source=replace(whole.source, base=whole.source.at(c=group * size)),
+            target=replace(whole.target, base=whole.target.at(c=group), c=whole.target.c * node.groups),
+        )
+        for group in range(node.groups)
+    ]
 
 
 def _pixel_shuffle(node: ir.PixelShuffle, source: Tensor, target: Tensor) -> list[Operation]:
@@ -170,9 +186,15 @@ def _pixel_shuffle(node: ir.PixelShuffle, source: Tensor, target: Tensor) -> lis
     op = copy_window((channels // factor**2, height, width))
     whole = _map_operation(op, source, target, None)
     view, out = whole.source, whole.target
-    return [replace(whole, source=replace(view, base=view.at(c=y * factor + x), c=view.c * factor**2),
-                    target=replace(out, base=out.at(x=x, y=y), x=out.x * factor, y=out.y * factor))
-            for y in range(factor) for x in range(factor)]
+    return [
+        replace(
+            whole,
+            source=replace(view, base=view.at(c=y * factor + x), c=view.c * factor**2),
+            target=replace(out, base=out.at(x=x, y=y), x=out.x * factor, y=out.y * factor),
+        )
+        for y in range(factor)
+        for x in range(factor)
+    ]
 
 
 def _transposed(node: ir.Conv, sources: list[Tensor], target: Tensor) -> list[Operation]:
@@ -180,11 +202,18 @@ def _transposed(node: ir.Conv, sources: list[Tensor], target: Tensor) -> list[Op
     axes = [_phases(node, axis, target.shape[2 + axis]) for axis in range(2)]
     result = []
     for y, x in itertools.product(*axes):
-        part = replace(node, weight=_taps(_taps(node.weight, y, 2), x, 3), input_dilation=(1, 1),
-                       dilation=(y.dilation, x.dilation), pads=(y.before, x.before, 0, 0))
+        part = replace(
+            node,
+            weight=_taps(_taps(node.weight, y, 2), x, 3),
+            input_dilation=(1, 1),
+            dilation=(y.dilation, x.dilation),
+            pads=(y.before, x.before, 0, 0),
+        )
         for operation in _map_operations(part, sources, target, (*target.shape[:2], y.outputs, x.outputs)):
-            views = [v and replace(v, base=v.at(x=x.phase, y=y.phase), x=v.x * x.step, y=v.y * y.step)
-                     for v in (operation.target, operation.aux)]
+            views = [
+                v and replace(v, base=v.at(x=x.phase, y=y.phase), x=v.x * x.step, y=v.y * y.step)
+                for v in (operation.target, operation.aux)
+            ]
             result.append(replace(operation, target=views[0], aux=views[1]))
     return result
 
@@ -214,8 +243,14 @@ def _phases(node: ir.Conv, axis: int, outputs: int) -> Iterator[_Phase]:
         if first is None:
             yield _Phase(phase, step, count, None, 1, count)  # a window before all rows
         else:
-            yield _Phase(phase, step, count, slice(first, None, step // common), dilation // common,
-                         -(offset + first * dilation) // step)
+            yield _Phase(
+                phase,
+                step,
+                count,
+                slice(first, None, step // common),
+                dilation // common,
+                -(offset + first * dilation) // step,
+            )
 
 
 def _taps(weight: np.ndarray, phase: _Phase, axis: int) -> np.ndarray:

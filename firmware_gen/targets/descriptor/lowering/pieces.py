@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """One piece of a `Windowed` -> one descriptor with symbolic addresses, and how a `Windowed` is cut into pieces.
 
 A `Windowed` is cut where it must be: into rectangles of the output (images of a batch, column tiles with halo,
@@ -94,8 +95,9 @@ def _collapse(loops: list[tuple[int, int]]) -> list[tuple[int, int]]:
     return merged + [(1, 0)] * (3 - len(merged)) if merged else [(1, 1), (1, 0), (1, 0)]
 
 
-def piece_fields(op: Windowed, piece: Piece, source: View, target: View, config: Config,
-                 aux: View | None = None) -> dict:
+def piece_fields(
+    op: Windowed, piece: Piece, source: View, target: View, config: Config, aux: View | None = None
+) -> dict:
     """Descriptor fields of a piece, all but the strips and the weight and parameter streams."""
     channels = piece.channels[1] - piece.channels[0]
     groups = piece.groups[1] - piece.groups[0]
@@ -111,21 +113,36 @@ def piece_fields(op: Windowed, piece: Piece, source: View, target: View, config:
     out_channel = piece.channels[0] if op.diagonal else piece.groups[0] * op.cout
     store = target.at(out_channel, piece.cols[0], piece.rows[0])
     fields = {
-        "DIAGONAL": int(op.diagonal), "MAX": int(op.maximum), "UNIT_WEIGHTS": int(op.weight is None),
+        "DIAGONAL": int(op.diagonal),
+        "MAX": int(op.maximum),
+        "UNIT_WEIGHTS": int(op.weight is None),
         "ACC_INIT": int(not piece.first),
         "LOAD_ADDR": source.at(piece.channels[0], cols[0], rows[0]),
         "LOAD_WORDS": math.prod(count for count, _ in loops),
-        "IN_ROW": in_row, "IN_H": rows[1], "Y0": y0, "X0": x0 * channels, "ROW0": y0 * in_row,
-        "KH": kh, "KX": 1 if run_mode else kw, "KB": 1 if op.diagonal else -(-run // config.rows), "RUN": run,
-        "DIL_Y": op.dilation[0] if kh > 1 else 1, "STRIDE_Y": stride_y,
+        "IN_ROW": in_row,
+        "IN_H": rows[1],
+        "Y0": y0,
+        "X0": x0 * channels,
+        "ROW0": y0 * in_row,
+        "KH": kh,
+        "KX": 1 if run_mode else kw,
+        "KB": 1 if op.diagonal else -(-run // config.rows),
+        "RUN": run,
+        "DIL_Y": op.dilation[0] if kh > 1 else 1,
+        "STRIDE_Y": stride_y,
         "KY_STEP": op.dilation[0] * in_row if kh > 1 else 0,
-        "KX_STEP": 0 if run_mode else op.dilation[1] * channels, "SX_WORDS": stride_x * channels,
-        "SY_WORDS": stride_y * in_row, "OUT_W": piece.cols[1] - piece.cols[0],
+        "KX_STEP": 0 if run_mode else op.dilation[1] * channels,
+        "SX_WORDS": stride_x * channels,
+        "SY_WORDS": stride_y * in_row,
+        "OUT_W": piece.cols[1] - piece.cols[0],
         "OUT_PX": (piece.cols[1] - piece.cols[0]) * (piece.rows[1] - piece.rows[0]),
-        "GROUPS": groups, "NCB": -(-cout // block), "COUT": cout,
+        "GROUPS": groups,
+        "NCB": -(-cout // block),
+        "COUT": cout,
         "GROUP_IN_STEP": channels // groups if groups > 1 else 0,
         "PAD_VALUE": op.pad_value,
-        "LOW": op.act.low if piece.last else -math.inf, "HIGH": op.act.high if piece.last else math.inf,
+        "LOW": op.act.low if piece.last else -math.inf,
+        "HIGH": op.act.high if piece.last else math.inf,
     }
     for axis, (count, stride) in zip("CXY", loops, strict=True):
         fields |= {f"LOAD_{axis}_COUNT": count, f"LOAD_{axis}_STRIDE": stride}
@@ -145,9 +162,14 @@ def piece_fields(op: Windowed, piece: Piece, source: View, target: View, config:
 
 
 def _stream(prefix: str, start: Ref, view: View, block: int, group_channels: int) -> dict:
-    return {f"{prefix}_ADDR": start, f"{prefix}_C_STRIDE": view.c, f"{prefix}_X_STRIDE": view.x,
-            f"{prefix}_Y_STRIDE": view.y, f"{prefix}_CB_STEP": block * view.c,
-            f"{prefix}_G_STEP": group_channels * view.c}
+    return {
+        f"{prefix}_ADDR": start,
+        f"{prefix}_C_STRIDE": view.c,
+        f"{prefix}_X_STRIDE": view.x,
+        f"{prefix}_Y_STRIDE": view.y,
+        f"{prefix}_CB_STEP": block * view.c,
+        f"{prefix}_G_STEP": group_channels * view.c,
+    }
 
 
 def add_streams(op: Windowed, piece: Piece, fields: dict, name: str, constants: Constants, config: Config):
@@ -182,8 +204,9 @@ def _part_counts(size: int) -> list[int]:
     return sorted({n for n in (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, size) if n <= size})
 
 
-def pieces(op: Windowed, rectangle: tuple[Range, Range] | None, cols: int, channels: int, ky: int, kx: int,
-           config: Config) -> list[Piece]:
+def pieces(
+    op: Windowed, rectangle: tuple[Range, Range] | None, cols: int, channels: int, ky: int, kx: int, config: Config
+) -> list[Piece]:
     """Pieces of an operator, in execution order, for numbers of cuts along columns, channels and taps.
 
     Channels of a diagonal operator and groups are independent; channels of a dense one are a K split.
@@ -217,8 +240,9 @@ def _fits_fields(fields: dict) -> bool:
     return True
 
 
-def _plan(op: Windowed, cut: list[Piece], source: View, target: View, config: Config, aux: View | None,
-          cbg: int | None):
+def _plan(
+    op: Windowed, cut: list[Piece], source: View, target: View, config: Config, aux: View | None, cbg: int | None
+):
     """(estimated cycles, [(piece, fields with strips, cycles)]), or None when a piece does not fit."""
     if op.residual != "none" and not all(piece.first for piece in cut):
         return None  # ACC_INIT excludes RESIDUAL
@@ -244,8 +268,16 @@ DESCRIPTOR_CYCLES = 40
 """Estimated cost of one more descriptor: fetch, first loads, last stores."""
 
 
-def best_cut(layer: str, op: Windowed, rectangle, source: View, target: View, config: Config, aux: View | None = None,
-             cbg: int | None = None):
+def best_cut(
+    layer: str,
+    op: Windowed,
+    rectangle,
+    source: View,
+    target: View,
+    config: Config,
+    aux: View | None = None,
+    cbg: int | None = None,
+):
     """The cheapest of the coarsest cuts that fit, all with `cbg` where that is given.
 
     Raises HeepgenError with the numbers when none does.
@@ -257,8 +289,9 @@ def best_cut(layer: str, op: Windowed, rectangle, source: View, target: View, co
         for channels in _part_counts(span):
             best = None
             for cols in tiles:
-                plan = _plan(op, pieces(op, rectangle, cols, channels, ky, kx, config), source, target, config,
-                             aux, cbg)
+                plan = _plan(
+                    op, pieces(op, rectangle, cols, channels, ky, kx, config), source, target, config, aux, cbg
+                )
                 if plan and (best is None or plan[0] < best[0]):
                     best = plan
                 elif best:
@@ -276,11 +309,15 @@ def _tap_cuts(kernel: ir.Pair) -> list[ir.Pair]:
 def _refusal(layer: str, op: Windowed, source: View, target: View, config: Config) -> str:
     smallest = pieces(op, ((0, 1), (0, 1)), 1, 1 << 30, op.kernel[0], op.kernel[1], config)[0]
     fields = piece_fields(op, smallest, source, target, config)
-    wrong = [f"{n} = {v}" for n, v in fields.items()
-             if table.FIELD[n].kind in ("uint", "int")
-             and not table.FIELD[n].range[0] <= v <= table.FIELD[n].range[1]]
+    wrong = [
+        f"{n} = {v}"
+        for n, v in fields.items()
+        if table.FIELD[n].kind in ("uint", "int") and not table.FIELD[n].range[0] <= v <= table.FIELD[n].range[1]
+    ]
     if wrong:
         return f"layer {layer}: {', '.join(wrong)} is beyond the accelerator's descriptor; use smaller dimensions."
-    return (f"layer {layer}: one output pixel needs {strip_span(fields | {'OUT_PX': 1}, 1, 1)} input words at once, "
-            f"buffers.activation_words = {config.activation_words} holds {config.activation_words - config.ports}; "
-            "enlarge the buffer.")
+    return (
+        f"layer {layer}: one output pixel needs {strip_span(fields | {'OUT_PX': 1}, 1, 1)} input words at once, "
+        f"buffers.activation_words = {config.activation_words} holds {config.activation_words - config.ports}; "
+        "enlarge the buffer."
+    )

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How every value of a graph lies in memory: storages that values share, strides, what is overwritten."""
 
 from __future__ import annotations
@@ -107,8 +108,9 @@ VIEWS = (ir.Reshape, ir.Permute)
 """Nodes whose output is their input seen with another shape."""
 
 
-def lay_out(graph: ir.Graph, share: bool = True, separate: Container[str] = (),
-            on_chip: Container[str] = ()) -> dict[str, Tensor]:
+def lay_out(
+    graph: ir.Graph, share: bool = True, separate: Container[str] = (), on_chip: Container[str] = ()
+) -> dict[str, Tensor]:
     """Memory layout of every value: PyTorch's order at the graph's input and output, else channels-last.
 
     Reshapes and permutations share their input's storage; a reshape of the graph's input that is also its output
@@ -169,7 +171,7 @@ def _overwritten(graph: ir.Graph, index: int, own: Tensor, tensors_: dict[str, T
     else:
         candidates = node.inputs[1:] if getattr(node, "residual", "none") != "none" else ()
         candidates = [v for v in candidates if tensors_[v].storage != tensors_[node.inputs[0]].storage]
-    later = {v for n in graph.nodes[index + 1:] for v in n.inputs} | {*graph.outputs, *graph.inputs}
+    later = {v for n in graph.nodes[index + 1 :] for v in n.inputs} | {*graph.outputs, *graph.inputs}
     needed = {tensors_[v].storage for v in later if v in tensors_}
     for value in candidates:
         old = tensors_[value]
@@ -185,11 +187,20 @@ def channel_axis(shape: ir.Shape) -> int:
 def channel_part(whole: Tensor, shape: ir.Shape, channel: int) -> Tensor:
     """The tensor of `shape` that begins at a channel of `whole`, which joins it with others."""
     if whole.channels_last:
-        return replace(whole, shape=shape, channels_last=shape[1:], offset=whole.offset + channel,
-                       pitch=whole.pitch or whole.channels_last[0])
+        return replace(
+            whole,
+            shape=shape,
+            channels_last=shape[1:],
+            offset=whole.offset + channel,
+            pitch=whole.pitch or whole.channels_last[0],
+        )
     batch, space = (shape[0], math.prod(shape[2:])) if len(shape) > 1 else (1, 1)
-    return replace(whole, shape=shape, offset=whole.offset + channel * space,
-                   pitch=(whole.pitch or whole.size // batch) if batch > 1 else 0)
+    return replace(
+        whole,
+        shape=shape,
+        offset=whole.offset + channel * space,
+        pitch=(whole.pitch or whole.size // batch) if batch > 1 else 0,
+    )
 
 
 def _concat_parts(graph: ir.Graph, plain: set[str]) -> dict[str, Tensor]:
@@ -199,8 +210,9 @@ def _concat_parts(graph: ir.Graph, plain: set[str]) -> dict[str, Tensor]:
         if not isinstance(node, ir.Concat):
             continue
         shape = graph.out_shape(node)
-        whole = parts.get(node.output) or Tensor(node.output, shape,
-                                                 None if node.output in plain else _channels_last(shape))
+        whole = parts.get(node.output) or Tensor(
+            node.output, shape, None if node.output in plain else _channels_last(shape)
+        )
         channel = 0
         for value in node.inputs:
             if value not in parts and _may_be_part(graph, value):
@@ -222,8 +234,11 @@ def _may_be_part(graph: ir.Graph, value: str) -> bool:
 def shares_storage(graph: ir.Graph, node: ir.Node) -> bool:
     """Whether a node's output is its input seen with another shape."""
     if isinstance(node, ir.Permute):  # channels can be last only in what need not lie in PyTorch's order
-        return (node.dims == TO_CHANNELS_FIRST or not _channels_last(graph.in_shape(node))
-                or node.inputs[0] not in _in_pytorch_order(graph))
+        return (
+            node.dims == TO_CHANNELS_FIRST
+            or not _channels_last(graph.in_shape(node))
+            or node.inputs[0] not in _in_pytorch_order(graph)
+        )
     return isinstance(node, ir.Reshape) and not (node.output in graph.outputs and _is_input(graph, node))
 
 

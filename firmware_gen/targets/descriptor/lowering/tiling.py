@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Strip lengths and channel-block groups of a descriptor, from a small cost model; the lower bound of a layer.
 
 A strip is a run of output pixels. It may not need more input words at once than the activation buffer holds, nor
@@ -147,9 +148,12 @@ def stream_beats(f: dict, strips: int, config: Config) -> dict[str, int]:
     params = 0 if f.get("UNIFORM") else f["GROUPS"] * f["NCB"] * 2 * -(-block // ports)
     stores = f["OUT_PX"] * f["NCB"] * f["GROUPS"] * pixel_beats(f, config)
     return {
-        "WEIGHT": weights * strips, "PARAM": params * strips,
-        "LOAD": f["LOAD_Y_COUNT"] * f["LOAD_X_COUNT"] * -(-f["LOAD_C_COUNT"] // ports), "STORE": stores,
-        "AUX": stores if f.get("RESIDUAL") or f.get("ACC_INIT") else 0}
+        "WEIGHT": weights * strips,
+        "PARAM": params * strips,
+        "LOAD": f["LOAD_Y_COUNT"] * f["LOAD_X_COUNT"] * -(-f["LOAD_C_COUNT"] // ports),
+        "STORE": stores,
+        "AUX": stores if f.get("RESIDUAL") or f.get("ACC_INIT") else 0,
+    }
 
 
 def is_on_chip(f: dict, stream: str) -> bool:

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """IR operators -> `Windowed`: a window moving over a feature map, the one form of every accelerated operator."""
 
 from __future__ import annotations
@@ -62,8 +63,16 @@ def windowed_ops(node: ir.Node, in_shape: ir.Shape, out_shape: ir.Shape) -> list
             return _average(node, in_shape, out_shape)
         case ir.Pad():
             top, left, _, _ = node.pads
-            op = Windowed(*in_shape[1:], *out_shape[2:], top=top, left=left, cout=in_shape[1], diagonal=True,
-                          maximum=True, pad_value=node.value)
+            op = Windowed(
+                *in_shape[1:],
+                *out_shape[2:],
+                top=top,
+                left=left,
+                cout=in_shape[1],
+                diagonal=True,
+                maximum=True,
+                pad_value=node.value,
+            )
             return [(op, None, (0, 1))]
     raise HeepgenError(f"layer {node.name}: {node.op} has no form on the accelerator")
 
@@ -73,16 +82,38 @@ def linear_window(node, in_shape, linear_map) -> Windowed:
     weight = node.weight
     if linear_map is not None:
         weight = weight.reshape(-1, *linear_map).transpose(0, 2, 3, 1).reshape(weight.shape)
-    return Windowed(node.in_features, 1, batch, 1, batch, cout=node.out_features, weight=weight[None, :, None, None],
-                    scale=node.scale[None], bias=node.bias[None], act=node.act)
+    return Windowed(
+        node.in_features,
+        1,
+        batch,
+        1,
+        batch,
+        cout=node.out_features,
+        weight=weight[None, :, None, None],
+        scale=node.scale[None],
+        bias=node.bias[None],
+        act=node.act,
+    )
 
 
 def _conv(node, in_shape, out_shape) -> Windowed:
     top, left, _, _ = node.pads
     weight = node.weight.reshape(node.groups, -1, *node.weight.shape[1:]).transpose(0, 1, 3, 4, 2)
-    return Windowed(*in_shape[1:], *out_shape[2:], node.kernel, node.stride, node.dilation, top, left, node.groups,
-                    weight.shape[1], weight=weight, scale=node.scale.reshape(node.groups, -1),
-                    bias=node.bias.reshape(node.groups, -1), act=node.act)
+    return Windowed(
+        *in_shape[1:],
+        *out_shape[2:],
+        node.kernel,
+        node.stride,
+        node.dilation,
+        top,
+        left,
+        node.groups,
+        weight.shape[1],
+        weight=weight,
+        scale=node.scale.reshape(node.groups, -1),
+        bias=node.bias.reshape(node.groups, -1),
+        act=node.act,
+    )
 
 
 def _depthwise(node, in_shape, out_shape) -> list[tuple]:
@@ -90,18 +121,43 @@ def _depthwise(node, in_shape, out_shape) -> list[tuple]:
     top, left, _, _ = node.pads
     multiplier = node.out_channels // node.groups
     return [
-        (Windowed(*in_shape[1:], *out_shape[2:], node.kernel, node.stride, node.dilation, top, left,
-                  cout=node.groups, diagonal=True, weight=node.weight[m::multiplier, 0],
-                  scale=node.scale[None, m::multiplier], bias=node.bias[None, m::multiplier], act=node.act),
-         None, (m, multiplier))
+        (
+            Windowed(
+                *in_shape[1:],
+                *out_shape[2:],
+                node.kernel,
+                node.stride,
+                node.dilation,
+                top,
+                left,
+                cout=node.groups,
+                diagonal=True,
+                weight=node.weight[m::multiplier, 0],
+                scale=node.scale[None, m::multiplier],
+                bias=node.bias[None, m::multiplier],
+                act=node.act,
+            ),
+            None,
+            (m, multiplier),
+        )
         for m in range(multiplier)
     ]
 
 
 def _pool(node, in_shape, out_shape) -> Windowed:
     top, left, _, _ = node.pads
-    return Windowed(*in_shape[1:], *out_shape[2:], node.kernel, node.stride, node.dilation, top, left,
-                    cout=in_shape[1], diagonal=True, act=node.act)
+    return Windowed(
+        *in_shape[1:],
+        *out_shape[2:],
+        node.kernel,
+        node.stride,
+        node.dilation,
+        top,
+        left,
+        cout=in_shape[1],
+        diagonal=True,
+        act=node.act,
+    )
 
 
 def _average(node, in_shape, out_shape) -> list[tuple]:
@@ -122,8 +178,18 @@ def _adaptive(node, in_shape, out_shape) -> list[tuple]:
     fields = {"maximum": True, "pad_value": -math.inf} if node.kind == "max" else {}
     rows, cols = (list(_adaptive_runs(in_shape[2 + axis], out_shape[2 + axis])) for axis in range(2))
     return [
-        (replace(op, kernel=(high, wide), stride=(step_y, step_x), top=y[0] * step_y - y_start,
-                 left=x[0] * step_x - x_start, **(fields or {"scale": _inverse(high * wide)})), (y, x), (0, 1))
+        (
+            replace(
+                op,
+                kernel=(high, wide),
+                stride=(step_y, step_x),
+                top=y[0] * step_y - y_start,
+                left=x[0] * step_x - x_start,
+                **(fields or {"scale": _inverse(high * wide)}),
+            ),
+            (y, x),
+            (0, 1),
+        )
         for (y, y_start, step_y, high), (x, x_start, step_x, wide) in itertools.product(rows, cols)
     ]
 
@@ -168,8 +234,16 @@ COPY_WINDOW = Windowed(1, 1, 1, 1, 1, cout=1, diagonal=True, maximum=True)
 
 def copy_window(shape: tuple[int, int, int], **fields) -> Windowed:
     """y = x on a (C, H, W) map, but for `fields`."""
-    return replace(COPY_WINDOW, channels=shape[0], height=shape[1], width=shape[2], out_height=shape[1],
-                   out_width=shape[2], cout=shape[0], **fields)
+    return replace(
+        COPY_WINDOW,
+        channels=shape[0],
+        height=shape[1],
+        width=shape[2],
+        out_height=shape[1],
+        out_width=shape[2],
+        cout=shape[0],
+        **fields,
+    )
 
 
 def scale_window(node, shape: tuple[int, int, int], in_map) -> Windowed:
@@ -177,5 +251,11 @@ def scale_window(node, shape: tuple[int, int, int], in_map) -> Windowed:
     scale, bias = node.scale, node.bias
     if in_map is not None:
         scale, bias = (v.reshape(in_map).transpose(1, 2, 0).reshape(-1) for v in (scale, bias))
-    return copy_window(shape, weight=np.ones((shape[0], 1, 1), np.int8), scale=scale[None], bias=bias[None],
-                 act=node.act, maximum=False)
+    return copy_window(
+        shape,
+        weight=np.ones((shape[0], 1, 1), np.int8),
+        scale=scale[None],
+        bias=bias[None],
+        act=node.act,
+        maximum=False,
+    )

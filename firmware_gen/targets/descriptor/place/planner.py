@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Static memory plan: where constants and activations lie, who lives when, and whether it fits.
 
 Activations share an arena by lifetime. Constants (weights, parameters, descriptors) and arena go to the
@@ -107,7 +108,10 @@ class MemoryReport:
             f"memory of {self.network}: {self.constant_bytes:,} bytes of constants ({self.weight_bytes:,} of them "
             f"weights), {self.arena_bytes:,} of arena; {self.total_bytes:,} of RAM",
             f"activations: {self.activation_bytes:,} bytes, at most {self.peak_bytes:,} alive at once (in "
-            f"{self.peak_step}), {self.working_set_bytes:,} in the largest layer by itself", self._banks(), ""]
+            f"{self.peak_step}), {self.working_set_bytes:,} in the largest layer by itself",
+            self._banks(),
+            "",
+        ]
         width = max((len(b["name"]) for b in self.buffers), default=4)
         for b in self.buffers:
             bar = "".join("#" if b["born"] <= s <= b["dies"] else "." for s in range(-1, len(self.steps)))
@@ -174,8 +178,12 @@ class Access:
     writes: np.ndarray
 
 
-def check_overlaps(places: dict[str, np.ndarray], steps: list[Access], outputs: tuple[str, ...] = (),
-                   kept: dict[str, np.ndarray] | None = None) -> None:
+def check_overlaps(
+    places: dict[str, np.ndarray],
+    steps: list[Access],
+    outputs: tuple[str, ...] = (),
+    kept: dict[str, np.ndarray] | None = None,
+) -> None:
     """Prove a plan by replaying it, independently of lifetimes and buffers: every word read is the one that was meant.
 
     places: the word of every element of every value. outputs are read at the end; no step writes a word in `kept`
@@ -219,8 +227,9 @@ def memory_map(config: Config) -> tuple[int, int]:
     return config.memory_banks * bank, (config.memory_banks + sum(config.memory_banks_interleaved)) * bank
 
 
-def locate(network: str, constants: list[tuple[str, int]], arena: int, config: Config,
-           program: int = PROGRAM_BYTES) -> tuple[list[Placed], int]:
+def locate(
+    network: str, constants: list[tuple[str, int]], arena: int, config: Config, program: int = PROGRAM_BYTES
+) -> tuple[list[Placed], int]:
     """Absolute addresses of constants (name, bytes), in order, and of the arena, beside a program of so many bytes.
 
     Raises HeepgenError with the numbers when they do not fit beside the program.
@@ -235,14 +244,17 @@ def locate(network: str, constants: list[tuple[str, int]], arena: int, config: C
         low_end, high_start, high_end = border, border, end - arena
         arena_address = None
     high = _suffix_that_fits(constants, high_end - high_start)
-    low = constants[:len(constants) - len(high)]
+    low = constants[: len(constants) - len(high)]
     low_start = low_end - sum(_rounded(size) for _, size in low)
     if low_start < program:
-        raise DoesNotFit(lambda: (
-            f"{network} does not fit: {total - arena:,} bytes of constants and {arena:,} bytes of arena need "
-            f"{total:,} bytes beside {program:,} for the program, memory.banks and memory.banks_interleaved "
-            f"give {end:,} ({end - border:,} of them interleaved, where no program can lie)"
-            f"{_largest(constants, arena, total + program <= end)}; {_remedy(constants, arena, config, program)}."))
+        raise DoesNotFit(
+            lambda: (
+                f"{network} does not fit: {total - arena:,} bytes of constants and {arena:,} bytes of arena need "
+                f"{total:,} bytes beside {program:,} for the program, memory.banks and memory.banks_interleaved "
+                f"give {end:,} ({end - border:,} of them interleaved, where no program can lie)"
+                f"{_largest(constants, arena, total + program <= end)}; {_remedy(constants, arena, config, program)}."
+            )
+        )
     placed = _sequence(low, low_start) + _sequence(high, high_start)
     if arena_address is None:
         arena_address = placed[-1].address + _rounded(placed[-1].size) if high else high_start
@@ -254,8 +266,10 @@ def _largest(constants: list[tuple[str, int]], arena: int, enough: bool) -> str:
     if not enough:
         return ""
     name, size = max([*constants, ("the arena", arena)], key=lambda item: item[1])
-    return (f", but no array may lie in contiguous and in interleaved banks at once, and the largest, {name}, has "
-            f"{_rounded(size):,} bytes")
+    return (
+        f", but no array may lie in contiguous and in interleaved banks at once, and the largest, {name}, has "
+        f"{_rounded(size):,} bytes"
+    )
 
 
 def _remedy(constants: list[tuple[str, int]], arena: int, config: Config, program: int) -> str:
@@ -267,8 +281,9 @@ def _remedy(constants: list[tuple[str, int]], arena: int, config: Config, progra
     return "no memory that can be configured is that large: shrink the network"
 
 
-def smallest_memory(constants: list[tuple[str, int]], arena: int, config: Config,
-                    program: int = PROGRAM_BYTES) -> tuple[int, tuple[int, ...]]:
+def smallest_memory(
+    constants: list[tuple[str, int]], arena: int, config: Config, program: int = PROGRAM_BYTES
+) -> tuple[int, tuple[int, ...]]:
     """The fewest banks of the configuration's size that would do, for what fits the configuration itself: contiguous
     ones and groups of interleaved ones, as many of these as possible."""
     given = config.memory_banks + sum(config.memory_banks_interleaved)
@@ -276,8 +291,9 @@ def smallest_memory(constants: list[tuple[str, int]], arena: int, config: Config
     return found or (config.memory_banks, config.memory_banks_interleaved)
 
 
-def _fewest_banks(constants: list[tuple[str, int]], arena: int, config: Config, program: int,
-                  most: int) -> tuple[int, tuple[int, ...]] | None:
+def _fewest_banks(
+    constants: list[tuple[str, int]], arena: int, config: Config, program: int, most: int
+) -> tuple[int, tuple[int, ...]] | None:
     needed = program + _rounded(arena) + sum(_rounded(size) for _, size in constants)
     for total in range(max(2, -(-needed // (config.bank_kib * 1024))), most + 1):
         for interleaved in range((total - 2) // 2 * 2, -1, -2):
@@ -305,7 +321,7 @@ def _suffix_that_fits(items: list[tuple[str, int]], room: int) -> list[tuple[str
         if used > room:
             break
         count += 1
-    return items[len(items) - count:]
+    return items[len(items) - count :]
 
 
 def _sequence(items: list[tuple[str, int]], address: int) -> list[Placed]:

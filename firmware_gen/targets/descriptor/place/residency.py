@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Which tensors live in the scratchpad instead of memory, where, and which layers take turns so that they can.
 
 A tensor may if the accelerator alone touches it, channels side by side: as a whole, or, between layers that take
@@ -64,8 +65,14 @@ WEIGHTS = (1.0, 0.5, 0.0)
 """Powers of the size that a gain is divided by, tried in turn."""
 
 
-def choose(jobs: Sequence[Sequence[Job]], links: Sequence[Link], buffers: list[Buffer], excluded: Iterable[str],
-           arena: int, config: Config) -> list[tuple[tuple[Group, ...], dict[str, Home]]]:
+def choose(
+    jobs: Sequence[Sequence[Job]],
+    links: Sequence[Link],
+    buffers: list[Buffer],
+    excluded: Iterable[str],
+    arena: int,
+    config: Config,
+) -> list[tuple[tuple[Group, ...], dict[str, Home]]]:
     """Groups of steps that take turns, and the homes of all storages on chip: choices, of which one may be faster.
 
     jobs: those of every step, lowered with all tensors in memory. buffers: lives of their storages. excluded: storages
@@ -100,8 +107,12 @@ class _Planner:
         self.jobs, self.config, self.size = jobs, config, 4 * config.scratchpad_words
         self.all, self.arena = buffers, arena
         self.names = [frozenset(name for job in own for _, name in streams(job)) for own in jobs]
-        self.touching = {b.name: frozenset(step for step, own in enumerate(jobs) for job in own
-                                           if b.name in dict(streams(job)).values()) for b in buffers}
+        self.touching = {
+            b.name: frozenset(
+                step for step, own in enumerate(jobs) for job in own if b.name in dict(streams(job)).values()
+            )
+            for b in buffers
+        }
         forbidden = set(excluded) | {name for own in jobs for job in own for name in _not_dense(job)}
         self.lives = {b.name: b for b in buffers if b.name not in forbidden}
         self.links = {link.step: link for link in links if link.value in self.lives}
@@ -181,12 +192,18 @@ class _Planner:
 
     def _may_take_turns(self, steps: tuple[int, ...]) -> bool:
         """Whether no layer writes, besides the rings, what another one of the steps still reads."""
-        names = {stream: [(step, name) for step in steps for s, name in streams(self.jobs[step][0]) if s == stream]
-                 for stream in STREAMS}
+        names = {
+            stream: [(step, name) for step in steps for s, name in streams(self.jobs[step][0]) if s == stream]
+            for stream in STREAMS
+        }
         rings = {self.links[step].value for step in steps[:-1]}
         stored = [(step, name) for step, name in names["STORE"] if name not in rings]
-        return not any(name == other and (stream == "LOAD" or step != reader)
-                       for step, name in stored for stream in ("LOAD", "AUX") for reader, other in names[stream])
+        return not any(
+            name == other and (stream == "LOAD" or step != reader)
+            for step, name in stored
+            for stream in ("LOAD", "AUX")
+            for reader, other in names[stream]
+        )
 
     def rings(self, group: Group) -> list[tuple[Link, int]]:
         """Links of a group with the words of their rings."""
@@ -199,14 +216,17 @@ class _Planner:
         layers = [links[0].source, *(link.reader for link in links)]
         rows = ring_rows(layers, turns(layers, group))
         least = 1 << (self.config.ports - 1).bit_length()
-        return [(link, 1 << (max(n * link.row_words, least) - 1).bit_length())
-                for link, n in zip(links, rows, strict=True)]
+        return [
+            (link, 1 << (max(n * link.row_words, least) - 1).bit_length()) for link, n in zip(links, rows, strict=True)
+        ]
 
     def buffers(self, choice: _Choice) -> list[Buffer]:
         result = [self.alive(name, self.lives[name], choice) for name in sorted(choice.whole)]
         for group in choice.groups:
-            result += [Buffer(link.value, 4 * words, group.steps[0], group.steps[-1], align=4 * words)
-                       for link, words in self.rings(group)]
+            result += [
+                Buffer(link.value, 4 * words, group.steps[0], group.steps[-1], align=4 * words)
+                for link, words in self.rings(group)
+            ]
         return result
 
     def places(self, choice: _Choice) -> dict[str, Home] | None:
@@ -222,8 +242,10 @@ class _Planner:
         if any(offsets[b.name] + b.size > self.size for b in buffers):
             return None
         everything = (self.config.scratchpad_words - 1).bit_length()
-        return {b.name: Home(offsets[b.name] // 4, everything if b.name in choice.whole
-                             else (b.size // 4 - 1).bit_length()) for b in buffers}
+        return {
+            b.name: Home(offsets[b.name] // 4, everything if b.name in choice.whole else (b.size // 4 - 1).bit_length())
+            for b in buffers
+        }
 
     def _gain(self, old: _Choice, new: _Choice) -> float:
         """Estimated cycles that a step from `old` saves, layer by layer."""
@@ -262,8 +284,9 @@ class _Planner:
             for layer, first, end in turns(layers, group):
                 rows = layers[layer]
                 low, high = rows.needed(first, end)
-                use = self.use(self.jobs[group.steps[layer]][0], (end - first) / rows.outputs,
-                               (high - low) / rows.inputs, on_chip)
+                use = self.use(
+                    self.jobs[group.steps[layer]][0], (end - first) / rows.outputs, (high - low) / rows.inputs, on_chip
+                )
                 uses.append(use._replace(array=use.array + TURN, follows=before == layer - 1))
                 before = layer
             self._known_pieces[group, on_chip] = uses
@@ -282,8 +305,14 @@ class _Planner:
             if storage in on_chip:
                 bus[stream] = 0.0
         fetch = -(-(WORDS + len(PROFILE_RECORD)) // self.config.ports)
-        return Use(array, load, min(load, lead), store, fetch + bus["WEIGHT"] + bus["PARAM"] + bus["LOAD"],
-                   bus["STORE"] + bus["AUX"])
+        return Use(
+            array,
+            load,
+            min(load, lead),
+            store,
+            fetch + bus["WEIGHT"] + bus["PARAM"] + bus["LOAD"],
+            bus["STORE"] + bus["AUX"],
+        )
 
 
 def _beats(job: Job, config: Config) -> tuple[float, int, dict[str, int]]:
@@ -324,8 +353,14 @@ def _not_dense(job: Job) -> list[str]:
     return [name for s, name in streams(job) if counts[s] > 1 and f[f"{s}_C_STRIDE"] != 1]
 
 
-def check(jobs: Sequence[Job], homes: dict[str, Home], offsets: dict[str, int], arena: int, unknown: Container[str],
-          config: Config) -> None:
+def check(
+    jobs: Sequence[Job],
+    homes: dict[str, Home],
+    offsets: dict[str, int],
+    arena: int,
+    unknown: Container[str],
+    config: Config,
+) -> None:
     """Prove places in scratchpad and arena by replaying all descriptors, word by word: what was written is read.
 
     homes: of storages on chip. offsets: of all storages in an arena of so many bytes. unknown: storages that the CPU
@@ -351,8 +386,12 @@ def _words(f: dict, stream: str) -> np.ndarray:
     if stream == "LOAD":
         loops = [(f[f"LOAD_{axis}_COUNT"], f[f"LOAD_{axis}_STRIDE"]) for axis in "YXC"]
     else:
-        loops = [(f["OUT_PX"] // f["OUT_W"], f[f"{stream}_Y_STRIDE"]), (f["OUT_W"], f[f"{stream}_X_STRIDE"]),
-                 (f["GROUPS"], f[f"{stream}_G_STEP"]), (f["COUT"], f[f"{stream}_C_STRIDE"])]
+        loops = [
+            (f["OUT_PX"] // f["OUT_W"], f[f"{stream}_Y_STRIDE"]),
+            (f["OUT_W"], f[f"{stream}_X_STRIDE"]),
+            (f["GROUPS"], f[f"{stream}_G_STEP"]),
+            (f["COUT"], f[f"{stream}_C_STRIDE"]),
+        ]
     words = np.zeros(1, np.int64)
     for count, stride in loops:
         words = (words[:, None] + np.arange(count) * stride).reshape(-1)

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Cycle model of the accelerator: how long the descriptors of a list take, and where they wait.
 
 Steps the stages of `hls/` cycle by cycle through a list of descriptors, as far as they decide when a bus beat, a
@@ -139,8 +140,14 @@ def _vectors(f: dict, config: Config) -> tuple[list[int], list[int], list[int]]:
                             ok = inside & (np.maximum(-p, 0) < high)
                             lines.append(np.where(ok, row + ky * f["KY_STEP"] + p + high, 0))
                         needs.append(np.concatenate(lines if diagonal else lines * len(blocks)))
-                        marks.append(_marks(size, len(blocks), ky == 0 and step == 0,
-                                            ky == f["KH"] - 1 and step == f["KX"] * f["KB"] - 1))
+                        marks.append(
+                            _marks(
+                                size,
+                                len(blocks),
+                                ky == 0 and step == 0,
+                                ky == f["KH"] - 1 and step == f["KX"] * f["KB"] - 1,
+                            )
+                        )
         marks[-1][-1] |= STRIP_LAST
         first += size
         oy, ox = divmod(first, f["OUT_W"])
@@ -162,8 +169,13 @@ def _marks(pixels: int, blocks: int, group_first: bool, group_last: bool) -> np.
 def _store_blocks(f: dict, config: Config) -> list[tuple[int, bool]]:
     """Output beats of every channel block of every strip, and whether it is the last of its bank."""
     width = config.diagonal if f.get("DIAGONAL") else config.cols
-    return [(size * -(-min(width, f["COUT"] - cb * width) // config.ports), cb == blocks[-1])
-            for size in strip_sizes(f) for _ in range(f["GROUPS"]) for blocks in _groups(f) for cb in blocks]
+    return [
+        (size * -(-min(width, f["COUT"] - cb * width) // config.ports), cb == blocks[-1])
+        for size in strip_sizes(f)
+        for _ in range(f["GROUPS"])
+        for blocks in _groups(f)
+        for cb in blocks
+    ]
 
 
 class _Uncontended:
@@ -202,8 +214,9 @@ class _Ports:
     def _room(self, t: int) -> bool:
         while self.answered and self.answered[0] < t:
             self.answered.popleft()
-        return (len(self.order) + len(self.answered) < OUTSTANDING
-                and all(len(queue) < QUEUED_COMMANDS for queue in self.queues))
+        return len(self.order) + len(self.answered) < OUTSTANDING and all(
+            len(queue) < QUEUED_COMMANDS for queue in self.queues
+        )
 
     def ready(self, t: int) -> bool:
         """Whether a request is accepted in this cycle."""
@@ -291,12 +304,14 @@ class _Plan:
         self.diagonal, self.unit = diagonal, unit
         self.load_words, self.chunk = f["LOAD_WORDS"], f["LOAD_C_COUNT"]
         self.load_chip, self.store_chip, self.aux_chip = (
-            bool(config.scratchpad_words) and on_chip(f, stream) for stream in ("LOAD", "STORE", "AUX"))
+            bool(config.scratchpad_words) and on_chip(f, stream) for stream in ("LOAD", "STORE", "AUX")
+        )
         self.mark_words, self.mark_base = f.get("MARK_WORDS", 0), f.get("MARK_BASE", 0)
         self.stores = self._stores(f, config)
         self.store_banks, self.aux_banks = (
             self._output_banks(f, config, stream, entry, banks.addresses[i])
-            for i, stream, entry in ((1, "STORE", banks.store), (2, "AUX", banks.aux)))
+            for i, stream, entry in ((1, "STORE", banks.store), (2, "AUX", banks.aux))
+        )
         self.load_steps = (banks.addresses[0], *(f[f"LOAD_{n}_STRIDE"] for n in "CXY"), f["LOAD_X_COUNT"])
         self.config = config
 
@@ -314,7 +329,8 @@ class _Plan:
         if not entry or entry[0] >= 0:
             return [entry] * self.beats
         c_step, x_step, y_step, cb_step, g_step = (
-            f[f"{stream}_{n}"] for n in ("C_STRIDE", "X_STRIDE", "Y_STRIDE", "CB_STEP", "G_STEP"))
+            f[f"{stream}_{n}"] for n in ("C_STRIDE", "X_STRIDE", "Y_STRIDE", "CB_STEP", "G_STEP")
+        )
         result, first = [], 0
         for size in strip_sizes(f):
             for g in range(f["GROUPS"]):
@@ -322,8 +338,10 @@ class _Plan:
                     for px in range(first, first + size):
                         oy, ox = divmod(px, f["OUT_W"])
                         at = oy * y_step + ox * x_step + cb * cb_step + g * g_step
-                        result += [word_banks(address + 4 * (at + c * c_step), c_step, config)
-                                   for c in range(0, min(self.width, f["COUT"] - cb * self.width), config.ports)]
+                        result += [
+                            word_banks(address + 4 * (at + c * c_step), c_step, config)
+                            for c in range(0, min(self.width, f["COUT"] - cb * self.width), config.ports)
+                        ]
             first += size
         return result
 
@@ -627,13 +645,25 @@ def simulate(descriptors: list[tuple[dict, Banks]], config: Config) -> list[Esti
         while finished and finished[0] <= t:
             finished.popleft()
             full += 1
-        issue = (full and store_room and block < len(blocks) and t >= drain_at + FIRST_BEAT
-                 and (param_blocks or drained.uniform) and (not drained.residual or (aux and aux[0] <= t)))
+        issue = (
+            full
+            and store_room
+            and block < len(blocks)
+            and t >= drain_at + FIRST_BEAT
+            and (param_blocks or drained.uniform)
+            and (not drained.residual or (aux and aux[0] <= t))
+        )
 
         # Control: who is through takes the descriptor on offer
         drain_free = not storing
-        if storing and not recording and t > drain_at and block == len(blocks) and store_room == STORE_BEATS \
-                and not pending:
+        if (
+            storing
+            and not recording
+            and t > drain_at
+            and block == len(blocks)
+            and store_room == STORE_BEATS
+            and not pending
+        ):
             if drained.profile:
                 recording, record_left, record_from = True, record_beats, t + 1
             else:
@@ -647,8 +677,9 @@ def simulate(descriptors: list[tuple[dict, Banks]], config: Config) -> list[Esti
                 "weights": weights.idle(),
                 "cut": cutter.done(),
                 "params": params.idle() and drain_ok,
-                "seq": not seq_busy and t > seq_at and (
-                    drain_ok or not (plan.acc_init or (seq is not None and seq.acc_init))),
+                "seq": not seq_busy
+                and t > seq_at
+                and (drain_ok or not (plan.acc_init or (seq is not None and seq.acc_init))),
                 "drain": drain_free,
             }
             pulses = {name for when, name, _ in starts if when >= t}
@@ -694,8 +725,11 @@ def simulate(descriptors: list[tuple[dict, Banks]], config: Config) -> list[Esti
         if memory.ready(t):
             if fetch_left and t >= fetch_from:
                 fetch_left -= 1
-                ask(plans[min(offered, count - 1)].banks.fetch,
-                    ports if fetch_left else (WORDS - 1) % ports + 1, ignore if fetch_left else fetched)
+                ask(
+                    plans[min(offered, count - 1)].banks.fetch,
+                    ports if fetch_left else (WORDS - 1) % ports + 1,
+                    ignore if fetch_left else fetched,
+                )
             elif params.wants():
                 ask(param_plan.banks.params, ports, params.accept())
             elif urgent and weights.wants():
@@ -715,8 +749,11 @@ def simulate(descriptors: list[tuple[dict, Banks]], config: Config) -> list[Esti
                     completed.append((t, vectors, load_stall, store_stall, words))
                 record_left -= 1
                 pending += 1
-                ask((), min(ports, len(PROFILE_RECORD) - ports * (record_beats - record_left - 1)),
-                    partial(stored, False))
+                ask(
+                    (),
+                    min(ports, len(PROFILE_RECORD) - ports * (record_beats - record_left - 1)),
+                    partial(stored, False),
+                )
                 if not record_left:
                     storing = recording = False
             elif load_asks:
@@ -728,9 +765,18 @@ def simulate(descriptors: list[tuple[dict, Banks]], config: Config) -> list[Esti
         memory.step(t)
 
         # The load's next request, for the bus in the next cycle
-        if not load_beat and chunks_left and t > load_at and asked - seen <= room and (
-                not load.barrier or drain_layer >= load_layer and taken_at.get("drain", -1) < t
-                or layer_asked + min(ports, chunk_left) <= available):
+        if (
+            not load_beat
+            and chunks_left
+            and t > load_at
+            and asked - seen <= room
+            and (
+                not load.barrier
+                or drain_layer >= load_layer
+                and taken_at.get("drain", -1) < t
+                or layer_asked + min(ports, chunk_left) <= available
+            )
+        ):
             load_beat = min(ports, chunk_left)
             load_banks = load.load_banks(load.load_words // load.chunk - chunks_left, load.chunk - chunk_left)
             asked += load_beat
@@ -784,5 +830,7 @@ def simulate(descriptors: list[tuple[dict, Banks]], config: Config) -> list[Esti
             if when == t and name == "cut":
                 cutter.start(plan)
     origin = (0, 0, 0, 0, 0)
-    return [Estimate(*(b - a for a, b in zip(before, after, strict=True)))
-            for before, after in zip([origin, *completed], completed)]
+    return [
+        Estimate(*(b - a for a, b in zip(before, after, strict=True)))
+        for before, after in zip([origin, *completed], completed)
+    ]

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Timeline of linked descriptors, strip by strip: when each is loaded, computed and stored.
 
 Follows `timing.cycles`, from which its delays come, but steps groups of channel blocks instead of cycles: it is
@@ -51,7 +52,8 @@ class Work:
         ports, self.fields, self.config = config.ports, f, config
         self.windows = window_words(f)
         self.load_chip, self.store_chip, self.aux_chip = (
-            bool(config.scratchpad_words) and on_chip(f, stream) for stream in ("LOAD", "STORE", "AUX"))
+            bool(config.scratchpad_words) and on_chip(f, stream) for stream in ("LOAD", "STORE", "AUX")
+        )
         self.aux = bool(f["RESIDUAL"] or f["ACC_INIT"])
         self.steps, self.row_steps = f["KH"] * f["KX"] * f["KB"], f["KX"] * f["KB"]
         size = tile_bytes(f, config)
@@ -62,7 +64,7 @@ class Work:
         self.param_beats = 0 if f["UNIFORM"] else param_cycles * 2 * -(-block // ports)
         self.load_cycles = -(-f["LOAD_C_COUNT"] // ports) / f["LOAD_C_COUNT"]  # of a word
         beats = [-(-min(block, f["COUT"] - cb * block) // ports) for cb in range(f["NCB"])]
-        parts = [beats[cb:cb + f["CBG"]] for cb in range(0, f["NCB"], f["CBG"])]
+        parts = [beats[cb : cb + f["CBG"]] for cb in range(0, f["NCB"], f["CBG"])]
         self.groups = [(len(part), sum(part)) for part in parts] * f["GROUPS"]  # blocks, store beats of a pixel
 
     def reads(self, strips: int) -> float:
@@ -136,8 +138,9 @@ class Timeline:
                 tiles = 0.0
                 if work.tile_beats and (not work.fits or not pixel):
                     tiles = blocks * work.steps * work.tile_beats
-                    fetched = max(fetched + tiles, self._used_weights(self.weights + tiles - depth),
-                                  start + tiles - depth)
+                    fetched = max(
+                        fetched + tiles, self._used_weights(self.weights + tiles - depth), start + tiles - depth
+                    )
                     now = max(now, fetched + ANSWER + 6)
                     on_bus += tiles
                 now = max(now, begun + max(0.0, on_bus - early) + used[0])
@@ -158,8 +161,14 @@ class Timeline:
                 if work.aux and work.aux_chip:
                     self.chip.append(Span(begin, drained + 1, 0, drain))
                 self.banks = (self.banks[1], drained)
-            own_marks.append(Span(begin + to_store, drained + to_store, pixel * pixel_words + f["MARK_BASE"],
-                                  end * pixel_words + f["MARK_BASE"]))
+            own_marks.append(
+                Span(
+                    begin + to_store,
+                    drained + to_store,
+                    pixel * pixel_words + f["MARK_BASE"],
+                    end * pixel_words + f["MARK_BASE"],
+                )
+            )
             self.released.append((now, base + (int(starts[end]) if end < f["OUT_PX"] else f["LOAD_WORDS"])))
             pixel = end
         self.before, self.through, self.loaded = before, now, loading + 1
@@ -171,8 +180,9 @@ class Timeline:
             self.marks.insert(0, Span(0, 0, 0, f["MARK_BASE"]))
         self.released, self.consumed = self.released[-MEMORY:], self.consumed[-MEMORY:]
 
-    def _load(self, work: Work, first: int, end: int, now: float, marks: list[Span], stored: float,
-              base: float) -> float:
+    def _load(
+        self, work: Work, first: int, end: int, now: float, marks: list[Span], stored: float, base: float
+    ) -> float:
         """When input words first..end - 1 are asked for: they exist, there is room, and nobody else is served."""
         room = work.config.activation_words - work.config.ports
         shared = self.chip if work.load_chip else self.bus
@@ -204,8 +214,11 @@ class Timeline:
 
 def _between(spans: list[Span], begin: float, end: float) -> float:
     """Beats in a stretch of time."""
-    return sum(s.high * (min(s.end, end) - max(s.begin, begin)) / (s.end - s.begin)
-               for s in spans if s.end > begin and s.begin < end)
+    return sum(
+        s.high * (min(s.end, end) - max(s.begin, begin)) / (s.end - s.begin)
+        for s in spans
+        if s.end > begin and s.begin < end
+    )
 
 
 def _parts(marks: list[Span], first: float, end: float, stored: float):
