@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Rules that every generated module keeps: names, headers, constants, and what the text may depend on."""
 
 import dataclasses

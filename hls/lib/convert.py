@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Conversion of a hierarchy of units to Verilog: one file per distinct unit."""
 
 import copy
