@@ -214,7 +214,17 @@ def systolic_array(
         meta, late_meta = (Signal(intbv(0)[META_BITS * cols :]) for _ in range(2))
         parts.append(
             aligned_edge(
-                clk, vec_valid, vec, vec_diag, vec_max, lanes, meta, lost_lanes, coarse_lanes, rows=rows, cols=cols
+                clk=clk,
+                valid=vec_valid,
+                vec=vec,
+                diag=vec_diag,
+                max_mode=vec_max,
+                aligned=lanes,
+                meta=meta,
+                lost_lanes=lost_lanes,
+                coarse_lanes=coarse_lanes,
+                rows=rows,
+                cols=cols,
             )
         )
         parts.append(
