@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from fp32_reference import NAN, bus, fma_exact, fp32_bits, is_nan, random_bits, simulate, verilate_and_run
@@ -26,6 +28,16 @@ def expected_entry(acc, x, first, max_mode):
     if is_nan(x) or is_nan(acc):
         return NAN
     return x if order(x) > order(acc) else acc
+
+
+def grouped(ports):
+    """Ports by name, those of an interface as one."""
+    groups = {"init": SimpleNamespace(), "drain": SimpleNamespace()}
+    for name, signal in ports.items():
+        group, _, member = name.partition("_")
+        if group in groups:
+            setattr(groups[group], member, signal)
+    return {name: s for name, s in ports.items() if name.split("_")[0] not in groups} | groups
 
 
 class Traffic:
@@ -145,7 +157,7 @@ def test_myhdl(seed, cols, entries):
     )
 
     def make(clk, **ports):
-        return accumulators(clk, **ports, cols=cols, entries=entries)
+        return accumulators(clk, **grouped(ports), cols=cols, entries=entries)
 
     done, bank, data = zip(*simulate(make, traffic.inputs, traffic.outputs, list(rows)), strict=True)
     lanes = [[d >> 32 * c & 0xFFFFFFFF for c in range(cols)] for d in data]
@@ -159,7 +171,7 @@ def test_verilog(cols, entries, tmp_path):
         : traffic.used
     ]
     ports = {name: bus(width) for name, width in {**traffic.inputs, **traffic.outputs}.items()}
-    dut = accumulators(bus(1), **ports, cols=cols, entries=entries)
+    dut = accumulators(bus(1), **grouped(ports), cols=cols, entries=entries)
     got = verilate_and_run(dut, traffic.inputs, traffic.outputs, vectors, tmp_path)
     traffic.check(got[:, 0], got[:, 1], got[:, 2:])
 

@@ -6,7 +6,7 @@ import pytest
 from myhdl import Signal, block, delay, instance, intbv
 
 from hls.config import Config
-from hls.descriptor.memory.activation_buffer import READ_LATENCY, activation_buffer
+from hls.descriptor.memory.activation_buffer import READ_LATENCY, Write, activation_buffer
 
 GEOMETRIES = [(1, 1, 1), (4, 4, 1), (3, 5, 2), (8, 8, 2), (5, 2, 3), (16, 4, 4), (2, 1, 4)]
 
@@ -16,19 +16,14 @@ def test_reads_any_run(rows, cols, ports):
     config = Config(rows=rows, cols=cols, ports=ports, activation_words=256)
     rng = np.random.default_rng(rows * 100 + cols)
     size = config.activation_words
-    clk, wr_valid = Signal(bool(0)), Signal(bool(0))
-    wr_pos, rd_addr = (Signal(intbv(0)[24:]) for _ in range(2))
-    wr_count = Signal(intbv(0)[3:])
-    wr_data = Signal(intbv(0)[32 * ports :])
+    clk, wr, rd_addr = Signal(bool(0)), Write(ports), Signal(intbv(0)[24:])
     lane_lo, lane_hi = (Signal(intbv(0)[rows.bit_length() :]) for _ in range(2))
     pad, vec = Signal(intbv(0x3F800000)[32:]), Signal(intbv(0)[32 * rows :])
     seen, expected = [], []
 
     @block
     def bench():
-        dut = activation_buffer(
-            clk, wr_valid, wr_pos, wr_count, wr_data, rd_addr, lane_lo, lane_hi, pad, vec, config=config
-        )
+        dut = activation_buffer(clk, wr, rd_addr, lane_lo, lane_hi, pad, vec, config=config)
 
         @instance
         def drive():
@@ -42,8 +37,8 @@ def test_reads_any_run(rows, cols, ports):
                     data = [int(memory[(position + i) % size]) for i in range(ports)]
                 lo, hi = (int(x) for x in rng.integers(0, rows + 1, 2))
                 start = int(rng.integers(0, 1 << 24))
-                wr_valid.next, wr_pos.next, wr_count.next = count != 0, position, count
-                wr_data.next = sum(x << (32 * i) for i, x in enumerate(data))
+                wr.valid.next, wr.pos.next, wr.count.next = count != 0, position, count
+                wr.data.next = sum(x << (32 * i) for i, x in enumerate(data))
                 rd_addr.next, lane_lo.next, lane_hi.next = start, lo, hi
                 if not filling:
                     lanes = [int(memory[(start + i) % size]) if lo <= i < hi else int(pad) for i in range(rows)]

@@ -8,6 +8,7 @@ from myhdl import Signal, block, delay, instance, intbv
 from hls.config import Config
 from hls.descriptor.control.slave import Windows
 from hls.descriptor.memory.arbiter import STREAMS, Request, arbiter
+from hls.descriptor.memory.ports import Command
 
 ORDER = ("fetch", "params", "weights!", "aux", "store", "profile", "load", "weights")
 MASK = (1 << 32) - 1
@@ -19,11 +20,8 @@ class Bench:
 
     def __init__(self, ports, seed):
         self.ports, self.rng = ports, np.random.default_rng(seed)
-        self.clk, self.rst, self.cmd_valid, self.cmd_ready, self.cmd_write, self.store_issued, self.fault = (
-            Signal(bool(0)) for _ in range(7)
-        )
-        self.cmd_count, self.cmd_tag = (Signal(intbv(0)[3:]) for _ in range(2))
-        self.cmd_addr, self.cmd_wdata = (Signal(intbv(0)[32 * ports :]) for _ in range(2))
+        self.clk, self.rst, self.store_issued, self.fault = (Signal(bool(0)) for _ in range(4))
+        self.cmd = Command(ports)
         self.fault_addr = Signal(intbv(0)[32:])
         self.windows, self.last = Windows(), None
         self.streams = {
@@ -46,10 +44,10 @@ class Bench:
 
     def command(self):
         """(stream, addresses, data) of this cycle's command."""
-        addresses = [int(self.cmd_addr[32 * i + 32 : 32 * i]) for i in range(int(self.cmd_count))]
-        name = STREAMS[int(self.cmd_tag)]
-        assert self.cmd_write == (name in ("store", "profile"))
-        return name, addresses, int(self.cmd_wdata) if self.cmd_write else None
+        addresses = [int(self.cmd.addr[32 * i + 32 : 32 * i]) for i in range(int(self.cmd.count))]
+        name = STREAMS[int(self.cmd.tag)]
+        assert self.cmd.write == (name in ("store", "profile"))
+        return name, addresses, int(self.cmd.wdata) if self.cmd.write else None
 
     def run(self, step, cycles):
         @block
@@ -59,13 +57,7 @@ class Bench:
                 self.rst,
                 self.windows,
                 *(self.streams[name] for name in ("fetch", "params", "weights", "aux", "store", "profile", "load")),
-                self.cmd_valid,
-                self.cmd_ready,
-                self.cmd_write,
-                self.cmd_count,
-                self.cmd_tag,
-                self.cmd_addr,
-                self.cmd_wdata,
+                self.cmd,
                 self.store_issued,
                 self.fault,
                 self.fault_addr,
@@ -103,7 +95,7 @@ def test_priority_addresses_and_order(ports):
     offered = {}
 
     def step(cycle):
-        b.cmd_ready.next = rng.random() < 0.7
+        b.cmd.ready.next = rng.random() < 0.7
         for name, req in b.streams.items():
             if name not in offered and rng.random() < 0.3 and cycle < 400:
                 count = int(rng.integers(1, ports + 1))
@@ -129,7 +121,7 @@ def test_priority_addresses_and_order(ports):
             assert waiting[0].strip("!") == name
             taken.append((name, *offered.pop(name)))
         assert b.store_issued == bool(set(ready) & {"store", "profile"})
-        if b.cmd_valid and b.cmd_ready:
+        if b.cmd.valid and b.cmd.ready:
             issued.append(b.command())
         assert not b.fault
 
@@ -143,12 +135,12 @@ def test_priority_addresses_and_order(ports):
 def test_one_beat_per_cycle(ports):
     b = Bench(ports, 0)
     b.region(0, 0, 0x1000)
-    b.cmd_ready._val = True
-    b.cmd_ready.next = True
+    b.cmd.ready._val = True
+    b.cmd.ready.next = True
     count = [0]
 
     def settled():
-        count[0] += int(b.cmd_valid)
+        count[0] += int(b.cmd.valid)
 
     b.settled = settled
     b.run(lambda cycle: b.offer("load", 0x100, 1, ports, 0), 100)
@@ -181,7 +173,7 @@ def test_every_word_is_checked(ports, addr, stride, count, bad):
     seen = []
 
     def step(cycle):
-        b.cmd_ready.next = True
+        b.cmd.ready.next = True
         if cycle == 0:
             b.offer("aux", addr, stride, count, 1)
         elif cycle == 1:
@@ -189,7 +181,7 @@ def test_every_word_is_checked(ports, addr, stride, count, bad):
             b.offer("load", 0x10, 1, 1, 0)
 
     def settled():
-        if b.cmd_valid:
+        if b.cmd.valid:
             seen.append(b.command()[0])
 
     b.settled = settled
@@ -216,11 +208,11 @@ def test_reset_ends_a_fault():
 
     def step(cycle):
         b.rst.next = cycle == 6
-        b.cmd_ready.next = True
+        b.cmd.ready.next = True
         b.offer("load", 0 if cycle < 6 else 0x100, 0, 1, 0)
 
     def settled():
-        seen.append((bool(b.fault), bool(b.cmd_valid)))
+        seen.append((bool(b.fault), bool(b.cmd.valid)))
 
     b.settled = settled
     b.run(step, 14)

@@ -6,14 +6,16 @@ import pytest
 from cycle_bench import bus, chance, flag, preset, replay, seeded, simulate
 from fp32_reference import random_bits
 
+from hls.arithmetic.accumulator import EntryRead, EntryWrite
 from hls.arithmetic.epilogue import epilogue_model
 from hls.config import Config
 from hls.descriptor.drain.aux_reader import AUX_BEATS, AUX_JOB, aux_reader
 from hls.descriptor.drain.drain import DRAIN_JOB, drain
-from hls.descriptor.drain.walker import Beat, index_bits, output_walker, walk_job
+from hls.descriptor.drain.walker import Beat, output_walker, walk_job
 from hls.descriptor.interface.job import job_signals
 from hls.descriptor.interface.table import LINEAR
 from hls.descriptor.memory.arbiter import Request
+from hls.lib.fifo import Stream
 
 GEOMETRIES = [(1, 1, 1), (3, 2, 4), (4, 8, 2), (2, 5, 3), (6, 7, 1), (5, 4, 4), (3, 8, 3)]
 
@@ -153,11 +155,12 @@ class DrainBench:
         self.beats = list(beats(f, config, "store"))
         self.job = job_signals(DRAIN_JOB)
         preset(self.job, {n: v for n, v in f.items() if hasattr(self.job, n)})
-        self.clk, self.rst, self.start, self.bank_done, self.bank_free, self.bank = (flag() for _ in range(6))
-        self.param_valid, self.param_take, self.aux_valid, self.aux_take = (flag() for _ in range(4))
+        self.clk, self.rst, self.start, self.bank_done, self.bank_free = (flag() for _ in range(5))
+        self.entry, self.param, self.aux = (
+            EntryRead(cols, config.accumulator_entries),
+            *(Stream(32 * ports) for _ in range(2)),
+        )
         self.done, self.left = flag(), flag()
-        self.addr, self.data = bus(index_bits(config.accumulator_entries)), bus(32 * cols)
-        self.param_data, self.aux_data = bus(32 * ports), bus(32 * ports)
         self.req, self.mark_returned, self.available = Request(ports, data=True, mark=True), flag(), bus(LINEAR)
         self.marks, self.answered = [], 0
         self.unit = drain(
@@ -167,15 +170,9 @@ class DrainBench:
             self.job,
             self.bank_done,
             self.bank_free,
-            self.bank,
-            self.addr,
-            self.data,
-            self.param_valid,
-            self.param_data,
-            self.param_take,
-            self.aux_valid,
-            self.aux_data,
-            self.aux_take,
+            self.entry,
+            self.param,
+            self.aux,
             self.req,
             self.mark_returned,
             self.available,
@@ -207,28 +204,28 @@ class DrainBench:
             running and self.filled < len(self.entries) and self.filled - self.freed < 2 and chance(rng, pace)
         )
         self.filled += done
-        self.data.next = self.read
-        self.param_valid.next = valid = (
+        self.entry.data.next = self.read
+        self.param.valid.next = valid = (
             running and not self.fields["uniform"] and self.param_at < len(self.params) and chance(rng, pace)
         )
-        self.param_data.next = pack(self.params[self.param_at]) if valid else 0
-        self.aux_valid.next = valid = (
+        self.param.data.next = pack(self.params[self.param_at]) if valid else 0
+        self.aux.valid.next = valid = (
             running and self.fields["residual"] and self.aux_at < len(self.residuals) and chance(rng, pace)
         )
-        self.aux_data.next = pack(self.residuals[self.aux_at]) if valid else 0
+        self.aux.data.next = pack(self.residuals[self.aux_at]) if valid else 0
         self.req.ready.next = chance(rng, pace)
         self.mark_returned.next = returned = self.answered < sum(self.marks) and chance(rng, pace)
         self.answered += returned
 
     def observe(self, cycle):
-        bank = self.freed if self.freed % 2 == self.bank else self.freed + 1
+        bank = self.freed if self.freed % 2 == self.entry.bank else self.freed + 1
         usable = bank < self.filled and (bank < self.filled - 1 or not self.bank_done)
-        self.read = pack(self.entries[bank][int(self.addr)]) if usable else 0x7FC00001
+        self.read = pack(self.entries[bank][int(self.entry.addr)]) if usable else 0x7FC00001
         self.freed += bool(self.bank_free)
-        self.param_at += bool(self.param_take)
-        assert not self.param_take or self.param_valid
-        assert not self.aux_take or self.aux_valid
-        self.aux_at += bool(self.aux_take)
+        self.param_at += bool(self.param.take)
+        assert not self.param.take or self.param.valid
+        assert not self.aux.take or self.aux.valid
+        self.aux_at += bool(self.aux.take)
         if self.req.valid and self.req.ready:
             assert int(self.req.stride) == self.fields["store_c_stride"]
             assert int(self.req.region) == self.fields["store_addr_region"]
@@ -376,10 +373,9 @@ class AuxBench:
         self.beats = list(beats(fields, config, "aux"))
         self.job = job_signals(AUX_JOB)
         preset(self.job, {n: v for n, v in fields.items() if hasattr(self.job, n)})
-        self.clk, self.rst, self.start, self.rsp_valid, self.bank_free, self.init_bank = (flag() for _ in range(6))
-        self.bank_ready, self.aux_valid, self.aux_take = (flag() for _ in range(3))
-        self.rsp_data, self.aux_data, self.init_data = bus(32 * ports), bus(32 * ports), bus(32 * config.cols)
-        self.init_valid, self.init_addr = bus(config.cols), bus(index_bits(config.accumulator_entries))
+        self.clk, self.rst, self.start, self.rsp_valid, self.bank_free, self.bank_ready = (flag() for _ in range(6))
+        self.rsp_data, self.aux = bus(32 * ports), Stream(32 * ports)
+        self.init = EntryWrite(config.cols, config.accumulator_entries)
         self.req = Request(ports)
         self.unit = aux_reader(
             self.clk,
@@ -390,14 +386,9 @@ class AuxBench:
             self.rsp_valid,
             self.rsp_data,
             self.bank_free,
-            self.init_valid,
-            self.init_bank,
-            self.init_addr,
-            self.init_data,
+            self.init,
             self.bank_ready,
-            self.aux_valid,
-            self.aux_data,
-            self.aux_take,
+            self.aux,
             config=config,
         )
         self.data = [random_bits(np.random.default_rng(i), ports) for i in range(len(self.beats))]
@@ -413,7 +404,7 @@ class AuxBench:
         self.answered += answer
         self.bank_free.next = free = self.frees < self.readies and chance(rng, pace / 4)
         self.frees += free
-        self.aux_take.next = False
+        self.aux.take.next = False
         self.want = chance(rng, pace)
 
     def observe(self, cycle):
@@ -423,14 +414,14 @@ class AuxBench:
             assert int(self.req.stride) == f["aux_c_stride"] and int(self.req.region) == f["aux_addr_region"]
         used = len(self.taken) if f["residual"] else len(self.writes)
         assert len(self.asked) - used <= AUX_BEATS
-        if self.init_valid:
+        if self.init.valid:
             assert self.readies < self.frees + 2 - bool(self.bank_free)
-            data = words(int(self.init_data), self.config.cols)
+            data = words(int(self.init.data), self.config.cols)
             self.writes.append(
                 (
-                    int(self.init_bank),
-                    int(self.init_addr),
-                    {c: data[c] for c in range(self.config.cols) if self.init_valid[c]},
+                    int(self.init.bank),
+                    int(self.init.addr),
+                    {c: data[c] for c in range(self.config.cols) if self.init.valid[c]},
                 )
             )
         self.readies += bool(self.bank_ready)
@@ -452,16 +443,16 @@ def test_aux_reader(geometry, mode):
 
     def drive(cycle):
         bench.drive(cycle)
-        if bench.aux_valid and bench.want and bench.pending_take:
-            bench.aux_take.next = True
+        if bench.aux.valid and bench.want and bench.pending_take:
+            bench.aux.take.next = True
 
     def observe(cycle):
         nonlocal quiet
         bench.observe(cycle)
-        if bench.aux_take:
-            bench.taken.append(words(int(bench.aux_data), config.ports))
-        # aux_valid only falls by a take, so next cycle's take may be decided now
-        bench.pending_take = len(bench.taken) < len(bench.beats) and bool(bench.aux_valid) and not bench.aux_take
+        if bench.aux.take:
+            bench.taken.append(words(int(bench.aux.data), config.ports))
+        # aux.valid only falls by a take, so next cycle's take may be decided now
+        bench.pending_take = len(bench.taken) < len(bench.beats) and bool(bench.aux.valid) and not bench.aux.take
         complete = {"residual": len(bench.taken), "acc_init": len(bench.writes), "neither": len(bench.beats)}[mode]
         quiet = quiet + 1 if complete == len(bench.beats) else 0
         return quiet > 20

@@ -9,6 +9,7 @@ from obi import BeatMemory
 from hls.config import Config
 from hls.descriptor.interface.job import job_signals
 from hls.descriptor.interface.table import LINEAR
+from hls.descriptor.memory.activation_buffer import Write
 from hls.descriptor.memory.arbiter import Request
 from hls.descriptor.memory.load import LOAD_JOB, load_engine
 
@@ -30,9 +31,9 @@ def simulate(ports, layers, ready=1.0, answer=1.0, use=1.0, store=None, seed=0, 
     """
     rng = np.random.default_rng(seed)
     memory = BeatMemory(rng.integers(0, 1 << 32, WORDS, dtype=np.uint64).astype(np.uint32), ports, rng, ready, answer)
-    clk, rst, start, load_open, wr_valid, done, left = (Signal(bool(0)) for _ in range(7))
-    available, released, wr_pos, loaded = (Signal(intbv(0)[LINEAR:]) for _ in range(4))
-    wr_count, wr_data = Signal(intbv(0)[3:]), Signal(intbv(0)[32 * ports :])
+    clk, rst, start, load_open, done, left = (Signal(bool(0)) for _ in range(6))
+    available, released, loaded = (Signal(intbv(0)[LINEAR:]) for _ in range(3))
+    wr = Write(ports)
     job, req = job_signals(LOAD_JOB), Request(ports)
     took = []
 
@@ -50,10 +51,7 @@ def simulate(ports, layers, ready=1.0, answer=1.0, use=1.0, store=None, seed=0, 
             memory.rsp_valid,
             memory.rsp_count,
             memory.rsp_data,
-            wr_valid,
-            wr_pos,
-            wr_count,
-            wr_data,
+            wr,
             loaded,
             done,
             left,
@@ -90,10 +88,10 @@ def simulate(ports, layers, ready=1.0, answer=1.0, use=1.0, store=None, seed=0, 
                     if req.valid and not load_open:
                         asked = sum(len(beat) for beat in memory.log) - base
                         assert asked + req.count <= stored, "a word is read before it is stored"
-                    if wr_valid:
-                        for i in range(int(wr_count)):
-                            assert int(wr_pos) + i < free + SIZE, "a word still needed is overwritten"
-                            buffer[(int(wr_pos) + i) % SIZE] = int(wr_data[32 * i + 32 : 32 * i])
+                    if wr.valid:
+                        for i in range(int(wr.count)):
+                            assert int(wr.pos) + i < free + SIZE, "a word still needed is overwritten"
+                            buffer[(int(wr.pos) + i) % SIZE] = int(wr.data[32 * i + 32 : 32 * i])
                     readable = int(loaded)  # in the next cycle
                     assert [buffer[i % SIZE] for i in range(free, readable)] == expected[free:readable]
                     clk.next = 1

@@ -9,12 +9,14 @@ from hls.config import Config
 from hls.descriptor.control.slave import Windows
 from hls.descriptor.interface.job import job_signals
 from hls.descriptor.interface.table import LINEAR
+from hls.descriptor.memory.activation_buffer import Write
 from hls.descriptor.memory.arbiter import ANSWERS, STREAMS, Request, arbiter
 from hls.descriptor.memory.load import LOAD_JOB, load_engine
 from hls.descriptor.memory.params import PARAM_JOB, param_reader
-from hls.descriptor.memory.ports import memory_ports
+from hls.descriptor.memory.ports import Answer, Command, memory_ports
 from hls.descriptor.memory.weights import CUT_JOB, WEIGHT_JOB, weight_loader
 from hls.lib.convert import convert
+from hls.lib.fifo import Stream
 from sim.toolchain import lint
 
 
@@ -34,21 +36,19 @@ def call(unit, config, widths, **interfaces):
 def roots(config):
     """The units of the memory side."""
     ports = config.ports
-    words = dict.fromkeys(
-        ["rsp_data", "wr_data", "cmd_addr", "cmd_wdata", "m_addr", "m_wdata", "m_rdata", "out_data"], 32 * ports
-    )
-    counts = dict.fromkeys(["cmd_count", "cmd_tag", "rsp_count", "wr_count", "words"], 3)
+    words = dict.fromkeys(["rsp_data", "m_addr", "m_wdata", "m_rdata"], 32 * ports)
+    counts = dict.fromkeys(["rsp_count", "words"], 3)
     masters = dict.fromkeys(["m_req", "m_we", "m_gnt", "m_rvalid"], ports) | {"m_be": 4 * ports}
     widths = words | counts | masters | dict.fromkeys(["watchdog", "timeout_addr", "fault_addr"], 32)
-    widths |= dict.fromkeys(["released", "available", "wr_pos", "loaded"], LINEAR)
+    widths |= dict.fromkeys(["released", "available", "loaded"], LINEAR)
     widths |= {"load_data": 8 * config.load_rows * config.cols, "load_beat": beat_bits(config)}
     streams = {
         name: Request(ports, name in ("store", "profile"), name == "weights", name == "store") for name in STREAMS
     }
     return (
-        lambda: call(memory_ports, config, widths | {"rsp_valid": len(ANSWERS)}),
-        lambda: call(arbiter, config, widths, windows=Windows(), **streams),
-        lambda: call(load_engine, config, widths, job=job_signals(LOAD_JOB), req=Request(ports)),
+        lambda: call(memory_ports, config, widths, cmd=Command(ports), rsp=Answer(ports, len(ANSWERS))),
+        lambda: call(arbiter, config, widths, windows=Windows(), cmd=Command(ports), **streams),
+        lambda: call(load_engine, config, widths, job=job_signals(LOAD_JOB), req=Request(ports), wr=Write(ports)),
         lambda: call(
             weight_loader,
             config,
@@ -57,7 +57,9 @@ def roots(config):
             cut_job=job_signals(CUT_JOB),
             req=Request(ports, urgent=True),
         ),
-        lambda: call(param_reader, config, widths, job=job_signals(PARAM_JOB), req=Request(ports)),
+        lambda: call(
+            param_reader, config, widths, job=job_signals(PARAM_JOB), req=Request(ports), out=Stream(32 * ports)
+        ),
     )
 
 

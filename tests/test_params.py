@@ -3,13 +3,14 @@
 
 import numpy as np
 import pytest
-from myhdl import Signal, block, delay, instance, intbv
+from myhdl import Signal, block, delay, instance
 from obi import BeatMemory
 
 from hls.config import Config
 from hls.descriptor.interface.job import job_signals
 from hls.descriptor.memory.arbiter import Request
 from hls.descriptor.memory.params import PARAM_JOB, param_reader
+from hls.lib.fifo import Stream
 
 
 def strips(out_px, first_px, strip_px):
@@ -24,8 +25,8 @@ def simulate(ports, cols, layers, ready=1.0, answer=1.0, take=1.0, seed=0, cycle
     """Read the layers, each started as soon as the one before is idle; returns the cycles and the words read."""
     rng = np.random.default_rng(seed)
     memory = BeatMemory(rng.integers(0, 1 << 32, 2048, dtype=np.uint64).astype(np.uint32), ports, rng, ready, answer)
-    clk, rst, start, out_valid, out_take, idle = (Signal(bool(0)) for _ in range(6))
-    out_data = Signal(intbv(0)[32 * ports :])
+    clk, rst, start, idle = (Signal(bool(0)) for _ in range(4))
+    out = Stream(32 * ports)
     job, req = job_signals(PARAM_JOB), Request(ports)
     expected = []
     for f in layers:
@@ -44,9 +45,7 @@ def simulate(ports, cols, layers, ready=1.0, answer=1.0, take=1.0, seed=0, cycle
             req,
             memory.rsp_valid,
             memory.rsp_data,
-            out_valid,
-            out_data,
-            out_take,
+            out,
             idle,
             config=Config(ports=ports, cols=cols),
         )
@@ -66,15 +65,15 @@ def simulate(ports, cols, layers, ready=1.0, answer=1.0, take=1.0, seed=0, cycle
                 if waiting and ended:
                     for name, value in waiting.pop(0).items():
                         getattr(job, name).next = value
-                out_take.next = rng.random() < take
+                out.take.next = rng.random() < take
                 yield delay(1)
                 ended = bool(idle and not start)
                 if ended and not waiting and len(got) >= len(expected):
-                    assert not out_valid
+                    assert not out.valid
                     took.append(cycle)
                     break
-                if out_valid and out_take:
-                    got += [int(out_data[32 * i + 32 : 32 * i]) for i in range(ports)]
+                if out.valid and out.take:
+                    got += [int(out.data[32 * i + 32 : 32 * i]) for i in range(ports)]
                 clk.next = 1
                 yield delay(1)
                 clk.next = 0

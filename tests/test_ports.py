@@ -6,11 +6,10 @@ from collections import deque
 import numpy as np
 import pytest
 from myhdl import Signal, block, delay, instance, intbv
-from myhdl._Signal import _Signal
 from obi import ObiMemory
 
 from hls.config import Config
-from hls.descriptor.memory.ports import OUTSTANDING, memory_ports
+from hls.descriptor.memory.ports import OUTSTANDING, Answer, Command, memory_ports
 
 STREAMS = 7
 WORDS = 256
@@ -26,31 +25,30 @@ class Bench:
         words = self.rng.integers(0, 1 << 32, WORDS, dtype=np.uint64).astype(np.uint32)
         self.memory = ObiMemory(words, ports, self.rng, **memory)
         self.clk, self.rst, self.cancel, self.give_up = (Signal(bool(0)) for _ in range(4))
-        self.cmd_valid, self.cmd_ready, self.cmd_write, self.busy, self.timeout = (Signal(bool(0)) for _ in range(5))
+        self.cmd, self.rsp = Command(ports), Answer(ports, STREAMS)
+        self.busy, self.timeout = (Signal(bool(0)) for _ in range(2))
         self.running, self.progress, self.stalled, self.late = (Signal(bool(0)) for _ in range(4))
         self.watchdog, self.timeout_addr = (Signal(intbv(0)[32:]) for _ in range(2))
-        self.cmd_count, self.cmd_tag, self.rsp_count, self.words = (Signal(intbv(0)[3:]) for _ in range(4))
-        self.cmd_addr, self.cmd_wdata, self.rsp_data = (Signal(intbv(0)[32 * ports :]) for _ in range(3))
-        self.rsp_valid = Signal(intbv(0)[STREAMS:])
+        self.words = Signal(intbv(0)[3:])
 
     def command(self, write, addresses, data, tag):
-        self.cmd_valid.next = True
-        self.cmd_write.next = write
-        self.cmd_count.next = len(addresses)
-        self.cmd_tag.next = tag
-        self.cmd_addr.next = sum(a << 32 * i for i, a in enumerate(addresses))
-        self.cmd_wdata.next = sum(d << 32 * i for i, d in enumerate(data))
+        self.cmd.valid.next = True
+        self.cmd.write.next = write
+        self.cmd.count.next = len(addresses)
+        self.cmd.tag.next = tag
+        self.cmd.addr.next = sum(a << 32 * i for i, a in enumerate(addresses))
+        self.cmd.wdata.next = sum(d << 32 * i for i, d in enumerate(data))
 
     def answered(self):
         """(tag, words) of this cycle's beat, or None."""
-        if not self.rsp_valid:
+        if not self.rsp.valid:
             return None
-        bits = int(self.rsp_valid)
+        bits = int(self.rsp.valid)
         assert bits & (bits - 1) == 0
-        return bits.bit_length() - 1, [int(self.rsp_data[32 * i + 32 : 32 * i]) for i in range(int(self.rsp_count))]
+        return bits.bit_length() - 1, [int(self.rsp.data[32 * i + 32 : 32 * i]) for i in range(int(self.rsp.count))]
 
     def run(self, step, cycles):
-        dut = {name: value for name, value in vars(self).items() if isinstance(value, _Signal)}
+        dut = {name: getattr(self, name) for name in memory_ports.port_names if not name.startswith("m_")}
 
         @block
         def bench():
@@ -96,14 +94,14 @@ def test_beats_return_in_order(ports, grant, answer, single):
             tag, count, data = expected.popleft()
             assert (answer[0], len(answer[1])) == (tag, count)
             assert data is None or answer[1] == data
-        b.cmd_valid.next = False
+        b.cmd.valid.next = False
         if cycle < 150 and rng.random() < 0.8:
             write, count, tag = bool(rng.integers(0, 2)), int(rng.integers(1, ports + 1)), int(rng.integers(0, STREAMS))
             # ports slip against each other, so each word is used by one port only
             index = [int(i) * ports + p for p, i in enumerate(rng.integers(0, WORDS // ports, count))]
             data = [int(x) for x in rng.integers(0, 1 << 32, count)]
             b.command(write, [4 * i for i in index], data, tag)
-            if b.cmd_ready:  # a function of registers, so it holds for this cycle
+            if b.cmd.ready:  # a function of registers, so it holds for this cycle
                 total["commanded"] += count
                 expected.append((tag, count, None if write else [words[i] for i in index]))
                 for i, value in zip(index, data):
@@ -150,7 +148,7 @@ def test_cancel_drops_commands_and_discards_answers(seed):
         elif state["phase"] == "cancel":
             if not b.busy:
                 b.cancel.next = False
-                b.cmd_valid.next = False
+                b.cmd.valid.next = False
                 state["phase"] = "new"
                 assert len(b.memory.log) - granted[0] <= b.ports + 1  # only what was on the bus
         elif state["phase"] == "new":
@@ -182,7 +180,7 @@ def test_watchdog_then_give_up(fault, port):
             b.give_up.next = True
         elif fired and b.answered():
             after.append(b.answered())
-        b.cmd_valid.next = False
+        b.cmd.valid.next = False
         if cycle == 0:
             b.command(False, [0x40, 0x80], [0, 0], 3)
         if fired and cycle == fired[0] + 5:

@@ -190,29 +190,28 @@ def _bank_ports(
     return choose
 
 
-@unit(out="bank_done done_bank drain_data")
+class EntryWrite:
+    """Initial values: ``valid[c]`` writes lane c of ``data`` to entry ``addr`` of ``bank``."""
+
+    def __init__(self, cols, entries):
+        self.valid = Signal(intbv(0)[cols:])
+        self.bank = Signal(bool(0))
+        self.addr = Signal(intbv(0)[(entries - 1).bit_length() :])
+        self.data = Signal(intbv(0)[32 * cols :])
+
+
+class EntryRead:
+    """``data``, all lanes of entry ``addr`` of ``bank``, one cycle later."""
+
+    def __init__(self, cols, entries):
+        self.bank = Signal(bool(0))
+        self.addr = Signal(intbv(0)[(entries - 1).bit_length() :])
+        self.data = Signal(intbv(0)[32 * cols :])
+
+
+@unit(out="bank_done done_bank drain.data")
 def accumulators(
-    clk,
-    rst,
-    valid,
-    addr,
-    bank,
-    first,
-    max_mode,
-    last,
-    col_data,
-    bank_done,
-    done_bank,
-    init_valid,
-    init_bank,
-    init_addr,
-    init_data,
-    drain_bank,
-    drain_addr,
-    drain_data,
-    *,
-    cols,
-    entries,
+    clk, rst, valid, addr, bank, first, max_mode, last, col_data, bank_done, done_bank, init, drain, *, cols, entries
 ):
     """``cols`` columns, two banks of ``entries`` entries of ``cols`` FP32 lanes.
 
@@ -221,8 +220,8 @@ def accumulators(
     entry may be used again after ACC_LATENCY cycles. bank_done pulses, with done_bank, cols - 1 + ACC_LATENCY
     cycles after a valid operation with ``last``: from that cycle on the whole bank may be drained.
 
-    The other ports are not skewed. init_valid[c] writes lane c of init_data to entry init_addr of init_bank;
-    drain_data follows drain_bank and drain_addr by one cycle. A bank is never initialised or drained between
+    The other ports are not skewed. init.valid[c] writes lane c of init.data to entry init.addr of init.bank;
+    drain.data follows drain.bank and drain.addr by one cycle. A bank is never initialised or drained between
     its first operation and its bank_done.
     """
     lanes, init_lanes, drain_lanes = ([Signal(intbv(0)[32:]) for _ in range(cols)] for _ in range(3))
@@ -237,11 +236,11 @@ def accumulators(
                 *operation,
                 lanes[c],
                 init_valids[c],
-                init_bank,
-                init_addr,
+                init.bank,
+                init.addr,
                 init_lanes[c],
-                drain_bank,
-                drain_addr,
+                drain.bank,
+                drain.addr,
                 drain_lanes[c],
                 entries=entries,
             )
@@ -268,9 +267,9 @@ def accumulators(
 
     wires = (
         split(col_data, lanes),
-        split(init_data, init_lanes),
-        split(init_valid, init_valids),
-        join(drain_lanes, drain_data),
+        split(init.data, init_lanes),
+        split(init.valid, init_valids),
+        join(drain_lanes, drain.data),
     )
     return columns, skew, count_down, report, wires
 

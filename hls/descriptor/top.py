@@ -6,7 +6,7 @@ from pathlib import Path
 from myhdl import ConcatSignal, Signal, always, always_comb, block, concat, intbv
 
 from hls import __version__
-from hls.arithmetic.accumulator import accumulators
+from hls.arithmetic.accumulator import EntryRead, EntryWrite, accumulators
 from hls.arithmetic.array import array_latency, beat_bits, count_bits, systolic_array
 from hls.config import Config
 from hls.descriptor.control.control import Events, Stages, control
@@ -16,15 +16,16 @@ from hls.descriptor.control.slave import Slave, Windows
 from hls.descriptor.drain.aux_reader import AUX_JOB, aux_reader
 from hls.descriptor.drain.drain import DRAIN_JOB, drain
 from hls.descriptor.interface.table import LINEAR
-from hls.descriptor.memory.activation_buffer import READ_LATENCY, activation_buffer
+from hls.descriptor.memory.activation_buffer import READ_LATENCY, Write, activation_buffer
 from hls.descriptor.memory.arbiter import ANSWERS, Request, arbiter
 from hls.descriptor.memory.load import LOAD_JOB, load_engine
 from hls.descriptor.memory.params import param_reader
-from hls.descriptor.memory.ports import memory_ports
+from hls.descriptor.memory.ports import Answer, Command, memory_ports
 from hls.descriptor.memory.scratchpad import Place, scratchpad
 from hls.descriptor.memory.weights import weight_loader
 from hls.lib.convert import convert
 from hls.lib.delay import delay_line
+from hls.lib.fifo import Stream
 from hls.lib.unit import unit
 from hls.lib.wiring import ignore, resize
 
@@ -63,12 +64,11 @@ def heepstor(clk, rst_n, s, m, irq, idle, *, config):
     if config.scratchpad_words:
         bus_load, bus_aux, bus_store = Request(ports), Request(ports), Request(ports, data=True, mark=True)
 
-    cmd_valid, cmd_ready, cmd_write, store_issued, store_returned, fault, busy, late, timeout, stalled = flags(10)
+    cmd, rsp = Command(ports), Answer(ports, len(ANSWERS))
+    store_issued, store_returned, fault, busy, late, timeout, stalled = flags(7)
     running, progress, leftover, load_left, weights_left, drain_left = flags(6)
-    cmd_count, cmd_tag, rsp_count, words = bits(3, 3, 3, 3)
-    cmd_addr, cmd_wdata, rsp_data = bits(32 * ports, 32 * ports, 32 * ports)
-    rsp_valid, fault_addr, timeout_addr, watchdog = bits(len(ANSWERS), 32, 32, 32)
-    answered = {name: rsp_valid(i) for i, name in enumerate(ANSWERS)}
+    words, fault_addr, timeout_addr, watchdog = bits(3, 32, 32, 32)
+    answered = {name: rsp.valid(i) for i, name in enumerate(ANSWERS)}
 
     load_done, weights_idle, cut_done, params_idle, walking, drain_done, load_open = flags(7)
     bus = [
@@ -91,7 +91,7 @@ def heepstor(clk, rst_n, s, m, irq, idle, *, config):
             load_open=load_open,
             fetch_req=fetch,
             fetch_rsp_valid=answered["fetch"],
-            rsp_data=rsp_data,
+            rsp_data=rsp.data,
             profile_req=profile,
             store_issued=store_issued,
             store_returned=store_returned,
@@ -120,13 +120,7 @@ def heepstor(clk, rst_n, s, m, irq, idle, *, config):
             store=bus_store,
             profile=profile,
             load=bus_load,
-            cmd_valid=cmd_valid,
-            cmd_ready=cmd_ready,
-            cmd_write=cmd_write,
-            cmd_count=cmd_count,
-            cmd_tag=cmd_tag,
-            cmd_addr=cmd_addr,
-            cmd_wdata=cmd_wdata,
+            cmd=cmd,
             store_issued=store_issued,
             fault=fault,
             fault_addr=fault_addr,
@@ -140,16 +134,8 @@ def heepstor(clk, rst_n, s, m, irq, idle, *, config):
             running=running,
             progress=progress,
             watchdog=watchdog,
-            cmd_valid=cmd_valid,
-            cmd_ready=cmd_ready,
-            cmd_write=cmd_write,
-            cmd_count=cmd_count,
-            cmd_tag=cmd_tag,
-            cmd_addr=cmd_addr,
-            cmd_wdata=cmd_wdata,
-            rsp_valid=rsp_valid,
-            rsp_count=rsp_count,
-            rsp_data=rsp_data,
+            cmd=cmd,
+            rsp=rsp,
             m_req=m.req,
             m_we=m.we,
             m_be=m.be,
@@ -169,10 +155,10 @@ def heepstor(clk, rst_n, s, m, irq, idle, *, config):
     ]
 
     read_load, read_aux, marked = answered["load"], answered["aux"], answered["mark"]
-    read_count, read_data, read_aux_data, on_chip = rsp_count, rsp_data, rsp_data, []
+    read_count, read_data, read_aux_data, on_chip = rsp.count, rsp.data, rsp.data, []
     if config.scratchpad_words:
         read_load, read_aux, marked, local_load, local_aux, local_mark = flags(6)
-        read_count, read_data, read_aux_data, local_count, local_data = bits(3, *[len(rsp_data)] * 2, 3, len(rsp_data))
+        read_count, read_data, read_aux_data, local_count, local_data = bits(3, *[len(rsp.data)] * 2, 3, len(rsp.data))
         begin, behind = stages.load.job, stages.drain.job
         on_chip = [
             scratchpad(
@@ -197,15 +183,14 @@ def heepstor(clk, rst_n, s, m, irq, idle, *, config):
             _any(answered["load"], local_load, read_load),
             _any(answered["aux"], local_aux, read_aux),
             _any(answered["mark"], local_mark, marked),
-            _pick(local_load, local_count, rsp_count, read_count),
-            _pick(local_load, local_data, rsp_data, read_data),
-            _pick(local_aux, local_data, rsp_data, read_aux_data),
+            _pick(local_load, local_count, rsp.count, read_count),
+            _pick(local_load, local_data, rsp.data, read_data),
+            _pick(local_aux, local_data, rsp.data, read_aux_data),
         ]
-    loaded, released, available, wr_pos = bits(*[LINEAR] * 4)
-    (wr_count,), (wr_data,) = bits(3), bits(32 * ports)
-    (wr_valid,) = flags(1)
-    load_valid, load_diag, tile_ready, tile_take, param_valid, param_take = flags(6)
-    load_data, load_beat, param_data = bits(8 * config.load_rows * cols, beat_bits(config), 32 * ports)
+    loaded, released, available = bits(*[LINEAR] * 3)
+    wr, param = Write(ports), Stream(32 * ports)
+    load_valid, load_diag, tile_ready, tile_take = flags(4)
+    load_data, load_beat = bits(8 * config.load_rows * cols, beat_bits(config))
     loaders = [
         load_engine(
             clk=clk,
@@ -219,10 +204,7 @@ def heepstor(clk, rst_n, s, m, irq, idle, *, config):
             rsp_valid=read_load,
             rsp_count=read_count,
             rsp_data=read_data,
-            wr_valid=wr_valid,
-            wr_pos=wr_pos,
-            wr_count=wr_count,
-            wr_data=wr_data,
+            wr=wr,
             loaded=loaded,
             done=load_done,
             left=load_left,
@@ -237,7 +219,7 @@ def heepstor(clk, rst_n, s, m, irq, idle, *, config):
             cut_job=stages.cut.job,
             req=weights,
             rsp_valid=answered["weights"],
-            rsp_data=rsp_data,
+            rsp_data=rsp.data,
             load_valid=load_valid,
             load_data=load_data,
             load_beat=load_beat,
@@ -256,10 +238,8 @@ def heepstor(clk, rst_n, s, m, irq, idle, *, config):
             job=stages.params.job,
             req=params,
             rsp_valid=answered["params"],
-            rsp_data=rsp_data,
-            out_valid=param_valid,
-            out_data=param_data,
-            out_take=param_take,
+            rsp_data=rsp.data,
+            out=param,
             idle=params_idle,
             config=config,
         ),
@@ -300,10 +280,7 @@ def heepstor(clk, rst_n, s, m, irq, idle, *, config):
         ),
         activation_buffer(
             clk=clk,
-            wr_valid=wr_valid,
-            wr_pos=wr_pos,
-            wr_count=wr_count,
-            wr_data=wr_data,
+            wr=wr,
             rd_addr=rd_addr,
             lane_lo=lane_lo,
             lane_hi=lane_hi,
@@ -343,10 +320,9 @@ def heepstor(clk, rst_n, s, m, irq, idle, *, config):
     (op_out,) = bits(op_width)
     op_in = ConcatSignal(seq.job.max, acc_last, acc_first, acc_bank, acc_entry)
     op_entry, op_bank, op_first, op_last, op_max = op_out(entry_bits, 0), *(op_out(entry_bits + i) for i in range(4))
-    bank_done, done_bank, drain_bank, init_bank, aux_valid, aux_take = flags(6)
-    init_valid, init_addr, init_data, drain_addr, drain_data, aux_data = bits(
-        cols, entry_bits, 32 * cols, entry_bits, 32 * cols, 32 * ports
-    )
+    bank_done, done_bank = flags(2)
+    init, read = (kind(cols, config.accumulator_entries) for kind in (EntryWrite, EntryRead))
+    addend = Stream(32 * ports)
     results = [
         delay_line(clk, op_in, op_out, width=op_width, cycles=READ_LATENCY + array_latency(config)),
         accumulators(
@@ -361,13 +337,8 @@ def heepstor(clk, rst_n, s, m, irq, idle, *, config):
             col_data=col_data,
             bank_done=bank_done,
             done_bank=done_bank,
-            init_valid=init_valid,
-            init_bank=init_bank,
-            init_addr=init_addr,
-            init_data=init_data,
-            drain_bank=drain_bank,
-            drain_addr=drain_addr,
-            drain_data=drain_data,
+            init=init,
+            drain=read,
             cols=cols,
             entries=config.accumulator_entries,
         ),
@@ -378,15 +349,9 @@ def heepstor(clk, rst_n, s, m, irq, idle, *, config):
             job=end.job.subset(DRAIN_JOB),
             bank_done=bank_done,
             bank_free=bank_free,
-            drain_bank=drain_bank,
-            drain_addr=drain_addr,
-            drain_data=drain_data,
-            param_valid=param_valid,
-            param_data=param_data,
-            param_take=param_take,
-            aux_valid=aux_valid,
-            aux_data=aux_data,
-            aux_take=aux_take,
+            drain=read,
+            param=param,
+            aux=addend,
             req=store,
             mark_returned=marked,
             available=available,
@@ -403,14 +368,9 @@ def heepstor(clk, rst_n, s, m, irq, idle, *, config):
             rsp_valid=read_aux,
             rsp_data=read_aux_data,
             bank_free=bank_free,
-            init_valid=init_valid,
-            init_bank=init_bank,
-            init_addr=init_addr,
-            init_data=init_data,
+            init=init,
             bank_ready=bank_ready,
-            aux_valid=aux_valid,
-            aux_data=aux_data,
-            aux_take=aux_take,
+            aux=addend,
             config=config,
         ),
     ]
@@ -420,7 +380,7 @@ def heepstor(clk, rst_n, s, m, irq, idle, *, config):
     @always_comb
     def glue():
         rst.next = not rst_n
-        store_returned.next = rsp_valid[store_bit] or rsp_valid[mark_bit] or rsp_valid[profile_bit]
+        store_returned.next = rsp.valid[store_bit] or rsp.valid[mark_bit] or rsp.valid[profile_bit]
         events.issue.next = issue
         events.words.next = words
 
@@ -429,16 +389,16 @@ def heepstor(clk, rst_n, s, m, irq, idle, *, config):
         progress.next = (
             issue
             or load_valid
-            or wr_valid
-            or param_take
-            or aux_take
-            or init_valid != 0
+            or wr.valid
+            or param.take
+            or addend.take
+            or init.valid != 0
             or (store.valid and store.ready)
         )
 
     @always_comb
     def remain():
-        leftover.next = load_left or weights_left or param_valid or aux_valid or drain_left
+        leftover.next = load_left or weights_left or param.valid or addend.valid or drain_left
 
     return bus, on_chip, loaders, datapath, results, glue, watch, remain
 

@@ -6,6 +6,15 @@ from myhdl import Signal, always, always_comb, intbv, modbv
 from hls.lib.unit import unit
 
 
+class Stream:
+    """First word falls through: ``data`` is the next one while ``valid``, ``take`` removes it."""
+
+    def __init__(self, width):
+        self.valid = Signal(bool(0))
+        self.data = Signal(intbv(0)[width:])
+        self.take = Signal(bool(0))
+
+
 @unit(out="in_ready out_valid out_data")
 def fifo(clk, rst, in_valid, in_ready, in_data, out_valid, out_ready, out_data, *, width, depth):
     """``depth`` (a power of two, at least 2) words of ``width`` bits.

@@ -72,9 +72,9 @@ PROOFS = (
             "order_and_data": "any word that enters leaves once, in order, unchanged",
         },
         (
-            Control("room", "fifo.py", "room.next = level != depth - 1", "room.next = level != depth - 2"),
-            Control("filled", "fifo.py", "filled.next = level != 1", "filled.next = level != 2"),
-            Control("order_and_data", "fifo.py", "tail.next = tail + 1", "tail.next = tail + 1 + pop"),
+            Control("room", "lib/fifo.py", "room.next = level != depth - 1", "room.next = level != depth - 2"),
+            Control("filled", "lib/fifo.py", "filled.next = level != 1", "filled.next = level != 2"),
+            Control("order_and_data", "lib/fifo.py", "tail.next = tail + 1", "tail.next = tail + 1 + pop"),
         ),
         short=("8 x 6",),
         induction=False,
@@ -95,21 +95,24 @@ PROOFS = (
         },
         (
             Control(
-                "held", "ports.py", "        elif gnt:\n            req.next", "        else:\n            req.next"
+                "held",
+                "descriptor/memory/ports.py",
+                "        elif gnt:\n            req.next",
+                "        else:\n            req.next",
             ),
-            Control("stable", "ports.py", "not late_due and (gnt or not req)", "not late_due"),
-            Control("whole_words", "ports.py", "(1 << 4 * ports) - 1,", "(1 << 4 * ports) - 2,"),
-            Control("limit", "ports.py", "and tag_room and not drop", "and not drop"),
+            Control("stable", "descriptor/memory/ports.py", "not late_due and (gnt or not req)", "not late_due"),
+            Control("whole_words", "descriptor/memory/ports.py", "(1 << 4 * ports) - 1,", "(1 << 4 * ports) - 2,"),
+            Control("limit", "descriptor/memory/ports.py", "and tag_room and not drop", "and not drop"),
             Control(
                 "idle",
-                "ports.py",
+                "descriptor/memory/ports.py",
                 "held.next = queue_valid or req or (outstanding != 0 and not late_due)",
                 "held.next = queue_valid or req",
             ),
-            Control("silent", "ports.py", "not drop and not late_due and (gnt", "not drop and (gnt"),
+            Control("silent", "descriptor/memory/ports.py", "not drop and not late_due and (gnt", "not drop and (gnt"),
             Control(
                 "discarded",
-                "ports.py",
+                "descriptor/memory/ports.py",
                 "outstanding != 0 and not drop and not late_due",
                 "outstanding != 0 and not drop",
             ),
@@ -143,58 +146,80 @@ PROOFS = (
         (
             Control(
                 "exclusive",
-                "arbiter.py",
+                "descriptor/memory/arbiter.py",
                 "load.ready.next = load.valid and not before_load and",
                 "load.ready.next = load.valid and",
             ),
-            Control("only_who_asks", "arbiter.py", "aux.ready.next = aux.valid and not", "aux.ready.next = not"),
+            Control(
+                "only_who_asks",
+                "descriptor/memory/arbiter.py",
+                "aux.ready.next = aux.valid and not",
+                "aux.ready.next = not",
+            ),
             Control(
                 "priority_kept",
-                "arbiter.py",
+                "descriptor/memory/arbiter.py",
                 "not weights.urgent and (before_load or load.valid)",
                 "not weights.urgent and before_load",
             ),
             Control(
                 "bounded_waiting",
-                "arbiter.py",
+                "descriptor/memory/arbiter.py",
                 "profile.ready.next = profile.valid and not before_profile",
                 "profile.ready.next = profile.valid and not before_load",
             ),
             Control(
                 "store_issued_exact",
-                "arbiter.py",
+                "descriptor/memory/arbiter.py",
                 "(store.valid or profile.valid) and not before_store",
                 "(store.valid or profile.valid)",
             ),
             Control(
                 "no_command_invented",
-                "arbiter.py",
+                "descriptor/memory/arbiter.py",
                 "            held.next = picked.valid",
                 "            held.next = True",
             ),
             Control(
-                "no_command_lost", "arbiter.py", "stop.next = held and not cmd_ready", "stop.next = held and cmd_ready"
+                "no_command_lost",
+                "descriptor/memory/arbiter.py",
+                "stop.next = held and not cmd.ready",
+                "stop.next = held and cmd.ready",
             ),
             Control(
                 "commands_in_order",
-                "arbiter.py",
+                "descriptor/memory/arbiter.py",
                 "not (picked.valid and stop)",
                 "not stop or not picked.valid or load.valid",
             ),
             Control(
-                "addresses", "arbiter.py", "sums.next = start + offset", "sums.next = start + offset + 4", "2 ports"
+                "addresses",
+                "descriptor/memory/arbiter.py",
+                "sums.next = start + offset",
+                "sums.next = start + offset + 4",
+                "2 ports",
             ),
-            Control("data", "arbiter.py", "profile.data if tag == profile_tag", "profile.data if tag == load_tag"),
-            Control("windows", "arbiter.py", "address[32:2] >= limit[32:2]", "address[32:2] > limit[32:2]"),
+            Control(
+                "data",
+                "descriptor/memory/arbiter.py",
+                "profile.data if tag == profile_tag",
+                "profile.data if tag == load_tag",
+            ),
+            Control(
+                "windows", "descriptor/memory/arbiter.py", "address[32:2] >= limit[32:2]", "address[32:2] > limit[32:2]"
+            ),
             Control(
                 "fault_reported",
-                "arbiter.py",
+                "descriptor/memory/arbiter.py",
                 "elif held and all_outside != 0 and not fault",
                 "elif held and all_outside == 1 and not fault",
                 "2 ports",
             ),
             Control(
-                "fault_stays", "arbiter.py", "held and all_outside == 0 and not fault", "held and all_outside == 0"
+                "fault_stays",
+                "descriptor/memory/arbiter.py",
+                "held and all_outside == 0 and not fault",
+                "held and all_outside == 0",
             ),
         ),
         short=("1 port",),

@@ -15,39 +15,20 @@ AUX_BEATS = 16
 
 
 @unit(
-    out="req.valid req.addr req.stride req.count req.region init_valid init_bank init_addr init_data bank_ready "
-    "aux_valid aux_data"
+    out="req.valid req.addr req.stride req.count req.region init.valid init.bank init.addr init.data bank_ready "
+    "aux.valid aux.data"
 )
-def aux_reader(
-    clk,
-    rst,
-    start,
-    job,
-    req,
-    rsp_valid,
-    rsp_data,
-    bank_free,
-    init_valid,
-    init_bank,
-    init_addr,
-    init_data,
-    bank_ready,
-    aux_valid,
-    aux_data,
-    aux_take,
-    *,
-    config,
-):
+def aux_reader(clk, rst, start, job, req, rsp_valid, rsp_data, bank_free, init, bank_ready, aux, *, config):
     """Read the AUX stream ahead of the store side, beat for beat; nothing without RESIDUAL or ACC_INIT.
 
-    RESIDUAL: beats wait at aux_valid, aux_data (first word fall through) for aux_take. ACC_INIT: they are
+    RESIDUAL: beats wait at aux.valid, aux.data (first word fall through) for aux.take. ACC_INIT: they are
     written to the accumulators' init port as soon as their bank is free (both are at start, then after each
     ``bank_free``); ``bank_ready`` pulses with the last write of each bank, which may be used from the next
     cycle on. Requests never exceed the room for their answers.
     """
     ports, cols = config.ports, config.cols
     beat, waiting = Beat(config), Beat(config)
-    walk, walking, accepted, pop, init, may_ask = (Signal(bool(0)) for _ in range(6))
+    walk, walking, accepted, pop, initialise, may_ask = (Signal(bool(0)) for _ in range(6))
     data_valid, data_ready, place_valid, place_ready, ask_ready = (Signal(bool(0)) for _ in range(5))
     asked, queued = (Signal(intbv(0)[35:]) for _ in range(2))
     room = Signal(intbv(0)[AUX_BEATS.bit_length() :])
@@ -79,12 +60,12 @@ def aux_reader(
 
     @always_comb
     def deliver():
-        aux_valid.next = data_valid and job.residual
-        init.next = data_valid and job.acc_init and banks != 0
-        pop.next = aux_take or (data_valid and job.acc_init and banks != 0)
+        aux.valid.next = data_valid and job.residual
+        initialise.next = data_valid and job.acc_init and banks != 0
+        pop.next = aux.take or (data_valid and job.acc_init and banks != 0)
         bank_ready.next = data_valid and job.acc_init and banks != 0 and waiting.bank_last
-        init_bank.next = waiting.bank
-        init_addr.next = waiting.entry
+        init.bank.next = waiting.bank
+        init.addr.next = waiting.entry
 
     @always(clk.posedge)
     def account():
@@ -112,11 +93,11 @@ def aux_reader(
         output_walker(clk, rst, walk, walk_job(job, "aux"), beat, accepted, walking, config=config),
         fifo(clk, rst, accepted, ask_ready, asked, req.valid, req.ready, queued, width=35, depth=2),
         fifo(clk, rst, accepted, place_ready, place_in, place_valid, pop, place, width=width, depth=AUX_BEATS),
-        fifo(clk, rst, rsp_valid, data_ready, rsp_data, data_valid, pop, aux_data, width=32 * ports, depth=AUX_BEATS),
-        split(aux_data, words),
-        [_init_lane(init, waiting, valids[c], c, ports) for c in range(cols)],
-        join(valids, init_valid),
-        join([words[c % ports] for c in range(cols)], init_data),
+        fifo(clk, rst, rsp_valid, data_ready, rsp_data, data_valid, pop, aux.data, width=32 * ports, depth=AUX_BEATS),
+        split(aux.data, words),
+        [_init_lane(initialise, waiting, valids[c], c, ports) for c in range(cols)],
+        join(valids, init.valid),
+        join([words[c % ports] for c in range(cols)], init.data),
         [ignore(word, 0, 32) for word in words[cols:]],
     )
 

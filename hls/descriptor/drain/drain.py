@@ -28,37 +28,16 @@ STORE_BEATS = 1 << (READ_TO_RESULT + 1).bit_length()
 
 
 @unit(
-    out="bank_free drain_bank drain_addr param_take aux_take req.valid req.addr req.stride req.count req.region "
+    out="bank_free drain.bank drain.addr param.take aux.take req.valid req.addr req.stride req.count req.region "
     "req.data req.mark available done left"
 )
 def drain(
-    clk,
-    rst,
-    start,
-    job,
-    bank_done,
-    bank_free,
-    drain_bank,
-    drain_addr,
-    drain_data,
-    param_valid,
-    param_data,
-    param_take,
-    aux_valid,
-    aux_data,
-    aux_take,
-    req,
-    mark_returned,
-    available,
-    done,
-    left,
-    *,
-    config,
+    clk, rst, start, job, bank_done, bank_free, drain, param, aux, req, mark_returned, available, done, left, *, config
 ):
     """Read finished accumulator banks, apply the epilogue, store; one beat per cycle.
 
     Banks alternate; ``bank_done`` announces each, also before its layer starts here, ``bank_free`` says that its
-    last entry is being read. drain_data (cols lanes) follows drain_bank and drain_addr by one cycle. Parameters come
+    last entry is being read. drain.data (cols lanes) follows drain.bank and drain.addr by one cycle. Parameters come
     first word fall through, 2 beats (scales, biases) per row of a channel block, for every block of every strip, unless
     UNIFORM; residual beats likewise, one per store beat. ``done`` is low from the cycle after start until the
     last store beat was accepted (req.valid and req.ready), high otherwise. ``available``: MARK_BASE, and MARK_WORDS
@@ -83,15 +62,15 @@ def drain(
     @always_comb
     def decide():
         issue.next = (
-            beat.valid and full != 0 and room != 0 and (params_ready or job.uniform) and (aux_valid or not job.residual)
+            beat.valid and full != 0 and room != 0 and (params_ready or job.uniform) and (aux.valid or not job.residual)
         )
 
     @always_comb
     def drive():
-        drain_bank.next = beat.bank
-        drain_addr.next = beat.entry
+        drain.bank.next = beat.bank
+        drain.addr.next = beat.entry
         bank_free.next = issue and beat.bank_last
-        aux_take.next = issue and job.residual
+        aux.take.next = issue and job.residual
         params_release.next = issue and beat.block_last and not job.uniform
         place_in.next = concat(beat.mark, beat.count, beat.addr)
 
@@ -131,7 +110,7 @@ def drain(
     def follow():
         row.next = beat.row
         acc.next = selected
-        aux1.next = aux_data
+        aux1.next = aux.data
         aux2.next = aux1
         scale.next = scales
         bias.next = biases
@@ -155,9 +134,9 @@ def drain(
             rst=rst,
             start=start,
             diagonal=job.diagonal,
-            valid=param_valid,
-            data=param_data,
-            take=param_take,
+            valid=param.valid,
+            data=param.data,
+            take=param.take,
             row=beat.row,
             leave=params_release,
             ready=params_ready,
@@ -165,7 +144,7 @@ def drain(
             biases=biases,
             config=config,
         ),
-        _row_select(drain_data, row, selected, config),
+        _row_select(drain.data, row, selected, config),
         join([job.scale] * ports, same_scale),
         join([job.bias] * ports, same_bias),
         [split(bus, parts) for bus, parts in zip((acc, scale, bias, aux2), lanes)],

@@ -7,6 +7,7 @@ bank b row a // banks (+1 if b < a mod banks) and rotates the banks' outputs by 
 
 from myhdl import Signal, always, always_comb, block, concat, intbv, modbv
 
+from hls.descriptor.interface.table import LINEAR
 from hls.lib.ram import ram
 from hls.lib.unit import unit
 from hls.lib.wiring import ignore, join, resize, split
@@ -15,9 +16,19 @@ READ_LATENCY = 2
 """Cycles from rd_addr to vec."""
 
 
+class Write:
+    """Up to P words for the buffer from linear word ``pos`` on."""
+
+    def __init__(self, ports):
+        self.valid = Signal(bool(0))
+        self.pos = Signal(intbv(0)[LINEAR:])
+        self.count = Signal(intbv(0)[3:])
+        self.data = Signal(intbv(0)[32 * ports :])
+
+
 @unit(out="vec")
-def activation_buffer(clk, wr_valid, wr_pos, wr_count, wr_data, rd_addr, lane_lo, lane_hi, pad_value, vec, *, config):
-    """Store ``wr_count`` words at linear word ``wr_pos``; read R words at ``rd_addr`` (both mod size).
+def activation_buffer(clk, wr, rd_addr, lane_lo, lane_hi, pad_value, vec, *, config):
+    """Store ``wr.count`` words at linear word ``wr.pos``; read R words at ``rd_addr`` (both mod size).
 
     Lanes outside lane_lo <= i < lane_hi come out as ``pad_value``. ``vec`` is 32*R bits, lane i at 32*i,
     READ_LATENCY cycles after the address. Reading a word in the cycle it is written gives the old one.
@@ -32,10 +43,10 @@ def activation_buffer(clk, wr_valid, wr_pos, wr_count, wr_data, rd_addr, lane_lo
         buffer_bank(
             clk,
             intbv(b)[(banks - 1).bit_length() :] if banks > 1 else None,
-            wr_valid,
-            wr_pos,
-            wr_count,
-            wr_data,
+            wr.valid,
+            wr.pos,
+            wr.count,
+            wr.data,
             rd_addr,
             outputs[b],
             banks=banks,

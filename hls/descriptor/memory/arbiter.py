@@ -35,7 +35,7 @@ class Request:
 
 @unit(
     out="fetch.ready params.ready weights.ready aux.ready store.ready profile.ready load.ready "
-    "cmd_valid cmd_write cmd_count cmd_tag cmd_addr cmd_wdata store_issued fault fault_addr"
+    "cmd.valid cmd.write cmd.count cmd.tag cmd.addr cmd.wdata store_issued fault fault_addr"
 )
 def arbiter(
     clk,
@@ -48,13 +48,7 @@ def arbiter(
     store,
     profile,
     load,
-    cmd_valid,
-    cmd_ready,
-    cmd_write,
-    cmd_count,
-    cmd_tag,
-    cmd_addr,
-    cmd_wdata,
+    cmd,
     store_issued,
     fault,
     fault_addr,
@@ -71,7 +65,7 @@ def arbiter(
     cycle. Commands: see `memory.ports`. A word counts as inside when its first byte is below LIMIT rounded down to a
     multiple of 4.
 
-    Latency: cmd_valid 2 cycles after the request was taken; one beat per cycle.
+    Latency: cmd.valid 2 cycles after the request was taken; one beat per cycle.
     """
     ports = config.ports
     fetch_tag, params_tag, weights_tag, aux_tag, store_tag, profile_tag, load_tag = range(len(STREAMS))
@@ -158,7 +152,7 @@ def arbiter(
 
     @always_comb
     def flow():
-        stop.next = held and not cmd_ready
+        stop.next = held and not cmd.ready
 
     @always_comb
     def accept():
@@ -206,9 +200,9 @@ def arbiter(
             count.next = picked.count
             base.next = picked_base
             limit.next = picked_limit
-            cmd_wdata.next = picked.data
-            cmd_tag.next = picked_tag
-            cmd_write.next = picked_write
+            cmd.wdata.next = picked.data
+            cmd.tag.next = picked_tag
+            cmd.write.next = picked_write
 
     @always_comb
     def window():
@@ -227,8 +221,8 @@ def arbiter(
 
     @always_comb
     def command():
-        cmd_valid.next = held and all_outside == 0 and not fault
-        cmd_count.next = count
+        cmd.valid.next = held and all_outside == 0 and not fault
+        cmd.count.next = count
 
     @always(clk.posedge)
     def report():
@@ -256,7 +250,7 @@ def arbiter(
             for i in range(ports)
         ],
         first_of(outside, addresses, first_outside),
-        join(addresses, cmd_addr),
+        join(addresses, cmd.addr),
         join(outside, all_outside),
         ignore(limit, 0, 2),
         ignore(picked.stride, stride_used, 32),

@@ -12,7 +12,7 @@ LOAD_JOB = "load_addr load_addr_region load_c_stride load_x_stride load_y_stride
 """Descriptor fields that the load engine reads."""
 
 
-@unit(out="req.valid req.addr req.stride req.count req.region wr_valid wr_pos wr_count wr_data loaded done left")
+@unit(out="req.valid req.addr req.stride req.count req.region wr.valid wr.pos wr.count wr.data loaded done left")
 def load_engine(
     clk,
     rst,
@@ -25,10 +25,7 @@ def load_engine(
     rsp_valid,
     rsp_count,
     rsp_data,
-    wr_valid,
-    wr_pos,
-    wr_count,
-    wr_data,
+    wr,
     loaded,
     done,
     left,
@@ -41,7 +38,7 @@ def load_engine(
     previous layer's end. ``released``(LINEAR): words no longer needed. A beat is requested when a full one would
     fit, so a layer may need at most activation_words - ports words at once; and, unless ``load_open``, only words
     among the layer's first ``available``(LINEAR). Answers (rsp_valid: this stream's bit) go straight to the buffer:
-    wr_valid, wr_pos(LINEAR), wr_count(3), wr_data(32P). ``loaded``(LINEAR): end of the words that are readable in
+    wr.valid, wr.pos(LINEAR), wr.count(3), wr.data(32P). ``loaded``(LINEAR): end of the words that are readable in
     the next cycle. ``done``: level, low from the cycle after ``start`` until all of the layer's words are readable.
     ``left``: level, words are loaded that were not released, or the other way round.
     """
@@ -148,10 +145,10 @@ def load_engine(
 
     @always_comb
     def write():
-        wr_valid.next = rsp_valid
-        wr_pos.next = position
-        wr_count.next = rsp_count
-        wr_data.next = rsp_data
+        wr.valid.next = rsp_valid
+        wr.pos.next = position
+        wr.count.next = rsp_count
+        wr.data.next = rsp_data
         loaded.next = position
         if rsp_valid:
             loaded.next = position + concat(intbv(0)[LINEAR - 3 :], rsp_count)

@@ -11,9 +11,9 @@ PARAM_JOB = "param_addr param_addr_region param_words uniform out_px first_px st
 """Descriptor fields that the parameter reader reads."""
 
 
-@unit(out="req.valid req.addr req.stride req.count req.region out_valid out_data idle")
-def param_reader(clk, rst, start, job, req, rsp_valid, rsp_data, out_valid, out_data, out_take, idle, *, config):
-    """First-word-fall-through stream of beats: out_data(32P) is the next beat while out_valid; out_take removes it.
+@unit(out="req.valid req.addr req.stride req.count req.region out.valid out.data idle")
+def param_reader(clk, rst, start, job, req, rsp_valid, rsp_data, out, idle, *, config):
+    """The beats of a layer's scales and biases, as `Stream` ``out`` of 32P bits.
 
     Nothing is read when UNIFORM. ``idle``: level, the next layer may start (see `memory.passes`); its beats follow
     those still waiting.
@@ -38,9 +38,9 @@ def param_reader(clk, rst, start, job, req, rsp_valid, rsp_data, out_valid, out_
         rsp_valid=rsp_valid,
         rsp_data=rsp_data,
         stored=waiting,
-        q_valid=out_valid,
-        q_data=out_data,
-        q_take=out_take,
+        q_valid=out.valid,
+        q_data=out.data,
+        q_take=out.take,
         idle=idle,
         ports=ports,
         depth=depth,

@@ -12,8 +12,26 @@ QUEUED = 4  # commands a port may lag behind the others
 OUTSTANDING = 8  # beats between command and answer
 
 
+class Command:
+    """A beat of ``count`` (1..P) words, word i on port i: to write, or to read for stream ``tag``."""
+
+    def __init__(self, ports):
+        self.valid, self.ready, self.write = (Signal(bool(0)) for _ in range(3))
+        self.count, self.tag = (Signal(intbv(0)[3:]) for _ in range(2))
+        self.addr, self.wdata = (Signal(intbv(0)[32 * ports :]) for _ in range(2))
+
+
+class Answer:
+    """What a command came to, writes too: ``valid`` has a bit per stream, high for one cycle."""
+
+    def __init__(self, ports, streams):
+        self.valid = Signal(intbv(0)[streams:])
+        self.count = Signal(intbv(0)[3:])
+        self.data = Signal(intbv(0)[32 * ports :])
+
+
 @unit(
-    out="cmd_ready rsp_valid rsp_count rsp_data m_req m_we m_be m_addr m_wdata busy late words timeout stalled "
+    out="cmd.ready rsp.valid rsp.count rsp.data m_req m_we m_be m_addr m_wdata busy late words timeout stalled "
     "timeout_addr"
 )
 def memory_ports(
@@ -24,16 +42,8 @@ def memory_ports(
     running,
     progress,
     watchdog,
-    cmd_valid,
-    cmd_ready,
-    cmd_write,
-    cmd_count,
-    cmd_tag,
-    cmd_addr,
-    cmd_wdata,
-    rsp_valid,
-    rsp_count,
-    rsp_data,
+    cmd,
+    rsp,
     m_req,
     m_we,
     m_be,
@@ -51,10 +61,9 @@ def memory_ports(
     *,
     config,
 ):
-    """Issue words 0..cmd_count-1 of each command on ports 0..cmd_count-1 and return beats in command order.
+    """Issue words 0..count-1 of each command on ports 0..count-1 and return beats in command order.
 
-    Commands: cmd_write, cmd_count(3: 1..P), cmd_tag(3: stream number), cmd_addr(32P), cmd_wdata(32P).
-    Answers (writes too): rsp_valid (one bit per stream, a one-cycle pulse), rsp_count(3), rsp_data(32P).
+    ``cmd`` is a `Command`, ``rsp`` an `Answer`.
     OBI masters: P ports packed in m_req(P), m_we(P), m_be(4P), m_addr(32P), m_wdata(32P), m_gnt(P),
     m_rvalid(P), m_rdata(32P); intbv also when P is 1. A request is held until its grant.
 
@@ -66,9 +75,9 @@ def memory_ports(
     ``stalled`` when nothing is due but ``running`` holds.
     ``words``(3): words granted in the cycle before. ``busy``: commands or answers are held or due.
 
-    Latency: request 2 cycles after the command, rsp_valid 2 cycles after the last rvalid.
+    Latency: request 2 cycles after the command, rsp.valid 2 cycles after the last rvalid.
     """
-    ports, streams = config.ports, len(rsp_valid)
+    ports, streams = config.ports, len(rsp.valid)
     clear, drop, taken, complete = (Signal(bool(0)) for _ in range(4))
     push, pop, room, missing, have, req, we, gnt, rvalid, held, waiting, moved, granted, late_port = (
         [Signal(bool(0)) for _ in range(ports)] for _ in range(14)
@@ -87,7 +96,7 @@ def memory_ports(
             drop=drop,
             push=push[i],
             room=room[i],
-            cmd_write=cmd_write,
+            cmd_write=cmd.write,
             cmd_addr=addr[i],
             cmd_wdata=wdata[i],
             have=have[i],
@@ -110,8 +119,8 @@ def memory_ports(
     ]
     order = fifo(clk, drop, taken, tag_room, tag_in, tag_valid, complete, tag_out, width=6, depth=OUTSTANDING)
     buses = [
-        split(cmd_addr, addr),
-        split(cmd_wdata, wdata),
+        split(cmd.addr, addr),
+        split(cmd.wdata, wdata),
         split(m_gnt, gnt),
         split(m_rvalid, rvalid),
         split(m_rdata, rdata),
@@ -127,7 +136,7 @@ def memory_ports(
         join(moved, all_moved),
         join(late_port, all_late),
     ]
-    lanes = [_lane(i, taken, cmd_count, push[i], complete, count, have[i], missing[i], pop[i]) for i in range(ports)]
+    lanes = [_lane(i, taken, cmd.count, push[i], complete, count, have[i], missing[i], pop[i]) for i in range(ports)]
     bytes_enabled, every_port = (1 << 4 * ports) - 1, (1 << ports) - 1
 
     @always_comb
@@ -140,9 +149,9 @@ def memory_ports(
 
     @always_comb
     def take():
-        cmd_ready.next = all_room == every_port and tag_room
-        taken.next = cmd_valid and all_room == every_port and tag_room and not drop
-        tag_in.next = concat(cmd_tag, cmd_count)
+        cmd.ready.next = all_room == every_port and tag_room
+        taken.next = cmd.valid and all_room == every_port and tag_room and not drop
+        tag_in.next = concat(cmd.tag, cmd.count)
 
     @always_comb
     def head():
@@ -152,11 +161,11 @@ def memory_ports(
     @always(clk.posedge)
     def respond():
         words.next = granted_now
-        rsp_valid.next = 0
+        rsp.valid.next = 0
         if complete:
-            rsp_valid.next = concat(intbv(0)[streams - 1 :], True) << tag_out[6:3]
-        rsp_count.next = count
-        rsp_data.next = answers
+            rsp.valid.next = concat(intbv(0)[streams - 1 :], True) << tag_out[6:3]
+        rsp.count.next = count
+        rsp.data.next = answers
 
     return (
         masters,
