@@ -356,7 +356,7 @@ def _layers(lowered: Any, quantised: Any, exact: dict, fake: dict, hardware: Any
     fake_ratio, hardware_ratio = (metrics.activation_sqnr(exact, taps) for taps in (fake, hardware.taps))
     rows = []
     for node in lowered.nodes:
-        if isinstance(node, ir.Reshape | ir.Permute):
+        if node.runs_on is ir.Place.MEMORY:
             continue
         whole = worst = None
         if node.name in weights:

@@ -12,10 +12,11 @@ import jinja2
 import numpy as np
 
 from firmware_gen import ir
+from firmware_gen.emit.cpu_calls import cpu_call
 from firmware_gen.targets.cpu import software
 from firmware_gen.targets.cpu.software import Call, SoftwareProgram
 from firmware_gen.targets.descriptor import reference
-from firmware_gen.targets.descriptor.lowering.tensors import View, image_steps, shares_storage
+from firmware_gen.targets.descriptor.lowering.tensors import View, shares_storage
 from firmware_gen.targets.descriptor.lowering.windows import Windowed
 from firmware_gen.targets.descriptor.place.planner import ALIGN, Placed
 from firmware_gen.targets.descriptor.program import ARENA as ARENA_REGION
@@ -271,33 +272,6 @@ def _place(program: Program, view: View | None, step: int) -> str:
     return f"arena({_offset(program, view)}{f' + image * {step}' if step else ''})"
 
 
-def _cpu_text(program: Program, layer) -> str:
-    """The call of an operator that only the CPU has."""
-    source, target = (program.offsets[t.storage] // 4 for t in (layer.sources[0], layer.target))
-    node, size = layer.node, layer.target.size
-    if isinstance(node, ir.Mul):
-        return _multiply_text(program, layer)
-    if not isinstance(node, ir.Softmax):
-        return f"heepstor::{type(node).__name__.lower()}(arena({source}), arena({target}), {size});"
-    count = layer.target.shape[node.axis]
-    stride = 1 if node.axis == -1 or layer.target.channels_last else math.prod(layer.target.shape[2:])
-    name = "log_softmax" if node.log else "softmax"
-    return f"heepstor::{name}(arena({source}), arena({target}), {size // count}, {count}, {stride});"
-
-
-def _multiply_text(program: Program, layer) -> str:
-    whole, tensors = layer.target.shape, (*layer.sources, layer.target)
-    counts = whole[0] if len(whole) > 1 else 1, math.prod(whole[2:]), whole[min(1, len(whole) - 1)]
-    steps = [image_steps(t, whole) for t in tensors]
-    if len({(t.shape, t.channels_last) for t in tensors}) == 1 and not any(t.pitch for t in tensors):
-        counts, steps = (1, 1, math.prod(whole)), [(0, 0, 1)] * 3  # alike, and without gaps
-    operands = [
-        f"arena({program.offsets[t.storage] // 4 + t.offset}), {{{', '.join(map(str, s))}}}"
-        for t, s in zip(tensors, steps, strict=True)
-    ]
-    return f"heepstor::multiply({', '.join([*operands, *map(str, counts)])});"
-
-
 def _calls(program: Program, cpu: SoftwareProgram, sections: list[dict]) -> list[dict]:
     names = _identifiers(cpu.constants)
     where = {item["name"]: section["symbol"] for section in sections for item in section["arrays"]}
@@ -329,7 +303,7 @@ def _layer_texts(program: Program, plain: Program, calls: list[dict]) -> list[di
                 "end_word": _end_word(program, layer),
                 "comment": f"{layer.name}: {layer.op} {shapes}",
                 "calls": (
-                    [{"images": 1, "text": _cpu_text(plain, own)}]
+                    [{"images": 1, "text": cpu_call(own.node, own, plain)}]
                     if layer.on_cpu
                     else [c for c in calls if c["layer"] == layer.name]
                 ),
@@ -413,7 +387,7 @@ def _steps(program: Program) -> list[dict]:
             ]
             steps.append({"comment": ", ".join(names), "doorbell": f"0x{program.descriptor_address(step[0]):08x}u"})
         else:
-            steps.append({"layer": program.layers.index(step), "text": _cpu_text(program, step)})
+            steps.append({"layer": program.layers.index(step), "text": cpu_call(step.node, step, program)})
     return steps
 
 

@@ -48,7 +48,7 @@ def _side_by_side(lowered: ir.Graph, quantised: ir.Graph, x: torch.Tensor, copie
     for index, nodes in enumerate(zip(lowered.nodes, quantised.nodes, strict=True)):
         node = nodes[1]
         inputs = [[values[v][side] for v in node.inputs] for side in range(2)]
-        if isinstance(node, ir.Conv | ir.Linear):
+        if isinstance(node, ir.Weighted):
             means = [
                 _means(module.accumulate(index, n, own[0]))
                 for module, n, own in zip((exact, rounded), nodes, inputs, strict=True)

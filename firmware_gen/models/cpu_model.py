@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """NumPy twins, bit for bit, of what the CPU computes: `runtime/math.cpp` and `runtime/kernels.cpp`."""
 
+from collections.abc import Callable
+from functools import singledispatch
+
 import numpy as np
 
 from firmware_gen import ir
@@ -8,8 +11,10 @@ from firmware_gen.ir import Activation
 from firmware_gen.targets.descriptor.lowering.windows import Windowed
 from hls.arithmetic.fma import fma_model
 from hls.arithmetic.fp32 import canonical
+from hls.errors import HeepgenError
 
 _F = np.float32
+Twin = Callable[..., np.ndarray]
 
 
 def _canonical(x: np.ndarray) -> np.ndarray:
@@ -70,12 +75,30 @@ def _power_of_two(n: np.ndarray) -> np.ndarray:
     return ((n + 127).astype(np.uint32) << np.uint32(23)).view(_F)
 
 
+@singledispatch
+def cpu_operator(node: ir.OnCpu, *inputs: np.ndarray) -> np.ndarray:
+    """What the CPU computes for a node, float32 in PyTorch's order. HeepgenError for a class without a twin."""
+    raise HeepgenError(f"layer {node.name}: {node.op} has no bit-exact model; models/cpu_model.py lacks it")
+
+
+def _twin(kind: type[ir.OnCpu]) -> Callable[[Twin], Twin]:
+    """Registers a function of the inputs alone as the twin of a class."""
+
+    def register(function: Twin) -> Twin:
+        cpu_operator.register(kind, lambda node, *inputs: function(*inputs))
+        return function
+
+    return register
+
+
+@_twin(ir.Sigmoid)
 def sigmoid_model(x: np.ndarray) -> np.ndarray:
     """heepstor::sigmoid on float32."""
     with np.errstate(all="ignore"):
         return _canonical(_F(1) / (_F(1) + exp_model(-np.asarray(x, _F))))
 
 
+@_twin(ir.Tanh)
 def tanh_model(x: np.ndarray) -> np.ndarray:
     """heepstor::tanh on float32."""
     x = np.asarray(x, _F)
@@ -91,20 +114,17 @@ def tanh_model(x: np.ndarray) -> np.ndarray:
         return _canonical(np.where(size < _F(0.625), small, large))
 
 
+@_twin(ir.Mul)
 def multiply_model(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """heepstor::multiply on float32 of matching shapes."""
     with np.errstate(all="ignore"):
         return _canonical(np.asarray(x, _F) * np.asarray(y, _F))
 
 
-def cpu_operator(node: ir.Node, x: np.ndarray, *others: np.ndarray) -> np.ndarray:
-    """What the CPU computes for a node, float32 in PyTorch's order."""
-    if isinstance(node, ir.Mul):
-        return multiply_model(x, *others)
-    if isinstance(node, ir.Softmax):
-        model = log_softmax_model if node.log else softmax_model
-        return np.ascontiguousarray(np.moveaxis(model(np.moveaxis(x, node.axis, -1)), -1, node.axis))
-    return sigmoid_model(x) if isinstance(node, ir.Sigmoid) else tanh_model(x)
+@cpu_operator.register
+def _(node: ir.Softmax, x: np.ndarray) -> np.ndarray:
+    model = log_softmax_model if node.log else softmax_model
+    return np.ascontiguousarray(np.moveaxis(model(np.moveaxis(x, node.axis, -1)), -1, node.axis))
 
 
 def softmax_model(x: np.ndarray) -> np.ndarray:

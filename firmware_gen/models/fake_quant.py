@@ -20,7 +20,7 @@ from hls.errors import HeepgenError
 
 def quantized_model(graph: ir.Graph, per_channel: bool = True, calibrate: str = "max") -> GraphModule:
     """The fake-quantised model of a lowered graph, which is quantised first, as `quantise` does, when it is not yet."""
-    layers = [n for n in graph.nodes if isinstance(n, ir.Conv | ir.Linear)]
+    layers = [n for n in graph.nodes if isinstance(n, ir.Weighted)]
     if any(n.scale is None for n in layers):
         graph = quantise(graph, per_channel, calibrate)
     return GraphModule(graph)
@@ -102,14 +102,8 @@ class GraphModule(nn.Module):
                 return F.pixel_shuffle(x, node.factor)
             case ir.Permute():
                 return x.permute(node.dims)
-            case ir.Softmax():
-                return (F.log_softmax if node.log else F.softmax)(x, dim=node.axis)
-            case ir.Mul():
-                return x * inputs[1]
-            case ir.Sigmoid():
-                return torch.sigmoid(x)
-            case ir.Tanh():
-                return torch.tanh(x)
+            case ir.OnCpu():
+                return node.evaluate(*inputs)
             case ir.BatchNorm():
                 return _scaled(x, self._parameter(index, "scale"), self._parameter(index, "shift"))
             case ir.Identity():
@@ -146,7 +140,7 @@ def _joined(parts: Sequence[torch.Tensor]) -> torch.Tensor:
 
 def _parameters(node: ir.Node, dtype: type[np.floating]) -> dict[str, np.ndarray]:
     match node:
-        case ir.Conv() | ir.Linear():
+        case ir.Weighted():
             weight = node.weight.astype(dtype)
             if node.scale is not None:
                 weight = weight * node.scale.reshape(-1, *[1] * (weight.ndim - 1))

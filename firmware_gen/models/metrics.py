@@ -37,7 +37,7 @@ def weight_sqnr(before: ir.Graph, after: ir.Graph) -> dict[str, np.ndarray]:
     """dB per output channel of every Conv and Linear, by layer name: a lowered graph against itself quantised."""
     result = {}
     for node in before.nodes:
-        if isinstance(node, ir.Conv | ir.Linear):
+        if isinstance(node, ir.Weighted):
             q = after.node(node.name)
             per_channel = q.scale.reshape(-1, *[1] * (node.weight.ndim - 1)).astype(np.float64)
             result[node.name] = sqnr(node.weight, q.weight * per_channel, axis=0)

@@ -4,14 +4,12 @@ from dataclasses import replace
 from firmware_gen.ir import (
     IDENTITY,
     Activate,
+    Activated,
     Activation,
-    Add,
     Concat,
-    Fused,
     Graph,
     Node,
-    Permute,
-    Reshape,
+    Place,
     Slice,
     Upsample,
     Value,
@@ -59,14 +57,14 @@ def compose(first: Activation, then: Activation) -> Activation | None:
 
 def _fused(producer: Node | None, act: Activation) -> Activation | None:
     """The activation of `producer` when it also does `act`; None when it cannot."""
-    if isinstance(producer, Activate | Add | Fused) and getattr(producer, "residual", "none") != "after_act":
+    if isinstance(producer, Activated) and producer.ends_in_act:
         return compose(producer.act, act)
     return None
 
 
 def _passes_through(graph: Graph, producer: Node) -> bool:
     """Reshapes of the graph's input stay next to it, where they are free."""
-    if isinstance(producer, Reshape | Permute):
+    if producer.runs_on is Place.MEMORY:
         return not is_reshaped_input(graph, producer.inputs[0])
     return isinstance(producer, Slice | Upsample)
 

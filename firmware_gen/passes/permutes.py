@@ -3,13 +3,23 @@ from dataclasses import replace
 
 import numpy as np
 
-from firmware_gen.ir import Activate, Graph, Linear, Node, Permute, Reshape, Scale, Shape, Shuffle, Sigmoid, Tanh, Value
+from firmware_gen.ir import (
+    TO_CHANNELS_FIRST,
+    TO_CHANNELS_LAST,
+    Graph,
+    Linear,
+    Node,
+    Permute,
+    Reshape,
+    Scale,
+    Shape,
+    Shuffle,
+    Value,
+)
 from firmware_gen.passes.cleanup import drop_dead
 from firmware_gen.passes.reshapes import merge_reshapes
 from firmware_gen.passes.rewrite import in_pytorch_order, is_reshaped_input, substitute
 from firmware_gen.refusal import refusal
-
-TO_CHANNELS_FIRST, TO_CHANNELS_LAST = (0, 3, 1, 2), (0, 2, 3, 1)
 
 
 def merge_permutes(graph: Graph) -> Graph:
@@ -27,7 +37,7 @@ def raise_permutes(graph: Graph) -> Graph:
     """Move a Permute to channels first above what works on elements alike: the network is channels last until then."""
     for node in graph.nodes:
         above = graph.producer(node.inputs[0])
-        if not isinstance(node, Permute) or node.dims != TO_CHANNELS_FIRST or not _is_uniform(above):
+        if not isinstance(node, Permute) or node.dims != TO_CHANNELS_FIRST or not above or not above.is_uniform:
             continue
         if graph.read_once_by(above.output) is not node:
             continue
@@ -40,12 +50,6 @@ def raise_permutes(graph: Graph) -> Graph:
         middle = Value(above.output, graph.out_shape(node))
         return raise_permutes(substitute(graph, {above: early, node: late}, values=[middle]))
     return graph
-
-
-def _is_uniform(node: Node | None) -> bool:
-    if isinstance(node, Scale):
-        return len({*node.scale}) == len({*node.bias}) == 1
-    return isinstance(node, Activate | Sigmoid | Tanh)
 
 
 def _undone(graph: Graph, node: Permute) -> Graph | None:

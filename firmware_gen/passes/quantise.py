@@ -19,7 +19,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from firmware_gen.ir import Conv, Graph, Linear, Scale
+from firmware_gen.ir import Graph, Scale, Weighted
 from hls.errors import HeepgenError
 
 LIMIT = 127
@@ -36,7 +36,7 @@ def quantise(graph: Graph, per_channel: bool = True, calibrate: str = "max") -> 
     """
     if calibrate not in CALIBRATIONS:
         raise HeepgenError(f"calibrate = {calibrate!r}: choose one of {', '.join(CALIBRATIONS)}")
-    new = {n: _quantise_node(n, per_channel, calibrate) for n in graph.nodes if isinstance(n, Conv | Linear)}
+    new = {n: _quantise_node(n, per_channel, calibrate) for n in graph.nodes if isinstance(n, Weighted)}
     new |= {n: _round_scale(n) for n in graph.nodes if isinstance(n, Scale)}
     return graph.with_nodes(new.get(n, n) for n in graph.nodes)
 
@@ -78,7 +78,7 @@ def with_biases(graph: Graph, biases: Mapping[str, np.ndarray]) -> Graph:
     return graph.with_nodes(new.get(n, n) for n in graph.nodes)
 
 
-def _quantise_node(node: Conv | Linear, per_channel: bool, calibrate: str) -> Conv | Linear:
+def _quantise_node(node: Weighted, per_channel: bool, calibrate: str) -> Weighted:
     if node.scale is not None:
         raise HeepgenError(f"layer {node.name} is quantised already")
     q, scale = quantise_weight(node.weight, per_channel, calibrate)

@@ -2,23 +2,7 @@
 import math
 from dataclasses import replace
 
-from firmware_gen.ir import (
-    Activate,
-    Add,
-    Concat,
-    Fused,
-    Graph,
-    Linear,
-    Mul,
-    Node,
-    Reshape,
-    Scale,
-    Shape,
-    Sigmoid,
-    Softmax,
-    Tanh,
-    Value,
-)
+from firmware_gen.ir import Add, Concat, Graph, Layout, Linear, Node, Reshape, Scale, Shape, Value
 from firmware_gen.passes.cleanup import drop_dead, drop_identities
 from firmware_gen.passes.rewrite import in_pytorch_order, is_reshaped_output, substitute
 from firmware_gen.refusal import refusal
@@ -86,18 +70,14 @@ def find_maps(graph: Graph) -> Graph:
             new[node] = replace(node, in_map=maps.get(node.inputs[0]))
         _refuse_reordering(graph, node, maps)
         here = new[node].in_map if isinstance(node, Reshape) else maps.get(node.inputs[0])
-        if here and isinstance(node, Reshape | Activate | Scale | Sigmoid | Tanh):
+        if here and not node.reads_in_order and node.layout(graph.out_shape(node)) in (Layout.INPUT, Layout.ANY):
             maps[node.output] = here
     return substitute(graph, new)
 
 
 def _refuse_reordering(graph: Graph, node: Node, maps: dict[str, Map]):
-    if isinstance(node, Fused):
-        ordered = [v for v in node.inputs[1:] if v in maps]
-    elif isinstance(node, Add | Concat | Mul) or (isinstance(node, Softmax) and node.output not in graph.outputs):
-        ordered = [v for v in node.inputs if v in maps]
-    else:
-        return
+    in_order = node.reads_in_order and node.output not in graph.outputs
+    ordered = [v for v in (node.inputs if in_order else node.combined_inputs) if v in maps]
     if ordered:
         raise refusal(
             node.name,

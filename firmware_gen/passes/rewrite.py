@@ -4,21 +4,7 @@
 from collections.abc import Mapping
 from dataclasses import replace
 
-from firmware_gen.ir import (
-    Activate,
-    Add,
-    Concat,
-    Graph,
-    Linear,
-    Mul,
-    Node,
-    Permute,
-    Reshape,
-    Scale,
-    Sigmoid,
-    Softmax,
-    Tanh,
-)
+from firmware_gen.ir import Graph, Layout, Node, Reshape
 
 
 def bypass(graph: Graph, node: Node) -> Graph:
@@ -61,17 +47,15 @@ def is_reshaped_input(graph: Graph, value: str) -> bool:
 def in_pytorch_order(graph: Graph, value: str) -> bool:
     """Whether a value lies in memory in PyTorch's order: the graph's input, vectors that are no flattened map, a
     Permute to channels last, and what is computed from them element by element; also reshaped."""
-    producer = graph.producer(value)
-    match producer:
-        case None:
+    producer, shape = graph.producer(value), graph.shape(value)
+    if producer is None or producer.reads_in_order:
+        return True
+    match producer.layout(shape):
+        case Layout.PYTORCH:
             return True
-        case Permute():
-            return producer.dims == (0, 2, 3, 1)
-        case Reshape() | Activate() | Add() | Mul() | Sigmoid() | Tanh() | Softmax(axis=1):
-            return in_pytorch_order(graph, producer.inputs[0])
-        case Scale() if len(graph.shape(value)) != 4:
-            return in_pytorch_order(graph, producer.inputs[0])
-    return isinstance(producer, Linear | Softmax) or (isinstance(producer, Concat) and len(graph.shape(value)) != 4)
+        case Layout.MAPS:
+            return len(shape) != 4
+    return in_pytorch_order(graph, producer.inputs[0])
 
 
 def is_reshaped_output(graph: Graph, value: str) -> bool:

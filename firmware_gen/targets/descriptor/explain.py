@@ -4,11 +4,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import singledispatch
 
 from firmware_gen import ir
 from firmware_gen.targets.descriptor.lowering.tensors import copy_outputs, shares_storage
+from hls.errors import HeepgenError
 
-ARRAY, CPU, MEMORY, MERGED = "array", "CPU", "memory", "merged"
+ARRAY, CPU, MEMORY, MERGED = ir.Place
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,7 @@ def explain(graph: ir.Graph, imported: ir.Graph | None = None) -> list[Placement
     merged = _merged(graph, imported) if imported else {}
     result = []
     for node in graph.nodes:
-        where, why = _place(graph, node)
+        where, why = _place(node, graph)
         result.append(
             Placement(node.name, node.op, graph.out_shape(node), where, why + _returned(graph, node), graph.macs(node))
         )
@@ -62,7 +64,7 @@ def _host(graph: ir.Graph, imported: ir.Graph, node: ir.Node) -> ir.Node | None:
 
     Arithmetic is not merged into a node that only moves data, but across it.
     """
-    able = ir.Fused | ir.Add | ir.Activate if isinstance(node, ir.BatchNorm | ir.Activate | ir.Add) else ir.Node
+    able = ir.Activated if isinstance(node, ir.BatchNorm | ir.Activate | ir.Add) else ir.Node
     pending = [node.output]
     for value in pending:
         if isinstance(producer := graph.producer(value), able):
@@ -77,7 +79,7 @@ def _why_merged(node: ir.Node, host: ir.Node | None) -> str:
             return "nothing to do in inference"
         case _ if host is None:
             return "no output needs it"
-        case ir.BatchNorm() if isinstance(host, ir.Conv | ir.Linear):
+        case ir.BatchNorm() if isinstance(host, ir.Weighted):
             return f"in the weights and the bias of {host.name}"
         case ir.BatchNorm():
             return f"in the scale and the bias of {host.name}"
@@ -96,61 +98,111 @@ def _returned(graph: ir.Graph, node: ir.Node) -> str:
     return f"; output{'s' if len(numbers) > 1 else ''} {' and '.join(numbers)} of the model"
 
 
-def _place(graph: ir.Graph, node: ir.Node) -> tuple[str, str]:
-    match node:
-        case ir.Fused():
-            return ARRAY, "; ".join([_work(node), *_epilogue(graph, node)])
-        case ir.Add():
-            return ARRAY, f"own pass: {_why_not_fused(graph, node)}" + _with(node.act)
-        case ir.Activate() if node.act == ir.IDENTITY:
-            return ARRAY, "copy: outputs are in PyTorch's order"
-        case ir.Activate():
-            return ARRAY, f"own pass: {_why_alone(graph, node)}"
-        case ir.Pad():
-            return ARRAY, f"copy: the reader cannot pad with {node.value:g} by itself"
-        case ir.Slice():
-            return ARRAY, "copy: part of a map"
-        case ir.Upsample():
-            return ARRAY, f"copy: every pixel is stored {node.factor[0] * node.factor[1]} times"
-        case ir.Shuffle():
-            return ARRAY, "copy: every group to channels that lie apart"
-        case ir.PixelShuffle():
-            return ARRAY, "copy: every phase of the output from its own channels"
-        case ir.Concat():
-            return MEMORY, "the layers that are joined store side by side"
-        case ir.Reshape() if not shares_storage(graph, node):
-            return ARRAY, "copy: what it returns is the input"
-        case ir.Permute() if not shares_storage(graph, node):
-            return ARRAY, "copy: what it reads must lie channels first for another reader"
-        case ir.Reshape() if node.in_map:
-            return MEMORY, "free: its reader's weights are reordered to the layout in memory"
-        case ir.Reshape():
-            return MEMORY, "free: the elements stay in order"
-        case ir.Permute():
-            return MEMORY, "free: the accelerator keeps channels last"
-        case ir.Softmax() | ir.Sigmoid() | ir.Tanh():
-            return CPU, "needs the exponential function, which the array has not"
-        case ir.Mul():
-            return CPU, "a product of computed tensors: what the array multiplies by are weights"
-    return CPU, "no form on the array"
+@singledispatch
+def _place(node: ir.Node, graph: ir.Graph) -> tuple[str, str]:
+    """Where a kind of node runs, and why."""
+    raise HeepgenError(f"layer {node.name}: {node.op} cannot be explained; targets/descriptor/explain.py lacks it")
 
 
+@_place.register
+def _(node: ir.OnCpu, graph: ir.Graph) -> tuple[str, str]:
+    return CPU, node.why
+
+
+@_place.register
+def _(node: ir.Fused, graph: ir.Graph) -> tuple[str, str]:
+    return ARRAY, "; ".join([_work(node), *_epilogue(graph, node)])
+
+
+@_place.register
+def _(node: ir.Add, graph: ir.Graph) -> tuple[str, str]:
+    return ARRAY, f"own pass: {_why_not_fused(graph, node)}" + _with(node.act)
+
+
+@_place.register
+def _(node: ir.Activate, graph: ir.Graph) -> tuple[str, str]:
+    if node.act == ir.IDENTITY:
+        return ARRAY, "copy: outputs are in PyTorch's order"
+    return ARRAY, f"own pass: {_why_alone(graph, node)}"
+
+
+@_place.register
+def _(node: ir.Pad, graph: ir.Graph) -> tuple[str, str]:
+    return ARRAY, f"copy: the reader cannot pad with {node.value:g} by itself"
+
+
+@_place.register
+def _(node: ir.Slice, graph: ir.Graph) -> tuple[str, str]:
+    return ARRAY, "copy: part of a map"
+
+
+@_place.register
+def _(node: ir.Upsample, graph: ir.Graph) -> tuple[str, str]:
+    return ARRAY, f"copy: every pixel is stored {node.factor[0] * node.factor[1]} times"
+
+
+@_place.register
+def _(node: ir.Shuffle, graph: ir.Graph) -> tuple[str, str]:
+    return ARRAY, "copy: every group to channels that lie apart"
+
+
+@_place.register
+def _(node: ir.PixelShuffle, graph: ir.Graph) -> tuple[str, str]:
+    return ARRAY, "copy: every phase of the output from its own channels"
+
+
+@_place.register
+def _(node: ir.Concat, graph: ir.Graph) -> tuple[str, str]:
+    return MEMORY, "the layers that are joined store side by side"
+
+
+@_place.register
+def _(node: ir.Reshape, graph: ir.Graph) -> tuple[str, str]:
+    if not shares_storage(graph, node):
+        return ARRAY, "copy: what it returns is the input"
+    if node.in_map:
+        return MEMORY, "free: its reader's weights are reordered to the layout in memory"
+    return MEMORY, "free: the elements stay in order"
+
+
+@_place.register
+def _(node: ir.Permute, graph: ir.Graph) -> tuple[str, str]:
+    if not shares_storage(graph, node):
+        return ARRAY, "copy: what it reads must lie channels first for another reader"
+    return MEMORY, "free: the accelerator keeps channels last"
+
+
+@singledispatch
 def _work(node: ir.Fused) -> str:
-    match node:
-        case ir.Conv() if node.is_transposed:
-            return "one convolution per phase of the output, by the taps that meet no inserted zero"
-        case ir.Conv() if node.is_depthwise:
-            return "diagonal mode: one channel per column"
-        case ir.Conv() if node.groups > 1:
-            return f"{node.groups} groups of channels, one after the other"
-        case ir.Conv():
-            return "windows are read from the activation buffer, without im2col"
-        case ir.Linear():
-            return "matrix product"
-        case ir.Scale():
-            return "diagonal mode with weights 1: no Conv or Linear beside it can take its scale and bias"
-        case ir.Pool(kind="max"):
-            return "diagonal mode, accumulators keep the maximum"
+    """What a layer does on the array."""
+    raise HeepgenError(f"layer {node.name}: {node.op} cannot be explained; targets/descriptor/explain.py lacks it")
+
+
+@_work.register
+def _(node: ir.Conv) -> str:
+    if node.is_transposed:
+        return "one convolution per phase of the output, by the taps that meet no inserted zero"
+    if node.is_depthwise:
+        return "diagonal mode: one channel per column"
+    if node.groups > 1:
+        return f"{node.groups} groups of channels, one after the other"
+    return "windows are read from the activation buffer, without im2col"
+
+
+@_work.register
+def _(node: ir.Linear) -> str:
+    return "matrix product"
+
+
+@_work.register
+def _(node: ir.Scale) -> str:
+    return "diagonal mode with weights 1: no Conv or Linear beside it can take its scale and bias"
+
+
+@_work.register
+def _(node: ir.Pool) -> str:
+    if node.kind == "max":
+        return "diagonal mode, accumulators keep the maximum"
     return "diagonal mode with weights 1, divisor as scale"
 
 

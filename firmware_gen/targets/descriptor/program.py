@@ -12,14 +12,7 @@ from firmware_gen.targets.descriptor.lowering import depth_first
 from firmware_gen.targets.descriptor.lowering.depth_first import Group
 from firmware_gen.targets.descriptor.lowering.jobs import NotInPlace
 from firmware_gen.targets.descriptor.lowering.pieces import Constants, Job
-from firmware_gen.targets.descriptor.lowering.tensors import (
-    CPU_NODES,
-    Ref,
-    Tensor,
-    copy_outputs,
-    lay_out,
-    shares_storage,
-)
+from firmware_gen.targets.descriptor.lowering.tensors import Ref, Tensor, copy_outputs, lay_out, shares_storage
 from firmware_gen.targets.descriptor.lowering.tiling import is_on_chip, lower_bound, stream_beats
 from firmware_gen.targets.descriptor.order import order
 from firmware_gen.targets.descriptor.place import planner, residency
@@ -58,7 +51,7 @@ class Layer:
 
     @property
     def on_cpu(self) -> bool:
-        return isinstance(self.node, CPU_NODES)
+        return self.node.runs_on is ir.Place.CPU
 
 
 @dataclass(frozen=True)
@@ -263,7 +256,7 @@ def _layer(graph, node, tensors, descriptors, jobs, config) -> Layer:
     own = [jobs[i] for i in descriptors]
     bound = 0
     if own:
-        weight = node.weight.size if isinstance(node, ir.Conv | ir.Linear) else 0
+        weight = node.weight.size if isinstance(node, ir.Weighted) else 0
         residual = sum(t.size for t in sources[1:]) if any(j.fields.get("RESIDUAL") for j in own) else 0
         inputs = sum(t.size for t in sources) - residual
         loaded = min(inputs, sum(j.fields["LOAD_WORDS"] for j in own)) + residual

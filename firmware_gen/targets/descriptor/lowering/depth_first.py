@@ -14,7 +14,7 @@ from firmware_gen import ir
 from firmware_gen.targets.descriptor.lowering.jobs import layer_jobs, windowed_jobs
 from firmware_gen.targets.descriptor.lowering.operations import Operation, operations_of
 from firmware_gen.targets.descriptor.lowering.pieces import Constants, Job, along
-from firmware_gen.targets.descriptor.lowering.tensors import CPU_NODES, VIEWS, Tensor, shares_storage
+from firmware_gen.targets.descriptor.lowering.tensors import Tensor, shares_storage
 from hls.config import Config
 
 
@@ -114,7 +114,7 @@ def links(graph: ir.Graph, tensors: Mapping[str, Tensor], jobs: Sequence[Sequenc
 
 def _single(node: ir.Node, tensors: Mapping[str, Tensor]) -> Operation | None:
     """The node's only operation, if it is one on a whole map."""
-    if isinstance(node, (*VIEWS, *CPU_NODES)) or len(tensors[node.output].shape) != 4:
+    if node.runs_on is not ir.Place.ARRAY or len(tensors[node.output].shape) != 4:
         return None
     operations = operations_of(node, [tensors[v] for v in node.inputs], tensors[node.output])
     if len(operations) != 1:
@@ -143,7 +143,7 @@ def jobs(
     """(step, descriptors) in order; see `layer_jobs`."""
     nodes = [graph.nodes[step] for step in group.steps]
     if len(nodes) == 1:
-        if not shares_storage(graph, nodes[0]) and not isinstance(nodes[0], CPU_NODES):
+        if not shares_storage(graph, nodes[0]) and nodes[0].runs_on is not ir.Place.CPU:
             yield (
                 group.steps[0],
                 layer_jobs(

@@ -7,6 +7,7 @@ import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import singledispatch
 
 import numpy as np
 
@@ -43,37 +44,50 @@ class Operation:
     flat: int = 0
 
 
+@singledispatch
 def operations_of(node: ir.Node, sources: list[Tensor], target: Tensor) -> list[Operation]:
     """What a node does, for the accelerator and for the software kernels alike."""
-    match node:
-        case ir.Activate() | ir.Reshape() | ir.Add():
-            return [_elementwise(node, sources, target)]
-        case ir.Permute():
-            channels_last = replace(target, shape=sources[0].shape, channels_last=sources[0].shape[1:])
-            return [_elementwise(node, sources, channels_last)]
-        case ir.Linear():
-            return [_vector_operation(node, sources, target, node.in_features, node.out_features)]
-        case ir.Scale() if len(target.shape) != 4:
-            features = target.shape[-1]
-            return [_vector_operation(node, sources, target, features, features)]
-        case ir.Concat():
-            return _concat(sources, target)
-        case ir.Upsample():
-            return _upsample(node, sources[0], target)
-        case ir.Shuffle():
-            return _shuffle(node, sources[0], target)
-        case ir.PixelShuffle():
-            return _pixel_shuffle(node, sources[0], target)
-        case ir.Slice():
-            return [_slice(node, sources[0], target)]
-        case ir.Conv() if node.is_transposed:
-            return _transposed(node, sources, target)
+    raise HeepgenError(f"layer {node.name}: {node.op} has no form on the accelerator")
+
+
+@operations_of.register
+def _(node: ir.Activate | ir.Reshape | ir.Add, sources: list[Tensor], target: Tensor) -> list[Operation]:
+    return [_elementwise(node, sources, target)]
+
+
+@operations_of.register
+def _(node: ir.Permute, sources: list[Tensor], target: Tensor) -> list[Operation]:
+    channels_last = replace(target, shape=sources[0].shape, channels_last=sources[0].shape[1:])
+    return [_elementwise(node, sources, channels_last)]
+
+
+@operations_of.register
+def _(node: ir.Linear, sources: list[Tensor], target: Tensor) -> list[Operation]:
+    return [_vector_operation(node, sources, target, node.in_features, node.out_features)]
+
+
+@operations_of.register
+def _(node: ir.Scale, sources: list[Tensor], target: Tensor) -> list[Operation]:
+    if len(target.shape) == 4:
+        return _map_operations(node, sources, target, target.shape)
+    return [_vector_operation(node, sources, target, target.shape[-1], target.shape[-1])]
+
+
+@operations_of.register
+def _(node: ir.Conv, sources: list[Tensor], target: Tensor) -> list[Operation]:
+    if node.is_transposed:
+        return _transposed(node, sources, target)
+    return _map_operations(node, sources, target, target.shape)
+
+
+@operations_of.register
+def _(node: ir.Pool | ir.Pad, sources: list[Tensor], target: Tensor) -> list[Operation]:
     return _map_operations(node, sources, target, target.shape)
 
 
 def _map_operations(node, sources: list[Tensor], target: Tensor, out_shape: ir.Shape) -> list[Operation]:
     """What a node on maps does, or that of its outputs which have this shape."""
-    aux = sources[1] if getattr(node, "residual", "none") != "none" else None
+    aux = sources[1] if node.residual_input else None
     residual = node.residual if aux else "none"
     operation = _map_operation(None, sources[0], target, aux)
     result = []
@@ -131,7 +145,8 @@ def _vector_operation(node, sources: list[Tensor], target: Tensor, inputs: int, 
     return Operation(replace(op, residual=residual), *views)
 
 
-def _concat(sources: list[Tensor], target: Tensor) -> list[Operation]:
+@operations_of.register
+def _(node: ir.Concat, sources: list[Tensor], target: Tensor) -> list[Operation]:
     """Every input that does not lie there already is copied to its channels of the output."""
     result, channel = [], 0
     axis = channel_axis(target.shape)
@@ -152,10 +167,11 @@ def _concat(sources: list[Tensor], target: Tensor) -> list[Operation]:
     return result
 
 
-def _upsample(node: ir.Upsample, source: Tensor, target: Tensor) -> list[Operation]:
+@operations_of.register
+def _(node: ir.Upsample, sources: list[Tensor], target: Tensor) -> list[Operation]:
     """The input is copied to every phase of the output."""
     high, wide = node.factor
-    operation = _map_operation(copy_window(source.shape[1:]), source, target, None)
+    operation = _map_operation(copy_window(sources[0].shape[1:]), sources[0], target, None)
     view = operation.target
     return [
         replace(operation, target=replace(view, base=view.at(x=x, y=y), x=view.x * wide, y=view.y * high))
@@ -164,11 +180,12 @@ def _upsample(node: ir.Upsample, source: Tensor, target: Tensor) -> list[Operati
     ]
 
 
-def _shuffle(node: ir.Shuffle, source: Tensor, target: Tensor) -> list[Operation]:
+@operations_of.register
+def _(node: ir.Shuffle, sources: list[Tensor], target: Tensor) -> list[Operation]:
     """Every group is copied to channels that lie `groups` apart."""
-    _, channels, height, width = source.shape
+    _, channels, height, width = sources[0].shape
     size = channels // node.groups
-    whole = _map_operation(copy_window((size, height, width)), source, target, None, source.shape[1:])
+    whole = _map_operation(copy_window((size, height, width)), sources[0], target, None, sources[0].shape[1:])
     return [
         replace(
             whole,
@@ -179,12 +196,13 @@ def _shuffle(node: ir.Shuffle, source: Tensor, target: Tensor) -> list[Operation
     ]
 
 
-def _pixel_shuffle(node: ir.PixelShuffle, source: Tensor, target: Tensor) -> list[Operation]:
+@operations_of.register
+def _(node: ir.PixelShuffle, sources: list[Tensor], target: Tensor) -> list[Operation]:
     """For every phase of the output, the channels that hold it are copied there."""
     factor = node.factor
-    _, channels, height, width = source.shape
+    _, channels, height, width = sources[0].shape
     op = copy_window((channels // factor**2, height, width))
-    whole = _map_operation(op, source, target, None)
+    whole = _map_operation(op, sources[0], target, None)
     view, out = whole.source, whole.target
     return [
         replace(
@@ -259,9 +277,10 @@ def _taps(weight: np.ndarray, phase: _Phase, axis: int) -> np.ndarray:
     return np.moveaxis(taken, 0, axis)
 
 
-def _slice(node: ir.Slice, source: Tensor, target: Tensor) -> Operation:
-    operation = _map_operation(copy_window(target.shape[1:]), source, target, None)
+@operations_of.register
+def _(node: ir.Slice, sources: list[Tensor], target: Tensor) -> list[Operation]:
+    operation = _map_operation(copy_window(target.shape[1:]), sources[0], target, None)
     view = operation.source
     (c, y, x), (step_c, step_y, step_x) = node.start, node.step
     part = View(view.at(c=c, x=x, y=y), view.c * step_c, view.x * step_x, view.y * step_y)
-    return replace(operation, source=part)
+    return [replace(operation, source=part)]

@@ -98,16 +98,6 @@ def image_steps(tensor: Tensor, whole: ir.Shape) -> tuple[int, int, int]:
     return image, view.x * (shape[1:] == full[1:]), view.c * (shape[0] == full[0])
 
 
-_UNARY = (ir.Softmax, ir.Sigmoid, ir.Tanh)
-"""What the CPU computes element by element, or along one dimension, in the layout that it finds."""
-CPU_NODES = (*_UNARY, ir.Mul)
-"""What the CPU computes."""
-TO_CHANNELS_FIRST = (0, 3, 1, 2)
-"""`dims` of the Permute that an input may have; that of an output is its inverse."""
-VIEWS = (ir.Reshape, ir.Permute)
-"""Nodes whose output is their input seen with another shape."""
-
-
 def lay_out(
     graph: ir.Graph, share: bool = True, separate: Container[str] = (), on_chip: Container[str] = ()
 ) -> dict[str, Tensor]:
@@ -125,7 +115,7 @@ def lay_out(
         shape = graph.out_shape(node)
         source = result[node.inputs[0]]
         if isinstance(node, ir.Permute) and shares_storage(graph, node):
-            last = _channels_last(shape) if node.dims == TO_CHANNELS_FIRST else None
+            last = _channels_last(shape) if node.dims == ir.TO_CHANNELS_FIRST else None
             result[node.output] = Tensor(source.storage, shape, last)
         elif shares_storage(graph, node):
             result[node.output] = replace(source, shape=shape)
@@ -149,28 +139,21 @@ def copy_outputs(graph: ir.Graph) -> ir.Graph:
 
 def _layout(node: ir.Node, shape: ir.Shape, source: Tensor, plain: bool) -> tuple[int, int, int] | None:
     """`channels_last` of a node's output that has a storage of its own."""
-    if _keeps_layout(node, shape):
+    layout = node.layout(shape)
+    if layout is ir.Layout.INPUT:
         return source.channels_last
-    if plain or isinstance(node, ir.Linear | ir.Permute):
+    if plain or layout is ir.Layout.PYTORCH:
         return None
-    if isinstance(node, ir.Activate | ir.Add | ir.Mul):
+    if layout is ir.Layout.ANY:
         return None if len(shape) == 4 and source.channels_last and not _channels_last(shape) else source.channels_last
     return _channels_last(shape)
-
-
-def _keeps_layout(node: ir.Node, shape: ir.Shape) -> bool:
-    """Whether a node writes its output of `shape` in the order in which it finds its input."""
-    return isinstance(node, _UNARY) or (isinstance(node, ir.Scale) and len(shape) != 4)
 
 
 def _overwritten(graph: ir.Graph, index: int, own: Tensor, tensors_: dict[str, Tensor]) -> str | None:
     """Storage of an input that the output `own` of a node may overwrite, element by element."""
     node = graph.nodes[index]
-    if isinstance(node, (ir.Activate, ir.Add, ir.Scale, *CPU_NODES)):
-        candidates = node.inputs
-    else:
-        candidates = node.inputs[1:] if getattr(node, "residual", "none") != "none" else ()
-        candidates = [v for v in candidates if tensors_[v].storage != tensors_[node.inputs[0]].storage]
+    read = tensors_[node.inputs[0]].storage
+    candidates = [v for v in node.inputs if node.in_place or (v == node.residual_input and tensors_[v].storage != read)]
     later = {v for n in graph.nodes[index + 1 :] for v in n.inputs} | {*graph.outputs, *graph.inputs}
     needed = {tensors_[v].storage for v in later if v in tensors_}
     for value in candidates:
@@ -224,40 +207,39 @@ def _concat_parts(graph: ir.Graph, plain: set[str]) -> dict[str, Tensor]:
 def _may_be_part(graph: ir.Graph, value: str) -> bool:
     """Whether the accelerator writes `value`, and only it reads it, as it is: strided access costs it nothing."""
     producer = graph.producer(value)
-    written = producer and not isinstance(producer, (*VIEWS, *CPU_NODES))
+    written = producer and producer.runs_on is ir.Place.ARRAY
     if len(graph.shape(value)) != 4:
         written = isinstance(producer, ir.Linear | ir.Concat)
     readers = graph.consumers(value)
-    return written and value not in graph.outputs and not any(isinstance(n, (*VIEWS, *CPU_NODES)) for n in readers)
+    return written and value not in graph.outputs and all(n.runs_on is ir.Place.ARRAY for n in readers)
 
 
 def shares_storage(graph: ir.Graph, node: ir.Node) -> bool:
     """Whether a node's output is its input seen with another shape."""
     if isinstance(node, ir.Permute):  # channels can be last only in what need not lie in PyTorch's order
         return (
-            node.dims == TO_CHANNELS_FIRST
+            node.dims == ir.TO_CHANNELS_FIRST
             or not _channels_last(graph.in_shape(node))
             or node.inputs[0] not in _in_pytorch_order(graph)
         )
-    return isinstance(node, ir.Reshape) and not (node.output in graph.outputs and _is_input(graph, node))
+    return node.runs_on is ir.Place.MEMORY and not (node.output in graph.outputs and _is_input(graph, node))
 
 
 def _is_input(graph: ir.Graph, node: ir.Node) -> bool:
     """Whether a node reads the graph's input, directly or through reshapes."""
     value = node.inputs[0]
-    while isinstance(producer := graph.producer(value), ir.Reshape | ir.Permute):
+    while (producer := graph.producer(value)) and producer.runs_on is ir.Place.MEMORY:
         value = producer.inputs[0]
     return value in graph.inputs
 
 
 def _in_pytorch_order(graph: ir.Graph) -> set[str]:
-    """Values that must lie in PyTorch's order: the outputs, what a Softmax of vectors reads, and whatever such a value
-    takes its order from."""
+    """Values that must lie in PyTorch's order: the outputs, what is read in that order, and whatever such a value takes
+    its order from."""
     plain = set(graph.outputs)
     for node in reversed(graph.nodes):
-        vectors_ = isinstance(node, ir.Softmax) and node.axis == -1
-        takes = isinstance(node, ir.Reshape) or _keeps_layout(node, graph.shape(node.output))
-        if vectors_ or (node.output in plain and takes):
+        takes = isinstance(node, ir.Reshape) or node.layout(graph.out_shape(node)) is ir.Layout.INPUT
+        if node.reads_in_order or (node.output in plain and takes):
             plain.add(node.inputs[0])
     return plain
 

@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A graph of operators."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+
+from firmware_gen.ir.operator import Node
+from firmware_gen.ir.values import Shape, Value
+from hls.errors import HeepgenError
+
+
+@dataclass(frozen=True, eq=False)
+class Graph:
+    """A single-assignment graph: `nodes` in topological order, `values` of every input and node output.
+
+    Raises HeepgenError when a name repeats, a value is read before it is produced, or an output is unknown.
+    """
+
+    name: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    nodes: tuple[Node, ...]
+    values: Mapping[str, Value] = field(repr=False)
+
+    def __post_init__(self):
+        object.__setattr__(self, "values", MappingProxyType(dict(self.values)))
+        seen_names, produced = set(), set(self.inputs)
+        for node in self.nodes:
+            missing = [v for v in node.inputs if v not in produced]
+            if missing:
+                raise HeepgenError(f"graph {self.name}: {node.name} reads {missing[0]} before it is produced")
+            if node.output in produced or node.output not in self.values:
+                raise HeepgenError(f"graph {self.name}: {node.name} must produce one new, declared value")
+            if node.name in seen_names:
+                raise HeepgenError(f"graph {self.name}: two nodes are called {node.name}")
+            produced.add(node.output)
+            seen_names.add(node.name)
+        lost = [v for v in self.outputs if v not in produced]
+        if lost:
+            raise HeepgenError(f"graph {self.name}: output {lost[0]} is not produced by any node")
+
+    def shape(self, value: str) -> Shape:
+        return self.values[value].shape
+
+    def in_shape(self, node: Node) -> Shape:
+        """Shape of the node's first input."""
+        return self.shape(node.inputs[0])
+
+    def out_shape(self, node: Node) -> Shape:
+        return self.shape(node.output)
+
+    def node(self, name: str) -> Node:
+        """The node called `name`; HeepgenError naming the choices otherwise."""
+        for node in self.nodes:
+            if node.name == name:
+                return node
+        known = ", ".join(n.name for n in self.nodes)
+        raise HeepgenError(f"no layer is called {name!r}; the model has {known}")
+
+    def producer(self, value: str) -> Node | None:
+        """The node that writes `value`, None for a graph input."""
+        return next((n for n in self.nodes if n.output == value), None)
+
+    def consumers(self, value: str) -> tuple[Node, ...]:
+        return tuple(n for n in self.nodes if value in n.inputs)
+
+    def read_once_by(self, value: str) -> Node | None:
+        """The only reader of `value`; None when there are several, none, or it is a graph output."""
+        readers = self.consumers(value)
+        return readers[0] if len(readers) == 1 and value not in self.outputs else None
+
+    def macs(self, node: Node) -> int:
+        """Multiply-accumulates of one inference."""
+        return node.macs(self.in_shape(node), self.out_shape(node))
+
+    def with_nodes(self, nodes, outputs: tuple[str, ...] | None = None, values=()) -> Graph:
+        """A copy with other nodes (and outputs); values not produced any more go, `values` are added."""
+        nodes = tuple(nodes)
+        live = {*self.inputs, *(n.output for n in nodes)}
+        merged = dict(self.values) | {v.name: v for v in values}
+        kept = {name: v for name, v in merged.items() if name in live}
+        return replace(self, nodes=nodes, outputs=self.outputs if outputs is None else outputs, values=kept)

@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Operators that move elements and compute none."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from firmware_gen.ir.operator import Layout, Node, Place
+from firmware_gen.ir.values import Pads, Pair, Shape
+
+TO_CHANNELS_FIRST, TO_CHANNELS_LAST = (0, 3, 1, 2), (0, 2, 3, 1)
+"""`dims` of the Permute of (N, H, W, C) to (N, C, H, W), and of its inverse."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Concat(Node):
+    """Joins two or more tensors along the channels: dimension 1, or dimension 0 of vectors (F,). `inputs` in
+    order; one may occur twice."""
+
+    runs_on = Place.ARRAY
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Upsample(Node):
+    """Nearest neighbour: (N, C, H, W) -> (N, C, H * factor[0], W * factor[1]); y[i, j] = x[i // f0, j // f1]."""
+
+    runs_on = Place.ARRAY
+
+    factor: Pair
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Pad(Node):
+    """Constant padding of H and W: (N, C, H, W) -> (N, C, H + top + bottom, W + left + right); pads >= 0.
+    Zero padding in front of Conv or AvgPool is merged by the passes; in front of MaxPool it never is."""
+
+    runs_on = Place.ARRAY
+
+    pads: Pads
+    value: float = 0.0
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Slice(Node):
+    """Part of a map: (N, C, H, W) -> (N, C', H', W'); y[n, c, i, j] = x[n, start + step * (c, i, j)], inside x.
+    Cropping is one, with the steps 1."""
+
+    runs_on = Place.ARRAY
+
+    start: tuple[int, int, int]
+    step: tuple[int, int, int] = (1, 1, 1)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Reshape(Node):
+    """Same elements in the same (row-major, PyTorch) order, other shape; shapes are those of the two values.
+    Flatten is one. `in_map` is (C, H, W) when it flattens a channels-last feature map with C > 1 and H*W > 1, which its
+    readers must allow for; None when it is free: in any layout ((N, C, H, W) to (N, C, H', W') included), of what lies
+    in PyTorch's order (`rewrite.in_pytorch_order`), or with only reshapes between it and the graph's outputs, which are
+    in that order. No other kind exists: the passes refuse it."""
+
+    runs_on = Place.MEMORY
+
+    in_map: tuple[int, int, int] | None = None
+
+    def layout(self, shape: Shape) -> Layout:
+        return Layout.ANY
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Permute(Node):
+    """Output dimension i is input dimension dims[i]. After the passes one of two that move nothing in memory:
+    TO_CHANNELS_FIRST of (N, H, W, C) in PyTorch's order to a channels-last map (N, C, H, W), and TO_CHANNELS_LAST of
+    such a map to (N, H, W, C) in PyTorch's order (`rewrite.in_pytorch_order`)."""
+
+    runs_on = Place.MEMORY
+
+    dims: tuple[int, ...]
+
+    def layout(self, shape: Shape) -> Layout:
+        return Layout.PYTORCH if self.dims == TO_CHANNELS_LAST else Layout.MAPS
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Shuffle(Node):
+    """Channels of `groups` groups, interleaved: channel j * groups + i is channel j of group i."""
+
+    runs_on = Place.ARRAY
+
+    groups: int
+
+    @property
+    def op(self) -> str:
+        return "ChannelShuffle"
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class PixelShuffle(Node):
+    """(N, C * f * f, H, W) -> (N, C, H * f, W * f): y[c, i * f + a, j * f + b] is x[(c * f + a) * f + b, i, j]."""
+
+    runs_on = Place.ARRAY
+
+    factor: int
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Identity(Node):
+    """Dropout, Identity, and whatever else does nothing at inference. Importer only."""
+
+    runs_on = Place.MERGED

@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What every operator says of itself, and the kinds of operators that the accelerator finishes alike.
+
+Whoever needs to know something about an operator asks its class; what a class leaves out is what `Node` says.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from enum import Enum, StrEnum, auto
+from typing import ClassVar
+
+import numpy as np
+
+from firmware_gen.ir.values import IDENTITY, Activation, Shape
+
+
+class Place(StrEnum):
+    """Where an operator runs."""
+
+    ARRAY = "array"
+    CPU = "CPU"
+    MEMORY = "memory"
+    """Nowhere: the output is the input seen with another shape; a copy on the array where that cannot be."""
+    MERGED = "merged"
+    """The passes leave none."""
+
+
+class Layout(Enum):
+    """How an operator's output lies in memory."""
+
+    MAPS = auto()
+    """Feature maps (N, C, H, W) channels last, all else in PyTorch's order."""
+    PYTORCH = auto()
+    """In PyTorch's order."""
+    INPUT = auto()
+    """As the first input does."""
+    ANY = auto()
+    """As the first input does, or in PyTorch's order where that is needed."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Node:
+    """One operator. `name` is unique and human-friendly: the module path ("features.3"), or "relu_0" for
+    functional calls. `inputs` and `output` are value names; every value has exactly one producer."""
+
+    name: str
+    inputs: tuple[str, ...]
+    output: str
+
+    runs_on: ClassVar[Place]
+    in_place: ClassVar[bool] = False
+    """Whether the output may overwrite any input that has its shape and layout."""
+
+    @property
+    def op(self) -> str:
+        """Operator name for reports, as in torch.nn where there is one."""
+        return type(self).__name__
+
+    @property
+    def is_uniform(self) -> bool:
+        """Whether every element of the output is one function of the same element of the only input."""
+        return False
+
+    @property
+    def residual_input(self) -> str | None:
+        """Name of the value that is added to what the node computes, None without one."""
+        return None
+
+    @property
+    def reads_in_order(self) -> bool:
+        """Whether the input must lie in PyTorch's order."""
+        return False
+
+    @property
+    def combined_inputs(self) -> tuple[str, ...]:
+        """Inputs whose elements meet those of another tensor, so that both must lie alike."""
+        return self.inputs if len(self.inputs) > 1 else ()
+
+    def layout(self, shape: Shape) -> Layout:
+        """How the output of this shape lies."""
+        return Layout.MAPS
+
+    def macs(self, in_shape: Shape, out_shape: Shape) -> int:
+        """Multiply-accumulates of one inference."""
+        return 0
+
+    def __post_init__(self):
+        for value in vars(self).values():
+            if isinstance(value, np.ndarray):
+                value.setflags(write=False)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Activated(Node):
+    """A node that ends in an activation: y = act(v), where v is what it computes."""
+
+    runs_on = Place.ARRAY
+
+    act: Activation = IDENTITY
+
+    @property
+    def ends_in_act(self) -> bool:
+        """Whether nothing follows the activation."""
+        return True
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Fused(Activated):
+    """A node with the accelerator's epilogue.
+
+    residual: "none", or how a second input `inputs[1]`, of the output's shape, is added:
+    "before_act" is y = act(v + r), "after_act" is y = act(v) + r; one float32 addition, the last of v's.
+    """
+
+    residual: str = "none"
+
+    @property
+    def residual_input(self) -> str | None:
+        return None if self.residual == "none" else self.inputs[1]
+
+    @property
+    def ends_in_act(self) -> bool:
+        return self.residual != "after_act"
+
+    @property
+    def combined_inputs(self) -> tuple[str, ...]:
+        return self.inputs[1:]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Weighted(Fused):
+    """A layer with weights.
+
+    weight: (O, ...), float64 before quantisation, int8 after.
+    bias: (O,) or None before quantisation (float64), always present (float32) after.
+    scale: None before quantisation, (O,) float32 after; real weight = weight * scale, per output channel.
+    """
+
+    weight: np.ndarray
+    bias: np.ndarray | None = None
+    scale: np.ndarray | None = None
+
+    def macs(self, in_shape: Shape, out_shape: Shape) -> int:
+        return math.prod(out_shape) * math.prod(self.weight.shape[1:])

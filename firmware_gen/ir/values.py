@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Shapes, activations and the values on the edges of a graph."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+Shape = tuple[int, ...]
+Pair = tuple[int, int]
+Pads = tuple[int, int, int, int]  # top, left, bottom, right
+
+NO_PADS: Pads = (0, 0, 0, 0)
+
+
+@dataclass(frozen=True)
+class Activation:
+    """y = clamp(x if x > 0 else slope * x, low, high); the multiply is skipped when slope is 1.
+
+    ReLU is (1, 0, inf), ReLU6 (1, 0, 6), LeakyReLU(s) is (s, -inf, inf). NaN passes through;
+    a clamp to low = 0 returns +0 for -0.
+    """
+
+    slope: float = 1.0
+    low: float = -math.inf
+    high: float = math.inf
+
+    @property
+    def is_identity(self) -> bool:
+        return self == IDENTITY
+
+    def __str__(self) -> str:
+        names = {IDENTITY: "identity", RELU: "ReLU", RELU6: "ReLU6"}
+        return names.get(self, f"act(slope={self.slope}, low={self.low}, high={self.high})")
+
+
+IDENTITY = Activation()
+RELU = Activation(low=0.0)
+RELU6 = Activation(low=0.0, high=6.0)
+
+
+@dataclass(frozen=True)
+class Value:
+    """A tensor on an edge of the graph: unique `name`, PyTorch `shape`; always float32 at run time."""
+
+    name: str
+    shape: Shape
+
+    @property
+    def size(self) -> int:
+        return math.prod(self.shape)
