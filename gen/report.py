@@ -341,7 +341,8 @@ def table(run: RunReport) -> RenderableType:
         result.add_row(*_row(layer, run))
     result.add_section()
     result.add_row(*_total(run), style="bold")
-    notes = [Text("errors are against PyTorch in FP32; cycles are the accelerator's counter", style="dim")]
+    source = run.import_check["source"] if run.import_check else "PyTorch"
+    notes = [Text(f"errors are against {source} in FP32; cycles are the accelerator's counter", style="dim")]
     if run.import_check:
         notes.append(Text(run.import_check["text"], style="dim"))
     notes += [Text(warning, style="yellow") for warning in run.warnings]

@@ -19,7 +19,7 @@ Units: *addresses* are a region index in bits 31:30 (BASE/LIMIT register pair) a
 
 Loads, stores and aux reads of region 3 stay in the scratchpad, where there is one. The words of a beat must be
 neighbours there: C strides are 1. The low *_RING bits of a word index count, the others are those of the stream's
-first word: a stream goes round in an aligned ring of 2**RING words.
+first word: a stream goes round in an aligned ring of 2**RING words. BASE3 must be 0 then.
 
 Loops, outermost first (dense: Cb = cols; diagonal: Cb = D = min(rows, cols))::
 
