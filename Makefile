@@ -89,7 +89,7 @@ docs: $(READY)  ## write the generated documents again
 	@$(BIN)/python -m gen.docs
 
 clean:  ## remove what was generated here; finished builds in ~/.cache/heepgen stay
-	rm -rf build .pytest_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf build .pytest_cache .ruff_cache .mypy_cache .hypothesis *.egg-info
 	find waves -mindepth 1 ! -name README.md -delete
 	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
 

@@ -7,6 +7,8 @@ import numpy as np
 from fp32_reference import verilate_and_run
 from myhdl import Signal, Simulation, StopSimulation, delay, instance, intbv
 
+from hls.lib import myhdl_internals
+
 
 def flag():
     return Signal(bool(0))
@@ -19,12 +21,7 @@ def bus(width):
 def preset(job, values):
     """Give the signals of a job their values before the simulation starts."""
     for name, value in values.items():
-        signal = getattr(job, name)
-        if isinstance(signal.val, bool):
-            signal._init = signal._val = signal._next = bool(value)
-        else:
-            for state in (signal._init, signal._val, signal._next):
-                state[:] = value
+        myhdl_internals.preset(getattr(job, name), value)
 
 
 def simulate(unit, clk, drive, observe, cycles, vcd=None):

@@ -9,6 +9,7 @@ from hls.config import Config
 from hls.descriptor.control.slave import Windows
 from hls.descriptor.memory.arbiter import STREAMS, Request, arbiter
 from hls.descriptor.memory.ports import Command
+from hls.lib.myhdl_internals import force
 
 ORDER = ("fetch", "params", "weights!", "aux", "store", "profile", "load", "weights")
 MASK = (1 << 32) - 1
@@ -32,7 +33,7 @@ class Bench:
     def region(self, index, base, limit):
         for kind, value in (("base", base), ("limit", limit)):
             signal = getattr(self.windows, f"{kind}{index}")
-            signal._val = intbv(value)[32:]
+            force(signal, intbv(value)[32:])
             signal.next = value
 
     def offer(self, name, addr, stride, count, region, data=0):
@@ -135,7 +136,7 @@ def test_priority_addresses_and_order(ports):
 def test_one_beat_per_cycle(ports):
     b = Bench(ports, 0)
     b.region(0, 0, 0x1000)
-    b.cmd.ready._val = True
+    force(b.cmd.ready, True)
     b.cmd.ready.next = True
     count = [0]
 

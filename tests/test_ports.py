@@ -10,6 +10,7 @@ from obi import ObiMemory
 
 from hls.config import Config
 from hls.descriptor.memory.ports import OUTSTANDING, Answer, Command, memory_ports
+from hls.lib.myhdl_internals import force
 
 STREAMS = 7
 WORDS = 256
@@ -167,7 +168,8 @@ def test_cancel_drops_commands_and_discards_answers(seed):
 @pytest.mark.parametrize("port", [0, 1])
 def test_watchdog_then_give_up(fault, port):
     b = Bench(2, strict=False, **{fault: {port}})
-    b.watchdog.next = b.watchdog._val = intbv(20)[32:]
+    b.watchdog.next = intbv(20)[32:]
+    force(b.watchdog, intbv(20)[32:])
     fired, after = [], []
 
     def step(cycle):
@@ -195,7 +197,7 @@ def test_watchdog_then_give_up(fault, port):
 def test_watchdog_is_silent_while_words_flow_or_when_off():
     for watchdog in (0, 12):
         b = Bench(2, grant=0.5, answer=0.5)
-        b.watchdog._val = intbv(watchdog)[32:]
+        force(b.watchdog, intbv(watchdog)[32:])
         b.watchdog.next = watchdog
 
         def step(cycle, b=b):

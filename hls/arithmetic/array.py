@@ -28,6 +28,7 @@ from hls.arithmetic.fma import fma_model
 from hls.arithmetic.pe import ALIGNED_STEP, FMA_STEP, aligned_pe, fma_pe
 from hls.config import Config
 from hls.lib.delay import delay_line, glue, skew
+from hls.lib.myhdl_internals import initial_value
 from hls.lib.unit import unit
 
 
@@ -196,7 +197,7 @@ def systolic_array(
     diag_weights = Signal(intbv(0)[8 * diagonal :])
     a = [[Signal(intbv(0)[lane_bits:]) for _ in range(cols)] for _ in range(rows)]
     swap, load_right, diag_right = ([[Signal(False) for _ in range(cols)] for _ in range(rows)] for _ in range(3))
-    psum = [[Signal(zero._init) for _ in range(cols)] for _ in range(rows)]
+    psum = [[Signal(initial_value(zero)) for _ in range(cols)] for _ in range(rows)]
     y = [Signal(intbv(0)[32:]) for _ in range(cols)]
     all_columns = glue(y)
     parts = []

@@ -16,8 +16,9 @@ from os.path import commonprefix
 from types import ModuleType
 from typing import Any
 
-from myhdl._block import _Block
-from myhdl._Signal import _Signal
+from myhdl import SignalType
+
+from hls.lib.myhdl_internals import Block, names_in_sight
 
 Path = tuple[str, ...]
 
@@ -41,17 +42,17 @@ def unique(name: str, taken: Container[str]) -> str:
 
 def is_interface(obj: Any, depth: int = 2) -> bool:
     """Whether `obj` is an object with signals among its attributes, or among those of its attributes."""
-    if depth == 0 or isinstance(obj, (_Block, type, ModuleType)) or callable(obj):
+    if depth == 0 or isinstance(obj, (Block, type, ModuleType)) or callable(obj):
         return False
     members = getattr(obj, "__dict__", {}).values()
-    return any(isinstance(m, _Signal) or is_interface(m, depth - 1) for m in members)
+    return any(isinstance(m, SignalType) or is_interface(m, depth - 1) for m in members)
 
 
-def name_children(parent: _Block) -> None:
+def name_children(parent: Block) -> None:
     """Name every sub-block by its function; several of one function by the argument that differs."""
     families = defaultdict(list)
     for sub in parent.subs:
-        if isinstance(sub, _Block):
+        if isinstance(sub, Block):
             families[sub.func.__name__.lstrip("_")].append(sub)
     several = any(len(family) > 1 for family in families.values())
     known = {id(value): path for path, value in reversed(visible(parent))} if several else {}
@@ -60,7 +61,7 @@ def name_children(parent: _Block) -> None:
             child.name = child.__name__ = "_".join([name, *suffix])
 
 
-def _suffixes(family: list[_Block], known: dict[int, Path]) -> list[Path]:
+def _suffixes(family: list[Block], known: dict[int, Path]) -> list[Path]:
     """What tells the blocks of a family apart: a text, members of one container, names, or numbers."""
     if len(family) == 1:
         return [()]
@@ -88,7 +89,7 @@ def _rank(values: tuple, known: dict[int, Path]) -> tuple[int, list[Path]]:
     return 0, []
 
 
-def _arguments(child: _Block) -> dict[str, Any]:
+def _arguments(child: Block) -> dict[str, Any]:
     """Arguments of a block by name."""
     if hasattr(child, "call"):
         return child.call.ports | child.call.params
@@ -97,12 +98,12 @@ def _arguments(child: _Block) -> dict[str, Any]:
     return bound.arguments
 
 
-def visible(parent: _Block) -> list[tuple[Path, Any]]:
+def visible(parent: Block) -> list[tuple[Path, Any]]:
     """Signals and interfaces in sight of a block, with their paths: ("a",), ("list", "3") or ("port", "ready")."""
     found = []
 
     def visit(path: Path, value: Any) -> None:
-        if isinstance(value, _Signal):
+        if isinstance(value, SignalType):
             found.append((path, value))
         elif isinstance(value, (list, tuple)):
             for i, item in enumerate(value):
@@ -115,8 +116,8 @@ def visible(parent: _Block) -> list[tuple[Path, Any]]:
             visit(path, vars(value))
 
     passing = _loop_variables(parent.func)
-    scopes = [sub.callinfo.symdict for sub in parent.subs]
-    names = {name: value for scope in scopes for name, value in scope.items() if isinstance(value, _Signal)}
+    scopes = [names_in_sight(sub) for sub in parent.subs]
+    names = {name: value for scope in scopes for name, value in scope.items() if isinstance(value, SignalType)}
     others = scopes[-1].items() if scopes else ()
     for name, value in [*names.items(), *((n, v) for n, v in others if n not in names)]:
         if name not in passing and not isinstance(value, ModuleType):

@@ -12,18 +12,15 @@ unit becomes one Verilog module, and its parents instantiate it.
 import hashlib
 import inspect
 import re
-import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from types import SimpleNamespace
 from typing import Any
 
-from myhdl import Signal, _block, _instance, intbv
-from myhdl._block import _Block, _CallInfo, block_decorator
-from myhdl._Signal import _Signal
+from myhdl import Signal, SignalType, intbv
 
 from hls.config import Config
+from hls.lib.myhdl_internals import Block, BlockDecorator, BlockStub, value_type
 from hls.lib.naming import is_interface, name_children
 
 
@@ -35,7 +32,7 @@ class UnitCall:
     ports: dict[str, Any]
     params: dict[str, Any]
 
-    def signals(self) -> dict[str, _Signal]:
+    def signals(self) -> dict[str, SignalType]:
         """Every port signal by its Verilog name: interface ports are flattened to `x_ready`."""
         paths = [(name.replace(".", "_"), s) for name, s in self._paths()]
         names = Counter(name for name, _ in paths)
@@ -47,14 +44,14 @@ class UnitCall:
         """Verilog names of the output ports."""
         return {name.replace(".", "_") for name, _ in self._paths() if name in self.unit.outputs}
 
-    def _paths(self) -> Iterator[tuple[str, _Signal]]:
+    def _paths(self) -> Iterator[tuple[str, SignalType]]:
         for name, port in self.ports.items():
             yield from flatten_port(name, port)
 
     @property
     def key(self) -> tuple:
         """Equal for calls that share one Verilog module."""
-        types = tuple((name, s._type, s._nrbits, s._min) for name, s in self._paths())
+        types = tuple((name, value_type(s), len(s), s.min) for name, s in self._paths())
         return self.unit, tuple((name, repr(value)) for name, value in self.params.items()), types
 
     @property
@@ -69,9 +66,9 @@ class UnitCall:
         return "_".join([self.unit.__name__, *filter(None, parts)])
 
 
-def flatten_port(name: str, port: Any) -> Iterator[tuple[str, _Signal]]:
+def flatten_port(name: str, port: Any) -> Iterator[tuple[str, SignalType]]:
     """(dotted name, signal) of a port: itself, or the signals of an interface object."""
-    if isinstance(port, _Signal):
+    if isinstance(port, SignalType):
         yield name, port
     elif is_interface(port):
         for attribute, member in vars(port).items():
@@ -90,21 +87,7 @@ def _suffix(name: str, value: Any) -> str:
     return name + hashlib.sha256(repr(value).encode()).hexdigest()[:6]
 
 
-def _nearest_frames(depth: int = 8) -> list[tuple]:
-    """The part of inspect.stack() that MyHDL looks at, without reading source files."""
-    frame, frames = sys._getframe(1), []
-    while frame is not None and len(frames) < depth:
-        frames.append((frame, frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name))
-        frame = frame.f_back
-    return frames
-
-
-# MyHDL asks for the whole stack at every instance, which is most of the time of an elaboration
-for _module in (_block, _instance):
-    _module.inspect = SimpleNamespace(**{**vars(inspect), "stack": _nearest_frames})
-
-
-class Unit(block_decorator):
+class Unit(BlockDecorator):
     """The decorated function; see `unit`."""
 
     def __init__(self, func: Callable, outputs: str) -> None:
@@ -118,13 +101,11 @@ class Unit(block_decorator):
         if unknown:
             raise TypeError(f"unit {func.__name__}: output {min(unknown)} is not one of its ports")
 
-    def __call__(self, *args: Any, **kwargs: Any) -> _Block:
+    def __call__(self, *args: Any, **kwargs: Any) -> Block:
         call = self.bind(*args, **kwargs)
         if _converting:
             return UnitStub(call)
-        instance = _Block(
-            self.func, self, self.__name__, self.srcfile, self.srcline, False, **call.ports, **call.params
-        )
+        instance = Block(self.func, self, self.__name__, self.srcfile, self.srcline, False, **call.ports, **call.params)
         instance.call = call
         name_children(instance)
         return instance
@@ -148,21 +129,12 @@ def unit(out: str) -> Callable[[Callable], Unit]:
     return lambda func: Unit(func, out)
 
 
-class UnitStub(_Block):
+class UnitStub(BlockStub):
     """What a unit call returns while its parent is being converted: an instance without a body."""
 
-    def __init__(self, call: UnitCall) -> None:  # not super().__init__(): that would elaborate the body
-        frame = sys._getframe(2)
-        while frame.f_code.co_name in ("<listcomp>", "<genexpr>"):
-            frame = frame.f_back
-        self.func = call.unit.func
-        self.callername = frame.f_code.co_name
-        self.modctxt = isinstance(frame.f_back.f_locals.get("self"), _Block)
-        self.callinfo = _CallInfo(self.callername, self.modctxt, dict(frame.f_locals))
+    def __init__(self, call: UnitCall) -> None:
+        super().__init__(call.unit.func, call.unit.__name__, callers=2)
         self.call = call
-        self.subs, self.symdict, self.sigdict, self.memdict = [], {}, {}, {}
-        self.name = self.__name__ = call.unit.__name__
-        self.verilog_code = None
 
 
 _converting = False

@@ -5,104 +5,113 @@ import ast
 import re
 import textwrap
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from io import StringIO
 from typing import Any
 
-from myhdl import intbv
-from myhdl._block import _Block
-from myhdl._extractHierarchy import _UserVerilogCode
-from myhdl._getHierarchy import _getHierarchy
-from myhdl._ShadowSignal import ConcatSignal
-from myhdl._Signal import _Signal
-from myhdl.conversion._analyze import _analyzeGens, _analyzeSigs, _Rom
-from myhdl.conversion._misc import _genUniqueSuffix, _kind
-from myhdl.conversion._toVerilog import (
-    _AnnotateTypesVisitor,
-    _ConvertAlwaysCombVisitor,
-    _ConvertAlwaysDecoVisitor,
-    _ConvertSimpleAlwaysCombVisitor,
-    _flatten,
-)
+from myhdl import ConcatSignal, SignalType, intbv
 
 from hls.keywords import KEYWORDS
+from hls.lib.myhdl_internals import (
+    Analysis,
+    Block,
+    ClockedWriter,
+    CombinationalWriter,
+    Kind,
+    Memory,
+    Tree,
+    TypeAnnotator,
+    VerilogText,
+    WireWriter,
+    Writer,
+    analyse,
+    case_subject,
+    case_value,
+    choice,
+    event_text,
+    is_used,
+    object_of,
+    operands,
+    set_signed,
+    set_verilog_name,
+    table_of,
+    value_type,
+    verilog_name,
+)
 from hls.lib.naming import Label, unique
 
 INDENT = "    "
 
 
-def module_text(block: _Block, name: str, labels: Mapping[int, Label]) -> str:
-    """Module `name` of an elaborated block, from its first line to `endmodule`; `labels` by the generators' id."""
-    hierarchy = _getHierarchy(name, block)
-    _genUniqueSuffix.reset()
-    generators = _flatten(hierarchy.top)
-    trees = _analyzeGens(generators, hierarchy.absnames)
-    signals, memories = _analyzeSigs(hierarchy.hierarchy)
-    memories = [m for m in memories if m._used]
-    for tree in trees:
-        if not isinstance(tree, _UserVerilogCode):
+def module_text(
+    block: Block, name: str, labels: Mapping[int, Label], ports_of: Callable[[Block], dict[str, SignalType]]
+) -> str:
+    """Module `name` of an elaborated block, from its first line to `endmodule`.
+
+    `labels` by the generators' id; `ports_of` gives the ports of the block by name once it is analysed.
+    """
+    found = analyse(block, name)
+    for tree in found.trees:
+        if not isinstance(tree, VerilogText):
             _Types(tree).visit(tree)
-    block._inferInterface()
-    ports = block.argdict
+    ports = ports_of(block)
     for port, signal in ports.items():
-        signal._name = port
-    inner = [s for s in signals if s._used and s._name not in ports]
+        set_verilog_name(signal, port)
+    inner = [s for s in found.signals if is_used(s) and verilog_name(s) not in ports]
     taken = {*KEYWORDS, *ports}
-    _make_unique(inner, memories, taken)
-    constants = _Constants(trees, taken)
-    items = _items(generators, trees, labels, constants, taken)
+    _make_unique(inner, found.memories, taken)
+    constants = _Constants(found.trees, taken)
+    items = _items(found, labels, constants, taken)
     joints = _inline(_joints(inner), items)
-    inner = [s for s in inner if not isinstance(s, ConcatSignal) or s._name in joints]
+    inner = [s for s in inner if not isinstance(s, ConcatSignal) or verilog_name(s) in joints]
     joined = "".join(f"assign {name} = {value};\n" for name, value in joints.items())
-    parts = [_header(name, ports), constants.text(), _declarations(inner, memories), joined, *items]
+    parts = [_header(name, ports), constants.text(), _declarations(inner, found.memories), joined, *items]
     try:
         return _wrapped("\n".join(part for part in parts if part)) + "\nendmodule\n"
     finally:
-        for signal in [*signals, *(s for m in memories for s in m.mem)]:
-            signal._clear()
+        found.clear()
 
 
-def _make_unique(signals: Sequence[_Signal], memories: Sequence[Any], taken: set[str]) -> None:
+def _make_unique(signals: Sequence[SignalType], memories: Sequence[Memory], taken: set[str]) -> None:
     for signal in signals:
-        signal._name = unique(signal._name, taken)
-        taken.add(signal._name)
-        for part in signal._slicesigs:
-            part._setName("Verilog")
+        name = unique(verilog_name(signal), taken)
+        set_verilog_name(signal, name)
+        taken.add(name)
     taken |= {memory.name for memory in memories}
 
 
 # Declarations
 
 
-def _range(signal: _Signal) -> str:
-    sign = "signed " if signal._min is not None and signal._min < 0 else ""
-    return sign if signal._type is bool else f"{sign}[{signal._nrbits - 1}:0] "
+def _range(signal: SignalType) -> str:
+    sign = "signed " if signal.min is not None and signal.min < 0 else ""
+    return sign if value_type(signal) is bool else f"{sign}[{len(signal) - 1}:0] "
 
 
-def _kind_of(signal: _Signal) -> str:
-    return "reg" if signal._driven == "reg" else "wire"
+def _kind_of(signal: SignalType) -> str:
+    return "reg" if signal.driven == "reg" else "wire"
 
 
-def _header(name: str, ports: Mapping[str, _Signal]) -> str:
-    lines = [f"    {'output' if s._driven else 'input'} {_kind_of(s)} {_range(s)}{port}" for port, s in ports.items()]
+def _header(name: str, ports: Mapping[str, SignalType]) -> str:
+    lines = [f"    {'output' if s.driven else 'input'} {_kind_of(s)} {_range(s)}{port}" for port, s in ports.items()]
     return f"module {name} (\n" + ",\n".join(lines) + "\n);\n"
 
 
-def _declarations(signals: Sequence[_Signal], memories: Sequence[Any]) -> str:
-    lines = [f"{_kind_of(s)} {_range(s)}{s._name};" for s in signals if s._driven or s._read]
+def _declarations(signals: Sequence[SignalType], memories: Sequence[Memory]) -> str:
+    lines = [f"{_kind_of(s)} {_range(s)}{verilog_name(s)};" for s in signals if s.driven or s.read]
     lines += [f"reg {_range(m.elObj)}{m.name} [0:{m.depth - 1}];" for m in memories]
     return "".join(f"{line}\n" for line in lines)
 
 
-def _joints(signals: Sequence[_Signal]) -> dict[str, str]:
+def _joints(signals: Sequence[SignalType]) -> dict[str, str]:
     """What is driven without a generator: signals that nobody drives keep their value, others are made of others."""
     joints = {}
     for signal in signals:
         if isinstance(signal, ConcatSignal):
-            if signal._driven:
-                joints[signal._name] = f"{{{', '.join(map(_part, signal._args))}}}"
-        elif not signal._driven and signal._read:
-            joints[signal._name] = f"{signal._nrbits}'d{int(signal.val)}"
+            if signal.driven:
+                joints[verilog_name(signal)] = f"{{{', '.join(map(_part, operands(signal)))}}}"
+        elif not signal.driven and signal.read:
+            joints[verilog_name(signal)] = f"{len(signal)}'d{int(signal.val)}"
     return joints
 
 
@@ -123,8 +132,8 @@ def _inline(joints: dict[str, str], items: list[str]) -> dict[str, str]:
 
 
 def _part(value: Any) -> str:
-    if isinstance(value, _Signal):
-        return _indices(value._name)
+    if isinstance(value, SignalType):
+        return _indices(verilog_name(value))
     if isinstance(value, str):
         return f"{len(value)}'b{value}"
     return f"{len(value) if isinstance(value, intbv) else 1}'d{int(value)}"
@@ -140,12 +149,12 @@ def _literal(value: int) -> str:
     return f"{max(32, value.bit_length())}'h{value:x}"
 
 
-def _loads(tree: Any) -> Iterable[ast.Name]:
+def _loads(tree: Tree) -> Iterable[ast.Name]:
     names = tree.vardict.keys() | set(tree.argnames)
     return (node for node in ast.walk(tree) if isinstance(node, ast.Name) and node.id not in names)
 
 
-def _number(tree: Any, node: ast.AST) -> int | None:
+def _number(tree: Tree, node: ast.AST) -> int | None:
     """Value of an expression of numbers and named numbers; None if there is anything else in it."""
     if isinstance(node, ast.BinOp):
         known = _number(tree, node.left) is not None and _number(tree, node.right) is not None
@@ -162,10 +171,10 @@ def _number(tree: Any, node: ast.AST) -> int | None:
 class _Constants:
     """Named numbers of a module: each becomes a localparam unless its name stands for several values."""
 
-    def __init__(self, trees: Sequence[Any], taken: set[str]) -> None:
+    def __init__(self, trees: Sequence[Tree | VerilogText], taken: set[str]) -> None:
         self.values = defaultdict(set)
         for tree in trees:
-            for node in [] if isinstance(tree, _UserVerilogCode) else _loads(tree):
+            for node in [] if isinstance(tree, VerilogText) else _loads(tree):
                 value = tree.symdict.get(node.id)
                 if isinstance(value, int) and not isinstance(value, bool):
                     self.values[_constant_name(node.id, value)].add(int(value))
@@ -189,15 +198,15 @@ def _constant_name(name: str, value: int) -> str:
 # Generators
 
 
-class _Types(_AnnotateTypesVisitor):
+class _Types(TypeAnnotator):
     def visit_BinOp(self, node: ast.BinOp) -> None:
         super().visit_BinOp(node)
         value = _number(self.tree, node)
         if value is not None:
-            node.signed = value < 0
+            set_signed(node, value < 0)
 
 
-class _Readable:
+class _Readable(Writer):
     """What the visitors of MyHDL write otherwise: names for numbers, fewer brackets, `always @*`."""
 
     constants: _Constants
@@ -218,7 +227,7 @@ class _Readable:
         pass
 
     def writeAlwaysHeader(self) -> None:
-        events = [event._toVerilog() for event in self.tree.senslist]
+        events = [event_text(event) for event in self.tree.senslist]
         clocked = all("edge " in event for event in events)
         self.write(f"always @({' or '.join(events)})" if clocked else "always @*")
         self.write(" begin")
@@ -248,8 +257,9 @@ class _Readable:
 
     def visit_Assign(self, node: ast.Assign) -> None:
         source = node.value
-        if isinstance(source, ast.Subscript) and isinstance(getattr(source.value, "obj", None), _Rom):
-            self._table(node.targets[0], source.slice, source.value.obj.rom)
+        table = table_of(source.value) if isinstance(source, ast.Subscript) else None
+        if table is not None:
+            self._table(node.targets[0], source.slice, table)
             return
         self.visit(node.targets[0])
         self.write(" <= " if self.isSigAss else " = ")
@@ -261,7 +271,7 @@ class _Readable:
         entries = defaultdict(list)
         for i, value in enumerate(rom):
             entries[int(value)].append(i)
-        full = len(rom) == 1 << index.obj._nrbits
+        full = len(rom) == 1 << len(object_of(index))
         default = max(entries, key=lambda value: len(entries[value])) if full else int(rom[-1])
         name, sign = self.text(target), "<=" if self.isSigAss else "="
         self.isSigAss = False
@@ -284,29 +294,30 @@ class _Readable:
         super().accessSlice(node)
 
     def mapToIf(self, node: ast.If) -> None:
-        word = "if"
-        for test, suite in node.tests:
+        word, found = "if", choice(node)
+        for test, suite in found.tests:
             self.write(f"{word} ({self.bare(test)}) begin")
             self._suite(suite)
             word = " else if"
-        if node.else_:
+        if found.otherwise:
             self.write(" else begin")
-            self._suite(node.else_)
+            self._suite(found.otherwise)
 
     def mapToCase(self, node: ast.If) -> None:
-        self.write(f"case ({self.bare(node.caseVar)})")
+        found = choice(node)
+        self.write(f"case ({self.bare(case_subject(node))})")
         self.indent()
-        for test, suite in node.tests:
+        for test, suite in found.tests:
             self.writeline()
             item = test.comparators[0]
             named = isinstance(item, ast.Name)
-            self.write(self.text(item) if named else str(int(test.case[1])))
+            self.write(self.text(item) if named else str(case_value(test)))
             self.write(": begin")
             self._suite(suite)
-        if node.else_:
+        if found.otherwise:
             self.writeline()
             self.write("default: begin")
-            self._suite(node.else_)
+            self._suite(found.otherwise)
         self.dedent()
         self.writeline()
         self.write("endcase")
@@ -331,19 +342,19 @@ def _unwrapped(text: str) -> str:
     return text
 
 
-class _Wire(_Readable, _ConvertSimpleAlwaysCombVisitor):
+class _Wire(_Readable, WireWriter):
     pass
 
 
-class _Combinational(_Readable, _ConvertAlwaysCombVisitor):
+class _Combinational(_Readable, CombinationalWriter):
     pass
 
 
-class _Clocked(_Readable, _ConvertAlwaysDecoVisitor):
+class _Clocked(_Readable, ClockedWriter):
     pass
 
 
-_WRITERS = {_kind.SIMPLE_ALWAYS_COMB: _Wire, _kind.ALWAYS_COMB: _Combinational, _kind.ALWAYS_DECO: _Clocked}
+_WRITERS = {Kind.WIRE: _Wire, Kind.COMBINATIONAL: _Combinational, Kind.CLOCKED: _Clocked}
 
 
 class _Item:
@@ -383,13 +394,11 @@ class _Item:
         return "".join(f"{line}\n" for line in [f"{self.head} begin{label}", *(INDENT + s for s in self.body), "end"])
 
 
-def _items(
-    generators: Sequence[Any], trees: Sequence[Any], labels: Mapping[int, Label], constants: _Constants, taken: set[str]
-) -> list[str]:
+def _items(found: Analysis, labels: Mapping[int, Label], constants: _Constants, taken: set[str]) -> list[str]:
     """Text of every generator and instance; registers that are written under the same condition share a block."""
     items, by_key = [], {}
-    for generator, tree in zip(generators, trees, strict=True):
-        if isinstance(tree, _UserVerilogCode):
+    for generator, tree in zip(found.generators, found.trees, strict=True):
+        if isinstance(tree, VerilogText):
             items.append(_Item(_indices(str(tree).strip("\n"))))
             continue
         writer = _WRITERS[tree.kind](tree, StringIO(), StringIO())
