@@ -2,6 +2,7 @@
 """Imports run one way, in no circle, and take no other module's privates."""
 
 import ast
+import re
 import subprocess
 from pathlib import Path
 
@@ -65,6 +66,16 @@ def test_privates_stay_at_home():
             and not node.attr.startswith("__")
         ]
     assert not taken
+
+
+def test_every_room_is_described():
+    described = re.findall(r"^\| `([a-z_/]+)/` \|", (house.ROOT / "docs" / "architecture.md").read_text(), re.M)
+    rooms = {
+        room.replace(".", "/")
+        for room in map(house.room, house.modules())
+        if (house.ROOT / room.replace(".", "/")).is_dir()
+    }
+    assert {name for name in described if "runtime" not in name} | {"firmware_gen/targets"} == rooms
 
 
 def test_every_source_names_its_licence():
