@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """Configuration of the accelerator and of the system around it.
 
-`OPTIONS` is the only place where names, defaults and ranges are written down: the file reader, the
-checks, the messages and the documentation table all come from it.
+The fields of `Config` are the only place where names, defaults and ranges are written down: the file reader, the
+checks, the messages and the documentation table all come from them, by way of `OPTIONS`.
 """
 
 import difflib
 import hashlib
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import Field, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -53,141 +53,102 @@ class Option:
         return _shown(value)
 
 
-def _integer(low: int, high: int) -> dict:
-    return {"allowed": f"an integer from {low} to {high}", "accepts": lambda v: _is_int(v) and low <= v <= high}
+def _integer(low: int, high: int) -> tuple[str, Callable[[Any], bool]]:
+    return f"an integer from {low} to {high}", lambda v: _is_int(v) and low <= v <= high
 
 
-def _power(low: int, high: int) -> dict:
-    return {
-        "allowed": f"a power of two from {low} to {high}",
-        "accepts": lambda v: _is_int(v) and low <= v <= high and _is_power_of_two(v),
-    }
+def _power(low: int, high: int) -> tuple[str, Callable[[Any], bool]]:
+    return (f"a power of two from {low} to {high}", lambda v: _is_int(v) and low <= v <= high and _is_power_of_two(v))
 
 
 SLAVE_FIRST, SLAVE_LAST, SLAVE_ALIGN = 0xF0000000, 0xF0FFF000, 0x1000
 
-OPTIONS = (
-    Option(
-        "systolic_array.rows",
-        "rows",
-        8,
-        **_integer(1, 32),
-        in_hash=True,
-        meaning="rows R of the array: reduction lanes, activations read per cycle",
-    ),
-    Option(
-        "systolic_array.cols",
-        "cols",
-        8,
-        **_integer(1, 32),
-        in_hash=True,
-        meaning="columns C of the array: output channels computed at once",
-    ),
-    Option(
-        "systolic_array.arithmetic",
-        "arithmetic",
-        "aligned",
-        in_hash=True,
-        allowed='"aligned" or "fma"',
-        accepts=lambda v: v in ARITHMETICS,
-        meaning="processing element: block-aligned integer sums, or an IEEE-754 fused multiply-add each",
-    ),
-    Option(
-        "ports", "ports", 2, **_integer(1, 4), in_hash=True, meaning="OBI master ports, one 32-bit word per cycle each"
-    ),
-    Option(
-        "buffers.activation_words",
-        "activation_words",
-        8192,
-        **_power(256, 65536),
-        in_hash=True,
-        meaning="activation buffer, FP32 words",
-    ),
-    Option(
-        "buffers.weight_bytes",
-        "weight_bytes",
-        4096,
-        **_power(256, 65536),
-        in_hash=True,
-        meaning="weight buffer, bytes (one INT8 weight each)",
-    ),
-    Option(
-        "buffers.accumulator_entries",
-        "accumulator_entries",
-        64,
-        **_power(16, 1024),
-        in_hash=True,
-        meaning="entries of each of the two accumulator banks; an entry is C FP32 lanes",
-    ),
-    Option(
-        "buffers.scratchpad_words",
-        "scratchpad_words",
-        4096,
-        in_hash=True,
-        allowed="0, or a power of two from 256 to 65536",
-        accepts=lambda v: _is_int(v) and (v == 0 or 256 <= v <= 65536 and _is_power_of_two(v)),
-        meaning="scratchpad for tensors between layers, FP32 words; 0 leaves it out",
-    ),
-    Option("memory.banks", "memory_banks", 4, **_integer(2, 64), meaning="contiguous RAM banks"),
-    Option(
-        "memory.banks_interleaved",
-        "memory_banks_interleaved",
-        (8, 4),
-        allowed="a list of group sizes, each a power of two from 2 to 64",
-        accepts=lambda v: isinstance(v, tuple) and all(_is_int(n) and 2 <= n <= 64 and _is_power_of_two(n) for n in v),
-        meaning="groups of word-interleaved RAM banks, after the contiguous ones",
-    ),
-    Option("memory.bank_kib", "bank_kib", 32, **_power(4, 256), meaning="size of one RAM bank, KiB"),
-    Option(
-        "xheep.slave_base",
-        "slave_base",
-        SLAVE_FIRST,
-        allowed=f"a multiple of {SLAVE_ALIGN:#x} from {SLAVE_FIRST:#x} to {SLAVE_LAST:#x}",
-        accepts=lambda v: _is_int(v) and SLAVE_FIRST <= v <= SLAVE_LAST and v % SLAVE_ALIGN == 0,
-        meaning="bus address of the accelerator's registers",
-    ),
-    Option("xheep.irq_line", "irq_line", 15, **_integer(0, 15), meaning="fast interrupt line the accelerator raises"),
-    Option(
-        "prefix",
-        "prefix",
-        "heepstor_",
-        allowed="a Verilog name (up to 64 letters, digits and underscores, first a letter; no SystemVerilog word)",
-        accepts=lambda v: (
-            isinstance(v, str)
-            and re.fullmatch(r"[A-Za-z][A-Za-z0-9_]{0,63}", v) is not None
-            and v.rstrip("_") not in KEYWORDS
-        ),
-        meaning="what every Verilog module's name begins with; the root is called so, without the underscore",
-    ),
-)
-
-_BY_ATTRIBUTE = {o.attribute: o for o in OPTIONS}
-_BY_KEY = {o.key: o for o in OPTIONS}
 _SIZE = "systolic_array.size"  # the predecessor's one field: a square array
 
 
-def _default(attribute: str) -> Any:
-    return _BY_ATTRIBUTE[attribute].default
+def _option(default: Any, allowed: str, accepts: Callable[[Any], bool], meaning: str, **facts: Any) -> Any:
+    """A field of `Config` with what `Option` says of it; `section` of the file, none for the top."""
+    return field(default=default, metadata={"allowed": allowed, "accepts": accepts, "meaning": meaning, **facts})
 
 
 @dataclass(frozen=True)
 class Config:
-    """Validated configuration; raises `HeepgenError` naming the option, the value and the allowed range."""
+    """Validated configuration; raises `HeepgenError` naming the option, the value and the allowed range.
 
-    rows: int = _default("rows")
-    cols: int = _default("cols")
-    arithmetic: str = _default("arithmetic")
-    ports: int = _default("ports")
-    activation_words: int = _default("activation_words")
-    weight_bytes: int = _default("weight_bytes")
-    accumulator_entries: int = _default("accumulator_entries")
-    scratchpad_words: int = _default("scratchpad_words")
-    memory_banks: int = _default("memory_banks")
-    memory_banks_interleaved: tuple = _default("memory_banks_interleaved")
-    bank_kib: int = _default("bank_kib")
-    slave_base: int = _default("slave_base")
-    irq_line: int = _default("irq_line")
-    prefix: str = _default("prefix")
+    An option of a section is called in the file as here, without the section's name if it begins with that.
+    """
+
+    rows: int = _option(
+        8,
+        *_integer(1, 32),
+        "rows R of the array: reduction lanes, activations read per cycle",
+        section="systolic_array",
+        in_hash=True,
+    )
+    cols: int = _option(
+        8,
+        *_integer(1, 32),
+        "columns C of the array: output channels computed at once",
+        section="systolic_array",
+        in_hash=True,
+    )
+    arithmetic: str = _option(
+        "aligned",
+        '"aligned" or "fma"',
+        lambda v: v in ARITHMETICS,
+        "processing element: block-aligned integer sums, or an IEEE-754 fused multiply-add each",
+        section="systolic_array",
+        in_hash=True,
+    )
+    ports: int = _option(2, *_integer(1, 4), "OBI master ports, one 32-bit word per cycle each", in_hash=True)
+    activation_words: int = _option(
+        8192, *_power(256, 65536), "activation buffer, FP32 words", section="buffers", in_hash=True
+    )
+    weight_bytes: int = _option(
+        4096, *_power(256, 65536), "weight buffer, bytes (one INT8 weight each)", section="buffers", in_hash=True
+    )
+    accumulator_entries: int = _option(
+        64,
+        *_power(16, 1024),
+        "entries of each of the two accumulator banks; an entry is C FP32 lanes",
+        section="buffers",
+        in_hash=True,
+    )
+    scratchpad_words: int = _option(
+        4096,
+        "0, or a power of two from 256 to 65536",
+        lambda v: _is_int(v) and (v == 0 or 256 <= v <= 65536 and _is_power_of_two(v)),
+        "scratchpad for tensors between layers, FP32 words; 0 leaves it out",
+        section="buffers",
+        in_hash=True,
+    )
+    memory_banks: int = _option(4, *_integer(2, 64), "contiguous RAM banks", section="memory")
+    memory_banks_interleaved: tuple[int, ...] = _option(
+        (8, 4),
+        "a list of group sizes, each a power of two from 2 to 64",
+        lambda v: isinstance(v, tuple) and all(_is_int(n) and 2 <= n <= 64 and _is_power_of_two(n) for n in v),
+        "groups of word-interleaved RAM banks, after the contiguous ones",
+        section="memory",
+    )
+    bank_kib: int = _option(32, *_power(4, 256), "size of one RAM bank, KiB", section="memory")
+    slave_base: int = _option(
+        SLAVE_FIRST,
+        f"a multiple of {SLAVE_ALIGN:#x} from {SLAVE_FIRST:#x} to {SLAVE_LAST:#x}",
+        lambda v: _is_int(v) and SLAVE_FIRST <= v <= SLAVE_LAST and v % SLAVE_ALIGN == 0,
+        "bus address of the accelerator's registers",
+        section="xheep",
+    )
+    irq_line: int = _option(15, *_integer(0, 15), "fast interrupt line the accelerator raises", section="xheep")
+    prefix: str = _option(
+        "heepstor_",
+        "a Verilog name (up to 64 letters, digits and underscores, first a letter; no SystemVerilog word)",
+        lambda v: (
+            isinstance(v, str)
+            and re.fullmatch(r"[A-Za-z][A-Za-z0-9_]{0,63}", v) is not None
+            and v.rstrip("_") not in KEYWORDS
+        ),
+        "what every Verilog module's name begins with; the root is called so, without the underscore",
+    )
 
     def __post_init__(self) -> None:
         if isinstance(self.memory_banks_interleaved, list):
@@ -244,6 +205,18 @@ class Config:
             f"{o.key}={getattr(self, o.attribute)}" for o in OPTIONS if o.in_hash
         )
         return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big")
+
+
+def _described(own: Field[Any]) -> Option:
+    facts = dict(own.metadata)
+    section = facts.pop("section", "")
+    key = f"{section}.{own.name.removeprefix(section + '_')}" if section else own.name
+    return Option(key, own.name, own.default, **facts)
+
+
+OPTIONS = tuple(_described(own) for own in fields(Config))
+_BY_ATTRIBUTE = {o.attribute: o for o in OPTIONS}
+_BY_KEY = {o.key: o for o in OPTIONS}
 
 
 def _shown(value: Any) -> str:
