@@ -2,11 +2,13 @@
 """The Python entry point: a PyTorch model in, a folder with C++ firmware out."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from firmware_gen import ir
 from firmware_gen.emit import codegen
 from firmware_gen.frontend.exported import verify
 from firmware_gen.frontend.exported.importer import import_program
@@ -21,22 +23,45 @@ from hls.config import Config
 from hls.errors import HeepgenError
 
 
+@dataclass(frozen=True)
+class CheckedModel:
+    """A model as it was imported and as the passes left it, found equal to its program on `sample`, as `check` says."""
+
+    imported: ir.Graph
+    lowered: ir.Graph
+    check: verify.Check
+    sample: np.ndarray
+
+
+def read_model(model, example_input, name: str = "model") -> CheckedModel:
+    """Import an nn.Module or an ExportedProgram; example_input: float32 tensor or array with batch dimension.
+    Raises HeepgenError, naming the layer or the numbers, for what cannot be imported."""
+    sample = _sample(example_input)
+    source = import_program(model, example_input, name)
+    lowered = run_passes(source.graph)
+    check = verify.check_program(source.graph, lowered, source.program, source.functional, sample)
+    if (onnx := getattr(model, "onnx_source", None)) is not None:
+        check = onnx.check(source.graph, source.functional, sample)
+    return CheckedModel(source.graph, lowered, check, sample)
+
+
 class CodeGenerator:
     """Compiles one model for one accelerator configuration.
 
-    model: an nn.Module, or an ExportedProgram. example_input: float32 tensor or array with batch dimension; it is
-    the generated application's sample input. out_dir: folder to write (default: `name`). per_channel: one weight
-    scale per output channel, or one per tensor; calibrate: how its range is chosen, see `quantise`. biases: float32, by
-    layer name, in place of the model's, see `bias_correction`. profile: write a cycle record per descriptor.
-    keep_activations: no activation is overwritten, so that every layer's output can be read afterwards; needs more
-    memory. `check` says how the import compares with the model's program, tensor by tensor, see `verify`.
+    model: an nn.Module, an ExportedProgram, or what `read_model` made of one, which has its example input and name.
+    example_input: float32 tensor or array with batch dimension; it is the generated application's sample input.
+    out_dir: folder to write (default: `name`). per_channel: one weight scale per output channel, or one per tensor;
+    calibrate: how its range is chosen, see `quantise`. biases: float32, by layer name, in place of the model's, see
+    `bias_correction`. profile: write a cycle record per descriptor. keep_activations: no activation is overwritten, so
+    that every layer's output can be read afterwards; needs more memory. `check` says how the import compares with the
+    model's program, tensor by tensor, see `verify`.
     Raises HeepgenError, naming the layer or the numbers, for what cannot be compiled.
     """
 
     def __init__(
         self,
         model,
-        example_input,
+        example_input=None,
         out_dir: str | Path | None = None,
         config: Config | None = None,
         *,
@@ -50,15 +75,9 @@ class CodeGenerator:
         self.config = config or Config()
         self.name = name
         self.out_dir = Path(out_dir) if out_dir is not None else Path(name)
-        self.sample = _sample(example_input)
-        imported = import_program(model, example_input, name)
-        self.imported = imported.graph
-        self.lowered = run_passes(imported.graph)
-        self.check = verify.check_program(
-            imported.graph, self.lowered, imported.program, imported.functional, self.sample
-        )
-        if (source := getattr(model, "onnx_source", None)) is not None:
-            self.check = source.check(imported.graph, imported.functional, self.sample)
+        checked = model if isinstance(model, CheckedModel) else read_model(model, example_input, name)
+        self.sample, self.imported, self.lowered = checked.sample, checked.imported, checked.lowered
+        self.check = checked.check
         self.graph = with_biases(quantise(self.lowered, per_channel, calibrate), biases or {})
         self._profile, self._keep = profile, keep_activations
         self._programs: dict[bool, Program] = {}

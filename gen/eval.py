@@ -155,7 +155,7 @@ def evaluate(
     """
     check_model(model)
     from firmware_gen import CodeGenerator
-    from firmware_gen.frontend.exported.importer import import_model
+    from firmware_gen.api import read_model
     from firmware_gen.models import metrics
     from firmware_gen.targets.descriptor import reference
     from gen.hw import geometry
@@ -167,15 +167,17 @@ def evaluate(
     program, example = _program(model, given, loaded)
     name = network_name(model)
     x = _whole_batches(loaded.x, len(example))
-    imported = import_model(program, example, name)
-    if output >= len(imported.outputs):
-        raise HeepgenError(f"--output {output}: {model} returns {len(imported.outputs)} tensors, counted from 0.")
+    checked = read_model(program, example, name)
+    if output >= len(checked.imported.outputs):
+        raise HeepgenError(
+            f"--output {output}: {model} returns {len(checked.imported.outputs)} tensors, counted from 0."
+        )
     biases = None
     if bias_correction is not None:
         corrected = load_samples(bias_correction, "--bias-correction", model=example.shape)["x"]
-        biases = correct(program, example, corrected, per_tensor, calibrate)
+        biases = correct(checked.lowered, corrected, per_tensor, calibrate)
     generator = CodeGenerator(
-        program, example, config=config, name=name, per_channel=not per_tensor, calibrate=calibrate, biases=biases
+        checked, config=config, name=name, per_channel=not per_tensor, calibrate=calibrate, biases=biases
     )
     lowered, quantised = generator.lowered, generator.graph
     compiled = generator.program()
@@ -190,7 +192,7 @@ def evaluate(
         zip(
             MODELS,
             (
-                torch_outputs(imported, MODELS[0]),
+                torch_outputs(checked.imported, MODELS[0]),
                 torch_outputs(quantised, MODELS[1]),
                 reference.run_many(
                     compiled, x, progress=lambda done: progress(MODELS[2], min(done, count), count)

@@ -109,11 +109,15 @@ def generate_sw(
     """
     progress(f"loading {model}")
     program, data = load_program(Path(model), sample, input_shape, batch, trust_pickle)
-    biases = None
+    name = network_name(model)
+    checked = biases = None
     if bias_correction is not None:
+        from firmware_gen.api import read_model
+
         progress("correcting biases")
+        checked = read_model(program, data, name)
         x = load_samples(bias_correction, "--bias-correction", model=data.shape)["x"]
-        biases = {name: bias.tolist() for name, bias in correct(program, data, x, per_tensor, calibrate).items()}
+        biases = {layer: bias.tolist() for layer, bias in correct(checked.lowered, x, per_tensor, calibrate).items()}
     options = ImportOptions(append_final_softmax, per_tensor, calibrate, biases)
     return generate_application(
         program,
@@ -121,7 +125,8 @@ def generate_sw(
         config,
         out,
         options,
-        name=network_name(model),
+        name=name,
+        checked=checked,
         force=force,
         keep_activations=keep_activations,
         progress=progress,
@@ -129,14 +134,11 @@ def generate_sw(
     )
 
 
-def correct(program: Any, data: np.ndarray, x: np.ndarray, per_tensor: bool, calibrate: str) -> dict[str, np.ndarray]:
-    """Corrected biases of an ExportedProgram from inputs `x` (N, ...); `data` is one input of it."""
-    from firmware_gen.frontend.exported.importer import import_model
+def correct(lowered: Any, x: np.ndarray, per_tensor: bool, calibrate: str) -> dict[str, np.ndarray]:
+    """Corrected biases of a lowered graph from inputs `x` (N, ...)."""
     from firmware_gen.models.bias_correction import corrected_biases
-    from firmware_gen.passes import run_passes
     from firmware_gen.passes.quantise import quantise
 
-    lowered = run_passes(import_model(program, data))
     return corrected_biases(lowered, quantise(lowered, not per_tensor, calibrate), x)
 
 
@@ -164,14 +166,16 @@ def generate_application(
     options: ImportOptions,
     *,
     name: str,
+    checked: Any = None,
     force: bool = False,
     keep_activations: bool = False,
     progress: Callable[[str], None] = lambda message: None,
     explain: Callable[[Any], None] = lambda table: None,
 ) -> SwReport:
-    """`generate_sw` for an ExportedProgram and a float32 sample of its input's shape."""
+    """`generate_sw` for an ExportedProgram and a float32 sample of its input's shape; `checked` is what `read_model`
+    made of it, if it was read."""
     from firmware_gen import CodeGenerator
-    from firmware_gen.emit.codegen import MANIFEST, render
+    from firmware_gen.emit.codegen import render_with_manifest
     from firmware_gen.frontend.loader import exported_bytes
     from firmware_gen.passes import append_softmax
     from firmware_gen.targets.descriptor.explain import explain as placements_of
@@ -181,7 +185,7 @@ def generate_application(
     with generated_folder(out, KIND, force=force, note={"name": name, "options": vars(options)}) as folder:
         progress(f"compiling {name}")
         generator = CodeGenerator(
-            program,
+            checked or program,
             data,
             config=config,
             name=name,
@@ -193,12 +197,13 @@ def generate_application(
         graph = append_softmax(generator.graph) if softmax else generator.graph
         placements = tuple(placements_of(graph, generator.imported))
         explain(_explanation(name, placements))
-        files = render(generator.program(softmax), generator.sample)
+        compiled = generator.program(softmax)
         progress(f"running {name} in PyTorch and in the bit-exact model")
-        reference = _reference(program, data, generator, softmax)
+        result = generator.reference(append_final_softmax=softmax, taps=True)
+        reference = _reference(program, data, generator, result, softmax)
+        files, manifest = render_with_manifest(compiled, generator.sample, result.outputs)
         files[REFERENCE] = json.dumps(reference, indent=2) + "\n"
         fill(folder, files | {MODEL: exported_bytes(program)})
-        manifest = json.loads(files[MANIFEST])
         draw(manifest["memory"], folder / PLAN)
     from gen.hw import geometry
 
@@ -210,7 +215,7 @@ def generate_application(
         tuple(manifest["layers"]),
         manifest["memory"],
         placements,
-        generator.memory_report(softmax).to_text(),
+        compiled.report.to_text(),
         generator.check.to_dict(),
     )
 
@@ -249,8 +254,9 @@ def exported_input_shape(program: Any) -> tuple[int, ...]:
     return tuple(int(size) for size in input_node(program).meta["val"].shape)
 
 
-def _reference(program: Any, data: np.ndarray, generator: Any, softmax: bool) -> dict:
-    """PyTorch's FP32 outputs; per layer, how far the bit-exact model is from PyTorch, and what alignment cost."""
+def _reference(program: Any, data: np.ndarray, generator: Any, result: Any, softmax: bool) -> dict:
+    """PyTorch's FP32 outputs; per layer, how far the bit-exact model's `result` is from PyTorch, and what alignment
+    cost."""
     import torch
 
     from firmware_gen.frontend.exported.importer import run_exported
@@ -264,7 +270,6 @@ def _reference(program: Any, data: np.ndarray, generator: Any, softmax: bool) ->
         if softmax:
             outputs = [torch.softmax(output, -1) for output in outputs]
         GraphModule(append_softmax(graph) if softmax else graph)(torch.from_numpy(data), exact)
-    result = generator.reference(append_final_softmax=softmax, taps=True)
     layers = {
         name: compare(exact[name].numpy(), tap) | {"alignment_loss": result.losses.get(name)}
         for name, tap in result.taps.items()

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import jinja2
 import numpy as np
@@ -60,8 +61,16 @@ def generate(program: Program, sample: np.ndarray, out_dir: Path, overwrite: boo
 
 def render(program: Program, sample: np.ndarray) -> dict[str, str]:
     """Text of every generated file, by relative name."""
+    return render_with_manifest(program, sample, reference.run(program, sample).outputs)[0]
+
+
+def render_with_manifest(
+    program: Program, sample: np.ndarray, outputs: Iterable[np.ndarray]
+) -> tuple[dict[str, str], dict[str, Any]]:
+    """Text of every generated file, by relative name, and the content of MANIFEST; `outputs` are what the bit-exact
+    model says of the sample."""
     cpu = software.compile_software(program)
-    expected = _bits(reference.run(program, sample).outputs)
+    expected = _bits(outputs)
     expected_software = _bits(software.run(cpu, sample))
     context = _context(program, cpu, sample, expected, expected_software)
     environment = jinja2.Environment(
@@ -72,8 +81,9 @@ def render(program: Program, sample: np.ndarray) -> dict[str, str]:
     files["runtime/heepstor_regs.h"] = regmap.c_header()
     files["memory.txt"] = program.report.to_text()
     files["memory.json"] = program.report.to_json()
-    files[MANIFEST] = json.dumps(manifest(program, cpu, expected, expected_software), indent=2) + "\n"
-    return files
+    content = manifest(program, cpu, expected, expected_software)
+    files[MANIFEST] = json.dumps(content, indent=2) + "\n"
+    return files, content
 
 
 def _bits(outputs: Iterable[np.ndarray]) -> np.ndarray:

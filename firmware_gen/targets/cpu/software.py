@@ -11,7 +11,7 @@ from firmware_gen.targets.descriptor.lowering.tensors import View, shares_storag
 from firmware_gen.targets.descriptor.lowering.windows import Windowed
 from firmware_gen.targets.descriptor.place import planner
 from firmware_gen.targets.descriptor.place.planner import memory_map
-from firmware_gen.targets.descriptor.program import Program, program_bytes, without_scratchpad
+from firmware_gen.targets.descriptor.program import Program, program_bytes
 from firmware_gen.targets.descriptor.reference import read_outputs, run_on_cpu, write
 
 BLOCK = 4
@@ -55,7 +55,7 @@ class SoftwareProgram:
 
 def compile_software(program: Program) -> SoftwareProgram:
     """The same network for the CPU alone; in the same arena, unless the accelerator keeps something on chip."""
-    program = without_scratchpad(program)
+    program = program.in_memory
     calls: list[Call] = []
     constants: dict[str, np.ndarray] = {}
     for layer in program.layers:

@@ -2,8 +2,10 @@
 """A compiled network: every descriptor, constant and address, ready to be run or printed as C++."""
 
 import itertools
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
+from types import MappingProxyType
 
 import numpy as np
 
@@ -55,10 +57,36 @@ class Layer:
 
 
 @dataclass(frozen=True)
+class Lowered:
+    """Every layer of a network as jobs, nothing placed yet."""
+
+    tensors: dict[str, Tensor]
+    constants: Constants
+    jobs: list[Job]
+    layers: list[Layer]
+
+
+@dataclass(frozen=True)
+class Arena:
+    """Where buffers lie in the arena, where it lies beside the constants, and whether the input survives a call."""
+
+    buffers: list[planner.Buffer]
+    offsets: dict[str, int]
+    keeps_input: bool
+    constants: list[planner.Placed]
+    address: int
+
+    @property
+    def bytes(self) -> int:
+        return _extent(self.buffers, self.offsets)
+
+
+@dataclass(frozen=True)
 class Program:
     """Constants by name, each with its address; everything else is derived from addresses.
 
-    offsets: of storages in the arena. scratchpad: homes of those that are on chip instead.
+    offsets: of storages in the arena. scratchpad: homes of those that are on chip instead. whole: the network as it was
+    lowered with every tensor in memory.
     """
 
     graph: ir.Graph
@@ -74,6 +102,14 @@ class Program:
     scratchpad: dict[str, residency.Home]
     report: planner.MemoryReport
     keeps_input: bool
+    whole: Lowered = field(repr=False)
+
+    @cached_property
+    def in_memory(self) -> "Program":
+        """The same network with every tensor whole and in memory, as the CPU's kernels need it."""
+        if not self.scratchpad:
+            return self
+        return _placed(self.graph, replace(self.config, scratchpad_words=0), self.whole, self.whole)
 
     @property
     def bases(self) -> list[int]:
@@ -160,55 +196,54 @@ def compile_choices(
     if len(graph.inputs) != 1:
         raise HeepgenError(f"{graph.name} has {len(graph.inputs)} inputs; one is supported")
     graph = copy_outputs(graph)
-    lowered = _lowered(graph, config, not keep_activations)
+    whole = _lowered(graph, config, not keep_activations)
     fits = False
     if config.scratchpad_words and not keep_activations:
-        for groups, scratchpad in _residency(graph, lowered, config):
+        for groups, scratchpad in _residency(graph, whole, config):
             resident = _lowered(graph, config, True, scratchpad, groups)
             try:
-                program = _placed(graph, config, resident, groups, scratchpad, profile, False)
+                program = _placed(graph, config, whole, resident, groups, scratchpad, profile)
             except planner.DoesNotFit:  # pieces have more descriptors, and keep their inputs for longer
                 continue
             fits = True
             yield program
     if not fits:
-        yield _placed(graph, config, lowered, (), {}, profile, keep_activations)
+        yield _placed(graph, config, whole, whole, profile=profile, keep_activations=keep_activations)
 
 
-def _placed(graph, config, lowered, groups, scratchpad, profile, keep_activations) -> Program:
+def _placed(
+    graph: ir.Graph,
+    config: Config,
+    whole: Lowered,
+    lowered: Lowered,
+    groups: Sequence[Group] = (),
+    scratchpad: Mapping[str, residency.Home] = MappingProxyType({}),
+    profile: bool = False,
+    keep_activations: bool = False,
+) -> Program:
     """The program of lowered layers, with addresses."""
-    tensors, constants, jobs, layers = lowered
-    arrays = {DESCRIPTORS: np.zeros(WORDS * max(len(jobs), 1), np.uint32)} | constants.arrays
-    buffers, offsets, keeps_input, (placed, arena_address) = _plan_arena(
-        graph, tensors, layers, groups, jobs, arrays, len(jobs) * profile, keep_activations, scratchpad, config
-    )
-    arena = _extent(buffers, offsets)
-    report = _report(graph, layers, buffers, offsets, placed, arena_address, arena, config)
+    jobs, layers = lowered.jobs, lowered.layers
+    arrays = {DESCRIPTORS: np.zeros(WORDS * max(len(jobs), 1), np.uint32)} | lowered.constants.arrays
+    arena = _plan_arena(graph, lowered, groups, arrays, len(jobs) * profile, keep_activations, scratchpad, config)
     program = Program(
         graph,
         config,
         tuple(layers),
         tuple(jobs),
-        tensors,
+        lowered.tensors,
         arrays,
-        {p.name: p for p in placed},
-        arena_address,
-        arena,
-        offsets,
-        scratchpad,
-        report,
-        keeps_input,
+        {p.name: p for p in arena.constants},
+        arena.address,
+        arena.bytes,
+        arena.offsets,
+        dict(scratchpad),
+        _report(graph, layers, arena, config),
+        arena.keeps_input,
+        whole,
     )
     if jobs:
         program.constants[DESCRIPTORS][:] = _link(program, profile)
     return program
-
-
-def without_scratchpad(program: Program) -> Program:
-    """The same network with every tensor whole and in memory, as the CPU's kernels need it."""
-    if not program.scratchpad:
-        return program
-    return compile_graph(program.graph, replace(program.config, scratchpad_words=0), profile=False)
 
 
 def program_bytes(graph: ir.Graph) -> int:
@@ -216,8 +251,10 @@ def program_bytes(graph: ir.Graph) -> int:
     return planner.PROGRAM_BYTES + 4 * sum(graph.values[value].size for value in graph.outputs)
 
 
-def _lowered(graph: ir.Graph, config: Config, share: bool, on_chip: Container[str] = (), groups: Sequence[Group] = ()):
-    """Tensors, constants, jobs and layers; a residual that turns out to be needed is not overwritten."""
+def _lowered(
+    graph: ir.Graph, config: Config, share: bool, on_chip: Container[str] = (), groups: Sequence[Group] = ()
+) -> Lowered:
+    """Every layer as jobs; a residual that turns out to be needed is not overwritten."""
     separate: set[str] = set()
     while True:
         tensors = lay_out(graph, share, separate, on_chip)
@@ -236,13 +273,13 @@ def _lowered(graph: ir.Graph, config: Config, share: bool, on_chip: Container[st
                 _layer(graph, node, tensors, tuple(indices), jobs, config)
                 for node, indices in zip(graph.nodes, own, strict=True)
             ]
-            return tensors, constants, jobs, layers
+            return Lowered(tensors, constants, jobs, layers)
 
 
-def _residency(graph: ir.Graph, lowered, config: Config):
+def _residency(graph: ir.Graph, whole: Lowered, config: Config):
     """`residency.choose` for a network lowered without layers that take turns, and with all tensors in memory."""
-    tensors, constants, jobs, layers = lowered
-    used = program_bytes(graph) + sum(a.nbytes for a in constants.arrays.values()) + len(jobs) * DESCRIPTOR_BYTES
+    tensors, jobs, layers = whole.tensors, whole.jobs, whole.layers
+    used = program_bytes(graph) + sum(a.nbytes for a in whole.constants.arrays.values()) + len(jobs) * DESCRIPTOR_BYTES
     arena = planner.memory_map(config)[1] - used - TURNS * DESCRIPTOR_BYTES
     outside = {t.storage for layer in layers if layer.on_cpu for t in (*layer.sources, layer.target)}
     outside |= {tensors[v].storage for v in (*graph.inputs, *graph.outputs)}
@@ -265,12 +302,11 @@ def _layer(graph, node, tensors, descriptors, jobs, config) -> Layer:
     return Layer(node, node.op, sources[0].shape, target.shape, graph.macs(node), descriptors, bound, sources, target)
 
 
-def _plan_arena(graph, tensors, layers, groups, jobs, arrays, records, keep_all, scratchpad, config):
-    """Buffers with lifetimes, their offsets, whether the input survives a call, and where constants and arena lie.
-
-    The input is kept if that fits, and costs no constant its place in interleaved banks, where several ports need it.
-    """
-    plans, border = [], planner.memory_map(config)[0] if config.ports > 1 else 0
+def _plan_arena(graph, lowered, groups, arrays, records, keep_all, scratchpad, config) -> Arena:
+    """The input is kept if that fits, and costs no constant its place in interleaved banks, where several ports need
+    it."""
+    tensors, layers, jobs = lowered.tensors, lowered.layers, lowered.jobs
+    plans: list[Arena] = []
     for keep in (True,) if keep_all else (True, False):
         buffers = [
             b for b in _buffers(graph, tensors, layers, groups, records, keep, keep_all) if b.name not in scratchpad
@@ -282,19 +318,19 @@ def _plan_arena(graph, tensors, layers, groups, jobs, arrays, records, keep_all,
             if not plans and (not keep or keep_all):
                 raise
         else:
-            low = sum(p.size for p in located[0] if p.address < border)
-            plans.append((low, buffers, offsets, located, keep))
-    _, buffers, offsets, located, keep = min(plans, key=lambda plan: plan[0])
+            plans.append(Arena(buffers, offsets, keep, *located))
+    border = planner.memory_map(config)[0] if config.ports > 1 else 0
+    plan = min(plans, key=lambda plan: sum(p.size for p in plan.constants if p.address < border))
     # What is on chip lies apart here, whatever its ring; `residency.check` proves rings
     extents = {name: max(4 * t.extent for t in tensors.values() if t.storage == name) for name in scratchpad}
-    ends = itertools.accumulate((extents[name] for name in scratchpad), initial=_extent(buffers, offsets))
-    apart = dict(zip(scratchpad, ends, strict=False))
-    places = {v: (offsets | apart)[t.storage] // 4 + t.words() for v, t in tensors.items()}
-    kept = {graph.inputs[0]: places[graph.inputs[0]]} if keep else {}
+    ends = itertools.accumulate((extents[name] for name in scratchpad), initial=plan.bytes)
+    offsets = plan.offsets | dict(zip(scratchpad, ends, strict=False))
+    places = {v: offsets[t.storage] // 4 + t.words() for v, t in tensors.items()}
+    kept = {graph.inputs[0]: places[graph.inputs[0]]} if plan.keeps_input else {}
     if records:
         kept[PROFILE] = offsets[PROFILE] // 4 + np.arange(len(PROFILE_RECORD) * records)
     planner.check_overlaps(places, _accesses(graph, places), graph.outputs, kept)
-    return buffers, offsets, keep, located
+    return plan
 
 
 def _locate(graph, jobs, arrays, arena, config) -> tuple[list[planner.Placed], int]:
@@ -389,29 +425,35 @@ def _working_set(layer: Layer) -> int:
     return sum(storages.values())
 
 
-def _report(graph, layers, buffers, offsets, placed, arena_address, arena, config) -> planner.MemoryReport:
+def _report(graph, layers, arena: Arena, config) -> planner.MemoryReport:
     steps = tuple(layer.name for layer in layers)
-    activations = [b for b in buffers if b.name != PROFILE]
+    activations = [b for b in arena.buffers if b.name != PROFILE]
     alive, step = planner.peak(activations, len(steps))
-    sizes = [(p.name, p.size) for p in placed]
+    sizes = [(p.name, p.size) for p in arena.constants]
     return planner.MemoryReport(
         graph.name,
         planner.memory_map(config)[1],
-        sum(p.size for p in placed),
-        sum(p.size for p in placed if "_weights" in p.name),
+        sum(p.size for p in arena.constants),
+        sum(p.size for p in arena.constants if "_weights" in p.name),
         sum(b.size for b in activations),
-        arena,
+        arena.bytes,
         program_bytes(graph),
         alive,
         steps[min(max(step, 0), len(steps) - 1)] if steps else "",
         max((_working_set(layer) for layer in layers), default=0),
-        planner.smallest_memory(sizes, arena, config, program_bytes(graph)),
+        planner.smallest_memory(sizes, arena.bytes, config, program_bytes(graph)),
         steps,
         tuple(
-            {"name": b.name, "address": arena_address + offsets[b.name], "size": b.size, "born": b.born, "dies": b.dies}
-            for b in buffers
+            {
+                "name": b.name,
+                "address": arena.address + arena.offsets[b.name],
+                "size": b.size,
+                "born": b.born,
+                "dies": b.dies,
+            }
+            for b in arena.buffers
         ),
-        tuple({"name": p.name, "address": p.address, "size": p.size} for p in placed),
+        tuple({"name": p.name, "address": p.address, "size": p.size} for p in arena.constants),
     )
 
 
