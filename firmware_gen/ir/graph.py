@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from types import MappingProxyType
 
 from firmware_gen.ir.operator import Node
@@ -54,18 +55,33 @@ class Graph:
 
     def node(self, name: str) -> Node:
         """The node called `name`; HeepgenError naming the choices otherwise."""
-        for node in self.nodes:
-            if node.name == name:
-                return node
+        if name in self._named:
+            return self._named[name]
         known = ", ".join(n.name for n in self.nodes)
         raise HeepgenError(f"no layer is called {name!r}; the model has {known}")
 
     def producer(self, value: str) -> Node | None:
         """The node that writes `value`, None for a graph input."""
-        return next((n for n in self.nodes if n.output == value), None)
+        return self._producers.get(value)
 
     def consumers(self, value: str) -> tuple[Node, ...]:
-        return tuple(n for n in self.nodes if value in n.inputs)
+        return self._consumers.get(value, ())
+
+    @cached_property
+    def _named(self) -> dict[str, Node]:
+        return {node.name: node for node in self.nodes}
+
+    @cached_property
+    def _producers(self) -> dict[str, Node]:
+        return {node.output: node for node in self.nodes}
+
+    @cached_property
+    def _consumers(self) -> dict[str, tuple[Node, ...]]:
+        readers: dict[str, list[Node]] = {}
+        for node in self.nodes:
+            for value in dict.fromkeys(node.inputs):
+                readers.setdefault(value, []).append(node)
+        return {value: tuple(nodes) for value, nodes in readers.items()}
 
     def read_once_by(self, value: str) -> Node | None:
         """The only reader of `value`; None when there are several, none, or it is a graph output."""

@@ -114,16 +114,16 @@ class Program:
     @property
     def bases(self) -> list[int]:
         """BASE registers; LIMIT registers are `limits`. Both are 0 for a region that holds nothing, or is on chip."""
-        return [self._constants(CONTIGUOUS)[0], self.arena_address, self._constants(INTERLEAVED)[0], 0]
+        return [first for first, _ in self._regions]
 
     @property
     def limits(self) -> list[int]:
-        return [
-            self._constants(CONTIGUOUS)[1],
-            self.arena_address + self.arena_bytes,
-            self._constants(INTERLEAVED)[1],
-            0,
-        ]
+        return [end for _, end in self._regions]
+
+    @cached_property
+    def _regions(self) -> tuple[tuple[int, int], ...]:
+        arena = self.arena_address, self.arena_address + self.arena_bytes
+        return self._constants(CONTIGUOUS), arena, self._constants(INTERLEAVED), (0, 0)
 
     def region(self, placed: planner.Placed) -> int:
         """Region of a constant."""
@@ -322,7 +322,7 @@ def _plan_arena(graph, lowered, groups, arrays, records, keep_all, scratchpad, c
     border = planner.memory_map(config)[0] if config.ports > 1 else 0
     plan = min(plans, key=lambda plan: sum(p.size for p in plan.constants if p.address < border))
     # What is on chip lies apart here, whatever its ring; `residency.check` proves rings
-    extents = {name: max(4 * t.extent for t in tensors.values() if t.storage == name) for name in scratchpad}
+    extents = _sizes(tensors)
     ends = itertools.accumulate((extents[name] for name in scratchpad), initial=plan.bytes)
     offsets = plan.offsets | dict(zip(scratchpad, ends, strict=False))
     places = {v: offsets[t.storage] // 4 + t.words() for v, t in tensors.items()}
@@ -401,9 +401,7 @@ def _buffers(graph, tensors, layers, groups, records, keep_input, keep_all) -> l
         dies[storage[graph.inputs[0]]] = end
     if keep_all:
         dies = dict.fromkeys(born, end)
-    sizes: dict[str, int] = {}
-    for tensor in tensors.values():
-        sizes[tensor.storage] = max(sizes.get(tensor.storage, 0), 4 * tensor.extent)
+    sizes = _sizes(tensors)
     buffers = [planner.Buffer(n, sizes[n], born[n], dies[n]) for n in born]
     for group in groups:  # a layer that takes turns reads until the last one is done
         near = {t.storage for step in group.steps for t in (*layers[step].sources, layers[step].target)}
@@ -411,6 +409,14 @@ def _buffers(graph, tensors, layers, groups, records, keep_input, keep_all) -> l
     if records:
         buffers.append(planner.Buffer(PROFILE, 4 * len(PROFILE_RECORD) * records, -1, end))
     return buffers
+
+
+def _sizes(tensors: Mapping[str, Tensor]) -> dict[str, int]:
+    """Bytes of every storage."""
+    sizes: dict[str, int] = {}
+    for tensor in tensors.values():
+        sizes[tensor.storage] = max(sizes.get(tensor.storage, 0), 4 * tensor.extent)
+    return sizes
 
 
 def _extent(buffers, offsets) -> int:

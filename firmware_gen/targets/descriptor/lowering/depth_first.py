@@ -7,6 +7,7 @@ descriptors on rectangles of the output.
 """
 
 import itertools
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -95,11 +96,12 @@ def links(graph: ir.Graph, tensors: Mapping[str, Tensor], jobs: Sequence[Sequenc
     operations = [
         _single(node, tensors) if len(own) == 1 else None for node, own in zip(graph.nodes, jobs, strict=True)
     ]
+    values = Counter(t.storage for t in tensors.values())
     result = []
     for step, (node, reader) in enumerate(zip(graph.nodes, graph.nodes[1:])):
         before, after = operations[step], operations[step + 1]
         tensor = tensors[node.output]
-        alone = [v for v, t in tensors.items() if t.storage == tensor.storage] == [node.output]
+        alone = values[tensor.storage] == 1
         if not before or not after or not alone or node.output in graph.outputs:
             continue
         if list(graph.consumers(node.output)) != [reader] or node.output in reader.inputs[1:]:

@@ -111,6 +111,8 @@ def lay_out(
     result = {v: Tensor(v, graph.shape(v)) for v in graph.inputs}
     plain = _in_pytorch_order(graph)
     parts = _concat_parts(graph, plain) if share else {}
+    last_read = _last_read(graph)
+    needed = {v: last_read[v] for v in graph.inputs}  # by storage, the last step that reads it
     for index, node in enumerate(graph.nodes):
         shape = graph.out_shape(node)
         source = result[node.inputs[0]]
@@ -123,8 +125,11 @@ def lay_out(
             result[node.output] = parts[node.output]
         else:
             own = Tensor(node.output, shape, _layout(node, shape, source, node.output in plain))
-            reusable = _overwritten(graph, index, own, result) if share and node.name not in separate else None
-            result[node.output] = replace(own, storage=reusable or own.storage)
+            reusable = _overwritten(node, own, result) if share and node.name not in separate else []
+            free = (storage for storage in reusable if needed[storage] <= index)
+            result[node.output] = replace(own, storage=next(free, own.storage))
+        storage = result[node.output].storage
+        needed[storage] = max(needed.get(storage, index), last_read.get(node.output, index))
     return {value: replace(tensor, on_chip=tensor.storage in on_chip) for value, tensor in result.items()}
 
 
@@ -149,18 +154,18 @@ def _layout(node: ir.Node, shape: ir.Shape, source: Tensor, plain: bool) -> tupl
     return _channels_last(shape)
 
 
-def _overwritten(graph: ir.Graph, index: int, own: Tensor, tensors_: dict[str, Tensor]) -> str | None:
-    """Storage of an input that the output `own` of a node may overwrite, element by element."""
-    node = graph.nodes[index]
+def _last_read(graph: ir.Graph) -> dict[str, int]:
+    """The last step that reads a value; those of the graph's inputs and outputs are read after all steps."""
+    steps = {value: step for step, node in enumerate(graph.nodes) for value in node.inputs}
+    return steps | dict.fromkeys((*graph.inputs, *graph.outputs), len(graph.nodes))
+
+
+def _overwritten(node: ir.Node, own: Tensor, tensors_: dict[str, Tensor]) -> list[str]:
+    """Storages of inputs that the output `own` of a node may overwrite, element by element, if nobody reads them."""
     read = tensors_[node.inputs[0]].storage
     candidates = [v for v in node.inputs if node.in_place or (v == node.residual_input and tensors_[v].storage != read)]
-    later = {v for n in graph.nodes[index + 1 :] for v in n.inputs} | {*graph.outputs, *graph.inputs}
-    needed = {tensors_[v].storage for v in later if v in tensors_}
-    for value in candidates:
-        old = tensors_[value]
-        if old.storage not in needed and old == replace(own, storage=old.storage):
-            return old.storage
-    return None
+    found = [tensors_[v] for v in candidates]
+    return [old.storage for old in found if old == replace(own, storage=old.storage)]
 
 
 def channel_axis(shape: ir.Shape) -> int:

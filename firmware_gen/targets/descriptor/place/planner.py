@@ -6,6 +6,7 @@ interleaved banks; constants that do not fit there end where the interleaved ban
 No array crosses the border between contiguous and interleaved banks. Sizes here are in bytes.
 """
 
+import itertools
 import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
@@ -128,13 +129,13 @@ def place(buffers: list[Buffer], enough: int = 0) -> dict[str, int]:
     if not buffers:
         return {}
     random = Random(0)
-    steps = max(b.dies for b in buffers) + 1
-    least = max(sum(_rounded(b.size) for b in buffers if b.born <= s <= b.dies) for s in range(-1, steps))
+    least = peak([replace(b, size=_rounded(b.size)) for b in buffers], max(b.dies for b in buffers) + 1)[0]
+    meeting = _meeting(buffers)
     best, best_extent = {}, None
     for attempt in range(PLACEMENTS):
         spread = 0.0 if attempt == 0 else 1.0
         weight = {b.name: b.size * (1 + spread * random.random()) for b in buffers}
-        plan = _place_in_order(sorted(buffers, key=lambda b, weight=weight: (-weight[b.name], b.born, b.name)))
+        plan = _place_in_order(sorted(buffers, key=lambda b, weight=weight: (-weight[b.name], b.born, b.name)), meeting)
         extent = max(plan[b.name] + _rounded(b.size) for b in buffers)
         if best_extent is None or extent < best_extent:
             best, best_extent = plan, extent
@@ -143,13 +144,26 @@ def place(buffers: list[Buffer], enough: int = 0) -> dict[str, int]:
     return best
 
 
-def _place_in_order(buffers: list[Buffer]) -> dict[str, int]:
+def _meeting(buffers: list[Buffer]) -> dict[str, list[Buffer]]:
+    """Which others every buffer, by name, is alive with."""
+    meeting: dict[str, list[Buffer]] = {b.name: [] for b in buffers}
+    alive: list[Buffer] = []
+    for buffer in sorted(buffers, key=lambda b: b.born):
+        alive = [b for b in alive if b.overlaps(buffer)]
+        for other in alive:
+            meeting[buffer.name].append(other)
+            meeting[other.name].append(buffer)
+        alive.append(buffer)
+    return meeting
+
+
+def _place_in_order(buffers: list[Buffer], meeting: dict[str, list[Buffer]]) -> dict[str, int]:
     offsets: dict[str, int] = {}
-    done: list[Buffer] = []
     for buffer in buffers:
-        taken = sorted((offsets[b.name], offsets[b.name] + _rounded(b.size)) for b in done if b.overlaps(buffer))
+        taken = sorted(
+            (offsets[b.name], offsets[b.name] + _rounded(b.size)) for b in meeting[buffer.name] if b.name in offsets
+        )
         offsets[buffer.name] = _best_gap(taken, _rounded(buffer.size), buffer.align)
-        done.append(buffer)
     return offsets
 
 
@@ -189,8 +203,12 @@ def check_overlaps(
     places: the word of every element of every value. outputs are read at the end; no step writes a word in `kept`
     (words by name), but for the first one that defines it. Raises HeepgenError naming the two values.
     """
-    words = max((int(p.max(initial=-1)) for p in places.values()), default=-1) + 1
+    kept = kept or {}
+    words = max((int(p.max(initial=-1)) for p in (*places.values(), *kept.values())), default=-1) + 1
     written_by = np.full(words, -1)  # step
+    keepers = np.zeros(words, np.int64)  # a bit for every name in `kept`
+    for number, region in enumerate(kept.values()):
+        keepers[region] |= 1 << number
     expected: dict[str, np.ndarray] = {}
 
     def check(value: str) -> None:
@@ -206,8 +224,9 @@ def check_overlaps(
         found = np.concatenate([places[v] for v in step.reads], axis=None) if step.reads else np.zeros(0, int)
         if len(np.unique(place)) != place.size or not np.isin(place[~step.writes], found).all():
             raise HeepgenError(f"memory plan: {step.defines} is not whole")
-        for name, region in (kept or {}).items():
-            if name != step.defines and np.isin(place[step.writes], region).any():
+        overwritten = np.bitwise_or.reduce(keepers[place[step.writes]], initial=0)
+        for number, name in enumerate(kept):
+            if name != step.defines and overwritten >> number & 1:
                 raise HeepgenError(f"memory plan: {name} is overwritten by {step.defines} before its last use")
         written_by[place[step.writes]] = number
         expected[step.defines] = written_by[place]
@@ -217,7 +236,13 @@ def check_overlaps(
 
 def peak(buffers: list[Buffer], steps: int) -> tuple[int, int]:
     """(bytes alive, step) where most is alive; no plan can do with less."""
-    alive = [(sum(b.size for b in buffers if b.born <= s <= b.dies), s) for s in range(-1, steps)]
+    change = [0] * (steps + 2)  # of the bytes alive, from step -1 on
+    for b in buffers:
+        first, end = max(b.born, -1), min(b.dies, steps - 1) + 1
+        if first < end:
+            change[first + 1] += b.size
+            change[end + 1] -= b.size
+    alive = [(size, s) for s, size in enumerate(itertools.accumulate(change[:-1]), -1)]
     return max(alive, key=lambda pair: (pair[0], -pair[1]))
 
 
