@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Writes the documents that are generated from the tables in the code: `python -m gen.docs`."""
+"""Writes what is generated from the tables in the code, documents and a C++ header: `python -m gen.docs`."""
 
 import importlib
 import inspect
 import json
 from pathlib import Path
 
+from firmware_gen.emit.cpu_calls import elementwise_header
 from gen import arithmetic
 from hls.config import OPTIONS
 from hls.descriptor.interface import regmap
@@ -85,12 +86,13 @@ DOCUMENTS = {
     "docs/numerics.md": numerics,
     "docs/operators.md": operators,
     "docs/registers.md": regmap.markdown,
+    "firmware_gen/runtime/elementwise.hpp": elementwise_header,
 }
 
 
 def main() -> None:
     for name, render in DOCUMENTS.items():
-        write_file(ROOT / name, render(), DOCUMENT)
+        write_file(ROOT / name, render(), DOCUMENT if name.endswith(".md") else name)
         print(name)
 
 

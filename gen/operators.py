@@ -13,6 +13,13 @@ from firmware_gen.frontend.onnx import operators as onnx
 OUTCOMES = Path(__file__).resolve().parent.parent / "docs" / "operators.json"
 ARRAY, CPU, FREE = "array", "CPU", "nowhere: no work is left"
 FUSED, COPY = "in the layer before it, else array", "array, as a copy, unless the layer beside it can do it"
+
+
+def _onnx_name(name: str) -> str:
+    """ONNX's operators of that name, however they are written."""
+    return " ".join(op for op in onnx.HANDLERS if op.lower() == name.replace("_", ""))
+
+
 ROWS = (
     ("conv2d", "Conv", ARRAY),
     ("conv_transpose2d", "ConvTranspose", ARRAY),
@@ -21,8 +28,8 @@ ROWS = (
     ("relu relu6 clamp maximum threshold min", "Relu Clip Max Min", FUSED),
     ("leaky_relu prelu", "LeakyRelu PRelu", FUSED),
     ("hardsigmoid", "HardSigmoid HardSwish", "array; the product of HardSwish on the CPU"),
-    ("sigmoid silu", "Sigmoid Swish", CPU),
-    ("tanh", "Tanh", CPU),
+    ("silu", "Swish", CPU),
+    *((name, _onnx_name(name), kind.runs_on) for name, kind in aten.ELEMENTWISE.items()),
     ("softmax log_softmax", "Softmax LogSoftmax", CPU),
     ("add div neg", "Add Sub Sum Mean Div Neg", "in the layer before it, else array"),
     ("mul square", "Mul Pow", "by constants as the row above; of two computed tensors on the CPU"),

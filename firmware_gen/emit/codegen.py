@@ -14,6 +14,7 @@ import numpy as np
 
 from firmware_gen import ir
 from firmware_gen.emit.cpu_calls import cpu_call
+from firmware_gen.emit.literals import float_literal
 from firmware_gen.targets.cpu import software
 from firmware_gen.targets.cpu.software import Call, SoftwareProgram
 from firmware_gen.targets.descriptor import reference
@@ -30,7 +31,7 @@ from hls.output import write_files
 HERE = Path(__file__).parent
 RUNTIME_DIR = HERE.parent / "runtime"
 TEMPLATES = ("model.hpp", "model.cpp", "weights.hpp", "weights.cpp", "sample.hpp", "sample.cpp", "main.cpp")
-RUNTIME = ("assert.hpp", "heepstor.hpp", "heepstor.cpp", "kernels.hpp", "kernels.cpp", "math.hpp", "math.cpp")
+RUNTIME = tuple(sorted(path.name for path in RUNTIME_DIR.iterdir() if path.suffix in (".cpp", ".hpp")))
 SOURCES = (
     "main.cpp",
     "model.cpp",
@@ -112,16 +113,6 @@ def _identifiers(names) -> dict[str, str]:
         taken = set(result.values())
         result[name] = next(n for i in range(len(taken) + 1) if (n := f"{base}_{i}" if i else base) not in taken)
     return result
-
-
-def float_literal(value: float) -> str:
-    """C++ expression of a float32; every NaN becomes the canonical one."""
-    value = np.float32(value)
-    if np.isnan(value):
-        return '__builtin_nanf("")'
-    if np.isinf(value):
-        return "__builtin_inff()" if value > 0 else "-__builtin_inff()"
-    return f"{np.format_float_scientific(value, unique=True, trim='0')}f"
 
 
 def _lines(items: list[str], per_line: int) -> str:

@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Operators that only the CPU has.
 
-A class says why, which C++ function of the runtime computes it, and, in PyTorch, what it computes; its bit-exact model
-is in `models.cpu_model`. That is all there is to a new one that works element by element.
+A new one that works element by element needs its class here, its bit-exact model in `models.cpu_model`, its function in
+`runtime/math.cpp` (`make docs` declares it), and its rows in `frontend.aten.activations` and `frontend.onnx.operators`.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, ClassVar
 
 from firmware_gen.ir.operator import Layout, Node, Place
@@ -22,17 +22,16 @@ EXPONENTIAL = "needs the exponential function, which the array has not"
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class OnCpu(Node, ABC):
-    """What the CPU computes, in the layout that it finds. `why`, as a clause: what keeps it off the array."""
+    """What the CPU computes, in the layout that it finds.
+
+    why: what keeps it off the array, as a clause. kernel: its function in the C++ namespace heepstor.
+    """
 
     runs_on = Place.CPU
     in_place = True
 
     why: ClassVar[str]
-
-    @property
-    def kernel(self) -> str:
-        """The function's name in the C++ namespace heepstor."""
-        return type(self).__name__.lower()
+    kernel: ClassVar[str]
 
     @abstractmethod
     def evaluate(self, *inputs: Tensor) -> Tensor:
@@ -44,11 +43,16 @@ class OnCpu(Node, ABC):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Elementwise(OnCpu):
-    """One function of every element, of any shape: kernel(in, out, count)."""
+    """One function of every element, of any shape: kernel(in, out, count), and the fields of the class, all float."""
 
     @property
     def is_uniform(self) -> bool:
         return True
+
+    @classmethod
+    def parameters(cls) -> tuple[str, ...]:
+        """Names of the fields that the class has besides those of every node."""
+        return tuple(f.name for f in fields(cls) if f.name not in {own.name for own in fields(Node)})
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -56,6 +60,7 @@ class Sigmoid(Elementwise):
     """1 / (1 + exp(-x))."""
 
     why = EXPONENTIAL
+    kernel = "sigmoid"
 
     def evaluate(self, *inputs: Tensor) -> Tensor:
         return inputs[0].sigmoid()
@@ -66,6 +71,7 @@ class Tanh(Elementwise):
     """tanh(x)."""
 
     why = EXPONENTIAL
+    kernel = "tanh"
 
     def evaluate(self, *inputs: Tensor) -> Tensor:
         return inputs[0].tanh()
@@ -74,9 +80,10 @@ class Tanh(Elementwise):
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Softmax(OnCpu):
     """Softmax, or its logarithm, over `axis`: -1, the last dimension of (N, F) or (F,); or 1, the channels of
-    (N, C, H, W). kernel(in, out, rows, count, stride)."""
+    (N, C, H, W). kernel, or log_kernel, (in, out, rows, count, stride)."""
 
     why = EXPONENTIAL
+    kernel = "softmax"
 
     axis: int = -1
     log: bool = False
@@ -84,10 +91,6 @@ class Softmax(OnCpu):
     @property
     def op(self) -> str:
         return "LogSoftmax" if self.log else "Softmax"
-
-    @property
-    def kernel(self) -> str:
-        return "log_softmax" if self.log else "softmax"
 
     @property
     def reads_in_order(self) -> bool:
@@ -103,10 +106,7 @@ class Mul(OnCpu):
     instead of every dimension of space: a gate. kernel(a, steps, b, steps, out, steps, images, pixels, channels)."""
 
     why = "a product of computed tensors: what the array multiplies by are weights"
-
-    @property
-    def kernel(self) -> str:
-        return "multiply"
+    kernel = "multiply"
 
     def evaluate(self, *inputs: Tensor) -> Tensor:
         return inputs[0] * inputs[1]

@@ -142,6 +142,7 @@ void sigmoid(const float* in, float* out, uint32_t count) {
   for (uint32_t i = 0; i < count; ++i) out[i] = 1.0f / (1.0f + exp(-in[i]));
 }
 
+/** Cephes' polynomial below 0.625, else 1 - 2 / (e^2|x| + 1) with the sign of x. */
 void tanh(const float* in, float* out, uint32_t count) {
   for (uint32_t i = 0; i < count; ++i) {
     const float x = in[i];

@@ -4,6 +4,8 @@
 
 #include <stdint.h>
 
+#include "elementwise.hpp"
+
 namespace heepstor {
 
 /**
@@ -35,12 +37,6 @@ struct Steps {
 /** out = a * b, element by element of so many images of so many pixels of so many channels. */
 void multiply(const float* a, Steps a_steps, const float* b, Steps b_steps, float* out, Steps out_steps, uint32_t images,
               uint32_t pixels, uint32_t channels);
-
-/** 1 / (1 + e^-x), element by element. */
-void sigmoid(const float* in, float* out, uint32_t count);
-
-/** Cephes' polynomial below 0.625, else 1 - 2 / (e^2|x| + 1) with the sign of x. */
-void tanh(const float* in, float* out, uint32_t count);
 
 /** Index of the largest of `count` values, the first one when several are; NaN is never larger. */
 uint32_t argmax(const float* values, uint32_t count);

@@ -2,10 +2,19 @@
 """ATen operators as IR nodes, in one table that these modules fill."""
 
 from firmware_gen.frontend.aten import activations, arithmetic, layers, pooling, shapes
-from firmware_gen.frontend.aten.registry import CONSTANT_OPERATORS, HANDLERS, HARMLESS, READS
+from firmware_gen.frontend.aten.registry import (
+    CONSTANT_OPERATORS,
+    ELEMENTWISE,
+    ELEMENTWISE_LAYERS,
+    HANDLERS,
+    HARMLESS,
+    READS,
+)
 
 __all__ = [
     "CONSTANT_OPERATORS",
+    "ELEMENTWISE",
+    "ELEMENTWISE_LAYERS",
     "HANDLERS",
     "HARMLESS",
     "READS",

@@ -7,6 +7,7 @@ import math
 from typing import TYPE_CHECKING
 
 import torch
+from torch import nn
 
 from firmware_gen import ir
 
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from firmware_gen.frontend.exported.importer import Importer
 
 from firmware_gen.frontend.aten.arithmetic import scale_fields
-from firmware_gen.frontend.aten.registry import channel_dim, float32, handles, plain_name
+from firmware_gen.frontend.aten.registry import channel_dim, elementwise, float32, handles, plain_name
 
 
 @handles("relu")
@@ -89,14 +90,8 @@ def _emit_leaky(imp: Importer, node, source, slope: float, argument: str) -> str
     return imp.emit(node, ir.Activate, source, act=ir.Activation(slope=float32(slope)))
 
 
-@handles("sigmoid")
-def _sigmoid(imp: Importer, node, a: dict) -> str:
-    return imp.emit(node, ir.Sigmoid, a["self"])
-
-
-@handles("tanh")
-def _tanh(imp: Importer, node, a: dict) -> str:
-    return imp.emit(node, ir.Tanh, a["self"])
+elementwise("sigmoid", ir.Sigmoid, nn.Sigmoid)
+elementwise("tanh", ir.Tanh, nn.Tanh)
 
 
 @handles("softmax", "_softmax", reads="self dim dtype half_to_float")

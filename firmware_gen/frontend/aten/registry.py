@@ -23,6 +23,8 @@ Handler = Callable[["Importer", torch.fx.Node, dict], str]
 HANDLERS: dict[str, Handler] = {}
 READS: dict[str, frozenset[str]] = {}
 """By operator: the arguments that its handler understands. Any other must have its default."""
+ELEMENTWISE: dict[str, type[ir.Elementwise]] = {}
+ELEMENTWISE_LAYERS: dict[str, type[torch.nn.Module]] = {}
 HARMLESS = frozenset(
     ("memory_format", "non_blocking", "copy", "pin_memory", "device", "implicit", "cudnn_enabled", "momentum")
 )
@@ -53,6 +55,12 @@ def handles(*names: str, reads: str = "self"):
         return function
 
     return register
+
+
+def elementwise(name: str, kind: type[ir.Elementwise], layer: type[torch.nn.Module]) -> None:
+    """Registers the ATen operator `name` as one of the IR on every element, and the layer of torch.nn that is it."""
+    handles(name)(lambda imp, node, a: imp.emit(node, kind, a["self"]))
+    ELEMENTWISE[name], ELEMENTWISE_LAYERS[name] = kind, layer
 
 
 def _pair(value) -> ir.Pair:

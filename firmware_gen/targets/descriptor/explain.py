@@ -36,7 +36,7 @@ def explain(graph: ir.Graph, imported: ir.Graph | None = None) -> list[Placement
     merged = _merged(graph, imported) if imported else {}
     result = []
     for node in graph.nodes:
-        where, why = _place(node, graph)
+        where, why = place_of(node, graph)
         result.append(
             Placement(node.name, node.op, graph.out_shape(node), where, why + _returned(graph, node), graph.macs(node))
         )
@@ -99,64 +99,64 @@ def _returned(graph: ir.Graph, node: ir.Node) -> str:
 
 
 @singledispatch
-def _place(node: ir.Node, graph: ir.Graph) -> tuple[str, str]:
+def place_of(node: ir.Node, graph: ir.Graph) -> tuple[str, str]:
     """Where a kind of node runs, and why."""
     raise HeepgenError(f"layer {node.name}: {node.op} cannot be explained; targets/descriptor/explain.py lacks it")
 
 
-@_place.register
+@place_of.register
 def _(node: ir.OnCpu, graph: ir.Graph) -> tuple[str, str]:
     return CPU, node.why
 
 
-@_place.register
+@place_of.register
 def _(node: ir.Fused, graph: ir.Graph) -> tuple[str, str]:
-    return ARRAY, "; ".join([_work(node), *_epilogue(graph, node)])
+    return ARRAY, "; ".join([work_of(node), *_epilogue(graph, node)])
 
 
-@_place.register
+@place_of.register
 def _(node: ir.Add, graph: ir.Graph) -> tuple[str, str]:
     return ARRAY, f"own pass: {_why_not_fused(graph, node)}" + _with(node.act)
 
 
-@_place.register
+@place_of.register
 def _(node: ir.Activate, graph: ir.Graph) -> tuple[str, str]:
     if node.act == ir.IDENTITY:
         return ARRAY, "copy: outputs are in PyTorch's order"
     return ARRAY, f"own pass: {_why_alone(graph, node)}"
 
 
-@_place.register
+@place_of.register
 def _(node: ir.Pad, graph: ir.Graph) -> tuple[str, str]:
     return ARRAY, f"copy: the reader cannot pad with {node.value:g} by itself"
 
 
-@_place.register
+@place_of.register
 def _(node: ir.Slice, graph: ir.Graph) -> tuple[str, str]:
     return ARRAY, "copy: part of a map"
 
 
-@_place.register
+@place_of.register
 def _(node: ir.Upsample, graph: ir.Graph) -> tuple[str, str]:
     return ARRAY, f"copy: every pixel is stored {node.factor[0] * node.factor[1]} times"
 
 
-@_place.register
+@place_of.register
 def _(node: ir.Shuffle, graph: ir.Graph) -> tuple[str, str]:
     return ARRAY, "copy: every group to channels that lie apart"
 
 
-@_place.register
+@place_of.register
 def _(node: ir.PixelShuffle, graph: ir.Graph) -> tuple[str, str]:
     return ARRAY, "copy: every phase of the output from its own channels"
 
 
-@_place.register
+@place_of.register
 def _(node: ir.Concat, graph: ir.Graph) -> tuple[str, str]:
     return MEMORY, "the layers that are joined store side by side"
 
 
-@_place.register
+@place_of.register
 def _(node: ir.Reshape, graph: ir.Graph) -> tuple[str, str]:
     if not shares_storage(graph, node):
         return ARRAY, "copy: what it returns is the input"
@@ -165,7 +165,7 @@ def _(node: ir.Reshape, graph: ir.Graph) -> tuple[str, str]:
     return MEMORY, "free: the elements stay in order"
 
 
-@_place.register
+@place_of.register
 def _(node: ir.Permute, graph: ir.Graph) -> tuple[str, str]:
     if not shares_storage(graph, node):
         return ARRAY, "copy: what it reads must lie channels first for another reader"
@@ -173,12 +173,12 @@ def _(node: ir.Permute, graph: ir.Graph) -> tuple[str, str]:
 
 
 @singledispatch
-def _work(node: ir.Fused) -> str:
+def work_of(node: ir.Fused) -> str:
     """What a layer does on the array."""
     raise HeepgenError(f"layer {node.name}: {node.op} cannot be explained; targets/descriptor/explain.py lacks it")
 
 
-@_work.register
+@work_of.register
 def _(node: ir.Conv) -> str:
     if node.is_transposed:
         return "one convolution per phase of the output, by the taps that meet no inserted zero"
@@ -189,17 +189,17 @@ def _(node: ir.Conv) -> str:
     return "windows are read from the activation buffer, without im2col"
 
 
-@_work.register
+@work_of.register
 def _(node: ir.Linear) -> str:
     return "matrix product"
 
 
-@_work.register
+@work_of.register
 def _(node: ir.Scale) -> str:
     return "diagonal mode with weights 1: no Conv or Linear beside it can take its scale and bias"
 
 
-@_work.register
+@work_of.register
 def _(node: ir.Pool) -> str:
     if node.kind == "max":
         return "diagonal mode, accumulators keep the maximum"

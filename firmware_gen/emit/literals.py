@@ -1,0 +1,14 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Numbers as C++."""
+
+import numpy as np
+
+
+def float_literal(value: float) -> str:
+    """C++ expression of a float32; every NaN becomes the canonical one."""
+    value = np.float32(value)
+    if np.isnan(value):
+        return '__builtin_nanf("")'
+    if np.isinf(value):
+        return "__builtin_inff()" if value > 0 else "-__builtin_inff()"
+    return f"{np.format_float_scientific(value, unique=True, trim='0')}f"
