@@ -14,7 +14,8 @@ from torch import nn
 import sim
 from examples.networks import NETWORKS
 from firmware_gen import CodeGenerator
-from firmware_gen.targets.descriptor.timing.cycles import FIRST_MASTER, MASTERS, Banks, arbitrate, pieces, word_banks
+from firmware_gen.targets.descriptor.timing.banks import Banks, pieces, word_banks
+from firmware_gen.targets.descriptor.timing.crossbar import FIRST_MASTER, MASTERS, arbitrate
 from gen.cli import main
 from gen.estimate import estimate_program
 from gen.run import Application, run

@@ -2,7 +2,8 @@
 """Estimated cycles of a compiled network, descriptor by descriptor, from the cycle model."""
 
 from firmware_gen.targets.descriptor.program import DESCRIPTORS, Program
-from firmware_gen.targets.descriptor.timing.cycles import Banks, Estimate, pieces, simulate, word_banks
+from firmware_gen.targets.descriptor.timing.banks import Banks, pieces, word_banks
+from firmware_gen.targets.descriptor.timing.cycles import Estimate, simulate
 from hls.descriptor.interface.table import WORDS, on_chip, unpack
 
 CPU_CYCLES = 215

@@ -9,14 +9,10 @@ from bisect import bisect_right
 from typing import NamedTuple
 
 from firmware_gen.targets.descriptor.lowering.tiling import tile_bytes, window_words
-from firmware_gen.targets.descriptor.timing.cycles import (
-    ANSWER,
-    FETCH_ASKED,
-    FETCH_READY,
-    FIRST_VECTOR,
-    LOADED,
-    strip_sizes,
-)
+from firmware_gen.targets.descriptor.timing.crossbar import ANSWER
+from firmware_gen.targets.descriptor.timing.cycles import FETCH_ASKED, FETCH_READY
+from firmware_gen.targets.descriptor.timing.plan import strip_sizes
+from firmware_gen.targets.descriptor.timing.stages import FIRST_VECTOR, LOADED
 from hls.arithmetic.accumulator import ACC_LATENCY
 from hls.arithmetic.array import array_latency
 from hls.config import Config

@@ -1,0 +1,324 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Stages of the cycle model between buffers and memory: load engine, sequencer, drain, aux reader, store.
+
+``t`` is the cycle. `start` is the cycle of the start pulse, in which the plan becomes the stage's.
+"""
+
+from collections import deque
+from functools import partial
+
+from firmware_gen.targets.descriptor.timing.plan import (
+    GROUP_FIRST,
+    GROUP_LAST,
+    STEP_FIRST,
+    STEP_LAST,
+    STRIP_LAST,
+    SWAP,
+    Plan,
+)
+from firmware_gen.targets.descriptor.timing.streams import Beat, Cutter, Params
+from hls.arithmetic.accumulator import ACC_LATENCY
+from hls.arithmetic.array import array_latency
+from hls.config import Config
+from hls.descriptor.drain.aux_reader import AUX_BEATS
+from hls.descriptor.drain.drain import READ_TO_RESULT, STORE_BEATS
+from hls.descriptor.memory.activation_buffer import READ_LATENCY
+
+FIRST_LOAD = 1  # load: start to the first beat's being decided
+LOADED = 1  # load: from an answer to words that may be read
+RELEASED = 2  # sequencer, load: from a strip's last vector to the room that it leaves
+AUX_READY = 1  # drain: from an answer to an aux beat that may be used
+FIRST_VECTOR = 4  # sequencer: start to the first vector
+FIRST_BEAT = 2  # drain: start to the first beat of the walkers
+FIRST_AUX = FIRST_BEAT + 1  # drain: start to the first request of the aux reader
+
+
+class Counts:
+    """What the performance counters have counted."""
+
+    def __init__(self):
+        self.vectors = self.load_stall = self.store_stall = self.words = 0
+
+
+class Load:
+    """`memory.load`: asks for the layers' words in order; ``loaded`` may be read."""
+
+    def __init__(self, config: Config):
+        self.ports, self.room = config.ports, config.activation_words - config.ports
+        self.plan: Plan | None = None
+        self.begins = self.chunks_left = self.chunk_left = self.layer_asked = 0
+        self.beat, self.banks = 0, ()  # of the request that waits
+        self.asked = self.loaded = self.released = 0
+        self.arrivals: deque[tuple[int, int]] = deque()
+        self.leaving: deque[tuple[int, int]] = deque()
+
+    def start(self, t: int, plan: Plan) -> None:
+        self.plan, self.begins = plan, t + FIRST_LOAD
+        self.chunks_left, self.chunk_left, self.layer_asked = plan.load_words // plan.chunk, plan.chunk, 0
+
+    def done(self) -> bool:
+        return not self.chunks_left and self.loaded == self.asked
+
+    def step(self, t: int) -> None:
+        while self.arrivals and self.arrivals[0][0] <= t:
+            self.loaded = self.arrivals.popleft()[1]
+        while self.leaving and self.leaving[0][0] <= t:
+            self.released = self.leaving.popleft()[1]
+
+    def accept(self, t: int) -> Beat:
+        beat, self.beat = self.beat, 0
+        return self.banks, beat, partial(self.answered, self.asked)
+
+    def answered(self, position: int, answer: int) -> None:
+        self.arrivals.append((answer + LOADED, position))
+
+    def may_ask(self, t: int) -> bool:
+        """Whether there are words to ask for, and there is room for a beat."""
+        return not self.beat and self.chunks_left > 0 and t >= self.begins and self.asked - self.released <= self.room
+
+    def request(self, opened: bool, available: int) -> None:
+        """The next beat, for the bus in the next cycle, if its words exist."""
+        beat = min(self.ports, self.chunk_left)
+        if not opened and self.layer_asked + beat > available:
+            return
+        plan = self.plan
+        self.banks = plan.load_banks(plan.load_words // plan.chunk - self.chunks_left, plan.chunk - self.chunk_left)
+        self.beat = beat
+        self.asked += beat
+        self.layer_asked += beat
+        self.chunk_left -= beat
+        if not self.chunk_left:
+            self.chunk_left = plan.chunk
+            self.chunks_left -= 1
+
+
+class Sequencer:
+    """`control.sequencer`; ``finished``: cycles in which accumulator banks are ready to drain, ``banks``: free ones."""
+
+    def __init__(self, config: Config, load: Load, cutter: Cutter, counts: Counts):
+        self.load, self.cutter, self.counts = load, cutter, counts
+        self.to_full = READ_LATENCY + array_latency(config) + config.cols - 1 + ACC_LATENCY + 1
+        self.plan: Plan | None = None
+        self.vector = self.total = self.begins = self.go_at = self.step_vectors = self.strip = 0
+        self.base = self.released = 0
+        self.banks = 2
+        self.acc_init = self.busy = False
+        self.finished: deque[int] = deque()
+
+    def start(self, t: int, plan: Plan) -> None:
+        self.plan, self.begins = plan, t + FIRST_VECTOR
+        self.vector, self.total, self.strip, self.base = 0, len(plan.needs), 0, self.released
+        if plan.acc_init:
+            self.banks = 0
+        elif self.acc_init:
+            self.banks = 2
+        self.acc_init = plan.acc_init
+
+    def step(self, t: int) -> bool:
+        """Issue a vector if it may be; whether it takes a tile."""
+        vector = self.vector
+        self.busy = vector < self.total
+        if not self.busy or t < self.begins:
+            return False
+        mark, need = self.plan.marks[vector], self.plan.needs[vector]
+        if (need and need + self.base > self.load.loaded) or (mark & SWAP and not self.cutter.full):
+            self.counts.load_stall += 1
+            return False
+        if mark & GROUP_FIRST:
+            if not self.banks:
+                self.counts.store_stall += 1
+                return False
+        elif mark & STEP_FIRST and t < self.go_at:
+            return False
+        self.vector += 1
+        self.counts.vectors += 1
+        self.step_vectors += 1
+        if mark:
+            self._follow(t, mark)
+        return bool(mark & SWAP)
+
+    def _follow(self, t: int, mark: int) -> None:
+        if mark & GROUP_FIRST:
+            self.banks -= 1
+        if mark & STEP_LAST:
+            self.go_at = t + 1 + max(0, ACC_LATENCY - self.step_vectors)
+            self.step_vectors = 0
+        if mark & GROUP_LAST:
+            self.finished.append(t + self.to_full)
+        if mark & STRIP_LAST:
+            self.released = self.base + self.plan.releases[self.strip]
+            self.load.leaving.append((t + RELEASED, self.released))
+            self.strip += 1
+
+
+class Store:
+    """The store side's requests, and what becomes of them: ``available`` words of the next input are stored."""
+
+    def __init__(self):
+        self.plan: Plan | None = None
+        self.room = STORE_BEATS
+        self.results: deque[tuple[int, int]] = deque()  # cycle, beat of `Plan.stores`
+        self.returns: deque[tuple[int, bool]] = deque()
+        self.issued = self.pending = self.available = self.freed = 0
+        self.marked_on_chip = -1
+
+    def start(self, t: int, plan: Plan) -> None:
+        self.plan, self.issued, self.available = plan, 0, plan.mark_base
+
+    def step(self, t: int) -> None:
+        self.room += self.freed
+        self.freed = 0
+        while self.returns and self.returns[0][0] <= t:
+            if self.returns.popleft()[1]:
+                self.available += self.plan.mark_words
+            self.pending -= 1
+        if self.marked_on_chip == t:
+            self.available += self.plan.mark_words
+
+    def read(self, t: int) -> None:
+        """An accumulator entry's beat is read."""
+        self.room -= 1
+        self.results.append((t + READ_TO_RESULT + 1, self.issued))
+        self.issued += 1
+
+    def asks(self, t: int) -> bool:
+        return bool(self.results) and self.results[0][0] <= t
+
+    def accept(self, t: int) -> Beat:
+        number = self.results.popleft()[1]
+        words, marked = self.plan.stores[number]
+        self.freed = 1
+        return self.plan.store_banks[number], words, self.due(bool(marked and self.plan.mark_words))
+
+    def accept_on_chip(self, t: int) -> None:
+        if self.plan.stores[self.results.popleft()[1]][1] and self.plan.mark_words:
+            self.marked_on_chip = t + 1
+        self.freed = 1
+
+    def all_accepted(self) -> bool:
+        return self.room == STORE_BEATS
+
+    def due(self, marked: bool):
+        """Who hears of the answer to a beat, of a profile record too."""
+        self.pending += 1
+        return partial(self._returned, marked)
+
+    def _returned(self, marked: bool, answer: int) -> None:
+        self.returns.append((answer + 1, marked))
+
+
+class Aux:
+    """`drain.aux_reader`: residual beats, or initial values for banks that are free."""
+
+    def __init__(self, sequencer: Sequencer):
+        self.sequencer = sequencer
+        self.plan: Plan | None = None
+        self.beats: deque[int] = deque()  # cycles from which they may be used
+        self.room = AUX_BEATS
+        self.left = self.begins = self.bank_left = 0
+        self.blocks: deque[tuple[int, bool]] = deque()
+        self.banks = 2
+
+    def start(self, t: int, plan: Plan) -> None:
+        self.plan, self.begins = plan, t + FIRST_AUX
+        self.left = plan.beats if plan.residual or plan.acc_init else 0
+        self.blocks = deque(plan.blocks if plan.acc_init else ())
+        self.bank_left, self.banks = plan.blocks[0][0], 2
+
+    def asks(self, t: int) -> bool:
+        return bool(self.left and self.room and t >= self.begins)
+
+    def accept(self, t: int) -> Beat:
+        self.left -= 1
+        self.room -= 1
+        number = -1 - self.left
+        return self.plan.aux_banks[number], self.plan.stores[number][0], self.answered
+
+    def answered(self, answer: int) -> None:
+        self.beats.append(answer + AUX_READY)
+
+    def ready(self, t: int) -> bool:
+        return bool(self.beats) and self.beats[0] <= t
+
+    def take(self) -> None:
+        self.beats.popleft()
+        self.room += 1
+
+    def initialise(self, t: int, freed: int) -> None:
+        """Write a beat to a free bank; one that is complete is the sequencer's."""
+        if self.banks and self.ready(t):
+            self.take()
+            self.bank_left -= 1
+            if not self.bank_left:
+                if self.blocks.popleft()[1]:
+                    self.sequencer.banks += 1
+                    self.banks -= 1
+                self.bank_left = self.blocks[0][0] if self.blocks else 0
+        self.banks += freed
+
+
+class Drain:
+    """`drain.drain`: reads a beat of a finished bank per cycle."""
+
+    def __init__(self, sequencer: Sequencer, params: Params, aux: Aux, store: Store):
+        self.sequencer, self.params, self.aux, self.store = sequencer, params, aux, store
+        self.plan: Plan | None = None
+        self.blocks: list[tuple[int, bool]] = []
+        self.begins = self.block = self.block_left = self.full = 0
+        self.param_blocks = self.param_beats = 0
+        self.issues = False
+
+    def start(self, t: int, plan: Plan) -> None:
+        self.plan, self.begins, self.blocks = plan, t + FIRST_BEAT, plan.blocks
+        self.block, self.block_left = 0, plan.blocks[0][0]
+        self.param_blocks = self.param_beats = 0
+        self.aux.start(t, plan)
+        self.store.start(t, plan)
+
+    def walked(self) -> bool:
+        return self.block == len(self.blocks)
+
+    def decide(self, t: int) -> None:
+        """Whether a beat is read in this cycle."""
+        finished = self.sequencer.finished
+        while finished and finished[0] <= t:
+            finished.popleft()
+            self.full += 1
+        self.issues = bool(
+            self.full
+            and self.store.room
+            and self.block < len(self.blocks)
+            and t >= self.begins
+            and (self.param_blocks or self.plan.uniform)
+            and (not self.plan.residual or self.aux.ready(t))
+        )
+
+    def step(self, t: int) -> None:
+        freed = self._read(t) if self.issues else 0
+        if self.param_blocks != 2 and self.params.ready(t):
+            self.params.take(t)
+            self.param_beats += 1
+            if self.param_beats == self.plan.param_block:
+                self.param_beats = 0
+                self.param_blocks += 1
+        if self.plan and self.plan.acc_init:
+            self.aux.initialise(t, freed)
+        else:
+            self.sequencer.banks += freed
+
+    def _read(self, t: int) -> int:
+        """The beat is read; how many banks it frees."""
+        self.store.read(t)
+        if self.plan.residual:
+            self.aux.take()
+        self.block_left -= 1
+        if self.block_left:
+            return 0
+        freed = int(self.blocks[self.block][1])
+        self.full -= freed
+        self.block += 1
+        if not self.plan.uniform:
+            self.param_blocks -= 1
+        if self.block < len(self.blocks):
+            self.block_left = self.blocks[self.block][0]
+        return freed

@@ -1,0 +1,197 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Streams of weights and parameters in the cycle model, and the cutter that makes tiles of weights."""
+
+from collections import deque
+from collections.abc import Callable
+from functools import partial
+
+from firmware_gen.targets.descriptor.timing.plan import Plan
+from hls.config import Config
+
+Beat = tuple[tuple[int, ...], int, Callable[[int], None]]
+"""Banks and words of a request, and who wants to know the cycle of its answer."""
+
+
+class Pass:
+    """`memory.passes`: a stream that is read once per strip, or once if it fits the FIFO of ``depth`` rows."""
+
+    def __init__(self, ports: int, depth: int, row: int):
+        self.ports, self.depth, self.row = ports, depth, row
+        self.used = self.stored = self.in_flight = self.place = 0
+        self.left = self.words = self.passes = self.strips = 0
+        self.fits = False
+        self.answers: deque[int] = deque()
+        self.closing: deque[int] = deque()
+        self.rows: deque[int] = deque()  # cycles from which they may be taken
+        self.rows_per_pass = self.taken = self.older = 0
+
+    def begin(self, words: int, strips: int) -> None:
+        self.words, self.strips = words, strips
+        self.fits = 0 < words <= self.depth * self.row * self.ports
+        self.passes = 0 if not words else 1 if self.fits else strips
+        self.left = words
+        self.place = 0
+        self.rows_per_pass = -(-words // (self.ports * self.row))
+        self.taken, self.older = 0, self.stored + len(self.closing)
+
+    def wants(self) -> bool:
+        return self.passes > 0 and (self.place != 0 or self.used != self.depth)
+
+    def done(self) -> bool:
+        return not self.passes and not self.in_flight and not (self.fits and self.strips > 1)
+
+    def banks(self) -> tuple[int, ...]:
+        """Of the next beat."""
+        raise NotImplementedError
+
+    def accept(self, t: int) -> Beat:
+        banks = self.banks()
+        self.in_flight += 1
+        if self.place == 0:
+            self.used += 1
+        self.place += 1
+        self.left -= self.ports
+        closes = self.place == self.row or self.left <= 0
+        if closes:
+            self.place = 0
+        if self.left <= 0:
+            self.left = self.words
+            self.passes -= 1
+        return banks, self.ports, partial(self._answered, closes)
+
+    def _answered(self, closes: bool, answer: int) -> None:
+        self.answers.append(answer + 1)
+        if closes:
+            self.closing.append(answer + 1)
+
+    def step(self, t: int) -> None:
+        while self.answers and self.answers[0] <= t:
+            self.answers.popleft()
+            self.in_flight -= 1
+        while self.closing and self.closing[0] <= t:
+            self.closing.popleft()
+            self.stored += 1
+            self.rows.append(t + 1)
+
+    def ready(self, t: int) -> bool:
+        return bool(self.rows) and self.rows[0] <= t
+
+    def take(self, t: int) -> None:
+        self.rows.popleft()
+        self.stored -= 1
+        if self.older:
+            self.older -= 1
+            self.used -= 1
+            return
+        self.taken += 1
+        keep = self.fits and self.strips > 1
+        if not keep:
+            self.used -= 1
+        if keep and self.taken == self.rows_per_pass:
+            self.taken = 0
+            self.strips -= 1
+            self.stored = self.rows_per_pass
+            self.rows = deque([t + 1] * self.rows_per_pass)
+
+
+class Params(Pass):
+    """`memory.params`."""
+
+    def __init__(self, config: Config):
+        super().__init__(config.ports, 1 << (4 * -(-config.cols // config.ports) - 1).bit_length(), 1)
+
+    def start(self, t: int, plan: Plan) -> None:
+        self.plan = plan
+        self.begin(plan.param_words, plan.strips)
+
+    def banks(self) -> tuple[int, ...]:
+        return self.plan.banks.params
+
+
+class Weights(Pass):
+    """The fetching side of `memory.weights`."""
+
+    def __init__(self, config: Config):
+        row = -(-config.load_rows * config.cols // (4 * config.ports))
+        row_bytes = 4 * config.ports * row
+        super().__init__(config.ports, 1 << ((config.weight_bytes // row_bytes).bit_length() - 1), row)
+        self.row_bytes = row_bytes
+        self.low_mark = min(self.depth // 2, -(-2 * config.rows * config.cols // row_bytes) + 4)
+        self.urgent = True
+
+    def start(self, t: int, plan: Plan) -> None:
+        self.plan = plan
+        self.begin(plan.weight_words, plan.strips)
+
+    def banks(self) -> tuple[int, ...]:
+        return self.plan.banks.weight(self.words - self.left)
+
+    def hurry(self) -> None:
+        """Whether the next cycle's request is more important than others."""
+        self.urgent = self.stored < self.low_mark
+
+
+class Cutter:
+    """The cutting side of `memory.weights`: the byte gearbox between FIFO and array, and the shadow weights."""
+
+    def __init__(self, config: Config, weights: Weights):
+        rows, cols, lanes = config.rows, config.cols, config.load_rows
+        beats, beat_bytes = -(-rows // lanes), lanes * cols
+        self.fifo, self.diagonal = weights, config.diagonal
+        self.dense = [beat_bytes] * (beats - 1) + [(rows - (beats - 1) * lanes) * cols]
+        self.refill = 2 * beat_bytes - 1
+        self.need = self.dense
+        self.plan: Plan | None = None
+        self.coming: Plan | None = None  # of a layer that starts at the end of this cycle
+        self.words_left = self.held = self.beat = self.tiles = self.strips = 0
+        self.full = self.skip = self.begun = False
+
+    def start(self, t: int, plan: Plan) -> None:
+        self.coming = plan
+
+    def done(self) -> bool:
+        return not self.tiles and not self.skip
+
+    def step(self, t: int, take: bool) -> None:
+        need = self.need[self.beat]
+        out = self.begun and self.tiles and not self.skip and self.held >= need and (not self.full or take)
+        self.begun = True
+        if take:
+            self.full = False
+        left = self.words_left
+        put = left > 0 and self.held <= self.refill and self.fifo.ready(t)
+        ended = out and self._leave(need)
+        if put:
+            self.fifo.take(t)
+            self.held += self.fifo.row_bytes
+            self.words_left = max(0, left - self.fifo.row_bytes // 4)
+        if ended or self.skip:
+            self.held = 0
+            if left == 0 and self.tiles:
+                self.words_left = self.plan.weight_words
+            self.skip = left != 0
+        if self.coming:
+            self._begin(self.coming)
+
+    def _leave(self, need: int) -> bool:
+        """A beat goes to the array; whether a strip's tiles end with it."""
+        self.held -= need
+        self.beat += 1
+        if self.beat < len(self.need):
+            return False
+        self.beat = 0
+        self.full = True
+        self.tiles -= 1
+        if self.tiles:
+            return False
+        self.strips -= 1
+        if self.strips:
+            self.tiles = self.plan.tiles
+        return True
+
+    def _begin(self, plan: Plan) -> None:
+        self.plan, self.coming = plan, None
+        self.need = [0] if plan.unit else [self.diagonal] if plan.diagonal else self.dense
+        self.strips, self.words_left, self.tiles = plan.strips, plan.weight_words, plan.tiles
+        self.held = self.beat = 0
+        self.begun = False
