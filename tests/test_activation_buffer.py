@@ -6,7 +6,8 @@ import pytest
 from myhdl import Signal, block, delay, instance, intbv
 
 from hls.config import Config
-from hls.descriptor.memory.activation_buffer import READ_LATENCY, Write, activation_buffer
+from hls.descriptor.interface.timing import ACTIVATION_LATENCY
+from hls.descriptor.memory.activation_buffer import Write, activation_buffer
 
 GEOMETRIES = [(1, 1, 1), (4, 4, 1), (3, 5, 2), (8, 8, 2), (5, 2, 3), (16, 4, 4), (2, 1, 4)]
 
@@ -42,7 +43,7 @@ def test_reads_any_run(rows, cols, ports):
                 rd_addr.next, lane_lo.next, lane_hi.next = start, lo, hi
                 if not filling:
                     lanes = [int(memory[(start + i) % size]) if lo <= i < hi else int(pad) for i in range(rows)]
-                    expected.append((cycle + READ_LATENCY, lanes))
+                    expected.append((cycle + ACTIVATION_LATENCY, lanes))
                     for i in range(count):
                         memory[(position + i) % size] = data[i]
                 position += count

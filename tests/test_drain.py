@@ -9,11 +9,12 @@ from fp32_reference import random_bits
 from hls.arithmetic.accumulator import EntryRead, EntryWrite
 from hls.arithmetic.epilogue import epilogue_model
 from hls.config import Config
-from hls.descriptor.drain.aux_reader import AUX_BEATS, AUX_JOB, aux_reader
+from hls.descriptor.drain.aux_reader import AUX_JOB, aux_reader
 from hls.descriptor.drain.drain import DRAIN_JOB, drain
 from hls.descriptor.drain.walker import Beat, output_walker, walk_job
 from hls.descriptor.interface.job import job_signals
 from hls.descriptor.interface.table import LINEAR
+from hls.descriptor.interface.timing import AUX_BEATS
 from hls.descriptor.memory.arbiter import Request
 from hls.lib.fifo import Stream
 

@@ -9,7 +9,8 @@ from myhdl import Signal, block, delay, instance, intbv
 from obi import ObiMemory
 
 from hls.config import Config
-from hls.descriptor.memory.ports import OUTSTANDING, Answer, Command, memory_ports
+from hls.descriptor.interface.timing import OUTSTANDING
+from hls.descriptor.memory.ports import Answer, Command, memory_ports
 from hls.lib.myhdl_internals import force
 
 STREAMS = 7

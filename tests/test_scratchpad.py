@@ -7,8 +7,9 @@ from myhdl import Signal, block, delay, instance, intbv
 
 from hls.config import Config
 from hls.descriptor.interface.table import SCRATCHPAD
+from hls.descriptor.interface.timing import SCRATCHPAD_LATENCY
 from hls.descriptor.memory.arbiter import Request
-from hls.descriptor.memory.scratchpad import READ_LATENCY, Place, scratchpad
+from hls.descriptor.memory.scratchpad import Place, scratchpad
 
 WORDS = 256
 
@@ -111,7 +112,7 @@ def test_beats_at_any_word_of_any_ring(ports):
                 if inside["aux"] or inside["load"]:
                     name = "aux" if inside["aux"] else "load"
                     counts[name] += 1
-                    answers.append((cycle + READ_LATENCY, name, [int(memory[w]) for w in streams[name].words()]))
+                    answers.append((cycle + SCRATCHPAD_LATENCY, name, [int(memory[w]) for w in streams[name].words()]))
                 if inside["store"]:
                     counts["store"] += 1
                     for word, value in zip(store.words(), store.data, strict=False):

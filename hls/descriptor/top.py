@@ -16,7 +16,8 @@ from hls.descriptor.control.slave import Slave, Windows
 from hls.descriptor.drain.aux_reader import AUX_JOB, aux_reader
 from hls.descriptor.drain.drain import DRAIN_JOB, drain
 from hls.descriptor.interface.table import LINEAR
-from hls.descriptor.memory.activation_buffer import READ_LATENCY, Write, activation_buffer
+from hls.descriptor.interface.timing import ACTIVATION_LATENCY
+from hls.descriptor.memory.activation_buffer import Write, activation_buffer
 from hls.descriptor.memory.arbiter import ANSWERS, Request, arbiter
 from hls.descriptor.memory.load import LOAD_JOB, load_engine
 from hls.descriptor.memory.params import param_reader
@@ -291,8 +292,8 @@ def heepstor(clk, rst_n, s, m, irq, idle, *, config):
         _follow(clk, engine_rst, issue, tile_take, vec_valid, vec_swap),
         _follow(clk, engine_rst, seq.job.diagonal, seq.job.max, vec_diag, vec_max),
         _follow(clk, engine_rst, load_valid, load_diag, late_load_valid, late_load_diag),
-        delay_line(clk, load_data, late_load_data, width=len(load_data), cycles=READ_LATENCY),
-        delay_line(clk, load_beat, late_load_beat, width=len(load_beat), cycles=READ_LATENCY),
+        delay_line(clk, load_data, late_load_data, width=len(load_data), cycles=ACTIVATION_LATENCY),
+        delay_line(clk, load_beat, late_load_beat, width=len(load_beat), cycles=ACTIVATION_LATENCY),
         systolic_array(
             clk=clk,
             rst=engine_rst,
@@ -324,7 +325,7 @@ def heepstor(clk, rst_n, s, m, irq, idle, *, config):
     init, read = (kind(cols, config.accumulator_entries) for kind in (EntryWrite, EntryRead))
     addend = Stream(32 * ports)
     results = [
-        delay_line(clk, op_in, op_out, width=op_width, cycles=READ_LATENCY + array_latency(config)),
+        delay_line(clk, op_in, op_out, width=op_width, cycles=ACTIVATION_LATENCY + array_latency(config)),
         accumulators(
             clk=clk,
             rst=engine_rst,
@@ -425,9 +426,9 @@ def _pick(first, one, other, chosen):
 
 @block
 def _follow(clk, rst, valid, mark, valid_late, mark_late):
-    """``valid`` and ``mark``, READ_LATENCY cycles later; nothing survives a reset."""
-    line = Signal(intbv(0)[2 * READ_LATENCY :])
-    top = 2 * READ_LATENCY
+    """``valid`` and ``mark``, ACTIVATION_LATENCY cycles later; nothing survives a reset."""
+    line = Signal(intbv(0)[2 * ACTIVATION_LATENCY :])
+    top = 2 * ACTIVATION_LATENCY
 
     @always(clk.posedge)
     def advance():

@@ -4,7 +4,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from hls.descriptor.memory.ports import OUTSTANDING
+from hls.descriptor.interface.timing import OUTSTANDING
 
 SMALL = {
     "rows": 2,

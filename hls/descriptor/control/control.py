@@ -11,6 +11,7 @@ from hls.descriptor.drain.drain import DRAIN_JOB
 from hls.descriptor.interface.job import Job, job_signals
 from hls.descriptor.interface.registers import COUNTERS, ERRORS, REGIONS
 from hls.descriptor.interface.table import PROFILE_RECORD
+from hls.descriptor.interface.timing import record_beats
 from hls.descriptor.memory.load import LOAD_JOB
 from hls.descriptor.memory.params import PARAM_JOB
 from hls.descriptor.memory.weights import CUT_JOB, WEIGHT_JOB
@@ -512,7 +513,7 @@ def profile_writer(clk, rst, start, profile_addr, region, record, req, last_acce
     Words are read when they are handed over, so they are a few cycles apart.
     """
     ports, words = config.ports, len(PROFILE_RECORD)
-    beats, last_count = -(-words // ports), (words - 1) % ports + 1
+    beats, last_count = record_beats(config), (words - 1) % ports + 1
     beat = Signal(modbv(0)[3:])
     writing = Signal(bool(0))
     addr = Signal(modbv(0)[32:])

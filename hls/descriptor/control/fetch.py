@@ -6,6 +6,7 @@ from myhdl import Signal, always, always_comb, block, concat, intbv, modbv
 from hls.descriptor.control.check import descriptor_check
 from hls.descriptor.interface.registers import ERRORS
 from hls.descriptor.interface.table import FIELDS, WORDS
+from hls.descriptor.interface.timing import fetch_beats
 from hls.lib.select import first_of
 from hls.lib.unit import unit
 from hls.lib.wiring import join, split
@@ -49,7 +50,7 @@ def descriptor_fetch(
     Checked: alignment of every address, and `rules`.
     """
     ports = config.ports
-    beats, last_count = -(-WORDS // ports), (WORDS - 1) % ports + 1
+    beats, last_count = fetch_beats(config), (WORDS - 1) % ports + 1
     asked, got = (Signal(modbv(0)[6:]) for _ in range(2))
     starting, asking, measuring, judging, wrong, bad_lane, tick = (Signal(bool(0)) for _ in range(7))
     absolute, bad_addr = (Signal(intbv(0)[32:]) for _ in range(2))

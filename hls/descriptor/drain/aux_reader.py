@@ -4,14 +4,13 @@
 from myhdl import Signal, always, always_comb, block, concat, intbv
 
 from hls.descriptor.drain.walker import LOOPS, Beat, output_walker, walk_job
+from hls.descriptor.interface.timing import AUX_BEATS, REQUESTS
 from hls.lib.fifo import fifo
 from hls.lib.unit import unit
 from hls.lib.wiring import ignore, join, split
 
 AUX_JOB = f"{LOOPS} residual aux_addr aux_addr_region aux_c_stride aux_x_stride aux_y_stride aux_cb_step aux_g_step"
 """Descriptor fields that `aux_reader` reads."""
-AUX_BEATS = 16
-"""Aux beats on their way or waiting."""
 
 
 @unit(
@@ -91,7 +90,7 @@ def aux_reader(clk, rst, start, job, req, rsp_valid, rsp_data, bank_free, init, 
         deliver,
         account,
         output_walker(clk, rst, walk, walk_job(job, "aux"), beat, accepted, walking, config=config),
-        fifo(clk, rst, accepted, ask_ready, asked, req.valid, req.ready, queued, width=35, depth=2),
+        fifo(clk, rst, accepted, ask_ready, asked, req.valid, req.ready, queued, width=35, depth=REQUESTS),
         fifo(clk, rst, accepted, place_ready, place_in, place_valid, pop, place, width=width, depth=AUX_BEATS),
         fifo(clk, rst, rsp_valid, data_ready, rsp_data, data_valid, pop, aux.data, width=32 * ports, depth=AUX_BEATS),
         split(aux.data, words),

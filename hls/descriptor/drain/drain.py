@@ -7,10 +7,11 @@ side one accumulator entry row per cycle, the aux side ahead of it.
 
 from myhdl import Signal, always, always_comb, block, concat, intbv, modbv
 
-from hls.arithmetic.epilogue import EPILOGUE_LATENCY, epilogue_lane
+from hls.arithmetic.epilogue import epilogue_lane
 from hls.descriptor.drain.param_rows import param_rows
 from hls.descriptor.drain.walker import LOOPS, Beat, output_walker, walk_job
 from hls.descriptor.interface.table import LINEAR
+from hls.descriptor.interface.timing import STORE_BEATS
 from hls.lib.fifo import fifo
 from hls.lib.mux import choose
 from hls.lib.unit import unit
@@ -21,10 +22,6 @@ DRAIN_JOB = (
     "store_c_stride store_x_stride store_y_stride store_cb_step store_g_step mark_words mark_base"
 )
 """Descriptor fields that `drain` reads."""
-READ_TO_RESULT = 2 + EPILOGUE_LATENCY
-"""Cycles from an accumulator read to its result: RAM, row register, epilogue."""
-STORE_BEATS = 1 << (READ_TO_RESULT + 1).bit_length()
-"""Places for beats between accumulator read and arbiter; a place is used for READ_TO_RESULT + 2 cycles or longer."""
 
 
 @unit(

@@ -3,6 +3,7 @@
 
 from myhdl import Signal, always, always_comb, concat, intbv, modbv
 
+from hls.descriptor.interface.timing import beats, channels
 from hls.lib.ram import ram
 from hls.lib.unit import unit
 
@@ -15,7 +16,7 @@ def param_rows(clk, rst, start, diagonal, valid, data, take, row, leave, ready, 
     ``leave`` ends its use.
     """
     row_bits = len(row)
-    dense_last, diagonal_last = (-(-n // config.ports) - 1 for n in (config.cols, config.diagonal))
+    dense_last, diagonal_last = (beats(channels(diag, config), config) - 1 for diag in (False, True))
     width = 32 * config.ports
     blocks = Signal(intbv(0)[2:])
     fill_row = Signal(modbv(0)[row_bits:])

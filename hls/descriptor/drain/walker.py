@@ -5,17 +5,13 @@ from myhdl import Signal, always, always_comb, block, concat, intbv, modbv
 
 from hls.descriptor.interface.job import Job
 from hls.descriptor.interface.table import LINEAR
+from hls.descriptor.interface.timing import beats
 from hls.lib.unit import unit
 from hls.lib.wiring import ignore
 
 LOOPS = "diagonal acc_init out_w out_px strip_px first_px cbg groups ncb cout"
 _STEPS = "addr c_stride x_stride y_stride cb_step g_step"
 _WORD = 30  # bits of a word address
-
-
-def beat_rows(config):
-    """Beats of one accumulator entry with all columns valid."""
-    return -(-config.cols // config.ports)
 
 
 def index_bits(count):
@@ -30,7 +26,7 @@ class Beat:
         self.valid, self.bank, self.block_last, self.bank_last, self.mark = (Signal(bool(0)) for _ in range(5))
         self.addr = Signal(intbv(0)[32:])
         self.count = Signal(intbv(0)[3:])
-        self.row = Signal(intbv(0)[index_bits(beat_rows(config)) :])
+        self.row = Signal(intbv(0)[index_bits(beats(config.cols, config)) :])
         self.entry = Signal(intbv(0)[index_bits(config.accumulator_entries) :])
 
 

@@ -8,12 +8,11 @@ bank b row a // banks (+1 if b < a mod banks) and rotates the banks' outputs by 
 from myhdl import Signal, always, always_comb, block, concat, intbv, modbv
 
 from hls.descriptor.interface.table import LINEAR
+from hls.descriptor.interface.timing import ACTIVATION_LATENCY
+from hls.lib.delay import delay_line
 from hls.lib.ram import ram
 from hls.lib.unit import unit
 from hls.lib.wiring import ignore, join, resize, split
-
-READ_LATENCY = 2
-"""Cycles from rd_addr to vec."""
 
 
 class Write:
@@ -31,7 +30,7 @@ def activation_buffer(clk, wr, rd_addr, lane_lo, lane_hi, pad_value, vec, *, con
     """Store ``wr.count`` words at linear word ``wr.pos``; read R words at ``rd_addr`` (both mod size).
 
     Lanes outside lane_lo <= i < lane_hi come out as ``pad_value``. ``vec`` is 32*R bits, lane i at 32*i,
-    READ_LATENCY cycles after the address. Reading a word in the cycle it is written gives the old one.
+    ACTIVATION_LATENCY cycles after the address. Reading a word in the cycle it is written gives the old one.
     """
     banks, rows = config.banks, config.rows
     outputs = [Signal(intbv(0)[32:]) for _ in range(banks)]
@@ -59,11 +58,16 @@ def activation_buffer(clk, wr, rd_addr, lane_lo, lane_hi, pad_value, vec, *, con
     parts += [_mask(lanes_in[i], lo, hi, pad_value, lanes_out[i], i) for i in range(rows)]
     parts.append(rotate(clk, rd_addr, flat, rotated, banks, rows))
 
+    first, more = vec, ACTIVATION_LATENCY - 2
+    if more:
+        first = Signal(intbv(0)[len(vec) :])
+        parts.append(delay_line(clk, first, vec, width=len(vec), cycles=more))
+
     @always(clk.posedge)
     def follow():
         lo.next = lane_lo
         hi.next = lane_hi
-        vec.next = masked
+        first.next = masked
 
     return parts, follow
 

@@ -4,6 +4,7 @@
 from myhdl import Signal, always, always_comb, concat, intbv, modbv
 
 from hls.descriptor.interface.table import LINEAR
+from hls.descriptor.interface.timing import REQUESTS
 from hls.lib.fifo import fifo
 from hls.lib.unit import unit
 from hls.lib.wiring import ignore
@@ -56,7 +57,7 @@ def load_engine(
     at, x_at, y_at, x_next, y_next, beat = (Signal(modbv(0)[32:]) for _ in range(6))
     request, queued = (Signal(intbv(0)[35:]) for _ in range(2))
     due = Signal(modbv(0)[size.bit_length() :])  # beats in the request queue or on their way
-    queue = fifo(clk, rst, step, queue_ready, request, req.valid, req.ready, queued, width=35, depth=2)
+    queue = fifo(clk, rst, step, queue_ready, request, req.valid, req.ready, queued, width=35, depth=REQUESTS)
 
     @always_comb
     def shape():

@@ -3,6 +3,7 @@
 
 from myhdl import Signal, always_comb, modbv
 
+from hls.descriptor.interface.timing import param_depth
 from hls.descriptor.memory.passes import pass_reader
 from hls.lib.unit import unit
 from hls.lib.wiring import ignore
@@ -19,7 +20,7 @@ def param_reader(clk, rst, start, job, req, rsp_valid, rsp_data, out, idle, *, c
     those still waiting.
     """
     ports = config.ports
-    depth = 1 << (4 * -(-config.cols // ports) - 1).bit_length()
+    depth = param_depth(config)
     enable = Signal(bool(0))
     waiting = Signal(modbv(0)[(depth - 1).bit_length() + 1 :])
     reader = pass_reader(

@@ -3,13 +3,11 @@
 
 from myhdl import Signal, always, always_comb, block, concat, intbv, modbv
 
+from hls.descriptor.interface.timing import OUTSTANDING, QUEUED
 from hls.lib.fifo import fifo
 from hls.lib.select import first_of
 from hls.lib.unit import unit
 from hls.lib.wiring import join, split
-
-QUEUED = 4  # commands a port may lag behind the others
-OUTSTANDING = 8  # beats between command and answer
 
 
 class Command:

@@ -7,13 +7,11 @@ Single-word banks, word w in bank w mod banks, so that a beat of P neighbouring 
 from myhdl import Signal, always, always_comb, block, concat, intbv, modbv
 
 from hls.descriptor.interface.table import SCRATCHPAD
+from hls.descriptor.interface.timing import SCRATCHPAD_LATENCY
 from hls.descriptor.memory.activation_buffer import bank_row, bank_word, rotate
 from hls.lib.ram import ram
 from hls.lib.unit import unit
 from hls.lib.wiring import ignore, join
-
-READ_LATENCY = 2
-"""Cycles from an accepted request to its answer."""
 
 _REQUEST = ("valid", "addr", "stride", "count", "region")
 _OUTPUTS = " ".join(
@@ -52,7 +50,7 @@ def scratchpad(
 ):
     """Serve requests (`memory.arbiter.Request`) whose region is SCRATCHPAD; pass the others on to ``bus_*``.
 
-    One beat is read and one is written per cycle, aux before load. An answer comes READ_LATENCY cycles after its
+    One beat is read and one is written per cycle, aux before load. An answer comes SCRATCHPAD_LATENCY cycles after its
     request was accepted, as read_load or read_aux, with rsp_count and rsp_data as in `memory.ports`. A store is done
     when it is accepted; a read accepted later sees it; ``marked`` pulses one cycle after a beat with ``mark``.
     A word index keeps the bits above the stream's ring of load_place, aux_place or store_place (`Place`).
@@ -119,19 +117,26 @@ def scratchpad(
         wr_from.next = store_place.addr
         wr_ring.next = store_place.ring
 
+    answers, stages = (read_load, read_aux, rsp_count, rsp_data), []
+    for _ in range(SCRATCHPAD_LATENCY - 2):
+        earlier = (Signal(bool(0)), Signal(bool(0)), Signal(intbv(0)[3:]), Signal(intbv(0)[32 * ports :]))
+        stages.append(_register(clk, rst, *earlier, *answers))
+        answers = earlier
+    first_load, first_aux, first_count, first_data = answers
+
     @always(clk.posedge)
     def answer():
         valids.next = concat(on_chip_aux, on_chip_load)
-        read_load.next = valids[0]
-        read_aux.next = valids[1]
+        first_load.next = valids[0]
+        first_aux.next = valids[1]
         count.next = rd_count
-        rsp_count.next = count
-        rsp_data.next = rotated
+        first_count.next = count
+        first_data.next = rotated
         marked.next = write and store.mark
         if rst:
             valids.next = 0
-            read_load.next = False
-            read_aux.next = False
+            first_load.next = False
+            first_aux.next = False
             marked.next = False
 
     return (
@@ -141,6 +146,7 @@ def scratchpad(
         pass_store,
         steer,
         answer,
+        stages,
         _place(rd_at, rd_from, rd_ring, rd_word, rd_home, rd_mask),
         _place(wr_at, wr_from, wr_ring, wr_word, wr_home, wr_mask),
         [
@@ -166,6 +172,20 @@ def scratchpad(
         join(outputs, flat),
         rotate(clk, rd_word, flat, rotated, banks, ports),
     )
+
+
+@block
+def _register(clk, rst, load, aux, count, data, later_load, later_aux, later_count, later_data):
+    """One stage more between the RAM and the answer."""
+
+    @always(clk.posedge)
+    def follow():
+        later_load.next = load and not rst
+        later_aux.next = aux and not rst
+        later_count.next = count
+        later_data.next = data
+
+    return follow
 
 
 @block

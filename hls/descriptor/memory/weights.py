@@ -6,6 +6,7 @@ from math import gcd
 from myhdl import ConcatSignal, Signal, always, always_comb, block, intbv, modbv
 
 from hls.descriptor.interface.table import LINEAR
+from hls.descriptor.interface.timing import weight_buffer
 from hls.descriptor.memory.passes import count_strips, pass_reader
 from hls.lib.unit import unit
 from hls.lib.wiring import ignore, resize
@@ -65,19 +66,16 @@ def weight_loader(
     low from the cycle after ``cut_start`` until all tiles of the layer were presented, and its padding dropped.
     ``left``: level, weights or a tile wait.
     """
-    rows, cols, ports, lanes, diagonal = config.rows, config.cols, config.ports, config.load_rows, config.diagonal
-    beats = -(-rows // lanes)
-    beat_bytes, last_bytes = lanes * cols, (rows - (beats - 1) * lanes) * cols
-    row = -(-beat_bytes // (4 * ports))
-    row_bytes = 4 * ports * row
-    depth = 1 << ((config.weight_bytes // row_bytes).bit_length() - 1)
-    low_mark = min(depth // 2, -(-2 * rows * cols // row_bytes) + 4)
+    ports, diagonal = config.ports, config.diagonal
+    buffer = weight_buffer(config)
+    beats, beat_bytes, last_bytes = buffer.load_beats, buffer.beat, buffer.last
+    row, row_bytes, depth, low_mark = buffer.row_beats, buffer.row, buffer.depth, buffer.low_mark
     # The buffer between rows and beats is counted in grains: every step of its contents is a multiple of one
     grain = gcd(row_bytes, beat_bytes, last_bytes, diagonal)
     row_grains, beat_grains, last_grains, diagonal_grains = (
         n // grain for n in (row_bytes, beat_bytes, last_bytes, diagonal)
     )
-    refill = 2 * beat_grains - 1  # at most so many held: another row is taken, whether or not a beat leaves
+    refill = buffer.refill // grain  # at most so many held: another row is taken, whether or not a beat leaves
     space = refill + row_grains
     size = space.bit_length()
     row_step = ports * row

@@ -4,10 +4,9 @@
 from collections import deque
 from collections.abc import Callable
 
-from hls.descriptor.memory.ports import OUTSTANDING, QUEUED
+from hls.descriptor.interface.timing import ANSWER, COLLECTED, MEMORY, OUTSTANDING, QUEUED
 
 MASTERS, FIRST_MASTER = 16, 9  # X-HEEP's crossbar: masters that its arbiters are made for, place of port 0
-ANSWER = 7  # arbiter, ports: from an accepted request to its answer, where no port waits
 
 
 class Uncontended:
@@ -83,7 +82,7 @@ class Ports:
                 self.requests[port] = queue.popleft()
         while self.order and not self.order[0].missing:
             command = self.order.popleft()
-            self.completed = max(command.granted + 2, self.completed + 1)
+            self.completed = max(command.granted + MEMORY + COLLECTED - 1, self.completed + 1)
             self.answered.append(self.completed)
             command.deliver(self.completed + 1)
         if room:

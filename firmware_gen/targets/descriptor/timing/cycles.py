@@ -9,16 +9,13 @@ vector, a weight tile or a store may go; no data are computed. Memory is assumed
 from dataclasses import dataclass
 
 from firmware_gen.targets.descriptor.timing.banks import Banks
-from firmware_gen.targets.descriptor.timing.crossbar import ANSWER, Ports, Uncontended
+from firmware_gen.targets.descriptor.timing.crossbar import Ports, Uncontended
 from firmware_gen.targets.descriptor.timing.plan import Plan
 from firmware_gen.targets.descriptor.timing.stages import Aux, Counts, Drain, Load, Sequencer, Store
 from firmware_gen.targets.descriptor.timing.streams import Beat, Cutter, Params, Weights
 from hls.config import Config
 from hls.descriptor.interface.table import PROFILE_RECORD, WORDS
-from hls.descriptor.memory.scratchpad import READ_LATENCY as ON_CHIP
-
-FETCH_ASKED = 2  # fetch: go to the first request for a descriptor
-FETCH_READY = ANSWER + 3  # fetch: last request to ready
+from hls.descriptor.interface.timing import FETCH_ASKED, FETCH_CHECKED, NEXT, RECORD, SCRATCHPAD_LATENCY, fetch_beats
 
 NEVER = 1 << 62
 
@@ -37,14 +34,14 @@ class Estimate:
 class Fetch:
     """`control.fetch`: the descriptor that is ``ready_at`` some cycle."""
 
-    def __init__(self, ports: int):
-        self.ports = ports
+    def __init__(self, config: Config):
+        self.ports, self.beats = config.ports, fetch_beats(config)
         self.left = self.begins = 0
         self.ready_at = NEVER
         self.banks: tuple[int, ...] = ()
 
     def go(self, t: int, plan: Plan) -> None:
-        self.begins, self.left, self.ready_at = t + FETCH_ASKED, -(-WORDS // self.ports), NEVER
+        self.begins, self.left, self.ready_at = t + FETCH_ASKED, self.beats, NEVER
         self.banks = plan.banks.fetch
 
     def accept(self, t: int) -> Beat:
@@ -57,7 +54,7 @@ class Fetch:
         pass
 
     def _last(self, answer: int) -> None:
-        self.ready_at = answer + FETCH_READY - ANSWER
+        self.ready_at = answer + FETCH_CHECKED
 
 
 class Record:
@@ -68,7 +65,7 @@ class Record:
         self.left = self.begins = 0
 
     def start(self, t: int) -> None:
-        self.left, self.begins = len(PROFILE_RECORD), t + 1
+        self.left, self.begins = len(PROFILE_RECORD), t + RECORD
 
     def accept(self, t: int) -> Beat:
         words = min(self.ports, self.left)
@@ -86,7 +83,7 @@ class Machine:
         self.memory = Ports(ports) if contended else Uncontended()
         self.counts = Counts()
         self.completed: list[tuple[int, int, int, int, int]] = []
-        self.fetch, self.load = Fetch(ports), Load(config)
+        self.fetch, self.load = Fetch(config), Load(config)
         self.weights, self.params = Weights(config), Params(config)
         self.cutter = Cutter(config, self.weights)
         self.sequencer = Sequencer(config, self.load, self.cutter, self.counts)
@@ -141,7 +138,7 @@ class Machine:
                 self.storing, drain_free = False, True
         if t >= self.fetch.ready_at and self.waiting:
             self._offer(t, drain_free)
-        elif not self.waiting and t == self.all_taken_at + 1:
+        elif not self.waiting and t == self.all_taken_at + NEXT:
             self.offered += 1
             if self.offered < len(self.plans):
                 self.waiting = list(self.stages)
@@ -192,12 +189,12 @@ class Machine:
             store_asks = False
         if aux_asks and aux.plan.aux_chip:
             _, _, answered = aux.accept(t)
-            answered(t + ON_CHIP)
+            answered(t + SCRATCHPAD_LATENCY)
             aux_asks = False
             load_asks = load_asks and not load.plan.load_chip
         elif load_asks and load.plan.load_chip:
             _, _, answered = load.accept(t)
-            answered(t + ON_CHIP)
+            answered(t + SCRATCHPAD_LATENCY)
             load_asks = 0
         if self.memory.ready(t):
             self._bus(t, aux_asks, store_asks, load_asks)

@@ -6,6 +6,7 @@ import numpy as np
 from firmware_gen.targets.descriptor.timing.banks import Banks, word_banks
 from hls.config import Config
 from hls.descriptor.interface.table import on_chip
+from hls.descriptor.interface.timing import beats, channels, param_beats
 
 SWAP, STEP_FIRST, STEP_LAST, GROUP_FIRST, GROUP_LAST, STRIP_LAST = (1 << i for i in range(6))
 """Marks of a vector."""
@@ -76,9 +77,9 @@ def _marks(pixels: int, blocks: int, group_first: bool, group_last: bool) -> np.
 
 def _store_blocks(f: dict, config: Config) -> list[tuple[int, bool]]:
     """Output beats of every channel block of every strip, and whether it is the last of its bank."""
-    width = config.diagonal if f.get("DIAGONAL") else config.cols
+    width = channels(f.get("DIAGONAL", 0), config)
     return [
-        (size * -(-min(width, f["COUT"] - cb * width) // config.ports), cb == blocks[-1])
+        (size * beats(min(width, f["COUT"] - cb * width), config), cb == blocks[-1])
         for size in strip_sizes(f)
         for _ in range(f["GROUPS"])
         for blocks in _groups(f)
@@ -91,7 +92,7 @@ class Plan:
 
     def __init__(self, fields: dict, banks: Banks, config: Config):
         f = {"GROUP_IN_STEP": 0, "KX_STEP": 0} | fields
-        diagonal, unit, ports = bool(f.get("DIAGONAL")), bool(f.get("UNIT_WEIGHTS")), config.ports
+        diagonal, unit = bool(f.get("DIAGONAL")), bool(f.get("UNIT_WEIGHTS"))
         self.banks = banks
         self.strips = len(strip_sizes(f))
         self.needs, self.marks, self.releases = _vectors(f, config)
@@ -99,8 +100,8 @@ class Plan:
         self.beats = sum(n for n, _ in self.blocks)
         self.uniform, self.residual, self.acc_init = (bool(f.get(n)) for n in ("UNIFORM", "RESIDUAL", "ACC_INIT"))
         self.barrier, self.profile = bool(f.get("BARRIER", 1)), bool(f.get("PROFILE", 1))
-        self.width = config.diagonal if diagonal else config.cols
-        self.param_block = 2 * -(-self.width // ports)
+        self.width = channels(diagonal, config)
+        self.param_block = param_beats(diagonal, config)
         self.param_words = 0 if self.uniform else f["PARAM_WORDS"]
         self.weight_words = 0 if unit else f["WEIGHT_WORDS"]
         self.tiles = f["GROUPS"] * f["NCB"] * f["KH"] * f["KX"] * f["KB"]

@@ -18,19 +18,21 @@ from firmware_gen.targets.descriptor.timing.plan import (
 )
 from firmware_gen.targets.descriptor.timing.streams import Beat, Cutter, Params
 from hls.arithmetic.accumulator import ACC_LATENCY
-from hls.arithmetic.array import array_latency
 from hls.config import Config
-from hls.descriptor.drain.aux_reader import AUX_BEATS
-from hls.descriptor.drain.drain import READ_TO_RESULT, STORE_BEATS
-from hls.descriptor.memory.activation_buffer import READ_LATENCY
-
-FIRST_LOAD = 1  # load: start to the first beat's being decided
-LOADED = 1  # load: from an answer to words that may be read
-RELEASED = 2  # sequencer, load: from a strip's last vector to the room that it leaves
-AUX_READY = 1  # drain: from an answer to an aux beat that may be used
-FIRST_VECTOR = 4  # sequencer: start to the first vector
-FIRST_BEAT = 2  # drain: start to the first beat of the walkers
-FIRST_AUX = FIRST_BEAT + 1  # drain: start to the first request of the aux reader
+from hls.descriptor.interface.timing import (
+    AUX_BEATS,
+    AUX_READY,
+    FIRST_AUX,
+    FIRST_BEAT,
+    FIRST_LOAD,
+    FIRST_VECTOR,
+    LOADED,
+    RELEASED,
+    STORE_BEATS,
+    STORED,
+    read_to_store,
+    vector_to_drain,
+)
 
 
 class Counts:
@@ -97,7 +99,7 @@ class Sequencer:
 
     def __init__(self, config: Config, load: Load, cutter: Cutter, counts: Counts):
         self.load, self.cutter, self.counts = load, cutter, counts
-        self.to_full = READ_LATENCY + array_latency(config) + config.cols - 1 + ACC_LATENCY + 1
+        self.to_full = vector_to_drain(config)
         self.plan: Plan | None = None
         self.vector = self.total = self.begins = self.go_at = self.step_vectors = self.strip = 0
         self.base = self.released = 0
@@ -156,7 +158,7 @@ class Store:
 
     def __init__(self):
         self.plan: Plan | None = None
-        self.room = STORE_BEATS
+        self.room, self.latency = STORE_BEATS, read_to_store()
         self.results: deque[tuple[int, int]] = deque()  # cycle, beat of `Plan.stores`
         self.returns: deque[tuple[int, bool]] = deque()
         self.issued = self.pending = self.available = self.freed = 0
@@ -178,7 +180,7 @@ class Store:
     def read(self, t: int) -> None:
         """An accumulator entry's beat is read."""
         self.room -= 1
-        self.results.append((t + READ_TO_RESULT + 1, self.issued))
+        self.results.append((t + self.latency, self.issued))
         self.issued += 1
 
     def asks(self, t: int) -> bool:
@@ -204,7 +206,7 @@ class Store:
         return partial(self._returned, marked)
 
     def _returned(self, marked: bool, answer: int) -> None:
-        self.returns.append((answer + 1, marked))
+        self.returns.append((answer + STORED, marked))
 
 
 class Aux:

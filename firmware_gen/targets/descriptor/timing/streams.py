@@ -7,6 +7,7 @@ from functools import partial
 
 from firmware_gen.targets.descriptor.timing.plan import Plan
 from hls.config import Config
+from hls.descriptor.interface.timing import PASS_HEAD, PASS_STORED, param_depth, weight_buffer
 
 Beat = tuple[tuple[int, ...], int, Callable[[int], None]]
 """Banks and words of a request, and who wants to know the cycle of its answer."""
@@ -60,9 +61,9 @@ class Pass:
         return banks, self.ports, partial(self._answered, closes)
 
     def _answered(self, closes: bool, answer: int) -> None:
-        self.answers.append(answer + 1)
+        self.answers.append(answer + PASS_STORED)
         if closes:
-            self.closing.append(answer + 1)
+            self.closing.append(answer + PASS_STORED)
 
     def step(self, t: int) -> None:
         while self.answers and self.answers[0] <= t:
@@ -71,7 +72,7 @@ class Pass:
         while self.closing and self.closing[0] <= t:
             self.closing.popleft()
             self.stored += 1
-            self.rows.append(t + 1)
+            self.rows.append(t + PASS_HEAD)
 
     def ready(self, t: int) -> bool:
         return bool(self.rows) and self.rows[0] <= t
@@ -98,7 +99,7 @@ class Params(Pass):
     """`memory.params`."""
 
     def __init__(self, config: Config):
-        super().__init__(config.ports, 1 << (4 * -(-config.cols // config.ports) - 1).bit_length(), 1)
+        super().__init__(config.ports, param_depth(config), 1)
 
     def start(self, t: int, plan: Plan) -> None:
         self.plan = plan
@@ -112,11 +113,9 @@ class Weights(Pass):
     """The fetching side of `memory.weights`."""
 
     def __init__(self, config: Config):
-        row = -(-config.load_rows * config.cols // (4 * config.ports))
-        row_bytes = 4 * config.ports * row
-        super().__init__(config.ports, 1 << ((config.weight_bytes // row_bytes).bit_length() - 1), row)
-        self.row_bytes = row_bytes
-        self.low_mark = min(self.depth // 2, -(-2 * config.rows * config.cols // row_bytes) + 4)
+        buffer = weight_buffer(config)
+        super().__init__(config.ports, buffer.depth, buffer.row_beats)
+        self.row_bytes, self.low_mark = buffer.row, buffer.low_mark
         self.urgent = True
 
     def start(self, t: int, plan: Plan) -> None:
@@ -135,11 +134,9 @@ class Cutter:
     """The cutting side of `memory.weights`: the byte gearbox between FIFO and array, and the shadow weights."""
 
     def __init__(self, config: Config, weights: Weights):
-        rows, cols, lanes = config.rows, config.cols, config.load_rows
-        beats, beat_bytes = -(-rows // lanes), lanes * cols
-        self.fifo, self.diagonal = weights, config.diagonal
-        self.dense = [beat_bytes] * (beats - 1) + [(rows - (beats - 1) * lanes) * cols]
-        self.refill = 2 * beat_bytes - 1
+        buffer = weight_buffer(config)
+        self.fifo, self.diagonal, self.refill = weights, config.diagonal, buffer.refill
+        self.dense = [buffer.beat] * (buffer.load_beats - 1) + [buffer.last]
         self.need = self.dense
         self.plan: Plan | None = None
         self.coming: Plan | None = None  # of a layer that starts at the end of this cycle

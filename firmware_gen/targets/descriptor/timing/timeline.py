@@ -9,17 +9,26 @@ from bisect import bisect_right
 from typing import NamedTuple
 
 from firmware_gen.targets.descriptor.lowering.tiling import tile_bytes, window_words
-from firmware_gen.targets.descriptor.timing.crossbar import ANSWER
-from firmware_gen.targets.descriptor.timing.cycles import FETCH_ASKED, FETCH_READY
 from firmware_gen.targets.descriptor.timing.plan import strip_sizes
-from firmware_gen.targets.descriptor.timing.stages import FIRST_VECTOR, LOADED
 from hls.arithmetic.accumulator import ACC_LATENCY
-from hls.arithmetic.array import array_latency
 from hls.config import Config
-from hls.descriptor.drain.drain import READ_TO_RESULT
-from hls.descriptor.interface.table import PROFILE_RECORD, WORDS, on_chip
-from hls.descriptor.memory.activation_buffer import READ_LATENCY
-from hls.descriptor.memory.scratchpad import READ_LATENCY as ON_CHIP
+from hls.descriptor.interface.table import on_chip
+from hls.descriptor.interface.timing import (
+    ANSWER,
+    FETCH_ASKED,
+    FETCH_READY,
+    FIRST_VECTOR,
+    LOADED,
+    NEXT,
+    SCRATCHPAD_LATENCY,
+    STORED,
+    channels,
+    fetch_beats,
+    param_beats,
+    read_to_store,
+    record_beats,
+    vector_to_drain,
+)
 
 MEMORY = 40
 """Latest events that a timeline remembers; older ones delay nobody."""
@@ -56,8 +65,8 @@ class Work:
         self.tile_beats = weight_cycles * size / (4 * ports)
         self.cut_beats = 1 if f["DIAGONAL"] or not size else -(-config.rows // config.load_rows)
         self.fits = 4 * f["WEIGHT_WORDS"] <= config.weight_bytes
-        block = config.diagonal if f["DIAGONAL"] else config.cols
-        self.param_beats = 0 if f["UNIFORM"] else param_cycles * 2 * -(-block // ports)
+        block = channels(f["DIAGONAL"], config)
+        self.param_beats = 0 if f["UNIFORM"] else param_cycles * param_beats(f["DIAGONAL"], config)
         self.load_cycles = -(-f["LOAD_C_COUNT"] // ports) / f["LOAD_C_COUNT"]  # of a word
         beats = [-(-min(block, f["COUT"] - cb * block) // ports) for cb in range(f["NCB"])]
         parts = [beats[cb : cb + f["CBG"]] for cb in range(0, f["NCB"], f["CBG"])]
@@ -92,16 +101,16 @@ class Timeline:
     def add(self, work: Work, first: int, strip: int) -> None:
         """Continue with a descriptor in such strips; `done` is when it is complete."""
         f, config = work.fields, work.config
-        ports, barrier = config.ports, f["BARRIER"]
+        ports, barrier, descriptor = config.ports, f["BARRIER"], fetch_beats(config)
         starts, ends = work.windows
-        fetch = max(self.before) + 1 + FETCH_ASKED + -(-WORDS // ports) + FETCH_READY
-        to_drain = READ_LATENCY + array_latency(config) + config.cols + ACC_LATENCY
-        to_load = LOADED + 1 + (ON_CHIP if work.load_chip else ANSWER)
-        to_store = READ_TO_RESULT + 1 + (1 if work.store_chip else ANSWER + 1)
+        fetch = max(self.before) + NEXT + FETCH_ASKED + descriptor + FETCH_READY
+        to_drain = vector_to_drain(config)
+        to_load = LOADED + 1 + (SCRATCHPAD_LATENCY if work.load_chip else ANSWER)
+        to_store = read_to_store() + STORED + (0 if work.store_chip else ANSWER)
         loading = max(fetch, self.loaded) + 1
         before, stored, base = (self.through, self.loaded, self.done), self.done, self.words
         marks = (self.marks or [Span(stored, stored, 0, f["LOAD_WORDS"])]) if barrier else []
-        self.bus = [s for s in self.bus if s.end > loading] + [Span(fetch - WORDS // ports, fetch, 0, WORDS // ports)]
+        self.bus = [s for s in self.bus if s.end > loading] + [Span(fetch - descriptor, fetch, 0, descriptor)]
         self.chip = [s for s in self.chip if s.end > loading]
         now, begun = max(self.through, fetch + FIRST_VECTOR), None
         drained = max(stored, fetch) + (ANSWER + work.param_beats + 4 if work.param_beats else 0)
@@ -169,7 +178,7 @@ class Timeline:
             pixel = end
         self.before, self.through, self.loaded = before, now, loading + 1
         self.fetched_weights = max(fetched, last_strip if work.fits else 0.0)
-        self.done = drained + to_store + 2 + -(-len(PROFILE_RECORD) // ports)
+        self.done = drained + to_store + 2 + record_beats(config)
         self.words = base + f["LOAD_WORDS"]
         self.marks = own_marks if f["MARK_WORDS"] else []
         if self.marks and f["MARK_BASE"]:

@@ -1,0 +1,190 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Timing and geometry: every latency, depth and size that hardware, models and planner share. All delays are cycles.
+
+Hardware is generated from what stands above the line: a number changed here changes hardware and models together.
+What stands below is counted from registers that are written by hand, in the unit named; `tests/test_timing.py`
+measures each of them there, and those of `hls.arithmetic`, from which some numbers here are made.
+"""
+
+from dataclasses import dataclass
+
+from hls.arithmetic.accumulator import ACC_LATENCY
+from hls.arithmetic.array import array_latency, load_beats
+from hls.arithmetic.epilogue import EPILOGUE_LATENCY
+from hls.config import Config
+from hls.descriptor.interface.table import PROFILE_RECORD, WORDS
+
+ACTIVATION_LATENCY = 2
+"""Activation buffer: from an address to its vector. RAM and output register are two; more are registers behind them."""
+
+SCRATCHPAD_LATENCY = 2
+"""Scratchpad: from an accepted request to its answer. RAM and output register, as above."""
+
+QUEUED = 4
+"""Commands by which a port may lag behind the others."""
+
+OUTSTANDING = 8
+"""Beats between command and answer."""
+
+REQUESTS = 2
+"""Requests of the load engine, or of the aux reader, that wait for bus or scratchpad."""
+
+AUX_BEATS = 16
+"""Aux beats on their way or waiting."""
+
+ROW_LATENCY = 2
+"""Drain: from the read of an accumulator to the epilogue. RAM, row register."""
+
+READ_TO_RESULT = ROW_LATENCY + EPILOGUE_LATENCY
+"""Drain: from the read of an accumulator to its result."""
+
+STORE_BEATS = 1 << (READ_TO_RESULT + 1).bit_length()
+"""Places for beats between accumulator read and arbiter; a place is used for READ_TO_RESULT + 2 cycles or longer."""
+
+
+def beats(words: int, config: Config) -> int:
+    """Of neighbouring words."""
+    return -(-words // config.ports)
+
+
+def channels(diagonal: int, config: Config) -> int:
+    """Output channels of a channel block."""
+    return config.diagonal if diagonal else config.cols
+
+
+def param_beats(diagonal: int, config: Config) -> int:
+    """Scales and biases of a channel block."""
+    return 2 * beats(channels(diagonal, config), config)
+
+
+def param_depth(config: Config) -> int:
+    """Beats in the FIFO of parameters: those of two dense channel blocks, at least."""
+    return 1 << (2 * param_beats(False, config) - 1).bit_length()
+
+
+def fetch_beats(config: Config) -> int:
+    """Of a descriptor."""
+    return beats(WORDS, config)
+
+
+def record_beats(config: Config) -> int:
+    """Of a profile record."""
+    return beats(len(PROFILE_RECORD), config)
+
+
+def tile_bytes(diagonal: int, config: Config) -> int:
+    """Weights of a tile."""
+    return config.diagonal if diagonal else config.rows * config.cols
+
+
+@dataclass(frozen=True)
+class WeightBuffer:
+    """FIFO of weights and the gearbox behind it, which cuts rows of the FIFO into load beats of the array. In bytes.
+
+    load_beats: of a dense tile, each of `beat` bytes, the last one of `last`. row_beats: bus beats of a row; row: its
+    bytes. depth: rows of the FIFO; with fewer than low_mark waiting, weights are urgent. refill: with at most so many
+    held, the gearbox takes another row.
+    """
+
+    load_beats: int
+    beat: int
+    last: int
+    row_beats: int
+    row: int
+    depth: int
+    low_mark: int
+    refill: int
+
+
+def weight_buffer(config: Config) -> WeightBuffer:
+    dense = load_beats(config)
+    beat = config.load_rows * config.cols
+    last = config.rows * config.cols - (dense - 1) * beat
+    row_beats = -(-beat // (4 * config.ports))
+    row = 4 * config.ports * row_beats
+    depth = 1 << ((config.weight_bytes // row).bit_length() - 1)
+    low_mark = min(depth // 2, -(-2 * config.rows * config.cols // row) + 4)
+    return WeightBuffer(dense, beat, last, row_beats, row, depth, low_mark, 2 * beat - 1)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Counted, each in the unit named
+
+COMMAND = 2
+"""Arbiter: from an accepted request to the ports' command."""
+
+REQUEST = 2
+"""Ports: from a command to the request on the bus."""
+
+MEMORY = 1
+"""Bus: from a grant to the answer."""
+
+COLLECTED = 2
+"""Ports: from the last word's answer to the beat's."""
+
+ANSWER = COMMAND + REQUEST + MEMORY + COLLECTED
+"""From an accepted request to its answer, where no port waits."""
+
+START = 1
+"""Control: from a stage's taking a descriptor to its start."""
+
+NEXT = 1
+"""Control: from the last stage's taking a descriptor to the fetch of the next one."""
+
+FETCH_ASKED = 2
+"""Fetch: from there to the first request."""
+
+FETCH_CHECKED = 3
+"""Fetch: from the last answer to a descriptor that is ready."""
+
+FETCH_READY = ANSWER + FETCH_CHECKED
+"""Fetch: from the last request to a descriptor that is ready."""
+
+FIRST_LOAD = 1
+"""Load: from start to the first request's entering the queue."""
+
+LOADED = 1
+"""Load: from an answer to words that may be read."""
+
+PASS_STORED = 1
+"""Passes: from an answer to a row that is stored."""
+
+PASS_HEAD = 1
+"""Passes: from there to the head of an empty FIFO."""
+
+FIRST_VECTOR = 4
+"""Sequencer: from start to the first vector."""
+
+RELEASED = 2
+"""Sequencer and load: from a strip's last vector to the room that it leaves."""
+
+FIRST_BEAT = 2
+"""Drain: from start to the first beat of the walkers."""
+
+FIRST_AUX = FIRST_BEAT + 1
+"""Aux reader: from start to the first request, through the queue of requests."""
+
+AUX_READY = 1
+"""Aux reader: from an answer to a beat that may be used."""
+
+STORED = 1
+"""Drain and control: from an answer to a store to its being counted."""
+
+RESULT_QUEUE = 1
+"""Drain: from a result to the store's request."""
+
+BANK_FULL = 1
+"""Drain: from a bank's last sum to its first read."""
+
+RECORD = 1
+"""Control: from a layer's last store to the request for its profile record."""
+
+
+def vector_to_drain(config: Config) -> int:
+    """From the last vector of an accumulator bank to the first cycle in which the drain may read it."""
+    return ACTIVATION_LATENCY + array_latency(config) + config.cols - 1 + ACC_LATENCY + BANK_FULL
+
+
+def read_to_store() -> int:
+    """From the read of an accumulator to the store's request."""
+    return READ_TO_RESULT + RESULT_QUEUE
