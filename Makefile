@@ -82,8 +82,8 @@ area: $(READY)  ## synthesise the accelerator, write docs/area.md; long at first
 formal: $(READY)  ## prove properties of the generated Verilog, write docs/proofs.md (FORMAL_ARGS: see --help)
 	@$(BIN)/python -m tests.formal docs $(FORMAL_ARGS)
 
-lint: $(READY)  ## check the style of the Python
-	@$(BIN)/ruff check . && $(BIN)/ruff format --quiet --check --diff .
+lint: $(READY)  ## check style and types of the sources
+	@$(BIN)/ruff check . && $(BIN)/ruff format --quiet --check --diff . && $(BIN)/mypy --no-error-summary
 
 docs: $(READY)  ## write the generated documents again
 	@$(BIN)/python -m gen.docs

@@ -241,7 +241,7 @@ def _unknown(name: str, known: list[str], what: str) -> str:
     return f"unknown {what} {name}; {hint}"
 
 
-def _pairs(pairs: list[tuple[str, Any]]) -> dict:
+def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     result = {}
     for name, value in pairs:
         if name in result:
@@ -260,8 +260,8 @@ def _number(value: Any) -> Any:
     return value
 
 
-def _flatten(tree: dict, sections: set[str], prefix: str = "") -> dict[str, Any]:
-    flat = {}
+def _flatten(tree: dict[str, Any], sections: set[str], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
     for name, value in tree.items():
         key = prefix + name
         if key in sections:
@@ -309,7 +309,7 @@ def _read(path: Path) -> dict[str, Any]:
     return _attributes(tree)
 
 
-def _attributes(tree: dict) -> dict[str, Any]:
+def _attributes(tree: dict[str, Any]) -> dict[str, Any]:
     sections = {key.split(".")[0] for key in _BY_KEY if "." in key}
     flat = _flatten(tree, sections)
     if _SIZE in flat:

@@ -21,6 +21,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from hls.errors import HeepgenError
 
@@ -50,12 +51,12 @@ Content = str | bytes | Link
 # Whose is it?
 
 
-def marker(folder: str | Path) -> dict:
+def marker(folder: str | Path) -> dict[str, Any]:
     """Kind of what heepgen wrote to `folder`, and what was noted about it; empty when heepgen did not write it."""
     return {name: value for name, value in _marker(folder).items() if name != "files"}
 
 
-def _marker(folder: str | Path) -> dict:
+def _marker(folder: str | Path) -> dict[str, Any]:
     try:
         content = json.loads((Path(folder) / MARKER).read_bytes())
     except (OSError, ValueError, RecursionError):
@@ -63,7 +64,7 @@ def _marker(folder: str | Path) -> dict:
     return content if isinstance(content, dict) else {}
 
 
-def _noted(folder: Path) -> dict[str, tuple]:
+def _noted(folder: Path) -> dict[str, tuple[str, ...]]:
     """Checksums of the files that were written: one each, two of what was being replaced when heepgen was stopped."""
     files = _marker(folder).get("files")
     return {
@@ -101,7 +102,7 @@ def _checksums(folder: Path) -> dict[str, str]:
     return result
 
 
-def _why_not_ours(name: str, noted: Mapping[str, tuple]) -> str:
+def _why_not_ours(name: str, noted: Mapping[str, tuple[str, ...]]) -> str:
     return (
         f"{name}, which was changed after heepgen wrote it"
         if name in noted
@@ -109,7 +110,7 @@ def _why_not_ours(name: str, noted: Mapping[str, tuple]) -> str:
     )
 
 
-def _note(folder: Path, kind: str, files: Mapping[str, str | list[str]], note: dict | None) -> None:
+def _note(folder: Path, kind: str, files: Mapping[str, str | list[str]], note: dict[str, Any] | None) -> None:
     _save(folder / MARKER, _bytes(json.dumps({"kind": kind} | (note or {}) | {"files": files}, indent=2) + "\n"))
 
 
@@ -118,7 +119,7 @@ def _note(folder: Path, kind: str, files: Mapping[str, str | list[str]], note: d
 
 @contextmanager
 def generated_folder(
-    folder: str | Path, kind: str, *, overwrite: bool = True, force: bool = False, note: dict | None = None
+    folder: str | Path, kind: str, *, overwrite: bool = True, force: bool = False, note: dict[str, Any] | None = None
 ) -> Iterator[Path]:
     """Temporary folder to fill; renamed to `folder` when the block ends well, removed when it raises.
 
@@ -244,7 +245,7 @@ def write_files(
     *,
     overwrite: bool = True,
     force: bool = False,
-    note: dict | None = None,
+    note: dict[str, Any] | None = None,
     edited: Iterable[str] = (),
 ) -> None:
     """Write `files`, contents by relative name, to `folder`; whatever else it holds stays.
@@ -282,9 +283,9 @@ def write_files(
         _note(folder, kind, new, note)
 
 
-def _in_the_way(folder: Path, ours: Mapping[str, tuple], edited: set[str]) -> list[str]:
+def _in_the_way(folder: Path, ours: Mapping[str, tuple[str, ...]], edited: set[str]) -> list[str]:
     """Names of what is not ours where a file of `ours` is to be written, or a folder that it lies in."""
-    names = {}
+    names: dict[str, None] = {}
     for name, sums in ours.items():
         for parent in reversed(Path(name).parents[:-1]):
             place = folder / parent
@@ -304,7 +305,7 @@ def _move_aside(path: Path) -> None:
     path.rename(aside)
 
 
-def _remove(folder: Path, stale: Mapping[str, tuple]) -> None:
+def _remove(folder: Path, stale: Mapping[str, tuple[str, ...]]) -> None:
     """Remove files that nobody changed, and the folders that become empty."""
     for name, sums in stale.items():
         path = folder / name
@@ -355,13 +356,13 @@ def file_to_fill(target: str | Path, option: str) -> Iterator[Path]:
     with _parents(Path(os.path.realpath(target)), f"{option} {target}"):
         with _explained(target, option):
             place = _place(target, option)
-        plain = isinstance(place, Path) and not _is_stream(place)
-        with _workplace(place.parent if plain else Path(tempfile.gettempdir()), ".heepgen-") as work:
+        plain = None if isinstance(place, int) or _is_stream(place) else place
+        with _workplace(plain.parent if plain else Path(tempfile.gettempdir()), ".heepgen-") as work:
             part = work / Path(target).name
             yield part
             if plain:
-                _keep_attributes(place, part)
-                os.replace(part, place)
+                _keep_attributes(plain, part)
+                os.replace(part, plain)
             else:
                 write_file(target, part.read_bytes(), option)
 

@@ -193,7 +193,7 @@ def _bank_ports(
 class EntryWrite:
     """Initial values: ``valid[c]`` writes lane c of ``data`` to entry ``addr`` of ``bank``."""
 
-    def __init__(self, cols, entries):
+    def __init__(self, cols: int, entries: int) -> None:
         self.valid = Signal(intbv(0)[cols:])
         self.bank = Signal(bool(0))
         self.addr = Signal(intbv(0)[(entries - 1).bit_length() :])
@@ -203,7 +203,7 @@ class EntryWrite:
 class EntryRead:
     """``data``, all lanes of entry ``addr`` of ``bank``, one cycle later."""
 
-    def __init__(self, cols, entries):
+    def __init__(self, cols: int, entries: int) -> None:
         self.bank = Signal(bool(0))
         self.addr = Signal(intbv(0)[(entries - 1).bit_length() :])
         self.data = Signal(intbv(0)[32 * cols :])

@@ -39,7 +39,8 @@ def error_bound(x: np.ndarray, weights: np.ndarray, rows: int) -> np.ndarray:
     x = np.ascontiguousarray(x, np.float32)
     blocks = -(-x.shape[1] // rows)
     g = blocks * UNIT / (1 - blocks * UNIT)
-    aligned_away, sums, finite = 0.0, 0.0, np.ones(len(x), bool)
+    aligned_away, sums = (np.zeros((len(x), weights.shape[1])) for _ in range(2))
+    finite = np.ones(len(x), bool)
     for first in range(0, x.shape[1], rows):
         vectors, w = x[:, first : first + rows].view(np.uint32), weights[first : first + rows].astype(np.float64)
         lanes, exponent = align_model(vectors)

@@ -81,7 +81,7 @@ def array_model(vectors: np.ndarray, weights: np.ndarray, diag: bool, max_mode: 
             acc = fma_model(vectors[:, r, None], row, acc)
         return acc
     size = min(weights.shape)
-    start = np.uint32(max_mode << 31)  # -0, which a maximum must keep, is lost in a sum with +0
+    start = np.array(max_mode << 31, np.uint32)  # -0, which a maximum must keep, is lost in a sum with +0
     acc[:, :size] = fma_model(vectors[:, :size], np.diag(weights), start)
     return acc
 

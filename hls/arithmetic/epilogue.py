@@ -3,6 +3,7 @@
 
 import numpy as np
 from myhdl import Signal, always, always_comb, block, concat, intbv
+from numpy.typing import ArrayLike
 
 from hls.arithmetic.fp32 import FP32_ADD_LATENCY, FP32_MUL_LATENCY, NAN, add_model, fp32_add, fp32_mul, mul_model
 from hls.lib.unit import unit
@@ -14,7 +15,14 @@ EPILOGUE_LATENCY = _AFFINE + _ACTIVATION + FP32_ADD_LATENCY
 
 
 def epilogue_model(
-    acc, scale, bias, res=None, act_before_res=False, slope=None, low=-np.inf, high=np.inf
+    acc: ArrayLike,
+    scale: ArrayLike,
+    bias: ArrayLike,
+    res: ArrayLike | None = None,
+    act_before_res: bool = False,
+    slope: ArrayLike | None = None,
+    low: ArrayLike = -np.inf,
+    high: ArrayLike = np.inf,
 ) -> np.ndarray:
     """act(acc * scale + bias + res), or act(acc * scale + bias) + res if act_before_res; each step is rounded.
 
@@ -36,7 +44,7 @@ def epilogue_model(
     return y
 
 
-def _bits(value) -> np.ndarray:
+def _bits(value: ArrayLike) -> np.ndarray:
     value = np.asarray(value)
     if value.dtype == np.uint32:
         return value

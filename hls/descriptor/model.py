@@ -6,7 +6,9 @@ This is the reference that hardware and firmware are compared with. It follows t
 change results, only the order of the additions does, and that is kept (blocks ascend in k).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -14,8 +16,9 @@ from hls.arithmetic.accumulator import accumulate_model
 from hls.arithmetic.aligned_error import LossMeter
 from hls.arithmetic.array import array_model
 from hls.arithmetic.epilogue import epilogue_model
+from hls.config import Config
 from hls.descriptor.interface.rules import contradiction
-from hls.descriptor.interface.table import SCRATCHPAD, WORDS, on_chip, unpack
+from hls.descriptor.interface.table import SCRATCHPAD, WORDS, Fields, on_chip, unpack
 from hls.errors import HeepgenError
 
 PIXELS_AT_ONCE = 1 << 12  # of all memories together: what a cache holds
@@ -26,12 +29,14 @@ class Layer:
     """What one descriptor did: its fields and its streamed vectors; `loss` is LossMeter's share, where asked for."""
 
     address: int
-    fields: dict
+    fields: dict[str, Any]
     vectors: int
     loss: float | None = None
 
 
-def execute(memory, doorbell, bases, config, measure_loss=False):
+def execute(
+    memory: np.ndarray, doorbell: int, bases: Sequence[int], config: Config, measure_loss: bool = False
+) -> list[Layer]:
     """Run the descriptor list at descriptor address ``doorbell``.
 
     ``memory`` is a uint8 array that starts at byte address 0 and is changed in place; ``bases`` are the
@@ -51,20 +56,22 @@ def execute(memory, doorbell, bases, config, measure_loss=False):
             raise HeepgenError(f"descriptor at {start:#x}: {wrong}; the hardware refuses it with error DESCRIPTOR")
         meter = LossMeter() if measure_loss and config.arithmetic == "aligned" else None
         vectors = _run_layer(words, fields, bases, config, meter)
-        layers.append(Layer(start, fields, vectors, meter and meter.share))
+        layers.append(Layer(start, fields, vectors, meter.share if meter else None))
         if fields["LAST"]:
             return layers
         doorbell = fields["NEXT"]
 
 
-def resolve(address, bases):
+def resolve(address: int, bases: Sequence[int]) -> int:
     """Byte address of a descriptor address."""
     if address % 4:
         raise HeepgenError(f"descriptor address {address:#x} is not a multiple of 4")
     return bases[address >> 30] + (address & 0x3FFFFFFF)
 
 
-def _stream_index(words, prefix, fields, bases, config, *terms):
+def _stream_index(
+    words: np.ndarray, prefix: str, fields: Fields, bases: Sequence[int], config: Config, *terms: np.ndarray
+) -> np.ndarray:
     """`_word_index` of a stream (LOAD, STORE, AUX), which may be the scratchpad's."""
     name = f"{prefix}_ADDR"
     if not config.scratchpad_words or not on_chip(fields, prefix):
@@ -76,18 +83,18 @@ def _stream_index(words, prefix, fields, bases, config, *terms):
         )
     first, mask = resolve(fields[name], [0] * len(bases)) // 4, (1 << fields[f"{prefix}_RING"]) - 1
     index = (first & ~mask | (first + sum(terms)) & mask) % config.scratchpad_words
-    return bases[SCRATCHPAD] // 4 + index
+    return np.asarray(bases[SCRATCHPAD] // 4 + index)
 
 
-def _word_index(words, name, fields, bases, *terms):
+def _word_index(words: np.ndarray, name: str, fields: Fields, bases: Sequence[int], *terms: np.ndarray) -> np.ndarray:
     """Word indices of the broadcast sum of ``terms`` (in words) relative to address field ``name``."""
-    index = resolve(fields[name], bases) // 4 + sum(terms)
+    index = np.asarray(resolve(fields[name], bases) // 4 + sum(terms))
     if index.size and (index.min() < 0 or index.max() >= words.shape[1]):
         raise HeepgenError(f"{name} {fields[name]:#x} reaches outside the {4 * words.shape[1]} bytes of memory")
     return index
 
 
-def _run_layer(words, f, bases, config, meter):
+def _run_layer(words: np.ndarray, f: Fields, bases: Sequence[int], config: Config, meter: LossMeter | None) -> int:
     diagonal = bool(f["DIAGONAL"])
     block = config.diagonal if diagonal else config.cols
     loads = _stream_index(
@@ -112,21 +119,19 @@ def _run_layer(words, f, bases, config, meter):
     for g in range(f["GROUPS"]):
         for first in range(0, f["OUT_PX"], step):
             px = slice(first, first + step)
-            where = [
-                _stream(words, f, bases, config, prefix, g, oy[px], ox[px], channel, block)
-                for prefix in ("STORE", "AUX")
-            ]
-            aux = None
+            stored = _stream(words, f, bases, config, "STORE", g, oy[px], ox[px], channel, block)
+            aux = acc = None
             if f["RESIDUAL"] or f["ACC_INIT"]:
-                aux = words[:, where[1]].reshape(-1, len(channel))
-            acc = None
-            if f["ACC_INIT"]:
-                acc = np.zeros((len(aux), f["NCB"] * block), np.uint32)
-                acc[:, : len(channel)] = aux
+                read = _stream(words, f, bases, config, "AUX", g, oy[px], ox[px], channel, block)
+                aux = words[:, read].reshape(-1, len(channel))
+                if f["ACC_INIT"]:
+                    acc = np.zeros((len(aux), f["NCB"] * block), np.uint32)
+                    acc[:, : len(channel)] = aux
             for k in range(f["KH"] * f["KX"] * f["KB"]):
                 x = _partial_sums(buffer, f, config, weights, g, k, oy[px], ox[px], meter)
                 acc = x if acc is None else accumulate_model(acc, x, first=False, max_mode=bool(f["MAX"]))
                 vectors += len(oy[px]) * f["NCB"]
+            assert acc is not None, "a count of 0 is refused above"
             acc, scales, biases = acc[:, : len(channel)], scale[g, : len(channel)], bias[g, : len(channel)]
             if meter:
                 meter.outputs(g, acc, scales, biases, len(words))
@@ -140,16 +145,25 @@ def _run_layer(words, f, bases, config, meter):
                 f["LOW"],
                 f["HIGH"],
             )
-            results.append((where[0], y))
+            results.append((stored, y))
     for where, y in results:
         words[:, where] = y.reshape(len(words), *where.shape)
     return vectors
 
 
-def _stream(words, f, bases, config, prefix, g, oy, ox, channel, block):
+def _stream(
+    words: np.ndarray,
+    f: Fields,
+    bases: Sequence[int],
+    config: Config,
+    prefix: str,
+    g: int,
+    oy: np.ndarray,
+    ox: np.ndarray,
+    channel: np.ndarray,
+    block: int,
+) -> np.ndarray:
     """Word indices [pixels, channels] of the STORE or AUX stream."""
-    if prefix == "AUX" and not (f["RESIDUAL"] or f["ACC_INIT"]):
-        return None
     return _stream_index(
         words,
         prefix,
@@ -163,7 +177,17 @@ def _stream(words, f, bases, config, prefix, g, oy, ox, channel, block):
     )
 
 
-def _partial_sums(buffer, f, config, weights, g, k, oy, ox, meter):
+def _partial_sums(
+    buffer: np.ndarray,
+    f: Fields,
+    config: Config,
+    weights: np.ndarray,
+    g: int,
+    k: int,
+    oy: np.ndarray,
+    ox: np.ndarray,
+    meter: LossMeter | None,
+) -> np.ndarray:
     """Column results uint32 [memories * pixels, NCB * Cb] of weight step ``k``."""
     rest, kb = divmod(k, f["KB"])
     ky, kx = divmod(rest, f["KX"])
@@ -185,7 +209,17 @@ def _partial_sums(buffer, f, config, weights, g, k, oy, ox, meter):
     return np.concatenate(blocks, axis=1)
 
 
-def _lanes(buffer, f, config, oy, ox, ky, kx, offset, run):
+def _lanes(
+    buffer: np.ndarray,
+    f: Fields,
+    config: Config,
+    oy: np.ndarray,
+    ox: np.ndarray,
+    ky: int,
+    kx: int,
+    offset: int,
+    run: int,
+) -> np.ndarray:
     """Vectors uint32 [memories * pixels, rows]: one block of a run, lanes without data replaced by PAD_VALUE."""
     lane = np.arange(config.rows)
     p = (f["X0"] + ox * f["SX_WORDS"] + kx * f["KX_STEP"] + offset)[:, None] + lane
@@ -199,7 +233,7 @@ def _lanes(buffer, f, config, oy, ox, ky, kx, offset, run):
     return np.where(valid, buffer[:, index], pad).reshape(-1, config.rows)
 
 
-def _weight_tiles(words, f, bases, config):
+def _weight_tiles(words: np.ndarray, f: Fields, bases: Sequence[int], config: Config) -> np.ndarray:
     """int8 [GROUPS, NCB, KH*KX*KB, rows, cols]; diagonal tiles have their bytes on the diagonal."""
     steps = f["KH"] * f["KX"] * f["KB"]
     shape = (f["GROUPS"], f["NCB"], steps)
@@ -223,7 +257,9 @@ def _weight_tiles(words, f, bases, config):
     return tiles
 
 
-def _parameters(words, f, bases, config, block):
+def _parameters(
+    words: np.ndarray, f: Fields, bases: Sequence[int], config: Config, block: int
+) -> tuple[np.ndarray, np.ndarray]:
     """Scale and bias, float32 [GROUPS, NCB * Cb]."""
     shape = (f["GROUPS"], f["NCB"] * block)
     if f["UNIFORM"]:

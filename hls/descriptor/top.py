@@ -3,7 +3,7 @@
 
 from pathlib import Path
 
-from myhdl import ConcatSignal, Signal, always, always_comb, block, concat, intbv
+from myhdl import ConcatSignal, Signal, SignalType, always, always_comb, block, concat, intbv
 
 from hls import __version__
 from hls.arithmetic.accumulator import EntryRead, EntryWrite, accumulators
@@ -34,7 +34,7 @@ from hls.lib.wiring import ignore, resize
 class Masters:
     """P OBI master ports, packed: port p at bit p, or at [32 p +: 32]."""
 
-    def __init__(self, ports):
+    def __init__(self, ports: int) -> None:
         self.req, self.we, self.gnt, self.rvalid = (Signal(intbv(0)[ports:]) for _ in range(4))
         self.be = Signal(intbv(0)[4 * ports :])
         self.addr, self.wdata, self.rdata = (Signal(intbv(0)[32 * ports :]) for _ in range(3))
@@ -320,7 +320,8 @@ def heepstor(clk, rst_n, s, m, irq, idle, *, config):
     op_width = entry_bits + 4
     (op_out,) = bits(op_width)
     op_in = ConcatSignal(seq.job.max, acc_last, acc_first, acc_bank, acc_entry)
-    op_entry, op_bank, op_first, op_last, op_max = op_out(entry_bits, 0), *(op_out(entry_bits + i) for i in range(4))
+    op_entry = op_out(entry_bits, 0)
+    op_bank, op_first, op_last, op_max = (op_out(entry_bits + i) for i in range(4))
     bank_done, done_bank = flags(2)
     init, read = (kind(cols, config.accumulator_entries) for kind in (EntryWrite, EntryRead))
     addend = Stream(32 * ports)
@@ -444,7 +445,7 @@ def _follow(clk, rst, valid, mark, valid_late, mark_late):
     return advance, output
 
 
-def accelerator_signals(config):
+def accelerator_signals(config: Config) -> dict[str, SignalType | Slave | Masters]:
     """Fresh signals for `heepstor`, by port name."""
     return {
         "clk": Signal(bool(0)),

@@ -25,12 +25,12 @@ from hls.lib.myhdl_internals import (
     verilog_name,
 )
 from hls.lib.naming import Label, is_interface, name_children, unique, visible
-from hls.lib.unit import UnitCall, UnitStub, set_converting
+from hls.lib.unit import UnitBlock, UnitCall, UnitStub, set_converting
 from hls.lib.verilog import module_text
 
 
 def convert(
-    root: Block | Callable[[], Block],
+    root: UnitBlock | Callable[[], UnitBlock | UnitStub],
     out_dir: str | Path,
     name: str | None = None,
     prefix: str = "",
@@ -80,7 +80,13 @@ def _modules(root: UnitCall, name: str | None, prefix: str, origin: str) -> dict
 # Elaboration of one unit, with its children as stubs
 
 
-def _elaborate(call: UnitCall) -> Block:
+class _Module(UnitBlock):
+    """A unit that becomes one module; `reads`: options of its configuration that it reads."""
+
+    reads: frozenset[str]
+
+
+def _elaborate(call: UnitCall) -> _Module:
     forget_memories()
     ports = {name: _fresh(port) for name, port in call.ports.items()}
     unit = call.unit
@@ -88,7 +94,7 @@ def _elaborate(call: UnitCall) -> Block:
     params = {
         name: _Watched(value, reads) if isinstance(value, Config) else value for name, value in call.params.items()
     }
-    block = Block(unit.func, unit, unit.__name__, unit.srcfile, unit.srcline, False, **ports, **params)
+    block = _Module(unit.func, unit, unit.__name__, unit.srcfile, unit.srcline, False, **ports, **params)
     block.call = UnitCall(unit, ports, call.params)
     block.reads = frozenset(reads)
     block.__doc__ = None
@@ -178,7 +184,7 @@ def _mark_ports(call: UnitCall) -> None:
             signal.driven = "wire"
 
 
-def _ports(block: Block) -> dict[str, SignalType]:
+def _ports(block: _Module) -> dict[str, SignalType]:
     """Ports of an analysed module by name; marks what nobody reads."""
     ports, outputs = block.call.signals(), block.call.outputs()
     for name, signal in ports.items():
@@ -203,7 +209,7 @@ def _instantiation(module: str, stub: UnitStub) -> str:
 # Text
 
 
-def _labels(root: Block) -> dict[int, Label]:
+def _labels(root: _Module) -> dict[int, Label]:
     """Labels of the generators, by their ids."""
     labels = {}
     for parent, path in _blocks(root):
@@ -216,12 +222,12 @@ def _labels(root: Block) -> dict[int, Label]:
     return labels
 
 
-def _file(block: Block, module: str, origin: str) -> str:
-    text = module_text(block, module, _labels(block), _ports)
+def _file(block: _Module, module: str, origin: str) -> str:
+    text = module_text(block, module, _labels(block), partial(_ports, block))
     return f"{_header(block, module, origin)}\n`default_nettype none\n\n{text}\n`default_nettype wire\n"
 
 
-def _header(block: Block, module: str, origin: str) -> str:
+def _header(block: _Module, module: str, origin: str) -> str:
     unit, params = block.call.unit, block.call.params
     lines = [
         "SPDX-License-Identifier: Apache-2.0",

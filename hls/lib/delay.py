@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Delay lines: no reset and no taps inside, so that they map to shift-register LUTs."""
 
-from myhdl import ConcatSignal, Signal, always, always_comb, block, concat, intbv
+from collections.abc import Sequence
+
+from myhdl import ConcatSignal, Signal, SignalType, always, always_comb, block, concat, intbv
 
 from hls.lib.unit import unit
 
@@ -47,7 +49,7 @@ def shift(clk, d, q, width, cycles):
     return advance, oldest
 
 
-def glue(signals):
+def glue(signals: Sequence[SignalType]) -> SignalType:
     """One bus made of a list of signals, the first one at its low end."""
     return signals[0] if len(signals) == 1 else ConcatSignal(*reversed(signals))
 

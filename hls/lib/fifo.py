@@ -9,7 +9,7 @@ from hls.lib.unit import unit
 class Stream:
     """First word falls through: ``data`` is the next one while ``valid``, ``take`` removes it."""
 
-    def __init__(self, width):
+    def __init__(self, width: int) -> None:
         self.valid = Signal(bool(0))
         self.data = Signal(intbv(0)[width:])
         self.take = Signal(bool(0))

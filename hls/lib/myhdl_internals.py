@@ -66,11 +66,11 @@ def initial_value(signal: SignalType) -> bool | int | intbv:
 
 def preset(signal: SignalType, value: bool | int) -> None:
     """Give a signal its value before a simulation starts, without an event."""
-    if isinstance(signal._init, intbv):
-        for state in (signal._init, signal._val, signal._next):
+    for state in (signal._init, signal._val, signal._next):
+        if isinstance(state, intbv):
             state[:] = value
-    else:
-        signal._init = signal._val = signal._next = type(signal._init)(value)
+        else:
+            signal._init = signal._val = signal._next = type(state)(value)
 
 
 def force(signal: SignalType, value: bool | int | intbv) -> None:
@@ -157,8 +157,7 @@ def _nearest_frames(depth: int = 8) -> list[tuple[FrameType, str, int, str]]:
 
 
 # MyHDL asks for the whole stack at every instance, which is most of the time of an elaboration
-for _module in (_block, _instance):
-    _module.inspect = SimpleNamespace(**{**vars(inspect), "stack": _nearest_frames})
+_block.inspect = _instance.inspect = SimpleNamespace(**{**vars(inspect), "stack": _nearest_frames})
 
 
 class BlockStub(Block):
@@ -245,15 +244,15 @@ def analyse(block: Block, name: str) -> Analysis:
     return Analysis(generators, trees, signals, [memory for memory in memories if memory._used])
 
 
-def object_of(node: ast.AST) -> object:
-    """What an expression of an analysed generator stands for, or a value of its type; None where MyHDL does not say."""
-    return getattr(node, "obj", None)
-
-
-def table_of(node: ast.AST) -> Sequence[int] | None:
-    """The numbers of an expression that names a constant table."""
-    found = object_of(node)
+def table_of(node: ast.expr) -> Sequence[int] | None:
+    """The numbers of an expression that names a constant table; None for any other expression."""
+    found = getattr(node, "obj", None)
     return found.rom if isinstance(found, _Rom) else None
+
+
+def width_of(node: ast.expr) -> int:
+    """Bits of an expression that stands for a signal or a number with a width."""
+    return len(node.obj)  # type: ignore[attr-defined]
 
 
 def set_signed(node: ast.expr, signed: bool) -> None:
@@ -277,6 +276,12 @@ def choice(node: ast.If) -> Choice:
 def case_subject(node: ast.If) -> ast.expr:
     """What all conditions of an `if` compare, where MyHDL found that it is a case statement."""
     return node.caseVar  # type: ignore[attr-defined, no-any-return]
+
+
+def case_item(test: ast.expr) -> ast.expr:
+    """What a condition of a case statement compares with."""
+    assert isinstance(test, ast.Compare)
+    return test.comparators[0]
 
 
 def case_value(test: ast.expr) -> int:

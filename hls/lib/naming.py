@@ -6,13 +6,13 @@ Everything is called as in the Python source. What a loop makes several of is to
 
 import ast
 import inspect
+import itertools
 import re
 import textwrap
 from collections import defaultdict
 from collections.abc import Callable, Container
 from dataclasses import dataclass
 from functools import lru_cache
-from os.path import commonprefix
 from types import ModuleType
 from typing import Any
 
@@ -77,22 +77,28 @@ def _suffixes(family: list[Block], known: dict[int, Path]) -> list[Path]:
     return best
 
 
-def _rank(values: tuple, known: dict[int, Path]) -> tuple[int, list[Path]]:
+def _rank(values: tuple[Any, ...], known: dict[int, Path]) -> tuple[int, list[Path]]:
     if all(isinstance(v, str) for v in values):
         return 4, [(re.sub(r"\W+", "_", v).lower(),) for v in values]
     if all(hasattr(v, "name") and isinstance(v, int) for v in values):
         return 4, [(v.name.lower(),) for v in values]
-    paths = [known.get(id(v)) for v in values]
-    if all(paths):
-        shared = len(commonprefix(paths))
+    paths = [known[id(v)] for v in values if id(v) in known]
+    if len(paths) == len(values):
+        shared = len(_shared(paths))
         return (3, [p[shared:] for p in paths]) if shared else (2, paths)
     return 0, []
+
+
+def _shared(paths: list[Path]) -> Path:
+    """What all paths begin with."""
+    levels = itertools.takewhile(lambda level: len(set(level)) == 1, zip(*paths))
+    return tuple(level[0] for level in levels)
 
 
 def _arguments(child: Block) -> dict[str, Any]:
     """Arguments of a block by name."""
     if hasattr(child, "call"):
-        return child.call.ports | child.call.params
+        return {**child.call.ports, **child.call.params}
     bound = inspect.signature(child.func).bind(*child.args, **child.kwargs)
     bound.apply_defaults()
     return bound.arguments
@@ -126,7 +132,7 @@ def visible(parent: Block) -> list[tuple[Path, Any]]:
 
 
 @lru_cache
-def _loop_variables(func: Callable) -> frozenset[str]:
+def _loop_variables(func: Callable[..., object]) -> frozenset[str]:
     """Names that a function assigns in loops, which stand for another thing each time."""
     tree = ast.parse(textwrap.dedent(inspect.getsource(func)))
     loops = [node for node in ast.walk(tree) if isinstance(node, (ast.For, ast.While))]

@@ -49,7 +49,7 @@ class UnitCall:
             yield from flatten_port(name, port)
 
     @property
-    def key(self) -> tuple:
+    def key(self) -> tuple[object, ...]:
         """Equal for calls that share one Verilog module."""
         types = tuple((name, value_type(s), len(s), s.min) for name, s in self._paths())
         return self.unit, tuple((name, repr(value)) for name, value in self.params.items()), types
@@ -90,7 +90,7 @@ def _suffix(name: str, value: Any) -> str:
 class Unit(BlockDecorator):
     """The decorated function; see `unit`."""
 
-    def __init__(self, func: Callable, outputs: str) -> None:
+    def __init__(self, func: Callable[..., object], outputs: str) -> None:
         super().__init__(func)
         self.outputs = frozenset(outputs.split())
         parameters = inspect.signature(func).parameters.values()
@@ -101,11 +101,13 @@ class Unit(BlockDecorator):
         if unknown:
             raise TypeError(f"unit {func.__name__}: output {min(unknown)} is not one of its ports")
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Block:
+    def __call__(self, *args: Any, **kwargs: Any) -> "UnitBlock | UnitStub":
         call = self.bind(*args, **kwargs)
         if _converting:
             return UnitStub(call)
-        instance = Block(self.func, self, self.__name__, self.srcfile, self.srcline, False, **call.ports, **call.params)
+        instance = UnitBlock(
+            self.func, self, self.__name__, self.srcfile, self.srcline, False, **call.ports, **call.params
+        )
         instance.call = call
         name_children(instance)
         return instance
@@ -124,13 +126,21 @@ def _as_port(value: Any) -> Any:
     return Signal(value) if isinstance(value, (bool, intbv)) else value
 
 
-def unit(out: str) -> Callable[[Callable], Unit]:
+def unit(out: str) -> Callable[[Callable[..., object]], Unit]:
     """Decorate a block function; `out` names its output ports, `x.ready` for a signal of interface `x`."""
     return lambda func: Unit(func, out)
 
 
+class UnitBlock(Block):
+    """What a unit call returns: an instance that knows its call."""
+
+    call: UnitCall
+
+
 class UnitStub(BlockStub):
     """What a unit call returns while its parent is being converted: an instance without a body."""
+
+    instance: str  # its name in the module
 
     def __init__(self, call: UnitCall) -> None:
         super().__init__(call.unit.func, call.unit.__name__, callers=2)

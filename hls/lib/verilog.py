@@ -25,18 +25,19 @@ from hls.lib.myhdl_internals import (
     WireWriter,
     Writer,
     analyse,
+    case_item,
     case_subject,
     case_value,
     choice,
     event_text,
     is_used,
-    object_of,
     operands,
     set_signed,
     set_verilog_name,
     table_of,
     value_type,
     verilog_name,
+    width_of,
 )
 from hls.lib.naming import Label, unique
 
@@ -44,17 +45,17 @@ INDENT = "    "
 
 
 def module_text(
-    block: Block, name: str, labels: Mapping[int, Label], ports_of: Callable[[Block], dict[str, SignalType]]
+    block: Block, name: str, labels: Mapping[int, Label], ports_of: Callable[[], dict[str, SignalType]]
 ) -> str:
     """Module `name` of an elaborated block, from its first line to `endmodule`.
 
-    `labels` by the generators' id; `ports_of` gives the ports of the block by name once it is analysed.
+    `labels` by the generators' id; `ports_of` gives its ports by name, and is asked once it is analysed.
     """
     found = analyse(block, name)
     for tree in found.trees:
         if not isinstance(tree, VerilogText):
             _Types(tree).visit(tree)
-    ports = ports_of(block)
+    ports = ports_of()
     for port, signal in ports.items():
         set_verilog_name(signal, port)
     inner = [s for s in found.signals if is_used(s) and verilog_name(s) not in ports]
@@ -154,7 +155,7 @@ def _loads(tree: Tree) -> Iterable[ast.Name]:
     return (node for node in ast.walk(tree) if isinstance(node, ast.Name) and node.id not in names)
 
 
-def _number(tree: Tree, node: ast.AST) -> int | None:
+def _number(tree: Tree, node: ast.expr) -> int | None:
     """Value of an expression of numbers and named numbers; None if there is anything else in it."""
     if isinstance(node, ast.BinOp):
         known = _number(tree, node.left) is not None and _number(tree, node.right) is not None
@@ -174,11 +175,14 @@ class _Constants:
     def __init__(self, trees: Sequence[Tree | VerilogText], taken: set[str]) -> None:
         self.values = defaultdict(set)
         for tree in trees:
-            for node in [] if isinstance(tree, VerilogText) else _loads(tree):
+            if isinstance(tree, VerilogText):
+                continue
+            for node in _loads(tree):
                 value = tree.symdict.get(node.id)
                 if isinstance(value, int) and not isinstance(value, bool):
                     self.values[_constant_name(node.id, value)].add(int(value))
-        self.taken, self.used = taken, {}
+        self.taken = taken
+        self.used: dict[str, int] = {}
 
     def text_of(self, name: str, value: int) -> str:
         name = _constant_name(name, value)
@@ -241,10 +245,9 @@ class _Readable(Writer):
             self.write(self.constants.text_of(node.id, value))
 
     def visit_BinOp(self, node: ast.BinOp) -> None:
-        value = _number(self.tree, node)
-        terms = [] if value is None else [_number(self.tree, term) for term in (node.left, node.right)]
-        if any(term.bit_length() > value.bit_length() for term in terms):  # a number wider than it must be, for linters
-            self.write(_literal(value))
+        value, terms = _number(self.tree, node), [_number(self.tree, term) for term in (node.left, node.right)]
+        if value is not None and any(term is not None and term.bit_length() > value.bit_length() for term in terms):
+            self.write(_literal(value))  # a number wider than it must be, for linters
         else:
             super().visit_BinOp(node)
 
@@ -257,8 +260,7 @@ class _Readable(Writer):
 
     def visit_Assign(self, node: ast.Assign) -> None:
         source = node.value
-        table = table_of(source.value) if isinstance(source, ast.Subscript) else None
-        if table is not None:
+        if isinstance(source, ast.Subscript) and (table := table_of(source.value)) is not None:
             self._table(node.targets[0], source.slice, table)
             return
         self.visit(node.targets[0])
@@ -266,12 +268,12 @@ class _Readable(Writer):
         self.isSigAss = False
         self.write(f"{self.bare(source)};")
 
-    def _table(self, target: ast.AST, index: ast.AST, rom: Sequence[int]) -> None:
+    def _table(self, target: ast.expr, index: ast.expr, rom: Sequence[int]) -> None:
         """A constant table as a case statement, equal entries together; out of its range, the last entry."""
         entries = defaultdict(list)
         for i, value in enumerate(rom):
-            entries[int(value)].append(i)
-        full = len(rom) == 1 << len(object_of(index))
+            entries[int(value)].append(str(i))
+        full = len(rom) == 1 << width_of(index)
         default = max(entries, key=lambda value: len(entries[value])) if full else int(rom[-1])
         name, sign = self.text(target), "<=" if self.isSigAss else "="
         self.isSigAss = False
@@ -280,7 +282,7 @@ class _Readable(Writer):
         for value, places in [*entries.items(), (default, ["default"])]:
             if value != default or places == ["default"]:
                 self.writeline()
-                self.write(f"{', '.join(map(str, places))}: {name} {sign} {_literal(value)};")
+                self.write(f"{', '.join(places)}: {name} {sign} {_literal(value)};")
         self.dedent()
         self.writeline()
         self.write("endcase")
@@ -309,9 +311,8 @@ class _Readable(Writer):
         self.indent()
         for test, suite in found.tests:
             self.writeline()
-            item = test.comparators[0]
-            named = isinstance(item, ast.Name)
-            self.write(self.text(item) if named else str(case_value(test)))
+            item = case_item(test)
+            self.write(self.text(item) if isinstance(item, ast.Name) else str(case_value(test)))
             self.write(": begin")
             self._suite(suite)
         if found.otherwise:
@@ -354,7 +355,11 @@ class _Clocked(_Readable, ClockedWriter):
     pass
 
 
-_WRITERS = {Kind.WIRE: _Wire, Kind.COMBINATIONAL: _Combinational, Kind.CLOCKED: _Clocked}
+_WRITERS: dict[int, type[_Wire | _Combinational | _Clocked]] = {
+    Kind.WIRE: _Wire,
+    Kind.COMBINATIONAL: _Combinational,
+    Kind.CLOCKED: _Clocked,
+}
 
 
 class _Item:
@@ -366,9 +371,9 @@ class _Item:
         self.head = always and always[1]
         self.body = (textwrap.dedent(always[2]) if always else text).split("\n")
 
-    def key(self) -> tuple | None:
+    def key(self) -> tuple[object, ...] | None:
         """Equal for clocked blocks of one block function that only write registers, under the same condition."""
-        if self.head is None or "edge " not in self.head:
+        if self.label is None or self.head is None or "edge " not in self.head:
             return None
         guarded = len(self.body) > 2 and self.body[0].startswith("if (") and self.body[-1] == "end"
         writes = [line.removeprefix(INDENT) for line in self.body[1:-1]] if guarded else self.body
@@ -384,7 +389,7 @@ class _Item:
 
     def text(self, taken: set[str]) -> str:
         """The whole, its label none of `taken`; blocks that were joined have none."""
-        if self.head is None:
+        if self.label is None or self.head is None:
             return "\n".join(self.body) + "\n"
         label = ""
         if not self.joined:
@@ -396,7 +401,8 @@ class _Item:
 
 def _items(found: Analysis, labels: Mapping[int, Label], constants: _Constants, taken: set[str]) -> list[str]:
     """Text of every generator and instance; registers that are written under the same condition share a block."""
-    items, by_key = [], {}
+    items: list[_Item] = []
+    by_key: dict[tuple[object, ...], _Item] = {}
     for generator, tree in zip(found.generators, found.trees, strict=True):
         if isinstance(tree, VerilogText):
             items.append(_Item(_indices(str(tree).strip("\n"))))
@@ -409,15 +415,18 @@ def _items(found: Analysis, labels: Mapping[int, Label], constants: _Constants, 
         key = None if tree.vardict else item.key()
         if key in by_key:
             by_key[key].join(item)
-        else:
-            items.append(item)
-            by_key |= {key: item} if key else {}
+            continue
+        items.append(item)
+        if key:
+            by_key[key] = item
     return _paragraphs(items, taken)
 
 
 def _paragraphs(items: Sequence[_Item], taken: set[str]) -> list[str]:
     """Items with what their blocks say of themselves; assignments that follow each other are one paragraph."""
-    paragraphs, explained, open_ended = [], set(), False
+    paragraphs: list[str] = []
+    explained: set[object] = set()
+    open_ended = False
     for item in items:
         text, doc = item.text(taken), ""
         if item.label and item.label.doc and item.label.block not in explained:

@@ -13,9 +13,10 @@ _A, _B = LINEAR + 1, 17  # operands: both signed, so that Y0 may be negative
 _BYTES = LINEAR + 2
 
 
-def schedule(ports, beats):
+def schedule(ports: int, beats: int) -> list[int]:
     """Beat of every product: it is computed in the cycle in which this beat arrives, or, number ``beats``, follows."""
-    slots, last = [], -1
+    slots: list[int] = []
+    last = -1
     for product in PRODUCTS:
         first = rules.available(product, ports)
         assert product.left or first <= last + 1, "the product before is not the one of the beat before"

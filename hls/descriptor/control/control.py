@@ -37,7 +37,7 @@ STAGE_FIELDS = {
 class Stage:
     """A stage's copy of its fields, and the pulse in the first cycle in which they are a new layer's."""
 
-    def __init__(self, fields):
+    def __init__(self, fields: str) -> None:
         self.start = Signal(bool(0))
         self.job = job_signals(fields)
 
@@ -45,7 +45,7 @@ class Stage:
 class Stages:
     """The stages, by the names of STAGE_FIELDS."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         for name, fields in STAGE_FIELDS.items():
             setattr(self, name, Stage(fields))
 
@@ -63,7 +63,7 @@ _PROFILE = " ".join(f"profile_req.{name}" for name in ("valid", "addr", "stride"
 class Events:
     """What the performance counters count, per cycle."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.issue, self.load_stall, self.store_stall = (Signal(bool(0)) for _ in range(3))
         self.words = Signal(intbv(0)[3:])
         self.lost, self.lossy = (Signal(intbv(0)[6:]) for _ in range(2))

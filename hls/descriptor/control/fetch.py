@@ -5,14 +5,14 @@ from myhdl import Signal, always, always_comb, block, concat, intbv, modbv
 
 from hls.descriptor.control.check import descriptor_check
 from hls.descriptor.interface.registers import ERRORS
-from hls.descriptor.interface.table import FIELDS, WORDS
+from hls.descriptor.interface.table import FIELDS, WORDS, Field
 from hls.descriptor.interface.timing import fetch_beats
 from hls.lib.select import first_of
 from hls.lib.unit import unit
 from hls.lib.wiring import join, split
 
 
-def _is_absolute(field):
+def _is_absolute(field: Field) -> bool:
     return field.kind == "addr" and field.name != "NEXT"
 
 

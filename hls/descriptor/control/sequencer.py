@@ -26,7 +26,7 @@ IY_BITS = 18  # row number, signed: padding lies above and below the 16 bits of 
 class Position:
     """Where a pixel's window starts: columns left in its output row, linear column, row start, row number."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.ox_left = Signal(modbv(0)[LINEAR:])
         self.x = Signal(modbv(0)[SIGNED_LINEAR:])
         self.row = Signal(modbv(0)[SIGNED_LINEAR:])
@@ -36,7 +36,7 @@ class Position:
 class Window:
     """One vector's place in the input: linear column of lane 0, row start, row number, words left in the run."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.p, self.row, self.run_left = (Signal(modbv(0)[SIGNED_LINEAR:]) for _ in range(3))
         self.iy = Signal(modbv(0)[IY_BITS:])
 
@@ -44,7 +44,7 @@ class Window:
 class Marks:
     """What a vector means to the weight loader, the accumulators and the activation buffer."""
 
-    def __init__(self, entry_bits):
+    def __init__(self, entry_bits: int) -> None:
         self.valid, self.swap, self.first, self.bank = (Signal(bool(0)) for _ in range(4))
         self.step_first, self.step_last, self.group_first, self.group_last = (Signal(bool(0)) for _ in range(4))
         self.strip_last, self.end, self.waits = (Signal(bool(0)) for _ in range(3))
@@ -54,7 +54,7 @@ class Marks:
 class Place:
     """Where a vector's words lie: address and lanes lo..hi-1, words that must be loaded, words released afterwards."""
 
-    def __init__(self, addr_bits, lane_bits):
+    def __init__(self, addr_bits: int, lane_bits: int) -> None:
         self.addr = Signal(modbv(0)[addr_bits:])
         self.lo, self.hi = (Signal(modbv(0)[lane_bits:]) for _ in range(2))
         self.need, self.released = (Signal(modbv(0)[LINEAR:]) for _ in range(2))

@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """OBI slave: the registers of `registers`, decoded from that table."""
 
-from myhdl import ConcatSignal, Signal, always, always_comb, block, intbv
+from collections.abc import Mapping
 
-from hls.descriptor.interface.registers import MAGIC, REGIONS, REGISTER, REGISTERS, VERSION, Named
+from myhdl import ConcatSignal, Signal, SignalType, always, always_comb, block, intbv
+
+from hls.descriptor.interface.registers import MAGIC, REGIONS, REGISTER, REGISTERS, VERSION, Named, Register
 from hls.lib.mux import choose
 from hls.lib.unit import unit
 from hls.lib.wiring import ignore
@@ -17,7 +19,7 @@ _INDEX_BITS = ADDRESS_BITS - 2
 class Slave:
     """OBI slave port: granted at once, answered in the next cycle."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.req, self.we, self.gnt, self.rvalid = (Signal(bool(0)) for _ in range(4))
         self.be = Signal(intbv(0)[4:])
         self.addr, self.wdata, self.rdata = (Signal(intbv(0)[32:]) for _ in range(3))
@@ -26,7 +28,7 @@ class Slave:
 class Windows:
     """BASE and LIMIT registers, byte addresses."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         for i in range(REGIONS):
             setattr(self, f"base{i}", Signal(intbv(0)[32:]))
             setattr(self, f"limit{i}", Signal(intbv(0)[32:]))
@@ -35,7 +37,7 @@ class Windows:
 class Commands:
     """What software asks for: pulses in the cycle of the write, so that the next access sees the effect."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.soft_reset, self.force, self.clear, self.doorbell = (Signal(bool(0)) for _ in range(4))
         self.address = Signal(intbv(0)[32:])
         self.clear_done, self.clear_error = (Signal(bool(0)) for _ in range(2))
@@ -44,10 +46,10 @@ class Commands:
 class Interrupts:
     """One flag per interrupt: enabled, or pending."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.done, self.error = (Signal(bool(0)) for _ in range(2))
 
-    def word(self):
+    def word(self) -> ConcatSignal:
         """The flags as IRQ_ENABLE and IRQ_STATUS hold them."""
         return packed(REGISTER["IRQ_ENABLE"], {"DONE": self.done, "ERROR": self.error})
 
@@ -55,11 +57,11 @@ class Interrupts:
 class State:
     """What STATUS shows."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.busy, self.done, self.failed, self.draining = (Signal(bool(0)) for _ in range(4))
         self.error = Signal(intbv(0)[REGISTER["STATUS"].bits("ERROR_CODE").width :])
 
-    def word(self):
+    def word(self) -> ConcatSignal:
         """The state as STATUS holds it."""
         return packed(
             REGISTER["STATUS"],
@@ -76,7 +78,7 @@ class State:
 class Readings:
     """Values behind the read-only registers."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.doorbell, self.error_addr, self.layers = (Signal(intbv(0)[32:]) for _ in range(3))
         (
             self.busy,
@@ -91,9 +93,10 @@ class Readings:
         self.pending, self.state = Interrupts(), State()
 
 
-def packed(register, signals):
+def packed(register: Register, signals: Mapping[str, SignalType]) -> ConcatSignal:
     """Word of a register from the signals of its fields, by name."""
-    parts, below = [], 0
+    parts: list[SignalType | intbv] = []
+    below = 0
     for bits in sorted(register.fields, key=lambda b: b.lsb):
         if bits.lsb > below:
             parts.append(intbv(0)[bits.lsb - below :])

@@ -3,6 +3,7 @@
 
 from myhdl import Signal, always, always_comb, block, concat, intbv, modbv
 
+from hls.config import Config
 from hls.descriptor.interface.job import Job
 from hls.descriptor.interface.table import LINEAR
 from hls.descriptor.interface.timing import beats
@@ -14,7 +15,7 @@ _STEPS = "addr c_stride x_stride y_stride cb_step g_step"
 _WORD = 30  # bits of a word address
 
 
-def index_bits(count):
+def index_bits(count: int) -> int:
     """Bits of an index 0..count-1, at least one."""
     return max(1, (count - 1).bit_length())
 
@@ -22,7 +23,7 @@ def index_bits(count):
 class Beat:
     """Up to ``ports`` neighbouring channels of an output pixel, and where they lie on chip and in memory."""
 
-    def __init__(self, config):
+    def __init__(self, config: Config) -> None:
         self.valid, self.bank, self.block_last, self.bank_last, self.mark = (Signal(bool(0)) for _ in range(5))
         self.addr = Signal(intbv(0)[32:])
         self.count = Signal(intbv(0)[3:])
@@ -30,7 +31,7 @@ class Beat:
         self.entry = Signal(intbv(0)[index_bits(config.accumulator_entries) :])
 
 
-def walk_job(job, prefix):
+def walk_job(job: Job, prefix: str) -> Job:
     """The loops and the address steps of one side, under common names."""
     return Job({n: getattr(job, n) for n in LOOPS.split()} | {n: getattr(job, f"{prefix}_{n}") for n in _STEPS.split()})
 

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Descriptor fields as MyHDL signals."""
 
-from myhdl import Signal, intbv
+from collections.abc import Mapping
+
+from myhdl import Signal, SignalType, intbv
 
 from hls.descriptor.interface.table import FIELD
 
@@ -9,15 +11,15 @@ from hls.descriptor.interface.table import FIELD
 class Job:
     """Some descriptor fields as signals; address fields are absolute and have a ``_region`` companion."""
 
-    def __init__(self, signals):
+    def __init__(self, signals: Mapping[str, SignalType]) -> None:
         self.__dict__.update(signals)
 
-    def subset(self, names):
+    def subset(self, names: str) -> "Job":
         """Job with only the named fields (a unit's port list holds what it reads)."""
         return Job({name: getattr(self, name) for name in names.split()})
 
 
-def field_signal(name):
+def field_signal(name: str) -> SignalType:
     """Signal of the width and sign of descriptor field ``name`` (lower case)."""
     if name.endswith("_region"):
         return Signal(intbv(0)[2:])
@@ -30,6 +32,6 @@ def field_signal(name):
     return Signal(intbv(0)[field.width :])
 
 
-def job_signals(names):
+def job_signals(names: str) -> Job:
     """Job with fresh signals for the blank-separated lower-case field names."""
     return Job({name: field_signal(name) for name in names.split()})

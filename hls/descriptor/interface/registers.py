@@ -9,7 +9,9 @@ from hls.config import INTERFACE_VERSION
 class Named(int):
     """A number with the name that it has in Verilog."""
 
-    def __new__(cls, value, name):
+    name: str
+
+    def __new__(cls, value: int, name: str) -> "Named":
         number = super().__new__(cls, value)
         number.name = name
         return number
@@ -37,18 +39,18 @@ class Register:
     offset: int
     access: str
     doc: str
-    fields: tuple = field(default=())
+    fields: tuple[Bits, ...] = field(default=())
 
     @property
-    def index(self):
+    def index(self) -> Named:
         """Number of its word in the register file."""
         return Named(self.offset // 4, f"{self.name}_INDEX")
 
-    def bits(self, name):
+    def bits(self, name: str) -> Bits:
         """The field called ``name``."""
         return next(b for b in self.fields if b.name == name)
 
-    def word(self, **values):
+    def word(self, **values: int) -> int:
         """Register contents with these field values; other fields are 0."""
         return sum(int(value) << self.bits(name).lsb for name, value in values.items())
 

@@ -52,7 +52,7 @@ def _range(lsb: int, width: int) -> str:
 
 def register_hjson() -> str:
     """Register map in the hjson form that OpenTitan's reggen, and with it X-HEEP, reads."""
-    entries: list[dict] = []
+    entries: list[dict[str, object]] = []
     expected = 0
     for register in REGISTERS:
         if register.offset != expected:

@@ -2,8 +2,18 @@
 """The rules of a descriptor, each written once: the hardware (`control.check`) and `model` refuse what breaks one."""
 
 from dataclasses import dataclass
+from typing import Protocol
 
-from hls.descriptor.interface.table import FIELD, LINEAR
+from hls.config import Config
+from hls.descriptor.interface.table import FIELD, LINEAR, Fields
+
+
+class Rule(Protocol):
+    """Something that must hold among the fields of a descriptor."""
+
+    def broken(self, f: Fields, config: Config) -> bool: ...
+
+    def text(self, f: Fields, config: Config) -> str: ...
 
 
 @dataclass(frozen=True)
@@ -12,10 +22,10 @@ class NotZero:
 
     name: str
 
-    def broken(self, f, config):
-        return f[self.name] == 0
+    def broken(self, f: Fields, config: Config) -> bool:
+        return bool(f[self.name] == 0)
 
-    def text(self, f, config):
+    def text(self, f: Fields, config: Config) -> str:
         return f"{self.name} is 0"
 
 
@@ -26,13 +36,13 @@ class AtMost:
     name: str
     bound: str = ""
 
-    def limit(self, f, config):
-        return f[self.bound] if self.bound else config.accumulator_entries
+    def limit(self, f: Fields, config: Config) -> int:
+        return int(f[self.bound]) if self.bound else config.accumulator_entries
 
-    def broken(self, f, config):
-        return f[self.name] > self.limit(f, config)
+    def broken(self, f: Fields, config: Config) -> bool:
+        return bool(f[self.name] > self.limit(f, config))
 
-    def text(self, f, config):
+    def text(self, f: Fields, config: Config) -> str:
         return (
             f"{self.name} {f[self.name]} is more than {self.bound or 'the accumulator entries'}, "
             f"{self.limit(f, config)}"
@@ -46,10 +56,10 @@ class Excludes:
     flag: str
     other: str
 
-    def broken(self, f, config):
+    def broken(self, f: Fields, config: Config) -> bool:
         return bool(f[self.flag] and f[self.other])
 
-    def text(self, f, config):
+    def text(self, f: Fields, config: Config) -> str:
         return f"{self.flag} and {self.other} exclude each other"
 
 
@@ -60,10 +70,10 @@ class Requires:
     flag: str
     other: str
 
-    def broken(self, f, config):
+    def broken(self, f: Fields, config: Config) -> bool:
         return bool(f[self.flag] and not f[self.other])
 
-    def text(self, f, config):
+    def text(self, f: Fields, config: Config) -> str:
         return f"{self.flag} without {self.other}"
 
 
@@ -74,10 +84,10 @@ class IsOne:
     name: str
     flag: str = ""
 
-    def broken(self, f, config):
-        return f[self.name] != 1 and bool(not self.flag or f[self.flag])
+    def broken(self, f: Fields, config: Config) -> bool:
+        return bool(f[self.name] != 1 and (not self.flag or f[self.flag]))
 
-    def text(self, f, config):
+    def text(self, f: Fields, config: Config) -> str:
         return f"{self.name} is {f[self.name]}, with {self.flag} it must be 1"
 
 
@@ -89,10 +99,10 @@ class Equals:
     other: str
     flag: str
 
-    def broken(self, f, config):
+    def broken(self, f: Fields, config: Config) -> bool:
         return bool(f[self.flag] and f[self.name] != f[self.other])
 
-    def text(self, f, config):
+    def text(self, f: Fields, config: Config) -> str:
         return f"{self.name} {f[self.name]} is not {self.other} {f[self.other]}, though {self.flag} is set"
 
 
@@ -104,22 +114,22 @@ class Blocks:
     length: str
     unless: str = ""
 
-    def size(self, config, diagonal):
+    def size(self, config: Config, diagonal: bool) -> int:
         """Block size: rows of the array for blocks of a run, else output channels per vector."""
         return config.rows if self.length == "RUN" else config.diagonal if diagonal else config.cols
 
-    def broken(self, f, config):
+    def broken(self, f: Fields, config: Config) -> bool:
         size = self.size(config, f["DIAGONAL"])
         return not (self.unless and f[self.unless]) and not 0 <= f[self.count] * size - f[self.length] < size
 
-    def text(self, f, config):
+    def text(self, f: Fields, config: Config) -> str:
         return (
             f"{self.count} {f[self.count]} blocks of {self.size(config, f['DIAGONAL'])} do not match "
             f"{self.length} {f[self.length]}"
         )
 
 
-RULES = (
+RULES: tuple[Rule, ...] = (
     *map(
         NotZero,
         (
@@ -171,16 +181,16 @@ class Product:
     whole: bool = False
 
     @property
-    def chained(self):
+    def chained(self) -> bool:
         """Whether the product is one of several, and must not grow too large."""
         return self.whole or self.left is None or not self.target or self.target == "PARAM_WORDS"
 
-    def exempt(self, f, config):
+    def exempt(self, f: Fields, config: Config) -> bool:
         if isinstance(self.unless, str):
             return bool(self.unless and f[self.unless])
         return not self.unless.broken(f, config)
 
-    def broken(self, value, f, config):
+    def broken(self, value: int, f: Fields, config: Config) -> bool:
         """Whether ``value``, the product, is wrong."""
         if self.chained and value >> LINEAR + 2 * (self.right is None):
             return True
@@ -212,17 +222,17 @@ PRODUCTS = (
 )
 
 
-def block_params(config, diagonal):
+def block_params(config: Config, diagonal: bool) -> int:
     """Parameter words of one channel block."""
     return 2 * config.ports * -(-(config.diagonal if diagonal else config.cols) // config.ports)
 
 
-def tile_bytes(config, diagonal):
+def tile_bytes(config: Config, diagonal: bool) -> int:
     """Bytes of one weight tile."""
     return config.diagonal if diagonal else config.rows * config.cols
 
 
-def contradiction(f, config):
+def contradiction(f: Fields, config: Config) -> str | None:
     """What is wrong with the fields of a descriptor, in words; None when nothing is."""
     for rule in RULES:
         if rule.broken(f, config):
@@ -237,7 +247,7 @@ def contradiction(f, config):
     return None
 
 
-def available(product, ports):
+def available(product: Product, ports: int) -> int:
     """First beat of a fetched descriptor, of ``ports`` words each, in which the product may be computed: its operands
     are there, and what it is compared with is there in the next cycle."""
     beats = [FIELD[name].word // ports for name in (product.left, product.right) if name]

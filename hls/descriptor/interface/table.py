@@ -57,13 +57,18 @@ A descriptor whose fields contradict each other is refused with error DESCRIPTOR
 those below, products modulo the width of their field, and no loop count is 0; `rules` lists them.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from hls.errors import HeepgenError
 
 WORDS = 52
+
+Fields: TypeAlias = Mapping[str, Any]
+"""Values of a descriptor by the names of its fields: int, or np.float32 for fp32 fields."""
 
 SCRATCHPAD = 3
 """Region whose loads, stores and aux reads stay on chip, in accelerators that have a scratchpad."""
@@ -81,7 +86,7 @@ class Field:
     doc: str
 
     @property
-    def range(self):
+    def range(self) -> tuple[int, int]:
         """Smallest and largest value of an integer field."""
         if self.kind == "int":
             return -(1 << (self.width - 1)), (1 << (self.width - 1)) - 1
@@ -180,12 +185,12 @@ PROFILE_RECORD = (
 """Words of a profile record: the low words of the cycle counter and of the cumulative counters."""
 
 
-def on_chip(fields, prefix):
+def on_chip(fields: Fields, prefix: str) -> bool:
     """Whether a stream (LOAD, STORE, AUX) of a descriptor belongs in the scratchpad."""
-    return fields.get(f"{prefix}_ADDR", 0) >> 30 == SCRATCHPAD
+    return bool(fields.get(f"{prefix}_ADDR", 0) >> 30 == SCRATCHPAD)
 
 
-def address(region, offset):
+def address(region: int, offset: int) -> int:
     """Descriptor address of byte ``offset`` in ``region`` (0..3)."""
     if not 0 <= region < 4 or not 0 <= offset < 1 << 30:
         raise HeepgenError(
@@ -195,7 +200,7 @@ def address(region, offset):
     return region << 30 | offset
 
 
-def pack(values):
+def pack(values: Fields) -> np.ndarray:
     """Descriptor words, uint32 [WORDS], from a mapping of field names to values; absent fields are 0.
 
     fp32 fields take a float or a NumPy float32. Raises HeepgenError for an unknown name or a value that
@@ -217,9 +222,9 @@ def pack(values):
     return words
 
 
-def unpack(words):
+def unpack(words: np.ndarray) -> dict[str, Any]:
     """Mapping of field names to values (int, or np.float32 for fp32 fields) of a descriptor."""
-    values = {}
+    values: dict[str, Any] = {}
     for field in FIELDS:
         bits = (int(words[field.word]) >> field.lsb) & ((1 << field.width) - 1)
         if field.kind == "fp32":

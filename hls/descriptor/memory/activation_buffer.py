@@ -18,7 +18,7 @@ from hls.lib.wiring import ignore, join, resize, split
 class Write:
     """Up to P words for the buffer from linear word ``pos`` on."""
 
-    def __init__(self, ports):
+    def __init__(self, ports: int) -> None:
         self.valid = Signal(bool(0))
         self.pos = Signal(intbv(0)[LINEAR:])
         self.count = Signal(intbv(0)[3:])

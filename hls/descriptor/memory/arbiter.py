@@ -17,7 +17,7 @@ ANSWERS = (*STREAMS, "mark")
 class Request:
     """Signals of a request stream: a beat of ``count`` words at ``addr``, ``stride`` words apart, in ``region``."""
 
-    def __init__(self, ports, data=False, urgent=False, mark=False):
+    def __init__(self, ports: int, data: bool = False, urgent: bool = False, mark: bool = False) -> None:
         """``data`` adds a store's words, ``mark`` asks for an answer of its own, ``urgent`` is for weights."""
         half = 1 << 31
         self.valid, self.ready = (Signal(bool(0)) for _ in range(2))

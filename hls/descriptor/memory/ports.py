@@ -13,7 +13,7 @@ from hls.lib.wiring import join, split
 class Command:
     """A beat of ``count`` (1..P) words, word i on port i: to write, or to read for stream ``tag``."""
 
-    def __init__(self, ports):
+    def __init__(self, ports: int) -> None:
         self.valid, self.ready, self.write = (Signal(bool(0)) for _ in range(3))
         self.count, self.tag = (Signal(intbv(0)[3:]) for _ in range(2))
         self.addr, self.wdata = (Signal(intbv(0)[32 * ports :]) for _ in range(2))
@@ -22,7 +22,7 @@ class Command:
 class Answer:
     """What a command came to, writes too: ``valid`` has a bit per stream, high for one cycle."""
 
-    def __init__(self, ports, streams):
+    def __init__(self, ports: int, streams: int) -> None:
         self.valid = Signal(intbv(0)[streams:])
         self.count = Signal(intbv(0)[3:])
         self.data = Signal(intbv(0)[32 * ports :])

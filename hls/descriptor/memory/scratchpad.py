@@ -4,7 +4,7 @@
 Single-word banks, word w in bank w mod banks, so that a beat of P neighbouring words takes one cycle from any start.
 """
 
-from myhdl import Signal, always, always_comb, block, concat, intbv, modbv
+from myhdl import Signal, SignalType, always, always_comb, block, concat, intbv, modbv
 
 from hls.descriptor.interface.table import SCRATCHPAD
 from hls.descriptor.interface.timing import SCRATCHPAD_LATENCY
@@ -23,7 +23,7 @@ _OUTPUTS = " ".join(
 class Place:
     """Where a stream of the current layer begins (byte address), and log2 of the words of its ring."""
 
-    def __init__(self, addr, ring):
+    def __init__(self, addr: SignalType, ring: SignalType) -> None:
         self.addr, self.ring = addr, ring
 
 

@@ -21,7 +21,7 @@ CUT_JOB = "weight_words unit_weights diagonal out_px first_px strip_px groups nc
 class _Tile:
     """A tile on its way to the array."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.valid, self.ends_pass, self.ends_layer = (Signal(bool(0)) for _ in range(3))
 
 

@@ -3,6 +3,8 @@
 from collections.abc import Callable, Generator
 from typing import TypeAlias
 
+from myhdl import _block as _block
+from myhdl import _instance as _instance
 from myhdl._block import _Block, block_decorator
 from myhdl._instance import _Instantiator
 from myhdl._intbv import intbv as intbv

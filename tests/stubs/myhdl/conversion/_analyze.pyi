@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 from collections.abc import Mapping, Sequence
 
-from myhdl._extractHierarchy import _Instance, _MemInfo, _UserVerilogCode
+from myhdl._extractHierarchy import _Instance, _MemInfo
 from myhdl._instance import _Instantiator
 from myhdl._Signal import _Signal
 
-from hls.lib.myhdl_internals import Tree
+from hls.lib.myhdl_internals import Tree, VerilogText
 
 class _Rom:
     rom: Sequence[int]
 
 def _analyzeGens(
-    top: Sequence[_Instantiator | _UserVerilogCode], absnames: Mapping[int, str | None]
-) -> list[Tree | _UserVerilogCode]: ...
+    top: Sequence[_Instantiator | VerilogText], absnames: Mapping[int, str | None]
+) -> list[Tree | VerilogText]: ...
 def _analyzeSigs(hierarchy: list[_Instance], hdl: str = "Verilog") -> tuple[list[_Signal], list[_MemInfo]]: ...

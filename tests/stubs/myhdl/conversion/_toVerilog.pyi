@@ -4,12 +4,11 @@ from collections.abc import Sequence
 from io import StringIO
 
 from myhdl._block import _Block
-from myhdl._extractHierarchy import _UserVerilogCode
 from myhdl._instance import _Instantiator
 
-from hls.lib.myhdl_internals import Tree
+from hls.lib.myhdl_internals import Tree, VerilogText
 
-def _flatten(*args: _Block) -> list[_Instantiator | _UserVerilogCode]: ...
+def _flatten(*args: _Block) -> list[_Instantiator | VerilogText]: ...
 
 class _AnnotateTypesVisitor(ast.NodeVisitor):
     tree: Tree
