@@ -82,11 +82,11 @@ def operators() -> str:
 
 
 DOCUMENTS = {
+    "firmware_gen/runtime/elementwise.hpp": elementwise_header,
     "docs/configuration.md": configuration,
     "docs/numerics.md": numerics,
     "docs/operators.md": operators,
     "docs/registers.md": regmap.markdown,
-    "firmware_gen/runtime/elementwise.hpp": elementwise_header,
 }
 
 

@@ -66,6 +66,8 @@ def document() -> str:
     """Markdown: the table of operators, what is understood of each, and what is evaluated at compile time."""
     outcomes = json.loads(OUTCOMES.read_text())
     rows = _rows()
+    if unknown := sorted(onnx.HANDLERS.keys() - outcomes.keys()):
+        raise ValueError(f"operators without cases: {unknown}; run python -m tests.onnx_cases")
     count = sum((Counter(cases.values()) for cases in outcomes.values()), Counter())
     parts = [INTRODUCTION, "| PyTorch | ONNX | runs on | ONNX cases right / refused |", "|---|---|---|---|"]
     for names, onnx_names, where in rows:

@@ -211,12 +211,14 @@ def _concat_parts(graph: ir.Graph, plain: set[str]) -> dict[str, Tensor]:
 
 def _may_be_part(graph: ir.Graph, value: str) -> bool:
     """Whether the accelerator writes `value`, and only it reads it, as it is: strided access costs it nothing."""
-    producer = graph.producer(value)
-    written = producer and producer.runs_on is ir.Place.ARRAY
-    if len(graph.shape(value)) != 4:
-        written = isinstance(producer, ir.Linear | ir.Concat)
-    readers = graph.consumers(value)
-    return written and value not in graph.outputs and all(n.runs_on is ir.Place.ARRAY for n in readers)
+    producer, shape = graph.producer(value), graph.shape(value)
+    if producer is None or value in graph.outputs or not _by_array(producer, *graph.consumers(value)):
+        return False
+    return len(shape) == 4 or producer.layout(shape) is ir.Layout.MAPS
+
+
+def _by_array(*nodes: ir.Node) -> bool:
+    return all(node.runs_on is ir.Place.ARRAY for node in nodes)
 
 
 def shares_storage(graph: ir.Graph, node: ir.Node) -> bool:
