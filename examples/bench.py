@@ -7,8 +7,11 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import click
 import numpy as np
@@ -29,7 +32,9 @@ PUBLISHED = {
 }
 """HEEPstor's array and firmware, measured in RTL simulation."""
 
-MEMORY = {"fc-autoencoder-clip": {"bank_kib": 128, "memory_banks": 8, "memory_banks_interleaved": (8,)}}
+MEMORY: dict[str, dict[str, Any]] = {
+    "fc-autoencoder-clip": {"bank_kib": 128, "memory_banks": 8, "memory_banks_interleaved": (8,)}
+}
 """Where the default does not do: 196 inputs at once are 0.5 MB, so are the outputs, and so are the bits that the
 firmware compares these with."""
 
@@ -107,6 +112,10 @@ def main(
         show(table(results))
 
 
+def _say_of(say: Callable[[str], None], name: str, message: str) -> None:
+    say(f"{name}: {message}")
+
+
 def _measure_all(names: list[str], geometries: tuple[str, ...], no_software: bool) -> list[Measurement]:
     configs = [parse_geometry(text) for text in geometries]
     for name in names:
@@ -129,7 +138,7 @@ def _measure_all(names: list[str], geometries: tuple[str, ...], no_software: boo
                         published=PUBLISHED.get(name, Published()),
                         software=not no_software and i == 0,
                         stalls=i == 0,
-                        progress=lambda message, name=name: say(f"{name}: {message}"),
+                        progress=partial(_say_of, say, name),
                     )
                 )
     return results

@@ -7,6 +7,7 @@ import io
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -19,13 +20,15 @@ from hls.output import write_files
 
 KIND = "trained example"
 
+Loss: TypeAlias = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
+
 
 @dataclass(frozen=True)
 class Task:
     """`loss(output, x, y)` to minimise; `score(model, data)`, 0..1, of the test data, called `measure`."""
 
     measure: str
-    loss: Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
+    loss: Loss
     score: Callable[[nn.Module, Data], float]
 
 
@@ -48,17 +51,17 @@ def train(
         torch.set_num_threads(threads)
 
 
-def _train(model: nn.Module, data: Data, epochs: int, seed: int, batch: int, rate: float, loss: Callable):
+def _train(model: nn.Module, data: Data, epochs: int, seed: int, batch: int, rate: float, loss: Loss) -> None:
     generator = torch.Generator().manual_seed(seed)
     torch.manual_seed(seed)  # dropout
     optimizer = torch.optim.Adam(model.parameters(), rate)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs)
     for _ in range(epochs):
         model.train()
-        for index in torch.randperm(len(data.train_x), generator=generator).split(batch):
+        for index in torch.split(torch.randperm(len(data.train_x), generator=generator), batch):
             optimizer.zero_grad()
             x, y = data.train_x[index], data.train_y[index]
-            loss(model(x), x, y).backward()
+            torch.autograd.backward(loss(model(x), x, y))
             optimizer.step()
         schedule.step()
     model.eval()
@@ -70,14 +73,14 @@ EVALUATED = 240
 @torch.no_grad()
 def accuracy(model: nn.Module, x: torch.Tensor, y: torch.Tensor) -> float:
     """Top-1 accuracy, 0..1; `model` takes batches of EVALUATED, a multiple of every example's own batch."""
-    parts = zip(x.split(EVALUATED), y.split(EVALUATED), strict=True)
-    return sum((model(xs).argmax(1) == ys).sum().item() for xs, ys in parts) / len(y)
+    parts = zip(torch.split(x, EVALUATED), torch.split(y, EVALUATED), strict=True)
+    return sum(int((model(xs).argmax(1) == ys).sum()) for xs, ys in parts) / len(y)
 
 
 @torch.no_grad()
 def clip_auc(model: nn.Module, data: Data) -> float:
     """Area under the ROC curve of the reconstruction error of a clip, `data.clip` consecutive test rows."""
-    outputs = torch.cat([model(xs) for xs in data.test_x.split(data.clip)])
+    outputs = torch.cat([model(xs) for xs in torch.split(data.test_x, data.clip)])
     error = metrics.reconstruction_error(data.test_x.numpy(), outputs.numpy(), data.clip)
     return metrics.auc(error, data.test_y.numpy())
 

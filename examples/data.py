@@ -6,6 +6,7 @@ from __future__ import annotations
 import gzip
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -15,6 +16,12 @@ from sklearn.datasets import load_digits
 from hls.errors import HeepgenError
 
 CIFAR_RECORD = 1 + 3 * 32 * 32  # label, then red, green and blue planes
+
+Labelled: TypeAlias = tuple[np.ndarray, np.ndarray]
+"""Images, uint8 (N, C, H, W), and their labels, int64."""
+
+Samples: TypeAlias = tuple[torch.Tensor, torch.Tensor]
+"""x and y of `Data`, for training or for the test."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +36,11 @@ class Data:
     test_y: torch.Tensor
     source: str
     clip: int = 1
+
+    @classmethod
+    def of(cls, train: Samples, test: Samples, source: str) -> Data:
+        """Data of (x, y) for training and (x, y) for the test."""
+        return cls(*train, *test, source=source)
 
     def first(self, count: int) -> Data:
         """The same with `count` training samples."""
@@ -83,7 +95,7 @@ def _find(dataset: Dataset, folder: Path, file: str) -> Path:
     raise HeepgenError(f"no {dataset.name} data: {file} (or {file}.gz) is not in {places}")
 
 
-def _digits():
+def _digits() -> tuple[Labelled, Labelled]:
     images, labels = load_digits(return_X_y=True)
     order = np.random.default_rng(0).permutation(len(labels))
     images = (images.reshape(-1, 1, 8, 8)[order] * (255 / 16)).astype(np.uint8)
@@ -92,11 +104,12 @@ def _digits():
     return (images[:split], labels[:split]), (images[split:], labels[split:])
 
 
-def _idx_pair(folder: Path):
-    return tuple(
+def _idx_pair(folder: Path) -> tuple[Labelled, Labelled]:
+    train, test = (
         (_idx(folder / f"{part}-images-idx3-ubyte", 3)[:, None], _idx(folder / f"{part}-labels-idx1-ubyte", 1))
         for part in ("train", "t10k")
     )
+    return train, test
 
 
 def _idx(path: Path, rank: int) -> np.ndarray:
@@ -119,12 +132,13 @@ def _read(path: Path) -> bytes:
         raise HeepgenError(f"{path} cannot be read ({error}); download it again") from error
 
 
-def _cifar(folder: Path):
+def _cifar(folder: Path) -> tuple[Labelled, Labelled]:
     parts = [[f"data_batch_{i}.bin" for i in range(1, 6)], ["test_batch.bin"]]
-    return tuple(_cifar_records([folder / name for name in names]) for names in parts)
+    train, test = (_cifar_records([folder / name for name in names]) for names in parts)
+    return train, test
 
 
-def _cifar_records(paths: list[Path]):
+def _cifar_records(paths: list[Path]) -> Labelled:
     data = [_read(path) for path in paths]
     for path, part in zip(paths, data, strict=True):
         if not part or len(part) % CIFAR_RECORD:

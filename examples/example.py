@@ -40,7 +40,9 @@ class Example:
         samples = self.load(self.input_shape, folder)
         return samples if folder is not None or self.bundled is None else samples.first(self.bundled)
 
-    def train(self, folder: str | Path | None = None, seed: int = 0, epochs: int | None = None):
+    def train(
+        self, folder: str | Path | None = None, seed: int = 0, epochs: int | None = None
+    ) -> tuple[nn.Module, data.Data, float]:
         """(trained network, its Data, test score 0..1: accuracy, or area under the ROC curve)."""
         model, samples = self.build(seed), self.load_data(folder)
         score = common.train(model, samples, epochs or self.epochs, seed, self.batch, self.rate, self.task)

@@ -21,7 +21,7 @@ from hls.errors import HeepgenError
 @click.option("--data", "folder", help="Folder of the real data set; bundled data are used without it.")
 @click.option("--epochs", type=click.IntRange(min=1), help="Training epochs.")
 @click.option("--seed", default=0, show_default=True)
-def main(name: str, output: str | None, folder: str | None, epochs: int | None, seed: int):
+def main(name: str, output: str | None, folder: str | None, epochs: int | None, seed: int) -> None:
     example = NETWORKS[name]
     try:
         model, data, score = example.train(folder, seed, epochs)

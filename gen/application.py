@@ -23,8 +23,8 @@ class Application:
     """A generated application folder: its manifest, and what PyTorch said."""
 
     folder: Path
-    manifest: dict
-    reference: dict
+    manifest: dict[str, Any]
+    reference: dict[str, Any]
 
     @classmethod
     def open(cls, folder: str | Path) -> "Application":

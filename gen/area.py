@@ -130,7 +130,7 @@ def modules(verilog: Path) -> dict[str, str]:
     return {path.stem: re.sub(r"//.*", "", path.read_text()).strip() + "\n" for path in paths}
 
 
-def instances(texts: dict[str, str], unit: str) -> Counter:
+def instances(texts: dict[str, str], unit: str) -> Counter[str]:
     """How often `unit` instantiates each other module directly."""
     return Counter(name for name in re.findall(r"^\s*(\w+)\s+\w+\s*\($", texts[unit], re.M) if name in texts)
 
@@ -190,7 +190,7 @@ def _run(command: Sequence[str], folder: Path, what: str) -> str:
     return done.stderr + done.stdout
 
 
-def _made(kind: str, texts: dict[str, str], steps: Sequence[Sequence[str]], result: str) -> dict:
+def _made(kind: str, texts: dict[str, str], steps: Sequence[Sequence[str]], result: str) -> dict[str, Any]:
     """What the `steps` (command lines) write to the JSON file `result`, from the Verilog `texts`; cached."""
     from sim.cache import build_once
 
@@ -207,15 +207,16 @@ def _made(kind: str, texts: dict[str, str], steps: Sequence[Sequence[str]], resu
                 path.unlink()
 
     key = [repr(steps), *versions, *(part for item in texts.items() for part in item)]
-    return json.loads((build_once(kind, key, build) / result).read_text())
+    found: dict[str, Any] = json.loads((build_once(kind, key, build) / result).read_text())
+    return found
 
 
 # Area
 
 
-def cells(modules: dict[str, dict], unit: str) -> Counter:
+def cells(modules: dict[str, dict[str, Any]], unit: str) -> Counter[str]:
     """Primitive cells of a unit and of everything instantiated in it, from `modules` of yosys' stat -json."""
-    total: Counter = Counter()
+    total: Counter[str] = Counter()
     for name, count in modules[unit].items():
         inner = cells(modules, name) if name in modules else Counter({name: 1})
         for cell, n in inner.items():
@@ -223,7 +224,7 @@ def cells(modules: dict[str, dict], unit: str) -> Counter:
     return total
 
 
-def summarise(unit: str, found: Counter, bits: int = 0) -> Area:
+def summarise(unit: str, found: Counter[str], bits: int = 0) -> Area:
     """Area of a count of UltraScale+ primitives."""
     memory = sum(_LUTS.get(cell, 0) * n for cell, n in found.items())
     logic = sum(n for cell, n in found.items() if re.fullmatch(r"LUT[1-6]", cell))
@@ -281,7 +282,7 @@ def areas(verilog: Path) -> list[Area]:
 # Clock
 
 
-def critical(report: dict) -> tuple[float, str, str]:
+def critical(report: dict[str, Any]) -> tuple[float, str, str]:
     """Highest clock, and registers where the longest path begins and ends, of nextpnr's report."""
     fmax = min(entry["achieved"] for entry in report["fmax"].values())
     paths = [
@@ -363,8 +364,8 @@ def _table(head: Sequence[str], body: Sequence[Sequence[str]]) -> list[str]:
     ]
 
 
-def _clock_rows(speeds: Sequence[dict], before: dict[str, float]) -> list[tuple[str, ...]]:
-    result = []
+def _clock_rows(speeds: Sequence[dict[str, Any]], before: dict[str, float]) -> list[tuple[str, ...]]:
+    result: list[tuple[str, ...]] = []
     for c in speeds:
         name = block_name(c["unit"])
         old = before.get(name)

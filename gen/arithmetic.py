@@ -8,7 +8,9 @@ units' sources, and each must be found.
 """
 
 import importlib
+import importlib.machinery
 import importlib.util
+import inspect
 import json
 import os
 import subprocess
@@ -224,8 +226,8 @@ FAULTS = [
     Fault(
         "normaliser, 8 rows",
         "hls.arithmetic.aligned",
-        "(magnitude3[low] or magnitude3[low - 1:] != 0)",
-        "(magnitude3[low] or magnitude3[low - 1:1] != 0)",
+        "(magnitude3[low] or magnitude3[low - 1 :] != 0)",
+        "(magnitude3[low] or magnitude3[low - 1 : 1] != 0)",
         "normaliser",
         "hls.arithmetic.aligned.normaliser",
     ),
@@ -243,8 +245,7 @@ FAULTS = [
 @contextmanager
 def planted(fault: Fault) -> Iterator[None]:
     """The fault, in a copy of its module; raises HeepgenError when the line it changes is not there once."""
-    original = importlib.import_module(fault.module)
-    text = Path(original.__file__).read_text()
+    text = inspect.getsource(importlib.import_module(fault.module))
     if text.count(fault.old) != 1:
         raise HeepgenError(
             f"{fault.module} holds {fault.old!r} {text.count(fault.old)} times, not once: the fault cannot be planted."
@@ -252,9 +253,9 @@ def planted(fault: Fault) -> Iterator[None]:
     with tempfile.TemporaryDirectory(prefix="heepgen-") as folder:
         path = Path(folder) / f"{fault.module.rpartition('.')[2]}.py"
         path.write_text(text.replace(fault.old, fault.new))
-        spec = importlib.util.spec_from_file_location(f"heepgen_fault_{path.stem}", path)
-        copy = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(copy)
+        loader = importlib.machinery.SourceFileLoader(f"heepgen_fault_{path.stem}", str(path))
+        copy = importlib.util.module_from_spec(importlib.machinery.ModuleSpec(loader.name, loader, origin=str(path)))
+        loader.exec_module(copy)
         module, _, attribute = fault.where.rpartition(".")
         with mock.patch.object(importlib.import_module(module), attribute, getattr(copy, fault.name)):
             yield
@@ -291,12 +292,13 @@ def program(case: Case) -> Path:
         )
 
 
-def attempt(binary: Path, seed: int, results: int) -> dict:
+def attempt(binary: Path, seed: int, results: int) -> dict[str, Any]:
     """At least `results` results of a program, from this seed; the same ones every time."""
     done = subprocess.run([binary, str(seed), str(results)], capture_output=True, text=True)
     if done.returncode:
         raise HeepgenError(f"{binary} ended with status {done.returncode}: {done.stderr.strip()}")
-    return json.loads(done.stdout)
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
 
 
 def run_case(
@@ -310,7 +312,7 @@ def run_case(
     outcome = Outcome(case.name, case.reference)
     binary = program(case)
 
-    def one(index: int) -> tuple[int, dict, float]:
+    def one(index: int) -> tuple[int, dict[str, Any], float]:
         start = time.monotonic()
         found = attempt(binary, seed + index, min(SLICE, results - index * SLICE))
         return seed + index, found, time.monotonic() - start
@@ -330,13 +332,13 @@ def find_fault(fault: Fault, results: int, seed: int) -> int:
     """Wrong results of the case with a fault in it."""
     with planted(fault):
         binary = program(named(fault.case))
-    return attempt(binary, seed, results)["wrong"]
+    return int(attempt(binary, seed, results)["wrong"])
 
 
 COLUMNS = ("unit", "compared with", "results", "wrong", "zero", "subnormal", "infinite", "NaN")
 
 
-def rows(data: dict) -> list[list[str]]:
+def rows(data: dict[str, Any]) -> list[list[str]]:
     """Of COLUMNS, from what `main` writes as JSON."""
     return [
         [
@@ -355,7 +357,7 @@ def rows(data: dict) -> list[list[str]]:
     ]
 
 
-def table(data: dict) -> Any:
+def table(data: dict[str, Any]) -> Any:
     from rich.box import SIMPLE_HEAD
     from rich.console import Group
     from rich.table import Table
@@ -378,7 +380,7 @@ def table(data: dict) -> Any:
     return Group(result, *notes)
 
 
-def markdown(data: dict) -> list[str]:
+def markdown(data: dict[str, Any]) -> list[str]:
     """Lines of docs/numerics.md."""
     planted_lines = [
         f"| {f['case']} | `{f['old']}` | `{f['new']}` | {f['wrong']:,} of {f['results']:,} |" for f in data["faults"]

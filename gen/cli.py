@@ -74,8 +74,8 @@ def _explained(error: Exception) -> str:
     return f"internal error: {type(error).__name__}: {error}; this is a bug in heepgen, HEEPGEN_DEBUG=1 shows where."
 
 
-def _options(*decorators: Callable) -> Callable:
-    def apply(command: Callable) -> Callable:
+def _options(*decorators: Callable[..., Any]) -> Callable[..., Any]:
+    def apply(command: Callable[..., Any]) -> Callable[..., Any]:
         for decorator in reversed(decorators):
             command = decorator(command)
         return command
@@ -169,7 +169,7 @@ _import = _options(
 )
 
 
-def _with_config(command: Callable) -> Callable:
+def _with_config(command: Callable[..., Any]) -> Callable[..., Any]:
     """Turn the geometry options of a command into its `config` argument."""
 
     @functools.wraps(command)
@@ -413,11 +413,11 @@ def xheep(
     from gen.xheep import generate_xheep
     from gen.xheep import regenerate as write_again
 
-    if not heep_dir and not regenerate:
-        raise HeepgenError("--heep-dir is missing: give the path of an X-HEEP checkout.")
     with progress() as say:
         if regenerate:
             report = write_again(regenerate, progress=say)
+        elif not heep_dir:
+            raise HeepgenError("--heep-dir is missing: give the path of an X-HEEP checkout.")
         else:
             report = generate_xheep(
                 heep_dir,

@@ -69,7 +69,7 @@ def numerics() -> str:
     for title, module, function in sections:
         source = importlib.import_module(module)
         name = f"{module}.{function}" if function else module
-        text = inspect.getdoc(getattr(source, function) if function else source)
+        text = inspect.getdoc(getattr(source, function) if function else source) or ""
         parts += ["", f"## {title}", "", f"`{name}`", "", "```text", text, "```"]
     parts += ["", *arithmetic.markdown(json.loads((ROOT / "docs" / arithmetic.DATA).read_text()))]
     return "\n".join([*parts, ""])

@@ -97,7 +97,7 @@ class EvalReport:
         return [f"agrees with\n{model}" for model in MODELS[:2]] if self.agreement else []
 
     def _agreement(self, model: str, heading: str) -> str:
-        value = self.agreement.get(f"{heading.partition(chr(10))[2]}, {model}")
+        value = (self.agreement or {}).get(f"{heading.partition(chr(10))[2]}, {model}")
         return "" if value is None else f"{100 * value:.2f} %"
 
     def _layers(self) -> Any:
@@ -351,7 +351,9 @@ def _largest_error(expected: np.ndarray, got: np.ndarray) -> float:
     return float(np.abs(got.astype(np.float64) - expected).max()) / largest
 
 
-def _layers(lowered: Any, quantised: Any, exact: dict, fake: dict, hardware: Any, weights: dict) -> tuple:
+def _layers(
+    lowered: Any, quantised: Any, exact: dict[str, Any], fake: dict[str, Any], hardware: Any, weights: dict[str, Any]
+) -> tuple[LayerQuality, ...]:
     from firmware_gen import ir
     from firmware_gen.models import metrics
 
@@ -364,7 +366,7 @@ def _layers(lowered: Any, quantised: Any, exact: dict, fake: dict, hardware: Any
         if node.name in weights:
             q = quantised.node(node.name)
             scale = q.scale.reshape(-1, *[1] * (q.weight.ndim - 1)).astype(np.float64)
-            whole, worst = metrics.sqnr(node.weight, q.weight * scale), float(np.min(weights[node.name]))
+            whole, worst = float(metrics.sqnr(node.weight, q.weight * scale)), float(np.min(weights[node.name]))
         rows.append(
             LayerQuality(
                 node.name,

@@ -95,7 +95,9 @@ def generate_hw(
     (default: `hls.descriptor.top.generate`). Raises `HeepgenError` when `out` may not be replaced.
     """
     if generate is None:
-        from hls.descriptor.top import generate
+        from hls.descriptor import top
+
+        generate = top.generate
     with generated_folder(out, KIND, force=force, note={"config_hash": f"0x{config.hash:08x}"}) as folder:
         rtl = folder / RTL
         rtl.mkdir()

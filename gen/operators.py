@@ -3,6 +3,7 @@
 
 import json
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 
 from onnx.defs import get_schema
@@ -109,7 +110,7 @@ def _rows() -> list[tuple[list[str], list[str], str]]:
     return rows
 
 
-def _code(names) -> str:
+def _code(names: Iterable[str]) -> str:
     return ", ".join(f"`{name}`" for name in names)
 
 

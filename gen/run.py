@@ -142,8 +142,9 @@ def _check_taps(application: Application, taps: tuple[str, ...]) -> None:
 # Simulation
 
 
-def _mode(manifest: dict, software: bool) -> dict:
-    return manifest["software" if software else "accelerator"]
+def _mode(manifest: dict[str, Any], software: bool) -> dict[str, Any]:
+    mode: dict[str, Any] = manifest["software" if software else "accelerator"]
+    return mode
 
 
 def _compiled(application: Application, software: bool, toolchain: str, work: Path, progress: Progress) -> Path:
@@ -208,7 +209,7 @@ def _simulate(
     return replace(report, soc_cycles=result.cycles, seconds=result.seconds)
 
 
-def _known_symbols(manifest: dict, found: dict[str, int], elf: Path) -> dict[str, int]:
+def _known_symbols(manifest: dict[str, Any], found: dict[str, int], elf: Path) -> dict[str, int]:
     for name in manifest["symbols"].values():
         if name not in found:
             raise HeepgenError(
@@ -218,7 +219,9 @@ def _known_symbols(manifest: dict, found: dict[str, int], elf: Path) -> dict[str
     return found
 
 
-def _places(manifest: dict, mode: dict, symbol: dict[str, int], taps: tuple[str, ...]) -> dict[str, tuple[int, int]]:
+def _places(
+    manifest: dict[str, Any], mode: dict[str, Any], symbol: dict[str, int], taps: tuple[str, ...]
+) -> dict[str, tuple[int, int]]:
     """(address, bytes) in RAM of everything a report is made of."""
     names, profile, layers = manifest["symbols"], manifest["profile"], manifest["layers"]
     arena = symbol[names["arena"]]
@@ -245,7 +248,7 @@ def _failure(result: Any) -> str:
 
 def _report(
     application: Application,
-    mode: dict,
+    mode: dict[str, Any],
     dumps: dict[str, bytes],
     uart: str,
     software: bool,
@@ -275,7 +278,9 @@ def _report(
     )
 
 
-def _outputs(manifest: dict, mode: dict, reference: dict, dumps: dict[str, bytes]) -> Iterator[OutputReport]:
+def _outputs(
+    manifest: dict[str, Any], mode: dict[str, Any], reference: dict[str, Any], dumps: dict[str, bytes]
+) -> Iterator[OutputReport]:
     expected = mode["expected_bits"]
     for number, (output, exact) in enumerate(zip(manifest["outputs"], reference["outputs"], strict=True)):
         bits = np.frombuffer(dumps[f"output {number}"], np.uint32)
@@ -291,7 +296,7 @@ def _outputs(manifest: dict, mode: dict, reference: dict, dumps: dict[str, bytes
         )
 
 
-def _records(manifest: dict, dumps: dict[str, bytes]) -> list[dict[str, int]]:
+def _records(manifest: dict[str, Any], dumps: dict[str, bytes]) -> list[dict[str, int]]:
     words = manifest["profile"]["words"]
     table = np.frombuffer(dumps.get("profile", b""), np.uint32).reshape(-1, len(words))
     return [dict(zip(words, map(int, row), strict=True)) for row in table]
@@ -301,7 +306,7 @@ def _elapsed(end: int, start: int) -> int:
     return (end - start) % (1 << 32)
 
 
-def software_layers(layers: list[dict], timing: Any) -> list[LayerReport]:
+def software_layers(layers: list[dict[str, Any]], timing: Any) -> list[LayerReport]:
     """Layers of a CPU-only run; `timing` is start, end, and the end of every layer."""
     start, _, *ends = map(int, timing)
     reports = []
@@ -315,7 +320,7 @@ def software_layers(layers: list[dict], timing: Any) -> list[LayerReport]:
 
 
 def accelerated_layers(
-    layers: list[dict], timing: Any, records: list[dict[str, int]], errors: dict[str, dict]
+    layers: list[dict[str, Any]], timing: Any, records: list[dict[str, int]], errors: dict[str, dict[str, Any]]
 ) -> list[LayerReport]:
     """Layers of an accelerated run from the profile records, one per descriptor, with cumulative counters.
 
@@ -324,7 +329,7 @@ def accelerated_layers(
     before = dict.fromkeys(records[0], 0) if records else {}
     last_cycle = _elapsed(records[0]["cycle"], records[0]["busy"]) if records else int(timing[0])
     owner = {descriptor: index for index, layer in enumerate(layers) for descriptor in layer["descriptors"]}
-    spent = [Counter() for _ in layers]
+    spent: list[Counter[str]] = [Counter() for _ in layers]
     done = 0
     for index, layer in enumerate(layers):
         if layer["on_cpu"]:
@@ -363,7 +368,7 @@ def accelerated_layers(
     return reports
 
 
-def _tap(manifest: dict, name: str, dump: bytes) -> list[float]:
+def _tap(manifest: dict[str, Any], name: str, dump: bytes) -> list[float]:
     layer = next(entry for entry in manifest["layers"] if entry["name"] == name)
     values = np.frombuffer(dump, np.float32)
     if layer["output"]["channels_last"] is not None:

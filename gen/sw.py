@@ -39,12 +39,12 @@ class SwReport:
     network: str
     geometry: str
     input_shape: tuple[int, ...]
-    outputs: tuple[dict, ...]
-    layers: tuple[dict, ...]
-    memory: dict
+    outputs: tuple[dict[str, Any], ...]
+    layers: tuple[dict[str, Any], ...]
+    memory: dict[str, Any]
     placements: tuple[Any, ...]
     memory_text: str
-    import_check: dict
+    import_check: dict[str, Any]
 
     def to_dict(self) -> dict[str, Any]:
         own = {k: v for k, v in vars(self).items() if k != "memory_text"}
@@ -254,7 +254,7 @@ def exported_input_shape(program: Any) -> tuple[int, ...]:
     return tuple(int(size) for size in input_node(program).meta["val"].shape)
 
 
-def _reference(program: Any, data: np.ndarray, generator: Any, result: Any, softmax: bool) -> dict:
+def _reference(program: Any, data: np.ndarray, generator: Any, result: Any, softmax: bool) -> dict[str, Any]:
     """PyTorch's FP32 outputs; per layer, how far the bit-exact model's `result` is from PyTorch, and what alignment
     cost."""
     import torch

@@ -15,7 +15,7 @@ from gen.hw import generate_hw, geometry
 from hls import __version__
 from hls.config import OPTIONS, Config
 from hls.errors import HeepgenError
-from hls.output import Link, marker, write_files
+from hls.output import Content, Link, marker, write_files
 
 KIND = "X-HEEP project"
 SETTINGS = "heepstor.json"
@@ -79,14 +79,16 @@ def generate_xheep(
     _check_names(programs, opened)
     project.check_memory(config, programs)
     _check_out(out, force)
-    files = project.render(
-        config,
-        heep=os.path.relpath(heep, out),
-        apps=programs,
-        interrupt=interrupt,
-        version=__version__,
-        geometry=geometry(config),
-        link_script=linker_script(config, {project.SECTION: None}),
+    files: dict[str, Content] = dict(
+        project.render(
+            config,
+            heep=os.path.relpath(heep, out),
+            apps=programs,
+            interrupt=interrupt,
+            version=__version__,
+            geometry=geometry(config),
+            link_script=linker_script(config, {project.SECTION: None}),
+        )
     )
     settings = {
         "heep_dir": os.path.relpath(heep, out),

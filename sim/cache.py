@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -47,7 +47,7 @@ def content_key(parts: Iterable[str | bytes | Path]) -> str:
 
 
 @contextmanager
-def _locked(path: Path):
+def _locked(path: Path) -> Iterator[None]:
     with open(path, "w") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)
         yield
@@ -73,7 +73,7 @@ def build_once(kind: str, parts: Iterable[str | bytes | Path], build: Callable[[
 
 
 @contextmanager
-def _cache_errors(root: Path):
+def _cache_errors(root: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:

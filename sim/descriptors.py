@@ -37,7 +37,7 @@ def build_bench(accelerator_dir: Path, *, root: str = ROOT, trace: bool = False,
         )
         link([work / "bench.o", *sorted(accelerator.glob("*.o"))], work / "bench")
 
-    key = [f"{trace} {accelerator.name} {host_identity()}", source, TESTBENCH_DIR / "models.hpp"]
+    key: list[str | Path] = [f"{trace} {accelerator.name} {host_identity()}", source, TESTBENCH_DIR / "models.hpp"]
     return build_once("bench", key, build) / "bench"
 
 

@@ -4,6 +4,7 @@
 import struct
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from hls.errors import HeepgenError
 
@@ -20,14 +21,14 @@ def _read(path: Path) -> bytes:
     return data
 
 
-def _table(data: bytes, offset_at: int, size_at: int, layout: str) -> Iterator[tuple]:
+def _table(data: bytes, offset_at: int, size_at: int, layout: str) -> Iterator[tuple[Any, ...]]:
     (offset,) = struct.unpack_from("<I", data, offset_at)
     size, count = struct.unpack_from("<HH", data, size_at)
     for i in range(count):
         yield struct.unpack_from(layout, data, offset + i * size)
 
 
-def _sections(data: bytes) -> list[tuple]:
+def _sections(data: bytes) -> list[tuple[Any, ...]]:
     """(name offset, type, flags, address, file offset, size, link, info, alignment, entry size) each."""
     return list(_table(data, 32, 46, "<10I"))
 

@@ -100,13 +100,14 @@ def linker_script(config: Config, placements: Mapping[str, int | None], stack_by
     template = jinja2.Template(
         (BOOT_DIR / "link.ld.j2").read_text(), keep_trailing_newline=True, undefined=jinja2.StrictUndefined
     )
-    return template.render(
+    text: str = template.render(
         contiguous_bytes=contiguous,
         interleaved_bytes=interleaved,
         boot_address=f"{BOOT_ADDRESS:#x}",
         stack_bytes=stack_bytes,
         sections=sections,
     )
+    return text
 
 
 def _check_placements(config: Config, placements: Mapping[str, int | None]) -> None:
@@ -172,7 +173,13 @@ def _object(source: Path, tools: Toolchain, flags: Sequence[str], headers: Seque
     def build(work: Path) -> None:
         run_tool([*tools.compile, *language, *flags, "-c", source, "-o", work / "object.o"], f"compiling {source.name}")
 
-    parts = [tools.identity, " ".join([*tools.compile, *language, *flags]), source, *own, BOOT_DIR / "soc_map.h"]
+    parts: list[str | Path] = [
+        tools.identity,
+        " ".join([*tools.compile, *language, *flags]),
+        source,
+        *own,
+        BOOT_DIR / "soc_map.h",
+    ]
     return build_once("firmware-object", parts, build) / "object.o"
 
 

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from hls.config import Config
 from hls.errors import HeepgenError
@@ -157,8 +158,8 @@ def _check(
             raise HeepgenError(f"dump of {length} bytes at {address:#x}: outside the RAM of {ram:#x} bytes.")
 
 
-def _result(text: str) -> dict:
-    fields: dict = {"master": [], "message": ""}
+def _result(text: str) -> dict[str, Any]:
+    fields: dict[str, Any] = {"master": [], "message": ""}
     for line in text.splitlines():
         name, value = line.split(" ", 1)
         if name == "master":
@@ -237,7 +238,7 @@ def _stream(command: Sequence[str], uart: Callable[[str], None] | None) -> tuple
     lines = []
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, encoding="utf-8", errors="replace") as process:
         try:
-            for line in process.stdout:
+            for line in process.stdout or ():
                 lines.append(line)
                 if uart:
                     uart(line)

@@ -90,4 +90,4 @@ def parts_header(parts: Sequence[Part], root: str) -> str:
     template = jinja2.Template(
         TEMPLATE.read_text(), trim_blocks=True, keep_trailing_newline=True, undefined=jinja2.StrictUndefined
     )
-    return template.render(parts=parts, root=root)
+    return str(template.render(parts=parts, root=root))

@@ -121,7 +121,7 @@ def _verilator(arguments: Sequence[str | Path], what: str) -> str:
 
 
 def verilate(
-    sources: Sequence[Path],
+    sources: Sequence[str | Path],
     top: str,
     out: Path,
     *,

@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import jinja2
 
@@ -139,7 +140,7 @@ class App:
     name: str
     folder: str
     files: Mapping[str, str]
-    manifest: dict
+    manifest: dict[str, Any]
 
 
 def check_heep_dir(folder: Path) -> None:
@@ -157,7 +158,7 @@ def check_heep_dir(folder: Path) -> None:
         raise HeepgenError(f"--heep-dir {folder}: has no util/x_heep_gen; use X-HEEP main of November 2025.")
 
 
-def data_bytes(manifest: dict) -> tuple[int, int]:
+def data_bytes(manifest: dict[str, Any]) -> tuple[int, int]:
     """Bytes of constants and arena of a generated application: in contiguous banks, and in interleaved ones."""
     border, memory = _border(manifest), manifest["memory"]
     sizes = {p["address"]: p["size"] for p in memory["constants"]}
@@ -167,9 +168,10 @@ def data_bytes(manifest: dict) -> tuple[int, int]:
     return low, sum(rounded.values()) - low
 
 
-def _border(manifest: dict) -> int:
+def _border(manifest: dict[str, Any]) -> int:
     """Where the interleaved banks begin, for which the application was planned."""
-    return manifest["config"]["memory_banks"] * manifest["config"]["bank_kib"] * 1024
+    config = manifest["config"]
+    return int(config["memory_banks"] * config["bank_kib"] * 1024)
 
 
 def check_memory(config: Config, apps: Iterable[App]) -> None:
@@ -273,7 +275,7 @@ def render(
     return files
 
 
-def application_files(folder: Path, manifest: dict) -> dict[str, str]:
+def application_files(folder: Path, manifest: dict[str, Any]) -> dict[str, str]:
     """The files of a generated application that X-HEEP compiles.
 
     What is planned for interleaved banks gets X-HEEP's section, the rest none: it goes where constants and data go.

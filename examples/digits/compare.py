@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from rich.console import Console
 from rich.table import Table
+from torch.export import ExportedProgram
 
 from firmware_gen.frontend.loader import load_model
 from hls.errors import HeepgenError
@@ -18,8 +19,10 @@ from hls.errors import HeepgenError
 SHADES = " .:-=+*#%@"
 
 
-def main(folder: Path, run_json: Path):
-    model = load_model(folder / "model.pt2").module()
+def main(folder: Path, run_json: Path) -> None:
+    program = load_model(folder / "model.pt2")
+    assert isinstance(program, ExportedProgram)
+    model = program.module()
     sample, labels = np.load(folder / "sample.npy"), np.load(folder / "labels.npy")
     result = json.loads(run_json.read_text())
     with torch.no_grad():

@@ -7,6 +7,7 @@ import wave
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from hls.errors import HeepgenError
 
@@ -30,7 +31,7 @@ def spectrogram(sound: np.ndarray, window: int, step: int, size: int) -> np.ndar
     """Magnitudes (frames, size / 2 + 1) of Fourier transforms of `size`, Hann windows of `window` samples."""
     hann = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(window) / window)
     frames = np.lib.stride_tricks.sliding_window_view(sound, window)[::step]
-    return np.abs(np.fft.rfft(frames * hann, size))
+    return np.asarray(np.abs(np.fft.rfft(frames * hann, size)))
 
 
 def mel_filters(bands: int, size: int, low: float, high: float, slaney: bool) -> np.ndarray:
@@ -39,30 +40,31 @@ def mel_filters(bands: int, size: int, low: float, high: float, slaney: bool) ->
     slaney: Slaney's scale, triangles in Hz of equal area (librosa); otherwise HTK's scale, triangles in mel of equal
     height (TensorFlow).
     """
-    to_mel, to_hz = (_slaney, _slaney_hz) if slaney else (_htk, None)
-    edges = np.linspace(to_mel(low), to_mel(high), bands + 2)
     bins = np.arange(size // 2 + 1) * RATE / size
-    x, edges = (bins, to_hz(edges)) if slaney else (to_mel(bins), edges)
+    if slaney:
+        x, edges = bins, _slaney_hz(np.linspace(_slaney(low), _slaney(high), bands + 2))
+    else:
+        x, edges = _htk(bins), np.linspace(_htk(low), _htk(high), bands + 2)
     left, middle, right = edges[:-2], edges[1:-1], edges[2:]
     rise, fall = (x[:, None] - left) / (middle - left), (right - x[:, None]) / (right - middle)
     filters = np.maximum(0, np.minimum(rise, fall))
-    return filters * (2 / (right - left)) if slaney else filters
+    return np.asarray(filters * (2 / (right - left)) if slaney else filters)
 
 
-def _htk(hz):
+def _htk(hz: ArrayLike) -> np.ndarray:
     return 1127 * np.log1p(np.asarray(hz) / 700)
 
 
 STEP = np.log(6.4) / 27
 
 
-def _slaney(hz):
+def _slaney(hz: ArrayLike) -> np.ndarray:
     """Linear below 1 kHz, logarithmic above."""
     hz = np.asarray(hz, float)
     return np.where(hz < 1000, hz * 3 / 200, 15 + np.log(np.maximum(hz, 1000) / 1000) / STEP)
 
 
-def _slaney_hz(mel):
+def _slaney_hz(mel: np.ndarray) -> np.ndarray:
     return np.where(mel < 15, mel * 200 / 3, 1000 * np.exp(STEP * (np.maximum(mel, 15) - 15)))
 
 
@@ -72,7 +74,7 @@ def cepstrum(sound: np.ndarray) -> np.ndarray:
     mel = spectrogram(sound, 640, 320, 1024) @ mel_filters(40, 1024, 20, 4000, slaney=False)
     log = np.log(mel + 1e-6)
     angle = np.pi / 40 * (np.arange(40)[:, None] + 0.5) * np.arange(10)
-    return (log @ np.cos(angle) * np.sqrt(2 / 40)).astype(np.float32)
+    return np.asarray((log @ np.cos(angle) * np.sqrt(2 / 40)).astype(np.float32))
 
 
 def log_mel(sound: np.ndarray) -> np.ndarray:
@@ -80,4 +82,4 @@ def log_mel(sound: np.ndarray) -> np.ndarray:
     sound = np.pad(sound, 512)
     power = spectrogram(sound, 1024, 512, 1024) ** 2
     mel = power @ mel_filters(128, 1024, 0, RATE / 2, slaney=True)
-    return (10 * np.log10(mel + np.finfo(np.float64).eps)).astype(np.float32)
+    return np.asarray((10 * np.log10(mel + np.finfo(np.float64).eps)).astype(np.float32))

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from examples.data import Data
+from examples.data import Data, Samples
 from examples.mlperf_tiny import audio
 from hls.errors import HeepgenError
 
@@ -22,7 +22,7 @@ def load(input_shape: tuple[int, ...], folder: str | Path | None = None) -> Data
     folder, its testing_list.txt as test set; or ten synthetic words, silence and noise."""
     if folder is None:
         rng = np.random.default_rng(0)
-        return Data(*_synthetic(rng, 50), *_synthetic(rng, 15), "synthetic words")
+        return Data.of(_synthetic(rng, 50), _synthetic(rng, 15), "synthetic words")
     folder = Path(folder)
     if not (folder / TEST_LIST).exists():
         raise HeepgenError(f"no Speech Commands data: {TEST_LIST} is not in {folder}")
@@ -30,10 +30,10 @@ def load(input_shape: tuple[int, ...], folder: str | Path | None = None) -> Data
     files = sorted(p for p in folder.glob("*/*.wav") if not p.parent.name.startswith("_"))
     parts = [[p for p in files if (f"{p.parent.name}/{p.name}" in held_out) == test] for test in (False, True)]
     train, test = (_features(folder, part) for part in parts)
-    return Data(*train, *test, "Speech Commands")
+    return Data.of(train, test, "Speech Commands")
 
 
-def _features(folder: Path, files: list[Path]):
+def _features(folder: Path, files: list[Path]) -> Samples:
     rng = np.random.default_rng(0)
     known = [p for p in files if p.parent.name in WORDS]
     others = [p for p in files if p.parent.name not in WORDS]
@@ -47,7 +47,7 @@ def _features(folder: Path, files: list[Path]):
     return torch.from_numpy(np.stack(x))[:, None], torch.tensor(y)
 
 
-def _synthetic(rng: np.random.Generator, per_class: int):
+def _synthetic(rng: np.random.Generator, per_class: int) -> Samples:
     """A word is two vowels, each three formants, spoken anywhere in the second; "unknown" has random vowels."""
     x, y = [], []
     vowels = np.random.default_rng(1).uniform((250, 800, 1900), (800, 1800, 3400), (2 * len(WORDS), 3))
@@ -65,7 +65,7 @@ def _synthetic(rng: np.random.Generator, per_class: int):
     return torch.from_numpy(np.stack(x)[order])[:, None], torch.tensor(y)[torch.from_numpy(order)]
 
 
-def _speak(rng: np.random.Generator, sound: np.ndarray, vowels: np.ndarray):
+def _speak(rng: np.random.Generator, sound: np.ndarray, vowels: np.ndarray) -> None:
     length, start = int(rng.uniform(2500, 5000)), int(rng.uniform(0, 5000))
     time = np.arange(length) / audio.RATE
     for number, formants in enumerate(vowels):

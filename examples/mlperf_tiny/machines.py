@@ -23,11 +23,10 @@ def load(input_shape: tuple[int, ...], folder: str | Path | None = None) -> Data
     synthetic machine, its anomalies a worn bearing."""
     if folder is None:
         rng = np.random.default_rng(0)
-        train = _rows([audio.log_mel(_machine(rng, False)) for _ in range(16)])
-        labels = [0, 1] * 10
-        test = _rows([audio.log_mel(_machine(rng, bool(label))) for label in labels])
-        return Data(train, torch.zeros(len(train), dtype=torch.int64), test, torch.tensor(labels),
-                    "synthetic machine", CLIP)  # fmt: skip
+        train_x = _rows([audio.log_mel(_machine(rng, False)) for _ in range(16)])
+        labels = torch.tensor([0, 1] * 10)
+        test_x = _rows([audio.log_mel(_machine(rng, bool(label))) for label in labels])
+        return Data(train_x, torch.zeros(len(train_x), dtype=torch.int64), test_x, labels, "synthetic machine", CLIP)
     train, test = (sorted(Path(folder).joinpath(part).glob("*.wav")) for part in ("train", "test"))
     if not train or not test:
         raise HeepgenError(f"no ToyADMOS data: {folder} holds no .wav files in train and test")

@@ -6,6 +6,8 @@ A classifier returns logits in training mode and probabilities in evaluation mod
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -81,17 +83,17 @@ def mobilenet() -> nn.Module:
 def autoencoder() -> nn.Module:
     """Anomaly detection: five frames of 128 mel bands, 0.264 M multiply-accumulates."""
     widths = [640, *[128] * 4, 8, *[128] * 4]
-    layers = []
+    layers: list[nn.Module] = []
     for inputs, outputs in zip(widths, widths[1:], strict=False):
         layers += [nn.Linear(inputs, outputs), nn.BatchNorm1d(outputs, eps=EPS), nn.ReLU()]
     return nn.Sequential(*layers, nn.Linear(128, 640))
 
 
-ANOMALY = {"task": common.ANOMALY_DETECTION, "epochs": 30}
+ANOMALY = partial(Example, layers=autoencoder, load=machines.load, task=common.ANOMALY_DETECTION, epochs=30)
 EXAMPLES = (
     Example("resnet8", (1, 3, 32, 32), resnet8, images(data.CIFAR10), epochs=4, batch=16, bundled=640),
     Example("ds-cnn", (1, 1, 49, 10), ds_cnn, keywords.load, epochs=6, batch=32),
     Example("mobilenet-v1-0.25", (1, 3, 96, 96), mobilenet, persons.load, epochs=10, batch=16, rate=5e-3),
-    Example("fc-autoencoder", (1, 640), autoencoder, machines.load, **ANOMALY),
-    Example("fc-autoencoder-clip", (machines.CLIP, 640), autoencoder, machines.load, **ANOMALY),
+    ANOMALY("fc-autoencoder", (1, 640)),
+    ANOMALY("fc-autoencoder-clip", (machines.CLIP, 640)),
 )

@@ -4,15 +4,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 import torch
 
-from examples.data import Data
+from examples.data import Data, Samples
 from hls.errors import HeepgenError
 
 SIZE = 96
 FOLDERS = ("non_person", "person")
+
+Pair: TypeAlias = np.ndarray | tuple[float, float]
 
 
 def load(input_shape: tuple[int, ...], folder: str | Path | None = None) -> Data:
@@ -20,17 +23,17 @@ def load(input_shape: tuple[int, ...], folder: str | Path | None = None) -> Data
     picture for the test; or drawn figures."""
     if folder is None:
         rng = np.random.default_rng(0)
-        return Data(*_synthetic(rng, 1280), *_synthetic(rng, 100), "drawn figures")
+        return Data.of(_synthetic(rng, 1280), _synthetic(rng, 100), "drawn figures")
     files = [sorted(Path(folder).joinpath(name).glob("*.jpg")) for name in FOLDERS]
     if not all(files):
         raise HeepgenError(f"no visual wake words: {folder} holds no .jpg files in {' and '.join(FOLDERS)}")
     labelled = [(path, label) for label, paths in enumerate(files) for path in paths]
     test = labelled[::10]
     train = [pair for index, pair in enumerate(labelled) if index % 10]
-    return Data(*_pictures(train), *_pictures(test), "visual wake words")
+    return Data.of(_pictures(train), _pictures(test), "visual wake words")
 
 
-def _pictures(labelled: list[tuple[Path, int]]):
+def _pictures(labelled: list[tuple[Path, int]]) -> Samples:
     try:
         from PIL import Image
     except ImportError as error:
@@ -39,7 +42,7 @@ def _pictures(labelled: list[tuple[Path, int]]):
     for index, (path, _) in enumerate(labelled):
         try:
             with Image.open(path) as picture:
-                x[index] = picture.convert("RGB").resize((SIZE, SIZE))
+                x[index] = np.asarray(picture.convert("RGB").resize((SIZE, SIZE)))
         except OSError as error:
             raise HeepgenError(f"{path} cannot be read ({error}); download it again") from error
     return _tensor(x / np.float32(255)), torch.tensor([label for _, label in labelled])
@@ -49,7 +52,7 @@ def _tensor(x: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(np.ascontiguousarray(x.transpose(0, 3, 1, 2), np.float32))
 
 
-def _synthetic(rng: np.random.Generator, count: int):
+def _synthetic(rng: np.random.Generator, count: int) -> Samples:
     """Coloured shapes on a gradient; a person is a head on a body with legs, anywhere and of any size."""
     y = rng.integers(0, 2, count)
     rows, cols = np.mgrid[:SIZE, :SIZE]
@@ -65,11 +68,11 @@ def _synthetic(rng: np.random.Generator, count: int):
     return _tensor(np.stack(pictures)), torch.from_numpy(y)
 
 
-def _ellipse(rows, cols, centre, radii) -> np.ndarray:
-    return ((rows - centre[0]) / radii[0]) ** 2 + ((cols - centre[1]) / radii[1]) ** 2 < 1
+def _ellipse(rows: np.ndarray, cols: np.ndarray, centre: Pair, radii: Pair) -> np.ndarray:
+    return np.asarray(((rows - centre[0]) / radii[0]) ** 2 + ((cols - centre[1]) / radii[1]) ** 2 < 1)
 
 
-def _figure(rng: np.random.Generator, rows, cols) -> list[np.ndarray]:
+def _figure(rng: np.random.Generator, rows: np.ndarray, cols: np.ndarray) -> list[np.ndarray]:
     size, (top, middle) = rng.uniform(5, 9), rng.uniform((8, 20), (25, 76))
     legs = [
         (np.abs(cols - middle - side * size * 0.6) < size * 0.35) & (rows > top + 4 * size) & (rows < top + 8 * size)
@@ -79,6 +82,6 @@ def _figure(rng: np.random.Generator, rows, cols) -> list[np.ndarray]:
     return [body, legs[0] | legs[1], _ellipse(rows, cols, (top, middle), (size, size * 0.8))]
 
 
-def _paint(rng: np.random.Generator, picture: np.ndarray, *masks: np.ndarray):
+def _paint(rng: np.random.Generator, picture: np.ndarray, *masks: np.ndarray) -> None:
     for mask in masks:
         picture[mask] = rng.uniform(0, 1, 3)
