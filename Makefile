@@ -10,6 +10,7 @@ BENCH_ARGS ?= --docs docs
 FUZZ_TORCH ?= 20000
 APPS ?= $(wildcard build/digits-app)
 XHEEP_OUT ?= build/xheep
+CXX_SOURCES := $(shell find firmware_gen sim tests xheep_integration -name '*.[ch]pp' -o -name '*.h')
 # Only wheels, no questions, no notice about pip itself.
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
@@ -84,6 +85,7 @@ formal: $(READY)  ## prove properties of the generated Verilog, write docs/proof
 
 lint: $(READY)  ## check style and types of the sources
 	@$(BIN)/ruff check . && $(BIN)/ruff format --quiet --check --diff . && $(BIN)/mypy --no-error-summary
+	@$(BIN)/clang-format --dry-run --Werror $(CXX_SOURCES)
 
 docs: $(READY)  ## write the generated documents again
 	@$(BIN)/python -m gen.docs

@@ -7,12 +7,12 @@
 #include "soc.hpp"
 #define HEEPSTOR_STRING_(x) #x
 #define HEEPSTOR_STRING(x) HEEPSTOR_STRING_(x)
-#define HEEPSTOR_ASSERT(condition)                                                                      \
-  do {                                                                                                  \
-    if (!(condition)) {                                                                                 \
+#define HEEPSTOR_ASSERT(condition)                                                                \
+  do {                                                                                            \
+    if (!(condition)) {                                                                           \
       soc_puts("assertion failed: " #condition ", " __FILE__ ":" HEEPSTOR_STRING(__LINE__) "\n"); \
-      soc_exit(3);                                                                                      \
-    }                                                                                                   \
+      soc_exit(3);                                                                                \
+    }                                                                                             \
   } while (0)
 #else
 #define HEEPSTOR_ASSERT(condition) \

@@ -43,12 +43,9 @@ uint32_t bits(uint32_t word, uint32_t lsb, uint32_t mask) { return word >> lsb &
 
 uint32_t Device::read(uint32_t offset) const { return soc_register(connection_.slave_base + offset); }
 
-void Device::write(uint32_t offset, uint32_t value) const {
-  soc_register(connection_.slave_base + offset) = value;
-}
+void Device::write(uint32_t offset, uint32_t value) const { soc_register(connection_.slave_base + offset) = value; }
 
-Status Device::open(const Hardware& expected, const Region (&regions)[HEEPSTOR_REGIONS],
-                    uint32_t watchdog_cycles) {
+Status Device::open(const Hardware& expected, const Region (&regions)[HEEPSTOR_REGIONS], uint32_t watchdog_cycles) {
   if (read(HEEPSTOR_MAGIC_REG) != HEEPSTOR_MAGIC) return Status::not_found;
   if (read(HEEPSTOR_VERSION_REG) != expected.version) return Status::wrong_version;
   if (read(HEEPSTOR_CONFIG_HASH_REG) != expected.config_hash) return Status::wrong_hardware;
@@ -154,12 +151,8 @@ void print_hex(uint32_t value) {
 void print_status(Status status, const Device& device, const Hardware& expected) {
   const uint32_t geometry = device.read(HEEPSTOR_GEOMETRY_REG);
   switch (status) {
-    case Status::ok:
-      soc_puts("ok\n");
-      return;
-    case Status::not_found:
-      soc_puts("no heepgen accelerator at the expected address\n");
-      return;
+    case Status::ok: soc_puts("ok\n"); return;
+    case Status::not_found: soc_puts("no heepgen accelerator at the expected address\n"); return;
     case Status::wrong_version:
       soc_puts("the accelerator has version ");
       print_decimal(device.read(HEEPSTOR_VERSION_REG));
@@ -178,12 +171,8 @@ void print_status(Status status, const Device& device, const Hardware& expected)
       print_geometry(expected.rows, expected.cols, expected.fma, expected.ports, expected.config_hash);
       soc_puts("\n");
       return;
-    case Status::busy:
-      soc_puts("the accelerator is busy\n");
-      return;
-    case Status::timeout:
-      soc_puts("the accelerator did not end in time and was stopped\n");
-      return;
+    case Status::busy: soc_puts("the accelerator is busy\n"); return;
+    case Status::timeout: soc_puts("the accelerator did not end in time and was stopped\n"); return;
     case Status::accelerator_error:
       soc_puts("the accelerator stopped with error ");
       print_decimal(device.error_code());

@@ -57,8 +57,7 @@ inline Taps interior(int32_t outputs, int32_t stride, int32_t before, int32_t re
  */
 template <class Four, class One>
 [[gnu::always_inline]] inline void each_group(const Window& w, const Four& four, const One& one) {
-  const Taps rows =
-      interior(w.out_height, w.stride_y, w.top, (w.kernel_height - 1) * w.dilation_y, w.height);
+  const Taps rows = interior(w.out_height, w.stride_y, w.top, (w.kernel_height - 1) * w.dilation_y, w.height);
   const Taps columns = interior(w.out_width, w.stride_x, w.left, (w.kernel_width - 1) * w.dilation_x, w.width);
   const bool wide = columns.last - columns.first >= kPixels, high = rows.last - rows.first >= kPixels;
   const Taps whole_ky{0, w.kernel_height}, whole_kx{0, w.kernel_width};
@@ -118,12 +117,9 @@ struct Sums {
 /** Activation, and the residual before or after it. */
 inline float finished(const Activation& a, Add residual, float y, const float* aux) {
   switch (residual) {
-    case Add::none:
-      return activated(a, y);
-    case Add::before_activation:
-      return activated(a, y + *aux);
-    case Add::after_activation:
-      break;
+    case Add::none: return activated(a, y);
+    case Add::before_activation: return activated(a, y + *aux);
+    case Add::after_activation: break;
   }
   return activated(a, y) + *aux;
 }
@@ -135,9 +131,8 @@ template <int PX>
   Times<kBlock>::call([&](int c) HEEPSTOR_INLINE { weight[c] = static_cast<float>(w[c]); });
   Times<PX>::call([&](int p) HEEPSTOR_INLINE {
     const float value = x[p][at];
-    Times<kBlock>::call([&](int c) HEEPSTOR_INLINE {
-      sum.at[p][c] = __builtin_fmaf(value, weight[c], sum.at[p][c]);
-    });
+    Times<kBlock>::call(
+        [&](int c) HEEPSTOR_INLINE { sum.at[p][c] = __builtin_fmaf(value, weight[c], sum.at[p][c]); });
   });
 }
 
@@ -231,8 +226,7 @@ template <int STEP>
 void dense_block(const Window& w, const Rows& rows, const int8_t* weights, const float* scale, const float* bias,
                  int32_t outputs, const float* in, const float* aux, float* out) {
   each_group(
-      w,
-      [&](const Group& g) { dense_group<kPixels, STEP>(w, rows, g, weights, scale, bias, outputs, in, aux, out); },
+      w, [&](const Group& g) { dense_group<kPixels, STEP>(w, rows, g, weights, scale, bias, outputs, in, aux, out); },
       [&](const Group& g) { dense_group<1, STEP>(w, rows, g, weights, scale, bias, outputs, in, aux, out); });
 }
 
@@ -293,8 +287,8 @@ template <class Function>
     const Taps ky = inside(iy, w.dilation_y, w.kernel_height, w.height);
     for (int32_t ox = 0; ox < w.out_width; ++ox) {
       const int32_t ix = ox * w.stride_x - w.left;
-      f(in + iy * w.in.row + ix * w.in.column, aux + oy * w.aux.row + ox * w.aux.column, out + oy * w.out.row + ox * w.out.column, ky,
-        inside(ix, w.dilation_x, w.kernel_width, w.width));
+      f(in + iy * w.in.row + ix * w.in.column, aux + oy * w.aux.row + ox * w.aux.column,
+        out + oy * w.out.row + ox * w.out.column, ky, inside(ix, w.dilation_x, w.kernel_width, w.width));
     }
   }
 }

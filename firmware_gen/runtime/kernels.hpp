@@ -42,8 +42,8 @@ constexpr int32_t kBlock = 4;
  * tap. Every output is a chain of fused multiply-adds from +0 over the taps inside the input, in the order ky, kx, c
  * (ky, c, kx with `channels_first`); then y = act(sum * scale + bias), each operation rounded.
  */
-void dense(const Window& w, const int8_t* weights, const float* scale, const float* bias, const float* in, const float* aux,
-           float* out);
+void dense(const Window& w, const int8_t* weights, const float* scale, const float* bias, const float* in,
+           const float* aux, float* out);
 
 /** Depthwise convolution: weights [block][ky][kx][kBlock channels]; the chain and epilogue of `dense`. */
 void depthwise(const Window& w, const int8_t* weights, const float* scale, const float* bias, const float* in,
@@ -56,7 +56,8 @@ void max_pool(const Window& w, float pad, const float* in, const float* aux, flo
 void average_pool(const Window& w, float scale, const float* in, const float* aux, float* out);
 
 /** y = act(x), or with a residual, element by element. */
-void activate(const Activation& activation, Add residual, uint32_t count, const float* in, const float* aux, float* out);
+void activate(const Activation& activation, Add residual, uint32_t count, const float* in, const float* aux,
+              float* out);
 
 }  // namespace kernels
 }  // namespace heepstor

@@ -116,8 +116,8 @@ void log_softmax(const float* in, float* out, uint32_t rows, uint32_t count, uin
   }
 }
 
-void multiply(const float* a, Steps a_steps, const float* b, Steps b_steps, float* out, Steps out_steps, uint32_t images,
-              uint32_t pixels, uint32_t channels) {
+void multiply(const float* a, Steps a_steps, const float* b, Steps b_steps, float* out, Steps out_steps,
+              uint32_t images, uint32_t pixels, uint32_t channels) {
   const bool dense = a_steps.channel == 1 && b_steps.channel == 1 && out_steps.channel == 1;
   for (uint32_t image = 0; image < images; ++image) {
     for (uint32_t pixel = 0; pixel < pixels; ++pixel) {

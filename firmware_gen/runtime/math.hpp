@@ -35,8 +35,8 @@ struct Steps {
 };
 
 /** out = a * b, element by element of so many images of so many pixels of so many channels. */
-void multiply(const float* a, Steps a_steps, const float* b, Steps b_steps, float* out, Steps out_steps, uint32_t images,
-              uint32_t pixels, uint32_t channels);
+void multiply(const float* a, Steps a_steps, const float* b, Steps b_steps, float* out, Steps out_steps,
+              uint32_t images, uint32_t pixels, uint32_t channels);
 
 /** Index of the largest of `count` values, the first one when several are; NaN is never larger. */
 uint32_t argmax(const float* values, uint32_t count);

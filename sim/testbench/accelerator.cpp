@@ -17,26 +17,30 @@ namespace {
 [[maybe_unused]] uint32_t get_word(const IData& bus, int) { return bus; }
 [[maybe_unused]] uint32_t get_word(const QData& bus, int i) { return uint32_t(bus >> 32 * i); }
 template <std::size_t N>
-uint32_t get_word(const VlWide<N>& bus, int i) { return bus[i]; }
+uint32_t get_word(const VlWide<N>& bus, int i) {
+  return bus[i];
+}
 
 [[maybe_unused]] void set_word(IData& bus, int, uint32_t value) { bus = value; }
 [[maybe_unused]] void set_word(QData& bus, int i, uint32_t value) {
   bus = (bus & ~(QData{0xffffffff} << 32 * i)) | QData{value} << 32 * i;
 }
 template <std::size_t N>
-void set_word(VlWide<N>& bus, int i, uint32_t value) { bus[i] = value; }
+void set_word(VlWide<N>& bus, int i, uint32_t value) {
+  bus[i] = value;
+}
 
 template <class Bus>
-void set_bit(Bus& bus, int i, bool value) { bus = Bus((bus & ~(1u << i)) | unsigned(value) << i); }
+void set_bit(Bus& bus, int i, bool value) {
+  bus = Bus((bus & ~(1u << i)) | unsigned(value) << i);
+}
 
 }  // namespace
 
 class Accelerator::Model : public Vheepstor {
  public:
   Model(VerilatedContext* context, int threads)
-      : Vheepstor(context, "accelerator"),
-        parts(context),
-        alone(threads == 1),
+      : Vheepstor(context, "accelerator"), parts(context), alone(threads == 1),
         team(threads, Parts::kCount, [this](int number) { parts.clock(number); }) {}
 
   void start() {
@@ -59,9 +63,7 @@ Accelerator::Accelerator(VerilatedContext* context, int threads) : model_(new Mo
 
 Accelerator::~Accelerator() { delete model_; }
 
-int Accelerator::ports() {
-  return sizeof(std::remove_reference_t<decltype(Vheepstor::m_addr)>) / sizeof(uint32_t);
-}
+int Accelerator::ports() { return sizeof(std::remove_reference_t<decltype(Vheepstor::m_addr)>) / sizeof(uint32_t); }
 
 // The parts work on an edge as soon as their inputs before it are known: from the end of the edge before, beside all
 // that happens until then. Only rst_n can still change these inputs: one thread, which has not begun, takes them anew.
@@ -77,8 +79,9 @@ void Accelerator::eval(bool clock, bool reset_n) {
   model_->eval();
   model_->team.finish();
   if (!same || model_->parts.follow())
-    throw std::logic_error("the accelerator cannot be simulated in parts: an output of the array or the accumulators "
-                           "follows an input, or an input follows the bus, without a register between them");
+    throw std::logic_error(
+        "the accelerator cannot be simulated in parts: an output of the array or the accumulators "
+        "follows an input, or an input follows the bus, without a register between them");
   model_->parts.take(root);
   model_->eval();
   model_->was_reset |= !reset_n;
@@ -94,9 +97,7 @@ void Accelerator::set_slave(const Request& request) {
   model_->s_wdata = request.wdata;
 }
 
-Response Accelerator::slave() const {
-  return {bool(model_->s_gnt), bool(model_->s_rvalid), model_->s_rdata};
-}
+Response Accelerator::slave() const { return {bool(model_->s_gnt), bool(model_->s_rvalid), model_->s_rdata}; }
 
 void Accelerator::set_master(int port, const Response& response) {
   set_bit(model_->m_gnt, port, response.gnt);
@@ -105,9 +106,8 @@ void Accelerator::set_master(int port, const Response& response) {
 }
 
 Request Accelerator::master(int port) const {
-  return {bool(model_->m_req >> port & 1), bool(model_->m_we >> port & 1),
-          uint8_t(model_->m_be >> 4 * port & 0xf), get_word(model_->m_addr, port),
-          get_word(model_->m_wdata, port)};
+  return {bool(model_->m_req >> port & 1), bool(model_->m_we >> port & 1), uint8_t(model_->m_be >> 4 * port & 0xf),
+          get_word(model_->m_addr, port), get_word(model_->m_wdata, port)};
 }
 
 bool Accelerator::irq() const { return model_->irq; }

@@ -138,7 +138,7 @@ class Bench {
     return (dead_ >> port & 1) || (stall_ > 0 && std::uniform_real_distribution<>(0, 1)(random_) < stall_);
   }
 
-  void await(bool Response::*flag, const char* complaint) {
+  void await(bool Response::* flag, const char* complaint) {
     for (int i = 0; i < kSlaveLimit; ++i) {
       step();
       if (answered_.*flag) return;

@@ -103,8 +103,7 @@ class Ram {
     uint8_t* word = at(request.addr & ~3u);
     uint32_t value;
     std::memcpy(&value, word, 4);
-    if (request.we && request.be == 0xf)
-      std::memcpy(word, &request.wdata, 4);
+    if (request.we && request.be == 0xf) std::memcpy(word, &request.wdata, 4);
     else if (request.we)
       for (int i = 0; i < 4; ++i)
         if (request.be >> i & 1) word[i] = uint8_t(request.wdata >> 8 * i);
@@ -148,8 +147,7 @@ class Plic {
         pending_ = false;
         claimed_ = true;
         return SOC_PLIC_SOURCE;
-      default:
-        return 0;
+      default: return 0;
     }
   }
 
@@ -200,25 +198,21 @@ class Peripherals {
       case SOC_CTRL_EXIT_VALUE:
         if (request.we) exit_value = request.wdata;
         return exit_value;
-      case SOC_CTRL_SYSTEM_FREQUENCY_HZ:
-        return 100000000;
-      default:
-        return 0;
+      case SOC_CTRL_SYSTEM_FREQUENCY_HZ: return 100000000;
+      default: return 0;
     }
   }
 
   uint32_t fast_interrupt(const Request& request, uint32_t offset) {
     switch (offset) {
-      case SOC_FAST_INTR_PENDING:
-        return pending_;
+      case SOC_FAST_INTR_PENDING: return pending_;
       case SOC_FAST_INTR_CLEAR:
         if (request.we) clear_ = request.wdata & 0xffff;
         return clear_;
       case SOC_FAST_INTR_ENABLE:
         if (request.we) enable_ = request.wdata & 0xffff;
         return enable_;
-      default:
-        return 0;
+      default: return 0;
     }
   }
 
@@ -227,28 +221,22 @@ class Peripherals {
       case SOC_UART_CTRL:
         if (request.we) uart_ctrl_ = request.wdata;
         return uart_ctrl_;
-      case SOC_UART_STATUS:
-        return SOC_UART_STATUS_IDLE;
+      case SOC_UART_STATUS: return SOC_UART_STATUS_IDLE;
       case SOC_UART_WDATA:
         if (request.we && (uart_ctrl_ & SOC_UART_CTRL_TX)) put(char(request.wdata));
         return 0;
-      default:
-        return 0;
+      default: return 0;
     }
   }
 
   uint32_t testbench(const Request& request, uint32_t offset, uint64_t cycle) {
     switch (offset) {
-      case SOC_TESTBENCH_CYCLES_LOW:
-        cycles_high_ = uint32_t(cycle >> 32);
-        return uint32_t(cycle);
-      case SOC_TESTBENCH_CYCLES_HIGH:
-        return cycles_high_;
+      case SOC_TESTBENCH_CYCLES_LOW: cycles_high_ = uint32_t(cycle >> 32); return uint32_t(cycle);
+      case SOC_TESTBENCH_CYCLES_HIGH: return cycles_high_;
       case SOC_TESTBENCH_FAULT:
         if (request.we) fault = request.wdata;
         return fault;
-      default:
-        return 0;
+      default: return 0;
     }
   }
 
@@ -299,10 +287,10 @@ class Arbiter {
 class Soc {
  public:
   Soc(const Options& options, VerilatedContext* context)
-      : o_(options), ram_(options), random_(options.seed), cpu_(context, SOC_BOOT_ADDRESS), accelerator_(context, options.threads),
-        ports_(Accelerator::ports()), masters_(kFirstPort + ports_),
-        slave_target_(ram_.banks()), peripheral_target_(ram_.banks() + 1),
-        targets_(std::size_t(ram_.banks()) + 2), stalls_(options.stall_probability),
+      : o_(options), ram_(options), random_(options.seed), cpu_(context, SOC_BOOT_ADDRESS),
+        accelerator_(context, options.threads), ports_(Accelerator::ports()), masters_(kFirstPort + ports_),
+        slave_target_(ram_.banks()), peripheral_target_(ram_.banks() + 1), targets_(std::size_t(ram_.banks()) + 2),
+        stalls_(options.stall_probability),
         answer_stalls_(options.answer_stall_probability < 0 ? stalls_ : options.answer_stall_probability) {}
 
   void load();
@@ -420,8 +408,7 @@ void Soc::describe_waiting(std::string& message) const {
     else if (master.outstanding && cycle_ > master.waiting_since + 1000)
       std::snprintf(text, sizeof text, "; %s waits for a response from 0x%08x since cycle %llu", name(m).c_str(),
                     master.previous.addr, (unsigned long long)master.waiting_since);
-    else
-      continue;
+    else continue;
     message += text;
   }
   if (asleep_for_ > 1000) message += "; the CPU is asleep";
@@ -486,8 +473,8 @@ void Soc::settle_cpu() {
   asleep_for_ = cpu_.asleep() ? asleep_for_ + 1 : 0;
   asleep_cycles_ += asleep_for_ > 0;
   // Asleep, the clock is gated: with the same inputs nothing can change.
-  const bool busy = masters_[kInstr].outstanding || masters_[kInstr].request.req ||
-                    masters_[kData].outstanding || masters_[kData].request.req;
+  const bool busy = masters_[kInstr].outstanding || masters_[kInstr].request.req || masters_[kData].outstanding ||
+                    masters_[kData].request.req;
   cpu_frozen_ = asleep_for_ > 2 && irq == 0 && !busy && !tracing_;
   if (cpu_frozen_) return;
   cpu_.set_irq(irq);
@@ -504,8 +491,7 @@ void Soc::settle_cpu() {
 void Soc::settle_accelerator() {
   if (!ports_) return;
   Request slave = masters_[kData].request;
-  const bool wanted =
-      slave.req && !masters_[kData].outstanding && decode(kData, slave.addr) == slave_target_;
+  const bool wanted = slave.req && !masters_[kData].outstanding && decode(kData, slave.addr) == slave_target_;
   const bool must_repeat = slave_asked_ && masters_[kData].ungranted;
   slave_asked_ = slave.req = wanted && (must_repeat || !random_.happens(stalls_));
   accelerator_.set_slave(slave);
@@ -579,10 +565,8 @@ void Soc::arbitrate() {
   }
   regrant_cpu_ = regrant_accelerator_ = false;
   for (int m = 0; m < count; ++m) {
-    if (m < kFirstPort)
-      regrant_cpu_ |= masters_[m].request.req && !granted[m];
-    else
-      regrant_accelerator_ |= masters_[m].response.gnt != granted[m];
+    if (m < kFirstPort) regrant_cpu_ |= masters_[m].request.req && !granted[m];
+    else regrant_accelerator_ |= masters_[m].response.gnt != granted[m];
     masters_[m].response.gnt = granted[m];
   }
 }

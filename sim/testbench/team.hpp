@@ -27,7 +27,8 @@ class Team {
 
   // Does what nobody has begun, and waits for the rest.
   void finish() {
-    while (take()) {}
+    while (take()) {
+    }
     for (int spins = 0; left_.load(std::memory_order_acquire); ++spins) rest(spins);
   }
 
@@ -43,7 +44,8 @@ class Team {
   void help() {
     for (int spins = 0; !stop_; ++spins) {
       if (next_.load(std::memory_order_acquire) < jobs_) {
-        while (take()) {}
+        while (take()) {
+        }
         spins = 0;
       }
       rest(spins);

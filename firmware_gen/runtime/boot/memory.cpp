@@ -40,7 +40,8 @@ HEEPGEN_LOOP void* memcpy(void* __restrict target, const void* __restrict source
 HEEPGEN_LOOP void* memmove(void* target, const void* source, size_t bytes) {
   unsigned char* to = static_cast<unsigned char*>(target);
   const unsigned char* from = static_cast<const unsigned char*>(source);
-  if (reinterpret_cast<uintptr_t>(to) - reinterpret_cast<uintptr_t>(from) >= bytes) return memcpy(target, source, bytes);
+  if (reinterpret_cast<uintptr_t>(to) - reinterpret_cast<uintptr_t>(from) >= bytes)
+    return memcpy(target, source, bytes);
   while (bytes--) to[bytes] = from[bytes];
   return target;
 }

@@ -104,9 +104,7 @@ int main(int argc, char** argv) {
   const bool ended = top.exit_valid_o;
   const uint32_t value = top.exit_value_o;
   simulation.run(kUartCycles);
-  if (ended)
-    std::printf("cycles %" PRIu64 ", exit value %" PRIu32 "\n", simulation.cycles - kUartCycles, value);
-  else
-    std::printf("stopped after %" PRIu64 " cycles\n", simulation.cycles - kUartCycles);
+  if (ended) std::printf("cycles %" PRIu64 ", exit value %" PRIu32 "\n", simulation.cycles - kUartCycles, value);
+  else std::printf("stopped after %" PRIu64 " cycles\n", simulation.cycles - kUartCycles);
   return ended ? value != 0 : 2;
 }
