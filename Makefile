@@ -65,8 +65,8 @@ mutate: $(READY)  ## how many of 300 small changes to the sources no near test n
 	@$(BIN)/python -m tests.mutate $(MUTATE_ARGS)
 
 arithmetic: $(READY)  ## 10^8 vectors per arithmetic unit against the host, into docs (ARITHMETIC_ARGS: see --help)
-	@$(BIN)/python -m gen.arithmetic $(ARITHMETIC_ARGS)
-	@$(BIN)/python -m gen.docs
+	@$(BIN)/python -m gen.documents.arithmetic $(ARITHMETIC_ARGS)
+	@$(BIN)/python -m gen.documents.docs
 
 fuzz-files: $(READY)  ## read FUZZ damaged files, 100000 unless given, by MINUTES at a time (a later run goes on)
 	@$(BIN)/python tests/fuzz_files.py --count $(or $(FUZZ),100000) $(if $(MINUTES),--minutes $(MINUTES))
@@ -78,7 +78,7 @@ bench: $(READY)  ## measure the example networks, write docs/performance.md (BEN
 	@$(BIN)/python -m examples.bench $(BENCH_ARGS)
 
 area: $(READY)  ## synthesise the accelerator, write docs/area.md; long at first, then only what changed
-	@$(BIN)/python -m gen.area docs
+	@$(BIN)/python -m gen.documents.area docs
 
 formal: $(READY)  ## prove properties of the generated Verilog, write docs/proofs.md (FORMAL_ARGS: see --help)
 	@$(BIN)/python -m tests.formal docs $(FORMAL_ARGS)
@@ -88,7 +88,7 @@ lint: $(READY)  ## check style and types of the sources
 	@$(BIN)/clang-format --dry-run --Werror $(CXX_SOURCES)
 
 docs: $(READY)  ## write the generated documents again
-	@$(BIN)/python -m gen.docs
+	@$(BIN)/python -m gen.documents.docs
 
 clean:  ## remove what was generated here; finished builds in ~/.cache/heepgen stay
 	rm -rf build .pytest_cache .ruff_cache .mypy_cache .hypothesis *.egg-info

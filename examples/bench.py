@@ -21,8 +21,8 @@ from torch import nn
 from examples import data
 from examples.example import Example, images
 from examples.networks import NETWORKS
-from gen.bench import Measurement, Published, measure, parse_geometry, table, to_dict, write_documents
 from gen.console import progress, show, write_json
+from gen.documents.bench import Measurement, Published, measure, parse_geometry, table, to_dict, write_documents
 from hls.errors import HeepgenError
 
 PUBLISHED = {

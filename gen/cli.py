@@ -228,7 +228,7 @@ def hw(config: Any, out: str, force: bool, json_path: str | None) -> None:
       heepgen hw --rows 1 --cols 7 --arith fma    any geometry from 1x1 to 32x32
     """
     from gen.console import pairs, progress, show, write_json
-    from gen.hw import generate_hw
+    from gen.flows.hw import generate_hw
 
     with progress() as say:
         say(f"generating a {config.rows}x{config.cols} {config.arithmetic} accelerator")
@@ -266,8 +266,8 @@ def sw(
       heepgen sw model.pt2 --calibrate mse --bias-correction train.npz
     """
     from gen.console import progress, show, write_json
+    from gen.flows.sw import generate_sw
     from gen.inputs import network_name
-    from gen.sw import generate_sw
 
     out = out or f"build/{network_name(model)}-app"
     with progress() as say:
@@ -296,7 +296,7 @@ def estimate(config: Any, model: str, json_path: str | None, **options: Any) -> 
       heepgen estimate model.pt2 --rows 16 --cols 16 --ports 4
     """
     from gen.console import progress, show, write_json
-    from gen.estimate import estimate as predict
+    from gen.flows.estimate import estimate as predict
 
     with progress() as say:
         report = predict(model, config, progress=say, **options)
@@ -360,8 +360,8 @@ def run(config: Any, target: str, json_path: str | None, **options: Any) -> None
       heepgen run build/app --elf main.elf        the very program that runs on X-HEEP
     """
     from gen.console import progress, show, write_json
+    from gen.flows.run import run as simulate
     from gen.report import table
-    from gen.run import run as simulate
 
     with progress() as say:
         report = simulate(target, config, hardware_given=_hardware_given(), progress=say, **options)
@@ -410,8 +410,8 @@ def xheep(
       heepgen xheep --regenerate build/xheep                 after a change
     """
     from gen.console import pairs, progress, show, write_json
-    from gen.xheep import generate_xheep
-    from gen.xheep import regenerate as write_again
+    from gen.flows.xheep import generate_xheep
+    from gen.flows.xheep import regenerate as write_again
 
     with progress() as say:
         if regenerate:
@@ -481,7 +481,7 @@ def evaluate(config: Any, model: str, json_path: str | None, **options: Any) -> 
       heepgen eval model.pt2 --data test.npz --limit 500 --calibrate mse
     """
     from gen.console import bars, show, write_json
-    from gen.eval import evaluate as run_eval
+    from gen.flows.eval import evaluate as run_eval
 
     with bars() as progress:
         report = run_eval(model, config=config, progress=progress, **options)
@@ -495,7 +495,7 @@ def evaluate(config: Any, model: str, json_path: str | None, **options: Any) -> 
 def doctor(json_path: str | None) -> None:
     """Show which tools are there, and what is missing. Exit status 1 when something needed is missing."""
     from gen.console import show, write_json
-    from gen.doctor import examine, table
+    from gen.flows.doctor import examine, table
 
     findings = examine()
     if json_path != "-":

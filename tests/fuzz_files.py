@@ -58,7 +58,7 @@ def _corpus(folder: Path) -> None:
     import torch
     from torch import nn
 
-    from gen.sw import generate_sw
+    from gen.flows.sw import generate_sw
     from hls.config import Config
 
     torch.manual_seed(1)
@@ -419,7 +419,7 @@ def mutated(corpus: dict[str, list[bytes]], seed: int, case: int) -> tuple[str, 
 
 
 def _read_model(path: Path, folder: Path) -> None:
-    from gen.sw import generate_sw
+    from gen.flows.sw import generate_sw
     from hls.config import Config
 
     generate_sw(path, Config(), folder / "out", force=True)
@@ -438,7 +438,7 @@ def _read_npy(path: Path, folder: Path) -> None:
 
 
 def _read_npz(path: Path, folder: Path) -> None:
-    from gen.eval import load_data
+    from gen.flows.eval import load_data
 
     load_data(path, None, SHAPE)
 
@@ -447,9 +447,9 @@ def _read_manifest(path: Path, folder: Path) -> None:
     """All that `heepgen run` and `heepgen xheep` compute from it, with memories full of zeros."""
     import numpy as np
 
+    from gen.flows.run import _check_taps, _known_symbols, _linked_input, _mode, _places, _report
+    from gen.flows.xheep import _program
     from gen.report import to_json
-    from gen.run import _check_taps, _known_symbols, _linked_input, _mode, _places, _report
-    from gen.xheep import _program
     from sim.firmware import _check_placements
     from xheep_integration import project
 
@@ -469,7 +469,7 @@ def _read_manifest(path: Path, folder: Path) -> None:
 
 
 def _application_class():
-    from gen.application import Application
+    from gen.flows.application import Application
 
     return Application
 

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from gen.arithmetic import DATA, FAULTS, attempt, cases, find_fault, named, planted, program
-from gen.docs import ROOT
+from gen.documents.arithmetic import DATA, FAULTS, attempt, cases, find_fault, named, planted, program
+from gen.documents.docs import ROOT
 from hls.errors import HeepgenError
 
 RESULTS = 500_000

@@ -15,8 +15,8 @@ from click.testing import CliRunner
 from examples import bench
 from firmware_gen import CodeGenerator
 from firmware_gen.frontend.loader import load_model
-from gen import area, roofline
-from gen.bench import (
+from gen.documents import area, roofline
+from gen.documents.bench import (
     Measurement,
     Published,
     from_dict,
@@ -28,8 +28,8 @@ from gen.bench import (
     to_dict,
     write_documents,
 )
+from gen.flows.run import hardware
 from gen.report import LayerReport
-from gen.run import hardware
 from hls.config import Config
 from hls.errors import HeepgenError
 from sim.firmware import compile_firmware

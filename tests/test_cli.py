@@ -11,8 +11,8 @@ from dataclasses import replace
 import pytest
 from click.testing import CliRunner
 
-from gen import doctor, hw
 from gen.cli import main
+from gen.flows import doctor, hw
 from hls.config import Config
 from hls.errors import HeepgenError
 from sim.toolchain import package_dir

@@ -13,7 +13,7 @@ from torch import nn
 import firmware_gen
 from firmware_gen import CodeGenerator
 from firmware_gen.emit import codegen
-from gen.run import hardware
+from gen.flows.run import hardware
 from hls.config import Config
 from hls.descriptor.interface.registers import VERSION
 from hls.errors import HeepgenError

@@ -17,9 +17,9 @@ from firmware_gen import CodeGenerator
 from firmware_gen.targets.descriptor.timing.banks import Banks, pieces, word_banks
 from firmware_gen.targets.descriptor.timing.crossbar import FIRST_MASTER, MASTERS, arbitrate
 from gen.cli import main
-from gen.estimate import estimate_program
-from gen.run import Application, run
-from gen.sw import ImportOptions, generate_application
+from gen.flows.estimate import estimate_program
+from gen.flows.run import Application, run
+from gen.flows.sw import ImportOptions, generate_application
 from hls.config import Config
 
 TOLERANCE = 0.03

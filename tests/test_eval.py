@@ -12,7 +12,7 @@ from torch import nn
 from firmware_gen import CodeGenerator
 from firmware_gen.targets.descriptor import reference
 from gen.cli import main
-from gen.eval import evaluate, load_data
+from gen.flows.eval import evaluate, load_data
 from hls.config import Config
 from hls.errors import HeepgenError
 from tests import networks

@@ -10,7 +10,7 @@ from torch import nn
 from firmware_gen.frontend.exported.importer import export, import_model
 from firmware_gen.frontend.loader import load_model
 from firmware_gen.names import safe_name
-from gen.sw import generate_sw
+from gen.flows.sw import generate_sw
 from hls.config import Config
 from sim.firmware import compile_firmware
 

@@ -15,8 +15,8 @@ from firmware_gen import CodeGenerator
 from firmware_gen.targets.cpu import software
 from firmware_gen.targets.descriptor.explain import ARRAY, explain
 from gen.cli import main
+from gen.flows.run import run
 from gen.report import to_json
-from gen.run import run
 from hls.config import Config
 from hls.errors import HeepgenError
 from sim.toolchain import host_compiler, run_tool

@@ -22,7 +22,7 @@ from firmware_gen.targets.descriptor.place.planner import (
     smallest_memory,
 )
 from firmware_gen.targets.descriptor.program import CONTIGUOUS, INTERLEAVED, program_bytes
-from gen.plan import draw
+from gen.documents.plan import draw
 from hls.config import Config
 from hls.errors import HeepgenError
 

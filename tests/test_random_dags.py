@@ -10,7 +10,7 @@ import torch
 
 from firmware_gen import CodeGenerator
 from firmware_gen.targets.cpu import software
-from gen.run import run
+from gen.flows.run import run
 from hls.config import Config
 from tests.random_networks import outputs, random_network
 

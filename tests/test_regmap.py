@@ -6,7 +6,7 @@ import subprocess
 import hjson
 import pytest
 
-from gen.docs import DOCUMENTS
+from gen.documents.docs import DOCUMENTS
 from hls.descriptor.interface import regmap
 from hls.descriptor.interface.registers import ERRORS, MAGIC, REGISTER, REGISTERS
 from sim.toolchain import host_compiler

@@ -15,8 +15,8 @@ from firmware_gen.targets.descriptor import reference
 from firmware_gen.targets.descriptor.lowering import depth_first
 from firmware_gen.targets.descriptor.lowering.depth_first import Group, Rows, ring_rows, turns
 from firmware_gen.targets.descriptor.place import residency
-from gen.run import Application, run
-from gen.sw import ImportOptions, generate_application
+from gen.flows.run import Application, run
+from gen.flows.sw import ImportOptions, generate_application
 from hls.config import Config
 from hls.errors import HeepgenError
 

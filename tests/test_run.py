@@ -11,9 +11,9 @@ from click.testing import CliRunner
 from torch import nn
 
 from gen.cli import main
+from gen.flows.run import Application, accelerated_layers, run, software_layers
+from gen.flows.sw import compare, generate_sw
 from gen.report import LayerReport
-from gen.run import Application, accelerated_layers, run, software_layers
-from gen.sw import compare, generate_sw
 from hls.config import Config
 from hls.descriptor.interface.table import PROFILE_RECORD
 from hls.errors import HeepgenError

@@ -8,8 +8,8 @@ import shutil
 import pytest
 import torch
 
-from gen.run import Application, _compiled, hardware, run
-from gen.sw import ImportOptions, generate_application
+from gen.flows.run import Application, _compiled, hardware, run
+from gen.flows.sw import ImportOptions, generate_application
 from hls.config import Config
 from hls.errors import HeepgenError
 from sim.build import TESTBENCH_DIR, _build_part, accelerator_files, build_accelerator

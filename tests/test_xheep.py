@@ -17,9 +17,9 @@ import pytest
 import torch
 from torch import nn
 
-from gen.run import run
-from gen.sw import generate_sw
-from gen.xheep import generate_xheep, regenerate
+from gen.flows.run import run
+from gen.flows.sw import generate_sw
+from gen.flows.xheep import generate_xheep, regenerate
 from hls.config import Config
 from hls.errors import HeepgenError
 from sim.rtl import simulate_module

@@ -19,9 +19,9 @@ import torch
 
 from examples import networks
 from examples.mlperf_tiny import networks as mlperf
-from gen.run import run
-from gen.sw import generate_sw
-from gen.xheep import generate_xheep
+from gen.flows.run import run
+from gen.flows.sw import generate_sw
+from gen.flows.xheep import generate_xheep
 from hls.config import Config
 
 pytestmark = [pytest.mark.xheep, pytest.mark.external("XHEEP_DIR")]

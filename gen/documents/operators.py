@@ -11,7 +11,7 @@ from onnx.defs import get_schema
 from firmware_gen.frontend import aten
 from firmware_gen.frontend.onnx import operators as onnx
 
-OUTCOMES = Path(__file__).resolve().parent.parent / "docs" / "operators.json"
+OUTCOMES = Path(__file__).resolve().parents[2] / "docs" / "operators.json"
 ARRAY, CPU, FREE = "array", "CPU", "nowhere: no work is left"
 FUSED, COPY = "in the layer before it, else array", "array, as a copy, unless the layer beside it can do it"
 

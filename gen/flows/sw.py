@@ -179,7 +179,7 @@ def generate_application(
     from firmware_gen.frontend.loader import exported_bytes
     from firmware_gen.passes import append_softmax
     from firmware_gen.targets.descriptor.explain import explain as placements_of
-    from gen.plan import draw
+    from gen.documents.plan import draw
 
     softmax = options.append_final_softmax
     with generated_folder(out, KIND, force=force, note={"name": name, "options": vars(options)}) as folder:
@@ -205,7 +205,7 @@ def generate_application(
         files[REFERENCE] = json.dumps(reference, indent=2) + "\n"
         fill(folder, files | {MODEL: exported_bytes(program)})
         draw(manifest["memory"], folder / PLAN)
-    from gen.hw import geometry
+    from gen.flows.hw import geometry
 
     return SwReport(
         name,

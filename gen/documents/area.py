@@ -419,8 +419,8 @@ def markdown(data: dict[str, Any]) -> str:
 
 def measure(config: Config, say: Any = print) -> dict[str, Any]:
     """Everything that the document holds but its `before` column; minutes, unless it is cached."""
-    from gen.bench import geometry_name, parse_geometry
-    from gen.run import hardware
+    from gen.documents.bench import geometry_name, parse_geometry
+    from gen.flows.run import hardware
 
     verilog = hardware(config)
     say("area of the units")
@@ -462,7 +462,7 @@ def measure(config: Config, say: Any = print) -> dict[str, Any]:
 
 def measure_before(folder: Path, config: Config) -> dict[str, float]:
     """Clocks of an earlier version, whose accelerators lie in `folder` by geometry, as in folder/8x8p2."""
-    from gen.bench import geometry_name
+    from gen.documents.bench import geometry_name
 
     name = geometry_name(config)
     found = clocks(folder / name, BLOCKS) + clocks(folder / f"{name}-fma", ["fma_pe"])
@@ -488,7 +488,9 @@ def main(docs: str = "docs", before: str | None = None) -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(prog="python -m gen.area", description="Measure area and clock; takes minutes.")
+    parser = argparse.ArgumentParser(
+        prog="python -m gen.documents.area", description="Measure area and clock; takes minutes."
+    )
     parser.add_argument("docs", nargs="?", default="docs", help="folder of area.md and area.json")
     parser.add_argument("before", nargs="?", help="accelerators of an earlier version to compare with")
     main(**vars(parser.parse_args()))

@@ -158,8 +158,8 @@ def evaluate(
     from firmware_gen.api import read_model
     from firmware_gen.models import metrics
     from firmware_gen.targets.descriptor import reference
-    from gen.hw import geometry
-    from gen.sw import correct
+    from gen.flows.hw import geometry
+    from gen.flows.sw import correct
 
     torch_device = _device(device)
     given, shape = _loaded(model, trust_pickle)
@@ -250,7 +250,7 @@ def _loaded(model: str | Path, trust_pickle: bool) -> tuple[Any, tuple[int, ...]
     from torch.export import ExportedProgram
 
     from firmware_gen.frontend.loader import load_model
-    from gen.sw import exported_input_shape
+    from gen.flows.sw import exported_input_shape
 
     loaded = load_model(model, trust_pickle)
     return loaded, exported_input_shape(loaded) if isinstance(loaded, ExportedProgram) else None
@@ -261,7 +261,7 @@ def _program(model: str | Path, loaded: Any, data: Data) -> tuple[Any, np.ndarra
     from torch.export import ExportedProgram
 
     from firmware_gen.frontend.exported.importer import export
-    from gen.sw import exported_input_shape
+    from gen.flows.sw import exported_input_shape
 
     program = loaded if isinstance(loaded, ExportedProgram) else export(loaded, data.x[:1])
     shape = exported_input_shape(program)

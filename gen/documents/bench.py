@@ -89,8 +89,8 @@ def measure(
 ) -> Measurement:
     """Generate, run and measure a model file; a network that cannot be compiled gives a reason instead."""
     from firmware_gen.targets.descriptor.place.planner import memory_map
-    from gen.run import run
-    from gen.sw import generate_sw
+    from gen.flows.run import run
+    from gen.flows.sw import generate_sw
 
     name = geometry_name(config)
     folder = work / f"{network}-{name}"
@@ -298,8 +298,8 @@ def markdown(results: Sequence[Measurement], tools: Sequence[tuple[str, str]] = 
 
 def write_documents(results: Sequence[Measurement], tools: Sequence[tuple[str, str]], folder: Path) -> None:
     """performance.json, and performance.md, roofline.png and roofline.svg made from it."""
+    from gen.documents.roofline import plot
     from gen.report import to_json
-    from gen.roofline import plot
 
     text = to_json(to_dict(results) | {"tools": [list(line) for line in tools]})
     plot(results, folder)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from gen.bench import Measurement
+from gen.documents.bench import Measurement
 from gen.report import LayerReport
 from hls.output import DOCUMENT, write_file
 

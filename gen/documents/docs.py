@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Writes what is generated from the tables in the code, documents and a C++ header: `python -m gen.docs`."""
+"""Writes what is generated from the tables in the code, documents and a C++ header: `python -m gen.documents.docs`."""
 
 import importlib
 import inspect
@@ -7,12 +7,12 @@ import json
 from pathlib import Path
 
 from firmware_gen.emit.cpu_calls import elementwise_header
-from gen import arithmetic
+from gen.documents import arithmetic
 from hls.config import OPTIONS
 from hls.descriptor.interface import regmap
 from hls.output import DOCUMENT, write_file
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def _default(value: object) -> str:
@@ -76,7 +76,7 @@ def numerics() -> str:
 
 
 def operators() -> str:
-    from gen.operators import document
+    from gen.documents.operators import document
 
     return document()
 

@@ -7,7 +7,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from gen.doctor import Finding
+from gen.flows.doctor import Finding
 
 FORK = "pip install git+https://github.com/davideschiavone/fusesoc.git@ot (X-HEEP's util/python-requirements.txt)"
 TOOLCHAIN = (

@@ -115,7 +115,7 @@ def _cache() -> Finding:
 
 def examine() -> list[Finding]:
     """Everything heepgen uses, the required first."""
-    from gen.xheep_tools import xheep_findings
+    from gen.flows.xheep_tools import xheep_findings
 
     python = ".".join(map(str, sys.version_info[:3]))
     old = "" if sys.version_info >= (3, 11) else "needs Python 3.11 or newer"

@@ -6,8 +6,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from gen.flows.sw import load_program
 from gen.inputs import check_model, network_name
-from gen.sw import load_program
 from hls.config import Config
 
 
@@ -142,7 +142,7 @@ def estimate(
 def estimate_program(program: Any) -> EstimateReport:
     """Estimate of a compiled `program.Program`."""
     from firmware_gen.targets.descriptor.estimate import CPU_CYCLES, descriptor_cycles
-    from gen.hw import geometry
+    from gen.flows.hw import geometry
 
     config = program.config
     descriptors = descriptor_cycles(program)

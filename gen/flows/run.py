@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 
 import hls
-from gen.application import Application
-from gen.hw import geometry
+from gen.flows.application import Application
+from gen.flows.hw import geometry
+from gen.flows.sw import MODEL, compare, generate_application, generate_sw
 from gen.inputs import load_array
 from gen.report import LayerReport, OutputReport, RunReport
-from gen.sw import MODEL, compare, generate_application, generate_sw
 from hls import __version__
 from hls.config import OPTIONS, Config
 from hls.errors import HeepgenError

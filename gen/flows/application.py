@@ -8,8 +8,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from gen.flows.sw import KIND, REFERENCE, ImportOptions
 from gen.report import LayerReport
-from gen.sw import KIND, REFERENCE, ImportOptions
 from hls.config import OPTIONS, Config
 from hls.descriptor.interface.table import PROFILE_RECORD
 from hls.errors import HeepgenError

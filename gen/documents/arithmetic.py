@@ -33,7 +33,7 @@ from hls.errors import HeepgenError
 from hls.lib.unit import Unit
 
 DATA = "arithmetic.json"
-TESTBENCH = Path(__file__).resolve().parent.parent / "sim" / "testbench" / "arithmetic"
+TESTBENCH = Path(__file__).resolve().parents[2] / "sim" / "testbench" / "arithmetic"
 SLICE = 5_000_000
 """Results of one program run, each with its own seed."""
 FAULT_RESULTS = 1_000_000
@@ -388,8 +388,8 @@ def markdown(data: dict[str, Any]) -> list[str]:
     return [
         "## Verilog against the host",
         "",
-        "`make arithmetic` (`gen.arithmetic`) drives the verilated units with random and directed vectors and compares",
-        "every bit. What it found last, with the classes that the right results fell into:",
+        "`make arithmetic` drives the verilated units with random and directed vectors and compares every bit. What it",
+        "found last, with the classes that the right results fell into:",
         "",
         f"| {' | '.join(COLUMNS)} |",
         "|---|---|" + "--:|" * (len(COLUMNS) - 2),

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gen.application import Application
-from gen.hw import generate_hw, geometry
+from gen.flows.application import Application
+from gen.flows.hw import generate_hw, geometry
 from hls import __version__
 from hls.config import OPTIONS, Config
 from hls.errors import HeepgenError
