@@ -11,13 +11,14 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 
 import numpy as np
 
 from firmware_gen import ir
 from firmware_gen.targets.descriptor.lowering import layout
 from firmware_gen.targets.descriptor.lowering.tensors import Ref, View
-from firmware_gen.targets.descriptor.lowering.tiling import choose_strips, strip_span, vectors
+from firmware_gen.targets.descriptor.lowering.tiling import Strips, choose_strips, strip_span, vectors
 from firmware_gen.targets.descriptor.lowering.windows import Range, Windowed
 from hls.config import Config
 from hls.descriptor.interface import table
@@ -60,12 +61,14 @@ class Constants:
     def __init__(self):
         self.arrays: dict[str, np.ndarray] = {}
         self._names: dict[bytes, str] = {}
+        self._numbers: dict[str, itertools.count] = {}
 
     def add(self, name: str, words: np.ndarray) -> Ref:
         """Reference to an array with this content; `name` is made unique when the content is new."""
         key = words.tobytes()
         if key not in self._names:
-            unique = next(n for i in itertools.count() if (n := f"{name}_{i}" if i else name) not in self.arrays)
+            numbers = self._numbers.setdefault(name, itertools.count())
+            unique = next(n for i in numbers if (n := f"{name}_{i}" if i else name) not in self.arrays)
             self.arrays[unique] = words
             self._names[key] = unique
         return Ref(self._names[key])
@@ -240,6 +243,20 @@ def _fits_fields(fields: dict) -> bool:
     return True
 
 
+def _shape(fields: dict) -> tuple[tuple[str, int | Ref], ...]:
+    """What `choose_strips` asks of fields: neither numbers of the epilogue, nor where streams lie."""
+    return tuple(
+        (name, Ref("", on_chip=value.on_chip) if isinstance(value, Ref) else value)
+        for name, value in fields.items()
+        if table.FIELD[name].kind != "fp32"
+    )
+
+
+@lru_cache(maxsize=1 << 14)
+def _strips(shape: tuple[tuple[str, int | Ref], ...], config: Config, cbg: int | None) -> Strips | None:
+    return choose_strips(dict(shape), config, cbg)
+
+
 def _plan(
     op: Windowed, cut: list[Piece], source: View, target: View, config: Config, aux: View | None, cbg: int | None
 ):
@@ -247,15 +264,11 @@ def _plan(
     if op.residual != "none" and not all(piece.first for piece in cut):
         return None  # ACC_INIT excludes RESIDUAL
     planned, total = [], 0
-    chosen = {}
     for piece in cut:
         fields = piece_fields(op, piece, source, target, config, aux)
         if not _fits_fields(fields):
             return None
-        key = tuple((k, v.on_chip if isinstance(v, Ref) else v) for k, v in fields.items())
-        if key not in chosen:
-            chosen[key] = choose_strips(fields, config, cbg)
-        strips = chosen[key]
+        strips = _strips(_shape(fields), config, cbg)
         if strips is None:
             return None
         fields |= {"FIRST_PX": strips.first_px, "STRIP_PX": strips.strip_px, "CBG": strips.cbg}
