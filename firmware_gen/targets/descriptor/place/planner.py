@@ -8,7 +8,7 @@ No array crosses the border between contiguous and interleaved banks. Sizes here
 
 import itertools
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from random import Random
 
@@ -129,19 +129,24 @@ def place(buffers: list[Buffer], enough: int = 0) -> dict[str, int]:
     if not buffers:
         return {}
     random = Random(0)
-    least = peak([replace(b, size=_rounded(b.size)) for b in buffers], max(b.dies for b in buffers) + 1)[0]
+    least = peak([replace(b, size=rounded(b.size)) for b in buffers], max(b.dies for b in buffers) + 1)[0]
     meeting = _meeting(buffers)
     best, best_extent = {}, None
     for attempt in range(PLACEMENTS):
         spread = 0.0 if attempt == 0 else 1.0
         weight = {b.name: b.size * (1 + spread * random.random()) for b in buffers}
-        plan = _place_in_order(sorted(buffers, key=lambda b, weight=weight: (-weight[b.name], b.born, b.name)), meeting)
-        extent = max(plan[b.name] + _rounded(b.size) for b in buffers)
+        plan = _place_in_order(by_size(buffers, weight), meeting)
+        extent = max(plan[b.name] + rounded(b.size) for b in buffers)
         if best_extent is None or extent < best_extent:
             best, best_extent = plan, extent
         if best_extent <= max(least, enough):
             break
     return best
+
+
+def by_size(buffers: Iterable[Buffer], weight: Mapping[str, float] | None = None) -> list[Buffer]:
+    """Big ones first; `weight` in place of sizes, by name."""
+    return sorted(buffers, key=lambda b: (-(weight[b.name] if weight else b.size), b.born, b.name))
 
 
 def _meeting(buffers: list[Buffer]) -> dict[str, list[Buffer]]:
@@ -161,13 +166,14 @@ def _place_in_order(buffers: list[Buffer], meeting: dict[str, list[Buffer]]) -> 
     offsets: dict[str, int] = {}
     for buffer in buffers:
         taken = sorted(
-            (offsets[b.name], offsets[b.name] + _rounded(b.size)) for b in meeting[buffer.name] if b.name in offsets
+            (offsets[b.name], offsets[b.name] + rounded(b.size)) for b in meeting[buffer.name] if b.name in offsets
         )
-        offsets[buffer.name] = _best_gap(taken, _rounded(buffer.size), buffer.align)
+        offsets[buffer.name] = best_gap(taken, rounded(buffer.size), buffer.align)
     return offsets
 
 
-def _best_gap(taken: list[tuple[int, int]], size: int, align: int) -> int:
+def best_gap(taken: list[tuple[int, int]], size: int, align: int) -> int:
+    """Where a buffer fits best between (begin, end) of others, sorted, or behind them."""
     best, end = None, 0
     for first, last in taken:
         start = -(-end // align) * align
@@ -178,7 +184,8 @@ def _best_gap(taken: list[tuple[int, int]], size: int, align: int) -> int:
     return best[1] if best else -(-end // align) * align
 
 
-def _rounded(size: int) -> int:
+def rounded(size: int) -> int:
+    """Bytes that a size takes."""
     return -(-size // ALIGN) * ALIGN
 
 
@@ -260,8 +267,8 @@ def locate(
     Raises HeepgenError with the numbers when they do not fit beside the program.
     """
     border, end = memory_map(config)
-    arena = _rounded(arena)
-    total = sum(_rounded(size) for _, size in constants) + arena
+    arena = rounded(arena)
+    total = sum(rounded(size) for _, size in constants) + arena
     if border == end or arena > end - border:
         low_end, high_start, high_end = (end - arena, end, end) if border == end else (border - arena, border, end)
         arena_address = low_end
@@ -270,7 +277,7 @@ def locate(
         arena_address = None
     high = _suffix_that_fits(constants, high_end - high_start)
     low = constants[: len(constants) - len(high)]
-    low_start = low_end - sum(_rounded(size) for _, size in low)
+    low_start = low_end - sum(rounded(size) for _, size in low)
     if low_start < program:
         raise DoesNotFit(
             lambda: (
@@ -282,7 +289,7 @@ def locate(
         )
     placed = _sequence(low, low_start) + _sequence(high, high_start)
     if arena_address is None:
-        arena_address = placed[-1].address + _rounded(placed[-1].size) if high else high_start
+        arena_address = placed[-1].address + rounded(placed[-1].size) if high else high_start
     return placed, arena_address
 
 
@@ -293,7 +300,7 @@ def _largest(constants: list[tuple[str, int]], arena: int, enough: bool) -> str:
     name, size = max([*constants, ("the arena", arena)], key=lambda item: item[1])
     return (
         f", but no array may lie in contiguous and in interleaved banks at once, and the largest, {name}, has "
-        f"{_rounded(size):,} bytes"
+        f"{rounded(size):,} bytes"
     )
 
 
@@ -319,7 +326,7 @@ def smallest_memory(
 def _fewest_banks(
     constants: list[tuple[str, int]], arena: int, config: Config, program: int, most: int
 ) -> tuple[int, tuple[int, ...]] | None:
-    needed = program + _rounded(arena) + sum(_rounded(size) for _, size in constants)
+    needed = program + rounded(arena) + sum(rounded(size) for _, size in constants)
     for total in range(max(2, -(-needed // (config.bank_kib * 1024))), most + 1):
         for interleaved in range((total - 2) // 2 * 2, -1, -2):
             groups = tuple(1 << bit for bit in reversed(range(interleaved.bit_length())) if interleaved >> bit & 1)
@@ -342,7 +349,7 @@ def _fits(constants: list[tuple[str, int]], arena: int, config: Config, program:
 def _suffix_that_fits(items: list[tuple[str, int]], room: int) -> list[tuple[str, int]]:
     used, count = 0, 0
     for _, size in reversed(items):
-        used += _rounded(size)
+        used += rounded(size)
         if used > room:
             break
         count += 1
@@ -353,5 +360,5 @@ def _sequence(items: list[tuple[str, int]], address: int) -> list[Placed]:
     placed = []
     for name, size in items:
         placed.append(Placed(name, address, size))
-        address += _rounded(size)
+        address += rounded(size)
     return placed

@@ -6,9 +6,9 @@ turns (`lowering.depth_first`), in a ring of a few rows. What saves most cycles 
 all that is alive at once fits.
 """
 
+import heapq
 from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
 
 import numpy as np
 
@@ -16,7 +16,9 @@ from firmware_gen.targets.descriptor.lowering.depth_first import Group, Link, ri
 from firmware_gen.targets.descriptor.lowering.pieces import Job
 from firmware_gen.targets.descriptor.lowering.tiling import stream_beats, strip_starts, vectors, window_words
 from firmware_gen.targets.descriptor.place import planner
+from firmware_gen.targets.descriptor.place.overlap import Line, Use, cost
 from firmware_gen.targets.descriptor.place.planner import Buffer
+from firmware_gen.targets.descriptor.place.shelf import Shelf
 from hls.config import Config
 from hls.descriptor.interface.table import LINEAR, PROFILE_RECORD, WORDS
 from hls.errors import HeepgenError
@@ -24,18 +26,11 @@ from hls.errors import HeepgenError
 STREAMS = ("LOAD", "AUX", "STORE")
 """Streams of activations, in the order in which they touch a word."""
 
-HIDDEN = 0.02
-"""What a beat that its layer hides is worth beside one that it waits for: layers overlap, and memory is shared."""
-
 MARGINS = (0.2, 0.05)
 """The part of its layers' cycles that a group has to save: these estimates are rough, so there are several choices."""
 
 TURN = 180
 """Cycles that a piece loses: its strips are short, its first rows and weights late. Measured with the cycle model."""
-
-FETCH, FIRST, LAST = 30, 25, 60
-"""`_timeline`: cycles from the drain's start to the next descriptor, from a word to its vector, from the last vector to
-the last store."""
 
 PIECES = (2, 3, 4, 5, 6, 8, 10, 12, 16, 24, 32, 48)
 """Numbers of pieces of a group's last layer that are tried."""
@@ -59,6 +54,13 @@ class _Choice:
 
     whole: frozenset[str] = frozenset()
     groups: tuple[Group, ...] = ()
+
+    def grown(self, part: str | Group) -> "_Choice":
+        """With one storage more, or with a group in the place of those that it joins."""
+        if isinstance(part, str):
+            return replace(self, whole=self.whole | {part})
+        others = (group for group in self.groups if set(group.steps).isdisjoint(part.steps))
+        return replace(self, groups=(*others, part))
 
 
 WEIGHTS = (1.0, 0.5, 0.0)
@@ -85,21 +87,6 @@ def choose(
     return [(choice.groups, homes) for choice in choices if (homes := plan.places(choice))]
 
 
-class Use(NamedTuple):
-    """Cycles for which a descriptor keeps each resource busy: the bus with what it reads, and with what it writes.
-
-    lead: the part of `load` that the first strip needs. follows: it reads what the descriptor before it stores.
-    """
-
-    array: float
-    load: float
-    lead: float
-    store: float
-    bus_in: float
-    bus_out: float
-    follows: bool = True
-
-
 class _Planner:
     """Costs and places of choices."""
 
@@ -107,63 +94,103 @@ class _Planner:
         self.jobs, self.config, self.size = jobs, config, 4 * config.scratchpad_words
         self.all, self.arena = buffers, arena
         self.names = [frozenset(name for job in own for _, name in streams(job)) for own in jobs]
-        self.touching = {
-            b.name: frozenset(
-                step for step, own in enumerate(jobs) for job in own if b.name in dict(streams(job)).values()
-            )
-            for b in buffers
-        }
+        self.touching: dict[str, set[int]] = {b.name: set() for b in buffers}
+        for step, names in enumerate(self.names):
+            for name in names & self.touching.keys():
+                self.touching[name].add(step)
         forbidden = set(excluded) | {name for own in jobs for job in own for name in _not_dense(job)}
         self.lives = {b.name: b for b in buffers if b.name not in forbidden}
         self.links = {link.step: link for link in links if link.value in self.lives}
+        small = (n for n, b in self.lives.items() if b.size <= self.size and self.touching[n])
+        self.sources: tuple[str | Link, ...] = (*small, *self.links.values())
+        self._sources_at: list[list[int]] = [[] for _ in range(len(jobs) + 1)]
+        for number, source in enumerate(self.sources):
+            for step in self.touching[source] if isinstance(source, str) else (source.step, source.step + 1):
+                self._sources_at[step].append(number)
         self._known: dict[tuple, float] = {}
         self._known_pieces: dict[tuple, list[Use]] = {}
         self._whole_uses: dict[int, tuple] = {}
         self._rings: dict[Group, list[tuple[Link, int]]] = {}
+        self._line, self._timed = Line(len(jobs)), _Choice()
+        self._line.change({step: self._uses(step, None, frozenset()) for step in range(len(jobs))})
 
     def search(self, weight: float) -> Iterator[_Choice]:
-        """From nothing on, take what saves most, divided by its size to the power of `weight`, until no more fits."""
-        best = _Choice()
-        while best:
+        """From nothing on, take what saves most, divided by its size to the power of `weight`, until no more fits.
+
+        What a part saves is computed again only when something near it was taken.
+        """
+        best, room = _Choice(), _Room(self)
+        yield best
+        queue: list[tuple] = []  # (-saved for its size, source, number among its parts, age, part)
+        ages = [0] * len(self.sources)
+        changed: Iterable[int] = range(len(self.sources))
+        while True:
+            for source in changed:
+                ages[source] += 1
+                for number, part in enumerate(self.parts(best, self.sources[source])):
+                    gain = self.gain(best, part)
+                    if gain > 0:
+                        value = gain / max(self.more_bytes(best, part), 1) ** weight
+                        heapq.heappush(queue, (-value, source, number, ages[source], part))
+            too_large = []
+            while queue:
+                _, source, _, age, part = option = heapq.heappop(queue)
+                if age != ages[source]:
+                    continue
+                if room.take(part):
+                    break
+                too_large.append(option)
+            else:
+                return
+            for option in too_large:
+                heapq.heappush(queue, option)
+            changed = self._sources_near(best, part)
+            best = best.grown(part)
             yield best
-            options = []
-            size = sum(b.size for b in self.buffers(best))
-            for choice in self.steps_from(best):
-                gain = self._gain(best, choice)
-                if gain > 0:
-                    more = sum(b.size for b in self.buffers(choice)) - size
-                    options.append((gain / max(more, 1) ** weight, choice))
-            options.sort(key=lambda option: -option[0])
-            best = next((choice for _, choice in options if self.places(choice) is not None), None)
 
     def pruned(self, choice: _Choice, margin: float) -> _Choice:
         """The choice without groups that do not save that part of their cycles, nor tensors that save nothing."""
+        cycles = self.timeline(choice)
         for group in choice.groups:
             without = replace(choice, groups=tuple(g for g in choice.groups if g != group))
-            least = margin * self._group_cycles(group, self._on_chip(choice))
-            if self.timeline(without) < self.timeline(choice) + least:
-                choice = without
+            least = margin * self._group_cycles(group, self.on_chip(choice))
+            if (fewer := self.timeline(without)) < cycles + least:
+                choice, cycles = without, fewer
         for name in sorted(choice.whole):
             without = replace(choice, whole=choice.whole - {name})
-            if self.timeline(without) <= self.timeline(choice):
-                choice = without
+            if (fewer := self.timeline(without)) <= cycles:
+                choice, cycles = without, fewer
         return choice
 
-    def _on_chip(self, choice: _Choice) -> frozenset[str]:
+    def on_chip(self, choice: _Choice) -> frozenset[str]:
         return choice.whole.union(self.links[step].value for group in choice.groups for step in group.steps[:-1])
 
     def timeline(self, choice: _Choice) -> float:
         """Estimated cycles of the whole network, stage by stage, as descriptors follow each other."""
-        on_chip = self._on_chip(choice)
         member = {step: group for group in choice.groups for step in group.steps}
-        uses = []
-        for step, own in enumerate(self.jobs):
-            group = member.get(step)
-            if group is None:
-                uses += [self.use(job, 1, 1.0, on_chip) for job in own]
-            elif step == group.steps[0]:
-                uses += self._pieces(group, on_chip)
-        return _timeline(uses) + HIDDEN * sum(use.bus_in + use.bus_out for use in uses)
+        on_chip, steps = self.on_chip(choice), self.changed(self._timed, choice)
+        self._line.change({step: self._uses(step, member.get(step), on_chip) for step in steps})
+        self._timed = choice
+        return self._line.cycles
+
+    def changed(self, old: _Choice, new: _Choice) -> set[int]:
+        """Steps whose descriptors differ between two choices, or the streams of theirs that are on chip."""
+        names = self.on_chip(old) ^ self.on_chip(new)
+        steps = {step for group in set(old.groups) ^ set(new.groups) for step in group.steps}
+        steps.update(*(self.touching[name] for name in names))
+        for group in new.groups:
+            if not steps.isdisjoint(group.steps):
+                steps.update(group.steps)
+        return steps
+
+    def _uses(self, step: int, group: Group | None, on_chip: frozenset[str]) -> list[Use]:
+        """Of the descriptors of a step; those of a group are its first one's."""
+        if group is None:
+            return [self.use(job, 1, 1.0, on_chip) for job in self.jobs[step]]
+        return self._pieces(group, self._near(group, on_chip)) if step == group.steps[0] else []
+
+    def _near(self, group: Group, on_chip: frozenset[str]) -> frozenset[str]:
+        return on_chip & frozenset().union(*(self.names[step] for step in group.steps))
 
     def alive(self, name: str, buffer: Buffer, choice: _Choice) -> Buffer:
         """The buffer, alive while groups that touch it take turns."""
@@ -172,23 +199,30 @@ class _Planner:
                 buffer = buffer.through(group.steps[0], group.steps[-1])
         return buffer
 
-    def steps_from(self, choice: _Choice):
+    def steps_from(self, choice: _Choice) -> Iterator[_Choice]:
         """Choices with one storage more on chip."""
-        ringed = {self.links[step].value for group in choice.groups for step in group.steps[:-1]}
-        for name, buffer in self.lives.items():
-            if name not in choice.whole and name not in ringed and buffer.size <= self.size and self.touching[name]:
-                yield replace(choice, whole=choice.whole | {name})
-        for step, link in self.links.items():
-            if link.value in ringed or link.value in choice.whole:
-                continue
-            near = [g for g in choice.groups if step in g.steps or step + 1 in g.steps]
-            steps = tuple(sorted({step, step + 1, *(s for g in near for s in g.steps)}))
-            others = tuple(g for g in choice.groups if g not in near)
-            outputs = self.links[steps[-2]].reader.outputs
-            if self._may_take_turns(steps):
-                for height in {-(-outputs // n) for n in PIECES if n <= outputs}:
-                    for ahead in (0, 1):
-                        yield replace(choice, groups=(*others, Group(steps, height, ahead)))
+        return (choice.grown(part) for source in self.sources for part in self.parts(choice, source))
+
+    def parts(self, choice: _Choice, source: str | Link) -> Iterator[str | Group]:
+        """What a choice can grow by: a storage as a whole, or a link's groups, with those that its steps are in."""
+        if isinstance(source, str):
+            if source not in self.on_chip(choice):
+                yield source
+            return
+        if source.value in self.on_chip(choice):
+            return
+        near = [g for g in choice.groups if source.step in g.steps or source.step + 1 in g.steps]
+        steps = tuple(sorted({source.step, source.step + 1, *(s for g in near for s in g.steps)}))
+        outputs = self.links[steps[-2]].reader.outputs
+        if self._may_take_turns(steps):
+            for height in {-(-outputs // n) for n in PIECES if n <= outputs}:
+                for ahead in (0, 1):
+                    yield Group(steps, height, ahead)
+
+    def _sources_near(self, choice: _Choice, part: str | Group) -> list[int]:
+        """Numbers of the sources whose parts, or what they save, change when a choice grows by a part."""
+        steps = self.changed(choice, choice.grown(part))
+        return sorted({source for step in steps for source in self._sources_at[step]})
 
     def _may_take_turns(self, steps: tuple[int, ...]) -> bool:
         """Whether no layer writes, besides the rings, what another one of the steps still reads."""
@@ -247,24 +281,34 @@ class _Planner:
             for b in buffers
         }
 
-    def _gain(self, old: _Choice, new: _Choice) -> float:
-        """Estimated cycles that a step from `old` saves, layer by layer."""
-        steps = {step for group in set(new.groups) - set(old.groups) for step in group.steps}
-        steps.update(*(self.touching[name] for name in new.whole - old.whole))
+    def gain(self, old: _Choice, part: str | Group) -> float:
+        """Estimated cycles that a choice saves by growing, layer by layer."""
+        new = old.grown(part)
+        steps = set(self.touching[part] if isinstance(part, str) else part.steps)
         for group in (*old.groups, *new.groups):
             if steps.intersection(group.steps):
                 steps.update(group.steps)
         return self._cycles(old, steps) - self._cycles(new, steps)
 
+    def more_bytes(self, choice: _Choice, part: str | Group) -> int:
+        """By which a choice grows on chip."""
+        if isinstance(part, str):
+            return self.lives[part].size
+        merged = [group for group in choice.groups if not set(group.steps).isdisjoint(part.steps)]
+        return self.ring_bytes(part) - sum(self.ring_bytes(group) for group in merged)
+
+    def ring_bytes(self, group: Group) -> int:
+        return sum(4 * words for _, words in self.rings(group))
+
     def _cycles(self, choice: _Choice, steps: set[int]) -> float:
         """Estimated cycles of some steps, groups as a whole."""
         member = {step: group for group in choice.groups for step in group.steps}
-        on_chip = self._on_chip(choice)
+        on_chip = self.on_chip(choice)
         total = 0.0
         for step in steps:
             group = member.get(step, Group((step,), 0))
             if step == group.steps[0]:
-                near = on_chip & frozenset().union(*(self.names[n] for n in group.steps))
+                near = self._near(group, on_chip)
                 if (group, near) not in self._known:
                     self._known[group, near] = self._group_cycles(group, near)
                 total += self._known[group, near]
@@ -273,8 +317,8 @@ class _Planner:
     def _group_cycles(self, group: Group, on_chip: frozenset[str]) -> float:
         """A group's resources are each busy one after the other with all its layers, and all at once otherwise."""
         if len(group.steps) == 1:
-            return sum(_cost(self.use(job, 1, 1.0, on_chip)) for job in self.jobs[group.steps[0]])
-        return _cost(Use(*(sum(part) for part in zip(*self._pieces(group, on_chip), strict=True))))
+            return sum(cost(self.use(job, 1, 1.0, on_chip)) for job in self.jobs[group.steps[0]])
+        return cost(Use(*(sum(part) for part in zip(*self._pieces(group, on_chip), strict=True))))
 
     def _pieces(self, group: Group, on_chip: frozenset[str]) -> list[Use]:
         if (group, on_chip) not in self._known_pieces:
@@ -322,23 +366,52 @@ def _beats(job: Job, config: Config) -> tuple[float, int, dict[str, int]]:
     return lead, len(strip_starts(f["OUT_PX"], f["FIRST_PX"], f["STRIP_PX"])), stream_beats(f, 1, config)
 
 
-def _cost(use: Use) -> float:
-    bus = use.bus_in + use.bus_out
-    return max(use.array, use.load, bus) + HIDDEN * bus
+class _Room:
+    """The scratchpad while a choice grows: what is added finds a place beside the rest."""
 
+    def __init__(self, plan: _Planner):
+        self._plan, self._choice = plan, _Choice()
+        self._alive = [0] * (len(plan.jobs) + 2)  # bytes, from step -1 on
+        self._shelf: Shelf | None = Shelf()
 
-def _timeline(uses: Sequence[Use]) -> float:
-    """Cycles of descriptors in a row; one that follows another does so word by word."""
-    loaded = computed = storing = 0.0
-    stored = [0.0, 0.0]
-    for use in uses:
-        start = max(stored[-2] + FETCH, loaded)  # the one before is being drained: this one is fetched
-        begun = max(computed, start + use.lead + FIRST)
-        loaded = max(start + use.load, start + use.bus_in + storing, stored[-1] if use.follows else 0.0)
-        computed = max(begun + use.array, loaded + FIRST)
-        stored.append(max(max(stored[-1], begun) + use.store, computed + LAST))
-        storing = use.bus_out
-    return stored[-1]
+    def take(self, part: str | Group) -> bool:
+        """Whether it fits; if so it is in."""
+        if self._peak(part) > self._plan.size:
+            return False
+        if isinstance(part, str) and self._shelf is not None:
+            buffer = self._plan.alive(part, self._plan.lives[part], self._choice)
+            if self._shelf.add(buffer, self._plan.size):
+                self._choice = self._choice.grown(part)
+                self._count(buffer)
+                return True
+        grown = self._choice.grown(part)
+        if self._plan.places(grown) is None:
+            return False
+        self._choice, buffers = grown, self._plan.buffers(grown)
+        self._alive = [0] * len(self._alive)
+        for buffer in buffers:
+            self._count(buffer)
+        self._shelf = Shelf()
+        if not all(self._shelf.add(buffer, self._plan.size) for buffer in planner.by_size(buffers)):
+            self._shelf = None  # `planner.place` had to try another order
+        return True
+
+    def _count(self, buffer: Buffer) -> None:
+        for step in range(buffer.born, min(buffer.dies, len(self._alive) - 2) + 1):
+            self._alive[step + 1] += buffer.size
+
+    def _peak(self, part: str | Group) -> int:
+        """Bytes that are alive at least, while a part is."""
+        if isinstance(part, str):
+            buffer = self._plan.alive(part, self._plan.lives[part], self._choice)
+            return buffer.size + max(self._alive[buffer.born + 1 : buffer.dies + 2])
+        first, last = part.steps[0], part.steps[-1]
+        alive = self._alive[first + 1 : last + 2]
+        for group in self._choice.groups:
+            if not set(group.steps).isdisjoint(part.steps):
+                for step in range(group.steps[0], group.steps[-1] + 1):
+                    alive[step - first] -= self._plan.ring_bytes(group)
+        return self._plan.ring_bytes(part) + max(alive)
 
 
 def streams(job: Job) -> list[tuple[str, str]]:

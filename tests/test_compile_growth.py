@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Work of the compiler for deep networks: what is done step by step is what doing it all again would give, and twice
+the layers are about twice the work."""
+
+import random
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from firmware_gen import CodeGenerator, ir
+from firmware_gen.passes.quantise import quantise
+from firmware_gen.targets.descriptor.place import overlap, planner, residency
+from firmware_gen.targets.descriptor.place.planner import Buffer
+from firmware_gen.targets.descriptor.place.shelf import Shelf
+from firmware_gen.targets.descriptor.program import compile_graph
+from hls.config import Config
+
+LARGE = Config(memory_banks=16, memory_banks_interleaved=(64,), bank_kib=256)
+
+
+def absolute(uses):
+    """The recurrence of `overlap.after`, without matrices."""
+    loaded = computed = storing = 0.0
+    stored = [0.0, 0.0]
+    for use in uses:
+        start = max(stored[-2] + overlap.FETCH, loaded)
+        begun = max(computed, start + use.lead + overlap.FIRST)
+        loaded = max(start + use.load, start + use.bus_in + storing, stored[-1] if use.follows else 0.0)
+        computed = max(begun + use.array, loaded + overlap.FIRST)
+        stored.append(max(max(stored[-1], begun) + use.store, computed + overlap.LAST))
+        storing = use.bus_out
+    return stored[-1] + overlap.HIDDEN * sum(use.bus_in + use.bus_out for use in uses)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_line_that_changes_takes_as_long_as_a_new_one(seed):
+    rng = random.Random(seed)
+
+    def some():
+        return [
+            overlap.Use(*(rng.choice((0, 10, 100, 1000)) for _ in range(6)), rng.random() < 0.5)
+            for _ in range(rng.randrange(4))
+        ]
+
+    uses = [some() for _ in range(rng.randrange(1, 12))]
+    line = overlap.Line(len(uses))
+    line.change(dict(enumerate(uses)))
+    for _ in range(30):
+        changed = {step: some() for step in rng.sample(range(len(uses)), rng.randint(0, len(uses)))}
+        for step, own in changed.items():
+            uses[step] = own
+        line.change(changed)
+        assert line.cycles == pytest.approx(absolute([use for own in uses for use in own]), abs=1e-5)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_a_shelf_is_the_plan_of_all_its_buffers(seed):
+    rng = random.Random(seed)
+    shelf, buffers, limit = Shelf(), [], rng.choice((512, 1024, 1 << 20))
+    for number in range(25):
+        born, align = rng.randrange(-1, 20), rng.choice((16, 16, 64))
+        buffer = Buffer(f"b{number}", rng.randrange(1, 300), born, born + rng.choice((0, 1, 1, 2, 9)), align)
+        plan = planner.place([*buffers, buffer], 1 << 30)
+        fits = all(plan[b.name] + planner.rounded(b.size) <= limit for b in (*buffers, buffer))
+        assert shelf.add(buffer, limit) == fits
+        if fits:
+            buffers.append(buffer)
+            assert shelf.offsets == plan
+
+
+def chain(kind, layers):
+    """A quantised chain of equal layers."""
+    rng = np.random.default_rng(0)
+    shape = (1, 16) if kind is ir.Linear else (1, 4, 8, 8)
+    weight = (16, 16) if kind is ir.Linear else (4, 4, 3, 3)
+    more = {} if kind is ir.Linear else {"pads": (1, 1, 1, 1)}
+    nodes = [
+        kind(name=f"n{i}", inputs=(f"v{i}",), output=f"v{i + 1}", weight=rng.normal(size=weight), **more)
+        for i in range(layers)
+    ]
+    values = {f"v{i}": ir.Value(f"v{i}", shape) for i in range(layers + 1)}
+    return quantise(ir.Graph("chain", ("v0",), (f"v{layers}",), tuple(nodes), values))
+
+
+@pytest.mark.parametrize("kind", [ir.Linear, ir.Conv])
+def test_twice_the_layers_are_twice_the_work(kind, monkeypatch):
+    """Counted are the steps that the planner estimates, and the buffers that it places."""
+    calls = []
+    for owner, name in ((residency._Planner, "use"), (planner, "best_gap")):
+        original = getattr(owner, name)
+
+        def counted(*args, original=original, **kwargs):
+            calls.append(original)
+            return original(*args, **kwargs)
+
+        monkeypatch.setattr(owner, name, counted)
+    work = []
+    for layers in (20, 40, 80):
+        calls.clear()
+        assert compile_graph(chain(kind, layers), LARGE).scratchpad
+        work.append(len(calls))
+    assert work[2] - work[1] < 2.2 * (work[1] - work[0])
+
+
+class Branches(nn.Module):
+    """Chains that may take turns beside a tensor that lives long."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.last = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 8, 1)
+        self.depthwise = nn.ModuleList(nn.Conv2d(8, 8, 3, padding=1, groups=8) for _ in range(3))
+        self.pointwise = nn.ModuleList(nn.Conv2d(8, 8, 1) for _ in range(3))
+
+    def forward(self, x):
+        x = early = torch.relu(self.first(x))
+        for depthwise, pointwise in zip(self.depthwise, self.pointwise, strict=True):
+            x = torch.relu(pointwise(torch.relu(depthwise(x))))
+        return self.last(x + early)
+
+
+@pytest.mark.parametrize("words, least", [(1024, 2), (2048, 2), (8192, 4)])
+def test_the_search_takes_what_looking_at_everything_would_take(words, least, monkeypatch):
+    met = []
+
+    def choose(jobs, links, buffers, excluded, arena, config):
+        plan = residency._Planner(jobs, links, buffers, excluded, arena, config)
+        for weight in residency.WEIGHTS:
+            best, found = residency._Choice(), list(plan.search(weight))
+            for choice in found:
+                assert choice == best
+                options = [
+                    (plan.gain(best, part), part) for source in plan.sources for part in plan.parts(best, source)
+                ]
+                options = [(g / max(plan.more_bytes(best, part), 1) ** weight, part) for g, part in options if g > 0]
+                options.sort(key=lambda option: -option[0])
+                taken = (best.grown(part) for _, part in options)
+                best = next((grown for grown in taken if plan.places(grown) is not None), None)
+            assert best is None
+            met.append(len(found))
+        return []
+
+    monkeypatch.setattr(residency, "choose", choose)
+    CodeGenerator(Branches(), np.zeros((1, 3, 16, 12), np.float32), config=Config(scratchpad_words=words)).program()
+    assert max(met) >= least, met
