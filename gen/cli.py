@@ -245,6 +245,7 @@ def hw(config: Any, out: str, force: bool, json_path: str | None) -> None:
 @_import
 @_calibrate
 @click.option("--explain", is_flag=True, help="Show which layers run on the array, which on the CPU, and why.")
+@click.option("--listing", is_flag=True, help="Also write listing.txt: what every descriptor does, beside its words.")
 @_force
 @_json
 @_with_config
@@ -263,6 +264,7 @@ def sw(
       heepgen sw model.pt --input-shape 1,28,28 --append-final-softmax
       heepgen sw model.pt2 --sample image.npy     this input, and its expected output, in the firmware
       heepgen sw model.pt2 --explain              what runs where, and why
+      heepgen sw model.pt2 --listing              every descriptor: what it loads and stores, and its words
       heepgen sw model.pt2 --calibrate mse --bias-correction train.npz
     """
     from gen.console import progress, show, write_json

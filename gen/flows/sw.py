@@ -17,7 +17,7 @@ from hls.errors import HeepgenError
 from hls.output import fill, generated_folder
 
 KIND = "application"
-MODEL, REFERENCE, PLAN = "model.pt2", "reference.json", "memory.svg"
+MODEL, REFERENCE, PLAN, LISTING = "model.pt2", "reference.json", "memory.svg", "listing.txt"
 SEED = 0
 
 
@@ -45,9 +45,10 @@ class SwReport:
     placements: tuple[Any, ...]
     memory_text: str
     import_check: dict[str, Any]
+    listing: dict[str, Any] | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        own = {k: v for k, v in vars(self).items() if k != "memory_text"}
+        own = {k: v for k, v in vars(self).items() if k != "memory_text" and (k != "listing" or v is not None)}
         return own | {"placements": [vars(p) for p in self.placements]}
 
     def table(self) -> Any:
@@ -96,6 +97,7 @@ def generate_sw(
     trust_pickle: bool = False,
     force: bool = False,
     keep_activations: bool = False,
+    listing: bool = False,
     progress: Callable[[str], None] = lambda message: None,
     explain: Callable[[Any], None] = lambda table: None,
 ) -> SwReport:
@@ -103,9 +105,9 @@ def generate_sw(
 
     `sample` is a .npy file; without one the sample input is drawn from a normal distribution, the same one
     every time. `input_shape` has no batch dimension. `bias_correction` is an .npz file of inputs `x` from which biases
-    are corrected. `explain` is called with a table of what runs where, and why,
-    before anything is compiled. Raises `HeepgenError`, naming the layer or the numbers,
-    for a model or an input that cannot be used.
+    are corrected. With `listing` the folder also holds what every descriptor does, beside its words. `explain` is
+    called with a table of what runs where, and why, before anything is compiled. Raises `HeepgenError`, naming the
+    layer or the numbers, for a model or an input that cannot be used.
     """
     progress(f"loading {model}")
     program, data = load_program(Path(model), sample, input_shape, batch, trust_pickle)
@@ -129,6 +131,7 @@ def generate_sw(
         checked=checked,
         force=force,
         keep_activations=keep_activations,
+        listing=listing,
         progress=progress,
         explain=explain,
     )
@@ -169,6 +172,7 @@ def generate_application(
     checked: Any = None,
     force: bool = False,
     keep_activations: bool = False,
+    listing: bool = False,
     progress: Callable[[str], None] = lambda message: None,
     explain: Callable[[Any], None] = lambda table: None,
 ) -> SwReport:
@@ -176,6 +180,7 @@ def generate_application(
     made of it, if it was read."""
     from firmware_gen import CodeGenerator
     from firmware_gen.emit.codegen import render_with_manifest
+    from firmware_gen.emit.listing import listing as list_descriptors
     from firmware_gen.frontend.loader import exported_bytes
     from firmware_gen.passes import append_softmax
     from firmware_gen.targets.descriptor.explain import explain as placements_of
@@ -203,6 +208,9 @@ def generate_application(
         reference = _reference(program, data, generator, result, softmax)
         files, manifest = render_with_manifest(compiled, generator.sample, result.outputs)
         files[REFERENCE] = json.dumps(reference, indent=2) + "\n"
+        lines = list_descriptors(compiled) if listing else None
+        if lines:
+            files[LISTING] = lines.to_text()
         fill(folder, files | {MODEL: exported_bytes(program)})
         draw(manifest["memory"], folder / PLAN)
     from gen.flows.hw import geometry
@@ -217,6 +225,7 @@ def generate_application(
         placements,
         compiled.report.to_text(),
         generator.check.to_dict(),
+        lines.to_dict() if lines else None,
     )
 
 
