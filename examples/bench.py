@@ -3,10 +3,8 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -21,6 +19,7 @@ from torch import nn
 from examples import data
 from examples.example import Example, images
 from examples.networks import NETWORKS
+from examples.speed import NETWORK, speeds
 from gen.console import progress, show, write_json
 from gen.documents.bench import Measurement, Published, measure, parse_geometry, table, to_dict, write_documents
 from hls.errors import HeepgenError
@@ -61,18 +60,8 @@ def prepare(example: Example, folder: Path) -> tuple[Path, Path]:
 
 def tool_speed(results: list[Measurement]) -> list[tuple[str, str]]:
     """How long the tools take on this machine."""
-    from hls.descriptor.top import generate
-
-    lines = []
     with tempfile.TemporaryDirectory(prefix="heepgen-") as work:
-        started = time.monotonic()
-        generate(parse_geometry("8x8p2"), work)
-        lines.append(("accelerator 8x8p2, Python to Verilog", f"{time.monotonic() - started:.1f} s"))
-    started = time.monotonic()
-    subprocess.run(
-        [sys.executable, "-c", "from gen.cli import main; main(['--help'])"], check=True, stdout=subprocess.DEVNULL
-    )
-    lines.append(("heepgen --help", f"{time.monotonic() - started:.2f} s"))
+        lines = list(speeds(prepare(MEASURED[NETWORK], Path(work))[0]))
     measured = [m for m in results if not m.skipped]
     if measured:
         slowest = max(measured, key=lambda m: m.sw_seconds)
@@ -94,11 +83,21 @@ def tool_speed(results: list[Measurement]) -> list[tuple[str, str]]:
     help=f"Rows x columns, ports; repeatable.  [default: {', '.join(GEOMETRIES)}]",
 )
 @click.option("--no-software", is_flag=True, help="Leave out the runs on the CPU alone.")
+@click.option("--speed", is_flag=True, help="Nothing but how long heepgen itself takes, in processor seconds.")
 @click.option("--json", "json_path", metavar="FILE", help="Write the measurements as JSON; - for stdout.")
 @click.option("--docs", metavar="DIR", help="Write performance.md, its data and the roofline there.")
 def main(
-    networks: str | None, geometries: tuple[str, ...], no_software: bool, json_path: str | None, docs: str | None
+    networks: str | None,
+    geometries: tuple[str, ...],
+    no_software: bool,
+    speed: bool,
+    json_path: str | None,
+    docs: str | None,
 ) -> None:
+    if speed:
+        for what, time_taken in tool_speed([]):
+            click.echo(f"{what:<50} {time_taken:>10}")
+        return
     try:
         results = _measure_all(
             networks.split(",") if networks else list(MEASURED), geometries or GEOMETRIES, no_software

@@ -9,15 +9,13 @@ import pytest
 import torch
 from torch import nn
 
+from examples.speed import LARGE, chain
 from firmware_gen import CodeGenerator, ir
-from firmware_gen.passes.quantise import quantise
 from firmware_gen.targets.descriptor.place import overlap, planner, residency
 from firmware_gen.targets.descriptor.place.planner import Buffer
 from firmware_gen.targets.descriptor.place.shelf import Shelf
 from firmware_gen.targets.descriptor.program import compile_graph
 from hls.config import Config
-
-LARGE = Config(memory_banks=16, memory_banks_interleaved=(64,), bank_kib=256)
 
 
 def absolute(uses):
@@ -68,20 +66,6 @@ def test_a_shelf_is_the_plan_of_all_its_buffers(seed):
         if fits:
             buffers.append(buffer)
             assert shelf.offsets == plan
-
-
-def chain(kind, layers):
-    """A quantised chain of equal layers."""
-    rng = np.random.default_rng(0)
-    shape = (1, 16) if kind is ir.Linear else (1, 4, 8, 8)
-    weight = (16, 16) if kind is ir.Linear else (4, 4, 3, 3)
-    more = {} if kind is ir.Linear else {"pads": (1, 1, 1, 1)}
-    nodes = [
-        kind(name=f"n{i}", inputs=(f"v{i}",), output=f"v{i + 1}", weight=rng.normal(size=weight), **more)
-        for i in range(layers)
-    ]
-    values = {f"v{i}": ir.Value(f"v{i}", shape) for i in range(layers + 1)}
-    return quantise(ir.Graph("chain", ("v0",), (f"v{layers}",), tuple(nodes), values))
 
 
 @pytest.mark.parametrize("kind", [ir.Linear, ir.Conv])

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """C++17 sources, memory report and manifest of a compiled network, rendered from `templates/`."""
 
+import itertools
 import json
 import math
 import re
@@ -108,10 +109,13 @@ def namespace(program: Program) -> str:
 
 def _identifiers(names) -> dict[str, str]:
     result: dict[str, str] = {}
+    taken: set[str] = set()
+    numbers: dict[str, itertools.count] = {}
     for name in names:
         base = identifier(name)
-        taken = set(result.values())
-        result[name] = next(n for i in range(len(taken) + 1) if (n := f"{base}_{i}" if i else base) not in taken)
+        number = numbers.setdefault(base, itertools.count())
+        result[name] = next(n for i in number if (n := f"{base}_{i}" if i else base) not in taken)
+        taken.add(result[name])
     return result
 
 
@@ -294,6 +298,9 @@ def _calls(program: Program, cpu: SoftwareProgram, sections: list[dict]) -> list
 
 def _layer_texts(program: Program, plain: Program, calls: list[dict]) -> list[dict]:
     texts = []
+    own_calls: dict[str, list[dict]] = {layer.name: [] for layer in program.layers}
+    for call in calls:
+        own_calls[call["layer"]].append(call)
     for index, (layer, own) in enumerate(zip(program.layers, plain.layers, strict=True)):
         shapes = " -> ".join("x".join(map(str, s)) for s in (layer.in_shape, layer.out_shape))
         texts.append(
@@ -304,9 +311,7 @@ def _layer_texts(program: Program, plain: Program, calls: list[dict]) -> list[di
                 "end_word": _end_word(program, layer),
                 "comment": f"{layer.name}: {layer.op} {shapes}",
                 "calls": (
-                    [{"images": 1, "text": cpu_call(own.node, own, plain)}]
-                    if layer.on_cpu
-                    else [c for c in calls if c["layer"] == layer.name]
+                    [{"images": 1, "text": cpu_call(own.node, own, plain)}] if layer.on_cpu else own_calls[layer.name]
                 ),
                 "descriptors": _descriptors(layer) or "nothing to do",
             }

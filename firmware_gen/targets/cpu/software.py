@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The network as calls of the plain C++ kernels (`USE_SOFTWARE_DNN_LAYER_OPERATORS=1`), and their bit-exact model."""
 
+import itertools
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -129,12 +130,12 @@ def run(software: SoftwareProgram, sample: np.ndarray) -> tuple[np.ndarray, ...]
     image = np.zeros(memory_map(program.config)[1], np.uint8)
     write(program, image, program.graph.inputs[0], np.asarray(sample, np.float32))
     arena = image[program.arena_address :].view(np.float32)
+    calls = {name: list(own) for name, own in itertools.groupby(software.calls, lambda call: call.layer)}
     for layer in program.layers:
         if layer.on_cpu:
             run_on_cpu(program, layer, image)
-        for call in software.calls:
-            if call.layer == layer.name:
-                _run_call(program, call, arena)
+        for call in calls.get(layer.name, ()):
+            _run_call(program, call, arena)
     return read_outputs(program, image)
 
 
