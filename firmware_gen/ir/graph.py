@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from types import MappingProxyType
@@ -26,7 +26,7 @@ class Graph:
     nodes: tuple[Node, ...]
     values: Mapping[str, Value] = field(repr=False)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         object.__setattr__(self, "values", MappingProxyType(dict(self.values)))
         seen_names, produced = set(), set(self.inputs)
         for node in self.nodes:
@@ -92,7 +92,9 @@ class Graph:
         """Multiply-accumulates of one inference."""
         return node.macs(self.in_shape(node), self.out_shape(node))
 
-    def with_nodes(self, nodes, outputs: tuple[str, ...] | None = None, values=()) -> Graph:
+    def with_nodes(
+        self, nodes: Iterable[Node], outputs: tuple[str, ...] | None = None, values: Iterable[Value] = ()
+    ) -> Graph:
         """A copy with other nodes (and outputs); values not produced any more go, `values` are added."""
         nodes = tuple(nodes)
         live = {*self.inputs, *(n.output for n in nodes)}

@@ -41,11 +41,11 @@ class Conv(Weighted):
 
     @property
     def out_channels(self) -> int:
-        return self.weight.shape[0]
+        return int(self.weight.shape[0])
 
     @property
     def in_channels(self) -> int:
-        return self.weight.shape[1] * self.groups
+        return int(self.weight.shape[1]) * self.groups
 
     @property
     def is_depthwise(self) -> bool:
@@ -71,11 +71,11 @@ class Linear(Weighted):
 
     @property
     def in_features(self) -> int:
-        return self.weight.shape[1]
+        return int(self.weight.shape[1])
 
     @property
     def out_features(self) -> int:
-        return self.weight.shape[0]
+        return int(self.weight.shape[0])
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

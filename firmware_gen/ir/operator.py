@@ -86,7 +86,7 @@ class Node:
         """Multiply-accumulates of one inference."""
         return 0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for value in vars(self).values():
             if isinstance(value, np.ndarray):
                 value.setflags(write=False)
