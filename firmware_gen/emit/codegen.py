@@ -15,6 +15,7 @@ import numpy as np
 
 from firmware_gen import ir
 from firmware_gen.emit.cpu_calls import cpu_call
+from firmware_gen.emit.layout import statement, table
 from firmware_gen.emit.literals import float_literal
 from firmware_gen.targets.cpu import software
 from firmware_gen.targets.cpu.software import Call, SoftwareProgram
@@ -78,6 +79,7 @@ def render_with_manifest(
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(HERE / "templates"), undefined=jinja2.StrictUndefined, keep_trailing_newline=True
     )
+    environment.filters |= {"statement": statement, "table": table}
     files = {name: environment.get_template(f"{name}.j2").render(context) for name in TEMPLATES}
     files |= {f"runtime/{name}": (RUNTIME_DIR / name).read_text(encoding="utf-8") for name in RUNTIME}
     files["runtime/heepstor_regs.h"] = regmap.c_header()

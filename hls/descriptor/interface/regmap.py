@@ -19,6 +19,7 @@ def c_header() -> str:
         "#ifndef HEEPSTOR_REGS_H",
         "#define HEEPSTOR_REGS_H",
         "",
+        "// clang-format off",
         _define("MAGIC", f"0x{registers.MAGIC:08x}u", '"HPGN"'),
         _define("VERSION", f"{registers.VERSION}u"),
         _define("REGIONS", f"{registers.REGIONS}u"),
@@ -32,7 +33,7 @@ def c_header() -> str:
             lines += _field_macros(register, bits)
     lines.append("")
     lines += [_define(f"ERROR_{name}", f"{code}u", doc) for name, (code, doc) in ERRORS.items()]
-    return "\n".join([*lines, "", "#endif", ""])
+    return "\n".join([*lines, "// clang-format on", "", "#endif", ""])
 
 
 def _define(name: str, value: str, comment: str = "") -> str:
