@@ -29,12 +29,16 @@ CHAINS = ((ir.Linear, (50, 200, 800)), (ir.Conv, (50, 200)))
 def chain(kind: type[ir.Linear] | type[ir.Conv], layers: int) -> ir.Graph:
     """A quantised chain of equal layers: of 16 features, or 3x3 on maps of 8x16x16."""
     rng = np.random.default_rng(0)
-    shape, weight, pads = ((1, 16), (16, 16), {}) if kind is ir.Linear else ((1, 8, 16, 16), (8, 8, 3, 3), {"pads": 1})
-    more = {name: (width,) * 4 for name, width in pads.items()}
-    nodes = [
-        kind(name=f"layer{i}", inputs=(f"v{i}",), output=f"v{i + 1}", weight=rng.normal(size=weight), **more)
-        for i in range(layers)
-    ]
+    shape = (1, 16) if kind is ir.Linear else (1, 8, 16, 16)
+
+    def layer(i: int) -> ir.Node:
+        name, inputs, output = f"layer{i}", (f"v{i}",), f"v{i + 1}"
+        if kind is ir.Linear:
+            return ir.Linear(name=name, inputs=inputs, output=output, weight=rng.normal(size=(16, 16)))
+        weight = rng.normal(size=(8, 8, 3, 3))
+        return ir.Conv(name=name, inputs=inputs, output=output, weight=weight, pads=(1, 1, 1, 1))
+
+    nodes = [layer(i) for i in range(layers)]
     values = {f"v{i}": ir.Value(f"v{i}", shape) for i in range(layers + 1)}
     return quantise(ir.Graph("chain", ("v0",), (f"v{layers}",), tuple(nodes), values))
 
