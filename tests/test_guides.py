@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the contributor's guide and the glossary name is there."""
+
+import re
+
+import pytest
+
+from tests.house import ROOT
+
+GUIDES = ("CONTRIBUTING.md", "docs/glossary.md")
+
+
+def paths(text):
+    """Everything in backquotes that has a slash or a suffix and no blank, targets of links."""
+    code = [word for word in re.findall(r"`([^` \n]+)`", text) if "/" in word or re.search(r"\.[a-z]+$", word)]
+    return code + re.findall(r"\]\(([^)#:]+)\)", text)
+
+
+def test_paths_are_found():
+    assert paths("`a/b.py`, `Config`, [c](d.md), `make e/f`, `.g.toml`") == ["a/b.py", ".g.toml", "d.md"]
+
+
+@pytest.mark.parametrize("guide", GUIDES)
+def test_every_path_of_a_guide_exists(guide):
+    file = ROOT / guide
+    named = paths(file.read_text())
+    missing = [name for name in named if not (ROOT / name).exists() and not (file.parent / name).exists()]
+    assert len(named) > 10 and not missing
+
+
+@pytest.mark.parametrize("guide", GUIDES)
+def test_every_name_of_a_guide_is_in_what_it_names(guide):
+    """`NAME` of a line stands in one of the files that the paragraph or row names, or in a source of hls."""
+    sources = "".join(path.read_text() for path in (ROOT / "hls").rglob("*.py"))
+    names = re.findall(r"`([A-Z][A-Z_a-z]+)`", (ROOT / guide).read_text())
+    absent = [name for name in names if name not in sources and not (ROOT / name).exists()]
+    assert not [name for name in absent if name not in (ROOT / "firmware_gen/ir/values.py").read_text()]
+
+
+def test_glossary_has_one_row_a_word():
+    rows = re.findall(r"^\| ([^|]+) \|", (ROOT / "docs/glossary.md").read_text(), flags=re.M)
+    words = [row.lower() for row in rows if row not in ("term", "word")]
+    assert len(words) > 40 and len(set(words)) == len(words)
+    assert {"job", "piece", "part", "step", "place", "turn", "mark", "cut", "home"} <= set(words)
+
+
+def test_make_targets_of_the_guide_exist():
+    targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), flags=re.M)
+    named = re.findall(r"(?:`|    )make ([a-z-]+)", (ROOT / "CONTRIBUTING.md").read_text())
+    assert named and set(named) <= set(targets)
