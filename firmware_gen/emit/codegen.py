@@ -6,7 +6,7 @@ import json
 import math
 import re
 from collections.abc import Iterable
-from dataclasses import asdict
+from dataclasses import asdict, astuple
 from pathlib import Path
 from typing import Any
 
@@ -213,7 +213,7 @@ def _offset(program: Program, view: View) -> int:
 
 
 def _activation(act) -> str:
-    return "{" + ", ".join(float_literal(v) for v in (act.slope, act.low, act.high)) + "}"
+    return "{" + ", ".join(map(float_literal, astuple(act))) + "}"
 
 
 _ADD = {

@@ -13,6 +13,7 @@ import numpy as np
 
 from firmware_gen import ir
 from firmware_gen.emit.cpu_calls import cpu_call
+from firmware_gen.targets.descriptor.lowering.pieces import activation_of
 from firmware_gen.targets.descriptor.lowering.tensors import Tensor
 from firmware_gen.targets.descriptor.program import ARENA, DESCRIPTORS, Layer, Program
 from hls.config import Config
@@ -158,7 +159,6 @@ class _Reader:
     def entry(self, number: int, words: np.ndarray, layer: Layer) -> Entry:
         f = unpack(words)
         inputs, output, config = layer.node.inputs, layer.node.output, self.program.config
-        act = ir.Activation(float(f["SLOPE"]) if f["SLOPE_EN"] else 1.0, float(f["LOW"]), float(f["HIGH"]))
         aux = None
         if f["RESIDUAL"] or f["ACC_INIT"]:
             aux = self._span(
@@ -180,7 +180,7 @@ class _Reader:
             else self._constant(number, f["PARAM_ADDR"], f["PARAM_WORDS"]),
             aux,
             bool(f["ACC_INIT"]),
-            str(act),
+            str(activation_of(f)),
             bool(f["ACT_FIRST"]),
             stores,
             bool(f["BARRIER"]),

@@ -5,6 +5,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Shape = tuple[int, ...]
 Pair = tuple[int, int]
@@ -28,6 +32,12 @@ class Activation:
     @property
     def is_identity(self) -> bool:
         return self == IDENTITY
+
+    def evaluate(self, x: Tensor) -> Tensor:
+        """y in PyTorch, of any float type."""
+        if self.slope != 1:
+            x = x.where(x > 0, x * self.slope)
+        return x if self.low == -math.inf and self.high == math.inf else x.clamp(self.low, self.high)
 
     def __str__(self) -> str:
         names = {IDENTITY: "identity", RELU: "ReLU", RELU6: "ReLU6"}

@@ -75,9 +75,9 @@ class GraphModule(nn.Module):
             case ir.Fused():
                 return _epilogue(node, self.accumulate(index, node, x), inputs[-1])
             case ir.Activate():
-                return _activate(x, node.act)
+                return node.act.evaluate(x)
             case ir.Add():
-                return _activate(x + inputs[1], node.act)
+                return node.act.evaluate(x + inputs[1])
             case ir.Concat():
                 return torch.cat(inputs, dim=channel_dim(x))
             case ir.Upsample():
@@ -156,7 +156,7 @@ def _parameters(node: ir.Node, dtype: type[np.floating]) -> dict[str, np.ndarray
 def _epilogue(node: ir.Fused, x: torch.Tensor, residual: torch.Tensor) -> torch.Tensor:
     if node.residual == "before_act":
         x = x + residual
-    x = _activate(x, node.act)
+    x = node.act.evaluate(x)
     return x + residual if node.residual == "after_act" else x
 
 
@@ -183,12 +183,6 @@ def _spread(x: torch.Tensor, distance: ir.Pair) -> torch.Tensor:
     y = x.new_zeros(*most, (height - 1) * distance[0] + 1, (width - 1) * distance[1] + 1)
     y[..., :: distance[0], :: distance[1]] = x
     return y
-
-
-def _activate(x: torch.Tensor, act: ir.Activation) -> torch.Tensor:
-    if act.slope != 1:
-        x = torch.where(x > 0, x, x * act.slope)
-    return x if act.low == -np.inf and act.high == np.inf else x.clamp(act.low, act.high)
 
 
 def _max_pool(x: torch.Tensor, node: ir.Pool) -> torch.Tensor:

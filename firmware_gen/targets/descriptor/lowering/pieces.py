@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 
@@ -144,9 +146,8 @@ def piece_fields(
         "COUT": cout,
         "GROUP_IN_STEP": channels // groups if groups > 1 else 0,
         "PAD_VALUE": op.pad_value,
-        "LOW": op.act.low if piece.last else -math.inf,
-        "HIGH": op.act.high if piece.last else math.inf,
     }
+    fields |= activation_fields(op.act if piece.last else ir.IDENTITY)
     for axis, (count, stride) in zip("CXY", loops, strict=True):
         fields |= {f"LOAD_{axis}_COUNT": count, f"LOAD_{axis}_STRIDE": stride}
     fields |= _stream("STORE", store, target, block, op.cout)
@@ -156,12 +157,22 @@ def piece_fields(
         start = aux.at(out_channel, piece.cols[0], piece.rows[0])
         fields |= _stream("AUX", start, aux, block, op.cout)
         fields |= {"RESIDUAL": 1, "ACT_FIRST": int(op.residual == "after_act")}
-    if piece.last and op.act.slope != 1:
-        fields |= {"SLOPE_EN": 1, "SLOPE": op.act.slope}
     if not piece.last or not isinstance(op.scale, np.ndarray):
         scale, bias = (op.scale, op.bias) if piece.last else (1.0, -0.0)
         fields |= {"UNIFORM": 1, "SCALE": scale, "BIAS": bias}
     return fields
+
+
+def activation_fields(act: ir.Activation) -> dict[str, Any]:
+    """Descriptor fields that apply an activation."""
+    slope = {"SLOPE_EN": 1, "SLOPE": act.slope} if act.slope != 1 else {}
+    return {"LOW": act.low, "HIGH": act.high} | slope
+
+
+def activation_of(fields: Mapping[str, Any]) -> ir.Activation:
+    """The activation that a descriptor applies: the opposite of `activation_fields`."""
+    slope = float(fields["SLOPE"]) if fields["SLOPE_EN"] else 1.0
+    return ir.Activation(slope, float(fields["LOW"]), float(fields["HIGH"]))
 
 
 def _stream(prefix: str, start: Ref, view: View, block: int, group_channels: int) -> dict:
