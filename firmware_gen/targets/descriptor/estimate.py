@@ -4,7 +4,7 @@
 from firmware_gen.targets.descriptor.program import DESCRIPTORS, Program
 from firmware_gen.targets.descriptor.timing.banks import Banks, pieces, word_banks
 from firmware_gen.targets.descriptor.timing.cycles import Estimate, simulate
-from hls.descriptor.interface.table import WORDS, on_chip, unpack
+from hls.descriptor.interface.table import on_chip
 
 CPU_CYCLES = 215
 """Cycles of the CPU around a list of descriptors: the call, the doorbell, waking up. Measured."""
@@ -12,8 +12,7 @@ CPU_CYCLES = 215
 
 def descriptor_cycles(program: Program) -> list[Estimate]:
     """Every descriptor of a program, as the profile records give them; a list begins at its doorbell."""
-    words = program.constants[DESCRIPTORS].reshape(-1, WORDS)
-    linked = [unpack(row) for row in words[: len(program.jobs)]]
+    linked = program.linked
     results = []
     for step in program.steps:
         if isinstance(step, tuple):

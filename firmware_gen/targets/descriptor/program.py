@@ -19,7 +19,7 @@ from firmware_gen.targets.descriptor.lowering.tiling import is_on_chip, lower_bo
 from firmware_gen.targets.descriptor.order import order
 from firmware_gen.targets.descriptor.place import planner, residency
 from hls.config import Config
-from hls.descriptor.interface.table import PROFILE_RECORD, SCRATCHPAD, WORDS, address, pack
+from hls.descriptor.interface.table import PROFILE_RECORD, SCRATCHPAD, WORDS, address, pack, unpack
 from hls.errors import HeepgenError
 
 CONTIGUOUS, ARENA, INTERLEAVED = 0, 1, 2
@@ -156,6 +156,20 @@ class Program:
         return self.arena_address + self.offsets[PROFILE] + 4 * len(PROFILE_RECORD) * index
 
     @property
+    def linked(self) -> list[dict]:
+        """Fields of the descriptors in memory."""
+        return [unpack(row) for row in self.constants[DESCRIPTORS].reshape(-1, WORDS)[: len(self.jobs)]]
+
+    def with_strips(self, strips: Sequence[tuple[int, int]]) -> "Program":
+        """The program with other (FIRST_PX, STRIP_PX), one pair per descriptor."""
+        fields = [{"FIRST_PX": first, "STRIP_PX": strip} for first, strip in strips]
+        jobs = [replace(job, fields=job.fields | new) for job, new in zip(self.jobs, fields, strict=True)]
+        if not jobs:
+            return self
+        words = np.concatenate([pack(old | new) for old, new in zip(self.linked, fields, strict=True)])
+        return replace(self, jobs=tuple(jobs), constants=_frozen(self.constants | {DESCRIPTORS: words}))
+
+    @property
     def steps(self) -> list:
         """What happens in order: (first, last) of a chain of descriptors, or a Layer on the CPU."""
         steps: list = []
@@ -231,7 +245,7 @@ def _placed(
         tuple(layers),
         tuple(jobs),
         lowered.tensors,
-        arrays,
+        _frozen(arrays),
         {p.name: p for p in arena.constants},
         arena.address,
         arena.bytes,
@@ -241,9 +255,13 @@ def _placed(
         arena.keeps_input,
         whole,
     )
-    if jobs:
-        program.constants[DESCRIPTORS][:] = _link(program, profile)
-    return program
+    return replace(program, constants=_frozen(arrays | {DESCRIPTORS: _link(program, profile)})) if jobs else program
+
+
+def _frozen(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    for array in arrays.values():
+        array.setflags(write=False)
+    return arrays
 
 
 def program_bytes(graph: ir.Graph) -> int:

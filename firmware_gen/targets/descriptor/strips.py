@@ -7,13 +7,15 @@ from collections.abc import Iterable
 from firmware_gen.targets.descriptor.estimate import descriptor_banks, descriptor_cycles
 from firmware_gen.targets.descriptor.lowering.tiling import strip_span
 from firmware_gen.targets.descriptor.place.planner import memory_map
-from firmware_gen.targets.descriptor.program import DESCRIPTORS, Program
+from firmware_gen.targets.descriptor.program import Program
 from firmware_gen.targets.descriptor.timing.timeline import Timeline, Work
 from hls.config import Config
-from hls.descriptor.interface.table import WORDS, pack, unpack
 
 READ = 0.05
 """What a cycle of the bus for weights and parameters is worth beside one of the network."""
+
+ROUNDING = 1e-3
+"""Cycles by which a sum of the timeline's may be off."""
 
 CHECKED = 50_000
 """Cycles of a network up to which the cycle model, which takes a second for so many, has the last word."""
@@ -21,19 +23,18 @@ CHECKED = 50_000
 
 def fastest(programs: Iterable[Program]) -> Program:
     """Of programs of one network, each with its best strips, the first that takes fewest cycles."""
-    return min(((choose_strips(program), number, program) for number, program in enumerate(programs)))[2]
+    return min((choose_strips(program) for program in programs), key=lambda choice: choice[1])[0]
 
 
-def choose_strips(program: Program) -> float:
-    """Choose FIRST_PX and STRIP_PX of all descriptors anew; the order of weights, and so CBG, stays.
+def choose_strips(program: Program) -> tuple[Program, float]:
+    """The program with FIRST_PX and STRIP_PX of all descriptors chosen anew; the order of weights, and so CBG, stays.
 
-    Returns the cycles that are expected. Nothing changes, and infinitely many are, where activations lie in contiguous
+    Also the cycles that are expected. Nothing changes, and infinitely many are, where activations lie in contiguous
     banks: the timeline does not know how these slow them down.
     """
     if program.config.ports > 1 and program.arena_address < memory_map(program.config)[0]:
-        return math.inf
-    words = program.constants[DESCRIPTORS].reshape(-1, WORDS)
-    linked = [unpack(row) for row in words[: len(program.jobs)]]
+        return program, math.inf
+    linked = program.linked
     before = [(f["FIRST_PX"], f["STRIP_PX"]) for f in linked]
     chosen, cycles = [], 0.0
     for step in program.steps:
@@ -42,15 +43,11 @@ def choose_strips(program: Program) -> float:
             strips, done = _choose(works, before[slice(*step)], program.config)
             chosen += strips
             cycles += done
+    other = program.with_strips(chosen)
     if cycles > CHECKED:
-        _set(program, chosen)
-        return cycles
-    old = _total(program)
-    _set(program, chosen)
-    new = _total(program)
-    if new > old:
-        _set(program, before)
-    return min(old, new)
+        return other, cycles
+    old, new = _total(program), _total(other)
+    return (program, old) if new > old else (other, new)
 
 
 def _choose(works: list[Work], strips: list[tuple[int, int]], config: Config) -> tuple[list[tuple[int, int]], float]:
@@ -58,15 +55,20 @@ def _choose(works: list[Work], strips: list[tuple[int, int]], config: Config) ->
     timeline, strips = Timeline(), list(strips)
     for number, work in enumerate(works):
         best = None
-        for candidate in [strips[number], *_candidates(work, config)]:
+        following = works[number + 1] if number + 1 < len(works) else None
+        stores = following.stores if following else 0
+        for candidate in dict.fromkeys([strips[number], *_candidates(work, config)]):
             trial = timeline.copy()
             trial.add(work, *candidate)
-            after = trial
-            if number + 1 < len(works):
-                after = trial.copy()
-                after.add(works[number + 1], *strips[number + 1])
             count = 1 + -(-(work.fields["OUT_PX"] - candidate[0]) // candidate[1])
-            cost = (after.done + READ * work.reads(count), after.through)
+            reads = READ * work.reads(count)
+            if best is not None and trial.done + stores + reads > best[0][0] + ROUNDING:
+                continue  # the next one stores after this one, beat by beat
+            after = trial
+            if following:
+                after = trial.copy()
+                after.add(following, *strips[number + 1])
+            cost = (after.done + reads, after.through)
             if best is None or cost < best[0]:
                 best = cost, candidate, trial
         _, strips[number], timeline = best
@@ -83,14 +85,6 @@ def _candidates(work: Work, config: Config) -> list[tuple[int, int]]:
     lengths = sorted({longest, *(-(-pixels // n) for n in counts if n <= pixels)}, reverse=True)
     pairs = dict.fromkeys((-(-strip // part), strip) for strip in lengths for part in (1, 2, 4))
     return [pair for pair in pairs if strip_span(f, *pair, work.windows) <= room]
-
-
-def _set(program: Program, strips: list[tuple[int, int]]) -> None:
-    words = program.constants[DESCRIPTORS].reshape(-1, WORDS)
-    for number, (first, strip) in enumerate(strips):
-        fields = {"FIRST_PX": first, "STRIP_PX": strip}
-        program.jobs[number].fields.update(fields)
-        words[number] = pack(unpack(words[number]) | fields)
 
 
 def _total(program: Program) -> int:

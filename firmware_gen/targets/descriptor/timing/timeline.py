@@ -72,6 +72,11 @@ class Work:
         parts = [beats[cb : cb + f["CBG"]] for cb in range(0, f["NCB"], f["CBG"])]
         self.groups = [(len(part), sum(part)) for part in parts] * f["GROUPS"]  # blocks, store beats of a pixel
 
+    @property
+    def stores(self) -> int:
+        """Store beats."""
+        return self.fields["OUT_PX"] * sum(beats for _, beats in self.groups)
+
     def reads(self, strips: int) -> float:
         """Cycles of the bus for weights and parameters, in so many strips."""
         blocks = sum(n for n, _ in self.groups)
