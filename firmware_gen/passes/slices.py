@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
+from typing import Any
+
 from firmware_gen.ir import Conv, Graph, Node, Slice
 from firmware_gen.passes.rewrite import absorb
 
@@ -15,7 +17,7 @@ def merge_slices(graph: Graph) -> Graph:
     return graph
 
 
-def _fields(graph: Graph, producer: Node, node: Slice) -> dict | None:
+def _fields(graph: Graph, producer: Node, node: Slice) -> dict[str, Any] | None:
     """What changes in `producer` when it also does what `node` does; None when it cannot."""
     if isinstance(producer, Slice):
         pairs = list(zip(producer.start, producer.step, node.start, node.step, strict=True))

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -12,55 +12,60 @@ from torch import nn
 from firmware_gen import ir
 
 if TYPE_CHECKING:
+    from torch import fx
+
     from firmware_gen.frontend.exported.importer import Importer
 
 from firmware_gen.frontend.aten.arithmetic import scale_fields
 from firmware_gen.frontend.aten.registry import channel_dim, elementwise, float32, handles, plain_name
 
+Bound = str | float | torch.Tensor | None
+"""A bound of a clamp, as a handler finds it: computed, a number, a constant, or none."""
+
 
 @handles("relu")
-def _relu(imp: Importer, node, a: dict) -> str:
+def _relu(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
     return imp.emit(node, ir.Activate, a["self"], act=ir.RELU)
 
 
 @handles("relu6")
-def _relu6(imp: Importer, node, a: dict) -> str:
+def _relu6(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
     return imp.emit(node, ir.Activate, a["self"], act=ir.RELU6)
 
 
 @handles("hardtanh", "clamp", "clamp_min", "clamp_max", reads="self min_val max_val min max")
-def _clamp(imp: Importer, node, a: dict) -> str:
+def _clamp(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
     return _emit_clamp(imp, node, a["self"], a.get("min_val", a.get("min")), a.get("max_val", a.get("max")))
 
 
 @handles("maximum", "minimum", reads="self other")
-def _maximum(imp: Importer, node, a: dict) -> str:
+def _maximum(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
     return clamp_by(imp, node, a, "low" if plain_name(node) == "maximum" else "high")
 
 
-def clamp_by(imp: Importer, node, a: dict, bound: str) -> str:
+def clamp_by(imp: Importer, node: fx.Node, a: dict[str, Any], bound: str) -> str:
     source, other = (a["self"], a["other"]) if isinstance(a["self"], str) else (a["other"], a["self"])
     return _emit_clamp(imp, node, source, **{bound: other})
 
 
 @handles("threshold", reads="self threshold value")
-def _threshold(imp: Importer, node, a: dict) -> str:
+def _threshold(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
     if a["threshold"] != a["value"]:
         raise imp.refuse(node, f"threshold={a['threshold']}, value={a['value']}; equal ones are supported")
     return _emit_clamp(imp, node, a["self"], a["value"])
 
 
-def _emit_clamp(imp: Importer, node, source, low=None, high=None) -> str:
-    low, high = (_one_number(imp, node, bound) for bound in (low, high))
+def _emit_clamp(imp: Importer, node: fx.Node, source: str, low: Bound = None, high: Bound = None) -> str:
+    least, most = (_one_number(imp, node, bound) for bound in (low, high))
     act = ir.Activation(
-        low=-math.inf if low is None else float32(low), high=math.inf if high is None else float32(high)
+        low=-math.inf if least is None else float32(least), high=math.inf if most is None else float32(most)
     )
     if not act.low <= act.high:
-        raise imp.refuse(node, f"min={low}, max={high}; min <= max is supported")
+        raise imp.refuse(node, f"min={least}, max={most}; min <= max is supported")
     return imp.emit(node, ir.Activate, source, act=act)
 
 
-def _one_number(imp: Importer, node, bound):
+def _one_number(imp: Importer, node: fx.Node, bound: Bound) -> float | None:
     if isinstance(bound, str):
         raise imp.refuse(node, "a bound is computed; numbers are supported")
     if not isinstance(bound, torch.Tensor):
@@ -72,19 +77,19 @@ def _one_number(imp: Importer, node, bound):
 
 
 @handles("leaky_relu", reads="self negative_slope")
-def _leaky_relu(imp: Importer, node, a: dict) -> str:
+def _leaky_relu(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
     return _emit_leaky(imp, node, a["self"], a["negative_slope"], "negative_slope")
 
 
 @handles("prelu", reads="self weight")
-def _prelu(imp: Importer, node, a: dict) -> str:
+def _prelu(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
     slope = imp.weight(node, a["weight"], "weight")
     if slope.size != 1:
         raise imp.refuse(node, f"num_parameters={slope.size}; one slope for all channels is supported")
     return _emit_leaky(imp, node, a["self"], slope.item(), "weight")
 
 
-def _emit_leaky(imp: Importer, node, source, slope: float, argument: str) -> str:
+def _emit_leaky(imp: Importer, node: fx.Node, source: str, slope: float, argument: str) -> str:
     if not math.isfinite(slope):
         raise imp.refuse(node, f"{argument}={slope}; a finite slope is supported")
     return imp.emit(node, ir.Activate, source, act=ir.Activation(slope=float32(slope)))
@@ -95,7 +100,7 @@ elementwise("tanh", ir.Tanh, nn.Tanh)
 
 
 @handles("softmax", "_softmax", reads="self dim dtype half_to_float")
-def _softmax(imp: Importer, node, a: dict, log: bool = False) -> str:
+def _softmax(imp: Importer, node: fx.Node, a: dict[str, Any], log: bool = False) -> str:
     imp.rank(node, a["self"], (1, 2, 3, 4), "(N, features), (N, C, L) or (N, C, H, W)")
     shape = imp.shape(a["self"])
     rank, axis = len(shape), channel_dim(len(shape))
@@ -110,12 +115,12 @@ def _softmax(imp: Importer, node, a: dict, log: bool = False) -> str:
 
 
 @handles("log_softmax", "_log_softmax", reads="self dim dtype half_to_float")
-def _log_softmax(imp: Importer, node, a: dict) -> str:
+def _log_softmax(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
     return _softmax(imp, node, a, log=True)
 
 
 @handles("hardsigmoid", "hardswish")
-def _hardsigmoid(imp: Importer, node, a: dict) -> str:
+def _hardsigmoid(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
     """clamp(x / 6 + 1/2, 0, 1), for Hardswish times x."""
     source, product = a["self"], plain_name(node).startswith("hardswish")
     imp.rank(node, source, (1, 2, 3, 4), "(N, features), (N, C, L) or (N, C, H, W)")
@@ -127,6 +132,6 @@ def _hardsigmoid(imp: Importer, node, a: dict) -> str:
 
 
 @handles("silu")
-def _silu(imp: Importer, node, a: dict) -> str:
+def _silu(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
     gate = imp.step(node, ir.Sigmoid, a["self"], shape=imp.shape(a["self"]))
     return imp.emit(node, ir.Mul, a["self"], gate)

@@ -5,25 +5,32 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
+from numpy.typing import ArrayLike
 
 from firmware_gen import ir
 
 if TYPE_CHECKING:
+    from torch import fx
+
     from firmware_gen.frontend.exported.importer import Importer
 
-from firmware_gen.frontend.aten.registry import as_tensor, channel_dim, float32, handles
+from firmware_gen.frontend.aten.registry import as_tensor, channel_dim, float32, handles, schema
+
+Affine = Callable[[np.ndarray], tuple[ArrayLike, ArrayLike]]
+"""(scale, bias) as functions of a constant."""
 
 
 @handles("add", "sub", "rsub", reads="self other alpha")
-def _add(imp: Importer, node, a: dict) -> str:
+def _add(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
     """`a + alpha * b`: two computed tensors are added, constants become a Scale."""
     first, second, alpha = a["self"], a["other"], float32(a.get("alpha", 1))
-    if "rsub" in node.target._schema.name:
+    if "rsub" in schema(node).name:
         first, second, alpha = second, first, -alpha
-    elif "sub" in node.target._schema.name:
+    elif "sub" in schema(node).name:
         alpha = -alpha
     if not isinstance(second, str):
         return _emit_affine(imp, node, first, second, lambda c: (1.0, alpha * c))
@@ -42,7 +49,7 @@ def _add(imp: Importer, node, a: dict) -> str:
 
 
 @handles("mul", reads="self other")
-def _mul(imp: Importer, node, a: dict) -> str:
+def _mul(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
     first, second = a["self"], a["other"]
     if isinstance(first, str) and isinstance(second, str):
         return _emit_product(imp, node, first, second)
@@ -50,7 +57,7 @@ def _mul(imp: Importer, node, a: dict) -> str:
     return _emit_affine(imp, node, source, constant, lambda c: (c, 0.0))
 
 
-def _emit_product(imp: Importer, node, first: str, second: str) -> str:
+def _emit_product(imp: Importer, node: fx.Node, first: str, second: str) -> str:
     if imp.shape(first) != tuple(node.meta["val"].shape):
         first, second = second, first
     whole, gate = imp.shape(first), imp.shape(second)
@@ -70,12 +77,12 @@ def _emit_product(imp: Importer, node, first: str, second: str) -> str:
 
 
 @handles("square")
-def _square(imp: Importer, node, a: dict) -> str:
+def _square(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
     return _emit_product(imp, node, a["self"], a["self"])
 
 
 @handles("div", reads="self other rounding_mode")
-def _div(imp: Importer, node, a: dict) -> str:
+def _div(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
     source, divisor = a["self"], a["other"]
     if not isinstance(source, str) or isinstance(divisor, str):
         raise imp.refuse(node, "its divisor is computed; dividing by a constant is supported")
@@ -87,17 +94,19 @@ def _div(imp: Importer, node, a: dict) -> str:
 
 
 @handles("neg")
-def _neg(imp: Importer, node, a: dict) -> str:
+def _neg(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
     return _emit_affine(imp, node, a["self"], -1.0, lambda c: (c, 0.0))
 
 
-def scale_fields(imp: Importer, source: str, scale=1.0, bias=0.0) -> dict:
+def scale_fields(imp: Importer, source: str, scale: ArrayLike = 1.0, bias: ArrayLike = 0.0) -> dict[str, Any]:
     shape = imp.shape(source)
     channels = shape[channel_dim(len(shape))]
     return {"scale": np.full(channels, scale, np.float64), "bias": np.full(channels, bias, np.float64)}
 
 
-def _emit_affine(imp: Importer, node, source: str, constant, scale_and_bias: Callable) -> str:
+def _emit_affine(
+    imp: Importer, node: fx.Node, source: str, constant: torch.Tensor | float, scale_and_bias: Affine
+) -> str:
     """x * scale + bias, both functions of a constant: a number, or one per channel or in the last dimension."""
     values = imp.weight(node, as_tensor(constant), "constant operand")
     shape = imp.shape(source)

@@ -4,14 +4,18 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 
 from firmware_gen import ir
 from hls.errors import HeepgenError
 
 if TYPE_CHECKING:
+    from torch import fx
+
     from firmware_gen.frontend.exported.importer import Importer
 
 from firmware_gen.frontend.aten.registry import float32, handles, window_size
@@ -23,7 +27,7 @@ from firmware_gen.frontend.aten.registry import float32, handles, window_size
     "convolution",
     reads="input weight bias stride padding dilation groups transposed output_padding",
 )
-def _conv(imp: Importer, node, a: dict) -> str:
+def _conv(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
     weight = imp.weight(node, a["weight"], "weight")
     if weight.ndim not in (3, 4):
         raise imp.refuse(node, f"its weight has {weight.ndim} dimensions; 1-D and 2-D convolution are supported")
@@ -38,7 +42,7 @@ def _conv(imp: Importer, node, a: dict) -> str:
         ir.Conv,
         a["input"],
         weight=weight,
-        bias=imp.weight(node, a["bias"], "bias"),
+        bias=imp.weight_or_none(node, a["bias"], "bias"),
         stride=window_size(a["stride"], flat, 1),
         pads=_conv_pads(a["padding"], weight.shape[2:], dilation, flat),
         dilation=dilation,
@@ -49,7 +53,7 @@ def _conv(imp: Importer, node, a: dict) -> str:
 @handles(
     "conv_transpose1d", "conv_transpose2d", reads="input weight bias stride padding output_padding groups dilation"
 )
-def _conv_transpose(imp: Importer, node, a: dict) -> str:
+def _conv_transpose(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
     """A convolution of the input with zeros between its elements, by the flipped kernel."""
     weight = imp.weight(node, a["weight"], "weight")
     if weight.ndim not in (3, 4):
@@ -63,7 +67,7 @@ def _conv_transpose(imp: Importer, node, a: dict) -> str:
     stride, dilation = (window_size(a[name], flat, 1) for name in ("stride", "dilation"))
     padding, more = (window_size(a[name], flat, 0) for name in ("padding", "output_padding"))
     top, left = (d * (k - 1) - p for d, k, p in zip(dilation, kernel, padding, strict=True))
-    bias = imp.weight(node, a["bias"], "bias")
+    bias = imp.weight_or_none(node, a["bias"], "bias")
     return imp.emit(
         node,
         ir.Conv,
@@ -77,18 +81,19 @@ def _conv_transpose(imp: Importer, node, a: dict) -> str:
     )
 
 
-def _conv_pads(padding, kernel, dilation, flat: bool) -> ir.Pads:
+def _conv_pads(padding: str | int | Sequence[int], kernel: Sequence[int], dilation: ir.Pair, flat: bool) -> ir.Pads:
     """'same' puts the odd cell at the bottom and right, as torch does."""
     if padding == "valid":
         return ir.NO_PADS
     if padding == "same":
         total = [d * (k - 1) for k, d in zip(kernel, dilation, strict=True)]
         return (total[0] // 2, total[1] // 2, total[0] - total[0] // 2, total[1] - total[1] // 2)
+    assert not isinstance(padding, str)
     top, left = window_size(padding, flat, 0)
     return (top, left, top, left)
 
 
-def _emit_linear(imp: Importer, node, source, weight, bias) -> str:
+def _emit_linear(imp: Importer, node: fx.Node, source: str, weight: np.ndarray, bias: np.ndarray | None) -> str:
     """(..., I) by weight (O, I) to (..., O), or by (I,) to (...)."""
     imp.rank(node, source, tuple(range(1, 9)), "(N, features)")
     if weight.ndim not in (1, 2):
@@ -104,7 +109,7 @@ def _emit_linear(imp: Importer, node, source, weight, bias) -> str:
     return imp.emit(node, ir.Reshape, product)
 
 
-def _bias_of_rows(imp: Importer, node, bias, rows: int, outputs: int) -> np.ndarray | None:
+def _bias_of_rows(imp: Importer, node: fx.Node, bias: np.ndarray | None, rows: int, outputs: int) -> np.ndarray | None:
     """One value per output from a bias of any shape that is the same for all rows."""
     shape = tuple(node.meta["val"].shape)
     if not shape:
@@ -114,7 +119,7 @@ def _bias_of_rows(imp: Importer, node, bias, rows: int, outputs: int) -> np.ndar
     if math.prod(shape) == rows * outputs:
         every = np.broadcast_to(bias, shape).reshape(rows, outputs)
         if (every == every[0]).all():
-            return every[0].copy()
+            return np.array(every[0])
     raise imp.refuse(
         node,
         f"its bias of shape {bias.shape} differs from row to row; one value per output, ({outputs},), is supported",
@@ -122,13 +127,13 @@ def _bias_of_rows(imp: Importer, node, bias, rows: int, outputs: int) -> np.ndar
 
 
 @handles("linear", reads="input weight bias")
-def _linear(imp: Importer, node, a: dict) -> str:
+def _linear(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
     weight = imp.weight(node, a["weight"], "weight")
-    return _emit_linear(imp, node, a["input"], weight, imp.weight(node, a["bias"], "bias"))
+    return _emit_linear(imp, node, a["input"], weight, imp.weight_or_none(node, a["bias"], "bias"))
 
 
 @handles("addmm", "addmv", reads="self mat1 mat2 mat vec beta alpha")
-def _addmm(imp: Importer, node, a: dict) -> str:
+def _addmm(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
     """beta * bias + alpha * x @ weight, or weight @ x with a vector x."""
     first, second = (a["mat1"], a["mat2"]) if "mat1" in a else (a["mat"], a["vec"])
     source, weight = _operands(imp, node, first, second)
@@ -137,19 +142,22 @@ def _addmm(imp: Importer, node, a: dict) -> str:
 
 
 @handles("mm", "mv", "matmul", reads="self mat2 vec other")
-def _mm(imp: Importer, node, a: dict) -> str:
+def _mm(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
     second = next(a[name] for name in ("mat2", "vec", "other") if name in a)
     source, weight = _operands(imp, node, a["self"], second)
     return _emit_linear(imp, node, source, weight, None)
 
 
-def _operands(imp: Importer, node, first, second) -> tuple[str, np.ndarray]:
+def _operands(
+    imp: Importer, node: fx.Node, first: str | torch.Tensor, second: str | torch.Tensor
+) -> tuple[str, np.ndarray]:
     """The computed operand of a product and the weight, as (O, I) or (I,)."""
-    if isinstance(first, str) and isinstance(second, str):
-        raise imp.refuse(node, "both operands are computed; x @ weight with a constant weight is supported")
     if isinstance(first, str):
+        if isinstance(second, str):
+            raise imp.refuse(node, "both operands are computed; x @ weight with a constant weight is supported")
         weight = imp.weight(node, second, "weight")
         return first, np.ascontiguousarray(weight.T) if weight.ndim < 3 else weight
+    assert isinstance(second, str), "products of constants are folded"
     weight = imp.weight(node, first, "weight")
     if len(imp.shape(second)) != 1 or weight.ndim > 2:
         raise imp.refuse(
@@ -163,13 +171,13 @@ def _operands(imp: Importer, node, first, second) -> tuple[str, np.ndarray]:
     "_native_batch_norm_legit_no_training",
     reads="input weight bias running_mean running_var training eps",
 )
-def _batch_norm(imp: Importer, node, a: dict) -> str:
+def _batch_norm(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
     imp.rank(node, a["input"], (2, 3, 4), "(N, F), (N, C, L) or (N, C, H, W)")
     mean = imp.weight(node, a["running_mean"], "running mean")
     variance = imp.weight(node, a["running_var"], "running variance")
     if not (variance + a["eps"] > 0).all():
         raise HeepgenError(f"layer {imp.label(node)}: its variance + eps is not positive; train it again")
-    gamma, beta = imp.weight(node, a["weight"], "weight"), imp.weight(node, a["bias"], "bias")
+    gamma, beta = imp.weight_or_none(node, a["weight"], "weight"), imp.weight_or_none(node, a["bias"], "bias")
     scale = (1.0 if gamma is None else gamma) / np.sqrt(variance + a["eps"])
     shift = (0.0 if beta is None else beta) - mean * scale
     return imp.emit(node, ir.BatchNorm, a["input"], scale=scale, shift=shift)

@@ -3,15 +3,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from firmware_gen import ir
 
 if TYPE_CHECKING:
+    from torch import fx
+
     from firmware_gen.frontend.exported.importer import Importer
 
 from firmware_gen.frontend.aten.activations import clamp_by
-from firmware_gen.frontend.aten.registry import handles, plain_name, window_size
+from firmware_gen.frontend.aten.registry import handles, plain_name, schema, window_size
 
 
 @handles(
@@ -21,22 +23,22 @@ from firmware_gen.frontend.aten.registry import handles, plain_name, window_size
     "max_pool2d_with_indices",
     reads="self kernel_size stride padding dilation ceil_mode",
 )
-def _max_pool(imp: Importer, node, a: dict) -> str:
+def _max_pool(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
     return _pool(imp, node, a, kind="max", dilation=a["dilation"])
 
 
 @handles(
     "avg_pool1d", "avg_pool2d", reads="self kernel_size stride padding ceil_mode count_include_pad divisor_override"
 )
-def _avg_pool(imp: Importer, node, a: dict) -> str:
+def _avg_pool(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
     fields = {"count_include_pad": bool(a["count_include_pad"]), "divisor_override": a.get("divisor_override")}
     if fields["divisor_override"] == 0:
         raise imp.refuse(node, "divisor_override=0; use another number")
     return _pool(imp, node, a, kind="avg", dilation=1, **fields)
 
 
-def _pool(imp: Importer, node, a: dict, dilation, **fields) -> str:
-    flat = "1d" in node.target._schema.name
+def _pool(imp: Importer, node: fx.Node, a: dict[str, Any], dilation: int | list[int], **fields: Any) -> str:
+    flat = "1d" in schema(node).name
     imp.rank(node, a["self"], (3,) if flat else (4,), "(N, C, L)" if flat else "(N, C, H, W)")
     kernel = window_size(a["kernel_size"], flat, 1)
     top, left = window_size(a["padding"], flat, 0)
@@ -61,8 +63,8 @@ def _pool(imp: Importer, node, a: dict, dilation, **fields) -> str:
     "adaptive_max_pool2d",
     reads="self output_size",
 )
-def _adaptive_pool(imp: Importer, node, a: dict) -> str:
-    name = node.target._schema.name
+def _adaptive_pool(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
+    name = schema(node).name
     flat = "1d" in name
     imp.rank(node, a["self"], (3,) if flat else (4,), "(N, C, L)" if flat else "(N, C, H, W)")
     size, outputs = imp.ir_shape(a["self"])[2:], window_size(a["output_size"], flat, 1)
@@ -76,16 +78,16 @@ def _adaptive_pool(imp: Importer, node, a: dict) -> str:
 
 
 @handles("min", reads="self other")
-def _min(imp: Importer, node, a: dict) -> str:
+def _min(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
     if "other" not in a:
         raise imp.refuse(node, "a minimum over dimensions is not supported; use -torch.amax(-x) over the space")
     return clamp_by(imp, node, a, "high")
 
 
 @handles("mean", "amax", "sum", "max", reads="self dim keepdim dtype other")
-def _reduce(imp: Importer, node, a: dict) -> str:
+def _reduce(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
     """A reduction over space is a pooling whose window is the whole map."""
-    source, overload = a["self"], node.target._overloadname
+    source, overload = a["self"], schema(node).overload_name
     if "other" in a:
         return clamp_by(imp, node, a, "low")
     if overload == "names_dim":

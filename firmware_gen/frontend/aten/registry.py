@@ -7,8 +7,8 @@ model, tensors are constants. It appends IR nodes and returns the name of the va
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import torch
@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from firmware_gen.frontend.exported.importer import Importer
 
 
-Handler = Callable[["Importer", torch.fx.Node, dict], str]
+Handler = Callable[["Importer", torch.fx.Node, dict[str, Any]], str | list[str]]
+"""Returns the name of the value, or those of all parts of a split."""
+Function = TypeVar("Function", bound=Handler)
 HANDLERS: dict[str, Handler] = {}
 READS: dict[str, frozenset[str]] = {}
 """By operator: the arguments that its handler understands. Any other must have its default."""
@@ -46,10 +48,10 @@ CONSTANT_OPERATORS = frozenset(
 )
 
 
-def handles(*names: str, reads: str = "self"):
+def handles(*names: str, reads: str = "self") -> Callable[[Function], Function]:
     """Registers the handler of the ATen operators `names`, and the arguments that it reads, separated by blanks."""
 
-    def register(function: Handler) -> Handler:
+    def register(function: Function) -> Function:
         HANDLERS.update(dict.fromkeys(names, function))
         READS.update(dict.fromkeys(names, frozenset(reads.split())))
         return function
@@ -63,29 +65,35 @@ def elementwise(name: str, kind: type[ir.Elementwise], layer: type[torch.nn.Modu
     ELEMENTWISE[name], ELEMENTWISE_LAYERS[name] = kind, layer
 
 
-def _pair(value) -> ir.Pair:
+def _pair(value: int | Sequence[int]) -> ir.Pair:
     values = [value, value] if isinstance(value, int) else [int(v) for v in value]
     return (values[0], values[0]) if len(values) == 1 else (values[0], values[1])
 
 
-def window_size(value, one_dimensional: bool, along_height: int) -> ir.Pair:
+def window_size(value: int | Sequence[int], one_dimensional: bool, along_height: int) -> ir.Pair:
     """A pair from an argument of a 2-D operator, or from one of a 1-D operator, which works along the width."""
     return (along_height, _pair(value)[0]) if one_dimensional else _pair(value)
 
 
-def float32(value) -> float:
+def float32(value: float) -> float:
     """`value` as torch uses it on float32 tensors; -0 becomes +0."""
     return float(np.float32(value)) + 0.0
 
 
-def plain_name(node) -> str:
-    return node.target._schema.name.removeprefix("aten::")
+def schema(node: torch.fx.Node) -> torch.FunctionSchema:
+    """What ATen says of the operator that a node calls."""
+    assert isinstance(node.target, torch._ops.OpOverload)
+    return node.target._schema
+
+
+def plain_name(node: torch.fx.Node) -> str:
+    return schema(node).name.removeprefix("aten::")
 
 
 def channel_dim(rank: int) -> int:
     return min(1, rank - 1)
 
 
-def as_tensor(constant) -> torch.Tensor:
+def as_tensor(constant: torch.Tensor | float) -> torch.Tensor:
     """A constant operand; numbers as PyTorch uses them beside float32 tensors."""
     return constant if isinstance(constant, torch.Tensor) else torch.tensor(constant, dtype=torch.float32)

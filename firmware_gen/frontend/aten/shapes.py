@@ -3,18 +3,24 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 from firmware_gen import ir
 
 if TYPE_CHECKING:
+    from torch import fx
+
     from firmware_gen.frontend.exported.importer import Importer
 
 from firmware_gen.frontend.aten.registry import channel_dim, float32, handles
 
+Emit = Callable[..., str]
+"""`Importer.emit`."""
+
 
 @handles("cat", "concat", reads="tensors dim")
-def _cat(imp: Importer, node, a: dict) -> str:
+def _cat(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
     sources = list(a["tensors"])
     if any(not isinstance(source, str) for source in sources):
         raise imp.refuse(node, "one of its inputs is a constant; computed tensors are supported")
@@ -25,7 +31,7 @@ def _cat(imp: Importer, node, a: dict) -> str:
 
 
 @handles("pad", "constant_pad_nd", reads="self pad mode value")
-def _pad(imp: Importer, node, a: dict) -> str:
+def _pad(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
     mode, value = a.get("mode", "constant"), a.get("value")
     amounts = [int(p) for p in a["pad"]]
     if mode != "constant":
@@ -42,7 +48,7 @@ def _pad(imp: Importer, node, a: dict) -> str:
     return imp.emit(node, ir.Pad, source, pads=pads, value=float32(value or 0.0))
 
 
-def _cropped(imp: Importer, node, source: str, top: int, left: int, bottom: int, right: int) -> str:
+def _cropped(imp: Importer, node: fx.Node, source: str, top: int, left: int, bottom: int, right: int) -> str:
     """What is left after negative padding."""
     if min(top, left, bottom, right) >= 0:
         return source
@@ -56,21 +62,21 @@ def _cropped(imp: Importer, node, source: str, top: int, left: int, bottom: int,
 
 
 @handles("slice", reads="self dim start end step")
-def _slice(imp: Importer, node, a: dict) -> str:
+def _slice(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
     size = imp.shape(a["self"])[a["dim"] % len(imp.shape(a["self"]))]
     first, last, step = slice(a["start"], a["end"], a["step"]).indices(size)
     return _emit_slice(imp, node, a["self"], a["dim"], range(first, last, step), imp.emit)
 
 
 @handles("select", reads="self dim index")
-def _select(imp: Importer, node, a: dict) -> str:
+def _select(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
     index = a["index"] % imp.shape(a["self"])[a["dim"]]
     part = _emit_slice(imp, node, a["self"], a["dim"], range(index, index + 1))
     return imp.emit(node, ir.Reshape, part)
 
 
 @handles("split", "split_with_sizes", "chunk", reads="self split_size split_sizes chunks dim")
-def _split(imp: Importer, node, a: dict) -> list[str]:
+def _split(imp: Importer, node: fx.Node, a: dict[str, Any]) -> list[str]:
     parts, first = [], 0
     for part in node.meta["val"]:
         last = first + part.shape[a["dim"]]
@@ -79,7 +85,7 @@ def _split(imp: Importer, node, a: dict) -> list[str]:
     return parts
 
 
-def _emit_slice(imp: Importer, node, source, dim: int, kept: range, emit=None) -> str:
+def _emit_slice(imp: Importer, node: fx.Node, source: str, dim: int, kept: range, emit: Emit | None = None) -> str:
     """Positions `kept` of dimension `dim`, by a step on the way or, with `emit`, as the node's result."""
     imp.rank(node, source, (1, 2, 3, 4), "(N, features), (N, C, L) or (N, C, H, W)")
     shape, dim = imp.shape(source), dim % len(imp.shape(source))
@@ -98,7 +104,7 @@ def _emit_slice(imp: Importer, node, source, dim: int, kept: range, emit=None) -
     return _place_slice(imp, node, source, dim, kept)
 
 
-def _place_slice(imp: Importer, node, source: str, dim: int, kept: range) -> str:
+def _place_slice(imp: Importer, node: fx.Node, source: str, dim: int, kept: range) -> str:
     """A Slice of a feature map."""
     shape = imp.shape(source)
     axis = dim - 1 if dim == 1 else dim - 1 + 4 - len(shape)  # among C, H, W
@@ -108,7 +114,7 @@ def _place_slice(imp: Importer, node, source: str, dim: int, kept: range) -> str
 
 
 @handles("expand", "repeat", reads="self size repeats")
-def _repeat(imp: Importer, node, a: dict) -> str:
+def _repeat(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
     """Copies of the channels; other dimensions stay."""
     shape, out = imp.shape(a["self"]), tuple(node.meta["val"].shape)
     channel = channel_dim(len(shape))
@@ -125,14 +131,15 @@ def _repeat(imp: Importer, node, a: dict) -> str:
     "_upsample_nearest_exact2d",
     reads="self input output_size scales scales_h scales_w scale_factors",
 )
-def _upsample(imp: Importer, node, a: dict) -> str:
-    before, after = imp.ir_shape(a.get("input", a.get("self"))), tuple(node.meta["val"].shape)
+def _upsample(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
+    source = a["input"] if "input" in a else a["self"]
+    before, after = imp.ir_shape(source), tuple(node.meta["val"].shape)
     out = (1, after[2]) if len(after) == 3 else after[2:]
     factor = (out[0] // before[2], out[1] // before[3])
     given = a.get("scale_factors") or factor
     if (factor[0] * before[2], factor[1] * before[3]) != out or not set(given) <= set(factor):
         raise imp.refuse(node, f"from {before[2:]} to {out}, scale_factor={list(given)}; integer factors are supported")
-    return imp.emit(node, ir.Upsample, a.get("input", a.get("self")), factor=factor)
+    return imp.emit(node, ir.Upsample, source, factor=factor)
 
 
 @handles(
@@ -146,24 +153,24 @@ def _upsample(imp: Importer, node, a: dict) -> str:
     "view_copy",
     reads="self size shape start_dim end_dim dim sizes",
 )
-def _reshape(imp: Importer, node, a: dict) -> str:
+def _reshape(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
     return imp.emit(node, ir.Reshape, a["self"])
 
 
 @handles("channel_shuffle", "native_channel_shuffle", reads="self groups")
-def _channel_shuffle(imp: Importer, node, a: dict) -> str:
+def _channel_shuffle(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
     imp.rank(node, a["self"], (3, 4), "(N, C, L) or (N, C, H, W)")
     return imp.emit(node, ir.Shuffle, a["self"], groups=int(a["groups"]))
 
 
 @handles("pixel_shuffle", reads="self upscale_factor")
-def _pixel_shuffle(imp: Importer, node, a: dict) -> str:
+def _pixel_shuffle(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
     imp.rank(node, a["self"], (4,), "(N, C, H, W)")
     return imp.emit(node, ir.PixelShuffle, a["self"], factor=int(a["upscale_factor"]))
 
 
 @handles("permute", "transpose", "t", reads="self dims dim0 dim1")
-def _permute(imp: Importer, node, a: dict) -> str:
+def _permute(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
     source = a["self"]
     shape = imp.shape(source)
     rank = len(shape)
@@ -197,5 +204,5 @@ def _permute(imp: Importer, node, a: dict) -> str:
     "type_as",
     reads="self input p train dtype layout other",
 )
-def _identity(imp: Importer, node, a: dict) -> str:
-    return imp.emit(node, ir.Identity, a.get("self", a.get("input")))
+def _identity(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
+    return imp.emit(node, ir.Identity, a["self"] if "self" in a else a["input"])

@@ -7,6 +7,7 @@ import ast
 import logging
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch.export import ExportedProgram
@@ -63,7 +64,7 @@ def with_shape(program: ExportedProgram, shape: tuple[int, ...]) -> ExportedProg
         ) from error
 
 
-def open_sizes(program: dict) -> tuple[str, list[int | str]]:
+def open_sizes(program: dict[str, Any]) -> tuple[str, list[int | str]]:
     """(name, sizes) of the only input in an archive's model.json; a dynamic size is its expression."""
     module = program["graph_module"]
     specs = [s["user_input"] for s in module["signature"]["input_specs"] if "user_input" in s]
@@ -74,7 +75,7 @@ def open_sizes(program: dict) -> tuple[str, list[int | str]]:
     return names[0], [s["as_int"] if "as_int" in s else s["as_expr"]["expr_str"] for s in sizes]
 
 
-def fix_sizes(program: dict, symbols: Mapping[str, int]) -> None:
+def fix_sizes(program: dict[str, Any], symbols: Mapping[str, int]) -> None:
     """Put numbers for the symbols in an archive's model.json, and leave out what computes with sizes.
 
     Only sums, products, quotients and the like of integers are understood; ValueError for anything else.
@@ -88,14 +89,14 @@ def fix_sizes(program: dict, symbols: Mapping[str, int]) -> None:
         program[key] = _fixed(value, symbols, values)
 
 
-def _computes_sizes(node: dict) -> bool:
+def _computes_sizes(node: dict[str, Any]) -> bool:
     outputs = node["outputs"]
     return (bool(outputs) and all(o.keys() & {"as_sym_int", "as_sym_bool"} for o in outputs)) or (
         not outputs and str(node["target"]).startswith(SYM_NODES)
     )
 
 
-def _value(entry: dict, symbols: Mapping[str, int]) -> int:
+def _value(entry: dict[str, Any], symbols: Mapping[str, int]) -> int:
     return entry["as_int"] if "as_int" in entry else evaluate(entry["as_expr"]["expr_str"], symbols)
 
 
@@ -113,7 +114,7 @@ def _fixed(tree, symbols: Mapping[str, int], values: Mapping[str, int]):
     return {key: _fixed(value, symbols, values) for key, value in tree.items()}
 
 
-def _size(item: dict, values: Mapping[str, int]) -> int:
+def _size(item: dict[str, Any], values: Mapping[str, int]) -> int:
     return item["as_int"] if "as_int" in item else values[item["as_name"]]
 
 

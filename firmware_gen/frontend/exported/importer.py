@@ -12,21 +12,31 @@ from __future__ import annotations
 import inspect
 import operator
 import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from torch.export import ExportedProgram
-from torch.export.graph_signature import InputKind, OutputKind
+from torch.export.graph_signature import InputKind, InputSpec, OutputKind, OutputSpec
 from torch.utils import _pytree as pytree
 
 from firmware_gen import ir
 from firmware_gen.frontend.aten import CONSTANT_OPERATORS, HANDLERS, HARMLESS, READS
+from firmware_gen.frontend.aten.registry import schema
 from firmware_gen.frontend.exported.dynamic import chosen_sizes, with_shape
 from firmware_gen.frontend.exported.hints import not_supported
 from firmware_gen.names import one_line, safe_name
 from firmware_gen.refusal import not_one_input, refusal
 from hls.errors import HeepgenError
+
+Model = torch.nn.Module | ExportedProgram
+Example = torch.Tensor | np.ndarray | Sequence[int]
+"""An input, or its shape."""
+Found = str | torch.Tensor | list[str] | None
+"""What a node is: the name of a value, a constant, the names of its parts, or nothing that counts."""
+Spec = TypeVar("Spec", InputSpec, OutputSpec)
 
 
 @dataclass(frozen=True)
@@ -39,12 +49,12 @@ class Import:
     functional: ExportedProgram
 
 
-def import_model(model, example_input=None, name: str = "model") -> ir.Graph:
+def import_model(model: Model, example_input: Example | None = None, name: str = "model") -> ir.Graph:
     """The graph of `import_program`."""
     return import_program(model, example_input, name).graph
 
 
-def import_program(model, example_input=None, name: str = "model") -> Import:
+def import_program(model: Model, example_input: Example | None = None, name: str = "model") -> Import:
     """Turn a model into an IR graph with float64 weights.
 
     model: an nn.Module (exported here, in evaluation mode) or an ExportedProgram.
@@ -64,7 +74,7 @@ def import_program(model, example_input=None, name: str = "model") -> Import:
     return Import(Importer(functional, safe_name(name)).run(), program, functional)
 
 
-def export(model: torch.nn.Module, example_input) -> ExportedProgram:
+def export(model: torch.nn.Module, example_input: Example | None) -> ExportedProgram:
     """torch.export `model` in evaluation mode (its training flags are put back), with fixed shapes."""
     if not isinstance(model, torch.nn.Module):
         raise HeepgenError(f"a model must be an nn.Module or an ExportedProgram, this is a {type(model).__name__}")
@@ -112,7 +122,7 @@ def placeholders(program: ExportedProgram, x: torch.Tensor) -> list[torch.Tensor
     return found
 
 
-def _as_tensor(example) -> torch.Tensor:
+def _as_tensor(example: Example) -> torch.Tensor:
     if isinstance(example, torch.Tensor):
         return example.detach()
     if isinstance(example, np.ndarray):
@@ -120,7 +130,7 @@ def _as_tensor(example) -> torch.Tensor:
     return torch.zeros(tuple(int(size) for size in example))
 
 
-def _try_forward(model, example):
+def _try_forward(model: torch.nn.Module, example: torch.Tensor) -> None:
     try:
         with torch.no_grad():
             model(example)
@@ -142,7 +152,7 @@ def _first_line(error: Exception) -> str:
     return one_line(lines[0].rstrip(".")) if lines else type(error).__name__
 
 
-def _dtype(tensor) -> str:
+def _dtype(tensor: torch.Tensor) -> str:
     return str(tensor.dtype).removeprefix("torch.")
 
 
@@ -151,7 +161,8 @@ def _functionalise(program: ExportedProgram) -> ExportedProgram:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # torch 2.13 warns about itself here
-            return _with_plain_targets(program).run_decompositions({})
+            functional: ExportedProgram = _with_plain_targets(program).run_decompositions({})
+            return functional
     except Exception as error:
         raise HeepgenError(
             f"torch cannot make the program functional: {_first_line(error)}; export the model again "
@@ -169,7 +180,7 @@ def _with_plain_targets(program: ExportedProgram) -> ExportedProgram:
     plain = {target: f"t{index}" for index, target in enumerate(_targets(program))}
     signature = program.graph_signature
 
-    def renamed(spec):
+    def renamed(spec: Spec) -> Spec:
         return spec if spec.target is None else replace(spec, target=plain.get(spec.target, spec.target))
 
     tensors = dict(program.state_dict), dict(program.constants)
@@ -191,7 +202,7 @@ def _with_plain_targets(program: ExportedProgram) -> ExportedProgram:
     )
 
 
-def _check_state(functional: ExportedProgram, program: ExportedProgram):
+def _check_state(functional: ExportedProgram, program: ExportedProgram) -> None:
     """Refuse a program that writes what it keeps between inferences, or its input."""
     names = dict(enumerate(_targets(program)))
     for spec in functional.graph_signature.output_specs:
@@ -211,7 +222,7 @@ WRITES = {
 }
 
 
-def _check_modes(program: ExportedProgram):
+def _check_modes(program: ExportedProgram) -> None:
     for node in program.graph.nodes:
         if node.op != "call_function" or not isinstance(node.target, torch._ops.OpOverload):
             continue
@@ -229,7 +240,9 @@ def _check_modes(program: ExportedProgram):
 def input_node(program: ExportedProgram) -> torch.fx.Node:
     """The placeholder of the program's input; raises HeepgenError naming them all when it is not one tensor."""
     kinds = {s.arg.name: s.kind for s in program.graph_signature.input_specs}
-    nodes = [n for n in program.graph.nodes if n.op == "placeholder" and kinds[n.name] == InputKind.USER_INPUT]
+    nodes: list[torch.fx.Node] = [
+        n for n in program.graph.nodes if n.op == "placeholder" and kinds[n.name] == InputKind.USER_INPUT
+    ]
     if len(nodes) != 1:
         raise not_one_input(n.name for n in nodes)
     if not isinstance(nodes[0].meta.get("val"), torch.Tensor):
@@ -247,7 +260,7 @@ def with_fixed_sizes(
     return with_shape(program, chosen) if None in sizes else program
 
 
-def _check_input_shape(program: ExportedProgram, shape: tuple[int, ...]):
+def _check_input_shape(program: ExportedProgram, shape: tuple[int, ...]) -> None:
     exported = tuple(input_node(program).meta["val"].shape)
     if exported != shape:
         raise HeepgenError(
@@ -256,25 +269,25 @@ def _check_input_shape(program: ExportedProgram, shape: tuple[int, ...]):
         )
 
 
-def _bind(node) -> dict:
+def _bind(node: torch.fx.Node) -> dict[str, Any]:
     """The node's arguments by schema name, defaults filled in."""
-    arguments = node.target._schema.arguments
+    arguments = schema(node).arguments
     bound = {a.name: a.default_value for a in arguments if a.has_default_value()}
     bound |= {a.name: value for a, value in zip(arguments, node.args, strict=False)}
     return bound | node.kwargs
 
 
-def _aten_name(node) -> str:
-    return node.target._schema.name.removeprefix("aten::")
+def _aten_name(node: torch.fx.Node) -> str:
+    return schema(node).name.removeprefix("aten::")
 
 
-def _op_name(node) -> str:
+def _op_name(node: torch.fx.Node) -> str:
     if isinstance(node.target, torch._ops.OpOverload):
         return _aten_name(node).strip("_")
     return getattr(node.target, "__name__", str(node.target))
 
 
-def _module_stack(node) -> list[tuple[str, str]]:
+def _module_stack(node: torch.fx.Node) -> list[tuple[str, str]]:
     """(module path, class or its Python module) from the root to the module that called the operator."""
     stack = (node.meta.get("nn_module_stack") or {}).values()
     return [
@@ -283,7 +296,7 @@ def _module_stack(node) -> list[tuple[str, str]]:
     ]
 
 
-def module_path(node) -> str:
+def module_path(node: torch.fx.Node) -> str:
     """Path of the module that called the operator."""
     stack = _module_stack(node)
     return stack[-1][0] if stack else ""
@@ -294,12 +307,12 @@ LEAVES = ("torch.nn.", ONNX)
 """Modules that are layers; all others only hold them."""
 
 
-def _is_library_leaf(node) -> bool:
+def _is_library_leaf(node: torch.fx.Node) -> bool:
     stack = _module_stack(node)
     return bool(stack) and stack[-1][1].startswith(LEAVES) and "container" not in stack[-1][1]
 
 
-def _in_words_of_model(node, reason: str) -> tuple[str, str]:
+def _in_words_of_model(node: torch.fx.Node, reason: str) -> tuple[str, str]:
     """Operator and reason of a refusal; ONNX has other names than ATen."""
     stack = _module_stack(node)
     if not stack or not stack[-1][1].startswith(ONNX):
@@ -310,11 +323,11 @@ def _in_words_of_model(node, reason: str) -> tuple[str, str]:
 class _Names:
     """Unique layer names: the module's path, or a function's name counted within the module that calls it."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.taken: set[str] = set()
-        self.stems: dict = {}
+        self.stems: dict[torch.fx.Node, str] = {}
 
-    def stem(self, node) -> str:
+    def stem(self, node: torch.fx.Node) -> str:
         """The name of the layer that `node` is; not yet taken when first asked for."""
         if node not in self.stems:
             path = module_path(node)
@@ -350,7 +363,7 @@ class Importer:
         self.program = program
         self.name = name
         self.names = _Names()
-        self.env: dict = {}
+        self.env: dict[torch.fx.Node, Any] = {}
         self.values: dict[str, ir.Value] = {}
         self.torch_shapes: dict[str, ir.Shape] = {}
         self.nodes: list[ir.Node] = []
@@ -378,7 +391,7 @@ class Importer:
                 found[spec.arg.name] = source[spec.target].detach()
         return found
 
-    def _placeholder(self, node, constants):
+    def _placeholder(self, node: torch.fx.Node, constants: Mapping[str, torch.Tensor]) -> None:
         if node.name in constants:
             self.env[node] = constants[node.name]
             return
@@ -398,8 +411,10 @@ class Importer:
         self.torch_shapes[value] = shape
         return value
 
-    def _outputs(self, node) -> list[str]:
-        outputs = zip(node.args[0], self.program.graph_signature.output_specs, strict=True)
+    def _outputs(self, node: torch.fx.Node) -> list[str]:
+        (results,) = node.args
+        assert isinstance(results, (tuple, list))
+        outputs = zip(results, self.program.graph_signature.output_specs, strict=True)
         wanted = [fx for fx, spec in outputs if spec.kind == OutputKind.USER_OUTPUT]
         for number, fx in enumerate(wanted):
             if not isinstance(fx, torch.fx.Node) or not isinstance(self.env.get(fx), str):
@@ -416,7 +431,7 @@ class Importer:
             return value
         return self._append(f"{value}.reshape", ir.Reshape, (value,), self._fresh(f"{value}_out"), shape)
 
-    def _fixed_shape(self, node) -> ir.Shape:
+    def _fixed_shape(self, node: torch.fx.Node | _FirstOutput) -> ir.Shape:
         shape = tuple(node.meta["val"].shape)
         if not all(isinstance(size, int) for size in shape):
             raise HeepgenError(f"{node.name} has a dynamic shape {shape}: export the model with fixed shapes")
@@ -432,12 +447,20 @@ class Importer:
             name, count = f"{stem}_{count}", count + 1
         return name
 
-    def _append(self, name: str, cls: type[ir.Node], inputs, value: str, shape: ir.Shape, fields=None) -> str:
+    def _append(
+        self,
+        name: str,
+        cls: type[ir.Node],
+        inputs: Sequence[str],
+        value: str,
+        shape: ir.Shape,
+        fields: Mapping[str, Any] | None = None,
+    ) -> str:
         self.values[value] = ir.Value(value, shape)
         self.nodes.append(cls(name=self.names.take(name), inputs=tuple(inputs), output=value, **(fields or {})))
         return value
 
-    def _call(self, node):
+    def _call(self, node: torch.fx.Node) -> Found:
         if node.target is operator.getitem:
             return self._getitem(node)
         if not isinstance(node.target, torch._ops.OpOverload) or node.target.namespace != "aten":
@@ -462,55 +485,69 @@ class Importer:
                 f"{_first_line(error)}); write it with other operators",
             ) from error
 
-    def _check_arguments(self, node):
+    def _check_arguments(self, node: torch.fx.Node) -> None:
         """Refuse, by name, what the handler does not read, unless it says nothing."""
         bound, read = _bind(node), READS[_aten_name(node)] | HARMLESS
-        for argument in node.target._schema.arguments:
+        for argument in schema(node).arguments:
             name, value = argument.name, bound.get(argument.name)
             if name in read or (argument.has_default_value() and value == argument.default_value):
                 continue
             default = f", {argument.default_value} is" if argument.has_default_value() else ""
             raise self.refuse(node, f"its argument {name}={value} is not supported{default}; leave it out")
 
-    def _getitem(self, node):
-        source = self.env[node.args[0]]
+    def _getitem(self, node: torch.fx.Node) -> Found:
+        several, index = node.args
+        assert isinstance(several, torch.fx.Node) and isinstance(index, int)
+        source: Found | Sequence[Found] = self.env[several]
         if not isinstance(source, str):  # constants, or the parts of a split
-            return source[node.args[1]]
-        if node.args[1] != 0:
-            raise self.refuse(node, f"its output {node.args[1]} is used; only output 0 is supported")
+            assert source is not None
+            return source[index]
+        if index != 0:
+            raise self.refuse(node, f"its output {index} is used; only output 0 is supported")
         return source
 
-    def _fold_constant(self, node):
+    def _fold_constant(self, node: torch.fx.Node) -> Found:
         """Evaluate an operator of weights only (a transposed or normalised weight)."""
         if _aten_name(node) not in CONSTANT_OPERATORS:
             raise self.refuse(node, "this operator is not supported, not even on weights alone")
+        operation = node.target
+        assert callable(operation)
         args, kwargs = torch.fx.map_arg((node.args, node.kwargs), self.env.__getitem__)
         try:
             with torch.no_grad():
-                return node.target(*args, **kwargs)
+                folded: torch.Tensor = operation(*args, **kwargs)
+                return folded
         except Exception as error:
             raise self.refuse(node, f"torch cannot compute it ({_first_line(error)}); check the model") from error
 
-    def _resolve(self, args: dict) -> dict:
+    def _resolve(self, args: dict[str, Any]) -> dict[str, Any]:
         return {key: torch.fx.map_arg(value, self.env.__getitem__) for key, value in args.items()}
 
     # What the handlers use.
 
-    def emit(self, node, cls: type[ir.Node], *sources, **fields) -> str:
+    def emit(self, node: torch.fx.Node, cls: type[ir.Node], *sources: str, **fields: Any) -> str:
         """Append the node that computes `node` from `sources`; returns the name of its value."""
-        shape_of = node
+        shape_of: torch.fx.Node | _FirstOutput = node
         if isinstance(node.meta["val"], tuple | list):  # operators that also return statistics or indices
             shape_of = _FirstOutput(node)
         if (dtype := shape_of.meta["val"].dtype) != torch.float32:
             raise self.refuse(node, f"it computes {str(dtype).removeprefix('torch.')}; float32 is supported")
         return self._emit(node, cls, sources, node.name, self._fixed_shape(shape_of), fields)
 
-    def step(self, node, cls: type[ir.Node], *sources, shape: ir.Shape, **fields) -> str:
+    def step(self, node: torch.fx.Node, cls: type[ir.Node], *sources: str, shape: ir.Shape, **fields: Any) -> str:
         """Append a node on the way to computing `node`, with an output of `shape`; returns the name of its value."""
         value = self._fresh(f"{node.name}_{cls.__name__.lower()}")
         return self._emit(node, cls, sources, value, shape, fields)
 
-    def _emit(self, node, cls, sources, value: str, shape: ir.Shape, fields: dict) -> str:
+    def _emit(
+        self,
+        node: torch.fx.Node,
+        cls: type[ir.Node],
+        sources: Sequence[str],
+        value: str,
+        shape: ir.Shape,
+        fields: dict[str, Any],
+    ) -> str:
         if not all(isinstance(source, str) for source in sources):
             raise self.refuse(node, "one of its inputs is a constant")
         name = self.names.stem(node)
@@ -519,13 +556,15 @@ class Importer:
         self.torch_shapes[value] = shape
         return self._append(name, cls, sources, value, _ir_shape(shape), fields)
 
-    def weight(self, node, value, what: str) -> np.ndarray | None:
+    def weight_or_none(self, node: torch.fx.Node, value: str | torch.Tensor | None, what: str) -> np.ndarray | None:
+        """`weight`, where there is one."""
+        return None if value is None else self.weight(node, value, what)
+
+    def weight(self, node: torch.fx.Node, value: str | torch.Tensor, what: str) -> np.ndarray:
         """A constant as float64; refused by layer name when computed, NaN or infinite."""
-        if value is None:
-            return None
         if isinstance(value, str):
             raise self.refuse(node, f"its {what} is computed by the model; only constants are supported")
-        array = value.detach().cpu().to(torch.float64).numpy().copy()
+        array = np.array(value.detach().cpu().to(torch.float64).numpy())
         if not np.isfinite(array).all():
             bad = "NaN" if np.isnan(array).any() else "infinity"
             raise HeepgenError(
@@ -533,7 +572,7 @@ class Importer:
             )
         return array
 
-    def rank(self, node, source, allowed: tuple[int, ...], expected: str):
+    def rank(self, node: torch.fx.Node, source: str | torch.Tensor, allowed: tuple[int, ...], expected: str) -> None:
         shape = self.shape(source) if isinstance(source, str) else ()
         if len(shape) not in allowed:
             raise self.refuse(node, f"its input has shape {shape}; {expected} is supported")
@@ -545,16 +584,16 @@ class Importer:
     def ir_shape(self, source: str) -> ir.Shape:
         return self.values[source].shape
 
-    def label(self, node) -> str:
+    def label(self, node: torch.fx.Node) -> str:
         return module_path(node) or f"{_op_name(node)} ({node.name})"
 
-    def refuse(self, node, reason: str) -> HeepgenError:
+    def refuse(self, node: torch.fx.Node, reason: str) -> HeepgenError:
         return refusal(self.label(node), *_in_words_of_model(node, reason))
 
 
 class _FirstOutput:
     """The first output of a node with several, seen as a node."""
 
-    def __init__(self, node):
+    def __init__(self, node: torch.fx.Node) -> None:
         self.name = node.name
         self.meta = {"val": node.meta["val"][0]}

@@ -21,6 +21,7 @@ import re
 import zipfile
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -163,7 +164,7 @@ def _unsafe(path: Path, what: str) -> HeepgenError:
     )
 
 
-def _checked_weights(path: Path, config: dict) -> dict:
+def _checked_weights(path: Path, config: dict[str, Any]) -> dict[str, Any]:
     """Weight and constant tables: every entry must be raw bytes, none a pickle."""
     _refuse_keys(path, config)
     try:
@@ -175,7 +176,7 @@ def _checked_weights(path: Path, config: dict) -> dict:
     return config
 
 
-def _fix_sizes(path: Path, program: dict, input_shape: tuple[int, ...] | None, batch: int | None):
+def _fix_sizes(path: Path, program: dict[str, Any], input_shape: tuple[int, ...] | None, batch: int | None):
     try:
         _, sizes = open_sizes(program)
         names = [symbol_of(size) if isinstance(size, str) else None for size in sizes]
@@ -190,7 +191,7 @@ def _fix_sizes(path: Path, program: dict, input_shape: tuple[int, ...] | None, b
         raise _damaged(path, MODEL, error) from error
 
 
-def _check_ranges(path: Path, ranges: dict, symbols: dict[str, int]):
+def _check_ranges(path: Path, ranges: dict[str, Any], symbols: dict[str, int]):
     for name, size in symbols.items():
         low, high = (ranges.get(name) or {}).get("min_val"), (ranges.get(name) or {}).get("max_val")
         if (low is not None and size < low) or (high is not None and size > high):
@@ -200,7 +201,7 @@ def _check_ranges(path: Path, ranges: dict, symbols: dict[str, int]):
             )
 
 
-def _checked_program(path: Path, program: dict) -> dict:
+def _checked_program(path: Path, program: dict[str, Any]) -> dict[str, Any]:
     _refuse_keys(path, program)
     try:
         module = program["graph_module"]
@@ -244,7 +245,7 @@ def _module_stack(text: str) -> list[tuple[str, str, str]]:
     return [(f"{index}L__self__{path}", path, m[3]) for index, (path, m) in enumerate(zip(paths, found, strict=True))]
 
 
-def _check_node(node: dict, stack: list[tuple[str, str, str]]):
+def _check_node(node: dict[str, Any], stack: list[tuple[str, str, str]]):
     target = str(node["target"])
     match = TARGET.fullmatch(target)
     if target == "_operator.getitem" or (match and {match[1], match[1].rstrip("_")} & ATEN):
@@ -254,7 +255,7 @@ def _check_node(node: dict, stack: list[tuple[str, str, str]]):
     raise refusal(layer, op, not_supported(op))
 
 
-def _check_specs(path: Path, module_call_graph: list):
+def _check_specs(path: Path, module_call_graph: list[Any]):
     """Pytree specifications may import modules: allow only tuples, lists and dicts with string keys."""
     for entry in module_call_graph:
         for key in ("in_spec", "out_spec"):
@@ -263,7 +264,7 @@ def _check_specs(path: Path, module_call_graph: list):
                 _check_spec(path, json.loads(text)[1])
 
 
-def _check_spec(path: Path, spec: dict):
+def _check_spec(path: Path, spec: dict[str, Any]):
     context = spec["context"]
     keys = json.loads(context) if isinstance(context, str) else context
     plain = keys is None or (isinstance(keys, list) and all(isinstance(k, str) for k in keys))

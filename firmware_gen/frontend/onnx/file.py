@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 import onnx
 from onnx import ModelProto, TensorProto, checker, helper, inliner, shape_inference, version_converter
@@ -66,7 +67,7 @@ def opset_of(model: ModelProto) -> int:
     return next((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), 1)
 
 
-def graph_inputs(path: Path, model: ModelProto) -> list:
+def graph_inputs(path: Path, model: ModelProto) -> list[Any]:
     """The only input, in a list; raises HeepgenError for none or several. Initializers may be listed as inputs."""
     weights = {t.name for t in model.graph.initializer}
     inputs = [i for i in model.graph.input if i.name not in weights]

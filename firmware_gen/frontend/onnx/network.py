@@ -6,6 +6,7 @@ from __future__ import annotations
 import math
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -71,7 +72,7 @@ class _Network(nn.Module):
             if name in self.left_out:
                 raise self.left_out[name]
 
-    def _add(self, node: Node, values: dict):
+    def _add(self, node: Node, values: dict[str, Any]):
         shapes = node.inferred_shapes()
         if node.is_constant():
             values.update(zip(node.outputs, node.fold(), strict=False))
@@ -104,7 +105,7 @@ class _Network(nn.Module):
 class _Step(nn.Module):
     """One node: `operands` in order, ... for a tensor that is given, None for one that is left out."""
 
-    def __init__(self, function, operands: list):
+    def __init__(self, function, operands: list[Any]):
         super().__init__()
         self.function, self.given = function, [operand is ... for operand in operands]
         for index, operand in enumerate(operands):
@@ -121,7 +122,7 @@ class _Step(nn.Module):
 class Node:
     """A node of the file: operator, inputs, outputs, and attributes with ONNX's defaults."""
 
-    def __init__(self, proto: NodeProto, index: int, opset: int, values: dict):
+    def __init__(self, proto: NodeProto, index: int, opset: int, values: dict[str, Any]):
         self.proto, self.opset, self.values = proto, opset, values
         self.op, self.inputs, self.outputs = proto.op_type, list(proto.input), list(proto.output)
         self.name = proto.name or f"{self.op}_{index}"
@@ -186,7 +187,7 @@ class Node:
                 raise self.refuse(f"its input {formal} is a constant; it must depend on the model's input")
         return handler
 
-    def operands(self, handler: Handler) -> list:
+    def operands(self, handler: Handler) -> list[Any]:
         """What the handler's function is called with; ... for computed tensors."""
         values = [self.values.get(v) for v in self.inputs]
         kinds = handler.kinds(len(values))

@@ -6,7 +6,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -42,7 +42,7 @@ class Handler:
     build: Callable[[Node], Function]
     newest: int
     inputs: str
-    attributes: dict[str, tuple | None]
+    attributes: dict[str, tuple[Any, ...] | None]
 
     def kinds(self, count: int) -> str:
         """A letter for each of `count` inputs; - for those beyond what is understood."""
@@ -54,7 +54,7 @@ class Handler:
 HANDLERS: dict[str, Handler] = {}
 
 
-def _handles(names: str, newest: int, inputs: str = "x", attributes: str = "", **values: tuple):
+def _handles(names: str, newest: int, inputs: str = "x", attributes: str = "", **values: tuple[Any, ...]):
     def register(build):
         understood = dict.fromkeys(attributes.split()) | values
         HANDLERS.update({name: Handler(build, newest, inputs, understood) for name in names.split()})

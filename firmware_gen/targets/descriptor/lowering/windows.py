@@ -7,6 +7,7 @@ import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -46,7 +47,7 @@ class Windowed:
     residual: str = "none"
 
 
-def windowed_ops(node: ir.Node, in_shape: ir.Shape, out_shape: ir.Shape) -> list[tuple]:
+def windowed_ops(node: ir.Node, in_shape: ir.Shape, out_shape: ir.Shape) -> list[tuple[Any, ...]]:
     """(Windowed, output rectangle or None, output channel offset and step) for one image of a node on maps."""
     match node:
         case ir.Scale():
@@ -116,7 +117,7 @@ def _conv(node, in_shape, out_shape) -> Windowed:
     )
 
 
-def _depthwise(node, in_shape, out_shape) -> list[tuple]:
+def _depthwise(node, in_shape, out_shape) -> list[tuple[Any, ...]]:
     """One diagonal operator per multiple m of the channel multiplier: output channel c * multiplier + m."""
     top, left, _, _ = node.pads
     multiplier = node.out_channels // node.groups
@@ -160,7 +161,7 @@ def _pool(node, in_shape, out_shape) -> Windowed:
     )
 
 
-def _average(node, in_shape, out_shape) -> list[tuple]:
+def _average(node, in_shape, out_shape) -> list[tuple[Any, ...]]:
     """One operator per rectangle of outputs with the same divisor."""
     op = _pool(node, in_shape, out_shape)
     if node.divisor_override is not None:
@@ -172,7 +173,7 @@ def _average(node, in_shape, out_shape) -> list[tuple]:
     ]
 
 
-def _adaptive(node, in_shape, out_shape) -> list[tuple]:
+def _adaptive(node, in_shape, out_shape) -> list[tuple[Any, ...]]:
     """One operator per rectangle of outputs whose windows have one size and one distance."""
     op = _pool(node, in_shape, out_shape)
     fields = {"maximum": True, "pad_value": -math.inf} if node.kind == "max" else {}
