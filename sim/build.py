@@ -90,7 +90,7 @@ def build_accelerator(
         if files:
             progress("verilating and compiling the accelerator")
             with ThreadPoolExecutor() as pool:
-                models = [pool.submit(_build_part, part) for part in parts]
+                models = [pool.submit(build_part, part) for part in parts]
                 build_root(work)
             for part, model in zip(parts, (m.result() for m in models), strict=True):
                 includes.append(f"-isystem{model}")
@@ -103,7 +103,7 @@ def build_accelerator(
     )
 
 
-def _build_part(part: Part) -> Path:
+def build_part(part: Part) -> Path:
     """Folder with the model of a part, which accelerators that differ elsewhere share."""
 
     def build(work: Path) -> None:

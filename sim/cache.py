@@ -18,7 +18,7 @@ Progress = Callable[[str], None]
 COMPLETE = ".complete.json"
 """File of an entry that holds the checksums of the others."""
 _FORMAT = "2"  # in every key: entries without COMPLETE have others
-_checked: set[Path] = set()
+checked: set[Path] = set()
 
 
 def silent(_message: str) -> None:
@@ -97,18 +97,18 @@ def _build(final: Path, build: Callable[[Path], None]) -> None:
         if os.path.lexists(final):
             final.rename(work / "broken")
         content.rename(final)
-        _checked.add(final)
+        checked.add(final)
     finally:
         shutil.rmtree(work, ignore_errors=True)
 
 
 def _is_whole(entry: Path) -> bool:
     """Whether an entry holds what was built; looked at once per process."""
-    if entry in _checked and entry.is_dir():
+    if entry in checked and entry.is_dir():
         return True
     with suppress(OSError, ValueError, RecursionError):
         if json.loads((entry / COMPLETE).read_bytes()) == _checksums(entry):
-            _checked.add(entry)
+            checked.add(entry)
             return True
     return False
 

@@ -51,7 +51,8 @@ def memory_bytes(config: Config) -> tuple[int, int]:
     return config.memory_banks * bank, sum(config.memory_banks_interleaved) * bank
 
 
-def _zig() -> Toolchain:
+def zig_toolchain() -> Toolchain:
+    """The compiler of the ziglang wheel."""
     cpu = ("-mcpu=generic_rv32+m+f+c", "-mabi=ilp32f")
     command = zig()
     return Toolchain(
@@ -64,7 +65,7 @@ def _zig() -> Toolchain:
 _GXX = "riscv64-unknown-elf-g++"
 
 
-def _gcc() -> Toolchain:
+def gcc_toolchain() -> Toolchain:
     """Debian's cross compiler, which has no rv32imfc libraries: libgcc of rv32imf is linked explicitly."""
     if not shutil.which(_GXX):
         raise HeepgenError(
@@ -76,7 +77,7 @@ def _gcc() -> Toolchain:
     return Toolchain(f"gcc {version}", (_GXX, *cpu), (_GXX, *cpu, "-nostdlib", "-Wl,--no-warn-rwx-segments"), (libgcc,))
 
 
-_TOOLCHAINS = {"zig": _zig, "gcc": _gcc}
+_TOOLCHAINS = {"zig": zig_toolchain, "gcc": gcc_toolchain}
 
 
 def linker_script(config: Config, placements: Mapping[str, int | None], stack_bytes: int = STACK_BYTES) -> str:
@@ -110,7 +111,8 @@ def linker_script(config: Config, placements: Mapping[str, int | None], stack_by
     return text
 
 
-def _check_placements(config: Config, placements: Mapping[str, int | None]) -> None:
+def check_placements(config: Config, placements: Mapping[str, int | None]) -> None:
+    """Raises HeepgenError for a section that lies outside the RAM."""
     total = sum(memory_bytes(config))
     for name, address in placements.items():
         if address is not None and not 0 <= address < total:
@@ -145,7 +147,7 @@ def compile_firmware(
     if toolchain not in _TOOLCHAINS:
         raise HeepgenError(f"toolchain {toolchain}: must be one of {', '.join(_TOOLCHAINS)}.")
     placements = dict.fromkeys(DATA_SECTIONS) if placements is None else placements
-    _check_placements(config, placements)
+    check_placements(config, placements)
     tools = _TOOLCHAINS[toolchain]()
     include_dirs = [*map(Path, include_dirs), BOOT_DIR]
     flags = [

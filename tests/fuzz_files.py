@@ -447,24 +447,24 @@ def _read_manifest(path: Path, folder: Path) -> None:
     """All that `heepgen run` and `heepgen xheep` compute from it, with memories full of zeros."""
     import numpy as np
 
-    from gen.flows.run import _check_taps, _known_symbols, _linked_input, _mode, _places, _report
-    from gen.flows.xheep import _program
+    from gen.flows.run import check_taps, known_symbols, linked_input, mode_of, places_of, report_of
+    from gen.flows.xheep import program_of
     from gen.report import to_json
-    from sim.firmware import _check_placements
+    from sim.firmware import check_placements
     from xheep_integration import project
 
     application = _application_class().open(folder / "application")
     manifest, config = application.manifest, application.config
-    _check_taps(application, ())
-    _linked_input(application)
+    check_taps(application, ())
+    linked_input(application)
     symbols = dict.fromkeys(("heepgen_result", "heepgen_timing_residual", "heepgen_arena_residual"), 0x8000)
     for software in (False, True):
-        mode = _mode(manifest, software)
-        _check_placements(config, mode["placements"])
-        places = _places(manifest, mode, _known_symbols(manifest, symbols, path), ())
+        mode = mode_of(manifest, software)
+        check_placements(config, mode["placements"])
+        places = places_of(manifest, mode, known_symbols(manifest, symbols, path), ())
         dumps = {name: np.zeros(size, np.uint8).tobytes() for name, (_, size) in places.items()}
-        to_json(_report(application, mode, dumps, "", software, 0, ()))
-    app = _program(application, config, folder)
+        to_json(report_of(application, mode, dumps, "", software, 0, ()))
+    app = program_of(application, config, folder)
     project.check_memory(config, [app])
 
 

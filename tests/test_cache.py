@@ -30,7 +30,7 @@ class Build:
 
 def get(build, fresh=True):
     if fresh:  # as another process would
-        cache._checked.clear()
+        cache.checked.clear()
     return build_once("kind", ["parts"], build)
 
 
@@ -84,7 +84,7 @@ def test_a_failed_build_leaves_nothing(root):
 def test_two_at_once_build_once(root):
     build, got = Build(), []
     threads = [threading.Thread(target=lambda: got.append(get(build, fresh=False))) for _ in range(4)]
-    cache._checked.clear()
+    cache.checked.clear()
     for thread in threads:
         thread.start()
     for thread in threads:

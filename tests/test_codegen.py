@@ -358,7 +358,7 @@ def test_identifiers(name):
 
 
 def test_names_that_clash_get_their_own_identifiers():
-    assert len(set(codegen._identifiers(["a.b", "a_b", "a-b"]).values())) == 3
+    assert len(set(codegen.identifiers(["a.b", "a_b", "a-b"]).values())) == 3
 
 
 def test_the_package_imports_torch_only_for_the_generator():

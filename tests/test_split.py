@@ -8,11 +8,11 @@ import shutil
 import pytest
 import torch
 
-from gen.flows.run import Application, _compiled, hardware, run
+from gen.flows.run import Application, compiled, hardware, run
 from gen.flows.sw import ImportOptions, generate_application
 from hls.config import Config
 from hls.errors import HeepgenError
-from sim.build import TESTBENCH_DIR, _build_part, accelerator_files, build_accelerator
+from sim.build import TESTBENCH_DIR, accelerator_files, build_accelerator, build_part
 from sim.rtl import simulate_module
 from sim.run import run_soc
 from sim.split import SPLIT, find_parts, hollow, parts_header
@@ -148,7 +148,7 @@ def test_parts_that_hang_together_are_refused(module, old, new, tmp_path):
     assert changed == 1
     (folder / f"{module}.v").write_text(text)
     application = Application.open(small_network(config, tmp_path / "app"))
-    result = run_soc(_compiled(application, False, "zig", tmp_path, lambda message: None), folder, config)
+    result = run_soc(compiled(application, False, "zig", tmp_path, lambda message: None), folder, config)
     assert (result.ended, result.message.split(":")[0]) == ("error", "the accelerator cannot be simulated in parts")
 
 
@@ -209,7 +209,7 @@ def test_every_job_of_a_round_is_done_once(tmp_path):
 def test_adapter_compiles_without_a_warning(split, tmp_path):
     folder = hardware(CONFIGS[0])
     parts = parts_of(CONFIGS[0]) if split else []
-    models = [f"-isystem{_build_part(part)}" for part in parts]
+    models = [f"-isystem{build_part(part)}" for part in parts]
     (tmp_path / "parts.hpp").write_text(parts_header(parts, "heepstor"))
     compile_object(
         TESTBENCH_DIR / "accelerator.cpp",

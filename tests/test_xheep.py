@@ -456,10 +456,10 @@ def test_applications_link_without_a_c_library(project, heep, tmp_path):
 
 def freestanding(project, heep, name, out, *flags):
     """What `make app-freestanding` does, by the compiler in a wheel."""
-    from sim.firmware import _zig
+    from sim.firmware import zig_toolchain
     from sim.toolchain import run_tool
 
-    tools, software = _zig(), project / "sw"
+    tools, software = zig_toolchain(), project / "sw"
     out.mkdir()
     objects = []
     for path in sorted(

@@ -109,7 +109,8 @@ def namespace(program: Program) -> str:
     return f"net_{identifier(program.graph.name)}"
 
 
-def _identifiers(names) -> dict[str, str]:
+def identifiers(names) -> dict[str, str]:
+    """C++ identifiers by name, all different."""
     result: dict[str, str] = {}
     taken: set[str] = set()
     numbers: dict[str, itertools.count] = {}
@@ -142,7 +143,7 @@ def _sections(
     constants: dict[str, np.ndarray], placed: list[Placed], program: Program, prefix: str, comments: dict[str, str]
 ) -> list[dict]:
     """Structs of constants: one per side of the border between contiguous and interleaved banks."""
-    names = _identifiers(constants)
+    names = identifiers(constants)
     sections = []
     for region, name in WEIGHT_SECTIONS.items():
         part = [p for p in placed if program.region(p) == region]
@@ -280,7 +281,7 @@ def _place(program: Program, view: View | None, step: int) -> str:
 
 
 def _calls(program: Program, cpu: SoftwareProgram, sections: list[dict]) -> list[dict]:
-    names = _identifiers(cpu.constants)
+    names = identifiers(cpu.constants)
     where = {item["name"]: section["symbol"] for section in sections for item in section["arrays"]}
     members = {n: (where[names[n]], names[n]) for n in cpu.constants}
     calls = []

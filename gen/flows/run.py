@@ -78,11 +78,11 @@ def run(
                 "--input and --tap."
             )
         application = _application(Path(target), config, work, input_path, bool(taps), progress, import_options)
-        _check_taps(application, taps)
+        check_taps(application, taps)
         accelerator = None
         if not software:
             accelerator = hardware(config if hardware_given else application.config, progress)
-        elf = _compiled(application, software, toolchain, work, progress) if elf is None else Path(elf)
+        elf = compiled(application, software, toolchain, work, progress) if elf is None else Path(elf)
         return _simulate(application, accelerator, elf, vcd, wait_states, withheld, taps, progress)
 
 
@@ -114,7 +114,7 @@ def _application(
     from firmware_gen.frontend.loader import load_model
 
     shape = tuple(application.manifest["input"]["shape"])
-    data = _linked_input(application) if input_path is None else load_array(input_path, "--input", shape)
+    data = linked_input(application) if input_path is None else load_array(input_path, "--input", shape)
     generate_application(
         load_model(target / MODEL),
         data,
@@ -128,11 +128,13 @@ def _application(
     return Application.open(again)
 
 
-def _linked_input(application: Application) -> np.ndarray:
+def linked_input(application: Application) -> np.ndarray:
+    """The sample that an application carries, in the input's shape."""
     return np.array(application.reference["input"], np.float32).reshape(application.manifest["input"]["shape"])
 
 
-def _check_taps(application: Application, taps: tuple[str, ...]) -> None:
+def check_taps(application: Application, taps: tuple[str, ...]) -> None:
+    """Raises HeepgenError for a name that no layer has."""
     known = [layer["name"] for layer in application.manifest["layers"]]
     for name in taps:
         if name not in known:
@@ -142,16 +144,18 @@ def _check_taps(application: Application, taps: tuple[str, ...]) -> None:
 # Simulation
 
 
-def _mode(manifest: dict[str, Any], software: bool) -> dict[str, Any]:
+def mode_of(manifest: dict[str, Any], software: bool) -> dict[str, Any]:
+    """What the manifest says of the network on the accelerator, or as software."""
     mode: dict[str, Any] = manifest["software" if software else "accelerator"]
     return mode
 
 
-def _compiled(application: Application, software: bool, toolchain: str, work: Path, progress: Progress) -> Path:
+def compiled(application: Application, software: bool, toolchain: str, work: Path, progress: Progress) -> Path:
+    """The application's program, built in `work`."""
     from sim.firmware import compile_firmware
 
     manifest, folder = application.manifest, application.folder
-    mode = _mode(manifest, software)
+    mode = mode_of(manifest, software)
     return compile_firmware(
         [folder / s for s in manifest["sources"]],
         [folder / d for d in manifest["include_dirs"]],
@@ -179,8 +183,8 @@ def _simulate(
     from sim.waves import write_save_file
 
     manifest, config = application.manifest, application.config
-    mode = _mode(manifest, accelerator is None)
-    places = _places(manifest, mode, _known_symbols(manifest, symbols(elf), elf), taps)
+    mode = mode_of(manifest, accelerator is None)
+    places = places_of(manifest, mode, known_symbols(manifest, symbols(elf), elf), taps)
     with file_to_fill(vcd, "--vcd") if vcd is not None else nullcontext() as waves:
         result = run_soc(
             elf,
@@ -197,7 +201,7 @@ def _simulate(
         write_save_file(Path(vcd))
     if result.ended != "exit" or result.exit_code not in (0, MISMATCH):
         raise HeepgenError(_failure(result))
-    report = _report(
+    report = report_of(
         application,
         mode,
         dict(zip(places, result.dumps, strict=True)),
@@ -209,7 +213,8 @@ def _simulate(
     return replace(report, soc_cycles=result.cycles, seconds=result.seconds)
 
 
-def _known_symbols(manifest: dict[str, Any], found: dict[str, int], elf: Path) -> dict[str, int]:
+def known_symbols(manifest: dict[str, Any], found: dict[str, int], elf: Path) -> dict[str, int]:
+    """Addresses by symbol; raises HeepgenError where a program lacks one of the manifest."""
     for name in manifest["symbols"].values():
         if name not in found:
             raise HeepgenError(
@@ -219,7 +224,7 @@ def _known_symbols(manifest: dict[str, Any], found: dict[str, int], elf: Path) -
     return found
 
 
-def _places(
+def places_of(
     manifest: dict[str, Any], mode: dict[str, Any], symbol: dict[str, int], taps: tuple[str, ...]
 ) -> dict[str, tuple[int, int]]:
     """(address, bytes) in RAM of everything a report is made of."""
@@ -246,7 +251,7 @@ def _failure(result: Any) -> str:
 # Report
 
 
-def _report(
+def report_of(
     application: Application,
     mode: dict[str, Any],
     dumps: dict[str, bytes],
@@ -255,6 +260,7 @@ def _report(
     wait_states: int,
     taps: tuple[str, ...],
 ) -> RunReport:
+    """The report of a run from what lay in memory at its end, by the names of `places_of`."""
     manifest, config = application.manifest, application.config
     timing = np.frombuffer(dumps["timing"], np.uint32)
     reference = application.reference

@@ -75,7 +75,7 @@ def generate_xheep(
         config = opened[0].config
     for path in (heep, out, *(application.folder.resolve() for application in opened)):
         _check_path(path)
-    programs = [_program(application, config, out) for application in opened]
+    programs = [program_of(application, config, out) for application in opened]
     _check_names(programs, opened)
     project.check_memory(config, programs)
     _check_out(out, force)
@@ -141,7 +141,8 @@ def regenerate(folder: str | Path, progress: Callable[[str], None] = lambda mess
     )
 
 
-def _program(application: Application, config: Config, out: Path) -> Any:
+def program_of(application: Application, config: Config, out: Path) -> Any:
+    """An application as a program of X-HEEP; raises HeepgenError for other hardware."""
     from xheep_integration.project import App, application_files
 
     manifest = application.manifest

@@ -89,7 +89,7 @@ def check_program(
             values, outputs = run_program(functional, x, imported.values)
             source = Reference(x, values, run_program(program, x, ())[1])
             for number, (own, other) in enumerate(zip(outputs, source.outputs, strict=True)):
-                _compare(f"output {number} of the model", other, own, REWRITTEN * source.magnitude, "PyTorch")
+                compare_tensors(f"output {number} of the model", other, own, REWRITTEN * source.magnitude, "PyTorch")
             references.append(source)
     return check_import(imported, lowered, references, "PyTorch")
 
@@ -107,7 +107,7 @@ def check_import(imported: ir.Graph, lowered: ir.Graph, references: Iterable[Ref
             outputs = zip(lowered.outputs, reference.outputs, _run(lowered, reference.x), strict=True)
             for value, expected, got in outputs:
                 name = f"layer {lowered.producer(value).name}, as the passes left it"
-                _compare(name, expected, got, REWRITTEN * reference.magnitude, source)
+                compare_tensors(name, expected, got, REWRITTEN * reference.magnitude, source)
     return check
 
 
@@ -119,7 +119,7 @@ def check_layers(imported: ir.Graph, references: Iterable[Reference], source: st
     with _one_thread():
         for reference in references:
             for name, expected, got, allowed in _layer_by_layer(imported, reference):
-                difference = _compare(f"layer {name}", expected, got, allowed * unit, source)
+                difference = compare_tensors(f"layer {name}", expected, got, allowed * unit, source)
                 largest, tensors = max(largest, difference), tensors + 1
             inputs += 1
     return Check(source, inputs, tensors // max(inputs, 1), largest)
@@ -283,7 +283,7 @@ def _magnitude(values: np.ndarray) -> float:
     return float(np.abs(values[np.isfinite(values)]).max(initial=0.0))
 
 
-def _compare(name: str, expected: np.ndarray, got: np.ndarray, allowed: float, source: str) -> float:
+def compare_tensors(name: str, expected: np.ndarray, got: np.ndarray, allowed: float, source: str) -> float:
     """Largest difference relative to the largest number; HeepgenError when it is more than `allowed`. NaN equals NaN,
     and infinities are equal when their signs are."""
     if expected.size != got.size:
