@@ -95,6 +95,11 @@ class WeightBuffer:
     low_mark: int
     refill: int
 
+    @property
+    def capacity(self) -> int:
+        """Of the FIFO."""
+        return self.depth * self.row
+
 
 def weight_buffer(config: Config) -> WeightBuffer:
     dense = load_beats(config)
@@ -166,6 +171,9 @@ FIRST_AUX = FIRST_BEAT + 1
 
 AUX_READY = 1
 """Aux reader: from an answer to a beat that may be used."""
+
+SCRATCHPAD_MARK = 1
+"""Scratchpad: from an accepted beat to the mark of its being stored."""
 
 STORED = 1
 """Drain and control: from an answer to a store to its being counted."""

@@ -28,6 +28,7 @@ from hls.descriptor.interface.timing import (
     FIRST_VECTOR,
     LOADED,
     RELEASED,
+    SCRATCHPAD_MARK,
     STORE_BEATS,
     STORED,
     read_to_store,
@@ -161,8 +162,8 @@ class Store:
         self.room, self.latency = STORE_BEATS, read_to_store()
         self.results: deque[tuple[int, int]] = deque()  # cycle, beat of `Plan.stores`
         self.returns: deque[tuple[int, bool]] = deque()
+        self.marks: deque[int] = deque()  # of beats that the scratchpad has accepted
         self.issued = self.pending = self.available = self.freed = 0
-        self.marked_on_chip = -1
 
     def start(self, t: int, plan: Plan) -> None:
         self.plan, self.issued, self.available = plan, 0, plan.mark_base
@@ -174,7 +175,8 @@ class Store:
             if self.returns.popleft()[1]:
                 self.available += self.plan.mark_words
             self.pending -= 1
-        if self.marked_on_chip == t:
+        while self.marks and self.marks[0] <= t:
+            self.marks.popleft()
             self.available += self.plan.mark_words
 
     def read(self, t: int) -> None:
@@ -194,7 +196,7 @@ class Store:
 
     def accept_on_chip(self, t: int) -> None:
         if self.plan.stores[self.results.popleft()[1]][1] and self.plan.mark_words:
-            self.marked_on_chip = t + 1
+            self.marks.append(t + SCRATCHPAD_MARK + STORED)
         self.freed = 1
 
     def all_accepted(self) -> bool:
