@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from firmware_gen.targets.descriptor.lowering.tiling import strip_span
+from firmware_gen.targets.descriptor.timing.spans import strip_span
 from hls.descriptor.interface.table import PROFILE_RECORD, SCRATCHPAD, WORDS, address, pack
 from hls.descriptor.model import execute
 

@@ -12,7 +12,7 @@ from firmware_gen import CodeGenerator
 from firmware_gen.models.fake_quant import GraphModule
 from firmware_gen.targets.descriptor import strips
 from firmware_gen.targets.descriptor.lowering import layout
-from firmware_gen.targets.descriptor.lowering.tiling import strip_span
+from firmware_gen.targets.descriptor.timing.spans import strip_span
 from firmware_gen.targets.descriptor.timing.timeline import Work
 from hls.config import Config
 from hls.descriptor.interface.table import unpack

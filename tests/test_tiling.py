@@ -7,7 +7,9 @@ from test_sequencer import vectors as issued
 from torch import nn
 
 from firmware_gen import CodeGenerator
-from firmware_gen.targets.descriptor.lowering.tiling import lower_bound, strip_span, vectors, window_words
+from firmware_gen.targets.descriptor.lowering.tiling import lower_bound
+from firmware_gen.targets.descriptor.timing.demand import vectors
+from firmware_gen.targets.descriptor.timing.spans import strip_span, window_words
 from hls.config import Config
 from tests.layers import random_geometry
 

@@ -10,8 +10,8 @@ from firmware_gen import CodeGenerator
 from firmware_gen.targets.descriptor import strips
 from firmware_gen.targets.descriptor.estimate import descriptor_cycles
 from firmware_gen.targets.descriptor.lowering import pieces
-from firmware_gen.targets.descriptor.lowering.tiling import strip_span
 from firmware_gen.targets.descriptor.program import DESCRIPTORS, compile_choices, compile_graph
+from firmware_gen.targets.descriptor.timing.spans import strip_span
 from firmware_gen.targets.descriptor.timing.timeline import Timeline, Work
 from hls.config import Config
 from hls.descriptor.interface.table import WORDS, unpack

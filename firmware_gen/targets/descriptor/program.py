@@ -15,9 +15,10 @@ from firmware_gen.targets.descriptor.lowering.depth_first import Group
 from firmware_gen.targets.descriptor.lowering.jobs import NotInPlace
 from firmware_gen.targets.descriptor.lowering.pieces import Constants, Job
 from firmware_gen.targets.descriptor.lowering.tensors import Ref, Tensor, copy_outputs, lay_out, shares_storage
-from firmware_gen.targets.descriptor.lowering.tiling import is_on_chip, lower_bound, stream_beats
+from firmware_gen.targets.descriptor.lowering.tiling import lower_bound
 from firmware_gen.targets.descriptor.order import order
 from firmware_gen.targets.descriptor.place import planner, residency
+from firmware_gen.targets.descriptor.timing.demand import demand, is_on_chip, weights_fit
 from hls.config import Config
 from hls.descriptor.interface.table import PROFILE_RECORD, SCRATCHPAD, WORDS, address, pack, unpack
 from hls.errors import HeepgenError
@@ -379,10 +380,7 @@ def _contiguous_losses(jobs: Sequence[Job], config: Config) -> dict[str, float]:
     for job in jobs:
         f = job.fields
         strips = -(-f["OUT_PX"] // min(f["OUT_PX"], config.accumulator_entries // f["CBG"]))
-        beats = stream_beats(f, 1, config)
-        beats["PARAM"] *= strips
-        if 4 * f.get("WEIGHT_WORDS", 0) > config.weight_bytes:
-            beats["WEIGHT"] *= strips
+        beats = demand(f, config).beats(1 if weights_fit(f, config) else strips, strips)
         bus = sum(n for stream, n in beats.items() if not is_on_chip(f, stream))
         slack = max(0, max(job.vectors, beats["STORE"]) - bus)
         for stream in ("WEIGHT", "PARAM"):

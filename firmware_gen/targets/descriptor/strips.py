@@ -5,9 +5,9 @@ import math
 from collections.abc import Iterable
 
 from firmware_gen.targets.descriptor.estimate import descriptor_banks, descriptor_cycles
-from firmware_gen.targets.descriptor.lowering.tiling import strip_span
 from firmware_gen.targets.descriptor.place.planner import memory_map
 from firmware_gen.targets.descriptor.program import Program
+from firmware_gen.targets.descriptor.timing.spans import strip_span
 from firmware_gen.targets.descriptor.timing.timeline import Timeline, Work
 from hls.config import Config
 

@@ -20,8 +20,10 @@ import numpy as np
 from firmware_gen import ir
 from firmware_gen.targets.descriptor.lowering import layout
 from firmware_gen.targets.descriptor.lowering.tensors import Ref, View
-from firmware_gen.targets.descriptor.lowering.tiling import Strips, choose_strips, strip_span, vectors
+from firmware_gen.targets.descriptor.lowering.tiling import Strips, choose_strips
 from firmware_gen.targets.descriptor.lowering.windows import Range, Windowed
+from firmware_gen.targets.descriptor.timing.demand import vectors
+from firmware_gen.targets.descriptor.timing.spans import strip_span
 from hls.config import Config
 from hls.descriptor.interface import table
 from hls.errors import HeepgenError

@@ -14,13 +14,15 @@ import numpy as np
 
 from firmware_gen.targets.descriptor.lowering.depth_first import Group, Link, ring_rows, turns
 from firmware_gen.targets.descriptor.lowering.pieces import Job
-from firmware_gen.targets.descriptor.lowering.tiling import stream_beats, strip_starts, vectors, window_words
 from firmware_gen.targets.descriptor.place import planner
 from firmware_gen.targets.descriptor.place.overlap import Line, Use, cost
 from firmware_gen.targets.descriptor.place.planner import Buffer
 from firmware_gen.targets.descriptor.place.shelf import Shelf
+from firmware_gen.targets.descriptor.timing.demand import demand, vectors
+from firmware_gen.targets.descriptor.timing.spans import strip_starts, window_words
 from hls.config import Config
-from hls.descriptor.interface.table import LINEAR, PROFILE_RECORD, WORDS
+from hls.descriptor.interface.table import LINEAR
+from hls.descriptor.interface.timing import fetch_beats, record_beats
 from hls.errors import HeepgenError
 
 STREAMS = ("LOAD", "AUX", "STORE")
@@ -348,7 +350,7 @@ class _Planner:
         for stream, storage in streams(job):
             if storage in on_chip:
                 bus[stream] = 0.0
-        fetch = -(-(WORDS + len(PROFILE_RECORD)) // self.config.ports)
+        fetch = fetch_beats(self.config) + record_beats(self.config)
         return Use(
             array,
             load,
@@ -363,7 +365,7 @@ def _beats(job: Job, config: Config) -> tuple[float, int, dict[str, int]]:
     """Load beats of a job's first strip, its strips, and the beats of its streams, those of WEIGHT and PARAM once."""
     f = job.fields
     lead = int(window_words(f)[1][min(f["FIRST_PX"], f["OUT_PX"]) - 1]) / config.ports
-    return lead, len(strip_starts(f["OUT_PX"], f["FIRST_PX"], f["STRIP_PX"])), stream_beats(f, 1, config)
+    return lead, len(strip_starts(f["OUT_PX"], f["FIRST_PX"], f["STRIP_PX"])), demand(f, config).beats()
 
 
 class _Room:

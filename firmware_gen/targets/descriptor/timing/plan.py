@@ -4,20 +4,14 @@
 import numpy as np
 
 from firmware_gen.targets.descriptor.timing.banks import Banks, word_banks
+from firmware_gen.targets.descriptor.timing.demand import tiles
+from firmware_gen.targets.descriptor.timing.spans import strip_sizes
 from hls.config import Config
 from hls.descriptor.interface.table import on_chip
 from hls.descriptor.interface.timing import beats, channels, param_beats
 
 SWAP, STEP_FIRST, STEP_LAST, GROUP_FIRST, GROUP_LAST, STRIP_LAST = (1 << i for i in range(6))
 """Marks of a vector."""
-
-
-def strip_sizes(f: dict) -> list[int]:
-    """Pixels of every strip."""
-    sizes = [min(f["FIRST_PX"], f["OUT_PX"])]
-    while (left := f["OUT_PX"] - sum(sizes)) > 0:
-        sizes.append(min(f["STRIP_PX"], left))
-    return sizes
 
 
 def _groups(f: dict) -> list[list[int]]:
@@ -104,7 +98,7 @@ class Plan:
         self.param_block = param_beats(diagonal, config)
         self.param_words = 0 if self.uniform else f["PARAM_WORDS"]
         self.weight_words = 0 if unit else f["WEIGHT_WORDS"]
-        self.tiles = f["GROUPS"] * f["NCB"] * f["KH"] * f["KX"] * f["KB"]
+        self.tiles = tiles(f)
         self.diagonal, self.unit = diagonal, unit
         self.load_words, self.chunk = f["LOAD_WORDS"], f["LOAD_C_COUNT"]
         self.load_chip, self.store_chip, self.aux_chip = (

@@ -8,8 +8,8 @@ about a hundred times faster, and within a few percent. What shares the bus, or 
 from bisect import bisect_right
 from typing import NamedTuple
 
-from firmware_gen.targets.descriptor.lowering.tiling import tile_bytes, window_words
-from firmware_gen.targets.descriptor.timing.plan import strip_sizes
+from firmware_gen.targets.descriptor.timing.demand import demand, weights_fit
+from firmware_gen.targets.descriptor.timing.spans import strip_sizes, window_words
 from hls.arithmetic.accumulator import ACC_LATENCY
 from hls.config import Config
 from hls.descriptor.interface.table import on_chip
@@ -21,8 +21,9 @@ from hls.descriptor.interface.timing import (
     LOADED,
     NEXT,
     SCRATCHPAD_LATENCY,
+    SCRATCHPAD_MARK,
     STORED,
-    channels,
+    beats,
     fetch_beats,
     param_beats,
     read_to_store,
@@ -54,22 +55,19 @@ class Work:
     """
 
     def __init__(self, f: dict, config: Config, weight_cycles: float = 1, param_cycles: float = 1):
-        ports, self.fields, self.config = config.ports, f, config
+        self.fields, self.config = f, config
         self.windows = window_words(f)
         self.load_chip, self.store_chip, self.aux_chip = (
             bool(config.scratchpad_words) and on_chip(f, stream) for stream in ("LOAD", "STORE", "AUX")
         )
         self.aux = bool(f["RESIDUAL"] or f["ACC_INIT"])
         self.steps, self.row_steps = f["KH"] * f["KX"] * f["KB"], f["KX"] * f["KB"]
-        size = tile_bytes(f, config)
-        self.tile_beats = weight_cycles * size / (4 * ports)
-        self.cut_beats = 1 if f["DIAGONAL"] or not size else -(-config.rows // config.load_rows)
-        self.fits = 4 * f["WEIGHT_WORDS"] <= config.weight_bytes
-        block = channels(f["DIAGONAL"], config)
+        whole = demand(f, config)
+        self.tile_beats, self.cut_beats = weight_cycles * whole.tile_beats, whole.cut
+        self.fits = weights_fit(f, config)
         self.param_beats = 0 if f["UNIFORM"] else param_cycles * param_beats(f["DIAGONAL"], config)
-        self.load_cycles = -(-f["LOAD_C_COUNT"] // ports) / f["LOAD_C_COUNT"]  # of a word
-        beats = [-(-min(block, f["COUT"] - cb * block) // ports) for cb in range(f["NCB"])]
-        parts = [beats[cb : cb + f["CBG"]] for cb in range(0, f["NCB"], f["CBG"])]
+        self.load_cycles = beats(f["LOAD_C_COUNT"], config) / f["LOAD_C_COUNT"]  # of a word
+        parts = [whole.blocks[cb : cb + f["CBG"]] for cb in range(0, f["NCB"], f["CBG"])]
         self.groups = [(len(part), sum(part)) for part in parts] * f["GROUPS"]  # blocks, store beats of a pixel
 
     @property
@@ -111,7 +109,7 @@ class Timeline:
         fetch = max(self.before) + NEXT + FETCH_ASKED + descriptor + FETCH_READY
         to_drain = vector_to_drain(config)
         to_load = LOADED + 1 + (SCRATCHPAD_LATENCY if work.load_chip else ANSWER)
-        to_store = read_to_store() + STORED + (0 if work.store_chip else ANSWER)
+        to_store = read_to_store() + STORED + (SCRATCHPAD_MARK if work.store_chip else ANSWER)
         loading = max(fetch, self.loaded) + 1
         before, stored, base = (self.through, self.loaded, self.done), self.done, self.words
         marks = (self.marks or [Span(stored, stored, 0, f["LOAD_WORDS"])]) if barrier else []
@@ -134,7 +132,7 @@ class Timeline:
                     beats_loaded.append(((target - asked) * work.load_cycles, loading))
                     asked = target
                 arrived.append(loading + to_load)
-            for number, (blocks, beats) in enumerate(work.groups):
+            for number, (blocks, stores) in enumerate(work.groups):
                 step = max(px * blocks, ACC_LATENCY, blocks * work.cut_beats)
                 start = max(now, self.banks[0])
                 now = start + step * work.steps
@@ -158,7 +156,7 @@ class Timeline:
                     self.consumed.append(Span(start, now, self.weights, self.weights + tiles))
                     self.weights += tiles
                     self.bus.append(Span(start, now, 0, tiles))
-                drain, params = px * beats, blocks * work.param_beats
+                drain, params = px * stores, blocks * work.param_beats
                 aux = drain * (work.aux and not work.aux_chip)
                 begin = max(now + to_drain, drained)
                 drained = begin + drain
