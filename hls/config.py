@@ -189,6 +189,21 @@ class Config:
         return min(self.rows, self.cols)
 
     @property
+    def bank_bytes(self) -> int:
+        """Of one RAM bank."""
+        return self.bank_kib * 1024
+
+    @property
+    def contiguous_bytes(self) -> int:
+        """Of the contiguous banks, which start at 0; interleaved ones follow."""
+        return self.memory_banks * self.bank_bytes
+
+    @property
+    def ram_bytes(self) -> int:
+        """Of all banks."""
+        return self.contiguous_bytes + sum(self.memory_banks_interleaved) * self.bank_bytes
+
+    @property
     def load_rows(self) -> int:
         """Rows of weights entering the array per cycle."""
         return min(self.rows, max(1, 4 * self.ports // self.cols))

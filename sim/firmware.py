@@ -47,8 +47,7 @@ class Toolchain:
 
 def memory_bytes(config: Config) -> tuple[int, int]:
     """Bytes of RAM in contiguous banks, which start at 0, and in the interleaved banks that follow."""
-    bank = config.bank_kib * 1024
-    return config.memory_banks * bank, sum(config.memory_banks_interleaved) * bank
+    return config.contiguous_bytes, config.ram_bytes - config.contiguous_bytes
 
 
 def zig_toolchain() -> Toolchain:

@@ -112,7 +112,7 @@ def _options(
         "--banks",
         config.memory_banks,
         "--bank-bytes",
-        config.bank_kib * 1024,
+        config.bank_bytes,
         "--slave-base",
         config.slave_base,
         "--irq-line",

@@ -21,9 +21,10 @@ from firmware_gen.targets.descriptor.place.planner import (
     place,
     smallest_memory,
 )
-from firmware_gen.targets.descriptor.program import CONTIGUOUS, INTERLEAVED, program_bytes
+from firmware_gen.targets.descriptor.program import program_bytes
 from gen.documents.plan import draw
 from hls.config import Config
+from hls.descriptor.interface.table import CONTIGUOUS, INTERLEAVED
 from hls.errors import HeepgenError
 
 

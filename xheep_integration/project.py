@@ -12,9 +12,9 @@ import jinja2
 from firmware_gen.emit import codegen
 from firmware_gen.emit.codegen import ARENA_SECTION, BANNER, RUNTIME, WEIGHT_SECTIONS
 from firmware_gen.targets.descriptor.place.planner import ALIGN, PROGRAM_BYTES
-from firmware_gen.targets.descriptor.program import CONTIGUOUS, INTERLEAVED
 from hls.config import Config
 from hls.descriptor.interface import regmap
+from hls.descriptor.interface.table import CONTIGUOUS, INTERLEAVED
 from hls.errors import HeepgenError
 
 HERE = Path(__file__).parent / "templates"
@@ -183,7 +183,7 @@ def check_memory(config: Config, apps: Iterable[App]) -> None:
             f"{list(config.memory_banks_interleaved)}: {contiguous + interleaved} banks, X-HEEP's "
             f"generator makes {MAX_BANKS} at most."
         )
-    bank = config.bank_kib * 1024
+    bank = config.bank_bytes
     for app in apps:
         low, high = data_bytes(app.manifest)
         expected = app.manifest["memory"]["program_bytes"] - PROGRAM_BYTES  # the outputs' bits, beside the program

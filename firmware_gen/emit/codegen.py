@@ -23,11 +23,11 @@ from firmware_gen.targets.descriptor import reference
 from firmware_gen.targets.descriptor.lowering.tensors import View, shares_storage
 from firmware_gen.targets.descriptor.lowering.windows import Windowed
 from firmware_gen.targets.descriptor.place.planner import ALIGN, Placed
-from firmware_gen.targets.descriptor.program import ARENA as ARENA_REGION
-from firmware_gen.targets.descriptor.program import CONTIGUOUS, DESCRIPTORS, INTERLEAVED, PROFILE, Program
+from firmware_gen.targets.descriptor.program import DESCRIPTORS, PROFILE, Program
 from hls.descriptor.interface import regmap
 from hls.descriptor.interface.registers import REGIONS
-from hls.descriptor.interface.table import PROFILE_RECORD, WORDS
+from hls.descriptor.interface.table import ARENA as ARENA_REGION
+from hls.descriptor.interface.table import CONTIGUOUS, INTERLEAVED, PROFILE_RECORD, WORDS
 from hls.output import write_files
 
 HERE = Path(__file__).parent

@@ -15,9 +15,9 @@ from firmware_gen import ir
 from firmware_gen.emit.cpu_calls import cpu_call
 from firmware_gen.targets.descriptor.lowering.pieces import activation_of
 from firmware_gen.targets.descriptor.lowering.tensors import Tensor
-from firmware_gen.targets.descriptor.program import ARENA, DESCRIPTORS, Layer, Program
+from firmware_gen.targets.descriptor.program import DESCRIPTORS, Layer, Program
 from hls.config import Config
-from hls.descriptor.interface.table import SCRATCHPAD, WORDS, unpack
+from hls.descriptor.interface.table import ARENA, SCRATCHPAD, WORDS, split_address, unpack
 from hls.errors import HeepgenError
 
 WORDS_PER_LINE = 8
@@ -191,7 +191,8 @@ class _Reader:
 
     def _address(self, address: int) -> int:
         """Byte of memory of a descriptor address."""
-        return self.program.bases[address >> 30] + (address & 0x3FFFFFFF)
+        region, offset = split_address(address)
+        return self.program.bases[region] + offset
 
     def _number(self, number: int, address: int) -> int:
         found, rest = divmod(self._address(address) - self.program.placed[DESCRIPTORS].address, 4 * WORDS)
@@ -218,7 +219,7 @@ class _Reader:
             if elements is not None:
                 if ring and stream == "STORE":
                     self.done[tensor.storage] = max(self.done.get(tensor.storage, 0), start + int(words.max()) + 1)
-                place = (address & 0x3FFFFFFF) // 4 if tensor.on_chip else self._address(address)
+                place = split_address(address)[1] // 4 if tensor.on_chip else self._address(address)
                 return Span(value, _box(elements, tensor.shape), size, tensor.on_chip, place, ring)
         raise HeepgenError(f"descriptor {number}: {stream}_ADDR {address:#x} reaches words of no tensor of its layer")
 
@@ -228,7 +229,7 @@ class _Reader:
         In a ring it is the last word that this can be: a stream `goes_on` where stores have come to, at most, or all of
         it, up to `reach` words further, is there already.
         """
-        region, offset = address >> 30, address & 0x3FFFFFFF
+        region, offset = split_address(address)
         if region != (SCRATCHPAD if tensor.on_chip else ARENA):
             return None, None
         if not tensor.on_chip:

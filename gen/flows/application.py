@@ -179,7 +179,6 @@ def _mismatch(tree: Any, schema: Any, place: str = "content") -> str | None:
 def _contradictions(application: Application) -> Iterator[str]:
     """Names of what does not fit the rest of the manifest, or the folder."""
     manifest, reference, config = application.manifest, application.reference, application.config
-    ram = (config.memory_banks + sum(config.memory_banks_interleaved)) * config.bank_kib * 1024
     if manifest["config"]["hash"] != config.hash:
         yield "config"
     if not all((application.folder / name).is_file() for name in manifest["sources"]):
@@ -194,12 +193,13 @@ def _contradictions(application: Application) -> Iterator[str]:
             yield "expected_bits"
         ends = [offset + 4 * size for offset, size in zip(mode["outputs"], sizes)]
         ends += [layer["output"]["offset"] + 4 * layer["output"]["words"] for layer in manifest["layers"]]
-        if mode["arena"] + max(ends, default=0) > ram:
+        if mode["arena"] + max(ends, default=0) > config.ram_bytes:
             yield "arena"
     profile = manifest["profile"]
     if profile["records"] and (
         profile["offset"] is None
-        or manifest["accelerator"]["arena"] + profile["offset"] + 4 * len(profile["words"]) * profile["records"] > ram
+        or manifest["accelerator"]["arena"] + profile["offset"] + 4 * len(profile["words"]) * profile["records"]
+        > config.ram_bytes
     ):
         yield "profile"
     for layer in manifest["layers"]:

@@ -18,7 +18,7 @@ from hls.arithmetic.array import array_model
 from hls.arithmetic.epilogue import epilogue_model
 from hls.config import Config
 from hls.descriptor.interface.rules import contradiction
-from hls.descriptor.interface.table import SCRATCHPAD, WORDS, Fields, on_chip, unpack
+from hls.descriptor.interface.table import SCRATCHPAD, WORDS, Fields, on_chip, split_address, unpack
 from hls.errors import HeepgenError
 
 PIXELS_AT_ONCE = 1 << 12  # of all memories together: what a cache holds
@@ -66,7 +66,8 @@ def resolve(address: int, bases: Sequence[int]) -> int:
     """Byte address of a descriptor address."""
     if address % 4:
         raise HeepgenError(f"descriptor address {address:#x} is not a multiple of 4")
-    return bases[address >> 30] + (address & 0x3FFFFFFF)
+    region, offset = split_address(address)
+    return bases[region] + offset
 
 
 def _stream_index(

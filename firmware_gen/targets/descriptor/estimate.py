@@ -4,7 +4,7 @@
 from firmware_gen.targets.descriptor.program import DESCRIPTORS, Program
 from firmware_gen.targets.descriptor.timing.banks import Banks, pieces, word_banks
 from firmware_gen.targets.descriptor.timing.cycles import Estimate, simulate
-from hls.descriptor.interface.table import on_chip
+from hls.descriptor.interface.table import on_chip, split_address
 
 CPU_CYCLES = 215
 """Cycles of the CPU around a list of descriptors: the call, the doorbell, waking up. Measured."""
@@ -24,8 +24,8 @@ def descriptor_banks(program: Program, f: dict) -> Banks:
     """Where the streams of a linked descriptor meet themselves and each other."""
 
     def address(prefix: str) -> int:
-        where = f[f"{prefix}_ADDR"]
-        return program.bases[where >> 30] + (where & 0x3FFFFFFF)
+        region, offset = split_address(f[f"{prefix}_ADDR"])
+        return program.bases[region] + offset
 
     def at(prefix: str, used: bool = True) -> tuple[int, ...]:
         if not used or (program.config.scratchpad_words and on_chip(f, prefix)):

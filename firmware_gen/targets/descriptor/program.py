@@ -20,11 +20,18 @@ from firmware_gen.targets.descriptor.order import order
 from firmware_gen.targets.descriptor.place import planner, residency
 from firmware_gen.targets.descriptor.timing.demand import demand, is_on_chip, weights_fit
 from hls.config import Config
-from hls.descriptor.interface.table import PROFILE_RECORD, SCRATCHPAD, WORDS, address, pack, unpack
+from hls.descriptor.interface.table import (
+    ARENA,
+    CONTIGUOUS,
+    INTERLEAVED,
+    PROFILE_RECORD,
+    SCRATCHPAD,
+    WORDS,
+    address,
+    pack,
+    unpack,
+)
 from hls.errors import HeepgenError
-
-CONTIGUOUS, ARENA, INTERLEAVED = 0, 1, 2
-"""Regions of descriptor addresses: constants in contiguous banks, activations, constants in interleaved banks."""
 
 DESCRIPTORS, PROFILE = "descriptors", "profile"
 

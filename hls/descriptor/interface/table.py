@@ -70,8 +70,12 @@ WORDS = 52
 Fields: TypeAlias = Mapping[str, Any]
 """Values of a descriptor by the names of its fields: int, or np.float32 for fp32 fields."""
 
-SCRATCHPAD = 3
-"""Region whose loads, stores and aux reads stay on chip, in accelerators that have a scratchpad."""
+CONTIGUOUS, ARENA, INTERLEAVED, SCRATCHPAD = range(4)
+"""Regions of descriptor addresses as firmware uses them: constants in contiguous banks, activations, constants in
+interleaved banks; and the one whose loads, stores and aux reads stay on chip where there is a scratchpad."""
+
+OFFSET_BITS = 30
+"""Of a byte offset in a descriptor address, below the region."""
 
 
 @dataclass(frozen=True)
@@ -187,17 +191,22 @@ PROFILE_RECORD = (
 
 def on_chip(fields: Fields, prefix: str) -> bool:
     """Whether a stream (LOAD, STORE, AUX) of a descriptor belongs in the scratchpad."""
-    return bool(fields.get(f"{prefix}_ADDR", 0) >> 30 == SCRATCHPAD)
+    return split_address(fields.get(f"{prefix}_ADDR", 0))[0] == SCRATCHPAD
+
+
+def split_address(where: int) -> tuple[int, int]:
+    """(region, byte offset) of a descriptor address."""
+    return where >> OFFSET_BITS, where & (1 << OFFSET_BITS) - 1
 
 
 def address(region: int, offset: int) -> int:
     """Descriptor address of byte ``offset`` in ``region`` (0..3)."""
-    if not 0 <= region < 4 or not 0 <= offset < 1 << 30:
+    if not 0 <= region < 4 or not 0 <= offset < 1 << OFFSET_BITS:
         raise HeepgenError(
             f"descriptor address: region {region}, offset {offset:#x} is out of range; "
             "regions are 0..3 and offsets below 0x40000000"
         )
-    return region << 30 | offset
+    return region << OFFSET_BITS | offset
 
 
 def pack(values: Fields) -> np.ndarray:

@@ -255,8 +255,7 @@ def peak(buffers: list[Buffer], steps: int) -> tuple[int, int]:
 
 def memory_map(config: Config) -> tuple[int, int]:
     """Bytes of contiguous banks, which start at 0, and of all banks."""
-    bank = config.bank_kib * 1024
-    return config.memory_banks * bank, (config.memory_banks + sum(config.memory_banks_interleaved)) * bank
+    return config.contiguous_bytes, config.ram_bytes
 
 
 def locate(
@@ -327,7 +326,7 @@ def _fewest_banks(
     constants: list[tuple[str, int]], arena: int, config: Config, program: int, most: int
 ) -> tuple[int, tuple[int, ...]] | None:
     needed = program + rounded(arena) + sum(rounded(size) for _, size in constants)
-    for total in range(max(2, -(-needed // (config.bank_kib * 1024))), most + 1):
+    for total in range(max(2, -(-needed // config.bank_bytes)), most + 1):
         for interleaved in range((total - 2) // 2 * 2, -1, -2):
             groups = tuple(1 << bit for bit in reversed(range(interleaved.bit_length())) if interleaved >> bit & 1)
             if total - interleaved > MOST_CONTIGUOUS or max(groups, default=0) > MOST_CONTIGUOUS:

@@ -34,12 +34,12 @@ class Banks:
 
 def word_banks(address: int, stride: int, config: Config) -> tuple[int, ...]:
     """An entry of `Banks`: where a beat at byte ``address`` with words ``stride`` apart meets itself."""
-    bank = config.bank_kib * 1024
+    bank = config.bank_bytes
     if config.ports == 1:
         return ()
-    if address < config.memory_banks * bank:
+    if address < config.contiguous_bytes:
         return (address // bank,) * config.ports
-    first = config.memory_banks * bank
+    first = config.contiguous_bytes
     for size in config.memory_banks_interleaved:
         if address < first + size * bank:
             words = tuple(((address - first) // 4 + i * stride) % size for i in range(config.ports))
@@ -50,7 +50,7 @@ def word_banks(address: int, stride: int, config: Config) -> tuple[int, ...]:
 
 def pieces(address: int, words: int, config: Config) -> tuple[tuple[int, tuple[int, ...]], ...]:
     """`Banks.weights` of ``words`` words from byte ``address`` on."""
-    bank, result, at = config.bank_kib * 1024, [], 0
+    bank, result, at = config.bank_bytes, [], 0
     while at < words:
         entry = word_banks(address + 4 * at, 1, config)
         at = min(words, ((address + 4 * at) // bank * bank + bank - address) // 4)
