@@ -18,16 +18,16 @@ from firmware_gen.targets.descriptor.program import compile_graph
 from hls.config import Config
 
 
-def absolute(uses):
+def absolute(uses, wait):
     """The recurrence of `overlap.after`, without matrices."""
     loaded = computed = storing = 0.0
     stored = [0.0, 0.0]
     for use in uses:
-        start = max(stored[-2] + overlap.FETCH, loaded)
-        begun = max(computed, start + use.lead + overlap.FIRST)
+        start = max(stored[-2] + wait.fetch, loaded)
+        begun = max(computed, start + use.lead + wait.first)
         loaded = max(start + use.load, start + use.bus_in + storing, stored[-1] if use.follows else 0.0)
-        computed = max(begun + use.array, loaded + overlap.FIRST)
-        stored.append(max(max(stored[-1], begun) + use.store, computed + overlap.LAST))
+        computed = max(begun + use.array, loaded + wait.first)
+        stored.append(max(max(stored[-1], begun) + use.store, computed + wait.last))
         storing = use.bus_out
     return stored[-1] + overlap.HIDDEN * sum(use.bus_in + use.bus_out for use in uses)
 
@@ -43,14 +43,15 @@ def test_a_line_that_changes_takes_as_long_as_a_new_one(seed):
         ]
 
     uses = [some() for _ in range(rng.randrange(1, 12))]
-    line = overlap.Line(len(uses))
+    wait = overlap.Delays(*(rng.randrange(100) for _ in range(3)))
+    line = overlap.Line(len(uses), wait)
     line.change(dict(enumerate(uses)))
     for _ in range(30):
         changed = {step: some() for step in rng.sample(range(len(uses)), rng.randint(0, len(uses)))}
         for step, own in changed.items():
             uses[step] = own
         line.change(changed)
-        assert line.cycles == pytest.approx(absolute([use for own in uses for use in own]), abs=1e-5)
+        assert line.cycles == pytest.approx(absolute([use for own in uses for use in own], wait), abs=1e-5)
 
 
 @pytest.mark.parametrize("seed", range(40))

@@ -130,9 +130,6 @@ COLLECTED = 2
 ANSWER = COMMAND + REQUEST + MEMORY + COLLECTED
 """From an accepted request to its answer, where no port waits."""
 
-START = 1
-"""Control: from a stage's taking a descriptor to its start."""
-
 NEXT = 1
 """Control: from the last stage's taking a descriptor to the fetch of the next one."""
 
@@ -196,3 +193,13 @@ def vector_to_drain(config: Config) -> int:
 def read_to_store() -> int:
     """From the read of an accumulator to the store's request."""
     return READ_TO_RESULT + RESULT_QUEUE
+
+
+def fetch_cycles(config: Config) -> int:
+    """From the last stage's taking a descriptor to the next descriptor's being ready."""
+    return NEXT + FETCH_ASKED + fetch_beats(config) + FETCH_READY
+
+
+def vector_to_end(config: Config) -> int:
+    """From the last vector of a layer to its end, if its last bank is a single beat."""
+    return vector_to_drain(config) + read_to_store() + ANSWER + STORED + RECORD + record_beats(config)

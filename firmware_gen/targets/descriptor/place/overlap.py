@@ -2,10 +2,13 @@
 """A rough estimate of descriptors in a row, which is quick when few of them change."""
 
 from collections.abc import Mapping
-from functools import reduce
+from functools import partial, reduce
 from typing import NamedTuple
 
 import numpy as np
+
+from hls.config import Config
+from hls.descriptor.interface.timing import ANSWER, LOADED, fetch_cycles, vector_to_end
 
 HIDDEN = 0.02
 """What a beat that its layer hides is worth beside one that it waits for: layers overlap, and memory is shared."""
@@ -13,9 +16,18 @@ HIDDEN = 0.02
 DECIMALS = 6
 """Of estimated cycles: what is less is the rounding of sums."""
 
-FETCH, FIRST, LAST = 30, 25, 60
-"""`after`: cycles from the drain's start to the next descriptor, from a word to its vector, from the last vector to
-the last store."""
+
+class Delays(NamedTuple):
+    """Cycles from the drain's start to the next descriptor, from a word to its vector, from the last vector to the end
+    of the layer."""
+
+    fetch: int
+    first: int
+    last: int
+
+
+def delays(config: Config) -> Delays:
+    return Delays(fetch_cycles(config), ANSWER + LOADED, vector_to_end(config))
 
 
 class Use(NamedTuple):
@@ -45,16 +57,16 @@ CLOCK = 6
 _NOTHING = np.where(np.eye(CLOCK), 0.0, -np.inf)
 
 
-def after(clock: np.ndarray, use: Use) -> np.ndarray:
+def after(clock: np.ndarray, use: Use, wait: Delays) -> np.ndarray:
     """The clock one descriptor later; it follows the one before word by word. Columns are clocks of their own."""
     before, stored, loaded, computed, before_and_bus, loaded_and_bus = clock
-    start = np.maximum(before + FETCH, loaded)  # the one before is being drained: this one is fetched
-    begun = np.maximum(computed, start + (use.lead + FIRST))
-    loaded = np.maximum(start + use.load, np.maximum(before_and_bus + FETCH, loaded_and_bus) + use.bus_in)
+    start = np.maximum(before + wait.fetch, loaded)  # the one before is being drained: this one is fetched
+    begun = np.maximum(computed, start + (use.lead + wait.first))
+    loaded = np.maximum(start + use.load, np.maximum(before_and_bus + wait.fetch, loaded_and_bus) + use.bus_in)
     if use.follows:
         loaded = np.maximum(loaded, stored)
-    computed = np.maximum(begun + use.array, loaded + FIRST)
-    done = np.maximum(np.maximum(stored, begun) + use.store, computed + LAST)
+    computed = np.maximum(begun + use.array, loaded + wait.first)
+    done = np.maximum(np.maximum(stored, begun) + use.store, computed + wait.last)
     return np.stack([stored, done, loaded, computed, stored + use.bus_out, loaded + use.bus_out])
 
 
@@ -65,7 +77,8 @@ class Line:
     products of 2, 4, 8, ... of these matrices, so that few of them change with a step.
     """
 
-    def __init__(self, steps: int):
+    def __init__(self, steps: int, wait: Delays):
+        self._wait = wait
         self._first = 1 << max(steps - 1, 0).bit_length()  # of the leaves; node i has the children 2 i and 2 i + 1
         self._tree = np.tile(_NOTHING, (2 * self._first, 1, 1))
         self._bus = [0.0] * steps
@@ -78,7 +91,7 @@ class Line:
     def change(self, uses: Mapping[int, list[Use]]) -> None:
         """What some steps use from now on, descriptor after descriptor."""
         for step, own in uses.items():
-            self._tree[self._first + step] = reduce(after, own, _NOTHING)
+            self._tree[self._first + step] = reduce(partial(after, wait=self._wait), own, _NOTHING)
             self._bus[step] = sum(use.bus_in + use.bus_out for use in own)
         nodes = np.array(sorted(uses), int) + self._first
         while nodes.size and nodes[0] > 1:

@@ -15,7 +15,7 @@ import numpy as np
 from firmware_gen.targets.descriptor.lowering.depth_first import Group, Link, ring_rows, turns
 from firmware_gen.targets.descriptor.lowering.pieces import Job
 from firmware_gen.targets.descriptor.place import planner
-from firmware_gen.targets.descriptor.place.overlap import Line, Use, cost
+from firmware_gen.targets.descriptor.place.overlap import Line, Use, cost, delays
 from firmware_gen.targets.descriptor.place.planner import Buffer
 from firmware_gen.targets.descriptor.place.shelf import Shelf
 from firmware_gen.targets.descriptor.timing.demand import demand, vectors
@@ -113,7 +113,7 @@ class _Planner:
         self._known_pieces: dict[tuple, list[Use]] = {}
         self._whole_uses: dict[int, tuple] = {}
         self._rings: dict[Group, list[tuple[Link, int]]] = {}
-        self._line, self._timed = Line(len(jobs)), _Choice()
+        self._line, self._timed = Line(len(jobs), delays(config)), _Choice()
         self._line.change({step: self._uses(step, None, frozenset()) for step in range(len(jobs))})
 
     def search(self, weight: float) -> Iterator[_Choice]:

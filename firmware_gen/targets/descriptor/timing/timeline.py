@@ -15,16 +15,14 @@ from hls.config import Config
 from hls.descriptor.interface.table import on_chip
 from hls.descriptor.interface.timing import (
     ANSWER,
-    FETCH_ASKED,
-    FETCH_READY,
     FIRST_VECTOR,
     LOADED,
-    NEXT,
     SCRATCHPAD_LATENCY,
     SCRATCHPAD_MARK,
     STORED,
     beats,
     fetch_beats,
+    fetch_cycles,
     param_beats,
     read_to_store,
     record_beats,
@@ -106,7 +104,7 @@ class Timeline:
         f, config = work.fields, work.config
         ports, barrier, descriptor = config.ports, f["BARRIER"], fetch_beats(config)
         starts, ends = work.windows
-        fetch = max(self.before) + NEXT + FETCH_ASKED + descriptor + FETCH_READY
+        fetch = max(self.before) + fetch_cycles(config)
         to_drain = vector_to_drain(config)
         to_load = LOADED + 1 + (SCRATCHPAD_LATENCY if work.load_chip else ANSWER)
         to_store = read_to_store() + STORED + (SCRATCHPAD_MARK if work.store_chip else ANSWER)
