@@ -148,14 +148,15 @@ def test_step_of_a_partial_sum(unit, name):
     agree(response(unit, ports, {"psum": TWO}, "psum_out"), unit, **{name: getattr(pe, name)})
 
 
-def test_accumulator():
-    """The sum can be read, one cycle after its address, ACC_LATENCY cycles after the operation."""
+@pytest.mark.parametrize("change", ["valid", "x"])
+def test_accumulator(change):
+    """The sum can be read, one cycle after its address, ACC_LATENCY cycles after the operation, and so can its word."""
     ports = {name: flag() for name in ("rst", "valid", "bank", "max_mode", "init_valid", "init_bank", "drain_bank")}
-    ports |= {"first": Signal(True), "x": words(ONE)}
-    ports |= {name: bus(4) for name in ("addr", "init_addr", "drain_addr")} | {"init_data": words(0)}
-    unit, ports["drain_data"], read = accumulator.accumulator_column, words(0), 1
-    ports["drain_addr"] = Signal(intbv(0)[4:])
-    measured = response(unit, ports, {"valid": 1}, "drain_data", ports["rst"], ["valid"], {"entries": 16})
+    ports |= {"first": Signal(True), "x": words(ONE), "init_data": words(0), "drain_data": words(0)}
+    ports |= {name: bus(4) for name in ("addr", "init_addr", "drain_addr")}
+    ports["valid"] = Signal(change == "x")
+    unit, read, changes = accumulator.accumulator_column, 1, {"valid": 1, "x": TWO}
+    measured = response(unit, ports, {change: changes[change]}, "drain_data", ports["rst"], params={"entries": 16})
     agree(measured - read, unit, ACC_LATENCY=accumulator.ACC_LATENCY)
 
 

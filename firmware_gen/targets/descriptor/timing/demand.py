@@ -5,32 +5,33 @@ from dataclasses import dataclass
 
 from hls.config import Config
 from hls.descriptor.interface import timing
+from hls.descriptor.interface.table import Fields
 from hls.descriptor.interface.timing import beats, channels, weight_buffer
 
 
-def vectors(f: dict) -> int:
+def vectors(f: Fields) -> int:
     """Vectors streamed by a descriptor."""
-    return f["OUT_PX"] * tiles(f)
+    return int(f["OUT_PX"] * tiles(f))
 
 
-def tiles(f: dict) -> int:
+def tiles(f: Fields) -> int:
     """Weight tiles of a strip."""
-    return f["GROUPS"] * f["NCB"] * f["KH"] * f["KX"] * f["KB"]
+    return int(f["GROUPS"] * f["NCB"] * f["KH"] * f["KX"] * f["KB"])
 
 
-def tile_bytes(f: dict, config: Config) -> int:
+def tile_bytes(f: Fields, config: Config) -> int:
     """Weights that are read for a tile."""
     return 0 if f.get("UNIT_WEIGHTS") else timing.tile_bytes(f.get("DIAGONAL", 0), config)
 
 
-def weights_fit(f: dict, config: Config) -> bool:
+def weights_fit(f: Fields, config: Config) -> bool:
     """Whether a pass stays in the weight buffer, and is read once for all strips."""
-    return 4 * f.get("WEIGHT_WORDS", 0) <= weight_buffer(config).capacity
+    return bool(4 * f.get("WEIGHT_WORDS", 0) <= weight_buffer(config).capacity)
 
 
-def is_on_chip(f: dict, stream: str) -> bool:
+def is_on_chip(f: Fields, stream: str) -> bool:
     """Whether a stream of a descriptor whose addresses are not resolved yet leaves the bus alone."""
-    return getattr(f.get(f"{stream}_ADDR"), "on_chip", False)
+    return bool(getattr(f.get(f"{stream}_ADDR"), "on_chip", False))
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ class Demand:
         }
 
 
-def demand(f: dict, config: Config, padded: bool = False) -> Demand:
+def demand(f: Fields, config: Config, padded: bool = False) -> Demand:
     """From the fields of a descriptor; its strips, addresses and lengths of streams need not be set yet.
 
     padded: the last channel block is stored as if it had all its channels.

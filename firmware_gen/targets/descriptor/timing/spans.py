@@ -3,8 +3,10 @@
 
 import numpy as np
 
+from hls.descriptor.interface.table import Fields
 
-def strip_sizes(f: dict) -> list[int]:
+
+def strip_sizes(f: Fields) -> list[int]:
     """Pixels of every strip."""
     sizes = [min(f["FIRST_PX"], f["OUT_PX"])]
     while (left := f["OUT_PX"] - sum(sizes)) > 0:
@@ -12,7 +14,7 @@ def strip_sizes(f: dict) -> list[int]:
     return sizes
 
 
-def window_words(f: dict) -> tuple[np.ndarray, np.ndarray]:
+def window_words(f: Fields) -> tuple[np.ndarray, np.ndarray]:
     """Per output pixel: linear input words that are released when it starts a strip, and that must be loaded.
 
     The second is a running maximum. Both follow `table`'s addressing rule.
@@ -37,7 +39,7 @@ def strip_starts(out_px: int, first: int, strip: int) -> np.ndarray:
     return np.concatenate([[0], np.arange(first, out_px, strip)]) if first < out_px else np.zeros(1, np.int64)
 
 
-def strip_span(f: dict, first: int, strip: int, windows=None) -> int:
+def strip_span(f: Fields, first: int, strip: int, windows: tuple[np.ndarray, np.ndarray] | None = None) -> int:
     """Input words that the most demanding strip needs in the activation buffer at once."""
     start, end = windows or window_words(f)
     begins = strip_starts(f["OUT_PX"], first, strip)
