@@ -71,9 +71,9 @@ def test_a_shelf_is_the_plan_of_all_its_buffers(seed):
 
 @pytest.mark.parametrize("kind", [ir.Linear, ir.Conv])
 def test_twice_the_layers_are_twice_the_work(kind, monkeypatch):
-    """Counted are the steps that the planner estimates, and the buffers that it places."""
+    """Counted are the gains and the steps that the planner estimates, and the buffers that it places."""
     calls = []
-    for owner, name in ((residency._Planner, "use"), (planner, "best_gap")):
+    for owner, name in ((residency._Planner, "gain"), (residency._Planner, "use"), (planner, "best_gap")):
         original = getattr(owner, name)
 
         def counted(*args, original=original, **kwargs):
