@@ -14,8 +14,10 @@ from torch import nn
 import sim
 from examples.networks import NETWORKS
 from firmware_gen import CodeGenerator
+from firmware_gen.targets.descriptor.estimate import descriptor_cycles
 from firmware_gen.targets.descriptor.timing.banks import Banks, pieces, word_banks
 from firmware_gen.targets.descriptor.timing.crossbar import FIRST_MASTER, MASTERS, arbitrate
+from firmware_gen.targets.descriptor.timing.stages import Drain
 from gen.cli import main
 from gen.flows.estimate import estimate_program
 from gen.flows.run import Application, run
@@ -104,6 +106,31 @@ def test_channels_of_a_beat_that_lie_in_one_bank(tmp_path):
     config = Config(rows=5, cols=5, ports=4)
     predicted, _ = compare(nn.Conv2d(16, 5, 1), (1, 16, 16, 16), config, tmp_path)
     assert predicted.layers[0].cycles > 1.3 * predicted.layers[0].bound_cycles
+
+
+class Short(nn.Module):
+    """Layers of a pixel that do not depend on each other: results wait for the drain, and it for what it adds."""
+
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Linear(8, 8) for _ in range(4))
+
+    def forward(self, x):
+        return torch.cat([layer(x) + x for layer in self.layers], 1)
+
+
+def test_a_residual_is_used_when_it_has_arrived(monkeypatch):
+    arrived = []
+
+    def read(self, t, read=Drain._read):
+        if self.plan.residual:
+            arrived.append(self.aux.ready(t))
+        return read(self, t)
+
+    monkeypatch.setattr(Drain, "_read", read)
+    config = Config(rows=4, cols=4, ports=1, scratchpad_words=0)
+    descriptor_cycles(CodeGenerator(Short(), np.ones((1, 8), np.float32), config=config).program())
+    assert all(arrived) and len(arrived) >= 4 * 8
 
 
 def test_arbiter_of_a_bank():
