@@ -11,7 +11,7 @@ import torch
 from firmware_gen import ir
 from firmware_gen.emit import codegen
 from firmware_gen.frontend.exported import verify
-from firmware_gen.frontend.exported.importer import import_program
+from firmware_gen.frontend.exported.importer import Example, Model, import_program
 from firmware_gen.models.fake_quant import GraphModule
 from firmware_gen.passes import append_softmax, run_passes
 from firmware_gen.passes.quantise import quantise, with_biases
@@ -33,7 +33,7 @@ class CheckedModel:
     sample: np.ndarray
 
 
-def read_model(model, example_input, name: str = "model") -> CheckedModel:
+def read_model(model: Model, example_input: Example | None, name: str = "model") -> CheckedModel:
     """Import an nn.Module or an ExportedProgram; example_input: float32 tensor or array with batch dimension.
     Raises HeepgenError, naming the layer or the numbers, for what cannot be imported."""
     sample = _sample(example_input)
@@ -60,8 +60,8 @@ class CodeGenerator:
 
     def __init__(
         self,
-        model,
-        example_input=None,
+        model: Model | CheckedModel,
+        example_input: Example | None = None,
         out_dir: str | Path | None = None,
         config: Config | None = None,
         *,
@@ -106,13 +106,15 @@ class CodeGenerator:
     def memory_report(self, append_final_softmax: bool = False) -> MemoryReport:
         return self.program(append_final_softmax).report
 
-    def reference(self, sample=None, append_final_softmax: bool = False, taps: bool = False) -> reference.Result:
+    def reference(
+        self, sample: Example | None = None, append_final_softmax: bool = False, taps: bool = False
+    ) -> reference.Result:
         """What the device computes, bit for bit, for `sample` (default: the example input)."""
         data = self.sample if sample is None else _sample(sample)
         return reference.run(self.program(append_final_softmax), data, taps)
 
 
-def _sample(example) -> np.ndarray:
+def _sample(example: Example | None) -> np.ndarray:
     if isinstance(example, torch.Tensor):
         example = example.detach().cpu().numpy()
     array = np.asarray(example)

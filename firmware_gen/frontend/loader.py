@@ -7,6 +7,7 @@ import io
 import os
 import pickle
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -21,7 +22,7 @@ from firmware_gen.frontend.onnx import load_onnx
 from hls.errors import HeepgenError
 
 # Layers that a pickled nn.Module may consist of; the importer decides which of them it supports.
-ALLOWED_LAYERS = [
+ALLOWED_LAYERS: list[Callable[..., object] | tuple[Callable[..., object], str]] = [
     *(nn.Sequential, nn.ModuleList, nn.Identity, nn.Flatten, nn.Unflatten),
     *(nn.Linear, nn.Conv1d, nn.Conv2d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.BatchNorm1d, nn.BatchNorm2d),
     *(nn.ReLU, nn.ReLU6, nn.Hardtanh, nn.LeakyReLU, nn.PReLU, nn.Softmax, nn.LogSoftmax),
@@ -36,7 +37,7 @@ SAVE_AGAIN = "torch.export.save(torch.export.export(model.eval(), (example,)), '
 
 
 def load_model(
-    path: str | os.PathLike,
+    path: str | os.PathLike[str],
     trust_pickle: bool = False,
     input_shape: tuple[int, ...] | None = None,
     batch: int | None = None,
@@ -82,7 +83,7 @@ def _member_names(path: Path) -> set[str]:
         return set()
 
 
-def _load_trusted(path: Path):
+def _load_trusted(path: Path) -> object:
     try:
         return torch.load(path, map_location="cpu", weights_only=False)
     except (AttributeError, ImportError) as error:
@@ -94,7 +95,7 @@ def _load_trusted(path: Path):
         raise HeepgenError(f"{path} cannot be loaded: {_reason(error)}") from error
 
 
-def _load_module(path: Path):
+def _load_module(path: Path) -> object:
     try:
         with safe_globals(ALLOWED_LAYERS):
             return torch.load(path, map_location="cpu", weights_only=True)
@@ -127,12 +128,12 @@ def _reason(error: Exception) -> str:
     return lines[0].rstrip(".") if lines else type(error).__name__
 
 
-def _holds_weights(loaded) -> bool:
+def _holds_weights(loaded: object) -> bool:
     """Whether it is a state_dict, or a checkpoint with one in it."""
     return isinstance(loaded, dict) and any(isinstance(v, torch.Tensor) or _holds_weights(v) for v in loaded.values())
 
 
-def _checked_module(path: Path, loaded) -> nn.Module:
+def _checked_module(path: Path, loaded: object) -> nn.Module:
     if isinstance(loaded, nn.Module):
         return loaded
     if _holds_weights(loaded):

@@ -43,7 +43,7 @@ def corrected_biases(lowered: ir.Graph, quantised: ir.Graph, x: np.ndarray) -> d
 
 def _side_by_side(lowered: ir.Graph, quantised: ir.Graph, x: torch.Tensor, copies: int) -> dict[str, np.ndarray]:
     exact, rounded = (GraphModule(graph).double() for graph in (lowered, quantised))
-    values = {lowered.inputs[0]: (x, x)}
+    values: dict[str, tuple[torch.Tensor, ...]] = {lowered.inputs[0]: (x, x)}
     biases = {}
     for index, nodes in enumerate(zip(lowered.nodes, quantised.nodes, strict=True)):
         node = nodes[1]
@@ -52,6 +52,7 @@ def _side_by_side(lowered: ir.Graph, quantised: ir.Graph, x: torch.Tensor, copie
             means = [
                 _means(module.accumulate(index, n, own[0]))
                 for module, n, own in zip((exact, rounded), nodes, inputs, strict=True)
+                if isinstance(n, ir.Fused)
             ]
             bias = (node.bias - (means[1] - means[0]).numpy()).astype(np.float32)
             rounded.get_buffer(f"bias_{index}").copy_(torch.from_numpy(bias))

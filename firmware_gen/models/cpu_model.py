@@ -209,7 +209,7 @@ def window_model(op: Windowed, x: np.ndarray, first_channels: bool, aux: np.ndar
     return finish_model(op.act, op.residual, y, aux)
 
 
-def _tap(op: Windowed, ky: int, kx: int):
+def _tap(op: Windowed, ky: int, kx: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Input rows and columns (clipped) of a tap for all outputs, and whether each lies inside the input."""
     rows = np.arange(op.out_height) * op.stride[0] - op.top + ky * op.dilation[0]
     cols = np.arange(op.out_width) * op.stride[1] - op.left + kx * op.dilation[1]
@@ -219,7 +219,7 @@ def _tap(op: Windowed, ky: int, kx: int):
 
 def _pool_model(op: Windowed, x: np.ndarray, aux: np.ndarray | None) -> np.ndarray:
     taps = [(ky, kx) for ky in range(op.kernel[0]) for kx in range(op.kernel[1])]
-    acc = None if op.maximum else np.zeros((op.channels, op.out_height, op.out_width), _F)
+    acc: np.ndarray = np.zeros((op.channels, op.out_height, op.out_width), _F)
     if op.maximum:
         cut = ~np.logical_and.reduce([_tap(op, *t)[2] for t in taps])
         acc = np.broadcast_to(np.where(cut, _F(op.pad_value), _F(0)), (op.channels, *cut.shape))

@@ -37,16 +37,16 @@ def weight_sqnr(before: ir.Graph, after: ir.Graph) -> dict[str, np.ndarray]:
     """dB per output channel of every Conv and Linear, by layer name: a lowered graph against itself quantised."""
     result = {}
     for node in before.nodes:
-        if isinstance(node, ir.Weighted):
-            q = after.node(node.name)
+        q = after.node(node.name) if isinstance(node, ir.Weighted) else None
+        if isinstance(node, ir.Weighted) and isinstance(q, ir.Weighted) and q.scale is not None:
             per_channel = q.scale.reshape(-1, *[1] * (node.weight.ndim - 1)).astype(np.float64)
-            result[node.name] = sqnr(node.weight, q.weight * per_channel, axis=0)
+            result[node.name] = np.asarray(sqnr(node.weight, q.weight * per_channel, axis=0))
     return result
 
 
 def activation_sqnr(reference: dict[str, np.ndarray], quantised: dict[str, np.ndarray]) -> dict[str, float]:
     """dB of every layer's output: the taps (`GraphModule.forward`, by layer name) of two models on one input."""
-    return {name: sqnr(tap, quantised[name]) for name, tap in reference.items() if name in quantised}
+    return {name: float(sqnr(tap, quantised[name])) for name, tap in reference.items() if name in quantised}
 
 
 def worst_channels(per_channel: dict[str, np.ndarray], count: int = 10) -> list[tuple[str, int, float]]:
@@ -85,7 +85,7 @@ def reconstruction_error(inputs: np.ndarray, outputs: np.ndarray, clip: int = 1)
     error = (difference.reshape(len(difference), -1) ** 2).mean(axis=1)
     if len(error) % clip:
         raise HeepgenError(f"{len(error)} rows are not a multiple of {clip}, the rows of a clip")
-    return error.reshape(-1, clip).mean(axis=1)
+    return np.asarray(error.reshape(-1, clip).mean(axis=1))
 
 
 def decibels(value: float) -> str:

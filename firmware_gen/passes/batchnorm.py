@@ -80,8 +80,9 @@ def _into_producers(graph: Graph, value: str, scale: np.ndarray, shift: np.ndarr
     return None
 
 
-def _into_parts(graph: Graph, concat: Concat, scale, shift) -> New | None:
-    new, first = {}, 0
+def _into_parts(graph: Graph, concat: Concat, scale: np.ndarray, shift: np.ndarray) -> New | None:
+    new: New = {}
+    first = 0
     for value in concat.inputs:
         shape = graph.shape(value)
         last = first + shape[min(1, len(shape) - 1)]
@@ -93,13 +94,13 @@ def _into_parts(graph: Graph, concat: Concat, scale, shift) -> New | None:
     return new
 
 
-def _scaled_outputs(node: Conv | Linear, scale, shift) -> Conv | Linear:
+def _scaled_outputs(node: Conv | Linear, scale: np.ndarray, shift: np.ndarray) -> Conv | Linear:
     per_channel = scale.reshape(-1, *[1] * (node.weight.ndim - 1))
     bias = shift if node.bias is None else node.bias * scale + shift
     return replace(node, weight=node.weight * per_channel, bias=bias)
 
 
-def _commutes(pool: Pool, scale, shift) -> bool:
+def _commutes(pool: Pool, scale: np.ndarray, shift: np.ndarray) -> bool:
     """An average without counted padding is linear; a maximum keeps its place under an increasing function."""
     if pool.kind == "max":
         return bool((scale > 0).all())

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 import math
 from dataclasses import replace
+from typing import Any
 
 from firmware_gen.ir import Conv, Graph, Node, Pad, Pool
 from firmware_gen.passes.cleanup import drop_dead
@@ -16,12 +17,12 @@ def merge_pads(graph: Graph) -> Graph:
     """
     for node in graph.nodes:
         pad = graph.producer(node.inputs[0])
-        if isinstance(pad, Pad) and _mergeable(pad, node):
+        if isinstance(pad, Pad) and isinstance(node, Pad | Pool | Conv) and _mergeable(pad, node):
             return merge_pads(drop_dead(substitute(graph, {node: _merged(pad, node)})))
     return graph
 
 
-def _mergeable(pad: Pad, reader: Node) -> bool:
+def _mergeable(pad: Pad, reader: Pad | Pool | Conv) -> bool:
     if isinstance(reader, Pad):
         return reader.value == pad.value
     if isinstance(reader, Pool) and reader.adaptive:
@@ -37,7 +38,7 @@ def _mergeable(pad: Pad, reader: Node) -> bool:
     return False
 
 
-def _merged(pad: Pad, reader: Node) -> Node:
-    total = tuple(a + b for a, b in zip(pad.pads, reader.pads, strict=True))
-    fields = {"count_include_pad": True} if isinstance(reader, Pool) and reader.kind == "avg" else {}
-    return replace(reader, inputs=(pad.inputs[0], *reader.inputs[1:]), pads=total, **fields)
+def _merged(pad: Pad, reader: Pad | Pool | Conv) -> Node:
+    top, left, bottom, right = (a + b for a, b in zip(pad.pads, reader.pads, strict=True))
+    fields: dict[str, Any] = {"count_include_pad": True} if isinstance(reader, Pool) and reader.kind == "avg" else {}
+    return replace(reader, inputs=(pad.inputs[0], *reader.inputs[1:]), pads=(top, left, bottom, right), **fields)

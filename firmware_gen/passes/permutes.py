@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -41,7 +42,7 @@ def raise_permutes(graph: Graph) -> Graph:
             continue
         if graph.read_once_by(above.output) is not node:
             continue
-        fields = {}
+        fields: dict[str, Any] = {}
         if isinstance(above, Scale):
             channels = graph.out_shape(node)[1]
             fields = {k: np.full(channels, getattr(above, k)[0]) for k in ("scale", "bias")}
@@ -77,11 +78,14 @@ def _order(shape: Shape, dims: tuple[int, ...]) -> list[int]:
 
 def _with_columns_permuted(graph: Graph, linear: Linear) -> Graph | None:
     flatten = graph.producer(linear.inputs[0])
-    permute = graph.producer(flatten.inputs[0]) if isinstance(flatten, Reshape) else None
+    if not isinstance(flatten, Reshape):
+        return None
+    permute = graph.producer(flatten.inputs[0])
     if not isinstance(permute, Permute) or permute.dims[0] != 0 or is_reshaped_input(graph, permute.inputs[0]):
         return None
     shape = graph.out_shape(permute)
-    if graph.out_shape(flatten) not in ((shape[0], linear.in_features), (linear.in_features,)):
+    vectors: tuple[Shape, ...] = ((shape[0], linear.in_features), (linear.in_features,))
+    if graph.out_shape(flatten) not in vectors:
         return None
     back = np.argsort(permute.dims)
     weight = linear.weight.reshape(-1, *shape[1:]).transpose(back).reshape(linear.weight.shape)

@@ -19,7 +19,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from firmware_gen.ir import Graph, Scale, Weighted
+from firmware_gen.ir import Graph, Node, Scale, Weighted
 from hls.errors import HeepgenError
 
 LIMIT = 127
@@ -36,7 +36,9 @@ def quantise(graph: Graph, per_channel: bool = True, calibrate: str = "max") -> 
     """
     if calibrate not in CALIBRATIONS:
         raise HeepgenError(f"calibrate = {calibrate!r}: choose one of {', '.join(CALIBRATIONS)}")
-    new = {n: _quantise_node(n, per_channel, calibrate) for n in graph.nodes if isinstance(n, Weighted)}
+    new: dict[Node, Node] = {
+        n: _quantise_node(n, per_channel, calibrate) for n in graph.nodes if isinstance(n, Weighted)
+    }
     new |= {n: _round_scale(n) for n in graph.nodes if isinstance(n, Scale)}
     return graph.with_nodes(new.get(n, n) for n in graph.nodes)
 
@@ -74,8 +76,10 @@ def _least_squares(rows: np.ndarray, largest: np.ndarray, per_channel: bool) -> 
 
 def with_biases(graph: Graph, biases: Mapping[str, np.ndarray]) -> Graph:
     """A quantised graph with other biases, float32 (O,) by layer name, in place of its own."""
-    new = {n: replace(n, bias=np.array(biases[n.name], np.float32)) for n in graph.nodes if n.name in biases}
-    return graph.with_nodes(new.get(n, n) for n in graph.nodes)
+    return graph.with_nodes(
+        replace(n, bias=np.array(biases[n.name], np.float32)) if isinstance(n, Weighted) and n.name in biases else n
+        for n in graph.nodes
+    )
 
 
 def _quantise_node(node: Weighted, per_channel: bool, calibrate: str) -> Weighted:
@@ -95,7 +99,7 @@ def _round_scale(node: Scale) -> Scale:
     return replace(node, scale=scale, bias=bias)
 
 
-def _check_finite(node, scale: np.ndarray, bias: np.ndarray):
+def _check_finite(node: Node, scale: np.ndarray, bias: np.ndarray) -> None:
     if not (np.isfinite(scale).all() and np.isfinite(bias).all()):
         raise HeepgenError(
             f"layer {node.name}: a weight or bias is too large for float32 once BatchNorm is folded in; "

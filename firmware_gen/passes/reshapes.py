@@ -28,8 +28,8 @@ def sink_reshapes(graph: Graph) -> Graph:
     for node in graph.nodes:
         if not isinstance(node, Add | Concat):
             continue
-        reshapes = [graph.producer(v) for v in node.inputs]
-        if not all(isinstance(r, Reshape) for r in reshapes):
+        reshapes = [r for v in node.inputs if isinstance(r := graph.producer(v), Reshape)]
+        if len(reshapes) < len(node.inputs):
             continue
         shape = _joined(node, [graph.in_shape(r) for r in reshapes])
         if shape and all(_flattens(graph.in_shape(r), graph.out_shape(r)) for r in reshapes):
@@ -62,20 +62,22 @@ def find_maps(graph: Graph) -> Graph:
     put the elements in order again.
     """
     maps: dict[str, Map] = {}
-    new = {}
+    new: dict[Node, Node] = {}
     for node in graph.nodes:
         if isinstance(node, Reshape):
-            new[node] = replace(node, in_map=_flattened_map(graph, node))
-        elif isinstance(node, Linear | Scale):
-            new[node] = replace(node, in_map=maps.get(node.inputs[0]))
+            here = _flattened_map(graph, node)
+            new[node] = replace(node, in_map=here)
+        else:
+            here = maps.get(node.inputs[0])
+            if isinstance(node, Linear | Scale):
+                new[node] = replace(node, in_map=here)
         _refuse_reordering(graph, node, maps)
-        here = new[node].in_map if isinstance(node, Reshape) else maps.get(node.inputs[0])
         if here and not node.reads_in_order and node.layout(graph.out_shape(node)) in (Layout.INPUT, Layout.ANY):
             maps[node.output] = here
     return substitute(graph, new)
 
 
-def _refuse_reordering(graph: Graph, node: Node, maps: dict[str, Map]):
+def _refuse_reordering(graph: Graph, node: Node, maps: dict[str, Map]) -> None:
     in_order = node.reads_in_order and node.output not in graph.outputs
     ordered = [v for v in (node.inputs if in_order else node.combined_inputs) if v in maps]
     if ordered:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-from firmware_gen.ir import IDENTITY, Add, Fused, Graph, Node
+from firmware_gen.ir import IDENTITY, Add, Fused, Graph
 from firmware_gen.passes.rewrite import absorb
 
 
@@ -23,14 +23,15 @@ def fuse_residuals(graph: Graph) -> Graph:
     return graph
 
 
-def _producers(graph: Graph, add: Add) -> list[Node]:
+def _producers(graph: Graph, add: Add) -> list[Fused]:
     """Those of the operands: what computes most first, then what is last."""
-    return sorted((n for n in reversed(graph.nodes) if n.output in add.inputs), key=graph.macs, reverse=True)
+    fused = [n for n in reversed(graph.nodes) if isinstance(n, Fused) and n.output in add.inputs]
+    return sorted(fused, key=graph.macs, reverse=True)
 
 
-def _order(graph: Graph, producer: Node, add: Add) -> str | None:
+def _order(graph: Graph, producer: Fused, add: Add) -> str | None:
     """The residual order that makes `producer` compute the sum; None when it cannot."""
-    if not isinstance(producer, Fused) or producer.residual != "none" or add.inputs[0] == add.inputs[1]:
+    if producer.residual != "none" or add.inputs[0] == add.inputs[1]:
         return None
     if graph.read_once_by(producer.output) is not add:
         return None

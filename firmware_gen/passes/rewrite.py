@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """The edits that passes are made of."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from typing import Any
 
-from firmware_gen.ir import Graph, Layout, Node, Reshape
+from firmware_gen.ir import Graph, Layout, Node, Reshape, Value
 
 
 def bypass(graph: Graph, node: Node) -> Graph:
@@ -15,7 +16,7 @@ def bypass(graph: Graph, node: Node) -> Graph:
     return graph.with_nodes(nodes, outputs=tuple(rename.get(v, v) for v in graph.outputs))
 
 
-def absorb(graph: Graph, producer: Node, reader: Node, **fields) -> Graph:
+def absorb(graph: Graph, producer: Node, reader: Node, **fields: Any) -> Graph:
     """Merge `reader` into `producer`, whose output only it reads: `producer` gets `fields`, and writes the
     reader's output. It moves to the reader's place when `fields` give it more inputs."""
     merged = replace(producer, output=reader.output, **fields)
@@ -23,7 +24,7 @@ def absorb(graph: Graph, producer: Node, reader: Node, **fields) -> Graph:
     return graph.with_nodes(merged if n is place else n for n in graph.nodes if n is not gone)
 
 
-def substitute(graph: Graph, new: Mapping[Node, Node], values=()) -> Graph:
+def substitute(graph: Graph, new: Mapping[Node, Node], values: Iterable[Value] = ()) -> Graph:
     """Replace nodes by others that write the same values."""
     return graph.with_nodes([new.get(n, n) for n in graph.nodes], values=values)
 

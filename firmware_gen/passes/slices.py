@@ -8,10 +8,10 @@ from firmware_gen.passes.rewrite import absorb
 def merge_slices(graph: Graph) -> Graph:
     """Merge a Slice into the Slice or the Conv that it is the only reader of: a Conv computes only what is kept."""
     for node in graph.nodes:
-        producer = graph.producer(node.inputs[0]) if isinstance(node, Slice) else None
-        fields = None
-        if producer is not None and graph.read_once_by(producer.output) is node:
-            fields = _fields(graph, producer, node)
+        producer = graph.producer(node.inputs[0])
+        if not isinstance(node, Slice) or producer is None or graph.read_once_by(producer.output) is not node:
+            continue
+        fields = _fields(graph, producer, node)
         if fields is not None:
             return merge_slices(absorb(graph, producer, node, **fields))
     return graph

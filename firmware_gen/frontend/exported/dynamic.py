@@ -6,7 +6,7 @@ from __future__ import annotations
 import ast
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -49,8 +49,8 @@ def chosen_sizes(
             logging.getLogger("heepgen").warning(
                 "%s: the batch is dynamic, 1 is compiled (--batch gives another)", what
             )
-        return (batch or 1, *sizes[1:])
-    return tuple(sizes)
+        sizes = [batch or 1, *sizes[1:]]
+    return tuple(size for size in sizes if size is not None)
 
 
 def with_shape(program: ExportedProgram, shape: tuple[int, ...]) -> ExportedProgram:
@@ -100,7 +100,7 @@ def _value(entry: dict[str, Any], symbols: Mapping[str, int]) -> int:
     return entry["as_int"] if "as_int" in entry else evaluate(entry["as_expr"]["expr_str"], symbols)
 
 
-def _fixed(tree, symbols: Mapping[str, int], values: Mapping[str, int]):
+def _fixed(tree: Any, symbols: Mapping[str, int], values: Mapping[str, int]) -> Any:
     if isinstance(tree, list):
         return [_fixed(item, symbols, values) for item in tree]
     if not isinstance(tree, dict):
@@ -118,7 +118,7 @@ def _size(item: dict[str, Any], values: Mapping[str, int]) -> int:
     return item["as_int"] if "as_int" in item else values[item["as_name"]]
 
 
-_FUNCTIONS = {
+_FUNCTIONS: dict[str, Callable[..., int]] = {
     "Integer": lambda a: a,
     "Add": lambda *a: sum(a),
     "Mul": lambda *a: math.prod(a),

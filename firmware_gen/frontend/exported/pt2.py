@@ -19,15 +19,16 @@ import logging
 import os
 import re
 import zipfile
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 
+from firmware_gen.frontend.aten import CONSTANT_OPERATORS, HANDLERS
 from firmware_gen.frontend.exported.dynamic import chosen_sizes, fix_sizes, open_sizes, symbol_of
 from firmware_gen.frontend.exported.hints import not_supported
-from firmware_gen.frontend.exported.importer import CONSTANT_OPERATORS, HANDLERS
 from firmware_gen.names import safe_name
 from firmware_gen.refusal import refusal
 from hls.errors import HeepgenError
@@ -83,7 +84,7 @@ def load_pt2(
         return export_load(path, _packed(clean))
 
 
-def export_load(path: Path, file) -> torch.export.ExportedProgram:
+def export_load(path: Path, file: Path | IO[bytes]) -> torch.export.ExportedProgram:
     """torch.export.load of `file`, its errors as one sentence about `path`: not safe by itself."""
     logger, logged = logging.getLogger("torch.export"), _LoggedError()
     logger.addFilter(logged)
@@ -132,7 +133,7 @@ def _read_members(path: Path) -> dict[str, bytes]:
     return members
 
 
-def _parse(path: Path, name: str, members: dict[str, bytes]):
+def _parse(path: Path, name: str, members: dict[str, bytes]) -> Any:
     try:
         return json.loads(members[name])
     except KeyError:
@@ -141,7 +142,7 @@ def _parse(path: Path, name: str, members: dict[str, bytes]):
         raise _damaged(path, name, error) from error
 
 
-def _dump(tree) -> bytes:
+def _dump(tree: object) -> bytes:
     return json.dumps(tree).encode()
 
 
@@ -176,7 +177,7 @@ def _checked_weights(path: Path, config: dict[str, Any]) -> dict[str, Any]:
     return config
 
 
-def _fix_sizes(path: Path, program: dict[str, Any], input_shape: tuple[int, ...] | None, batch: int | None):
+def _fix_sizes(path: Path, program: dict[str, Any], input_shape: tuple[int, ...] | None, batch: int | None) -> None:
     try:
         _, sizes = open_sizes(program)
         names = [symbol_of(size) if isinstance(size, str) else None for size in sizes]
@@ -191,7 +192,7 @@ def _fix_sizes(path: Path, program: dict[str, Any], input_shape: tuple[int, ...]
         raise _damaged(path, MODEL, error) from error
 
 
-def _check_ranges(path: Path, ranges: dict[str, Any], symbols: dict[str, int]):
+def _check_ranges(path: Path, ranges: dict[str, Any], symbols: dict[str, int]) -> None:
     for name, size in symbols.items():
         low, high = (ranges.get(name) or {}).get("min_val"), (ranges.get(name) or {}).get("max_val")
         if (low is not None and size < low) or (high is not None and size > high):
@@ -219,7 +220,7 @@ def _checked_program(path: Path, program: dict[str, Any]) -> dict[str, Any]:
     return program
 
 
-def _refuse_keys(path: Path, tree):
+def _refuse_keys(path: Path, tree: object) -> None:
     pending = [tree]
     while pending:
         item = pending.pop()
@@ -245,7 +246,7 @@ def _module_stack(text: str) -> list[tuple[str, str, str]]:
     return [(f"{index}L__self__{path}", path, m[3]) for index, (path, m) in enumerate(zip(paths, found, strict=True))]
 
 
-def _check_node(node: dict[str, Any], stack: list[tuple[str, str, str]]):
+def _check_node(node: dict[str, Any], stack: list[tuple[str, str, str]]) -> None:
     target = str(node["target"])
     match = TARGET.fullmatch(target)
     if target == "_operator.getitem" or (match and {match[1], match[1].rstrip("_")} & ATEN):
@@ -255,7 +256,7 @@ def _check_node(node: dict[str, Any], stack: list[tuple[str, str, str]]):
     raise refusal(layer, op, not_supported(op))
 
 
-def _check_specs(path: Path, module_call_graph: list[Any]):
+def _check_specs(path: Path, module_call_graph: list[Any]) -> None:
     """Pytree specifications may import modules: allow only tuples, lists and dicts with string keys."""
     for entry in module_call_graph:
         for key in ("in_spec", "out_spec"):
@@ -264,7 +265,7 @@ def _check_specs(path: Path, module_call_graph: list[Any]):
                 _check_spec(path, json.loads(text)[1])
 
 
-def _check_spec(path: Path, spec: dict[str, Any]):
+def _check_spec(path: Path, spec: dict[str, Any]) -> None:
     context = spec["context"]
     keys = json.loads(context) if isinstance(context, str) else context
     plain = keys is None or (isinstance(keys, list) and all(isinstance(k, str) for k in keys))
@@ -284,7 +285,7 @@ def _packed(members: dict[str, bytes]) -> io.BytesIO:
 
 
 @contextmanager
-def _weights_only():
+def _weights_only() -> Iterator[None]:
     """A second line of defence: every torch.load inside is weights_only."""
     name = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
     before = os.environ.get(name)

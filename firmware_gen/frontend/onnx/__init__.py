@@ -32,5 +32,5 @@ def load_onnx(path: Path, input_shape: tuple[int, ...] | None = None, batch: int
     model = read(path)
     prepared = prepare(path, model, input_shape, batch)
     program, layers = export(path, prepared)
-    program.onnx_source = Source(model, prepared, layers)
+    program.onnx_source = Source(model, prepared, layers)  # type: ignore[attr-defined]
     return program

@@ -4,11 +4,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import onnx
-from onnx import ModelProto, TensorProto, checker, helper, inliner, shape_inference, version_converter
+from onnx import ModelProto, TensorProto, ValueInfoProto, checker, helper, inliner, shape_inference, version_converter
 from onnx.external_data_helper import ExternalDataInfo, load_external_data_for_tensor, uses_external_data
 
 from firmware_gen.frontend.exported.dynamic import chosen_sizes
@@ -98,7 +99,9 @@ def _forget_shapes(model: ModelProto) -> ModelProto:
     return shape_inference.infer_shapes(model, data_prop=True)
 
 
-def _fixed_shape(path: Path, start, given: tuple[int, ...] | None, batch: int | None) -> tuple[int, ...]:
+def _fixed_shape(
+    path: Path, start: ValueInfoProto, given: tuple[int, ...] | None, batch: int | None
+) -> tuple[int, ...]:
     tensor, what = start.type.tensor_type, f"input {start.name} of {path}"
     if tensor.elem_type != TensorProto.FLOAT:
         raise HeepgenError(f"{path}: input {start.name} is not float32; export the model in float32")
@@ -138,7 +141,7 @@ def _broadcast_explicitly(model: ModelProto) -> ModelProto:
     return shape_inference.infer_shapes(model, data_prop=True)
 
 
-def _read_external_data(path: Path, model: ModelProto):
+def _read_external_data(path: Path, model: ModelProto) -> None:
     """The package refuses paths, links and ranges that leave the folder or the file; sizes are checked here."""
     tensors = [t for t in _tensors(model) if uses_external_data(t)]
     sizes = [math.prod(t.dims) * helper.tensor_dtype_to_np_dtype(t.data_type).itemsize for t in tensors]
@@ -159,7 +162,7 @@ def _read_external_data(path: Path, model: ModelProto):
             ) from error
 
 
-def _tensors(model: ModelProto):
+def _tensors(model: ModelProto) -> Iterator[TensorProto]:
     yield from model.graph.initializer
     for owner in (model.graph, *model.functions):
         yield from (a.t for node in owner.node for a in node.attribute if a.HasField("t"))

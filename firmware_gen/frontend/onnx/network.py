@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from torch import nn
 from torch.export import ExportedProgram
 
 from firmware_gen.frontend.onnx.file import LARGEST, graph_inputs, opset_of
-from firmware_gen.frontend.onnx.operators import FOLDABLE, HANDLERS, OF_SHAPE, Handler
+from firmware_gen.frontend.onnx.operators import FOLDABLE, HANDLERS, OF_SHAPE, Function, Handler
 from hls.errors import HeepgenError
 
 
@@ -59,7 +60,7 @@ class _Network(nn.Module):
             if not isinstance(values.get(name), torch.Tensor):
                 raise HeepgenError(f"{path}: output {name} is a constant: return only what depends on the input")
 
-    def forward(self, x: torch.Tensor):
+    def forward(self, x: torch.Tensor) -> torch.Tensor | tuple[torch.Tensor, ...]:
         values = {self.source: x}
         for name, inputs, outputs in self.plan:
             results = getattr(self, name)(*(values[v] for v in inputs))
@@ -67,12 +68,12 @@ class _Network(nn.Module):
         results = tuple(values[name] for name in self.results)
         return results if len(results) > 1 else results[0]
 
-    def _check_known(self, names):
+    def _check_known(self, names: Iterable[str]) -> None:
         for name in names:
             if name in self.left_out:
                 raise self.left_out[name]
 
-    def _add(self, node: Node, values: dict[str, Any]):
+    def _add(self, node: Node, values: dict[str, Any]) -> None:
         shapes = node.inferred_shapes()
         if node.is_constant():
             values.update(zip(node.outputs, node.fold(), strict=False))
@@ -105,7 +106,7 @@ class _Network(nn.Module):
 class _Step(nn.Module):
     """One node: `operands` in order, ... for a tensor that is given, None for one that is left out."""
 
-    def __init__(self, function, operands: list[Any]):
+    def __init__(self, function: Function, operands: list[Any]):
         super().__init__()
         self.function, self.given = function, [operand is ... for operand in operands]
         for index, operand in enumerate(operands):
@@ -141,7 +142,7 @@ class Node:
     def refuse(self, reason: str) -> HeepgenError:
         return HeepgenError(f"layer {self.name}: {self.op}: {reason}. docs/operators.md has what is supported")
 
-    def get(self, name: str, default=None):
+    def get(self, name: str, default: Any = None) -> Any:
         value = self.given.get(name, self.defaults.get(name))
         value = default if value is None else value
         return value.decode() if isinstance(value, bytes) else value
@@ -152,17 +153,19 @@ class Node:
     def shape(self, index: int = 0) -> tuple[int, ...]:
         return tuple(self.values[self.inputs[index]].shape)
 
-    def constant(self, index: int) -> np.ndarray | None:
-        """Input `index`, which `check` found constant; None when it is left out."""
-        return self.values[self.inputs[index]] if self.has(index) else None
+    def constant(self, index: int) -> np.ndarray:
+        """Input `index`, which `check` found constant."""
+        array: np.ndarray = self.values[self.inputs[index]]
+        return array
 
-    def numbers(self, index: int) -> list[int] | None:
-        array = self.constant(index)
-        return None if array is None else [int(v) for v in array.reshape(-1)]
+    def numbers(self, index: int) -> list[int]:
+        """Integers of a constant input; none when it is left out, which for what must be given `check` refuses."""
+        return [int(v) for v in self.constant(index).reshape(-1)] if self.has(index) else []
 
     def axes(self, index: int) -> list[int] | None:
-        numbers, rank = self.numbers(index), len(self.shape())
-        return None if numbers is None else [a % rank for a in numbers]
+        """Axes that a constant input lists, from 0 on; None when it is left out."""
+        rank = len(self.shape())
+        return [a % rank for a in self.numbers(index)] if self.has(index) else None
 
     def check(self) -> Handler:
         """The operator's handler, when it understands everything about this node; else a refusal by name."""
@@ -213,11 +216,11 @@ class Node:
             raise self.refuse(f"it does not fit its inputs ({_first_line(error)})") from error
         shapes = {name: [d.dim_value if d.HasField("dim_value") else None for d in t.tensor_type.shape.dim]
                   for name, t in inferred.items() if t.tensor_type.HasField("shape")}  # fmt: skip
-        shapes = {name: tuple(dims) for name, dims in shapes.items() if None not in dims}
-        for name, dims in shapes.items():
+        known = {name: tuple(d for d in dims if d is not None) for name, dims in shapes.items() if None not in dims}
+        for name, dims in known.items():
             if math.prod(dims) * 4 > LARGEST:
                 raise self.refuse(f"its output {name} has shape {dims}, which fits into no memory")
-        return shapes
+        return known
 
     def is_constant(self) -> bool:
         """Whether it depends on constants, or shapes, only and can be evaluated now."""

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from firmware_gen.frontend.onnx.network import Node
 
 Function = Callable[..., torch.Tensor | tuple[torch.Tensor, ...]]
+Build = Callable[["Node"], Function]
 
 FOLDABLE = frozenset(
     ("Constant", "ConstantOfShape", "Gather", "Concat", "Unsqueeze", "Squeeze", "Slice", "Split", "Cast", "CastLike",
@@ -39,7 +40,7 @@ class Handler:
     attributes: those understood, with the values understood, None for any. All others must have ONNX's default.
     """
 
-    build: Callable[[Node], Function]
+    build: Build
     newest: int
     inputs: str
     attributes: dict[str, tuple[Any, ...] | None]
@@ -54,16 +55,18 @@ class Handler:
 HANDLERS: dict[str, Handler] = {}
 
 
-def _handles(names: str, newest: int, inputs: str = "x", attributes: str = "", **values: tuple[Any, ...]):
-    def register(build):
-        understood = dict.fromkeys(attributes.split()) | values
+def _handles(
+    names: str, newest: int, inputs: str = "x", attributes: str = "", **values: tuple[Any, ...]
+) -> Callable[[Build], Build]:
+    def register(build: Build) -> Build:
+        understood: dict[str, tuple[Any, ...] | None] = {**dict.fromkeys(attributes.split()), **values}
         HANDLERS.update({name: Handler(build, newest, inputs, understood) for name in names.split()})
         return build
 
     return register
 
 
-def _plain(names: str, function: Function, newest: int, inputs: str = "x"):
+def _plain(names: str, function: Function, newest: int, inputs: str = "x") -> None:
     _handles(names, newest, inputs)(lambda node: function)
 
 
@@ -128,8 +131,8 @@ def _min(node: Node) -> Function:
     return _folded(torch.minimum)
 
 
-def _folded(function: Function) -> Function:
-    def run(first, *others):
+def _folded(function: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]) -> Function:
+    def run(first: torch.Tensor, *others: torch.Tensor) -> torch.Tensor:
         for other in others:
             first = function(first, other)
         return first if others else first.clone()
@@ -139,7 +142,7 @@ def _folded(function: Function) -> Function:
 
 @_handles("Clip", 13, "xcc")
 def _clip(node: Node) -> Function:
-    low, high = (None if node.constant(i) is None else float(node.constant(i)) for i in (1, 2))
+    low, high = (float(node.constant(i)) if node.has(i) else None for i in (1, 2))
     return lambda x: x.clone() if low is None and high is None else torch.clamp(x, low, high)
 
 
@@ -182,9 +185,9 @@ def _conv_transpose(node: Node) -> Function:
     return lambda x, w, b=None: _padded(convolve(x, w, b, stride, both, more, node.get("group"), dilation), rest, 0.0)
 
 
-def _window(node: Node, kernel) -> tuple[list[int], list[int], list[int]]:
+def _window(node: Node, given: Sequence[int]) -> tuple[list[int], list[int], list[int]]:
     """Kernel, strides and dilations."""
-    kernel, rank = list(kernel), len(kernel)
+    kernel, rank = list(given), len(given)
     if rank not in (1, 2) or len(node.shape()) != rank + 2:
         raise node.refuse(
             f"its input has shape {node.shape()}, its kernel {kernel}; one and two dimensions of space are supported"
@@ -194,7 +197,7 @@ def _window(node: Node, kernel) -> tuple[list[int], list[int], list[int]]:
     return kernel, node.get("strides", [1] * rank), node.get("dilations", [1] * rank)
 
 
-def _pads(node: Node, kernel, stride, dilation) -> list[int]:
+def _pads(node: Node, kernel: Sequence[int], stride: Sequence[int], dilation: Sequence[int]) -> list[int]:
     """In ONNX's order: all beginnings, then all ends."""
     mode = node.get("auto_pad")
     pads = node.get("pads", [0] * 2 * len(kernel)) if mode == "NOTSET" else [0] * 2 * len(kernel)
@@ -226,7 +229,7 @@ def _gemm(node: Node) -> Function:
     if node.has(2) and node.constant(2).ndim == 2 and (node.constant(2) != node.constant(2)[:1]).any():
         raise node.refuse(f"its C {node.constant(2).shape} differs from row to row; one row is supported")
 
-    def run(x, w, c=None):
+    def run(x: torch.Tensor, w: torch.Tensor, c: torch.Tensor | None = None) -> torch.Tensor:
         w = (w if node.get("transB") else w.t()) * node.get("alpha")
         c = None if c is None else ((c[0] if c.ndim == 2 else c) * node.get("beta")).expand(outputs)
         return F.linear(x.t() if node.get("transA") else x, w, c)
@@ -240,7 +243,7 @@ def _matmul(node: Node) -> Function:
     if math.prod(shape[:-2]) != 1 or (len(shape) > 2 and len(node.shape()) < len(shape)):
         raise node.refuse(f"its B has shape {shape}; one matrix, or a vector, is supported")
 
-    def run(x, w):
+    def run(x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
         if w.ndim == 1:
             return F.linear(x, w[None]).reshape(x.shape[:-1])
         return F.linear(x, w.reshape(w.shape[-2:]).t())
@@ -266,13 +269,15 @@ def _pool(node: Node) -> Function:
     spans = [(k - 1) * d + 1 for k, d in zip(kernel, dilation, strict=True)]
     if average and any(d != 1 for d in dilation):
         raise node.refuse(f"dilations={dilation}; 1 is supported")
-    wanted, inner = _pooled_size(node, pads, spans, stride), None if counted else pads[:rank]
+    wanted = _pooled_size(node, pads, spans, stride)
+    inner = None if counted else pads[:rank]
     if not all(_inside(*axis) for axis in zip(node.shape()[2:], pads, kernel, dilation, stride, wanted, strict=False)):
         raise node.refuse(f"pads={pads} of windows {spans}: some windows lie in the padding, which is not supported")
     if inner and not all(_reached(*axis) for axis in zip(node.shape()[2:], inner, spans, stride, wanted, strict=True)):
-        inner = [next((q for q in range(p, k // 2 + 1, s) if _reached(n, q, k, s, out + (q - p) // s)), None)
+        moved = [next((q for q in range(p, k // 2 + 1, s) if _reached(n, q, k, s, out + (q - p) // s)), None)
                  for n, p, k, s, out in zip(node.shape()[2:], inner, spans, stride, wanted, strict=True)]  # fmt: skip
-    if not inner or None in inner:
+        inner = [q for q in moved if q is not None]
+    if not inner or len(inner) < rank:
         if average and not counted and any(pads):
             raise node.refuse(f"pads={pads} of a kernel {kernel} with strides={stride}, not counted; less is supported")
         inner, outer = [0] * rank, pads
@@ -284,9 +289,11 @@ def _pool(node: Node) -> Function:
     ceil = any(free // s + 1 < low + out for free, s, low, out in zip(room, stride, first, wanted, strict=True))
     pool = getattr(F, f"{'avg' if average else 'max'}_pool{rank}d")
 
-    def run(x):
+    def run(x: torch.Tensor) -> torch.Tensor:
         x = _padded(x, outer, 0.0 if average else -torch.inf)
-        y = pool(x, kernel, stride, inner, ceil, counted) if average else pool(x, kernel, stride, inner, dilation, ceil)
+        y: torch.Tensor = (
+            pool(x, kernel, stride, inner, ceil, counted) if average else pool(x, kernel, stride, inner, dilation, ceil)
+        )
         for axis, (low, out) in enumerate(zip(first, wanted, strict=True), 2):
             y = y if y.shape[axis] == out else torch.ops.aten.slice(y, axis, low, low + out)
         return y
@@ -314,7 +321,7 @@ def _global_pool(node: Node) -> Function:
     return lambda x: reduced(x, space, keepdim=True)
 
 
-def _pooled_size(node: Node, pads, spans, stride) -> list[int]:
+def _pooled_size(node: Node, pads: Sequence[int], spans: Sequence[int], stride: Sequence[int]) -> list[int]:
     """With ceil_mode no window begins in the padding at the end."""
     rank, size = len(spans), []
     for i, (n, span, step) in enumerate(zip(node.shape()[2:], spans, stride, strict=True)):
@@ -333,8 +340,11 @@ def _reduce(node: Node) -> Function:
         return torch.clone
     if node.op == "ReduceMin":
         return lambda x: -torch.amax(-x, axes, keepdim=keep)
-    reduced = {"ReduceMean": torch.mean, "ReduceMax": torch.amax, "ReduceSum": torch.sum}[node.op]
-    return lambda x: reduced(x, axes, keepdim=keep)
+    if node.op == "ReduceMax":
+        return lambda x: torch.amax(x, axes, keepdim=keep)
+    if node.op == "ReduceSum":
+        return lambda x: torch.sum(x, axes, keepdim=keep)
+    return lambda x: torch.mean(x, axes, keepdim=keep)
 
 
 @_handles("Softmax LogSoftmax", 13, attributes="axis")
@@ -386,14 +396,14 @@ def _unsqueeze(node: Node) -> Function:
 
 @_handles("Expand", 13, "xc")
 def _expand(node: Node) -> Function:
-    shape = torch.broadcast_shapes(node.shape(), node.numbers(1))
+    shape = torch.broadcast_shapes(node.shape(), node.numbers(1))  # type: ignore[no-untyped-call]
     return lambda x: x.expand(shape)
 
 
 @_handles("Split", 18, "xc", "axis num_outputs")
 def _split(node: Node) -> Function:
     axis, sizes = node.get("axis"), node.numbers(1)
-    if sizes is None:
+    if not node.has(1):
         parts, size = node.get("num_outputs"), node.shape()[axis]
         each = -(-size // parts)
         sizes = [each] * (parts - 1) + [size - each * (parts - 1)]
@@ -407,7 +417,7 @@ def _slice(node: Node) -> Function:
     if min(steps) < 1:
         raise node.refuse(f"steps={steps}; positive steps are supported")
 
-    def run(x):
+    def run(x: torch.Tensor) -> torch.Tensor:
         for axis, start, end, step in zip(axes, starts, ends, steps, strict=True):
             first, last, step = slice(start, end, step).indices(x.shape[axis])
             x = torch.ops.aten.slice(x, axis, first, last, step)
@@ -419,8 +429,9 @@ def _slice(node: Node) -> Function:
 @_handles("Pad", 25, "xccc", "mode", mode=("constant",))
 def _pad(node: Node) -> Function:
     rank, given = len(node.shape()), node.numbers(1)
-    axes = node.axes(3) if node.has(3) else list(range(rank))
-    pads, value = [0] * 2 * rank, 0.0 if node.constant(2) is None else float(node.constant(2))
+    axes = node.axes(3)
+    axes = list(range(rank)) if axes is None else axes
+    pads, value = [0] * 2 * rank, float(node.constant(2)) if node.has(2) else 0.0
     for place, axis in enumerate(axes):
         pads[axis], pads[rank + axis] = given[place], given[len(axes) + place]
     return lambda x: _padded(x, pads, value) if any(pads) else x.clone()
@@ -442,11 +453,11 @@ def _space_to_depth(node: Node) -> Function:
 
 @_handles("Resize", 19, "xccc", "axes coordinate_transformation_mode nearest_mode", mode=("nearest",))
 def _resize(node: Node) -> Function:
-    shape, scales, sizes = node.shape(), node.constant(2), node.numbers(3)
+    shape, sizes = node.shape(), node.numbers(3)
     axes = [a % len(shape) for a in node.get("axes", range(len(shape)))]
     factors = [1.0] * len(shape)
     for place, axis in enumerate(axes):
-        factors[axis] = sizes[place] / shape[axis] if sizes else float(scales[place])
+        factors[axis] = sizes[place] / shape[axis] if sizes else float(node.constant(2)[place])
     if factors[:2] != [1, 1] or any(f != int(f) or f < 1 for f in factors):
         raise node.refuse(f"it enlarges by {factors}; integer factors of height and width are supported")
     how, rounding = node.get("coordinate_transformation_mode"), node.get("nearest_mode")

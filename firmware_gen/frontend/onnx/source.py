@@ -28,7 +28,7 @@ before it runs them. onnxruntime knows them all."""
 class GlobalMaxPool(OpRun):
     """ONNX's evaluator has it for two dimensions of space only."""
 
-    def _run(self, x):
+    def _run(self, x: np.ndarray) -> tuple[np.ndarray]:
         return (x.max(axis=tuple(range(2, x.ndim)), keepdims=True),)
 
 
@@ -81,7 +81,9 @@ class Source:
                 return _run_onnxruntime(self.model, feeds)
             model = self.model if opset_of(self.model) >= EVALUATED_RIGHT else self.prepared
             with np.errstate(all="ignore"):
-                return ReferenceEvaluator(model, new_ops=[GlobalMaxPool]).run(None, feeds, intermediate=True)
+                found = ReferenceEvaluator(model, new_ops=[GlobalMaxPool]).run(None, feeds, intermediate=True)
+            assert isinstance(found, dict)
+            return found
         except Exception as error:
             reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
             raise HeepgenError(

@@ -28,8 +28,8 @@ def _meet(before: dict[str, Any], after: dict[str, Any]) -> bool:
     if on_chip(before, "STORE") and on_chip(after, "LOAD") and before["STORE_RING"] == after["LOAD_RING"]:
         ring = 4 << after["LOAD_RING"]
         same = before["STORE_ADDR"] // ring == after["LOAD_ADDR"] // ring
-        return same and ((start - first) % ring < end - first or (first - start) % ring < stop - start)
-    return first < stop and start < end
+        return bool(same and ((start - first) % ring < end - first or (first - start) % ring < stop - start))
+    return bool(first < stop and start < end)
 
 
 def _extent(f: dict[str, Any], stream: str, loops: list[tuple[int, int]]) -> tuple[int, int]:
@@ -58,7 +58,7 @@ def _loaded(f: dict[str, Any]) -> tuple[int, int]:
 
 
 def _dense_store(f: dict[str, Any], channels: int) -> bool:
-    return (
+    return bool(
         f["STORE_C_STRIDE"] == 1
         and f["STORE_X_STRIDE"] == channels
         and f["STORE_Y_STRIDE"] == f["OUT_W"] * channels
@@ -68,7 +68,7 @@ def _dense_store(f: dict[str, Any], channels: int) -> bool:
 
 def _dense_load(f: dict[str, Any]) -> bool:
     width, rows = f["LOAD_X_COUNT"], f["LOAD_Y_COUNT"]
-    return (
+    return bool(
         f["LOAD_C_STRIDE"] == 1
         and (width == 1 or f["LOAD_X_STRIDE"] == f["LOAD_C_COUNT"])
         and (rows == 1 or f["LOAD_Y_STRIDE"] == width * f["LOAD_C_COUNT"])

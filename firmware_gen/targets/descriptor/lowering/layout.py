@@ -3,6 +3,8 @@
 
 import numpy as np
 
+from hls.config import Config
+
 
 def _blocks(array: np.ndarray, axis: int, size: int) -> np.ndarray:
     """Split `axis` into (blocks, size), zero padded at its end."""
@@ -19,7 +21,7 @@ def _words(stream: np.ndarray, ports: int) -> np.ndarray:
     return np.pad(stream.reshape(-1), (0, -stream.size % (4 * ports))).view(np.uint32)
 
 
-def dense_weights(weight: np.ndarray, cbg: int, config) -> np.ndarray:
+def dense_weights(weight: np.ndarray, cbg: int, config: Config) -> np.ndarray:
     """Tiles of a dense or grouped layer.
 
     weight: int8 (groups, cout, kh, kx, run); returns uint32 words in the order g, cbg, ky, kx, kb, cb, row, column.
@@ -33,7 +35,7 @@ def dense_weights(weight: np.ndarray, cbg: int, config) -> np.ndarray:
     return _words(np.concatenate(groups, axis=1), config.ports)
 
 
-def diagonal_weights(weight: np.ndarray, cbg: int, config) -> np.ndarray:
+def diagonal_weights(weight: np.ndarray, cbg: int, config: Config) -> np.ndarray:
     """Tiles of a depthwise layer. weight: int8 (channels, kh, kw); words in the order cbg, ky, kx, cb, lane."""
     tiles = _blocks(weight, 0, config.diagonal).transpose(0, 2, 3, 1)  # cb, ky, kx, lane
     groups = [tiles[first : first + cbg].transpose(1, 2, 0, 3).reshape(-1) for first in range(0, len(tiles), cbg)]
