@@ -9,6 +9,8 @@ import pytest
 from tests.house import ROOT, modules
 
 BLOCKS = {"unit", "block"}
+LEFT = 16
+"""Modules that mypy does not look at, all of them in firmware_gen; this number only falls."""
 
 
 def overrides(option):
@@ -46,3 +48,9 @@ def test_only_blocks_go_without_annotations(pattern):
     assert paths
     found = [f"{path.name}:{n} {name}" for path in paths for n, name in bare(ast.parse(path.read_text()))]
     assert not found
+
+
+def test_what_is_not_annotated_yet_becomes_less():
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["mypy"]
+    listed = [m for o in settings["overrides"] if o.get("ignore_errors") for m in o["module"]]
+    assert set(listed) <= set(modules()) and len(listed) <= LEFT

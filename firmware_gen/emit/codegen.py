@@ -141,7 +141,7 @@ _C_TYPES = {"uint32": "uint32_t", "int8": "int8_t", "float32": "float"}
 
 def _sections(
     constants: dict[str, np.ndarray], placed: list[Placed], program: Program, prefix: str, comments: dict[str, str]
-) -> list[dict]:
+) -> list[dict[str, Any]]:
     """Structs of constants: one per side of the border between contiguous and interleaved banks."""
     names = identifiers(constants)
     sections = []
@@ -175,7 +175,7 @@ def _sections(
     return sections
 
 
-def _arena(program: Program, sample: np.ndarray) -> list[dict]:
+def _arena(program: Program, sample: np.ndarray) -> list[dict[str, Any]]:
     first = program.offsets[program.input.storage] // 4
     after = -(-program.arena_bytes // 4) - first - program.input.size
     parts = [
@@ -280,7 +280,7 @@ def _place(program: Program, view: View | None, step: int) -> str:
     return f"arena({_offset(program, view)}{f' + image * {step}' if step else ''})"
 
 
-def _calls(program: Program, cpu: SoftwareProgram, sections: list[dict]) -> list[dict]:
+def _calls(program: Program, cpu: SoftwareProgram, sections: list[dict[str, Any]]) -> list[dict[str, Any]]:
     names = identifiers(cpu.constants)
     where = {item["name"]: section["symbol"] for section in sections for item in section["arrays"]}
     members = {n: (where[names[n]], names[n]) for n in cpu.constants}
@@ -299,9 +299,9 @@ def _calls(program: Program, cpu: SoftwareProgram, sections: list[dict]) -> list
     return calls
 
 
-def _layer_texts(program: Program, plain: Program, calls: list[dict]) -> list[dict]:
+def _layer_texts(program: Program, plain: Program, calls: list[dict[str, Any]]) -> list[dict[str, Any]]:
     texts = []
-    own_calls: dict[str, list[dict]] = {layer.name: [] for layer in program.layers}
+    own_calls: dict[str, list[dict[str, Any]]] = {layer.name: [] for layer in program.layers}
     for call in calls:
         own_calls[call["layer"]].append(call)
     for index, (layer, own) in enumerate(zip(program.layers, plain.layers, strict=True)):
@@ -339,7 +339,7 @@ def _end_word(program: Program, layer) -> int | None:
     return record + PROFILE_RECORD.index("cycle")
 
 
-def _context(program: Program, cpu: SoftwareProgram, sample, expected, expected_software) -> dict:
+def _context(program: Program, cpu: SoftwareProgram, sample, expected, expected_software) -> dict[str, Any]:
     comments = {
         DESCRIPTORS: f"a chain of descriptors, {WORDS} words each: "
         + ", ".join(f"{layer.name} {_descriptors(layer)}" for layer in program.layers if layer.descriptors)
@@ -384,7 +384,7 @@ def _context(program: Program, cpu: SoftwareProgram, sample, expected, expected_
     }
 
 
-def _steps(program: Program) -> list[dict]:
+def _steps(program: Program) -> list[dict[str, Any]]:
     """Chains of descriptors to run, and CPU layers in between."""
     steps = []
     for step in program.steps:
@@ -409,7 +409,9 @@ def _input_note(program: Program, plain: Program) -> str:
 # --- manifest --------------------------------------------------------------------------------------------------
 
 
-def manifest(program: Program, cpu: SoftwareProgram, expected: np.ndarray, expected_software: np.ndarray) -> dict:
+def manifest(
+    program: Program, cpu: SoftwareProgram, expected: np.ndarray, expected_software: np.ndarray
+) -> dict[str, Any]:
     """What `heepgen run` needs to build the application and to read its results from memory.
 
     Tensor and profile places are byte offsets from the arena, whose address each mode gives; it also gives the places
@@ -460,7 +462,9 @@ def _computed_by(graph: ir.Graph, value: str) -> str:
     return node.name
 
 
-def _mode(program: Program, placed: list[Placed], arena: int, expected: np.ndarray, defines: dict) -> dict:
+def _mode(
+    program: Program, placed: list[Placed], arena: int, expected: np.ndarray, defines: dict[str, Any]
+) -> dict[str, Any]:
     starts = {region: [p.address for p in placed if program.region(p) == region] for region in WEIGHT_SECTIONS}
     placements = {WEIGHT_SECTIONS[region]: min(addresses) for region, addresses in starts.items() if addresses}
     return {
@@ -472,7 +476,7 @@ def _mode(program: Program, placed: list[Placed], arena: int, expected: np.ndarr
     }
 
 
-def _layer_entry(program: Program, layer) -> dict:
+def _layer_entry(program: Program, layer) -> dict[str, Any]:
     return {
         "name": layer.name,
         "op": layer.op,

@@ -26,6 +26,9 @@ def quantized_model(graph: ir.Graph, per_channel: bool = True, calibrate: str = 
     return GraphModule(graph)
 
 
+Outputs = torch.Tensor | tuple[torch.Tensor, ...]
+
+
 class GraphModule(nn.Module):
     """Executes a graph in PyTorch: x (B, ...) float32 -> (B, ...), B any multiple of the graph's batch; a tuple of
     tensors when the graph has several outputs. An input that is a vector has no batch, and outputs that are vectors
@@ -42,13 +45,13 @@ class GraphModule(nn.Module):
             for field, array in _parameters(node, dtype).items():
                 self.register_buffer(f"{field}_{index}", torch.from_numpy(array))
 
-    def forward(self, x: torch.Tensor, taps: dict[str, torch.Tensor] | None = None):
+    def forward(self, x: torch.Tensor, taps: dict[str, torch.Tensor] | None = None) -> Outputs:
         expected, got = self.graph.shape(self.graph.inputs[0]), tuple(x.shape)
         if got != expected and (len(expected) < 2 or got[1:] != expected[1:] or got[0] % expected[0]):
             raise HeepgenError(f"the input has shape {got}, the model takes {expected}")
         copies = got[0] // expected[0]
         if copies > 1 and any(len(self.graph.out_shape(node)) == 1 for node in self.graph.nodes):
-            return self._one_by_one(x.split(expected[0]), taps)
+            return self._one_by_one(torch.split(x, expected[0]), taps)
         values = {self.graph.inputs[0]: x}
         for index, node in enumerate(self.graph.nodes):
             out = self.step(index, node, [values[v] for v in node.inputs], copies)
@@ -58,9 +61,9 @@ class GraphModule(nn.Module):
         outputs = tuple(values[v] for v in self.graph.outputs)
         return outputs if len(outputs) > 1 else outputs[0]
 
-    def _one_by_one(self, batches: tuple[torch.Tensor, ...], taps: dict[str, torch.Tensor] | None):
+    def _one_by_one(self, batches: tuple[torch.Tensor, ...], taps: dict[str, torch.Tensor] | None) -> Outputs:
         """`forward` where some values are vectors, to which a larger batch would be a longer vector."""
-        kept = [{} for _ in batches]
+        kept: list[dict[str, torch.Tensor]] = [{} for _ in batches]
         results = [self(x, own) for x, own in zip(batches, kept, strict=True)]
         if taps is not None:
             taps |= {name: _joined([own[name] for own in kept]) for name in kept[0]}
@@ -97,7 +100,8 @@ class GraphModule(nn.Module):
                 first, *rest = self.graph.out_shape(node)
                 return x.reshape(first * copies, *rest)
             case ir.Shuffle():
-                return x.unflatten(1, (node.groups, -1)).transpose(1, 2).flatten(1, 2)
+                grouped = x.reshape(len(x), node.groups, -1, *x.shape[2:])
+                return grouped.transpose(1, 2).flatten(1, 2)
             case ir.PixelShuffle():
                 return F.pixel_shuffle(x, node.factor)
             case ir.Permute():
@@ -112,25 +116,30 @@ class GraphModule(nn.Module):
 
     def accumulate(self, index: int, node: ir.Fused, x: torch.Tensor) -> torch.Tensor:
         """What `node` computes before residual and activation."""
-        weight, bias = self._parameter(index, "weight"), self._parameter(index, "bias")
+        bias = self._parameter_or_none(index, "bias")
         match node:
             case ir.Conv():
+                weight = self._parameter(index, "weight")
                 x = _padded(_spread(x, node.input_dilation), node.pads, 0.0)
                 return F.conv2d(x, weight, bias, node.stride, 0, node.dilation, node.groups)
             case ir.Linear():
-                return F.linear(x, weight, bias)
+                return F.linear(x, self._parameter(index, "weight"), bias)
             case ir.Scale():
-                return _scaled(x, self._parameter(index, "scale"), bias)
+                return _scaled(x, self._parameter(index, "scale"), self._parameter(index, "bias"))
             case ir.Pool(adaptive=True):
+                height, width = self.graph.out_shape(node)[2:]
                 pool = F.adaptive_max_pool2d if node.kind == "max" else F.adaptive_avg_pool2d
-                return pool(x, self.graph.out_shape(node)[2:])
+                return pool(x, (height, width))
             case ir.Pool():
                 height, width = self.graph.out_shape(node)[2:]
                 out = _max_pool(x, node) if node.kind == "max" else _avg_pool(x, node)
                 return out[:, :, :height, :width]
         raise HeepgenError(f"layer {node.name}: {node.op} cannot run in PyTorch")
 
-    def _parameter(self, index: int, name: str) -> torch.Tensor | None:
+    def _parameter(self, index: int, name: str) -> torch.Tensor:
+        return self.get_buffer(f"{name}_{index}")
+
+    def _parameter_or_none(self, index: int, name: str) -> torch.Tensor | None:
         return getattr(self, f"{name}_{index}", None)
 
 
@@ -193,7 +202,7 @@ def _max_pool(x: torch.Tensor, node: ir.Pool) -> torch.Tensor:
 def _avg_pool(x: torch.Tensor, node: ir.Pool) -> torch.Tensor:
     """Sum over the window / number of counted positions: the second is the first, of a map of ones."""
 
-    def window_sums(y):
+    def window_sums(y: torch.Tensor) -> torch.Tensor:
         return F.avg_pool2d(y, node.kernel, node.stride, 0, ceil_mode=node.ceil_mode, divisor_override=1)
 
     total = window_sums(_padded(x, node.pads, 0.0))

@@ -13,9 +13,10 @@ max(sum |w|) * max |x| + max |b| of a layer with weights. A wrong stride, order,
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -106,7 +107,8 @@ def check_import(imported: ir.Graph, lowered: ir.Graph, references: Iterable[Ref
         for reference in references:
             outputs = zip(lowered.outputs, reference.outputs, _run(lowered, reference.x), strict=True)
             for value, expected, got in outputs:
-                name = f"layer {lowered.producer(value).name}, as the passes left it"
+                producer = lowered.producer(value)
+                name = f"layer {producer.name if producer else value}, as the passes left it"
                 compare_tensors(name, expected, got, REWRITTEN * reference.magnitude, source)
     return check
 
@@ -132,7 +134,7 @@ def inputs_to_try(sample: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 @contextmanager
-def _one_thread():
+def _one_thread() -> Iterator[None]:
     """Convolutions in float64 take many times as long on several threads that share their cores with others."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -167,9 +169,10 @@ class _InDouble(torch.fx.Interpreter):
         self.computed = {
             n for n in program.graph.nodes if n.op == "placeholder" and kinds[n.name] == InputKind.USER_INPUT
         }
-        self.wanted, self.values = wanted, {}
+        self.wanted = wanted
+        self.values: dict[str, np.ndarray] = {}
 
-    def run_node(self, node: torch.fx.Node):
+    def run_node(self, node: torch.fx.Node) -> Any:
         if node.op != "call_function" or not isinstance(node.target, torch._ops.OpOverload):
             if self.computed.intersection(node.all_input_nodes):
                 self.computed.add(node)
@@ -182,14 +185,16 @@ class _InDouble(torch.fx.Interpreter):
             args, kwargs = _doubled(node.target, args, kwargs)
         return self._kept(node, node.target(*args, **kwargs))
 
-    def _kept(self, node: torch.fx.Node, result):
+    def _kept(self, node: torch.fx.Node, result: Any) -> Any:
         first = result[0] if isinstance(result, tuple | list) and result else result
         if node in self.computed and node.name in self.wanted and isinstance(first, torch.Tensor):
             self.values[node.name] = _array(first)
         return result
 
 
-def _doubled(target: torch._ops.OpOverload, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
+def _doubled(
+    target: torch._ops.OpOverload, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
     schema = target._schema.arguments
     rounded = {a.name for a in schema if a.name == "value" or str(a.type) in _NUMBERS}
     given = dict(zip((a.name for a in schema), args, strict=False)) | kwargs
@@ -205,7 +210,7 @@ def _doubled(target: torch._ops.OpOverload, args: tuple, kwargs: dict) -> tuple[
 _NUMBERS = ("number", "Optional[number]", "Tensor", "Optional[Tensor]")
 
 
-def _double(value, rounded: bool):
+def _double(value: Any, rounded: bool) -> Any:
     if isinstance(value, torch.Tensor):
         return value.double() if value.dtype in FLOATS else value
     if isinstance(value, torch.dtype):
@@ -218,7 +223,7 @@ def _double(value, rounded: bool):
 # --- the graph -------------------------------------------------------------------------------------------------
 
 
-def _layer_by_layer(graph: ir.Graph, reference: Reference):
+def _layer_by_layer(graph: ir.Graph, reference: Reference) -> Iterator[tuple[str, np.ndarray, np.ndarray, float]]:
     """(layer, source's value, own value, units of rounding allowed) of every value in the reference, and of the
     outputs. Each layer reads the source's values where there are some, so that differences do not add up."""
     module = GraphModule(graph, np.float64)

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Estimated cycles of a compiled network, descriptor by descriptor, from the cycle model."""
 
+from typing import Any
+
 from firmware_gen.targets.descriptor.program import DESCRIPTORS, Program
 from firmware_gen.targets.descriptor.timing.banks import Banks, pieces, word_banks
 from firmware_gen.targets.descriptor.timing.cycles import Estimate, simulate
@@ -20,7 +22,7 @@ def descriptor_cycles(program: Program) -> list[Estimate]:
     return results
 
 
-def descriptor_banks(program: Program, f: dict) -> Banks:
+def descriptor_banks(program: Program, f: dict[str, Any]) -> Banks:
     """Where the streams of a linked descriptor meet themselves and each other."""
 
     def address(prefix: str) -> int:
@@ -41,5 +43,5 @@ def descriptor_banks(program: Program, f: dict) -> Banks:
         at("STORE"),
         at("AUX", bool(f["RESIDUAL"] or f["ACC_INIT"])),
         descriptors,
-        tuple(address(prefix) for prefix in ("LOAD", "STORE", "AUX")),
+        (address("LOAD"), address("STORE"), address("AUX")),
     )

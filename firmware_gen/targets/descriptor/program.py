@@ -6,6 +6,7 @@ from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 
@@ -164,7 +165,7 @@ class Program:
         return self.arena_address + self.offsets[PROFILE] + 4 * len(PROFILE_RECORD) * index
 
     @property
-    def linked(self) -> list[dict]:
+    def linked(self) -> list[dict[str, Any]]:
         """Fields of the descriptors in memory."""
         return [unpack(row) for row in self.constants[DESCRIPTORS].reshape(-1, WORDS)[: len(self.jobs)]]
 
@@ -178,9 +179,9 @@ class Program:
         return replace(self, jobs=tuple(jobs), constants=_frozen(self.constants | {DESCRIPTORS: words}))
 
     @property
-    def steps(self) -> list:
+    def steps(self) -> list[Any]:
         """What happens in order: (first, last) of a chain of descriptors, or a Layer on the CPU."""
-        steps: list = []
+        steps: list[Any] = []
         for layer in self.layers:
             if layer.on_cpu:
                 steps.append(layer)

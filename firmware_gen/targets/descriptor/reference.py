@@ -11,8 +11,9 @@ from threadpoolctl import threadpool_limits
 
 from firmware_gen.models.cpu_model import cpu_operator
 from firmware_gen.targets.descriptor.place.planner import memory_map
-from firmware_gen.targets.descriptor.program import DESCRIPTORS, Program
+from firmware_gen.targets.descriptor.program import DESCRIPTORS, Layer, Program
 from hls.descriptor.interface.table import FIELD, SCRATCHPAD, WORDS
+from hls.descriptor.model import Layer as ExecutedDescriptor
 from hls.descriptor.model import execute
 from hls.errors import HeepgenError
 
@@ -40,7 +41,8 @@ INFERENCES_AT_ONCE = 16
 
 def memory_image(program: Program, sample: np.ndarray) -> np.ndarray:
     """uint8 image of the RAM, and of the scratchpad behind it, before a run; what nobody has written is 0xa5."""
-    return _images(program, _checked(program, sample)[np.newaxis])[0]
+    image: np.ndarray = _images(program, _checked(program, sample)[np.newaxis])[0]
+    return image
 
 
 def _images(program: Program, samples: np.ndarray) -> np.ndarray:
@@ -130,7 +132,7 @@ def _execute(program: Program, samples: np.ndarray, taps: bool) -> Result:
     return Result(read_outputs(program, image), kept, tuple(e.vectors for e in executed), losses)
 
 
-def _run_one(program: Program, image: np.ndarray, index: int, measure_loss: bool):
+def _run_one(program: Program, image: np.ndarray, index: int, measure_loss: bool) -> list[ExecutedDescriptor]:
     """Run a single descriptor: LAST is set in the image only meanwhile."""
     last = FIELD["LAST"]
     word = image[0].view(np.uint32)
@@ -166,7 +168,7 @@ def _words(program: Program, value: str) -> np.ndarray:
     return (program.arena_address + program.offsets[tensor.storage]) // 4 + tensor.words()
 
 
-def run_on_cpu(program: Program, layer, image: np.ndarray) -> None:
+def run_on_cpu(program: Program, layer: Layer, image: np.ndarray) -> None:
     """A layer that the CPU computes, in one image or in several."""
     inputs, rank = [read(program, image, value) for value in layer.node.inputs], len(layer.in_shape)
     merged = [x.reshape(-1, *x.shape[x.ndim - rank + 1 :]) if rank > 1 else x for x in inputs]

@@ -3,6 +3,7 @@
 
 import math
 from collections.abc import Iterable
+from typing import Any
 
 from firmware_gen.targets.descriptor.estimate import descriptor_banks, descriptor_cycles
 from firmware_gen.targets.descriptor.place.planner import memory_map
@@ -54,7 +55,7 @@ def _choose(works: list[Work], strips: list[tuple[int, int]], config: Config) ->
     """Strips of a list of descriptors, each with those that let the next one end first, and when the last one ends."""
     timeline, strips = Timeline(), list(strips)
     for number, work in enumerate(works):
-        best = None
+        best: tuple[tuple[float, float], tuple[int, int], Timeline] | None = None
         following = works[number + 1] if number + 1 < len(works) else None
         stores = following.stores if following else 0
         for candidate in dict.fromkeys([strips[number], *_candidates(work, config)]):
@@ -71,6 +72,7 @@ def _choose(works: list[Work], strips: list[tuple[int, int]], config: Config) ->
             cost = (after.done + reads, after.through)
             if best is None or cost < best[0]:
                 best = cost, candidate, trial
+        assert best is not None, "there is one candidate at least"
         _, strips[number], timeline = best
     return strips, timeline.done
 
@@ -91,7 +93,7 @@ def _total(program: Program) -> int:
     return sum(e.cycles for e in descriptor_cycles(program))
 
 
-def _work(program: Program, f: dict) -> Work:
+def _work(program: Program, f: dict[str, Any]) -> Work:
     """Of a linked descriptor: words of a beat that lie in one bank take a cycle each."""
     banks = descriptor_banks(program, f)
     weights = begin = 0

@@ -51,7 +51,7 @@ class Job:
     """A descriptor: fields by name, addresses still `Ref`s. Estimated cycles come from the cost model."""
 
     layer: str
-    fields: dict = field(repr=False)
+    fields: dict[str, Any] = field(repr=False)
     cycles: int = 0
 
     @property
@@ -62,7 +62,7 @@ class Job:
 class Constants:
     """Named constant arrays (uint32 words), stored once each."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.arrays: dict[str, np.ndarray] = {}
         self._names: dict[bytes, str] = {}
         self._numbers: dict[str, itertools.count] = {}
@@ -104,7 +104,7 @@ def _collapse(loops: list[tuple[int, int]]) -> list[tuple[int, int]]:
 
 def piece_fields(
     op: Windowed, piece: Piece, source: View, target: View, config: Config, aux: View | None = None
-) -> dict:
+) -> dict[str, Any]:
     """Descriptor fields of a piece, all but the strips and the weight and parameter streams."""
     channels = piece.channels[1] - piece.channels[0]
     groups = piece.groups[1] - piece.groups[0]
@@ -177,7 +177,7 @@ def activation_of(fields: Mapping[str, Any]) -> ir.Activation:
     return ir.Activation(slope, float(fields["LOW"]), float(fields["HIGH"]))
 
 
-def _stream(prefix: str, start: Ref, view: View, block: int, group_channels: int) -> dict:
+def _stream(prefix: str, start: Ref, view: View, block: int, group_channels: int) -> dict[str, Any]:
     return {
         f"{prefix}_ADDR": start,
         f"{prefix}_C_STRIDE": view.c,
@@ -188,7 +188,7 @@ def _stream(prefix: str, start: Ref, view: View, block: int, group_channels: int
     }
 
 
-def add_streams(op: Windowed, piece: Piece, fields: dict, name: str, constants: Constants, config: Config):
+def add_streams(op: Windowed, piece: Piece, fields: dict[str, Any], name: str, constants: Constants, config: Config):
     """Pack the weights and parameters a piece needs."""
     (ky0, ky1), (kx0, kx1), (c0, c1), (g0, g1) = piece.ky, piece.kx, piece.channels, piece.groups
     if op.weight is not None:
@@ -248,7 +248,7 @@ def pieces(
     ]
 
 
-def _fits_fields(fields: dict) -> bool:
+def _fits_fields(fields: dict[str, Any]) -> bool:
     for name, value in fields.items():
         known = table.FIELD[name]
         if known.kind in ("uint", "int") and not known.range[0] <= value <= known.range[1]:
@@ -256,7 +256,7 @@ def _fits_fields(fields: dict) -> bool:
     return True
 
 
-def _shape(fields: dict) -> tuple[tuple[str, int | Ref], ...]:
+def _shape(fields: dict[str, Any]) -> tuple[tuple[str, int | Ref], ...]:
     """What `choose_strips` asks of fields: neither numbers of the epilogue, nor where streams lie."""
     return tuple(
         (name, Ref("", on_chip=value.on_chip) if isinstance(value, Ref) else value)

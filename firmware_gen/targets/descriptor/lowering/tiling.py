@@ -11,6 +11,7 @@ anew by `strips` when the whole network is known.
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -31,7 +32,7 @@ class Strips:
     bus_words: int
 
 
-def choose_strips(f: dict, config: Config, cbg: int | None = None) -> Strips | None:
+def choose_strips(f: dict[str, Any], config: Config, cbg: int | None = None) -> Strips | None:
     """The cheapest strips of a descriptor whose other fields are set; None when no strip fits the buffers.
 
     cbg: take this many channel blocks together, so that the weights lie in the order of another descriptor's.
@@ -66,7 +67,16 @@ def _strip_candidates(out_px: int, longest: int) -> Iterable[int]:
     return sorted({longest, *(-(-out_px // n) for n in counts if n <= out_px), 1}, reverse=True)
 
 
-def _cost(f, whole: Demand, first, strip, cbg, span, windows, config) -> tuple[int, int]:
+def _cost(
+    f: dict[str, Any],
+    whole: Demand,
+    first: int,
+    strip: int,
+    cbg: int,
+    span: int,
+    windows: tuple[np.ndarray, np.ndarray],
+    config: Config,
+) -> tuple[int, int]:
     """Estimated cycles and bus words of a descriptor cut into these strips."""
     ports = config.ports
     begins = strip_starts(f["OUT_PX"], first, strip)

@@ -11,6 +11,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from random import Random
+from typing import Any
 
 import numpy as np
 
@@ -88,11 +89,11 @@ class MemoryReport:
     working_set_bytes: int
     banks_needed: tuple[int, tuple[int, ...]]
     steps: tuple[str, ...]
-    buffers: tuple[dict, ...]
-    constants: tuple[dict, ...]
+    buffers: tuple[dict[str, Any], ...]
+    constants: tuple[dict[str, Any], ...]
     fits: bool = True
 
-    def to_dict(self) -> dict:
+    def to_dict(self) -> dict[str, Any]:
         return asdict(self)
 
     def _banks(self) -> str:

@@ -9,6 +9,7 @@ all that is alive at once fits.
 import heapq
 from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -92,7 +93,15 @@ def choose(
 class _Planner:
     """Costs and places of choices."""
 
-    def __init__(self, jobs, links, buffers, excluded, arena, config):
+    def __init__(
+        self,
+        jobs: Sequence[Sequence[Job]],
+        links: Sequence[Link],
+        buffers: list[Buffer],
+        excluded: Iterable[str],
+        arena: int,
+        config: Config,
+    ) -> None:
         self.jobs, self.config, self.size = jobs, config, 4 * config.scratchpad_words
         self.all, self.arena = buffers, arena
         self.names = [frozenset(name for job in own for _, name in streams(job)) for own in jobs]
@@ -109,9 +118,9 @@ class _Planner:
         for number, source in enumerate(self.sources):
             for step in self.touching[source] if isinstance(source, str) else (source.step, source.step + 1):
                 self._sources_at[step].append(number)
-        self._known: dict[tuple, float] = {}
-        self._known_pieces: dict[tuple, list[Use]] = {}
-        self._whole_uses: dict[int, tuple] = {}
+        self._known: dict[tuple[Any, ...], float] = {}
+        self._known_pieces: dict[tuple[Any, ...], list[Use]] = {}
+        self._whole_uses: dict[int, tuple[Any, ...]] = {}
         self._rings: dict[Group, list[tuple[Link, int]]] = {}
         self._line, self._timed = Line(len(jobs), delays(config)), _Choice()
         self._line.change({step: self._uses(step, None, frozenset()) for step in range(len(jobs))})
@@ -123,7 +132,7 @@ class _Planner:
         """
         best, room = _Choice(), _Room(self)
         yield best
-        queue: list[tuple] = []  # (-saved for its size, source, number among its parts, age, part)
+        queue: list[tuple[Any, ...]] = []  # (-saved for its size, source, number among its parts, age, part)
         ages = [0] * len(self.sources)
         changed: Iterable[int] = range(len(self.sources))
         while True:
@@ -295,7 +304,7 @@ class _Planner:
     def more_bytes(self, choice: _Choice, part: str | Group) -> int:
         """By which a choice grows on chip."""
         if isinstance(part, str):
-            return self.lives[part].size
+            return int(self.lives[part].size)
         merged = [group for group in choice.groups if not set(group.steps).isdisjoint(part.steps)]
         return self.ring_bytes(part) - sum(self.ring_bytes(group) for group in merged)
 
@@ -456,7 +465,7 @@ def check(
                 raise HeepgenError(f"memory plan: {name} is overwritten before {job.layer} has read it")
 
 
-def _words(f: dict, stream: str) -> np.ndarray:
+def _words(f: dict[str, Any], stream: str) -> np.ndarray:
     """Words of a stream, relative to its address."""
     if stream == "LOAD":
         loops = [(f[f"LOAD_{axis}_COUNT"], f[f"LOAD_{axis}_STRIDE"]) for axis in "YXC"]

@@ -9,7 +9,7 @@ from firmware_gen.targets.descriptor.place.planner import Buffer, best_gap, roun
 class Shelf:
     """Places of buffers, in the order of `planner.by_size`."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._buffers: dict[str, Buffer] = {}
         self.offsets: dict[str, int] = {}
         self._alive: dict[int, list[str]] = {}  # by step

@@ -50,7 +50,8 @@ def word_banks(address: int, stride: int, config: Config) -> tuple[int, ...]:
 
 def pieces(address: int, words: int, config: Config) -> tuple[tuple[int, tuple[int, ...]], ...]:
     """`Banks.weights` of ``words`` words from byte ``address`` on."""
-    bank, result, at = config.bank_bytes, [], 0
+    bank, at = config.bank_bytes, 0
+    result: list[tuple[int, tuple[int, ...]]] = []
     while at < words:
         entry = word_banks(address + 4 * at, 1, config)
         at = min(words, ((address + 4 * at) // bank * bank + bank - address) // 4)

@@ -2,7 +2,7 @@
 """From an accepted request to its answer: arbiter, ports, and the crossbar with its banks."""
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from hls.descriptor.interface.timing import ANSWER, COLLECTED, MEMORY, OUTSTANDING, QUEUED
 
@@ -25,7 +25,7 @@ class Uncontended:
 class _Command:
     """A beat: the bank of each word (None: its own), words not granted yet, the cycle of the last grant."""
 
-    def __init__(self, banks: list, deliver: Callable[[int], None]):
+    def __init__(self, banks: Sequence[int | None], deliver: Callable[[int], None]):
         self.banks, self.deliver = banks, deliver
         self.missing, self.granted = len(banks), 0
 
@@ -34,7 +34,9 @@ class Ports:
     """Arbiter, `memory.ports` and the crossbar: ports that lag behind each other, and banks that they share."""
 
     def __init__(self, ports: int):
-        self.picked = self.held = self.arriving = None
+        self.picked: _Command | None = None
+        self.held: _Command | None = None
+        self.arriving: _Command | None = None
         self.queues: list[deque[_Command]] = [deque() for _ in range(ports)]
         self.requests: list[_Command | None] = [None] * ports
         self.order: deque[_Command] = deque()
@@ -74,6 +76,7 @@ class Ports:
             granted.append(place - FIRST_MASTER)
         for port in granted:
             command = self.requests[port]
+            assert command is not None
             command.missing -= 1
             command.granted = t
             self.requests[port] = None

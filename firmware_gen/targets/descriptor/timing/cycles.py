@@ -7,6 +7,7 @@ vector, a weight tile or a store may go; no data are computed. Memory is assumed
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 from firmware_gen.targets.descriptor.timing.banks import Banks
 from firmware_gen.targets.descriptor.timing.crossbar import Ports, Uncontended
@@ -76,7 +77,7 @@ class Record:
 class Machine:
     """All stages, and the descriptor on offer, which each takes when it is through with the one before."""
 
-    def __init__(self, descriptors: list[tuple[dict, Banks]], config: Config):
+    def __init__(self, descriptors: list[tuple[dict[str, Any], Banks]], config: Config):
         ports = config.ports
         self.plans = [Plan(f, banks, config) for f, banks in descriptors]
         contended = any(plan.banks.contended for plan in self.plans)
@@ -92,7 +93,7 @@ class Machine:
         self.record = Record(ports, self.store)
         self.stages = (self.load, self.weights, self.cutter, self.params, self.sequencer, self.drain)
         self.offered, self.waiting = 0, list(self.stages)
-        self.starting: list = []
+        self.starting: list[Any] = []
         self.all_taken_at = self.drain_taken_at = -1
         self.drain_layer = self.load_layer = -1
         self.storing = self.recording = False
@@ -228,7 +229,7 @@ class Machine:
             self.storing = self.recording = False
 
 
-def simulate(descriptors: list[tuple[dict, Banks]], config: Config) -> list[Estimate]:
+def simulate(descriptors: list[tuple[dict[str, Any], Banks]], config: Config) -> list[Estimate]:
     """Run a list of descriptors: fields (absent BARRIER and PROFILE mean 1), and the memory banks of their streams."""
     completed = Machine(descriptors, config).run()
     return [

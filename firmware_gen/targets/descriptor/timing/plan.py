@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the stages of the cycle model need to know of one descriptor: its loops, written out."""
 
+from typing import Any
+
 import numpy as np
 
 from firmware_gen.targets.descriptor.timing.banks import Banks, word_banks
@@ -14,12 +16,12 @@ SWAP, STEP_FIRST, STEP_LAST, GROUP_FIRST, GROUP_LAST, STRIP_LAST = (1 << i for i
 """Marks of a vector."""
 
 
-def _groups(f: dict) -> list[list[int]]:
+def _groups(f: dict[str, Any]) -> list[list[int]]:
     """Channel blocks accumulated together, for one group."""
     return [list(range(i, min(i + f["CBG"], f["NCB"]))) for i in range(0, f["NCB"], f["CBG"])]
 
 
-def _vectors(f: dict, config: Config) -> tuple[list[int], list[int], list[int]]:
+def _vectors(f: dict[str, Any], config: Config) -> tuple[list[int], list[int], list[int]]:
     """Per vector: words that must be loaded, and marks; per strip: words that are released after it."""
     diagonal = bool(f.get("DIAGONAL"))
     needs, marks, released = [], [], []
@@ -69,7 +71,7 @@ def _marks(pixels: int, blocks: int, group_first: bool, group_last: bool) -> np.
     return marks.reshape(-1)
 
 
-def _store_blocks(f: dict, config: Config) -> list[tuple[int, bool]]:
+def _store_blocks(f: dict[str, Any], config: Config) -> list[tuple[int, bool]]:
     """Output beats of every channel block of every strip, and whether it is the last of its bank."""
     width = channels(f.get("DIAGONAL", 0), config)
     return [
@@ -84,7 +86,7 @@ def _store_blocks(f: dict, config: Config) -> list[tuple[int, bool]]:
 class Plan:
     """What the stages need to know of one descriptor."""
 
-    def __init__(self, fields: dict, banks: Banks, config: Config):
+    def __init__(self, fields: dict[str, Any], banks: Banks, config: Config):
         f = {"GROUP_IN_STEP": 0, "KX_STEP": 0} | fields
         diagonal, unit = bool(f.get("DIAGONAL")), bool(f.get("UNIT_WEIGHTS"))
         self.banks = banks
@@ -122,14 +124,17 @@ class Plan:
         offset = c * c_stride + chunk % row * x_stride + chunk // row * y_stride
         return word_banks(address + 4 * offset, c_stride, self.config)
 
-    def _output_banks(self, f: dict, config: Config, stream: str, entry: tuple[int, ...], address: int):
+    def _output_banks(
+        self, f: dict[str, Any], config: Config, stream: str, entry: tuple[int, ...], address: int
+    ) -> list[tuple[int, ...]]:
         """Per beat of the output's loops."""
         if not entry or entry[0] >= 0:
             return [entry] * self.beats
         c_step, x_step, y_step, cb_step, g_step = (
             f[f"{stream}_{n}"] for n in ("C_STRIDE", "X_STRIDE", "Y_STRIDE", "CB_STEP", "G_STEP")
         )
-        result, first = [], 0
+        result: list[tuple[int, ...]] = []
+        first = 0
         for size in strip_sizes(f):
             for g in range(f["GROUPS"]):
                 for cb in range(f["NCB"]):
@@ -143,7 +148,7 @@ class Plan:
             first += size
         return result
 
-    def _stores(self, f: dict, config: Config) -> list[tuple[int, bool]]:
+    def _stores(self, f: dict[str, Any], config: Config) -> list[tuple[int, bool]]:
         """Per store beat, its words and whether it completes a pixel."""
         result = []
         for size in strip_sizes(f):

@@ -39,7 +39,7 @@ from hls.descriptor.interface.timing import (
 class Counts:
     """What the performance counters have counted."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.vectors = self.load_stall = self.store_stall = self.words = 0
 
 
@@ -157,7 +157,7 @@ class Sequencer:
 class Store:
     """The store side's requests, and what becomes of them: ``available`` words of the next input are stored."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.plan: Plan | None = None
         self.room, self.latency = STORE_BEATS, read_to_store()
         self.results: deque[tuple[int, int]] = deque()  # cycle, beat of `Plan.stores`

@@ -6,7 +6,8 @@ about a hundred times faster, and within a few percent. What shares the bus, or 
 """
 
 from bisect import bisect_right
-from typing import NamedTuple
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 from firmware_gen.targets.descriptor.timing.demand import demand, weights_fit
 from firmware_gen.targets.descriptor.timing.spans import strip_sizes, window_words
@@ -52,7 +53,7 @@ class Work:
     weight_cycles, param_cycles: of the memory for a beat of weights and of parameters.
     """
 
-    def __init__(self, f: dict, config: Config, weight_cycles: float = 1, param_cycles: float = 1):
+    def __init__(self, f: dict[str, Any], config: Config, weight_cycles: float = 1, param_cycles: float = 1):
         self.fields, self.config = f, config
         self.windows = window_words(f)
         self.load_chip, self.store_chip, self.aux_chip = (
@@ -71,18 +72,18 @@ class Work:
     @property
     def stores(self) -> int:
         """Store beats."""
-        return self.fields["OUT_PX"] * sum(beats for _, beats in self.groups)
+        return int(self.fields["OUT_PX"] * sum(beats for _, beats in self.groups))
 
     def reads(self, strips: int) -> float:
         """Cycles of the bus for weights and parameters, in so many strips."""
         blocks = sum(n for n, _ in self.groups)
-        return blocks * (strips * self.param_beats + (1 if self.fits else strips) * self.steps * self.tile_beats)
+        return float(blocks * (strips * self.param_beats + (1 if self.fits else strips) * self.steps * self.tile_beats))
 
 
 class Timeline:
     """Where the stages are after some descriptors; cycle 0 is the doorbell."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.through = self.loaded = self.fetched_weights = 0.0  # sequencer, load engine, weight fetch
         self.done = 0.0
         self.before = (0.0, 0.0, 0.0)  # sequencer, load engine and drain, one descriptor earlier
@@ -227,7 +228,7 @@ def _between(spans: list[Span], begin: float, end: float) -> float:
     )
 
 
-def _parts(marks: list[Span], first: float, end: float, stored: float):
+def _parts(marks: list[Span], first: float, end: float, stored: float) -> Iterator[tuple[float, float, float, float]]:
     """(first word, end, when the first exists, when the last one does) of input words, which are at `stored`."""
     for span in marks:
         if first < span.high and span.low < end:
