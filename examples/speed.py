@@ -45,7 +45,7 @@ def chain(kind: type[ir.Linear] | type[ir.Conv], layers: int) -> ir.Graph:
 
 def compiled_in(graph: ir.Graph) -> float:
     """Seconds of the compiler, from a quantised graph to its descriptors."""
-    from firmware_gen.targets.descriptor.program import compile_choices
+    from firmware_gen.targets.descriptor.compiler import compile_choices
     from firmware_gen.targets.descriptor.strips import fastest
 
     started = time.process_time()

@@ -16,8 +16,9 @@ from firmware_gen.models.fake_quant import GraphModule
 from firmware_gen.passes import append_softmax, run_passes
 from firmware_gen.passes.quantise import quantise, with_biases
 from firmware_gen.targets.descriptor import reference
+from firmware_gen.targets.descriptor.compiler import compile_choices
 from firmware_gen.targets.descriptor.place.planner import MemoryReport
-from firmware_gen.targets.descriptor.program import Program, compile_choices
+from firmware_gen.targets.descriptor.program import Program
 from firmware_gen.targets.descriptor.strips import fastest
 from hls.config import Config
 from hls.errors import HeepgenError

@@ -6,8 +6,8 @@ import pytest
 
 from examples.networks import NETWORKS
 from firmware_gen import CodeGenerator
+from firmware_gen.targets.descriptor.link import link
 from firmware_gen.targets.descriptor.place import residency
-from firmware_gen.targets.descriptor.program import _link
 from hls.config import Config
 from hls.descriptor.interface.table import WORDS, on_chip, unpack
 from tests.test_residency import choose_at_random, random_network
@@ -39,7 +39,7 @@ def stored(f, config):
 
 def follow(program):
     """Replay neighbours of a program; how many descriptors mark their words, and how many of them from MARK_BASE on."""
-    chain = [unpack(words) for words in _link(program, True).reshape(-1, WORDS)]
+    chain = [unpack(words) for words in link(program, True).reshape(-1, WORDS)]
     marked = late = 0
     for before, after in zip(chain, chain[1:], strict=False):
         reads, writes = loaded(after), stored(before, program.config)

@@ -9,7 +9,8 @@ from torch import nn
 
 from examples.networks import NETWORKS
 from firmware_gen import CodeGenerator
-from firmware_gen.targets.descriptor import program as compiled
+from firmware_gen.targets.descriptor import arena as placing
+from firmware_gen.targets.descriptor.arena import program_bytes
 from firmware_gen.targets.descriptor.estimate import descriptor_cycles
 from firmware_gen.targets.descriptor.place import planner
 from firmware_gen.targets.descriptor.place.planner import (
@@ -21,7 +22,6 @@ from firmware_gen.targets.descriptor.place.planner import (
     place,
     smallest_memory,
 )
-from firmware_gen.targets.descriptor.program import program_bytes
 from gen.documents.plan import draw
 from hls.config import Config
 from hls.descriptor.interface.table import CONTIGUOUS, INTERLEAVED
@@ -264,8 +264,8 @@ def test_interleaved_banks_hold_the_constants_that_gain_by_it(monkeypatch):
     regions = [chosen.region(placed) for placed in chosen.placed.values()]
     assert set(regions) == {CONTIGUOUS, INTERLEAVED}
     monkeypatch.setattr(
-        compiled,
-        "_locate",
+        placing,
+        "locate_all",
         lambda graph, jobs, arrays, arena, config: locate(
             graph.name, [(n, 4 * len(a)) for n, a in arrays.items()], arena, config, program_bytes(graph)
         ),

@@ -12,6 +12,7 @@ from torch import nn
 
 from firmware_gen import CodeGenerator
 from firmware_gen.targets.descriptor import reference
+from firmware_gen.targets.descriptor.compiler import in_memory
 from firmware_gen.targets.descriptor.lowering import depth_first
 from firmware_gen.targets.descriptor.lowering.depth_first import Group, Rows, ring_rows, turns
 from firmware_gen.targets.descriptor.place import residency
@@ -172,7 +173,7 @@ def test_any_choice_gives_the_same_bits(monkeypatch):
         everything = (program.config.scratchpad_words - 1).bit_length()
         grouped += any(ring < everything for ring in rings)
         whole += everything in rings
-        result, plain = (reference.run(p, x) for p in (program, program.in_memory))
+        result, plain = (reference.run(p, x) for p in (program, in_memory(program)))
         assert np.array_equal(result.output.view(np.uint32), plain.output.view(np.uint32)), seed
     assert grouped >= 15 and whole >= 15, (grouped, whole)
 

@@ -8,9 +8,10 @@ from torch import nn
 from examples.networks import NETWORKS
 from firmware_gen import CodeGenerator
 from firmware_gen.targets.descriptor import strips
+from firmware_gen.targets.descriptor.compiler import compile_choices, compile_graph
 from firmware_gen.targets.descriptor.estimate import descriptor_cycles
 from firmware_gen.targets.descriptor.lowering import pieces
-from firmware_gen.targets.descriptor.program import DESCRIPTORS, compile_choices, compile_graph
+from firmware_gen.targets.descriptor.program import DESCRIPTORS
 from firmware_gen.targets.descriptor.timing.spans import strip_span
 from firmware_gen.targets.descriptor.timing.timeline import Timeline, Work
 from hls.config import Config

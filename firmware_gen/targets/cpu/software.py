@@ -7,12 +7,14 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from firmware_gen.models.cpu_model import channels_first, finish_model, window_model
+from firmware_gen.targets.descriptor.arena import program_bytes
+from firmware_gen.targets.descriptor.compiler import in_memory
 from firmware_gen.targets.descriptor.lowering.operations import Operation, operations_of
 from firmware_gen.targets.descriptor.lowering.tensors import View, shares_storage
 from firmware_gen.targets.descriptor.lowering.windows import Windowed
 from firmware_gen.targets.descriptor.place import planner
 from firmware_gen.targets.descriptor.place.planner import memory_map
-from firmware_gen.targets.descriptor.program import Program, program_bytes
+from firmware_gen.targets.descriptor.program import Program
 from firmware_gen.targets.descriptor.reference import read_outputs, run_on_cpu, write
 
 BLOCK = 4
@@ -56,7 +58,7 @@ class SoftwareProgram:
 
 def compile_software(program: Program) -> SoftwareProgram:
     """The same network for the CPU alone; in the same arena, unless the accelerator keeps something on chip."""
-    program = program.in_memory
+    program = in_memory(program)
     calls: list[Call] = []
     constants: dict[str, np.ndarray] = {}
     for layer in program.layers:

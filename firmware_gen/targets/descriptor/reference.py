@@ -10,6 +10,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from firmware_gen.models.cpu_model import cpu_operator
+from firmware_gen.targets.descriptor.compiler import in_memory
 from firmware_gen.targets.descriptor.place.planner import memory_map
 from firmware_gen.targets.descriptor.program import DESCRIPTORS, Layer, Program
 from hls.descriptor.interface.table import FIELD, SCRATCHPAD, WORDS
@@ -62,7 +63,7 @@ def _scratchpad(program: Program) -> int:
 
 def run(program: Program, sample: np.ndarray, taps: bool = False) -> Result:
     """Run one sample, float32 in the shape of the graph's input. With `taps` keep every layer's output."""
-    many = _run(program, _checked(program, sample)[np.newaxis], program.in_memory if taps else None)
+    many = _run(program, _checked(program, sample)[np.newaxis], in_memory(program) if taps else None)
     return Result(
         tuple(output[0] for output in many.outputs),
         {name: tap[0] for name, tap in many.taps.items()},
@@ -85,7 +86,7 @@ def run_many(
     data = data.reshape(-1, *program.input.shape)
     parts = [data[i : i + INFERENCES_AT_ONCE] for i in range(0, len(data), INFERENCES_AT_ONCE)]
     results = []
-    observed = program.in_memory if taps else None
+    observed = in_memory(program) if taps else None
     # One thread per core runs inferences; threads of BLAS would only get in their way.
     with threadpool_limits(1, "blas"), ThreadPoolExecutor(os.cpu_count()) as pool:
         for result in pool.map(lambda part: _run(program, part, observed), parts):

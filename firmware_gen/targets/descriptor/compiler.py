@@ -1,0 +1,163 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A quantised graph -> programs, one for every choice of what stays on chip."""
+
+from collections.abc import Container, Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import lru_cache
+from types import MappingProxyType
+
+import numpy as np
+
+from firmware_gen import ir
+from firmware_gen.targets.descriptor.arena import buffers_of, memory_report, plan_arena, program_bytes
+from firmware_gen.targets.descriptor.link import link
+from firmware_gen.targets.descriptor.lowering import depth_first
+from firmware_gen.targets.descriptor.lowering.depth_first import Group
+from firmware_gen.targets.descriptor.lowering.jobs import NotInPlace
+from firmware_gen.targets.descriptor.lowering.pieces import Constants, Job
+from firmware_gen.targets.descriptor.lowering.tensors import Tensor, copy_outputs, lay_out
+from firmware_gen.targets.descriptor.lowering.tiling import lower_bound
+from firmware_gen.targets.descriptor.place import planner, residency
+from firmware_gen.targets.descriptor.program import DESCRIPTORS, Layer, Lowered, Program, frozen
+from hls.config import Config
+from hls.descriptor.interface.table import PROFILE_RECORD, WORDS
+from hls.errors import HeepgenError
+
+DESCRIPTOR_BYTES = 4 * (WORDS + len(PROFILE_RECORD))
+
+TURNS = 100
+"""More descriptors, of layers that take turns, for which memory is kept when they are chosen."""
+
+
+def compile_graph(graph: ir.Graph, config: Config, profile: bool = True, keep_activations: bool = False) -> Program:
+    """The first of `compile_choices`."""
+    return next(compile_choices(graph, config, profile, keep_activations))
+
+
+def compile_choices(
+    graph: ir.Graph, config: Config, profile: bool = True, keep_activations: bool = False
+) -> Iterator[Program]:
+    """Compile a quantised graph, once for every choice of what stays on chip.
+
+    profile: every descriptor writes a record. keep_activations: all activations stay in memory, where none shares its
+    place with another.
+    Raises HeepgenError when a layer or the memory does not fit."""
+    if len(graph.inputs) != 1:
+        raise HeepgenError(f"{graph.name} has {len(graph.inputs)} inputs; one is supported")
+    graph = copy_outputs(graph)
+    whole = _lowered(graph, config, not keep_activations)
+    fits = False
+    if config.scratchpad_words and not keep_activations:
+        for groups, scratchpad in _residency(graph, whole, config):
+            resident = _lowered(graph, config, True, scratchpad, groups)
+            try:
+                program = _placed(graph, config, whole, resident, groups, scratchpad, profile)
+            except planner.DoesNotFit:  # pieces have more descriptors, and keep their inputs for longer
+                continue
+            fits = True
+            yield program
+    if not fits:
+        yield _placed(graph, config, whole, whole, profile=profile, keep_activations=keep_activations)
+
+
+def _placed(
+    graph: ir.Graph,
+    config: Config,
+    whole: Lowered,
+    lowered: Lowered,
+    groups: Sequence[Group] = (),
+    scratchpad: Mapping[str, residency.Home] = MappingProxyType({}),
+    profile: bool = False,
+    keep_activations: bool = False,
+) -> Program:
+    """The program of lowered layers, with addresses."""
+    jobs, layers = lowered.jobs, lowered.layers
+    arrays = {DESCRIPTORS: np.zeros(WORDS * max(len(jobs), 1), np.uint32)} | lowered.constants.arrays
+    arena = plan_arena(graph, lowered, groups, arrays, len(jobs) * profile, keep_activations, scratchpad, config)
+    program = Program(
+        graph,
+        config,
+        tuple(layers),
+        tuple(jobs),
+        lowered.tensors,
+        frozen(arrays),
+        {p.name: p for p in arena.constants},
+        arena.address,
+        arena.bytes,
+        arena.offsets,
+        dict(scratchpad),
+        memory_report(graph, layers, arena, config),
+        arena.keeps_input,
+        whole,
+    )
+    return replace(program, constants=frozen(arrays | {DESCRIPTORS: link(program, profile)})) if jobs else program
+
+
+def in_memory(program: Program) -> Program:
+    """The same network with every tensor whole and in memory, as the CPU's kernels need it."""
+    return _in_memory(program.graph, program.config, program.whole) if program.scratchpad else program
+
+
+@lru_cache(maxsize=8)
+def _in_memory(graph: ir.Graph, config: Config, whole: Lowered) -> Program:
+    return _placed(graph, replace(config, scratchpad_words=0), whole, whole)
+
+
+def _lowered(
+    graph: ir.Graph, config: Config, share: bool, on_chip: Container[str] = (), groups: Sequence[Group] = ()
+) -> Lowered:
+    """Every layer as jobs; a residual that turns out to be needed is not overwritten."""
+    separate: set[str] = set()
+    while True:
+        tensors = lay_out(graph, share, separate, on_chip)
+        constants = Constants()
+        jobs: list[Job] = []
+        own: list[list[int]] = [[] for _ in graph.nodes]
+        try:
+            for part in depth_first.parts(graph, groups):
+                for step, new in depth_first.jobs(graph, part, tensors, constants, config):
+                    own[step] += range(len(jobs), len(jobs) + len(new))
+                    jobs += new
+        except NotInPlace as error:
+            separate.add(str(error))
+        else:
+            layers = [
+                _layer(graph, node, tensors, tuple(indices), jobs, config)
+                for node, indices in zip(graph.nodes, own, strict=True)
+            ]
+            return Lowered(tensors, constants, jobs, layers)
+
+
+def _residency(
+    graph: ir.Graph, whole: Lowered, config: Config
+) -> list[tuple[tuple[Group, ...], dict[str, residency.Home]]]:
+    """`residency.choose` for a network lowered without layers that take turns, and with all tensors in memory."""
+    tensors, jobs, layers = whole.tensors, whole.jobs, whole.layers
+    used = program_bytes(graph) + sum(a.nbytes for a in whole.constants.arrays.values()) + len(jobs) * DESCRIPTOR_BYTES
+    arena = planner.memory_map(config)[1] - used - TURNS * DESCRIPTOR_BYTES
+    outside = {t.storage for layer in layers if layer.on_cpu for t in (*layer.sources, layer.target)}
+    outside |= {tensors[v].storage for v in (*graph.inputs, *graph.outputs)}
+    buffers = buffers_of(graph, tensors, layers, (), 0, False, False)
+    own = [[jobs[i] for i in layer.descriptors] for layer in layers]
+    return residency.choose(own, depth_first.links(graph, tensors, own), buffers, outside, arena, config)
+
+
+def _layer(
+    graph: ir.Graph,
+    node: ir.Node,
+    tensors: Mapping[str, Tensor],
+    descriptors: tuple[int, ...],
+    jobs: Sequence[Job],
+    config: Config,
+) -> Layer:
+    sources, target = tuple(tensors[v] for v in node.inputs), tensors[node.output]
+    own = [jobs[i] for i in descriptors]
+    bound = 0
+    if own:
+        weight = node.weight.size if isinstance(node, ir.Weighted) else 0
+        residual = sum(t.size for t in sources[1:]) if any(j.fields.get("RESIDUAL") for j in own) else 0
+        inputs = sum(t.size for t in sources) - residual
+        loaded = min(inputs, sum(j.fields["LOAD_WORDS"] for j in own)) + residual
+        streamed = sum(j.vectors for j in own)
+        bound = lower_bound(streamed, loaded, target.size, weight, config.ports)
+    return Layer(node, node.op, sources[0].shape, target.shape, graph.macs(node), descriptors, bound, sources, target)
