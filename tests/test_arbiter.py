@@ -6,7 +6,7 @@ import pytest
 from myhdl import Signal, block, delay, instance, intbv
 
 from hls.config import Config
-from hls.descriptor.control.slave import Windows
+from hls.descriptor.control.slave import Regions
 from hls.descriptor.memory.arbiter import STREAMS, Request, arbiter
 from hls.descriptor.memory.ports import Command
 from hls.lib.myhdl_internals import force
@@ -24,7 +24,7 @@ class Bench:
         self.clk, self.rst, self.store_issued, self.fault = (Signal(bool(0)) for _ in range(4))
         self.cmd = Command(ports)
         self.fault_addr = Signal(intbv(0)[32:])
-        self.windows, self.last = Windows(), None
+        self.windows, self.last = Regions(), None
         self.streams = {
             name: Request(ports, data=name in ("store", "profile"), urgent=name == "weights", mark=name == "store")
             for name in STREAMS

@@ -61,7 +61,7 @@ def test_a_shelf_is_the_plan_of_all_its_buffers(seed):
     for number in range(25):
         born, align = rng.randrange(-1, 20), rng.choice((16, 16, 64))
         buffer = Buffer(f"b{number}", rng.randrange(1, 300), born, born + rng.choice((0, 1, 1, 2, 9)), align)
-        plan = planner.place([*buffers, buffer], 1 << 30)
+        plan = planner.allocate([*buffers, buffer], 1 << 30)
         fits = all(plan[b.name] + planner.rounded(b.size) <= limit for b in (*buffers, buffer))
         assert shelf.add(buffer, limit) == fits
         if fits:

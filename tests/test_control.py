@@ -9,7 +9,7 @@ from cycle_bench import bus, chance, flag, replay, seeded, simulate
 
 from hls.config import Config
 from hls.descriptor.control.control import STAGE_FIELDS, Events, Stages, control
-from hls.descriptor.control.slave import Slave, Windows
+from hls.descriptor.control.slave import Regions, Slave
 from hls.descriptor.interface.registers import COUNTERS, ERRORS, MAGIC, REGISTER, REGISTERS, VERSION
 from hls.descriptor.interface.rules import contradiction
 from hls.descriptor.interface.table import FIELDS, PROFILE_RECORD, WORDS, pack, unpack
@@ -128,7 +128,7 @@ class Bench:
             setattr(self, name, flag())
         for name in ["watchdog", "fault_addr", "timeout_addr"]:
             setattr(self, name, bus(32))
-        self.slave, self.windows, self.events, self.stages = Slave(), Windows(), Events(), Stages()
+        self.slave, self.windows, self.events, self.stages = Slave(), Regions(), Events(), Stages()
         self.fetch_req, self.profile_req, self.rsp_data = Request(ports), Request(ports, data=True), bus(32 * ports)
         self.unit = control(
             self.clk,

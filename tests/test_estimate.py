@@ -15,7 +15,7 @@ import sim
 from examples.networks import NETWORKS
 from firmware_gen import CodeGenerator
 from firmware_gen.targets.descriptor.estimate import descriptor_cycles
-from firmware_gen.targets.descriptor.timing.banks import Banks, pieces, word_banks
+from firmware_gen.targets.descriptor.timing.banks import Banks, bank_runs, word_banks
 from firmware_gen.targets.descriptor.timing.crossbar import FIRST_MASTER, MASTERS, arbitrate
 from firmware_gen.targets.descriptor.timing.stages import Drain
 from gen.cli import main
@@ -183,9 +183,9 @@ def test_weights_that_lie_in_several_banks():
     config = Config(ports=2)
     bank, low = config.bank_kib * 256, config.memory_banks * config.bank_kib * 1024
     last = config.memory_banks - 1
-    found = pieces(low - 400, 150, config)
+    found = bank_runs(low - 400, 150, config)
     assert found == ((100, (last, last)), (150, ()))
-    assert pieces(low - 4 * bank - 40, bank + 10, config) == ((10, (last - 1,) * 2), (bank + 10, (last,) * 2))
+    assert bank_runs(low - 4 * bank - 40, bank + 10, config) == ((10, (last - 1,) * 2), (bank + 10, (last,) * 2))
     assert [Banks(weights=found).weight(word) for word in (0, 99, 100, 149)] == [(last, last)] * 2 + [()] * 2
 
 

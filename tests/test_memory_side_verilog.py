@@ -6,7 +6,7 @@ from myhdl import Signal, intbv
 
 from hls.arithmetic.array import beat_bits
 from hls.config import Config
-from hls.descriptor.control.slave import Windows
+from hls.descriptor.control.slave import Regions
 from hls.descriptor.interface.job import job_signals
 from hls.descriptor.interface.table import LINEAR
 from hls.descriptor.memory.activation_buffer import Write
@@ -47,7 +47,7 @@ def roots(config):
     }
     return (
         lambda: call(memory_ports, config, widths, cmd=Command(ports), rsp=Answer(ports, len(ANSWERS))),
-        lambda: call(arbiter, config, widths, windows=Windows(), cmd=Command(ports), **streams),
+        lambda: call(arbiter, config, widths, windows=Regions(), cmd=Command(ports), **streams),
         lambda: call(load_engine, config, widths, job=job_signals(LOAD_JOB), req=Request(ports), wr=Write(ports)),
         lambda: call(
             weight_loader,

@@ -16,10 +16,10 @@ from firmware_gen.targets.descriptor.place import planner
 from firmware_gen.targets.descriptor.place.planner import (
     Access,
     Buffer,
+    allocate,
     check_overlaps,
     locate,
     peak,
-    place,
     smallest_memory,
 )
 from gen.documents.plan import draw
@@ -39,7 +39,7 @@ def chain(rng, steps):
 def test_buffers_alive_together_never_share_a_byte(seed):
     rng = np.random.default_rng(seed)
     buffers = chain(rng, int(rng.integers(2, 14)))
-    offsets = place(buffers)
+    offsets = allocate(buffers)
     for a in buffers:
         for b in buffers:
             if a.name < b.name and a.overlaps(b):
@@ -48,7 +48,7 @@ def test_buffers_alive_together_never_share_a_byte(seed):
 
 def test_chain_of_equal_buffers_needs_no_more_than_its_peak():
     buffers = [Buffer(f"b{i}", 1600, i, i + 1) for i in range(10)]
-    offsets = place(buffers)
+    offsets = allocate(buffers)
     assert max(offsets.values()) + 1600 == peak(buffers, 11)[0] == 3200
 
 

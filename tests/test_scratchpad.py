@@ -9,7 +9,7 @@ from hls.config import Config
 from hls.descriptor.interface.table import SCRATCHPAD
 from hls.descriptor.interface.timing import SCRATCHPAD_LATENCY
 from hls.descriptor.memory.arbiter import Request
-from hls.descriptor.memory.scratchpad import Place, scratchpad
+from hls.descriptor.memory.scratchpad import RingStart, scratchpad
 
 WORDS = 256
 
@@ -54,7 +54,7 @@ def test_beats_at_any_word_of_any_ring(ports):
     store_request = Request(ports, data=True, mark=True)
     streams = {
         name: Stream(
-            store_request if name == "store" else Request(ports), Place(Signal(intbv(0)[32:]), Signal(intbv(0)[5:]))
+            store_request if name == "store" else Request(ports), RingStart(Signal(intbv(0)[32:]), Signal(intbv(0)[5:]))
         )
         for name in ("load", "aux", "store")
     }

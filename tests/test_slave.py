@@ -6,7 +6,7 @@ import pytest
 from cycle_bench import bus, flag, simulate
 
 from hls.config import Config
-from hls.descriptor.control.slave import ADDRESS_BITS, Commands, Interrupts, Readings, Slave, Windows, register_slave
+from hls.descriptor.control.slave import ADDRESS_BITS, Commands, Interrupts, Readings, Regions, Slave, register_slave
 from hls.descriptor.interface.registers import MAGIC, REGISTER, REGISTERS, VERSION
 
 STORED = {r.name: 0 for r in REGISTERS if r.name in ("WATCHDOG", "IRQ_ENABLE") or r.name[:-1] in ("BASE", "LIMIT")}
@@ -41,7 +41,7 @@ def test_every_access_reads_and_writes_what_the_table_says(seed):
             {"ROWS": config.rows, "COLS": config.cols, "PORTS": config.ports, "FMA": config.arithmetic == "fma"},
         ),
     }
-    clk, rst, slave, windows, commands, readings = flag(), flag(), Slave(), Windows(), Commands(), Readings()
+    clk, rst, slave, windows, commands, readings = flag(), flag(), Slave(), Regions(), Commands(), Readings()
     watchdog, enabled = bus(32), Interrupts()
     unit = register_slave(clk, rst, slave, windows, watchdog, enabled, commands, readings, config=config)
     kept, latched, due = dict(STORED), 0, None

@@ -26,7 +26,7 @@ from hls.descriptor.memory.arbiter import Request, arbiter
 from hls.descriptor.memory.load import LOAD_JOB, load_engine
 from hls.descriptor.memory.passes import pass_reader
 from hls.descriptor.memory.ports import memory_ports
-from hls.descriptor.memory.scratchpad import Place, scratchpad
+from hls.descriptor.memory.scratchpad import RingStart, scratchpad
 from hls.descriptor.top import Masters, heepstor
 from hls.lib.fifo import Stream
 from tests.layers import random_program
@@ -229,7 +229,7 @@ def test_mark_of_the_scratchpad():
 def answered(stream, seen):
     requests = {"load": Request(2), "aux": Request(2), "store": Request(2, data=True, mark=True)}
     ports = requests | {f"bus_{name}": Request(2, data=name == "store", mark=name == "store") for name in requests}
-    ports |= {f"{name}_place": Place(bus(32), bus(5)) for name in requests}
+    ports |= {f"{name}_place": RingStart(bus(32), bus(5)) for name in requests}
     ports |= {name: flag() for name in ("rst", "read_load", "read_aux", "marked")}
     ports |= {"rsp_count": bus(3), "rsp_data": bus(64)}
     preset(requests[stream], {"region": SCRATCHPAD, "count": 1} | ({"mark": 1} if stream == "store" else {}))

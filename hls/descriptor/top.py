@@ -12,7 +12,7 @@ from hls.config import Config
 from hls.descriptor.control.control import Events, Stages, control
 from hls.descriptor.control.sequencer import JOB as SEQUENCER_JOB
 from hls.descriptor.control.sequencer import sequencer
-from hls.descriptor.control.slave import Slave, Windows
+from hls.descriptor.control.slave import Regions, Slave
 from hls.descriptor.drain.aux_reader import AUX_JOB, aux_reader
 from hls.descriptor.drain.drain import DRAIN_JOB, drain
 from hls.descriptor.interface.table import LINEAR
@@ -22,7 +22,7 @@ from hls.descriptor.memory.arbiter import ANSWERS, Request, arbiter
 from hls.descriptor.memory.load import LOAD_JOB, load_engine
 from hls.descriptor.memory.params import param_reader
 from hls.descriptor.memory.ports import Answer, Command, memory_ports
-from hls.descriptor.memory.scratchpad import Place, scratchpad
+from hls.descriptor.memory.scratchpad import RingStart, scratchpad
 from hls.descriptor.memory.weights import weight_loader
 from hls.lib.convert import convert
 from hls.lib.delay import delay_line
@@ -56,7 +56,7 @@ def heepstor(clk, rst_n, s, m, irq, idle, *, config):
 
     rst, engine_rst, cancel, give_up = flags(4)
     stages = Stages()
-    windows, events = Windows(), Events()
+    windows, events = Regions(), Events()
     fetch, params, weights, aux, load = (
         Request(ports, urgent=name == "weights") for name in ("fetch", "params", "weights", "aux", "load")
     )
@@ -168,9 +168,9 @@ def heepstor(clk, rst_n, s, m, irq, idle, *, config):
                 load=load,
                 aux=aux,
                 store=store,
-                load_place=Place(begin.load_addr, begin.load_ring),
-                aux_place=Place(behind.aux_addr, behind.aux_ring),
-                store_place=Place(behind.store_addr, behind.store_ring),
+                load_place=RingStart(begin.load_addr, begin.load_ring),
+                aux_place=RingStart(behind.aux_addr, behind.aux_ring),
+                store_place=RingStart(behind.store_addr, behind.store_ring),
                 bus_load=bus_load,
                 bus_aux=bus_aux,
                 bus_store=bus_store,

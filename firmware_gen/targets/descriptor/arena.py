@@ -58,7 +58,7 @@ def plan_arena(
         buffers = [
             b for b in buffers_of(graph, tensors, layers, groups, records, keep, keep_all) if b.name not in scratchpad
         ]
-        offsets = planner.place(buffers)
+        offsets = planner.allocate(buffers)
         try:
             located = locate_all(graph, jobs, arrays, _extent(buffers, offsets), config)
         except HeepgenError:

@@ -4,7 +4,7 @@
 from typing import Any
 
 from firmware_gen.targets.descriptor.program import DESCRIPTORS, Program
-from firmware_gen.targets.descriptor.timing.banks import Banks, pieces, word_banks
+from firmware_gen.targets.descriptor.timing.banks import Banks, bank_runs, word_banks
 from firmware_gen.targets.descriptor.timing.cycles import Estimate, simulate
 from hls.descriptor.interface.table import on_chip, split_address
 
@@ -34,7 +34,7 @@ def descriptor_banks(program: Program, f: dict[str, Any]) -> Banks:
             return ()
         return word_banks(address(prefix), f.get(f"{prefix}_C_STRIDE", 1), program.config)
 
-    weights = () if f["UNIT_WEIGHTS"] else pieces(address("WEIGHT"), f["WEIGHT_WORDS"], program.config)
+    weights = () if f["UNIT_WEIGHTS"] else bank_runs(address("WEIGHT"), f["WEIGHT_WORDS"], program.config)
     descriptors = word_banks(program.placed[DESCRIPTORS].address, 1, program.config)
     return Banks(
         at("LOAD"),

@@ -5,10 +5,10 @@ from myhdl import Signal, always, always_comb, block, concat, intbv, modbv
 
 from hls.descriptor.control.fetch import JOB, descriptor_fetch
 from hls.descriptor.control.sequencer import JOB as SEQUENCER_JOB
-from hls.descriptor.control.slave import Commands, Interrupts, Readings, Slave, Windows, register_slave
+from hls.descriptor.control.slave import Commands, Interrupts, Readings, Regions, Slave, register_slave
 from hls.descriptor.drain.aux_reader import AUX_JOB
 from hls.descriptor.drain.drain import DRAIN_JOB
-from hls.descriptor.interface.job import Job, job_signals
+from hls.descriptor.interface.job import FieldSignals, job_signals
 from hls.descriptor.interface.registers import COUNTERS, ERRORS, REGIONS
 from hls.descriptor.interface.table import PROFILE_RECORD
 from hls.descriptor.interface.timing import record_beats
@@ -19,7 +19,7 @@ from hls.lib.mux import choose
 from hls.lib.unit import unit
 from hls.lib.wiring import join
 
-__all__ = ["STAGE_FIELDS", "Events", "Slave", "Stages", "Windows", "control"]
+__all__ = ["STAGE_FIELDS", "Events", "Slave", "Stages", "Regions", "control"]
 
 _DRAIN_FIELDS = f"{DRAIN_JOB} {AUX_JOB} store_ring aux_ring profile profile_addr profile_addr_region"
 
@@ -113,7 +113,7 @@ def control(
 ):
     """Run descriptor lists.
 
-    slave (`Slave`), windows (`Windows`), stages (`Stages`) and events (`Events`) are interfaces. A fetched descriptor
+    slave (`Slave`), windows (`Regions`), stages (`Stages`) and events (`Events`) are interfaces. A fetched descriptor
     is offered to all stages; each takes it once, when it is through with the layer before: its job changes, and
     ``start`` pulses, in the next cycle. When all have it, the next descriptor is fetched. load_done, weights_idle,
     cut_done, params_idle, seq_busy and drain_done are levels that show the new layer from the cycle after start on.
@@ -147,8 +147,8 @@ def control(
     free, asks, takes, taken = ({name: Signal(bool(0)) for name in STAGE_FIELDS} for _ in range(4))
     all_asks, all_taken = (Signal(intbv(0)[len(STAGE_FIELDS) :]) for _ in range(2))
     discard, seq_idle, params_done, refuse = (Signal(bool(0)) for _ in range(4))
-    bases = Job({f"base{i}": getattr(windows, f"base{i}") for i in range(REGIONS)})
-    record = Job({name: getattr(readings, name) for name in PROFILE_RECORD})
+    bases = FieldSignals({f"base{i}": getattr(windows, f"base{i}") for i in range(REGIONS)})
+    record = FieldSignals({name: getattr(readings, name) for name in PROFILE_RECORD})
     layers = Signal(modbv(0)[32:])
     window, timed_out, refused, nothing_moves, unused = (
         ERRORS[name][0] for name in ("WINDOW", "TIMEOUT", "BUSY", "STALL", "LEFTOVER")

@@ -41,7 +41,7 @@ class Window:
         self.iy = Signal(modbv(0)[IY_BITS:])
 
 
-class Marks:
+class VectorFlags:
     """What a vector means to the weight loader, the accumulators and the activation buffer."""
 
     def __init__(self, entry_bits: int) -> None:
@@ -51,7 +51,7 @@ class Marks:
         self.entry = Signal(modbv(0)[entry_bits:])
 
 
-class Place:
+class ReadAddress:
     """Where a vector's words lie: address and lanes lo..hi-1, words that must be loaded, words released afterwards."""
 
     def __init__(self, addr_bits: int, lane_bits: int) -> None:
@@ -102,8 +102,8 @@ def sequencer(
     entry_bits = (config.accumulator_entries - 1).bit_length()
     advance, running = Signal(bool(0)), Signal(bool(0))
     saved, window = Position(), Window()
-    marks, placed, issuing = (Marks(entry_bits) for _ in range(3))
-    place = Place(len(rd_addr), len(lane_hi))
+    marks, placed, issuing = (VectorFlags(entry_bits) for _ in range(3))
+    place = ReadAddress(len(rd_addr), len(lane_hi))
 
     @always_comb
     def outputs():

@@ -25,7 +25,7 @@ class Slave:
         self.addr, self.wdata, self.rdata = (Signal(intbv(0)[32:]) for _ in range(3))
 
 
-class Windows:
+class Regions:
     """BASE and LIMIT registers, byte addresses."""
 
     def __init__(self) -> None:

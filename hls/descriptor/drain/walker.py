@@ -4,7 +4,7 @@
 from myhdl import Signal, always, always_comb, block, concat, intbv, modbv
 
 from hls.config import Config
-from hls.descriptor.interface.job import Job
+from hls.descriptor.interface.job import FieldSignals
 from hls.descriptor.interface.table import LINEAR
 from hls.descriptor.interface.timing import beats
 from hls.lib.unit import unit
@@ -31,9 +31,11 @@ class Beat:
         self.entry = Signal(intbv(0)[index_bits(config.accumulator_entries) :])
 
 
-def walk_job(job: Job, prefix: str) -> Job:
+def walk_job(job: FieldSignals, prefix: str) -> FieldSignals:
     """The loops and the address steps of one side, under common names."""
-    return Job({n: getattr(job, n) for n in LOOPS.split()} | {n: getattr(job, f"{prefix}_{n}") for n in _STEPS.split()})
+    return FieldSignals(
+        {n: getattr(job, n) for n in LOOPS.split()} | {n: getattr(job, f"{prefix}_{n}") for n in _STEPS.split()}
+    )
 
 
 @unit(

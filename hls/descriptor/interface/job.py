@@ -8,15 +8,15 @@ from myhdl import Signal, SignalType, intbv
 from hls.descriptor.interface.table import FIELD
 
 
-class Job:
+class FieldSignals:
     """Some descriptor fields as signals; address fields are absolute and have a ``_region`` companion."""
 
     def __init__(self, signals: Mapping[str, SignalType]) -> None:
         self.__dict__.update(signals)
 
-    def subset(self, names: str) -> "Job":
-        """Job with only the named fields (a unit's port list holds what it reads)."""
-        return Job({name: getattr(self, name) for name in names.split()})
+    def subset(self, names: str) -> "FieldSignals":
+        """FieldSignals with only the named fields (a unit's port list holds what it reads)."""
+        return FieldSignals({name: getattr(self, name) for name in names.split()})
 
 
 def field_signal(name: str) -> SignalType:
@@ -32,6 +32,6 @@ def field_signal(name: str) -> SignalType:
     return Signal(intbv(0)[field.width :])
 
 
-def job_signals(names: str) -> Job:
-    """Job with fresh signals for the blank-separated lower-case field names."""
-    return Job({name: field_signal(name) for name in names.split()})
+def job_signals(names: str) -> FieldSignals:
+    """FieldSignals with fresh signals for the blank-separated lower-case field names."""
+    return FieldSignals({name: field_signal(name) for name in names.split()})

@@ -20,7 +20,7 @@ _OUTPUTS = " ".join(
 )
 
 
-class Place:
+class RingStart:
     """Where a stream of the current layer begins (byte address), and log2 of the words of its ring."""
 
     def __init__(self, addr: SignalType, ring: SignalType) -> None:
@@ -53,7 +53,7 @@ def scratchpad(
     One beat is read and one is written per cycle, aux before load. An answer comes SCRATCHPAD_LATENCY cycles after its
     request was accepted, as read_load or read_aux, with rsp_count and rsp_data as in `memory.ports`. A store is done
     when it is accepted; a read accepted later sees it; ``marked`` pulses one cycle after a beat with ``mark``.
-    A word index keeps the bits above the stream's ring of load_place, aux_place or store_place (`Place`).
+    A word index keeps the bits above the stream's ring of load_place, aux_place or store_place (`RingStart`).
     """
     ports, size = config.ports, config.scratchpad_words
     banks = 1 << (ports - 1).bit_length()

@@ -9,7 +9,7 @@ import numpy as np
 
 from firmware_gen import ir
 from firmware_gen.targets.descriptor.lowering.operations import Operation, operations_of
-from firmware_gen.targets.descriptor.lowering.pieces import Constants, Job, add_streams, best_cut
+from firmware_gen.targets.descriptor.lowering.pieces import Constants, Job, add_streams, best_split
 from firmware_gen.targets.descriptor.lowering.tensors import Tensor, View
 from firmware_gen.targets.descriptor.lowering.windows import Windowed
 from hls.config import Config
@@ -45,7 +45,7 @@ def windowed_jobs(
     target = _shifted(operation.target, image * operation.target_step)
     aux = _shifted(operation.aux, image * operation.aux_step)
     try:
-        cut = best_cut(layer, op, operation.rectangle, source, target, config, aux, cbg)
+        cut = best_split(layer, op, operation.rectangle, source, target, config, aux, cbg)
     except HeepgenError:
         if op.residual == "none":
             raise

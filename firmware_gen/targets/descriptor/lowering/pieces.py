@@ -294,7 +294,7 @@ DESCRIPTOR_CYCLES = 40
 """Estimated cost of one more descriptor: fetch, first loads, last stores."""
 
 
-def best_cut(
+def best_split(
     layer: str,
     op: Windowed,
     rectangle,

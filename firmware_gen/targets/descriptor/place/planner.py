@@ -121,7 +121,7 @@ class MemoryReport:
         return "\n".join(lines) + "\n"
 
 
-def place(buffers: list[Buffer], enough: int = 0) -> dict[str, int]:
+def allocate(buffers: list[Buffer], enough: int = 0) -> dict[str, int]:
     """Offset of every buffer: each in turn in the tightest gap between those it meets in time.
 
     Big ones go first; other orders around that one are tried while the plan needs more than what is alive at once, and

@@ -283,7 +283,7 @@ class _Planner:
         rest = [self.alive(b.name, b, choice) for b in self.all if b.name not in names]
         if choice.groups and planner.peak(rest, len(self.jobs))[0] > self.arena:
             return None
-        offsets = planner.place(buffers, self.size)
+        offsets = planner.allocate(buffers, self.size)
         if any(offsets[b.name] + b.size > self.size for b in buffers):
             return None
         everything = (self.config.scratchpad_words - 1).bit_length()
@@ -404,7 +404,7 @@ class _Room:
             self._count(buffer)
         self._shelf = Shelf()
         if not all(self._shelf.add(buffer, self._plan.size) for buffer in planner.by_size(buffers)):
-            self._shelf = None  # `planner.place` had to try another order
+            self._shelf = None  # `planner.allocate` had to try another order
         return True
 
     def _count(self, buffer: Buffer) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Buffers where `planner.place` tries them first, while they become more: what one more does not move stays."""
+"""Buffers where `planner.allocate` tries them first, while they become more: what one more does not move stays."""
 
 import heapq
 

@@ -48,7 +48,7 @@ def word_banks(address: int, stride: int, config: Config) -> tuple[int, ...]:
     return ()
 
 
-def pieces(address: int, words: int, config: Config) -> tuple[tuple[int, tuple[int, ...]], ...]:
+def bank_runs(address: int, words: int, config: Config) -> tuple[tuple[int, tuple[int, ...]], ...]:
     """`Banks.weights` of ``words`` words from byte ``address`` on."""
     bank, at = config.bank_bytes, 0
     result: list[tuple[int, tuple[int, ...]]] = []
