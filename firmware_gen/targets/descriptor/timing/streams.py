@@ -115,7 +115,7 @@ class Weights(Pass):
     def __init__(self, config: Config):
         buffer = weight_buffer(config)
         super().__init__(config.ports, buffer.depth, buffer.row_beats)
-        self.row_bytes, self.low_water = buffer.row, buffer.low_water
+        self.row_bytes, self.low_mark = buffer.row, buffer.low_mark
         self.urgent = True
 
     def start(self, t: int, plan: Plan) -> None:
@@ -127,7 +127,7 @@ class Weights(Pass):
 
     def hurry(self) -> None:
         """Whether the next cycle's request is more important than others."""
-        self.urgent = self.stored < self.low_water
+        self.urgent = self.stored < self.low_mark
 
 
 class Cutter:
