@@ -86,9 +86,11 @@ class Entry:
 
     def lines(self) -> list[str]:
         loops = ", ".join(f"{name} {count}" for name, count in self.loops.items())
-        parameters = self.parameters
-        if not isinstance(parameters, Constant):
-            parameters = "scale {:g}, bias {:g} for all channels".format(*parameters)
+        parameters: Constant | str
+        if isinstance(self.parameters, Constant):
+            parameters = self.parameters
+        else:
+            parameters = "scale {:g}, bias {:g} for all channels".format(*self.parameters)
         rows = [
             ("computes", f"{self.mode}; {loops}"),
             ("loads", f"{self.loads}" + ("; waits for the descriptor before" if self.waits else "")),
@@ -142,7 +144,7 @@ def listing(program: Program) -> Listing:
     words = program.constants[DESCRIPTORS].reshape(-1, WORDS)
     layers = {number: layer for layer in program.layers for number in layer.descriptors}
     for layer in program.layers:
-        if layer.on_cpu:
+        if isinstance(layer.node, ir.OnCpu):
             cpu.append((done, layer.name, layer.op, cpu_call(layer.node, layer, program)))
         done = max(layer.descriptors, default=done - 1) + 1
     entries = [reader.entry(number, words[number], layer) for number, layer in sorted(layers.items())]
@@ -247,7 +249,8 @@ class _Reader:
 def _inputs(f: dict[str, Any]) -> np.ndarray:
     """Words that a descriptor loads, relative to the first."""
     axes = [np.arange(f[f"LOAD_{axis}_COUNT"]) * f[f"LOAD_{axis}_STRIDE"] for axis in "YXC"]
-    return (axes[0][:, None, None] + axes[1][:, None] + axes[2]).reshape(-1)
+    words: np.ndarray = (axes[0][:, None, None] + axes[1][:, None] + axes[2]).reshape(-1)
+    return words
 
 
 def _outputs(f: dict[str, Any], stream: str, config: Config) -> np.ndarray:
@@ -257,7 +260,8 @@ def _outputs(f: dict[str, Any], stream: str, config: Config) -> np.ndarray:
     block, lane = np.divmod(np.arange(f["COUT"]), config.diagonal if f["DIAGONAL"] else config.cols)
     channels = block * f[f"{stream}_CB_STEP"] + lane * f[f"{stream}_C_STRIDE"]
     groups = np.arange(f["GROUPS"]) * f[f"{stream}_G_STEP"]
-    return (pixels[:, None, None] + groups[:, None] + channels).reshape(-1)
+    words: np.ndarray = (pixels[:, None, None] + groups[:, None] + channels).reshape(-1)
+    return words
 
 
 def _loops(f: dict[str, Any]) -> dict[str, int]:

@@ -17,6 +17,12 @@ Pads = tuple[int, int, int, int]  # top, left, bottom, right
 NO_PADS: Pads = (0, 0, 0, 0)
 
 
+def chw(shape: Shape) -> tuple[int, int, int]:
+    """Channels, height and width, which `shape` is."""
+    channels, height, width = shape
+    return channels, height, width
+
+
 @dataclass(frozen=True)
 class Activation:
     """y = clamp(x if x > 0 else slope * x, low, high); the multiply is skipped when slope is 1.

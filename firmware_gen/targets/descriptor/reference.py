@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from threadpoolctl import threadpool_limits
 
+from firmware_gen import ir
 from firmware_gen.models.cpu_model import cpu_operator
 from firmware_gen.targets.descriptor.compiler import in_memory
 from firmware_gen.targets.descriptor.place.planner import memory_map
@@ -126,9 +127,9 @@ def _execute(program: Program, samples: np.ndarray, taps: bool) -> Result:
         if taps:
             kept[layer.name] = read(program, image, layer.node.output)
     losses = {
-        layer.name: max(executed[index].loss for index in layer.descriptors)
+        layer.name: max(known)
         for layer in program.layers
-        if layer.descriptors and executed[layer.descriptors[0]].loss is not None
+        if (known := [loss for index in layer.descriptors if (loss := executed[index].loss) is not None])
     }
     return Result(read_outputs(program, image), kept, tuple(e.vectors for e in executed), losses)
 
@@ -171,9 +172,11 @@ def _words(program: Program, value: str) -> np.ndarray:
 
 def run_on_cpu(program: Program, layer: Layer, image: np.ndarray) -> None:
     """A layer that the CPU computes, in one image or in several."""
-    inputs, rank = [read(program, image, value) for value in layer.node.inputs], len(layer.in_shape)
+    node = layer.node
+    assert isinstance(node, ir.OnCpu)
+    inputs, rank = [read(program, image, value) for value in node.inputs], len(layer.in_shape)
     merged = [x.reshape(-1, *x.shape[x.ndim - rank + 1 :]) if rank > 1 else x for x in inputs]
-    write(program, image, layer.node.output, cpu_operator(layer.node, *merged).reshape(inputs[0].shape))
+    write(program, image, node.output, cpu_operator(node, *merged).reshape(inputs[0].shape))
 
 
 def _checked(program: Program, sample: np.ndarray) -> np.ndarray:

@@ -153,7 +153,11 @@ def jobs(
                 ),
             )
         return
-    operations = [_single(node, tensors) for node in nodes]
+    operations: list[Operation] = []
+    for node in nodes:
+        one = _single(node, tensors)
+        assert one, f"{node.name} is in a group, and not one operation on whole maps"
+        operations.append(one)
     cbg: list[int | None] = [None] * len(nodes)
     for layer, first, end in turns([_rows(o) for o in operations], group):
         piece = replace(operations[layer], rectangle=((first, end), (0, operations[layer].op.out_width)))

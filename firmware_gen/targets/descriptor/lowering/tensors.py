@@ -81,8 +81,10 @@ class Tensor:
 
 def map_view(tensor: Tensor | None, shape: tuple[int, int, int]) -> tuple[View | None, int]:
     """View of the first image of a tensor of (C, H, W) maps, and the words from one image to the next."""
-    if tensor is None:
-        return None, 0
+    return _view(tensor, shape) if tensor else (None, 0)
+
+
+def _view(tensor: Tensor, shape: tuple[int, int, int]) -> tuple[View, int]:
     channels, height, width = shape
     if tensor.channels_last:
         pitch = tensor.pitch or channels
@@ -93,8 +95,8 @@ def map_view(tensor: Tensor | None, shape: tuple[int, int, int]) -> tuple[View |
 def image_steps(tensor: Tensor, whole: ir.Shape) -> tuple[int, int, int]:
     """Words of maps (N, C, H, W) or vectors from image to image, pixel to pixel and channel to channel; 0 along what
     the tensor has one of, and `whole` has several."""
-    shape, full = ((*s, 1, 1)[:3] if len(s) == 1 else (*s, 1, 1)[1:4] for s in (tensor.shape, whole))
-    view, image = map_view(tensor, shape)
+    shape, full = (ir.chw((*s, 1, 1)[:3] if len(s) == 1 else (*s, 1, 1)[1:4]) for s in (tensor.shape, whole))
+    view, image = _view(tensor, shape)
     return image, view.x * (shape[1:] == full[1:]), view.c * (shape[0] == full[0])
 
 
@@ -178,7 +180,7 @@ def channel_part(whole: Tensor, shape: ir.Shape, channel: int) -> Tensor:
         return replace(
             whole,
             shape=shape,
-            channels_last=shape[1:],
+            channels_last=ir.chw(shape[1:]),
             offset=whole.offset + channel,
             pitch=whole.pitch or whole.channels_last[0],
         )
@@ -252,4 +254,4 @@ def _in_pytorch_order(graph: ir.Graph) -> set[str]:
 
 
 def _channels_last(shape: ir.Shape) -> tuple[int, int, int] | None:
-    return shape[1:] if len(shape) == 4 and shape[1] > 1 and shape[2] * shape[3] > 1 else None
+    return ir.chw(shape[1:]) if len(shape) == 4 and shape[1] > 1 and shape[2] * shape[3] > 1 else None

@@ -74,6 +74,9 @@ class Record:
         return (), words, self.store.due(False)
 
 
+Stage = Load | Weights | Cutter | Params | Sequencer | Drain
+
+
 class Machine:
     """All stages, and the descriptor on offer, which each takes when it is through with the one before."""
 
@@ -91,9 +94,10 @@ class Machine:
         self.store, self.aux = Store(), Aux(self.sequencer)
         self.drain = Drain(self.sequencer, self.params, self.aux, self.store)
         self.record = Record(ports, self.store)
-        self.stages = (self.load, self.weights, self.cutter, self.params, self.sequencer, self.drain)
-        self.offered, self.waiting = 0, list(self.stages)
-        self.starting: list[Any] = []
+        self.stages: tuple[Stage, ...] = (self.load, self.weights, self.cutter, self.params, self.sequencer, self.drain)
+        self.offered = 0
+        self.waiting: list[Stage] = list(self.stages)
+        self.starting: list[tuple[Stage, Plan]] = []
         self.all_taken_at = self.drain_taken_at = -1
         self.drain_layer = self.load_layer = -1
         self.storing = self.recording = False
@@ -166,13 +170,13 @@ class Machine:
         if not self.waiting:
             self.all_taken_at = t
 
-    def _is_free(self, stage, plan: Plan, drain_free: bool, in_order: bool) -> bool:
+    def _is_free(self, stage: Stage, plan: Plan, drain_free: bool, in_order: bool) -> bool:
         """Whether a stage is through; ``in_order``: the drain has taken the descriptor on offer, or does now."""
-        if stage is self.drain:
+        if isinstance(stage, Drain):
             return drain_free
-        if stage is self.params:
+        if isinstance(stage, Params):
             return in_order and stage.done()
-        if stage is self.sequencer:
+        if isinstance(stage, Sequencer):
             return not stage.busy and (in_order or not (plan.acc_init or stage.acc_init))
         return stage.done()
 
@@ -202,6 +206,7 @@ class Machine:
 
     def _bus(self, t: int, aux_asks: bool, store_asks: bool, load_asks: int) -> None:
         """By priority."""
+        stream: Fetch | Record | Load | Store | Aux | Weights | Params
         if self.fetch.left and t >= self.fetch.begins:
             stream = self.fetch
         elif self.params.wants():
@@ -214,7 +219,7 @@ class Machine:
             stream = self.store
         elif self.record.left and t >= self.record.begins:
             stream = self.record
-            if stream.left == len(PROFILE_RECORD):
+            if self.record.left == len(PROFILE_RECORD):
                 self._complete(t)
         elif load_asks:
             stream = self.load
@@ -225,7 +230,7 @@ class Machine:
         banks, words, answered = stream.accept(t)
         self.counts.words += words
         self.memory.accept(t, banks, words, answered)
-        if stream is self.record and not stream.left:
+        if stream is self.record and not self.record.left:
             self.storing = self.recording = False
 
 

@@ -5,6 +5,7 @@
 """
 
 from collections import deque
+from collections.abc import Callable
 from functools import partial
 
 from firmware_gen.targets.descriptor.timing.plan import (
@@ -46,11 +47,13 @@ class Counts:
 class Load:
     """`memory.load`: asks for the layers' words in order; ``loaded`` may be read."""
 
+    plan: Plan  # of the layer at work
+
     def __init__(self, config: Config):
         self.ports, self.room = config.ports, config.activation_words - config.ports
-        self.plan: Plan | None = None
         self.begins = self.chunks_left = self.chunk_left = self.layer_asked = 0
-        self.beat, self.banks = 0, ()  # of the request that waits
+        self.beat = 0  # of the request that waits
+        self.banks: tuple[int, ...] = ()
         self.asked = self.loaded = self.released = 0
         self.arrivals: deque[tuple[int, int]] = deque()
         self.leaving: deque[tuple[int, int]] = deque()
@@ -98,10 +101,11 @@ class Load:
 class Sequencer:
     """`control.sequencer`; ``finished``: cycles in which accumulator banks are ready to drain, ``banks``: free ones."""
 
+    plan: Plan  # of the layer at work
+
     def __init__(self, config: Config, load: Load, cutter: Cutter, counts: Counts):
         self.load, self.cutter, self.counts = load, cutter, counts
         self.to_full = vector_to_drain(config)
-        self.plan: Plan | None = None
         self.vector = self.total = self.begins = self.go_at = self.step_vectors = self.strip = 0
         self.base = self.released = 0
         self.banks = 2
@@ -157,8 +161,9 @@ class Sequencer:
 class Store:
     """The store side's requests, and what becomes of them: ``available`` words of the next input are stored."""
 
+    plan: Plan  # of the layer at work
+
     def __init__(self) -> None:
-        self.plan: Plan | None = None
         self.room, self.latency = STORE_BEATS, read_to_store()
         self.results: deque[tuple[int, int]] = deque()  # cycle, beat of `Plan.stores`
         self.returns: deque[tuple[int, bool]] = deque()
@@ -202,7 +207,7 @@ class Store:
     def all_accepted(self) -> bool:
         return self.room == STORE_BEATS
 
-    def due(self, marked: bool):
+    def due(self, marked: bool) -> Callable[[int], None]:
         """Who hears of the answer to a beat, of a profile record too."""
         self.pending += 1
         return partial(self._returned, marked)
@@ -214,9 +219,10 @@ class Store:
 class Aux:
     """`drain.aux_reader`: residual beats, or initial values for banks that are free."""
 
+    plan: Plan  # of the layer at work
+
     def __init__(self, sequencer: Sequencer):
         self.sequencer = sequencer
-        self.plan: Plan | None = None
         self.beats: deque[int] = deque()  # cycles from which they may be used
         self.room = AUX_BEATS
         self.left = self.begins = self.bank_left = 0
@@ -264,16 +270,18 @@ class Aux:
 class Drain:
     """`drain.drain`: reads a beat of a finished bank per cycle."""
 
+    plan: Plan  # of the layer at work
+
     def __init__(self, sequencer: Sequencer, params: Params, aux: Aux, store: Store):
         self.sequencer, self.params, self.aux, self.store = sequencer, params, aux, store
-        self.plan: Plan | None = None
         self.blocks: list[tuple[int, bool]] = []
         self.begins = self.block = self.block_left = self.full = 0
         self.param_blocks = self.param_beats = 0
-        self.issues = False
+        self.issues = self.initialises = False
 
     def start(self, t: int, plan: Plan) -> None:
         self.plan, self.begins, self.blocks = plan, t + FIRST_BEAT, plan.blocks
+        self.initialises = plan.acc_init
         self.block, self.block_left = 0, plan.blocks[0][0]
         self.param_blocks = self.param_beats = 0
         self.aux.start(t, plan)
@@ -305,7 +313,7 @@ class Drain:
             if self.param_beats == self.plan.param_block:
                 self.param_beats = 0
                 self.param_blocks += 1
-        if self.plan and self.plan.acc_init:
+        if self.initialises:
             self.aux.initialise(t, freed)
         else:
             self.sequencer.banks += freed

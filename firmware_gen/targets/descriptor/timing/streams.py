@@ -133,12 +133,13 @@ class Weights(Pass):
 class Cutter:
     """The cutting side of `memory.weights`: the byte gearbox between FIFO and array, and the shadow weights."""
 
+    plan: Plan  # of the layer at work
+
     def __init__(self, config: Config, weights: Weights):
         buffer = weight_buffer(config)
         self.fifo, self.diagonal, self.refill = weights, config.diagonal, buffer.refill
         self.dense = [buffer.beat] * (buffer.load_beats - 1) + [buffer.last]
         self.need = self.dense
-        self.plan: Plan | None = None
         self.coming: Plan | None = None  # of a layer that starts at the end of this cycle
         self.words_left = self.held = self.beat = self.tiles = self.strips = 0
         self.full = self.skip = self.begun = False
