@@ -78,6 +78,7 @@ NEAREST = {
     "lower": "lower speed planner",
     "order": "order planner",
     "planner": "planner codegen speed",
+    "verilog": "verilog_rules unit generated_verilog",
     "arena": "planner speed tiling",
     "compiler": "planner lower speed residency",
     "link": "order planner lower",

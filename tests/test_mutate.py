@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests import mutants
+from tests import mutants, mutate
 
 HERE = Path(__file__).parent
 
@@ -134,3 +134,10 @@ def test_the_sample_stays_when_lines_move():
     after = mutants.sample(mutants.find("hls/f.py", b"import math\n\n\n" + source), 20, 1)
     assert len(before) == 10 and [m.name for m in before] == [m.name for m in after]
     assert [m.name for m in mutants.sample(mutants.find("hls/f.py", source), 20, 2)] != [m.name for m in before]
+
+
+def test_known_equivalent_mutants_are_of_the_sources_as_they_are():
+    known = mutate.Allowed().reasons.keys()
+    files = {file for file, _, _ in known}
+    found = [m for file in files for m in mutants.find(file, (mutate.ROOT / file).read_bytes())]
+    assert known <= {(m.file, m.before, m.after) for m in found}
