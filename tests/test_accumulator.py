@@ -144,6 +144,7 @@ def pack(words):
     return sum(int(w) << 32 * i for i, w in enumerate(words))
 
 
+@pytest.mark.slow
 @settings(max_examples=8, deadline=None, phases=[Phase.explicit, Phase.reuse, Phase.generate])
 @given(st.integers(0, 1 << 32), st.integers(1, 5), st.sampled_from([16, 32]))
 def test_myhdl(seed, cols, entries):

@@ -129,6 +129,7 @@ def check(s, valid, data):
     assert not len(wrong), [(int(t), int(c), hex(data[t, c]), hex(s.col_data[t, c])) for t, c in wrong[:5]]
 
 
+@pytest.mark.slow
 @settings(max_examples=12)
 @given(
     st.integers(1, 6),

@@ -164,6 +164,7 @@ def check(rows, got, outputs):
     assert (got[1:, 1] == got[:-1, 1])[still].all()
 
 
+@pytest.mark.slow
 @settings(max_examples=8, deadline=None, phases=[Phase.explicit, Phase.reuse, Phase.generate])
 @given(st.integers(0, 1 << 32))
 def test_myhdl_equals_model(seed):

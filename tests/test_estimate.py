@@ -122,12 +122,12 @@ class Short(nn.Module):
 def test_a_residual_is_used_when_it_has_arrived(monkeypatch):
     arrived = []
 
-    def read(self, t, read=Drain._read):
+    def read(self, t, read=Drain.read_beat):
         if self.plan.residual:
             arrived.append(self.aux.ready(t))
         return read(self, t)
 
-    monkeypatch.setattr(Drain, "_read", read)
+    monkeypatch.setattr(Drain, "read_beat", read)
     config = Config(rows=4, cols=4, ports=1, scratchpad_words=0)
     descriptor_cycles(CodeGenerator(Short(), np.ones((1, 8), np.float32), config=config).program())
     assert all(arrived) and len(arrived) >= 4 * 8

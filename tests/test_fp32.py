@@ -63,6 +63,7 @@ def test_enable_freezes_the_pipeline(operation):
             assert y == expected[i]
 
 
+@pytest.mark.slow
 @settings(max_examples=20, deadline=None)
 @given(st.lists(st.tuples(fp32_bits(), fp32_bits()), min_size=20, max_size=60), st.sampled_from(sorted(UNITS)))
 def test_myhdl_on_drawn_operands(operands, operation):

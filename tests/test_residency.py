@@ -155,6 +155,7 @@ def random_config(rng, **options):
     )
 
 
+@pytest.mark.slow
 def test_any_choice_gives_the_same_bits(monkeypatch):
     """Network, geometry and choice come from the seed; the plan's own proof runs along."""
     grouped = whole = 0

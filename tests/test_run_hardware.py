@@ -117,6 +117,7 @@ def test_the_tensor_of_a_layer_comes_from_the_device(app):
     assert np.abs(tensor - exact.numpy()).max() < 0.1
 
 
+@pytest.mark.slow
 def test_waves_of_a_run(app, tmp_path):
     run(app, CONFIG, vcd=tmp_path / "waves" / "run.vcd")
     head = (tmp_path / "waves" / "run.vcd").read_text()[:100_000]

@@ -118,6 +118,7 @@ def small_network(config, folder):
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("config", CONFIGS[:2], ids=lambda c: f"{c.rows}x{c.cols}-{c.arithmetic}")
 def test_threads_and_splitting_change_nothing(config, tmp_path, monkeypatch):
     torch.manual_seed(1)

@@ -306,7 +306,7 @@ class Drain:
         )
 
     def step(self, t: int) -> None:
-        freed = self._read(t) if self.issues else 0
+        freed = self.read_beat(t) if self.issues else 0
         if self.param_blocks != 2 and self.params.ready(t):
             self.params.take(t)
             self.param_beats += 1
@@ -318,7 +318,7 @@ class Drain:
         else:
             self.sequencer.banks += freed
 
-    def _read(self, t: int) -> int:
+    def read_beat(self, t: int) -> int:
         """The beat is read; how many banks it frees."""
         self.store.read(t)
         if self.plan.residual:
