@@ -2,7 +2,6 @@
 """Whole accelerator simulated in MyHDL: random geometry, buffer depths, layers and bus stalls, against its model."""
 
 import numpy as np
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from myhdl import Signal, StopSimulation, always, block, delay, instance
@@ -98,7 +97,6 @@ def simulate(config, program, seed, stall, limit=20000, vcd=None):
     return memory.words, outcome["status"], outcome["cycles"]
 
 
-@pytest.mark.slow
 @settings(max_examples=8)
 @given(config=configs, stall=stalls, seed=st.integers(0, 2**32 - 1))
 def test_any_geometry_layer_and_stall(with_waves, config, stall, seed):
