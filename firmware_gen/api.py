@@ -12,12 +12,12 @@ from firmware_gen import ir
 from firmware_gen.emit import codegen
 from firmware_gen.frontend.exported import verify
 from firmware_gen.frontend.exported.importer import Example, Model, import_program
+from firmware_gen.memory.planner import MemoryReport
 from firmware_gen.models.fake_quant import GraphModule
 from firmware_gen.passes import append_softmax, run_passes
 from firmware_gen.passes.quantise import quantise, with_biases
 from firmware_gen.targets.descriptor import reference
 from firmware_gen.targets.descriptor.compiler import compile_choices
-from firmware_gen.targets.descriptor.place.planner import MemoryReport
 from firmware_gen.targets.descriptor.program import Program
 from firmware_gen.targets.descriptor.strips import fastest
 from hls.config import Config

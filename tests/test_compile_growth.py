@@ -11,9 +11,10 @@ from torch import nn
 
 from examples.speed import LARGE, chain
 from firmware_gen import CodeGenerator, ir
+from firmware_gen.memory import planner
+from firmware_gen.memory.planner import Buffer
 from firmware_gen.targets.descriptor.compiler import compile_graph
-from firmware_gen.targets.descriptor.place import overlap, planner, residency
-from firmware_gen.targets.descriptor.place.planner import Buffer
+from firmware_gen.targets.descriptor.place import overlap, residency
 from firmware_gen.targets.descriptor.place.shelf import Shelf
 from hls.config import Config
 

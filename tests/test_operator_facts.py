@@ -15,15 +15,15 @@ from firmware_gen import ir
 from firmware_gen.emit.cpu_calls import cpu_call
 from firmware_gen.frontend import aten
 from firmware_gen.models.cpu_model import cpu_operator
+from firmware_gen.operations.operation import operations_of
 from firmware_gen.targets.descriptor.explain import place_of, work_of
-from firmware_gen.targets.descriptor.lowering.operations import operations_of
 from hls.errors import HeepgenError
 from sim.toolchain import host_compiler, run_tool
 
 RUNTIME = Path(firmware_gen.__file__).parent / "runtime"
 ELEMENTWISE = ir.Elementwise.__subclasses__()
 WHERE = {  # registry: what lacks an operator that it does not know
-    operations_of: "a lowering in targets/descriptor/lowering/operations.py",
+    operations_of: "a form in firmware_gen/operations/operation.py",
     place_of: "an explanation in targets/descriptor/explain.py",
     work_of: "an explanation of its work in targets/descriptor/explain.py",
     cpu_operator: "a bit-exact model in models/cpu_model.py",

@@ -9,19 +9,11 @@ from torch import nn
 
 from examples.networks import NETWORKS
 from firmware_gen import CodeGenerator
+from firmware_gen.memory import planner
+from firmware_gen.memory.planner import Access, Buffer, allocate, check_overlaps, locate, peak, smallest_memory
 from firmware_gen.targets.descriptor import arena as placing
 from firmware_gen.targets.descriptor.arena import program_bytes
 from firmware_gen.targets.descriptor.estimate import descriptor_cycles
-from firmware_gen.targets.descriptor.place import planner
-from firmware_gen.targets.descriptor.place.planner import (
-    Access,
-    Buffer,
-    allocate,
-    check_overlaps,
-    locate,
-    peak,
-    smallest_memory,
-)
 from gen.documents.plan import draw
 from hls.config import Config
 from hls.descriptor.interface.table import CONTIGUOUS, INTERLEAVED

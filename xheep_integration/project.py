@@ -11,7 +11,7 @@ import jinja2
 
 from firmware_gen.emit import codegen
 from firmware_gen.emit.codegen import ARENA_SECTION, BANNER, RUNTIME, WEIGHT_SECTIONS
-from firmware_gen.targets.descriptor.place.planner import ALIGN, PROGRAM_BYTES
+from firmware_gen.memory.planner import ALIGN, PROGRAM_BYTES
 from hls.config import Config
 from hls.descriptor.interface import regmap
 from hls.descriptor.interface.table import CONTIGUOUS, INTERLEAVED

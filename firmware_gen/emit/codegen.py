@@ -17,12 +17,12 @@ from firmware_gen import ir
 from firmware_gen.emit.cpu_calls import cpu_call
 from firmware_gen.emit.layout import statement, table
 from firmware_gen.emit.literals import float_literal
+from firmware_gen.memory.planner import ALIGN, Placed
+from firmware_gen.operations.tensors import View, shares_storage
+from firmware_gen.operations.windows import Windowed
 from firmware_gen.targets.cpu import software
 from firmware_gen.targets.cpu.software import Call, SoftwareProgram
 from firmware_gen.targets.descriptor import reference
-from firmware_gen.targets.descriptor.lowering.tensors import View, shares_storage
-from firmware_gen.targets.descriptor.lowering.windows import Windowed
-from firmware_gen.targets.descriptor.place.planner import ALIGN, Placed
 from firmware_gen.targets.descriptor.program import DESCRIPTORS, PROFILE, Program
 from hls.descriptor.interface import regmap
 from hls.descriptor.interface.registers import REGIONS

@@ -8,7 +8,7 @@ from functools import singledispatch
 
 from firmware_gen import ir
 from firmware_gen.emit.literals import float_literal
-from firmware_gen.targets.descriptor.lowering.tensors import Tensor, image_steps
+from firmware_gen.operations.tensors import Tensor, image_steps
 from firmware_gen.targets.descriptor.program import Layer, Program
 from hls.errors import HeepgenError
 

@@ -13,8 +13,8 @@ import numpy as np
 
 from firmware_gen import ir
 from firmware_gen.emit.cpu_calls import cpu_call
+from firmware_gen.operations.tensors import Tensor
 from firmware_gen.targets.descriptor.lowering.pieces import activation_of
-from firmware_gen.targets.descriptor.lowering.tensors import Tensor
 from firmware_gen.targets.descriptor.program import DESCRIPTORS, Layer, Program
 from hls.config import Config
 from hls.descriptor.interface.table import ARENA, SCRATCHPAD, WORDS, split_address, unpack

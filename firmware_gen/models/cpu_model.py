@@ -8,7 +8,7 @@ import numpy as np
 
 from firmware_gen import ir
 from firmware_gen.ir import Activation
-from firmware_gen.targets.descriptor.lowering.windows import Windowed
+from firmware_gen.operations.windows import Windowed
 from hls.arithmetic.fma import fma_model
 from hls.arithmetic.fp32 import canonical
 from hls.errors import HeepgenError

@@ -88,7 +88,7 @@ def measure(
     progress: Callable[[str], None] = lambda message: None,
 ) -> Measurement:
     """Generate, run and measure a model file; a network that cannot be compiled gives a reason instead."""
-    from firmware_gen.targets.descriptor.place.planner import memory_map
+    from firmware_gen.memory.planner import memory_map
     from gen.flows.run import run
     from gen.flows.sw import generate_sw
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from firmware_gen import ir
+from firmware_gen.memory import planner
+from firmware_gen.operations.tensors import Tensor, shares_storage
 from firmware_gen.targets.descriptor.lowering.depth_first import Group
 from firmware_gen.targets.descriptor.lowering.pieces import Job
-from firmware_gen.targets.descriptor.lowering.tensors import Tensor, shares_storage
-from firmware_gen.targets.descriptor.place import planner
 from firmware_gen.targets.descriptor.place.residency import Home
 from firmware_gen.targets.descriptor.program import DESCRIPTORS, PROFILE, Layer, Lowered
 from firmware_gen.targets.descriptor.timing.demand import demand, is_on_chip, weights_fit

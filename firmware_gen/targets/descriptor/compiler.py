@@ -9,15 +9,16 @@ from types import MappingProxyType
 import numpy as np
 
 from firmware_gen import ir
+from firmware_gen.memory import planner
+from firmware_gen.operations.tensors import Tensor, copy_outputs, lay_out
 from firmware_gen.targets.descriptor.arena import buffers_of, memory_report, plan_arena, program_bytes
 from firmware_gen.targets.descriptor.link import link
 from firmware_gen.targets.descriptor.lowering import depth_first
 from firmware_gen.targets.descriptor.lowering.depth_first import Group
 from firmware_gen.targets.descriptor.lowering.jobs import NotInPlace
 from firmware_gen.targets.descriptor.lowering.pieces import Constants, Job
-from firmware_gen.targets.descriptor.lowering.tensors import Tensor, copy_outputs, lay_out
 from firmware_gen.targets.descriptor.lowering.tiling import lower_bound
-from firmware_gen.targets.descriptor.place import planner, residency
+from firmware_gen.targets.descriptor.place import residency
 from firmware_gen.targets.descriptor.program import DESCRIPTORS, Layer, Lowered, Program, frozen
 from hls.config import Config
 from hls.descriptor.interface.table import PROFILE_RECORD, WORDS

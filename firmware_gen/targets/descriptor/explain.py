@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import singledispatch
 
 from firmware_gen import ir
-from firmware_gen.targets.descriptor.lowering.tensors import copy_outputs, shares_storage
+from firmware_gen.operations.tensors import copy_outputs, shares_storage
 from hls.errors import HeepgenError
 
 ARRAY, CPU, MEMORY, MERGED = ir.Place

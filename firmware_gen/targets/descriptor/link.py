@@ -3,7 +3,7 @@
 
 import numpy as np
 
-from firmware_gen.targets.descriptor.lowering.tensors import Ref
+from firmware_gen.operations.tensors import Ref
 from firmware_gen.targets.descriptor.order import order
 from firmware_gen.targets.descriptor.place import residency
 from firmware_gen.targets.descriptor.program import Program

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 
 from firmware_gen import ir
+from firmware_gen.memory import planner
+from firmware_gen.operations.tensors import Ref, Tensor
 from firmware_gen.targets.descriptor.lowering.pieces import Constants, Job
-from firmware_gen.targets.descriptor.lowering.tensors import Ref, Tensor
-from firmware_gen.targets.descriptor.place import planner, residency
+from firmware_gen.targets.descriptor.place import residency
 from hls.config import Config
 from hls.descriptor.interface.table import (
     ARENA,

@@ -10,9 +10,9 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from firmware_gen import ir
+from firmware_gen.memory.planner import memory_map
 from firmware_gen.models.cpu_model import cpu_operator
 from firmware_gen.targets.descriptor.compiler import in_memory
-from firmware_gen.targets.descriptor.place.planner import memory_map
 from firmware_gen.targets.descriptor.program import DESCRIPTORS, Layer, Program
 from hls.descriptor.interface.table import FIELD, SCRATCHPAD, WORDS
 from hls.descriptor.model import Layer as ExecutedDescriptor

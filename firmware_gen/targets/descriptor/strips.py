@@ -5,8 +5,8 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
+from firmware_gen.memory.planner import memory_map
 from firmware_gen.targets.descriptor.estimate import descriptor_banks, descriptor_cycles
-from firmware_gen.targets.descriptor.place.planner import memory_map
 from firmware_gen.targets.descriptor.program import Program
 from firmware_gen.targets.descriptor.timing.spans import strip_span
 from firmware_gen.targets.descriptor.timing.timeline import Timeline, Work

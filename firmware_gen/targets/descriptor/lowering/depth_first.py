@@ -12,10 +12,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from firmware_gen import ir
+from firmware_gen.operations.operation import Operation, operations_of
+from firmware_gen.operations.tensors import Tensor, shares_storage
 from firmware_gen.targets.descriptor.lowering.jobs import layer_jobs, windowed_jobs
-from firmware_gen.targets.descriptor.lowering.operations import Operation, operations_of
 from firmware_gen.targets.descriptor.lowering.pieces import Constants, Job, along
-from firmware_gen.targets.descriptor.lowering.tensors import Tensor, shares_storage
 from hls.config import Config
 
 

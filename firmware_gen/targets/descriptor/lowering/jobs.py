@@ -8,10 +8,10 @@ from dataclasses import replace
 import numpy as np
 
 from firmware_gen import ir
-from firmware_gen.targets.descriptor.lowering.operations import Operation, operations_of
+from firmware_gen.operations.operation import Operation, operations_of
+from firmware_gen.operations.tensors import Tensor, View
+from firmware_gen.operations.windows import Windowed
 from firmware_gen.targets.descriptor.lowering.pieces import Constants, Job, add_streams, best_split
-from firmware_gen.targets.descriptor.lowering.tensors import Tensor, View
-from firmware_gen.targets.descriptor.lowering.windows import Windowed
 from hls.config import Config
 from hls.errors import HeepgenError
 

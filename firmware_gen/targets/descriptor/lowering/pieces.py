@@ -18,10 +18,10 @@ from typing import Any
 import numpy as np
 
 from firmware_gen import ir
+from firmware_gen.operations.tensors import Ref, View
+from firmware_gen.operations.windows import Range, Windowed
 from firmware_gen.targets.descriptor.lowering import layout
-from firmware_gen.targets.descriptor.lowering.tensors import Ref, View
 from firmware_gen.targets.descriptor.lowering.tiling import Strips, choose_strips
-from firmware_gen.targets.descriptor.lowering.windows import Range, Windowed
 from firmware_gen.targets.descriptor.timing.demand import vectors
 from firmware_gen.targets.descriptor.timing.spans import strip_span
 from hls.config import Config

@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 
+from firmware_gen.memory import planner
+from firmware_gen.memory.planner import Buffer
 from firmware_gen.targets.descriptor.lowering.depth_first import Group, Link, ring_rows, turns
 from firmware_gen.targets.descriptor.lowering.pieces import Job
-from firmware_gen.targets.descriptor.place import planner
 from firmware_gen.targets.descriptor.place.overlap import Line, Use, cost, delays
-from firmware_gen.targets.descriptor.place.planner import Buffer
 from firmware_gen.targets.descriptor.place.shelf import Shelf
 from firmware_gen.targets.descriptor.timing.demand import demand, vectors
 from firmware_gen.targets.descriptor.timing.spans import strip_starts, window_words

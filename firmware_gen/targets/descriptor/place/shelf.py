@@ -3,7 +3,7 @@
 
 import heapq
 
-from firmware_gen.targets.descriptor.place.planner import Buffer, best_gap, rounded
+from firmware_gen.memory.planner import Buffer, best_gap, rounded
 
 
 class Shelf:

@@ -12,8 +12,8 @@ from functools import singledispatch
 import numpy as np
 
 from firmware_gen import ir
-from firmware_gen.targets.descriptor.lowering.tensors import Tensor, View, channel_axis, channel_part, map_view
-from firmware_gen.targets.descriptor.lowering.windows import (
+from firmware_gen.operations.tensors import Tensor, View, channel_axis, channel_part, map_view
+from firmware_gen.operations.windows import (
     COPY_WINDOW,
     Range,
     Windowed,

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where arrays and activations lie in memory, and who lives when."""
