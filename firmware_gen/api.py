@@ -14,6 +14,7 @@ from firmware_gen.frontend.exported import verify
 from firmware_gen.frontend.exported.importer import Example, Model, import_program
 from firmware_gen.memory.planner import MemoryReport
 from firmware_gen.models.fake_quant import GraphModule
+from firmware_gen.models.image import Result
 from firmware_gen.passes import append_softmax, run_passes
 from firmware_gen.passes.quantise import quantise, with_biases
 from firmware_gen.targets.descriptor import reference
@@ -109,7 +110,7 @@ class CodeGenerator:
 
     def reference(
         self, sample: Example | None = None, append_final_softmax: bool = False, taps: bool = False
-    ) -> reference.Result:
+    ) -> Result:
         """What the device computes, bit for bit, for `sample` (default: the example input)."""
         data = self.sample if sample is None else _sample(sample)
         return reference.run(self.program(append_final_softmax), data, taps)

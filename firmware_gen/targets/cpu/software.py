@@ -7,15 +7,15 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from firmware_gen.memory import planner
+from firmware_gen.memory.arena import program_bytes
 from firmware_gen.memory.planner import memory_map
 from firmware_gen.models.cpu_model import channels_first, finish_model, window_model
+from firmware_gen.models.image import read_outputs, run_on_cpu, write
 from firmware_gen.operations.operation import Operation, operations_of
 from firmware_gen.operations.tensors import View, shares_storage
 from firmware_gen.operations.windows import Windowed
-from firmware_gen.targets.descriptor.arena import program_bytes
 from firmware_gen.targets.descriptor.compiler import in_memory
 from firmware_gen.targets.descriptor.program import Program
-from firmware_gen.targets.descriptor.reference import read_outputs, run_on_cpu, write
 
 BLOCK = 4
 """kernels::kBlock: output channels whose weights are interleaved."""

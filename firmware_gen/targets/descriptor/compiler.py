@@ -10,8 +10,9 @@ import numpy as np
 
 from firmware_gen import ir
 from firmware_gen.memory import planner
+from firmware_gen.memory.arena import buffers_of, memory_report, program_bytes
 from firmware_gen.operations.tensors import Tensor, copy_outputs, lay_out
-from firmware_gen.targets.descriptor.arena import buffers_of, memory_report, plan_arena, program_bytes
+from firmware_gen.targets.descriptor.arena import plan_arena
 from firmware_gen.targets.descriptor.link import link
 from firmware_gen.targets.descriptor.lowering import depth_first
 from firmware_gen.targets.descriptor.lowering.depth_first import Group
@@ -19,7 +20,7 @@ from firmware_gen.targets.descriptor.lowering.jobs import NotInPlace
 from firmware_gen.targets.descriptor.lowering.pieces import Constants, Job
 from firmware_gen.targets.descriptor.lowering.tiling import lower_bound
 from firmware_gen.targets.descriptor.place import residency
-from firmware_gen.targets.descriptor.program import DESCRIPTORS, Layer, Lowered, Program, frozen
+from firmware_gen.targets.descriptor.program import DESCRIPTORS, PROFILE, Layer, Lowered, Program, frozen
 from hls.config import Config
 from hls.descriptor.interface.table import PROFILE_RECORD, WORDS
 from hls.errors import HeepgenError
@@ -78,17 +79,17 @@ def _placed(
     program = Program(
         graph,
         config,
-        tuple(layers),
-        tuple(jobs),
         lowered.tensors,
-        frozen(arrays),
-        {p.name: p for p in arena.constants},
         arena.address,
         arena.bytes,
         arena.offsets,
-        dict(scratchpad),
-        memory_report(graph, layers, arena, config),
+        memory_report(graph, layers, arena, config, (PROFILE,)),
         arena.keeps_input,
+        tuple(layers),
+        tuple(jobs),
+        frozen(arrays),
+        {p.name: p for p in arena.constants},
+        dict(scratchpad),
         whole,
     )
     return replace(program, constants=frozen(arrays | {DESCRIPTORS: link(program, profile)})) if jobs else program
@@ -138,7 +139,7 @@ def _residency(
     arena = planner.memory_map(config)[1] - used - TURNS * DESCRIPTOR_BYTES
     outside = {t.storage for layer in layers if layer.on_cpu for t in (*layer.sources, layer.target)}
     outside |= {tensors[v].storage for v in (*graph.inputs, *graph.outputs)}
-    buffers = buffers_of(graph, tensors, layers, (), 0, False, False)
+    buffers = buffers_of(graph, tensors, layers, False, False)
     own = [[jobs[i] for i in layer.descriptors] for layer in layers]
     return residency.choose(own, depth_first.links(graph, tensors, own), buffers, outside, arena, config)
 
@@ -161,4 +162,4 @@ def _layer(
         loaded = min(inputs, sum(j.fields["LOAD_WORDS"] for j in own)) + residual
         streamed = sum(j.vectors for j in own)
         bound = lower_bound(streamed, loaded, target.size, weight, config.ports)
-    return Layer(node, node.op, sources[0].shape, target.shape, graph.macs(node), descriptors, bound, sources, target)
+    return Layer(node, node.op, sources[0].shape, target.shape, graph.macs(node), sources, target, descriptors, bound)

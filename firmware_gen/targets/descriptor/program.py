@@ -8,12 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from firmware_gen import ir
-from firmware_gen.memory import planner
+from firmware_gen.memory import network, planner
 from firmware_gen.operations.tensors import Ref, Tensor
 from firmware_gen.targets.descriptor.lowering.pieces import Constants, Job
 from firmware_gen.targets.descriptor.place import residency
-from hls.config import Config
 from hls.descriptor.interface.table import (
     ARENA,
     CONTIGUOUS,
@@ -30,26 +28,11 @@ DESCRIPTORS, PROFILE = "descriptors", "profile"
 
 
 @dataclass(frozen=True)
-class Layer:
-    """A node of the graph on the device; `descriptors` are the indices of its own, in order, none on the CPU."""
+class Layer(network.Layer):
+    """`descriptors` are the indices of its own, in order, none on the CPU."""
 
-    node: ir.Node
-    op: str
-    in_shape: ir.Shape
-    out_shape: ir.Shape
-    macs: int
     descriptors: tuple[int, ...]
     bound_cycles: int
-    sources: tuple[Tensor, ...]
-    target: Tensor
-
-    @property
-    def name(self) -> str:
-        return self.node.name
-
-    @property
-    def on_cpu(self) -> bool:
-        return self.node.runs_on is ir.Place.CPU
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,26 +46,18 @@ class Lowered:
 
 
 @dataclass(frozen=True)
-class Program:
+class Program(network.Network):
     """Constants by name, each with its address; everything else is derived from addresses.
 
-    offsets: of storages in the arena. scratchpad: homes of those that are on chip instead. whole: the network as it was
-    lowered with every tensor in memory.
+    scratchpad: homes of storages that are on chip instead. whole: the network as it was lowered with every tensor in
+    memory.
     """
 
-    graph: ir.Graph
-    config: Config
     layers: tuple[Layer, ...]
     jobs: tuple[Job, ...]
-    tensors: dict[str, Tensor]
     constants: dict[str, np.ndarray] = field(repr=False)
     placed: dict[str, planner.Placed] = field(repr=False)
-    arena_address: int
-    arena_bytes: int
-    offsets: dict[str, int]
     scratchpad: dict[str, residency.Home]
-    report: planner.MemoryReport
-    keeps_input: bool
     whole: Lowered = field(repr=False)
 
     @property
@@ -101,29 +76,22 @@ class Program:
 
     def region(self, placed: planner.Placed) -> int:
         """Region of a constant."""
-        return CONTIGUOUS if placed.address < planner.memory_map(self.config)[0] else INTERLEAVED
+        return CONTIGUOUS if self.is_low(placed) else INTERLEAVED
 
     def _constants(self, region: int) -> tuple[int, int]:
         places = [(p.address, p.address + p.size) for p in self.placed.values() if self.region(p) == region]
         return min((first for first, _ in places), default=0), max((last for _, last in places), default=0)
 
-    @property
-    def input(self) -> Tensor:
-        return self.tensors[self.graph.inputs[0]]
-
-    @property
-    def outputs(self) -> tuple[Tensor, ...]:
-        """What the network returns, in order, each contiguous and in PyTorch's order; two may be the same."""
-        return tuple(self.tensors[value] for value in self.graph.outputs)
-
     def descriptor_address(self, index: int) -> int:
         """Descriptor address (region and offset) of a descriptor."""
         return self.resolve(Ref(DESCRIPTORS, WORDS * index))
 
-    def tensor_address(self, value: str) -> int:
-        """Absolute byte address of a value; it may have been overwritten when the program ends."""
+    def words(self, value: str) -> np.ndarray:
+        """Word of every element of a value, in its shape; the scratchpad's words follow those of the memory."""
         tensor = self.tensors[value]
-        return self.arena_address + self.offsets[tensor.storage] + 4 * tensor.offset
+        if not tensor.on_chip:
+            return super().words(value)
+        return self.config.ram_bytes // 4 + self.scratchpad[tensor.storage].offset + tensor.words()
 
     def profile_address(self, index: int) -> int:
         """Absolute byte address of the profile record of a descriptor."""

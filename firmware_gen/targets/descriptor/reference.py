@@ -4,38 +4,19 @@
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from firmware_gen import ir
 from firmware_gen.memory.planner import memory_map
-from firmware_gen.models.cpu_model import cpu_operator
+from firmware_gen.models.image import Result, checked_sample, read, read_outputs, run_on_cpu, write
 from firmware_gen.targets.descriptor.compiler import in_memory
-from firmware_gen.targets.descriptor.program import DESCRIPTORS, Layer, Program
+from firmware_gen.targets.descriptor.program import DESCRIPTORS, Program
 from hls.descriptor.interface.table import FIELD, SCRATCHPAD, WORDS
 from hls.descriptor.model import Layer as ExecutedDescriptor
 from hls.descriptor.model import execute
 from hls.errors import HeepgenError
-
-
-@dataclass(frozen=True)
-class Result:
-    """`outputs` and `taps` (by layer name) are float32 in PyTorch's shape and order; `vectors` per descriptor.
-
-    `losses` come with taps: of layers in `aligned` arithmetic, what it took (aligned_error.LossMeter)."""
-
-    outputs: tuple[np.ndarray, ...]
-    taps: dict[str, np.ndarray]
-    vectors: tuple[int, ...]
-    losses: dict[str, float] = field(default_factory=dict)
-
-    @property
-    def output(self) -> np.ndarray:
-        """The first output, of most networks the only one."""
-        return self.outputs[0]
-
 
 INFERENCES_AT_ONCE = 16
 """Inferences of a thread of `run_many` that share every NumPy call."""
@@ -43,7 +24,7 @@ INFERENCES_AT_ONCE = 16
 
 def memory_image(program: Program, sample: np.ndarray) -> np.ndarray:
     """uint8 image of the RAM, and of the scratchpad behind it, before a run; what nobody has written is 0xa5."""
-    image: np.ndarray = _images(program, _checked(program, sample)[np.newaxis])[0]
+    image: np.ndarray = _images(program, checked_sample(program, sample)[np.newaxis])[0]
     return image
 
 
@@ -64,7 +45,7 @@ def _scratchpad(program: Program) -> int:
 
 def run(program: Program, sample: np.ndarray, taps: bool = False) -> Result:
     """Run one sample, float32 in the shape of the graph's input. With `taps` keep every layer's output."""
-    many = _run(program, _checked(program, sample)[np.newaxis], in_memory(program) if taps else None)
+    many = _run(program, checked_sample(program, sample)[np.newaxis], in_memory(program) if taps else None)
     return Result(
         tuple(output[0] for output in many.outputs),
         {name: tap[0] for name, tap in many.taps.items()},
@@ -145,42 +126,3 @@ def _run_one(program: Program, image: np.ndarray, index: int, measure_loss: bool
     layers = execute(image, program.descriptor_address(index), bases, program.config, measure_loss)
     word[place] = saved
     return layers
-
-
-def read(program: Program, image: np.ndarray, value: str) -> np.ndarray:
-    """A value in PyTorch's shape and order, copied from the image, or from images along the first dimension."""
-    return image.view(np.float32)[..., _words(program, value)]
-
-
-def read_outputs(program: Program, image: np.ndarray) -> tuple[np.ndarray, ...]:
-    """What the network returns, each as `read` gives it."""
-    return tuple(read(program, image, value) for value in program.graph.outputs)
-
-
-def write(program: Program, image: np.ndarray, value: str, data: np.ndarray) -> None:
-    """The opposite of `read`."""
-    image.view(np.float32)[..., _words(program, value)] = data
-
-
-def _words(program: Program, value: str) -> np.ndarray:
-    """Word of the image of every element of a value."""
-    tensor = program.tensors[value]
-    if tensor.on_chip:
-        return _scratchpad(program) // 4 + program.scratchpad[tensor.storage].offset + tensor.words()
-    return (program.arena_address + program.offsets[tensor.storage]) // 4 + tensor.words()
-
-
-def run_on_cpu(program: Program, layer: Layer, image: np.ndarray) -> None:
-    """A layer that the CPU computes, in one image or in several."""
-    node = layer.node
-    assert isinstance(node, ir.OnCpu)
-    inputs, rank = [read(program, image, value) for value in node.inputs], len(layer.in_shape)
-    merged = [x.reshape(-1, *x.shape[x.ndim - rank + 1 :]) if rank > 1 else x for x in inputs]
-    write(program, image, node.output, cpu_operator(node, *merged).reshape(inputs[0].shape))
-
-
-def _checked(program: Program, sample: np.ndarray) -> np.ndarray:
-    data = np.ascontiguousarray(sample, np.float32)
-    if data.shape != program.input.shape:
-        raise HeepgenError(f"the input has shape {data.shape}, {program.graph.name} takes {program.input.shape}")
-    return data

@@ -1,0 +1,157 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where activations and constants of a network lie in memory, and the report of it."""
+
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from firmware_gen import ir
+from firmware_gen.memory import planner
+from firmware_gen.memory.network import Layer
+from firmware_gen.operations.tensors import Tensor, shares_storage
+from hls.config import Config
+
+
+@dataclass(frozen=True)
+class Arena:
+    """Where buffers lie in the arena, where it lies beside the constants, and whether the input survives a call."""
+
+    buffers: list[planner.Buffer]
+    offsets: dict[str, int]
+    keeps_input: bool
+    constants: list[planner.Placed]
+    address: int
+
+    @property
+    def bytes(self) -> int:
+        return extent(self.buffers, self.offsets)
+
+
+def program_bytes(graph: ir.Graph) -> int:
+    """Room kept for the program, which also holds what the outputs must be."""
+    return planner.PROGRAM_BYTES + 4 * sum(graph.values[value].size for value in graph.outputs)
+
+
+def plan_arena(
+    graph: ir.Graph,
+    tensors: Mapping[str, Tensor],
+    layers: Sequence[Layer],
+    constants: Mapping[str, np.ndarray],
+    config: Config,
+    program: int,
+    keep_all: bool = False,
+) -> Arena:
+    """Places for all tensors and constants beside a program of so many bytes; the input is kept if that fits.
+
+    keep_all: no tensor shares its place with another. Raises HeepgenError when the memory does not hold them."""
+    sizes = [(name, array.nbytes) for name, array in constants.items()]
+    for keep in (True,) if keep_all else (True, False):
+        buffers = buffers_of(graph, tensors, layers, keep, keep_all)
+        offsets = planner.allocate(buffers)
+        try:
+            located = planner.locate(graph.name, sizes, extent(buffers, offsets), config, program)
+        except planner.DoesNotFit:
+            if not keep or keep_all:
+                raise
+        else:
+            break
+    places = {v: offsets[t.storage] // 4 + t.words() for v, t in tensors.items()}
+    kept = {graph.inputs[0]: places[graph.inputs[0]]} if keep else {}
+    planner.check_overlaps(places, accesses(graph, places), graph.outputs, kept)
+    return Arena(buffers, offsets, keep, *located)
+
+
+def buffers_of(
+    graph: ir.Graph, tensors: Mapping[str, Tensor], layers: Sequence[Layer], keep_input: bool, keep_all: bool
+) -> list[planner.Buffer]:
+    """The storages, each alive from the layer that begins it to the last one that reads it."""
+    born: dict[str, int] = {}
+    dies: dict[str, int] = {}
+    storage = {v: t.storage for v, t in tensors.items()}
+    born[storage[graph.inputs[0]]] = -1
+    for step, layer in enumerate(layers):
+        born.setdefault(layer.target.storage, step)
+        for tensor in (*layer.sources, layer.target):
+            dies[tensor.storage] = step
+    end = len(layers)
+    dies |= dict.fromkeys((storage[v] for v in graph.outputs), end)
+    if keep_input:
+        dies[storage[graph.inputs[0]]] = end
+    if keep_all:
+        dies = dict.fromkeys(born, end)
+    sizes = sizes_of(tensors)
+    return [planner.Buffer(n, sizes[n], born[n], dies[n]) for n in born]
+
+
+def accesses(graph: ir.Graph, places: Mapping[str, np.ndarray]) -> list[planner.Access]:
+    """What every layer reads, defines and writes: a Reshape or Permute nothing, a Concat what is not there yet."""
+    accesses = [planner.Access((), v, np.full(places[v].shape, True)) for v in graph.inputs]
+    for node in graph.nodes:
+        place = places[node.output]
+        writes = np.full(place.shape, not shares_storage(graph, node))
+        if isinstance(node, ir.Concat):
+            writes = np.concatenate([places[v] for v in node.inputs], axis=min(1, place.ndim - 1)) != place
+        accesses.append(planner.Access(node.inputs, node.output, writes))
+    return accesses
+
+
+def sizes_of(tensors: Mapping[str, Tensor]) -> dict[str, int]:
+    """Bytes of every storage."""
+    sizes: dict[str, int] = {}
+    for tensor in tensors.values():
+        sizes[tensor.storage] = max(sizes.get(tensor.storage, 0), 4 * tensor.extent)
+    return sizes
+
+
+def extent(buffers: Sequence[planner.Buffer], offsets: Mapping[str, int]) -> int:
+    return max(offsets[b.name] + b.size for b in buffers)
+
+
+def _working_set(layer: Layer) -> int:
+    """Bytes that a layer reads and writes; what it overwrites, or joins, counts once."""
+    storages: dict[str, int] = {}
+    for tensor in (*layer.sources, layer.target):
+        storages[tensor.storage] = max(storages.get(tensor.storage, 0), 4 * tensor.size)
+    return sum(storages.values())
+
+
+def memory_report(
+    graph: ir.Graph,
+    layers: Sequence[Layer],
+    arena: Arena,
+    config: Config,
+    beside: Container[str] = (),
+    program: int | None = None,
+) -> planner.MemoryReport:
+    """`beside`: buffers that hold no activations; `program`: bytes kept for it, else those of `program_bytes`."""
+    program = program_bytes(graph) if program is None else program
+    steps = tuple(layer.name for layer in layers)
+    activations = [b for b in arena.buffers if b.name not in beside]
+    alive, step = planner.peak(activations, len(steps))
+    sizes = [(p.name, p.size) for p in arena.constants]
+    return planner.MemoryReport(
+        graph.name,
+        planner.memory_map(config)[1],
+        sum(p.size for p in arena.constants),
+        sum(p.size for p in arena.constants if "_weights" in p.name),
+        sum(b.size for b in activations),
+        arena.bytes,
+        program,
+        alive,
+        steps[min(max(step, 0), len(steps) - 1)] if steps else "",
+        max((_working_set(layer) for layer in layers), default=0),
+        planner.smallest_memory(sizes, arena.bytes, config, program),
+        steps,
+        tuple(
+            {
+                "name": b.name,
+                "address": arena.address + arena.offsets[b.name],
+                "size": b.size,
+                "born": b.born,
+                "dies": b.dies,
+            }
+            for b in arena.buffers
+        ),
+        tuple({"name": p.name, "address": p.address, "size": p.size} for p in arena.constants),
+    )

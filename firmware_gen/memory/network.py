@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A network whose layers and tensors have their places: what every target makes of a graph."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from firmware_gen import ir
+from firmware_gen.memory import planner
+from firmware_gen.operations.tensors import Tensor
+from hls.config import Config
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A node of the graph on the device."""
+
+    node: ir.Node
+    op: str
+    in_shape: ir.Shape
+    out_shape: ir.Shape
+    macs: int
+    sources: tuple[Tensor, ...]
+    target: Tensor
+
+    @property
+    def name(self) -> str:
+        return self.node.name
+
+    @property
+    def on_cpu(self) -> bool:
+        """Whether an operator of the CPU computes it, whatever the target."""
+        return self.node.runs_on is ir.Place.CPU
+
+
+@dataclass(frozen=True)
+class Network:
+    """Tensors in an arena; `offsets` are of its storages, in bytes."""
+
+    graph: ir.Graph
+    config: Config
+    tensors: dict[str, Tensor]
+    arena_address: int
+    arena_bytes: int
+    offsets: dict[str, int]
+    report: planner.MemoryReport
+    keeps_input: bool
+    layers: Sequence[Layer] = field(repr=False)
+
+    @property
+    def input(self) -> Tensor:
+        return self.tensors[self.graph.inputs[0]]
+
+    @property
+    def outputs(self) -> tuple[Tensor, ...]:
+        """What the network returns, in order, each contiguous and in PyTorch's order; two may be the same."""
+        return tuple(self.tensors[value] for value in self.graph.outputs)
+
+    def tensor_address(self, value: str) -> int:
+        """Absolute byte address of a value; it may have been overwritten when the network ends."""
+        tensor = self.tensors[value]
+        return self.arena_address + self.offsets[tensor.storage] + 4 * tensor.offset
+
+    def words(self, value: str) -> np.ndarray:
+        """Word of the memory of every element of a value, in its shape."""
+        tensor = self.tensors[value]
+        return (self.arena_address + self.offsets[tensor.storage]) // 4 + tensor.words()
+
+    def is_low(self, placed: planner.Placed) -> bool:
+        """Whether a constant lies in the contiguous banks."""
+        return placed.address < planner.memory_map(self.config)[0]

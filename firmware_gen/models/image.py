@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Values of a network in an image of its memory, and what the CPU's operators do there, bit for bit."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from firmware_gen import ir
+from firmware_gen.memory.network import Layer, Network
+from firmware_gen.models.cpu_model import cpu_operator
+from hls.errors import HeepgenError
+
+
+@dataclass(frozen=True)
+class Result:
+    """`outputs` and `taps` (by layer name) are float32 in PyTorch's shape and order; `vectors` per descriptor.
+
+    `losses` come with taps: of layers in `aligned` arithmetic, what it took (aligned_error.LossMeter)."""
+
+    outputs: tuple[np.ndarray, ...]
+    taps: dict[str, np.ndarray]
+    vectors: tuple[int, ...]
+    losses: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def output(self) -> np.ndarray:
+        """The first output, of most networks the only one."""
+        return self.outputs[0]
+
+
+def read(network: Network, image: np.ndarray, value: str) -> np.ndarray:
+    """A value in PyTorch's shape and order, copied from the image, or from images along the first dimension."""
+    return image.view(np.float32)[..., network.words(value)]
+
+
+def read_outputs(network: Network, image: np.ndarray) -> tuple[np.ndarray, ...]:
+    """What the network returns, each as `read` gives it."""
+    return tuple(read(network, image, value) for value in network.graph.outputs)
+
+
+def write(network: Network, image: np.ndarray, value: str, data: np.ndarray) -> None:
+    """The opposite of `read`."""
+    image.view(np.float32)[..., network.words(value)] = data
+
+
+def run_on_cpu(network: Network, layer: Layer, image: np.ndarray) -> None:
+    """A layer that the CPU computes, in one image or in several."""
+    node = layer.node
+    assert isinstance(node, ir.OnCpu)
+    inputs, rank = [read(network, image, value) for value in node.inputs], len(layer.in_shape)
+    merged = [x.reshape(-1, *x.shape[x.ndim - rank + 1 :]) if rank > 1 else x for x in inputs]
+    write(network, image, node.output, cpu_operator(node, *merged).reshape(inputs[0].shape))
+
+
+def checked_sample(network: Network, sample: np.ndarray) -> np.ndarray:
+    data = np.ascontiguousarray(sample, np.float32)
+    if data.shape != network.input.shape:
+        raise HeepgenError(f"the input has shape {data.shape}, {network.graph.name} takes {network.input.shape}")
+    return data
