@@ -11,7 +11,7 @@ from pathlib import Path
 
 import jinja2
 
-from hls.config import Config
+from hls.config import System
 from hls.errors import HeepgenError
 from sim.cache import Progress, build_once, content_key, silent
 from sim.elf import symbols
@@ -45,7 +45,7 @@ class Toolchain:
     libraries: tuple[str, ...] = ()
 
 
-def memory_bytes(config: Config) -> tuple[int, int]:
+def memory_bytes(config: System) -> tuple[int, int]:
     """Bytes of RAM in contiguous banks, which start at 0, and in the interleaved banks that follow."""
     return config.contiguous_bytes, config.ram_bytes - config.contiguous_bytes
 
@@ -79,7 +79,7 @@ def gcc_toolchain() -> Toolchain:
 _TOOLCHAINS = {"zig": zig_toolchain, "gcc": gcc_toolchain}
 
 
-def linker_script(config: Config, placements: Mapping[str, int | None], stack_bytes: int = STACK_BYTES) -> str:
+def linker_script(config: System, placements: Mapping[str, int | None], stack_bytes: int = STACK_BYTES) -> str:
     """Linker script: program in the contiguous banks from 0; each section of `placements` at its address.
 
     An address of None puts the section behind the others in the interleaved banks, or in the contiguous
@@ -110,7 +110,7 @@ def linker_script(config: Config, placements: Mapping[str, int | None], stack_by
     return text
 
 
-def check_placements(config: Config, placements: Mapping[str, int | None]) -> None:
+def check_placements(config: System, placements: Mapping[str, int | None]) -> None:
     """Raises HeepgenError for a section that lies outside the RAM."""
     total = sum(memory_bytes(config))
     for name, address in placements.items():
@@ -126,7 +126,7 @@ def compile_firmware(
     sources: Sequence[Path],
     include_dirs: Sequence[Path],
     defines: Mapping[str, object],
-    config: Config,
+    config: System,
     out_elf: Path,
     *,
     toolchain: str = "zig",
@@ -184,7 +184,7 @@ def _object(source: Path, tools: Toolchain, flags: Sequence[str], headers: Seque
     return build_once("firmware-object", parts, build) / "object.o"
 
 
-def _link(objects: Sequence[Path], tools: Toolchain, script: str, config: Config) -> Path:
+def _link(objects: Sequence[Path], tools: Toolchain, script: str, config: System) -> Path:
     def build(work: Path) -> None:
         (work / "link.ld").write_text(script)
         try:
@@ -224,7 +224,7 @@ _OVERFLOWS = (
 )
 
 
-def _explained(error: BuildError, config: Config) -> HeepgenError:
+def _explained(error: BuildError, config: System) -> HeepgenError:
     """The linker's complaint about space as one sentence with the numbers; any other as it is."""
     text = str(error)
     contiguous, interleaved = memory_bytes(config)

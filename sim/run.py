@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hls.config import Config
+from hls.config import System
 from hls.errors import HeepgenError
 from sim.build import build_soc
 from sim.cache import Progress, silent
@@ -99,7 +99,7 @@ def _threads() -> int:
 
 
 def _options(
-    config: Config,
+    config: System,
     wait_states: int,
     stall_probability: float,
     answer_stalls: bool,
@@ -144,7 +144,7 @@ def _options(
 
 
 def _check(
-    config: Config, wait_states: int, stall_probability: float, max_cycles: int, dump: Sequence[tuple[int, int]]
+    config: System, wait_states: int, stall_probability: float, max_cycles: int, dump: Sequence[tuple[int, int]]
 ) -> None:
     ram = sum(memory_bytes(config))
     if not 0 <= wait_states <= 1000:
@@ -172,7 +172,7 @@ def _result(text: str) -> dict[str, Any]:
 def run_soc(
     elf: Path,
     accelerator_dir: Path | None,
-    config: Config,
+    config: System,
     *,
     wait_states: int = 0,
     stall_probability: float = 0.0,

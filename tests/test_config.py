@@ -71,7 +71,21 @@ def test_every_option_is_read(write):
       irq_line: 3
     }
     """)
-    assert Config.load(path) == Config(3, 30, "fma", 4, 1024, 256, 16, 512, 2, (4,), 64, 0xF0010000, 3)
+    assert Config.load(path) == Config(
+        3,
+        30,
+        "fma",
+        4,
+        1024,
+        256,
+        16,
+        512,
+        memory_banks=2,
+        memory_banks_interleaved=(4,),
+        bank_kib=64,
+        slave_base=0xF0010000,
+        irq_line=3,
+    )
 
 
 def test_the_predecessors_file_is_a_square_array(write):

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from hls.config import Config
+from hls.config import System
 from hls.errors import HeepgenError, printable
 
 PROGRAM_BYTES = 24 * 1024
@@ -254,13 +254,13 @@ def peak(buffers: list[Buffer], steps: int) -> tuple[int, int]:
     return max(alive, key=lambda pair: (pair[0], -pair[1]))
 
 
-def memory_map(config: Config) -> tuple[int, int]:
+def memory_map(config: System) -> tuple[int, int]:
     """Bytes of contiguous banks, which start at 0, and of all banks."""
     return config.contiguous_bytes, config.ram_bytes
 
 
 def locate(
-    network: str, constants: list[tuple[str, int]], arena: int, config: Config, program: int = PROGRAM_BYTES
+    network: str, constants: list[tuple[str, int]], arena: int, config: System, program: int = PROGRAM_BYTES
 ) -> tuple[list[Placed], int]:
     """Absolute addresses of constants (name, bytes), in order, and of the arena, beside a program of so many bytes.
 
@@ -304,7 +304,7 @@ def _largest(constants: list[tuple[str, int]], arena: int, enough: bool) -> str:
     )
 
 
-def _remedy(constants: list[tuple[str, int]], arena: int, config: Config, program: int) -> str:
+def _remedy(constants: list[tuple[str, int]], arena: int, config: System, program: int) -> str:
     for kib in (config.bank_kib, *(kib for kib in BANK_KIB if kib > config.bank_kib)):
         found = _fewest_banks(constants, arena, replace(config, bank_kib=kib), program, MOST_BANKS)
         if found is not None:
@@ -314,7 +314,7 @@ def _remedy(constants: list[tuple[str, int]], arena: int, config: Config, progra
 
 
 def smallest_memory(
-    constants: list[tuple[str, int]], arena: int, config: Config, program: int = PROGRAM_BYTES
+    constants: list[tuple[str, int]], arena: int, config: System, program: int = PROGRAM_BYTES
 ) -> tuple[int, tuple[int, ...]]:
     """The fewest banks of the configuration's size that would do, for what fits the configuration itself: contiguous
     ones and groups of interleaved ones, as many of these as possible."""
@@ -324,7 +324,7 @@ def smallest_memory(
 
 
 def _fewest_banks(
-    constants: list[tuple[str, int]], arena: int, config: Config, program: int, most: int
+    constants: list[tuple[str, int]], arena: int, config: System, program: int, most: int
 ) -> tuple[int, tuple[int, ...]] | None:
     needed = program + rounded(arena) + sum(rounded(size) for _, size in constants)
     for total in range(max(2, -(-needed // config.bank_bytes)), most + 1):
@@ -338,7 +338,7 @@ def _fewest_banks(
     return None
 
 
-def _fits(constants: list[tuple[str, int]], arena: int, config: Config, program: int) -> bool:
+def _fits(constants: list[tuple[str, int]], arena: int, config: System, program: int) -> bool:
     try:
         locate("", constants, arena, config, program)
     except HeepgenError:

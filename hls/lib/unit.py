@@ -19,7 +19,7 @@ from typing import Any
 
 from myhdl import Signal, SignalType, intbv
 
-from hls.config import Config
+from hls.config import System
 from hls.lib.myhdl_internals import Block, BlockDecorator, BlockStub, value_type
 from hls.lib.naming import is_interface, name_children
 
@@ -82,7 +82,7 @@ def _suffix(name: str, value: Any) -> str:
         return f"{name}{value}".replace("-", "m")
     if isinstance(value, str):
         return re.sub(r"\W+", "_", value)
-    if isinstance(value, Config) or value is None:
+    if isinstance(value, System) or value is None:
         return ""
     return name + hashlib.sha256(repr(value).encode()).hexdigest()[:6]
 

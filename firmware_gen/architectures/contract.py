@@ -1,0 +1,200 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What an architecture says of itself: options, hardware, and what it computes.
+
+`ARCHITECTURE` in an `architecture.py` is an `Architecture`. Nothing of PyTorch or MyHDL is imported here, and an
+`architecture.py` of ours imports neither before it is asked to generate or compile something.
+"""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, is_dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from hls.config import System, own_options
+from hls.errors import HeepgenError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from firmware_gen import ir
+
+NAME = re.compile(r"[a-z][a-z0-9_]{0,15}")
+"""Of an architecture: what the four ARCHITECTURE registers hold."""
+
+MASTERS = 4
+"""OBI masters that an accelerator may have."""
+
+
+class Compute(Protocol):
+    """The product of one call of the driver, bit by bit: a float32 (M, K), b int8 (K, N) -> float32 (M, N)."""
+
+    def __call__(self, config: Any, a: "np.ndarray", b: "np.ndarray", /) -> "np.ndarray": ...
+
+
+class Cycles(Protocol):
+    """Cycles of one call of the driver, with the CPU's part in it."""
+
+    def __call__(self, config: Any, m: int, k: int, n: int, /) -> int: ...
+
+
+class Compile(Protocol):
+    """The network as a program of this architecture; `HeepgenError` where a layer or the memory does not fit."""
+
+    def __call__(self, graph: "ir.Graph", config: Any, /, *, profile: bool, keep_activations: bool) -> Any: ...
+
+
+@dataclass(frozen=True)
+class Limits:
+    """The largest K and N of one call of the driver."""
+
+    k: int
+    n: int
+
+
+@dataclass(frozen=True)
+class Gemm:
+    """An accelerator of matrix products; all else of a network is ours.
+
+    compute: its arithmetic, for K and N within `limits`. driver: C++ header with `class heepstor::Driver`, beside
+    architecture.py. cycles: of a call, where they are known. kernels: NumPy models of the CPU's kernels that a member
+    function of the driver replaces, by its name.
+    """
+
+    compute: Compute
+    driver: str | Path
+    limits: Callable[[Any], Limits]
+    cycles: Cycles | None = None
+    kernels: Mapping[str, Callable[..., "np.ndarray"]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Graph:
+    """An accelerator, or a CPU, that lowers whole networks by itself."""
+
+    compile: Compile
+
+
+def _no_masters(_config: Any) -> int:
+    return 0
+
+
+def _no_parameters(_config: Any) -> Mapping[str, int]:
+    return {}
+
+
+@dataclass(frozen=True)
+class Verilog:
+    """Hand-written Verilog or SystemVerilog: `files` beside architecture.py, each synthesisable as it is.
+
+    top: module with ports clk, rst_n, s_req, s_we, s_be[3:0], s_addr[31:0], s_wdata[31:0], s_gnt, s_rvalid,
+    s_rdata[31:0]; with P masters m_req[P-1:0], m_we, m_be, m_addr, m_wdata, m_gnt, m_rvalid, m_rdata, port 0 in the low
+    bits; if it likes irq and idle. parameters: of the top, by name. masters: OBI masters, 0 to 4.
+    """
+
+    files: tuple[str | Path, ...]
+    top: str
+    parameters: Callable[[Any], Mapping[str, int]] = _no_parameters
+    masters: Callable[[Any], int] = _no_masters
+
+
+@dataclass(frozen=True)
+class MyHdl:
+    """A unit of `hls.lib.unit`, as `unit()` returns it, called as unit(clk, rst_n, s, m, irq, idle, config=config).
+
+    s: `hls.lib.obi.Slave`; m: `hls.lib.obi.Masters`; it leaves out those of m, irq, idle that it does not have.
+    masters: OBI masters, 0 to 4.
+    """
+
+    unit: Callable[[], Any]
+    masters: Callable[[Any], int] = _no_masters
+
+
+@dataclass(frozen=True)
+class Whole:
+    """Verilog that has the register head and the root module by itself: generate(config, folder) writes it."""
+
+    generate: Callable[[Any, Path], Any]
+    masters: Callable[[Any], int] = _no_masters
+
+
+Hardware = Verilog | MyHdl | Whole
+
+
+@dataclass(frozen=True)
+class Fact:
+    """One line of the report of generated hardware: `key` and `value` in JSON, `label` and `text` for the eye."""
+
+    key: str
+    label: str
+    value: int | float | str
+    text: str
+
+
+def _no_facts(_config: Any) -> Sequence[Fact]:
+    return ()
+
+
+def _described(config: Any) -> str:
+    given = ", ".join(f"{o.attribute} {o.shown(getattr(config, o.attribute))}" for o in own_options(type(config)))
+    return f"{config.architecture}, {given}" if given else str(config.architecture)
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """A kind of accelerator with the software that drives it.
+
+    summary: one line. config: its options, see `System`; its name is theirs. hardware: None for a CPU alone. facts: of
+    generated hardware, besides options and hash. describe: one line that names what is built. folder: where relative
+    paths begin.
+
+    Raises `HeepgenError` for what cannot be one.
+    """
+
+    summary: str
+    config: type[System]
+    software: Gemm | Graph
+    hardware: Hardware | None = None
+    facts: Callable[[Any], Sequence[Fact]] = _no_facts
+    describe: Callable[[Any], str] = _described
+    folder: Path | None = None
+
+    def __post_init__(self) -> None:
+        if not (isinstance(self.config, type) and issubclass(self.config, System) and is_dataclass(self.config)):
+            raise HeepgenError(f"config = {self.config!r}: must be a frozen dataclass that derives from System.")
+        name = getattr(self.config, "architecture", None)
+        if not (isinstance(name, str) and NAME.fullmatch(name)):
+            raise HeepgenError(
+                f"architecture = {name!r} of {self.config.__name__}: must be a name of up to 16 small letters, digits "
+                "and underscores, first a letter."
+            )
+        for own in fields(self.config):
+            if "accepts" not in own.metadata:
+                raise HeepgenError(
+                    f"{own.name} of {self.config.__name__} is no option; write {own.name} = option(...)."
+                )
+        self.config()
+        kinds = {"software": (Gemm, Graph), "hardware": (Verilog, MyHdl, Whole, type(None))}
+        for attribute, kind in kinds.items():
+            if not isinstance(getattr(self, attribute), kind):
+                names = " or ".join("None" if k is type(None) else k.__name__ for k in kind)
+                raise HeepgenError(f"{attribute} = {getattr(self, attribute)!r}: must be {names}.")
+        if self.hardware is None and isinstance(self.software, Gemm):
+            raise HeepgenError("hardware = None: a matrix product of Gemm is computed by hardware; say which.")
+
+    @property
+    def name(self) -> str:
+        """Of the architecture, in files, on the command line, and in the ARCHITECTURE registers."""
+        return self.config.architecture
+
+    @property
+    def level(self) -> str:
+        """What it computes: matrix products, or whole networks."""
+        return "gemm" if isinstance(self.software, Gemm) else "graph"
+
+    def masters(self, config: System) -> int:
+        """OBI masters of the hardware of `config`; raises `HeepgenError` for more than there may be."""
+        count = 0 if self.hardware is None else self.hardware.masters(config)
+        if not isinstance(count, int) or not 0 <= count <= MASTERS:
+            raise HeepgenError(f"architecture {self.name} has {count!r} masters: must be from 0 to {MASTERS}.")
+        return count

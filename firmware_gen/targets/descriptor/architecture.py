@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The default architecture: a systolic array that fetches descriptors and data by itself."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from firmware_gen.architectures.contract import Architecture, Fact, Graph, Whole
+from hls.config import Config
+
+if TYPE_CHECKING:
+    from firmware_gen import ir
+
+
+def _compile(graph: "ir.Graph", config: Config, *, profile: bool = True, keep_activations: bool = False) -> Any:
+    from firmware_gen.targets.descriptor.compiler import compile_choices
+    from firmware_gen.targets.descriptor.strips import fastest
+
+    return fastest(compile_choices(graph, config, profile, keep_activations))
+
+
+def _generate(config: Config, folder: Path) -> list[Path]:
+    from hls.descriptor.top import generate
+
+    return generate(config, folder)
+
+
+def _masters(config: Config) -> int:
+    return config.ports
+
+
+def _describe(config: Config) -> str:
+    ports = "1 port" if config.ports == 1 else f"{config.ports} ports"
+    return f"{config.rows}x{config.cols} {config.arithmetic}, {ports}"
+
+
+def _facts(config: Config) -> Sequence[Fact]:
+    multipliers, product = (
+        config.rows * config.cols,
+        "INT27 x INT8" if config.arithmetic == "aligned" else "FP32 x INT8",
+    )
+    accumulators, scratchpad = 2 * config.accumulator_entries * config.cols * 4, 4 * config.scratchpad_words
+    return (
+        Fact("multipliers", "multipliers, array", multipliers, f"{multipliers} ({product})"),
+        Fact("epilogue_multipliers", "multipliers, epilogue", config.ports, f"{config.ports} (FP32)"),
+        Fact(
+            "activation_bytes",
+            "activation buffer",
+            4 * config.activation_words,
+            f"{4 * config.activation_words:,} bytes",
+        ),
+        Fact("weight_bytes", "weight buffer", config.weight_bytes, f"{config.weight_bytes:,} bytes"),
+        Fact("accumulator_bytes", "accumulators", accumulators, f"{accumulators:,} bytes in two banks"),
+        Fact("scratchpad_bytes", "scratchpad", scratchpad, f"{scratchpad:,} bytes" if scratchpad else "none"),
+    )
+
+
+ARCHITECTURE = Architecture(
+    summary="systolic array with descriptors, masters and buffers of its own: whole layers run without the CPU",
+    config=Config,
+    software=Graph(_compile),
+    hardware=Whole(_generate, _masters),
+    facts=_facts,
+    describe=_describe,
+)
