@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from cycle_bench import bus, chance, flag, replay, seeded, simulate
 
+from hls.bus.obi import Slave
 from hls.config import Config
 from hls.descriptor.control.control import STAGE_FIELDS, Events, Stages, control
-from hls.descriptor.control.slave import Regions, Slave
+from hls.descriptor.control.slave import Regions
 from hls.descriptor.interface.registers import COUNTERS, ERRORS, MAGIC, REGISTER, REGISTERS, VERSION
 from hls.descriptor.interface.rules import contradiction
 from hls.descriptor.interface.table import FIELDS, PROFILE_RECORD, WORDS, pack, unpack

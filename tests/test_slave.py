@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 from cycle_bench import bus, flag, simulate
 
+from hls.bus.obi import Slave
 from hls.config import Config
-from hls.descriptor.control.slave import ADDRESS_BITS, Commands, Interrupts, Readings, Regions, Slave, register_slave
+from hls.descriptor.control.slave import ADDRESS_BITS, Commands, Interrupts, Readings, Regions, register_slave
 from hls.descriptor.interface.registers import MAGIC, REGISTER, REGISTERS, VERSION
 
 STORED = {r.name: 0 for r in REGISTERS if r.name in ("WATCHDOG", "IRQ_ENABLE") or r.name[:-1] in ("BASE", "LIMIT")}

@@ -9,12 +9,12 @@ from cycle_bench import bus, flag, preset, simulate
 from myhdl import Signal, StopSimulation, block, delay, instance, intbv
 
 from hls.arithmetic import accumulator, aligned, array, epilogue, fma, fp32, pe
+from hls.bus.obi import Slave
 from hls.config import Config
 from hls.descriptor.control.control import STAGE_FIELDS, control, profile_writer
 from hls.descriptor.control.fetch import descriptor_fetch
 from hls.descriptor.control.sequencer import JOB as SEQUENCER_JOB
 from hls.descriptor.control.sequencer import sequencer
-from hls.descriptor.control.slave import Slave
 from hls.descriptor.drain.aux_reader import AUX_JOB, aux_reader
 from hls.descriptor.drain.drain import DRAIN_JOB, drain
 from hls.descriptor.interface import timing

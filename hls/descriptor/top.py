@@ -8,11 +8,12 @@ from myhdl import ConcatSignal, Signal, SignalType, always, always_comb, block, 
 from hls import __version__
 from hls.arithmetic.accumulator import EntryRead, EntryWrite, accumulators
 from hls.arithmetic.array import array_latency, beat_bits, count_bits, systolic_array
+from hls.bus.obi import Slave
 from hls.config import Config
 from hls.descriptor.control.control import Events, Stages, control
 from hls.descriptor.control.sequencer import JOB as SEQUENCER_JOB
 from hls.descriptor.control.sequencer import sequencer
-from hls.descriptor.control.slave import Regions, Slave
+from hls.descriptor.control.slave import Regions
 from hls.descriptor.drain.aux_reader import AUX_JOB, aux_reader
 from hls.descriptor.drain.drain import DRAIN_JOB, drain
 from hls.descriptor.interface.table import LINEAR

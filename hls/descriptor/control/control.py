@@ -3,9 +3,10 @@
 
 from myhdl import Signal, always, always_comb, block, concat, intbv, modbv
 
+from hls.bus.obi import Slave
 from hls.descriptor.control.fetch import JOB, descriptor_fetch
 from hls.descriptor.control.sequencer import JOB as SEQUENCER_JOB
-from hls.descriptor.control.slave import Commands, Interrupts, Readings, Regions, Slave, register_slave
+from hls.descriptor.control.slave import Commands, Interrupts, Readings, Regions, register_slave
 from hls.descriptor.drain.aux_reader import AUX_JOB
 from hls.descriptor.drain.drain import DRAIN_JOB
 from hls.descriptor.interface.job import FieldSignals, job_signals

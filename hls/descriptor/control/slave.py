@@ -5,7 +5,8 @@ from collections.abc import Mapping
 
 from myhdl import ConcatSignal, Signal, SignalType, always, always_comb, block, intbv
 
-from hls.descriptor.interface.registers import MAGIC, REGIONS, REGISTER, REGISTERS, VERSION, Named, Register
+from hls.bus.registers import Named, Register
+from hls.descriptor.interface.registers import MAGIC, REGIONS, REGISTER, REGISTERS, VERSION
 from hls.lib.mux import choose
 from hls.lib.unit import unit
 from hls.lib.wiring import ignore
@@ -14,15 +15,6 @@ ADDRESS_BITS = 8
 """Registers repeat every 2**ADDRESS_BITS bytes of the slave's window."""
 
 _INDEX_BITS = ADDRESS_BITS - 2
-
-
-class Slave:
-    """OBI slave port: granted at once, answered in the next cycle."""
-
-    def __init__(self) -> None:
-        self.req, self.we, self.gnt, self.rvalid = (Signal(bool(0)) for _ in range(4))
-        self.be = Signal(intbv(0)[4:])
-        self.addr, self.wdata, self.rdata = (Signal(intbv(0)[32:]) for _ in range(3))
 
 
 class Regions:

@@ -1,59 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Register map of the accelerator's OBI slave: the one table behind hardware, C header and documents."""
 
-from dataclasses import dataclass, field
-
+from hls.bus.registers import Bits, Named, Register
 from hls.config import INTERFACE_VERSION
-
-
-class Named(int):
-    """A number with the name that it has in Verilog."""
-
-    name: str
-
-    def __new__(cls, value: int, name: str) -> "Named":
-        number = super().__new__(cls, value)
-        number.name = name
-        return number
-
 
 MAGIC = Named(0x4850474E, "MAGIC")  # "HPGN"
 VERSION = Named(INTERFACE_VERSION, "VERSION")
-
-
-@dataclass(frozen=True)
-class Bits:
-    """Bit field ``name`` at ``lsb``, ``width`` bits."""
-
-    name: str
-    lsb: int
-    width: int
-    doc: str
-
-
-@dataclass(frozen=True)
-class Register:
-    """One 32-bit register; ``access`` is ro, rw, wo or w1c (write one to clear)."""
-
-    name: str
-    offset: int
-    access: str
-    doc: str
-    fields: tuple[Bits, ...] = field(default=())
-
-    @property
-    def index(self) -> Named:
-        """Number of its word in the register file."""
-        return Named(self.offset // 4, f"{self.name}_INDEX")
-
-    def bits(self, name: str) -> Bits:
-        """The field called ``name``."""
-        return next(b for b in self.fields if b.name == name)
-
-    def word(self, **values: int) -> int:
-        """Register contents with these field values; other fields are 0."""
-        return sum(int(value) << self.bits(name).lsb for name, value in values.items())
-
 
 REGIONS = 4
 
