@@ -14,8 +14,8 @@ import firmware_gen
 from firmware_gen import CodeGenerator
 from firmware_gen.emit import codegen
 from gen.flows.run import hardware
+from hls.bus.head import VERSION
 from hls.config import Config
-from hls.descriptor.interface.registers import VERSION
 from hls.errors import HeepgenError
 from sim.firmware import compile_firmware
 from sim.run import run_soc

@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 from cycle_bench import bus, chance, flag, replay, seeded, simulate
 
+from hls.bus.head import MAGIC, VERSION
 from hls.bus.obi import Slave
 from hls.config import Config
 from hls.descriptor.control.control import STAGE_FIELDS, Events, Stages, control
 from hls.descriptor.control.slave import Regions
-from hls.descriptor.interface.registers import COUNTERS, ERRORS, MAGIC, REGISTER, REGISTERS, VERSION
+from hls.descriptor.interface.registers import COUNTERS, ERRORS, REGISTER, REGISTERS
 from hls.descriptor.interface.rules import contradiction
 from hls.descriptor.interface.table import FIELDS, PROFILE_RECORD, WORDS, pack, unpack
 from hls.descriptor.memory.arbiter import Request

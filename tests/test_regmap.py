@@ -7,8 +7,9 @@ import hjson
 import pytest
 
 from gen.documents.docs import DOCUMENTS
+from hls.bus.head import MAGIC
 from hls.descriptor.interface import regmap
-from hls.descriptor.interface.registers import ERRORS, MAGIC, REGISTER, REGISTERS
+from hls.descriptor.interface.registers import ERRORS, REGISTER, REGISTERS
 from sim.toolchain import host_compiler
 
 

@@ -5,10 +5,11 @@ import numpy as np
 import pytest
 from cycle_bench import bus, flag, simulate
 
+from hls.bus.head import MAGIC, VERSION
 from hls.bus.obi import Slave
 from hls.config import Config
 from hls.descriptor.control.slave import ADDRESS_BITS, Commands, Interrupts, Readings, Regions, register_slave
-from hls.descriptor.interface.registers import MAGIC, REGISTER, REGISTERS, VERSION
+from hls.descriptor.interface.registers import REGISTER, REGISTERS
 
 STORED = {r.name: 0 for r in REGISTERS if r.name in ("WATCHDOG", "IRQ_ENABLE") or r.name[:-1] in ("BASE", "LIMIT")}
 
@@ -37,6 +38,10 @@ def test_every_access_reads_and_writes_what_the_table_says(seed):
         "MAGIC": MAGIC,
         "VERSION": VERSION,
         "CONFIG_HASH": config.hash,
+        "ARCHITECTURE0": int.from_bytes(b"desc", "little"),
+        "ARCHITECTURE1": int.from_bytes(b"ript", "little"),
+        "ARCHITECTURE2": int.from_bytes(b"or", "little"),
+        "ARCHITECTURE3": 0,
         "GEOMETRY": word(
             "GEOMETRY",
             {"ROWS": config.rows, "COLS": config.cols, "PORTS": config.ports, "FMA": config.arithmetic == "fma"},

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Elaboration helpers that cut and glue buses; they add no logic."""
+"""Elaboration helpers that cut, glue and set buses; they add no logic."""
 
-from myhdl import ConcatSignal, Signal, always_comb, block, concat, intbv
+from myhdl import ConcatSignal, Signal, always, always_comb, block, concat, intbv
 
 
 @block
@@ -86,3 +86,14 @@ def ignore(bus, low, high):
         unused_bits.next = bus[high:low]
 
     return take
+
+
+@block
+def constant(clk, number, word):
+    """Drive ``word`` with ``number``, from the first edge of ``clk`` on."""
+
+    @always(clk.posedge)
+    def hold():
+        word.next = number
+
+    return hold

@@ -5,11 +5,12 @@ from collections.abc import Mapping
 
 from myhdl import ConcatSignal, Signal, SignalType, always, always_comb, block, intbv
 
+from hls.bus.head import head_constants
 from hls.bus.registers import Named, Register
-from hls.descriptor.interface.registers import MAGIC, REGIONS, REGISTER, REGISTERS, VERSION
+from hls.descriptor.interface.registers import REGIONS, REGISTER, REGISTERS
 from hls.lib.mux import choose
 from hls.lib.unit import unit
-from hls.lib.wiring import ignore
+from hls.lib.wiring import constant, ignore
 
 ADDRESS_BITS = 8
 """Registers repeat every 2**ADDRESS_BITS bytes of the slave's window."""
@@ -123,12 +124,7 @@ def register_slave(clk, rst, slave, windows, watchdog, enabled, commands, readin
     stored = {"WATCHDOG": watchdog} | {
         f"{kind}{i}": getattr(windows, f"{kind.lower()}{i}") for i in range(REGIONS) for kind in ("BASE", "LIMIT")
     }
-    constants = {
-        "MAGIC": MAGIC,
-        "VERSION": VERSION,
-        "GEOMETRY": Named(geometry, "GEOMETRY"),
-        "CONFIG_HASH": Named(config.hash, "CONFIG_HASH"),
-    }
+    constants = head_constants(config.architecture, config.hash) | {"GEOMETRY": Named(geometry, "GEOMETRY")}
     readable = {
         "CYCLE_LO": readings.cycle,
         "CYCLE_HI": latched,
@@ -145,7 +141,7 @@ def register_slave(clk, rst, slave, windows, watchdog, enabled, commands, readin
         word = Signal(intbv(0)[32:])
         words[register.index] = word
         if name in constants:
-            parts.append(_constant(clk, constants[name], word))
+            parts.append(constant(clk, constants[name], word))
         else:
             source = readable.get(name)
             parts.append(_same(getattr(readings, name.lower()) if source is None else source, word))
@@ -220,15 +216,6 @@ def _hit(index, hit, number):
         hit.next = index == number
 
     return compare
-
-
-@block
-def _constant(clk, number, word):
-    @always(clk.posedge)
-    def constant():
-        word.next = number
-
-    return constant
 
 
 @block

@@ -1,11 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Register map of the accelerator's OBI slave: the one table behind hardware, C header and documents."""
 
+from hls.bus.head import HEAD
 from hls.bus.registers import Bits, Named, Register
-from hls.config import INTERFACE_VERSION
-
-MAGIC = Named(0x4850474E, "MAGIC")  # "HPGN"
-VERSION = Named(INTERFACE_VERSION, "VERSION")
 
 REGIONS = 4
 
@@ -32,9 +29,7 @@ _COUNTER_DOCS = {
     "LANES_LOSSY": "aligned: lanes that lost more than 8 bits",
 }
 
-REGISTERS = (
-    Register("MAGIC", 0x00, "ro", f'{MAGIC:#010x}, "HPGN"'),
-    Register("VERSION", 0x04, "ro", "version of registers and descriptor"),
+_OWN = (
     Register(
         "GEOMETRY",
         0x08,
@@ -47,7 +42,6 @@ REGISTERS = (
             Bits("FMA", 20, 1, "1: fma arithmetic, 0: aligned"),
         ),
     ),
-    Register("CONFIG_HASH", 0x0C, "ro", "hash of the hardware configuration"),
     Register(
         "CTRL",
         0x10,
@@ -108,8 +102,7 @@ REGISTERS = (
         for i in range(REGIONS)
         for kind, doc in (("BASE", f"first byte of region {i}"), ("LIMIT", f"first byte after region {i}"))
     ),
-    Register("CYCLE_LO", 0x50, "ro", "free-running cycle counter; reading it latches CYCLE_HI"),
-    Register("CYCLE_HI", 0x54, "ro", "high word latched by the last read of CYCLE_LO"),
     *(Register(name, 0x60 + 4 * i, "ro", _COUNTER_DOCS[name]) for i, name in enumerate(COUNTERS)),
 )
+REGISTERS = tuple(sorted((*HEAD, *_OWN), key=lambda r: r.offset))
 REGISTER = {r.name: r for r in REGISTERS}

@@ -3,6 +3,7 @@
 
 import hjson
 
+from hls.bus import head
 from hls.bus.registers import c_macros, define
 from hls.descriptor.interface import registers, table
 from hls.descriptor.interface.registers import ERRORS, REGISTERS
@@ -21,8 +22,8 @@ def c_header() -> str:
         "#define HEEPSTOR_REGS_H",
         "",
         "// clang-format off",
-        define("MAGIC", f"0x{registers.MAGIC:08x}u", '"HPGN"'),
-        define("VERSION", f"{registers.VERSION}u"),
+        define("MAGIC", f"0x{head.MAGIC:08x}u", '"HPGN"'),
+        define("VERSION", f"{head.VERSION}u"),
         define("REGIONS", f"{registers.REGIONS}u"),
         define("DESCRIPTOR_WORDS", f"{table.WORDS}u"),
         define("PROFILE_WORDS", f"{len(table.PROFILE_RECORD)}u"),
