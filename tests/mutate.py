@@ -97,6 +97,8 @@ def nearest(file: str) -> list[str]:
     """Test files, those that exist, of a mutated file."""
     stem = file.removesuffix(".py")
     names = NEAREST.get(Path(stem).name, "passes" if "/passes/" in stem else Path(stem).name).split()
+    if file.startswith("hls/streaming/"):
+        names = ["streaming"]
     if file.startswith("hls/"):  # lint sees widths and signals that nobody reads
         names = dict.fromkeys([*names, "generated_verilog"])
     return [f"tests/test_{name}.py" for name in names if (ROOT / "tests" / f"test_{name}.py").exists()]
