@@ -9,6 +9,7 @@ import json
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -16,7 +17,7 @@ import numpy as np
 
 from hls.config import Config
 from hls.descriptor.interface.registers import ERRORS, REGISTER
-from hls.descriptor.interface.table import FIELD, FIELDS, WORDS, pack, unpack
+from hls.descriptor.interface.table import FIELDS, WORDS, pack, unpack
 from hls.descriptor.model import execute
 from hls.descriptor.top import generate
 from hls.errors import HeepgenError
@@ -42,50 +43,58 @@ DONE, ERROR, BUSY, DRAINING = (STATUS.word(**{name: 1}) for name in ("DONE", "ER
 SOFT_RESET = CTRL.word(SOFT_RESET=1)
 FORCE = CTRL.word(SOFT_RESET=1, FORCE=1)
 CODES = {code: name for name, (code, _) in ERRORS.items()}
-COUNTS = [f.name for f in FIELDS if f.kind in ("uint", "int") and f.width > 1]
-ADDRESSES = [f.name for f in FIELDS if f.kind == "addr"]
+COUNTS = [f for f in FIELDS if f.kind in ("uint", "int") and f.width > 1]
+ADDRESSES = [f for f in FIELDS if f.kind == "addr"]
+STRIDES = [f for f in FIELDS if f.kind == "int" and f.width == 32]
 
 
-def flip(rng, fields):
+def any_of(rng, fields):
+    return fields[int(rng.integers(0, len(fields)))]
+
+
+def changed(layer, field, value):
+    return replace(layer, **{field.attribute: value})
+
+
+def flip(rng, layer):
     """One to three bits of any word."""
-    words = pack(fields)
+    words = pack(layer)
     for _ in range(int(rng.integers(1, 4))):
         words[int(rng.integers(0, WORDS))] ^= np.uint32(1 << int(rng.integers(0, 32)))
     return unpack(words)
 
 
-def swap(rng, fields):
+def swap(rng, layer):
     """The values of two fields of one kind."""
-    one = FIELD[str(rng.choice(COUNTS + ADDRESSES))]
-    other = FIELD[str(rng.choice([f.name for f in FIELDS if f.kind == one.kind and f.width == one.width]))]
-    return fields | {one.name: fields[other.name], other.name: fields[one.name]}
+    one = any_of(rng, COUNTS + ADDRESSES)
+    other = any_of(rng, [f for f in FIELDS if f.kind == one.kind and f.width == one.width])
+    return changed(changed(layer, one, layer[other.name]), other, layer[one.name])
 
 
-def off_by_one(rng, fields):
+def off_by_one(rng, layer):
     """A count that is one too large or too small."""
-    field = FIELD[str(rng.choice(COUNTS))]
+    field = any_of(rng, COUNTS)
     low, high = field.range
-    return fields | {field.name: min(max(fields[field.name] + int(rng.choice([-1, 1])), low), high)}
+    return changed(layer, field, min(max(layer[field.name] + int(rng.choice([-1, 1])), low), high))
 
 
-def misaligned(rng, fields):
+def misaligned(rng, layer):
     """An address that is no multiple of 4."""
-    name = str(rng.choice(ADDRESSES))
-    return fields | {name: fields[name] | int(rng.integers(1, 4))}
+    field = any_of(rng, ADDRESSES)
+    return changed(layer, field, layer[field.name] | int(rng.integers(1, 4)))
 
 
-def outside(rng, fields):
+def outside(rng, layer):
     """An address, or a step, that leads out of the windows."""
     if rng.random() < 0.5:
-        name = str(rng.choice(ADDRESSES))
-        return fields | {name: fields[name] ^ 1 << int(rng.integers(17, 32))}
-    name = str(rng.choice([f.name for f in FIELDS if f.kind == "int" and f.width == 32]))
-    return fields | {name: int(rng.integers(-(1 << 31), 1 << 31))}
+        field = any_of(rng, ADDRESSES)
+        return changed(layer, field, layer[field.name] ^ 1 << int(rng.integers(17, 32)))
+    return changed(layer, any_of(rng, STRIDES), int(rng.integers(-(1 << 31), 1 << 31)))
 
 
-def circle(rng, fields, doorbell):
+def circle(rng, layer, doorbell):
     """NEXT leads back."""
-    return fields | {"LAST": 0, "NEXT": doorbell}
+    return replace(layer, last=0, next=doorbell)
 
 
 MUTATIONS = {
@@ -237,12 +246,12 @@ def modelled(program, changes, config):
             return None
         seen.add(address)
         f = unpack(words[place : place + WORDS])
-        work = [f[n] for n in ("OUT_PX", "GROUPS", "NCB", "KH", "KX", "KB")]
-        if np.prod(work, dtype=float) > 1e5 or max(f["LOAD_WORDS"], f["WEIGHT_WORDS"]) > 1e5:
+        work = [f.out_px, f.groups, f.ncb, f.kh, f.kx, f.kb]
+        if np.prod(work, dtype=float) > 1e5 or max(f.load_words, f.weight_words) > 1e5:
             return None
-        if f["LAST"]:
+        if f.last:
             break
-        address = f["NEXT"]
+        address = f.next
     whole = np.concatenate([memory, np.full(4 * config.scratchpad_words, 0x5A, np.uint8)])
     try:
         execute(whole, program.doorbell, [*program.bases[:3], len(memory)], config)

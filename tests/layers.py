@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Random legal descriptors with their memory images, for comparing hardware with hls.descriptor.model."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from firmware_gen.targets.descriptor.timing.spans import strip_span
-from hls.descriptor.interface.table import PROFILE_RECORD, SCRATCHPAD, WORDS, address, pack
+from hls.descriptor.interface.table import PROFILE_RECORD, SCRATCHPAD, WORDS, Descriptor, address, pack
 from hls.descriptor.model import execute
 
 SPECIALS = np.array(
@@ -122,8 +122,10 @@ def random_geometry(rng, config, large=0.0):
 def _shortened(fields, config):
     """Make the strips as short as the activation buffer asks for; whether one pixel fits."""
     while True:
-        f = {name.upper(): value for name, value in fields.items()}
-        if strip_span(f, f["FIRST_PX"], f["STRIP_PX"]) <= config.activation_words - config.ports:
+        if (
+            strip_span(Descriptor(**fields), fields["first_px"], fields["strip_px"])
+            <= config.activation_words - config.ports
+        ):
             return True
         if fields["strip_px"] == 1:
             return False
@@ -151,50 +153,50 @@ class Program:
 
 def stored_words(f):
     """Words that a layer stores."""
-    return f["OUT_PX"] * f["GROUPS"] * f["COUT"]
+    return f.out_px * f.groups * f.cout
 
 
 def copy_layer(where, ring, count, config):
-    """Fields of a layer that copies ``count`` words of a ring of the scratchpad, all but where to."""
-    return {
-        "LOAD_ADDR": where,
-        "LOAD_RING": ring,
-        "BARRIER": 1,
-        "LOAD_C_COUNT": count,
-        "LOAD_C_STRIDE": 1,
-        "LOAD_X_COUNT": 1,
-        "LOAD_Y_COUNT": 1,
-        "LOAD_WORDS": count,
-        "IN_ROW": count,
-        "IN_H": 1,
-        "KH": 1,
-        "KX": 1,
-        "KB": 1,
-        "RUN": 1,
-        "STRIDE_Y": 1,
-        "SX_WORDS": 1,
-        "OUT_W": count,
-        "OUT_PX": count,
-        "GROUPS": 1,
-        "NCB": 1,
-        "COUT": 1,
-        "CBG": 1,
-        "STRIP_PX": config.accumulator_entries,
-        "FIRST_PX": 1,
-        "DIAGONAL": 1,
-        "MAX": 1,
-        "UNIT_WEIGHTS": 1,
-        "UNIFORM": 1,
-        "SCALE": 1.0,
-        "BIAS": -0.0,
-        "LOW": -np.inf,
-        "HIGH": np.inf,
-        "PAD_VALUE": -np.inf,
-        "STORE_C_STRIDE": 1,
-        "STORE_X_STRIDE": 1,
-        "STORE_Y_STRIDE": count,
-        "STORE_CB_STEP": config.diagonal,
-    }
+    """A layer that copies ``count`` words of a ring of the scratchpad, all but where to."""
+    return Descriptor(
+        load_addr=where,
+        load_ring=ring,
+        barrier=1,
+        load_c_count=count,
+        load_c_stride=1,
+        load_x_count=1,
+        load_y_count=1,
+        load_words=count,
+        in_row=count,
+        in_h=1,
+        kh=1,
+        kx=1,
+        kb=1,
+        run=1,
+        stride_y=1,
+        sx_words=1,
+        out_w=count,
+        out_px=count,
+        groups=1,
+        ncb=1,
+        cout=1,
+        cbg=1,
+        strip_px=config.accumulator_entries,
+        first_px=1,
+        diagonal=1,
+        max=1,
+        unit_weights=1,
+        uniform=1,
+        scale=1.0,
+        bias=-0.0,
+        low=-np.inf,
+        high=np.inf,
+        pad_value=-np.inf,
+        store_c_stride=1,
+        store_x_stride=1,
+        store_y_stride=count,
+        store_cb_step=config.diagonal,
+    )
 
 
 def random_program(rng, config, layers=2, specials=0.02, profile=0.0, large=0.0):
@@ -227,96 +229,94 @@ def random_program(rng, config, layers=2, specials=0.02, profile=0.0, large=0.0)
         """Random HWC or CHW layout of [oh, ow, n] outputs."""
         c, x, y = (1, n, n * ow) if rng.random() < 0.5 else (oh * ow, 1, ow)
         return {
-            f"{prefix}_C_STRIDE": c,
-            f"{prefix}_X_STRIDE": x,
-            f"{prefix}_Y_STRIDE": y,
-            f"{prefix}_CB_STEP": cb * c,
-            f"{prefix}_G_STEP": fields["COUT"] * c,
+            f"{prefix}_c_stride": c,
+            f"{prefix}_x_stride": x,
+            f"{prefix}_y_stride": y,
+            f"{prefix}_cb_step": cb * c,
+            f"{prefix}_g_step": fields["cout"] * c,
         }
 
     for _ in range(layers):
         before = chain[-1] if chain else None
-        follow = before is not None and rng.random() < 0.7 and before["STORE_C_STRIDE"] == 1
+        follow = before is not None and rng.random() < 0.7 and before.store_c_stride == 1
         stored = stored_words(before) if follow else 0
         for _ in range(20):
-            geometry = random_geometry(rng, config, large)
-            if geometry["load_words"] <= stored:
+            f = random_geometry(rng, config, large)
+            if f["load_words"] <= stored:
                 break
-        follow = follow and geometry["load_words"] <= stored
-        f = {name.upper(): value for name, value in geometry.items()}
-        cb = config.diagonal if f["DIAGONAL"] else config.cols
-        oh, ow, n = f["OUT_PX"] // f["OUT_W"], f["OUT_W"], f["GROUPS"] * f["COUT"]
+        follow = follow and f["load_words"] <= stored
+        cb = config.diagonal if f["diagonal"] else config.cols
+        oh, ow, n = f["out_px"] // f["out_w"], f["out_w"], f["groups"] * f["cout"]
         if follow:
-            f["LOAD_ADDR"], f["LOAD_RING"], f["BARRIER"] = before["STORE_ADDR"], before["STORE_RING"], 1
-            before["MARK_WORDS"] = before["GROUPS"] * before["COUT"] if rng.random() < 0.8 else 0
+            f["load_addr"], f["load_ring"], f["barrier"] = before.store_addr, before.store_ring, 1
+            chain[-1] = replace(before, mark_words=before.groups * before.cout if rng.random() < 0.8 else 0)
         else:
-            f["LOAD_ADDR"] = fill(1, random_values(rng, f["LOAD_WORDS"], specials))
-            f["BARRIER"] = int(rng.integers(0, 2))
-        channels = max(d for d in (1, 2, 3, f["IN_ROW"]) if f["IN_ROW"] % d == 0)
+            f["load_addr"] = fill(1, random_values(rng, f["load_words"], specials))
+            f["barrier"] = int(rng.integers(0, 2))
+        channels = max(d for d in (1, 2, 3, f["in_row"]) if f["in_row"] % d == 0)
         if follow or rng.random() < 0.5:
             f |= {
-                "LOAD_C_COUNT": f["LOAD_WORDS"],
-                "LOAD_X_COUNT": 1,
-                "LOAD_Y_COUNT": 1,
-                "LOAD_C_STRIDE": 1,
-                "LOAD_X_STRIDE": 0,
-                "LOAD_Y_STRIDE": 0,
+                "load_c_count": f["load_words"],
+                "load_x_count": 1,
+                "load_y_count": 1,
+                "load_c_stride": 1,
+                "load_x_stride": 0,
+                "load_y_stride": 0,
             }
         else:  # planar memory, so that the inner stride is not 1
-            width = f["IN_ROW"] // channels
+            width = f["in_row"] // channels
             f |= {
-                "LOAD_C_COUNT": channels,
-                "LOAD_X_COUNT": width,
-                "LOAD_Y_COUNT": f["IN_H"],
-                "LOAD_C_STRIDE": width * f["IN_H"],
-                "LOAD_X_STRIDE": 1,
-                "LOAD_Y_STRIDE": width,
+                "load_c_count": channels,
+                "load_x_count": width,
+                "load_y_count": f["in_h"],
+                "load_c_stride": width * f["in_h"],
+                "load_x_stride": 1,
+                "load_y_stride": width,
             }
-        f["MAX"] = int(f["DIAGONAL"] and rng.random() < 0.4)
-        f["UNIT_WEIGHTS"] = int(f["DIAGONAL"] and rng.random() < 0.5)
-        if not f["UNIT_WEIGHTS"]:
-            tile = config.diagonal if f["DIAGONAL"] else config.rows * config.cols
-            size = f["GROUPS"] * f["NCB"] * f["KH"] * f["KX"] * f["KB"] * tile
+        f["max"] = int(f["diagonal"] and rng.random() < 0.4)
+        f["unit_weights"] = int(f["diagonal"] and rng.random() < 0.5)
+        if not f["unit_weights"]:
+            tile = config.diagonal if f["diagonal"] else config.rows * config.cols
+            size = f["groups"] * f["ncb"] * f["kh"] * f["kx"] * f["kb"] * tile
             step = 4 * config.ports
             stream = rng.integers(-127, 128, -(-size // step) * step).astype(np.int8)
-            f["WEIGHT_ADDR"] = fill(0, stream.view(np.uint32))
-            f["WEIGHT_WORDS"] = stream.size // 4
-        f["UNIFORM"] = int(rng.random() < 0.3)
-        if f["UNIFORM"]:
-            f["SCALE"], f["BIAS"] = np.float32(rng.standard_normal()), np.float32(-0.0)
+            f["weight_addr"] = fill(0, stream.view(np.uint32))
+            f["weight_words"] = stream.size // 4
+        f["uniform"] = int(rng.random() < 0.3)
+        if f["uniform"]:
+            f["scale"], f["bias"] = np.float32(rng.standard_normal()), np.float32(-0.0)
         else:
-            params = rng.standard_normal(f["GROUPS"] * f["NCB"] * -(-cb // config.ports) * 2 * config.ports)
-            f["PARAM_ADDR"] = fill(0, params.astype(np.float32).view(np.uint32))
-            f["PARAM_WORDS"] = params.size
+            params = rng.standard_normal(f["groups"] * f["ncb"] * -(-cb // config.ports) * 2 * config.ports)
+            f["param_addr"] = fill(0, params.astype(np.float32).view(np.uint32))
+            f["param_words"] = params.size
         aux = rng.choice(["none", "residual", "init"])
-        f["RESIDUAL"], f["ACC_INIT"] = int(aux == "residual"), int(aux == "init")
+        f["residual"], f["acc_init"] = int(aux == "residual"), int(aux == "init")
         if aux != "none":
-            f |= strides("AUX", f, oh, ow, n, cb)
-            if before and before["STORE_RING"] and oh * ow * n <= stored_words(before) and f["AUX_C_STRIDE"] == 1:
-                f["AUX_ADDR"], f["AUX_RING"] = before["STORE_ADDR"], before["STORE_RING"]
+            f |= strides("aux", f, oh, ow, n, cb)
+            if before and before.store_ring and oh * ow * n <= stored_words(before) and f["aux_c_stride"] == 1:
+                f["aux_addr"], f["aux_ring"] = before.store_addr, before.store_ring
             else:
-                f["AUX_ADDR"] = fill(1, random_values(rng, oh * ow * n, specials))
-        f["ACT_FIRST"], f["SLOPE_EN"] = (int(x) for x in rng.integers(0, 2, 2))
-        f["SLOPE"] = np.float32(0.1)
-        f["LOW"], f["HIGH"] = [(-np.inf, np.inf), (0.0, np.inf), (0.0, 6.0)][int(rng.integers(0, 3))]
-        f["PAD_VALUE"] = np.float32(-np.inf if f["MAX"] else rng.choice([0.0, 0.0, 1.5]))
-        f |= strides("STORE", f, oh, ow, n, cb)
+                f["aux_addr"] = fill(1, random_values(rng, oh * ow * n, specials))
+        f["act_first"], f["slope_en"] = (int(x) for x in rng.integers(0, 2, 2))
+        f["slope"] = np.float32(0.1)
+        f["low"], f["high"] = [(-np.inf, np.inf), (0.0, np.inf), (0.0, 6.0)][int(rng.integers(0, 3))]
+        f["pad_value"] = np.float32(-np.inf if f["max"] else rng.choice([0.0, 0.0, 1.5]))
+        f |= strides("store", f, oh, ow, n, cb)
         ring = max(oh * ow * n, config.ports, 2) - 1
-        ring, f["STORE_RING"] = 1 << ring.bit_length(), ring.bit_length()
+        ring, f["store_ring"] = 1 << ring.bit_length(), ring.bit_length()
         first = -(-free_ring // ring) * ring
-        if f["STORE_C_STRIDE"] == 1 and first + ring <= config.scratchpad_words and rng.random() < 0.7:
+        if f["store_c_stride"] == 1 and first + ring <= config.scratchpad_words and rng.random() < 0.7:
             free_ring = first + ring
-            f["STORE_ADDR"] = address(SCRATCHPAD, 4 * (first + int(rng.integers(0, ring))))
-            copies.append(copy_layer(f["STORE_ADDR"], f["STORE_RING"], stored_words(f), config))
+            f["store_addr"] = address(SCRATCHPAD, 4 * (first + int(rng.integers(0, ring))))
+            copies.append(copy_layer(f["store_addr"], f["store_ring"], oh * ow * n, config))
         else:
-            f["STORE_ADDR"], f["STORE_RING"] = address(1, 4 * take(1, oh * ow * n)), 0
-        f["PROFILE"] = int(profile > 0 and rng.random() < profile)
-        f["PROFILE_ADDR"] = address(0, 4 * take(0, len(PROFILE_RECORD))) if f["PROFILE"] else 0
-        chain.append(f)
-    for f in copies:
-        chain.append(f | {"STORE_ADDR": address(1, 4 * take(1, f["LOAD_WORDS"]))})
-    for index, f in enumerate(chain):
-        f["LAST"] = int(index == len(chain) - 1)
-        f["NEXT"] = 0 if f["LAST"] else address(0, 4 * WORDS * (index + 1))
-        words[base0 // 4 + WORDS * index :][:WORDS] = pack(f)
+            f["store_addr"], f["store_ring"] = address(1, 4 * take(1, oh * ow * n)), 0
+        f["profile"] = int(profile > 0 and rng.random() < profile)
+        f["profile_addr"] = address(0, 4 * take(0, len(PROFILE_RECORD))) if f["profile"] else 0
+        chain.append(Descriptor(**f))
+    chain += [replace(layer, store_addr=address(1, 4 * take(1, layer.load_words))) for layer in copies]
+    for index, layer in enumerate(chain):
+        last = index == len(chain) - 1
+        chain[index] = replace(layer, last=int(last), next=0 if last else address(0, 4 * WORDS * (index + 1)))
+        words[base0 // 4 + WORDS * index :][:WORDS] = pack(chain[index])
     return Program(memory, address(0, 0), [base0, base1, 0, 0], [base0 + size0, base1 + size1, 0, 0], chain)

@@ -83,7 +83,7 @@ def compare(config, folder, program, **options):
     assert different.size == 0, (
         f"{different.size} words differ, first at {4 * different[0]:#x}: "
         f"{run.memory.view(np.uint32)[different[0]]:#010x}, model {expected.view(np.uint32)[different[0]]:#010x}; "
-        f"layers {[(hex(layer.address), layer.fields) for layer in layers]}"
+        f"layers {[(hex(layer.address), layer.descriptor) for layer in layers]}"
     )
     assert active == sum(layer.vectors for layer in layers)
     return cycles
@@ -98,8 +98,8 @@ def check_records(layers, bases, got, expected):
     total = sum(layer.vectors for layer in layers)
     for layer in layers:
         vectors += layer.vectors
-        if layer.fields["PROFILE"]:
-            place = resolve(layer.fields["PROFILE_ADDR"], bases) // 4
+        if layer.descriptor.profile:
+            place = resolve(layer.descriptor.profile_addr, bases) // 4
             place = slice(place, place + len(PROFILE_RECORD))
             record = dict(zip(PROFILE_RECORD, got[place].tolist(), strict=True))
             assert vectors <= record["array_active"] <= total

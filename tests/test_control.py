@@ -2,6 +2,7 @@
 """Control as software and engines see it: registers, descriptor lists, errors, counters, profile records."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from hls.descriptor.control.control import STAGE_FIELDS, Events, Stages, control
 from hls.descriptor.control.slave import Regions
 from hls.descriptor.interface.registers import COUNTERS, ERRORS, REGISTER, REGISTERS
 from hls.descriptor.interface.rules import contradiction
-from hls.descriptor.interface.table import FIELDS, PROFILE_RECORD, WORDS, pack, unpack
+from hls.descriptor.interface.table import FIELDS, PROFILE_RECORD, WORDS, Descriptor, pack
 from hls.descriptor.memory.arbiter import Request
 
 BASES = (0x1000, 0x20000, 0xFFFF0000, 0x8)
@@ -35,17 +36,17 @@ BUSY, DONE, ERROR, DRAINING = (1 << bit for bit in range(4))
 
 
 def legal_descriptor(rng, config, **fixed):
-    """Field values, random within what the fetch unit accepts; those that follow from others come last."""
+    """A descriptor, random within what the fetch unit accepts; those that follow from others come last."""
     f = {}
     for field in FIELDS:
         if field.kind == "fp32":
-            f[field.name] = np.uint32(rng.randrange(1, 1 << 32)).view(np.float32)
+            f[field.attribute] = np.uint32(rng.randrange(1, 1 << 32)).view(np.float32)
         elif field.kind == "addr":
-            f[field.name] = rng.randrange(1 << 30) * 4
+            f[field.attribute] = rng.randrange(1 << 30) * 4
         else:
             low, high = field.range
-            f[field.name] = rng.randint(max(low, 1) if low == 0 else low, high)
-    diagonal = f["DIAGONAL"] = fixed.get("DIAGONAL", rng.randint(0, 1))
+            f[field.attribute] = rng.randint(max(low, 1) if low == 0 else low, high)
+    diagonal = f["diagonal"] = fixed.get("diagonal", rng.randint(0, 1))
     block = config.diagonal if diagonal else config.cols
     strip = rng.randint(1, config.accumulator_entries)
     ncb = rng.randint(1, 40)
@@ -57,50 +58,50 @@ def legal_descriptor(rng, config, **fixed):
     in_row = loads[0] * loads[1]
     most = ((1 << 24) - 1) // in_row
     f |= {
-        "LAST": 1,
-        "BARRIER": rng.randint(0, 1),
-        "UNIT_WEIGHTS": diagonal and rng.randint(0, 1),
-        "PROFILE": 0,
-        "UNIFORM": rng.randint(0, 1),
-        "RESIDUAL": rng.randint(0, 1),
-        "ACC_INIT": 0,
-        "MAX": rng.randint(0, 1),
-        "STRIP_PX": strip,
-        "FIRST_PX": rng.randint(1, strip),
-        "CBG": rng.randint(1, config.accumulator_entries // strip),
-        "NCB": ncb,
-        "COUT": rng.randint((ncb - 1) * block + 1, ncb * block),
-        "GROUPS": rng.randint(1, 8),
-        "KH": rng.randint(1, 11),
-        "KX": rng.randint(1, 11),
-        "KB": rng.randint(1, 9),
-        "IN_ROW": in_row,
-        "Y0": rng.randint(-min(2 * most, 1 << 15), min(2 * most, (1 << 15) - 1)),
-        "DIL_Y": rng.randint(0, min(most, 255)),
-        "STRIDE_Y": rng.randint(1, min(most, 255)),
+        "last": 1,
+        "barrier": rng.randint(0, 1),
+        "unit_weights": diagonal and rng.randint(0, 1),
+        "profile": 0,
+        "uniform": rng.randint(0, 1),
+        "residual": rng.randint(0, 1),
+        "acc_init": 0,
+        "max": rng.randint(0, 1),
+        "strip_px": strip,
+        "first_px": rng.randint(1, strip),
+        "cbg": rng.randint(1, config.accumulator_entries // strip),
+        "ncb": ncb,
+        "cout": rng.randint((ncb - 1) * block + 1, ncb * block),
+        "groups": rng.randint(1, 8),
+        "kh": rng.randint(1, 11),
+        "kx": rng.randint(1, 11),
+        "kb": rng.randint(1, 9),
+        "in_row": in_row,
+        "y0": rng.randint(-min(2 * most, 1 << 15), min(2 * most, (1 << 15) - 1)),
+        "dil_y": rng.randint(0, min(most, 255)),
+        "stride_y": rng.randint(1, min(most, 255)),
     }
-    f |= {f"LOAD_{axis}_COUNT": count for axis, count in zip("CXY", loads, strict=True)} | {"IN_H": loads[2]} | fixed
+    f |= {f"load_{axis}_count": count for axis, count in zip("cxy", loads, strict=True)} | {"in_h": loads[2]} | fixed
     if diagonal:
-        f |= {"GROUPS": 1, "KB": 1} | fixed
-    run = f["COUT"] if diagonal else f["KB"] * config.rows - rng.randrange(config.rows)
-    tiles = f["GROUPS"] * f["NCB"] * f["KH"] * f["KX"] * f["KB"]
+        f |= {"groups": 1, "kb": 1} | fixed
+    run = f["cout"] if diagonal else f["kb"] * config.rows - rng.randrange(config.rows)
+    tiles = f["groups"] * f["ncb"] * f["kh"] * f["kx"] * f["kb"]
     beats = -(-tiles * (config.diagonal if diagonal else config.rows * config.cols) // (4 * config.ports))
     f |= {
-        "RUN": run,
-        "ROW0": f["IN_ROW"] * f["Y0"],
-        "KY_STEP": f["IN_ROW"] * f["DIL_Y"],
-        "SY_WORDS": f["IN_ROW"] * f["STRIDE_Y"],
-        "LOAD_WORDS": f["LOAD_C_COUNT"] * f["LOAD_X_COUNT"] * f["LOAD_Y_COUNT"],
+        "run": run,
+        "row0": f["in_row"] * f["y0"],
+        "ky_step": f["in_row"] * f["dil_y"],
+        "sy_words": f["in_row"] * f["stride_y"],
+        "load_words": f["load_c_count"] * f["load_x_count"] * f["load_y_count"],
     }
-    if not f["UNIT_WEIGHTS"]:
-        f["WEIGHT_WORDS"] = beats * config.ports
-    if not f["UNIFORM"]:
-        f["PARAM_WORDS"] = f["GROUPS"] * f["NCB"] * -(-block // config.ports) * 2 * config.ports
-    if f["KH"] == 1:
-        f["KY_STEP"] = rng.randrange(1 << 24)
-    if f["OUT_PX"] <= f["OUT_W"]:
-        f["SY_WORDS"] = rng.randrange(1 << 24)
-    return f | fixed
+    if not f["unit_weights"]:
+        f["weight_words"] = beats * config.ports
+    if not f["uniform"]:
+        f["param_words"] = f["groups"] * f["ncb"] * -(-block // config.ports) * 2 * config.ports
+    if f["kh"] == 1:
+        f["ky_step"] = rng.randrange(1 << 24)
+    if f["out_px"] <= f["out_w"]:
+        f["sy_words"] = rng.randrange(1 << 24)
+    return Descriptor(**(f | fixed))
 
 
 def absolute(address):
@@ -187,12 +188,12 @@ class Bench:
             self.memory[absolute(address) + 4 * i] = int(word)
 
     def put_list(self, layers):
-        """Place descriptors (field mappings) as a list; returns the doorbell value."""
+        """Place descriptors as a list, in which they get their NEXT; returns the doorbell value."""
         places = [self.rng.randrange(4) << 30 | (0x4000 + 0x400 * i) for i in range(len(layers))]
-        for place, following, layer in zip(places, [*places[1:], None], layers, strict=True):
-            if following is not None:
-                layer |= {"LAST": 0, "NEXT": following}
-            self.put(place, pack(layer))
+        for i, place in enumerate(places):
+            if i + 1 < len(places):
+                layers[i] = replace(layers[i], last=0, next=places[i + 1])
+            self.put(place, pack(layers[i]))
         return places[0]
 
     def next_access(self):
@@ -361,7 +362,7 @@ def expected_jobs(layers):
 def decoded(layer):
     job = {}
     for field in FIELDS:
-        value, name = layer[field.name], field.name.lower()
+        value, name = layer[field.name], field.attribute
         if field.kind == "addr" and field.name != "NEXT":
             job[f"{name}_region"] = value >> 30
             value = absolute(value)
@@ -378,8 +379,8 @@ def test_runs_a_list(ports, pace, with_waves):
 
         def program(bench):
             yield from set_up()
-            layers.extend(legal_descriptor(bench.rng, config, PROFILE=profile) for profile in (1, 0, 1))
-            layers[1] |= {"RESIDUAL": 0, "ACC_INIT": 1}
+            layers.extend(legal_descriptor(bench.rng, config, profile=profile) for profile in (1, 0, 1))
+            layers[1] = replace(layers[1], residual=0, acc_init=1)
             doorbell = bench.put_list(layers)
             yield write("DOORBELL", doorbell)
             status = yield read("STATUS")
@@ -393,14 +394,14 @@ def test_runs_a_list(ports, pace, with_waves):
             yield write("IRQ_STATUS", 1)
             assert (yield read("IRQ_STATUS")) == 0
             assert not bench.irq
-            assert (yield read("DOORBELL")) == layers[1]["NEXT"]
+            assert (yield read("DOORBELL")) == layers[1].next
 
         bench = make_bench(program, config, (ports, pace), pace=pace)
         bench.run(vcd=vcd)
         assert bench.jobs == expected_jobs(layers)
         assert sum(count for _, count, _ in bench.fetched) == WORDS * len(layers)
         assert [addr for addr, _ in bench.records] == [
-            (absolute(layer["PROFILE_ADDR"]) + 4 * i) % (1 << 32) for layer in layers[::2] for i in range(8)
+            (absolute(layer.profile_addr) + 4 * i) % (1 << 32) for layer in layers[::2] for i in range(8)
         ]
         first, second = ([word for _, word in bench.records[8 * i : 8 * i + 8]] for i in range(2))
         assert all(b > a for a, b in zip(first, second, strict=True))
@@ -486,80 +487,80 @@ def test_counters():
         assert value
 
 
-COUNTED = [f.name for f in FIELDS if f.kind in ("uint", "int") and f.name not in ("LAST", "PROFILE")]
+COUNTED = [f for f in FIELDS if f.kind in ("uint", "int") and f.name not in ("LAST", "PROFILE")]
 ZERO = [
-    "LOAD_C_COUNT",
-    "LOAD_X_COUNT",
-    "LOAD_Y_COUNT",
-    "LOAD_WORDS",
-    "KH",
-    "KX",
-    "KB",
-    "STRIDE_Y",
-    "OUT_W",
-    "OUT_PX",
-    "STRIP_PX",
-    "FIRST_PX",
-    "CBG",
-    "GROUPS",
-    "NCB",
-    "COUT",
+    "load_c_count",
+    "load_x_count",
+    "load_y_count",
+    "load_words",
+    "kh",
+    "kx",
+    "kb",
+    "stride_y",
+    "out_w",
+    "out_px",
+    "strip_px",
+    "first_px",
+    "cbg",
+    "groups",
+    "ncb",
+    "cout",
 ]
 
 
 BASE = {
-    "DIAGONAL": 0,
-    "UNIT_WEIGHTS": 0,
-    "STRIP_PX": 4,
-    "FIRST_PX": 4,
-    "CBG": 1,
-    "NCB": 2,
-    "COUT": 8,
-    "KH": 2,
-    "KB": 2,
-    "OUT_W": 3,
-    "OUT_PX": 6,
-    "GROUPS": 2,
-    "UNIFORM": 0,
+    "diagonal": 0,
+    "unit_weights": 0,
+    "strip_px": 4,
+    "first_px": 4,
+    "cbg": 1,
+    "ncb": 2,
+    "cout": 8,
+    "kh": 2,
+    "kb": 2,
+    "out_w": 3,
+    "out_px": 6,
+    "groups": 2,
+    "uniform": 0,
 }
 """Fields of a descriptor before the one change that makes it a broken one."""
 
 BROKEN = [{name: 0} for name in ZERO] + [
-    {"FIRST_PX": 5},
-    {"STRIP_PX": 17},
-    {"CBG": 5},
-    {"STRIP_PX": 64},
-    {"CBG": 64},
-    {"COUT": 5},
-    {"COUT": 11},
-    {"DIAGONAL": 1},
-    {"RESIDUAL": 1, "ACC_INIT": 1},
-    {"UNIT_WEIGHTS": 1},
-    {"WEIGHT_WORDS": 0},
-    {"PARAM_WORDS": 0},
-    {"KB": 1},
-    {"KB": 3},
-    {"GROUPS": 1},
-    {"KH": 3},
+    {"first_px": 5},
+    {"strip_px": 17},
+    {"cbg": 5},
+    {"strip_px": 64},
+    {"cbg": 64},
+    {"cout": 5},
+    {"cout": 11},
+    {"diagonal": 1},
+    {"residual": 1, "acc_init": 1},
+    {"unit_weights": 1},
+    {"weight_words": 0},
+    {"param_words": 0},
+    {"kb": 1},
+    {"kb": 3},
+    {"groups": 1},
+    {"kh": 3},
 ]
 FOLLOWING = [
-    "LOAD_WORDS",
-    "LOAD_X_COUNT",
-    "IN_H",
-    "ROW0",
-    "KY_STEP",
-    "SY_WORDS",
-    "RUN",
-    "WEIGHT_WORDS",
-    "PARAM_WORDS",
-    "KX",
+    "load_words",
+    "load_x_count",
+    "in_h",
+    "row0",
+    "ky_step",
+    "sy_words",
+    "run",
+    "weight_words",
+    "param_words",
+    "kx",
 ]
 """Fields that are broken by any other value, or by one far enough away."""
 
 
 def verdict(bench, layer, config):
     """Run a descriptor; fails when hardware and `rules` do not agree about it. Returns the doorbell."""
-    wrong = contradiction(unpack(pack(layer)), config)
+    wrong = contradiction(layer, config)
     doorbell = bench.put_list([layer])
     yield write("DOORBELL", doorbell)
     status = yield from wait_until(DONE | ERROR)
@@ -582,15 +583,15 @@ def test_refuses_what_breaks_a_rule(ports):
         yield from set_up()
         for number in range(70):
             layer = legal_descriptor(rng, config)
-            assert contradiction(unpack(pack(layer)), config) is None
+            assert contradiction(layer, config) is None
             if number % 5:
-                name = rng.choice(COUNTED)
-                low, high = next(f for f in FIELDS if f.name == name).range
+                field = rng.choice(COUNTED)
+                (low, high), value = field.range, layer[field.name]
                 value = rng.choice(
-                    [layer[name] + rng.choice([-1, 1]), layer[name] ^ 1 << rng.randrange(16), rng.randint(low, high)]
+                    [value + rng.choice([-1, 1]), value ^ 1 << rng.randrange(16), rng.randint(low, high)]
                 )
-                layer[name] = min(max(value, low), high)
-            seen[contradiction(unpack(pack(layer)), config) is None] += 1
+                layer = replace(layer, **{field.attribute: min(max(value, low), high)})
+            seen[contradiction(layer, config) is None] += 1
             yield from verdict(bench, layer, config)
             yield write("CTRL", 1)
             while (yield read("STATUS")) & DRAINING:
@@ -610,7 +611,7 @@ def test_refuses_broken_descriptors_and_recovers(part):
         yield from set_up()
         for change in [*BROKEN, *FOLLOWING][part::4]:
             layer = legal_descriptor(bench.rng, config, **BASE)
-            layer |= {change: layer[change] + 12} if isinstance(change, str) else change
+            layer = replace(layer, **({change: layer[change] + 12} if isinstance(change, str) else change))
             doorbell = bench.put_list([layer])
             yield write("DOORBELL", doorbell)
             status = yield from wait_until(DONE | ERROR)
@@ -641,14 +642,14 @@ def test_refuses_broken_descriptors_and_recovers(part):
 JUST_ALLOWED = [
     BASE | change
     for change in (
-        {"STRIP_PX": 16, "FIRST_PX": 16},
-        {"STRIP_PX": 1, "FIRST_PX": 1, "CBG": 16},
-        {"STRIP_PX": 4, "CBG": 4},
-        {"NCB": 2, "COUT": 6},
-        {"NCB": 2, "COUT": 10},
-        {"NCB": 1, "COUT": 1},
-        {"DIAGONAL": 1, "GROUPS": 1, "KB": 1, "COUT": 4},
-        {"DIAGONAL": 1, "GROUPS": 1, "KB": 1, "COUT": 6},
+        {"strip_px": 16, "first_px": 16},
+        {"strip_px": 1, "first_px": 1, "cbg": 16},
+        {"strip_px": 4, "cbg": 4},
+        {"ncb": 2, "cout": 6},
+        {"ncb": 2, "cout": 10},
+        {"ncb": 1, "cout": 1},
+        {"diagonal": 1, "groups": 1, "kb": 1, "cout": 4},
+        {"diagonal": 1, "groups": 1, "kb": 1, "cout": 6},
     )
 ]
 
@@ -693,10 +694,8 @@ def test_unaligned_addresses(ports):
         yield from expect(bench, 0x4002)
         for name in ADDRESS_FIELDS:
             layer = legal_descriptor(bench.rng, config)
-            layer[name] += bench.rng.randint(1, 3)
+            layer = replace(layer, last=int(name != "NEXT"), **{name.lower(): layer[name] + bench.rng.randint(1, 3)})
             doorbell = bench.put_list([layer])
-            if name == "NEXT":
-                bench.put(doorbell, pack(layer | {"LAST": 0}))
             yield write("DOORBELL", doorbell)
             yield from expect(bench, layer[name])
 
@@ -747,7 +746,7 @@ def test_a_refused_descriptor_waits_until_a_stage_would_take_it():
         bench.expect_error = True
         yield from set_up()
         layers = [legal_descriptor(bench.rng, config) for _ in range(2)]
-        layers[1]["KH"] = 0
+        layers[1] = replace(layers[1], kh=0)
         bench.held = set(STAGES)
         yield write("DOORBELL", bench.put_list(layers))
         for _ in range(100):
@@ -757,7 +756,7 @@ def test_a_refused_descriptor_waits_until_a_stage_would_take_it():
         bench.held.remove("cut")
         status = yield from wait_until(DONE | ERROR)
         assert status >> 8 == ERRORS["DESCRIPTOR"][0]
-        assert (yield read("ERROR_ADDR")) == absolute(layers[0]["NEXT"])
+        assert (yield read("ERROR_ADDR")) == absolute(layers[0].next)
         assert (yield read("LAYERS")) == 0
         assert bench.starts == len(STAGES)
 
@@ -872,7 +871,7 @@ def test_the_others_are_one_layer_ahead_of_a_held_stage(held):
         yield from set_up()
         layers = [legal_descriptor(bench.rng, config) for _ in range(4)]
         if initialised is not None:
-            layers[initialised] |= {"RESIDUAL": 0, "ACC_INIT": 1}
+            layers[initialised] = replace(layers[initialised], residual=0, acc_init=1)
         yield write("DOORBELL", bench.put_list(layers))
         yield from run_until(bench, lambda: bench.jobs["load"])
         stage = "drain" if held == "stores" else held
@@ -905,7 +904,7 @@ def test_verilog_does_the_same(ports, tmp_path):
     def program(bench):
         bench.expect_error = True
         yield from set_up()
-        yield write("DOORBELL", bench.put_list([legal_descriptor(bench.rng, config, PROFILE=1) for _ in range(3)]))
+        yield write("DOORBELL", bench.put_list([legal_descriptor(bench.rng, config, profile=1) for _ in range(3)]))
         yield from wait_until(DONE | ERROR)
         yield write("CTRL", 4)
         for register in REGISTERS:

@@ -96,7 +96,7 @@ def check(program):
             assert span.value in (*layer.node.inputs, layer.node.output)
             there = elements(program, span, address, relative)
             if there is None:  # the plan's own reference says which row it is
-                tensor, start = program.tensors[span.value], job.fields[f"{stream}_ADDR"].offset
+                tensor, start = program.tensors[span.value], job.descriptor[f"{stream}_ADDR"].offset
                 places = {int(word): i for i, word in enumerate(tensor.words().reshape(-1))}
                 there = {places[start + offset] for offset in relative}
                 assert span.ring == 1 << field(words, f"{stream}_RING")
@@ -106,8 +106,7 @@ def check(program):
                 assert there == inside(span, shape), (entry, stream)
             counts[0 if span.box else 1] += 1
         for constant, stream in ((entry.weights, "WEIGHT"), (entry.parameters, "PARAM")):
-            if f"{stream}_ADDR" in job.fields:
-                ref = job.fields[f"{stream}_ADDR"]
+            if ref := job.descriptor[f"{stream}_ADDR"]:
                 assert (constant.name, constant.words) == (ref.name, field(words, f"{stream}_WORDS"))
                 assert constant.address == program.placed[ref.name].address + 4 * ref.offset
             else:

@@ -98,15 +98,15 @@ def check_buffers(program, config):
     ends = {step[1] for step in program.steps if isinstance(step, tuple)}
     for index, words in enumerate(table[: len(program.jobs)]):
         f = unpack(words)
-        assert f["STRIP_PX"] * min(f["CBG"], f["NCB"]) <= config.accumulator_entries
-        assert 1 <= f["FIRST_PX"] <= f["STRIP_PX"]
-        assert f["LOAD_WORDS"] == f["LOAD_C_COUNT"] * f["LOAD_X_COUNT"] * f["LOAD_Y_COUNT"] == f["IN_H"] * f["IN_ROW"]
-        assert strip_span(f, f["FIRST_PX"], f["STRIP_PX"]) <= config.activation_words - config.ports
-        assert f["ROW0"] == f["Y0"] * f["IN_ROW"]
-        assert f["WEIGHT_WORDS"] % config.ports == 0 and f["PARAM_WORDS"] % config.ports == 0
-        assert bool(f["LAST"]) == (index + 1 in ends)
-        if not f["LAST"]:
-            assert f["NEXT"] == program.descriptor_address(index + 1)
+        assert f.strip_px * min(f.cbg, f.ncb) <= config.accumulator_entries
+        assert 1 <= f.first_px <= f.strip_px
+        assert f.load_words == f.load_c_count * f.load_x_count * f.load_y_count == f.in_h * f.in_row
+        assert strip_span(f, f.first_px, f.strip_px) <= config.activation_words - config.ports
+        assert f.row0 == f.y0 * f.in_row
+        assert f.weight_words % config.ports == 0 and f.param_words % config.ports == 0
+        assert bool(f.last) == (index + 1 in ends)
+        if not f.last:
+            assert f.next == program.descriptor_address(index + 1)
 
 
 @SETTINGS
@@ -166,7 +166,7 @@ def test_graphs_with_branches(network, config):
 
 def test_one_pixel_too_big_for_the_buffer_becomes_a_chain_of_k_splits():
     program = assert_close(nn.Linear(3000, 9), (2, 3000), Config(activation_words=1024))
-    inits = [unpack(w)["ACC_INIT"] for w in program.constants["descriptors"].reshape(-1, 52)]
+    inits = [unpack(w).acc_init for w in program.constants["descriptors"].reshape(-1, 52)]
     assert len(inits) > 2 and inits == [0] + [1] * (len(inits) - 1)
 
 
@@ -178,7 +178,7 @@ def test_one_pixel_too_big_for_the_buffer_becomes_a_chain_of_k_splits():
 )
 def test_an_activation_follows_the_last_of_a_k_split_only(layer, shape, activation):
     program = assert_close(nn.Sequential(layer, activation), shape, Config(rows=4, activation_words=512))
-    inits = [job.fields["ACC_INIT"] for job in program.jobs]
+    inits = [job.descriptor.acc_init for job in program.jobs]
     assert 0 in inits and 1 in inits
 
 
@@ -208,7 +208,7 @@ def test_a_strip_as_large_as_the_load_engine_holds_is_tried(ports):
 def test_wide_convolution_becomes_column_tiles():
     program = assert_close(nn.Conv2d(16, 4, 3, padding=1), (1, 16, 8, 60), Config(activation_words=1024))
     assert len(program.jobs) > 1
-    assert not any(job.fields["ACC_INIT"] for job in program.jobs)
+    assert not any(job.descriptor.acc_init for job in program.jobs)
 
 
 @pytest.mark.parametrize("size", [(1, 9), (9, 1), (3, 3)])
@@ -218,7 +218,7 @@ def test_feature_maps_lie_channels_last(size):
     program = assert_close(model, (1, 3, *size), Config(rows=4, cols=4))
     between = program.tensors[program.graph.nodes[0].output]
     assert between.channels_last == (4, *size)
-    assert program.jobs[0].fields["STORE_C_STRIDE"] == 1 == program.jobs[-1].fields["LOAD_C_STRIDE"]
+    assert program.jobs[0].descriptor.store_c_stride == 1 == program.jobs[-1].descriptor.load_c_stride
 
 
 class Halves(nn.Module):
@@ -239,7 +239,7 @@ def test_joined_vectors_of_a_batch(batch):
 
 def test_strided_1x1_loads_only_what_it_reads():
     program = assert_close(nn.Conv2d(6, 8, 1, stride=2), (1, 6, 16, 12), Config())
-    assert program.jobs[0].fields["LOAD_WORDS"] == 6 * 8 * 6
+    assert program.jobs[0].descriptor.load_words == 6 * 8 * 6
 
 
 def test_refusal_names_layer_numbers_and_option():

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What one list leaves behind does not reach the next: wrong lengths, words that nobody needed, a bus that was slow."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -31,9 +33,9 @@ def memory(**changes):
     image = np.zeros(0x2000, np.uint8)
     words = image.view(np.uint32)
     words[SOURCE // 4 :][: 2 * N] = np.arange(1, 2 * N + 1, dtype=np.float32).view(np.uint32)
-    layer = copy_layer(address(0, SOURCE), 0, N, CONFIG) | {"LAST": 1, "STRIP_PX": 7}
-    for at, fields in ((0, {"STORE_ADDR": address(0, FIRST)} | changes), (64, {"STORE_ADDR": address(0, SECOND)})):
-        words[at : at + WORDS] = pack(layer | fields)
+    layer = replace(copy_layer(address(0, SOURCE), 0, N, CONFIG), last=1, strip_px=7)
+    words[:WORDS] = pack(replace(layer, store_addr=address(0, FIRST), **changes))
+    words[64 : 64 + WORDS] = pack(replace(layer, store_addr=address(0, SECOND)))
     return image
 
 
@@ -49,13 +51,13 @@ def start():
 @pytest.mark.parametrize(
     "changes",
     [
-        {"LOAD_WORDS": N + 1},
-        {"LOAD_WORDS": N - 1},
-        {"LOAD_C_COUNT": N + 1},
-        {"RUN": 2},
-        {"NCB": 2},
-        {"ROW0": 4},
-        {"COUT": 5, "RUN": 5},
+        {"load_words": N + 1},
+        {"load_words": N - 1},
+        {"load_c_count": N + 1},
+        {"run": 2},
+        {"ncb": 2},
+        {"row0": 4},
+        {"cout": 5, "run": 5},
     ],
     ids=str,
 )
@@ -77,7 +79,7 @@ def test_lengths_that_contradict_each_other_are_refused(verilog, changes):
 
 @pytest.mark.parametrize("seed", range(4))
 def test_words_that_no_vector_needs_may_come_last(verilog, seed):
-    image = memory(LOAD_C_COUNT=2 * N, LOAD_WORDS=2 * N, IN_H=2)  # the second row is loaded, and not used
+    image = memory(load_c_count=2 * N, load_words=2 * N, in_h=2)  # the second row is loaded, and not used
     script = [
         *start(),
         wait_irq(20_000),

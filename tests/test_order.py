@@ -13,10 +13,10 @@ from hls.descriptor.interface.table import WORDS, on_chip, unpack
 from tests.test_residency import choose_at_random, random_network
 
 
-def places(f, stream, words):
+def places(where, ring, words):
     """Word addresses of words counted from a stream's first one, in its ring when it is on chip."""
-    first, ring = f[f"{stream}_ADDR"] // 4, 1 << f[f"{stream}_RING"]
-    if on_chip(f, stream):
+    first, ring = where // 4, 1 << ring
+    if on_chip(where):
         return first // ring * ring + (first + words) % ring
     return first + words
 
@@ -24,17 +24,17 @@ def places(f, stream, words):
 def loaded(f):
     """Word addresses in load order."""
     y, x, c = (np.arange(f[f"LOAD_{axis}_COUNT"]) * f[f"LOAD_{axis}_STRIDE"] for axis in "YXC")
-    return places(f, "LOAD", (y[:, None, None] + x[:, None] + c).reshape(-1))
+    return places(f.load_addr, f.load_ring, (y[:, None, None] + x[:, None] + c).reshape(-1))
 
 
 def stored(f, config):
     """Word addresses [pixels, channels], by the rule of hls.descriptor.interface.table."""
-    block = config.diagonal if f["DIAGONAL"] else config.cols
-    oy, ox = np.divmod(np.arange(f["OUT_PX"]), f["OUT_W"])
-    g, n = np.divmod(np.arange(f["GROUPS"] * f["COUT"]), f["COUT"])
-    pixel = oy * f["STORE_Y_STRIDE"] + ox * f["STORE_X_STRIDE"]
-    channel = g * f["STORE_G_STEP"] + n // block * f["STORE_CB_STEP"] + n % block * f["STORE_C_STRIDE"]
-    return places(f, "STORE", pixel[:, None] + channel)
+    block = config.diagonal if f.diagonal else config.cols
+    oy, ox = np.divmod(np.arange(f.out_px), f.out_w)
+    g, n = np.divmod(np.arange(f.groups * f.cout), f.cout)
+    pixel = oy * f.store_y_stride + ox * f.store_x_stride
+    channel = g * f.store_g_step + n // block * f.store_cb_step + n % block * f.store_c_stride
+    return places(f.store_addr, f.store_ring, pixel[:, None] + channel)
 
 
 def follow(program):
@@ -43,12 +43,12 @@ def follow(program):
     marked = late = 0
     for before, after in zip(chain, chain[1:], strict=False):
         reads, writes = loaded(after), stored(before, program.config)
-        if not after["BARRIER"]:
+        if not after.barrier:
             assert not np.isin(reads, writes).any()
-        if before["MARK_WORDS"]:
-            marked, late = marked + 1, late + (before["MARK_BASE"] > 0)
+        if before.mark_words:
+            marked, late = marked + 1, late + (before.mark_base > 0)
             # Word i may be read when this pixel is complete, those before MARK_BASE at once
-            completed_by = np.maximum((np.arange(len(reads)) - before["MARK_BASE"]) // before["MARK_WORDS"], -1)
+            completed_by = np.maximum((np.arange(len(reads)) - before.mark_base) // before.mark_words, -1)
             pixel = dict(
                 zip(
                     writes.reshape(-1).tolist(),

@@ -11,6 +11,7 @@ from firmware_gen.targets.descriptor.lowering.tiling import lower_bound
 from firmware_gen.targets.descriptor.timing.demand import vectors
 from firmware_gen.targets.descriptor.timing.spans import strip_span, window_words
 from hls.config import Config
+from hls.descriptor.interface.table import Descriptor
 from tests.layers import random_geometry
 
 
@@ -21,25 +22,25 @@ def test_windows_hold_what_the_vectors_read(seed):
         int(rng.integers(1, 7)), int(rng.integers(1, 7)), ports=2, activation_words=256, accumulator_entries=16
     )
     fields = random_geometry(rng, config, large=0.3) | {"acc_init": 0}
-    f = {name.upper(): value for name, value in fields.items()}
+    f = Descriptor(**fields)
     single = fields | {"first_px": 1, "strip_px": 1, "cbg": 1}
     streams, read = list(issued(single, config)), []
     assert vectors(f) == len(streams)
-    each = len(streams) // f["OUT_PX"]
-    for pixel in range(f["OUT_PX"]):
+    each = len(streams) // f.out_px
+    for pixel in range(f.out_px):
         words = [word for lanes, *_ in streams[each * pixel : each * (pixel + 1)] for word in lanes if word is not None]
         read.append((min(words, default=None), max(words, default=None)))
     start, end = window_words(f)
-    assert start[0] == 0 and (np.diff(end) >= 0).all() and end[-1] <= f["LOAD_WORDS"]
+    assert start[0] == 0 and (np.diff(end) >= 0).all() and end[-1] <= f.load_words
     for pixel, (low, high) in enumerate(read):
         assert low is None or (start[: pixel + 1] <= low).all() and high < end[pixel]
-    if not (f["X0"] or f["Y0"]) and None not in read[-1] and f["KH"] <= f["IN_H"]:
+    if not (f.x0 or f.y0) and None not in read[-1] and f.kh <= f.in_h:
         tight = np.maximum.accumulate([-1 if high is None else high for _, high in read])
         inside = [pixel for pixel, (low, _) in enumerate(read) if low is not None]
         assert all(end[pixel] >= tight[pixel] + 1 for pixel in inside)
-    for first, strip in ((1, 1), (f["FIRST_PX"], f["STRIP_PX"]), (f["OUT_PX"], f["OUT_PX"])):
-        begins = [0, *range(first, f["OUT_PX"], strip)]
-        spans = [end[stop - 1] - start[begin] for begin, stop in zip(begins, [*begins[1:], f["OUT_PX"]])]
+    for first, strip in ((1, 1), (f.first_px, f.strip_px), (f.out_px, f.out_px)):
+        begins = [0, *range(first, f.out_px, strip)]
+        spans = [end[stop - 1] - start[begin] for begin, stop in zip(begins, [*begins[1:], f.out_px])]
         assert strip_span(f, first, strip) == max(spans)
 
 

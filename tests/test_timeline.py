@@ -36,7 +36,7 @@ def cycles(program):
 
 
 def chosen(program):
-    return [(f["FIRST_PX"], f["STRIP_PX"]) for f in linked(program)]
+    return [(f.first_px, f.strip_px) for f in linked(program)]
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=["8x8p2", "4x4p1", "16x16p4"])
@@ -47,7 +47,7 @@ def test_timeline_is_near_the_cycle_model(name, config):
     (step,) = [s for s in program.steps if isinstance(s, tuple)]
     for fields, estimate in zip(linked(program)[slice(*step)], descriptor_cycles(program), strict=True):
         total += estimate.cycles
-        timeline.add(Work(fields, config), fields["FIRST_PX"], fields["STRIP_PX"])
+        timeline.add(Work(fields, config), fields.first_px, fields.strip_px)
     assert timeline.done == pytest.approx(total, rel=0.03)
 
 
@@ -88,9 +88,9 @@ def test_chosen_strips_fit_and_are_those_of_the_jobs():
     program = strips.choose_strips(program)[0]
     assert chosen(program) != before
     for job, f in zip(program.jobs, linked(program), strict=True):
-        first, strip = f["FIRST_PX"], f["STRIP_PX"]
-        assert (first, strip) == (job.fields["FIRST_PX"], job.fields["STRIP_PX"])
-        assert 1 <= first <= strip and strip * f["CBG"] <= config.accumulator_entries
+        first, strip = f.first_px, f.strip_px
+        assert (first, strip) == (job.descriptor.first_px, job.descriptor.strip_px)
+        assert 1 <= first <= strip and strip * f.cbg <= config.accumulator_entries
         assert strip_span(f, first, strip) <= config.activation_words - config.ports
 
 

@@ -17,7 +17,7 @@ from firmware_gen.operations.tensors import Tensor
 from firmware_gen.targets.descriptor.lowering.pieces import activation_of
 from firmware_gen.targets.descriptor.program import DESCRIPTORS, Layer, Program
 from hls.config import Config
-from hls.descriptor.interface.table import ARENA, SCRATCHPAD, WORDS, split_address, unpack
+from hls.descriptor.interface.table import ARENA, SCRATCHPAD, WORDS, Linked, Output, split_address, unpack
 from hls.errors import HeepgenError
 
 WORDS_PER_LINE = 8
@@ -162,12 +162,11 @@ class _Reader:
         f = unpack(words)
         inputs, output, config = layer.node.inputs, layer.node.output, self.program.config
         aux = None
-        if f["RESIDUAL"] or f["ACC_INIT"]:
-            aux = self._span(
-                number, f, "AUX", _outputs(f, "AUX", config), [*inputs[1:], output] if f["RESIDUAL"] else [output]
-            )
-        loads = self._span(number, f, "LOAD", _inputs(f), [*inputs, output])
-        stores = self._span(number, f, "STORE", _outputs(f, "STORE", config), [output])
+        if f.residual or f.acc_init:
+            values = [*inputs[1:], output] if f.residual else [output]
+            aux = self._span(number, "AUX", f.aux_addr, _outputs(f, f.aux, config), values)
+        loads = self._span(number, "LOAD", f.load_addr, _inputs(f), [*inputs, output])
+        stores = self._span(number, "STORE", f.store_addr, _outputs(f, f.store, config), [output], not f.acc_init)
         return Entry(
             number,
             self._address(self.program.descriptor_address(number)),
@@ -176,18 +175,16 @@ class _Reader:
             _loops(f),
             _mode(f),
             loads,
-            None if f["UNIT_WEIGHTS"] else self._constant(number, f["WEIGHT_ADDR"], f["WEIGHT_WORDS"]),
-            (float(f["SCALE"]), float(f["BIAS"]))
-            if f["UNIFORM"]
-            else self._constant(number, f["PARAM_ADDR"], f["PARAM_WORDS"]),
+            None if f.unit_weights else self._constant(number, f.weight_addr, f.weight_words),
+            (float(f.scale), float(f.bias)) if f.uniform else self._constant(number, f.param_addr, f.param_words),
             aux,
-            bool(f["ACC_INIT"]),
+            bool(f.acc_init),
             str(activation_of(f)),
-            bool(f["ACT_FIRST"]),
+            bool(f.act_first),
             stores,
-            bool(f["BARRIER"]),
-            (f["MARK_BASE"], f["MARK_WORDS"]) if f["MARK_WORDS"] else None,
-            None if f["LAST"] else self._number(number, f["NEXT"]),
+            bool(f.barrier),
+            (f.mark_base, f.mark_words) if f.mark_words else None,
+            None if f.last else self._number(number, f.next),
             tuple(map(int, words)),
         )
 
@@ -209,12 +206,14 @@ class _Reader:
                 return Constant(placed.name, words, start)
         raise HeepgenError(f"descriptor {number}: the {words} words at {start:#x} are of no constant")
 
-    def _span(self, number: int, f: dict[str, Any], stream: str, words: np.ndarray, values: Sequence[str]) -> Span:
+    def _span(
+        self, number: int, stream: str, address: int, words: np.ndarray, values: Sequence[str], goes_on: bool = False
+    ) -> Span:
         """The first of `values` that holds all words of a stream, which are relative to its address."""
-        address, size = f[f"{stream}_ADDR"], len(np.unique(words))
+        size = len(np.unique(words))
         for value in values:
             tensor = self.program.tensors[value]
-            start, ring = self._start(address, tensor, int(words.max()), stream == "STORE" and not f["ACC_INIT"])
+            start, ring = self._start(address, tensor, int(words.max()), goes_on)
             if start is None:
                 continue
             elements = _elements(tensor, start + words)
@@ -246,33 +245,33 @@ class _Reader:
         return start + max(0, last - start) // ring * ring, ring
 
 
-def _inputs(f: dict[str, Any]) -> np.ndarray:
+def _inputs(f: Linked) -> np.ndarray:
     """Words that a descriptor loads, relative to the first."""
-    axes = [np.arange(f[f"LOAD_{axis}_COUNT"]) * f[f"LOAD_{axis}_STRIDE"] for axis in "YXC"]
+    axes = [np.arange(count) * stride for count, stride in reversed(f.load_loops)]
     words: np.ndarray = (axes[0][:, None, None] + axes[1][:, None] + axes[2]).reshape(-1)
     return words
 
 
-def _outputs(f: dict[str, Any], stream: str, config: Config) -> np.ndarray:
+def _outputs(f: Linked, output: Output[int], config: Config) -> np.ndarray:
     """Words of STORE or AUX, relative to the first."""
-    oy, ox = np.divmod(np.arange(f["OUT_PX"]), f["OUT_W"])
-    pixels = oy * f[f"{stream}_Y_STRIDE"] + ox * f[f"{stream}_X_STRIDE"]
-    block, lane = np.divmod(np.arange(f["COUT"]), config.diagonal if f["DIAGONAL"] else config.cols)
-    channels = block * f[f"{stream}_CB_STEP"] + lane * f[f"{stream}_C_STRIDE"]
-    groups = np.arange(f["GROUPS"]) * f[f"{stream}_G_STEP"]
+    oy, ox = np.divmod(np.arange(f.out_px), f.out_w)
+    pixels = oy * output.y_stride + ox * output.x_stride
+    block, lane = np.divmod(np.arange(f.cout), config.diagonal if f.diagonal else config.cols)
+    channels = block * output.cb_step + lane * output.c_stride
+    groups = np.arange(f.groups) * output.g_step
     words: np.ndarray = (pixels[:, None, None] + groups[:, None] + channels).reshape(-1)
     return words
 
 
-def _loops(f: dict[str, Any]) -> dict[str, int]:
+def _loops(f: Linked) -> dict[str, int]:
     """Counts of the loops, outermost first, as in `table`."""
-    strips = 1 + math.ceil(max(0, f["OUT_PX"] - f["FIRST_PX"]) / f["STRIP_PX"])
+    strips = 1 + math.ceil(max(0, f.out_px - f.first_px) / f.strip_px)
     names = ("GROUPS", "NCB", "CBG", "KH", "KX", "KB", "RUN", "OUT_PX", "STRIP_PX", "FIRST_PX")
     return {"strips": strips} | {name: f[name] for name in names}
 
 
-def _mode(f: dict[str, Any]) -> str:
-    return f"{'diagonal' if f['DIAGONAL'] else 'dense'}, {'maximum' if f['MAX'] else 'sum'}"
+def _mode(f: Linked) -> str:
+    return f"{'diagonal' if f.diagonal else 'dense'}, {'maximum' if f.max else 'sum'}"
 
 
 def _elements(tensor: Tensor, words: np.ndarray) -> np.ndarray | None:

@@ -10,10 +10,10 @@ from firmware_gen import ir
 from firmware_gen.memory import planner
 from firmware_gen.memory.arena import Arena, accesses, buffers_of, extent, program_bytes, sizes_of
 from firmware_gen.targets.descriptor.lowering.depth_first import Group
-from firmware_gen.targets.descriptor.lowering.pieces import Job
+from firmware_gen.targets.descriptor.lowering.job import Job, constants, on_bus
 from firmware_gen.targets.descriptor.place.residency import Home
 from firmware_gen.targets.descriptor.program import DESCRIPTORS, PROFILE, Lowered
-from firmware_gen.targets.descriptor.timing.demand import demand, is_on_chip, weights_fit
+from firmware_gen.targets.descriptor.timing.demand import demand, weights_fit
 from hls.config import Config
 from hls.descriptor.interface.table import PROFILE_RECORD, WORDS
 from hls.errors import HeepgenError
@@ -90,13 +90,12 @@ def _contiguous_losses(jobs: Sequence[Job], config: Config) -> dict[str, float]:
     that a layer's vectors, or its stores, do not hide."""
     losses: dict[str, float] = {DESCRIPTORS: (config.ports - 1) * len(jobs) * WORDS / config.ports}
     for job in jobs:
-        f = job.fields
-        strips = -(-f["OUT_PX"] // min(f["OUT_PX"], config.accumulator_entries // f["CBG"]))
+        f = job.descriptor
+        strips = -(-f.out_px // min(f.out_px, config.accumulator_entries // f.cbg))
         beats = demand(f, config).beats(1 if weights_fit(f, config) else strips, strips)
-        bus = sum(n for stream, n in beats.items() if not is_on_chip(f, stream))
+        bus = on_bus(f, beats)
         slack = max(0, max(job.vectors, beats["STORE"]) - bus)
-        for stream in ("WEIGHT", "PARAM"):
-            if f"{stream}_ADDR" in f:
-                name = f[f"{stream}_ADDR"].name
-                losses[name] = losses.get(name, 0) + max(0, (config.ports - 1) * beats[stream] - slack)
+        for stream, where in constants(f).items():
+            loss = max(0, (config.ports - 1) * beats[stream] - slack)
+            losses[where.name] = losses.get(where.name, 0) + loss
     return losses

@@ -16,8 +16,9 @@ from firmware_gen.targets.descriptor.arena import plan_arena
 from firmware_gen.targets.descriptor.link import link
 from firmware_gen.targets.descriptor.lowering import depth_first
 from firmware_gen.targets.descriptor.lowering.depth_first import Group
+from firmware_gen.targets.descriptor.lowering.job import Job
 from firmware_gen.targets.descriptor.lowering.jobs import NotInPlace
-from firmware_gen.targets.descriptor.lowering.pieces import Constants, Job
+from firmware_gen.targets.descriptor.lowering.pieces import Constants
 from firmware_gen.targets.descriptor.lowering.tiling import lower_bound
 from firmware_gen.targets.descriptor.place import residency
 from firmware_gen.targets.descriptor.program import DESCRIPTORS, PROFILE, Layer, Lowered, Program, frozen
@@ -157,9 +158,9 @@ def _layer(
     bound = 0
     if own:
         weight = node.weight.size if isinstance(node, ir.Weighted) else 0
-        residual = sum(t.size for t in sources[1:]) if any(j.fields.get("RESIDUAL") for j in own) else 0
+        residual = sum(t.size for t in sources[1:]) if any(j.descriptor.residual for j in own) else 0
         inputs = sum(t.size for t in sources) - residual
-        loaded = min(inputs, sum(j.fields["LOAD_WORDS"] for j in own)) + residual
+        loaded = min(inputs, sum(j.descriptor.load_words for j in own)) + residual
         streamed = sum(j.vectors for j in own)
         bound = lower_bound(streamed, loaded, target.size, weight, config.ports)
     return Layer(node, node.op, sources[0].shape, target.shape, graph.macs(node), sources, target, descriptors, bound)

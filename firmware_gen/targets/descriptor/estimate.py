@@ -1,12 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Estimated cycles of a compiled network, descriptor by descriptor, from the cycle model."""
 
-from typing import Any
-
 from firmware_gen.targets.descriptor.program import DESCRIPTORS, Program
 from firmware_gen.targets.descriptor.timing.banks import Banks, bank_runs, word_banks
 from firmware_gen.targets.descriptor.timing.cycles import Estimate, simulate
-from hls.descriptor.interface.table import on_chip, split_address
+from hls.descriptor.interface.table import Linked, on_chip, split_address
 
 CPU_CYCLES = 215
 """Cycles of the CPU around a list of descriptors: the call, the doorbell, waking up. Measured."""
@@ -22,26 +20,24 @@ def descriptor_cycles(program: Program) -> list[Estimate]:
     return results
 
 
-def descriptor_banks(program: Program, f: dict[str, Any]) -> Banks:
+def descriptor_banks(program: Program, f: Linked) -> Banks:
     """Where the streams of a linked descriptor meet themselves and each other."""
 
-    def address(prefix: str) -> int:
-        region, offset = split_address(f[f"{prefix}_ADDR"])
+    def address(where: int) -> int:
+        region, offset = split_address(where)
         return program.bases[region] + offset
 
-    def at(prefix: str, used: bool = True) -> tuple[int, ...]:
-        if not used or (program.config.scratchpad_words and on_chip(f, prefix)):
+    def at(where: int, stride: int, used: bool = True) -> tuple[int, ...]:
+        if not used or (program.config.scratchpad_words and on_chip(where)):
             return ()
-        return word_banks(address(prefix), f.get(f"{prefix}_C_STRIDE", 1), program.config)
+        return word_banks(address(where), stride, program.config)
 
-    weights = () if f["UNIT_WEIGHTS"] else bank_runs(address("WEIGHT"), f["WEIGHT_WORDS"], program.config)
-    descriptors = word_banks(program.placed[DESCRIPTORS].address, 1, program.config)
     return Banks(
-        at("LOAD"),
-        weights,
-        at("PARAM", not f["UNIFORM"]),
-        at("STORE"),
-        at("AUX", bool(f["RESIDUAL"] or f["ACC_INIT"])),
-        descriptors,
-        (address("LOAD"), address("STORE"), address("AUX")),
+        at(f.load_addr, f.load_c_stride),
+        () if f.unit_weights else bank_runs(address(f.weight_addr), f.weight_words, program.config),
+        at(f.param_addr, 1, not f.uniform),
+        at(f.store_addr, f.store_c_stride),
+        at(f.aux_addr, f.aux_c_stride, bool(f.residual or f.acc_init)),
+        word_banks(program.placed[DESCRIPTORS].address, 1, program.config),
+        (address(f.load_addr), address(f.store_addr), address(f.aux_addr)),
     )

@@ -1,34 +1,46 @@
 # SPDX-License-Identifier: Apache-2.0
 """Jobs with addresses: the words of all descriptors."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from firmware_gen.operations.tensors import Ref
+from firmware_gen.targets.descriptor.lowering.job import Symbolic, activations
 from firmware_gen.targets.descriptor.order import order
 from firmware_gen.targets.descriptor.place import residency
 from firmware_gen.targets.descriptor.program import Program
-from hls.descriptor.interface.table import ARENA, address, pack
+from hls.descriptor.interface.table import ARENA, Linked, address, located, pack
 
 
 def link(program: Program, profile: bool) -> np.ndarray:
-    """All descriptors with addresses, chained up to the next operator on the CPU."""
-    chain = []
+    """Words of all descriptors with addresses, chained up to the next operator on the CPU."""
     by_cpu = {layer.target.storage for layer in program.layers if layer.on_cpu}
     residency.check(program.jobs, program.scratchpad, program.offsets, program.arena_bytes, by_cpu, program.config)
     ends = {step[1] for step in program.steps if isinstance(step, tuple)}
+    chain: list[Linked] = []
     for index, job in enumerate(program.jobs):
-        fields = {k: program.resolve(v) if isinstance(v, Ref) else v for k, v in job.fields.items()}
-        fields |= {
-            f"{stream}_RING": program.scratchpad[name].ring
-            for stream, name in residency.streams(job)
-            if name in program.scratchpad
-        }
-        last = index + 1 in ends
-        fields |= {"LAST": int(last), "NEXT": 0 if last else program.descriptor_address(index + 1)}
-        if profile:
-            offset = program.profile_address(index) - program.arena_address
-            fields |= {"PROFILE": 1, "PROFILE_ADDR": address(ARENA, offset)}
-        chain.append(fields)
-    for before, after in zip(chain, chain[1:]):
-        order(before, after)
-    return np.concatenate([pack(fields) for fields in chain])
+        linked = _linked(program, job.descriptor, index, index + 1 in ends, profile)
+        if chain:
+            chain[-1], linked = order(chain[-1], linked)
+        chain.append(linked)
+    return np.concatenate([pack(linked) for linked in chain])
+
+
+def _linked(program: Program, descriptor: Symbolic, index: int, last: bool, profile: bool) -> Linked:
+    """With its addresses, the rings that streams on chip go round in, and the next descriptor."""
+    rings = {
+        stream: program.scratchpad[where.name].ring
+        for stream, where in activations(descriptor).items()
+        if where.on_chip
+    }
+    return replace(
+        located(descriptor, lambda where: program.resolve(where) if isinstance(where, Ref) else where),
+        load_ring=rings.get("LOAD", 0),
+        store_ring=rings.get("STORE", 0),
+        aux_ring=rings.get("AUX", 0),
+        last=int(last),
+        next=0 if last else program.descriptor_address(index + 1),
+        profile=int(profile),
+        profile_addr=address(ARENA, program.profile_address(index) - program.arena_address) if profile else 0,
+    )

@@ -10,7 +10,8 @@ import numpy as np
 
 from firmware_gen.memory import network, planner
 from firmware_gen.operations.tensors import Ref, Tensor
-from firmware_gen.targets.descriptor.lowering.pieces import Constants, Job
+from firmware_gen.targets.descriptor.lowering.job import Job
+from firmware_gen.targets.descriptor.lowering.pieces import Constants
 from firmware_gen.targets.descriptor.place import residency
 from hls.descriptor.interface.table import (
     ARENA,
@@ -19,6 +20,7 @@ from hls.descriptor.interface.table import (
     PROFILE_RECORD,
     SCRATCHPAD,
     WORDS,
+    Linked,
     address,
     pack,
     unpack,
@@ -97,19 +99,20 @@ class Program(network.Network):
         """Absolute byte address of the profile record of a descriptor."""
         return self.arena_address + self.offsets[PROFILE] + 4 * len(PROFILE_RECORD) * index
 
-    @property
-    def linked(self) -> list[dict[str, Any]]:
-        """Fields of the descriptors in memory."""
-        return [unpack(row) for row in self.constants[DESCRIPTORS].reshape(-1, WORDS)[: len(self.jobs)]]
+    @cached_property
+    def linked(self) -> tuple[Linked, ...]:
+        """The descriptors in memory."""
+        return tuple(unpack(row) for row in self.constants[DESCRIPTORS].reshape(-1, WORDS)[: len(self.jobs)])
 
     def with_strips(self, strips: Sequence[tuple[int, int]]) -> "Program":
         """The program with other (FIRST_PX, STRIP_PX), one pair per descriptor."""
-        fields = [{"FIRST_PX": first, "STRIP_PX": strip} for first, strip in strips]
-        jobs = [replace(job, fields=job.fields | new) for job, new in zip(self.jobs, fields, strict=True)]
-        if not jobs:
+        if not self.jobs:
             return self
-        words = np.concatenate([pack(old | new) for old, new in zip(self.linked, fields, strict=True)])
-        return replace(self, jobs=tuple(jobs), constants=frozen(self.constants | {DESCRIPTORS: words}))
+        jobs, words = [], []
+        for job, linked, (first, strip) in zip(self.jobs, self.linked, strips, strict=True):
+            jobs.append(replace(job, descriptor=replace(job.descriptor, first_px=first, strip_px=strip)))
+            words.append(pack(replace(linked, first_px=first, strip_px=strip)))
+        return replace(self, jobs=tuple(jobs), constants=frozen(self.constants | {DESCRIPTORS: np.concatenate(words)}))
 
     @property
     def steps(self) -> list[Any]:

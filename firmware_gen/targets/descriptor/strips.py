@@ -3,7 +3,6 @@
 
 import math
 from collections.abc import Iterable
-from typing import Any
 
 from firmware_gen.memory.planner import memory_map
 from firmware_gen.targets.descriptor.estimate import descriptor_banks, descriptor_cycles
@@ -11,6 +10,7 @@ from firmware_gen.targets.descriptor.program import Program
 from firmware_gen.targets.descriptor.timing.spans import strip_span
 from firmware_gen.targets.descriptor.timing.timeline import Timeline, Work
 from hls.config import Config
+from hls.descriptor.interface.table import Linked
 
 READ = 0.05
 """What a cycle of the bus for weights and parameters is worth beside one of the network."""
@@ -36,7 +36,7 @@ def choose_strips(program: Program) -> tuple[Program, float]:
     if program.config.ports > 1 and program.arena_address < memory_map(program.config)[0]:
         return program, math.inf
     linked = program.linked
-    before = [(f["FIRST_PX"], f["STRIP_PX"]) for f in linked]
+    before = [(f.first_px, f.strip_px) for f in linked]
     chosen, cycles = [], 0.0
     for step in program.steps:
         if isinstance(step, tuple):
@@ -61,7 +61,7 @@ def _choose(works: list[Work], strips: list[tuple[int, int]], config: Config) ->
         for candidate in dict.fromkeys([strips[number], *_candidates(work, config)]):
             trial = timeline.copy()
             trial.add(work, *candidate)
-            count = 1 + -(-(work.fields["OUT_PX"] - candidate[0]) // candidate[1])
+            count = 1 + -(-(work.descriptor.out_px - candidate[0]) // candidate[1])
             reads = READ * work.reads(count)
             if best is not None and trial.done + stores + reads > best[0][0] + ROUNDING:
                 continue  # the next one stores after this one, beat by beat
@@ -79,9 +79,9 @@ def _choose(works: list[Work], strips: list[tuple[int, int]], config: Config) ->
 
 def _candidates(work: Work, config: Config) -> list[tuple[int, int]]:
     """(FIRST_PX, STRIP_PX) that split the pixels nearly evenly, a little or much finer than necessary."""
-    f = work.fields
-    pixels, room = f["OUT_PX"], config.activation_words - config.ports
-    longest = min(config.accumulator_entries // f["CBG"], pixels)
+    f = work.descriptor
+    pixels, room = f.out_px, config.activation_words - config.ports
+    longest = min(config.accumulator_entries // f.cbg, pixels)
     fewest = -(-pixels // longest)
     counts = [fewest, fewest + 1, fewest + 2, fewest + 3, 2 * fewest, 3 * fewest, 4 * fewest]
     lengths = sorted({longest, *(-(-pixels // n) for n in counts if n <= pixels)}, reverse=True)
@@ -93,7 +93,7 @@ def _total(program: Program) -> int:
     return sum(e.cycles for e in descriptor_cycles(program))
 
 
-def _work(program: Program, f: dict[str, Any]) -> Work:
+def _work(program: Program, f: Linked) -> Work:
     """Of a linked descriptor: words of a beat that lie in one bank take a cycle each."""
     banks = descriptor_banks(program, f)
     weights = begin = 0

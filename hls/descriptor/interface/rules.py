@@ -5,15 +5,15 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from hls.config import Config
-from hls.descriptor.interface.table import FIELD, LINEAR, Fields
+from hls.descriptor.interface.table import FIELD, LINEAR, Linked
 
 
 class Rule(Protocol):
     """Something that must hold among the fields of a descriptor."""
 
-    def broken(self, f: Fields, config: Config) -> bool: ...
+    def broken(self, f: Linked, config: Config) -> bool: ...
 
-    def text(self, f: Fields, config: Config) -> str: ...
+    def text(self, f: Linked, config: Config) -> str: ...
 
 
 @dataclass(frozen=True)
@@ -22,10 +22,10 @@ class NotZero:
 
     name: str
 
-    def broken(self, f: Fields, config: Config) -> bool:
+    def broken(self, f: Linked, config: Config) -> bool:
         return bool(f[self.name] == 0)
 
-    def text(self, f: Fields, config: Config) -> str:
+    def text(self, f: Linked, config: Config) -> str:
         return f"{self.name} is 0"
 
 
@@ -36,13 +36,13 @@ class AtMost:
     name: str
     bound: str = ""
 
-    def limit(self, f: Fields, config: Config) -> int:
+    def limit(self, f: Linked, config: Config) -> int:
         return int(f[self.bound]) if self.bound else config.accumulator_entries
 
-    def broken(self, f: Fields, config: Config) -> bool:
+    def broken(self, f: Linked, config: Config) -> bool:
         return bool(f[self.name] > self.limit(f, config))
 
-    def text(self, f: Fields, config: Config) -> str:
+    def text(self, f: Linked, config: Config) -> str:
         return (
             f"{self.name} {f[self.name]} is more than {self.bound or 'the accumulator entries'}, "
             f"{self.limit(f, config)}"
@@ -56,10 +56,10 @@ class Excludes:
     flag: str
     other: str
 
-    def broken(self, f: Fields, config: Config) -> bool:
+    def broken(self, f: Linked, config: Config) -> bool:
         return bool(f[self.flag] and f[self.other])
 
-    def text(self, f: Fields, config: Config) -> str:
+    def text(self, f: Linked, config: Config) -> str:
         return f"{self.flag} and {self.other} exclude each other"
 
 
@@ -70,10 +70,10 @@ class Requires:
     flag: str
     other: str
 
-    def broken(self, f: Fields, config: Config) -> bool:
+    def broken(self, f: Linked, config: Config) -> bool:
         return bool(f[self.flag] and not f[self.other])
 
-    def text(self, f: Fields, config: Config) -> str:
+    def text(self, f: Linked, config: Config) -> str:
         return f"{self.flag} without {self.other}"
 
 
@@ -84,10 +84,10 @@ class IsOne:
     name: str
     flag: str = ""
 
-    def broken(self, f: Fields, config: Config) -> bool:
+    def broken(self, f: Linked, config: Config) -> bool:
         return bool(f[self.name] != 1 and (not self.flag or f[self.flag]))
 
-    def text(self, f: Fields, config: Config) -> str:
+    def text(self, f: Linked, config: Config) -> str:
         return f"{self.name} is {f[self.name]}, with {self.flag} it must be 1"
 
 
@@ -99,10 +99,10 @@ class Equals:
     other: str
     flag: str
 
-    def broken(self, f: Fields, config: Config) -> bool:
+    def broken(self, f: Linked, config: Config) -> bool:
         return bool(f[self.flag] and f[self.name] != f[self.other])
 
-    def text(self, f: Fields, config: Config) -> str:
+    def text(self, f: Linked, config: Config) -> str:
         return f"{self.name} {f[self.name]} is not {self.other} {f[self.other]}, though {self.flag} is set"
 
 
@@ -118,13 +118,13 @@ class Blocks:
         """Block size: rows of the array for blocks of a run, else output channels per vector."""
         return config.rows if self.length == "RUN" else config.diagonal if diagonal else config.cols
 
-    def broken(self, f: Fields, config: Config) -> bool:
-        size = self.size(config, f["DIAGONAL"])
+    def broken(self, f: Linked, config: Config) -> bool:
+        size = self.size(config, bool(f.diagonal))
         return not (self.unless and f[self.unless]) and not 0 <= f[self.count] * size - f[self.length] < size
 
-    def text(self, f: Fields, config: Config) -> str:
+    def text(self, f: Linked, config: Config) -> str:
         return (
-            f"{self.count} {f[self.count]} blocks of {self.size(config, f['DIAGONAL'])} do not match "
+            f"{self.count} {f[self.count]} blocks of {self.size(config, bool(f.diagonal))} do not match "
             f"{self.length} {f[self.length]}"
         )
 
@@ -185,12 +185,12 @@ class Product:
         """Whether the product is one of several, and must not grow too large."""
         return self.whole or self.left is None or not self.target or self.target == "PARAM_WORDS"
 
-    def exempt(self, f: Fields, config: Config) -> bool:
+    def exempt(self, f: Linked, config: Config) -> bool:
         if isinstance(self.unless, str):
             return bool(self.unless and f[self.unless])
         return not self.unless.broken(f, config)
 
-    def broken(self, value: int, f: Fields, config: Config) -> bool:
+    def broken(self, value: int, f: Linked, config: Config) -> bool:
         """Whether ``value``, the product, is wrong."""
         if self.chained and value >> LINEAR + 2 * (self.right is None):
             return True
@@ -199,10 +199,10 @@ class Product:
         if self.target == "entries":
             return value > config.accumulator_entries
         if self.target == "WEIGHT_WORDS":
-            words = f["WEIGHT_WORDS"]
+            words = f.weight_words
             return not 0 <= 4 * words - value < 4 * config.ports or words % config.ports != 0
         if self.target == "PARAM_WORDS":
-            value *= block_params(config, f["DIAGONAL"])
+            value *= block_params(config, bool(f.diagonal))
         return bool((value - f[self.target]) % (1 << FIELD[self.target].width))
 
 
@@ -232,7 +232,7 @@ def tile_bytes(config: Config, diagonal: bool) -> int:
     return config.diagonal if diagonal else config.rows * config.cols
 
 
-def contradiction(f: Fields, config: Config) -> str | None:
+def contradiction(f: Linked, config: Config) -> str | None:
     """What is wrong with the fields of a descriptor, in words; None when nothing is."""
     for rule in RULES:
         if rule.broken(f, config):
@@ -240,10 +240,13 @@ def contradiction(f: Fields, config: Config) -> str | None:
     value = 0
     for product in PRODUCTS:
         left = value if product.left is None else f[product.left]
-        value = left * (tile_bytes(config, f["DIAGONAL"]) if product.right is None else f[product.right])
+        value = left * (tile_bytes(config, bool(f.diagonal)) if product.right is None else f[product.right])
         if product.broken(value, f, config):
             what = " * ".join(n for n in (product.left or "the product", product.right or "bytes of a tile"))
-            return f"{product.target or 'a length'} {f.get(product.target, '')} does not match {what} = {value}"
+            length = (
+                f"{product.target} {f[product.target]}" if product.target in FIELD else product.target or "a length"
+            )
+            return f"{length} does not match {what} = {value}"
     return None
 
 

@@ -57,18 +57,17 @@ A descriptor whose fields contradict each other is refused with error DESCRIPTOR
 those below, products modulo the width of their field, and no loop count is 0; `rules` lists them.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, TypeAlias
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields
+from functools import cached_property
+from operator import attrgetter
+from typing import Any, Generic, TypeAlias, TypeVar
 
 import numpy as np
 
 from hls.errors import HeepgenError
 
 WORDS = 52
-
-Fields: TypeAlias = Mapping[str, Any]
-"""Values of a descriptor by the names of its fields: int, or np.float32 for fp32 fields."""
 
 CONTIGUOUS, ARENA, INTERLEAVED, SCRATCHPAD = range(4)
 """Regions of descriptor addresses as firmware uses them: constants in contiguous banks, activations, constants in
@@ -89,92 +88,207 @@ class Field:
     kind: str
     doc: str
 
-    @property
+    @cached_property
+    def attribute(self) -> str:
+        """Of `Descriptor`; signals in the hardware have that name too."""
+        return self.name.lower()
+
+    @cached_property
     def range(self) -> tuple[int, int]:
         """Smallest and largest value of an integer field."""
         if self.kind == "int":
             return -(1 << (self.width - 1)), (1 << (self.width - 1)) - 1
         return 0, (1 << self.width) - 1
 
+    def holds(self, value: int) -> bool:
+        """Whether an integer field has room for a value."""
+        low, high = self.range
+        return low <= value <= high
+
 
 LINEAR = 24  # bits of a linear input word index
 SIGNED_LINEAR = LINEAR + 2
 
-FIELDS = (
-    Field("NEXT", 0, 0, 32, "addr", "next descriptor; ignored when LAST"),
-    Field("LAST", 1, 0, 1, "uint", "end of list: raise DONE after the last store's response"),
-    Field("BARRIER", 1, 1, 1, "uint", "the input may be what the previous descriptor stores"),
-    Field("DIAGONAL", 1, 2, 1, "uint", "column c takes lane c only; D channels per vector"),
-    Field("MAX", 1, 3, 1, "uint", "accumulate by maximum instead of addition"),
-    Field("UNIT_WEIGHTS", 1, 4, 1, "uint", "diagonal: every weight is 1, there is no weight stream"),
-    Field("UNIFORM", 1, 5, 1, "uint", "SCALE and BIAS for all channels, there is no parameter stream"),
-    Field("RESIDUAL", 1, 6, 1, "uint", "add the AUX stream in the epilogue"),
-    Field("ACC_INIT", 1, 7, 1, "uint", "initialise accumulators from the AUX stream (excludes RESIDUAL)"),
-    Field("ACT_FIRST", 1, 8, 1, "uint", "activation before the residual add instead of after"),
-    Field("SLOPE_EN", 1, 9, 1, "uint", "multiply negative values by SLOPE"),
-    Field("PROFILE", 1, 10, 1, "uint", "write a profile record to PROFILE_ADDR at the end"),
-    Field("LOAD_RING", 1, 11, 5, "uint", "scratchpad: log2 of the words of the input's ring"),
-    Field("STORE_RING", 1, 16, 5, "uint", "scratchpad: log2 of the words of the output's ring"),
-    Field("AUX_RING", 1, 21, 5, "uint", "scratchpad: log2 of the words of the AUX stream's ring"),
-    Field("LOAD_ADDR", 2, 0, 32, "addr", "first input word"),
-    Field("LOAD_C_STRIDE", 3, 0, 32, "int", "inner load stride"),
-    Field("LOAD_X_STRIDE", 4, 0, 32, "int", "middle load stride"),
-    Field("LOAD_Y_STRIDE", 5, 0, 32, "int", "outer load stride"),
-    Field("LOAD_C_COUNT", 6, 0, LINEAR, "uint", "inner load count"),
-    Field("LOAD_X_COUNT", 7, 0, 16, "uint", "middle load count"),
-    Field("LOAD_Y_COUNT", 7, 16, 16, "uint", "outer load count"),
-    Field("LOAD_WORDS", 8, 0, LINEAR, "uint", "product of the load counts: words of the input window"),
-    Field("IN_ROW", 9, 0, LINEAR, "uint", "words of one input row in the buffer"),
-    Field("IN_H", 10, 0, 16, "uint", "input rows: LOAD_WORDS / IN_ROW"),
-    Field("Y0", 10, 16, 16, "int", "first output row's input row (minus the top pad)"),
-    Field("X0", 11, 0, SIGNED_LINEAR, "int", "minus the left pad, in words"),
-    Field("ROW0", 12, 0, SIGNED_LINEAR, "int", "Y0 * IN_ROW"),
-    Field("KH", 13, 0, 8, "uint", "kernel rows"),
-    Field("KX", 13, 8, 8, "uint", "kernel columns stepped one by one; 1 in run mode"),
-    Field("KB", 13, 16, 16, "uint", "blocks of `rows` words in a run: ceil(RUN / rows); 1 when DIAGONAL"),
-    Field("RUN", 14, 0, LINEAR, "uint", "contiguous words of a run (DIAGONAL: COUT, the channels)"),
-    Field("DIL_Y", 15, 0, 8, "uint", "input rows per ky"),
-    Field("STRIDE_Y", 15, 8, 8, "uint", "input rows per output row, at least 1"),
-    Field("KY_STEP", 16, 0, LINEAR, "uint", "DIL_Y * IN_ROW; any when KH is 1"),
-    Field("KX_STEP", 17, 0, LINEAR, "uint", "horizontal dilation in words"),
-    Field("SX_WORDS", 18, 0, LINEAR, "uint", "input words per output column"),
-    Field("SY_WORDS", 19, 0, LINEAR, "uint", "STRIDE_Y * IN_ROW; any when there is one output row"),
-    Field("OUT_W", 20, 0, LINEAR, "uint", "output columns"),
-    Field("OUT_PX", 21, 0, LINEAR, "uint", "output pixels (OUT_W * output rows)"),
-    Field("STRIP_PX", 22, 0, 16, "uint", "pixels of a strip; STRIP_PX * CBG <= accumulator entries"),
-    Field("CBG", 22, 16, 16, "uint", "channel blocks accumulated together"),
-    Field("GROUPS", 23, 0, 16, "uint", "convolution groups (1 when DIAGONAL)"),
-    Field("NCB", 23, 16, 16, "uint", "channel blocks per group: ceil(COUT / Cb)"),
-    Field("COUT", 24, 0, 16, "uint", "output channels per group"),
-    Field("FIRST_PX", 24, 16, 16, "uint", "pixels of the first strip, at most STRIP_PX"),
-    Field("GROUP_IN_STEP", 25, 0, LINEAR, "uint", "input words per group"),
-    Field("PAD_VALUE", 26, 0, 32, "fp32", "value of lanes outside the input"),
-    Field("WEIGHT_ADDR", 27, 0, 32, "addr", "weight stream"),
-    Field("WEIGHT_WORDS", 28, 0, LINEAR, "uint", "weight words per pass: its bytes, filled up to whole beats"),
-    Field("PARAM_ADDR", 29, 0, 32, "addr", "scale and bias stream"),
-    Field("PARAM_WORDS", 30, 0, LINEAR, "uint", "parameter words per pass, a multiple of ports"),
-    Field("SCALE", 31, 0, 32, "fp32", "scale when UNIFORM"),
-    Field("BIAS", 32, 0, 32, "fp32", "bias when UNIFORM (-0.0 with SCALE 1 is an exact identity)"),
-    Field("SLOPE", 33, 0, 32, "fp32", "leaky slope"),
-    Field("LOW", 34, 0, 32, "fp32", "lower clamp, -inf for none (ReLU: +0)"),
-    Field("HIGH", 35, 0, 32, "fp32", "upper clamp, +inf for none"),
-    Field("STORE_ADDR", 36, 0, 32, "addr", "first output word"),
-    Field("STORE_C_STRIDE", 37, 0, 32, "int", "output stride per channel"),
-    Field("STORE_X_STRIDE", 38, 0, 32, "int", "output stride per column"),
-    Field("STORE_Y_STRIDE", 39, 0, 32, "int", "output stride per row"),
-    Field("STORE_CB_STEP", 40, 0, 32, "int", "output step per channel block"),
-    Field("STORE_G_STEP", 41, 0, 32, "int", "output step per group"),
-    Field("AUX_ADDR", 42, 0, 32, "addr", "residual or accumulator initial values"),
-    Field("AUX_C_STRIDE", 43, 0, 32, "int", "aux stride per channel"),
-    Field("AUX_X_STRIDE", 44, 0, 32, "int", "aux stride per column"),
-    Field("AUX_Y_STRIDE", 45, 0, 32, "int", "aux stride per row"),
-    Field("AUX_CB_STEP", 46, 0, 32, "int", "aux step per channel block"),
-    Field("AUX_G_STEP", 47, 0, 32, "int", "aux step per group"),
-    Field("PROFILE_ADDR", 48, 0, 32, "addr", "profile record"),
-    Field("MARK_WORDS", 49, 0, LINEAR, "uint", "words of the next input that each finished output pixel completes"),
-    Field("MARK_BASE", 50, 0, LINEAR, "uint", "first words of the next input that were complete before"),
-)
+Address = TypeVar("Address", covariant=True)
+Place = TypeVar("Place")
+Number: TypeAlias = float | np.float32
+
+
+def _bits(default: float, *facts: Any) -> Any:
+    return field(default=default, metadata={"bits": facts})
+
+
+def _uint(word: int, lsb: int, width: int, doc: str) -> Any:
+    return _bits(0, word, lsb, width, "uint", doc)
+
+
+def _flag(word: int, lsb: int, doc: str) -> Any:
+    return _uint(word, lsb, 1, doc)
+
+
+def _int(word: int, lsb: int, width: int, doc: str) -> Any:
+    return _bits(0, word, lsb, width, "int", doc)
+
+
+def _address(word: int, doc: str) -> Any:
+    return _bits(0, word, 0, 32, "addr", doc)
+
+
+def _fp32(word: int, doc: str) -> Any:
+    return _bits(0.0, word, 0, 32, "fp32", doc)
+
+
+Loop: TypeAlias = tuple[int, int]
+"""How often a stream steps, and by how many words."""
+
+
+@dataclass(frozen=True)
+class Output(Generic[Address]):
+    """Addresses of the STORE or the AUX stream."""
+
+    addr: Address
+    ring: int
+    c_stride: int
+    x_stride: int
+    y_stride: int
+    cb_step: int
+    g_step: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Descriptor(Generic[Address]):
+    """One descriptor; a field that is not given is 0.
+
+    ``Address`` is int for a descriptor with all addresses, as memory holds it, and whatever stands for an address
+    before.
+    """
+
+    next: Address = _address(0, "next descriptor; ignored when LAST")
+    last: int = _flag(1, 0, "end of list: raise DONE after the last store's response")
+    barrier: int = _flag(1, 1, "the input may be what the previous descriptor stores")
+    diagonal: int = _flag(1, 2, "column c takes lane c only; D channels per vector")
+    max: int = _flag(1, 3, "accumulate by maximum instead of addition")
+    unit_weights: int = _flag(1, 4, "diagonal: every weight is 1, there is no weight stream")
+    uniform: int = _flag(1, 5, "SCALE and BIAS for all channels, there is no parameter stream")
+    residual: int = _flag(1, 6, "add the AUX stream in the epilogue")
+    acc_init: int = _flag(1, 7, "initialise accumulators from the AUX stream (excludes RESIDUAL)")
+    act_first: int = _flag(1, 8, "activation before the residual add instead of after")
+    slope_en: int = _flag(1, 9, "multiply negative values by SLOPE")
+    profile: int = _flag(1, 10, "write a profile record to PROFILE_ADDR at the end")
+    load_ring: int = _uint(1, 11, 5, "scratchpad: log2 of the words of the input's ring")
+    store_ring: int = _uint(1, 16, 5, "scratchpad: log2 of the words of the output's ring")
+    aux_ring: int = _uint(1, 21, 5, "scratchpad: log2 of the words of the AUX stream's ring")
+    load_addr: Address = _address(2, "first input word")
+    load_c_stride: int = _int(3, 0, 32, "inner load stride")
+    load_x_stride: int = _int(4, 0, 32, "middle load stride")
+    load_y_stride: int = _int(5, 0, 32, "outer load stride")
+    load_c_count: int = _uint(6, 0, LINEAR, "inner load count")
+    load_x_count: int = _uint(7, 0, 16, "middle load count")
+    load_y_count: int = _uint(7, 16, 16, "outer load count")
+    load_words: int = _uint(8, 0, LINEAR, "product of the load counts: words of the input window")
+    in_row: int = _uint(9, 0, LINEAR, "words of one input row in the buffer")
+    in_h: int = _uint(10, 0, 16, "input rows: LOAD_WORDS / IN_ROW")
+    y0: int = _int(10, 16, 16, "first output row's input row (minus the top pad)")
+    x0: int = _int(11, 0, SIGNED_LINEAR, "minus the left pad, in words")
+    row0: int = _int(12, 0, SIGNED_LINEAR, "Y0 * IN_ROW")
+    kh: int = _uint(13, 0, 8, "kernel rows")
+    kx: int = _uint(13, 8, 8, "kernel columns stepped one by one; 1 in run mode")
+    kb: int = _uint(13, 16, 16, "blocks of `rows` words in a run: ceil(RUN / rows); 1 when DIAGONAL")
+    run: int = _uint(14, 0, LINEAR, "contiguous words of a run (DIAGONAL: COUT, the channels)")
+    dil_y: int = _uint(15, 0, 8, "input rows per ky")
+    stride_y: int = _uint(15, 8, 8, "input rows per output row, at least 1")
+    ky_step: int = _uint(16, 0, LINEAR, "DIL_Y * IN_ROW; any when KH is 1")
+    kx_step: int = _uint(17, 0, LINEAR, "horizontal dilation in words")
+    sx_words: int = _uint(18, 0, LINEAR, "input words per output column")
+    sy_words: int = _uint(19, 0, LINEAR, "STRIDE_Y * IN_ROW; any when there is one output row")
+    out_w: int = _uint(20, 0, LINEAR, "output columns")
+    out_px: int = _uint(21, 0, LINEAR, "output pixels (OUT_W * output rows)")
+    strip_px: int = _uint(22, 0, 16, "pixels of a strip; STRIP_PX * CBG <= accumulator entries")
+    cbg: int = _uint(22, 16, 16, "channel blocks accumulated together")
+    groups: int = _uint(23, 0, 16, "convolution groups (1 when DIAGONAL)")
+    ncb: int = _uint(23, 16, 16, "channel blocks per group: ceil(COUT / Cb)")
+    cout: int = _uint(24, 0, 16, "output channels per group")
+    first_px: int = _uint(24, 16, 16, "pixels of the first strip, at most STRIP_PX")
+    group_in_step: int = _uint(25, 0, LINEAR, "input words per group")
+    pad_value: Number = _fp32(26, "value of lanes outside the input")
+    weight_addr: Address = _address(27, "weight stream")
+    weight_words: int = _uint(28, 0, LINEAR, "weight words per pass: its bytes, filled up to whole beats")
+    param_addr: Address = _address(29, "scale and bias stream")
+    param_words: int = _uint(30, 0, LINEAR, "parameter words per pass, a multiple of ports")
+    scale: Number = _fp32(31, "scale when UNIFORM")
+    bias: Number = _fp32(32, "bias when UNIFORM (-0.0 with SCALE 1 is an exact identity)")
+    slope: Number = _fp32(33, "leaky slope")
+    low: Number = _fp32(34, "lower clamp, -inf for none (ReLU: +0)")
+    high: Number = _fp32(35, "upper clamp, +inf for none")
+    store_addr: Address = _address(36, "first output word")
+    store_c_stride: int = _int(37, 0, 32, "output stride per channel")
+    store_x_stride: int = _int(38, 0, 32, "output stride per column")
+    store_y_stride: int = _int(39, 0, 32, "output stride per row")
+    store_cb_step: int = _int(40, 0, 32, "output step per channel block")
+    store_g_step: int = _int(41, 0, 32, "output step per group")
+    aux_addr: Address = _address(42, "residual or accumulator initial values")
+    aux_c_stride: int = _int(43, 0, 32, "aux stride per channel")
+    aux_x_stride: int = _int(44, 0, 32, "aux stride per column")
+    aux_y_stride: int = _int(45, 0, 32, "aux stride per row")
+    aux_cb_step: int = _int(46, 0, 32, "aux step per channel block")
+    aux_g_step: int = _int(47, 0, 32, "aux step per group")
+    profile_addr: Address = _address(48, "profile record")
+    mark_words: int = _uint(49, 0, LINEAR, "words of the next input that each finished output pixel completes")
+    mark_base: int = _uint(50, 0, LINEAR, "first words of the next input that were complete before")
+
+    def __getitem__(self, name: str) -> Any:
+        """Value of the field of that name in `FIELDS`."""
+        return getattr(self, name.lower())
+
+    @property
+    def load_loops(self) -> tuple[Loop, Loop, Loop]:
+        """Of the words of the input window, innermost first."""
+        return (
+            (self.load_c_count, self.load_c_stride),
+            (self.load_x_count, self.load_x_stride),
+            (self.load_y_count, self.load_y_stride),
+        )
+
+    def output_loops(self, output: "Output[object]") -> tuple[Loop, Loop, Loop, Loop]:
+        """Of the words of STORE or AUX, innermost first, where all channels of a group lie evenly."""
+        return (
+            (self.cout, output.c_stride),
+            (self.groups, output.g_step),
+            (self.out_w, output.x_stride),
+            (self.out_px // self.out_w, output.y_stride),
+        )
+
+    @property
+    def store(self) -> "Output[Address]":
+        return Output(
+            self.store_addr,
+            self.store_ring,
+            self.store_c_stride,
+            self.store_x_stride,
+            self.store_y_stride,
+            self.store_cb_step,
+            self.store_g_step,
+        )
+
+    @property
+    def aux(self) -> "Output[Address]":
+        return Output(
+            self.aux_addr,
+            self.aux_ring,
+            self.aux_c_stride,
+            self.aux_x_stride,
+            self.aux_y_stride,
+            self.aux_cb_step,
+            self.aux_g_step,
+        )
+
+
+FIELDS = tuple(Field(f.name.upper(), *f.metadata["bits"]) for f in fields(Descriptor))
 FIELD = {f.name: f for f in FIELDS}
+_VALUES = attrgetter(*(f.attribute for f in FIELDS))
+
+Linked: TypeAlias = Descriptor[int]
+"""With descriptor addresses: what a list in memory holds."""
 
 PROFILE_RECORD = (
     "cycle",
@@ -189,9 +303,9 @@ PROFILE_RECORD = (
 """Words of a profile record: the low words of the cycle counter and of the cumulative counters."""
 
 
-def on_chip(fields: Fields, prefix: str) -> bool:
-    """Whether a stream (LOAD, STORE, AUX) of a descriptor belongs in the scratchpad."""
-    return split_address(fields.get(f"{prefix}_ADDR", 0))[0] == SCRATCHPAD
+def on_chip(where: int) -> bool:
+    """Whether a descriptor address of a load, store or aux read belongs in the scratchpad."""
+    return split_address(where)[0] == SCRATCHPAD
 
 
 def split_address(where: int) -> tuple[int, int]:
@@ -209,37 +323,44 @@ def address(region: int, offset: int) -> int:
     return region << OFFSET_BITS | offset
 
 
-def pack(values: Fields) -> np.ndarray:
-    """Descriptor words, uint32 [WORDS], from a mapping of field names to values; absent fields are 0.
+def misfits(descriptor: Descriptor[object]) -> list[str]:
+    """Counts, steps and flags with their values, where a value does not fit its field."""
+    return [
+        f"{f.name} = {v}" for f, v in zip(FIELDS, _VALUES(descriptor)) if f.kind in ("uint", "int") and not f.holds(v)
+    ]
 
-    fp32 fields take a float or a NumPy float32. Raises HeepgenError for an unknown name or a value that
-    does not fit its field.
-    """
-    words = np.zeros(WORDS, np.uint32)
-    for name, value in values.items():
-        if name not in FIELD:
-            raise HeepgenError(f"descriptor field {name} does not exist")
-        field = FIELD[name]
-        if field.kind == "fp32":
+
+def located(descriptor: Descriptor[Place], resolve: Callable[[Place], int]) -> Linked:
+    """The descriptor with what `resolve` makes of its addresses."""
+    return Descriptor(
+        **{f.attribute: resolve(v) if f.kind == "addr" else v for f, v in zip(FIELDS, _VALUES(descriptor))}
+    )
+
+
+def pack(descriptor: Linked) -> np.ndarray:
+    """Words of a descriptor, uint32 [WORDS]. Raises HeepgenError for a value that does not fit its field."""
+    words = [0] * WORDS
+    for f, value in zip(FIELDS, _VALUES(descriptor)):
+        if f.kind == "fp32":
             bits = int(np.float32(value).view(np.uint32))
+        elif f.holds(value):
+            bits = int(value) & ((1 << f.width) - 1)
         else:
-            low, high = field.range
-            if not low <= value <= high:
-                raise HeepgenError(f"descriptor field {name} = {value} is outside {low}..{high}")
-            bits = int(value) & ((1 << field.width) - 1)
-        words[field.word] |= np.uint32(bits << field.lsb)
-    return words
+            low, high = f.range
+            raise HeepgenError(f"descriptor field {f.name} = {value} is outside {low}..{high}")
+        words[f.word] |= bits << f.lsb
+    return np.array(words, np.uint32)
 
 
-def unpack(words: np.ndarray) -> dict[str, Any]:
-    """Mapping of field names to values (int, or np.float32 for fp32 fields) of a descriptor."""
+def unpack(words: np.ndarray) -> Linked:
+    """The descriptor with these words; values of fp32 fields are np.float32."""
     values: dict[str, Any] = {}
-    for field in FIELDS:
-        bits = (int(words[field.word]) >> field.lsb) & ((1 << field.width) - 1)
-        if field.kind == "fp32":
-            values[field.name] = np.uint32(bits).view(np.float32)
-        elif field.kind == "int" and bits >> (field.width - 1):
-            values[field.name] = bits - (1 << field.width)
+    for f in FIELDS:
+        bits = (int(words[f.word]) >> f.lsb) & ((1 << f.width) - 1)
+        if f.kind == "fp32":
+            values[f.attribute] = np.uint32(bits).view(np.float32)
+        elif f.kind == "int" and bits >> (f.width - 1):
+            values[f.attribute] = bits - (1 << f.width)
         else:
-            values[field.name] = bits
-    return values
+            values[f.attribute] = bits
+    return Descriptor(**values)

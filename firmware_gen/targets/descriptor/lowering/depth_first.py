@@ -14,8 +14,9 @@ from dataclasses import dataclass, replace
 from firmware_gen import ir
 from firmware_gen.operations.operation import Operation, operations_of
 from firmware_gen.operations.tensors import Tensor, shares_storage
+from firmware_gen.targets.descriptor.lowering.job import Job
 from firmware_gen.targets.descriptor.lowering.jobs import layer_jobs, windowed_jobs
-from firmware_gen.targets.descriptor.lowering.pieces import Constants, Job, along
+from firmware_gen.targets.descriptor.lowering.pieces import Constants, along
 from hls.config import Config
 
 
@@ -162,5 +163,5 @@ def jobs(
     for layer, first, end in turns([_rows(o) for o in operations], group):
         piece = replace(operations[layer], rectangle=((first, end), (0, operations[layer].op.out_width)))
         own = windowed_jobs(nodes[layer].name, piece, 0, constants, config, cbg[layer])
-        cbg[layer] = own[0].fields["CBG"]
+        cbg[layer] = own[0].descriptor.cbg
         yield group.steps[layer], own

@@ -11,7 +11,8 @@ from firmware_gen import ir
 from firmware_gen.operations.operation import Operation, operations_of
 from firmware_gen.operations.tensors import Tensor, View
 from firmware_gen.operations.windows import Windowed
-from firmware_gen.targets.descriptor.lowering.pieces import Constants, Job, add_streams, best_split
+from firmware_gen.targets.descriptor.lowering.job import Job
+from firmware_gen.targets.descriptor.lowering.pieces import Constants, best_split, with_constants
 from hls.config import Config
 from hls.errors import HeepgenError
 
@@ -54,11 +55,10 @@ def windowed_jobs(
         return [
             job for half in _without_residual(operation) for job in windowed_jobs(layer, half, image, constants, config)
         ]
-    jobs = []
-    for piece, fields, cycles in cut:
-        add_streams(op, piece, fields, layer, constants, config)
-        jobs.append(Job(layer, fields, cycles))
-    return jobs
+    return [
+        Job(layer, with_constants(op, piece, descriptor, layer, constants, config), cycles)
+        for piece, descriptor, cycles in cut
+    ]
 
 
 def _without_residual(operation: Operation) -> list[Operation]:

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -21,11 +21,11 @@ from firmware_gen import ir
 from firmware_gen.operations.tensors import Ref, View
 from firmware_gen.operations.windows import Range, Windowed
 from firmware_gen.targets.descriptor.lowering import layout
-from firmware_gen.targets.descriptor.lowering.tiling import Strips, choose_strips
-from firmware_gen.targets.descriptor.timing.demand import vectors
+from firmware_gen.targets.descriptor.lowering.job import Symbolic, activations
+from firmware_gen.targets.descriptor.lowering.tiling import choose_strips
 from firmware_gen.targets.descriptor.timing.spans import strip_span
 from hls.config import Config
-from hls.descriptor.interface import table
+from hls.descriptor.interface.table import FIELDS, Descriptor, misfits
 from hls.errors import HeepgenError
 
 
@@ -46,26 +46,13 @@ class Piece:
     last: bool = True
 
 
-@dataclass(frozen=True)
-class Job:
-    """A descriptor: fields by name, addresses still `Ref`s. Estimated cycles come from the cost model."""
-
-    layer: str
-    fields: dict[str, Any] = field(repr=False)
-    cycles: int = 0
-
-    @property
-    def vectors(self) -> int:
-        return vectors(self.fields)
-
-
 class Constants:
     """Named constant arrays (uint32 words), stored once each."""
 
     def __init__(self) -> None:
         self.arrays: dict[str, np.ndarray] = {}
         self._names: dict[bytes, str] = {}
-        self._numbers: dict[str, itertools.count] = {}
+        self._numbers: dict[str, Iterator[int]] = {}
 
     def add(self, name: str, words: np.ndarray) -> Ref:
         """Reference to an array with this content; `name` is made unique when the content is new."""
@@ -78,7 +65,12 @@ class Constants:
         return Ref(self._names[key])
 
 
-def along(axis_range: Range, taps: Range, size: int, stride: int, dilation: int, before: int):
+NOTHING = np.zeros(0, np.uint32)
+
+
+def along(
+    axis_range: Range, taps: Range, size: int, stride: int, dilation: int, before: int
+) -> tuple[tuple[int, int, int], int, int]:
     """Input of a range of outputs along one axis: (first, count, step) to load, window start and stride in it."""
     outputs = axis_range[1] - axis_range[0]
     start = axis_range[0] * stride - before + taps[0] * dilation
@@ -91,7 +83,7 @@ def along(axis_range: Range, taps: Range, size: int, stride: int, dilation: int,
 
 def _collapse(loops: list[tuple[int, int]]) -> list[tuple[int, int]]:
     """Three (count, stride) loops, innermost first, merged where one continues the other."""
-    merged = []
+    merged: list[tuple[int, int]] = []
     for count, stride in loops:
         if count == 1:
             continue
@@ -102,10 +94,10 @@ def _collapse(loops: list[tuple[int, int]]) -> list[tuple[int, int]]:
     return merged + [(1, 0)] * (3 - len(merged)) if merged else [(1, 1), (1, 0), (1, 0)]
 
 
-def piece_fields(
+def piece_descriptor(
     op: Windowed, piece: Piece, source: View, target: View, config: Config, aux: View | None = None
-) -> dict[str, Any]:
-    """Descriptor fields of a piece, all but the strips and the weight and parameter streams."""
+) -> Symbolic:
+    """Of a piece, all but the strips and the weight and parameter streams."""
     channels = piece.channels[1] - piece.channels[0]
     groups = piece.groups[1] - piece.groups[0]
     kh, kw = piece.ky[1] - piece.ky[0], piece.kx[1] - piece.kx[0]
@@ -118,94 +110,105 @@ def piece_fields(
     in_row = cols[1] * channels
     loops = _collapse([(channels, source.c), (cols[1], cols[2] * source.x), (rows[1], rows[2] * source.y)])
     out_channel = piece.channels[0] if op.diagonal else piece.groups[0] * op.cout
-    store = target.at(out_channel, piece.cols[0], piece.rows[0])
-    fields = {
-        "DIAGONAL": int(op.diagonal),
-        "MAX": int(op.maximum),
-        "UNIT_WEIGHTS": int(op.weight is None),
-        "ACC_INIT": int(not piece.first),
-        "LOAD_ADDR": source.at(piece.channels[0], cols[0], rows[0]),
-        "LOAD_WORDS": math.prod(count for count, _ in loops),
-        "IN_ROW": in_row,
-        "IN_H": rows[1],
-        "Y0": y0,
-        "X0": x0 * channels,
-        "ROW0": y0 * in_row,
-        "KH": kh,
-        "KX": 1 if run_mode else kw,
-        "KB": 1 if op.diagonal else -(-run // config.rows),
-        "RUN": run,
-        "DIL_Y": op.dilation[0] if kh > 1 else 1,
-        "STRIDE_Y": stride_y,
-        "KY_STEP": op.dilation[0] * in_row if kh > 1 else 0,
-        "KX_STEP": 0 if run_mode else op.dilation[1] * channels,
-        "SX_WORDS": stride_x * channels,
-        "SY_WORDS": stride_y * in_row,
-        "OUT_W": piece.cols[1] - piece.cols[0],
-        "OUT_PX": (piece.cols[1] - piece.cols[0]) * (piece.rows[1] - piece.rows[0]),
-        "GROUPS": groups,
-        "NCB": -(-cout // block),
-        "COUT": cout,
-        "GROUP_IN_STEP": channels // groups if groups > 1 else 0,
-        "PAD_VALUE": op.pad_value,
-    }
-    fields |= activation_fields(op.act if piece.last else ir.IDENTITY)
-    for axis, (count, stride) in zip("CXY", loops, strict=True):
-        fields |= {f"LOAD_{axis}_COUNT": count, f"LOAD_{axis}_STRIDE": stride}
-    fields |= _stream("STORE", store, target, block, op.cout)
+    fields = activation_fields(op.act if piece.last else ir.IDENTITY)
+    fields |= _output("store", target, piece, out_channel, block, op.cout)
     if not piece.first:
-        fields |= _stream("AUX", store, target, block, op.cout)
+        fields |= _output("aux", target, piece, out_channel, block, op.cout) | {"acc_init": 1}
     elif op.residual != "none":
-        start = aux.at(out_channel, piece.cols[0], piece.rows[0])
-        fields |= _stream("AUX", start, aux, block, op.cout)
-        fields |= {"RESIDUAL": 1, "ACT_FIRST": int(op.residual == "after_act")}
+        assert aux, "a residual lies somewhere"
+        fields |= _output("aux", aux, piece, out_channel, block, op.cout)
+        fields |= {"residual": 1, "act_first": int(op.residual == "after_act")}
     if not piece.last or not isinstance(op.scale, np.ndarray):
         scale, bias = (op.scale, op.bias) if piece.last else (1.0, -0.0)
-        fields |= {"UNIFORM": 1, "SCALE": scale, "BIAS": bias}
-    return fields
+        fields |= {"uniform": 1, "scale": scale, "bias": bias}
+    return Descriptor(
+        diagonal=int(op.diagonal),
+        max=int(op.maximum),
+        unit_weights=int(op.weight is None),
+        load_addr=source.at(piece.channels[0], cols[0], rows[0]),
+        load_c_count=loops[0][0],
+        load_c_stride=loops[0][1],
+        load_x_count=loops[1][0],
+        load_x_stride=loops[1][1],
+        load_y_count=loops[2][0],
+        load_y_stride=loops[2][1],
+        load_words=math.prod(count for count, _ in loops),
+        in_row=in_row,
+        in_h=rows[1],
+        y0=y0,
+        x0=x0 * channels,
+        row0=y0 * in_row,
+        kh=kh,
+        kx=1 if run_mode else kw,
+        kb=1 if op.diagonal else -(-run // config.rows),
+        run=run,
+        dil_y=op.dilation[0] if kh > 1 else 1,
+        stride_y=stride_y,
+        ky_step=op.dilation[0] * in_row if kh > 1 else 0,
+        kx_step=0 if run_mode else op.dilation[1] * channels,
+        sx_words=stride_x * channels,
+        sy_words=stride_y * in_row,
+        out_w=piece.cols[1] - piece.cols[0],
+        out_px=(piece.cols[1] - piece.cols[0]) * (piece.rows[1] - piece.rows[0]),
+        groups=groups,
+        ncb=-(-cout // block),
+        cout=cout,
+        group_in_step=channels // groups if groups > 1 else 0,
+        pad_value=op.pad_value,
+        **fields,
+    )
 
 
 def activation_fields(act: ir.Activation) -> dict[str, Any]:
-    """Descriptor fields that apply an activation."""
-    slope = {"SLOPE_EN": 1, "SLOPE": act.slope} if act.slope != 1 else {}
-    return {"LOW": act.low, "HIGH": act.high} | slope
+    """Fields of a descriptor that apply an activation."""
+    slope = {"slope_en": 1, "slope": act.slope} if act.slope != 1 else {}
+    return {"low": act.low, "high": act.high} | slope
 
 
-def activation_of(fields: Mapping[str, Any]) -> ir.Activation:
+def activation_of(descriptor: Descriptor[object]) -> ir.Activation:
     """The activation that a descriptor applies: the opposite of `activation_fields`."""
-    slope = float(fields["SLOPE"]) if fields["SLOPE_EN"] else 1.0
-    return ir.Activation(slope, float(fields["LOW"]), float(fields["HIGH"]))
+    slope = float(descriptor.slope) if descriptor.slope_en else 1.0
+    return ir.Activation(slope, float(descriptor.low), float(descriptor.high))
 
 
-def _stream(prefix: str, start: Ref, view: View, block: int, group_channels: int) -> dict[str, Any]:
+def _output(prefix: str, view: View, piece: Piece, channel: int, block: int, group_channels: int) -> dict[str, Any]:
+    """Fields of the store or the aux stream of a piece whose first output channel is given."""
     return {
-        f"{prefix}_ADDR": start,
-        f"{prefix}_C_STRIDE": view.c,
-        f"{prefix}_X_STRIDE": view.x,
-        f"{prefix}_Y_STRIDE": view.y,
-        f"{prefix}_CB_STEP": block * view.c,
-        f"{prefix}_G_STEP": group_channels * view.c,
+        f"{prefix}_addr": view.at(channel, piece.cols[0], piece.rows[0]),
+        f"{prefix}_c_stride": view.c,
+        f"{prefix}_x_stride": view.x,
+        f"{prefix}_y_stride": view.y,
+        f"{prefix}_cb_step": block * view.c,
+        f"{prefix}_g_step": group_channels * view.c,
     }
 
 
-def add_streams(op: Windowed, piece: Piece, fields: dict[str, Any], name: str, constants: Constants, config: Config):
-    """Pack the weights and parameters a piece needs."""
+def with_constants(
+    op: Windowed, piece: Piece, descriptor: Symbolic, name: str, constants: Constants, config: Config
+) -> Symbolic:
+    """The descriptor of a piece with its weights and parameters, which are packed."""
     (ky0, ky1), (kx0, kx1), (c0, c1), (g0, g1) = piece.ky, piece.kx, piece.channels, piece.groups
+    weights = params = NOTHING
     if op.weight is not None:
         if op.diagonal:
-            words = layout.diagonal_weights(op.weight[c0:c1, ky0:ky1, kx0:kx1], fields["CBG"], config)
+            weights = layout.diagonal_weights(op.weight[c0:c1, ky0:ky1, kx0:kx1], descriptor.cbg, config)
         else:
             weight = op.weight[g0:g1, :, ky0:ky1, kx0:kx1]
             if op.groups == 1:
                 weight = weight[..., c0:c1]
-            weight = weight.reshape(*weight.shape[:3], fields["KX"], fields["RUN"])
-            words = layout.dense_weights(weight, fields["CBG"], config)
-        fields |= {"WEIGHT_ADDR": constants.add(f"{name}_weights", words), "WEIGHT_WORDS": len(words)}
-    if not fields.get("UNIFORM"):
+            weight = weight.reshape(*weight.shape[:3], descriptor.kx, descriptor.run)
+            weights = layout.dense_weights(weight, descriptor.cbg, config)
+    if isinstance(op.scale, np.ndarray) and isinstance(op.bias, np.ndarray) and not descriptor.uniform:
         part = (slice(None), slice(c0, c1)) if op.diagonal else slice(g0, g1)
         block = config.diagonal if op.diagonal else config.cols
-        words = layout.parameters(op.scale[part], op.bias[part], block, config.ports)
-        fields |= {"PARAM_ADDR": constants.add(f"{name}_params", words), "PARAM_WORDS": len(words)}
+        params = layout.parameters(op.scale[part], op.bias[part], block, config.ports)
+    return replace(
+        descriptor,
+        weight_addr=constants.add(f"{name}_weights", weights) if len(weights) else 0,
+        weight_words=len(weights),
+        param_addr=constants.add(f"{name}_params", params) if len(params) else 0,
+        param_words=len(params),
+    )
 
 
 def _cut(size: int, parts: int, multiple: int = 1) -> list[Range]:
@@ -237,9 +240,9 @@ def pieces(
         spans = [(span, all_groups) for span in _cut(op.channels, channels, config.diagonal)]
     else:
         spans = [(everything, all_groups)]
-    k_spans = [None]
+    k_spans: list[Range | None] = [None]
     if op.groups == 1 and not op.diagonal:
-        k_spans = _cut(op.channels, channels, config.rows if op.kernel[1] == 1 else 1)
+        k_spans = [*_cut(op.channels, channels, config.rows if op.kernel[1] == 1 else 1)]
     chain = list(itertools.product(_cut(op.kernel[0], ky), _cut(op.kernel[1], kx), k_spans))
     return [
         Piece(rows, column, tap_y, tap_x, k_span or span, groups, first=i == 0, last=i == len(chain) - 1)
@@ -248,44 +251,41 @@ def pieces(
     ]
 
 
-def _fits_fields(fields: dict[str, Any]) -> bool:
-    for name, value in fields.items():
-        known = table.FIELD[name]
-        if known.kind in ("uint", "int") and not known.range[0] <= value <= known.range[1]:
-            return False
-    return True
+NUMBERS: dict[str, Any] = {f.attribute: 0.0 for f in FIELDS if f.kind == "fp32"}
 
 
-def _shape(fields: dict[str, Any]) -> tuple[tuple[str, int | Ref], ...]:
-    """What `choose_strips` asks of fields: neither numbers of the epilogue, nor where streams lie."""
-    return tuple(
-        (name, Ref("", on_chip=value.on_chip) if isinstance(value, Ref) else value)
-        for name, value in fields.items()
-        if table.FIELD[name].kind != "fp32"
-    )
+def _shape(descriptor: Symbolic) -> Symbolic:
+    """What `choose_strips` asks of a descriptor: neither numbers of the epilogue, nor where streams lie."""
+    places: dict[str, Any] = {
+        f"{stream.lower()}_addr": Ref("", on_chip=where.on_chip) for stream, where in activations(descriptor).items()
+    }
+    return replace(descriptor, **NUMBERS, **places)
 
 
-@lru_cache(maxsize=1 << 14)
-def _strips(shape: tuple[tuple[str, int | Ref], ...], config: Config, cbg: int | None) -> Strips | None:
-    return choose_strips(dict(shape), config, cbg)
+_strips = lru_cache(maxsize=1 << 14)(choose_strips)
+
+
+Cut: TypeAlias = list[tuple[Piece, Symbolic, int]]
+"""Pieces in order, with their descriptors and estimated cycles."""
 
 
 def _plan(
     op: Windowed, cut: list[Piece], source: View, target: View, config: Config, aux: View | None, cbg: int | None
-):
-    """(estimated cycles, [(piece, fields with strips, cycles)]), or None when a piece does not fit."""
+) -> tuple[int, Cut] | None:
+    """Estimated cycles, and the pieces with their strips; None when a piece does not fit."""
     if op.residual != "none" and not all(piece.first for piece in cut):
         return None  # ACC_INIT excludes RESIDUAL
-    planned, total = [], 0
+    planned: Cut = []
+    total = 0
     for piece in cut:
-        fields = piece_fields(op, piece, source, target, config, aux)
-        if not _fits_fields(fields):
+        descriptor = piece_descriptor(op, piece, source, target, config, aux)
+        if misfits(descriptor):
             return None
-        strips = _strips(_shape(fields), config, cbg)
+        strips = _strips(_shape(descriptor), config, cbg)
         if strips is None:
             return None
-        fields |= {"FIRST_PX": strips.first_px, "STRIP_PX": strips.strip_px, "CBG": strips.cbg}
-        planned.append((piece, fields, strips.cycles))
+        descriptor = replace(descriptor, first_px=strips.first_px, strip_px=strips.strip_px, cbg=strips.cbg)
+        planned.append((piece, descriptor, strips.cycles))
         total += strips.cycles + DESCRIPTOR_CYCLES
     return total, planned
 
@@ -297,13 +297,13 @@ DESCRIPTOR_CYCLES = 40
 def best_split(
     layer: str,
     op: Windowed,
-    rectangle,
+    rectangle: tuple[Range, Range] | None,
     source: View,
     target: View,
     config: Config,
     aux: View | None = None,
     cbg: int | None = None,
-):
+) -> Cut:
     """The cheapest of the coarsest cuts that fit, all with `cbg` where that is given.
 
     Raises HeepgenError with the numbers when none does.
@@ -313,7 +313,7 @@ def best_split(
     span = op.groups if op.groups > 1 else -(-op.channels // (config.diagonal if op.diagonal else 1))
     for ky, kx in _tap_cuts(op.kernel):
         for channels in _part_counts(span):
-            best = None
+            best: tuple[int, Cut] | None = None
             for cols in tiles:
                 plan = _plan(
                     op, pieces(op, rectangle, cols, channels, ky, kx, config), source, target, config, aux, cbg
@@ -334,16 +334,11 @@ def _tap_cuts(kernel: ir.Pair) -> list[ir.Pair]:
 
 def _refusal(layer: str, op: Windowed, source: View, target: View, config: Config) -> str:
     smallest = pieces(op, ((0, 1), (0, 1)), 1, 1 << 30, op.kernel[0], op.kernel[1], config)[0]
-    fields = piece_fields(op, smallest, source, target, config)
-    wrong = [
-        f"{n} = {v}"
-        for n, v in fields.items()
-        if table.FIELD[n].kind in ("uint", "int") and not table.FIELD[n].range[0] <= v <= table.FIELD[n].range[1]
-    ]
-    if wrong:
+    descriptor = piece_descriptor(op, smallest, source, target, config)
+    if wrong := misfits(descriptor):
         return f"layer {layer}: {', '.join(wrong)} is beyond the accelerator's descriptor; use smaller dimensions."
     return (
-        f"layer {layer}: one output pixel needs {strip_span(fields | {'OUT_PX': 1}, 1, 1)} input words at once, "
+        f"layer {layer}: one output pixel needs {strip_span(replace(descriptor, out_px=1), 1, 1)} input words at once, "
         f"buffers.activation_words = {config.activation_words} holds {config.activation_words - config.ports}; "
         "enlarge the buffer."
     )

@@ -11,11 +11,11 @@ anew by `strips` when the whole network is known.
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
-from firmware_gen.targets.descriptor.timing.demand import Demand, demand, is_on_chip
+from firmware_gen.targets.descriptor.lowering.job import Symbolic, on_bus
+from firmware_gen.targets.descriptor.timing.demand import Demand, demand
 from firmware_gen.targets.descriptor.timing.spans import strip_span, strip_starts, window_words
 from hls.arithmetic.accumulator import ACC_LATENCY
 from hls.config import Config
@@ -32,7 +32,7 @@ class Strips:
     bus_words: int
 
 
-def choose_strips(f: dict[str, Any], config: Config, cbg: int | None = None) -> Strips | None:
+def choose_strips(f: Symbolic, config: Config, cbg: int | None = None) -> Strips | None:
     """The cheapest strips of a descriptor whose other fields are set; None when no strip fits the buffers.
 
     cbg: take this many channel blocks together, so that the weights lie in the order of another descriptor's.
@@ -41,11 +41,11 @@ def choose_strips(f: dict[str, Any], config: Config, cbg: int | None = None) -> 
     windows, whole = window_words(f), demand(f, config, padded=True)
     room = config.activation_words - config.ports
     best = None
-    candidates = [cbg] if cbg else _cbg_candidates(f["NCB"], config.accumulator_entries)
+    candidates = [cbg] if cbg else _cbg_candidates(f.ncb, config.accumulator_entries)
     for cbg in candidates:
-        longest = min(config.accumulator_entries // cbg, f["OUT_PX"])
-        for strip in _strip_candidates(f["OUT_PX"], longest):
-            for first in {strip, f["OUT_PX"] % strip or strip, -(-strip // 2)}:
+        longest = min(config.accumulator_entries // cbg, f.out_px)
+        for strip in _strip_candidates(f.out_px, longest):
+            for first in {strip, f.out_px % strip or strip, -(-strip // 2)}:
                 span = strip_span(f, first, strip, windows)
                 if span > room:
                     continue
@@ -68,7 +68,7 @@ def _strip_candidates(out_px: int, longest: int) -> Iterable[int]:
 
 
 def _cost(
-    f: dict[str, Any],
+    f: Symbolic,
     whole: Demand,
     first: int,
     strip: int,
@@ -79,20 +79,20 @@ def _cost(
 ) -> tuple[int, int]:
     """Estimated cycles and bus words of a descriptor cut into these strips."""
     ports = config.ports
-    begins = strip_starts(f["OUT_PX"], first, strip)
-    px = np.diff(np.append(begins, f["OUT_PX"]))
+    begins = strip_starts(f.out_px, first, strip)
+    px = np.diff(np.append(begins, f.out_px))
     fetch = math.ceil(whole.tile_beats)
     tile = np.maximum(px, max(whole.cut, fetch))
-    sizes = [min(cbg, f["NCB"] - i) for i in range(0, f["NCB"], cbg)]
-    steps = f["KH"] * f["KX"] * f["KB"]
+    sizes = [min(cbg, f.ncb - i) for i in range(0, f.ncb, cbg)]
+    steps = f.kh * f.kx * f.kb
     # Over a strip's input: a tile's vectors may wait for the next tile, a step's last for the accumulators
     passes = [(tile * (n - 1) + np.maximum(tile, px + np.maximum(ACC_LATENCY - px * n, 0))) * steps for n in sizes]
-    compute = sum(passes) * f["GROUPS"]
+    compute = sum(passes) * f.groups
     again = int(compute[-1] - passes[0][-1])  # when the last input words are there, one pass at most is done
-    drain = px * f["GROUPS"] * sum(whole.blocks)
-    bus = sum(n for stream, n in whole.beats(len(px), len(px)).items() if not is_on_chip(f, stream))
+    drain = px * f.groups * sum(whole.blocks)
+    bus = on_bus(f, whole.beats(len(px), len(px)))
     start, end = windows
-    ahead = np.diff(end[np.append(begins[1:], f["OUT_PX"]) - 1], prepend=0)  # new input words of each strip
+    ahead = np.diff(end[np.append(begins[1:], f.out_px) - 1], prepend=0)  # new input words of each strip
     room = config.activation_words - span
     exposed = np.maximum(ahead[1:] - room, 0).sum() // ports
     tail = int(px[-1]) * sum(whole.blocks[-sizes[-1] :])

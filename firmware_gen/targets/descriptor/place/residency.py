@@ -15,8 +15,9 @@ import numpy as np
 
 from firmware_gen.memory import planner
 from firmware_gen.memory.planner import Buffer
+from firmware_gen.operations.tensors import Ref
 from firmware_gen.targets.descriptor.lowering.depth_first import Group, Link, ring_rows, turns
-from firmware_gen.targets.descriptor.lowering.pieces import Job
+from firmware_gen.targets.descriptor.lowering.job import Job, Symbolic, activations
 from firmware_gen.targets.descriptor.place.overlap import Line, Use, cost, delays
 from firmware_gen.targets.descriptor.place.shelf import Shelf
 from firmware_gen.targets.descriptor.timing.demand import demand, vectors
@@ -25,9 +26,6 @@ from hls.config import Config
 from hls.descriptor.interface.table import LINEAR
 from hls.descriptor.interface.timing import fetch_beats, record_beats
 from hls.errors import HeepgenError
-
-STREAMS = ("LOAD", "AUX", "STORE")
-"""Streams of activations, in the order in which they touch a word."""
 
 MARGINS = (0.2, 0.05)
 """The part of its layers' cycles that a group has to save: these estimates are rough, so there are several choices."""
@@ -104,7 +102,9 @@ class _Planner:
     ) -> None:
         self.jobs, self.config, self.size = jobs, config, 4 * config.scratchpad_words
         self.all, self.arena = buffers, arena
-        self.names = [frozenset(name for job in own for _, name in streams(job)) for own in jobs]
+        self.names = [
+            frozenset(where.name for job in own for where in activations(job.descriptor).values()) for own in jobs
+        ]
         self.touching: dict[str, set[int]] = {b.name: set() for b in buffers}
         for step, names in enumerate(self.names):
             for name in names & self.touching.keys():
@@ -237,9 +237,10 @@ class _Planner:
 
     def _may_take_turns(self, steps: tuple[int, ...]) -> bool:
         """Whether no layer writes, besides the rings, what another one of the steps still reads."""
+        streams = [(step, activations(self.jobs[step][0].descriptor)) for step in steps]
         names = {
-            stream: [(step, name) for step in steps for s, name in streams(self.jobs[step][0]) if s == stream]
-            for stream in STREAMS
+            stream: [(step, where[stream].name) for step, where in streams if stream in where]
+            for stream in ("LOAD", "AUX", "STORE")
         }
         rings = {self.links[step].value for step in steps[:-1]}
         stored = [(step, name) for step, name in names["STORE"] if name not in rings]
@@ -354,10 +355,10 @@ class _Planner:
         lead, strips, count = self._whole_uses[id(job)]
         share = {"LOAD": inputs, "STORE": outputs, "AUX": outputs}
         bus = {stream: n * share.get(stream, strips if outputs == 1 else 1.0) for stream, n in count.items()}
-        array = max(vectors(job.fields) * outputs, bus["WEIGHT"], bus["STORE"])  # the accumulators hold little
+        array = max(vectors(job.descriptor) * outputs, bus["WEIGHT"], bus["STORE"])  # the accumulators hold little
         load, store = bus["LOAD"], bus["STORE"]
-        for stream, storage in streams(job):
-            if storage in on_chip:
+        for stream, where in activations(job.descriptor).items():
+            if where.name in on_chip:
                 bus[stream] = 0.0
         fetch = fetch_beats(self.config) + record_beats(self.config)
         return Use(
@@ -372,9 +373,9 @@ class _Planner:
 
 def _beats(job: Job, config: Config) -> tuple[float, int, dict[str, int]]:
     """Load beats of a job's first strip, its strips, and the beats of its streams, those of WEIGHT and PARAM once."""
-    f = job.fields
-    lead = int(window_words(f)[1][min(f["FIRST_PX"], f["OUT_PX"]) - 1]) / config.ports
-    return lead, len(strip_starts(f["OUT_PX"], f["FIRST_PX"], f["STRIP_PX"])), demand(f, config).beats()
+    f = job.descriptor
+    lead = int(window_words(f)[1][min(f.first_px, f.out_px) - 1]) / config.ports
+    return lead, len(strip_starts(f.out_px, f.first_px, f.strip_px)), demand(f, config).beats()
 
 
 class _Room:
@@ -425,16 +426,16 @@ class _Room:
         return self._plan.ring_bytes(part) + max(alive)
 
 
-def streams(job: Job) -> list[tuple[str, str]]:
-    """(stream, storage) of a job's activations."""
-    return [(s, job.fields[f"{s}_ADDR"].name) for s in STREAMS if f"{s}_ADDR" in job.fields]
-
-
 def _not_dense(job: Job) -> list[str]:
     """Storages whose beats are not neighbouring words."""
-    f = job.fields
-    counts = {"LOAD": f["LOAD_C_COUNT"], "STORE": f["COUT"], "AUX": f["COUT"]}
-    return [name for s, name in streams(job) if counts[s] > 1 and f[f"{s}_C_STRIDE"] != 1]
+    f = job.descriptor
+    loops = {
+        "LOAD": (f.load_c_count, f.load_c_stride),
+        "AUX": (f.cout, f.aux_c_stride),
+        "STORE": (f.cout, f.store_c_stride),
+    }
+    apart = {stream for stream, (count, stride) in loops.items() if count > 1 and stride != 1}
+    return [where.name for stream, where in activations(f).items() if stream in apart]
 
 
 def check(
@@ -452,11 +453,11 @@ def check(
     """
     chip = arena // 4 + 1  # the scratchpad, behind the arena
     holds = np.full(chip + config.scratchpad_words, -1)
-    stored = {name for job in jobs for stream, name in streams(job) if stream == "STORE"}
+    stored = {where.name for job in jobs if isinstance(where := job.descriptor.store_addr, Ref)}
     first_id = {name: number << LINEAR for number, name in enumerate([*offsets, *homes])}
     for job in jobs:
-        for stream, name in streams(job):
-            words = job.fields[f"{stream}_ADDR"].offset + _words(job.fields, stream)
+        for stream, where in activations(job.descriptor).items():
+            name, words = where.name, where.offset + _words(job.descriptor, stream)
             home = homes.get(name)
             places = chip + home.offset + words % (1 << home.ring) if home else offsets[name] // 4 + words
             if stream == "STORE":
@@ -465,18 +466,10 @@ def check(
                 raise HeepgenError(f"memory plan: {name} is overwritten before {job.layer} has read it")
 
 
-def _words(f: dict[str, Any], stream: str) -> np.ndarray:
+def _words(f: Symbolic, stream: str) -> np.ndarray:
     """Words of a stream, relative to its address."""
-    if stream == "LOAD":
-        loops = [(f[f"LOAD_{axis}_COUNT"], f[f"LOAD_{axis}_STRIDE"]) for axis in "YXC"]
-    else:
-        loops = [
-            (f["OUT_PX"] // f["OUT_W"], f[f"{stream}_Y_STRIDE"]),
-            (f["OUT_W"], f[f"{stream}_X_STRIDE"]),
-            (f["GROUPS"], f[f"{stream}_G_STEP"]),
-            (f["COUT"], f[f"{stream}_C_STRIDE"]),
-        ]
+    loops = f.load_loops if stream == "LOAD" else f.output_loops(f.store if stream == "STORE" else f.aux)
     words = np.zeros(1, np.int64)
-    for count, stride in loops:
+    for count, stride in reversed(loops):
         words = (words[:, None] + np.arange(count) * stride).reshape(-1)
     return words

@@ -7,7 +7,6 @@ vector, a weight tile or a store may go; no data are computed. Memory is assumed
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 from firmware_gen.targets.descriptor.timing.banks import Banks
 from firmware_gen.targets.descriptor.timing.crossbar import Ports, Uncontended
@@ -15,7 +14,7 @@ from firmware_gen.targets.descriptor.timing.plan import Plan
 from firmware_gen.targets.descriptor.timing.stages import Aux, Counts, Drain, Load, Sequencer, Store
 from firmware_gen.targets.descriptor.timing.streams import Beat, Cutter, Params, Weights
 from hls.config import Config
-from hls.descriptor.interface.table import PROFILE_RECORD, WORDS
+from hls.descriptor.interface.table import PROFILE_RECORD, WORDS, Linked
 from hls.descriptor.interface.timing import FETCH_ASKED, FETCH_CHECKED, NEXT, RECORD, SCRATCHPAD_LATENCY, fetch_beats
 
 NEVER = 1 << 62
@@ -80,7 +79,7 @@ Stage = Load | Weights | Cutter | Params | Sequencer | Drain
 class Machine:
     """All stages, and the descriptor on offer, which each takes when it is through with the one before."""
 
-    def __init__(self, descriptors: list[tuple[dict[str, Any], Banks]], config: Config):
+    def __init__(self, descriptors: list[tuple[Linked, Banks]], config: Config):
         ports = config.ports
         self.plans = [Plan(f, banks, config) for f, banks in descriptors]
         contended = any(plan.banks.contended for plan in self.plans)
@@ -234,8 +233,8 @@ class Machine:
             self.storing = self.recording = False
 
 
-def simulate(descriptors: list[tuple[dict[str, Any], Banks]], config: Config) -> list[Estimate]:
-    """Run a list of descriptors: fields (absent BARRIER and PROFILE mean 1), and the memory banks of their streams."""
+def simulate(descriptors: list[tuple[Linked, Banks]], config: Config) -> list[Estimate]:
+    """Run a list of descriptors, each with the memory banks of its streams."""
     completed = Machine(descriptors, config).run()
     return [
         Estimate(*(b - a for a, b in zip(before, after, strict=True)))

@@ -5,33 +5,28 @@ from dataclasses import dataclass
 
 from hls.config import Config
 from hls.descriptor.interface import timing
-from hls.descriptor.interface.table import Fields
+from hls.descriptor.interface.table import Descriptor
 from hls.descriptor.interface.timing import beats, channels, weight_buffer
 
 
-def vectors(f: Fields) -> int:
+def vectors(f: Descriptor[object]) -> int:
     """Vectors streamed by a descriptor."""
-    return int(f["OUT_PX"] * tiles(f))
+    return int(f.out_px * tiles(f))
 
 
-def tiles(f: Fields) -> int:
+def tiles(f: Descriptor[object]) -> int:
     """Weight tiles of a strip."""
-    return int(f["GROUPS"] * f["NCB"] * f["KH"] * f["KX"] * f["KB"])
+    return int(f.groups * f.ncb * f.kh * f.kx * f.kb)
 
 
-def tile_bytes(f: Fields, config: Config) -> int:
+def tile_bytes(f: Descriptor[object], config: Config) -> int:
     """Weights that are read for a tile."""
-    return 0 if f.get("UNIT_WEIGHTS") else timing.tile_bytes(f.get("DIAGONAL", 0), config)
+    return 0 if f.unit_weights else timing.tile_bytes(f.diagonal, config)
 
 
-def weights_fit(f: Fields, config: Config) -> bool:
+def weights_fit(f: Descriptor[object], config: Config) -> bool:
     """Whether a pass stays in the weight buffer, and is read once for all strips."""
-    return bool(4 * f.get("WEIGHT_WORDS", 0) <= weight_buffer(config).capacity)
-
-
-def is_on_chip(f: Fields, stream: str) -> bool:
-    """Whether a stream of a descriptor whose addresses are not resolved yet leaves the bus alone."""
-    return bool(getattr(f.get(f"{stream}_ADDR"), "on_chip", False))
+    return bool(4 * f.weight_words <= weight_buffer(config).capacity)
 
 
 @dataclass(frozen=True)
@@ -63,24 +58,24 @@ class Demand:
         }
 
 
-def demand(f: Fields, config: Config, padded: bool = False) -> Demand:
-    """From the fields of a descriptor; its strips, addresses and lengths of streams need not be set yet.
+def demand(f: Descriptor[object], config: Config, padded: bool = False) -> Demand:
+    """Of a descriptor; its strips, addresses and lengths of streams need not be set yet.
 
     padded: the last channel block is stored as if it had all its channels.
     """
-    diagonal, size, count = f.get("DIAGONAL", 0), tile_bytes(f, config), tiles(f)
+    diagonal, size, count = f.diagonal, tile_bytes(f, config), tiles(f)
     width = channels(diagonal, config)
-    left = [f["COUT"] - cb * width for cb in range(f["NCB"])]
+    left = [f.cout - cb * width for cb in range(f.ncb)]
     blocks = tuple(beats(min(width, left[0] if padded else rest), config) for rest in left)
-    store = f["OUT_PX"] * f["GROUPS"] * sum(blocks)
+    store = f.out_px * f.groups * sum(blocks)
     return Demand(
         vectors(f),
         size / (4 * config.ports),
         1 if diagonal or not size else weight_buffer(config).load_beats,
         blocks,
-        f["LOAD_Y_COUNT"] * f["LOAD_X_COUNT"] * beats(f["LOAD_C_COUNT"], config),
+        f.load_y_count * f.load_x_count * beats(f.load_c_count, config),
         store,
-        store if f.get("RESIDUAL") or f.get("ACC_INIT") else 0,
+        store if f.residual or f.acc_init else 0,
         -(-count * size // (4 * config.ports)),
-        0 if f.get("UNIFORM") else f["GROUPS"] * f["NCB"] * timing.param_beats(diagonal, config),
+        0 if f.uniform else f.groups * f.ncb * timing.param_beats(diagonal, config),
     )

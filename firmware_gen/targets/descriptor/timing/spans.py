@@ -3,34 +3,32 @@
 
 import numpy as np
 
-from hls.descriptor.interface.table import Fields
+from hls.descriptor.interface.table import Descriptor
 
 
-def strip_sizes(f: Fields) -> list[int]:
+def strip_sizes(out_px: int, first: int, strip: int) -> list[int]:
     """Pixels of every strip."""
-    sizes = [min(f["FIRST_PX"], f["OUT_PX"])]
-    while (left := f["OUT_PX"] - sum(sizes)) > 0:
-        sizes.append(min(f["STRIP_PX"], left))
-    return sizes
+    full, rest = divmod(max(out_px - first, 0), strip)
+    return [min(first, out_px)] + [strip] * full + [rest] * (rest > 0)
 
 
-def window_words(f: Fields) -> tuple[np.ndarray, np.ndarray]:
+def window_words(f: Descriptor[object]) -> tuple[np.ndarray, np.ndarray]:
     """Per output pixel: linear input words that are released when it starts a strip, and that must be loaded.
 
     The second is a running maximum. Both follow `table`'s addressing rule.
     """
-    oy, ox = np.divmod(np.arange(f["OUT_PX"], dtype=np.int64), f["OUT_W"])
-    x = f["X0"] + ox * f["SX_WORDS"]
-    iy = f["Y0"] + oy * f["STRIDE_Y"]
-    row = f["ROW0"] + oy * f["SY_WORDS"]
-    start = np.where(iy < 0, 0, np.where(iy < f["IN_H"], row + np.clip(x, 0, f["IN_ROW"]), f["LOAD_WORDS"]))
+    oy, ox = np.divmod(np.arange(f.out_px, dtype=np.int64), f.out_w)
+    x = f.x0 + ox * f.sx_words
+    iy = f.y0 + oy * f.stride_y
+    row = f.row0 + oy * f.sy_words
+    start = np.where(iy < 0, 0, np.where(iy < f.in_h, row + np.clip(x, 0, f.in_row), f.load_words))
     start[0] = 0
-    last = x + (f["KX"] - 1) * f["KX_STEP"] + (f["GROUPS"] - 1) * f["GROUP_IN_STEP"] + f["RUN"]
-    end_x = np.clip(last, 0, f["IN_ROW"])
+    last = x + (f.kx - 1) * f.kx_step + (f.groups - 1) * f.group_in_step + f.run
+    end_x = np.clip(last, 0, f.in_row)
     end = np.zeros_like(row)
-    for ky in range(f["KH"]):
-        inside = (iy + ky * f["DIL_Y"] >= 0) & (iy + ky * f["DIL_Y"] < f["IN_H"])
-        end = np.where(inside, np.maximum(end, row + ky * f["KY_STEP"] + end_x), end)
+    for ky in range(f.kh):
+        inside = (iy + ky * f.dil_y >= 0) & (iy + ky * f.dil_y < f.in_h)
+        end = np.where(inside, np.maximum(end, row + ky * f.ky_step + end_x), end)
     return start, np.maximum.accumulate(end)
 
 
@@ -39,9 +37,11 @@ def strip_starts(out_px: int, first: int, strip: int) -> np.ndarray:
     return np.concatenate([[0], np.arange(first, out_px, strip)]) if first < out_px else np.zeros(1, np.int64)
 
 
-def strip_span(f: Fields, first: int, strip: int, windows: tuple[np.ndarray, np.ndarray] | None = None) -> int:
+def strip_span(
+    f: Descriptor[object], first: int, strip: int, windows: tuple[np.ndarray, np.ndarray] | None = None
+) -> int:
     """Input words that the most demanding strip needs in the activation buffer at once."""
     start, end = windows or window_words(f)
-    begins = strip_starts(f["OUT_PX"], first, strip)
-    ends = np.append(begins[1:], f["OUT_PX"])
+    begins = strip_starts(f.out_px, first, strip)
+    ends = np.append(begins[1:], f.out_px)
     return int((end[ends - 1] - start[begins]).max())

@@ -7,13 +7,13 @@ about a hundred times faster, and within a few percent. What shares the bus, or 
 
 from bisect import bisect_right
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from firmware_gen.targets.descriptor.timing.demand import demand, weights_fit
 from firmware_gen.targets.descriptor.timing.spans import strip_sizes, window_words
 from hls.arithmetic.accumulator import ACC_LATENCY
 from hls.config import Config
-from hls.descriptor.interface.table import on_chip
+from hls.descriptor.interface.table import Linked, on_chip
 from hls.descriptor.interface.timing import (
     ANSWER,
     FIRST_VECTOR,
@@ -53,26 +53,26 @@ class Work:
     weight_cycles, param_cycles: of the memory for a beat of weights and of parameters.
     """
 
-    def __init__(self, f: dict[str, Any], config: Config, weight_cycles: float = 1, param_cycles: float = 1):
-        self.fields, self.config = f, config
+    def __init__(self, f: Linked, config: Config, weight_cycles: float = 1, param_cycles: float = 1):
+        self.descriptor, self.config = f, config
         self.windows = window_words(f)
         self.load_chip, self.store_chip, self.aux_chip = (
-            bool(config.scratchpad_words) and on_chip(f, stream) for stream in ("LOAD", "STORE", "AUX")
+            bool(config.scratchpad_words) and on_chip(where) for where in (f.load_addr, f.store_addr, f.aux_addr)
         )
-        self.aux = bool(f["RESIDUAL"] or f["ACC_INIT"])
-        self.steps, self.row_steps = f["KH"] * f["KX"] * f["KB"], f["KX"] * f["KB"]
+        self.aux = bool(f.residual or f.acc_init)
+        self.steps, self.row_steps = f.kh * f.kx * f.kb, f.kx * f.kb
         whole = demand(f, config)
         self.tile_beats, self.cut_beats = weight_cycles * whole.tile_beats, whole.cut
         self.fits = weights_fit(f, config)
-        self.param_beats = 0 if f["UNIFORM"] else param_cycles * param_beats(f["DIAGONAL"], config)
-        self.load_cycles = beats(f["LOAD_C_COUNT"], config) / f["LOAD_C_COUNT"]  # of a word
-        parts = [whole.blocks[cb : cb + f["CBG"]] for cb in range(0, f["NCB"], f["CBG"])]
-        self.groups = [(len(part), sum(part)) for part in parts] * f["GROUPS"]  # blocks, store beats of a pixel
+        self.param_beats = 0 if f.uniform else param_cycles * param_beats(f.diagonal, config)
+        self.load_cycles = beats(f.load_c_count, config) / f.load_c_count  # of a word
+        parts = [whole.blocks[cb : cb + f.cbg] for cb in range(0, f.ncb, f.cbg)]
+        self.groups = [(len(part), sum(part)) for part in parts] * f.groups  # blocks, store beats of a pixel
 
     @property
     def stores(self) -> int:
         """Store beats."""
-        return int(self.fields["OUT_PX"] * sum(beats for _, beats in self.groups))
+        return int(self.descriptor.out_px * sum(beats for _, beats in self.groups))
 
     def reads(self, strips: int) -> float:
         """Cycles of the bus for weights and parameters, in so many strips."""
@@ -102,8 +102,8 @@ class Timeline:
 
     def add(self, work: Work, first: int, strip: int) -> None:
         """Continue with a descriptor in such strips; `done` is when it is complete."""
-        f, config = work.fields, work.config
-        ports, barrier, descriptor = config.ports, f["BARRIER"], fetch_beats(config)
+        f, config = work.descriptor, work.config
+        ports, barrier, descriptor = config.ports, f.barrier, fetch_beats(config)
         starts, ends = work.windows
         fetch = max(self.before) + fetch_cycles(config)
         to_drain = vector_to_drain(config)
@@ -111,19 +111,19 @@ class Timeline:
         to_store = read_to_store() + STORED + (SCRATCHPAD_MARK if work.store_chip else ANSWER)
         loading = max(fetch, self.loaded) + 1
         before, stored, base = (self.through, self.loaded, self.done), self.done, self.words
-        marks = (self.marks or [Span(stored, stored, 0, f["LOAD_WORDS"])]) if barrier else []
+        marks = (self.marks or [Span(stored, stored, 0, f.load_words)]) if barrier else []
         self.bus = [s for s in self.bus if s.end > loading] + [Span(fetch - descriptor, fetch, 0, descriptor)]
         self.chip = [s for s in self.chip if s.end > loading]
         now, begun = max(self.through, fetch + FIRST_VECTOR), None
         drained = max(stored, fetch) + (ANSWER + work.param_beats + 4 if work.param_beats else 0)
         fetched, depth = max(self.fetched_weights, fetch), config.weight_bytes / (4 * ports)
-        asked, pixel, pixel_words, own_marks = 0, 0, f["GROUPS"] * f["COUT"], []
+        asked, pixel, pixel_words, own_marks = 0, 0, f.groups * f.cout, []
         on_bus, early, used = 0.0, 0.0, (0.0, 0.0, 0.0)  # beats since `begun`: of load and weights, drained
         last_strip = 0.0
-        for px in strip_sizes(f | {"FIRST_PX": first, "STRIP_PX": strip}):
+        for px in strip_sizes(f.out_px, first, strip):
             last_strip, end = now, pixel + px
-            needed = f["LOAD_WORDS"] if end == f["OUT_PX"] else int(ends[end - 1])
-            top = needed - (f["KH"] - 1) * f["KY_STEP"]
+            needed = f.load_words if end == f.out_px else int(ends[end - 1])
+            top = needed - (f.kh - 1) * f.ky_step
             arrived, beats_loaded = [], []
             for target in (top, needed):  # the first kernel row needs fewer words
                 if target > asked:
@@ -172,19 +172,19 @@ class Timeline:
                 Span(
                     begin + to_store,
                     drained + to_store,
-                    pixel * pixel_words + f["MARK_BASE"],
-                    end * pixel_words + f["MARK_BASE"],
+                    pixel * pixel_words + f.mark_base,
+                    end * pixel_words + f.mark_base,
                 )
             )
-            self.released.append((now, base + (int(starts[end]) if end < f["OUT_PX"] else f["LOAD_WORDS"])))
+            self.released.append((now, base + (int(starts[end]) if end < f.out_px else f.load_words)))
             pixel = end
         self.before, self.through, self.loaded = before, now, loading + 1
         self.fetched_weights = max(fetched, last_strip if work.fits else 0.0)
         self.done = drained + to_store + 2 + record_beats(config)
-        self.words = base + f["LOAD_WORDS"]
-        self.marks = own_marks if f["MARK_WORDS"] else []
-        if self.marks and f["MARK_BASE"]:
-            self.marks.insert(0, Span(0, 0, 0, f["MARK_BASE"]))
+        self.words = base + f.load_words
+        self.marks = own_marks if f.mark_words else []
+        if self.marks and f.mark_base:
+            self.marks.insert(0, Span(0, 0, 0, f.mark_base))
         self.released, self.consumed = self.released[-MEMORY:], self.consumed[-MEMORY:]
 
     def _load(
