@@ -4,12 +4,15 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
 from firmware_gen import ir
-from firmware_gen.emit import codegen
+from firmware_gen.architectures.registry import architecture_of
+from firmware_gen.architectures.targets import target_of
+from firmware_gen.emit.codegen import KIND
 from firmware_gen.frontend.exported import verify
 from firmware_gen.frontend.exported.importer import Example, Model, import_program
 from firmware_gen.memory.planner import MemoryReport
@@ -17,12 +20,9 @@ from firmware_gen.models.fake_quant import GraphModule
 from firmware_gen.models.image import Result
 from firmware_gen.passes import append_softmax, run_passes
 from firmware_gen.passes.quantise import quantise, with_biases
-from firmware_gen.targets.descriptor import reference
-from firmware_gen.targets.descriptor.compiler import compile_choices
-from firmware_gen.targets.descriptor.program import Program
-from firmware_gen.targets.descriptor.strips import fastest
-from hls.config import Config
+from hls.config import Config, System
 from hls.errors import HeepgenError
+from hls.output import write_files
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class CodeGenerator:
         model: Model | CheckedModel,
         example_input: Example | None = None,
         out_dir: str | Path | None = None,
-        config: Config | None = None,
+        config: System | None = None,
         *,
         name: str = "model",
         per_channel: bool = True,
@@ -81,23 +81,26 @@ class CodeGenerator:
         self.sample, self.imported, self.lowered = checked.sample, checked.imported, checked.lowered
         self.check = checked.check
         self.graph = with_biases(quantise(self.lowered, per_channel, calibrate), biases or {})
+        self.target = target_of(architecture_of(self.config))
         self._profile, self._keep = profile, keep_activations
-        self._programs: dict[bool, Program] = {}
+        self._programs: dict[bool, Any] = {}
 
     def generate_code(
         self, append_final_softmax: bool = False, overwrite_existing_generated_files: bool = True
     ) -> Path:
         """Write C++ sources, manifest.json and the memory report; returns the folder."""
-        return codegen.generate(
-            self.program(append_final_softmax), self.sample, self.out_dir, overwrite_existing_generated_files
-        )
+        outputs = self.reference(append_final_softmax=append_final_softmax).outputs
+        files, _ = self.target.render(self.program(append_final_softmax), self.sample, outputs)
+        write_files(self.out_dir, KIND, files, overwrite=overwrite_existing_generated_files)
+        return self.out_dir
 
-    def program(self, append_final_softmax: bool = False) -> Program:
-        """The compiled network."""
+    def program(self, append_final_softmax: bool = False) -> Any:
+        """The compiled network: of the default architecture a `targets.descriptor.program.Program`."""
         if append_final_softmax not in self._programs:
             graph = append_softmax(self.graph) if append_final_softmax else self.graph
-            programs = compile_choices(graph, self.config, self._profile, self._keep)
-            self._programs[append_final_softmax] = fastest(programs)
+            self._programs[append_final_softmax] = self.target.compile(
+                graph, self.config, profile=self._profile, keep_activations=self._keep
+            )
         return self._programs[append_final_softmax]
 
     def quantized_model(self) -> GraphModule:
@@ -106,14 +109,14 @@ class CodeGenerator:
         return GraphModule(self.graph)
 
     def memory_report(self, append_final_softmax: bool = False) -> MemoryReport:
-        return self.program(append_final_softmax).report
+        return self.target.network(self.program(append_final_softmax)).report
 
     def reference(
         self, sample: Example | None = None, append_final_softmax: bool = False, taps: bool = False
     ) -> Result:
         """What the device computes, bit for bit, for `sample` (default: the example input)."""
         data = self.sample if sample is None else _sample(sample)
-        return reference.run(self.program(append_final_softmax), data, taps)
+        return self.target.run(self.program(append_final_softmax), data, taps)
 
 
 def _sample(example: Example | None) -> np.ndarray:

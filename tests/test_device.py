@@ -1,17 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """The runtime's driver, compiled for the host, on registers that behave like the accelerator's."""
 
-import shutil
-from pathlib import Path
-
 import pytest
 
-import firmware_gen
-from hls.descriptor.interface import regmap
+from firmware_gen.emit.codegen import runtime
 from hls.descriptor.interface.registers import ERRORS
 from sim.toolchain import host_compiler, run_tool
 
-RUNTIME = Path(firmware_gen.__file__).parent / "runtime"
 BUSY, OK, ACCELERATOR_ERROR, TIMEOUT = 4, 0, 5, 6
 
 SOC = """
@@ -63,9 +58,8 @@ int main(int, char** argv) {
 def run(tmp_path_factory):
     """Function (first cycle, cycles of the list or 0, STATUS at its end, cycles until drained, limit) -> printed."""
     folder = tmp_path_factory.mktemp("device")
-    for name in ("heepstor.cpp", "heepstor.hpp", "assert.hpp"):
-        shutil.copyfile(RUNTIME / name, folder / name)
-    (folder / "heepstor_regs.h").write_text(regmap.c_header())
+    for name, text in runtime("descriptor").items():
+        (folder / name).write_text(text)
     (folder / "soc.hpp").write_text(SOC)
     (folder / "main.cpp").write_text(MAIN)
     run_tool(
@@ -79,6 +73,7 @@ def run(tmp_path_factory):
             f"-I{folder}",
             folder / "main.cpp",
             folder / "heepstor.cpp",
+            folder / "accelerator.cpp",
             "-o",
             folder / "main",
         ],

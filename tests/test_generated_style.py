@@ -9,8 +9,8 @@ import pytest
 from torch import nn
 
 from firmware_gen import CodeGenerator
-from firmware_gen.emit.codegen import render
 from firmware_gen.emit.layout import statement, table
+from firmware_gen.targets.descriptor.emission import render
 from tests.house import ROOT
 from tests.random_networks import random_network
 

@@ -13,12 +13,12 @@ from click.testing import CliRunner
 from torch import nn
 
 from firmware_gen import ir
-from firmware_gen.emit.listing import listing
 from firmware_gen.frontend.exported.importer import import_model
 from firmware_gen.passes import run_passes
 from firmware_gen.passes.quantise import quantise
 from firmware_gen.targets.descriptor import reference
 from firmware_gen.targets.descriptor.compiler import compile_graph
+from firmware_gen.targets.descriptor.listing import listing
 from firmware_gen.targets.descriptor.place import residency
 from firmware_gen.targets.descriptor.program import DESCRIPTORS
 from gen.cli import main

@@ -12,7 +12,9 @@ from click.testing import CliRunner
 from torch import nn
 
 from firmware_gen import CodeGenerator
-from firmware_gen.targets.cpu import software
+from firmware_gen.targets.calls import model
+from firmware_gen.targets.calls.calls import software_calls
+from firmware_gen.targets.descriptor.compiler import in_memory
 from firmware_gen.targets.descriptor.explain import ARRAY, explain
 from gen.cli import main
 from gen.flows.run import run
@@ -98,7 +100,7 @@ def test_every_model_gives_every_output(name):
         exact = [out.numpy() for out in outputs(generator.quantized_model().double()(x.double()))]
         floating = [out.numpy() for out in outputs(NETWORKS[name](x))]
     got = generator.reference().outputs
-    on_cpu = software.run(software.compile_software(generator.program()), x.numpy())
+    on_cpu = model.run(software_calls(in_memory(generator.program())), x.numpy()).outputs
     for device, cpu, want, real in zip(got, on_cpu, exact, floating, strict=True):
         assert device.shape == cpu.shape == want.shape == real.shape
         for values in (device, cpu):
@@ -157,7 +159,7 @@ def test_outputs_in_cpp(tmp_path, name):
         "compiling the application",
     )
     lines = run_tool([tmp_path / "app"], "the application").splitlines()
-    expected = software.run(software.compile_software(generator.program()), x.numpy())
+    expected = model.run(software_calls(in_memory(generator.program())), x.numpy()).outputs
     for line, values in zip(lines, expected, strict=True):
         *words, largest = line.split()
         assert [int(word, 16) for word in words] == values.reshape(-1).view(np.uint32).tolist()

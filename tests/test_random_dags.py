@@ -9,7 +9,9 @@ import pytest
 import torch
 
 from firmware_gen import CodeGenerator
-from firmware_gen.targets.cpu import software
+from firmware_gen.targets.calls import model
+from firmware_gen.targets.calls.calls import software_calls
+from firmware_gen.targets.descriptor.compiler import in_memory
 from gen.flows.run import run
 from hls.config import Config
 from tests.random_networks import outputs, random_network
@@ -67,7 +69,7 @@ def test_numpy_models_compute_what_pytorch_does(seed):
     assert error(got, exact) < BOUND, config
     program = generator.program()
     assert all(tensor.size == tensor.extent - tensor.offset and not tensor.channels_last for tensor in program.outputs)
-    on_cpu = software.run(software.compile_software(program), net.x.numpy())
+    on_cpu = model.run(software_calls(in_memory(program)), net.x.numpy()).outputs
     assert error(on_cpu, exact) < BOUND
     alone = CodeGenerator(net.model, net.x, config=config, keep_activations=True).reference().outputs
     assert all(np.array_equal(a.view(np.uint32), b.view(np.uint32)) for a, b in zip(got, alone, strict=True)), config

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from torch import nn
 
 from gen.cli import main
-from gen.flows.run import Application, accelerated_layers, run, software_layers
+from gen.flows.run import Application, accelerated_layers, run, timed_layers
 from gen.flows.sw import compare, generate_sw
 from gen.report import LayerReport
 from hls.config import Config
@@ -99,7 +99,7 @@ def test_counters_may_wrap():
 
 
 def test_software_layers_end_one_after_the_other():
-    a, b = software_layers([layer("a", [0]), layer("b", [1])], [(1 << 32) - 10, 999, 90, 150])
+    a, b = timed_layers([layer("a", [0]), layer("b", [1])], [(1 << 32) - 10, 999, 90, 150], {}, True)
     assert (a.cycles, a.cpu_cycles, b.cycles, b.bound_cycles) == (100, 100, 60, 0)
 
 

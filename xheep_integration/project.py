@@ -10,11 +10,9 @@ from typing import Any
 import jinja2
 
 from firmware_gen.emit import codegen
-from firmware_gen.emit.codegen import ARENA_SECTION, BANNER, RUNTIME, WEIGHT_SECTIONS
+from firmware_gen.emit.codegen import ARENA_SECTION, BANNER, WEIGHT_SECTIONS, runtime
 from firmware_gen.memory.planner import ALIGN, PROGRAM_BYTES
 from hls.config import Config
-from hls.descriptor.interface import regmap
-from hls.descriptor.interface.table import CONTIGUOUS, INTERLEAVED
 from hls.errors import HeepgenError
 
 HERE = Path(__file__).parent / "templates"
@@ -282,8 +280,8 @@ def application_files(folder: Path, manifest: dict[str, Any]) -> dict[str, str]:
     """
     arena = manifest["accelerator"]["arena"]
     sections = {
-        WEIGHT_SECTIONS[CONTIGUOUS]: "",
-        WEIGHT_SECTIONS[INTERLEAVED]: SECTION,
+        WEIGHT_SECTIONS[True]: "",
+        WEIGHT_SECTIONS[False]: SECTION,
         ARENA_SECTION: "" if arena < _border(manifest) else SECTION,
     }
     unknown = set(manifest["accelerator"]["placements"]) - set(sections)
@@ -312,8 +310,7 @@ def _target(name: str) -> str:
 
 
 def _runtime() -> dict[str, str]:
-    files = {f"sw/external/heepstor/{name}": (RUNTIME_DIR / name).read_text(encoding="utf-8") for name in RUNTIME}
-    files["sw/external/heepstor/heepstor_regs.h"] = regmap.c_header()
+    files = {f"sw/external/heepstor/{name}": text for name, text in runtime("descriptor").items()}
     for name in BOOT_FILES:
         files[f"sw/freestanding/{name}"] = (RUNTIME_DIR / "boot" / name).read_text(encoding="utf-8")
     return files

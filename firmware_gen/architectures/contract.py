@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     import numpy as np
 
     from firmware_gen import ir
+    from firmware_gen.memory.network import Network
+    from firmware_gen.models.image import Result
+    from firmware_gen.operations.placement import Placement
 
 NAME = re.compile(r"[a-z][a-z0-9_]{0,15}")
 """Of an architecture: what the four ARCHITECTURE registers hold."""
@@ -38,10 +41,34 @@ class Cycles(Protocol):
     def __call__(self, config: Any, m: int, k: int, n: int, /) -> int: ...
 
 
-class Compile(Protocol):
-    """The network as a program of this architecture; `HeepgenError` where a layer or the memory does not fit."""
+class Target(Protocol):
+    """What compiles a network for an architecture, models it, and writes its program in C++.
 
-    def __call__(self, graph: "ir.Graph", config: Any, /, *, profile: bool, keep_activations: bool) -> Any: ...
+    program: what `compile` returned; `network` gives its graph, tensors and memory. run, run_many: the bit-exact model,
+    of one sample of the input's shape, or of many along the first dimension; taps: of every layer's output too. render:
+    text of every file by relative name, and the manifest. explain: a row per layer.
+    """
+
+    def compile(
+        self, graph: "ir.Graph", config: Any, *, profile: bool = True, keep_activations: bool = False
+    ) -> Any: ...
+
+    def network(self, program: Any) -> "Network": ...
+
+    def run(self, program: Any, sample: "np.ndarray", taps: bool = False) -> "Result": ...
+
+    def run_many(
+        self, program: Any, samples: "np.ndarray", taps: bool = False, progress: Callable[[int], None] = ...
+    ) -> "Result": ...
+
+    def render(
+        self, program: Any, sample: "np.ndarray", outputs: "tuple[np.ndarray, ...]"
+    ) -> tuple[dict[str, str], dict[str, Any]]: ...
+
+    def explain(self, graph: "ir.Graph", imported: "ir.Graph | None" = None) -> "list[Placement]": ...
+
+    def listing(self, program: Any) -> Any:
+        """What every step of the accelerator does; `HeepgenError` where there is no such list."""
 
 
 @dataclass(frozen=True)
@@ -52,13 +79,17 @@ class Limits:
     n: int
 
 
+def _no_headers(_config: Any) -> Mapping[str, str]:
+    return {}
+
+
 @dataclass(frozen=True)
 class Gemm:
     """An accelerator of matrix products; all else of a network is ours.
 
     compute: its arithmetic, for K and N within `limits`. driver: C++ header with `class heepstor::Driver`, beside
     architecture.py. cycles: of a call, where they are known. kernels: NumPy models of the CPU's kernels that a member
-    function of the driver replaces, by its name.
+    function of the driver replaces, by its name. headers: further C++ headers for the driver, text by name.
     """
 
     compute: Compute
@@ -66,13 +97,14 @@ class Gemm:
     limits: Callable[[Any], Limits]
     cycles: Cycles | None = None
     kernels: Mapping[str, Callable[..., "np.ndarray"]] = field(default_factory=dict)
+    headers: Callable[[Any], Mapping[str, str]] = _no_headers
 
 
 @dataclass(frozen=True)
 class Graph:
-    """An accelerator, or a CPU, that lowers whole networks by itself."""
+    """An accelerator, or a CPU, that lowers whole networks by itself; `target` makes what does."""
 
-    compile: Compile
+    target: Callable[[], Target]
 
 
 def _no_masters(_config: Any) -> int:
@@ -135,6 +167,10 @@ def _no_facts(_config: Any) -> Sequence[Fact]:
     return ()
 
 
+def _unknown_peak(_config: Any) -> int:
+    return 0
+
+
 def _described(config: Any) -> str:
     given = ", ".join(f"{o.attribute} {o.shown(getattr(config, o.attribute))}" for o in own_options(type(config)))
     return f"{config.architecture}, {given}" if given else str(config.architecture)
@@ -145,7 +181,8 @@ class Architecture:
     """A kind of accelerator with the software that drives it.
 
     summary: one line. config: its options, see `System`; its name is theirs. hardware: None for a CPU alone. facts: of
-    generated hardware, besides options and hash. describe: one line that names what is built. folder: where relative
+    generated hardware, besides options and hash. describe: one line that names what is built. peak:
+    multiply-accumulates per cycle at most, 0 where nobody knows. folder: where relative
     paths begin.
 
     Raises `HeepgenError` for what cannot be one.
@@ -157,6 +194,7 @@ class Architecture:
     hardware: Hardware | None = None
     facts: Callable[[Any], Sequence[Fact]] = _no_facts
     describe: Callable[[Any], str] = _described
+    peak: Callable[[Any], int] = _unknown_peak
     folder: Path | None = None
 
     def __post_init__(self) -> None:

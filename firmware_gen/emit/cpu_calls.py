@@ -8,8 +8,8 @@ from functools import singledispatch
 
 from firmware_gen import ir
 from firmware_gen.emit.literals import float_literal
+from firmware_gen.memory.network import Layer, Network
 from firmware_gen.operations.tensors import Tensor, image_steps
-from firmware_gen.targets.descriptor.program import Layer, Program
 from hls.errors import HeepgenError
 
 HEADER = """// SPDX-License-Identifier: Apache-2.0
@@ -26,36 +26,36 @@ namespace heepstor {
 
 
 @singledispatch
-def cpu_call(node: ir.OnCpu, layer: Layer, program: Program) -> str:
+def cpu_call(node: ir.OnCpu, layer: Layer, network: Network) -> str:
     """C++ statement that computes `layer`, whose node is `node`. HeepgenError for a class without one."""
     raise HeepgenError(f"layer {node.name}: {node.op} has no call in C++; emit/cpu_calls.py lacks it")
 
 
 @cpu_call.register
-def _(node: ir.Elementwise, layer: Layer, program: Program) -> str:
-    places = _arena(program, layer.sources[0]), _arena(program, layer.target)
+def _(node: ir.Elementwise, layer: Layer, network: Network) -> str:
+    places = _arena(network, layer.sources[0]), _arena(network, layer.target)
     values = [float_literal(getattr(node, name)) for name in node.parameters()]
     return _text(node.kernel, *places, layer.target.size, *values)
 
 
 @cpu_call.register
-def _(node: ir.Softmax, layer: Layer, program: Program) -> str:
+def _(node: ir.Softmax, layer: Layer, network: Network) -> str:
     target = layer.target
     count = target.shape[node.axis]
     stride = 1 if node.axis == -1 or target.channels_last else math.prod(target.shape[2:])
-    places = _arena(program, layer.sources[0]), _arena(program, target)
+    places = _arena(network, layer.sources[0]), _arena(network, target)
     kernel = f"log_{node.kernel}" if node.log else node.kernel
     return _text(kernel, *places, target.size // count, count, stride)
 
 
 @cpu_call.register
-def _(node: ir.Mul, layer: Layer, program: Program) -> str:
+def _(node: ir.Mul, layer: Layer, network: Network) -> str:
     whole, tensors = layer.target.shape, (*layer.sources, layer.target)
     counts = whole[0] if len(whole) > 1 else 1, math.prod(whole[2:]), whole[min(1, len(whole) - 1)]
     steps = [image_steps(t, whole) for t in tensors]
     if len({(t.shape, t.channels_last) for t in tensors}) == 1 and not any(t.pitch for t in tensors):
         counts, steps = (1, 1, math.prod(whole)), [(0, 0, 1)] * 3  # alike, and without gaps
-    operands = [f"{_arena(program, t)}, {{{', '.join(map(str, s))}}}" for t, s in zip(tensors, steps, strict=True)]
+    operands = [f"{_arena(network, t)}, {{{', '.join(map(str, s))}}}" for t, s in zip(tensors, steps, strict=True)]
     return _text(node.kernel, *operands, *counts)
 
 
@@ -63,8 +63,8 @@ def _text(kernel: str, *arguments: object) -> str:
     return f"heepstor::{kernel}({', '.join(map(str, arguments))});"
 
 
-def _arena(program: Program, tensor: Tensor) -> str:
-    return f"arena({program.offsets[tensor.storage] // 4 + tensor.offset})"
+def _arena(network: Network, tensor: Tensor) -> str:
+    return f"arena({network.offsets[tensor.storage] // 4 + tensor.offset})"
 
 
 def elementwise_header() -> str:

@@ -10,7 +10,7 @@ from firmware_gen import ir
 from firmware_gen.memory import planner
 from firmware_gen.memory.network import Layer
 from firmware_gen.operations.tensors import Tensor, shares_storage
-from hls.config import Config
+from hls.config import System
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ def plan_arena(
     tensors: Mapping[str, Tensor],
     layers: Sequence[Layer],
     constants: Mapping[str, np.ndarray],
-    config: Config,
+    config: System,
     program: int,
     keep_all: bool = False,
 ) -> Arena:
@@ -120,7 +120,7 @@ def memory_report(
     graph: ir.Graph,
     layers: Sequence[Layer],
     arena: Arena,
-    config: Config,
+    config: System,
     beside: Container[str] = (),
     program: int | None = None,
 ) -> planner.MemoryReport:

@@ -9,7 +9,7 @@ import numpy as np
 from firmware_gen import ir
 from firmware_gen.memory import planner
 from firmware_gen.operations.tensors import Tensor
-from hls.config import Config
+from hls.config import System
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Network:
     """Tensors in an arena; `offsets` are of its storages, in bytes."""
 
     graph: ir.Graph
-    config: Config
+    config: System
     tensors: dict[str, Tensor]
     arena_address: int
     arena_bytes: int

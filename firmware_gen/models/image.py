@@ -53,7 +53,21 @@ def run_on_cpu(network: Network, layer: Layer, image: np.ndarray) -> None:
 
 
 def checked_sample(network: Network, sample: np.ndarray) -> np.ndarray:
+    """float32 in the shape of the network's input."""
     data = np.ascontiguousarray(sample, np.float32)
     if data.shape != network.input.shape:
         raise HeepgenError(f"the input has shape {data.shape}, {network.graph.name} takes {network.input.shape}")
     return data
+
+
+def checked_samples(network: Network, samples: np.ndarray) -> np.ndarray:
+    """float32 (N, ...), with N a multiple of the network's batch, as (inferences, batch, ...)."""
+    data, shape = np.ascontiguousarray(samples, np.float32), network.input.shape
+    if len(shape) < 2 or data.shape[1:] != shape[1:] or len(data) % shape[0] or not len(data):
+        raise HeepgenError(f"the samples have shape {data.shape}, {network.graph.name} takes {shape}")
+    return data.reshape(-1, *shape)
+
+
+def joined_batches(values: np.ndarray) -> np.ndarray:
+    """[inferences, batch, ...] -> [inferences * batch, ...]."""
+    return values.reshape(-1, *values.shape[2:]) if values.ndim > 2 else values

@@ -2,6 +2,7 @@
 #include "kernels.hpp"
 
 #include "assert.hpp"
+#include "epilogue.hpp"
 
 namespace heepstor {
 namespace kernels {
@@ -84,13 +85,6 @@ template <class Four, class One>
   }
 }
 
-inline float activated(const Activation& a, float y) {
-  if (a.slope != 1.0f && !(y > 0.0f)) y = y * a.slope;
-  if (y <= a.low) y = a.low;
-  if (y >= a.high) y = a.high;
-  return y;
-}
-
 /** Calls f(0), ..., f(N - 1); unrolled by every compiler at every optimisation level, so that arrays stay in registers. */
 template <int N>
 struct Times {
@@ -113,16 +107,6 @@ template <int PX>
 struct Sums {
   float at[PX][kBlock];
 };
-
-/** Activation, and the residual before or after it. */
-inline float finished(const Activation& a, Add residual, float y, const float* aux) {
-  switch (residual) {
-    case Add::none: return activated(a, y);
-    case Add::before_activation: return activated(a, y + *aux);
-    case Add::after_activation: break;
-  }
-  return activated(a, y) + *aux;
-}
 
 /** One tap of PX pixels and kBlock outputs: the weights are converted once for all pixels. */
 template <int PX>

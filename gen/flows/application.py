@@ -5,12 +5,14 @@ import json
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from firmware_gen.architectures.registry import find
 from gen.flows.sw import KIND, REFERENCE, ImportOptions
 from gen.report import LayerReport
-from hls.config import OPTIONS, Config
+from hls.config import System, options
 from hls.descriptor.interface.table import PROFILE_RECORD
 from hls.errors import HeepgenError
 from hls.output import marker
@@ -46,10 +48,19 @@ class Application:
             raise _damaged(folder, MANIFEST, wrong)
         return application
 
-    @property
-    def config(self) -> Config:
-        attributes = {o.attribute for o in OPTIONS}
-        return Config(**{k: v for k, v in self.manifest["config"].items() if k in attributes})
+    @cached_property
+    def config(self) -> System:
+        """What it was generated for; raises `HeepgenError` for an architecture that is not known."""
+        name = self.manifest["config"]["architecture"]
+        try:
+            kind = find(name).config
+        except HeepgenError:
+            raise HeepgenError(
+                f"{self.folder} is for architecture {name}, which is not installed; give its folder: "
+                "--architecture PATH."
+            ) from None
+        attributes = {o.attribute for o in options(kind)}
+        return kind(**{k: v for k, v in self.manifest["config"].items() if k in attributes})
 
     @property
     def options(self) -> ImportOptions:
@@ -115,7 +126,7 @@ _MODE = {
 }
 _MANIFEST = {
     "name": _text,
-    "config": {"hash": _natural()} | {o.attribute: lambda v: True for o in OPTIONS},
+    "config": {"hash": _natural(), "architecture": _text} | {o.attribute: lambda v: True for o in options(System)},
     "sources": [_source],
     "include_dirs": [_source],
     "symbols": {"result": _text, "timing": _text, "arena": _text},
@@ -125,7 +136,7 @@ _MANIFEST = {
     "software": _MODE,
     "profile": {
         "offset": lambda v: v is None or _ADDRESS(v),
-        "words": lambda v: v == list(PROFILE_RECORD),
+        "words": lambda v: v in ([], list(PROFILE_RECORD)),
         "records": _natural(2**20),
     },
     "layers": [

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from firmware_gen.architectures.registry import architecture_of
 from hls import __version__
-from hls.config import Config
+from hls.config import Config, System
 from hls.descriptor.interface import regmap
 from hls.output import fill, generated_folder
 
@@ -80,10 +81,9 @@ class HwReport:
         return "\n".join(["# Generated accelerator", "", "| quantity | value |", "|---|---|", *rows, ""])
 
 
-def geometry(config: Config) -> str:
+def geometry(config: System) -> str:
     """One line naming what was built."""
-    ports = "1 port" if config.ports == 1 else f"{config.ports} ports"
-    return f"{config.rows}x{config.cols} {config.arithmetic}, {ports}"
+    return architecture_of(config).describe(config)
 
 
 def generate_hw(

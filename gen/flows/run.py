@@ -15,13 +15,15 @@ from typing import Any
 import numpy as np
 
 import hls
+from firmware_gen.architectures.contract import Whole
+from firmware_gen.architectures.registry import architecture_of
 from gen.flows.application import Application
 from gen.flows.hw import geometry
 from gen.flows.sw import MODEL, compare, generate_application, generate_sw
 from gen.inputs import load_array
 from gen.report import LayerReport, OutputReport, RunReport
 from hls import __version__
-from hls.config import OPTIONS, Config
+from hls.config import System, options
 from hls.errors import HeepgenError
 from hls.output import file_to_fill
 
@@ -29,23 +31,25 @@ Progress = Callable[[str], None]
 MISMATCH = 2  # exit code of the firmware when its own check failed
 
 
-def hardware(config: Config, progress: Progress = lambda message: None) -> Path:
+def hardware(config: System, progress: Progress = lambda message: None) -> Path:
     """Folder with the Verilog of `config` under the default names, generated once per configuration and source."""
-    from hls.descriptor import top
     from sim.cache import build_once
+
+    kind = architecture_of(config).hardware
+    assert isinstance(kind, Whole)
 
     def build(work: Path) -> None:
         progress(f"generating the accelerator, {geometry(config)}")
-        top.generate(replace(config, prefix=Config.prefix), work)
+        kind.generate(replace(config, prefix=System.prefix), work)
 
     sources = sorted(Path(hls.__file__).parent.rglob("*.py"))
-    fields = " ".join(f"{o.attribute}={getattr(config, o.attribute)}" for o in OPTIONS if o.in_hash)
+    fields = " ".join(f"{o.attribute}={getattr(config, o.attribute)}" for o in options(type(config)) if o.in_hash)
     return build_once("hardware", [fields, __version__, metadata.version("myhdl"), *sources], build)
 
 
 def run(
     target: str | Path,
-    config: Config,
+    config: System,
     *,
     hardware_given: bool = False,
     input_path: str | Path | None = None,
@@ -80,6 +84,7 @@ def run(
         application = _application(Path(target), config, work, input_path, bool(taps), progress, import_options)
         check_taps(application, taps)
         accelerator = None
+        software = software or architecture_of(application.config).hardware is None
         if not software:
             accelerator = hardware(config if hardware_given else application.config, progress)
         elf = compiled(application, software, toolchain, work, progress) if elf is None else Path(elf)
@@ -88,7 +93,7 @@ def run(
 
 def _application(
     target: Path,
-    config: Config,
+    config: System,
     work: Path,
     input_path: str | Path | None,
     keep: bool,
@@ -264,15 +269,14 @@ def report_of(
     manifest, config = application.manifest, application.config
     timing = np.frombuffer(dumps["timing"], np.uint32)
     reference = application.reference
-    layers = (
-        software_layers(manifest["layers"], timing)
-        if software
-        else accelerated_layers(manifest["layers"], timing, _records(manifest, dumps), reference["layers"])
-    )
+    if software or not manifest["profile"]["words"]:
+        layers = timed_layers(manifest["layers"], timing, reference["layers"], software)
+    else:
+        layers = accelerated_layers(manifest["layers"], timing, _records(manifest, dumps), reference["layers"])
     return RunReport(
         network=manifest["name"],
         geometry=geometry(config),
-        peak=0 if software else config.rows * config.cols,
+        peak=0 if software else architecture_of(config).peak(config),
         total_cycles=int(np.frombuffer(dumps["result"], np.uint64)[1]),
         results=tuple(_outputs(manifest, mode, reference, dumps)),
         layers=tuple(layers),
@@ -312,14 +316,26 @@ def _elapsed(end: int, start: int) -> int:
     return (end - start) % (1 << 32)
 
 
-def software_layers(layers: list[dict[str, Any]], timing: Any) -> list[LayerReport]:
-    """Layers of a CPU-only run; `timing` is start, end, and the end of every layer."""
+def timed_layers(
+    layers: list[dict[str, Any]], timing: Any, errors: dict[str, dict[str, Any]], software: bool
+) -> list[LayerReport]:
+    """Layers that the CPU calls one after the other; `timing` is start, end, and the end of every layer. `software`:
+    the CPU computes them too, in arithmetic of which `errors` do not speak."""
     start, _, *ends = map(int, timing)
     reports = []
     for layer, end in zip(layers, ends, strict=True):
         cycles = _elapsed(end, start)
+        on_cpu = software or layer["on_cpu"]
         reports.append(
-            LayerReport(layer["name"], layer["op"], tuple(layer["shape"]), layer["macs"], cycles, cpu_cycles=cycles)
+            LayerReport(
+                layer["name"],
+                layer["op"],
+                tuple(layer["shape"]),
+                layer["macs"],
+                cycles,
+                cpu_cycles=cycles if on_cpu else 0,
+                **({} if software else errors.get(layer["name"], {})),
+            )
         )
         start = end
     return reports

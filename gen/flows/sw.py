@@ -12,7 +12,7 @@ import numpy as np
 
 from gen.inputs import LARGEST_INPUT, check_model, load_array, load_samples, network_name
 from gen.report import sqnr_db
-from hls.config import Config
+from hls.config import System
 from hls.errors import HeepgenError
 from hls.output import fill, generated_folder
 
@@ -84,7 +84,7 @@ def _table(title: str, columns: tuple[str, ...]) -> Any:
 
 def generate_sw(
     model: str | Path,
-    config: Config,
+    config: System,
     out: str | Path,
     *,
     sample: str | Path | None = None,
@@ -164,7 +164,7 @@ def load_program(
 def generate_application(
     program: Any,
     data: np.ndarray,
-    config: Config,
+    config: System,
     out: str | Path,
     options: ImportOptions,
     *,
@@ -179,11 +179,8 @@ def generate_application(
     """`generate_sw` for an ExportedProgram and a float32 sample of its input's shape; `checked` is what `read_model`
     made of it, if it was read."""
     from firmware_gen import CodeGenerator
-    from firmware_gen.emit.codegen import render_with_manifest
-    from firmware_gen.emit.listing import listing as list_descriptors
     from firmware_gen.frontend.loader import exported_bytes
     from firmware_gen.passes import append_softmax
-    from firmware_gen.targets.descriptor.explain import explain as placements_of
     from gen.documents.plan import draw
 
     softmax = options.append_final_softmax
@@ -200,15 +197,15 @@ def generate_application(
             keep_activations=keep_activations,
         )
         graph = append_softmax(generator.graph) if softmax else generator.graph
-        placements = tuple(placements_of(graph, generator.imported))
+        placements = tuple(generator.target.explain(graph, generator.imported))
         explain(_explanation(name, placements))
         compiled = generator.program(softmax)
         progress(f"running {name} in PyTorch and in the bit-exact model")
         result = generator.reference(append_final_softmax=softmax, taps=True)
         reference = _reference(program, data, generator, result, softmax)
-        files, manifest = render_with_manifest(compiled, generator.sample, result.outputs)
+        files, manifest = generator.target.render(compiled, generator.sample, result.outputs)
         files[REFERENCE] = json.dumps(reference, indent=2) + "\n"
-        lines = list_descriptors(compiled) if listing else None
+        lines = generator.target.listing(compiled) if listing else None
         if lines:
             files[LISTING] = lines.to_text()
         fill(folder, files | {MODEL: exported_bytes(program)})
@@ -223,7 +220,7 @@ def generate_application(
         tuple(manifest["layers"]),
         manifest["memory"],
         placements,
-        compiled.report.to_text(),
+        generator.target.network(compiled).report.to_text(),
         generator.check.to_dict(),
         lines.to_dict() if lines else None,
     )

@@ -72,7 +72,12 @@ def generate_xheep(
     project.check_heep_dir(heep)
     opened = [Application.open(app) for app in apps]
     if opened and not config_given:
-        config = opened[0].config
+        first = opened[0].config
+        if not isinstance(first, Config):
+            raise HeepgenError(
+                f"{opened[0].folder} is for architecture {first.architecture}, which no X-HEEP project can have yet."
+            )
+        config = first
     for path in (heep, out, *(application.folder.resolve() for application in opened)):
         _check_path(path)
     programs = [program_of(application, config, out) for application in opened]

@@ -3,20 +3,15 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-from firmware_gen.architectures.contract import Architecture, Fact, Graph, Whole
+from firmware_gen.architectures.contract import Architecture, Fact, Graph, Target, Whole
 from hls.config import Config
 
-if TYPE_CHECKING:
-    from firmware_gen import ir
 
+def _target() -> Target:
+    from firmware_gen.targets.descriptor.target import DescriptorTarget
 
-def _compile(graph: "ir.Graph", config: Config, *, profile: bool = True, keep_activations: bool = False) -> Any:
-    from firmware_gen.targets.descriptor.compiler import compile_choices
-    from firmware_gen.targets.descriptor.strips import fastest
-
-    return fastest(compile_choices(graph, config, profile, keep_activations))
+    return DescriptorTarget()
 
 
 def _generate(config: Config, folder: Path) -> list[Path]:
@@ -27,6 +22,10 @@ def _generate(config: Config, folder: Path) -> list[Path]:
 
 def _masters(config: Config) -> int:
     return config.ports
+
+
+def _peak(config: Config) -> int:
+    return config.rows * config.cols
 
 
 def _describe(config: Config) -> str:
@@ -58,8 +57,9 @@ def _facts(config: Config) -> Sequence[Fact]:
 ARCHITECTURE = Architecture(
     summary="systolic array with descriptors, masters and buffers of its own: whole layers run without the CPU",
     config=Config,
-    software=Graph(_compile),
+    software=Graph(_target),
     hardware=Whole(_generate, _masters),
     facts=_facts,
     describe=_describe,
+    peak=_peak,
 )

@@ -13,6 +13,7 @@ from firmware_gen.operations.tensors import Ref, Tensor
 from firmware_gen.targets.descriptor.lowering.job import Job
 from firmware_gen.targets.descriptor.lowering.pieces import Constants
 from firmware_gen.targets.descriptor.place import residency
+from hls.config import Config
 from hls.descriptor.interface.table import (
     ARENA,
     CONTIGUOUS,
@@ -55,6 +56,7 @@ class Program(network.Network):
     memory.
     """
 
+    config: Config
     layers: tuple[Layer, ...]
     jobs: tuple[Job, ...]
     constants: dict[str, np.ndarray] = field(repr=False)

@@ -10,13 +10,21 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from firmware_gen.memory.planner import memory_map
-from firmware_gen.models.image import Result, checked_sample, read, read_outputs, run_on_cpu, write
+from firmware_gen.models.image import (
+    Result,
+    checked_sample,
+    checked_samples,
+    joined_batches,
+    read,
+    read_outputs,
+    run_on_cpu,
+    write,
+)
 from firmware_gen.targets.descriptor.compiler import in_memory
 from firmware_gen.targets.descriptor.program import DESCRIPTORS, Program
 from hls.descriptor.interface.table import FIELD, SCRATCHPAD, WORDS
 from hls.descriptor.model import Layer as ExecutedDescriptor
 from hls.descriptor.model import execute
-from hls.errors import HeepgenError
 
 INFERENCES_AT_ONCE = 16
 """Inferences of a thread of `run_many` that share every NumPy call."""
@@ -62,10 +70,7 @@ def run_many(
     `outputs` and `taps` are those of `run` for every batch, joined along the first dimension (stacked when the graph's
     values are vectors without one). `progress` is told how many rows are done.
     """
-    data, batch = np.ascontiguousarray(samples, np.float32), program.input.shape[0]
-    if len(program.input.shape) < 2 or data.shape[1:] != program.input.shape[1:] or len(data) % batch or not len(data):
-        raise HeepgenError(f"the samples have shape {data.shape}, {program.graph.name} takes {program.input.shape}")
-    data = data.reshape(-1, *program.input.shape)
+    data, batch = checked_samples(program, samples), program.input.shape[0]
     parts = [data[i : i + INFERENCES_AT_ONCE] for i in range(0, len(data), INFERENCES_AT_ONCE)]
     results = []
     observed = in_memory(program) if taps else None
@@ -75,14 +80,9 @@ def run_many(
             results.append(result)
             progress(batch * sum(len(r.output) for r in results))
     joined = {name: np.concatenate([r.taps[name] for r in results]) for name in results[0].taps}
-    outputs = tuple(_joined(np.concatenate(parts)) for parts in zip(*(r.outputs for r in results), strict=True))
+    outputs = tuple(joined_batches(np.concatenate(parts)) for parts in zip(*(r.outputs for r in results), strict=True))
     losses = {name: max(r.losses[name] for r in results) for name in results[0].losses}
-    return Result(outputs, {name: _joined(tap) for name, tap in joined.items()}, results[0].vectors, losses)
-
-
-def _joined(values: np.ndarray) -> np.ndarray:
-    """[inferences, batch, ...] -> [inferences * batch, ...]."""
-    return values.reshape(-1, *values.shape[2:]) if values.ndim > 2 else values
+    return Result(outputs, {name: joined_batches(tap) for name, tap in joined.items()}, results[0].vectors, losses)
 
 
 def _run(program: Program, samples: np.ndarray, observed: Program | None) -> Result:

@@ -4,19 +4,9 @@
 
 #include <stdint.h>
 
-#include "heepstor_regs.h"
+#include "accelerator.hpp"
 
 namespace heepstor {
-
-enum class Status : uint32_t {
-  ok = 0,
-  not_found = 1,         // no accelerator answers with the magic number
-  wrong_version = 2,     // its registers or descriptors have another layout
-  wrong_hardware = 3,    // generated from another configuration than this program
-  busy = 4,              // a list is running, or answers of an aborted one are still due
-  accelerator_error = 5, // see Device::error_code and error_address
-  timeout = 6,           // the list did not end in the cycles that Device::run was given, and was stopped
-};
 
 /** What the program was generated for. */
 struct Hardware {
@@ -28,16 +18,10 @@ struct Region {
   uint32_t base, limit;
 };
 
-/** Where the accelerator is: slave address, and its fast interrupt line. */
-struct Connection {
-  uint32_t slave_base;
-  uint32_t irq_line;
-};
-
 /** The accelerator: one list of descriptors at a time. */
-class Device {
+class Device : public Accelerator {
  public:
-  constexpr explicit Device(Connection connection) : connection_(connection) {}
+  constexpr explicit Device(Connection connection) : Accelerator(connection) {}
 
   /** Checks that the accelerator is the expected one, clears an error, sets its regions, enables its interrupt. */
   Status open(const Hardware& expected, const Region (&regions)[HEEPSTOR_REGIONS], uint32_t watchdog_cycles);
@@ -63,31 +47,19 @@ class Device {
    */
   Status reset(bool force) const;
 
-  /** Free-running counter. Unlike mcycle it also counts while the CPU sleeps. */
-  uint64_t cycles() const;
-  uint32_t cycles_low() const { return read(HEEPSTOR_CYCLE_LO_REG); }
-
   /** One of HEEPSTOR_ERROR_*, and the address that caused it. */
   uint32_t error_code() const;
   uint32_t error_address() const { return read(HEEPSTOR_ERROR_ADDR_REG); }
-
-  uint32_t read(uint32_t offset) const;
-  void write(uint32_t offset, uint32_t value) const;
 
  private:
   void start(uint32_t doorbell) const;
   void wait() const;
   void acknowledge() const;
   Status outcome() const;
-
-  Connection connection_;
 };
 
 /** One sentence per status; for wrong_hardware both geometries follow. */
 void print_status(Status status, const Device& device, const Hardware& expected);
-
-void print_decimal(uint64_t value);
-void print_hex(uint32_t value);
 
 }  // namespace heepstor
 

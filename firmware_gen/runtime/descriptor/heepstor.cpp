@@ -9,23 +9,9 @@ namespace heepstor {
 namespace {
 
 constexpr uint32_t kDrainPolls = 1000;
+constexpr const char* kArchitecture = "descriptor";
 
 const Device* opened;  // whose regions the accelerator has
-
-// The interrupt only has to end wfi: it stays masked in mstatus, so there is no handler and no race.
-void enable_wake_up(uint32_t line) {
-#if defined(__riscv)
-  __asm__ volatile("csrci mstatus, 8\n\tcsrs mie, %0" ::"r"(soc_interrupt_mask(line)));
-#else
-  (void)line;
-#endif
-}
-
-void sleep() {
-#if defined(__riscv)
-  __asm__ volatile("wfi" ::: "memory");
-#endif
-}
 
 void print_geometry(uint32_t rows, uint32_t cols, uint32_t fma, uint32_t ports, uint32_t hash) {
   print_decimal(rows);
@@ -39,16 +25,23 @@ void print_geometry(uint32_t rows, uint32_t cols, uint32_t fma, uint32_t ports, 
 
 uint32_t bits(uint32_t word, uint32_t lsb, uint32_t mask) { return word >> lsb & mask; }
 
+void print_difference(const Device& device, const Hardware& expected) {
+  const uint32_t geometry = device.read(HEEPSTOR_GEOMETRY_REG);
+  soc_puts("the accelerator is ");
+  print_geometry(
+      bits(geometry, HEEPSTOR_GEOMETRY_ROWS_LSB, HEEPSTOR_GEOMETRY_ROWS_MASK),
+      bits(geometry, HEEPSTOR_GEOMETRY_COLS_LSB, HEEPSTOR_GEOMETRY_COLS_MASK), geometry & HEEPSTOR_GEOMETRY_FMA_BIT,
+      bits(geometry, HEEPSTOR_GEOMETRY_PORTS_LSB, HEEPSTOR_GEOMETRY_PORTS_MASK), device.read(HEEPSTOR_CONFIG_HASH_REG));
+  soc_puts("; this program was generated for ");
+  print_geometry(expected.rows, expected.cols, expected.fma, expected.ports, expected.config_hash);
+  soc_puts("\n");
+}
+
 }  // namespace
 
-uint32_t Device::read(uint32_t offset) const { return soc_register(connection_.slave_base + offset); }
-
-void Device::write(uint32_t offset, uint32_t value) const { soc_register(connection_.slave_base + offset) = value; }
-
 Status Device::open(const Hardware& expected, const Region (&regions)[HEEPSTOR_REGIONS], uint32_t watchdog_cycles) {
-  if (read(HEEPSTOR_MAGIC_REG) != HEEPSTOR_MAGIC) return Status::not_found;
-  if (read(HEEPSTOR_VERSION_REG) != expected.version) return Status::wrong_version;
-  if (read(HEEPSTOR_CONFIG_HASH_REG) != expected.config_hash) return Status::wrong_hardware;
+  const Status identity = identify({expected.version, expected.config_hash, kArchitecture});
+  if (identity != Status::ok) return identity;
   const uint32_t status = read(HEEPSTOR_STATUS_REG);
   if (status & HEEPSTOR_STATUS_BUSY_BIT) return Status::busy;
   if (status & (HEEPSTOR_STATUS_ERROR_BIT | HEEPSTOR_STATUS_DRAINING_BIT)) {
@@ -63,8 +56,7 @@ Status Device::open(const Hardware& expected, const Region (&regions)[HEEPSTOR_R
   write(HEEPSTOR_CTRL_REG, HEEPSTOR_CTRL_CLEAR_COUNTERS_BIT);
   write(HEEPSTOR_IRQ_STATUS_REG, ~0u);
   write(HEEPSTOR_IRQ_ENABLE_REG, HEEPSTOR_IRQ_ENABLE_DONE_BIT | HEEPSTOR_IRQ_ENABLE_ERROR_BIT);
-  soc_fast_interrupt_enable(connection_.irq_line);
-  enable_wake_up(connection_.irq_line);
+  enable_interrupt();
   opened = this;
   return Status::ok;
 }
@@ -110,7 +102,7 @@ void Device::wait() const {
 
 void Device::acknowledge() const {
   write(HEEPSTOR_IRQ_STATUS_REG, ~0u);
-  soc_fast_interrupt_clear(connection_.irq_line);
+  clear_interrupt();
 }
 
 Status Device::reset(bool force) const {
@@ -118,60 +110,20 @@ Status Device::reset(bool force) const {
   for (uint32_t polls = 0; read(HEEPSTOR_STATUS_REG) & HEEPSTOR_STATUS_DRAINING_BIT; ++polls)
     if (polls == kDrainPolls) return Status::busy;
   write(HEEPSTOR_IRQ_STATUS_REG, ~0u);
-  soc_fast_interrupt_clear(connection_.irq_line);
+  clear_interrupt();
   return Status::ok;
-}
-
-uint64_t Device::cycles() const {
-  const uint32_t low = read(HEEPSTOR_CYCLE_LO_REG);
-  return static_cast<uint64_t>(read(HEEPSTOR_CYCLE_HI_REG)) << 32 | low;
 }
 
 uint32_t Device::error_code() const {
   return bits(read(HEEPSTOR_STATUS_REG), HEEPSTOR_STATUS_ERROR_CODE_LSB, HEEPSTOR_STATUS_ERROR_CODE_MASK);
 }
 
-void print_decimal(uint64_t value) {
-  char digits[20];
-  uint32_t count = 0;
-  do {
-    digits[count++] = static_cast<char>('0' + value % 10);
-    value /= 10;
-  } while (value);
-  while (count) soc_putchar(digits[--count]);
-}
-
-void print_hex(uint32_t value) {
-  for (uint32_t shift = 32; shift;) {
-    shift -= 4;
-    soc_putchar("0123456789abcdef"[value >> shift & 15]);
-  }
-}
-
 void print_status(Status status, const Device& device, const Hardware& expected) {
-  const uint32_t geometry = device.read(HEEPSTOR_GEOMETRY_REG);
   switch (status) {
-    case Status::ok: soc_puts("ok\n"); return;
-    case Status::not_found: soc_puts("no heepgen accelerator at the expected address\n"); return;
-    case Status::wrong_version:
-      soc_puts("the accelerator has version ");
-      print_decimal(device.read(HEEPSTOR_VERSION_REG));
-      soc_puts(", this program needs ");
-      print_decimal(expected.version);
-      soc_puts("; generate both with the same heepgen\n");
-      return;
     case Status::wrong_hardware:
-      soc_puts("the accelerator is ");
-      print_geometry(bits(geometry, HEEPSTOR_GEOMETRY_ROWS_LSB, HEEPSTOR_GEOMETRY_ROWS_MASK),
-                     bits(geometry, HEEPSTOR_GEOMETRY_COLS_LSB, HEEPSTOR_GEOMETRY_COLS_MASK),
-                     geometry & HEEPSTOR_GEOMETRY_FMA_BIT,
-                     bits(geometry, HEEPSTOR_GEOMETRY_PORTS_LSB, HEEPSTOR_GEOMETRY_PORTS_MASK),
-                     device.read(HEEPSTOR_CONFIG_HASH_REG));
-      soc_puts("; this program was generated for ");
-      print_geometry(expected.rows, expected.cols, expected.fma, expected.ports, expected.config_hash);
-      soc_puts("\n");
+      if (!device.is_called(kArchitecture)) break;
+      print_difference(device, expected);
       return;
-    case Status::busy: soc_puts("the accelerator is busy\n"); return;
     case Status::timeout: soc_puts("the accelerator did not end in time and was stopped\n"); return;
     case Status::accelerator_error:
       soc_puts("the accelerator stopped with error ");
@@ -180,7 +132,9 @@ void print_status(Status status, const Device& device, const Hardware& expected)
       print_hex(device.error_address());
       soc_puts("\n");
       return;
+    default: break;
   }
+  print_status(status, device, Identity{expected.version, expected.config_hash, kArchitecture});
 }
 
 }  // namespace heepstor

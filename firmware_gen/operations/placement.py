@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What runs where, and why: one row per node of a lowered graph. Needs no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from firmware_gen import ir
+from firmware_gen.operations.tensors import copy_outputs
+
+ARRAY, CPU, MEMORY, MERGED = ir.Place
+
+PlaceOf = Callable[[ir.Node, ir.Graph], tuple[str, str]]
+"""Where a node of a graph runs, and why."""
+
+
+@dataclass(frozen=True)
+class Placement:
+    """`where` is "array" (the accelerator), "CPU", "memory" (only names data that already lie right), or "merged"
+    (another layer does it, or nothing has to); `why` is a clause; `shape` is that of the output, `macs` its
+    multiply-accumulates."""
+
+    name: str
+    op: str
+    shape: ir.Shape
+    where: str
+    why: str
+    macs: int
+
+
+def explain(graph: ir.Graph, imported: ir.Graph | None, place_of: PlaceOf) -> list[Placement]:
+    """Where every node of a graph after `passes.run_passes` runs, in execution order; `place_of` says where and why.
+
+    With the graph `imported` that the passes began with also what they merged, behind the layer that does it.
+    """
+    graph = copy_outputs(graph)
+    merged = _merged(graph, imported) if imported else {}
+    result = []
+    for node in graph.nodes:
+        where, why = place_of(node, graph)
+        result.append(
+            Placement(node.name, node.op, graph.out_shape(node), where, why + _returned(graph, node), graph.macs(node))
+        )
+        result += merged.pop(node.name, [])
+    return result + [placement for rest in merged.values() for placement in rest]
+
+
+def _merged(graph: ir.Graph, imported: ir.Graph) -> dict[str, list[Placement]]:
+    """Rows of the imported nodes that are no nodes any more, by the name of the one that does their work."""
+    known = {node.name for node in graph.nodes}
+    result: dict[str, list[Placement]] = {}
+    for node in imported.nodes:
+        if node.name not in known:
+            host = _host(graph, imported, node)
+            result.setdefault(host.name if host else "", []).append(
+                Placement(
+                    node.name, node.op, imported.out_shape(node), MERGED, _why_merged(node, host), imported.macs(node)
+                )
+            )
+    return result
+
+
+def _host(graph: ir.Graph, imported: ir.Graph, node: ir.Node) -> ir.Node | None:
+    """The node whose output is that of `node` or of the nearest one behind it: merging keeps the last value's name.
+
+    Arithmetic is not merged into a node that only moves data, but across it.
+    """
+    able = ir.Activated if isinstance(node, ir.BatchNorm | ir.Activate | ir.Add) else ir.Node
+    pending = [node.output]
+    for value in pending:
+        if isinstance(producer := graph.producer(value), able):
+            return producer
+        pending += [reader.output for reader in imported.nodes if value in reader.inputs]
+    return None
+
+
+def _why_merged(node: ir.Node, host: ir.Node | None) -> str:
+    match node:
+        case ir.Identity():
+            return "nothing to do in inference"
+        case _ if host is None:
+            return "no output needs it"
+        case ir.BatchNorm() if isinstance(host, ir.Weighted):
+            return f"in the weights and the bias of {host.name}"
+        case ir.BatchNorm():
+            return f"in the scale and the bias of {host.name}"
+        case ir.Activate():
+            return f"{host.name} applies it on the way out"
+        case ir.Add():
+            return f"{host.name} adds it on the way out"
+    return f"part of {host.name}"
+
+
+def _returned(graph: ir.Graph, node: ir.Node) -> str:
+    """Which of several outputs a node computes."""
+    numbers = [str(i) for i, value in enumerate(graph.outputs) if value == node.output]
+    if len(graph.outputs) == 1 or not numbers:
+        return ""
+    return f"; output{'s' if len(numbers) > 1 else ''} {' and '.join(numbers)} of the model"

@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: Apache-2.0
+#ifndef HEEPSTOR_ACCELERATOR_HPP
+#define HEEPSTOR_ACCELERATOR_HPP
+
+#include <stdint.h>
+
+#include "heepstor_regs.h"
+
+namespace heepstor {
+
+enum class Status : uint32_t {
+  ok = 0,
+  not_found = 1,          // no accelerator answers with the magic number
+  wrong_version = 2,      // its registers have another layout
+  wrong_hardware = 3,     // another architecture, or generated from another configuration than this program
+  busy = 4,               // it works, or answers of aborted work are still due
+  accelerator_error = 5,  // it stopped with an error of its own
+  timeout = 6,            // it did not end in the cycles that it was given, and was stopped
+};
+
+/** What the program was generated for; `architecture` is a name of at most 16 characters. */
+struct Identity {
+  uint32_t version, config_hash;
+  const char* architecture;
+};
+
+/** Where an accelerator is: slave address, and its fast interrupt line. */
+struct Connection {
+  uint32_t slave_base;
+  uint32_t irq_line;
+};
+
+/** The registers that all accelerators have, and its interrupt. */
+class Accelerator {
+ public:
+  constexpr explicit Accelerator(Connection connection) : connection_(connection) {}
+
+  /** Whether the accelerator is the expected one: ok, not_found, wrong_version or wrong_hardware. */
+  Status identify(const Identity& expected) const;
+
+  /** Whether its architecture is called so. */
+  bool is_called(const char* architecture) const;
+
+  /** Prints the name of its architecture. */
+  void print_architecture() const;
+
+  /** Free-running counter. Unlike mcycle it also counts while the CPU sleeps. */
+  uint64_t cycles() const;
+  uint32_t cycles_low() const { return read(HEEPSTOR_CYCLE_LO_REG); }
+
+  uint32_t read(uint32_t offset) const;
+  void write(uint32_t offset, uint32_t value) const;
+
+  /** Lets its interrupt end `sleep`; there is no handler. */
+  void enable_interrupt() const;
+
+  /** The CPU stands still until an enabled interrupt is pending. */
+  static void sleep();
+
+  /** Clears the pending interrupt; the accelerator must have withdrawn its request before. */
+  void clear_interrupt() const;
+
+ private:
+  Connection connection_;
+};
+
+/** One sentence per status; for wrong_hardware both names follow. */
+void print_status(Status status, const Accelerator& accelerator, const Identity& expected);
+
+void print_decimal(uint64_t value);
+void print_hex(uint32_t value);
+
+}  // namespace heepstor
+
+#endif

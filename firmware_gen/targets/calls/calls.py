@@ -1,0 +1,194 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A network as calls from C++: of the plain kernels (`USE_SOFTWARE_DNN_LAYER_OPERATORS=1`), or of an accelerator that
+multiplies matrices, with the plain kernels for the rest."""
+
+import itertools
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+
+import numpy as np
+
+from firmware_gen import ir
+from firmware_gen.memory import planner
+from firmware_gen.memory.arena import memory_report, plan_arena, program_bytes
+from firmware_gen.memory.network import Layer, Network
+from firmware_gen.models.cpu_model import channels_first
+from firmware_gen.operations.operation import Operation, operations_of
+from firmware_gen.operations.tensors import copy_outputs, lay_out, shares_storage
+from firmware_gen.operations.windows import Windowed
+from firmware_gen.targets.calls.product import Product, matrix_of, padded_rows
+from hls.config import System
+from hls.errors import HeepgenError
+
+BLOCK = 4
+"""kernels::kBlock: output channels whose weights are interleaved."""
+
+PRODUCT = "product"
+"""The kernel of a convolution or Linear layer that the accelerator multiplies."""
+
+
+@dataclass(frozen=True)
+class Call:
+    """One kernel call, for every image of the batch. `constants` names the arrays it reads, by kind.
+
+    kernel: product, dense, depthwise, max_pool, average_pool, activate. on_driver: the accelerator's driver has it.
+    """
+
+    layer: str
+    kernel: str
+    operation: Operation
+    constants: dict[str, str] = field(default_factory=dict)
+    on_driver: bool = False
+
+    @property
+    def op(self) -> Windowed:
+        return self.operation.op
+
+    @property
+    def channels_first(self) -> bool:
+        return channels_first(self.op, self.operation.source.c)
+
+
+@dataclass(frozen=True)
+class CallProgram:
+    """Calls in order, int8 and float32 constants by name, and where they and the arena lie.
+
+    network: where activations lie in the arena. product: the accelerator's, None for the CPU alone.
+    """
+
+    network: Network
+    calls: tuple[Call, ...]
+    constants: dict[str, np.ndarray]
+    placed: tuple[planner.Placed, ...]
+    arena_address: int
+    product: Product | None = None
+
+    def calls_of(self, layer: str) -> tuple[Call, ...]:
+        """Of a layer, none where the CPU's operator computes it, or where data already lie right."""
+        return self._by_layer.get(layer, ())
+
+    @cached_property
+    def _by_layer(self) -> dict[str, tuple[Call, ...]]:
+        groups = itertools.groupby(self.calls, lambda call: call.layer)
+        return {name: tuple(own) for name, own in groups}
+
+
+def compile_calls(
+    graph: ir.Graph, config: System, product: Product | None = None, keep_all: bool = False
+) -> CallProgram:
+    """A quantised graph as calls, with `product` for convolutions and Linear layers. keep_all: every layer's output
+    stays in memory. Raises HeepgenError when the memory does not hold it."""
+    if len(graph.inputs) != 1:
+        raise HeepgenError(f"{graph.name} has {len(graph.inputs)} inputs; one is supported")
+    graph = copy_outputs(graph)
+    tensors = lay_out(graph, not keep_all)
+    layers = tuple(
+        Layer(
+            node,
+            node.op,
+            graph.in_shape(node),
+            graph.out_shape(node),
+            graph.macs(node),
+            tuple(tensors[v] for v in node.inputs),
+            tensors[node.output],
+        )
+        for node in graph.nodes
+    )
+    calls, constants = _calls(graph, layers, product)
+    room = program_bytes(graph) + (product.scratch_bytes if product else 0)
+    arena = plan_arena(graph, tensors, layers, constants, config, room, keep_all)
+    report = memory_report(graph, layers, arena, config, program=room)
+    network = Network(
+        graph, config, tensors, arena.address, arena.bytes, arena.offsets, report, arena.keeps_input, layers
+    )
+    return CallProgram(network, calls, constants, tuple(arena.constants), arena.address, product)
+
+
+def software_calls(network: Network) -> CallProgram:
+    """A network that another target placed, every tensor in memory, for the CPU alone: in the same arena."""
+    calls, constants = _calls(network.graph, network.layers, None)
+    sizes = [(name, array.nbytes) for name, array in constants.items()]
+    placed, arena = planner.locate(
+        network.graph.name, sizes, network.arena_bytes, network.config, program_bytes(network.graph)
+    )
+    return CallProgram(network, calls, constants, tuple(placed), arena)
+
+
+def _calls(
+    graph: ir.Graph, layers: Iterable[Layer], product: Product | None
+) -> tuple[tuple[Call, ...], dict[str, np.ndarray]]:
+    calls: list[Call] = []
+    constants: dict[str, np.ndarray] = {}
+    for layer in layers:
+        if not layer.on_cpu and not shares_storage(graph, layer.node):
+            for operation in operations_of(layer.node, list(layer.sources), layer.target):
+                calls.append(_with_constants(_call(layer.name, operation, product), constants))
+    return tuple(calls), constants
+
+
+def _call(layer: str, operation: Operation, product: Product | None) -> Call:
+    """The kernel call of an operation; a rectangle of its outputs becomes a smaller window."""
+    own = product.kernels if product else {}
+    if operation.flat:
+        return Call(layer, "activate", operation, on_driver="activate" in own)
+    op, target, aux = operation.op, operation.target, operation.aux
+    if operation.rectangle:
+        (top, bottom), (left, right) = operation.rectangle
+        op = replace(
+            op,
+            out_height=bottom - top,
+            out_width=right - left,
+            top=op.top - top * op.stride[0],
+            left=op.left - left * op.stride[1],
+        )
+        target = replace(target, base=target.at(x=left, y=top))
+        aux = aux and replace(aux, base=aux.at(x=left, y=top))
+    kernel = _kernel(op)
+    if product and kernel == "dense":
+        kernel = PRODUCT
+    whole = replace(operation, op=op, target=target, aux=aux, rectangle=None)
+    return Call(layer, kernel, whole, on_driver=kernel in own)
+
+
+def _kernel(op: Windowed) -> str:
+    if op.weight is None:
+        return "max_pool" if op.maximum else "average_pool"
+    return "depthwise" if op.diagonal else "dense"
+
+
+def _with_constants(call: Call, constants: dict[str, np.ndarray]) -> Call:
+    if call.op.weight is None:
+        return call
+    arrays = {
+        "weights": _weights(call),
+        "scale": np.asarray(call.op.scale).reshape(-1),
+        "bias": np.asarray(call.op.bias).reshape(-1),
+    }
+    names = {}
+    for kind, array in arrays.items():
+        base = f"{call.layer}_{kind}"
+        names[kind] = next(n for i in range(len(constants) + 1) if (n := f"{base}_{i}" if i else base) not in constants)
+        constants[names[kind]] = np.ascontiguousarray(array)
+    return replace(call, constants=names)
+
+
+def _weights(call: Call) -> np.ndarray:
+    """int8 stream of a kernel, see `runtime/kernels.hpp`."""
+    op = call.op
+    if call.kernel == PRODUCT:
+        return padded_rows(matrix_of(op, call.channels_first))
+    assert op.weight is not None
+    if op.diagonal:
+        return _blocks(op.weight.reshape(1, op.channels, -1))
+    weight = op.weight  # g, o, ky, kx, c
+    if call.channels_first:
+        weight = weight.transpose(0, 1, 2, 4, 3)
+    return _blocks(weight.reshape(*weight.shape[:2], -1))
+
+
+def _blocks(weight: np.ndarray) -> np.ndarray:
+    """(groups, outputs, taps) -> blocks of BLOCK outputs, tap by tap, the last one filled with zeros."""
+    groups, outputs, taps = weight.shape
+    padded = np.pad(weight, ((0, 0), (0, -outputs % BLOCK), (0, 0)))
+    return padded.reshape(groups, -1, BLOCK, taps).transpose(0, 1, 3, 2).reshape(-1)

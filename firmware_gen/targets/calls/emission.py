@@ -1,0 +1,213 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A network as calls, in C++: of the plain kernels, and of an accelerator's driver."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import astuple, dataclass
+from typing import Any
+
+import numpy as np
+
+from firmware_gen import ir
+from firmware_gen.emit import codegen
+from firmware_gen.emit.codegen import Half, Mode, identifier, layer_text, runtime
+from firmware_gen.emit.cpu_calls import cpu_call
+from firmware_gen.emit.literals import float_literal
+from firmware_gen.memory.network import Layer
+from firmware_gen.operations.tensors import View
+from firmware_gen.operations.windows import Windowed
+from firmware_gen.targets.calls import model
+from firmware_gen.targets.calls.calls import PRODUCT, Call, CallProgram, software_calls
+from firmware_gen.targets.calls.product import Product
+
+NO_PROFILE: dict[str, Any] = {"offset": None, "words": [], "records": 0}
+
+
+@dataclass(frozen=True)
+class Driver:
+    """What drives the product in C++: `files` by name, among them DRIVER, which declares `class heepstor::Driver`."""
+
+    files: Mapping[str, str]
+
+
+DRIVER, GEMM = "driver.hpp", "gemm.hpp"
+RUNTIME = "gemm"
+"""Folder of the loops around an accelerator's product."""
+
+
+def render(
+    program: CallProgram, sample: np.ndarray, outputs: Sequence[np.ndarray], driver: Driver | None = None
+) -> tuple[dict[str, str], dict[str, Any]]:
+    """Text of every generated file, by relative name, and the manifest; `outputs` are what the bit-exact model says of
+    the sample. With a product also `driver`, without one the program is for the CPU alone."""
+    network = program.network
+    cpu = software_calls(network) if program.product else program
+    software = software_mode(cpu, model.run(cpu, sample).outputs if program.product else outputs)
+    calls = call_texts(cpu, software)
+    if program.product is None:
+        accelerator, half, driven = software, _cpu_half(program), calls
+    else:
+        assert driver is not None
+        accelerator = Mode(network, program.constants, program.placed, program.arena_address, outputs, "Weights")
+        driven = call_texts(program, accelerator)
+        half = _driver_half(program, program.product, driver, driven)
+    layers = [
+        layer_text(
+            index,
+            layer,
+            timed=True,
+            end_word=None,
+            calls=layer_calls(cpu, calls, layer),
+            driver_calls=layer_calls(program, driven, layer),
+        )
+        for index, layer in enumerate(network.layers)
+    ]
+    return codegen.render(accelerator, software, half, calls, layers, sample)
+
+
+def _cpu_half(program: CallProgram) -> Half:
+    return Half("model_cpu.cpp.j2", {}, "accelerator.hpp", runtime(), _layer_facts(program), NO_PROFILE)
+
+
+def _driver_half(program: CallProgram, product: Product, driver: Driver, calls: Sequence[Mapping[str, Any]]) -> Half:
+    config = program.network.config
+    context = {
+        "architecture": config.architecture,
+        "depth": product.depth,
+        "width": product.width,
+        "scratch": product.scratch_bytes,
+        "driver_calls": calls,
+    }
+    files = runtime(RUNTIME) | dict(driver.files)
+    return Half(
+        "model_gemm.cpp.j2",
+        context,
+        "accelerator.hpp",
+        files,
+        _layer_facts(program),
+        NO_PROFILE,
+        includes=(DRIVER, GEMM),
+    )
+
+
+def _layer_facts(program: CallProgram) -> list[dict[str, Any]]:
+    """What the manifest says of layers besides their shapes: where each one runs."""
+    return [
+        {
+            "bound_cycles": 0,
+            "on_cpu": not any(call.on_driver or call.kernel == PRODUCT for call in program.calls_of(layer.name)),
+            "descriptors": [],
+        }
+        for layer in program.network.layers
+    ]
+
+
+def software_mode(program: CallProgram, outputs: Iterable[np.ndarray]) -> Mode:
+    """The program of plain kernels."""
+    return Mode(
+        program.network,
+        program.constants,
+        program.placed,
+        program.arena_address,
+        outputs,
+        "SoftwareWeights",
+        codegen.SOFTWARE_DEFINES,
+    )
+
+
+def call_texts(program: CallProgram, mode: Mode) -> list[dict[str, Any]]:
+    """Every call for the templates: its layer, images, statement and window."""
+    places = mode.places()
+    calls = []
+    for index, call in enumerate(program.calls):
+        window_name = None if call.operation.flat else f"k{index}_{identifier(call.layer)}"
+        calls.append(
+            {
+                "layer": call.layer,
+                "images": call.operation.images,
+                "window": _window(call) if window_name else None,
+                "window_name": window_name,
+                "text": _call_text(call, program, places, window_name),
+            }
+        )
+    return calls
+
+
+def layer_calls(program: CallProgram, calls: Sequence[dict[str, Any]], layer: Layer) -> list[dict[str, Any]]:
+    """Those of one layer, or that of the CPU's operator."""
+    if isinstance(layer.node, ir.OnCpu):
+        return [{"images": 1, "text": cpu_call(layer.node, layer, program.network)}]
+    return [text for call, text in zip(program.calls, calls, strict=True) if call.layer == layer.name]
+
+
+def _offset(program: CallProgram, view: View) -> int:
+    return program.network.offsets[view.base.name] // 4 + view.base.offset
+
+
+def _activation(act: ir.Activation) -> str:
+    return "{" + ", ".join(map(float_literal, astuple(act))) + "}"
+
+
+_ADD = {
+    "none": "kernels::Add::none",
+    "before_act": "kernels::Add::before_activation",
+    "after_act": "kernels::Add::after_activation",
+}
+
+
+def _window(call: Call) -> str:
+    op: Windowed = call.op
+    operation = call.operation
+    views = (operation.source, operation.target, operation.aux)
+    strides = ["{" + (f"{v.c}, {v.x}, {v.y}" if v else "0, 0, 0") + "}" for v in views]
+    numbers = [
+        op.channels,
+        op.height,
+        op.width,
+        op.out_height,
+        op.out_width,
+        *op.kernel,
+        *op.stride,
+        *op.dilation,
+        op.top,
+        op.left,
+        op.groups,
+        op.cout,
+    ]
+    first = "true" if call.channels_first else "false"
+    return "{" + ", ".join([*map(str, numbers), *strides, _activation(op.act), _ADD[op.residual], first]) + "}"
+
+
+def _call_text(call: Call, program: CallProgram, constants: dict[str, str], window: str | None) -> str:
+    operation = call.operation
+    places = [
+        _place(program, view, step if operation.images > 1 else 0)
+        for view, step in (
+            (operation.source, operation.source_step),
+            (operation.aux, operation.aux_step),
+            (operation.target, operation.target_step),
+        )
+    ]
+    if call.kernel == "activate":
+        arguments = [_activation(call.op.act), _ADD[call.op.residual], str(operation.flat), *places]
+        return f"{_function(call)}({', '.join(arguments)});"
+    assert window is not None
+    arguments = [window]
+    arguments += [constants[call.constants[k]] for k in ("weights", "scale", "bias") if k in call.constants]
+    if call.kernel == "max_pool":
+        arguments.append(float_literal(call.op.pad_value))
+    elif call.kernel == "average_pool":
+        arguments.append(float_literal(float(call.op.scale)))
+    return f"{_function(call)}({', '.join([*arguments, *places])});"
+
+
+def _function(call: Call) -> str:
+    if call.kernel == PRODUCT:
+        return "gemm.convolution"
+    return f"{'driver.' if call.on_driver else 'kernels::'}{call.kernel}"
+
+
+def _place(program: CallProgram, view: View | None, step: int) -> str:
+    """Pointer to a view's first word, in the loop over images."""
+    if view is None:
+        return "nullptr"
+    return f"arena({_offset(program, view)}{f' + image * {step}' if step else ''})"

@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A compiled network in C++: descriptors and what starts them, and the same network as plain kernels beside it."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from firmware_gen.emit import codegen
+from firmware_gen.emit.codegen import KIND, Half, Mode, arena_symbol, layer_text, runtime
+from firmware_gen.emit.cpu_calls import cpu_call
+from firmware_gen.targets.calls import model
+from firmware_gen.targets.calls.calls import software_calls
+from firmware_gen.targets.calls.emission import call_texts, layer_calls, software_mode
+from firmware_gen.targets.descriptor import reference
+from firmware_gen.targets.descriptor.compiler import in_memory
+from firmware_gen.targets.descriptor.program import DESCRIPTORS, PROFILE, Layer, Program
+from hls.descriptor.interface.registers import REGIONS
+from hls.descriptor.interface.table import ARENA, CONTIGUOUS, INTERLEAVED, PROFILE_RECORD, WORDS
+from hls.output import write_files
+
+RUNTIME = "descriptor"
+"""Folder of the driver."""
+WATCHDOG_CYCLES = 100_000
+
+
+def generate(program: Program, sample: np.ndarray, out_dir: Path, overwrite: bool = True) -> Path:
+    """Write the application for `program` with `sample` (float32, the input's shape) into `out_dir`.
+
+    Nothing is written unless everything could be rendered, and nothing replaced that heepgen did not write. Raises
+    HeepgenError when there is such a file, when `overwrite` is False and the folder holds an application, or when it
+    cannot be written.
+    """
+    write_files(out_dir, KIND, render(program, sample), overwrite=overwrite)
+    return Path(out_dir)
+
+
+def render(program: Program, sample: np.ndarray) -> dict[str, str]:
+    """Text of every generated file, by relative name."""
+    return render_with_manifest(program, sample, reference.run(program, sample).outputs)[0]
+
+
+def render_with_manifest(
+    program: Program, sample: np.ndarray, outputs: Iterable[np.ndarray]
+) -> tuple[dict[str, str], dict[str, Any]]:
+    """Text of every generated file, by relative name, and the manifest; `outputs` are what the bit-exact model says of
+    the sample."""
+    cpu = software_calls(in_memory(program))
+    software = software_mode(cpu, model.run(cpu, sample).outputs)
+    comments = {
+        DESCRIPTORS: f"a chain of descriptors, {WORDS} words each: "
+        + ", ".join(f"{layer.name} {_descriptors(layer)}" for layer in program.layers if layer.descriptors)
+    }
+    accelerator = Mode(
+        program,
+        program.constants,
+        tuple(program.placed.values()),
+        program.arena_address,
+        outputs,
+        "Weights",
+        comments=comments,
+    )
+    calls = call_texts(cpu, software)
+    layers = [
+        layer_text(
+            index,
+            layer,
+            timed=layer.on_cpu,
+            end_word=_end_word(program, layer),
+            calls=layer_calls(cpu, calls, own),
+            on_cpu=layer.on_cpu,
+            descriptors=_descriptors(layer) or "nothing to do",
+        )
+        for index, (layer, own) in enumerate(zip(program.layers, cpu.network.layers, strict=True))
+    ]
+    return codegen.render(accelerator, software, _half(program, accelerator), calls, layers, sample)
+
+
+def _half(program: Program, mode: Mode) -> Half:
+    config = program.config
+    symbols = {CONTIGUOUS if s["low"] else INTERLEAVED: s["symbol"] for s in mode.sections}
+    symbols[ARENA] = arena_symbol(program)
+    context = {
+        "config": config,
+        "fma": int(config.arithmetic == "fma"),
+        "watchdog": WATCHDOG_CYCLES,
+        "steps": _steps(program),
+        "regions": [symbols.get(region) for region in range(REGIONS)],
+    }
+    profile = {
+        "offset": program.offsets.get(PROFILE),
+        "words": list(PROFILE_RECORD),
+        "records": len(program.jobs) if PROFILE in program.offsets else 0,
+    }
+    return Half(
+        "model_descriptor.cpp.j2",
+        context,
+        "heepstor.hpp",
+        runtime(RUNTIME),
+        [_layer_facts(program, layer) for layer in program.layers],
+        profile,
+        {
+            "doorbells": [program.descriptor_address(step[0]) for step in program.steps if isinstance(step, tuple)],
+            "bases": program.bases,
+            "limits": program.limits,
+        },
+    )
+
+
+def _steps(program: Program) -> list[dict[str, Any]]:
+    """Chains of descriptors to run, and CPU layers in between."""
+    steps: list[dict[str, Any]] = []
+    for step in program.steps:
+        if isinstance(step, tuple):
+            names = [
+                layer.name
+                for layer in program.layers
+                if layer.descriptors and step[0] <= layer.descriptors[0] < step[1]
+            ]
+            steps.append({"comment": ", ".join(names), "doorbell": f"0x{program.descriptor_address(step[0]):08x}u"})
+        else:
+            steps.append({"layer": program.layers.index(step), "text": cpu_call(step.node, step, program)})
+    return steps
+
+
+def _descriptors(layer: Layer) -> str:
+    """A layer's descriptors in words; layers that take turns own every second one, or so."""
+    own = layer.descriptors
+    if not own:
+        return ""
+    some = f"{len(own)} of " if own[-1] - own[0] >= len(own) else ""
+    return f"{some}descriptors {own[0]}..{own[-1]}"
+
+
+def _end_word(program: Program, layer: Layer) -> int | None:
+    """Word of the arena where the profile says in which cycle the layer ended."""
+    if not layer.descriptors or PROFILE not in program.offsets:
+        return None
+    record = (program.profile_address(layer.descriptors[-1]) - program.arena_address) // 4
+    return record + PROFILE_RECORD.index("cycle")
+
+
+def _layer_facts(program: Program, layer: Layer) -> dict[str, Any]:
+    return {
+        "bound_cycles": layer.bound_cycles,
+        "on_cpu": layer.on_cpu,
+        "descriptors": list(layer.descriptors),
+        "vectors": sum(program.jobs[i].vectors for i in layer.descriptors),
+        "estimated_cycles": sum(program.jobs[i].cycles for i in layer.descriptors),
+    }

@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Networks as lists of descriptors."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from firmware_gen import ir
+from firmware_gen.memory.network import Network
+from firmware_gen.models.image import Result
+from firmware_gen.operations.placement import Placement
+from firmware_gen.targets.descriptor import emission, explain, reference
+from firmware_gen.targets.descriptor.compiler import compile_choices
+from firmware_gen.targets.descriptor.listing import Listing, listing
+from firmware_gen.targets.descriptor.program import Program
+from firmware_gen.targets.descriptor.strips import fastest
+from hls.config import Config
+
+
+@dataclass(frozen=True)
+class DescriptorTarget:
+    """The `Target` of the default architecture."""
+
+    def compile(
+        self, graph: ir.Graph, config: Config, *, profile: bool = True, keep_activations: bool = False
+    ) -> Program:
+        return fastest(compile_choices(graph, config, profile, keep_activations))
+
+    def network(self, program: Program) -> Network:
+        return program
+
+    def run(self, program: Program, sample: np.ndarray, taps: bool = False) -> Result:
+        return reference.run(program, sample, taps)
+
+    def run_many(
+        self,
+        program: Program,
+        samples: np.ndarray,
+        taps: bool = False,
+        progress: Callable[[int], None] = lambda done: None,
+    ) -> Result:
+        return reference.run_many(program, samples, taps, progress)
+
+    def render(
+        self, program: Program, sample: np.ndarray, outputs: tuple[np.ndarray, ...]
+    ) -> tuple[dict[str, str], dict[str, Any]]:
+        return emission.render_with_manifest(program, sample, outputs)
+
+    def listing(self, program: Program) -> Listing:
+        return listing(program)
+
+    def explain(self, graph: ir.Graph, imported: ir.Graph | None = None) -> list[Placement]:
+        return explain.explain(graph, imported)
