@@ -57,7 +57,7 @@ def build_cpu(*, trace: bool = False, progress: Progress = silent) -> Path:
 
 def accelerator_files(folder: Path) -> list[Path]:
     """The Verilog files of a generated accelerator; raises `HeepgenError` when there is none."""
-    files = sorted(Path(folder).rglob("*.v"))
+    files = sorted(path for path in Path(folder).rglob("*") if path.suffix in (".v", ".sv"))
     if not files:
         raise HeepgenError(f"{folder} holds no Verilog file; generate the accelerator with heepgen hw first.")
     return files

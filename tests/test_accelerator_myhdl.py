@@ -6,10 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from myhdl import Signal, StopSimulation, always, block, delay, instance
 
-from hls.bus.obi import Slave
+from hls.bus.obi import Masters, Slave
 from hls.config import Config
 from hls.descriptor.interface.registers import REGIONS, REGISTER
-from hls.descriptor.top import Masters, heepstor
+from hls.descriptor.top import heepstor
 from tests.layers import random_program
 from tests.obi import ObiMemory
 

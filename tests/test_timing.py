@@ -9,7 +9,7 @@ from cycle_bench import bus, flag, preset, simulate
 from myhdl import Signal, StopSimulation, block, delay, instance, intbv
 
 from hls.arithmetic import accumulator, aligned, array, epilogue, fma, fp32, pe
-from hls.bus.obi import Slave
+from hls.bus.obi import Masters, Slave
 from hls.config import Config
 from hls.descriptor.control.control import STAGE_FIELDS, control, profile_writer
 from hls.descriptor.control.fetch import descriptor_fetch
@@ -27,7 +27,7 @@ from hls.descriptor.memory.load import LOAD_JOB, load_engine
 from hls.descriptor.memory.passes import pass_reader
 from hls.descriptor.memory.ports import memory_ports
 from hls.descriptor.memory.scratchpad import RingStart, scratchpad
-from hls.descriptor.top import Masters, heepstor
+from hls.descriptor.top import heepstor
 from hls.lib.fifo import Stream
 from tests.layers import random_program
 from tests.obi import ObiMemory

@@ -6,7 +6,10 @@ from collections.abc import Iterable
 
 def core_file(sources: Iterable[str], *, version: str, top: str, description: str = "") -> str:
     """Text of a CAPI2 `.core` named after its root module `top`: `sources` (relative paths) and a lint target."""
-    files = "\n".join(f"      - {name}" for name in sources)
+    files = "\n".join(
+        f"      - {name}: {{file_type: systemVerilogSource}}" if name.endswith(".sv") else f"      - {name}"
+        for name in sources
+    )
     return f"""\
 CAPI=2:
 

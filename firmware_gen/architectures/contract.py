@@ -6,11 +6,13 @@
 """
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from hls.bus.head import c_header
 from hls.config import System, own_options
 from hls.errors import HeepgenError
 
@@ -134,7 +136,7 @@ class Verilog:
 class MyHdl:
     """A unit of `hls.lib.unit`, as `unit()` returns it, called as unit(clk, rst_n, s, m, irq, idle, config=config).
 
-    s: `hls.lib.obi.Slave`; m: `hls.lib.obi.Masters`; it leaves out those of m, irq, idle that it does not have.
+    s: `hls.bus.obi.Slave`; m: `hls.bus.obi.Masters`; it leaves out those of m, irq, idle that it does not have.
     masters: OBI masters, 0 to 4.
     """
 
@@ -155,7 +157,8 @@ Hardware = Verilog | MyHdl | Whole
 
 @dataclass(frozen=True)
 class Fact:
-    """One line of the report of generated hardware: `key` and `value` in JSON, `label` and `text` for the eye."""
+    """A line of the report of generated hardware: `key` and `value` in JSON, `label` and `text` for the eye, which sees
+    none without a text."""
 
     key: str
     label: str
@@ -171,6 +174,10 @@ def _unknown_peak(_config: Any) -> int:
     return 0
 
 
+def _head(_config: Any) -> Mapping[str, str]:
+    return {"heepstor_head.h": c_header()}
+
+
 def _described(config: Any) -> str:
     given = ", ".join(f"{o.attribute} {o.shown(getattr(config, o.attribute))}" for o in own_options(type(config)))
     return f"{config.architecture}, {given}" if given else str(config.architecture)
@@ -181,9 +188,9 @@ class Architecture:
     """A kind of accelerator with the software that drives it.
 
     summary: one line. config: its options, see `System`; its name is theirs. hardware: None for a CPU alone. facts: of
-    generated hardware, besides options and hash. describe: one line that names what is built. peak:
-    multiply-accumulates per cycle at most, 0 where nobody knows. folder: where relative
-    paths begin.
+    generated hardware, besides options and hash. documents: text by name of the files beside it, such as C headers of
+    its registers. describe: one line that names what is built. peak: multiply-accumulates per cycle at most, 0 where
+    nobody knows. folder: where relative paths begin.
 
     Raises `HeepgenError` for what cannot be one.
     """
@@ -193,6 +200,7 @@ class Architecture:
     software: Gemm | Graph
     hardware: Hardware | None = None
     facts: Callable[[Any], Sequence[Fact]] = _no_facts
+    documents: Callable[[Any], Mapping[str, str]] = _head
     describe: Callable[[Any], str] = _described
     peak: Callable[[Any], int] = _unknown_peak
     folder: Path | None = None
@@ -230,9 +238,23 @@ class Architecture:
         """What it computes: matrix products, or whole networks."""
         return "gemm" if isinstance(self.software, Gemm) else "graph"
 
+    @contextmanager
+    def own_code(self) -> Iterator[None]:
+        """While functions of the architecture run: what they raise becomes `HeepgenError` with its name."""
+        try:
+            yield
+        except HeepgenError:
+            raise
+        except Exception as error:
+            raise HeepgenError(
+                f"architecture {self.name}: {type(error).__name__}: {error}; its own code raised this, HEEPGEN_DEBUG=1 "
+                "shows where."
+            ) from error
+
     def masters(self, config: System) -> int:
         """OBI masters of the hardware of `config`; raises `HeepgenError` for more than there may be."""
-        count = 0 if self.hardware is None else self.hardware.masters(config)
+        with self.own_code():
+            count = 0 if self.hardware is None else self.hardware.masters(config)
         if not isinstance(count, int) or not 0 <= count <= MASTERS:
             raise HeepgenError(f"architecture {self.name} has {count!r} masters: must be from 0 to {MASTERS}.")
         return count

@@ -142,7 +142,7 @@ def estimate(
 def estimate_program(program: Any) -> EstimateReport:
     """Estimate of a compiled `program.Program`."""
     from firmware_gen.targets.descriptor.estimate import CPU_CYCLES, descriptor_cycles
-    from gen.flows.hw import geometry
+    from gen.flows.hardware import geometry
 
     config = program.config
     descriptors = descriptor_cycles(program)

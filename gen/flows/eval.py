@@ -158,7 +158,7 @@ def evaluate(
     from firmware_gen.api import read_model
     from firmware_gen.models import metrics
     from firmware_gen.targets.descriptor import reference
-    from gen.flows.hw import geometry
+    from gen.flows.hardware import geometry
     from gen.flows.sw import correct
 
     torch_device = _device(device)

@@ -15,15 +15,14 @@ from typing import Any
 import numpy as np
 
 import hls
-from firmware_gen.architectures.contract import Whole
 from firmware_gen.architectures.registry import architecture_of
 from gen.flows.application import Application
-from gen.flows.hw import geometry
+from gen.flows.hardware import generate_verilog, geometry, hardware_sources
 from gen.flows.sw import MODEL, compare, generate_application, generate_sw
 from gen.inputs import load_array
 from gen.report import LayerReport, OutputReport, RunReport
 from hls import __version__
-from hls.config import System, options
+from hls.config import System, own_options
 from hls.errors import HeepgenError
 from hls.output import file_to_fill
 
@@ -35,16 +34,14 @@ def hardware(config: System, progress: Progress = lambda message: None) -> Path:
     """Folder with the Verilog of `config` under the default names, generated once per configuration and source."""
     from sim.cache import build_once
 
-    kind = architecture_of(config).hardware
-    assert isinstance(kind, Whole)
-
     def build(work: Path) -> None:
         progress(f"generating the accelerator, {geometry(config)}")
-        kind.generate(replace(config, prefix=System.prefix), work)
+        generate_verilog(replace(config, prefix=System.prefix), work)
 
-    sources = sorted(Path(hls.__file__).parent.rglob("*.py"))
-    fields = " ".join(f"{o.attribute}={getattr(config, o.attribute)}" for o in options(type(config)) if o.in_hash)
-    return build_once("hardware", [fields, __version__, metadata.version("myhdl"), *sources], build)
+    sources = [*sorted(Path(hls.__file__).parent.rglob("*.py")), *hardware_sources(config)]
+    fields = " ".join(f"{o.attribute}={getattr(config, o.attribute)}" for o in own_options(type(config)))
+    key: list[str | Path] = [config.architecture, fields, __version__, metadata.version("myhdl"), *sources]
+    return build_once("hardware", key, build)
 
 
 def run(

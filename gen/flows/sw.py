@@ -210,7 +210,7 @@ def generate_application(
             files[LISTING] = lines.to_text()
         fill(folder, files | {MODEL: exported_bytes(program)})
         draw(manifest["memory"], folder / PLAN)
-    from gen.flows.hw import geometry
+    from gen.flows.hardware import geometry
 
     return SwReport(
         name,

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from gen.flows.application import Application
-from gen.flows.hw import generate_hw, geometry
+from gen.flows.hardware import geometry
+from gen.flows.hw import generate_hw
 from hls import __version__
 from hls.config import OPTIONS, Config
 from hls.errors import HeepgenError

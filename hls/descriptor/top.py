@@ -8,7 +8,7 @@ from myhdl import ConcatSignal, Signal, SignalType, always, always_comb, block, 
 from hls import __version__
 from hls.arithmetic.accumulator import EntryRead, EntryWrite, accumulators
 from hls.arithmetic.array import array_latency, beat_bits, count_bits, systolic_array
-from hls.bus.obi import Slave
+from hls.bus.obi import Masters, Slave
 from hls.config import Config
 from hls.descriptor.control.control import Events, Stages, control
 from hls.descriptor.control.sequencer import JOB as SEQUENCER_JOB
@@ -30,15 +30,6 @@ from hls.lib.delay import delay_line
 from hls.lib.fifo import Stream
 from hls.lib.unit import unit
 from hls.lib.wiring import ignore, resize
-
-
-class Masters:
-    """P OBI master ports, packed: port p at bit p, or at [32 p +: 32]."""
-
-    def __init__(self, ports: int) -> None:
-        self.req, self.we, self.gnt, self.rvalid = (Signal(intbv(0)[ports:]) for _ in range(4))
-        self.be = Signal(intbv(0)[4 * ports :])
-        self.addr, self.wdata, self.rdata = (Signal(intbv(0)[32 * ports :]) for _ in range(3))
 
 
 @unit(out="s.gnt s.rvalid s.rdata m.req m.we m.be m.addr m.wdata irq idle")

@@ -35,6 +35,38 @@ void set_bit(Bus& bus, int i, bool value) {
   bus = Bus((bus & ~(1u << i)) | unsigned(value) << i);
 }
 
+// The master ports of a model, which an accelerator without masters lacks.
+template <class Model, class = void>
+struct Masters {
+  static constexpr int kCount = 0;
+  static void reset(Model&) {}
+  static void answer(Model&, int, const Response&) {}
+  static Request request(const Model&, int) { return {}; }
+};
+
+template <class Model>
+struct Masters<Model, std::void_t<decltype(Model::m_addr)>> {
+  static constexpr int kCount = sizeof(std::remove_reference_t<decltype(Model::m_addr)>) / sizeof(uint32_t);
+
+  static void reset(Model& model) {
+    model.m_gnt = 0;
+    model.m_rvalid = 0;
+  }
+
+  static void answer(Model& model, int port, const Response& response) {
+    set_bit(model.m_gnt, port, response.gnt);
+    set_bit(model.m_rvalid, port, response.rvalid);
+    set_word(model.m_rdata, port, response.rdata);
+  }
+
+  static Request request(const Model& model, int port) {
+    return {bool(model.m_req >> port & 1), bool(model.m_we >> port & 1), uint8_t(model.m_be >> 4 * port & 0xf),
+            get_word(model.m_addr, port), get_word(model.m_wdata, port)};
+  }
+};
+
+using Ports = Masters<Vheepstor>;
+
 }  // namespace
 
 class Accelerator::Model : public Vheepstor {
@@ -57,13 +89,14 @@ class Accelerator::Model : public Vheepstor {
 
 Accelerator::Accelerator(VerilatedContext* context, int threads) : model_(new Model(context, threads)) {
   model_->s_req = 0;
-  model_->m_gnt = 0;
-  model_->m_rvalid = 0;
+  Ports::reset(*model_);
 }
 
 Accelerator::~Accelerator() { delete model_; }
 
-int Accelerator::ports() { return sizeof(std::remove_reference_t<decltype(Vheepstor::m_addr)>) / sizeof(uint32_t); }
+bool Accelerator::present() { return true; }
+
+int Accelerator::ports() { return Ports::kCount; }
 
 // The parts work on an edge as soon as their inputs before it are known: from the end of the edge before, beside all
 // that happens until then. Only rst_n can still change these inputs: one thread, which has not begun, takes them anew.
@@ -99,16 +132,9 @@ void Accelerator::set_slave(const Request& request) {
 
 Response Accelerator::slave() const { return {bool(model_->s_gnt), bool(model_->s_rvalid), model_->s_rdata}; }
 
-void Accelerator::set_master(int port, const Response& response) {
-  set_bit(model_->m_gnt, port, response.gnt);
-  set_bit(model_->m_rvalid, port, response.rvalid);
-  set_word(model_->m_rdata, port, response.rdata);
-}
+void Accelerator::set_master(int port, const Response& response) { Ports::answer(*model_, port, response); }
 
-Request Accelerator::master(int port) const {
-  return {bool(model_->m_req >> port & 1), bool(model_->m_we >> port & 1), uint8_t(model_->m_be >> 4 * port & 0xf),
-          get_word(model_->m_addr, port), get_word(model_->m_wdata, port)};
-}
+Request Accelerator::master(int port) const { return Ports::request(*model_, port); }
 
 bool Accelerator::irq() const { return model_->irq; }
 

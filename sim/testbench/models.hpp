@@ -47,7 +47,8 @@ class Accelerator {
  public:
   Accelerator(VerilatedContext* context, int threads);  // 1 or 2 threads: the results are the same
   ~Accelerator();
-  static int ports();  // 0: there is no accelerator
+  static bool present();
+  static int ports();  // of its masters
   void eval(bool clock, bool reset_n);  // inputs change while the clock is low, and are evaluated before it rises
   void set_slave(const Request& request);
   Response slave() const;

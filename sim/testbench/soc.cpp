@@ -443,7 +443,7 @@ void Soc::cycle() {
 }
 
 void Soc::drive_responses() {
-  if (ports_) {
+  if (Accelerator::present()) {
     slave_ = accelerator_.slave();
     if (slave_.rvalid) {
       if (slave_owner_ < 0) end("assertion", "OBI: the accelerator's slave port responds without a request");
@@ -489,7 +489,7 @@ void Soc::settle_cpu() {
 }
 
 void Soc::settle_accelerator() {
-  if (!ports_) return;
+  if (!Accelerator::present()) return;
   Request slave = masters_[kData].request;
   const bool wanted = slave.req && !masters_[kData].outstanding && decode(kData, slave.addr) == slave_target_;
   const bool must_repeat = slave_asked_ && masters_[kData].ungranted;
@@ -527,7 +527,7 @@ int Soc::decode(int m, uint32_t address) const {
   if (address < ram_.bytes()) return ram_.bank(address);
   if (m == kInstr) return -1;
   if (Peripherals::contains(address)) return peripheral_target_;
-  if (m == kData && ports_ && address - o_.slave_base < kSlaveBytes) return slave_target_;
+  if (m == kData && Accelerator::present() && address - o_.slave_base < kSlaveBytes) return slave_target_;
   return -1;
 }
 

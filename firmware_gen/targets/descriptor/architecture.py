@@ -34,24 +34,34 @@ def _describe(config: Config) -> str:
 
 
 def _facts(config: Config) -> Sequence[Fact]:
-    multipliers, product = (
-        config.rows * config.cols,
-        "INT27 x INT8" if config.arithmetic == "aligned" else "FP32 x INT8",
-    )
-    accumulators, scratchpad = 2 * config.accumulator_entries * config.cols * 4, 4 * config.scratchpad_words
+    array = f"{config.rows} rows x {config.cols} columns, {config.arithmetic}"
+    product = "INT27 x INT8" if config.arithmetic == "aligned" else "FP32 x INT8"
+    macs, bus = config.rows * config.cols, 4 * config.ports
+    activations, scratchpad = 4 * config.activation_words, 4 * config.scratchpad_words
+    accumulators = 2 * config.accumulator_entries * config.cols * 4
+    peak = f"{macs} MAC/cycle; depthwise and pooling {config.diagonal}"
     return (
-        Fact("multipliers", "multipliers, array", multipliers, f"{multipliers} ({product})"),
+        Fact("array", "array", f"{config.rows}x{config.cols}", array),
+        Fact("multipliers", "multipliers, array", macs, f"{macs} ({product})"),
         Fact("epilogue_multipliers", "multipliers, epilogue", config.ports, f"{config.ports} (FP32)"),
-        Fact(
-            "activation_bytes",
-            "activation buffer",
-            4 * config.activation_words,
-            f"{4 * config.activation_words:,} bytes",
-        ),
+        Fact("activation_bytes", "activation buffer", activations, f"{activations:,} bytes"),
         Fact("weight_bytes", "weight buffer", config.weight_bytes, f"{config.weight_bytes:,} bytes"),
         Fact("accumulator_bytes", "accumulators", accumulators, f"{accumulators:,} bytes in two banks"),
         Fact("scratchpad_bytes", "scratchpad", scratchpad, f"{scratchpad:,} bytes" if scratchpad else "none"),
+        Fact("peak_mac_per_cycle", "peak", macs, peak),
+        Fact("peak_diagonal_mac_per_cycle", "", config.diagonal, ""),
+        Fact("peak_bus_bytes_per_cycle", "bus peak", bus, f"{bus} bytes/cycle over {config.ports} OBI ports"),
     )
+
+
+def _documents(_config: Config) -> dict[str, str]:
+    from hls.descriptor.interface import regmap
+
+    return {
+        "heepstor_regs.h": regmap.c_header(),
+        "heepstor_regs.md": regmap.markdown(),
+        "heepstor_regs.hjson": regmap.register_hjson(),
+    }
 
 
 ARCHITECTURE = Architecture(
@@ -60,6 +70,7 @@ ARCHITECTURE = Architecture(
     software=Graph(_target),
     hardware=Whole(_generate, _masters),
     facts=_facts,
+    documents=_documents,
     describe=_describe,
     peak=_peak,
 )
