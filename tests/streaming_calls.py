@@ -42,9 +42,8 @@ def tile_writes(b: np.ndarray, rng: np.random.Generator) -> Iterator[Access]:
             yield _write("WEIGHT", (r << GROUP_BITS) + group, int.from_bytes(word.tobytes(), "little"))
 
 
-def vector_writes(slot: int, first: bool, lanes: np.ndarray) -> Iterator[Access]:
+def vector_writes(lanes: np.ndarray) -> Iterator[Access]:
     """Writes of a vector, uint32 [K]."""
-    yield _choose(slot, first)
     for j, lane in enumerate(lanes):
         yield _write("LAST" if j == len(lanes) - 1 else "LANE", j, int(lane))
 
@@ -66,15 +65,22 @@ def random_calls(config, tiles: int, seed: int, pauses: float = 0.0, resets: flo
         k, n = (int(rng.integers(1, top + 1)) if rng.random() < 0.5 else top for top in (config.rows, config.cols))
         b = weights(rng, k, n)
         call = [*tile_writes(b, rng)]
+        chosen = None  # slot and first that the accelerator takes for the next vector
         for lanes in vectors(rng, int(rng.integers(1, 6)), k):
             slot = int(rng.integers(len(sums))) if rng.random() < 0.5 else 0
+            if chosen and rng.random() < 0.5:
+                slot = chosen[0]
             first = not config.sums or filled[slot] < n or bool(rng.random() < 0.3)
-            call += vector_writes(slot, first, lanes)
+            if chosen != (slot, first):
+                call.append(_choose(slot, first))
+            call += vector_writes(lanes)
+            chosen = (slot + 1) % len(sums), first
             result = compute(config, lanes[None].view(np.float32), b)[0].view(np.uint32)
             sums[slot, :n] = accumulate_model(sums[slot, :n], result, first, False)
             filled[slot] = n
             if not config.sums or rng.random() < 0.3:
                 call += sum_reads(slot, sums[slot, :n], rng)
+                chosen = None
         accesses += call
         if rng.random() < resets:
             filled[:] = 0

@@ -60,13 +60,14 @@ class Plain {
 class Streamed : public Plain {
  public:
   static constexpr uint32_t kSums = SUMS;
-  template <class Row>
-  void push(uint32_t slot, bool first, const Row& a) {
-    if (slot >= kSums) abort();
-    for (uint32_t n = 0; n < n_; ++n) {
-      const float sum = chain([&](uint32_t j) { return a[j]; }, n);
-      sums_[slot][n] = first ? sum : sums_[slot][n] + sum;
-    }
+  template <class Rows>
+  void push(uint32_t slot, bool first, uint32_t count, Rows a) {
+    if (slot + count > kSums) abort();
+    for (; count; --count, ++slot, a.next())
+      for (uint32_t n = 0; n < n_; ++n) {
+        const float sum = chain([&](uint32_t j) { return a[j]; }, n);
+        sums_[slot][n] = first ? sum : sums_[slot][n] + sum;
+      }
   }
   void pull(uint32_t slot, float* c) {
     if (slot >= kSums) abort();

@@ -23,7 +23,7 @@ GROUP = "heepgen.architectures"
 
 FILE = "architecture.py"
 
-BUILT_IN = ("descriptor", "cpu")
+BUILT_IN = ("descriptor", "streaming", "cpu")
 
 _loaded: dict[str, Architecture] = {}
 

@@ -7,11 +7,15 @@
 namespace heepstor {
 namespace kernels {
 
-inline float activated(const Activation& a, float y) {
-  if (a.slope != 1.0f && !(y > 0.0f)) y = y * a.slope;
+inline float clamped(const Activation& a, float y) {
   if (y <= a.low) y = a.low;
   if (y >= a.high) y = a.high;
   return y;
+}
+
+inline float activated(const Activation& a, float y) {
+  if (a.slope != 1.0f && !(y > 0.0f)) y = y * a.slope;
+  return clamped(a, y);
 }
 
 /** Activation, and the residual before or after it. */

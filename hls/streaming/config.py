@@ -25,7 +25,7 @@ class StreamingConfig(System):
         in_hash=True,
     )
     sums: int = option(
-        16,
+        64,
         f"0, or {_POWER}",
         lambda v: _is_power(v) or (v == 0 and type(v) is int),
         "rows of FP32 sums that the accelerator keeps and adds to; 0 leaves buffer and adder out",

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The bus side of the streaming accelerator: what is granted when, and when a vector starts."""
 
-from myhdl import Signal, always, always_comb, block, concat, intbv
+from myhdl import Signal, always, always_comb, block, concat, intbv, modbv
 
 from hls.lib.unit import unit
 from hls.lib.wiring import ignore
@@ -42,6 +42,7 @@ def stream_slave(clk, rst, s, idle, write_lane, reading, vector, load, read_slot
     low = cycles.bit_length() - 1
     high = low + INDEX_BITS
     slots = len(read_slot)
+    slot = Signal(modbv(0)[slots:])
     weight_page, lane_page, slot_page = (page(name) for name in ("WEIGHT", "LANE", "SLOT"))
     last_bit = (REGISTER["LAST"].offset ^ REGISTER["LANE"].offset).bit_length() - 1
     first_bit = REGISTER["SLOT"].bits("FIRST").lsb
@@ -87,6 +88,7 @@ def stream_slave(clk, rst, s, idle, write_lane, reading, vector, load, read_slot
         vector.start.next = age == 0
         idle.next = age == quiet
         s.rdata.next = data
+        read_slot.next = slot
 
     @always(clk.posedge)
     def answer():
@@ -94,8 +96,10 @@ def stream_slave(clk, rst, s, idle, write_lane, reading, vector, load, read_slot
 
     @always(clk.posedge)
     def choose():
-        if accept and where == slot_page:
-            read_slot.next = s.wdata[slots:]
+        if launch:
+            slot.next = slot + 1
+        elif accept and where == slot_page:
+            slot.next = s.wdata[slots:]
             first.next = s.wdata[first_bit]
 
     @always(clk.posedge)
@@ -110,7 +114,7 @@ def stream_slave(clk, rst, s, idle, write_lane, reading, vector, load, read_slot
         if launch:
             vector.new.next = fresh
             vector.last.next = lane
-            vector.slot.next = read_slot
+            vector.slot.next = slot
             vector.first.next = first
 
     @always(clk.posedge)

@@ -64,6 +64,7 @@ class Gemm {
                    const float* in, const float* aux, float* out) {
     const int32_t depth = w.kernel_height * w.kernel_width * (w.channels / w.groups);
     const int32_t stride = (w.group_outputs + 3) & ~3;
+    const bool plain = w.residual == kernels::Add::none && w.activation.slope == 1.0f;
     for (int32_t g = 0; g < w.groups; ++g) {
       const int32_t first = g * w.group_outputs;
       product(w, depth, w.group_outputs, weights + g * depth * stride, stride,
@@ -72,6 +73,13 @@ class Gemm {
                 const int32_t channel = first + n;
                 const float* add = aux + channel * w.aux.channel + y * w.aux.row + x * w.aux.column;
                 float* pixel = out + channel * w.out.channel + y * w.out.row + x * w.out.column;
+                if (plain) {
+                  for (int32_t c = 0; c < count; ++c, pixel += w.out.channel) {
+                    const float scaled = sums[c] * scale[channel + c];
+                    *pixel = kernels::clamped(w.activation, scaled + bias[channel + c]);
+                  }
+                  return;
+                }
                 for (int32_t c = 0; c < count; ++c) {
                   const float scaled = sums[c] * scale[channel + c];
                   *pixel = kernels::finished(w.activation, w.residual, scaled + bias[channel + c], add);
@@ -107,8 +115,13 @@ class Gemm {
       kStreamed || kDepth >= kGatheredWords ? 1 : detail::least(8, kGatheredWords / kDepth);
 
   /** Consecutive taps of the kernel, in its order: a block of K. */
+  struct Tap {
+    int32_t ky, kx, channel;
+  };
+
   struct Block {
-    int32_t ky, kx, channel, taps;
+    Tap first;
+    int32_t taps;
     int32_t offset;   // of the first one, from the window's first position
     bool contiguous;  // one word after the other in the input
   };
@@ -138,9 +151,10 @@ class Gemm {
       Block block{};
       for (int32_t done = 0; done < pixels; done += kPixels) {
         const int32_t chunk = detail::least(pixels - done, kPixels);
+        Tap tap{};
         for (int32_t k = 0; k < depth; k += kDepth) {
           if (depth > kDepth || done == 0) {  // one block stays loaded
-            block = block_at(w, k, detail::least(depth - k, kDepth));
+            block = next_block(w, tap, detail::least(depth - k, kDepth));
             driver_.load_weights(b + k * stride + n, static_cast<uint32_t>(block.taps), static_cast<uint32_t>(count),
                                  static_cast<uint32_t>(stride));
           }
@@ -185,19 +199,19 @@ class Gemm {
     const int32_t step = w.stride_x * w.in.column;
     const float* at = in + y * w.in.row + x * w.in.column;
     if constexpr (kStreamed) {
-      const auto push = [&](const auto& row) HEEPSTOR_GEMM_INLINE {
-        driver_.push(static_cast<uint32_t>(slot), first, row);
-        ++slot;
+      const auto push = [&](int32_t count, const auto& rows) HEEPSTOR_GEMM_INLINE {
+        driver_.push(static_cast<uint32_t>(slot), first, static_cast<uint32_t>(count), rows);
+        slot += count;
       };
       if (!whole) {
         for (; run; --run, x += w.stride_x) {
           gather(w, block, in, y, x, buffers_.row);
-          push(Contiguous{buffers_.row});
+          push(1, Contiguous{buffers_.row, 0});
         }
       } else if (block.contiguous) {
-        for (at += block.offset; run; --run, at += step) push(Contiguous{at});
+        push(run, Contiguous{at + block.offset, step});
       } else {
-        for (; run; --run, at += step) push(Indexed{at, offset_});
+        push(run, Indexed{at, step, offset_});
       }
     } else if (whole && block.contiguous) {
       multiply_rows(at + block.offset, step, slot, run, first, count);
@@ -220,75 +234,81 @@ class Gemm {
     for (int32_t i = 0; i < rows * count; ++i) sums[i] = sums[i] + buffers_.result[i];
   }
 
-  Block block_at(const kernels::Window& w, int32_t k, int32_t taps) {
-    const int32_t inner = w.channels_first ? w.kernel_width : w.channels / w.groups;
-    const int32_t outer = w.channels_first ? w.channels / w.groups : w.kernel_width;
-    Block block{k / (inner * outer), 0, 0, taps, 0, true};
-    const int32_t middle = k / inner % outer, last = k % inner;
-    block.kx = w.channels_first ? last : middle;
-    block.channel = w.channels_first ? middle : last;
-    int32_t index = 0, next = 0;
-    each_tap(w, block, [&](int32_t ky, int32_t kx, int32_t channel, int32_t run) HEEPSTOR_GEMM_INLINE {
-      const int32_t offset = ky * w.dilation_y * w.in.row + kx * w.dilation_x * w.in.column + channel * w.in.channel;
-      if (index == 0) block.offset = offset;
-      else block.contiguous &= offset == next;
-      block.contiguous &= run == 1 || w.in.channel == 1;
-      next = offset + run;
-      index += run;
+  /** The block of `taps` taps from `tap` on, which becomes the first one behind it. */
+  Block next_block(const kernels::Window& w, Tap& tap, int32_t taps) {
+    Block block{tap, taps, offset_of(w, tap), true};
+    int32_t expected = block.offset;
+    const Tap behind = each_tap(w, tap, taps, [&](const Tap& t, int32_t run) HEEPSTOR_GEMM_INLINE {
+      const int32_t offset = offset_of(w, t);
+      block.contiguous &= offset == expected && (run == 1 || w.in.channel == 1);
+      expected = offset + run;
     });
-    if (block.contiguous) return block;
-    int32_t* to = offset_;
-    each_tap(w, block, [&](int32_t ky, int32_t kx, int32_t channel, int32_t run) HEEPSTOR_GEMM_INLINE {
-      int32_t offset = ky * w.dilation_y * w.in.row + kx * w.dilation_x * w.in.column + channel * w.in.channel;
-      for (; run; --run, offset += w.in.channel) *to++ = offset;
-    });
+    if (!block.contiguous) {
+      int32_t* to = offset_;
+      each_tap(w, tap, taps, [&](const Tap& t, int32_t run) HEEPSTOR_GEMM_INLINE {
+        for (int32_t offset = offset_of(w, t); run; --run, offset += w.in.channel) *to++ = offset;
+      });
+    }
+    tap = behind;
     return block;
   }
 
-  /** Calls f(ky, kx, channel, count) for the taps of a block, with those neighbours of a window's position at once that
-   * are channels in order. */
-  template <class Tap>
-  [[gnu::always_inline]] static inline void each_tap(const kernels::Window& w, const Block& block, const Tap& f) {
+  [[gnu::always_inline]] static inline int32_t offset_of(const kernels::Window& w, const Tap& tap) {
+    return tap.ky * w.dilation_y * w.in.row + tap.kx * w.dilation_x * w.in.column + tap.channel * w.in.channel;
+  }
+
+  /** Calls f(tap, count) for `taps` taps from `tap` on, with those neighbours of a window's position at once that are
+   * channels in order; returns the tap behind them. */
+  template <class F>
+  [[gnu::always_inline]] static inline Tap each_tap(const kernels::Window& w, Tap tap, int32_t taps, const F& f) {
     const int32_t channels = w.channels / w.groups;
-    int32_t ky = block.ky, kx = block.kx, channel = block.channel;
-    for (int32_t left = block.taps; left > 0;) {
-      const int32_t run = w.channels_first ? 1 : detail::least(channels - channel, left);
-      f(ky, kx, channel, run);
-      left -= run;
+    while (taps > 0) {
+      const int32_t run = w.channels_first ? 1 : detail::least(channels - tap.channel, taps);
+      f(tap, run);
+      taps -= run;
       if (w.channels_first) {
-        if (++kx == w.kernel_width) {
-          kx = 0;
-          if (++channel == channels) channel = 0, ++ky;
+        if (++tap.kx == w.kernel_width) {
+          tap.kx = 0;
+          if (++tap.channel == channels) tap.channel = 0, ++tap.ky;
         }
       } else {
-        channel = 0;
-        if (++kx == w.kernel_width) kx = 0, ++ky;
+        tap.channel += run;
+        if (tap.channel == channels) {
+          tap.channel = 0;
+          if (++tap.kx == w.kernel_width) tap.kx = 0, ++tap.ky;
+        }
       }
     }
+    return tap;
   }
 
   /** What the window at input row y and column x sees of a block; +0 where it leaves the input. */
   static void gather(const kernels::Window& w, const Block& block, const float* in, int32_t y, int32_t x, float* row) {
-    each_tap(w, block, [&](int32_t ky, int32_t kx, int32_t channel, int32_t run) HEEPSTOR_GEMM_INLINE {
-      const int32_t iy = y + ky * w.dilation_y, ix = x + kx * w.dilation_x;
+    each_tap(w, block.first, block.taps, [&](const Tap& tap, int32_t run) HEEPSTOR_GEMM_INLINE {
+      const int32_t iy = y + tap.ky * w.dilation_y, ix = x + tap.kx * w.dilation_x;
       if (iy < 0 || iy >= w.height || ix < 0 || ix >= w.width) {
         for (; run; --run) *row++ = 0.0f;
         return;
       }
-      const float* at = in + iy * w.in.row + ix * w.in.column + channel * w.in.channel;
+      const float* at = in + iy * w.in.row + ix * w.in.column + tap.channel * w.in.channel;
       for (; run; --run, at += w.in.channel) *row++ = *at;
     });
   }
 
+  /** Rows of A, the first one to begin with. */
   struct Contiguous {
     const float* at;
+    int32_t step;
     [[gnu::always_inline]] inline float operator[](uint32_t j) const { return at[j]; }
+    [[gnu::always_inline]] inline void next() { at += step; }
   };
 
   struct Indexed {
     const float* at;
+    int32_t step;
     const int32_t* offset;
     [[gnu::always_inline]] inline float operator[](uint32_t j) const { return at[offset[j]]; }
+    [[gnu::always_inline]] inline void next() { at += step; }
   };
 
   /** Of a driver that keeps sums, and of one that does not. */
