@@ -1,22 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
 """The `heepgen` command. Only click is imported here; every command imports what it needs when it runs."""
 
-import functools
 import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import click
 
+from gen import flags
 from hls import __version__
 from hls.errors import HeepgenError
 
-DEFAULT_CONFIG = "heepstor_cfg.hjson"
 _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 
 
@@ -74,129 +72,6 @@ def _explained(error: Exception) -> str:
     return f"internal error: {type(error).__name__}: {error}; this is a bug in heepgen, HEEPGEN_DEBUG=1 shows where."
 
 
-def _options(*decorators: Callable[..., Any]) -> Callable[..., Any]:
-    def apply(command: Callable[..., Any]) -> Callable[..., Any]:
-        for decorator in reversed(decorators):
-            command = decorator(command)
-        return command
-
-    return apply
-
-
-def _shape(_ctx: click.Context, _param: click.Parameter, value: str | None) -> tuple[int, ...] | None:
-    if value is None:
-        return None
-    try:
-        shape = tuple(int(part) for part in value.replace("x", ",").split(","))
-    except ValueError:
-        shape = ()
-    if not shape or min(shape) < 1:
-        raise click.BadParameter(f"{value} is not a shape; write positive sizes such as 1,28,28")
-    return shape
-
-
-_config = click.option(
-    "--config",
-    "config_path",
-    metavar="FILE",
-    type=click.Path(dir_okay=False),
-    help=f"Configuration in hjson.  [default: ./{DEFAULT_CONFIG} if there is one]",
-)
-_geometry = _options(
-    _config,
-    click.option("--rows", type=int, metavar="R", help="Rows of the array, 1 to 32: reduction."),
-    click.option("--cols", type=int, metavar="C", help="Columns of the array, 1 to 32: output channels."),
-    click.option("--arith", metavar="aligned|fma", help="Arithmetic of the processing elements."),
-    click.option("--ports", type=int, metavar="P", help="OBI master ports, 1 to 4."),
-)
-
-
-def _writable(_ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
-    from hls.output import check_file
-
-    if value not in (None, "-"):
-        check_file(value, param.opts[0])
-    return value
-
-
-_json = click.option(
-    "--json", "json_path", metavar="FILE", callback=_writable, help="Write the results as JSON; - for stdout."
-)
-_force = click.option(
-    "--force", is_flag=True, help="Replace a folder that heepgen did not write (it is moved aside to NAME.old)."
-)
-_per_tensor = click.option("--per-tensor", is_flag=True, help="One weight scale per layer instead of one per channel.")
-_calibrate = _options(
-    click.option(
-        "--calibrate",
-        type=click.Choice(["max", "mse"]),
-        default="max",
-        show_default=True,
-        help="Range of the weights: all of them, or that with the least squared error.",
-    ),
-    click.option(
-        "--bias-correction",
-        metavar="FILE.npz",
-        type=click.Path(dir_okay=False),
-        help="Correct biases by the mean error that INT8 weights cause on these inputs x (N, ...).",
-    ),
-)
-_trust = click.option(
-    "--trust-pickle", is_flag=True, help="Load files whose pickle may run code. Only for files you made yourself."
-)
-_import = _options(
-    click.option(
-        "--input-shape",
-        metavar="1,28,28",
-        callback=_shape,
-        help="Shape of one input, without the batch dimension; a .pt has none, an .onnx may leave it open.",
-    ),
-    click.option(
-        "--batch",
-        type=click.IntRange(1),
-        metavar="N",
-        help="Batch size of a .pt, 1 unless given, or of a model that leaves it open.",
-    ),
-    click.option(
-        "--sample",
-        metavar="FILE.npy",
-        type=click.Path(dir_okay=False),
-        help="Input to link into the firmware, batch dimension included.",
-    ),
-    click.option("--append-final-softmax", is_flag=True, help="Append a Softmax to the network."),
-    _per_tensor,
-    _trust,
-)
-
-
-def _with_config(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Turn the geometry options of a command into its `config` argument."""
-
-    @functools.wraps(command)
-    def wrapper(
-        config_path: str | None,
-        rows: int | None,
-        cols: int | None,
-        arith: str | None,
-        ports: int | None,
-        prefix: str | None = None,
-        **options: Any,
-    ) -> Any:
-        from hls.config import Config
-
-        flags = {"rows": rows, "cols": cols, "arithmetic": arith, "ports": ports, "prefix": prefix}
-        if config_path is None and Path(DEFAULT_CONFIG).is_file():
-            config_path = DEFAULT_CONFIG
-        return command(config=Config.load(config_path, **flags), **options)
-
-    return wrapper
-
-
-def _hardware_given() -> bool:
-    params = click.get_current_context().params
-    return any(params[name] is not None for name in ("config_path", "rows", "cols", "arith", "ports"))
-
-
 @click.group(cls=_Group, context_settings=_CONTEXT)
 @click.version_option(__version__, prog_name="heepgen")
 def main() -> None:
@@ -212,12 +87,12 @@ def main() -> None:
 
 
 @main.command(short_help="Generate the accelerator: Verilog, core file, register map.")
-@_geometry
+@flags.geometry
 @click.option("-o", "--out", metavar="DIR", default="build/hw", show_default=True, help="Output folder.")
 @click.option("--prefix", metavar="NAME", help="Beginning of every Verilog module's name.  [default: heepstor_]")
-@_force
-@_json
-@_with_config
+@flags.force
+@flags.json_file
+@flags.with_config
 def hw(config: Any, out: str, force: bool, json_path: str | None) -> None:
     """Generate the accelerator: Verilog, FuseSoC core, register map and a report.
 
@@ -226,12 +101,14 @@ def hw(config: Any, out: str, force: bool, json_path: str | None) -> None:
       heepgen hw                                  what heepstor_cfg.hjson says
       heepgen hw --rows 16 --cols 16 --ports 4    flags override the file
       heepgen hw --rows 1 --cols 7 --arith fma    any geometry from 1x1 to 32x32
+      heepgen hw --architecture ./mine            one of your own, see heepgen architectures
     """
     from gen.console import pairs, progress, show, write_json
+    from gen.flows.hardware import geometry
     from gen.flows.hw import generate_hw
 
     with progress() as say:
-        say(f"generating a {config.rows}x{config.cols} {config.arithmetic} accelerator")
+        say(f"generating the accelerator, {geometry(config)}")
         report = generate_hw(config, out, force=force)
     if json_path != "-":
         show(pairs(f"Accelerator in {out}", report.lines()))
@@ -240,15 +117,15 @@ def hw(config: Any, out: str, force: bool, json_path: str | None) -> None:
 
 @main.command(short_help="Generate the firmware that runs a PyTorch model.")
 @click.argument("model")
-@_geometry
+@flags.geometry
 @click.option("-o", "--out", metavar="DIR", help="Output folder.  [default: build/NAME-app]")
-@_import
-@_calibrate
+@flags.importing
+@flags.calibrate
 @click.option("--explain", is_flag=True, help="Show which layers run on the array, which on the CPU, and why.")
 @click.option("--listing", is_flag=True, help="Also write listing.txt: what every descriptor does, beside its words.")
-@_force
-@_json
-@_with_config
+@flags.force
+@flags.json_file
+@flags.with_config
 def sw(
     config: Any, model: str, out: str | None, explain: bool, force: bool, json_path: str | None, **options: Any
 ) -> None:
@@ -283,10 +160,10 @@ def sw(
 
 @main.command(short_help="Predict every layer's cycles, without simulating the hardware.")
 @click.argument("model")
-@_geometry
-@_import
-@_json
-@_with_config
+@flags.geometry
+@flags.importing
+@flags.json_file
+@flags.with_config
 def estimate(config: Any, model: str, json_path: str | None, **options: Any) -> None:
     """Predict the cycles of every layer of MODEL from a model of the accelerator's timing, in seconds.
 
@@ -309,9 +186,9 @@ def estimate(config: Any, model: str, json_path: str | None, **options: Any) -> 
 
 @main.command(short_help="Simulate both on the virtual SoC and measure every layer.")
 @click.argument("target", metavar="APP|MODEL")
-@_geometry
-@_import
-@_calibrate
+@flags.geometry
+@flags.importing
+@flags.calibrate
 @click.option(
     "--input",
     "input_path",
@@ -319,7 +196,7 @@ def estimate(config: Any, model: str, json_path: str | None, **options: Any) -> 
     type=click.Path(dir_okay=False),
     help="Input to run instead of the sample in the firmware.",
 )
-@_json
+@flags.json_file
 @click.option("--vcd", metavar="FILE", type=click.Path(dir_okay=False), help="Write the accelerator's waves.")
 @click.option("--software", is_flag=True, help="Run plain C++ kernels on the CPU, without the accelerator.")
 @click.option(
@@ -344,7 +221,7 @@ def estimate(config: Any, model: str, json_path: str | None, **options: Any) -> 
     type=click.Path(dir_okay=False),
     help="Program that another toolchain built from APP, such as X-HEEP's.",
 )
-@_with_config
+@flags.with_config
 def run(config: Any, target: str, json_path: str | None, **options: Any) -> None:
     """Run firmware on the virtual SoC, cycle by cycle: the CPU's RTL, the generated Verilog, the real code.
 
@@ -366,7 +243,14 @@ def run(config: Any, target: str, json_path: str | None, **options: Any) -> None
     from gen.report import table
 
     with progress() as say:
-        report = simulate(target, config, hardware_given=_hardware_given(), progress=say, **options)
+        report = simulate(
+            target,
+            config,
+            hardware_given=flags.hardware_given(),
+            architecture_given=flags.given("architecture"),
+            progress=say,
+            **options,
+        )
     if json_path != "-":
         click.echo(report.uart.rstrip("\n"))
         show(table(report))
@@ -387,10 +271,10 @@ def run(config: Any, target: str, json_path: str | None, **options: Any) -> None
     help="X-HEEP's interrupt line for the accelerator.",
 )
 @click.option("--regenerate", metavar="DIR", help="Write this project again, as its heepstor.json says.")
-@_geometry
-@_force
-@_json
-@_with_config
+@flags.geometry
+@flags.force
+@flags.json_file
+@flags.with_config
 def xheep(
     config: Any,
     apps: tuple[str, ...],
@@ -428,7 +312,8 @@ def xheep(
                 apps=apps,
                 interrupt=interrupt,
                 force=force,
-                config_given=_hardware_given() or not apps,
+                config_given=flags.hardware_given() or not apps,
+                architecture_given=flags.given("architecture"),
                 progress=say,
             )
     if json_path != "-":
@@ -438,7 +323,7 @@ def xheep(
 
 @main.command("eval", short_help="Measure what quantisation costs on a data set.")
 @click.argument("model")
-@_geometry
+@flags.geometry
 @click.option(
     "--data",
     metavar="FILE.npz",
@@ -464,11 +349,11 @@ def xheep(
     show_default=True,
     help="Which of the model's outputs is compared with y.",
 )
-@_per_tensor
-@_calibrate
-@_trust
-@_json
-@_with_config
+@flags.per_tensor
+@flags.calibrate
+@flags.trust
+@flags.json_file
+@flags.with_config
 def evaluate(config: Any, model: str, json_path: str | None, **options: Any) -> None:
     """Run MODEL on a data set three times: in FP32, with INT8 weights in PyTorch, and bit for bit as the hardware.
 
@@ -492,8 +377,30 @@ def evaluate(config: Any, model: str, json_path: str | None, **options: Any) -> 
     write_json(report, json_path)
 
 
+@main.command(short_help="List the architectures, or the options of one.")
+@click.argument("name", required=False, metavar="[NAME|PATH]")
+@flags.json_file
+def architectures(name: str | None, json_path: str | None) -> None:
+    """List the kinds of accelerators that --architecture takes, and what each of them supports; with NAME, or the PATH
+    of one, its options with their ranges.
+
+    \b
+    Examples:
+      heepgen architectures
+      heepgen architectures descriptor
+      heepgen architectures ./mine                loads the architecture.py in there
+    """
+    from gen.console import show, write_json
+    from gen.flows.architectures import listing, one
+
+    report = listing() if name is None else one(name)
+    if json_path != "-":
+        show(report.table())
+    write_json(report, json_path)
+
+
 @main.command(short_help="Show which tools are there, and what is missing.")
-@_json
+@flags.json_file
 def doctor(json_path: str | None) -> None:
     """Show which tools are there, and what is missing. Exit status 1 when something needed is missing."""
     from gen.console import show, write_json

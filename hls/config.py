@@ -52,7 +52,11 @@ class Option:
 
     def check(self, value: Any) -> None:
         """Raises `HeepgenError` naming the option, the value and the allowed range."""
-        if not self.accepts(value):
+        try:
+            accepted = self.accepts(value)
+        except (TypeError, ValueError):  # of a type that it was not written for
+            accepted = False
+        if not accepted:
             raise HeepgenError(f"{self.key} = {shown(value)}: must be {self.allowed}.")
 
 

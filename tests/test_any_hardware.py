@@ -10,6 +10,7 @@ from firmware_gen.architectures import registry
 from firmware_gen.architectures.registry import find, load_architecture
 from gen.flows.hw import generate_hw
 from gen.flows.run import hardware
+from gen.flows.xheep import generate_xheep, regenerate
 from hls.bus.head import name_words
 from hls.bus.obi import pins
 from hls.config import INTERFACE_VERSION, Config
@@ -17,7 +18,9 @@ from hls.errors import HeepgenError
 from sim.firmware import compile_firmware
 from sim.run import run_soc
 from sim.toolchain import lint
+from tests import test_xheep
 
+heep = test_xheep.heep
 DATA = Path(__file__).parent / "sim_data"
 
 SOURCE = """\
@@ -69,6 +72,11 @@ module keeper #(
   end
 endmodule
 """
+
+MOVER = 'HARDWARE = Verilog(("two_movers.v",), "two_movers", lambda config: {"PORTS": 2}, masters=lambda config: 2)'
+
+QUIET = "".join(f"/* verilator lint_off {rule} */\n" for rule in ("DECLFILENAME", "UNUSEDPARAM", "UNUSEDSIGNAL"))
+MOVER_V = QUIET + (DATA / "heepstor.v").read_text().replace("module heepstor", "module two_movers")
 
 MYHDL = """\
 from myhdl import Signal, always, always_comb, intbv
@@ -131,7 +139,7 @@ def architecture(tmp_path):
         folder.mkdir(exist_ok=True)
         (folder / "architecture.py").write_text(SOURCE.format(name=name, hardware=how))
         (folder / "driver.hpp").write_text("")
-        for file, text in ({"keeper.sv": KEEPER} | files).items():
+        for file, text in ({"keeper.sv": KEEPER, "two_movers.v": MOVER_V} | files).items():
             (folder / file).write_text(text)
         return load_architecture(folder)
 
@@ -184,13 +192,27 @@ int main() {
 
 @pytest.mark.parametrize("stall", [0.0, 0.4])
 def test_masters_and_the_interrupt_go_through(architecture, tmp_path, stall):
-    mover = (DATA / "heepstor.v").read_text().replace("module heepstor", "module two_movers")
-    how = 'HARDWARE = Verilog(("mover.v",), "two_movers", lambda config: {"PORTS": 2}, masters=lambda config: 2)'
-    config = architecture(how, name="mover", **{"mover.v": mover}).config()
+    config = architecture(MOVER, name="mover").config()
     elf = firmware(MOVE, config, tmp_path, 0x100)
     result = run_soc(elf, hardware(config), config, max_cycles=200_000, stall_probability=stall)
     assert result.ok, result
     assert [port.words for port in result.accelerator_ports] == [64, 64]
+
+
+@pytest.mark.parametrize("how, masters", [(VERILOG, 0), (MOVER, 2)])
+def test_an_x_heep_project_has_as_many_masters(architecture, heep, tmp_path, how, masters):
+    config = architecture(how).config(irq_line=3)
+    report = generate_xheep(heep, tmp_path / "project", config)
+    assert report.geometry == "keeper_1, lanes 4"
+    lint(test_xheep.sources(tmp_path / "project"), "heepstor_soc")
+    assert regenerate(tmp_path / "project") == report
+
+
+def test_a_project_of_an_architecture_that_is_not_there_is_refused(architecture, heep, tmp_path, monkeypatch):
+    generate_xheep(heep, tmp_path / "project", architecture().config())
+    monkeypatch.setattr(registry, "_loaded", {})
+    with pytest.raises(HeepgenError, match="heepstor.json is for architecture keeper_1.*--architecture PATH"):
+        regenerate(tmp_path / "project")
 
 
 def test_names_begin_with_the_prefix_and_fusesoc_knows_what_is_systemverilog(architecture, tmp_path):

@@ -93,7 +93,7 @@ def project(request, heep, app, tmp_path_factory):
 def sources(project, *more):
     rendered = project / "stub.sv"
     rendered.write_text(jinja2.Template((STUB / "modules.sv.j2").read_text()).render(pads=PADS) + "\n")
-    rtl = sorted((project / "hw" / "accelerator" / "rtl").glob("*.v"))
+    rtl = sorted((project / "hw" / "accelerator" / "rtl").iterdir())
     names = ("heepstor_obi_check", "heepstor_bus", "heepstor_obi", "heepstor_soc")
     return [STUB / "packages.sv", rendered, *rtl, *(project / "hw" / f"{n}.sv" for n in names), *more]
 

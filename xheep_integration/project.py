@@ -9,10 +9,14 @@ from typing import Any
 
 import jinja2
 
+from firmware_gen.architectures.contract import Gemm
+from firmware_gen.architectures.registry import architecture_of
 from firmware_gen.emit import codegen
 from firmware_gen.emit.codegen import ARENA_SECTION, BANNER, WEIGHT_SECTIONS, runtime
 from firmware_gen.memory.planner import ALIGN, PROGRAM_BYTES
-from hls.config import Config
+from firmware_gen.targets.calls import emission
+from firmware_gen.targets.calls.target import driver_of
+from hls.config import Config, System
 from hls.errors import HeepgenError
 
 HERE = Path(__file__).parent / "templates"
@@ -172,7 +176,7 @@ def _border(manifest: dict[str, Any]) -> int:
     return int(config["memory_banks"] * config["bank_kib"] * 1024)
 
 
-def check_memory(config: Config, apps: Iterable[App]) -> None:
+def check_memory(config: System, apps: Iterable[App]) -> None:
     """Raise `HeepgenError`, with a number of banks that is enough, when X-HEEP cannot have this memory."""
     contiguous, interleaved = config.memory_banks, sum(config.memory_banks_interleaved)
     if contiguous + interleaved > MAX_BANKS:
@@ -201,28 +205,29 @@ def check_memory(config: Config, apps: Iterable[App]) -> None:
             )
 
 
-def bandwidth_notes(config: Config, bus: str) -> list[str]:
+def bandwidth_notes(config: System, bus: str) -> list[str]:
     """Sentences about memory that cannot feed the ports; empty when it can."""
     notes = []
-    if bus == "onetoM" and config.ports > 1:
-        notes.append(f"BUS = onetoM moves one word per cycle in all; {config.ports} ports need NtoM.")
+    ports = architecture_of(config).masters(config)
+    if bus == "onetoM" and ports > 1:
+        notes.append(f"BUS = onetoM moves one word per cycle in all; {ports} ports need NtoM.")
     smallest = min(config.memory_banks_interleaved, default=1)
-    if smallest < config.ports + 1:
+    if ports and smallest < ports + 1:
         have = (
             f"groups of {list(config.memory_banks_interleaved)}"
             if config.memory_banks_interleaved
             else "no interleaved banks"
         )
-        wanted = 1 << config.ports.bit_length()
+        wanted = 1 << ports.bit_length()
         notes.append(
-            f"memory.banks_interleaved has {have}: {config.ports} ports and the CPU share banks; "
+            f"memory.banks_interleaved has {have}: {ports} ports and the CPU share banks; "
             f"groups of at least {wanted} give every port a word per cycle."
         )
     return notes
 
 
 def render(
-    config: Config,
+    config: System,
     *,
     heep: str,
     apps: Iterable[App] = (),
@@ -243,6 +248,7 @@ def render(
     context = {
         "banner": BANNER,
         "config": config,
+        "masters": architecture_of(config).masters(config),
         "heep": heep,
         "version": version,
         "geometry": geometry,
@@ -267,7 +273,7 @@ def render(
         files[target] = (
             environment.get_template(name).render(context) if name.endswith(".j2") else path.read_text(encoding="utf-8")
         )
-    files |= _runtime() | {"sw/freestanding/link.ld": link_script}
+    files |= _runtime(config) | {"sw/freestanding/link.ld": link_script}
     for app in apps:
         files |= {f"sw/applications/{app.name}/{name}": text for name, text in app.files.items()}
     return files
@@ -309,8 +315,13 @@ def _target(name: str) -> str:
     return f"sw/external/{folder}/{Path(name).name}"
 
 
-def _runtime() -> dict[str, str]:
-    files = {f"sw/external/heepstor/{name}": text for name, text in runtime("descriptor").items()}
+def _runtime(config: System) -> dict[str, str]:
+    software = architecture_of(config).software
+    if isinstance(software, Gemm):
+        device = runtime(emission.RUNTIME) | dict(driver_of(software, config).files)
+    else:
+        device = runtime(Config.architecture)
+    files = {f"sw/external/heepstor/{name}": text for name, text in device.items()}
     for name in BOOT_FILES:
         files[f"sw/freestanding/{name}"] = (RUNTIME_DIR / "boot" / name).read_text(encoding="utf-8")
     return files

@@ -10,6 +10,7 @@ from pathlib import Path
 from firmware_gen.architectures.registry import BUILT_IN, find
 from firmware_gen.emit.cpu_calls import elementwise_header
 from gen.documents import arithmetic
+from gen.flows.architectures import default_text
 from hls.config import Config, Option, options, own_options
 from hls.descriptor.interface import regmap
 from hls.output import DOCUMENT, write_file
@@ -17,16 +18,12 @@ from hls.output import DOCUMENT, write_file
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def _default(value: object) -> str:
-    return f"`{value:#x}`" if isinstance(value, int) and value > 0xFFFFFF else f"`{json.dumps(value)}`"
-
-
 def _options(rows: Iterable[Option]) -> list[str]:
     return [
         "| option | default | allowed | meaning | in hash |",
         "|---|---|---|---|---|",
         *(
-            f"| `{o.key}` | {_default(o.default)} | {o.allowed} | {o.meaning} | {'yes' if o.in_hash else 'no'} |"
+            f"| `{o.key}` | `{default_text(o)}` | {o.allowed} | {o.meaning} | {'yes' if o.in_hash else 'no'} |"
             for o in rows
         ),
         "",

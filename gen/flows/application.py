@@ -3,16 +3,17 @@
 
 import json
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from firmware_gen.architectures.registry import find
+from firmware_gen.architectures.registry import architecture_of, find, names
 from gen.flows.sw import KIND, REFERENCE, ImportOptions
 from gen.report import LayerReport
-from hls.config import System, options
+from hls.config import Config, System, options
+from hls.config_file import unknown
 from hls.descriptor.interface.table import PROFILE_RECORD
 from hls.errors import HeepgenError
 from hls.output import marker
@@ -51,16 +52,8 @@ class Application:
     @cached_property
     def config(self) -> System:
         """What it was generated for; raises `HeepgenError` for an architecture that is not known."""
-        name = self.manifest["config"]["architecture"]
-        try:
-            kind = find(name).config
-        except HeepgenError:
-            raise HeepgenError(
-                f"{self.folder} is for architecture {name}, which is not installed; give its folder: "
-                "--architecture PATH."
-            ) from None
-        attributes = {o.attribute for o in options(kind)}
-        return kind(**{k: v for k, v in self.manifest["config"].items() if k in attributes})
+        given = {name: value for name, value in self.manifest["config"].items() if name != "hash"}
+        return configured(given, str(self.folder))
 
     @property
     def options(self) -> ImportOptions:
@@ -70,6 +63,39 @@ class Application:
             raise HeepgenError(
                 f"{self.folder} does not say how it was generated; generate it again with heepgen sw."
             ) from None
+
+
+def configured(given: Mapping[str, Any], where: str) -> System:
+    """The configuration with these options, and the name of its architecture, that `where` was written for.
+
+    Raises `HeepgenError` for an architecture that is not known, an option that it has not, and a value out of range.
+    """
+    values = dict(given)
+    name = values.pop("architecture", Config.architecture)
+    if name not in names():
+        raise HeepgenError(
+            f"{where} is for architecture {name}, which is not installed; give its folder: --architecture PATH."
+        )
+    kind = find(name).config
+    attributes = [o.attribute for o in options(kind)]
+    for attribute in values:
+        if attribute not in attributes:
+            raise HeepgenError(f"{where}: {unknown(attribute, attributes, f'option of architecture {name},')}")
+    return kind(**values)
+
+
+def wanted(config: System, application: Application, hardware_given: bool, architecture_given: bool) -> System:
+    """The hardware that an application is to run on: its own, unless a command said otherwise, where naming its own
+    architecture says nothing. Raises `HeepgenError` where it has no code for any hardware."""
+    own = application.config
+    if not hardware_given and not (architecture_given and config.architecture != own.architecture):
+        return own
+    if architecture_of(own).hardware is None and architecture_of(config).hardware is not None:
+        raise HeepgenError(
+            f"{application.folder} is for architecture {own.architecture}, which has no accelerator; generate it again "
+            f"with heepgen sw --architecture {config.architecture}."
+        )
+    return config
 
 
 def _damaged(folder: Path, name: str, wrong: str) -> HeepgenError:

@@ -16,7 +16,7 @@ import numpy as np
 
 import hls
 from firmware_gen.architectures.registry import architecture_of
-from gen.flows.application import Application
+from gen.flows.application import Application, wanted
 from gen.flows.hardware import generate_verilog, geometry, hardware_sources
 from gen.flows.sw import MODEL, compare, generate_application, generate_sw
 from gen.inputs import load_array
@@ -49,6 +49,7 @@ def run(
     config: System,
     *,
     hardware_given: bool = False,
+    architecture_given: bool = False,
     input_path: str | Path | None = None,
     vcd: str | Path | None = None,
     software: bool = False,
@@ -62,7 +63,8 @@ def run(
 ) -> RunReport:
     """Run an application folder or a model file once on the virtual SoC.
 
-    An application runs on the hardware it was generated for, or, with `hardware_given`, on that of `config`.
+    An application runs on the hardware it was generated for, or, with `hardware_given`, on that of `config`; with
+    `architecture_given` only where that is of another architecture.
     `input_path` replaces the sample; `taps` are layers whose tensors to return. `elf` is a program that was built from
     the application folder elsewhere, as by X-HEEP's flow, and runs as it is; otherwise `toolchain` (of
     `sim.firmware.compile_firmware`) builds one. `withheld` is the probability with which every grant is withheld, cycle
@@ -81,9 +83,10 @@ def run(
         application = _application(Path(target), config, work, input_path, bool(taps), progress, import_options)
         check_taps(application, taps)
         accelerator = None
-        software = software or architecture_of(application.config).hardware is None
+        system = wanted(config, application, hardware_given, architecture_given)
+        software = software or architecture_of(system).hardware is None
         if not software:
-            accelerator = hardware(config if hardware_given else application.config, progress)
+            accelerator = hardware(system, progress)
         elf = compiled(application, software, toolchain, work, progress) if elf is None else Path(elf)
         return _simulate(application, accelerator, elf, vcd, wait_states, withheld, taps, progress)
 

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gen.flows.application import Application
+from gen.flows.application import Application, configured, wanted
 from gen.flows.hardware import geometry
 from gen.flows.hw import generate_hw
 from hls import __version__
-from hls.config import OPTIONS, Config
+from hls.config import System, options
 from hls.errors import HeepgenError
 from hls.output import Content, Link, marker, write_files
 
@@ -50,18 +50,20 @@ class XheepReport:
 def generate_xheep(
     heep_dir: str | Path,
     out: str | Path,
-    config: Config,
+    config: System,
     *,
     apps: Sequence[str | Path] = (),
     interrupt: str = "fast",
     config_given: bool = True,
+    architecture_given: bool = False,
     force: bool = False,
     edited: Sequence[str] = (),
     progress: Callable[[str], None] = lambda message: None,
 ) -> XheepReport:
     """Write the project for `config` with application folders `apps` around the checkout `heep_dir` to `out`.
 
-    Without `config_given` the configuration is that of the first application. Files that heepgen generated before
+    Without `config_given` the configuration is that of the first application, unless `architecture_given` is another
+    one. Files that heepgen generated before
     are replaced unless somebody changed them since (but for those in `edited`); whatever else the project holds stays.
     Raises `HeepgenError` when X-HEEP, a path, an application or the memory does not fit, or such a file is in the way,
     and then writes nothing.
@@ -72,13 +74,8 @@ def generate_xheep(
     heep, out = Path(heep_dir).resolve(), Path(out).resolve()
     project.check_heep_dir(heep)
     opened = [Application.open(app) for app in apps]
-    if opened and not config_given:
-        first = opened[0].config
-        if not isinstance(first, Config):
-            raise HeepgenError(
-                f"{opened[0].folder} is for architecture {first.architecture}, which no X-HEEP project can have yet."
-            )
-        config = first
+    if opened:
+        config = wanted(config, opened[0], config_given, architecture_given)
     for path in (heep, out, *(application.folder.resolve() for application in opened)):
         _check_path(path)
     programs = [program_of(application, config, out) for application in opened]
@@ -100,7 +97,8 @@ def generate_xheep(
         "heep_dir": os.path.relpath(heep, out),
         "interrupt": interrupt,
         "apps": [os.path.relpath(Path(app).resolve(), out) for app in apps],
-        "config": {o.attribute: getattr(config, o.attribute) for o in OPTIONS},
+        "config": {"architecture": config.architecture}
+        | {o.attribute: getattr(config, o.attribute) for o in options(type(config))},
     }
     files[SETTINGS] = json.dumps(settings, indent=2) + "\n"
     files |= {f"sw/{name}": Link(os.path.relpath(heep / "sw" / name, out / "sw")) for name in LINKS}
@@ -128,7 +126,7 @@ def regenerate(folder: str | Path, progress: Callable[[str], None] = lambda mess
     folder = Path(folder).resolve()
     try:
         settings = json.loads((folder / SETTINGS).read_text())
-        config = Config(**settings["config"])
+        config = configured(settings["config"], f"{folder / SETTINGS}")
         heep, apps, interrupt = settings["heep_dir"], settings["apps"], settings["interrupt"]
     except OSError:
         raise HeepgenError(
@@ -147,7 +145,7 @@ def regenerate(folder: str | Path, progress: Callable[[str], None] = lambda mess
     )
 
 
-def program_of(application: Application, config: Config, out: Path) -> Any:
+def program_of(application: Application, config: System, out: Path) -> Any:
     """An application as a program of X-HEEP; raises HeepgenError for other hardware."""
     from xheep_integration.project import App, application_files
 

@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Options that several commands share; everything but click is imported when it is needed."""
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+DEFAULT_CONFIG = "heepstor_cfg.hjson"
+
+
+def together(*decorators: Callable[..., Any]) -> Callable[..., Any]:
+    def apply(command: Callable[..., Any]) -> Callable[..., Any]:
+        for decorator in reversed(decorators):
+            command = decorator(command)
+        return command
+
+    return apply
+
+
+def _shape(_ctx: click.Context, _param: click.Parameter, value: str | None) -> tuple[int, ...] | None:
+    if value is None:
+        return None
+    try:
+        shape = tuple(int(part) for part in value.replace("x", ",").split(","))
+    except ValueError:
+        shape = ()
+    if not shape or min(shape) < 1:
+        raise click.BadParameter(f"{value} is not a shape; write positive sizes such as 1,28,28")
+    return shape
+
+
+_config = click.option(
+    "--config",
+    "config_path",
+    metavar="FILE",
+    type=click.Path(dir_okay=False),
+    help=f"Configuration in hjson.  [default: ./{DEFAULT_CONFIG} if there is one]",
+)
+geometry = together(
+    _config,
+    click.option(
+        "--architecture",
+        metavar="NAME|PATH",
+        help="Kind of accelerator: a name that heepgen architectures lists, or a folder whose architecture.py to run.",
+    ),
+    click.option("--rows", type=int, metavar="R", help="Rows of the array, 1 to 32: reduction."),
+    click.option("--cols", type=int, metavar="C", help="Columns of the array, 1 to 32: output channels."),
+    click.option("--arith", metavar="aligned|fma", help="Arithmetic of the processing elements."),
+    click.option("--ports", type=int, metavar="P", help="OBI master ports, 1 to 4."),
+)
+
+
+def _writable(_ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+    from hls.output import check_file
+
+    if value not in (None, "-"):
+        check_file(value, param.opts[0])
+    return value
+
+
+json_file = click.option(
+    "--json", "json_path", metavar="FILE", callback=_writable, help="Write the results as JSON; - for stdout."
+)
+force = click.option(
+    "--force", is_flag=True, help="Replace a folder that heepgen did not write (it is moved aside to NAME.old)."
+)
+per_tensor = click.option("--per-tensor", is_flag=True, help="One weight scale per layer instead of one per channel.")
+calibrate = together(
+    click.option(
+        "--calibrate",
+        type=click.Choice(["max", "mse"]),
+        default="max",
+        show_default=True,
+        help="Range of the weights: all of them, or that with the least squared error.",
+    ),
+    click.option(
+        "--bias-correction",
+        metavar="FILE.npz",
+        type=click.Path(dir_okay=False),
+        help="Correct biases by the mean error that INT8 weights cause on these inputs x (N, ...).",
+    ),
+)
+trust = click.option(
+    "--trust-pickle", is_flag=True, help="Load files whose pickle may run code. Only for files you made yourself."
+)
+importing = together(
+    click.option(
+        "--input-shape",
+        metavar="1,28,28",
+        callback=_shape,
+        help="Shape of one input, without the batch dimension; a .pt has none, an .onnx may leave it open.",
+    ),
+    click.option(
+        "--batch",
+        type=click.IntRange(1),
+        metavar="N",
+        help="Batch size of a .pt, 1 unless given, or of a model that leaves it open.",
+    ),
+    click.option(
+        "--sample",
+        metavar="FILE.npy",
+        type=click.Path(dir_okay=False),
+        help="Input to link into the firmware, batch dimension included.",
+    ),
+    click.option("--append-final-softmax", is_flag=True, help="Append a Softmax to the network."),
+    per_tensor,
+    trust,
+)
+
+
+def with_config(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Turn the geometry options of a command into its `config` argument."""
+
+    @functools.wraps(command)
+    def wrapper(
+        config_path: str | None,
+        architecture: str | None,
+        rows: int | None,
+        cols: int | None,
+        arith: str | None,
+        ports: int | None,
+        prefix: str | None = None,
+        **options: Any,
+    ) -> Any:
+        from firmware_gen.architectures.registry import load_config
+
+        flags = {"rows": rows, "cols": cols, "arithmetic": arith, "ports": ports, "prefix": prefix}
+        if config_path is None and Path(DEFAULT_CONFIG).is_file():
+            config_path = DEFAULT_CONFIG
+        return command(config=load_config(config_path, architecture, **flags), **options)
+
+    return wrapper
+
+
+def given(*names: str) -> bool:
+    """Whether one of these options of the command was given."""
+    params = click.get_current_context().params
+    return any(params[name] is not None for name in names)
+
+
+def hardware_given() -> bool:
+    """Whether the command says for which hardware of an architecture it is."""
+    return given("config_path", "rows", "cols", "arith", "ports")

@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`heepgen architectures`: what there is, what each supports, and the options of one."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from firmware_gen.architectures.contract import Architecture, Gemm
+from firmware_gen.architectures.registry import Entry, entries, load_architecture
+from hls.config import FLAGS, Option, options, own_options
+
+
+def supported(architecture: Architecture) -> tuple[str, ...]:
+    """Commands that work on an architecture."""
+    software, hardware = architecture.software, architecture.hardware is not None
+    predicted = software.cycles is not None if isinstance(software, Gemm) else hardware
+    has = {"hw": hardware, "sw": True, "run": True, "estimate": predicted, "eval": True, "xheep": hardware}
+    return tuple(command for command, works in has.items() if works)
+
+
+def _limits(architecture: Architecture) -> dict[str, Any]:
+    """Of one call of the driver with default options, and the CPU's kernels that it replaces."""
+    software = architecture.software
+    if not isinstance(software, Gemm):
+        return {}
+    with architecture.own_code():
+        limits = software.limits(architecture.config())
+    return {"k": limits.k, "n": limits.n, "kernels": sorted(software.kernels), "cycles": software.cycles is not None}
+
+
+def default_text(option: Option) -> str:
+    """The default value of an option as it is written in the file; addresses are hexadecimal there."""
+    value = option.default
+    return f"{value:#x}" if isinstance(value, int) and value > 0xFFFFFF else option.shown(value)
+
+
+def _option(option: Option) -> dict[str, Any]:
+    return {
+        "name": option.key,
+        "flag": FLAGS.get(option.attribute),
+        "default": option.default,
+        "allowed": option.allowed,
+        "meaning": option.meaning,
+        "in_hash": option.in_hash,
+    }
+
+
+def _summary(entry: Entry) -> dict[str, Any]:
+    architecture = entry.architecture
+    if architecture is None:
+        return {"name": entry.name, "origin": entry.origin, "fault": entry.fault}
+    return {
+        "name": entry.name,
+        "origin": entry.origin,
+        "summary": architecture.summary,
+        "level": architecture.level,
+        "masters": architecture.masters(architecture.config()),
+        "supports": list(supported(architecture)),
+        "product": _limits(architecture),
+        "options": [_option(option) for option in own_options(architecture.config)],
+    }
+
+
+@dataclass(frozen=True)
+class Listing:
+    """All architectures that are known."""
+
+    architectures: tuple[dict[str, Any], ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"architectures": list(self.architectures)}
+
+    def table(self) -> Any:
+        rows = [
+            (a["name"], a["origin"], "-", "-", "-", f"cannot be used: {a['fault']}")
+            if "fault" in a
+            else (a["name"], a["origin"], a["level"], str(a["masters"]), ", ".join(a["supports"]), a["summary"])
+            for a in self.architectures
+        ]
+        return _table("Architectures", ("name", "from", "level", "masters", "commands", "what it is"), rows)
+
+
+@dataclass(frozen=True)
+class One:
+    """An architecture with the options of its configuration, its own first."""
+
+    architecture: dict[str, Any]
+    options: tuple[Option, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        return self.architecture | {"system": [_option(o) for o in self.options[len(self.architecture["options"]) :]]}
+
+    def table(self) -> Any:
+        own = self.architecture
+        product = own["product"]
+        title = f"{own['name']}: {own['summary']}\nlevel {own['level']}, {own['masters']} masters; "
+        title += f"commands {', '.join(own['supports'])}"
+        if product:
+            title += f"\none product has up to K = {product['k']}, N = {product['n']}"
+        rows = [
+            (o.key, FLAGS.get(o.attribute, "-"), default_text(o), o.allowed, "yes" if o.in_hash else "no", o.meaning)
+            for o in self.options
+        ]
+        return _table(title, ("option", "flag", "default", "allowed", "in hash", "meaning"), rows)
+
+
+def listing() -> Listing:
+    """All architectures, those that cannot be used with the reason."""
+    return Listing(tuple(_summary(entry) for entry in entries()))
+
+
+def one(name: str) -> One:
+    """The architecture of a name or path."""
+    architecture = load_architecture(name)
+    entry = next(e for e in entries() if e.name == architecture.name and e.architecture == architecture)
+    return One(_summary(entry), options(architecture.config))
+
+
+def _table(title: str, columns: Sequence[str], rows: Sequence[tuple[str, ...]]) -> Any:
+    from rich.box import SIMPLE
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", box=SIMPLE, pad_edge=False)
+    for column in columns:
+        table.add_column(column, no_wrap=column in ("name", "option", "flag", "level"))
+    for row in rows:
+        table.add_row(*row)
+    return table
