@@ -142,5 +142,11 @@ class Weighted(Fused):
     bias: np.ndarray | None = None
     scale: np.ndarray | None = None
 
+    @property
+    def parameters(self) -> tuple[np.ndarray, np.ndarray]:
+        """Scale and bias, of a quantised layer."""
+        assert self.scale is not None and self.bias is not None, f"{self.name} is not quantised"
+        return self.scale, self.bias
+
     def macs(self, in_shape: Shape, out_shape: Shape) -> int:
         return math.prod(out_shape) * math.prod(self.weight.shape[1:])

@@ -14,8 +14,8 @@ import numpy as np
 from firmware_gen import ir
 from firmware_gen.operations.tensors import Tensor, View, channel_axis, channel_part, map_view
 from firmware_gen.operations.windows import (
-    COPY_WINDOW,
-    Range,
+    Map,
+    Rectangle,
     Windowed,
     copy_window,
     linear_window,
@@ -36,12 +36,16 @@ class Operation:
     source: View
     target: View
     aux: View | None = None
-    rectangle: tuple[Range, Range] | None = None
+    rectangle: Rectangle | None = None
     images: int = 1
     source_step: int = 0
     target_step: int = 0
     aux_step: int = 0
     flat: int = 0
+
+    def storing(self, c: ir.Pair = (0, 1), x: ir.Pair = (0, 1), y: ir.Pair = (0, 1)) -> Operation:
+        """The same for some of the output's channels, columns and rows, by (first, step); `View.every`."""
+        return replace(self, target=self.target.every(c, x, y), aux=self.aux and self.aux.every(c, x, y))
 
 
 @singledispatch
@@ -57,7 +61,7 @@ def _(node: ir.Activate | ir.Reshape | ir.Add, sources: list[Tensor], target: Te
 
 @operations_of.register
 def _(node: ir.Permute, sources: list[Tensor], target: Tensor) -> list[Operation]:
-    channels_last = replace(target, shape=sources[0].shape, channels_last=sources[0].shape[1:])
+    channels_last = replace(target, shape=sources[0].shape, channels_last=ir.chw(sources[0].shape[1:]))
     return [_elementwise(node, sources, channels_last)]
 
 
@@ -85,52 +89,73 @@ def _(node: ir.Pool | ir.Pad, sources: list[Tensor], target: Tensor) -> list[Ope
     return _map_operations(node, sources, target, target.shape)
 
 
-def _map_operations(node, sources: list[Tensor], target: Tensor, out_shape: ir.Shape) -> list[Operation]:
+def _map_operations(
+    node: ir.Scale | ir.Conv | ir.Pool | ir.Pad, sources: list[Tensor], target: Tensor, out_shape: ir.Shape
+) -> list[Operation]:
     """What a node on maps does, or that of its outputs which have this shape."""
-    aux = sources[1] if node.residual_input else None
-    residual = node.residual if aux else "none"
-    operation = _map_operation(None, sources[0], target, aux)
+    residual = node.residual if isinstance(node, ir.Fused) else "none"
+    aux = sources[1] if residual != "none" else None
     result = []
-    for op, rectangle, (offset, step) in windowed_ops(node, sources[0].shape, out_shape):
-        views = [v and replace(v, base=v.at(offset), c=v.c * step) for v in (operation.target, operation.aux)]
-        result.append(
-            replace(operation, op=replace(op, residual=residual), rectangle=rectangle, target=views[0], aux=views[1])
-        )
+    for op, rectangle, channels in windowed_ops(node, sources[0].shape, out_shape):
+        whole = _map_operation(replace(op, residual=residual), sources[0], target, aux)
+        result.append(replace(whole.storing(c=channels), rectangle=rectangle))
     return result
 
 
-def _elementwise(node, sources: list[Tensor], target: Tensor) -> Operation:
+def _elementwise(node: ir.Node, sources: list[Tensor], target: Tensor) -> Operation:
     """act(a) or act(a + b), of any shapes, copying between layouts where they differ."""
-    fields = {"act": getattr(node, "act", ir.IDENTITY), "residual": "before_act" if len(sources) > 1 else "none"}
-    every = [*sources, target]
     aux = sources[1] if len(sources) > 1 else None
+    act = node.act if isinstance(node, ir.Activated) else ir.IDENTITY
+
+    def copy(shape: Map) -> Windowed:
+        return replace(copy_window(shape), act=act, residual="before_act" if aux else "none")
+
+    every = [*sources, target]
     same = all(t.channels_last == target.channels_last for t in every)
     if same and not any(t.pitch for t in every):
-        views = [t and View(t.base, 1, 1, 0) for t in (sources[0], target, aux)]
-        return Operation(replace(COPY_WINDOW, **fields), *views, flat=target.size)
+        aux_view = View(aux.base, 1, 1, 0) if aux else None
+        views = View(sources[0].base, 1, 1, 0), View(target.base, 1, 1, 0)
+        return Operation(copy((1, 1, 1)), *views, aux_view, flat=target.size)
     if len(target.shape) == 4:
-        return _map_operation(copy_window(target.shape[1:], **fields), sources[0], target, aux)
+        return _map_operation(copy(ir.chw(target.shape[1:])), sources[0], target, aux)
     if same:
         rows, features = target.shape
-        views = [t and View(t.base, 1, t.pitch or features, 0) for t in (sources[0], target, aux)]
-        return Operation(copy_window((features, 1, rows), **fields), *views)
+        return _row_operation(copy((features, 1, rows)), sources[0], target, aux, features, features)
     shape = next(t.channels_last for t in every if t.channels_last)
-    return _map_operation(copy_window(shape, **fields), sources[0], target, aux, shape)
+    return _map_operation(copy(shape), sources[0], target, aux, shape)
 
 
-def _map_operation(op, source: Tensor, target: Tensor, aux: Tensor | None, shape=None) -> Operation:
+def _map_operation(
+    op: Windowed, source: Tensor, target: Tensor, aux: Tensor | None, shape: Map | None = None
+) -> Operation:
     """`op` from maps to maps; `shape` is that of all of them when their tensors are flattened."""
-    shapes = [shape or t.shape[1:] if t else () for t in (source, target, aux)]
-    maps = [map_view(t, s) for t, s in zip((source, target, aux), shapes, strict=True)]
-    return Operation(
-        op, *(view for view, _ in maps), None, source.size // math.prod(shapes[0]), *(step for _, step in maps)
-    )
+
+    def view(tensor: Tensor) -> tuple[View, int]:
+        return map_view(tensor, shape or ir.chw(tensor.shape[1:]))
+
+    (read, source_step), (written, target_step) = view(source), view(target)
+    added, aux_step = view(aux) if aux else (None, 0)
+    images = source.size // math.prod(shape or source.shape[1:])
+    return Operation(op, read, written, added, None, images, source_step, target_step, aux_step)
 
 
-def _vector_operation(node, sources: list[Tensor], target: Tensor, inputs: int, outputs: int) -> Operation:
-    """Linear or Scale on (N, F) or (F,): the vectors of a batch are the pixels of a row."""
-    source, residual = sources[0], node.residual
-    if residual != "none" and sources[1].channels_last != target.channels_last:
+def _row_operation(
+    op: Windowed, source: Tensor, target: Tensor, aux: Tensor | None, inputs: int, outputs: int
+) -> Operation:
+    """`op` on vectors, which are the pixels of a row."""
+
+    def view(tensor: Tensor, features: int) -> View:
+        return View(tensor.base, 1, tensor.pitch or features, 0)
+
+    return Operation(op, view(source, inputs), view(target, outputs), view(aux, outputs) if aux else None)
+
+
+def _vector_operation(
+    node: ir.Linear | ir.Scale, sources: list[Tensor], target: Tensor, inputs: int, outputs: int
+) -> Operation:
+    """Linear or Scale on (N, F) or (F,)."""
+    source, aux = sources[0], sources[1] if node.residual != "none" else None
+    if aux and aux.channels_last != target.channels_last:
         raise HeepgenError(
             f"layer {node.name}: its residual is a flattened feature map in another order than its "
             "output; add it before flattening, or as a layer of its own"
@@ -140,9 +165,7 @@ def _vector_operation(node, sources: list[Tensor], target: Tensor, inputs: int, 
         if isinstance(node, ir.Linear)
         else scale_window(node, (inputs, 1, source.size // inputs), source.channels_last)
     )
-    tensors_ = (source, target, sources[1] if residual != "none" else None)
-    views = [t and View(t.base, 1, t.pitch or n, 0) for t, n in zip(tensors_, (inputs, outputs, outputs), strict=True)]
-    return Operation(replace(op, residual=residual), *views)
+    return _row_operation(replace(op, residual=node.residual), source, target, aux, inputs, outputs)
 
 
 @operations_of.register
@@ -156,14 +179,14 @@ def _(node: ir.Concat, sources: list[Tensor], target: Tensor) -> list[Operation]
         if source == part:
             continue
         if len(target.shape) == 4:
-            result.append(_map_operation(copy_window(source.shape[1:]), source, part, None))
+            result.append(_map_operation(copy_window(ir.chw(source.shape[1:])), source, part, None))
         elif source.channels_last:  # a flattened map, written in PyTorch's order
             shape = source.channels_last
             result.append(_map_operation(copy_window(shape), source, part, None, shape))
         else:
             count = source.shape[axis]
-            views = [View(t.base, 1, t.pitch or count, 0) for t in (source, part)]
-            result.append(Operation(copy_window((count, 1, source.size // count)), *views))
+            op = copy_window((count, 1, source.size // count))
+            result.append(_row_operation(op, source, part, None, count, count))
     return result
 
 
@@ -171,13 +194,8 @@ def _(node: ir.Concat, sources: list[Tensor], target: Tensor) -> list[Operation]
 def _(node: ir.Upsample, sources: list[Tensor], target: Tensor) -> list[Operation]:
     """The input is copied to every phase of the output."""
     high, wide = node.factor
-    operation = _map_operation(copy_window(sources[0].shape[1:]), sources[0], target, None)
-    view = operation.target
-    return [
-        replace(operation, target=replace(view, base=view.at(x=x, y=y), x=view.x * wide, y=view.y * high))
-        for y in range(high)
-        for x in range(wide)
-    ]
+    operation = _map_operation(copy_window(ir.chw(sources[0].shape[1:])), sources[0], target, None)
+    return [operation.storing(x=(x, wide), y=(y, high)) for y in range(high) for x in range(wide)]
 
 
 @operations_of.register
@@ -185,13 +203,10 @@ def _(node: ir.Shuffle, sources: list[Tensor], target: Tensor) -> list[Operation
     """Every group is copied to channels that lie `groups` apart."""
     _, channels, height, width = sources[0].shape
     size = channels // node.groups
-    whole = _map_operation(copy_window((size, height, width)), sources[0], target, None, sources[0].shape[1:])
+    op = copy_window((size, height, width))
+    whole = _map_operation(op, sources[0], target, None, (channels, height, width))
     return [
-        replace(
-            whole,
-            source=replace(whole.source, base=whole.source.at(c=group * size)),
-            target=replace(whole.target, base=whole.target.at(c=group), c=whole.target.c * node.groups),
-        )
+        replace(whole.storing(c=(group, node.groups)), source=whole.source.every(c=(group * size, 1)))
         for group in range(node.groups)
     ]
 
@@ -203,13 +218,8 @@ def _(node: ir.PixelShuffle, sources: list[Tensor], target: Tensor) -> list[Oper
     _, channels, height, width = sources[0].shape
     op = copy_window((channels // factor**2, height, width))
     whole = _map_operation(op, sources[0], target, None)
-    view, out = whole.source, whole.target
     return [
-        replace(
-            whole,
-            source=replace(view, base=view.at(c=y * factor + x), c=view.c * factor**2),
-            target=replace(out, base=out.at(x=x, y=y), x=out.x * factor, y=out.y * factor),
-        )
+        replace(whole.storing(x=(x, factor), y=(y, factor)), source=whole.source.every(c=(y * factor + x, factor**2)))
         for y in range(factor)
         for x in range(factor)
     ]
@@ -228,11 +238,7 @@ def _transposed(node: ir.Conv, sources: list[Tensor], target: Tensor) -> list[Op
             pads=(y.before, x.before, 0, 0),
         )
         for operation in _map_operations(part, sources, target, (*target.shape[:2], y.outputs, x.outputs)):
-            views = [
-                v and replace(v, base=v.at(x=x.phase, y=y.phase), x=v.x * x.step, y=v.y * y.step)
-                for v in (operation.target, operation.aux)
-            ]
-            result.append(replace(operation, target=views[0], aux=views[1]))
+            result.append(operation.storing(x=(x.phase, x.step), y=(y.phase, y.step)))
     return result
 
 
@@ -279,8 +285,6 @@ def _taps(weight: np.ndarray, phase: _Phase, axis: int) -> np.ndarray:
 
 @operations_of.register
 def _(node: ir.Slice, sources: list[Tensor], target: Tensor) -> list[Operation]:
-    operation = _map_operation(copy_window(target.shape[1:]), sources[0], target, None)
-    view = operation.source
+    operation = _map_operation(copy_window(ir.chw(target.shape[1:])), sources[0], target, None)
     (c, y, x), (step_c, step_y, step_x) = node.start, node.step
-    part = View(view.at(c=c, x=x, y=y), view.c * step_c, view.x * step_x, view.y * step_y)
-    return [replace(operation, source=part)]
+    return [replace(operation, source=operation.source.every((c, step_c), (x, step_x), (y, step_y)))]

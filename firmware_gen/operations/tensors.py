@@ -33,6 +33,13 @@ class View:
     def at(self, c: int = 0, x: int = 0, y: int = 0) -> Ref:
         return replace(self.base, offset=self.base.offset + c * self.c + x * self.x + y * self.y)
 
+    def every(self, c: ir.Pair = (0, 1), x: ir.Pair = (0, 1), y: ir.Pair = (0, 1)) -> View:
+        """Only some channels, columns and rows, by (first, step)."""
+        return View(self.at(c[0], x[0], y[0]), self.c * c[1], self.x * x[1], self.y * y[1])
+
+    def moved(self, words: int) -> View:
+        return replace(self, base=replace(self.base, offset=self.base.offset + words))
+
 
 @dataclass(frozen=True)
 class Tensor:
@@ -79,12 +86,8 @@ class Tensor:
         return index.reshape(self.shape)
 
 
-def map_view(tensor: Tensor | None, shape: tuple[int, int, int]) -> tuple[View | None, int]:
+def map_view(tensor: Tensor, shape: tuple[int, int, int]) -> tuple[View, int]:
     """View of the first image of a tensor of (C, H, W) maps, and the words from one image to the next."""
-    return _view(tensor, shape) if tensor else (None, 0)
-
-
-def _view(tensor: Tensor, shape: tuple[int, int, int]) -> tuple[View, int]:
     channels, height, width = shape
     if tensor.channels_last:
         pitch = tensor.pitch or channels
@@ -96,7 +99,7 @@ def image_steps(tensor: Tensor, whole: ir.Shape) -> tuple[int, int, int]:
     """Words of maps (N, C, H, W) or vectors from image to image, pixel to pixel and channel to channel; 0 along what
     the tensor has one of, and `whole` has several."""
     shape, full = (ir.chw((*s, 1, 1)[:3] if len(s) == 1 else (*s, 1, 1)[1:4]) for s in (tensor.shape, whole))
-    view, image = _view(tensor, shape)
+    view, image = map_view(tensor, shape)
     return image, view.x * (shape[1:] == full[1:]), view.c * (shape[0] == full[0])
 
 

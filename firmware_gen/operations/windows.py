@@ -7,14 +7,18 @@ import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TypeAlias
 
 import numpy as np
 
 from firmware_gen import ir
-from hls.errors import HeepgenError
 
-Range = tuple[int, int]
+Map: TypeAlias = tuple[int, int, int]
+"""(channels, height, width)."""
+
+Range: TypeAlias = tuple[int, int]
+Rectangle: TypeAlias = tuple[Range, Range]
+"""Rows and columns."""
 
 
 @dataclass(frozen=True)
@@ -47,26 +51,33 @@ class Windowed:
     residual: str = "none"
 
 
-def windowed_ops(node: ir.Node, in_shape: ir.Shape, out_shape: ir.Shape) -> list[tuple[Any, ...]]:
-    """(Windowed, output rectangle or None, output channel offset and step) for one image of a node on maps."""
+Share: TypeAlias = tuple[Windowed, Rectangle | None, tuple[int, int]]
+"""A `Windowed`, the rectangle of the output that it computes (None: all of it), and of its output channels the first
+one's place and the step."""
+
+ALL_CHANNELS = (0, 1)
+
+
+def windowed_ops(node: ir.Scale | ir.Conv | ir.Pool | ir.Pad, in_shape: ir.Shape, out_shape: ir.Shape) -> list[Share]:
+    """What one image of a node on maps is computed by."""
     match node:
         case ir.Scale():
-            return [(scale_window(node, in_shape[1:], None), None, (0, 1))]
+            return [(scale_window(node, ir.chw(in_shape[1:]), None), None, ALL_CHANNELS)]
         case ir.Conv() if node.is_depthwise:
             return _depthwise(node, in_shape, out_shape)
         case ir.Conv():
-            return [(_conv(node, in_shape, out_shape), None, (0, 1))]
+            return [(_conv(node, in_shape, out_shape), None, ALL_CHANNELS)]
         case ir.Pool(adaptive=True):
             return _adaptive(node, in_shape, out_shape)
         case ir.Pool(kind="max"):
-            return [(replace(_pool(node, in_shape, out_shape), maximum=True, pad_value=-math.inf), None, (0, 1))]
+            op = replace(_pool(node, in_shape, out_shape), maximum=True, pad_value=-math.inf)
+            return [(op, None, ALL_CHANNELS)]
         case ir.Pool():
             return _average(node, in_shape, out_shape)
         case ir.Pad():
             top, left, _, _ = node.pads
-            op = Windowed(
-                *in_shape[1:],
-                *out_shape[2:],
+            op = replace(
+                _on_maps(in_shape, out_shape),
                 top=top,
                 left=left,
                 cout=in_shape[1],
@@ -74,13 +85,19 @@ def windowed_ops(node: ir.Node, in_shape: ir.Shape, out_shape: ir.Shape) -> list
                 maximum=True,
                 pad_value=node.value,
             )
-            return [(op, None, (0, 1))]
-    raise HeepgenError(f"layer {node.name}: {node.op} has no form on the accelerator")
+            return [(op, None, ALL_CHANNELS)]
 
 
-def linear_window(node, in_shape, linear_map) -> Windowed:
+def _on_maps(in_shape: ir.Shape, out_shape: ir.Shape) -> Windowed:
+    """One pixel of maps (N, C, H, W) to one of the output."""
+    channels, height, width = ir.chw(in_shape[1:])
+    _, out_height, out_width = ir.chw(out_shape[1:])
+    return Windowed(channels, height, width, out_height, out_width)
+
+
+def linear_window(node: ir.Linear, in_shape: ir.Shape, linear_map: Map | None) -> Windowed:
     batch = in_shape[0] if len(in_shape) == 2 else 1
-    weight = node.weight
+    weight, (scale, bias) = node.weight, node.parameters
     if linear_map is not None:
         weight = weight.reshape(-1, *linear_map).transpose(0, 2, 3, 1).reshape(weight.shape)
     return Windowed(
@@ -91,52 +108,50 @@ def linear_window(node, in_shape, linear_map) -> Windowed:
         batch,
         cout=node.out_features,
         weight=weight[None, :, None, None],
-        scale=node.scale[None],
-        bias=node.bias[None],
+        scale=scale[None],
+        bias=bias[None],
         act=node.act,
     )
 
 
-def _conv(node, in_shape, out_shape) -> Windowed:
+def _moving(node: ir.Conv | ir.Pool, in_shape: ir.Shape, out_shape: ir.Shape) -> Windowed:
+    """The window of a node, whatever it computes."""
     top, left, _, _ = node.pads
+    return replace(
+        _on_maps(in_shape, out_shape),
+        kernel=node.kernel,
+        stride=node.stride,
+        dilation=node.dilation,
+        top=top,
+        left=left,
+        act=node.act,
+    )
+
+
+def _conv(node: ir.Conv, in_shape: ir.Shape, out_shape: ir.Shape) -> Windowed:
+    scale, bias = node.parameters
     weight = node.weight.reshape(node.groups, -1, *node.weight.shape[1:]).transpose(0, 1, 3, 4, 2)
-    return Windowed(
-        *in_shape[1:],
-        *out_shape[2:],
-        node.kernel,
-        node.stride,
-        node.dilation,
-        top,
-        left,
-        node.groups,
-        weight.shape[1],
+    return replace(
+        _moving(node, in_shape, out_shape),
+        groups=node.groups,
+        cout=weight.shape[1],
         weight=weight,
-        scale=node.scale.reshape(node.groups, -1),
-        bias=node.bias.reshape(node.groups, -1),
-        act=node.act,
+        scale=scale.reshape(node.groups, -1),
+        bias=bias.reshape(node.groups, -1),
     )
 
 
-def _depthwise(node, in_shape, out_shape) -> list[tuple[Any, ...]]:
+def _depthwise(node: ir.Conv, in_shape: ir.Shape, out_shape: ir.Shape) -> list[Share]:
     """One diagonal operator per multiple m of the channel multiplier: output channel c * multiplier + m."""
-    top, left, _, _ = node.pads
-    multiplier = node.out_channels // node.groups
+    op = replace(_moving(node, in_shape, out_shape), cout=node.groups, diagonal=True)
+    (scale, bias), multiplier = node.parameters, node.out_channels // node.groups
     return [
         (
-            Windowed(
-                *in_shape[1:],
-                *out_shape[2:],
-                node.kernel,
-                node.stride,
-                node.dilation,
-                top,
-                left,
-                cout=node.groups,
-                diagonal=True,
+            replace(
+                op,
                 weight=node.weight[m::multiplier, 0],
-                scale=node.scale[None, m::multiplier],
-                bias=node.bias[None, m::multiplier],
-                act=node.act,
+                scale=scale[None, m::multiplier],
+                bias=bias[None, m::multiplier],
             ),
             None,
             (m, multiplier),
@@ -145,38 +160,25 @@ def _depthwise(node, in_shape, out_shape) -> list[tuple[Any, ...]]:
     ]
 
 
-def _pool(node, in_shape, out_shape) -> Windowed:
-    top, left, _, _ = node.pads
-    return Windowed(
-        *in_shape[1:],
-        *out_shape[2:],
-        node.kernel,
-        node.stride,
-        node.dilation,
-        top,
-        left,
-        cout=in_shape[1],
-        diagonal=True,
-        act=node.act,
-    )
+def _pool(node: ir.Pool, in_shape: ir.Shape, out_shape: ir.Shape) -> Windowed:
+    return replace(_moving(node, in_shape, out_shape), cout=in_shape[1], diagonal=True)
 
 
-def _average(node, in_shape, out_shape) -> list[tuple[Any, ...]]:
+def _average(node: ir.Pool, in_shape: ir.Shape, out_shape: ir.Shape) -> list[Share]:
     """One operator per rectangle of outputs with the same divisor."""
     op = _pool(node, in_shape, out_shape)
     if node.divisor_override is not None:
-        return [(replace(op, scale=_inverse(node.divisor_override)), None, (0, 1))]
+        return [(replace(op, scale=_inverse(node.divisor_override)), None, ALL_CHANNELS)]
     counts = [_positions(node, axis, in_shape[2 + axis], out_shape[2 + axis]) for axis in range(2)]
     return [
-        (replace(op, scale=_inverse(high * wide)), (rows, cols), (0, 1))
+        (replace(op, scale=_inverse(high * wide)), (rows, cols), ALL_CHANNELS)
         for (rows, high), (cols, wide) in itertools.product(*map(_runs, counts))
     ]
 
 
-def _adaptive(node, in_shape, out_shape) -> list[tuple[Any, ...]]:
+def _adaptive(node: ir.Pool, in_shape: ir.Shape, out_shape: ir.Shape) -> list[Share]:
     """One operator per rectangle of outputs whose windows have one size and one distance."""
-    op = _pool(node, in_shape, out_shape)
-    fields = {"maximum": True, "pad_value": -math.inf} if node.kind == "max" else {}
+    op, maximum = _pool(node, in_shape, out_shape), node.kind == "max"
     rows, cols = (list(_adaptive_runs(in_shape[2 + axis], out_shape[2 + axis])) for axis in range(2))
     return [
         (
@@ -186,10 +188,12 @@ def _adaptive(node, in_shape, out_shape) -> list[tuple[Any, ...]]:
                 stride=(step_y, step_x),
                 top=y[0] * step_y - y_start,
                 left=x[0] * step_x - x_start,
-                **(fields or {"scale": _inverse(high * wide)}),
+                maximum=maximum,
+                pad_value=-math.inf if maximum else 0.0,
+                scale=1.0 if maximum else _inverse(high * wide),
             ),
             (y, x),
-            (0, 1),
+            ALL_CHANNELS,
         )
         for (y, y_start, step_y, high), (x, x_start, step_x, wide) in itertools.product(rows, cols)
     ]
@@ -213,7 +217,7 @@ def _inverse(divisor: int) -> float:
     return float(np.float32(1) / np.float32(divisor))
 
 
-def _positions(node, axis: int, size: int, outputs: int) -> list[int]:
+def _positions(node: ir.Pool, axis: int, size: int, outputs: int) -> list[int]:
     """Counted positions of the window of every output along an axis."""
     before, after = node.pads[axis], node.pads[2 + axis]
     low, high = (-before, size + after) if node.count_include_pad else (0, size)
@@ -230,30 +234,19 @@ def _runs(values: list[int]) -> Iterator[tuple[Range, int]]:
         first = last
 
 
-COPY_WINDOW = Windowed(1, 1, 1, 1, 1, cout=1, diagonal=True, maximum=True)
+def copy_window(shape: Map) -> Windowed:
+    """y = x on a (C, H, W) map."""
+    channels, height, width = shape
+    return Windowed(channels, height, width, height, width, cout=channels, diagonal=True, maximum=True)
 
 
-def copy_window(shape: tuple[int, int, int], **fields) -> Windowed:
-    """y = x on a (C, H, W) map, but for `fields`."""
-    return replace(
-        COPY_WINDOW,
-        channels=shape[0],
-        height=shape[1],
-        width=shape[2],
-        out_height=shape[1],
-        out_width=shape[2],
-        cout=shape[0],
-        **fields,
-    )
-
-
-def scale_window(node, shape: tuple[int, int, int], in_map) -> Windowed:
+def scale_window(node: ir.Scale, shape: Map, in_map: Map | None) -> Windowed:
     """A 1x1 depthwise convolution with weights 1."""
     scale, bias = node.scale, node.bias
     if in_map is not None:
         scale, bias = (v.reshape(in_map).transpose(1, 2, 0).reshape(-1) for v in (scale, bias))
-    return copy_window(
-        shape,
+    return replace(
+        copy_window(shape),
         weight=np.ones((shape[0], 1, 1), np.int8),
         scale=scale[None],
         bias=bias[None],

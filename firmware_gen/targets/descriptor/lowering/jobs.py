@@ -9,7 +9,7 @@ import numpy as np
 
 from firmware_gen import ir
 from firmware_gen.operations.operation import Operation, operations_of
-from firmware_gen.operations.tensors import Tensor, View
+from firmware_gen.operations.tensors import Tensor
 from firmware_gen.operations.windows import Windowed
 from firmware_gen.targets.descriptor.lowering.job import Job
 from firmware_gen.targets.descriptor.lowering.pieces import Constants, best_split, with_constants
@@ -33,22 +33,18 @@ def layer_jobs(node: ir.Node, sources: list[Tensor], target: Tensor, constants: 
     return jobs
 
 
-def _shifted(view: View | None, words: int) -> View | None:
-    return view and replace(view, base=replace(view.base, offset=view.base.offset + words))
-
-
 def windowed_jobs(
     layer: str, operation: Operation, image: int, constants: Constants, config: Config, cbg: int | None = None
 ) -> list[Job]:
     """Descriptors of one operation on one image, in order."""
     op = operation.op
-    source = _shifted(operation.source, image * operation.source_step)
-    target = _shifted(operation.target, image * operation.target_step)
-    aux = _shifted(operation.aux, image * operation.aux_step)
+    source = operation.source.moved(image * operation.source_step)
+    target = operation.target.moved(image * operation.target_step)
+    aux = operation.aux and operation.aux.moved(image * operation.aux_step)
     try:
         cut = best_split(layer, op, operation.rectangle, source, target, config, aux, cbg)
     except HeepgenError:
-        if op.residual == "none":
+        if not operation.aux:
             raise
         if operation.aux.base.name == operation.target.base.name:
             raise NotInPlace(layer) from None
@@ -94,9 +90,13 @@ def _flat_jobs(layer: str, operation: Operation, constants: Constants, config: C
     for start, channels, rows in ((0, lanes, size // lanes), (size - size % lanes, size % lanes, 1)):
         if channels and rows:
             op = replace(operation.op, channels=channels, width=rows, out_width=rows, cout=channels)
-            views = [
-                _shifted(v, start) and replace(_shifted(v, start), x=channels)
-                for v in (operation.source, operation.target, operation.aux)
-            ]
-            jobs += windowed_jobs(layer, Operation(op, *views), 0, constants, config)
+            one = replace(
+                operation,
+                op=op,
+                source=replace(operation.source.moved(start), x=channels),
+                target=replace(operation.target.moved(start), x=channels),
+                aux=operation.aux and replace(operation.aux.moved(start), x=channels),
+                flat=0,
+            )
+            jobs += windowed_jobs(layer, one, 0, constants, config)
     return jobs

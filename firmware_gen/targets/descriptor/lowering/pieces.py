@@ -19,7 +19,7 @@ import numpy as np
 
 from firmware_gen import ir
 from firmware_gen.operations.tensors import Ref, View
-from firmware_gen.operations.windows import Range, Windowed
+from firmware_gen.operations.windows import Range, Rectangle, Windowed
 from firmware_gen.targets.descriptor.lowering import layout
 from firmware_gen.targets.descriptor.lowering.job import Symbolic, activations
 from firmware_gen.targets.descriptor.lowering.tiling import choose_strips
@@ -224,7 +224,7 @@ def _part_counts(size: int) -> list[int]:
 
 
 def pieces(
-    op: Windowed, rectangle: tuple[Range, Range] | None, cols: int, channels: int, ky: int, kx: int, config: Config
+    op: Windowed, rectangle: Rectangle | None, cols: int, channels: int, ky: int, kx: int, config: Config
 ) -> list[Piece]:
     """Pieces of an operator, in execution order, for numbers of cuts along columns, channels and taps.
 
@@ -297,7 +297,7 @@ DESCRIPTOR_CYCLES = 40
 def best_split(
     layer: str,
     op: Windowed,
-    rectangle: tuple[Range, Range] | None,
+    rectangle: Rectangle | None,
     source: View,
     target: View,
     config: Config,
