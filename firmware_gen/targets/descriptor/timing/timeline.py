@@ -80,6 +80,38 @@ class Work:
         return float(blocks * (strips * self.param_beats + (1 if self.fits else strips) * self.steps * self.tile_beats))
 
 
+class _Progress:
+    """How far the stages are with the descriptor that a timeline continues with.
+
+    Times: ``fetch`` of the descriptor, ``loading``, ``fetched`` weights, ``now`` the sequencer, ``drained``; ``strip``
+    and ``begin``, when the last strip and its last group's stores began; ``begun``, when the first vectors did. Since
+    then, beats of load and weights are ``on_bus``, less those that were ``early``, and ``used`` are those of the last
+    three groups' stores. ``asked`` and ``base``: input words, and those of descriptors before.
+    """
+
+    def __init__(self, timeline: "Timeline", work: Work):
+        f, config = work.descriptor, work.config
+        self.work = work
+        self.to_drain = vector_to_drain(config)
+        self.to_load = LOADED + 1 + (SCRATCHPAD_LATENCY if work.load_chip else ANSWER)
+        self.to_store = read_to_store() + STORED + (SCRATCHPAD_MARK if work.store_chip else ANSWER)
+        self.stored, self.base = timeline.done, timeline.words
+        self.marks = (timeline.marks or [Span(self.stored, self.stored, 0, f.load_words)]) if f.barrier else []
+        self.own_marks: list[Span] = []
+        self.fetch = max(timeline.before) + fetch_cycles(config)
+        self.loading = max(self.fetch, timeline.loaded) + 1
+        self.now = self.strip = max(timeline.through, self.fetch + FIRST_VECTOR)
+        self.begun: float | None = None
+        self.begin = 0.0
+        self.drained = max(self.stored, self.fetch) + (ANSWER + work.param_beats + 4 if work.param_beats else 0)
+        self.fetched, self.depth = max(timeline.fetched_weights, self.fetch), config.weight_bytes / (4 * config.ports)
+        self.asked = self.pixel = 0
+        self.on_bus = self.early = 0.0
+        self.used = (0.0, 0.0, 0.0)
+        self.arrived: list[float] = []
+        self.loads: list[tuple[float, float]] = []
+
+
 class Timeline:
     """Where the stages are after some descriptors; cycle 0 is the doorbell."""
 
@@ -102,90 +134,91 @@ class Timeline:
 
     def add(self, work: Work, first: int, strip: int) -> None:
         """Continue with a descriptor in such strips; `done` is when it is complete."""
-        f, config = work.descriptor, work.config
-        ports, barrier, descriptor = config.ports, f.barrier, fetch_beats(config)
-        starts, ends = work.windows
-        fetch = max(self.before) + fetch_cycles(config)
-        to_drain = vector_to_drain(config)
-        to_load = LOADED + 1 + (SCRATCHPAD_LATENCY if work.load_chip else ANSWER)
-        to_store = read_to_store() + STORED + (SCRATCHPAD_MARK if work.store_chip else ANSWER)
-        loading = max(fetch, self.loaded) + 1
-        before, stored, base = (self.through, self.loaded, self.done), self.done, self.words
-        marks = (self.marks or [Span(stored, stored, 0, f.load_words)]) if barrier else []
-        self.bus = [s for s in self.bus if s.end > loading] + [Span(fetch - descriptor, fetch, 0, descriptor)]
-        self.chip = [s for s in self.chip if s.end > loading]
-        now, begun = max(self.through, fetch + FIRST_VECTOR), None
-        drained = max(stored, fetch) + (ANSWER + work.param_beats + 4 if work.param_beats else 0)
-        fetched, depth = max(self.fetched_weights, fetch), config.weight_bytes / (4 * ports)
-        asked, pixel, pixel_words, own_marks = 0, 0, f.groups * f.cout, []
-        on_bus, early, used = 0.0, 0.0, (0.0, 0.0, 0.0)  # beats since `begun`: of load and weights, drained
-        last_strip = 0.0
+        f, at = work.descriptor, _Progress(self, work)
+        before = self.through, self.loaded, self.done
+        self.bus = [s for s in self.bus if s.end > at.loading]
+        self.bus.append(Span(at.fetch - fetch_beats(work.config), at.fetch, 0, fetch_beats(work.config)))
+        self.chip = [s for s in self.chip if s.end > at.loading]
         for px in strip_sizes(f.out_px, first, strip):
-            last_strip, end = now, pixel + px
-            needed = f.load_words if end == f.out_px else int(ends[end - 1])
-            top = needed - (f.kh - 1) * f.ky_step
-            arrived, beats_loaded = [], []
-            for target in (top, needed):  # the first kernel row needs fewer words
-                if target > asked:
-                    loading = self._load(work, asked, target, loading, marks, stored, base)
-                    beats_loaded.append(((target - asked) * work.load_cycles, loading))
-                    asked = target
-                arrived.append(loading + to_load)
+            at.strip, end = at.now, at.pixel + px
+            self._arrive(at, end)
             for number, (blocks, stores) in enumerate(work.groups):
                 step = max(px * blocks, ACC_LATENCY, blocks * work.cut_beats)
-                start = max(now, self.banks[0])
-                now = start + step * work.steps
-                if begun is None:
-                    begun = start
-                    early = min(depth, max(0.0, begun - fetched - _between(self.bus, fetched, begun)))
-                if number == 0:
-                    now = max(now, arrived[1] + step * (work.row_steps - 1), arrived[0] + step * (work.steps - 1))
-                    if not work.load_chip:
-                        on_bus += sum(min(n, max(0.0, when - begun)) for n, when in beats_loaded)
-                tiles = 0.0
-                if work.tile_beats and (not work.fits or not pixel):
-                    tiles = blocks * work.steps * work.tile_beats
-                    fetched = max(
-                        fetched + tiles, self._used_weights(self.weights + tiles - depth), start + tiles - depth
-                    )
-                    now = max(now, fetched + ANSWER + 6)
-                    on_bus += tiles
-                now = max(now, begun + max(0.0, on_bus - early) + used[0])
-                if tiles:
-                    self.consumed.append(Span(start, now, self.weights, self.weights + tiles))
-                    self.weights += tiles
-                    self.bus.append(Span(start, now, 0, tiles))
-                drain, params = px * stores, blocks * work.param_beats
-                aux = drain * (work.aux and not work.aux_chip)
-                begin = max(now + to_drain, drained)
-                drained = begin + drain
-                if not work.store_chip:  # weights and parameters go first
-                    rate = min(tiles / (now - start), 0.95)
-                    drained += min(tiles, drain * rate / (1 - rate)) + params + aux
-                bus = drain * (not work.store_chip) + aux + params
-                self.bus.append(Span(begin, drained + 1, 0, bus))
-                used = (used[1], used[2], used[2] + bus)
-                if work.aux and work.aux_chip:
-                    self.chip.append(Span(begin, drained + 1, 0, drain))
-                self.banks = (self.banks[1], drained)
-            own_marks.append(
-                Span(
-                    begin + to_store,
-                    drained + to_store,
-                    pixel * pixel_words + f.mark_base,
-                    end * pixel_words + f.mark_base,
-                )
-            )
-            self.released.append((now, base + (int(starts[end]) if end < f.out_px else f.load_words)))
-            pixel = end
-        self.before, self.through, self.loaded = before, now, loading + 1
-        self.fetched_weights = max(fetched, last_strip if work.fits else 0.0)
-        self.done = drained + to_store + 2 + record_beats(config)
-        self.words = base + f.load_words
-        self.marks = own_marks if f.mark_words else []
+                start, tiles = self._compute(at, blocks, step, number == 0)
+                self._drain(at, start, tiles, px * stores, blocks)
+            self._mark(at, end)
+            at.pixel = end
+        self.before, self.through, self.loaded = before, at.now, at.loading + 1
+        self.fetched_weights = max(at.fetched, at.strip if work.fits else 0.0)
+        self.done = at.drained + at.to_store + 2 + record_beats(work.config)
+        self.words = at.base + f.load_words
+        self.marks = at.own_marks if f.mark_words else []
         if self.marks and f.mark_base:
             self.marks.insert(0, Span(0, 0, 0, f.mark_base))
         self.released, self.consumed = self.released[-MEMORY:], self.consumed[-MEMORY:]
+
+    def _arrive(self, at: "_Progress", end: int) -> None:
+        """Input words of the output pixels up to ``end``: of the first kernel row, which needs fewer, and all."""
+        work, f = at.work, at.work.descriptor
+        needed = f.load_words if end == f.out_px else int(work.windows[1][end - 1])
+        at.arrived, at.loads = [], []
+        for target in (needed - (f.kh - 1) * f.ky_step, needed):
+            if target > at.asked:
+                at.loading = self._load(work, at.asked, target, at.loading, at.marks, at.stored, at.base)
+                at.loads.append(((target - at.asked) * work.load_cycles, at.loading))
+                at.asked = target
+            at.arrived.append(at.loading + at.to_load)
+
+    def _compute(self, at: "_Progress", blocks: int, step: float, first: bool) -> tuple[float, float]:
+        """The vectors of a group of channel blocks; when they begin, and what weights they fetch."""
+        work = at.work
+        start = max(at.now, self.banks[0])
+        now = start + step * work.steps
+        if at.begun is None:
+            at.begun = start
+            at.early = min(at.depth, max(0.0, start - at.fetched - _between(self.bus, at.fetched, start)))
+        begun = at.begun
+        if first:
+            now = max(now, at.arrived[1] + step * (work.row_steps - 1), at.arrived[0] + step * (work.steps - 1))
+            if not work.load_chip:
+                at.on_bus += sum(min(n, max(0.0, when - begun)) for n, when in at.loads)
+        tiles = 0.0
+        if work.tile_beats and (not work.fits or not at.pixel):
+            tiles = blocks * work.steps * work.tile_beats
+            room = self.weights + tiles - at.depth
+            at.fetched = max(at.fetched + tiles, self._used_weights(room), start + tiles - at.depth)
+            now = max(now, at.fetched + ANSWER + 6)
+            at.on_bus += tiles
+        at.now = now = max(now, begun + max(0.0, at.on_bus - at.early) + at.used[0])
+        if tiles:
+            self.consumed.append(Span(start, now, self.weights, self.weights + tiles))
+            self.weights += tiles
+            self.bus.append(Span(start, now, 0, tiles))
+        return start, tiles
+
+    def _drain(self, at: "_Progress", start: float, tiles: float, drain: int, blocks: int) -> None:
+        """The ``drain`` store beats of a group, whose vectors began at ``start`` and fetched ``tiles`` of weights."""
+        work = at.work
+        params, aux = blocks * work.param_beats, drain * (work.aux and not work.aux_chip)
+        at.begin = max(at.now + at.to_drain, at.drained)
+        at.drained = at.begin + drain
+        if not work.store_chip:  # weights and parameters go first
+            rate = min(tiles / (at.now - start), 0.95)
+            at.drained += min(tiles, drain * rate / (1 - rate)) + params + aux
+        bus = drain * (not work.store_chip) + aux + params
+        self.bus.append(Span(at.begin, at.drained + 1, 0, bus))
+        at.used = (at.used[1], at.used[2], at.used[2] + bus)
+        if work.aux and work.aux_chip:
+            self.chip.append(Span(at.begin, at.drained + 1, 0, drain))
+        self.banks = (self.banks[1], at.drained)
+
+    def _mark(self, at: "_Progress", end: int) -> None:
+        """The strip up to the pixel ``end`` is computed: words of the next input, and of this one that are free."""
+        f = at.work.descriptor
+        low, high = (pixel * f.groups * f.cout + f.mark_base for pixel in (at.pixel, end))
+        at.own_marks.append(Span(at.begin + at.to_store, at.drained + at.to_store, low, high))
+        free = int(at.work.windows[0][end]) if end < f.out_px else f.load_words
+        self.released.append((at.now, at.base + free))
 
     def _load(
         self, work: Work, first: int, end: int, now: float, marks: list[Span], stored: float, base: float
