@@ -35,7 +35,8 @@ def compare(model, shape, config, tmp_path):
     folder = tmp_path / "app"
     generate_application(exported, data, config, folder, ImportOptions(), name="net")
     measured = run(folder, Application.open(folder).config)
-    predicted = estimate_program(CodeGenerator(exported, data, None, config, name="net").program())
+    generator = CodeGenerator(exported, data, None, config, name="net")
+    predicted = estimate_program(generator.target, generator.program())
     assert [e.name for e in predicted.layers] == [r.name for r in measured.layers]
     for e, r in zip(predicted.layers, measured.layers, strict=True):
         if e.on_cpu or not r.cycles:
@@ -164,7 +165,8 @@ def test_weights_of_a_single_pixel_fill_the_bus(rows, cols, ports):
     data = np.zeros((1, 256), np.float32)
     exported = torch.export.export(nn.Linear(256, 256).eval(), (torch.from_numpy(data),))
     config = Config(rows=rows, cols=cols, ports=ports)
-    (layer,) = estimate_program(CodeGenerator(exported, data, None, config, name="net").program()).layers
+    generator = CodeGenerator(exported, data, None, config, name="net")
+    (layer,) = estimate_program(generator.target, generator.program()).layers
     assert layer.cycles < 1.06 * layer.bound_cycles
 
 

@@ -43,6 +43,27 @@ class Cycles(Protocol):
     def __call__(self, config: Any, m: int, k: int, n: int, /) -> int: ...
 
 
+@dataclass(frozen=True)
+class LayerCycles:
+    """What a layer takes on the accelerator: cycles, and of the rest what the architecture knows; see
+    `gen.report.LayerReport`."""
+
+    cycles: int
+    bound: int = 0
+    vectors: int = 0
+    bus_words: int = 0
+    load_stall: int = 0
+    store_stall: int = 0
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Of an inference: a layer's part, None on the CPU, and cycles around them."""
+
+    layers: "tuple[LayerCycles | None, ...]"
+    around: int = 0
+
+
 class Target(Protocol):
     """What compiles a network for an architecture, models it, and writes its program in C++.
 
@@ -68,6 +89,9 @@ class Target(Protocol):
     ) -> tuple[dict[str, str], dict[str, Any]]: ...
 
     def explain(self, graph: "ir.Graph", imported: "ir.Graph | None" = None) -> "list[Placement]": ...
+
+    def predict(self, program: Any) -> Prediction:
+        """The cycles, without simulating; `HeepgenError` where the architecture does not say what its work takes."""
 
     def listing(self, program: Any) -> Any:
         """What every step of the accelerator does; `HeepgenError` where there is no such list."""

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "accelerator.hpp"
 
-#include "soc.hpp"
-
 namespace heepstor {
 
 namespace {
@@ -20,12 +18,6 @@ void print_configuration(uint32_t hash) {
 }
 
 }  // namespace
-
-uint32_t Accelerator::read(uint32_t offset) const { return soc_register(connection_.slave_base + offset); }
-
-void Accelerator::write(uint32_t offset, uint32_t value) const {
-  soc_register(connection_.slave_base + offset) = value;
-}
 
 Status Accelerator::identify(const Identity& expected) const {
   if (read(HEEPSTOR_MAGIC_REG) != HEEPSTOR_MAGIC) return Status::not_found;
@@ -62,14 +54,6 @@ void Accelerator::enable_interrupt() const {
   __asm__ volatile("csrci mstatus, 8\n\tcsrs mie, %0" ::"r"(soc_interrupt_mask(connection_.irq_line)));
 #endif
 }
-
-void Accelerator::sleep() {
-#if defined(__riscv)
-  __asm__ volatile("wfi" ::: "memory");
-#endif
-}
-
-void Accelerator::clear_interrupt() const { soc_fast_interrupt_clear(connection_.irq_line); }
 
 void print_decimal(uint64_t value) {
   char digits[20];

@@ -5,6 +5,7 @@
 #include <stdint.h>
 
 #include "heepstor_regs.h"
+#include "soc.hpp"
 
 namespace heepstor {
 
@@ -48,17 +49,21 @@ class Accelerator {
   uint64_t cycles() const;
   uint32_t cycles_low() const { return read(HEEPSTOR_CYCLE_LO_REG); }
 
-  uint32_t read(uint32_t offset) const;
-  void write(uint32_t offset, uint32_t value) const;
+  uint32_t read(uint32_t offset) const { return soc_register(connection_.slave_base + offset); }
+  void write(uint32_t offset, uint32_t value) const { soc_register(connection_.slave_base + offset) = value; }
 
   /** Lets its interrupt end `sleep`; there is no handler. */
   void enable_interrupt() const;
 
   /** The CPU stands still until an enabled interrupt is pending. */
-  static void sleep();
+  static void sleep() {
+#if defined(__riscv)
+    __asm__ volatile("wfi" ::: "memory");
+#endif
+  }
 
   /** Clears the pending interrupt; the accelerator must have withdrawn its request before. */
-  void clear_interrupt() const;
+  void clear_interrupt() const { soc_fast_interrupt_clear(connection_.irq_line); }
 
  private:
   Connection connection_;

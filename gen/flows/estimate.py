@@ -6,9 +6,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from firmware_gen.architectures.contract import LayerCycles
+from firmware_gen.architectures.registry import architecture_of
 from gen.flows.sw import load_program
 from gen.inputs import check_model, network_name
-from hls.config import Config
+from hls.config import System
 
 
 @dataclass(frozen=True)
@@ -119,7 +121,7 @@ def _ratio(a: int, b: int) -> str:
 
 def estimate(
     model: str | Path,
-    config: Config,
+    config: System,
     *,
     append_final_softmax: bool = False,
     per_tensor: bool = False,
@@ -136,43 +138,36 @@ def estimate(
     progress(f"compiling {name}")
     generator = CodeGenerator(exported, data, None, config, name=name, per_channel=not per_tensor)
     progress(f"stepping {name} through the cycle model")
-    return estimate_program(generator.program(append_final_softmax))
+    return estimate_program(generator.target, generator.program(append_final_softmax))
 
 
-def estimate_program(program: Any) -> EstimateReport:
-    """Estimate of a compiled `program.Program`."""
-    from firmware_gen.targets.descriptor.estimate import CPU_CYCLES, descriptor_cycles
+def estimate_program(target: Any, program: Any) -> EstimateReport:
+    """Estimate of a program that `target` compiled."""
     from gen.flows.hardware import geometry
 
-    config = program.config
-    descriptors = descriptor_cycles(program)
+    network, prediction = target.network(program), target.predict(program)
     layers = []
-    for layer in program.layers:
-        own = [descriptors[i] for i in layer.descriptors]
-        cycles, array, words, load, store = (
-            sum(getattr(e, name) for e in own)
-            for name in ("cycles", "vectors", "bus_words", "load_stall", "store_stall")
-        )
+    for layer, found in zip(network.layers, prediction.layers, strict=True):
+        own = found or LayerCycles(0)
         layers.append(
             LayerEstimate(
                 layer.name,
                 layer.op,
                 tuple(layer.out_shape),
                 layer.macs,
-                layer.on_cpu,
-                cycles,
-                layer.bound_cycles,
-                array,
-                words,
-                load,
-                store,
+                found is None,
+                own.cycles,
+                own.bound,
+                own.vectors,
+                own.bus_words,
+                own.load_stall,
+                own.store_stall,
             )
         )
-    lists = sum(isinstance(step, tuple) for step in program.steps)
     return EstimateReport(
-        program.graph.name,
-        geometry(config),
-        config.rows * config.cols,
-        sum(e.cycles for e in layers) + CPU_CYCLES * lists,
+        network.graph.name,
+        geometry(network.config),
+        architecture_of(network.config).peak(network.config),
+        sum(e.cycles for e in layers) + prediction.around,
         tuple(layers),
     )

@@ -15,7 +15,7 @@ import numpy as np
 
 from gen.inputs import check_model, load_samples, network_name
 from gen.report import alignment_warnings
-from hls.config import Config
+from hls.config import System
 from hls.errors import HeepgenError
 
 MODELS = ("FP32", "fake-quantised", "bit-exact")
@@ -135,7 +135,7 @@ def _table(title: str, left: list[str], right: list[str]) -> Any:
 def evaluate(
     model: str | Path,
     data: str | Path,
-    config: Config,
+    config: System,
     *,
     device: str | None = None,
     batch: int = 256,
@@ -157,7 +157,6 @@ def evaluate(
     from firmware_gen import CodeGenerator
     from firmware_gen.api import read_model
     from firmware_gen.models import metrics
-    from firmware_gen.targets.descriptor import reference
     from gen.flows.hardware import geometry
     from gen.flows.sw import correct
 
@@ -194,7 +193,7 @@ def evaluate(
             (
                 torch_outputs(checked.imported, MODELS[0]),
                 torch_outputs(quantised, MODELS[1]),
-                reference.run_many(
+                generator.target.run_many(
                     compiled, x, progress=lambda done: progress(MODELS[2], min(done, count), count)
                 ).outputs[output][:count],
             ),
@@ -218,7 +217,7 @@ def evaluate(
             quantised,
             _taps(lowered, few),
             _taps(quantised, few),
-            reference.run_many(compiled, few, taps=True),
+            generator.target.run_many(compiled, few, taps=True),
             weights,
         ),
         tuple(metrics.worst_channels(weights)),

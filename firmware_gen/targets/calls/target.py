@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from firmware_gen import ir
-from firmware_gen.architectures.contract import Gemm
+from firmware_gen.architectures.contract import Gemm, Prediction
 from firmware_gen.memory.network import Network
 from firmware_gen.models.image import Result
 from firmware_gen.operations import placement
@@ -18,6 +18,7 @@ from firmware_gen.operations.placement import Placement
 from firmware_gen.targets.calls import emission, model
 from firmware_gen.targets.calls.calls import CallProgram, compile_calls
 from firmware_gen.targets.calls.emission import DRIVER, Driver
+from firmware_gen.targets.calls.estimate import predict
 from firmware_gen.targets.calls.explain import place_of, place_on_cpu
 from firmware_gen.targets.calls.product import Product
 from hls.config import System, own_options
@@ -92,6 +93,14 @@ class CallsTarget:
     ) -> tuple[dict[str, str], dict[str, Any]]:
         driver = driver_of(self.gemm, program.network.config) if self.gemm else None
         return emission.render(program, sample, outputs, driver)
+
+    def predict(self, program: CallProgram) -> Prediction:
+        config = program.network.config
+        if self.gemm is None or self.gemm.cycles is None:
+            raise HeepgenError(
+                f"architecture {config.architecture} does not say how many cycles its work takes; heepgen run measures."
+            )
+        return predict(program, partial(self.gemm.cycles, config))
 
     def listing(self, program: CallProgram) -> NoReturn:
         name = program.network.config.architecture

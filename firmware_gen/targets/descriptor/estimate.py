@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Estimated cycles of a compiled network, descriptor by descriptor, from the cycle model."""
 
+from firmware_gen.architectures.contract import LayerCycles, Prediction
 from firmware_gen.targets.descriptor.program import DESCRIPTORS, Program
 from firmware_gen.targets.descriptor.timing.banks import Banks, bank_runs, word_banks
 from firmware_gen.targets.descriptor.timing.cycles import Estimate, simulate
 from hls.descriptor.interface.table import Linked, on_chip, split_address
 
-CPU_CYCLES = 215
+CPU_CYCLES = 172
 """Cycles of the CPU around a list of descriptors: the call, the doorbell, waking up. Measured."""
 
 
@@ -18,6 +19,18 @@ def descriptor_cycles(program: Program) -> list[Estimate]:
         if isinstance(step, tuple):
             results += simulate([(f, descriptor_banks(program, f)) for f in linked[slice(*step)]], program.config)
     return results
+
+
+def predict(program: Program) -> Prediction:
+    """Every layer's part of `descriptor_cycles`."""
+    descriptors = descriptor_cycles(program)
+    layers = []
+    for layer in program.layers:
+        own = [descriptors[i] for i in layer.descriptors]
+        names = ("cycles", "vectors", "bus_words", "load_stall", "store_stall")
+        sums = {name: sum(getattr(e, name) for e in own) for name in names}
+        layers.append(None if layer.on_cpu else LayerCycles(bound=layer.bound_cycles, **sums))
+    return Prediction(tuple(layers), CPU_CYCLES * sum(isinstance(step, tuple) for step in program.steps))
 
 
 def descriptor_banks(program: Program, f: Linked) -> Banks:

@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 
 from firmware_gen import ir
+from firmware_gen.architectures.contract import Prediction
 from firmware_gen.memory.network import Network
 from firmware_gen.models.image import Result
 from firmware_gen.operations.placement import Placement
-from firmware_gen.targets.descriptor import emission, explain, reference
+from firmware_gen.targets.descriptor import emission, estimate, explain, reference
 from firmware_gen.targets.descriptor.compiler import compile_choices
 from firmware_gen.targets.descriptor.listing import Listing, listing
 from firmware_gen.targets.descriptor.program import Program
@@ -47,6 +48,9 @@ class DescriptorTarget:
         self, program: Program, sample: np.ndarray, outputs: tuple[np.ndarray, ...]
     ) -> tuple[dict[str, str], dict[str, Any]]:
         return emission.render_with_manifest(program, sample, outputs)
+
+    def predict(self, program: Program) -> Prediction:
+        return estimate.predict(program)
 
     def listing(self, program: Program) -> Listing:
         return listing(program)
