@@ -52,7 +52,7 @@ def test_the_options_of_the_file_are_those_of_the_architecture(heepgen, tmp_path
     [
         (("nothing_known",), ["unknown architecture nothing_known", "descriptor"]),
         (("mine",), ["--architecture ./mine"]),
-        (("./absent",), ["absent does not exist"]),
+        (("./absent",), ["absent is no folder"]),
         (("./mine", "--rows", "4"), ["--rows", "keeper_1 has no option rows", "keeper_1.lanes"]),
         (("cpu", "--arith", "fma"), ["--arith", "cpu has no option arithmetic"]),
     ],

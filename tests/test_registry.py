@@ -188,8 +188,9 @@ def test_a_wrong_object_is_shown(write):
 
 
 def test_paths_that_are_not_there(tmp_path, monkeypatch, write):
-    refused(tmp_path / "absent", "absent does not exist", "descriptor")
-    refused("./absent", "absent does not exist")
+    refused(tmp_path / "absent", "absent is no folder", "descriptor")
+    refused("./absent", "absent is no folder")
+    refused(tmp_path / "dot.py", "dot.py is no folder", "its architecture.py")
     (tmp_path / "empty").mkdir()
     refused(tmp_path / "empty", "has no architecture.py")
     refused("discriptor", "did you mean descriptor?")

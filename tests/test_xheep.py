@@ -22,6 +22,7 @@ from gen.flows.sw import generate_sw
 from gen.flows.xheep import generate_xheep, regenerate
 from hls.config import Config
 from hls.errors import HeepgenError
+from hls.streaming.config import StreamingConfig
 from sim.rtl import simulate_module
 from sim.run import run_soc
 from sim.toolchain import lint
@@ -397,10 +398,14 @@ def data_in_one_section(project):
 
 
 def test_applications_compile_as_xheeps_flow_compiles_them(project, heep, tmp_path):
+    assert data_in_one_section(project)
+    compiled_by_xheep(project, heep, tmp_path, lambda name: project.name == "fast" or name == "soc.cpp")
+
+
+def compiled_by_xheep(project, heep, tmp_path, wanted=lambda name: True, flags=()):
     """C++14, which X-HEEP's CMake files ask for, against headers of our own in place of X-HEEP's."""
     from sim.toolchain import run_tool, zig
 
-    assert data_in_one_section(project)
     application, runtime = project / "sw" / "applications" / "small_net", project / "sw" / "external" / "heepstor"
     command = [
         *zig(),
@@ -412,6 +417,7 @@ def test_applications_compile_as_xheeps_flow_compiles_them(project, heep, tmp_pa
         "-Wall",
         "-Wextra",
         "-Werror",
+        *flags,
         "-fno-exceptions",
         "-fno-rtti",
         "-O2",
@@ -421,8 +427,7 @@ def test_applications_compile_as_xheeps_flow_compiles_them(project, heep, tmp_pa
         f"-I{heep}/sw/device/target/sim",
         "-c",
     ]
-    code = [*sorted(application.glob("*.cpp")), *sorted(runtime.glob("*.cpp"))]
-    for path in code if project.name == "fast" else [runtime / "soc.cpp"]:
+    for path in filter(lambda p: wanted(p.name), sorted([*application.glob("*.cpp"), *runtime.glob("*.cpp")])):
         run_tool([*command, path, "-o", tmp_path / "object.o"], path.name)
 
 
@@ -516,6 +521,20 @@ def test_the_projects_program_runs_on_the_virtual_soc(project, heep, app, tmp_pa
     assert min(ends.values()) > 0 and max(ends.values()) <= report.total_cycles
     last = [layer.cycles for layer in report.layers if layer.cycles][-1]
     assert list(ends.values())[-1] - list(ends.values())[-2] == last
+
+
+@pytest.mark.slow
+def test_an_accelerator_without_masters_has_the_same_project(heep, app, tmp_path):
+    """The small architecture, whose driver comes with it: linted, compiled by X-HEEP's flow, and run."""
+    config = StreamingConfig(rows=4, cols=4)
+    generate_sw(app.parent / "small net.pt2", config, tmp_path / "small_net", append_final_softmax=True)
+    project = tmp_path / "project"
+    generate_xheep(heep, project, config, apps=[tmp_path / "small_net"])
+    lint(sources(project), "heepstor_soc")
+    compiled_by_xheep(project, heep, tmp_path, flags=["-Wno-c++17-extensions"])  # drivers are C++17
+    elf = freestanding(project, heep, "small_net", tmp_path / "build")
+    report = run(tmp_path / "small_net", config, elf=elf)
+    assert report.bit_exact and report.total_cycles
 
 
 def test_a_program_that_never_sees_its_interrupt_does_not_end(heep, app, tmp_path):

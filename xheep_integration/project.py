@@ -234,11 +234,13 @@ def render(
     interrupt: str = "fast",
     version: str,
     geometry: str,
+    architecture: str = "",
     link_script: str,
     cpu: str = "cv32e40p",
     bus: str = "NtoM",
 ) -> dict[str, str]:
-    """Text of every file of the project by relative path; `heep` is the path of X-HEEP seen from the project."""
+    """Text of every file of the project by relative path; `heep` is the path of X-HEEP seen from the project, and
+    `architecture` that of an architecture which is known by it alone."""
     apps = list(apps)
     if config.bank_kib not in BANK_KIB:
         raise HeepgenError(f"memory.bank_kib = {config.bank_kib}: X-HEEP's address map for the FPGA has banks of 32.")
@@ -252,6 +254,7 @@ def render(
         "heep": heep,
         "version": version,
         "geometry": geometry,
+        "architecture": architecture,
         "cpu": cpu,
         "bus": bus,
         "fpu": 1,

@@ -115,7 +115,8 @@ class Gemm:
 
     compute: its arithmetic, for K and N within `limits`. driver: C++ header with `class heepstor::Driver`, beside
     architecture.py. cycles: of a call, where they are known. kernels: NumPy models of the CPU's kernels that a member
-    function of the driver replaces, by its name. headers: further C++ headers for the driver, text by name.
+    function of the driver replaces, by its name. headers: further C++ headers for the driver, such
+    as its registers, text by name.
     """
 
     compute: Compute

@@ -65,12 +65,12 @@ def load_architecture(which: str | Path) -> Architecture:
     """
     if isinstance(which, str) and not _is_path(which):
         return find(which)
-    path = Path(which) / FILE if Path(which).is_dir() else Path(which)
+    path = Path(which) if Path(which).name == FILE else Path(which) / FILE
     if not path.is_file():
-        what = f"has no {FILE}" if Path(which).is_dir() else "does not exist"
+        what = f"has no {FILE}" if path.parent.is_dir() else "is no folder"
         raise HeepgenError(
-            f"--architecture {which}: {path.parent if path.name == FILE else path} {what}; "
-            f"name the folder of an architecture, its {FILE}, or one of {', '.join(names())}."
+            f"--architecture {which}: {path.parent} {what}; name the folder of an architecture, its {FILE}, or one of "
+            f"{', '.join(names())}."
         )
     with _faults_of(str(path)):
         return register(_checked(_executed(path)))
@@ -82,6 +82,11 @@ def register(architecture: Architecture) -> Architecture:
     _check_admission(architecture)
     _loaded[architecture.name] = architecture
     return architecture
+
+
+def is_loaded(name: str) -> bool:
+    """Whether an architecture is known because it was loaded from a path, or made in Python."""
+    return name in _loaded
 
 
 def architecture_of(config: System) -> Architecture:

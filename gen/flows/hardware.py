@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from firmware_gen.architectures.contract import Architecture, Hardware, MyHdl, Verilog, Whole
-from firmware_gen.architectures.registry import architecture_of
+from firmware_gen.architectures.registry import BUILT_IN, FILE, architecture_of
 from hls import __version__
 from hls.config import System
 from hls.errors import HeepgenError
@@ -34,8 +34,10 @@ def hardware_of(config: System) -> tuple[Architecture, Hardware]:
 def hardware_sources(config: System) -> list[Path]:
     """Files of an architecture that its Verilog may depend on, besides heepgen's own hardware."""
     architecture, hardware = hardware_of(config)
-    scripts = sorted(architecture.folder.glob("*.py")) if architecture.folder else []
-    return [*scripts, *(map(Path, hardware.files) if isinstance(hardware, Verilog) else ())]
+    files = [] if architecture.folder is None else sorted(architecture.folder.glob("*.py"))
+    if architecture.name in BUILT_IN:  # their hardware is in hls, beside them are compilers
+        files = [file for file in files if file.name == FILE]
+    return [*files, *(map(Path, hardware.files) if isinstance(hardware, Verilog) else ())]
 
 
 def generate_verilog(config: System, folder: Path) -> None:

@@ -82,7 +82,8 @@ def _write_documents(folder: Path, config: System, sources: list[str], report: H
 
     architecture = architecture_of(config)
     with architecture.own_code():
-        documents = dict(architecture.documents(config))
+        headers = architecture.software.headers(config) if isinstance(architecture.software, Gemm) else {}
+        documents = {**architecture.documents(config), **headers}
     description = f"Accelerator, {geometry(config)}"
     files = {
         f"{config.root}.core": core_file(sources, version=__version__, top=config.root, description=description),

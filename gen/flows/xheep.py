@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from firmware_gen.architectures.registry import architecture_of, is_loaded
 from gen.flows.application import Application, configured, wanted
 from gen.flows.hardware import geometry
 from gen.flows.hw import generate_hw
@@ -76,7 +77,8 @@ def generate_xheep(
     opened = [Application.open(app) for app in apps]
     if opened:
         config = wanted(config, opened[0], config_given, architecture_given)
-    for path in (heep, out, *(application.folder.resolve() for application in opened)):
+    loaded = architecture_of(config).folder if is_loaded(config.architecture) else None
+    for path in (heep, out, *filter(None, [loaded]), *(application.folder.resolve() for application in opened)):
         _check_path(path)
     programs = [program_of(application, config, out) for application in opened]
     _check_names(programs, opened)
@@ -90,6 +92,7 @@ def generate_xheep(
             interrupt=interrupt,
             version=__version__,
             geometry=geometry(config),
+            architecture=f"./{os.path.relpath(loaded, out)}" if loaded else "",
             link_script=linker_script(config, {project.SECTION: None}),
         )
     )
