@@ -69,14 +69,15 @@ class Streamed : public Plain {
         sums_[slot][n] = first ? sum : sums_[slot][n] + sum;
       }
   }
-  void pull(uint32_t slot, float* c) {
+  const float* pull(uint32_t slot) {
     if (slot >= kSums) abort();
-    memcpy(c, sums_[slot], 4 * n_);
+    memcpy(pulled_, sums_[slot], 4 * n_);
     for (uint32_t n = 0; n < n_; ++n) sums_[slot][n] = __builtin_nanf("");
+    return pulled_;
   }
 
  private:
-  float sums_[kSums][WIDTH];
+  float sums_[kSums][WIDTH], pulled_[WIDTH];
 };
 
 }  // namespace heepstor

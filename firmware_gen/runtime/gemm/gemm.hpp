@@ -65,24 +65,26 @@ class Gemm {
     const int32_t depth = w.kernel_height * w.kernel_width * (w.channels / w.groups);
     const int32_t stride = (w.group_outputs + 3) & ~3;
     const bool plain = w.residual == kernels::Add::none && w.activation.slope == 1.0f;
+    const kernels::Activation activation = w.activation;
     for (int32_t g = 0; g < w.groups; ++g) {
       const int32_t first = g * w.group_outputs;
       product(w, depth, w.group_outputs, weights + g * depth * stride, stride,
               in + g * (w.channels / w.groups) * w.in.channel,
-              [&](int32_t y, int32_t x, int32_t n, int32_t count, const float* sums) HEEPSTOR_GEMM_INLINE {
+              [&](int32_t y, int32_t x, int32_t n, int32_t count, const auto& sums) HEEPSTOR_GEMM_INLINE {
                 const int32_t channel = first + n;
                 const float* add = aux + channel * w.aux.channel + y * w.aux.row + x * w.aux.column;
                 float* pixel = out + channel * w.out.channel + y * w.out.row + x * w.out.column;
                 if (plain) {
+#pragma GCC unroll 4
                   for (int32_t c = 0; c < count; ++c, pixel += w.out.channel) {
                     const float scaled = sums[c] * scale[channel + c];
-                    *pixel = kernels::clamped(w.activation, scaled + bias[channel + c]);
+                    *pixel = kernels::clamped(activation, scaled + bias[channel + c]);
                   }
                   return;
                 }
                 for (int32_t c = 0; c < count; ++c) {
                   const float scaled = sums[c] * scale[channel + c];
-                  *pixel = kernels::finished(w.activation, w.residual, scaled + bias[channel + c], add);
+                  *pixel = kernels::finished(activation, w.residual, scaled + bias[channel + c], add);
                   pixel += w.out.channel;
                   add += w.aux.channel;
                 }
@@ -101,7 +103,7 @@ class Gemm {
     w.group_outputs = width;
     w.in = {1, depth, depth * rows};
     product(w, depth, width, b, width, a,
-            [&](int32_t, int32_t x, int32_t first, int32_t count, const float* sums) HEEPSTOR_GEMM_INLINE {
+            [&](int32_t, int32_t x, int32_t first, int32_t count, const auto& sums) HEEPSTOR_GEMM_INLINE {
               for (int32_t i = 0; i < count; ++i) c[x * width + first + i] = sums[i];
             });
   }
@@ -114,16 +116,55 @@ class Gemm {
   static constexpr int32_t kGathered =
       kStreamed || kDepth >= kGatheredWords ? 1 : detail::least(8, kGatheredWords / kDepth);
 
-  /** Consecutive taps of the kernel, in its order: a block of K. */
-  struct Tap {
-    int32_t ky, kx, channel;
+  /** The kernel's axes within a row, in its order (channels innermost, or columns), with their steps in words and, in
+   * columns, x; and the step of a kernel row. */
+  struct Axes {
+    int32_t middle, inner;
+    int32_t row_step, middle_step, inner_step;
+    int32_t middle_x, inner_x;
+
+    explicit Axes(const kernels::Window& w) {
+      const int32_t column = w.dilation_x * w.in.column, channels = w.channels / w.groups;
+      row_step = w.dilation_y * w.in.row;
+      if (w.channels_first) {
+        middle = channels, middle_step = w.in.channel, middle_x = 0;
+        inner = w.kernel_width, inner_step = column, inner_x = w.dilation_x;
+      } else {
+        middle = w.kernel_width, middle_step = column, middle_x = w.dilation_x;
+        inner = channels, inner_step = w.in.channel, inner_x = 0;
+      }
+    }
   };
 
+  struct Tap {
+    int32_t ky, middle, inner;
+  };
+
+  /** Words of a window from its first position on: neighbours from `offset` on, or those that offset_ lists. */
+  struct Words {
+    int32_t offset;
+    bool contiguous;
+  };
+
+  /** Consecutive taps of the kernel, in its order: a block of K. */
   struct Block {
     Tap first;
     int32_t taps;
-    int32_t offset;   // of the first one, from the window's first position
-    bool contiguous;  // one word after the other in the input
+    Words words;
+  };
+
+  /** The first word of a window; those of the next pixels follow, of which `left` are in its row of `width`; `wrap` is
+   * what a step into the next row is longer. */
+  struct Place {
+    const float* at;
+    int32_t step, left, width, wrap;
+    [[gnu::always_inline]] inline void next() {
+      at += step;
+      if (__builtin_expect(--left == 0, 0)) {
+        left = width;
+        at += wrap;
+      }
+    }
   };
 
   struct Inside {
@@ -142,87 +183,112 @@ class Gemm {
   template <class Finish>
   [[gnu::always_inline]] inline void product(const kernels::Window& w, int32_t depth, int32_t width, const int8_t* b,
                                              int32_t stride, const float* in, const Finish& finish) {
+    const Axes axes(w);
     const Inside rows = inside(w.out_height, w.stride_y, w.top, (w.kernel_height - 1) * w.dilation_y, w.height);
     const Inside columns = inside(w.out_width, w.stride_x, w.left, (w.kernel_width - 1) * w.dilation_x, w.width);
     const int32_t pixels = w.out_height * w.out_width;
+    Place place{in, w.stride_x * w.in.column, 0, w.out_width, 0};
+    place.wrap = w.stride_y * w.in.row - w.out_width * place.step;
+    const bool all_inside = rows.last - rows.first == w.out_height && columns.last - columns.first == w.out_width;
+    const bool one_run = all_inside && (kStreamed || place.wrap == 0);
+    const bool flat = one_run && axes.inner_step == 1 && (axes.middle == 1 || axes.middle_step == axes.inner) &&
+                      (w.kernel_height == 1 || axes.row_step == axes.middle * axes.inner);
     for (int32_t n = 0; n < width; n += kWidth) {
       const int32_t count = detail::least(width - n, kWidth);
       int32_t y = 0, x = 0;
       Block block{};
       for (int32_t done = 0; done < pixels; done += kPixels) {
         const int32_t chunk = detail::least(pixels - done, kPixels);
+        const int8_t* tile = b + n;
         Tap tap{};
-        for (int32_t k = 0; k < depth; k += kDepth) {
-          if (depth > kDepth || done == 0) {  // one block stays loaded
-            block = next_block(w, tap, detail::least(depth - k, kDepth));
-            driver_.load_weights(b + k * stride + n, static_cast<uint32_t>(block.taps), static_cast<uint32_t>(count),
-                                 static_cast<uint32_t>(stride));
+        place.at = in + (y * w.stride_y - w.top) * w.in.row + (x * w.stride_x - w.left) * w.in.column;
+        place.left = w.out_width - x;
+        const bool keeps = depth <= kDepth && done > 0;  // one block stays loaded
+        if (flat) {
+          for (int32_t left = depth; left > 0; left -= kDepth, tile += kDepth * stride) {
+            if (!keeps) load(tile, detail::least(left, kDepth), count, stride);
+            whole({depth - left, true}, place, 0, left == depth, chunk, count);
           }
-          each_run(w, rows, columns, y, x, chunk,
-                   [&](int32_t slot, int32_t oy, int32_t ox, int32_t run, bool whole) HEEPSTOR_GEMM_INLINE {
-                     add(w, block, k == 0, in, slot, oy * w.stride_y - w.top, ox * w.stride_x - w.left, run, whole,
-                         count);
-                   });
+        } else {
+          for (int32_t left = depth; left > 0; left -= kDepth, tile += kDepth * stride) {
+            if (!keeps) {
+              next_block(axes, tap, detail::least(left, kDepth), block);
+              load(tile, block.taps, count, stride);
+            }
+            if (one_run && (kStreamed || block.words.contiguous))
+              whole(block.words, place, 0, left == depth, chunk, count);
+            else each_run(w, axes, rows, columns, block, place, in, y, x, left == depth, chunk, count);
+          }
         }
         for (int32_t slot = 0; slot < chunk; ++slot) {
-          if constexpr (kStreamed) {
-            driver_.pull(static_cast<uint32_t>(slot), buffers_.sums);
-            finish(y, x, n, count, buffers_.sums);
-          } else {
-            finish(y, x, n, count, buffers_.sums + slot * count);
-          }
+          if constexpr (kStreamed) finish(y, x, n, count, driver_.pull(static_cast<uint32_t>(slot)));
+          else finish(y, x, n, count, buffers_.sums + slot * count);
           if (++x == w.out_width) x = 0, ++y;
         }
       }
     }
   }
 
-  /** Calls f(slot, y, x, count, whether the windows lie inside the input) for runs of pixels of a row, from (y, x) on. */
-  template <class Run>
-  [[gnu::always_inline]] static inline void each_run(const kernels::Window& w, Inside rows, Inside columns, int32_t y,
-                                                     int32_t x, int32_t pixels, const Run& f) {
+  /** The products of a block with pixels from (y, x) on, whose window begins at `place`; some leave the input. */
+  [[gnu::noinline]] void each_run(const kernels::Window& w, const Axes& axes, Inside rows, Inside columns,
+                                  const Block& block, Place place, const float* in, int32_t y, int32_t x, bool first,
+                                  int32_t pixels, int32_t count) {
     for (int32_t slot = 0; slot < pixels;) {
       const bool middle = y >= rows.first && y < rows.last;
-      const bool whole = middle && x >= columns.first && x < columns.last;
-      const int32_t end = whole ? columns.last : middle && x < columns.first ? columns.first : w.out_width;
+      const bool inside = middle && x >= columns.first && x < columns.last;
+      const int32_t end = inside ? columns.last : middle && x < columns.first ? columns.first : w.out_width;
       const int32_t run = detail::least(end - x, pixels - slot);
-      f(slot, y, x, run, whole);
+      if (inside && (kStreamed || block.words.contiguous)) whole(block.words, place, slot, first, run, count);
+      else gathered(w, axes, block, in, y, x, slot, first, run, count);
       slot += run;
       x += run;
-      if (x == w.out_width) x = 0, ++y;
+      place.at += run * place.step;
+      place.left -= run;
+      if (x == w.out_width) {
+        x = 0, ++y;
+        place.at += place.wrap;
+        place.left = place.width;
+      }
     }
   }
 
-  /** The products of a run of pixels, whose first window begins at input row y and column x, join the sums. */
-  [[gnu::always_inline]] inline void add(const kernels::Window& w, const Block& block, bool first, const float* in,
-                                         int32_t slot, int32_t y, int32_t x, int32_t run, bool whole, int32_t count) {
-    const int32_t step = w.stride_x * w.in.column;
-    const float* at = in + y * w.in.row + x * w.in.column;
+  /** The products of a block with a run of pixels whose windows lie inside the input join the sums. */
+  [[gnu::always_inline]] inline void whole(const Words& words, const Place& place, int32_t slot, bool first,
+                                           int32_t run, int32_t count) {
     if constexpr (kStreamed) {
-      const auto push = [&](int32_t count, const auto& rows) HEEPSTOR_GEMM_INLINE {
-        driver_.push(static_cast<uint32_t>(slot), first, static_cast<uint32_t>(count), rows);
-        slot += count;
-      };
-      if (!whole) {
-        for (; run; --run, x += w.stride_x) {
-          gather(w, block, in, y, x, buffers_.row);
-          push(1, Contiguous{buffers_.row, 0});
-        }
-      } else if (block.contiguous) {
-        push(run, Contiguous{at + block.offset, step});
-      } else {
-        push(run, Indexed{at, step, offset_});
-      }
-    } else if (whole && block.contiguous) {
-      multiply_rows(at + block.offset, step, slot, run, first, count);
+      if (words.contiguous) push_contiguous(place, words.offset, slot, first, run);
+      else push_indexed(place, slot, first, run);
     } else {
-      while (run) {
-        const int32_t rows = detail::least(run, kGathered);
-        for (int32_t i = 0; i < rows; ++i, x += w.stride_x) gather(w, block, in, y, x, buffers_.row + i * block.taps);
-        multiply_rows(buffers_.row, block.taps, slot, rows, first, count);
-        slot += rows;
-        run -= rows;
-      }
+      multiply_rows(place.at + words.offset, place.step, slot, run, first, count);
+    }
+  }
+
+  [[gnu::always_inline]] inline void load(const int8_t* tile, int32_t taps, int32_t count, int32_t stride) {
+    driver_.load_weights(tile, static_cast<uint32_t>(taps), static_cast<uint32_t>(count),
+                         static_cast<uint32_t>(stride));
+  }
+
+  [[gnu::noinline]] void push_contiguous(const Place& place, int32_t offset, int32_t slot, bool first, int32_t count) {
+    const Contiguous rows{{place.at + offset, place.step, place.left, place.width, place.wrap}};
+    driver_.push(static_cast<uint32_t>(slot), first, static_cast<uint32_t>(count), rows);
+  }
+
+  [[gnu::noinline]] void push_indexed(const Place& place, int32_t slot, bool first, int32_t count) {
+    driver_.push(static_cast<uint32_t>(slot), first, static_cast<uint32_t>(count), Indexed{place, offset_});
+  }
+
+  /** The same of pixels of one row whose windows leave the input, or which the driver cannot read where they lie. */
+  void gathered(const kernels::Window& w, const Axes& axes, const Block& block, const float* in, int32_t oy, int32_t ox,
+                int32_t slot, bool first, int32_t run, int32_t count) {
+    const int32_t y = oy * w.stride_y - w.top;
+    int32_t x = ox * w.stride_x - w.left;
+    while (run) {
+      const int32_t rows = detail::least(run, kGathered);
+      for (int32_t i = 0; i < rows; ++i, x += w.stride_x)
+        gather(w, axes, block, in, y, x, buffers_.row + i * block.taps);
+      whole({0, true}, {buffers_.row, block.taps, rows, rows, 0}, slot, first, rows, count);
+      slot += rows;
+      run -= rows;
     }
   }
 
@@ -235,85 +301,71 @@ class Gemm {
   }
 
   /** The block of `taps` taps from `tap` on, which becomes the first one behind it. */
-  Block next_block(const kernels::Window& w, Tap& tap, int32_t taps) {
-    Block block{tap, taps, offset_of(w, tap), true};
-    int32_t expected = block.offset;
-    const Tap behind = each_tap(w, tap, taps, [&](const Tap& t, int32_t run) HEEPSTOR_GEMM_INLINE {
-      const int32_t offset = offset_of(w, t);
-      block.contiguous &= offset == expected && (run == 1 || w.in.channel == 1);
+  [[gnu::always_inline]] inline void next_block(const Axes& axes, Tap& tap, int32_t taps, Block& block) {
+    block = {tap, taps, {offset_of(axes, tap), true}};
+    if (axes.inner_step == 1 && taps < axes.inner - tap.inner) tap.inner += taps;
+    else list_taps(axes, tap, taps, block);
+  }
+
+  [[gnu::noinline]] void list_taps(const Axes& axes, Tap& tap, int32_t taps, Block& block) {
+    int32_t expected = block.words.offset;
+    int32_t* to = offset_;
+    tap = each_tap(axes, tap, taps, [&](const Tap& t, int32_t run) HEEPSTOR_GEMM_INLINE {
+      int32_t offset = offset_of(axes, t);
+      block.words.contiguous &= offset == expected && (run == 1 || axes.inner_step == 1);
       expected = offset + run;
+      if (run == taps && block.words.contiguous) return;
+      for (; run; --run, offset += axes.inner_step) *to++ = offset;
     });
-    if (!block.contiguous) {
-      int32_t* to = offset_;
-      each_tap(w, tap, taps, [&](const Tap& t, int32_t run) HEEPSTOR_GEMM_INLINE {
-        for (int32_t offset = offset_of(w, t); run; --run, offset += w.in.channel) *to++ = offset;
-      });
-    }
-    tap = behind;
-    return block;
   }
 
-  [[gnu::always_inline]] static inline int32_t offset_of(const kernels::Window& w, const Tap& tap) {
-    return tap.ky * w.dilation_y * w.in.row + tap.kx * w.dilation_x * w.in.column + tap.channel * w.in.channel;
+  [[gnu::always_inline]] static inline int32_t offset_of(const Axes& axes, const Tap& tap) {
+    return tap.ky * axes.row_step + tap.middle * axes.middle_step + tap.inner * axes.inner_step;
   }
 
-  /** Calls f(tap, count) for `taps` taps from `tap` on, with those neighbours of a window's position at once that are
-   * channels in order; returns the tap behind them. */
+  /** Calls f(tap, count) for `taps` taps from `tap` on, with neighbours on the inner axis at once; returns the tap
+   * behind them. */
   template <class F>
-  [[gnu::always_inline]] static inline Tap each_tap(const kernels::Window& w, Tap tap, int32_t taps, const F& f) {
-    const int32_t channels = w.channels / w.groups;
+  [[gnu::always_inline]] static inline Tap each_tap(const Axes& axes, Tap tap, int32_t taps, const F& f) {
     while (taps > 0) {
-      const int32_t run = w.channels_first ? 1 : detail::least(channels - tap.channel, taps);
+      const int32_t run = detail::least(axes.inner - tap.inner, taps);
       f(tap, run);
       taps -= run;
-      if (w.channels_first) {
-        if (++tap.kx == w.kernel_width) {
-          tap.kx = 0;
-          if (++tap.channel == channels) tap.channel = 0, ++tap.ky;
-        }
-      } else {
-        tap.channel += run;
-        if (tap.channel == channels) {
-          tap.channel = 0;
-          if (++tap.kx == w.kernel_width) tap.kx = 0, ++tap.ky;
-        }
+      tap.inner += run;
+      if (tap.inner == axes.inner) {
+        tap.inner = 0;
+        if (++tap.middle == axes.middle) tap.middle = 0, ++tap.ky;
       }
     }
     return tap;
   }
 
   /** What the window at input row y and column x sees of a block; +0 where it leaves the input. */
-  static void gather(const kernels::Window& w, const Block& block, const float* in, int32_t y, int32_t x, float* row) {
-    each_tap(w, block.first, block.taps, [&](const Tap& tap, int32_t run) HEEPSTOR_GEMM_INLINE {
-      const int32_t iy = y + tap.ky * w.dilation_y, ix = x + tap.kx * w.dilation_x;
-      if (iy < 0 || iy >= w.height || ix < 0 || ix >= w.width) {
-        for (; run; --run) *row++ = 0.0f;
-        return;
-      }
-      const float* at = in + iy * w.in.row + ix * w.in.column + tap.channel * w.in.channel;
-      for (; run; --run, at += w.in.channel) *row++ = *at;
+  static void gather(const kernels::Window& w, const Axes& axes, const Block& block, const float* in, int32_t y,
+                     int32_t x, float* row) {
+    const int32_t start = y * w.in.row + x * w.in.column;
+    each_tap(axes, block.first, block.taps, [&](const Tap& tap, int32_t run) HEEPSTOR_GEMM_INLINE {
+      const int32_t iy = y + tap.ky * w.dilation_y;
+      int32_t ix = x + tap.middle * axes.middle_x + tap.inner * axes.inner_x;
+      int32_t offset = start + offset_of(axes, tap);
+      for (; run; --run, ix += axes.inner_x, offset += axes.inner_step)
+        *row++ = iy >= 0 && iy < w.height && ix >= 0 && ix < w.width ? in[offset] : 0.0f;
     });
   }
 
   /** Rows of A, the first one to begin with. */
-  struct Contiguous {
-    const float* at;
-    int32_t step;
-    [[gnu::always_inline]] inline float operator[](uint32_t j) const { return at[j]; }
-    [[gnu::always_inline]] inline void next() { at += step; }
+  struct Contiguous : Place {
+    [[gnu::always_inline]] inline float operator[](uint32_t j) const { return this->at[j]; }
   };
 
-  struct Indexed {
-    const float* at;
-    int32_t step;
+  struct Indexed : Place {
     const int32_t* offset;
-    [[gnu::always_inline]] inline float operator[](uint32_t j) const { return at[offset[j]]; }
-    [[gnu::always_inline]] inline void next() { at += step; }
+    [[gnu::always_inline]] inline float operator[](uint32_t j) const { return this->at[offset[j]]; }
   };
 
   /** Of a driver that keeps sums, and of one that does not. */
   struct Streamed {
-    float row[kDepth], sums[kWidth];
+    float row[kDepth];
   };
   struct Collected {
     float row[kGathered * kDepth], sums[kChunk * kWidth], result[kChunk * kWidth];

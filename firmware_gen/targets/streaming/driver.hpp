@@ -27,13 +27,14 @@ class Port {
   void open() {}
 
   /** k rows of n weights; rows `stride` bytes apart. */
-  void load_weights(const int8_t* b, uint32_t k, uint32_t n, uint32_t stride) {
+  [[gnu::always_inline]] inline void load_weights(const int8_t* b, uint32_t k, uint32_t n, uint32_t stride) {
     rows_ = static_cast<uint16_t>(k);
     columns_ = static_cast<uint16_t>(n);
-    volatile uint32_t* to = registers_ + HEEPSTOR_WEIGHT_REG / 4;
-    if ((reinterpret_cast<uintptr_t>(b) | stride) % 4 != 0) return load_bytes(to, b, stride);
+    if ((reinterpret_cast<uintptr_t>(b) | stride) % kWordWeights != 0) return load_bytes(b, stride);
     const uint32_t* from = reinterpret_cast<const uint32_t*>(b);
-    load_words<kRowWords>(to, from, (n + 3) / kWordWeights, k, stride / 4);
+    const uint32_t words = (n + 3) / kWordWeights;
+    if (words == kRowWords) load_words<kRowWords>(from, stride / kWordWeights);
+    else load_narrow<kRowWords - 1>(from, words, stride / kWordWeights);
   }
 
  protected:
@@ -49,33 +50,32 @@ class Port {
     send<Rows, group>(a, count, before, rows_ - before);
   }
 
-  /** The n sums of the chosen slot. */
-  void receive(float* c) const {
-    const volatile float* sum = reinterpret_cast<const volatile float*>(registers_ + HEEPSTOR_SUM_REG / 4);
-    uint32_t n = columns_;
-    constexpr uint32_t group = kCols < kGroup ? kCols : kGroup;
-    for (; n >= group; n -= group, sum += group, c += group) {
-      float values[group];
-#pragma GCC unroll 8
-      for (uint32_t i = 0; i < group; ++i) values[i] = sum[i];
-#pragma GCC unroll 8
-      for (uint32_t i = 0; i < group; ++i) c[i] = values[i];
-    }
-    for (; n; --n) *c++ = *sum++;
+  /** The sums of the chosen slot. */
+  const volatile float* sums() const {
+    return reinterpret_cast<const volatile float*>(registers_ + HEEPSTOR_SUM_REG / 4);
   }
 
  private:
   static constexpr uint32_t kLast = (HEEPSTOR_LAST_REG - HEEPSTOR_LANE_REG) / 4;
 
-  /** k rows of `words` words, which are kWords at most. */
+  volatile uint32_t* weights() const { return registers_ + HEEPSTOR_WEIGHT_REG / 4; }
+
+  /** Rows of kWords words, `stride` words apart. */
   template <uint32_t kWords>
-  [[gnu::always_inline]] static inline void load_words(volatile uint32_t* to, const uint32_t* from, uint32_t words,
-                                                       uint32_t k, uint32_t stride) {
-    if constexpr (kWords > 0) {
-      if (words < kWords) return load_words<kWords - 1>(to, from, words, k, stride);
-      constexpr uint32_t rows = kWords < kGroup ? kGroup / kWords : 1;
-      for (; k >= rows; k -= rows, to += rows * kRowPitch) from = load_rows<rows, kWords>(to, from, stride);
-      for (; k; --k, to += kRowPitch) from = load_rows<1, kWords>(to, from, stride);
+  [[gnu::always_inline]] inline void load_words(const uint32_t* from, uint32_t stride) const {
+    constexpr uint32_t rows = kWords < kGroup ? kGroup / kWords : 1;
+    volatile uint32_t* to = weights();
+    uint32_t k = rows_;
+    for (; k >= rows; k -= rows, to += rows * kRowPitch) from = load_rows<rows, kWords>(to, from, stride);
+    for (; k; --k, to += kRowPitch) from = load_rows<1, kWords>(to, from, stride);
+  }
+
+  /** Rows of less words than the array has, kMost at most. */
+  template <uint32_t kMost>
+  [[gnu::noinline]] void load_narrow(const uint32_t* from, uint32_t words, uint32_t stride) const {
+    if constexpr (kMost > 0) {
+      if (words == kMost) load_words<kMost>(from, stride);
+      else load_narrow<kMost - 1>(from, words, stride);
     }
   }
 
@@ -95,7 +95,8 @@ class Port {
   }
 
   /** Weights that do not lie in words; nothing behind a row is read. */
-  void load_bytes(volatile uint32_t* to, const int8_t* from, uint32_t stride) const {
+  [[gnu::noinline]] void load_bytes(const int8_t* from, uint32_t stride) const {
+    volatile uint32_t* to = weights();
     for (uint32_t r = 0; r < rows_; ++r, from += stride, to += kRowPitch) {
       uint32_t word = 0;
       for (uint32_t c = 0; c < columns_; ++c) {
@@ -156,10 +157,10 @@ class Form : public Port {
     send(a, count);
   }
 
-  /** The n sums of `slot`. */
-  void pull(uint32_t slot, float* c) {
+  /** The n sums of `slot`, until the next call. */
+  const volatile float* pull(uint32_t slot) {
     choose(slot, false);
-    receive(c);
+    return sums();
   }
 };
 
@@ -173,7 +174,7 @@ class Form<0> : public Port {
   void multiply(const float* a, uint32_t a_stride, uint32_t m, float* c) {
     for (; m; --m, a += a_stride, c += columns_) {
       send(Row{a}, 1);
-      receive(c);
+      for (uint32_t i = 0; i < columns_; ++i) c[i] = sums()[i];
     }
   }
 
