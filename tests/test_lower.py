@@ -95,7 +95,7 @@ def assert_close(model, shape, config, seed=0):
 def check_buffers(program, config):
     """What the hardware relies on, read back from the packed descriptors."""
     table = program.constants["descriptors"].reshape(-1, 52)
-    ends = {step[1] for step in program.steps if isinstance(step, tuple)}
+    ends = {listed.end for listed in program.lists}
     for index, words in enumerate(table[: len(program.jobs)]):
         f = unpack(words)
         assert f.strip_px * min(f.cbg, f.ncb) <= config.accumulator_entries

@@ -44,8 +44,8 @@ def chosen(program):
 def test_timeline_is_near_the_cycle_model(name, config):
     program = compiled(name, config)
     timeline, total = Timeline(), 0
-    (step,) = [s for s in program.steps if isinstance(s, tuple)]
-    for fields, estimate in zip(linked(program)[slice(*step)], descriptor_cycles(program), strict=True):
+    (listed,) = program.lists
+    for fields, estimate in zip(linked(program)[listed.range], descriptor_cycles(program), strict=True):
         total += estimate.cycles
         timeline.add(Work(fields, config), fields.first_px, fields.strip_px)
     assert timeline.done == pytest.approx(total, rel=0.03)

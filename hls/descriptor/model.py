@@ -24,7 +24,7 @@ PIXELS_AT_ONCE = 1 << 12  # of all memories together: what a cache holds
 
 
 @dataclass(frozen=True)
-class Layer:
+class Executed:
     """What one descriptor did: its streamed vectors; `loss` is LossMeter's share, where asked for."""
 
     address: int
@@ -35,17 +35,17 @@ class Layer:
 
 def execute(
     memory: np.ndarray, doorbell: int, bases: Sequence[int], config: Config, measure_loss: bool = False
-) -> list[Layer]:
+) -> list[Executed]:
     """Run the descriptor list at descriptor address ``doorbell``.
 
     ``memory`` is a uint8 array that starts at byte address 0 and is changed in place; ``bases`` are the
     BASE registers, and the last of them says where in ``memory`` the scratchpad lies, if there is one. Several
-    memories, one per row, run at once: descriptors, weights and parameters are those of the first. Returns a list of
-    Layer, with what alignment cost if ``measure_loss``. Raises HeepgenError for addresses outside ``memory`` and for
-    descriptors that break `rules`.
+    memories, one per row, run at once: descriptors, weights and parameters are those of the first. Returns one
+    `Executed` per descriptor, with what alignment cost if ``measure_loss``. Raises HeepgenError for addresses outside
+    ``memory`` and for descriptors that break `rules`.
     """
     words = memory.view(np.uint32).reshape(-1, memory.shape[-1] // 4)
-    layers = []
+    executed = []
     while True:
         start = resolve(doorbell, bases)
         if start // 4 + WORDS > words.shape[1]:
@@ -54,10 +54,10 @@ def execute(
         if wrong := contradiction(descriptor, config):
             raise HeepgenError(f"descriptor at {start:#x}: {wrong}; the hardware refuses it with error DESCRIPTOR")
         meter = LossMeter() if measure_loss and config.arithmetic == "aligned" else None
-        vectors = _run_layer(words, descriptor, bases, config, meter)
-        layers.append(Layer(start, descriptor, vectors, meter.share if meter else None))
+        vectors = _run(words, descriptor, bases, config, meter)
+        executed.append(Executed(start, descriptor, vectors, meter.share if meter else None))
         if descriptor.last:
-            return layers
+            return executed
         doorbell = descriptor.next
 
 
@@ -129,7 +129,7 @@ def _word_index(words: np.ndarray, name: str, where: int, bases: Sequence[int], 
     return index
 
 
-def _run_layer(words: np.ndarray, f: Linked, bases: Sequence[int], config: Config, meter: LossMeter | None) -> int:
+def _run(words: np.ndarray, f: Linked, bases: Sequence[int], config: Config, meter: LossMeter | None) -> int:
     diagonal = bool(f.diagonal)
     block = config.diagonal if diagonal else config.cols
     buffer = words[:, _load_index(words, f, bases, config)]

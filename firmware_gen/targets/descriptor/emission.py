@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from firmware_gen import ir
 from firmware_gen.emit import codegen
 from firmware_gen.emit.codegen import KIND, Half, Mode, arena_symbol, layer_text, runtime
 from firmware_gen.emit.cpu_calls import cpu_call
@@ -15,7 +16,7 @@ from firmware_gen.targets.calls.calls import software_calls
 from firmware_gen.targets.calls.emission import call_texts, layer_calls, software_mode
 from firmware_gen.targets.descriptor import reference
 from firmware_gen.targets.descriptor.compiler import in_memory
-from firmware_gen.targets.descriptor.program import DESCRIPTORS, PROFILE, Layer, Program
+from firmware_gen.targets.descriptor.program import DESCRIPTORS, PROFILE, DescriptorList, Layer, Program
 from hls.descriptor.interface.registers import REGIONS
 from hls.descriptor.interface.table import ARENA, CONTIGUOUS, INTERLEAVED, PROFILE_RECORD, WORDS
 from hls.output import write_files
@@ -101,7 +102,7 @@ def _half(program: Program, mode: Mode) -> Half:
         [_layer_facts(program, layer) for layer in program.layers],
         profile,
         {
-            "doorbells": [program.descriptor_address(step[0]) for step in program.steps if isinstance(step, tuple)],
+            "doorbells": [program.descriptor_address(listed.first) for listed in program.lists],
             "bases": program.bases,
             "limits": program.limits,
         },
@@ -109,18 +110,18 @@ def _half(program: Program, mode: Mode) -> Half:
 
 
 def _steps(program: Program) -> list[dict[str, Any]]:
-    """Chains of descriptors to run, and CPU layers in between."""
+    """Lists of descriptors to run, and CPU layers in between."""
     steps: list[dict[str, Any]] = []
-    for step in program.steps:
-        if isinstance(step, tuple):
+    for item in program.schedule:
+        if isinstance(item, DescriptorList):
             names = [
                 layer.name
                 for layer in program.layers
-                if layer.descriptors and step[0] <= layer.descriptors[0] < step[1]
+                if layer.descriptors and item.first <= layer.descriptors[0] < item.end
             ]
-            steps.append({"comment": ", ".join(names), "doorbell": f"0x{program.descriptor_address(step[0]):08x}u"})
-        else:
-            steps.append({"layer": program.layers.index(step), "text": cpu_call(step.node, step, program)})
+            steps.append({"comment": ", ".join(names), "doorbell": f"0x{program.descriptor_address(item.first):08x}u"})
+        elif isinstance(item.node, ir.OnCpu):
+            steps.append({"layer": program.layers.index(item), "text": cpu_call(item.node, item, program)})
     return steps
 
 

@@ -15,9 +15,8 @@ def descriptor_cycles(program: Program) -> list[Estimate]:
     """Every descriptor of a program, as the profile records give them; a list begins at its doorbell."""
     linked = program.linked
     results = []
-    for step in program.steps:
-        if isinstance(step, tuple):
-            results += simulate([(f, descriptor_banks(program, f)) for f in linked[slice(*step)]], program.config)
+    for listed in program.lists:
+        results += simulate([(f, descriptor_banks(program, f)) for f in linked[listed.range]], program.config)
     return results
 
 

@@ -17,7 +17,7 @@ def link(program: Program, profile: bool) -> np.ndarray:
     """Words of all descriptors with addresses, chained up to the next operator on the CPU."""
     by_cpu = {layer.target.storage for layer in program.layers if layer.on_cpu}
     residency.check(program.jobs, program.scratchpad, program.offsets, program.arena_bytes, by_cpu, program.config)
-    ends = {step[1] for step in program.steps if isinstance(step, tuple)}
+    ends = {listed.end for listed in program.lists}
     chain: list[Linked] = []
     for index, job in enumerate(program.jobs):
         linked = _linked(program, job.descriptor, index, index + 1 in ends, profile)

@@ -4,7 +4,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 
@@ -28,6 +28,17 @@ from hls.descriptor.interface.table import (
 )
 
 DESCRIPTORS, PROFILE = "descriptors", "profile"
+
+
+class DescriptorList(NamedTuple):
+    """Descriptors first..end - 1, which one doorbell starts."""
+
+    first: int
+    end: int
+
+    @property
+    def range(self) -> slice:
+        return slice(self.first, self.end)
 
 
 @dataclass(frozen=True)
@@ -117,18 +128,23 @@ class Program(network.Network):
         return replace(self, jobs=tuple(jobs), constants=frozen(self.constants | {DESCRIPTORS: np.concatenate(words)}))
 
     @property
-    def steps(self) -> list[Any]:
-        """What happens in order: (first, last) of a chain of descriptors, or a Layer on the CPU."""
-        steps: list[Any] = []
+    def schedule(self) -> list[DescriptorList | Layer]:
+        """What happens in order: lists of descriptors, and layers on the CPU."""
+        schedule: list[DescriptorList | Layer] = []
         for layer in self.layers:
             if layer.on_cpu:
-                steps.append(layer)
+                schedule.append(layer)
             elif layer.descriptors:
-                first, end = layer.descriptors[0], layer.descriptors[-1] + 1
-                if steps and isinstance(steps[-1], tuple):
-                    first, end = steps[-1][0], max(steps.pop()[1], end)
-                steps.append((first, end))
-        return steps
+                listed = DescriptorList(layer.descriptors[0], layer.descriptors[-1] + 1)
+                if schedule and isinstance(before := schedule[-1], DescriptorList):
+                    schedule[-1] = DescriptorList(before.first, max(before.end, listed.end))
+                else:
+                    schedule.append(listed)
+        return schedule
+
+    @property
+    def lists(self) -> list[DescriptorList]:
+        return [item for item in self.schedule if isinstance(item, DescriptorList)]
 
     def resolve(self, ref: Ref) -> int:
         """Descriptor address of a symbolic one."""

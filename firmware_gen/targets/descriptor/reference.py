@@ -23,8 +23,7 @@ from firmware_gen.models.image import (
 from firmware_gen.targets.descriptor.compiler import in_memory
 from firmware_gen.targets.descriptor.program import DESCRIPTORS, Program
 from hls.descriptor.interface.table import FIELD, SCRATCHPAD, WORDS
-from hls.descriptor.model import Layer as ExecutedDescriptor
-from hls.descriptor.model import execute
+from hls.descriptor.model import Executed, execute
 
 INFERENCES_AT_ONCE = 16
 """Inferences of a thread of `run_many` that share every NumPy call."""
@@ -115,7 +114,7 @@ def _execute(program: Program, samples: np.ndarray, taps: bool) -> Result:
     return Result(read_outputs(program, image), kept, tuple(e.vectors for e in executed), losses)
 
 
-def _run_one(program: Program, image: np.ndarray, index: int, measure_loss: bool) -> list[ExecutedDescriptor]:
+def _run_one(program: Program, image: np.ndarray, index: int, measure_loss: bool) -> list[Executed]:
     """Run a single descriptor: LAST is set in the image only meanwhile."""
     last = FIELD["LAST"]
     word = image[0].view(np.uint32)

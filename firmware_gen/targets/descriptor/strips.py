@@ -38,12 +38,11 @@ def choose_strips(program: Program) -> tuple[Program, float]:
     linked = program.linked
     before = [(f.first_px, f.strip_px) for f in linked]
     chosen, cycles = [], 0.0
-    for step in program.steps:
-        if isinstance(step, tuple):
-            works = [_work(program, f) for f in linked[slice(*step)]]
-            strips, done = _choose(works, before[slice(*step)], program.config)
-            chosen += strips
-            cycles += done
+    for listed in program.lists:
+        works = [_work(program, f) for f in linked[listed.range]]
+        strips, done = _choose(works, before[listed.range], program.config)
+        chosen += strips
+        cycles += done
     other = program.with_strips(chosen)
     if cycles > CHECKED:
         return other, cycles
