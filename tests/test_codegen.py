@@ -14,7 +14,7 @@ import firmware_gen
 from firmware_gen import CodeGenerator
 from firmware_gen.emit import codegen
 from gen.flows.run import hardware
-from hls.bus.head import VERSION
+from hls.bus.head import VERSION, name_words
 from hls.config import Config
 from hls.errors import HeepgenError
 from sim.firmware import compile_firmware
@@ -252,12 +252,16 @@ def test_builds_for_the_device_without_a_warning(tmp_path, toolchain, mode):
 def test_hardware_mismatch_names_both_geometries(tmp_path):
     generator, manifest = generate(tmp_path, "linear", config=Config(rows=4, cols=6))
     other = Config(rows=8, cols=8, arithmetic="fma")
+    names = "".join(
+        f"  fake_registers[HEEPSTOR_ARCHITECTURE{i}_REG / 4] = {word}u;\n"
+        for i, word in enumerate(name_words("descriptor"))
+    )
     main = tmp_path / "main.cpp"
     main.write_text(
         main.read_text().replace(
             "int main() {",
             f"""int main() {{
-  fake_registers[HEEPSTOR_MAGIC_REG / 4] = HEEPSTOR_MAGIC;
+{names}  fake_registers[HEEPSTOR_MAGIC_REG / 4] = HEEPSTOR_MAGIC;
   fake_registers[HEEPSTOR_VERSION_REG / 4] = HEEPSTOR_VERSION;
   fake_registers[HEEPSTOR_GEOMETRY_REG / 4] = 8 | 8 << HEEPSTOR_GEOMETRY_COLS_LSB |
       2 << HEEPSTOR_GEOMETRY_PORTS_LSB | HEEPSTOR_GEOMETRY_FMA_BIT;

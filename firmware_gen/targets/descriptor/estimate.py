@@ -29,7 +29,7 @@ def predict(program: Program) -> Prediction:
         names = ("cycles", "vectors", "bus_words", "load_stall", "store_stall")
         sums = {name: sum(getattr(e, name) for e in own) for name in names}
         layers.append(None if layer.on_cpu else LayerCycles(bound=layer.bound_cycles, **sums))
-    return Prediction(tuple(layers), CPU_CYCLES * sum(isinstance(step, tuple) for step in program.steps))
+    return Prediction(tuple(layers), CPU_CYCLES * len(program.lists))
 
 
 def descriptor_banks(program: Program, f: Linked) -> Banks:
