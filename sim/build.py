@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The virtual SoC's program: CPU model, accelerator model and testbench, each compiled once per content."""
 
+import re
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,6 +19,7 @@ _TEAM = TESTBENCH_DIR / "team.hpp"
 _RECIPE = (Path(__file__),)  # part of every key: a changed option is a changed build
 _SPLIT_RECIPE = (*_RECIPE, Path(split.__file__), split.TEMPLATE)
 ROOT = "heepstor"
+_PACKAGE = re.compile(r"^\s*package\s+\w", re.MULTILINE)
 _CLOCK_GATE = TESTBENCH_DIR / "cv32e40p_clock_gate.sv"
 _CPU_FLAGS = ("-GFPU=1", "--no-assert", "-Wno-lint", "-Wno-style", "-Wno-UNOPTFLAT")
 # Shorter functions compile faster, of a 16x16 array at -O2 four times, and run no slower. The CPU's would run slower.
@@ -56,11 +58,12 @@ def build_cpu(*, trace: bool = False, progress: Progress = silent) -> Path:
 
 
 def accelerator_files(folder: Path) -> list[Path]:
-    """The Verilog files of a generated accelerator; raises `HeepgenError` when there is none."""
+    """The Verilog files of a generated accelerator, those with packages first; raises `HeepgenError` when there is
+    none."""
     files = sorted(path for path in Path(folder).rglob("*") if path.suffix in (".v", ".sv"))
     if not files:
         raise HeepgenError(f"{folder} holds no Verilog file; generate the accelerator with heepgen hw first.")
-    return files
+    return sorted(files, key=lambda path: _PACKAGE.search(path.read_text(errors="replace")) is None)
 
 
 def build_accelerator(

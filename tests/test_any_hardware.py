@@ -15,6 +15,7 @@ from hls.bus.head import name_words
 from hls.bus.obi import pins
 from hls.config import INTERFACE_VERSION, Config
 from hls.errors import HeepgenError
+from sim.build import accelerator_files
 from sim.firmware import compile_firmware
 from sim.run import run_soc
 from sim.toolchain import lint
@@ -148,7 +149,7 @@ def architecture(tmp_path):
 
 def linted(config, folder):
     report = generate_hw(config, folder)
-    files = sorted((folder / "rtl").iterdir())
+    files = accelerator_files(folder / "rtl")
     lint(files, config.root)
     return report, {file.name: file.read_text() for file in files}
 
@@ -227,6 +228,18 @@ def test_names_begin_with_the_prefix_and_fusesoc_knows_what_is_systemverilog(arc
     core = (tmp_path / "hw" / "mine.core").read_text()
     assert "- rtl/keeper.sv: {file_type: systemVerilogSource}\n" in core and "- rtl/mine.v\n" in core
     assert "keeper_1" in (tmp_path / "hw" / "README.md").read_text()
+
+
+def test_packages_come_before_the_modules_that_use_them(architecture, tmp_path):
+    package = "// SPDX-License-Identifier: Apache-2.0\npackage widths;\n  localparam int Word = 32;\nendpackage\n"
+    how = VERILOG.replace('("keeper.sv",)', '("widths.sv", "keeper.sv")')
+    text = KEEPER.replace("logic [31:0] kept", "logic [widths::Word-1:0] kept")
+    config = architecture(how, **{"keeper.sv": text, "widths.sv": package}).config()
+    linted(config, tmp_path / "hw")
+    core = (tmp_path / "hw" / "heepstor.core").read_text()
+    assert core.index("widths.sv") < core.index("keeper.sv")
+    elf = firmware("int main() { return 0; }", config, tmp_path)
+    assert run_soc(elf, hardware(config), config, max_cycles=200_000).ok
 
 
 def test_verilog_is_generated_anew_when_a_source_or_an_option_changes(architecture):

@@ -8,10 +8,11 @@ from typing import Any
 
 from firmware_gen.architectures.contract import Architecture, Fact, Gemm
 from firmware_gen.architectures.registry import architecture_of
-from gen.flows.hardware import SUFFIXES, generate_verilog, geometry
+from gen.flows.hardware import generate_verilog, geometry
 from hls import __version__
 from hls.config import System, own_options
 from hls.output import fill, generated_folder
+from sim.build import accelerator_files
 
 KIND = "accelerator"
 RTL, SOFTWARE = "rtl", "software"
@@ -70,8 +71,8 @@ def generate_hw(
         rtl = folder / RTL
         rtl.mkdir()
         generate(config, rtl)
-        sources = sorted(f"{RTL}/{path.name}" for path in rtl.iterdir() if path.suffix in SUFFIXES)
-        report = HwReport.of(config, tuple(Path(name).stem for name in sources))
+        sources = [f"{RTL}/{path.name}" for path in accelerator_files(rtl)]
+        report = HwReport.of(config, tuple(sorted(Path(name).stem for name in sources)))
         _write_documents(folder, config, sources, report)
     return report
 
@@ -82,8 +83,7 @@ def _write_documents(folder: Path, config: System, sources: list[str], report: H
 
     architecture = architecture_of(config)
     with architecture.own_code():
-        headers = architecture.software.headers(config) if isinstance(architecture.software, Gemm) else {}
-        documents = {**architecture.documents(config), **headers}
+        documents = dict(architecture.documents(config))
     description = f"Accelerator, {geometry(config)}"
     files = {
         f"{config.root}.core": core_file(sources, version=__version__, top=config.root, description=description),
