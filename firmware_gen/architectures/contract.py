@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 NAME = re.compile(r"[a-z][a-z0-9_]{0,15}")
 """Of an architecture: what the four ARCHITECTURE registers hold."""
+NAME_RULE = "a name of up to 16 small letters, digits and underscores, first a letter"
 
 MASTERS = 4
 """OBI masters that an accelerator may have."""
@@ -235,10 +236,7 @@ class Architecture:
             raise HeepgenError(f"config = {self.config!r}: must be a frozen dataclass that derives from System.")
         name = getattr(self.config, "architecture", None)
         if not (isinstance(name, str) and NAME.fullmatch(name)):
-            raise HeepgenError(
-                f"architecture = {name!r} of {self.config.__name__}: must be a name of up to 16 small letters, digits "
-                "and underscores, first a letter."
-            )
+            raise HeepgenError(f"architecture = {name!r} of {self.config.__name__}: must be {NAME_RULE}.")
         for own in fields(self.config):
             if "accepts" not in own.metadata:
                 raise HeepgenError(

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from firmware_gen.architectures.contract import Architecture, Gemm, Verilog
+from firmware_gen.architectures.contract import NAME, NAME_RULE, Architecture, Gemm, Verilog
 from hls.config import Config, System, options, own_options
 from hls.config import load_config as read_config
 from hls.config_file import unknown
@@ -148,12 +148,19 @@ def _from_package(point: EntryPoint) -> Architecture:
     return architecture
 
 
-def _check_admission(architecture: Architecture) -> None:
-    name = architecture.name
+def check_new_name(name: str) -> None:
+    """Raises `HeepgenError` for a name that no architecture but ours can have."""
+    if not NAME.fullmatch(name):
+        raise HeepgenError(f"{name}: must be {NAME_RULE}.")
     if name in BUILT_IN:
         raise HeepgenError(f"one of heepgen's own architectures is called {name}; choose another name for yours.")
     if name in {"architecture", *(o.key.split(".")[0] for o in options(Config))}:
         raise HeepgenError(f"a section or option of the configuration file is called {name}; choose another name.")
+
+
+def _check_admission(architecture: Architecture) -> None:
+    name = architecture.name
+    check_new_name(name)
     for o in own_options(architecture.config):
         if not o.key.startswith(f"{name}.") and o not in options(Config):
             raise HeepgenError(f"option {o.key} of architecture {name} must be in section {name}.")

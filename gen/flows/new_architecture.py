@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`heepgen new-architecture`: the beginning of an architecture of one's own, which already runs."""
+
+import re
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from firmware_gen.architectures.registry import check_new_name
+from hls.config import Config
+from hls.errors import HeepgenError
+from hls.keywords import KEYWORDS
+from hls.output import fill, generated_folder
+
+KIND = "architecture"
+SKELETON = Path(__file__).parent / "skeleton"
+
+
+@dataclass(frozen=True)
+class NewArchitecture:
+    """A folder that was written: its files, and commands to go on with, each with what it does."""
+
+    name: str
+    folder: str
+    files: tuple[str, ...]
+    next: tuple[tuple[str, str], ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        return vars(self) | {"next": [command for command, _ in self.next]}
+
+
+def new_architecture(folder: str | Path, name: str | None = None, *, force: bool = False) -> NewArchitecture:
+    """Write an architecture to `folder`, whole or not at all; called `name`, or as the folder.
+
+    Raises `HeepgenError` for a name that it cannot have, and when `folder` may not be replaced.
+    """
+    name = _name(folder, name)
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(SKELETON), undefined=jinja2.StrictUndefined, keep_trailing_newline=True
+    )
+    files = {
+        template.removesuffix(".j2").replace("hardware.", f"{name}."): environment.get_template(template).render(
+            name=name
+        )
+        for template in sorted(environment.list_templates())
+    }
+    with generated_folder(folder, KIND, force=force, note={"name": name}) as place:
+        fill(place, files)
+    return NewArchitecture(name, str(folder), tuple(files), _next(_as_path(folder)))
+
+
+def _name(folder: str | Path, name: str | None) -> str:
+    """A name for architecture and module; without one that of the folder, as far as it can be."""
+    chosen = re.sub(r"[^a-z0-9_]", "_", Path(folder).resolve().name.lower()) if name is None else name
+    try:
+        check_new_name(chosen)
+        if chosen in KEYWORDS or chosen == Config().root:
+            raise HeepgenError(f"no Verilog module of yours can be called {chosen}; choose another name.")
+    except HeepgenError as error:
+        raise HeepgenError(
+            f"--name: {error}" if name is not None else f"{folder} gives no name: {error} --name says one."
+        ) from None
+    return chosen
+
+
+def _as_path(folder: str | Path) -> str:
+    """The folder for a shell, as --architecture takes it for one."""
+    text = str(folder)
+    return shlex.quote(text if re.search(r"[/\\.~]", text) else f"./{text}")
+
+
+def _next(path: str) -> tuple[tuple[str, str], ...]:
+    return (
+        (f"heepgen run model.pt2 --architecture {path}", "a network on it, simulated"),
+        (f"heepgen check-architecture {path}", "every check of its parts, alone and together"),
+        (f"heepgen hw --architecture {path}", "its Verilog, as it goes into an SoC"),
+    )
