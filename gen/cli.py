@@ -399,6 +399,36 @@ def architectures(name: str | None, json_path: str | None) -> None:
     write_json(report, json_path)
 
 
+@main.command("new-architecture", short_help="Begin an architecture of your own, which already runs.")
+@click.argument("folder", metavar="DIR")
+@click.option("--name", metavar="NAME", help="Its name: small letters, digits, underscores.  [default: that of DIR]")
+@flags.force
+@flags.json_file
+def new_architecture(folder: str, name: str | None, force: bool, json_path: str | None) -> None:
+    """Write the smallest architecture that works to DIR: one multiplier in SystemVerilog, its C++ driver, and
+    architecture.py, which says what the two compute, and which options they have. It runs networks as it is: change one
+    thing after the other, and run it again.
+
+    \b
+    architecture.py   options, NumPy function, what belongs to it; everything begins here
+    driver.hpp        what the CPU does for a product of matrices
+    NAME.sv           the hardware, which answers the CPU's reads and writes
+
+    \b
+    Examples:
+      heepgen new-architecture mine
+      heepgen new-architecture work/gemv --name gemv2
+      heepgen run model.pt2 --architecture ./mine
+    """
+    from gen.console import pairs, show, write_json
+    from gen.flows.new_architecture import new_architecture as write
+
+    written = write(folder, name, force=force)
+    if json_path != "-":
+        show(pairs(f"Architecture {written.name} in {folder}", written.files), pairs("Next", written.next))
+    write_json(written, json_path)
+
+
 @main.command(short_help="Show which tools are there, and what is missing.")
 @flags.json_file
 def doctor(json_path: str | None) -> None:

@@ -19,17 +19,25 @@ KIND = "architecture"
 SKELETON = Path(__file__).parent / "skeleton"
 
 
+FILES = {
+    "architecture.py": "options, the NumPy function, what belongs to it",
+    "driver.hpp": "what the CPU does for a product of matrices",
+    "{name}.sv": "the hardware",
+}
+"""Name of every file, and what is in it; its template is called so."""
+
+
 @dataclass(frozen=True)
 class NewArchitecture:
-    """A folder that was written: its files, and commands to go on with, each with what it does."""
+    """A folder that was written: its files with what is in them, and commands to go on with, with what they do."""
 
     name: str
     folder: str
-    files: tuple[str, ...]
-    next: tuple[tuple[str, str], ...]
+    files: list[tuple[str, str]]
+    next: list[tuple[str, str]]
 
     def to_dict(self) -> dict[str, Any]:
-        return vars(self) | {"next": [command for command, _ in self.next]}
+        return vars(self) | {"files": [file for file, _ in self.files], "next": [command for command, _ in self.next]}
 
 
 def new_architecture(folder: str | Path, name: str | None = None, *, force: bool = False) -> NewArchitecture:
@@ -41,15 +49,11 @@ def new_architecture(folder: str | Path, name: str | None = None, *, force: bool
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(SKELETON), undefined=jinja2.StrictUndefined, keep_trailing_newline=True
     )
-    files = {
-        template.removesuffix(".j2").replace("hardware.", f"{name}."): environment.get_template(template).render(
-            name=name
-        )
-        for template in sorted(environment.list_templates())
-    }
+    files = [(file.format(name=name), what) for file, what in FILES.items()]
     with generated_folder(folder, KIND, force=force, note={"name": name}) as place:
-        fill(place, files)
-    return NewArchitecture(name, str(folder), tuple(files), _next(_as_path(folder)))
+        texts = (environment.get_template(f"{template.format(name='name')}.j2").render(name=name) for template in FILES)
+        fill(place, {file: text for (file, _), text in zip(files, texts, strict=True)})
+    return NewArchitecture(name, str(folder), files, _next(_as_path(folder)))
 
 
 def _name(folder: str | Path, name: str | None) -> str:
@@ -72,9 +76,9 @@ def _as_path(folder: str | Path) -> str:
     return shlex.quote(text if re.search(r"[/\\.~]", text) else f"./{text}")
 
 
-def _next(path: str) -> tuple[tuple[str, str], ...]:
-    return (
+def _next(path: str) -> list[tuple[str, str]]:
+    return [
         (f"heepgen run model.pt2 --architecture {path}", "a network on it, simulated"),
         (f"heepgen check-architecture {path}", "every check of its parts, alone and together"),
         (f"heepgen hw --architecture {path}", "its Verilog, as it goes into an SoC"),
-    )
+    ]

@@ -40,8 +40,9 @@ def compute(config: Int8Dot, a: np.ndarray, b: np.ndarray) -> np.ndarray:
     finite = magnitude < 0x7F800000
     scale, inverse = ((bits << 23).view(np.float32) for bits in (exponent - 6, 260 - exponent))
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
-        elements = np.where(finite, np.rint(a * inverse), 0).astype(np.int32)
-        product = (elements @ b.astype(np.int32)).astype(np.float32) * scale
+        elements = np.where(finite, np.rint(a * inverse), 0)
+        sums = (elements @ b.astype(np.float64)).astype(np.int32)  # exact, and fast
+        product = sums.astype(np.float32) * scale
     return np.where(finite, product, np.float32(np.nan))
 
 
