@@ -5,10 +5,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from array_stimulus import vectors, weights
 from cycle_bench import flag, simulate
 from myhdl import Signal
 from streaming_calls import READ, RESET, WRITE, random_calls
 
+from examples.raw_multiply.run import multiply_on_soc
+from firmware_gen.architectures.registry import architecture_of
+from firmware_gen.targets.calls.product import multiply
+from firmware_gen.targets.calls.target import product_of
 from hls.bus.obi import Slave
 from hls.lib.convert import convert
 from hls.streaming.config import StreamingConfig
@@ -120,3 +125,23 @@ def test_verilog_computes_what_the_model_does(rows, cols, arithmetic, sums, tmp_
 @pytest.mark.parametrize("seed", range(10))
 def test_verilog_of_random_geometries_computes_what_the_model_does(seed, tmp_path):
     check_verilog(random_config(np.random.default_rng(seed)), 100, seed, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "rows, cols, arithmetic, sums, shape",
+    [
+        (8, 8, "aligned", 64, (70, 21, 18)),
+        (3, 5, "aligned", 2, (5, 10, 7)),
+        pytest.param(11, 13, "aligned", 16, (40, 33, 29), marks=pytest.mark.slow),
+        pytest.param(4, 2, "fma", 0, (6, 9, 5), marks=pytest.mark.slow),
+        pytest.param(32, 32, "aligned", 64, (70, 70, 70), marks=pytest.mark.slow),
+    ],
+)
+def test_driver_multiplies_as_the_model_does(rows, cols, arithmetic, sums, shape):
+    config = StreamingConfig(rows=rows, cols=cols, arithmetic=arithmetic, sums=sums)
+    rng = np.random.default_rng(rows)
+    m, k, n = shape
+    a, b = vectors(rng, m, k).view(np.float32), weights(rng, k, n)
+    expected = multiply(product_of(architecture_of(config).software, config), a, b)
+    product, _ = multiply_on_soc(config, a, b, stalls=0.1)
+    assert np.array_equal(product.view(np.uint32), expected.view(np.uint32))
