@@ -262,7 +262,7 @@ void depthwise_map(const Window& w, const int8_t* weights, const float* scale, c
   }
 }
 
-/** Calls f(first input word, residual word, output word, ky, kx) for every output pixel of every channel. */
+/** Calls f(first input word, residual word, output word, ky, kx) for every channel of every output pixel. */
 template <class Function>
 [[gnu::always_inline]] inline void each_window(const Window& w, const float* in, const float* aux, float* out,
                                                Function f) {
@@ -271,8 +271,14 @@ template <class Function>
     const Taps ky = inside(iy, w.dilation_y, w.kernel_height, w.height);
     for (int32_t ox = 0; ox < w.out_width; ++ox) {
       const int32_t ix = ox * w.stride_x - w.left;
-      f(in + iy * w.in.row + ix * w.in.column, aux + oy * w.aux.row + ox * w.aux.column,
-        out + oy * w.out.row + ox * w.out.column, ky, inside(ix, w.dilation_x, w.kernel_width, w.width));
+      const Taps kx = inside(ix, w.dilation_x, w.kernel_width, w.width);
+      const float* origin = in + iy * w.in.row + ix * w.in.column;
+      const float* add = aux + oy * w.aux.row + ox * w.aux.column;
+      float* pixel = out + oy * w.out.row + ox * w.out.column;
+      for (int32_t c = 0; c < w.channels; ++c) {
+        f(origin, add, pixel, ky, kx);
+        origin += w.in.channel, add += w.aux.channel, pixel += w.out.channel;
+      }
     }
   }
 }
@@ -303,35 +309,31 @@ void depthwise(const Window& w, const int8_t* weights, const float* scale, const
 }
 
 void max_pool(const Window& w, float pad, const float* in, const float* aux, float* out) {
-  for (int32_t c = 0; c < w.channels; ++c, in += w.in.channel, out += w.out.channel, aux += w.aux.channel) {
-    each_window(w, in, aux, out, [&](const float* origin, const float* add, float* pixel, Taps ky, Taps kx) {
-      const bool cut = ky.last - ky.first < w.kernel_height || kx.last - kx.first < w.kernel_width;
-      bool empty = !cut;
-      float largest = pad;
-      for (int32_t y = ky.first; y < ky.last; ++y) {
-        const float* x = origin + y * w.dilation_y * w.in.row + kx.first * w.dilation_x * w.in.column;
-        for (int32_t n = kx.last - kx.first; n > 0; --n, x += w.dilation_x * w.in.column) {
-          const float value = *x;
-          if (empty || value > largest || !(value == value)) largest = value;
-          empty = false;
-        }
+  each_window(w, in, aux, out, [&](const float* origin, const float* add, float* pixel, Taps ky, Taps kx) {
+    const bool cut = ky.last - ky.first < w.kernel_height || kx.last - kx.first < w.kernel_width;
+    bool empty = !cut;
+    float largest = pad;
+    for (int32_t y = ky.first; y < ky.last; ++y) {
+      const float* x = origin + y * w.dilation_y * w.in.row + kx.first * w.dilation_x * w.in.column;
+      for (int32_t n = kx.last - kx.first; n > 0; --n, x += w.dilation_x * w.in.column) {
+        const float value = *x;
+        if (empty || value > largest || !(value == value)) largest = value;
+        empty = false;
       }
-      *pixel = finished(w.activation, w.residual, largest, add);
-    });
-  }
+    }
+    *pixel = finished(w.activation, w.residual, largest, add);
+  });
 }
 
 void average_pool(const Window& w, float scale, const float* in, const float* aux, float* out) {
-  for (int32_t c = 0; c < w.channels; ++c, in += w.in.channel, out += w.out.channel, aux += w.aux.channel) {
-    each_window(w, in, aux, out, [&](const float* origin, const float* add, float* pixel, Taps ky, Taps kx) {
-      float sum = 0.0f;
-      for (int32_t y = ky.first; y < ky.last; ++y) {
-        const float* x = origin + y * w.dilation_y * w.in.row + kx.first * w.dilation_x * w.in.column;
-        for (int32_t n = kx.last - kx.first; n > 0; --n, x += w.dilation_x * w.in.column) sum = sum + *x;
-      }
-      *pixel = finished(w.activation, w.residual, sum * scale, add);
-    });
-  }
+  each_window(w, in, aux, out, [&](const float* origin, const float* add, float* pixel, Taps ky, Taps kx) {
+    float sum = 0.0f;
+    for (int32_t y = ky.first; y < ky.last; ++y) {
+      const float* x = origin + y * w.dilation_y * w.in.row + kx.first * w.dilation_x * w.in.column;
+      for (int32_t n = kx.last - kx.first; n > 0; --n, x += w.dilation_x * w.in.column) sum = sum + *x;
+    }
+    *pixel = finished(w.activation, w.residual, sum * scale, add);
+  });
 }
 
 void activate(const Activation& activation, Add residual, uint32_t count, const float* in, const float* aux,

@@ -126,7 +126,7 @@ class Gemm {
     explicit Axes(const kernels::Window& w) {
       const int32_t column = w.dilation_x * w.in.column, channels = w.channels / w.groups;
       row_step = w.dilation_y * w.in.row;
-      if (w.channels_first) {
+      if (w.channels_first || channels == 1) {
         middle = channels, middle_step = w.in.channel, middle_x = 0;
         inner = w.kernel_width, inner_step = column, inner_x = w.dilation_x;
       } else {
