@@ -4,6 +4,7 @@
 import json
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 from click.testing import CliRunner
@@ -12,7 +13,10 @@ from firmware_gen.architectures import registry
 from firmware_gen.architectures.registry import BUILT_IN
 from gen.cli import main
 from gen.flows import architectures
+from gen.flows.application import wanted
 from gen.flows.hw import HwReport
+from hls.config import Config
+from hls.errors import HeepgenError
 from tests.test_any_hardware import KEEPER, SOURCE, VERILOG
 from tests.test_cli import one_sentence
 
@@ -72,6 +76,35 @@ def test_a_file_in_the_folder_runs_nothing(heepgen, tmp_path):
     (tmp_path / "heepstor_cfg.hjson").write_text('architecture: "./mine"\n')
     assert "a path runs Python" in one_sentence(heepgen("hw"))
     assert not (tmp_path / "ran").exists()
+
+
+CPU, STREAMING = (registry.find(name).config for name in ("cpu", "streaming"))
+
+
+@pytest.mark.parametrize(
+    "own, config, hardware_given, architecture_given, chosen",
+    [
+        (Config(rows=4), Config(), False, False, "own"),
+        (Config(rows=4), Config(), True, False, "config"),
+        (Config(rows=4), Config(), False, True, "own"),
+        (Config(rows=4), STREAMING(), False, True, "config"),
+        (STREAMING(rows=4), Config(), False, False, "own"),
+        (STREAMING(rows=4), STREAMING(), False, True, "own"),
+        (STREAMING(rows=4), STREAMING(), True, True, "config"),
+        (Config(rows=4), CPU(), False, True, "config"),
+        (CPU(), Config(), False, False, "own"),
+    ],
+)
+def test_an_application_runs_on_its_own_hardware_unless_another_is_named(
+    own, config, hardware_given, architecture_given, chosen
+):
+    application = SimpleNamespace(config=own, folder="app")
+    assert wanted(config, application, hardware_given, architecture_given) is {"own": own, "config": config}[chosen]
+
+
+def test_an_application_without_code_for_hardware_is_refused_on_any():
+    with pytest.raises(HeepgenError, match="app is for architecture cpu.*--architecture streaming"):
+        wanted(STREAMING(), SimpleNamespace(config=CPU(), folder="app"), False, True)
 
 
 def test_the_list_has_every_architecture_and_what_it_supports(heepgen):
