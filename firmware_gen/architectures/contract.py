@@ -39,7 +39,7 @@ class Compute(Protocol):
 
 
 class Cycles(Protocol):
-    """Cycles of one call of the driver, with the CPU's part in it."""
+    """Cycles of a product (m, k, n) of any size by the loops around the driver, with the CPU's part in it."""
 
     def __call__(self, config: Any, m: int, k: int, n: int, /) -> int: ...
 
@@ -115,9 +115,9 @@ class Gemm:
     """An accelerator of matrix products; all else of a network is ours.
 
     compute: its arithmetic, for K and N within `limits`. driver: C++ header with `class heepstor::Driver`, beside
-    architecture.py. cycles: of a call, where they are known. kernels: NumPy models of the CPU's kernels that a member
-    function of the driver replaces, by its name. headers: further C++ headers for the driver, such
-    as its registers, text by name.
+    architecture.py. cycles: of a product, where they are known. kernels: NumPy models of the CPU's kernels that a
+    member function of the driver replaces, by its name. headers: further C++ headers for the driver, such as its
+    registers, text by name.
     """
 
     compute: Compute
