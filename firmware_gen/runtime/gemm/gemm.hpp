@@ -49,7 +49,11 @@ constexpr int32_t kGatheredWords = 512;
  * row of A is what the window of an output pixel sees, in the order of the kernel, and is read where it lies; taps
  * outside the input are +0. Products of consecutive blocks of K are added in FP32, in order.
  *
- * Driver: see docs/architectures.md. kDepth, kWidth: the largest K and N of one of its calls.
+ * Driver: open, load_weights, and either multiply and wait, or where the accelerator keeps kSums rows of sums
+ *   push(slot, first, count, rows)  rows of A times the weights are added to the sums of `slot` and those behind it, or
+ *                                   with `first` become them; rows[j] is a word of the first one, rows.next() goes on
+ *   pull(slot)                      the sums of a slot, to be indexed until the next call
+ * kDepth, kWidth: the largest K and N of one of its calls.
  */
 template <class Driver, int32_t kDepth, int32_t kWidth>
 class Gemm {
