@@ -531,7 +531,7 @@ def test_an_accelerator_without_masters_has_the_same_project(heep, app, tmp_path
     project = tmp_path / "project"
     generate_xheep(heep, project, config, apps=[tmp_path / "small_net"])
     lint(sources(project), "heepstor_soc")
-    compiled_by_xheep(project, heep, tmp_path, flags=["-Wno-c++17-extensions"])  # drivers are C++17
+    compiled_by_xheep(project, heep, tmp_path, flags=["-Wno-c++17-extensions"])  # if constexpr
     elf = freestanding(project, heep, "small_net", tmp_path / "build")
     report = run(tmp_path / "small_net", config, elf=elf)
     assert report.bit_exact and report.total_cycles

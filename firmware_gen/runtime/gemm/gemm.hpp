@@ -273,12 +273,12 @@ class Gemm {
   }
 
   [[gnu::noinline]] void push_contiguous(const Place& place, int32_t offset, int32_t slot, bool first, int32_t count) {
-    const Contiguous rows{{place.at + offset, place.step, place.left, place.width, place.wrap}};
+    const Contiguous rows({place.at + offset, place.step, place.left, place.width, place.wrap});
     driver_.push(static_cast<uint32_t>(slot), first, static_cast<uint32_t>(count), rows);
   }
 
   [[gnu::noinline]] void push_indexed(const Place& place, int32_t slot, bool first, int32_t count) {
-    driver_.push(static_cast<uint32_t>(slot), first, static_cast<uint32_t>(count), Indexed{place, offset_});
+    driver_.push(static_cast<uint32_t>(slot), first, static_cast<uint32_t>(count), Indexed(place, offset_));
   }
 
   /** The same of pixels of one row whose windows leave the input, or which the driver cannot read where they lie. */
@@ -359,11 +359,13 @@ class Gemm {
 
   /** Rows of A, the first one to begin with. */
   struct Contiguous : Place {
+    explicit Contiguous(const Place& place) : Place(place) {}
     [[gnu::always_inline]] inline float operator[](uint32_t j) const { return this->at[j]; }
   };
 
   struct Indexed : Place {
     const int32_t* offset;
+    Indexed(const Place& place, const int32_t* list) : Place(place), offset(list) {}
     [[gnu::always_inline]] inline float operator[](uint32_t j) const { return this->at[offset[j]]; }
   };
 
