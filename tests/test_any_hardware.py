@@ -2,6 +2,7 @@
 """Hardware of architectures that are not ours: generated, linted, and reached by firmware on the virtual SoC."""
 
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -208,12 +209,25 @@ def test_an_x_heep_project_has_as_many_masters(architecture, heep, tmp_path, mon
     report = generate_xheep(heep, tmp_path / "project", config)
     assert report.geometry == "keeper_1, lanes 4"
     lint(test_xheep.sources(tmp_path / "project"), "heepstor_soc")
-    line = re.search(r"xheep --regenerate \. --architecture (\S+)", (tmp_path / "project" / "Makefile").read_text())
+    commands = [printed(tmp_path / "project", target) for target in ("heepstor-gen", "run-virtual")]
+    paths = [re.fullmatch(r"(xheep --regenerate \.|run app --elf \S+) --architecture (\S+)", c)[2] for c in commands]
     monkeypatch.chdir(tmp_path / "project")
-    monkeypatch.setattr(registry, "_loaded", {})
-    load_architecture(line[1])
+    for path in paths:
+        monkeypatch.setattr(registry, "_loaded", {})
+        assert load_architecture(path).name == config.architecture
     again = regenerate(".")
     assert (again.geometry, again.notes) == (report.geometry, report.notes)
+
+
+def printed(project, target):
+    """The command of heepgen that a target of the project's Makefile runs, for an application and its program."""
+    (project / "sw" / "applications" / "app").mkdir(parents=True, exist_ok=True)
+    heep = project.parent / "built"
+    (heep / "sw" / "build").mkdir(parents=True, exist_ok=True)
+    (heep / "sw" / "build" / "main.elf").touch()
+    variables = ["HEEPGEN=echo", f"HEEP_DIR={heep}", "PROJECT=app", "APP_app=app"]
+    done = subprocess.run(["make", "-s", "-C", project, target, *variables], capture_output=True, text=True, check=True)
+    return done.stdout.strip()
 
 
 def test_a_project_of_an_architecture_that_is_not_there_is_refused(architecture, heep, tmp_path, monkeypatch):
