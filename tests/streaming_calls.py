@@ -66,7 +66,8 @@ def random_calls(config, tiles: int, seed: int, pauses: float = 0.0, resets: flo
         b = weights(rng, k, n)
         call = [*tile_writes(b, rng)]
         chosen = None  # slot and first that the accelerator takes for the next vector
-        for lanes in vectors(rng, int(rng.integers(1, 6)), k):
+        count = 1 if rng.random() < 0.5 else int(rng.integers(2, 6))
+        for lanes in vectors(rng, count, k):
             slot = int(rng.integers(len(sums))) if rng.random() < 0.5 else 0
             if chosen and rng.random() < 0.5:
                 slot = chosen[0]
