@@ -55,6 +55,13 @@ def sum_reads(slot: int, row: np.ndarray, rng: np.random.Generator) -> Iterator[
         yield Access(READ, REGISTER["SUM"].offset + 4 * int(c), int(row[c]))
 
 
+def _vectors(rng: np.random.Generator, count: int, k: int) -> np.ndarray:
+    """Half of them of one size, so that none is lost in a sum."""
+    if rng.random() < 0.5:
+        return vectors(rng, count, k)
+    return rng.standard_normal((count, k)).astype(np.float32).view(np.uint32)
+
+
 def random_calls(config, tiles: int, seed: int, pauses: float = 0.0, resets: float = 0.0) -> list[Access]:
     """`tiles` tiles of any size with vectors for any rows of sums, read here and there; pauses and resets by chance."""
     rng = np.random.default_rng(seed)
@@ -67,11 +74,12 @@ def random_calls(config, tiles: int, seed: int, pauses: float = 0.0, resets: flo
         call = [*tile_writes(b, rng)]
         chosen = None  # slot and first that the accelerator takes for the next vector
         count = 1 if rng.random() < 0.5 else int(rng.integers(2, 6))
-        for lanes in vectors(rng, count, k):
-            slot = int(rng.integers(len(sums))) if rng.random() < 0.5 else 0
+        for lanes in _vectors(rng, count, k):
+            slot = int(rng.integers(len(sums))) if rng.random() < 0.7 else 0
             if chosen and rng.random() < 0.5:
                 slot = chosen[0]
-            first = not config.sums or filled[slot] < n or bool(rng.random() < 0.3)
+            spent = not np.isfinite(sums[slot, :n].view(np.float32)).all()
+            first = not config.sums or filled[slot] < n or bool(rng.random() < (0.8 if spent else 0.3))
             if chosen != (slot, first):
                 call.append(_choose(slot, first))
             call += vector_writes(lanes)

@@ -86,13 +86,20 @@ def check(words, accesses):
     assert not wrong, f"{len(wrong)} of {len(expected)} reads; (number, expected, read): {wrong[:3]}"
 
 
-MYHDL = [(4, 4, "aligned", 4), (2, 9, "aligned", 2), (3, 5, "aligned", 0), (2, 3, "fma", 2), (1, 1, "fma", 0), (1, 1, "aligned", 2)]
+MYHDL = [
+    (4, 4, "aligned", 4),
+    (2, 9, "aligned", 2),
+    (3, 5, "aligned", 0),
+    (2, 3, "fma", 2),
+    (1, 1, "fma", 0),
+    (1, 1, "aligned", 2),
+]
 
 
 @pytest.mark.parametrize("rows, cols, arithmetic, sums", MYHDL)
 def test_myhdl_computes_what_the_model_does(rows, cols, arithmetic, sums, with_waves):
     config = StreamingConfig(rows=rows, cols=cols, arithmetic=arithmetic, sums=sums)
-    accesses = random_calls(config, 10, seed=rows + cols, pauses=0.05, resets=0.2)
+    accesses = random_calls(config, 14, seed=rows + cols, pauses=0.03, resets=0.2)
     check(with_waves(lambda vcd: run_myhdl(config, accesses, vcd)), accesses)
 
 
