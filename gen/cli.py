@@ -429,6 +429,70 @@ def new_architecture(folder: str, name: str | None, force: bool, json_path: str 
     write_json(written, json_path)
 
 
+@main.command("check-architecture", short_help="Check an architecture: hardware, driver, NumPy function, networks.")
+@flags.named
+@click.option("--seed", type=click.IntRange(0), metavar="N", default=0, show_default=True, help="Draws all cases.")
+@click.option("--quick", is_flag=True, help="A tenth of the cases: half a minute for a small accelerator.")
+@click.option("--thorough", is_flag=True, help="Ten times as many: most of an hour.")
+@click.option("--cases", type=click.IntRange(1), metavar="N", help="About N rounds of calls for every check of calls.")
+@click.option("--only", multiple=True, metavar="CHECK", help="Only this check; repeatable.")
+@click.option(
+    "--waves", metavar="DIR", default="build/check", show_default=True, help="Folder for waves of failing cases."
+)
+@flags.json_file
+@flags.with_config
+def check_architecture(
+    config: Any,
+    seed: int,
+    quick: bool,
+    thorough: bool,
+    cases: int | None,
+    only: tuple[str, ...],
+    waves: str,
+    json_path: str | None,
+) -> None:
+    """Check the architecture NAME, or that of PATH, which runs the architecture.py in there: whether its hardware, its
+    driver and its NumPy function agree in every bit, and keep to the contract of docs/architectures.md.
+
+    Exit status 1 when a check fails. Each one is by itself; a failing case is made as small as it can be, and its
+    waves are written.
+
+    \b
+      lint, synthesis, area  verilator -Wall; latches, loops and drivers by yosys; LUT, FF, DSP, block RAM
+      register_head          what firmware asks before it uses the hardware
+      numpy_function         type and shape, the same result again, rows by themselves
+      bus                    OBI rules on every port, with grants and answers withheld
+      calls                  random sizes up to the limits, by the driver on the real CPU
+      special_values         NaN, infinities, subnormal numbers, zeros, cancellation
+      partial_tiles          smaller products behind larger ones, rows that lie apart
+      back_to_back           many calls with the same weights, sums of several blocks
+      stalls                 withheld grants, late answers, a CPU that pauses
+      reset                  in the midst of calls, then right results again
+      cycles                 what the architecture gives for calls, against measured ones
+      networks               random layers and small networks, end to end
+
+    \b
+    Examples:
+      heepgen check-architecture ./mine --quick           while you work on it
+      heepgen check-architecture ./mine --json check.json everything, in a few minutes
+      heepgen check-architecture ./mine --only reset      one of them
+      heepgen check-architecture streaming --rows 4 --cols 4 --seed 7
+      gtkwave build/check/mine-calls.gtkw                 what a failing check left
+    """
+    from gen.console import progress, show, write_json
+    from gen.flows.check.kit import Effort
+    from gen.flows.check.kit import check_architecture as check
+
+    with progress() as say:
+        report = check(config, Effort.of(quick, thorough, cases), seed, waves, only=only, progress=say)
+    if json_path != "-":
+        show(report.table())
+    write_json(report, json_path)
+    if not report.passed:
+        failed = [one.name for one in report.checks if not one.passed]
+        raise HeepgenError(f"architecture {report.architecture} fails {', '.join(failed)}.")
+
+
 @main.command(short_help="Show which tools are there, and what is missing.")
 @flags.json_file
 def doctor(json_path: str | None) -> None:

@@ -39,6 +39,12 @@ _config = click.option(
     type=click.Path(dir_okay=False),
     help=f"Configuration in hjson.  [default: ./{DEFAULT_CONFIG} if there is one]",
 )
+_sizes = together(
+    click.option("--rows", type=int, metavar="R", help="Rows of the array, 1 to 32: reduction."),
+    click.option("--cols", type=int, metavar="C", help="Columns of the array, 1 to 32: output channels."),
+    click.option("--arith", metavar="aligned|fma", help="Arithmetic of the processing elements."),
+    click.option("--ports", type=int, metavar="P", help="OBI master ports, 1 to 4."),
+)
 geometry = together(
     _config,
     click.option(
@@ -46,11 +52,10 @@ geometry = together(
         metavar="NAME|PATH",
         help="Kind of accelerator: a name that heepgen architectures lists, or a folder whose architecture.py to run.",
     ),
-    click.option("--rows", type=int, metavar="R", help="Rows of the array, 1 to 32: reduction."),
-    click.option("--cols", type=int, metavar="C", help="Columns of the array, 1 to 32: output channels."),
-    click.option("--arith", metavar="aligned|fma", help="Arithmetic of the processing elements."),
-    click.option("--ports", type=int, metavar="P", help="OBI master ports, 1 to 4."),
+    _sizes,
 )
+named = together(click.argument("architecture", metavar="NAME|PATH"), _config, _sizes)
+"""`geometry` of the architecture that the command is given."""
 
 
 def _writable(_ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:

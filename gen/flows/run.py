@@ -58,6 +58,7 @@ def run(
     elf: str | Path | None = None,
     toolchain: str = "zig",
     withheld: float = 0.0,
+    max_cycles: int | None = None,
     progress: Progress = lambda message: None,
     **import_options: Any,
 ) -> RunReport:
@@ -68,8 +69,9 @@ def run(
     `input_path` replaces the sample; `taps` are layers whose tensors to return. `elf` is a program that was built from
     the application folder elsewhere, as by X-HEEP's flow, and runs as it is; otherwise `toolchain` (of
     `sim.firmware.compile_firmware`) builds one. `withheld` is the probability with which every grant is withheld, cycle
-    by cycle. `import_options` are those of `generate_sw`, for a model file. Raises
-    `HeepgenError` when anything cannot be built or the run fails; a wrong output is no error but `bit_exact` = False.
+    by cycle. A run of more than `max_cycles` fails. `import_options` are those of `generate_sw`, for a model file.
+    Raises `HeepgenError` when anything cannot be built or the run fails; a wrong output is no error but `bit_exact` =
+    False.
     """
     if vcd is not None and software:
         raise HeepgenError("--vcd shows the accelerator, which --software leaves out: give one of them.")
@@ -88,7 +90,7 @@ def run(
         if not software:
             accelerator = hardware(system, progress)
         elf = compiled(application, software, toolchain, work, progress) if elf is None else Path(elf)
-        return _simulate(application, accelerator, elf, vcd, wait_states, withheld, taps, progress)
+        return _simulate(application, accelerator, elf, vcd, wait_states, withheld, max_cycles, taps, progress)
 
 
 def _application(
@@ -180,11 +182,12 @@ def _simulate(
     vcd: str | Path | None,
     wait_states: int,
     withheld: float,
+    max_cycles: int | None,
     taps: tuple[str, ...],
     progress: Progress,
 ) -> RunReport:
     from sim.elf import symbols
-    from sim.run import run_soc
+    from sim.run import MAX_CYCLES, run_soc
     from sim.waves import write_save_file
 
     manifest, config = application.manifest, application.config
@@ -198,6 +201,7 @@ def _simulate(
             wait_states=wait_states,
             stall_probability=withheld,
             answer_stalls=False,
+            max_cycles=max_cycles or MAX_CYCLES,
             vcd=waves,
             dump=list(places.values()),
             progress=progress,

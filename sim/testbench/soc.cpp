@@ -160,7 +160,8 @@ class Plic {
 class Peripherals {
  public:
   bool exited = false;
-  uint32_t exit_value = 0, fault = 0;
+  uint32_t exit_value = 0, fault = 0, alarm = 0;
+  uint64_t alarm_at = UINT64_MAX, reset_at = UINT64_MAX;
 
   static bool contains(uint32_t address) {
     for (uint32_t base : {SOC_CTRL_BASE, SOC_FAST_INTR_BASE, SOC_PLIC_BASE, SOC_UART_BASE, SOC_TESTBENCH_BASE})
@@ -179,7 +180,9 @@ class Peripherals {
     }
   }
 
-  uint32_t irq() const { return pending_ << 16 | uint32_t(plic_.irq()) << 11; }
+  uint32_t irq(bool timer) const {
+    return pending_ << 16 | uint32_t(plic_.irq()) << 11 | uint32_t(timer) << SOC_TIMER_INTERRUPT;
+  }
 
   // Pending bits change only while a source is active or a bit is being cleared, as in X-HEEP.
   void clock(bool accelerator, uint32_t line) {
@@ -236,9 +239,17 @@ class Peripherals {
       case SOC_TESTBENCH_FAULT:
         if (request.we) fault = request.wdata;
         return fault;
+      case SOC_TESTBENCH_ALARM:
+        if (request.we) alarm_at = after(alarm = request.wdata, cycle);
+        return alarm;
+      case SOC_TESTBENCH_RESET:
+        if (request.we) reset_at = after(request.wdata, cycle);
+        return cycle >= reset_at;
       default: return 0;
     }
   }
+
+  static uint64_t after(uint32_t cycles, uint64_t now) { return cycles ? now + cycles : UINT64_MAX; }
 
   static void put(char character) {
     std::putchar(character);
@@ -299,6 +310,7 @@ class Soc {
 
  private:
   static constexpr int kInstr = 0, kData = 1, kFirstPort = 2;
+  static constexpr int kResetCycles = 4;
   // In X-HEEP's crossbar debug and two DMA channels, of three masters each, come before the accelerator.
   static constexpr int kBetween = 7;
 
@@ -313,6 +325,7 @@ class Soc {
   void drive_responses();
   void settle_cpu();
   void settle_accelerator();
+  void hold_in_reset();
   void check_request(int m);
   void choose_target(int m);
   void arbitrate();
@@ -340,6 +353,7 @@ class Soc {
   double stalls_, answer_stalls_;
   VerilatedVcdC vcd_;
   bool tracing_ = false, cpu_frozen_ = false, slave_asked_ = false;
+  int held_ = 0;  // cycles for which the accelerator has been held in reset
   bool regrant_cpu_ = false, regrant_accelerator_ = false;
   uint32_t never_grant_ = 0, never_answer_ = 0;  // by bit m: masters that have the fault in this cycle
   Response slave_;
@@ -363,7 +377,8 @@ void Soc::load() {
 }
 
 void Soc::reset() {
-  for (bool reset_n : {true, false, false, false, false}) {
+  for (int i = 0; i <= kResetCycles; ++i) {
+    const bool reset_n = i == 0;
     for (bool clock : {false, true}) {
       cpu_.eval(clock, reset_n);
       accelerator_.eval(clock, reset_n);
@@ -420,8 +435,15 @@ uint32_t Soc::faulty_ports(const Window& window, uint32_t bit) const {
 }
 
 void Soc::cycle() {
+  if (cycle_ >= peripherals_.alarm_at) {
+    std::string message = "no step forward in " + std::to_string(peripherals_.alarm) + " cycles";
+    describe_waiting(message);
+    end("alarm", "%s", message.c_str());
+  }
+  held_ = cycle_ >= peripherals_.reset_at ? held_ + 1 : 0;
   never_grant_ = faulty_ports(o_.never_grant, SOC_TESTBENCH_FAULT_NEVER_GRANT);
   never_answer_ = faulty_ports(o_.never_answer, SOC_TESTBENCH_FAULT_NEVER_ANSWER);
+  if (held_) hold_in_reset();
   drive_responses();
   settle_cpu();
   settle_accelerator();
@@ -443,7 +465,7 @@ void Soc::cycle() {
 }
 
 void Soc::drive_responses() {
-  if (Accelerator::present()) {
+  if (Accelerator::present() && !held_) {
     slave_ = accelerator_.slave();
     if (slave_.rvalid) {
       if (slave_owner_ < 0) end("assertion", "OBI: the accelerator's slave port responds without a request");
@@ -469,7 +491,7 @@ void Soc::drive_responses() {
 // only where the guess was wrong: for the CPU that every request is granted (a grant without a request means
 // nothing in OBI), for the accelerator that grants stay as they were.
 void Soc::settle_cpu() {
-  const uint32_t irq = peripherals_.irq();
+  const uint32_t irq = peripherals_.irq(held_);
   asleep_for_ = cpu_.asleep() ? asleep_for_ + 1 : 0;
   asleep_cycles_ += asleep_for_ > 0;
   // Asleep, the clock is gated: with the same inputs nothing can change.
@@ -488,8 +510,35 @@ void Soc::settle_cpu() {
   check_request(kData);
 }
 
+// Its ports are cut off: what they asked for, or owe, is forgotten, and the bus answers the CPU in its place.
+void Soc::hold_in_reset() {
+  if (slave_owner_ >= 0) {
+    masters_[slave_owner_].answered = true;
+    masters_[slave_owner_].due = cycle_;
+    masters_[slave_owner_].rdata = 0;
+    slave_owner_ = -1;
+  }
+  for (int p = 0; p < ports_; ++p) {
+    const uint64_t words = masters_[kFirstPort + p].words, refused = masters_[kFirstPort + p].refused;
+    masters_[kFirstPort + p] = Master{};
+    masters_[kFirstPort + p].words = words;
+    masters_[kFirstPort + p].refused = refused;
+  }
+}
+
 void Soc::settle_accelerator() {
   if (!Accelerator::present()) return;
+  if (held_) {
+    slave_asked_ = false;
+    slave_.gnt = true;
+    accelerator_.set_slave({});
+    for (int p = 0; p < ports_; ++p) accelerator_.set_master(p, {});
+    accelerator_.eval(false, false);
+    for (int p = 0; p < ports_; ++p)
+      if (held_ > kResetCycles && accelerator_.master(p).req)
+        end("assertion", "OBI: %s requests during reset", name(kFirstPort + p).c_str());
+    return;
+  }
   Request slave = masters_[kData].request;
   const bool wanted = slave.req && !masters_[kData].outstanding && decode(kData, slave.addr) == slave_target_;
   const bool must_repeat = slave_asked_ && masters_[kData].ungranted;
@@ -542,7 +591,7 @@ void Soc::choose_target(int m) {
   }
   if (master.outstanding || (never_grant_ >> m & 1)) return;
   if (target == slave_target_) {
-    if (!slave_asked_ || !slave_.gnt) return;
+    if (!held_ && (!slave_asked_ || !slave_.gnt)) return;
   } else if (random_.happens(stalls_)) {
     return;
   }
@@ -577,12 +626,15 @@ void Soc::grant(int m, int index) {
   master.waiting_since = cycle_;
   master.target = index;
   ++master.words;
-  if (index == slave_target_) {
+  if (index == slave_target_ && !held_) {
     slave_owner_ = m;
     return;
   }
   master.answered = true;
-  if (index == peripheral_target_) {
+  if (index == slave_target_) {
+    master.rdata = 0;
+    master.due = cycle_ + 1;
+  } else if (index == peripheral_target_) {
     master.rdata = peripherals_.access(master.request, cycle_);
     master.due = cycle_ + 1;
   } else {
@@ -618,7 +670,7 @@ void Soc::apply_grants() {
 void Soc::rise() {
   peripherals_.clock(accelerator_.irq(), o_.irq_line);
   if (!cpu_frozen_) cpu_.eval(true, true);
-  accelerator_.eval(true, true);
+  accelerator_.eval(true, !held_);
   trace(10 * cycle_ + 10);
 }
 

@@ -32,12 +32,18 @@
 #define SOC_UART_STATUS_IDLE 0x3c /* TXEMPTY, TXIDLE, RXIDLE, RXEMPTY */
 #define SOC_UART_WDATA 0x18
 
-/* Only in the virtual SoC: its clock count, and faults injected on the accelerator's master ports. */
+/* Only in the virtual SoC: its clock count, faults injected on the accelerator's master ports, an alarm and a reset. */
 #define SOC_TESTBENCH_BASE 0x20f00000
 #define SOC_TESTBENCH_CYCLES_LOW 0x00 /* reading it latches the high half */
 #define SOC_TESTBENCH_CYCLES_HIGH 0x04
 #define SOC_TESTBENCH_FAULT 0x08
 #define SOC_TESTBENCH_FAULT_NEVER_GRANT 0x1
 #define SOC_TESTBENCH_FAULT_NEVER_ANSWER 0x2
+/* Ends the run so many cycles after it was written, unless it is written again; 0: never. */
+#define SOC_TESTBENCH_ALARM 0x0c
+/* So many cycles after it was written the accelerator is held in reset, and the CPU's timer interrupt is pending, until
+   0 is written. What was under way on its ports is forgotten; the CPU reads 0 from it. */
+#define SOC_TESTBENCH_RESET 0x10
+#define SOC_TIMER_INTERRUPT 7
 
 #endif
