@@ -94,6 +94,14 @@ def test_networks_give_the_bits_of_numpy(tmp_path, kind, seed, columns, depth):
     assert run(tmp_path / "net.pt2", config, input_path=tmp_path / "x.npy").bit_exact
 
 
+def test_cycles_are_about_those_of_the_hardware(architecture):
+    config = architecture.config(columns=32, depth=64)
+    for m, k, n in ((24, 64, 32), (34, 90, 8)):
+        a, b = np.ones((m, k), np.float32), np.ones((k, n), np.int8)
+        measured = int(multiply_on_soc(config, a, b)[1].uart.split()[0])
+        assert abs(architecture.software.cycles(config, m, k, n) / measured - 1) < 0.1
+
+
 @pytest.mark.parametrize("columns, depth", [(4, 16), (8, 512), (16, 32), (32, 256), (64, 128)])
 def test_verilog_passes_lint(architecture, tmp_path, columns, depth):
     config = architecture.config(columns=columns, depth=depth)

@@ -34,7 +34,7 @@ def data_header(a: np.ndarray, b: np.ndarray) -> str:
         "#pragma once\n#include <stdint.h>\n"
         f"constexpr uint32_t kM = {m}, kK = {k}, kN = {n};\n"
         f"constexpr float kA[] = {{{array_values(a)}}};\n"
-        f"constexpr int8_t kB[] = {{{array_values(b)}}};\n"
+        f"alignas(4) constexpr int8_t kB[] = {{{array_values(b)}}};\n"
     )
 
 

@@ -7,7 +7,7 @@
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -209,6 +209,20 @@ def _described(config: Any) -> str:
     return f"{config.architecture}, {given}" if given else str(config.architecture)
 
 
+@contextmanager
+def own_code(name: str) -> Iterator[None]:
+    """While functions of architecture `name` run: what they raise becomes `HeepgenError` with its name."""
+    try:
+        yield
+    except HeepgenError:
+        raise
+    except Exception as error:
+        raise HeepgenError(
+            f"architecture {name}: {type(error).__name__}: {error}; its own code raised this, HEEPGEN_DEBUG=1 shows "
+            "where."
+        ) from error
+
+
 @dataclass(frozen=True)
 class Architecture:
     """A kind of accelerator with the software that drives it.
@@ -261,18 +275,9 @@ class Architecture:
         """What it computes: matrix products, or whole networks."""
         return "gemm" if isinstance(self.software, Gemm) else "graph"
 
-    @contextmanager
-    def own_code(self) -> Iterator[None]:
-        """While functions of the architecture run: what they raise becomes `HeepgenError` with its name."""
-        try:
-            yield
-        except HeepgenError:
-            raise
-        except Exception as error:
-            raise HeepgenError(
-                f"architecture {self.name}: {type(error).__name__}: {error}; its own code raised this, HEEPGEN_DEBUG=1 "
-                "shows where."
-            ) from error
+    def own_code(self) -> AbstractContextManager[None]:
+        """See `own_code`."""
+        return own_code(self.name)
 
     def masters(self, config: System) -> int:
         """OBI masters of the hardware of `config`; raises `HeepgenError` for more than there may be."""

@@ -46,10 +46,18 @@ def compute(config: Int8Dot, a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return np.where(finite, product, np.float32(np.nan))
 
 
+def cycles(config: Int8Dot, m: int, k: int, n: int) -> int:
+    """Of a product of any size: the CPU's work, as measured, which the hardware keeps up with."""
+    blocks, tiles = -(-k // config.depth), -(-n // config.columns)
+    loads = 1 if blocks == 1 else -(-m // 32)  # weights stay for all rows, or for as many as heepgen takes at once
+    weights = loads * k * (17 * tiles + 10 * -(-n // 4))
+    return weights + m * (100 * tiles * blocks + 13 * tiles * k + 14 * blocks * n)
+
+
 ARCHITECTURE = Architecture(
     summary="integer dot products in hand-written Verilog, activations quantised to INT8 vector by vector",
     config=Int8Dot,
     hardware=Verilog(("int8_dot.sv",), "int8_dot", lambda config: {"COLUMNS": config.columns, "DEPTH": config.depth}),
-    software=Gemm(compute, "driver.hpp", lambda config: Limits(k=config.depth, n=config.columns)),
+    software=Gemm(compute, "driver.hpp", lambda config: Limits(k=config.depth, n=config.columns), cycles),
     peak=lambda config: config.columns,
 )

@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from firmware_gen import ir
-from firmware_gen.architectures.contract import Gemm, Prediction
+from firmware_gen.architectures.contract import Gemm, Prediction, own_code
 from firmware_gen.memory.network import Network
 from firmware_gen.models.image import Result
 from firmware_gen.operations import placement
@@ -29,9 +29,27 @@ OPTIONS = "options.hpp"
 
 
 def product_of(gemm: Gemm, config: System) -> Product:
-    """The product of one configuration."""
-    limits = gemm.limits(config)
-    return Product(limits.k, limits.n, partial(gemm.compute, config), gemm.kernels)
+    """The product of one configuration; `HeepgenError` where its limits are none."""
+    name = config.architecture
+    with own_code(name):
+        limits = gemm.limits(config)
+        depth, width = limits.k, limits.n
+    if not all(isinstance(limit, int) and limit >= 1 for limit in (depth, width)):
+        raise HeepgenError(f"architecture {name}: limits k = {depth!r}, n = {width!r}: must be positive integers.")
+    return Product(depth, width, partial(_computed, gemm, config), gemm.kernels)
+
+
+def _computed(gemm: Gemm, config: System, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """What the author's function gives; raises `HeepgenError` where that is not float32 (M, N)."""
+    with own_code(config.architecture):
+        c = gemm.compute(config, a, b)
+    if not (isinstance(c, np.ndarray) and c.dtype == np.float32 and c.shape == (len(a), b.shape[1])):
+        given = f"{c.dtype} {c.shape}" if isinstance(c, np.ndarray) else f"{type(c).__name__}"
+        raise HeepgenError(
+            f"architecture {config.architecture}: compute gave {given} for a {a.shape} and b {b.shape}; it must give "
+            f"an array float32 {(len(a), b.shape[1])}."
+        )
+    return c
 
 
 def driver_of(gemm: Gemm, config: System) -> Driver:
