@@ -20,7 +20,9 @@ from examples import data
 from examples.example import Example, images
 from examples.networks import NETWORKS
 from examples.speed import NETWORK, speeds
+from firmware_gen.architectures.registry import load_config
 from gen.console import progress, show, write_json
+from gen.documents import sides
 from gen.documents.bench import Measurement, Published, measure, parse_geometry, table, to_dict, write_documents
 from hls.errors import HeepgenError
 
@@ -38,6 +40,9 @@ MEMORY: dict[str, dict[str, Any]] = {
 firmware compares these with."""
 
 GEOMETRIES = ("8x8p2", "4x4p1", "16x16p4")
+
+ARCHITECTURES = ("descriptor", "streaming", "examples/architectures/int8_dot", "cpu")
+"""What is compared, each in its default configuration."""
 
 LONG_CONV = Example(
     "conv3x3-32x32x16", (1, 16, 32, 32), lambda: nn.Sequential(nn.Conv2d(16, 16, 3, padding=1)), images(data.CIFAR10)
@@ -82,6 +87,14 @@ def tool_speed(results: list[Measurement]) -> list[tuple[str, str]]:
     metavar="8x8p2",
     help=f"Rows x columns, ports; repeatable.  [default: {', '.join(GEOMETRIES)}]",
 )
+@click.option(
+    "--architecture",
+    "architectures",
+    multiple=True,
+    metavar="NAME|PATH",
+    help=f"Of the comparison; repeatable.  [default: {', '.join(ARCHITECTURES)}]",
+)
+@click.option("--sides", "only_sides", is_flag=True, help="Nothing but the architectures side by side.")
 @click.option("--no-software", is_flag=True, help="Leave out the runs on the CPU alone.")
 @click.option("--speed", is_flag=True, help="Nothing but how long heepgen itself takes, in processor seconds.")
 @click.option("--json", "json_path", metavar="FILE", help="Write the measurements as JSON; - for stdout.")
@@ -89,6 +102,8 @@ def tool_speed(results: list[Measurement]) -> list[tuple[str, str]]:
 def main(
     networks: str | None,
     geometries: tuple[str, ...],
+    architectures: tuple[str, ...],
+    only_sides: bool,
     no_software: bool,
     speed: bool,
     json_path: str | None,
@@ -99,16 +114,16 @@ def main(
             click.echo(f"{what:<50} {time_taken:>10}")
         return
     try:
-        results = _measure_all(
-            networks.split(",") if networks else list(MEASURED), geometries or GEOMETRIES, no_software
-        )
+        names = networks.split(",") if networks else list(MEASURED)
+        results = [] if only_sides else _measure_all(names, geometries or GEOMETRIES, no_software)
+        beside = _side_by_side([n for n in names if n in NETWORKS and n not in MEMORY], architectures or ARCHITECTURES)
         if docs:
-            write_documents(results, tool_speed(results), Path(docs))
-        write_json(to_dict(results), json_path)
+            write_documents(results, tool_speed(results), Path(docs), beside)
+        write_json(to_dict(results) | beside.to_dict(), json_path)
     except HeepgenError as error:
         sys.exit(f"error: {error}")
     if json_path != "-":
-        show(table(results))
+        show(*([] if only_sides else [table(results)]), sides.table(beside))
 
 
 def _say_of(say: Callable[[str], None], name: str, message: str) -> None:
@@ -141,6 +156,20 @@ def _measure_all(names: list[str], geometries: tuple[str, ...], no_software: boo
                     )
                 )
     return results
+
+
+def _side_by_side(names: list[str], architectures: tuple[str, ...]) -> sides.Beside:
+    configs = [load_config(None, which) for which in architectures]
+    with tempfile.TemporaryDirectory(prefix="heepgen-") as folder, progress() as say:
+        work = Path(folder)
+        found = []
+        for name in names:
+            files = prepare(MEASURED[name], work / name)
+            for config in configs:
+                about = partial(_say_of, say, f"{name} on {config.architecture}")
+                found.append(sides.measure_side(name, *files, config, work, about))
+        say("synthesising the architectures")
+        return sides.Beside(tuple(found), tuple(map(sides.measure_hardware, configs)))
 
 
 if __name__ == "__main__":

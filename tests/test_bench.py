@@ -14,6 +14,7 @@ from click.testing import CliRunner
 
 from examples import bench
 from firmware_gen import CodeGenerator
+from firmware_gen.architectures.registry import load_config
 from firmware_gen.frontend.loader import load_model
 from gen.documents import area, roofline
 from gen.documents.bench import (
@@ -28,6 +29,7 @@ from gen.documents.bench import (
     to_dict,
     write_documents,
 )
+from gen.documents.sides import Beside, Hardware, Side, measure_side
 from gen.flows.run import hardware
 from gen.report import LayerReport
 from hls.config import Config
@@ -263,3 +265,32 @@ def test_area_document_holds_the_numbers():
 def test_clock_of_blocks_with_long_arithmetic(block):
     (found,) = area.clocks(hardware(Config()), [block])
     assert found.fmax >= area.LIMIT_MHZ, found
+
+
+SIDES = Beside(
+    (
+        Side("net", "one", "", 1000, 100, 40.0, 2048, 1024),
+        Side("net", "two", "", 2500, 2500, None, 1024, 512),
+        Side("other", "one", "too large"),
+    ),
+    (Hardware("one", "8x8", 5000, 900, 64, 1.5),),
+)
+
+
+def test_architectures_side_by_side(tmp_path):
+    write_documents([MEASURED], [], tmp_path, SIDES)
+    assert Beside.from_dict(json.loads((tmp_path / "performance.json").read_text())) == SIDES
+    text = (tmp_path / "performance.md").read_text()
+    assert "| net | `one` | 1,000 | 1.0 | 10 | 40.0 | 2.0 | 1.0 |" in text
+    assert "| net | `two` | 2,500 | 2.5 | 100 | - | 1.0 | 0.5 |" in text
+    assert "other on `one`. too large" in text and "| `one` | 8x8 | 5,000 | 900 | 64 | 1.5 |" in text
+
+
+@pytest.mark.parametrize("architecture", ["descriptor", "streaming", "cpu"])
+def test_a_network_is_measured_on_every_architecture(architecture, tmp_path):
+    model, x = torch.nn.Sequential(torch.nn.Conv2d(1, 4, 3), torch.nn.ReLU()), torch.randn(1, 1, 6, 6)
+    torch.export.save(torch.export.export(model, (x,)), tmp_path / "net.pt2")
+    np.save(tmp_path / "x.npy", x.numpy())
+    side = measure_side("net", tmp_path / "net.pt2", tmp_path / "x.npy", load_config(None, architecture), tmp_path)
+    assert not side.skipped and side.cycles > 100 and side.constant_bytes >= 36 and side.arena_bytes >= 4 * 36
+    assert (side.cpu_cycles == side.cycles) == (architecture == "cpu")

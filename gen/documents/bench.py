@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from gen.documents import sides
 from gen.report import LayerReport
 from hls import output
 from hls.config import Config
@@ -254,8 +255,10 @@ def _layer_row(layer: LayerReport) -> tuple[str, ...]:
     )
 
 
-def markdown(results: Sequence[Measurement], tools: Sequence[tuple[str, str]] = ()) -> str:
-    """The document: all measurements, then every layer of the first geometry."""
+def markdown(
+    results: Sequence[Measurement], tools: Sequence[tuple[str, str]] = (), beside: sides.Beside | None = None
+) -> str:
+    """The document: all measurements, architectures side by side, then every layer of the first geometry."""
     measured = [m for m in results if not m.skipped]
     skipped = [m for m in results if m.skipped]
     first = [m for m in measured if m.geometry == measured[0].geometry] if measured else []
@@ -279,6 +282,8 @@ def markdown(results: Sequence[Measurement], tools: Sequence[tuple[str, str]] = 
         "![Roofline](roofline.svg)",
         "",
     ]
+    if beside:
+        lines += sides.markdown(beside, _markdown_table)
     if tools:
         lines += [
             "## Tools",
@@ -296,12 +301,14 @@ def markdown(results: Sequence[Measurement], tools: Sequence[tuple[str, str]] = 
     return "\n".join(lines)
 
 
-def write_documents(results: Sequence[Measurement], tools: Sequence[tuple[str, str]], folder: Path) -> None:
+def write_documents(
+    results: Sequence[Measurement], tools: Sequence[tuple[str, str]], folder: Path, beside: sides.Beside | None = None
+) -> None:
     """performance.json, and performance.md, roofline.png and roofline.svg made from it."""
     from gen.documents.roofline import plot
     from gen.report import to_json
 
-    text = to_json(to_dict(results) | {"tools": [list(line) for line in tools]})
+    text = to_json(to_dict(results) | {"tools": [list(line) for line in tools]} | (beside.to_dict() if beside else {}))
     plot(results, folder)
     write_file(folder / DATA, text, output.DOCUMENT)
-    write_file(folder / DOCUMENT, markdown(results, tools), output.DOCUMENT)
+    write_file(folder / DOCUMENT, markdown(results, tools, beside), output.DOCUMENT)
