@@ -23,7 +23,16 @@ from examples.speed import NETWORK, speeds
 from firmware_gen.architectures.registry import load_config
 from gen.console import progress, show, write_json
 from gen.documents import sides
-from gen.documents.bench import Measurement, Published, measure, parse_geometry, table, to_dict, write_documents
+from gen.documents.bench import (
+    Measurement,
+    Published,
+    measure,
+    parse_geometry,
+    read_documents,
+    table,
+    to_dict,
+    write_documents,
+)
 from hls.errors import HeepgenError
 
 PUBLISHED = {
@@ -94,7 +103,12 @@ def tool_speed(results: list[Measurement]) -> list[tuple[str, str]]:
     metavar="NAME|PATH",
     help=f"Of the comparison; repeatable.  [default: {', '.join(ARCHITECTURES)}]",
 )
-@click.option("--sides", "only_sides", is_flag=True, help="Nothing but the architectures side by side.")
+@click.option(
+    "--sides",
+    "only_sides",
+    is_flag=True,
+    help="Nothing but the architectures side by side; the document keeps its other measurements.",
+)
 @click.option("--no-software", is_flag=True, help="Leave out the runs on the CPU alone.")
 @click.option("--speed", is_flag=True, help="Nothing but how long heepgen itself takes, in processor seconds.")
 @click.option("--json", "json_path", metavar="FILE", help="Write the measurements as JSON; - for stdout.")
@@ -115,9 +129,13 @@ def main(
         return
     try:
         names = networks.split(",") if networks else list(MEASURED)
+        before = read_documents(Path(docs)) if only_sides and docs else None
         results = [] if only_sides else _measure_all(names, geometries or GEOMETRIES, no_software)
-        beside = _side_by_side([n for n in names if n in NETWORKS and n not in MEMORY], architectures or ARCHITECTURES)
-        if docs:
+        compared = [name for name in names if name in NETWORKS and name not in MEMORY]
+        beside = _side_by_side(compared, architectures or ARCHITECTURES)
+        if before:
+            write_documents(*before, Path(docs or "."), beside)
+        elif docs:
             write_documents(results, tool_speed(results), Path(docs), beside)
         write_json(to_dict(results) | beside.to_dict(), json_path)
     except HeepgenError as error:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Benchmarks: networks measured in RTL simulation, as a table, as JSON and as a document."""
 
+import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -299,6 +300,12 @@ def markdown(
             *_markdown_table(_LAYER_COLUMNS, [_layer_row(layer) for layer in m.layers if layer.cycles], 3),
         ]
     return "\n".join(lines)
+
+
+def read_documents(folder: Path) -> tuple[list[Measurement], list[tuple[str, str]]]:
+    """Measurements and times of tools that `write_documents` wrote."""
+    data = json.loads((folder / DATA).read_text())
+    return from_dict(data), [(what, time_taken) for what, time_taken in data["tools"]]
 
 
 def write_documents(
