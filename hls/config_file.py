@@ -2,6 +2,7 @@
 """A configuration file as names and values, before anything is known of options, and the words for a wrong one."""
 
 import difflib
+import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ def shown(value: Any) -> str:
         return {None: "null", True: "true", False: "false"}[value]
     if isinstance(value, tuple):
         return _shortened(str(list(value)))
-    return _shortened(f'"{value}"' if isinstance(value, str) else str(value))
+    return _shortened(json.dumps(value, ensure_ascii=False) if isinstance(value, str) else str(value))
 
 
 def unknown(name: str, known: Iterable[str], what: str) -> str:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """FuseSoC core file (CAPI2) of a generated accelerator."""
 
+import json
 from collections.abc import Iterable
 
 
@@ -14,7 +15,7 @@ def core_file(sources: Iterable[str], *, version: str, top: str, description: st
 CAPI=2:
 
 name: heepgen:ip:{top}:{version}
-description: "{description}"
+description: {json.dumps(description)}
 
 filesets:
   rtl:

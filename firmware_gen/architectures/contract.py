@@ -5,8 +5,9 @@
 `architecture.py` of ours imports neither before it is asked to generate or compile something.
 """
 
+import operator
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
@@ -104,6 +105,10 @@ class Limits:
 
     k: int
     n: int
+
+
+KERNELS = ("depthwise", "max_pool", "average_pool", "activate")
+"""Of the CPU, which a member function of a driver may replace."""
 
 
 def _no_headers(_config: Any) -> Mapping[str, str]:
@@ -211,16 +216,43 @@ def _described(config: Any) -> str:
 
 @contextmanager
 def own_code(name: str) -> Iterator[None]:
-    """While functions of architecture `name` run: what they raise becomes `HeepgenError` with its name."""
+    """While functions of architecture `name` run: what they raise becomes `HeepgenError` with that name."""
     try:
         yield
     except HeepgenError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise HeepgenError(
             f"architecture {name}: {type(error).__name__}: {error}; its own code raised this, HEEPGEN_DEBUG=1 shows "
             "where."
         ) from error
+
+
+def own_files(
+    name: str, files: Callable[[Any], Mapping[str, str]], config: System, taken: Collection[str]
+) -> dict[str, str]:
+    """Text by name of the `files` that architecture `name` adds to a folder of ours; raises `HeepgenError` where a name
+    leads elsewhere or is `taken`."""
+    with own_code(name):
+        found = dict(files(config))
+    for file, text in found.items():
+        if not (isinstance(file, str) and re.fullmatch(r"\w[\w.-]*", file) and isinstance(text, str)):
+            raise HeepgenError(f"architecture {name}: file {file!r}: must be a name without a folder, and text.")
+        if file in taken:
+            raise HeepgenError(f"architecture {name}: file {file}: heepgen writes one of that name; rename it.")
+    return found
+
+
+def limits_of(gemm: Gemm, config: System) -> Limits:
+    """The largest K and N of a call; raises `HeepgenError` where they are no positive integers."""
+    with own_code(config.architecture):
+        given = gemm.limits(config)
+        limits = Limits(operator.index(given.k), operator.index(given.n))
+    if min(limits.k, limits.n) < 1:
+        raise HeepgenError(
+            f"architecture {config.architecture}: limits k = {limits.k}, n = {limits.n}: must be positive integers."
+        )
+    return limits
 
 
 @dataclass(frozen=True)
@@ -256,6 +288,12 @@ class Architecture:
                 raise HeepgenError(
                     f"{own.name} of {self.config.__name__} is no option; write {own.name} = option(...)."
                 )
+        for derived in self.config.__mro__[: self.config.__mro__.index(System)]:
+            for attribute in vars(derived).get("__annotations__", {}):
+                if attribute != "architecture" and hasattr(System, attribute):
+                    raise HeepgenError(
+                        f"{attribute} of {derived.__name__} is an attribute of System; choose another name."
+                    )
         self.config()
         kinds = {"software": (Gemm, Graph), "hardware": (Verilog, MyHdl, Whole, type(None))}
         for attribute, kind in kinds.items():
@@ -264,6 +302,9 @@ class Architecture:
                 raise HeepgenError(f"{attribute} = {getattr(self, attribute)!r}: must be {names}.")
         if self.hardware is None and isinstance(self.software, Gemm):
             raise HeepgenError("hardware = None: a matrix product of Gemm is computed by hardware; say which.")
+        for kernel in self.software.kernels if isinstance(self.software, Gemm) else ():
+            if kernel not in KERNELS:
+                raise HeepgenError(f"kernels: {kernel!r} is no kernel that a driver may have: {', '.join(KERNELS)}.")
 
     @property
     def name(self) -> str:
@@ -276,8 +317,24 @@ class Architecture:
         return "gemm" if isinstance(self.software, Gemm) else "graph"
 
     def own_code(self) -> AbstractContextManager[None]:
-        """See `own_code`."""
+        """While functions of the architecture run: what they raise becomes `HeepgenError` with its name."""
         return own_code(self.name)
+
+    def described(self, config: System) -> str:
+        """What `describe` says; raises `HeepgenError` where it is no line."""
+        with self.own_code():
+            text = self.describe(config)
+        if not (isinstance(text, str) and len(text.splitlines()) == 1):
+            raise HeepgenError(f"architecture {self.name}: describe says {text!r}: must be one line of text.")
+        return text
+
+    def most_macs(self, config: System) -> int:
+        """`peak`; raises `HeepgenError` where it is no natural number."""
+        with self.own_code():
+            count = operator.index(self.peak(config))
+        if count < 0:
+            raise HeepgenError(f"architecture {self.name}: peak is {count}: must not be negative.")
+        return count
 
     def masters(self, config: System) -> int:
         """OBI masters of the hardware of `config`; raises `HeepgenError` for more than there may be."""

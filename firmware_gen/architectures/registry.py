@@ -5,7 +5,7 @@ import importlib
 import sys
 import traceback
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, replace
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
@@ -175,7 +175,8 @@ def _executed(path: Path) -> ModuleType:
     sys.modules[module.__name__] = module  # where dataclasses look up the names in annotations
     sys.path.insert(0, str(path.parent))
     try:
-        exec(compile(path.read_bytes(), path, "exec"), vars(module))
+        with redirect_stdout(sys.stderr):  # ours is for reports
+            exec(compile(path.read_bytes(), path, "exec"), vars(module))
     finally:
         sys.path[:] = search
         for name in sys.modules.keys() - before - {module.__name__}:
@@ -217,5 +218,7 @@ def _checked(module: ModuleType) -> Architecture:
     if isinstance(software, Gemm):
         software = replace(software, driver=file(software.driver, "driver"))
     if isinstance(hardware, Verilog):
+        if isinstance(hardware.files, str | Path) or not hardware.files:
+            raise HeepgenError(f"Verilog files = {hardware.files!r}: must be a tuple of one name at least.")
         hardware = replace(hardware, files=tuple(file(name, "Verilog file") for name in hardware.files))
     return replace(architecture, software=software, hardware=hardware, folder=folder)

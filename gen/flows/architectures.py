@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from firmware_gen.architectures.contract import Architecture, Gemm
+from firmware_gen.architectures.contract import Architecture, Gemm, limits_of
 from firmware_gen.architectures.registry import Entry, entries, load_architecture
 from hls.config import FLAGS, Option, options, own_options
 
@@ -23,8 +23,7 @@ def _limits(architecture: Architecture) -> dict[str, Any]:
     software = architecture.software
     if not isinstance(software, Gemm):
         return {}
-    with architecture.own_code():
-        limits = software.limits(architecture.config())
+    limits = limits_of(software, architecture.config())
     return {"k": limits.k, "n": limits.n, "kernels": sorted(software.kernels), "cycles": software.cycles is not None}
 
 

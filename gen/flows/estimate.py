@@ -167,7 +167,7 @@ def estimate_program(target: Any, program: Any) -> EstimateReport:
     return EstimateReport(
         network.graph.name,
         geometry(network.config),
-        architecture_of(network.config).peak(network.config),
+        architecture_of(network.config).most_macs(network.config),
         sum(e.cycles for e in layers) + prediction.around,
         tuple(layers),
     )

@@ -18,9 +18,7 @@ SUFFIXES = (".v", ".sv")
 
 def geometry(config: System) -> str:
     """One line naming what is built for a configuration."""
-    architecture = architecture_of(config)
-    with architecture.own_code():
-        return architecture.describe(config)
+    return architecture_of(config).described(config)
 
 
 def hardware_of(config: System) -> tuple[Architecture, Hardware]:

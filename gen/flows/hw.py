@@ -6,16 +6,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from firmware_gen.architectures.contract import Architecture, Fact, Gemm
+from firmware_gen.architectures.contract import Architecture, Fact, Gemm, own_files
 from firmware_gen.architectures.registry import architecture_of
 from gen.flows.hardware import generate_verilog, geometry
 from hls import __version__
 from hls.config import System, own_options
+from hls.errors import HeepgenError
 from hls.output import fill, generated_folder
 from sim.build import accelerator_files
 
 KIND = "accelerator"
-RTL, SOFTWARE = "rtl", "software"
+RTL, SOFTWARE, README = "rtl", "software", "README.md"
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,9 @@ class HwReport:
         architecture = architecture_of(config)
         with architecture.own_code():
             facts = tuple(architecture.facts(config))
+        for fact in facts:
+            if not (isinstance(fact, Fact) and isinstance(fact.value, int | float | str)):
+                raise HeepgenError(f"architecture {architecture.name}: {fact!r} is no Fact of a number or a text.")
         options = {o.attribute: getattr(config, o.attribute) for o in own_options(type(config))}
         return cls(architecture.name, f"0x{config.hash:08x}", options, facts, modules)
 
@@ -82,18 +86,12 @@ def _write_documents(folder: Path, config: System, sources: list[str], report: H
     from xheep_integration.core import core_file
 
     architecture = architecture_of(config)
-    with architecture.own_code():
-        documents = dict(architecture.documents(config))
     description = f"Accelerator, {geometry(config)}"
-    files = {
-        f"{config.root}.core": core_file(sources, version=__version__, top=config.root, description=description),
-        **documents,
-        **_library(architecture, config),
-        "report.json": to_json(report),
-        "report.md": report.markdown(),
-        "README.md": _readme(config, architecture, list(documents)),
-    }
-    fill(folder, files)
+    core = core_file(sources, version=__version__, top=config.root, description=description)
+    files = {f"{config.root}.core": core, "report.json": to_json(report), "report.md": report.markdown()}
+    documents = own_files(architecture.name, architecture.documents, config, {*files, README, RTL, SOFTWARE})
+    readme = {README: _readme(config, architecture, list(documents))}
+    fill(folder, files | documents | readme | _library(architecture, config))
 
 
 def _library(architecture: Architecture, config: System) -> dict[str, str]:
@@ -102,8 +100,7 @@ def _library(architecture: Architecture, config: System) -> dict[str, str]:
         return {}
     from firmware_gen.targets.calls.library import library
 
-    with architecture.own_code():
-        return {f"{SOFTWARE}/{name}": text for name, text in library(architecture.software, config).items()}
+    return {f"{SOFTWARE}/{name}": text for name, text in library(architecture.software, config).items()}
 
 
 def _readme(config: System, architecture: Architecture, documents: list[str]) -> str:

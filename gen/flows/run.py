@@ -280,7 +280,7 @@ def report_of(
     return RunReport(
         network=manifest["name"],
         geometry=geometry(config),
-        peak=0 if software else architecture_of(config).peak(config),
+        peak=0 if software else architecture_of(config).most_macs(config),
         total_cycles=int(np.frombuffer(dumps["result"], np.uint64)[1]),
         results=tuple(_outputs(manifest, mode, reference, dumps)),
         layers=tuple(layers),

@@ -3,7 +3,7 @@
 
 import jinja2
 
-from firmware_gen.architectures.contract import Gemm
+from firmware_gen.architectures.contract import Gemm, limits_of
 from firmware_gen.emit.codegen import BANNER, HERE, runtime
 from firmware_gen.targets.calls.emission import RUNTIME
 from firmware_gen.targets.calls.target import driver_of
@@ -21,7 +21,7 @@ def library(gemm: Gemm, config: System) -> dict[str, str]:
         undefined=jinja2.StrictUndefined,
         keep_trailing_newline=True,
     )
-    limits = gemm.limits(config)
+    limits = limits_of(gemm, config)
     header = template.render(
         banner=BANNER,
         architecture=config.architecture,

@@ -1,25 +1,27 @@
 # SPDX-License-Identifier: Apache-2.0
 """Networks as calls for an architecture of products, or for the CPU alone."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
 
 from firmware_gen import ir
-from firmware_gen.architectures.contract import Gemm, Prediction, own_code
+from firmware_gen.architectures.contract import Gemm, Prediction, limits_of, own_files
+from firmware_gen.emit.codegen import runtime
 from firmware_gen.memory.network import Network
 from firmware_gen.models.image import Result
 from firmware_gen.operations import placement
 from firmware_gen.operations.placement import Placement
 from firmware_gen.targets.calls import emission, model
 from firmware_gen.targets.calls.calls import CallProgram, compile_calls
-from firmware_gen.targets.calls.emission import DRIVER, Driver
+from firmware_gen.targets.calls.emission import DRIVER, RUNTIME, Driver
 from firmware_gen.targets.calls.estimate import predict
 from firmware_gen.targets.calls.explain import place_of, place_on_cpu
+from firmware_gen.targets.calls.held import compute_of, cycles_of, kernels_of
 from firmware_gen.targets.calls.product import Product
 from hls.config import System, own_options
 from hls.errors import HeepgenError
@@ -29,44 +31,31 @@ OPTIONS = "options.hpp"
 
 
 def product_of(gemm: Gemm, config: System) -> Product:
-    """The product of one configuration; `HeepgenError` where its limits are none."""
-    name = config.architecture
-    with own_code(name):
-        limits = gemm.limits(config)
-        depth, width = limits.k, limits.n
-    if not all(isinstance(limit, int) and limit >= 1 for limit in (depth, width)):
-        raise HeepgenError(f"architecture {name}: limits k = {depth!r}, n = {width!r}: must be positive integers.")
-    return Product(depth, width, partial(_computed, gemm, config), gemm.kernels)
-
-
-def _computed(gemm: Gemm, config: System, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """What the author's function gives; raises `HeepgenError` where that is not float32 (M, N)."""
-    with own_code(config.architecture):
-        c = gemm.compute(config, a, b)
-    if not (isinstance(c, np.ndarray) and c.dtype == np.float32 and c.shape == (len(a), b.shape[1])):
-        given = f"{c.dtype} {c.shape}" if isinstance(c, np.ndarray) else f"{type(c).__name__}"
-        raise HeepgenError(
-            f"architecture {config.architecture}: compute gave {given} for a {a.shape} and b {b.shape}; it must give "
-            f"an array float32 {(len(a), b.shape[1])}."
-        )
-    return c
+    """The product of one configuration."""
+    limits = limits_of(gemm, config)
+    return Product(limits.k, limits.n, compute_of(gemm, config), kernels_of(gemm, config))
 
 
 def driver_of(gemm: Gemm, config: System) -> Driver:
     """What drives it in C++."""
-    files = {DRIVER: Path(gemm.driver).read_text(encoding="utf-8"), OPTIONS: options_header(config)}
-    return Driver(files | dict(gemm.headers(config)))
+    try:
+        text = Path(gemm.driver).read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise HeepgenError(f"{gemm.driver} is not in UTF-8: {error.reason} at byte {error.start}.") from None
+    files = {DRIVER: text, OPTIONS: options_header(config)}
+    headers = own_files(config.architecture, gemm.headers, config, {*files, *runtime(RUNTIME)})
+    return Driver(files | headers)
 
 
 def options_header(config: System) -> str:
     """The options of an architecture as C++ constants in namespace heepstor::options."""
     lines = []
     for o in own_options(type(config)):
-        value = getattr(config, o.attribute)
-        kind = {bool: "bool", int: "int32_t", str: "const char*"}.get(type(value))
-        if kind:
-            text = f'"{value}"' if isinstance(value, str) else str(value).lower()
-            lines.append(f"/** {o.meaning} */\nconstexpr {kind} {o.attribute} = {text};\n")
+        constant = _constant(getattr(config, o.attribute))
+        if constant:
+            kind, literal = constant
+            meaning = o.meaning.replace("*/", "* /")
+            lines.append(f"/** {meaning} */\nconstexpr {kind} {o.attribute} = {literal};\n")
     return "\n".join(
         [
             "// SPDX-License-Identifier: Apache-2.0",
@@ -77,6 +66,24 @@ def options_header(config: System) -> str:
             "}  // namespace options\n}  // namespace heepstor\n\n#endif\n",
         ]
     )
+
+
+def _constant(value: Any) -> tuple[str, str] | None:
+    """Type and literal in C++; None for what has none."""
+    if isinstance(value, bool):
+        return "bool", str(value).lower()
+    if isinstance(value, int) and -(2**63) < value < 2**63:
+        return ("int32_t", str(value)) if -(2**31) < value < 2**31 else ("int64_t", f"{value}LL")
+    if isinstance(value, float) and math.isfinite(value):
+        return "double", repr(value)
+    if isinstance(value, str):
+        return "const char*", f'"{"".join(map(_character, value.encode()))}"'
+    return None
+
+
+def _character(byte: int) -> str:
+    """Of a string literal."""
+    return chr(byte) if 32 <= byte < 127 and byte not in b'"\\?' else f"\\{byte:03o}"
 
 
 @dataclass(frozen=True)
@@ -114,11 +121,12 @@ class CallsTarget:
 
     def predict(self, program: CallProgram) -> Prediction:
         config = program.network.config
-        if self.gemm is None or self.gemm.cycles is None:
+        cycles = cycles_of(self.gemm, config) if self.gemm else None
+        if cycles is None:
             raise HeepgenError(
                 f"architecture {config.architecture} does not say how many cycles its work takes; heepgen run measures."
             )
-        return predict(program, partial(self.gemm.cycles, config))
+        return predict(program, cycles)
 
     def listing(self, program: CallProgram) -> NoReturn:
         name = program.network.config.architecture
