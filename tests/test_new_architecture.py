@@ -45,7 +45,7 @@ def test_a_network_runs_on_it_at_once(tmp_path):
     example = NETWORKS["digits"]
     x = torch.randn((1, *example.input_shape[1:]), generator=torch.Generator().manual_seed(3))
     torch.export.save(torch.export.export(example.build(seed=3), (x,)), "model.pt2")
-    (tmp_path / "small.hjson").write_text("dot_2: {depth: 32}")
+    (tmp_path / "small.hjson").write_text("dot_2: {depth: 64}")
     status, said = heepgen(
         "run", "model.pt2", "--architecture", "./my unit", "--config", "small.hjson", "--json", "out.json"
     )
@@ -65,7 +65,7 @@ def exact(value, fraction):
 
 @pytest.mark.parametrize("depth, fraction, stalls", [(4, 0, 0.4), (64, 13, 0.0)])
 def test_firmware_and_verilog_give_the_bits_of_its_words(tmp_path, depth, fraction, stalls):
-    new_architecture("unit_of_mine")
+    new_architecture("unit_of_mine", "dot_2")
     architecture = load_architecture(tmp_path / "unit_of_mine")
     config = architecture.config(depth=depth, fraction=fraction)
     rng = np.random.default_rng(depth)

@@ -38,9 +38,12 @@ def data_header(a: np.ndarray, b: np.ndarray) -> str:
     )
 
 
-def multiply_on_soc(config: System, a: np.ndarray, b: np.ndarray, stalls: float = 0.0) -> tuple[np.ndarray, RunResult]:
+def multiply_on_soc(
+    config: System, a: np.ndarray, b: np.ndarray, stalls: float = 0.0, rtl: Path | None = None
+) -> tuple[np.ndarray, RunResult]:
     """float32 (M, K), int8 (K, N) -> the float32 (M, N) that the accelerator of `config` gives, and how the run went.
-    Raises `HeepgenError` where it fails."""
+
+    rtl: folder of the Verilog to run, by default that of `config`. Raises `HeepgenError` where the program fails."""
     with tempfile.TemporaryDirectory() as temporary:
         work = Path(temporary)
         generate_hw(config, work / "hw")
@@ -50,7 +53,7 @@ def multiply_on_soc(config: System, a: np.ndarray, b: np.ndarray, stalls: float 
             [PROGRAM, *sorted(library.glob("*.cpp"))], [work, library], {}, config, work / "main.elf"
         )
         place = symbols(elf)["product"], 4 * len(a) * b.shape[1]
-        result = run_soc(elf, work / "hw" / RTL, config, stall_probability=stalls, dump=[place])
+        result = run_soc(elf, rtl or work / "hw" / RTL, config, stall_probability=stalls, dump=[place])
         if not result.ok:
             raise HeepgenError(f"the program failed: {result.message or result.uart.strip()}.")
         return np.frombuffer(result.dumps[0], np.float32).reshape(len(a), -1), result
