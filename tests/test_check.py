@@ -2,14 +2,21 @@
 """The verification kit finds what is planted, by the check named for it, and nothing where there is nothing."""
 
 import json
+import shutil
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
 from firmware_gen.architectures import registry
+from firmware_gen.architectures.contract import Limits
+from firmware_gen.architectures.registry import load_architecture
 from gen.cli import main
+from gen.flows.check.draw import Draw
 from gen.flows.check.kit import Effort
-from tests.planted_bugs import BUGS, FOLDERS, HARMLESS, checked, planted
+from gen.flows.hw import generate_hw
+from sim.waves import variables
+from tests.planted_bugs import BUGS, FOLDERS, HARMLESS, Bug, checked, planted
 
 QUICK = (
     "a request is withdrawn before its grant",
@@ -70,3 +77,73 @@ def test_the_command_says_what_passed(tmp_path):
         for check in report["checks"]
     )
     assert not (tmp_path / "waves").exists()
+
+
+def replaced(folder, file, old, new):
+    """A copy of the fetcher in which a text of a file is another."""
+    return planted(Bug("", "fetcher", file, ((old, new),), ""), folder)
+
+
+def test_what_cannot_be_built_fails_every_check_that_needs_it_with_one_sentence(tmp_path):
+    copy = replaced(tmp_path, "driver.hpp", "void wait() {", "void wait() { no_such_function();")
+    result = heepgen(
+        copy, "--cases", 5, "--only", "numpy_function", "--only", "calls", "--only", "reset", "--json", "-"
+    )
+    assert result.exit_code == 1 and "Traceback" not in result.output
+    checks = {check["name"]: check for check in json.loads(result.stdout)["checks"]}
+    assert checks["numpy_function"]["passed"]
+    for name in ("calls", "reset"):
+        assert "driver.hpp:" in checks[name]["message"] and "no_such_function" in checks[name]["message"]
+        assert not checks[name]["passed"] and checks[name]["wave"] is None
+
+
+def test_a_function_that_raises_is_named_with_its_line(tmp_path):
+    copy = replaced(tmp_path, "architecture.py", "    bits =", '    raise KeyError("no such thing")\n    bits =')
+    result = heepgen(copy, "--only", "numpy_function", "--json", "-")
+    message = json.loads(result.stdout)["checks"][0]["message"]
+    assert result.exit_code == 1 and all(part in message for part in ("KeyError", "architecture.py, line 2")), message
+
+
+def test_a_failing_case_is_small_and_has_waves(tmp_path):
+    copy = replaced(tmp_path, "fetcher.v", "if (j + 1 == k) begin", "if (j + 1 == k || j == 5) begin")
+    report = checked(copy, FEW, only=("calls",))
+    (check,) = report.checks
+    assert not check.passed and "call of 1 x 7 x 1" in check.message
+    names = {variable.name for variable in variables(copy / "waves" / "fetcher-calls.vcd")}
+    assert {"m_addr", "state"} <= names and check.wave == str(copy / "waves" / "fetcher-calls.vcd")
+
+
+def test_hardware_of_other_options_is_found(tmp_path):
+    folder = tmp_path / "fetcher"
+    shutil.copytree(FOLDERS["fetcher"], folder)
+    generate_hw(load_architecture(folder).config(depth_bits=4), tmp_path / "hw")
+    shutil.copytree(tmp_path / "hw" / "rtl", folder / "old")
+    path = folder / "architecture.py"
+    text = path.read_text()
+    begin, end = text.index("    hardware=Verilog("), text.index("    software=")
+    path.write_text(
+        text[:begin].replace("Verilog", "Whole").replace("import numpy", "import shutil\n\nimport numpy")
+        + f'    hardware=Whole(lambda _, to: shutil.copytree("{folder}/old", to, dirs_exist_ok=True), lambda _: 1),\n'
+        + text[end:]
+    )
+    (check,) = checked(folder, FEW, only=("register_head",)).checks
+    assert not check.passed and "register CONFIG_HASH" in check.message
+
+
+def test_options_that_say_the_same_are_refused():
+    result = heepgen(FOLDERS["fetcher"], "--quick", "--cases", 5)
+    assert result.exit_code == 1 and "give one of them" in result.stderr
+    result = heepgen(FOLDERS["fetcher"], "--only", "cals")
+    assert result.exit_code == 1 and "did you mean calls?" in result.stderr
+
+
+def test_random_calls_keep_to_the_limits_and_cover_them():
+    rng = np.random.default_rng(5)
+    draw = Draw(rng, Limits(9, 6), 4)
+    rounds = [one for _ in range(200) for one in (draw.plain(), draw.special(), *draw.partial(), draw.reset())]
+    assert all(one.b.shape[0] <= 9 and one.b.shape[1] <= 6 for one in rounds)
+    assert {one.b.shape for one in rounds} == {(k, n) for k in range(1, 10) for n in range(1, 7)}
+    summed = [draw.back_to_back() for _ in range(200)]
+    assert any(one.depth and one.b.shape[0] > one.depth for one in summed)
+    assert all(one.depth <= 9 and (not one.depth or one.shape[0] <= 4) for one in summed)
+    assert {-128, 127} <= {int(b) for one in rounds for b in one.b.reshape(-1)}

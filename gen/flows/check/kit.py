@@ -6,6 +6,7 @@ import os
 import sys
 import tempfile
 import time
+import traceback
 import zlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -146,7 +147,7 @@ class Kit:
         except (Exception, SystemExit) as error:
             if os.environ.get("HEEPGEN_DEBUG") == "1":
                 raise
-            found = Found(message=sentence(error))
+            found = Found(message=sentence(error, self.subject.architecture.folder))
         return Check(
             name,
             not found.message,
@@ -310,10 +311,13 @@ def cases(rounds: Sequence[Round]) -> str:
     return f"call of {few} (m x k x n)" if len(shown) == 1 else f"{len(shown)} calls, the last of {few} (m x k x n)"
 
 
-def sentence(error: BaseException) -> str:
-    """What an exception says, in one line."""
+def sentence(error: BaseException, folder: Path | None) -> str:
+    """What an exception says, in one line; of one that code in `folder` raised, with that line's number."""
     text = " ".join(str(error).split())
-    return text if isinstance(error, HeepgenError) else f"{type(error).__name__}: {text}"
+    frames = traceback.extract_tb((error.__cause__ or error).__traceback__)
+    own = [frame for frame in frames if folder and Path(frame.filename).is_relative_to(folder.resolve())]
+    where = f" ({Path(own[-1].filename).name}, line {own[-1].lineno})" if own else ""
+    return f"{text}{where}" if isinstance(error, HeepgenError) else f"{type(error).__name__}: {text}{where}"
 
 
 def check_architecture(

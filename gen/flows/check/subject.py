@@ -62,10 +62,10 @@ class Subject:
         self.config = replace(config, memory_banks=4, bank_kib=256, memory_banks_interleaved=(8,))
         self.architecture = architecture_of(config)
         self.progress = progress
-        self._lock, self._made = threading.RLock(), dict[str, Any]()
+        self._building, self._computing, self._made = threading.RLock(), threading.Lock(), dict[str, Any]()
 
     def _once(self, name: str, make: Callable[[], _T]) -> _T:
-        with self._lock:
+        with self._building:
             if name not in self._made:
                 try:
                     self._made[name] = make()
@@ -98,7 +98,7 @@ class Subject:
 
     def compute(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
         """The NumPy function's product of one call."""
-        with self._lock, self.architecture.own_code(), np.errstate(all="ignore"):
+        with self._computing, self.architecture.own_code(), np.errstate(all="ignore"):
             c = self.gemm.compute(self.config, a, b)
         wanted = (a.shape[0], b.shape[1])
         if not (isinstance(c, np.ndarray) and c.dtype == np.float32 and c.shape == wanted):
