@@ -2,6 +2,7 @@
 """The verification kit finds what is planted, by the check named for it, and nothing where there is nothing."""
 
 import json
+import re
 import shutil
 
 import numpy as np
@@ -13,10 +14,11 @@ from firmware_gen.architectures.contract import Limits
 from firmware_gen.architectures.registry import load_architecture
 from gen.cli import main
 from gen.flows.check.draw import Draw
-from gen.flows.check.kit import Effort
+from gen.flows.check.kit import Effort, Kit
+from gen.flows.check.subject import Subject
 from gen.flows.hw import generate_hw
 from sim.waves import variables
-from tests.planted_bugs import BUGS, FOLDERS, HARMLESS, Bug, checked, planted
+from tests.planted_bugs import BUGS, FOLDERS, HARMLESS, ROOT, Bug, checked, planted
 
 QUICK = (
     "a request is withdrawn before its grant",
@@ -147,3 +149,12 @@ def test_random_calls_keep_to_the_limits_and_cover_them():
     assert any(one.depth and one.b.shape[0] > one.depth for one in summed)
     assert all(one.depth <= 9 and (not one.depth or one.shape[0] <= 4) for one in summed)
     assert {-128, 127} <= {int(b) for one in rounds for b in one.b.reshape(-1)}
+
+
+def test_the_document_names_every_check(tmp_path):
+    config = load_architecture(FOLDERS["fetcher"]).config()
+    kit = Kit(Subject(config, tmp_path, lambda message: None), FEW, 0, tmp_path)
+    section = (ROOT / "docs" / "architectures.md").read_text().split("## Checking it")[1].split("\n## ")[0]
+    assert re.findall(r"^\| `(\w+)` \|", section, re.M) == list(kit.checks())
+    shown = heepgen("--help").output
+    assert all(name in shown for name in kit.checks())
