@@ -136,6 +136,24 @@ def test_memory_functions(tmp_path, toolchain, optimise):
     assert result.ok, result
 
 
+def test_objects_are_constructed_before_main(tmp_path):
+    """Those whose constructors no compiler can run; X-HEEP's start-up code does it too."""
+    result = run(
+        tmp_path,
+        """
+        volatile int order = 0;
+        struct Object {
+          explicit Object(int step) : place(order = 10 * order + step) {}
+          int place;
+        };
+        Object last(3);
+        [[gnu::init_priority(2000)]] Object second(2);
+        [[gnu::init_priority(1000)]] Object first(1);
+        int main() { return first.place == 1 && second.place == 12 && last.place == 123 ? 0 : 1; }""",
+    )
+    assert result.ok, result
+
+
 def test_testbench_counter_counts_while_the_cpu_counts(tmp_path):
     result = run(
         tmp_path,

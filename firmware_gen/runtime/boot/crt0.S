@@ -39,6 +39,15 @@ _start:
 2:  bltu t0, t1, 1b
 
     call soc_init
+
+    la s0, _init_array_start
+    la s1, _init_array_end
+    j 4f
+3:  lw t0, 0(s0)
+    addi s0, s0, 4
+    jalr t0
+4:  bltu s0, s1, 3b
+
     call main
     call soc_exit
 
