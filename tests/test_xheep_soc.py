@@ -19,13 +19,18 @@ import torch
 
 from examples import networks
 from examples.mlperf_tiny import networks as mlperf
+from firmware_gen.architectures import registry
+from firmware_gen.architectures.registry import architecture_of
 from gen.flows.run import run
 from gen.flows.sw import generate_sw
 from gen.flows.xheep import generate_xheep
-from hls.config import Config
+from hls.config import Config, System
+from hls.streaming.config import StreamingConfig
+from tests.house import ROOT
 
 pytestmark = [pytest.mark.xheep, pytest.mark.external("XHEEP_DIR")]
-GEOMETRIES = ("4x4-1", "4x4-2", "8x8-1", "8x8-2", "4x4-1-plic")
+GEOMETRIES = ("4x4-1", "4x4-2", "8x8-1", "8x8-2", "4x4-1-plic", "4x4-streaming", "int8_dot")
+INT8_DOT = ROOT / "examples" / "architectures" / "int8_dot"
 SELECTED = os.environ.get("XHEEP_GEOMETRIES", ",".join(GEOMETRIES)).split(",")
 NETWORKS = {
     "digits": (networks.digits, (1, 8, 8)),
@@ -39,11 +44,12 @@ EVERYWHERE = ("digits", "fmnist_conv2d", "resnet8")
 CASES = [
     *((geometry, network) for geometry in GEOMETRIES[:4] for network in EVERYWHERE),
     *(("8x8-2", network) for network in NETWORKS if network not in EVERYWHERE),
-    ("4x4-1-plic", "digits"),
+    *((geometry, "digits") for geometry in GEOMETRIES[4:]),
 ]
 SAME_PROGRAM = 0.01
 """The bound for one program on both platforms, where only hardware and bus can differ. `heepgen run`, which builds its
-own, may differ by 5 %: by another compiler the CPU's part alone takes more."""
+own, may differ by 5 %: by another compiler the CPU's part alone takes more. It is not held to anything where the CPU
+feeds the accelerator, so that all of it is the CPU's part."""
 
 
 def make(project, *arguments):
@@ -63,13 +69,28 @@ def build_simulator(project):
         stamp.write_text(digest)
 
 
+def configuration(geometry) -> System:
+    if geometry == "int8_dot":
+        return registry.load_config(architecture=INT8_DOT)
+    size, kind = re.match(r"(\d+)x\d+-(\d|streaming)", geometry).groups()
+    if kind == "streaming":
+        return StreamingConfig(rows=int(size), cols=int(size))
+    return Config(rows=int(size), cols=int(size), ports=int(kind))
+
+
+@pytest.fixture(scope="module")
+def nothing_loaded():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(registry, "_loaded", {})
+        yield
+
+
 @pytest.fixture(scope="module", params=GEOMETRIES)
-def soc(request, tmp_path_factory):
+def soc(request, nothing_loaded, tmp_path_factory):
     """A project with this geometry's networks, X-HEEP generated for it, and the simulator built."""
     if request.param not in SELECTED:
         pytest.skip("not in XHEEP_GEOMETRIES")
-    size, ports, plic = re.fullmatch(r"(\d+)x\d+-(\d)(-plic)?", request.param).groups()
-    config = Config(rows=int(size), cols=int(size), ports=int(ports))
+    config = configuration(request.param)
     kept = os.environ.get("XHEEP_WORK")
     folder = Path(kept).resolve() / request.param if kept else tmp_path_factory.mktemp(request.param)
     folder.mkdir(parents=True, exist_ok=True)
@@ -89,9 +110,8 @@ def soc(request, tmp_path_factory):
             append_final_softmax=name in EVERYWHERE,
         )
         apps.append(folder / name)
-    generate_xheep(
-        Path(os.environ["XHEEP_DIR"]), folder / "project", config, apps=apps, interrupt="plic" if plic else "fast"
-    )
+    interrupt = "plic" if request.param.endswith("-plic") else "fast"
+    generate_xheep(Path(os.environ["XHEEP_DIR"]), folder / "project", config, apps=apps, interrupt=interrupt)
     make(folder / "project", "mcu-gen")
     build_simulator(folder / "project")
     return request.param, folder, config
@@ -117,20 +137,21 @@ def test_same_bits_and_cycles(soc, network):
         pytest.skip("not of this geometry")
     cycles, mismatches, _ = on_xheep(folder / "project", network)
     same = run(folder / network, config, elf=program())
-    virtual = run(folder / network, config, toolchain="gcc" if shutil.which("riscv64-unknown-elf-g++") else "zig")
-    print(
-        f"| {network} | {geometry} | {cycles:,} | {same.total_cycles:,} | {cycles / same.total_cycles - 1:+.2%} | "
-        f"{virtual.total_cycles:,} | {cycles / virtual.total_cycles - 1:+.1%} |"
-    )
+    row = f"| {network} | {geometry} | {cycles:,} | {same.total_cycles:,} | {cycles / same.total_cycles - 1:+.2%} |"
+    print(row)
     assert mismatches == 0
     assert same.bit_exact
-    assert virtual.bit_exact
     assert abs(cycles - same.total_cycles) <= SAME_PROGRAM * same.total_cycles
+    if not architecture_of(config).masters(config):
+        return
+    virtual = run(folder / network, config, toolchain="gcc" if shutil.which("riscv64-unknown-elf-g++") else "zig")
+    print(f"{row} {virtual.total_cycles:,} | {cycles / virtual.total_cycles - 1:+.1%} |")
+    assert virtual.bit_exact
     assert abs(cycles - virtual.total_cycles) <= 0.05 * virtual.total_cycles
 
 
 def test_layers_end_in_the_same_cycle(soc):
-    """To the cycle, up to the first layer on the CPU, whose code does not run in lockstep with the accelerator."""
+    """To the cycle, up to Softmax, whose code does not run in lockstep with the accelerator."""
     _, folder, config = soc
     _, _, printed = on_xheep(folder / "project", "digits", "PRINT_LAYER_CYCLES=1")
     same = run(folder / "digits", config, elf=program())
@@ -138,7 +159,7 @@ def test_layers_end_in_the_same_cycle(soc):
     layers = [layer for layer in same.layers if layer.cycles]
     assert [name for _, name in here] == [name for _, name in there] == [layer.name for layer in layers]
     array = next(i for i, layer in enumerate(layers) if layer.op == "Softmax")
-    assert array == 4
+    assert array >= 4
     assert here[:array] == there[:array]
 
 
