@@ -266,6 +266,17 @@ def test_verilog_is_generated_anew_when_a_source_or_an_option_changes(architectu
     assert len(others | {folder}) == 3
 
 
+def test_verilog_is_generated_anew_when_a_module_in_a_subfolder_changes(architecture, tmp_path):
+    (tmp_path / "user" / "units").mkdir(parents=True)
+    how = MYHDL.replace("from myhdl", "from units.lanes import LANES\nfrom myhdl").replace("config.lanes", "LANES")
+    folders = set()
+    for lanes in (3, 5):
+        config = architecture(how, **{"units/lanes.py": f"LANES = {lanes}"}).config()
+        assert f"= {lanes};" in (hardware(config) / "heepstor_keeper_1.v").read_text()
+        folders.add(hardware(config))
+    assert len(folders) == 2
+
+
 @pytest.mark.parametrize(
     "old, new, parts",
     [

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Verilog of any architecture: its module behind the register head, checked against the ports that it must have."""
 
+import os
 import re
 import shutil
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,10 +33,22 @@ def hardware_of(config: System) -> tuple[Architecture, Hardware]:
 def hardware_sources(config: System) -> list[Path]:
     """Files of an architecture that its Verilog may depend on, besides heepgen's own hardware."""
     architecture, hardware = hardware_of(config)
-    files = [] if architecture.folder is None else sorted(architecture.folder.glob("*.py"))
-    if architecture.name in BUILT_IN:  # their hardware is in hls, beside them are compilers
-        files = [file for file in files if file.name == FILE]
+    folder = architecture.folder
+    if folder is None:
+        files = []
+    elif architecture.name in BUILT_IN:  # their hardware is in hls, beside them are compilers
+        files = [folder / FILE]
+    else:
+        every = (Path(place, name) for place, names in _visible(folder) for name in names)
+        files = sorted(file for file in every if file.suffix == ".py")
     return [*files, *(map(Path, hardware.files) if isinstance(hardware, Verilog) else ())]
+
+
+def _visible(folder: Path) -> Iterator[tuple[str, list[str]]]:
+    """Folders in and below `folder`, but hidden ones such as environments, with the names of their files."""
+    for place, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        yield place, names
 
 
 def generate_verilog(config: System, folder: Path) -> None:
