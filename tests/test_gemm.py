@@ -176,12 +176,18 @@ def random_layer(rng, generator):
     stride, dilation = (rng.randint(1, 3), rng.randint(1, 3)), (rng.randint(1, 2), rng.randint(1, 3))
     top, left = rng.randint(-1, 3), rng.randint(-1, 3)
     high, wide = rng.randint(1, 9), rng.randint(1, 9)
+    outputs = rng.randint(1, 6), rng.randint(1, 14)
+    if rng.random() < 0.3:  # every window lies inside
+        top, left, outputs = 0, 0, (rng.randint(1, 5), rng.randint(1, 7))
+        high, wide = (
+            (count - 1) * s + (k - 1) * d + 1 + rng.randint(0, 2)
+            for count, s, k, d in zip(outputs, stride, kernel, dilation, strict=True)
+        )
     op = Windowed(
         groups * size,
         high,
         wide,
-        rng.randint(1, 6),
-        rng.randint(1, 14),
+        *outputs,
         kernel,
         stride,
         dilation,
