@@ -7,6 +7,7 @@ import sys
 from types import SimpleNamespace
 
 import pytest
+import torch
 from click.testing import CliRunner
 
 from firmware_gen.architectures import registry
@@ -150,3 +151,10 @@ def test_a_report_has_what_the_architecture_says_of_its_hardware():
     report = HwReport.of(registry.find("descriptor").config(rows=3, cols=5))
     assert report.to_dict()["peak_mac_per_cycle"] == 15 and report.to_dict()["architecture"] == "descriptor"
     assert ("peak", "15 MAC/cycle; depthwise and pooling 3") in report.lines()
+
+
+def test_waves_of_the_cpu_alone_are_refused(heepgen, tmp_path):
+    torch.export.save(torch.export.export(torch.nn.Linear(3, 2), (torch.zeros(1, 3),)), tmp_path / "m.pt2")
+    result = heepgen("run", "m.pt2", "--architecture", "cpu", "--vcd", "w.vcd")
+    assert result.exit_code == 1 and not (tmp_path / "w.vcd").exists()
+    assert "--vcd shows the accelerator, which architecture cpu has not" in one_sentence(result)

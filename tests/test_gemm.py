@@ -13,7 +13,7 @@ import torch
 import firmware_gen
 from firmware_gen import ir
 from firmware_gen.operations.windows import Windowed
-from firmware_gen.targets.calls.product import Product, matrix_of, multiply, padded_rows, product_model
+from firmware_gen.targets.calls.product import Product, matrix_of, multiply, padded_rows, product_model, rows_of
 from hls.arithmetic.fma import fma_model
 from sim.toolchain import host_compiler, run_tool
 
@@ -253,6 +253,12 @@ def test_products_of_any_size_equal_their_model_bit_for_bit(calls):
         wanted.append(multiply(PRODUCT, a, b))
     for got, want in zip(calls(cases, [w.size for w in wanted]), wanted, strict=True):
         assert same_bits(got, want.reshape(-1))
+
+
+def test_taps_outside_the_input_are_plus_zero():
+    op = Windowed(1, 2, 2, 4, 4, (2, 3), (1, 1), (1, 1), 1, 2, 1, 1, weight=np.ones((1, 1, 2, 3, 1), np.int8))
+    rows = rows_of(op, np.full((1, 2, 2), -1, np.float32), False)
+    assert set(rows.view(np.uint32).flat) == {0, 0xBF800000}
 
 
 @pytest.mark.parametrize("seed", range(30))

@@ -87,6 +87,10 @@ def run(
         accelerator = None
         system = wanted(config, application, hardware_given, architecture_given)
         software = software or architecture_of(system).hardware is None
+        if vcd is not None and software:
+            raise HeepgenError(
+                f"--vcd shows the accelerator, which architecture {system.architecture} has not: leave it out."
+            )
         if not software:
             accelerator = hardware(system, progress)
         elf = compiled(application, software, toolchain, work, progress) if elf is None else Path(elf)
