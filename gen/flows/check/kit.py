@@ -276,7 +276,8 @@ class Kit:
         from gen.flows.check.networks import depth_of, run_network, smallest
 
         first = zlib.crc32(f"{name} {self.seed}".encode()) % 1_000_000
-        for number in range(self.effort.networks):
+        count = max(self.effort.networks, len(buses))
+        for number in range(count):
             seed, bus = first + number, buses[number % len(buses)]
             problem = run_network(self.subject, seed, depth_of(seed), bus)
             if problem is not None and (problem.bus or not only_bus):
@@ -285,7 +286,7 @@ class Kit:
                 if self.subject.architecture.hardware is not None:
                     wave = self.recorded(name, lambda vcd: run_network(self.subject, seed, depth, bus, vcd))  # noqa: B023
                 return Found(number + 1, problem.text, wave)
-        return Found(self.effort.networks)
+        return Found(count)
 
 
 def batches(rounds: Sequence[Round], least: int = 1) -> list[list[Round]]:

@@ -2,6 +2,7 @@
 """Random layers and small networks, end to end: compiled as `heepgen sw` does, run as `heepgen run` does."""
 
 import math
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -113,6 +114,9 @@ def depth_of(seed: int) -> int:
     return 1 + seed % 5
 
 
+_EXPORTING = threading.Lock()
+"""torch.export does one thing at a time."""
+
 CYCLES = 8_000_000
 """Of a network, at most: with more the accelerator counts as stuck."""
 
@@ -126,8 +130,9 @@ def run_network(subject: Subject, seed: int, depth: int, bus: Bus, vcd: Path | N
     folder = subject.work / f"network-{seed}-{depth}"
     model, x = network(seed, depth)
     sample = x.numpy()
-    if not folder.exists():
-        generate_application(export(model, sample), sample, subject.config, folder, ImportOptions(), name="network")
+    with _EXPORTING:
+        if not folder.exists():
+            generate_application(export(model, sample), sample, subject.config, folder, ImportOptions(), name="network")
     try:
         report = run(
             folder,
