@@ -70,7 +70,7 @@ def _verilog(subject: Subject) -> dict[str, str]:
 def _yosys_words(text: str) -> str:
     """Of yosys' words those that say what is wrong: a warning of `check` with what belongs to it, or an error."""
     warning = re.search(r"^.*Warning: ((?:multiple conflicting|found logic loop).*(?:\n {2,}.*)*)", text, re.M)
-    return warning[1] if warning else first_error(text)
+    return " ".join(warning[1].split()) if warning else first_error(text)
 
 
 def register_head(subject: Subject) -> int:
