@@ -26,6 +26,9 @@ constexpr heepstor::Identity kIdentity = {HEEPSTOR_VERSION, CONFIG_HASH, ARCHITE
 constexpr heepstor::Connection kConnection = {SLAVE_BASE, IRQ_LINE};
 constexpr heepstor::Accelerator accelerator(kConnection);
 Driver driver(kConnection);
+heepstor::Gemm<Driver, DEPTH, WIDTH> gemm(driver);
+
+float scale[WIDTH], bias[WIDTH];
 
 uint32_t duration;  // of what was timed last
 
@@ -86,7 +89,10 @@ void push(D& form, const kit::Step& step) {
 
 template <class D>
 void pull(D& form, const kit::Step& step) {
-  if constexpr (kSums > 0) form.pull(step.slot, at<float>(step.c));
+  if constexpr (kSums > 0) {
+    const auto sums = form.pull(step.slot);
+    for (uint32_t i = 0; i < step.columns; ++i) at<float>(step.c)[i] = sums[i];
+  }
 }
 
 /** From `delay` cycles from now on the accelerator is held in reset, and this call's driver left where it is. */
@@ -97,12 +103,29 @@ void arm(uint32_t delay) {
   __asm__ volatile("csrsi mstatus, 8");
 }
 
+/** A Linear layer, with a scale of 1 and a bias of -0, which change nothing. */
+void product(const kit::Step& step) {
+  const auto rows = static_cast<int32_t>(step.rows), depth = static_cast<int32_t>(step.depth);
+  const auto width = static_cast<int32_t>(step.columns);
+  heepstor::kernels::Window w{};
+  w.channels = depth;
+  w.height = w.out_height = w.kernel_height = w.kernel_width = w.stride_y = w.stride_x = 1;
+  w.dilation_y = w.dilation_x = w.groups = 1;
+  w.width = w.out_width = rows;
+  w.group_outputs = width;
+  w.in = {1, depth, depth * rows};
+  w.out = {1, width, width * rows};
+  w.activation = {1, -__builtin_inff(), __builtin_inff()};
+  gemm.convolution(w, at<const int8_t>(step.b), scale, bias, at<const float>(step.a), nullptr, at<float>(step.c));
+}
+
 void take(const kit::Step& step) {
   switch (step.kind) {
     case kit::kLoad: return driver.load_weights(at<const int8_t>(step.a), step.rows, step.columns, step.stride);
     case kit::kMultiply: return multiply(driver, step);
     case kit::kPush: return push(driver, step);
     case kit::kPull: return pull(driver, step);
+    case kit::kProduct: return product(step);
     case kit::kPause: return pause(step.rows);
     case kit::kBegin: duration = now(); return;
     case kit::kFinish: *at<uint32_t>(step.c) = duration = now() - duration; return;
@@ -116,6 +139,7 @@ void take(const kit::Step& step) {
 }
 
 [[noreturn]] void run() {
+  for (uint32_t i = 0; i < WIDTH; ++i) scale[i] = 1, bias[i] = -0.0f;
   const kit::Table& table = *at<const kit::Table>(TABLE);
   for (; check_step < table.count; check_step = check_step + 1) {
     testbench(SOC_TESTBENCH_ALARM) = table.steps[check_step].limit;

@@ -147,6 +147,13 @@ class Draw:
     def plain(self) -> Round:
         return self.round(*self.matrix())
 
+    def product(self) -> Round:
+        """A product whose cycles are counted: as networks have them its weights are rows of words, if N allows."""
+        k, n = self.matrix()
+        one = self.round(k, max(4, n - n % 4) if self.limits.n >= 4 else n)
+        gap = -one.b.shape[1] % 4
+        return Round(one.b, (Call(np.concatenate([call.a for call in one.calls])),), gap=gap, timed=True)
+
     def special(self) -> Round:
         return self.round(*self.matrix(), values=self.specials)
 

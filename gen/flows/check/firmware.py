@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from firmware_gen.architectures.contract import Gemm
+from firmware_gen.architectures.contract import Gemm, Limits
 from firmware_gen.architectures.registry import architecture_of
 from firmware_gen.emit.codegen import runtime
 from firmware_gen.targets.calls.emission import RUNTIME
@@ -38,12 +38,14 @@ class Kind(IntEnum):
     FINISH = 7
     RESET = 8
     HELD = 9
+    PRODUCT = 10
 
 
 @dataclass(frozen=True)
 class Step:
     """One step of the table. a: where floats or weights lie; c: where results go; offsets: of a row's floats, 0 where
-    they lie side by side; stride: between rows, in words, of weights in bytes. limit: cycles it may take."""
+    they lie side by side; stride: between rows, in words, of weights in bytes. b, depth: weights and their rows, of a
+    product by our loops. limit: cycles it may take."""
 
     kind: Kind
     limit: int
@@ -55,6 +57,8 @@ class Step:
     first: int = 0
     offsets: int = 0
     c: int = 0
+    b: int = 0
+    depth: int = 0
 
 
 STEP_WORDS, TABLE_WORDS = len(fields(Step)), 1
@@ -107,7 +111,7 @@ class Memory:
         if first + self._size + self._GAP > self.room:
             raise HeepgenError(f"the cases take {first + self._size:,} bytes, and {self.room:,} are left for them.")
         image = np.full(first + self._size + self._GAP, FILL, np.uint8)
-        places = {"a", "c", "offsets"}
+        places = {"a", "b", "c", "offsets"}
         words = [len(self.steps)]
         for step in self.steps:
             for f in fields(step):
@@ -147,9 +151,10 @@ def _written(main: str, files: Mapping[str, str], folder: Path) -> tuple[list[Pa
     return sorted(folder.glob("*.cpp")), [folder]
 
 
-def defines(config: System, table: int) -> dict[str, object]:
-    """Of both programs."""
-    return {
+def defines(config: System, table: int, limits: Limits | None = None) -> dict[str, object]:
+    """Of both programs; `limits` are for that of steps."""
+    sizes = {"DEPTH": limits.k, "WIDTH": limits.n} if limits else {}
+    return sizes | {
         "ARCHITECTURE": f'"{config.architecture}"',
         "CONFIG_HASH": f"{config.hash}u",
         "SLAVE_BASE": f"{config.slave_base:#x}u",

@@ -27,8 +27,9 @@ class Round:
 
     gap: bytes between rows of b; shift: bytes from a multiple of 4 to b. depth: of the blocks of K whose products are
     added in the accelerator's sums, for a driver that keeps some; 0: K is one block. pause: before weights, in cycles.
-    timed: cycles are counted. reset: in 256ths of the round, when the accelerator is reset while it works, counted
-    from behind the first weights where it is odd; the round is then done once before and once after that.
+    timed: its only call is a product by our loops, whose cycles are counted. reset: in 256ths of the round, when the
+    accelerator is reset while it works, counted from behind the first weights where it is odd; the round is then done
+    once before and once after that.
     """
 
     b: np.ndarray
@@ -99,7 +100,9 @@ class _Layout:
 
     def lay(self) -> None:
         one = self.one
-        if one.timed or one.reset is not None:
+        if one.timed:
+            self.product()
+        elif one.reset is not None:
             self.calls(Kind.BEGIN)
             self.made.times[self.number] = self.made.memory.leave(1)
             self.step(Kind.FINISH, c=self.made.times[self.number])
@@ -109,6 +112,16 @@ class _Layout:
             self.calls(Kind.RESET, want=False)
             self.step(Kind.HELD)
             self.calls()
+
+    def product(self) -> None:
+        """The rows of the only call times b by our loops, which a network goes through; counted."""
+        ((a, _, _),), (m, k, n) = self.inputs, self.one.shape
+        place = self.made.memory.leave(m * n)
+        self.made.results.append(Result(self.number, 0, place, self.wanted[0]))
+        self.step(Kind.BEGIN)
+        self.step(Kind.PRODUCT, a=a, b=self.b, c=place, rows=m, depth=k, columns=n)
+        self.made.times[self.number] = self.made.memory.leave(1)
+        self.step(Kind.FINISH, c=self.made.times[self.number])
 
     def calls(self, begin: Kind | None = None, want: bool = True) -> None:
         """The round's calls; `begin` is a step before them, or behind the first weights."""
@@ -142,7 +155,7 @@ class _Layout:
                 c + 4 * self.columns * i for call, c in zip(one.calls, places, strict=True) for i in range(len(call.a))
             ]
             for slot, c in reversed(list(enumerate(rows))):
-                self.step(Kind.PULL, slot=slot, c=c)
+                self.step(Kind.PULL, slot=slot, columns=self.columns, c=c)
 
     def stream(self, count: int, a: int, stride: int, offsets: int, c: int) -> None:
         """A product by way of the sums, as many rows at a time as there are."""
@@ -150,7 +163,7 @@ class _Layout:
             rows = min(self.sums, count - start)
             self.step(Kind.PUSH, a=a + 4 * start * stride, rows=rows, stride=stride, first=1, offsets=offsets)
             for slot in range(rows):
-                self.step(Kind.PULL, slot=slot, c=c + 4 * self.columns * (start + slot))
+                self.step(Kind.PULL, slot=slot, columns=self.columns, c=c + 4 * self.columns * (start + slot))
 
     def step(self, kind: Kind, **values: int) -> None:
         self.made.memory.steps.append(Step(kind, int(self.made.slow * self.one.work), **values))

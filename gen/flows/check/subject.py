@@ -120,9 +120,12 @@ class Subject:
 
     def program(self) -> Path:
         """The program that takes steps with the driver."""
-        return self._once("calls", lambda: self._compiled("calls", *write_sources(self.config, self.work / "calls")))
+        return self._once("calls", lambda: self._calls_program())
 
-    def _compiled(self, name: str, sources: list[Path], folders: list[Path]) -> Path:
+    def _calls_program(self) -> Path:
+        return self._compiled("calls", *write_sources(self.config, self.work / "calls"), self.limits())
+
+    def _compiled(self, name: str, sources: list[Path], folders: list[Path], limits: Limits | None = None) -> Path:
         from sim.firmware import compile_firmware
         from sim.toolchain import BuildError
 
@@ -130,7 +133,7 @@ class Subject:
             return compile_firmware(
                 sources,
                 folders,
-                defines(self.config, self.config.contiguous_bytes),
+                defines(self.config, self.config.contiguous_bytes, limits),
                 self.config,
                 self.work / f"{name}.elf",
                 progress=self.progress,
