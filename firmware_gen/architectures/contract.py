@@ -40,7 +40,7 @@ class Compute(Protocol):
 
 
 class Cycles(Protocol):
-    """Cycles of a product (m, k, n) of any size by the loops around the driver, with the CPU's part in it."""
+    """Cycles of a Linear layer (m, k, n) of any size: the driver, the loops around it and what is behind the sums."""
 
     def __call__(self, config: Any, m: int, k: int, n: int, /) -> int: ...
 

@@ -47,11 +47,11 @@ def compute(config: Int8Dot, a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def cycles(config: Int8Dot, m: int, k: int, n: int) -> int:
-    """Of a product of any size: the CPU's work, as measured, which the hardware keeps up with."""
+    """Of a Linear layer of any size: the CPU's work, as measured, which the hardware keeps up with."""
     blocks, tiles = -(-k // config.depth), -(-n // config.columns)
     loads = 1 if blocks == 1 else -(-m // 32)  # weights stay for all rows, or for as many as heepgen takes at once
     weights = loads * k * (17 * tiles + 10 * -(-n // 4))
-    return weights + m * (100 * tiles * blocks + 13 * tiles * k + 14 * blocks * n)
+    return weights + m * (100 * tiles * blocks + 13 * tiles * k + 14 * blocks * n + 15 * n)
 
 
 ARCHITECTURE = Architecture(

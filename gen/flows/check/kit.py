@@ -34,7 +34,7 @@ Progress = Callable[[str], None]
 BATCH_CALLS, BATCH_BYTES = 100, 1_000_000
 """Of the rounds that one run of the virtual SoC does."""
 
-CYCLES_TOLERANCE, CYCLES_FREE = 0.10, 16
+CYCLES_TOLERANCE, CYCLES_FREE = 0.15, 1500
 """Between the cycles that an architecture gives and those measured: the share, and the cycles that never matter."""
 
 
