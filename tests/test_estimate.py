@@ -91,9 +91,9 @@ class Contended(nn.Module):
 @pytest.mark.parametrize(
     "options",
     [
-        {},
+        pytest.param({}, marks=pytest.mark.slow),
         {"activation_words": 2048, "accumulator_entries": 32},
-        {"memory_banks": 16, "memory_banks_interleaved": ()},
+        pytest.param({"memory_banks": 16, "memory_banks_interleaved": ()}, marks=pytest.mark.slow),
         {"memory_banks": 16, "memory_banks_interleaved": (), "ports": 4, "rows": 5},
     ],
 )

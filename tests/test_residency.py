@@ -179,7 +179,7 @@ def test_any_choice_gives_the_same_bits(monkeypatch):
     assert grouped >= 15 and whole >= 15, (grouped, whole)
 
 
-@pytest.mark.parametrize("seed", [0, 1, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(2, 12))])
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 12))])
 def test_on_the_soc(seed, tmp_path, monkeypatch):
     rng = np.random.default_rng([seed, 8])
     torch.manual_seed(seed)

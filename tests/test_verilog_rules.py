@@ -129,6 +129,7 @@ def test_what_is_not_in_the_hash_is_not_in_the_text(tmp_path):
     assert one == two
 
 
+@pytest.mark.slow
 def test_another_prefix_beside_a_foreign_module(tmp_path):
     config = CONFIGS["3x5-p3"]
     renamed = dataclasses.replace(config, prefix="acme")

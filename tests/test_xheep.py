@@ -120,7 +120,7 @@ def test_the_interrupt_goes_where_it_is_configured(project):
     assert text.count("= irq;") == 1
 
 
-@pytest.mark.parametrize("ports", [1, 3])
+@pytest.mark.parametrize("ports", [pytest.param(1, marks=pytest.mark.slow), 3])
 def test_wrapper_and_bus_with_random_stalls_leave_the_models_memory(heep, tmp_path, ports):
     config = Config(rows=4, cols=3, ports=ports, activation_words=1024, weight_bytes=256, accumulator_entries=16)
     generate_xheep(heep, tmp_path / "project", config)
