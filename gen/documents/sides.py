@@ -74,14 +74,17 @@ def measure_side(
 
 def measure_hardware(config: System) -> Hardware:
     """Synthesise what `heepgen hw` writes for `config`."""
+    from firmware_gen.architectures.contract import Whole
     from firmware_gen.architectures.registry import architecture_of
-    from gen.documents.area import Area, synthesised
+    from gen.documents.area import Area, areas, synthesised
     from gen.flows.run import hardware
     from sim.build import accelerator_files
 
     architecture = architecture_of(config)
     found = Area(config.architecture)
-    if architecture.hardware is not None:
+    if isinstance(architecture.hardware, Whole):  # unit by unit, as area.md
+        found = areas(hardware(config))[0]
+    elif architecture.hardware is not None:
         files = {path.name: path.read_text(encoding="utf-8") for path in accelerator_files(hardware(config))}
         found = synthesised(files, System.prefix.rstrip("_"))
     described = architecture.describe(config)
