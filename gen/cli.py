@@ -468,7 +468,7 @@ def check_architecture(
       back_to_back           many calls with the same weights, sums of several blocks
       stalls                 withheld grants, late answers, a CPU that pauses
       reset                  in the midst of calls, then right results again
-      cycles                 what the architecture gives for calls, against measured ones
+      cycles                 what the architecture gives for Linear layers, against measured ones
       networks               random layers and small networks, end to end
 
     \b

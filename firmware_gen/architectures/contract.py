@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from hls.bus.head import c_header
+from hls.bus.head import NAME_WORDS, c_header
 from hls.config import System, own_options
 from hls.errors import HeepgenError
 
@@ -25,9 +25,10 @@ if TYPE_CHECKING:
     from firmware_gen.models.image import Result
     from firmware_gen.operations.placement import Placement
 
-NAME = re.compile(r"[a-z][a-z0-9_]{0,15}")
+NAME_LENGTH = 4 * NAME_WORDS
+NAME = re.compile(rf"[a-z][a-z0-9_]{{0,{NAME_LENGTH - 1}}}")
 """Of an architecture: what the four ARCHITECTURE registers hold."""
-NAME_RULE = "a name of up to 16 small letters, digits and underscores, first a letter"
+NAME_RULE = f"a name of up to {NAME_LENGTH} small letters, digits and underscores, first a letter"
 
 MASTERS = 4
 """OBI masters that an accelerator may have."""
@@ -120,7 +121,7 @@ class Gemm:
     """An accelerator of matrix products; all else of a network is ours.
 
     compute: its arithmetic, for K and N within `limits`. driver: C++ header with `class heepstor::Driver`, beside
-    architecture.py. cycles: of a product, where they are known. kernels: NumPy models of the CPU's kernels that a
+    architecture.py. cycles: of a Linear layer, where they are known. kernels: NumPy models of the CPU's kernels that a
     member function of the driver replaces, by its name. headers: further C++ headers for the driver, such as its
     registers, text by name.
     """

@@ -17,7 +17,7 @@ _F = np.float32
 Twin = Callable[..., np.ndarray]
 
 
-def _canonical(x: np.ndarray) -> np.ndarray:
+def canonical_float(x: np.ndarray) -> np.ndarray:
     """RISC-V's arithmetic gives one NaN; the host's may give others."""
     return canonical(np.asarray(x, _F).view(np.uint32)).view(_F)
 
@@ -68,7 +68,7 @@ def log_model(x: np.ndarray) -> np.ndarray:
     p = p * r * square
     p = p + k * _F(-2.12194440e-4)
     p = p - square * _F(0.5)
-    return np.where(bits >= 0x7F800000, _canonical(x), r + p + k * _F(0.693359375))
+    return np.where(bits >= 0x7F800000, canonical_float(x), r + p + k * _F(0.693359375))
 
 
 def _power_of_two(n: np.ndarray) -> np.ndarray:
@@ -95,7 +95,7 @@ def _twin(kind: type[ir.OnCpu]) -> Callable[[Twin], Twin]:
 def sigmoid_model(x: np.ndarray) -> np.ndarray:
     """heepstor::sigmoid on float32."""
     with np.errstate(all="ignore"):
-        return _canonical(_F(1) / (_F(1) + exp_model(-np.asarray(x, _F))))
+        return canonical_float(_F(1) / (_F(1) + exp_model(-np.asarray(x, _F))))
 
 
 @_twin(ir.Tanh)
@@ -111,14 +111,14 @@ def tanh_model(x: np.ndarray) -> np.ndarray:
         small = p * z * x + x
         large = _F(1) - _F(2) / (exp_model(size + size) + _F(1))
         large = np.where(x < 0, -large, large)
-        return _canonical(np.where(size < _F(0.625), small, large))
+        return canonical_float(np.where(size < _F(0.625), small, large))
 
 
 @_twin(ir.Mul)
 def multiply_model(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """heepstor::multiply on float32 of matching shapes."""
     with np.errstate(all="ignore"):
-        return _canonical(np.asarray(x, _F) * np.asarray(y, _F))
+        return canonical_float(np.asarray(x, _F) * np.asarray(y, _F))
 
 
 @cpu_operator.register
@@ -132,7 +132,7 @@ def softmax_model(x: np.ndarray) -> np.ndarray:
     x = np.ascontiguousarray(x, _F)
     with np.errstate(all="ignore"):
         _, e, total = _exponentials(x.reshape(-1, x.shape[-1]))
-        return _canonical(e / total).reshape(x.shape)
+        return canonical_float(e / total).reshape(x.shape)
 
 
 def log_softmax_model(x: np.ndarray) -> np.ndarray:
@@ -140,7 +140,7 @@ def log_softmax_model(x: np.ndarray) -> np.ndarray:
     x = np.ascontiguousarray(x, _F)
     with np.errstate(all="ignore"):
         below, _, total = _exponentials(x.reshape(-1, x.shape[-1]))
-        return _canonical(below - log_model(total)).reshape(x.shape)
+        return canonical_float(below - log_model(total)).reshape(x.shape)
 
 
 def _exponentials(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -161,7 +161,7 @@ def activate_model(act: Activation, x: np.ndarray) -> np.ndarray:
     y = np.asarray(x, _F)
     with np.errstate(all="ignore"):
         if _F(act.slope) != 1:
-            y = np.where(y > 0, y, _canonical(y * _F(act.slope)))
+            y = np.where(y > 0, y, canonical_float(y * _F(act.slope)))
         y = np.where(y <= _F(act.low), _F(act.low), y)
         return np.where(y >= _F(act.high), _F(act.high), y)
 
@@ -170,9 +170,9 @@ def finish_model(act: Activation, residual: str, y: np.ndarray, aux: np.ndarray 
     """The end of every kernel: activation, and the residual `aux` before or after it."""
     with np.errstate(all="ignore"):
         if residual == "before_act":
-            y = _canonical(y + aux)
+            y = canonical_float(y + aux)
         y = activate_model(act, y)
-        return _canonical(y + aux) if residual == "after_act" else y
+        return canonical_float(y + aux) if residual == "after_act" else y
 
 
 def channels_first(op: Windowed, channel_stride: int) -> bool:
@@ -204,7 +204,7 @@ def window_model(op: Windowed, x: np.ndarray, first_channels: bool, aux: np.ndar
     scale = np.asarray(op.scale, _F).reshape(groups, outputs, 1, 1)
     bias = np.asarray(op.bias, _F).reshape(groups, outputs, 1, 1)
     with np.errstate(all="ignore"):
-        y = _canonical(_canonical(acc.view(_F) * scale) + bias)
+        y = canonical_float(canonical_float(acc.view(_F) * scale) + bias)
     y = y.reshape(-1, op.out_height, op.out_width)
     return finish_model(op.act, op.residual, y, aux)
 
@@ -232,6 +232,6 @@ def _pool_model(op: Windowed, x: np.ndarray, aux: np.ndarray | None) -> np.ndarr
                 acc = np.where(inside & (empty | (value > acc) | np.isnan(value)), value, acc)
                 empty = empty & ~inside
             else:
-                acc = np.where(inside, _canonical(acc + value), acc)
-        y = acc if op.maximum else _canonical(acc * _F(op.scale))
+                acc = np.where(inside, canonical_float(acc + value), acc)
+        y = acc if op.maximum else canonical_float(acc * _F(op.scale))
     return finish_model(op.act, op.residual, y, aux)

@@ -5,7 +5,7 @@ namespace heepstor {
 
 namespace {
 
-constexpr uint32_t kNameLength = 16;
+constexpr uint32_t kNameLength = HEEPSTOR_ARCHITECTURE3_REG + 4 - HEEPSTOR_ARCHITECTURE0_REG;
 
 char character(const Accelerator& accelerator, uint32_t index) {
   const uint32_t word = accelerator.read(HEEPSTOR_ARCHITECTURE0_REG + (index & ~3u));

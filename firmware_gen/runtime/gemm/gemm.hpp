@@ -41,8 +41,8 @@ struct Choose<false, First, Second> {
 
 /** Output pixels whose sums are collected, for a driver that keeps none. */
 constexpr int32_t kChunk = 32;
-/** Words of A that are gathered for such a driver, or one row. */
-constexpr int32_t kGatheredWords = 512;
+/** Rows of A that are gathered for such a driver at most, and words of them, if that is more than one row. */
+constexpr int32_t kGatheredRows = 8, kGatheredWords = 512;
 
 /**
  * Convolutions and Linear layers on an accelerator that multiplies matrices, without a matrix of windows in memory: a
@@ -96,9 +96,8 @@ class Gemm {
     }
   }
 
-  /** c = a * b: m x k floats, k x n bytes, m x n floats, rows one after the other. */
-  void multiply(const float* a, const int8_t* b, float* c, uint32_t m, uint32_t k, uint32_t n) {
-    const int32_t rows = static_cast<int32_t>(m), depth = static_cast<int32_t>(k), width = static_cast<int32_t>(n);
+  /** A Linear layer of `rows` vectors, one after the other, as a window; without residual, y = x behind the sums. */
+  static kernels::Window linear(int32_t rows, int32_t depth, int32_t width) {
     kernels::Window w{};
     w.channels = depth;
     w.height = w.out_height = w.kernel_height = w.kernel_width = w.stride_y = w.stride_x = 1;
@@ -106,6 +105,15 @@ class Gemm {
     w.width = w.out_width = rows;
     w.group_outputs = width;
     w.in = {1, depth, depth * rows};
+    w.out = {1, width, width * rows};
+    w.activation = {1, -__builtin_inff(), __builtin_inff()};
+    return w;
+  }
+
+  /** c = a * b: m x k floats, k x n bytes, m x n floats, rows one after the other. */
+  void multiply(const float* a, const int8_t* b, float* c, uint32_t m, uint32_t k, uint32_t n) {
+    const int32_t rows = static_cast<int32_t>(m), depth = static_cast<int32_t>(k), width = static_cast<int32_t>(n);
+    const kernels::Window w = linear(rows, depth, width);
     product(w, depth, width, b, width, a,
             [&](int32_t, int32_t x, int32_t first, int32_t count, const auto& sums) HEEPSTOR_GEMM_INLINE {
               for (int32_t i = 0; i < count; ++i) c[x * width + first + i] = sums[i];
@@ -118,7 +126,7 @@ class Gemm {
   static constexpr bool kStreamed = kSums > 0;
   static constexpr int32_t kPixels = kStreamed ? kSums : kChunk;
   static constexpr int32_t kGathered =
-      kStreamed || kDepth >= kGatheredWords ? 1 : detail::least(8, kGatheredWords / kDepth);
+      kStreamed || kDepth >= kGatheredWords ? 1 : detail::least(kGatheredRows, kGatheredWords / kDepth);
 
   /** The kernel's axes within a row, in its order (channels innermost, or columns), with their steps in words and, in
    * columns, x; and the step of a kernel row. */

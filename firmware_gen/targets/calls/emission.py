@@ -17,7 +17,7 @@ from firmware_gen.operations.tensors import View
 from firmware_gen.operations.windows import Windowed
 from firmware_gen.targets.calls import model
 from firmware_gen.targets.calls.calls import PRODUCT, Call, CallProgram, software_calls
-from firmware_gen.targets.calls.product import Product
+from firmware_gen.targets.calls.product import CHUNK, GATHERED_ROWS, GATHERED_WORDS, Product
 
 NO_PROFILE: dict[str, Any] = {"offset": None, "words": [], "records": 0}
 
@@ -51,15 +51,15 @@ def render(
         driven = call_texts(program, accelerator)
         half = _driver_half(program, program.product, driver, driven)
     layers = [
-        layer_text(
-            index,
-            layer,
-            timed=True,
-            end_word=None,
-            calls=layer_calls(cpu, calls, layer),
-            driver_calls=layer_calls(program, driven, layer),
+        layer_text(index, layer, timed=True, end_word=None, calls=own, driver_calls=own_driven)
+        for index, (layer, own, own_driven) in enumerate(
+            zip(
+                network.layers,
+                layer_calls(cpu, calls, network.layers),
+                layer_calls(program, driven, network.layers),
+                strict=True,
+            )
         )
-        for index, layer in enumerate(network.layers)
     ]
     return codegen.render(accelerator, software, half, calls, layers, sample)
 
@@ -75,6 +75,7 @@ def _driver_half(program: CallProgram, product: Product, driver: Driver, calls: 
         "depth": product.depth,
         "width": product.width,
         "scratch": product.scratch_bytes,
+        "gathered": (CHUNK, GATHERED_ROWS, GATHERED_WORDS),
         "driver_calls": calls,
     }
     files = runtime(RUNTIME) | dict(driver.files)
@@ -132,11 +133,17 @@ def call_texts(program: CallProgram, mode: Mode) -> list[dict[str, Any]]:
     return calls
 
 
-def layer_calls(program: CallProgram, calls: Sequence[dict[str, Any]], layer: Layer) -> list[dict[str, Any]]:
-    """Those of one layer, or that of the CPU's operator."""
-    if isinstance(layer.node, ir.OnCpu):
-        return [{"images": 1, "text": cpu_call(layer.node, layer, program.network)}]
-    return [text for call, text in zip(program.calls, calls, strict=True) if call.layer == layer.name]
+def layer_calls(
+    program: CallProgram, calls: Sequence[dict[str, Any]], layers: Sequence[Layer]
+) -> list[list[dict[str, Any]]]:
+    """Those of every layer, or that of the CPU's operator."""
+    own: dict[str, list[dict[str, Any]]] = {layer.name: [] for layer in layers}
+    for text in calls:
+        own[text["layer"]].append(text)
+    for layer in layers:
+        if isinstance(layer.node, ir.OnCpu):
+            own[layer.name] = [{"images": 1, "text": cpu_call(layer.node, layer, program.network)}]
+    return [own[layer.name] for layer in layers]
 
 
 def _offset(program: CallProgram, view: View) -> int:

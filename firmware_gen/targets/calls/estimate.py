@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Estimated cycles of a network of calls, from what an accelerator's author says of one product."""
+"""Estimated cycles of a network of calls, from what an accelerator's author says of a Linear layer."""
 
 from collections.abc import Callable
 
@@ -8,7 +8,7 @@ from firmware_gen.memory.network import Layer
 from firmware_gen.targets.calls.calls import PRODUCT, Call, CallProgram
 
 Cycles = Callable[[int, int, int], int]
-"""Of a product (m, k, n), with the CPU's part in it."""
+"""Of a Linear layer (m, k, n), with the CPU's part in it."""
 
 
 def predict(program: CallProgram, cycles: Cycles) -> Prediction:
@@ -25,7 +25,7 @@ def _layer(program: CallProgram, layer: Layer, cycles: Cycles) -> LayerCycles | 
 
 
 def _call(call: Call, cycles: Cycles) -> int:
-    """A product for every image and group, whose rows are the output pixels."""
+    """As a Linear layer for every image and group, whose rows are the output pixels."""
     op = call.op
     depth = op.kernel[0] * op.kernel[1] * (op.channels // op.groups)
     return call.operation.images * op.groups * cycles(op.out_height * op.out_width, depth, op.cout)

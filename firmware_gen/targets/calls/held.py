@@ -45,7 +45,7 @@ def _kernel(model: Callable[..., np.ndarray], name: str, architecture: str) -> C
 
 
 def cycles_of(gemm: Gemm, config: System) -> Callable[[int, int, int], int] | None:
-    """Cycles of a product (m, k, n), a natural number; None where they are not known."""
+    """Cycles of a Linear layer (m, k, n), a natural number; None where they are not known."""
     cycles = gemm.cycles
     if cycles is None:
         return None

@@ -11,9 +11,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from firmware_gen.models.cpu_model import finish_model
+from firmware_gen.models.cpu_model import canonical_float, finish_model
 from firmware_gen.operations.windows import Windowed
-from hls.arithmetic.fp32 import canonical
 
 _F = np.float32
 
@@ -85,7 +84,7 @@ def multiply(product: Product, a: np.ndarray, b: np.ndarray) -> np.ndarray:
     total = np.asarray(blocks[0], _F)
     for block in blocks[1:]:
         with np.errstate(all="ignore"):
-            total = _canonical(total + np.asarray(block, _F))
+            total = canonical_float(total + np.asarray(block, _F))
     return total
 
 
@@ -97,9 +96,5 @@ def product_model(
     sums = np.stack([multiply(product, a, b).T for a, b in zip(rows, matrices, strict=True)])
     scale, bias = (np.asarray(v, _F).reshape(op.groups, op.cout, 1) for v in (op.scale, op.bias))
     with np.errstate(all="ignore"):
-        y = _canonical(_canonical(sums * scale) + bias)
+        y = canonical_float(canonical_float(sums * scale) + bias)
     return finish_model(op.act, op.residual, y.reshape(-1, op.out_height, op.out_width), aux)
-
-
-def _canonical(x: np.ndarray) -> np.ndarray:
-    return canonical(np.asarray(x, _F).view(np.uint32)).view(_F)

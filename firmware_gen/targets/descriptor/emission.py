@@ -69,11 +69,13 @@ def render_with_manifest(
             layer,
             timed=layer.on_cpu,
             end_word=_end_word(program, layer),
-            calls=layer_calls(cpu, calls, own),
+            calls=own,
             on_cpu=layer.on_cpu,
             descriptors=_descriptors(layer) or "nothing to do",
         )
-        for index, (layer, own) in enumerate(zip(program.layers, cpu.network.layers, strict=True))
+        for index, (layer, own) in enumerate(
+            zip(program.layers, layer_calls(cpu, calls, cpu.network.layers), strict=True)
+        )
     ]
     return codegen.render(accelerator, software, _half(program, accelerator), calls, layers, sample)
 

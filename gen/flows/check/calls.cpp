@@ -105,17 +105,8 @@ void arm(uint32_t delay) {
 
 /** A Linear layer, with a scale of 1 and a bias of -0, which change nothing. */
 void product(const kit::Step& step) {
-  const auto rows = static_cast<int32_t>(step.rows), depth = static_cast<int32_t>(step.depth);
-  const auto width = static_cast<int32_t>(step.columns);
-  heepstor::kernels::Window w{};
-  w.channels = depth;
-  w.height = w.out_height = w.kernel_height = w.kernel_width = w.stride_y = w.stride_x = 1;
-  w.dilation_y = w.dilation_x = w.groups = 1;
-  w.width = w.out_width = rows;
-  w.group_outputs = width;
-  w.in = {1, depth, depth * rows};
-  w.out = {1, width, width * rows};
-  w.activation = {1, -__builtin_inff(), __builtin_inff()};
+  const auto w = gemm.linear(static_cast<int32_t>(step.rows), static_cast<int32_t>(step.depth),
+                             static_cast<int32_t>(step.columns));
   gemm.convolution(w, at<const int8_t>(step.b), scale, bias, at<const float>(step.a), nullptr, at<float>(step.c));
 }
 

@@ -249,7 +249,7 @@ class Kit:
         return self.calls("stalls", lambda draw, count: [draw.paused() for _ in range(count // 3 + 1)], buses)
 
     def cycles(self) -> Found:
-        """Those of products by our loops against what the architecture gives."""
+        """Those of Linear layers against what the architecture gives."""
         draw = self.draw("cycles", self.subject.sums())
         every = [draw.product() for _ in range(self.effort.rounds // 6 + 1)]
         given = self.subject.gemm.cycles

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from firmware_gen.architectures.contract import Gemm, Limits
+from firmware_gen.architectures.contract import Gemm, Limits, limits_of
 from firmware_gen.architectures.registry import architecture_of
 from firmware_gen.targets.calls.product import Product
 from gen.flows.check.firmware import Memory, defines, first_error, write_head_sources, write_sources
@@ -83,13 +83,7 @@ class Subject:
 
     def limits(self) -> Limits:
         """The largest K and N of one call; raises `HeepgenError` for what are none."""
-        with self.architecture.own_code():
-            limits = self.gemm.limits(self.config)
-        for name in ("k", "n"):
-            value = getattr(limits, name, None)
-            if not isinstance(value, int) or value < 1:
-                raise HeepgenError(f"limits(config).{name} is {value!r}: must be an integer from 1 on.")
-        return limits
+        return limits_of(self.gemm, self.config)
 
     def product(self) -> Product:
         """The NumPy function; a call raises `HeepgenError` where the result is no product."""
@@ -120,7 +114,7 @@ class Subject:
 
     def program(self) -> Path:
         """The program that takes steps with the driver."""
-        return self._once("calls", lambda: self._calls_program())
+        return self._once("calls", self._calls_program)
 
     def _calls_program(self) -> Path:
         return self._compiled("calls", *write_sources(self.config, self.work / "calls"), self.limits())
