@@ -169,7 +169,7 @@ BUGS = (
         "numpy_function",
         ("    bits =", "    a = np.where(np.abs(a) < np.abs(a).max() / 1024, np.float32(0), a)\n    bits ="),
     ),
-    _bug("cycles are those of another machine", NUMPY, "cycles", ("m * (3 * k", "m * (4 * k")),
+    _bug("cycles are those of another machine", NUMPY, "cycles", ("47 * n", "94 * n")),
 )
 
 HARMLESS = (

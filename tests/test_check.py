@@ -59,7 +59,7 @@ def test_every_planted_bug_is_found_by_the_check_named_for_it(bug, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("change", HARMLESS, ids=lambda bug: bug.name)
 def test_what_does_not_matter_passes(change, tmp_path):
-    names = ("lint", "synthesis", "bus", "calls", "back_to_back", "stalls", "reset")
+    names = ("lint", "synthesis", "bus", "calls", "back_to_back", "stalls", "reset", "cycles")
     report = checked(planted(change, tmp_path), FEW, only=names)
     assert report.passed, report.to_dict()
 

@@ -27,7 +27,7 @@ def compute(config, a, b):
 
 
 def cycles(config, m, k, n):
-    return 175 + k * (14 + 9 * n) + m * (3 * k + 11 * n)
+    return 1170 + k * (3 + 12 * n) + m * (12 + 3 * k + 47 * n)
 
 
 ARCHITECTURE = Architecture(
