@@ -31,6 +31,7 @@ from gen.documents.bench import (
     read_documents,
     table,
     to_dict,
+    updated,
     write_documents,
 )
 from hls.errors import HeepgenError
@@ -88,7 +89,11 @@ def tool_speed(results: list[Measurement]) -> list[tuple[str, str]]:
 
 
 @click.command(help=__doc__)
-@click.option("--networks", metavar="A,B", help=f"Some of: {', '.join(MEASURED)}.")
+@click.option(
+    "--networks",
+    metavar="A,B",
+    help=f"Some of: {', '.join(MEASURED)}. The document keeps its other measurements then, as with --sides.",
+)
 @click.option(
     "--geometry",
     "geometries",
@@ -103,12 +108,7 @@ def tool_speed(results: list[Measurement]) -> list[tuple[str, str]]:
     metavar="NAME|PATH",
     help=f"Of the comparison; repeatable.  [default: {', '.join(ARCHITECTURES)}]",
 )
-@click.option(
-    "--sides",
-    "only_sides",
-    is_flag=True,
-    help="Nothing but the architectures side by side; the document keeps its other measurements.",
-)
+@click.option("--sides", "only_sides", is_flag=True, help="Nothing but the architectures side by side.")
 @click.option("--no-software", is_flag=True, help="Leave out the runs on the CPU alone.")
 @click.option("--speed", is_flag=True, help="Nothing but how long heepgen itself takes, in processor seconds.")
 @click.option("--json", "json_path", metavar="FILE", help="Write the measurements as JSON; - for stdout.")
@@ -129,14 +129,15 @@ def main(
         return
     try:
         names = networks.split(",") if networks else list(MEASURED)
-        before = read_documents(Path(docs)) if only_sides and docs else None
+        before = read_documents(Path(docs)) if docs and (only_sides or networks) else None
         results = [] if only_sides else _measure_all(names, geometries or GEOMETRIES, no_software)
         compared = [name for name in names if name in NETWORKS and name not in MEMORY]
-        beside = _side_by_side(compared, architectures or ARCHITECTURES)
-        if before:
-            write_documents(*before, Path(docs or "."), beside)
-        elif docs:
-            write_documents(results, tool_speed(results), Path(docs), beside)
+        beside = _side_by_side(compared, architectures or ARCHITECTURES, synthesise=not networks)
+        if docs:
+            written, tools, both = (
+                updated(before, results, beside) if before else (results, tool_speed(results), beside)
+            )
+            write_documents(written, tools, Path(docs), both)
         write_json(to_dict(results) | beside.to_dict(), json_path)
     except HeepgenError as error:
         sys.exit(f"error: {error}")
@@ -176,7 +177,7 @@ def _measure_all(names: list[str], geometries: tuple[str, ...], no_software: boo
     return results
 
 
-def _side_by_side(names: list[str], architectures: tuple[str, ...]) -> sides.Beside:
+def _side_by_side(names: list[str], architectures: tuple[str, ...], synthesise: bool) -> sides.Beside:
     configs = [load_config(None, which) for which in architectures]
     with tempfile.TemporaryDirectory(prefix="heepgen-") as folder, progress() as say:
         work = Path(folder)
@@ -186,8 +187,9 @@ def _side_by_side(names: list[str], architectures: tuple[str, ...]) -> sides.Bes
             for config in configs:
                 about = partial(_say_of, say, f"{name} on {config.architecture}")
                 found.append(sides.measure_side(name, *files, config, work, about))
-        say("synthesising the architectures")
-        return sides.Beside(tuple(found), tuple(map(sides.measure_hardware, configs)))
+        if synthesise:
+            say("synthesising the architectures")
+        return sides.Beside(tuple(found), tuple(map(sides.measure_hardware, configs)) if synthesise else ())
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ def digits() -> nn.Module:
 
 
 def single_layer() -> nn.Module:
-    return nn.Sequential(nn.Linear(14 * 14, 10))
+    return nn.Sequential(nn.Linear(12 * 12, 10))
 
 
 def multi_layer() -> nn.Module:
@@ -47,7 +47,7 @@ def three_convolutions(in_channels: int, size: int) -> nn.Module:
 
 _EXAMPLES = (
     Example("digits", (5, 1, 8, 8), digits, images(data.DIGITS), epochs=30),
-    Example("mnist-single_layer", (5, 196), single_layer, images(data.MNIST)),
+    Example("mnist-single_layer", (5, 144), single_layer, images(data.MNIST)),
     Example("mnist-multi_layer", (5, 144), multi_layer, images(data.MNIST)),
     Example("fmnist-conv2d", (1, 1, 14, 14), lambda: two_convolutions((4, 4), (16, 8)), images(data.FASHION_MNIST)),
     Example("cifar10-conv2d", (1, 3, 26, 26), lambda: three_convolutions(3, 7), images(data.CIFAR10), epochs=30),

@@ -25,8 +25,10 @@ from gen.documents.bench import (
     markdown,
     measure,
     parse_geometry,
+    read_documents,
     table,
     to_dict,
+    updated,
     write_documents,
 )
 from gen.documents.sides import Beside, Hardware, Side, measure_side
@@ -284,6 +286,15 @@ def test_architectures_side_by_side(tmp_path):
     assert "| net | `one` | 1,000 | 1.0 | 10 | 40.0 | 2.0 | 1.0 |" in text
     assert "| net | `two` | 2,500 | 2.5 | 100 | - | 1.0 | 0.5 |" in text
     assert "other on `one`. too large" in text and "| `one` | 8x8 | 5,000 | 900 | 64 | 1.5 |" in text
+
+
+def test_what_is_measured_again_takes_the_place_of_what_it_was(tmp_path):
+    write_documents([MEASURED, SKIPPED], [("tool", "1 s")], tmp_path, SIDES)
+    again, more = replace(MEASURED, cycles=290), replace(MEASURED, geometry="4x4p1")
+    side = replace(SIDES.sides[0], cycles=900)
+    results, tools, beside = updated(read_documents(tmp_path), [more, again], Beside((side,), ()))
+    assert results == [again, SKIPPED, more] and tools == [("tool", "1 s")]
+    assert beside == Beside((side, *SIDES.sides[1:]), SIDES.hardware)
 
 
 @pytest.mark.parametrize("architecture", ["descriptor", "streaming", "cpu"])

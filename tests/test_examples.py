@@ -22,7 +22,7 @@ from hls.errors import HeepgenError
 # Multiply-accumulates by hand: output pixels * kernel * input channels * output channels, per layer.
 MACS = {
     "digits": 5 * (64 * 9 * 8 + 4 * 9 * 8 * 16 + 64 * 10),
-    "mnist-single_layer": 5 * 196 * 10,
+    "mnist-single_layer": 5 * 144 * 10,
     "mnist-multi_layer": 5 * (144 * 20 + 200),
     "fmnist-conv2d": 121 * 16 * 16 + 64 * 16 * 16 * 8 + 512 * 10,
     "cifar10-conv2d": 484 * 75 * 16 + 400 * 144 * 24 + 49 * 384 * 6 + 294 * 10,
@@ -216,7 +216,7 @@ def test_idx_files(tmp_path):
     np.testing.assert_array_equal(data.train_y.numpy(), labels)
     back = data.test_x.numpy()[:, 0] * 0.3081 + 0.1307
     np.testing.assert_allclose(back * 255, images, atol=1e-3)
-    assert load(MNIST, (5, 196), tmp_path).test_x.shape == (20, 196)
+    assert load(MNIST, (5, 144), tmp_path).test_x.shape == (20, 144)
 
 
 def test_cifar_files(tmp_path):

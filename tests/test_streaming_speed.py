@@ -13,7 +13,7 @@ from hls.streaming.config import StreamingConfig
 @pytest.mark.parametrize(
     "name, limit",
     [
-        ("mnist-single_layer", 18_000),
+        ("mnist-single_layer", 13_800),
         pytest.param("fmnist-conv2d", 200_000, marks=pytest.mark.slow),
         pytest.param("cifar10-conv2d", 2_000_000, marks=pytest.mark.slow),
     ],

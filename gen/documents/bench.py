@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias, TypeVar
 
 from gen.documents import sides
 from gen.report import LayerReport
@@ -14,6 +14,8 @@ from hls import output
 from hls.config import Config
 from hls.errors import HeepgenError
 from hls.output import write_file
+
+Entry = TypeVar("Entry")
 
 WITHHELD = 0.2
 """Probability of a grant withheld, in the run that shows what a busy bus costs."""
@@ -302,10 +304,33 @@ def markdown(
     return "\n".join(lines)
 
 
-def read_documents(folder: Path) -> tuple[list[Measurement], list[tuple[str, str]]]:
-    """Measurements and times of tools that `write_documents` wrote."""
+Documents: TypeAlias = tuple[list[Measurement], list[tuple[str, str]], sides.Beside | None]
+"""What the documents are made of: measurements, times of tools, architectures side by side."""
+
+
+def read_documents(folder: Path) -> Documents:
+    """What `write_documents` wrote."""
     data = json.loads((folder / DATA).read_text())
-    return from_dict(data), [(what, time_taken) for what, time_taken in data["tools"]]
+    tools = [(what, time_taken) for what, time_taken in data["tools"]]
+    return from_dict(data), tools, sides.Beside.from_dict(data)
+
+
+def updated(before: Documents, results: Sequence[Measurement], beside: sides.Beside) -> Documents:
+    """`before` with what was measured again in the place of what it was."""
+    measurements, tools, old = before
+    old = old or sides.Beside((), ())
+    return (
+        _replaced(measurements, results, lambda m: (m.network, m.geometry)),
+        tools,
+        sides.Beside(
+            tuple(_replaced(old.sides, beside.sides, lambda s: (s.network, s.architecture))),
+            tuple(_replaced(old.hardware, beside.hardware, lambda h: h.architecture)),
+        ),
+    )
+
+
+def _replaced(before: Sequence[Entry], new: Sequence[Entry], key: Callable[[Entry], Any]) -> list[Entry]:
+    return list(({key(entry): entry for entry in before} | {key(entry): entry for entry in new}).values())
 
 
 def write_documents(
