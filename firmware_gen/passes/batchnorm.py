@@ -19,6 +19,7 @@ from firmware_gen.ir import (
     Scale,
     Slice,
     Upsample,
+    Weighted,
 )
 from firmware_gen.passes.rewrite import bypass, substitute
 
@@ -32,7 +33,7 @@ def fold_batchnorm(graph: Graph) -> Graph:
     Upsample, Concat, Slice of space, pooling and reshapes that it commutes with, when nothing else reads what lies
     between.
     After: Linear, also across a Flatten, and Conv without padding, weight' = weight * scale per input channel,
-    bias' = bias + weight * shift.
+    bias' = bias + weight * shift; unless the model has these weights as INT8.
     """
     for node in graph.nodes:
         if not isinstance(node, BatchNorm | Scale) or _has_epilogue(node):
@@ -97,7 +98,8 @@ def _into_parts(graph: Graph, concat: Concat, scale: np.ndarray, shift: np.ndarr
 def _scaled_outputs(node: Conv | Linear, scale: np.ndarray, shift: np.ndarray) -> Conv | Linear:
     per_channel = scale.reshape(-1, *[1] * (node.weight.ndim - 1))
     bias = shift if node.bias is None else node.bias * scale + shift
-    return replace(node, weight=node.weight * per_channel, bias=bias)
+    step = None if node.step is None else node.step * scale
+    return replace(node, weight=node.weight * per_channel, bias=bias, step=step)
 
 
 def _commutes(pool: Pool, scale: np.ndarray, shift: np.ndarray) -> bool:
@@ -120,6 +122,8 @@ def _into_reader(graph: Graph, value: str, scale: np.ndarray, shift: np.ndarray)
         pixels = before[2] * before[3]
         if before[0] == after[0]:
             return _into_reader(graph, reader.output, np.repeat(scale, pixels), np.repeat(shift, pixels))
+    if isinstance(reader, Weighted) and reader.step is not None:
+        return None  # its weights would not be integers times one number any more
     if isinstance(reader, Linear):
         return {reader: _with_inputs(reader, reader.weight * scale, reader.weight @ shift)}
     if isinstance(reader, Conv) and not any(reader.pads) and not reader.is_transposed:

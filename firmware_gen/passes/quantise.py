@@ -8,6 +8,9 @@ w is the BatchNorm-folded weight in float64; the division by 127 and the one by 
 in float64; rint rounds ties to even. The folded float64 bias is rounded to float32 here, and only here; so are the
 scale and bias of a Scale.
 
+Where the model has INT8 weights, q are these and scale is theirs, times the BatchNorm's; the options below say nothing
+of them.
+
 With calibrate="mse" the largest weights of a channel may be clipped: instead of max|w|, the range is that of the
 fractions CLIPS of it which gives the smallest sum of squared errors (q * scale - w)^2.
 """
@@ -63,6 +66,13 @@ def _with_range(rows: np.ndarray, largest: np.ndarray) -> tuple[np.ndarray, np.n
     return q, scale
 
 
+def _integers(weight: np.ndarray, step: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The INT8 weights that `weight` is made of, times `step` (O,), and their scale."""
+    divisor = np.where(step == 0, 1, step).reshape(-1, *[1] * (weight.ndim - 1))
+    with np.errstate(over="ignore"):
+        return np.rint(weight / divisor).astype(np.int8), step.astype(np.float32)
+
+
 def _least_squares(rows: np.ndarray, largest: np.ndarray, per_channel: bool) -> tuple[np.ndarray, np.ndarray]:
     best_q, best_scale = _with_range(rows, largest)
     best = np.full(len(rows), np.inf)
@@ -85,7 +95,10 @@ def with_biases(graph: Graph, biases: Mapping[str, np.ndarray]) -> Graph:
 def _quantise_node(node: Weighted, per_channel: bool, calibrate: str) -> Weighted:
     if node.scale is not None:
         raise HeepgenError(f"layer {node.name} is quantised already")
-    q, scale = quantise_weight(node.weight, per_channel, calibrate)
+    if node.step is not None:
+        q, scale = _integers(node.weight, node.step)
+    else:
+        q, scale = quantise_weight(node.weight, per_channel, calibrate)
     with np.errstate(over="ignore"):
         bias = np.zeros(len(scale), np.float32) if node.bias is None else node.bias.astype(np.float32)
     _check_finite(node, scale, bias)

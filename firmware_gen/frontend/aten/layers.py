@@ -43,6 +43,7 @@ def _conv(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
         a["input"],
         weight=weight,
         bias=imp.weight_or_none(node, a["bias"], "bias"),
+        step=imp.weight_step(node),
         stride=window_size(a["stride"], flat, 1),
         pads=_conv_pads(a["padding"], weight.shape[2:], dilation, flat),
         dilation=dilation,
@@ -93,7 +94,14 @@ def _conv_pads(padding: str | int | Sequence[int], kernel: Sequence[int], dilati
     return (top, left, top, left)
 
 
-def _emit_linear(imp: Importer, node: fx.Node, source: str, weight: np.ndarray, bias: np.ndarray | None) -> str:
+def _emit_linear(
+    imp: Importer,
+    node: fx.Node,
+    source: str,
+    weight: np.ndarray,
+    bias: np.ndarray | None,
+    step: np.ndarray | None = None,
+) -> str:
     """(..., I) by weight (O, I) to (..., O), or by (I,) to (...)."""
     imp.rank(node, source, tuple(range(1, 9)), "(N, features)")
     if weight.ndim not in (1, 2):
@@ -102,10 +110,10 @@ def _emit_linear(imp: Importer, node: fx.Node, source: str, weight: np.ndarray, 
     rows = math.prod(shape[:-1])
     bias = _bias_of_rows(imp, node, bias, rows, len(matrix))
     if len(shape) < 3 and weight.ndim == 2:
-        return imp.emit(node, ir.Linear, source, weight=matrix, bias=bias)
+        return imp.emit(node, ir.Linear, source, weight=matrix, bias=bias, step=step)
     if len(shape) != 2:
         source = imp.step(node, ir.Reshape, source, shape=(rows, shape[-1]))
-    product = imp.step(node, ir.Linear, source, shape=(rows, len(matrix)), weight=matrix, bias=bias)
+    product = imp.step(node, ir.Linear, source, shape=(rows, len(matrix)), weight=matrix, bias=bias, step=step)
     return imp.emit(node, ir.Reshape, product)
 
 
@@ -129,7 +137,8 @@ def _bias_of_rows(imp: Importer, node: fx.Node, bias: np.ndarray | None, rows: i
 @handles("linear", reads="input weight bias")
 def _linear(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
     weight = imp.weight(node, a["weight"], "weight")
-    return _emit_linear(imp, node, a["input"], weight, imp.weight_or_none(node, a["bias"], "bias"))
+    bias = imp.weight_or_none(node, a["bias"], "bias")
+    return _emit_linear(imp, node, a["input"], weight, bias, imp.weight_step(node))
 
 
 @handles("addmm", "addmv", reads="self mat1 mat2 mat vec beta alpha")

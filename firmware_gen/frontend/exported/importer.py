@@ -24,10 +24,11 @@ from torch.utils import _pytree as pytree
 
 from firmware_gen import ir
 from firmware_gen.frontend.aten import CONSTANT_OPERATORS, HANDLERS, HARMLESS, READS
-from firmware_gen.frontend.aten.registry import schema
+from firmware_gen.frontend.aten.registry import as_tensor, schema
 from firmware_gen.frontend.exported.dynamic import chosen_sizes, with_shape
 from firmware_gen.frontend.exported.hints import not_supported
 from firmware_gen.names import one_line, safe_name
+from firmware_gen.passes.quantise import LIMIT
 from firmware_gen.refusal import not_one_input, refusal
 from hls.errors import HeepgenError
 
@@ -571,6 +572,31 @@ class Importer:
                 f"layer {self.label(node)}: its {what} contains {bad}; train or initialise the model again"
             )
         return array
+
+    def weight_step(self, node: torch.fx.Node) -> np.ndarray | None:
+        """(O,) float64 where the weight is INT8 constants, within +-127, times a scale: that; None elsewhere."""
+        fx = _bind(node)["weight"]
+        step = self._step(fx)
+        return None if step is None else np.broadcast_to(step.double().numpy(), len(self.env[fx])).copy()
+
+    def _step(self, fx: torch.fx.Node) -> torch.Tensor | None:
+        """`weight_step` of a constant, (1,) or (O,)."""
+        if fx.op != "call_function" or not isinstance(fx.target, torch._ops.OpOverload):
+            return None
+        arguments = _bind(fx)
+        if _aten_name(fx) == "_to_copy":
+            codes = self.env[arguments["self"]]
+            return torch.ones(1) if codes.dtype == torch.int8 and (codes >= -LIMIT).all() else None
+        if _aten_name(fx) != "mul":
+            return None
+        operands = [arguments["self"], arguments["other"]]
+        for codes, scale in (operands, reversed(operands)):
+            step = self._step(codes) if isinstance(codes, torch.fx.Node) else None
+            factor = as_tensor(self.env[scale] if isinstance(scale, torch.fx.Node) else scale).detach()
+            per_channel = factor.ndim == self.env[fx].ndim and factor.numel() == len(factor)
+            if step is not None and (factor.numel() == 1 or per_channel):
+                return step * factor.reshape(-1)
+        return None
 
     def rank(self, node: torch.fx.Node, source: str | torch.Tensor, allowed: tuple[int, ...], expected: str) -> None:
         shape = self.shape(source) if isinstance(source, str) else ()
