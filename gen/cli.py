@@ -103,9 +103,10 @@ def hw(config: Any, out: str, force: bool, json_path: str | None) -> None:
       heepgen hw --rows 1 --cols 7 --arith fma    any geometry from 1x1 to 32x32
       heepgen hw --architecture ./mine            one of your own, see heepgen architectures
     """
-    from gen.console import pairs, progress, show, write_json
+    from gen.console import progress, show, write_json
     from gen.flows.hardware import geometry
     from gen.flows.hw import generate_hw
+    from gen.results.tables import pairs
 
     with progress() as say:
         say(f"generating the accelerator, {geometry(config)}")
@@ -240,7 +241,6 @@ def run(config: Any, target: str, json_path: str | None, **options: Any) -> None
     """
     from gen.console import progress, show, write_json
     from gen.flows.run import run as simulate
-    from gen.report import table
 
     with progress() as say:
         report = simulate(
@@ -253,7 +253,7 @@ def run(config: Any, target: str, json_path: str | None, **options: Any) -> None
         )
     if json_path != "-":
         click.echo(report.uart.rstrip("\n"))
-        show(table(report))
+        show(report.table())
     write_json(report, json_path)
     if not report.bit_exact:
         raise HeepgenError("the device's output differs from the bit-exact model.")
@@ -295,7 +295,7 @@ def xheep(
       heepgen xheep --heep-dir ../x-heep build/digits-app    with a program
       heepgen xheep --regenerate build/xheep                 after a change
     """
-    from gen.console import pairs, progress, show, write_json
+    from gen.console import progress, show, write_json
     from gen.flows.xheep import generate_xheep
     from gen.flows.xheep import regenerate as write_again
 
@@ -317,7 +317,7 @@ def xheep(
                 progress=say,
             )
     if json_path != "-":
-        show(pairs(f"X-HEEP project in {report.folder}", report.lines()))
+        show(report.table())
     write_json(report, json_path)
 
 
@@ -420,12 +420,12 @@ def new_architecture(folder: str, name: str | None, force: bool, json_path: str 
       heepgen new-architecture work/gemv --name gemv2
       heepgen run model.pt2 --architecture ./mine
     """
-    from gen.console import pairs, show, write_json
+    from gen.console import show, write_json
     from gen.flows.new_architecture import new_architecture as write
 
     written = write(folder, name, force=force)
     if json_path != "-":
-        show(pairs(f"Architecture {written.name} in {folder}", written.files), pairs("Next", written.next))
+        show(written.table())
     write_json(written, json_path)
 
 
@@ -498,15 +498,14 @@ def check_architecture(
 def doctor(json_path: str | None) -> None:
     """Show which tools are there, and what is missing. Exit status 1 when something needed is missing."""
     from gen.console import show, write_json
-    from gen.flows.doctor import examine, table
+    from gen.flows.doctor import examine
 
-    findings = examine()
+    report = examine()
     if json_path != "-":
-        show(table(findings))
-    write_json([finding.to_dict() for finding in findings], json_path)
-    missing = [finding.name for finding in findings if finding.required and not finding.ok]
-    if missing:
-        raise HeepgenError(f"{', '.join(missing)} cannot be used; the table says what to do.")
+        show(report.table())
+    write_json(report, json_path)
+    if report.missing:
+        raise HeepgenError(f"{', '.join(report.missing)} cannot be used; the table says what to do.")
 
 
 if __name__ == "__main__":

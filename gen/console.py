@@ -54,22 +54,9 @@ def bars() -> Iterator[Callable[[str, int, int], None]]:
         yield update
 
 
-def pairs(title: str, lines: list[tuple[str, str]]) -> Any:
-    """Two-column table of names and values."""
-    from rich.box import SIMPLE
-    from rich.table import Table
-
-    table = Table(title=title, title_justify="left", box=SIMPLE, show_header=False, pad_edge=False)
-    table.add_column(style="bold", no_wrap=True)
-    table.add_column()
-    for line in lines:
-        table.add_row(*line)
-    return table
-
-
 def write_json(report: Any, target: str | None) -> None:
     """JSON of `report` to `target` (see `write_file`), or to standard output for "-"; None writes nothing."""
-    from gen.report import to_json
+    from gen.results.result import to_json
 
     if target is None:
         return

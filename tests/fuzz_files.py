@@ -449,7 +449,7 @@ def _read_manifest(path: Path, folder: Path) -> None:
 
     from gen.flows.run import check_taps, known_symbols, linked_input, mode_of, places_of, report_of
     from gen.flows.xheep import program_of
-    from gen.report import to_json
+    from gen.results.result import to_json
     from sim.firmware import check_placements
     from xheep_integration import project
 

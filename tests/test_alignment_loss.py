@@ -16,7 +16,7 @@ from firmware_gen import CodeGenerator
 from gen.cli import main
 from gen.flows.run import Application, accelerated_layers
 from gen.flows.sw import generate_sw
-from gen.report import RunReport, alignment_warnings
+from gen.results.run import RunReport, alignment_warnings
 from hls.arithmetic.aligned_error import NOTICEABLE, alignment_loss
 from hls.config import Config
 

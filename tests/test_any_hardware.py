@@ -169,10 +169,11 @@ def test_firmware_reads_the_head_and_reaches_the_registers_behind_it(architectur
     config = architecture(how).config(lanes=7, slave_base=0xF0002000)
     report, files = linted(config, tmp_path / "hw")
     assert report.to_dict() == {
+        "schema": "heepgen.hw/1",
         "architecture": "keeper_1",
         "lanes": 7,
         "config_hash": f"0x{config.hash:08x}",
-        "modules": tuple(sorted(Path(name).stem for name in files)),
+        "modules": sorted(Path(name).stem for name in files),
     }
     result = run_soc(firmware(READ, config, tmp_path), hardware(config), config, max_cycles=200_000)
     words = [int(line, 16) for line in result.uart.splitlines()]

@@ -33,7 +33,7 @@ from gen.documents.bench import (
 )
 from gen.documents.sides import Beside, Hardware, Side, measure_side
 from gen.flows.run import hardware
-from gen.report import LayerReport
+from gen.results.run import LayerReport
 from hls.config import Config
 from hls.errors import HeepgenError
 from sim.firmware import compile_firmware

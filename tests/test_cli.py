@@ -231,7 +231,7 @@ def test_json_to_file_and_to_standard_output(heepgen, tmp_path, monkeypatch):
 
 def test_doctor_finds_the_tools(heepgen):
     result = heepgen("doctor", "--json", "-")
-    found = {f["name"]: f for f in json.loads(result.stdout)}
+    found = {f["name"]: f for f in json.loads(result.stdout)["findings"]}
     assert result.exit_code == 0
     assert all(found[name]["ok"] for name in ("python", "torch", "verilator_bin", "zig", "build cache"))
 
@@ -246,7 +246,7 @@ def test_doctor_takes_no_usage_for_a_version(monkeypatch, tmp_path):
         (tmp_path / name).chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     monkeypatch.setattr(doctor, "PROGRAMS", dict.fromkeys(("tool-a", "tool-b", "tool-c", "tool-d"), ""))
-    found = {f.name: f.version for f in doctor.examine()}
+    found = {f.name: f.version for f in doctor.examine().findings}
     assert found["tool-a"] == str(tmp_path / "tool-a") and found["tool-b"] == "tool-b 1.2 (c) 1999"
     assert found["tool-c"] == "" and found["tool-d"] == str(tmp_path / "tool-d")
 

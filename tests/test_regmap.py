@@ -6,7 +6,7 @@ import subprocess
 import hjson
 import pytest
 
-from gen.documents.docs import DOCUMENTS
+from gen.documents.docs import DOCUMENTS, documents
 from hls.bus.head import MAGIC
 from hls.descriptor.interface import regmap
 from hls.descriptor.interface.registers import ERRORS, REGISTER, REGISTERS
@@ -73,3 +73,9 @@ def test_hjson_fields_have_the_tables_bits():
 def test_generated_documents_are_up_to_date(request, name):
     text = (request.config.rootpath / name).read_text()
     assert text == DOCUMENTS[name](), "run make docs"
+
+
+def test_generated_schemas_are_up_to_date(request):
+    folder = request.config.rootpath / "docs" / "schemas"
+    written = {f"docs/schemas/{path.name}": path.read_text() for path in folder.iterdir()}
+    assert written == {name: text for name, text in documents().items() if name.startswith("docs/schemas/")}

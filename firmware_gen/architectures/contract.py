@@ -49,7 +49,7 @@ class Cycles(Protocol):
 @dataclass(frozen=True)
 class LayerCycles:
     """What a layer takes on the accelerator: cycles, and of the rest what the architecture knows; see
-    `gen.report.LayerReport`."""
+    `gen.results.run.LayerReport`."""
 
     cycles: int
     bound: int = 0

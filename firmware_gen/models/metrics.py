@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 
@@ -31,6 +32,28 @@ def sqnr(reference: np.ndarray, quantised: np.ndarray, axis: int | None = None) 
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio = np.where(n == 0, np.inf, 10 * np.log10(s / n))
     return ratio if axis is not None else float(ratio[0])
+
+
+def sqnr_db(signal: Any, result: Any) -> float | None:
+    """10 log10(sum signal^2 / sum (result - signal)^2), in float64; inf when equal, None when undefined."""
+    signal = np.asarray(signal, np.float64)
+    with np.errstate(invalid="ignore"):
+        noise = np.asarray(result, np.float64) - signal
+    power, error = float(np.sum(signal * signal)), float(np.sum(noise * noise))
+    if not math.isfinite(power) or not math.isfinite(error):
+        return None
+    if error == 0.0:
+        return math.inf
+    return 10.0 * math.log10(power / error) if power > 0.0 else None
+
+
+def compare(reference: Any, result: Any) -> dict[str, float | None]:
+    """Largest absolute difference (NaNs at the same place are equal) and SQNR in dB."""
+    reference, result = (np.asarray(a, np.float64).reshape(-1) for a in (reference, result))
+    with np.errstate(invalid="ignore"):
+        difference = np.abs(result - reference)
+    difference[(result == reference) | (np.isnan(result) & np.isnan(reference))] = 0.0
+    return {"max_abs_err": float(difference.max(initial=0.0)), "sqnr_db": sqnr_db(reference, result)}
 
 
 def weight_sqnr(before: ir.Graph, after: ir.Graph) -> dict[str, np.ndarray]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
 from gen.documents import sides
-from gen.report import LayerReport
+from gen.results.run import LayerReport
 from hls import output
 from hls.config import Config
 from hls.errors import HeepgenError
@@ -338,7 +338,7 @@ def write_documents(
 ) -> None:
     """performance.json, and performance.md, roofline.png and roofline.svg made from it."""
     from gen.documents.roofline import plot
-    from gen.report import to_json
+    from gen.results.result import to_json
 
     text = to_json(to_dict(results) | {"tools": [list(line) for line in tools]} | (beside.to_dict() if beside else {}))
     plot(results, folder)

@@ -4,12 +4,12 @@
 import importlib
 import inspect
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from firmware_gen.architectures.registry import BUILT_IN, find
 from firmware_gen.emit.cpu_calls import elementwise_header
-from gen.documents import arithmetic
+from gen.documents import arithmetic, json_format
 from gen.flows.architectures import default_text
 from hls.config import Config, Option, options, own_options
 from hls.descriptor.interface import regmap
@@ -97,18 +97,26 @@ def operators() -> str:
     return document()
 
 
-DOCUMENTS = {
+DOCUMENTS: dict[str, Callable[[], str]] = {
     "firmware_gen/runtime/elementwise.hpp": elementwise_header,
     "docs/configuration.md": configuration,
+    "docs/json.md": json_format.page,
     "docs/numerics.md": numerics,
     "docs/operators.md": operators,
     "docs/registers.md": regmap.markdown,
 }
 
 
+def documents() -> dict[str, str]:
+    """Text of everything, by path."""
+    schemas = {f"docs/{name}": text for name, text in json_format.schema_files().items()}
+    return {name: render() for name, render in DOCUMENTS.items()} | schemas
+
+
 def main() -> None:
-    for name, render in DOCUMENTS.items():
-        write_file(ROOT / name, render(), DOCUMENT if name.endswith(".md") else name)
+    for name, text in documents().items():
+        (ROOT / name).parent.mkdir(exist_ok=True)
+        write_file(ROOT / name, text, DOCUMENT if name.endswith(".md") else name)
         print(name)
 
 

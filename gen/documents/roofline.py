@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from gen.documents.bench import Measurement
-from gen.report import LayerReport
+from gen.results.run import LayerReport
 from hls.output import DOCUMENT, write_file
 
 FORMATS = ("png", "svg")

@@ -11,7 +11,7 @@ from typing import Any
 
 from firmware_gen.architectures.registry import architecture_of, find, names
 from gen.flows.sw import KIND, REFERENCE, ImportOptions
-from gen.report import LayerReport
+from gen.results.run import LayerReport
 from hls.config import Config, System, options
 from hls.config_file import unknown
 from hls.descriptor.interface.table import PROFILE_RECORD

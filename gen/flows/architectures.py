@@ -7,6 +7,8 @@ from typing import Any
 
 from firmware_gen.architectures.contract import Architecture, Gemm, limits_of
 from firmware_gen.architectures.registry import Entry, entries, load_architecture
+from gen.results.result import Result
+from gen.results.schema import ANYTHING, COUNT, FLAG, TEXT, Fields, Schema, each, maybe, record
 from hls.config import FLAGS, Option, options, own_options
 
 
@@ -60,13 +62,53 @@ def _summary(entry: Entry) -> dict[str, Any]:
     }
 
 
-@dataclass(frozen=True)
-class Listing:
+_OPTION = record(
+    {
+        "name": (TEXT, "as in the configuration file"),
+        "flag": (maybe(TEXT), "of the command line"),
+        "default": (ANYTHING, "its value where nothing is given"),
+        "allowed": (TEXT, "values, in words"),
+        "meaning": (TEXT, "what it sets"),
+        "in_hash": (FLAG, "whether firmware for one value refuses hardware with another"),
+    }
+)
+_PRODUCT = record(
+    {
+        "k": (COUNT, "largest K of a call"),
+        "n": (COUNT, "largest N of a call"),
+        "kernels": (each(TEXT), "kernels of the CPU that the driver replaces"),
+        "cycles": (FLAG, "whether the architecture says what its work takes"),
+    },
+    optional={"k", "n", "kernels", "cycles"},
+)
+_ARCHITECTURE: Fields = {
+    "name": (TEXT, "as --architecture takes it"),
+    "origin": (TEXT, "where it comes from"),
+    "summary": (TEXT, "what it is"),
+    "level": ({"enum": ["gemm", "graph"]}, "what it computes: matrix products, or whole networks"),
+    "masters": (COUNT, "OBI masters with default options"),
+    "supports": (each(TEXT), "commands that work on it"),
+    "product": (_PRODUCT, "limits of a call with default options; empty where it computes whole networks"),
+    "options": (each(_OPTION), "its own options"),
+}
+_FAULTY = record(
+    {"name": (TEXT, "of it"), "origin": (TEXT, "where it comes from"), "fault": (TEXT, "why it cannot be used")}
+)
+
+
+@dataclass(frozen=True, repr=False)
+class Listing(Result):
     """All architectures that are known."""
 
     architectures: tuple[dict[str, Any], ...]
 
-    def to_dict(self) -> dict[str, Any]:
+    schema = Schema(
+        "architectures",
+        "All architectures",
+        {"architectures": (each({"anyOf": [record(_ARCHITECTURE), _FAULTY]}), "all that are known")},
+    )
+
+    def content(self) -> dict[str, Any]:
         return {"architectures": list(self.architectures)}
 
     def table(self) -> Any:
@@ -79,14 +121,20 @@ class Listing:
         return _table("Architectures", ("name", "from", "level", "masters", "commands", "what it is"), rows)
 
 
-@dataclass(frozen=True)
-class One:
+@dataclass(frozen=True, repr=False)
+class One(Result):
     """An architecture with the options of its configuration, its own first."""
 
     architecture: dict[str, Any]
     options: tuple[Option, ...]
 
-    def to_dict(self) -> dict[str, Any]:
+    schema = Schema(
+        "architecture",
+        "One architecture",
+        {**_ARCHITECTURE, "system": (each(_OPTION), "options that every architecture has")},
+    )
+
+    def content(self) -> dict[str, Any]:
         return self.architecture | {"system": [_option(o) for o in self.options[len(self.architecture["options"]) :]]}
 
     def table(self) -> Any:

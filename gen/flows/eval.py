@@ -7,20 +7,16 @@ many consecutive inputs are one clip with one label in `y` (N / clip,), and its 
 """
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from gen.inputs import check_model, load_samples, network_name
-from gen.report import alignment_warnings
+from gen.results.evaluation import MODELS, TAPPED, EvalReport, LayerQuality
 from hls.config import System
 from hls.errors import HeepgenError
-
-MODELS = ("FP32", "fake-quantised", "bit-exact")
-TAPPED = 64
-"""Inputs from which the ratios of layers are taken."""
 
 
 @dataclass(frozen=True)
@@ -30,106 +26,6 @@ class Data:
     x: np.ndarray
     y: np.ndarray | None
     clip: int
-
-
-@dataclass(frozen=True)
-class LayerQuality:
-    """Signal-to-quantisation-noise ratios in dB. weights: of the whole layer, and of its worst channel, None without
-    weights. fake_quantised, bit_exact: of the output, against FP32. alignment_loss: as in gen.report.LayerReport."""
-
-    name: str
-    op: str
-    weights: float | None
-    worst_channel: float | None
-    fake_quantised: float
-    bit_exact: float
-    alignment_loss: float | None
-
-
-@dataclass(frozen=True)
-class EvalReport:
-    """`metric` is "accuracy" or "AUC", None without labels, and `scores` (0 to 1) has it for every one of MODELS.
-    `agreement` has, for pairs of them, how often they choose the same class; None where there are no classes.
-    `largest_error` is that of a bit-exact output against the fake-quantised one, in units of its largest output.
-    `import_check` says how the import compares with the model's program (`verify.Check`)."""
-
-    network: str
-    geometry: str
-    samples: int
-    device: str
-    metric: str | None
-    scores: dict[str, float]
-    agreement: dict[str, float] | None
-    largest_error: float
-    layers: tuple[LayerQuality, ...]
-    worst_channels: tuple[tuple[str, int, float], ...]
-    import_check: dict[str, Any]
-
-    @property
-    def warnings(self) -> list[str]:
-        return alignment_warnings({layer.name: layer.alignment_loss for layer in self.layers})
-
-    def to_dict(self) -> dict[str, Any]:
-        return asdict(self) | {"warnings": self.warnings}
-
-    def table(self) -> Any:
-        from rich.console import Group
-        from rich.text import Text
-
-        note = Text(
-            f"layers: dB against FP32 on up to {TAPPED} inputs; largest difference between bit-exact and "
-            f"fake-quantised outputs: {self.largest_error:.1e} of the largest output",
-            style="dim",
-        )
-        check = Text(self.import_check["text"], style="dim")
-        warnings = [Text(warning, style="yellow") for warning in self.warnings]
-        return Group(self._scores(), self._layers(), self._channels(), note, check, *warnings)
-
-    def _scores(self) -> Any:
-        title = f"{self.network} for {self.geometry}: {self.samples:,} inputs"
-        table = _table(title, ["model"], [*([self.metric] if self.metric else []), *self._others()])
-        for model in MODELS:
-            score = [f"{self.scores[model]:.4f}"] if self.metric else []
-            table.add_row(model, *score, *(self._agreement(model, other) for other in self._others()))
-        return table
-
-    def _others(self) -> list[str]:
-        return [f"agrees with\n{model}" for model in MODELS[:2]] if self.agreement else []
-
-    def _agreement(self, model: str, heading: str) -> str:
-        value = (self.agreement or {}).get(f"{heading.partition(chr(10))[2]}, {model}")
-        return "" if value is None else f"{100 * value:.2f} %"
-
-    def _layers(self) -> Any:
-        from firmware_gen.models.metrics import decibels
-
-        table = _table(
-            "", ["layer", "operator"], ["weights", "worst\nchannel", "output,\nfake-quantised", "output,\nbit-exact"]
-        )
-        for layer in self.layers:
-            values = (layer.weights, layer.worst_channel, layer.fake_quantised, layer.bit_exact)
-            table.add_row(layer.name, layer.op, *("-" if v is None else decibels(v) for v in values))
-        return table
-
-    def _channels(self) -> Any:
-        from firmware_gen.models.metrics import decibels
-
-        table = _table("worst channels of weights", ["layer"], ["channel", "ratio"])
-        for name, channel, ratio in self.worst_channels:
-            table.add_row(name, str(channel), decibels(ratio))
-        return table
-
-
-def _table(title: str, left: list[str], right: list[str]) -> Any:
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-
-    table = Table(title=title or None, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-    for name in left:
-        table.add_column(name)
-    for name in right:
-        table.add_column(name, justify="right")
-    return table
 
 
 def evaluate(

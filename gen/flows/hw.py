@@ -6,9 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rich.console import RenderableType
+
 from firmware_gen.architectures.contract import Architecture, Fact, Gemm, own_files
 from firmware_gen.architectures.registry import architecture_of
 from gen.flows.hardware import generate_verilog, geometry
+from gen.results.result import Result, to_json
+from gen.results.schema import TEXT, Schema, each
+from gen.results.tables import pairs
 from hls import __version__
 from hls.config import System, own_options
 from hls.errors import HeepgenError
@@ -19,8 +24,8 @@ KIND = "accelerator"
 RTL, SOFTWARE, README = "rtl", "software", "README.md"
 
 
-@dataclass(frozen=True)
-class HwReport:
+@dataclass(frozen=True, repr=False)
+class HwReport(Result):
     """A generated accelerator: its options, and what its architecture says of them."""
 
     architecture: str
@@ -28,6 +33,17 @@ class HwReport:
     options: Mapping[str, Any]
     facts: tuple[Fact, ...]
     modules: tuple[str, ...] = ()
+
+    schema = Schema(
+        "hw",
+        "A generated accelerator",
+        {
+            "architecture": (TEXT, "its name"),
+            "config_hash": (TEXT, "what firmware compares, hexadecimal"),
+            "modules": (each(TEXT), "Verilog modules"),
+        },
+        others={"type": ["number", "string", "boolean"], "description": "options, and facts, of the architecture"},
+    )
 
     @classmethod
     def of(cls, config: System, modules: tuple[str, ...] = ()) -> "HwReport":
@@ -40,7 +56,7 @@ class HwReport:
         options = {o.attribute: getattr(config, o.attribute) for o in own_options(type(config))}
         return cls(architecture.name, f"0x{config.hash:08x}", options, facts, modules)
 
-    def to_dict(self) -> dict[str, Any]:
+    def content(self) -> dict[str, Any]:
         return {
             "architecture": self.architecture,
             **self.options,
@@ -48,6 +64,9 @@ class HwReport:
             **{fact.key: fact.value for fact in self.facts},
             "modules": self.modules,
         }
+
+    def table(self) -> RenderableType:
+        return pairs(f"Accelerator {self.architecture}", self.lines())
 
     def lines(self) -> list[tuple[str, str]]:
         """Pairs of quantity and value with its unit."""
@@ -82,7 +101,6 @@ def generate_hw(
 
 
 def _write_documents(folder: Path, config: System, sources: list[str], report: HwReport) -> None:
-    from gen.report import to_json
     from xheep_integration.core import core_file
 
     architecture = architecture_of(config)

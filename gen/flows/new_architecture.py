@@ -8,8 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
+from rich.console import Group, RenderableType
 
 from firmware_gen.architectures.registry import check_new_name
+from gen.results.result import Result
+from gen.results.schema import TEXT, Schema, each
+from gen.results.tables import pairs
 from hls.config import Config
 from hls.errors import HeepgenError
 from hls.keywords import KEYWORDS
@@ -27,8 +31,8 @@ FILES = {
 """Name of every file, and what is in it; its template is called so."""
 
 
-@dataclass(frozen=True)
-class NewArchitecture:
+@dataclass(frozen=True, repr=False)
+class NewArchitecture(Result):
     """A folder that was written: its files with what is in them, and commands to go on with, with what they do."""
 
     name: str
@@ -36,7 +40,21 @@ class NewArchitecture:
     files: list[tuple[str, str]]
     next: list[tuple[str, str]]
 
-    def to_dict(self) -> dict[str, Any]:
+    schema = Schema(
+        "new-architecture",
+        "The beginning of an architecture",
+        {
+            "name": (TEXT, "of the architecture"),
+            "folder": (TEXT, "where it was written"),
+            "files": (each(TEXT), "in it"),
+            "next": (each(TEXT), "commands to go on with"),
+        },
+    )
+
+    def table(self) -> RenderableType:
+        return Group(pairs(f"Architecture {self.name} in {self.folder}", self.files), pairs("Next", self.next))
+
+    def content(self) -> dict[str, Any]:
         return vars(self) | {"files": [file for file, _ in self.files], "next": [command for command, _ in self.next]}
 
 

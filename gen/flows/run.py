@@ -16,11 +16,12 @@ import numpy as np
 
 import hls
 from firmware_gen.architectures.registry import architecture_of
+from firmware_gen.models.metrics import compare
 from gen.flows.application import Application, wanted
 from gen.flows.hardware import generate_verilog, geometry, hardware_sources
-from gen.flows.sw import MODEL, compare, generate_application, generate_sw
+from gen.flows.sw import MODEL, generate_application, generate_sw
 from gen.inputs import load_array
-from gen.report import LayerReport, OutputReport, RunReport
+from gen.results.run import LayerReport, OutputReport, RunReport
 from hls import __version__
 from hls.config import System, own_options
 from hls.errors import HeepgenError

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from gen.inputs import LARGEST_INPUT, check_model, load_array, load_samples, network_name
-from gen.report import sqnr_db
+from gen.results.firmware import Explanation, SwReport
 from hls.config import System
 from hls.errors import HeepgenError
 from hls.output import fill, generated_folder
@@ -29,57 +29,6 @@ class ImportOptions:
     per_tensor: bool = False
     calibrate: str = "max"
     biases: dict[str, list[float]] | None = None
-
-
-@dataclass(frozen=True)
-class SwReport:
-    """What was generated: outputs with the layers that compute them, layers with their MACs, the memory report of
-    the plan, and how the import compares with the model's program (`verify.Check`)."""
-
-    network: str
-    geometry: str
-    input_shape: tuple[int, ...]
-    outputs: tuple[dict[str, Any], ...]
-    layers: tuple[dict[str, Any], ...]
-    memory: dict[str, Any]
-    placements: tuple[Any, ...]
-    memory_text: str
-    import_check: dict[str, Any]
-    listing: dict[str, Any] | None = None
-
-    def to_dict(self) -> dict[str, Any]:
-        own = {k: v for k, v in vars(self).items() if k != "memory_text" and (k != "listing" or v is not None)}
-        return own | {"placements": [vars(p) for p in self.placements]}
-
-    def table(self) -> Any:
-        from rich.console import Group
-        from rich.text import Text
-
-        result = _table(f"{self.network} for {self.geometry}", ("layer", "operator", "output"))
-        for name in ("MACs", "descriptors", "bound, cycles"):
-            result.add_column(name, justify="right")
-        for layer in self.layers:
-            counts = (layer["macs"], len(layer["descriptors"]), layer["bound_cycles"])
-            numbers = [f"{n:,}" if n else "-" for n in counts]
-            result.add_row(layer["name"], layer["op"], "x".join(map(str, layer["shape"])), *numbers)
-        return Group(result, Text(self.memory_text), Text(self.import_check["text"], style="dim"))
-
-
-def _explanation(network: str, placements: tuple[Any, ...]) -> Any:
-    table = _table(f"{network}: what runs where", ("layer", "operator", "output", "runs on", "why"))
-    for p in placements:
-        table.add_row(p.name, p.op, "x".join(map(str, p.shape)), p.where, p.why)
-    return table
-
-
-def _table(title: str, columns: tuple[str, ...]) -> Any:
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-
-    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-    for name in columns:
-        table.add_column(name)
-    return table
 
 
 def generate_sw(
@@ -198,7 +147,7 @@ def generate_application(
         )
         graph = append_softmax(generator.graph) if softmax else generator.graph
         placements = tuple(generator.target.explain(graph, generator.imported))
-        explain(_explanation(name, placements))
+        explain(Explanation(name, placements).table())
         compiled = generator.program(softmax)
         progress(f"running {name} in PyTorch and in the bit-exact model")
         result = generator.reference(append_final_softmax=softmax, taps=True)
@@ -267,6 +216,7 @@ def _reference(program: Any, data: np.ndarray, generator: Any, result: Any, soft
 
     from firmware_gen.frontend.exported.importer import run_exported
     from firmware_gen.models.fake_quant import GraphModule
+    from firmware_gen.models.metrics import compare
     from firmware_gen.passes import append_softmax
 
     graph = generator.lowered
@@ -287,12 +237,3 @@ def _reference(program: Any, data: np.ndarray, generator: Any, result: Any, soft
         "layers": layers,
         "import_check": generator.check.to_dict(),
     }
-
-
-def compare(reference: Any, result: Any) -> dict[str, float | None]:
-    """Largest absolute difference (NaNs at the same place are equal) and SQNR in dB."""
-    reference, result = (np.asarray(a, np.float64).reshape(-1) for a in (reference, result))
-    with np.errstate(invalid="ignore"):
-        difference = np.abs(result - reference)
-    difference[(result == reference) | (np.isnan(result) & np.isnan(reference))] = 0.0
-    return {"max_abs_err": float(difference.max(initial=0.0)), "sqnr_db": sqnr_db(reference, result)}

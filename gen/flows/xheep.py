@@ -10,10 +10,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rich.console import RenderableType
+
 from firmware_gen.architectures.registry import architecture_of, is_loaded
 from gen.flows.application import Application, configured, wanted
 from gen.flows.hardware import geometry
 from gen.flows.hw import generate_hw
+from gen.results.result import Result
+from gen.results.schema import TEXT, Schema, each
+from gen.results.tables import pairs
 from hls import __version__
 from hls.config import System, options
 from hls.errors import HeepgenError
@@ -25,8 +30,8 @@ LINKS = ("device", "linker", "build")
 ACCELERATOR = "hw/accelerator"
 
 
-@dataclass(frozen=True)
-class XheepReport:
+@dataclass(frozen=True, repr=False)
+class XheepReport(Result):
     """Where the project is, what is in it, and what its memory cannot do."""
 
     folder: str
@@ -35,8 +40,23 @@ class XheepReport:
     apps: tuple[str, ...]
     notes: tuple[str, ...]
 
-    def to_dict(self) -> dict[str, Any]:
+    schema = Schema(
+        "xheep",
+        "An X-HEEP project",
+        {
+            "folder": (TEXT, "of the project"),
+            "geometry": (TEXT, "the accelerator, in words"),
+            "interrupt": (TEXT, "line of the accelerator"),
+            "apps": (each(TEXT), "applications in it"),
+            "notes": (each(TEXT), "what its memory cannot do"),
+        },
+    )
+
+    def content(self) -> dict[str, Any]:
         return dict(vars(self))
+
+    def table(self) -> RenderableType:
+        return pairs(f"X-HEEP project in {self.folder}", self.lines())
 
     def lines(self) -> list[tuple[str, str]]:
         return [

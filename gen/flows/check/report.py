@@ -4,7 +4,13 @@
 from dataclasses import dataclass
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
+from rich.console import RenderableType
+from rich.table import Table
+
 from gen.documents.area import Area
+from gen.results.result import Result
+from gen.results.schema import COUNT, FLAG, TEXT, Schema, each, maybe, record
 
 
 @dataclass(frozen=True)
@@ -26,8 +32,22 @@ class Check:
         return {name: getattr(self, name) for name in names}
 
 
-@dataclass(frozen=True)
-class CheckReport:
+_FIGURES = ("luts", "flip_flops", "dsps", "block_rams")
+_CHECK = record(
+    {
+        "name": (TEXT, "of the check"),
+        "passed": (FLAG, "whether nothing failed"),
+        "cases": (COUNT, "that were tried"),
+        "seed": (COUNT, "that draws them"),
+        "wave": (maybe(TEXT), "VCD file of the smallest case that fails"),
+        "message": (TEXT, "what failed"),
+    },
+    optional={"message"},
+)
+
+
+@dataclass(frozen=True, repr=False)
+class CheckReport(Result):
     """All checks of an architecture, and the area of its hardware where it is known."""
 
     architecture: str
@@ -39,19 +59,29 @@ class CheckReport:
     def passed(self) -> bool:
         return all(check.passed for check in self.checks)
 
-    def to_dict(self) -> dict[str, Any]:
-        figures = {"luts": "luts", "flip_flops": "flip_flops", "dsps": "dsps", "block_rams": "block_rams"}
+    schema = Schema(
+        "check-architecture",
+        "Checks of an architecture",
+        {
+            "architecture": (TEXT, "its name"),
+            "passed": (FLAG, "whether every check passed"),
+            "checks": (each(_CHECK), "each by itself"),
+            "area": (
+                maybe(record({name: (COUNT, name.replace("_", " ")) for name in _FIGURES})),
+                "of the hardware, where it is known",
+            ),
+        },
+    )
+
+    def content(self) -> dict[str, Any]:
         return {
             "architecture": self.architecture,
             "passed": self.passed,
             "checks": [check.to_dict() for check in self.checks],
-            "area": {key: getattr(self.area, name) for key, name in figures.items()} if self.area else None,
+            "area": {name: getattr(self.area, name) for name in _FIGURES} if self.area else None,
         }
 
-    def table(self) -> Any:
-        from rich.box import SIMPLE_HEAD
-        from rich.table import Table
-
+    def table(self) -> RenderableType:
         result = Table(title=self.geometry, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
         result.add_column("check", no_wrap=True)
         result.add_column("", no_wrap=True)

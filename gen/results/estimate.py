@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What an inference will take, as the cycle model says."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from gen.results import tables
+from gen.results.result import Result
+from gen.results.schema import COUNT, FLAG, SHAPE, TEXT, Fields, Schema, each, record
+
+
+@dataclass(frozen=True)
+class LayerEstimate:
+    """One layer; numbers mean what they mean in `gen.results.run.LayerReport`. On the CPU all but `macs` are 0."""
+
+    name: str
+    op: str
+    shape: tuple[int, ...]
+    macs: int
+    on_cpu: bool
+    cycles: int
+    bound_cycles: int
+    array_cycles: int
+    bus_words: int
+    load_stall_cycles: int
+    store_stall_cycles: int
+
+
+_ESTIMATE: Fields = {
+    "network": (TEXT, "its name"),
+    "geometry": (TEXT, "the accelerator, in words"),
+    "peak": (COUNT, "multiply-accumulates per cycle at most; 0 where nobody knows"),
+    "total_cycles": (COUNT, "of the inference, without the CPU's layers"),
+    "layers": (
+        each(
+            record(
+                {
+                    "name": (TEXT, "as in the model"),
+                    "op": (TEXT, "its operator"),
+                    "shape": (SHAPE, "of its output"),
+                    "macs": (COUNT, "multiply-accumulates"),
+                    "on_cpu": (FLAG, "whether the CPU computes it: all but `macs` are 0 then"),
+                    "cycles": (COUNT, "from the end of the layer before it"),
+                    "bound_cycles": (COUNT, "what array and bus allow: max(vectors, bus words / ports)"),
+                    "array_cycles": (COUNT, "vectors that the array takes"),
+                    "bus_words": (COUNT, "32-bit words that cross the bus"),
+                    "load_stall_cycles": (COUNT, "in which the array waits for data"),
+                    "store_stall_cycles": (COUNT, "in which the array waits for room to store"),
+                }
+            )
+        ),
+        "every layer, in the order of execution",
+    ),
+}
+_LEFT = ("layer", "operator", "output")
+_RIGHT = ("MACs", "cycles", "MAC/cycle", "bound", "cycles/bound", "load stall", "store stall")
+
+
+@dataclass(frozen=True, repr=False)
+class EstimateReport(Result):
+    """A whole inference; `total_cycles` leaves out layers on the CPU."""
+
+    network: str
+    geometry: str
+    peak: int
+    total_cycles: int
+    layers: tuple[LayerEstimate, ...]
+
+    schema = Schema("estimate", "Cycles of an inference, predicted", _ESTIMATE)
+
+    def content(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def table(self) -> RenderableType:
+        result = tables.table(f"{self.network} on {self.geometry}, predicted", _LEFT, _RIGHT, no_wrap=True)
+        for e in self.layers:
+            if e.cycles or e.on_cpu:
+                result.add_row(
+                    e.name,
+                    e.op,
+                    tables.shape(e.shape),
+                    tables.count(e.macs),
+                    "on the CPU" if e.on_cpu else tables.count(e.cycles),
+                    tables.ratio(e.macs, e.cycles),
+                    tables.count(e.bound_cycles),
+                    tables.ratio(e.cycles, e.bound_cycles),
+                    tables.count(e.load_stall_cycles),
+                    tables.count(e.store_stall_cycles),
+                )
+        macs, bound = (sum(getattr(e, name) for e in self.layers) for name in ("macs", "bound_cycles"))
+        on_cpu = sum(e.on_cpu for e in self.layers)
+        result.add_section()
+        result.add_row(
+            "total without the CPU's layers" if on_cpu else "total",
+            "",
+            "",
+            tables.count(macs),
+            tables.count(self.total_cycles),
+            tables.ratio(macs, self.total_cycles),
+            tables.count(bound),
+            tables.ratio(self.total_cycles, bound),
+            style="bold",
+        )
+        if not on_cpu:
+            return result
+        note = (
+            f"{on_cpu} of {len(self.layers)} layers run on the CPU, whose cycles heepgen run measures; the total "
+            "leaves them out"
+        )
+        return Group(result, Text(note, style="yellow"))
