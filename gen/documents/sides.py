@@ -29,7 +29,8 @@ class Side:
 
 @dataclass(frozen=True)
 class Hardware:
-    """What an architecture's hardware takes, by the flow of area.md."""
+    """What an architecture's hardware takes, by the flow of area.md. `mhz` is the clock of the whole accelerator on an
+    ECP5, 0 where it is not measured."""
 
     architecture: str
     described: str
@@ -37,6 +38,7 @@ class Hardware:
     flip_flops: int
     dsps: int
     block_rams: float
+    mhz: float = 0.0
 
 
 def measure_side(
@@ -76,19 +78,20 @@ def measure_hardware(config: System) -> Hardware:
     """Synthesise what `heepgen hw` writes for `config`."""
     from firmware_gen.architectures.contract import Whole
     from firmware_gen.architectures.registry import architecture_of
-    from gen.documents.area import Area, areas, synthesised
+    from gen.documents.area import Area, areas, placed, synthesised
     from gen.flows.run import hardware
     from sim.build import accelerator_files
 
     architecture = architecture_of(config)
-    found = Area(config.architecture)
+    found, mhz = Area(config.architecture), 0.0
     if isinstance(architecture.hardware, Whole):  # unit by unit, as area.md
         found = areas(hardware(config))[0]
     elif architecture.hardware is not None:
         files = {path.name: path.read_text(encoding="utf-8") for path in accelerator_files(hardware(config))}
-        found = synthesised(files, System.prefix.rstrip("_"))
+        root = System.prefix.rstrip("_")
+        found, mhz = synthesised(files, root), placed(config.architecture, files, root).fmax
     described = architecture.describe(config)
-    return Hardware(config.architecture, described, found.luts, found.flip_flops, found.dsps, found.block_rams)
+    return Hardware(config.architecture, described, found.luts, found.flip_flops, found.dsps, found.block_rams, mhz)
 
 
 @dataclass(frozen=True)
@@ -121,7 +124,7 @@ _COLUMNS = (
     "constants\nKiB",
     "arena\nKiB",
 )
-_HARDWARE = ("architecture", "configuration", "LUT", "FF", "DSP", "block\nRAM")
+_HARDWARE = ("architecture", "configuration", "LUT", "FF", "DSP", "block\nRAM", "MHz\nECP5")
 
 
 def rows(sides: Sequence[Side]) -> list[tuple[str, ...]]:
@@ -149,7 +152,15 @@ def rows(sides: Sequence[Side]) -> list[tuple[str, ...]]:
 def hardware_rows(hardware: Sequence[Hardware]) -> list[tuple[str, ...]]:
     """Cells of the table of hardware."""
     return [
-        (f"`{h.architecture}`", h.described, f"{h.luts:,}", f"{h.flip_flops:,}", f"{h.dsps}", f"{h.block_rams:g}")
+        (
+            f"`{h.architecture}`",
+            h.described,
+            f"{h.luts:,}",
+            f"{h.flip_flops:,}",
+            f"{h.dsps}",
+            f"{h.block_rams:g}",
+            f"{h.mhz:.0f}" if h.mhz else "-",
+        )
         for h in hardware
     ]
 
@@ -167,6 +178,9 @@ def markdown(beside: Beside, table: Callable[..., list[str]]) -> list[str]:
         *table(_COLUMNS, rows(beside.sides), 2),
         *(f"Not measured: {s.network} on `{s.architecture}`. {s.skipped}\n" for s in beside.sides if s.skipped),
         *table(_HARDWARE, hardware_rows(beside.hardware), 2),
+        "*MHz*: the whole accelerator placed alone on an ECP5-85 of speed grade 8, as in [area.md](area.md), which has",
+        "that of `descriptor` at 4x4.",
+        "",
     ]
 
 
