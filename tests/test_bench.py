@@ -285,7 +285,7 @@ def test_architectures_side_by_side(tmp_path):
     text = (tmp_path / "performance.md").read_text()
     assert "| net | `one` | 1,000 | 1.0 | 10 | 40.0 | 2.0 | 1.0 |" in text
     assert "| net | `two` | 2,500 | 2.5 | 100 | - | 1.0 | 0.5 |" in text
-    assert "other on `one`. too large" in text and "| `one` | 8x8 | 5,000 | 900 | 64 | 1.5 |" in text
+    assert "other on `one`. too large" in text and "| `one` | 8x8 | 5,000 | 900 | 64 | 1.5 | 88 |" in text
 
 
 def test_what_is_measured_again_takes_the_place_of_what_it_was(tmp_path):
