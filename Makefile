@@ -36,7 +36,7 @@ $(READY): setup.cfg pyproject.toml
 run: $(READY)  ## train a small network on digits, generate hardware and firmware, run them
 	@$(BIN)/python -m examples.train digits -o build/digits
 	@$(BIN)/heepgen hw --out build/hw
-	@$(BIN)/heepgen sw build/digits/model.pt2 --sample build/digits/sample.npy --out build/digits-app
+	@$(BIN)/heepgen sw build/digits/model.pt2 --name digits --sample build/digits/sample.npy --out build/digits-app
 	@$(BIN)/heepgen run build/digits-app --json build/digits/run.json
 	@$(BIN)/python examples/digits/compare.py build/digits build/digits/run.json
 

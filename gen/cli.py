@@ -139,7 +139,8 @@ def sw(
     Examples:
       heepgen sw model.pt2                        shapes come with the file
       heepgen sw model.onnx --input-shape 3,224,224   where it has dynamic sizes
-      heepgen sw model.pt --input-shape 1,28,28 --append-final-softmax
+      heepgen sw model.pt --append-final-softmax  the shape is what the layers leave, or --input-shape 1,28,28
+      heepgen sw model.pt2 --name digits -o app   another name than the file's
       heepgen sw model.pt2 --sample image.npy     this input, and its expected output, in the firmware
       heepgen sw model.pt2 --explain              what runs where, and why
       heepgen sw model.pt2 --listing              every descriptor: what it loads and stores, and its words
@@ -149,7 +150,7 @@ def sw(
     from gen.flows.sw import generate_sw
     from gen.inputs import network_name
 
-    out = out or f"build/{network_name(model)}-app"
+    out = out or f"build/{network_name(model, options['name'])}-app"
     with progress() as say:
         if explain and json_path != "-":
             options["explain"] = show
@@ -349,6 +350,7 @@ def xheep(
     show_default=True,
     help="Which of the model's outputs is compared with y.",
 )
+@flags.named_network
 @flags.per_tensor
 @flags.calibrate
 @flags.trust

@@ -21,11 +21,15 @@ _HEADER = 10_000  # bytes; NumPy's own limit
 _PIECE = 2**20
 
 
-def network_name(model: str | Path) -> str:
-    """Name of the network in a model file: the file's, or its folder's when the file is just called model."""
-    path = Path(model).resolve()
-    name = path.parent.name if path.stem == "model" else path.stem
-    return safe_name(os.fsencode(name).decode("utf-8", "replace"))
+def network_name(model: str | Path, name: str | None = None) -> str:
+    """Name of the network in a model file: `name`, or else the file's. Raises `HeepgenError` for a `name` that
+    cannot be one."""
+    if name is None:
+        return safe_name(os.fsencode(Path(model).stem).decode("utf-8", "replace"))
+    safe = safe_name(name).replace("/", "_")
+    if safe != name:
+        raise HeepgenError(f"--name {name!r} is no name of a network: give another, such as {safe!r}.")
+    return name
 
 
 def check_model(model: str | Path) -> None:

@@ -197,10 +197,8 @@ def refused(*args):
     return result.stderr
 
 
-def test_a_pt_needs_a_shape_and_a_pt2_knows_its_own(model, tmp_path):
-    plain = model.with_suffix(".pt")
-    assert "--input-shape" in refused("sw", plain, "-o", tmp_path / "a")
-    generate_sw(plain, Config(), tmp_path / "a", input_shape=(2, 4, 4))
+def test_a_pt_has_the_shape_of_its_layers_and_a_pt2_knows_its_own(model, tmp_path):
+    generate_sw(model.with_suffix(".pt"), Config(), tmp_path / "a")
     generate_sw(model, Config(), tmp_path / "b", input_shape=(2, 4, 4))
     assert "[1, 2, 4, 4]" in refused("sw", model, "--input-shape", "3,4,4", "-o", tmp_path / "c")
     assert not (tmp_path / "c").exists()

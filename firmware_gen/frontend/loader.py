@@ -19,6 +19,7 @@ from firmware_gen.frontend import aten
 from firmware_gen.frontend.exported.importer import with_fixed_sizes
 from firmware_gen.frontend.exported.pt2 import export_load, load_pt2
 from firmware_gen.frontend.onnx import load_onnx
+from firmware_gen.names import one_line
 from hls.errors import HeepgenError
 
 # Layers that a pickled nn.Module may consist of; the importer decides which of them it supports.
@@ -43,9 +44,9 @@ def load_model(
     input_shape: tuple[int, ...] | None = None,
     batch: int | None = None,
 ) -> nn.Module | ExportedProgram:
-    """Load a torch.export archive (.pt2), an nn.Module of standard layers of torch.save (.pt, .pth), or an ONNX
-    file (.onnx), which becomes an ExportedProgram; `input_shape` and `batch` give the sizes that a .pt2 or an .onnx
-    leaves open.
+    """Load a torch.export archive (.pt2), an nn.Module of standard layers of torch.save (.pt, .pth), by itself or as
+    the only one in a dictionary, or an ONNX file (.onnx), which becomes an ExportedProgram; `input_shape` and `batch`
+    give the sizes that a .pt2 or an .onnx leaves open.
 
     Nothing in the file is executed unless `trust_pickle`, which loads as torch does by itself.
     Raises HeepgenError, one sentence, for missing, damaged, unsafe and unsuitable files.
@@ -63,7 +64,12 @@ def load_model(
             return load_pt2(path, input_shape, batch)
         return with_fixed_sizes(export_load(path, path), str(path), input_shape, batch)
     if "constants.pkl" in names:
-        raise HeepgenError(f"{path} is a TorchScript archive, which is not supported; use {SAVE_AGAIN}")
+        raise HeepgenError(
+            f"{path} is a TorchScript archive, a program that would have to run to tell its layers, so it is not "
+            f"loaded; from the model that it was made of use {SAVE_AGAIN}, or, if you trust the file, give "
+            "torch.export.save what TS2EPConverter(torch.jit.load(file), (example,)).convert() of "
+            "torch._export.converter makes of it"
+        )
     loaded = _load_trusted(path) if trust_pickle else _load_module(path)
     return _checked_module(path, loaded)
 
@@ -134,9 +140,24 @@ def _holds_weights(loaded: object) -> bool:
     return isinstance(loaded, dict) and any(isinstance(v, torch.Tensor) or _holds_weights(v) for v in loaded.values())
 
 
-def _checked_module(path: Path, loaded: object) -> nn.Module:
+def _modules_in(loaded: object, key: str = "") -> dict[str, nn.Module]:
+    """Modules, by their keys, in a dictionary, or in dictionaries in it; one with several keys once."""
     if isinstance(loaded, nn.Module):
-        return loaded
+        return {key: loaded}
+    if not isinstance(loaded, dict):
+        return {}
+    inside = [_modules_in(value, f"{key}.{name}" if key else str(name)) for name, value in loaded.items()]
+    unlike = {id(module): (name, module) for found in reversed(inside) for name, module in found.items()}
+    return dict(reversed(unlike.values()))
+
+
+def _checked_module(path: Path, loaded: object) -> nn.Module:
+    modules = _modules_in(loaded)
+    if len(modules) == 1:
+        return next(iter(modules.values()))
+    if modules:
+        keys = ", ".join(one_line(key) for key in modules)
+        raise HeepgenError(f"{path} holds {len(modules)} models, {keys}: save the one to compile to a file of its own")
     if _holds_weights(loaded):
         raise HeepgenError(
             f"{path} holds weights only (a state_dict), which say nothing about the layers: load them into "

@@ -17,6 +17,7 @@ def estimate(
     model: str | Path,
     config: System,
     *,
+    name: str | None = None,
     append_final_softmax: bool = False,
     per_tensor: bool = False,
     progress: Callable[[str], None] = lambda message: None,
@@ -24,11 +25,11 @@ def estimate(
 ) -> EstimateReport:
     """Compile `model` and predict its cycles; options and errors as for `generate_sw`."""
     check_model(model)
+    name = network_name(model, name)
     from firmware_gen import CodeGenerator
 
     progress(f"loading {model}")
     exported, data = load_program(Path(model), **import_options)
-    name = network_name(model)
     progress(f"compiling {name}")
     generator = CodeGenerator(exported, data, None, config, name=name, per_channel=not per_tensor)
     progress(f"stepping {name} through the cycle model")

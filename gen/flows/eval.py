@@ -33,6 +33,7 @@ def evaluate(
     data: str | Path,
     config: System,
     *,
+    name: str | None = None,
     device: str | None = None,
     batch: int = 256,
     limit: int | None = None,
@@ -50,6 +51,7 @@ def evaluate(
     Raises HeepgenError.
     """
     check_model(model)
+    name = network_name(model, name)
     from firmware_gen import CodeGenerator
     from firmware_gen.api import read_model
     from firmware_gen.models import metrics
@@ -60,7 +62,6 @@ def evaluate(
     given, shape = _loaded(model, trust_pickle)
     loaded = load_data(data, limit, shape)
     program, example = _program(model, given, loaded)
-    name = network_name(model)
     x = _whole_batches(loaded.x, len(example))
     checked = read_model(program, example, name)
     if output >= len(checked.imported.outputs):

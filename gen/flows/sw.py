@@ -2,6 +2,7 @@
 """`heepgen sw`: the firmware of a model, and what PyTorch says about the same input, in one folder."""
 
 import json
+import logging
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -36,6 +37,7 @@ def generate_sw(
     config: System,
     out: str | Path,
     *,
+    name: str | None = None,
     sample: str | Path | None = None,
     input_shape: tuple[int, ...] | None = None,
     batch: int | None = None,
@@ -53,14 +55,16 @@ def generate_sw(
     """Write the firmware of the model file `model` for `config` to the folder `out`, whole or not at all.
 
     `sample` is a .npy file; without one the sample input is drawn from a normal distribution, the same one
-    every time. `input_shape` has no batch dimension. `bias_correction` is an .npz file of inputs `x` from which biases
-    are corrected. With `listing` the folder also holds what every descriptor does, beside its words. `explain` is
-    called with a table of what runs where, and why, before anything is compiled. Raises `HeepgenError`, naming the
-    layer or the numbers, for a model or an input that cannot be used.
+    every time. `name` is the network's, by default that of the file. `input_shape` has no batch dimension.
+    `bias_correction` is an .npz file of inputs `x` from which biases are corrected. With `listing` the folder also
+    holds what every descriptor does, beside its words. `explain` is called with a table of what runs where, and why,
+    before anything is compiled. Raises `HeepgenError`, naming the layer or the numbers, for a model or an input that
+    cannot be used.
     """
+    check_model(model)
+    name = network_name(model, name)
     progress(f"loading {model}")
     program, data = load_program(Path(model), sample, input_shape, batch, trust_pickle)
-    name = network_name(model)
     checked = biases = None
     if bias_correction is not None:
         from firmware_gen.api import read_model
@@ -187,12 +191,9 @@ def _exported(
     if isinstance(loaded, ExportedProgram):
         return loaded
     if sample is not None:
-        return export(loaded, load_array(sample, "--sample"))
-    if input_shape is None:
-        raise HeepgenError(
-            f"{model} does not say which input it takes: give --input-shape (such as 1,28,28) or --sample."
-        )
+        return export(loaded, _sample(sample, input_shape, batch))
     batch = batch or 1
+    input_shape = input_shape or _shape_of_layers(model, loaded, batch)
     if math.prod((batch, *input_shape)) > LARGEST_INPUT:
         raise HeepgenError(
             f"--input-shape {list(input_shape)} with --batch {batch} is "
@@ -200,6 +201,45 @@ def _exported(
             "smaller one."
         )
     return export(loaded, np.zeros((batch, *input_shape), np.float32))
+
+
+def _sample(path: str | Path, input_shape: tuple[int, ...] | None, batch: int | None) -> np.ndarray:
+    """The array of `path`, which says all about the input of a module; other options must agree with it."""
+    data: np.ndarray = load_array(path, "--sample")
+    if batch is not None and (data.ndim == 0 or len(data) != batch):
+        raise HeepgenError(f"--batch {batch}: --sample {path} has shape {list(data.shape)}; leave the option out.")
+    if input_shape is not None and data.shape[1:] != input_shape:
+        raise HeepgenError(
+            f"--input-shape {list(input_shape)}: --sample {path} has shape {list(data.shape)}, whose first size is the "
+            "batch; leave the option out."
+        )
+    return data
+
+
+def _shape_of_layers(model: Path, loaded: Any, batch: int) -> tuple[int, ...]:
+    """The shape of one input that the layers of a module leave."""
+    from firmware_gen.frontend.input_shape import ENOUGH, input_shapes
+
+    shapes = input_shapes(loaded, batch)
+    written = [",".join(map(str, shape)) for shape in shapes]
+    if len(shapes) == 1:
+        logging.getLogger("heepgen").warning(
+            "%s: its layers take inputs of %s%s (--input-shape gives another shape)",
+            model,
+            written[0],
+            ", and of no other square" if len(shapes[0]) == 3 else "",
+        )
+        return shapes[0]
+    if shapes:
+        more = " and more" if len(shapes) == ENOUGH else ""
+        raise HeepgenError(
+            f"{model}: its layers take inputs of {', of '.join(written)}{more}: say which by --input-shape "
+            f"{written[0]}, or give a --sample."
+        )
+    raise HeepgenError(
+        f"{model} does not say which input it takes, and no square or flat one fits its layers: give --input-shape, "
+        "channels, height and width such as 1,28,28, or --sample."
+    )
 
 
 def exported_input_shape(program: Any) -> tuple[int, ...]:

@@ -200,7 +200,7 @@ def _check_names(programs: Sequence[Any], applications: Sequence[Application]) -
         if other is not application.folder:
             raise HeepgenError(
                 f"{other} and {application.folder} would both be sw/applications/{program.name}; leave "
-                "one out, or generate it again from a model file of another name."
+                "one out, or generate it again with another --name."
             )
 
 
