@@ -12,7 +12,7 @@ import torch
 from firmware_gen import ir
 from firmware_gen.architectures.registry import architecture_of
 from firmware_gen.architectures.targets import target_of
-from firmware_gen.emit.codegen import KIND
+from firmware_gen.emit.folder import application_folder
 from firmware_gen.frontend.exported import verify
 from firmware_gen.frontend.exported.importer import Example, Model, import_program
 from firmware_gen.memory.planner import MemoryReport
@@ -22,7 +22,7 @@ from firmware_gen.passes import append_softmax, run_passes
 from firmware_gen.passes.quantise import quantise, with_biases
 from hls.config import Config, System
 from hls.errors import HeepgenError
-from hls.output import write_files
+from hls.output import fill
 
 
 @dataclass(frozen=True)
@@ -88,10 +88,12 @@ class CodeGenerator:
     def generate_code(
         self, append_final_softmax: bool = False, overwrite_existing_generated_files: bool = True
     ) -> Path:
-        """Write C++ sources, manifest.json and the memory report; returns the folder."""
+        """Write the application: C++ sources, manifest.json and the memory report in `gen/`, which alone is replaced
+        later, and beside it a first main.cpp, where there is none; returns the folder."""
         outputs = self.reference(append_final_softmax=append_final_softmax).outputs
         files, _ = self.target.render(self.program(append_final_softmax), self.sample, outputs)
-        write_files(self.out_dir, KIND, files, overwrite=overwrite_existing_generated_files)
+        with application_folder(self.out_dir, among=True, overwrite=overwrite_existing_generated_files) as folder:
+            fill(folder, files)
         return self.out_dir
 
     def program(self, append_final_softmax: bool = False) -> Any:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from firmware_gen.emit.folder import GENERATED, MANIFEST, MODEL
 from firmware_gen.names import safe_name
 from hls.errors import HeepgenError
 from hls.input import open_input
@@ -35,8 +36,8 @@ def network_name(model: str | Path, name: str | None = None) -> str:
 def check_model(model: str | Path) -> None:
     """Raise `HeepgenError` when there is no model file `model`: before PyTorch is loaded, which takes seconds."""
     path = Path(model)
-    if (path / "manifest.json").is_file():
-        inside = path / "model.pt2"
+    if (path / GENERATED / MANIFEST).is_file():
+        inside = path / GENERATED / MODEL
         what = f"name the model file, such as {inside}" if inside.is_file() else "name its model file"
         raise HeepgenError(f"{model} is firmware already, which heepgen run runs; {what}.")
     if path.is_dir():

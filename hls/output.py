@@ -119,30 +119,51 @@ def _note(folder: Path, kind: str, files: Mapping[str, str | list[str]], note: d
 
 @contextmanager
 def generated_folder(
-    folder: str | Path, kind: str, *, overwrite: bool = True, force: bool = False, note: dict[str, Any] | None = None
+    folder: str | Path,
+    kind: str,
+    *,
+    part: str = "",
+    among: bool = False,
+    overwrite: bool = True,
+    force: bool = False,
+    note: dict[str, Any] | None = None,
 ) -> Iterator[Path]:
     """Temporary folder to fill; renamed to `folder` when the block ends well, removed when it raises.
 
     The marker holds `kind`, `note` and the files. An existing folder is replaced when it is empty, or when its marker
     is of the same kind, `overwrite` is set, and nothing in it was added or edited. `force` moves anything else aside
     to `folder`.old; without it, `HeepgenError`. Where `folder` is a symbolic link, the folder behind it is meant.
+
+    With `part`, only the folder of this name in `folder` is ours, with the marker in it: where it is there, it alone is
+    replaced. What the block writes beside it is for a new `folder`, and the user's from then on. With `among`, a
+    `folder` that holds other files gets `part` too, and of what is beside it the files that it has not.
     """
     shown, folder = folder, _resolved(folder)
+    beside: Path | None = None
+    again = bool(part) and marker(folder / part).get("kind") == kind
+    if again or among and folder.is_dir() and any(folder.iterdir()):
+        beside = None if again else folder
+        shown, folder = Path(shown) / part, _resolved(folder / part)
     _aside(shown, folder, kind, overwrite, force)
     with _parents(folder, shown), _workplace(folder.parent, f".{folder.name[:100]}.") as work:
         content = work / "new"
-        content.mkdir()
+        ours = content / part
+        ours.mkdir(parents=True)
         yield content
-        _note(content, kind, _checksums(content), note)
+        _note(ours, kind, _checksums(ours), note)
         old = _aside(shown, folder, kind, overwrite, force) or work / "old"
         if folder.exists():
             folder.rename(old)
         try:
-            content.rename(folder)
+            (ours if again or beside else content).rename(folder)
         except OSError:
             if old.exists():
                 old.rename(folder)
             raise
+        if beside:
+            for path in content.iterdir():
+                if not os.path.lexists(beside / path.name):
+                    path.rename(beside / path.name)
 
 
 def _resolved(folder: str | Path) -> Path:

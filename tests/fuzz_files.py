@@ -93,7 +93,7 @@ def _corpus(folder: Path) -> None:
         torch.export.save(torch.export.export(network.eval(), (torch.zeros(SHAPE),)), folder / "pt2" / f"{name}.pt2")
     generate_sw(folder / "pt2" / "residual.pt2", Config(), folder / "application")
     (folder / "manifest").mkdir()
-    shutil.copyfile(folder / "application" / "manifest.json", folder / "manifest" / "manifest.json")
+    shutil.copyfile(folder / "application" / "gen" / "manifest.json", folder / "manifest" / "manifest.json")
     (folder / "hjson").mkdir()
     shutil.copyfile(Path(__file__).parent.parent / "heepstor_cfg.hjson", folder / "hjson" / "default.hjson")
     (folder / "hjson" / "small.hjson").write_text(
@@ -457,7 +457,7 @@ def _read_manifest(path: Path, folder: Path) -> None:
     manifest, config = application.manifest, application.config
     check_taps(application, ())
     linked_input(application)
-    symbols = dict.fromkeys(("heepgen_result", "heepgen_timing_residual", "heepgen_arena_residual"), 0x8000)
+    symbols = dict.fromkeys(("heepgen_result_residual", "heepgen_timing_residual", "heepgen_arena_residual"), 0x8000)
     for software in (False, True):
         mode = mode_of(manifest, software)
         check_placements(config, mode["placements"])
@@ -501,7 +501,7 @@ def attempt(read: Callable[[], None]) -> tuple[str, str]:
 
 
 def _path_of(kind: str, folder: Path) -> Path:
-    return folder / "application" / "manifest.json" if kind == "manifest" else folder / f"case.{kind}"
+    return folder / "application" / "gen" / "manifest.json" if kind == "manifest" else folder / f"case.{kind}"
 
 
 def _work(corpus_folder: Path, folder: Path, seed: int, connection) -> None:

@@ -37,6 +37,7 @@ from gen.results.run import LayerReport
 from hls.config import Config
 from hls.errors import HeepgenError
 from sim.firmware import compile_firmware
+from tests.applications import generated
 
 LAYERS = (
     LayerReport("conv", "Conv2d", (1, 8, 4, 4), 6400, 200, bound_cycles=160, bus_words=320, array_cycles=100),
@@ -146,10 +147,16 @@ def link(folder, network, config):
     """Compile the application of an example network, with and without accelerator."""
     model, sample = bench.prepare(bench.NETWORKS[network], folder)
     CodeGenerator(load_model(model), np.load(sample), folder / "app", config).generate_code()
-    manifest = json.loads((folder / "app" / "manifest.json").read_text())
-    sources, headers = ([folder / "app" / p for p in manifest[key]] for key in ("sources", "include_dirs"))
-    for mode in (manifest["accelerator"], manifest["software"]):
-        compile_firmware(sources, headers, mode["defines"], config, folder / "app.elf", placements=mode["placements"])
+    application = generated(folder / "app")
+    for mode in (application.manifest["accelerator"], application.manifest["software"]):
+        compile_firmware(
+            application.sources,
+            application.include_dirs,
+            mode["defines"],
+            config,
+            folder / "app.elf",
+            placements=mode["placements"],
+        )
 
 
 @pytest.mark.parametrize("network", bench.MEMORY)

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The generated application: its files, and its software kernels compiled for the host against their NumPy twins."""
 
-import json
 import shutil
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from sim.firmware import compile_firmware
 from sim.run import run_soc
 from sim.toolchain import host_compiler, run_tool
 from tests import networks
+from tests.applications import generated
 
 HERE = Path(__file__).parent
 
@@ -81,11 +81,12 @@ def generate(folder, name, softmax=False, sample=None, **options):
     sample = torch.randn(shape) if sample is None else sample
     generator = CodeGenerator(model, sample, folder, name=name.replace(" ", "_"), **options)
     generator.generate_code(append_final_softmax=softmax)
-    return generator, json.loads((folder / "manifest.json").read_text())
+    return generator, generated(folder).manifest
 
 
-def run_on_host(folder, manifest, *flags):
+def run_on_host(folder, *flags):
     """Output of the application compiled for the host; every warning is an error."""
+    application = generated(folder)
     shutil.copyfile(HERE / "host_soc.hpp", folder / "soc.hpp")
     run_tool(
         [
@@ -98,9 +99,8 @@ def run_on_host(folder, manifest, *flags):
             "-Wextra",
             "-Werror",
             *flags,
-            f"-I{folder}",
-            f"-I{folder / 'runtime'}",
-            *[folder / s for s in manifest["sources"]],
+            *[f"-I{d}" for d in application.include_dirs],
+            *application.sources,
             "-o",
             folder / "app",
         ],
@@ -113,9 +113,7 @@ def run_on_host(folder, manifest, *flags):
 def test_software_kernels_give_the_bits_of_their_twins(tmp_path, name):
     softmax = len(MODELS[name][1]) == 2
     generator, manifest = generate(tmp_path, name, softmax)
-    said = run_on_host(
-        tmp_path, manifest, "-DUSE_SOFTWARE_DNN_LAYER_OPERATORS=1", "-DENABLE_DEBUG_HEEPSTOR_ASSERTIONS=1"
-    )
+    said = run_on_host(tmp_path, "-DUSE_SOFTWARE_DNN_LAYER_OPERATORS=1", "-DENABLE_DEBUG_HEEPSTOR_ASSERTIONS=1")
     expected = np.array(manifest["software"]["expected_bits"], np.uint32).view(np.float32)
     want = generator.reference(append_final_softmax=softmax).output.reshape(-1)
     np.testing.assert_allclose(expected, want, atol=1e-5 * max(1, np.abs(want).max()))
@@ -123,10 +121,10 @@ def test_software_kernels_give_the_bits_of_their_twins(tmp_path, name):
 
 
 TWO_MODELS = """\
-#include "linear/model.hpp"
-#include "linear/sample.hpp"
-#include "groups/model.hpp"
-#include "groups/sample.hpp"
+#include "groups/gen/model.hpp"
+#include "groups/gen/sample.hpp"
+#include "linear/gen/model.hpp"
+#include "linear/gen/sample.hpp"
 #include "soc.hpp"
 int main() {
   uint32_t wrong = 0;
@@ -156,14 +154,14 @@ def two_models(folder, config=None):
     manifests = [generate(folder / name, name, config=config or Config())[1] for name in ("linear", "groups")]
     (folder / "two.cpp").write_text(TWO_MODELS)
     own = [
-        folder / name / source
+        folder / name / "gen" / source
         for name in ("linear", "groups")
         for source in manifests[0]["sources"]
-        if "/" not in source and source != "main.cpp"
+        if "/" not in source
     ]
-    shared = [folder / "linear" / source for source in manifests[0]["sources"] if "/" in source]
+    shared = [folder / "linear" / "gen" / source for source in manifests[0]["sources"] if "/" in source]
     assert all(manifest["input"]["kept"] for manifest in manifests)
-    return [folder / "two.cpp", *own, *shared], [folder, folder / "linear" / "runtime"]
+    return [folder / "two.cpp", *own, *shared], [folder, folder / "linear" / "gen" / "runtime"]
 
 
 def test_two_models_in_one_program(tmp_path):
@@ -211,10 +209,14 @@ def test_software_kernels_with_special_values(tmp_path, name):
     _, manifest = generate(tmp_path, name, sample=sample)
     bits = np.array(manifest["software"]["expected_bits"], np.uint32)
     assert np.isnan(bits.view(np.float32)).any() and set(bits[np.isnan(bits.view(np.float32))]) == {0x7FC00000}
-    sources, headers = ([tmp_path / p for p in manifest[key]] for key in ("sources", "include_dirs"))
-    mode = manifest["software"]
+    application, mode = generated(tmp_path), manifest["software"]
     elf = compile_firmware(
-        sources, headers, mode["defines"], config, tmp_path / "app.elf", placements=mode["placements"]
+        application.sources,
+        application.include_dirs,
+        mode["defines"],
+        config,
+        tmp_path / "app.elf",
+        placements=mode["placements"],
     )
     result = run_soc(elf, None, config)
     assert result.ok and "mismatches=0" in result.uart
@@ -222,12 +224,13 @@ def test_software_kernels_with_special_values(tmp_path, name):
 
 def test_a_wrong_bit_is_noticed(tmp_path):
     _, manifest = generate(tmp_path, "linear")
-    text = (tmp_path / "sample.cpp").read_text()
+    sample = tmp_path / "gen" / "sample.cpp"
+    text = sample.read_text()
     first = f"0x{manifest['software']['expected_bits'][0]:08x}"
     assert first in text
-    (tmp_path / "sample.cpp").write_text(text.replace(first, f"0x{int(first, 16) ^ 1:08x}"))
+    sample.write_text(text.replace(first, f"0x{int(first, 16) ^ 1:08x}"))
     with pytest.raises(HeepgenError, match="mismatches=1"):
-        run_on_host(tmp_path, manifest, "-DUSE_SOFTWARE_DNN_LAYER_OPERATORS=1")
+        run_on_host(tmp_path, "-DUSE_SOFTWARE_DNN_LAYER_OPERATORS=1")
 
 
 @pytest.mark.parametrize("mode", ["accelerator", "software"])
@@ -236,10 +239,10 @@ def test_a_wrong_bit_is_noticed(tmp_path):
 )
 def test_builds_for_the_device_without_a_warning(tmp_path, toolchain, mode):
     generator, manifest = generate(tmp_path, "convolutions", softmax=True)
-    sources, headers = ([tmp_path / p for p in manifest[key]] for key in ("sources", "include_dirs"))
+    application = generated(tmp_path)
     elf = compile_firmware(
-        sources,
-        headers,
+        application.sources,
+        application.include_dirs,
         manifest[mode]["defines"] | {"ENABLE_DEBUG_HEEPSTOR_ASSERTIONS": 1},
         generator.config,
         tmp_path / "app.elf",
@@ -250,7 +253,7 @@ def test_builds_for_the_device_without_a_warning(tmp_path, toolchain, mode):
 
 
 def test_hardware_mismatch_names_both_geometries(tmp_path):
-    generator, manifest = generate(tmp_path, "linear", config=Config(rows=4, cols=6))
+    generator, _ = generate(tmp_path, "linear", config=Config(rows=4, cols=6))
     other = Config(rows=8, cols=8, arithmetic="fma")
     names = "".join(
         f"  fake_registers[HEEPSTOR_ARCHITECTURE{i}_REG / 4] = {word}u;\n"
@@ -269,7 +272,7 @@ def test_hardware_mismatch_names_both_geometries(tmp_path):
         )
     )
     with pytest.raises(HeepgenError) as caught:
-        run_on_host(tmp_path, manifest)
+        run_on_host(tmp_path)
     assert (
         "HG failed: the accelerator is 8x8 fma, 2 ports, configuration "
         f"{other.hash:08x}; this program was generated for 4x6 aligned, 2 ports, configuration "
@@ -278,9 +281,9 @@ def test_hardware_mismatch_names_both_geometries(tmp_path):
 
 
 def test_no_accelerator_and_wrong_version_are_said(tmp_path):
-    _, manifest = generate(tmp_path, "linear")
+    generate(tmp_path, "linear")
     with pytest.raises(HeepgenError, match="HG failed: no heepgen accelerator"):
-        run_on_host(tmp_path, manifest)
+        run_on_host(tmp_path)
     main = tmp_path / "main.cpp"
     main.write_text(
         main.read_text().replace(
@@ -290,35 +293,39 @@ def test_no_accelerator_and_wrong_version_are_said(tmp_path):
         )
     )
     with pytest.raises(HeepgenError, match=f"has version 77, this program needs {VERSION}"):
-        run_on_host(tmp_path, manifest)
+        run_on_host(tmp_path)
 
 
 def test_existing_files_are_kept_when_asked(tmp_path):
     generator, _ = generate(tmp_path, "linear")
-    (tmp_path / "model.cpp").write_text("mine")
-    with pytest.raises(HeepgenError, match="already holds generated files"):
+    model = tmp_path / "gen" / "model.cpp"
+    with pytest.raises(HeepgenError, match="gen already holds a generated application"):
         generator.generate_code(overwrite_existing_generated_files=False)
-    assert (tmp_path / "model.cpp").read_text() == "mine"
-    with pytest.raises(HeepgenError, match="holds model.cpp, which was changed"):
+    model.write_text("mine")
+    with pytest.raises(HeepgenError, match="gen holds model.cpp, which was changed"):
         generator.generate_code(overwrite_existing_generated_files=True)
-    assert (tmp_path / "model.cpp").read_text() == "mine"
-    (tmp_path / "model.cpp").unlink()
+    assert model.read_text() == "mine"
+    model.unlink()
     generator.generate_code(overwrite_existing_generated_files=True)
-    assert "model_run" in (tmp_path / "model.cpp").read_text()
+    assert "model_run" in model.read_text()
 
 
 @pytest.mark.parametrize("overwrite", [True, False])
 def test_a_program_of_the_user_is_never_replaced(tmp_path, overwrite):
     (tmp_path / "main.cpp").write_text("int main() { return mine(); }")
+    (tmp_path / "notes").mkdir()
     model, shape = MODELS["linear"]
     generator = CodeGenerator(model, torch.zeros(shape), tmp_path)
-    with pytest.raises(HeepgenError, match="main.cpp, which heepgen did not write"):
-        generator.generate_code(overwrite_existing_generated_files=overwrite)
-    assert [p.name for p in tmp_path.iterdir()] == ["main.cpp"]
-    (tmp_path / "main.cpp").rename(tmp_path / "mine.cpp")
-    for _ in range(2):
+    generator.generate_code(overwrite_existing_generated_files=overwrite)
+    generator.generate_code()
+    assert (tmp_path / "main.cpp").read_text() == "int main() { return mine(); }"
+    assert (tmp_path / "notes").is_dir() and "model_run" in (tmp_path / "gen" / "model.cpp").read_text()
+    shutil.rmtree(tmp_path / "gen")
+    (tmp_path / "gen").mkdir()
+    (tmp_path / "gen" / "mine.cpp").write_text("mine")
+    with pytest.raises(HeepgenError, match="gen was not written by heepgen"):
         generator.generate_code()
-    assert "mine()" in (tmp_path / "mine.cpp").read_text()
+    assert [p.name for p in (tmp_path / "gen").iterdir()] == ["mine.cpp"]
 
 
 def test_nothing_is_written_when_the_sample_is_wrong(tmp_path):

@@ -156,7 +156,7 @@ def test_sw_explains_what_runs_where_even_when_it_does_not_fit(tmp_path):
     model, _ = save(tmp_path, classifier(), torch.zeros(1, 1, 6, 6), x=np.zeros(1))
     arguments = ["sw", str(model), "--explain", "-o", str(tmp_path / "app")]
     shown = CliRunner().invoke(main, arguments, catch_exceptions=False)
-    assert shown.exit_code == 0 and (tmp_path / "app" / "memory.svg").exists()
+    assert shown.exit_code == 0 and (tmp_path / "app" / "gen" / "memory.svg").exists()
     assert all(text in shown.output for text in ("what runs where", "array", "smallest memory that would do: 2 banks"))
     large = tmp_path / "large.pt2"
     torch.export.save(torch.export.export(nn.Linear(3000, 1000).eval(), (torch.zeros(1, 3000),)), large)

@@ -86,11 +86,11 @@ def run_main(app, folder, text=None, **options):
     shutil.copytree(app, copy)
     if text:
         (copy / "main.cpp").write_text(text)
-    manifest = Application.open(copy).manifest
-    mode = manifest["accelerator"]
+    application = Application.open(copy)
+    mode = application.manifest["accelerator"]
     elf = compile_firmware(
-        [copy / s for s in manifest["sources"]],
-        [copy / d for d in manifest["include_dirs"]],
+        application.sources,
+        application.include_dirs,
         mode["defines"],
         CONFIG,
         folder / "main.elf",

@@ -34,7 +34,13 @@ def test_an_application_is_formatted(operators, name):
     generator = CodeGenerator(model.eval(), network.x)
     files = render(generator.program(), generator.sample)
     sources = {file: text for file, text in files.items() if Path(file).suffix in SOURCES}
-    assert {"main.cpp", "model.cpp", "weights.hpp", "runtime/heepstor_regs.h"} <= sources.keys()
+    assert {
+        "main.cpp",
+        "gen/model.cpp",
+        "gen/check.cpp",
+        "gen/weights.hpp",
+        "gen/runtime/heepstor_regs.h",
+    } <= sources.keys()
     for file, text in sources.items():
         assert formatted(text, file) == text, file
 

@@ -227,16 +227,20 @@ def test_a_damaged_byte_of_an_archive_is_found(tmp_path):
 
 
 def test_models_are_looked_for_before_anything_is_loaded(tmp_path):
-    (tmp_path / "app").mkdir()
-    (tmp_path / "app" / "manifest.json").write_text("{}")
-    (tmp_path / "app" / "model.pt2").write_text("")
+    (tmp_path / "app" / "gen").mkdir(parents=True)
+    (tmp_path / "app" / "gen" / "manifest.json").write_text("{}")
+    (tmp_path / "app" / "gen" / "model.pt2").write_text("")
     os.mkfifo(tmp_path / "fifo.pt2")
     code = (
         "import sys; from click.testing import CliRunner; from gen.cli import main;"
         "result = CliRunner().invoke(main, sys.argv[1:]);"
         "print(result.exit_code, 'torch' in sys.modules, result.stderr)"
     )
-    for name, words in (("absent.pt2", "does not exist"), ("app", "app/model.pt2"), ("fifo.pt2", "no regular file")):
+    for name, words in (
+        ("absent.pt2", "does not exist"),
+        ("app", "app/gen/model.pt2"),
+        ("fifo.pt2", "no regular file"),
+    ):
         done = subprocess.run(
             [sys.executable, "-c", code, "estimate", str(tmp_path / name)], capture_output=True, text=True
         )

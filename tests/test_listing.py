@@ -177,10 +177,10 @@ def test_command(tmp_path):
     arguments = ["sw", str(tmp_path / "net.pt"), "--input-shape", "4", "-o", str(tmp_path / "app"), "--json", "-"]
     plain = CliRunner().invoke(main, arguments)
     assert plain.exit_code == 0 and "listing" not in json.loads(plain.stdout)
-    assert not (tmp_path / "app" / "listing.txt").exists()
+    assert not (tmp_path / "app" / "gen" / "listing.txt").exists()
     result = CliRunner().invoke(main, [*arguments, "--force", "--listing"])
     assert result.exit_code == 0, result.output
-    found, text = json.loads(result.stdout)["listing"], (tmp_path / "app" / "listing.txt").read_text()
+    found, text = json.loads(result.stdout)["listing"], (tmp_path / "app" / "gen" / "listing.txt").read_text()
     assert found["descriptors"][0]["loads"]["box"] == [[0, 1, 1], [0, 4, 1]]
     assert [c["layer"] for c in found["cpu"]] == ["1"] and found["cpu"][0]["call"] in text
-    assert found["cpu"][0]["call"] in (tmp_path / "app" / "model.cpp").read_text()
+    assert found["cpu"][0]["call"] in (tmp_path / "app" / "gen" / "model.cpp").read_text()

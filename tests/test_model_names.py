@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Names that a user may give to modules, parameters, buffers, outputs and files: from `heepgen sw` to the compiler."""
 
-import json
-
 import pytest
 import torch
 from torch import nn
@@ -10,6 +8,7 @@ from torch import nn
 from firmware_gen.frontend.exported.importer import export, import_model
 from firmware_gen.frontend.loader import load_model
 from firmware_gen.names import safe_name
+from gen.flows.application import Application
 from gen.flows.sw import generate_sw
 from hls.config import Config
 from sim.firmware import compile_firmware
@@ -72,12 +71,13 @@ def test_names_that_are_no_python(names, tmp_path):
     heads = [layer["name"] for layer in report.layers if layer["name"].startswith("heads.")]
     assert {safe_name(f"heads.{name}") for name in names} <= set(heads) and len(heads) == len(set(heads)) == len(names)
     assert [layer["name"] for layer in report.layers] == [n.name for n in _lowered(model, x)]
-    manifest = json.loads((tmp_path / "app" / "manifest.json").read_text())
+    application = Application.open(tmp_path / "app")
+    manifest = application.manifest
     assert all(text.isprintable() for text in (*heads, manifest["name"], report.network))
     mode = manifest["accelerator"]
     compile_firmware(
-        [tmp_path / "app" / s for s in manifest["sources"]],
-        [tmp_path / "app" / d for d in manifest["include_dirs"]],
+        application.sources,
+        application.include_dirs,
         mode["defines"],
         Config(),
         tmp_path / "app.elf",

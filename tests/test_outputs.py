@@ -22,6 +22,7 @@ from gen.results.result import to_json
 from hls.config import Config
 from hls.errors import HeepgenError
 from sim.toolchain import host_compiler, run_tool
+from tests.applications import generated
 from tests.random_networks import outputs
 
 CONFIG = Config(4, 4, ports=2)
@@ -137,7 +138,7 @@ def test_outputs_in_cpp(tmp_path, name):
     generator.generate_code()
     shutil.copyfile(Path(__file__).parent / "host_soc.hpp", tmp_path / "soc.hpp")
     (tmp_path / "main.cpp").write_text(CHECK)
-    manifest = json.loads((tmp_path / "manifest.json").read_text())
+    application = generated(tmp_path)
     run_tool(
         [
             *host_compiler(),
@@ -150,9 +151,8 @@ def test_outputs_in_cpp(tmp_path, name):
             "-Werror",
             "-DUSE_SOFTWARE_DNN_LAYER_OPERATORS=1",
             "-DENABLE_DEBUG_HEEPSTOR_ASSERTIONS=1",
-            f"-I{tmp_path}",
-            f"-I{tmp_path / 'runtime'}",
-            *[tmp_path / s for s in manifest["sources"]],
+            *[f"-I{d}" for d in application.include_dirs],
+            *application.sources,
             "-o",
             tmp_path / "app",
         ],
@@ -205,10 +205,10 @@ def test_run_notices_a_wrong_bit_of_any_output(saved, tmp_path):
         ("mean_0", [2, 4]),
         ("sigmoid_0", [2, 4, 4, 5]),
     ]
-    manifest = json.loads((app / "manifest.json").read_text())
+    manifest = json.loads((app / "gen" / "manifest.json").read_text())
     sizes = [int(np.prod(output["shape"])) for output in manifest["outputs"]]
     manifest["software"]["expected_bits"][sum(sizes[:3]) - 1] ^= 1  # the last of output 2
-    (app / "manifest.json").write_text(json.dumps(manifest))
+    (app / "gen" / "manifest.json").write_text(json.dumps(manifest))
     report = run(app, Config(), software=True)
     assert [result.bit_exact for result in report.results] == [True, True, False, True] and not report.bit_exact
 

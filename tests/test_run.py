@@ -153,7 +153,7 @@ def test_another_input_and_the_tensor_of_a_layer(app, tmp_path):
     assert report.bit_exact
     assert (report.outputs[0] != run(app, Config(), software=True).outputs[0]).any()
     tapped = np.array(report.taps["0"]).reshape(3, 3, 3)
-    weights = torch.export.load(app / "model.pt2").state_dict
+    weights = torch.export.load(app / "gen" / "model.pt2").state_dict
     with torch.no_grad():
         exact = torch.relu(nn.functional.conv2d(torch.from_numpy(x), weights["0.weight"], weights["0.bias"])).numpy()
     assert np.abs(tapped - exact).max() < 0.05
@@ -169,9 +169,9 @@ def test_wait_states_cost_cycles_and_change_no_bit(app):
 def test_one_wrong_bit_is_exit_status_1(app, tmp_path):
     wrong = tmp_path / "app"
     shutil.copytree(app, wrong)
-    manifest = json.loads((wrong / "manifest.json").read_text())
+    manifest = json.loads((wrong / "gen" / "manifest.json").read_text())
     manifest["software"]["expected_bits"][2] ^= 1
-    (wrong / "manifest.json").write_text(json.dumps(manifest))
+    (wrong / "gen" / "manifest.json").write_text(json.dumps(manifest))
     result = CliRunner().invoke(main, ["run", str(wrong), "--software", "--json", str(tmp_path / "out.json")])
     assert result.exit_code == 1
     assert "differs from the bit-exact model" in result.stderr
@@ -239,8 +239,8 @@ def test_folders_that_are_no_applications(app, tmp_path):
     assert "does not exist" in refused("run", tmp_path / "absent")
     broken = tmp_path / "app"
     shutil.copytree(app, broken)
-    text = (broken / "manifest.json").read_text()
-    (broken / "manifest.json").write_text(text[: len(text) // 2])
+    text = (broken / "gen" / "manifest.json").read_text()
+    (broken / "gen" / "manifest.json").write_text(text[: len(text) // 2])
     assert "incomplete" in refused("run", broken)
 
 
@@ -266,7 +266,7 @@ def test_an_unknown_tap_names_the_layers(app):
 )
 def test_a_damaged_folder_is_said_before_anything_is_built(app, tmp_path, name, change):
     shutil.copytree(app, tmp_path / "app")
-    path = tmp_path / "app" / name
+    path = tmp_path / "app" / "gen" / name
     tree = json.loads(path.read_text())
     change(tree)
     path.write_text(json.dumps(tree))

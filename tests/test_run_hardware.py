@@ -75,11 +75,11 @@ def test_total_cycles_are_those_of_the_testbench(app, report, tmp_path):
     copy = tmp_path / "app"
     shutil.copytree(app, copy)
     (copy / "main.cpp").write_text(COUNT_TWICE)
-    manifest = Application.open(copy).manifest
-    mode = manifest["accelerator"]
+    application = Application.open(copy)
+    mode = application.manifest["accelerator"]
     elf = compile_firmware(
-        [copy / s for s in manifest["sources"]],
-        [copy / d for d in manifest["include_dirs"]],
+        application.sources,
+        application.include_dirs,
         mode["defines"],
         CONFIG,
         tmp_path / "count.elf",
@@ -110,7 +110,7 @@ def test_the_tensor_of_a_layer_comes_from_the_device(app):
     report = run(app, CONFIG, taps=("2",))
     assert report.bit_exact
     tensor = np.array(report.taps["2"], np.float32).reshape(6, 4, 4)
-    state = torch.export.load(app / "model.pt2").state_dict
+    state = torch.export.load(app / "gen" / "model.pt2").state_dict
     x = torch.tensor(Application.open(app).reference["input"]).reshape(1, 2, 8, 8)
     with torch.no_grad():
         exact = torch.max_pool2d(torch.relu(torch.conv2d(x, state["0.weight"], state["0.bias"], padding=1)), 2)[0]

@@ -282,8 +282,9 @@ def render(
     return files
 
 
-def application_files(folder: Path, manifest: dict[str, Any]) -> dict[str, str]:
-    """The files of a generated application that X-HEEP compiles.
+def application_files(folder: Path, own: Iterable[Path], generated: Path, manifest: dict[str, Any]) -> dict[str, str]:
+    """The files of an application that X-HEEP compiles: the user's `own`, which lie in `folder`, and of `generated`
+    those that are not the runtime's.
 
     What is planned for interleaved banks gets X-HEEP's section, the rest none: it goes where constants and data go.
     """
@@ -300,11 +301,15 @@ def application_files(folder: Path, manifest: dict[str, Any]) -> dict[str, str]:
             "again with heepgen sw."
         )
     names = [name for name in manifest["sources"] if "/" not in name]
-    names += sorted(p.name for p in folder.glob("*.hpp"))
-    return {
+    names += sorted(p.name for p in generated.glob("*.hpp"))
+    files = {path.relative_to(folder).as_posix(): path for path in own}
+    twice = next((name for name in names if name in files), None)
+    if twice:
+        raise HeepgenError(f"{folder / twice} has the name of a generated file, which X-HEEP has beside it; rename it.")
+    return {name: path.read_text(encoding="utf-8", errors="surrogateescape") for name, path in files.items()} | {
         name: _SECTION_ATTRIBUTE.sub(
             lambda m: sections[m[1]] and f'[[gnu::section("{sections[m[1]]}")]] ',
-            (folder / name).read_text(encoding="utf-8"),
+            (generated / name).read_text(encoding="utf-8"),
         )
         for name in names
     }

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from firmware_gen.architectures.registry import architecture_of, find, names
-from gen.flows.sw import KIND, REFERENCE, ImportOptions
+from firmware_gen.emit.folder import GENERATED, KIND, MANIFEST, REFERENCE
+from gen.flows.sw import ImportOptions
 from gen.results.run import LayerReport
 from hls.config import Config, System, options
 from hls.config_file import unknown
@@ -18,14 +19,18 @@ from hls.descriptor.interface.table import PROFILE_RECORD
 from hls.errors import HeepgenError
 from hls.output import marker
 
-MANIFEST = "manifest.json"
+OWN_SOURCES = "src"
+"""Folder of further sources of the user's in an application."""
+_SOURCES, _HEADERS = (".c", ".cc", ".cpp", ".cxx"), (".h", ".hh", ".hpp", ".hxx", ".inc")
 
 
 @dataclass(frozen=True)
 class Application:
-    """A generated application folder: its manifest, and what PyTorch said."""
+    """An application folder, which is the user's, and what heepgen wrote to it, in the folder `generated`: its
+    manifest, and what PyTorch said."""
 
     folder: Path
+    generated: Path
     manifest: dict[str, Any]
     reference: dict[str, Any]
 
@@ -33,17 +38,23 @@ class Application:
     def open(cls, folder: str | Path) -> "Application":
         """Read the folder; raises `HeepgenError` when it is not one, is incomplete or damaged."""
         folder = Path(folder)
-        if marker(folder).get("kind") != KIND:
+        generated = folder / GENERATED
+        if marker(folder).get("kind") == KIND:
+            raise HeepgenError(
+                f"{folder} was written by an older heepgen, which knew no {GENERATED}/; generate it again with heepgen "
+                "sw."
+            )
+        if marker(generated).get("kind") != KIND:
             raise HeepgenError(f"{folder} is not an application: name a folder that heepgen sw wrote, or a model file.")
         try:
-            manifest, reference = (json.loads((folder / name).read_bytes()) for name in (MANIFEST, REFERENCE))
+            manifest, reference = (json.loads((generated / name).read_bytes()) for name in (MANIFEST, REFERENCE))
         except (OSError, ValueError, RecursionError):
             raise HeepgenError(f"{folder} is incomplete; generate it again with heepgen sw.") from None
         for name, tree, schema in ((MANIFEST, manifest, _MANIFEST), (REFERENCE, reference, _REFERENCE)):
             wrong = _mismatch(tree, schema)
             if wrong is not None:
                 raise _damaged(folder, name, wrong)
-        application = cls(folder, manifest, reference)
+        application = cls(folder, generated, manifest, reference)
         wrong = next(_contradictions(application), None)
         if wrong is not None:
             raise _damaged(folder, MANIFEST, wrong)
@@ -56,9 +67,32 @@ class Application:
         return configured(given, str(self.folder))
 
     @property
+    def own_sources(self) -> list[Path]:
+        """The user's C and C++: what lies beside main.cpp, and in OWN_SOURCES."""
+        return self._own(_SOURCES)
+
+    @property
+    def own_headers(self) -> list[Path]:
+        """The user's headers, at the same places."""
+        return self._own(_HEADERS)
+
+    def _own(self, suffixes: tuple[str, ...]) -> list[Path]:
+        found = (*sorted(self.folder.iterdir()), *sorted((self.folder / OWN_SOURCES).rglob("*")))
+        return [p for p in found if p.suffix in suffixes and p.name[0] != "." and p.is_file()]
+
+    @property
+    def sources(self) -> list[Path]:
+        """All that its program is compiled from, but for start-up code."""
+        return [*self.own_sources, *(self.generated / source for source in self.manifest["sources"])]
+
+    @property
+    def include_dirs(self) -> list[Path]:
+        return [self.folder, *(self.generated / folder for folder in self.manifest["include_dirs"])]
+
+    @property
     def options(self) -> ImportOptions:
         try:
-            return ImportOptions(**marker(self.folder)["options"])
+            return ImportOptions(**marker(self.generated)["options"])
         except (KeyError, TypeError):
             raise HeepgenError(
                 f"{self.folder} does not say how it was generated; generate it again with heepgen sw."
@@ -218,7 +252,7 @@ def _contradictions(application: Application) -> Iterator[str]:
     manifest, reference, config = application.manifest, application.reference, application.config
     if manifest["config"]["hash"] != config.hash:
         yield "config"
-    if not all((application.folder / name).is_file() for name in manifest["sources"]):
+    if not all((application.generated / name).is_file() for name in manifest["sources"]):
         yield "sources"
     if len(reference["input"]) != math.prod(manifest["input"]["shape"]):
         yield "input"

@@ -16,10 +16,11 @@ import numpy as np
 
 import hls
 from firmware_gen.architectures.registry import architecture_of
+from firmware_gen.emit.folder import MODEL
 from firmware_gen.models.metrics import compare
 from gen.flows.application import Application, wanted
 from gen.flows.hardware import generate_verilog, geometry, hardware_sources
-from gen.flows.sw import MODEL, generate_application, generate_sw
+from gen.flows.sw import generate_application, generate_sw
 from gen.inputs import load_array
 from gen.results.run import LayerReport, OutputReport, RunReport
 from hls import __version__
@@ -128,7 +129,7 @@ def _application(
     shape = tuple(application.manifest["input"]["shape"])
     data = linked_input(application) if input_path is None else load_array(input_path, "--input", shape)
     generate_application(
-        load_model(target / MODEL),
+        load_model(application.generated / MODEL),
         data,
         application.config,
         again,
@@ -137,7 +138,7 @@ def _application(
         keep_activations=keep,
         progress=progress,
     )
-    return Application.open(again)
+    return replace(Application.open(again), folder=application.folder)
 
 
 def linked_input(application: Application) -> np.ndarray:
@@ -166,11 +167,10 @@ def compiled(application: Application, software: bool, toolchain: str, work: Pat
     """The application's program, built in `work`."""
     from sim.firmware import compile_firmware
 
-    manifest, folder = application.manifest, application.folder
-    mode = mode_of(manifest, software)
+    mode = mode_of(application.manifest, software)
     return compile_firmware(
-        [folder / s for s in manifest["sources"]],
-        [folder / d for d in manifest["include_dirs"]],
+        application.sources,
+        application.include_dirs,
         mode["defines"],
         application.config,
         work / "firmware.elf",

@@ -11,14 +11,13 @@ from typing import Any
 
 import numpy as np
 
+from firmware_gen.emit.folder import GENERATED, LISTING, MODEL, PLAN, REFERENCE, application_folder
 from gen.inputs import LARGEST_INPUT, check_model, load_array, load_samples, network_name
 from gen.results.firmware import Explanation, SwReport
 from hls.config import System
 from hls.errors import HeepgenError
-from hls.output import fill, generated_folder
+from hls.output import fill
 
-KIND = "application"
-MODEL, REFERENCE, PLAN, LISTING = "model.pt2", "reference.json", "memory.svg", "listing.txt"
 SEED = 0
 
 
@@ -52,7 +51,8 @@ def generate_sw(
     progress: Callable[[str], None] = lambda message: None,
     explain: Callable[[Any], None] = lambda table: None,
 ) -> SwReport:
-    """Write the firmware of the model file `model` for `config` to the folder `out`, whole or not at all.
+    """Write the firmware of the model file `model` for `config` to the folder `out`, whole or not at all. In an
+    application that is there already only what was generated is replaced.
 
     `sample` is a .npy file; without one the sample input is drawn from a normal distribution, the same one
     every time. `name` is the network's, by default that of the file. `input_shape` has no batch dimension.
@@ -137,7 +137,7 @@ def generate_application(
     from gen.documents.plan import draw
 
     softmax = options.append_final_softmax
-    with generated_folder(out, KIND, force=force, note={"name": name, "options": vars(options)}) as folder:
+    with application_folder(out, force=force, note={"name": name, "options": vars(options)}) as folder:
         progress(f"compiling {name}")
         generator = CodeGenerator(
             checked or program,
@@ -157,12 +157,11 @@ def generate_application(
         result = generator.reference(append_final_softmax=softmax, taps=True)
         reference = _reference(program, data, generator, result, softmax)
         files, manifest = generator.target.render(compiled, generator.sample, result.outputs)
-        files[REFERENCE] = json.dumps(reference, indent=2) + "\n"
         lines = generator.target.listing(compiled) if listing else None
-        if lines:
-            files[LISTING] = lines.to_text()
-        fill(folder, files | {MODEL: exported_bytes(program)})
-        draw(manifest["memory"], folder / PLAN)
+        fill(folder, files)
+        generated = {REFERENCE: json.dumps(reference, indent=2) + "\n", MODEL: exported_bytes(program)}
+        fill(folder / GENERATED, generated | ({LISTING: lines.to_text()} if lines else {}))
+        draw(manifest["memory"], folder / GENERATED / PLAN)
     from gen.flows.hardware import geometry
 
     return SwReport(

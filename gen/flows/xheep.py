@@ -181,7 +181,9 @@ def program_of(application: Application, config: System, out: Path) -> Any:
             f"(0x{config.hash:08x}); generate it again with heepgen sw."
         )
     folder = os.path.relpath(application.folder.resolve(), out)
-    return App(name, folder, application_files(application.folder, manifest), manifest)
+    own = [*application.own_sources, *application.own_headers]
+    files = application_files(application.folder, own, application.generated, manifest)
+    return App(name, folder, files, manifest)
 
 
 def _check_path(path: Path) -> None:

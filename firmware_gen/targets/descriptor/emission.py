@@ -2,14 +2,13 @@
 """A compiled network in C++: descriptors and what starts them, and the same network as plain kernels beside it."""
 
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from firmware_gen import ir
 from firmware_gen.emit import codegen
-from firmware_gen.emit.codegen import KIND, Half, Mode, arena_symbol, layer_text, runtime
+from firmware_gen.emit.codegen import Half, Mode, arena_symbol, layer_text, runtime
 from firmware_gen.emit.cpu_calls import cpu_call
 from firmware_gen.targets.calls import model
 from firmware_gen.targets.calls.calls import software_calls
@@ -19,22 +18,10 @@ from firmware_gen.targets.descriptor.compiler import in_memory
 from firmware_gen.targets.descriptor.program import DESCRIPTORS, PROFILE, DescriptorList, Layer, Program
 from hls.descriptor.interface.registers import REGIONS
 from hls.descriptor.interface.table import ARENA, CONTIGUOUS, INTERLEAVED, PROFILE_RECORD, WORDS
-from hls.output import write_files
 
 RUNTIME = "descriptor"
 """Folder of the driver."""
 WATCHDOG_CYCLES = 100_000
-
-
-def generate(program: Program, sample: np.ndarray, out_dir: Path, overwrite: bool = True) -> Path:
-    """Write the application for `program` with `sample` (float32, the input's shape) into `out_dir`.
-
-    Nothing is written unless everything could be rendered, and nothing replaced that heepgen did not write. Raises
-    HeepgenError when there is such a file, when `overwrite` is False and the folder holds an application, or when it
-    cannot be written.
-    """
-    write_files(out_dir, KIND, render(program, sample), overwrite=overwrite)
-    return Path(out_dir)
 
 
 def render(program: Program, sample: np.ndarray) -> dict[str, str]:
