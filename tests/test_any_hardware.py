@@ -21,6 +21,7 @@ from sim.firmware import compile_firmware
 from sim.run import run_soc
 from sim.toolchain import lint
 from tests import test_xheep
+from tests.xheep_checkouts import sources
 
 heep = test_xheep.heep
 DATA = Path(__file__).parent / "sim_data"
@@ -209,7 +210,7 @@ def test_an_x_heep_project_has_as_many_masters(architecture, heep, tmp_path, mon
     config = architecture(how).config(irq_line=3)
     report = generate_xheep(heep, tmp_path / "project", config)
     assert report.geometry == "keeper_1, lanes 4"
-    lint(test_xheep.sources(tmp_path / "project"), "heepstor_soc")
+    lint(sources(tmp_path / "project"), "heepstor_soc")
     commands = [printed(tmp_path / "project", target) for target in ("heepstor-gen", "run-virtual")]
     paths = [re.fullmatch(r"(xheep --regenerate \.|run app --elf \S+) --architecture (\S+)", c)[2] for c in commands]
     monkeypatch.chdir(tmp_path / "project")

@@ -4,14 +4,11 @@
 Interfaces of X-HEEP come from tests/xheep_stub, written for these tests.
 """
 
-import importlib.util
 import os
 import re
 import shutil
 import subprocess
-from pathlib import Path
 
-import jinja2
 import numpy as np
 import pytest
 import torch
@@ -28,9 +25,10 @@ from sim.run import run_soc
 from sim.toolchain import lint
 from tests.layers import random_program
 from tests.test_accelerator import compare
-from xheep_integration.project import PADS, bandwidth_notes
+from tests.xheep_checkouts import STUB, checkout, checkout_of, configured, interfaces, sources
+from xheep_integration.generation import AUGUST_2026, GENERATIONS, NOVEMBER_2025, detect
+from xheep_integration.project import bandwidth_notes
 
-STUB = Path(__file__).parent / "xheep_stub"
 CONFIG = Config(rows=4, cols=4, ports=2, activation_words=1024, weight_bytes=256, accumulator_entries=16)
 TARGETS = [
     "heepstor-gen",
@@ -43,6 +41,7 @@ TARGETS = [
     "run-fpga-com",
     "picocom",
     "openocd",
+    "flash-prog",
     "gdb",
     "run-virtual",
     "profile",
@@ -52,26 +51,12 @@ TARGETS = [
 @pytest.fixture(scope="module")
 def heep(tmp_path_factory):
     """A folder that looks like an X-HEEP checkout to `heepgen xheep`."""
-    folder = tmp_path_factory.mktemp("x-heep")
-    modules = jinja2.Template((STUB / "modules.sv.j2").read_text()).render(pads=PADS)
-    addresses = {
-        "SOC_CTRL_START_ADDRESS": 0x20000000,
-        "FAST_INTR_CTRL_START_ADDRESS": 0x20060000,
-        "UART_START_ADDRESS": 0x30080000,
-        "RV_PLIC_START_ADDRESS": 0x30000000,
-        "EXT_INTR_0": 51,
-    }
-    header = "".join(f"#define {name} {value}\n" for name, value in addresses.items())
-    for name, text in {
-        "sw/device/lib/runtime/core_v_mini_mcu.h": header,
-        "sw/device/target/sim/x-heep.h": "#define UART_NCO 0x28\n",
-        "core-v-mini-mcu.core": "CAPI=2:\nname: openhwgroup.org:systems:core-v-mini-mcu:1.0.1\n",
-        "hw/system/x_heep_system.sv.tpl": modules,
-        "util/x_heep_gen/xheep.py": "",
-    }.items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_text(text)
-    return folder
+    return checkout(tmp_path_factory.mktemp("x-heep"), NOVEMBER_2025)
+
+
+@pytest.fixture(scope="module")
+def newer_heep(tmp_path_factory):
+    return checkout(tmp_path_factory.mktemp("x-heep"), AUGUST_2026)
 
 
 @pytest.fixture(scope="module")
@@ -85,18 +70,11 @@ def app(tmp_path_factory):
 
 
 @pytest.fixture(scope="module", params=["fast", "plic"])
-def project(request, heep, app, tmp_path_factory):
+def project(request, heep, newer_heep, app, tmp_path_factory):
+    """One with each interrupt, and for each generation of X-HEEP."""
     out = tmp_path_factory.mktemp("projects") / request.param
-    generate_xheep(heep, out, CONFIG, apps=[app], interrupt=request.param)
+    generate_xheep({"fast": heep, "plic": newer_heep}[request.param], out, CONFIG, apps=[app], interrupt=request.param)
     return out
-
-
-def sources(project, *more):
-    rendered = project / "stub.sv"
-    rendered.write_text(jinja2.Template((STUB / "modules.sv.j2").read_text()).render(pads=PADS) + "\n")
-    rtl = sorted((project / "hw" / "accelerator" / "rtl").iterdir())
-    names = ("heepstor_obi_check", "heepstor_bus", "heepstor_obi", "heepstor_soc")
-    return [STUB / "packages.sv", rendered, *rtl, *(project / "hw" / f"{n}.sv" for n in names), *more]
 
 
 # --- Verilog ---------------------------------------------------------------------------------------------------------
@@ -130,7 +108,8 @@ def test_wrapper_and_bus_with_random_stalls_leave_the_models_memory(heep, tmp_pa
         text = path.read_text()
         (folder / path.name).write_text(re.sub(r"^module heepstor\b", "module heepstor_root", text, flags=re.M))
     hardware = tmp_path / "project" / "hw"
-    shutil.copy(STUB / "packages.sv", folder / "0_packages.v")
+    for i, path in enumerate(interfaces(tmp_path / "project")):
+        shutil.copy(path, folder / f"{i}_interfaces.v")
     for name in ("heepstor_obi_check", "heepstor_bus", "heepstor_obi"):
         text = (hardware / f"{name}.sv").read_text().replace("  heepstor heepstor_i", "  heepstor_root heepstor_i")
         (folder / f"x_{name}.v").write_text(text)
@@ -226,7 +205,7 @@ int main(int, char** argv) {
 def test_bus_serves_all_masters_one_at_a_time(project, stall):
     if project.name == "plic":
         pytest.skip("the bus does not depend on the interrupt")
-    files = [STUB / "packages.sv", project / "hw" / "heepstor_bus.sv", STUB / "bus_bench.sv"]
+    files = [*interfaces(project), project / "hw" / "heepstor_bus.sv", STUB / "bus_bench.sv"]
     for seed in range(3):
         simulate_module(files, "bus_bench", BUS_BENCH, [seed, stall], verilator_flags=["-GN=4"])
 
@@ -265,7 +244,7 @@ int main(int, char** argv) {  // req gnt rvalid addr, one digit each, per cycle
 def test_the_protocol_checker_sees_broken_protocols(project, cycles, complaint):
     if project.name == "plic":
         pytest.skip("the checker does not depend on the interrupt")
-    files = [STUB / "packages.sv", project / "hw" / "heepstor_obi_check.sv"]
+    files = [*interfaces(project), project / "hw" / "heepstor_obi_check.sv"]
     run = [files, "heepstor_obi_check", CHECKER_BENCH, [cycles.replace(" ", "")]]
     if not complaint:
         simulate_module(*run, verilator_flags=["--assert"])
@@ -284,7 +263,7 @@ def test_fusesoc_parses_the_core_files(project):
     for path in (project / "heepstor_soc.core", project / "hw" / "accelerator" / "heepstor.core"):
         core = parser.read(str(path))
         for fileset in core["filesets"].values():
-            for name in fileset["files"]:
+            for name in fileset.get("files", ()):
                 name = next(iter(name)) if isinstance(name, dict) else name
                 generated_later = "x_heep_system.sv" in name or "pad_ring" in name or "tb_util" in name
                 assert generated_later or (path.parent / name).is_file(), name
@@ -313,7 +292,10 @@ def test_make_knows_the_targets_and_variables_of_heepstor(project):
     "arguments, complaint",
     [
         (["mcu-gen", "HEEP_DIR=/nowhere"], "HEEP_DIR = /nowhere holds no X-HEEP"),
+        (["mcu-gen", "PYTHON=/nowhere/python"], "PYTHON = /nowhere/python has no hjson; run pip install -r"),
         (["app", "PROJECT=none", "RISCV_XHEEP=/"], "does not exist; set RISCV_XHEEP"),
+        (["run-fpga", "LOADER=usb"], "LOADER = usb: must be flash or openocd"),
+        (["flash-prog"], "no program in "),
         (["run-verilator"], "run make verilator-sim first"),
         (["run-virtual", "HEEPGEN=true", "HEEP_DIR=/nowhere"], "no program in /nowhere/sw/build; run make app"),
         (["vivado-fpga", "FPGA_BOARD=zx81"], "FPGA_BOARD = zx81: must be one of zcu104"),
@@ -328,6 +310,67 @@ def test_make_says_in_one_line_what_is_missing(project, arguments, complaint):
     assert complaint in errors[0]
 
 
+def dry_run(project, tmp_path, *arguments):
+    """What make would do, X-HEEP's own make too; a compiler that is a file is enough."""
+    compiler = tmp_path / "riscv" / "bin" / "riscv32-unknown-elf-g++"
+    compiler.parent.mkdir(parents=True, exist_ok=True)
+    compiler.write_text("#!/bin/sh\n")
+    compiler.chmod(0o755)
+    build = checkout_of(project) / "sw" / "build"
+    build.mkdir(exist_ok=True)
+    (build / "main.hex").write_text("")
+    done = subprocess.run(
+        ["make", "-n", "-C", project, *arguments, f"RISCV_XHEEP={tmp_path / 'riscv'}"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    (build / "main.hex").unlink()
+    return [
+        line.strip() for line in done.stdout.splitlines() if " app " in line or re.search("gdb|flash|picocom|ocd", line)
+    ]
+
+
+def steps(printed, *patterns):
+    """Whether lines that fit the patterns come in this order."""
+    lines = iter(printed)
+    return all(any(re.search(pattern, line) for line in lines) for pattern in patterns)
+
+
+def test_a_board_is_programmed_as_heepstor_does_it(project, tmp_path):
+    """Commands and defaults are those of HEEPstor's Makefile; there is no board here."""
+    app = r"make -C \S+x-heep\S* .*app PROJECT=small_net TARGET=zcu104 LINKER="
+    port = "/dev/serial/by-id/usb-FTDI_Quad_RS232-HS-if02-port0"
+    picocom = f"picocom -b 9600 -r -l --imap lfcrlf {port}"
+    assert steps(dry_run(project, tmp_path, "run-fpga"), f"{app}flash_load", r"make -C \S+x-heep\S* .*flash-prog")
+    assert steps(dry_run(project, tmp_path, "run-fpga-com"), f"{app}flash_load", "flash-prog", picocom)
+    gdb = r"riscv32-unknown-elf-gdb .*main.elf .*target extended-remote localhost:3333.*load"
+    assert steps(dry_run(project, tmp_path, "gdb"), f"{app}on_chip", gdb)
+    assert steps(dry_run(project, tmp_path, "run-fpga", "LOADER=openocd"), f"{app}on_chip", f"{gdb}.*monitor resume")
+    assert steps(dry_run(project, tmp_path, "openocd"), r"openocd -f \S+/tb/core-v-mini-mcu-esl-programmer.cfg")
+    assert not any("flash" in line for line in dry_run(project, tmp_path, "gdb"))
+
+
+@pytest.mark.parametrize("kind", ["xheep-venv", "active"])
+def test_mcu_gen_finds_the_python_of_xheep(tmp_path, kind):
+    """Without conda, X-HEEP's Makefile looks for .venv where make was started: it is told where Python is."""
+    heep = checkout(tmp_path / "x-heep", AUGUST_2026)
+    generate_xheep(heep, tmp_path / "p", CONFIG)
+    binaries = heep / ".venv" / "bin" if kind == "xheep-venv" else tmp_path / "active" / "bin"
+    binaries.mkdir(parents=True)
+    for name in ("python", "fusesoc"):
+        (binaries / name).write_text("#!/bin/sh\n")
+        (binaries / name).chmod(0o755)
+    path = os.environ["PATH"] if kind == "xheep-venv" else f"{binaries}:{os.environ['PATH']}"
+    environment = {n: v for n, v in os.environ.items() if not n.startswith(("CONDA", "VIRTUAL_ENV"))} | {"PATH": path}
+    done = subprocess.run(
+        ["make", "-C", tmp_path / "p", "mcu-gen"], env=environment, capture_output=True, text=True, check=True
+    )
+    told = next(line for line in done.stdout.splitlines() if line.startswith("mcu-gen "))
+    assert f"PYTHON={binaries}/python" in told and f"FUSESOC={binaries}/fusesoc" in told
+    assert f"PYTHON_X_HEEP_CFG={tmp_path}/p/xheep_cfg.py" in told
+
+
 def test_the_simulator_is_translated_again_each_time(project, heep, tmp_path):
     """Edalize's makefile takes a translation that is there for the newest."""
     if project.name == "plic":
@@ -335,8 +378,6 @@ def test_the_simulator_is_translated_again_each_time(project, heep, tmp_path):
     for tool in ("verilator", "fusesoc"):
         (tmp_path / tool).write_text("#!/bin/sh\n")
         (tmp_path / tool).chmod(0o755)
-    (heep / "tb").mkdir(exist_ok=True)
-    (heep / "tb" / "tb_util.svh").write_text("")
     old = project / "build" / "fast" / "sim-verilator" / "Vtestharness.mk"
     old.parent.mkdir(parents=True)
     old.write_text("")
@@ -349,43 +390,28 @@ def test_the_simulator_is_translated_again_each_time(project, heep, tmp_path):
     assert not old.exists()
 
 
-def test_xheeps_configuration_is_the_configured_memory(project, monkeypatch):
-    import sys
-    from types import ModuleType
-
-    calls = []
-
-    class Recorder:
-        def __init__(self, *arguments):
-            self.arguments = arguments
-            calls.append((type(self).__name__, arguments))
-
-        def __getattr__(self, name):
-            return lambda *arguments: calls.append((name, arguments))
-
-    for module, name in {
-        "bus_type": "BusType",
-        "cpu.cpu": "CPU",
-        "memory_ss.linker_section": "LinkerSection",
-        "memory_ss.memory_ss": "MemorySS",
-        "xheep": "XHeep",
-    }.items():
-        fake = ModuleType(f"x_heep_gen.{module}")
-        setattr(fake, name, type(name, (Recorder,), {}))
-        monkeypatch.setitem(sys.modules, f"x_heep_gen.{module}", fake)
-    monkeypatch.setenv("HEEPSTOR_BANKS", "5")
-    monkeypatch.delenv("HEEPSTOR_BANKS_IL", raising=False)
-    spec = importlib.util.spec_from_file_location("xheep_cfg", project / "xheep_cfg.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    module.config()
-    assert ("CPU", ("cv32e40p",)) in calls
-    assert ("BusType", ("NtoM",)) in calls
-    assert ("add_ram_banks", ([32] * 5,)) in calls
-    assert [a for n, a in calls if n == "add_ram_banks_il"] == [(8, 32), (4, 32)]
-    sections = [a for n, a in calls if n == "LinkerSection"]
-    assert sections[-1] == ("data_interleaved", 5 * 32768, 17 * 32768)
+@pytest.mark.parametrize("generation", GENERATIONS, ids=lambda g: g.variable + "-" + g.configuration[:-6])
+def test_xheeps_configuration_is_the_configured_memory(generation, tmp_path):
+    project = tmp_path / "project"
+    generate_xheep(checkout(tmp_path / "x-heep", generation), project, CONFIG)
+    calls = configured(project, generation, HEEPSTOR_BANKS="5")
+    cpu = ["CPU", ["cv32e40p"], {}] if generation is NOVEMBER_2025 else ["cv32e40p", [], {"fpu": True}]
+    assert cpu in calls
+    assert ["BusType", ["NtoM"], {}] in calls
+    assert ["add_ram_banks", [[32] * 5], {}] in calls
+    assert [a for n, a, _ in calls if n == "add_ram_banks_il"] == [[8, 32], [4, 32]]
+    sections = [a for n, a, _ in calls if n == "LinkerSection"]
+    assert sections[-1] == ["data_interleaved", 5 * 32768, 17 * 32768]
     assert sections[0][0] == "code" and sections[0][2] == sections[1][1] and sections[1][2] == 5 * 32768
+    general = [a for n, a, _ in calls if n == "XHeep"]
+    assert general == ([["BusType"]] if generation is NOVEMBER_2025 else [["general"]])
+    extension = next(a for n, a, _ in calls if n == "add_extension")
+    assert extension == ["heepgen", {"masters": CONFIG.ports, "registers": CONFIG.slave_base, "interrupt": "fast"}]
+
+
+def test_another_cpu_without_an_fpu_is_configured(newer_heep, tmp_path):
+    generate_xheep(newer_heep, tmp_path / "p", CONFIG)
+    assert ["cv32e20", [], {}] in configured(tmp_path / "p", AUGUST_2026, HEEPSTOR_CPU="cv32e20")
 
 
 # --- software --------------------------------------------------------------------------------------------------------
@@ -666,12 +692,38 @@ def test_refusals_name_the_reason_and_write_nothing(heep, app, tmp_path):
     )
 
 
-def test_an_older_xheep_is_named(heep, tmp_path):
-    old = tmp_path / "old"
-    shutil.copytree(heep, old)
-    path = old / "hw" / "system" / "x_heep_system.sv.tpl"
-    path.write_text(path.read_text().replace("intr_ext_peripheral_i", "other"))
-    refused(tmp_path, "no port intr_ext_peripheral_i; use X-HEEP main of November 2025", old)
+def test_the_generation_of_a_checkout_is_detected(tmp_path):
+    for i, generation in enumerate(GENERATIONS):
+        assert detect(checkout(tmp_path / str(i), generation)) is generation
+    assert len({g.name for g in GENERATIONS}) == len(GENERATIONS)
+
+
+@pytest.mark.parametrize(
+    "file, old, new, match",
+    [
+        (
+            "hw/system/x_heep_system.sv.tpl",
+            "intr_ext_peripheral_i",
+            "other",
+            "no port intr_ext_peripheral_i; use X-HEEP main of November 2025",
+        ),
+        ("hw/system/x_heep_system.sv.tpl", "COREV_PULP", "other", "no xheep_obi_pkg::xheep_obi_req_t in hw/system"),
+        ("util/x_heep_gen/xheep.py", "", None, "no xheep_obi_pkg"),
+        ("Makefile", "X_HEEP_CFG", "OTHER", "no xheep_obi_pkg"),
+        ("hw/system/x_heep_system.sv.tpl", "", None, "no port intr_ext_peripheral_i"),
+        ("core-v-mini-mcu.core", "", None, "holds no X-HEEP"),
+    ],
+)
+def test_xheep_of_another_time_is_refused_in_one_sentence(tmp_path, file, old, new, match):
+    path = checkout(tmp_path / "other", NOVEMBER_2025) / file
+    path.unlink() if new is None else path.write_text(path.read_text().replace(old, new))
+    refused(tmp_path, match, tmp_path / "other")
+
+
+def test_a_newer_xheep_of_another_time_is_refused(tmp_path):
+    other = checkout(tmp_path / "other", AUGUST_2026)
+    (other / "util" / "xheep_gen").rename(other / "util" / "generator")
+    refused(tmp_path, "there is no util/xheep_gen/xheep.py", other)
 
 
 def test_files_of_somebody_else_stay(heep, tmp_path):

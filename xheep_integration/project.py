@@ -18,8 +18,10 @@ from firmware_gen.targets.calls import emission
 from firmware_gen.targets.calls.target import driver_of
 from hls.config import Config, System
 from hls.errors import HeepgenError
+from xheep_integration.generation import PADS, Generation
 
-HERE = Path(__file__).parent / "templates"
+HERE = Path(__file__).parent
+TEMPLATES = HERE / "templates"
 RUNTIME_DIR = codegen.RUNTIME_DIR
 INTERRUPTS = {"fast": "X-HEEP's external fast interrupt (line 15)", "plic": "the first external line of the PLIC"}
 SECTION = ".xheep_data_interleaved"
@@ -30,51 +32,10 @@ CODE_BYTES, DATA_BYTES = 0x8000, 0x4000
 """Room in the contiguous banks for the program: code, then its data, heap and stack. Ours take less than half of it."""
 BOOT_FILES = ("crt0.S", "memory.cpp")
 
-PADS = (
-    "clk_i",
-    "rst_ni",
-    "boot_select_i",
-    "execute_from_flash_i",
-    "jtag_tck_i",
-    "jtag_tms_i",
-    "jtag_trst_ni",
-    "jtag_tdi_i",
-    "jtag_tdo_o",
-    "uart_rx_i",
-    "uart_tx_o",
-    "exit_valid_o",
-    *(f"gpio_{i}_io" for i in range(14)),
-    "spi_flash_sck_io",
-    "spi_flash_cs_0_io",
-    "spi_flash_cs_1_io",
-    *(f"spi_flash_sd_{i}_io" for i in range(4)),
-    "spi_sck_io",
-    "spi_cs_0_io",
-    "spi_cs_1_io",
-    *(f"spi_sd_{i}_io" for i in range(4)),
-    "spi_slave_sck_io",
-    "spi_slave_cs_io",
-    "spi_slave_miso_io",
-    "spi_slave_mosi_io",
-    "pdm2pcm_pdm_io",
-    "pdm2pcm_clk_io",
-    "i2s_sck_io",
-    "i2s_ws_io",
-    "i2s_sd_io",
-    "spi2_cs_0_io",
-    "spi2_cs_1_io",
-    "spi2_sck_io",
-    *(f"spi2_sd_{i}_io" for i in range(4)),
-    "i2c_scl_io",
-    "i2c_sda_io",
-)
-"""Pads of X-HEEP's default pad configuration."""
-
 _DRIVEN_BY_TESTBENCH = (
     "clk_i",
     "rst_ni",
     "boot_select_i",
-    "execute_from_flash_i",
     "jtag_tck_i",
     "jtag_tms_i",
     "jtag_trst_ni",
@@ -143,21 +104,6 @@ class App:
     folder: str
     files: Mapping[str, str]
     manifest: dict[str, Any]
-
-
-def check_heep_dir(folder: Path) -> None:
-    """Raise `HeepgenError` unless `folder` is a checkout of X-HEEP that this project fits."""
-    if not (folder / "core-v-mini-mcu.core").is_file():
-        raise HeepgenError(f"--heep-dir {folder}: holds no X-HEEP (core-v-mini-mcu.core); give the path of a checkout.")
-    system = folder / "hw" / "system" / "x_heep_system.sv.tpl"
-    text = system.read_text(encoding="utf-8") if system.is_file() else ""
-    missing = [port for port in ("intr_ext_peripheral_i", "ext_dma_read_req_o", "hw_fifo_done_i") if port not in text]
-    if missing:
-        raise HeepgenError(
-            f"--heep-dir {folder}: its x_heep_system has no port {missing[0]}; use X-HEEP main of November 2025."
-        )
-    if not (folder / "util" / "x_heep_gen" / "xheep.py").is_file():
-        raise HeepgenError(f"--heep-dir {folder}: has no util/x_heep_gen; use X-HEEP main of November 2025.")
 
 
 def data_bytes(manifest: dict[str, Any]) -> tuple[int, int]:
@@ -229,6 +175,7 @@ def bandwidth_notes(config: System, bus: str) -> list[str]:
 def render(
     config: System,
     *,
+    generation: Generation,
     heep: str,
     apps: Iterable[App] = (),
     interrupt: str = "fast",
@@ -245,7 +192,9 @@ def render(
     if config.bank_kib not in BANK_KIB:
         raise HeepgenError(f"memory.bank_kib = {config.bank_kib}: X-HEEP's address map for the FPGA has banks of 32.")
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(HERE), undefined=jinja2.StrictUndefined, keep_trailing_newline=True
+        loader=jinja2.FileSystemLoader([TEMPLATES, HERE / "generations"]),
+        undefined=jinja2.StrictUndefined,
+        keep_trailing_newline=True,
     )
     context = {
         "banner": BANNER,
@@ -257,12 +206,12 @@ def render(
         "architecture": architecture,
         "cpu": cpu,
         "bus": bus,
-        "fpu": 1,
         "interrupt": interrupt,
         "interrupt_text": INTERRUPTS[interrupt],
-        "pads": PADS,
-        "free_pads": [p for p in PADS if p not in _DRIVEN_BY_TESTBENCH],
-        "fpga_same": _SAME_ON_FPGA,
+        "generation": generation,
+        "pads": generation.pads,
+        "free_pads": [p for p in generation.pads if p not in (*_DRIVEN_BY_TESTBENCH, *generation.low_pads)],
+        "fpga_same": (*_SAME_ON_FPGA, *generation.board_pads),
         "boards": BOARDS,
         "apps": [app.name for app in apps],
         "app_folders": {app.name: app.folder for app in apps},
@@ -270,8 +219,8 @@ def render(
         "notes": bandwidth_notes(config, bus),
     }
     files = {}
-    for path in sorted(p for p in HERE.rglob("*") if p.is_file()):
-        name = path.relative_to(HERE).as_posix()
+    for path in sorted(p for p in TEMPLATES.rglob("*") if p.is_file()):
+        name = path.relative_to(TEMPLATES).as_posix()
         target = _target(name.removesuffix(".j2"))
         files[target] = (
             environment.get_template(name).render(context) if name.endswith(".j2") else path.read_text(encoding="utf-8")

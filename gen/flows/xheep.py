@@ -35,6 +35,7 @@ class XheepReport(Result):
     """Where the project is, what is in it, and what its memory cannot do."""
 
     folder: str
+    heep: str
     geometry: str
     interrupt: str
     apps: tuple[str, ...]
@@ -60,6 +61,7 @@ class XheepReport(Result):
 
     def lines(self) -> list[tuple[str, str]]:
         return [
+            ("X-HEEP", self.heep),
             ("accelerator", self.geometry),
             ("interrupt", self.interrupt),
             ("applications", ", ".join(self.apps) or "-"),
@@ -91,9 +93,10 @@ def generate_xheep(
     """
     from sim.firmware import linker_script
     from xheep_integration import project
+    from xheep_integration.generation import detect
 
     heep, out = Path(heep_dir).resolve(), Path(out).resolve()
-    project.check_heep_dir(heep)
+    generation = detect(heep)
     opened = [Application.open(app) for app in apps]
     if opened:
         config = wanted(config, opened[0], config_given, architecture_given)
@@ -107,6 +110,7 @@ def generate_xheep(
     files: dict[str, Content] = dict(
         project.render(
             config,
+            generation=generation,
             heep=os.path.relpath(heep, out),
             apps=programs,
             interrupt=interrupt,
@@ -137,6 +141,7 @@ def generate_xheep(
     write_files(out, KIND, files, force=force, edited=edited)
     return XheepReport(
         os.path.relpath(out),
+        generation.name,
         geometry(config),
         project.INTERRUPTS[interrupt],
         tuple(p.name for p in programs),

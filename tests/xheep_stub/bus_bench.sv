@@ -18,7 +18,7 @@ module bus_bench #(
     input logic s_rvalid,
     input logic [31:0] s_rdata
 );
-  import obi_pkg::*;
+  import heepstor_pkg::*;
 
   obi_req_t [N-1:0] req_i;
   obi_resp_t [N-1:0] resp_o;

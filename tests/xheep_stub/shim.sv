@@ -25,7 +25,7 @@ module heepstor #(
     output logic irq,
     output logic idle
 );
-  import obi_pkg::*;
+  import heepstor_pkg::*;
 
   obi_req_t [2:0] req;
   obi_resp_t [2:0] resp;

@@ -4,7 +4,7 @@
 // One transaction at a time, round robin. A request that the slave has not granted yet keeps its turn, so the
 // slave's address phase is stable. Other addresses are answered here, so that no master ever hangs.
 module heepstor_bus
-  import obi_pkg::*;
+  import heepstor_pkg::*;
 #(
     parameter int unsigned N = 2,
     parameter logic [31:0] BASE = 32'hF000_0000,

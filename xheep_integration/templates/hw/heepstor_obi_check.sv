@@ -2,7 +2,7 @@
 // Asserts OBI on one port: a request stays as it is until it is granted, every grant is answered exactly once,
 // and not in its own cycle. Nothing remains of it in synthesis.
 module heepstor_obi_check
-  import obi_pkg::*;
+  import heepstor_pkg::*;
 #(
     parameter NAME = "port"
 ) (
