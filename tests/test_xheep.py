@@ -25,7 +25,7 @@ from sim.run import run_soc
 from sim.toolchain import lint
 from tests.layers import random_program
 from tests.test_accelerator import compare
-from tests.xheep_checkouts import STUB, checkout, checkout_of, configured, interfaces, sources
+from tests.xheep_checkouts import STUB, checkout, checkout_of, configured, interfaces, software_side, sources
 from xheep_integration.generation import AUGUST_2026, GENERATIONS, NOVEMBER_2025, detect
 from xheep_integration.project import bandwidth_notes
 
@@ -355,7 +355,7 @@ def test_a_board_is_programmed_as_heepstor_does_it(project, tmp_path):
 def test_mcu_gen_finds_the_python_of_xheep(tmp_path, kind):
     """Without conda, X-HEEP's Makefile looks for .venv where make was started: it is told where Python is."""
     heep = checkout(tmp_path / "x-heep", AUGUST_2026)
-    generate_xheep(heep, tmp_path / "p", CONFIG)
+    software_side(tmp_path / "p", heep, CONFIG)
     binaries = heep / ".venv" / "bin" if kind == "xheep-venv" else tmp_path / "active" / "bin"
     binaries.mkdir(parents=True)
     for name in ("python", "fusesoc"):
@@ -392,8 +392,7 @@ def test_the_simulator_is_translated_again_each_time(project, heep, tmp_path):
 
 @pytest.mark.parametrize("generation", GENERATIONS, ids=lambda g: g.variable + "-" + g.configuration[:-6])
 def test_xheeps_configuration_is_the_configured_memory(generation, tmp_path):
-    project = tmp_path / "project"
-    generate_xheep(checkout(tmp_path / "x-heep", generation), project, CONFIG)
+    project = software_side(tmp_path / "project", checkout(tmp_path / "x-heep", generation), CONFIG)
     calls = configured(project, generation, HEEPSTOR_BANKS="5")
     cpu = ["CPU", ["cv32e40p"], {}] if generation is NOVEMBER_2025 else ["cv32e40p", [], {"fpu": True}]
     assert cpu in calls
@@ -410,7 +409,7 @@ def test_xheeps_configuration_is_the_configured_memory(generation, tmp_path):
 
 
 def test_another_cpu_without_an_fpu_is_configured(newer_heep, tmp_path):
-    generate_xheep(newer_heep, tmp_path / "p", CONFIG)
+    software_side(tmp_path / "p", newer_heep, CONFIG)
     assert ["cv32e20", [], {}] in configured(tmp_path / "p", AUGUST_2026, HEEPSTOR_CPU="cv32e20")
 
 

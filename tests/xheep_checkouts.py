@@ -13,7 +13,9 @@ from pathlib import Path
 
 import jinja2
 
-from xheep_integration.generation import AUGUST_2026, NOVEMBER_2025, ONE_CONFIGURATION, Generation
+from hls.config import System
+from xheep_integration.generation import AUGUST_2026, NOVEMBER_2025, ONE_CONFIGURATION, Generation, detect
+from xheep_integration.project import render
 
 STUB = Path(__file__).parent / "xheep_stub"
 ADDRESSES = {
@@ -75,6 +77,17 @@ def checkout(folder: Path, generation: Generation) -> Path:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(text)
     return folder
+
+
+def software_side(project: Path, heep: Path, config: System) -> Path:
+    """A project around `heep` but for its accelerator, which takes most of the time."""
+    files = render(
+        config, generation=detect(heep), heep=os.path.relpath(heep, project), version="0", geometry="", link_script=""
+    )
+    for name, text in (files | {"heepstor.json": json.dumps({"heep_dir": os.path.relpath(heep, project)})}).items():
+        (project / name).parent.mkdir(parents=True, exist_ok=True)
+        (project / name).write_text(text)
+    return project
 
 
 def checkout_of(project: Path) -> Path:
