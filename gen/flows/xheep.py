@@ -46,6 +46,7 @@ class XheepReport(Result):
         "An X-HEEP project",
         {
             "folder": (TEXT, "of the project"),
+            "heep": (TEXT, "X-HEEP's generation, in words"),
             "geometry": (TEXT, "the accelerator, in words"),
             "interrupt": (TEXT, "line of the accelerator"),
             "apps": (each(TEXT), "applications in it"),
