@@ -162,7 +162,7 @@ AUGUST_2026 = Generation(
 ONE_CONFIGURATION = replace(
     AUGUST_2026,
     name="X-HEEP with one X_HEEP_CFG (after August 2026)",
-    marks=AUGUST_2026.marks | {"Makefile": "X_HEEP_CFG"},
+    marks={**AUGUST_2026.marks, "Makefile": "X_HEEP_CFG"},
     variable="X_HEEP_CFG",
 )
 
