@@ -92,6 +92,7 @@ def main() -> None:
 @click.option("--prefix", metavar="NAME", help="Beginning of every Verilog module's name.  [default: heepstor_]")
 @flags.force
 @flags.json_file
+@flags.wide
 @flags.with_config
 def hw(config: Any, out: str, force: bool, json_path: str | None) -> None:
     """Generate the accelerator: Verilog, FuseSoC core, register map and a report.
@@ -126,6 +127,7 @@ def hw(config: Any, out: str, force: bool, json_path: str | None) -> None:
 @click.option("--listing", is_flag=True, help="Also write listing.txt: what every descriptor does, beside its words.")
 @flags.force
 @flags.json_file
+@flags.wide
 @flags.with_config
 def sw(
     config: Any, model: str, out: str | None, explain: bool, force: bool, json_path: str | None, **options: Any
@@ -165,6 +167,7 @@ def sw(
 @flags.geometry
 @flags.importing
 @flags.json_file
+@flags.wide
 @flags.with_config
 def estimate(config: Any, model: str, json_path: str | None, **options: Any) -> None:
     """Predict the cycles of every layer of MODEL from a model of the accelerator's timing, in seconds.
@@ -199,6 +202,7 @@ def estimate(config: Any, model: str, json_path: str | None, **options: Any) -> 
     help="Input to run instead of the sample in the firmware.",
 )
 @flags.json_file
+@flags.wide
 @click.option("--vcd", metavar="FILE", type=click.Path(dir_okay=False), help="Write the accelerator's waves.")
 @click.option("--software", is_flag=True, help="Run plain C++ kernels on the CPU, without the accelerator.")
 @click.option(
@@ -275,6 +279,7 @@ def run(config: Any, target: str, json_path: str | None, **options: Any) -> None
 @flags.geometry
 @flags.force
 @flags.json_file
+@flags.wide
 @flags.with_config
 def xheep(
     config: Any,
@@ -355,6 +360,7 @@ def xheep(
 @flags.calibrate
 @flags.trust
 @flags.json_file
+@flags.wide
 @flags.with_config
 def evaluate(config: Any, model: str, json_path: str | None, **options: Any) -> None:
     """Run MODEL on a data set three times: in FP32, with INT8 weights in PyTorch, and bit for bit as the hardware.
@@ -382,6 +388,7 @@ def evaluate(config: Any, model: str, json_path: str | None, **options: Any) -> 
 @main.command(short_help="List the architectures, or the options of one.")
 @click.argument("name", required=False, metavar="[NAME|PATH]")
 @flags.json_file
+@flags.wide
 def architectures(name: str | None, json_path: str | None) -> None:
     """List the kinds of accelerators that --architecture takes, and what each of them supports; with NAME, or the PATH
     of one, its options with their ranges.
@@ -406,6 +413,7 @@ def architectures(name: str | None, json_path: str | None) -> None:
 @click.option("--name", metavar="NAME", help="Its name: small letters, digits, underscores.  [default: that of DIR]")
 @flags.force
 @flags.json_file
+@flags.wide
 def new_architecture(folder: str, name: str | None, force: bool, json_path: str | None) -> None:
     """Write the smallest architecture that works to DIR: one multiplier in SystemVerilog, its C++ driver, and
     architecture.py, which says what the two compute, and which options they have. It runs networks as it is: change one
@@ -442,6 +450,7 @@ def new_architecture(folder: str, name: str | None, force: bool, json_path: str 
     "--waves", metavar="DIR", default="build/check", show_default=True, help="Folder for waves of failing cases."
 )
 @flags.json_file
+@flags.wide
 @flags.with_config
 def check_architecture(
     config: Any,
@@ -497,6 +506,7 @@ def check_architecture(
 
 @main.command(short_help="Show which tools are there, and what is missing.")
 @flags.json_file
+@flags.wide
 def doctor(json_path: str | None) -> None:
     """Show which tools are there, and what is missing. Exit status 1 when something needed is missing."""
     from gen.console import show, write_json

@@ -6,18 +6,24 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import click
+
 from hls.output import write_file
 
-MIN_WIDTH = 132  # the per-layer table; narrower terminals wrap its lines instead of losing columns
+WIDE = "heepgen.wide"
+"""Where click's context says that tables may be wider than the terminal."""
 
 
 def show(*renderables: Any) -> None:
-    """Print rich renderables on standard output."""
-    from rich.console import Console
+    """Print rich renderables on standard output: as wide as the terminal, but whole with --wide, in pipes and files."""
+    from rich.console import Console, ConsoleDimensions
+
+    from gen.results.tables import natural_width
 
     console = Console(highlight=False, markup=False, emoji=False)
-    if console.width < MIN_WIDTH:
-        console = Console(highlight=False, markup=False, emoji=False, width=MIN_WIDTH)
+    context = click.get_current_context(silent=True)
+    if not sys.stdout.isatty() or context and context.meta.get(WIDE):
+        console.size = ConsoleDimensions(max(natural_width(*renderables), console.width), console.height)
     console.print(*renderables, sep="\n")
 
 

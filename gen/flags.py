@@ -69,6 +69,17 @@ def _writable(_ctx: click.Context, param: click.Parameter, value: str | None) ->
 json_file = click.option(
     "--json", "json_path", metavar="FILE", callback=_writable, help="Write the results as JSON; - for stdout."
 )
+
+
+def _wide(context: click.Context, _param: click.Parameter, value: bool) -> None:
+    from gen.console import WIDE
+
+    context.meta[WIDE] = value
+
+
+wide = click.option(
+    "--wide", is_flag=True, expose_value=False, callback=_wide, help="Show all of a table in a narrow terminal too."
+)
 force = click.option(
     "--force", is_flag=True, help="Replace a folder that heepgen did not write (it is moved aside to NAME.old)."
 )

@@ -104,16 +104,20 @@ class MemoryReport:
     def to_json(self) -> str:
         return json.dumps(self.to_dict(), indent=2) + "\n"
 
-    def to_text(self) -> str:
-        """Plain text: totals, then one line per buffer with its life as a bar."""
+    def summary(self) -> str:
+        """Totals, in three lines."""
         lines = [
             f"memory of {self.network}: {self.constant_bytes:,} bytes of constants ({self.weight_bytes:,} of them "
             f"weights), {self.arena_bytes:,} of arena; {self.total_bytes:,} of RAM",
             f"activations: {self.activation_bytes:,} bytes, at most {self.peak_bytes:,} alive at once (in "
             f"{self.peak_step}), {self.working_set_bytes:,} in the largest layer by itself",
             self._banks(),
-            "",
         ]
+        return "\n".join(lines)
+
+    def to_text(self) -> str:
+        """Plain text: totals, then one line per buffer with its life as a bar."""
+        lines = [self.summary(), ""]
         width = max((len(b["name"]) for b in self.buffers), default=4)
         for b in self.buffers:
             bar = "".join("#" if b["born"] <= s <= b["dies"] else "." for s in range(-1, len(self.steps)))

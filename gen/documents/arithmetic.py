@@ -358,14 +358,13 @@ def rows(data: dict[str, Any]) -> list[list[str]]:
 
 
 def table(data: dict[str, Any]) -> Any:
-    from rich.box import SIMPLE_HEAD
     from rich.console import Group
-    from rich.table import Table
     from rich.text import Text
 
-    result = Table(title="arithmetic against the host", title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
-    for index, name in enumerate(COLUMNS):
-        result.add_column(name, justify="left" if index < 2 else "right")
+    from gen.results.tables import Column, Table
+
+    right = [Column(name, rank) for rank, name in enumerate(COLUMNS[2:])]
+    result = Table("arithmetic against the host", COLUMNS[:2], right)
     for row in rows(data):
         result.add_row(*row)
     notes = [Text(f"{c['name']}: {example}", style="bold red") for c in data["cases"] for example in c["examples"][:5]]

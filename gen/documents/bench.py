@@ -10,6 +10,7 @@ from typing import Any, TypeAlias, TypeVar
 
 from gen.documents import sides
 from gen.results.run import LayerReport
+from gen.results.tables import Column, Table
 from hls import output
 from hls.config import Config
 from hls.errors import HeepgenError
@@ -146,20 +147,20 @@ def from_dict(data: dict[str, Any]) -> list[Measurement]:
 # Rendering
 
 _COLUMNS = (
-    "network",
-    "array",
-    "RAM\nKiB",
-    "cycles",
-    "bound",
-    "cycles/\nbound",
-    "MAC/\ncycle",
-    "grants\nwithheld",
-    "CPU\ncycles",
-    "software\nkernels",
-    "software/\narray",
-    "HEEPstor\narray",
-    "HEEPstor/\narray",
-    "HEEPstor\nCPU only",
+    Column("network"),
+    Column("array"),
+    Column("RAM\nKiB", 9),
+    Column("cycles"),
+    Column("bound", 7),
+    Column("cycles/\nbound"),
+    Column("MAC/\ncycle", 3),
+    Column("grants\nwithheld", 6),
+    Column("CPU\ncycles", 5),
+    Column("software\nkernels", 8),
+    Column("software/\narray", 1),
+    Column("HEEPstor\narray", 4),
+    Column("HEEPstor/\narray", 2),
+    Column("HEEPstor\nCPU only", 10),
 )
 
 
@@ -194,20 +195,10 @@ def _row(m: Measurement) -> tuple[str, ...]:
 
 def table(results: Sequence[Measurement]) -> Any:
     """A line per measurement, and the reasons of those that were skipped."""
-    from rich.box import SIMPLE_HEAD
     from rich.console import Group
-    from rich.table import Table
     from rich.text import Text
 
-    result = Table(
-        title="Cycles per inference, CPU time included",
-        title_justify="left",
-        box=SIMPLE_HEAD,
-        padding=(0, 1, 0, 0),
-        pad_edge=False,
-    )
-    for index, name in enumerate(_COLUMNS):
-        result.add_column(name, justify="left" if index < 2 else "right", no_wrap=index < 11)
+    result = Table("Cycles per inference, CPU time included", _COLUMNS[:2], _COLUMNS[2:])
     for m in results:
         if not m.skipped:
             result.add_row(*_row(m))
@@ -280,7 +271,7 @@ def markdown(
         "*software kernels*: the same application with `USE_SOFTWARE_DNN_LAYER_OPERATORS=1` on the same CPU.",
         "*HEEPstor*: its array (8x8 unless said otherwise) and its CPU-only firmware, measured in RTL simulation.",
         "",
-        *_markdown_table(_COLUMNS, [_row(m) for m in measured], 2),
+        *_markdown_table([c.heading for c in _COLUMNS], [_row(m) for m in measured], 2),
         *(f"Not measured: {m.network} on {m.geometry}. {m.skipped}\n" for m in skipped),
         "![Roofline](roofline.svg)",
         "",

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from gen.results.tables import Column, Table
 from hls.config import System
 from hls.errors import HeepgenError
 
@@ -115,16 +116,16 @@ class Beside:
 
 
 _COLUMNS = (
-    "network",
-    "architecture",
-    "cycles",
-    "times the\nfewest",
-    "CPU\n%",
-    "SQNR\ndB",
-    "constants\nKiB",
-    "arena\nKiB",
+    Column("network"),
+    Column("architecture"),
+    Column("cycles"),
+    Column("times the\nfewest"),
+    Column("CPU\n%", 1),
+    Column("SQNR\ndB", 2),
+    Column("constants\nKiB", 3),
+    Column("arena\nKiB", 4),
 )
-_HARDWARE = ("architecture", "configuration", "LUT", "FF", "DSP", "block\nRAM", "MHz\nECP5")
+_HARDWARE = tuple(map(Column, ("architecture", "configuration", "LUT", "FF", "DSP", "block\nRAM", "MHz\nECP5")))
 
 
 def rows(sides: Sequence[Side]) -> list[tuple[str, ...]]:
@@ -175,9 +176,9 @@ def markdown(beside: Beside, table: Callable[..., list[str]]) -> list[str]:
         "nothing ran on the accelerator; one that has no masters keeps the CPU busy in the others too. *SQNR*: of the",
         "first output, against PyTorch in FP32.",
         "",
-        *table(_COLUMNS, rows(beside.sides), 2),
+        *table([c.heading for c in _COLUMNS], rows(beside.sides), 2),
         *(f"Not measured: {s.network} on `{s.architecture}`. {s.skipped}\n" for s in beside.sides if s.skipped),
-        *table(_HARDWARE, hardware_rows(beside.hardware), 2),
+        *table([c.heading for c in _HARDWARE], hardware_rows(beside.hardware), 2),
         "*MHz*: the whole accelerator placed alone on an ECP5-85 of speed grade 8, as in [area.md](area.md), which has",
         "that of `descriptor` at 4x4.",
         "",
@@ -186,9 +187,7 @@ def markdown(beside: Beside, table: Callable[..., list[str]]) -> list[str]:
 
 def table(beside: Beside) -> Any:
     """Both tables for the terminal, and the reasons of what was skipped."""
-    from rich.box import SIMPLE_HEAD
     from rich.console import Group
-    from rich.table import Table
     from rich.text import Text
 
     parts: list[Any] = []
@@ -196,9 +195,7 @@ def table(beside: Beside) -> Any:
         ("Architectures side by side", _COLUMNS, rows(beside.sides)),
         ("Their hardware", _HARDWARE, hardware_rows(beside.hardware)),
     ):
-        made = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-        for index, name in enumerate(columns):
-            made.add_column(name, justify="left" if index < 2 else "right")
+        made = Table(title, columns[:2], columns[2:])
         for cells in body:
             made.add_row(*(cell.strip("`") for cell in cells))
         parts.append(made)

@@ -9,6 +9,7 @@ from firmware_gen.architectures.contract import Architecture, Gemm, limits_of
 from firmware_gen.architectures.registry import Entry, entries, load_architecture
 from gen.results.result import Result
 from gen.results.schema import ANYTHING, COUNT, FLAG, TEXT, Fields, Schema, each, maybe, record
+from gen.results.tables import Column, Table
 from hls.config import FLAGS, Option, options, own_options
 
 
@@ -118,7 +119,11 @@ class Listing(Result):
             else (a["name"], a["origin"], a["level"], str(a["masters"]), ", ".join(a["supports"]), a["summary"])
             for a in self.architectures
         ]
-        return _table("Architectures", ("name", "from", "level", "masters", "commands", "what it is"), rows)
+        return _table(
+            "Architectures",
+            ("name", Column("from", 2), "level", Column("masters", 1), _wrapped("commands"), _wrapped("what it is")),
+            rows,
+        )
 
 
 @dataclass(frozen=True, repr=False)
@@ -148,7 +153,15 @@ class One(Result):
             (o.key, FLAGS.get(o.attribute, "-"), default_text(o), o.allowed, "yes" if o.in_hash else "no", o.meaning)
             for o in self.options
         ]
-        return _table(title, ("option", "flag", "default", "allowed", "in hash", "meaning"), rows)
+        return _table(
+            title,
+            ("option", "flag", _wrapped("default"), _wrapped("allowed"), Column("in hash", 1), _wrapped("meaning")),
+            rows,
+        )
+
+
+def _wrapped(heading: str) -> Column:
+    return Column(heading, wraps=True)
 
 
 def listing() -> Listing:
@@ -163,13 +176,8 @@ def one(name: str) -> One:
     return One(_summary(entry), options(architecture.config))
 
 
-def _table(title: str, columns: Sequence[str], rows: Sequence[tuple[str, ...]]) -> Any:
-    from rich.box import SIMPLE
-    from rich.table import Table
-
-    table = Table(title=title, title_justify="left", box=SIMPLE, pad_edge=False)
-    for column in columns:
-        table.add_column(column, no_wrap=column in ("name", "option", "flag", "level"))
+def _table(title: str, columns: Sequence[str | Column], rows: Sequence[tuple[str, ...]]) -> Table:
+    table = Table(title, columns)
     for row in rows:
         table.add_row(*row)
     return table

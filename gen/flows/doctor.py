@@ -17,6 +17,7 @@ from rich.text import Text
 from gen.results import tables
 from gen.results.result import Result
 from gen.results.schema import FLAG, TEXT, Schema, each, record
+from gen.results.tables import Column
 
 PACKAGES = {
     "torch": "import of models, reference outputs",
@@ -106,7 +107,7 @@ class Examination(Result):
         return {"findings": [finding.to_dict() for finding in self.findings]}
 
     def table(self) -> RenderableType:
-        result = tables.table("", ("tool", "", "version", "for"))
+        result = tables.table("", ("tool", "", Column("version", wraps=True), Column("for", wraps=True)))
         for finding in self.findings:
             state = (
                 Text("ok", style="green")

@@ -172,7 +172,7 @@ def generate_application(
         tuple(manifest["layers"]),
         manifest["memory"],
         placements,
-        generator.target.network(compiled).report.to_text(),
+        generator.target.network(compiled).report.summary(),
         generator.check.to_dict(),
         lines.to_dict() if lines else None,
     )

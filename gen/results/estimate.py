@@ -10,6 +10,7 @@ from rich.text import Text
 from gen.results import tables
 from gen.results.result import Result
 from gen.results.schema import COUNT, FLAG, SHAPE, TEXT, Fields, Schema, each, record
+from gen.results.tables import Column
 
 
 @dataclass(frozen=True)
@@ -55,8 +56,16 @@ _ESTIMATE: Fields = {
         "every layer, in the order of execution",
     ),
 }
-_LEFT = ("layer", "operator", "output")
-_RIGHT = ("MACs", "cycles", "MAC/cycle", "bound", "cycles/bound", "load stall", "store stall")
+_LEFT = ("layer", "operator", Column("output", 2))
+_RIGHT = (
+    Column("MACs", 3),
+    "cycles",
+    Column("MAC/\ncycle", 5),
+    Column("bound", 1),
+    "cycles/\nbound",
+    Column("load\nstall", 4),
+    Column("store\nstall", 6),
+)
 
 
 @dataclass(frozen=True, repr=False)
@@ -75,7 +84,7 @@ class EstimateReport(Result):
         return asdict(self)
 
     def table(self) -> RenderableType:
-        result = tables.table(f"{self.network} on {self.geometry}, predicted", _LEFT, _RIGHT, no_wrap=True)
+        result = tables.table(f"{self.network} on {self.geometry}, predicted", _LEFT, _RIGHT)
         for e in self.layers:
             if e.cycles or e.on_cpu:
                 result.add_row(

@@ -5,7 +5,6 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
 from firmware_gen.models.metrics import decibels
@@ -13,6 +12,7 @@ from gen.results import tables
 from gen.results.result import Result
 from gen.results.run import IMPORT_CHECK, alignment_warnings
 from gen.results.schema import COUNT, NUMBER, TEXT, Fields, Schema, each, maybe, named, record
+from gen.results.tables import Table
 
 MODELS = ("FP32", "fake-quantised", "bit-exact")
 TAPPED = 64

@@ -13,6 +13,7 @@ from gen.results import tables
 from gen.results.result import Result
 from gen.results.run import IMPORT_CHECK
 from gen.results.schema import ANYTHING, COUNT, FLAG, SHAPE, TEXT, Fields, Schema, each, record
+from gen.results.tables import Column
 
 _PLACEMENTS = each(
     record(
@@ -45,7 +46,9 @@ class Explanation(Result):
         return asdict(self)
 
     def table(self) -> RenderableType:
-        result = tables.table(f"{self.network}: what runs where", ("layer", "operator", "output", "runs on", "why"))
+        result = tables.table(
+            f"{self.network}: what runs where", ("layer", "operator", "output", "runs on", Column("why", wraps=True))
+        )
         for p in self.placements:
             result.add_row(p.name, p.op, tables.shape(p.shape), p.where, p.why)
         return result
@@ -143,4 +146,13 @@ class SwReport(Result):
         for layer in self.layers:
             counts = (layer["macs"], len(layer["descriptors"]), layer["bound_cycles"])
             result.add_row(layer["name"], layer["op"], tables.shape(layer["shape"]), *map(tables.count, counts))
-        return Group(result, Text(self.memory_text), Text(self.import_check["text"], style="dim"))
+        return Group(result, Text(self.memory_text), self._buffers(), Text(self.import_check["text"], style="dim"))
+
+    def _buffers(self) -> tables.Table:
+        """Where every activation lies, and its life as a bar: the call, then a character per layer."""
+        steps = range(-1, len(self.memory["steps"]))
+        result = tables.table("", ("activation", "address", Column("life", 1)), ("bytes",))
+        for b in self.memory["buffers"]:
+            life = "".join("#" if b["born"] <= step <= b["dies"] else "." for step in steps)
+            result.add_row(b["name"], f"{b['address']:#010x}", life, f"{b['size']:,}")
+        return result

@@ -9,9 +9,8 @@ from typing import Any, ClassVar
 from rich.console import Console, RenderableType
 
 from gen.results.schema import Schema
+from gen.results.tables import natural_width
 
-WIDTH = 132
-"""Characters of a table that nobody sees in a terminal; the per-layer table of a run fits."""
 _HTML = '<pre style="overflow-x:auto;line-height:normal;font-family:monospace">{code}</pre>'
 
 
@@ -34,23 +33,25 @@ class Result:
         return {"schema": self.schema.identifier} | plain
 
     def __str__(self) -> str:
-        console = Console(file=io.StringIO(), width=WIDTH, highlight=False, markup=False, emoji=False)
+        table = self.table()
+        console = Console(file=io.StringIO(), width=natural_width(table), highlight=False, markup=False, emoji=False)
         with console.capture() as text:
-            console.print(self.table())
+            console.print(table)
         return "\n".join(line.rstrip() for line in text.get().splitlines()).strip("\n")
 
     def _repr_html_(self) -> str:
         """For notebooks; without scripts."""
+        table = self.table()
         console = Console(
             file=io.StringIO(),
             record=True,
-            width=WIDTH,
+            width=natural_width(table),
             force_jupyter=False,
             highlight=False,
             markup=False,
             emoji=False,
         )
-        console.print(self.table())
+        console.print(table)
         return console.export_html(inline_styles=True, code_format=_HTML)
 
 

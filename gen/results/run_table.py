@@ -8,30 +8,27 @@ from rich.text import Text
 
 from gen.results import tables
 from gen.results.run import LayerReport, RunReport
+from gen.results.tables import Column
 
 TAPPED_VALUES = 8
 MOST_ROWS = 32
 """Rows of an output whose largest values are shown."""
 
-_COLUMNS = (
-    "layer",
-    "operator",
-    "output",
-    "MACs",
+_LEFT = ("layer", "operator", Column("output", 3))
+_RIGHT = (
+    Column("MACs", 2),
     "cycles",
     "share\n%",
-    "MAC/\ncycle",
-    "% of\npeak",
-    "bound",
-    "cycles/\nbound",
-    "load\nstall",
-    "store\nstall",
-    "CPU\ncycles",
-    "max\nerror",
+    Column("MAC/\ncycle", 8),
+    Column("% of\npeak", 4),
+    Column("bound", 7),
+    Column("cycles/\nbound", 1),
+    Column("load\nstall", 9),
+    Column("store\nstall", 10),
+    Column("CPU\ncycles", 5),
+    Column("max\nerror", 6),
     "SQNR\ndB",
 )
-LEFT = 3
-"""Columns that hold texts."""
 
 
 def _row(layer: LayerReport, run: RunReport) -> tuple[str, ...]:
@@ -132,7 +129,7 @@ def table(run: RunReport) -> RenderableType:
     where = "CPU only" if run.software else run.geometry
     waits = f", {run.wait_states} wait states" if run.wait_states else ""
     title = f"{run.network} on {where}{waits}"
-    result = tables.table(title, _COLUMNS[:LEFT], _COLUMNS[LEFT:], no_wrap=True)
+    result = tables.table(title, _LEFT, _RIGHT)
     for layer in run.layers:
         result.add_row(*_row(layer, run))
     result.add_section()

@@ -4,13 +4,12 @@
 from dataclasses import dataclass
 from typing import Any
 
-from rich.box import SIMPLE_HEAD
 from rich.console import RenderableType
-from rich.table import Table
 
 from gen.documents.area import Area
 from gen.results.result import Result
 from gen.results.schema import COUNT, FLAG, TEXT, Schema, each, maybe, record
+from gen.results.tables import Column, Table
 
 
 @dataclass(frozen=True)
@@ -82,17 +81,12 @@ class CheckReport(Result):
         }
 
     def table(self) -> RenderableType:
-        result = Table(title=self.geometry, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
-        result.add_column("check", no_wrap=True)
-        result.add_column("", no_wrap=True)
-        for name in ("cases", "seconds"):
-            result.add_column(name, justify="right")
-        result.add_column("what was found")
+        result = Table(self.geometry, ("check", "", Column("what was found", wraps=True)), ("cases", "seconds"))
         for check in self.checks:
             words = check.message or check.note
             if check.wave:
                 words += f"\nwaves: {check.wave}"
             result.add_row(
-                check.name, "passed" if check.passed else "FAILED", f"{check.cases:,}", f"{check.seconds:.0f}", words
+                check.name, "passed" if check.passed else "FAILED", words, f"{check.cases:,}", f"{check.seconds:.0f}"
             )
         return result
