@@ -104,7 +104,7 @@ TABLES = {
     ).table,
     "new-architecture": NewArchitecture("mine", NAMES[1], [(NAMES[1], REASON)], [(NAMES[5], REASON)]).table,
     "doctor": Examination(tuple(Finding(name, True, "verilator 5.036 " * 9, REASON, REASON) for name in NAMES)).table,
-    "xheep": XheepReport(NAMES[5], GEOMETRY, "fast", NAMES, (REASON,)).table,
+    "xheep": XheepReport(NAMES[5], REASON, GEOMETRY, "fast", NAMES, (REASON,)).table,
     "bench": lambda: bench.table([MEASURED, replace(MEASURED, skipped=REASON)]),
     "bench --sides": lambda: sides.table(
         sides.Beside(
