@@ -204,6 +204,12 @@ def estimate(config: Any, model: str, json_path: str | None, **options: Any) -> 
 @flags.json_file
 @flags.wide
 @click.option("--vcd", metavar="FILE", type=click.Path(dir_okay=False), help="Write the accelerator's waves.")
+@click.option(
+    "--trace",
+    metavar="FILE",
+    callback=flags.writable,
+    help="Write what every engine did, cycle by cycle, for ui.perfetto.dev.",
+)
 @click.option("--software", is_flag=True, help="Run plain C++ kernels on the CPU, without the accelerator.")
 @click.option(
     "--wait-states",
@@ -242,6 +248,7 @@ def run(config: Any, target: str, json_path: str | None, **options: Any) -> None
       heepgen run model.pt2 --rows 16 --cols 16   another array, nothing else to do
       heepgen run build/app --software            how long the CPU alone takes
       heepgen run build/app --vcd waves/run.vcd   look inside
+      heepgen run build/app --trace trace.json    where the cycles go, layer by layer, in Perfetto
       heepgen run build/app --elf main.elf        the very program that runs on X-HEEP
     """
     from gen.console import progress, show, write_json

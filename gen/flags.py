@@ -58,7 +58,8 @@ named = together(click.argument("architecture", metavar="NAME|PATH"), _config, _
 """`geometry` of the architecture that the command is given."""
 
 
-def _writable(_ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+def writable(_ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+    """Refuse a file that cannot be written, before anything is computed."""
     from hls.output import check_file
 
     if value not in (None, "-"):
@@ -67,7 +68,7 @@ def _writable(_ctx: click.Context, param: click.Parameter, value: str | None) ->
 
 
 json_file = click.option(
-    "--json", "json_path", metavar="FILE", callback=_writable, help="Write the results as JSON; - for stdout."
+    "--json", "json_path", metavar="FILE", callback=writable, help="Write the results as JSON; - for stdout."
 )
 
 

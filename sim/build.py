@@ -3,21 +3,26 @@
 
 import re
 import shutil
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from hls.errors import HeepgenError
+from sim import probes as probing
 from sim import split
 from sim.cache import Progress, build_once, silent
 from sim.firmware import BOOT_DIR
+from sim.probes import find_probes, probes_header, visible
 from sim.split import Part, find_parts, hollow, parts_header
 from sim.toolchain import compile_object, host_identity, link, package_dir, verilate
 
 TESTBENCH_DIR = Path(__file__).parent / "testbench"
 _MODELS = TESTBENCH_DIR / "models.hpp"
 _TEAM = TESTBENCH_DIR / "team.hpp"
+_RECORDER = TESTBENCH_DIR / "recorder.hpp"
 _RECIPE = (Path(__file__),)  # part of every key: a changed option is a changed build
 _SPLIT_RECIPE = (*_RECIPE, Path(split.__file__), split.TEMPLATE)
+_PROBE_RECIPE = (Path(probing.__file__), probing.TEMPLATE)
 ROOT = "heepstor"
 _PACKAGE = re.compile(r"^\s*package\s+\w", re.MULTILINE)
 _CLOCK_GATE = TESTBENCH_DIR / "cv32e40p_clock_gate.sv"
@@ -67,19 +72,30 @@ def accelerator_files(folder: Path) -> list[Path]:
 
 
 def build_accelerator(
-    folder: Path | None, *, root: str = ROOT, trace: bool = False, progress: Progress = silent
+    folder: Path | None,
+    *,
+    root: str = ROOT,
+    trace: bool = False,
+    signals: Sequence[str] = (),
+    progress: Progress = silent,
 ) -> Path:
-    """Folder with the objects of the accelerator in `folder`, whose root module is `root`, or of its absence."""
+    """Folder with the objects of the accelerator in `folder`, whose root module is `root`, or of its absence; it can
+    sample `signals`."""
     adapter = TESTBENCH_DIR / ("no_accelerator.cpp" if folder is None else "accelerator.cpp")
     files = [] if folder is None else accelerator_files(folder)
     parts = [] if trace else find_parts(files, root)
+    probes = find_probes(files, root, signals)
 
     def build_root(work: Path) -> None:
         for part in parts:
             (work / f"{part.module}.v").write_text(hollow(part))
         instead = {f.name: f for f in work.glob("*.v")}
+        control = []
+        if probes:
+            control = [work / "probes.vlt"]
+            control[0].write_text(visible(probes))
         verilate(
-            [instead.get(f.name, f) for f in files],
+            [*control, *(instead.get(f.name, f) for f in files)],
             root,
             work,
             prefix=f"V{ROOT}",
@@ -99,11 +115,12 @@ def build_accelerator(
                 includes.append(f"-isystem{model}")
                 shutil.copyfile(model / "model.o", work / f"{part.instance}_model.o")
             (work / "parts.hpp").write_text(parts_header(parts, root))
+            (work / "probes.hpp").write_text(probes_header(probes, root))
         compile_object(adapter, work / "accelerator.o", ["-O2", *includes, _trace_flag(trace)])
 
-    return build_once(
-        "accelerator", [f"{trace} {root} {host_identity()}", *_SPLIT_RECIPE, adapter, _MODELS, _TEAM, *files], build
-    )
+    options = f"{trace} {root} {list(signals)} {host_identity()}"
+    recipe = (*_SPLIT_RECIPE, *_PROBE_RECIPE, adapter, _MODELS, _TEAM)
+    return build_once("accelerator", [options, *recipe, *files], build)
 
 
 def build_part(part: Part) -> Path:
@@ -124,20 +141,27 @@ def build_testbench(*, progress: Progress = silent) -> Path:
         progress("compiling the testbench")
         compile_object(source, work / "soc.o", ["-O2", f"-I{TESTBENCH_DIR}", f"-I{BOOT_DIR}"])
 
-    return build_once("soc", [host_identity(), *_RECIPE, source, _MODELS, BOOT_DIR / "soc_map.h"], build)
+    return build_once("soc", [host_identity(), *_RECIPE, source, _MODELS, _RECORDER, BOOT_DIR / "soc_map.h"], build)
 
 
 def build_soc(
-    accelerator_dir: Path | None, *, trace: bool = False, trace_cpu: bool = False, progress: Progress = silent
+    accelerator_dir: Path | None,
+    *,
+    trace: bool = False,
+    trace_cpu: bool = False,
+    signals: Sequence[str] = (),
+    progress: Progress = silent,
 ) -> Path:
     """The virtual SoC with the accelerator generated in `accelerator_dir` (None: CPU only), as a program.
 
-    `trace` and `trace_cpu` choose models that can write waves, which run slower. Raises `BuildError` with
-    the tool's words when the Verilog is refused.
+    `trace` and `trace_cpu` choose models that can write waves, which run slower; `signals` (instance.signal of the
+    root module) are what a recording samples. Raises `BuildError` with the tool's words when the Verilog is refused.
     """
     parts = [
         build_cpu(trace=trace_cpu, progress=progress),
-        build_accelerator(accelerator_dir, trace=trace and accelerator_dir is not None, progress=progress),
+        build_accelerator(
+            accelerator_dir, trace=trace and accelerator_dir is not None, signals=signals, progress=progress
+        ),
         build_testbench(progress=progress),
     ]
 

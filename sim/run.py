@@ -12,14 +12,19 @@ from typing import Any
 
 from hls.config import System
 from hls.errors import HeepgenError
-from sim.build import build_soc
+from sim.build import ROOT, accelerator_files, build_soc
 from sim.cache import Progress, silent
 from sim.elf import memory_image
 from sim.firmware import memory_bytes
+from sim.probes import find_probes
+from sim.recording import Recording, read_recording
 from sim.waves import write_save_file
 
 MAX_CYCLES = 1_000_000_000
 TRAP_EXIT = 0x40000000  # soc.hpp: SOC_EXIT_TRAP
+CPU_PORTS = 2
+MOST_RECORDED = 8_000_000
+"""Changes of what a recording samples, about 130 MB; what comes after them is left out."""
 _FOREVER = 2**64 - 1
 
 
@@ -65,7 +70,7 @@ class RunResult:
     OBI rule was broken) or "unmapped" (the CPU accessed an address where nothing is, and would wait forever); `message`
     says more.
     `exit_code` is what main returned, signed, or `TRAP_EXIT` + mcause after an exception. `cycles` is the
-    clock count from reset to the end. `dumps` are the requested memory ranges.
+    clock count from reset to the end. `dumps` are the requested memory ranges, `recording` is what `record` asked for.
     """
 
     uart: str
@@ -79,6 +84,7 @@ class RunResult:
     data_port: PortCount
     accelerator_ports: tuple[PortCount, ...]
     seconds: float
+    recording: Recording | None = None
 
     @property
     def ok(self) -> bool:
@@ -194,6 +200,7 @@ def run_soc(
     uart: Callable[[str], None] | None = None,
     memory: Sequence[tuple[int, bytes]] = (),
     threads: int | None = None,
+    record: Sequence[str] | None = None,
 ) -> RunResult:
     """Run program `elf` on the virtual SoC with the accelerator generated in `accelerator_dir`.
 
@@ -202,8 +209,9 @@ def run_soc(
     with that probability in each cycle, reproducibly by `seed`, which also chooses what registers hold before reset.
     `dump` are (address, bytes) of RAM to return as it is at the end; `uart` is called with each line as it
     is printed. `memory` is what lies at addresses of RAM besides the program; `threads`, 1 or 2, are those of the
-    accelerator. Raises `HeepgenError` on bad arguments, `BuildError` on Verilog that is refused; how the run
-    itself ended is in the result.
+    accelerator. With `record` the result says what the ports, the CPU and these signals (instance.signal of the root
+    module) were at in every cycle. Raises `HeepgenError` on bad arguments, `BuildError` on Verilog that is refused; how
+    the run itself ended is in the result.
     """
     _check(config, wait_states, stall_probability, max_cycles, dump, memory)
     vcd = Vcd(Path(vcd)) if isinstance(vcd, str | Path) else vcd
@@ -211,7 +219,11 @@ def run_soc(
     for address, content in memory:
         image[address : address + len(content)] = content
     program = build_soc(
-        accelerator_dir, trace=vcd is not None, trace_cpu=vcd is not None and vcd.cpu, progress=progress
+        accelerator_dir,
+        trace=vcd is not None,
+        trace_cpu=vcd is not None and vcd.cpu,
+        signals=record or (),
+        progress=progress,
     )
     progress("simulating")
     with tempfile.TemporaryDirectory(prefix="heepgen-") as folder:
@@ -223,6 +235,8 @@ def run_soc(
         command = [program, *options, "--image", work / "image", "--result", work / "result"]
         for i, (address, length) in enumerate(dump):
             command += ["--dump", f"{address}:{length}:{work / f'dump{i}'}"]
+        if record is not None:
+            command += ["--record", work / "recording", "--most-recorded", MOST_RECORDED]
         started = time.monotonic()
         lines, status = _stream([str(c) for c in command], uart)
         if vcd and vcd.path.exists():
@@ -230,6 +244,11 @@ def run_soc(
         if not (work / "result").exists():
             raise HeepgenError(f"the simulation of {elf} stopped without a result (exit status {status}).")
         fields = _result((work / "result").read_text())
+        recording = None
+        if record is not None:
+            probes = find_probes(accelerator_files(accelerator_dir), ROOT, record) if accelerator_dir else []
+            ports = len(fields["master"]) - CPU_PORTS
+            recording = read_recording(work / "recording", fields, ports, probes, int(fields["cycles"]))
         dumps = tuple((work / f"dump{i}").read_bytes() for i in range(len(dump)))
     exit_code = int(fields["exit_code"])
     instruction_port, data_port, *accelerator_ports = fields["master"]
@@ -245,6 +264,7 @@ def run_soc(
         data_port=data_port,
         accelerator_ports=tuple(accelerator_ports),
         seconds=time.monotonic() - started,
+        recording=recording,
     )
 
 

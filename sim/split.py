@@ -17,7 +17,7 @@ TEMPLATE = Path(__file__).parent / "testbench" / "parts.hpp.j2"
 SPLIT = ("systolic_array", "accumulators")  # instances in the root module, the longest to evaluate first
 
 _PORT = re.compile(r"^    (input|output) (?:wire|reg) (|.* )(\w+),?$", re.MULTILINE)
-_INSTANCE = re.compile(r"^(\w+) (\w+) \($", re.MULTILINE)
+INSTANCE = re.compile(r"^(\w+) (\w+) \($", re.MULTILINE)
 _COMMENT = re.compile(r"//.*")
 
 
@@ -43,7 +43,7 @@ def find_parts(files: Sequence[Path], root: str) -> list[Part]:
     path = {f.stem: f for f in files}
     if not re.search(rf"^module {root}\b", text.get(root, ""), re.MULTILINE):
         return []
-    found = {instance: module for module, instance in _INSTANCE.findall(text[root]) if module in text}
+    found = {instance: module for module, instance in INSTANCE.findall(text[root]) if module in text}
     parts = []
     for instance in SPLIT:
         if instance not in found:
@@ -70,7 +70,7 @@ def _below(module: str, text: dict[str, str]) -> list[str]:
         module = waiting.pop()
         if module not in seen:
             seen.append(module)
-            waiting += [m for m, _instance in _INSTANCE.findall(text[module]) if m in text]
+            waiting += [m for m, _instance in INSTANCE.findall(text[module]) if m in text]
     return sorted(seen)
 
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from hls.bus.head import NAME_WORDS, c_header
 from hls.config import System, own_options
 from hls.errors import HeepgenError
+from hls.lib.probe import Engine
 
 if TYPE_CHECKING:
     import numpy as np
@@ -202,6 +203,10 @@ def _no_facts(_config: Any) -> Sequence[Fact]:
     return ()
 
 
+def _no_engines(_config: Any) -> Sequence[Engine]:
+    return ()
+
+
 def _unknown_peak(_config: Any) -> int:
     return 0
 
@@ -263,7 +268,7 @@ class Architecture:
     summary: one line. config: its options, see `System`; its name is theirs. hardware: None for a CPU alone. facts: of
     generated hardware, besides options and hash. documents: text by name of the files beside it, such as C headers of
     its registers. describe: one line that names what is built. peak: multiply-accumulates per cycle at most, 0 where
-    nobody knows. folder: where relative paths begin.
+    nobody knows. engines: what a trace of a run shows of it besides its ports. folder: where relative paths begin.
 
     Raises `HeepgenError` for what cannot be one.
     """
@@ -276,6 +281,7 @@ class Architecture:
     documents: Callable[[Any], Mapping[str, str]] = _head
     describe: Callable[[Any], str] = _described
     peak: Callable[[Any], int] = _unknown_peak
+    engines: Callable[[Any], Sequence[Engine]] = _no_engines
     folder: Path | None = None
 
     def __post_init__(self) -> None:

@@ -5,7 +5,7 @@ import inspect
 import math
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from importlib import metadata
@@ -21,7 +21,9 @@ from firmware_gen.models.metrics import compare
 from gen.flows.application import Application, wanted
 from gen.flows.hardware import generate_verilog, geometry, hardware_sources
 from gen.flows.sw import generate_application, generate_sw
+from gen.flows.trace import engines_of, write_trace
 from gen.inputs import load_array
+from gen.pages.spans import Span, accelerated_spans, elapsed, timed_spans
 from gen.results.run import LayerReport, OutputReport, RunReport
 from hls import __version__
 from hls.config import System, own_options
@@ -54,6 +56,7 @@ def run(
     architecture_given: bool = False,
     input_path: str | Path | None = None,
     vcd: str | Path | None = None,
+    trace: str | Path | None = None,
     software: bool = False,
     wait_states: int = 0,
     taps: tuple[str, ...] = (),
@@ -71,7 +74,8 @@ def run(
     `input_path` replaces the sample; `taps` are layers whose tensors to return. `elf` is a program that was built from
     the application folder elsewhere, as by X-HEEP's flow, and runs as it is; otherwise `toolchain` (of
     `sim.firmware.compile_firmware`) builds one. `withheld` is the probability with which every grant is withheld, cycle
-    by cycle. A run of more than `max_cycles` fails. `import_options` are those of `generate_sw`, for a model file.
+    by cycle. A run of more than `max_cycles` fails. `trace` is a file for what every engine did, in the Trace Event
+    Format; the report then has a timeline. `import_options` are those of `generate_sw`, for a model file.
     Raises `HeepgenError` when anything cannot be built or the run fails; a wrong output is no error but `bit_exact` =
     False.
     """
@@ -96,7 +100,19 @@ def run(
         if not software:
             accelerator = hardware(system, progress)
         elf = compiled(application, software, toolchain, work, progress) if elf is None else Path(elf)
-        return _simulate(application, accelerator, elf, vcd, wait_states, withheld, max_cycles, taps, progress)
+        engines = () if software or trace is None else engines_of(system)
+        signals = None if trace is None else [signal for engine in engines for signal in engine.signals]
+        result, dumps = _simulate(
+            application, accelerator, elf, vcd, signals, wait_states, withheld, max_cycles, taps, progress
+        )
+        mode = mode_of(application.manifest, software)
+        report = report_of(application, mode, dumps, result.uart, software, wait_states, taps)
+        report = replace(report, soc_cycles=result.cycles, seconds=result.seconds)
+        if trace is None:
+            return report
+        progress(f"writing {trace}")
+        spans = spans_of(application.manifest, dumps, software)
+        return replace(report, timeline=write_trace(trace, report, application, result, engines, spans))
 
 
 def _application(
@@ -185,12 +201,14 @@ def _simulate(
     accelerator: Path | None,
     elf: Path,
     vcd: str | Path | None,
+    signals: Sequence[str] | None,
     wait_states: int,
     withheld: float,
     max_cycles: int | None,
     taps: tuple[str, ...],
     progress: Progress,
-) -> RunReport:
+) -> tuple[Any, dict[str, bytes]]:
+    """What the run gave (`sim.run.RunResult`), with a recording of `signals`, and memory by names of `places_of`."""
     from sim.elf import symbols
     from sim.run import MAX_CYCLES, run_soc
     from sim.waves import write_save_file
@@ -210,21 +228,13 @@ def _simulate(
             vcd=waves,
             dump=list(places.values()),
             progress=progress,
+            record=signals,
         )
     if vcd is not None and Path(vcd).is_file():
         write_save_file(Path(vcd))
     if result.ended != "exit" or result.exit_code not in (0, MISMATCH):
         raise HeepgenError(_failure(result))
-    report = report_of(
-        application,
-        mode,
-        dict(zip(places, result.dumps, strict=True)),
-        result.uart,
-        accelerator is None,
-        wait_states,
-        taps,
-    )
-    return replace(report, soc_cycles=result.cycles, seconds=result.seconds)
+    return result, dict(zip(places, result.dumps, strict=True))
 
 
 def known_symbols(manifest: dict[str, Any], found: dict[str, int], elf: Path) -> dict[str, int]:
@@ -321,8 +331,12 @@ def _records(manifest: dict[str, Any], dumps: dict[str, bytes]) -> list[dict[str
     return [dict(zip(words, map(int, row), strict=True)) for row in table]
 
 
-def _elapsed(end: int, start: int) -> int:
-    return (end - start) % (1 << 32)
+def spans_of(manifest: dict[str, Any], dumps: dict[str, bytes], software: bool) -> list[Span]:
+    """When each layer was at work, in time."""
+    timing = np.frombuffer(dumps["timing"], np.uint32).tolist()
+    if software or not manifest["profile"]["words"]:
+        return timed_spans(timing)
+    return list(accelerated_spans(manifest["layers"], timing, _records(manifest, dumps)))
 
 
 def timed_layers(
@@ -330,10 +344,9 @@ def timed_layers(
 ) -> list[LayerReport]:
     """Layers that the CPU calls one after the other; `timing` is start, end, and the end of every layer. `software`:
     the CPU computes them too, in arithmetic of which `errors` do not speak."""
-    start, _, *ends = map(int, timing)
     reports = []
-    for layer, end in zip(layers, ends, strict=True):
-        cycles = _elapsed(end, start)
+    for span in timed_spans(timing):
+        layer = layers[span.layer]
         on_cpu = software or layer["on_cpu"]
         reports.append(
             LayerReport(
@@ -341,36 +354,26 @@ def timed_layers(
                 layer["op"],
                 tuple(layer["shape"]),
                 layer["macs"],
-                cycles,
-                cpu_cycles=cycles if on_cpu else 0,
+                span.cycles,
+                cpu_cycles=span.cycles if on_cpu else 0,
                 **({} if software else errors.get(layer["name"], {})),
             )
         )
-        start = end
     return reports
 
 
 def accelerated_layers(
     layers: list[dict[str, Any]], timing: Any, records: list[dict[str, int]], errors: dict[str, dict[str, Any]]
 ) -> list[LayerReport]:
-    """Layers of an accelerated run from the profile records, one per descriptor, with cumulative counters.
-
-    The first descriptor starts at the doorbell, each other one where the one before it ended, whichever layer's.
-    """
+    """Layers of an accelerated run from the profile records, one per descriptor, with cumulative counters."""
     before = dict.fromkeys(records[0], 0) if records else {}
-    last_cycle = _elapsed(records[0]["cycle"], records[0]["busy"]) if records else int(timing[0])
-    owner = {descriptor: index for index, layer in enumerate(layers) for descriptor in layer["descriptors"]}
     spent: list[Counter[str]] = [Counter() for _ in layers]
-    done = 0
-    for index, layer in enumerate(layers):
-        if layer["on_cpu"]:
-            end = int(timing[2 + index])
-            spent[index]["elapsed"], last_cycle = _elapsed(end, last_cycle), end
-        for descriptor in range(done, max(layer["descriptors"], default=-1) + 1):
-            after = records[descriptor]
-            spent[owner[descriptor]].update({name: _elapsed(after[name], before[name]) for name in after})
-            spent[owner[descriptor]]["elapsed"] += _elapsed(after["cycle"], last_cycle)
-            before, last_cycle, done = after, after["cycle"], descriptor + 1
+    for span in accelerated_spans(layers, timing, records):
+        spent[span.layer]["elapsed"] += span.cycles
+        if span.descriptor is not None:
+            after = records[span.descriptor]
+            spent[span.layer].update({name: elapsed(after[name], before[name]) for name in after})
+            before = after
     reports = []
     for layer, own in zip(layers, spent, strict=True):
         common = {

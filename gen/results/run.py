@@ -8,6 +8,7 @@ from rich.console import RenderableType
 
 from gen.results.result import Result
 from gen.results.schema import COUNT, FLAG, NUMBER, SHAPE, TEXT, Fields, Kind, Schema, each, maybe, named, record
+from hls.lib.probe import KINDS
 
 if TYPE_CHECKING:
     import numpy as np
@@ -119,6 +120,34 @@ _QUALITY: Fields = {
         "index of the largest value of every row: the device's, PyTorch's; null where there are no classes",
     ),
 }
+TIMELINE: Kind = record(
+    {
+        "end": (COUNT, "cycles since reset until which it goes"),
+        "complete": (FLAG, "whether that is all of the run"),
+        "tracks": (
+            each(
+                record(
+                    {
+                        "name": (TEXT, "of the engine, or what its slices are"),
+                        "group": (TEXT, "of tracks: network, accelerator, bus or CPU"),
+                        "grid": (COUNT, "more than 1: slices that begin in the same so many cycles are put together"),
+                        "slices": (
+                            each(
+                                {
+                                    "type": "array",
+                                    "prefixItems": [COUNT, COUNT, TEXT, {"enum": list(KINDS)}, maybe(TEXT)],
+                                    "items": False,
+                                }
+                            ),
+                            "first cycle, the one behind the last, state, its kind, layer; in order",
+                        ),
+                    }
+                )
+            ),
+            "what does one thing at a time, as in docs/reports.md",
+        ),
+    }
+)
 _RUN: Fields = {
     "network": (TEXT, "its name"),
     "geometry": (TEXT, "the accelerator, in words"),
@@ -152,6 +181,7 @@ _RUN: Fields = {
     ),
     "macs": (COUNT, "multiply-accumulates of all layers"),
     "cpu_cycles": (COUNT, "in which no layer ran on the accelerator"),
+    "timeline": (maybe(TIMELINE), "with --trace: what every engine, port and the CPU was at; null without"),
     "warnings": (each(TEXT), "a sentence for every layer that loses what matters"),
 }
 
@@ -162,7 +192,8 @@ class RunReport(Result):
 
     `results` are what the network returns, in its order. `peak` is the MACs the array can do per cycle. The simulation
     took `seconds` for `soc_cycles`, from reset to exit. `import_check` says how the import compares with the model's
-    program (`verify.Check`), None where the application's folder does not know.
+    program (`verify.Check`), None where the application's folder does not know. `timeline` is what `Timeline.to_dict`
+    says of a run with a trace.
     """
 
     network: str
@@ -178,6 +209,7 @@ class RunReport(Result):
     soc_cycles: int = 0
     seconds: float = 0.0
     taps: dict[str, list[float]] = field(default_factory=dict)
+    timeline: dict[str, Any] | None = None
 
     schema = Schema("run", "One inference on the virtual SoC", _RUN)
 

@@ -139,6 +139,9 @@ def table(run: RunReport) -> RenderableType:
     if run.import_check:
         notes.append(Text(run.import_check["text"], style="dim"))
     notes += [Text(warning, style="yellow") for warning in run.warnings]
+    if run.timeline and not run.timeline["complete"]:
+        cut = f"the trace is cut after {run.timeline['end']:,} of {run.soc_cycles:,} cycles"
+        notes.append(Text(cut, style="yellow"))
     notes += _tap_notes(run) + _output_notes(run)
     verdict = (
         Text("every bit equals the model's", style="green")

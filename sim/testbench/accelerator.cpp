@@ -6,6 +6,7 @@
 #include <type_traits>
 
 #include "parts.hpp"
+#include "probes.hpp"
 #include "team.hpp"
 #if HEEPGEN_TRACE
 #include "verilated_vcd_c.h"
@@ -137,6 +138,10 @@ void Accelerator::set_master(int port, const Response& response) { Ports::answer
 Request Accelerator::master(int port) const { return Ports::request(*model_, port); }
 
 bool Accelerator::irq() const { return model_->irq; }
+
+int Accelerator::probe_words() { return Probes::kWords; }
+
+void Accelerator::probe(uint32_t* words) const { Probes::sample(*model_->rootp, words); }
 
 bool Accelerator::traceable() { return HEEPGEN_TRACE; }
 

@@ -55,6 +55,8 @@ class Accelerator {
   void set_master(int port, const Response& response);
   Request master(int port) const;
   bool irq() const;
+  static int probe_words();  // that a recording samples
+  void probe(uint32_t* words) const;
   static bool traceable();
   void trace(VerilatedVcdC* file);
 

@@ -14,5 +14,7 @@ Response Accelerator::slave() const { return {}; }
 void Accelerator::set_master(int, const Response&) {}
 Request Accelerator::master(int) const { return {}; }
 bool Accelerator::irq() const { return false; }
+int Accelerator::probe_words() { return 0; }
+void Accelerator::probe(uint32_t*) const {}
 bool Accelerator::traceable() { return false; }
 void Accelerator::trace(VerilatedVcdC*) {}

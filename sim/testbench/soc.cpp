@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "models.hpp"
+#include "recorder.hpp"
 #include "soc_map.h"
 #include "verilated.h"
 #include "verilated_vcd_c.h"
@@ -29,7 +30,7 @@ struct Dump {
 };
 
 struct Options {
-  std::string image, result, vcd;
+  std::string image, result, vcd, recording;
   Window vcd_window{0, UINT64_MAX}, never_grant, never_answer;
   uint32_t fault_ports = ~0u;
   uint32_t banks = 0, bank_bytes = 0, slave_base = 0, irq_line = 0;
@@ -37,7 +38,7 @@ struct Options {
   uint32_t wait_states = 0;
   int threads = 1;
   double stall_probability = 0, answer_stall_probability = -1;  // the latter: as the former unless given
-  uint64_t seed = 0, max_cycles = UINT64_MAX;
+  uint64_t seed = 0, max_cycles = UINT64_MAX, most_recorded = UINT64_MAX;
   std::vector<Dump> dumps;
 };
 
@@ -300,7 +301,7 @@ class Soc {
   Soc(const Options& options, VerilatedContext* context)
       : o_(options), ram_(options), random_(options.seed), cpu_(context, SOC_BOOT_ADDRESS),
         accelerator_(context, options.threads), ports_(Accelerator::ports()), masters_(kFirstPort + ports_),
-        slave_target_(ram_.banks()), peripheral_target_(ram_.banks() + 1), targets_(std::size_t(ram_.banks()) + 2),
+        recorder_(options.recording, options.most_recorded, 1 + Accelerator::probe_words()), slave_target_(ram_.banks()), peripheral_target_(ram_.banks() + 1), targets_(std::size_t(ram_.banks()) + 2),
         stalls_(options.stall_probability),
         answer_stalls_(options.answer_stall_probability < 0 ? stalls_ : options.answer_stall_probability) {}
 
@@ -334,6 +335,7 @@ class Soc {
   void check_unchanged(int m, const Request& now);
   void rise();
   void trace(uint64_t time);
+  void record();
   int decode(int m, uint32_t address) const;
   uint32_t faulty_ports(const Window& window, uint32_t bit) const;
   std::string name(int m) const;
@@ -347,6 +349,7 @@ class Soc {
   Accelerator accelerator_;
   int ports_;
   std::vector<Master> masters_;
+  Recorder recorder_;
   int slave_target_, peripheral_target_;
   std::vector<Target> targets_;
   std::vector<int> wanted_targets_;
@@ -395,6 +398,22 @@ void Soc::trace(uint64_t time) {
     vcd_.open(o_.vcd.c_str());
   }
   vcd_.dump(time);
+}
+
+// The first word: the CPU's sleep, then granted, refused and written of every master port (sim/recording.py).
+void Soc::record() {
+  uint32_t& word = recorder_.values[0];
+  word = asleep_for_ > 0;
+  for (int p = 0; p < ports_; ++p) {
+    const Master& port = masters_[kFirstPort + p];
+    if (!port.request.req) continue;
+    word |= ((port.response.gnt ? 1u : 2u) | (port.request.we ? 4u : 0u)) << (1 + 3 * p);
+  }
+  accelerator_.probe(&recorder_.values[1]);
+  recorder_.sample(cycle_);
+  const Master &instr = masters_[kInstr], &data = masters_[kData];
+  recorder_.count(cycle_, {instr.request.req && instr.response.gnt, instr.ungranted,
+                           data.request.req && data.response.gnt, data.ungranted});
 }
 
 void Soc::run() {
@@ -461,6 +480,7 @@ void Soc::cycle() {
     if (master.request.req) master.previous = master.request;
   }
   trace(10 * cycle_ + 5);
+  if (recorder_.on()) record();
   rise();
 }
 
@@ -683,6 +703,7 @@ void Soc::report(const End& end) {
                (unsigned long long)asleep_cycles_, peripherals_.exit_value);
   for (const Master& master : masters_)
     std::fprintf(file, "master %llu %llu\n", (unsigned long long)master.words, (unsigned long long)master.refused);
+  if (recorder_.on()) recorder_.report(file);
   if (!end.message.empty()) std::fprintf(file, "message %s\n", end.message.c_str());
   std::fclose(file);
   for (const Dump& dump : o_.dumps) {
@@ -710,6 +731,8 @@ Options parse(int argc, char** argv) {
     if (option == "--image") o.image = value;
     else if (option == "--result") o.result = value;
     else if (option == "--vcd") o.vcd = value;
+    else if (option == "--record") o.recording = value;
+    else if (option == "--most-recorded") o.most_recorded = number();
     else if (option == "--vcd-window") o.vcd_window = parse_window(value);
     else if (option == "--never-grant") o.never_grant = parse_window(value);
     else if (option == "--never-answer") o.never_answer = parse_window(value);

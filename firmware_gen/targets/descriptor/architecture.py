@@ -6,6 +6,7 @@ from pathlib import Path
 
 from firmware_gen.architectures.contract import Architecture, Fact, Graph, Target, Whole
 from hls.config import Config
+from hls.lib.probe import Engine
 
 
 def _target() -> Target:
@@ -26,6 +27,12 @@ def _masters(config: Config) -> int:
 
 def _peak(config: Config) -> int:
     return config.rows * config.cols
+
+
+def _engines(config: Config) -> Sequence[Engine]:
+    from hls.descriptor.engines import engines
+
+    return engines(config)
 
 
 def _describe(config: Config) -> str:
@@ -73,4 +80,5 @@ ARCHITECTURE = Architecture(
     documents=_documents,
     describe=_describe,
     peak=_peak,
+    engines=_engines,
 )
