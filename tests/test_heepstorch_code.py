@@ -42,15 +42,14 @@ def matrix(uart: str, title: str) -> np.ndarray:
     return np.array([[float(value) for value in row.split(",")] for row in re.findall(r"\[+([^][]+)\]", text)])
 
 
-@pytest.mark.parametrize("software", [False, True])
-def test_outputs_predictions_and_labels_are_printed(software, tmp_path):
+def test_outputs_predictions_and_labels_are_printed(tmp_path):
     net = network()
     code = generator(tmp_path, net)
     code.generate_code(append_final_softmax=False)
     x, expected, predictions, labels = arguments(net)
     main = code.generate_example_main("main.cpp", x, expected, predictions, labels, True)
     assert main == tmp_path / NAME / "main.cpp"
-    report = run(tmp_path / NAME, CONFIG, software=software)
+    report = run(tmp_path / NAME, CONFIG)
     assert report.bit_exact
     np.testing.assert_allclose(np.reshape(report.results[0].values, expected.shape), expected, rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(matrix(report.uart, "Computed result"), expected, rtol=6e-5, atol=0)
@@ -59,7 +58,6 @@ def test_outputs_predictions_and_labels_are_printed(software, tmp_path):
     for title, values in (("Computed Predictions", [0] * 3), ("Expected Predictions", [0] * 3), ("True label", labels)):
         assert re.search(rf"{title}.*:\n\[{', '.join(map(str, values))}\]\n", report.uart), report.uart
     assert f"PROJECT: {NAME}" in report.uart and f"Total time: {report.total_cycles} cycles" in report.uart
-    assert ("USING SOFTWARE DNN OPERATORS" in report.uart) == software
 
 
 def test_an_image_goes_in_as_a_matrix(tmp_path):
