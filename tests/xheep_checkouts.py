@@ -50,6 +50,7 @@ CLASSES = {
     "cpu/cv32e40p": "class cv32e40p(Recorder):\n    def __init__(self, fpu=None): super().__init__(fpu=fpu)",
     "cpu/cv32e20": "class cv32e20(Recorder):\n    def __init__(self): super().__init__()",
     "memory_ss/linker_section": "class LinkerSection(Recorder): pass",
+    "memory_ss/linker_subsection": "class LinkerSubsection(Recorder): pass",
     "memory_ss/memory_ss": "class MemorySS(Recorder): pass",
     "xheep": "class XHeep(Recorder): pass",
 }

@@ -209,6 +209,7 @@ def render(
         "interrupt": interrupt,
         "interrupt_text": INTERRUPTS[interrupt],
         "generation": generation,
+        "section": SECTION.removeprefix("."),
         "pads": generation.pads,
         "free_pads": [p for p in generation.pads if p not in (*_DRIVEN_BY_TESTBENCH, *generation.low_pads)],
         "fpga_same": (*_SAME_ON_FPGA, *generation.board_pads),
