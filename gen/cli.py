@@ -273,7 +273,11 @@ def run(config: Any, target: str, json_path: str | None, **options: Any) -> None
 
 @main.command(short_help="Put the accelerator into an X-HEEP checkout's SoC.")
 @click.argument("apps", nargs=-1, metavar="[APP]...")
-@click.option("--heep-dir", metavar="PATH", help="Checkout of X-HEEP; nothing in it is changed.")
+@click.option(
+    "--heep-dir",
+    metavar="PATH",
+    help="Checkout of X-HEEP. It stays as it is; make mcu-gen of the project rewrites what X-HEEP generates.",
+)
 @click.option("-o", "--out", metavar="DIR", default="build/xheep", show_default=True, help="Folder of the project.")
 @click.option(
     "--interrupt",

@@ -12,10 +12,11 @@ import pytest
 from click.testing import CliRunner
 
 from gen.cli import main
-from gen.flows import doctor, hw
+from gen.flows import doctor, hw, xheep_tools
 from hls.config import Config
 from hls.errors import HeepgenError
 from sim.toolchain import package_dir
+from xheep_integration.generation import GENERATIONS
 
 STANDIN = "module heepstor (input clk, output y);\n  part p (.clk(clk), .y(y));\nendmodule\n"
 PART = "module part (input clk, output y);\n  assign y = clk;\nendmodule\n"
@@ -249,6 +250,20 @@ def test_doctor_takes_no_usage_for_a_version(monkeypatch, tmp_path):
     found = {f.name: f.version for f in doctor.examine().findings}
     assert found["tool-a"] == str(tmp_path / "tool-a") and found["tool-b"] == "tool-b 1.2 (c) 1999"
     assert found["tool-c"] == "" and found["tool-d"] == str(tmp_path / "tool-d")
+
+
+def test_doctor_asks_the_python_on_path_for_what_xheeps_generators_import(monkeypatch, tmp_path):
+    """Not heepgen's own, whose environment need not have any of it."""
+    python = tmp_path / "python"
+    python.write_text('#!/bin/sh\n[ "$1" = --version ] && echo "Python 3.0" || echo jsonref yaml\n')
+    python.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    found = next(f for f in xheep_tools.xheep_findings() if f.name == "X-HEEP's Python")
+    assert found.version == "Python 3.0" and f"{python} has no jsonref, yaml: pip install -r" in found.problem
+    python.write_text('#!/bin/sh\n[ "$1" = --version ] && echo "Python 3.0" || echo\n')
+    assert next(f for f in xheep_tools.xheep_findings() if f.name == "X-HEEP's Python").ok
+    asked = {module for generation in GENERATIONS for module in generation.modules}
+    assert asked >= {"hjson", "jsonref", "mako", "yaml", "black"}
 
 
 def test_doctor_knows_what_the_documents_ask_for():
