@@ -237,8 +237,8 @@ def estimate(config: Any, model: str, json_path: str | None, **options: Any) -> 
 def run(config: Any, target: str, json_path: str | None, **options: Any) -> None:
     """Run firmware on the virtual SoC, cycle by cycle: the CPU's RTL, the generated Verilog, the real code.
 
-    APP is a folder written by `heepgen sw`; it runs on the hardware it was generated for, unless geometry
-    flags or --config say otherwise (it refuses to, then). A MODEL is turned into firmware first, with the
+    APP is a folder written by `heepgen sw`; it runs on the hardware it was generated for, and is refused where geometry
+    flags or --config say otherwise. A MODEL is turned into firmware first, with the
     same options as `heepgen sw`. Exit status 1 when one bit of the output differs from the bit-exact model.
 
     \b
@@ -255,14 +255,7 @@ def run(config: Any, target: str, json_path: str | None, **options: Any) -> None
     from gen.flows.run import run as simulate
 
     with progress() as say:
-        report = simulate(
-            target,
-            config,
-            hardware_given=flags.hardware_given(),
-            architecture_given=flags.given("architecture"),
-            progress=say,
-            **options,
-        )
+        report = simulate(target, config, **flags.hardware(), progress=say, **options)
     if json_path != "-":
         click.echo(report.uart.rstrip("\n"))
         show(report.table())
@@ -316,6 +309,8 @@ def xheep(
     from gen.flows.xheep import generate_xheep
     from gen.flows.xheep import regenerate as write_again
 
+    asked = flags.hardware()
+    asked["hardware_given"] |= not apps
     with progress() as say:
         if regenerate:
             report = write_again(regenerate, progress=say)
@@ -323,15 +318,7 @@ def xheep(
             raise HeepgenError("--heep-dir is missing: give the path of an X-HEEP checkout.")
         else:
             report = generate_xheep(
-                heep_dir,
-                out,
-                config,
-                apps=apps,
-                interrupt=interrupt,
-                force=force,
-                config_given=flags.hardware_given() or not apps,
-                architecture_given=flags.given("architecture"),
-                progress=say,
+                heep_dir, out, config, apps=apps, interrupt=interrupt, force=force, **asked, progress=say
             )
     if json_path != "-":
         show(report.table())

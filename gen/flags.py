@@ -39,6 +39,7 @@ _config = click.option(
     type=click.Path(dir_okay=False),
     help=f"Configuration in hjson.  [default: ./{DEFAULT_CONFIG} if there is one]",
 )
+_ATTRIBUTES = {"rows": "rows", "cols": "cols", "arith": "arithmetic", "ports": "ports"}
 _sizes = together(
     click.option("--rows", type=int, metavar="R", help="Rows of the array, 1 to 32: reduction."),
     click.option("--cols", type=int, metavar="C", help="Columns of the array, 1 to 32: output channels."),
@@ -161,6 +162,9 @@ def given(*names: str) -> bool:
     return any(params[name] is not None for name in names)
 
 
-def hardware_given() -> bool:
-    """Whether the command says for which hardware of an architecture it is."""
-    return given("config_path", "rows", "cols", "arith", "ports")
+def hardware() -> dict[str, Any]:
+    """What the command says of the hardware for an application: arguments of `gen.flows.application.wanted`."""
+    params = click.get_current_context().params
+    flags = {attribute: params[name] for name, attribute in _ATTRIBUTES.items() if params[name] is not None}
+    whole = given("config_path") or bool(flags) and given("architecture")
+    return {"hardware_given": whole, "architecture_given": given("architecture"), "changed": {} if whole else flags}

@@ -292,10 +292,14 @@ def load_config(
         from_file = config(**_attributes(tree, config, others))
     except HeepgenError as error:
         raise HeepgenError(f"{path}: {error}") from None
-    overrides = {name: value for name, value in overrides.items() if value is not None}
+    return overridden(from_file, **{name: value for name, value in overrides.items() if value is not None})
+
+
+def overridden(config: System, **overrides: Any) -> System:
+    """`config` with other values; raises `HeepgenError` for one out of range, and for what it has no option for."""
     for name in sorted(overrides):
-        _check_override(name, config)
-    return replace(from_file, **overrides)
+        _check_override(name, type(config))
+    return replace(config, **overrides)
 
 
 def _selected(name: Any, known: Mapping[str, type[System]]) -> type[System]:

@@ -100,7 +100,38 @@ def test_an_application_runs_on_its_own_hardware_unless_another_is_named(
     own, config, hardware_given, architecture_given, chosen
 ):
     application = SimpleNamespace(config=own, folder="app")
-    assert wanted(config, application, hardware_given, architecture_given) is {"own": own, "config": config}[chosen]
+    assert wanted(config, application, hardware_given, architecture_given) == {"own": own, "config": config}[chosen]
+
+
+@pytest.mark.parametrize(
+    "own, changed, chosen",
+    [
+        (STREAMING(rows=4, cols=2), {"rows": 8}, STREAMING(rows=8, cols=2)),
+        (Config(rows=4, ports=1), {"rows": 8, "arithmetic": "fma"}, Config(rows=8, ports=1, arithmetic="fma")),
+    ],
+)
+def test_flags_without_an_architecture_change_the_applications_own(own, changed, chosen):
+    assert wanted(Config(), SimpleNamespace(config=own, folder="app"), False, False, changed) == chosen
+
+
+def test_a_flag_that_the_applications_architecture_has_not_is_refused():
+    with pytest.raises(HeepgenError, match="--ports: architecture streaming has no option ports"):
+        wanted(Config(), SimpleNamespace(config=STREAMING(), folder="app"), False, False, {"ports": 1})
+
+
+def test_flags_for_an_application_of_streaming(heepgen, tmp_path, monkeypatch):
+    model = torch.export.export(torch.nn.Linear(3, 2).eval(), (torch.zeros(1, 3),))
+    torch.export.save(model, tmp_path / "m.pt2")
+    assert heepgen("sw", "m.pt2", "--architecture", "streaming", "--rows", 3, "--cols", 2, "-o", "app").exit_code == 0
+    built = []
+    monkeypatch.setattr("gen.flows.run.hardware", lambda config, progress: built.append(config) or 1 / 0)
+    for flags in (("--rows", 3), ("--cols", 2), ("--architecture", "streaming"), ()):
+        assert "division by zero" in heepgen("run", "app", *flags).stderr
+    assert built == 4 * [STREAMING(rows=3, cols=2)]
+    for flags in (("--rows", 8), ("--architecture", "streaming", "--rows", 3), ("--architecture", "descriptor")):
+        message = one_sentence(heepgen("run", "app", *flags))
+        assert "was generated for 3x2 aligned" in message and len(built) == 4, message
+    assert "--ports" in one_sentence(heepgen("run", "app", "--ports", 2))
 
 
 def test_an_application_without_code_for_hardware_is_refused_on_any():

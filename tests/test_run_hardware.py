@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from gen.flows.run import Application, hardware, run
+from gen.flows.run import Application, compiled, hardware, run
 from gen.flows.sw import generate_sw
 from hls.config import Config
 from hls.errors import HeepgenError
@@ -92,11 +92,22 @@ def test_total_cycles_are_those_of_the_testbench(app, report, tmp_path):
     assert counted == pytest.approx(report.total_cycles, abs=100)
 
 
-def test_firmware_refuses_other_hardware(app):
+OTHER = Config(rows=5, cols=4, ports=1)
+
+
+def test_firmware_refuses_other_hardware(app, tmp_path):
+    application = Application.open(app)
+    elf = compiled(application, False, "zig", tmp_path, lambda message: None)
+    result = run_soc(elf, hardware(OTHER), CONFIG)
+    assert not result.ok
+    assert "5x4 aligned, 1 ports" in result.uart and "4x4 aligned, 2 ports" in result.uart
+
+
+def test_other_hardware_is_refused_before_it_is_built(app, monkeypatch):
+    monkeypatch.setattr("gen.flows.run.hardware", lambda config, progress: pytest.fail("it was built"))
     with pytest.raises(HeepgenError) as caught:
-        run(app, Config(rows=5, cols=4, ports=1), hardware_given=True)
-    assert "5x4 aligned, 1 ports" in str(caught.value)
-    assert "4x4 aligned, 2 ports" in str(caught.value)
+        run(app, OTHER, hardware_given=True)
+    assert "generated for 4x4 aligned" in str(caught.value) and "run on 5x4 aligned" in str(caught.value)
 
 
 def test_slow_memory_changes_cycles_and_no_bit(app, report):

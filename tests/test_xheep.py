@@ -672,7 +672,7 @@ def test_paths_that_make_cannot_have_are_refused(heep, app, tmp_path, which, nam
 
 
 def test_without_geometry_the_hardware_is_the_applications(heep, app, tmp_path):
-    generate_xheep(heep, tmp_path / "p", Config(), apps=[app], config_given=False)
+    generate_xheep(heep, tmp_path / "p", Config(), apps=[app], hardware_given=False)
     assert f"0x{CONFIG.hash:08x}" in (tmp_path / "p" / "hw" / "accelerator" / "report.md").read_text()
 
 

@@ -7,13 +7,15 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from firmware_gen.architectures.registry import architecture_of, find, names
 from firmware_gen.emit.folder import GENERATED, KIND, MANIFEST, REFERENCE
+from gen.flows.hardware import geometry
 from gen.flows.sw import ImportOptions
 from gen.results.run import LayerReport
-from hls.config import Config, System, options
+from hls.config import Config, System, options, overridden
 from hls.config_file import unknown
 from hls.descriptor.interface.table import PROFILE_RECORD
 from hls.errors import HeepgenError
@@ -118,10 +120,17 @@ def configured(given: Mapping[str, Any], where: str) -> System:
     return kind(**values)
 
 
-def wanted(config: System, application: Application, hardware_given: bool, architecture_given: bool) -> System:
+def wanted(
+    config: System,
+    application: Application,
+    hardware_given: bool,
+    architecture_given: bool,
+    changed: Mapping[str, Any] = MappingProxyType({}),
+) -> System:
     """The hardware that an application is to run on: its own, unless a command said otherwise, where naming its own
-    architecture says nothing. Raises `HeepgenError` where it has no code for any hardware."""
-    own = application.config
+    architecture says nothing, and options that are `changed` without naming one are those of its own. Raises
+    `HeepgenError` where its architecture has not such an option, and where it has no code for any hardware."""
+    own = overridden(application.config, **changed)
     if not hardware_given and not (architecture_given and config.architecture != own.architecture):
         return own
     if architecture_of(own).hardware is None and architecture_of(config).hardware is not None:
@@ -130,6 +139,17 @@ def wanted(config: System, application: Application, hardware_given: bool, archi
             f"with heepgen sw --architecture {config.architecture}."
         )
     return config
+
+
+def check_hardware(application: Application, system: System) -> None:
+    """Raises `HeepgenError` where the application was generated for other hardware, which it would refuse to run on."""
+    own = application.config
+    if own.hash != system.hash:
+        raise HeepgenError(
+            f"{application.folder} was generated for {geometry(own)} (configuration 0x{own.hash:08x}), and would "
+            f"refuse to run on {geometry(system)} (0x{system.hash:08x}): generate it again with heepgen sw, or leave "
+            "out --config, --architecture and the flags of its options."
+        )
 
 
 def _damaged(folder: Path, name: str, wrong: str) -> HeepgenError:

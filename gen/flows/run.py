@@ -5,11 +5,12 @@ import inspect
 import math
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ import hls
 from firmware_gen.architectures.registry import architecture_of
 from firmware_gen.emit.folder import MODEL
 from firmware_gen.models.metrics import compare
-from gen.flows.application import Application, wanted
+from gen.flows.application import Application, check_hardware, wanted
 from gen.flows.hardware import generate_verilog, geometry, hardware_sources
 from gen.flows.sw import generate_application, generate_sw
 from gen.flows.trace import engines_of, write_trace
@@ -54,6 +55,7 @@ def run(
     *,
     hardware_given: bool = False,
     architecture_given: bool = False,
+    changed: Mapping[str, Any] = MappingProxyType({}),
     input_path: str | Path | None = None,
     vcd: str | Path | None = None,
     trace: str | Path | None = None,
@@ -69,8 +71,8 @@ def run(
 ) -> RunReport:
     """Run an application folder or a model file once on the virtual SoC.
 
-    An application runs on the hardware it was generated for, or, with `hardware_given`, on that of `config`; with
-    `architecture_given` only where that is of another architecture.
+    An application runs on the hardware it was generated for; where `hardware_given`, `architecture_given` and `changed`
+    mean another one (`wanted`) it is refused before anything is built.
     `input_path` replaces the sample; `taps` are layers whose tensors to return. `elf` is a program that was built from
     the application folder elsewhere, as by X-HEEP's flow, and runs as it is; otherwise `toolchain` (of
     `sim.firmware.compile_firmware`) builds one. `withheld` is the probability with which every grant is withheld, cycle
@@ -91,13 +93,14 @@ def run(
         application = _application(Path(target), config, work, input_path, bool(taps), progress, import_options)
         check_taps(application, taps)
         accelerator = None
-        system = wanted(config, application, hardware_given, architecture_given)
+        system = wanted(config, application, hardware_given, architecture_given, changed)
         software = software or architecture_of(system).hardware is None
         if vcd is not None and software:
             raise HeepgenError(
                 f"--vcd shows the accelerator, which architecture {system.architecture} has not: leave it out."
             )
         if not software:
+            check_hardware(application, system)
             accelerator = hardware(system, progress)
         elf = compiled(application, software, toolchain, work, progress) if elf is None else Path(elf)
         engines = () if software or trace is None else engines_of(system)

@@ -5,9 +5,10 @@ import json
 import os
 import re
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from rich.console import RenderableType
@@ -78,19 +79,19 @@ def generate_xheep(
     *,
     apps: Sequence[str | Path] = (),
     interrupt: str = "fast",
-    config_given: bool = True,
+    hardware_given: bool = True,
     architecture_given: bool = False,
+    changed: Mapping[str, Any] = MappingProxyType({}),
     force: bool = False,
     edited: Sequence[str] = (),
     progress: Callable[[str], None] = lambda message: None,
 ) -> XheepReport:
     """Write the project for `config` with application folders `apps` around the checkout `heep_dir` to `out`.
 
-    Without `config_given` the configuration is that of the first application, unless `architecture_given` is another
-    one. Files that heepgen generated before
-    are replaced unless somebody changed them since (but for those in `edited`); whatever else the project holds stays.
-    Raises `HeepgenError` when X-HEEP, a path, an application or the memory does not fit, or such a file is in the way,
-    and then writes nothing.
+    With applications the configuration is that which `wanted` gives for the first one. Files that heepgen generated
+    before are replaced unless somebody changed them since (but for those in `edited`); whatever else the project holds
+    stays. Raises `HeepgenError` when X-HEEP, a path, an application or the memory does not fit, or such a file is in
+    the way, and then writes nothing.
     """
     from sim.firmware import linker_script
     from xheep_integration import project
@@ -100,7 +101,7 @@ def generate_xheep(
     generation = detect(heep)
     opened = [Application.open(app) for app in apps]
     if opened:
-        config = wanted(config, opened[0], config_given, architecture_given)
+        config = wanted(config, opened[0], hardware_given, architecture_given, changed)
     loaded = architecture_of(config).folder if is_loaded(config.architecture) else None
     for path in (heep, out, *filter(None, [loaded]), *(application.folder.resolve() for application in opened)):
         _check_path(path)
