@@ -130,7 +130,7 @@ def test_flags_for_an_application_of_streaming(heepgen, tmp_path, monkeypatch):
     assert built == 4 * [STREAMING(rows=3, cols=2)]
     for flags in (("--rows", 8), ("--architecture", "streaming", "--rows", 3), ("--architecture", "descriptor")):
         message = one_sentence(heepgen("run", "app", *flags))
-        assert "was generated for 3x2 aligned" in message and len(built) == 4, message
+        assert "was generated for streaming, 3x2 aligned" in message and len(built) == 4, message
     assert "--ports" in one_sentence(heepgen("run", "app", "--ports", 2))
 
 

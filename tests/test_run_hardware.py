@@ -107,7 +107,9 @@ def test_other_hardware_is_refused_before_it_is_built(app, monkeypatch):
     monkeypatch.setattr("gen.flows.run.hardware", lambda config, progress: pytest.fail("it was built"))
     with pytest.raises(HeepgenError) as caught:
         run(app, OTHER, hardware_given=True)
-    assert "generated for 4x4 aligned" in str(caught.value) and "run on 5x4 aligned" in str(caught.value)
+    assert "generated for descriptor, 4x4 aligned" in str(caught.value) and "run on descriptor, 5x4 aligned" in str(
+        caught.value
+    )
 
 
 def test_slow_memory_changes_cycles_and_no_bit(app, report):

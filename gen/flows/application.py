@@ -146,9 +146,10 @@ def check_hardware(application: Application, system: System) -> None:
     own = application.config
     if own.hash != system.hash:
         raise HeepgenError(
-            f"{application.folder} was generated for {geometry(own)} (configuration 0x{own.hash:08x}), and would "
-            f"refuse to run on {geometry(system)} (0x{system.hash:08x}): generate it again with heepgen sw, or leave "
-            "out --config, --architecture and the flags of its options."
+            f"{application.folder} was generated for {own.architecture}, {geometry(own)} (configuration "
+            f"0x{own.hash:08x}), and would refuse to run on {system.architecture}, {geometry(system)} "
+            f"(0x{system.hash:08x}): generate it again with heepgen sw, or leave out --config, --architecture and the "
+            "flags of its options."
         )
 
 
