@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-# Everything below works from an empty clone: Python 3.11 and a network are all it takes.
-PYTHON ?= python3.11
+# Everything below works from an empty clone: a Python that setup.cfg allows and a network are all it takes.
+PYTHON ?=
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
@@ -23,12 +23,24 @@ help:  ## show this list
 
 venv: $(READY)  ## create .venv with everything at pinned versions
 
+# python_requires of setup.cfg, >=3.A, <3.B: its first word is A, its last one B - 1.
+MINORS := $(shell sed -n 's/^python_requires = >=3\.\([0-9]*\), <3\.\([0-9]*\)$$/\1 \2 - 1/p' setup.cfg | \
+	{ read -r first end && seq $$first $$(($$end)); })
+RANGE := Python 3.$(firstword $(MINORS)) to 3.$(lastword $(MINORS))
+PYTHONS := $(or $(PYTHON),$(MINORS:%=python3.%) python3 python)
+
 $(READY): setup.cfg pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
-	  echo "heepgen needs Python 3.11 or newer, and $(PYTHON) is not one: install it, or name one," \
-	       "as in make PYTHON=/usr/bin/python3.12" >&2; exit 1; }
-	@$(PYTHON) -m venv $(VENV) || { \
-	  echo "$(PYTHON) cannot create a virtual environment (Debian and Ubuntu: install python3-venv)" >&2; exit 1; }
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || { \
+	  for python in $(PYTHONS); do \
+	    version=$$($$python -c 'import sys; print("%d.%d.%d" % sys.version_info[:3])' 2>/dev/null) || continue; \
+	    case " $(MINORS:%=3.%) " in *" $${version%.*} "*) lacks=;; *) lacks="is $$version";; esac; \
+	    $$python -c 'import ensurepip, venv' >/dev/null 2>&1 || \
+	      lacks=$${lacks:-"cannot create a virtual environment (Debian and Ubuntu: install python3-venv)"}; \
+	    [ "$$lacks" ] || { $$python -m venv --clear $(VENV); exit; }; \
+	    found="$${found:+$$found, }$$python $$lacks"; \
+	  done; \
+	  echo "heepgen needs $(RANGE): $${found:-there is none of $(PYTHONS)}. Install one," \
+	    "or name one, as in make PYTHON=/usr/bin/python3.12" >&2; exit 1; }
 	@echo "installing into $(VENV) (once)"
 	@$(PIP) --editable '.[test]'
 	@touch $@

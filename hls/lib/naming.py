@@ -133,9 +133,10 @@ def visible(parent: Block) -> list[tuple[Path, Any]]:
 
 @lru_cache
 def _loop_variables(func: Callable[..., object]) -> frozenset[str]:
-    """Names that a function assigns in loops, which stand for another thing each time."""
+    """Names that a function assigns in loops, which stand for another thing each time; Python 3.12 and newer have those
+    of comprehensions among its own."""
     tree = ast.parse(textwrap.dedent(inspect.getsource(func)))
-    loops = [node for node in ast.walk(tree) if isinstance(node, (ast.For, ast.While))]
+    loops = [node for node in ast.walk(tree) if isinstance(node, (ast.For, ast.While, ast.comprehension))]
     return frozenset(
         node.id
         for loop in loops
