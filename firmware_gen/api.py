@@ -1,20 +1,26 @@
 # SPDX-License-Identifier: Apache-2.0
 """The Python entry point: a PyTorch model in, a folder with C++ firmware out."""
 
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch.export import ExportedProgram
 
 from firmware_gen import ir
+from firmware_gen.application.options import ImportOptions, note
+from firmware_gen.application.picture import picture
+from firmware_gen.application.reference import reference
 from firmware_gen.architectures.registry import architecture_of
 from firmware_gen.architectures.targets import target_of
-from firmware_gen.emit.folder import application_folder
+from firmware_gen.emit.folder import GENERATED, LISTING, MODEL, PLAN, REFERENCE, application_folder
 from firmware_gen.frontend.exported import verify
 from firmware_gen.frontend.exported.importer import Example, Model, import_program
+from firmware_gen.frontend.loader import exported_bytes
 from firmware_gen.memory.planner import MemoryReport
 from firmware_gen.models.fake_quant import GraphModule
 from firmware_gen.models.image import Result
@@ -22,13 +28,14 @@ from firmware_gen.passes import append_softmax, run_passes
 from firmware_gen.passes.quantise import quantise, with_biases
 from hls.config import Config, System
 from hls.errors import HeepgenError
-from hls.output import fill
+from hls.output import Content, fill
 
 
 @dataclass(frozen=True)
 class CheckedModel:
     """A model as it was imported and as the passes left it, found equal to its program on `sample`, as `check` says."""
 
+    program: ExportedProgram
     imported: ir.Graph
     lowered: ir.Graph
     check: verify.Check
@@ -44,7 +51,18 @@ def read_model(model: Model, example_input: Example | None, name: str = "model")
     check = verify.check_program(source.graph, lowered, source.program, source.functional, sample)
     if (onnx := getattr(model, "onnx_source", None)) is not None:
         check = onnx.check(source.graph, source.functional, sample)
-    return CheckedModel(source.graph, lowered, check, sample)
+    return CheckedModel(source.program, source.graph, lowered, check, sample)
+
+
+@dataclass(frozen=True)
+class Files:
+    """An application: contents by name, its manifest, its memory plan in a few lines, and what its listing is made of,
+    where it was asked for."""
+
+    files: dict[str, Content]
+    manifest: dict[str, Any]
+    memory_text: str
+    listing: Any = None
 
 
 class CodeGenerator:
@@ -78,32 +96,65 @@ class CodeGenerator:
         self.name = name
         self.out_dir = Path(out_dir) if out_dir is not None else Path(name)
         checked = model if isinstance(model, CheckedModel) else read_model(model, example_input, name)
-        self.sample, self.imported, self.lowered = checked.sample, checked.imported, checked.lowered
-        self.check = checked.check
+        self.checked, self.sample, self.check = checked, checked.sample, checked.check
+        self.imported, self.lowered = checked.imported, checked.lowered
         self.graph = with_biases(quantise(self.lowered, per_channel, calibrate), biases or {})
+        kept = {layer: np.asarray(bias, np.float32).tolist() for layer, bias in (biases or {}).items()}
+        self._options = ImportOptions(False, not per_channel, calibrate, kept or None)
         self.target = target_of(architecture_of(self.config))
         self._profile, self._keep = profile, keep_activations
-        self._programs: dict[bool, Any] = {}
+        self._programs: dict[tuple[bool, bool], Any] = {}
 
     def generate_code(
         self, append_final_softmax: bool = False, overwrite_existing_generated_files: bool = True
     ) -> Path:
-        """Write the application: C++ sources, manifest.json and the memory report in `gen/`, which alone is replaced
-        later, and beside it a first main.cpp, where there is none; returns the folder."""
-        outputs = self.reference(append_final_softmax=append_final_softmax).outputs
-        files, _ = self.target.render(self.program(append_final_softmax), self.sample, outputs)
-        with application_folder(self.out_dir, among=True, overwrite=overwrite_existing_generated_files) as folder:
-            fill(folder, files)
+        """Write the application, which `heepgen run` and the others take: C++ sources, manifest, model, what PyTorch
+        says and the memory report in `gen/`, which alone is replaced later, and beside it a first main.cpp, where there
+        is none; returns the folder."""
+        with application_folder(
+            self.out_dir, among=True, overwrite=overwrite_existing_generated_files, note=self.note(append_final_softmax)
+        ) as folder:
+            fill(folder, self.application(append_final_softmax).files)
         return self.out_dir
 
-    def program(self, append_final_softmax: bool = False) -> Any:
+    def note(self, append_final_softmax: bool = False) -> dict[str, Any]:
+        """What the marker of an application's folder says, besides kind and files."""
+        return note(self.name, replace(self._options, append_final_softmax=append_final_softmax))
+
+    def application(
+        self,
+        append_final_softmax: bool = False,
+        sample: np.ndarray | None = None,
+        *,
+        keep_activations: bool = False,
+        listing: bool = False,
+    ) -> Files:
+        """All files of the application, with another sample of the input's shape if one is given."""
+        program = self.program(append_final_softmax, keep_activations)
+        data = self.sample if sample is None else sample
+        result = self.target.run(program, data, True)
+        lowered = append_softmax(self.lowered) if append_final_softmax else self.lowered
+        said = reference(self.checked.program, lowered, data, result, lowered is not self.lowered)
+        rendered, manifest = self.target.render(program, data, result.outputs)
+        files: dict[str, Content] = {
+            **rendered,
+            f"{GENERATED}/{REFERENCE}": json.dumps(said | {"import_check": self.check.to_dict()}, indent=2) + "\n",
+            f"{GENERATED}/{MODEL}": exported_bytes(self.checked.program),
+            f"{GENERATED}/{PLAN}": picture(manifest["memory"]),
+        }
+        lines = self.target.listing(program) if listing else None
+        memory = self.target.network(program).report.summary()
+        return Files(files | ({f"{GENERATED}/{LISTING}": lines.to_text()} if lines else {}), manifest, memory, lines)
+
+    def program(self, append_final_softmax: bool = False, keep_activations: bool = False) -> Any:
         """The compiled network: of the default architecture a `targets.descriptor.program.Program`."""
-        if append_final_softmax not in self._programs:
+        how = append_final_softmax, keep_activations or self._keep
+        if how not in self._programs:
             graph = append_softmax(self.graph) if append_final_softmax else self.graph
-            self._programs[append_final_softmax] = self.target.compile(
-                graph, self.config, profile=self._profile, keep_activations=self._keep
+            self._programs[how] = self.target.compile(
+                graph, self.config, profile=self._profile, keep_activations=how[1]
             )
-        return self._programs[append_final_softmax]
+        return self._programs[how]
 
     def quantized_model(self) -> GraphModule:
         """The network with its INT8 weights as an nn.Module: runs on any torch device, any multiple of

@@ -163,27 +163,30 @@ def sw(
 
 
 @main.command(short_help="Predict every layer's cycles, without simulating the hardware.")
-@click.argument("model")
+@click.argument("target", metavar="APP|MODEL")
 @flags.geometry
 @flags.importing
 @flags.json_file
 @flags.wide
 @flags.with_config
-def estimate(config: Any, model: str, json_path: str | None, **options: Any) -> None:
-    """Predict the cycles of every layer of MODEL from a model of the accelerator's timing, in seconds.
+def estimate(config: Any, target: str, json_path: str | None, **options: Any) -> None:
+    """Predict the cycles of every layer of a MODEL from a model of the accelerator's timing, in seconds.
 
-    Layers that run on the CPU are not predicted. `heepgen run` measures.
+    APP is a folder written by `heepgen sw`, for the hardware it was generated for unless geometry flags or --config
+    say otherwise. Layers that run on the CPU are not predicted: they are named, and left out of the total. `heepgen
+    run` measures.
 
     \b
     Examples:
       heepgen estimate model.pt2
       heepgen estimate model.pt2 --rows 16 --cols 16 --ports 4
+      heepgen estimate build/app
     """
     from gen.console import progress, show, write_json
     from gen.flows.estimate import estimate as predict
 
     with progress() as say:
-        report = predict(model, config, progress=say, **options)
+        report = predict(target, config, **flags.hardware(), progress=say, **options)
     if json_path != "-":
         show(report.table())
     write_json(report, json_path)
@@ -326,7 +329,7 @@ def xheep(
 
 
 @main.command("eval", short_help="Measure what quantisation costs on a data set.")
-@click.argument("model")
+@click.argument("target", metavar="APP|MODEL")
 @flags.geometry
 @click.option(
     "--data",
@@ -360,8 +363,9 @@ def xheep(
 @flags.json_file
 @flags.wide
 @flags.with_config
-def evaluate(config: Any, model: str, json_path: str | None, **options: Any) -> None:
-    """Run MODEL on a data set three times: in FP32, with INT8 weights in PyTorch, and bit for bit as the hardware.
+def evaluate(config: Any, target: str, json_path: str | None, **options: Any) -> None:
+    """Run a MODEL, or that of a folder APP written by `heepgen sw`, on a data set three times: in FP32, with INT8
+    weights in PyTorch, and bit for bit as the hardware.
 
     The .npz file holds x, inputs with the batch dimension first, and y, one class per input. For a network that
     rebuilds its input y is 1 for anomalies and 0 otherwise, and the area under the ROC curve of the mean squared
@@ -372,12 +376,13 @@ def evaluate(config: Any, model: str, json_path: str | None, **options: Any) -> 
     Examples:
       heepgen eval model.pt2 --data test.npz
       heepgen eval model.pt2 --data test.npz --limit 500 --calibrate mse
+      heepgen eval build/app --data test.npz
     """
     from gen.console import bars, show, write_json
     from gen.flows.eval import evaluate as run_eval
 
     with bars() as progress:
-        report = run_eval(model, config=config, progress=progress, **options)
+        report = run_eval(target, config=config, progress=progress, **flags.hardware(), **options)
     if json_path != "-":
         show(report.table())
     write_json(report, json_path)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a user gives: model files, and arrays in .npy and .npz files, checked before anything is built or read whole."""
 
+import functools
 import io
 import math
 import os
@@ -58,19 +59,6 @@ def load_samples(
     numbers with the batch dimension first. Nothing is unpickled, and no array read before its shape is known.
     """
     where = f"{option} {path}"
-
-    def accept(name: str, dtype: Any, shape: tuple[int, ...]) -> None:
-        if dtype.kind not in "fiub" or name == "x" and (len(shape) < 2 or not shape[0]):
-            raise HeepgenError(
-                f"{where}: {name} is {dtype} {list(shape)}; numbers, the batch dimension first, are needed."
-            )
-        if name == "x" and model is not None and shape[1:] != model[1:]:
-            raise HeepgenError(f"{where}: x has shape {list(shape)}, the model takes {list(model)}.")
-        if math.prod(shape) > LARGEST_DATA:
-            raise HeepgenError(
-                f"{where}: {name} has {math.prod(shape):,} numbers, more than {LARGEST_DATA:,}; give fewer inputs."
-            )
-
     try:
         with open_input(path) as given:
             if given.size is None:
@@ -81,7 +69,7 @@ def load_samples(
             for name in names:
                 if name in members:
                     with archive.open(members[name]) as stream:
-                        arrays[name] = _array(stream, lambda *found, name=name: accept(name, *found))
+                        arrays[name] = _array(stream, functools.partial(_accept, where, name, model))
                         if stream.read(1):  # at the end the checksum is compared
                             raise ValueError
     except HeepgenError:
@@ -95,29 +83,66 @@ def load_samples(
     return arrays | {"x": _float32(arrays["x"], where)}
 
 
-def load_array(path: str | Path, option: str, shape: tuple[int, ...] | None = None) -> Any:
-    """float32 array of a .npy file; a missing batch dimension of 1 is added when `shape` has one.
+def samples(x: Any, where: str, model: tuple[int, ...] | None = None) -> Any:
+    """Inputs in memory (N, ...), as `load_samples` takes those of a file; `where` names them in errors."""
+    array = as_array(x, where)
+    _accept(where, "x", model, array.dtype, array.shape)
+    return _float32(array, where)
+
+
+def _accept(where: str, name: str, model: tuple[int, ...] | None, dtype: Any, shape: tuple[int, ...]) -> None:
+    if dtype.kind not in "fiub" or name == "x" and (len(shape) < 2 or not shape[0]):
+        raise HeepgenError(f"{where}: {name} is {dtype} {list(shape)}; numbers, the batch dimension first, are needed.")
+    if name == "x" and model is not None and shape[1:] != model[1:]:
+        raise HeepgenError(f"{where}: x has shape {list(shape)}, the model takes {list(model)}.")
+    if math.prod(shape) > LARGEST_DATA:
+        raise HeepgenError(
+            f"{where}: {name} has {math.prod(shape):,} numbers, more than {LARGEST_DATA:,}; give fewer inputs."
+        )
+
+
+def one_input(x: Any, where: str, shape: tuple[int, ...] | None = None) -> Any:
+    """An array or tensor in memory, as `load_array` takes that of a file; `where` names it in errors."""
+    array = as_array(x, where)
+    _accept_input(where, array.dtype, array.shape, shape)
+    return _float32(array if shape is None else array.reshape(shape), where)
+
+
+def as_array(x: Any, where: str) -> Any:
+    """The array of an array, a tensor on any device, or nested lists."""
+    import numpy as np
+
+    try:
+        return np.asarray(x.detach().cpu() if hasattr(x, "detach") else x)
+    except (ValueError, TypeError):
+        raise HeepgenError(f"{where}: is no array of numbers of one shape.") from None
+
+
+def _accept_input(where: str, dtype: Any, found: tuple[int, ...], shape: tuple[int, ...] | None) -> None:
+    if dtype.kind not in "fiub":
+        raise HeepgenError(f"{where}: holds {dtype}, not one array of real numbers; use numpy.save.")
+    if shape is not None and found != shape and (1, *found) != shape:
+        raise HeepgenError(f"{where}: has shape {list(found)}, the model takes {list(shape)}.")
+    if math.prod(found) > LARGEST_INPUT:
+        raise HeepgenError(
+            f"{where}: has shape {list(found)}, {math.prod(found):,} numbers, which no memory of an "
+            "X-HEEP holds; give a smaller one."
+        )
+
+
+def load_array(path: Any, option: str, shape: tuple[int, ...] | None = None) -> Any:
+    """float32 array of a .npy file, or see `one_input`; a missing batch dimension of 1 is added when `shape` has one.
 
     Raises `HeepgenError` naming `option` for a file that is missing, damaged or pickled, for values that are
     not real numbers, and for a shape other than `shape`, then before the values are read. A FIFO that gives nothing
     for some seconds is such a file.
     """
+    if not isinstance(path, str | Path):
+        return one_input(path, option, shape)
     where = f"{option} {path}"
-
-    def accept(dtype: Any, found: tuple[int, ...]) -> None:
-        if dtype.kind not in "fiub":
-            raise HeepgenError(f"{where}: holds {dtype}, not one array of real numbers; use numpy.save.")
-        if shape is not None and found != shape and (1, *found) != shape:
-            raise HeepgenError(f"{where}: has shape {list(found)}, the model takes {list(shape)}.")
-        if math.prod(found) > LARGEST_INPUT:
-            raise HeepgenError(
-                f"{where}: has shape {list(found)}, {math.prod(found):,} numbers, which no memory of an "
-                "X-HEEP holds; give a smaller one."
-            )
-
     try:
         with open_input(path) as stream:
-            array = _array(stream, accept)
+            array = _array(stream, lambda dtype, found: _accept_input(where, dtype, found, shape))
     except HeepgenError:
         raise
     except OSError as error:

@@ -12,14 +12,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from firmware_gen.application.options import ImportOptions
 from firmware_gen.architectures.registry import load_config
 from firmware_gen.emit.folder import MAIN
 from firmware_gen.frontend.exported.importer import export
 from gen.flags import DEFAULT_CONFIG
-from gen.flows.application import Application
+from gen.flows.application import Application, linked_input
 from gen.flows.hardware import geometry
-from gen.flows.run import linked_input
-from gen.flows.sw import SEED, ImportOptions, generate_application
+from gen.flows.sw import SEED, generate_application
 from heepstorch.errors import HeepstorchError
 from heepstorch.example_main import Example, author_of, render, signed
 from heepstorch.module import SequentialNetwork

@@ -271,13 +271,13 @@ OPTIONS = options(Config)
 
 
 def load_config(
-    path: str | Path | None,
+    given: str | Path | Mapping[str, Any] | None,
     config: type[System] | None = None,
     known: Mapping[str, type[System]] = MappingProxyType({Config.architecture: Config}),
     **overrides: Any,
 ) -> System:
-    """Configuration from an hjson file (defaults without one) of the architecture `config`, or of that which the file
-    selects by its name in `known`, `descriptor` unless it does; an override of None is ignored.
+    """Configuration from an hjson file, or a dictionary like one (defaults without any), of the architecture `config`,
+    or of that which it selects by its name in `known`, `descriptor` unless it does; overrides of None are ignored.
 
     Sections of the other architectures in `known`, and those of `descriptor`, are checked and left alone. Raises
     `HeepgenError` on an unreadable file, a syntax error (with its line), an unknown or repeated name (with the closest
@@ -285,13 +285,14 @@ def load_config(
     architecture has no option for.
     """
     try:
-        tree = {} if path is None else read_tree(Path(path))
+        tree = read_tree(Path(given)) if isinstance(given, str | Path) else dict(given or {})
         selected = _selected(tree.pop("architecture", Config.architecture), known)
         config = config or selected
         others: list[type[System]] = [Config, *(known[name] for name in tree if name in known)]
         from_file = config(**_attributes(tree, config, others))
     except HeepgenError as error:
-        raise HeepgenError(f"{path}: {error}") from None
+        where = given if isinstance(given, str | Path) else "the configuration"
+        raise HeepgenError(f"{where}: {error}") from None
     return overridden(from_file, **{name: value for name, value in overrides.items() if value is not None})
 
 

@@ -438,7 +438,7 @@ def _read_npy(path: Path, folder: Path) -> None:
 
 
 def _read_npz(path: Path, folder: Path) -> None:
-    from gen.flows.eval import load_data
+    from gen.flows.data import load_data
 
     load_data(path, None, SHAPE)
 
@@ -447,7 +447,8 @@ def _read_manifest(path: Path, folder: Path) -> None:
     """All that `heepgen run` and `heepgen xheep` compute from it, with memories full of zeros."""
     import numpy as np
 
-    from gen.flows.run import check_taps, known_symbols, linked_input, mode_of, places_of, report_of
+    from gen.flows.application import linked_input
+    from gen.flows.run import check_taps, known_symbols, mode_of, places_of, report_of
     from gen.flows.xheep import program_of
     from gen.results.result import to_json
     from sim.firmware import check_placements

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-PACKAGES = ("hls", "firmware_gen", "sim", "xheep_integration", "gen", "heepstorch")
+PACKAGES = ("hls", "firmware_gen", "sim", "xheep_integration", "gen", "heepgen", "heepstorch")
 
 
 def modules(*packages: str) -> dict[str, Path]:

@@ -18,7 +18,8 @@ MAY_IMPORT = {
     "sim": {"sim", "firmware_gen", "hls"},
     "xheep_integration": {"xheep_integration", "firmware_gen", "hls"},
     "gen": {"gen", "sim", "xheep_integration", "firmware_gen", "hls"},
-    "heepstorch": {"heepstorch", "gen", "firmware_gen", "hls"},
+    "heepstorch": {"heepstorch", "heepgen", "gen", "firmware_gen", "hls"},
+    "heepgen": {"heepgen", "gen", "firmware_gen", "hls"},
 }
 
 

@@ -12,7 +12,8 @@ from torch import nn
 from firmware_gen import CodeGenerator
 from firmware_gen.targets.descriptor import reference
 from gen.cli import main
-from gen.flows.eval import evaluate, load_data
+from gen.flows.data import load_data
+from gen.flows.eval import evaluate
 from hls.config import Config
 from hls.errors import HeepgenError
 from tests import networks

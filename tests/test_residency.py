@@ -11,13 +11,14 @@ from hypothesis import strategies as st
 from torch import nn
 
 from firmware_gen import CodeGenerator
+from firmware_gen.application.options import ImportOptions
 from firmware_gen.targets.descriptor import reference
 from firmware_gen.targets.descriptor.compiler import in_memory
 from firmware_gen.targets.descriptor.lowering import depth_first
 from firmware_gen.targets.descriptor.lowering.depth_first import Group, Rows, ring_rows, turns
 from firmware_gen.targets.descriptor.place import residency
 from gen.flows.run import Application, run
-from gen.flows.sw import ImportOptions, generate_application
+from gen.flows.sw import generate_application
 from hls.config import Config
 from hls.errors import HeepgenError
 

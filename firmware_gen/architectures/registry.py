@@ -94,11 +94,13 @@ def architecture_of(config: System) -> Architecture:
     return find(config.architecture)
 
 
-def load_config(path: str | Path | None = None, architecture: str | Path | None = None, **overrides: Any) -> System:
-    """Configuration from a file and overrides, see `hls.config.load_config`, of an architecture by name or path, or of
-    that which the file selects."""
+def load_config(
+    given: str | Path | Mapping[str, Any] | None = None, architecture: str | Path | None = None, **overrides: Any
+) -> System:
+    """Configuration from a file or a dictionary and overrides, see `hls.config.load_config`, of an architecture by name
+    or path, or of that which the file selects."""
     chosen = None if architecture is None else load_architecture(architecture).config
-    return read_config(path, chosen, _Configurations(), **overrides)
+    return read_config(given, chosen, _Configurations(), **overrides)
 
 
 def entries() -> list[Entry]:

@@ -10,10 +10,12 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+import numpy as np
+
+from firmware_gen.application.options import ImportOptions
 from firmware_gen.architectures.registry import architecture_of, find, names
 from firmware_gen.emit.folder import GENERATED, KIND, MANIFEST, REFERENCE
 from gen.flows.hardware import geometry
-from gen.flows.sw import ImportOptions
 from gen.results.run import LayerReport
 from hls.config import Config, System, options, overridden
 from hls.config_file import unknown
@@ -99,6 +101,11 @@ class Application:
             raise HeepgenError(
                 f"{self.folder} does not say how it was generated; generate it again with heepgen sw."
             ) from None
+
+
+def linked_input(application: Application) -> np.ndarray:
+    """The sample that an application carries, in the input's shape."""
+    return np.array(application.reference["input"], np.float32).reshape(application.manifest["input"]["shape"])
 
 
 def configured(given: Mapping[str, Any], where: str) -> System:

@@ -1,45 +1,58 @@
 # SPDX-License-Identifier: Apache-2.0
 """`heepgen estimate`: the cycles of every layer, predicted by the cycle model."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
+from firmware_gen.application.options import ImportOptions
 from firmware_gen.architectures.contract import LayerCycles
 from firmware_gen.architectures.registry import architecture_of
+from gen.flows.application import wanted
+from gen.flows.compiled import Compiled, application_in, of_application
+from gen.flows.hardware import geometry
 from gen.flows.sw import load_program
-from gen.inputs import check_model, network_name
+from gen.inputs import network_name
 from gen.results.estimate import EstimateReport, LayerEstimate
 from hls.config import System
 
 
 def estimate(
-    model: str | Path,
+    target: str | Path,
     config: System,
     *,
     name: str | None = None,
+    hardware_given: bool = False,
+    architecture_given: bool = False,
+    changed: Mapping[str, Any] = MappingProxyType({}),
     append_final_softmax: bool = False,
     per_tensor: bool = False,
     progress: Callable[[str], None] = lambda message: None,
     **import_options: Any,
 ) -> EstimateReport:
-    """Compile `model` and predict its cycles; options and errors as for `generate_sw`."""
-    check_model(model)
-    name = network_name(model, name)
-    from firmware_gen import CodeGenerator
+    """Predict the cycles of a model file, or of an application, which is compiled again, for the hardware that it was
+    generated for unless `hardware_given`; options and errors as for `generate_sw` and `run`."""
+    options = ImportOptions(append_final_softmax, per_tensor)
+    application = application_in(target, {"name": name} | vars(options) | import_options)
+    progress(f"compiling {target}")
+    if application is not None:
+        compiled = of_application(application, wanted(config, application, hardware_given, architecture_given, changed))
+    else:
+        name = network_name(target, name)
+        program, data = load_program(Path(target), **import_options)
+        compiled = Compiled.of(program, data, config, options, name=name)
+    progress(f"stepping {compiled.name} through the cycle model")
+    return estimate_network(compiled)
 
-    progress(f"loading {model}")
-    exported, data = load_program(Path(model), **import_options)
-    progress(f"compiling {name}")
-    generator = CodeGenerator(exported, data, None, config, name=name, per_channel=not per_tensor)
-    progress(f"stepping {name} through the cycle model")
-    return estimate_program(generator.target, generator.program(append_final_softmax))
+
+def estimate_network(compiled: Compiled) -> EstimateReport:
+    """Estimate of a compiled network."""
+    return estimate_program(compiled.generator.target, compiled.program)
 
 
 def estimate_program(target: Any, program: Any) -> EstimateReport:
     """Estimate of a program that `target` compiled."""
-    from gen.flows.hardware import geometry
-
     network, prediction = target.network(program), target.predict(program)
     layers = []
     for layer, found in zip(network.layers, prediction.layers, strict=True):

@@ -1,39 +1,36 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`heepgen eval`: what INT8 weights cost on a data set, in PyTorch and to the last bit of the hardware.
+"""`heepgen eval`: what INT8 weights cost on a data set, in PyTorch and to the last bit of the hardware."""
 
-The data are an .npz file: `x` (N, ...) are inputs with the batch dimension first. `y` are labels, optional: classes
-(N,), or, for a network that rebuilds its input, 1 for what is anomalous and 0 for what is not. `clip` is optional: that
-many consecutive inputs are one clip with one label in `y` (N / clip,), and its score is their mean error.
-"""
-
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
-from gen.inputs import check_model, load_samples, network_name
+from firmware_gen.application.options import ImportOptions
+from gen.flows.application import wanted
+from gen.flows.compiled import Compiled, application_in, of_application
+from gen.flows.data import Data, load_data
+from gen.flows.hardware import geometry
+from gen.flows.sw import exported_input_shape, with_corrected_biases
+from gen.inputs import network_name
 from gen.results.evaluation import MODELS, TAPPED, EvalReport, LayerQuality
 from hls.config import System
 from hls.errors import HeepgenError
 
-
-@dataclass(frozen=True)
-class Data:
-    """float32 inputs (N, ...), labels (N / clip,) or None, inputs per label."""
-
-    x: np.ndarray
-    y: np.ndarray | None
-    clip: int
+Progress = Callable[[str, int, int], None]
 
 
 def evaluate(
-    model: str | Path,
+    target: str | Path,
     data: str | Path,
     config: System,
     *,
     name: str | None = None,
+    hardware_given: bool = False,
+    architecture_given: bool = False,
+    changed: Mapping[str, Any] = MappingProxyType({}),
     device: str | None = None,
     batch: int = 256,
     limit: int | None = None,
@@ -42,103 +39,85 @@ def evaluate(
     calibrate: str = "max",
     bias_correction: str | Path | None = None,
     trust_pickle: bool = False,
-    progress: Callable[[str, int, int], None] = lambda what, done, total: None,
+    progress: Progress = lambda what, done, total: None,
 ) -> EvalReport:
-    """Evaluate the model file `model` on the .npz file `data` (see above), or on its first `limit` inputs.
+    """Evaluate a model file, or the model of an application for the hardware that it was generated for unless
+    `hardware_given`, on an .npz file, or on its first `limit` inputs; see `evaluate_network`."""
+    _device(device)  # before anything is loaded
+    options = ImportOptions(per_tensor=per_tensor, calibrate=calibrate)
+    application = application_in(
+        target, {"name": name, "bias_correction": bias_correction, "trust_pickle": trust_pickle} | vars(options)
+    )
+    if application is not None:
+        compiled = of_application(application, wanted(config, application, hardware_given, architecture_given, changed))
+        shape = compiled.generator.sample.shape
+        return evaluate_network(compiled, load_data(data, limit, shape), device, batch, output, progress)
+    from firmware_gen.api import read_model
+
+    name = network_name(target, name)
+    given, known = _loaded(target, trust_pickle)
+    loaded = load_data(data, limit, known)
+    program, example = _program(target, given, loaded)
+    checked = read_model(program, example, name)
+    if bias_correction is not None:
+        options = with_corrected_biases(options, checked, bias_correction)
+    compiled = Compiled.of(checked, None, config, options, name=name)
+    return evaluate_network(compiled, loaded, device, batch, output, progress)
+
+
+def evaluate_network(
+    compiled: Compiled,
+    data: Data,
+    device: str | None = None,
+    batch: int = 256,
+    output: int = 0,
+    progress: Progress = lambda what, done, total: None,
+) -> EvalReport:
+    """A compiled network on data that it takes: in FP32, with INT8 weights in PyTorch, and as the hardware.
 
     device: "cpu" or "cuda" for PyTorch, default cuda where there is one; batch: inputs it takes at once. output: which
     of several outputs is compared. `progress` is told what is being done, how many inputs are through and of how many.
     Raises HeepgenError.
     """
-    check_model(model)
-    name = network_name(model, name)
-    from firmware_gen import CodeGenerator
-    from firmware_gen.api import read_model
     from firmware_gen.models import metrics
-    from gen.flows.hardware import geometry
-    from gen.flows.sw import correct
 
     torch_device = _device(device)
-    given, shape = _loaded(model, trust_pickle)
-    loaded = load_data(data, limit, shape)
-    program, example = _program(model, given, loaded)
-    x = _whole_batches(loaded.x, len(example))
-    checked = read_model(program, example, name)
-    if output >= len(checked.imported.outputs):
+    generator = compiled.generator
+    imported, lowered, quantised = map(compiled.complete, (generator.imported, generator.lowered, generator.graph))
+    if not 0 <= output < len(imported.outputs):
         raise HeepgenError(
-            f"--output {output}: {model} returns {len(checked.imported.outputs)} tensors, counted from 0."
+            f"--output {output}: {compiled.name} returns {len(imported.outputs)} tensors, counted from 0."
         )
-    biases = None
-    if bias_correction is not None:
-        corrected = load_samples(bias_correction, "--bias-correction", model=example.shape)["x"]
-        biases = correct(checked.lowered, corrected, per_tensor, calibrate)
-    generator = CodeGenerator(
-        checked, config=config, name=name, per_channel=not per_tensor, calibrate=calibrate, biases=biases
-    )
-    lowered, quantised = generator.lowered, generator.graph
-    compiled = generator.program()
-    count = len(loaded.x)
+    own, count = len(generator.sample), len(data.x)
+    x = _whole_batches(data.x, own)
 
-    def torch_outputs(graph: Any, what: str) -> np.ndarray:
-        return _run_torch(graph, x, batch, torch_device, output, lambda done: progress(what, min(done, count), count))[
-            :count
-        ]
+    def through(what: str) -> Callable[[int], None]:
+        return lambda done: progress(what, min(done, count), count)
 
-    outputs = dict(
-        zip(
-            MODELS,
-            (
-                torch_outputs(checked.imported, MODELS[0]),
-                torch_outputs(quantised, MODELS[1]),
-                generator.target.run_many(
-                    compiled, x, progress=lambda done: progress(MODELS[2], min(done, count), count)
-                ).outputs[output][:count],
-            ),
-            strict=True,
-        )
-    )
-    metric, scores = _scores(loaded, outputs)
-    few = x[: max(TAPPED // len(example), 1) * len(example)]
+    def in_torch(graph: Any, what: str) -> np.ndarray:
+        return _run_torch(graph, x, batch, torch_device, output, through(what))[:count]
+
+    target, program = generator.target, compiled.program
+    exact, fake = in_torch(imported, MODELS[0]), in_torch(quantised, MODELS[1])
+    bits = target.run_many(program, x, progress=through(MODELS[2])).outputs[output][:count]
+    outputs = dict(zip(MODELS, (exact, fake, bits), strict=True))
+    metric, scores = _scores(data, outputs)
+    few = x[: max(TAPPED // own, 1) * own]
     weights = metrics.weight_sqnr(lowered, quantised)
+    taps = target.run_many(program, few, taps=True)
     return EvalReport(
-        name,
-        geometry(config),
+        compiled.name,
+        geometry(compiled.config),
         count,
         str(torch_device),
         metric,
         scores,
         _agreement(outputs, metric),
-        _largest_error(outputs[MODELS[1]], outputs[MODELS[2]]),
-        _layers(
-            lowered,
-            quantised,
-            _taps(lowered, few),
-            _taps(quantised, few),
-            generator.target.run_many(compiled, few, taps=True),
-            weights,
-        ),
+        _largest_error(fake, bits),
+        _layers(lowered, quantised, _taps(lowered, few), _taps(quantised, few), taps, weights),
         tuple(metrics.worst_channels(weights)),
         generator.check.to_dict(),
     )
-
-
-def load_data(path: str | Path, limit: int | None = None, model: tuple[int, ...] | None = None) -> Data:
-    """The .npz file described above, of inputs for a model that takes `model`. Raises HeepgenError for other files."""
-    option = f"--data {path}"
-    arrays = load_samples(path, "--data", ("x", "y", "clip"), model)
-    x, y, clip = arrays["x"], arrays.get("y"), arrays.get("clip", np.ones((), int))
-    if clip.size != 1 or clip.dtype.kind not in "iub":
-        raise HeepgenError(f"{option}: clip is {clip.dtype} {list(clip.shape)}; one integer is needed.")
-    clip = int(clip.reshape(()))
-    if clip < 1 or len(x) % clip or (y is not None and (y.shape != (len(x) // clip,) or y.dtype.kind not in "iub")):
-        shape = "missing" if y is None else f"{y.dtype} {list(y.shape)}"
-        raise HeepgenError(
-            f"{option}: y is {shape} and clip {clip}, x has {len(x)} inputs; y must be one integer per clip."
-        )
-    if limit is not None:
-        x = x[: max(limit // clip, 1) * clip]
-        y = None if y is None else y[: len(x) // clip]
-    return Data(np.ascontiguousarray(x, np.float32), y, clip)
 
 
 def _loaded(model: str | Path, trust_pickle: bool) -> tuple[Any, tuple[int, ...] | None]:
@@ -146,7 +125,6 @@ def _loaded(model: str | Path, trust_pickle: bool) -> tuple[Any, tuple[int, ...]
     from torch.export import ExportedProgram
 
     from firmware_gen.frontend.loader import load_model
-    from gen.flows.sw import exported_input_shape
 
     loaded = load_model(model, trust_pickle)
     return loaded, exported_input_shape(loaded) if isinstance(loaded, ExportedProgram) else None
@@ -157,7 +135,6 @@ def _program(model: str | Path, loaded: Any, data: Data) -> tuple[Any, np.ndarra
     from torch.export import ExportedProgram
 
     from firmware_gen.frontend.exported.importer import export
-    from gen.flows.sw import exported_input_shape
 
     program = loaded if isinstance(loaded, ExportedProgram) else export(loaded, data.x[:1])
     shape = exported_input_shape(program)

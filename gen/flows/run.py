@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """`heepgen run`: build hardware, firmware and virtual SoC, simulate one inference, and measure it."""
 
-import inspect
 import math
 import tempfile
 from collections import Counter
@@ -19,7 +18,8 @@ import hls
 from firmware_gen.architectures.registry import architecture_of
 from firmware_gen.emit.folder import MODEL
 from firmware_gen.models.metrics import compare
-from gen.flows.application import Application, check_hardware, wanted
+from gen.flows.application import Application, check_hardware, linked_input, wanted
+from gen.flows.compiled import application_in
 from gen.flows.hardware import generate_verilog, geometry, hardware_sources
 from gen.flows.sw import generate_application, generate_sw
 from gen.flows.trace import engines_of, write_trace
@@ -81,66 +81,97 @@ def run(
     Raises `HeepgenError` when anything cannot be built or the run fails; a wrong output is no error but `bit_exact` =
     False.
     """
-    if vcd is not None and software:
-        raise HeepgenError("--vcd shows the accelerator, which --software leaves out: give one of them.")
+    _check_waves(vcd, software)
     with tempfile.TemporaryDirectory(prefix="heepgen-") as temporary:
-        work = Path(temporary)
         if elf is not None and (input_path is not None or taps or not Path(target).is_dir()):
             raise HeepgenError(
                 "--elf runs a program as it is: name the application folder it was built from, without "
                 "--input and --tap."
             )
+        work = Path(temporary) / "application"
         application = _application(Path(target), config, work, input_path, bool(taps), progress, import_options)
-        check_taps(application, taps)
-        accelerator = None
-        system = wanted(config, application, hardware_given, architecture_given, changed)
-        software = software or architecture_of(system).hardware is None
-        if vcd is not None and software:
-            raise HeepgenError(
-                f"--vcd shows the accelerator, which architecture {system.architecture} has not: leave it out."
-            )
-        if not software:
-            check_hardware(application, system)
-            accelerator = hardware(system, progress)
-        elf = compiled(application, software, toolchain, work, progress) if elf is None else Path(elf)
+        return run_application(
+            application,
+            wanted(config, application, hardware_given, architecture_given, changed),
+            vcd=vcd,
+            trace=trace,
+            software=software,
+            wait_states=wait_states,
+            taps=taps,
+            elf=elf,
+            toolchain=toolchain,
+            withheld=withheld,
+            max_cycles=max_cycles,
+            progress=progress,
+        )
+
+
+def run_application(
+    application: Application,
+    system: System,
+    *,
+    vcd: str | Path | None = None,
+    trace: str | Path | None = None,
+    software: bool = False,
+    wait_states: int = 0,
+    taps: tuple[str, ...] = (),
+    elf: str | Path | None = None,
+    toolchain: str = "zig",
+    withheld: float = 0.0,
+    max_cycles: int | None = None,
+    progress: Progress = lambda message: None,
+) -> RunReport:
+    """`run` of an application, as it is, on the hardware of `system`; with `taps` it must keep its activations."""
+    _check_waves(vcd, software)
+    check_taps(application, taps)
+    software = software or architecture_of(system).hardware is None
+    if vcd is not None and software:
+        raise HeepgenError(
+            f"--vcd shows the accelerator, which architecture {system.architecture} has not: leave it out."
+        )
+    accelerator = None
+    if not software:
+        check_hardware(application, system)
+        accelerator = hardware(system, progress)
+    with tempfile.TemporaryDirectory(prefix="heepgen-") as work:
+        program = compiled(application, software, toolchain, Path(work), progress) if elf is None else Path(elf)
         engines = () if software or trace is None else engines_of(system)
         signals = None if trace is None else [signal for engine in engines for signal in engine.signals]
         result, dumps = _simulate(
-            application, accelerator, elf, vcd, signals, wait_states, withheld, max_cycles, taps, progress
+            application, accelerator, program, vcd, signals, wait_states, withheld, max_cycles, taps, progress
         )
-        mode = mode_of(application.manifest, software)
-        report = report_of(application, mode, dumps, result.uart, software, wait_states, taps)
-        report = replace(report, soc_cycles=result.cycles, seconds=result.seconds)
-        if trace is None:
-            return report
-        progress(f"writing {trace}")
-        spans = spans_of(application.manifest, dumps, software)
-        return replace(report, timeline=write_trace(trace, report, application, result, engines, spans))
+    report = report_of(
+        application, mode_of(application.manifest, software), dumps, result.uart, software, wait_states, taps
+    )
+    report = replace(report, soc_cycles=result.cycles, seconds=result.seconds)
+    if trace is None:
+        return report
+    progress(f"writing {trace}")
+    spans = spans_of(application.manifest, dumps, software)
+    return replace(report, timeline=write_trace(trace, report, application, result, engines, spans))
+
+
+def _check_waves(vcd: str | Path | None, software: bool) -> None:
+    if vcd is not None and software:
+        raise HeepgenError("--vcd shows the accelerator, which --software leaves out: give one of them.")
 
 
 def _application(
     target: Path,
     config: System,
-    work: Path,
+    folder: Path,
     input_path: str | Path | None,
     keep: bool,
     progress: Progress,
     import_options: dict[str, Any],
 ) -> Application:
-    again = work / "application"
-    if not target.is_dir():
+    """The application to run: that in `target`, or one of another input, or of a model file, written to `folder`."""
+    application = application_in(target, import_options, ", or give --input for another input")
+    if application is None:
         if input_path is not None:
             import_options |= {"sample": input_path}
-        generate_sw(target, config, again, keep_activations=keep, progress=progress, **import_options)
-        return Application.open(again)
-    application = Application.open(target)
-    defaults = inspect.signature(generate_sw).parameters
-    for name, value in import_options.items():
-        if value not in (defaults[name].default, None):
-            raise HeepgenError(
-                f"--{name.replace('_', '-')} is for a model file, and {target} is firmware already: "
-                "generate it again with heepgen sw, or give --input for another input."
-            )
+        generate_sw(target, config, folder, keep_activations=keep, progress=progress, **import_options)
+        return Application.open(folder)
     if input_path is None and not keep:
         return application
     from firmware_gen.frontend.loader import load_model
@@ -151,18 +182,13 @@ def _application(
         load_model(application.generated / MODEL),
         data,
         application.config,
-        again,
+        folder,
         application.options,
         name=application.manifest["name"],
         keep_activations=keep,
         progress=progress,
     )
-    return replace(Application.open(again), folder=application.folder)
-
-
-def linked_input(application: Application) -> np.ndarray:
-    """The sample that an application carries, in the input's shape."""
-    return np.array(application.reference["input"], np.float32).reshape(application.manifest["input"]["shape"])
+    return replace(Application.open(folder), folder=application.folder)
 
 
 def check_taps(application: Application, taps: tuple[str, ...]) -> None:

@@ -1,34 +1,26 @@
 # SPDX-License-Identifier: Apache-2.0
 """`heepgen sw`: the firmware of a model, and what PyTorch says about the same input, in one folder."""
 
-import json
 import logging
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from firmware_gen.emit.folder import GENERATED, LISTING, MODEL, PLAN, REFERENCE, application_folder
+from firmware_gen.application.options import ImportOptions, note
+from firmware_gen.emit.folder import application_folder
+from gen.flows.compiled import Compiled
+from gen.flows.data import data_of
 from gen.inputs import LARGEST_INPUT, check_model, load_array, load_samples, network_name
-from gen.results.firmware import Explanation, SwReport
+from gen.results.firmware import SwReport
 from hls.config import System
 from hls.errors import HeepgenError
 from hls.output import fill
 
 SEED = 0
-
-
-@dataclass(frozen=True)
-class ImportOptions:
-    """How a model becomes firmware; kept in the folder, so that it can be generated again for another input."""
-
-    append_final_softmax: bool = False
-    per_tensor: bool = False
-    calibrate: str = "max"
-    biases: dict[str, list[float]] | None = None
 
 
 def generate_sw(
@@ -65,15 +57,13 @@ def generate_sw(
     name = network_name(model, name)
     progress(f"loading {model}")
     program, data = load_program(Path(model), sample, input_shape, batch, trust_pickle)
-    checked = biases = None
+    options, checked = ImportOptions(append_final_softmax, per_tensor, calibrate), None
     if bias_correction is not None:
         from firmware_gen.api import read_model
 
         progress("correcting biases")
         checked = read_model(program, data, name)
-        x = load_samples(bias_correction, "--bias-correction", model=data.shape)["x"]
-        biases = {layer: bias.tolist() for layer, bias in correct(checked.lowered, x, per_tensor, calibrate).items()}
-    options = ImportOptions(append_final_softmax, per_tensor, calibrate, biases)
+        options = with_corrected_biases(options, checked, bias_correction)
     return generate_application(
         program,
         data,
@@ -90,12 +80,20 @@ def generate_sw(
     )
 
 
-def correct(lowered: Any, x: np.ndarray, per_tensor: bool, calibrate: str) -> dict[str, np.ndarray]:
-    """Corrected biases of a lowered graph from inputs `x` (N, ...)."""
+def with_corrected_biases(options: ImportOptions, checked: Any, given: Any) -> ImportOptions:
+    """Options with the biases of a model that was read, corrected by the inputs `x` (N, ...) of an .npz file, or by
+    what `data_of` takes."""
     from firmware_gen.models.bias_correction import corrected_biases
     from firmware_gen.passes.quantise import quantise
 
-    return corrected_biases(lowered, quantise(lowered, not per_tensor, calibrate), x)
+    shape = checked.sample.shape
+    if isinstance(given, str | Path):
+        x = load_samples(given, "--bias-correction", model=shape)["x"]
+    else:
+        x = data_of(given, model=shape).x
+    quantised = quantise(checked.lowered, not options.per_tensor, options.calibrate)
+    biases = corrected_biases(checked.lowered, quantised, x)
+    return replace(options, biases={layer: bias.tolist() for layer, bias in biases.items()})
 
 
 def load_program(
@@ -110,8 +108,13 @@ def load_program(
     program = _exported(model, sample, input_shape, batch, trust_pickle)
     shape = exported_input_shape(program)
     if sample is None:
-        return program, np.random.default_rng(SEED).standard_normal(shape, np.float32)
+        return program, random_input(shape)
     return program, load_array(sample, "--sample", shape)
+
+
+def random_input(shape: tuple[int, ...]) -> np.ndarray:
+    """Of a normal distribution, the same one every time."""
+    return np.random.default_rng(SEED).standard_normal(shape, np.float32)
 
 
 def generate_application(
@@ -131,51 +134,30 @@ def generate_application(
 ) -> SwReport:
     """`generate_sw` for an ExportedProgram and a float32 sample of its input's shape; `checked` is what `read_model`
     made of it, if it was read."""
-    from firmware_gen import CodeGenerator
-    from firmware_gen.frontend.loader import exported_bytes
-    from firmware_gen.passes import append_softmax
-    from gen.documents.plan import draw
-
-    softmax = options.append_final_softmax
-    with application_folder(out, force=force, note={"name": name, "options": vars(options)}) as folder:
+    with application_folder(out, force=force, note=note(name, options)) as folder:
         progress(f"compiling {name}")
-        generator = CodeGenerator(
-            checked or program,
-            data,
-            config=config,
-            name=name,
-            per_channel=not options.per_tensor,
-            calibrate=options.calibrate,
-            biases=options.biases,
-            keep_activations=keep_activations,
-        )
-        graph = append_softmax(generator.graph) if softmax else generator.graph
-        placements = tuple(generator.target.explain(graph, generator.imported))
-        explain(Explanation(name, placements).table())
-        compiled = generator.program(softmax)
-        progress(f"running {name} in PyTorch and in the bit-exact model")
-        result = generator.reference(append_final_softmax=softmax, taps=True)
-        reference = _reference(program, data, generator, result, softmax)
-        files, manifest = generator.target.render(compiled, generator.sample, result.outputs)
-        lines = generator.target.listing(compiled) if listing else None
-        fill(folder, files)
-        generated = {REFERENCE: json.dumps(reference, indent=2) + "\n", MODEL: exported_bytes(program)}
-        fill(folder / GENERATED, generated | ({LISTING: lines.to_text()} if lines else {}))
-        draw(manifest["memory"], folder / GENERATED / PLAN)
-    from gen.flows.hardware import geometry
+        compiled = Compiled.of(checked or program, data, config, options, name=name)
+        explain(compiled.explanation().table())
+        progress(f"compiling {name}, and running it in PyTorch and in the bit-exact model")
+        application = compiled.application(keep_activations=keep_activations, listing=listing)
+        fill(folder, application.files)
+    return compiled.report(application)
 
-    return SwReport(
-        name,
-        geometry(config),
-        tuple(data.shape),
-        tuple(manifest["outputs"]),
-        tuple(manifest["layers"]),
-        manifest["memory"],
-        placements,
-        generator.target.network(compiled).report.summary(),
-        generator.check.to_dict(),
-        lines.to_dict() if lines else None,
-    )
+
+def write_application(
+    compiled: Compiled,
+    out: str | Path,
+    *,
+    sample: np.ndarray | None = None,
+    force: bool = False,
+    keep_activations: bool = False,
+    listing: bool = False,
+) -> SwReport:
+    """`generate_sw` for a network that is compiled already, with another sample if one is given."""
+    with application_folder(out, force=force, note=note(compiled.name, compiled.options)) as folder:
+        application = compiled.application(sample, keep_activations=keep_activations, listing=listing)
+        fill(folder, application.files)
+    return compiled.report(application)
 
 
 def _exported(
@@ -246,33 +228,3 @@ def exported_input_shape(program: Any) -> tuple[int, ...]:
     from firmware_gen.frontend.exported.importer import input_node
 
     return tuple(int(size) for size in input_node(program).meta["val"].shape)
-
-
-def _reference(program: Any, data: np.ndarray, generator: Any, result: Any, softmax: bool) -> dict[str, Any]:
-    """PyTorch's FP32 outputs; per layer, how far the bit-exact model's `result` is from PyTorch, and what alignment
-    cost."""
-    import torch
-
-    from firmware_gen.frontend.exported.importer import run_exported
-    from firmware_gen.models.fake_quant import GraphModule
-    from firmware_gen.models.metrics import compare
-    from firmware_gen.passes import append_softmax
-
-    graph = generator.lowered
-    exact: dict[str, torch.Tensor] = {}
-    with torch.no_grad():
-        outputs = run_exported(program, torch.from_numpy(data))
-        if softmax:
-            outputs = [torch.softmax(output, -1) for output in outputs]
-        GraphModule(append_softmax(graph) if softmax else graph)(torch.from_numpy(data), exact)
-    layers = {
-        name: compare(exact[name].numpy(), tap) | {"alignment_loss": result.losses.get(name)}
-        for name, tap in result.taps.items()
-        if name in exact
-    }
-    return {
-        "input": [float(v) for v in data.reshape(-1)],
-        "outputs": [[float(v) for v in output.reshape(-1)] for output in outputs],
-        "layers": layers,
-        "import_check": generator.check.to_dict(),
-    }

@@ -34,7 +34,8 @@ _ESTIMATE: Fields = {
     "network": (TEXT, "its name"),
     "geometry": (TEXT, "the accelerator, in words"),
     "peak": (COUNT, "multiply-accumulates per cycle at most; 0 where nobody knows"),
-    "total_cycles": (COUNT, "of the inference, without the CPU's layers"),
+    "total_cycles": (COUNT, "of the inference, without the layers `left_out`"),
+    "left_out": (each(TEXT), "layers of the CPU, which only a run measures"),
     "layers": (
         each(
             record(
@@ -80,8 +81,13 @@ class EstimateReport(Result):
 
     schema = Schema("estimate", "Cycles of an inference, predicted", _ESTIMATE)
 
+    @property
+    def left_out(self) -> list[str]:
+        """Names of the layers of which `total_cycles` has no cycles."""
+        return [layer.name for layer in self.layers if layer.on_cpu]
+
     def content(self) -> dict[str, Any]:
-        return asdict(self)
+        return asdict(self) | {"left_out": self.left_out}
 
     def table(self) -> RenderableType:
         result = tables.table(f"{self.network} on {self.geometry}, predicted", _LEFT, _RIGHT)
@@ -100,10 +106,9 @@ class EstimateReport(Result):
                     tables.count(e.store_stall_cycles),
                 )
         macs, bound = (sum(getattr(e, name) for e in self.layers) for name in ("macs", "bound_cycles"))
-        on_cpu = sum(e.on_cpu for e in self.layers)
         result.add_section()
         result.add_row(
-            "total without the CPU's layers" if on_cpu else "total",
+            "total",
             "",
             "",
             tables.count(macs),
@@ -113,10 +118,10 @@ class EstimateReport(Result):
             tables.ratio(self.total_cycles, bound),
             style="bold",
         )
-        if not on_cpu:
+        if not self.left_out:
             return result
         note = (
-            f"{on_cpu} of {len(self.layers)} layers run on the CPU, whose cycles heepgen run measures; the total "
-            "leaves them out"
+            f"the total leaves out {len(self.left_out)} of {len(self.layers)} layers, which run on the CPU; heepgen "
+            f"run measures them: {', '.join(self.left_out)}"
         )
         return Group(result, Text(note, style="yellow"))

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """A picture of a memory plan: who occupies which addresses of the arena, and when."""
 
-from pathlib import Path
+import io
 from typing import Any
 
 
-def draw(memory: dict[str, Any], path: Path) -> None:
-    """Write an SVG of a `MemoryReport` as a dict: layers from left to right, addresses upwards, a box per buffer.
+def picture(memory: dict[str, Any]) -> bytes:
+    """An SVG of a `MemoryReport` as a dict: layers from left to right, addresses upwards, a box per buffer.
     The dashed line is what no plan can do without."""
     from matplotlib.figure import Figure
     from matplotlib.patches import Rectangle
@@ -37,4 +37,6 @@ def draw(memory: dict[str, Any], path: Path) -> None:
         f"once in {memory['peak_step']}",
     )
     axes.set_xticklabels(["call", *steps], rotation=90, fontsize=7)
-    figure.savefig(path, metadata={"Date": None})
+    svg = io.BytesIO()
+    figure.savefig(svg, format="svg", metadata={"Date": None})
+    return svg.getvalue()

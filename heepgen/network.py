@@ -1,0 +1,228 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A compiled network, and what can be asked of it."""
+
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from firmware_gen.application.options import ImportOptions
+from gen.flows.application import Application
+from gen.flows.compiled import Compiled
+from gen.results.estimate import EstimateReport
+from gen.results.evaluation import EvalReport
+from gen.results.firmware import Explanation, SwReport
+from gen.results.run import RunReport
+from heepgen.configuration import Given, configuration
+from hls.config import System
+from hls.errors import HeepgenError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+    from torch import nn
+    from torch.export import ExportedProgram
+
+    from firmware_gen.api import CheckedModel
+    from firmware_gen.models.fake_quant import GraphModule
+
+
+@dataclass(frozen=True, repr=False)
+class Network:
+    """A network compiled for an accelerator; `compile` makes one.
+
+    What it returns are results: values, a table where they are printed or shown in a notebook, and `to_dict()`, which
+    is what the commands write with `--json`. Every method raises HeepgenError, one sentence, for what cannot be done.
+    """
+
+    compiled: Compiled
+
+    @property
+    def name(self) -> str:
+        return self.compiled.name
+
+    @property
+    def config(self) -> System:
+        """The accelerator."""
+        return self.compiled.config
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Of one inference, batch dimension first."""
+        return tuple(self.compiled.generator.sample.shape)
+
+    def report(self) -> SwReport:
+        """Layers, memory plan, and how the import compares with the model; as of `heepgen sw`."""
+        return self._report
+
+    @cached_property
+    def _report(self) -> SwReport:
+        return self.compiled.report(self.compiled.application())
+
+    def explain(self) -> Explanation:
+        """Which layers run on the array, which on the CPU, and why; as of `heepgen sw --explain`."""
+        return self.compiled.explanation()
+
+    def estimate(self) -> EstimateReport:
+        """Cycles of every layer from a model of the accelerator's timing; as of `heepgen estimate`."""
+        from gen.flows.estimate import estimate_network
+
+        return estimate_network(self.compiled)
+
+    def run(
+        self,
+        x: "np.ndarray | torch.Tensor | None" = None,
+        *,
+        software: bool = False,
+        wait_states: int = 0,
+        taps: tuple[str, ...] = (),
+        vcd: str | Path | None = None,
+        trace: str | Path | None = None,
+        toolchain: str = "zig",
+        progress: Callable[[str], None] = lambda message: None,
+    ) -> RunReport:
+        """One inference of `x`, or of the example, on the virtual SoC: the CPU's RTL, the generated Verilog, the real
+        firmware, every output bit compared with the model's; as of `heepgen run`.
+
+        x: float32 of `input_shape`; a batch dimension of 1 may be missing. software: plain C++ kernels on the CPU.
+        wait_states: cycles the memory lets every access wait. taps: layers whose tensors to return. vcd: file for the
+        accelerator's waves. trace: file for what every engine did, for Perfetto. toolchain: "zig" or
+        "gcc". progress: called with what is being done.
+        """
+        from gen.flows.run import run_application
+        from gen.flows.sw import write_application
+        from gen.inputs import one_input
+
+        sample = None if x is None else one_input(x, "x", self.input_shape)
+        with tempfile.TemporaryDirectory(prefix="heepgen-") as temporary:
+            folder = Path(temporary) / "application"
+            write_application(self.compiled, folder, sample=sample, keep_activations=bool(taps))
+            return run_application(
+                Application.open(folder),
+                self.config,
+                software=software,
+                wait_states=wait_states,
+                taps=tuple(taps),
+                vcd=vcd,
+                trace=trace,
+                toolchain=toolchain,
+                progress=progress,
+            )
+
+    def evaluate(
+        self,
+        data: Any,
+        *,
+        device: str | None = None,
+        batch: int = 256,
+        limit: int | None = None,
+        output: int = 0,
+        progress: Callable[[str, int, int], None] = lambda what, done, total: None,
+    ) -> EvalReport:
+        """The network on a data set in FP32, with INT8 weights in PyTorch, and bit for bit as the hardware; as of
+        `heepgen eval`.
+
+        data: a DataLoader or Dataset of (inputs, labels) or of inputs; a tuple (x, y) or x, arrays or tensors (N, ...);
+        or the path of an .npz file. device: "cpu" or "cuda" for PyTorch. batch: inputs that it takes at once. limit:
+        only so many inputs. output: which of several outputs is compared.
+        """
+        from gen.flows.data import data_of
+        from gen.flows.eval import evaluate_network
+
+        loaded = data_of(data, limit, self.input_shape)
+        return evaluate_network(self.compiled, loaded, device, batch, output, progress)
+
+    def write(self, folder: str | Path, *, force: bool = False, listing: bool = False) -> SwReport:
+        """Write the application, C++ firmware, to `folder`, as `heepgen sw -o` does: whole or not at all, and nothing
+        of the user's is replaced. force, listing: as there."""
+        from gen.flows.sw import write_application
+
+        return write_application(self.compiled, folder, force=force, listing=listing)
+
+    def fake_quantised(self) -> "GraphModule":
+        """The network with its INT8 weights as an nn.Module of PyTorch."""
+        from firmware_gen.models.fake_quant import GraphModule
+
+        return GraphModule(self.compiled.complete(self.compiled.generator.graph))
+
+    def __repr__(self) -> str:
+        from gen.flows.hardware import geometry
+
+        shape = "x".join(map(str, self.input_shape))
+        return f"<heepgen.Network {self.name}: input {shape}, for {geometry(self.config)}>"
+
+
+def compile(
+    model: "nn.Module | ExportedProgram | str | Path",
+    example: "np.ndarray | torch.Tensor | None" = None,
+    config: Given = None,
+    *,
+    architecture: str | Path | None = None,
+    name: str | None = None,
+    append_final_softmax: bool = False,
+    per_tensor: bool = False,
+    calibrate: str = "max",
+    bias_correction: Any = None,
+    input_shape: tuple[int, ...] | None = None,
+    batch: int | None = None,
+    trust_pickle: bool = False,
+    **values: Any,
+) -> Network:
+    """Compile a model for an accelerator.
+
+    model: an nn.Module, an ExportedProgram, or the path of a model file (.pt2, .pt, .onnx) or of an application.
+    example: an input, batch dimension first, which is the firmware's sample; a file and an ExportedProgram know their
+    shape, and need none. config, architecture, values: see `configuration`. name: of the network, "model" or the
+    file's. per_tensor: one weight scale per layer instead of one per channel. calibrate: "max" or "mse", the range of
+    the weights. bias_correction: inputs from which biases are corrected, as `Network.evaluate` takes them.
+    input_shape (without batch dimension), batch, trust_pickle: for model files, as of `heepgen sw`.
+
+    Raises HeepgenError, one sentence that names the layer or option, for whatever cannot be compiled.
+    """
+    from gen.flows.sw import with_corrected_biases
+
+    system = configuration(config, architecture=architecture, **values)
+    if calibrate not in ("max", "mse"):
+        raise HeepgenError(f'calibrate = {calibrate!r}: must be "max" or "mse".')
+    options = ImportOptions(append_final_softmax, per_tensor, calibrate)
+    if isinstance(model, str | Path):
+        checked = _read_file(Path(model), example, name, input_shape, batch, trust_pickle)
+    elif trust_pickle or input_shape is not None or batch is not None:
+        raise HeepgenError("input_shape, batch and trust_pickle are for model files: leave them out, give an example.")
+    else:
+        checked = _read(model, example, name)
+    if bias_correction is not None:
+        options = with_corrected_biases(options, checked, bias_correction)
+    return Network(Compiled.of(checked, None, system, options, name=checked.imported.name))
+
+
+def _read_file(
+    path: Path, example: Any, name: str | None, input_shape: tuple[int, ...] | None, batch: int | None, trust: bool
+) -> "CheckedModel":
+    from gen.flows.sw import load_program
+    from gen.inputs import check_model, network_name
+
+    check_model(path)
+    name = network_name(path, name)
+    from firmware_gen.api import read_model
+
+    program, sample = load_program(path, example, input_shape, batch, trust)
+    return read_model(program, sample, name)
+
+
+def _read(model: "nn.Module | ExportedProgram", example: Any, name: str | None) -> "CheckedModel":
+    from torch.export import ExportedProgram
+
+    from firmware_gen.api import read_model
+    from firmware_gen.frontend.exported.importer import with_fixed_sizes
+    from gen.flows.sw import exported_input_shape, random_input
+    from gen.inputs import network_name
+
+    if example is None and isinstance(model, ExportedProgram):
+        model = with_fixed_sizes(model, "the model")
+        example = random_input(exported_input_shape(model))
+    elif example is None:
+        raise HeepgenError("example is missing: a module has no input shape of its own; give an input of one batch.")
+    return read_model(model, example, network_name("model", name))
