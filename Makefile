@@ -16,7 +16,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
 .PHONY: help venv run heepstor-gen test test-all test-external durations fuzz fuzz-files mutate arithmetic campaign bench \
-	area formal lint docs clean distclean
+	area formal lint docs site sbom clean distclean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -97,10 +97,19 @@ formal: $(READY)  ## prove properties of the generated Verilog, write docs/proof
 
 lint: $(READY)  ## check style and types of the sources
 	@$(BIN)/ruff check . && $(BIN)/ruff format --quiet --check --diff . && $(BIN)/mypy --no-error-summary
+	@$(BIN)/reuse lint --lines
 	@$(BIN)/clang-format --dry-run --Werror $(CXX_SOURCES)
 
 docs: $(READY)  ## write the generated documents again
 	@$(BIN)/python -m gen.documents.docs
+
+site: $(READY)  ## build the documents as a site, into build/site
+	@$(BIN)/mkdocs build --quiet --strict --site-dir build/site
+	@echo "build/site/index.html"
+
+sbom: $(READY)  ## list everything installed in .venv with its licence, as CycloneDX in build/sbom.json
+	@mkdir -p build
+	@$(BIN)/cyclonedx-py environment --output-reproducible --of JSON -o build/sbom.json $(BIN)/python
 
 clean:  ## remove what was generated here; finished builds in ~/.cache/heepgen stay
 	rm -rf build .pytest_cache .ruff_cache .mypy_cache .hypothesis *.egg-info

@@ -4,6 +4,8 @@
 import json
 from collections.abc import Iterable
 
+from hls import SPDX
+
 
 def core_file(sources: Iterable[str], *, version: str, top: str, description: str = "") -> str:
     """Text of a CAPI2 `.core` named after its root module `top`: `sources` (relative paths) and a lint target."""
@@ -13,6 +15,7 @@ def core_file(sources: Iterable[str], *, version: str, top: str, description: st
     )
     return f"""\
 CAPI=2:
+# {SPDX}
 
 name: heepgen:ip:{top}:{version}
 description: {json.dumps(description)}
