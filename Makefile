@@ -102,6 +102,7 @@ lint: $(READY)  ## check style and types of the sources
 
 docs: $(READY)  ## write the generated documents again
 	@$(BIN)/python -m gen.documents.docs
+	@$(BIN)/python -m gen.documents.licences
 
 site: $(READY)  ## build the documents as a site, into build/site
 	@$(BIN)/mkdocs build --quiet --strict --site-dir build/site

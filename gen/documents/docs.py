@@ -9,7 +9,7 @@ from pathlib import Path
 
 from firmware_gen.architectures.registry import BUILT_IN, find
 from firmware_gen.emit.cpu_calls import elementwise_header
-from gen.documents import arithmetic, json_format, licences
+from gen.documents import arithmetic, json_format
 from gen.flows.architectures import default_text
 from hls.config import Config, Option, options, own_options
 from hls.descriptor.interface import regmap
@@ -101,7 +101,6 @@ DOCUMENTS: dict[str, Callable[[], str]] = {
     "firmware_gen/runtime/elementwise.hpp": elementwise_header,
     "docs/configuration.md": configuration,
     "docs/json.md": json_format.page,
-    "docs/licences.md": licences.page,
     "docs/numerics.md": numerics,
     "docs/operators.md": operators,
     "docs/registers.md": regmap.markdown,
