@@ -21,6 +21,8 @@ from sim.recording import Recording, read_recording
 from sim.waves import write_save_file
 
 MAX_CYCLES = 1_000_000_000
+CYCLE_TIME = 10
+"""Units of a VCD's time in a cycle: soc.cpp."""
 TRAP_EXIT = 0x40000000  # soc.hpp: SOC_EXIT_TRAP
 CPU_PORTS = 2
 MOST_RECORDED = 8_000_000

@@ -153,13 +153,13 @@ def _wave_path(request: pytest.FixtureRequest) -> Path:
     """Where this test's waves go; those of an earlier run are removed."""
     test = re.sub(r"[^A-Za-z0-9.=-]+", "_", request.node.nodeid.removeprefix("tests/")).strip("_")
     path = WAVES / f"{test[:180]}.vcd"
-    for old in (path, path.with_suffix(".gtkw")):
+    for old in (path, path.with_suffix(".gtkw"), path.with_suffix(".sucl")):
         old.unlink(missing_ok=True)
     return path
 
 
 def _save_file(path: Path) -> None:
-    """A GTKWave save file beside the waves of a simulation, if it wrote any."""
+    """Save files of viewers beside the waves of a simulation, if it wrote any."""
     from sim.waves import write_save_file
 
     if path.exists():
@@ -182,6 +182,15 @@ def vcd(request: pytest.FixtureRequest):
     if mode == "fail" and not getattr(request.node, "failed", True):
         path.unlink(missing_ok=True)
     _save_file(path)
+
+
+@pytest.fixture
+def gallery(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[str], Path]:
+    """Path by name of waves that stay where the test passes too; with --waves=off they do not."""
+    if request.config.getoption("--waves") == "off":
+        return lambda name: tmp_path / f"{name}.vcd"
+    WAVES.mkdir(exist_ok=True)
+    return lambda name: WAVES / f"{name}.vcd"
 
 
 @pytest.fixture

@@ -49,7 +49,7 @@ class Bench:
         assert bits & (bits - 1) == 0
         return bits.bit_length() - 1, [int(self.rsp.data[32 * i + 32 : 32 * i]) for i in range(int(self.rsp.count))]
 
-    def run(self, step, cycles):
+    def run(self, step, cycles, vcd=None):
         dut = {name: getattr(self, name) for name in memory_ports.port_names if not name.startswith("m_")}
 
         @block
@@ -75,6 +75,15 @@ class Bench:
             return units, drive
 
         test = bench()
+        if vcd:
+            test.config_sim(
+                trace=True,
+                directory=str(vcd.parent),
+                filename=vcd.stem,
+                timescale="1ns",
+                tracebackup=False,
+                name=vcd.stem,
+            )
         test.run_sim(quiet=1)
         test.quit_sim()
 

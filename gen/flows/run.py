@@ -24,7 +24,7 @@ from gen.flows.hardware import generate_verilog, geometry, hardware_sources
 from gen.flows.sw import generate_application, generate_sw
 from gen.flows.trace import engines_of, write_trace
 from gen.inputs import load_array
-from gen.pages.spans import Span, accelerated_spans, elapsed, timed_spans
+from gen.pages.spans import Span, accelerated_spans, elapsed, layer_ends, timed_spans
 from gen.results.run import LayerReport, OutputReport, RunReport
 from hls import __version__
 from hls.config import System, own_options
@@ -140,6 +140,8 @@ def run_application(
         result, dumps = _simulate(
             application, accelerator, program, vcd, signals, wait_states, withheld, max_cycles, taps, progress
         )
+    if vcd is not None:
+        _mark_layers(Path(vcd), application.manifest, dumps)
     report = report_of(
         application, mode_of(application.manifest, software), dumps, result.uart, software, wait_states, taps
     )
@@ -358,6 +360,16 @@ def _records(manifest: dict[str, Any], dumps: dict[str, bytes]) -> list[dict[str
     words = manifest["profile"]["words"]
     table = np.frombuffer(dumps.get("profile", b""), np.uint32).reshape(-1, len(words))
     return [dict(zip(words, map(int, row), strict=True)) for row in table]
+
+
+def _mark_layers(vcd: Path, manifest: dict[str, Any], dumps: dict[str, bytes]) -> None:
+    """Save files whose markers are the ends of layers, beside waves."""
+    from sim.run import CYCLE_TIME
+    from sim.waves import write_save_file
+
+    ends = layer_ends(manifest["layers"], spans_of(manifest, dumps, software=False))
+    if vcd.is_file():
+        write_save_file(vcd, [(CYCLE_TIME * end, name) for end, name in ends])
 
 
 def spans_of(manifest: dict[str, Any], dumps: dict[str, bytes], software: bool) -> list[Span]:

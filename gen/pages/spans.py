@@ -23,6 +23,12 @@ class Span:
         return self.end - self.start
 
 
+def layer_ends(layers: Sequence[Mapping[str, Any]], spans: Sequence[Span]) -> list[tuple[int, str]]:
+    """(cycle, name) of the end of every layer that took any, in time."""
+    ends = {span.layer: span.end for span in spans if span.cycles}
+    return sorted((end, layers[layer]["name"]) for layer, end in ends.items())
+
+
 def elapsed(end: int, start: int) -> int:
     """Between two readings of a counter's low word."""
     return (end - start) % _WORD
