@@ -104,7 +104,7 @@ def _accept(where: str, name: str, model: tuple[int, ...] | None, dtype: Any, sh
 def one_input(x: Any, where: str, shape: tuple[int, ...] | None = None) -> Any:
     """An array or tensor in memory, as `load_array` takes that of a file; `where` names it in errors."""
     array = as_array(x, where)
-    _accept_input(where, array.dtype, array.shape, shape)
+    _accept_input(where, shape, "", array.dtype, array.shape)
     return _float32(array if shape is None else array.reshape(shape), where)
 
 
@@ -118,9 +118,9 @@ def as_array(x: Any, where: str) -> Any:
         raise HeepgenError(f"{where}: is no array of numbers of one shape.") from None
 
 
-def _accept_input(where: str, dtype: Any, found: tuple[int, ...], shape: tuple[int, ...] | None) -> None:
+def _accept_input(where: str, shape: tuple[int, ...] | None, remedy: str, dtype: Any, found: tuple[int, ...]) -> None:
     if dtype.kind not in "fiub":
-        raise HeepgenError(f"{where}: holds {dtype}, not one array of real numbers; use numpy.save.")
+        raise HeepgenError(f"{where}: holds {dtype}, not one array of real numbers{remedy}.")
     if shape is not None and found != shape and (1, *found) != shape:
         raise HeepgenError(f"{where}: has shape {list(found)}, the model takes {list(shape)}.")
     if math.prod(found) > LARGEST_INPUT:
@@ -142,7 +142,7 @@ def load_array(path: Any, option: str, shape: tuple[int, ...] | None = None) -> 
     where = f"{option} {path}"
     try:
         with open_input(path) as stream:
-            array = _array(stream, lambda dtype, found: _accept_input(where, dtype, found, shape))
+            array = _array(stream, functools.partial(_accept_input, where, shape, "; use numpy.save"))
     except HeepgenError:
         raise
     except OSError as error:

@@ -31,7 +31,10 @@ def configuration(config: Given = None, *, architecture: str | Path | None = Non
         raise HeepgenError(
             f"config is a {type(config).__name__}; give a configuration, options, or the path of an hjson file."
         )
-    given = {str(name): value for name, value in config.items()}
+    given = dict(config)
+    for section in (given, *(value for value in given.values() if isinstance(value, Mapping))):
+        if not all(isinstance(name, str) for name in section):
+            raise HeepgenError("config: names of options must be texts, such as rows.")
     kind = type(load_config({name: given[name] for name in ("architecture",) if name in given}, architecture))
     attributes = {o.attribute for o in options(kind)} - {o.key for o in options(kind)}
     by_attribute = {name: given.pop(name) for name in attributes & given.keys()}

@@ -2,7 +2,7 @@
 """A compiled network, and what can be asked of it."""
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -77,7 +77,7 @@ class Network:
         *,
         software: bool = False,
         wait_states: int = 0,
-        taps: tuple[str, ...] = (),
+        taps: str | Sequence[str] = (),
         vcd: str | Path | None = None,
         trace: str | Path | None = None,
         toolchain: str = "zig",
@@ -87,9 +87,9 @@ class Network:
         firmware, every output bit compared with the model's; as of `heepgen run`.
 
         x: float32 of `input_shape`; a batch dimension of 1 may be missing. software: plain C++ kernels on the CPU.
-        wait_states: cycles the memory lets every access wait. taps: layers whose tensors to return. vcd: file for the
-        accelerator's waves. trace: file for what every engine did, for Perfetto. toolchain: "zig" or
-        "gcc". progress: called with what is being done.
+        wait_states: cycles the memory lets every access wait. taps: layers whose tensors to return, or one. vcd: file
+        for the accelerator's waves. trace: file for what every engine did, for Perfetto. toolchain: "zig" or "gcc".
+        progress: called with what is being done.
         """
         from gen.flows.run import run_application
         from gen.flows.sw import write_application
@@ -104,7 +104,7 @@ class Network:
                 self.config,
                 software=software,
                 wait_states=wait_states,
-                taps=tuple(taps),
+                taps=(taps,) if isinstance(taps, str) else tuple(taps),
                 vcd=vcd,
                 trace=trace,
                 toolchain=toolchain,
@@ -186,6 +186,8 @@ def compile(
     system = configuration(config, architecture=architecture, **values)
     if calibrate not in ("max", "mse"):
         raise HeepgenError(f'calibrate = {calibrate!r}: must be "max" or "mse".')
+    if not isinstance(name, str | None):
+        raise HeepgenError(f"name = {name!r}: must be a text.")
     options = ImportOptions(append_final_softmax, per_tensor, calibrate)
     if isinstance(model, str | Path):
         checked = _read_file(Path(model), example, name, input_shape, batch, trust_pickle)
@@ -218,11 +220,13 @@ def _read(model: "nn.Module | ExportedProgram", example: Any, name: str | None) 
     from firmware_gen.api import read_model
     from firmware_gen.frontend.exported.importer import with_fixed_sizes
     from gen.flows.sw import exported_input_shape, random_input
-    from gen.inputs import network_name
+    from gen.inputs import network_name, one_input
 
     if example is None and isinstance(model, ExportedProgram):
         model = with_fixed_sizes(model, "the model")
         example = random_input(exported_input_shape(model))
     elif example is None:
         raise HeepgenError("example is missing: a module has no input shape of its own; give an input of one batch.")
+    else:
+        example = one_input(example, "example")
     return read_model(model, example, network_name("model", name))

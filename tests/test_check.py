@@ -18,6 +18,7 @@ from gen.flows.check.kit import Effort, Kit
 from gen.flows.check.subject import Subject
 from gen.flows.hw import generate_hw
 from sim.waves import variables
+from tests.json_forms import form_errors
 from tests.planted_bugs import BUGS, FOLDERS, HARMLESS, ROOT, Bug, checked, planted
 
 QUICK = (
@@ -73,6 +74,7 @@ def test_the_command_says_what_passed(tmp_path):
     assert result.exit_code == 0, result.output
     report = json.loads(result.stdout)
     assert report["architecture"] == "fetcher" and report["passed"] and report["area"] is None
+    assert not form_errors(report)
     assert {check["name"] for check in report["checks"]} == set(names)
     assert all(
         set(check) == {"name", "passed", "cases", "seed", "wave"} and check["seed"] == 3 and check["cases"] > 0

@@ -16,6 +16,7 @@ from gen.cli import main
 from hls.config import Config
 from hls.errors import HeepgenError
 from hls.streaming.config import StreamingConfig
+from tests.json_forms import form_errors
 
 SMALL = {"rows": 4, "cols": 3}
 FLAGS = ("--rows", "4", "--cols", "3")
@@ -64,7 +65,7 @@ def command(*arguments):
 
 def test_a_run_gives_arrays_of_the_models_shapes(net, model):
     x = torch.randn(2, 5, 5, generator=torch.Generator().manual_seed(7))
-    run = net.run(x, software=True, taps=("conv",))
+    run = net.run(x, software=True, taps="conv")
     fake, exact = net.fake_quantised()(x[None]), model(x[None])
     assert run.bit_exact and run.total_cycles > sum(layer.cycles for layer in run.layers) > 0
     assert [output.shape for output in run.outputs] == [(1, 4), (1, 3, 3, 3)]
@@ -92,6 +93,7 @@ def test_a_report_is_that_of_the_firmware_from_a_file(net, model, example, tmp_p
     np.save(tmp_path / "x.npy", example)
     written = command("sw", tmp_path / "two.pt2", "-o", tmp_path / "app", "--sample", tmp_path / "x.npy", *FLAGS)
     assert written == net.report().to_dict() and written["placements"] == net.explain().to_dict()["placements"]
+    assert not form_errors(net.explain().to_dict())
     loaded = heepgen.compile(tmp_path / "two.pt2", example.numpy(), **SMALL)
     assert loaded.name == "two" and loaded.report().to_dict() == written
     assert heepgen.compile(str(tmp_path / "two.pt2")).input_shape == (1, 2, 5, 5)
@@ -126,11 +128,42 @@ def test_data_in_every_form_are_the_same(net, form, tmp_path):
         (([[1, 2], [3]], [0, 1]), "no array of numbers"),
         (DataLoader(TensorDataset(torch.zeros(0, 2, 5, 5))), "gives nothing"),
         ("nowhere.npz", "nowhere.npz"),
+        (None, "numbers, the batch dimension first"),
     ],
 )
 def test_wrong_data_are_one_sentence(net, data, message):
     with pytest.raises(HeepgenError, match=message):
         net.evaluate(data)
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"batch": 0}, "--batch 0"),
+        ({"limit": -3}, "--limit -3"),
+        ({"device": "gpu"}, "--device gpu: must be cpu or cuda"),
+        ({"output": 2}, "two returns 2 tensors"),
+        ({"output": -1}, "two returns 2 tensors"),
+    ],
+)
+def test_wrong_options_of_an_evaluation_are_one_sentence(net, options, message):
+    with pytest.raises(HeepgenError, match=message):
+        net.evaluate(np.zeros((2, 2, 5, 5)), **options)
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ({"x": np.zeros((2, 2, 5, 5))}, r"x: has shape \[2, 2, 5, 5\], the model takes \[1, 2, 5, 5\]"),
+        ({"x": "x"}, "not one array of real numbers"),
+        ({"taps": "nope"}, "nope: no such layer"),
+        ({"toolchain": "clang"}, "must be one of zig, gcc"),
+        ({"software": True, "vcd": "run.vcd"}, "--vcd"),
+    ],
+)
+def test_wrong_runs_are_one_sentence(net, arguments, message):
+    with pytest.raises(HeepgenError, match=message):
+        net.run(**({"software": "vcd" in arguments or "toolchain" in arguments} | arguments))
 
 
 def test_code_of_the_generator_is_a_complete_application(model, example, tmp_path):
@@ -218,6 +251,8 @@ def test_other_architectures(tmp_path):
         (None, {"rwos": 4}, "unknown configuration override rwos; did you mean rows"),
         (Config(), {"architecture": "streaming"}, "the configuration is of descriptor"),
         (5, {}, "config is a int"),
+        ({4: 4}, {}, "names of options must be texts"),
+        ({"systolic_array": {4: 4}}, {}, "names of options must be texts"),
         ("no such.hjson", {}, "no such.hjson"),
     ],
 )
@@ -233,6 +268,8 @@ def test_wrong_configurations_are_one_sentence(given, values, message):
         ({"example": torch.zeros(1, 6), "calibrate": "best"}, 'must be "max" or "mse"'),
         ({"example": torch.zeros(1, 6), "batch": 2}, "are for model files"),
         ({"example": torch.zeros(1, 5)}, "shape"),
+        ({"example": "x.npy"}, "example: holds"),
+        ({"example": torch.zeros(1, 6), "name": 5}, "name = 5"),
     ],
 )
 def test_wrong_calls_are_one_sentence(arguments, message):

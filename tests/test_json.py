@@ -12,14 +12,14 @@ from jsonschema import Draft202012Validator
 from torch import nn
 
 from gen.cli import main
-from gen.documents.json_format import file_name, page, results
+from gen.documents.json_format import page, results
 from gen.flows.check.report import Check, CheckReport
 from gen.results.result import portable
 from gen.results.schema import COUNT, FLAG, NUMBER, TEXT, Schema, each, maybe, named, record
 from tests.house import ROOT
+from tests.json_forms import form_errors
 
 SMALL = ("--architecture", "streaming", "--rows", "2", "--cols", "2")
-MODEL = ("sw", "estimate", "run", "eval")
 
 
 @pytest.fixture(scope="module")
@@ -31,14 +31,6 @@ def folder(tmp_path_factory):
     rng = np.random.default_rng(1)
     np.savez(folder / "data.npz", x=rng.standard_normal((8, 6)), y=rng.integers(0, 3, 8))
     return folder
-
-
-def errors(document):
-    """What is wrong with a document by the schema that it names, as it lies in docs/."""
-    schemas = {kind.schema.identifier: kind.schema for kind in results().values()}
-    schema = json.loads((ROOT / "docs" / file_name(schemas[document["schema"]])).read_text())
-    Draft202012Validator.check_schema(schema)
-    return [f"{error.json_path}: {error.message}" for error in Draft202012Validator(schema).iter_errors(document)]
 
 
 def written(*arguments):
@@ -66,7 +58,7 @@ def commands(folder):
 def test_commands_write_their_form(folder, command):
     document = written(*commands(folder)[command])
     assert document["schema"] == results()[command].schema.identifier
-    assert not errors(document)
+    assert not form_errors(document)
 
 
 def test_a_failed_check_keeps_to_the_form():
@@ -74,14 +66,14 @@ def test_a_failed_check_keeps_to_the_form():
     document = json.loads(
         json.dumps(CheckReport("mine", "mine, 2x2", (failed, Check("lint", True, 1, 7)), None).to_dict())
     )
-    assert document["schema"] == "heepgen.check-architecture/1" and not errors(document)
+    assert document["schema"] == "heepgen.check-architecture/1" and not form_errors(document)
 
 
 def test_what_is_not_described_is_found(folder):
     document = written("estimate", folder / "two layers.pt2")
-    assert errors(document | {"more": 1}) and errors(document | {"total_cycles": "1"})
-    assert errors({name: value for name, value in document.items() if name != "peak"})
-    assert errors(document | {"layers": [layer | {"more": 1} for layer in document["layers"]]})
+    assert form_errors(document | {"more": 1}) and form_errors(document | {"total_cycles": "1"})
+    assert form_errors({name: value for name, value in document.items() if name != "peak"})
+    assert form_errors(document | {"layers": [layer | {"more": 1} for layer in document["layers"]]})
 
 
 EXAMPLE = Schema(
@@ -123,6 +115,6 @@ def test_every_form_has_its_page_and_every_command_with_json_its_form():
     with_json = {
         name for name, command in main.commands.items() if any("--json" in option.opts for option in command.params)
     }
-    assert {command.split()[1] for command in results()} == with_json
-    headings = re.findall(r"^## `(.*) --json`$", page(), re.M)
+    assert {call.split()[1] for call in results() if call.startswith("heepgen ")} == with_json
+    headings = re.findall(r"^## `(.*?)(?: --json)?`$", page(), re.M)
     assert headings == list(results())

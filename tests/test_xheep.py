@@ -23,6 +23,7 @@ from hls.streaming.config import StreamingConfig
 from sim.rtl import simulate_module
 from sim.run import run_soc
 from sim.toolchain import lint
+from tests.json_forms import form_errors
 from tests.layers import random_program
 from tests.test_accelerator import compare
 from tests.xheep_checkouts import STUB, checkout, checkout_of, configured, interfaces, software_side, sources
@@ -568,7 +569,8 @@ def test_an_accelerator_without_masters_has_the_same_project(heep, app, tmp_path
 def test_a_program_that_never_sees_its_interrupt_does_not_end(heep, app, tmp_path):
     """So the line, and what clears it, are what makes the tests above pass."""
     out = tmp_path / "project"
-    generate_xheep(heep, out, CONFIG, apps=[app], interrupt="plic")
+    report = generate_xheep(heep, out, CONFIG, apps=[app], interrupt="plic")
+    assert not form_errors(report.to_dict())
     driver = out / "sw" / "external" / "heepstor" / "soc.cpp"
     driver.write_text(driver.read_text().replace("SOC_PLIC_PRIORITY + 4 * EXT_INTR_0) = 1", "SOC_PLIC_PRIORITY) = 1"))
     elf = freestanding(out, heep, "small_net", tmp_path / "build")

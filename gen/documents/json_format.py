@@ -18,7 +18,7 @@ def results() -> dict[str, type[Result]]:
     from gen.flows.xheep import XheepReport
     from gen.results.estimate import EstimateReport
     from gen.results.evaluation import EvalReport
-    from gen.results.firmware import SwReport
+    from gen.results.firmware import Explanation, SwReport
     from gen.results.run import RunReport
 
     return {
@@ -33,6 +33,7 @@ def results() -> dict[str, type[Result]]:
         "heepgen new-architecture": NewArchitecture,
         "heepgen check-architecture": CheckReport,
         "heepgen doctor": Examination,
+        "Network.explain().to_dict()": Explanation,
     }
 
 
@@ -58,12 +59,12 @@ def page() -> str:
         "its meaning; keys may be added without. NaN and infinities, which JSON has not, are the strings `nan`, `inf`",
         "and `-inf`, which Python's and NumPy's `float()` read. The links lead to JSON Schemas (draft 2020-12).",
     ]
-    for command, kind in results().items():
+    for call, kind in results().items():
         schema = kind.schema
         document = schema.document()
         lines += [
             "",
-            f"## `{command} --json`",
+            f"## `{call}{' --json' if call.startswith('heepgen ') else ''}`",
             "",
             f"[`{schema.identifier}`]({file_name(schema)}): {schema.title}.",
             "",

@@ -47,6 +47,8 @@ def data_of(given: Any, limit: int | None = None, model: tuple[int, ...] | None 
 
 
 def _checked(x: np.ndarray, y: np.ndarray | None, clip: int, limit: int | None, where: str) -> Data:
+    if limit is not None and limit < 1:
+        raise HeepgenError(f"--limit {limit}: must be 1 or more.")
     if clip < 1 or len(x) % clip or (y is not None and (y.shape != (len(x) // clip,) or y.dtype.kind not in "iub")):
         shape = "missing" if y is None else f"{y.dtype} {list(y.shape)}"
         raise HeepgenError(

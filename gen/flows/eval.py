@@ -82,6 +82,8 @@ def evaluate_network(
     from firmware_gen.models import metrics
 
     torch_device = _device(device)
+    if batch < 1:
+        raise HeepgenError(f"--batch {batch}: must be 1 or more.")
     generator = compiled.generator
     imported, lowered, quantised = map(compiled.complete, (generator.imported, generator.lowered, generator.graph))
     if not 0 <= output < len(imported.outputs):
@@ -148,6 +150,8 @@ def _device(name: str | None) -> Any:
 
     if name == "cuda" and not torch.cuda.is_available():
         raise HeepgenError("--device cuda: PyTorch finds no CUDA device here; use --device cpu.")
+    if name not in (None, "cpu", "cuda"):
+        raise HeepgenError(f"--device {name}: must be cpu or cuda.")
     return torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
 
 

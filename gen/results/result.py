@@ -39,6 +39,9 @@ class Result:
             console.print(table)
         return "\n".join(line.rstrip() for line in text.get().splitlines()).strip("\n")
 
+    def __repr__(self) -> str:
+        return str(self)
+
     def _repr_html_(self) -> str:
         """For notebooks; without scripts."""
         table = self.table()
