@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader, TensorDataset
 import heepgen
 from firmware_gen import CodeGenerator
 from gen.cli import main
+from gen.flows.application import Application
 from hls.config import Config
 from hls.errors import HeepgenError
 from hls.streaming.config import StreamingConfig
@@ -173,14 +174,14 @@ def test_code_of_the_generator_is_a_complete_application(model, example, tmp_pat
     config = Config(rows=4, cols=3)
     generator = CodeGenerator(net, example, tmp_path / "app", config, name="own", per_channel=False)
     folder = generator.generate_code(append_final_softmax=True)
-    run = command("run", folder, "--software")
-    assert run["network"] == "own" and run["bit_exact"] and sum(run["outputs"]) == pytest.approx(1)
-    assert run["reference"] == pytest.approx(torch.softmax(net(example), -1)[0].tolist())
+    assert Application.open(folder).reference["input"] == example.flatten().tolist()
     assert command("estimate", folder)["layers"][-1]["op"] == "Softmax"
     np.save(tmp_path / "x.npy", x[:1])
-    again = command("run", folder, "--software", "--input", tmp_path / "x.npy")
+    run = command("run", folder, "--software", "--input", tmp_path / "x.npy")
     fake = torch.softmax(generator.quantized_model()(torch.from_numpy(x[:1])), -1)
-    assert again["outputs"] == pytest.approx(fake[0].tolist(), abs=1e-5)
+    assert run["network"] == "own" and run["bit_exact"] and sum(run["outputs"]) == pytest.approx(1)
+    assert run["outputs"] == pytest.approx(fake[0].tolist(), abs=1e-5)
+    assert run["reference"] == pytest.approx(torch.softmax(net(torch.from_numpy(x[:1])), -1)[0].tolist())
     assert command("eval", folder, "--data", tmp_path / "data.npz")["agreement"]["fake-quantised, bit-exact"] == 1
     torch.export.save(torch.export.export(net.eval(), (example,)), tmp_path / "own.pt2")
     assert command("sw", tmp_path / "own.pt2", "-o", folder)["network"] == "own"
