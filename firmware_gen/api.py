@@ -22,7 +22,7 @@ from firmware_gen.frontend.exported import verify
 from firmware_gen.frontend.exported.importer import Example, Model, import_program
 from firmware_gen.frontend.loader import exported_bytes
 from firmware_gen.memory.planner import MemoryReport
-from firmware_gen.models.fake_quant import GraphModule
+from firmware_gen.models.fake_quant import GraphModule, quantized_model
 from firmware_gen.models.image import Result
 from firmware_gen.passes import append_softmax, run_passes
 from firmware_gen.passes.quantise import quantise, with_biases
@@ -157,9 +157,11 @@ class CodeGenerator:
         return self._programs[how]
 
     def quantized_model(self) -> GraphModule:
-        """The network with its INT8 weights as an nn.Module: runs on any torch device, any multiple of
-        the batch, see `GraphModule`."""
-        return GraphModule(self.graph)
+        """The network with its INT8 weights as an nn.Module, to be evaluated or trained on any torch device with any
+        batch, see `GraphModule`. What its `frozen` returns, here as `model`, compiles to the same weights."""
+        options = self._options
+        graph = with_biases(self.lowered, options.biases or {})
+        return quantized_model(graph, not options.per_tensor, options.calibrate)
 
     def memory_report(self, append_final_softmax: bool = False) -> MemoryReport:
         return self.target.network(self.program(append_final_softmax)).report

@@ -43,6 +43,10 @@ class Graph:
         if lost:
             raise HeepgenError(f"graph {self.name}: output {lost[0]} is not produced by any node")
 
+    def __reduce__(self) -> tuple[type[Graph], tuple[object, ...]]:
+        """For copies and pickles, which cannot have a read-only mapping."""
+        return Graph, (self.name, self.inputs, self.outputs, self.nodes, dict(self.values))
+
     def shape(self, value: str) -> Shape:
         return self.values[value].shape
 

@@ -41,9 +41,12 @@ class Activation:
 
     def evaluate(self, x: Tensor) -> Tensor:
         """y in PyTorch, of any float type."""
+        from torch.nn.functional import leaky_relu
+
         if self.slope != 1:
-            x = x.where(x > 0, x * self.slope)
-        return x if self.low == -math.inf and self.high == math.inf else x.clamp(self.low, self.high)
+            x = leaky_relu(x, self.slope)
+        low, high = (bound if math.isfinite(bound) else None for bound in (self.low, self.high))
+        return x if low is None and high is None else x.clamp(low, high)
 
     def __str__(self) -> str:
         names = {IDENTITY: "identity", RELU: "ReLU", RELU6: "ReLU6"}

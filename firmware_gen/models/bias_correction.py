@@ -13,7 +13,8 @@ import numpy as np
 import torch
 
 from firmware_gen import ir
-from firmware_gen.models.fake_quant import GraphModule, channel_dim
+from firmware_gen.models.fake_quant import GraphModule, layer_of
+from firmware_gen.models.layers import channel_dim
 from hls.errors import HeepgenError
 
 MOST_INPUTS = 512
@@ -38,28 +39,22 @@ def corrected_biases(lowered: ir.Graph, quantised: ir.Graph, x: np.ndarray) -> d
     if not np.isfinite(x).all():
         raise HeepgenError("bias correction: the inputs hold NaN or infinity; leave these out")
     with torch.no_grad():
-        return _side_by_side(lowered, quantised, torch.from_numpy(x).double(), count // shape[0])
+        return _side_by_side(lowered, quantised, torch.from_numpy(x).double())
 
 
-def _side_by_side(lowered: ir.Graph, quantised: ir.Graph, x: torch.Tensor, copies: int) -> dict[str, np.ndarray]:
+def _side_by_side(lowered: ir.Graph, quantised: ir.Graph, x: torch.Tensor) -> dict[str, np.ndarray]:
     exact, rounded = (GraphModule(graph).double() for graph in (lowered, quantised))
     values: dict[str, tuple[torch.Tensor, ...]] = {lowered.inputs[0]: (x, x)}
     biases = {}
-    for index, nodes in enumerate(zip(lowered.nodes, quantised.nodes, strict=True)):
-        node = nodes[1]
+    for index, node in enumerate(quantised.nodes):
+        layers = [layer_of(module, node.name) for module in (exact, rounded)]
         inputs = [[values[v][side] for v in node.inputs] for side in range(2)]
         if isinstance(node, ir.Weighted):
-            means = [
-                _means(module.accumulate(index, n, own[0]))
-                for module, n, own in zip((exact, rounded), nodes, inputs, strict=True)
-                if isinstance(n, ir.Fused)
-            ]
+            means = [_means(layer.accumulate(own[0])) for layer, own in zip(layers, inputs, strict=True)]
             bias = (node.bias - (means[1] - means[0]).numpy()).astype(np.float32)
-            rounded.get_buffer(f"bias_{index}").copy_(torch.from_numpy(bias))
+            layers[1].get_buffer("bias").copy_(torch.from_numpy(bias))
             biases[node.name] = bias
-        values[node.output] = tuple(
-            module.step(index, n, own, copies) for module, n, own in zip((exact, rounded), nodes, inputs, strict=True)
-        )
+        values[node.output] = tuple(layer(*own) for layer, own in zip(layers, inputs, strict=True))
         later = {v for n in lowered.nodes[index + 1 :] for v in n.inputs}
         values = {name: pair for name, pair in values.items() if name in later}
     return biases

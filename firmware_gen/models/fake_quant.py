@@ -10,203 +10,140 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from firmware_gen import ir
+from firmware_gen.models.layers import FixedLayer, Layer, TrainedLayer
 from firmware_gen.passes.quantise import quantise
 from hls.errors import HeepgenError
 
 
 def quantized_model(graph: ir.Graph, per_channel: bool = True, calibrate: str = "max") -> GraphModule:
-    """The fake-quantised model of a lowered graph, which is quantised first, as `quantise` does, when it is not yet."""
-    layers = [n for n in graph.nodes if isinstance(n, ir.Weighted)]
-    if any(n.scale is None for n in layers):
-        graph = quantise(graph, per_channel, calibrate)
-    return GraphModule(graph)
+    """The fake-quantised model of a lowered graph, to be evaluated or trained: weights act as `quantise` rounds them,
+    with these options. Weights that are INT8 already stay as they are."""
+    rounded = quantise(graph, per_channel, calibrate) if any(_is_open(n) for n in graph.nodes) else graph
+    layers = []
+    for node, fixed in zip(graph.nodes, rounded.nodes, strict=True):
+        shapes = graph.in_shape(node), graph.out_shape(node)
+        trained = _is_open(node) and (not isinstance(node, ir.Weighted) or node.step is None)
+        layers.append(
+            TrainedLayer(node, *shapes, per_channel, calibrate) if trained else FixedLayer(fixed, *shapes, np.float32)
+        )
+    return GraphModule(graph, layers=layers)
+
+
+def _is_open(node: ir.Node) -> bool:
+    """Whether `quantise` has not seen it."""
+    match node:
+        case ir.Weighted():
+            return node.scale is None
+        case ir.Scale():
+            return node.scale.dtype != np.float32
+    return False
 
 
 Outputs = torch.Tensor | tuple[torch.Tensor, ...]
 
 
 class GraphModule(nn.Module):
-    """Executes a graph in PyTorch: x (B, ...) float32 -> (B, ...), B any multiple of the graph's batch; a tuple of
-    tensors when the graph has several outputs. An input that is a vector has no batch, and outputs that are vectors
-    are stacked: (n,) -> (copies, n).
+    """Executes a graph in PyTorch: x (B, ...) float32 -> (B, ...) for any B, whatever batch the graph has; a tuple of
+    tensors when the graph has several outputs.
 
-    Works before quantisation too (weights rounded to `dtype`), and straight after import.
+    Submodules are called as the layers of the graph are. A model that computes with its whole batch as one, as by
+    reshape(1, -1), takes multiples of that batch; outputs that are vectors of something else than inputs are stacked
+    then: (n,) -> (copies, n). An input that is a vector has no batch.
+
+    Without `layers` all is fixed, as the graph has it, rounded to `dtype`, also before quantisation and straight
+    after import. Those of `quantized_model` can be trained; `frozen` is what they compute, to be compiled or exported.
     `forward(x, taps)` also stores every layer's output in the dict `taps`, by layer name.
     """
 
-    def __init__(self, graph: ir.Graph, dtype: type[np.floating] = np.float32):
+    def __init__(
+        self, graph: ir.Graph, dtype: type[np.floating] = np.float32, *, layers: Sequence[Layer] | None = None
+    ):
         super().__init__()
         self.graph = graph
-        for index, node in enumerate(graph.nodes):
-            for field, array in _parameters(node, dtype).items():
-                self.register_buffer(f"{field}_{index}", torch.from_numpy(array))
+        if layers is None:
+            layers = [FixedLayer(n, graph.in_shape(n), graph.out_shape(n), dtype) for n in graph.nodes]
+        self._keeps_rows = _keeps_rows(graph)
+        self._paths = {layer.node.name: _insert(self, layer.node.name.split("."), layer) for layer in layers}
 
     def forward(self, x: torch.Tensor, taps: dict[str, torch.Tensor] | None = None) -> Outputs:
         expected, got = self.graph.shape(self.graph.inputs[0]), tuple(x.shape)
-        if got != expected and (len(expected) < 2 or got[1:] != expected[1:] or got[0] % expected[0]):
-            raise HeepgenError(f"the input has shape {got}, the model takes {expected}")
-        copies = got[0] // expected[0]
-        if copies > 1 and any(len(self.graph.out_shape(node)) == 1 for node in self.graph.nodes):
-            return self._one_by_one(torch.split(x, expected[0]), taps)
+        if got != expected and (len(expected) < 2 or got[1:] != expected[1:]):
+            raise HeepgenError(f"the input has shape {got}, the model takes {expected}, with any batch")
+        if got == expected or self._keeps_rows:
+            return self._run(x, {} if taps is None else taps)
+        if not got[0] or got[0] % expected[0]:
+            raise HeepgenError(
+                f"the input has shape {got}: the model computes with its batch of {expected[0]} as one, so "
+                f"{list(expected)} can become a multiple only"
+            )
+        return self._one_by_one(torch.split(x, expected[0]), taps)
+
+    def _run(self, x: torch.Tensor, taps: dict[str, torch.Tensor]) -> Outputs:
         values = {self.graph.inputs[0]: x}
-        for index, node in enumerate(self.graph.nodes):
-            out = self.step(index, node, [values[v] for v in node.inputs], copies)
-            values[node.output] = out
-            if taps is not None:
-                taps[node.name] = out
+        for node in self.graph.nodes:
+            values[node.output] = taps[node.name] = layer_of(self, node.name)(*(values[v] for v in node.inputs))
         outputs = tuple(values[v] for v in self.graph.outputs)
         return outputs if len(outputs) > 1 else outputs[0]
 
     def _one_by_one(self, batches: tuple[torch.Tensor, ...], taps: dict[str, torch.Tensor] | None) -> Outputs:
-        """`forward` where some values are vectors, to which a larger batch would be a longer vector."""
+        """`forward` of one batch of the graph after the other."""
         kept: list[dict[str, torch.Tensor]] = [{} for _ in batches]
-        results = [self(x, own) for x, own in zip(batches, kept, strict=True)]
+        results = [self._run(x, own) for x, own in zip(batches, kept, strict=True)]
         if taps is not None:
             taps |= {name: _joined([own[name] for own in kept]) for name in kept[0]}
-        if isinstance(results[0], tuple):
-            return tuple(_joined(parts) for parts in zip(*results, strict=True))
-        return _joined(results)
+        outputs = tuple(_joined(parts) for parts in zip(*map(_as_tuple, results), strict=True))
+        return outputs if len(outputs) > 1 else outputs[0]
 
-    def step(self, index: int, node: ir.Node, inputs: list[torch.Tensor], copies: int) -> torch.Tensor:
-        """Output of `node`, the graph's number `index`, for `copies` of the graph's batch at once."""
-        x = inputs[0]
-        match node:
-            case ir.Fused():
-                return _epilogue(node, self.accumulate(index, node, x), inputs[-1])
-            case ir.Activate():
-                return node.act.evaluate(x)
-            case ir.Add():
-                return node.act.evaluate(x + inputs[1])
-            case ir.Concat():
-                return torch.cat(inputs, dim=channel_dim(x))
-            case ir.Upsample():
-                return x.repeat_interleave(node.factor[0], dim=2).repeat_interleave(node.factor[1], dim=3)
-            case ir.Pad():
-                return _padded(x, node.pads, node.value)
-            case ir.Slice():
-                sizes = self.graph.out_shape(node)[1:]
-                return x[
-                    :,
-                    *(
-                        slice(first, first + (size - 1) * step + 1, step)
-                        for first, size, step in zip(node.start, sizes, node.step, strict=True)
-                    ),
-                ]
-            case ir.Reshape():
-                first, *rest = self.graph.out_shape(node)
-                return x.reshape(first * copies, *rest)
-            case ir.Shuffle():
-                grouped = x.reshape(len(x), node.groups, -1, *x.shape[2:])
-                return grouped.transpose(1, 2).flatten(1, 2)
-            case ir.PixelShuffle():
-                return F.pixel_shuffle(x, node.factor)
-            case ir.Permute():
-                return x.permute(node.dims)
-            case ir.OnCpu():
-                return node.evaluate(*inputs)
-            case ir.BatchNorm():
-                return _scaled(x, self._parameter(index, "scale"), self._parameter(index, "shift"))
-            case ir.Identity():
-                return x
-        raise HeepgenError(f"layer {node.name}: {node.op} cannot run in PyTorch")
+    def frozen(self) -> GraphModule:
+        """What the module computes now, with INT8 weights and nothing to train. Compiled, or exported with
+        torch.export and compiled from there, it has exactly these weights, whichever options are given then."""
+        graph = self.graph.with_nodes(layer_of(self, node.name).quantised_node() for node in self.graph.nodes)
+        return GraphModule(graph)
 
-    def accumulate(self, index: int, node: ir.Fused, x: torch.Tensor) -> torch.Tensor:
-        """What `node` computes before residual and activation."""
-        bias = self._parameter_or_none(index, "bias")
-        match node:
-            case ir.Conv():
-                weight = self._parameter(index, "weight")
-                x = _padded(_spread(x, node.input_dilation), node.pads, 0.0)
-                return F.conv2d(x, weight, bias, node.stride, 0, node.dilation, node.groups)
-            case ir.Linear():
-                return F.linear(x, self._parameter(index, "weight"), bias)
-            case ir.Scale():
-                return _scaled(x, self._parameter(index, "scale"), self._parameter(index, "bias"))
-            case ir.Pool(adaptive=True):
-                height, width = self.graph.out_shape(node)[2:]
-                pool = F.adaptive_max_pool2d if node.kind == "max" else F.adaptive_avg_pool2d
-                return pool(x, (height, width))
-            case ir.Pool():
-                height, width = self.graph.out_shape(node)[2:]
-                out = _max_pool(x, node) if node.kind == "max" else _avg_pool(x, node)
-                return out[:, :, :height, :width]
-        raise HeepgenError(f"layer {node.name}: {node.op} cannot run in PyTorch")
 
-    def _parameter(self, index: int, name: str) -> torch.Tensor:
-        return self.get_buffer(f"{name}_{index}")
+def layer_of(module: GraphModule, name: str) -> Layer:
+    """The layer called `name`; no method, since submodules are called as the user's layers are."""
+    layer = module.get_submodule(module._paths[name])
+    assert isinstance(layer, Layer)
+    return layer
 
-    def _parameter_or_none(self, index: int, name: str) -> torch.Tensor | None:
-        return getattr(self, f"{name}_{index}", None)
+
+def _insert(root: nn.Module, name: list[str], layer: Layer) -> str:
+    """Makes `layer` the submodule `name` of `root`, with _ behind what is the name of something else already; returns
+    the path that it has."""
+    parent, path = root, []
+    for number, part in enumerate(name, 1):
+        while part not in parent._modules and hasattr(parent, part):
+            part += "_"
+        path.append(part)
+        child = layer if number == len(name) else parent._modules.get(part) or nn.Module()
+        if (before := parent._modules.get(part)) not in (None, child):
+            child._modules.update(before._modules)  # the layers called within this one came first
+        parent._modules[part] = child
+        parent = child
+    return ".".join(path)
+
+
+def _keeps_rows(graph: ir.Graph) -> bool:
+    """Whether a row of every tensor belongs to one row of the input, in order, so that any number of them will do."""
+    batch = graph.shape(graph.inputs[0])[0]
+    for node in graph.nodes:
+        shape = graph.out_shape(node)
+        if len(shape) == 1:  # one number for every row, or features
+            one_each = isinstance(node, ir.Reshape | ir.Add | ir.Mul) or node.is_uniform
+            if shape[0] != batch or not one_each:
+                return False
+        elif shape[0] % batch or (isinstance(node, ir.Permute) and node.dims[0] != 0):
+            return False
+    return True
+
+
+def _as_tuple(outputs: Outputs) -> tuple[torch.Tensor, ...]:
+    return outputs if isinstance(outputs, tuple) else (outputs,)
 
 
 def _joined(parts: Sequence[torch.Tensor]) -> torch.Tensor:
     return (torch.cat if parts[0].ndim > 1 else torch.stack)(tuple(parts))
-
-
-def _parameters(node: ir.Node, dtype: type[np.floating]) -> dict[str, np.ndarray]:
-    match node:
-        case ir.Weighted():
-            weight = node.weight.astype(dtype)
-            if node.scale is not None:
-                weight = weight * node.scale.reshape(-1, *[1] * (weight.ndim - 1))
-            bias = {} if node.bias is None else {"bias": node.bias.astype(dtype)}
-            return {"weight": weight} | bias
-        case ir.Scale():
-            return {"scale": node.scale.astype(dtype), "bias": node.bias.astype(dtype)}
-        case ir.BatchNorm():
-            return {"scale": node.scale.astype(dtype), "shift": node.shift.astype(dtype)}
-    return {}
-
-
-def _epilogue(node: ir.Fused, x: torch.Tensor, residual: torch.Tensor) -> torch.Tensor:
-    if node.residual == "before_act":
-        x = x + residual
-    x = node.act.evaluate(x)
-    return x + residual if node.residual == "after_act" else x
-
-
-def channel_dim(x: torch.Tensor) -> int:
-    """The dimension of channels, or of features."""
-    return min(1, x.ndim - 1)
-
-
-def _scaled(x: torch.Tensor, scale: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
-    shape = (-1, *[1] * (x.ndim - 1 - channel_dim(x)))
-    return x * scale.reshape(shape) + bias.reshape(shape)
-
-
-def _padded(x: torch.Tensor, pads: ir.Pads, value: float) -> torch.Tensor:
-    top, left, bottom, right = pads
-    return F.pad(x, (left, right, top, bottom), value=value) if any(pads) else x
-
-
-def _spread(x: torch.Tensor, distance: ir.Pair) -> torch.Tensor:
-    """Rows and columns at these distances, with zeros between them."""
-    if distance == (1, 1):
-        return x
-    *most, height, width = x.shape
-    y = x.new_zeros(*most, (height - 1) * distance[0] + 1, (width - 1) * distance[1] + 1)
-    y[..., :: distance[0], :: distance[1]] = x
-    return y
-
-
-def _max_pool(x: torch.Tensor, node: ir.Pool) -> torch.Tensor:
-    x = _padded(x, node.pads, -torch.inf)
-    return F.max_pool2d(x, node.kernel, node.stride, 0, node.dilation, ceil_mode=node.ceil_mode)
-
-
-def _avg_pool(x: torch.Tensor, node: ir.Pool) -> torch.Tensor:
-    """Sum over the window / number of counted positions: the second is the first, of a map of ones."""
-
-    def window_sums(y: torch.Tensor) -> torch.Tensor:
-        return F.avg_pool2d(y, node.kernel, node.stride, 0, ceil_mode=node.ceil_mode, divisor_override=1)
-
-    total = window_sums(_padded(x, node.pads, 0.0))
-    if node.divisor_override is not None:
-        return total / node.divisor_override
-    border = 1.0 if node.count_include_pad else 0.0
-    return total / window_sums(_padded(torch.ones_like(x[:1, :1]), node.pads, border))

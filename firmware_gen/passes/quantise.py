@@ -39,11 +39,17 @@ def quantise(graph: Graph, per_channel: bool = True, calibrate: str = "max") -> 
     """
     if calibrate not in CALIBRATIONS:
         raise HeepgenError(f"calibrate = {calibrate!r}: choose one of {', '.join(CALIBRATIONS)}")
-    new: dict[Node, Node] = {
-        n: _quantise_node(n, per_channel, calibrate) for n in graph.nodes if isinstance(n, Weighted)
-    }
-    new |= {n: _round_scale(n) for n in graph.nodes if isinstance(n, Scale)}
-    return graph.with_nodes(new.get(n, n) for n in graph.nodes)
+    return graph.with_nodes(quantise_node(n, per_channel, calibrate) for n in graph.nodes)
+
+
+def quantise_node(node: Node, per_channel: bool = True, calibrate: str = "max") -> Node:
+    """`quantise` of one node."""
+    match node:
+        case Weighted():
+            return _quantise_weighted(node, per_channel, calibrate)
+        case Scale():
+            return _round_scale(node)
+    return node
 
 
 def quantise_weight(
@@ -92,7 +98,7 @@ def with_biases(graph: Graph, biases: Mapping[str, np.ndarray]) -> Graph:
     )
 
 
-def _quantise_node(node: Weighted, per_channel: bool, calibrate: str) -> Weighted:
+def _quantise_weighted(node: Weighted, per_channel: bool, calibrate: str) -> Weighted:
     if node.scale is not None:
         raise HeepgenError(f"layer {node.name} is quantised already")
     if node.step is not None:

@@ -61,10 +61,12 @@ def _conv_transpose(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
         raise imp.refuse(node, f"its weight has {weight.ndim} dimensions; 1-D and 2-D convolution are supported")
     flat, groups = weight.ndim == 3, int(a["groups"])
     imp.rank(node, a["input"], (weight.ndim,), "(N, C, L)" if flat else "(N, C, H, W)")
-    weight = weight[:, :, None] if flat else weight
-    inputs, outputs, *kernel = weight.shape
-    weight = weight.reshape(groups, inputs // groups, outputs, *kernel).swapaxes(1, 2)
-    weight = weight.reshape(groups * outputs, inputs // groups, *kernel)[:, :, ::-1, ::-1]
+    inputs, outputs, *kernel = (*weight.shape[:2], 1, weight.shape[2]) if flat else weight.shape
+
+    def as_convolution(array: np.ndarray) -> np.ndarray:
+        grouped = array.reshape(groups, inputs // groups, outputs, *kernel).swapaxes(1, 2)
+        return grouped.reshape(groups * outputs, inputs // groups, *kernel)[:, :, ::-1, ::-1]
+
     stride, dilation = (window_size(a[name], flat, 1) for name in ("stride", "dilation"))
     padding, more = (window_size(a[name], flat, 0) for name in ("padding", "output_padding"))
     top, left = (d * (k - 1) - p for d, k, p in zip(dilation, kernel, padding, strict=True))
@@ -73,8 +75,9 @@ def _conv_transpose(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
         node,
         ir.Conv,
         a["input"],
-        weight=np.ascontiguousarray(weight),
+        weight=np.ascontiguousarray(as_convolution(weight)),
         bias=bias,
+        step=imp.weight_step(node, as_convolution),
         pads=(top, left, top + more[0], left + more[1]),
         dilation=dilation,
         groups=groups,

@@ -31,12 +31,18 @@ HARMLESS = frozenset(
     ("memory_format", "non_blocking", "copy", "pin_memory", "device", "implicit", "cudnn_enabled", "momentum")
 )
 """Arguments that change no value."""
-# Pure operators that may prepare a weight.
-CONSTANT_OPERATORS = frozenset(
+MOVING_OPERATORS = frozenset(
     (
         *("t", "numpy_T", "mT", "transpose", "permute", "view", "reshape", "flatten", "unflatten", "unsqueeze"),
-        *("squeeze", "expand", "expand_as", "repeat", "slice", "select", "split", "split_with_sizes", "chunk", "cat"),
-        *("stack", "flip", "roll", "tril", "triu", "diag", "clone", "alias", "detach", "contiguous", "to", "_to_copy"),
+        *("squeeze", "flip", "clone", "_unsafe_view"),
+    )
+)
+"""Operators that move the elements of a weight, and change none."""
+# Pure operators that may prepare a weight.
+CONSTANT_OPERATORS = MOVING_OPERATORS | frozenset(
+    (
+        *("expand", "expand_as", "repeat", "slice", "select", "split", "split_with_sizes", "chunk", "cat"),
+        *("stack", "roll", "tril", "triu", "diag", "alias", "detach", "contiguous", "to", "_to_copy"),
         *("lift_fresh_copy", "zeros", "ones", "full", "eye", "arange", "zeros_like", "ones_like", "full_like"),
         *("scalar_tensor", "new_zeros", "new_ones", "new_full", "mul", "div", "add", "sub", "rsub", "neg", "abs"),
         *("sign", "round", "floor", "ceil", "square", "pow", "sqrt", "rsqrt", "reciprocal", "exp", "log", "sigmoid"),

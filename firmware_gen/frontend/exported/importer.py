@@ -12,7 +12,7 @@ from __future__ import annotations
 import inspect
 import operator
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
@@ -24,9 +24,10 @@ from torch.utils import _pytree as pytree
 
 from firmware_gen import ir
 from firmware_gen.frontend.aten import CONSTANT_OPERATORS, HANDLERS, HARMLESS, READS
-from firmware_gen.frontend.aten.registry import as_tensor, schema
+from firmware_gen.frontend.aten.registry import MOVING_OPERATORS, as_tensor, schema
 from firmware_gen.frontend.exported.dynamic import chosen_sizes, with_shape
 from firmware_gen.frontend.exported.hints import not_supported
+from firmware_gen.models.fake_quant import GraphModule
 from firmware_gen.names import one_line, safe_name
 from firmware_gen.passes.quantise import LIMIT
 from firmware_gen.refusal import not_one_input, refusal
@@ -77,6 +78,8 @@ def import_program(model: Model, example_input: Example | None = None, name: str
 
 def export(model: torch.nn.Module, example_input: Example | None) -> ExportedProgram:
     """torch.export `model` in evaluation mode (its training flags are put back), with fixed shapes."""
+    if isinstance(model, GraphModule):
+        model = model.frozen()
     if not isinstance(model, torch.nn.Module):
         raise HeepgenError(f"a model must be an nn.Module or an ExportedProgram, this is a {type(model).__name__}")
     parameters = inspect.signature(model.forward).parameters.values()
@@ -304,7 +307,7 @@ def module_path(node: torch.fx.Node) -> str:
 
 
 ONNX = "firmware_gen.frontend.onnx."
-LEAVES = ("torch.nn.", ONNX)
+LEAVES = ("torch.nn.", "firmware_gen.models.layers.", ONNX)
 """Modules that are layers; all others only hold them."""
 
 
@@ -573,29 +576,38 @@ class Importer:
             )
         return array
 
-    def weight_step(self, node: torch.fx.Node) -> np.ndarray | None:
-        """(O,) float64 where the weight is INT8 constants, within +-127, times a scale: that; None elsewhere."""
-        fx = _bind(node)["weight"]
-        step = self._step(fx)
-        return None if step is None else np.broadcast_to(step.double().numpy(), len(self.env[fx])).copy()
+    def weight_step(
+        self, node: torch.fx.Node, ordered: Callable[[np.ndarray], np.ndarray] = lambda array: array
+    ) -> np.ndarray | None:
+        """(O,) float64 where the weight, output channels first once it is `ordered`, is INT8 constants, within +-127,
+        times a scale: that; None elsewhere."""
+        step = self._step(_bind(node)["weight"])
+        if step is None:
+            return None
+        array = ordered(step.double().numpy())
+        rows = array.reshape(len(array), -1)
+        return rows[:, 0].copy() if (rows == rows[:, :1]).all() else None
 
     def _step(self, fx: torch.fx.Node) -> torch.Tensor | None:
-        """`weight_step` of a constant, (1,) or (O,)."""
+        """What the integers of a constant are multiplied by, in the constant's shape."""
         if fx.op != "call_function" or not isinstance(fx.target, torch._ops.OpOverload):
             return None
         arguments = _bind(fx)
         if _aten_name(fx) == "_to_copy":
             codes = self.env[arguments["self"]]
-            return torch.ones(1) if codes.dtype == torch.int8 and (codes >= -LIMIT).all() else None
+            integers = codes.dtype == torch.int8 and (codes >= -LIMIT).all()
+            return torch.ones_like(codes, dtype=torch.float32) if integers else None
+        if _aten_name(fx) in MOVING_OPERATORS:
+            step = self._step(fx.args[0])  # type: ignore[arg-type]
+            return None if step is None else fx.target(step, *fx.args[1:], **fx.kwargs)
         if _aten_name(fx) != "mul":
             return None
         operands = [arguments["self"], arguments["other"]]
         for codes, scale in (operands, reversed(operands)):
             step = self._step(codes) if isinstance(codes, torch.fx.Node) else None
-            factor = as_tensor(self.env[scale] if isinstance(scale, torch.fx.Node) else scale).detach()
-            per_channel = factor.ndim == self.env[fx].ndim and factor.numel() == len(factor)
-            if step is not None and (factor.numel() == 1 or per_channel):
-                return step * factor.reshape(-1)
+            if step is not None:
+                factor = as_tensor(self.env[scale] if isinstance(scale, torch.fx.Node) else scale)
+                return (step * factor.detach()).expand(self.env[fx].shape)
         return None
 
     def rank(self, node: torch.fx.Node, source: str | torch.Tensor, allowed: tuple[int, ...], expected: str) -> None:
