@@ -357,6 +357,7 @@ def xheep(
     help="Which of the model's outputs is compared with y.",
 )
 @flags.named_network
+@flags.input_shape
 @flags.per_tensor
 @flags.calibrate
 @flags.trust

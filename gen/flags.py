@@ -105,15 +105,16 @@ trust = click.option(
     "--trust-pickle", is_flag=True, help="Load files whose pickle may run code. Only for files you made yourself."
 )
 named_network = click.option("--name", metavar="NAME", help="Name of the network.  [default: that of the model file]")
+input_shape = click.option(
+    "--input-shape",
+    metavar="1,28,28",
+    callback=_shape,
+    help="Shape of one input, without the batch dimension, where the file leaves it open: a .pt whose layers take "
+    "several, a .pt2 or an .onnx with dynamic sizes.",
+)
 importing = together(
     named_network,
-    click.option(
-        "--input-shape",
-        metavar="1,28,28",
-        callback=_shape,
-        help="Shape of one input, without the batch dimension, where the file leaves it open: a .pt whose layers take "
-        "several, a .pt2 or an .onnx with dynamic sizes.",
-    ),
+    input_shape,
     click.option(
         "--batch",
         type=click.IntRange(1),

@@ -126,6 +126,24 @@ def test_options_beside_a_pt2(command, option, tmp_path, monkeypatch):
     assert done.exit_code == 1 and option[0] in done.stderr and "net.pt2" in done.stderr
 
 
+def test_eval_has_the_shape_of_its_data_or_of_the_option(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    model, x = nn.Conv2d(1, 2, 3, padding=1).eval(), torch.randn(3, 1, 6, 5)
+    torch.save(model, "net.pt")
+    sizes = {2: torch.export.Dim("h"), 3: torch.export.Dim("w")}
+    torch.export.save(torch.export.export(model, (x[:1],), dynamic_shapes=(sizes,)), "net.pt2")
+    np.savez("data.npz", x=x.numpy())
+
+    def heepgen(*arguments):
+        return CliRunner().invoke(main, ["eval", *arguments, "--data", "data.npz"])
+
+    assert heepgen("net.pt").exit_code == heepgen("net.pt2", "--input-shape", "1,6,5").exit_code == 0
+    for name, shape in (("net.pt", "1,5,6"), ("net.pt2", "1,5,6")):
+        done = heepgen(name, "--input-shape", shape)
+        assert done.exit_code == 1 and "--data" in done.stderr and "[3, 1, 6, 5]" in done.stderr
+    assert "--input-shape" in heepgen("net.pt2").stderr
+
+
 def test_names(tmp_path, monkeypatch):
     assert network_name("digits/model.pt2") == "model"
     assert network_name("digits/model.pt2", "digits") == "digits"

@@ -31,6 +31,7 @@ def evaluate(
     hardware_given: bool = False,
     architecture_given: bool = False,
     changed: Mapping[str, Any] = MappingProxyType({}),
+    input_shape: tuple[int, ...] | None = None,
     device: str | None = None,
     batch: int = 256,
     limit: int | None = None,
@@ -42,12 +43,12 @@ def evaluate(
     progress: Progress = lambda what, done, total: None,
 ) -> EvalReport:
     """Evaluate a model file, or the model of an application for the hardware that it was generated for unless
-    `hardware_given`, on an .npz file, or on its first `limit` inputs; see `evaluate_network`."""
+    `hardware_given`, on an .npz file, or on its first `limit` inputs; see `evaluate_network`. `name` and `input_shape`
+    are as for `generate_sw`; a module takes what the data have."""
     _device(device)  # before anything is loaded
     options = ImportOptions(per_tensor=per_tensor, calibrate=calibrate)
-    application = application_in(
-        target, {"name": name, "bias_correction": bias_correction, "trust_pickle": trust_pickle} | vars(options)
-    )
+    importing = {"input_shape": input_shape, "bias_correction": bias_correction, "trust_pickle": trust_pickle}
+    application = application_in(target, {"name": name} | importing | vars(options))
     if application is not None:
         compiled = of_application(application, wanted(config, application, hardware_given, architecture_given, changed))
         shape = compiled.generator.sample.shape
@@ -55,7 +56,7 @@ def evaluate(
     from firmware_gen.api import read_model
 
     name = network_name(target, name)
-    given, known = _loaded(target, trust_pickle)
+    given, known = _loaded(target, trust_pickle, input_shape)
     loaded = load_data(data, limit, known)
     program, example = _program(target, given, loaded)
     checked = read_model(program, example, name)
@@ -122,14 +123,18 @@ def evaluate_network(
     )
 
 
-def _loaded(model: str | Path, trust_pickle: bool) -> tuple[Any, tuple[int, ...] | None]:
+def _loaded(
+    model: str | Path, trust_pickle: bool, input_shape: tuple[int, ...] | None
+) -> tuple[Any, tuple[int, ...] | None]:
     """The content of a model file, and the shape of its input, if it says."""
     from torch.export import ExportedProgram
 
     from firmware_gen.frontend.loader import load_model
 
-    loaded = load_model(model, trust_pickle)
-    return loaded, exported_input_shape(loaded) if isinstance(loaded, ExportedProgram) else None
+    loaded = load_model(model, trust_pickle, input_shape)
+    if isinstance(loaded, ExportedProgram):
+        return loaded, exported_input_shape(loaded)
+    return loaded, None if input_shape is None else (1, *input_shape)
 
 
 def _program(model: str | Path, loaded: Any, data: Data) -> tuple[Any, np.ndarray]:
