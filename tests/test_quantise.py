@@ -144,6 +144,8 @@ def test_taps_and_wrong_input():
     assert list(taps) == ["0", "3", "4", "5"] and taps["3"].shape == (1, 6, 3, 3)
     with pytest.raises(HeepgenError, match=r"\(1, 2, 5, 5\).*\(1, 2, 6, 6\)"):
         fake(torch.zeros(1, 2, 5, 5))
+    with pytest.raises(HeepgenError, match="int64"):
+        fake(torch.zeros(1, 2, 6, 6, dtype=torch.int64))
     assert GraphModule(lowered(nn.Linear(2, 2), (5, 2)))(torch.zeros(3, 2)).shape == (3, 2)
 
 

@@ -70,14 +70,17 @@ class GraphModule(nn.Module):
 
     def forward(self, x: torch.Tensor, taps: dict[str, torch.Tensor] | None = None) -> Outputs:
         expected, got = self.graph.shape(self.graph.inputs[0]), tuple(x.shape)
+        if not x.is_floating_point():
+            raise HeepgenError(f"the input is {x.dtype}, the model takes floating point: use x.float()")
         if got != expected and (len(expected) < 2 or got[1:] != expected[1:]):
-            raise HeepgenError(f"the input has shape {got}, the model takes {expected}, with any batch")
+            more = " or another batch of it" if len(expected) > 1 else ""
+            raise HeepgenError(f"the input has shape {got}, the model takes {expected}{more}")
         if got == expected or self._keeps_rows:
             return self._run(x, {} if taps is None else taps)
         if not got[0] or got[0] % expected[0]:
             raise HeepgenError(
-                f"the input has shape {got}: the model computes with its batch of {expected[0]} as one, so "
-                f"{list(expected)} can become a multiple only"
+                f"the input has shape {got}: the model computes with its batch of {expected[0]} as one, so give "
+                "a multiple of that"
             )
         return self._one_by_one(torch.split(x, expected[0]), taps)
 
