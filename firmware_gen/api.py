@@ -156,11 +156,12 @@ class CodeGenerator:
             )
         return self._programs[how]
 
-    def quantized_model(self) -> GraphModule:
+    def quantized_model(self, append_final_softmax: bool = False) -> GraphModule:
         """The network with its INT8 weights as an nn.Module, to be evaluated or trained on any torch device with any
-        batch, see `GraphModule`. What its `frozen` returns, here as `model`, compiles to the same weights."""
+        batch, see `GraphModule`. It is a `model` for a `CodeGenerator` again, which has the same INT8 weights."""
         options = self._options
         graph = with_biases(self.lowered, options.biases or {})
+        graph = append_softmax(graph) if append_final_softmax else graph
         return quantized_model(graph, not options.per_tensor, options.calibrate)
 
     def memory_report(self, append_final_softmax: bool = False) -> MemoryReport:

@@ -142,10 +142,9 @@ class Network:
         return write_application(self.compiled, folder, force=force, listing=listing)
 
     def fake_quantised(self) -> "GraphModule":
-        """The network with its INT8 weights as an nn.Module of PyTorch."""
-        from firmware_gen.models.fake_quant import GraphModule
-
-        return GraphModule(self.compiled.complete(self.compiled.generator.graph))
+        """The network with its INT8 weights as an nn.Module of PyTorch, for any batch, to be evaluated or trained;
+        `compile` takes it again, and has its very weights."""
+        return self.compiled.generator.quantized_model(self.compiled.options.append_final_softmax)
 
     def __repr__(self) -> str:
         from gen.flows.hardware import geometry

@@ -16,6 +16,7 @@ from firmware_gen.frontend.exported.importer import import_model
 from firmware_gen.frontend.loader import load_model
 from firmware_gen.models.fake_quant import GraphModule, layer_of, quantized_model
 from firmware_gen.passes import run_passes
+from gen.flows.application import Application
 from hls.errors import HeepgenError
 from tests.house import ROOT
 from tests.random_networks import outputs, random_network
@@ -250,7 +251,7 @@ def test_integers_of_the_model_stay_fixed():
 
 def test_the_recipe_of_the_document(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    (recipe,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs/training.md").read_text(), flags=re.S)
+    recipe, export = re.findall(r"```python\n(.*?)```", (ROOT / "docs/training.md").read_text(), flags=re.S)
     torch.manual_seed(0)
     x = torch.randn(300, 1, 6, 6)
     data = torch.utils.data.TensorDataset(x, (x[:, 0, :3].mean((1, 2)) > x[:, 0, 3:].mean((1, 2))).long())
@@ -259,12 +260,13 @@ def test_the_recipe_of_the_document(tmp_path, monkeypatch, capsys):
     train(model, *data.tensors, steps=60)
     names = loaders | {"model": model.eval()}
     before = CodeGenerator(model, x[:1]).graph
-    exec(recipe, names)
+    exec(recipe + export, names)
     assert (before.nodes[0].weight != names["module"].frozen().graph.nodes[0].weight).any()
     assert float(capsys.readouterr().out.partition("%")[0]) > 70
-    tuned = CodeGenerator(load_model("tuned.pt2"), names["example"])
-    assert_same_weights(tuned.graph, names["module"].frozen().graph)
-    assert tuned.graph.nodes[0].name == "0"
+    for program in (load_model("tuned.pt2"), load_model(Application.open("build/tuned-app").generated / "model.pt2")):
+        graph = CodeGenerator(program, names["example"]).graph
+        assert_same_weights(graph, names["module"].frozen().graph)
+        assert graph.nodes[0].name == "0"
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")

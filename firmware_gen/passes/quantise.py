@@ -90,7 +90,7 @@ def _least_squares(rows: np.ndarray, largest: np.ndarray, per_channel: bool) -> 
     return best_q, best_scale
 
 
-def with_biases(graph: Graph, biases: Mapping[str, np.ndarray]) -> Graph:
+def with_biases(graph: Graph, biases: Mapping[str, np.ndarray | list[float]]) -> Graph:
     """A quantised graph with other biases, float32 (O,) by layer name, in place of its own."""
     return graph.with_nodes(
         replace(n, bias=np.array(biases[n.name], np.float32)) if isinstance(n, Weighted) and n.name in biases else n
