@@ -220,12 +220,19 @@ def run_soc(
     image = bytearray(memory_image(elf, sum(memory_bytes(config))))
     for address, content in memory:
         image[address : address + len(content)] = content
+
+    def building(step: str) -> None:
+        from firmware_gen.architectures.registry import architecture_of
+
+        what = architecture_of(config).described(config) if accelerator_dir else "the CPU alone"
+        progress(f"building the simulator of {what}, once per configuration: {step}")
+
     program = build_soc(
         accelerator_dir,
         trace=vcd is not None,
         trace_cpu=vcd is not None and vcd.cpu,
         signals=record or (),
-        progress=progress,
+        progress=building,
     )
     progress("simulating")
     with tempfile.TemporaryDirectory(prefix="heepgen-") as folder:

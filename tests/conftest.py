@@ -16,10 +16,14 @@ from hypothesis.internal.conjecture import engine
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("HEEPGEN_THREADS", "1")
 
+from gen import console  # noqa: E402
 from tests import slices  # noqa: E402
 
 ROOT = Path(__file__).resolve().parent.parent
 WAVES = ROOT / "waves"
+
+# What tests find on standard error does not depend on how busy the machine is.
+console.PATIENCE = 3600.0
 
 # Simulations take as long as they take, and the fixtures below are safe to share between examples.
 settings.register_profile(
