@@ -234,15 +234,33 @@ def estimate(config: Any, target: str, json_path: str | None, **options: Any) ->
     "--elf",
     metavar="FILE",
     type=click.Path(dir_okay=False),
-    help="Program that another toolchain built from APP, such as X-HEEP's.",
+    help="Program that was built from APP by make, CMake or X-HEEP.",
 )
+@click.option(
+    "--source",
+    "sources",
+    multiple=True,
+    metavar="FILE",
+    help="Compile this C or C++ instead of what lies beside APP's gen/ and in its src/; repeatable.",
+)
+@click.option("--include", "include_dirs", multiple=True, metavar="DIR", help="Folder of its headers; repeatable.")
+@click.option("--define", "defines", multiple=True, metavar="NAME[=VALUE]", help="For your files; repeatable.")
 @flags.with_config
-def run(config: Any, target: str, json_path: str | None, **options: Any) -> None:
+def run(
+    config: Any,
+    target: str,
+    json_path: str | None,
+    sources: tuple[str, ...],
+    include_dirs: tuple[str, ...],
+    defines: tuple[str, ...],
+    **options: Any,
+) -> None:
     """Run firmware on the virtual SoC, cycle by cycle: the CPU's RTL, the generated Verilog, the real code.
 
     APP is a folder written by `heepgen sw`; it runs on the hardware it was generated for, and is refused where geometry
     flags or --config say otherwise. A MODEL is turned into firmware first, with the
-    same options as `heepgen sw`. Exit status 1 when one bit of the output differs from the bit-exact model.
+    same options as `heepgen sw`. Exit status 1 when one bit of the output differs from the bit-exact model, or the
+    program's own is not 0. A program of yours that does not call model_check is run, and nothing compared.
 
     \b
     Examples:
@@ -253,18 +271,24 @@ def run(config: Any, target: str, json_path: str | None, **options: Any) -> None
       heepgen run build/app --vcd waves/run.vcd   look inside
       heepgen run build/app --trace trace.json    where the cycles go, layer by layer, in Perfetto
       heepgen run build/app --elf main.elf        the very program that runs on X-HEEP
+      heepgen run build/app --source sensor.cpp --define SAMPLES=100
     """
     from gen.console import progress, show, write_json
-    from gen.flows.run import run as simulate
+    from gen.flows.program import Own
+    from gen.flows.run import run_program
+    from gen.results.run import RunReport
 
+    own = Own(sources, include_dirs, defines, lambda text: click.echo(text, err=True))
     with progress() as say:
-        report = simulate(target, config, **flags.hardware(), progress=say, **options)
+        report = run_program(target, config, **flags.hardware(), own=own, progress=say, **options)
     if json_path != "-":
         click.echo(report.uart.rstrip("\n"))
         show(report.table())
     write_json(report, json_path)
-    if not report.bit_exact:
+    if isinstance(report, RunReport) and not report.bit_exact:
         raise HeepgenError("the device's output differs from the bit-exact model.")
+    if report.exit_code:
+        raise HeepgenError(f"the program ended with exit status {report.exit_code}.")
 
 
 @main.command(short_help="Put the accelerator into an X-HEEP checkout's SoC.")

@@ -91,7 +91,7 @@ class Network:
         for the accelerator's waves. trace: file for what every engine did, for Perfetto. toolchain: "zig" or "gcc".
         progress: called with what is being done.
         """
-        from gen.flows.run import run_application
+        from gen.flows.run import compared, run_application
         from gen.flows.sw import write_application
         from gen.inputs import one_input
 
@@ -99,7 +99,7 @@ class Network:
         with tempfile.TemporaryDirectory(prefix="heepgen-") as temporary:
             folder = Path(temporary) / "application"
             write_application(self.compiled, folder, sample=sample, keep_activations=bool(taps))
-            return run_application(
+            report = run_application(
                 Application.open(folder),
                 self.config,
                 software=software,
@@ -110,6 +110,7 @@ class Network:
                 toolchain=toolchain,
                 progress=progress,
             )
+        return compared(report)
 
     def evaluate(
         self,

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from firmware_gen.emit.build import BOOT_DIR
 from hls.errors import HeepgenError
 from sim import probes as probing
 from sim import split
 from sim.cache import Progress, build_once, silent
-from sim.firmware import BOOT_DIR
 from sim.probes import find_probes, probes_header, visible
 from sim.split import Part, find_parts, hollow, parts_header
 from sim.toolchain import compile_object, host_identity, link, package_dir, verilate

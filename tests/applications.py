@@ -11,3 +11,8 @@ from gen.flows.application import Application
 def generated(folder: Path) -> Application:
     """What is in the folder, unchecked, and without what PyTorch says."""
     return Application(folder, folder / GENERATED, json.loads((folder / GENERATED / MANIFEST).read_text()), {})
+
+
+def everything(application: Application) -> tuple[list[Path], list[Path]]:
+    """All sources of an application, the user's first, and all folders of headers."""
+    return ([*application.own_sources, *application.sources], [application.folder, *application.include_dirs])

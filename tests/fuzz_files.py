@@ -448,7 +448,7 @@ def _read_manifest(path: Path, folder: Path) -> None:
     import numpy as np
 
     from gen.flows.application import linked_input
-    from gen.flows.run import check_taps, known_symbols, mode_of, places_of, report_of
+    from gen.flows.run import check_taps, is_comparable, mode_of, places_of, report_of
     from gen.flows.xheep import program_of
     from gen.results.result import to_json
     from sim.firmware import check_placements
@@ -462,7 +462,9 @@ def _read_manifest(path: Path, folder: Path) -> None:
     for software in (False, True):
         mode = mode_of(manifest, software)
         check_placements(config, mode["placements"])
-        places = places_of(manifest, mode, known_symbols(manifest, symbols, path), ())
+        if not is_comparable(manifest, symbols):
+            continue
+        places = places_of(manifest, mode, symbols, ())
         dumps = {name: np.zeros(size, np.uint8).tobytes() for name, (_, size) in places.items()}
         to_json(report_of(application, mode, dumps, "", software, 0, ()))
     app = program_of(application, config, folder)

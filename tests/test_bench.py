@@ -37,7 +37,7 @@ from gen.results.run import LayerReport
 from hls.config import Config
 from hls.errors import HeepgenError
 from sim.firmware import compile_firmware
-from tests.applications import generated
+from tests.applications import everything, generated
 
 LAYERS = (
     LayerReport("conv", "Conv2d", (1, 8, 4, 4), 6400, 200, bound_cycles=160, bus_words=320, array_cycles=100),
@@ -150,12 +150,7 @@ def link(folder, network, config):
     application = generated(folder / "app")
     for mode in (application.manifest["accelerator"], application.manifest["software"]):
         compile_firmware(
-            application.sources,
-            application.include_dirs,
-            mode["defines"],
-            config,
-            folder / "app.elf",
-            placements=mode["placements"],
+            *everything(application), mode["defines"], config, folder / "app.elf", placements=mode["placements"]
         )
 
 

@@ -20,7 +20,7 @@ from sim.firmware import compile_firmware
 from sim.run import run_soc
 from sim.toolchain import host_compiler, run_tool
 from tests import networks
-from tests.applications import generated
+from tests.applications import everything, generated
 
 HERE = Path(__file__).parent
 
@@ -86,7 +86,7 @@ def generate(folder, name, softmax=False, sample=None, **options):
 
 def run_on_host(folder, *flags):
     """Output of the application compiled for the host; every warning is an error."""
-    application = generated(folder)
+    sources, folders = everything(generated(folder))
     shutil.copyfile(HERE / "host_soc.hpp", folder / "soc.hpp")
     run_tool(
         [
@@ -99,8 +99,8 @@ def run_on_host(folder, *flags):
             "-Wextra",
             "-Werror",
             *flags,
-            *[f"-I{d}" for d in application.include_dirs],
-            *application.sources,
+            *[f"-I{d}" for d in folders],
+            *sources,
             "-o",
             folder / "app",
         ],
@@ -211,12 +211,7 @@ def test_software_kernels_with_special_values(tmp_path, name):
     assert np.isnan(bits.view(np.float32)).any() and set(bits[np.isnan(bits.view(np.float32))]) == {0x7FC00000}
     application, mode = generated(tmp_path), manifest["software"]
     elf = compile_firmware(
-        application.sources,
-        application.include_dirs,
-        mode["defines"],
-        config,
-        tmp_path / "app.elf",
-        placements=mode["placements"],
+        *everything(application), mode["defines"], config, tmp_path / "app.elf", placements=mode["placements"]
     )
     result = run_soc(elf, None, config)
     assert result.ok and "mismatches=0" in result.uart
@@ -241,8 +236,7 @@ def test_builds_for_the_device_without_a_warning(tmp_path, toolchain, mode):
     generator, manifest = generate(tmp_path, "convolutions", softmax=True)
     application = generated(tmp_path)
     elf = compile_firmware(
-        application.sources,
-        application.include_dirs,
+        *everything(application),
         manifest[mode]["defines"] | {"ENABLE_DEBUG_HEEPSTOR_ASSERTIONS": 1},
         generator.config,
         tmp_path / "app.elf",

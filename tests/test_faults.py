@@ -16,6 +16,7 @@ from hls.descriptor.top import generate
 from sim.descriptors import read, run_script, start_script, wait_irq, write
 from sim.firmware import compile_firmware
 from sim.run import Faults, run_soc
+from tests.applications import everything
 from tests.layers import random_program
 
 CONFIG = Config(rows=4, cols=4, ports=2)
@@ -89,12 +90,7 @@ def run_main(app, folder, text=None, **options):
     application = Application.open(copy)
     mode = application.manifest["accelerator"]
     elf = compile_firmware(
-        application.sources,
-        application.include_dirs,
-        mode["defines"],
-        CONFIG,
-        folder / "main.elf",
-        placements=mode["placements"],
+        *everything(application), mode["defines"], CONFIG, folder / "main.elf", placements=mode["placements"]
     )
     return run_soc(elf, hardware(CONFIG), CONFIG, max_cycles=3_000_000, **options)
 

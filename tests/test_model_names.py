@@ -12,6 +12,7 @@ from gen.flows.application import Application
 from gen.flows.sw import generate_sw
 from hls.config import Config
 from sim.firmware import compile_firmware
+from tests.applications import everything
 
 NAMES = (
     "class",
@@ -76,12 +77,7 @@ def test_names_that_are_no_python(names, tmp_path):
     assert all(text.isprintable() for text in (*heads, manifest["name"], report.network))
     mode = manifest["accelerator"]
     compile_firmware(
-        application.sources,
-        application.include_dirs,
-        mode["defines"],
-        Config(),
-        tmp_path / "app.elf",
-        placements=mode["placements"],
+        *everything(application), mode["defines"], Config(), tmp_path / "app.elf", placements=mode["placements"]
     )
 
 

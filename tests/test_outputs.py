@@ -22,7 +22,7 @@ from gen.results.result import to_json
 from hls.config import Config
 from hls.errors import HeepgenError
 from sim.toolchain import host_compiler, run_tool
-from tests.applications import generated
+from tests.applications import everything, generated
 from tests.random_networks import outputs
 
 CONFIG = Config(4, 4, ports=2)
@@ -138,7 +138,7 @@ def test_outputs_in_cpp(tmp_path, name):
     generator.generate_code()
     shutil.copyfile(Path(__file__).parent / "host_soc.hpp", tmp_path / "soc.hpp")
     (tmp_path / "main.cpp").write_text(CHECK)
-    application = generated(tmp_path)
+    sources, folders = everything(generated(tmp_path))
     run_tool(
         [
             *host_compiler(),
@@ -151,8 +151,8 @@ def test_outputs_in_cpp(tmp_path, name):
             "-Werror",
             "-DUSE_SOFTWARE_DNN_LAYER_OPERATORS=1",
             "-DENABLE_DEBUG_HEEPSTOR_ASSERTIONS=1",
-            *[f"-I{d}" for d in application.include_dirs],
-            *application.sources,
+            *[f"-I{d}" for d in folders],
+            *sources,
             "-o",
             tmp_path / "app",
         ],

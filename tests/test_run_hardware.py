@@ -14,6 +14,7 @@ from hls.config import Config
 from hls.errors import HeepgenError
 from sim.firmware import compile_firmware
 from sim.run import run_soc
+from tests.applications import everything
 
 CONFIG = Config(rows=4, cols=4, ports=2)
 
@@ -78,12 +79,7 @@ def test_total_cycles_are_those_of_the_testbench(app, report, tmp_path):
     application = Application.open(copy)
     mode = application.manifest["accelerator"]
     elf = compile_firmware(
-        application.sources,
-        application.include_dirs,
-        mode["defines"],
-        CONFIG,
-        tmp_path / "count.elf",
-        placements=mode["placements"],
+        *everything(application), mode["defines"], CONFIG, tmp_path / "count.elf", placements=mode["placements"]
     )
     result = run_soc(elf, hardware(CONFIG), CONFIG)
     assert result.ok, result

@@ -10,11 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from firmware_gen.emit.build import BOOT_ADDRESS, BOOT_DIR
 from hls.config import Config
 from hls.errors import HeepgenError
 from sim.build import TESTBENCH_DIR
 from sim.elf import section_ranges, symbols
-from sim.firmware import BOOT_ADDRESS, BOOT_DIR, compile_firmware, program_bytes
+from sim.firmware import compile_firmware, program_bytes
 from sim.run import TRAP_EXIT, Faults, Vcd, run_soc
 from sim.toolchain import compile_object
 

@@ -506,7 +506,7 @@ def freestanding(project, heep, name, out, *flags):
         objects.append(out / f"{path.name}.o")
         run_tool(
             [
-                *tools.compile,
+                *tools.cxx,
                 *language,
                 *flags,
                 "-O2",

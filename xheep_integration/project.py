@@ -11,7 +11,7 @@ import jinja2
 
 from firmware_gen.architectures.contract import Gemm
 from firmware_gen.architectures.registry import architecture_of
-from firmware_gen.emit import codegen
+from firmware_gen.emit.build import BOOT_DIR
 from firmware_gen.emit.codegen import ARENA_SECTION, BANNER, WEIGHT_SECTIONS, runtime
 from firmware_gen.memory.planner import ALIGN, PROGRAM_BYTES
 from firmware_gen.targets.calls import emission
@@ -22,7 +22,6 @@ from xheep_integration.generation import PADS, Generation
 
 HERE = Path(__file__).parent
 TEMPLATES = HERE / "templates"
-RUNTIME_DIR = codegen.RUNTIME_DIR
 INTERRUPTS = {"fast": "X-HEEP's external fast interrupt (line 15)", "plic": "the first external line of the PLIC"}
 SECTION = ".xheep_data_interleaved"
 _SECTION_ATTRIBUTE = re.compile(r'\[\[gnu::section\("(\.heepgen_\w+)"\)\]\] ')
@@ -281,5 +280,5 @@ def _runtime(config: System) -> dict[str, str]:
         device = runtime(Config.architecture)
     files = {f"sw/external/heepstor/{name}": text for name, text in device.items()}
     for name in BOOT_FILES:
-        files[f"sw/freestanding/{name}"] = (RUNTIME_DIR / "boot" / name).read_text(encoding="utf-8")
+        files[f"sw/freestanding/{name}"] = (BOOT_DIR / name).read_text(encoding="utf-8")
     return files

@@ -19,6 +19,7 @@ def results() -> dict[str, type[Result]]:
     from gen.results.estimate import EstimateReport
     from gen.results.evaluation import EvalReport
     from gen.results.firmware import Explanation, SwReport
+    from gen.results.program import ProgramReport
     from gen.results.run import RunReport
 
     return {
@@ -26,6 +27,7 @@ def results() -> dict[str, type[Result]]:
         "heepgen sw": SwReport,
         "heepgen estimate": EstimateReport,
         "heepgen run": RunReport,
+        "heepgen run --source FILE": ProgramReport,
         "heepgen eval": EvalReport,
         "heepgen xheep": XheepReport,
         "heepgen architectures": Listing,

@@ -80,18 +80,23 @@ class Application:
         """The user's headers, at the same places."""
         return self._own(_HEADERS)
 
+    @property
+    def own_include_dirs(self) -> list[Path]:
+        """Where they are."""
+        return [folder for folder in (self.folder, self.folder / OWN_SOURCES) if folder.is_dir()]
+
     def _own(self, suffixes: tuple[str, ...]) -> list[Path]:
         found = (*sorted(self.folder.iterdir()), *sorted((self.folder / OWN_SOURCES).rglob("*")))
         return [p for p in found if p.suffix in suffixes and p.name[0] != "." and p.is_file()]
 
     @property
     def sources(self) -> list[Path]:
-        """All that its program is compiled from, but for start-up code."""
-        return [*self.own_sources, *(self.generated / source for source in self.manifest["sources"])]
+        """What its program is compiled from besides, but for start-up code."""
+        return [self.generated / source for source in self.manifest["sources"]]
 
     @property
     def include_dirs(self) -> list[Path]:
-        return [self.folder, *(self.generated / folder for folder in self.manifest["include_dirs"])]
+        return [self.generated / folder for folder in self.manifest["include_dirs"]]
 
     @property
     def options(self) -> ImportOptions:

@@ -2,9 +2,10 @@
 """`heepgen run`: build hardware, firmware and virtual SoC, simulate one inference, and measure it."""
 
 import math
+import struct
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from importlib import metadata
@@ -21,18 +22,17 @@ from firmware_gen.models.metrics import compare
 from gen.flows.application import Application, check_hardware, linked_input, wanted
 from gen.flows.compiled import application_in
 from gen.flows.hardware import generate_verilog, geometry, hardware_sources
+from gen.flows.program import NOTHING, Own, Progress, compiled, mode_of
 from gen.flows.sw import generate_application, generate_sw
 from gen.flows.trace import engines_of, write_trace
 from gen.inputs import load_array
 from gen.pages.spans import Span, accelerated_spans, elapsed, layer_ends, timed_spans
+from gen.results.program import ProgramReport
 from gen.results.run import LayerReport, OutputReport, RunReport
 from hls import __version__
 from hls.config import System, own_options
 from hls.errors import HeepgenError
 from hls.output import file_to_fill
-
-Progress = Callable[[str], None]
-MISMATCH = 2  # exit code of the firmware when its own check failed
 
 
 def hardware(config: System, progress: Progress = lambda message: None) -> Path:
@@ -49,7 +49,19 @@ def hardware(config: System, progress: Progress = lambda message: None) -> Path:
     return build_once("hardware", key, build)
 
 
-def run(
+def run(target: str | Path, config: System, **options: Any) -> RunReport:
+    """`run_program`, for a program that leaves its outputs to be compared; raises `HeepgenError` where it does not."""
+    return compared(run_program(target, config, **options))
+
+
+def compared(report: RunReport | ProgramReport) -> RunReport:
+    """The report of a run that was compared; raises `HeepgenError` for any other."""
+    if isinstance(report, ProgramReport):
+        raise HeepgenError(f"the program of {report.network} left nothing to compare: it did not call model_check.")
+    return report
+
+
+def run_program(
     target: str | Path,
     config: System,
     *,
@@ -67,17 +79,20 @@ def run(
     withheld: float = 0.0,
     max_cycles: int | None = None,
     progress: Progress = lambda message: None,
+    own: Own = NOTHING,
     **import_options: Any,
-) -> RunReport:
-    """Run an application folder or a model file once on the virtual SoC.
+) -> RunReport | ProgramReport:
+    """Run the program of an application folder or of a model file on the virtual SoC, and compare its outputs where it
+    called `model_check`.
 
     An application runs on the hardware it was generated for; where `hardware_given`, `architecture_given` and `changed`
     mean another one (`wanted`) it is refused before anything is built.
     `input_path` replaces the sample; `taps` are layers whose tensors to return. `elf` is a program that was built from
     the application folder elsewhere, as by X-HEEP's flow, and runs as it is; otherwise `toolchain` (of
     `sim.firmware.compile_firmware`) builds one. `withheld` is the probability with which every grant is withheld, cycle
-    by cycle. A run of more than `max_cycles` fails. `trace` is a file for what every engine did, in the Trace Event
-    Format; the report then has a timeline. `import_options` are those of `generate_sw`, for a model file.
+    by cycle. A run of more than `max_cycles` fails. `own` are the user's sources, in place of the application's.
+    `trace` is a file for what every engine did, in the Trace Event Format; the report then has a timeline.
+    `import_options` are those of `generate_sw`, for a model file.
     Raises `HeepgenError` when anything cannot be built or the run fails; a wrong output is no error but `bit_exact` =
     False.
     """
@@ -88,6 +103,8 @@ def run(
                 "--elf runs a program as it is: name the application folder it was built from, without "
                 "--input and --tap."
             )
+        if elf is not None and own.is_given:
+            raise HeepgenError("--elf runs a program as it is: leave out --source, --include and --define.")
         work = Path(temporary) / "application"
         application = _application(Path(target), config, work, input_path, bool(taps), progress, import_options)
         return run_application(
@@ -103,6 +120,7 @@ def run(
             withheld=withheld,
             max_cycles=max_cycles,
             progress=progress,
+            own=own,
         )
 
 
@@ -120,8 +138,9 @@ def run_application(
     withheld: float = 0.0,
     max_cycles: int | None = None,
     progress: Progress = lambda message: None,
-) -> RunReport:
-    """`run` of an application, as it is, on the hardware of `system`; with `taps` it must keep its activations."""
+    own: Own = NOTHING,
+) -> RunReport | ProgramReport:
+    """`run_program` of an application, on the hardware of `system`; with `taps` it must keep its activations."""
     _check_waves(vcd, software)
     check_taps(application, taps)
     software = software or architecture_of(system).hardware is None
@@ -130,26 +149,42 @@ def run_application(
             f"--vcd shows the accelerator, which architecture {system.architecture} has not: leave it out."
         )
     accelerator = None
+    manifest = application.manifest
     if not software:
         check_hardware(application, system)
         accelerator = hardware(system, progress)
     with tempfile.TemporaryDirectory(prefix="heepgen-") as work:
-        program = compiled(application, software, toolchain, Path(work), progress) if elf is None else Path(elf)
+        program = (
+            compiled(application, software, toolchain, Path(work), progress, own)
+            if elf is None
+            else _built(elf, manifest)
+        )
         engines = () if software or trace is None else engines_of(system)
         signals = None if trace is None else [signal for engine in engines for signal in engine.signals]
         result, dumps = _simulate(
             application, accelerator, program, vcd, signals, wait_states, withheld, max_cycles, taps, progress
         )
+    if not _result(dumps)[1]:
+        if taps or trace is not None:
+            raise HeepgenError("--tap and --trace show a run that is compared; the program did not call model_check.")
+        return ProgramReport(
+            manifest["name"],
+            geometry(application.config),
+            result.exit_code,
+            result.uart,
+            software,
+            wait_states,
+            result.cycles,
+            result.seconds,
+        )
     if vcd is not None:
-        _mark_layers(Path(vcd), application.manifest, dumps)
-    report = report_of(
-        application, mode_of(application.manifest, software), dumps, result.uart, software, wait_states, taps
-    )
-    report = replace(report, soc_cycles=result.cycles, seconds=result.seconds)
+        _mark_layers(Path(vcd), manifest, dumps)
+    report = report_of(application, mode_of(manifest, software), dumps, result.uart, software, wait_states, taps)
+    report = replace(report, soc_cycles=result.cycles, seconds=result.seconds, exit_code=result.exit_code)
     if trace is None:
         return report
     progress(f"writing {trace}")
-    spans = spans_of(application.manifest, dumps, software)
+    spans = spans_of(manifest, dumps, software)
     return replace(report, timeline=write_trace(trace, report, application, result, engines, spans))
 
 
@@ -204,29 +239,6 @@ def check_taps(application: Application, taps: tuple[str, ...]) -> None:
 # Simulation
 
 
-def mode_of(manifest: dict[str, Any], software: bool) -> dict[str, Any]:
-    """What the manifest says of the network on the accelerator, or as software."""
-    mode: dict[str, Any] = manifest["software" if software else "accelerator"]
-    return mode
-
-
-def compiled(application: Application, software: bool, toolchain: str, work: Path, progress: Progress) -> Path:
-    """The application's program, built in `work`."""
-    from sim.firmware import compile_firmware
-
-    mode = mode_of(application.manifest, software)
-    return compile_firmware(
-        application.sources,
-        application.include_dirs,
-        mode["defines"],
-        application.config,
-        work / "firmware.elf",
-        toolchain=toolchain,
-        placements=mode["placements"],
-        progress=progress,
-    )
-
-
 def _simulate(
     application: Application,
     accelerator: Path | None,
@@ -246,7 +258,8 @@ def _simulate(
 
     manifest, config = application.manifest, application.config
     mode = mode_of(manifest, accelerator is None)
-    places = places_of(manifest, mode, known_symbols(manifest, symbols(elf), elf), taps)
+    found = symbols(elf)
+    places = places_of(manifest, mode, found, taps) if is_comparable(manifest, found) else {}
     with file_to_fill(vcd, "--vcd") if vcd is not None else nullcontext() as waves:
         result = run_soc(
             elf,
@@ -263,20 +276,34 @@ def _simulate(
         )
     if vcd is not None and Path(vcd).is_file():
         write_save_file(Path(vcd))
-    if result.ended != "exit" or result.exit_code not in (0, MISMATCH):
+    dumps = dict(zip(places, result.dumps, strict=True))
+    if result.ended != "exit" or _result(dumps)[0]:
         raise HeepgenError(_failure(result))
-    return result, dict(zip(places, result.dumps, strict=True))
+    return result, dumps
 
 
-def known_symbols(manifest: dict[str, Any], found: dict[str, int], elf: Path) -> dict[str, int]:
-    """Addresses by symbol; raises HeepgenError where a program lacks one of the manifest."""
-    for name in manifest["symbols"].values():
-        if name not in found:
-            raise HeepgenError(
-                f"{elf} has no symbol {name}: it was not built from {manifest['name']}; give the "
-                "program of this application."
-            )
-    return found
+def _result(dumps: Mapping[str, bytes]) -> tuple[int, int]:
+    """Status and cycles that model_check noted; zeros where it was not called."""
+    status, _, cycles = struct.unpack("<IIQ", dumps.get("result", bytes(16)))
+    return status, cycles
+
+
+def _built(elf: str | Path, manifest: dict[str, Any]) -> Path:
+    """A program that was built elsewhere; raises HeepgenError where it has none of the manifest's symbols."""
+    from sim.elf import symbols
+
+    found, names = symbols(Path(elf)), manifest["symbols"]
+    if not any(name in found for name in names.values()):
+        raise HeepgenError(
+            f"{elf} has no symbol {names['arena']}: it was not built from {manifest['name']}; give the program of this "
+            "application."
+        )
+    return Path(elf)
+
+
+def is_comparable(manifest: dict[str, Any], found: dict[str, int]) -> bool:
+    """Whether a program with these symbols may leave outputs to be compared."""
+    return all(name in found for name in manifest["symbols"].values())
 
 
 def places_of(

@@ -93,7 +93,7 @@ def generate_xheep(
     stays. Raises `HeepgenError` when X-HEEP, a path, an application or the memory does not fit, or such a file is in
     the way, and then writes nothing.
     """
-    from sim.firmware import linker_script
+    from firmware_gen.emit.build import linker_script
     from xheep_integration import project
     from xheep_integration.generation import detect
 

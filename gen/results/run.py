@@ -158,6 +158,7 @@ _RUN: Fields = {
     "software": (FLAG, "whether the CPU computed everything"),
     "wait_states": (COUNT, "cycles that the memory let every access wait"),
     "import_check": (maybe(IMPORT_CHECK), "how the import compares with the model's own program"),
+    "exit_code": ({"type": "integer"}, "what the program's main returned"),
     "soc_cycles": (COUNT, "of the simulation, from reset to exit"),
     "seconds": (NUMBER, "that the simulation took"),
     "taps": (named(_VALUES), "values of the layers that --tap names, flat, in PyTorch's order"),
@@ -210,6 +211,7 @@ class RunReport(Result):
     seconds: float = 0.0
     taps: dict[str, list[float]] = field(default_factory=dict)
     timeline: dict[str, Any] | None = None
+    exit_code: int = 0
 
     schema = Schema("run", "One inference on the virtual SoC", _RUN)
 

@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How a program is built, by `heepgen run`, by make and by CMake: flags of the compilers, start-up code, linker
+script."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import jinja2
+
+from hls.config import System
+
+BOOT_DIR = Path(__file__).parent.parent / "runtime" / "boot"
+BOOT_SOURCES = ("soc.cpp", "memory.cpp", "crt0.S")
+BOOT_HEADERS = ("soc.hpp", "soc_map.h")
+BOOT_ADDRESS = 0x180
+STACK_BYTES = 8192
+
+OPTIMISE = "-O2"
+FLAGS = ("-ffp-contract=off", "-fno-stack-protector", "-ffunction-sections", "-fdata-sections")
+"""Of every file. Results are the model's bits only where nothing is contracted."""
+CXX_FLAGS = ("-std=c++17", "-fno-exceptions", "-fno-rtti", "-fno-threadsafe-statics")
+C_FLAGS = ("-std=c11",)
+WARNINGS = ("-Wall", "-Wextra")
+LINK_FLAGS = ("-static", "-Wl,--gc-sections")
+
+SOFTWARE = "USE_SOFTWARE_DNN_LAYER_OPERATORS"
+SWITCHES = ("ENABLE_DEBUG_HEEPSTOR_ASSERTIONS", "PRINT_LAYER_CYCLES")
+"""What generated files may be told by -DNAME=1, besides SOFTWARE, which also moves constants."""
+
+GCC = "riscv64-unknown-elf-"
+GCC_FLAGS = ("-march=rv32imfc_zicsr", "-mabi=ilp32f", "-ffreestanding")
+GCC_LINK_FLAGS = ("-nostdlib", "-Wl,--no-warn-rwx-segments")
+GCC_LIBRARY = ("-march=rv32imf", "-mabi=ilp32f", "-print-libgcc-file-name")
+"""Debian's compiler has no rv32imfc libraries: libgcc of rv32imf is asked for so, and linked by name."""
+ZIG_CPU = ("-mcpu=generic_rv32+m+f+c", "-mabi=ilp32f")
+ZIG_FLAGS = ("-target", "riscv32-linux-musl", *ZIG_CPU, "-fno-sanitize=undefined", "-fno-PIC")
+"""This target has C++ headers; the program is linked for a machine without an operating system."""
+ZIG_LINK_FLAGS = ("-target", "riscv32-freestanding-none", *ZIG_CPU, "-nostdlib++")
+
+
+def memory_bytes(config: System) -> tuple[int, int]:
+    """Bytes of RAM in contiguous banks, which start at 0, and in the interleaved banks that follow."""
+    return config.contiguous_bytes, config.ram_bytes - config.contiguous_bytes
+
+
+def linker_script(config: System, placements: Mapping[str, int | None], stack_bytes: int = STACK_BYTES) -> str:
+    """Linker script: program in the contiguous banks from 0; each section of `placements` at its address.
+
+    An address of None puts the section behind the others in the interleaved banks, or in the contiguous
+    ones where there are no interleaved.
+    """
+    contiguous, interleaved = memory_bytes(config)
+    default = "interleaved" if interleaved else "contiguous"
+    sections = [
+        {
+            "name": name,
+            "address": None if address is None else f"{address:#x}",
+            "region": f"> {default}"
+            if address is None
+            else f"> {'contiguous' if address < contiguous else 'interleaved'}",
+        }
+        for name, address in placements.items()
+    ]
+    template = jinja2.Template(
+        (BOOT_DIR / "link.ld.j2").read_text(), keep_trailing_newline=True, undefined=jinja2.StrictUndefined
+    )
+    text: str = template.render(
+        contiguous_bytes=contiguous,
+        interleaved_bytes=interleaved,
+        boot_address=f"{BOOT_ADDRESS:#x}",
+        stack_bytes=stack_bytes,
+        sections=sections,
+    )
+    return text

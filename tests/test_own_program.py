@@ -1,0 +1,157 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`heepgen run` of a program of the user's: what is compiled, compared, printed, and said when it is wrong."""
+
+import json
+import shutil
+
+import pytest
+import torch
+from click.testing import CliRunner
+from torch import nn
+
+from firmware_gen.frontend.exported.importer import export
+from gen.cli import main
+from gen.flows.program import Own
+from gen.flows.run import run
+from gen.flows.sw import ImportOptions, generate_application
+from hls.config import Config
+from hls.errors import HeepgenError
+
+TOOLCHAINS = ["zig", pytest.param("gcc", marks=pytest.mark.external("riscv64-unknown-elf-g++"))]
+
+
+@pytest.fixture(scope="module")
+def generated(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("own") / "app"
+    torch.manual_seed(4)
+    x = torch.randn(1, 6)
+    generate_application(export(nn.Linear(6, 3).eval(), x), x.numpy(), Config(), folder, ImportOptions(), name="linear")
+    return folder
+
+
+@pytest.fixture
+def app(generated, tmp_path):
+    shutil.copytree(generated, tmp_path / "app")
+    return tmp_path / "app"
+
+
+def heepgen(*arguments):
+    return CliRunner().invoke(main, ["run", *map(str, arguments), "--software"])
+
+
+SENSOR = """\
+#include "model.hpp"
+#include "scale.hpp"
+extern "C" int twice(int);
+int main() {
+  for (int sample = 0; sample < SAMPLES; ++sample) {
+    for (uint32_t i = 0; i < kModelInputs; ++i) model_input()[i] = scaled(twice(sample));
+    if (model_run() != heepstor::Status::ok) return 1;
+    heepstor::print_hex(__builtin_bit_cast(uint32_t, model_output()[0]));
+    soc_puts("\\n");
+  }
+  return RETURNED;
+}
+"""
+
+
+def sensor(app):
+    """A program of several files, which compares nothing."""
+    (app / "main.cpp").write_text(SENSOR)
+    (app / "src").mkdir()
+    (app / "src" / "scale.hpp").write_text("#pragma once\nfloat scaled(int value);\n")
+    (app / "src" / "scale.cpp").write_text('#include "scale.hpp"\nfloat scaled(int value) { return 0.25f * value; }\n')
+    (app / "src" / "twice.c").write_text("int twice(int value) { int class = value; return 2 * class; }\n")
+
+
+@pytest.mark.parametrize("toolchain", TOOLCHAINS)
+def test_a_program_of_several_files_runs_and_nothing_is_compared(app, toolchain):
+    sensor(app)
+    arguments = (app, "--toolchain", toolchain, "--define", "SAMPLES=3", "--define")
+    done = heepgen(*arguments, "RETURNED=0", "--json", app / "out.json")
+    assert done.exit_code == 0, done.output
+    document = json.loads((app / "out.json").read_text())
+    weights = torch.export.load(app / "gen" / "model.pt2").state_dict
+    values = torch.tensor([int(line, 16) for line in document["uart"].split()]).to(torch.int32).view(torch.float32)
+    with torch.no_grad():
+        exact = [
+            nn.functional.linear(torch.full((6,), 0.5 * s), weights["weight"], weights["bias"])[0] for s in range(3)
+        ]
+    assert torch.allclose(values, torch.stack(exact), atol=0.05) and len(set(values.tolist())) == 3
+    assert document["schema"] == "heepgen.program/1" and document["exit_code"] == 0
+    assert "no output was compared" in done.stdout and document["uart"] in done.stdout
+    failed = heepgen(*arguments, "RETURNED=3")
+    assert failed.exit_code == 1 and "ended with exit status 3" in failed.stderr
+    with pytest.raises(HeepgenError, match="did not call model_check"):
+        run(app, Config(), software=True, toolchain=toolchain, own=Own(defines=("SAMPLES=1", "RETURNED=0")))
+
+
+def test_a_program_that_calls_model_check_is_compared(app):
+    """In another file, in place of main.cpp, whose own exit status still counts."""
+    text = (app / "main.cpp").read_text()
+    (app / "main.cpp").write_text("#error not this one\n")
+    elsewhere = app / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "value.h").write_text("#define VALUE 7\n")
+    source = app.parent / "mine.cpp"
+    source.write_text(
+        text.replace("return model_check(status, cycles);", "model_check(status, cycles);\n  return VALUE;")
+    )
+    source.write_text('#include "value.h"\n' + source.read_text())
+    done = heepgen(app, "--source", source, "--include", elsewhere, "--json", app / "out.json")
+    document = json.loads((app / "out.json").read_text())
+    assert document["bit_exact"] and document["exit_code"] == 7
+    assert done.exit_code == 1 and "ended with exit status 7" in done.stderr and "mismatches=0" in done.stdout
+
+
+def test_a_wrong_output_of_a_users_program_is_found(app):
+    text = (app / "main.cpp").read_text()
+    (app / "main.cpp").write_text(
+        text.replace("status = model_run();", "model_input()[0] += 1;\n    status = model_run();")
+    )
+    done = heepgen(app)
+    assert done.exit_code == 1 and "differs from the bit-exact model" in done.stderr and "HG ok" in done.stdout
+
+
+def test_warnings_are_shown_and_no_error(app):
+    text = (app / "main.cpp").read_text()
+    (app / "main.cpp").write_text(text.replace("int main() {", "int main() {\n  int forgotten;"))
+    for _ in range(2):
+        done = heepgen(app)
+        assert done.exit_code == 0 and "unused variable 'forgotten'" in done.stderr
+
+
+@pytest.mark.parametrize("toolchain", TOOLCHAINS)
+@pytest.mark.parametrize(
+    "text, sentence, words",
+    [
+        ("int f(int); int main() { return f(1); }", "cannot be linked: nothing defines f(int)", "undefined"),
+        ("int helper() { return 1; }", "cannot be linked: nothing defines main", "undefined"),
+        ("int main() { return g(); }", "main.cpp does not compile", "'g'"),
+    ],
+)
+def test_what_is_wrong_with_it_is_said_in_our_words_and_the_tools(app, toolchain, text, sentence, words):
+    (app / "main.cpp").write_text(text)
+    done = heepgen(app, "--toolchain", toolchain)
+    first, *rest = done.stderr.splitlines()
+    assert done.exit_code == 1 and first.startswith("heepgen: error: ") and sentence in first
+    assert any(words in line for line in rest)
+
+
+def test_two_mains_are_said(app):
+    (app / "again.cpp").write_text("int main() {}")
+    assert "cannot be linked: main is defined twice" in heepgen(app).stderr
+
+
+def test_what_cannot_be_is_said(app):
+    (app / "main.cpp").unlink()
+    for arguments, words in (
+        ((), "has no main.cpp, and no other C or C++"),
+        (("--source", "absent.cpp"), "--source absent.cpp: there is no such file"),
+        (("--include", "absent"), "--include absent: there is no such folder"),
+        (("--define", "1=2"), "--define 1=2: write NAME or NAME=VALUE"),
+        (("--define", "USE_SOFTWARE_DNN_LAYER_OPERATORS=1"), "--software says that"),
+        (("--define", "A", "--elf", "x.elf"), "leave out --source, --include and --define"),
+    ):
+        done = heepgen(app, *arguments)
+        assert done.exit_code == 1 and words in done.stderr and len(done.stderr.splitlines()) == 1, done.stderr
