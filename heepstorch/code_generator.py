@@ -12,14 +12,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from firmware_gen.application.options import ImportOptions
+import firmware_gen
 from firmware_gen.architectures.registry import load_config
 from firmware_gen.emit.folder import MAIN
-from firmware_gen.frontend.exported.importer import export
 from gen.flags import DEFAULT_CONFIG
 from gen.flows.application import Application, linked_input
 from gen.flows.hardware import geometry
-from gen.flows.sw import SEED, generate_application
+from gen.flows.sw import SEED
 from heepstorch.errors import HeepstorchError
 from heepstorch.example_main import Example, author_of, render, signed
 from heepstorch.module import SequentialNetwork
@@ -121,9 +120,9 @@ class CodeGenerator:
             raise HeepstorchError(str(error)) from None
 
     def _generate(self, sample: npt.NDArray[np.float32], softmax: bool) -> None:
-        program = export(self.sequential_network.module_of_integers(), sample)
-        options = ImportOptions(append_final_softmax=softmax)
-        generate_application(program, sample, self.config, self.folder, options, name=self.project_name)
+        module = self.sequential_network.module_of_integers()
+        generator = firmware_gen.CodeGenerator(module, sample, self.folder, self.config, name=self.project_name)
+        generator.generate_code(softmax)
 
     def _check_main(self, path: Path, overwrite: bool) -> None:
         if not path.exists():
