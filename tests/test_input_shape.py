@@ -22,6 +22,9 @@ def classifier(side, channels=2):
     ).eval()
 
 
+KEYWORDS = nn.Sequential(nn.Conv2d(1, 4, (10, 4), stride=2), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 5 * 12, 2))
+
+
 class HeadFirst(nn.Module):
     """Registers its layers in another order than it calls them."""
 
@@ -48,7 +51,9 @@ class HeadFirst(nn.Module):
         (classifier(8), [(2, 8, 8), (2, 9, 9)]),
         (HeadFirst(), [(1, 13, 13), (1, 14, 14)]),
         (nn.Sequential(nn.Conv2d(1, 2, 3), nn.AdaptiveAvgPool2d(1)), [(1, 3, 3), (1, 4, 4), (1, 5, 5)]),
-        (nn.Sequential(nn.Conv2d(1, 2, 1), nn.Flatten(), nn.Linear(2 * 3 * 5, 2)), []),
+        (nn.Sequential(nn.Conv2d(1, 2, 1), nn.Flatten(), nn.Linear(2 * 3 * 5, 2)), [(1, 3, 5), (1, 5, 3), (1, 1, 15)]),
+        (KEYWORDS, [(1, 21, 22), (1, 20, 22), (1, 21, 23)]),  # 6 x 10 of them: 20 or 21 by 22 or 23
+        (nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.Flatten(), nn.Linear(2 * 127 * 10007, 2)), []),
         (nn.Sequential(nn.ReLU()), []),
     ],
 )
@@ -89,7 +94,11 @@ def test_a_pt_runs_as_typed(tmp_path, monkeypatch, caplog):
     [
         (classifier(8), ("2,8,8", "2,9,9", "--input-shape", "--sample")),
         (nn.Sequential(nn.Conv2d(1, 2, 3)), ("1,3,3", "and more", "--input-shape")),
-        (nn.Sequential(nn.Conv2d(1, 2, 1), nn.Flatten(), nn.Linear(30, 2)), ("no square", "--input-shape")),
+        (
+            nn.Sequential(nn.Conv2d(1, 2, 1), nn.Flatten(), nn.Linear(30, 2)),
+            ("1,3,5", "1,5,3", "more", "--input-shape"),
+        ),
+        (nn.Sequential(nn.ReLU()), ("none fits", "--input-shape")),
         ({"a": nn.Linear(2, 3), "b": {"c": nn.Linear(2, 2)}}, ("2 models", "a", "b.c")),
         ({"model": nn.Linear(2, 3).state_dict()}, ("weights only", "torch.export.save")),
     ],

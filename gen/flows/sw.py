@@ -203,7 +203,7 @@ def _shape_of_layers(model: Path, loaded: Any, batch: int) -> tuple[int, ...]:
 
     shapes = input_shapes(loaded, batch)
     written = [",".join(map(str, shape)) for shape in shapes]
-    if len(shapes) == 1:
+    if len(shapes) == 1 and len(set(shapes[0][1:])) < 2:  # of oblong maps there might be larger ones
         logging.getLogger("heepgen").warning(
             "%s: its layers take inputs of %s%s (--input-shape gives another shape)",
             model,
@@ -218,7 +218,7 @@ def _shape_of_layers(model: Path, loaded: Any, batch: int) -> tuple[int, ...]:
             f"{written[0]}, or give a --sample."
         )
     raise HeepgenError(
-        f"{model} does not say which input it takes, and no square or flat one fits its layers: give --input-shape, "
+        f"{model} does not say which input it takes, and none fits its layers: give --input-shape, "
         "channels, height and width such as 1,28,28, or --sample."
     )
 
