@@ -105,7 +105,7 @@ docs: $(READY)  ## write the generated documents again
 	@$(BIN)/python -m gen.documents.licences
 
 site: $(READY)  ## build the documents as a site, into build/site
-	@$(BIN)/mkdocs build --quiet --strict --site-dir build/site
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict --site-dir build/site
 	@echo "build/site/index.html"
 
 sbom: $(READY)  ## list everything installed in .venv with its licence, as CycloneDX in build/sbom.json

@@ -140,7 +140,7 @@ def sw(
     \b
     Examples:
       heepgen sw model.pt2                        shapes come with the file
-      heepgen sw model.onnx --input-shape 3,224,224   where it has dynamic sizes
+      heepgen sw model.onnx --input-shape 3,96,96     where it has dynamic sizes
       heepgen sw model.pt --append-final-softmax  the shape is what the layers leave, or --input-shape 1,28,28
       heepgen sw model.pt2 --name digits -o app   another name than the file's
       heepgen sw model.pt2 --sample image.npy     this input, and its expected output, in the firmware
