@@ -222,6 +222,12 @@ def estimate(config: Any, target: str, json_path: str | None, **options: Any) ->
     show_default=True,
     help="Cycles the memory lets every access wait.",
 )
+@click.option(
+    "--max-cycles",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Give up after N cycles.  [default: many times what APP's program takes; a billion for one of yours]",
+)
 @click.option("--tap", "taps", multiple=True, metavar="LAYER", help="Also return this layer's tensor; repeatable.")
 @click.option(
     "--toolchain",

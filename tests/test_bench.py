@@ -38,6 +38,7 @@ from hls.config import Config
 from hls.errors import HeepgenError
 from sim.firmware import compile_firmware
 from tests.applications import everything, generated
+from tests.house import ROOT
 
 LAYERS = (
     LayerReport("conv", "Conv2d", (1, 8, 4, 4), 6400, 200, bound_cycles=160, bus_words=320, array_cycles=100),
@@ -114,9 +115,20 @@ def test_table_mentions_skipped_networks():
 
 def test_roofline_points_lie_below_the_roof():
     points = roofline.points(MEASURED)
-    assert [name for *_, name in points] == ["conv", "pool"]
-    assert points[0][:2] == (20.0, 32.0) and points[1][:2] == (16 * 8 / 80, 16 * 8 / 50)
-    assert all(y <= min(MEASURED.peak, MEASURED.ports * x) for x, y, _ in points)
+    assert [point.name for point in points] == ["conv", "pool"]
+    assert [(p.intensity, p.speed) for p in points] == [(20.0, 32.0), (16 * 8 / 80, 16 * 8 / 50)]
+    assert [p.share for p in points] == [layer.cycles / 300 for layer in LAYERS[:2]]
+    assert all(p.speed <= min(MEASURED.peak, MEASURED.ports * p.intensity) for p in points)
+
+
+def test_the_roofline_in_the_documents_is_of_the_measurements_there(tmp_path):
+    results, *_ = read_documents(ROOT / "docs")
+    roofline.plot(results, tmp_path)
+    text = (tmp_path / "roofline.svg").read_text()
+    assert text == (ROOT / "docs" / "roofline.svg").read_text(), "draw it again: make docs"
+    for m in results:
+        slowest = max(roofline.points(m), key=lambda point: point.share)
+        assert text.count(f"<!-- {m.network}: {slowest.name}, {100 * slowest.share:.0f} % of {m.cycles:,} -->") == 1
 
 
 def test_documents(tmp_path):

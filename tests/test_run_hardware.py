@@ -13,7 +13,7 @@ from gen.flows.sw import generate_sw
 from hls.config import Config
 from hls.errors import HeepgenError
 from sim.firmware import compile_firmware
-from sim.run import run_soc
+from sim.run import MAX_CYCLES, run_soc
 from tests.applications import everything
 
 CONFIG = Config(rows=4, cols=4, ports=2)
@@ -132,3 +132,18 @@ def test_waves_of_a_run(app, tmp_path):
     head = (tmp_path / "waves" / "run.vcd").read_text()[:100_000]
     assert "$timescale" in head
     assert "m_addr" in head
+
+
+def test_a_run_that_takes_too_long_says_what_waits(app):
+    with pytest.raises(HeepgenError, match=r"after 2,000 cycles: no exit within 2000.*; --max-cycles N allows more\.$"):
+        run(app, CONFIG, max_cycles=2_000)
+
+
+def test_a_run_may_take_many_times_what_it_takes(app, report, tmp_path):
+    application = Application.open(app)
+    assert application.is_as_generated
+    assert 20 * report.total_cycles < application.most_cycles() < MAX_CYCLES / 10
+    assert application.most_cycles(wait_states=3, withheld=0.5) == 8 * application.most_cycles()
+    shutil.copytree(app, tmp_path / "mine")
+    (tmp_path / "mine" / "main.cpp").write_text("int main() { for (;;); }")
+    assert not Application.open(tmp_path / "mine").is_as_generated

@@ -117,10 +117,7 @@ def render(
 
     calls: of plain kernels. layers: texts of every layer for the templates.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(HERE / "templates"), undefined=jinja2.StrictUndefined, keep_trailing_newline=True
-    )
-    environment.filters |= {"statement": statement, "table": table}
+    environment = _environment()
     context = _context(accelerator, software, sample) | half.context
     context |= {"half": half, "calls": calls, "layers": layers, "includes": sorted([*INCLUDES, *half.includes])}
     files = {name: environment.get_template(f"{name}.j2").render(context) for name in TEMPLATES}
@@ -130,8 +127,22 @@ def render(
     files["memory.json"] = report.to_json()
     content = _manifest(accelerator, software, half)
     files[MANIFEST] = json.dumps(content, indent=2) + "\n"
-    written_once = {MAIN: environment.get_template(f"{MAIN}.j2").render(context)}
-    return written_once | {f"{GENERATED}/{name}": text for name, text in files.items()}, content
+    return {MAIN: main_program(content["name"])} | {
+        f"{GENERATED}/{name}": text for name, text in files.items()
+    }, content
+
+
+def main_program(name: str) -> str:
+    """Text of MAIN as it is written once, for the network `name`."""
+    return _environment().get_template(f"{MAIN}.j2").render(name=name)
+
+
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(HERE / "templates"), undefined=jinja2.StrictUndefined, keep_trailing_newline=True
+    )
+    environment.filters |= {"statement": statement, "table": table}
+    return environment
 
 
 # --- C++ text --------------------------------------------------------------------------------------------------

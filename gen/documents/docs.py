@@ -9,7 +9,7 @@ from pathlib import Path
 
 from firmware_gen.architectures.registry import BUILT_IN, find
 from firmware_gen.emit.cpu_calls import elementwise_header
-from gen.documents import arithmetic, json_format
+from gen.documents import arithmetic, bench, json_format, roofline
 from gen.flows.architectures import default_text
 from hls.config import Config, Option, options, own_options
 from hls.descriptor.interface import regmap
@@ -114,10 +114,13 @@ def documents() -> dict[str, str]:
 
 
 def main() -> None:
+    """The documents, and pictures of measurements that lie in docs/."""
     for name, text in documents().items():
         (ROOT / name).parent.mkdir(exist_ok=True)
         write_file(ROOT / name, text, DOCUMENT if name.endswith(".md") else name)
         print(name)
+    for path in roofline.plot(bench.read_documents(ROOT / "docs")[0], ROOT / "docs"):
+        print(path.relative_to(ROOT).as_posix())
 
 
 if __name__ == "__main__":

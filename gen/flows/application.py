@@ -14,7 +14,8 @@ import numpy as np
 
 from firmware_gen.application.options import ImportOptions
 from firmware_gen.architectures.registry import architecture_of, find, names
-from firmware_gen.emit.folder import GENERATED, KIND, MANIFEST, REFERENCE
+from firmware_gen.emit.codegen import main_program
+from firmware_gen.emit.folder import GENERATED, KIND, MAIN, MANIFEST, REFERENCE
 from gen.flows.hardware import geometry
 from gen.results.run import LayerReport
 from hls.config import Config, System, options, overridden
@@ -23,6 +24,8 @@ from hls.descriptor.interface.table import PROFILE_RECORD
 from hls.errors import HeepgenError
 from hls.output import marker
 
+MOST_AROUND, MOST_PER_MAC, MOST_PER_VALUE = 10_000_000, 200, 2_000
+"""Cycles: see `Application.most_cycles`."""
 OWN_SOURCES = "src"
 """Folder of further sources of the user's in an application."""
 _SOURCES, _HEADERS = (".c", ".cc", ".cpp", ".cxx"), (".h", ".hh", ".hpp", ".hxx", ".inc")
@@ -97,6 +100,21 @@ class Application:
     @property
     def include_dirs(self) -> list[Path]:
         return [self.generated / folder for folder in self.manifest["include_dirs"]]
+
+    @property
+    def is_as_generated(self) -> bool:
+        """Whether its program is the one that heepgen wrote, which runs the network once."""
+        main = self.folder / MAIN
+        return self.own_sources == [main] and main.read_bytes() == main_program(self.manifest["name"]).encode()
+
+    def most_cycles(self, wait_states: int = 0, withheld: float = 0.0) -> int:
+        """More than the network takes once, on the CPU alone too, whose loops take at most a tenth of this per
+        multiplication and per value; a hang is noticed in reasonable time."""
+        work = sum(
+            MOST_PER_MAC * layer["macs"] + MOST_PER_VALUE * layer["output"]["words"]
+            for layer in self.manifest["layers"]
+        )
+        return int((MOST_AROUND + work) * (1 + wait_states) / (1 - withheld))
 
     @property
     def options(self) -> ImportOptions:

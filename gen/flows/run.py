@@ -90,7 +90,9 @@ def run_program(
     `input_path` replaces the sample; `taps` are layers whose tensors to return. `elf` is a program that was built from
     the application folder elsewhere, as by X-HEEP's flow, and runs as it is; otherwise `toolchain` (of
     `sim.firmware.compile_firmware`) builds one. `withheld` is the probability with which every grant is withheld, cycle
-    by cycle. A run of more than `max_cycles` fails. `own` are the user's sources, in place of the application's.
+    by cycle. A run of more than `max_cycles` fails; unless they are given, of more than `Application.most_cycles` where
+    the program is as it was generated, and than `sim.run.MAX_CYCLES` else. `own` are the user's sources, in place of
+    the application's.
     `trace` is a file for what every engine did, in the Trace Event Format; the report then has a timeline.
     `import_options` are those of `generate_sw`, for a model file.
     Raises `HeepgenError` when anything cannot be built or the run fails; a wrong output is no error but `bit_exact` =
@@ -141,6 +143,8 @@ def run_application(
     own: Own = NOTHING,
 ) -> RunReport | ProgramReport:
     """`run_program` of an application, on the hardware of `system`; with `taps` it must keep its activations."""
+    from sim.run import MAX_CYCLES
+
     _check_waves(vcd, software)
     check_taps(application, taps)
     software = software or architecture_of(system).hardware is None
@@ -161,8 +165,10 @@ def run_application(
         )
         engines = () if software or trace is None else engines_of(system)
         signals = None if trace is None else [signal for engine in engines for signal in engine.signals]
+        generated = elf is None and not own.is_given and application.is_as_generated
+        most = min(MAX_CYCLES, application.most_cycles(wait_states, withheld)) if generated else MAX_CYCLES
         result, dumps = _simulate(
-            application, accelerator, program, vcd, signals, wait_states, withheld, max_cycles, taps, progress
+            application, accelerator, program, vcd, signals, wait_states, withheld, max_cycles or most, taps, progress
         )
     if not _result(dumps)[1]:
         if taps or trace is not None:
@@ -247,13 +253,13 @@ def _simulate(
     signals: Sequence[str] | None,
     wait_states: int,
     withheld: float,
-    max_cycles: int | None,
+    max_cycles: int,
     taps: tuple[str, ...],
     progress: Progress,
 ) -> tuple[Any, dict[str, bytes]]:
     """What the run gave (`sim.run.RunResult`), with a recording of `signals`, and memory by names of `places_of`."""
     from sim.elf import symbols
-    from sim.run import MAX_CYCLES, run_soc
+    from sim.run import run_soc
     from sim.waves import write_save_file
 
     manifest, config = application.manifest, application.config
@@ -268,7 +274,7 @@ def _simulate(
             wait_states=wait_states,
             stall_probability=withheld,
             answer_stalls=False,
-            max_cycles=max_cycles or MAX_CYCLES,
+            max_cycles=max_cycles,
             vcd=waves,
             dump=list(places.values()),
             progress=progress,
@@ -327,7 +333,8 @@ def places_of(
 def _failure(result: Any) -> str:
     said = result.uart.strip().splitlines()
     reason = result.message or (said[-1] if said else f"it ended with {result.ended} {result.exit_code}")
-    return f"the run failed after {result.cycles:,} cycles: {reason.removeprefix('HG failed: ')}."
+    more = "; --max-cycles N allows more" if result.ended == "max_cycles" else ""
+    return f"the run failed after {result.cycles:,} cycles: {reason.removeprefix('HG failed: ')}{more}."
 
 
 # Report
