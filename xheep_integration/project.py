@@ -30,6 +30,8 @@ BANK_KIB = (32,)
 CODE_BYTES, DATA_BYTES = 0x8000, 0x4000
 """Room in the contiguous banks for the program: code, then its data, heap and stack. Ours take less than half of it."""
 BOOT_FILES = ("crt0.S", "memory.cpp")
+CLOCK_HZ, UART_BITS = 100_000_000, 36 * 10
+"""Of the simulated SoC; what the UART's FIFO and its shift register hold, with start and stop bits."""
 
 _DRIVEN_BY_TESTBENCH = (
     "clk_i",
@@ -208,6 +210,8 @@ def render(
         "interrupt": interrupt,
         "interrupt_text": INTERRUPTS[interrupt],
         "generation": generation,
+        "clock_hz": CLOCK_HZ,
+        "uart_cycles": UART_BITS * CLOCK_HZ // generation.baud_rate,
         "section": SECTION.removeprefix("."),
         "pads": generation.pads,
         "free_pads": [p for p in generation.pads if p not in (*_DRIVEN_BY_TESTBENCH, *generation.low_pads)],
