@@ -83,6 +83,8 @@ class Generation:
     """Files that X-HEEP's generator writes, and that no core of X-HEEP's holds."""
     simulation_cores: tuple[str, ...]
     """Models of memories and pads, where X-HEEP's own core does not bring them by the target's name."""
+    simulation_defines: tuple[str, ...]
+    """Turned on in simulation: what X-HEEP's own assertions, which it never enables, take for errors."""
     fpga_core: str
     board_files: str
     """Folder of the boards' folders."""
@@ -126,6 +128,7 @@ NOVEMBER_2025 = Generation(
     cores=("x-heep::packages", "x-heep:ip:pad_control"),
     sources=("hw/system/pad_ring.sv", "hw/system/x_heep_system.sv"),
     simulation_cores=(),
+    simulation_defines=(),
     fpga_core="openhwgroup.org:systems:core-v-mini-mcu-fpga",
     board_files="hw/fpga/board_files/vendor",
     configuration="november_2025.py.j2",
@@ -151,6 +154,7 @@ AUGUST_2026 = Generation(
     cores=("x-heep::packages", "x-heep:ip:pad_control", "x-heep:ip:pad-ring"),
     sources=("hw/system/x_heep_system.sv",),
     simulation_cores=("pulp-platform.org::tech_cells_generic", "x-heep:sim:sram_wrapper", "x-heep:sim:pad_cells"),
+    simulation_defines=("COMMON_CELLS_ASSERTS_OFF",),  # at the end: interleaved banks share their addresses
     fpga_core="x-heep:x-heep:x-heep-fpga-support",
     board_files="hw/fpga/xheep_fpga_support/board_files",
     configuration="august_2026.py.j2",
