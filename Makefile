@@ -15,8 +15,8 @@ CXX_SOURCES := $(shell find firmware_gen sim tests xheep_integration -name '*.[c
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help venv run heepstor-gen test test-all test-external durations fuzz fuzz-files mutate arithmetic campaign bench \
-	area formal lint docs site sbom clean distclean
+.PHONY: help venv run screenshot heepstor-gen test test-all test-external durations fuzz fuzz-files mutate arithmetic \
+	campaign bench area formal lint docs site sbom clean distclean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -51,6 +51,11 @@ run: $(READY)  ## train a small network on digits, generate hardware and firmwar
 	@$(BIN)/heepgen sw build/digits/model.pt2 --name digits --sample build/digits/sample.npy --out build/digits-app
 	@$(BIN)/heepgen run build/digits-app --json build/digits/run.json
 	@$(BIN)/python examples/digits/compare.py build/digits build/digits/run.json
+
+screenshot: run  ## write docs/report.png, the report of that run as Chromium shows it
+	@$(BIN)/heepgen run build/digits-app --json build/digits/traced.json --trace build/digits/trace.json
+	@$(BIN)/heepgen report build/digits/traced.json -o build/digits/report.html
+	@$(BIN)/python -m gen.documents.screenshot build/digits/report.html docs/report.png
 
 heepstor-gen: $(READY)  ## put the accelerator into an X-HEEP checkout's SoC (HEEP_DIR=PATH, APPS=folders)
 	@test -n "$(HEEP_DIR)" || { echo "HEEP_DIR is not set: make heepstor-gen HEEP_DIR=path/of/x-heep" >&2; exit 1; }

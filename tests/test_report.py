@@ -1,217 +1,259 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Run reports: table and JSON of synthetic measurements, against numbers worked out by hand."""
+"""The page of a run or an application: well formed, complete, from nowhere else, and safe against hostile names."""
 
-import io
 import json
-import math
-from dataclasses import replace
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+from pathlib import Path
 
-import numpy as np
 import pytest
-from rich.console import Console
+import torch
+from click.testing import CliRunner
+from torch import nn
 
-from firmware_gen.models.metrics import sqnr_db
+from gen.cli import main
+from gen.flows.report import cost_of, write_report
+from gen.flows.run import run
+from gen.flows.sw import generate_sw
+from gen.pages import figures
+from gen.pages.page import render
+from gen.pages.subject import of_run, time_by_cause
 from gen.results.result import to_json
-from gen.results.run import LayerReport, OutputReport, RunReport
+from hls.config import Config
 
-CONV = LayerReport(
-    "features.0",
-    "conv2d",
-    (1, 16, 11, 11),
-    macs=30_976,
-    cycles=800,
-    bound_cycles=500,
-    bus_words=900,
-    array_cycles=480,
-    load_stall_cycles=120,
-    store_stall_cycles=7,
-    max_abs_err=1.5e-6,
-    sqnr_db=123.4,
+CONFIG = Config(rows=4, cols=4, ports=2)
+DOCUMENT = Path(__file__).parent.parent / "docs" / "reports.md"
+SECTIONS = {"time", "layers", "timeline", "roofline", "graph", "memory", "accuracy", "cost", "setup"}
+VOID = {"meta", "br", "link", "input", "img", "hr"}
+
+
+class Net(nn.Module):
+    """A layer on the CPU, a residual, a view."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second, self.last = nn.Conv2d(2, 5, 3, padding=1), nn.Conv2d(5, 5, 1), nn.Linear(80, 3)
+
+    def forward(self, x):
+        x = torch.tanh(self.first(x))
+        return self.last(torch.max_pool2d(self.second(x) + x, 2).flatten(1))
+
+
+@pytest.fixture(scope="module")
+def app(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("report")
+    torch.manual_seed(2)
+    torch.export.save(torch.export.export(Net().eval(), (torch.randn(1, 2, 8, 8),)), folder / "net.pt2")
+    generate_sw(folder / "net.pt2", CONFIG, folder / "app")
+    return folder / "app"
+
+
+@pytest.fixture(scope="module")
+def result(app, tmp_path_factory):
+    """What --json writes of a run with a trace."""
+    report = run(app, CONFIG, trace=tmp_path_factory.mktemp("report") / "trace.json")
+    return json.loads(to_json(report))
+
+
+class Page(HTMLParser):
+    """Elements of a page by name, with a check that all that is opened is closed, in order."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.elements, self.ids, self.text, self.scripts = [], [], [], [], 0
+        self.feed(text)
+        self.close()
+        assert not self.open
+
+    def handle_starttag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+        self.ids += [value for name, value in attrs if name == "id"]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag):
+        assert self.open and self.open.pop() == tag
+
+    def handle_data(self, data):
+        if self.open and self.open[-1] not in ("script", "style"):
+            self.text.append(data)
+
+
+def checked(text):
+    page = Page(text)
+    assert len(set(page.ids)) == len(page.ids)
+    assert sum(tag == "script" for tag, _ in page.elements) == 1
+    for tag, attributes in page.elements:
+        assert tag not in {"link", "iframe", "object", "embed", "img", "base", "form"}
+        assert not attributes.keys() & {"src", "href", "srcset", "action", "xlink:href"}
+        assert not any(name.startswith("on") for name in attributes)
+    assert not re.search(r"https?:|url\(|@import|fetch\(|XMLHttp", text)
+    return page
+
+
+def rows_of(text, table):
+    """Cells of the body of a table."""
+    body = re.search(rf'<table[^>]*id="{table}".*?<tbody>(.*?)</tbody>', text, re.S)[1]
+    return [re.findall(r"<td[^>]*>(.*?)</td>", row, re.S) for row in re.findall(r"<tr>(.*?)</tr>", body, re.S)]
+
+
+def test_run_has_every_section_and_layer(result):
+    text = render(of_run(result), ["area", "energy"])
+    page = checked(text)
+    assert set(page.ids) >= SECTIONS | {"tiles", "bars", "engines", "roof", "nodes", "arena", "scratchpad"}
+    rows = rows_of(text, "table")
+    assert [row[0] for row in rows] == [layer["name"] for layer in result["layers"]]
+    heads = re.findall(r"<button type=\"button\">(.*?)</button>", text)
+    cycles = heads.index("cycles")
+    assert [row[cycles] for row in rows] == [f"{n:,}" if (n := layer["cycles"]) else "-" for layer in result["layers"]]
+    assert {row[heads.index("on")] for row in rows} == {"array", "CPU", "memory"}
+    words = "".join(page.text)
+    assert f"{result['total_cycles']:,}" in words and "bit exact" in words and "0x" in words
+    assert "energy" in words
+
+
+def test_time_adds_up_to_the_total(result):
+    parts = time_by_cause(of_run(result))
+    assert sum(value for _, value in parts) == result["total_cycles"]
+    assert all(value >= 0 for _, value in parts)
+    named = dict(parts)
+    assert named["array at work"] == sum(layer["array_cycles"] for layer in result["layers"])
+    assert named["load stall"] == sum(layer["load_stall_cycles"] for layer in result["layers"])
+
+
+def test_application_is_called_predicted(app, tmp_path):
+    said = CliRunner().invoke(main, ["report", str(app), "-o", str(tmp_path / "page.html")])
+    assert said.exit_code == 0 and "predicted" in said.output
+    text = (tmp_path / "page.html").read_text()
+    page = checked(text)
+    words = "".join(page.text)
+    assert "not run" in words and "bit exact" not in words and "Measured" not in words
+    manifest = json.loads(next(app.rglob("manifest.json")).read_text())
+    assert [row[0] for row in rows_of(text, "table")] == [layer["name"] for layer in manifest["layers"]]
+    assert f"{sum(layer['estimated_cycles'] for layer in manifest['layers']):,}" in words
+
+
+def test_run_file_of_the_command(result, tmp_path):
+    (tmp_path / "run.json").write_text(json.dumps(result))
+    write_report(tmp_path / "run.json", tmp_path / "page.html")
+    assert (tmp_path / "page.html").read_text() == render(of_run(result), cost_of(of_run(result)))
+
+
+def test_software_and_other_things_that_a_run_may_lack(result):
+    lacking = result | {"design": None, "timeline": None, "import_check": None, "sqnr_db": None}
+    page = checked(render(of_run(lacking), ["x"]))
+    assert not set(page.ids) & {"engines", "nodes", "arena", "roof"}
+    software = result | {"software": True, "peak": 0, "timeline": None}
+    layers = [layer | {"cpu_cycles": layer["cycles"], "array_cycles": 0} for layer in result["layers"]]
+    page = checked(render(of_run(software | {"layers": layers}), ["x"]))
+    assert "roof" not in page.ids and "CPU only" in "".join(page.text)
+
+
+def test_commands_of_the_document(app, tmp_path, monkeypatch):
+    shutil.copytree(app, tmp_path / "build" / "app")
+    monkeypatch.chdir(tmp_path)
+    commands = re.findall(r"^    heepgen (.*)$", DOCUMENT.read_text(), re.M)
+    assert len(commands) >= 4
+    for command in commands:
+        said = CliRunner().invoke(main, command.split())
+        assert said.exit_code == 0, said.output
+    assert {path.name for path in tmp_path.iterdir()} == {"build", "run.json", "trace.json", "report.html"}
+
+
+HOSTILE = [
+    "<script>alert(1)</script>",
+    '"><img src=x onerror=alert(1)>',
+    "</title></style></script><b>",
+    "{{ 7 * 7 }}{% raw %}",
+    "a\x00b\n\x1b[31m\u202e",
+    "&amp;&#x27;'`",
+    "x" * 3000,
+]
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_names_stay_text(result, name):
+    text = json.dumps(result)
+    for old in {layer["name"] for layer in result["layers"]} | {result["network"]}:
+        text = text.replace(json.dumps(old), json.dumps(name + old))
+    page = checked(render(of_run(json.loads(text)), ["x"]))
+    assert not any(ord(c) < 32 and c != "\n" for c in "".join(page.text))
+    shown = name.encode("unicode_escape").decode().replace("\\n", "\\n") if "\x00" in name else name
+    assert shown[:40] in "".join(page.text)
+
+
+@pytest.mark.parametrize(
+    "content, words",
+    [
+        ("{", "no JSON"),
+        ("[]", "does not say what it is"),
+        ('{"schema": "heepgen.sw/1"}', "heepgen.sw/1"),
+        ('{"schema": "heepgen.run/1", "network": 3}', "not what heepgen run --json writes"),
+        (None, "no such file"),
+    ],
 )
-SOFTMAX = LayerReport("softmax", "softmax", (1, 10), macs=0, cycles=150, cpu_cycles=150)
+def test_other_files_are_refused(tmp_path, content, words):
+    path = tmp_path / "run.json"
+    if content is not None:
+        path.write_text(content)
+    said = CliRunner().invoke(main, ["report", str(path), "-o", str(tmp_path / "page.html")])
+    assert said.exit_code == 1 and words in said.output and len(said.output.splitlines()) == 1
+    assert not (tmp_path / "page.html").exists()
 
 
-OUTPUT = OutputReport("softmax", (1, 2), [0.1, 0.9], None, True, 2e-6, 99.9)
+def test_edges_that_meet_have_lanes_of_their_own():
+    edges = [(0, 3), (1, 4), (2, 6), (4, 6), (3, 5), (0, 9)]
+    lanes = figures.lanes_of(edges)
+    for a in edges:
+        for b in edges:
+            if a != b and a[0] < b[1] and b[0] < a[1]:
+                assert lanes[a] != lanes[b]
 
 
-def run_report(output=None, **changes):
-    """A report, with some fields of its only output and of itself changed."""
-    values = {
-        "network": "digits",
-        "geometry": "8x8 aligned, 2 ports",
-        "peak": 64,
-        "total_cycles": 1000,
-        "results": (replace(OUTPUT, **(output or {})),),
-        "layers": (CONV, SOFTMAX),
-    }
-    return RunReport(**(values | changes))
+# In a browser
+
+CLICK = """<script>
+const names = () => [...document.querySelectorAll("#table tbody tr")].map(row => row.cells[0].textContent);
+const heads = [...document.querySelectorAll("#table th button")], seen = [names()];
+const cycles = heads.find(head => head.textContent === "cycles");
+for (let i = 0; i < 3; ++i) { cycles.click(); seen.push(names()); }
+const wide = document.documentElement.scrollWidth <= innerWidth;
+const boxes = document.querySelectorAll("svg rect").length;
+const said = {id: "said", textContent: JSON.stringify({seen, wide, boxes})};
+document.body.append(Object.assign(document.createElement("pre"), said));
+</script>"""
 
 
-def rendered(report):
-    out = io.StringIO()
-    Console(file=out, width=160).print(report.table())
-    return out.getvalue()
-
-
-def row(report, name):
-    return next(line for line in rendered(report).splitlines() if line.strip().startswith(name)).split()
-
-
-def test_row_of_an_accelerated_layer():
-    assert row(run_report(), "features.0") == [
-        "features.0",
-        "conv2d",
-        "1x16x11x11",
-        "30,976",
-        "800",
-        "80.0",
-        "38.72",
-        "60.5",
-        "500",
-        "1.60",
-        "120",
-        "7",
-        "-",
-        "1.50e-06",
-        "123.4",
-    ]
-
-
-def test_row_of_a_cpu_layer_shows_no_bound():
-    assert row(run_report(), "softmax") == [
-        "softmax",
-        "softmax",
-        "1x10",
-        "-",
-        "150",
-        "15.0",
-        *"------",
-        "150",
-        "-",
-        "-",
-    ]
-
-
-def test_totals_count_every_cycle_once():
-    report = run_report()
-    assert report.cpu_cycles == 200  # 1000 of which the convolution ran 800
-    assert row(report, "total") == [
-        "total",
-        "1x2",
-        "30,976",
-        "1,000",
-        "100.0",
-        "30.98",
-        "48.4",
-        "500",
-        "2.00",
-        "120",
-        "7",
-        "200",
-        "2.00e-06",
-        "99.9",
-    ]
-
-
-def test_verdict_and_warnings():
-    assert "every bit equals" in rendered(run_report())
-    assert "DIFFERS" in rendered(run_report({"bit_exact": False}))
-    quiet, lossy = (
-        LayerReport(name, "conv2d", (1,), 1, 1, lanes_lost=9, alignment_loss=loss)
-        for name, loss in (("fc", 2.0**-12), ("conv", 2.0**-11))
+def browse(page, width):
+    """(what CLICK says, console lines) of the page in Chromium."""
+    done = subprocess.run(
+        ["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--dump-dom"]
+        + [f"--window-size={width},900", page.as_uri()],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
     )
-    report = run_report(layers=(lossy, quiet))
-    assert rendered(report).count("conv: aligned arithmetic loses 4.9e-04 of a channel's largest output") == 1
-    assert json.loads(to_json(report))["warnings"] == report.warnings and len(report.warnings) == 1
-    assert "CPU only, 3 wait states" in rendered(run_report(software=True, wait_states=3))
+    said = re.search(r'<pre id="said">(.*?)</pre>', done.stdout, re.S)
+    return json.loads(said[1]), re.findall(r".*CONSOLE.*", done.stderr)
 
 
-def test_tapped_tensors_are_shown_and_what_they_cost_is_said():
-    taps = {"conv1": [0.5, -2.0, math.nan, *[0.25] * 20], "empty": [math.inf]}
-    text = rendered(replace(run_report(), taps=taps))
-    assert "tap conv1: 23 values, -2 to 0.5: 0.5, -2, nan, 0.25, 0.25, 0.25, 0.25, 0.25, ..." in text
-    assert "tap empty: 1 values: inf" in text and "a run without it takes other cycles" in text
-    assert "--tap" not in rendered(run_report())
-
-
-def test_predictions_are_the_largest_of_every_row():
-    report = run_report({"values": [0.1, 0.9, 0.8, 0.2], "reference": [0.2, 0.8, 0.4, 0.6], "shape": (2, 2)})
-    assert report.first.predictions == ([1, 0], [1, 1])
-    assert "device 1 0, PyTorch 1 1" in rendered(report)
-    assert replace(OUTPUT, values=[0.5], reference=[0.5], shape=(1, 1)).predictions is None
-
-
-def test_several_outputs_each_have_their_line_and_all_must_be_exact():
-    second = OutputReport("stem", (1, 2, 1, 2), [4.0, 3.0, 2.0, 1.0], [4.0, 3.0, 1.0, 2.0], False, 1.0, 11.8)
-    report = run_report(results=(OUTPUT, second))
-    assert not report.bit_exact and [output.shape for output in report.outputs] == [(1, 2), (1, 2, 1, 2)]
-    text = rendered(report)
-    assert "output 0 (softmax, 1x2): max error 2.00e-06, SQNR 99.9 dB" in text and "1x2, 1x2x1x2" in text
-    assert "output 1 (stem, 1x2x1x2): max error 1.00e+00, SQNR 11.8 dB, DIFFERS" in text
-    assert "output 1, largest value: device 0 0, PyTorch 0 1" in text and "device's output DIFFERS" in text
-    data = json.loads(to_json(report))
-    assert data["outputs"] == [0.1, 0.9] and data["output_layer"] == "softmax" and data["bit_exact"] is False
-    assert data["further_outputs"] == [
-        {
-            "layer": "stem",
-            "shape": [1, 2, 1, 2],
-            "values": [4.0, 3.0, 2.0, 1.0],
-            "reference": [4.0, 3.0, 1.0, 2.0],
-            "bit_exact": False,
-            "max_abs_err": 1.0,
-            "sqnr_db": 11.8,
-            "predictions": [[0, 0], [0, 1]],
-        }
-    ]
-
-
-def test_json_holds_what_other_programs_read():
-    data = json.loads(to_json(run_report()))
-    assert data["total_cycles"] == 1000
-    assert data["bit_exact"] is True
-    assert data["outputs"] == [0.1, 0.9]
-    assert data["output_shape"] == [1, 2]
-    assert data["further_outputs"] == [] and "results" not in data
-    assert data["max_abs_err"] == 2e-6
-    assert data["layers"][0] == {
-        "name": "features.0",
-        "op": "conv2d",
-        "shape": [1, 16, 11, 11],
-        "macs": 30976,
-        "cycles": 800,
-        "bound_cycles": 500,
-        "bus_words": 900,
-        "array_cycles": 480,
-        "load_stall_cycles": 120,
-        "store_stall_cycles": 7,
-        "cpu_cycles": 0,
-        "lanes_lost": 0,
-        "lanes_lossy": 0,
-        "max_abs_err": 1.5e-6,
-        "sqnr_db": 123.4,
-        "alignment_loss": None,
-    }
-
-
-def test_json_is_standard_json_even_with_nan_and_infinity():
-    def no_constants(name):
-        raise AssertionError(f"{name} is not JSON")
-
-    text = to_json(run_report({"values": [math.nan, math.inf, -math.inf, 1.0]}))
-    outputs = json.loads(text, parse_constant=no_constants)["outputs"]
-    assert np.array_equal(np.array([float(v) for v in outputs]), [np.nan, np.inf, -np.inf, 1.0], equal_nan=True)
-
-
-def test_float32_outputs_survive_json_bit_for_bit():
-    bits = np.random.default_rng(1).integers(0, 0x7F800000, 200, dtype=np.uint32)
-    values = bits.view(np.float32)
-    back = json.loads(to_json(run_report({"values": [float(v) for v in values]})))["outputs"]
-    assert np.array_equal(np.array(back, np.float32).view(np.uint32), bits)
-
-
-def test_sqnr():
-    signal = np.array([3.0, 4.0])
-    assert sqnr_db(signal, signal + [0.05, 0.0]) == pytest.approx(40.0)  # 25 / 0.0025
-    assert sqnr_db(signal, signal) == math.inf
-    assert sqnr_db(np.zeros(2), np.ones(2)) is None
-    assert sqnr_db(signal, [np.nan, 0.0]) is None
+@pytest.mark.external("chromium")
+@pytest.mark.parametrize("width", [1100, 500])
+def test_page_in_chromium(result, tmp_path, width):
+    page = tmp_path / "page.html"
+    page.write_text(render(of_run(result), ["x"]).replace("</body>", CLICK + "</body>"))
+    said, console = browse(page, width)
+    assert console == []
+    given, down, up, again = said["seen"]
+    cycles = {layer["name"]: layer["cycles"] for layer in result["layers"]}
+    assert given == again == list(cycles)
+    moving = [name for name in down if cycles[name]]
+    assert moving == sorted(moving, key=lambda name: -cycles[name]) and moving != [n for n in given if cycles[n]]
+    assert [name for name in up if cycles[name]] == moving[::-1]
+    assert said["wide"] and said["boxes"] > 50

@@ -351,6 +351,12 @@ def _computed_by(graph: ir.Graph, value: str) -> str:
     return node.name if node else value
 
 
+def _written_by(graph: ir.Graph, value: str) -> str:
+    """Name of the layer that a value comes from, or of the network's input."""
+    node = graph.producer(value)
+    return node.name if node else value
+
+
 def _mode(mode: Mode) -> dict[str, Any]:
     network = mode.network
     starts = {low: [p.address for p in mode.placed if network.is_low(p) == low] for low in WEIGHT_SECTIONS}
@@ -371,6 +377,7 @@ def _layer_entry(network: Network, layer: Layer) -> dict[str, Any]:
         "in_shape": list(layer.in_shape),
         "shape": list(layer.out_shape),
         "macs": layer.macs,
+        "inputs": [_written_by(network.graph, value) for value in layer.node.inputs],
         "output": {
             "offset": network.offsets.get(layer.target.storage, 0) + 4 * layer.target.offset,
             "words": math.prod(layer.out_shape),

@@ -27,6 +27,7 @@ from gen.flows.sw import generate_application, generate_sw
 from gen.flows.trace import engines_of, write_trace
 from gen.inputs import load_array
 from gen.pages.spans import Span, accelerated_spans, elapsed, layer_ends, timed_spans
+from gen.results.design import design_of
 from gen.results.program import ProgramReport
 from gen.results.run import LayerReport, OutputReport, RunReport
 from hls import __version__
@@ -186,7 +187,9 @@ def run_application(
     if vcd is not None:
         _mark_layers(Path(vcd), manifest, dumps)
     report = report_of(application, mode_of(manifest, software), dumps, result.uart, software, wait_states, taps)
-    report = replace(report, soc_cycles=result.cycles, seconds=result.seconds, exit_code=result.exit_code)
+    report = replace(
+        report, soc_cycles=result.cycles, seconds=result.seconds, exit_code=result.exit_code, design=design_of(manifest)
+    )
     if trace is None:
         return report
     progress(f"writing {trace}")

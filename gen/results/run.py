@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import RenderableType
 
+from gen.results.design import DESIGN
 from gen.results.result import Result
 from gen.results.schema import COUNT, FLAG, NUMBER, SHAPE, TEXT, Fields, Kind, Schema, each, maybe, named, record
 from hls.lib.probe import KINDS
@@ -183,6 +184,7 @@ _RUN: Fields = {
     "macs": (COUNT, "multiply-accumulates of all layers"),
     "cpu_cycles": (COUNT, "in which no layer ran on the accelerator"),
     "timeline": (maybe(TIMELINE), "with --trace: what every engine, port and the CPU was at; null without"),
+    "design": (maybe(DESIGN), "what ran: configuration, graph, memory plan; null in a result that was made by hand"),
     "warnings": (each(TEXT), "a sentence for every layer that loses what matters"),
 }
 
@@ -194,7 +196,7 @@ class RunReport(Result):
     `results` are what the network returns, in its order. `peak` is the MACs the array can do per cycle. The simulation
     took `seconds` for `soc_cycles`, from reset to exit. `import_check` says how the import compares with the model's
     program (`verify.Check`), None where the application's folder does not know. `timeline` is what `Timeline.to_dict`
-    says of a run with a trace.
+    says of a run with a trace, `design` what `gen.results.design` says of the application.
     """
 
     network: str
@@ -212,6 +214,7 @@ class RunReport(Result):
     taps: dict[str, list[float]] = field(default_factory=dict)
     timeline: dict[str, Any] | None = None
     exit_code: int = 0
+    design: dict[str, Any] | None = None
 
     schema = Schema("run", "One inference on the virtual SoC", _RUN)
 

@@ -301,7 +301,8 @@ class Soc {
   Soc(const Options& options, VerilatedContext* context)
       : o_(options), ram_(options), random_(options.seed), cpu_(context, SOC_BOOT_ADDRESS),
         accelerator_(context, options.threads), ports_(Accelerator::ports()), masters_(kFirstPort + ports_),
-        recorder_(options.recording, options.most_recorded, 1 + Accelerator::probe_words()), slave_target_(ram_.banks()), peripheral_target_(ram_.banks() + 1), targets_(std::size_t(ram_.banks()) + 2),
+        recorder_(options.recording, options.most_recorded, 1 + Accelerator::probe_words()),
+        slave_target_(ram_.banks()), peripheral_target_(ram_.banks() + 1), targets_(std::size_t(ram_.banks()) + 2),
         stalls_(options.stall_probability),
         answer_stalls_(options.answer_stall_probability < 0 ? stalls_ : options.answer_stall_probability) {}
 

@@ -138,4 +138,15 @@ def _layer_facts(program: Program, layer: Layer) -> dict[str, Any]:
         "descriptors": list(layer.descriptors),
         "vectors": sum(program.jobs[i].vectors for i in layer.descriptors),
         "estimated_cycles": sum(program.jobs[i].cycles for i in layer.descriptors),
+        "scratchpad": _home(program, layer),
     }
+
+
+def _home(program: Program, layer: Layer) -> dict[str, int] | None:
+    """Where in the scratchpad a layer's output lies, and the bytes of it, or of the ring in which it goes round; None
+    for one in memory."""
+    home = program.scratchpad.get(layer.target.storage)
+    if home is None:
+        return None
+    ring, whole = 4 << home.ring, 4 * program.config.scratchpad_words
+    return {"address": 4 * home.offset, "bytes": ring if ring < whole else 4 * layer.target.size}
