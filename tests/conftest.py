@@ -63,6 +63,7 @@ NEEDS = {
     "XHEEP_DIR": "a checkout of X-HEEP, named by XHEEP_DIR (docs/xheep.md)",
     "HEEPGEN_TINY": "the trained reference weights of MLPerf Tiny, in a folder named by HEEPGEN_TINY",
     "chromium": "the browser Chromium",
+    "cmake": "CMake",
     "g++": "GNU C++ for this machine",
     "gtkwave": "GTKWave",
     "iverilog": "Icarus Verilog",

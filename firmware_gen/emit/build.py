@@ -4,11 +4,13 @@ script."""
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import jinja2
 
 from hls.config import System
 
+TEMPLATES = Path(__file__).parent / "templates" / "build"
 BOOT_DIR = Path(__file__).parent.parent / "runtime" / "boot"
 BOOT_SOURCES = ("soc.cpp", "memory.cpp", "crt0.S")
 BOOT_HEADERS = ("soc.hpp", "soc_map.h")
@@ -72,3 +74,42 @@ def linker_script(config: System, placements: Mapping[str, int | None], stack_by
         sections=sections,
     )
     return text
+
+
+def for_make_and_cmake(
+    manifest: Mapping[str, Any], config: System, banner: str
+) -> tuple[dict[str, str], dict[str, str]]:
+    """What make and CMake need of an application, by name: files of GENERATED, and the user's first ones beside it."""
+    context: dict[str, Any] = {
+        "banner": banner,
+        "sources": [*manifest["sources"], *(f"boot/{name}" for name in BOOT_SOURCES)],
+        "include_dirs": [*manifest["include_dirs"], "boot"],
+        "flags": " ".join((OPTIMISE, *FLAGS)),
+        "gcc": GCC,
+    }
+    texts = {
+        "c_flags": C_FLAGS,
+        "cxx_flags": CXX_FLAGS,
+        "link_flags": LINK_FLAGS,
+        "gcc_flags": GCC_FLAGS,
+        "gcc_link_flags": GCC_LINK_FLAGS,
+        "gcc_library": GCC_LIBRARY,
+        "zig_flags": ZIG_FLAGS,
+        "zig_link_flags": ZIG_LINK_FLAGS,
+    }
+    for mode in ("accelerator", "software"):
+        texts[f"{mode}_defines"] = tuple(f"-D{name}={value}" for name, value in manifest[mode]["defines"].items())
+    context |= {name: " ".join(words) for name, words in texts.items()}
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES), undefined=jinja2.StrictUndefined, keep_trailing_newline=True
+    )
+    generated, own = (
+        {name: environment.get_template(f"{name}.j2").render(context) for name in names}
+        for names in (("sources.mk", "sources.cmake", "gcc.cmake", "zig.cmake"), ("Makefile", "CMakeLists.txt"))
+    )
+    generated |= {
+        f"boot/{name}": (BOOT_DIR / name).read_text(encoding="utf-8") for name in (*BOOT_SOURCES, *BOOT_HEADERS)
+    }
+    for name, mode in (("link", "accelerator"), ("link-software", "software")):
+        generated[f"boot/{name}.ld"] = linker_script(config, manifest[mode]["placements"])
+    return generated, own

@@ -15,7 +15,7 @@ import jinja2
 import numpy as np
 
 from firmware_gen import ir
-from firmware_gen.emit.build import SOFTWARE
+from firmware_gen.emit.build import SOFTWARE, for_make_and_cmake
 from firmware_gen.emit.folder import GENERATED, MAIN, MANIFEST
 from firmware_gen.emit.layout import statement, table
 from firmware_gen.emit.literals import float_literal
@@ -127,9 +127,9 @@ def render(
     files["memory.json"] = report.to_json()
     content = _manifest(accelerator, software, half)
     files[MANIFEST] = json.dumps(content, indent=2) + "\n"
-    return {MAIN: main_program(content["name"])} | {
-        f"{GENERATED}/{name}": text for name, text in files.items()
-    }, content
+    building, own = for_make_and_cmake(content, accelerator.network.config, BANNER)
+    own[MAIN] = main_program(content["name"])
+    return own | {f"{GENERATED}/{name}": text for name, text in (files | building).items()}, content
 
 
 def main_program(name: str) -> str:
