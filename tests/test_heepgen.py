@@ -189,6 +189,15 @@ def test_code_of_the_generator_is_a_complete_application(model, example, tmp_pat
         generator.generate_code(overwrite_existing_generated_files=False)
 
 
+def test_a_network_that_ends_in_a_softmax_gets_no_second_one(tmp_path):
+    torch.manual_seed(13)
+    model, x = nn.Sequential(nn.Linear(6, 4), nn.Softmax(-1)).eval(), torch.randn(1, 6)
+    heepgen.compile(model, x, append_final_softmax=True, **SMALL).write(tmp_path / "app")
+    application = Application.open(tmp_path / "app")
+    assert application.reference["outputs"] == [model(x)[0].tolist()]
+    assert [layer["op"] for layer in application.manifest["layers"]] == ["Linear", "Softmax"]
+
+
 @pytest.mark.parametrize("arguments", [("estimate",), ("eval", "--data", "data.npz"), ("run",)])
 def test_options_for_model_files_are_refused_beside_an_application(app, arguments):
     result = CliRunner().invoke(main, [arguments[0], str(app), *arguments[1:], "--per-tensor"])
