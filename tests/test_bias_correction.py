@@ -10,6 +10,7 @@ from click.testing import CliRunner
 from torch import nn
 
 from firmware_gen import CodeGenerator
+from firmware_gen.emit.folder import GENERATED
 from firmware_gen.frontend.exported.importer import import_model
 from firmware_gen.models.bias_correction import MOST_INPUTS, corrected_biases
 from firmware_gen.models.fake_quant import GraphModule
@@ -132,14 +133,14 @@ def test_sw_run_and_eval_take_it(saved, tmp_path):
         assert done.exit_code == 0, done.output
     # Off, it changes nothing.
     generator = CodeGenerator(model, np.zeros((2, 2, 6, 6), np.float32), calibrate="mse")
-    assert marker(plain)["options"]["biases"] is None
+    assert marker(plain / GENERATED)["options"]["biases"] is None
     lowered = run_passes(import_model(model, (2, 2, 6, 6)))
     assert [n.bias.tobytes() for n in generator.graph.nodes if hasattr(n, "weight")] == [
         n.bias.tobytes() for n in quantise(lowered, calibrate="mse").nodes if hasattr(n, "weight")
     ]
     # On, firmware and another input of the same folder have the corrected biases.
     biases = corrected_biases(lowered, quantise(lowered, calibrate="mse"), x)
-    assert {k: np.float32(v).tolist() for k, v in marker(corrected)["options"]["biases"].items()} == {
+    assert {k: np.float32(v).tolist() for k, v in marker(corrected / GENERATED)["options"]["biases"].items()} == {
         k: v.tolist() for k, v in biases.items()
     }
     np.save(tmp_path / "other.npy", x[:2])
