@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from firmware_gen.application.options import ImportOptions
 from gen.flows.application import Application
 from gen.flows.compiled import Compiled
+from gen.flows.hardware import geometry
 from gen.results.estimate import EstimateReport
 from gen.results.evaluation import EvalReport
 from gen.results.firmware import Explanation, SwReport
@@ -63,7 +64,7 @@ class Network:
 
     def explain(self) -> Explanation:
         """Which layers run on the array, which on the CPU, and why; as of `heepgen sw --explain`."""
-        return self.compiled.explanation()
+        return self.compiled.explanation
 
     def estimate(self) -> EstimateReport:
         """Cycles of every layer from a model of the accelerator's timing; as of `heepgen estimate`."""
@@ -148,8 +149,6 @@ class Network:
         return self.compiled.generator.quantized_model(self.compiled.options.append_final_softmax)
 
     def __repr__(self) -> str:
-        from gen.flows.hardware import geometry
-
         shape = "x".join(map(str, self.input_shape))
         return f"<heepgen.Network {self.name}: input {shape}, for {geometry(self.config)}>"
 

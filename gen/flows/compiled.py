@@ -2,6 +2,7 @@
 """A network as every flow takes it: compiled for a configuration, from a model in memory, a file, or an application."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ import numpy as np
 from firmware_gen.application.options import ImportOptions
 from firmware_gen.emit.folder import MODEL
 from gen.flows.application import Application, linked_input
+from gen.flows.hardware import geometry
 from gen.inputs import check_model
 from gen.results.firmware import Explanation, SwReport
 from hls.config import System
@@ -82,8 +84,6 @@ class Compiled:
 
     def report(self, application: "Files") -> SwReport:
         """What `application` holds."""
-        from gen.flows.hardware import geometry
-
         generator = self.generator
         return SwReport(
             self.name,
@@ -92,12 +92,13 @@ class Compiled:
             tuple(application.manifest["outputs"]),
             tuple(application.manifest["layers"]),
             application.manifest["memory"],
-            self.explanation().placements,
+            self.explanation.placements,
             application.memory_text,
             generator.check.to_dict(),
             application.listing.to_dict() if application.listing else None,
         )
 
+    @cached_property
     def explanation(self) -> Explanation:
         """What runs where, and why; nothing is compiled for it."""
         generator = self.generator

@@ -137,7 +137,7 @@ def generate_application(
     with application_folder(out, force=force, note=note(name, options)) as folder:
         progress(f"compiling {name}")
         compiled = Compiled.of(checked or program, data, config, options, name=name)
-        explain(compiled.explanation().table())
+        explain(compiled.explanation.table())
         progress(f"compiling {name}, and running it in PyTorch and in the bit-exact model")
         application = compiled.application(keep_activations=keep_activations, listing=listing)
         fill(folder, application.files)
