@@ -194,7 +194,7 @@ def test_hostile_names_stay_text(result, name):
         ("[]", "does not say what it is"),
         ('{"schema": "heepgen.sw/1"}', "heepgen.sw/1"),
         ('{"schema": "heepgen.run/1", "network": 3}', "not what heepgen run --json writes"),
-        (None, "no such file"),
+        (None, "does not exist"),
     ],
 )
 def test_other_files_are_refused(tmp_path, content, words):

@@ -46,7 +46,9 @@ def _run(path: Path) -> Mapping[str, Any]:
     try:
         run = json.loads(path.read_bytes())
     except FileNotFoundError:
-        raise HeepgenError(f"{path}: there is no such file; name what heepgen run --json wrote, or APP.") from None
+        raise HeepgenError(
+            f"{path} does not exist; name what heepgen run --json wrote, or an application folder."
+        ) from None
     except (ValueError, RecursionError):
         raise HeepgenError(
             f"{path} is no JSON; name what heepgen run --json wrote, or an application folder."
