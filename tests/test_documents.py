@@ -162,8 +162,12 @@ def test_make_has_every_target_and_variable_that_is_shown():
 
 def test_modules_that_are_shown_explain_themselves():
     modules = {command.split()[2] for command in shown("python") + shown("python3") if command.split()[1] == "-m"}
-    modules |= set(re.findall(r"python -m ([\w.]+)", MAKEFILE)) - {"pip", "pytest"}
-    assert "examples.train" in modules and all(find_spec(name) for name in modules)
+    modules |= set(re.findall(r"python -m ([\w.]+)", MAKEFILE)) - {"pip", "pytest", "venv"}
+    specs = {name: find_spec(name) for name in modules}
+    specs |= {name: find_spec(f"{name}.__main__") for name, spec in specs.items() if spec.submodule_search_locations}
+    sources = {name: Path(spec.origin).read_text() for name, spec in specs.items()}
+    assert "examples.train" in modules
+    assert not [name for name, source in sources.items() if not re.search(r"^import (argparse|click)$", source, re.M)]
 
 
 def anchors(page):

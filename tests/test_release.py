@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a release carries: its version in one place, how to cite it, licences, a bill of materials."""
 
+import datetime
 import json
 import re
 import subprocess
@@ -11,7 +12,7 @@ import pytest
 import yaml
 
 from gen.documents.licences import FILE, licence, page
-from hls import SPDX
+from hls import SPDX, __version__
 from hls.bus import head
 from hls.descriptor.interface import regmap
 from hls.streaming import registers
@@ -21,6 +22,14 @@ from xheep_integration.core import core_file
 SETUP = ConfigParser(interpolation=None)
 SETUP.read(ROOT / "setup.cfg")
 CITATION = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+
+
+def test_changelog_and_citation_say_the_version():
+    headings = re.findall(r"^## (.+)$", (ROOT / "CHANGELOG.md").read_text(), re.M)
+    released = re.fullmatch(r"([\d.]+) \((\d{4}-\d\d-\d\d)\)", headings[1])
+    assert headings[0] == "Unreleased" and released
+    assert released.groups() == (__version__, CITATION["date-released"]) and CITATION["version"] == __version__
+    datetime.date.fromisoformat(CITATION["date-released"])
 
 
 def test_citation_has_what_its_format_asks_for():

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Writes what is generated from the tables in the code, documents and a C++ header: `python -m gen.documents.docs`."""
 
+import argparse
 import importlib
 import inspect
 import json
@@ -114,6 +115,7 @@ def documents() -> dict[str, str]:
 
 
 def main() -> None:
+    argparse.ArgumentParser(prog="python -m gen.documents.docs", description=__doc__).parse_args()
     """The documents, and pictures of measurements that lie in docs/."""
     for name, text in documents().items():
         (ROOT / name).parent.mkdir(exist_ok=True)

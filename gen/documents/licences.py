@@ -4,6 +4,7 @@
 `python -m gen.documents.licences` writes it; every package of setup.cfg has to be installed.
 """
 
+import argparse
 from collections.abc import Iterator
 from configparser import ConfigParser
 from importlib import metadata
@@ -64,4 +65,5 @@ def page() -> str:
 
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(prog="python -m gen.documents.licences", description=__doc__).parse_args()
     write_file(FILE, page(), DOCUMENT)
