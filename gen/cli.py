@@ -251,11 +251,13 @@ def estimate(config: Any, target: str, json_path: str | None, **options: Any) ->
 )
 @click.option("--include", "include_dirs", multiple=True, metavar="DIR", help="Folder of its headers; repeatable.")
 @click.option("--define", "defines", multiple=True, metavar="NAME[=VALUE]", help="For your files; repeatable.")
+@click.option("--print", "printing", is_flag=True, help="The program prints layers, memory and outputs itself.")
 @flags.with_config
 def run(
     config: Any,
     target: str,
     json_path: str | None,
+    printing: bool,
     sources: tuple[str, ...],
     include_dirs: tuple[str, ...],
     defines: tuple[str, ...],
@@ -279,11 +281,13 @@ def run(
       heepgen run build/app --elf main.elf        the very program that runs on X-HEEP
       heepgen run build/app --source sensor.cpp --define SAMPLES=100
     """
+    from firmware_gen.emit.build import REPORT
     from gen.console import progress, show, write_json
     from gen.flows.program import Own
     from gen.flows.run import run_program
     from gen.results.run import RunReport
 
+    defines += (f"{REPORT}=1",) if printing else ()
     own = Own(sources, include_dirs, defines, lambda text: click.echo(text, err=True))
     with progress() as say:
         report = run_program(target, config, **flags.hardware(), own=own, progress=say, **options)

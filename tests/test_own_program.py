@@ -2,6 +2,7 @@
 """`heepgen run` of a program of the user's: what is compiled, compared, printed, and said when it is wrong."""
 
 import json
+import re
 import shutil
 
 import pytest
@@ -151,7 +152,45 @@ def test_what_cannot_be_is_said(app):
         (("--include", "absent"), "--include absent: there is no such folder"),
         (("--define", "1=2"), "--define 1=2: write NAME or NAME=VALUE"),
         (("--define", "USE_SOFTWARE_DNN_LAYER_OPERATORS=1"), "--software says that"),
-        (("--define", "A", "--elf", "x.elf"), "leave out --source, --include and --define"),
+        (("--define", "A", "--elf", "x.elf"), "leave out --source, --include, --define and --print"),
     ):
         done = heepgen(app, *arguments)
         assert done.exit_code == 1 and words in done.stderr and len(done.stderr.splitlines()) == 1, done.stderr
+
+
+def test_a_program_prints_its_layers_memory_and_outputs_when_asked(app):
+    done = heepgen(app, "--print", "--define", "HEEPGEN_MHZ=50", "--json", app / "out.json")
+    assert done.exit_code == 0, done.output
+    document = json.loads((app / "out.json").read_text())
+    manifest = json.loads((app / "gen" / "manifest.json").read_text())
+    text = document["uart"]
+    assert "---- heepgen: linear, architecture descriptor\nat 50 MHz" in text
+    layers = {name: int(cycles) for name, cycles in re.findall(r"^  (.+) \(\w+\): (\d+) cycles", text, re.M)}
+    assert list(layers.values()) == [layer["cycles"] for layer in document["layers"]] and list(layers) == ["linear_0"]
+    cycles, time = re.search(r"^total: (\d+) cycles, ([0-9.]+) us", text, re.M).groups()
+    assert int(cycles) == document["total_cycles"] and float(time) == pytest.approx(int(cycles) / 50, abs=0.1)
+    ram, weights, activations, program, free = map(int, re.findall(r"\d+", re.search(r"^memory: .*", text, re.M)[0]))
+    assert ram == Config().ram_bytes and ram - weights - activations - program == free > 0
+    mode = manifest["software"]
+    expected = torch.tensor(mode["expected_bits"]).to(torch.int32).view(torch.float32).tolist()
+    rows = re.findall(r"^  \d+: (\S+) (\S+)$", text, re.M)
+    assert [float(a) for a, _ in rows] == pytest.approx(expected, rel=1e-6)
+    assert [a for a, _ in rows] == [b for _, b in rows]
+    best = max(range(3), key=expected.__getitem__)
+    assert f"prediction {best}, expected {best}\n" in text
+    assert "----" not in heepgen(app).stdout
+
+
+@pytest.mark.parametrize("standard", ["c++14", "c++17"])
+@pytest.mark.parametrize("switch", ["HEEPGEN_REPORT", "PRINT_LAYER_CYCLES", "ENABLE_DEBUG_HEEPSTOR_ASSERTIONS"])
+def test_what_switches_add_compiles_without_a_warning(generated, standard, switch):
+    from firmware_gen.emit.build import BOOT_DIR
+    from sim.toolchain import host_compiler, run_tool
+
+    includes = [f"-I{generated / 'gen'}", f"-I{generated / 'gen' / 'runtime'}", f"-I{BOOT_DIR}"]
+    for software in (0, 1):
+        flags = [f"-D{switch}=1", f"-DUSE_SOFTWARE_DNN_LAYER_OPERATORS={software}", "-Wall", "-Wextra", "-Werror"]
+        source = generated / "gen" / "check.cpp"
+        run_tool(
+            [*host_compiler(), f"-std={standard}", *flags, *includes, "-fsyntax-only", source], f"compiling {switch}"
+        )

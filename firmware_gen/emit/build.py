@@ -26,7 +26,8 @@ WARNINGS = ("-Wall", "-Wextra")
 LINK_FLAGS = ("-static", "-Wl,--gc-sections")
 
 SOFTWARE = "USE_SOFTWARE_DNN_LAYER_OPERATORS"
-SWITCHES = ("ENABLE_DEBUG_HEEPSTOR_ASSERTIONS", "PRINT_LAYER_CYCLES")
+REPORT = "HEEPGEN_REPORT"
+SWITCHES = ("ENABLE_DEBUG_HEEPSTOR_ASSERTIONS", "PRINT_LAYER_CYCLES", REPORT, "HEEPGEN_MHZ")
 """What generated files may be told by -DNAME=1, besides SOFTWARE, which also moves constants."""
 
 GCC = "riscv64-unknown-elf-"

@@ -267,6 +267,7 @@ def layer_text(index: int, layer: Layer, **texts: Any) -> dict[str, Any]:
     return {
         "index": index,
         "literal": json.dumps(layer.name, ensure_ascii=False),
+        "op": layer.op,
         "comment": f"{layer.name}: {layer.op} {shapes}",
     } | texts
 
@@ -295,6 +296,15 @@ def _context(accelerator: Mode, software: Mode, sample: np.ndarray) -> dict[str,
         "expected": array_values(accelerator.expected),
         "expected_software": array_values(software.expected),
         "hash": f"0x{network.config.hash:08x}",
+        "title": json.dumps(f"{network.graph.name}, architecture {network.config.architecture}", ensure_ascii=False),
+        "memory": {
+            "constants": sum(p.size for p in accelerator.placed),
+            "constants_software": sum(p.size for p in software.placed),
+            "arena": network.arena_bytes,
+            "arena_software": plain.arena_bytes,
+            "program": network.report.program_bytes,
+            "ram": network.config.ram_bytes,
+        },
         "slave_base": f"0x{network.config.slave_base:08x}",
         "irq_line": network.config.irq_line,
     }

@@ -107,7 +107,7 @@ def run_program(
                 "--input and --tap."
             )
         if elf is not None and own.is_given:
-            raise HeepgenError("--elf runs a program as it is: leave out --source, --include and --define.")
+            raise HeepgenError("--elf runs a program as it is: leave out --source, --include, --define and --print.")
         work = Path(temporary) / "application"
         application = _application(Path(target), config, work, input_path, bool(taps), progress, import_options)
         return run_application(
