@@ -34,6 +34,7 @@ from gen.documents.bench import (
     updated,
     write_documents,
 )
+from gen.flags import wide
 from hls.errors import HeepgenError
 
 PUBLISHED = {
@@ -112,6 +113,7 @@ def tool_speed(results: list[Measurement]) -> list[tuple[str, str]]:
 @click.option("--no-software", is_flag=True, help="Leave out the runs on the CPU alone.")
 @click.option("--speed", is_flag=True, help="Nothing but how long heepgen itself takes, in processor seconds.")
 @click.option("--json", "json_path", metavar="FILE", help="Write the measurements as JSON; - for stdout.")
+@wide
 @click.option("--docs", metavar="DIR", help="Write performance.md, its data and the roofline there.")
 def main(
     networks: str | None,

@@ -140,7 +140,7 @@ class CodeGenerator:
             **rendered,
             f"{GENERATED}/{REFERENCE}": json.dumps(said | {"import_check": self.check.to_dict()}, indent=2) + "\n",
             f"{GENERATED}/{MODEL}": exported_bytes(self.checked.program),
-            f"{GENERATED}/{PLAN}": picture(manifest["memory"]),
+            f"{GENERATED}/{PLAN}": picture(manifest["memory"], manifest["layers"]),
         }
         lines = self.target.listing(program) if listing else None
         memory = self.target.network(program).report.summary()

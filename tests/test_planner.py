@@ -234,10 +234,15 @@ def test_smallest_memory_holds_everything_and_one_bank_less_does_not(constants, 
     assert contiguous + sum(groups) == max(2, -(-needed // 32768))
 
 
-def test_picture_names_every_buffer():
+def test_picture_names_the_largest_buffers_of_arena_and_scratchpad():
     program = CodeGenerator(Dense().eval(), torch.zeros(1, 3, 7, 6), name="dense").program()
-    text = picture(program.report.to_dict()).decode()
-    assert text.startswith("<?xml") and all(f"<!-- {b['name']} -->" in text for b in program.report.buffers)
+    layers = [{"name": f"layer.{i}", "scratchpad": {"address": 0, "bytes": 1000 + i}} for i in range(9)]
+    text = picture(program.report.to_dict(), [*layers, {"name": "other", "scratchpad": None}, {"name": "cpu"}]).decode()
+    assert text.startswith("<?xml")
+    for buffer in sorted(program.report.buffers, key=lambda b: -b["size"])[:8]:
+        assert f"<!-- {buffer['name']}: {buffer['size']:,} -->" in text
+    assert "<!-- bytes in the scratchpad, 8 of 9 -->" in text and "<!-- layer.8: 1,008 -->" in text
+    assert "layer.0:" not in text and "other" not in text and "cpu" not in text
 
 
 def test_interleaved_banks_hold_the_constants_that_gain_by_it(monkeypatch):
