@@ -17,6 +17,7 @@ from gen.flows.run import run
 from gen.flows.sw import ImportOptions, generate_application
 from hls.config import Config
 from hls.errors import HeepgenError
+from tests.house import ROOT
 
 TOOLCHAINS = ["zig", pytest.param("gcc", marks=pytest.mark.external("riscv64-unknown-elf-g++"))]
 
@@ -194,3 +195,19 @@ def test_what_switches_add_compiles_without_a_warning(generated, standard, switc
         run_tool(
             [*host_compiler(), f"-std={standard}", *flags, *includes, "-fsyntax-only", source], f"compiling {switch}"
         )
+
+
+SENSOR_EXAMPLE = ROOT / "examples" / "firmware" / "sensor.cpp"
+
+
+def test_the_sensor_loop_of_the_documents_classifies_as_pytorch_does(app):
+    code = SENSOR_EXAMPLE.read_text().partition("\n")[2]
+    assert f"```cpp\n{code}```" in (ROOT / "docs" / "firmware.md").read_text()
+    done = heepgen(app, "--source", SENSOR_EXAMPLE, "--define", "SAMPLES=6", "--json", app / "out.json")
+    assert done.exit_code == 0, done.output
+    model = torch.export.load(app / "gen" / "model.pt2").module()
+    inputs = [torch.tensor([[float((time * time + i) % 7 - 3) for i in range(6)]]) for time in range(6)]
+    with torch.no_grad():
+        classes = [int(model(x).argmax()) for x in inputs]
+    assert json.loads((app / "out.json").read_text())["uart"] == "".join(f"class {n}\n" for n in classes)
+    assert len(set(classes)) > 1
