@@ -19,6 +19,7 @@ def picture(memory: Mapping[str, Any], layers: Sequence[Mapping[str, Any]] = ())
     """An SVG of a `MemoryReport` as a dict: layers from left to right, addresses upwards, a box per buffer, a legend of
     the largest, and one of the outputs of `layers`, as in the manifest, that are in the scratchpad instead. The dashed
     line is what no plan can do without."""
+    from matplotlib import rc_context
     from matplotlib.figure import Figure
     from matplotlib.patches import Rectangle
 
@@ -71,7 +72,8 @@ def picture(memory: Mapping[str, Any], layers: Sequence[Mapping[str, Any]] = ())
             **legend,
         )
     svg = io.BytesIO()
-    figure.savefig(svg, format="svg", metadata={"Date": None})
+    with rc_context({"svg.hashsalt": memory["network"]}):
+        figure.savefig(svg, format="svg", metadata={"Date": None})
     return svg.getvalue()
 
 
