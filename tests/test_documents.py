@@ -26,6 +26,8 @@ MAKEFILE = (ROOT / "Makefile").read_text()
 PARSED = {
     "heepgen xheep": "needs a checkout of X-HEEP; tests/test_xheep.py runs it on stubs of two",
     "heepgen check-architecture": "takes minutes; tests/test_check.py runs parts of it",
+    "heepgen report": "needs a run; tests/test_page.py makes pages of runs",
+    "heepgen run .": "is typed in an application's folder, beside a program that its Makefile built",
     "heepgen run sw/applications/my-network": "an application of HEEPstor's; tests/test_heepstorch.py runs one",
     "heepgen run build/applications/my-network": "the same",
 }
@@ -150,14 +152,16 @@ def targets(makefile):
 
 
 def test_make_has_every_target_and_variable_that_is_shown():
-    templates = (ROOT / "xheep_integration").rglob("*akefile*")
-    project = "\n".join(path.read_text() for path in templates if path.is_file())
+    """In the Makefile here, in that of an application, or in those of a project for X-HEEP."""
+    projects = [path for path in (ROOT / "xheep_integration").rglob("*akefile*") if path.is_file()]
+    application = ROOT / "firmware_gen" / "emit" / "templates" / "build" / "Makefile.j2"
+    texts = [MAKEFILE, application.read_text(), "\n".join(path.read_text() for path in projects)]
     for command in shown("make"):
         _, *words = shlex.split(command)
         names = {word.split("=")[0] for word in words if "=" in word}
-        text = MAKEFILE if targets(MAKEFILE) >= {word for word in words if "=" not in word} else project
-        assert targets(text) >= {word for word in words if "=" not in word}, f"{SHOWN[command]}: {command}"
-        assert all(re.search(rf"\b{name}\b", text) for name in names), f"{SHOWN[command]}: {command}"
+        wanted = {word for word in words if "=" not in word}
+        fits = [targets(t) >= wanted and all(re.search(rf"\b{name}\b", t) for name in names) for t in texts]
+        assert any(fits), f"{SHOWN[command]}: {command}"
 
 
 def test_modules_that_are_shown_explain_themselves():
@@ -176,7 +180,7 @@ def anchors(page):
     found = set()
     for heading in re.findall(r"^#+ (.+)$", text, re.M):
         plain = unicodedata.normalize("NFKD", re.sub(r"[`*]|\]\(.*?\)", "", heading)).encode("ascii", "ignore").decode()
-        found.add(re.sub(r"[-\s]+", "-", re.sub(r"[^\w\s-]", "", plain).strip().lower()))
+        found.add(re.sub(r"[^\w\s-]", "", plain).strip().lower().replace(" ", "-"))
     return found
 
 
