@@ -160,7 +160,8 @@ def reach(problem: Problem, name: str, seconds: int) -> Verdict:
 
 def refute(problem: Problem, name: str, seconds: int) -> Verdict:
     """Look for a counterexample of one assertion."""
-    return _abc(problem, name, f"bmc3 -v -F {CONTROL_CYCLES} -T {seconds}", "bmc")
+    found = _abc(problem, name, f"bmc3 -v -F {CONTROL_CYCLES} -T {seconds}", "bmc")
+    return reach(problem, name, seconds) if found.status == "unknown" else found  # bmc3 takes no combinational logic
 
 
 def _abc(problem: Problem, name: str, command: str, method: str) -> Verdict:

@@ -4,6 +4,9 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from hls.bus.head import MAGIC
+from hls.config import Config
+from hls.descriptor.interface.registers import REGISTER
 from hls.descriptor.interface.timing import OUTSTANDING
 
 SMALL = {
@@ -56,6 +59,21 @@ def _fifos(*sizes: tuple[int, int]) -> dict[str, tuple[dict, dict]]:
         for width, depth in sizes
     }
 
+
+_SLAVE_MACROS = {name: REGISTER[name].offset for name in ("CTRL", "DOORBELL", "WATCHDOG", "CYCLE_LO", "CYCLE_HI")} | {
+    "UNMAPPED": max(register.offset for register in REGISTER.values()) + 4,
+    "SOFT_RESET": REGISTER["CTRL"].bits("SOFT_RESET").lsb,
+}
+_HEAD_MACROS = {
+    "MAGIC": int(MAGIC),
+    "HASH": Config(**SMALL).hash,
+    "MAGIC_OFFSET": REGISTER["MAGIC"].offset,
+    "HASH_OFFSET": REGISTER["CONFIG_HASH"].offset,
+    "LOW_OFFSET": REGISTER["CYCLE_LO"].offset,
+    "HIGH_OFFSET": REGISTER["CYCLE_HI"].offset,
+}
+
+_SLAVE, _REGISTER_HEAD = "descriptor/control/slave.py", "bus/register_head.py"
 
 FIFOS = ((6, 8), (32, 8), (65, 4), (35, 2))
 """Width and depth."""
@@ -224,5 +242,84 @@ PROOFS = (
         ),
         short=("1 port",),
         assumes="windows do not change while beats are on their way",
+    ),
+    Proof(
+        "register_slave",
+        "slave.sv",
+        "one answer per request",
+        {"2 ports": (SMALL | {"ports": 2}, _SLAVE_MACROS)},
+        {
+            "granted": "a request is granted at once",
+            "one_answer": "it is answered in the next cycle, once, and nothing else is",
+            "stored_bytes": "a stored register (WATCHDOG) changes by writes to it only, in the bytes that are enabled",
+            "value": "a read of it gives its value",
+            "unmapped": "an offset without a register reads 0",
+            "counter": "CYCLE_LO is the counter's low word, CYCLE_HI its high one at the last read of CYCLE_LO",
+            "doorbell_rings": "a doorbell is a write to DOORBELL, with its address",
+            "reset_asked": "a soft reset is a write of that bit of CTRL",
+            "force_needs_reset": "FORCE alone does nothing",
+        },
+        (
+            Control("granted", _SLAVE, "slave.gnt.next = True", "slave.gnt.next = not slave.we"),
+            Control("one_answer", _SLAVE, "slave.rvalid.next = slave.req and not rst", "slave.rvalid.next = write"),
+            Control("stored_bytes", _SLAVE, "            if be[2]:", "            if be[1]:"),
+            Control("value", _SLAVE, "slave.rdata.next = value", "slave.rdata.next = latched"),
+            Control("unmapped", _SLAVE, "slave.rdata.next = value", "slave.rdata.next = value | index"),
+            Control("counter", _SLAVE, "slave.req and hit_cycle_lo and not slave.we", "slave.req and hit_cycle_lo"),
+            Control(
+                "doorbell_rings",
+                _SLAVE,
+                "doorbell.next = write and hit_doorbell",
+                "doorbell.next = slave.req and hit_doorbell",
+            ),
+            Control(
+                "reset_asked",
+                _SLAVE,
+                "commands.soft_reset.next = write and hit_ctrl",
+                "commands.soft_reset.next = write",
+            ),
+            Control(
+                "force_needs_reset",
+                _SLAVE,
+                "hit_ctrl and wdata[soft_reset] and wdata[force]",
+                "hit_ctrl and wdata[force]",
+            ),
+        ),
+        short=("2 ports",),
+    ),
+    Proof(
+        "register_head",
+        "head.sv",
+        "the common registers before an architecture's own slave",
+        {"2x2": (SMALL, _HEAD_MACROS)},
+        {
+            "one_answer": "nothing is answered that was not granted in an earlier cycle",
+            "one_at_a_time": "a request is granted when none is due, or in the cycle of its answer",
+            "prompt": "the head answers in the next cycle",
+            "passed_on": "what the own slave answers is answered, with its data",
+            "forwarded": "the own slave gets requests from 0x100 on, unchanged, and no others",
+            "granted_by_owner": "a request from 0x100 on is granted when the own slave grants it",
+            "kept": "a request to the own slave is kept until it is granted",
+            "identity": "MAGIC and CONFIG_HASH read as they are",
+            "counter": "CYCLE_LO counts cycles, CYCLE_HI is its high word at the last read of CYCLE_LO",
+        },
+        (
+            Control(
+                "one_answer",
+                _REGISTER_HEAD,
+                "answers.next = s.req and granted and mine",
+                "answers.next = s.req and mine",
+            ),
+            Control("one_at_a_time", _REGISTER_HEAD, "free.next = not waiting or own.rvalid", "free.next = True"),
+            Control("prompt", _REGISTER_HEAD, "answers.next = s.req and granted and mine", "answers.next = False"),
+            Control("passed_on", _REGISTER_HEAD, "answer if answers else own.rdata", "answer if mine else own.rdata"),
+            Control("forwarded", _REGISTER_HEAD, "s.req and free and not mine", "s.req and free"),
+            Control("granted_by_owner", _REGISTER_HEAD, "free and (mine or own.gnt)", "free"),
+            Control("kept", _REGISTER_HEAD, "s.req and free and not mine", "s.req and free and not mine and cycles[0]"),
+            Control("identity", _REGISTER_HEAD, "answer.next = value", "answer.next = s.wdata"),
+            Control("counter", _REGISTER_HEAD, "low.next = cycles[32:]", "low.next = cycles[33:1]"),
+        ),
+        short=("2x2",),
+        assumes="the master keeps a request that was not granted; the own slave answers nothing that it did not grant",
     ),
 )

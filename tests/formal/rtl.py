@@ -26,14 +26,15 @@ class _Found(Exception):
 def generate(unit: str, options: Mapping[str, int], out: Path) -> None:
     """Write ``unit``'s modules to ``out``, its own first in modules.json.
 
-    ``options``: width and depth of a fifo, the configuration for any other unit.
+    ``options``: width and depth of a fifo, the configuration for any other unit. One that the default accelerator has
+    not, or in many sizes, is made by itself.
     """
     from hls.config import Config
     from hls.lib.convert import convert
 
     with _CONVERTER:
-        if unit == "fifo":
-            files = convert(lambda: _fifo(**options), out)
+        if unit in _ALONE:
+            files = convert(lambda: _ALONE[unit](**options), out)
         else:
             files = convert(SimpleNamespace(call=calls(Config(**options), unit)[0]), out)
     (out / "modules.json").write_text(json.dumps([file.name for file in files]))
@@ -68,6 +69,20 @@ def _fifo(width: int, depth: int):
     clk, rst, in_valid, in_ready, out_valid, out_ready = (Signal(bool(0)) for _ in range(6))
     in_data, out_data = (Signal(intbv(0)[width:]) for _ in range(2))
     return fifo(clk, rst, in_valid, in_ready, in_data, out_valid, out_ready, out_data, width=width, depth=depth)
+
+
+def _register_head(**options):
+    from myhdl import Signal
+
+    from hls.bus.obi import Slave
+    from hls.bus.register_head import register_head
+    from hls.config import Config
+
+    clk, rst_n = (Signal(bool(0)) for _ in range(2))
+    return register_head(clk, rst_n, Slave(), Slave(), config=Config(**options))
+
+
+_ALONE = {"fifo": _fifo, "register_head": _register_head}
 
 
 def generate_edited(unit: str, options: Mapping[str, int], out: Path, file: str, old: str, new: str) -> None:
