@@ -75,8 +75,8 @@ _HEAD_MACROS = {
 
 _SLAVE, _REGISTER_HEAD = "descriptor/control/slave.py", "bus/register_head.py"
 
-FIFOS = ((6, 8), (32, 8), (65, 4), (35, 2))
-"""Width and depth."""
+FIFOS = ((6, 8), (32, 8), (65, 4), (35, 2), (4, 16))
+"""Width and depth; the data are only kept, so a wide word says no more than a narrow one. pdr does not end at depth 32."""
 
 PROOFS = (
     Proof(
@@ -101,7 +101,7 @@ PROOFS = (
         "memory_ports",
         "obi_master.sv",
         "OBI masters",
-        _ports(1, 2, 4, OUTSTANDING=OUTSTANDING),
+        _ports(1, 2, 3, 4, OUTSTANDING=OUTSTANDING),
         {
             "held": "a request without grant is repeated in the next cycle",
             "stable": "its address, direction and data do not change meanwhile",
@@ -142,7 +142,7 @@ PROOFS = (
         "arbiter",
         "arbiter.sv",
         "one at a time, inside the windows",
-        _ports(1, 2, 4),
+        _ports(1, 2, 3, 4),
         {
             "exclusive": "at most one stream is granted",
             "only_who_asks": "only a stream that asks is granted",
