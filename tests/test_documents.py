@@ -142,7 +142,10 @@ def export_onnx(path, arguments):
     weights = torch.randn(4, shape[1], 1, 1)
     inputs = [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, shape[1], "h", "w"])]
     outputs = [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 4, 1, 1])]
-    nodes = [helper.make_node("GlobalAveragePool", ["x"], ["p"]), helper.make_node("Conv", ["p", "w"], ["y"])]
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["c"], strides=[16, 16]),
+        helper.make_node("GlobalAveragePool", ["c"], ["y"]),
+    ]
     tensor = helper.make_tensor("w", TensorProto.FLOAT, weights.shape, weights.flatten().tolist())
     save(helper.make_model(helper.make_graph(nodes, "g", inputs, outputs, [tensor])), path)
 
