@@ -85,6 +85,12 @@ def test_layers_that_take_turns_have_the_sum_of_their_pieces():
     assert (b.cycles, b.array_cycles, b.bus_words) == (100, 70, 120)
 
 
+def test_a_cpu_layer_before_the_doorbell_runs_from_the_beginning():
+    layers = [layer("softmax", [], on_cpu=True), layer("a", [0])]
+    softmax, a = accelerated_layers(layers, [1000, 1300, 1012, 0], RECORDS, {})
+    assert (softmax.cycles, softmax.cpu_cycles, a.cycles) == (12, 12, 100)  # doorbell: 1120 - 100
+
+
 def test_a_cpu_layer_runs_until_the_cpu_says_so():
     layers = [layer("a", [0, 1, 2]), layer("softmax", [], on_cpu=True)]
     _, softmax = accelerated_layers(layers, [1000, 1400, 0, 1390], RECORDS, {})

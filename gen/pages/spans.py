@@ -51,7 +51,7 @@ def accelerated_spans(
 
     The first descriptor starts at the doorbell, each other one where the one before it ended, whichever layer's.
     """
-    last = elapsed(records[0]["cycle"], records[0]["busy"]) if records else int(timing[0])
+    last = int(timing[0])
     owner = {descriptor: index for index, layer in enumerate(layers) for descriptor in layer["descriptors"]}
     done = 0
     for index, layer in enumerate(layers):
@@ -61,5 +61,7 @@ def accelerated_spans(
             last = end
         for descriptor in range(done, max(layer["descriptors"], default=-1) + 1):
             end = records[descriptor]["cycle"]
+            if descriptor == 0:
+                last = elapsed(end, records[0]["busy"])
             yield Span(owner[descriptor], last, last + elapsed(end, last), descriptor)
             last, done = end, descriptor + 1
