@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The application folder: what heepgen generates again, and what is the user's."""
 
+import re
 import shutil
 
 import pytest
@@ -15,6 +16,7 @@ from gen.flows.run import run
 from hls.config import Config
 from hls.errors import HeepgenError
 from hls.output import fill, generated_folder
+from tests.house import ROOT
 
 
 def saved(path, seed):
@@ -59,6 +61,31 @@ def test_only_what_was_generated_is_replaced(app, models):
     after = contents(app / "gen")
     assert after.keys() == generated.keys() and after["weights.cpp"] != generated["weights.cpp"]
     assert Application.open(app).manifest["name"] == "net1"
+
+
+WEIGHTS = {".heepgen.json", "manifest.json", "model.pt2", "reference.json", "sample.cpp", "weights.cpp"}
+
+
+@pytest.mark.parametrize("architecture", ["descriptor", "streaming"])
+def test_a_fine_tuned_model_changes_weights_and_what_is_expected_of_them_alone(tmp_path, architecture):
+    torch.manual_seed(8)
+    net = nn.Sequential(nn.Conv2d(2, 5, 3), nn.ReLU(), nn.Flatten(), nn.Linear(45, 3), nn.Sigmoid())
+    optimiser = torch.optim.SGD(net.parameters(), 0.1)
+    generated = []
+    for file, tunes in (("net.pt2", False), ("net.pt2", False), ("tuned.pt2", True)):
+        if tunes:
+            net(torch.randn(4, 2, 5, 5)).square().sum().backward()
+            optimiser.step()
+        torch.export.save(torch.export.export(net.eval(), (torch.zeros(1, 2, 5, 5),)), tmp_path / file)
+        name = ("--name", "net", "--architecture", architecture)
+        done = heepgen("sw", tmp_path / file, "-o", tmp_path / "app", *name)
+        assert done.exit_code == 0, done.output
+        generated.append(contents(tmp_path / "app" / "gen"))
+    once, again, tuned = generated
+    assert again == once
+    assert tuned.keys() == once.keys() and {name for name in once if once[name] != tuned[name]} == WEIGHTS
+    text = (ROOT / "docs" / "firmware.md").read_text().partition("## New weights\n")[2].partition("\n## ")[0]
+    assert {name for name in re.findall("`([^` ]+)`", text) if name in once} == WEIGHTS
 
 
 def test_what_the_user_removed_stays_removed(app, models):
