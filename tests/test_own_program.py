@@ -211,3 +211,61 @@ def test_the_sensor_loop_of_the_documents_classifies_as_pytorch_does(app):
         classes = [int(model(x).argmax()) for x in inputs]
     assert json.loads((app / "out.json").read_text())["uart"] == "".join(f"class {n}\n" for n in classes)
     assert len(set(classes)) > 1
+
+
+SMALL = Config(rows=4, cols=4, ports=2)
+TASKS_EXAMPLE = ROOT / "examples" / "firmware" / "tasks.cpp"
+POLLING = """\
+#include "check.hpp"
+#include "model.hpp"
+static uint32_t calls;
+extern "C" void poll() { ++calls; }
+int main() {
+  __asm__ volatile("csrsi mstatus, 8");
+  const uint64_t start = model_cycles();
+  const heepstor::Status status = model_run();
+  const uint64_t cycles = model_cycles() - start;
+  uint32_t mstatus;
+  __asm__ volatile("csrr %0, mstatus" : "=r"(mstatus));
+  soc_puts(mstatus & 8 ? "interrupts on, calls " : "interrupts off, calls ");
+  heepstor::print_decimal(calls);
+  soc_puts("\\n");
+  return model_check(status, cycles);
+}
+"""
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tasks") / "app"
+    torch.manual_seed(5)
+    x = torch.randn(1, 2, 8, 8)
+    layers = (nn.Conv2d(2, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(288, 6), nn.Softmax(dim=-1), nn.Linear(6, 3))
+    net = nn.Sequential(*layers).eval()
+    generate_application(export(net, x), x.numpy(), SMALL, folder, ImportOptions(), name="tasks")
+    return folder
+
+
+def test_the_tasks_of_the_documents_work_while_the_accelerator_does(small):
+    code = TASKS_EXAMPLE.read_text().partition("\n")[2]
+    assert f"```cpp\n{code}```" in (ROOT / "docs" / "firmware.md").read_text()
+    own = Own(sources=[TASKS_EXAMPLE], defines=["HEEPGEN_WAIT=wait_for_accelerator"])
+    done = run(small, SMALL, own=own)
+    assert done.bit_exact
+    lists = (small / "gen" / "model.cpp").read_text().count("device.run(")
+    interrupts, turns = map(int, re.match(r"interrupts (\d+)\nturns of the other task (\d+)\n", done.uart).groups())
+    assert interrupts == lists == 2 and turns > 20
+
+
+def test_a_hook_may_return_at_once_and_interrupts_stay_as_the_program_has_them(small, tmp_path):
+    """No handler: the accelerator's interrupt, if it were taken, would end the program."""
+    source = tmp_path / "polling.cpp"
+    source.write_text(POLLING)
+    done = run(small, SMALL, own=Own(sources=[source], defines=["HEEPGEN_WAIT=poll"]))
+    assert done.bit_exact
+    assert int(re.match(r"interrupts on, calls (\d+)\n", done.uart)[1]) > 20
+
+
+def test_a_hook_that_is_missing_is_said(small):
+    with pytest.raises(HeepgenError, match="nothing defines absent"):
+        run(small, SMALL, own=Own(defines=["HEEPGEN_WAIT=absent"]))

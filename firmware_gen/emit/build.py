@@ -27,8 +27,8 @@ LINK_FLAGS = ("-static", "-Wl,--gc-sections")
 
 SOFTWARE = "USE_SOFTWARE_DNN_LAYER_OPERATORS"
 REPORT = "HEEPGEN_REPORT"
-SWITCHES = ("ENABLE_DEBUG_HEEPSTOR_ASSERTIONS", "PRINT_LAYER_CYCLES", REPORT, "HEEPGEN_MHZ")
-"""What generated files may be told by -DNAME=1, besides SOFTWARE, which also moves constants."""
+SWITCHES = ("ENABLE_DEBUG_HEEPSTOR_ASSERTIONS", "PRINT_LAYER_CYCLES", REPORT, "HEEPGEN_MHZ", "HEEPGEN_WAIT")
+"""What generated files may be told by -DNAME=VALUE, besides SOFTWARE, which also moves constants."""
 
 GCC = "riscv64-unknown-elf-"
 GCC_FLAGS = ("-march=rv32imfc_zicsr", "-mabi=ilp32f", "-ffreestanding")

@@ -47,6 +47,23 @@ uint64_t Accelerator::cycles() const {
   return static_cast<uint64_t>(read(HEEPSTOR_CYCLE_HI_REG)) << 32 | low;
 }
 
+#if defined(HEEPGEN_WAIT) && defined(__riscv)
+
+namespace {
+uint32_t interrupt;  // the accelerator's bit of mie
+}
+
+void Accelerator::enable_interrupt() const {
+  soc_fast_interrupt_enable(connection_.irq_line);
+  interrupt = soc_interrupt_mask(connection_.irq_line);
+}
+
+void unmask_interrupt() { __asm__ volatile("csrs mie, %0" ::"r"(interrupt) : "memory"); }
+
+void mask_interrupt() { __asm__ volatile("csrc mie, %0" ::"r"(interrupt) : "memory"); }
+
+#else
+
 // The interrupt only has to end wfi: it stays masked in mstatus, so there is no handler and no race.
 void Accelerator::enable_interrupt() const {
   soc_fast_interrupt_enable(connection_.irq_line);
@@ -54,6 +71,8 @@ void Accelerator::enable_interrupt() const {
   __asm__ volatile("csrci mstatus, 8\n\tcsrs mie, %0" ::"r"(soc_interrupt_mask(connection_.irq_line)));
 #endif
 }
+
+#endif
 
 void print_decimal(uint64_t value) {
   char digits[20];

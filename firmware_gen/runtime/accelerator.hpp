@@ -7,6 +7,11 @@
 #include "heepstor_regs.h"
 #include "soc.hpp"
 
+#ifdef HEEPGEN_WAIT
+/** The program's, called instead of wfi while the accelerator works; may return at any time, and is called again. */
+extern "C" void HEEPGEN_WAIT();
+#endif
+
 namespace heepstor {
 
 enum class Status : uint32_t {
@@ -52,12 +57,14 @@ class Accelerator {
   uint32_t read(uint32_t offset) const { return soc_register(connection_.slave_base + offset); }
   void write(uint32_t offset, uint32_t value) const { soc_register(connection_.slave_base + offset) = value; }
 
-  /** Lets its interrupt end `sleep`; there is no handler. */
+  /** Lets its interrupt end `sleep`; there is no handler. With HEEPGEN_WAIT mie and mstatus are the program's. */
   void enable_interrupt() const;
 
-  /** The CPU stands still until an enabled interrupt is pending. */
+  /** The CPU stands still until an enabled interrupt is pending, or does what HEEPGEN_WAIT says. */
   static void sleep() {
-#if defined(__riscv)
+#if defined(HEEPGEN_WAIT)
+    HEEPGEN_WAIT();
+#elif defined(__riscv)
     __asm__ volatile("wfi" ::: "memory");
 #endif
   }
@@ -68,6 +75,14 @@ class Accelerator {
  private:
   Connection connection_;
 };
+
+#if defined(HEEPGEN_WAIT) && defined(__riscv)
+/** In HEEPGEN_WAIT: lets the accelerator's interrupt be taken, if mstatus.MIE is set. It is pending until the program
+ * has seen that the accelerator is done. */
+void unmask_interrupt();
+/** In the handler: keeps the interrupt from being taken again. */
+void mask_interrupt();
+#endif
 
 /** One sentence per status; for wrong_hardware both names follow. */
 void print_status(Status status, const Accelerator& accelerator, const Identity& expected);
