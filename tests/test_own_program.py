@@ -12,6 +12,7 @@ from torch import nn
 
 from firmware_gen.frontend.exported.importer import export
 from gen.cli import main
+from gen.flows.application import Application
 from gen.flows.program import Own
 from gen.flows.run import run
 from gen.flows.sw import ImportOptions, generate_application
@@ -269,3 +270,60 @@ def test_a_hook_may_return_at_once_and_interrupts_stay_as_the_program_has_them(s
 def test_a_hook_that_is_missing_is_said(small):
     with pytest.raises(HeepgenError, match="nothing defines absent"):
         run(small, SMALL, own=Own(defines=["HEEPGEN_WAIT=absent"]))
+
+
+OTHER_SOC = ROOT / "examples" / "firmware" / "other_soc"
+PAGES = """\
+#include <stdio.h>
+#include <sys/mman.h>
+#include "soc.hpp"
+static void map(uintptr_t address, size_t bytes) {
+  const int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE;
+  void* const there = mmap(reinterpret_cast<void*>(address), bytes, PROT_READ | PROT_WRITE, flags, -1, 0);
+  if (there == MAP_FAILED) __builtin_trap();
+}
+[[gnu::constructor]] static void before() {
+  map(kAccelerator, 4096);
+  map(kUart, 4096);
+  map(kTimerLow & ~4095u, 4096);
+  map(kPlic, 0x201000);
+  reinterpret_cast<volatile uint8_t*>(uintptr_t{kUart})[kUartLineStatus] = kUartEmpty;
+}
+[[gnu::destructor]] static void after() {
+  soc_fast_interrupt_enable(15);
+  const bool enabled = device(kPlic + 4 * 37) == 1 && device(kPlicEnable + 4) == 1u << 5;
+  soc_register(0xf0000004) = 1;
+  const bool there = device(kAccelerator + 4) == 1;
+  const bool said = *reinterpret_cast<volatile char*>(uintptr_t{kUart}) == '\\n';
+  printf("%d %d %d\\n", enabled, there, said);
+}
+"""
+
+
+@pytest.mark.parametrize("standard", ["c++14", "c++17"])
+def test_the_soc_of_the_documents_is_all_that_generated_code_asks_for(generated, tmp_path, standard):
+    """On the host: pages in place of its registers, and no header or source of the virtual X-HEEP."""
+    from sim.toolchain import host_compiler, run_tool
+
+    application = Application.open(generated)
+    folders = [OTHER_SOC, *application.include_dirs]
+    (tmp_path / "pages.cpp").write_text(PAGES)
+    flags = [f"-std={standard}", "-O0", "-mfma", "-ffp-contract=off", "-no-pie", "-Wall", "-Wextra", "-Werror"]
+    for mode in ("software", "accelerator"):
+        defines = [f"-D{name}={value}" for name, value in application.manifest[mode]["defines"].items()]
+        defines += ["-DENABLE_DEBUG_HEEPSTOR_ASSERTIONS=1", "-DPRINT_LAYER_CYCLES=1"]
+        sources = [generated / "main.cpp", tmp_path / "pages.cpp", *application.sources]
+        command = [*host_compiler(), *flags, *defines, *(f"-I{f}" for f in folders), *sources, "-o", tmp_path / mode]
+        run_tool(command, "compiling for another SoC")
+    assert run_tool([tmp_path / "software"], "running the network") == "1 1 1\n"
+
+
+def test_the_documents_name_everything_that_generated_code_asks_of_a_soc():
+    text = (ROOT / "docs" / "firmware.md").read_text().partition("## Another SoC\n")[2]
+    code = (OTHER_SOC / "soc.hpp").read_text().partition("\n")[2]
+    assert f"```cpp\n{code}```" in text
+    files = [p for p in (ROOT / "firmware_gen").rglob("*") if p.suffix in {".hpp", ".cpp", ".j2"}]
+    asked = {n for p in files if p.parent.name != "boot" for n in re.findall(r"\b(soc_\w+)\(", p.read_text())}
+    table = "".join(line for line in text.splitlines() if line.startswith("| `"))
+    assert set(re.findall(r"`(soc_\w+)\(", table)) == asked
+    assert set(re.findall(r"^(?:\[\[noreturn\]\] )?inline [^(]*\b(soc_\w+)\(", code, re.M)) == asked
