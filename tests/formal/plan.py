@@ -76,7 +76,7 @@ _HEAD_MACROS = {
 _SLAVE, _REGISTER_HEAD = "descriptor/control/slave.py", "bus/register_head.py"
 
 FIFOS = ((6, 8), (32, 8), (65, 4), (35, 2), (4, 16))
-"""Width and depth; the data are only kept, so a wide word says no more than a narrow one. pdr does not end at depth 32."""
+"""Width and depth; the data are only kept: a wide word says no more than a narrow one. pdr does not end at depth 32."""
 
 PROOFS = (
     Proof(
