@@ -47,12 +47,14 @@ SHAPED = {
 
 
 def on_grid(model):
-    """Integer weights with 127 in every channel: INT8 holds them as they are."""
+    """Integer weights with 127 in every channel, which INT8 holds as they are, and biases that float32 sums keep."""
     with torch.no_grad():
         for layer in model.modules():
             if isinstance(layer, nn.Conv2d | nn.Linear):
                 layer.weight.copy_((layer.weight * 300).clamp(-120, 120).round())
                 layer.weight.reshape(len(layer.weight), -1)[:, 0] = 127
+                if layer.bias is not None:
+                    layer.bias.copy_((layer.bias * 64).round() / 64)
     return model.eval()
 
 

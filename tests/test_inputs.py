@@ -238,7 +238,7 @@ def test_models_are_looked_for_before_anything_is_loaded(tmp_path):
     )
     for name, words in (
         ("absent.pt2", "does not exist"),
-        ("app", "app/gen/model.pt2"),
+        ("app", "is not an application"),
         ("fifo.pt2", "no regular file"),
     ):
         done = subprocess.run(

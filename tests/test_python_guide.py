@@ -33,6 +33,7 @@ def test_the_guide_has_every_call_and_the_notebook_too():
     assert calls and all(f"net.{name}(" in GUIDE and f"net.{name}(" in cells for name in calls)
 
 
+@pytest.mark.slow
 def test_the_notebook_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     notebook = nbformat.read(NOTEBOOK, 4)

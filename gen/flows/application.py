@@ -176,11 +176,16 @@ def check_hardware(application: Application, system: System) -> None:
     own = application.config
     if own.hash != system.hash:
         raise HeepgenError(
-            f"{application.folder} was generated for {own.architecture}, {geometry(own)} (configuration "
-            f"0x{own.hash:08x}), and would refuse to run on {system.architecture}, {geometry(system)} "
-            f"(0x{system.hash:08x}): generate it again with heepgen sw, or leave out --config, --architecture and the "
-            "flags of its options."
+            f"{application.folder} was generated for {_named(own)} (configuration 0x{own.hash:08x}), and would refuse "
+            f"to run on {_named(system)} (0x{system.hash:08x}): generate it again with heepgen sw, or leave out "
+            "--config, --architecture and the flags of its options."
         )
+
+
+def _named(system: System) -> str:
+    """The hardware in words, its architecture among them."""
+    words = geometry(system)
+    return words if words.startswith(system.architecture) else f"{system.architecture}, {words}"
 
 
 def _damaged(folder: Path, name: str, wrong: str) -> HeepgenError:
