@@ -166,6 +166,7 @@ def link(folder, network, config):
         )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("network", bench.MEMORY)
 def test_networks_with_larger_banks_fit_them_and_need_them(tmp_path, network):
     config = Config(**bench.MEMORY[network])

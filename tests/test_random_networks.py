@@ -47,6 +47,7 @@ def test_same_seed_same_network():
     assert all(torch.equal(p, q) for p, q in zip(a.model.parameters(), b.model.parameters(), strict=True))
 
 
+@pytest.mark.slow
 def test_every_operator_occurs():
     gone = {ir.BatchNorm, ir.Identity}
     classes = {c for c in vars(ir).values() if isinstance(c, type) and issubclass(c, ir.Node)}
