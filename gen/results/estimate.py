@@ -9,7 +9,7 @@ from rich.text import Text
 
 from gen.results import tables
 from gen.results.result import Result
-from gen.results.schema import COUNT, FLAG, SHAPE, TEXT, Fields, Schema, each, record
+from gen.results.schema import COUNT, FLAG, LAYER, TEXT, Fields, Schema, each, record
 from gen.results.tables import Column
 
 
@@ -40,10 +40,7 @@ _ESTIMATE: Fields = {
         each(
             record(
                 {
-                    "name": (TEXT, "as in the model"),
-                    "op": (TEXT, "its operator"),
-                    "shape": (SHAPE, "of its output"),
-                    "macs": (COUNT, "multiply-accumulates"),
+                    **LAYER,
                     "on_cpu": (FLAG, "whether the CPU computes it: all but `macs` are 0 then"),
                     "cycles": (COUNT, "from the end of the layer before it"),
                     "bound_cycles": (COUNT, "what array and bus allow: max(vectors, bus words / ports)"),

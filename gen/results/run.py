@@ -8,7 +8,7 @@ from rich.console import RenderableType
 
 from gen.results.design import DESIGN
 from gen.results.result import Result
-from gen.results.schema import COUNT, FLAG, NUMBER, SHAPE, TEXT, Fields, Kind, Schema, each, maybe, named, record
+from gen.results.schema import COUNT, FLAG, LAYER, NUMBER, SHAPE, TEXT, Fields, Kind, Schema, each, maybe, named, record
 from hls.lib.probe import KINDS
 
 if TYPE_CHECKING:
@@ -92,10 +92,7 @@ IMPORT_CHECK: Kind = record(
 )
 """How the import compares with the model's own program."""
 _LAYER: Fields = {
-    "name": (TEXT, "as in the model"),
-    "op": (TEXT, "its operator"),
-    "shape": (SHAPE, "of its output"),
-    "macs": (COUNT, "multiply-accumulates"),
+    **LAYER,
     "cycles": (COUNT, "of the accelerator's clock, from the end of the layer before it"),
     "bound_cycles": (COUNT, "what array and bus allow: max(vectors, bus words / ports); 0 on the CPU"),
     "bus_words": (COUNT, "32-bit words that crossed the bus"),

@@ -46,6 +46,13 @@ def record(fields: Fields, optional: Collection[str] = (), others: Kind | None =
 
 SHAPE: Kind = each(COUNT)
 ANYTHING: Kind = {}
+LAYER: Fields = {
+    "name": (TEXT, "as in the model"),
+    "op": (TEXT, "its operator"),
+    "shape": (SHAPE, "of its output"),
+    "macs": (COUNT, "multiply-accumulates"),
+}
+"""What every result says of a layer first."""
 
 
 @dataclass(frozen=True)
