@@ -18,6 +18,7 @@ from torch import nn
 
 from examples import data
 from examples.example import Example, images
+from examples.modern.networks import EXAMPLES as MODERN
 from examples.networks import NETWORKS
 from examples.speed import NETWORK, speeds
 from firmware_gen.architectures.registry import load_config
@@ -45,10 +46,11 @@ PUBLISHED = {
 """HEEPstor's array and firmware, measured in RTL simulation."""
 
 MEMORY: dict[str, dict[str, Any]] = {
-    "fc-autoencoder-clip": {"bank_kib": 128, "memory_banks": 8, "memory_banks_interleaved": (8,)}
+    "fc-autoencoder-clip": {"bank_kib": 128, "memory_banks": 8, "memory_banks_interleaved": (8,)},
+    "mobilenet-v3-small-0.5": {"bank_kib": 128},
 }
 """Where the default does not do: 196 inputs at once are 0.5 MB, so are the outputs, and so are the bits that the
-firmware compares these with."""
+firmware compares these with; MobileNetV3's weights are 0.4 MB."""
 
 GEOMETRIES = ("8x8p2", "4x4p1", "16x16p4")
 
@@ -60,7 +62,7 @@ LONG_CONV = Example(
 )
 """One layer, 36,864 vectors on 8x8: how much of a long layer the array computes. It is never trained."""
 
-MEASURED = NETWORKS | {LONG_CONV.name: LONG_CONV}
+MEASURED: dict[str, Example] = NETWORKS | {example.name: example for example in (LONG_CONV, *MODERN)}
 
 
 def prepare(example: Example, folder: Path) -> tuple[Path, Path]:

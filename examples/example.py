@@ -11,18 +11,19 @@ import torch
 from torch import nn
 
 from examples import common, data
+from hls.errors import HeepgenError
 
 
 @dataclass(frozen=True)
 class Example:
     """`input_shape` includes the batch of one inference; `layers` makes the network, unseeded; `load` reads the data
-    for an input shape from a folder, or the bundled ones when None. `bundled` limits the training samples used
-    without the real data set."""
+    for an input shape from a folder, or the bundled ones when None. A network without `load` is only measured.
+    `bundled` limits the training samples used without the real data set."""
 
     name: str
     input_shape: tuple[int, ...]
     layers: Callable[[], nn.Module]
-    load: Callable[[tuple[int, ...], str | Path | None], data.Data]
+    load: Callable[[tuple[int, ...], str | Path | None], data.Data] | None = None
     epochs: int = 10
     task: common.Task = common.CLASSIFICATION
     batch: int = 64
@@ -36,7 +37,10 @@ class Example:
             return self.layers().eval()
 
     def load_data(self, folder: str | Path | None = None) -> data.Data:
-        """The real data set from `folder`, or the bundled data, when None."""
+        """The real data set from `folder`, or the bundled data, when None. Raises `HeepgenError` for a network
+        that has neither."""
+        if self.load is None:
+            raise HeepgenError(f"{self.name} has no data set: it is measured with random weights.")
         samples = self.load(self.input_shape, folder)
         return samples if folder is not None or self.bundled is None else samples.first(self.bundled)
 
