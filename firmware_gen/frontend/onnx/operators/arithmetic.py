@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: Apache-2.0
+"""ONNX's arithmetic, and what leaves every element as it is."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+if TYPE_CHECKING:
+    from firmware_gen.frontend.onnx.network import Node
+
+from firmware_gen.frontend.onnx.operators.registry import Function, handles, plain
+
+plain("Neg", torch.neg, 13)
+plain("Identity", torch.clone, 25)
+plain("Add", torch.add, 14, "aa")
+plain("Sub", torch.sub, 14, "aa")
+plain("Mul", torch.mul, 14, "aa")
+plain("Div", torch.div, 14, "aa")
+plain("Sum", lambda first, *others: sum(others, first.clone()), 13, "a*")
+plain("Mean", lambda *inputs: sum(inputs[1:], inputs[0].clone()) / len(inputs), 13, "a*")
+
+
+@handles("Dropout", 22, "xcc", "seed")
+def _dropout(node: Node) -> Function:
+    if node.has(2) and node.constant(2):
+        raise node.refuse("training_mode is true; export the model in evaluation mode")
+    return torch.clone
+
+
+@handles("Cast", 28, attributes="to saturate round_mode")
+def _cast(node: Node) -> Function:
+    if node.get("to") != 1:
+        raise node.refuse("the model computes in float32; casting to another type is not supported")
+    return torch.clone
+
+
+@handles("Pow", 15, "xc")
+def _pow(node: Node) -> Function:
+    if node.constant(1).size != 1 or node.constant(1).item() != 2:
+        raise node.refuse("its exponent is not 2; the square is supported")
+    return torch.square

@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: Apache-2.0
+"""ONNX's pooling and reductions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+if TYPE_CHECKING:
+    from firmware_gen.frontend.onnx.network import Node
+
+from firmware_gen.frontend.onnx.operators.registry import Function, handles
+from firmware_gen.frontend.onnx.operators.windows import padded, window, window_pads
+
+
+@handles("MaxPool AveragePool", 22, "x",
+          "auto_pad ceil_mode count_include_pad dilations kernel_shape pads strides storage_order")  # fmt: skip
+def _pool(node: Node) -> Function:
+    """PyTorch pads both ends alike, by at most half a window: some windows more, and what is too much is cut off."""
+    kernel, stride, dilation = window(node, node.get("kernel_shape"))
+    rank, average = len(kernel), node.op == "AveragePool"
+    pads, counted = window_pads(node, kernel, stride, dilation), average and bool(node.get("count_include_pad"))
+    spans = [(k - 1) * d + 1 for k, d in zip(kernel, dilation, strict=True)]
+    if average and any(d != 1 for d in dilation):
+        raise node.refuse(f"dilations={dilation}; 1 is supported")
+    wanted = _pooled_size(node, pads, spans, stride)
+    inner = None if counted else pads[:rank]
+    if not all(_inside(*axis) for axis in zip(node.shape()[2:], pads, kernel, dilation, stride, wanted, strict=False)):
+        raise node.refuse(f"pads={pads} of windows {spans}: some windows lie in the padding, which is not supported")
+    if inner and not all(_reached(*axis) for axis in zip(node.shape()[2:], inner, spans, stride, wanted, strict=True)):
+        moved = [next((q for q in range(p, k // 2 + 1, s) if _reached(n, q, k, s, out + (q - p) // s)), None)
+                 for n, p, k, s, out in zip(node.shape()[2:], inner, spans, stride, wanted, strict=True)]  # fmt: skip
+        inner = [q for q in moved if q is not None]
+    if not inner or len(inner) < rank:
+        if average and not counted and any(pads):
+            raise node.refuse(f"pads={pads} of a kernel {kernel} with strides={stride}, not counted; less is supported")
+        inner, outer = [0] * rank, pads
+    else:
+        outer = [0] * 2 * rank
+    first = [0 if any(outer) else (q - p) // s for q, p, s in zip(inner, pads, stride, strict=False)]
+    room = [n + 2 * q + outer[i] + outer[rank + i] - k
+            for i, (n, q, k) in enumerate(zip(node.shape()[2:], inner, spans, strict=True))]  # fmt: skip
+    ceil = any(free // s + 1 < low + out for free, s, low, out in zip(room, stride, first, wanted, strict=True))
+    pool = getattr(F, f"{'avg' if average else 'max'}_pool{rank}d")
+
+    def run(x: torch.Tensor) -> torch.Tensor:
+        x = padded(x, outer, 0.0 if average else -torch.inf)
+        y: torch.Tensor = (
+            pool(x, kernel, stride, inner, ceil, counted) if average else pool(x, kernel, stride, inner, dilation, ceil)
+        )
+        for axis, (low, out) in enumerate(zip(first, wanted, strict=True), 2):
+            y = y if y.shape[axis] == out else torch.ops.aten.slice(y, axis, low, low + out)
+        return y
+
+    return run
+
+
+def _inside(size: int, pad: int, kernel: int, dilation: int, step: int, wanted: int) -> bool:
+    """Whether every window has a place in the input."""
+    places = np.arange(wanted)[:, None] * step - pad + np.arange(kernel) * dilation
+    return bool(((places >= 0) & (places < size)).any(1).all())
+
+
+def _reached(size: int, pad: int, span: int, step: int, wanted: int) -> bool:
+    """Whether PyTorch's pooling has `wanted` windows, the last of which it may let run past the padding."""
+    return 2 * pad <= span and (wanted - 1) * step < size + pad and -(-(size + 2 * pad - span) // step) + 1 >= wanted
+
+
+@handles("GlobalAveragePool GlobalMaxPool", 22)
+def _global_pool(node: Node) -> Function:
+    space = tuple(range(2, len(node.shape())))
+    if not space:
+        raise node.refuse(f"its input has shape {node.shape()}, which has no space")
+    reduced = torch.amax if node.op == "GlobalMaxPool" else torch.mean
+    return lambda x: reduced(x, space, keepdim=True)
+
+
+def _pooled_size(node: Node, pads: Sequence[int], spans: Sequence[int], stride: Sequence[int]) -> list[int]:
+    """With ceil_mode no window begins in the padding at the end."""
+    rank, size = len(spans), []
+    for i, (n, span, step) in enumerate(zip(node.shape()[2:], spans, stride, strict=True)):
+        free = n + pads[i] + pads[rank + i] - span
+        if free < 0 or (node.get("ceil_mode") and free % step and node.get("auto_pad") != "NOTSET"):
+            raise node.refuse(f"windows of {span} with pads={pads} do not fit into its input {node.shape()}")
+        out = (-(-free // step) if node.get("ceil_mode") else free // step) + 1
+        size.append(out - 1 if (out - 1) * step >= n + pads[i] else out)
+    return size
+
+
+@handles("ReduceMean ReduceMax ReduceMin ReduceSum", 20, "xc", "keepdims noop_with_empty_axes")
+def _reduce(node: Node) -> Function:
+    axes, keep = node.axes(1) or list(range(len(node.shape()))), bool(node.get("keepdims"))
+    if not node.axes(1) and node.get("noop_with_empty_axes"):
+        return torch.clone
+    if node.op == "ReduceMin":
+        return lambda x: -torch.amax(-x, axes, keepdim=keep)
+    if node.op == "ReduceMax":
+        return lambda x: torch.amax(x, axes, keepdim=keep)
+    if node.op == "ReduceSum":
+        return lambda x: torch.sum(x, axes, keepdim=keep)
+    return lambda x: torch.mean(x, axes, keepdim=keep)

@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The table of ONNX operators: one handler each, which says what it understands, and what it is in PyTorch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+if TYPE_CHECKING:
+    from firmware_gen.frontend.onnx.network import Node
+
+Function = Callable[..., torch.Tensor | tuple[torch.Tensor, ...]]
+Build = Callable[["Node"], Function]
+
+FOLDABLE = frozenset(
+    ("Constant", "ConstantOfShape", "Gather", "Concat", "Unsqueeze", "Squeeze", "Slice", "Split", "Cast", "CastLike",
+     "Add", "Sub", "Mul", "Div", "Neg", "Abs", "Sqrt", "Reciprocal", "Exp", "Log", "Pow", "Mod", "Floor", "Ceil",
+     "Round", "Max", "Min", "Sum", "Equal", "Greater", "Less", "Not", "And", "Or", "Where", "Reshape", "Transpose",
+     "Flatten", "Expand", "Tile", "Range", "ReduceSum", "ReduceProd", "ReduceMax", "ReduceMin", "Identity", "MatMul",
+     "DequantizeLinear")
+)  # fmt: skip
+"""Operators that are evaluated when they depend on constants only."""
+OF_SHAPE = frozenset(("Shape", "Size"))
+"""Operators that look at no value of their input."""
+
+
+@dataclass(frozen=True)
+class Handler:
+    """`build` turns a node into a function of tensors.
+
+    newest: the last version of the operator's definition that `build` was written for.
+    inputs: one letter per input: x is computed by the model, a may be either, w is a constant; these are what the
+        function takes. c is a constant that only `build` looks at. The last one with * stands for any number.
+    attributes: those understood, with the values understood, None for any. All others must have ONNX's default.
+    """
+
+    build: Build
+    newest: int
+    inputs: str
+    attributes: dict[str, tuple[Any, ...] | None]
+
+    def kinds(self, count: int) -> str:
+        """A letter for each of `count` inputs; - for those beyond what is understood."""
+        if self.inputs.endswith("*"):
+            return self.inputs[:-1].ljust(count, self.inputs[-2])[:count]
+        return self.inputs.ljust(count, "-")[:count]
+
+
+HANDLERS: dict[str, Handler] = {}
+
+
+def handles(
+    names: str, newest: int, inputs: str = "x", attributes: str = "", **values: tuple[Any, ...]
+) -> Callable[[Build], Build]:
+    def register(build: Build) -> Build:
+        understood: dict[str, tuple[Any, ...] | None] = {**dict.fromkeys(attributes.split()), **values}
+        HANDLERS.update({name: Handler(build, newest, inputs, understood) for name in names.split()})
+        return build
+
+    return register
+
+
+def plain(names: str, function: Function, newest: int, inputs: str = "x") -> None:
+    handles(names, newest, inputs)(lambda node: function)

@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: Apache-2.0
+"""ONNX's operators that move, cut, join or repeat."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+
+if TYPE_CHECKING:
+    from firmware_gen.frontend.onnx.network import Node
+
+from firmware_gen.frontend.onnx.operators.registry import Function, handles
+from firmware_gen.frontend.onnx.operators.windows import padded
+
+
+@handles("Concat", 13, "a*", "axis")
+def _concat(node: Node) -> Function:
+    return lambda *parts: torch.cat(parts, node.get("axis"))
+
+
+@handles("Flatten", 25, attributes="axis")
+def _flatten(node: Node) -> Function:
+    shape, axis = node.shape(), node.get("axis")
+    return lambda x: x.reshape(math.prod(shape[:axis]), math.prod(shape[axis:]))
+
+
+@handles("Transpose", 25, attributes="perm")
+def _transpose(node: Node) -> Function:
+    return lambda x: x.permute(node.get("perm", list(range(x.ndim))[::-1]))
+
+
+@handles("Reshape", 25, "xc", "allowzero")
+def _reshape(node: Node) -> Function:
+    shape = node.numbers(1)
+    if not node.get("allowzero"):
+        shape = [node.shape()[axis] if size == 0 else size for axis, size in enumerate(shape)]
+    return lambda x: x.reshape(shape)
+
+
+@handles("Squeeze", 25, "xc")
+def _squeeze(node: Node) -> Function:
+    axes = node.axes(1)
+    return lambda x: x.squeeze() if axes is None else x.squeeze(tuple(axes))
+
+
+@handles("Unsqueeze", 25, "xc")
+def _unsqueeze(node: Node) -> Function:
+    rank, sizes = len(node.shape()) + len(node.numbers(1)), iter(node.shape())
+    places = {a % rank for a in node.numbers(1)}
+    shape = [1 if axis in places else next(sizes) for axis in range(rank)]
+    return lambda x: x.reshape(shape)
+
+
+@handles("Expand", 13, "xc")
+def _expand(node: Node) -> Function:
+    shape = torch.broadcast_shapes(node.shape(), node.numbers(1))  # type: ignore[no-untyped-call]
+    return lambda x: x.expand(shape)
+
+
+@handles("Split", 18, "xc", "axis num_outputs")
+def _split(node: Node) -> Function:
+    axis, sizes = node.get("axis"), node.numbers(1)
+    if not node.has(1):
+        parts, size = node.get("num_outputs"), node.shape()[axis]
+        each = -(-size // parts)
+        sizes = [each] * (parts - 1) + [size - each * (parts - 1)]
+    return lambda x: torch.split(x, sizes, axis)
+
+
+@handles("Slice", 13, "xcccc")
+def _slice(node: Node) -> Function:
+    starts, ends = node.numbers(1), node.numbers(2)
+    axes, steps = node.axes(3) or range(len(starts)), node.numbers(4) or [1] * len(starts)
+    if min(steps) < 1:
+        raise node.refuse(f"steps={steps}; positive steps are supported")
+
+    def run(x: torch.Tensor) -> torch.Tensor:
+        for axis, start, end, step in zip(axes, starts, ends, steps, strict=True):
+            first, last, step = slice(start, end, step).indices(x.shape[axis])
+            x = torch.ops.aten.slice(x, axis, first, last, step)
+        return x if starts else x.clone()
+
+    return run
+
+
+@handles("Pad", 25, "xccc", "mode", mode=("constant",))
+def _pad(node: Node) -> Function:
+    rank, given = len(node.shape()), node.numbers(1)
+    axes = node.axes(3)
+    axes = list(range(rank)) if axes is None else axes
+    pads, value = [0] * 2 * rank, float(node.constant(2)) if node.has(2) else 0.0
+    for place, axis in enumerate(axes):
+        pads[axis], pads[rank + axis] = given[place], given[len(axes) + place]
+    return lambda x: padded(x, pads, value) if any(pads) else x.clone()
+
+
+@handles("DepthToSpace", 28, "x", "blocksize", mode=("DCR", "CRD"))
+def _depth_to_space(node: Node) -> Function:
+    block = node.get("blocksize")
+    if node.get("mode") == "CRD":
+        return lambda x: F.pixel_shuffle(x, block)
+    return lambda x: F.pixel_shuffle(F.channel_shuffle(x, block * block), block)
+
+
+@handles("SpaceToDepth", 28, "x", "blocksize", mode=("DCR",))
+def _space_to_depth(node: Node) -> Function:
+    block = node.get("blocksize")
+    return lambda x: torch.cat([x[:, :, i::block, j::block] for i in range(block) for j in range(block)], 1)
