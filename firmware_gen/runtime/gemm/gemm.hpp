@@ -245,22 +245,25 @@ class Gemm {
   [[gnu::noinline]] void each_run(const kernels::Window& w, const Axes& axes, Inside rows, Inside columns,
                                   const Block& block, Place place, const float* in, int32_t y, int32_t x, bool first,
                                   int32_t pixels, int32_t count) {
+    const bool one_position = block.first.inner + block.taps <= axes.inner && axes.inner_x == 0;  // of the kernel
+    if (one_position) {
+      rows = inside(w.out_height, w.stride_y, w.top - block.first.ky * w.dilation_y, 0, w.height);
+      columns = inside(w.out_width, w.stride_x, w.left - block.first.middle * axes.middle_x, 0, w.width);
+    }
+    const bool whole_rows = columns.last - columns.first == w.out_width;
     for (int32_t slot = 0; slot < pixels;) {
       const bool middle = y >= rows.first && y < rows.last;
       const bool inside = middle && x >= columns.first && x < columns.last;
-      const int32_t end = inside ? columns.last : middle && x < columns.first ? columns.first : w.out_width;
+      int32_t end = inside ? columns.last : middle && x < columns.first ? columns.first : w.out_width;
+      if (kStreamed && inside && whole_rows) end += (rows.last - 1 - y) * w.out_width;
       const int32_t run = detail::least(end - x, pixels - slot);
       if (inside && (kStreamed || block.words.contiguous)) whole(block.words, place, slot, first, run, count);
+      else if (kStreamed && one_position && !inside) zeros(block.taps, slot, first, run, count);
       else gathered(w, axes, block, in, y, x, slot, first, run, count);
       slot += run;
-      x += run;
+      for (x += run; x >= w.out_width; x -= w.out_width, ++y) place.at += place.wrap;
       place.at += run * place.step;
-      place.left -= run;
-      if (x == w.out_width) {
-        x = 0, ++y;
-        place.at += place.wrap;
-        place.left = place.width;
-      }
+      place.left = w.out_width - x;
     }
   }
 
@@ -302,6 +305,12 @@ class Gemm {
       slot += rows;
       run -= rows;
     }
+  }
+
+  /** The products of zeros, for pixels whose windows have nothing else of a block. */
+  void zeros(int32_t taps, int32_t slot, bool first, int32_t run, int32_t count) {
+    for (int32_t i = 0; i < taps; ++i) buffers_.row[i] = 0.0f;
+    whole({0, true}, {buffers_.row, 0, run, run, 0}, slot, first, run, count);
   }
 
   void multiply_rows(const float* a, int32_t a_stride, int32_t slot, int32_t rows, bool first, int32_t count) {
@@ -357,11 +366,12 @@ class Gemm {
                      int32_t x, float* row) {
     const int32_t start = y * w.in.row + x * w.in.column;
     each_tap(axes, block.first, block.taps, [&](const Tap& tap, int32_t run) HEEPSTOR_GEMM_INLINE {
-      const int32_t iy = y + tap.ky * w.dilation_y;
-      int32_t ix = x + tap.middle * axes.middle_x + tap.inner * axes.inner_x;
+      const uint32_t iy = static_cast<uint32_t>(y + tap.ky * w.dilation_y);
+      const uint32_t width = iy < static_cast<uint32_t>(w.height) ? static_cast<uint32_t>(w.width) : 0;
+      uint32_t ix = static_cast<uint32_t>(x + tap.middle * axes.middle_x + tap.inner * axes.inner_x);
       int32_t offset = start + offset_of(axes, tap);
-      for (; run; --run, ix += axes.inner_x, offset += axes.inner_step)
-        *row++ = iy >= 0 && iy < w.height && ix >= 0 && ix < w.width ? in[offset] : 0.0f;
+      for (; run; --run, ix += static_cast<uint32_t>(axes.inner_x), offset += axes.inner_step)
+        *row++ = ix < width ? in[offset] : 0.0f;
     });
   }
 
