@@ -17,7 +17,7 @@ from hls.config_file import as_value, read_tree, shown, unknown
 from hls.errors import HeepgenError
 from hls.keywords import KEYWORDS
 
-INTERFACE_VERSION = 3
+INTERFACE_VERSION = 4
 """Of registers and descriptor."""
 
 ARITHMETICS = ("aligned", "fma")
@@ -67,6 +67,11 @@ Allowed = tuple[str, Callable[[Any], bool]]
 def integer(low: int, high: int) -> Allowed:
     """The integers from `low` to `high`."""
     return f"an integer from {low} to {high}", lambda v: _is_int(v) and low <= v <= high
+
+
+def flag() -> Allowed:
+    """Yes or no."""
+    return "true or false", lambda v: isinstance(v, bool)
 
 
 def power_of_two(low: int, high: int) -> Allowed:
@@ -229,6 +234,12 @@ class Config(System):
         "scratchpad for tensors between layers, FP32 words; 0 leaves it out",
         section="buffers",
         in_hash=True,
+    )
+    functions: bool = option(
+        True, *flag(), "function unit: Sigmoid, SiLU, GELU and others of outputs, from tables", section="", in_hash=True
+    )
+    multiply: bool = option(
+        True, *flag(), "outputs may be multiplied by the second operand, not only added to it", section="", in_hash=True
     )
 
     @property

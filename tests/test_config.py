@@ -21,6 +21,8 @@ OTHER = {
     "scratchpad_words": 0,
     "weight_bytes": 2048,
     "accumulator_entries": 128,
+    "functions": False,
+    "multiply": False,
 }
 AROUND = {
     "memory_banks": 6,

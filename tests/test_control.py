@@ -11,7 +11,8 @@ from cycle_bench import bus, chance, flag, replay, seeded, simulate
 from hls.bus.head import MAGIC, VERSION
 from hls.bus.obi import Slave
 from hls.config import Config
-from hls.descriptor.control.control import STAGE_FIELDS, Events, Stages, control
+from hls.descriptor.control.control import Events, Stages, control, stage_fields
+from hls.descriptor.control.fetch import CHECKED
 from hls.descriptor.control.slave import Regions
 from hls.descriptor.interface.registers import COUNTERS, ERRORS, REGISTER, REGISTERS
 from hls.descriptor.interface.rules import contradiction
@@ -22,7 +23,7 @@ BASES = (0x1000, 0x20000, 0xFFFF0000, 0x8)
 OVERHEADS = {"doorbell": 6, "fetch": 6, "layer": 1, "irq": 2}
 """Cycles: doorbell and start to next start beyond one per beat of a descriptor; end of layer to start; to interrupt."""
 
-STAGES = tuple(STAGE_FIELDS)
+STAGES = tuple(stage_fields(Config()))
 LEVELS = {
     "load": "load_done",
     "weights": "weights_idle",
@@ -65,6 +66,7 @@ def legal_descriptor(rng, config, **fixed):
         "uniform": rng.randint(0, 1),
         "residual": rng.randint(0, 1),
         "acc_init": 0,
+        **dict.fromkeys(CHECKED.split(), 0),
         "max": rng.randint(0, 1),
         "strip_px": strip,
         "first_px": rng.randint(1, strip),
@@ -131,7 +133,7 @@ class Bench:
             setattr(self, name, flag())
         for name in ["watchdog", "fault_addr", "timeout_addr"]:
             setattr(self, name, bus(32))
-        self.slave, self.windows, self.events, self.stages = Slave(), Regions(), Events(), Stages()
+        self.slave, self.windows, self.events, self.stages = Slave(), Regions(), Events(), Stages(config)
         self.fetch_req, self.profile_req, self.rsp_data = Request(ports), Request(ports, data=True), bus(32 * ports)
         self.unit = control(
             self.clk,
@@ -351,11 +353,11 @@ def make_bench(program, config, key, **options):
     return bench
 
 
-def expected_jobs(layers):
+def expected_jobs(layers, config):
     """What each stage gets of each layer."""
     return {
         stage: [{name: values[name] for name in fields.split()} for values in map(decoded, layers)]
-        for stage, fields in STAGE_FIELDS.items()
+        for stage, fields in stage_fields(config).items()
     }
 
 
@@ -398,7 +400,7 @@ def test_runs_a_list(ports, pace, with_waves):
 
         bench = make_bench(program, config, (ports, pace), pace=pace)
         bench.run(vcd=vcd)
-        assert bench.jobs == expected_jobs(layers)
+        assert bench.jobs == expected_jobs(layers, bench.config)
         assert sum(count for _, count, _ in bench.fetched) == WORDS * len(layers)
         assert [addr for addr, _ in bench.records] == [
             (absolute(layer.profile_addr) + 4 * i) % (1 << 32) for layer in layers[::2] for i in range(8)
@@ -487,7 +489,9 @@ def test_counters():
         assert value
 
 
-COUNTED = [f for f in FIELDS if f.kind in ("uint", "int") and f.name not in ("LAST", "PROFILE")]
+COUNTED = [
+    f for f in FIELDS if f.kind in ("uint", "int") and f.name not in ("LAST", "PROFILE", *CHECKED.upper().split())
+]
 ZERO = [
     "load_c_count",
     "load_x_count",
@@ -673,7 +677,7 @@ def run_error(program, ports=2, key="error", cycles=4000):
     return bench
 
 
-ADDRESS_FIELDS = [f.name for f in FIELDS if f.kind == "addr"]
+ADDRESS_FIELDS = [f.name for f in FIELDS if f.kind == "addr" and f.held(Config())]
 
 
 @pytest.mark.parametrize("ports", [1, 3, 4])
@@ -890,7 +894,7 @@ def test_the_others_are_one_layer_ahead_of_a_held_stage(held):
         assert (yield read("LAYERS")) == (0 if stage == "drain" else 2)
         bench.held, bench.hold_stores = set(), False
         assert (yield from wait_until(DONE | ERROR)) == DONE
-        assert bench.jobs == expected_jobs(layers)
+        assert bench.jobs == expected_jobs(layers, bench.config)
 
     for initialised in (None, 0, 1):
         bench = make_bench(lambda bench, i=initialised: program(bench, i), config, (held, initialised), layer_cycles=1)

@@ -9,8 +9,8 @@ from fp32_reference import random_bits
 from hls.arithmetic.accumulator import EntryRead, EntryWrite
 from hls.arithmetic.epilogue import epilogue_model
 from hls.config import Config
-from hls.descriptor.drain.aux_reader import AUX_JOB, aux_reader
-from hls.descriptor.drain.drain import DRAIN_JOB, drain
+from hls.descriptor.drain.aux_reader import aux_job, aux_reader
+from hls.descriptor.drain.drain import drain, drain_job
 from hls.descriptor.drain.walker import Beat, output_walker, walk_job
 from hls.descriptor.interface.job import job_signals
 from hls.descriptor.interface.table import LINEAR
@@ -110,7 +110,7 @@ def test_walker_follows_the_loops_from_layer_to_layer(geometry, seed):
     """Banks alternate and go on; a layer with ACC_INIT starts at bank 0."""
     rng, config = seeded(geometry, seed), make_config(geometry)
     layers = [random_layer(rng, config) | {"acc_init": number % 2} for number in range(4)]
-    job = job_signals(DRAIN_JOB)
+    job = job_signals(drain_job(config))
     clk, rst, start, ready, walking, beat = flag(), flag(), flag(), flag(), flag(), Beat(config)
     unit = output_walker(clk, rst, start, walk_job(job, "store"), beat, ready, walking, config=config)
     got, expected, bank, waiting = [], [], 0, list(layers)
@@ -154,7 +154,7 @@ class DrainBench:
         ports, cols = config.ports, config.cols
         self.fields = f = fields
         self.beats = list(beats(f, config, "store"))
-        self.job = job_signals(DRAIN_JOB)
+        self.job = job_signals(drain_job(config))
         preset(self.job, {n: v for n, v in f.items() if hasattr(self.job, n)})
         self.clk, self.rst, self.start, self.bank_done, self.bank_free = (flag() for _ in range(5))
         self.entry, self.param, self.aux = (
@@ -372,7 +372,7 @@ class AuxBench:
         self.config, self.rng, self.pace, self.fields = config, rng, pace, fields
         ports = config.ports
         self.beats = list(beats(fields, config, "aux"))
-        self.job = job_signals(AUX_JOB)
+        self.job = job_signals(aux_job(config))
         preset(self.job, {n: v for n, v in fields.items() if hasattr(self.job, n)})
         self.clk, self.rst, self.start, self.rsp_valid, self.bank_free, self.bank_ready = (flag() for _ in range(6))
         self.rsp_data, self.aux = bus(32 * ports), Stream(32 * ports)

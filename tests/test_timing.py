@@ -11,12 +11,12 @@ from myhdl import Signal, StopSimulation, block, delay, instance, intbv
 from hls.arithmetic import accumulator, aligned, array, epilogue, fma, fp32, pe
 from hls.bus.obi import Masters, Slave
 from hls.config import Config
-from hls.descriptor.control.control import STAGE_FIELDS, control, profile_writer
+from hls.descriptor.control.control import control, profile_writer, stage_fields
 from hls.descriptor.control.fetch import descriptor_fetch
 from hls.descriptor.control.sequencer import JOB as SEQUENCER_JOB
 from hls.descriptor.control.sequencer import sequencer
-from hls.descriptor.drain.aux_reader import AUX_JOB, aux_reader
-from hls.descriptor.drain.drain import DRAIN_JOB, drain
+from hls.descriptor.drain.aux_reader import aux_job, aux_reader
+from hls.descriptor.drain.drain import drain, drain_job
 from hls.descriptor.interface import timing
 from hls.descriptor.interface.job import job_signals
 from hls.descriptor.interface.registers import REGIONS, REGISTER
@@ -308,7 +308,7 @@ def drains(change, seen, pulse=(), began=False, full=True, **fields):
     ports = {name: flag() for name in flags.split()} | {"available": bus(LINEAR)}
     ports |= {"req": Request(2, data=True, mark=True)}
     read = accumulator.EntryRead(CONFIG.cols, CONFIG.accumulator_entries)
-    ports |= {"drain": read, "param": Stream(64), "aux": Stream(64), "job": job(DRAIN_JOB, **fields)}
+    ports |= {"drain": read, "param": Stream(64), "aux": Stream(64), "job": job(drain_job(CONFIG), **fields)}
     early = ["bank_done"] if full else []
     return response(drain, ports, change, seen, ports["rst"], pulse, {"config": CONFIG}, began, early)
 
@@ -338,7 +338,13 @@ def test_answer_to_a_store():
 def aux_reads(change, seen, pulse=(), began=False):
     ports = {name: flag() for name in ("rst", "start", "rsp_valid", "bank_free", "bank_ready")}
     init = accumulator.EntryWrite(CONFIG.cols, CONFIG.accumulator_entries)
-    ports |= {"rsp_data": bus(64), "req": Request(2), "init": init, "aux": Stream(64), "job": job(AUX_JOB, residual=1)}
+    ports |= {
+        "rsp_data": bus(64),
+        "req": Request(2),
+        "init": init,
+        "aux": Stream(64),
+        "job": job(aux_job(CONFIG), residual=1),
+    }
     return response(aux_reader, ports, change, seen, ports["rst"], pulse, {"config": CONFIG}, began)
 
 
@@ -459,7 +465,7 @@ def test_way_of_a_beat(seen, name):
 @pytest.mark.parametrize("name", ["FETCH_ASKED", "FETCH_CHECKED", "NEXT"])
 def test_fetch(seen, name):
     fetch = {name.partition(".")[2]: levels for name, levels in seen.items() if name.startswith("descriptor_fetch")}
-    starts = [times(seen[f"control.stages_{stage}_start"]) for stage in STAGE_FIELDS]
+    starts = [times(seen[f"control.stages_{stage}_start"]) for stage in stage_fields(Config())]
     go, ready, beats = times(fetch["go"]), rises(fetch["ready"]), timing.fetch_beats(Config(ports=1))
     last = times(fetch["rsp_valid"])[beats - 1 :: beats]
     start = min(after(ready, pulses) for pulses in starts)

@@ -5,7 +5,7 @@ import numpy as np
 from myhdl import Signal, always, always_comb, block, concat, intbv
 from numpy.typing import ArrayLike
 
-from hls.arithmetic.fp32 import FP32_ADD_LATENCY, FP32_MUL_LATENCY, NAN, add_model, fp32_add, fp32_mul, mul_model
+from hls.arithmetic.fp32 import FP32_ADD_LATENCY, FP32_MUL_LATENCY, NAN, ONE, add_model, fp32_add, fp32_mul, mul_model
 from hls.lib.unit import unit
 
 _AFFINE = FP32_MUL_LATENCY + FP32_ADD_LATENCY
@@ -23,25 +23,33 @@ def epilogue_model(
     slope: ArrayLike | None = None,
     low: ArrayLike = -np.inf,
     high: ArrayLike = np.inf,
+    combine: str = "add",
 ) -> np.ndarray:
     """act(acc * scale + bias + res), or act(acc * scale + bias) + res if act_before_res; each step is rounded.
 
-    res None: nothing is added. act(x) is x * slope where the sign of x is set (slope None: x), then `high` if
-    above it, else `low` if below it, in the total order where -0 < +0; NaN stays. Arguments broadcast; they
-    are uint32 bit patterns or floating-point values (taken as float32), the result is uint32. Raises TypeError
-    for other integers, which could mean either.
+    res None: nothing is added. combine "multiply": the product with res instead of the sum; "negative": the product
+    where the sign is set, elsewhere what res would meet. act(x) is x * slope where the sign of x is set (slope None:
+    x), then `high` if above it, else `low` if below it, in the total order where -0 < +0; NaN stays. Arguments
+    broadcast; they are uint32 bit patterns or floating-point values (taken as float32), the result is uint32. Raises
+    TypeError for other integers, which could mean either.
     """
     acc, scale, bias, low, high = map(_bits, (acc, scale, bias, low, high))
     y = add_model(mul_model(acc, scale), bias)
     if res is not None and not act_before_res:
-        y = add_model(y, _bits(res))
+        y = _combined(y, _bits(res), combine)
     if slope is not None:
         y = np.where(y >> 31 == 1, mul_model(y, _bits(slope)), y)
     key, nan = _order(y), y == NAN
     y = np.where((key < _order(low)) & ~nan, low, np.where((key > _order(high)) & ~nan, high, y))
     if res is not None and act_before_res:
-        y = add_model(y, _bits(res))
+        y = _combined(y, _bits(res), combine)
     return y
+
+
+def _combined(y: np.ndarray, res: np.ndarray, combine: str) -> np.ndarray:
+    if combine == "add":
+        return add_model(y, res)
+    return mul_model(y, res if combine == "multiply" else np.where(y >> 31 == 1, res, np.uint32(ONE)))
 
 
 def _bits(value: ArrayLike) -> np.ndarray:

@@ -53,6 +53,8 @@ def execute(
         descriptor = unpack(words[0, start // 4 : start // 4 + WORDS])
         if wrong := contradiction(descriptor, config):
             raise HeepgenError(f"descriptor at {start:#x}: {wrong}; the hardware refuses it with error DESCRIPTOR")
+        if descriptor.function:
+            raise HeepgenError(f"descriptor at {start:#x}: FUNCTION, which the hardware does not have yet")
         meter = LossMeter() if measure_loss and config.arithmetic == "aligned" else None
         vectors = _run(words, descriptor, bases, config, meter)
         executed.append(Executed(start, descriptor, vectors, meter.share if meter else None))
@@ -169,6 +171,7 @@ def _run(words: np.ndarray, f: Linked, bases: Sequence[int], config: Config, met
                 f.slope if f.slope_en else None,
                 f.low,
                 f.high,
+                "negative" if f.negative else "multiply" if f.multiply else "add",
             )
             results.append((stored, y))
     for where, y in results:

@@ -14,8 +14,8 @@ from hls.descriptor.control.control import Events, Stages, control
 from hls.descriptor.control.sequencer import JOB as SEQUENCER_JOB
 from hls.descriptor.control.sequencer import sequencer
 from hls.descriptor.control.slave import Regions
-from hls.descriptor.drain.aux_reader import AUX_JOB, aux_reader
-from hls.descriptor.drain.drain import DRAIN_JOB, drain
+from hls.descriptor.drain.aux_reader import aux_job, aux_reader
+from hls.descriptor.drain.drain import drain, drain_job
 from hls.descriptor.interface.table import LINEAR
 from hls.descriptor.interface.timing import ACTIVATION_LATENCY
 from hls.descriptor.memory.activation_buffer import Write, activation_buffer
@@ -47,7 +47,7 @@ def heepstor(clk, rst_n, s, m, irq, idle, *, config):
         return [Signal(bool(0)) for _ in range(n)]
 
     rst, engine_rst, cancel, give_up = flags(4)
-    stages = Stages()
+    stages = Stages(config)
     windows, events = Regions(), Events()
     fetch, params, weights, aux, load = (
         Request(ports, urgent=name == "weights") for name in ("fetch", "params", "weights", "aux", "load")
@@ -340,7 +340,7 @@ def heepstor(clk, rst_n, s, m, irq, idle, *, config):
             clk=clk,
             rst=engine_rst,
             start=end.start,
-            job=end.job.subset(DRAIN_JOB),
+            job=end.job.subset(drain_job(config)),
             bank_done=bank_done,
             bank_free=bank_free,
             drain=read,
@@ -357,7 +357,7 @@ def heepstor(clk, rst_n, s, m, irq, idle, *, config):
             clk=clk,
             rst=engine_rst,
             start=end.start,
-            job=end.job.subset(AUX_JOB),
+            job=end.job.subset(aux_job(config)),
             req=aux,
             rsp_valid=read_aux,
             rsp_data=read_aux_data,

@@ -4,8 +4,8 @@
 from myhdl import Signal, always, always_comb, block, concat, intbv, modbv
 
 from hls.descriptor.interface import rules
-from hls.descriptor.interface.rules import PRODUCTS, RULES
-from hls.descriptor.interface.table import LINEAR
+from hls.descriptor.interface.rules import PRODUCTS
+from hls.descriptor.interface.table import LINEAR, SCRATCHPAD
 from hls.lib.mux import choose
 from hls.lib.wiring import join, resize
 
@@ -32,7 +32,8 @@ def descriptor_check(clk, go, tick, beat, job, wrong, *, beats, config):
 
     ``tick``: in this cycle beat number ``beat`` of the descriptor arrives, or, last, number ``beats`` would.
     """
-    simple = [Signal(bool(0)) for _ in RULES]
+    kept = rules.built(config)
+    simple = [Signal(bool(0)) for _ in kept]
     broken = Signal(intbv(0)[len(simple) :])
     product_wrong, simple_wrong, fresh = (Signal(bool(0)) for _ in range(3))
     slots = schedule(config.ports, beats)
@@ -116,7 +117,7 @@ def descriptor_check(clk, go, tick, beat, job, wrong, *, beats, config):
         judge,
         choose(lefts + lefts[-1:] * unused, number, a_word),
         choose(rights + rights[-1:] * unused, number, b_word),
-        [_rule(clk, job, rule, out, config) for rule, out in zip(RULES, simple, strict=True)],
+        [_rule(clk, job, rule, out, config) for rule, out in zip(kept, simple, strict=True)],
         join(simple, broken),
         join(wrongs, all_wrong),
     )
@@ -361,6 +362,12 @@ def _rule(clk, job, rule, out, config):
             return _both(field(rule.flag), field(rule.other), out)
         case rules.Requires():
             return _without(field(rule.flag), field(rule.other), out)
+        case rules.Needs():
+            return _same(field(rule.flag), out)
+        case rules.Within():
+            return _outside(field(rule.name), rule.low, rule.high, field(rule.flag), out)
+        case rules.OffChip():
+            return _on_chip(field(f"{rule.name}_region"), field(rule.flag), out)
         case rules.IsOne():
             if rule.flag:
                 return _not_one(field(rule.name), field(rule.flag), out)
@@ -392,6 +399,24 @@ def _without(flag, other, out):
         out.next = flag and not other
 
     return without
+
+
+@block
+def _outside(word, low, high, flag, out):
+    @always_comb
+    def compare():
+        out.next = flag and (word < low or word > high)
+
+    return compare
+
+
+@block
+def _on_chip(region, flag, out):
+    @always_comb
+    def compare():
+        out.next = flag and region == SCRATCHPAD
+
+    return compare
 
 
 @block

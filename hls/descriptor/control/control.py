@@ -4,11 +4,12 @@
 from myhdl import Signal, always, always_comb, block, concat, intbv, modbv
 
 from hls.bus.obi import Slave
-from hls.descriptor.control.fetch import JOB, descriptor_fetch
+from hls.config import Config
+from hls.descriptor.control.fetch import CHECKED, descriptor_fetch, fetch_job
 from hls.descriptor.control.sequencer import JOB as SEQUENCER_JOB
 from hls.descriptor.control.slave import Commands, Interrupts, Readings, Regions, register_slave
-from hls.descriptor.drain.aux_reader import AUX_JOB
-from hls.descriptor.drain.drain import DRAIN_JOB
+from hls.descriptor.drain.aux_reader import aux_job
+from hls.descriptor.drain.drain import drain_job
 from hls.descriptor.interface.job import FieldSignals, job_signals
 from hls.descriptor.interface.registers import COUNTERS, ERRORS, REGIONS
 from hls.descriptor.interface.table import PROFILE_RECORD
@@ -20,19 +21,20 @@ from hls.lib.mux import choose
 from hls.lib.unit import unit
 from hls.lib.wiring import join
 
-__all__ = ["STAGE_FIELDS", "Events", "Slave", "Stages", "Regions", "control"]
+__all__ = ["stage_fields", "Events", "Slave", "Stages", "Regions", "control"]
 
-_DRAIN_FIELDS = f"{DRAIN_JOB} {AUX_JOB} store_ring aux_ring profile profile_addr profile_addr_region"
 
-STAGE_FIELDS = {
-    "load": f"{LOAD_JOB} load_ring barrier",
-    "weights": WEIGHT_JOB,
-    "cut": CUT_JOB,
-    "params": PARAM_JOB,
-    "seq": f"{SEQUENCER_JOB} pad_value max",
-    "drain": " ".join(dict.fromkeys(_DRAIN_FIELDS.split())),
-}
-"""Stages, and the descriptor fields that each keeps for its layer; addresses are absolute."""
+def stage_fields(config: Config) -> dict[str, str]:
+    """Stages, and the descriptor fields that each keeps for its layer; addresses are absolute."""
+    behind = f"{drain_job(config)} {aux_job(config)} store_ring aux_ring profile profile_addr profile_addr_region"
+    return {
+        "load": f"{LOAD_JOB} load_ring barrier",
+        "weights": WEIGHT_JOB,
+        "cut": CUT_JOB,
+        "params": PARAM_JOB,
+        "seq": f"{SEQUENCER_JOB} pad_value max",
+        "drain": " ".join(dict.fromkeys(behind.split())),
+    }
 
 
 class Stage:
@@ -44,17 +46,17 @@ class Stage:
 
 
 class Stages:
-    """The stages, by the names of STAGE_FIELDS."""
+    """The stages, by the names of `stage_fields`."""
 
-    def __init__(self) -> None:
-        for name, fields in STAGE_FIELDS.items():
+    def __init__(self, config: Config) -> None:
+        for name, fields in stage_fields(config).items():
             setattr(self, name, Stage(fields))
 
 
 _WINDOWS = " ".join(f"windows.{kind}{i}" for i in range(4) for kind in ("base", "limit"))
 _STAGES = " ".join(
     f"stages.{stage}.{signal}"
-    for stage, fields in STAGE_FIELDS.items()
+    for stage, fields in stage_fields(Config()).items()
     for signal in ("start", *(f"job.{name}" for name in fields.split()))
 )
 _FETCH = " ".join(f"fetch_req.{name}" for name in ("valid", "addr", "stride", "count", "region"))
@@ -143,10 +145,10 @@ def control(
     storing, recording, stored, record_start, record_end, layer_end = (Signal(bool(0)) for _ in range(6))
     failure, fetch_error = (Signal(intbv(0)[len(error) :]) for _ in range(2))
     go_address, address, fetch_error_addr, failure_addr = (Signal(intbv(0)[32:]) for _ in range(4))
-    pending = Signal(intbv(0)[8:])
-    fetched = job_signals(JOB)
-    free, asks, takes, taken = ({name: Signal(bool(0)) for name in STAGE_FIELDS} for _ in range(4))
-    all_asks, all_taken = (Signal(intbv(0)[len(STAGE_FIELDS) :]) for _ in range(2))
+    pending, kept = Signal(intbv(0)[8:]), stage_fields(config)
+    fetched = job_signals(fetch_job(config))
+    free, asks, takes, taken = ({name: Signal(bool(0)) for name in kept} for _ in range(4))
+    all_asks, all_taken = (Signal(intbv(0)[len(kept) :]) for _ in range(2))
     discard, seq_idle, params_done, refuse = (Signal(bool(0)) for _ in range(4))
     bases = FieldSignals({f"base{i}": getattr(windows, f"base{i}") for i in range(REGIONS)})
     record = FieldSignals({name: getattr(readings, name) for name in PROFILE_RECORD})
@@ -154,11 +156,11 @@ def control(
     window, timed_out, refused, nothing_moves, unused = (
         ERRORS[name][0] for name in ("WINDOW", "TIMEOUT", "BUSY", "STALL", "LEFTOVER")
     )
-    everyone = (1 << len(STAGE_FIELDS)) - 1
+    everyone = (1 << len(kept)) - 1
     load_free, weights_free, cut_free, params_free, seq_free, drain_free = free.values()
     load_taken, drain_taken, drain_take = taken["load"], taken["drain"], takes["drain"]
     load_start, weights_start, cut_start, params_start, seq_start, drain_start = (
-        getattr(stages, name).start for name in STAGE_FIELDS
+        getattr(stages, name).start for name in kept
     )
     next_address = fetched.next
     drain_job, seq_job, load_job = stages.drain.job, stages.seq.job, stages.load.job
@@ -362,8 +364,9 @@ def control(
                 takes[name],
                 taken[name],
             )
-            for name in STAGE_FIELDS
+            for name in kept
         ],
+        [_unread(getattr(fetched, name)) for name in CHECKED.split() if name not in kept["drain"].split()],
         register_slave(clk, rst, slave, windows, watchdog, enabled, commands, readings, config=config),
         descriptor_fetch(
             clk=clk,
@@ -425,6 +428,18 @@ def _stage(clk, rst, ready, sound, discard, free, fetched, stage, asks, take, ta
             taken.next = True
 
     return decide, step, [_copy(clk, take, getattr(fetched, name), field) for name, field in vars(stage.job).items()]
+
+
+@block
+def _unread(flag):
+    """A flag that is checked, but that no stage asks for."""
+    unused = Signal(bool(0))
+
+    @always_comb
+    def take():
+        unused.next = flag
+
+    return take
 
 
 @block

@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Descriptor fetch: reads a descriptor, makes its addresses absolute, checks it, and holds it."""
 
+from collections.abc import Iterable
+
 from myhdl import Signal, always, always_comb, block, concat, intbv, modbv
 
+from hls.config import Config
 from hls.descriptor.control.check import descriptor_check
 from hls.descriptor.interface.registers import ERRORS
 from hls.descriptor.interface.table import FIELDS, WORDS, Field
@@ -16,10 +19,19 @@ def _is_absolute(field: Field) -> bool:
     return field.kind == "addr" and field.name != "NEXT"
 
 
-JOB = " ".join(name for f in FIELDS for name in [f.name.lower()] + [f"{f.name.lower()}_region"] * _is_absolute(f))
-"""Everything that the decoder holds. NEXT stays a descriptor address; all others become absolute."""
+def _signals(fields: Iterable[Field]) -> str:
+    return " ".join(name for f in fields for name in [f.name.lower()] + [f"{f.name.lower()}_region"] * _is_absolute(f))
 
-_OUTPUTS = " ".join(f"job.{name}" for name in JOB.split())
+
+def fetch_job(config: Config) -> str:
+    """Everything that the decoder holds. NEXT stays a descriptor address; all others become absolute."""
+    return _signals(f for f in FIELDS if f.held(config))
+
+
+CHECKED = "function table_slot load_table multiply negative"
+"""Flags that the decoder always holds, since `rules` refuse them where hardware has nothing for them."""
+
+_OUTPUTS = " ".join(f"job.{name}" for name in _signals(FIELDS).split())
 
 
 @unit(out=f"{_OUTPUTS} req.valid req.addr req.stride req.count req.region ready error error_addr address")
@@ -120,7 +132,7 @@ def descriptor_fetch(
         walk,
         _absolute(address, bases, absolute),
         descriptor_check(clk, go, tick, got, job, wrong, beats=beats, config=config),
-        _capture(clk, rsp_valid, got, rsp_data, bases, job, bad_lane, bad_addr, ports),
+        _capture(clk, rsp_valid, got, rsp_data, bases, job, bad_lane, bad_addr, config),
     )
 
 
@@ -153,17 +165,18 @@ def _absolute(address, bases, absolute):
 
 
 @block
-def _capture(clk, rsp_valid, got, rsp_data, bases, job, bad_lane, bad_addr, ports):
+def _capture(clk, rsp_valid, got, rsp_data, bases, job, bad_lane, bad_addr, config):
     """Registers of the descriptor; alignment of its addresses."""
+    ports, held = config.ports, [f for f in FIELDS if f.held(config)]
     lanes, absolutes = ([Signal(intbv(0)[32:]) for _ in range(ports)] for _ in range(2))
     parts, bad, bad_addrs = [split(rsp_data, lanes)], [], []
     for lane, (raw, absolute) in enumerate(zip(lanes, absolutes)):
-        beats = {f.word // ports for f in FIELDS if _is_absolute(f) and f.word % ports == lane}
+        beats = {f.word // ports for f in held if _is_absolute(f) and f.word % ports == lane}
         if beats:
             bad.append(Signal(bool(0)))
             bad_addrs.append(absolute)
             parts += [_absolute(raw, bases, absolute), _misaligned(got, absolute, bad[-1], beats)]
-    for f in FIELDS:
+    for f in held:
         beat, lane = divmod(f.word, ports)
         name = f.name.lower()
         source = absolutes[lane] if _is_absolute(f) else lanes[lane]

@@ -3,14 +3,19 @@
 
 from myhdl import Signal, always, always_comb, block, concat, intbv
 
+from hls.config import Config
 from hls.descriptor.drain.walker import LOOPS, Beat, output_walker, walk_job
 from hls.descriptor.interface.timing import AUX_BEATS, REQUESTS
 from hls.lib.fifo import fifo
 from hls.lib.unit import unit
 from hls.lib.wiring import ignore, join, split
 
-AUX_JOB = f"{LOOPS} residual aux_addr aux_addr_region aux_c_stride aux_x_stride aux_y_stride aux_cb_step aux_g_step"
-"""Descriptor fields that `aux_reader` reads."""
+_JOB = f"{LOOPS} residual aux_addr aux_addr_region aux_c_stride aux_x_stride aux_y_stride aux_cb_step aux_g_step"
+
+
+def aux_job(config: Config) -> str:
+    """Descriptor fields that `aux_reader` reads."""
+    return _JOB
 
 
 @unit(

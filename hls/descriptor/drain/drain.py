@@ -8,6 +8,7 @@ side one accumulator entry row per cycle, the aux side ahead of it.
 from myhdl import Signal, always, always_comb, block, concat, intbv, modbv
 
 from hls.arithmetic.epilogue import epilogue_lane
+from hls.config import Config
 from hls.descriptor.drain.param_rows import param_rows
 from hls.descriptor.drain.walker import LOOPS, Beat, output_walker, walk_job
 from hls.descriptor.interface.table import LINEAR
@@ -17,11 +18,15 @@ from hls.lib.mux import choose
 from hls.lib.unit import unit
 from hls.lib.wiring import join, split
 
-DRAIN_JOB = (
+_JOB = (
     f"{LOOPS} uniform residual act_first slope_en scale bias slope low high store_addr store_addr_region "
     "store_c_stride store_x_stride store_y_stride store_cb_step store_g_step mark_words mark_base"
 )
-"""Descriptor fields that `drain` reads."""
+
+
+def drain_job(config: Config) -> str:
+    """Descriptor fields that `drain` reads."""
+    return _JOB
 
 
 @unit(

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from hls.config import Config
-from hls.descriptor.interface.table import FIELD, LINEAR, Linked
+from hls.descriptor.interface.table import FIELD, LINEAR, SCRATCHPAD, Linked, split_address
 
 
 class Rule(Protocol):
@@ -75,6 +75,50 @@ class Requires:
 
     def text(self, f: Linked, config: Config) -> str:
         return f"{self.flag} without {self.other}"
+
+
+@dataclass(frozen=True)
+class Needs:
+    """A flag is only set where the configuration has an option."""
+
+    flag: str
+    option: str
+
+    def broken(self, f: Linked, config: Config) -> bool:
+        return bool(f[self.flag] and not getattr(config, self.option))
+
+    def text(self, f: Linked, config: Config) -> str:
+        return f"{self.flag}, but the configuration says {self.option}: false"
+
+
+@dataclass(frozen=True)
+class Within:
+    """A count is in a range where ``flag`` is set."""
+
+    name: str
+    low: int
+    high: int
+    flag: str
+
+    def broken(self, f: Linked, config: Config) -> bool:
+        return bool(f[self.flag] and not self.low <= f[self.name] <= self.high)
+
+    def text(self, f: Linked, config: Config) -> str:
+        return f"{self.name} is {f[self.name]}, with {self.flag} it must be {self.low} to {self.high}"
+
+
+@dataclass(frozen=True)
+class OffChip:
+    """An address is not the scratchpad's where ``flag`` is set."""
+
+    name: str
+    flag: str
+
+    def broken(self, f: Linked, config: Config) -> bool:
+        return bool(f[self.flag] and split_address(f[self.name])[0] == SCRATCHPAD)
+
+    def text(self, f: Linked, config: Config) -> str:
+        return f"{self.name} is in region {SCRATCHPAD}, from where no table is read"
 
 
 @dataclass(frozen=True)
@@ -156,6 +200,14 @@ RULES: tuple[Rule, ...] = (
     AtMost("CBG"),
     Excludes("RESIDUAL", "ACC_INIT"),
     Requires("UNIT_WEIGHTS", "DIAGONAL"),
+    Needs("FUNCTION", "functions"),
+    Needs("MULTIPLY", "multiply"),
+    Requires("TABLE_SLOT", "FUNCTION"),
+    Requires("LOAD_TABLE", "FUNCTION"),
+    Requires("MULTIPLY", "RESIDUAL"),
+    Requires("NEGATIVE", "MULTIPLY"),
+    Within("TABLE_ROWS", 1, FIELD["TABLE_ROWS"].range[1], "LOAD_TABLE"),
+    OffChip("TABLE_ADDR", "LOAD_TABLE"),
     IsOne("GROUPS", "DIAGONAL"),
     IsOne("KB", "DIAGONAL"),
     Equals("RUN", "COUT", "DIAGONAL"),
@@ -220,6 +272,13 @@ PRODUCTS = (
     Product(None, "KB"),
     Product(None, None, "WEIGHT_WORDS", "UNIT_WEIGHTS"),
 )
+
+
+def built(config: Config) -> tuple[Rule, ...]:
+    """The rules that hardware of this configuration looks at: of fields that it holds, and not always kept."""
+    return tuple(
+        rule for rule in RULES if all(FIELD[name].held(config) for name in vars(rule).values() if name in FIELD)
+    )
 
 
 def block_params(config: Config, diagonal: bool) -> int:

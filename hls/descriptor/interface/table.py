@@ -53,6 +53,13 @@ read once in all where a pass fits the weight buffer.
 Parameter stream: for g, cb (all NCB) and j in range(ceil(Cb/ports)): ports scales, then ports biases;
 PARAM_WORDS in all; used once per strip.
 
+Epilogue of every output, each step rounded: times its scale, plus its bias; combined with its AUX word if RESIDUAL,
+unless ACT_FIRST; times SLOPE if negative and SLOPE_EN; clamped to LOW..HIGH; its function if FUNCTION; combined with
+its AUX word if RESIDUAL and ACT_FIRST. *Combined*: their sum; with MULTIPLY, their product; with NEGATIVE too, the
+product where the sign is set, the output elsewhere. AUX strides of 0 read the same words again. TABLE_SLOT says which
+of two tables the function is read from; LOAD_TABLE loads that one before the first output, and it stays until another
+is loaded in its place. What it holds before, no list can know.
+
 A descriptor whose fields contradict each other is refused with error DESCRIPTOR before any of it runs. The rules are
 those below, products modulo the width of their field, and no loop count is 0; `rules` lists them.
 """
@@ -65,6 +72,7 @@ from typing import Any, Generic, TypeAlias, TypeVar
 
 import numpy as np
 
+from hls.config import Config
 from hls.errors import HeepgenError
 
 WORDS = 52
@@ -79,7 +87,10 @@ OFFSET_BITS = 30
 
 @dataclass(frozen=True)
 class Field:
-    """One bit field: ``word`` index, ``lsb``, ``width`` in bits; ``kind`` is uint, int, addr or fp32."""
+    """One bit field: ``word`` index, ``lsb``, ``width`` in bits; ``kind`` is uint, int, addr or fp32.
+
+    ``option``: of the configuration, without which hardware does not hold the field; "" for none.
+    """
 
     name: str
     word: int
@@ -87,6 +98,7 @@ class Field:
     width: int
     kind: str
     doc: str
+    option: str = ""
 
     @cached_property
     def attribute(self) -> str:
@@ -105,6 +117,10 @@ class Field:
         low, high = self.range
         return low <= value <= high
 
+    def held(self, config: Config) -> bool:
+        """Whether hardware of this configuration has the field."""
+        return not self.option
+
 
 LINEAR = 24  # bits of a linear input word index
 SIGNED_LINEAR = LINEAR + 2
@@ -118,8 +134,8 @@ def _bits(default: float, *facts: Any) -> Any:
     return field(default=default, metadata={"bits": facts})
 
 
-def _uint(word: int, lsb: int, width: int, doc: str) -> Any:
-    return _bits(0, word, lsb, width, "uint", doc)
+def _uint(word: int, lsb: int, width: int, doc: str, option: str = "") -> Any:
+    return _bits(0, word, lsb, width, "uint", doc, option)
 
 
 def _flag(word: int, lsb: int, doc: str) -> Any:
@@ -130,8 +146,8 @@ def _int(word: int, lsb: int, width: int, doc: str) -> Any:
     return _bits(0, word, lsb, width, "int", doc)
 
 
-def _address(word: int, doc: str) -> Any:
-    return _bits(0, word, 0, 32, "addr", doc)
+def _address(word: int, doc: str, option: str = "") -> Any:
+    return _bits(0, word, 0, 32, "addr", doc, option)
 
 
 def _fp32(word: int, doc: str) -> Any:
@@ -170,14 +186,19 @@ class Descriptor(Generic[Address]):
     max: int = _flag(1, 3, "accumulate by maximum instead of addition")
     unit_weights: int = _flag(1, 4, "diagonal: every weight is 1, there is no weight stream")
     uniform: int = _flag(1, 5, "SCALE and BIAS for all channels, there is no parameter stream")
-    residual: int = _flag(1, 6, "add the AUX stream in the epilogue")
+    residual: int = _flag(1, 6, "combine outputs with the AUX stream in the epilogue")
     acc_init: int = _flag(1, 7, "initialise accumulators from the AUX stream (excludes RESIDUAL)")
-    act_first: int = _flag(1, 8, "activation before the residual add instead of after")
+    act_first: int = _flag(1, 8, "activation, and FUNCTION, before the AUX stream instead of after")
     slope_en: int = _flag(1, 9, "multiply negative values by SLOPE")
     profile: int = _flag(1, 10, "write a profile record to PROFILE_ADDR at the end")
     load_ring: int = _uint(1, 11, 5, "scratchpad: log2 of the words of the input's ring")
     store_ring: int = _uint(1, 16, 5, "scratchpad: log2 of the words of the output's ring")
     aux_ring: int = _uint(1, 21, 5, "scratchpad: log2 of the words of the AUX stream's ring")
+    function: int = _flag(1, 26, "a function of every output, from the table in TABLE_SLOT")
+    table_slot: int = _flag(1, 27, "where that table is")
+    load_table: int = _flag(1, 28, "read the table of TABLE_SLOT before the first output")
+    multiply: int = _flag(1, 29, "RESIDUAL: product with the AUX stream instead of the sum")
+    negative: int = _flag(1, 30, "MULTIPLY: of negative values only")
     load_addr: Address = _address(2, "first input word")
     load_c_stride: int = _int(3, 0, 32, "inner load stride")
     load_x_stride: int = _int(4, 0, 32, "middle load stride")
@@ -234,7 +255,9 @@ class Descriptor(Generic[Address]):
     aux_g_step: int = _int(47, 0, 32, "aux step per group")
     profile_addr: Address = _address(48, "profile record")
     mark_words: int = _uint(49, 0, LINEAR, "words of the next input that each finished output pixel completes")
+    table_rows: int = _uint(49, 24, 8, "words of the table, in eights", "functions")
     mark_base: int = _uint(50, 0, LINEAR, "first words of the next input that were complete before")
+    table_addr: Address = _address(51, "table of the function; not in the scratchpad", "functions")
 
     def __getitem__(self, name: str) -> Any:
         """Value of the field of that name in `FIELDS`."""
