@@ -73,6 +73,8 @@ def numerics() -> str:
         ("`fma` array", "hls.arithmetic.fma", "fma_model"),
         ("Accumulators", "hls.arithmetic.accumulator", "accumulate_model"),
         ("Epilogue", "hls.arithmetic.epilogue", "epilogue_model"),
+        ("Function unit", "hls.arithmetic.function", None),
+        ("Tables of functions", "hls.arithmetic.function_tables", None),
         ("Operators on the CPU", "firmware_gen.models.cpu_model", None),
         ("Plain C++ kernels", "firmware_gen.targets.calls.calls", None),
     ]
