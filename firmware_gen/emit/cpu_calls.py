@@ -4,6 +4,7 @@ that declares those which work element by element."""
 
 import inspect
 import math
+from collections.abc import Mapping
 from functools import singledispatch
 
 from firmware_gen import ir
@@ -26,20 +27,21 @@ namespace heepstor {
 
 
 @singledispatch
-def cpu_call(node: ir.OnCpu, layer: Layer, network: Network) -> str:
-    """C++ statement that computes `layer`, whose node is `node`. HeepgenError for a class without one."""
+def cpu_call(node: ir.OnCpu, layer: Layer, network: Network, constants: Mapping[str, str]) -> str:
+    """C++ statement that computes `layer`, whose node is `node`; `constants` are expressions by name. HeepgenError for
+    a class without one."""
     raise HeepgenError(f"layer {node.name}: {node.op} has no call in C++; emit/cpu_calls.py lacks it")
 
 
 @cpu_call.register
-def _(node: ir.Elementwise, layer: Layer, network: Network) -> str:
+def _(node: ir.Elementwise, layer: Layer, network: Network, constants: Mapping[str, str]) -> str:
     places = _arena(network, layer.sources[0]), _arena(network, layer.target)
     values = [float_literal(getattr(node, name)) for name in node.parameters()]
     return _text(node.kernel, *places, layer.target.size, *values)
 
 
 @cpu_call.register
-def _(node: ir.Softmax, layer: Layer, network: Network) -> str:
+def _(node: ir.Softmax, layer: Layer, network: Network, constants: Mapping[str, str]) -> str:
     target = layer.target
     count = target.shape[node.axis]
     stride = 1 if node.axis == -1 or target.channels_last else math.prod(target.shape[2:])
@@ -49,14 +51,17 @@ def _(node: ir.Softmax, layer: Layer, network: Network) -> str:
 
 
 @cpu_call.register
-def _(node: ir.Mul, layer: Layer, network: Network) -> str:
-    whole, tensors = layer.target.shape, (*layer.sources, layer.target)
-    counts = whole[0] if len(whole) > 1 else 1, math.prod(whole[2:]), whole[min(1, len(whole) - 1)]
-    steps = [image_steps(t, whole) for t in tensors]
-    if len({(t.shape, t.channels_last) for t in tensors}) == 1 and not any(t.pitch for t in tensors):
-        counts, steps = (1, 1, math.prod(whole)), [(0, 0, 1)] * 3  # alike, and without gaps
-    operands = [f"{_arena(network, t)}, {{{', '.join(map(str, s))}}}" for t, s in zip(tensors, steps, strict=True)]
-    return _text(node.kernel, *operands, *counts)
+def _(node: ir.Mul, layer: Layer, network: Network, constants: Mapping[str, str]) -> str:
+    tensors = (*layer.sources, layer.target)
+    extent, steps = image_steps(tensors)
+    own = network.graph.constants
+    places = [constants[t.storage] if t.storage in own else _arena(network, t) for t in tensors]
+    operands = [f"{place}, {_braced(s)}" for place, s in zip(places, steps, strict=True)]
+    return _text(node.kernel, *operands, _braced(extent))
+
+
+def _braced(numbers: tuple[int, ...]) -> str:
+    return f"{{{', '.join(map(str, numbers))}}}"
 
 
 def _text(kernel: str, *arguments: object) -> str:

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from types import MappingProxyType
 
+import numpy as np
+
 from firmware_gen.ir.operator import Node
 from firmware_gen.ir.values import Shape, Value
 from hls.errors import HeepgenError
@@ -15,8 +17,10 @@ from hls.errors import HeepgenError
 
 @dataclass(frozen=True, eq=False)
 class Graph:
-    """A single-assignment graph: `nodes` in topological order, `values` of every input and node output.
+    """A single-assignment graph: `nodes` in topological order, `values` of every input, constant and node output.
 
+    constants: arrays, by the name of their value, that nodes read like what is computed: float64 before quantisation,
+    float32 after. No node reads constants alone.
     Raises HeepgenError when a name repeats, a value is read before it is produced, or an output is unknown.
     """
 
@@ -25,10 +29,14 @@ class Graph:
     outputs: tuple[str, ...]
     nodes: tuple[Node, ...]
     values: Mapping[str, Value] = field(repr=False)
+    constants: Mapping[str, np.ndarray] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "values", MappingProxyType(dict(self.values)))
-        seen_names, produced = set(), set(self.inputs)
+        object.__setattr__(self, "constants", MappingProxyType(dict(self.constants)))
+        for array in self.constants.values():
+            array.setflags(write=False)
+        seen_names, produced = set(), {*self.inputs, *self.constants}
         for node in self.nodes:
             missing = [v for v in node.inputs if v not in produced]
             if missing:
@@ -45,7 +53,7 @@ class Graph:
 
     def __reduce__(self) -> tuple[type[Graph], tuple[object, ...]]:
         """For copies and pickles, which cannot have a read-only mapping."""
-        return Graph, (self.name, self.inputs, self.outputs, self.nodes, dict(self.values))
+        return Graph, (self.name, self.inputs, self.outputs, self.nodes, dict(self.values), dict(self.constants))
 
     def shape(self, value: str) -> Shape:
         return self.values[value].shape
@@ -65,7 +73,7 @@ class Graph:
         raise HeepgenError(f"no layer is called {name!r}; the model has {known}")
 
     def producer(self, value: str) -> Node | None:
-        """The node that writes `value`, None for a graph input."""
+        """The node that writes `value`, None for a graph input or a constant."""
         return self._producers.get(value)
 
     def consumers(self, value: str) -> tuple[Node, ...]:
@@ -97,11 +105,19 @@ class Graph:
         return node.macs(self.in_shape(node), self.out_shape(node))
 
     def with_nodes(
-        self, nodes: Iterable[Node], outputs: tuple[str, ...] | None = None, values: Iterable[Value] = ()
+        self,
+        nodes: Iterable[Node],
+        outputs: tuple[str, ...] | None = None,
+        values: Iterable[Value] = (),
+        constants: Mapping[str, np.ndarray] = MappingProxyType({}),
     ) -> Graph:
-        """A copy with other nodes (and outputs); values not produced any more go, `values` are added."""
+        """A copy with other nodes (and outputs); `values` and `constants` are added, or take the place of their
+        namesakes. Values that are not produced any more go, and constants that nothing reads."""
         nodes = tuple(nodes)
-        live = {*self.inputs, *(n.output for n in nodes)}
+        read = {value for node in nodes for value in node.inputs}
+        arrays = {name: array for name, array in {**self.constants, **constants}.items() if name in read}
+        live = {*self.inputs, *arrays, *(n.output for n in nodes)}
         merged = dict(self.values) | {v.name: v for v in values}
         kept = {name: v for name, v in merged.items() if name in live}
-        return replace(self, nodes=nodes, outputs=self.outputs if outputs is None else outputs, values=kept)
+        outputs = self.outputs if outputs is None else outputs
+        return replace(self, nodes=nodes, outputs=outputs, values=kept, constants=arrays)

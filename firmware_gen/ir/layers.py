@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from firmware_gen.ir.operator import Activated, Fused, Layout, Node, Place, Weighted
+from firmware_gen.ir.operator import Activated, Combined, Fused, Layout, Node, Place, Weighted
 from firmware_gen.ir.values import NO_PADS, Activation, Pads, Pair, Shape
 
 
@@ -129,14 +129,14 @@ class Scale(Fused):
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Add(Activated):
-    """y = act(a + b) of two tensors of one shape (which may be the same tensor), where no producer could take
-    the addition. Equals a 1x1 pooling of a with b as residual."""
+class Expand(Fused):
+    """The input repeated along dimensions that it has 1 in, to the output's shape, of as many dimensions.
+    Equals a 1x1 pooling."""
 
-    in_place = True
 
-    def layout(self, shape: Shape) -> Layout:
-        return Layout.ANY
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Add(Combined):
+    """y = act(a + b); both may be the same tensor. Equals a 1x1 pooling of a with b as residual."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

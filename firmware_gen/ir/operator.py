@@ -107,10 +107,21 @@ class Activated(Node):
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
+class Combined(Activated):
+    """y = act(inputs[0] op inputs[1]), where no producer could take the operation. inputs[0] has the output's shape;
+    inputs[1], which may be a constant, has as many dimensions, and may have 1 in any that the output has more in."""
+
+    in_place = True
+
+    def layout(self, shape: Shape) -> Layout:
+        return Layout.ANY
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Fused(Activated):
     """A node with the accelerator's epilogue.
 
-    residual: "none", or how a second input `inputs[1]`, of the output's shape, is added:
+    residual: "none", or how a second input `inputs[1]`, as that of `Combined`, is added:
     "before_act" is y = act(v + r), "after_act" is y = act(v) + r; one float32 addition, the last of v's.
     """
 

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Where activations and constants of a network lie in memory, and the report of it."""
 
-from collections.abc import Container, Mapping, Sequence
+import itertools
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -56,7 +57,7 @@ def plan_arena(
                 raise
         else:
             break
-    places = {v: offsets[t.storage] // 4 + t.words() for v, t in tensors.items()}
+    places = places_of(tensors, offsets, graph.constants, extent(buffers, offsets))
     kept = {graph.inputs[0]: places[graph.inputs[0]]} if keep else {}
     planner.check_overlaps(places, accesses(graph, places), graph.outputs, kept)
     return Arena(buffers, offsets, keep, *located)
@@ -84,9 +85,22 @@ def buffers_of(
     return [planner.Buffer(n, sizes[n], born[n], dies[n]) for n in born]
 
 
+def places_of(
+    tensors: Mapping[str, Tensor], offsets: Mapping[str, int], apart: Iterable[str], end: int
+) -> dict[str, np.ndarray]:
+    """The word of every element of every value, for `planner.check_overlaps`: storages that are `apart`, not in the
+    arena, lie one after the other behind its `end`."""
+    sizes = sizes_of(tensors)
+    apart = [name for name in apart if name in sizes]
+    behind = itertools.accumulate((sizes[name] for name in apart), initial=end)
+    offsets = dict(offsets) | dict(zip(apart, behind, strict=False))
+    return {v: offsets[t.storage] // 4 + t.words() for v, t in tensors.items()}
+
+
 def accesses(graph: ir.Graph, places: Mapping[str, np.ndarray]) -> list[planner.Access]:
     """What every layer reads, defines and writes: a Reshape or Permute nothing, a Concat what is not there yet."""
-    accesses = [planner.Access((), v, np.full(places[v].shape, True)) for v in graph.inputs]
+    given = (*graph.inputs, *graph.constants)
+    accesses = [planner.Access((), v, np.full(places[v].shape, True)) for v in given]
     for node in graph.nodes:
         place = places[node.output]
         writes = np.full(place.shape, not shares_storage(graph, node))

@@ -45,6 +45,8 @@ def corrected_biases(lowered: ir.Graph, quantised: ir.Graph, x: np.ndarray) -> d
 def _side_by_side(lowered: ir.Graph, quantised: ir.Graph, x: torch.Tensor) -> dict[str, np.ndarray]:
     exact, rounded = (GraphModule(graph).double() for graph in (lowered, quantised))
     values: dict[str, tuple[torch.Tensor, ...]] = {lowered.inputs[0]: (x, x)}
+    for name in lowered.constants:
+        values[name] = tuple(torch.from_numpy(np.array(g.constants[name], np.float64)) for g in (lowered, quantised))
     biases = {}
     for index, node in enumerate(quantised.nodes):
         layers = [layer_of(module, node.name) for module in (exact, rounded)]

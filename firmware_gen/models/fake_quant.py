@@ -66,6 +66,10 @@ class GraphModule(nn.Module):
         if layers is None:
             layers = [FixedLayer(n, graph.in_shape(n), graph.out_shape(n), dtype) for n in graph.nodes]
         self._keeps_rows = _keeps_rows(graph)
+        self._constants = {}
+        for number, (name, array) in enumerate(graph.constants.items()):
+            self._constants[name] = f"constant_{number}"
+            self.register_buffer(f"constant_{number}", torch.from_numpy(np.array(array, dtype)))
         self._paths = {layer.node.name: _insert(self, layer.node.name.split("."), layer) for layer in layers}
 
     def forward(self, x: torch.Tensor, taps: dict[str, torch.Tensor] | None = None) -> Outputs:
@@ -85,7 +89,8 @@ class GraphModule(nn.Module):
         return self._one_by_one(torch.split(x, expected[0]), taps)
 
     def _run(self, x: torch.Tensor, taps: dict[str, torch.Tensor]) -> Outputs:
-        values = {self.graph.inputs[0]: x}
+        values = {name: self.get_buffer(own) for name, own in self._constants.items()}
+        values[self.graph.inputs[0]] = x
         for node in self.graph.nodes:
             values[node.output] = taps[node.name] = layer_of(self, node.name)(*(values[v] for v in node.inputs))
         outputs = tuple(values[v] for v in self.graph.outputs)
@@ -135,6 +140,10 @@ def _keeps_rows(graph: ir.Graph) -> bool:
     batch = graph.shape(graph.inputs[0])[0]
     for node in graph.nodes:
         shape = graph.out_shape(node)
+        if any(len(graph.constants[v]) > 1 for v in node.inputs if v in graph.constants):
+            return False
+        if isinstance(node, ir.Expand) and graph.in_shape(node)[0] != shape[0]:
+            return False
         if len(shape) == 1:  # one number for every row, or features
             one_each = isinstance(node, ir.Reshape | ir.Add | ir.Mul) or node.is_uniform
             if shape[0] != batch or not one_each:

@@ -47,9 +47,12 @@ def run_on_cpu(network: Network, layer: Layer, image: np.ndarray) -> None:
     """A layer that the CPU computes, in one image or in several."""
     node = layer.node
     assert isinstance(node, ir.OnCpu)
-    inputs, rank = [read(network, image, value) for value in node.inputs], len(layer.in_shape)
-    merged = [x.reshape(-1, *x.shape[x.ndim - rank + 1 :]) if rank > 1 else x for x in inputs]
-    write(network, image, node.output, cpu_operator(node, *merged).reshape(inputs[0].shape))
+    constants, rank = network.graph.constants, len(layer.in_shape)
+    inputs = [constants[v] if v in constants else read(network, image, v) for v in node.inputs]
+    if len(inputs) == 1 and rank > 1:  # all images are one batch
+        inputs = [inputs[0].reshape(-1, *layer.in_shape[1:])]
+    result = cpu_operator(node, *inputs)
+    write(network, image, node.output, result.reshape(*image.shape[:-1], *layer.out_shape))
 
 
 def checked_sample(network: Network, sample: np.ndarray) -> np.ndarray:

@@ -84,6 +84,9 @@ class Layer(nn.Module, ABC):
                 return _scaled(x, self.constant("scale", x.dtype), self.constant("bias", x.dtype))
             case ir.Pool():
                 return _pool(node, x, self.out_shape)
+            case ir.Expand():
+                batch = -1 if self.in_shape[0] == self.out_shape[0] else self.out_shape[0]
+                return x.expand(batch, *self.out_shape[1:])
         raise HeepgenError(f"layer {node.name}: {node.op} cannot run in PyTorch")
 
     def _bias(self, node: ir.Weighted, dtype: torch.dtype) -> torch.Tensor | None:

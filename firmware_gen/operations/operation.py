@@ -12,7 +12,7 @@ from functools import singledispatch
 import numpy as np
 
 from firmware_gen import ir
-from firmware_gen.operations.tensors import Tensor, View, channel_axis, channel_part, map_view
+from firmware_gen.operations.tensors import Tensor, View, channel_axis, channel_part, map_view, operand_view
 from firmware_gen.operations.windows import (
     Map,
     Rectangle,
@@ -56,6 +56,11 @@ def operations_of(node: ir.Node, sources: list[Tensor], target: Tensor) -> list[
 
 @operations_of.register
 def _(node: ir.Activate | ir.Reshape | ir.Add, sources: list[Tensor], target: Tensor) -> list[Operation]:
+    return [_elementwise(node, sources, target)]
+
+
+@operations_of.register
+def _(node: ir.Expand, sources: list[Tensor], target: Tensor) -> list[Operation]:
     return [_elementwise(node, sources, target)]
 
 
@@ -106,36 +111,37 @@ def _elementwise(node: ir.Node, sources: list[Tensor], target: Tensor) -> Operat
     """act(a) or act(a + b), of any shapes, copying between layouts where they differ."""
     aux = sources[1] if len(sources) > 1 else None
     act = node.act if isinstance(node, ir.Activated) else ir.IDENTITY
+    residual = node.residual if isinstance(node, ir.Fused) else "before_act" if aux else "none"
 
     def copy(shape: Map) -> Windowed:
-        return replace(copy_window(shape), act=act, residual="before_act" if aux else "none")
+        return replace(copy_window(shape), act=act, residual=residual)
 
     every = [*sources, target]
     same = all(t.channels_last == target.channels_last for t in every)
-    if same and not any(t.pitch for t in every):
+    if same and all(t.size == target.size and not t.pitch for t in every):
         aux_view = View(aux.base, 1, 1, 0) if aux else None
         views = View(sources[0].base, 1, 1, 0), View(target.base, 1, 1, 0)
         return Operation(copy((1, 1, 1)), *views, aux_view, flat=target.size)
     if len(target.shape) == 4:
-        return _map_operation(copy(ir.chw(target.shape[1:])), sources[0], target, aux)
-    if same:
-        rows, features = target.shape
-        return _row_operation(copy((features, 1, rows)), sources[0], target, aux, features, features)
+        return _map_operation(copy(ir.chw(target.shape[1:])), sources[0], target, aux, alike=True)
+    if len({t.channels_last for t in every if t.shape[-1] == target.shape[-1]}) == 1:
+        features = target.shape[-1]
+        return _row_operation(copy((features, 1, target.size // features)), sources[0], target, aux, features, features)
     shape = next(t.channels_last for t in every if t.channels_last)
-    return _map_operation(copy(shape), sources[0], target, aux, shape)
+    return _map_operation(copy(shape), sources[0], target, aux, shape, alike=True)
 
 
 def _map_operation(
-    op: Windowed, source: Tensor, target: Tensor, aux: Tensor | None, shape: Map | None = None
+    op: Windowed, source: Tensor, target: Tensor, aux: Tensor | None, shape: Map | None = None, alike: bool = False
 ) -> Operation:
-    """`op` from maps to maps; `shape` is that of all of them when their tensors are flattened."""
-
-    def view(tensor: Tensor) -> tuple[View, int]:
-        return map_view(tensor, shape or ir.chw(tensor.shape[1:]))
-
-    (read, source_step), (written, target_step) = view(source), view(target)
-    added, aux_step = view(aux) if aux else (None, 0)
-    images = source.size // math.prod(shape or source.shape[1:])
+    """`op` from maps to maps; `shape` is that of all of them when their tensors are flattened. alike: pixels of the
+    source are those of the target."""
+    read, source_step = (
+        operand_view(source, target.shape, shape) if alike else map_view(source, shape or ir.chw(source.shape[1:]))
+    )
+    written, target_step = map_view(target, shape or ir.chw(target.shape[1:]))
+    added, aux_step = operand_view(aux, target.shape, shape) if aux else (None, 0)
+    images = target.size // math.prod(shape or target.shape[1:])
     return Operation(op, read, written, added, None, images, source_step, target_step, aux_step)
 
 
@@ -144,8 +150,12 @@ def _row_operation(
 ) -> Operation:
     """`op` on vectors, which are the pixels of a row."""
 
+    rows = target.size // outputs
+
     def view(tensor: Tensor, features: int) -> View:
-        return View(tensor.base, 1, tensor.pitch or features, 0)
+        own = tensor.shape[-1]
+        several = rows == 1 or tensor.size > own
+        return View(tensor.base, int(own == features), (tensor.pitch or own) * several, 0)
 
     return Operation(op, view(source, inputs), view(target, outputs), view(aux, outputs) if aux else None)
 
@@ -155,7 +165,7 @@ def _vector_operation(
 ) -> Operation:
     """Linear or Scale on (N, F) or (F,)."""
     source, aux = sources[0], sources[1] if node.residual != "none" else None
-    if aux and aux.channels_last != target.channels_last:
+    if aux and aux.shape[-1] == outputs > 1 and aux.channels_last != target.channels_last:
         raise HeepgenError(
             f"layer {node.name}: its residual is a flattened feature map in another order than its "
             "output; add it before flattening, or as a layer of its own"

@@ -4,8 +4,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Container
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeAlias
 
 import numpy as np
 
@@ -95,18 +96,57 @@ def map_view(tensor: Tensor, shape: tuple[int, int, int]) -> tuple[View, int]:
     return View(tensor.base, height * width, 1, width), tensor.pitch or math.prod(shape)
 
 
-def image_steps(tensor: Tensor, whole: ir.Shape) -> tuple[int, int, int]:
-    """Words of maps (N, C, H, W) or vectors from image to image, pixel to pixel and channel to channel; 0 along what
-    the tensor has one of, and `whole` has several."""
-    shape, full = (ir.chw((*s, 1, 1)[:3] if len(s) == 1 else (*s, 1, 1)[1:4]) for s in (tensor.shape, whole))
-    view, image = map_view(tensor, shape)
-    return image, view.x * (shape[1:] == full[1:]), view.c * (shape[0] == full[0])
+def laid_out(graph: ir.Graph, tensors: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
+    """The words, float32, of every constant of a quantised graph, by name, as its tensor lies."""
+    result = {}
+    for name, array in graph.constants.items():
+        result[name] = np.zeros(array.size, np.float32)
+        result[name][tensors[name].words()] = array
+    return result
+
+
+def operand_view(tensor: Tensor, whole: ir.Shape, shape: tuple[int, int, int] | None = None) -> tuple[View, int]:
+    """`map_view` of an operand of maps `whole` (N, C, H, W), or of vectors that are such maps of `shape`, flattened;
+    steps are 0 along what the tensor has one of, and `whole` has several."""
+    inner = ir.chw(tensor.shape[1:]) if shape is None else shape if tensor.shape[-1] == whole[-1] else (1, 1, 1)
+    view, image = map_view(tensor, inner)
+    c, y, x = (own == all_ for own, all_ in zip(inner, shape or ir.chw(whole[1:]), strict=True))
+    several = tensor.size > math.prod(inner)
+    return View(view.base, view.c * c, view.x * x, view.y * y), image * several
+
+
+Counts: TypeAlias = tuple[int, int, int, int]
+"""Of images, rows, columns and channels."""
+
+
+def image_steps(tensors: Sequence[Tensor]) -> tuple[Counts, list[Counts]]:
+    """Images, rows, columns and channels of the last of some maps (N, C, H, W) or vectors, and the words from one to
+    the next of each in all of them; 0 along what a tensor has one of, and the last several. What lies alike is taken
+    together."""
+    whole = tensors[-1]
+    alike = len({(t.shape, t.channels_last) for t in tensors}) == 1 and not any(t.pitch for t in tensors)
+    if alike:
+        return (1, 1, 1, whole.size), [(0, 0, 0, 1)] * len(tensors)
+    maps = [replace(t, shape=_as_maps(t.shape)) for t in tensors]
+    images, channels, height, width = maps[-1].shape
+    views = [operand_view(t, maps[-1].shape) for t in maps]
+    steps = [(image, view.y, view.x, view.c) for view, image in views]
+    if all(view.y == width * view.x for view, _ in views):
+        return (images, 1, height * width, channels), [
+            (image, 0, column, channel) for image, _, column, channel in steps
+        ]
+    return (images, height, width, channels), steps
+
+
+def _as_maps(shape: ir.Shape) -> ir.Shape:
+    return shape if len(shape) == 4 else (*(1,) * (2 - len(shape)), *shape, 1, 1)
 
 
 def lay_out(
     graph: ir.Graph, share: bool = True, separate: Container[str] = (), on_chip: Container[str] = ()
 ) -> dict[str, Tensor]:
-    """Memory layout of every value: PyTorch's order at the graph's input and output, else channels-last.
+    """Memory layout of every value: PyTorch's order at the graph's input and output, else channels-last; constants
+    lie as what they meet.
 
     Reshapes and permutations share their input's storage; a reshape of the graph's input that is also its output
     is a copy. With `share` what a Concat joins is written where it is joined, and an elementwise operator, or the
@@ -118,9 +158,10 @@ def lay_out(
     parts = _concat_parts(graph, plain) if share else {}
     last_read = _last_read(graph)
     needed = {v: last_read[v] for v in graph.inputs}  # by storage, the last step that reads it
+    needed |= dict.fromkeys(graph.constants, len(graph.nodes))
     for index, node in enumerate(graph.nodes):
         shape = graph.out_shape(node)
-        source = result[node.inputs[0]]
+        source = next(result[v] for v in node.inputs if v in result)
         if isinstance(node, ir.Permute) and shares_storage(graph, node):
             last = _channels_last(shape) if node.dims == ir.TO_CHANNELS_FIRST else None
             result[node.output] = Tensor(source.storage, shape, last)
@@ -133,6 +174,9 @@ def lay_out(
             reusable = _overwritten(node, own, result) if share and node.name not in separate else []
             free = (storage for storage in reusable if needed[storage] <= index)
             result[node.output] = replace(own, storage=next(free, own.storage))
+        for value in node.inputs:
+            if value not in result:
+                result[value] = _beside(result[node.output], value, graph.shape(value))
         storage = result[node.output].storage
         needed[storage] = max(needed.get(storage, index), last_read.get(node.output, index))
     return {value: replace(tensor, on_chip=tensor.storage in on_chip) for value, tensor in result.items()}
@@ -159,6 +203,14 @@ def _layout(node: ir.Node, shape: ir.Shape, source: Tensor, plain: bool) -> tupl
     return _channels_last(shape)
 
 
+def _beside(tensor: Tensor, constant: str, shape: ir.Shape) -> Tensor:
+    """A constant of this shape that lies as the tensor does, which it meets."""
+    if len(shape) == 4:
+        in_order = tensor.channels_last is None and _channels_last(tensor.shape) is not None
+        return Tensor(constant, shape, None if in_order else _channels_last(shape))
+    return Tensor(constant, shape, tensor.channels_last if shape[-1] == tensor.shape[-1] else None)
+
+
 def _last_read(graph: ir.Graph) -> dict[str, int]:
     """The last step that reads a value; those of the graph's inputs and outputs are read after all steps."""
     steps = {value: step for step, node in enumerate(graph.nodes) for value in node.inputs}
@@ -167,9 +219,12 @@ def _last_read(graph: ir.Graph) -> dict[str, int]:
 
 def _overwritten(node: ir.Node, own: Tensor, tensors_: dict[str, Tensor]) -> list[str]:
     """Storages of inputs that the output `own` of a node may overwrite, element by element, if nobody reads them."""
-    read = tensors_[node.inputs[0]].storage
-    candidates = [v for v in node.inputs if node.in_place or (v == node.residual_input and tensors_[v].storage != read)]
-    found = [tensors_[v] for v in candidates]
+    read = {tensors_[v].storage for v in node.inputs[:1] if v in tensors_}
+    found = [
+        tensors_[v]
+        for v in node.inputs
+        if v in tensors_ and (node.in_place or (v == node.residual_input and tensors_[v].storage not in read))
+    ]
     return [old.storage for old in found if old == replace(own, storage=old.storage)]
 
 

@@ -6,7 +6,7 @@
 
 w is the BatchNorm-folded weight in float64; the division by 127 and the one by the (float32) scale are done
 in float64; rint rounds ties to even. The folded float64 bias is rounded to float32 here, and only here; so are the
-scale and bias of a Scale.
+scale and bias of a Scale, and operands that are constants.
 
 Where the model has INT8 weights, q are these and scale is theirs, times the BatchNorm's; the options below say nothing
 of them.
@@ -31,7 +31,8 @@ CALIBRATIONS = ("max", "mse")
 
 
 def quantise(graph: Graph, per_channel: bool = True, calibrate: str = "max") -> Graph:
-    """The graph with int8 `weight`, float32 `scale` (O,) and float32 `bias` (O,) in every Conv and Linear.
+    """The graph with int8 `weight`, float32 `scale` (O,) and float32 `bias` (O,) in every Conv and Linear, and
+    float32 constants.
 
     per_channel: one scale per output channel; otherwise one per tensor, repeated O times.
     calibrate: "max" for the full range of the weights, "mse" for the range with the smallest squared error.
@@ -39,7 +40,17 @@ def quantise(graph: Graph, per_channel: bool = True, calibrate: str = "max") -> 
     """
     if calibrate not in CALIBRATIONS:
         raise HeepgenError(f"calibrate = {calibrate!r}: choose one of {', '.join(CALIBRATIONS)}")
-    return graph.with_nodes(quantise_node(n, per_channel, calibrate) for n in graph.nodes)
+    rounded = {name: round_constant(name, array) for name, array in graph.constants.items()}
+    return graph.with_nodes((quantise_node(n, per_channel, calibrate) for n in graph.nodes), constants=rounded)
+
+
+def round_constant(name: str, array: np.ndarray) -> np.ndarray:
+    """An operand that is a constant, in float32."""
+    with np.errstate(over="ignore"):
+        rounded = array.astype(np.float32)
+    if not np.isfinite(rounded).all():
+        raise HeepgenError(f"constant {name}: a number is too large for float32; check the model")
+    return rounded
 
 
 def quantise_node(node: Node, per_channel: bool = True, calibrate: str = "max") -> Node:

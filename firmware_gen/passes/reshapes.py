@@ -2,7 +2,7 @@
 import math
 from dataclasses import replace
 
-from firmware_gen.ir import Add, Concat, Graph, Layout, Linear, Node, Reshape, Scale, Shape, Value
+from firmware_gen.ir import Add, Combined, Concat, Graph, Layout, Linear, Node, Reshape, Scale, Shape, Value
 from firmware_gen.passes.cleanup import drop_dead, drop_identities
 from firmware_gen.passes.rewrite import in_pytorch_order, is_reshaped_output, substitute
 from firmware_gen.refusal import refusal
@@ -79,7 +79,8 @@ def find_maps(graph: Graph) -> Graph:
 
 def _refuse_reordering(graph: Graph, node: Node, maps: dict[str, Map]) -> None:
     in_order = node.reads_in_order and node.output not in graph.outputs
-    ordered = [v for v in (node.inputs if in_order else node.combined_inputs) if v in maps]
+    meeting = () if _meets_any_order(graph, node) else node.combined_inputs
+    ordered = [v for v in (node.inputs if in_order else meeting) if v in maps]
     if ordered:
         raise refusal(
             node.name,
@@ -87,6 +88,11 @@ def _refuse_reordering(graph: Graph, node: Node, maps: dict[str, Map]) -> None:
             f"it reads a flattened {maps[ordered[0]]} feature map, which lies channels-last in memory; flatten after "
             "it, or put a Linear between",
         )
+
+
+def _meets_any_order(graph: Graph, node: Node) -> bool:
+    """Whether the first operand is combined with a constant, which lies as it does, or with one number per row."""
+    return isinstance(node, Combined) and (node.inputs[1] in graph.constants or graph.shape(node.inputs[1])[-1] == 1)
 
 
 def _flattened_map(graph: Graph, node: Reshape) -> Map | None:

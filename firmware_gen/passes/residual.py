@@ -7,7 +7,8 @@ def fuse_residuals(graph: Graph) -> Graph:
     """Fuse additions into one of the two nodes that produce their operands and that nothing else reads: the one that
     computes more, which hides reading the other operand, or else the later one.
 
-    An activation of the sum wants the addition before it, one of the operand after it; with both, Add remains.
+    An activation of the sum wants the addition before it, one of the operand after it; with both, Add remains. What is
+    smaller than the sum cannot take it.
     """
     for node in graph.nodes:
         if not isinstance(node, Add):
@@ -25,7 +26,8 @@ def fuse_residuals(graph: Graph) -> Graph:
 
 def _producers(graph: Graph, add: Add) -> list[Fused]:
     """Those of the operands: what computes most first, then what is last."""
-    fused = [n for n in reversed(graph.nodes) if isinstance(n, Fused) and n.output in add.inputs]
+    whole = [v for v in add.inputs if graph.shape(v) == graph.out_shape(add)]
+    fused = [n for n in reversed(graph.nodes) if isinstance(n, Fused) and n.output in whole]
     return sorted(fused, key=graph.macs, reverse=True)
 
 

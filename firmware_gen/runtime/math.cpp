@@ -117,22 +117,20 @@ void log_softmax(const float* in, float* out, uint32_t rows, uint32_t count, uin
 }
 
 void multiply(const float* a, Steps a_steps, const float* b, Steps b_steps, float* out, Steps out_steps,
-              uint32_t images, uint32_t pixels, uint32_t channels) {
+              Extent extent) {
   const bool dense = a_steps.channel == 1 && b_steps.channel == 1 && out_steps.channel == 1;
-  for (uint32_t image = 0; image < images; ++image) {
-    for (uint32_t pixel = 0; pixel < pixels; ++pixel) {
-      const float* x = a + image * a_steps.image + pixel * a_steps.pixel;
-      const float* y = b + image * b_steps.image + pixel * b_steps.pixel;
-      float* z = out + image * out_steps.image + pixel * out_steps.pixel;
-      if (dense) {
-        multiply_row(x, y, z, channels);
-        continue;
-      }
-      for (uint32_t channel = 0; channel < channels; ++channel) {
-        *z = *x * *y;
-        x += a_steps.channel;
-        y += b_steps.channel;
-        z += out_steps.channel;
+  for (uint32_t image = 0; image < extent.images; ++image) {
+    for (uint32_t row = 0; row < extent.rows; ++row) {
+      const float* x = a + image * a_steps.image + row * a_steps.row;
+      const float* y = b + image * b_steps.image + row * b_steps.row;
+      float* z = out + image * out_steps.image + row * out_steps.row;
+      for (uint32_t column = 0; column < extent.columns; ++column) {
+        if (dense)
+          multiply_row(x, y, z, extent.channels);
+        else
+          for (uint32_t c = 0; c < extent.channels; ++c)
+            z[c * out_steps.channel] = x[c * a_steps.channel] * y[c * b_steps.channel];
+        x += a_steps.column, y += b_steps.column, z += out_steps.column;
       }
     }
   }

@@ -29,14 +29,19 @@ void softmax(const float* in, float* out, uint32_t rows, uint32_t count, uint32_
 /** out[i] = in[i] - max - log(sum), with rows, maximum and sum as in `softmax`. */
 void log_softmax(const float* in, float* out, uint32_t rows, uint32_t count, uint32_t stride = 1);
 
-/** Words from image to image, pixel to pixel and channel to channel; 0 where one element serves all. */
-struct Steps {
-  uint32_t image, pixel, channel;
+/** Of maps: how many there are of each. */
+struct Extent {
+  uint32_t images, rows, columns, channels;
 };
 
-/** out = a * b, element by element of so many images of so many pixels of so many channels. */
+/** Words from one to the next; 0 where one element serves all. */
+struct Steps {
+  uint32_t image, row, column, channel;
+};
+
+/** out = a * b, element by element. */
 void multiply(const float* a, Steps a_steps, const float* b, Steps b_steps, float* out, Steps out_steps,
-              uint32_t images, uint32_t pixels, uint32_t channels);
+              Extent extent);
 
 /** Index of the largest of `count` values, the first one when several are; NaN is never larger. */
 uint32_t argmax(const float* values, uint32_t count);

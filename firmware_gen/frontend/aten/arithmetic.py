@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from firmware_gen.frontend.exported.importer import Importer
 
 from firmware_gen.frontend.aten.registry import as_tensor, channel_dim, float32, handles, schema
+from firmware_gen.passes.rewrite import in_pytorch_order
 
 Affine = Callable[[np.ndarray], tuple[ArrayLike, ArrayLike]]
 """(scale, bias) as functions of a constant."""
@@ -36,49 +37,50 @@ def _add(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
         return _emit_affine(imp, node, first, second, lambda c: (1.0, alpha * c))
     if not isinstance(first, str):
         return _emit_affine(imp, node, second, first, lambda c: (alpha, c))
-    if imp.shape(first) != imp.shape(second):
-        raise imp.refuse(
-            node,
-            f"its operands have shapes {imp.shape(first)} and {imp.shape(second)}; computed tensors must have the "
-            "same shape",
-        )
     if alpha != 1:
         fields = scale_fields(imp, second, scale=alpha)
         second = imp.step(node, ir.Scale, second, shape=imp.shape(second), **fields)
-    return imp.emit(node, ir.Add, first, second)
+    return emit_combined(imp, node, ir.Add, first, second)
 
 
 @handles("mul", reads="self other")
 def _mul(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
     first, second = a["self"], a["other"]
     if isinstance(first, str) and isinstance(second, str):
-        return _emit_product(imp, node, first, second)
+        return emit_combined(imp, node, ir.Mul, first, second)
     source, constant = (first, second) if isinstance(first, str) else (second, first)
     return _emit_affine(imp, node, source, constant, lambda c: (c, 0.0))
 
 
-def _emit_product(imp: Importer, node: fx.Node, first: str, second: str) -> str:
-    if imp.shape(first) != tuple(node.meta["val"].shape):
-        first, second = second, first
-    whole, gate = imp.shape(first), imp.shape(second)
-    matches = whole == gate or (
-        len(whole) == len(gate) > 1
-        and gate[0] == whole[0]
-        and gate[1] in (1, whole[1])
-        and gate[2:] in (whole[2:], (1,) * len(whole[2:]))
-    )
-    if not matches or len(whole) > 4:
+def emit_combined(imp: Importer, node: fx.Node, kind: type[ir.Node], first: str, second: str | np.ndarray) -> str:
+    """Two operands whose shapes go together, as PyTorch says, the second one computed or a constant. The IR's first
+    operand has all of the shape: one that is repeated is expanded before, where the other is repeated too."""
+    shape = tuple(node.meta["val"].shape)
+    shapes = [operand.shape if isinstance(operand, np.ndarray) else imp.shape(operand) for operand in (first, second)]
+    if len(shape) > 4 and len(set(shapes)) > 1:
         raise imp.refuse(
-            node,
-            f"its operands have shapes {whole} and {gate}; computed tensors of one shape, and gates "
-            "with 1 for the channels or for all of space, can be multiplied",
+            node, f"its operands have shapes {shapes[0]} and {shapes[1]}; up to four dimensions are supported"
         )
-    return imp.emit(node, ir.Mul, first, second)
+    operands = [_with_rank(imp, node, operand, len(shape)) for operand in (first, second)]
+    if imp.shape(operands[0]) != shape and imp.shape(operands[1]) == shape and isinstance(second, str):
+        operands.reverse()
+    if imp.shape(operands[0]) != shape:
+        operands[0] = imp.step(node, ir.Expand, operands[0], shape=shape)
+    return imp.emit(node, kind, *operands)
+
+
+def _with_rank(imp: Importer, node: fx.Node, operand: str | np.ndarray, rank: int) -> str:
+    """An operand with dimensions of size 1 before its own, as many as are missing."""
+    if isinstance(operand, np.ndarray):
+        return imp.constant(node, operand.reshape((1,) * (rank - operand.ndim) + operand.shape))
+    shape = imp.shape(operand)
+    missing = rank - len(shape)
+    return imp.step(node, ir.Reshape, operand, shape=(1,) * missing + shape) if missing else operand
 
 
 @handles("square")
 def _square(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
-    return _emit_product(imp, node, a["self"], a["self"])
+    return emit_combined(imp, node, ir.Mul, a["self"], a["self"])
 
 
 @handles("div", reads="self other rounding_mode")
@@ -107,22 +109,25 @@ def scale_fields(imp: Importer, source: str, scale: ArrayLike = 1.0, bias: Array
 def _emit_affine(
     imp: Importer, node: fx.Node, source: str, constant: torch.Tensor | float, scale_and_bias: Affine
 ) -> str:
-    """x * scale + bias, both functions of a constant: a number, or one per channel or in the last dimension."""
+    """x * scale + bias, both functions of a constant: a Scale where it is a number, or one per channel, or in the last
+    dimension of what lies in PyTorch's order; products and sums with constants elsewhere."""
     values = imp.weight(node, as_tensor(constant), "constant operand")
     shape = imp.shape(source)
     rank, channel = len(shape), channel_dim(len(shape))
     aligned = (1,) * (rank - values.ndim) + values.shape
-    scale, bias = scale_and_bias(values.reshape(-1))
     per_channel = tuple(size if axis == channel else 1 for axis, size in enumerate(shape))
     if rank <= 4 and aligned in (per_channel, (1,) * rank):
+        scale, bias = scale_and_bias(values.reshape(-1))
         return imp.emit(node, ir.Scale, source, **scale_fields(imp, source, scale, bias))
-    if aligned == (*(1,) * (rank - 1), shape[-1]):
+    if aligned == (*(1,) * (rank - 1), shape[-1]) and in_pytorch_order(imp.graph(), source):
+        scale, bias = scale_and_bias(values.reshape(-1))
         rows = (math.prod(shape[:-1]), shape[-1])
         vectors = imp.step(node, ir.Reshape, source, shape=rows)
         scaled = imp.step(node, ir.Scale, vectors, shape=rows, **scale_fields(imp, vectors, scale, bias))
         return imp.emit(node, ir.Reshape, scaled)
-    raise imp.refuse(
-        node,
-        f"its constant operand has shape {values.shape}, its input {shape}; a number, or one value per channel, "
-        f"{per_channel}, is supported",
-    )
+    scale, bias = scale_and_bias(values)
+    if isinstance(scale, np.ndarray):
+        return emit_combined(imp, node, ir.Mul, source, scale)
+    if scale != 1:
+        source = imp.step(node, ir.Scale, source, shape=shape, **scale_fields(imp, source, scale))
+    return emit_combined(imp, node, ir.Add, source, np.asarray(bias))

@@ -369,6 +369,7 @@ class Importer:
         self.names = _Names()
         self.env: dict[torch.fx.Node, Any] = {}
         self.values: dict[str, ir.Value] = {}
+        self.operands: dict[str, np.ndarray] = {}
         self.torch_shapes: dict[str, ir.Shape] = {}
         self.nodes: list[ir.Node] = []
         self.inputs: list[str] = []
@@ -385,7 +386,13 @@ class Importer:
                 outputs = self._outputs(node)
             else:
                 raise HeepgenError(f"{node.name}: a {node.op} node in the exported program is not supported")
-        return ir.Graph(self.name, tuple(self.inputs), tuple(outputs), tuple(self.nodes), self.values)
+        return self.graph(outputs)
+
+    def graph(self, outputs: Sequence[str] = ()) -> ir.Graph:
+        """What was imported so far."""
+        return ir.Graph(
+            self.name, tuple(self.inputs), tuple(outputs), tuple(self.nodes), self.values, constants=self.operands
+        )
 
     def _constants(self) -> dict[str, torch.Tensor]:
         program, found = self.program, {}
@@ -559,6 +566,14 @@ class Importer:
             name = f"{name}.{cls.__name__.lower()}"
         self.torch_shapes[value] = shape
         return self._append(name, cls, sources, value, _ir_shape(shape), fields)
+
+    def constant(self, node: torch.fx.Node, array: np.ndarray) -> str:
+        """Name of a constant that a node reads as an operand, float64 of the shape that PyTorch sees."""
+        value = self._fresh(f"{node.name}_constant")
+        shape = _ir_shape(array.shape)
+        self.operands[value] = array.reshape(shape)
+        self.values[value], self.torch_shapes[value] = ir.Value(value, shape), array.shape
+        return value
 
     def weight_or_none(self, node: torch.fx.Node, value: str | torch.Tensor | None, what: str) -> np.ndarray | None:
         """`weight`, where there is one."""

@@ -228,7 +228,8 @@ def _layer_by_layer(graph: ir.Graph, reference: Reference) -> Iterator[tuple[str
     outputs. Each layer reads the source's values where there are some, so that differences do not add up."""
     module = GraphModule(graph, np.float64)
     outputs = dict(zip(graph.outputs, reference.outputs, strict=True))
-    known = {graph.inputs[0]: torch.from_numpy(reference.x)}
+    known = {name: torch.from_numpy(array.astype(np.float64)) for name, array in graph.constants.items()}
+    known[graph.inputs[0]] = torch.from_numpy(reference.x)
     for node in graph.nodes:
         inputs = [known[v] for v in node.inputs]
         with torch.no_grad():

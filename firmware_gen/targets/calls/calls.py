@@ -3,7 +3,7 @@
 multiplies matrices, with the plain kernels for the rest."""
 
 import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -15,7 +15,7 @@ from firmware_gen.memory.arena import memory_report, plan_arena, program_bytes
 from firmware_gen.memory.network import Layer, Network
 from firmware_gen.models.cpu_model import channels_first
 from firmware_gen.operations.operation import Operation, operations_of
-from firmware_gen.operations.tensors import copy_outputs, lay_out, shares_storage
+from firmware_gen.operations.tensors import Tensor, copy_outputs, laid_out, lay_out, shares_storage
 from firmware_gen.operations.windows import Windowed
 from firmware_gen.targets.calls.product import Product, matrix_of, padded_rows
 from hls.config import System
@@ -95,7 +95,7 @@ def compile_calls(
         )
         for node in graph.nodes
     )
-    calls, constants = _calls(graph, layers, product)
+    calls, constants = _calls(graph, tensors, layers, product)
     room = program_bytes(graph) + (product.scratch_bytes if product else 0)
     arena = plan_arena(graph, tensors, layers, constants, config, room, keep_all)
     report = memory_report(graph, layers, arena, config, program=room)
@@ -107,7 +107,7 @@ def compile_calls(
 
 def software_calls(network: Network) -> CallProgram:
     """A network that another target placed, every tensor in memory, for the CPU alone: in the same arena."""
-    calls, constants = _calls(network.graph, network.layers, None)
+    calls, constants = _calls(network.graph, network.tensors, network.layers, None)
     sizes = [(name, array.nbytes) for name, array in constants.items()]
     placed, arena = planner.locate(
         network.graph.name, sizes, network.arena_bytes, network.config, program_bytes(network.graph)
@@ -116,10 +116,10 @@ def software_calls(network: Network) -> CallProgram:
 
 
 def _calls(
-    graph: ir.Graph, layers: Iterable[Layer], product: Product | None
+    graph: ir.Graph, tensors: Mapping[str, Tensor], layers: Iterable[Layer], product: Product | None
 ) -> tuple[tuple[Call, ...], dict[str, np.ndarray]]:
     calls: list[Call] = []
-    constants: dict[str, np.ndarray] = {}
+    constants = laid_out(graph, tensors)
     for layer in layers:
         if not layer.on_cpu and not shares_storage(graph, layer.node):
             for operation in operations_of(layer.node, list(layer.sources), layer.target):

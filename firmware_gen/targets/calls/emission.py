@@ -55,8 +55,8 @@ def render(
         for index, (layer, own, own_driven) in enumerate(
             zip(
                 network.layers,
-                layer_calls(cpu, calls, network.layers),
-                layer_calls(program, driven, network.layers),
+                layer_calls(cpu, software, calls, network.layers),
+                layer_calls(program, accelerator, driven, network.layers),
                 strict=True,
             )
         )
@@ -134,15 +134,16 @@ def call_texts(program: CallProgram, mode: Mode) -> list[dict[str, Any]]:
 
 
 def layer_calls(
-    program: CallProgram, calls: Sequence[dict[str, Any]], layers: Sequence[Layer]
+    program: CallProgram, mode: Mode, calls: Sequence[dict[str, Any]], layers: Sequence[Layer]
 ) -> list[list[dict[str, Any]]]:
     """Those of every layer, or that of the CPU's operator."""
     own: dict[str, list[dict[str, Any]]] = {layer.name: [] for layer in layers}
     for text in calls:
         own[text["layer"]].append(text)
+    places = mode.places()
     for layer in layers:
         if isinstance(layer.node, ir.OnCpu):
-            own[layer.name] = [{"images": 1, "text": cpu_call(layer.node, layer, program.network)}]
+            own[layer.name] = [{"images": 1, "text": cpu_call(layer.node, layer, program.network, places)}]
     return [own[layer.name] for layer in layers]
 
 
@@ -187,7 +188,7 @@ def _window(call: Call) -> str:
 def _call_text(call: Call, program: CallProgram, constants: dict[str, str], window: str | None) -> str:
     operation = call.operation
     places = [
-        _place(program, view, step if operation.images > 1 else 0)
+        _place(program, constants, view, step if operation.images > 1 else 0)
         for view, step in (
             (operation.source, operation.source_step),
             (operation.aux, operation.aux_step),
@@ -213,8 +214,12 @@ def _function(call: Call) -> str:
     return f"{'driver.' if call.on_driver else 'kernels::'}{call.kernel}"
 
 
-def _place(program: CallProgram, view: View | None, step: int) -> str:
+def _place(program: CallProgram, constants: Mapping[str, str], view: View | None, step: int) -> str:
     """Pointer to a view's first word, in the loop over images."""
     if view is None:
         return "nullptr"
-    return f"arena({_offset(program, view)}{f' + image * {step}' if step else ''})"
+    moving = f" + image * {step}" if step else ""
+    if view.base.name in program.network.graph.constants:
+        start = f" + {view.base.offset}" if view.base.offset else ""
+        return f"{constants[view.base.name]}{start}{moving}"
+    return f"arena({_offset(program, view)}{moving})"

@@ -63,18 +63,23 @@ def _run_call(program: CallProgram, call: Call, arena: np.ndarray) -> None:
     inner, outer = (op.channels, op.height, op.width), (outputs, op.out_height, op.out_width)
 
     def words(view: View, shape: tuple[int, int, int], step: int) -> np.ndarray:
-        """Of a tensor in the arena, for every image."""
-        start = network.offsets[view.base.name] // 4 + view.base.offset
+        """Of a tensor, for every image, in the arena or in a constant."""
+        start = network.offsets.get(view.base.name, 0) // 4 + view.base.offset
         if operation.flat:
             return np.arange(start, start + operation.flat)[None]
         images: np.ndarray = start + step * np.arange(operation.images)[:, None, None, None]
         return np.asarray(images + _indices(view, shape))
 
-    sources = words(operation.source, inner, operation.source_step)
+    def values(view: View, shape: tuple[int, int, int], step: int) -> np.ndarray:
+        constant = view.base.name in network.graph.constants
+        array = program.constants[view.base.name] if constant else arena
+        return np.asarray(array[words(view, shape, step)])
+
+    sources = values(operation.source, inner, operation.source_step)
     targets = words(operation.target, outer, operation.target_step)
-    added = words(operation.aux, outer, operation.aux_step) if operation.aux else [None] * len(targets)
+    added = values(operation.aux, outer, operation.aux_step) if operation.aux else [None] * len(targets)
     for source, target, aux in zip(sources, targets, added, strict=True):
-        arena[target] = _computed(program, call, arena[source], None if aux is None else arena[aux])
+        arena[target] = _computed(program, call, source, aux)
 
 
 def _indices(view: View, shape: tuple[int, int, int]) -> np.ndarray:

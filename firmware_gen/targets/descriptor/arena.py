@@ -1,16 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """Where activations, profile records and constants of a network lie in memory."""
 
-import itertools
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
 from firmware_gen import ir
 from firmware_gen.memory import planner
-from firmware_gen.memory.arena import Arena, accesses, buffers_of, extent, program_bytes, sizes_of
+from firmware_gen.memory.arena import Arena, accesses, buffers_of, extent, places_of, program_bytes
 from firmware_gen.targets.descriptor.lowering.depth_first import Group
-from firmware_gen.targets.descriptor.lowering.job import Job, constants, on_bus
+from firmware_gen.targets.descriptor.lowering.job import Job, activations, constants, on_bus
 from firmware_gen.targets.descriptor.place.residency import Home
 from firmware_gen.targets.descriptor.program import DESCRIPTORS, PROFILE, Lowered
 from firmware_gen.targets.descriptor.timing.demand import demand, weights_fit
@@ -51,13 +50,10 @@ def plan_arena(
     border = planner.memory_map(config)[0] if config.ports > 1 else 0
     plan = min(plans, key=lambda plan: sum(p.size for p in plan.constants if p.address < border))
     # What is on chip lies apart here, whatever its ring; `residency.check` proves rings
-    extents = sizes_of(tensors)
-    ends = itertools.accumulate((extents[name] for name in scratchpad), initial=plan.bytes)
-    offsets = plan.offsets | dict(zip(scratchpad, ends, strict=False))
-    places = {v: offsets[t.storage] // 4 + t.words() for v, t in tensors.items()}
+    places = places_of(tensors, plan.offsets, (*scratchpad, *graph.constants), plan.bytes)
     kept = {graph.inputs[0]: places[graph.inputs[0]]} if plan.keeps_input else {}
     if records:
-        kept[PROFILE] = offsets[PROFILE] // 4 + np.arange(len(PROFILE_RECORD) * records)
+        kept[PROFILE] = plan.offsets[PROFILE] // 4 + np.arange(len(PROFILE_RECORD) * records)
     planner.check_overlaps(places, accesses(graph, places), graph.outputs, kept)
     return plan
 
@@ -95,7 +91,7 @@ def _contiguous_losses(jobs: Sequence[Job], config: Config) -> dict[str, float]:
         beats = demand(f, config).beats(1 if weights_fit(f, config) else strips, strips)
         bus = on_bus(f, beats)
         slack = max(0, max(job.vectors, beats["STORE"]) - bus)
-        for stream, where in constants(f).items():
+        for stream, where in (activations(f) | constants(f)).items():  # those of activations are of no constant
             loss = max(0, (config.ports - 1) * beats[stream] - slack)
             losses[where.name] = losses.get(where.name, 0) + loss
     return losses

@@ -11,7 +11,7 @@ import numpy as np
 from firmware_gen import ir
 from firmware_gen.memory import planner
 from firmware_gen.memory.arena import buffers_of, memory_report, program_bytes
-from firmware_gen.operations.tensors import Tensor, copy_outputs, lay_out
+from firmware_gen.operations.tensors import Tensor, copy_outputs, laid_out, lay_out
 from firmware_gen.targets.descriptor.arena import plan_arena
 from firmware_gen.targets.descriptor.link import link
 from firmware_gen.targets.descriptor.lowering import depth_first
@@ -113,7 +113,7 @@ def _lowered(
     separate: set[str] = set()
     while True:
         tensors = lay_out(graph, share, separate, on_chip)
-        constants = Constants()
+        constants = Constants({name: words.view(np.uint32) for name, words in laid_out(graph, tensors).items()})
         jobs: list[Job] = []
         own: list[list[int]] = [[] for _ in graph.nodes]
         try:

@@ -61,7 +61,7 @@ def render_with_manifest(
             descriptors=_descriptors(layer) or "nothing to do",
         )
         for index, (layer, own) in enumerate(
-            zip(program.layers, layer_calls(cpu, calls, cpu.network.layers), strict=True)
+            zip(program.layers, layer_calls(cpu, software, calls, cpu.network.layers), strict=True)
         )
     ]
     return codegen.render(accelerator, software, _half(program, accelerator), calls, layers, sample)
@@ -75,7 +75,7 @@ def _half(program: Program, mode: Mode) -> Half:
         "config": config,
         "fma": int(config.arithmetic == "fma"),
         "watchdog": WATCHDOG_CYCLES,
-        "steps": _steps(program),
+        "steps": _steps(program, mode),
         "regions": [symbols.get(region) for region in range(REGIONS)],
     }
     profile = {
@@ -98,7 +98,7 @@ def _half(program: Program, mode: Mode) -> Half:
     )
 
 
-def _steps(program: Program) -> list[dict[str, Any]]:
+def _steps(program: Program, mode: Mode) -> list[dict[str, Any]]:
     """Lists of descriptors to run, and CPU layers in between."""
     steps: list[dict[str, Any]] = []
     for item in program.schedule:
@@ -110,7 +110,9 @@ def _steps(program: Program) -> list[dict[str, Any]]:
             ]
             steps.append({"comment": ", ".join(names), "doorbell": f"0x{program.descriptor_address(item.first):08x}u"})
         elif isinstance(item.node, ir.OnCpu):
-            steps.append({"layer": program.layers.index(item), "text": cpu_call(item.node, item, program)})
+            steps.append(
+                {"layer": program.layers.index(item), "text": cpu_call(item.node, item, program, mode.places())}
+            )
     return steps
 
 

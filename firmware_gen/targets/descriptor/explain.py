@@ -119,6 +119,11 @@ def _(node: ir.Scale) -> str:
 
 
 @work_of.register
+def _(node: ir.Expand) -> str:
+    return "copy: elements are read as often as they are repeated"
+
+
+@work_of.register
 def _(node: ir.Pool) -> str:
     if node.kind == "max":
         return "diagonal mode, accumulators keep the maximum"
@@ -128,10 +133,10 @@ def _(node: ir.Pool) -> str:
 def _epilogue(graph: ir.Graph, node: ir.Fused) -> list[str]:
     notes = []
     if node.residual != "none":
-        source = graph.producer(node.inputs[1])
+        source, constant = graph.producer(node.inputs[1]), node.inputs[1] in graph.constants
         order = "before" if node.residual == "before_act" else "after"
         when = "" if node.act == ir.IDENTITY else f" {order} {node.act}"
-        notes.append(f"adds {source.name if source else 'the input'}{when}")
+        notes.append(f"adds {source.name if source else 'a constant' if constant else 'the input'}{when}")
     if node.act != ir.IDENTITY:
         notes.append(f"{node.act} on the way out")
     return notes
@@ -144,7 +149,7 @@ def _with(act: ir.Activation) -> str:
 def _why_not_fused(graph: ir.Graph, node: ir.Add) -> str:
     if node.inputs[0] == node.inputs[1]:
         return "both operands are the same"
-    producers = [graph.producer(v) for v in node.inputs]
+    producers = [graph.producer(v) for v in node.inputs if graph.shape(v) == graph.out_shape(node)]
     if not any(isinstance(p, ir.Fused) for p in producers):
         return "no layer with an epilogue computes an operand"
     if not any(isinstance(p, ir.Fused) and graph.read_once_by(p.output) is node for p in producers):

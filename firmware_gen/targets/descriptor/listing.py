@@ -74,7 +74,7 @@ class Entry:
     loads: Span
     weights: Constant | None
     parameters: Constant | tuple[float, float]
-    aux: Span | None
+    aux: Span | Constant | None
     continues: bool
     activation: str
     activation_first: bool
@@ -141,11 +141,12 @@ class Listing:
 def listing(program: Program) -> Listing:
     """Raises HeepgenError, naming the descriptor, when one touches words that are of no tensor of its layer."""
     reader, entries, cpu, done = _Reader(program), [], [], 0
+    names = {name: name for name in program.graph.constants}
     words = program.constants[DESCRIPTORS].reshape(-1, WORDS)
     layers = {number: layer for layer in program.layers for number in layer.descriptors}
     for layer in program.layers:
         if isinstance(layer.node, ir.OnCpu):
-            cpu.append((done, layer.name, layer.op, cpu_call(layer.node, layer, program)))
+            cpu.append((done, layer.name, layer.op, cpu_call(layer.node, layer, program, names)))
         done = max(layer.descriptors, default=done - 1) + 1
     entries = [reader.entry(number, words[number], layer) for number, layer in sorted(layers.items())]
     return Listing(program.graph.name, tuple(entries), tuple(cpu))
@@ -161,10 +162,14 @@ class _Reader:
     def entry(self, number: int, words: np.ndarray, layer: Layer) -> Entry:
         f = unpack(words)
         inputs, output, config = layer.node.inputs, layer.node.output, self.program.config
-        aux = None
+        aux: Span | Constant | None = None
         if f.residual or f.acc_init:
             values = [*inputs[1:], output] if f.residual else [output]
-            aux = self._span(number, "AUX", f.aux_addr, _outputs(f, f.aux, config), values)
+            words_read = _outputs(f, f.aux, config)
+            if f.residual and inputs[1] in self.program.graph.constants:
+                aux = self._constant(number, f.aux_addr, int(words_read.max()) + 1)
+            else:
+                aux = self._span(number, "AUX", f.aux_addr, words_read, values)
         loads = self._span(number, "LOAD", f.load_addr, _inputs(f), [*inputs, output])
         stores = self._span(number, "STORE", f.store_addr, _outputs(f, f.store, config), [output], not f.acc_init)
         return Entry(

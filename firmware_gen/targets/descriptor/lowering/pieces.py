@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from types import MappingProxyType
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -47,10 +48,10 @@ class Piece:
 
 
 class Constants:
-    """Named constant arrays (uint32 words), stored once each."""
+    """Named constant arrays (uint32 words), stored once each, but for those `given` under the names of their values."""
 
-    def __init__(self) -> None:
-        self.arrays: dict[str, np.ndarray] = {}
+    def __init__(self, given: Mapping[str, np.ndarray] = MappingProxyType({})) -> None:
+        self.arrays: dict[str, np.ndarray] = dict(given)
         self._names: dict[bytes, str] = {}
         self._numbers: dict[str, Iterator[int]] = {}
 

@@ -457,7 +457,10 @@ def check(
     first_id = {name: number << LINEAR for number, name in enumerate([*offsets, *homes])}
     for job in jobs:
         for stream, where in activations(job.descriptor).items():
-            name, words = where.name, where.offset + _words(job.descriptor, stream)
+            name = where.name
+            if name not in first_id:  # a constant's
+                continue
+            words = where.offset + _words(job.descriptor, stream)
             home = homes.get(name)
             places = chip + home.offset + words % (1 << home.ring) if home else offsets[name] // 4 + words
             if stream == "STORE":

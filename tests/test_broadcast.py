@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Sums and products of operands whose shapes go together, against PyTorch: whole numbers, so that every bit must be
+right."""
+
+import random
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from firmware_gen.frontend.exported.importer import import_program
+from firmware_gen.frontend.exported.verify import check_program
+from firmware_gen.passes import run_passes
+from firmware_gen.passes.quantise import quantise
+from firmware_gen.targets.calls.target import CallsTarget
+from firmware_gen.targets.descriptor.target import DescriptorTarget
+from hls.config import Config
+
+TARGETS = (DescriptorTarget(), CallsTarget())
+
+
+class Maps(nn.Module):
+    """Maps meet a part of themselves, or a constant, with 1 in some dimensions, in either order."""
+
+    def __init__(self, seed, shape):
+        super().__init__()
+        self.random, self.shape = random.Random(seed), shape
+        self.steps = [self.draw() for _ in range(3)]
+
+    def draw(self):
+        one = [axis for axis in (1, 2, 3) if self.random.random() < 0.5]
+        constant = None
+        if self.random.random() < 0.5:
+            one += [0] * (self.random.random() < 0.8)
+            shape = [1 if axis in one else size for axis, size in enumerate(self.shape)]
+            while shape and shape[0] == 1 and self.random.random() < 0.5:
+                shape = shape[1:]
+            constant = torch.randint(-9, 9, shape).float()
+        act = self.random.choice([F.relu, lambda y: y, lambda y: y.clamp(-50, 70)])
+        return self.random.choice(["add", "sub", "mul"]), one, constant, self.random.random() < 0.5, act
+
+    def forward(self, x):
+        y = F.max_pool2d(x, 1)
+        for op, one, constant, swapped, act in self.steps:
+            other = constant
+            if other is None:
+                other = y[:, :1] if 1 in one else y
+                spatial = [axis for axis in one if axis > 1]
+                other = other.amax(spatial, keepdim=True) if spatial else other.clamp(-8, 8)
+            first, second = (other, y) if swapped else (y, other)
+            y = act(getattr(torch, op)(first, second))
+        return y
+
+
+class Vectors(nn.Module):
+    """Flattened maps, and what a Linear makes of them, meet constants and one number per row."""
+
+    def __init__(self, seed, shape):
+        super().__init__()
+        features = shape[1] * shape[2] * shape[3]
+        self.linear = nn.Linear(features, 9)
+        with torch.no_grad():
+            self.linear.weight.copy_(torch.randint(-3, 4, self.linear.weight.shape))
+            self.linear.weight[:, 0] = 127  # so that the scale is 1
+            self.linear.bias.zero_()
+        self.register_buffer("flat", torch.randint(-9, 9, (1, features)).float())
+        self.register_buffer("rows", torch.randint(-9, 9, (shape[0], 1)).float())
+        self.register_buffer("whole", torch.randint(-9, 9, (shape[0], 9)).float())
+
+    def forward(self, x):
+        y = F.relu(F.max_pool2d(x, 1).flatten(1) - self.flat) + self.rows
+        y = self.linear(y)
+        return (self.whole - y) + y[:, :1]
+
+
+def network(model, x):
+    imported = import_program(model.eval(), x)
+    lowered = run_passes(imported.graph)
+    check_program(imported.graph, lowered, imported.program, imported.functional, x.numpy())
+    return quantise(lowered)
+
+
+def assert_exact(model, x, config):
+    graph, want = network(model, x), model(x).detach().numpy()
+    for target in TARGETS:
+        program = target.compile(graph, config)
+        assert np.array_equal(target.run(program, x.numpy()).output, want)
+
+
+SHAPES = ((1, 8, 6, 5), (2, 3, 4, 4), (1, 5, 1, 7), (2, 6, 5, 1), (1, 1, 3, 4), (1, 11, 1, 1))
+
+
+@pytest.mark.parametrize("seed", [*range(6), *(pytest.param(n, marks=pytest.mark.slow) for n in range(6, 48))])
+def test_maps(seed):
+    torch.manual_seed(seed)
+    shape = SHAPES[seed % len(SHAPES)]
+    config = Config(rows=4, cols=4, ports=1 + seed % 3, scratchpad_words=seed % 2 * 1024)
+    assert_exact(Maps(seed, shape), torch.randint(-5, 6, shape).float(), config)
+
+
+@pytest.mark.parametrize("shape", [(1, 3, 4, 2), (2, 4, 3, 3)])
+def test_vectors(shape):
+    torch.manual_seed(0)
+    model = Vectors(0, shape)
+    assert_exact(model, torch.randint(-5, 6, shape).float(), Config(rows=4, cols=4, ports=2))
