@@ -210,6 +210,13 @@ MODELS = {
         Call(lambda x: torch.sigmoid(x.mean((2, 3), keepdim=True)) * (x * x[:, :1]), conv(2, 3, 3)),
         (2, 2, 6, 5),
     ),
+    "broadcast": (Call(lambda x: F.relu(x.mean(2, keepdim=True) - x), conv(2, 3, 3)), (2, 2, 6, 5)),
+    "both broadcast": (Call(lambda x: x.mean(2, keepdim=True) + x.mean(3, keepdim=True), conv(2, 3, 3)), (2, 2, 6, 5)),
+    "constant of its own shape": (
+        Call(lambda x: (x + torch.eye(4)) * torch.ones(2, 3, 4, 4), conv(2, 3, 3)),
+        (2, 2, 6, 6),
+    ),
+    "ranks": (Call(lambda x: x[0] - x, nn.Linear(4, 3)), (1, 4)),
     "gates of a sequence": (
         Call(lambda x: x * x.mean(2, keepdim=True), nn.Conv1d(2, 3, 3), nn.Conv1d(3, 2, 1)),
         (2, 2, 9),
@@ -469,16 +476,6 @@ REFUSED = {
     "pad channels": (Call(lambda x: F.pad(x, (0, 0, 0, 0, 1, 1))), (1, 2, 8, 8), ["pad", "channels"]),
     "softmax over space": (nn.Softmax(2), (1, 2, 8, 8), ["softmax", "dim=2", "dim=1"]),
     "gelu": (nn.Sequential(OrderedDict(gate=nn.GELU())), (1, 2), ["layer gate: gelu", "use ReLU", "docs/operators.md"]),
-    "broadcast": (
-        Call(lambda x: x + x.mean((2, 3), keepdim=True)),
-        (1, 2, 4, 4),
-        ["add", "(1, 2, 4, 4) and (1, 2, 1, 1)"],
-    ),
-    "product": (
-        Call(lambda x: x * x.mean(2, keepdim=True), nn.ReLU()),
-        (1, 3, 4, 5),
-        ["mul", "(1, 3, 4, 5) and (1, 3, 1, 5)"],
-    ),
     "product of a flattened map": (
         Call(lambda x: x * torch.sigmoid(x), nn.Sequential(conv(2, 3, 2), nn.Flatten())),
         (1, 2, 4, 4),

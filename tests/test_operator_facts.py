@@ -77,7 +77,11 @@ def test_what_lacks_is_said():
 
     assert missing(Stranger) == [WHERE[cpu_operator], WHERE[cpu_call], *(f"a kernel in runtime/*.{s}pp" for s in "hc")]
     node = Stranger(name="odd", inputs=("x",), output="y")
-    for registry, arguments in ((cpu_operator, [np.zeros(3)]), (cpu_call, [None, None, {}]), (operations_of, [[], None])):
+    for registry, arguments in (
+        (cpu_operator, [np.zeros(3)]),
+        (cpu_call, [None, None, {}]),
+        (operations_of, [[], None]),
+    ):
         with pytest.raises(HeepgenError, match="layer odd: Stranger has no"):
             registry(node, *arguments)
 
