@@ -8,6 +8,8 @@ import pytest
 
 import firmware_gen
 from firmware_gen.models.cpu_model import exp_model, log_model, log_softmax_model, softmax_model
+from hls.arithmetic.function import TABLE_WORDS, function_model
+from hls.arithmetic.function_tables import function_words
 from sim.toolchain import host_compiler, run_tool
 
 RUNTIME = Path(firmware_gen.__file__).parent / "runtime"
@@ -16,6 +18,7 @@ PROGRAM = """
 #include <stdio.h>
 #include "math.hpp"
 static float in[1 << 20], out[1 << 20];
+static uint32_t table[512];
 int main(int, char** argv) {
   FILE* file = fopen(argv[1], "rb");
   const uint32_t count = fread(in, 4, 1 << 20, file);
@@ -26,6 +29,12 @@ int main(int, char** argv) {
   if (kind == 'g') heepstor::log_softmax(in, out, count / columns, columns);
   if (kind == 'e') for (uint32_t i = 0; i < count; ++i) out[i] = heepstor::exp(in[i]);
   if (kind == 'l') for (uint32_t i = 0; i < count; ++i) out[i] = heepstor::log(in[i]);
+  if (kind == 't') {
+    file = fopen(argv[4], "rb");
+    if (fread(table, 4, 512, file) == 0) return 1;
+    fclose(file);
+    heepstor::apply_table(in, out, count, table);
+  }
   file = fopen(argv[2], "wb");
   fwrite(out, 4, count, file);
   fclose(file);
@@ -36,7 +45,7 @@ int main(int, char** argv) {
 
 @pytest.fixture(scope="module")
 def math(tmp_path_factory):
-    """Function (kind, float32 array) -> what the C++ computed."""
+    """Function (kind, float32 array, table of a function) -> what the C++ computed."""
     folder = tmp_path_factory.mktemp("math")
     (folder / "main.cpp").write_text(PROGRAM)
     run_tool(
@@ -57,9 +66,10 @@ def math(tmp_path_factory):
         "compiling",
     )
 
-    def run(kind, values):
+    def run(kind, values, table=()):
         np.asarray(values, np.float32).tofile(folder / "in")
-        run_tool(["sh", "-c", f"{folder}/main {folder}/in {folder}/out {kind} || true"], "math")
+        np.asarray(table, np.uint32).tofile(folder / "table")
+        run_tool(["sh", "-c", f"{folder}/main {folder}/in {folder}/out {kind} {folder}/table || true"], "math")
         return np.fromfile(folder / "out", np.float32)
 
     return run
@@ -136,3 +146,14 @@ def test_log_softmax_is_the_logarithm_of_softmax():
     y = log_softmax_model(np.float32([[1000, 0, -1000], [0, np.nan, 1], [np.inf, 0, 0]]))
     assert y[0].tolist() == [0, -1000, -2000]  # softmax itself gives 0 there, whose logarithm is lost
     assert set(y[1:].view(np.uint32).reshape(-1)) == {0x7FC00000}
+
+
+def test_a_table_is_applied_as_the_function_unit_does(math):
+    """On tables of functions, and on tables of random bits, which reach every overflow and every kind."""
+    rng = np.random.default_rng(4)
+    bits = rng.integers(0, 2**32, 300_000, dtype=np.uint32)
+    x = np.concatenate([special(), rng.normal(0, 4, 100_000).astype(np.float32), bits.view(np.float32)])
+    random = [rng.integers(0, 2**32, TABLE_WORDS, dtype=np.uint32) for _ in range(6)]
+    for table in [function_words("silu"), function_words("softplus", (100.0, 20.0)), *random]:
+        want = function_model(x.view(np.uint32), table)
+        assert np.array_equal(math("t", x, table).view(np.uint32), want)

@@ -23,8 +23,54 @@ float from_bits(uint32_t bits) {
   return value;
 }
 
+uint32_t bits_of(float value) {
+  uint32_t bits;
+  __builtin_memcpy(&bits, &value, sizeof bits);
+  return bits;
+}
+
 /** 2^n for -126 <= n <= 127. */
 float power_of_two(int32_t n) { return from_bits(static_cast<uint32_t>(n + 127) << 23); }
+
+/** f(x) on bit patterns, as hls/arithmetic/function.py describes tables, segments and their kinds. */
+uint32_t look_up(uint32_t x, const uint32_t* table) {
+  enum Kind : uint32_t { kAbsolute, kNanAtInfinity, kRelative, kIdentity };
+  constexpr uint32_t kInfinity = 0x7f800000u, kNan = 0x7fc00000u, kSign = 0x80000000u;
+  if ((x & ~kSign) > kInfinity) return kNan;
+  const bool negative = x >> 31;
+  const int32_t exponent = x >> 23 & 255;
+  const uint32_t fraction = (negative ? ~x : x) & 0x7fffffu;
+
+  int32_t octave = exponent - 96 - static_cast<int32_t>(table[0] >> 11 & 31);
+  if (octave < 0) octave = 0;
+  if (octave > 31) octave = 31;
+  const uint32_t entry = table[(negative ? 16 : 0) + octave / 2] >> octave % 2 * 16;
+  const uint32_t k = entry >> 8 & 7;
+  const uint32_t* segment = table + 2 * ((entry + (fraction >> (23 - k))) & 255);
+  const int32_t t = (fraction << k & 0x7fffffu) >> 6;
+
+  const uint32_t kind = segment[0] >> 8 & 3;
+  if (kind == kIdentity) return x;
+  if (kind == kNanAtInfinity && exponent == 255) return kNan;
+  const int32_t c0 = static_cast<int32_t>(segment[0]) >> 10;
+  const int32_t c2 = static_cast<int32_t>(segment[1] << 18) >> 18;
+  const uint32_t curve = static_cast<uint32_t>(c2 * t >> 15) << 14;  // c1 lies from bit 14 on
+  const int32_t slope = static_cast<int32_t>((segment[1] & ~0x3fffu) + curve);
+  const int32_t p = c0 + static_cast<int32_t>(static_cast<int64_t>(slope) * (t << 4) >> 32);
+  if (p == 0) return 0;
+
+  const uint32_t bits = bits_of(static_cast<float>(p));  // exact
+  int32_t shift = static_cast<int32_t>(segment[0] & 255) - 127 - 20;
+  if (kind == kRelative) {
+    if (exponent == 0) return bits & kSign;
+    if (exponent == 255) return (bits & kSign) | kInfinity;
+    shift += exponent - 127;
+  }
+  const int32_t power = static_cast<int32_t>(bits >> 23 & 255) + shift;
+  if (power <= 0) return bits & kSign;
+  if (power >= 255) return (bits & kSign) | kInfinity;
+  return bits + (static_cast<uint32_t>(shift) << 23);
+}
 
 /** The largest of the values first, first + stride, ... before end; a NaN only where it is the first. */
 float largest_of(const float* values, uint32_t first, uint32_t end, uint32_t stride) {
@@ -59,8 +105,7 @@ float exp(float x) {
 }
 
 float log(float x) {
-  uint32_t bits;
-  __builtin_memcpy(&bits, &x, sizeof bits);
+  const uint32_t bits = bits_of(x);
   if (bits >= 0x7f800000u) return x == x ? x : from_bits(0x7fc00000u);
   int32_t n = static_cast<int32_t>(bits >> 23) - 126;
   float m = from_bits((bits & 0x7fffffu) | 0x3f000000u);  // 0.5 <= m < 1
@@ -158,6 +203,10 @@ void tanh(const float* in, float* out, uint32_t count) {
       out[i] = x < 0.0f ? -y : y;
     }
   }
+}
+
+void apply_table(const float* in, float* out, uint32_t count, const uint32_t* table) {
+  for (uint32_t i = 0; i < count; ++i) out[i] = from_bits(look_up(bits_of(in[i]), table));
 }
 
 uint32_t argmax(const float* values, uint32_t count) {
