@@ -75,8 +75,8 @@ def _explained(error: Exception) -> str:
 @click.group(cls=_Group, context_settings=_CONTEXT)
 @click.version_option(__version__, prog_name="heepgen")
 def main() -> None:
-    """Generate a systolic-array accelerator, the firmware that runs a PyTorch model on it, and try both
-    on the real CPU's RTL.
+    """Generate a systolic-array accelerator, the firmware that runs a PyTorch or ONNX model on it, and try
+    both on the real CPU's RTL.
 
     \b
     A first run:
@@ -135,11 +135,12 @@ def sw(
     """Generate the firmware that runs MODEL: C++17, weights, memory plan, a checked sample.
 
     MODEL is a .pt2 of torch.export, an .onnx, or a .pt holding an nn.Module of standard layers. Nothing in them
-    is executed while loading, unless --trust-pickle.
+    is executed while loading, unless --trust-pickle. INT8 weights that a model holds stay as they are.
 
     \b
     Examples:
       heepgen sw model.pt2                        shapes come with the file
+      heepgen sw model.onnx                       ONNX, of any opset
       heepgen sw model.onnx --input-shape 3,96,96     where it has dynamic sizes
       heepgen sw model.pt --append-final-softmax  the shape is what the layers leave, or --input-shape 1,28,28
       heepgen sw model.pt2 --name digits -o app   another name than the file's
@@ -170,7 +171,8 @@ def sw(
 @flags.wide
 @flags.with_config
 def estimate(config: Any, target: str, json_path: str | None, **options: Any) -> None:
-    """Predict the cycles of every layer of a MODEL from a model of the accelerator's timing, in seconds.
+    """Predict the cycles of every layer of a MODEL (.pt2, .onnx, .pt) from a model of the accelerator's timing, in
+    seconds.
 
     APP is a folder written by `heepgen sw`, for the hardware it was generated for unless geometry flags or --config
     say otherwise. Layers that run on the CPU are not predicted: they are named, and left out of the total. `heepgen
@@ -180,6 +182,7 @@ def estimate(config: Any, target: str, json_path: str | None, **options: Any) ->
     Examples:
       heepgen estimate model.pt2
       heepgen estimate model.pt2 --rows 16 --cols 16 --ports 4
+      heepgen estimate model.onnx
       heepgen estimate build/app
     """
     from gen.console import progress, show, write_json
@@ -266,7 +269,7 @@ def run(
     """Run firmware on the virtual SoC, cycle by cycle: the CPU's RTL, the generated Verilog, the real code.
 
     APP is a folder written by `heepgen sw`; it runs on the hardware it was generated for, and is refused where geometry
-    flags or --config say otherwise. A MODEL is turned into firmware first, with the
+    flags or --config say otherwise. A MODEL (.pt2, .onnx, .pt) is turned into firmware first, with the
     same options as `heepgen sw`. Exit status 1 when one bit of the output differs from the bit-exact model, or the
     program's own is not 0. A program of yours that does not call model_check is run, and nothing compared.
 
@@ -275,6 +278,7 @@ def run(
       heepgen run build/app
       heepgen run build/app --input x.npy --json out.json
       heepgen run model.pt2 --rows 16 --cols 16   another array, nothing else to do
+      heepgen run model.onnx
       heepgen run build/app --software            how long the CPU alone takes
       heepgen run build/app --vcd waves/run.vcd   look inside
       heepgen run build/app --trace trace.json    where the cycles go, layer by layer, in Perfetto
@@ -432,8 +436,8 @@ def xheep(
 @flags.wide
 @flags.with_config
 def evaluate(config: Any, target: str, json_path: str | None, **options: Any) -> None:
-    """Run a MODEL, or that of a folder APP written by `heepgen sw`, on a data set three times: in FP32, with INT8
-    weights in PyTorch, and bit for bit as the hardware.
+    """Run a MODEL (.pt2, .onnx, .pt), or that of a folder APP written by `heepgen sw`, on a data set three times:
+    in FP32, with INT8 weights in PyTorch, and bit for bit as the hardware.
 
     The .npz file holds x, inputs with the batch dimension first, and y, one class per input. For a network that
     rebuilds its input y is 1 for anomalies and 0 otherwise, and the area under the ROC curve of the mean squared
@@ -443,7 +447,7 @@ def evaluate(config: Any, target: str, json_path: str | None, **options: Any) ->
     \b
     Examples:
       heepgen eval model.pt2 --data test.npz
-      heepgen eval model.pt2 --data test.npz --limit 500 --calibrate mse
+      heepgen eval model.onnx --data test.npz --limit 500 --calibrate mse
       heepgen eval build/app --data test.npz
     """
     from gen.console import bars, show, write_json

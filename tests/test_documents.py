@@ -135,16 +135,19 @@ def test_heepgen_does_what_is_shown(heepgen, folder):
 
 
 def export_onnx(path, arguments):
-    """A network that takes the input shape in `arguments`, all of it left open."""
+    """A classifier that takes the input shape in `arguments`, all of it left open, or that of test.npz."""
     from onnx import TensorProto, helper, save
 
-    shape = [1, *map(int, arguments[arguments.index("--input-shape") + 1].split(","))]
-    weights = torch.randn(4, shape[1], 1, 1)
-    inputs = [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, shape[1], "h", "w"])]
-    outputs = [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 4, 1, 1])]
+    channels, size = 1, [8, 8]
+    if "--input-shape" in arguments:
+        channels, size = int(arguments[arguments.index("--input-shape") + 1].split(",")[0]), ["h", "w"]
+    weights = torch.randn(4, channels, 1, 1)
+    inputs = [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, channels, *size])]
+    outputs = [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 4])]
     nodes = [
         helper.make_node("Conv", ["x", "w"], ["c"], strides=[16, 16]),
-        helper.make_node("GlobalAveragePool", ["c"], ["y"]),
+        helper.make_node("GlobalAveragePool", ["c"], ["p"]),
+        helper.make_node("Flatten", ["p"], ["y"]),
     ]
     tensor = helper.make_tensor("w", TensorProto.FLOAT, weights.shape, weights.flatten().tolist())
     save(helper.make_model(helper.make_graph(nodes, "g", inputs, outputs, [tensor])), path)

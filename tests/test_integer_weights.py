@@ -8,7 +8,10 @@ import torch.nn.functional as F
 from torch import nn
 
 from firmware_gen import CodeGenerator
+from firmware_gen.frontend.exported.integers import know_pt2e
+from firmware_gen.frontend.loader import load_model
 from firmware_gen.ir import Scale
+from hls.errors import HeepgenError
 
 
 class Integers(nn.Module):
@@ -27,9 +30,9 @@ class Integers(nn.Module):
         return (F.conv2d if self.codes.ndim == 4 else F.linear)(x, weight, self.bias)
 
 
-def random_codes(*shape: int, lowest: int = -127) -> torch.Tensor:
-    """Not one of them is at the end of the range, so that a range of their own would give others."""
-    return torch.randint(lowest, 100, shape, dtype=torch.int8).clamp(max=90)
+def random_codes(*shape: int) -> torch.Tensor:
+    """With -128, and none at the other end, so that a range of their own would give others."""
+    return torch.randint(-128, 100, shape, dtype=torch.int8).clamp(max=90).index_fill(1, torch.tensor([0]), -128)
 
 
 def norm(channels: int, norm_class=nn.BatchNorm2d) -> nn.Module:
@@ -73,15 +76,9 @@ def test_a_batchnorm_before_integers_stays_beside_them():
         np.testing.assert_allclose(generator.reference().outputs[0], model(x), rtol=0, atol=1e-3)
 
 
-@pytest.mark.parametrize(
-    "codes, scale",
-    [
-        (random_codes(4, 7, lowest=-128).index_fill(1, torch.tensor([3]), -128), torch.tensor(0.02)),
-        (random_codes(4, 7), torch.rand(1, 7)),
-    ],
-)
-def test_what_no_int8_weights_with_one_scale_per_channel_are_is_quantised(codes, scale):
+def test_int8_weights_with_a_scale_per_input_are_quantised():
     torch.manual_seed(0)
+    codes, scale = random_codes(4, 7), torch.rand(1, 7)
     model, x = nn.Sequential(Integers(codes, scale)), torch.randn(1, 7)
     (node,) = CodeGenerator(model, x).graph.nodes
     weight = codes * scale.double()
@@ -96,3 +93,68 @@ def test_integers_that_count_for_nothing():
     np.testing.assert_array_equal(
         CodeGenerator(nn.Sequential(linear), torch.randn(1, 7)).reference().outputs[0][0], linear.bias.detach()
     )
+
+
+class Dequantised(nn.Module):
+    """Layers whose weights PT2E quantised: per channel (O, ...), per tensor, and unsigned with a zero point."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("filters", random_codes(6, 2, 3, 3))
+        self.register_buffer("scales", torch.rand(6) / 50)
+        self.register_buffer("zeros", torch.zeros(6, dtype=torch.int64))
+        self.register_buffer("matrix", random_codes(5, 96))
+        self.register_buffer("bytes", (random_codes(3, 5).to(torch.int16) + 128).to(torch.uint8))
+
+    def forward(self, x):
+        ops = torch.ops.quantized_decomposed
+        filters = ops.dequantize_per_channel(self.filters, self.scales, self.zeros, 0, -128, 127, torch.int8)
+        matrix = ops.dequantize_per_tensor(self.matrix, 0.03, 0, -128, 127, torch.int8)
+        last = ops.dequantize_per_tensor(self.bytes, 0.5, 128, 0, 255, torch.uint8)
+        return F.linear(F.relu(F.linear(F.conv2d(x, filters).relu().flatten(1), matrix)), last)
+
+
+def test_weights_of_pt2e_stay(tmp_path):
+    torch.manual_seed(0)
+    know_pt2e()
+    model, x = Dequantised().eval(), torch.randn(1, 2, 6, 6)
+    torch.export.save(torch.export.export(model, (x,)), tmp_path / "m.pt2")
+    generator = CodeGenerator(load_model(tmp_path / "m.pt2"), x)
+    first, _, second, third = generator.graph.nodes
+    np.testing.assert_array_equal(first.weight, model.filters)
+    np.testing.assert_array_equal(first.scale, model.scales)
+    np.testing.assert_array_equal(second.weight, model.matrix)
+    np.testing.assert_array_equal(third.weight, model.bytes.int() - 128)
+    np.testing.assert_array_equal(third.scale, np.full(3, 0.5, np.float32))
+    with torch.no_grad():
+        np.testing.assert_allclose(generator.reference().outputs[0], model(x), rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize("config", ["Int8WeightOnlyConfig", "IntxWeightOnlyConfig"])
+def test_weights_of_torchao_stay(config):
+    quantization = pytest.importorskip("torchao.quantization")
+    torch.manual_seed(0)
+    model, x = nn.Sequential(nn.Linear(40, 9), nn.ReLU(), nn.Linear(9, 4)).eval(), torch.randn(2, 40)
+    quantization.quantize_(model, getattr(quantization, config)())
+    generator = CodeGenerator(model, x)
+    for node, layer in zip(generator.graph.nodes, (model[0], model[2]), strict=True):
+        np.testing.assert_array_equal(node.weight, layer.weight.qdata)
+        np.testing.assert_array_equal(node.scale, layer.weight.scale.flatten().expand(len(node.scale)))
+    with torch.no_grad():
+        np.testing.assert_allclose(generator.reference().outputs[0], model(x), rtol=1e-4, atol=1e-4)
+
+
+class QuantisesActivations(nn.Module):
+    def forward(self, x):
+        ops, about = torch.ops.quantized_decomposed, (0.1, 0, -128, 127, torch.int8)
+        return F.relu(ops.dequantize_per_tensor(ops.quantize_per_tensor(x, *about), *about))
+
+
+def test_quantised_activations_are_refused(tmp_path):
+    know_pt2e()
+    x = torch.randn(1, 4)
+    program = torch.export.export(QuantisesActivations(), (x,))
+    torch.export.save(program, tmp_path / "m.pt2")
+    for read in (lambda: CodeGenerator(program, x), lambda: load_model(tmp_path / "m.pt2")):
+        with pytest.raises(HeepgenError, match="quantises activations.*float32.*quantise the weights alone"):
+            read()

@@ -8,8 +8,8 @@ w is the BatchNorm-folded weight in float64; the division by 127 and the one by 
 in float64; rint rounds ties to even. The folded float64 bias is rounded to float32 here, and only here; so are the
 scale and bias of a Scale, and operands that are constants.
 
-Where the model has INT8 weights, q are these and scale is theirs, times the BatchNorm's; the options below say nothing
-of them.
+Where the model has INT8 weights, q are these, -128 included, and scale is theirs, times the BatchNorm's; the options
+below say nothing of them.
 
 With calibrate="mse" the largest weights of a channel may be clipped: instead of max|w|, the range is that of the
 fractions CLIPS of it which gives the smallest sum of squared errors (q * scale - w)^2.

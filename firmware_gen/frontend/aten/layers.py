@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
 from firmware_gen import ir
 from hls.errors import HeepgenError
@@ -147,35 +146,37 @@ def _linear(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
 @handles("addmm", "addmv", reads="self mat1 mat2 mat vec beta alpha")
 def _addmm(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
     """beta * bias + alpha * x @ weight, or weight @ x with a vector x."""
-    first, second = (a["mat1"], a["mat2"]) if "mat1" in a else (a["mat"], a["vec"])
-    source, weight = _operands(imp, node, first, second)
-    bias = imp.weight(node, a["self"], "bias") * float32(a["beta"])
-    return _emit_linear(imp, node, source, weight * float32(a["alpha"]), bias)
+    source, weight, step = _operands(imp, node, a, *(("mat1", "mat2") if "mat1" in a else ("mat", "vec")))
+    bias, alpha = imp.weight(node, a["self"], "bias") * float32(a["beta"]), float32(a["alpha"])
+    return _emit_linear(imp, node, source, weight * alpha, bias, None if step is None else step * alpha)
 
 
 @handles("mm", "mv", "matmul", reads="self mat2 vec other")
 def _mm(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
-    second = next(a[name] for name in ("mat2", "vec", "other") if name in a)
-    source, weight = _operands(imp, node, a["self"], second)
-    return _emit_linear(imp, node, source, weight, None)
+    second = next(name for name in ("mat2", "vec", "other") if name in a)
+    source, weight, step = _operands(imp, node, a, "self", second)
+    return _emit_linear(imp, node, source, weight, None, step)
 
 
 def _operands(
-    imp: Importer, node: fx.Node, first: str | torch.Tensor, second: str | torch.Tensor
-) -> tuple[str, np.ndarray]:
-    """The computed operand of a product and the weight, as (O, I) or (I,)."""
+    imp: Importer, node: fx.Node, a: dict[str, Any], left: str, right: str
+) -> tuple[str, np.ndarray, np.ndarray | None]:
+    """The computed operand of a product and the weight, as (O, I) or (I,), with its step; by names of arguments."""
+    first, second = a[left], a[right]
     if isinstance(first, str):
         if isinstance(second, str):
             raise imp.refuse(node, "both operands are computed; x @ weight with a constant weight is supported")
         weight = imp.weight(node, second, "weight")
-        return first, np.ascontiguousarray(weight.T) if weight.ndim < 3 else weight
+        if weight.ndim != 2:
+            return first, weight, None
+        return first, np.ascontiguousarray(weight.T), imp.weight_step(node, np.transpose, right)
     assert isinstance(second, str), "products of constants are folded"
     weight = imp.weight(node, first, "weight")
     if len(imp.shape(second)) != 1 or weight.ndim > 2:
         raise imp.refuse(
             node, f"a constant of shape {weight.shape} is its first operand; write x @ weight, with the constant last"
         )
-    return second, weight
+    return second, weight, imp.weight_step(node, argument=left) if weight.ndim == 2 else None
 
 
 @handles(

@@ -92,6 +92,14 @@ def schema(node: torch.fx.Node) -> torch.FunctionSchema:
     return node.target._schema
 
 
+def arguments_of(node: torch.fx.Node) -> dict[str, Any]:
+    """The node's arguments by schema name, defaults filled in."""
+    arguments = schema(node).arguments
+    bound = {a.name: a.default_value for a in arguments if a.has_default_value()}
+    bound |= {a.name: value for a, value in zip(arguments, node.args, strict=False)}
+    return bound | node.kwargs
+
+
 def plain_name(node: torch.fx.Node) -> str:
     return schema(node).name.removeprefix("aten::")
 

@@ -13,6 +13,10 @@ _WRITE = "compute a new tensor with torch.cat or torch.where's arithmetic form i
 _2D = "use Conv2d and pooling over height and width"
 _WHOLE = "export without run_decompositions(), so that PReLU, Threshold and the like stay whole"
 _POOL = "use MaxPool or AvgPool"
+QUANTISED_ACTIVATIONS = (
+    "it quantises activations, which the accelerator keeps in float32; quantise the weights alone, which stay as they "
+    "are, or export the float model"
+)
 
 HINTS = (
     dict.fromkeys(

@@ -24,12 +24,12 @@ from torch.utils import _pytree as pytree
 
 from firmware_gen import ir
 from firmware_gen.frontend.aten import CONSTANT_OPERATORS, HANDLERS, HARMLESS, READS
-from firmware_gen.frontend.aten.registry import MOVING_OPERATORS, as_tensor, schema
+from firmware_gen.frontend.aten.registry import arguments_of, schema
 from firmware_gen.frontend.exported.dynamic import chosen_sizes, with_shape
-from firmware_gen.frontend.exported.hints import not_supported
+from firmware_gen.frontend.exported.hints import QUANTISED_ACTIVATIONS, not_supported
+from firmware_gen.frontend.exported.integers import DEQUANTISERS, QUANTISERS, step_of
 from firmware_gen.models.fake_quant import GraphModule
 from firmware_gen.names import one_line, safe_name
-from firmware_gen.passes.quantise import LIMIT
 from firmware_gen.refusal import not_one_input, refusal
 from hls.errors import HeepgenError
 
@@ -230,7 +230,7 @@ def _check_modes(program: ExportedProgram) -> None:
     for node in program.graph.nodes:
         if node.op != "call_function" or not isinstance(node.target, torch._ops.OpOverload):
             continue
-        args = _bind(node)
+        args = arguments_of(node)
         label = f"layer {module_path(node) or node.name} ({_op_name(node)})"
         if "running_mean" in args and args["running_mean"] is None:
             raise HeepgenError(f"{label} has track_running_stats=False: BatchNorm needs running statistics")
@@ -271,14 +271,6 @@ def _check_input_shape(program: ExportedProgram, shape: tuple[int, ...]) -> None
             f"the input has shape {shape}, but the model was exported for {exported}: "
             "use that shape, or export the model again"
         )
-
-
-def _bind(node: torch.fx.Node) -> dict[str, Any]:
-    """The node's arguments by schema name, defaults filled in."""
-    arguments = schema(node).arguments
-    bound = {a.name: a.default_value for a in arguments if a.has_default_value()}
-    bound |= {a.name: value for a, value in zip(arguments, node.args, strict=False)}
-    return bound | node.kwargs
 
 
 def _aten_name(node: torch.fx.Node) -> str:
@@ -474,19 +466,23 @@ class Importer:
     def _call(self, node: torch.fx.Node) -> Found:
         if node.target is operator.getitem:
             return self._getitem(node)
-        if not isinstance(node.target, torch._ops.OpOverload) or node.target.namespace != "aten":
+        constant = not any(isinstance(self.env[fx], str) for fx in node.all_input_nodes)
+        if not isinstance(node.target, torch._ops.OpOverload):
+            raise self.refuse(node, f"the operator {node.target} is not an ATen operator")
+        if node.target.namespace != "aten" and not (constant and schema(node).name in DEQUANTISERS):
+            if node.target.namespace in QUANTISERS:
+                raise self.refuse(node, QUANTISED_ACTIVATIONS)
             raise self.refuse(node, f"the operator {node.target} is not an ATen operator")
         if _aten_name(node) == "_assert_tensor_metadata":
             return None
-        read = [self.env[fx] for fx in node.all_input_nodes]
-        if not any(isinstance(value, str) for value in read):
+        if constant:
             return self._fold_constant(node)
         handler = HANDLERS.get(_aten_name(node))
         if handler is None:
             raise self.refuse(node, not_supported(_op_name(node)))
         self._check_arguments(node)
         try:
-            return handler(self, node, self._resolve(_bind(node)))
+            return handler(self, node, self._resolve(arguments_of(node)))
         except HeepgenError:
             raise
         except Exception as error:
@@ -498,7 +494,7 @@ class Importer:
 
     def _check_arguments(self, node: torch.fx.Node) -> None:
         """Refuse, by name, what the handler does not read, unless it says nothing."""
-        bound, read = _bind(node), READS[_aten_name(node)] | HARMLESS
+        bound, read = arguments_of(node), READS[_aten_name(node)] | HARMLESS
         for argument in schema(node).arguments:
             name, value = argument.name, bound.get(argument.name)
             if name in read or (argument.has_default_value() and value == argument.default_value):
@@ -519,7 +515,7 @@ class Importer:
 
     def _fold_constant(self, node: torch.fx.Node) -> Found:
         """Evaluate an operator of weights only (a transposed or normalised weight)."""
-        if _aten_name(node) not in CONSTANT_OPERATORS:
+        if _aten_name(node) not in CONSTANT_OPERATORS and schema(node).name not in DEQUANTISERS:
             raise self.refuse(node, "this operator is not supported, not even on weights alone")
         operation = node.target
         assert callable(operation)
@@ -592,38 +588,19 @@ class Importer:
         return array
 
     def weight_step(
-        self, node: torch.fx.Node, ordered: Callable[[np.ndarray], np.ndarray] = lambda array: array
+        self,
+        node: torch.fx.Node,
+        ordered: Callable[[np.ndarray], np.ndarray] = lambda array: array,
+        argument: str = "weight",
     ) -> np.ndarray | None:
-        """(O,) float64 where the weight, output channels first once it is `ordered`, is INT8 constants, within +-127,
-        times a scale: that; None elsewhere."""
-        step = self._step(_bind(node)["weight"])
+        """(O,) float64 where the weight, output channels first once it is `ordered`, is INT8 constants times a scale:
+        that; None elsewhere."""
+        step = step_of(arguments_of(node)[argument], self.env)
         if step is None:
             return None
         array = ordered(step.double().numpy())
         rows = array.reshape(len(array), -1)
         return rows[:, 0].copy() if (rows == rows[:, :1]).all() else None
-
-    def _step(self, fx: torch.fx.Node) -> torch.Tensor | None:
-        """What the integers of a constant are multiplied by, in the constant's shape."""
-        if fx.op != "call_function" or not isinstance(fx.target, torch._ops.OpOverload):
-            return None
-        arguments = _bind(fx)
-        if _aten_name(fx) == "_to_copy":
-            codes = self.env[arguments["self"]]
-            integers = codes.dtype == torch.int8 and (codes >= -LIMIT).all()
-            return torch.ones_like(codes, dtype=torch.float32) if integers else None
-        if _aten_name(fx) in MOVING_OPERATORS:
-            step = self._step(fx.args[0])  # type: ignore[arg-type]
-            return None if step is None else fx.target(step, *fx.args[1:], **fx.kwargs)
-        if _aten_name(fx) != "mul":
-            return None
-        operands = [arguments["self"], arguments["other"]]
-        for codes, scale in (operands, reversed(operands)):
-            step = self._step(codes) if isinstance(codes, torch.fx.Node) else None
-            if step is not None:
-                factor = as_tensor(self.env[scale] if isinstance(scale, torch.fx.Node) else scale)
-                return (step * factor.detach()).expand(self.env[fx].shape)
-        return None
 
     def rank(self, node: torch.fx.Node, source: str | torch.Tensor, allowed: tuple[int, ...], expected: str) -> None:
         shape = self.shape(source) if isinstance(source, str) else ()

@@ -28,7 +28,8 @@ import torch
 
 from firmware_gen.frontend.aten import CONSTANT_OPERATORS, HANDLERS
 from firmware_gen.frontend.exported.dynamic import chosen_sizes, fix_sizes, open_sizes, symbol_of
-from firmware_gen.frontend.exported.hints import not_supported
+from firmware_gen.frontend.exported.hints import QUANTISED_ACTIVATIONS, not_supported
+from firmware_gen.frontend.exported.integers import DEQUANTISERS, know_pt2e
 from firmware_gen.names import safe_name
 from firmware_gen.refusal import refusal
 from hls.errors import HeepgenError
@@ -61,6 +62,7 @@ WRITERS = {"copy", "fill", "zero", "index_put", "index_copy", "index_add", "mask
 """Loaded although no model with them is supported, so that the refusal can name the buffer that they write."""
 ATEN = frozenset(HANDLERS) | CONSTANT_OPERATORS | WRITERS | {"_assert_tensor_metadata"}
 TARGET = re.compile(r"torch\.ops\.aten\.([A-Za-z0-9_]+)\.[A-Za-z0-9_]+")
+PT2E = re.compile(r"torch\.ops\.(quantized_decomposed)\.([A-Za-z0-9_]+)\.[A-Za-z0-9_]+")
 
 
 def load_pt2(
@@ -79,6 +81,8 @@ def load_pt2(
     program = _parse(path, MODEL, members)
     _fix_sizes(path, program, input_shape, batch)
     clean[MODEL] = _dump(_checked_program(path, program))
+    if PT2E.search(clean[MODEL].decode()):
+        know_pt2e()
     clean[SAMPLE] = b""
     with _weights_only():
         return export_load(path, _packed(clean))
@@ -158,10 +162,14 @@ def _damaged(path: Path, name: str, error: Exception) -> HeepgenError:
     )
 
 
-def _unsafe(path: Path, what: str) -> HeepgenError:
+PLAIN_MODEL = "export a plain model with fixed shapes"
+PLAIN_WEIGHTS = "export a model with plain weights, those of torchao after torchao.utils.unwrap_tensor_subclass(model)"
+
+
+def _unsafe(path: Path, what: str, instead: str = PLAIN_MODEL) -> HeepgenError:
     return HeepgenError(
         f"{path} holds {what}, which a supported model does not need and which might run code when loaded; "
-        "export a plain model with fixed shapes, or pass --trust-pickle if you trust the file"
+        f"{instead}, or pass --trust-pickle if you trust the file"
     )
 
 
@@ -171,7 +179,7 @@ def _checked_weights(path: Path, config: dict[str, Any]) -> dict[str, Any]:
     try:
         for name, entry in config["config"].items():
             if entry["use_pickle"] is not False or not RAW_TENSOR.fullmatch(entry["path_name"]):
-                raise _unsafe(path, f"the pickled tensor or object {name}")
+                raise _unsafe(path, f"the pickled tensor or object {name}", PLAIN_WEIGHTS)
     except (KeyError, TypeError, AttributeError) as error:
         raise _damaged(path, "table of weights", error) from error
     return config
@@ -251,8 +259,13 @@ def _check_node(node: dict[str, Any], stack: list[tuple[str, str, str]]) -> None
     match = TARGET.fullmatch(target)
     if target == "_operator.getitem" or (match and {match[1], match[1].rstrip("_")} & ATEN):
         return
+    pt2e = PT2E.fullmatch(target)
+    if pt2e and f"{pt2e[1]}::{pt2e[2]}" in DEQUANTISERS:
+        return
     layer = (stack[-1][1] if stack else "") or str(node["name"])
     op = match[1] if match else target
+    if pt2e:
+        raise refusal(layer, pt2e[2], QUANTISED_ACTIVATIONS)
     raise refusal(layer, op, not_supported(op))
 
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import operator
 from collections.abc import Iterable, Mapping
@@ -44,6 +45,15 @@ class Source:
     def evaluator(self) -> str:
         return "onnxruntime" if importlib.util.find_spec("onnxruntime") else "ONNX's evaluator"
 
+    @functools.cached_property
+    def _reference_evaluator(self) -> ReferenceEvaluator:
+        if opset_of(self.model) >= EVALUATED_RIGHT:
+            try:
+                return ReferenceEvaluator(self.model, new_ops=[GlobalMaxPool])
+            except RuntimeError:  # an operator that the evaluator has for newer opsets only
+                pass
+        return ReferenceEvaluator(self.prepared, new_ops=[GlobalMaxPool])
+
     def check(self, imported: ir.Graph, functional: ExportedProgram, sample: np.ndarray) -> Check:
         """Compare a graph that was imported from `functional` with the file, on `sample` (float32) and on a random
         input. Raises HeepgenError naming the first layer that differs."""
@@ -53,7 +63,7 @@ class Source:
         """Values by the names of the nodes that end a layer. Inputs for which float32 overflows are left out."""
         names = {}
         for node in functional.graph.nodes:
-            if (value := self.layers.get(module_path(node))) is not None:
+            if "val" in node.meta and (value := self.layers.get(module_path(node))) is not None:
                 computes = node.args[0] if node.target is operator.getitem else node
                 names[value] = computes.name, getattr(node.meta["val"], "shape", None)
         for x in inputs_to_try(sample):
@@ -79,9 +89,8 @@ class Source:
         try:
             if self.evaluator == "onnxruntime":
                 return _run_onnxruntime(self.model, feeds)
-            model = self.model if opset_of(self.model) >= EVALUATED_RIGHT else self.prepared
             with np.errstate(all="ignore"):
-                found = ReferenceEvaluator(model, new_ops=[GlobalMaxPool]).run(None, feeds, intermediate=True)
+                found = self._reference_evaluator.run(None, feeds, intermediate=True)
             assert isinstance(found, dict)
             return found
         except Exception as error:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 
 if TYPE_CHECKING:
-    from firmware_gen.frontend.onnx.network import Node
+    from firmware_gen.frontend.onnx.node import Node
 
 from firmware_gen.frontend.onnx.operators.registry import Function, handles, plain
 

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 
 if TYPE_CHECKING:
-    from firmware_gen.frontend.onnx.network import Node
+    from firmware_gen.frontend.onnx.node import Node
 
 from firmware_gen.frontend.onnx.operators.registry import Function, handles
 from firmware_gen.frontend.onnx.operators.windows import halves, padded, window, window_pads

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 if TYPE_CHECKING:
-    from firmware_gen.frontend.onnx.network import Node
+    from firmware_gen.frontend.onnx.node import Node
 
 Function = Callable[..., torch.Tensor | tuple[torch.Tensor, ...]]
 Build = Callable[["Node"], Function]
@@ -20,7 +20,7 @@ FOLDABLE = frozenset(
      "Add", "Sub", "Mul", "Div", "Neg", "Abs", "Sqrt", "Reciprocal", "Exp", "Log", "Pow", "Mod", "Floor", "Ceil",
      "Round", "Max", "Min", "Sum", "Equal", "Greater", "Less", "Not", "And", "Or", "Where", "Reshape", "Transpose",
      "Flatten", "Expand", "Tile", "Range", "ReduceSum", "ReduceProd", "ReduceMax", "ReduceMin", "Identity", "MatMul",
-     "DequantizeLinear")
+     "QuantizeLinear", "DequantizeLinear")
 )  # fmt: skip
 """Operators that are evaluated when they depend on constants only."""
 OF_SHAPE = frozenset(("Shape", "Size"))

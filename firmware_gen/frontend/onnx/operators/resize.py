@@ -9,7 +9,7 @@ import numpy as np
 import torch.nn.functional as F
 
 if TYPE_CHECKING:
-    from firmware_gen.frontend.onnx.network import Node
+    from firmware_gen.frontend.onnx.node import Node
 
 from firmware_gen.frontend.onnx.operators.registry import Function, handles
 

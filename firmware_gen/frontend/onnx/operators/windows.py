@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 
 if TYPE_CHECKING:
-    from firmware_gen.frontend.onnx.network import Node
+    from firmware_gen.frontend.onnx.node import Node
 
 
 def window(node: Node, given: Sequence[int]) -> tuple[list[int], list[int], list[int]]:
