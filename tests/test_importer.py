@@ -317,6 +317,22 @@ MODELS = {
     ),
     "channels last bytes": (Call(lambda x: (x / 255 - 0.5).permute(0, 3, 1, 2), None, conv(3, 2, 2)), (2, 5, 6, 3)),
     "channels last relu": (Call(lambda x: x.relu().permute(0, 3, 1, 2), None, conv(3, 2, 2)), (2, 5, 6, 3)),
+    "linear over maps": (nn.Sequential(conv(2, 3, 1), nn.Linear(8, 3)), (2, 2, 8, 8)),
+    "reshape inside": (Call(lambda x: x.view(2, 2, 4, 8), conv(2, 4, 1), conv(2, 2, 1)), (2, 2, 4, 4)),
+    "permute inside": (Call(lambda x: x.permute(0, 2, 1, 3), conv(2, 4, 1), conv(4, 2, 1)), (2, 2, 4, 4)),
+    "sequence over channels": (Call(lambda x: x.flatten(2), conv(2, 3, 1), nn.Linear(16, 2)), (1, 2, 4, 4)),
+    "detection head": (
+        Call(lambda x: x.view(2, 2, 3, 4, 4).permute(0, 1, 3, 4, 2).reshape(2, -1, 3), conv(2, 6, 1), nn.Linear(3, 2)),
+        (2, 2, 4, 4),
+    ),
+    "heads": (
+        Call(lambda x: x.view(2, 5, 3, 2, 4)[:, :, 1].transpose(1, 2), nn.Linear(6, 24), nn.Linear(4, 3)),
+        (2, 5, 6),
+    ),
+    "turned sequence": (Call(lambda x: x.permute(2, 0, 1), nn.Linear(6, 4), nn.Linear(5, 3)), (2, 5, 6)),
+    "steps of a sequence": (Call(lambda x: x[:, 1] + x[:, -1], nn.Linear(6, 4), nn.Linear(4, 3)), (2, 5, 6)),
+    "last of rows": (Call(lambda x: x[-1:], nn.Linear(6, 4), nn.Linear(4, 3)), (5, 6)),
+    "last of steps first": (Call(lambda x: x[-1], nn.Linear(6, 4), nn.Linear(4, 3)), (5, 1, 6)),
     "linear over (N, H, W, C)": (nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2)), (2, 5, 6, 3)),
     "softmax of rows": (nn.Sequential(nn.Linear(3, 4), nn.Softmax(-1)), (2, 5, 3)),
     "causal": (
@@ -459,7 +475,6 @@ class TwoInputs(nn.Module):
 REFUSED = {
     "unbatched conv": (nn.Sequential(conv(2, 3, 3)), (2, 8, 8), ["layer 0", "(2, 8, 8)", "(N, C, H, W)"]),
     "circular": (conv(2, 3, 3, padding=1, padding_mode="circular"), (1, 2, 8, 8), ["pad", "circular"]),
-    "linear over maps": (nn.Sequential(conv(2, 3, 1), nn.Linear(8, 3)), (1, 2, 8, 8), ["layer 1", "channels-last"]),
     "crop of everything": (nn.Sequential(nn.ZeroPad2d((-8, 1, 0, 0))), (1, 2, 8, 8), ["layer 0", "crops everything"]),
     "crop of the batch": (Call(lambda x: x[1:]), (3, 2, 4, 4), ["slice", "batch"]),
     "empty slice": (Call(lambda x: x[:, 2:]), (3, 2, 4, 4), ["slice", "nothing is left"]),
@@ -469,7 +484,7 @@ REFUSED = {
         (1, 3, 4),
         ["scaled_dot_product_attention", "use conv"],
     ),
-    "recurrent": (Call(lambda x: x[0], nn.LSTM(2, 3)), (1, 4, 2), ["lstm", "Conv1d over time"]),
+    "projected": (Call(lambda x: x[0], nn.LSTM(2, 3, proj_size=2)), (1, 4, 2), ["lstm", "proj_size", "use a Linear"]),
     "repeat of rows": (Call(lambda x: x.repeat(1, 1, 2, 1)), (1, 2, 4, 4), ["repeat", "copies of the channels"]),
     "threshold": (nn.Threshold(0.1, 20), (1, 4), ["threshold=0.1", "value=20"]),
     "sum of all": (Call(lambda x: x.sum()), (1, 2, 4, 4), ["sum", "only space"]),
@@ -493,21 +508,6 @@ REFUSED = {
     "concat constant": (Call(lambda x: torch.cat([x, torch.tensor([[1.0]])], 1)), (1, 4), ["cat", "constant"]),
     "upsample 1.5": (nn.Upsample(scale_factor=1.5), (1, 2, 4, 4), ["upsample", "(4, 4) to (6, 6)", "integer"]),
     "bilinear": (nn.Upsample(scale_factor=2, mode="bilinear"), (1, 2, 4, 4), ["upsample_bilinear2d", "nearest"]),
-    "reshape inside": (
-        Call(lambda x: x.view(1, 2, 4, 8), conv(2, 4, 1), conv(2, 2, 1)),
-        (1, 2, 4, 4),
-        ["(1, 4, 4, 4)", "(1, 2, 4, 8)"],
-    ),
-    "permute inside": (
-        Call(lambda x: x.permute(0, 2, 1, 3), conv(2, 4, 1), conv(4, 2, 1)),
-        (1, 2, 4, 4),
-        ["dims=[0, 2, 1, 3]", "move"],
-    ),
-    "sequence over channels": (
-        Call(lambda x: x.flatten(2), conv(2, 3, 1), nn.Linear(16, 2)),
-        (1, 2, 4, 4),
-        ["layer after", "channels-last"],
-    ),
     "concat of a vector and a flattened map": (
         Call(lambda x: torch.cat([x.flatten(1), x.mean((2, 3))], 1), conv(2, 3, 1), nn.Linear(51, 2)),
         (1, 2, 4, 4),

@@ -35,7 +35,6 @@ from firmware_gen.ir import (
 from firmware_gen.models.fake_quant import GraphModule
 from firmware_gen.passes import (
     append_softmax,
-    check_permutes,
     drop_dead,
     drop_identities,
     find_maps,
@@ -48,6 +47,8 @@ from firmware_gen.passes import (
     merge_permutes,
     merge_reshapes,
     merge_slices,
+    merge_strides,
+    move_elements,
     raise_permutes,
     sink_reshapes,
 )
@@ -370,10 +371,10 @@ def test_legal_permutes():
     inside = chain(MAP, (Conv, MAP, conv(2, 2)), (Permute, LAST, TO_LAST), (Activate, LAST, ACT))
     after = chain((1, 4, 4, 2), (Activate, (1, 4, 4, 2), ACT), (Permute, MAP, TO_FIRST), (Conv, MAP, conv(2, 2)))
     for graph in (entry, leave, inside, after):
-        assert check_permutes(graph) is graph
+        assert move_elements(graph) is graph
     swapped = chain((1, 2, 1, 7), (Conv, (1, 3, 1, 7), conv(3, 2)), (Reshape, (1, 1, 3, 7), {}),
                     (Permute, (1, 7, 1, 3), TO_FIRST), (Reshape, (1, 7, 3), {}))  # fmt: skip
-    after = check_permutes(swapped)
+    after = move_elements(swapped)
     assert kinds(after) == ["Conv", "Permute", "Reshape"] and after.nodes[1].dims == (0, 2, 3, 1)
     assert_same_function(swapped, after)
 
@@ -383,10 +384,37 @@ def test_legal_permutes():
     [(Conv, MAP, conv(2, 2)), (Permute, (1, 4, 2, 4), TO_FIRST), (Conv, (1, 2, 2, 4), conv(2, 4))],
     [(Permute, (1, 2, 4, 4), {"dims": (0, 1, 3, 2)}), (Conv, MAP, conv(2, 2))],
 ])  # fmt: skip
-def test_permute_that_moves_data_is_refused(steps):
+def test_permute_that_moves_data_is_a_copy(steps):
     shape = LAST if steps[0][0] is Permute and steps[0][2] is TO_FIRST else MAP
-    with pytest.raises(HeepgenError, match="permute: dims=.* move data"):
-        check_permutes(chain(shape, *steps))
+    graph = chain(shape, *steps)
+    after = move_elements(graph)
+    assert "AsStrided" in kinds(after) and "Permute" not in kinds(after)
+    assert_same_function(graph, after)
+
+
+def test_permute_of_what_a_reader_needs_in_order_is_a_copy():
+    """Channels that are last in memory are no use to who reads channels first."""
+    graph = chain((1, 4, 4, 2), (Permute, MAP, TO_FIRST), (Reshape, (1, 8, 2, 2), {}), (Pool, (1, 8, 2, 2), POOL))
+    after = move_elements(graph)
+    assert kinds(after) == ["AsStrided", "AsStrided", "Pool"]
+    assert_same_function(graph, after)
+
+
+def test_chains_of_moves_are_one_where_they_are_evenly_spaced():
+    """Heads of an attention: a view, a permute and a part of it."""
+    heads = {"dims": (0, 2, 1, 3)}
+    graph = chain((1, 24), (Linear, (1, 24), {"weight": RNG.normal(size=(24, 24))}), (Reshape, (1, 4, 2, 3), {}),
+                  (Permute, (1, 2, 4, 3), heads), (Slice, (1, 1, 4, 3), {"start": (1, 0, 0)}),
+                  (Reshape, (4, 3), {}), (Linear, (4, 2), {"weight": RNG.normal(size=(2, 3))}))  # fmt: skip
+    after = merge_strides(move_elements(graph))
+    assert kinds(after) == ["Linear", "Reshape", "AsStrided", "Linear"]
+    assert (after.nodes[2].offset, after.nodes[2].strides) == (3, (6, 1))
+    assert_same_function(graph, after)
+    swap, linear = {"dims": (1, 0, 2)}, {"weight": RNG.normal(size=(2, 4))}
+    both = chain((1, 24), (Permute, (24, 1), {"dims": (1, 0)}), (Reshape, (2, 3, 4), {}), (Permute, (3, 2, 4), swap),
+                 (Reshape, (6, 4), {}), (Linear, (6, 2), linear))  # fmt: skip
+    assert kinds(merge_strides(move_elements(both)))[-3:] == ["AsStrided", "Reshape", "Linear"]
+    assert_same_function(both, merge_strides(move_elements(both)))
 
 
 def test_permutes_rise_to_the_input():
@@ -560,8 +588,9 @@ def test_what_lies_in_pytorch_order_is_reshaped_for_free():
     # A map that a layer computes lies channels-last.
     graph = chain(map_, (Pool, map_, POOL), (Activate, map_, ACT), (Reshape, (1, 8, 2, 2), {}),
                   (Pool, (1, 8, 2, 2), POOL))  # fmt: skip
-    with pytest.raises(HeepgenError, match="channels-last"):
-        find_maps(graph)
+    after = move_elements(graph)
+    assert kinds(after) == ["Pool", "Activate", "AsStrided", "Pool"]
+    assert_same_function(graph, after)
 
 
 @pytest.mark.parametrize("before, after", [((1, 1, 4, 4), (1, 16)), ((2, 6, 1, 1), (2, 6)), ((1, 8), (1, 1, 2, 4))])
@@ -570,10 +599,15 @@ def test_reshape_free_in_any_layout(before, after):
 
 
 @pytest.mark.parametrize("before, after", [(MAP, (1, 4, 2, 4)), ((2, 2, 2, 2), (16,))])
-def test_reshape_that_moves_elements_is_refused_inside(before, after):
-    inside = chain(before, (Pool, before, POOL), (Reshape, after, {}), (Activate, after, ACT))
-    with pytest.raises(HeepgenError, match="layer n1: Reshape: from .* channels-last"):
-        find_maps(inside)
+def test_reshape_that_moves_elements_wants_them_in_order_inside(before, after):
+    inside = chain(
+        before,
+        (Pool, before, POOL),
+        (Reshape, after, {}),
+        (Linear, (*after[:-1], 3), {"weight": RNG.normal(size=(3, after[-1]))}),
+    )
+    assert kinds(move_elements(inside)) == ["Pool", "AsStrided", "Linear"]
+    assert_same_function(inside, move_elements(inside))
     at_input = chain(before, (Reshape, after, {}), (Activate, after, ACT))
     at_output = chain(before, (Pool, before, POOL), (Reshape, after, {}))
     for graph in (at_input, at_output):

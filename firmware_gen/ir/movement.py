@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from firmware_gen.ir.operator import Layout, Node, Place
 from firmware_gen.ir.values import Pads, Pair, Shape
 
@@ -79,6 +81,44 @@ class Permute(Node):
 
     def layout(self, shape: Shape) -> Layout:
         return Layout.PYTORCH if self.dims == TO_CHANNELS_LAST else Layout.MAPS
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class AsStrided(Node):
+    """Elements of the input at places that are evenly spaced in its PyTorch order: y[i, j, ...] is element
+    offset + strides[0] * i + strides[1] * j + ... . Permutes, slices and reshapes are such, and chains of them."""
+
+    runs_on = Place.MEMORY
+
+    strides: tuple[int, ...]
+    offset: int = 0
+
+    @property
+    def reads_in_order(self) -> bool:
+        return True
+
+    def layout(self, shape: Shape) -> Layout:
+        return Layout.PYTORCH
+
+    def elements(self, shape: Shape) -> np.ndarray:
+        """Which element of the input every one of the output's is, in the output's `shape`."""
+        index = np.full(shape, self.offset)
+        for axis, (size, stride) in enumerate(zip(shape, self.strides, strict=True)):
+            index += (np.arange(size) * stride).reshape(-1, *[1] * (len(shape) - 1 - axis))
+        return index
+
+    def is_view(self, shape: Shape) -> bool:
+        """Whether the elements of the output lie side by side in the input."""
+        return self.strides == row_major(shape)
+
+
+def row_major(shape: Shape) -> tuple[int, ...]:
+    """Strides of a contiguous tensor; 0 along dimensions of one element."""
+    strides, step = [], 1
+    for size in reversed(shape):
+        strides.append(step if size > 1 else 0)
+        step *= size
+    return tuple(reversed(strides))
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

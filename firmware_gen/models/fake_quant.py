@@ -150,6 +150,8 @@ def _keeps_rows(graph: ir.Graph) -> bool:
                 return False
         elif shape[0] % batch or (isinstance(node, ir.Permute) and node.dims[0] != 0):
             return False
+        elif batch > 1 and isinstance(node, ir.AsStrided):
+            return False
     return True
 
 

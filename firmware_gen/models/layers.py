@@ -63,6 +63,10 @@ class Layer(nn.Module, ABC):
                 return F.pixel_shuffle(x, node.factor)
             case ir.Permute():
                 return x.permute(node.dims)
+            case ir.AsStrided():
+                places = node.elements(self.out_shape).reshape(-1)
+                taken = x.reshape(-1, math.prod(self.in_shape))[:, torch.from_numpy(places).to(x.device)]
+                return taken.reshape(self.out_shape[0] * len(taken), *self.out_shape[1:])
             case ir.OnCpu():
                 return node.evaluate(*inputs)
             case ir.BatchNorm():

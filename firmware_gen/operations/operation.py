@@ -12,7 +12,7 @@ from functools import singledispatch
 import numpy as np
 
 from firmware_gen import ir
-from firmware_gen.operations.tensors import Tensor, View, channel_axis, channel_part, map_view, operand_view
+from firmware_gen.operations.tensors import Ref, Tensor, View, channel_axis, channel_part, map_view, operand_view
 from firmware_gen.operations.windows import (
     Map,
     Rectangle,
@@ -68,6 +68,50 @@ def _(node: ir.Expand, sources: list[Tensor], target: Tensor) -> list[Operation]
 def _(node: ir.Permute, sources: list[Tensor], target: Tensor) -> list[Operation]:
     channels_last = replace(target, shape=sources[0].shape, channels_last=ir.chw(sources[0].shape[1:]))
     return [_elementwise(node, sources, channels_last)]
+
+
+@operations_of.register
+def _(node: ir.AsStrided, sources: list[Tensor], target: Tensor) -> list[Operation]:
+    """Copies of maps whose rows, columns and channels are the dimensions that are left when neighbouring ones are one;
+    of more dimensions than four, one copy for each place in the outer ones."""
+    read, written = sources[0], ir.row_major(target.shape)
+    if read.channels_last or read.pitch:
+        raise HeepgenError(f"layer {node.name}: what it reads does not lie in PyTorch's order")
+    loops = _loops(target.shape, node.strides, written)
+    outer, (images, (rows, *y), (columns, *x), (channels, *c)) = loops[:-4], loops[-4:]
+    op = copy_window((channels, rows, columns))
+    result = []
+    for place in itertools.product(*(range(size) for size, _, _ in outer)):
+        source, target_ = (
+            base.offset + sum(i * loop[which] for i, loop in zip(place, outer, strict=True))
+            for base, which in ((read, 1), (target, 2))
+        )
+        result.append(
+            Operation(
+                op,
+                View(Ref(read.storage, source + node.offset, read.on_chip), c[0], x[0], y[0]),
+                View(Ref(target.storage, target_, target.on_chip), c[1], x[1], y[1]),
+                images=images[0],
+                source_step=images[1],
+                target_step=images[2],
+            )
+        )
+    return result
+
+
+def _loops(shape: ir.Shape, read: tuple[int, ...], written: tuple[int, ...]) -> list[tuple[int, int, int]]:
+    """(size, stride of reads, stride of writes) of the dimensions, outermost first, four at least; those merged where
+    one continues the other, and what is contiguous in both streams last."""
+    loops: list[tuple[int, int, int]] = []
+    for loop in zip(shape, read, written, strict=True):
+        size, source, target = loop
+        if size == 1:
+            continue
+        if loops and loops[-1][1:] == (size * source, size * target):
+            size, (_, source, target) = size * loops[-1][0], loop
+            loops.pop()
+        loops.append((size, source, target))
+    return [(1, 0, 0)] * (4 - len(loops)) + loops
 
 
 @operations_of.register

@@ -154,7 +154,7 @@ def lay_out(
     `on_chip` are the scratchpad's.
     """
     result = {v: Tensor(v, graph.shape(v)) for v in graph.inputs}
-    plain = _in_pytorch_order(graph)
+    plain = kept_in_order(graph)
     parts = _concat_parts(graph, plain) if share else {}
     last_read = _last_read(graph)
     needed = {v: last_read[v] for v in graph.inputs}  # by storage, the last step that reads it
@@ -166,7 +166,8 @@ def lay_out(
             last = _channels_last(shape) if node.dims == ir.TO_CHANNELS_FIRST else None
             result[node.output] = Tensor(source.storage, shape, last)
         elif shares_storage(graph, node):
-            result[node.output] = replace(source, shape=shape)
+            offset = source.offset + (node.offset if isinstance(node, ir.AsStrided) else 0)
+            result[node.output] = replace(source, shape=shape, offset=offset)
         elif node.output in parts:
             result[node.output] = parts[node.output]
         else:
@@ -287,8 +288,10 @@ def shares_storage(graph: ir.Graph, node: ir.Node) -> bool:
         return (
             node.dims == ir.TO_CHANNELS_FIRST
             or not _channels_last(graph.in_shape(node))
-            or node.inputs[0] not in _in_pytorch_order(graph)
+            or node.inputs[0] not in kept_in_order(graph)
         )
+    if isinstance(node, ir.AsStrided) and not node.is_view(graph.out_shape(node)):
+        return False
     return node.runs_on is ir.Place.MEMORY and not (node.output in graph.outputs and _is_input(graph, node))
 
 
@@ -300,15 +303,19 @@ def _is_input(graph: ir.Graph, node: ir.Node) -> bool:
     return value in graph.inputs
 
 
-def _in_pytorch_order(graph: ir.Graph) -> set[str]:
-    """Values that must lie in PyTorch's order: the outputs, what is read in that order, and whatever such a value takes
-    its order from."""
-    plain = set(graph.outputs)
+def kept_in_order(graph: ir.Graph) -> set[str]:
+    """Values that must lie in PyTorch's order: the outputs, and what is read in that order."""
+    return {*graph.outputs, *read_in_order(graph)}
+
+
+def read_in_order(graph: ir.Graph) -> set[str]:
+    """Values that a reader needs in PyTorch's order, or that a value takes its order from which must lie so."""
+    needed: set[str] = set()
     for node in reversed(graph.nodes):
         takes = isinstance(node, ir.Reshape) or node.layout(graph.out_shape(node)) is ir.Layout.INPUT
-        if node.reads_in_order or (node.output in plain and takes):
-            plain.add(node.inputs[0])
-    return plain
+        if node.reads_in_order or (takes and (node.output in needed or node.output in graph.outputs)):
+            needed.add(node.inputs[0])
+    return needed
 
 
 def _channels_last(shape: ir.Shape) -> tuple[int, int, int] | None:

@@ -6,11 +6,12 @@ from firmware_gen.passes.batchnorm import fold_batchnorm
 from firmware_gen.passes.cleanup import drop_dead, drop_identities, merge_concats
 from firmware_gen.passes.fuse import fuse_activations
 from firmware_gen.passes.pads import merge_pads
-from firmware_gen.passes.permutes import check_permutes, find_shuffles, merge_permutes, raise_permutes
+from firmware_gen.passes.permutes import find_shuffles, merge_permutes, raise_permutes
 from firmware_gen.passes.reshapes import find_maps, merge_reshapes, sink_reshapes
 from firmware_gen.passes.residual import fuse_residuals
 from firmware_gen.passes.slices import merge_slices
 from firmware_gen.passes.softmax import append_softmax
+from firmware_gen.passes.strides import merge_strides, move_elements
 from hls.errors import HeepgenError
 
 PIPELINE = (
@@ -29,7 +30,8 @@ PIPELINE = (
     merge_reshapes,
     sink_reshapes,
     fuse_residuals,
-    check_permutes,
+    move_elements,
+    merge_strides,
     find_maps,
 )
 
@@ -50,7 +52,6 @@ def run_passes(graph: Graph) -> Graph:
 __all__ = [
     "PIPELINE",
     "append_softmax",
-    "check_permutes",
     "drop_dead",
     "drop_identities",
     "find_maps",
@@ -63,6 +64,8 @@ __all__ = [
     "merge_permutes",
     "merge_reshapes",
     "merge_slices",
+    "merge_strides",
+    "move_elements",
     "raise_permutes",
     "run_passes",
     "sink_reshapes",

@@ -19,8 +19,7 @@ from firmware_gen.ir import (
 )
 from firmware_gen.passes.cleanup import drop_dead
 from firmware_gen.passes.reshapes import merge_reshapes
-from firmware_gen.passes.rewrite import in_pytorch_order, is_reshaped_input, substitute
-from firmware_gen.refusal import refusal
+from firmware_gen.passes.rewrite import is_reshaped_input, substitute
 
 
 def merge_permutes(graph: Graph) -> Graph:
@@ -117,35 +116,11 @@ def find_shuffles(graph: Graph) -> Graph:
     return graph
 
 
-def check_permutes(graph: Graph) -> Graph:
-    """Bring every Permute to one of the two forms of `ir.Permute`; raises HeepgenError for any other."""
-    for node in graph.nodes:
-        if isinstance(node, Permute):
-            source = node.inputs[0]
-            plain = in_pytorch_order(graph, source)
-            if plain and node.dims == TO_CHANNELS_FIRST:
-                continue
-            if not plain:
-                if node.dims == TO_CHANNELS_LAST:
-                    continue
-                if _swaps_columns(graph, node):
-                    return check_permutes(_mirrored(graph, node))
-            raise refusal(
-                node.name,
-                "permute",
-                f"dims={list(node.dims)} of shape {graph.in_shape(node)} would have to move data; (N, H, W, C) to "
-                "(N, C, H, W) where the network's input is channels last, and (N, C, H, W) to (N, H, W, C) behind a "
-                "Conv or pooling are supported",
-            )
-    return graph
-
-
-def _swaps_columns(graph: Graph, node: Permute) -> bool:
-    """(N, 1, a, b) to (N, b, 1, a): what (N, C, L) to (N, L, C) is imported as."""
-    return node.dims == TO_CHANNELS_FIRST and graph.in_shape(node)[1] == 1
-
-
-def _mirrored(graph: Graph, node: Permute) -> Graph:
+def swap_columns(graph: Graph, node: Permute) -> Graph | None:
+    """(N, 1, a, b) to (N, b, 1, a), which (N, C, L) to (N, L, C) is imported as, as (N, C, H, W) to (N, H, W, C); None
+    for any other Permute."""
+    if node.dims != TO_CHANNELS_FIRST or graph.in_shape(node)[1] != 1:
+        return None
     batch, _, a, b = graph.in_shape(node)
     stem = node.output
     chain: list[Node] = [

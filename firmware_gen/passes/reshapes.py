@@ -2,7 +2,8 @@
 import math
 from dataclasses import replace
 
-from firmware_gen.ir import Add, Combined, Concat, Graph, Layout, Linear, Node, Reshape, Scale, Shape, Value
+from firmware_gen.ir import Add, Combined, Concat, Graph, Layout, Linear, Node, Reshape, Scale, Shape, Value, chw
+from firmware_gen.operations.tensors import kept_in_order
 from firmware_gen.passes.cleanup import drop_dead, drop_identities
 from firmware_gen.passes.rewrite import in_pytorch_order, is_reshaped_output, substitute
 from firmware_gen.refusal import refusal
@@ -58,14 +59,14 @@ def _sunk(graph: Graph, node: Node, reshapes: list[Reshape], shape: Shape) -> Gr
 def find_maps(graph: Graph) -> Graph:
     """Set `in_map` of every Flatten that a channels-last layout reorders, and of the Linear or Scale that reads it.
 
-    Raises HeepgenError for any other reshape that such a layout would reorder, and for a node that would have to
-    put the elements in order again.
+    Raises HeepgenError for a node that would have to put the elements in order again.
     """
+    kept = kept_in_order(graph)
     maps: dict[str, Map] = {}
     new: dict[Node, Node] = {}
     for node in graph.nodes:
         if isinstance(node, Reshape):
-            here = _flattened_map(graph, node)
+            here = _flattened_map(graph, node, kept)
             new[node] = replace(node, in_map=here)
         else:
             here = maps.get(node.inputs[0])
@@ -78,9 +79,8 @@ def find_maps(graph: Graph) -> Graph:
 
 
 def _refuse_reordering(graph: Graph, node: Node, maps: dict[str, Map]) -> None:
-    in_order = node.reads_in_order and node.output not in graph.outputs
     meeting = () if _meets_any_order(graph, node) else node.combined_inputs
-    ordered = [v for v in (node.inputs if in_order else meeting) if v in maps]
+    ordered = [v for v in meeting if v in maps]
     if ordered:
         raise refusal(
             node.name,
@@ -95,22 +95,24 @@ def _meets_any_order(graph: Graph, node: Node) -> bool:
     return isinstance(node, Combined) and (node.inputs[1] in graph.constants or graph.shape(node.inputs[1])[-1] == 1)
 
 
-def _flattened_map(graph: Graph, node: Reshape) -> Map | None:
+def _flattened_map(graph: Graph, node: Reshape, kept: set[str]) -> Map | None:
+    """The map that a Reshape flattens while its channels are last. kept: values that are needed in PyTorch's order."""
+    value = node.inputs[0]
+    if is_free(graph.in_shape(node), graph.out_shape(node)) or value in kept or in_pytorch_order(graph, value):
+        return None
+    return chw(graph.in_shape(node)[1:])
+
+
+def reorders(graph: Graph, node: Reshape) -> bool:
+    """Whether a Reshape of a channels-last map has to move elements: its readers cannot allow for their order."""
     before, after = graph.in_shape(node), graph.out_shape(node)
-    if (_same_in_any_layout(before) and _same_in_any_layout(after)) or _regroups_space(before, after):
-        return None
-    if in_pytorch_order(graph, node.inputs[0]):
-        return None
-    if len(before) == 4 and _flattens(before, after):
-        return before[1:]
-    if is_reshaped_output(graph, node.output):
-        return None
-    raise refusal(
-        node.name,
-        node.op,
-        f"from {before} to {after} reorders a channels-last feature map; inside a network, flattening (N, C, H, W) "
-        "to (N, C*H*W) and changing H and W alone are supported",
-    )
+    flattens = len(before) == 4 and _flattens(before, after)
+    return not is_free(before, after) and not flattens and not is_reshaped_output(graph, node.output)
+
+
+def is_free(before: Shape, after: Shape) -> bool:
+    """Whether a reshape moves nothing in any layout."""
+    return (_same_in_any_layout(before) and _same_in_any_layout(after)) or _regroups_space(before, after)
 
 
 def _same_in_any_layout(shape: Shape) -> bool:

@@ -34,6 +34,7 @@ ROWS = (
     ("softmax log_softmax", "Softmax LogSoftmax", CPU),
     ("add div neg", "Add Sub Sum Mean Div Neg", "in the layer before it, else array"),
     ("mul square", "Mul Pow", "by constants as the row above; of two computed tensors on the CPU"),
+    ("gru gru_cell", "", "array, step by step; activations and products as their rows say"),
     ("max_pool2d", "MaxPool", ARRAY),
     ("avg_pool2d", "AveragePool", ARRAY),
     ("adaptive_avg_pool2d mean", "GlobalAveragePool GlobalMaxPool ReduceMean ReduceMax ReduceMin ReduceSum", ARRAY),
@@ -44,7 +45,7 @@ ROWS = (
     ("upsample_nearest2d", "Resize", COPY),
     ("pixel_shuffle channel_shuffle", "DepthToSpace SpaceToDepth", COPY),
     ("reshape", "Reshape Flatten Squeeze Unsqueeze", FREE),
-    ("permute", "Transpose", FREE + ", where nothing moves in memory"),
+    ("permute", "Transpose", FREE + ", where nothing moves in memory, else array"),
     ("dropout", "Dropout Identity Cast", FREE),
 )
 """An ATen operator stands for all that its handler knows."""

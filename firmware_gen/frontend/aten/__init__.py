@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """ATen operators as IR nodes, in one table that these modules fill."""
 
-from firmware_gen.frontend.aten import activations, arithmetic, layers, pooling, shapes
+from firmware_gen.frontend.aten import activations, arithmetic, layers, pooling, recurrent, shapes
 from firmware_gen.frontend.aten.registry import (
     CONSTANT_OPERATORS,
     ELEMENTWISE,
@@ -22,5 +22,6 @@ __all__ = [
     "arithmetic",
     "layers",
     "pooling",
+    "recurrent",
     "shapes",
 ]

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -87,21 +88,39 @@ def _split(imp: Importer, node: fx.Node, a: dict[str, Any]) -> list[str]:
 
 def _emit_slice(imp: Importer, node: fx.Node, source: str, dim: int, kept: range, emit: Emit | None = None) -> str:
     """Positions `kept` of dimension `dim`, by a step on the way or, with `emit`, as the node's result."""
-    imp.rank(node, source, (1, 2, 3, 4), "(N, features), (N, C, L) or (N, C, H, W)")
     shape, dim = imp.shape(source), dim % len(imp.shape(source))
     out = (*shape[:dim], len(kept), *shape[dim + 1 :])
     if not kept:
         raise imp.refuse(node, f"nothing is left of an input of shape {shape}; keep a part of it")
-    if len(shape) > 1 and dim == 0 and out != shape:
-        raise imp.refuse(node, "it takes inputs out of the batch; use another batch size instead")
     if out == shape:
         return emit(node, ir.Identity, source) if emit else source
+    if len(shape) == 4 and dim == 0 and shape[0] == imp.batch > 1:
+        raise imp.refuse(node, "it takes inputs out of the batch; use another batch size instead")
+    if (len(shape) > 1 and dim == 0) or len(shape) > 4:
+        return _elements_slice(imp, node, source, dim, kept, emit)
     if len(shape) < 3:
         source = imp.step(node, ir.Reshape, source, shape=(1,) * (2 - len(shape)) + shape + (1, 1))
         dim += 2 - len(shape)
         part = _place_slice(imp, node, source, dim, kept)
         return emit(node, ir.Reshape, part) if emit else imp.step(node, ir.Reshape, part, shape=out)
     return _place_slice(imp, node, source, dim, kept)
+
+
+def _elements_slice(imp: Importer, node: fx.Node, source: str, dim: int, kept: range, emit: Emit | None) -> str:
+    """An AsStrided, which knows of no batch, channels or space."""
+    shape = imp.shape(source)
+    out = (*shape[:dim], len(kept), *shape[dim + 1 :])
+    steps = [math.prod(shape[axis + 1 :]) for axis in range(len(shape))]
+    offset, steps[dim] = kept[0] * steps[dim], kept.step * steps[dim]
+    strides = [0 if size == 1 else step for size, step in zip(out, steps, strict=True)]
+    if len(out) == 3:  # (a, b, c) is (a, b, 1, c)
+        strides.insert(2, 0)
+    fields = {"strides": tuple(strides), "offset": offset}
+    return (
+        emit(node, ir.AsStrided, source, **fields)
+        if emit
+        else imp.step(node, ir.AsStrided, source, shape=out, **fields)
+    )
 
 
 def _place_slice(imp: Importer, node: fx.Node, source: str, dim: int, kept: range) -> str:
@@ -186,8 +205,9 @@ def _permute(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
     if rank == 3 and dims == [0, 2, 1]:
         source = imp.step(node, ir.Reshape, source, shape=(shape[0], 1, *shape[1:]))
         return imp.emit(node, ir.Permute, source, dims=(0, 3, 1, 2))
-    if rank != 4 and not (rank == 5 and dims == [0, 2, 1, 3, 4]):
-        raise imp.refuse(node, f"dims={dims} of shape {shape}; moving the channels of (N, C, H, W) is supported")
+    if rank == 3:  # (a, b, c) is (a, b, 1, c)
+        first, second, third = ((0, 1, 3)[d] for d in dims)
+        dims = [first, second, 2, third]
     return imp.emit(node, ir.Permute, source, dims=tuple(dims))
 
 

@@ -6,7 +6,6 @@ _NORM = "use BatchNorm instead"
 _RESIZE = "use nearest-neighbour Upsample, followed by Conv2d where it has to learn"
 _PART = "slice with numbers, or give each part its own layer"
 _ATTENTION = "products of computed tensors, as in attention, have no form on the array; use convolutions"
-_TIME = "use Conv1d over time"
 _OUTSIDE = "return the scores, and compute it from them outside"
 _BEFORE = "compute it before, and feed in the result"
 _WRITE = "compute a new tensor with torch.cat or torch.where's arithmetic form instead of writing into one"
@@ -64,7 +63,6 @@ HINTS = (
     )
     | dict.fromkeys(("index", "index_select", "gather", "unbind", "take_along_dim", "as_strided", "unfold"), _PART)
     | dict.fromkeys(("bmm", "einsum", "scaled_dot_product_attention", "baddbmm", "bilinear"), _ATTENTION)
-    | dict.fromkeys(("lstm", "gru", "rnn_tanh", "rnn_relu", "lstm_cell", "gru_cell"), _TIME)
     | dict.fromkeys(
         (
             "argmax",

@@ -541,10 +541,19 @@ class Importer:
             raise self.refuse(node, f"it computes {str(dtype).removeprefix('torch.')}; float32 is supported")
         return self._emit(node, cls, sources, node.name, self._fixed_shape(shape_of), fields)
 
-    def step(self, node: torch.fx.Node, cls: type[ir.Node], *sources: str, shape: ir.Shape, **fields: Any) -> str:
-        """Append a node on the way to computing `node`, with an output of `shape`; returns the name of its value."""
+    def step(
+        self,
+        node: torch.fx.Node,
+        cls: type[ir.Node],
+        *sources: str,
+        shape: ir.Shape,
+        part: str | None = None,
+        **fields: Any,
+    ) -> str:
+        """Append a node on the way to computing `node`, with an output of `shape`; returns the name of its value. It is
+        called `part` of the layer, or as its class where there is none."""
         value = self._fresh(f"{node.name}_{cls.__name__.lower()}")
-        return self._emit(node, cls, sources, value, shape, fields)
+        return self._emit(node, cls, sources, value, shape, fields, part)
 
     def _emit(
         self,
@@ -554,11 +563,14 @@ class Importer:
         value: str,
         shape: ir.Shape,
         fields: dict[str, Any],
+        part: str | None = None,
     ) -> str:
         if not all(isinstance(source, str) for source in sources):
             raise self.refuse(node, "one of its inputs is a constant")
         name = self.names.stem(node)
-        if name in self.names.taken or (cls in (ir.Reshape, ir.Slice) and value != node.name):
+        if part:
+            name = f"{name}.{part}"
+        elif name in self.names.taken or (cls in (ir.Reshape, ir.Slice, ir.AsStrided) and value != node.name):
             name = f"{name}.{cls.__name__.lower()}"
         self.torch_shapes[value] = shape
         return self._append(name, cls, sources, value, _ir_shape(shape), fields)
@@ -610,6 +622,11 @@ class Importer:
     def shape(self, source: str) -> ir.Shape:
         """Shape as PyTorch sees it."""
         return self.torch_shapes[source]
+
+    @property
+    def batch(self) -> int:
+        """The first dimension of the model's input."""
+        return self.values[self.inputs[0]].shape[0]
 
     def ir_shape(self, source: str) -> ir.Shape:
         return self.values[source].shape

@@ -7,7 +7,8 @@ precision: every layer gets the source's own input, and may differ from the sour
     (K + OPERATIONS) * 2**-52 * M        or 2**-23, where the source computes in float32
 
 where K is the number of terms that one of its outputs sums, and M is the largest magnitude that such a sum can reach:
-max(sum |w|) * max |x| + max |b| of a layer with weights. A wrong stride, order, constant or argument is far above it.
+max(sum |w|) * max |x| + max |b| of a layer with weights. Where one layer of the source is many here, as the steps of a
+recurrent one, what they may differ by adds up. A wrong stride, order, constant or argument is far above it.
 """
 
 from __future__ import annotations
@@ -230,17 +231,20 @@ def _layer_by_layer(graph: ir.Graph, reference: Reference) -> Iterator[tuple[str
     outputs = dict(zip(graph.outputs, reference.outputs, strict=True))
     known = {name: torch.from_numpy(array.astype(np.float64)) for name, array in graph.constants.items()}
     known[graph.inputs[0]] = torch.from_numpy(reference.x)
+    since: dict[str, float] = {}  # units allowed by the layers since the last one that the source has
     for node in graph.nodes:
         inputs = [known[v] for v in node.inputs]
         with torch.no_grad():
             own = layer_of(module, node.name)(*inputs)
         known[node.output] = own
-        allowed = _rounding(node, inputs, own)
+        allowed = _rounding(node, inputs, own) + max(since.get(v, 0.0) for v in node.inputs)
+        since[node.output] = allowed
         for expected in (reference.values.get(node.output), outputs.get(node.output)):
             if expected is None:
                 continue
             yield node.name, expected, _array(own), allowed
             known[node.output] = torch.from_numpy(expected.reshape(own.shape))
+            since[node.output] = 0.0
 
 
 def _run(graph: ir.Graph, x: np.ndarray) -> list[np.ndarray]:

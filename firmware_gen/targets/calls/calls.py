@@ -120,10 +120,11 @@ def _calls(
 ) -> tuple[tuple[Call, ...], dict[str, np.ndarray]]:
     calls: list[Call] = []
     constants = laid_out(graph, tensors)
+    names: dict[tuple[str, bytes], str] = {}
     for layer in layers:
         if not layer.on_cpu and not shares_storage(graph, layer.node):
             for operation in operations_of(layer.node, list(layer.sources), layer.target):
-                calls.append(_with_constants(_call(layer.name, operation, product), constants))
+                calls.append(_with_constants(_call(layer.name, operation, product), constants, names))
     return tuple(calls), constants
 
 
@@ -157,7 +158,8 @@ def _kernel(op: Windowed) -> str:
     return "depthwise" if op.diagonal else "dense"
 
 
-def _with_constants(call: Call, constants: dict[str, np.ndarray]) -> Call:
+def _with_constants(call: Call, constants: dict[str, np.ndarray], names: dict[tuple[str, bytes], str]) -> Call:
+    """The call with the names of its arrays, each of which is stored once; names: of all, by type and content."""
     if call.op.weight is None:
         return call
     arrays = {
@@ -165,12 +167,16 @@ def _with_constants(call: Call, constants: dict[str, np.ndarray]) -> Call:
         "scale": np.asarray(call.op.scale).reshape(-1),
         "bias": np.asarray(call.op.bias).reshape(-1),
     }
-    names = {}
+    own = {}
     for kind, array in arrays.items():
-        base = f"{call.layer}_{kind}"
-        names[kind] = next(n for i in range(len(constants) + 1) if (n := f"{base}_{i}" if i else base) not in constants)
-        constants[names[kind]] = np.ascontiguousarray(array)
-    return replace(call, constants=names)
+        key = (array.dtype.str, array.tobytes())
+        if key not in names:
+            base = f"{call.layer}_{kind}"
+            free = (f"{base}_{i}" if i else base for i in range(len(constants) + 1))
+            names[key] = next(name for name in free if name not in constants)
+            constants[names[key]] = np.ascontiguousarray(array)
+        own[kind] = names[key]
+    return replace(call, constants=own)
 
 
 def _weights(call: Call) -> np.ndarray:

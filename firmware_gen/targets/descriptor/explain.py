@@ -91,6 +91,13 @@ def _(node: ir.Permute, graph: ir.Graph) -> tuple[str, str]:
     return MEMORY, "free: the accelerator keeps channels last"
 
 
+@place_of.register
+def _(node: ir.AsStrided, graph: ir.Graph) -> tuple[str, str]:
+    if not shares_storage(graph, node):
+        return ARRAY, "copy: the elements lie in another order"
+    return MEMORY, "free: its elements lie side by side in its input"
+
+
 @singledispatch
 def work_of(node: ir.Fused) -> str:
     """What a layer does on the array."""
