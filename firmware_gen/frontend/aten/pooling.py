@@ -103,6 +103,9 @@ def _reduce(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
     kernel = tuple(shape[axis] if axis in spatial else 1 for axis in (2, 3))
     out = (*shape[:2], *(1 if axis in spatial else shape[axis] for axis in (2, 3)))
     name = plain_name(node)
-    fields = {"kind": "max" if name in ("amax", "max") else "avg", "divisor_override": 1 if name == "sum" else None}
+    fields: dict[str, Any] = {
+        "kind": "max" if name in ("amax", "max") else "avg",
+        "divisor_override": 1 if name == "sum" else None,
+    }
     pooled = imp.step(node, ir.Pool, source, shape=out, kernel=kernel, stride=kernel, **fields)
     return imp.emit(node, ir.Reshape, pooled)

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from firmware_gen import ir
-from firmware_gen.frontend.aten.registry import handles
+from firmware_gen.frontend.aten.registry import handles, plain_name
 
 if TYPE_CHECKING:
     from torch import fx
@@ -84,6 +84,7 @@ class Step:
             return self._append(part, ir.Add, x, y, features=self.imp.shape(x)[1])
         if isinstance(x, str):
             x, y = y, x
+        assert not isinstance(x, str)
         if isinstance(y, str):
             return self._scaled(part, y, 1.0, x) if np.any(x) else y
         return x + y
@@ -230,7 +231,7 @@ def _run(
 )
 def _recurrent(imp: Importer, node: fx.Node, a: dict[str, Any]) -> list[str]:
     """(output, last hidden state), of an LSTM also the last cell state."""
-    kind = KINDS[_name(node)]
+    kind = KINDS[plain_name(node)]
     if "batch_sizes" in a:
         raise imp.refuse(node, "its input is a packed sequence; a tensor of sequences of one length is supported")
     imp.rank(node, a["input"], (2, 3), "(N, steps, features)")
@@ -282,7 +283,7 @@ def _stacked(imp: Importer, node: fx.Node, states: Sequence[Operand], batch: int
 @handles("gru_cell", "lstm_cell", "rnn_tanh_cell", "rnn_relu_cell", reads="input hx w_ih w_hh b_ih b_hh")
 def _cell(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str | list[str]:
     """The next hidden state; of an LSTM also the next cell state."""
-    kind, shape = KINDS[_name(node).removesuffix("_cell")], imp.shape(a["input"])
+    kind, shape = KINDS[plain_name(node).removesuffix("_cell")], imp.shape(a["input"])
     imp.rank(node, a["input"], (1, 2), "(N, features)")
     batch = shape[0] if len(shape) == 2 else 1
     params = [a["w_ih"], a["w_hh"]] + ([] if a["b_ih"] is None else [a["b_ih"], a["b_hh"]])
@@ -294,10 +295,6 @@ def _cell(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str | list[str]:
     if kind.states == 1:
         return hidden
     return [hidden, imp.step(node, ir.Reshape, _computed(last[1]), shape=imp.shape(hidden))]
-
-
-def _name(node: fx.Node) -> str:
-    return node.target._schema.name.removeprefix("aten::")  # type: ignore[union-attr]
 
 
 def _weights(imp: Importer, node: fx.Node, params: Sequence[Any], biases: bool, count: int) -> list[Weights]:

@@ -115,7 +115,7 @@ def _elements_slice(imp: Importer, node: fx.Node, source: str, dim: int, kept: r
     strides = [0 if size == 1 else step for size, step in zip(out, steps, strict=True)]
     if len(out) == 3:  # (a, b, c) is (a, b, 1, c)
         strides.insert(2, 0)
-    fields = {"strides": tuple(strides), "offset": offset}
+    fields: dict[str, Any] = {"strides": tuple(strides), "offset": offset}
     return (
         emit(node, ir.AsStrided, source, **fields)
         if emit
