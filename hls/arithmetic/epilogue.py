@@ -6,6 +6,7 @@ from myhdl import Signal, always, always_comb, block, concat, intbv
 from numpy.typing import ArrayLike
 
 from hls.arithmetic.fp32 import FP32_ADD_LATENCY, FP32_MUL_LATENCY, NAN, ONE, add_model, fp32_add, fp32_mul, mul_model
+from hls.arithmetic.function import function_model
 from hls.lib.unit import unit
 
 _AFFINE = FP32_MUL_LATENCY + FP32_ADD_LATENCY
@@ -24,14 +25,16 @@ def epilogue_model(
     low: ArrayLike = -np.inf,
     high: ArrayLike = np.inf,
     combine: str = "add",
+    table: np.ndarray | None = None,
 ) -> np.ndarray:
     """act(acc * scale + bias + res), or act(acc * scale + bias) + res if act_before_res; each step is rounded.
 
     res None: nothing is added. combine "multiply": the product with res instead of the sum; "negative": the product
     where the sign is set, elsewhere what res would meet. act(x) is x * slope where the sign of x is set (slope None:
-    x), then `high` if above it, else `low` if below it, in the total order where -0 < +0; NaN stays. Arguments
-    broadcast; they are uint32 bit patterns or floating-point values (taken as float32), the result is uint32. Raises
-    TypeError for other integers, which could mean either.
+    x), then `high` if above it, else `low` if below it, in the total order where -0 < +0; NaN stays; then, of that,
+    the function whose words are `table` (`function_model`), if there is one. Arguments broadcast; they are uint32 bit
+    patterns or floating-point values (taken as float32), the result is uint32. Raises TypeError for other integers,
+    which could mean either.
     """
     acc, scale, bias, low, high = map(_bits, (acc, scale, bias, low, high))
     y = add_model(mul_model(acc, scale), bias)
@@ -41,6 +44,8 @@ def epilogue_model(
         y = np.where(y >> 31 == 1, mul_model(y, _bits(slope)), y)
     key, nan = _order(y), y == NAN
     y = np.where((key < _order(low)) & ~nan, low, np.where((key > _order(high)) & ~nan, high, y))
+    if table is not None:
+        y = function_model(y, table)
     if res is not None and act_before_res:
         y = _combined(y, _bits(res), combine)
     return y

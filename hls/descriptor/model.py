@@ -15,6 +15,7 @@ from hls.arithmetic.accumulator import accumulate_model
 from hls.arithmetic.aligned_error import LossMeter
 from hls.arithmetic.array import array_model
 from hls.arithmetic.epilogue import epilogue_model
+from hls.arithmetic.function import DIRECTORY_WORDS, MAX_K, ROW_WORDS
 from hls.config import Config
 from hls.descriptor.interface.rules import contradiction
 from hls.descriptor.interface.table import SCRATCHPAD, WORDS, Linked, Output, on_chip, split_address, unpack
@@ -42,10 +43,10 @@ def execute(
     BASE registers, and the last of them says where in ``memory`` the scratchpad lies, if there is one. Several
     memories, one per row, run at once: descriptors, weights and parameters are those of the first. Returns one
     `Executed` per descriptor, with what alignment cost if ``measure_loss``. Raises HeepgenError for addresses outside
-    ``memory`` and for descriptors that break `rules`.
+    ``memory``, for descriptors that break `rules`, and for a FUNCTION whose table the list has not loaded.
     """
     words = memory.view(np.uint32).reshape(-1, memory.shape[-1] // 4)
-    executed = []
+    executed, tables = [], dict[int, np.ndarray]()
     while True:
         start = resolve(doorbell, bases)
         if start // 4 + WORDS > words.shape[1]:
@@ -53,10 +54,9 @@ def execute(
         descriptor = unpack(words[0, start // 4 : start // 4 + WORDS])
         if wrong := contradiction(descriptor, config):
             raise HeepgenError(f"descriptor at {start:#x}: {wrong}; the hardware refuses it with error DESCRIPTOR")
-        if descriptor.function:
-            raise HeepgenError(f"descriptor at {start:#x}: FUNCTION, which the hardware does not have yet")
         meter = LossMeter() if measure_loss and config.arithmetic == "aligned" else None
-        vectors = _run(words, descriptor, bases, config, meter)
+        table = _table(words, descriptor, bases, tables)
+        vectors = _run(words, descriptor, bases, config, meter, table)
         executed.append(Executed(start, descriptor, vectors, meter.share if meter else None))
         if descriptor.last:
             return executed
@@ -69,6 +69,26 @@ def resolve(address: int, bases: Sequence[int]) -> int:
         raise HeepgenError(f"descriptor address {address:#x} is not a multiple of 4")
     region, offset = split_address(address)
     return bases[region] + offset
+
+
+def _table(words: np.ndarray, f: Linked, bases: Sequence[int], tables: dict[int, np.ndarray]) -> np.ndarray | None:
+    """Words of the function that a layer applies, which may be loaded into its slot of `tables` first."""
+    if not f.function:
+        return None
+    if f.load_table:
+        index = _word_index(words, "TABLE_ADDR", f.table_addr, bases, np.arange(ROW_WORDS * f.table_rows))
+        tables[f.table_slot] = words[0, index]
+        if _reach(tables[f.table_slot]) > len(index):
+            raise HeepgenError(f"TABLE_ROWS {f.table_rows}: the table at {f.table_addr:#x} goes on behind them")
+    if f.table_slot not in tables:
+        raise HeepgenError(f"FUNCTION with TABLE_SLOT {f.table_slot}, into which this list has loaded no table")
+    return tables[f.table_slot]
+
+
+def _reach(table: np.ndarray) -> int:
+    """Words of a table as far as its directory says."""
+    entries = table[:DIRECTORY_WORDS].view(np.uint16).astype(int)
+    return max(DIRECTORY_WORDS, 2 * int(((entries & 255) + (1 << (entries >> 8 & MAX_K))).max()))
 
 
 def _load_index(words: np.ndarray, f: Linked, bases: Sequence[int], config: Config) -> np.ndarray:
@@ -131,7 +151,14 @@ def _word_index(words: np.ndarray, name: str, where: int, bases: Sequence[int], 
     return index
 
 
-def _run(words: np.ndarray, f: Linked, bases: Sequence[int], config: Config, meter: LossMeter | None) -> int:
+def _run(
+    words: np.ndarray,
+    f: Linked,
+    bases: Sequence[int],
+    config: Config,
+    meter: LossMeter | None,
+    table: np.ndarray | None,
+) -> int:
     diagonal = bool(f.diagonal)
     block = config.diagonal if diagonal else config.cols
     buffer = words[:, _load_index(words, f, bases, config)]
@@ -172,6 +199,7 @@ def _run(words: np.ndarray, f: Linked, bases: Sequence[int], config: Config, met
                 f.low,
                 f.high,
                 "negative" if f.negative else "multiply" if f.multiply else "add",
+                table,
             )
             results.append((stored, y))
     for where, y in results:
