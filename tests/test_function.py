@@ -1,14 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The function unit's tables against PyTorch's functions in float64."""
+"""The function unit's tables against PyTorch's functions in float64; the unit against its NumPy twin."""
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from fp32_reference import SPECIALS
+from fp32_reference import NAN, SPECIALS, bus, random_bits, simulate, verilate_and_run
 
 from hls.arithmetic import function
-from hls.arithmetic.function import DIRECTORY_WORDS, OCTAVES, ROW_WORDS, TABLE_WORDS, function_model, lowest_exponent
+from hls.arithmetic.function import (
+    DIRECTORY_WORDS,
+    FUNCTION_LATENCY,
+    OCTAVES,
+    ROW_WORDS,
+    TABLE_SLOTS,
+    TABLE_WORDS,
+    TableWrite,
+    function_lane,
+    function_model,
+    lowest_exponent,
+)
 from hls.arithmetic.function_tables import FUNCTIONS, function_words
 from hls.errors import HeepgenError
 
@@ -162,3 +173,76 @@ def test_kinds():
     assert run([inf, -inf, 3], by_hand(function.ABSOLUTE, 0, 1.5)) == [1.5, 1.5, 1.5]
     assert np.isnan(run([inf, -inf, float("nan")], by_hand(function.NAN_AT_INFINITY, 0, 1))).all()
     assert np.isnan(run([float("nan")], by_hand(function.IDENTITY, 0, 1))).all()
+
+
+INPUTS = {"en": 1, "x": 32, "slot": 1, "table_valid": 1, "table_pair": 8, "table_data": 64}
+OUTPUTS = {"y": 32}
+
+
+def random_table(rng):
+    """Words of any meaning; in a quarter of the segments, coefficients that make p small or 0."""
+    words = rng.integers(0, 1 << 32, TABLE_WORDS, dtype=np.uint32)
+    high, low = words[DIRECTORY_WORDS::2], words[DIRECTORY_WORDS + 1 :: 2]
+    flat = rng.random(len(high)) < 0.25
+    low[flat] = 0
+    high[flat] = high[flat] & 0x3FF | rng.choice(np.array([-1, 0, 1, 77], np.int32), flat.sum()).view(np.uint32) << 10
+    return words
+
+
+def traffic(rng, tables, length):
+    """Cycles (en, x, slot, table_valid, table_pair, table_data): one table after the other is loaded and used, then all
+    once more without loading; in between the lane is emptied. With them, the words that the values go through."""
+    rows, used = [], []
+
+    def add(en, slot, x, write=(0, 0, 0)):
+        rows.append((en, x, slot, *write))
+        if en:
+            used.append((x, slot))
+
+    def values(slot):
+        for x in random_bits(rng, length).tolist():
+            while rng.random() < 0.2:
+                add(0, slot, x ^ 0x3FFFFF)
+            add(1, slot, x)
+        for _ in range(FUNCTION_LATENCY):
+            add(1, slot, NAN)  # the same with any table, for those that are left inside
+
+    for slot, table in enumerate(tables):
+        for pair, (first, second) in enumerate(table.reshape(-1, 2).tolist()):
+            add(0, slot, 0, (1, pair, second << 32 | first))
+        values(slot)
+    for slot in range(len(tables)):
+        values(slot)
+    return rows, used
+
+
+def check_lane(rows, used, tables, got):
+    """A value leaves after FUNCTION_LATENCY cycles with en, and stays until the next one."""
+    x, slot = np.array(used, np.uint32).T
+    want = np.choose(slot, [function_model(x, table) for table in tables])
+    entered = np.cumsum([0, *(row[0] for row in rows)])[:-1]
+    known = entered >= FUNCTION_LATENCY
+    assert known.sum() > len(rows) / 2
+    assert (got[known] == want[entered[known] - FUNCTION_LATENCY]).all()
+
+
+def lane(clk, en, x, slot, table_valid, table_pair, table_data, y):
+    table = TableWrite()
+    table.valid, table.pair, table.data = table_valid, table_pair, table_data
+    return function_lane(clk, en, x, slot, table, y)
+
+
+def test_myhdl_equals_model():
+    rng = np.random.default_rng(7)
+    tables = [function_words("silu"), random_table(rng)]
+    rows, used = traffic(rng, tables, 600)
+    check_lane(rows, used, tables, np.array(simulate(lane, INPUTS, OUTPUTS, rows))[:, 0])
+
+
+def test_verilog_equals_model(tmp_path):
+    rng = np.random.default_rng(8)
+    tables = [random_table(rng) for _ in range(TABLE_SLOTS)]
+    rows, used = traffic(rng, tables, 100_000)
+    words = np.array([(*row[:5], row[5] & 0xFFFFFFFF, row[5] >> 32) for row in rows], np.uint32)
+    dut = lane(bus(1), **{name: bus(width) for name, width in {**INPUTS, **OUTPUTS}.items()})
+    check_lane(rows, used, tables, verilate_and_run(dut, INPUTS, OUTPUTS, words, tmp_path)[:, 0])

@@ -49,6 +49,33 @@ def shift(clk, d, q, width, cycles):
     return advance, oldest
 
 
+@block
+def shift_enabled(clk, en, d, q, width, cycles):
+    """q is d, `cycles` (1 or more) cycles with ``en`` later; both are `width` bits, 2 or more."""
+    line = Signal(intbv(0)[cycles * width :])
+    kept, total = (cycles - 1) * width, cycles * width
+
+    if cycles == 1:
+
+        @always(clk.posedge)
+        def load():
+            if en:
+                line.next = d
+
+    else:
+
+        @always(clk.posedge)
+        def load():
+            if en:
+                line.next = concat(line[kept:], d)
+
+    @always_comb
+    def oldest():
+        q.next = line[total:kept]
+
+    return load, oldest
+
+
 def glue(signals: Sequence[SignalType]) -> SignalType:
     """One bus made of a list of signals, the first one at its low end."""
     return signals[0] if len(signals) == 1 else ConcatSignal(*reversed(signals))
