@@ -2,9 +2,10 @@
 """The Python entry point: a PyTorch model in, a folder with C++ firmware out."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -15,17 +16,19 @@ from firmware_gen import ir
 from firmware_gen.application.options import ImportOptions, note
 from firmware_gen.application.picture import picture
 from firmware_gen.application.reference import reference
-from firmware_gen.architectures.registry import architecture_of
+from firmware_gen.architectures.registry import architecture_of, find
 from firmware_gen.architectures.targets import target_of
 from firmware_gen.emit.folder import GENERATED, LISTING, MODEL, PLAN, REFERENCE, application_folder
 from firmware_gen.frontend.exported import verify
-from firmware_gen.frontend.exported.importer import Example, Model, import_program
+from firmware_gen.frontend.exported.importer import Example, Import, Model, import_program, is_several
+from firmware_gen.frontend.exported.program import Interface, Pairs, Stepper, user_inputs
 from firmware_gen.frontend.loader import exported_bytes
 from firmware_gen.memory.planner import MemoryReport
 from firmware_gen.models.fake_quant import GraphModule, quantized_model
-from firmware_gen.models.image import Result
+from firmware_gen.models.image import Result, Sample, inputs_of
 from firmware_gen.passes import append_softmax, run_passes
 from firmware_gen.passes.quantise import quantise, with_biases
+from firmware_gen.refusal import too_few_inputs
 from hls.config import Config, System
 from hls.errors import HeepgenError
 from hls.output import Content, fill
@@ -33,25 +36,35 @@ from hls.output import Content, fill
 
 @dataclass(frozen=True)
 class CheckedModel:
-    """A model as it was imported and as the passes left it, found equal to its program on `sample`, as `check` says."""
+    """A model as it was imported and as the passes left it, found equal to its program on `inputs`, as `check` says."""
 
     program: ExportedProgram
+    interface: Interface
     imported: ir.Graph
     lowered: ir.Graph
     check: verify.Check
-    sample: np.ndarray
+    inputs: tuple[np.ndarray, ...]
+
+    @property
+    def sample(self) -> np.ndarray:
+        """The first input, of most networks the only one."""
+        return self.inputs[0]
 
 
-def read_model(model: Model, example_input: Example | None, name: str = "model") -> CheckedModel:
-    """Import an nn.Module or an ExportedProgram; example_input: float32 tensor or array with batch dimension.
+def read_model(
+    model: Model, example_input: Example | None, name: str = "model", state: Pairs = MappingProxyType({})
+) -> CheckedModel:
+    """Import an nn.Module or an ExportedProgram; example_input: float32 tensor or array with batch dimension, or a
+    tuple of them, one for every input; those of states, see `import_program`, may be missing from a program's.
     Raises HeepgenError, naming the layer or the numbers, for what cannot be imported."""
-    sample = _sample(example_input)
-    source = import_program(model, example_input, name)
+    given = _inputs(example_input)
+    source = import_program(model, None if isinstance(model, ExportedProgram) else given, name, state)
+    inputs = _arguments(source, given)
     lowered = run_passes(source.graph)
-    check = verify.check_program(source.graph, lowered, source.program, source.functional, sample)
+    check = verify.check_program(source.graph, lowered, source, inputs)
     if (onnx := getattr(model, "onnx_source", None)) is not None:
-        check = onnx.check(source.graph, source.functional, sample)
-    return CheckedModel(source.program, source.graph, lowered, check, sample)
+        check = onnx.check(source.graph, source.functional, inputs[0])
+    return CheckedModel(source.program, source.interface, source.graph, lowered, check, inputs)
 
 
 @dataclass(frozen=True)
@@ -69,7 +82,8 @@ class CodeGenerator:
     """Compiles one model for one accelerator configuration.
 
     model: an nn.Module, an ExportedProgram, or what `read_model` made of one, which has its example input and name.
-    example_input: float32 tensor or array with batch dimension; it is the generated application's sample input.
+    example_input: float32 tensor or array with batch dimension, or a tuple of several inputs; it is the generated
+    application's sample. state: inputs that are what outputs, by name or number, were in the inference before.
     out_dir: folder to write (default: `name`). per_channel: one weight scale per output channel, or one per tensor;
     calibrate: how its range is chosen, see `quantise`. biases: float32, by layer name, in place of the model's, see
     `bias_correction`. profile: write a cycle record per descriptor. keep_activations: no activation is overwritten, so
@@ -89,18 +103,19 @@ class CodeGenerator:
         per_channel: bool = True,
         calibrate: str = "max",
         biases: Mapping[str, np.ndarray] | None = None,
+        state: Pairs | None = None,
         profile: bool = True,
         keep_activations: bool = False,
     ):
         self.config = config or Config()
         self.name = name
         self.out_dir = Path(out_dir) if out_dir is not None else Path(name)
-        checked = model if isinstance(model, CheckedModel) else read_model(model, example_input, name)
-        self.checked, self.sample, self.check = checked, checked.sample, checked.check
+        checked = model if isinstance(model, CheckedModel) else read_model(model, example_input, name, state or {})
+        self.checked, self.inputs, self.check = checked, checked.inputs, checked.check
         self.imported, self.lowered = checked.imported, checked.lowered
         self.graph = with_biases(quantise(self.lowered, per_channel, calibrate), biases or {})
         kept = {layer: np.asarray(bias, np.float32).tolist() for layer, bias in (biases or {}).items()}
-        self._options = ImportOptions(False, not per_channel, calibrate, kept or None)
+        self._options = ImportOptions(False, not per_channel, calibrate, kept or None, dict(state or {}) or None)
         self.target = target_of(architecture_of(self.config))
         self._profile, self._keep = profile, keep_activations
         self._programs: dict[tuple[bool, bool], Any] = {}
@@ -124,18 +139,20 @@ class CodeGenerator:
     def application(
         self,
         append_final_softmax: bool = False,
-        sample: np.ndarray | None = None,
+        sample: Sample | None = None,
         *,
         keep_activations: bool = False,
         listing: bool = False,
     ) -> Files:
-        """All files of the application, with another sample of the input's shape if one is given."""
+        """All files of the application, with another sample of the inputs' shapes if one is given."""
         program = self.program(append_final_softmax, keep_activations)
-        data = self.sample if sample is None else sample
-        result = self.target.run(program, data, True)
+        data = self.inputs if sample is None else inputs_of(sample)
+        result = self.target.run(program, _alone(data), True)
         lowered = append_softmax(self.lowered) if append_final_softmax else self.lowered
-        said = reference(self.checked.program, lowered, data, result, lowered is not self.lowered)
-        rendered, manifest = self.target.render(program, data, result.outputs)
+        said = reference(
+            self.checked.program, self.checked.interface, lowered, data, result, lowered is not self.lowered
+        )
+        rendered, manifest = self.target.render(program, _alone(data), result.outputs)
         files: dict[str, Content] = {
             **rendered,
             f"{GENERATED}/{REFERENCE}": json.dumps(said | {"import_check": self.check.to_dict()}, indent=2) + "\n",
@@ -171,11 +188,69 @@ class CodeGenerator:
         self, sample: Example | None = None, append_final_softmax: bool = False, taps: bool = False
     ) -> Result:
         """What the device computes, bit for bit, for `sample` (default: the example input)."""
-        data = self.sample if sample is None else _sample(sample)
-        return self.target.run(self.program(append_final_softmax), data, taps)
+        data = self.inputs if sample is None else _inputs(sample)
+        return self.target.run(self.program(append_final_softmax), _alone(data), taps)
+
+    def steps(
+        self, samples: Iterable[Sample], append_final_softmax: bool = False, software: bool = False
+    ) -> Iterator[Result]:
+        """What the device computes, bit for bit, for one sample after the other, its state kept; or its CPU alone."""
+        data = (_alone(_inputs(sample)) for sample in samples)
+        if not software:
+            return self.target.run_steps(self.program(append_final_softmax), data)
+        plain = target_of(find("cpu"))
+        graph = append_softmax(self.graph) if append_final_softmax else self.graph
+        return plain.run_steps(plain.compile(graph, self.config), data)
+
+    def exact_steps(
+        self, samples: Iterable[Sample], append_final_softmax: bool = False
+    ) -> Iterator[tuple[np.ndarray, ...]]:
+        """What PyTorch computes in FP32 for one sample after the other, its state kept."""
+        initial = [torch.from_numpy(state.initial) for state in self.imported.state]
+        stepper = Stepper(self.checked.program, self.checked.interface, initial)
+        for sample in samples:
+            outputs = stepper.step([torch.from_numpy(x) for x in inputs_of(sample)])
+            outputs = [torch.softmax(output, -1) for output in outputs] if append_final_softmax else outputs
+            yield tuple(output.numpy() for output in outputs)
+
+    @property
+    def sample(self) -> np.ndarray:
+        """The first of `inputs`, of most networks the only one."""
+        return self.inputs[0]
 
 
-def _sample(example: Example | None) -> np.ndarray:
+def _alone(inputs: tuple[np.ndarray, ...]) -> Sample:
+    """What a target takes: a single input by itself."""
+    return inputs[0] if len(inputs) == 1 else inputs
+
+
+def _inputs(example: Example | None) -> tuple[np.ndarray, ...]:
+    """Every input of an example as float32."""
+    if is_several(example):
+        return tuple(_array(part) for part in example)  # type: ignore[union-attr]
+    return (_array(example),)
+
+
+def _arguments(source: Import, given: tuple[np.ndarray, ...]) -> tuple[np.ndarray, ...]:
+    """Of examples of what a program takes, or of the graph's arguments, the latter."""
+    places = [place for place, _ in user_inputs(source.program)]
+    wanted = source.interface.arguments
+    names = [source.graph.inputs[i] for i in range(len(wanted))]
+    if len(given) == len(places):
+        given = tuple(given[places.index(place)] for place in wanted)
+    if len(given) != len(wanted):
+        raise too_few_inputs(names, len(given))
+    for name, data in zip(names, given, strict=True):
+        if data.shape != (expected := source.graph.shape(name)):
+            what = "the input" if len(names) == 1 else f"input {name}"
+            raise HeepgenError(
+                f"{what} has shape {data.shape}, but the model was exported for {expected}: "
+                "use that shape, or export the model again"
+            )
+    return given
+
+
+def _array(example: Any) -> np.ndarray:
     if isinstance(example, torch.Tensor):
         example = example.detach().cpu().numpy()
     array = np.asarray(example)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The one form of every refusal of a model."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from firmware_gen.names import one_line, safe_name
 from hls.errors import HeepgenError
@@ -15,6 +15,20 @@ def refusal(layer: str, op: str, reason: str) -> HeepgenError:
     return HeepgenError(
         f"layer {one_line(layer)}: {one_line(op)[:LONGEST]}: {reason} (what is supported: docs/operators.md)"
     )
+
+
+def too_few_inputs(names: Sequence[str], given: int) -> HeepgenError:
+    """The message for a model that takes these inputs, and is given examples of so many."""
+    some = _some(names)
+    return HeepgenError(
+        f"the model has {len(names)} inputs ({some}), {given} {'is' if given == 1 else 'are'} given: give an example "
+        "of each, as a tuple"
+    )
+
+
+def _some(names: Iterable[str]) -> str:
+    names = [safe_name(name)[:LONGEST] for name in names]
+    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
 
 
 def not_one_input(names: Iterable[str]) -> HeepgenError:

@@ -205,7 +205,7 @@ def estimate(config: Any, target: str, json_path: str | None, **options: Any) ->
     "input_path",
     metavar="FILE.npy",
     type=click.Path(dir_okay=False),
-    help="Input to run instead of the sample in the firmware.",
+    help="Input to run instead of the sample in the firmware; of several inputs an .npz with their names.",
 )
 @flags.json_file
 @flags.wide
@@ -254,6 +254,12 @@ def estimate(config: Any, target: str, json_path: str | None, **options: Any) ->
 )
 @click.option("--include", "include_dirs", multiple=True, metavar="DIR", help="Folder of its headers; repeatable.")
 @click.option("--define", "defines", multiple=True, metavar="NAME[=VALUE]", help="For your files; repeatable.")
+@click.option(
+    "--steps",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Run N inferences one after the other, the network's state kept; --input holds N of them, or more.",
+)
 @click.option("--print", "printing", is_flag=True, help="The program prints layers, memory and outputs itself.")
 @flags.with_config
 def run(
@@ -264,6 +270,7 @@ def run(
     sources: tuple[str, ...],
     include_dirs: tuple[str, ...],
     defines: tuple[str, ...],
+    steps: int | None,
     **options: Any,
 ) -> None:
     """Run firmware on the virtual SoC, cycle by cycle: the CPU's RTL, the generated Verilog, the real code.
@@ -281,6 +288,7 @@ def run(
       heepgen run model.onnx
       heepgen run build/app --software            how long the CPU alone takes
       heepgen run build/app --vcd waves/run.vcd   look inside
+      heepgen run build/app --steps 5 --input frames.npy     a network with state, frame by frame
       heepgen run build/app --trace trace.json    where the cycles go, layer by layer, in Perfetto
       heepgen run build/app --elf main.elf        the very program that runs on X-HEEP
       heepgen run build/app --source sensor.cpp --define SAMPLES=100
@@ -289,17 +297,27 @@ def run(
     from gen.console import progress, show, write_json
     from gen.flows.program import Own
     from gen.flows.run import run_program
+    from gen.flows.steps import refuse_with_steps, run_steps
+    from gen.results.program import ProgramReport
     from gen.results.run import RunReport
+    from gen.results.steps import StepsReport
 
     defines += (f"{REPORT}=1",) if printing else ()
     own = Own(sources, include_dirs, defines, lambda text: click.echo(text, err=True))
+    report: RunReport | ProgramReport | StepsReport
     with progress() as say:
-        report = run_program(target, config, **flags.hardware(), own=own, progress=say, **options)
+        if steps is None:
+            report = run_program(target, config, **flags.hardware(), own=own, progress=say, **options)
+        else:
+            one = {name: options.pop(name) for name in ("vcd", "trace", "taps", "elf")}
+            refuse_with_steps(one | {"source": sources, "include": include_dirs, "define": defines})
+            report = run_steps(target, config, steps, **flags.hardware(), progress=say, **options)
     if json_path != "-":
-        click.echo(report.uart.rstrip("\n"))
+        if report.uart:
+            click.echo(report.uart.rstrip("\n"))
         show(report.table())
     write_json(report, json_path)
-    if isinstance(report, RunReport) and not report.bit_exact:
+    if not isinstance(report, ProgramReport) and not report.bit_exact:
         raise HeepgenError("the device's output differs from the bit-exact model.")
     if report.exit_code:
         raise HeepgenError(f"the program ended with exit status {report.exit_code}.")

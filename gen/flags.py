@@ -32,6 +32,18 @@ def _shape(_ctx: click.Context, _param: click.Parameter, value: str | None) -> t
     return shape
 
 
+def _pairs(_ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> dict[str, str] | None:
+    pairs = {}
+    for value in values:
+        name, equals, other = value.partition("=")
+        if not (name and equals and other):
+            raise click.BadParameter(f"{value}: write INPUT=OUTPUT such as h=1")
+        if name in pairs:
+            raise click.BadParameter(f"{value}: {name} is given twice")
+        pairs[name] = other
+    return pairs or None
+
+
 _config = click.option(
     "--config",
     "config_path",
@@ -125,7 +137,15 @@ importing = together(
         "--sample",
         metavar="FILE.npy",
         type=click.Path(dir_okay=False),
-        help="Input to link into the firmware, batch dimension included.",
+        help="Input to link into the firmware, batch dimension included; of several inputs an .npz with their names.",
+    ),
+    click.option(
+        "--state",
+        multiple=True,
+        metavar="INPUT=OUTPUT",
+        callback=_pairs,
+        help="This input is what that output, by name or number, was in the inference before; zeros in the first. "
+        "Buffers that the model writes need no option. Repeatable.",
     ),
     click.option("--append-final-softmax", is_flag=True, help="Append a Softmax to the network."),
     per_tensor,

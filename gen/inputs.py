@@ -6,7 +6,7 @@ import io
 import math
 import os
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +58,68 @@ def load_samples(
     Raises `HeepgenError` naming `option` for a file that is missing, damaged or pickled, and for an x that is not
     numbers with the batch dimension first. Nothing is unpickled, and no array read before its shape is known.
     """
-    where = f"{option} {path}"
+    arrays = _members(path, option, names, lambda where, name: functools.partial(_accept, where, name, model), ("x",))
+    return arrays | {"x": _float32(arrays["x"], f"{option} {path}")}
+
+
+def load_inputs(path: Any, option: str, shapes: Mapping[str, tuple[int, ...]]) -> tuple[Any, ...]:
+    """float32 arrays of a network's inputs, in order: of one, see `load_array`; of several, of an .npz file that has
+    their names, or of a tuple of arrays in memory."""
+    if len(shapes) == 1:
+        alone = path[0] if isinstance(path, tuple | list) and len(path) == 1 else path
+        return (load_array(alone, option, next(iter(shapes.values()))),)
+    if isinstance(path, str | Path):
+        found = _members(
+            path,
+            option,
+            tuple(shapes),
+            lambda where, name: functools.partial(_accept_input, f"{where}: {name}", shapes[name], ""),
+            tuple(shapes),
+        )
+        return tuple(_float32(found[name].reshape(shape), f"{option} {path}") for name, shape in shapes.items())
+    if not isinstance(path, tuple | list) or len(path) != len(shapes):
+        raise HeepgenError(f"{option}: the network takes {len(shapes)} inputs, {', '.join(shapes)}; give a tuple.")
+    return tuple(one_input(x, f"{option}: {name}", shapes[name]) for x, name in zip(path, shapes, strict=True))
+
+
+def load_frames(path: Any, option: str, shapes: Mapping[str, tuple[int, ...]], steps: int) -> list[tuple[Any, ...]]:
+    """Inputs of that many inferences, from a file or memory as in `load_inputs`, along a new first dimension of every
+    array; those behind them are left out."""
+    wanted = {name: (steps, *shape) for name, shape in shapes.items()}
+
+    def accept(where: str, name: str) -> Callable[[Any, tuple[int, ...]], None]:
+        def check(dtype: Any, found: tuple[int, ...]) -> None:
+            _accept_input(where, None, "; use numpy.save", dtype, found)
+            shape = shapes[name]
+            if not found or found[0] < steps or found[1:] not in (shape, shape[1:] if shape[0] == 1 else shape):
+                raise HeepgenError(f"{where}: has shape {list(found)}, {steps} steps take {list(wanted[name])}.")
+
+        return check
+
+    if isinstance(path, str | Path) and len(shapes) > 1:
+        arrays = _members(
+            path, option, tuple(shapes), lambda where, name: accept(f"{where}: {name}", name), tuple(shapes)
+        )
+    elif isinstance(path, str | Path):
+        (name,) = shapes
+        arrays = {name: _npy(path, f"{option} {path}", accept(f"{option} {path}", name))}
+    else:
+        given = path if len(shapes) > 1 and isinstance(path, tuple | list) else [path]
+        if len(given) != len(shapes):
+            raise HeepgenError(f"{option}: the network takes {len(shapes)} inputs, {', '.join(shapes)}; give a tuple.")
+        arrays = {name: as_array(x, option) for name, x in zip(shapes, given, strict=True)}
+        for name, array in arrays.items():
+            accept(option, name)(array.dtype, array.shape)
+    frames = {n: _float32(arrays[n][:steps].reshape(wanted[n]), option) for n in shapes}
+    return [tuple(frames[name][step] for name in shapes) for step in range(steps)]
+
+
+def _members(
+    path: str | Path, option: str, names: tuple[str, ...], accept: Any, needed: tuple[str, ...]
+) -> dict[str, Any]:
+    """The arrays `names` of an .npz file, as far as it has them, those that are `needed` among them. `accept(where,
+    name)` is called with an array's type and shape before its values are read."""
+    where, use = f"{option} {path}", ", ".join(f"{name}={name}" for name in needed)
     try:
         with open_input(path) as given:
             if given.size is None:
@@ -69,7 +130,7 @@ def load_samples(
             for name in names:
                 if name in members:
                     with archive.open(members[name]) as stream:
-                        arrays[name] = _array(stream, functools.partial(_accept, where, name, model))
+                        arrays[name] = _array(stream, accept(where, name))
                         if stream.read(1):  # at the end the checksum is compared
                             raise ValueError
     except HeepgenError:
@@ -77,10 +138,11 @@ def load_samples(
     except OSError as error:
         raise HeepgenError(f"{where}: cannot be read: {error.strerror or 'not a complete .npz file'}.") from None
     except Exception:  # numpy, zipfile, zlib and lzma each have their own
-        raise HeepgenError(f"{where}: not a complete .npz file of numbers; use numpy.savez(file, x=x).") from None
-    if "x" not in arrays:
-        raise HeepgenError(f"{where}: has no array called x; use numpy.savez(file, x=x).")
-    return arrays | {"x": _float32(arrays["x"], where)}
+        raise HeepgenError(f"{where}: not a complete .npz file of numbers; use numpy.savez(file, {use}).") from None
+    for name in needed:
+        if name not in arrays:
+            raise HeepgenError(f"{where}: has no array called {name}; use numpy.savez(file, {use}).")
+    return arrays
 
 
 def samples(x: Any, where: str, model: tuple[int, ...] | None = None) -> Any:
@@ -140,16 +202,21 @@ def load_array(path: Any, option: str, shape: tuple[int, ...] | None = None) -> 
     if not isinstance(path, str | Path):
         return one_input(path, option, shape)
     where = f"{option} {path}"
+    array = _npy(path, where, functools.partial(_accept_input, where, shape, "; use numpy.save"))
+    return _float32(array if shape is None else array.reshape(shape), where)
+
+
+def _npy(path: str | Path, where: str, accept: Callable[[Any, tuple[int, ...]], None]) -> Any:
+    """The array of a .npy file."""
     try:
         with open_input(path) as stream:
-            array = _array(stream, functools.partial(_accept_input, where, shape, "; use numpy.save"))
+            return _array(stream, accept)
     except HeepgenError:
         raise
     except OSError as error:
         raise HeepgenError(f"{where}: cannot be read: {error.strerror}.") from None
     except Exception:  # whatever the parser of the header meets
         raise HeepgenError(f"{where}: not a complete .npy file of numbers; use numpy.save.") from None
-    return _float32(array if shape is None else array.reshape(shape), where)
 
 
 def _float32(array: Any, where: str) -> Any:

@@ -2,7 +2,7 @@
 """A compiled network, and what can be asked of it."""
 
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,6 +16,7 @@ from gen.results.estimate import EstimateReport
 from gen.results.evaluation import EvalReport
 from gen.results.firmware import Explanation, SwReport
 from gen.results.run import RunReport
+from gen.results.steps import StepsReport
 from heepgen.configuration import Given, configuration
 from hls.config import System
 from hls.errors import HeepgenError
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
 
     from firmware_gen.api import CheckedModel
     from firmware_gen.models.fake_quant import GraphModule
+
+    Tensor = np.ndarray | torch.Tensor
+    Example = Tensor | tuple[Tensor, ...]
 
 
 @dataclass(frozen=True, repr=False)
@@ -51,8 +55,14 @@ class Network:
 
     @property
     def input_shape(self) -> tuple[int, ...]:
-        """Of one inference, batch dimension first."""
+        """Of one inference, batch dimension first; of several inputs that of the first."""
         return tuple(self.compiled.generator.sample.shape)
+
+    @property
+    def input_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shapes of all inputs, by name."""
+        graph = self.compiled.generator.graph
+        return {value: graph.shape(value) for value in graph.arguments}
 
     def report(self) -> SwReport:
         """Layers, memory plan, and how the import compares with the model; as of `heepgen sw`."""
@@ -74,8 +84,9 @@ class Network:
 
     def run(
         self,
-        x: "np.ndarray | torch.Tensor | None" = None,
+        x: "Example | None" = None,
         *,
+        steps: int | None = None,
         software: bool = False,
         wait_states: int = 0,
         taps: str | Sequence[str] = (),
@@ -83,20 +94,37 @@ class Network:
         trace: str | Path | None = None,
         toolchain: str = "zig",
         progress: Callable[[str], None] = lambda message: None,
-    ) -> RunReport:
+    ) -> RunReport | StepsReport:
         """One inference of `x`, or of the example, on the virtual SoC: the CPU's RTL, the generated Verilog, the real
         firmware, every output bit compared with the model's; as of `heepgen run`.
 
-        x: float32 of `input_shape`; a batch dimension of 1 may be missing. software: plain C++ kernels on the CPU.
-        wait_states: cycles the memory lets every access wait. taps: layers whose tensors to return, or one. vcd: file
-        for the accelerator's waves. trace: file for what every engine did, for Perfetto. toolchain: "zig" or "gcc".
-        progress: called with what is being done.
+        x: float32 of `input_shape`; a batch dimension of 1 may be missing; of several inputs a tuple. steps: run one
+        inference after the other, the network's state kept, and return a StepsReport; x then holds that many inputs, or
+        more, along a new first dimension. software: plain C++ kernels on the CPU. wait_states: cycles the memory lets
+        every access wait. taps: layers whose tensors to return, or one. vcd: file for the accelerator's waves. trace:
+        file for what every engine did, for Perfetto. toolchain: "zig" or "gcc". progress: called with what is being
+        done.
         """
         from gen.flows.run import compared, run_application
         from gen.flows.sw import write_application
-        from gen.inputs import one_input
+        from gen.inputs import load_inputs
 
-        sample = None if x is None else one_input(x, "x", self.input_shape)
+        if steps is not None:
+            from gen.flows.steps import run_network_steps
+
+            if taps or vcd is not None or trace is not None:
+                raise HeepgenError("steps: taps, vcd and trace show one inference; leave them out.")
+            return run_network_steps(
+                self.compiled,
+                steps,
+                x,
+                "x",
+                software=software,
+                wait_states=wait_states,
+                toolchain=toolchain,
+                progress=progress,
+            )
+        sample = None if x is None else load_inputs(x, "x", self.input_shapes)
         with tempfile.TemporaryDirectory(prefix="heepgen-") as temporary:
             folder = Path(temporary) / "application"
             write_application(self.compiled, folder, sample=sample, keep_activations=bool(taps))
@@ -155,7 +183,7 @@ class Network:
 
 def compile(
     model: "nn.Module | ExportedProgram | str | Path",
-    example: "np.ndarray | torch.Tensor | None" = None,
+    example: "Example | None" = None,
     config: Given = None,
     *,
     architecture: str | Path | None = None,
@@ -166,17 +194,20 @@ def compile(
     bias_correction: Any = None,
     input_shape: tuple[int, ...] | None = None,
     batch: int | None = None,
+    state: Mapping[str, str | int] | None = None,
     trust_pickle: bool = False,
     **values: Any,
 ) -> Network:
     """Compile a model for an accelerator.
 
     model: an nn.Module, an ExportedProgram, or the path of a model file (.pt2, .pt, .onnx) or of an application.
-    example: an input, batch dimension first, which is the firmware's sample; a file and an ExportedProgram know their
-    shape, and need none. config, architecture, values: see `configuration`. name: of the network, "model" or the
-    file's. per_tensor: one weight scale per layer instead of one per channel. calibrate: "max" or "mse", the range of
-    the weights. bias_correction: inputs from which biases are corrected, as `Network.evaluate` takes them.
-    input_shape (without batch dimension), batch, trust_pickle: for model files, as of `heepgen sw`.
+    example: an input, batch dimension first, which is the firmware's sample, or a tuple of all inputs; a file and an
+    ExportedProgram know their shapes, and need none. config, architecture, values: see `configuration`. name: of the
+    network, "model" or the file's. state: inputs that are what outputs, by name or number, were in the inference
+    before, as in `{"h": 1}`; buffers that the model writes are kept by themselves. per_tensor: one weight scale per
+    layer instead of one per channel. calibrate: "max" or "mse", the range of the weights. bias_correction: inputs from
+    which biases are corrected, as `Network.evaluate` takes them. input_shape (without batch dimension), batch,
+    trust_pickle: for model files, as of `heepgen sw`.
 
     Raises HeepgenError, one sentence that names the layer or option, for whatever cannot be compiled.
     """
@@ -187,20 +218,27 @@ def compile(
         raise HeepgenError(f'calibrate = {calibrate!r}: must be "max" or "mse".')
     if not isinstance(name, str | None):
         raise HeepgenError(f"name = {name!r}: must be a text.")
-    options = ImportOptions(append_final_softmax, per_tensor, calibrate)
+    kept = {name: str(output) for name, output in (state or {}).items()}
+    options = ImportOptions(append_final_softmax, per_tensor, calibrate, state=kept or None)
     if isinstance(model, str | Path):
-        checked = _read_file(Path(model), example, name, input_shape, batch, trust_pickle)
+        checked = _read_file(Path(model), example, name, input_shape, batch, kept, trust_pickle)
     elif trust_pickle or input_shape is not None or batch is not None:
         raise HeepgenError("input_shape, batch and trust_pickle are for model files: leave them out, give an example.")
     else:
-        checked = _read(model, example, name)
+        checked = _read(model, example, name, kept)
     if bias_correction is not None:
         options = with_corrected_biases(options, checked, bias_correction)
     return Network(Compiled.of(checked, None, system, options, name=checked.imported.name))
 
 
 def _read_file(
-    path: Path, example: Any, name: str | None, input_shape: tuple[int, ...] | None, batch: int | None, trust: bool
+    path: Path,
+    example: Any,
+    name: str | None,
+    input_shape: tuple[int, ...] | None,
+    batch: int | None,
+    state: dict[str, str],
+    trust: bool,
 ) -> "CheckedModel":
     from gen.flows.sw import load_program
     from gen.inputs import check_model, network_name
@@ -209,23 +247,27 @@ def _read_file(
     name = network_name(path, name)
     from firmware_gen.api import read_model
 
-    program, sample = load_program(path, example, input_shape, batch, trust)
-    return read_model(program, sample, name)
+    program, sample = load_program(path, example, input_shape, batch, trust, state)
+    return read_model(program, sample, name, state)
 
 
-def _read(model: "nn.Module | ExportedProgram", example: Any, name: str | None) -> "CheckedModel":
+def _read(
+    model: "nn.Module | ExportedProgram", example: Any, name: str | None, state: dict[str, str]
+) -> "CheckedModel":
     from torch.export import ExportedProgram
 
     from firmware_gen.api import read_model
     from firmware_gen.frontend.exported.importer import with_fixed_sizes
-    from gen.flows.sw import exported_input_shape, random_input
+    from gen.flows.sw import exported_input_shapes, random_inputs
     from gen.inputs import network_name, one_input
 
     if example is None and isinstance(model, ExportedProgram):
         model = with_fixed_sizes(model, "the model")
-        example = random_input(exported_input_shape(model))
+        example = random_inputs(exported_input_shapes(model))
     elif example is None:
         raise HeepgenError("example is missing: a module has no input shape of its own; give an input of one batch.")
+    elif isinstance(example, tuple):
+        example = tuple(one_input(part, "example") for part in example)
     else:
         example = one_input(example, "example")
-    return read_model(model, example, network_name("model", name))
+    return read_model(model, example, network_name("model", name), state)

@@ -16,7 +16,7 @@ import firmware_gen
 from firmware_gen.architectures.registry import load_config
 from firmware_gen.emit.folder import MAIN
 from gen.flags import DEFAULT_CONFIG
-from gen.flows.application import Application, linked_input
+from gen.flows.application import Application, linked_inputs
 from gen.flows.hardware import geometry
 from gen.flows.sw import SEED
 from heepstorch.errors import HeepstorchError
@@ -66,8 +66,8 @@ class CodeGenerator:
                 f"{self.folder} exists; generate_code(..., overwrite_existing_generated_files=True) generates it again."
             )
         shape = self.sequential_network.example_shape
-        if before is not None and tuple(before.manifest["input"]["shape"][1:]) == shape[1:]:
-            sample = linked_input(before)
+        if before is not None and tuple(before.manifest["inputs"][0]["shape"][1:]) == shape[1:]:
+            (sample,) = linked_inputs(before)
         else:
             sample = np.random.default_rng(SEED).standard_normal(shape, np.float32)
         self._generate(sample, append_final_softmax)

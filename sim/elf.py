@@ -84,3 +84,19 @@ def section_ranges(path: Path) -> dict[str, tuple[int, int]]:
         for s in sections
         if s[2] & _SHF_ALLOC and s[5]
     }
+
+
+def free_memory(path: Path, ram_bytes: int) -> tuple[int, int]:
+    """Address and bytes of the largest stretch of RAM that a program leaves free, at a multiple of 16."""
+    data = _read(path)
+    taken = sorted(
+        (address, address + memory)
+        for kind, _, _, address, _, memory, _, _ in _table(data, 28, 42, "<8I")
+        if kind == _PT_LOAD and memory
+    )
+    best, end = (0, 0), 0
+    for first, last in [*taken, (ram_bytes, ram_bytes)]:
+        start = -(-end // 16) * 16
+        best = max(best, (first - start, start))
+        end = max(end, last)
+    return best[1], max(best[0], 0)

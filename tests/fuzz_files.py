@@ -447,7 +447,7 @@ def _read_manifest(path: Path, folder: Path) -> None:
     """All that `heepgen run` and `heepgen xheep` compute from it, with memories full of zeros."""
     import numpy as np
 
-    from gen.flows.application import linked_input
+    from gen.flows.application import linked_inputs
     from gen.flows.run import check_taps, is_comparable, mode_of, places_of, report_of
     from gen.flows.xheep import program_of
     from gen.results.result import to_json
@@ -457,7 +457,7 @@ def _read_manifest(path: Path, folder: Path) -> None:
     application = _application_class().open(folder / "application")
     manifest, config = application.manifest, application.config
     check_taps(application, ())
-    linked_input(application)
+    linked_inputs(application)
     symbols = dict.fromkeys(("heepgen_result_residual", "heepgen_timing_residual", "heepgen_arena_residual"), 0x8000)
     for software in (False, True):
         mode = mode_of(manifest, software)

@@ -160,7 +160,7 @@ def two_models(folder, config=None):
         if "/" not in source
     ]
     shared = [folder / "linear" / "gen" / source for source in manifests[0]["sources"] if "/" in source]
-    assert all(manifest["input"]["kept"] for manifest in manifests)
+    assert all(own["kept"] for manifest in manifests for own in manifest["inputs"])
     return [folder / "two.cpp", *own, *shared], [folder, folder / "linear" / "gen" / "runtime"]
 
 
@@ -324,7 +324,7 @@ def test_a_program_of_the_user_is_never_replaced(tmp_path, overwrite):
 
 def test_nothing_is_written_when_the_sample_is_wrong(tmp_path):
     generator, _ = generate(tmp_path, "linear")
-    generator.sample = np.zeros((1, 2), np.float32)
+    generator.inputs = (np.zeros((1, 2), np.float32),)
     generator.out_dir = tmp_path / "other"
     with pytest.raises(HeepgenError, match=r"shape \(1, 2\).*takes \(5, 19\)"):
         generator.generate_code()

@@ -174,7 +174,7 @@ def test_code_of_the_generator_is_a_complete_application(model, example, tmp_pat
     config = Config(rows=4, cols=3)
     generator = CodeGenerator(net, example, tmp_path / "app", config, name="own", per_channel=False)
     folder = generator.generate_code(append_final_softmax=True)
-    assert Application.open(folder).reference["input"] == example.flatten().tolist()
+    assert Application.open(folder).reference["inputs"] == [example.flatten().tolist()]
     assert command("estimate", folder)["layers"][-1]["op"] == "Softmax"
     np.save(tmp_path / "x.npy", x[:1])
     run = command("run", folder, "--software", "--input", tmp_path / "x.npy")

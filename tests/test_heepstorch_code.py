@@ -103,7 +103,7 @@ def test_what_was_edited_stays(tmp_path):
     (folder / "notes.txt").write_text("mine")
     generator(tmp_path, net).generate_code(False, True)
     assert (folder / "main.cpp").read_text() == printing and (folder / "notes.txt").read_text() == "mine"
-    assert Application.open(folder).manifest["input"]["shape"] == [3, 7]  # the inputs that the main was written for
+    assert Application.open(folder).manifest["inputs"][0]["shape"] == [3, 7]  # the inputs that the main was written for
 
     (folder / "main.cpp").write_text(printing.replace("Hello", "Welcome"))
     before = files(folder)

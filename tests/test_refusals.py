@@ -18,41 +18,6 @@ from hls.errors import HeepgenError
 from tests.random_torch import Draw, Holder
 
 
-class Stateful(nn.Module):
-    """Writes a buffer by `write`, and returns what depends on it."""
-
-    def __init__(self, write):
-        super().__init__()
-        self.register_buffer("my_state", torch.zeros(1, 4))
-        self.write = write
-
-    def forward(self, x):
-        self.write(self.my_state, x)
-        return torch.relu(self.my_state + x)
-
-
-@pytest.mark.parametrize("saved", [False, True])
-@pytest.mark.parametrize(
-    "write",
-    [
-        lambda s, x: s.add_(x),
-        lambda s, x: s.mul_(0.5).add_(x),
-        lambda s, x: s.copy_(x),
-        lambda s, x: s[:, 1:].add_(1),
-        lambda s, x: s.zero_(),
-        lambda s, x: s.fill_(2.0),
-        lambda s, x: s.clamp_(0, 1),
-    ],
-)
-def test_written_buffers_are_named(write, saved, tmp_path):
-    program = torch.export.export(Stateful(write), (torch.ones(1, 4),))
-    if saved:
-        torch.export.save(program, tmp_path / "m.pt2")
-        program = load_model(tmp_path / "m.pt2")
-    with pytest.raises(HeepgenError, match="writes to its buffer my_state"):
-        import_model(program)
-
-
 def test_written_inputs_are_named():
     class Writes(nn.Module):
         def forward(self, x):

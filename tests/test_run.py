@@ -264,7 +264,7 @@ def test_an_unknown_tap_names_the_layers(app):
         ("manifest.json", lambda m: m["sources"].append("../../main.cpp")),
         ("manifest.json", lambda m: m["software"]["expected_bits"].pop()),
         ("manifest.json", lambda m: m["software"].update(arena=2**30)),
-        ("manifest.json", lambda m: m["input"].update(shape=[10**30])),
+        ("manifest.json", lambda m: m["inputs"][0].update(shape=[10**30])),
         ("manifest.json", lambda m: m["layers"].append(m["layers"][0])),
         ("reference.json", lambda r: r["outputs"].append([])),
         ("reference.json", lambda r: r["layers"].update(x=[1])),

@@ -120,7 +120,7 @@ def test_the_tensor_of_a_layer_comes_from_the_device(app):
     assert report.bit_exact
     tensor = np.array(report.taps["2"], np.float32).reshape(6, 4, 4)
     state = torch.export.load(app / "gen" / "model.pt2").state_dict
-    x = torch.tensor(Application.open(app).reference["input"]).reshape(1, 2, 8, 8)
+    x = torch.tensor(Application.open(app).reference["inputs"][0]).reshape(1, 2, 8, 8)
     with torch.no_grad():
         exact = torch.max_pool2d(torch.relu(torch.conv2d(x, state["0.weight"], state["0.bias"], padding=1)), 2)[0]
     assert np.abs(tensor - exact.numpy()).max() < 0.1

@@ -49,7 +49,7 @@ def mixed() -> tuple[nn.Module, np.ndarray]:
 def check(model, x, edit=lambda graph: graph, edit_lowered=lambda graph: graph) -> verify.Check:
     found = import_program(model, x)
     lowered = edit_lowered(run_passes(found.graph))
-    return verify.check_program(edit(found.graph), lowered, found.program, found.functional, x)
+    return verify.check_program(edit(found.graph), lowered, found, (x,))
 
 
 def test_right_imports_pass_and_count_what_they_compared():
@@ -122,7 +122,7 @@ def test_what_functionalising_changes_is_noticed():
     with torch.no_grad():
         other.program.state_dict["linear.bias"] += 1e-4
     with pytest.raises(HeepgenError, match="^output 0 of the model: "):
-        verify.check_program(found.graph, run_passes(found.graph), other.program, found.functional, x)
+        verify.check_program(found.graph, run_passes(found.graph), replace(found, program=other.program), (x,))
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 3e38])
@@ -192,15 +192,17 @@ def test_references_of_other_sources():
     model, x = mixed()
     found = import_program(model, x)
     lowered = run_passes(found.graph)
-    values, outputs = verify.run_program(found.functional, x, found.graph.values)
+    values, outputs = verify.run_program(found.functional, found.interface, (x,), found.graph.values)
     conv = found.graph.node("conv").output
     assert conv in values
     few = {conv: values[conv], "elsewhere": np.zeros(3)}
-    result = verify.check_import(found.graph, lowered, [verify.Reference(x.astype(np.float64), few, outputs)], "ONNX")
+    result = verify.check_import(
+        found.graph, lowered, [verify.Reference((x.astype(np.float64),), few, outputs)], "ONNX"
+    )
     assert (result.source, result.inputs, result.tensors) == ("ONNX", 1, 3)
     few[conv] = few[conv] + 1e-6
     with pytest.raises(HeepgenError, match="^layer conv: heepgen's import computes something else than ONNX"):
-        verify.check_import(found.graph, lowered, [verify.Reference(x.astype(np.float64), few, outputs)], "ONNX")
+        verify.check_import(found.graph, lowered, [verify.Reference((x.astype(np.float64),), few, outputs)], "ONNX")
 
 
 def test_mobilenet_takes_less_than_a_second():
@@ -211,5 +213,5 @@ def test_mobilenet_takes_less_than_a_second():
     found = import_program(example.build(), x)
     lowered = run_passes(found.graph)
     before = time.thread_time()
-    result = verify.check_program(found.graph, lowered, found.program, found.functional, x)
+    result = verify.check_program(found.graph, lowered, found, (x,))
     assert result.tensors > 80 and time.thread_time() - before < 1

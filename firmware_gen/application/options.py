@@ -8,12 +8,13 @@ from typing import Any
 @dataclass(frozen=True)
 class ImportOptions:
     """How a model becomes firmware; kept in the folder, so that it can be generated again for another input. `biases`
-    are those in place of the model's, by layer name."""
+    are those in place of the model's, by layer name; `state`: see `import_program`."""
 
     append_final_softmax: bool = False
     per_tensor: bool = False
     calibrate: str = "max"
     biases: dict[str, list[float]] | None = None
+    state: dict[str, str] | None = None
 
 
 def note(name: str, options: ImportOptions) -> dict[str, Any]:

@@ -7,7 +7,7 @@
 
 import operator
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from firmware_gen import ir
     from firmware_gen.memory.network import Network
-    from firmware_gen.models.image import Result
+    from firmware_gen.models.image import Result, Sample
     from firmware_gen.operations.placement import Placement
 
 NAME_LENGTH = 4 * NAME_WORDS
@@ -72,8 +72,9 @@ class Target(Protocol):
     """What compiles a network for an architecture, models it, and writes its program in C++.
 
     program: what `compile` returned; `network` gives its graph, tensors and memory. run, run_many: the bit-exact model,
-    of one sample of the input's shape, or of many along the first dimension; taps: of every layer's output too. render:
-    text of every file by relative name, and the manifest. explain: a row per layer.
+    of one sample of the input's shape, or of many along the first dimension; run_steps: of one after the other, the
+    network's state kept; taps: of every layer's output too. A sample of several inputs is a tuple. render: text of
+    every file by relative name, and the manifest. explain: a row per layer.
     """
 
     def compile(
@@ -82,14 +83,16 @@ class Target(Protocol):
 
     def network(self, program: Any) -> "Network": ...
 
-    def run(self, program: Any, sample: "np.ndarray", taps: bool = False) -> "Result": ...
+    def run(self, program: Any, sample: "Sample", taps: bool = False) -> "Result": ...
+
+    def run_steps(self, program: Any, samples: "Iterable[Sample]", taps: bool = False) -> "Iterator[Result]": ...
 
     def run_many(
         self, program: Any, samples: "np.ndarray", taps: bool = False, progress: Callable[[int], None] = ...
     ) -> "Result": ...
 
     def render(
-        self, program: Any, sample: "np.ndarray", outputs: "tuple[np.ndarray, ...]"
+        self, program: Any, sample: "Sample", outputs: "tuple[np.ndarray, ...]"
     ) -> tuple[dict[str, str], dict[str, Any]]: ...
 
     def explain(self, graph: "ir.Graph", imported: "ir.Graph | None" = None) -> "list[Placement]": ...

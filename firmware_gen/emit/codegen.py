@@ -21,6 +21,7 @@ from firmware_gen.emit.layout import statement, table
 from firmware_gen.emit.literals import float_literal
 from firmware_gen.memory.network import Layer, Network
 from firmware_gen.memory.planner import ALIGN, Placed
+from firmware_gen.models.image import Sample, inputs_of
 from firmware_gen.operations.tensors import shares_storage
 from hls.descriptor.interface import regmap
 
@@ -111,14 +112,14 @@ def render(
     half: Half,
     calls: Sequence[Mapping[str, Any]],
     layers: Sequence[Mapping[str, Any]],
-    sample: np.ndarray,
+    sample: Sample,
 ) -> tuple[dict[str, str], dict[str, Any]]:
     """Text of every file of an application, by relative name, and the content of MANIFEST.
 
     calls: of plain kernels. layers: texts of every layer for the templates.
     """
     environment = _environment()
-    context = _context(accelerator, software, sample) | half.context
+    context = _context(accelerator, software, inputs_of(sample)) | half.context
     context |= {"half": half, "calls": calls, "layers": layers, "includes": sorted([*INCLUDES, *half.includes])}
     files = {name: environment.get_template(f"{name}.j2").render(context) for name in TEMPLATES}
     files |= {f"runtime/{name}": text for name, text in half.runtime.items()}
@@ -135,6 +136,11 @@ def render(
 def main_program(name: str) -> str:
     """Text of MAIN as it is written once, for the network `name`."""
     return _environment().get_template(f"{MAIN}.j2").render(name=name)
+
+
+def steps_program(inputs: Sequence[Mapping[str, Any]], has_state: bool) -> str:
+    """Text of the program that runs a network on one frame after the other; `inputs` are those of its manifest."""
+    return _environment().get_template("steps.cpp.j2").render(inputs=inputs, has_state=has_state)
 
 
 def _environment() -> jinja2.Environment:
@@ -227,14 +233,25 @@ def arena_symbol(network: Network) -> str:
     return f"{ARENA}_{identifier(network.graph.name)}"
 
 
-def _arena(network: Network, sample: np.ndarray) -> list[dict[str, Any]]:
-    first = network.offsets[network.input.storage] // 4
-    after = -(-network.arena_bytes // 4) - first - network.input.size
-    parts = [
-        ("uint32_t", "before", first, "0"),
-        ("float", "input", sample.size, array_values(np.asarray(sample, np.float32))),
-        ("uint32_t", "after", after, "0"),
-    ]
+def member_names(graph: ir.Graph) -> dict[str, str]:
+    """Members of the arena by value: `input`, or of several input_NAME each; and state_NAME."""
+    inputs = {v: f"input_{v}" if len(graph.arguments) > 1 else "input" for v in graph.arguments}
+    wanted = inputs | {s.value: f"state_{s.name}" for s in graph.state}
+    return dict(zip(wanted, identifiers(wanted.values()).values(), strict=True))
+
+
+def _arena(network: Network, sample: Sequence[np.ndarray]) -> list[dict[str, Any]]:
+    """What holds something before the first inference, in order, and the words between."""
+    graph, names = network.graph, member_names(network.graph)
+    contents = dict(zip(graph.arguments, sample, strict=True)) | {s.value: s.initial for s in graph.state}
+    parts, end = [], 0
+    gaps = itertools.chain(["before"], (f"between_{i}" for i in itertools.count(1)))
+    for value in sorted(contents, key=lambda v: network.offsets[network.tensors[v].storage]):
+        first, data = network.offsets[network.tensors[value].storage] // 4, np.asarray(contents[value], np.float32)
+        gap = next(gaps)
+        parts += [("uint32_t", gap, first - end, "0"), ("float", names[value], data.size, array_values(data))]
+        end = first + data.size
+    parts.append(("uint32_t", "after", -(-network.arena_bytes // 4) - end, "0"))
     return [{"type": t, "name": n, "count": c, "elements": v} for t, n, c, v in parts if c]
 
 
@@ -245,7 +262,7 @@ def _by_mode(software: str, accelerator: str) -> str:
     return f"#if USE_SOFTWARE_DNN_LAYER_OPERATORS\n{software}\n#else\n{accelerator}\n#endif"
 
 
-def _arena_texts(network: Network, plain: Network, sample: np.ndarray) -> dict[str, str]:
+def _arena_texts(network: Network, plain: Network, sample: Sequence[np.ndarray]) -> dict[str, str]:
     """Members of the arena, and their initialisers."""
     parts = [_arena(p, sample) for p in (plain, network)]
     members, elements = [
@@ -272,8 +289,9 @@ def layer_text(index: int, layer: Layer, **texts: Any) -> dict[str, Any]:
     } | texts
 
 
-def _context(accelerator: Mode, software: Mode, sample: np.ndarray) -> dict[str, Any]:
+def _context(accelerator: Mode, software: Mode, sample: Sequence[np.ndarray]) -> dict[str, Any]:
     network, plain = accelerator.network, software.network
+    names = member_names(network.graph)
     return {
         "banner": BANNER,
         "name": network.graph.name,
@@ -286,7 +304,13 @@ def _context(accelerator: Mode, software: Mode, sample: np.ndarray) -> dict[str,
             {"condition": "USE_SOFTWARE_DNN_LAYER_OPERATORS", "sections": software.sections},
             {"condition": "for the accelerator", "sections": accelerator.sections},
         ],
-        "input": {"shape": list(network.input.shape), "size": network.input.size, "note": _input_note(network, plain)},
+        "inputs": [
+            {"name": value, "member": names[value], "shape": list(tensor.shape), "size": tensor.size}
+            for value, tensor in zip(network.graph.arguments, network.inputs, strict=True)
+        ],
+        "members": [f"{arena_symbol(network)}.{names[value]}" for value in network.graph.arguments],
+        "input_note": _input_note(network, plain),
+        "states": [_state(state, names[state.value]) for state in network.graph.state],
         "outputs": [
             {"shape": list(output.shape), "size": output.size, "classes": output.shape[-1]}
             for output in network.outputs
@@ -310,10 +334,26 @@ def _context(accelerator: Mode, software: Mode, sample: np.ndarray) -> dict[str,
     }
 
 
+def _state(state: ir.State, member: str) -> dict[str, Any]:
+    """`fill`: what all of it is at first, or None, where `elements` say it one by one."""
+    values = state.initial.reshape(-1)
+    alike = not state.is_uneven
+    return {
+        "name": state.name,
+        "member": member,
+        "shape": list(state.initial.shape),
+        "size": values.size,
+        "fill": float_literal(values[0]) if alike else None,
+        "elements": "" if alike else array_values(values),
+    }
+
+
 def _input_note(network: Network, plain: Network) -> str:
+    one = len(network.inputs) == 1
+    what, it = ("The input", "it") if one else ("The inputs, in the order in which the model takes them", "them")
     if network.keeps_input and plain.keeps_input:
-        return "The input, in PyTorch's order; model_run leaves it as it is."
-    return "The input, in PyTorch's order; model_run overwrites it, so fill it before every call."
+        return f"{what}, in PyTorch's order; model_run leaves {it} as {'it is' if one else 'they are'}."
+    return f"{what}, in PyTorch's order; model_run overwrites {it}, so fill {it} before every call."
 
 
 # --- manifest --------------------------------------------------------------------------------------------------
@@ -335,14 +375,19 @@ def _manifest(accelerator: Mode, software: Mode, half: Half) -> dict[str, Any]:
         "sources": [*SOURCES] + [f"runtime/{file}" for file in half.runtime if file.endswith(".cpp")],
         "include_dirs": [".", "runtime"],
         "symbols": {"result": f"{RESULT}_{name}", "timing": f"{TIMING}_{name}", "arena": f"{ARENA}_{name}"},
-        "input": {
-            "shape": list(network.input.shape),
-            "offset": network.offsets[network.input.storage],
-            "kept": network.keeps_input and plain.keeps_input,
-        },
+        "inputs": [
+            {
+                "name": value,
+                "shape": list(tensor.shape),
+                "offset": network.offsets[tensor.storage],
+                "kept": network.keeps_input and plain.keeps_input,
+            }
+            for value, tensor in zip(network.graph.arguments, network.inputs, strict=True)
+        ],
+        "states": [{"name": s.name, "shape": list(s.initial.shape)} for s in network.graph.state],
         "outputs": [
             {"shape": list(tensor.shape), "layer": _computed_by(network.graph, value)}
-            for value, tensor in zip(network.graph.outputs, network.outputs, strict=True)
+            for value, tensor in zip(network.graph.results, network.outputs, strict=True)
         ],
         "accelerator": _mode(accelerator) | half.mode,
         "software": _mode(software),

@@ -11,7 +11,7 @@ from types import MappingProxyType
 import numpy as np
 
 from firmware_gen.ir.operator import Node
-from firmware_gen.ir.values import Shape, Value
+from firmware_gen.ir.values import Shape, State, Value
 from hls.errors import HeepgenError
 
 
@@ -21,7 +21,12 @@ class Graph:
 
     constants: arrays, by the name of their value, that nodes read like what is computed: float64 before quantisation,
     float32 after. No node reads constants alone.
-    Raises HeepgenError when a name repeats, a value is read before it is produced, or an output is unknown.
+    state: tensors that last from one inference to the next, none of most networks. They are the last of `inputs`, and
+    the last of `outputs`, in this order, are what an inference leaves in them; so whoever keeps inputs and outputs
+    keeps them. `arguments` and `results` are without them.
+
+    Raises HeepgenError when a name repeats, a value is read before it is produced, an output is unknown, or a state is
+    left in another shape.
     """
 
     name: str
@@ -30,6 +35,7 @@ class Graph:
     nodes: tuple[Node, ...]
     values: Mapping[str, Value] = field(repr=False)
     constants: Mapping[str, np.ndarray] = field(default_factory=dict, repr=False)
+    state: tuple[State, ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "values", MappingProxyType(dict(self.values)))
@@ -50,10 +56,36 @@ class Graph:
         lost = [v for v in self.outputs if v not in produced]
         if lost:
             raise HeepgenError(f"graph {self.name}: output {lost[0]} is not produced by any node")
+        if tuple(s.value for s in self.state) != self.inputs[len(self.arguments) :] or len(self.outputs) < len(
+            self.state
+        ):
+            raise HeepgenError(f"graph {self.name}: states must be its last inputs, and the last of its outputs")
+        for state, left in self.updates:
+            if not self.shape(state.value) == self.shape(left) == state.initial.shape:
+                raise HeepgenError(
+                    f"graph {self.name}: state {state.name} has shape {self.shape(state.value)} and is left in "
+                    f"{self.shape(left)}; it must keep its shape"
+                )
 
     def __reduce__(self) -> tuple[type[Graph], tuple[object, ...]]:
         """For copies and pickles, which cannot have a read-only mapping."""
-        return Graph, (self.name, self.inputs, self.outputs, self.nodes, dict(self.values), dict(self.constants))
+        values, constants = dict(self.values), dict(self.constants)
+        return Graph, (self.name, self.inputs, self.outputs, self.nodes, values, constants, self.state)
+
+    @property
+    def arguments(self) -> tuple[str, ...]:
+        """Inputs that a caller gives."""
+        return self.inputs[: len(self.inputs) - len(self.state)]
+
+    @property
+    def results(self) -> tuple[str, ...]:
+        """Outputs that a caller gets."""
+        return self.outputs[: len(self.outputs) - len(self.state)]
+
+    @property
+    def updates(self) -> tuple[tuple[State, str], ...]:
+        """Every state with the output that it becomes."""
+        return tuple(zip(self.state, self.outputs[len(self.results) :], strict=True))
 
     def shape(self, value: str) -> Shape:
         return self.values[value].shape

@@ -7,6 +7,8 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -68,3 +70,19 @@ class Value:
     @property
     def size(self) -> int:
         return math.prod(self.shape)
+
+
+@dataclass(frozen=True, eq=False)
+class State:
+    """What lasts from one inference to the next: `value`, the graph's input that an inference reads it as; `name`, what
+    the model calls it; `initial`, float32 in the value's shape, what it is before the first inference."""
+
+    value: str
+    name: str
+    initial: np.ndarray
+
+    @property
+    def is_uneven(self) -> bool:
+        """Whether it is not one number everywhere at first, bit for bit."""
+        bits = self.initial.reshape(-1).view(np.uint32)
+        return bool((bits != bits[0]).any())

@@ -12,11 +12,12 @@ from firmware_gen.memory import planner
 from firmware_gen.memory.network import Layer
 from firmware_gen.operations.tensors import Tensor, shares_storage
 from hls.config import System
+from hls.errors import HeepgenError
 
 
 @dataclass(frozen=True)
 class Arena:
-    """Where buffers lie in the arena, where it lies beside the constants, and whether the input survives a call."""
+    """Where buffers lie in the arena, where it lies beside the constants, and whether the inputs survive a call."""
 
     buffers: list[planner.Buffer]
     offsets: dict[str, int]
@@ -30,8 +31,9 @@ class Arena:
 
 
 def program_bytes(graph: ir.Graph) -> int:
-    """Room kept for the program, which also holds what the outputs must be."""
-    return planner.PROGRAM_BYTES + 4 * sum(graph.values[value].size for value in graph.outputs)
+    """Room kept for the program, which also holds what the outputs must be, and what uneven states are at first."""
+    words = sum(graph.values[value].size for value in graph.results)
+    return planner.PROGRAM_BYTES + 4 * (words + sum(s.initial.size for s in graph.state if s.is_uneven))
 
 
 def plan_arena(
@@ -43,7 +45,7 @@ def plan_arena(
     program: int,
     keep_all: bool = False,
 ) -> Arena:
-    """Places for all tensors and constants beside a program of so many bytes; the input is kept if that fits.
+    """Places for all tensors and constants beside a program of so many bytes; inputs are kept if that fits.
 
     keep_all: no tensor shares its place with another. Raises HeepgenError when the memory does not hold them."""
     sizes = [(name, array.nbytes) for name, array in constants.items()]
@@ -58,8 +60,9 @@ def plan_arena(
         else:
             break
     places = places_of(tensors, offsets, graph.constants, extent(buffers, offsets))
-    kept = {graph.inputs[0]: places[graph.inputs[0]]} if keep else {}
+    kept = {v: places[v] for v in graph.arguments if keep}
     planner.check_overlaps(places, accesses(graph, places), graph.outputs, kept)
+    check_states(graph, places)
     return Arena(buffers, offsets, keep, *located)
 
 
@@ -67,10 +70,9 @@ def buffers_of(
     graph: ir.Graph, tensors: Mapping[str, Tensor], layers: Sequence[Layer], keep_input: bool, keep_all: bool
 ) -> list[planner.Buffer]:
     """The storages, each alive from the layer that begins it to the last one that reads it."""
-    born: dict[str, int] = {}
-    dies: dict[str, int] = {}
     storage = {v: t.storage for v, t in tensors.items()}
-    born[storage[graph.inputs[0]]] = -1
+    born = {storage[v]: -1 for v in graph.inputs}
+    dies = dict(born)
     for step, layer in enumerate(layers):
         born.setdefault(layer.target.storage, step)
         for tensor in (*layer.sources, layer.target):
@@ -78,7 +80,7 @@ def buffers_of(
     end = len(layers)
     dies |= dict.fromkeys((storage[v] for v in graph.outputs), end)
     if keep_input:
-        dies[storage[graph.inputs[0]]] = end
+        dies |= {storage[v]: end for v in graph.arguments}
     if keep_all:
         dies = dict.fromkeys(born, end)
     sizes = sizes_of(tensors)
@@ -108,6 +110,13 @@ def accesses(graph: ir.Graph, places: Mapping[str, np.ndarray]) -> list[planner.
             writes = np.concatenate([places[v] for v in node.inputs], axis=min(1, place.ndim - 1)) != place
         accesses.append(planner.Access(node.inputs, node.output, writes))
     return accesses
+
+
+def check_states(graph: ir.Graph, places: Mapping[str, np.ndarray]) -> None:
+    """Prove that an inference leaves every state where the next one finds it."""
+    for state, left in graph.updates:
+        if not np.array_equal(places[state.value], places[left]):
+            raise HeepgenError(f"memory plan: state {state.name} is left somewhere else than where it is read")
 
 
 def sizes_of(tensors: Mapping[str, Tensor]) -> dict[str, int]:

@@ -49,13 +49,14 @@ class Network:
     layers: Sequence[Layer] = field(repr=False)
 
     @property
-    def input(self) -> Tensor:
-        return self.tensors[self.graph.inputs[0]]
+    def inputs(self) -> tuple[Tensor, ...]:
+        """What the network takes, in order, each in PyTorch's order."""
+        return tuple(self.tensors[value] for value in self.graph.arguments)
 
     @property
     def outputs(self) -> tuple[Tensor, ...]:
         """What the network returns, in order, each contiguous and in PyTorch's order; two may be the same."""
-        return tuple(self.tensors[value] for value in self.graph.outputs)
+        return tuple(self.tensors[value] for value in self.graph.results)
 
     def tensor_address(self, value: str) -> int:
         """Absolute byte address of a value; it may have been overwritten when the network ends."""

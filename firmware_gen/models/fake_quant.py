@@ -47,7 +47,8 @@ Outputs = torch.Tensor | tuple[torch.Tensor, ...]
 
 class GraphModule(nn.Module):
     """Executes a graph in PyTorch: x (B, ...) float32 -> (B, ...) for any B, whatever batch the graph has; a tuple of
-    tensors when the graph has several outputs.
+    tensors when the graph has several outputs. Of several inputs x is a tuple. A graph with state takes what it is
+    before an inference as its last inputs, and returns what it is afterwards as its last outputs.
 
     Submodules are called as the layers of the graph are. A model that computes with its whole batch as one, as by
     reshape(1, -1), takes multiples of that batch; outputs that are vectors of something else than inputs are stacked
@@ -72,7 +73,9 @@ class GraphModule(nn.Module):
             self.register_buffer(f"constant_{number}", torch.from_numpy(np.array(array, dtype)))
         self._paths = {layer.node.name: _insert(self, layer.node.name.split("."), layer) for layer in layers}
 
-    def forward(self, x: torch.Tensor, taps: dict[str, torch.Tensor] | None = None) -> Outputs:
+    def forward(self, x: torch.Tensor | Sequence[torch.Tensor], taps: dict[str, torch.Tensor] | None = None) -> Outputs:
+        if not isinstance(x, torch.Tensor) or len(self.graph.inputs) > 1:
+            return self._run_several((x,) if isinstance(x, torch.Tensor) else tuple(x), {} if taps is None else taps)
         expected, got = self.graph.shape(self.graph.inputs[0]), tuple(x.shape)
         if not x.is_floating_point():
             raise HeepgenError(f"the input is {x.dtype}, the model takes floating point: use x.float()")
@@ -80,7 +83,7 @@ class GraphModule(nn.Module):
             more = " or another batch of it" if len(expected) > 1 else ""
             raise HeepgenError(f"the input has shape {got}, the model takes {expected}{more}")
         if got == expected or self._keeps_rows:
-            return self._run(x, {} if taps is None else taps)
+            return self._run((x,), {} if taps is None else taps)
         if not got[0] or got[0] % expected[0]:
             raise HeepgenError(
                 f"the input has shape {got}: the model computes with its batch of {expected[0]} as one, so give "
@@ -88,9 +91,19 @@ class GraphModule(nn.Module):
             )
         return self._one_by_one(torch.split(x, expected[0]), taps)
 
-    def _run(self, x: torch.Tensor, taps: dict[str, torch.Tensor]) -> Outputs:
+    def _run_several(self, inputs: tuple[torch.Tensor, ...], taps: dict[str, torch.Tensor]) -> Outputs:
+        """`forward` of several inputs, of the graph's batch, or all of another one."""
+        expected = [self.graph.shape(value) for value in self.graph.inputs]
+        got = [tuple(x.shape) for x in inputs]
+        batches = {shape[0] for shape in got if shape}
+        other = self._keeps_rows and len(batches) == 1 and [s[1:] for s in got] == [s[1:] for s in expected]
+        if got != expected and not other:
+            raise HeepgenError(f"the inputs have shapes {got}, the model takes {expected}")
+        return self._run(inputs, taps)
+
+    def _run(self, inputs: tuple[torch.Tensor, ...], taps: dict[str, torch.Tensor]) -> Outputs:
         values = {name: self.get_buffer(own) for name, own in self._constants.items()}
-        values[self.graph.inputs[0]] = x
+        values |= zip(self.graph.inputs, inputs, strict=True)
         for node in self.graph.nodes:
             values[node.output] = taps[node.name] = layer_of(self, node.name)(*(values[v] for v in node.inputs))
         outputs = tuple(values[v] for v in self.graph.outputs)
@@ -99,7 +112,7 @@ class GraphModule(nn.Module):
     def _one_by_one(self, batches: tuple[torch.Tensor, ...], taps: dict[str, torch.Tensor] | None) -> Outputs:
         """`forward` of one batch of the graph after the other."""
         kept: list[dict[str, torch.Tensor]] = [{} for _ in batches]
-        results = [self._run(x, own) for x, own in zip(batches, kept, strict=True)]
+        results = [self._run((x,), own) for x, own in zip(batches, kept, strict=True)]
         if taps is not None:
             taps |= {name: _joined([own[name] for own in kept]) for name in kept[0]}
         outputs = tuple(_joined(parts) for parts in zip(*map(_as_tuple, results), strict=True))
@@ -138,6 +151,8 @@ def _insert(root: nn.Module, name: list[str], layer: Layer) -> str:
 def _keeps_rows(graph: ir.Graph) -> bool:
     """Whether a row of every tensor belongs to one row of the input, in order, so that any number of them will do."""
     batch = graph.shape(graph.inputs[0])[0]
+    if any(graph.shape(value)[0] != batch for value in graph.inputs):
+        return False
     for node in graph.nodes:
         shape = graph.out_shape(node)
         if any(len(graph.constants[v]) > 1 for v in node.inputs if v in graph.constants):

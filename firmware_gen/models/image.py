@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Values of a network in an image of its memory, and what the CPU's operators do there, bit for bit."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 import numpy as np
 
@@ -9,6 +11,9 @@ from firmware_gen import ir
 from firmware_gen.memory.network import Layer, Network
 from firmware_gen.models.cpu_model import cpu_operator
 from hls.errors import HeepgenError
+
+Sample: TypeAlias = np.ndarray | Sequence[np.ndarray]
+"""One inference's input, or its inputs in order."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +40,19 @@ def read(network: Network, image: np.ndarray, value: str) -> np.ndarray:
 
 def read_outputs(network: Network, image: np.ndarray) -> tuple[np.ndarray, ...]:
     """What the network returns, each as `read` gives it."""
-    return tuple(read(network, image, value) for value in network.graph.outputs)
+    return tuple(read(network, image, value) for value in network.graph.results)
+
+
+def reset(network: Network, image: np.ndarray) -> None:
+    """Every state as it is before the first inference, in the image or in several."""
+    for state in network.graph.state:
+        write(network, image, state.value, state.initial)
+
+
+def write_inputs(network: Network, image: np.ndarray, sample: Sequence[np.ndarray]) -> None:
+    """What the network takes, in the image; or, with a further first dimension, in several."""
+    for value, data in zip(network.graph.arguments, sample, strict=True):
+        write(network, image, value, data)
 
 
 def write(network: Network, image: np.ndarray, value: str, data: np.ndarray) -> None:
@@ -55,17 +72,31 @@ def run_on_cpu(network: Network, layer: Layer, image: np.ndarray) -> None:
     write(network, image, node.output, result.reshape(*image.shape[:-1], *layer.out_shape))
 
 
-def checked_sample(network: Network, sample: np.ndarray) -> np.ndarray:
-    """float32 in the shape of the network's input."""
-    data = np.ascontiguousarray(sample, np.float32)
-    if data.shape != network.input.shape:
-        raise HeepgenError(f"the input has shape {data.shape}, {network.graph.name} takes {network.input.shape}")
+def inputs_of(sample: Sample) -> tuple[np.ndarray, ...]:
+    """The inputs of one inference, each by itself."""
+    return (sample,) if isinstance(sample, np.ndarray) else tuple(sample)
+
+
+def checked_sample(network: Network, sample: Sample) -> tuple[np.ndarray, ...]:
+    """float32 in the shapes of the network's inputs."""
+    data = tuple(np.ascontiguousarray(part, np.float32) for part in inputs_of(sample))
+    if len(data) != len(network.inputs):
+        raise HeepgenError(f"{len(data)} inputs are given, {network.graph.name} takes {len(network.inputs)}")
+    for name, part, tensor in zip(network.graph.arguments, data, network.inputs, strict=True):
+        if part.shape != tensor.shape:
+            which = f" {name}" if len(data) > 1 else ""
+            raise HeepgenError(f"the input{which} has shape {part.shape}, {network.graph.name} takes {tensor.shape}")
     return data
 
 
 def checked_samples(network: Network, samples: np.ndarray) -> np.ndarray:
-    """float32 (N, ...), with N a multiple of the network's batch, as (inferences, batch, ...)."""
-    data, shape = np.ascontiguousarray(samples, np.float32), network.input.shape
+    """float32 (N, ...), with N a multiple of the network's batch, as (inferences, batch, ...), of a network with one
+    input and no state."""
+    graph = network.graph
+    if len(network.inputs) > 1 or graph.state:
+        what = f"{len(network.inputs)} inputs" if len(network.inputs) > 1 else "state"
+        raise HeepgenError(f"{graph.name} has {what}: many inferences at once need one input, and no state")
+    data, shape = np.ascontiguousarray(samples, np.float32), network.inputs[0].shape
     if len(shape) < 2 or data.shape[1:] != shape[1:] or len(data) % shape[0] or not len(data):
         raise HeepgenError(f"the samples have shape {data.shape}, {network.graph.name} takes {shape}")
     return data.reshape(-1, *shape)

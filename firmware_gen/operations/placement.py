@@ -94,7 +94,7 @@ def _why_merged(node: ir.Node, host: ir.Node | None) -> str:
 
 def _returned(graph: ir.Graph, node: ir.Node) -> str:
     """Which of several outputs a node computes."""
-    numbers = [str(i) for i, value in enumerate(graph.outputs) if value == node.output]
-    if len(graph.outputs) == 1 or not numbers:
+    numbers = [str(i) for i, value in enumerate(graph.results) if value == node.output]
+    if len(graph.results) == 1 or not numbers:
         return ""
     return f"; output{'s' if len(numbers) > 1 else ''} {' and '.join(numbers)} of the model"

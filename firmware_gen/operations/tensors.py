@@ -150,10 +150,11 @@ def lay_out(
 
     Reshapes and permutations share their input's storage; a reshape of the graph's input that is also its output
     is a copy. With `share` what a Concat joins is written where it is joined, and an elementwise operator, or the
-    addition of a residual, overwrites what nobody reads afterwards, unless its layer is in `separate`. Storages in
-    `on_chip` are the scratchpad's.
+    addition of a residual, overwrites what nobody reads afterwards, unless its layer is in `separate`. What a state
+    becomes is written where the state lies (`copy_outputs` sees to it). Storages in `on_chip` are the scratchpad's.
     """
     result = {v: Tensor(v, graph.shape(v)) for v in graph.inputs}
+    states = {left: state.value for state, left in graph.updates}
     plain = kept_in_order(graph)
     parts = _concat_parts(graph, plain) if share else {}
     last_read = _last_read(graph)
@@ -174,7 +175,8 @@ def lay_out(
             own = Tensor(node.output, shape, _layout(node, shape, source, node.output in plain))
             reusable = _overwritten(node, own, result) if share and node.name not in separate else []
             free = (storage for storage in reusable if needed[storage] <= index)
-            result[node.output] = replace(own, storage=next(free, own.storage))
+            storage = states.get(node.output) or next(free, own.storage)
+            result[node.output] = replace(own, storage=storage)
         for value in node.inputs:
             if value not in result:
                 result[value] = _beside(result[node.output], value, graph.shape(value))
@@ -184,12 +186,40 @@ def lay_out(
 
 
 def copy_outputs(graph: ir.Graph) -> ir.Graph:
-    """An output that is the input, or lies in another order than PyTorch's, becomes a copy of it."""
-    lie = lay_out(graph)
+    """An output that is an input, or lies in another order than PyTorch's, becomes a copy of it; and so does what a
+    state becomes that cannot be written where the state lies."""
+    lie = lay_out(replace(graph, state=()))
     copied = {v: f"{v}.copy" for v in graph.outputs if v in graph.inputs or lie[v].channels_last}
     nodes = [ir.Activate(name=name, inputs=(v,), output=name, act=ir.IDENTITY) for v, name in copied.items()]
     values = [ir.Value(name, graph.shape(v)) for v, name in copied.items()]
-    return graph.with_nodes([*graph.nodes, *nodes], tuple(copied.get(v, v) for v in graph.outputs), values)
+    graph = graph.with_nodes([*graph.nodes, *nodes], tuple(copied.get(v, v) for v in graph.outputs), values)
+    left, copies = list(graph.results), []
+    for state, value in graph.updates:
+        if value in left[len(graph.results) :] or not _may_overwrite_state(graph, state.value, value):
+            name = f"{state.value}.next"
+            copies.append(ir.Activate(name=name, inputs=(value,), output=name, act=ir.IDENTITY))
+            value = name
+        left.append(value)
+    values = [ir.Value(node.output, graph.shape(node.inputs[0])) for node in copies]
+    return graph.with_nodes([*graph.nodes, *copies], tuple(left), values)
+
+
+def _may_overwrite_state(graph: ir.Graph, state: str, value: str) -> bool:
+    """Whether `value`, contiguous and in PyTorch's order, may be written where the state lies: nobody reads that
+    afterwards, but for its own node, element by element."""
+    node = graph.producer(value)
+    assert node is not None, f"{value} is an input"
+    if shares_storage(graph, node) or isinstance(node, ir.Concat):
+        return False
+    before = set(graph.nodes[: graph.nodes.index(node)])
+    seen = [state]
+    for alias in seen:
+        for reader in graph.consumers(alias):
+            if shares_storage(graph, reader):
+                seen.append(reader.output)
+            elif reader not in before and not (reader is node and node.in_place and alias == state):
+                return False
+    return True
 
 
 def _layout(node: ir.Node, shape: ir.Shape, source: Tensor, plain: bool) -> tuple[int, int, int] | None:

@@ -40,7 +40,7 @@ def run_passes(graph: Graph) -> Graph:
     """Lower an imported graph to what the back end reads (see `ir`): HeepgenError names what cannot be."""
     for one_pass in PIPELINE:
         graph = one_pass(graph)
-    for number, value in enumerate(graph.outputs):
+    for number, value in enumerate(graph.results):
         if value in graph.inputs:
             raise HeepgenError(
                 f"the model {graph.name} computes nothing for output {number}, it returns its input: "

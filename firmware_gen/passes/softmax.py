@@ -5,11 +5,11 @@ from hls.errors import HeepgenError
 
 def append_softmax(graph: Graph) -> Graph:
     """Add a final Softmax over the last dimension of the output, (N, F) or (F,), unless there is one."""
-    if len(graph.outputs) != 1:
+    if len(graph.results) != 1:
         raise HeepgenError(
-            f"the model has {len(graph.outputs)} outputs: put the Softmax into the model, where it belongs"
+            f"the model has {len(graph.results)} outputs: put the Softmax into the model, where it belongs"
         )
-    output = graph.outputs[0]
+    output = graph.results[0]
     match graph.producer(output):
         case Softmax(log=False):
             return graph
@@ -18,4 +18,4 @@ def append_softmax(graph: Graph) -> Graph:
         raise HeepgenError(f"a final Softmax needs an output of shape (N, features); the model's is {shape}")
     value = Value("softmax_out", shape)
     node = Softmax(name="softmax", inputs=(output,), output=value.name)
-    return graph.with_nodes((*graph.nodes, node), outputs=(value.name,), values=[value])
+    return graph.with_nodes((*graph.nodes, node), outputs=(value.name, *graph.outputs[1:]), values=[value])

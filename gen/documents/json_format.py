@@ -21,6 +21,7 @@ def results() -> dict[str, type[Result]]:
     from gen.results.firmware import Explanation, SwReport
     from gen.results.program import ProgramReport
     from gen.results.run import RunReport
+    from gen.results.steps import StepsReport
 
     return {
         "heepgen hw": HwReport,
@@ -28,6 +29,7 @@ def results() -> dict[str, type[Result]]:
         "heepgen estimate": EstimateReport,
         "heepgen run": RunReport,
         "heepgen run --source FILE": ProgramReport,
+        "heepgen run --steps N": StepsReport,
         "heepgen eval": EvalReport,
         "heepgen xheep": XheepReport,
         "heepgen architectures": Listing,

@@ -126,9 +126,15 @@ class Application:
             ) from None
 
 
-def linked_input(application: Application) -> np.ndarray:
-    """The sample that an application carries, in the input's shape."""
-    return np.array(application.reference["input"], np.float32).reshape(application.manifest["input"]["shape"])
+def linked_inputs(application: Application) -> tuple[np.ndarray, ...]:
+    """The sample that an application carries, in the shapes of its inputs."""
+    inputs = zip(application.reference["inputs"], application.manifest["inputs"], strict=True)
+    return tuple(np.array(values, np.float32).reshape(own["shape"]) for values, own in inputs)
+
+
+def input_shapes(application: Application) -> dict[str, tuple[int, ...]]:
+    """Shapes of its inputs, by name."""
+    return {own["name"]: tuple(own["shape"]) for own in application.manifest["inputs"]}
 
 
 def configured(given: Mapping[str, Any], where: str) -> System:
@@ -246,7 +252,8 @@ _MANIFEST = {
     "sources": [_source],
     "include_dirs": [_source],
     "symbols": {"result": _text, "timing": _text, "arena": _text},
-    "input": {"shape": _shape, "offset": _ADDRESS},
+    "inputs": [{"name": _text, "shape": _shape, "offset": _ADDRESS}],
+    "states": [{"name": _text, "shape": _shape}],
     "outputs": [{"shape": _shape, "layer": _text}],
     "accelerator": _MODE,
     "software": _MODE,
@@ -279,7 +286,7 @@ _MANIFEST = {
 }
 _ERRORS = {field.name for field in fields(LayerReport) if field.default is None}
 _REFERENCE = {
-    "input": [_number],
+    "inputs": [lambda v: isinstance(v, list) and all(map(_number, v))],
     "outputs": [lambda v: isinstance(v, list) and all(map(_number, v))],
     "layers": lambda v: (
         isinstance(v, dict)
@@ -310,8 +317,9 @@ def _contradictions(application: Application) -> Iterator[str]:
         yield "config"
     if not all((application.generated / name).is_file() for name in manifest["sources"]):
         yield "sources"
-    if len(reference["input"]) != math.prod(manifest["input"]["shape"]):
-        yield "input"
+    taken = [math.prod(own["shape"]) for own in manifest["inputs"]]
+    if not taken or [len(values) for values in reference["inputs"]] != taken:
+        yield "inputs"
     sizes = [math.prod(output["shape"]) for output in manifest["outputs"]]
     if not sizes or [len(values) for values in reference["outputs"]] != sizes:
         yield "outputs"

@@ -10,7 +10,7 @@ import numpy as np
 
 from firmware_gen.application.options import ImportOptions
 from firmware_gen.emit.folder import MODEL
-from gen.flows.application import Application, linked_input
+from gen.flows.application import Application, linked_inputs
 from gen.flows.hardware import geometry
 from gen.inputs import check_model
 from gen.results.firmware import Explanation, SwReport
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from firmware_gen import ir
     from firmware_gen.api import CheckedModel, CodeGenerator, Files
+    from firmware_gen.models.image import Sample
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class Compiled:
     def of(
         cls,
         model: "nn.Module | ExportedProgram | CheckedModel",
-        sample: np.ndarray | None,
+        sample: "Sample | None",
         config: System,
         options: ImportOptions,
         *,
@@ -52,6 +53,7 @@ class Compiled:
             name=name,
             per_channel=not options.per_tensor,
             calibrate=options.calibrate,
+            state=options.state,
             biases={layer: np.array(bias, np.float32) for layer, bias in (options.biases or {}).items()},
         )
         return cls(generator, options)
@@ -76,7 +78,7 @@ class Compiled:
         return append_softmax(graph) if self.options.append_final_softmax else graph
 
     def application(
-        self, sample: np.ndarray | None = None, *, keep_activations: bool = False, listing: bool = False
+        self, sample: "Sample | None" = None, *, keep_activations: bool = False, listing: bool = False
     ) -> "Files":
         """All files of its application, see `CodeGenerator.application`."""
         softmax = self.options.append_final_softmax
@@ -129,4 +131,4 @@ def of_application(application: Application, config: System) -> Compiled:
 
     program = load_model(application.generated / MODEL)
     name = application.manifest["name"]
-    return Compiled.of(program, linked_input(application), config, application.options, name=name)
+    return Compiled.of(program, linked_inputs(application), config, application.options, name=name)

@@ -9,12 +9,15 @@ inputs are one clip with one label in `y` (N / clip,), and its score is their me
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from gen.inputs import as_array, load_samples, samples
 from hls.errors import HeepgenError
+
+if TYPE_CHECKING:
+    from firmware_gen import ir
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,13 @@ def data_of(given: Any, limit: int | None = None, model: tuple[int, ...] | None 
         return load_data(given, limit, model)
     x, y = _arrays(given, limit)
     return _checked(samples(x, "the data", model), y, 1, limit, "the data")
+
+
+def check_independent(graph: "ir.Graph", what: str) -> None:
+    """Raises HeepgenError for a network whose inferences are no rows of one array, where `what` needs that."""
+    if len(graph.arguments) > 1 or graph.state:
+        has = f"{len(graph.arguments)} inputs" if len(graph.arguments) > 1 else "state"
+        raise HeepgenError(f"{graph.name} has {has}: {what} with networks of one input and no state only.")
 
 
 def _checked(x: np.ndarray, y: np.ndarray | None, clip: int, limit: int | None, where: str) -> Data:

@@ -28,19 +28,20 @@ def estimate(
     changed: Mapping[str, Any] = MappingProxyType({}),
     append_final_softmax: bool = False,
     per_tensor: bool = False,
+    state: Mapping[str, str] | None = None,
     progress: Callable[[str], None] = lambda message: None,
     **import_options: Any,
 ) -> EstimateReport:
     """Predict the cycles of a model file, or of an application, which is compiled again, for the hardware that it was
     generated for unless `hardware_given`; options and errors as for `generate_sw` and `run`."""
-    options = ImportOptions(append_final_softmax, per_tensor)
+    options = ImportOptions(append_final_softmax, per_tensor, state=state and dict(state))
     application = application_in(target, {"name": name} | vars(options) | import_options)
     progress(f"compiling {target}")
     if application is not None:
         compiled = of_application(application, wanted(config, application, hardware_given, architecture_given, changed))
     else:
         name = network_name(target, name)
-        program, data = load_program(Path(target), **import_options)
+        program, data = load_program(Path(target), state=state, **import_options)
         compiled = Compiled.of(program, data, config, options, name=name)
     progress(f"stepping {compiled.name} through the cycle model")
     return estimate_network(compiled)

@@ -11,7 +11,7 @@ import numpy as np
 from firmware_gen.application.options import ImportOptions
 from gen.flows.application import wanted
 from gen.flows.compiled import Compiled, application_in, of_application
-from gen.flows.data import Data, load_data
+from gen.flows.data import Data, check_independent, load_data
 from gen.flows.hardware import geometry
 from gen.flows.sw import exported_input_shape, with_corrected_biases
 from gen.inputs import network_name
@@ -87,6 +87,7 @@ def evaluate_network(
         raise HeepgenError(f"--batch {batch}: must be 1 or more.")
     generator = compiled.generator
     imported, lowered, quantised = map(compiled.complete, (generator.imported, generator.lowered, generator.graph))
+    check_independent(imported, "data sets are evaluated")
     if not 0 <= output < len(imported.outputs):
         raise HeepgenError(
             f"--output {output}: {compiled.name} returns {len(imported.outputs)} tensors, counted from 0."

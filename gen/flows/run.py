@@ -19,13 +19,13 @@ import hls
 from firmware_gen.architectures.registry import architecture_of
 from firmware_gen.emit.folder import MODEL
 from firmware_gen.models.metrics import compare
-from gen.flows.application import Application, check_hardware, linked_input, wanted
+from gen.flows.application import Application, check_hardware, input_shapes, linked_inputs, wanted
 from gen.flows.compiled import application_in
 from gen.flows.hardware import generate_verilog, geometry, hardware_sources
 from gen.flows.program import NOTHING, Own, Progress, compiled, mode_of
 from gen.flows.sw import generate_application, generate_sw
 from gen.flows.trace import engines_of, write_trace
-from gen.inputs import load_array
+from gen.inputs import load_inputs
 from gen.pages.spans import Span, accelerated_spans, elapsed, layer_ends, timed_spans
 from gen.results.design import design_of
 from gen.results.program import ProgramReport
@@ -222,8 +222,8 @@ def _application(
         return application
     from firmware_gen.frontend.loader import load_model
 
-    shape = tuple(application.manifest["input"]["shape"])
-    data = linked_input(application) if input_path is None else load_array(input_path, "--input", shape)
+    given = input_path is not None
+    data = load_inputs(input_path, "--input", input_shapes(application)) if given else linked_inputs(application)
     generate_application(
         load_model(application.generated / MODEL),
         data,
@@ -287,7 +287,7 @@ def _simulate(
         write_save_file(Path(vcd))
     dumps = dict(zip(places, result.dumps, strict=True))
     if result.ended != "exit" or _result(dumps)[0]:
-        raise HeepgenError(_failure(result))
+        raise HeepgenError(failure(result))
     return result, dumps
 
 
@@ -333,7 +333,8 @@ def places_of(
     return places
 
 
-def _failure(result: Any) -> str:
+def failure(result: Any) -> str:
+    """Why a run did not end well."""
     said = result.uart.strip().splitlines()
     reason = result.message or (said[-1] if said else f"it ended with {result.ended} {result.exit_code}")
     more = "; --max-cycles N allows more" if result.ended == "max_cycles" else ""

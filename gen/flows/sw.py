@@ -3,22 +3,25 @@
 
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from firmware_gen.application.options import ImportOptions, note
 from firmware_gen.emit.folder import application_folder
 from gen.flows.compiled import Compiled
-from gen.flows.data import data_of
-from gen.inputs import LARGEST_INPUT, check_model, load_array, load_samples, network_name
+from gen.flows.data import check_independent, data_of
+from gen.inputs import LARGEST_INPUT, check_model, load_array, load_inputs, load_samples, network_name
 from gen.results.firmware import SwReport
 from hls.config import System
 from hls.errors import HeepgenError
 from hls.output import fill
+
+if TYPE_CHECKING:
+    from firmware_gen.models.image import Sample
 
 SEED = 0
 
@@ -36,6 +39,7 @@ def generate_sw(
     per_tensor: bool = False,
     calibrate: str = "max",
     bias_correction: str | Path | None = None,
+    state: Mapping[str, str] | None = None,
     trust_pickle: bool = False,
     force: bool = False,
     keep_activations: bool = False,
@@ -46,8 +50,10 @@ def generate_sw(
     """Write the firmware of the model file `model` for `config` to the folder `out`, whole or not at all. In an
     application that is there already only what was generated is replaced.
 
-    `sample` is a .npy file; without one the sample input is drawn from a normal distribution, the same one
-    every time. `name` is the network's, by default that of the file. `input_shape` has no batch dimension.
+    `sample` is a .npy file, or of several inputs an .npz file with an array for each; without one the sample is drawn
+    from a normal distribution, the same one every time. `state`: inputs that are what outputs were in the inference
+    before, see `import_program`. `name` is the network's, by default that of the file. `input_shape` has no batch
+    dimension.
     `bias_correction` is an .npz file of inputs `x` from which biases are corrected. With `listing` the folder also
     holds what every descriptor does, beside its words. `explain` is called with a table of what runs where, and why,
     before anything is compiled. Raises `HeepgenError`, naming the layer or the numbers, for a model or an input that
@@ -56,13 +62,13 @@ def generate_sw(
     check_model(model)
     name = network_name(model, name)
     progress(f"loading {model}")
-    program, data = load_program(Path(model), sample, input_shape, batch, trust_pickle)
-    options, checked = ImportOptions(append_final_softmax, per_tensor, calibrate), None
+    program, data = load_program(Path(model), sample, input_shape, batch, trust_pickle, state)
+    options, checked = ImportOptions(append_final_softmax, per_tensor, calibrate, state=dict(state or {}) or None), None
     if bias_correction is not None:
         from firmware_gen.api import read_model
 
         progress("correcting biases")
-        checked = read_model(program, data, name)
+        checked = read_model(program, data, name, state or {})
         options = with_corrected_biases(options, checked, bias_correction)
     return generate_application(
         program,
@@ -86,6 +92,7 @@ def with_corrected_biases(options: ImportOptions, checked: Any, given: Any) -> I
     from firmware_gen.models.bias_correction import corrected_biases
     from firmware_gen.passes.quantise import quantise
 
+    check_independent(checked.imported, "biases are corrected")
     shape = checked.sample.shape
     if isinstance(given, str | Path):
         x = load_samples(given, "--bias-correction", model=shape)["x"]
@@ -96,30 +103,57 @@ def with_corrected_biases(options: ImportOptions, checked: Any, given: Any) -> I
     return replace(options, biases={layer: bias.tolist() for layer, bias in biases.items()})
 
 
+def compile_model(
+    model: str | Path,
+    config: System,
+    *,
+    name: str | None = None,
+    append_final_softmax: bool = False,
+    per_tensor: bool = False,
+    calibrate: str = "max",
+    bias_correction: str | Path | None = None,
+    state: Mapping[str, str] | None = None,
+    **loading: Any,
+) -> Compiled:
+    """The network of a model file for `config`; options and errors as of `generate_sw`."""
+    from firmware_gen.api import read_model
+
+    check_model(model)
+    name = network_name(model, name)
+    program, data = load_program(Path(model), state=state, **loading)
+    options = ImportOptions(append_final_softmax, per_tensor, calibrate, state=state and dict(state))
+    checked = read_model(program, data, name, state or {})
+    if bias_correction is not None:
+        options = with_corrected_biases(options, checked, bias_correction)
+    return Compiled.of(checked, None, config, options, name=name)
+
+
 def load_program(
     model: Path,
     sample: str | Path | None = None,
     input_shape: tuple[int, ...] | None = None,
     batch: int | None = None,
     trust_pickle: bool = False,
-) -> tuple[Any, np.ndarray]:
-    """The ExportedProgram of a model file and its sample input; options as for `generate_sw`."""
+    state: Mapping[str, str] | None = None,
+) -> tuple[Any, tuple[np.ndarray, ...]]:
+    """The ExportedProgram of a model file and its sample, an array for every input; options as for `generate_sw`."""
     check_model(model)
     program = _exported(model, sample, input_shape, batch, trust_pickle)
-    shape = exported_input_shape(program)
+    shapes = exported_input_shapes(program, state or {})
     if sample is None:
-        return program, random_input(shape)
-    return program, load_array(sample, "--sample", shape)
+        return program, random_inputs(shapes)
+    return program, load_inputs(sample, "--sample", shapes)
 
 
-def random_input(shape: tuple[int, ...]) -> np.ndarray:
-    """Of a normal distribution, the same one every time."""
-    return np.random.default_rng(SEED).standard_normal(shape, np.float32)
+def random_inputs(shapes: Mapping[str, tuple[int, ...]]) -> tuple[np.ndarray, ...]:
+    """Of a normal distribution, the same ones every time."""
+    random = np.random.default_rng(SEED)
+    return tuple(random.standard_normal(shape, np.float32) for shape in shapes.values())
 
 
 def generate_application(
     program: Any,
-    data: np.ndarray,
+    data: "Sample",
     config: System,
     out: str | Path,
     options: ImportOptions,
@@ -132,7 +166,7 @@ def generate_application(
     progress: Callable[[str], None] = lambda message: None,
     explain: Callable[[Any], None] = lambda table: None,
 ) -> SwReport:
-    """`generate_sw` for an ExportedProgram and a float32 sample of its input's shape; `checked` is what `read_model`
+    """`generate_sw` for an ExportedProgram and a float32 sample of its inputs' shapes; `checked` is what `read_model`
     made of it, if it was read."""
     with application_folder(out, force=force, note=note(name, options)) as folder:
         progress(f"compiling {name}")
@@ -148,7 +182,7 @@ def write_application(
     compiled: Compiled,
     out: str | Path,
     *,
-    sample: np.ndarray | None = None,
+    sample: "Sample | None" = None,
     force: bool = False,
     keep_activations: bool = False,
     listing: bool = False,
@@ -221,6 +255,14 @@ def _shape_of_layers(model: Path, loaded: Any, batch: int) -> tuple[int, ...]:
         f"{model} does not say which input it takes, and none fits its layers: give --input-shape, "
         "channels, height and width such as 1,28,28, or --sample."
     )
+
+
+def exported_input_shapes(program: Any, state: Collection[str] = ()) -> dict[str, tuple[int, ...]]:
+    """Shapes of the inputs of an ExportedProgram that are no `state`, by name."""
+    from firmware_gen.frontend.exported.program import user_inputs
+
+    shapes = {node.name: tuple(map(int, node.meta["val"].shape)) for _, node in user_inputs(program)}
+    return {name: shape for name, shape in shapes.items() if name not in state}
 
 
 def exported_input_shape(program: Any) -> tuple[int, ...]:

@@ -15,7 +15,7 @@ _KNOWN_TO_SOME = ("vectors", "estimated_cycles", "scratchpad")  # architectures
 DESIGN: Kind = record(
     {
         "config": (named(ANYTHING), "options of the configuration"),
-        "input_shape": (SHAPE, "of the network"),
+        "input_shape": (SHAPE, "of the network, or of its first input"),
         "layers": (
             each(
                 record(
@@ -54,7 +54,7 @@ def design_of(manifest: Mapping[str, Any]) -> dict[str, Any]:
     """What a manifest says of the application, as plain data."""
     return {
         "config": manifest["config"],
-        "input_shape": manifest["input"]["shape"],
+        "input_shape": manifest["inputs"][0]["shape"],
         "layers": [
             {name: layer[name] for name in _LAYER} | {name: layer.get(name) for name in _KNOWN_TO_SOME}
             for layer in manifest["layers"]

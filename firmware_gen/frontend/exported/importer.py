@@ -12,15 +12,15 @@ from __future__ import annotations
 import inspect
 import operator
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from torch.export import ExportedProgram
-from torch.export.graph_signature import InputKind, InputSpec, OutputKind, OutputSpec
-from torch.utils import _pytree as pytree
+from torch.export.graph_signature import InputSpec, OutputKind, OutputSpec
 
 from firmware_gen import ir
 from firmware_gen.frontend.aten import CONSTANT_OPERATORS, HANDLERS, HARMLESS, READS
@@ -28,14 +28,15 @@ from firmware_gen.frontend.aten.registry import arguments_of, schema
 from firmware_gen.frontend.exported.dynamic import chosen_sizes, with_shape
 from firmware_gen.frontend.exported.hints import QUANTISED_ACTIVATIONS, not_supported
 from firmware_gen.frontend.exported.integers import DEQUANTISERS, QUANTISERS, step_of
+from firmware_gen.frontend.exported.program import Interface, Pairs, constants_of, interface_of, needless, user_inputs
 from firmware_gen.models.fake_quant import GraphModule
 from firmware_gen.names import one_line, safe_name
-from firmware_gen.refusal import not_one_input, refusal
+from firmware_gen.refusal import not_one_input, refusal, too_few_inputs
 from hls.errors import HeepgenError
 
 Model = torch.nn.Module | ExportedProgram
-Example = torch.Tensor | np.ndarray | Sequence[int]
-"""An input, or its shape."""
+Example = torch.Tensor | np.ndarray | Sequence[int] | Sequence[torch.Tensor | np.ndarray]
+"""An input, or its shape; or several inputs."""
 Found = str | torch.Tensor | list[str] | None
 """What a node is: the name of a value, a constant, the names of its parts, or nothing that counts."""
 Spec = TypeVar("Spec", InputSpec, OutputSpec)
@@ -44,36 +45,44 @@ Spec = TypeVar("Spec", InputSpec, OutputSpec)
 @dataclass(frozen=True)
 class Import:
     """A graph with the program it was read from: `program` as it was given or exported, `functional` without its
-    in-place operations. A value of the graph that has the name of a node of `functional` is that node's."""
+    in-place operations. A value of the graph that has the name of a node of `functional` is that node's. `interface`
+    says of both what the graph's inputs and outputs are."""
 
     graph: ir.Graph
     program: ExportedProgram
     functional: ExportedProgram
+    interface: Interface
 
 
-def import_model(model: Model, example_input: Example | None = None, name: str = "model") -> ir.Graph:
+def import_model(
+    model: Model, example_input: Example | None = None, name: str = "model", state: Pairs = MappingProxyType({})
+) -> ir.Graph:
     """The graph of `import_program`."""
-    return import_program(model, example_input, name).graph
+    return import_program(model, example_input, name, state).graph
 
 
-def import_program(model: Model, example_input: Example | None = None, name: str = "model") -> Import:
+def import_program(
+    model: Model, example_input: Example | None = None, name: str = "model", state: Pairs = MappingProxyType({})
+) -> Import:
     """Turn a model into an IR graph with float64 weights.
 
     model: an nn.Module (exported here, in evaluation mode) or an ExportedProgram.
-    example_input: float32 tensor or array, or a shape, batch dimension included; needed for an nn.Module,
-        checked against the exported shape for an ExportedProgram.
+    example_input: float32 tensor or array, or a shape, batch dimension included, or a tuple of the inputs; needed for
+        an nn.Module, checked against the exported shapes for an ExportedProgram.
+    state: inputs that are what outputs, by name or number, were in the call before; zeros in the first one. Buffers
+        that the model writes are states by themselves.
     Raises HeepgenError naming the layer for whatever is not supported, and for NaN or infinite weights.
     """
     program = model if isinstance(model, ExportedProgram) else export(model, example_input)
     _check_modes(program)
-    shape = None if example_input is None else tuple(_as_tensor(example_input).shape)
-    if not all(isinstance(size, int) for size in input_node(program).meta["val"].shape):
-        program = with_fixed_sizes(program, "the model", shape)
-    if shape is not None:
-        _check_input_shape(program, shape)
+    shapes = None if example_input is None else [tuple(x.shape) for x in _as_tensors(example_input)]
+    if not all(isinstance(size, int) for _, node in user_inputs(program) for size in node.meta["val"].shape):
+        program = with_fixed_sizes(program, "the model", shapes[0] if shapes else None)
+    if shapes is not None:
+        _check_input_shapes(program, shapes)
     functional = _functionalise(program)
-    _check_state(functional, program)
-    return Import(Importer(functional, safe_name(name)).run(), program, functional)
+    interface = interface_of(functional, program, state)
+    return Import(Importer(functional, safe_name(name), interface).run(), program, functional, interface)
 
 
 def export(model: torch.nn.Module, example_input: Example | None) -> ExportedProgram:
@@ -82,51 +91,41 @@ def export(model: torch.nn.Module, example_input: Example | None) -> ExportedPro
         model = model.frozen()
     if not isinstance(model, torch.nn.Module):
         raise HeepgenError(f"a model must be an nn.Module or an ExportedProgram, this is a {type(model).__name__}")
-    parameters = inspect.signature(model.forward).parameters.values()
-    needed = [p.name for p in parameters if p.default is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD]
-    if len(needed) > 1:
-        raise not_one_input(needed)
     if example_input is None:
         raise HeepgenError("a module has no input shape of its own: give an example input or --input-shape")
-    example = _as_tensor(example_input)
+    examples = _as_tensors(example_input)
+    parameters = inspect.signature(model.forward).parameters.values()
+    needed = [p.name for p in parameters if p.default is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD]
+    if len(needed) > len(examples):
+        raise too_few_inputs(needed, len(examples))
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
-        _try_forward(model, example)
-        return torch.export.export(model, (example,))
+        _try_forward(model, examples)
+        return torch.export.export(model, examples)
     except HeepgenError:
         raise
     except Exception as error:
         raise HeepgenError(
             f"torch.export cannot trace the model: {_first_line(error)}; it must be a fixed graph of "
-            "tensor operations with one tensor input"
+            "tensor operations that takes tensors"
         ) from error
     finally:
         for module, mode in modes:
             module.training = mode
 
 
-def run_exported(program: ExportedProgram, x: torch.Tensor) -> list[torch.Tensor]:
-    """The outputs of a program for its only tensor input, however it takes and returns them."""
-    interpreter = torch.fx.Interpreter(torch.nn.Module(), graph=program.graph)
-    results = pytree.tree_leaves(interpreter.run(*placeholders(program, x)))
-    return [
-        r
-        for r, spec in zip(results, program.graph_signature.output_specs, strict=True)
-        if spec.kind == OutputKind.USER_OUTPUT
-    ]
+def is_several(example: object) -> bool:
+    """Whether an `Example` is several inputs, rather than one or the shape of one."""
+    return isinstance(example, tuple | list) and any(isinstance(part, torch.Tensor | np.ndarray) for part in example)
 
 
-def placeholders(program: ExportedProgram, x: torch.Tensor) -> list[torch.Tensor]:
-    """What the graph of a program takes, in order: copies of its parameters, buffers and constants, and `x`."""
-    found = []
-    for spec in program.graph_signature.input_specs:
-        source = program.state_dict if spec.target in program.state_dict else program.constants
-        found.append((x if spec.kind == InputKind.USER_INPUT else source[spec.target].detach()).clone())
-    return found
+def _as_tensors(example: Example) -> tuple[torch.Tensor, ...]:
+    parts: Sequence[Any] = example if is_several(example) else [example]  # type: ignore[assignment]
+    return tuple(_as_tensor(part) for part in parts)
 
 
-def _as_tensor(example: Example) -> torch.Tensor:
+def _as_tensor(example: torch.Tensor | np.ndarray | Sequence[int]) -> torch.Tensor:
     if isinstance(example, torch.Tensor):
         return example.detach()
     if isinstance(example, np.ndarray):
@@ -134,21 +133,27 @@ def _as_tensor(example: Example) -> torch.Tensor:
     return torch.zeros(tuple(int(size) for size in example))
 
 
-def _try_forward(model: torch.nn.Module, example: torch.Tensor) -> None:
+def _try_forward(model: torch.nn.Module, examples: Sequence[torch.Tensor]) -> None:
+    buffers = {name: value.clone() for name, value in model.named_buffers()}
     try:
         with torch.no_grad():
-            model(example)
+            model(*examples)
     except Exception as error:
         tensors = [*model.parameters(), *model.buffers()]
         others = {_dtype(t) for t in tensors if t.is_floating_point()} - {"float32"}
-        if others and example.dtype == torch.float32:
+        if others and all(example.dtype == torch.float32 for example in examples):
             raise HeepgenError(
                 f"the model's weights are {', '.join(sorted(others))}: use float32, after model.float()"
             ) from error
+        shapes = " and ".join(f"{tuple(example.shape)} {_dtype(example)}" for example in examples)
+        what = "an input of shape" if len(examples) == 1 else "inputs of shapes"
         raise HeepgenError(
-            f"the model does not accept an input of shape {tuple(example.shape)} {_dtype(example)}: "
-            f"{_first_line(error)}; check the input shape"
+            f"the model does not accept {what} {shapes}: {_first_line(error)}; check the input shape"
         ) from error
+    finally:
+        for name, value in model.named_buffers():  # what the model writes is its state, not that of a trial
+            if name in buffers and not torch.equal(value, buffers[name]):
+                value.copy_(buffers[name])
 
 
 def _first_line(error: Exception) -> str:
@@ -206,26 +211,6 @@ def _with_plain_targets(program: ExportedProgram) -> ExportedProgram:
     )
 
 
-def _check_state(functional: ExportedProgram, program: ExportedProgram) -> None:
-    """Refuse a program that writes what it keeps between inferences, or its input."""
-    names = dict(enumerate(_targets(program)))
-    for spec in functional.graph_signature.output_specs:
-        if spec.kind in WRITES:
-            target = names.get(int(spec.target[1:])) if spec.kind != OutputKind.USER_INPUT_MUTATION else spec.target
-            raise HeepgenError(
-                f"the model writes to its {WRITES[spec.kind]} {safe_name(str(target))}, and state that "
-                "lasts from one inference to the next is not supported: return the new value instead, "
-                "and keep it outside"
-            )
-
-
-WRITES = {
-    OutputKind.BUFFER_MUTATION: "buffer",
-    OutputKind.PARAMETER_MUTATION: "parameter",
-    OutputKind.USER_INPUT_MUTATION: "input",
-}
-
-
 def _check_modes(program: ExportedProgram) -> None:
     for node in program.graph.nodes:
         if node.op != "call_function" or not isinstance(node.target, torch._ops.OpOverload):
@@ -243,14 +228,9 @@ def _check_modes(program: ExportedProgram) -> None:
 
 def input_node(program: ExportedProgram) -> torch.fx.Node:
     """The placeholder of the program's input; raises HeepgenError naming them all when it is not one tensor."""
-    kinds = {s.arg.name: s.kind for s in program.graph_signature.input_specs}
-    nodes: list[torch.fx.Node] = [
-        n for n in program.graph.nodes if n.op == "placeholder" and kinds[n.name] == InputKind.USER_INPUT
-    ]
+    nodes = [node for _, node in user_inputs(program)]
     if len(nodes) != 1:
         raise not_one_input(n.name for n in nodes)
-    if not isinstance(nodes[0].meta.get("val"), torch.Tensor):
-        raise HeepgenError(f"input {nodes[0].name} is not a tensor: a model takes exactly one tensor")
     return nodes[0]
 
 
@@ -259,16 +239,21 @@ def with_fixed_sizes(
 ) -> ExportedProgram:
     """The program, exported again for the sizes of `dynamic.chosen_sizes` where it leaves some open; `what` is its name
     in messages."""
-    sizes = [size if isinstance(size, int) else None for size in input_node(program).meta["val"].shape]
+    if len(inputs := user_inputs(program)) > 1:
+        return program
+    sizes = [size if isinstance(size, int) else None for size in inputs[0][1].meta["val"].shape]
     chosen = chosen_sizes(what, sizes, input_shape, batch)
     return with_shape(program, chosen) if None in sizes else program
 
 
-def _check_input_shape(program: ExportedProgram, shape: tuple[int, ...]) -> None:
-    exported = tuple(input_node(program).meta["val"].shape)
-    if exported != shape:
+def _check_input_shapes(program: ExportedProgram, shapes: Sequence[tuple[int, ...]]) -> None:
+    exported = [tuple(node.meta["val"].shape) for _, node in user_inputs(program)]
+    if len(exported) != len(shapes):
+        raise too_few_inputs([node.name for _, node in user_inputs(program)], len(shapes))
+    if exported != list(shapes):
+        given, known = (str(s[0] if len(s) == 1 else s) for s in (list(shapes), exported))
         raise HeepgenError(
-            f"the input has shape {shape}, but the model was exported for {exported}: "
+            f"the input has shape {given}, but the model was exported for {known}: "
             "use that shape, or export the model again"
         )
 
@@ -355,8 +340,9 @@ class Importer:
     """Walks one functional ATen graph; `env` maps FX nodes to value names (str) or to constants (tensors), and
     `torch_shapes` value names to the shapes that PyTorch sees."""
 
-    def __init__(self, program: ExportedProgram, name: str):
+    def __init__(self, program: ExportedProgram, name: str, interface: Interface):
         self.program = program
+        self.interface = interface
         self.name = name
         self.names = _Names()
         self.env: dict[torch.fx.Node, Any] = {}
@@ -364,46 +350,51 @@ class Importer:
         self.operands: dict[str, np.ndarray] = {}
         self.torch_shapes: dict[str, ir.Shape] = {}
         self.nodes: list[ir.Node] = []
-        self.inputs: list[str] = []
+        self.inputs: tuple[str, ...] = ()
 
     def run(self) -> ir.Graph:
-        constants = self._constants()
+        placeholders = [node for node in self.program.graph.nodes if node.op == "placeholder"]
+        left_out = needless(self.program, self.interface)
+        self.inputs = tuple(placeholders[place].name for place in self.interface.inputs)
         outputs: list[str] = []
+        for place, (node, constant) in enumerate(zip(placeholders, constants_of(self.program), strict=True)):
+            self._placeholder(node, None if place in self.interface.inputs else constant)
         for node in self.program.graph.nodes:
-            if node.op == "placeholder":
-                self._placeholder(node, constants)
-            elif node.op == "call_function":
+            if node.op == "placeholder" or node in left_out:
+                continue
+            if node.op == "call_function":
                 self.env[node] = self._call(node)
             elif node.op == "output":
                 outputs = self._outputs(node)
             else:
                 raise HeepgenError(f"{node.name}: a {node.op} node in the exported program is not supported")
-        return self.graph(outputs)
+        return self.graph(outputs, tuple(self._states(placeholders)))
 
-    def graph(self, outputs: Sequence[str] = ()) -> ir.Graph:
+    def graph(self, outputs: Sequence[str] = (), state: tuple[ir.State, ...] = ()) -> ir.Graph:
         """What was imported so far."""
         return ir.Graph(
-            self.name, tuple(self.inputs), tuple(outputs), tuple(self.nodes), self.values, constants=self.operands
+            self.name, self.inputs, tuple(outputs), tuple(self.nodes), self.values, constants=self.operands, state=state
         )
 
-    def _constants(self) -> dict[str, torch.Tensor]:
-        program, found = self.program, {}
-        for spec in program.graph_signature.input_specs:
-            if spec.kind in (InputKind.PARAMETER, InputKind.BUFFER, InputKind.CONSTANT_TENSOR):
-                source = program.state_dict if spec.target in program.state_dict else program.constants
-                found[spec.arg.name] = source[spec.target].detach()
-        return found
+    def _states(self, placeholders: Sequence[torch.fx.Node]) -> Iterator[ir.State]:
+        constants = constants_of(self.program)
+        for place, name in zip(self.interface.states, self.interface.names, strict=True):
+            value, buffer = placeholders[place].name, constants[place]
+            initial = np.zeros(self.values[value].shape, np.float32) if buffer is None else buffer.cpu().numpy().copy()
+            if not np.isfinite(initial).all():
+                raise HeepgenError(f"buffer {name} holds what is not finite; give it another initial value")
+            yield ir.State(value, name, initial)
 
-    def _placeholder(self, node: torch.fx.Node, constants: Mapping[str, torch.Tensor]) -> None:
-        if node.name in constants:
-            self.env[node] = constants[node.name]
+    def _placeholder(self, node: torch.fx.Node, constant: torch.Tensor | None) -> None:
+        """A constant, or an input where there is none."""
+        if constant is not None:
+            self.env[node] = constant
             return
         value = node.meta["val"]
         if value.dtype != torch.float32:
             raise HeepgenError(f"input {node.name} is {_dtype(value)}: use float32, after model.float()")
         shape = self._fixed_shape(node)
         self.values[node.name] = ir.Value(node.name, shape)
-        self.inputs.append(node.name)
         self.env[node] = self._as_map(node.name, shape)
 
     def _as_map(self, name: str, shape: ir.Shape) -> str:
@@ -417,16 +408,19 @@ class Importer:
     def _outputs(self, node: torch.fx.Node) -> list[str]:
         (results,) = node.args
         assert isinstance(results, (tuple, list))
-        outputs = zip(results, self.program.graph_signature.output_specs, strict=True)
-        wanted = [fx for fx, spec in outputs if spec.kind == OutputKind.USER_OUTPUT]
-        for number, fx in enumerate(wanted):
-            if not isinstance(fx, torch.fx.Node) or not isinstance(self.env.get(fx), str):
-                raise HeepgenError(
-                    f"output {number} of the model is a constant: return only tensors that it computes from its input"
-                )
-        if not wanted:
+        specs = self.program.graph_signature.output_specs
+        returned = [fx for fx, spec in zip(results, specs, strict=True) if spec.kind == OutputKind.USER_OUTPUT]
+        if not returned:
             raise HeepgenError("the model returns nothing: return at least one tensor")
-        return [self._as_torch(self.env[fx]) for fx in wanted]
+        places = {spec.target: place for place, spec in enumerate(self.program.graph_signature.input_specs)}
+        updates = {places[s.target]: fx for fx, s in zip(results, specs, strict=True) if s.target in places}
+        names = dict(zip(self.interface.states, self.interface.names, strict=True))
+        wanted = [(f"output {number} of the model", returned[number]) for number in self.interface.outputs]
+        wanted += [(f"what the model writes to its buffer {names[p]}", updates[p]) for p in self.interface.buffers]
+        for what, fx in wanted:
+            if not isinstance(fx, torch.fx.Node) or not isinstance(self.env.get(fx), str):
+                raise HeepgenError(f"{what} is a constant: return only tensors that it computes from its input")
+        return [self._as_torch(self.env[fx]) for _, fx in wanted]
 
     def _as_torch(self, value: str) -> str:
         shape = self.torch_shapes[value]

@@ -14,7 +14,7 @@ recurrent one, what they may differ by adds up. A wrong stride, order, constant 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -22,11 +22,12 @@ from typing import Any
 import numpy as np
 import torch
 from torch.export import ExportedProgram
-from torch.export.graph_signature import InputKind, OutputKind
 from torch.utils import _pytree as pytree
 
 from firmware_gen import ir
-from firmware_gen.frontend.exported.importer import placeholders
+from firmware_gen.frontend.exported import program as programs
+from firmware_gen.frontend.exported.importer import Import
+from firmware_gen.frontend.exported.program import Interface
 from firmware_gen.models.fake_quant import GraphModule, layer_of
 from hls.errors import HeepgenError
 
@@ -44,17 +45,17 @@ FLOATS = (torch.float16, torch.bfloat16, torch.float32)
 
 @dataclass(frozen=True)
 class Reference:
-    """What the source computes for one input: `values` by the names that the imported graph has for them, `outputs` in
-    order, all in float64; `values` may lack any."""
+    """What the source computes for the graph's `inputs`, states among them: `values` by the names that the imported
+    graph has for them, `outputs` in order, all in float64; `values` may lack any."""
 
-    x: np.ndarray
+    inputs: tuple[np.ndarray, ...]
     values: Mapping[str, np.ndarray]
     outputs: tuple[np.ndarray, ...]
 
     @property
     def magnitude(self) -> float:
         """The largest number anywhere."""
-        return max(_magnitude(a) for a in (self.x, *self.values.values(), *self.outputs))
+        return max(_magnitude(a) for a in (*self.inputs, *self.values.values(), *self.outputs))
 
 
 @dataclass(frozen=True)
@@ -79,20 +80,19 @@ class Check:
         return asdict(self) | {"text": str(self)}
 
 
-def check_program(
-    imported: ir.Graph, lowered: ir.Graph, program: ExportedProgram, functional: ExportedProgram, sample: np.ndarray
-) -> Check:
-    """Compare a graph as imported from `functional`, and as the passes left it, with `program`, which that was made
-    from, on `sample` (float32, of the input's shape) and on a random input. Raises HeepgenError naming the first
-    layer that differs."""
+def check_program(imported: ir.Graph, lowered: ir.Graph, source: Import, sample: Sequence[np.ndarray]) -> Check:
+    """Compare a graph as imported from the functional program of `source`, and as the passes left it, with the program
+    itself, on `sample` (float32, of the shapes of the graph's arguments) from what states are at first, and on random
+    inputs and states. Raises HeepgenError naming the first layer that differs."""
     references = []
+    interface = source.interface
     with _one_thread():
-        for x in inputs_to_try(sample):
-            values, outputs = run_program(functional, x, imported.values)
-            source = Reference(x, values, run_program(program, x, ())[1])
-            for number, (own, other) in enumerate(zip(outputs, source.outputs, strict=True)):
-                compare_tensors(f"output {number} of the model", other, own, REWRITTEN * source.magnitude, "PyTorch")
-            references.append(source)
+        for x in inputs_to_try((*sample, *(state.initial for state in imported.state))):
+            values, outputs = run_program(source.functional, interface, x, imported.values)
+            found = Reference(x, values, run_program(source.program, interface, x, ())[1])
+            for number, (own, other) in enumerate(zip(outputs, found.outputs, strict=True)):
+                compare_tensors(f"output {number} of the model", other, own, REWRITTEN * found.magnitude, "PyTorch")
+            references.append(found)
     return check_import(imported, lowered, references, "PyTorch")
 
 
@@ -106,7 +106,7 @@ def check_import(imported: ir.Graph, lowered: ir.Graph, references: Iterable[Ref
     check = check_layers(imported, references, source)
     with _one_thread():
         for reference in references:
-            outputs = zip(lowered.outputs, reference.outputs, _run(lowered, reference.x), strict=True)
+            outputs = zip(lowered.outputs, reference.outputs, _run(lowered, reference.inputs), strict=True)
             for value, expected, got in outputs:
                 producer = lowered.producer(value)
                 name = f"layer {producer.name if producer else value}, as the passes left it"
@@ -128,10 +128,11 @@ def check_layers(imported: ir.Graph, references: Iterable[Reference], source: st
     return Check(source, inputs, tensors // max(inputs, 1), largest)
 
 
-def inputs_to_try(sample: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The sample, with 0 for what is not finite, and a random input of its shape, in float64."""
-    x = np.where(np.isfinite(sample), sample, 0).astype(np.float64)
-    return x, SPREAD * np.random.default_rng(SEED).standard_normal(x.shape)
+def inputs_to_try(sample: Sequence[np.ndarray]) -> tuple[tuple[np.ndarray, ...], tuple[np.ndarray, ...]]:
+    """The sample's inputs, with 0 for what is not finite, and random ones of their shapes, in float64."""
+    random = np.random.default_rng(SEED)
+    finite = tuple(np.where(np.isfinite(x), x, 0).astype(np.float64) for x in sample)
+    return finite, tuple(SPREAD * random.standard_normal(x.shape) for x in finite)
 
 
 @contextmanager
@@ -149,14 +150,13 @@ def _one_thread() -> Iterator[None]:
 
 
 def run_program(
-    program: ExportedProgram, x: np.ndarray, wanted: Collection[str]
+    program: ExportedProgram, interface: Interface, inputs: Sequence[np.ndarray], wanted: Collection[str]
 ) -> tuple[dict[str, np.ndarray], tuple[np.ndarray, ...]]:
-    """(values of the nodes in `wanted` by name, outputs) of a program for one input, in float64."""
-    interpreter = _InDouble(program, wanted)
+    """(values of the nodes in `wanted` by name, the graph's outputs) of a program for the graph's inputs, in
+    float64."""
+    interpreter = _InDouble(program, interface, wanted)
     with torch.no_grad():
-        results = interpreter.run(*placeholders(program, torch.from_numpy(x)))
-    kinds = [spec.kind for spec in program.graph_signature.output_specs]
-    outputs = [r for r, kind in zip(pytree.tree_leaves(results), kinds, strict=True) if kind == OutputKind.USER_OUTPUT]
+        outputs = programs.run(interpreter, program, interface, [torch.from_numpy(x) for x in inputs])
     return interpreter.values, tuple(_array(output) for output in outputs)
 
 
@@ -164,12 +164,10 @@ class _InDouble(torch.fx.Interpreter):
     """Runs what depends on the input in float64, and what prepares weights in the precision it was written in, as the
     import does. Numbers are rounded to float32 first, as PyTorch does beside float32 tensors."""
 
-    def __init__(self, program: ExportedProgram, wanted: Collection[str]):
+    def __init__(self, program: ExportedProgram, interface: Interface, wanted: Collection[str]):
         super().__init__(torch.nn.Module(), graph=program.graph)
-        kinds = {spec.arg.name: spec.kind for spec in program.graph_signature.input_specs}
-        self.computed = {
-            n for n in program.graph.nodes if n.op == "placeholder" and kinds[n.name] == InputKind.USER_INPUT
-        }
+        taken = [n for n in program.graph.nodes if n.op == "placeholder"]
+        self.computed = {taken[place] for place in interface.inputs}
         self.wanted = wanted
         self.values: dict[str, np.ndarray] = {}
 
@@ -230,7 +228,7 @@ def _layer_by_layer(graph: ir.Graph, reference: Reference) -> Iterator[tuple[str
     module = GraphModule(graph, np.float64)
     outputs = dict(zip(graph.outputs, reference.outputs, strict=True))
     known = {name: torch.from_numpy(array.astype(np.float64)) for name, array in graph.constants.items()}
-    known[graph.inputs[0]] = torch.from_numpy(reference.x)
+    known |= zip(graph.inputs, map(torch.from_numpy, reference.inputs), strict=True)
     since: dict[str, float] = {}  # units allowed by the layers since the last one that the source has
     for node in graph.nodes:
         inputs = [known[v] for v in node.inputs]
@@ -247,9 +245,10 @@ def _layer_by_layer(graph: ir.Graph, reference: Reference) -> Iterator[tuple[str
             since[node.output] = 0.0
 
 
-def _run(graph: ir.Graph, x: np.ndarray) -> list[np.ndarray]:
+def _run(graph: ir.Graph, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
     with torch.no_grad():
-        return [_array(y) for y in pytree.tree_leaves(GraphModule(graph, np.float64)(torch.from_numpy(x)))]
+        outputs = GraphModule(graph, np.float64)([torch.from_numpy(x) for x in inputs])
+    return [_array(y) for y in pytree.tree_leaves(outputs)]
 
 
 def _rounding(node: ir.Node, inputs: list[torch.Tensor], output: torch.Tensor) -> float:

@@ -66,7 +66,7 @@ class Source:
             if "val" in node.meta and (value := self.layers.get(module_path(node))) is not None:
                 computes = node.args[0] if node.target is operator.getitem else node
                 names[value] = computes.name, getattr(node.meta["val"], "shape", None)
-        for x in inputs_to_try(sample):
+        for (x,) in inputs_to_try([sample]):
             found = self._evaluate(x.astype(np.float32))
             if not all(np.isfinite(a).all() for a in found.values() if getattr(a, "dtype", None) == np.float32):
                 continue
@@ -76,7 +76,7 @@ class Source:
                 if value in found and found[value].shape == shape
             }
             outputs = tuple(found[o.name].astype(np.float64) for o in self.model.graph.output)
-            yield Reference(x.astype(np.float32).astype(np.float64), values, outputs)
+            yield Reference((x.astype(np.float32).astype(np.float64),), values, outputs)
 
     def _evaluate(self, x: np.ndarray) -> dict[str, np.ndarray]:
         feeds = {

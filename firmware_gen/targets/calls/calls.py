@@ -19,7 +19,6 @@ from firmware_gen.operations.tensors import Tensor, copy_outputs, laid_out, lay_
 from firmware_gen.operations.windows import Windowed
 from firmware_gen.targets.calls.product import Product, matrix_of, padded_rows
 from hls.config import System
-from hls.errors import HeepgenError
 
 BLOCK = 4
 """kernels::kBlock: output channels whose weights are interleaved."""
@@ -79,8 +78,6 @@ def compile_calls(
 ) -> CallProgram:
     """A quantised graph as calls, with `product` for convolutions and Linear layers. keep_all: every layer's output
     stays in memory. Raises HeepgenError when the memory does not hold it."""
-    if len(graph.inputs) != 1:
-        raise HeepgenError(f"{graph.name} has {len(graph.inputs)} inputs; one is supported")
     graph = copy_outputs(graph)
     tensors = lay_out(graph, not keep_all)
     layers = tuple(

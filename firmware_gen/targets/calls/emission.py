@@ -13,6 +13,7 @@ from firmware_gen.emit.codegen import Half, Mode, identifier, layer_text, runtim
 from firmware_gen.emit.cpu_calls import cpu_call
 from firmware_gen.emit.literals import float_literal
 from firmware_gen.memory.network import Layer
+from firmware_gen.models.image import Sample
 from firmware_gen.operations.tensors import View
 from firmware_gen.operations.windows import Windowed
 from firmware_gen.targets.calls import model
@@ -35,7 +36,7 @@ RUNTIME = "gemm"
 
 
 def render(
-    program: CallProgram, sample: np.ndarray, outputs: Sequence[np.ndarray], driver: Driver | None = None
+    program: CallProgram, sample: Sample, outputs: Sequence[np.ndarray], driver: Driver | None = None
 ) -> tuple[dict[str, str], dict[str, Any]]:
     """Text of every generated file, by relative name, and the manifest; `outputs` are what the bit-exact model says of
     the sample. With a product also `driver`, without one the program is for the CPU alone."""

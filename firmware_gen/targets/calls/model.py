@@ -2,7 +2,7 @@
 """Bit-exact model of a network as calls: the memory, and every call's NumPy twin."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -12,24 +12,38 @@ from firmware_gen.memory.planner import memory_map
 from firmware_gen.models.cpu_model import finish_model, window_model
 from firmware_gen.models.image import (
     Result,
+    Sample,
     checked_sample,
     checked_samples,
     joined_batches,
     read,
     read_outputs,
+    reset,
     run_on_cpu,
-    write,
+    write_inputs,
 )
 from firmware_gen.operations.tensors import View
 from firmware_gen.targets.calls.calls import PRODUCT, Call, CallProgram
 from firmware_gen.targets.calls.product import product_model
 
 
-def run(program: CallProgram, sample: np.ndarray, taps: bool = False) -> Result:
-    """Run one sample, float32 in the shape of the graph's input. With `taps` keep every layer's output."""
+def run(program: CallProgram, sample: Sample, taps: bool = False) -> Result:
+    """Run one sample, float32 in the shapes of the graph's inputs. With `taps` keep every layer's output."""
+    return next(run_steps(program, [sample], taps))
+
+
+def run_steps(program: CallProgram, samples: Iterable[Sample], taps: bool = False) -> Iterator[Result]:
+    """Run one inference after the other, from what states are at first; see `run`."""
     network = program.network
     image = np.full(memory_map(network.config)[1], 0xA5, np.uint8)
-    write(network, image, network.graph.inputs[0], checked_sample(network, sample))
+    reset(network, image)
+    for sample in samples:
+        write_inputs(network, image, checked_sample(network, sample))
+        yield _run(program, image, taps)
+
+
+def _run(program: CallProgram, image: np.ndarray, taps: bool) -> Result:
+    network = program.network
     arena = image[network.arena_address :].view(np.float32)
     kept: dict[str, np.ndarray] = {}
     for layer in network.layers:
@@ -47,7 +61,7 @@ def run_many(
 ) -> Result:
     """Run independent inferences: float32 (N, ...) with N a multiple of the graph's batch, joined along the first
     dimension. `progress` is told how many rows are done."""
-    data, batch = checked_samples(program.network, samples), program.network.input.shape[0]
+    data, batch = checked_samples(program.network, samples), program.network.inputs[0].shape[0]
     results: list[Result] = []
     with threadpool_limits(1, "blas"), ThreadPoolExecutor(os.cpu_count()) as pool:
         for result in pool.map(lambda sample: run(program, sample, taps), data):

@@ -2,7 +2,7 @@
 """Networks as calls for an architecture of products, or for the CPU alone."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -13,7 +13,7 @@ from firmware_gen import ir
 from firmware_gen.architectures.contract import Gemm, Prediction, limits_of, own_files
 from firmware_gen.emit.codegen import runtime
 from firmware_gen.memory.network import Network
-from firmware_gen.models.image import Result
+from firmware_gen.models.image import Result, Sample
 from firmware_gen.operations import placement
 from firmware_gen.operations.placement import Placement
 from firmware_gen.targets.calls import emission, model
@@ -102,8 +102,11 @@ class CallsTarget:
     def network(self, program: CallProgram) -> Network:
         return program.network
 
-    def run(self, program: CallProgram, sample: np.ndarray, taps: bool = False) -> Result:
+    def run(self, program: CallProgram, sample: Sample, taps: bool = False) -> Result:
         return model.run(program, sample, taps)
+
+    def run_steps(self, program: CallProgram, samples: Iterable[Sample], taps: bool = False) -> Iterator[Result]:
+        return model.run_steps(program, samples, taps)
 
     def run_many(
         self,
@@ -115,7 +118,7 @@ class CallsTarget:
         return model.run_many(program, samples, taps, progress)
 
     def render(
-        self, program: CallProgram, sample: np.ndarray, outputs: tuple[np.ndarray, ...]
+        self, program: CallProgram, sample: Sample, outputs: tuple[np.ndarray, ...]
     ) -> tuple[dict[str, str], dict[str, Any]]:
         driver = driver_of(self.gemm, program.network.config) if self.gemm else None
         return emission.render(program, sample, outputs, driver)

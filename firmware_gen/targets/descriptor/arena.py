@@ -7,7 +7,7 @@ import numpy as np
 
 from firmware_gen import ir
 from firmware_gen.memory import planner
-from firmware_gen.memory.arena import Arena, accesses, buffers_of, extent, places_of, program_bytes
+from firmware_gen.memory.arena import Arena, accesses, buffers_of, check_states, extent, places_of, program_bytes
 from firmware_gen.targets.descriptor.lowering.depth_first import Group
 from firmware_gen.targets.descriptor.lowering.job import Job, activations, constants, on_bus
 from firmware_gen.targets.descriptor.place.residency import Home
@@ -28,7 +28,7 @@ def plan_arena(
     scratchpad: Mapping[str, Home],
     config: Config,
 ) -> Arena:
-    """The input is kept if that fits, and costs no constant its place in interleaved banks, where several ports need
+    """Inputs are kept if that fits, and costs no constant its place in interleaved banks, where several ports need
     it."""
     tensors, layers, jobs = lowered.tensors, lowered.layers, lowered.jobs
     plans: list[Arena] = []
@@ -51,10 +51,11 @@ def plan_arena(
     plan = min(plans, key=lambda plan: sum(p.size for p in plan.constants if p.address < border))
     # What is on chip lies apart here, whatever its ring; `residency.check` proves rings
     places = places_of(tensors, plan.offsets, (*scratchpad, *graph.constants), plan.bytes)
-    kept = {graph.inputs[0]: places[graph.inputs[0]]} if plan.keeps_input else {}
+    kept = {v: places[v] for v in graph.arguments if plan.keeps_input}
     if records:
         kept[PROFILE] = plan.offsets[PROFILE] // 4 + np.arange(len(PROFILE_RECORD) * records)
     planner.check_overlaps(places, accesses(graph, places), graph.outputs, kept)
+    check_states(graph, places)
     return plan
 
 

@@ -24,7 +24,6 @@ from firmware_gen.targets.descriptor.place import residency
 from firmware_gen.targets.descriptor.program import DESCRIPTORS, PROFILE, Layer, Lowered, Program, frozen
 from hls.config import Config
 from hls.descriptor.interface.table import PROFILE_RECORD, WORDS
-from hls.errors import HeepgenError
 
 DESCRIPTOR_BYTES = 4 * (WORDS + len(PROFILE_RECORD))
 
@@ -45,8 +44,6 @@ def compile_choices(
     profile: every descriptor writes a record. keep_activations: all activations stay in memory, where none shares its
     place with another.
     Raises HeepgenError when a layer or the memory does not fit."""
-    if len(graph.inputs) != 1:
-        raise HeepgenError(f"{graph.name} has {len(graph.inputs)} inputs; one is supported")
     graph = copy_outputs(graph)
     whole = _lowered(graph, config, not keep_activations)
     fits = False

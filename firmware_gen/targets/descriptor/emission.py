@@ -10,6 +10,7 @@ from firmware_gen import ir
 from firmware_gen.emit import codegen
 from firmware_gen.emit.codegen import Half, Mode, arena_symbol, layer_text, runtime
 from firmware_gen.emit.cpu_calls import cpu_call
+from firmware_gen.models.image import Sample
 from firmware_gen.targets.calls import model
 from firmware_gen.targets.calls.calls import software_calls
 from firmware_gen.targets.calls.emission import call_texts, layer_calls, software_mode
@@ -24,13 +25,13 @@ RUNTIME = "descriptor"
 WATCHDOG_CYCLES = 100_000
 
 
-def render(program: Program, sample: np.ndarray) -> dict[str, str]:
+def render(program: Program, sample: Sample) -> dict[str, str]:
     """Text of every generated file, by relative name."""
     return render_with_manifest(program, sample, reference.run(program, sample).outputs)[0]
 
 
 def render_with_manifest(
-    program: Program, sample: np.ndarray, outputs: Iterable[np.ndarray]
+    program: Program, sample: Sample, outputs: Iterable[np.ndarray]
 ) -> tuple[dict[str, str], dict[str, Any]]:
     """Text of every generated file, by relative name, and the manifest; `outputs` are what the bit-exact model says of
     the sample."""

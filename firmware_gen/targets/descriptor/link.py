@@ -16,7 +16,10 @@ from hls.descriptor.interface.table import ARENA, Linked, address, located, pack
 def link(program: Program, profile: bool) -> np.ndarray:
     """Words of all descriptors with addresses, chained up to the next operator on the CPU."""
     by_cpu = {layer.target.storage for layer in program.layers if layer.on_cpu}
-    residency.check(program.jobs, program.scratchpad, program.offsets, program.arena_bytes, by_cpu, program.config)
+    states = {s.value: s.initial.size for s in program.graph.state}
+    residency.check(
+        program.jobs, program.scratchpad, program.offsets, program.arena_bytes, by_cpu, program.config, states
+    )
     ends = {listed.end for listed in program.lists}
     chain: list[Linked] = []
     for index, job in enumerate(program.jobs):

@@ -2,7 +2,7 @@
 """Bit-exact model of a compiled network: the memory image, run by the accelerator's and the CPU's NumPy models."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -12,13 +12,15 @@ from threadpoolctl import threadpool_limits
 from firmware_gen.memory.planner import memory_map
 from firmware_gen.models.image import (
     Result,
+    Sample,
     checked_sample,
     checked_samples,
     joined_batches,
     read,
     read_outputs,
+    reset,
     run_on_cpu,
-    write,
+    write_inputs,
 )
 from firmware_gen.targets.descriptor.compiler import in_memory
 from firmware_gen.targets.descriptor.program import DESCRIPTORS, Program
@@ -29,19 +31,20 @@ INFERENCES_AT_ONCE = 16
 """Inferences of a thread of `run_many` that share every NumPy call."""
 
 
-def memory_image(program: Program, sample: np.ndarray) -> np.ndarray:
+def memory_image(program: Program, sample: Sample) -> np.ndarray:
     """uint8 image of the RAM, and of the scratchpad behind it, before a run; what nobody has written is 0xa5."""
-    image: np.ndarray = _images(program, checked_sample(program, sample)[np.newaxis])[0]
+    image: np.ndarray = _images(program, 1)[0]
+    write_inputs(program, image, checked_sample(program, sample))
     return image
 
 
-def _images(program: Program, samples: np.ndarray) -> np.ndarray:
-    """One row per sample, float32 [samples, shape of the input]."""
-    image = np.full((len(samples), _scratchpad(program) + 4 * program.config.scratchpad_words), 0xA5, np.uint8)
+def _images(program: Program, count: int) -> np.ndarray:
+    """A row for every sample of `count`, without the sample."""
+    image = np.full((count, _scratchpad(program) + 4 * program.config.scratchpad_words), 0xA5, np.uint8)
     for name, array in program.constants.items():
         place = program.placed[name].address
         image[:, place : place + 4 * len(array)] = array.view(np.uint8)
-    write(program, image, program.graph.inputs[0], samples)
+    reset(program, image)
     return image
 
 
@@ -50,15 +53,23 @@ def _scratchpad(program: Program) -> int:
     return memory_map(program.config)[1]
 
 
-def run(program: Program, sample: np.ndarray, taps: bool = False) -> Result:
-    """Run one sample, float32 in the shape of the graph's input. With `taps` keep every layer's output."""
-    many = _run(program, checked_sample(program, sample)[np.newaxis], in_memory(program) if taps else None)
-    return Result(
-        tuple(output[0] for output in many.outputs),
-        {name: tap[0] for name, tap in many.taps.items()},
-        many.vectors,
-        many.losses,
-    )
+def run(program: Program, sample: Sample, taps: bool = False) -> Result:
+    """Run one sample, float32 in the shapes of the graph's inputs. With `taps` keep every layer's output."""
+    return next(run_steps(program, [sample], taps))
+
+
+def run_steps(program: Program, samples: Iterable[Sample], taps: bool = False) -> Iterator[Result]:
+    """Run one inference after the other, from what states are at first; see `run`."""
+    observed = in_memory(program) if taps else None
+    images = _images(program, 1), None if observed in (None, program) else _images(observed, 1)
+    for sample in samples:
+        many = _run(program, images, [part[np.newaxis] for part in checked_sample(program, sample)], observed)
+        yield Result(
+            tuple(output[0] for output in many.outputs),
+            {name: tap[0] for name, tap in many.taps.items()},
+            many.vectors,
+            many.losses,
+        )
 
 
 def run_many(
@@ -69,13 +80,13 @@ def run_many(
     `outputs` and `taps` are those of `run` for every batch, joined along the first dimension (stacked when the graph's
     values are vectors without one). `progress` is told how many rows are done.
     """
-    data, batch = checked_samples(program, samples), program.input.shape[0]
+    data, batch = checked_samples(program, samples), program.inputs[0].shape[0]
     parts = [data[i : i + INFERENCES_AT_ONCE] for i in range(0, len(data), INFERENCES_AT_ONCE)]
     results = []
     observed = in_memory(program) if taps else None
     # One thread per core runs inferences; threads of BLAS would only get in their way.
     with threadpool_limits(1, "blas"), ThreadPoolExecutor(os.cpu_count()) as pool:
-        for result in pool.map(lambda part: _run(program, part, observed), parts):
+        for result in pool.map(lambda part: _run_part(program, part, observed), parts):
             results.append(result)
             progress(batch * sum(len(r.output) for r in results))
     joined = {name: np.concatenate([r.taps[name] for r in results]) for name in results[0].taps}
@@ -84,17 +95,29 @@ def run_many(
     return Result(outputs, {name: joined_batches(tap) for name, tap in joined.items()}, results[0].vectors, losses)
 
 
-def _run(program: Program, samples: np.ndarray, observed: Program | None) -> Result:
-    """`run` for samples along a new first dimension; so are outputs, and taps, which come from ``observed``."""
-    result = _execute(program, samples, observed is program)
+Images = tuple[np.ndarray, np.ndarray | None]
+"""Of a program, and of the one that is observed."""
+
+
+def _run_part(program: Program, samples: np.ndarray, observed: Program | None) -> Result:
+    """`_run` for independent samples of one input."""
+    second = None if observed in (None, program) else _images(observed, len(samples))
+    return _run(program, (_images(program, len(samples)), second), [samples], observed)
+
+
+def _run(program: Program, images: Images, samples: Sequence[np.ndarray], observed: Program | None) -> Result:
+    """`run` for inputs with samples along a new first dimension; so are outputs, and taps, which come from
+    ``observed``."""
+    result = _execute(program, images[0], samples, observed is program)
     if observed is not None and observed is not program:
-        seen = _execute(observed, samples, True)
+        assert images[1] is not None
+        seen = _execute(observed, images[1], samples, True)
         result = replace(result, taps=seen.taps, losses=seen.losses)
     return result
 
 
-def _execute(program: Program, samples: np.ndarray, taps: bool) -> Result:
-    image = _images(program, samples)
+def _execute(program: Program, image: np.ndarray, samples: Sequence[np.ndarray], taps: bool) -> Result:
+    write_inputs(program, image, samples)
     kept: dict[str, np.ndarray] = {}
     executed = []
     done = 0

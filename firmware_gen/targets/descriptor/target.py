@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Networks as lists of descriptors."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +10,7 @@ import numpy as np
 from firmware_gen import ir
 from firmware_gen.architectures.contract import Prediction
 from firmware_gen.memory.network import Network
-from firmware_gen.models.image import Result
+from firmware_gen.models.image import Result, Sample
 from firmware_gen.operations.placement import Placement
 from firmware_gen.targets.descriptor import emission, estimate, explain, reference
 from firmware_gen.targets.descriptor.compiler import compile_choices
@@ -32,8 +32,11 @@ class DescriptorTarget:
     def network(self, program: Program) -> Network:
         return program
 
-    def run(self, program: Program, sample: np.ndarray, taps: bool = False) -> Result:
+    def run(self, program: Program, sample: Sample, taps: bool = False) -> Result:
         return reference.run(program, sample, taps)
+
+    def run_steps(self, program: Program, samples: Iterable[Sample], taps: bool = False) -> Iterator[Result]:
+        return reference.run_steps(program, samples, taps)
 
     def run_many(
         self,
@@ -45,7 +48,7 @@ class DescriptorTarget:
         return reference.run_many(program, samples, taps, progress)
 
     def render(
-        self, program: Program, sample: np.ndarray, outputs: tuple[np.ndarray, ...]
+        self, program: Program, sample: Sample, outputs: tuple[np.ndarray, ...]
     ) -> tuple[dict[str, str], dict[str, Any]]:
         return emission.render_with_manifest(program, sample, outputs)
 

@@ -7,8 +7,9 @@ all that is alive at once fits.
 """
 
 import heapq
-from collections.abc import Container, Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -445,16 +446,20 @@ def check(
     arena: int,
     unknown: Container[str],
     config: Config,
+    states: Mapping[str, int] = MappingProxyType({}),
 ) -> None:
     """Prove places in scratchpad and arena by replaying all descriptors, word by word: what was written is read.
 
     homes: of storages on chip. offsets: of all storages in an arena of so many bytes. unknown: storages that the CPU
-    writes too, which no descriptor tells. Raises HeepgenError naming the layer and the storage.
+    writes too, which no descriptor tells. states: words of storages that hold something from the beginning. Raises
+    HeepgenError naming the layer and the storage.
     """
     chip = arena // 4 + 1  # the scratchpad, behind the arena
     holds = np.full(chip + config.scratchpad_words, -1)
     stored = {where.name for job in jobs if isinstance(where := job.descriptor.store_addr, Ref)}
     first_id = {name: number << LINEAR for number, name in enumerate([*offsets, *homes])}
+    for name, count in states.items():
+        holds[offsets[name] // 4 : offsets[name] // 4 + count] = first_id[name] + np.arange(count)
     for job in jobs:
         for stream, where in activations(job.descriptor).items():
             name = where.name
