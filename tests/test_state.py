@@ -25,7 +25,7 @@ SMALL = Config(rows=4, cols=4)
 def integer_weights(module):
     """Weights that INT8 holds exactly, one of every row the largest, so that PyTorch computes with the same ones."""
     for layer in module.modules():
-        if isinstance(layer, nn.Linear | nn.Conv2d):
+        if isinstance(layer, nn.Linear | nn.Conv1d | nn.Conv2d):
             weight = torch.randint(-127, 128, layer.weight.shape)
             weight.reshape(len(weight), -1)[:, 0] = 127
             layer.weight.data = weight / 2**9
@@ -34,20 +34,19 @@ def integer_weights(module):
 
 
 class Random(nn.Module):
-    """A few states, each written in another way and read before or after; vectors or maps."""
+    """A few states, each written in another way and read before or after; vectors, sequences or maps."""
 
     def __init__(self, rng, as_buffers):
         super().__init__()
-        self.maps = rng.random() < 0.4
         self.features = int(rng.integers(2, 7))
-        self.shape = (1, self.features, 3, 4) if self.maps else (1, self.features)
+        self.shape = (1, self.features, *[(), (5,), (3, 4)][rng.integers(3)])
         self.kinds = list(rng.choice(["mean", "recurrent", "delay", "swap"], rng.integers(1, 4)))
         self.as_buffers = as_buffers
 
         def layer():
-            return (
-                nn.Conv2d(self.features, self.features, 3, padding=1) if self.maps else nn.Linear(*[self.features] * 2)
-            )
+            kind = {2: nn.Linear, 3: nn.Conv1d, 4: nn.Conv2d}[len(self.shape)]
+            more = {} if kind is nn.Linear else {"kernel_size": 3, "padding": 1}
+            return kind(self.features, self.features, **more)
 
         self.into, self.back, self.out = (nn.ModuleList(layer() for _ in self.kinds) for _ in range(3))
         for number in range(2 * len(self.kinds) if as_buffers else 0):
