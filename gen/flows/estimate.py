@@ -34,7 +34,7 @@ def estimate(
 ) -> EstimateReport:
     """Predict the cycles of a model file, or of an application, which is compiled again, for the hardware that it was
     generated for unless `hardware_given`; options and errors as for `generate_sw` and `run`."""
-    options = ImportOptions(append_final_softmax, per_tensor, state=state and dict(state))
+    options = ImportOptions(append_final_softmax, per_tensor, state=dict(state) if state else None)
     application = application_in(target, {"name": name} | vars(options) | import_options)
     progress(f"compiling {target}")
     if application is not None:

@@ -121,7 +121,7 @@ def compile_model(
     check_model(model)
     name = network_name(model, name)
     program, data = load_program(Path(model), state=state, **loading)
-    options = ImportOptions(append_final_softmax, per_tensor, calibrate, state=state and dict(state))
+    options = ImportOptions(append_final_softmax, per_tensor, calibrate, state=dict(state) if state else None)
     checked = read_model(program, data, name, state or {})
     if bias_correction is not None:
         options = with_corrected_biases(options, checked, bias_correction)
