@@ -62,6 +62,14 @@ class Draw:
         values = np.moveaxis(rows.reshape(moved), 0, channels) * 2.0**-9
         return torch.from_numpy(np.ascontiguousarray(values, np.float32))
 
+    def shape_of(self, size: int) -> tuple[int, ...]:
+        """A shape of one to five dimensions with that many elements."""
+        shape = [size]
+        for _ in range(self.int(0, 4)):
+            first = self.of(*[n for n in range(1, shape[-1] + 1) if shape[-1] % n == 0])
+            shape[-1:] = [first, shape[-1] // first]
+        return tuple(shape)
+
     def normal(self, *shape: int) -> torch.Tensor:
         return torch.from_numpy(self.rng.standard_normal(shape).astype(np.float32))
 
@@ -189,7 +197,7 @@ class Draw:
         return Holder(function, constant)
 
     def join(self, s):
-        k, axis = self.number(), min(1, len(s) - 1)
+        k, axis = self.number(), self.of(min(1, len(s) - 1), self.int(1, max(1, len(s) - 1)) % len(s))
         return Holder(
             self.of(
                 lambda x: x + torch.relu(x),
@@ -216,7 +224,7 @@ class Draw:
         )
 
     def softmax(self, s):
-        dim = self.of(min(1, len(s) - 1), -1)
+        dim = self.int(0, len(s) - 1)
         return Holder(self.of(lambda x: F.softmax(x, dim), lambda x: F.log_softmax(x, dim)))
 
     # Windows.
@@ -248,16 +256,18 @@ class Draw:
         return Holder(self.of(lambda x: F.adaptive_avg_pool2d(x, size), lambda x: F.adaptive_max_pool2d(x, size)))
 
     def reduce(self, s):
-        if len(s) not in (3, 4):
-            return None
-        dims = self.of((2,), (-1,), tuple(range(2, len(s))))
-        keep = self.of(False, True)
+        dims = tuple(d for d in range(len(s)) if self.of(True, False)) or (len(s) - 1,)
+        if len(s) in (3, 4):
+            dims = self.of(dims, (2,), (1,), tuple(range(2, len(s))))
+        keep = self.of(False, True) or len(dims) == len(s)
         return Holder(
             self.of(
                 lambda x: x.mean(dims, keepdim=keep),
                 lambda x: x.sum(dims, keepdim=keep),
                 lambda x: x.amax(dims, keepdim=keep),
-                lambda x: x.max(dims[0], keepdim=keep)[0],
+                lambda x: x.amin(dims, keepdim=keep),
+                lambda x: x.max(dims[0], keepdim=len(s) == 1)[0],
+                lambda x: x.min(dims[0], keepdim=len(s) == 1)[0],
             )
         )
 
@@ -313,6 +323,9 @@ class Draw:
 
     def reshape(self, s):
         batch, rest = s[0], math.prod(s[1:])
+        if self.int(0, 3) == 0:
+            shape = self.shape_of(math.prod(s))
+            return Holder(lambda x: x.reshape(shape))
         if len(s) == 1:
             return Holder(self.of(lambda x: x.unsqueeze(0), lambda x: x.reshape(1, -1)))
         return Holder(
@@ -329,25 +342,46 @@ class Draw:
         )
 
     def order(self, s):
-        if len(s) == 3:
+        dims = tuple(self.rng.permutation(len(s)).tolist())
+        if len(s) == 3 and self.of(True, False):
             return Holder(lambda x: x.transpose(1, 2))
-        if len(s) != 4:
-            return None
-        return Holder(self.of(lambda x: x.permute(0, 2, 3, 1), lambda x: x.permute(0, 3, 1, 2)))
+        if len(s) == 4 and self.of(True, False):
+            return Holder(self.of(lambda x: x.permute(0, 2, 3, 1), lambda x: x.permute(0, 3, 1, 2)))
+        return Holder(lambda x: x.permute(dims))
 
     def shuffle(self, s):
         if len(s) != 4:
             return None
         groups = self.of(*[g for g in range(1, s[1] + 1) if s[1] % g == 0])
+        if not (s[2] % 2 or s[3] % 2) and self.of(True, False):
+            return Holder(lambda x: F.pixel_unshuffle(x, 2))
         if s[1] % 4 == 0 and self.of(True, False):
             return Holder(lambda x: F.pixel_shuffle(x, 2))
         return Holder(lambda x: F.channel_shuffle(x, groups))
 
     def repeat(self, s):
-        channel = min(1, len(s) - 1)
         times = [1] * len(s)
-        times[channel] = self.int(1, 3)
-        return Holder(lambda x: x.repeat(*times))
+        times[self.of(min(1, len(s) - 1), self.int(0, len(s) - 1))] = self.int(1, 3)
+        return Holder(self.of(lambda x: x.repeat(*times), lambda x: x.unsqueeze(0).expand(2, *s)))
+
+    def positions(self, s):
+        dim = self.int(0, len(s) - 1)
+        index = torch.from_numpy(self.rng.integers(0, s[dim], self.int(1, 5)))
+        shift = self.int(-3, 3)
+        pads = [self.int(0, n - 1) for n in s[:1:-1] for _ in range(2)]
+        return Holder(
+            self.of(
+                lambda x: x.flip(dim),
+                lambda x: x.roll(shift, dim),
+                lambda x: x.index_select(dim, index),
+                lambda x: x[(*(slice(None),) * dim, index)],
+                lambda x: torch.stack([x, x * 2], dim),
+                lambda x: x.unbind(dim)[-1] if len(s) > 1 else x,
+                lambda x: F.pad(x, pads, mode="reflect" if min(s[2:]) > 1 else "replicate") if len(s) > 2 else x,
+                lambda x: F.pad(x, pads, mode="replicate") if len(s) > 2 else x,
+                lambda x: F.pad(x, (0,) * (2 * (len(s) - 1 - dim)) + (1, 2)),
+            )
+        )
 
     def nothing(self, s):
         return Holder(
@@ -362,10 +396,9 @@ class Draw:
         )
 
 
+HELPERS = ("int", "of", "grid", "shape_of", "normal", "number")
 OPERATORS = tuple(
-    name
-    for name, method in vars(Draw).items()
-    if callable(method) and not name.startswith("_") and name not in ("int", "of", "grid", "normal", "number")
+    name for name, method in vars(Draw).items() if callable(method) and not name.startswith("_") and name not in HELPERS
 )
 
 

@@ -165,7 +165,10 @@ REFUSED = {
         Model(IMAGE).add("ConvTranspose", normal(3, 2, 3, 3), output_shape=[20, 20]),
         ["/net/ConvTranspose", "output_shape", "output_padding"],
     ),
-    "torch's refusal names the node": (Model(IMAGE).add("Softmax", axis=2), ["layer net_Softmax: Softmax: axis=2"]),
+    "torch's refusal names the node": (
+        Model(IMAGE).add("Clip", np.float32(3), np.float32(1)),
+        ["layer net_Clip: Clip: min=3.0, max=1.0"],
+    ),
 }
 
 

@@ -16,10 +16,20 @@ TO_CHANNELS_FIRST, TO_CHANNELS_LAST = (0, 3, 1, 2), (0, 2, 3, 1)
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Concat(Node):
-    """Joins two or more tensors along the channels: dimension 1, or dimension 0 of vectors (F,). `inputs` in
-    order; one may occur twice."""
+    """Joins two or more tensors along dimension `axis`, of vectors (F,) along the only one. `inputs` in order; one may
+    occur twice."""
 
     runs_on = Place.ARRAY
+
+    axis: int = 1
+
+    def axis_of(self, shape: Shape) -> int:
+        """The dimension of a tensor of this shape."""
+        return min(self.axis, len(shape) - 1)
+
+    def joins_channels(self, shape: Shape) -> bool:
+        """Whether that dimension is the channels, or features."""
+        return self.axis_of(shape) == min(1, len(shape) - 1)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -137,6 +147,15 @@ class Shuffle(Node):
 @dataclass(frozen=True, eq=False, kw_only=True)
 class PixelShuffle(Node):
     """(N, C * f * f, H, W) -> (N, C, H * f, W * f): y[c, i * f + a, j * f + b] is x[(c * f + a) * f + b, i, j]."""
+
+    runs_on = Place.ARRAY
+
+    factor: int
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class PixelUnshuffle(Node):
+    """(N, C, H, W) -> (N, C * f * f, H / f, W / f), the inverse of PixelShuffle."""
 
     runs_on = Place.ARRAY
 

@@ -107,7 +107,7 @@ def accesses(graph: ir.Graph, places: Mapping[str, np.ndarray]) -> list[planner.
         place = places[node.output]
         writes = np.full(place.shape, not shares_storage(graph, node))
         if isinstance(node, ir.Concat):
-            writes = np.concatenate([places[v] for v in node.inputs], axis=min(1, place.ndim - 1)) != place
+            writes = np.concatenate([places[v] for v in node.inputs], axis=node.axis_of(place.shape)) != place
         accesses.append(planner.Access(node.inputs, node.output, writes))
     return accesses
 

@@ -167,6 +167,8 @@ def _keeps_rows(graph: ir.Graph) -> bool:
             return False
         elif batch > 1 and isinstance(node, ir.AsStrided):
             return False
+        elif isinstance(node, ir.Concat) and node.axis == 0:
+            return False
     return True
 
 

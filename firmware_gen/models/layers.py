@@ -45,7 +45,7 @@ class Layer(nn.Module, ABC):
             case ir.Add():
                 return node.act.evaluate(x + inputs[1])
             case ir.Concat():
-                return torch.cat(inputs, dim=channel_dim(x))
+                return torch.cat(inputs, dim=node.axis_of(tuple(x.shape)))
             case ir.Upsample():
                 height, width = node.factor
                 return F.interpolate(x, scale_factor=(float(height), float(width)), mode="nearest-exact")
@@ -61,6 +61,8 @@ class Layer(nn.Module, ABC):
                 return grouped.transpose(1, 2).flatten(1, 2)
             case ir.PixelShuffle():
                 return F.pixel_shuffle(x, node.factor)
+            case ir.PixelUnshuffle():
+                return F.pixel_unshuffle(x, node.factor)
             case ir.Permute():
                 return x.permute(node.dims)
             case ir.AsStrided():

@@ -5,14 +5,14 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import singledispatch
 
 import numpy as np
 
 from firmware_gen import ir
-from firmware_gen.operations.tensors import Ref, Tensor, View, channel_axis, channel_part, map_view, operand_view
+from firmware_gen.operations.tensors import Ref, Tensor, View, map_view, operand_view, part_of
 from firmware_gen.operations.windows import (
     Map,
     Rectangle,
@@ -72,46 +72,37 @@ def _(node: ir.Permute, sources: list[Tensor], target: Tensor) -> list[Operation
 
 @operations_of.register
 def _(node: ir.AsStrided, sources: list[Tensor], target: Tensor) -> list[Operation]:
-    """Copies of maps whose rows, columns and channels are the dimensions that are left when neighbouring ones are one;
-    of more dimensions than four, one copy for each place in the outer ones."""
-    read, written = sources[0], ir.row_major(target.shape)
-    if read.channels_last or read.pitch:
+    (source,) = sources
+    if source.channels_last or source.pitch:
         raise HeepgenError(f"layer {node.name}: what it reads does not lie in PyTorch's order")
-    loops = _loops(target.shape, node.strides, written)
-    outer, (images, (rows, *y), (columns, *x), (channels, *c)) = loops[:-4], loops[-4:]
-    op = copy_window((channels, rows, columns))
+    return _copies(source.base.moved(node.offset), node.strides, target.base, target.steps, target.shape)
+
+
+def _copies(
+    source: Ref, source_steps: Sequence[int], target: Ref, target_steps: Sequence[int], shape: ir.Shape
+) -> list[Operation]:
+    """An array of `shape`, copied between places whose elements lie so many words apart along its dimensions: maps
+    whose rows, columns and channels are dimensions, neighbouring ones taken together where they go on alike in both."""
+    loops: list[tuple[int, int, int]] = []  # (count, source, target), innermost of the target first
+    given = zip(shape, source_steps, target_steps, strict=True)
+    for loop in sorted((loop for loop in given if loop[0] > 1), key=lambda loop: loop[2]):
+        inner = loops[-1] if loops else (0, 0, 0)
+        if loop[1:] == (inner[0] * inner[1], inner[0] * inner[2]):
+            loops[-1] = (inner[0] * loop[0], *inner[1:])
+        else:
+            loops.append(loop)
+    near = [loop for loop in loops if 1 in loop[1:]] or loops[:1] or [(1, 1, 1)]
+    channels = max(near, key=lambda loop: loop[0])
+    rest = sorted((loop for loop in loops if loop != channels), reverse=True) + 3 * [(1, 0, 0)]
+    columns, rows, images, *outer = rest
+    op = copy_window((channels[0], rows[0], columns[0]))
+    read, written = (View(base, channels[i], columns[i], rows[i]) for i, base in ((1, source), (2, target)))
+    whole = Operation(op, read, written, images=images[0], source_step=images[1], target_step=images[2])
     result = []
-    for place in itertools.product(*(range(size) for size, _, _ in outer)):
-        source, target_ = (
-            base.offset + sum(i * loop[which] for i, loop in zip(place, outer, strict=True))
-            for base, which in ((read, 1), (target, 2))
-        )
-        result.append(
-            Operation(
-                op,
-                View(Ref(read.storage, source + node.offset, read.on_chip), c[0], x[0], y[0]),
-                View(Ref(target.storage, target_, target.on_chip), c[1], x[1], y[1]),
-                images=images[0],
-                source_step=images[1],
-                target_step=images[2],
-            )
-        )
+    for place in itertools.product(*(range(loop[0]) for loop in outer)):
+        first, other = (sum(n * loop[i] for n, loop in zip(place, outer, strict=True)) for i in (1, 2))
+        result.append(replace(whole, source=read.moved(first), target=written.moved(other)))
     return result
-
-
-def _loops(shape: ir.Shape, read: tuple[int, ...], written: tuple[int, ...]) -> list[tuple[int, int, int]]:
-    """(size, stride of reads, stride of writes) of the dimensions, outermost first, four at least; those merged where
-    one continues the other, and what is contiguous in both streams last."""
-    loops: list[tuple[int, int, int]] = []
-    for loop in zip(shape, read, written, strict=True):
-        size, source, target = loop
-        if size == 1:
-            continue
-        if loops and loops[-1][1:] == (size * source, size * target):
-            size, (_, source, target) = size * loops[-1][0], loop
-            loops.pop()
-        loops.append((size, source, target))
-    return [(1, 0, 0)] * (4 - len(loops)) + loops
 
 
 @operations_of.register
@@ -224,23 +215,21 @@ def _vector_operation(
 
 @operations_of.register
 def _(node: ir.Concat, sources: list[Tensor], target: Tensor) -> list[Operation]:
-    """Every input that does not lie there already is copied to its channels of the output."""
-    result, channel = [], 0
-    axis = channel_axis(target.shape)
+    """Every input that does not lie there already is copied to its part of the output."""
+    result: list[Operation] = []
+    axis, first = node.axis_of(target.shape), 0
     for source in sources:
-        part = channel_part(target, source.shape, channel)
-        channel += source.shape[axis]
+        part = part_of(target, source.shape, axis, first)
+        place = target.base.moved(first * target.steps[axis])
+        first += source.shape[axis]
         if source == part:
             continue
-        if len(target.shape) == 4:
-            result.append(_map_operation(copy_window(ir.chw(source.shape[1:])), source, part, None))
-        elif source.channels_last:  # a flattened map, written in PyTorch's order
+        if source.channels_last and len(source.shape) != 4:  # a flattened map, written in PyTorch's order
+            assert part, "vectors lie in one stretch"
             shape = source.channels_last
             result.append(_map_operation(copy_window(shape), source, part, None, shape))
         else:
-            count = source.shape[axis]
-            op = copy_window((count, 1, source.size // count))
-            result.append(_row_operation(op, source, part, None, count, count))
+            result += _copies(source.base, source.steps, place, target.steps, source.shape)
     return result
 
 
@@ -274,6 +263,23 @@ def _(node: ir.PixelShuffle, sources: list[Tensor], target: Tensor) -> list[Oper
     whole = _map_operation(op, sources[0], target, None)
     return [
         replace(whole.storing(x=(x, factor), y=(y, factor)), source=whole.source.every(c=(y * factor + x, factor**2)))
+        for y in range(factor)
+        for x in range(factor)
+    ]
+
+
+@operations_of.register
+def _(node: ir.PixelUnshuffle, sources: list[Tensor], target: Tensor) -> list[Operation]:
+    """Every phase of the input is copied to the channels that hold it."""
+    factor = node.factor
+    op = copy_window((sources[0].shape[1], *ir.chw(target.shape[1:])[1:]))
+    whole = _map_operation(op, sources[0], target, None)
+    return [
+        replace(
+            whole,
+            source=whole.source.every(x=(x, factor), y=(y, factor)),
+            target=whole.target.every(c=(y * factor + x, factor**2)),
+        )
         for y in range(factor)
         for x in range(factor)
     ]

@@ -21,6 +21,9 @@ class Ref:
     offset: int = 0
     on_chip: bool = False
 
+    def moved(self, words: int) -> Ref:
+        return replace(self, offset=self.offset + words)
+
 
 @dataclass(frozen=True)
 class View:
@@ -32,14 +35,14 @@ class View:
     y: int
 
     def at(self, c: int = 0, x: int = 0, y: int = 0) -> Ref:
-        return replace(self.base, offset=self.base.offset + c * self.c + x * self.x + y * self.y)
+        return self.base.moved(c * self.c + x * self.x + y * self.y)
 
     def every(self, c: ir.Pair = (0, 1), x: ir.Pair = (0, 1), y: ir.Pair = (0, 1)) -> View:
         """Only some channels, columns and rows, by (first, step)."""
         return View(self.at(c[0], x[0], y[0]), self.c * c[1], self.x * x[1], self.y * y[1])
 
     def moved(self, words: int) -> View:
-        return replace(self, base=replace(self.base, offset=self.base.offset + words))
+        return replace(self, base=self.base.moved(words))
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,15 @@ class Tensor:
     @property
     def base(self) -> Ref:
         return Ref(self.storage, self.offset, self.on_chip)
+
+    @property
+    def steps(self) -> tuple[int, ...]:
+        """Words from one element to the next along every dimension, of what is no flattened map."""
+        if self.channels_last:
+            pitch, (_, height, width) = self.pitch or self.channels_last[0], ir.chw(self.shape[1:])
+            return height * width * pitch, 1, width * pitch, pitch
+        inner = [math.prod(self.shape[axis + 1 :]) for axis in range(len(self.shape))]
+        return (self.pitch or inner[0], *inner[1:])
 
     def words(self) -> np.ndarray:
         """Word of the storage of every element, in the shape of the value."""
@@ -259,27 +271,20 @@ def _overwritten(node: ir.Node, own: Tensor, tensors_: dict[str, Tensor]) -> lis
     return [old.storage for old in found if old == replace(own, storage=old.storage)]
 
 
-def channel_axis(shape: ir.Shape) -> int:
-    return min(1, len(shape) - 1)
-
-
-def channel_part(whole: Tensor, shape: ir.Shape, channel: int) -> Tensor:
-    """The tensor of `shape` that begins at a channel of `whole`, which joins it with others."""
+def part_of(whole: Tensor, shape: ir.Shape, axis: int, first: int) -> Tensor | None:
+    """The tensor of `shape` that begins at place `first` of dimension `axis` of `whole`, which joins it with others;
+    None where it would lie in several stretches."""
+    part = replace(whole, shape=shape, offset=whole.offset + first * whole.steps[axis])
     if whole.channels_last:
-        return replace(
-            whole,
-            shape=shape,
-            channels_last=ir.chw(shape[1:]),
-            offset=whole.offset + channel,
-            pitch=whole.pitch or whole.channels_last[0],
-        )
-    batch, space = (shape[0], math.prod(shape[2:])) if len(shape) > 1 else (1, 1)
-    return replace(
-        whole,
-        shape=shape,
-        offset=whole.offset + channel * space,
-        pitch=(whole.pitch or whole.size // batch) if batch > 1 else 0,
-    )
+        last = ir.chw(shape[1:])
+        if axis == 1:
+            return replace(part, channels_last=last, pitch=whole.pitch or whole.channels_last[0])
+        outer = {0: 1, 2: shape[0], 3: shape[0] * shape[2]}[axis]
+        return replace(part, channels_last=last) if outer == 1 else None
+    outer = math.prod(shape[:axis])
+    if outer == 1:
+        return replace(part, pitch=whole.pitch if axis == 0 else 0)
+    return replace(part, pitch=whole.pitch or whole.size // shape[0]) if outer == shape[0] else None
 
 
 def _concat_parts(graph: ir.Graph, plain: set[str]) -> dict[str, Tensor]:
@@ -292,11 +297,12 @@ def _concat_parts(graph: ir.Graph, plain: set[str]) -> dict[str, Tensor]:
         whole = parts.get(node.output) or Tensor(
             node.output, shape, None if node.output in plain else _channels_last(shape)
         )
-        channel = 0
+        axis, first = node.axis_of(shape), 0
         for value in node.inputs:
-            if value not in parts and _may_be_part(graph, value):
-                parts[value] = channel_part(whole, graph.shape(value), channel)
-            channel += graph.shape(value)[channel_axis(shape)]
+            part = part_of(whole, graph.shape(value), axis, first)
+            if part and value not in parts and _may_be_part(graph, value):
+                parts[value] = part
+            first += graph.shape(value)[axis]
     return parts
 
 

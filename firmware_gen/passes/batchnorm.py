@@ -86,12 +86,14 @@ def _into_parts(graph: Graph, concat: Concat, scale: np.ndarray, shift: np.ndarr
     first = 0
     for value in concat.inputs:
         shape = graph.shape(value)
-        last = first + shape[min(1, len(shape) - 1)]
-        part = _into_producers(graph, value, scale[first:last], shift[first:last])
+        channels = slice(None)
+        if concat.joins_channels(shape):
+            channels = slice(first, first + shape[concat.axis_of(shape)])
+            first = channels.stop
+        part = _into_producers(graph, value, scale[channels], shift[channels])
         if part is None:
             return None
         new |= part
-        first = last
     return new
 
 

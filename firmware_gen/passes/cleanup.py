@@ -28,8 +28,13 @@ def drop_identities(graph: Graph) -> Graph:
 def merge_concats(graph: Graph) -> Graph:
     """Merge a Concat into the Concat that is its only reader."""
     for node in graph.nodes:
-        for inner in [graph.producer(v) for v in node.inputs] if isinstance(node, Concat) else []:
-            if isinstance(inner, Concat) and graph.read_once_by(inner.output) is node:
+        if not isinstance(node, Concat):
+            continue
+        for inner in map(graph.producer, node.inputs):
+            if not isinstance(inner, Concat) or graph.read_once_by(inner.output) is not node:
+                continue
+            shape = graph.out_shape(inner)
+            if inner.axis_of(shape) == node.axis_of(shape):
                 parts = [p for v in node.inputs for p in (inner.inputs if v == inner.output else (v,))]
                 return merge_concats(drop_dead(substitute(graph, {node: replace(node, inputs=tuple(parts))})))
     return graph

@@ -19,7 +19,7 @@ from firmware_gen.ir import (
 )
 from firmware_gen.passes.cleanup import drop_dead
 from firmware_gen.passes.reshapes import merge_reshapes
-from firmware_gen.passes.rewrite import is_reshaped_input, substitute
+from firmware_gen.passes.rewrite import free_name, is_reshaped_input, substitute
 
 
 def merge_permutes(graph: Graph) -> Graph:
@@ -88,7 +88,8 @@ def _with_columns_permuted(graph: Graph, linear: Linear) -> Graph | None:
         return None
     back = np.argsort(permute.dims)
     weight = linear.weight.reshape(-1, *shape[1:]).transpose(back).reshape(linear.weight.shape)
-    straight = replace(flatten, name=f"{linear.name}.flatten", inputs=permute.inputs, output=f"{linear.output}.flat")
+    name = free_name(graph, f"{linear.name}.flatten")
+    straight = replace(flatten, name=name, inputs=permute.inputs, output=f"{linear.output}.flat")
     nodes = [
         m
         for n in graph.nodes
@@ -109,7 +110,7 @@ def find_shuffles(graph: Graph) -> Graph:
             shuffled = f"{node.output}.shuffled"
             chain = [
                 Shuffle(name=node.name, inputs=split.inputs, output=shuffled, groups=parts[1]),
-                Reshape(name=f"{node.name}.parts", inputs=(shuffled,), output=node.output),
+                Reshape(name=free_name(graph, f"{node.name}.parts"), inputs=(shuffled,), output=node.output),
             ]
             nodes = [m for n in graph.nodes for m in (chain if n is node else (n,))]
             return find_shuffles(merge_reshapes(drop_dead(graph.with_nodes(nodes, values=[Value(shuffled, whole)]))))

@@ -1,12 +1,28 @@
 # SPDX-License-Identifier: Apache-2.0
 import math
 from dataclasses import replace
+from typing import Any
 
-from firmware_gen.ir import Add, Combined, Concat, Graph, Layout, Linear, Node, Reshape, Scale, Shape, Value, chw
+from firmware_gen.ir import (
+    Add,
+    AsStrided,
+    Combined,
+    Concat,
+    Fused,
+    Graph,
+    Layout,
+    Linear,
+    Node,
+    Reshape,
+    Scale,
+    Shape,
+    Value,
+    chw,
+    row_major,
+)
 from firmware_gen.operations.tensors import kept_in_order
 from firmware_gen.passes.cleanup import drop_dead, drop_identities
-from firmware_gen.passes.rewrite import in_pytorch_order, is_reshaped_output, substitute
-from firmware_gen.refusal import refusal
+from firmware_gen.passes.rewrite import free_name, in_pytorch_order, is_reshaped_output, substitute
 
 Map = tuple[int, int, int]
 
@@ -30,12 +46,16 @@ def sink_reshapes(graph: Graph) -> Graph:
         if not isinstance(node, Add | Concat):
             continue
         reshapes = [r for v in node.inputs if isinstance(r := graph.producer(v), Reshape)]
-        if len(reshapes) < len(node.inputs):
+        if len(reshapes) < len(node.inputs) or not _joins_features(graph, node):
             continue
         shape = _joined(node, [graph.in_shape(r) for r in reshapes])
         if shape and all(_flattens(graph.in_shape(r), graph.out_shape(r)) for r in reshapes):
             return sink_reshapes(drop_dead(_sunk(graph, node, reshapes, shape)))
     return graph
+
+
+def _joins_features(graph: Graph, node: Node) -> bool:
+    return not isinstance(node, Concat) or node.joins_channels(graph.out_shape(node))
 
 
 def _joined(node: Node, shapes: list[Shape]) -> Shape | None:
@@ -50,17 +70,17 @@ def _joined(node: Node, shapes: list[Shape]) -> Shape | None:
 
 
 def _sunk(graph: Graph, node: Node, reshapes: list[Reshape], shape: Shape) -> Graph:
-    maps = replace(node, inputs=tuple(r.inputs[0] for r in reshapes), output=f"{node.output}.map")
-    flat = replace(reshapes[0], name=f"{node.name}.reshape", inputs=(maps.output,), output=node.output)
+    fields: dict[str, Any] = {"axis": 1} if isinstance(node, Concat) else {}
+    maps = replace(node, inputs=tuple(r.inputs[0] for r in reshapes), output=f"{node.output}.map", **fields)
+    name = free_name(graph, f"{node.name}.reshape")
+    flat = replace(reshapes[0], name=name, inputs=(maps.output,), output=node.output)
     nodes = [m for n in graph.nodes for m in ((maps, flat) if n is node else (n,))]
     return graph.with_nodes(nodes, values=[Value(maps.output, shape)])
 
 
 def find_maps(graph: Graph) -> Graph:
     """Set `in_map` of every Flatten that a channels-last layout reorders, and of the Linear or Scale that reads it.
-
-    Raises HeepgenError for a node that would have to put the elements in order again.
-    """
+    Where such a vector meets one in another order it becomes an AsStrided, which has its elements in PyTorch's."""
     kept = kept_in_order(graph)
     maps: dict[str, Map] = {}
     new: dict[Node, Node] = {}
@@ -72,27 +92,29 @@ def find_maps(graph: Graph) -> Graph:
             here = maps.get(node.inputs[0])
             if isinstance(node, Linear | Scale):
                 new[node] = replace(node, in_map=here)
-        _refuse_reordering(graph, node, maps)
+        if meeting := [v for v in _meeting(graph, node) if v in maps]:
+            return find_maps(substitute(graph, _in_order(graph, meeting[0])))
         if here and not node.reads_in_order and node.layout(graph.out_shape(node)) in (Layout.INPUT, Layout.ANY):
             maps[node.output] = here
     return substitute(graph, new)
 
 
-def _refuse_reordering(graph: Graph, node: Node, maps: dict[str, Map]) -> None:
-    meeting = () if _meets_any_order(graph, node) else node.combined_inputs
-    ordered = [v for v in meeting if v in maps]
-    if ordered:
-        raise refusal(
-            node.name,
-            node.op,
-            f"it reads a flattened {maps[ordered[0]]} feature map, which lies channels-last in memory; flatten after "
-            "it, or put a Linear between",
-        )
+def _in_order(graph: Graph, value: str) -> dict[Node, Node]:
+    """The Reshape that a flattened map comes from, and what takes its place."""
+    flatten = graph.producer(value)
+    while not isinstance(flatten, Reshape):
+        assert flatten, "only a Reshape flattens a map"
+        flatten = graph.producer(flatten.inputs[0])
+    strides = row_major(graph.out_shape(flatten))
+    return {flatten: AsStrided(name=flatten.name, inputs=flatten.inputs, output=flatten.output, strides=strides)}
 
 
-def _meets_any_order(graph: Graph, node: Node) -> bool:
-    """Whether the first operand is combined with a constant, which lies as it does, or with one number per row."""
-    return isinstance(node, Combined) and (node.inputs[1] in graph.constants or graph.shape(node.inputs[1])[-1] == 1)
+def _meeting(graph: Graph, node: Node) -> tuple[str, ...]:
+    """Inputs that must lie alike; a constant lies as what it meets, and one number per row goes with any order."""
+    second = node.inputs[1] if isinstance(node, Combined | Fused) and len(node.inputs) > 1 else None
+    if second and (second in graph.constants or graph.shape(second)[-1] == 1):
+        return ()
+    return node.inputs if second and isinstance(node, Scale) else node.combined_inputs
 
 
 def _flattened_map(graph: Graph, node: Reshape, kept: set[str]) -> Map | None:

@@ -38,6 +38,13 @@ def hoist(graph: Graph, above: Node, node: Node) -> Graph:
     return substitute(graph, {above: early, node: late}, values=[middle])
 
 
+def free_name(graph: Graph, stem: str) -> str:
+    """`stem`, with a number behind it where a node is called so."""
+    taken = {node.name for node in graph.nodes}
+    numbered = (f"{stem}_{number}" for number in range(1, len(taken) + 2))
+    return next(name for name in (stem, *numbered) if name not in taken)
+
+
 def is_reshaped_input(graph: Graph, value: str) -> bool:
     """Whether a value is the graph's input, or that reshaped: in memory in PyTorch's order."""
     while isinstance(producer := graph.producer(value), Reshape):

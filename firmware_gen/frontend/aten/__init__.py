@@ -1,7 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """ATen operators as IR nodes, in one table that these modules fill."""
 
-from firmware_gen.frontend.aten import activations, arithmetic, layers, pooling, recurrent, shapes
+from firmware_gen.frontend.aten import (
+    activations,
+    arithmetic,
+    layers,
+    pooling,
+    recurrent,
+    reductions,
+    selection,
+    shapes,
+)
 from firmware_gen.frontend.aten.registry import (
     CONSTANT_OPERATORS,
     ELEMENTWISE,
@@ -23,5 +32,7 @@ __all__ = [
     "layers",
     "pooling",
     "recurrent",
+    "reductions",
+    "selection",
     "shapes",
 ]

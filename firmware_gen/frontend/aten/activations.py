@@ -6,6 +6,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 from firmware_gen.frontend.aten.arithmetic import scale_fields
 from firmware_gen.frontend.aten.registry import channel_dim, elementwise, float32, handles, plain_name
+from firmware_gen.frontend.aten.shapes import permuted
 
 Bound = str | float | torch.Tensor | None
 """A bound of a clamp, as a handler finds it: computed, a number, a constant, or none."""
@@ -101,17 +103,18 @@ elementwise("tanh", ir.Tanh, nn.Tanh)
 
 @handles("softmax", "_softmax", reads="self dim dtype half_to_float")
 def _softmax(imp: Importer, node: fx.Node, a: dict[str, Any], log: bool = False) -> str:
-    imp.rank(node, a["self"], (1, 2, 3, 4), "(N, features), (N, C, L) or (N, C, H, W)")
-    shape = imp.shape(a["self"])
-    rank, axis = len(shape), channel_dim(len(shape))
-    dim = a["dim"] % rank
-    if dim == axis:
-        return imp.emit(node, ir.Softmax, a["self"], axis=-1 if rank < 3 else 1, log=log)
-    if dim != rank - 1:
-        raise imp.refuse(node, f"dim={a['dim']}; the channels, dim={axis}, and the last dimension are supported")
-    rows = (math.prod(shape[:-1]), shape[-1])
-    vectors = imp.step(node, ir.Reshape, a["self"], shape=rows)
-    return imp.emit(node, ir.Reshape, imp.step(node, ir.Softmax, vectors, shape=rows, axis=-1, log=log))
+    source = a["self"]
+    shape = imp.shape(source)
+    rank, dim = len(shape), a["dim"] % len(shape)
+    if dim == channel_dim(rank) and rank <= 4:
+        return imp.emit(node, ir.Softmax, source, axis=-1 if rank < 3 else 1, log=log)
+    order = [*(d for d in range(rank) if d != dim), dim]
+    source = permuted(imp, node, source, order)
+    rows = (math.prod(shape) // shape[dim], shape[dim])
+    vectors = imp.step(node, ir.Reshape, source, shape=rows)
+    result = imp.step(node, ir.Softmax, vectors, shape=rows, axis=-1, log=log)
+    result = imp.step(node, ir.Reshape, result, shape=imp.shape(source))
+    return imp.emit(node, ir.Reshape, permuted(imp, node, result, np.argsort(order).tolist()))
 
 
 @handles("log_softmax", "_log_softmax", reads="self dim dtype half_to_float")

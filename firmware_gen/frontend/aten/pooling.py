@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""ATen pooling and reductions."""
+"""ATen pooling."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ if TYPE_CHECKING:
 
     from firmware_gen.frontend.exported.importer import Importer
 
-from firmware_gen.frontend.aten.activations import clamp_by
-from firmware_gen.frontend.aten.registry import handles, plain_name, schema, window_size
+from firmware_gen.frontend.aten.registry import handles, schema, window_size
 
 
 @handles(
@@ -75,37 +74,3 @@ def _adaptive_pool(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
     )
     kind = "max" if "max" in name else "avg"
     return imp.emit(node, ir.Pool, a["self"], kind=kind, kernel=kernel, stride=kernel, adaptive=not even)
-
-
-@handles("min", reads="self other")
-def _min(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
-    if "other" not in a:
-        raise imp.refuse(node, "a minimum over dimensions is not supported; use -torch.amax(-x) over the space")
-    return clamp_by(imp, node, a, "high")
-
-
-@handles("mean", "amax", "sum", "max", reads="self dim keepdim dtype other")
-def _reduce(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
-    """A reduction over space is a pooling whose window is the whole map."""
-    source, overload = a["self"], schema(node).overload_name
-    if "other" in a:
-        return clamp_by(imp, node, a, "low")
-    if overload == "names_dim":
-        raise imp.refuse(node, "named dimensions are not supported; use numbers")
-    imp.rank(node, source, (3, 4), "(N, C, L) or (N, C, H, W)")
-    rank = len(imp.shape(source))
-    given = a.get("dim")
-    dims = {d % rank for d in ([given] if isinstance(given, int) else given or range(rank))}
-    if not dims <= set(range(2, rank)):
-        raise imp.refuse(node, f"dim={given}; only space, dimensions 2 and above, can be reduced")
-    shape = imp.ir_shape(source)
-    spatial = {d + 4 - rank for d in dims}
-    kernel = tuple(shape[axis] if axis in spatial else 1 for axis in (2, 3))
-    out = (*shape[:2], *(1 if axis in spatial else shape[axis] for axis in (2, 3)))
-    name = plain_name(node)
-    fields: dict[str, Any] = {
-        "kind": "max" if name in ("amax", "max") else "avg",
-        "divisor_override": 1 if name == "sum" else None,
-    }
-    pooled = imp.step(node, ir.Pool, source, shape=out, kernel=kernel, stride=kernel, **fields)
-    return imp.emit(node, ir.Reshape, pooled)

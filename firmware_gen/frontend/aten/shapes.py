@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
+
+import torch
 
 from firmware_gen import ir
 
@@ -14,39 +16,94 @@ if TYPE_CHECKING:
 
     from firmware_gen.frontend.exported.importer import Importer
 
-from firmware_gen.frontend.aten.registry import channel_dim, float32, handles
-
-Emit = Callable[..., str]
-"""`Importer.emit`."""
+from firmware_gen.frontend.aten.registry import float32, handles, plain_name
+from firmware_gen.frontend.aten.selection import joined, taken
 
 
 @handles("cat", "concat", reads="tensors dim")
 def _cat(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
-    sources = list(a["tensors"])
-    if any(not isinstance(source, str) for source in sources):
-        raise imp.refuse(node, "one of its inputs is a constant; computed tensors are supported")
-    rank = len(imp.shape(sources[0]))
-    if a["dim"] % rank != channel_dim(rank) or rank > 4:
-        raise imp.refuse(node, f"dim={a['dim']}; the channels, dim={channel_dim(rank)}, are supported")
-    return imp.emit(node, ir.Concat if len(sources) > 1 else ir.Identity, *sources)
+    sources = _operands(imp, node, a["tensors"])
+    if len(sources) == 1:
+        return imp.emit(node, ir.Identity, *sources)
+    return imp.emit(node, ir.Concat, *sources, axis=imp.ir_axis(sources[0], a["dim"]))
+
+
+def _operands(imp: Importer, node: fx.Node, tensors: Sequence[str | torch.Tensor]) -> list[str]:
+    """What is joined, constants among it."""
+    return [t if isinstance(t, str) else imp.constant(node, imp.weight(node, t, "constant")) for t in tensors]
+
+
+@handles("stack", reads="tensors dim")
+def _stack(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
+    out = tuple(node.meta["val"].shape)
+    dim = a["dim"] % len(out)
+    one = (*out[:dim], 1, *out[dim + 1 :])
+    parts = [imp.step(node, ir.Reshape, t, shape=one) if isinstance(t, str) else t.reshape(one) for t in a["tensors"]]
+    return imp.emit(node, ir.Reshape, joined(imp, node, _operands(imp, node, parts), dim))
 
 
 @handles("pad", "constant_pad_nd", reads="self pad mode value")
 def _pad(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
     mode, value = a.get("mode", "constant"), a.get("value")
     amounts = [int(p) for p in a["pad"]]
-    if mode != "constant":
-        raise imp.refuse(node, f"mode={mode!r}; constant padding is supported")
     if not any(amounts):
         return imp.emit(node, ir.Identity, a["self"])
-    imp.rank(node, a["self"], (3, 4), "(N, C, L) or (N, C, H, W)")
+    if mode != "constant":
+        return _pad_by_positions(imp, node, a["self"], amounts, mode)
     spatial = 2 * (len(imp.shape(a["self"])) - 2)
-    if any(amounts[spatial:]):
-        raise imp.refuse(node, f"pad={amounts} pads channels or batch; height and width are supported")
+    if spatial not in (2, 4) or any(amounts[spatial:]):
+        return _pad_any(imp, node, a["self"], amounts, float32(value or 0.0))
     left, right, top, bottom = (amounts[:spatial] + [0, 0, 0, 0])[:4]
     source = _cropped(imp, node, a["self"], top, left, bottom, right)
     pads = tuple(max(p, 0) for p in (top, left, bottom, right))
     return imp.emit(node, ir.Pad, source, pads=pads, value=float32(value or 0.0))
+
+
+def _pad_any(imp: Importer, node: fx.Node, value: str, amounts: Sequence[int], constant: float) -> str:
+    """Dimension by dimension, each seen as the height of a map."""
+    for dim, before, after in _amounts(imp, value, amounts):
+        shape = imp.shape(value)
+        kept = range(max(-before, 0), shape[dim] - max(-after, 0))
+        if not kept:
+            raise imp.refuse(node, f"it crops everything of an input of shape {shape}; crop less")
+        value = taken(imp, node, value, dim, kept)
+        before, after = max(before, 0), max(after, 0)
+        around = (1, math.prod(shape[:dim]), len(kept), math.prod(shape[dim + 1 :]))
+        seen = imp.step(node, ir.Reshape, value, shape=around)
+        out = (*around[:2], before + len(kept) + after, around[3])
+        padded = imp.step(node, ir.Pad, seen, shape=out, pads=(before, 0, after, 0), value=constant)
+        value = imp.step(node, ir.Reshape, padded, shape=(*shape[:dim], out[2], *shape[dim + 1 :]))
+    return imp.emit(node, ir.Reshape, value)
+
+
+def _amounts(imp: Importer, value: str, amounts: Sequence[int]) -> list[tuple[int, int, int]]:
+    """(dimension, before, after) of what is padded; ATen counts from the last dimension."""
+    rank = len(imp.shape(value))
+    pairs = zip(amounts[::2], amounts[1::2], strict=True)
+    return [(rank - 1 - i, before, after) for i, (before, after) in enumerate(pairs) if before or after]
+
+
+def _position(mode: str, i: int, size: int) -> int:
+    """Where padding at place i of a dimension is copied from."""
+    match mode:
+        case "reflect":
+            return size - 1 - abs(i % (2 * size - 2) - (size - 1)) if size > 1 else 0
+        case "replicate":
+            return min(max(i, 0), size - 1)
+    return i % size
+
+
+def _pad_by_positions(imp: Importer, node: fx.Node, value: str, amounts: Sequence[int], mode: str) -> str:
+    for dim, before, after in _amounts(imp, value, amounts):
+        size = imp.shape(value)[dim]
+        value = taken(imp, node, value, dim, [_position(mode, i, size) for i in range(-before, size + after)])
+    return imp.emit(node, ir.Reshape, value)
+
+
+@handles(*(f"{kind}_pad{rank}d" for kind in ("reflection", "replication") for rank in (1, 2)), reads="self padding")
+def _pad_mode(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
+    mode = "reflect" if "reflection" in plain_name(node) else "replicate"
+    return _pad_by_positions(imp, node, a["self"], a["padding"], mode)
 
 
 def _cropped(imp: Importer, node: fx.Node, source: str, top: int, left: int, bottom: int, right: int) -> str:
@@ -60,87 +117,6 @@ def _cropped(imp: Importer, node: fx.Node, source: str, top: int, left: int, bot
         raise imp.refuse(node, f"it crops everything of an input of shape {shape}; crop less")
     out = (batch, channels, *size[4 - len(shape) :])
     return imp.step(node, ir.Slice, source, shape=out, start=(0, max(-top, 0), max(-left, 0)))
-
-
-@handles("slice", reads="self dim start end step")
-def _slice(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
-    size = imp.shape(a["self"])[a["dim"] % len(imp.shape(a["self"]))]
-    first, last, step = slice(a["start"], a["end"], a["step"]).indices(size)
-    return _emit_slice(imp, node, a["self"], a["dim"], range(first, last, step), imp.emit)
-
-
-@handles("select", reads="self dim index")
-def _select(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
-    index = a["index"] % imp.shape(a["self"])[a["dim"]]
-    part = _emit_slice(imp, node, a["self"], a["dim"], range(index, index + 1))
-    return imp.emit(node, ir.Reshape, part)
-
-
-@handles("split", "split_with_sizes", "chunk", reads="self split_size split_sizes chunks dim")
-def _split(imp: Importer, node: fx.Node, a: dict[str, Any]) -> list[str]:
-    parts, first = [], 0
-    for part in node.meta["val"]:
-        last = first + part.shape[a["dim"]]
-        parts.append(_emit_slice(imp, node, a["self"], a["dim"], range(first, last)))
-        first = last
-    return parts
-
-
-def _emit_slice(imp: Importer, node: fx.Node, source: str, dim: int, kept: range, emit: Emit | None = None) -> str:
-    """Positions `kept` of dimension `dim`, by a step on the way or, with `emit`, as the node's result."""
-    shape, dim = imp.shape(source), dim % len(imp.shape(source))
-    out = (*shape[:dim], len(kept), *shape[dim + 1 :])
-    if not kept:
-        raise imp.refuse(node, f"nothing is left of an input of shape {shape}; keep a part of it")
-    if out == shape:
-        return emit(node, ir.Identity, source) if emit else source
-    if len(shape) == 4 and dim == 0 and shape[0] == imp.batch > 1:
-        raise imp.refuse(node, "it takes inputs out of the batch; use another batch size instead")
-    if (len(shape) > 1 and dim == 0) or len(shape) > 4:
-        return _elements_slice(imp, node, source, dim, kept, emit)
-    if len(shape) < 3:
-        source = imp.step(node, ir.Reshape, source, shape=(1,) * (2 - len(shape)) + shape + (1, 1))
-        dim += 2 - len(shape)
-        part = _place_slice(imp, node, source, dim, kept)
-        return emit(node, ir.Reshape, part) if emit else imp.step(node, ir.Reshape, part, shape=out)
-    return _place_slice(imp, node, source, dim, kept)
-
-
-def _elements_slice(imp: Importer, node: fx.Node, source: str, dim: int, kept: range, emit: Emit | None) -> str:
-    """An AsStrided, which knows of no batch, channels or space."""
-    shape = imp.shape(source)
-    out = (*shape[:dim], len(kept), *shape[dim + 1 :])
-    steps = [math.prod(shape[axis + 1 :]) for axis in range(len(shape))]
-    offset, steps[dim] = kept[0] * steps[dim], kept.step * steps[dim]
-    strides = [0 if size == 1 else step for size, step in zip(out, steps, strict=True)]
-    if len(out) == 3:  # (a, b, c) is (a, b, 1, c)
-        strides.insert(2, 0)
-    fields: dict[str, Any] = {"strides": tuple(strides), "offset": offset}
-    return (
-        emit(node, ir.AsStrided, source, **fields)
-        if emit
-        else imp.step(node, ir.AsStrided, source, shape=out, **fields)
-    )
-
-
-def _place_slice(imp: Importer, node: fx.Node, source: str, dim: int, kept: range) -> str:
-    """A Slice of a feature map."""
-    shape = imp.shape(source)
-    axis = dim - 1 if dim == 1 else dim - 1 + 4 - len(shape)  # among C, H, W
-    start, step = ([value if i == axis else other for i in range(3)] for value, other in ((kept[0], 0), (kept.step, 1)))
-    out = (*shape[:dim], len(kept), *shape[dim + 1 :])
-    return imp.step(node, ir.Slice, source, shape=out, start=tuple(start), step=tuple(step))
-
-
-@handles("expand", "repeat", reads="self size repeats")
-def _repeat(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
-    """Copies of the channels; other dimensions stay."""
-    shape, out = imp.shape(a["self"]), tuple(node.meta["val"].shape)
-    channel = channel_dim(len(shape))
-    copies = out[channel] // shape[channel] if len(out) == len(shape) else 0
-    if tuple(s * copies if axis == channel else s for axis, s in enumerate(shape)) != out or len(shape) > 4:
-        raise imp.refuse(node, f"from {shape} to {out}; copies of the channels, dimension {channel}, are supported")
-    return imp.emit(node, ir.Concat if copies > 1 else ir.Identity, *[a["self"]] * copies)
 
 
 @handles(
@@ -188,27 +164,38 @@ def _pixel_shuffle(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
     return imp.emit(node, ir.PixelShuffle, a["self"], factor=int(a["upscale_factor"]))
 
 
+@handles("pixel_unshuffle", reads="self downscale_factor")
+def _pixel_unshuffle(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
+    imp.rank(node, a["self"], (4,), "(N, C, H, W)")
+    return imp.emit(node, ir.PixelUnshuffle, a["self"], factor=int(a["downscale_factor"]))
+
+
 @handles("permute", "transpose", "t", reads="self dims dim0 dim1")
 def _permute(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
-    source = a["self"]
-    shape = imp.shape(source)
-    rank = len(shape)
+    source, rank = a["self"], len(imp.shape(a["self"]))
     dims = list(range(rank))
     if "dims" in a:
         dims = [d % rank for d in a["dims"]]
     else:
         first, second = (a["dim0"] % rank, a["dim1"] % rank) if "dim0" in a else (0, rank - 1)
         dims[first], dims[second] = second, first
-    moved = [d for d in dims if shape[d] > 1]
+    return imp.emit(node, ir.Reshape, permuted(imp, node, source, dims))
+
+
+def permuted(imp: Importer, node: fx.Node, source: str, dims: Sequence[int]) -> str:
+    """Output dimension i is input dimension dims[i], by a step on the way."""
+    shape = imp.shape(source)
+    out, moved = tuple(shape[d] for d in dims), [d for d in dims if shape[d] > 1]
     if moved == sorted(moved):
-        return imp.emit(node, ir.Reshape, source)
-    if rank == 3 and dims == [0, 2, 1]:
+        return imp.step(node, ir.Reshape, source, shape=out)
+    order = list(dims)
+    if len(shape) == 3 and order == [0, 2, 1]:
         source = imp.step(node, ir.Reshape, source, shape=(shape[0], 1, *shape[1:]))
-        return imp.emit(node, ir.Permute, source, dims=(0, 3, 1, 2))
-    if rank == 3:  # (a, b, c) is (a, b, 1, c)
-        first, second, third = ((0, 1, 3)[d] for d in dims)
-        dims = [first, second, 2, third]
-    return imp.emit(node, ir.Permute, source, dims=tuple(dims))
+        order = [0, 3, 1, 2]
+    elif len(shape) == 3:  # (a, b, c) is (a, b, 1, c)
+        order = [imp.ir_axis(source, d) for d in dims]
+        order.insert(2, 2)
+    return imp.step(node, ir.Permute, source, shape=out, dims=tuple(order))
 
 
 @handles(

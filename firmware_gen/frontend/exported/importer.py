@@ -625,6 +625,11 @@ class Importer:
     def ir_shape(self, source: str) -> ir.Shape:
         return self.values[source].shape
 
+    def ir_axis(self, source: str, dim: int) -> int:
+        """The dimension of the IR that is PyTorch's `dim` of a value."""
+        rank = len(self.torch_shapes[source])
+        return dim % rank + (rank == 3 and dim % rank == 2)
+
     def label(self, node: torch.fx.Node) -> str:
         return module_path(node) or f"{_op_name(node)} ({node.name})"
 

@@ -71,6 +71,11 @@ def _(node: ir.PixelShuffle, graph: ir.Graph) -> tuple[str, str]:
 
 
 @place_of.register
+def _(node: ir.PixelUnshuffle, graph: ir.Graph) -> tuple[str, str]:
+    return ARRAY, "copy: every phase of the input to channels of its own"
+
+
+@place_of.register
 def _(node: ir.Concat, graph: ir.Graph) -> tuple[str, str]:
     return MEMORY, "the layers that are joined store side by side"
 

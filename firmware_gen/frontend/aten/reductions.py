@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: Apache-2.0
+"""ATen reductions: sums, averages and maxima over any dimensions."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from firmware_gen import ir
+
+if TYPE_CHECKING:
+    from torch import fx
+
+    from firmware_gen.frontend.exported.importer import Importer
+
+from firmware_gen.frontend.aten.activations import clamp_by
+from firmware_gen.frontend.aten.arithmetic import scale_fields
+from firmware_gen.frontend.aten.registry import handles, plain_name, schema
+from firmware_gen.frontend.aten.shapes import permuted
+
+
+@handles("mean", "sum", "amax", "amin", "max", "min", reads="self dim keepdim dtype other")
+def _reduce(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
+    """Over space a pooling whose window is the whole map, then over all other dimensions; a minimum is -max(-x)."""
+    name, value, overload = plain_name(node), a["self"], schema(node).overload_name
+    if "other" in a:
+        return clamp_by(imp, node, a, "low" if name == "max" else "high")
+    if overload == "names_dim":
+        raise imp.refuse(node, "named dimensions are not supported; use numbers")
+    rank, given = len(imp.shape(value)), a.get("dim")
+    dims = {d % rank for d in ([given] if isinstance(given, int) else given or range(rank))}
+    if len(dims) == rank and not a.get("keepdim"):
+        raise imp.refuse(node, "it computes a number without dimensions; give dim, or keepdim=True")
+    kind = {"mean": "mean", "sum": "sum"}.get(name, "max")
+    space = {d for d in dims if d > 1 and rank in (3, 4)}
+    value = _negated(imp, node, value) if "min" in name else value
+    value = _over_space(imp, node, value, space, kind) if space else value
+    value = _over_any(imp, node, value, dims - space, kind) if dims - space else value
+    value = _negated(imp, node, value) if "min" in name else value
+    return imp.emit(node, ir.Reshape, value)
+
+
+def _negated(imp: Importer, node: fx.Node, value: str) -> str:
+    shape = imp.shape(value)
+    if len(shape) in (2, 3, 4):
+        return imp.step(node, ir.Scale, value, shape=shape, **scale_fields(imp, value, -1.0))
+    flat = imp.step(node, ir.Reshape, value, shape=(1, math.prod(shape)))
+    negated = imp.step(node, ir.Scale, flat, shape=imp.shape(flat), **scale_fields(imp, flat, -1.0))
+    return imp.step(node, ir.Reshape, negated, shape=shape)
+
+
+def _over_space(imp: Importer, node: fx.Node, value: str, dims: set[int], kind: str) -> str:
+    shape, whole = imp.shape(value), imp.ir_shape(value)
+    axes = {imp.ir_axis(value, d) for d in dims}
+    kernel = tuple(whole[axis] if axis in axes else 1 for axis in (2, 3))
+    out = tuple(1 if d in dims else size for d, size in enumerate(shape))
+    fields: dict[str, Any] = {
+        "kind": "max" if kind == "max" else "avg",
+        "divisor_override": 1 if kind == "sum" else None,
+    }
+    return imp.step(node, ir.Pool, value, shape=out, kernel=kernel, stride=kernel, **fields)
+
+
+def _over_any(imp: Importer, node: fx.Node, value: str, dims: set[int], kind: str) -> str:
+    """Sums are products with ones, of INT8 as they are; a maximum is that of the rows of a map with one channel."""
+    shape, out = imp.shape(value), tuple(1 if d in dims else size for d, size in enumerate(imp.shape(value)))
+    count = math.prod(shape[d] for d in dims)
+    step = np.array([1 / count if kind == "mean" else 1.0])
+    if dims == {1} and len(shape) in (3, 4) and kind != "max":
+        weight = np.full((1, shape[1], 1, 1), step[0])
+        return imp.step(node, ir.Conv, value, shape=out, weight=weight, step=step)
+    kept = [d for d in range(len(shape)) if d not in dims]
+    rows = (math.prod(shape[d] for d in kept), count)
+    value = permuted(imp, node, value, [*kept, *sorted(dims)])
+    if kind != "max":
+        value = imp.step(node, ir.Reshape, value, shape=rows)
+        weight = np.full((1, count), step[0])
+        value = imp.step(node, ir.Linear, value, shape=(rows[0], 1), weight=weight, step=step)
+    else:
+        value = imp.step(node, ir.Reshape, value, shape=(1, 1, *rows))
+        row = (1, count)
+        value = imp.step(node, ir.Pool, value, shape=(1, 1, rows[0], 1), kind="max", kernel=row, stride=row)
+    return imp.step(node, ir.Reshape, value, shape=out)

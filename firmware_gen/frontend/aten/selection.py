@@ -1,0 +1,215 @@
+# SPDX-License-Identifier: Apache-2.0
+"""ATen operators that take positions of a dimension: parts, repetitions, mirrored and rolled ones."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from firmware_gen import ir
+
+if TYPE_CHECKING:
+    from torch import fx
+
+    from firmware_gen.frontend.exported.importer import Importer
+
+from firmware_gen.frontend.aten.registry import handles, plain_name
+
+Emit = Callable[..., str]
+"""`Importer.emit`."""
+
+MOST_PARTS = 64
+"""Stretches that one operator joins at most: each is a copy of its own."""
+
+BROADCASTING = frozenset(("add", "sub", "rsub", "mul", "div", "maximum", "minimum", "max", "min"))
+"""Operators that repeat an operand by themselves."""
+
+
+@handles("slice", reads="self dim start end step")
+def _slice(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
+    size = imp.shape(a["self"])[a["dim"] % len(imp.shape(a["self"]))]
+    first, last, step = slice(a["start"], a["end"], a["step"]).indices(size)
+    return _emit_slice(imp, node, a["self"], a["dim"], range(first, last, step), imp.emit)
+
+
+@handles("select", reads="self dim index")
+def _select(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
+    index = a["index"] % imp.shape(a["self"])[a["dim"]]
+    part = _emit_slice(imp, node, a["self"], a["dim"], range(index, index + 1))
+    return imp.emit(node, ir.Reshape, part)
+
+
+@handles("split", "split_with_sizes", "chunk", reads="self split_size split_sizes chunks dim")
+def _split(imp: Importer, node: fx.Node, a: dict[str, Any]) -> list[str]:
+    parts, first = [], 0
+    for part in node.meta["val"]:
+        last = first + part.shape[a["dim"]]
+        parts.append(_emit_slice(imp, node, a["self"], a["dim"], range(first, last)))
+        first = last
+    return parts
+
+
+@handles("unbind", reads="self dim")
+def _unbind(imp: Importer, node: fx.Node, a: dict[str, Any]) -> list[str]:
+    parts = (_emit_slice(imp, node, a["self"], a["dim"], range(i, i + 1)) for i in range(len(node.meta["val"])))
+    return [imp.step(node, ir.Reshape, part, shape=tuple(node.meta["val"][0].shape)) for part in parts]
+
+
+def _emit_slice(imp: Importer, node: fx.Node, source: str, dim: int, kept: range, emit: Emit | None = None) -> str:
+    """Positions `kept` of dimension `dim`, by a step on the way or, with `emit`, as the node's result."""
+    shape, dim = imp.shape(source), dim % len(imp.shape(source))
+    out = (*shape[:dim], len(kept), *shape[dim + 1 :])
+    if not kept:
+        raise imp.refuse(node, f"nothing is left of an input of shape {shape}; keep a part of it")
+    if out == shape:
+        return emit(node, ir.Identity, source) if emit else source
+    if len(shape) == 4 and dim == 0 and shape[0] == imp.batch > 1:
+        raise imp.refuse(node, "it takes inputs out of the batch; use another batch size instead")
+    if (len(shape) > 1 and dim == 0) or len(shape) > 4:
+        return _elements_slice(imp, node, source, dim, kept, emit)
+    if len(shape) < 3:
+        source = imp.step(node, ir.Reshape, source, shape=(1,) * (2 - len(shape)) + shape + (1, 1))
+        dim += 2 - len(shape)
+        part = _place_slice(imp, node, source, dim, kept)
+        return emit(node, ir.Reshape, part) if emit else imp.step(node, ir.Reshape, part, shape=out)
+    return _place_slice(imp, node, source, dim, kept)
+
+
+def _elements_slice(imp: Importer, node: fx.Node, source: str, dim: int, kept: range, emit: Emit | None) -> str:
+    """An AsStrided, which knows of no batch, channels or space."""
+    shape = imp.shape(source)
+    out = (*shape[:dim], len(kept), *shape[dim + 1 :])
+    steps = [math.prod(shape[axis + 1 :]) for axis in range(len(shape))]
+    offset, steps[dim] = kept[0] * steps[dim], kept.step * steps[dim]
+    strides = [0 if size == 1 else step for size, step in zip(out, steps, strict=True)]
+    if len(out) == 3:  # (a, b, c) is (a, b, 1, c)
+        strides.insert(2, 0)
+    fields: dict[str, Any] = {"strides": tuple(strides), "offset": offset}
+    return (
+        emit(node, ir.AsStrided, source, **fields)
+        if emit
+        else imp.step(node, ir.AsStrided, source, shape=out, **fields)
+    )
+
+
+def _place_slice(imp: Importer, node: fx.Node, source: str, dim: int, kept: range) -> str:
+    """A Slice of a feature map."""
+    shape, axis = imp.shape(source), imp.ir_axis(source, dim) - 1  # among C, H, W
+    start, step = ([value if i == axis else other for i in range(3)] for value, other in ((kept[0], 0), (kept.step, 1)))
+    out = (*shape[:dim], len(kept), *shape[dim + 1 :])
+    return imp.step(node, ir.Slice, source, shape=out, start=tuple(start), step=tuple(step))
+
+
+def taken(imp: Importer, node: fx.Node, source: str, dim: int, indices: Sequence[int]) -> str:
+    """Positions `indices` of dimension `dim`, in that order, by steps on the way."""
+    shape = imp.shape(source)
+    dim %= len(shape)
+    factor, rest = divmod(len(indices), shape[dim])
+    if len(shape) in (3, 4) and dim > 1 and not rest and list(indices) == [i // factor for i in range(len(indices))]:
+        factors = tuple(factor if axis == imp.ir_axis(source, dim) else 1 for axis in (2, 3))
+        out = (*shape[:dim], len(indices), *shape[dim + 1 :])
+        return imp.step(node, ir.Upsample, source, shape=out, factor=factors) if factor > 1 else source
+    runs = list(_runs(indices))
+    if len(runs) > MOST_PARTS:
+        raise imp.refuse(node, f"it takes {len(runs)} stretches of dimension {dim}; {MOST_PARTS} at most are supported")
+    return joined(imp, node, [_emit_slice(imp, node, source, dim, run) for run in runs], dim)
+
+
+def joined(imp: Importer, node: fx.Node, parts: Sequence[str], dim: int) -> str:
+    """The parts side by side along dimension `dim`, by a step on the way."""
+    if len(parts) == 1:
+        return parts[0]
+    shape = imp.shape(parts[0])
+    out = (*shape[:dim], sum(imp.shape(part)[dim] for part in parts), *shape[dim + 1 :])
+    return imp.step(node, ir.Concat, *parts, shape=out, axis=imp.ir_axis(parts[0], dim))
+
+
+def _runs(indices: Sequence[int]) -> Iterator[range]:
+    """Ranges, with positive steps, that `indices` consist of, in order."""
+    first = 0
+    while first < len(indices):
+        last, step = first + 1, 1
+        if last < len(indices) and indices[last] > indices[first]:
+            step = indices[last] - indices[first]
+            while last < len(indices) and indices[last] - indices[last - 1] == step:
+                last += 1
+        yield range(indices[first], indices[last - 1] + 1, step)
+        first = last
+
+
+@handles("flip", reads="self dims")
+def _flip(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
+    value = a["self"]
+    for dim in a["dims"]:
+        value = taken(imp, node, value, dim, range(imp.shape(value)[dim])[::-1])
+    return imp.emit(node, ir.Reshape, value)
+
+
+@handles("roll", reads="self shifts dims")
+def _roll(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
+    if not a["dims"]:
+        raise imp.refuse(node, "it rolls through all dimensions; name one with dims")
+    value = a["self"]
+    for shift, dim in zip(a["shifts"], a["dims"], strict=True):
+        size = imp.shape(value)[dim]
+        value = taken(imp, node, value, dim, [(i - shift) % size for i in range(size)])
+    return imp.emit(node, ir.Reshape, value)
+
+
+@handles("index_select", reads="self dim index")
+def _index_select(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
+    indices = _positions(imp, node, a["index"], imp.shape(a["self"])[a["dim"]])
+    return imp.emit(node, ir.Reshape, taken(imp, node, a["self"], a["dim"], indices))
+
+
+def _positions(imp: Importer, node: fx.Node, index: str | torch.Tensor, size: int) -> list[int]:
+    """Constant indices of a dimension of that size, none of them negative."""
+    if not isinstance(index, torch.Tensor) or index.dtype not in (torch.int32, torch.int64):
+        raise imp.refuse(node, "its indices are computed; constant numbers are supported")
+    return [i % size for i in index.reshape(-1).tolist()]
+
+
+@handles("index", "_unsafe_index", reads="self indices")
+def _index(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
+    """x[:, i[:, None], j]: neighbouring dimensions, each by indices of its own."""
+    given = {dim: index for dim, index in enumerate(a["indices"]) if index is not None}
+    dims, value = list(given), a["self"]
+    apart = all(
+        isinstance(index, torch.Tensor)
+        and index.numel() == ((1,) * (len(dims) - index.ndim) + tuple(index.shape))[number]
+        for number, index in enumerate(given.values())
+    )
+    if not apart or dims != list(range(dims[0], dims[-1] + 1)):
+        raise imp.refuse(node, "its indices are no slices; slice each dimension by itself")
+    for dim, index in given.items():
+        value = taken(imp, node, value, dim, _positions(imp, node, index, imp.shape(value)[dim]))
+    return imp.emit(node, ir.Reshape, value)
+
+
+@handles("expand", "repeat", reads="self size repeats")
+def _repeat(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
+    """Copies along any dimensions; none where the readers repeat it by themselves."""
+    value, out = str(a["self"]), tuple(node.meta["val"].shape)
+    if plain_name(node) == "expand" and all(_repeats(user, node, imp.shape(value)) for user in node.users):
+        return value
+    shape = imp.shape(value)
+    if len(shape) < len(out):
+        value = imp.step(node, ir.Reshape, value, shape=(1,) * (len(out) - len(shape)) + shape)
+    if len(out) <= 4:
+        once = tuple(size if n == 1 else n for size, n in zip(out, imp.shape(value), strict=True))
+        value = imp.step(node, ir.Expand, value, shape=once) if once != imp.shape(value) else value
+    for dim, size in enumerate(out):
+        value = joined(imp, node, [value] * (size // imp.shape(value)[dim]), dim)
+    return imp.emit(node, ir.Reshape, value)
+
+
+def _repeats(user: fx.Node, node: fx.Node, shape: ir.Shape) -> bool:
+    """Whether a reader of `node` computes the same from what has `shape`, before it was expanded."""
+    if not isinstance(user.target, torch._ops.OpOverload) or plain_name(user) not in BROADCASTING:
+        return False
+    others = [n.meta["val"].shape for n in user.all_input_nodes if n is not node]
+    return bool(others) and np.broadcast_shapes(shape, *others) == tuple(user.meta["val"].shape)
