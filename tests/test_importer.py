@@ -485,11 +485,10 @@ REFUSED = {
     "crop of everything": (nn.Sequential(nn.ZeroPad2d((-8, 1, 0, 0))), (1, 2, 8, 8), ["layer 0", "crops everything"]),
     "crop of the batch": (Call(lambda x: x[1:]), (3, 2, 4, 4), ["slice", "batch"]),
     "empty slice": (Call(lambda x: x[:, 2:]), (3, 2, 4, 4), ["slice", "nothing is left"]),
-    "matrix product": (Call(lambda x: x @ x), (4, 4), ["matmul", "both operands are computed"]),
-    "attention": (
-        Call(lambda x: F.scaled_dot_product_attention(x, x, x)),
+    "computed mask": (
+        Call(lambda x: F.scaled_dot_product_attention(x, x, x, x @ x.transpose(1, 2))),
         (1, 3, 4),
-        ["scaled_dot_product_attention", "use conv"],
+        ["scaled_dot_product_attention", "attn_mask is computed"],
     ),
     "projected": (Call(lambda x: x[0], nn.LSTM(2, 3, proj_size=2)), (1, 4, 2), ["lstm", "proj_size", "use a Linear"]),
     "threshold": (nn.Threshold(0.1, 20), (1, 4), ["threshold=0.1", "value=20"]),

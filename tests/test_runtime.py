@@ -5,9 +5,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+import torch.nn.functional as F
 
 import firmware_gen
-from firmware_gen.models.cpu_model import exp_model, log_model, log_softmax_model, softmax_model
+from firmware_gen import ir
+from firmware_gen.models.cpu_model import (
+    cpu_operator,
+    exp_model,
+    inverse_sqrt_model,
+    log_model,
+    log_softmax_model,
+    softmax_model,
+)
 from hls.arithmetic.function import TABLE_WORDS, function_model
 from hls.arithmetic.function_tables import function_words
 from sim.toolchain import host_compiler, run_tool
@@ -29,6 +39,11 @@ int main(int, char** argv) {
   if (kind == 'g') heepstor::log_softmax(in, out, count / columns, columns);
   if (kind == 'e') for (uint32_t i = 0; i < count; ++i) out[i] = heepstor::exp(in[i]);
   if (kind == 'l') for (uint32_t i = 0; i < count; ++i) out[i] = heepstor::log(in[i]);
+  if (kind == 'i') for (uint32_t i = 0; i < count; ++i) out[i] = heepstor::inverse_sqrt(in[i]);
+  if (kind == 'n') heepstor::normalise(in, out, count / columns, columns, 1e-5f);
+  if (kind == 'r') heepstor::root_mean_square(in, out, count / columns, columns, 0.25f);
+  if (kind == 'm')  // 2 x 3 matrices of 5 x 7 and, one for all outer ones, of 7 x 6 whose rows are columns
+    heepstor::matmul(in, {105, 7, 21, 1}, in + 210, {0, 42, 1, 7}, out, {90, 1, 18, 3}, {2, 3, 5, 7, 6}, 0.3f);
   if (kind == 't') {
     file = fopen(argv[4], "rb");
     if (fread(table, 4, 512, file) == 0) return 1;
@@ -157,3 +172,50 @@ def test_a_table_is_applied_as_the_function_unit_does(math):
     for table in [function_words("silu"), function_words("softplus", (100.0, 20.0)), *random]:
         want = function_model(x.view(np.uint32), table)
         assert np.array_equal(math("t", x, table).view(np.uint32), want)
+
+
+def test_inverse_sqrt_equals_its_twin_and_is_within_two_ulp(math):
+    bits = np.random.default_rng(6).integers(0, 2**32, 300_000, dtype=np.uint32)
+    x = np.concatenate([special(), np.linspace(1, 4, 200_001, dtype=np.float32), bits.view(np.float32)])
+    got = math("i", x)
+    assert np.array_equal(got.view(np.uint32), inverse_sqrt_model(x).view(np.uint32))
+    finite = np.isfinite(x) & (x > 0)
+    exact = 1 / np.sqrt(x[finite].astype(np.float64))
+    assert np.max(np.abs(got[finite] - exact) / np.spacing(exact.astype(np.float32)).astype(np.float64)) < 2
+    assert got[:4].tolist()[:3] == [np.inf, np.inf, 0] and np.isnan(got[[3, 4, 7]]).all()
+
+
+@pytest.mark.parametrize("kind, eps, centred", [("n", 1e-5, True), ("r", 0.25, False)])
+def test_normalise_equals_its_twin_and_pytorch(math, kind, eps, centred):
+    rng = np.random.default_rng(7)
+    x = (rng.normal(0, 1, (3000, 13)) * 2.0 ** rng.integers(-9, 9, (3000, 1)) + 3).astype(np.float32)
+    node = ir.Normalise(name="n", inputs=("x",), output="y", count=13, eps=eps, centred=centred)
+    want, got = cpu_operator(node, x), math(kind, x).reshape(x.shape)
+    assert np.array_equal(got.view(np.uint32), want.view(np.uint32))
+    function = F.layer_norm if centred else F.rms_norm
+    exact = function(torch.from_numpy(x).double(), (13,), eps=eps).numpy()
+    lost = 2.0**-22 * np.abs(x).max(1, keepdims=True) / np.sqrt(x.astype(np.float64).var(1, keepdims=True) + eps)
+    assert (np.abs(got - exact) <= 4 * (lost + 2.0**-22)).all()
+    x[:3, 2] = np.nan, np.inf, -np.inf
+    assert (
+        np.isnan(math(kind, x).reshape(x.shape)[:2]).any(1).all() and np.isnan(cpu_operator(node, x)[:2]).any(1).all()
+    )
+
+
+def test_matmul_equals_its_twin_and_numpy(math):
+    x = np.random.default_rng(8).normal(0, 2, 210 + 126).astype(np.float32)
+    node = ir.MatMul(
+        name="n",
+        inputs=("a", "b"),
+        output="y",
+        sizes=(2, 3, 5, 7, 6),
+        a=ir.Matrices(210, (105, 7, 21, 1)),
+        b=ir.Matrices(126, (0, 42, 1, 7)),
+        out=ir.Matrices(180, (90, 1, 18, 3)),
+        scale=0.3,
+    )
+    a, b = x[:210].reshape(2, 5, 3, 7).astype(np.float64), x[210:].reshape(3, 6, 7).astype(np.float64)
+    exact = 0.3 * np.einsum("orik,ick->orci", a, b)
+    got = math("m", x)[:180]
+    assert np.array_equal(got.view(np.uint32), cpu_operator(node, x[:210], x[210:])[0].view(np.uint32))
+    np.testing.assert_allclose(got, exact.reshape(-1), rtol=0, atol=1e-5)

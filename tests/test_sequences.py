@@ -9,6 +9,7 @@ from torch import nn
 
 from firmware_gen import CodeGenerator
 from firmware_gen.architectures.registry import find
+from firmware_gen.models.fake_quant import quantized_model
 from hls.config import Config
 
 SMALL = Config(rows=4, cols=4, activation_words=256)
@@ -36,6 +37,17 @@ def check(model: nn.Module, x: torch.Tensor, config=SMALL, tolerance=2e-5):
     for y, want in zip(got, [expected] if isinstance(expected, torch.Tensor) else expected, strict=True):
         assert y.shape == want.shape
         np.testing.assert_allclose(y, want, rtol=0, atol=tolerance * max(1, want.abs().max().item()))
+    return generator
+
+
+def check_quantised(model: nn.Module, x: torch.Tensor):
+    """`check` where the passes change weights, which leave the grid: near PyTorch, and equal once they are rounded."""
+    generator = CodeGenerator(model, x, config=SMALL)
+    got = generator.target.run(generator.program(), x.numpy()).output
+    with torch.no_grad():
+        exact, rounded = model(x), quantized_model(generator.lowered)(x)
+    assert (exact - rounded).abs().max() < 0.02 * exact.abs().max()
+    np.testing.assert_allclose(got, rounded, rtol=0, atol=1e-5 * exact.abs().max())
     return generator
 
 
@@ -121,3 +133,97 @@ def test_weights_of_all_steps_are_one_constant(architecture):
         weights = [array for name, array in program.constants.items() if "weights" in name]
         sizes.append(sum(array.nbytes for array in weights))
     assert sizes[0] == sizes[1]
+
+
+class Attention(nn.Module):
+    """Heads by views and permutes, as written by hand."""
+
+    def __init__(self, features: int, heads: int, masked: bool):
+        super().__init__()
+        self.heads, self.masked = heads, masked
+        self.query, self.both = nn.Linear(features, features), nn.Linear(features, 2 * features)
+        self.out = nn.Linear(features, features)
+
+    def forward(self, x):
+        batch, steps, features = x.shape
+        query = self.query(x).view(batch, steps, self.heads, -1).transpose(1, 2)
+        both = self.both(x).view(batch, steps, 2, self.heads, -1).permute(2, 0, 3, 1, 4)
+        key, value = both[0], both[1]
+        scores = query @ key.transpose(-2, -1) / 3
+        if self.masked:
+            scores = scores + torch.full((steps, steps), -1e30).triu(1)
+        return self.out((scores.softmax(-1) @ value).transpose(1, 2).reshape(batch, steps, features))
+
+
+class Own(nn.Module):
+    def __init__(self, features: int, heads: int, **fields):
+        super().__init__()
+        self.attention = nn.MultiheadAttention(features, heads, **fields)
+        self.weights = bool(fields.get("bias"))
+
+    def forward(self, x):
+        return self.attention(x, x, x, need_weights=self.weights)[0]
+
+
+class Causal(nn.Module):
+    def __init__(self, features: int, heads: int):
+        super().__init__()
+        self.inner, self.heads = nn.Linear(features, features), heads
+
+    def forward(self, x):
+        heads = self.inner(x).unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        return (
+            nn.functional.scaled_dot_product_attention(heads, heads, heads, is_causal=True).transpose(1, 2).flatten(2)
+        )
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_attention_is_that_of_pytorch(seed):
+    rng = np.random.default_rng(seed)
+    torch.manual_seed(seed)
+    heads, batch, steps = (int(n) for n in rng.integers((1, 1, 2), (4, 3, 8)))
+    features = heads * int(rng.integers(1, 5))
+    first = bool(rng.random() < 0.5)
+    layers = [
+        lambda: Attention(features, heads, first),
+        lambda: Own(features, heads, bias=first, batch_first=True),
+        lambda: Own(features, heads, batch_first=first),
+        lambda: Causal(features, heads),
+    ]
+    generator = check(on_grid(layers[seed % 4](), rng), torch.randn(batch, steps, features))
+    if batch == 1 and seed % 4 < 3:  # heads are read and written where they lie
+        assert not any(node.op in ("AsStrided", "Scale") for node in generator.lowered.nodes)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_norms_are_those_of_pytorch(seed):
+    rng = np.random.default_rng(seed)
+    torch.manual_seed(seed)
+    convolution, vectors = nn.Conv2d(3, 6, 2), nn.Linear(5, 6)
+    model, shape = [
+        ([vectors, nn.LayerNorm(6), nn.Linear(6, 4)], (2, 3, 5)),
+        ([nn.RMSNorm(5, eps=1e-3), vectors, nn.RMSNorm((3, 6))], (2, 3, 5)),
+        ([convolution, nn.GroupNorm(3, 6), nn.ReLU(), nn.Conv2d(6, 2, 1)], (2, 3, 4, 5)),
+        ([convolution, nn.InstanceNorm2d(6, affine=True), nn.ReLU()], (2, 3, 4, 5)),
+        ([nn.GroupNorm(1, 5), nn.Conv1d(5, 4, 2), nn.InstanceNorm1d(4)], (1, 5, 6)),
+        ([convolution, nn.LayerNorm((6, 3, 4)), nn.Flatten(), nn.Linear(72, 3)], (1, 3, 4, 5)),
+    ][seed]  # fmt: skip
+    check_quantised(on_grid(nn.Sequential(*model), rng), torch.randn(*shape))
+
+
+def test_an_encoder_is_that_of_pytorch():
+    """With position embeddings, the norm first, whose factors are in the weights behind it."""
+
+    class Encoder(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.embed, self.place = nn.Linear(3, 8), nn.Parameter(torch.zeros(1, 5, 8))
+            layer = nn.TransformerEncoderLayer(8, 2, 12, batch_first=True, norm_first=True)
+            self.encoder, self.head = nn.TransformerEncoder(layer, 1, enable_nested_tensor=False), nn.Linear(8, 4)
+
+        def forward(self, x):
+            return self.head(self.encoder(self.embed(x) + self.place)[:, 0])
+
+    model, x = Encoder().eval(), torch.randn(1, 5, 3)
+    generator = check_quantised(model, x)
+    assert sum(node.op == "Scale" for node in generator.lowered.nodes) == 0

@@ -64,6 +64,24 @@ def _braced(numbers: tuple[int, ...]) -> str:
     return f"{{{', '.join(map(str, numbers))}}}"
 
 
+@cpu_call.register
+def _(node: ir.Normalise, layer: Layer, network: Network, constants: Mapping[str, str]) -> str:
+    kernel = node.kernel if node.centred else "root_mean_square"
+    places = _arena(network, layer.sources[0]), _arena(network, layer.target)
+    return _text(kernel, *places, layer.target.size // node.count, node.count, float_literal(node.eps))
+
+
+@cpu_call.register
+def _(node: ir.MatMul, layer: Layer, network: Network, constants: Mapping[str, str]) -> str:
+    operands = []
+    for tensor, own in zip((*layer.sources, layer.target), (node.a, node.b, node.out), strict=True):
+        place = constants.get(tensor.storage) or _arena(network, tensor)
+        operands.append(
+            f"{place} + {own.offset}, {_braced(own.steps)}" if own.offset else f"{place}, {_braced(own.steps)}"
+        )
+    return _text(node.kernel, *operands, _braced(node.sizes), float_literal(node.scale))
+
+
 def _text(kernel: str, *arguments: object) -> str:
     return f"heepstor::{kernel}({', '.join(map(str, arguments))});"
 

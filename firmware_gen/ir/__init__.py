@@ -21,4 +21,5 @@ from firmware_gen.ir.graph import *  # noqa: F403
 from firmware_gen.ir.layers import *  # noqa: F403
 from firmware_gen.ir.movement import *  # noqa: F403
 from firmware_gen.ir.operator import *  # noqa: F403
+from firmware_gen.ir.sequence import *  # noqa: F403
 from firmware_gen.ir.values import *  # noqa: F403

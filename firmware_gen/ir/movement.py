@@ -112,14 +112,19 @@ class AsStrided(Node):
 
     def elements(self, shape: Shape) -> np.ndarray:
         """Which element of the input every one of the output's is, in the output's `shape`."""
-        index = np.full(shape, self.offset)
-        for axis, (size, stride) in enumerate(zip(shape, self.strides, strict=True)):
-            index += (np.arange(size) * stride).reshape(-1, *[1] * (len(shape) - 1 - axis))
-        return index
+        return strided(shape, self.strides, self.offset)
 
     def is_view(self, shape: Shape) -> bool:
         """Whether the elements of the output lie side by side in the input."""
         return self.strides == row_major(shape)
+
+
+def strided(shape: Shape, strides: tuple[int, ...], offset: int) -> np.ndarray:
+    """offset + i * strides[0] + j * strides[1] + ... for every i, j, ... of `shape`."""
+    index = np.full(shape, offset)
+    for axis, (size, stride) in enumerate(zip(shape, strides, strict=True)):
+        index += (np.arange(size) * stride).reshape(-1, *[1] * (len(shape) - 1 - axis))
+    return index
 
 
 def row_major(shape: Shape) -> tuple[int, ...]:

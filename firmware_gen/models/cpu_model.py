@@ -9,7 +9,7 @@ import numpy as np
 from firmware_gen import ir
 from firmware_gen.ir import Activation
 from firmware_gen.operations.windows import Windowed
-from hls.arithmetic.fma import fma_model
+from hls.arithmetic.fma import fma_float_model, fma_model
 from hls.arithmetic.fp32 import canonical
 from hls.errors import HeepgenError
 
@@ -154,6 +154,59 @@ def _exponentials(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]
     for column in e.T:
         total = total + column
     return below, e, total[:, None]
+
+
+@cpu_operator.register
+def matmul_model(node: ir.MatMul, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """heepstor::matmul, of any number of copies of the tensors: (copies, elements of the output): every element a chain
+    of fused multiply-adds from +0 over the columns of a, times the scale."""
+    x, y = (
+        np.asarray(tensor, _F).reshape(-1, own.size)[:, own.elements(shape)]
+        for tensor, own, shape in zip((a, b), (node.a, node.b), node.shapes, strict=False)
+    )
+    acc = np.zeros((max(len(x), len(y)), *node.shapes[2]), _F)
+    for k in range(node.sizes[3]):
+        acc = fma_float_model(x[..., :, k, None], y[..., k, None, :], acc)
+    out = np.empty((len(acc), node.out.size), _F)
+    with np.errstate(all="ignore"):
+        out[:, node.out.elements(node.shapes[2])] = canonical_float(acc * _F(node.scale))
+    return out
+
+
+def inverse_sqrt_model(x: np.ndarray) -> np.ndarray:
+    """heepstor::inverse_sqrt on float32, element by element."""
+    x = np.asarray(x, _F)
+    with np.errstate(all="ignore"):
+        small = x < np.finfo(_F).tiny
+        safe = np.where(small, x * _F(2.0**24), x)
+        y = (np.int32(0x5F3759DF) - (safe.view(np.int32) >> 1)).view(_F)
+        half = safe * _F(0.5)
+        for _ in range(4):
+            y = y + y * (_F(0.5) - half * y * y)
+        y = np.where(small, y * _F(2.0**12), y)
+        special = [x == 0, x == np.inf, ~(x > 0)]
+        return np.select(special, [_F(np.inf), _F(0), _F(np.nan)], y).astype(_F)
+
+
+@cpu_operator.register
+def normalise_model(node: ir.Normalise, x: np.ndarray) -> np.ndarray:
+    """heepstor::normalise, or root_mean_square, on float32 x of any shape."""
+    rows = np.ascontiguousarray(x, _F).reshape(-1, node.count)
+    with np.errstate(all="ignore"):
+        if node.centred:
+            rows = canonical_float(rows - _mean(rows))
+        variance = _mean(canonical_float(rows * rows))
+        return canonical_float(rows * inverse_sqrt_model(variance + _F(node.eps))).reshape(x.shape)
+
+
+def _mean(rows: np.ndarray) -> np.ndarray:
+    """(rows, 1): sums of four interleaved partial sums, over the count."""
+    partial = np.zeros((len(rows), 4), _F)
+    for first in range(0, rows.shape[1], 4):
+        part = rows[:, first : first + 4]
+        partial[:, : part.shape[1]] += part
+    s0, s1, s2, s3 = partial.T
+    return canonical_float(((s0 + s1) + (s2 + s3)) / _F(rows.shape[1]))[:, None]
 
 
 def activate_model(act: Activation, x: np.ndarray) -> np.ndarray:

@@ -165,7 +165,7 @@ def _keeps_rows(graph: ir.Graph) -> bool:
                 return False
         elif shape[0] % batch or (isinstance(node, ir.Permute) and node.dims[0] != 0):
             return False
-        elif batch > 1 and isinstance(node, ir.AsStrided):
+        elif batch > 1 and isinstance(node, ir.AsStrided | ir.MatMul):
             return False
         elif isinstance(node, ir.Concat) and node.axis == 0:
             return False

@@ -69,6 +69,9 @@ class Layer(nn.Module, ABC):
                 places = node.elements(self.out_shape).reshape(-1)
                 taken = x.reshape(-1, math.prod(self.in_shape))[:, torch.from_numpy(places).to(x.device)]
                 return taken.reshape(self.out_shape[0] * len(taken), *self.out_shape[1:])
+            case ir.MatMul():
+                y = node.evaluate(*inputs)
+                return y.reshape(self.out_shape[0] * len(y), *self.out_shape[1:])
             case ir.OnCpu():
                 return node.evaluate(*inputs)
             case ir.BatchNorm():

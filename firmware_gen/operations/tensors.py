@@ -350,7 +350,7 @@ def read_in_order(graph: ir.Graph) -> set[str]:
     for node in reversed(graph.nodes):
         takes = isinstance(node, ir.Reshape) or node.layout(graph.out_shape(node)) is ir.Layout.INPUT
         if node.reads_in_order or (takes and (node.output in needed or node.output in graph.outputs)):
-            needed.add(node.inputs[0])
+            needed.update(node.inputs)
     return needed
 
 

@@ -11,7 +11,7 @@ from firmware_gen.passes.reshapes import find_maps, merge_reshapes, sink_reshape
 from firmware_gen.passes.residual import fuse_residuals
 from firmware_gen.passes.slices import merge_slices
 from firmware_gen.passes.softmax import append_softmax
-from firmware_gen.passes.strides import merge_strides, move_elements
+from firmware_gen.passes.strides import absorb_strides, merge_strides, move_elements
 from hls.errors import HeepgenError
 
 PIPELINE = (
@@ -32,6 +32,7 @@ PIPELINE = (
     fuse_residuals,
     move_elements,
     merge_strides,
+    absorb_strides,
     find_maps,
 )
 
@@ -51,6 +52,7 @@ def run_passes(graph: Graph) -> Graph:
 
 __all__ = [
     "PIPELINE",
+    "absorb_strides",
     "append_softmax",
     "drop_dead",
     "drop_identities",

@@ -124,6 +124,8 @@ def _into_reader(graph: Graph, value: str, scale: np.ndarray, shift: np.ndarray)
         pixels = before[2] * before[3]
         if before[0] == after[0]:
             return _into_reader(graph, reader.output, np.repeat(scale, pixels), np.repeat(shift, pixels))
+    if reader is None or reader.inputs[0] != value:
+        return None
     if isinstance(reader, Weighted) and reader.step is not None:
         return None  # its weights would not be integers times one number any more
     if isinstance(reader, Linear):

@@ -3,15 +3,29 @@
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
-from firmware_gen.ir import TO_CHANNELS_FIRST, TO_CHANNELS_LAST, AsStrided, Graph, Node, Permute, Reshape, Slice
+from firmware_gen.ir import (
+    TO_CHANNELS_FIRST,
+    TO_CHANNELS_LAST,
+    AsStrided,
+    Graph,
+    MatMul,
+    Matrices,
+    Node,
+    Permute,
+    Reshape,
+    Scale,
+    Slice,
+    strided,
+)
 from firmware_gen.operations.tensors import read_in_order
 from firmware_gen.passes.cleanup import drop_dead
 from firmware_gen.passes.permutes import swap_columns
 from firmware_gen.passes.reshapes import reorders
-from firmware_gen.passes.rewrite import in_pytorch_order, substitute
+from firmware_gen.passes.rewrite import absorb, in_pytorch_order, substitute
 
 
 def move_elements(graph: Graph) -> Graph:
@@ -68,21 +82,89 @@ def _with_one_merged(graph: Graph) -> Graph | None:
     return None
 
 
+def absorb_strides(graph: Graph) -> Graph:
+    """Let a MatMul read its operands, and write its output, where they lie: without the AsStrided, Reshape,
+    or Scale by one number, beside it."""
+    while changed := _with_one_absorbed(graph):
+        graph = changed
+    return graph
+
+
+def _with_one_absorbed(graph: Graph) -> Graph | None:
+    for node in graph.nodes:
+        if isinstance(node, MatMul) and (new := _with_operand(graph, node) or _with_output(graph, node)):
+            return drop_dead(new)
+    return None
+
+
+def _with_operand(graph: Graph, node: MatMul) -> Graph | None:
+    for place, (own, shape) in enumerate(zip((node.a, node.b), node.shapes, strict=False)):
+        above = graph.producer(node.inputs[place])
+        fields: dict[str, Any] = {}
+        match above:
+            case Scale() if (factor := _factor(above)) is not None:
+                fields = {"scale": node.scale * factor}
+            case Reshape():
+                fields = {"a": own} if place == 0 else {"b": own}
+            case AsStrided():
+                elements = above.elements(graph.out_shape(above)).reshape(-1)[own.elements(shape)]
+                if spaced := evenly_spaced(elements):
+                    offset, (outer, inner, row, column) = spaced
+                    size = math.prod(graph.in_shape(above))
+                    fields = {"b" if place else "a": Matrices(size, (outer, inner, row, column), offset)}
+        if above and fields:
+            inputs = tuple(above.inputs[0] if i == place else v for i, v in enumerate(node.inputs))
+            return substitute(graph, {node: replace(node, inputs=inputs, **fields)})
+    return None
+
+
+def _with_output(graph: Graph, node: MatMul) -> Graph | None:
+    reader = graph.read_once_by(node.output)
+    if isinstance(reader, Reshape):
+        return absorb(graph, node, reader)
+    if isinstance(reader, Scale) and (factor := _factor(reader)) is not None:
+        return absorb(graph, node, reader, scale=node.scale * factor)
+    if not isinstance(reader, AsStrided):
+        return None
+    elements = reader.elements(graph.out_shape(reader)).reshape(-1)
+    if len(np.unique(elements)) != node.out.size or elements.size != node.out.size:
+        return None
+    spaced = evenly_spaced(np.argsort(elements)[node.out.elements(node.shapes[2])])
+    if spaced is None:
+        return None
+    offset, (outer, inner, row, column) = spaced
+    return absorb(graph, node, reader, out=Matrices(node.out.size, (outer, inner, row, column), offset))
+
+
+def _factor(node: Scale) -> float | None:
+    """What a Scale multiplies everything by; None where it does anything else."""
+    alone = node.is_uniform and node.act.is_identity and not node.bias.any()
+    return float(node.scale[0]) if alone else None
+
+
 def as_strided(graph: Graph, node: Permute | Reshape | Slice) -> AsStrided:
     """The same of a tensor that lies in PyTorch's order."""
-    strided = fitted(node, _elements(graph, node))
-    assert strided, f"{node.name}: {node.op} is evenly spaced"
-    return strided
+    found = fitted(node, _elements(graph, node))
+    assert found, f"{node.name}: {node.op} is evenly spaced"
+    return found
 
 
 def fitted(node: Node, places: np.ndarray) -> AsStrided | None:
     """The AsStrided that takes these elements, in the shape of the output of `node`; None where they are not evenly
     spaced."""
+    spaced = evenly_spaced(places)
+    if spaced is None:
+        return None
+    offset, strides = spaced
+    return AsStrided(name=node.name, inputs=node.inputs, output=node.output, strides=strides, offset=offset)
+
+
+def evenly_spaced(places: np.ndarray) -> tuple[int, tuple[int, ...]] | None:
+    """The first of these numbers, and their steps along every axis; None where they are not evenly spaced."""
     offset = int(places.flat[0])
     steps = (places.take(min(1, n - 1), axis=axis).flat[0] for axis, n in enumerate(places.shape))
     strides = tuple(int(step) - offset for step in steps)
-    strided = AsStrided(name=node.name, inputs=node.inputs, output=node.output, strides=strides, offset=offset)
-    return strided if np.array_equal(strided.elements(places.shape), places) else None
+    return (offset, strides) if np.array_equal(strided(places.shape, strides, offset), places) else None
 
 
 def _elements(graph: Graph, node: Node) -> np.ndarray:

@@ -80,6 +80,46 @@ float largest_of(const float* values, uint32_t first, uint32_t end, uint32_t str
   return largest;
 }
 
+/** Sum of values less `from`, or of the squares of that, in four interleaved partial sums, over the count. */
+template <bool kSquares>
+float mean_of(const float* values, uint32_t count, float from) {
+  float sum[4] = {0.0f, 0.0f, 0.0f, 0.0f};
+  uint32_t i = 0;
+  const auto term = [&](uint32_t at) {
+    const float difference = values[at] - from;
+    return kSquares ? difference * difference : difference;
+  };
+  for (; i + 4 <= count; i += 4) {
+    const float terms[4] = {term(i), term(i + 1), term(i + 2), term(i + 3)};
+    for (uint32_t k = 0; k < 4; ++k) sum[k] = sum[k] + terms[k];
+  }
+  for (uint32_t k = 0; i < count; ++i, ++k) sum[k] = sum[k] + term(i);
+  return ((sum[0] + sum[1]) + (sum[2] + sum[3])) / static_cast<float>(count);
+}
+
+void scale_row(const float* in, float* out, uint32_t count, float mean, float factor) {
+  uint32_t i = 0;
+  for (; i + 4 <= count; i += 4) {
+    const float difference[4] = {in[i] - mean, in[i + 1] - mean, in[i + 2] - mean, in[i + 3] - mean};
+    for (uint32_t k = 0; k < 4; ++k) out[i + k] = difference[k] * factor;
+  }
+  for (; i < count; ++i) out[i] = (in[i] - mean) * factor;
+}
+
+/** A row of a by kColumns columns of b. */
+template <uint32_t kColumns>
+void multiply_columns(const float* a, uint32_t a_step, const float* b, const MatrixSteps& b_steps, float* out,
+                      uint32_t out_step, uint32_t depth, float scale) {
+  float sum[kColumns] = {};
+  for (uint32_t k = 0; k < depth; ++k) {
+    const float x = *a;
+    for (uint32_t c = 0; c < kColumns; ++c) sum[c] = __builtin_fmaf(x, b[c * b_steps.column], sum[c]);
+    a += a_step;
+    b += b_steps.row;
+  }
+  for (uint32_t c = 0; c < kColumns; ++c) out[c * out_step] = sum[c] * scale;
+}
+
 }  // namespace
 
 float exp(float x) {
@@ -207,6 +247,52 @@ void tanh(const float* in, float* out, uint32_t count) {
 
 void apply_table(const float* in, float* out, uint32_t count, const uint32_t* table) {
   for (uint32_t i = 0; i < count; ++i) out[i] = from_bits(look_up(bits_of(in[i]), table));
+}
+
+float inverse_sqrt(float x) {
+  uint32_t bits;
+  __builtin_memcpy(&bits, &x, sizeof bits);
+  if (!(x > 0.0f) || bits == 0x7f800000u) {
+    return from_bits(x == 0.0f ? 0x7f800000u : x > 0.0f ? 0u : 0x7fc00000u);
+  }
+  if (bits < 0x00800000u) return inverse_sqrt(x * 16777216.0f) * 4096.0f;
+  bits = 0x5f3759dfu - (bits >> 1);
+  float y = from_bits(bits);
+  const float half = x * 0.5f;
+  for (uint32_t step = 0; step < 4; ++step) y = y + y * (0.5f - half * y * y);
+  return y;
+}
+
+void normalise(const float* in, float* out, uint32_t rows, uint32_t count, float eps) {
+  for (uint32_t row = 0; row < rows; ++row, in += count, out += count) {
+    const float mean = mean_of<false>(in, count, 0.0f);
+    scale_row(in, out, count, mean, inverse_sqrt(mean_of<true>(in, count, mean) + eps));
+  }
+}
+
+void root_mean_square(const float* in, float* out, uint32_t rows, uint32_t count, float eps) {
+  for (uint32_t row = 0; row < rows; ++row, in += count, out += count)
+    scale_row(in, out, count, 0.0f, inverse_sqrt(mean_of<true>(in, count, 0.0f) + eps));
+}
+
+void matmul(const float* a, MatrixSteps a_steps, const float* b, MatrixSteps b_steps, float* out,
+            MatrixSteps out_steps, MatrixCounts counts, float scale) {
+  constexpr uint32_t kBlock = 4;
+  for (uint32_t matrix = 0; matrix < counts.outer * counts.inner; ++matrix) {
+    const uint32_t outer = matrix / counts.inner, inner = matrix % counts.inner;
+    const float* x = a + outer * a_steps.outer + inner * a_steps.inner;
+    float* z = out + outer * out_steps.outer + inner * out_steps.inner;
+    for (uint32_t row = 0; row < counts.rows; ++row, x += a_steps.row, z += out_steps.row) {
+      const float* y = b + outer * b_steps.outer + inner * b_steps.inner;
+      uint32_t column = 0;
+      for (; column + kBlock <= counts.columns; column += kBlock, y += kBlock * b_steps.column)
+        multiply_columns<kBlock>(x, a_steps.column, y, b_steps, z + column * out_steps.column, out_steps.column,
+                                 counts.depth, scale);
+      for (; column < counts.columns; ++column, y += b_steps.column)
+        multiply_columns<1>(x, a_steps.column, y, b_steps, z + column * out_steps.column, out_steps.column,
+                            counts.depth, scale);
+    }
+  }
 }
 
 uint32_t argmax(const float* values, uint32_t count) {

@@ -46,6 +46,29 @@ void multiply(const float* a, Steps a_steps, const float* b, Steps b_steps, floa
 /** out[i] = f(in[i]), for the function f of a table of the function unit, bit for bit what that computes. */
 void apply_table(const float* in, float* out, uint32_t count, const uint32_t* table);
 
+/** 1 / sqrt(x) in binary32, within 2 ulp, by Newton's method: an infinity for 0, NaN below. */
+float inverse_sqrt(float x);
+
+/** out = (in - mean) / sqrt(variance + eps), of each of `rows` rows of `count` values. In place is fine. */
+void normalise(const float* in, float* out, uint32_t rows, uint32_t count, float eps);
+
+/** out = in / sqrt(mean of squares + eps), as `normalise`. */
+void root_mean_square(const float* in, float* out, uint32_t rows, uint32_t count, float eps);
+
+/** Words from matrix to matrix, outer and inner, and from row to row and column to column. */
+struct MatrixSteps {
+  uint32_t outer, inner, row, column;
+};
+
+/** Outer times inner products of matrices (rows, depth) and (depth, columns). */
+struct MatrixCounts {
+  uint32_t outer, inner, rows, depth, columns;
+};
+
+/** out = scale * a @ b: every sum is a chain of fused multiply-adds from +0. `out` is none of the operands. */
+void matmul(const float* a, MatrixSteps a_steps, const float* b, MatrixSteps b_steps, float* out,
+            MatrixSteps out_steps, MatrixCounts counts, float scale);
+
 /** Index of the largest of `count` values, the first one when several are; NaN is never larger. */
 uint32_t argmax(const float* values, uint32_t count);
 

@@ -24,7 +24,7 @@ def _onnx_name(name: str) -> str:
 ROWS = (
     ("conv2d", "Conv", ARRAY),
     ("conv_transpose2d", "ConvTranspose", ARRAY),
-    ("linear addmm mm", "Gemm MatMul", ARRAY),
+    ("linear addmm mm", "Gemm MatMul", "array; of two computed matrices on the CPU"),
     ("batch_norm", "BatchNormalization", "in the weights before or after it, else array"),
     ("relu relu6 clamp maximum threshold", "Relu Clip Max Min", FUSED),
     ("leaky_relu prelu", "LeakyRelu PRelu", FUSED),
@@ -34,6 +34,12 @@ ROWS = (
     ("softmax log_softmax", "Softmax LogSoftmax", CPU),
     ("add div neg", "Add Sub Sum Mean Div Neg", "in the layer before it, else array"),
     ("mul square", "Mul Pow", "by constants as the row above; of two computed tensors on the CPU"),
+    ("scaled_dot_product_attention", "", "CPU, and its softmax"),
+    (
+        "layer_norm rms_norm group_norm instance_norm",
+        "",
+        "CPU; factors and shifts in the weights behind it, else array",
+    ),
     ("gru gru_cell", "", "array, step by step; activations and products as their rows say"),
     ("max_pool2d", "MaxPool", ARRAY),
     ("avg_pool2d", "AveragePool", ARRAY),

@@ -18,8 +18,13 @@ def fma_model(a: np.ndarray, w: np.ndarray, acc: np.ndarray) -> np.ndarray:
     """
     a, acc = np.asarray(a, np.uint32), np.asarray(acc, np.uint32)
     with np.errstate(all="ignore"):
-        p = a.view(np.float32).astype(np.float64) * np.asarray(w, np.int8)
-        c = acc.view(np.float32).astype(np.float64)
+        product = a.view(np.float32).astype(np.float64) * np.asarray(w, np.int8)
+    return _rounded_sum(product, acc.view(np.float32).astype(np.float64))
+
+
+def _rounded_sum(p: np.ndarray, c: np.ndarray) -> np.ndarray:
+    """p + c of float64 that are exact, rounded once to float32, as uint32."""
+    with np.errstate(all="ignore"):
         total = np.asarray(p + c)
         virtual = total - p
         error = (p - (total - virtual)) + (c - virtual)
@@ -28,6 +33,14 @@ def fma_model(a: np.ndarray, w: np.ndarray, acc: np.ndarray) -> np.ndarray:
         towards_zero = (error < 0) != (total < 0)
         bits = np.where(inexact, np.where(towards_zero, bits - 1, bits | 1), bits)
         return canonical(bits.view(np.float64).astype(np.float32).view(np.uint32))
+
+
+def fma_float_model(a: np.ndarray, b: np.ndarray, acc: np.ndarray) -> np.ndarray:
+    """RNE(a * b + acc), element-wise, of float32: `fma_model` with a factor that is no integer; the product of two
+    numbers of float32 is exact in float64, too."""
+    with np.errstate(all="ignore"):
+        product = np.asarray(a, np.float64) * np.asarray(b, np.float64)
+    return _rounded_sum(product, np.asarray(acc, np.float64)).view(np.float32)
 
 
 @unit(out="y")

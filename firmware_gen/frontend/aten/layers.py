@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 
 from firmware_gen import ir
 from hls.errors import HeepgenError
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
     from firmware_gen.frontend.exported.importer import Importer
 
+from firmware_gen.frontend.aten.attention import emit_product
 from firmware_gen.frontend.aten.registry import float32, handles, window_size
 
 
@@ -151,11 +153,22 @@ def _addmm(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
     return _emit_linear(imp, node, source, weight * alpha, bias, None if step is None else step * alpha)
 
 
-@handles("mm", "mv", "matmul", reads="self mat2 vec other")
+@handles("mm", "mv", "matmul", "bmm", "dot", reads="self mat2 vec other tensor")
 def _mm(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
-    second = next(name for name in ("mat2", "vec", "other") if name in a)
+    second = next(name for name in ("mat2", "vec", "other", "tensor") if name in a)
+    if _is_product(imp, a["self"], a[second]):
+        return emit_product(imp, node, a["self"], a[second])
     source, weight, step = _operands(imp, node, a, "self", second)
     return _emit_linear(imp, node, source, weight, None, step)
+
+
+def _is_product(imp: Importer, first: str | torch.Tensor, second: str | torch.Tensor) -> bool:
+    """Whether a product is none by one matrix of weights: both operands are computed, or weights are several matrices
+    or come first."""
+    if isinstance(first, str):
+        return isinstance(second, str) or second.ndim > 2
+    assert isinstance(second, str), "products of constants are folded"
+    return first.ndim > 2 or len(imp.shape(second)) > 1
 
 
 def _operands(

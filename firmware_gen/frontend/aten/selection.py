@@ -67,7 +67,7 @@ def _emit_slice(imp: Importer, node: fx.Node, source: str, dim: int, kept: range
         raise imp.refuse(node, f"nothing is left of an input of shape {shape}; keep a part of it")
     if out == shape:
         return emit(node, ir.Identity, source) if emit else source
-    if len(shape) == 4 and dim == 0 and shape[0] == imp.batch > 1:
+    if dim == 0 and len(shape) == 4 and source in imp.inputs:
         raise imp.refuse(node, "it takes inputs out of the batch; use another batch size instead")
     if (len(shape) > 1 and dim == 0) or len(shape) > 4:
         return _elements_slice(imp, node, source, dim, kept, emit)

@@ -2,10 +2,9 @@
 """What to use instead of an operator that is not supported."""
 
 _SMOOTH = "use ReLU, ReLU6, LeakyReLU, Hardswish or SiLU instead"
-_NORM = "use BatchNorm instead"
 _RESIZE = "use nearest-neighbour Upsample, followed by Conv2d where it has to learn"
 _PART = "slice with numbers, or give each part its own layer"
-_ATTENTION = "products of computed tensors, as in attention, have no form on the array; use convolutions"
+_PRODUCT = "write it with torch.matmul, permutes and sums"
 _OUTSIDE = "return the scores, and compute it from them outside"
 _BEFORE = "compute it before, and feed in the result"
 _WRITE = "compute a new tensor with torch.cat or torch.where's arithmetic form instead of writing into one"
@@ -39,19 +38,6 @@ HINTS = (
     )
     | dict.fromkeys(
         (
-            "layer_norm",
-            "group_norm",
-            "instance_norm",
-            "rms_norm",
-            "fused_rms_norm",
-            "native_layer_norm",
-            "native_group_norm",
-            "local_response_norm",
-        ),
-        _NORM,
-    )
-    | dict.fromkeys(
-        (
             "upsample_bilinear2d",
             "upsample_bicubic2d",
             "upsample_linear1d",
@@ -62,7 +48,7 @@ HINTS = (
         _RESIZE,
     )
     | dict.fromkeys(("index", "index_select", "gather", "unbind", "take_along_dim", "as_strided", "unfold"), _PART)
-    | dict.fromkeys(("bmm", "einsum", "scaled_dot_product_attention", "baddbmm", "bilinear"), _ATTENTION)
+    | dict.fromkeys(("einsum", "baddbmm", "addbmm", "bilinear"), _PRODUCT)
     | dict.fromkeys(
         (
             "argmax",
@@ -106,6 +92,7 @@ HINTS = (
     | dict.fromkeys(("gt", "ge", "lt", "le", "eq", "ne", "where"), _WHOLE)
     | dict.fromkeys(("fractional_max_pool2d", "lp_pool2d", "max_unpool2d"), _POOL)
     | {
+        "local_response_norm": "use BatchNorm instead",
         "pixel_unshuffle": "use a Conv2d with a stride",
         "rrelu": "use LeakyReLU",
         "stack": "use torch.cat over the channels",

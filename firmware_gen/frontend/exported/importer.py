@@ -217,7 +217,7 @@ def _check_modes(program: ExportedProgram) -> None:
             continue
         args = arguments_of(node)
         label = f"layer {module_path(node) or node.name} ({_op_name(node)})"
-        if "running_mean" in args and args["running_mean"] is None:
+        if "batch_norm" in _op_name(node) and args.get("running_mean", "") is None:
             raise HeepgenError(f"{label} has track_running_stats=False: BatchNorm needs running statistics")
         if args.get("training") is True or args.get("train") is True:
             raise HeepgenError(
@@ -616,11 +616,6 @@ class Importer:
     def shape(self, source: str) -> ir.Shape:
         """Shape as PyTorch sees it."""
         return self.torch_shapes[source]
-
-    @property
-    def batch(self) -> int:
-        """The first dimension of the model's input."""
-        return self.values[self.inputs[0]].shape[0]
 
     def ir_shape(self, source: str) -> ir.Shape:
         return self.values[source].shape

@@ -202,6 +202,9 @@ def _doubled(
         for a in schema
         if a.name in rounded and a.name not in given and isinstance(a.default_value, float)
     }
+    if "eps" in {a.name for a in schema} and given.get("eps") is None:  # that of the tensors' type
+        kwargs = kwargs | {"eps": torch.finfo(torch.float32).eps}
+        args = args[: next(i for i, a in enumerate(schema) if a.name == "eps")]
     positional = tuple(_double(value, a.name in rounded) for a, value in zip(schema, args, strict=False))
     return positional, {name: _double(value, name in rounded) for name, value in (left_out | kwargs).items()}
 
@@ -266,6 +269,12 @@ def _rounding(node: ir.Node, inputs: list[torch.Tensor], output: torch.Tensor) -
         case ir.Pool():
             terms = math.prod(node.kernel)
             reached *= terms
+        case ir.MatMul():
+            terms = node.sizes[3]
+            reached += terms * x[0] * x[1] * node.scale
+        case ir.Normalise():
+            terms = node.count
+            reached += x[0] / math.sqrt(max(node.eps, 1e-6))
         case ir.Softmax():
             terms = inputs[0].shape[node.axis]
         case ir.Mul():

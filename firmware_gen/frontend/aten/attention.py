@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: Apache-2.0
+"""ATen products of matrices that are both computed, and attention, which is made of them."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from firmware_gen import ir
+
+if TYPE_CHECKING:
+    from torch import fx
+
+    from firmware_gen.frontend.exported.importer import Importer
+
+from firmware_gen.frontend.aten.registry import handles
+
+HIDDEN = -1e30
+"""What a mask adds to a score that does not count: its exponential is 0."""
+
+
+def product_fields(
+    imp: Importer, node: fx.Node, first: ir.Shape, second: ir.Shape, turned: bool = False
+) -> dict[str, Any]:
+    """Fields of the MatMul of tensors of these shapes, which broadcast as those of torch.matmul; `turned`: the second
+    one's rows are columns."""
+    first = (1, *first) if len(first) == 1 else first
+    second = (*second, 1) if len(second) == 1 else second
+    batch = np.broadcast_shapes(first[:-2], second[:-2])
+    if first[:-2] == second[:-2] and len(batch) > 2:
+        batch = (math.prod(batch),)
+        first, second = (*batch, *first[-2:]), (*batch, *second[-2:])
+    if len(batch) > 2:
+        raise imp.refuse(
+            node, f"its operands have shapes {first} and {second}; two dimensions of matrices can broadcast"
+        )
+    inner, outer = (*reversed(batch), 1, 1)[:2]
+    rows, depth = first[-2:]
+    columns = second[-2 if turned else -1]
+    out = (outer, inner, rows, columns)
+    return {
+        "sizes": (outer, inner, rows, depth, columns),
+        "a": _matrices(first, (outer, inner)),
+        "b": _matrices(second, (outer, inner), turned),
+        "out": ir.Matrices(math.prod(out), _steps(out)),
+    }
+
+
+def _matrices(shape: ir.Shape, batch: ir.Pair, turned: bool = False) -> ir.Matrices:
+    whole = (*(1,) * (4 - len(shape)), *shape)
+    steps = [
+        0 if own < all_ else step for own, all_, step in zip(whole, (*batch, *whole[2:]), _steps(whole), strict=True)
+    ]
+    outer, inner, row, column = steps
+    return ir.Matrices(math.prod(shape), (outer, inner, column, row) if turned else (outer, inner, row, column))
+
+
+def _steps(shape: ir.Shape) -> tuple[int, int, int, int]:
+    outer, inner, rows, columns = shape
+    return inner * rows * columns, rows * columns, columns, 1
+
+
+def operand(imp: Importer, node: fx.Node, value: str | torch.Tensor) -> str:
+    """The name of an operand, which may be a constant."""
+    return value if isinstance(value, str) else imp.constant(node, imp.weight(node, value, "operand"))
+
+
+def emit_product(imp: Importer, node: fx.Node, first: str | torch.Tensor, second: str | torch.Tensor) -> str:
+    a, b = (operand(imp, node, value) for value in (first, second))
+    if not node.meta["val"].shape:
+        raise imp.refuse(node, "it computes a number without dimensions; keep one dimension")
+    return imp.emit(node, ir.MatMul, a, b, **product_fields(imp, node, imp.shape(a), imp.shape(b)))
+
+
+@handles("scaled_dot_product_attention", reads="query key value attn_mask dropout_p is_causal scale")
+def _attention(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
+    """softmax(scale * query @ key.T + mask) @ value."""
+    if a["dropout_p"]:
+        raise imp.refuse(node, f"dropout_p={a['dropout_p']}; call model.eval() before torch.export.export")
+    query, key, value = (operand(imp, node, a[name]) for name in ("query", "key", "value"))
+    shape, features = imp.shape(query), imp.shape(query)[-1]
+    fields = product_fields(imp, node, shape, imp.shape(key), turned=True)
+    outer, inner, queries, _, keys = fields["sizes"]
+    scale = 1 / math.sqrt(features) if a["scale"] is None else a["scale"]
+    rows = (outer * inner * queries, keys)
+    scores = imp.step(node, ir.MatMul, query, key, shape=rows, part="scores", scale=float(scale), **fields)
+    mask = _mask(imp, node, a, queries, keys)
+    if mask is not None:
+        every = np.broadcast_to(mask, (*shape[:-1], keys)).reshape(rows)
+        scores = imp.step(node, ir.Add, scores, imp.constant(node, every.copy()), shape=rows, part="mask")
+    weights = imp.step(node, ir.Softmax, scores, shape=rows, part="softmax", axis=-1)
+    fields = product_fields(imp, node, (*shape[:-1], keys), imp.shape(value))
+    return imp.emit(node, ir.MatMul, weights, value, **fields)
+
+
+def _mask(imp: Importer, node: fx.Node, a: dict[str, Any], queries: int, keys: int) -> np.ndarray | None:
+    """What is added to the scores, None for nothing."""
+    if a["is_causal"]:
+        return np.where(np.tri(queries, keys), 0, HIDDEN)
+    mask = a["attn_mask"]
+    if mask is None:
+        return None
+    if isinstance(mask, str):
+        raise imp.refuse(node, "its attn_mask is computed; constants are supported")
+    if mask.dtype == torch.bool:
+        return np.where(mask.numpy(), 0, HIDDEN)
+    return imp.weight(node, mask.clamp(min=HIDDEN), "attn_mask")
