@@ -26,7 +26,7 @@ from firmware_gen.frontend.loader import exported_bytes
 from firmware_gen.memory.planner import MemoryReport
 from firmware_gen.models.fake_quant import GraphModule, quantized_model
 from firmware_gen.models.image import Result, Sample, inputs_of
-from firmware_gen.passes import append_softmax, run_passes
+from firmware_gen.passes import append_softmax, run_passes, split_products
 from firmware_gen.passes.quantise import quantise, with_biases
 from firmware_gen.refusal import too_few_inputs
 from hls.config import Config, System
@@ -112,11 +112,14 @@ class CodeGenerator:
         self.out_dir = Path(out_dir) if out_dir is not None else Path(name)
         checked = model if isinstance(model, CheckedModel) else read_model(model, example_input, name, state or {})
         self.checked, self.inputs, self.check = checked, checked.inputs, checked.check
+        architecture = architecture_of(self.config)
         self.imported, self.lowered = checked.imported, checked.lowered
+        if not architecture.has_products(self.config):
+            self.lowered = split_products(self.lowered)
         self.graph = with_biases(quantise(self.lowered, per_channel, calibrate), biases or {})
         kept = {layer: np.asarray(bias, np.float32).tolist() for layer, bias in (biases or {}).items()}
         self._options = ImportOptions(False, not per_channel, calibrate, kept or None, dict(state or {}) or None)
-        self.target = target_of(architecture_of(self.config))
+        self.target = target_of(architecture)
         self._profile, self._keep = profile, keep_activations
         self._programs: dict[tuple[bool, bool], Any] = {}
 

@@ -63,3 +63,22 @@ class Gates(nn.Module):
         x = x * F.hardsigmoid(self.excite(torch.relu(self.squeeze(x.mean((2, 3), keepdim=True)))))
         x = torch.sigmoid(self.pixel(x)) * x
         return F.silu(self.last(x.amax((2, 3))))
+
+
+class Products(nn.Module):
+    """Products before and behind an activation, with constants and computed tensors of other shapes; slopes per channel;
+    larger and smaller ones of two tensors."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second, self.third = nn.Conv2d(3, 9, 3, padding=1), nn.Conv2d(9, 9, 1), nn.Conv2d(9, 6, 3)
+        self.slopes, self.behind = nn.PReLU(9), nn.PReLU(6)
+        self.rows, self.pixels = nn.Parameter(torch.randn(6, 1)), nn.Parameter(torch.randn(1, 1, 6, 5))
+
+    def forward(self, x):
+        x = self.slopes(self.first(x))
+        y = torch.relu(self.second(x) * self.rows) + x
+        y = torch.minimum(y * self.pixels, x * x).clamp(-2, 2)
+        y = torch.relu(self.second(y)) * x[:, :1]
+        y = torch.maximum(y, y.amax(3, keepdim=True) * y.mean(2, keepdim=True))
+        return self.behind(torch.clamp(self.third(y), -1, 1))

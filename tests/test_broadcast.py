@@ -3,6 +3,7 @@
 right."""
 
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,12 +13,13 @@ from torch import nn
 
 from firmware_gen.frontend.exported.importer import import_program
 from firmware_gen.frontend.exported.verify import check_program
-from firmware_gen.passes import run_passes
+from firmware_gen.passes import run_passes, split_products
 from firmware_gen.passes.quantise import quantise
 from firmware_gen.targets.calls.target import CallsTarget
 from firmware_gen.targets.descriptor.target import DescriptorTarget
 from hls.config import Config
 
+OPERATIONS = (torch.add, torch.sub, torch.mul, torch.maximum, torch.minimum, F.prelu)
 TARGETS = (DescriptorTarget(), CallsTarget())
 
 
@@ -39,7 +41,7 @@ class Maps(nn.Module):
                 shape = shape[1:]
             constant = torch.randint(-9, 9, shape).float()
         act = self.random.choice([F.relu, lambda y: y, lambda y: y.clamp(-50, 70)])
-        return self.random.choice(["add", "sub", "mul"]), one, constant, self.random.random() < 0.5, act
+        return self.random.choice(OPERATIONS), one, constant, self.random.random() < 0.5, act
 
     def forward(self, x):
         y = F.max_pool2d(x, 1)
@@ -49,8 +51,10 @@ class Maps(nn.Module):
                 other = y[:, :1] if 1 in one else y
                 spatial = [axis for axis in one if axis > 1]
                 other = other.amax(spatial, keepdim=True) if spatial else other.clamp(-8, 8)
+            if op is F.prelu:
+                other, swapped = torch.arange(y.shape[1]) - 2.0, False
             first, second = (other, y) if swapped else (y, other)
-            y = act(getattr(torch, op)(first, second))
+            y = act(op(first, second))
         return y
 
 
@@ -87,6 +91,9 @@ def assert_exact(model, x, config):
     for target in TARGETS:
         program = target.compile(graph, config)
         assert np.array_equal(target.run(program, x.numpy()).output, want)
+    program = TARGETS[0].compile(split_products(graph), replace(config, multiply=False))
+    assert np.array_equal(TARGETS[0].run(program, x.numpy()).output, want)
+    assert not any(job.descriptor.multiply for job in program.jobs)
 
 
 SHAPES = ((1, 8, 6, 5), (2, 3, 4, 4), (1, 5, 1, 7), (2, 6, 5, 1), (1, 1, 3, 4), (1, 11, 1, 1))

@@ -66,6 +66,7 @@ MODELS = {
         (2, 4, 3, 5),
     ),
     "gates": (networks.Gates(), (2, 3, 6, 5)),
+    "products": (networks.Products(), (2, 3, 6, 5)),
     "log softmax": (nn.Sequential(nn.Conv2d(2, 5, 3), nn.LogSoftmax(1), nn.Flatten(), nn.LogSoftmax(1)), (2, 2, 5, 6)),
     "copy": (nn.Flatten(), (1, 3, 4, 5)),
     "residual": (networks.Residual(), (2, 3, 8, 8)),

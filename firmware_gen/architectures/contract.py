@@ -138,11 +138,17 @@ class Gemm:
     headers: Callable[[Any], Mapping[str, str]] = _no_headers
 
 
+def _never(_config: Any) -> bool:
+    return False
+
+
 @dataclass(frozen=True)
 class Graph:
-    """An accelerator, or a CPU, that lowers whole networks by itself; `target` makes what does."""
+    """An accelerator, or a CPU, that lowers whole networks by itself; `target` makes what does. products: whether its
+    layers multiply by a second operand (`ir.Fused`, `ir.Combined`); where they do not, `ir.Product` of the CPU does."""
 
     target: Callable[[], Target]
+    products: Callable[[Any], bool] = _never
 
 
 def _no_masters(_config: Any) -> int:
@@ -325,6 +331,13 @@ class Architecture:
     def level(self) -> str:
         """What it computes: matrix products, or whole networks."""
         return "gemm" if isinstance(self.software, Gemm) else "graph"
+
+    def has_products(self, config: System) -> bool:
+        """Whether layers multiply by a second operand: our own kernels do."""
+        if isinstance(self.software, Gemm):
+            return True
+        with self.own_code():
+            return bool(self.software.products(config))
 
     def own_code(self) -> AbstractContextManager[None]:
         """While functions of the architecture run: what they raise becomes `HeepgenError` with its name."""

@@ -4,13 +4,14 @@ that declares those which work element by element."""
 
 import inspect
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import singledispatch
 
 from firmware_gen import ir
 from firmware_gen.emit.literals import float_literal
 from firmware_gen.memory.network import Layer, Network
-from firmware_gen.operations.tensors import Tensor, image_steps
+from firmware_gen.operations.operation import Operation, elementwise
+from firmware_gen.operations.tensors import Tensor
 from hls.errors import HeepgenError
 
 HEADER = """// SPDX-License-Identifier: Apache-2.0
@@ -51,13 +52,34 @@ def _(node: ir.Softmax, layer: Layer, network: Network, constants: Mapping[str, 
 
 
 @cpu_call.register
-def _(node: ir.Mul, layer: Layer, network: Network, constants: Mapping[str, str]) -> str:
-    tensors = (*layer.sources, layer.target)
-    extent, steps = image_steps(tensors)
-    own = network.graph.constants
-    places = [constants[t.storage] if t.storage in own else _arena(network, t) for t in tensors]
+def _(node: ir.Product | ir.Slopes, layer: Layer, network: Network, constants: Mapping[str, str]) -> str:
+    own, sources = network.graph.constants, list(layer.sources)
+    places = [constants[t.storage] if t.storage in own else _arena(network, t) for t in (*sources, layer.target)]
+    return product_call(node.kernel, elementwise(node, sources, layer.target), places)
+
+
+def product_call(kernel: str, operation: Operation, places: Sequence[str]) -> str:
+    """Of `kernel`, `multiply` or its like, for an elementwise operation on source, aux and target, at `places`."""
+    assert operation.aux, "there are two operands"
+    images, height, width, channels = (
+        operation.images,
+        operation.op.out_height,
+        operation.op.out_width,
+        operation.op.cout,
+    )
+    views = (
+        (operation.source, operation.source_step),
+        (operation.aux, operation.aux_step),
+        (operation.target, operation.target_step),
+    )
+    if operation.flat:
+        extent, steps = (1, 1, 1, operation.flat), [(0, 0, 0, 1)] * 3
+    elif all(view.y == width * view.x for view, _ in views):
+        extent, steps = (images, 1, height * width, channels), [(step, 0, view.x, view.c) for view, step in views]
+    else:
+        extent, steps = (images, height, width, channels), [(step, view.y, view.x, view.c) for view, step in views]
     operands = [f"{place}, {_braced(s)}" for place, s in zip(places, steps, strict=True)]
-    return _text(node.kernel, *operands, _braced(extent))
+    return _text(kernel, *operands, _braced(extent))
 
 
 def _braced(numbers: tuple[int, ...]) -> str:

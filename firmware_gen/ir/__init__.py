@@ -7,9 +7,11 @@ and how (HWC on the accelerator), is the back end's business; here is only what 
 Life of a graph: `importer.import_model` -> `passes.run_passes` -> `quantise.quantise` -> back end.
 
 - Straight from the importer: any node below; weights are float64.
-- After the passes: Conv, Linear, Pool, Scale, Add (activations fused into `act`, additions into `residual`),
+- After the passes: Conv, Linear, Pool, Scale, Expand, Add, Mul, PReLU, Maximum (activations fused into `act`, sums and
+  products into `residual`),
   plus what could not be fused: Activate, Pad, Slice, Concat, Shuffle, PixelShuffle, Upsample, Reshape, Permute; and
-  what the CPU computes: Softmax, Sigmoid, Tanh, Mul. BatchNorm and Identity are gone.
+  what the CPU computes: Softmax, Sigmoid, Tanh; Product and Slopes where the hardware only adds. BatchNorm and
+  Identity are gone.
 - After quantisation: Conv and Linear hold int8 `weight`, float32 `scale` and `bias` per output channel; Scale
   holds float32 `scale` and `bias`.
 

@@ -101,15 +101,36 @@ class Softmax(OnCpu):
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Mul(OnCpu):
-    """inputs[0] * inputs[1], element by element. The second has the first's shape, or 1 instead of its channels, or 1
-    instead of every dimension of space: a gate. kernel(a, steps, b, steps, out, steps, images, pixels, channels)."""
+class Product(OnCpu):
+    """`Mul`, where the hardware has no multiplying operand. kernel(a, steps, b, steps, out, steps, extent)."""
 
-    why = "a product of computed tensors: what the array multiplies by are weights"
+    why = "a product of computed tensors, and multiply is off"
     kernel = "multiply"
+
+    @property
+    def op(self) -> str:
+        return "Mul"
 
     def evaluate(self, *inputs: Tensor) -> Tensor:
         return inputs[0] * inputs[1]
+
+    def layout(self, shape: Shape) -> Layout:
+        return Layout.ANY
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Slopes(OnCpu):
+    """`PReLU`, where the hardware has no multiplying operand. kernel as that of `Product`."""
+
+    why = "a slope for every channel, and multiply is off"
+    kernel = "multiply_negative"
+
+    @property
+    def op(self) -> str:
+        return "PReLU"
+
+    def evaluate(self, *inputs: Tensor) -> Tensor:
+        return inputs[0].where(~inputs[0].signbit(), inputs[0] * inputs[1])
 
     def layout(self, shape: Shape) -> Layout:
         return Layout.ANY

@@ -138,6 +138,30 @@ class Expand(Fused):
 class Add(Combined):
     """y = act(a + b); both may be the same tensor. Equals a 1x1 pooling of a with b as residual."""
 
+    combine = "add"
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Mul(Combined):
+    """y = act(a * b); both may be the same tensor."""
+
+    combine = "multiply"
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class PReLU(Combined):
+    """y = act(a * b where the sign of a is set, else a)."""
+
+    combine = "negative"
+    commutes = False
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Maximum(Combined):
+    """y = act(max(a, b)), NaN where one of them is."""
+
+    combine = "maximum"
+
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Activate(Activated):

@@ -65,7 +65,7 @@ class Node:
 
     @property
     def residual_input(self) -> str | None:
-        """Name of the value that is added to what the node computes, None without one."""
+        """Name of the value that what the node computes is combined with, None without one."""
         return None
 
     @property
@@ -108,10 +108,16 @@ class Activated(Node):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Combined(Activated):
-    """y = act(inputs[0] op inputs[1]), where no producer could take the operation. inputs[0] has the output's shape;
-    inputs[1], which may be a constant, has as many dimensions, and may have 1 in any that the output has more in."""
+    """y = act(a combined with b), where no producer could do it. inputs[0], a, has the output's shape; inputs[1], b,
+    which may be a constant, has as many dimensions, and may have 1 in any that the output has more in.
+
+    combine: "add", "multiply", "negative" (a * b where the sign of a is set, else a) or "maximum". commutes: whether b
+    may take the place of a.
+    """
 
     in_place = True
+    combine: ClassVar[str]
+    commutes: ClassVar[bool] = True
 
     def layout(self, shape: Shape) -> Layout:
         return Layout.ANY
@@ -121,11 +127,13 @@ class Combined(Activated):
 class Fused(Activated):
     """A node with the accelerator's epilogue.
 
-    residual: "none", or how a second input `inputs[1]`, as that of `Combined`, is added:
-    "before_act" is y = act(v + r), "after_act" is y = act(v) + r; one float32 addition, the last of v's.
+    residual: "none", or when a second input `inputs[1]`, as that of `Combined`, meets what the node computes:
+    "before_act" is y = act(v + r), "after_act" is y = act(v) + r; one float32 addition, the last of v's. With another
+    `combine` than "add" it is "multiply" or "negative", one product.
     """
 
     residual: str = "none"
+    combine: str = "add"
 
     @property
     def residual_input(self) -> str | None:

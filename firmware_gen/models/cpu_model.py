@@ -114,11 +114,17 @@ def tanh_model(x: np.ndarray) -> np.ndarray:
         return canonical_float(np.where(size < _F(0.625), small, large))
 
 
-@_twin(ir.Mul)
+@_twin(ir.Product)
 def multiply_model(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """heepstor::multiply on float32 of matching shapes."""
     with np.errstate(all="ignore"):
         return canonical_float(np.asarray(x, _F) * np.asarray(y, _F))
+
+
+@_twin(ir.Slopes)
+def multiply_negative_model(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """heepstor::multiply_negative on float32 of matching shapes."""
+    return np.where(np.signbit(x), multiply_model(x, y), x)
 
 
 @cpu_operator.register
@@ -219,13 +225,28 @@ def activate_model(act: Activation, x: np.ndarray) -> np.ndarray:
         return np.where(y >= _F(act.high), _F(act.high), y)
 
 
-def finish_model(act: Activation, residual: str, y: np.ndarray, aux: np.ndarray | None) -> np.ndarray:
-    """The end of every kernel: activation, and the residual `aux` before or after it."""
+def combine_model(combine: str, y: np.ndarray, aux: np.ndarray) -> np.ndarray:
+    """kernels::combined on float32."""
     with np.errstate(all="ignore"):
-        if residual == "before_act":
-            y = canonical_float(y + aux)
-        y = activate_model(act, y)
-        return canonical_float(y + aux) if residual == "after_act" else y
+        match combine:
+            case "multiply":
+                return multiply_model(y, aux)
+            case "negative":
+                return multiply_negative_model(y, aux)
+            case "maximum":
+                return np.where((aux > y) | np.isnan(aux), aux, y)
+        return canonical_float(y + aux)
+
+
+def finish_model(
+    act: Activation, residual: str, y: np.ndarray, aux: np.ndarray | None, combine: str = "add"
+) -> np.ndarray:
+    """The end of every kernel: activation, and the second operand `aux` before or after it."""
+    if aux is None or residual == "none":
+        return activate_model(act, y)
+    if residual == "before_act":
+        return activate_model(act, combine_model(combine, y, aux))
+    return combine_model(combine, activate_model(act, y), aux)
 
 
 def channels_first(op: Windowed, channel_stride: int) -> bool:
@@ -259,7 +280,7 @@ def window_model(op: Windowed, x: np.ndarray, first_channels: bool, aux: np.ndar
     with np.errstate(all="ignore"):
         y = canonical_float(canonical_float(acc.view(_F) * scale) + bias)
     y = y.reshape(-1, op.out_height, op.out_width)
-    return finish_model(op.act, op.residual, y, aux)
+    return finish_model(op.act, op.residual, y, aux, op.combine)
 
 
 def _tap(op: Windowed, ky: int, kx: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -287,4 +308,4 @@ def _pool_model(op: Windowed, x: np.ndarray, aux: np.ndarray | None) -> np.ndarr
             else:
                 acc = np.where(inside, canonical_float(acc + value), acc)
         y = acc if op.maximum else canonical_float(acc * _F(op.scale))
-    return finish_model(op.act, op.residual, y, aux)
+    return finish_model(op.act, op.residual, y, aux, op.combine)

@@ -160,7 +160,7 @@ def _keeps_rows(graph: ir.Graph) -> bool:
         if isinstance(node, ir.Expand) and graph.in_shape(node)[0] != shape[0]:
             return False
         if len(shape) == 1:  # one number for every row, or features
-            one_each = isinstance(node, ir.Reshape | ir.Add | ir.Mul) or node.is_uniform
+            one_each = isinstance(node, ir.Reshape | ir.Combined | ir.Product | ir.Slopes) or node.is_uniform
             if shape[0] != batch or not one_each:
                 return False
         elif shape[0] % batch or (isinstance(node, ir.Permute) and node.dims[0] != 0):

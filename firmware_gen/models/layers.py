@@ -42,8 +42,8 @@ class Layer(nn.Module, ABC):
                 return _epilogue(node, self.accumulate(x), inputs[-1])
             case ir.Activate():
                 return node.act.evaluate(x)
-            case ir.Add():
-                return node.act.evaluate(x + inputs[1])
+            case ir.Combined():
+                return node.act.evaluate(_combined(node.combine, x, inputs[1]))
             case ir.Concat():
                 return torch.cat(inputs, dim=node.axis_of(tuple(x.shape)))
             case ir.Upsample():
@@ -199,9 +199,20 @@ def _times_scale(weight: torch.Tensor, scale: torch.Tensor, dtype: torch.dtype) 
 
 def _epilogue(node: ir.Fused, x: torch.Tensor, residual: torch.Tensor) -> torch.Tensor:
     if node.residual == "before_act":
-        x = x + residual
+        x = _combined(node.combine, x, residual)
     x = node.act.evaluate(x)
-    return x + residual if node.residual == "after_act" else x
+    return _combined(node.combine, x, residual) if node.residual == "after_act" else x
+
+
+def _combined(combine: str, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    match combine:
+        case "multiply":
+            return x * y
+        case "negative":
+            return F.relu(x) - F.relu(-x) * y
+        case "maximum":
+            return torch.maximum(x, y)
+    return x + y
 
 
 def _scaled(x: torch.Tensor, scale: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:

@@ -55,19 +55,16 @@ def operations_of(node: ir.Node, sources: list[Tensor], target: Tensor) -> list[
 
 
 @operations_of.register
-def _(node: ir.Activate | ir.Reshape | ir.Add, sources: list[Tensor], target: Tensor) -> list[Operation]:
-    return [_elementwise(node, sources, target)]
-
-
-@operations_of.register
-def _(node: ir.Expand, sources: list[Tensor], target: Tensor) -> list[Operation]:
-    return [_elementwise(node, sources, target)]
+def _(
+    node: ir.Activate | ir.Reshape | ir.Combined | ir.Expand, sources: list[Tensor], target: Tensor
+) -> list[Operation]:
+    return [elementwise(node, sources, target)]
 
 
 @operations_of.register
 def _(node: ir.Permute, sources: list[Tensor], target: Tensor) -> list[Operation]:
     channels_last = replace(target, shape=sources[0].shape, channels_last=ir.chw(sources[0].shape[1:]))
-    return [_elementwise(node, sources, channels_last)]
+    return [elementwise(node, sources, channels_last)]
 
 
 @operations_of.register
@@ -133,23 +130,30 @@ def _map_operations(
     node: ir.Scale | ir.Conv | ir.Pool | ir.Pad, sources: list[Tensor], target: Tensor, out_shape: ir.Shape
 ) -> list[Operation]:
     """What a node on maps does, or that of its outputs which have this shape."""
-    residual = node.residual if isinstance(node, ir.Fused) else "none"
+    residual, combine = _second_operand(node)
     aux = sources[1] if residual != "none" else None
     result = []
     for op, rectangle, channels in windowed_ops(node, sources[0].shape, out_shape):
-        whole = _map_operation(replace(op, residual=residual), sources[0], target, aux)
+        whole = _map_operation(replace(op, residual=residual, combine=combine), sources[0], target, aux)
         result.append(replace(whole.storing(c=channels), rectangle=rectangle))
     return result
 
 
-def _elementwise(node: ir.Node, sources: list[Tensor], target: Tensor) -> Operation:
-    """act(a) or act(a + b), of any shapes, copying between layouts where they differ."""
+def _second_operand(node: ir.Node) -> tuple[str, str]:
+    """When and how a node combines what it computes with its second input, as in `ir.Fused`."""
+    if isinstance(node, ir.Combined):
+        return "before_act", node.combine
+    return (node.residual, node.combine) if isinstance(node, ir.Fused) else ("none", "add")
+
+
+def elementwise(node: ir.Node, sources: list[Tensor], target: Tensor) -> Operation:
+    """act(a), or act(a combined with b), of any shapes, copying between layouts where they differ."""
     aux = sources[1] if len(sources) > 1 else None
     act = node.act if isinstance(node, ir.Activated) else ir.IDENTITY
-    residual = node.residual if isinstance(node, ir.Fused) else "before_act" if aux else "none"
+    residual, combine = _second_operand(node)
 
     def copy(shape: Map) -> Windowed:
-        return replace(copy_window(shape), act=act, residual=residual)
+        return replace(copy_window(shape), act=act, residual=residual, combine=combine)
 
     every = [*sources, target]
     same = all(t.channels_last == target.channels_last for t in every)
@@ -210,7 +214,9 @@ def _vector_operation(
         if isinstance(node, ir.Linear)
         else scale_window(node, (inputs, 1, source.size // inputs), source.channels_last)
     )
-    return _row_operation(replace(op, residual=node.residual), source, target, aux, inputs, outputs)
+    return _row_operation(
+        replace(op, residual=node.residual, combine=node.combine), source, target, aux, inputs, outputs
+    )
 
 
 @operations_of.register

@@ -4,9 +4,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, replace
-from typing import TypeAlias
 
 import numpy as np
 
@@ -125,33 +124,6 @@ def operand_view(tensor: Tensor, whole: ir.Shape, shape: tuple[int, int, int] | 
     c, y, x = (own == all_ for own, all_ in zip(inner, shape or ir.chw(whole[1:]), strict=True))
     several = tensor.size > math.prod(inner)
     return View(view.base, view.c * c, view.x * x, view.y * y), image * several
-
-
-Counts: TypeAlias = tuple[int, int, int, int]
-"""Of images, rows, columns and channels."""
-
-
-def image_steps(tensors: Sequence[Tensor]) -> tuple[Counts, list[Counts]]:
-    """Images, rows, columns and channels of the last of some maps (N, C, H, W) or vectors, and the words from one to
-    the next of each in all of them; 0 along what a tensor has one of, and the last several. What lies alike is taken
-    together."""
-    whole = tensors[-1]
-    alike = len({(t.shape, t.channels_last) for t in tensors}) == 1 and not any(t.pitch for t in tensors)
-    if alike:
-        return (1, 1, 1, whole.size), [(0, 0, 0, 1)] * len(tensors)
-    maps = [replace(t, shape=_as_maps(t.shape)) for t in tensors]
-    images, channels, height, width = maps[-1].shape
-    views = [operand_view(t, maps[-1].shape) for t in maps]
-    steps = [(image, view.y, view.x, view.c) for view, image in views]
-    if all(view.y == width * view.x for view, _ in views):
-        return (images, 1, height * width, channels), [
-            (image, 0, column, channel) for image, _, column, channel in steps
-        ]
-    return (images, height, width, channels), steps
-
-
-def _as_maps(shape: ir.Shape) -> ir.Shape:
-    return shape if len(shape) == 4 else (*(1,) * (2 - len(shape)), *shape, 1, 1)
 
 
 def lay_out(

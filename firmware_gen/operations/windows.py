@@ -26,7 +26,8 @@ class Windowed:
     """One image of any accelerated operator. `bottom` and `right` padding follow from the output size.
 
     weight: int8 (groups, cout, kh, kw, channels per group), diagonal: (channels, kh, kw), or None for ones.
-    scale, bias: float32 (groups, cout), or two floats for all channels. residual: as in `ir.Fused`.
+    scale, bias: float32 (groups, cout), or two floats for all channels. residual, combine: as in `ir.Fused`;
+    of a copy combine may be "maximum", with the residual before the activation.
     """
 
     channels: int
@@ -49,6 +50,7 @@ class Windowed:
     pad_value: float = 0.0
     act: ir.Activation = ir.IDENTITY
     residual: str = "none"
+    combine: str = "add"
 
 
 Share: TypeAlias = tuple[Windowed, Rectangle | None, tuple[int, int]]

@@ -7,6 +7,7 @@ from firmware_gen.passes.cleanup import drop_dead, drop_identities, merge_concat
 from firmware_gen.passes.fuse import fuse_activations
 from firmware_gen.passes.pads import merge_pads
 from firmware_gen.passes.permutes import find_shuffles, merge_permutes, raise_permutes
+from firmware_gen.passes.products import split_products
 from firmware_gen.passes.reshapes import find_maps, merge_reshapes, sink_reshapes
 from firmware_gen.passes.residual import fuse_residuals
 from firmware_gen.passes.slices import merge_slices
@@ -71,4 +72,5 @@ __all__ = [
     "raise_permutes",
     "run_passes",
     "sink_reshapes",
+    "split_products",
 ]

@@ -18,14 +18,29 @@ inline float activated(const Activation& a, float y) {
   return clamped(a, y);
 }
 
-/** Activation, and the residual before or after it. */
-inline float finished(const Activation& a, Add residual, float y, const float* aux) {
-  switch (residual) {
-    case Add::none: return activated(a, y);
-    case Add::before_activation: return activated(a, y + *aux);
-    case Add::after_activation: break;
+/** y and the second operand, without an activation. */
+inline float combined(Add how, float y, float aux) {
+  switch (how) {
+    case Add::none: return y;
+    case Add::before_activation:
+    case Add::after_activation: return y + aux;
+    case Add::factor_before_activation:
+    case Add::factor_after_activation: return y * aux;
+    case Add::slope_before_activation:
+    case Add::slope_after_activation: return __builtin_signbit(y) ? y * aux : y;
+    case Add::maximum_before_activation: return aux > y || !(aux == aux) ? aux : y;
   }
-  return activated(a, y) + *aux;
+  return y;
+}
+
+/** Activation, and the second operand before or after it. */
+inline float finished(const Activation& a, Add residual, float y, const float* aux) {
+  if (residual == Add::none) return activated(a, y);
+  if (residual == Add::before_activation) return activated(a, y + *aux);
+  if (residual == Add::after_activation) return activated(a, y) + *aux;
+  if (residual == Add::factor_after_activation || residual == Add::slope_after_activation)
+    return combined(residual, activated(a, y), *aux);
+  return activated(a, combined(residual, y, *aux));
 }
 
 }  // namespace kernels

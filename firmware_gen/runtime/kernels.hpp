@@ -13,8 +13,20 @@ struct Activation {
   float slope, low, high;
 };
 
-/** Where a residual is added, if there is one. */
-enum class Add : uint8_t { none, before_activation, after_activation };
+/**
+ * Where a second operand is added, if there is one; or is the factor of what the kernel computes, or of what is negative
+ * of it, or the other one of a maximum.
+ */
+enum class Add : uint8_t {
+  none,
+  before_activation,
+  after_activation,
+  factor_before_activation,
+  factor_after_activation,
+  slope_before_activation,
+  slope_after_activation,
+  maximum_before_activation
+};
 
 /** One step through a feature map, in words. */
 struct Strides {

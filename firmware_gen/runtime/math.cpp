@@ -17,6 +17,23 @@ void multiply_row(const float* x, const float* y, float* z, uint32_t count) {
   for (; i < count; ++i) z[i] = x[i] * y[i];
 }
 
+/** Calls f(x, y, z) with the first channels of every pixel of a, b and out. */
+template <class Function>
+inline void each_pixel(const float* a, Steps a_steps, const float* b, Steps b_steps, float* out, Steps out_steps,
+                       Extent extent, const Function& f) {
+  for (uint32_t image = 0; image < extent.images; ++image) {
+    for (uint32_t row = 0; row < extent.rows; ++row) {
+      const float* x = a + image * a_steps.image + row * a_steps.row;
+      const float* y = b + image * b_steps.image + row * b_steps.row;
+      float* z = out + image * out_steps.image + row * out_steps.row;
+      for (uint32_t column = 0; column < extent.columns; ++column) {
+        f(x, y, z);
+        x += a_steps.column, y += b_steps.column, z += out_steps.column;
+      }
+    }
+  }
+}
+
 float from_bits(uint32_t bits) {
   float value;
   __builtin_memcpy(&value, &bits, sizeof value);
@@ -203,22 +220,24 @@ void log_softmax(const float* in, float* out, uint32_t rows, uint32_t count, uin
 
 void multiply(const float* a, Steps a_steps, const float* b, Steps b_steps, float* out, Steps out_steps,
               Extent extent) {
-  const bool dense = a_steps.channel == 1 && b_steps.channel == 1 && out_steps.channel == 1;
-  for (uint32_t image = 0; image < extent.images; ++image) {
-    for (uint32_t row = 0; row < extent.rows; ++row) {
-      const float* x = a + image * a_steps.image + row * a_steps.row;
-      const float* y = b + image * b_steps.image + row * b_steps.row;
-      float* z = out + image * out_steps.image + row * out_steps.row;
-      for (uint32_t column = 0; column < extent.columns; ++column) {
-        if (dense)
-          multiply_row(x, y, z, extent.channels);
-        else
-          for (uint32_t c = 0; c < extent.channels; ++c)
-            z[c * out_steps.channel] = x[c * a_steps.channel] * y[c * b_steps.channel];
-        x += a_steps.column, y += b_steps.column, z += out_steps.column;
-      }
+  if (a_steps.channel == 1 && b_steps.channel == 1 && out_steps.channel == 1)
+    each_pixel(a, a_steps, b, b_steps, out, out_steps, extent,
+               [&](const float* x, const float* y, float* z) { multiply_row(x, y, z, extent.channels); });
+  else
+    each_pixel(a, a_steps, b, b_steps, out, out_steps, extent, [&](const float* x, const float* y, float* z) {
+      for (uint32_t c = 0; c < extent.channels; ++c)
+        z[c * out_steps.channel] = x[c * a_steps.channel] * y[c * b_steps.channel];
+    });
+}
+
+void multiply_negative(const float* a, Steps a_steps, const float* b, Steps b_steps, float* out, Steps out_steps,
+                       Extent extent) {
+  each_pixel(a, a_steps, b, b_steps, out, out_steps, extent, [&](const float* x, const float* y, float* z) {
+    for (uint32_t c = 0; c < extent.channels; ++c) {
+      const float value = x[c * a_steps.channel];
+      z[c * out_steps.channel] = __builtin_signbit(value) ? value * y[c * b_steps.channel] : value;
     }
-  }
+  });
 }
 
 void sigmoid(const float* in, float* out, uint32_t count) {

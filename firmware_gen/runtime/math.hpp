@@ -43,6 +43,10 @@ struct Steps {
 void multiply(const float* a, Steps a_steps, const float* b, Steps b_steps, float* out, Steps out_steps,
               Extent extent);
 
+/** out = a * b where the sign of a is set, else a. */
+void multiply_negative(const float* a, Steps a_steps, const float* b, Steps b_steps, float* out, Steps out_steps,
+                       Extent extent);
+
 /** out[i] = f(in[i]), for the function f of a table of the function unit, bit for bit what that computes. */
 void apply_table(const float* in, float* out, uint32_t count, const uint32_t* table);
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from firmware_gen.frontend.exported.importer import Importer
 
-from firmware_gen.frontend.aten.arithmetic import scale_fields
+from firmware_gen.frontend.aten.arithmetic import emit_combined, scale_fields
 from firmware_gen.frontend.aten.registry import channel_dim, elementwise, float32, handles, plain_name
 from firmware_gen.frontend.aten.shapes import permuted
 
@@ -42,12 +42,31 @@ def _clamp(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
 
 @handles("maximum", "minimum", reads="self other")
 def _maximum(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
-    return clamp_by(imp, node, a, "low" if plain_name(node) == "maximum" else "high")
+    return emit_extremum(imp, node, a, plain_name(node) == "maximum")
 
 
-def clamp_by(imp: Importer, node: fx.Node, a: dict[str, Any], bound: str) -> str:
+def emit_extremum(imp: Importer, node: fx.Node, a: dict[str, Any], maximum: bool) -> str:
+    """The larger one of two operands, or by their negatives the smaller one; a clamp where one of them is a number."""
     source, other = (a["self"], a["other"]) if isinstance(a["self"], str) else (a["other"], a["self"])
-    return _emit_clamp(imp, node, source, **{bound: other})
+    if not isinstance(other, str) and _is_number(other):
+        return _emit_clamp(imp, node, source, **{"low" if maximum else "high": other})
+    if not isinstance(other, str):
+        other = imp.weight(node, other, "constant operand")
+    if maximum:
+        return emit_combined(imp, node, ir.Maximum, source, other)
+    source, other = _negative(imp, node, source), _negative(imp, node, other)
+    largest = emit_combined(imp, node, ir.Maximum, source, other, emit=imp.step)
+    return imp.emit(node, ir.Scale, largest, **scale_fields(imp, largest, -1.0))
+
+
+def _is_number(constant: torch.Tensor | float) -> bool:
+    return not isinstance(constant, torch.Tensor) or bool((constant == constant.flatten()[:1]).all())
+
+
+def _negative(imp: Importer, node: fx.Node, operand: Any) -> Any:
+    if not isinstance(operand, str):
+        return -operand
+    return imp.step(node, ir.Scale, operand, shape=imp.shape(operand), **scale_fields(imp, operand, -1.0))
 
 
 @handles("threshold", reads="self threshold value")
@@ -87,7 +106,9 @@ def _leaky_relu(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
 def _prelu(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
     slope = imp.weight(node, a["weight"], "weight")
     if slope.size != 1:
-        raise imp.refuse(node, f"num_parameters={slope.size}; one slope for all channels is supported")
+        rank = len(imp.shape(a["self"]))
+        shape = [slope.size if axis == channel_dim(rank) else 1 for axis in range(rank)]
+        return emit_combined(imp, node, ir.PReLU, a["self"], slope.reshape(shape))
     return _emit_leaky(imp, node, a["self"], slope.item(), "weight")
 
 

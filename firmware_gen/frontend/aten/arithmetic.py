@@ -52,9 +52,19 @@ def _mul(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
     return _emit_affine(imp, node, source, constant, lambda c: (c, 0.0))
 
 
-def emit_combined(imp: Importer, node: fx.Node, kind: type[ir.Node], first: str, second: str | np.ndarray) -> str:
+def emit_combined(
+    imp: Importer,
+    node: fx.Node,
+    kind: type[ir.Combined],
+    first: str,
+    second: str | np.ndarray,
+    emit: Callable[..., str] | None = None,
+) -> str:
     """Two operands whose shapes go together, as PyTorch says, the second one computed or a constant. The IR's first
-    operand has all of the shape: one that is repeated is expanded before, where the other is repeated too."""
+    operand has all of the shape: one that is repeated is expanded before, where the other is repeated too.
+
+    emit: `Importer.step`, for what is computed on the way to the node's result.
+    """
     shape = tuple(node.meta["val"].shape)
     shapes = [operand.shape if isinstance(operand, np.ndarray) else imp.shape(operand) for operand in (first, second)]
     if len(shape) > 4 and len(set(shapes)) > 1:
@@ -62,11 +72,11 @@ def emit_combined(imp: Importer, node: fx.Node, kind: type[ir.Node], first: str,
             node, f"its operands have shapes {shapes[0]} and {shapes[1]}; up to four dimensions are supported"
         )
     operands = [_with_rank(imp, node, operand, len(shape)) for operand in (first, second)]
-    if imp.shape(operands[0]) != shape and imp.shape(operands[1]) == shape and isinstance(second, str):
+    if imp.shape(operands[0]) != shape == imp.shape(operands[1]) and isinstance(second, str) and kind.commutes:
         operands.reverse()
     if imp.shape(operands[0]) != shape:
         operands[0] = imp.step(node, ir.Expand, operands[0], shape=shape)
-    return imp.emit(node, kind, *operands)
+    return emit(node, kind, *operands, shape=shape) if emit else imp.emit(node, kind, *operands)
 
 
 def _with_rank(imp: Importer, node: fx.Node, operand: str | np.ndarray, rank: int) -> str:

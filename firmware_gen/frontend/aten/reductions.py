@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from firmware_gen.frontend.exported.importer import Importer
 
-from firmware_gen.frontend.aten.activations import clamp_by
+from firmware_gen.frontend.aten.activations import emit_extremum
 from firmware_gen.frontend.aten.arithmetic import scale_fields
 from firmware_gen.frontend.aten.registry import handles, plain_name, schema
 from firmware_gen.frontend.aten.shapes import permuted

@@ -277,7 +277,7 @@ def _rounding(node: ir.Node, inputs: list[torch.Tensor], output: torch.Tensor) -
             reached += x[0] / math.sqrt(max(node.eps, 1e-6))
         case ir.Softmax():
             terms = inputs[0].shape[node.axis]
-        case ir.Mul():
+        case ir.Mul() | ir.PReLU():
             reached += x[0] * x[1]
     return (terms + OPERATIONS) * reached
 

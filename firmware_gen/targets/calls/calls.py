@@ -27,11 +27,16 @@ PRODUCT = "product"
 """The kernel of a convolution or Linear layer that the accelerator multiplies."""
 
 
+FACTORS = {"multiply": ir.Product.kernel, "negative": ir.Slopes.kernel}
+"""Kernels of copies whose second operand is a factor, by `Windowed.combine`."""
+
+
 @dataclass(frozen=True)
 class Call:
     """One kernel call, for every image of the batch. `constants` names the arrays it reads, by kind.
 
-    kernel: product, dense, depthwise, max_pool, average_pool, activate. on_driver: the accelerator's driver has it.
+    kernel: product, dense, depthwise, max_pool, average_pool, activate, one of FACTORS. on_driver: the accelerator's
+    driver has it.
     """
 
     layer: str
@@ -127,10 +132,12 @@ def _calls(
 
 def _call(layer: str, operation: Operation, product: Product | None) -> Call:
     """The kernel call of an operation; a rectangle of its outputs becomes a smaller window."""
-    own = product.kernels if product else {}
+    op, target, aux = operation.op, operation.target, operation.aux
+    own = product.kernels if product and op.combine == "add" else {}  # drivers know of sums
+    if op.combine in FACTORS and _is_copy(op):
+        return Call(layer, FACTORS[op.combine], operation)
     if operation.flat:
         return Call(layer, "activate", operation, on_driver="activate" in own)
-    op, target, aux = operation.op, operation.target, operation.aux
     if operation.rectangle:
         (top, bottom), (left, right) = operation.rectangle
         op = replace(
@@ -147,6 +154,12 @@ def _call(layer: str, operation: Operation, product: Product | None) -> Call:
         kernel = PRODUCT
     whole = replace(operation, op=op, target=target, aux=aux, rectangle=None)
     return Call(layer, kernel, whole, on_driver=kernel in own)
+
+
+def _is_copy(op: Windowed) -> bool:
+    """Whether nothing but the second operand changes what is read."""
+    pixel = op.kernel == op.stride == (1, 1) and (op.height, op.width) == (op.out_height, op.out_width)
+    return pixel and _kernel(op) == "max_pool" and op.act == ir.IDENTITY
 
 
 def _kernel(op: Windowed) -> str:

@@ -10,14 +10,14 @@ import numpy as np
 from firmware_gen import ir
 from firmware_gen.emit import codegen
 from firmware_gen.emit.codegen import Half, Mode, identifier, layer_text, runtime
-from firmware_gen.emit.cpu_calls import cpu_call
+from firmware_gen.emit.cpu_calls import cpu_call, product_call
 from firmware_gen.emit.literals import float_literal
 from firmware_gen.memory.network import Layer
 from firmware_gen.models.image import Sample
 from firmware_gen.operations.tensors import View
 from firmware_gen.operations.windows import Windowed
 from firmware_gen.targets.calls import model
-from firmware_gen.targets.calls.calls import PRODUCT, Call, CallProgram, software_calls
+from firmware_gen.targets.calls.calls import FACTORS, PRODUCT, Call, CallProgram, software_calls
 from firmware_gen.targets.calls.product import CHUNK, GATHERED_ROWS, GATHERED_WORDS, Product
 
 NO_PROFILE: dict[str, Any] = {"offset": None, "words": [], "records": 0}
@@ -121,11 +121,12 @@ def call_texts(program: CallProgram, mode: Mode) -> list[dict[str, Any]]:
     places = mode.places()
     calls = []
     for index, call in enumerate(program.calls):
-        window_name = None if call.operation.flat else f"k{index}_{identifier(call.layer)}"
+        whole = call.kernel in FACTORS.values()  # of all images at once
+        window_name = None if whole or call.operation.flat else f"k{index}_{identifier(call.layer)}"
         calls.append(
             {
                 "layer": call.layer,
-                "images": call.operation.images,
+                "images": 1 if whole else call.operation.images,
                 "window": _window(call) if window_name else None,
                 "window_name": window_name,
                 "text": _call_text(call, program, places, window_name),
@@ -157,10 +158,19 @@ def _activation(act: ir.Activation) -> str:
 
 
 _ADD = {
-    "none": "kernels::Add::none",
-    "before_act": "kernels::Add::before_activation",
-    "after_act": "kernels::Add::after_activation",
+    ("none", "add"): "none",
+    ("before_act", "add"): "before_activation",
+    ("after_act", "add"): "after_activation",
+    ("before_act", "multiply"): "factor_before_activation",
+    ("after_act", "multiply"): "factor_after_activation",
+    ("before_act", "negative"): "slope_before_activation",
+    ("after_act", "negative"): "slope_after_activation",
+    ("before_act", "maximum"): "maximum_before_activation",
 }
+
+
+def _add(op: Windowed) -> str:
+    return f"kernels::Add::{_ADD[op.residual, op.combine]}"
 
 
 def _window(call: Call) -> str:
@@ -183,21 +193,25 @@ def _window(call: Call) -> str:
         op.cout,
     ]
     first = "true" if call.channels_first else "false"
-    return "{" + ", ".join([*map(str, numbers), *strides, _activation(op.act), _ADD[op.residual], first]) + "}"
+    return "{" + ", ".join([*map(str, numbers), *strides, _activation(op.act), _add(op), first]) + "}"
 
 
 def _call_text(call: Call, program: CallProgram, constants: dict[str, str], window: str | None) -> str:
     operation = call.operation
+    whole = operation.images == 1 or call.kernel in FACTORS.values()
     places = [
-        _place(program, constants, view, step if operation.images > 1 else 0)
+        _place(program, constants, view, 0 if whole else step)
         for view, step in (
             (operation.source, operation.source_step),
             (operation.aux, operation.aux_step),
             (operation.target, operation.target_step),
         )
     ]
+    if call.kernel in FACTORS.values():
+        source, aux, target = places
+        return product_call(call.kernel, operation, (source, aux, target))
     if call.kernel == "activate":
-        arguments = [_activation(call.op.act), _ADD[call.op.residual], str(operation.flat), *places]
+        arguments = [_activation(call.op.act), _add(call.op), str(operation.flat), *places]
         return f"{_function(call)}({', '.join(arguments)});"
     assert window is not None
     arguments = [window]

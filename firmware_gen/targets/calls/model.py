@@ -111,5 +111,5 @@ def _computed(program: CallProgram, call: Call, x: np.ndarray, aux: np.ndarray |
         y: np.ndarray = program.product.kernels[call.kernel](op, x, call.channels_first, aux)
         return y
     if call.operation.flat:
-        return finish_model(op.act, op.residual, x, aux)
+        return finish_model(op.act, op.residual, x, aux, op.combine)
     return window_model(op, x, call.channels_first, aux)

@@ -97,4 +97,4 @@ def product_model(
     scale, bias = (np.asarray(v, _F).reshape(op.groups, op.cout, 1) for v in (op.scale, op.bias))
     with np.errstate(all="ignore"):
         y = canonical_float(canonical_float(sums * scale) + bias)
-    return finish_model(op.act, op.residual, y.reshape(-1, op.out_height, op.out_width), aux)
+    return finish_model(op.act, op.residual, y.reshape(-1, op.out_height, op.out_width), aux, op.combine)

@@ -22,5 +22,7 @@ def _target() -> Target:
 
 
 ARCHITECTURE = Architecture(
-    summary="plain C++ kernels on the CPU, without an accelerator", config=CpuConfig, software=Graph(_target)
+    summary="plain C++ kernels on the CPU, without an accelerator",
+    config=CpuConfig,
+    software=Graph(_target, products=lambda config: True),
 )

@@ -11,6 +11,9 @@ from firmware_gen.operations.placement import ARRAY, CPU, MEMORY, Placement
 from firmware_gen.operations.tensors import shares_storage
 from hls.errors import HeepgenError
 
+VERBS = {"add": "adds", "multiply": "times", "negative": "where negative, times"}
+"""What a layer does with its second operand, by `ir.Fused.combine`."""
+
 
 def explain(graph: ir.Graph, imported: ir.Graph | None = None) -> list[Placement]:
     """`placement.explain` for this architecture."""
@@ -34,7 +37,7 @@ def _(node: ir.Fused, graph: ir.Graph) -> tuple[str, str]:
 
 
 @place_of.register
-def _(node: ir.Add, graph: ir.Graph) -> tuple[str, str]:
+def _(node: ir.Combined, graph: ir.Graph) -> tuple[str, str]:
     return ARRAY, f"own pass: {_why_not_fused(graph, node)}" + _with(node.act)
 
 
@@ -148,7 +151,9 @@ def _epilogue(graph: ir.Graph, node: ir.Fused) -> list[str]:
         source, constant = graph.producer(node.inputs[1]), node.inputs[1] in graph.constants
         order = "before" if node.residual == "before_act" else "after"
         when = "" if node.act == ir.IDENTITY else f" {order} {node.act}"
-        notes.append(f"adds {source.name if source else 'a constant' if constant else 'the input'}{when}")
+        notes.append(
+            f"{VERBS[node.combine]} {source.name if source else 'a constant' if constant else 'the input'}{when}"
+        )
     if node.act != ir.IDENTITY:
         notes.append(f"{node.act} on the way out")
     return notes
@@ -158,7 +163,9 @@ def _with(act: ir.Activation) -> str:
     return "" if act == ir.IDENTITY else f"; {act} on the way out"
 
 
-def _why_not_fused(graph: ir.Graph, node: ir.Add) -> str:
+def _why_not_fused(graph: ir.Graph, node: ir.Combined) -> str:
+    if isinstance(node, ir.Maximum):
+        return "accumulators begin with one operand, the other streams"
     if node.inputs[0] == node.inputs[1]:
         return "both operands are the same"
     producers = [graph.producer(v) for v in node.inputs if graph.shape(v) == graph.out_shape(node)]
@@ -167,8 +174,8 @@ def _why_not_fused(graph: ir.Graph, node: ir.Add) -> str:
     if not any(isinstance(p, ir.Fused) and graph.read_once_by(p.output) is node for p in producers):
         return "its operands have other readers"
     if any(isinstance(p, ir.Fused) and p.residual != "none" for p in producers):
-        return "the layer that computes an operand adds another tensor already"
-    return "an activation comes before and after the addition"
+        return "the layer that computes an operand combines it with another tensor already"
+    return f"an activation comes before and after the {'addition' if node.combine == 'add' else 'product'}"
 
 
 def _why_alone(graph: ir.Graph, node: ir.Activate) -> str:

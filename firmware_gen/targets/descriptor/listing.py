@@ -14,13 +14,16 @@ import numpy as np
 from firmware_gen import ir
 from firmware_gen.emit.cpu_calls import cpu_call
 from firmware_gen.operations.tensors import Tensor
-from firmware_gen.targets.descriptor.lowering.pieces import activation_of
+from firmware_gen.targets.descriptor.lowering.pieces import activation_of, combination_of
 from firmware_gen.targets.descriptor.program import DESCRIPTORS, Layer, Program
 from hls.config import Config
 from hls.descriptor.interface.table import ARENA, SCRATCHPAD, WORDS, Linked, Output, split_address, unpack
 from hls.errors import HeepgenError
 
 WORDS_PER_LINE = 8
+
+VERBS = {"add": "adds", "multiply": "times", "negative": "negative, times"}
+"""What is done with the second operand, by `combination_of`."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,7 @@ class Entry:
     parameters: Constant | tuple[float, float]
     aux: Span | Constant | None
     continues: bool
+    combine: str
     activation: str
     activation_first: bool
     stores: Span
@@ -99,7 +103,8 @@ class Entry:
         ]
         activation = "no activation" if self.activation == str(ir.IDENTITY) else self.activation
         if self.aux and not self.continues:
-            rows.append(("adds", f"{self.aux}, {'after' if self.activation_first else 'before'} the activation"))
+            when = "after" if self.activation_first else "before"
+            rows.append((VERBS[self.combine], f"{self.aux}, {when} the activation"))
         elif self.aux:
             rows.append(("begins with", f"{self.aux}"))
         rows += [("applies", activation), ("stores", f"{self.stores}")]
@@ -164,12 +169,12 @@ class _Reader:
         inputs, output, config = layer.node.inputs, layer.node.output, self.program.config
         aux: Span | Constant | None = None
         if f.residual or f.acc_init:
-            values = [*inputs[1:], output] if f.residual else [output]
             words_read = _outputs(f, f.aux, config)
-            if f.residual and inputs[1] in self.program.graph.constants:
+            operands = inputs[1:] if f.residual or isinstance(layer.node, ir.Maximum) else ()
+            if self.program.graph.constants.keys() & operands:
                 aux = self._constant(number, f.aux_addr, int(words_read.max()) + 1)
             else:
-                aux = self._span(number, "AUX", f.aux_addr, words_read, values)
+                aux = self._span(number, "AUX", f.aux_addr, words_read, [*operands, output])
         loads = self._span(number, "LOAD", f.load_addr, _inputs(f), [*inputs, output])
         stores = self._span(number, "STORE", f.store_addr, _outputs(f, f.store, config), [output], not f.acc_init)
         return Entry(
@@ -184,6 +189,7 @@ class _Reader:
             (float(f.scale), float(f.bias)) if f.uniform else self._constant(number, f.param_addr, f.param_words),
             aux,
             bool(f.acc_init),
+            combination_of(f),
             str(activation_of(f)),
             bool(f.act_first),
             stores,

@@ -62,7 +62,7 @@ def _without_residual(operation: Operation) -> list[Operation]:
     op, target = operation.op, operation.target
     outputs = op.channels if op.diagonal else op.groups * op.cout
     scale, bias = ((v.reshape(1, -1) if isinstance(v, np.ndarray) else v) for v in (op.scale, op.bias))
-    raw = replace(op, scale=1.0, bias=-0.0, act=ir.IDENTITY, residual="none")
+    raw = replace(op, scale=1.0, bias=-0.0, act=ir.IDENTITY, residual="none", combine="add")
     finish = Windowed(
         outputs,
         op.out_height,
@@ -76,6 +76,7 @@ def _without_residual(operation: Operation) -> list[Operation]:
         bias=bias,
         act=op.act,
         residual=op.residual,
+        combine=op.combine,
     )
     return [
         replace(operation, op=raw, aux=None),

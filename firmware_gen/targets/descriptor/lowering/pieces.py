@@ -68,6 +68,19 @@ class Constants:
 
 NOTHING = np.zeros(0, np.uint32)
 
+COMBINATIONS = {
+    "add": {"residual": 1},
+    "multiply": {"residual": 1, "multiply": 1},
+    "negative": {"residual": 1, "multiply": 1, "negative": 1},
+    "maximum": {"acc_init": 1},
+}
+"""Fields of a descriptor whose second operand is combined so, by `Windowed.combine`."""
+
+
+def combination_of(descriptor: Descriptor[object]) -> str:
+    """How a descriptor combines its AUX stream: the opposite of COMBINATIONS, but for initial values."""
+    return "negative" if descriptor.negative else "multiply" if descriptor.multiply else "add"
+
 
 def along(
     axis_range: Range, taps: Range, size: int, stride: int, dilation: int, before: int
@@ -117,8 +130,8 @@ def piece_descriptor(
         fields |= _output("aux", target, piece, out_channel, block, op.cout) | {"acc_init": 1}
     elif op.residual != "none":
         assert aux, "a residual lies somewhere"
-        fields |= _output("aux", aux, piece, out_channel, block, op.cout)
-        fields |= {"residual": 1, "act_first": int(op.residual == "after_act")}
+        fields |= _output("aux", aux, piece, out_channel, block, op.cout) | COMBINATIONS[op.combine]
+        fields |= {"act_first": int(op.residual == "after_act")}
     if not piece.last or not isinstance(op.scale, np.ndarray):
         scale, bias = (op.scale, op.bias) if piece.last else (1.0, -0.0)
         fields |= {"uniform": 1, "scale": scale, "bias": bias}
