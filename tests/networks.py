@@ -66,7 +66,7 @@ class Gates(nn.Module):
 
 
 class Products(nn.Module):
-    """Products before and behind an activation, with constants and computed tensors of other shapes; slopes per channel;
+    """Products before and behind an activation, with constants and computed tensors of other shapes; slopes;
     larger and smaller ones of two tensors."""
 
     def __init__(self):

@@ -217,6 +217,16 @@ MODELS = {
         (2, 2, 6, 6),
     ),
     "ranks": (Call(lambda x: x[0] - x, nn.Linear(4, 3)), (1, 4)),
+    "product of a flattened map": (
+        Call(lambda x: x * torch.sigmoid(x), nn.Sequential(conv(2, 3, 2), nn.Flatten())),
+        (1, 2, 4, 4),
+    ),
+    "positional": (Call(lambda x: x + torch.tensor([[1.0], [2], [3], [4]])), (1, 2, 4, 4)),
+    "slope per channel": (nn.Sequential(conv(2, 3, 3), nn.PReLU(3), nn.Flatten(), nn.PReLU(12)), (2, 2, 4, 4)),
+    "larger and smaller": (
+        Call(lambda x: torch.minimum(torch.max(x, x[:, :1]), torch.eye(4).abs()), conv(2, 3, 3)),
+        (2, 2, 6, 6),
+    ),
     "gates of a sequence": (
         Call(lambda x: x * x.mean(2, keepdim=True), nn.Conv1d(2, 3, 3), nn.Conv1d(3, 2, 1)),
         (2, 2, 9),
@@ -493,13 +503,7 @@ REFUSED = {
     "projected": (Call(lambda x: x[0], nn.LSTM(2, 3, proj_size=2)), (1, 4, 2), ["lstm", "proj_size", "use a Linear"]),
     "threshold": (nn.Threshold(0.1, 20), (1, 4), ["threshold=0.1", "value=20"]),
     "gelu": (nn.Sequential(OrderedDict(gate=nn.GELU())), (1, 2), ["layer gate: gelu", "use ReLU", "docs/operators.md"]),
-    "positional": (
-        Call(lambda x: x + torch.tensor([[1.0], [2], [3], [4]])),
-        (1, 2, 4, 4),
-        ["add", "(4, 1)", "(1, 2, 1, 1)"],
-    ),
     "over the sample": (Call(lambda x: 1 / x), (1, 4), ["reciprocal"]),
-    "slope per channel": (nn.PReLU(2), (1, 2, 4, 4), ["prelu", "num_parameters=2", "one slope"]),
     "upsample 1.5": (nn.Upsample(scale_factor=1.5), (1, 2, 4, 4), ["upsample", "(4, 4) to (6, 6)", "integer"]),
     "bilinear": (nn.Upsample(scale_factor=2, mode="bilinear"), (1, 2, 4, 4), ["upsample_bilinear2d", "nearest"]),
     "returns a constant": (Call(lambda x: (x.relu(), torch.tensor([1.0]))), (1, 4), ["output 1", "constant"]),

@@ -4,7 +4,6 @@ from dataclasses import replace
 from typing import Any
 
 from firmware_gen.ir import (
-    Add,
     AsStrided,
     Combined,
     Concat,
@@ -40,10 +39,10 @@ def merge_reshapes(graph: Graph) -> Graph:
 
 
 def sink_reshapes(graph: Graph) -> Graph:
-    """An Add of two maps flattened alike, or a Concat of flattened maps of one size, is done on the maps and
+    """A sum or product of two maps flattened alike, or a Concat of flattened maps of one size, is done on the maps and
     flattened then."""
     for node in graph.nodes:
-        if not isinstance(node, Add | Concat):
+        if not isinstance(node, Combined | Concat):
             continue
         reshapes = [r for v in node.inputs if isinstance(r := graph.producer(v), Reshape)]
         if len(reshapes) < len(node.inputs) or not _joins_features(graph, node):
@@ -59,11 +58,11 @@ def _joins_features(graph: Graph, node: Node) -> bool:
 
 
 def _joined(node: Node, shapes: list[Shape]) -> Shape | None:
-    """Shape of an Add or Concat of maps of these shapes; None when they do not match."""
+    """Shape of a sum, product or Concat of maps of these shapes; None when they do not match."""
     first = shapes[0]
     if any(len(s) != 4 for s in shapes):
         return None
-    if isinstance(node, Add):
+    if isinstance(node, Combined):
         return first if all(s == first for s in shapes) else None
     channels = sum(s[1] for s in shapes)
     return (first[0], channels, *first[2:]) if all(s[2:] == first[2:] for s in shapes) else None
@@ -92,7 +91,7 @@ def find_maps(graph: Graph) -> Graph:
             here = maps.get(node.inputs[0])
             if isinstance(node, Linear | Scale):
                 new[node] = replace(node, in_map=here)
-        if meeting := [v for v in _meeting(graph, node) if v in maps]:
+        if meeting := [v for v in _meeting(graph, node, maps) if v in maps]:
             return find_maps(substitute(graph, _in_order(graph, meeting[0])))
         if here and not node.reads_in_order and node.layout(graph.out_shape(node)) in (Layout.INPUT, Layout.ANY):
             maps[node.output] = here
@@ -109,10 +108,13 @@ def _in_order(graph: Graph, value: str) -> dict[Node, Node]:
     return {flatten: AsStrided(name=flatten.name, inputs=flatten.inputs, output=flatten.output, strides=strides)}
 
 
-def _meeting(graph: Graph, node: Node) -> tuple[str, ...]:
-    """Inputs that must lie alike; a constant lies as what it meets, and one number per row goes with any order."""
+def _meeting(graph: Graph, node: Node, maps: dict[str, Map]) -> tuple[str, ...]:
+    """Inputs that must lie alike, and may not; a constant lies as what it meets, and one number per row goes with any
+    order."""
     second = node.inputs[1] if isinstance(node, Combined | Fused) and len(node.inputs) > 1 else None
     if second and (second in graph.constants or graph.shape(second)[-1] == 1):
+        return ()
+    if second and isinstance(node, Combined) and maps.get(node.inputs[0]) == maps.get(second):
         return ()
     return node.inputs if second and isinstance(node, Scale) else node.combined_inputs
 

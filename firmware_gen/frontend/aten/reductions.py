@@ -26,7 +26,7 @@ def _reduce(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
     """Over space a pooling whose window is the whole map, then over all other dimensions; a minimum is -max(-x)."""
     name, value, overload = plain_name(node), a["self"], schema(node).overload_name
     if "other" in a:
-        return clamp_by(imp, node, a, "low" if name == "max" else "high")
+        return emit_extremum(imp, node, a, name == "max")
     if overload == "names_dim":
         raise imp.refuse(node, "named dimensions are not supported; use numbers")
     rank, given = len(imp.shape(value)), a.get("dim")
