@@ -82,7 +82,7 @@ class Vectors(nn.Module):
 def network(model, x):
     imported = import_program(model.eval(), x)
     lowered = run_passes(imported.graph)
-    check_program(imported.graph, lowered, imported.program, imported.functional, x.numpy())
+    check_program(imported.graph, lowered, imported, [x.numpy()])
     return quantise(lowered)
 
 
