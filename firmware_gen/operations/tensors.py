@@ -272,16 +272,21 @@ def _concat_parts(graph: ir.Graph, plain: set[str]) -> dict[str, Tensor]:
         axis, first = node.axis_of(shape), 0
         for value in node.inputs:
             part = part_of(whole, graph.shape(value), axis, first)
-            if part and value not in parts and _may_be_part(graph, value):
+            if part and value not in parts and _may_be_part(graph, value, part):
                 parts[value] = part
             first += graph.shape(value)[axis]
     return parts
 
 
-def _may_be_part(graph: ir.Graph, value: str) -> bool:
-    """Whether the accelerator writes `value`, and only it reads it, as it is: strided access costs it nothing."""
+def _may_be_part(graph: ir.Graph, value: str, part: Tensor) -> bool:
+    """Whether the accelerator writes `value`, and only it reads it, as it is: strided access costs it nothing. A vector
+    that lies as it would alone may be read by anybody."""
     producer, shape = graph.producer(value), graph.shape(value)
-    if producer is None or value in graph.outputs or not _by_array(producer, *graph.consumers(value)):
+    if producer is None or value in graph.outputs or not _by_array(producer):
+        return False
+    if len(shape) == 2 and not part.pitch and not part.channels_last:
+        return True
+    if not _by_array(*graph.consumers(value)):
         return False
     return len(shape) == 4 or producer.layout(shape) is ir.Layout.MAPS
 

@@ -11,6 +11,7 @@ from firmware_gen.ir import (
     TO_CHANNELS_FIRST,
     TO_CHANNELS_LAST,
     AsStrided,
+    Concat,
     Graph,
     MatMul,
     Matrices,
@@ -63,7 +64,8 @@ def _moves(graph: Graph, node: Permute | Reshape | Slice, ordered: bool, needed:
 
 
 def merge_strides(graph: Graph) -> Graph:
-    """Merge an AsStrided, and the Reshape behind it, into the one before it."""
+    """Merge an AsStrided, and the Reshape behind it, into the one before it; what takes elements of one of the tensors
+    that a Concat joins takes them from there."""
     while changed := _with_one_merged(graph):
         graph = changed
     return graph
@@ -72,6 +74,8 @@ def merge_strides(graph: Graph) -> Graph:
 def _with_one_merged(graph: Graph) -> Graph | None:
     for node in graph.nodes:
         above = graph.producer(node.inputs[0])
+        if isinstance(node, AsStrided) and (taken := _from_part(graph, node)):
+            return drop_dead(substitute(graph, {node: taken}))
         if not isinstance(node, AsStrided | Reshape) or not isinstance(above, AsStrided):
             continue
         if isinstance(node, Reshape) and graph.read_once_by(above.output) is not node:
@@ -80,6 +84,23 @@ def _with_one_merged(graph: Graph) -> Graph | None:
         if merged := fitted(node, places):
             return drop_dead(substitute(graph, {node: replace(merged, inputs=above.inputs)}))
     return None
+
+
+def _from_part(graph: Graph, node: AsStrided) -> AsStrided | None:
+    """The same from the one tensor that a Concat got all these elements from; None where there are several, or none."""
+    concat = graph.producer(node.inputs[0])
+    while isinstance(concat, Reshape):
+        concat = graph.producer(concat.inputs[0])
+    if not isinstance(concat, Concat):
+        return None
+    axis, shapes = concat.axis_of(graph.out_shape(concat)), [graph.shape(value) for value in concat.inputs]
+    places = node.elements(graph.out_shape(node))
+    owners = np.concatenate([np.full(shape, i) for i, shape in enumerate(shapes)], axis).reshape(-1)[places]
+    if (owners != owners.flat[0]).any():
+        return None
+    elements = np.concatenate([np.arange(math.prod(shape)).reshape(shape) for shape in shapes], axis)
+    taken = fitted(node, elements.reshape(-1)[places])
+    return taken and replace(taken, inputs=(concat.inputs[owners.flat[0]],))
 
 
 def absorb_strides(graph: Graph) -> Graph:
