@@ -13,7 +13,7 @@ import torch
 from click.testing import CliRunner
 from torch import nn
 
-from examples.mlperf_tiny import reference, stimuli, weights
+from examples.mlperf_tiny import networks, reference, stimuli, weights
 from hls.errors import HeepgenError
 
 TINY = Path(os.environ.get("HEEPGEN_TINY", "."))
@@ -251,11 +251,17 @@ def test_reference_weights_fit(number):
 def test_references_compute_what_tflite_does(which):
     model, _ = which.build(TINY)
     file = reference.found(TINY, *which.tflite)
-    assert reference.difference(which, model, file) < 2e-5
+    assert reference.difference(which.stimuli, model, file) < 2e-5
     with torch.no_grad():
         next(model.parameters()).view(-1)[0] += 0.5
     with pytest.raises(HeepgenError, match="its outputs are up to"):
-        reference.difference(which, model, file)
+        reference.difference(which.stimuli, model, file)
+
+
+def test_wakeword_has_the_size_of_the_benchmark():
+    model = networks.WAKEWORD.build()
+    weighted = [m for m in model.modules() if isinstance(m, (nn.Conv1d, nn.Linear))]
+    assert sum(m.weight.numel() for m in weighted) == 46_040 and model(torch.zeros(1, 40, 30)).shape == (1, 3)
 
 
 @EXTERNAL

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The four networks of MLPerf Tiny (v1.x reference models), in PyTorch: same layers, paddings and sizes.
+"""The networks of MLPerf Tiny (v1.x reference models), in PyTorch: same layers, paddings and sizes.
 
 A classifier returns logits in training mode and probabilities in evaluation mode.
 """
@@ -89,6 +89,18 @@ def autoencoder() -> nn.Module:
     return nn.Sequential(*layers, nn.Linear(128, 640))
 
 
+def wakeword() -> nn.Module:
+    """Streaming wakeword (v1.3): 30 frames of 40 mel bands to 3 classes, 0.83 M multiply-accumulates."""
+    layers: list[nn.Module] = []
+    for inputs, outputs, kernel in [(40, 128, 3), (128, 128, 5), (128, 128, 10), (128, 32, 15)]:
+        layers += [
+            nn.Conv1d(inputs, inputs, kernel, groups=inputs, bias=False),
+            *(nn.Conv1d(inputs, outputs, 1, bias=False), nn.BatchNorm1d(outputs, eps=EPS), nn.ReLU(), nn.Dropout(0.2)),
+        ]
+    return Classifier(layers, 32, 3)
+
+
+WAKEWORD = Example("streaming-wakeword", (1, 40, 30), wakeword)
 ANOMALY = partial(Example, layers=autoencoder, load=machines.load, task=common.ANOMALY_DETECTION, epochs=30)
 EXAMPLES = (
     Example("resnet8", (1, 3, 32, 32), resnet8, images(data.CIFAR10), epochs=4, batch=16, bundled=640),
