@@ -274,12 +274,16 @@ class Draw:
     def upsample(self, s):
         if len(s) not in (3, 4):
             return None
-        factors = tuple(float(self.int(1, 3)) for _ in s[2:])
+        factors = tuple(float(self.int(1, 4)) for _ in s[2:])
+        linear, aligned = "linear" if len(s) == 3 else "bilinear", self.of(True, False)
         size = [int(f * n) for f, n in zip(factors, s[2:], strict=True)]
         return Holder(
             self.of(
                 lambda x: F.interpolate(x, scale_factor=factors),
                 lambda x: F.interpolate(x, size=size, mode="nearest-exact"),
+                lambda x: F.interpolate(x, scale_factor=factors, mode=linear),
+                lambda x: F.interpolate(x, size=[s + 1 for s in size], mode="nearest"),
+                lambda x: F.interpolate(x, size=[s + 1 for s in size], mode=linear, align_corners=aligned),
             )
         )
 

@@ -51,6 +51,27 @@ def test_elements_arrive_where_pytorch_has_them(name):
     assert outcome(network(3, function, after=(after, shape))).startswith("agrees")
 
 
+INTERPOLATIONS = {
+    "twice": {"scale_factor": 2},
+    "eight times, rows and then columns": {"scale_factor": 8},
+    "three times, corners aligned": {"scale_factor": 3, "align_corners": True},
+    "by fractions": {"size": (7, 9)},
+    "smaller": {"size": (3, 2)},
+    "smaller, corners aligned": {"size": (3, 2), "align_corners": True},
+}
+
+
+@pytest.mark.parametrize("name", INTERPOLATIONS)
+def test_bilinear_interpolation_is_exact(name):
+    """To the rounding of float32, borders and what is computed on the way out included."""
+    arguments = INTERPOLATIONS[name]
+
+    def grown(y):
+        return torch.relu(F.interpolate(y, mode="bilinear", **arguments))
+
+    assert outcome(network(7, grown, after=(POINTWISE, (3, 4, 1, 1)))) == "agrees"
+
+
 def lowered(function, **fields) -> ir.Graph:
     case = network(4, function, **fields)
     return CodeGenerator(case.model, case.x, config=Config()).graph

@@ -107,6 +107,17 @@ class Pool(Fused):
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
+class Interpolate(Fused):
+    """Linear interpolation of rows and columns: (N, C, H, W) -> (N, C, H', W'), those of the output value.
+
+    Output o of H' lies at row (o + 1/2) * H / H' - 1/2, or with `align_corners` at o * (H - 1) / (H' - 1), between two
+    rows, which are weighted by their distance from there; beyond the first and the last row these are repeated.
+    """
+
+    align_corners: bool = False
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Scale(Fused):
     """y = x * scale[c] + bias[c], any shape: a BatchNorm that could not be folded, or arithmetic with constants.
 

@@ -93,6 +93,8 @@ class Layer(nn.Module, ABC):
                 return _scaled(x, self.constant("scale", x.dtype), self.constant("bias", x.dtype))
             case ir.Pool():
                 return _pool(node, x, self.out_shape)
+            case ir.Interpolate():
+                return F.interpolate(x, size=self.out_shape[2:], mode="bilinear", align_corners=node.align_corners)
             case ir.Expand():
                 batch = -1 if self.in_shape[0] == self.out_shape[0] else self.out_shape[0]
                 return x.expand(batch, *self.out_shape[1:])

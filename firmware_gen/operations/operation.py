@@ -12,6 +12,7 @@ from functools import singledispatch
 import numpy as np
 
 from firmware_gen import ir
+from firmware_gen.operations import interpolation
 from firmware_gen.operations.tensors import Ref, Tensor, View, map_view, operand_view, part_of
 from firmware_gen.operations.windows import (
     Map,
@@ -289,6 +290,18 @@ def _(node: ir.PixelUnshuffle, sources: list[Tensor], target: Tensor) -> list[Op
         for y in range(factor)
         for x in range(factor)
     ]
+
+
+@operations_of.register
+def _(node: ir.Interpolate, sources: list[Tensor], target: Tensor) -> list[Operation]:
+    """For every phase of the output, and at every border, a window of its own."""
+    aux = sources[1] if node.residual != "none" else None
+    result = []
+    for op, y, x in interpolation.windows(node, sources[0].shape, target.shape):
+        whole = _map_operation(replace(op, residual=node.residual), sources[0], target, aux)
+        phase = whole.storing(x=(x.phase, x.step), y=(y.phase, y.step))
+        result.append(replace(phase, rectangle=(y.outputs, x.outputs)))
+    return result
 
 
 def _transposed(node: ir.Conv, sources: list[Tensor], target: Tensor) -> list[Operation]:

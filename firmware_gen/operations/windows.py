@@ -79,7 +79,7 @@ def windowed_ops(node: ir.Scale | ir.Conv | ir.Pool | ir.Pad, in_shape: ir.Shape
         case ir.Pad():
             top, left, _, _ = node.pads
             op = replace(
-                _on_maps(in_shape, out_shape),
+                on_maps(in_shape, out_shape),
                 top=top,
                 left=left,
                 cout=in_shape[1],
@@ -90,7 +90,7 @@ def windowed_ops(node: ir.Scale | ir.Conv | ir.Pool | ir.Pad, in_shape: ir.Shape
             return [(op, None, ALL_CHANNELS)]
 
 
-def _on_maps(in_shape: ir.Shape, out_shape: ir.Shape) -> Windowed:
+def on_maps(in_shape: ir.Shape, out_shape: ir.Shape) -> Windowed:
     """One pixel of maps (N, C, H, W) to one of the output."""
     channels, height, width = ir.chw(in_shape[1:])
     _, out_height, out_width = ir.chw(out_shape[1:])
@@ -120,7 +120,7 @@ def _moving(node: ir.Conv | ir.Pool, in_shape: ir.Shape, out_shape: ir.Shape) ->
     """The window of a node, whatever it computes."""
     top, left, _, _ = node.pads
     return replace(
-        _on_maps(in_shape, out_shape),
+        on_maps(in_shape, out_shape),
         kernel=node.kernel,
         stride=node.stride,
         dilation=node.dilation,

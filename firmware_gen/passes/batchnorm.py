@@ -12,6 +12,7 @@ from firmware_gen.ir import (
     Conv,
     Fused,
     Graph,
+    Interpolate,
     Linear,
     Node,
     Pool,
@@ -30,8 +31,8 @@ def fold_batchnorm(graph: Graph) -> Graph:
     """Fold every BatchNorm and Scale into the layers before it, or else the one after it; Scale is what remains.
 
     Before: Conv and Linear, weight' = weight * scale, bias' = bias * scale + shift per output channel, also through
-    Upsample, Concat, Slice of space, pooling and reshapes that it commutes with, when nothing else reads what lies
-    between.
+    Upsample, Interpolate, Concat, Slice of space, pooling and reshapes that it commutes with, when nothing else reads
+    what lies between.
     After: Linear, also across a Flatten, and Conv without padding, weight' = weight * scale per input channel,
     bias' = bias + weight * shift; unless the model has these weights as INT8.
     """
@@ -68,7 +69,7 @@ def _into_producers(graph: Graph, value: str, scale: np.ndarray, shift: np.ndarr
             return {node: replace(node, scale=node.scale * scale, shift=node.shift * scale + shift)}
         case Scale():
             return {node: replace(node, scale=node.scale * scale, bias=node.bias * scale + shift)}
-        case Upsample():
+        case Upsample() | Interpolate():
             return _into_producers(graph, node.inputs[0], scale, shift)
         case Slice() if graph.in_shape(node)[1] == graph.out_shape(node)[1]:
             return _into_producers(graph, node.inputs[0], scale, shift)

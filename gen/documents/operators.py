@@ -50,6 +50,7 @@ ROWS = (
     ("expand", "Expand", COPY),
     ("pad reflection_pad2d", "Pad", "in the convolution or pooling behind it, else array"),
     ("upsample_nearest2d", "Resize", COPY),
+    ("upsample_bilinear2d", "", "array, with fixed weights"),
     ("pixel_shuffle pixel_unshuffle channel_shuffle", "DepthToSpace SpaceToDepth", COPY),
     ("reshape", "Reshape Flatten Squeeze Unsqueeze", FREE),
     ("permute", "Transpose", FREE + ", where nothing moves in memory, else array"),

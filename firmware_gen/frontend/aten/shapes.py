@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 from firmware_gen.frontend.aten.registry import float32, handles, plain_name
 from firmware_gen.frontend.aten.selection import joined, taken
+from firmware_gen.operations.interpolation import fits
 
 
 @handles("cat", "concat", reads="tensors dim")
@@ -130,11 +131,49 @@ def _upsample(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
     source = a["input"] if "input" in a else a["self"]
     before, after = imp.ir_shape(source), tuple(node.meta["val"].shape)
     out = (1, after[2]) if len(after) == 3 else after[2:]
+    _check_scales(imp, node, a, before[2:], out)
     factor = (out[0] // before[2], out[1] // before[3])
-    given = a.get("scale_factors") or factor
-    if (factor[0] * before[2], factor[1] * before[3]) != out or not set(given) <= set(factor):
-        raise imp.refuse(node, f"from {before[2:]} to {out}, scale_factor={list(given)}; integer factors are supported")
-    return imp.emit(node, ir.Upsample, source, factor=factor)
+    if (factor[0] * before[2], factor[1] * before[3]) == out:
+        return imp.emit(node, ir.Upsample, source, factor=factor)
+    exact = "exact" in plain_name(node)
+    for dim in range(2, len(after)):
+        size, count = imp.shape(source)[dim], after[dim]
+        places = ((2 * o + 1) * size // (2 * count) if exact else o * size // count for o in range(count))
+        source = taken(imp, node, source, dim, list(places))
+    return imp.emit(node, ir.Reshape, source)
+
+
+def _check_scales(imp: Importer, node: fx.Node, a: dict[str, Any], before: ir.Shape, after: ir.Shape) -> None:
+    """Refuse scale factors that are not those of the sizes, by which PyTorch then places the outputs."""
+    given = a.get("scale_factors") or [a[name] for name in ("scales", "scales_h", "scales_w") if a.get(name)]
+    for size, out, scale in zip(before[::-1], after[::-1], given[::-1], strict=False):
+        if not math.isclose(size * scale, out, rel_tol=1e-6):
+            raise imp.refuse(
+                node, f"scale_factor={scale:g} makes {out} of {size}; give size, or recompute_scale_factor=True"
+            )
+
+
+@handles(
+    "upsample_bilinear2d",
+    "upsample_linear1d",
+    reads="self input output_size scales scales_h scales_w scale_factors align_corners",
+)
+def _interpolate(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
+    """Rows and columns at once where the weights are INT8, else one after the other."""
+    source, aligned = a["input"] if "input" in a else a["self"], bool(a["align_corners"])
+    before, after = imp.ir_shape(source), tuple(node.meta["val"].shape)
+    out = (*before[:2], 1, after[2]) if len(after) == 3 else after
+    _check_scales(imp, node, a, before[2:], out[2:])
+    if not fits(before, out, aligned):
+        rows = (*before[:2], out[2], before[3])
+        for wide, high in ((before, rows), (rows, out)):
+            if not fits(wide, high, aligned):
+                raise imp.refuse(
+                    node, f"from {before[2:]} to {out[2:]} its weights are no multiples of 1/127; use integer factors"
+                )
+        if len(after) == 4:
+            source = imp.step(node, ir.Interpolate, source, shape=rows, align_corners=aligned)
+    return imp.emit(node, ir.Interpolate, source, align_corners=aligned)
 
 
 @handles(

@@ -36,18 +36,8 @@ HINTS = (
         ),
         _SMOOTH,
     )
-    | dict.fromkeys(
-        (
-            "upsample_bilinear2d",
-            "upsample_bicubic2d",
-            "upsample_linear1d",
-            "upsample_bilinear2d_aa",
-            "grid_sampler",
-            "grid_sampler_2d",
-        ),
-        _RESIZE,
-    )
-    | dict.fromkeys(("index", "index_select", "gather", "unbind", "take_along_dim", "as_strided", "unfold"), _PART)
+    | dict.fromkeys(("upsample_bicubic2d", "upsample_bilinear2d_aa", "grid_sampler", "grid_sampler_2d"), _RESIZE)
+    | dict.fromkeys(("gather", "take_along_dim", "as_strided", "unfold"), _PART)
     | dict.fromkeys(("einsum", "baddbmm", "addbmm", "bilinear"), _PRODUCT)
     | dict.fromkeys(
         (
@@ -93,14 +83,8 @@ HINTS = (
     | dict.fromkeys(("fractional_max_pool2d", "lp_pool2d", "max_unpool2d"), _POOL)
     | {
         "local_response_norm": "use BatchNorm instead",
-        "pixel_unshuffle": "use a Conv2d with a stride",
         "rrelu": "use LeakyReLU",
-        "stack": "use torch.cat over the channels",
         "bernoulli": "call model.eval() before torch.export.export",
-        "reflection_pad2d": "use constant padding",
-        "reflection_pad1d": "use constant padding",
-        "replication_pad2d": "use constant padding",
-        "replication_pad1d": "use constant padding",
     }
 )
 

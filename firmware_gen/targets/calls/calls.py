@@ -174,8 +174,8 @@ def _with_constants(call: Call, constants: dict[str, np.ndarray], names: dict[tu
         return call
     arrays = {
         "weights": _weights(call),
-        "scale": np.asarray(call.op.scale).reshape(-1),
-        "bias": np.asarray(call.op.bias).reshape(-1),
+        "scale": _of_every_output(call.op, call.op.scale),
+        "bias": _of_every_output(call.op, call.op.bias),
     }
     own = {}
     for kind, array in arrays.items():
@@ -187,6 +187,11 @@ def _with_constants(call: Call, constants: dict[str, np.ndarray], names: dict[tu
             constants[names[key]] = np.ascontiguousarray(array)
         own[kind] = names[key]
     return replace(call, constants=own)
+
+
+def _of_every_output(op: Windowed, values: np.ndarray | float) -> np.ndarray:
+    outputs = op.channels if op.diagonal else op.groups * op.cout
+    return np.broadcast_to(np.asarray(values, np.float32).reshape(-1), outputs)
 
 
 def _weights(call: Call) -> np.ndarray:

@@ -139,6 +139,11 @@ def _(node: ir.Expand) -> str:
 
 
 @work_of.register
+def _(node: ir.Interpolate) -> str:
+    return "diagonal mode with fixed weights, one pass per phase and border of the output"
+
+
+@work_of.register
 def _(node: ir.Pool) -> str:
     if node.kind == "max":
         return "diagonal mode, accumulators keep the maximum"
