@@ -6,6 +6,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from firmware_gen.targets.descriptor.timing.spans import strip_span
+from hls.arithmetic.function import ROW_WORDS
+from hls.arithmetic.function_tables import function_words
 from hls.descriptor.interface.table import PROFILE_RECORD, SCRATCHPAD, WORDS, Descriptor, address, pack
 from hls.descriptor.model import execute
 
@@ -36,6 +38,8 @@ def random_values(rng, n, specials=0.02):
     values[odd] = rng.choice(SPECIALS, odd.sum())
     return values
 
+
+FUNCTIONS = ("silu", "tanh", "elu", "gelu", "hardswish", "softplus")
 
 LARGEST = 8000
 """Words that a large layer may store."""
@@ -212,7 +216,7 @@ def random_program(rng, config, layers=2, specials=0.02, profile=0.0, large=0.0)
     memory = np.full(base1 + size1, 0xA5, np.uint8)
     words = memory.view(np.uint32)
     free = [2 * WORDS * layers + int(rng.integers(0, 4)), 0]  # next free word of regions 0 and 1
-    free_ring, copies = 0, []
+    free_ring, copies, tables = 0, [], set()
 
     def take(region, n):
         start = free[region]
@@ -291,8 +295,14 @@ def random_program(rng, config, layers=2, specials=0.02, profile=0.0, large=0.0)
             f["param_words"] = params.size
         aux = rng.choice(["none", "residual", "init"])
         f["residual"], f["acc_init"] = int(aux == "residual"), int(aux == "init")
+        if aux == "residual" and config.multiply:
+            f["multiply"] = int(rng.random() < 0.5)
+            f["negative"] = int(f["multiply"] and rng.random() < 0.4)
         if aux != "none":
             f |= strides("aux", f, oh, ow, n, cb)
+            for steps in (("x_stride",), ("y_stride",), ("c_stride", "cb_step", "g_step")):
+                if rng.random() < 0.25:  # the same words for all of them
+                    f |= {f"aux_{step}": 0 for step in steps}
             if before and before.store_ring and oh * ow * n <= stored_words(before) and f["aux_c_stride"] == 1:
                 f["aux_addr"], f["aux_ring"] = before.store_addr, before.store_ring
             else:
@@ -300,6 +310,12 @@ def random_program(rng, config, layers=2, specials=0.02, profile=0.0, large=0.0)
         f["act_first"], f["slope_en"] = (int(x) for x in rng.integers(0, 2, 2))
         f["slope"] = np.float32(0.1)
         f["low"], f["high"] = [(-np.inf, np.inf), (0.0, np.inf), (0.0, 6.0)][int(rng.integers(0, 3))]
+        if config.functions and rng.random() < 0.4:
+            f["function"], f["table_slot"] = 1, int(rng.integers(0, 2))
+            if f["table_slot"] not in tables or rng.random() < 0.3:
+                table = function_words(str(rng.choice(FUNCTIONS)))
+                f |= {"load_table": 1, "table_rows": len(table) // ROW_WORDS, "table_addr": fill(0, table)}
+                tables.add(f["table_slot"])
         f["pad_value"] = np.float32(-np.inf if f["max"] else rng.choice([0.0, 0.0, 1.5]))
         f |= strides("store", f, oh, ow, n, cb)
         ring = max(oh * ow * n, config.ports, 2) - 1

@@ -48,6 +48,7 @@ MUTATED = (
 
 NEAREST = {
     "activation_buffer": "activation_buffer sequencer",
+    "aux_reader": "drain timing",
     "aligned": "aligned array",
     "aligned_error": "aligned_error alignment_loss",
     "config_file": "config",
@@ -70,9 +71,11 @@ NEAREST = {
     "registers": "regmap slave register_fields",
     "root": "any_hardware",
     "select": "drain",
+    "table_reader": "drain timing",
     "slave": "slave control",
     "top": "unit accelerator_myhdl",
     "unit": "unit slave generated_verilog",
+    "walker": "drain",
     "wiring": "slave load arbiter",
     "zeros": "aligned fp32",
     "demand": "tiling timeline speed",

@@ -12,11 +12,10 @@ from hls.bus.head import MAGIC, VERSION
 from hls.bus.obi import Slave
 from hls.config import Config
 from hls.descriptor.control.control import Events, Stages, control, stage_fields
-from hls.descriptor.control.fetch import CHECKED
 from hls.descriptor.control.slave import Regions
 from hls.descriptor.interface.registers import COUNTERS, ERRORS, REGISTER, REGISTERS
 from hls.descriptor.interface.rules import contradiction
-from hls.descriptor.interface.table import FIELDS, PROFILE_RECORD, WORDS, Descriptor, pack
+from hls.descriptor.interface.table import FIELD, FIELDS, PROFILE_RECORD, WORDS, Descriptor, pack
 from hls.descriptor.memory.arbiter import Request
 
 BASES = (0x1000, 0x20000, 0xFFFF0000, 0x8)
@@ -66,7 +65,6 @@ def legal_descriptor(rng, config, **fixed):
         "uniform": rng.randint(0, 1),
         "residual": rng.randint(0, 1),
         "acc_init": 0,
-        **dict.fromkeys(CHECKED.split(), 0),
         "max": rng.randint(0, 1),
         "strip_px": strip,
         "first_px": rng.randint(1, strip),
@@ -82,6 +80,7 @@ def legal_descriptor(rng, config, **fixed):
         "dil_y": rng.randint(0, min(most, 255)),
         "stride_y": rng.randint(1, min(most, 255)),
     }
+    f |= epilogue_flags(rng, config, f["residual"])
     f |= {f"load_{axis}_count": count for axis, count in zip("cxy", loads, strict=True)} | {"in_h": loads[2]} | fixed
     if diagonal:
         f |= {"groups": 1, "kb": 1} | fixed
@@ -104,6 +103,21 @@ def legal_descriptor(rng, config, **fixed):
     if f["out_px"] <= f["out_w"]:
         f["sy_words"] = rng.randrange(1 << 24)
     return Descriptor(**(f | fixed))
+
+
+def epilogue_flags(rng, config, residual):
+    """Flags of the epilogue, and the table's words and place, as `rules` want them."""
+    function = int(config.functions and rng.random() < 0.5)
+    multiply = int(config.multiply and residual and rng.random() < 0.7)
+    return {
+        "function": function,
+        "table_slot": function and rng.randint(0, 1),
+        "load_table": function and rng.randint(0, 1),
+        "table_rows": rng.randint(1, 64),
+        "table_addr": rng.randrange(3 << 28) * 4,
+        "multiply": multiply,
+        "negative": multiply and rng.randint(0, 1),
+    }
 
 
 def absolute(address):
@@ -489,9 +503,8 @@ def test_counters():
         assert value
 
 
-COUNTED = [
-    f for f in FIELDS if f.kind in ("uint", "int") and f.name not in ("LAST", "PROFILE", *CHECKED.upper().split())
-]
+COUNTED = [f for f in FIELDS if f.kind in ("uint", "int") and f.name not in ("LAST", "PROFILE")]
+FLAGS = [f for f in COUNTED if f.word == 1 and f.width == 1] + [FIELD["TABLE_ROWS"]]
 ZERO = [
     "load_c_count",
     "load_x_count",
@@ -526,6 +539,12 @@ BASE = {
     "out_px": 6,
     "groups": 2,
     "uniform": 0,
+    "residual": 0,
+    "function": 0,
+    "table_slot": 0,
+    "load_table": 0,
+    "multiply": 0,
+    "negative": 0,
 }
 """Fields of a descriptor before the one change that makes it a broken one."""
 
@@ -540,6 +559,13 @@ BROKEN = [{name: 0} for name in ZERO] + [
     {"diagonal": 1},
     {"residual": 1, "acc_init": 1},
     {"unit_weights": 1},
+    {"table_slot": 1},
+    {"load_table": 1},
+    {"function": 1, "load_table": 1, "table_rows": 0},
+    {"function": 1, "load_table": 1, "table_rows": 65},
+    {"function": 1, "load_table": 1, "table_addr": 3 << 30},
+    {"multiply": 1},
+    {"residual": 1, "negative": 1},
     {"weight_words": 0},
     {"param_words": 0},
     {"kb": 1},
@@ -579,7 +605,8 @@ def test_refuses_what_breaks_a_rule(ports):
     """Random descriptors with one field changed a little or at random: exactly those that `rules` refuses."""
     rng = seeded("rules", ports)
     rows, cols = rng.choice([(3, 5), (5, 3), (8, 8), (1, 4)])
-    config = Config(rows=rows, cols=cols, ports=ports, accumulator_entries=16)
+    options = {"functions": ports != 3, "multiply": ports != 2}
+    config = Config(rows=rows, cols=cols, ports=ports, accumulator_entries=16, **options)
     seen = {True: 0, False: 0}
 
     def program(bench):
@@ -589,7 +616,7 @@ def test_refuses_what_breaks_a_rule(ports):
             layer = legal_descriptor(rng, config)
             assert contradiction(layer, config) is None
             if number % 5:
-                field = rng.choice(COUNTED)
+                field = rng.choice(FLAGS if number % 3 == 1 else COUNTED)
                 (low, high), value = field.range, layer[field.name]
                 value = rng.choice(
                     [value + rng.choice([-1, 1]), value ^ 1 << rng.randrange(16), rng.randint(low, high)]

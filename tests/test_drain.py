@@ -8,13 +8,15 @@ from fp32_reference import random_bits
 
 from hls.arithmetic.accumulator import EntryRead, EntryWrite
 from hls.arithmetic.epilogue import epilogue_model
+from hls.arithmetic.function import FUNCTION_LATENCY, TableWrite
+from hls.arithmetic.function_tables import function_words
 from hls.config import Config
 from hls.descriptor.drain.aux_reader import aux_job, aux_reader
 from hls.descriptor.drain.drain import drain, drain_job
 from hls.descriptor.drain.walker import Beat, output_walker, walk_job
 from hls.descriptor.interface.job import job_signals
 from hls.descriptor.interface.table import LINEAR
-from hls.descriptor.interface.timing import AUX_BEATS
+from hls.descriptor.interface.timing import AUX_BEATS, table_beat
 from hls.descriptor.memory.arbiter import Request
 from hls.lib.fifo import Stream
 
@@ -163,6 +165,8 @@ class DrainBench:
         )
         self.done, self.left = flag(), flag()
         self.req, self.mark_returned, self.available = Request(ports, data=True, mark=True), flag(), bus(LINEAR)
+        self.words = function_words(f["name"]) if f["function"] else np.zeros(0, np.uint32)
+        self.table, self.table_ready, self.pair_at = TableWrite(), flag(), 0
         self.marks, self.answered = [], 0
         self.unit = drain(
             self.clk,
@@ -174,6 +178,8 @@ class DrainBench:
             self.entry,
             self.param,
             self.aux,
+            self.table,
+            self.table_ready,
             self.req,
             self.mark_returned,
             self.available,
@@ -214,6 +220,11 @@ class DrainBench:
             running and self.fields["residual"] and self.aux_at < len(self.residuals) and chance(rng, pace)
         )
         self.aux.data.next = pack(self.residuals[self.aux_at]) if valid else 0
+        self.table.valid.next = valid = running and self.pair_at < len(self.words) // 2
+        self.table.pair.next = self.pair_at if valid else 0
+        self.table.data.next = pack(self.words[2 * self.pair_at :][:2]) if valid else 0
+        self.pair_at += valid
+        self.table_ready.next = self.pair_at == len(self.words) // 2
         self.req.ready.next = chance(rng, pace)
         self.mark_returned.next = returned = self.answered < sum(self.marks) and chance(rng, pace)
         self.answered += returned
@@ -226,6 +237,7 @@ class DrainBench:
         self.param_at += bool(self.param.take)
         assert not self.param.take or self.param.valid
         assert not self.aux.take or self.aux.valid
+        assert self.table_ready or not self.freed
         self.aux_at += bool(self.aux.take)
         if self.req.valid and self.req.ready:
             assert int(self.req.stride) == self.fields["store_c_stride"]
@@ -263,6 +275,8 @@ class DrainBench:
                 np.uint32(f["slope"]) if f["slope_en"] else None,
                 np.uint32(f["low"]),
                 np.uint32(f["high"]),
+                "negative" if f["negative"] else "multiply" if f["multiply"] else "add",
+                self.words if f["function"] else None,
             )
             yield addr, count, [int(v) for v in np.broadcast_to(y, count)]
             bank += bank_last
@@ -270,9 +284,16 @@ class DrainBench:
 
 def epilogue_fields(rng):
     bits = random_bits(np.random.default_rng(rng.randrange(1 << 30)), 3)
+    residual = chance(rng, 0.5)
+    multiply = residual and chance(rng, 0.6)
     return {
         "uniform": chance(rng, 0.4),
-        "residual": chance(rng, 0.5),
+        "residual": residual,
+        "multiply": multiply,
+        "negative": multiply and chance(rng, 0.5),
+        "function": chance(rng, 0.5),
+        "table_slot": chance(rng, 0.5),
+        "name": rng.choice(["elu", "tanh"]),
         "act_first": chance(rng, 0.5),
         "slope_en": chance(rng, 0.5),
         "scale": int(bits[0]),
@@ -314,18 +335,21 @@ def full_layer(config, **changes):
             "first_px": 16,
             "uniform": 0,
             "residual": 1,
+            "function": 0,
         }
         | changes
     )
 
 
-def test_drain_stores_a_beat_per_cycle():
+@pytest.mark.parametrize("function", [0, 1])
+def test_drain_stores_a_beat_per_cycle(function):
+    """Once the table is there."""
     config = make_config((4, 4, 2))
-    bench = DrainBench(config, seeded("rate"), 1.0, full_layer(config))
+    bench = DrainBench(config, seeded("rate"), 1.0, full_layer(config, function=function))
     seen = simulate(bench.unit, bench.clk, bench.drive, bench.observe, 400)
     assert bench.stored == list(bench.expected())
     assert len(bench.beats) == 64
-    assert len(seen) <= 64 + 30
+    assert len(seen) <= 64 + 30 + function * FUNCTION_LATENCY + len(bench.words) // 2
 
 
 def test_drain_waits_for_a_bus_that_takes_nothing():
@@ -377,7 +401,7 @@ class AuxBench:
         self.clk, self.rst, self.start, self.rsp_valid, self.bank_free, self.bank_ready = (flag() for _ in range(6))
         self.rsp_data, self.aux = bus(32 * ports), Stream(32 * ports)
         self.init = EntryWrite(config.cols, config.accumulator_entries)
-        self.req = Request(ports)
+        self.req, self.table, self.table_ready = Request(ports), TableWrite(), flag()
         self.unit = aux_reader(
             self.clk,
             self.rst,
@@ -390,9 +414,16 @@ class AuxBench:
             self.init,
             self.bank_ready,
             self.aux,
+            self.table,
+            self.table_ready,
             config=config,
         )
         self.data = [random_bits(np.random.default_rng(i), ports) for i in range(len(self.beats))]
+        self.table_asks, self.table_data, self.pairs = [], [], []
+        if fields["load_table"]:
+            step = table_beat(config)
+            self.table_asks = [(fields["table_addr"] + 4 * i, step) for i in range(0, 8 * fields["table_rows"], step)]
+            self.table_data = [random_bits(np.random.default_rng(~i & 255), ports) for i in range(len(self.table_asks))]
         self.asked, self.answered, self.taken, self.writes, self.readies, self.frees = [], 0, [], [], 0, 0
 
     def drive(self, cycle):
@@ -401,7 +432,7 @@ class AuxBench:
         self.start.next = cycle == 2
         self.req.ready.next = chance(rng, pace)
         self.rsp_valid.next = answer = self.answered < len(self.asked) and chance(rng, pace)
-        self.rsp_data.next = pack(self.data[self.answered]) if answer else 0
+        self.rsp_data.next = pack([*self.table_data, *self.data][self.answered]) if answer else 0
         self.answered += answer
         self.bank_free.next = free = self.frees < self.readies and chance(rng, pace / 4)
         self.frees += free
@@ -409,12 +440,19 @@ class AuxBench:
         self.want = chance(rng, pace)
 
     def observe(self, cycle):
-        f = self.fields
+        f, loads = self.fields, len(self.table_asks)
         if self.req.valid and self.req.ready:
+            of_table = len(self.asked) < loads
             self.asked.append((int(self.req.addr), int(self.req.count)))
-            assert int(self.req.stride) == f["aux_c_stride"] and int(self.req.region) == f["aux_addr_region"]
+            assert int(self.req.stride) == (1 if of_table else f["aux_c_stride"])
+            assert int(self.req.region) == f["table_addr_region" if of_table else "aux_addr_region"]
+            assert of_table or self.answered >= loads
         used = len(self.taken) if f["residual"] else len(self.writes)
-        assert len(self.asked) - used <= AUX_BEATS
+        assert len(self.asked) - loads - used <= AUX_BEATS
+        if self.table.valid:
+            self.pairs.append((int(self.table.pair), words(int(self.table.data), 2)))
+        if cycle > 2:
+            assert self.table_ready == (self.answered - bool(self.rsp_valid) >= loads)
         if self.init.valid:
             assert self.readies < self.frees + 2 - bool(self.bank_free)
             data = words(int(self.init.data), self.config.cols)
@@ -433,12 +471,22 @@ class AuxBench:
             first = row * self.config.ports
             yield bank, entry, {first + i: int(data[i]) for i in range(count)}
 
+    def wanted_pairs(self):
+        values = [int(v) for data in self.table_data for v in data[: table_beat(self.config)]]
+        return [(i, values[2 * i : 2 * i + 2]) for i in range(len(values) // 2)]
+
+
+def aux_fields(rng, config, mode):
+    table = {"load_table": chance(rng, 0.6), "table_rows": rng.randint(1, 6), "table_addr_region": rng.randrange(3)}
+    table["table_addr"] = 4 * rng.randrange(1 << 28)
+    return random_layer(rng, config) | table | {"residual": mode == "residual", "acc_init": mode == "acc_init"}
+
 
 @pytest.mark.parametrize("geometry", GEOMETRIES)
 @pytest.mark.parametrize("mode", ["residual", "acc_init", "neither"])
 def test_aux_reader(geometry, mode):
     rng, config = seeded(geometry, mode), make_config(geometry)
-    fields = random_layer(rng, config) | {"residual": mode == "residual", "acc_init": mode == "acc_init"}
+    fields = aux_fields(rng, config, mode)
     bench = AuxBench(config, rng, rng.choice([0.5, 0.95]), fields)
     quiet = 0
 
@@ -455,15 +503,17 @@ def test_aux_reader(geometry, mode):
         # aux.valid only falls by a take, so next cycle's take may be decided now
         bench.pending_take = len(bench.taken) < len(bench.beats) and bool(bench.aux.valid) and not bench.aux.take
         complete = {"residual": len(bench.taken), "acc_init": len(bench.writes), "neither": len(bench.beats)}[mode]
+        complete += len(bench.pairs) - len(bench.wanted_pairs())
         quiet = quiet + 1 if complete == len(bench.beats) else 0
         return quiet > 20
 
     bench.pending_take = False
     simulate(bench.unit, bench.clk, drive, observe, 6000)
+    assert bench.pairs == bench.wanted_pairs()
     if mode == "neither":
-        assert not bench.asked and not bench.writes and not bench.taken
+        assert bench.asked == bench.table_asks and not bench.writes and not bench.taken
         return
-    assert bench.asked == [b[:2] for b in bench.beats]
+    assert bench.asked == bench.table_asks + [b[:2] for b in bench.beats]
     if mode == "residual":
         assert bench.taken == [[int(v) for v in data] for data in bench.data] and not bench.writes
     else:
@@ -484,7 +534,7 @@ def test_drain_verilog_does_the_same(geometry, tmp_path):
 @pytest.mark.parametrize("mode", ["acc_init", pytest.param("residual", marks=pytest.mark.slow)])
 def test_aux_verilog_does_the_same(mode, tmp_path):
     rng, config = seeded("verilog", mode), make_config((3, 5, 3))
-    fields = random_layer(rng, config) | {"residual": mode == "residual", "acc_init": mode == "acc_init"}
+    fields = aux_fields(rng, config, mode) | {"load_table": 1}
     bench = AuxBench(config, rng, 0.7, fields)
     seen = simulate(bench.unit, bench.clk, bench.drive, lambda cycle: bench.observe(cycle) or cycle == 400, 500)
     replay(bench.unit, seen, tmp_path)

@@ -8,7 +8,8 @@ import pytest
 from cycle_bench import bus, flag, preset, simulate
 from myhdl import Signal, StopSimulation, block, delay, instance, intbv
 
-from hls.arithmetic import accumulator, aligned, array, epilogue, fma, fp32, pe
+from hls.arithmetic import accumulator, aligned, array, epilogue, fma, fp32, function, pe
+from hls.arithmetic.function import TableWrite
 from hls.bus.obi import Masters, Slave
 from hls.config import Config
 from hls.descriptor.control.control import control, profile_writer, stage_fields
@@ -165,10 +166,11 @@ def test_epilogue(seen):
     names = "rst in_valid res_en act_before_res slope_en out_valid"
     ports = {name: flag() for name in names.split()} | {name: words(ONE) for name in ("acc", "scale", "slope")}
     ports |= {name: words(0) for name in ("bias", "res", "low", "y")} | {"high": words(0x7F800000)}
+    ports |= {"function_en": flag(), "slot": flag(), "table": TableWrite(), "multiply": flag(), "negative": flag()}
     change = {"acc": TWO} if seen == "y" else {"in_valid": 1}
     if seen == "y":
         ports["in_valid"] = Signal(True)
-    measured = response(epilogue.epilogue_lane, ports, change, seen, ports["rst"])
+    measured = response(epilogue.epilogue_lane, ports, change, seen, ports["rst"], params={"config": CONFIG})
     agree(measured, epilogue.epilogue_lane, EPILOGUE_LATENCY=epilogue.EPILOGUE_LATENCY)
 
 
@@ -306,7 +308,7 @@ def drains(change, seen, pulse=(), began=False, full=True, **fields):
     """Response of the drain to a layer of one output whose bank, if ``full``, is finished before."""
     flags = "rst start bank_done bank_free mark_returned done left"
     ports = {name: flag() for name in flags.split()} | {"available": bus(LINEAR)}
-    ports |= {"req": Request(2, data=True, mark=True)}
+    ports |= {"req": Request(2, data=True, mark=True), "table": TableWrite(), "table_ready": Signal(True)}
     read = accumulator.EntryRead(CONFIG.cols, CONFIG.accumulator_entries)
     ports |= {"drain": read, "param": Stream(64), "aux": Stream(64), "job": job(drain_job(CONFIG), **fields)}
     early = ["bank_done"] if full else []
@@ -327,7 +329,10 @@ def test_result():
     measured = drains({"start": 1}, "req_valid", ["start"]) - timing.FIRST_BEAT
     parts = {"ROW_LATENCY": timing.ROW_LATENCY, "EPILOGUE_LATENCY": epilogue.EPILOGUE_LATENCY}
     agree(measured, drain, **parts, RESULT_QUEUE=timing.RESULT_QUEUE)
-    assert timing.read_to_store() == measured
+    assert timing.read_to_store(False) == measured
+    with_function = drains({"start": 1}, "req_valid", ["start"], function=1) - timing.FIRST_BEAT
+    agree(with_function - measured, drain, FUNCTION_LATENCY=function.FUNCTION_LATENCY)
+    assert timing.read_to_store(True) == with_function
 
 
 def test_answer_to_a_store():
@@ -335,21 +340,37 @@ def test_answer_to_a_store():
     agree(measured, drain, STORED=timing.STORED)
 
 
-def aux_reads(change, seen, pulse=(), began=False):
-    ports = {name: flag() for name in ("rst", "start", "rsp_valid", "bank_free", "bank_ready")}
+def aux_reads(change, seen, pulse=(), began=False, **fields):
+    """Response of the aux reader to a layer of one output with a residual; with a table, to the last of its answers."""
+    ports = {name: flag() for name in ("rst", "start", "rsp_valid", "bank_free", "bank_ready", "table_ready")}
     init = accumulator.EntryWrite(CONFIG.cols, CONFIG.accumulator_entries)
     ports |= {
         "rsp_data": bus(64),
         "req": Request(2),
         "init": init,
         "aux": Stream(64),
-        "job": job(aux_job(CONFIG), residual=1),
+        "job": job(aux_job(CONFIG), residual=1, **fields),
+        "table": TableWrite(),
     }
+    preset(ports["req"], {"ready": 1})
     return response(aux_reader, ports, change, seen, ports["rst"], pulse, {"config": CONFIG}, began)
 
 
 def test_first_aux():
     agree(aux_reads({"start": 1}, "req_valid", ["start"]), aux_reader, FIRST_AUX=timing.FIRST_AUX)
+
+
+def test_first_table():
+    measured = aux_reads({"start": 1}, "req_valid", ["start"], load_table=1, table_rows=1)
+    agree(measured, aux_reader, FIRST_TABLE=timing.FIRST_TABLE)
+
+
+@pytest.mark.parametrize("seen, names", [("table_ready", ["TABLE_READY"]), ("req_valid", ["FIRST_AUX"])])
+def test_last_words_of_a_table(seen, names):
+    """Answers come from the change on, in every cycle; the AUX stream begins with the last of them."""
+    answers = 8 * 1 // timing.table_beat(CONFIG)
+    measured = aux_reads({"rsp_valid": 1}, seen, began=True, load_table=1, table_rows=1)
+    agree(measured - (answers - 1), aux_reader, **{name: getattr(timing, name) for name in names})
 
 
 def test_aux_beat():

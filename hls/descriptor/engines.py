@@ -54,6 +54,7 @@ def engines(config: Config) -> tuple[Engine, ...]:
         State("outputs", WORK, ("drain.req_valid", "drain.req_ready")),
         State("waiting for bus grant", STALL, ("drain.req_valid",)),
         State("waiting for sums", WAIT, ("drain.walking", "!drain.full")),
+        *([State("waiting for a table", STALL, ("drain.walking", "!drain.table_ready"))] if config.functions else []),
         State("waiting for residuals", STALL, ("drain.walking", "drain.job_residual", "!drain.aux_valid")),
         State("waiting for parameters", STALL, ("drain.walking", "!drain.job_uniform", "!drain.params_ready")),
         State("epilogue", WORK, ("!drain.done",)),

@@ -8,6 +8,7 @@ from myhdl import ConcatSignal, Signal, SignalType, always, always_comb, block, 
 from hls import __version__
 from hls.arithmetic.accumulator import EntryRead, EntryWrite, accumulators
 from hls.arithmetic.array import array_latency, beat_bits, count_bits, systolic_array
+from hls.arithmetic.function import TableWrite
 from hls.bus.obi import Masters, Slave
 from hls.config import Config
 from hls.descriptor.control.control import Events, Stages, control
@@ -317,6 +318,7 @@ def heepstor(clk, rst_n, s, m, irq, idle, *, config):
     bank_done, done_bank = flags(2)
     init, read = (kind(cols, config.accumulator_entries) for kind in (EntryWrite, EntryRead))
     addend = Stream(32 * ports)
+    table, table_ready = (TableWrite(), Signal(bool(0))) if config.functions else (None, None)
     results = [
         delay_line(clk, op_in, op_out, width=op_width, cycles=ACTIVATION_LATENCY + array_latency(config)),
         accumulators(
@@ -346,6 +348,8 @@ def heepstor(clk, rst_n, s, m, irq, idle, *, config):
             drain=read,
             param=param,
             aux=addend,
+            table=table,
+            table_ready=table_ready,
             req=store,
             mark_returned=marked,
             available=available,
@@ -365,6 +369,8 @@ def heepstor(clk, rst_n, s, m, irq, idle, *, config):
             init=init,
             bank_ready=bank_ready,
             aux=addend,
+            table=table,
+            table_ready=table_ready,
             config=config,
         ),
     ]

@@ -52,4 +52,5 @@ def descriptor_banks(program: Program, f: Linked) -> Banks:
         at(f.aux_addr, f.aux_c_stride, bool(f.residual or f.acc_init)),
         word_banks(program.placed[DESCRIPTORS].address, 1, program.config),
         (address(f.load_addr), address(f.store_addr), address(f.aux_addr)),
+        at(f.table_addr, 1, bool(f.load_table)),
     )

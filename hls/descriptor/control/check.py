@@ -362,7 +362,7 @@ def _rule(clk, job, rule, out, config):
             return _both(field(rule.flag), field(rule.other), out)
         case rules.Requires():
             return _without(field(rule.flag), field(rule.other), out)
-        case rules.Needs():
+        case rules.Needs():  # of an option that is missing: others are always kept
             return _same(field(rule.flag), out)
         case rules.Within():
             return _outside(field(rule.name), rule.low, rule.high, field(rule.flag), out)

@@ -4,6 +4,7 @@
 from myhdl import Signal, always, always_comb, block, concat, intbv
 
 from hls.config import Config
+from hls.descriptor.drain.table_reader import TABLE_JOB, Requests, table_first
 from hls.descriptor.drain.walker import LOOPS, Beat, output_walker, walk_job
 from hls.descriptor.interface.timing import AUX_BEATS, REQUESTS
 from hls.lib.fifo import fifo
@@ -15,20 +16,23 @@ _JOB = f"{LOOPS} residual aux_addr aux_addr_region aux_c_stride aux_x_stride aux
 
 def aux_job(config: Config) -> str:
     """Descriptor fields that `aux_reader` reads."""
-    return _JOB
+    return f"{_JOB} {TABLE_JOB}" if config.functions else _JOB
 
 
 @unit(
     out="req.valid req.addr req.stride req.count req.region init.valid init.bank init.addr init.data bank_ready "
-    "aux.valid aux.data"
+    "aux.valid aux.data table.valid table.pair table.data table_ready"
 )
-def aux_reader(clk, rst, start, job, req, rsp_valid, rsp_data, bank_free, init, bank_ready, aux, *, config):
+def aux_reader(
+    clk, rst, start, job, req, rsp_valid, rsp_data, bank_free, init, bank_ready, aux, table, table_ready, *, config
+):
     """Read the AUX stream ahead of the store side, beat for beat; nothing without RESIDUAL or ACC_INIT.
 
     RESIDUAL: beats wait at aux.valid, aux.data (first word fall through) for aux.take. ACC_INIT: they are
     written to the accumulators' init port as soon as their bank is free (both are at start, then after each
     ``bank_free``); ``bank_ready`` pulses with the last write of each bank, which may be used from the next
-    cycle on. Requests never exceed the room for their answers.
+    cycle on. Requests never exceed the room for their answers. With `config.functions`, ``table`` gets the table that
+    the layer loads, before anything else (`table_reader`); else it and ``table_ready`` are None.
     """
     ports, cols = config.ports, config.cols
     beat, waiting = Beat(config), Beat(config)
@@ -43,15 +47,47 @@ def aux_reader(clk, rst, start, job, req, rsp_valid, rsp_data, bank_free, init, 
     words = [Signal(intbv(0)[32:]) for _ in range(ports)]
     valids = [Signal(bool(0)) for _ in range(cols)]
 
+    begin, answered, push, entry, stride, region = (
+        start,
+        rsp_valid,
+        accepted,
+        asked,
+        job.aux_c_stride,
+        job.aux_addr_region,
+    )
+    parts = []
+    if config.functions:
+        queue, begin, answered = Requests(), Signal(bool(0)), Signal(bool(0))
+        push, entry, stride, region = queue.push, queue.entry, queue.stride, queue.region
+        parts.append(
+            table_first(
+                clk=clk,
+                rst=rst,
+                start=start,
+                job=job,
+                accepted=accepted,
+                asked=asked,
+                ask_ready=ask_ready,
+                rsp_valid=rsp_valid,
+                rsp_data=rsp_data,
+                queue=queue,
+                begin=begin,
+                answered=answered,
+                table=table,
+                table_ready=table_ready,
+                config=config,
+            )
+        )
+
     @always_comb
     def request():
-        walk.next = start and (job.residual or job.acc_init)
+        walk.next = begin and (job.residual or job.acc_init)
         accepted.next = beat.valid and may_ask and ask_ready
         asked.next = concat(beat.count, beat.addr)
         req.addr.next = queued[32:]
         req.count.next = queued[35:32]
-        req.stride.next = job.aux_c_stride
-        req.region.next = job.aux_addr_region
+        req.stride.next = stride
+        req.region.next = region
         place_in.next = concat(beat.bank_last, beat.bank, beat.count, beat.entry, beat.row)
 
     @always_comb
@@ -90,14 +126,15 @@ def aux_reader(clk, rst, start, job, req, rsp_valid, rsp_data, bank_free, init, 
                 banks.next = banks - 1
 
     return (
+        parts,
         request,
         unpack,
         deliver,
         account,
         output_walker(clk, rst, walk, walk_job(job, "aux"), beat, accepted, walking, config=config),
-        fifo(clk, rst, accepted, ask_ready, asked, req.valid, req.ready, queued, width=35, depth=REQUESTS),
+        fifo(clk, rst, push, ask_ready, entry, req.valid, req.ready, queued, width=35, depth=REQUESTS),
         fifo(clk, rst, accepted, place_ready, place_in, place_valid, pop, place, width=width, depth=AUX_BEATS),
-        fifo(clk, rst, rsp_valid, data_ready, rsp_data, data_valid, pop, aux.data, width=32 * ports, depth=AUX_BEATS),
+        fifo(clk, rst, answered, data_ready, rsp_data, data_valid, pop, aux.data, width=32 * ports, depth=AUX_BEATS),
         split(aux.data, words),
         [_init_lane(initialise, waiting, valids[c], c, ports) for c in range(cols)],
         join(valids, init.valid),

@@ -12,7 +12,7 @@ from hls.config import Config
 from hls.descriptor.drain.param_rows import param_rows
 from hls.descriptor.drain.walker import LOOPS, Beat, output_walker, walk_job
 from hls.descriptor.interface.table import LINEAR
-from hls.descriptor.interface.timing import STORE_BEATS
+from hls.descriptor.interface.timing import store_beats
 from hls.lib.fifo import fifo
 from hls.lib.mux import choose
 from hls.lib.unit import unit
@@ -26,7 +26,7 @@ _JOB = (
 
 def drain_job(config: Config) -> str:
     """Descriptor fields that `drain` reads."""
-    return _JOB
+    return " ".join([_JOB, *["function table_slot"] * config.functions, *["multiply negative"] * config.multiply])
 
 
 @unit(
@@ -34,23 +34,41 @@ def drain_job(config: Config) -> str:
     "req.data req.mark available done left"
 )
 def drain(
-    clk, rst, start, job, bank_done, bank_free, drain, param, aux, req, mark_returned, available, done, left, *, config
+    clk,
+    rst,
+    start,
+    job,
+    bank_done,
+    bank_free,
+    drain,
+    param,
+    aux,
+    table,
+    table_ready,
+    req,
+    mark_returned,
+    available,
+    done,
+    left,
+    *,
+    config,
 ):
     """Read finished accumulator banks, apply the epilogue, store; one beat per cycle.
 
     Banks alternate; ``bank_done`` announces each, also before its layer starts here, ``bank_free`` says that its
     last entry is being read. drain.data (cols lanes) follows drain.bank and drain.addr by one cycle. Parameters come
     first word fall through, 2 beats (scales, biases) per row of a channel block, for every block of every strip, unless
-    UNIFORM; residual beats likewise, one per store beat. ``done`` is low from the cycle after start until the
-    last store beat was accepted (req.valid and req.ready), high otherwise. ``available``: MARK_BASE, and MARK_WORDS
-    for every marked store beat that was answered (``mark_returned``) since start.
+    UNIFORM; residual beats likewise, one per store beat. With `config.functions` nothing is read before
+    ``table_ready``, and the words of ``table`` go to all lanes; else both are None. ``done`` is low from the cycle
+    after start until the last store beat was accepted (req.valid and req.ready), high otherwise. ``available``:
+    MARK_BASE, and MARK_WORDS for every marked store beat that was answered (``mark_returned``) since start.
     ``left``: level, finished banks or parameters wait.
     """
     ports, width = config.ports, 32 * config.ports
-    beat = Beat(config)
+    beat, places = Beat(config), store_beats(config)
     walking, issue, params_ready, params_release = (Signal(bool(0)) for _ in range(4))
     full = Signal(intbv(0)[2:])
-    room = Signal(intbv(0)[STORE_BEATS.bit_length() :])
+    room = Signal(intbv(0)[places.bit_length() :])
     row = Signal(intbv(0)[len(beat.row) :])
     selected, acc, aux1, aux2, scales, biases, scale, bias, result = (Signal(intbv(0)[width:]) for _ in range(9))
     issued, operands_valid, data_valid, taken, place_valid, place_ready, data_ready = (
@@ -60,11 +78,15 @@ def drain(
     words_done = Signal(modbv(0)[LINEAR:])
     same_scale, same_bias = (Signal(intbv(0)[width:]) for _ in range(2))
     result_valids = [Signal(bool(0)) for _ in range(ports)]
+    ready, parts = beat.valid, []
+    if config.functions:
+        ready = Signal(bool(0))
+        parts.append(_both(beat.valid, table_ready, ready))
 
     @always_comb
     def decide():
         issue.next = (
-            beat.valid and full != 0 and room != 0 and (params_ready or job.uniform) and (aux.valid or not job.residual)
+            ready and full != 0 and room != 0 and (params_ready or job.uniform) and (aux.valid or not job.residual)
         )
 
     @always_comb
@@ -85,7 +107,7 @@ def drain(
         req.stride.next = job.store_c_stride
         req.region.next = job.store_addr_region
         taken.next = data_valid and req.ready
-        done.next = not walking and room == STORE_BEATS
+        done.next = not walking and room == places
         available.next = words_done
         left.next = full != 0 or params_ready
 
@@ -97,7 +119,7 @@ def drain(
             words_done.next = words_done + job.mark_words
         if rst:
             full.next = 0
-            room.next = STORE_BEATS
+            room.next = places
         else:
             if bank_done and not (issue and beat.bank_last):
                 full.next = full + 1
@@ -125,6 +147,7 @@ def drain(
     lanes = [[Signal(intbv(0)[32:]) for _ in range(ports)] for _ in range(5)]
     accs, scale_lanes, bias_lanes, aux_lanes, results = lanes
     return (
+        parts,
         decide,
         drive,
         store,
@@ -165,17 +188,30 @@ def drain(
                 slope=job.slope,
                 low=job.low,
                 high=job.high,
+                function_en=job.function if config.functions else None,
+                slot=job.table_slot if config.functions else None,
+                table=table,
+                multiply=job.multiply if config.multiply else None,
+                negative=job.negative if config.multiply else None,
                 out_valid=result_valids[i],
                 y=results[i],
+                config=config,
             )
             for i in range(ports)
         ],
         join(results, result),
-        fifo(clk, rst, issue, place_ready, place_in, place_valid, taken, place, width=36, depth=STORE_BEATS),
-        fifo(
-            clk, rst, result_valids[0], data_ready, result, data_valid, taken, req.data, width=width, depth=STORE_BEATS
-        ),
+        fifo(clk, rst, issue, place_ready, place_in, place_valid, taken, place, width=36, depth=places),
+        fifo(clk, rst, result_valids[0], data_ready, result, data_valid, taken, req.data, width=width, depth=places),
     )
+
+
+@block
+def _both(one, other, both):
+    @always_comb
+    def combine():
+        both.next = one and other
+
+    return combine
 
 
 @block

@@ -4,6 +4,7 @@
 from dataclasses import dataclass
 from typing import Protocol
 
+from hls.arithmetic.function import ROW_WORDS, TABLE_WORDS
 from hls.config import Config
 from hls.descriptor.interface.table import FIELD, LINEAR, SCRATCHPAD, Linked, split_address
 
@@ -200,19 +201,19 @@ RULES: tuple[Rule, ...] = (
     AtMost("CBG"),
     Excludes("RESIDUAL", "ACC_INIT"),
     Requires("UNIT_WEIGHTS", "DIAGONAL"),
+    IsOne("GROUPS", "DIAGONAL"),
+    IsOne("KB", "DIAGONAL"),
+    Equals("RUN", "COUT", "DIAGONAL"),
+    Blocks("NCB", "COUT"),
+    Blocks("KB", "RUN", "DIAGONAL"),
     Needs("FUNCTION", "functions"),
     Needs("MULTIPLY", "multiply"),
     Requires("TABLE_SLOT", "FUNCTION"),
     Requires("LOAD_TABLE", "FUNCTION"),
     Requires("MULTIPLY", "RESIDUAL"),
     Requires("NEGATIVE", "MULTIPLY"),
-    Within("TABLE_ROWS", 1, FIELD["TABLE_ROWS"].range[1], "LOAD_TABLE"),
+    Within("TABLE_ROWS", 1, TABLE_WORDS // ROW_WORDS, "LOAD_TABLE"),
     OffChip("TABLE_ADDR", "LOAD_TABLE"),
-    IsOne("GROUPS", "DIAGONAL"),
-    IsOne("KB", "DIAGONAL"),
-    Equals("RUN", "COUT", "DIAGONAL"),
-    Blocks("NCB", "COUT"),
-    Blocks("KB", "RUN", "DIAGONAL"),
 )
 
 
@@ -277,7 +278,10 @@ PRODUCTS = (
 def built(config: Config) -> tuple[Rule, ...]:
     """The rules that hardware of this configuration looks at: of fields that it holds, and not always kept."""
     return tuple(
-        rule for rule in RULES if all(FIELD[name].held(config) for name in vars(rule).values() if name in FIELD)
+        rule
+        for rule in RULES
+        if not (isinstance(rule, Needs) and getattr(config, rule.option))
+        and all(FIELD[name].held(config) for name in vars(rule).values() if name in FIELD)
     )
 
 

@@ -119,7 +119,7 @@ class Field:
 
     def held(self, config: Config) -> bool:
         """Whether hardware of this configuration has the field."""
-        return not self.option
+        return not self.option or bool(getattr(config, self.option))
 
 
 LINEAR = 24  # bits of a linear input word index

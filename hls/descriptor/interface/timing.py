@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from hls.arithmetic.accumulator import ACC_LATENCY
 from hls.arithmetic.array import array_latency, load_beats
 from hls.arithmetic.epilogue import EPILOGUE_LATENCY
+from hls.arithmetic.function import FUNCTION_LATENCY, ROW_WORDS
 from hls.config import Config
-from hls.descriptor.interface.table import PROFILE_RECORD, WORDS
+from hls.descriptor.interface.table import PROFILE_RECORD, WORDS, Descriptor
 
 ACTIVATION_LATENCY = 2
 """Activation buffer: from an address to its vector. RAM and output register are two; more are registers behind them."""
@@ -35,11 +36,20 @@ AUX_BEATS = 16
 ROW_LATENCY = 2
 """Drain: from the read of an accumulator to the epilogue. RAM, row register."""
 
-READ_TO_RESULT = ROW_LATENCY + EPILOGUE_LATENCY
-"""Drain: from the read of an accumulator to its result."""
 
-STORE_BEATS = 1 << (READ_TO_RESULT + 1).bit_length()
-"""Places for beats between accumulator read and arbiter; a place is used for READ_TO_RESULT + 2 cycles or longer."""
+def read_to_result(function: bool) -> int:
+    """Drain: from the read of an accumulator to its result, or a function of it."""
+    return ROW_LATENCY + EPILOGUE_LATENCY + (FUNCTION_LATENCY if function else 0)
+
+
+def store_beats(config: Config) -> int:
+    """Places for beats between accumulator read and arbiter; each is used for two cycles more than a result takes."""
+    return 1 << (read_to_result(config.functions) + 1).bit_length()
+
+
+def table_beat(config: Config) -> int:
+    """Words of a function's table that are asked for at once."""
+    return min(config.ports, 2)
 
 
 def beats(words: int, config: Config) -> int:
@@ -70,6 +80,11 @@ def fetch_beats(config: Config) -> int:
 def record_beats(config: Config) -> int:
     """Of a profile record."""
     return beats(len(PROFILE_RECORD), config)
+
+
+def table_beats(f: Descriptor[object], config: Config) -> int:
+    """Requests for the words of the table that a descriptor loads."""
+    return f.load_table * f.table_rows * ROW_WORDS // table_beat(config)
 
 
 def tile_bytes(diagonal: int, config: Config) -> int:
@@ -166,6 +181,12 @@ FIRST_BEAT = 2
 FIRST_AUX = FIRST_BEAT + 1
 """Aux reader: from start to the first request, through the queue of requests."""
 
+FIRST_TABLE = 2
+"""Aux reader: from start to the first request for words of a table, through the queue of requests."""
+
+TABLE_READY = 1
+"""Aux reader: from the last answer to the first read of an accumulator."""
+
 AUX_READY = 1
 """Aux reader: from an answer to a beat that may be used."""
 
@@ -190,9 +211,9 @@ def vector_to_drain(config: Config) -> int:
     return ACTIVATION_LATENCY + array_latency(config) + config.cols - 1 + ACC_LATENCY + BANK_FULL
 
 
-def read_to_store() -> int:
-    """From the read of an accumulator to the store's request."""
-    return READ_TO_RESULT + RESULT_QUEUE
+def read_to_store(function: bool) -> int:
+    """From the read of an accumulator to the store's request, by way of the function unit or not."""
+    return read_to_result(function) + RESULT_QUEUE
 
 
 def fetch_cycles(config: Config) -> int:
@@ -201,5 +222,5 @@ def fetch_cycles(config: Config) -> int:
 
 
 def vector_to_end(config: Config) -> int:
-    """From the last vector of a layer to its end, if its last bank is a single beat."""
-    return vector_to_drain(config) + read_to_store() + ANSWER + STORED + RECORD + record_beats(config)
+    """From the last vector of a layer without a function to its end, if its last bank is a single beat."""
+    return vector_to_drain(config) + read_to_store(False) + ANSWER + STORED + RECORD + record_beats(config)

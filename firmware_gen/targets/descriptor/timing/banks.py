@@ -22,10 +22,12 @@ class Banks:
     aux: tuple[int, ...] = ()
     fetch: tuple[int, ...] = ()
     addresses: tuple[int, int, int] = (0, 0, 0)
+    table: tuple[int, ...] = ()
 
     @property
     def contended(self) -> bool:
-        return any((self.load, self.params, self.store, self.aux, self.fetch, *(entry for _, entry in self.weights)))
+        own = (self.load, self.params, self.store, self.aux, self.fetch, self.table)
+        return any((*own, *(entry for _, entry in self.weights)))
 
     def weight(self, word: int) -> tuple[int, ...]:
         """Entry of the weights from ``word`` on."""

@@ -90,7 +90,7 @@ class Machine:
         self.weights, self.params = Weights(config), Params(config)
         self.cutter = Cutter(config, self.weights)
         self.sequencer = Sequencer(config, self.load, self.cutter, self.counts)
-        self.store, self.aux = Store(), Aux(self.sequencer)
+        self.store, self.aux = Store(config), Aux(self.sequencer)
         self.drain = Drain(self.sequencer, self.params, self.aux, self.store)
         self.record = Record(ports, self.store)
         self.stages: tuple[Stage, ...] = (self.load, self.weights, self.cutter, self.params, self.sequencer, self.drain)
@@ -191,7 +191,7 @@ class Machine:
         if store_asks and store.plan.store_chip:
             store.accept_on_chip(t)
             store_asks = False
-        if aux_asks and aux.plan.aux_chip:
+        if aux_asks and aux.on_chip():
             _, _, answered = aux.accept(t)
             answered(t + SCRATCHPAD_LATENCY)
             aux_asks = False

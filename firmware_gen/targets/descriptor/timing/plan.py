@@ -8,7 +8,7 @@ from firmware_gen.targets.descriptor.timing.demand import tiles
 from firmware_gen.targets.descriptor.timing.spans import strip_sizes
 from hls.config import Config
 from hls.descriptor.interface.table import Linked, Output, on_chip
-from hls.descriptor.interface.timing import beats, channels, param_beats
+from hls.descriptor.interface.timing import beats, channels, param_beats, table_beat, table_beats
 
 SWAP, STEP_FIRST, STEP_LAST, GROUP_FIRST, GROUP_LAST, STRIP_LAST = (1 << i for i in range(6))
 """Marks of a vector."""
@@ -103,6 +103,9 @@ class Plan:
             bool(config.scratchpad_words) and on_chip(where) for where in (f.load_addr, f.store_addr, f.aux_addr)
         )
         self.mark_words, self.mark_base = f.mark_words, f.mark_base
+        self.function = bool(f.function)
+        self.table_beats = table_beats(f, config)
+        self.table_words, self.table_banks = table_beat(config), banks.table
         self.stores = self._stores(f, config)
         self.store_banks, self.aux_banks = (
             self._output_banks(f, config, output, entry, address)

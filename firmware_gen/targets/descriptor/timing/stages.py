@@ -26,13 +26,15 @@ from hls.descriptor.interface.timing import (
     FIRST_AUX,
     FIRST_BEAT,
     FIRST_LOAD,
+    FIRST_TABLE,
     FIRST_VECTOR,
     LOADED,
     RELEASED,
     SCRATCHPAD_MARK,
-    STORE_BEATS,
     STORED,
+    TABLE_READY,
     read_to_store,
+    store_beats,
     vector_to_drain,
 )
 
@@ -163,8 +165,9 @@ class Store:
 
     plan: Plan  # of the layer at work
 
-    def __init__(self) -> None:
-        self.room, self.latency = STORE_BEATS, read_to_store()
+    def __init__(self, config: Config) -> None:
+        self.room = self.places = store_beats(config)
+        self.latency = 0
         self.results: deque[tuple[int, int]] = deque()  # cycle, beat of `Plan.stores`
         self.returns: deque[tuple[int, bool]] = deque()
         self.marks: deque[int] = deque()  # of beats that the scratchpad has accepted
@@ -172,6 +175,7 @@ class Store:
 
     def start(self, t: int, plan: Plan) -> None:
         self.plan, self.issued, self.available = plan, 0, plan.mark_base
+        self.latency = read_to_store(plan.function)
 
     def step(self, t: int) -> None:
         self.room += self.freed
@@ -205,7 +209,7 @@ class Store:
         self.freed = 1
 
     def all_accepted(self) -> bool:
-        return self.room == STORE_BEATS
+        return self.room == self.places
 
     def due(self, marked: bool) -> Callable[[int], None]:
         """Who hears of the answer to a beat, of a profile record too."""
@@ -217,7 +221,7 @@ class Store:
 
 
 class Aux:
-    """`drain.aux_reader`: residual beats, or initial values for banks that are free."""
+    """`drain.aux_reader`: a function's table, then residual beats, or initial values for banks that are free."""
 
     plan: Plan  # of the layer at work
 
@@ -226,19 +230,31 @@ class Aux:
         self.beats: deque[int] = deque()  # cycles from which they may be used
         self.room = AUX_BEATS
         self.left = self.begins = self.bank_left = 0
+        self.table_asks = self.table_due = self.table_ready = 0
         self.blocks: deque[tuple[int, bool]] = deque()
         self.banks = 2
 
     def start(self, t: int, plan: Plan) -> None:
-        self.plan, self.begins = plan, t + FIRST_AUX
+        self.plan, self.begins = plan, t + (FIRST_TABLE if plan.table_beats else FIRST_AUX)
+        self.table_asks = self.table_due = plan.table_beats
+        self.table_ready = t
         self.left = plan.beats if plan.residual or plan.acc_init else 0
         self.blocks = deque(plan.blocks if plan.acc_init else ())
         self.bank_left, self.banks = plan.blocks[0][0], 2
 
     def asks(self, t: int) -> bool:
+        if self.table_due:
+            return bool(self.table_asks and t >= self.begins)
         return bool(self.left and self.room and t >= self.begins)
 
+    def on_chip(self) -> bool:
+        """Whether the scratchpad has what is asked for."""
+        return self.plan.aux_chip and not self.table_due
+
     def accept(self, t: int) -> Beat:
+        if self.table_due:
+            self.table_asks -= 1
+            return self.plan.table_banks, self.plan.table_words, self._table_answered
         self.left -= 1
         self.room -= 1
         number = -1 - self.left
@@ -247,8 +263,15 @@ class Aux:
     def answered(self, answer: int) -> None:
         self.beats.append(answer + AUX_READY)
 
+    def _table_answered(self, answer: int) -> None:
+        self.table_due -= 1
+        self.begins, self.table_ready = answer + FIRST_AUX, answer + TABLE_READY
+
     def ready(self, t: int) -> bool:
         return bool(self.beats) and self.beats[0] <= t
+
+    def table_is_there(self, t: int) -> bool:
+        return not self.table_due and self.table_ready <= t
 
     def take(self) -> None:
         self.beats.popleft()
@@ -303,6 +326,7 @@ class Drain:
             and t >= self.begins
             and (self.param_blocks or self.plan.uniform)
             and (not self.plan.residual or self.aux.ready(t))
+            and self.aux.table_is_there(t)
         )
 
     def step(self, t: int) -> None:

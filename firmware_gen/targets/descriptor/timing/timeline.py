@@ -27,6 +27,7 @@ from hls.descriptor.interface.timing import (
     param_beats,
     read_to_store,
     record_beats,
+    table_beats,
     vector_to_drain,
 )
 
@@ -65,6 +66,7 @@ class Work:
         self.tile_beats, self.cut_beats = weight_cycles * whole.tile_beats, whole.cut
         self.fits = weights_fit(f, config)
         self.param_beats = 0 if f.uniform else param_cycles * param_beats(f.diagonal, config)
+        self.table_beats = table_beats(f, config)
         self.load_cycles = beats(f.load_c_count, config) / f.load_c_count  # of a word
         parts = [whole.blocks[cb : cb + f.cbg] for cb in range(0, f.ncb, f.cbg)]
         self.groups = [(len(part), sum(part)) for part in parts] * f.groups  # blocks, store beats of a pixel
@@ -94,7 +96,7 @@ class _Progress:
         self.work = work
         self.to_drain = vector_to_drain(config)
         self.to_load = LOADED + 1 + (SCRATCHPAD_LATENCY if work.load_chip else ANSWER)
-        self.to_store = read_to_store() + STORED + (SCRATCHPAD_MARK if work.store_chip else ANSWER)
+        self.to_store = read_to_store(bool(f.function)) + STORED + (SCRATCHPAD_MARK if work.store_chip else ANSWER)
         self.stored, self.base = timeline.done, timeline.words
         self.marks = (timeline.marks or [Span(self.stored, self.stored, 0, f.load_words)]) if f.barrier else []
         self.own_marks: list[Span] = []
@@ -104,6 +106,8 @@ class _Progress:
         self.begun: float | None = None
         self.begin = 0.0
         self.drained = max(self.stored, self.fetch) + (ANSWER + work.param_beats + 4 if work.param_beats else 0)
+        if work.table_beats:
+            self.drained = max(self.drained, max(self.stored, self.fetch) + ANSWER + work.table_beats + 4)
         self.fetched, self.depth = max(timeline.fetched_weights, self.fetch), config.weight_bytes / (4 * config.ports)
         self.asked = self.pixel = 0
         self.on_bus = self.early = 0.0
