@@ -36,6 +36,7 @@ BLOCKS = (
     "fp32_add",
     "fp32_mul",
     "accumulator_column",
+    "function_lane",
     "epilogue_lane",
     "output_walker",
     "param_rows",
@@ -104,10 +105,16 @@ class Clock:
 
 @dataclass(frozen=True)
 class Feature:
-    """What an option adds to the default accelerator."""
+    """What an option adds to the default accelerator, or has added to it, if the `change` takes it away."""
 
     name: str
     change: dict[str, Any]
+    taken_away: bool = False
+
+    def adds(self, default: "Area", changed: "Area") -> "Area":
+        """The difference between the default accelerator and the changed one."""
+        less, more = (changed, default) if self.taken_away else (default, changed)
+        return replace(more.plus(less, -1), unit=self.name)
 
 
 FEATURES = (
@@ -118,6 +125,8 @@ FEATURES = (
     Feature("weight buffer of 8,192 bytes instead of 4,096", {"weight_bytes": 8192}),
     Feature("128 entries per accumulator bank instead of 64", {"accumulator_entries": 128}),
     Feature("no scratchpad instead of 4,096 words", {"scratchpad_words": 0}),
+    Feature("function unit", {"functions": False}, taken_away=True),
+    Feature("products with the second operand", {"multiply": False}, taken_away=True),
 )
 
 
@@ -473,7 +482,7 @@ def measure(config: Config, say: Any = print) -> dict[str, Any]:
     for feature in FEATURES:
         say(f"area with {feature.name}")
         changed = areas(hardware(replace(config, **feature.change)))[0]
-        features.append(replace(changed.plus(found[0], -1), unit=feature.name))
+        features.append(feature.adds(found[0], changed))
     for kind in ("aligned", "fma"):
         folder = hardware(replace(config, arithmetic=kind))
         pe = unit_area(folder, f"{PREFIX}{kind}_pe_diagonal").plus(unit_area(folder, f"{PREFIX}{kind}_pe"), -1)
