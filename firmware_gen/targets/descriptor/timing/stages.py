@@ -265,7 +265,8 @@ class Aux:
 
     def _table_answered(self, answer: int) -> None:
         self.table_due -= 1
-        self.begins, self.table_ready = answer + FIRST_AUX, answer + TABLE_READY
+        if not self.table_due:
+            self.begins, self.table_ready = answer + FIRST_AUX, answer + TABLE_READY
 
     def ready(self, t: int) -> bool:
         return bool(self.beats) and self.beats[0] <= t

@@ -106,8 +106,9 @@ class _Progress:
         self.begun: float | None = None
         self.begin = 0.0
         self.drained = max(self.stored, self.fetch) + (ANSWER + work.param_beats + 4 if work.param_beats else 0)
+        self.table = max(self.stored, self.fetch)
         if work.table_beats:
-            self.drained = max(self.drained, max(self.stored, self.fetch) + ANSWER + work.table_beats + 4)
+            self.drained = max(self.drained, self.table + ANSWER + work.table_beats + 4)
         self.fetched, self.depth = max(timeline.fetched_weights, self.fetch), config.weight_bytes / (4 * config.ports)
         self.asked = self.pixel = 0
         self.on_bus = self.early = 0.0
@@ -142,6 +143,8 @@ class Timeline:
         before = self.through, self.loaded, self.done
         self.bus = [s for s in self.bus if s.end > at.loading]
         self.bus.append(Span(at.fetch - fetch_beats(work.config), at.fetch, 0, fetch_beats(work.config)))
+        if work.table_beats:
+            self.bus.append(Span(at.table, at.table + work.table_beats, 0, work.table_beats))
         self.chip = [s for s in self.chip if s.end > at.loading]
         for px in strip_sizes(f.out_px, first, strip):
             at.strip, end = at.now, at.pixel + px
