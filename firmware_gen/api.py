@@ -26,7 +26,7 @@ from firmware_gen.frontend.loader import exported_bytes
 from firmware_gen.memory.planner import MemoryReport
 from firmware_gen.models.fake_quant import GraphModule, quantized_model
 from firmware_gen.models.image import Result, Sample, inputs_of
-from firmware_gen.passes import append_softmax, run_passes, split_products
+from firmware_gen.passes import append_softmax, run_passes, split_functions, split_products
 from firmware_gen.passes.quantise import quantise, with_biases
 from firmware_gen.refusal import too_few_inputs
 from hls.config import Config, System
@@ -114,6 +114,8 @@ class CodeGenerator:
         self.checked, self.inputs, self.check = checked, checked.inputs, checked.check
         architecture = architecture_of(self.config)
         self.imported, self.lowered = checked.imported, checked.lowered
+        if not architecture.has_functions(self.config):
+            self.lowered = split_functions(self.lowered)
         if not architecture.has_products(self.config):
             self.lowered = split_products(self.lowered)
         self.graph = with_biases(quantise(self.lowered, per_channel, calibrate), biases or {})

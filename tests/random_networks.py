@@ -17,6 +17,10 @@ from torch import nn
 from torch.utils._pytree import tree_leaves
 
 CHANNELS = (1, 2, 3, 5, 7, 8, 9, 12, 13, 17)
+FUNCTIONS = [
+    *(nn.Sigmoid(), nn.Tanh(), nn.GELU(), nn.ELU(0.8), nn.Hardswish(), nn.SiLU(), nn.Hardsigmoid(), nn.Mish()),
+    *(nn.GELU("tanh"), nn.Softplus(), nn.SELU(), nn.CELU(1.5), nn.LogSigmoid(), nn.Softsign()),
+]
 WEIGHTED = nn.Linear, nn.Conv1d, nn.Conv2d, nn.ConvTranspose1d, nn.ConvTranspose2d
 
 
@@ -35,7 +39,7 @@ def random_network(seed: int, operators: str = "sequential", max_depth: int = 12
     operators: "sequential" draws chains of Linear, Conv2d, BatchNorm, ReLU/ReLU6/clamp, pooling, padding, Flatten,
     Dropout and a final Softmax; "dag" adds branches (addition, concatenation, several outputs), Conv1d, LeakyReLU,
     unfoldable BatchNorm, arithmetic with constants, global and adaptive pooling, upsampling, slices, permutes, vectors
-    that become images, Sigmoid, Tanh and Softmax of channels.
+    that become images, functions, and Softmax of channels.
     """
     rng = np.random.default_rng(seed)
     with torch.random.fork_rng(devices=[]):
@@ -287,14 +291,14 @@ class _Drawer:
         ])]  # fmt: skip
 
     def _cpu(self) -> list[nn.Module]:
-        return [self._pick([nn.Sigmoid(), nn.Tanh(), nn.Softmax(dim=1), nn.LogSoftmax(dim=1)])]
+        return [self._pick([*FUNCTIONS[:4], nn.Softmax(dim=1), nn.LogSoftmax(dim=1)])]
 
     def _gate(self) -> list[nn.Module]:
         """Hardswish, or squeeze and excitation; or a gate for every pixel."""
         channels, *size = self.shape
         cls, space = nn.Conv2d if len(size) == 2 else nn.Conv1d, tuple(range(2, 2 + len(size)))
         if self._chance(0.4):
-            return [self._pick([nn.Hardswish(), nn.SiLU(), nn.Hardsigmoid()])]
+            return [self._pick(FUNCTIONS)]
         pixels = self._chance(0.3)
         gate = [cls(channels, 1 if pixels else channels, 1), self._pick([nn.Sigmoid(), nn.Hardsigmoid()])]
         return [Gated(*gate if pixels else (Function(lambda x: x.mean(space, keepdim=True), "mean"), *gate))]

@@ -40,13 +40,14 @@ def test_places_and_reasons():
     where = {name: p.where for name, p in found.items()}
     assert where == {
         "relu_0": "array", "stem": "array", "deep": "array", "norm": "array", "pad_0": "array", "max_pool2d_0": "array",
-        "sigmoid_0": "CPU", "add_2": "array", "cat_0": "memory", "view_0": "memory", "head": "array",
+        "sigmoid_0": "array", "add_2": "array", "cat_0": "memory", "view_0": "memory", "head": "array",
         "softmax_0": "CPU",
     }  # fmt: skip
     words = {
         "relu_0": "reads the input", "deep": "one channel per column; adds stem before ReLU; ReLU on the way out",
         "norm": "scale and bias; ReLU", "pad_0": "pad with 1", "add_2": "both operands are the same",
         "max_pool2d_0": "maximum; adds sigmoid_0", "view_0": "weights are reordered", "softmax_0": "exponential",
+        "sigmoid_0": "the output of deep is also used without it",
     }  # fmt: skip
     for name, word in words.items():
         assert word in found[name].why, (name, found[name].why)

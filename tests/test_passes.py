@@ -18,6 +18,7 @@ from firmware_gen.ir import (
     BatchNorm,
     Concat,
     Conv,
+    Function,
     Graph,
     Identity,
     Linear,
@@ -26,7 +27,6 @@ from firmware_gen.ir import (
     Pool,
     Reshape,
     Scale,
-    Sigmoid,
     Slice,
     Softmax,
     Upsample,
@@ -556,6 +556,15 @@ def test_compose(first, then):
         assert run(both, x) == run(then, run(first, x))
 
 
+SILU, SIGMOID = (Activation(function=Function(name)) for name in ("silu", "sigmoid"))
+
+
+def test_function_behind_a_clamp_is_one_activation_and_nothing_follows_it():
+    assert compose(RELU6, SILU) == replace(RELU6, function=SILU.function)
+    assert compose(Activation(slope=0.5), SILU) == replace(SILU, slope=0.5)
+    assert compose(SILU, RELU) is None and compose(SILU, SILU) is None
+
+
 def test_merge_reshapes_and_find_maps():
     linear = {"weight": RNG.normal(size=(3, 32))}
     graph = chain(MAP, (Pool, MAP, POOL), (Reshape, (1, 2, 16), {}), (Reshape, (1, 32), {}), (Linear, (1, 3), linear))
@@ -622,7 +631,7 @@ def test_reshape_of_space_alone_is_free():
 def test_map_of_scale_and_what_reads_a_flattened_map_in_order():
     flat = (1, 32)
     scale = {"scale": RNG.normal(size=32), "bias": RNG.normal(size=32)}
-    graph = chain(MAP, (Pool, MAP, POOL), (Reshape, flat, {}), (Scale, flat, scale), (Sigmoid, flat, {}),
+    graph = chain(MAP, (Pool, MAP, POOL), (Reshape, flat, {}), (Scale, flat, scale), (Activate, flat, {"act": SIGMOID}),
                   (Linear, (1, 3), {"weight": RNG.normal(size=(3, 32))}))  # fmt: skip
     assert [n.in_map for n in find_maps(graph).nodes if isinstance(n, Scale | Linear)] == [(2, 4, 4)] * 2
     square = {"weight": RNG.normal(size=(32, 32))}

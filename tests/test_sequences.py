@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Models of sequences against PyTorch. Their weights lie on the INT8 grid, so that what the accelerator computes may
-differ by float32's rounding alone."""
+differ by float32's rounding, and the tables of functions, alone."""
 
 import numpy as np
 import pytest
@@ -13,6 +13,8 @@ from firmware_gen.models.fake_quant import quantized_model
 from hls.config import Config
 
 SMALL = Config(rows=4, cols=4, activation_words=256)
+TABLES = 2.0**-13
+"""Of an output: what the tables of functions, each within 2**-15, make of several steps."""
 
 
 def on_grid(model: nn.Module, rng: np.random.Generator) -> nn.Module:
@@ -33,6 +35,8 @@ def check(model: nn.Module, x: torch.Tensor, config=SMALL, tolerance=2e-5):
         expected = model.double()(x.double())
         model.float()
     generator = CodeGenerator(model, x, config=config)
+    if any(str(node.act) in ("Sigmoid", "Tanh") for node in generator.checked.lowered.nodes if hasattr(node, "act")):
+        tolerance += TABLES
     got = generator.target.run(generator.program(), x.numpy()).outputs
     for y, want in zip(got, [expected] if isinstance(expected, torch.Tensor) else expected, strict=True):
         assert y.shape == want.shape

@@ -145,10 +145,12 @@ def _never(_config: Any) -> bool:
 @dataclass(frozen=True)
 class Graph:
     """An accelerator, or a CPU, that lowers whole networks by itself; `target` makes what does. products: whether its
-    layers multiply by a second operand (`ir.Fused`, `ir.Combined`); where they do not, `ir.Product` of the CPU does."""
+    layers multiply by a second operand (`ir.Fused`, `ir.Combined`); where they do not, `ir.Product` of the CPU does.
+    functions: whether they end in those of `ir.Activation`; where they do not, each is an `ir.Apply` of the CPU."""
 
     target: Callable[[], Target]
     products: Callable[[Any], bool] = _never
+    functions: Callable[[Any], bool] = _never
 
 
 def _no_masters(_config: Any) -> int:
@@ -338,6 +340,13 @@ class Architecture:
             return True
         with self.own_code():
             return bool(self.software.products(config))
+
+    def has_functions(self, config: System) -> bool:
+        """Whether layers end in functions: our own kernels do."""
+        if isinstance(self.software, Gemm):
+            return True
+        with self.own_code():
+            return bool(self.software.functions(config))
 
     def own_code(self) -> AbstractContextManager[None]:
         """While functions of the architecture run: what they raise becomes `HeepgenError` with its name."""

@@ -15,7 +15,6 @@ from torch import nn
 from torch.export import ExportedProgram
 from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
 
-from firmware_gen.frontend import aten
 from firmware_gen.frontend.exported.importer import with_fixed_sizes
 from firmware_gen.frontend.exported.pt2 import export_load, load_pt2
 from firmware_gen.frontend.onnx import load_onnx
@@ -27,8 +26,8 @@ ALLOWED_LAYERS: list[Callable[..., object] | tuple[Callable[..., object], str]] 
     *(nn.Sequential, nn.ModuleList, nn.Identity, nn.Flatten, nn.Unflatten),
     *(nn.Linear, nn.Conv1d, nn.Conv2d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.BatchNorm1d, nn.BatchNorm2d),
     *(nn.ReLU, nn.ReLU6, nn.Hardtanh, nn.LeakyReLU, nn.PReLU, nn.Softmax, nn.LogSoftmax),
-    *(nn.Hardsigmoid, nn.Hardswish, nn.SiLU),
-    *aten.ELEMENTWISE_LAYERS.values(),
+    *(nn.Sigmoid, nn.Tanh, nn.SiLU, nn.GELU, nn.Hardsigmoid, nn.Hardswish, nn.ELU, nn.CELU, nn.SELU, nn.Softplus),
+    *(nn.Mish, nn.LogSigmoid, nn.Softsign),
     *(nn.MaxPool1d, nn.MaxPool2d, nn.AvgPool1d, nn.AvgPool2d),
     *(nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool1d, nn.AdaptiveMaxPool2d),
     *(nn.ZeroPad1d, nn.ZeroPad2d, nn.ConstantPad1d, nn.ConstantPad2d),

@@ -10,8 +10,8 @@ Life of a graph: `importer.import_model` -> `passes.run_passes` -> `quantise.qua
 - After the passes: Conv, Linear, Pool, Scale, Expand, Add, Mul, PReLU, Maximum (activations fused into `act`, sums and
   products into `residual`),
   plus what could not be fused: Activate, Pad, Slice, Concat, Shuffle, PixelShuffle, Upsample, Reshape, Permute; and
-  what the CPU computes: Softmax, Sigmoid, Tanh; Product and Slopes where the hardware only adds. BatchNorm and
-  Identity are gone.
+  what the CPU computes: Softmax; Apply, Product and Slopes where the hardware has no function unit, or only adds.
+  BatchNorm and Identity are gone.
 - After quantisation: Conv and Linear hold int8 `weight`, float32 `scale` and `bias` per output channel; Scale
   holds float32 `scale` and `bias`.
 
@@ -19,6 +19,7 @@ Life of a graph: `importer.import_model` -> `passes.run_passes` -> `quantise.qua
 """
 
 from firmware_gen.ir.cpu import *  # noqa: F403
+from firmware_gen.ir.functions import Function as Function
 from firmware_gen.ir.graph import *  # noqa: F403
 from firmware_gen.ir.layers import *  # noqa: F403
 from firmware_gen.ir.movement import *  # noqa: F403

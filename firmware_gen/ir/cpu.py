@@ -1,16 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Operators that only the CPU has.
-
-A new one that works element by element needs its class here, its bit-exact model in `models.cpu_model`, its function in
-`runtime/math.cpp` (`make docs` declares it), and its rows in `frontend.aten.activations` and `frontend.onnx.operators`.
-"""
+"""Operators that only the CPU has."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+from firmware_gen.ir.functions import Function
 from firmware_gen.ir.operator import Layout, Node, Place
 from firmware_gen.ir.values import Shape
 
@@ -42,39 +39,25 @@ class OnCpu(Node, ABC):
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Elementwise(OnCpu):
-    """One function of every element, of any shape: kernel(in, out, count), and the fields of the class, all float."""
+class Apply(OnCpu):
+    """A function of every element, of any shape, by its table, where the hardware has no function unit.
+    kernel(in, out, count, table)."""
+
+    why = "the hardware has no function unit"
+    kernel = "apply_table"
+
+    function: Function
+
+    @property
+    def op(self) -> str:
+        return str(self.function)
 
     @property
     def is_uniform(self) -> bool:
         return True
 
-    @classmethod
-    def parameters(cls) -> tuple[str, ...]:
-        """Names of the fields that the class has besides those of every node."""
-        return tuple(f.name for f in fields(cls) if f.name not in {own.name for own in fields(Node)})
-
-
-@dataclass(frozen=True, eq=False, kw_only=True)
-class Sigmoid(Elementwise):
-    """1 / (1 + exp(-x))."""
-
-    why = EXPONENTIAL
-    kernel = "sigmoid"
-
     def evaluate(self, *inputs: Tensor) -> Tensor:
-        return inputs[0].sigmoid()
-
-
-@dataclass(frozen=True, eq=False, kw_only=True)
-class Tanh(Elementwise):
-    """tanh(x)."""
-
-    why = EXPONENTIAL
-    kernel = "tanh"
-
-    def evaluate(self, *inputs: Tensor) -> Tensor:
-        return inputs[0].tanh()
+        return self.function.evaluate(inputs[0])
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -11,6 +11,8 @@ from firmware_gen.ir import Activation
 from firmware_gen.operations.windows import Windowed
 from hls.arithmetic.fma import fma_float_model, fma_model
 from hls.arithmetic.fp32 import canonical
+from hls.arithmetic.function import function_model
+from hls.arithmetic.function_tables import function_words
 from hls.errors import HeepgenError
 
 _F = np.float32
@@ -91,29 +93,6 @@ def _twin(kind: type[ir.OnCpu]) -> Callable[[Twin], Twin]:
     return register
 
 
-@_twin(ir.Sigmoid)
-def sigmoid_model(x: np.ndarray) -> np.ndarray:
-    """heepstor::sigmoid on float32."""
-    with np.errstate(all="ignore"):
-        return canonical_float(_F(1) / (_F(1) + exp_model(-np.asarray(x, _F))))
-
-
-@_twin(ir.Tanh)
-def tanh_model(x: np.ndarray) -> np.ndarray:
-    """heepstor::tanh on float32."""
-    x = np.asarray(x, _F)
-    with np.errstate(all="ignore"):
-        size = np.abs(x)
-        z = x * x
-        p = np.full_like(x, -5.70498872745e-3)
-        for c in (2.06390887954e-2, -5.37397155531e-2, 1.33314422036e-1, -3.33332819422e-1):
-            p = p * z + _F(c)
-        small = p * z * x + x
-        large = _F(1) - _F(2) / (exp_model(size + size) + _F(1))
-        large = np.where(x < 0, -large, large)
-        return canonical_float(np.where(size < _F(0.625), small, large))
-
-
 @_twin(ir.Product)
 def multiply_model(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """heepstor::multiply on float32 of matching shapes."""
@@ -125,6 +104,17 @@ def multiply_model(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 def multiply_negative_model(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """heepstor::multiply_negative on float32 of matching shapes."""
     return np.where(np.signbit(x), multiply_model(x, y), x)
+
+
+@cpu_operator.register
+def _(node: ir.Apply, x: np.ndarray) -> np.ndarray:
+    return apply_model(node.function, x)
+
+
+def apply_model(function: ir.Function, x: np.ndarray) -> np.ndarray:
+    """heepstor::apply_table on float32, with the function's table."""
+    bits = np.ascontiguousarray(x, _F).view(np.uint32)
+    return function_model(bits, function_words(function.name, function.parameters)).view(_F)
 
 
 @cpu_operator.register
@@ -222,7 +212,8 @@ def activate_model(act: Activation, x: np.ndarray) -> np.ndarray:
         if _F(act.slope) != 1:
             y = np.where(y > 0, y, canonical_float(y * _F(act.slope)))
         y = np.where(y <= _F(act.low), _F(act.low), y)
-        return np.where(y >= _F(act.high), _F(act.high), y)
+        y = np.where(y >= _F(act.high), _F(act.high), y)
+    return apply_model(act.function, y) if act.function else y
 
 
 def combine_model(combine: str, y: np.ndarray, aux: np.ndarray) -> np.ndarray:

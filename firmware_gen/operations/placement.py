@@ -66,7 +66,7 @@ def _host(graph: ir.Graph, imported: ir.Graph, node: ir.Node) -> ir.Node | None:
 
     Arithmetic is not merged into a node that only moves data, but across it.
     """
-    able = ir.Activated if isinstance(node, ir.BatchNorm | ir.Activate | ir.Combined) else ir.Node
+    able = (ir.Activated, ir.Apply) if isinstance(node, ir.BatchNorm | ir.Activate | ir.Combined) else (ir.Node,)
     pending = [node.output]
     for value in pending:
         if isinstance(producer := graph.producer(value), able):
@@ -85,7 +85,7 @@ def _why_merged(node: ir.Node, host: ir.Node | None) -> str:
             return f"in the weights and the bias of {host.name}"
         case ir.BatchNorm():
             return f"in the scale and the bias of {host.name}"
-        case ir.Activate():
+        case ir.Activate() if isinstance(host, ir.Activated) and host.act != ir.IDENTITY:
             return f"{host.name} applies it on the way out"
         case ir.Add():
             return f"{host.name} adds it on the way out"

@@ -4,21 +4,23 @@
 from firmware_gen.ir import Graph
 from firmware_gen.passes.batchnorm import fold_batchnorm
 from firmware_gen.passes.cleanup import drop_dead, drop_identities, merge_concats
+from firmware_gen.passes.functions import check_functions, find_functions, fuse_hardsigmoids, split_functions
 from firmware_gen.passes.fuse import fuse_activations
-from firmware_gen.passes.pads import merge_pads
 from firmware_gen.passes.permutes import find_shuffles, merge_permutes, raise_permutes
 from firmware_gen.passes.products import split_products
 from firmware_gen.passes.reshapes import find_maps, merge_reshapes, sink_reshapes
 from firmware_gen.passes.residual import fuse_residuals
-from firmware_gen.passes.slices import merge_slices
 from firmware_gen.passes.softmax import append_softmax
 from firmware_gen.passes.strides import absorb_strides, merge_strides, move_elements
+from firmware_gen.passes.windows import merge_pads, merge_slices
 from hls.errors import HeepgenError
 
 PIPELINE = (
     drop_dead,
     drop_identities,
     merge_reshapes,
+    find_functions,
+    check_functions,
     find_shuffles,
     raise_permutes,
     merge_permutes,
@@ -26,6 +28,7 @@ PIPELINE = (
     fold_batchnorm,
     merge_slices,
     merge_pads,
+    fuse_hardsigmoids,
     fuse_activations,
     merge_permutes,  # those that an activation kept apart
     merge_reshapes,
@@ -55,12 +58,15 @@ __all__ = [
     "PIPELINE",
     "absorb_strides",
     "append_softmax",
+    "check_functions",
     "drop_dead",
     "drop_identities",
+    "find_functions",
     "find_maps",
     "find_shuffles",
     "fold_batchnorm",
     "fuse_activations",
+    "fuse_hardsigmoids",
     "fuse_residuals",
     "merge_concats",
     "merge_pads",
@@ -72,5 +78,6 @@ __all__ = [
     "raise_permutes",
     "run_passes",
     "sink_reshapes",
+    "split_functions",
     "split_products",
 ]

@@ -42,7 +42,10 @@ def fuse_activations(graph: Graph) -> Graph:
 def compose(first: Activation, then: Activation) -> Activation | None:
     """One activation equal to `first` followed by `then`, None when there is none.
 
-    A clamp after a clamp is a clamp: its bounds are those of the first, clamped by the second."""
+    A clamp after a clamp is a clamp: its bounds are those of the first, clamped by the second. Nothing follows a
+    function."""
+    if first.function:
+        return None
     if then.slope != 1:
         if first.low >= 0:  # nothing negative comes
             then = replace(then, slope=1.0)
@@ -52,7 +55,7 @@ def compose(first: Activation, then: Activation) -> Activation | None:
     def clamp(x: float) -> float:
         return min(max(x, then.low), then.high)
 
-    return replace(first, low=clamp(first.low), high=clamp(first.high))
+    return replace(first, low=clamp(first.low), high=clamp(first.high), function=then.function)
 
 
 def _fused(producer: Node | None, act: Activation) -> Activation | None:

@@ -3,6 +3,7 @@
 #define HEEPSTOR_EPILOGUE_HPP
 
 #include "kernels.hpp"
+#include "math.hpp"
 
 namespace heepstor {
 namespace kernels {
@@ -15,7 +16,9 @@ inline float clamped(const Activation& a, float y) {
 
 inline float activated(const Activation& a, float y) {
   if (a.slope != 1.0f && !(y > 0.0f)) y = y * a.slope;
-  return clamped(a, y);
+  y = clamped(a, y);
+  if (a.table) apply_table(&y, &y, 1, a.table);
+  return y;
 }
 
 /** y and the second operand, without an activation. */

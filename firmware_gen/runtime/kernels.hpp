@@ -8,9 +8,13 @@ namespace heepstor {
 /** Plain C++ operators for the CPU, the baseline the accelerator is compared with. `aux` is the residual or null. */
 namespace kernels {
 
-/** y = clamp(x > 0 ? x : slope * x, low, high); NaN passes through. The product is skipped when slope is 1. */
+/**
+ * y = f(clamp(x > 0 ? x : slope * x, low, high)); NaN passes through the clamp. The product is skipped when slope is 1,
+ * and f, which has this table, where that is null.
+ */
 struct Activation {
   float slope, low, high;
+  const uint32_t* table = nullptr;
 };
 
 /**

@@ -240,30 +240,6 @@ void multiply_negative(const float* a, Steps a_steps, const float* b, Steps b_st
   });
 }
 
-void sigmoid(const float* in, float* out, uint32_t count) {
-  for (uint32_t i = 0; i < count; ++i) out[i] = 1.0f / (1.0f + exp(-in[i]));
-}
-
-/** Cephes' polynomial below 0.625, else 1 - 2 / (e^2|x| + 1) with the sign of x. */
-void tanh(const float* in, float* out, uint32_t count) {
-  for (uint32_t i = 0; i < count; ++i) {
-    const float x = in[i];
-    const float size = __builtin_fabsf(x);
-    if (size < 0.625f) {
-      const float z = x * x;
-      float p = -5.70498872745e-3f;
-      p = p * z + 2.06390887954e-2f;
-      p = p * z + -5.37397155531e-2f;
-      p = p * z + 1.33314422036e-1f;
-      p = p * z + -3.33332819422e-1f;
-      out[i] = p * z * x + x;
-    } else {
-      const float y = 1.0f - 2.0f / (exp(size + size) + 1.0f);
-      out[i] = x < 0.0f ? -y : y;
-    }
-  }
-}
-
 void apply_table(const float* in, float* out, uint32_t count, const uint32_t* table) {
   for (uint32_t i = 0; i < count; ++i) out[i] = from_bits(look_up(bits_of(in[i]), table));
 }

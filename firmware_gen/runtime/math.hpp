@@ -4,8 +4,6 @@
 
 #include <stdint.h>
 
-#include "elementwise.hpp"
-
 namespace heepstor {
 
 /**

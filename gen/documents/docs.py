@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from firmware_gen.architectures.registry import BUILT_IN, find
-from firmware_gen.emit.cpu_calls import elementwise_header
 from gen.documents import arithmetic, bench, json_format, roofline
 from gen.flows.architectures import default_text
 from hls.config import Config, Option, options, own_options
@@ -101,7 +100,6 @@ def operators() -> str:
 
 
 DOCUMENTS: dict[str, Callable[[], str]] = {
-    "firmware_gen/runtime/elementwise.hpp": elementwise_header,
     "docs/configuration.md": configuration,
     "docs/json.md": json_format.page,
     "docs/numerics.md": numerics,

@@ -14,11 +14,7 @@ from firmware_gen.frontend.onnx import operators as onnx
 OUTCOMES = Path(__file__).resolve().parents[2] / "docs" / "operators.json"
 ARRAY, CPU, FREE = "array", "CPU", "nowhere: no work is left"
 FUSED, COPY = "in the layer before it, else array", "array, as a copy, unless the layer beside it can do it"
-
-
-def _onnx_name(name: str) -> str:
-    """ONNX's operators of that name, however they are written."""
-    return " ".join(op for op in onnx.HANDLERS if op.lower() == name.replace("_", ""))
+FUNCTION = f"{FUSED}; by the CPU where the hardware has no function unit"
 
 
 ROWS = (
@@ -27,13 +23,16 @@ ROWS = (
     ("linear addmm mm", "Gemm MatMul", "array; of two computed matrices on the CPU"),
     ("batch_norm", "BatchNormalization", "in the weights before or after it, else array"),
     ("relu relu6 clamp maximum threshold", "Relu Clip Max Min", FUSED),
-    ("leaky_relu prelu", "LeakyRelu PRelu", FUSED),
-    ("hardsigmoid", "HardSigmoid HardSwish", "array; the product of HardSwish on the CPU"),
-    ("silu", "Swish", CPU),
-    *((name, _onnx_name(name), kind.runs_on) for name, kind in aten.ELEMENTWISE.items()),
+    ("leaky_relu prelu abs", "LeakyRelu PRelu Abs", FUSED),
+    (
+        "sigmoid gelu elu celu softplus log_sigmoid",
+        "Sigmoid Tanh Swish Gelu HardSigmoid HardSwish Elu Celu Selu Softplus Softsign Mish Erf",
+        FUNCTION,
+    ),
+    ("exp gt where", "Exp Log Reciprocal Sqrt", "where a function of the row above is written with them"),
     ("softmax log_softmax", "Softmax LogSoftmax", CPU),
     ("add div neg", "Add Sub Sum Mean Div Neg", "in the layer before it, else array"),
-    ("mul square", "Mul Pow", "by constants as the row above; of two computed tensors on the CPU"),
+    ("mul square pow", "Mul Pow", "by constants as the row above; of two computed tensors on the CPU"),
     ("scaled_dot_product_attention", "", "CPU, and its softmax"),
     (
         "layer_norm rms_norm group_norm instance_norm",

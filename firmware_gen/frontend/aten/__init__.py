@@ -5,6 +5,7 @@ from firmware_gen.frontend.aten import (
     activations,
     arithmetic,
     attention,
+    functions,
     layers,
     norms,
     pooling,
@@ -13,25 +14,17 @@ from firmware_gen.frontend.aten import (
     selection,
     shapes,
 )
-from firmware_gen.frontend.aten.registry import (
-    CONSTANT_OPERATORS,
-    ELEMENTWISE,
-    ELEMENTWISE_LAYERS,
-    HANDLERS,
-    HARMLESS,
-    READS,
-)
+from firmware_gen.frontend.aten.registry import CONSTANT_OPERATORS, HANDLERS, HARMLESS, READS
 
 __all__ = [
     "CONSTANT_OPERATORS",
-    "ELEMENTWISE",
-    "ELEMENTWISE_LAYERS",
     "HANDLERS",
     "HARMLESS",
     "READS",
     "activations",
     "arithmetic",
     "attention",
+    "functions",
     "layers",
     "norms",
     "pooling",

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch import nn
 
 from firmware_gen import ir
 
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
     from firmware_gen.frontend.exported.importer import Importer
 
 from firmware_gen.frontend.aten.arithmetic import emit_combined, scale_fields
-from firmware_gen.frontend.aten.registry import channel_dim, elementwise, float32, handles, plain_name
+from firmware_gen.frontend.aten.registry import channel_dim, float32, handles, plain_name
 from firmware_gen.frontend.aten.shapes import permuted
 
 Bound = str | float | torch.Tensor | None
@@ -118,10 +117,6 @@ def _emit_leaky(imp: Importer, node: fx.Node, source: str, slope: float, argumen
     return imp.emit(node, ir.Activate, source, act=ir.Activation(slope=float32(slope)))
 
 
-elementwise("sigmoid", ir.Sigmoid, nn.Sigmoid)
-elementwise("tanh", ir.Tanh, nn.Tanh)
-
-
 @handles("softmax", "_softmax", reads="self dim dtype half_to_float")
 def _softmax(imp: Importer, node: fx.Node, a: dict[str, Any], log: bool = False) -> str:
     source = a["self"]
@@ -141,21 +136,3 @@ def _softmax(imp: Importer, node: fx.Node, a: dict[str, Any], log: bool = False)
 @handles("log_softmax", "_log_softmax", reads="self dim dtype half_to_float")
 def _log_softmax(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
     return _softmax(imp, node, a, log=True)
-
-
-@handles("hardsigmoid", "hardswish")
-def _hardsigmoid(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
-    """clamp(x / 6 + 1/2, 0, 1), for Hardswish times x."""
-    source, product = a["self"], plain_name(node).startswith("hardswish")
-    imp.rank(node, source, (1, 2, 3, 4), "(N, features), (N, C, L) or (N, C, H, W)")
-    shape, act = imp.shape(source), ir.Activation(low=0.0, high=1.0)
-    scaled = imp.step(node, ir.Scale, source, shape=shape, **scale_fields(imp, source, 1 / 6, 0.5))
-    if not product:
-        return imp.emit(node, ir.Activate, scaled, act=act)
-    return imp.emit(node, ir.Mul, source, imp.step(node, ir.Activate, scaled, shape=shape, act=act))
-
-
-@handles("silu")
-def _silu(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
-    gate = imp.step(node, ir.Sigmoid, a["self"], shape=imp.shape(a["self"]))
-    return imp.emit(node, ir.Mul, a["self"], gate)

@@ -88,6 +88,17 @@ def _with_rank(imp: Importer, node: fx.Node, operand: str | np.ndarray, rank: in
     return imp.step(node, ir.Reshape, operand, shape=(1,) * missing + shape) if missing else operand
 
 
+@handles("pow", reads="self exponent")
+def _pow(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
+    source, exponent = a["self"], a["exponent"]
+    if not isinstance(source, str) or isinstance(exponent, str) or exponent not in (2, 3):
+        raise imp.refuse(node, f"exponent={exponent}; squares and cubes are supported")
+    if exponent == 3:
+        square = imp.step(node, ir.Mul, source, source, shape=imp.shape(source))
+        return emit_combined(imp, node, ir.Mul, square, source)
+    return emit_combined(imp, node, ir.Mul, source, source)
+
+
 @handles("square")
 def _square(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
     return emit_combined(imp, node, ir.Mul, a["self"], a["self"])
@@ -96,10 +107,12 @@ def _square(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
 @handles("div", reads="self other rounding_mode")
 def _div(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
     source, divisor = a["self"], a["other"]
-    if not isinstance(source, str) or isinstance(divisor, str):
-        raise imp.refuse(node, "its divisor is computed; dividing by a constant is supported")
     if a.get("rounding_mode") is not None:
         raise imp.refuse(node, f"rounding_mode={a['rounding_mode']!r}; None is supported")
+    if isinstance(divisor, str):
+        act = ir.Activation(function=ir.Function("reciprocal"))
+        inverse = imp.step(node, ir.Activate, divisor, shape=imp.shape(divisor), act=act)
+        return _mul(imp, node, {"self": source, "other": inverse})
     if not imp.weight(node, as_tensor(divisor), "divisor").all():
         raise imp.refuse(node, "its divisor is 0; use another number")
     return _emit_affine(imp, node, source, divisor, lambda c: (1 / c, 0.0))

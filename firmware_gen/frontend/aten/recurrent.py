@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 Operand = str | np.ndarray
 """A value (N, features) that the model computes, or a constant (features,), the same for all N."""
+SIGMOID, TANH = (ir.Activation(function=ir.Function(name)) for name in ("sigmoid", "tanh"))
 State = tuple[Operand, ...]
 """The hidden state, and an LSTM's cell state."""
 
@@ -99,13 +100,16 @@ class Step:
         return self._scaled(part, x, y, 0.0) if np.any(y) else y
 
     def sigmoid(self, part: str, x: str) -> str:
-        return self._append(part, ir.Sigmoid, x, features=self.imp.shape(x)[1])
+        return self._activated(part, x, SIGMOID)
 
     def tanh(self, part: str, x: str) -> str:
-        return self._append(part, ir.Tanh, x, features=self.imp.shape(x)[1])
+        return self._activated(part, x, TANH)
 
     def relu(self, part: str, x: str) -> str:
-        return self._append(part, ir.Activate, x, features=self.imp.shape(x)[1], act=ir.RELU)
+        return self._activated(part, x, ir.RELU)
+
+    def _activated(self, part: str, x: str, act: ir.Activation) -> str:
+        return self._append(part, ir.Activate, x, features=self.imp.shape(x)[1], act=act)
 
     def columns(self, part: str, x: str, first: int, features: int, row: int = 0, pitch: int = 0) -> str:
         """Features of the rows row, row + pitch, ... of x (rows, all features); of a single row it is a view."""

@@ -25,8 +25,6 @@ Function = TypeVar("Function", bound=Handler)
 HANDLERS: dict[str, Handler] = {}
 READS: dict[str, frozenset[str]] = {}
 """By operator: the arguments that its handler understands. Any other must have its default."""
-ELEMENTWISE: dict[str, type[ir.Elementwise]] = {}
-ELEMENTWISE_LAYERS: dict[str, type[torch.nn.Module]] = {}
 HARMLESS = frozenset(
     ("memory_format", "non_blocking", "copy", "pin_memory", "device", "implicit", "cudnn_enabled", "momentum")
 )
@@ -77,12 +75,6 @@ def handles(*names: str, reads: str = "self") -> Callable[[Function], Function]:
         return function
 
     return register
-
-
-def elementwise(name: str, kind: type[ir.Elementwise], layer: type[torch.nn.Module]) -> None:
-    """Registers the ATen operator `name` as one of the IR on every element, and the layer of torch.nn that is it."""
-    handles(name)(lambda imp, node, a: imp.emit(node, kind, a["self"]))
-    ELEMENTWISE[name], ELEMENTWISE_LAYERS[name] = kind, layer
 
 
 def _pair(value: int | Sequence[int]) -> ir.Pair:

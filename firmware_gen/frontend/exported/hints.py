@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What to use instead of an operator that is not supported."""
 
-_SMOOTH = "use ReLU, ReLU6, LeakyReLU, Hardswish or SiLU instead"
+_SMOOTH = "use SiLU, GELU, ELU or another function of docs/operators.md instead"
 _RESIZE = "use nearest-neighbour Upsample, followed by Conv2d where it has to learn"
 _PART = "slice with numbers, or give each part its own layer"
 _PRODUCT = "write it with torch.matmul, permutes and sums"
@@ -17,25 +17,7 @@ QUANTISED_ACTIVATIONS = (
 )
 
 HINTS = (
-    dict.fromkeys(
-        (
-            "gelu",
-            "elu",
-            "selu",
-            "mish",
-            "softplus",
-            "celu",
-            "glu",
-            "log_sigmoid",
-            "softsign",
-            "hardshrink",
-            "softshrink",
-            "tanhshrink",
-            "elu_with_updated_weight",
-            "log_sigmoid_forward",
-        ),
-        _SMOOTH,
-    )
+    dict.fromkeys(("glu", "hardshrink", "softshrink"), _SMOOTH)
     | dict.fromkeys(("upsample_bicubic2d", "upsample_bilinear2d_aa", "grid_sampler", "grid_sampler_2d"), _RESIZE)
     | dict.fromkeys(("gather", "take_along_dim", "as_strided", "unfold"), _PART)
     | dict.fromkeys(("einsum", "baddbmm", "addbmm", "bilinear"), _PRODUCT)
@@ -79,7 +61,7 @@ HINTS = (
         ("conv3d", "conv_transpose3d", "max_pool3d", "avg_pool3d", "adaptive_avg_pool3d", "max_pool3d_with_indices"),
         _2D,
     )
-    | dict.fromkeys(("gt", "ge", "lt", "le", "eq", "ne", "where"), _WHOLE)
+    | dict.fromkeys(("eq", "ne"), _WHOLE)
     | dict.fromkeys(("fractional_max_pool2d", "lp_pool2d", "max_unpool2d"), _POOL)
     | {
         "local_response_norm": "use BatchNorm instead",

@@ -68,7 +68,7 @@ class Gemm {
                    const float* in, const float* aux, float* out) {
     const int32_t depth = w.kernel_height * w.kernel_width * (w.channels / w.groups);
     const int32_t stride = (w.group_outputs + 3) & ~3;
-    const bool plain = w.residual == kernels::Add::none && w.activation.slope == 1.0f;
+    const bool plain = w.residual == kernels::Add::none && w.activation.slope == 1.0f && !w.activation.table;
     const kernels::Activation activation = w.activation;
     for (int32_t g = 0; g < w.groups; ++g) {
       const int32_t first = g * w.group_outputs;
@@ -106,7 +106,7 @@ class Gemm {
     w.group_outputs = width;
     w.in = {1, depth, depth * rows};
     w.out = {1, width, width * rows};
-    w.activation = {1, -__builtin_inff(), __builtin_inff()};
+    w.activation = {1, -__builtin_inff(), __builtin_inff(), nullptr};
     return w;
   }
 

@@ -14,6 +14,7 @@ from firmware_gen.memory import planner
 from firmware_gen.memory.arena import memory_report, plan_arena, program_bytes
 from firmware_gen.memory.network import Layer, Network
 from firmware_gen.models.cpu_model import channels_first
+from firmware_gen.operations.functions import table, table_name
 from firmware_gen.operations.operation import Operation, operations_of
 from firmware_gen.operations.tensors import Tensor, copy_outputs, laid_out, lay_out, shares_storage
 from firmware_gen.operations.windows import Windowed
@@ -124,6 +125,8 @@ def _calls(
     constants = laid_out(graph, tensors)
     names: dict[tuple[str, bytes], str] = {}
     for layer in layers:
+        if isinstance(layer.node, ir.Apply):
+            constants[table_name(layer.node.function)] = table(layer.node.function)
         if not layer.on_cpu and not shares_storage(graph, layer.node):
             for operation in operations_of(layer.node, list(layer.sources), layer.target):
                 calls.append(_with_constants(_call(layer.name, operation, product), constants, names))
@@ -133,7 +136,7 @@ def _calls(
 def _call(layer: str, operation: Operation, product: Product | None) -> Call:
     """The kernel call of an operation; a rectangle of its outputs becomes a smaller window."""
     op, target, aux = operation.op, operation.target, operation.aux
-    own = product.kernels if product and op.combine == "add" else {}  # drivers know of sums
+    own = product.kernels if product and op.combine == "add" and not op.act.function else {}  # what drivers know of
     if op.combine in FACTORS and _is_copy(op):
         return Call(layer, FACTORS[op.combine], operation)
     if operation.flat:
@@ -170,14 +173,17 @@ def _kernel(op: Windowed) -> str:
 
 def _with_constants(call: Call, constants: dict[str, np.ndarray], names: dict[tuple[str, bytes], str]) -> Call:
     """The call with the names of its arrays, each of which is stored once; names: of all, by type and content."""
+    own = {}
+    if function := call.op.act.function:
+        own["table"] = table_name(function)
+        constants[own["table"]] = table(function)
     if call.op.weight is None:
-        return call
+        return replace(call, constants=own)
     arrays = {
         "weights": _weights(call),
         "scale": _of_every_output(call.op, call.op.scale),
         "bias": _of_every_output(call.op, call.op.bias),
     }
-    own = {}
     for kind, array in arrays.items():
         key = (array.dtype.str, array.tobytes())
         if key not in names:

@@ -2,7 +2,7 @@
 """A network as calls, in C++: of the plain kernels, and of an accelerator's driver."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -127,7 +127,7 @@ def call_texts(program: CallProgram, mode: Mode) -> list[dict[str, Any]]:
             {
                 "layer": call.layer,
                 "images": 1 if whole else call.operation.images,
-                "window": _window(call) if window_name else None,
+                "window": _window(call, places) if window_name else None,
                 "window_name": window_name,
                 "text": _call_text(call, program, places, window_name),
             }
@@ -153,8 +153,10 @@ def _offset(program: CallProgram, view: View) -> int:
     return program.network.offsets[view.base.name] // 4 + view.base.offset
 
 
-def _activation(act: ir.Activation) -> str:
-    return "{" + ", ".join(map(float_literal, astuple(act))) + "}"
+def _activation(call: Call, places: Mapping[str, str]) -> str:
+    act = call.op.act
+    table = places[call.constants["table"]] if act.function else "nullptr"
+    return "{" + ", ".join([*map(float_literal, (act.slope, act.low, act.high)), table]) + "}"
 
 
 _ADD = {
@@ -173,7 +175,7 @@ def _add(op: Windowed) -> str:
     return f"kernels::Add::{_ADD[op.residual, op.combine]}"
 
 
-def _window(call: Call) -> str:
+def _window(call: Call, places: Mapping[str, str]) -> str:
     op: Windowed = call.op
     operation = call.operation
     views = (operation.source, operation.target, operation.aux)
@@ -193,7 +195,7 @@ def _window(call: Call) -> str:
         op.cout,
     ]
     first = "true" if call.channels_first else "false"
-    return "{" + ", ".join([*map(str, numbers), *strides, _activation(op.act), _add(op), first]) + "}"
+    return "{" + ", ".join([*map(str, numbers), *strides, _activation(call, places), _add(op), first]) + "}"
 
 
 def _call_text(call: Call, program: CallProgram, constants: dict[str, str], window: str | None) -> str:
@@ -211,7 +213,7 @@ def _call_text(call: Call, program: CallProgram, constants: dict[str, str], wind
         source, aux, target = places
         return product_call(call.kernel, operation, (source, aux, target))
     if call.kernel == "activate":
-        arguments = [_activation(call.op.act), _add(call.op), str(operation.flat), *places]
+        arguments = [_activation(call, constants), _add(call.op), str(operation.flat), *places]
         return f"{_function(call)}({', '.join(arguments)});"
     assert window is not None
     arguments = [window]

@@ -24,5 +24,5 @@ def _target() -> Target:
 ARCHITECTURE = Architecture(
     summary="plain C++ kernels on the CPU, without an accelerator",
     config=CpuConfig,
-    software=Graph(_target, products=lambda config: True),
+    software=Graph(_target, products=lambda config: True, functions=lambda config: True),
 )

@@ -121,6 +121,9 @@ def _lowered(
         except NotInPlace as error:
             separate.add(str(error))
         else:
+            for node in graph.nodes:
+                if isinstance(node, ir.Apply):
+                    constants.table(node.function)
             layers = [
                 _layer(graph, node, tensors, tuple(indices), jobs, config)
                 for node, indices in zip(graph.nodes, own, strict=True)

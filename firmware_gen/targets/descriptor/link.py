@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Jobs with addresses: the words of all descriptors."""
+"""Jobs with addresses: the words of all descriptors, and in which slots they find the tables of their functions."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -12,6 +13,9 @@ from firmware_gen.targets.descriptor.place import residency
 from firmware_gen.targets.descriptor.program import Program
 from hls.descriptor.interface.table import ARENA, Linked, address, located, pack
 
+SLOTS = 2
+"""Of tables of functions."""
+
 
 def link(program: Program, profile: bool) -> np.ndarray:
     """Words of all descriptors with addresses, chained up to the next operator on the CPU."""
@@ -20,13 +24,16 @@ def link(program: Program, profile: bool) -> np.ndarray:
     residency.check(
         program.jobs, program.scratchpad, program.offsets, program.arena_bytes, by_cpu, program.config, states
     )
-    ends = {listed.end for listed in program.lists}
     chain: list[Linked] = []
-    for index, job in enumerate(program.jobs):
-        linked = _linked(program, job.descriptor, index, index + 1 in ends, profile)
-        if chain:
-            chain[-1], linked = order(chain[-1], linked)
-        chain.append(linked)
+    for listed in program.lists:
+        linked = [
+            _linked(program, program.jobs[index].descriptor, index, index + 1 == listed.end, profile)
+            for index in range(listed.first, listed.end)
+        ]
+        for descriptor in with_slots(linked):
+            if chain:
+                chain[-1], descriptor = order(chain[-1], descriptor)
+            chain.append(descriptor)
     return np.concatenate([pack(linked) for linked in chain])
 
 
@@ -47,3 +54,29 @@ def _linked(program: Program, descriptor: Symbolic, index: int, last: bool, prof
         profile=int(profile),
         profile_addr=address(ARENA, program.profile_address(index) - program.arena_address) if profile else 0,
     )
+
+
+def with_slots(listed: Sequence[Linked]) -> list[Linked]:
+    """A list in order with TABLE_SLOT and LOAD_TABLE, and without an address where no table is loaded.
+
+    What is loaded takes the place of the table that is needed again last, of two alike of the one that the descriptor
+    before does not use: it may still be at work.
+    """
+    slots: list[int | None] = [None] * SLOTS
+    result: list[Linked] = []
+    used = 0
+    for number, f in enumerate(listed):
+        if not f.function:
+            result.append(f)
+            continue
+        load = f.table_addr not in slots
+        if load:
+            after = [later.table_addr for later in listed[number:] if later.function]
+            needed = [after.index(table) if table in after else len(after) for table in slots]
+            used = max(range(SLOTS), key=lambda slot: (needed[slot], slot != used))
+            slots[used] = f.table_addr
+        else:
+            used = slots.index(f.table_addr)
+        kept = {} if load else {"table_addr": 0, "table_rows": 0}
+        result.append(replace(f, table_slot=used, load_table=int(load), **kept))
+    return result

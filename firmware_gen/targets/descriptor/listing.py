@@ -6,15 +6,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from firmware_gen import ir
 from firmware_gen.emit.cpu_calls import cpu_call
+from firmware_gen.operations.functions import table_name
 from firmware_gen.operations.tensors import Tensor
-from firmware_gen.targets.descriptor.lowering.pieces import activation_of, combination_of
+from firmware_gen.targets.descriptor.lowering.pieces import ROW_WORDS, activation_of, combination_of
 from firmware_gen.targets.descriptor.program import DESCRIPTORS, Layer, Program
 from hls.config import Config
 from hls.descriptor.interface.table import ARENA, SCRATCHPAD, WORDS, Linked, Output, split_address, unpack
@@ -65,8 +66,9 @@ class Constant:
 class Entry:
     """One descriptor. aux: the residual, or with `continues` the sums that it begins with; parameters: a stream, or
     scale and bias of all channels. number, next: of this descriptor and of the one that it names, None at the end of a
-    list. waits: its input may be what the descriptor before it stores; completes: (first words, words per pixel) of the
-    next one's input that are there at once, and with every pixel that is done, None where that one waits for all."""
+    list. table: of the function that ends `activation`, where this descriptor loads it. waits: its input may be what
+    the descriptor before it stores; completes: (first words, words per pixel) of the next one's input that are there at
+    once, and with every pixel that is done, None where that one waits for all."""
 
     number: int
     address: int
@@ -81,6 +83,7 @@ class Entry:
     continues: bool
     combine: str
     activation: str
+    table: Constant | None
     activation_first: bool
     stores: Span
     waits: bool
@@ -107,7 +110,8 @@ class Entry:
             rows.append((VERBS[self.combine], f"{self.aux}, {when} the activation"))
         elif self.aux:
             rows.append(("begins with", f"{self.aux}"))
-        rows += [("applies", activation), ("stores", f"{self.stores}")]
+        rows += [("applies", activation), *([("table", f"{self.table}")] if self.table else [])]
+        rows.append(("stores", f"{self.stores}"))
         if self.completes:
             base, pixel = self.completes
             rows.append(("completes", f"{pixel:,} words of the next input per pixel; its first {base:,} are there"))
@@ -148,6 +152,7 @@ def listing(program: Program) -> Listing:
     reader, entries, cpu, done = _Reader(program), [], [], 0
     names = {name: name for name in program.graph.constants}
     words = program.constants[DESCRIPTORS].reshape(-1, WORDS)
+    names = {name: name for name in program.constants}
     layers = {number: layer for layer in program.layers for number in layer.descriptors}
     for layer in program.layers:
         if isinstance(layer.node, ir.OnCpu):
@@ -158,11 +163,15 @@ def listing(program: Program) -> Listing:
 
 
 class _Reader:
-    """Reads descriptors in order. done: by storage how far stores have come that go round in a ring."""
+    """Reads descriptors in order. done: by storage how far stores have come that go round in a ring. tables: names of
+    those in the slots."""
 
     def __init__(self, program: Program):
         self.program = program
         self.done: dict[str, int] = {}
+        self.tables: dict[int, str] = {}
+        acts = [node.act for node in program.graph.nodes if isinstance(node, ir.Activated)]
+        self.functions = {table_name(act.function): act.function for act in acts if act.function}
 
     def entry(self, number: int, words: np.ndarray, layer: Layer) -> Entry:
         f = unpack(words)
@@ -176,6 +185,9 @@ class _Reader:
             else:
                 aux = self._span(number, "AUX", f.aux_addr, words_read, [*operands, output])
         loads = self._span(number, "LOAD", f.load_addr, _inputs(f), [*inputs, output])
+        table = self._constant(number, f.table_addr, ROW_WORDS * f.table_rows) if f.load_table else None
+        if table:
+            self.tables[f.table_slot] = table.name
         stores = self._span(number, "STORE", f.store_addr, _outputs(f, f.store, config), [output], not f.acc_init)
         return Entry(
             number,
@@ -190,7 +202,8 @@ class _Reader:
             aux,
             bool(f.acc_init),
             combination_of(f),
-            str(activation_of(f)),
+            str(replace(activation_of(f), function=self.functions[self.tables[f.table_slot]] if f.function else None)),
+            table,
             bool(f.act_first),
             stores,
             bool(f.barrier),

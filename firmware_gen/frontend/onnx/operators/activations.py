@@ -16,19 +16,6 @@ if TYPE_CHECKING:
 from firmware_gen.frontend.onnx.operators.registry import Function, handles, plain
 
 plain("Relu", F.relu, 14)
-plain("Sigmoid", torch.sigmoid, 13)
-plain("Tanh", torch.tanh, 13)
-plain("HardSwish", F.hardswish, 22)
-
-
-@handles("HardSigmoid", 22, attributes="alpha beta")
-def _hard_sigmoid(node: Node) -> Function:
-    return lambda x: torch.clamp(x * node.get("alpha") + node.get("beta"), 0, 1)
-
-
-@handles("Swish", 24, attributes="alpha")
-def _swish(node: Node) -> Function:
-    return lambda x: x * torch.sigmoid(x if node.get("alpha") == 1 else x * node.get("alpha"))
 
 
 @handles("LeakyRelu", 16, attributes="alpha")

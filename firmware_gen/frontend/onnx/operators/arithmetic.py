@@ -38,6 +38,7 @@ def _cast(node: Node) -> Function:
 
 @handles("Pow", 15, "xc")
 def _pow(node: Node) -> Function:
-    if node.constant(1).size != 1 or node.constant(1).item() != 2:
-        raise node.refuse("its exponent is not 2; the square is supported")
-    return torch.square
+    exponent = node.constant(1)
+    if exponent.size != 1 or exponent.item() not in (2, 3):
+        raise node.refuse("its exponent is neither 2 nor 3; squares and cubes are supported")
+    return lambda x: torch.pow(x, int(exponent.item()))

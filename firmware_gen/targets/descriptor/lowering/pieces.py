@@ -19,6 +19,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from firmware_gen import ir
+from firmware_gen.operations.functions import table, table_name
 from firmware_gen.operations.tensors import Ref, View
 from firmware_gen.operations.windows import Range, Rectangle, Windowed
 from firmware_gen.targets.descriptor.lowering import layout
@@ -65,7 +66,15 @@ class Constants:
             self._names[key] = unique
         return Ref(self._names[key])
 
+    def table(self, function: ir.Function) -> tuple[Ref, int]:
+        """Reference to a function's table, which has a name of its own, and TABLE_ROWS of it."""
+        name = table_name(function)
+        self.arrays[name] = table(function)
+        return Ref(name), len(self.arrays[name]) // ROW_WORDS
 
+
+ROW_WORDS = 8
+"""Of a table: what TABLE_ROWS counts."""
 NOTHING = np.zeros(0, np.uint32)
 
 COMBINATIONS = {
@@ -176,11 +185,11 @@ def piece_descriptor(
 def activation_fields(act: ir.Activation) -> dict[str, Any]:
     """Fields of a descriptor that apply an activation."""
     slope = {"slope_en": 1, "slope": act.slope} if act.slope != 1 else {}
-    return {"low": act.low, "high": act.high} | slope
+    return {"low": act.low, "high": act.high, "function": int(act.function is not None)} | slope
 
 
 def activation_of(descriptor: Descriptor[object]) -> ir.Activation:
-    """The activation that a descriptor applies: the opposite of `activation_fields`."""
+    """The activation that a descriptor applies, without its function: the opposite of `activation_fields`."""
     slope = float(descriptor.slope) if descriptor.slope_en else 1.0
     return ir.Activation(slope, float(descriptor.low), float(descriptor.high))
 
@@ -216,6 +225,9 @@ def with_constants(
         part = (slice(None), slice(c0, c1)) if op.diagonal else slice(g0, g1)
         block = config.diagonal if op.diagonal else config.cols
         params = layout.parameters(op.scale[part], op.bias[part], block, config.ports)
+    if op.act.function and descriptor.function:
+        where, rows = constants.table(op.act.function)
+        descriptor = replace(descriptor, table_addr=where, table_rows=rows)
     return replace(
         descriptor,
         weight_addr=constants.add(f"{name}_weights", weights) if len(weights) else 0,

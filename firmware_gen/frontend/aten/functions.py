@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: Apache-2.0
+"""ATen functions of one element that have tables, and the parts that models write them with."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from firmware_gen import ir
+
+if TYPE_CHECKING:
+    from torch import fx
+
+    from firmware_gen.frontend.exported.importer import Importer
+
+from firmware_gen.frontend.aten.arithmetic import scale_fields
+from firmware_gen.frontend.aten.registry import float32, handles, plain_name
+
+
+def emit_function(imp: Importer, node: fx.Node, source: str, name: str, *parameters: float) -> str:
+    """Append the Activate that computes `node` as a function of `source`."""
+    act = ir.Activation(function=ir.Function(name, parameters))
+    return imp.emit(node, ir.Activate, source, act=act)
+
+
+def function_step(imp: Importer, node: fx.Node, source: str, name: str, *parameters: float) -> str:
+    """Append an Activate on the way to computing `node`."""
+    act = ir.Activation(function=ir.Function(name, parameters))
+    return imp.step(node, ir.Activate, source, shape=imp.shape(source), act=act)
+
+
+@handles("sigmoid", "tanh", "silu", "hardsigmoid", "hardswish", "selu", "mish", "erf", "special_erf")
+def _plain(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
+    return emit_function(imp, node, a["self"], plain_name(node).strip("_").removeprefix("special_"))
+
+
+@handles("log_sigmoid", "log_sigmoid_forward")
+def _log_sigmoid(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
+    return emit_function(imp, node, a["self"], "logsigmoid")
+
+
+@handles("gelu", reads="self approximate")
+def _gelu(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
+    names = {"none": "gelu", "tanh": "gelu_tanh"}
+    return emit_function(imp, node, a["self"], names[a["approximate"]])
+
+
+@handles("elu", reads="self alpha scale input_scale")
+def _elu(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
+    """scale * (x above 0, else alpha * (e^(input_scale * x) - 1))."""
+    alpha, scale, input_scale = (float32(a[name]) for name in ("alpha", "scale", "input_scale"))
+    if input_scale != 1 and abs(alpha * input_scale - 1) > 1e-6:
+        raise imp.refuse(node, f"alpha={alpha}, input_scale={input_scale}; ELU, CELU and SELU are supported")
+    name = "elu" if input_scale == 1 else "celu"
+    if scale == 1:
+        return emit_function(imp, node, a["self"], name, alpha)
+    part = function_step(imp, node, a["self"], name, alpha)
+    return imp.emit(node, ir.Scale, part, **scale_fields(imp, part, scale))
+
+
+@handles("celu", reads="self alpha")
+def _celu(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
+    return emit_function(imp, node, a["self"], "celu", float32(a["alpha"]))
+
+
+@handles("softplus", reads="self beta threshold")
+def _softplus(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
+    return emit_function(imp, node, a["self"], "softplus", float32(a["beta"]), float32(a["threshold"]))
+
+
+@handles("abs")
+def _abs(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
+    return imp.emit(node, ir.Activate, a["self"], act=ir.Activation(slope=-1.0))
+
+
+# --- parts -----------------------------------------------------------------------------------------------------
+
+
+@handles("exp", "expm1", "log", "log1p", "reciprocal", "sqrt", "rsqrt")
+def _part(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
+    return emit_function(imp, node, a["self"], plain_name(node).strip("_"))
+
+
+@handles("gt", "ge", "lt", "le", reads="self other")
+def _comparison(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
+    if not isinstance(a["self"], str) or isinstance(a["other"], str):
+        raise imp.refuse(node, "it compares computed tensors; comparisons with numbers are supported")
+    bound = float(imp.weight(node, torch.as_tensor(a["other"]), "bound"))
+    return function_step(imp, node, a["self"], plain_name(node), float32(bound))
+
+
+@handles("where", reads="condition self other")
+def _where(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
+    """condition * self + (1 - condition) * other, with a condition of 0 and 1."""
+    condition, shape = a["condition"], tuple(node.meta["val"].shape)
+    computed = [value for value in (condition, a["self"], a["other"]) if isinstance(value, str)]
+    if condition not in computed or any(imp.shape(value) != shape for value in computed):
+        raise imp.refuse(node, f"its condition and operands must be computed, of shape {shape}; multiply by a mask")
+    opposite = imp.step(node, ir.Scale, condition, shape=shape, **scale_fields(imp, condition, -1.0, 1.0))
+    parts = []
+    for mask, value in ((condition, a["self"]), (opposite, a["other"])):
+        if isinstance(value, str):
+            parts.append(imp.step(node, ir.Mul, mask, value, shape=shape))
+            continue
+        constant = imp.weight(node, torch.as_tensor(value), "constant operand")
+        if constant.size != 1:
+            raise imp.refuse(node, f"its constant operand has shape {constant.shape}; numbers are supported")
+        parts.append(imp.step(node, ir.Scale, mask, shape=shape, **scale_fields(imp, mask, constant.item())))
+    return imp.emit(node, ir.Add, *parts)

@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: Apache-2.0
+"""ONNX's smooth functions, and the parts that models write them with."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+
+if TYPE_CHECKING:
+    from firmware_gen.frontend.onnx.node import Node
+
+from firmware_gen.frontend.onnx.operators.registry import Function, handles, plain
+
+plain("Sigmoid", torch.sigmoid, 13)
+plain("Tanh", torch.tanh, 13)
+plain("HardSwish", F.hardswish, 22)
+plain("Softplus", F.softplus, 22)
+plain("Softsign", F.softsign, 22)
+plain("Mish", F.mish, 22)
+plain("Erf", torch.erf, 13)
+plain("Exp", torch.exp, 13)
+plain("Log", torch.log, 13)
+plain("Sqrt", torch.sqrt, 13)
+plain("Reciprocal", torch.reciprocal, 13)
+plain("Abs", torch.abs, 13)
+
+
+@handles("HardSigmoid", 22, attributes="alpha beta")
+def _hard_sigmoid(node: Node) -> Function:
+    return lambda x: torch.clamp(x * node.get("alpha") + node.get("beta"), 0, 1)
+
+
+@handles("Swish", 24, attributes="alpha")
+def _swish(node: Node) -> Function:
+    return lambda x: x * torch.sigmoid(x if node.get("alpha") == 1 else x * node.get("alpha"))
+
+
+@handles("Gelu", 20, approximate=("none", "tanh"))
+def _gelu(node: Node) -> Function:
+    return lambda x: F.gelu(x, approximate=node.get("approximate"))
+
+
+@handles("Elu", 22, attributes="alpha")
+def _elu(node: Node) -> Function:
+    return lambda x: F.elu(x, node.get("alpha"))
+
+
+@handles("Celu", 28, attributes="alpha")
+def _celu(node: Node) -> Function:
+    return lambda x: F.celu(x, node.get("alpha"))
+
+
+@handles("Selu", 22, attributes="alpha gamma")
+def _selu(node: Node) -> Function:
+    return lambda x: torch.ops.aten.elu(x, node.get("alpha"), node.get("gamma"))

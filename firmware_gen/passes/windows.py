@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Paddings and slices that become a part of the windows of the layer beside them."""
+
+import math
+from dataclasses import replace
+from typing import Any
+
+from firmware_gen.ir import Conv, Graph, Node, Pad, Pool, Slice
+from firmware_gen.passes.cleanup import drop_dead
+from firmware_gen.passes.rewrite import absorb, substitute
+
+
+def merge_pads(graph: Graph) -> Graph:
+    """Merge padding with the reader's own value into every Conv or pooling that reads it, and a Pad into an
+    equal-valued Pad.
+
+    MaxPool pads with -inf, so a zero Pad in front of it stays; the others pad with 0. AvgPool takes it where the
+    divisor stays right: explicit zeros always count, its own padding only with count_include_pad.
+    """
+    for node in graph.nodes:
+        pad = graph.producer(node.inputs[0])
+        if isinstance(pad, Pad) and isinstance(node, Pad | Pool | Conv) and _mergeable(pad, node):
+            return merge_pads(drop_dead(substitute(graph, {node: _merged(pad, node)})))
+    return graph
+
+
+def _mergeable(pad: Pad, reader: Pad | Pool | Conv) -> bool:
+    if isinstance(reader, Pad):
+        return reader.value == pad.value
+    if isinstance(reader, Pool) and reader.adaptive:
+        return False
+    if isinstance(reader, Pool) and reader.kind == "max":
+        return pad.value == -math.inf and not reader.ceil_mode
+    if pad.value != 0:
+        return False
+    if isinstance(reader, Conv):
+        return not reader.is_transposed  # its zeros lie between the input's rows
+    if isinstance(reader, Pool) and not reader.ceil_mode:
+        return not any(reader.pads) or reader.count_include_pad or reader.divisor_override is not None
+    return False
+
+
+def _merged(pad: Pad, reader: Pad | Pool | Conv) -> Node:
+    top, left, bottom, right = (a + b for a, b in zip(pad.pads, reader.pads, strict=True))
+    fields: dict[str, Any] = {"count_include_pad": True} if isinstance(reader, Pool) and reader.kind == "avg" else {}
+    return replace(reader, inputs=(pad.inputs[0], *reader.inputs[1:]), pads=(top, left, bottom, right), **fields)
+
+
+def merge_slices(graph: Graph) -> Graph:
+    """Merge a Slice into the Slice or the Conv that it is the only reader of: a Conv computes only what is kept."""
+    for node in graph.nodes:
+        producer = graph.producer(node.inputs[0])
+        if not isinstance(node, Slice) or producer is None or graph.read_once_by(producer.output) is not node:
+            continue
+        fields = _sliced(graph, producer, node)
+        if fields is not None:
+            return merge_slices(absorb(graph, producer, node, **fields))
+    return graph
+
+
+def _sliced(graph: Graph, producer: Node, node: Slice) -> dict[str, Any] | None:
+    """What changes in `producer` when it also does what `node` does; None when it cannot."""
+    if isinstance(producer, Slice):
+        pairs = list(zip(producer.start, producer.step, node.start, node.step, strict=True))
+        return {"start": tuple(a + s * b for a, s, b, _ in pairs), "step": tuple(s * t for _, s, _, t in pairs)}
+    whole = graph.in_shape(node)[1] == graph.out_shape(node)[1]
+    if not isinstance(producer, Conv) or producer.is_transposed or not whole:
+        return None
+    stride, pads = [], []
+    for axis in range(2):
+        step = producer.stride[axis] * node.step[1 + axis]
+        before = producer.pads[axis] - producer.stride[axis] * node.start[1 + axis]
+        reach = producer.dilation[axis] * (producer.kernel[axis] - 1)
+        size, outputs = graph.in_shape(producer)[2 + axis], graph.out_shape(node)[2 + axis]
+        after = max((outputs - 1) * step + reach + 1 - size - before, 0)
+        if before < 0 or (size + before + after - reach - 1) // step + 1 != outputs:
+            return None
+        stride.append(step)
+        pads.append((before, after))
+    (top, bottom), (left, right) = pads
+    return {"stride": tuple(stride), "pads": (top, left, bottom, right)}
