@@ -171,12 +171,23 @@ def _array(config: Config) -> Case:
     )
 
 
+def _function_lane() -> Case:
+    from hls.arithmetic.function import FUNCTION_LATENCY, TableWrite
+
+    def block() -> Any:
+        lane: Unit = importlib.import_module("hls.arithmetic.function").function_lane
+        return lane(_bus(1), _bus(1), _bus(32), _bus(1), TableWrite(), _bus(32))
+
+    return Case("function_lane", "exact integers", block, "function.cpp", {"UNIT_LATENCY": FUNCTION_LATENCY})
+
+
 def cases() -> list[Case]:
     from hls.arithmetic.fp32 import FP32_ADD_LATENCY, FP32_MUL_LATENCY
 
     return [
         _fp32("fp32_add", "+", FP32_ADD_LATENCY),
         _fp32("fp32_mul", "*", FP32_MUL_LATENCY),
+        _function_lane(),
         _fma_pe(),
         *(_normaliser(rows) for rows in (8, 32)),
         _array(Config(rows=8, cols=8)),
@@ -214,6 +225,14 @@ FAULTS = [
         "product2.next = concat(product[48:22], product[22:1] != 0)",
         "fp32_mul",
         "hls.arithmetic.fp32.fp32_mul",
+    ),
+    Fault(
+        "function_lane",
+        "hls.arithmetic.function",
+        "elif power9[9] or power9 == 0:",
+        "elif power9[9]:",
+        "function_lane",
+        "hls.arithmetic.function.function_lane",
     ),
     Fault(
         "fma_pe",
