@@ -10,6 +10,7 @@ from torch import nn
 from firmware_gen import CodeGenerator
 from firmware_gen.architectures.registry import find
 from firmware_gen.models.fake_quant import quantized_model
+from firmware_gen.passes.quantise import quantise_weight
 from hls.config import Config
 
 SMALL = Config(rows=4, cols=4, activation_words=256)
@@ -231,3 +232,29 @@ def test_an_encoder_is_that_of_pytorch():
     model, x = Encoder().eval(), torch.randn(1, 5, 3)
     generator = check_quantised(model, x)
     assert sum(node.op == "Scale" for node in generator.lowered.nodes) == 0
+
+
+def test_what_an_operand_in_int8_would_lose():
+    """Of an attention's output, of normal numbers: the 40 dB of docs/numerics.md, and what INT8 weights alone leave."""
+    rng = np.random.default_rng(0)
+    steps, features = 65, 16
+
+    def rounded(matrix: np.ndarray) -> np.ndarray:
+        codes, scale = quantise_weight(matrix)
+        return codes * scale[:, None].astype(np.float64)
+
+    def ratio(exact: np.ndarray, got: np.ndarray) -> float:
+        return float(10 * np.log10((exact**2).mean() / ((got - exact) ** 2).mean()))
+
+    losses, weights = [], []
+    for _ in range(20):
+        query, key, value = rng.normal(0, 1.5, (3, steps, features))
+
+        def attention(key: np.ndarray, value: np.ndarray, query: np.ndarray = query) -> np.ndarray:
+            scores = np.exp(query @ key.T / 4)
+            return scores / scores.sum(1, keepdims=True) @ value
+
+        losses.append(ratio(attention(key, value), attention(rounded(key), rounded(value.T).T)))
+        weight = rng.normal(0, 1, (features, features))
+        weights.append(ratio(query @ weight.T, query @ rounded(weight).T))
+    assert 39 < np.mean(losses) < 42 and 44 < np.mean(weights) < 49

@@ -1,6 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """Operators of sequence models that only the CPU has: products of computed matrices, and normalisation by statistics of
-the input itself. Both read PyTorch's order."""
+the input itself. Both read PyTorch's order.
+
+Products of two computed matrices, as softmax(Q K^T) V is made of, are FP32 on the CPU. The array multiplies by INT8
+weights, so that one of the matrices would have to be rounded, row by row, in every inference:
+
+    signal to noise of an attention's output, 65 steps, heads of 16        40 dB, and 46 dB of INT8 weights alone
+    CPU cycles of a multiply-accumulate in FP32                            4.3
+    CPU cycles of an element of the softmax between the two products       102
+
+For T steps and heads of d features, the products take 8.6 T d cycles per row of scores, the softmax 102 T: with heads of
+12 or less the softmax takes more than both, and rounding helps little; with larger ones it would. Until the softmax is
+on the array as well, exact products are what a model gets. Signal to noise is held by tests/test_sequences.py; cycles
+are those of heepgen run for an encoder of 12 steps of 16 features with two heads, whose norms take 24 per element.
+"""
 
 from __future__ import annotations
 
@@ -44,7 +57,7 @@ class MatMul(OnCpu):
     elements in any order: heads of an attention are read, and written, where they are.
     matmul(a, a_steps, b, b_steps, out, out_steps, counts, scale)."""
 
-    why = "a product of computed matrices: what the array multiplies by are weights"
+    why = "a product of computed matrices, exact in FP32: the array multiplies by INT8 weights, which none of them is"
     kernel = "matmul"
     in_place = False
 

@@ -190,18 +190,18 @@ def normalise_model(node: ir.Normalise, x: np.ndarray) -> np.ndarray:
     rows = np.ascontiguousarray(x, _F).reshape(-1, node.count)
     with np.errstate(all="ignore"):
         if node.centred:
-            rows = canonical_float(rows - _mean(rows))
-        variance = _mean(canonical_float(rows * rows))
+            rows = canonical_float(rows - _mean(rows, lambda sums, part: sums + part))
+        variance = _mean(rows, lambda sums, part: fma_float_model(part, part, sums))
         return canonical_float(rows * inverse_sqrt_model(variance + _F(node.eps))).reshape(x.shape)
 
 
-def _mean(rows: np.ndarray) -> np.ndarray:
-    """(rows, 1): sums of four interleaved partial sums, over the count."""
-    partial = np.zeros((len(rows), 4), _F)
+def _mean(rows: np.ndarray, term: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> np.ndarray:
+    """(rows, 1): what four interleaved sums that `term` adds to give together, over the count."""
+    sums = np.zeros((len(rows), 4), _F)
     for first in range(0, rows.shape[1], 4):
         part = rows[:, first : first + 4]
-        partial[:, : part.shape[1]] += part
-    s0, s1, s2, s3 = partial.T
+        sums[:, : part.shape[1]] = term(sums[:, : part.shape[1]], part)
+    s0, s1, s2, s3 = sums.T
     return canonical_float(((s0 + s1) + (s2 + s3)) / _F(rows.shape[1]))[:, None]
 
 

@@ -3,6 +3,7 @@
 
 #include "assert.hpp"
 #include "epilogue.hpp"
+#include "times.hpp"
 
 namespace heepstor {
 namespace kernels {
@@ -84,24 +85,6 @@ template <class Four, class One>
     }
   }
 }
-
-/** Calls f(0), ..., f(N - 1); unrolled by every compiler at every optimisation level, so that arrays stay in registers. */
-template <int N>
-struct Times {
-  template <class F>
-  [[gnu::always_inline]] static inline void call(const F& f) {
-    Times<N - 1>::call(f);
-    f(N - 1);
-  }
-};
-
-template <>
-struct Times<0> {
-  template <class F>
-  [[gnu::always_inline]] static inline void call(const F&) {}
-};
-
-#define HEEPSTOR_INLINE __attribute__((always_inline))
 
 template <int PX>
 struct Sums {

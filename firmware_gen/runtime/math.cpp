@@ -2,6 +2,7 @@
 #include "math.hpp"
 
 #include "assert.hpp"
+#include "times.hpp"
 
 namespace heepstor {
 
@@ -97,44 +98,71 @@ float largest_of(const float* values, uint32_t first, uint32_t end, uint32_t str
   return largest;
 }
 
-/** Sum of values less `from`, or of the squares of that, in four interleaved partial sums, over the count. */
-template <bool kSquares>
-float mean_of(const float* values, uint32_t count, float from) {
+/** Calls term(lane, i) for i = 0 to count - 1, lanes in turn, and returns what the four sums give over the count. */
+template <class Term>
+[[gnu::always_inline]] inline float mean_of(uint32_t count, const Term& term) {
   float sum[4] = {0.0f, 0.0f, 0.0f, 0.0f};
   uint32_t i = 0;
-  const auto term = [&](uint32_t at) {
-    const float difference = values[at] - from;
-    return kSquares ? difference * difference : difference;
-  };
-  for (; i + 4 <= count; i += 4) {
-    const float terms[4] = {term(i), term(i + 1), term(i + 2), term(i + 3)};
-    for (uint32_t k = 0; k < 4; ++k) sum[k] = sum[k] + terms[k];
-  }
-  for (uint32_t k = 0; i < count; ++i, ++k) sum[k] = sum[k] + term(i);
+  for (; i + 4 <= count; i += 4)
+    Times<4>::call([&](int k) HEEPSTOR_INLINE { sum[k] = term(i + static_cast<uint32_t>(k), sum[k]); });
+  for (uint32_t k = 0; i < count; ++i, ++k) sum[k] = term(i, sum[k]);
   return ((sum[0] + sum[1]) + (sum[2] + sum[3])) / static_cast<float>(count);
 }
 
-void scale_row(const float* in, float* out, uint32_t count, float mean, float factor) {
+void scale_row(const float* in, float* out, uint32_t count, float factor) {
   uint32_t i = 0;
   for (; i + 4 <= count; i += 4) {
-    const float difference[4] = {in[i] - mean, in[i + 1] - mean, in[i + 2] - mean, in[i + 3] - mean};
-    for (uint32_t k = 0; k < 4; ++k) out[i + k] = difference[k] * factor;
+    float y[4];
+    Times<4>::call([&](int k) HEEPSTOR_INLINE { y[k] = in[i + static_cast<uint32_t>(k)] * factor; });
+    Times<4>::call([&](int k) HEEPSTOR_INLINE { out[i + static_cast<uint32_t>(k)] = y[k]; });
   }
-  for (; i < count; ++i) out[i] = (in[i] - mean) * factor;
+  for (; i < count; ++i) out[i] = in[i] * factor;
 }
 
-/** A row of a by kColumns columns of b. */
-template <uint32_t kColumns>
-void multiply_columns(const float* a, uint32_t a_step, const float* b, const MatrixSteps& b_steps, float* out,
-                      uint32_t out_step, uint32_t depth, float scale) {
-  float sum[kColumns] = {};
+/** Rows of a by columns of b, whose sums hide each other's latency. */
+template <int ROWS, int COLUMNS>
+[[gnu::always_inline]] inline void multiply_block(const float* a, const MatrixSteps& a_steps, const float* b,
+                                                  const MatrixSteps& b_steps, float* out, const MatrixSteps& out_steps,
+                                                  uint32_t depth, float scale) {
+  float sum[ROWS][COLUMNS];
+  const float *x[ROWS], *y[COLUMNS];
+  Times<ROWS>::call([&](int r) HEEPSTOR_INLINE {
+    x[r] = a + static_cast<uint32_t>(r) * a_steps.row;
+    Times<COLUMNS>::call([&](int c) HEEPSTOR_INLINE { sum[r][c] = 0.0f; });
+  });
+  Times<COLUMNS>::call([&](int c) HEEPSTOR_INLINE { y[c] = b + static_cast<uint32_t>(c) * b_steps.column; });
   for (uint32_t k = 0; k < depth; ++k) {
-    const float x = *a;
-    for (uint32_t c = 0; c < kColumns; ++c) sum[c] = __builtin_fmaf(x, b[c * b_steps.column], sum[c]);
-    a += a_step;
-    b += b_steps.row;
+    float factor[COLUMNS];
+    Times<COLUMNS>::call([&](int c) HEEPSTOR_INLINE {
+      factor[c] = *y[c];
+      y[c] += b_steps.row;
+    });
+    Times<ROWS>::call([&](int r) HEEPSTOR_INLINE {
+      const float value = *x[r];
+      x[r] += a_steps.column;
+      Times<COLUMNS>::call(
+          [&](int c) HEEPSTOR_INLINE { sum[r][c] = __builtin_fmaf(value, factor[c], sum[r][c]); });
+    });
   }
-  for (uint32_t c = 0; c < kColumns; ++c) out[c * out_step] = sum[c] * scale;
+  Times<ROWS>::call([&](int r) HEEPSTOR_INLINE {
+    float* to = out + static_cast<uint32_t>(r) * out_steps.row;
+    Times<COLUMNS>::call([&](int c) HEEPSTOR_INLINE {
+      to[static_cast<uint32_t>(c) * out_steps.column] = sum[r][c] * scale;
+    });
+  });
+}
+
+/** ROWS rows of a by all columns of b. */
+template <int ROWS>
+void multiply_rows(const float* a, const MatrixSteps& a_steps, const float* b, const MatrixSteps& b_steps, float* out,
+                   const MatrixSteps& out_steps, const MatrixCounts& counts, float scale) {
+  uint32_t column = 0;
+  for (; column + 4 <= counts.columns; column += 4)
+    multiply_block<ROWS, 4>(a, a_steps, b + column * b_steps.column, b_steps, out + column * out_steps.column,
+                            out_steps, counts.depth, scale);
+  for (; column < counts.columns; ++column)
+    multiply_block<ROWS, 1>(a, a_steps, b + column * b_steps.column, b_steps, out + column * out_steps.column,
+                            out_steps, counts.depth, scale);
 }
 
 }  // namespace
@@ -260,33 +288,35 @@ float inverse_sqrt(float x) {
 
 void normalise(const float* in, float* out, uint32_t rows, uint32_t count, float eps) {
   for (uint32_t row = 0; row < rows; ++row, in += count, out += count) {
-    const float mean = mean_of<false>(in, count, 0.0f);
-    scale_row(in, out, count, mean, inverse_sqrt(mean_of<true>(in, count, mean) + eps));
+    const float mean = mean_of(count, [&](uint32_t i, float sum) HEEPSTOR_INLINE { return sum + in[i]; });
+    const float variance = mean_of(count, [&](uint32_t i, float sum) HEEPSTOR_INLINE {
+      const float difference = in[i] - mean;
+      out[i] = difference;
+      return __builtin_fmaf(difference, difference, sum);
+    });
+    scale_row(out, out, count, inverse_sqrt(variance + eps));
   }
 }
 
 void root_mean_square(const float* in, float* out, uint32_t rows, uint32_t count, float eps) {
-  for (uint32_t row = 0; row < rows; ++row, in += count, out += count)
-    scale_row(in, out, count, 0.0f, inverse_sqrt(mean_of<true>(in, count, 0.0f) + eps));
+  for (uint32_t row = 0; row < rows; ++row, in += count, out += count) {
+    const float square = mean_of(
+        count, [&](uint32_t i, float sum) HEEPSTOR_INLINE { return __builtin_fmaf(in[i], in[i], sum); });
+    scale_row(in, out, count, inverse_sqrt(square + eps));
+  }
 }
 
-void matmul(const float* a, MatrixSteps a_steps, const float* b, MatrixSteps b_steps, float* out,
-            MatrixSteps out_steps, MatrixCounts counts, float scale) {
-  constexpr uint32_t kBlock = 4;
+void matmul(const float* a, MatrixSteps a_steps, const float* b, MatrixSteps b_steps, float* out, MatrixSteps out_steps,
+            MatrixCounts counts, float scale) {
   for (uint32_t matrix = 0; matrix < counts.outer * counts.inner; ++matrix) {
     const uint32_t outer = matrix / counts.inner, inner = matrix % counts.inner;
     const float* x = a + outer * a_steps.outer + inner * a_steps.inner;
+    const float* y = b + outer * b_steps.outer + inner * b_steps.inner;
     float* z = out + outer * out_steps.outer + inner * out_steps.inner;
-    for (uint32_t row = 0; row < counts.rows; ++row, x += a_steps.row, z += out_steps.row) {
-      const float* y = b + outer * b_steps.outer + inner * b_steps.inner;
-      uint32_t column = 0;
-      for (; column + kBlock <= counts.columns; column += kBlock, y += kBlock * b_steps.column)
-        multiply_columns<kBlock>(x, a_steps.column, y, b_steps, z + column * out_steps.column, out_steps.column,
-                                 counts.depth, scale);
-      for (; column < counts.columns; ++column, y += b_steps.column)
-        multiply_columns<1>(x, a_steps.column, y, b_steps, z + column * out_steps.column, out_steps.column,
-                            counts.depth, scale);
-    }
+    uint32_t row = 0;
+    for (; row + 2 <= counts.rows; row += 2, x += 2 * a_steps.row, z += 2 * out_steps.row)
+      multiply_rows<2>(x, a_steps, y, b_steps, z, out_steps, counts, scale);
+    if (row < counts.rows) multiply_rows<1>(x, a_steps, y, b_steps, z, out_steps, counts, scale);
   }
 }
 

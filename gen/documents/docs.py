@@ -75,6 +75,7 @@ def numerics() -> str:
         ("Function unit", "hls.arithmetic.function", None),
         ("Tables of functions", "hls.arithmetic.function_tables", None),
         ("Operators on the CPU", "firmware_gen.models.cpu_model", None),
+        ("Sequences on the CPU", "firmware_gen.ir.sequence", None),
         ("Plain C++ kernels", "firmware_gen.targets.calls.calls", None),
     ]
     parts = [
