@@ -9,10 +9,11 @@ weights, so that one of the matrices would have to be rounded, row by row, in ev
     CPU cycles of a multiply-accumulate in FP32                            4.3
     CPU cycles of an element of the softmax between the two products       102
 
-For T steps and heads of d features, the products take 8.6 T d cycles per row of scores, the softmax 102 T: with heads of
-12 or less the softmax takes more than both, and rounding helps little; with larger ones it would. Until the softmax is
-on the array as well, exact products are what a model gets. Signal to noise is held by tests/test_sequences.py; cycles
-are those of heepgen run for an encoder of 12 steps of 16 features with two heads, whose norms take 24 per element.
+For T steps and heads of d features, the products take 8.6 T d cycles per row of scores, the softmax 102 T: with heads
+of 12 features or less the softmax takes more than both products, and rounding helps little; with larger ones it would.
+Until the softmax is on the array as well, exact products are what a model gets. Signal to noise is held by
+tests/test_sequences.py; cycles are those of heepgen run for an encoder of 12 steps of 16 features with two heads, whose
+norms take 24 per element.
 """
 
 from __future__ import annotations
