@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -68,9 +69,42 @@ def emit_combined(
     shape = tuple(node.meta["val"].shape)
     shapes = [operand.shape if isinstance(operand, np.ndarray) else imp.shape(operand) for operand in (first, second)]
     if len(shape) > 4 and len(set(shapes)) > 1:
-        raise imp.refuse(
-            node, f"its operands have shapes {shapes[0]} and {shapes[1]}; up to four dimensions are supported"
+        whole, *parts = _folded(shape, shapes)
+        if len(whole) > 4:
+            raise imp.refuse(
+                node,
+                f"its operands have shapes {shapes[0]} and {shapes[1]}; use four dimensions, by reshape or flatten",
+            )
+        one, other = (
+            operand.reshape(part)
+            if isinstance(operand, np.ndarray)
+            else imp.step(node, ir.Reshape, operand, shape=part)
+            for operand, part in zip((first, second), parts, strict=True)
         )
+        value = _combined(imp, node, kind, one, other, whole, imp.step)
+        return emit(node, ir.Reshape, value, shape=shape) if emit else imp.emit(node, ir.Reshape, value)
+    return _combined(imp, node, kind, first, second, shape, emit)
+
+
+def _folded(shape: ir.Shape, shapes: Sequence[ir.Shape]) -> list[ir.Shape]:
+    """A shape, and those of operands that go together to it, with neighbouring dimensions taken together that each
+    operand has all or nothing of."""
+    aligned = [(1,) * (len(shape) - len(s)) + tuple(s) for s in shapes]
+    places = [i for i, size in enumerate(shape) if size > 1]
+    patterns = {i: tuple(s[i] > 1 for s in aligned) for i in places}
+    groups = [list(group) for _, group in itertools.groupby(places, patterns.__getitem__)]
+    return [tuple(math.prod(s[i] for i in group) for group in groups) for s in (shape, *aligned)]
+
+
+def _combined(
+    imp: Importer,
+    node: fx.Node,
+    kind: type[ir.Combined],
+    first: str | np.ndarray,
+    second: str | np.ndarray,
+    shape: ir.Shape,
+    emit: Callable[..., str] | None,
+) -> str:
     operands = [_with_rank(imp, node, operand, len(shape)) for operand in (first, second)]
     if imp.shape(operands[0]) != shape == imp.shape(operands[1]) and isinstance(second, str) and kind.commutes:
         operands.reverse()
