@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Each pass alone, on hand-made graphs: before and after, and equal function."""
 
+import inspect
 import math
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -15,6 +17,7 @@ from firmware_gen.ir import (
     Activate,
     Activation,
     Add,
+    AsStrided,
     BatchNorm,
     Concat,
     Conv,
@@ -93,6 +96,25 @@ def assert_same_function(before: Graph, after: Graph):
 
 MAP = (1, 2, 4, 4)
 ACT = {"act": RELU}
+
+
+def test_passes_make_more_changes_than_python_nests_calls():
+    """A network of many steps has that many activations to fuse, and reshapes to merge."""
+    activations = chain((1, 1), *[(Activate, (1, 1), {"act": IDENTITY})] * 150)
+    reshapes = chain((1, 1), *[(Reshape, (1, 1, 1, 1), {}), (Reshape, (1, 1), {})] * 75)
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(len(inspect.stack()) + 100)
+    try:
+        assert kinds(fuse_activations(activations)) == kinds(merge_reshapes(reshapes)) == []
+    finally:
+        sys.setrecursionlimit(limit)
+
+
+def test_an_activation_of_a_part_stays_behind_it():
+    """The whole has more elements, and other readers."""
+    part = (AsStrided, (1, 2), {"strides": (0, 1), "offset": 2})
+    graph = chain((1, 8), (Linear, (1, 8), {"weight": RNG.normal(size=(8, 8))}), part, (Activate, (1, 2), ACT))
+    assert fuse_activations(graph) is graph
 
 
 def test_drop_dead_keeps_what_outputs_need():

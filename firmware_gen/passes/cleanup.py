@@ -2,7 +2,7 @@
 from dataclasses import replace
 
 from firmware_gen.ir import Concat, Graph, Identity, Reshape, Slice
-from firmware_gen.passes.rewrite import bypass, substitute
+from firmware_gen.passes.rewrite import bypass, repeated, substitute
 
 
 def drop_dead(graph: Graph) -> Graph:
@@ -15,16 +15,18 @@ def drop_dead(graph: Graph) -> Graph:
     return graph.with_nodes(reversed(kept))
 
 
+@repeated
 def drop_identities(graph: Graph) -> Graph:
     """Remove Dropout, Identity, and reshapes and slices that keep the shape."""
     for node in graph.nodes:
         if isinstance(node, Identity) or (
             isinstance(node, Reshape | Slice) and graph.in_shape(node) == graph.out_shape(node)
         ):
-            return drop_identities(bypass(graph, node))
+            return bypass(graph, node)
     return graph
 
 
+@repeated
 def merge_concats(graph: Graph) -> Graph:
     """Merge a Concat into the Concat that is its only reader."""
     for node in graph.nodes:
@@ -36,5 +38,5 @@ def merge_concats(graph: Graph) -> Graph:
             shape = graph.out_shape(inner)
             if inner.axis_of(shape) == node.axis_of(shape):
                 parts = [p for v in node.inputs for p in (inner.inputs if v == inner.output else (v,))]
-                return merge_concats(drop_dead(substitute(graph, {node: replace(node, inputs=tuple(parts))})))
+                return drop_dead(substitute(graph, {node: replace(node, inputs=tuple(parts))}))
     return graph

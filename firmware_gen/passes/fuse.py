@@ -6,6 +6,7 @@ from firmware_gen.ir import (
     Activate,
     Activated,
     Activation,
+    AsStrided,
     Concat,
     Graph,
     Node,
@@ -14,9 +15,10 @@ from firmware_gen.ir import (
     Upsample,
     Value,
 )
-from firmware_gen.passes.rewrite import absorb, bypass, hoist, is_reshaped_input
+from firmware_gen.passes.rewrite import absorb, bypass, hoist, is_reshaped_input, repeated
 
 
+@repeated
 def fuse_activations(graph: Graph) -> Graph:
     """Fuse activations into the nodes that produce their input, also across reshapes, Slice, Upsample and Concat.
 
@@ -25,17 +27,17 @@ def fuse_activations(graph: Graph) -> Graph:
         if not isinstance(node, Activate):
             continue
         if node.act == IDENTITY:
-            return fuse_activations(bypass(graph, node))
+            return bypass(graph, node)
         producer = graph.producer(node.inputs[0])
         if producer is None or graph.read_once_by(producer.output) is not node:
             continue
         if _passes_through(graph, producer):
-            return fuse_activations(hoist(graph, producer, node))
+            return hoist(graph, producer, node)
         if isinstance(producer, Concat) and _parts_can_take(graph, producer, node.act):
-            return fuse_activations(_distribute(graph, producer, node))
+            return _distribute(graph, producer, node)
         act = _fused(producer, node.act)
         if act is not None:
-            return fuse_activations(absorb(graph, producer, node, act=act))
+            return absorb(graph, producer, node, act=act)
     return graph
 
 
@@ -66,7 +68,9 @@ def _fused(producer: Node | None, act: Activation) -> Activation | None:
 
 
 def _passes_through(graph: Graph, producer: Node) -> bool:
-    """Reshapes of the graph's input stay next to it, where they are free."""
+    """Reshapes of the graph's input stay next to it, where they are free; a part is less than the whole."""
+    if isinstance(producer, AsStrided) and graph.values[producer.output].size < graph.values[producer.inputs[0]].size:
+        return False
     if producer.runs_on is Place.MEMORY:
         return not is_reshaped_input(graph, producer.inputs[0])
     return isinstance(producer, Slice | Upsample)

@@ -21,11 +21,12 @@ from firmware_gen.ir import (
 )
 from firmware_gen.operations.tensors import kept_in_order
 from firmware_gen.passes.cleanup import drop_dead, drop_identities
-from firmware_gen.passes.rewrite import free_name, in_pytorch_order, is_reshaped_output, substitute
+from firmware_gen.passes.rewrite import free_name, in_pytorch_order, is_reshaped_output, repeated, substitute
 
 Map = tuple[int, int, int]
 
 
+@repeated
 def merge_reshapes(graph: Graph) -> Graph:
     """Merge chains of reshapes into one, and drop those that end in the shape they started from."""
     for node in graph.nodes:
@@ -34,10 +35,11 @@ def merge_reshapes(graph: Graph) -> Graph:
             merged = replace(node, inputs=source.inputs)
             alone = graph.read_once_by(source.output) is node
             nodes = [merged if n is node else n for n in graph.nodes if not (alone and n is source)]
-            return merge_reshapes(graph.with_nodes(nodes))
+            return graph.with_nodes(nodes)
     return drop_identities(graph)
 
 
+@repeated
 def sink_reshapes(graph: Graph) -> Graph:
     """A sum or product of two maps flattened alike, or a Concat of flattened maps of one size, is done on the maps and
     flattened then."""
@@ -49,7 +51,7 @@ def sink_reshapes(graph: Graph) -> Graph:
             continue
         shape = _joined(node, [graph.in_shape(r) for r in reshapes])
         if shape and all(_flattens(graph.in_shape(r), graph.out_shape(r)) for r in reshapes):
-            return sink_reshapes(drop_dead(_sunk(graph, node, reshapes, shape)))
+            return drop_dead(_sunk(graph, node, reshapes, shape))
     return graph
 
 

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 from firmware_gen.ir import IDENTITY, Combined, Fused, Graph, Maximum
-from firmware_gen.passes.rewrite import absorb
+from firmware_gen.passes.rewrite import absorb, repeated
 
 
+@repeated
 def fuse_residuals(graph: Graph) -> Graph:
     """Fuse sums and products into one of the two nodes that produce their operands and that nothing else reads: the one
     that computes more, which hides reading the other operand, or else the later one.
@@ -20,7 +21,7 @@ def fuse_residuals(graph: Graph) -> Graph:
                 first, second = node.inputs
                 other = second if producer.output == first else first
                 fields = {"inputs": (*producer.inputs, other), "residual": order, "combine": node.combine, "act": act}
-                return fuse_residuals(absorb(graph, producer, node, **fields))
+                return absorb(graph, producer, node, **fields)
     return graph
 
 

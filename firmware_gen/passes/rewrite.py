@@ -1,11 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
 """The edits that passes are made of."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from functools import wraps
 from typing import Any
 
 from firmware_gen.ir import Graph, Layout, Node, Reshape, Value
+
+
+def repeated(one_change: Callable[[Graph], Graph]) -> Callable[[Graph], Graph]:
+    """The pass that makes a change, which returns the graph that it got where there is nothing to do, until there is
+    not. Networks may have thousands."""
+
+    @wraps(one_change)
+    def all_changes(graph: Graph) -> Graph:
+        while (changed := one_change(graph)) is not graph:
+            graph = changed
+        return graph
+
+    return all_changes
 
 
 def bypass(graph: Graph, node: Node) -> Graph:

@@ -26,18 +26,13 @@ from firmware_gen.operations.tensors import read_in_order
 from firmware_gen.passes.cleanup import drop_dead
 from firmware_gen.passes.permutes import swap_columns
 from firmware_gen.passes.reshapes import reorders
-from firmware_gen.passes.rewrite import absorb, in_pytorch_order, substitute
+from firmware_gen.passes.rewrite import absorb, in_pytorch_order, repeated, substitute
 
 
+@repeated
 def move_elements(graph: Graph) -> Graph:
     """Bring every Permute to one of the two forms of `ir.Permute`, or to an AsStrided; so become the reshapes that a
     channels-last layout would reorder, and the slices whose elements lie side by side in PyTorch's order."""
-    while changed := _with_one_moved(graph):
-        graph = changed
-    return graph
-
-
-def _with_one_moved(graph: Graph) -> Graph | None:
     needed = read_in_order(graph)
     moving = [node for node in graph.nodes if isinstance(node, Permute | Reshape | Slice)]
     ordered = {node: in_pytorch_order(graph, node.inputs[0]) for node in moving}
@@ -47,7 +42,7 @@ def _with_one_moved(graph: Graph) -> Graph | None:
     for node in moving:
         if _moves(graph, node, ordered[node], needed):
             return substitute(graph, {node: as_strided(graph, node)})
-    return None
+    return graph
 
 
 def _moves(graph: Graph, node: Permute | Reshape | Slice, ordered: bool, needed: set[str]) -> bool:
@@ -63,15 +58,10 @@ def _moves(graph: Graph, node: Permute | Reshape | Slice, ordered: bool, needed:
             return ordered and as_strided(graph, node).is_view(graph.out_shape(node))
 
 
+@repeated
 def merge_strides(graph: Graph) -> Graph:
     """Merge an AsStrided, and the Reshape behind it, into the one before it; what takes elements of one of the tensors
     that a Concat joins takes them from there."""
-    while changed := _with_one_merged(graph):
-        graph = changed
-    return graph
-
-
-def _with_one_merged(graph: Graph) -> Graph | None:
     for node in graph.nodes:
         above = graph.producer(node.inputs[0])
         if isinstance(node, AsStrided) and (taken := _from_part(graph, node)):
@@ -83,7 +73,7 @@ def _with_one_merged(graph: Graph) -> Graph | None:
         places = above.elements(graph.out_shape(above)).reshape(-1)[_elements(graph, node)]
         if merged := fitted(node, places):
             return drop_dead(substitute(graph, {node: replace(merged, inputs=above.inputs)}))
-    return None
+    return graph
 
 
 def _from_part(graph: Graph, node: AsStrided) -> AsStrided | None:
@@ -103,19 +93,14 @@ def _from_part(graph: Graph, node: AsStrided) -> AsStrided | None:
     return taken and replace(taken, inputs=(concat.inputs[owners.flat[0]],))
 
 
+@repeated
 def absorb_strides(graph: Graph) -> Graph:
     """Let a MatMul read its operands, and write its output, where they lie: without the AsStrided, Reshape,
     or Scale by one number, beside it."""
-    while changed := _with_one_absorbed(graph):
-        graph = changed
-    return graph
-
-
-def _with_one_absorbed(graph: Graph) -> Graph | None:
     for node in graph.nodes:
         if isinstance(node, MatMul) and (new := _with_operand(graph, node) or _with_output(graph, node)):
             return drop_dead(new)
-    return None
+    return graph
 
 
 def _with_operand(graph: Graph, node: MatMul) -> Graph | None:
