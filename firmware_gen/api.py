@@ -16,6 +16,7 @@ from firmware_gen import ir
 from firmware_gen.application.options import ImportOptions, note
 from firmware_gen.application.picture import picture
 from firmware_gen.application.reference import reference
+from firmware_gen.application.streaming import streaming, window_of
 from firmware_gen.architectures.registry import architecture_of, find
 from firmware_gen.architectures.targets import target_of
 from firmware_gen.emit.folder import GENERATED, LISTING, MODEL, PLAN, REFERENCE, application_folder
@@ -84,6 +85,7 @@ class CodeGenerator:
     model: an nn.Module, an ExportedProgram, or what `read_model` made of one, which has its example input and name.
     example_input: float32 tensor or array with batch dimension, or a tuple of several inputs; it is the generated
     application's sample. state: inputs that are what outputs, by name or number, were in the inference before.
+    stream: take so many new frames a call in place of the whole window, along dimension `time` of the input.
     out_dir: folder to write (default: `name`). per_channel: one weight scale per output channel, or one per tensor;
     calibrate: how its range is chosen, see `quantise`. biases: float32, by layer name, in place of the model's, see
     `bias_correction`. profile: write a cycle record per descriptor. keep_activations: no activation is overwritten, so
@@ -104,23 +106,33 @@ class CodeGenerator:
         calibrate: str = "max",
         biases: Mapping[str, np.ndarray] | None = None,
         state: Pairs | None = None,
+        stream: int | None = None,
+        time: int | None = None,
         profile: bool = True,
         keep_activations: bool = False,
     ):
         self.config = config or Config()
         self.name = name
         self.out_dir = Path(out_dir) if out_dir is not None else Path(name)
+        if stream is not None and isinstance(model, ExportedProgram):
+            example_input = window_of(model, _inputs(example_input))
         checked = model if isinstance(model, CheckedModel) else read_model(model, example_input, name, state or {})
         self.checked, self.inputs, self.check = checked, checked.inputs, checked.check
         architecture = architecture_of(self.config)
         self.imported, self.lowered = checked.imported, checked.lowered
+        self._stream, self._time = stream, 0
+        if stream is not None:
+            self.lowered, self._time = streaming(checked, stream, time)
+            self.inputs = (np.ascontiguousarray(self.inputs[0][_last(self._time, stream)]),)
         if not architecture.has_functions(self.config):
             self.lowered = split_functions(self.lowered)
         if not architecture.has_products(self.config):
             self.lowered = split_products(self.lowered)
         self.graph = with_biases(quantise(self.lowered, per_channel, calibrate), biases or {})
         kept = {layer: np.asarray(bias, np.float32).tolist() for layer, bias in (biases or {}).items()}
-        self._options = ImportOptions(False, not per_channel, calibrate, kept or None, dict(state or {}) or None)
+        self._options = ImportOptions(
+            False, not per_channel, calibrate, kept or None, dict(state or {}) or None, stream, time
+        )
         self.target = target_of(architecture)
         self._profile, self._keep = profile, keep_activations
         self._programs: dict[tuple[bool, bool], Any] = {}
@@ -154,9 +166,7 @@ class CodeGenerator:
         data = self.inputs if sample is None else inputs_of(sample)
         result = self.target.run(program, _alone(data), True)
         lowered = append_softmax(self.lowered) if append_final_softmax else self.lowered
-        said = reference(
-            self.checked.program, self.checked.interface, lowered, data, result, lowered is not self.lowered
-        )
+        said = reference(lowered, data, next(self.exact_steps([data], append_final_softmax)), result)
         rendered, manifest = self.target.render(program, _alone(data), result.outputs)
         files: dict[str, Content] = {
             **rendered,
@@ -210,18 +220,35 @@ class CodeGenerator:
     def exact_steps(
         self, samples: Iterable[Sample], append_final_softmax: bool = False
     ) -> Iterator[tuple[np.ndarray, ...]]:
-        """What PyTorch computes in FP32 for one sample after the other, its state kept."""
+        """What PyTorch computes in FP32 for one sample after the other, its state kept; of a stream, on the window that
+        each one ends, before which there were zeros, its newest frames."""
         initial = [torch.from_numpy(state.initial) for state in self.imported.state]
         stepper = Stepper(self.checked.program, self.checked.interface, initial)
+        window = None if self._stream is None else np.zeros(self.imported.shape(self.imported.inputs[0]), np.float32)
+        shapes = [self.lowered.shape(value) for value in self.lowered.results]
         for sample in samples:
-            outputs = stepper.step([torch.from_numpy(x) for x in inputs_of(sample)])
+            inputs = inputs_of(sample)
+            if window is not None:
+                window = np.concatenate([window, inputs[0]], self._time)[_last(self._time, window.shape[self._time])]
+                inputs = (window,)
+            outputs = stepper.step([torch.from_numpy(np.ascontiguousarray(x)) for x in inputs])
             outputs = [torch.softmax(output, -1) for output in outputs] if append_final_softmax else outputs
-            yield tuple(output.numpy() for output in outputs)
+            yield tuple(_newest(output.numpy(), shape) for output, shape in zip(outputs, shapes, strict=True))
 
     @property
     def sample(self) -> np.ndarray:
         """The first of `inputs`, of most networks the only one."""
         return self.inputs[0]
+
+
+def _last(axis: int, count: int) -> tuple[slice, ...]:
+    """Index of the last so many along a dimension."""
+    return (*(slice(None),) * axis, slice(-count, None))
+
+
+def _newest(output: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """The end of an output along the dimension in which `shape` has less."""
+    return output[tuple(slice(size - wanted, None) for size, wanted in zip(output.shape, shape, strict=True))]
 
 
 def _alone(inputs: tuple[np.ndarray, ...]) -> Sample:

@@ -147,6 +147,18 @@ importing = together(
         help="This input is what that output, by name or number, was in the inference before; zeros in the first. "
         "Buffers that the model writes need no option. Repeatable.",
     ),
+    click.option(
+        "--stream",
+        type=click.IntRange(1),
+        metavar="FRAMES",
+        help="Take only so many new frames a call in place of the whole window that the model was exported for.",
+    ),
+    click.option(
+        "--time-axis",
+        type=click.IntRange(2, 3),
+        metavar="D",
+        help="With --stream: dimension of the input that is time.",
+    ),
     click.option("--append-final-softmax", is_flag=True, help="Append a Softmax to the network."),
     per_tensor,
     trust,

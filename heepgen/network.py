@@ -195,6 +195,8 @@ def compile(
     input_shape: tuple[int, ...] | None = None,
     batch: int | None = None,
     state: Mapping[str, str | int] | None = None,
+    stream: int | None = None,
+    time_axis: int | None = None,
     trust_pickle: bool = False,
     **values: Any,
 ) -> Network:
@@ -204,7 +206,8 @@ def compile(
     example: an input, batch dimension first, which is the firmware's sample, or a tuple of all inputs; a file and an
     ExportedProgram know their shapes, and need none. config, architecture, values: see `configuration`. name: of the
     network, "model" or the file's. state: inputs that are what outputs, by name or number, were in the inference
-    before, as in `{"h": 1}`; buffers that the model writes are kept by themselves. per_tensor: one weight scale per
+    before, as in `{"h": 1}`; buffers that the model writes are kept by themselves. stream: take so many new frames a
+    call in place of the whole window, along dimension `time_axis` of the input. per_tensor: one weight scale per
     layer instead of one per channel. calibrate: "max" or "mse", the range of the weights. bias_correction: inputs from
     which biases are corrected, as `Network.evaluate` takes them. input_shape (without batch dimension), batch,
     trust_pickle: for model files, as of `heepgen sw`.
@@ -219,7 +222,7 @@ def compile(
     if not isinstance(name, str | None):
         raise HeepgenError(f"name = {name!r}: must be a text.")
     kept = {name: str(output) for name, output in (state or {}).items()}
-    options = ImportOptions(append_final_softmax, per_tensor, calibrate, state=kept or None)
+    options = ImportOptions(append_final_softmax, per_tensor, calibrate, None, kept or None, stream, time_axis)
     if isinstance(model, str | Path):
         checked = _read_file(Path(model), example, name, input_shape, batch, kept, trust_pickle)
     elif trust_pickle or input_shape is not None or batch is not None:

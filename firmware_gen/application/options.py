@@ -8,13 +8,16 @@ from typing import Any
 @dataclass(frozen=True)
 class ImportOptions:
     """How a model becomes firmware; kept in the folder, so that it can be generated again for another input. `biases`
-    are those in place of the model's, by layer name; `state`: see `import_program`."""
+    are those in place of the model's, by layer name; `state`: see `import_program`;
+    `stream`: new frames a call, along dimension `time_axis` of the input, None without."""
 
     append_final_softmax: bool = False
     per_tensor: bool = False
     calibrate: str = "max"
     biases: dict[str, list[float]] | None = None
     state: dict[str, str] | None = None
+    stream: int | None = None
+    time_axis: int | None = None
 
 
 def note(name: str, options: ImportOptions) -> dict[str, Any]:

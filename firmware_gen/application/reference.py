@@ -6,33 +6,22 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.export import ExportedProgram
 
 from firmware_gen import ir
-from firmware_gen.frontend.exported.program import Interface, Stepper
 from firmware_gen.models.fake_quant import GraphModule
 from firmware_gen.models.image import Result
 from firmware_gen.models.metrics import compare
 
 
 def reference(
-    program: ExportedProgram,
-    interface: Interface,
-    graph: ir.Graph,
-    sample: Sequence[np.ndarray],
-    result: Result,
-    softmax: bool,
+    graph: ir.Graph, sample: Sequence[np.ndarray], outputs: Sequence[np.ndarray], result: Result
 ) -> dict[str, Any]:
-    """The sample's inputs and PyTorch's FP32 outputs, in the first inference; per layer of the lowered `graph`, how far
-    the bit-exact model's `result`, with taps, is from PyTorch, and what alignment cost. softmax: whether `graph` has
-    one behind what `program` has."""
+    """The sample's inputs and `outputs`, PyTorch's in FP32, of the first inference; per layer of the lowered `graph`,
+    how far the bit-exact model's `result`, with taps, is from PyTorch, and what alignment cost."""
     exact: dict[str, torch.Tensor] = {}
-    inputs, initial = ([torch.from_numpy(a) for a in arrays] for arrays in (sample, [s.initial for s in graph.state]))
-    outputs = Stepper(program, interface, initial).step(inputs)
+    inputs = [torch.from_numpy(array) for array in (*sample, *(state.initial for state in graph.state))]
     with torch.no_grad():
-        if softmax:
-            outputs = [torch.softmax(output, -1) for output in outputs]
-        GraphModule(graph)([*inputs, *initial], exact)
+        GraphModule(graph)(inputs, exact)
     layers = {
         name: compare(exact[name].numpy(), tap) | {"alignment_loss": result.losses.get(name)}
         for name, tap in result.taps.items()

@@ -240,10 +240,19 @@ def member_names(graph: ir.Graph) -> dict[str, str]:
     return dict(zip(wanted, identifiers(wanted.values()).values(), strict=True))
 
 
+def in_memory_order(network: Network, state: ir.State) -> np.ndarray:
+    """What a state is at first, (words,) float32."""
+    words = np.zeros(state.initial.size, np.float32)
+    words[network.tensors[state.value].words()] = state.initial
+    return words
+
+
 def _arena(network: Network, sample: Sequence[np.ndarray]) -> list[dict[str, Any]]:
     """What holds something before the first inference, in order, and the words between."""
     graph, names = network.graph, member_names(network.graph)
-    contents = dict(zip(graph.arguments, sample, strict=True)) | {s.value: s.initial for s in graph.state}
+    contents = dict(zip(graph.arguments, sample, strict=True)) | {
+        s.value: in_memory_order(network, s) for s in graph.state if not network.tensors[s.value].on_chip
+    }
     parts, end = [], 0
     gaps = itertools.chain(["before"], (f"between_{i}" for i in itertools.count(1)))
     for value in sorted(contents, key=lambda v: network.offsets[network.tensors[v].storage]):
@@ -310,7 +319,7 @@ def _context(accelerator: Mode, software: Mode, sample: Sequence[np.ndarray]) ->
         ],
         "members": [f"{arena_symbol(network)}.{names[value]}" for value in network.graph.arguments],
         "input_note": _input_note(network, plain),
-        "states": [_state(state, names[state.value]) for state in network.graph.state],
+        "states": [_state(network, state, names[state.value]) for state in network.graph.state],
         "outputs": [
             {"shape": list(output.shape), "size": output.size, "classes": output.shape[-1]}
             for output in network.outputs
@@ -334,13 +343,15 @@ def _context(accelerator: Mode, software: Mode, sample: Sequence[np.ndarray]) ->
     }
 
 
-def _state(state: ir.State, member: str) -> dict[str, Any]:
-    """`fill`: what all of it is at first, or None, where `elements` say it one by one."""
-    values = state.initial.reshape(-1)
+def _state(network: Network, state: ir.State, member: str) -> dict[str, Any]:
+    """`fill`: what all of it is at first, or None, where `elements` say it one by one. `on_chip`: it is in the
+    accelerator, where there is one."""
+    values = in_memory_order(network, state)
     alike = not state.is_uneven
     return {
         "name": state.name,
         "member": member,
+        "on_chip": network.tensors[state.value].on_chip,
         "shape": list(state.initial.shape),
         "size": values.size,
         "fill": float_literal(values[0]) if alike else None,

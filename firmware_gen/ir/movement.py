@@ -137,6 +137,26 @@ def row_major(shape: Shape) -> tuple[int, ...]:
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
+class Advance(Node):
+    """The state of a stream without its oldest frames: (N, C, H, W) -> the last so many rows (`axis` 2) or columns (3)
+    that the output has. They move to the front where the state lies, and an Append puts new ones behind them."""
+
+    runs_on = Place.ARRAY
+
+    axis: int
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Append(Node):
+    """inputs[0], what an Advance left of a state, and inputs[1], its newest frames, behind it along `axis`: what the
+    state becomes, where the state lies."""
+
+    runs_on = Place.ARRAY
+
+    axis: int
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Shuffle(Node):
     """Channels of `groups` groups, interleaved: channel j * groups + i is channel j of group i."""
 

@@ -108,6 +108,8 @@ def accesses(graph: ir.Graph, places: Mapping[str, np.ndarray]) -> list[planner.
         writes = np.full(place.shape, not shares_storage(graph, node))
         if isinstance(node, ir.Concat):
             writes = np.concatenate([places[v] for v in node.inputs], axis=node.axis_of(place.shape)) != place
+        elif isinstance(node, ir.Append):
+            writes = np.concatenate([places[v] for v in node.inputs], axis=node.axis) != place
         accesses.append(planner.Access(node.inputs, node.output, writes))
     return accesses
 

@@ -72,6 +72,11 @@ class Layer(nn.Module, ABC):
             case ir.MatMul():
                 y = node.evaluate(*inputs)
                 return y.reshape(self.out_shape[0] * len(y), *self.out_shape[1:])
+            case ir.Advance():
+                kept = self.out_shape[node.axis]
+                return x.narrow(node.axis, x.shape[node.axis] - kept, kept)
+            case ir.Append():
+                return torch.cat(inputs, node.axis)
             case ir.OnCpu():
                 return node.evaluate(*inputs)
             case ir.BatchNorm():

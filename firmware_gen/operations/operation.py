@@ -13,7 +13,7 @@ import numpy as np
 
 from firmware_gen import ir
 from firmware_gen.operations import interpolation
-from firmware_gen.operations.tensors import Ref, Tensor, View, map_view, operand_view, part_of
+from firmware_gen.operations.tensors import Ref, Tensor, View, last_frames, map_view, operand_view, part_of
 from firmware_gen.operations.windows import (
     Map,
     Rectangle,
@@ -238,6 +238,24 @@ def _(node: ir.Concat, sources: list[Tensor], target: Tensor) -> list[Operation]
         else:
             result += _copies(source.base, source.steps, place, target.steps, source.shape)
     return result
+
+
+@operations_of.register
+def _(node: ir.Advance, sources: list[Tensor], target: Tensor) -> list[Operation]:
+    """Frames lie side by side: words that move down, each read before it is overwritten."""
+    moved = sources[0].size - target.size
+    views = (View(replace(t.base, offset=t.offset + words), 1, 1, 0) for t, words in ((sources[0], moved), (target, 0)))
+    return [Operation(copy_window((1, 1, 1)), *views, flat=target.size)]
+
+
+@operations_of.register
+def _(node: ir.Append, sources: list[Tensor], target: Tensor) -> list[Operation]:
+    """The newest frames, unless they were written where they belong."""
+    _, newest = sources
+    place = last_frames(target, newest.shape)
+    if newest == place:
+        return []
+    return [_map_operation(copy_window(ir.chw(newest.shape[1:])), newest, place, None)]
 
 
 @operations_of.register

@@ -137,7 +137,8 @@ def lay_out(
     addition of a residual, overwrites what nobody reads afterwards, unless its layer is in `separate`. What a state
     becomes is written where the state lies (`copy_outputs` sees to it). Storages in `on_chip` are the scratchpad's.
     """
-    result = {v: Tensor(v, graph.shape(v)) for v in graph.inputs}
+    frames = streamed(graph)
+    result = {v: Tensor(v, s := graph.shape(v), _channels_last(s) if v in frames else None) for v in graph.inputs}
     states = {left: state.value for state, left in graph.updates}
     plain = kept_in_order(graph)
     parts = _concat_parts(graph, plain) if share else {}
@@ -155,6 +156,9 @@ def lay_out(
             result[node.output] = replace(source, shape=shape, offset=offset)
         elif node.output in parts:
             result[node.output] = parts[node.output]
+        elif isinstance(node, ir.Advance | ir.Append):
+            last = source.channels_last and ir.chw(shape[1:])
+            result[node.output] = replace(source, shape=shape, channels_last=last)
         else:
             own = Tensor(node.output, shape, _layout(node, shape, source, node.output in plain))
             reusable = _overwritten(node, own, result) if share and node.name not in separate else []
@@ -173,7 +177,8 @@ def copy_outputs(graph: ir.Graph) -> ir.Graph:
     """An output that is an input, or lies in another order than PyTorch's, becomes a copy of it; and so does what a
     state becomes that cannot be written where the state lies."""
     lie = lay_out(replace(graph, state=()))
-    copied = {v: f"{v}.copy" for v in graph.outputs if v in graph.inputs or lie[v].channels_last}
+    copied = {v: f"{v}.copy" for v in graph.results if v in graph.inputs or lie[v].channels_last}
+    copied |= {v: f"{v}.copy" for _, v in graph.updates if v in graph.inputs or _is_elsewhere(graph, v, lie[v])}
     nodes = [ir.Activate(name=name, inputs=(v,), output=name, act=ir.IDENTITY) for v, name in copied.items()]
     values = [ir.Value(name, graph.shape(v)) for v, name in copied.items()]
     graph = graph.with_nodes([*graph.nodes, *nodes], tuple(copied.get(v, v) for v in graph.outputs), values)
@@ -188,11 +193,18 @@ def copy_outputs(graph: ir.Graph) -> ir.Graph:
     return graph.with_nodes([*graph.nodes, *copies], tuple(left), values)
 
 
+def _is_elsewhere(graph: ir.Graph, left: str, tensor: Tensor) -> bool:
+    """Whether what a state becomes lies in another order than the state."""
+    return tensor.channels_last is not None and not isinstance(graph.producer(left), ir.Append)
+
+
 def _may_overwrite_state(graph: ir.Graph, state: str, value: str) -> bool:
     """Whether `value`, contiguous and in PyTorch's order, may be written where the state lies: nobody reads that
     afterwards, but for its own node, element by element."""
     node = graph.producer(value)
     assert node is not None, f"{value} is an input"
+    if isinstance(node, ir.Append):
+        return True
     if shares_storage(graph, node) or isinstance(node, ir.Concat):
         return False
     before = set(graph.nodes[: graph.nodes.index(node)])
@@ -259,9 +271,25 @@ def part_of(whole: Tensor, shape: ir.Shape, axis: int, first: int) -> Tensor | N
     return replace(part, pitch=whole.pitch or whole.size // shape[0]) if outer == shape[0] else None
 
 
+def streamed(graph: ir.Graph) -> set[str]:
+    """States of streams, which lie as maps do, and which nothing but an Advance and an Append writes."""
+    return {state.value for state, left in graph.updates if isinstance(graph.producer(left), ir.Append)}
+
+
+def last_frames(whole: Tensor, shape: ir.Shape) -> Tensor:
+    """The tensor of `shape` that is the last rows, or columns of a map of one row, of one image `whole`."""
+    last = whole.channels_last and ir.chw(shape[1:])
+    return replace(whole, shape=shape, channels_last=last, offset=whole.offset + whole.size - math.prod(shape))
+
+
 def _concat_parts(graph: ir.Graph, plain: set[str]) -> dict[str, Tensor]:
-    """Values that can be written straight into the Concat that joins them, and where they lie then."""
+    """Values that can be written straight into the Concat or Append that joins them, and where they lie then."""
     parts: dict[str, Tensor] = {}
+    for state, left in graph.updates:
+        if isinstance(node := graph.producer(left), ir.Append) and _may_be_part(graph, node.inputs[1]):
+            shape = graph.shape(left)
+            whole = Tensor(state.value, shape, _channels_last(shape))
+            parts[node.inputs[1]] = last_frames(whole, graph.shape(node.inputs[1]))
     for node in reversed(graph.nodes):
         if not isinstance(node, ir.Concat):
             continue

@@ -114,6 +114,7 @@ void print_status(Status status, const Accelerator& accelerator, const Identity&
     case Status::busy: soc_puts("the accelerator is busy\n"); return;
     case Status::accelerator_error: soc_puts("the accelerator stopped with an error\n"); return;
     case Status::timeout: soc_puts("the accelerator did not end in time\n"); return;
+    case Status::state_lost: soc_puts("the state is lost, begin anew with model_reset\n"); return;
   }
 }
 

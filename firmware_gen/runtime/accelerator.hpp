@@ -22,6 +22,7 @@ enum class Status : uint32_t {
   busy = 4,               // it works, or answers of aborted work are still due
   accelerator_error = 5,  // it stopped with an error of its own
   timeout = 6,            // it did not end in the cycles that it was given, and was stopped
+  state_lost = 7,         // an error, or another model, has overwritten what the last inference left: model_reset
 };
 
 /** What the program was generated for; `architecture` is a name of at most 16 characters. */

@@ -54,6 +54,8 @@ class Compiled:
             per_channel=not options.per_tensor,
             calibrate=options.calibrate,
             state=options.state,
+            stream=options.stream,
+            time=options.time_axis,
             biases={layer: np.array(bias, np.float32) for layer, bias in (options.biases or {}).items()},
         )
         return cls(generator, options)

@@ -40,6 +40,8 @@ def generate_sw(
     calibrate: str = "max",
     bias_correction: str | Path | None = None,
     state: Mapping[str, str] | None = None,
+    stream: int | None = None,
+    time_axis: int | None = None,
     trust_pickle: bool = False,
     force: bool = False,
     keep_activations: bool = False,
@@ -52,7 +54,8 @@ def generate_sw(
 
     `sample` is a .npy file, or of several inputs an .npz file with an array for each; without one the sample is drawn
     from a normal distribution, the same one every time. `state`: inputs that are what outputs were in the inference
-    before, see `import_program`. `name` is the network's, by default that of the file. `input_shape` has no batch
+    before, see `import_program`. `stream`: take so many new frames a call in place of the whole window, along dimension
+    `time_axis` of the input. `name` is the network's, by default that of the file. `input_shape` has no batch
     dimension.
     `bias_correction` is an .npz file of inputs `x` from which biases are corrected. With `listing` the folder also
     holds what every descriptor does, beside its words. `explain` is called with a table of what runs where, and why,
@@ -63,7 +66,9 @@ def generate_sw(
     name = network_name(model, name)
     progress(f"loading {model}")
     program, data = load_program(Path(model), sample, input_shape, batch, trust_pickle, state)
-    options, checked = ImportOptions(append_final_softmax, per_tensor, calibrate, state=dict(state or {}) or None), None
+    kept = dict(state) if state else None
+    options = ImportOptions(append_final_softmax, per_tensor, calibrate, None, kept, stream, time_axis)
+    checked = None
     if bias_correction is not None:
         from firmware_gen.api import read_model
 
@@ -113,6 +118,8 @@ def compile_model(
     calibrate: str = "max",
     bias_correction: str | Path | None = None,
     state: Mapping[str, str] | None = None,
+    stream: int | None = None,
+    time_axis: int | None = None,
     **loading: Any,
 ) -> Compiled:
     """The network of a model file for `config`; options and errors as of `generate_sw`."""
@@ -121,7 +128,8 @@ def compile_model(
     check_model(model)
     name = network_name(model, name)
     program, data = load_program(Path(model), state=state, **loading)
-    options = ImportOptions(append_final_softmax, per_tensor, calibrate, state=dict(state) if state else None)
+    kept = dict(state) if state else None
+    options = ImportOptions(append_final_softmax, per_tensor, calibrate, None, kept, stream, time_axis)
     checked = read_model(program, data, name, state or {})
     if bias_correction is not None:
         options = with_corrected_biases(options, checked, bias_correction)

@@ -11,7 +11,7 @@ import numpy as np
 from firmware_gen import ir
 from firmware_gen.memory import planner
 from firmware_gen.memory.arena import buffers_of, memory_report, program_bytes
-from firmware_gen.operations.tensors import Tensor, copy_outputs, laid_out, lay_out
+from firmware_gen.operations.tensors import Tensor, copy_outputs, laid_out, lay_out, streamed
 from firmware_gen.targets.descriptor.arena import plan_arena
 from firmware_gen.targets.descriptor.link import link
 from firmware_gen.targets.descriptor.lowering import depth_first
@@ -21,7 +21,7 @@ from firmware_gen.targets.descriptor.lowering.jobs import NotInPlace
 from firmware_gen.targets.descriptor.lowering.pieces import Constants
 from firmware_gen.targets.descriptor.lowering.tiling import lower_bound
 from firmware_gen.targets.descriptor.place import residency
-from firmware_gen.targets.descriptor.program import DESCRIPTORS, PROFILE, Layer, Lowered, Program, frozen
+from firmware_gen.targets.descriptor.program import DESCRIPTORS, PROFILE, Layer, Lowered, Program, frozen, initial_of
 from hls.config import Config
 from hls.descriptor.interface.table import PROFILE_RECORD, WORDS
 
@@ -73,6 +73,7 @@ def _placed(
     """The program of lowered layers, with addresses."""
     jobs, layers = lowered.jobs, lowered.layers
     arrays = {DESCRIPTORS: np.zeros(WORDS * max(len(jobs), 1), np.uint32)} | lowered.constants.arrays
+    arrays |= _initial(graph, lowered.tensors)
     arena = plan_arena(graph, lowered, groups, arrays, len(jobs) * profile, keep_activations, scratchpad, config)
     program = Program(
         graph,
@@ -91,6 +92,17 @@ def _placed(
         whole,
     )
     return replace(program, constants=frozen(arrays | {DESCRIPTORS: link(program, profile)})) if jobs else program
+
+
+def _initial(graph: ir.Graph, tensors: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
+    """What states on chip are at first, as they lie there, by `initial_of`."""
+    arrays = {}
+    for state in graph.state:
+        if (tensor := tensors[state.value]).on_chip:
+            words = np.zeros(tensor.size, np.float32)
+            words[tensor.words()] = state.initial
+            arrays[initial_of(state.value)] = words.view(np.uint32)
+    return arrays
 
 
 def in_memory(program: Program) -> Program:
@@ -139,7 +151,7 @@ def _residency(
     used = program_bytes(graph) + sum(a.nbytes for a in whole.constants.arrays.values()) + len(jobs) * DESCRIPTOR_BYTES
     arena = planner.memory_map(config)[1] - used - TURNS * DESCRIPTOR_BYTES
     outside = {t.storage for layer in layers if layer.on_cpu for t in (*layer.sources, layer.target)}
-    outside |= {tensors[v].storage for v in (*graph.inputs, *graph.outputs)}
+    outside |= {tensors[v].storage for v in (*graph.inputs, *graph.outputs)} - streamed(graph)
     buffers = buffers_of(graph, tensors, layers, False, False)
     own = [[jobs[i] for i in layer.descriptors] for layer in layers]
     return residency.choose(own, depth_first.links(graph, tensors, own), buffers, outside, arena, config)

@@ -43,7 +43,7 @@ def render_with_manifest(
     }
     accelerator = Mode(
         program,
-        program.constants,
+        program.constants | {DESCRIPTORS: _of_first_inference(program)},
         tuple(program.placed.values()),
         program.arena_address,
         outputs,
@@ -77,6 +77,8 @@ def _half(program: Program, mode: Mode) -> Half:
         "fma": int(config.arithmetic == "fma"),
         "watchdog": WATCHDOG_CYCLES,
         "steps": _steps(program, mode),
+        "begins": ", ".join(f"{{{b.word}, 0x{b.first:08x}, 0x{b.later:08x}}}" for b in program.begins),
+        "descriptors": mode.places().get(DESCRIPTORS),
         "regions": [symbols.get(region) for region in range(REGIONS)],
     }
     profile = {
@@ -97,6 +99,14 @@ def _half(program: Program, mode: Mode) -> Half:
             "limits": program.limits,
         },
     )
+
+
+def _of_first_inference(program: Program) -> np.ndarray:
+    """Words of all descriptors as they are before any inference."""
+    words = program.constants[DESCRIPTORS].copy()
+    for begin in program.begins:
+        words[begin.word] = begin.first
+    return words
 
 
 def _steps(program: Program, mode: Mode) -> list[dict[str, Any]]:

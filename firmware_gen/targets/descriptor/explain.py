@@ -84,6 +84,18 @@ def _(node: ir.Concat, graph: ir.Graph) -> tuple[str, str]:
 
 
 @place_of.register
+def _(node: ir.Advance, graph: ir.Graph) -> tuple[str, str]:
+    return ARRAY, "copy: frames of the calls before move up"
+
+
+@place_of.register
+def _(node: ir.Append, graph: ir.Graph) -> tuple[str, str]:
+    if isinstance(graph.producer(node.inputs[1]), ir.Activated):
+        return MEMORY, "the layer before stores behind the frames of the calls before"
+    return ARRAY, "copy: the newest frames behind those of the calls before"
+
+
+@place_of.register
 def _(node: ir.Reshape, graph: ir.Graph) -> tuple[str, str]:
     if not shares_storage(graph, node):
         return ARRAY, "copy: what it returns is the input"

@@ -8,8 +8,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from firmware_gen import ir
 from firmware_gen.memory import network, planner
-from firmware_gen.operations.tensors import Ref, Tensor
+from firmware_gen.operations.tensors import Ref, Tensor, streamed
 from firmware_gen.targets.descriptor.lowering.job import Job
 from firmware_gen.targets.descriptor.lowering.pieces import Constants
 from firmware_gen.targets.descriptor.place import residency
@@ -17,6 +18,7 @@ from hls.config import Config
 from hls.descriptor.interface.table import (
     ARENA,
     CONTIGUOUS,
+    FIELD,
     INTERLEAVED,
     PROFILE_RECORD,
     SCRATCHPAD,
@@ -28,6 +30,14 @@ from hls.descriptor.interface.table import (
 )
 
 DESCRIPTORS, PROFILE = "descriptors", "profile"
+
+
+class Begin(NamedTuple):
+    """A word of the descriptors that says where a state is: as it is at first, and as an inference left it."""
+
+    word: int
+    first: int
+    later: int
 
 
 class DescriptorList(NamedTuple):
@@ -108,6 +118,20 @@ class Program(network.Network):
             return super().words(value)
         return self.config.ram_bytes // 4 + self.scratchpad[tensor.storage].offset + tensor.words()
 
+    @property
+    def begins(self) -> tuple[Begin, ...]:
+        """Of states on chip, which the accelerator alone can write: the first inference advances constants."""
+        place, begins = FIELD["LOAD_ADDR"].word, []
+        kept = streamed(self.graph) & self.scratchpad.keys()
+        for layer in self.layers:
+            if isinstance(layer.node, ir.Advance) and (state := layer.node.inputs[0]) in kept:
+                for i in layer.descriptors:
+                    later = self.jobs[i].descriptor.load_addr
+                    assert isinstance(later, Ref)
+                    first = Ref(initial_of(state), later.offset)
+                    begins.append(Begin(WORDS * i + place, self.resolve(first), self.resolve(later)))
+        return tuple(begins)
+
     def profile_address(self, index: int) -> int:
         """Absolute byte address of the profile record of a descriptor."""
         return self.arena_address + self.offsets[PROFILE] + 4 * len(PROFILE_RECORD) * index
@@ -155,6 +179,11 @@ class Program(network.Network):
         if ref.on_chip:
             return address(SCRATCHPAD, 4 * self.scratchpad[ref.name].word(ref.offset))
         return address(ARENA, self.offsets[ref.name] + 4 * ref.offset)
+
+
+def initial_of(state: str) -> str:
+    """Name of the constant that holds what a state on chip is at first."""
+    return f"{state}.initial"
 
 
 def frozen(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

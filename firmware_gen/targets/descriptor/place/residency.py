@@ -459,7 +459,8 @@ def check(
     stored = {where.name for job in jobs if isinstance(where := job.descriptor.store_addr, Ref)}
     first_id = {name: number << LINEAR for number, name in enumerate([*offsets, *homes])}
     for name, count in states.items():
-        holds[offsets[name] // 4 : offsets[name] // 4 + count] = first_id[name] + np.arange(count)
+        first = chip + homes[name].offset if name in homes else offsets[name] // 4
+        holds[first : first + count] = first_id[name] + np.arange(count)
     for job in jobs:
         for stream, where in activations(job.descriptor).items():
             name = where.name
