@@ -1,0 +1,157 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Networks on windows of frames as streams: every output is PyTorch's on the window that the newest frame ends."""
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+import heepgen
+from firmware_gen import CodeGenerator, ir
+from firmware_gen.architectures.registry import load_config
+from hls.config import Config
+from hls.errors import HeepgenError
+from tests.test_state import SMALL, integer_weights
+
+
+class Causal(nn.Module):
+    """Convolutions along time that see frames of the past, padded in front of them or not, beside branches."""
+
+    def __init__(self, rng):
+        super().__init__()
+        self.space = int(rng.integers(1, 4)) * bool(rng.integers(2))  # 0: a sequence
+        self.channels, self.window = int(rng.integers(2, 7)), 24
+        self.kinds = list(rng.choice(["plain", "padded", "depthwise", "pool", "residual", "join"], rng.integers(1, 4)))
+        self.ends = str(rng.choice(["frames", "last", "all", "mean"]))
+        self.sizes = [(int(rng.integers(2, 4)), int(rng.integers(1, 3))) for _ in self.kinds]
+        self.convs = nn.ModuleList(
+            self._conv(kernel, dilation, self.channels if kind == "depthwise" else 1)
+            for kind, (kernel, dilation) in zip(self.kinds, self.sizes, strict=True)
+        )
+        left = self.window - sum((k - 1) * d for kind, (k, d) in self._seen() if kind not in ("padded", "residual"))
+        self.left = left
+        self.head = nn.Linear(self.channels * left * max(self.space, 1), 3) if self.ends == "all" else None
+
+    def _seen(self):
+        return [(kind, (k, 1 if kind == "pool" else d)) for kind, (k, d) in zip(self.kinds, self.sizes, strict=True)]
+
+    def _conv(self, kernel, dilation, groups):
+        if not self.space:
+            return nn.Conv1d(self.channels, self.channels, kernel, dilation=dilation, groups=groups)
+        shape = {"kernel_size": (kernel, 1), "dilation": (dilation, 1), "groups": groups}
+        return nn.Conv2d(self.channels, self.channels, **shape)
+
+    @property
+    def shape(self):
+        return (1, self.channels, self.window, self.space) if self.space else (1, self.channels, self.window)
+
+    def forward(self, x):
+        for kind, (kernel, dilation), conv in zip(self.kinds, self.sizes, self.convs, strict=True):
+            before = (kernel - 1) * dilation
+            pads = (0, 0, before, 0) if self.space else (before, 0)
+            if kind in ("padded", "residual"):
+                y = conv(F.pad(x, pads))
+                x = torch.relu(y + x) if kind == "residual" else torch.relu(y)
+            elif kind == "pool":
+                x = F.max_pool2d(x, (kernel, 1), 1) if self.space else F.max_pool1d(x, kernel, 1)
+            elif kind == "join":
+                x = torch.relu(conv(x)) + x[:, :, before:]
+            else:
+                x = F.hardtanh(conv(x), -4, 4)
+        if self.ends == "last":
+            return x[:, :, -1:].flatten(1)
+        if self.ends == "all":
+            return self.head(x.flatten(1))
+        return x.mean(2) if self.ends == "mean" and not self.space else x
+
+
+def drawn(seed):
+    torch.manual_seed(seed)
+    return integer_weights(Causal(np.random.default_rng(seed)))
+
+
+def windows(model, frames, count):
+    """PyTorch on every window that ends with `count` more frames, behind zeros."""
+    window = torch.zeros(model.shape)
+    for first in range(0, len(frames), count):
+        window = torch.cat([window, *frames[first : first + count]], 2)[:, :, -model.window :]
+        with torch.no_grad():
+            yield model(window).numpy()
+
+
+def compared(model, config, frames, count):
+    """How many states a stream has whose every step was compared."""
+    example = torch.randn(model.shape)
+    generator = CodeGenerator(torch.export.export(model, (example,)), example, config=config, stream=count, time=2)
+    taken = [torch.cat(list(frames[i : i + count]), 2).numpy() for i in range(0, len(frames), count)]
+    for step, (want, result) in enumerate(zip(windows(model, frames, count), generator.steps(taken), strict=True)):
+        newest = want[tuple(slice(a - b, None) for a, b in zip(want.shape, result.output.shape, strict=True))]
+        np.testing.assert_allclose(result.output, newest, rtol=0, atol=2e-4, err_msg=f"{model.kinds} {step}")
+    return len(generator.graph.state)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_random_streams_are_pytorch_on_every_window(seed):
+    model = drawn(seed)
+    count = 1 + seed % 2
+    frames = torch.randint(-8, 9, (2 * count * 8, 1, model.channels, 1, *[model.space] * bool(model.space))).float()
+    config = (SMALL, Config(rows=4, cols=4, scratchpad_words=0), load_config(None, "cpu"))[seed % 3]
+    try:
+        assert compared(model, config, frames, count) >= 1
+    except HeepgenError as error:  # padding that a whole window's end needs is no state
+        assert "frames before the window" in str(error) and {"padded", "residual"} & set(model.kinds), str(error)
+        assert model.ends != "last" or model.window < 24
+
+
+def test_states_on_chip_begin_anew(tmp_path):
+    """The accelerator alone can write them: the first inference after model_reset takes what they are at first."""
+    torch.manual_seed(1)
+    layers = [nn.Conv1d(8, 8, 3), nn.ReLU(), nn.Conv1d(8, 8, 4, groups=8), nn.ReLU(), nn.Flatten(), nn.Linear(24, 3)]
+    model = integer_weights(nn.Sequential(*layers))
+    network = heepgen.compile(model, torch.zeros(1, 8, 8), SMALL, stream=1)
+    program = network.compiled.program
+    assert {s.value for s in program.graph.state} & program.scratchpad.keys() and program.begins
+    report = network.run(steps=4)
+    assert report.bit_exact and all(step.max_abs_err < 1e-4 for step in report.steps)
+    application = network.compiled.application().files
+    assert "begin(true);" in application["gen/model.cpp"] and "Status::state_lost" in application["gen/model.cpp"]
+
+
+def test_a_layer_that_needs_all_frames_gets_them():
+    model = nn.Sequential(nn.Conv1d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool1d(1), nn.Flatten()).eval()
+    generator = CodeGenerator(model, torch.zeros(1, 3, 10), config=SMALL, stream=1)
+    assert [s.initial.shape for s in generator.graph.state] == [(1, 3, 1, 3), (1, 4, 1, 8)]
+    rows = generator.target.explain(generator.graph)
+    assert [r.why for r in rows if r.op == "Advance"] == ["copy: frames of the calls before move up"] * 2
+    assert sum(isinstance(n, ir.Append) for n in generator.graph.nodes) == 2
+
+
+REFUSED = {
+    "both sides": (nn.Sequential(nn.Conv1d(2, 2, 3, padding=1)), (1, 2, 8), 1, "frames that have not come yet"),
+    "no window": (nn.Sequential(nn.Linear(4, 4)), (1, 4), 1, r"shape \[1, 4\]"),
+    "all of it": (nn.Sequential(nn.Flatten(), nn.Linear(16, 4)), (1, 2, 8), 1, "whole window of the input"),
+    "batch": (nn.Sequential(nn.Conv1d(2, 2, 3)), (2, 2, 8), 1, "needs one window"),
+    "too many": (nn.Sequential(nn.Conv1d(2, 2, 3)), (1, 2, 8), 8, "a window has 8 frames; give fewer"),
+    "columns": (nn.Sequential(nn.Conv2d(2, 2, 3)), (1, 2, 8, 8), 1, "keeps frames that are columns of a map of 8 rows"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_is_no_stream_is_refused(name):
+    model, shape, count, words = REFUSED[name]
+    with pytest.raises(HeepgenError, match=words) as caught:
+        CodeGenerator(
+            model.eval(), torch.zeros(shape), config=SMALL, stream=count, time=3 if name == "columns" else None
+        )
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_padding_that_the_whole_window_has_is_refused():
+    layers = nn.Sequential(
+        nn.ConstantPad1d((2, 0), 0), nn.Conv1d(2, 2, 3), nn.ConstantPad1d((7, 0), 0), nn.Conv1d(2, 2, 8)
+    )
+    with pytest.raises(HeepgenError, match="frames before the window, which are padding there"):
+        CodeGenerator(nn.Sequential(*layers, nn.Flatten(), nn.Linear(16, 2)).eval(), torch.zeros(1, 2, 8), stream=1)
+    generator = CodeGenerator(layers.eval(), torch.zeros(1, 2, 12), config=SMALL, stream=1)
+    assert generator.graph.shape(generator.graph.results[0]) == (1, 2, 1)
