@@ -13,7 +13,7 @@ import numpy as np
 
 from firmware_gen import ir
 from firmware_gen.operations import interpolation
-from firmware_gen.operations.tensors import Ref, Tensor, View, last_frames, map_view, operand_view, part_of
+from firmware_gen.operations.tensors import Ref, Tensor, View, map_view, newest_of, operand_view, part_of
 from firmware_gen.operations.windows import (
     Map,
     Rectangle,
@@ -252,7 +252,7 @@ def _(node: ir.Advance, sources: list[Tensor], target: Tensor) -> list[Operation
 def _(node: ir.Append, sources: list[Tensor], target: Tensor) -> list[Operation]:
     """The newest frames, unless they were written where they belong."""
     _, newest = sources
-    place = last_frames(target, newest.shape)
+    place = newest_of(target, newest.shape, node.axis)
     if newest == place:
         return []
     return [_map_operation(copy_window(ir.chw(newest.shape[1:])), newest, place, None)]

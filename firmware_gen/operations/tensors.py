@@ -276,20 +276,22 @@ def streamed(graph: ir.Graph) -> set[str]:
     return {state.value for state, left in graph.updates if isinstance(graph.producer(left), ir.Append)}
 
 
-def last_frames(whole: Tensor, shape: ir.Shape) -> Tensor:
-    """The tensor of `shape` that is the last rows, or columns of a map of one row, of one image `whole`."""
-    last = whole.channels_last and ir.chw(shape[1:])
-    return replace(whole, shape=shape, channels_last=last, offset=whole.offset + whole.size - math.prod(shape))
+def newest_of(whole: Tensor, shape: ir.Shape, axis: int) -> Tensor:
+    """The tensor of `shape` that is the end of the state `whole` of a stream."""
+    part = part_of(whole, shape, axis, whole.shape[axis] - shape[axis])
+    assert part is not None, "frames lie side by side"
+    return part
 
 
 def _concat_parts(graph: ir.Graph, plain: set[str]) -> dict[str, Tensor]:
     """Values that can be written straight into the Concat or Append that joins them, and where they lie then."""
     parts: dict[str, Tensor] = {}
     for state, left in graph.updates:
-        if isinstance(node := graph.producer(left), ir.Append) and _may_be_part(graph, node.inputs[1]):
-            shape = graph.shape(left)
-            whole = Tensor(state.value, shape, _channels_last(shape))
-            parts[node.inputs[1]] = last_frames(whole, graph.shape(node.inputs[1]))
+        if isinstance(node := graph.producer(left), ir.Append):
+            value, shape = node.inputs[1], graph.shape(left)
+            part = newest_of(Tensor(state.value, shape, _channels_last(shape)), graph.shape(value), node.axis)
+            if _may_be_part(graph, value, part):
+                parts[value] = part
     for node in reversed(graph.nodes):
         if not isinstance(node, ir.Concat):
             continue
