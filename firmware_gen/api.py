@@ -16,7 +16,6 @@ from firmware_gen import ir
 from firmware_gen.application.options import ImportOptions, note
 from firmware_gen.application.picture import picture
 from firmware_gen.application.reference import reference
-from firmware_gen.application.streaming import streaming, window_of
 from firmware_gen.architectures.registry import architecture_of, find
 from firmware_gen.architectures.targets import target_of
 from firmware_gen.emit.folder import GENERATED, LISTING, MODEL, PLAN, REFERENCE, application_folder
@@ -30,6 +29,7 @@ from firmware_gen.models.image import Result, Sample, inputs_of
 from firmware_gen.passes import append_softmax, run_passes, split_functions, split_products
 from firmware_gen.passes.quantise import quantise, with_biases
 from firmware_gen.refusal import too_few_inputs
+from firmware_gen.streams.streaming import streaming, window_of
 from hls.config import Config, System
 from hls.errors import HeepgenError
 from hls.output import Content, fill

@@ -15,7 +15,7 @@ from firmware_gen import ir
 from firmware_gen.frontend.exported.program import user_inputs
 from firmware_gen.frontend.exported.verify import REWRITTEN, compare_tensors, inputs_to_try
 from firmware_gen.models.fake_quant import GraphModule
-from firmware_gen.passes.stream import stream
+from firmware_gen.streams.frames import stream
 from hls.errors import HeepgenError
 
 if TYPE_CHECKING:
