@@ -243,9 +243,8 @@ def _(node: ir.Concat, sources: list[Tensor], target: Tensor) -> list[Operation]
 @operations_of.register
 def _(node: ir.Advance, sources: list[Tensor], target: Tensor) -> list[Operation]:
     """Frames lie side by side: words that move down, each read before it is overwritten."""
-    moved = sources[0].size - target.size
-    views = (View(replace(t.base, offset=t.offset + words), 1, 1, 0) for t, words in ((sources[0], moved), (target, 0)))
-    return [Operation(copy_window((1, 1, 1)), *views, flat=target.size)]
+    written = View(target.base, 1, 1, 0)
+    return [Operation(copy_window((1, 1, 1)), written.moved(sources[0].size - target.size), written, flat=target.size)]
 
 
 @operations_of.register

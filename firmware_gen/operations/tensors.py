@@ -289,9 +289,9 @@ def _concat_parts(graph: ir.Graph, plain: set[str]) -> dict[str, Tensor]:
     for state, left in graph.updates:
         if isinstance(node := graph.producer(left), ir.Append):
             value, shape = node.inputs[1], graph.shape(left)
-            part = newest_of(Tensor(state.value, shape, _channels_last(shape)), graph.shape(value), node.axis)
-            if _may_be_part(graph, value, part):
-                parts[value] = part
+            newest = newest_of(Tensor(state.value, shape, _channels_last(shape)), graph.shape(value), node.axis)
+            if _may_be_part(graph, value, newest):
+                parts[value] = newest
     for node in reversed(graph.nodes):
         if not isinstance(node, ir.Concat):
             continue

@@ -28,6 +28,7 @@ from firmware_gen.ir import (
     Graph,
     Node,
     Pad,
+    Pads,
     Pool,
     Reshape,
     Scale,
@@ -184,22 +185,21 @@ class _Stream:
                 return False
             result = replace(result, clean=min(clean, *(f.clean for f in streamed[1:]), clean))
         window = self._newest(node, self._name(node.inputs[0]), first, (count - 1) * stride + reach + 1)
-        pads = list(node.pads)
-        pads[side] = pads[side + 2] = 0
+        pads = _without(node.pads, side)
         inputs = (window, *(self._name(value) for value in node.inputs[1:]))
-        self._emit(replace(node, pads=tuple(pads), inputs=inputs), _resized(out, first.axis, count), result)
+        self._emit(replace(node, pads=pads, inputs=inputs), _resized(out, first.axis, count), result)
         return True
 
     def _pad(self, node: Pad, first: _Frames) -> bool:
         side = first.axis - 2
         if node.pads[side + 2]:
             return False
-        pads = list(node.pads)
-        total, pads[side] = first.total + pads[side], 0
+        pads = _without(node.pads, side)
+        total = first.total + node.pads[side]
         frames = replace(first, total=total)
         if any(pads):
             shape = _resized(self.graph.out_shape(node), first.axis, first.count)
-            self._emit(replace(node, pads=tuple(pads)), shape, frames)
+            self._emit(replace(node, pads=pads), shape, frames)
         else:  # frames before the newest ones are the state's
             name = self._name(node.inputs[0])
             self.names[node.output] = name
@@ -208,14 +208,14 @@ class _Stream:
 
     def _slice(self, node: Slice, first: _Frames) -> bool:
         place = first.axis - 1
-        out, start = self.graph.out_shape(node), list(node.start)
+        out, start = self.graph.out_shape(node), node.start
         total = out[first.axis]
         if node.step[place] != 1 or start[place] + total != first.total:
             return False
         count = min(first.count, total)
-        start[place] = first.count - count
+        channel, row, column = (first.count - count if i == place else s for i, s in enumerate(start))
         frames = _Frames(first.axis, count, total, min(first.clean, total))
-        self._emit(replace(node, start=tuple(start)), _resized(out, first.axis, count), frames)
+        self._emit(replace(node, start=(channel, row, column)), _resized(out, first.axis, count), frames)
         return True
 
     # --- windows
@@ -293,12 +293,12 @@ class _Stream:
             (x,) = self.graph.inputs
             self._initial = self._evaluate(np.zeros(self.graph.shape(x), np.float32))
         array = self._initial.get(value)
-        if array is None:  # the input, or seen with another shape
+        if array is None:  # the input
             return np.zeros(_resized(self.values[value].shape, axis, length), np.float32)
         rank = len(self.values[value].shape)
         array = array.reshape(array.shape if array.ndim == rank else (*array.shape[:2], 1, array.shape[2]))
-        size = array.shape[axis]
-        return np.ascontiguousarray(array.take(range(size - length, size), axis), np.float32)
+        end: int = array.shape[axis]
+        return np.ascontiguousarray(array.take(np.arange(end - length, end), axis), np.float32)
 
     # --- the new graph
 
@@ -317,6 +317,12 @@ class _Stream:
 
 def _resized(shape: Shape, axis: int, size: int) -> Shape:
     return (*shape[:axis], size, *shape[axis + 1 :])
+
+
+def _without(pads: Pads, side: int) -> Pads:
+    """Pads without those of rows (0) or columns (1)."""
+    top, left, bottom, right = pads
+    return (0, left, 0, right) if side == 0 else (top, 0, bottom, 0)
 
 
 def _keeps_frames(before: Shape, after: Shape) -> bool:
