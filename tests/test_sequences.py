@@ -11,6 +11,10 @@ from firmware_gen import CodeGenerator
 from firmware_gen.architectures.registry import find
 from firmware_gen.models.fake_quant import quantized_model
 from firmware_gen.passes.quantise import quantise_weight
+from firmware_gen.targets.calls.calls import software_calls
+from firmware_gen.targets.calls.model import run as run_calls
+from firmware_gen.targets.descriptor.compiler import in_memory
+from gen.flows.run import run
 from hls.config import Config
 
 SMALL = Config(rows=4, cols=4, activation_words=256)
@@ -258,3 +262,37 @@ def test_what_an_operand_in_int8_would_lose():
         weight = rng.normal(0, 1, (features, features))
         weights.append(ratio(query @ weight.T, query @ rounded(weight).T))
     assert 39 < np.mean(losses) < 42 and 44 < np.mean(weights) < 49
+
+
+NETWORKS = {
+    "gru": (lambda: Part(nn.GRU(5, 6, batch_first=True), RESULTS["sequence"]), (2, 4, 5)),
+    "lstm": (lambda: Part(nn.LSTM(5, 6, 2, batch_first=True, bidirectional=True), RESULTS["last step"]), (1, 3, 5)),
+    "attention": (lambda: nn.Sequential(nn.Linear(5, 8), nn.LayerNorm(8), Attention(8, 2, True)), (1, 6, 5)),
+    "groups": (lambda: nn.Sequential(nn.Conv2d(3, 6, 2), nn.GroupNorm(2, 6), nn.Conv2d(6, 4, 2)), (2, 3, 5, 6)),
+}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_memory_may_be_shared_and_the_cpu_alone_computes_the_same(name):
+    torch.manual_seed(1)
+    build, shape = NETWORKS[name]
+    model, x = on_grid(build(), np.random.default_rng(9)), torch.randn(*shape)
+    generator = CodeGenerator(model, x, config=SMALL)
+    got = generator.reference().outputs
+    alone = CodeGenerator(generator.checked, config=SMALL, keep_activations=True).reference().outputs
+    assert all(np.array_equal(a.view(np.uint32), b.view(np.uint32)) for a, b in zip(got, alone, strict=True))
+    software = run_calls(software_calls(in_memory(generator.program())), x.numpy()).outputs
+    for a, b in zip(got, software, strict=True):
+        np.testing.assert_allclose(a, b, rtol=0, atol=1e-4 * max(1, np.abs(b).max()))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("architecture", ["descriptor", "cpu"])
+@pytest.mark.parametrize("name", NETWORKS)
+def test_the_hardware_gives_the_models_bits(name, architecture, tmp_path):
+    torch.manual_seed(2)
+    build, shape = NETWORKS[name]
+    model, x = build().eval(), torch.randn(*shape)
+    torch.export.save(torch.export.export(model, (x,)), tmp_path / "net.pt2")
+    config = Config(4, 4, ports=2) if architecture == "descriptor" else find(architecture).config()
+    assert run(tmp_path / "net.pt2", config).bit_exact

@@ -25,6 +25,7 @@ from hls.errors import HeepgenError
 ALLOWED_LAYERS: list[Callable[..., object] | tuple[Callable[..., object], str]] = [
     *(nn.Sequential, nn.ModuleList, nn.Identity, nn.Flatten, nn.Unflatten),
     *(nn.Linear, nn.Conv1d, nn.Conv2d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.BatchNorm1d, nn.BatchNorm2d),
+    *(nn.LayerNorm, nn.RMSNorm, nn.GroupNorm, nn.InstanceNorm1d, nn.InstanceNorm2d, nn.GRU, nn.LSTM, nn.RNN),
     *(nn.ReLU, nn.ReLU6, nn.Hardtanh, nn.LeakyReLU, nn.PReLU, nn.Softmax, nn.LogSoftmax),
     *(nn.Sigmoid, nn.Tanh, nn.SiLU, nn.GELU, nn.Hardsigmoid, nn.Hardswish, nn.ELU, nn.CELU, nn.SELU, nn.Softplus),
     *(nn.Mish, nn.LogSigmoid, nn.Softsign),
