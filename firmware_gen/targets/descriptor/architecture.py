@@ -74,7 +74,9 @@ def _documents(_config: Config) -> dict[str, str]:
 ARCHITECTURE = Architecture(
     summary="systolic array with descriptors, masters and buffers of its own: whole layers run without the CPU",
     config=Config,
-    software=Graph(_target, products=lambda config: bool(config.multiply)),
+    software=Graph(
+        _target, products=lambda config: bool(config.multiply), functions=lambda config: bool(config.functions)
+    ),
     hardware=Whole(_generate, _masters),
     facts=_facts,
     documents=_documents,

@@ -26,6 +26,7 @@ from firmware_gen.targets.descriptor.lowering import layout
 from firmware_gen.targets.descriptor.lowering.job import Symbolic, activations
 from firmware_gen.targets.descriptor.lowering.tiling import choose_strips
 from firmware_gen.targets.descriptor.timing.spans import strip_span
+from hls.arithmetic.function import ROW_WORDS
 from hls.config import Config
 from hls.descriptor.interface.table import FIELDS, Descriptor, misfits
 from hls.errors import HeepgenError
@@ -73,8 +74,6 @@ class Constants:
         return Ref(name), len(self.arrays[name]) // ROW_WORDS
 
 
-ROW_WORDS = 8
-"""Of a table: what TABLE_ROWS counts."""
 NOTHING = np.zeros(0, np.uint32)
 
 COMBINATIONS = {
