@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from firmware_gen import ir
+from firmware_gen import CodeGenerator, ir
 from firmware_gen.frontend.exported import verify
 from firmware_gen.frontend.exported.importer import import_program
 from firmware_gen.ir.functions import DEFAULTS, LABELS
@@ -18,7 +18,9 @@ from firmware_gen.models.cpu_model import apply_model
 from firmware_gen.models.fake_quant import GraphModule
 from firmware_gen.passes import run_passes, split_functions
 from firmware_gen.targets.descriptor.link import SLOTS, with_slots
+from gen.flows.run import run
 from hls.arithmetic.function_tables import ERROR, SMALL
+from hls.config import Config
 from hls.descriptor.interface.table import Descriptor
 
 ROOT = math.sqrt(2 / math.pi)
@@ -204,3 +206,52 @@ def test_tables_find_their_slots_with_as_few_loads_as_possible():
                 assert f.table_addr == f.table_rows == 0
             assert f.function == bool(table) and (not table or slots[f.table_slot] == 64 * table)
         assert sum(f.load_table for f in with_slots(listed)) == loads([t for t in tables if t])
+
+
+class Several(nn.Module):
+    """More functions than slots, some of them again, before and behind a sum, and of a value that is read twice."""
+
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.ModuleList([nn.Conv2d(3, 5, 3, padding=1), nn.Conv2d(5, 5, 3, padding=1), nn.Conv2d(5, 6, 1)])
+        self.head = nn.Linear(6, 4)
+
+    def forward(self, x):
+        x = F.silu(self.layers[0](x))
+        x = F.gelu(self.layers[1](x)) + x
+        x = F.silu(self.layers[2](F.elu(F.max_pool2d(x, 2), 0.7)))
+        return torch.tanh(self.head((x * torch.sigmoid(x + 0.5)).mean((2, 3))))
+
+
+@pytest.fixture(scope="module")
+def several():
+    torch.manual_seed(11)
+    model, x = Several().eval(), torch.randn(1, 3, 6, 7)
+    return model, x, Config(4, 4, ports=2)
+
+
+def test_hardware_and_cpu_compute_functions_alike(several):
+    model, x, config = several
+    made = {on: CodeGenerator(model, x, config=replace(config, functions=on)) for on in (True, False)}
+    outputs = {on: generator.reference(taps=True).output for on, generator in made.items()}
+    assert np.array_equal(outputs[True].view(np.uint32), outputs[False].view(np.uint32))
+    exact = made[True].quantized_model().double()(x.double()).detach().numpy()
+    assert np.abs(outputs[True] - exact).max() < 8 * ERROR
+    assert not any(layer.on_cpu for layer in made[True].program().layers)
+    assert sum(isinstance(layer.node, ir.Apply) for layer in made[False].program().layers) == 6
+
+
+def test_listing_names_functions_and_their_tables(several):
+    model, x, config = several
+    generator = CodeGenerator(model, x, config=config)
+    entries = generator.target.listing(generator.program()).entries
+    found = [entry.activation for entry in entries]
+    assert [name for name in found if name != "identity"] == ["SiLU", "GELU", "ELU(0.7)", "SiLU", "Sigmoid", "Tanh"]
+    assert [entry.table.name for entry in entries if entry.table][:3] == ["silu_table", "gelu_table", "elu_0.7_table"]
+    assert "silu_table" in "\n".join(entries[0].lines())
+
+
+def test_rtl_and_firmware_compute_functions_as_the_model_does(several, tmp_path):
+    model, x, config = several
+    torch.export.save(torch.export.export(model, (x,)), tmp_path / "net.pt2")
+    assert run(tmp_path / "net.pt2", config).bit_exact

@@ -35,18 +35,25 @@ class Executed:
 
 
 def execute(
-    memory: np.ndarray, doorbell: int, bases: Sequence[int], config: Config, measure_loss: bool = False
+    memory: np.ndarray,
+    doorbell: int,
+    bases: Sequence[int],
+    config: Config,
+    measure_loss: bool = False,
+    tables: dict[int, np.ndarray] | None = None,
 ) -> list[Executed]:
     """Run the descriptor list at descriptor address ``doorbell``.
 
     ``memory`` is a uint8 array that starts at byte address 0 and is changed in place; ``bases`` are the
     BASE registers, and the last of them says where in ``memory`` the scratchpad lies, if there is one. Several
-    memories, one per row, run at once: descriptors, weights and parameters are those of the first. Returns one
+    memories, one per row, run at once: descriptors, weights and parameters are those of the first. ``tables``: what
+    the slots hold already, changed in place, of a list that is run in parts. Returns one
     `Executed` per descriptor, with what alignment cost if ``measure_loss``. Raises HeepgenError for addresses outside
     ``memory``, for descriptors that break `rules`, and for a FUNCTION whose table the list has not loaded.
     """
     words = memory.view(np.uint32).reshape(-1, memory.shape[-1] // 4)
-    executed, tables = [], dict[int, np.ndarray]()
+    tables = {} if tables is None else tables
+    executed = []
     while True:
         start = resolve(doorbell, bases)
         if start // 4 + WORDS > words.shape[1]:

@@ -120,10 +120,14 @@ def _execute(program: Program, image: np.ndarray, samples: Sequence[np.ndarray],
     write_inputs(program, image, samples)
     kept: dict[str, np.ndarray] = {}
     executed = []
+    starts = {listed.first for listed in program.lists}
+    tables: dict[int, np.ndarray] = {}
     done = 0
     for layer in program.layers:
         for index in range(done, max(layer.descriptors, default=-1) + 1):
-            executed += _run_one(program, image, index, taps)
+            if index in starts:
+                tables.clear()
+            executed += _run_one(program, image, index, taps, tables)
             done = index + 1
         if layer.on_cpu:
             run_on_cpu(program, layer, image)
@@ -137,7 +141,9 @@ def _execute(program: Program, image: np.ndarray, samples: Sequence[np.ndarray],
     return Result(read_outputs(program, image), kept, tuple(e.vectors for e in executed), losses)
 
 
-def _run_one(program: Program, image: np.ndarray, index: int, measure_loss: bool) -> list[Executed]:
+def _run_one(
+    program: Program, image: np.ndarray, index: int, measure_loss: bool, tables: dict[int, np.ndarray]
+) -> list[Executed]:
     """Run a single descriptor: LAST is set in the image only meanwhile."""
     last = FIELD["LAST"]
     word = image[0].view(np.uint32)
@@ -145,6 +151,6 @@ def _run_one(program: Program, image: np.ndarray, index: int, measure_loss: bool
     saved = word[place]
     word[place] |= np.uint32(1 << last.lsb)
     bases = [*program.bases[:SCRATCHPAD], _scratchpad(program)]
-    layers = execute(image, program.descriptor_address(index), bases, program.config, measure_loss)
+    layers = execute(image, program.descriptor_address(index), bases, program.config, measure_loss, tables)
     word[place] = saved
     return layers
