@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A quantised graph -> programs, one for every choice of what stays on chip."""
 
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from types import MappingProxyType
@@ -48,16 +48,29 @@ def compile_choices(
     whole = _lowered(graph, config, not keep_activations)
     fits = False
     if config.scratchpad_words and not keep_activations:
-        for groups, scratchpad in _residency(graph, whole, config):
-            resident = _lowered(graph, config, True, scratchpad, groups)
-            try:
-                program = _placed(graph, config, whole, resident, groups, scratchpad, profile)
-            except planner.DoesNotFit:  # pieces have more descriptors, and keep their inputs for longer
-                continue
-            fits = True
-            yield program
+        for separate in dict.fromkeys((frozenset(), _before_readers(graph, whole.tensors))):
+            own = _lowered(graph, config, True, separate=separate) if separate else whole
+            for groups, scratchpad in _residency(graph, own, config):
+                resident = _lowered(graph, config, True, scratchpad, groups, separate)
+                try:
+                    program = _placed(graph, config, whole, resident, groups, scratchpad, profile)
+                except planner.DoesNotFit:  # pieces have more descriptors, and keep their inputs for longer
+                    continue
+                fits = True
+                yield program
     if not fits:
         yield _placed(graph, config, whole, whole, profile=profile, keep_activations=keep_activations)
+
+
+def _before_readers(graph: ir.Graph, tensors: Mapping[str, Tensor]) -> frozenset[str]:
+    """Layers that overwrite an operand, and could take turns with their only reader if they did not."""
+    found = set()
+    for node, reader in zip(graph.nodes, graph.nodes[1:]):
+        overwritten = {tensors[v].storage for v in node.inputs} & {tensors[node.output].storage}
+        on_array = node.runs_on is reader.runs_on is ir.Place.ARRAY
+        if on_array and overwritten and graph.read_once_by(node.output) is reader:
+            found.add(node.name)
+    return frozenset(found)
 
 
 def _placed(
@@ -116,12 +129,17 @@ def _in_memory(graph: ir.Graph, config: Config, whole: Lowered) -> Program:
 
 
 def _lowered(
-    graph: ir.Graph, config: Config, share: bool, on_chip: Container[str] = (), groups: Sequence[Group] = ()
+    graph: ir.Graph,
+    config: Config,
+    share: bool,
+    on_chip: Container[str] = (),
+    groups: Sequence[Group] = (),
+    separate: Iterable[str] = (),
 ) -> Lowered:
-    """Every layer as jobs; a residual that turns out to be needed is not overwritten."""
-    separate: set[str] = set()
+    """Every layer as jobs; layers in `separate` overwrite nothing, nor do those whose residual is needed."""
+    apart = set(separate)
     while True:
-        tensors = lay_out(graph, share, separate, on_chip)
+        tensors = lay_out(graph, share, apart, on_chip)
         constants = Constants({name: words.view(np.uint32) for name, words in laid_out(graph, tensors).items()})
         jobs: list[Job] = []
         own: list[list[int]] = [[] for _ in graph.nodes]
@@ -131,7 +149,7 @@ def _lowered(
                     own[step] += range(len(jobs), len(jobs) + len(new))
                     jobs += new
         except NotInPlace as error:
-            separate.add(str(error))
+            apart.add(str(error))
         else:
             for node in graph.nodes:
                 if isinstance(node, ir.Apply):

@@ -336,24 +336,26 @@ def best_split(
     _, (left, right) = rectangle or ((0, 0), (0, op.out_width))
     tiles = _part_counts(right - left)
     span = op.groups if op.groups > 1 else -(-op.channels // (config.diagonal if op.diagonal else 1))
-    for ky, kx in _tap_cuts(op.kernel):
-        for channels in _part_counts(span):
-            best: tuple[int, Cut] | None = None
-            for cols in tiles:
-                plan = _plan(
-                    op, pieces(op, rectangle, cols, channels, ky, kx, config), source, target, config, aux, cbg
-                )
-                if plan and (best is None or plan[0] < best[0]):
-                    best = plan
-                elif best:
-                    break
-            if best:
-                return best[1]
+    for ky, kx, channels in _cuts(op, span):
+        best: tuple[int, Cut] | None = None
+        for cols in tiles:
+            plan = _plan(op, pieces(op, rectangle, cols, channels, ky, kx, config), source, target, config, aux, cbg)
+            if plan and (best is None or plan[0] < best[0]):
+                best = plan
+            elif best:
+                break
+        if best:
+            return best[1]
     raise HeepgenError(_refusal(layer, replace(op, residual="none"), source, target, config))
 
 
-def _tap_cuts(kernel: ir.Pair) -> list[ir.Pair]:
-    cuts = itertools.product(_part_counts(kernel[0]), _part_counts(kernel[1]))
+def _cuts(op: Windowed, span: int) -> list[tuple[int, int, int]]:
+    """Numbers of cuts along kernel rows, kernel columns and channels to try, in order: few cuts of the taps first. A
+    window over all rows, as of global pooling, is cut along them instead: while the last rows are still computed, the
+    others are pooled."""
+    cuts = itertools.product(_part_counts(op.kernel[0]), _part_counts(op.kernel[1]), _part_counts(span))
+    if op.diagonal and op.out_height == 1 and op.residual == "none":
+        return sorted(cuts, key=lambda cut: (cut[0] * cut[1] * cut[2], cut[1:]))
     return sorted(cuts, key=lambda cut: cut[0] * cut[1])
 
 
