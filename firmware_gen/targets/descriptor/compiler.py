@@ -172,7 +172,8 @@ def _residency(
     outside |= {tensors[v].storage for v in (*graph.inputs, *graph.outputs)} - streamed(graph)
     buffers = buffers_of(graph, tensors, layers, False, False)
     own = [[jobs[i] for i in layer.descriptors] for layer in layers]
-    return residency.choose(own, depth_first.links(graph, tensors, own), buffers, outside, arena, config)
+    links, poolings = depth_first.links(graph, tensors, own), depth_first.poolings(graph, tensors)
+    return residency.choose(own, links, buffers, outside, arena, config, poolings)
 
 
 def _layer(

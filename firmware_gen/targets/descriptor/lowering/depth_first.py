@@ -15,7 +15,7 @@ from firmware_gen import ir
 from firmware_gen.operations.operation import Operation, operations_of
 from firmware_gen.operations.tensors import Tensor, shares_storage
 from firmware_gen.targets.descriptor.lowering.job import Job
-from firmware_gen.targets.descriptor.lowering.jobs import layer_jobs, windowed_jobs
+from firmware_gen.targets.descriptor.lowering.jobs import layer_jobs, taps_job, windowed_jobs
 from firmware_gen.targets.descriptor.lowering.pieces import Constants, along
 from hls.config import Config
 
@@ -44,12 +44,19 @@ class Group:
     """Steps (nodes of the graph) that take turns, with the output rows of a piece of the last one.
 
     ahead: pieces by which every layer is ahead of the next one. With one no piece waits for the one just before it, but
-    the rings hold more rows.
+    the rings hold more rows. pooled: whether the last step pools what the one before it computes, whole in memory: rows
+    that are complete, while the next ones are computed.
     """
 
     steps: tuple[int, ...]
     height: int
     ahead: int = 0
+    pooled: bool = False
+
+    @property
+    def turning(self) -> tuple[int, ...]:
+        """The steps that take turns by rings."""
+        return self.steps[:-1] if self.pooled else self.steps
 
 
 @dataclass(frozen=True)
@@ -144,15 +151,10 @@ def jobs(
     graph: ir.Graph, group: Group, tensors: Mapping[str, Tensor], constants: Constants, config: Config
 ) -> Iterator[tuple[int, list[Job]]]:
     """(step, descriptors) in order; see `layer_jobs`."""
-    nodes = [graph.nodes[step] for step in group.steps]
-    if len(nodes) == 1:
+    nodes = [graph.nodes[step] for step in group.turning]
+    if len(group.steps) == 1:
         if not shares_storage(graph, nodes[0]) and nodes[0].runs_on is not ir.Place.CPU:
-            yield (
-                group.steps[0],
-                layer_jobs(
-                    nodes[0], [tensors[v] for v in nodes[0].inputs], tensors[nodes[0].output], constants, config
-                ),
-            )
+            yield group.steps[0], _whole(graph, group.steps[0], tensors, constants, config)
         return
     operations: list[Operation] = []
     for node in nodes:
@@ -160,8 +162,49 @@ def jobs(
         assert one, f"{node.name} is in a group, and not one operation on whole maps"
         operations.append(one)
     cbg: list[int | None] = [None] * len(nodes)
-    for layer, first, end in turns([_rows(o) for o in operations], group):
+    order = turns([_rows(o) for o in operations], group)
+    done = [end for layer, _, end in order if layer == len(nodes) - 1]
+    pooling = _pooling(graph, group.steps[-1], done, tensors, constants, config) if group.pooled else []
+    for layer, first, end in order:
         piece = replace(operations[layer], rectangle=((first, end), (0, operations[layer].op.out_width)))
         own = windowed_jobs(nodes[layer].name, piece, 0, constants, config, cbg[layer])
         cbg[layer] = own[0].descriptor.cbg
-        yield group.steps[layer], own
+        yield group.turning[layer], own
+        if layer == len(nodes) - 1 and first and len(pooling) > 1:  # what is not of the piece just before
+            yield group.steps[-1], [pooling.pop(0)]
+    if pooling:
+        yield group.steps[-1], pooling
+
+
+def _whole(
+    graph: ir.Graph, step: int, tensors: Mapping[str, Tensor], constants: Constants, config: Config
+) -> list[Job]:
+    node = graph.nodes[step]
+    return layer_jobs(node, [tensors[v] for v in node.inputs], tensors[node.output], constants, config)
+
+
+def _pooling(
+    graph: ir.Graph, step: int, ends: Sequence[int], tensors: Mapping[str, Tensor], constants: Constants, config: Config
+) -> list[Job]:
+    """Descriptors that pool rows 0..ends[0] - 1, then those up to ends[1] - 1, and so on; as a whole where one of them
+    does not fit the buffers."""
+    node = graph.nodes[step]
+    (operation,) = operations_of(node, [tensors[v] for v in node.inputs], tensors[node.output])
+    found = [taps_job(node.name, operation, rows, constants, config) for rows in zip([0, *ends], ends)]
+    jobs = [job for job in found if job]
+    return jobs if len(jobs) == len(found) else _whole(graph, step, tensors, constants, config)
+
+
+def poolings(graph: ir.Graph, tensors: Mapping[str, Tensor]) -> frozenset[int]:
+    """Steps that pool over all rows of what the step before them computes."""
+    pairs = enumerate(zip(graph.nodes, graph.nodes[1:]), 1)
+    return frozenset(step for step, (before, node) in pairs if _pools_all_rows(before, node, tensors))
+
+
+def _pools_all_rows(before: ir.Node, node: ir.Node, tensors: Mapping[str, Tensor]) -> bool:
+    if not isinstance(node, ir.Pool) or node.inputs != (before.output,):
+        return False
+    operations = operations_of(node, [tensors[v] for v in node.inputs], tensors[node.output])
+    op = operations[0].op
+    whole = len(operations) == operations[0].images == op.out_height == 1
+    return whole and op.top == 0 and op.dilation[0] == 1 and op.kernel[0] == op.height > 1

@@ -10,9 +10,9 @@ import numpy as np
 from firmware_gen import ir
 from firmware_gen.operations.operation import Operation, operations_of
 from firmware_gen.operations.tensors import Tensor
-from firmware_gen.operations.windows import Windowed
+from firmware_gen.operations.windows import Range, Windowed
 from firmware_gen.targets.descriptor.lowering.job import Job
-from firmware_gen.targets.descriptor.lowering.pieces import Constants, best_split, with_constants
+from firmware_gen.targets.descriptor.lowering.pieces import Constants, best_split, taps_cut, with_constants
 from hls.config import Config
 from hls.errors import HeepgenError
 
@@ -55,6 +55,16 @@ def windowed_jobs(
         Job(layer, with_constants(op, piece, descriptor, layer, constants, config), cycles)
         for piece, descriptor, cycles in cut
     ]
+
+
+def taps_job(layer: str, operation: Operation, rows: Range, constants: Constants, config: Config) -> Job | None:
+    """The descriptor of some rows of the window of an operation of one output row, after those of the rows before, None
+    where it does not fit the buffers."""
+    found = taps_cut(operation.op, rows, operation.source, operation.target, config)
+    if found is None:
+        return None
+    piece, descriptor, cycles = found
+    return Job(layer, with_constants(operation.op, piece, descriptor, layer, constants, config), cycles)
 
 
 def _without_residual(operation: Operation) -> list[Operation]:

@@ -349,6 +349,17 @@ def best_split(
     raise HeepgenError(_refusal(layer, replace(op, residual="none"), source, target, config))
 
 
+def taps_cut(
+    op: Windowed, rows: Range, source: View, target: View, config: Config
+) -> tuple[Piece, Symbolic, int] | None:
+    """Some rows of the window of a diagonal operator of one output row, as a piece of a chain that begins with row 0
+    and ends with the last; None where it does not fit the buffers."""
+    first, last = rows[0] == 0, rows[1] == op.kernel[0]
+    everything = (0, op.out_width), rows, (0, op.kernel[1]), (0, op.channels), (0, op.groups)
+    plan = _plan(op, [Piece((0, 1), *everything, first, last)], source, target, config, None, None)
+    return plan[1][0] if plan else None
+
+
 def _cuts(op: Windowed, span: int) -> list[tuple[int, int, int]]:
     """Numbers of cuts along kernel rows, kernel columns and channels to try, in order: few cuts of the taps first. A
     window over all rows, as of global pooling, is cut along them instead: while the last rows are still computed, the

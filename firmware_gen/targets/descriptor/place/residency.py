@@ -76,11 +76,13 @@ def choose(
     excluded: Iterable[str],
     arena: int,
     config: Config,
+    poolings: Container[int] = (),
 ) -> list[tuple[tuple[Group, ...], dict[str, Home]]]:
     """Groups of steps that take turns, and the homes of all storages on chip: choices, of which one may be faster.
 
     jobs: those of every step, lowered with all tensors in memory. buffers: lives of their storages. excluded: storages
-    that others than the accelerator read or write. arena: bytes that what stays in memory may take at once; layers
+    that others than the accelerator read or write. poolings: steps that may pool what the one before computes, piece by
+    piece. arena: bytes that what stays in memory may take at once; layers
     that take turns keep their inputs for longer.
     """
     plan = _Planner(jobs, links, buffers, excluded, arena, config)
@@ -88,6 +90,7 @@ def choose(
     if plan.gates:
         found.append(min(plan.search(0.0, plan.gates), key=plan.timeline))
     choices = dict.fromkeys(plan.pruned(best, margin) for best in found for margin in MARGINS)
+    choices |= dict.fromkeys(plan.with_poolings(choice, poolings) for choice in choices)
     return [(choice.groups, homes) for choice in choices if (homes := plan.places(choice))]
 
 
@@ -180,8 +183,22 @@ class _Planner:
                 choice, cycles = without, fewer
         return choice
 
+    def with_poolings(self, choice: _Choice, poolings: Container[int]) -> _Choice:
+        """The choice with every group that pools what its last layer computes, where that may be done; the result, a
+        few words, is in memory then."""
+        groups, written = [], set[str]()
+        for group in choice.groups:
+            step = group.steps[-1] + 1
+            if step in poolings:
+                group = replace(group, steps=(*group.steps, step), pooled=True)
+                written |= {
+                    where.name for job in self.jobs[step] if isinstance(where := job.descriptor.store_addr, Ref)
+                }
+            groups.append(group)
+        return _Choice(choice.whole - written, tuple(groups))
+
     def on_chip(self, choice: _Choice) -> frozenset[str]:
-        return choice.whole.union(self.links[step].value for group in choice.groups for step in group.steps[:-1])
+        return choice.whole.union(self.links[step].value for group in choice.groups for step in group.turning[:-1])
 
     def timeline(self, choice: _Choice) -> float:
         """Estimated cycles of the whole network, stage by stage, as descriptors follow each other."""
@@ -265,7 +282,7 @@ class _Planner:
         return self._rings[group]
 
     def _ring_words(self, group: Group) -> list[tuple[Link, int]]:
-        links = [self.links[step] for step in group.steps[:-1]]
+        links = [self.links[step] for step in group.turning[:-1]]
         layers = [links[0].source, *(link.reader for link in links)]
         rows = ring_rows(layers, turns(layers, group))
         least = 1 << (self.config.ports - 1).bit_length()
@@ -341,7 +358,7 @@ class _Planner:
 
     def _pieces(self, group: Group, on_chip: frozenset[str]) -> list[Use]:
         if (group, on_chip) not in self._known_pieces:
-            links = [self.links[step] for step in group.steps[:-1]]
+            links = [self.links[step] for step in group.turning[:-1]]
             layers = [links[0].source, *(link.reader for link in links)]
             uses, before = [], -1
             for layer, first, end in turns(layers, group):
