@@ -23,7 +23,8 @@ Rectangle: TypeAlias = tuple[Range, Range]
 
 @dataclass(frozen=True)
 class Windowed:
-    """One image of any accelerated operator. `bottom` and `right` padding follow from the output size.
+    """One image of any accelerated operator. `bottom` and `right` padding follow from the output size; strides are 0
+    where all of the output sees one pixel.
 
     weight: int8 (groups, cout, kh, kw, channels per group), diagonal: (channels, kh, kw), or None for ones.
     scale, bias: float32 (groups, cout), or two floats for all channels. residual, combine: as in `ir.Fused`;

@@ -12,11 +12,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from firmware_gen import ir
-from firmware_gen.operations.operation import Operation, operations_of
+from firmware_gen.operations.operation import Operation
 from firmware_gen.operations.tensors import Tensor, shares_storage
 from firmware_gen.targets.descriptor.lowering.job import Job
 from firmware_gen.targets.descriptor.lowering.jobs import layer_jobs, taps_job, windowed_jobs
 from firmware_gen.targets.descriptor.lowering.pieces import Constants, along
+from firmware_gen.targets.descriptor.lowering.streams import operations_of
 from hls.config import Config
 
 
@@ -112,7 +113,8 @@ def links(graph: ir.Graph, tensors: Mapping[str, Tensor], jobs: Sequence[Sequenc
         alone = values[tensor.storage] == 1
         if not before or not after or not alone or node.output in graph.outputs:
             continue
-        if list(graph.consumers(node.output)) != [reader] or node.output in reader.inputs[1:]:
+        loaded = after.source.base.name == tensor.storage
+        if list(graph.consumers(node.output)) != [reader] or node.output in reader.inputs[1:] or not loaded:
             continue
         view = after.source
         row = after.op.width * after.op.channels

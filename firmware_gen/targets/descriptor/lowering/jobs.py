@@ -8,11 +8,12 @@ from dataclasses import replace
 import numpy as np
 
 from firmware_gen import ir
-from firmware_gen.operations.operation import Operation, operations_of
+from firmware_gen.operations.operation import Operation
 from firmware_gen.operations.tensors import Tensor
 from firmware_gen.operations.windows import Range, Windowed
 from firmware_gen.targets.descriptor.lowering.job import Job
 from firmware_gen.targets.descriptor.lowering.pieces import Constants, best_split, taps_cut, with_constants
+from firmware_gen.targets.descriptor.lowering.streams import operations_of
 from hls.config import Config
 from hls.errors import HeepgenError
 

@@ -94,6 +94,8 @@ def along(
     axis_range: Range, taps: Range, size: int, stride: int, dilation: int, before: int
 ) -> tuple[tuple[int, int, int], int, int]:
     """Input of a range of outputs along one axis: (first, count, step) to load, window start and stride in it."""
+    if stride == 0:
+        return (0, 1, 1), 0, 0
     outputs = axis_range[1] - axis_range[0]
     start = axis_range[0] * stride - before + taps[0] * dilation
     if taps[1] - taps[0] == 1 and start >= 0 and start + (outputs - 1) * stride < size:
@@ -143,6 +145,10 @@ def piece_descriptor(
     if not piece.last or not isinstance(op.scale, np.ndarray):
         scale, bias = (op.scale, op.bias) if piece.last else (1.0, -0.0)
         fields |= {"uniform": 1, "scale": scale, "bias": bias}
+    out_w, out_h = piece.cols[1] - piece.cols[0], piece.rows[1] - piece.rows[0]
+    if op.stride[0] == 0:  # one row of all pixels, which are all of their rows
+        out_w, out_h, stride_y = out_w * out_h, 1, 1
+        fields |= {f"{name}_y_stride": out_w * fields[f"{name}_x_stride"] for name in ("store", "aux")}
     return Descriptor(
         diagonal=int(op.diagonal),
         max=int(op.maximum),
@@ -170,8 +176,8 @@ def piece_descriptor(
         kx_step=0 if run_mode else op.dilation[1] * channels,
         sx_words=stride_x * channels,
         sy_words=stride_y * in_row,
-        out_w=piece.cols[1] - piece.cols[0],
-        out_px=(piece.cols[1] - piece.cols[0]) * (piece.rows[1] - piece.rows[0]),
+        out_w=out_w,
+        out_px=out_w * out_h,
         groups=groups,
         ncb=-(-cout // block),
         cout=cout,
@@ -334,7 +340,7 @@ def best_split(
     Raises HeepgenError with the numbers when none does.
     """
     _, (left, right) = rectangle or ((0, 0), (0, op.out_width))
-    tiles = _part_counts(right - left)
+    tiles = _part_counts(right - left) if op.stride[1] else [1]
     span = op.groups if op.groups > 1 else -(-op.channels // (config.diagonal if op.diagonal else 1))
     for ky, kx, channels in _cuts(op, span):
         best: tuple[int, Cut] | None = None

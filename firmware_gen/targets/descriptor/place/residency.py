@@ -86,10 +86,8 @@ def choose(
     that take turns keep their inputs for longer.
     """
     plan = _Planner(jobs, links, buffers, excluded, arena, config)
-    found = [min((choice for weight in WEIGHTS for choice in plan.search(weight)), key=plan.timeline)]
-    if plan.gates:
-        found.append(min(plan.search(0.0, plan.gates), key=plan.timeline))
-    choices = dict.fromkeys(plan.pruned(best, margin) for best in found for margin in MARGINS)
+    best = min((choice for weight in WEIGHTS for choice in plan.search(weight)), key=plan.timeline)
+    choices = dict.fromkeys(plan.pruned(best, margin) for margin in MARGINS)
     choices |= dict.fromkeys(plan.with_poolings(choice, poolings) for choice in choices)
     return [(choice.groups, homes) for choice in choices if (homes := plan.places(choice))]
 
@@ -120,7 +118,6 @@ class _Planner:
         self.links = {link.step: link for link in links if link.value in self.lives}
         small = (n for n, b in self.lives.items() if b.size <= self.size and self.touching[n])
         self.sources: tuple[str | Link, ...] = (*small, *self.links.values())
-        self.gates = tuple(sorted(self.lives.keys() & {name for own in jobs for job in own for name in _gates(job)}))
         self._sources_at: list[list[int]] = [[] for _ in range(len(jobs) + 1)]
         for number, source in enumerate(self.sources):
             for step in self.touching[source] if isinstance(source, str) else (source.step, source.step + 1):
@@ -132,15 +129,12 @@ class _Planner:
         self._line, self._timed = Line(len(jobs), delays(config)), _Choice()
         self._line.change({step: self._uses(step, None, frozenset()) for step in range(len(jobs))})
 
-    def search(self, weight: float, first: Iterable[str] = ()) -> Iterator[_Choice]:
-        """From storages that are `first` on, or nothing, take what saves most, divided by its size to the power of
-        `weight`, until no more fits.
+    def search(self, weight: float) -> Iterator[_Choice]:
+        """From nothing on, take what saves most, divided by its size to the power of `weight`, until no more fits.
 
         What a part saves is computed again only when something near it was taken.
         """
         best, room = _Choice(), _Room(self)
-        for name in first:
-            best = best.grown(name) if room.take(name) else best
         yield best
         queue: list[tuple[Any, ...]] = []  # (-saved for its size, source, number among its parts, age, part)
         ages = [0] * len(self.sources)
@@ -448,13 +442,6 @@ class _Room:
                 for step in range(group.steps[0], group.steps[-1] + 1):
                     alive[step - first] -= self._plan.ring_bytes(group)
         return self._plan.ring_bytes(part) + max(alive)
-
-
-def _gates(job: Job) -> list[str]:
-    """Storages that are read again for every pixel: little room on chip saves much."""
-    f = job.descriptor
-    again = f.out_px > 1 and f.aux_x_stride == f.aux_y_stride == 0
-    return [where.name for stream, where in activations(f).items() if stream == "AUX" and again]
 
 
 def _not_dense(job: Job) -> list[str]:
