@@ -11,11 +11,14 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from firmware_gen import ir
 from firmware_gen.frontend.exported.importer import import_program
 from firmware_gen.frontend.exported.verify import check_program
 from firmware_gen.passes import run_passes, split_products
 from firmware_gen.passes.quantise import quantise
 from firmware_gen.targets.calls.target import CallsTarget
+from firmware_gen.targets.descriptor.compiler import compile_choices
+from firmware_gen.targets.descriptor.place import residency
 from firmware_gen.targets.descriptor.target import DescriptorTarget
 from hls.config import Config
 
@@ -112,3 +115,43 @@ def test_vectors(shape):
     torch.manual_seed(0)
     model = Vectors(0, shape)
     assert_exact(model, torch.randint(-5, 6, shape).float(), Config(rows=4, cols=4, ports=2))
+
+
+class Gated(nn.Module):
+    """A gate of channels for what a depthwise convolution computes, all of it in whole numbers."""
+
+    def __init__(self, channels, squeeze):
+        super().__init__()
+        self.squeeze = squeeze
+        self.layers = nn.ModuleList(
+            nn.Conv2d(channels, channels, kernel, padding=kernel // 2, groups=groups, bias=False)
+            for kernel, groups in ((1, 1), (3, channels), (1, 1))
+        )
+        with torch.no_grad():
+            for layer in self.layers:
+                layer.weight.copy_(torch.randint(-2, 3, layer.weight.shape))
+                layer.weight[:, 0, 0, 0] = 127  # so that the scale is 1
+
+    def forward(self, x):
+        expand, depthwise, project = self.layers
+        y = F.relu(depthwise(expand(x).clamp(-2, 2))).clamp(max=5)
+        return project((y * self.squeeze(y).clamp(max=3)).clamp(max=4)) + x
+
+
+@pytest.mark.parametrize("squeeze", [lambda y: y.amax((2, 3), keepdim=True), lambda y: y.sum((2, 3), keepdim=True)])
+def test_what_a_gate_pools_is_pooled_while_it_is_computed(squeeze, monkeypatch):
+    def choose(jobs, links, buffers, excluded, arena, config, poolings):
+        plan = residency._Planner(jobs, links, buffers, excluded, arena, config)
+        options = [plan.with_poolings(option, poolings) for option in plan.steps_from(residency._Choice())]
+        pooled = [option for option in options if any(group.pooled for group in option.groups)]
+        return [(option.groups, homes) for option in pooled[-2:] if (homes := plan.places(option)) is not None]
+
+    monkeypatch.setattr(residency, "choose", choose)
+    torch.manual_seed(1)
+    model, x = Gated(12, squeeze), torch.randint(-2, 3, (1, 12, 16, 16)).float()
+    programs = list(compile_choices(network(model, x), Config(scratchpad_words=4096)))
+    for program in programs:
+        pooling = next(layer for layer in program.layers if isinstance(layer.node, ir.Pool))
+        assert len(pooling.descriptors) > 1
+        assert np.array_equal(TARGETS[0].run(program, x.numpy()).output, model(x).detach().numpy())
+    assert programs

@@ -130,13 +130,15 @@ class Residual(nn.Module):
 def choose_at_random(rng):
     """Instead of `residency.choose`: steps drawn from those that the planner knows."""
 
-    def choose(jobs, links, buffers, excluded, arena, config):
+    def choose(jobs, links, buffers, excluded, arena, config, poolings):
         plan = residency._Planner(jobs, links, buffers, excluded, arena, config)
         choice = residency._Choice()
         for _ in range(int(rng.integers(1, 8))):
             options = list(plan.steps_from(choice))
             rng.shuffle(options)
             choice = next((option for option in options if plan.places(option) is not None), choice)
+        pooled = plan.with_poolings(choice, poolings)
+        choice = choice if plan.places(pooled) is None else pooled
         return [(choice.groups, homes)] if (homes := plan.places(choice)) else []
 
     return choose
@@ -250,7 +252,7 @@ def test_a_layer_of_the_group_may_not_overwrite_its_input(monkeypatch):
     model = nn.Sequential(nn.Conv2d(4, 4, 1), Residual(4), nn.Conv2d(4, 4, 1))
     seen = []
 
-    def choose(jobs, links, buffers, excluded, arena, config):
+    def choose(jobs, links, buffers, excluded, arena, config, poolings):
         plan = residency._Planner(jobs, links, buffers, excluded, arena, config)
         seen.extend(group.steps for option in plan.steps_from(residency._Choice()) for group in option.groups)
         return []
@@ -282,7 +284,7 @@ class Lower(nn.Module):
 def test_a_layer_of_the_group_may_not_overwrite_what_another_one_adds(monkeypatch):
     offered = set()
 
-    def choose(jobs, links, buffers, excluded, arena, config):
+    def choose(jobs, links, buffers, excluded, arena, config, poolings):
         plan, choices = residency._Planner(jobs, links, buffers, excluded, arena, config), [residency._Choice()]
         for _ in range(3):
             choices = [

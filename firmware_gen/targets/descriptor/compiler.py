@@ -63,12 +63,12 @@ def compile_choices(
 
 
 def _before_readers(graph: ir.Graph, tensors: Mapping[str, Tensor]) -> frozenset[str]:
-    """Layers that overwrite an operand, and could take turns with their only reader if they did not."""
+    """Elementwise layers that overwrite an operand, and could take turns with their only reader if they did not."""
     found = set()
     for node, reader in zip(graph.nodes, graph.nodes[1:]):
         overwritten = {tensors[v].storage for v in node.inputs} & {tensors[node.output].storage}
         on_array = node.runs_on is reader.runs_on is ir.Place.ARRAY
-        if on_array and overwritten and graph.read_once_by(node.output) is reader:
+        if node.in_place and on_array and overwritten and graph.read_once_by(node.output) is reader:
             found.add(node.name)
     return frozenset(found)
 

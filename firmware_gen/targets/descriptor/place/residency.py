@@ -81,9 +81,9 @@ def choose(
     """Groups of steps that take turns, and the homes of all storages on chip: choices, of which one may be faster.
 
     jobs: those of every step, lowered with all tensors in memory. buffers: lives of their storages. excluded: storages
-    that others than the accelerator read or write. poolings: steps that may pool what the one before computes, piece by
-    piece. arena: bytes that what stays in memory may take at once; layers
-    that take turns keep their inputs for longer.
+    that others than the accelerator read or write. arena: bytes that what stays in memory may take at once; layers
+    that take turns keep their inputs for longer. poolings: steps that may pool what the one before computes, piece by
+    piece.
     """
     plan = _Planner(jobs, links, buffers, excluded, arena, config)
     best = min((choice for weight in WEIGHTS for choice in plan.search(weight)), key=plan.timeline)
