@@ -385,6 +385,9 @@ class Draw:
         return Holder(
             self.of(
                 lambda x: x.flip(dim),
+                lambda x: x.repeat_interleave(2, dim),
+                lambda x: x.tile(2),
+                lambda x: F.glu(x, dim) if s[dim] % 2 == 0 else x,
                 lambda x: x.roll(shift, dim),
                 lambda x: x.index_select(dim, index),
                 lambda x: x[(*(slice(None),) * dim, index)],

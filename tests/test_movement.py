@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What moves elements inside a network, and what it costs: the bit-exact model against PyTorch."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -70,6 +72,27 @@ def test_bilinear_interpolation_is_exact(name):
         return torch.relu(F.interpolate(y, mode="bilinear", **arguments))
 
     assert outcome(network(7, grown, after=(POINTWISE, (3, 4, 1, 1)))) == "agrees"
+
+
+DECOMPOSED = {
+    "interpolation": lambda y: F.interpolate(y, scale_factor=2, mode="bilinear"),
+    "rolled": lambda y: y.roll(1, 2),
+    "statistics of the input": lambda y: F.instance_norm(y),
+    "shuffled": lambda y: F.pixel_unshuffle(F.pixel_shuffle(y, 2), 2),
+    "gated": lambda y: F.glu(y, 1).repeat(1, 2, 1, 1) * y.mean((2, 3), keepdim=True).expand_as(y),
+    "any position": lambda y: y[:, :, torch.tensor([3, 0, 0])],
+    "repeated": lambda y: y.tile(1, 1, 2, 1) + y.repeat_interleave(2, 2),
+}
+
+
+@pytest.mark.parametrize("name", DECOMPOSED)
+def test_decomposed_programs_compute_the_same(name):
+    """The import is compared with the program, and what is compiled with the module."""
+    case = network(5, DECOMPOSED[name], after=(POINTWISE, (3, 4, 1, 1)))
+    program = torch.export.export(case.model, (case.x,)).run_decompositions()
+    output = CodeGenerator(program, case.x, config=Config()).reference().output
+    expected = copy.deepcopy(case.model).double()(case.x.double()).numpy()
+    assert np.abs(output - expected).max() <= 1e-4 * np.abs(expected).max()
 
 
 def lowered(function, **fields) -> ir.Graph:

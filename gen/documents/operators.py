@@ -25,7 +25,7 @@ ROWS = (
     ("relu relu6 clamp maximum threshold", "Relu Clip Max Min", FUSED),
     ("leaky_relu prelu abs", "LeakyRelu PRelu Abs", FUSED),
     (
-        "sigmoid gelu elu celu softplus log_sigmoid",
+        "sigmoid gelu elu celu softplus log_sigmoid glu",
         "Sigmoid Tanh Swish Gelu HardSigmoid HardSwish Elu Celu Selu Softplus Softsign Mish Erf",
         FUNCTION,
     ),
@@ -35,7 +35,7 @@ ROWS = (
     ("mul square pow", "Mul Pow", "by constants as the row above; of two computed tensors on the CPU"),
     ("scaled_dot_product_attention", "", "CPU, and its softmax"),
     (
-        "layer_norm rms_norm group_norm instance_norm",
+        "layer_norm rms_norm group_norm instance_norm _native_batch_norm_legit",
         "",
         "CPU; factors and shifts in the weights behind it, else array",
     ),
@@ -45,7 +45,7 @@ ROWS = (
     ("adaptive_avg_pool2d mean", "GlobalAveragePool GlobalMaxPool ReduceMean ReduceMax ReduceMin ReduceSum", ARRAY),
     ("cat", "Concat", "nowhere: the layers before it store side by side, where they can"),
     ("stack", "", "array, as a copy"),
-    ("slice select split unbind index_select index flip roll", "Slice Split", COPY),
+    ("slice select split unbind index_select index flip roll repeat_interleave", "Slice Split", COPY),
     ("expand", "Expand", COPY),
     ("pad reflection_pad2d", "Pad", "in the convolution or pooling behind it, else array"),
     ("upsample_nearest2d", "Resize", COPY),

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 from firmware_gen.frontend.aten.arithmetic import scale_fields
 from firmware_gen.frontend.aten.registry import float32, handles, plain_name
+from firmware_gen.frontend.aten.selection import taken
 
 
 def emit_function(imp: Importer, node: fx.Node, source: str, name: str, *parameters: float) -> str:
@@ -67,6 +68,14 @@ def _celu(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
 @handles("softplus", reads="self beta threshold")
 def _softplus(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
     return emit_function(imp, node, a["self"], "softplus", float32(a["beta"]), float32(a["threshold"]))
+
+
+@handles("glu", reads="self dim")
+def _glu(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
+    """The first half of a dimension, times sigmoid of the second."""
+    half = imp.shape(a["self"])[a["dim"]] // 2
+    first, second = (taken(imp, node, a["self"], a["dim"], range(i, i + half)) for i in (0, half))
+    return imp.emit(node, ir.Mul, first, function_step(imp, node, second, "sigmoid"))
 
 
 @handles("abs")

@@ -52,6 +52,15 @@ def _instance_norm(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
     return _of_groups(imp, node, a, imp.shape(a["input"])[1])
 
 
+@handles("_native_batch_norm_legit", reads="input weight bias running_mean running_var training eps")
+def _statistics_of_input(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
+    """What InstanceNorm is decomposed to."""
+    shape = imp.shape(a["input"])
+    if "running_mean" in a or shape[0] > 1:
+        raise imp.refuse(node, "its statistics are those of a batch; use batch size 1")
+    return _of_groups(imp, node, a, shape[1])
+
+
 def _of_groups(imp: Importer, node: fx.Node, a: dict[str, Any], groups: int) -> str:
     """Of channels that are neighbours, and all of space; factor and shift are per channel."""
     source = a["input"]

@@ -43,7 +43,7 @@ CONSTANT_OPERATORS = MOVING_OPERATORS | frozenset(
         *("stack", "roll", "tril", "triu", "diag", "alias", "detach", "contiguous", "to", "_to_copy"),
         *("lift_fresh_copy", "zeros", "ones", "full", "eye", "arange", "zeros_like", "ones_like", "full_like"),
         *("scalar_tensor", "new_zeros", "new_ones", "new_full", "mul", "div", "add", "sub", "rsub", "neg", "abs"),
-        *("index", "index_select", "meshgrid", "linspace", "unbind", "repeat_interleave"),
+        *("index", "index_select", "meshgrid", "linspace", "unbind", "repeat_interleave", "fmod", "remainder"),
         *("sign", "round", "floor", "ceil", "square", "pow", "sqrt", "rsqrt", "reciprocal", "exp", "log", "sigmoid"),
         *("tanh", "sin", "cos", "softplus", "softmax", "relu", "clamp", "clamp_min", "clamp_max", "maximum"),
         *("minimum", "where", "gt", "ge", "lt", "le", "eq", "ne", "mm", "mv", "matmul", "dot", "vdot", "sum", "mean"),

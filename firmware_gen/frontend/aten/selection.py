@@ -190,7 +190,15 @@ def _index(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
     return imp.emit(node, ir.Reshape, value)
 
 
-@handles("expand", "repeat", reads="self size repeats")
+@handles("repeat_interleave", reads="self repeats dim output_size")
+def _repeat_interleave(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
+    if a["dim"] is None or not isinstance(a["repeats"], int):
+        raise imp.refuse(node, "it repeats through all dimensions, or by a tensor; give a number and dim")
+    indices = [i // a["repeats"] for i in range(a["repeats"] * imp.shape(a["self"])[a["dim"]])]
+    return imp.emit(node, ir.Reshape, taken(imp, node, a["self"], a["dim"], indices))
+
+
+@handles("expand", "repeat", "tile", reads="self size repeats dims")
 def _repeat(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
     """Copies along any dimensions; none where the readers repeat it by themselves."""
     value, out = str(a["self"]), tuple(node.meta["val"].shape)

@@ -219,7 +219,8 @@ def _check_modes(program: ExportedProgram) -> None:
         label = f"layer {module_path(node) or node.name} ({_op_name(node)})"
         if "batch_norm" in _op_name(node) and args.get("running_mean", "") is None:
             raise HeepgenError(f"{label} has track_running_stats=False: BatchNorm needs running statistics")
-        if args.get("training") is True or args.get("train") is True:
+        of_input = schema(node).overload_name == "no_stats"  # an InstanceNorm's
+        if not of_input and (args.get("training") is True or args.get("train") is True):
             raise HeepgenError(
                 f"{label} was exported in training mode: call model.eval() before torch.export.export, and give "
                 "F.dropout training=self.training"
