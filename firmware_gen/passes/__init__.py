@@ -9,7 +9,7 @@ from firmware_gen.passes.fuse import fuse_activations
 from firmware_gen.passes.permutes import find_shuffles, merge_permutes, raise_permutes
 from firmware_gen.passes.products import split_products
 from firmware_gen.passes.reshapes import find_maps, merge_reshapes, sink_reshapes
-from firmware_gen.passes.residual import fuse_residuals
+from firmware_gen.passes.residual import combine_rows, fuse_residuals
 from firmware_gen.passes.softmax import append_softmax
 from firmware_gen.passes.strides import absorb_strides, merge_strides, move_elements
 from firmware_gen.passes.windows import merge_pads, merge_slices
@@ -33,6 +33,8 @@ PIPELINE = (
     merge_permutes,  # those that an activation kept apart
     merge_reshapes,
     sink_reshapes,
+    combine_rows,
+    merge_reshapes,
     fuse_residuals,
     move_elements,
     merge_strides,
@@ -58,6 +60,7 @@ __all__ = [
     "PIPELINE",
     "absorb_strides",
     "append_softmax",
+    "combine_rows",
     "check_functions",
     "drop_dead",
     "drop_identities",

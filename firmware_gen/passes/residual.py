@@ -1,6 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-from firmware_gen.ir import IDENTITY, Combined, Fused, Graph, Maximum
-from firmware_gen.passes.rewrite import absorb, repeated
+from dataclasses import replace
+
+from firmware_gen.ir import IDENTITY, Combined, Fused, Graph, Linear, Maximum, Reshape, Value
+from firmware_gen.operations.tensors import read_in_order
+from firmware_gen.passes.cleanup import drop_dead
+from firmware_gen.passes.rewrite import absorb, free_name, in_pytorch_order, repeated
 
 
 @repeated
@@ -23,6 +27,42 @@ def fuse_residuals(graph: Graph) -> Graph:
                 fields = {"inputs": (*producer.inputs, other), "residual": order, "combine": node.combine, "act": act}
                 return absorb(graph, producer, node, **fields)
     return graph
+
+
+@repeated
+def combine_rows(graph: Graph) -> Graph:
+    """Do a sum or product on the rows that a Linear computes, where its other operand lies in PyTorch's order: before
+    the Reshape that separates them, so that the Linear can take it."""
+    needed = read_in_order(graph)
+    for node in graph.nodes:
+        if not isinstance(node, Combined) or isinstance(node, Maximum) or not node.commutes:
+            continue
+        for place, value in enumerate(node.inputs):
+            reshape, other = graph.producer(value), node.inputs[1 - place]
+            ordered = other in needed or in_pytorch_order(graph, other)
+            if isinstance(reshape, Reshape) and ordered and _are_rows(graph, reshape, node, other):
+                return drop_dead(_on_rows(graph, node, reshape, other))
+    return graph
+
+
+def _are_rows(graph: Graph, reshape: Reshape, node: Combined, other: str) -> bool:
+    source = graph.producer(reshape.inputs[0])
+    alone = graph.read_once_by(reshape.output) is node and graph.read_once_by(reshape.inputs[0]) is reshape
+    alike = graph.shape(other) == graph.out_shape(node) == graph.out_shape(reshape)
+    able = isinstance(source, Linear) and source.residual == "none" and other not in graph.constants
+    return alone and alike and able
+
+
+def _on_rows(graph: Graph, node: Combined, reshape: Reshape, other: str) -> Graph:
+    rows, shape = reshape.inputs[0], graph.in_shape(reshape)
+    beside, result = f"{node.output}.rows", f"{node.output}.combined"
+    chain = [
+        Reshape(name=free_name(graph, f"{node.name}.rows"), inputs=(other,), output=beside),
+        replace(node, inputs=(rows, beside), output=result),
+        Reshape(name=reshape.name, inputs=(result,), output=node.output),
+    ]
+    nodes = [m for n in graph.nodes if n is not reshape for m in (chain if n is node else (n,))]
+    return graph.with_nodes(nodes, values=[Value(beside, shape), Value(result, shape)])
 
 
 def _producers(graph: Graph, node: Combined) -> list[Fused]:
