@@ -50,26 +50,29 @@ uint32_t bits_of(float value) {
 /** 2^n for -126 <= n <= 127. */
 float power_of_two(int32_t n) { return from_bits(static_cast<uint32_t>(n + 127) << 23); }
 
-/** f(x) on bit patterns, as hls/arithmetic/function.py describes tables, segments and their kinds. */
-uint32_t look_up(uint32_t x, const uint32_t* table) {
-  enum Kind : uint32_t { kAbsolute, kNanAtInfinity, kRelative, kIdentity };
-  constexpr uint32_t kInfinity = 0x7f800000u, kNan = 0x7fc00000u, kSign = 0x80000000u;
-  if ((x & ~kSign) > kInfinity) return kNan;
-  const bool negative = x >> 31;
-  const int32_t exponent = x >> 23 & 255;
-  const uint32_t fraction = (negative ? ~x : x) & 0x7fffffu;
+constexpr uint32_t kLeastNormal = 0x00800000u, kInfinity = 0x7f800000u, kNan = 0x7fc00000u, kSign = 0x80000000u;
 
-  int32_t octave = exponent - 96 - static_cast<int32_t>(table[0] >> 11 & 31);
-  if (octave < 0) octave = 0;
-  if (octave > 31) octave = 31;
-  const uint32_t entry = table[(negative ? 16 : 0) + octave / 2] >> octave % 2 * 16;
+/**
+ * f(x) on bit patterns, as hls/arithmetic/function.py describes tables, segments and their kinds; `lowest` is the
+ * biased exponent of the table's first octave. `normal`: x is not 0, subnormal, infinite or NaN.
+ */
+template <bool normal>
+inline uint32_t look_up(uint32_t x, const uint32_t* table, int32_t lowest) {
+  enum Kind : uint32_t { kAbsolute, kNanAtInfinity, kRelative, kIdentity };
+  if (!normal && (x & ~kSign) > kInfinity) return kNan;
+  const int32_t exponent = x >> 23 & 255;
+  const uint32_t negative = x >> 31, fraction = (negative ? ~x : x) & 0x7fffffu;
+
+  uint32_t octave = static_cast<uint32_t>(exponent - lowest);
+  if (octave > 31) octave = exponent < lowest ? 0 : 31;
+  const uint32_t entry = table[16 * negative + octave / 2] >> octave % 2 * 16;
   const uint32_t k = entry >> 8 & 7;
   const uint32_t* segment = table + 2 * ((entry + (fraction >> (23 - k))) & 255);
   const int32_t t = (fraction << k & 0x7fffffu) >> 6;
 
   const uint32_t kind = segment[0] >> 8 & 3;
   if (kind == kIdentity) return x;
-  if (kind == kNanAtInfinity && exponent == 255) return kNan;
+  if (!normal && kind == kNanAtInfinity && exponent == 255) return kNan;
   const int32_t c0 = static_cast<int32_t>(segment[0]) >> 10;
   const int32_t c2 = static_cast<int32_t>(segment[1] << 18) >> 18;
   const uint32_t curve = static_cast<uint32_t>(c2 * t >> 15) << 14;  // c1 lies from bit 14 on
@@ -80,14 +83,12 @@ uint32_t look_up(uint32_t x, const uint32_t* table) {
   const uint32_t bits = bits_of(static_cast<float>(p));  // exact
   int32_t shift = static_cast<int32_t>(segment[0] & 255) - 127 - 20;
   if (kind == kRelative) {
-    if (exponent == 0) return bits & kSign;
-    if (exponent == 255) return (bits & kSign) | kInfinity;
+    if (!normal) return (bits & kSign) | (exponent == 0 ? 0 : kInfinity);
     shift += exponent - 127;
   }
   const int32_t power = static_cast<int32_t>(bits >> 23 & 255) + shift;
-  if (power <= 0) return bits & kSign;
-  if (power >= 255) return (bits & kSign) | kInfinity;
-  return bits + (static_cast<uint32_t>(shift) << 23);
+  if (power > 0 && power < 255) return bits + (static_cast<uint32_t>(shift) << 23);
+  return (bits & kSign) | (power <= 0 ? 0 : kInfinity);
 }
 
 /** The largest of the values first, first + stride, ... before end; a NaN only where it is the first. */
@@ -269,7 +270,12 @@ void multiply_negative(const float* a, Steps a_steps, const float* b, Steps b_st
 }
 
 void apply_table(const float* in, float* out, uint32_t count, const uint32_t* table) {
-  for (uint32_t i = 0; i < count; ++i) out[i] = from_bits(look_up(bits_of(in[i]), table));
+  const int32_t lowest = 96 + static_cast<int32_t>(table[0] >> 11 & 31);
+  for (uint32_t i = 0; i < count; ++i) {
+    const uint32_t x = bits_of(in[i]);
+    const bool normal = (x & ~kSign) - kLeastNormal < kInfinity - kLeastNormal;
+    out[i] = from_bits(normal ? look_up<true>(x, table, lowest) : look_up<false>(x, table, lowest));
+  }
 }
 
 float inverse_sqrt(float x) {
