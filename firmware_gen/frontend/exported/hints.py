@@ -17,7 +17,7 @@ QUANTISED_ACTIVATIONS = (
 )
 
 HINTS = (
-    dict.fromkeys(("glu", "hardshrink", "softshrink"), _SMOOTH)
+    dict.fromkeys(("hardshrink", "softshrink"), _SMOOTH)
     | dict.fromkeys(("upsample_bicubic2d", "upsample_bilinear2d_aa", "grid_sampler", "grid_sampler_2d"), _RESIZE)
     | dict.fromkeys(("gather", "take_along_dim", "as_strided", "unfold"), _PART)
     | dict.fromkeys(("einsum", "baddbmm", "addbmm", "bilinear"), _PRODUCT)
