@@ -7,6 +7,8 @@ Geometries, lists and stalls all come from the numbers in a test's name, so a fa
 import numpy as np
 import pytest
 
+from firmware_gen.targets.descriptor.timing.banks import Banks
+from firmware_gen.targets.descriptor.timing.cycles import simulate
 from hls.config import Config
 from hls.descriptor.interface.registers import REGIONS
 from hls.descriptor.interface.table import PROFILE_RECORD, SCRATCHPAD
@@ -123,6 +125,17 @@ def test_random_lists_match_the_model(accelerator, with_waves):
         except Exception as error:
             error.add_note(f"list {seed} on {config}")
             raise
+
+
+def test_cycle_model_knows_how_long_lists_take(accelerator):
+    """Where memory has no wait states, and no bank is shared."""
+    config, folder = accelerator
+    for seed in range(6):
+        rng = np.random.default_rng([seed, config.rows, config.cols, 9])
+        program = random_program(rng, config, layers=int(rng.integers(1, 4)))
+        cycles = compare(config, folder, program, outstanding=8)
+        estimated = sum(e.cycles for e in simulate([(f, Banks()) for f in program.descriptors], config))
+        assert estimated == pytest.approx(cycles, rel=0.04, abs=6), f"list {seed}"
 
 
 def test_lists_one_after_the_other(accelerator):

@@ -4,7 +4,7 @@
 from myhdl import Signal, always, always_comb, block, concat, intbv
 
 from hls.config import Config
-from hls.descriptor.drain.table_reader import TABLE_JOB, Requests, table_first
+from hls.descriptor.drain.table_reader import TABLE_JOB, Requests, table_reader
 from hls.descriptor.drain.walker import LOOPS, Beat, output_walker, walk_job
 from hls.descriptor.interface.timing import AUX_BEATS, REQUESTS
 from hls.lib.fifo import fifo
@@ -16,7 +16,7 @@ _JOB = f"{LOOPS} residual aux_addr aux_addr_region aux_c_stride aux_x_stride aux
 
 def aux_job(config: Config) -> str:
     """Descriptor fields that `aux_reader` reads."""
-    return f"{_JOB} {TABLE_JOB}" if config.functions else _JOB
+    return " ".join(dict.fromkeys(f"{_JOB} {TABLE_JOB}".split())) if config.functions else _JOB
 
 
 @unit(
@@ -60,18 +60,18 @@ def aux_reader(
         queue, begin, answered = Requests(), Signal(bool(0)), Signal(bool(0))
         push, entry, stride, region = queue.push, queue.entry, queue.stride, queue.region
         parts.append(
-            table_first(
+            table_reader(
                 clk=clk,
                 rst=rst,
                 start=start,
-                job=job,
+                job=job.subset(TABLE_JOB),
                 accepted=accepted,
                 asked=asked,
                 ask_ready=ask_ready,
                 rsp_valid=rsp_valid,
                 rsp_data=rsp_data,
                 queue=queue,
-                begin=begin,
+                go=begin,
                 answered=answered,
                 table=table,
                 table_ready=table_ready,

@@ -5,9 +5,11 @@ from myhdl import Signal, always, always_comb, block, concat, intbv, modbv
 
 from hls.arithmetic.function import ROW_WORDS
 from hls.descriptor.interface.timing import table_beat
+from hls.lib.unit import unit
+from hls.lib.wiring import ignore
 
-TABLE_JOB = "load_table table_rows table_addr table_addr_region"
-"""Descriptor fields that `table_first` reads."""
+TABLE_JOB = "load_table table_rows table_addr table_addr_region aux_c_stride aux_addr_region"
+"""Descriptor fields that `table_reader` reads."""
 
 
 class Requests:
@@ -18,8 +20,8 @@ class Requests:
         self.stride, self.region = Signal(intbv(0, min=-(1 << 31), max=1 << 31)), Signal(intbv(0)[2:])
 
 
-@block
-def table_first(
+@unit(out="queue.push queue.entry queue.stride queue.region go answered table.valid table.pair table.data table_ready")
+def table_reader(
     clk,
     rst,
     start,
@@ -30,7 +32,7 @@ def table_first(
     rsp_valid,
     rsp_data,
     queue,
-    begin,
+    go,
     answered,
     table,
     table_ready,
@@ -40,7 +42,7 @@ def table_first(
     """A table's words before the AUX stream's, by the same `queue` (`Requests`) of requests.
 
     ``table`` (`function.TableWrite`): a pair of words for all lanes. ``table_ready`` is low from the cycle after start
-    until the whole table, if the layer loads one, is on its way. ``begin`` pulses when the AUX stream may: with start,
+    until the whole table, if the layer loads one, is on its way. ``go`` pulses when the AUX stream may: with start,
     or with the last answer. ``answered`` are the answers that are not the table's, ``accepted`` and ``asked`` the
     stream's own requests.
     """
@@ -59,7 +61,7 @@ def table_first(
 
     @always_comb
     def request():
-        begin.next = ended or (start and not job.load_table)
+        go.next = ended or (start and not job.load_table)
         queue.push.next = accepted or asking
         queue.entry.next = asked
         queue.stride.next = job.aux_c_stride
@@ -94,7 +96,14 @@ def table_first(
         elif table.valid:
             table.pair.next = table.pair + 1
 
-    return follow, request, load, count, _pair(clk, rst, loading, rsp_valid, rsp_data, due, table, words)
+    return (
+        follow,
+        request,
+        load,
+        count,
+        _pair(clk, rst, loading, rsp_valid, rsp_data, due, table, words),
+        ignore(rsp_data, 64, len(rsp_data)),
+    )
 
 
 @block
