@@ -18,6 +18,7 @@ from torch import nn
 
 from examples import data
 from examples.example import Example, images
+from examples.mlperf_tiny.networks import WAKEWORD
 from examples.modern.networks import EXAMPLES as MODERN
 from examples.networks import NETWORKS
 from examples.speed import NETWORK, speeds
@@ -28,6 +29,7 @@ from gen.documents.bench import (
     Measurement,
     Published,
     measure,
+    measure_stream,
     parse_geometry,
     read_documents,
     table,
@@ -62,7 +64,12 @@ LONG_CONV = Example(
 )
 """One layer, 36,864 vectors on 8x8: how much of a long layer the array computes. It is never trained."""
 
-MEASURED: dict[str, Example] = NETWORKS | {example.name: example for example in (LONG_CONV, *MODERN)}
+MEASURED: dict[str, Example] = NETWORKS | {example.name: example for example in (LONG_CONV, *MODERN, WAKEWORD)}
+
+STREAMS = {f"{WAKEWORD.name}-by-{frames}": (WAKEWORD, frames) for frames in (1, 2, 4)}
+"""Networks on a window of frames, and how many of them are new in every call."""
+
+ALL = MEASURED | {name: example for name, (example, _) in STREAMS.items()}
 
 
 def prepare(example: Example, folder: Path) -> tuple[Path, Path]:
@@ -95,7 +102,7 @@ def tool_speed(results: list[Measurement]) -> list[tuple[str, str]]:
 @click.option(
     "--networks",
     metavar="A,B",
-    help=f"Some of: {', '.join(MEASURED)}. The document keeps its other measurements then, as with --sides.",
+    help=f"Some of: {', '.join(ALL)}. The document keeps its other measurements then, as with --sides.",
 )
 @click.option(
     "--geometry",
@@ -132,7 +139,7 @@ def main(
             click.echo(f"{what:<50} {time_taken:>10}")
         return
     try:
-        names = networks.split(",") if networks else list(MEASURED)
+        names = networks.split(",") if networks else list(ALL)
         before = read_documents(Path(docs)) if docs and (only_sides or networks) else None
         results = [] if only_sides else _measure_all(names, geometries or GEOMETRIES, no_software)
         compared = [name for name in names if name in NETWORKS and name not in MEMORY]
@@ -156,16 +163,21 @@ def _say_of(say: Callable[[str], None], name: str, message: str) -> None:
 def _measure_all(names: list[str], geometries: tuple[str, ...], no_software: bool) -> list[Measurement]:
     configs = [parse_geometry(text) for text in geometries]
     for name in names:
-        if name not in MEASURED:
-            raise HeepgenError(f"--networks {name}: no such network; there are {', '.join(MEASURED)}.")
+        if name not in ALL:
+            raise HeepgenError(f"--networks {name}: no such network; there are {', '.join(ALL)}.")
     results = []
     with tempfile.TemporaryDirectory(prefix="heepgen-") as folder, progress() as say:
         work = Path(folder)
-        files = {name: prepare(MEASURED[name], work / name) for name in names}
+        files = {name: prepare(ALL[name], work / name) for name in names}
         for i, config in enumerate(configs):
             for name in names:
                 # The CPU's kernels do not depend on the array: once is enough.
                 larger = replace(config, **MEMORY.get(name, {}))
+                about = partial(_say_of, say, name)
+                if name in STREAMS:
+                    frames, first = STREAMS[name][1], not no_software and i == 0
+                    results.append(measure_stream(name, files[name][0], frames, larger, software=first, progress=about))
+                    continue
                 results.append(
                     measure(
                         name,
@@ -175,7 +187,7 @@ def _measure_all(names: list[str], geometries: tuple[str, ...], no_software: boo
                         published=PUBLISHED.get(name, Published()),
                         software=not no_software and i == 0,
                         stalls=i == 0,
-                        progress=partial(_say_of, say, name),
+                        progress=about,
                     )
                 )
     return results

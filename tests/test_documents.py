@@ -17,7 +17,7 @@ import torch
 from click.testing import CliRunner
 
 from gen.cli import main
-from gen.flows import hw, run
+from gen.flows import hw, run, steps
 from tests.house import ROOT
 
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -68,6 +68,14 @@ def test_commands_are_found():
     assert len(shown("heepgen")) > 40 and len(shown("make")) > 10
 
 
+class Step(torch.nn.Module):
+    """(x, h) -> (y, h)"""
+
+    def forward(self, x, h):
+        h = torch.relu(x + h)
+        return h * 2, h
+
+
 @pytest.fixture
 def folder(tmp_path):
     """A folder with all files that documents name, model.pt2 among them."""
@@ -80,9 +88,13 @@ def folder(tmp_path):
     (path / "build" / "digits").mkdir(parents=True)
     for name in ("model.pt2", "a.pt2", "b.pt2", "build/digits/model.pt2"):
         torch.export.save(exported, path / name)
+    window = torch.nn.Sequential(torch.nn.Conv1d(4, 3, 3), torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.Linear(12, 2))
+    torch.export.save(torch.export.export(window.eval(), (torch.zeros(1, 4, 6),)), path / "wakeword.pt2")
+    torch.export.save(torch.export.export(Step(), (torch.zeros(1, 4), torch.zeros(1, 4))), path / "step.pt2")
     torch.save(model, path / "model.pt")
     for name in ("x.npy", "image.npy", "sample.npy", "build/digits/sample.npy"):
         np.save(path / name, x[:1].numpy())
+    np.save(path / "frames.npy", x.numpy())
     for name in ("test.npz", "train.npz"):
         np.savez(path / name, x=x.numpy(), y=np.zeros(8, int))
     (path / "main.elf").write_bytes(b"\x7fELF")
@@ -102,6 +114,7 @@ def heepgen(folder, monkeypatch):
     monkeypatch.chdir(folder)
     monkeypatch.setitem(hw.generate_hw.__kwdefaults__, "generate", verilog)
     monkeypatch.setattr(run, "run_application", simulation)
+    monkeypatch.setattr(steps, "_simulate", simulation)
     for arguments in ("new-architecture mine", "sw model.pt2 -o build/app"):
         assert CliRunner().invoke(main, arguments.split()).exit_code == 0
     shutil.copytree("build/app", "build/digits-app")

@@ -131,6 +131,49 @@ def measure(
     )
 
 
+def measure_stream(
+    network: str,
+    model: Path,
+    frames: int,
+    config: Config,
+    *,
+    software: bool = True,
+    progress: Callable[[str], None] = lambda message: None,
+) -> Measurement:
+    """A model file as a stream of so many new frames a call: the third call, which finds the states of the second."""
+    from firmware_gen.memory.planner import memory_map
+    from gen.flows.steps import run_network_steps
+    from gen.flows.sw import compile_model
+
+    name = geometry_name(config)
+    started = time.monotonic()
+    try:
+        compiled = compile_model(model, config, name=network, stream=frames)
+        layers = compiled.application().manifest["layers"]
+        seconds = time.monotonic() - started
+        result = run_network_steps(compiled, 3, None, "frames", progress=progress)
+        plain = run_network_steps(compiled, 1, None, "frames", software=True, progress=progress) if software else None
+    except HeepgenError as error:
+        return Measurement(network, name, skipped=str(error))
+    if not all(r.bit_exact for r in (result, plain) if r):
+        raise HeepgenError(f"{network} on {name}: the device's output differs from the bit-exact model.")
+    return Measurement(
+        network,
+        name,
+        ram_kib=memory_map(config)[1] // 1024,
+        cycles=result.steps[-1].cycles,
+        bound=sum(layer["bound_cycles"] for layer in layers),
+        macs=sum(layer["macs"] for layer in layers),
+        peak=config.rows * config.cols,
+        ports=config.ports,
+        software=plain.steps[-1].cycles if plain else None,
+        bit_exact=True,
+        sw_seconds=seconds,
+        soc_cycles=result.soc_cycles,
+        sim_seconds=result.seconds,
+    )
+
+
 def to_dict(results: Sequence[Measurement]) -> dict[str, Any]:
     return {"measurements": [asdict(r) for r in results]}
 
@@ -269,6 +312,8 @@ def markdown(
         f"in which every grant is withheld with probability {WITHHELD}, cycle by cycle, as a multiple of *cycles*.",
         "*CPU cycles*: cycles in which no layer ran on the array.",
         "*software kernels*: the same application with `USE_SOFTWARE_DNN_LAYER_OPERATORS=1` on the same CPU.",
+        "*by-N*: a network on a window of frames as a stream of N new frames a call, see",
+        "[State and streams](streaming-models.md); the third call.",
         "*HEEPstor*: its array (8x8 unless said otherwise) and its CPU-only firmware, measured in RTL simulation.",
         "",
         *_markdown_table([c.heading for c in _COLUMNS], [_row(m) for m in measured], 2),
@@ -286,7 +331,7 @@ def markdown(
             "",
             *_markdown_table(("what", "measured"), tools, 1),
         ]
-    for m in first:
+    for m in (m for m in first if m.layers):
         lines += [
             f"## {m.network} on {m.geometry}",
             "",
