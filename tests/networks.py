@@ -39,7 +39,7 @@ class Branches(nn.Module):
 
 
 class CpuInBetween(nn.Module):
-    """Tanh between convolutions, Softmax over channels at the end."""
+    """Softmax over channels between convolutions, and at the end; Tanh."""
 
     def __init__(self):
         super().__init__()
@@ -47,7 +47,7 @@ class CpuInBetween(nn.Module):
         self.second = nn.Conv2d(6, 4, 1)
 
     def forward(self, x):
-        return torch.softmax(self.second(torch.tanh(self.first(x))), 1)
+        return torch.softmax(self.second(torch.softmax(torch.tanh(self.first(x)), 1)), 1)
 
 
 class Gates(nn.Module):

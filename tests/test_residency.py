@@ -308,14 +308,14 @@ def test_a_layer_of_the_group_may_not_overwrite_what_another_one_adds(monkeypatc
 
 
 class Gate(nn.Module):
-    """A sum that overwrites the Sigmoid of the network's input."""
+    """A sum that overwrites the Softmax of the network's input."""
 
     def __init__(self):
         super().__init__()
         self.one, self.two = nn.Linear(6, 6), nn.Linear(6, 3)
 
     def forward(self, x):
-        return self.two(torch.relu(self.one(x) + torch.sigmoid(x)))
+        return self.two(torch.relu(self.one(x) + torch.softmax(x, 1)))
 
 
 def test_a_sum_may_overwrite_what_the_cpu_wrote():

@@ -34,7 +34,7 @@ class Everything(nn.Module):
         self.last = nn.Linear(6 * 5 * 5, 7)
 
     def forward(self, x):
-        x = torch.tanh(self.first(x))
+        x = torch.softmax(self.first(x), 1)
         return self.last(torch.max_pool2d(torch.relu(self.second(x) + x), 2).flatten(1))
 
 
@@ -111,12 +111,12 @@ def test_layers_end_where_the_report_says(traced):
         by_layer[event["name"]] += event["dur"]
     assert by_layer == {layer.name: layer.cycles for layer in report.layers if layer.cycles}
     lists = [(event["ts"], event["ts"] + event["dur"]) for event in found["control"]]
-    assert len(lists) == 2, "the Tanh is between two"
+    assert len(lists) == 2, "the Softmax is between two"
     on_array = [event for event in found["layers"] if report_of(report, event["name"]).array_cycles]
     assert on_array[0]["ts"] == lists[0][0], "the first layer begins with the doorbell"
     assert 0 < lists[-1][1] - on_array[-1]["ts"] - on_array[-1]["dur"] < 20, "the last one ends with its record"
-    (tanh,) = [event for event in found["CPU"] if event["args"].get("layer") and event["cat"] == "work"]
-    assert tanh["name"] == report.layers[1].name and tanh["dur"] <= report.layers[1].cpu_cycles
+    (softmax,) = [event for event in found["CPU"] if event["args"].get("layer") and event["cat"] == "work"]
+    assert softmax["name"] == report.layers[1].name and softmax["dur"] <= report.layers[1].cpu_cycles
 
 
 def report_of(report, name):
