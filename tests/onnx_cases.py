@@ -1,11 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""ONNX's own tests of single nodes, as networks with one input: the others become initializers."""
+"""ONNX's own tests of single nodes, as networks with one input: the others become initializers.
+
+python -m tests.onnx_cases [OPERATOR ...]     writes docs/operators.json again, of all operators or of these
+"""
 
 import functools
 import importlib
 import json
 import re
+import sys
 import warnings
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -35,7 +40,7 @@ def cases(op: str) -> dict[str, object]:
     """ONNX's tests of an operator, by name; not those of operators that are written as functions of others."""
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
-        module = re.sub("^batchn", "batch_n", op.lower())
+        module = re.sub("(?<=^batch)(?=n)|(?<=^instance)(?=n)|(?=orequal$)|(?=equal$)(?<=or)", "_", op.lower())
         importlib.import_module(f"{tests_of_onnx.__name__}.{module}")
     return {case.name: case for case in tests_of_onnx._NodeTestCases
             if "_expanded" not in case.name and op in {n.op_type for n in case.model.graph.node}}  # fmt: skip
@@ -96,14 +101,15 @@ def outcome(case, folder: Path, form: str = FORMS[0]) -> str:
     return "passed"
 
 
-def outcomes(folder: Path) -> dict[str, dict[str, str]]:
-    """How every test of every supported operator ends."""
+def outcomes(folder: Path, ops: Iterable[str]) -> dict[str, dict[str, str]]:
+    """How every test of the operators ends."""
     return {op: {name: "passed" if outcome(case, folder) == "passed" else "refused"
-                 for name, case in sorted(cases(op).items())} for op in sorted(HANDLERS)}  # fmt: skip
+                 for name, case in sorted(cases(op).items())} for op in ops}  # fmt: skip
 
 
 if __name__ == "__main__":
     import tempfile
 
     with tempfile.TemporaryDirectory() as folder:
-        OUTCOMES.write_text(json.dumps(outcomes(Path(folder)), indent=1) + "\n")
+        known = json.loads(OUTCOMES.read_text()) | outcomes(Path(folder), sys.argv[1:] or HANDLERS)
+        OUTCOMES.write_text(json.dumps({op: known[op] for op in sorted(HANDLERS)}, indent=1) + "\n")

@@ -12,7 +12,7 @@ from onnx.reference import ReferenceEvaluator
 from firmware_gen.frontend.exported.importer import import_model
 from firmware_gen.frontend.loader import load_model
 from firmware_gen.frontend.onnx.operators import HANDLERS
-from firmware_gen.frontend.onnx.source import GlobalMaxPool
+from firmware_gen.frontend.onnx.source import OWN_OPERATORS
 from firmware_gen.models.fake_quant import GraphModule
 from firmware_gen.passes import run_passes
 from hls.errors import HeepgenError
@@ -69,6 +69,9 @@ class Draw:
 
     def floats(self, *shape: int) -> str:
         return self._add(self.rng.normal(size=shape).astype(np.float32))
+
+    def zeros(self, *shape: int) -> str:
+        return self._add(np.zeros(shape, np.float32))
 
     def positive(self, *shape: int) -> str:
         return self._add(self.rng.uniform(0.5, 2, shape).astype(np.float32))
@@ -231,9 +234,38 @@ def prelu(d: Draw):
     return shape, ["x", d.positive(*d.pick((1,), (), (shape[1], 1, 1), (shape[3],), (1, 1, 1, 1)))], {}
 
 
+def tile(d: Draw):
+    shape = d.shape(d.whole(2, 4))
+    return shape, ["x", d.tensor([d.pick(1, 1, 2, 3) if axis else 1 for axis in range(len(shape))])], {}
+
+
+def gather(d: Draw):
+    shape, axis = d.shape(d.whole(2, 4)), d.whole(1, 1)
+    size = shape[axis]
+    some = d.pick(d.whole(-size, size - 1), list(range(0, size, d.whole(1, 2))), d.ints(d.whole(1, 4), -size, size - 1))
+    return shape, ["x", d.tensor(some)], {"axis": d.pick(axis, axis - len(shape))}
+
+
+def recurrent(gates: int):
+    def make(d: Draw):
+        shape, size, direction = d.ints(3, 1, 4), d.whole(1, 4), d.pick("forward", "reverse", "bidirectional")
+        count, inputs, attributes = 1 + (direction == "bidirectional"), shape[2], d.some(layout=1)
+        batch = shape[0 if attributes else 1]
+        weights = [d.floats(count, gates * size, inputs), d.floats(count, gates * size, size)]
+        bias = d.floats(count, 2 * gates * size) if d.rng.random() < 0.7 else ""
+        first = (batch, count, size) if attributes else (count, batch, size)
+        states = [d.zeros(*first) for _ in range(1 + (gates == 4))] if d.rng.random() < 0.4 else []
+        reset = {"linear_before_reset": 1} if gates == 3 and d.rng.random() < 0.8 else {}
+        rest = [bias, "", *states] if states else [bias] if bias else []
+        return shape, ["x", *weights, *rest], {"hidden_size": size, "direction": direction} | attributes | reset
+
+    return make
+
+
 MAKERS = {
     "Conv": conv, "ConvTranspose": conv_transpose, "MaxPool": pool, "AveragePool": pool, "Gemm": gemm, "MatMul": matmul,
     "BatchNormalization": batch_norm, "Resize": resize, "Slice": slices, "Pad": pad, "Reshape": reshape,
+    "Tile": tile, "Gather": gather, "LSTM": recurrent(4), "GRU": recurrent(3), "RNN": recurrent(1),
     "Squeeze": squeeze, "Split": split, "Concat": concat, "PRelu": prelu, "DepthToSpace": blocks,
     "SpaceToDepth": blocks, **dict.fromkeys(("Add", "Sub", "Mul", "Div"), binary),
     **dict.fromkeys(("Max", "Min", "Sum", "Mean"), variadic),
@@ -304,7 +336,7 @@ def check(rng: np.random.Generator, folder) -> str:
         got = [y.numpy() for y in outputs(GraphModule(graph)(torch.from_numpy(x)))]
     try:
         with np.errstate(all="ignore"):
-            expected = ReferenceEvaluator(proto, new_ops=[GlobalMaxPool]).run(None, {"x": x})
+            expected = ReferenceEvaluator(proto, new_ops=OWN_OPERATORS).run(None, {"x": x})
     except Exception:
         return "unknown"
     for ours, right in zip(got, expected, strict=True):

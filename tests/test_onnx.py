@@ -16,6 +16,7 @@ from firmware_gen import CodeGenerator
 from firmware_gen.frontend.exported.importer import import_model
 from firmware_gen.frontend.loader import load_model
 from firmware_gen.frontend.onnx.operators import HANDLERS
+from firmware_gen.frontend.onnx.source import OWN_OPERATORS
 from firmware_gen.models.fake_quant import GraphModule
 from firmware_gen.passes import run_passes
 from hls.errors import HeepgenError
@@ -76,6 +77,19 @@ def flatten_by_shape():
     return model.add("Reshape", inputs=["v0", "v4"]).add("Gemm", normal(5, 48), normal(5), transB=1)
 
 
+def branch():
+    """What x.squeeze(1) is exported as where the size is left open."""
+    then = helper.make_node("Squeeze", ["x", "one"], ["less"], name="/net/Squeeze")
+    otherwise = helper.make_node("Identity", ["x"], ["same"])
+    parts = {
+        f"{name}_branch": helper.make_graph([node], name, [], [helper.make_empty_tensor_value_info(node.output[0])])
+        for name, node in (("then", then), ("else", otherwise))
+    }
+    model = Model([2, 1, 5]).add("Shape").add("Gather", ints(1)[0], axis=0).add("Equal", ints(1)[0])
+    model.constants.append(numpy_helper.from_array(ints(1), "one"))
+    return model.add("If", **parts).add("Relu")
+
+
 MODELS = {
     "conv": Model(IMAGE).add(
         "Conv", normal(4, 3, 3, 2), normal(4), strides=[2, 1], pads=[1, 0, 0, 1], dilations=[1, 2]
@@ -117,7 +131,29 @@ MODELS = {
     "channels last": Model([1, 6, 7, 3]).add("Transpose", perm=[0, 3, 1, 2]).add("Conv", normal(4, 3, 3, 3)),
     "unsqueeze": Model([2, 7]).add("Unsqueeze", ints(1)).add("Conv", normal(3, 1, 3)).add("Flatten").add(
         "Gemm", normal(2, 15), transB=1),
+    "gemm of a moved matrix": Model([5, 2]).add("Gemm", normal(5, 4), normal(2, 1), transA=1, beta=0.5),
+    "matmul of maps": Model([2, 3, 4]).add("Relu").add("MatMul", normal(1, 4, 5)),
+    "positions": Model(IMAGE).add("Gather", ints(0, 2), axis=1).add("Gather", ints(-1)[0], axis=2),
+    "lstm": Model([4, 1, 3]).add("LSTM", normal(2, 8, 3), normal(2, 8, 2), normal(2, 16), hidden_size=2,
+                                 direction="bidirectional"),
+    "gru": Model([2, 3, 3]).add("GRU", normal(1, 6, 3), normal(1, 6, 2), normal(1, 12), None,
+                                normal(1, 1, 2).repeat(3, 1), hidden_size=2, linear_before_reset=1),
+    "gru that resets first": Model([3, 2, 2]).add("GRU", normal(2, 9, 2), normal(2, 9, 3), normal(2, 18), hidden_size=3,
+                                                  direction="bidirectional", layout=1),
+    "layer norm": Model([2, 5, 6]).add("LayerNormalization", normal(6), normal(6)),
+    "attention": Model([1, 5, 8], opset=23).add("Neg").add("Attention", inputs=["x", "v0", "x"], q_num_heads=2,
+                                                           kv_num_heads=2),
+    "scores of pairs": Model([1, 5, 8]).add("Transpose", perm=[0, 2, 1]).add("MatMul", inputs=["x", "v0"])
+    .add("Softmax"),
+    "average of more padding": Model(IMAGE).add("AveragePool", kernel_shape=[3, 4], strides=[2, 3], pads=[2, 1, 0, 3]),
+    "reflected": Model(IMAGE, opset=19).add("Pad", ints(0, 0, 2, 1, 0, 0, 1, 3), mode="reflect"),
+    "rnn": Model([3, 2, 4]).add("RNN", normal(1, 3, 4), normal(1, 3, 3), hidden_size=3, activations=["Relu"]),
+    "every second pixel": Model(IMAGE).add("Resize", None, np.array([1, 1, 0.25, 0.5], np.float32), mode="nearest",
+                                           coordinate_transformation_mode="asymmetric", nearest_mode="floor"),
+    "slopes of pixels": Model(IMAGE).add("PRelu", normal(3, 9, 8)),
+    "by its definition": Model(IMAGE).add("ReduceSumSquare", ints(2, 3)),
     "residual": residual(),
+    "branch": branch(),
     "flatten by shape": flatten_by_shape(),
 }  # fmt: skip
 
@@ -131,7 +167,7 @@ def saved(tmp_path, proto):
 def test_same_as_the_reference_evaluator(name, tmp_path):
     proto = MODELS[name].proto()
     x = normal(*MODELS[name].shape)
-    (expected,) = ReferenceEvaluator(proto).run(None, {"x": x})
+    (expected,) = ReferenceEvaluator(proto, new_ops=OWN_OPERATORS).run(None, {"x": x})
     graph = run_passes(import_model(load_model(saved(tmp_path, proto))))
     got = GraphModule(graph)(torch.from_numpy(x)).numpy()
     assert got.shape == expected.shape
@@ -153,13 +189,19 @@ def test_symbolic_batch_becomes_one_and_several_outputs_are_kept(tmp_path):
 
 
 REFUSED = {
-    "unknown operator": (Model([1, 4]).add("Erf"), ["layer /net/Erf: Erf", "not supported", "docs/operators.md"]),
+    "unknown operator": (Model([1, 4]).add("Sin"), ["layer /net/Sin: Sin", "not supported", "docs/operators.md"]),
     "computed weight": (Model([1, 2, 4, 4]).add("Relu").add("Conv", inputs=["x", "v0"]), ["input W is computed"]),
-    "reflect": (Model(IMAGE).add("Pad", ints(0, 0, 1, 1, 0, 0, 1, 1), mode="reflect"), ["mode='reflect'"]),
-    "linear resize": (Model(IMAGE).add("Resize", None, np.array([1, 1, 2, 2], np.float32), mode="linear"), ["linear"]),
+    "cubic": (Model(IMAGE).add("Resize", None, np.array([1, 1, 2, 2], np.float32), mode="cubic"), ["mode='cubic'"]),
     "no fixed shape": (Model([1, "C", 4, 4]).add("Relu"), ["input x of", "[1, 'dynamic', 4, 4]", "--input-shape"]),
     "wrong shapes": (Model([1, 4]).add("Gemm", normal(5, 2)), ["layer /net/Gemm", "does not fit"]),
-    "transA": (Model([2, 4]).add("Gemm", normal(2, 2), transA=1), ["transA=1"]),
+    "peepholes": (
+        Model([2, 1, 3]).add(
+            "LSTM", normal(1, 8, 3), normal(1, 8, 2), None, None, None, None, normal(1, 6), hidden_size=2
+        ),
+        ["layer /net/LSTM: LSTM", "its input P"],
+    ),
+    "a hint": (Model([1, 4]).add("ArgMax"), ["layer /net/ArgMax: ArgMax", "return the scores"]),
+    "another's operator": (Model([1, 4]).add("Gelu", domain="com.microsoft"), ["com.microsoft", "export"]),
     "depth of columns": (Model([1, 8, 2, 2]).add("SpaceToDepth", blocksize=2, mode="CRD"), ["mode", "SpaceToDepth"]),
     "output shape": (
         Model(IMAGE).add("ConvTranspose", normal(3, 2, 3, 3), output_shape=[20, 20]),

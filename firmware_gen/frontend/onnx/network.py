@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from onnx import ModelProto, TensorProto, numpy_helper
+from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 from torch import nn
 from torch.export import ExportedProgram
 
@@ -49,9 +49,7 @@ class _Network(nn.Module):
         self.integers: dict[str, Integers] = {}
         values = {t.name: _constant(path, t) for t in model.graph.initializer} | {start.name: self.example}
         with torch.no_grad():
-            for index, proto in enumerate(model.graph.node):
-                self._check_known(proto.input)
-                self._add(Node(proto, index, opset_of(model), values), values)
+            self._add_all(model.graph.node, opset_of(model), values)
         self._check_known(self.results)
         if not self.results:
             raise HeepgenError(f"{path}: the graph has no output; export the model again")
@@ -72,33 +70,55 @@ class _Network(nn.Module):
             if name in self.left_out:
                 raise self.left_out[name]
 
+    def _add_all(self, protos: Iterable[NodeProto], opset: int, values: dict[str, Any]) -> None:
+        for index, proto in enumerate(protos):
+            self._check_known(proto.input)
+            self._add(Node(proto, index, opset, values), values)
+
+    def _add_branch(self, node: Node, values: dict[str, Any]) -> None:
+        """The branch of an If whose condition is a constant."""
+        branch = node.get("then_branch" if node.constant(0).any() else "else_branch")
+        values.update((t.name, numpy_helper.to_array(t)) for t in branch.initializer)
+        ends = zip(branch.output, node.outputs, strict=True)
+        results = [helper.make_node("Identity", [end.name], [output], f"{node.name}/{output}") for end, output in ends]
+        self._add_all([*branch.node, *results], node.opset, values)
+
     def _add(self, node: Node, values: dict[str, Any]) -> None:
+        if node.op == "If" and not node.is_computed(0):
+            self._add_branch(node, values)
+            return
         shapes = node.inferred_shapes()
         if node.is_constant():
             values.update(zip(node.outputs, node.fold(), strict=False))
             self.integers.update(integers_of(node, self.integers))
+            return
+        if not node.is_known() and (parts := node.parts()):
+            self._add_all(parts, node.opset, values)
             return
         handler = node.check()
         try:
             operands = [self.integers.get(v, value) for v, value in node.operands(handler)]
             step = type(node.op, (_Step,), {"__module__": __package__})(handler.build(node), operands)
             inputs = [v for v, kind in zip(node.inputs, handler.kinds(len(node.inputs)), strict=True)
-                      if kind in "xa" and isinstance(values[v], torch.Tensor)]  # fmt: skip
+                      if kind in "xa" and v and isinstance(values[v], torch.Tensor)]  # fmt: skip
             results = step(*(values[v] for v in inputs))
         except HeepgenError:
             raise
         except Exception as error:
             raise node.refuse(f"it does not fit its inputs ({first_line(error)})") from error
         for output, result in zip(node.outputs, results, strict=False):
+            if not output:
+                continue
             if shapes.get(output, tuple(result.shape)) != tuple(result.shape):
                 raise node.refuse(f"its shape is {tuple(result.shape)}, ONNX's is {shapes[output]}")
             if not result.ndim:
                 raise node.refuse("its result is one number without dimensions; keep a dimension")
             values[output] = result
         for index in range(len(results), len(node.outputs)):
-            self.left_out[node.outputs[index]] = node.refuse(
-                f"its output {node.schema.outputs[index].name} is used, which is not supported"
-            )
+            if node.outputs[index]:
+                self.left_out[node.outputs[index]] = node.refuse(
+                    f"its output {node.schema.outputs[index].name} is used, which is not supported"
+                )
         name = node.unique_name(self)
         self.add_module(name, step)
         self.plan.append((name, inputs, node.outputs))

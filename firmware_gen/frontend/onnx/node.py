@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 import onnx
 import torch
-from onnx import NodeProto, defs, helper, numpy_helper, shape_inference
+from onnx import ModelProto, NodeProto, defs, helper, inliner, numpy_helper, shape_inference
 from onnx.reference import ReferenceEvaluator
 from torch import nn
 
 from firmware_gen.frontend.onnx.file import LARGEST
-from firmware_gen.frontend.onnx.hints import not_supported
+from firmware_gen.frontend.onnx.hints import QUANTISING, not_supported
 from firmware_gen.frontend.onnx.operators import FOLDABLE, HANDLERS, OF_SHAPE, Handler
 from hls.errors import HeepgenError
 
@@ -48,10 +48,16 @@ class Node:
     def get(self, name: str, default: Any = None) -> Any:
         value = self.given.get(name, self.defaults.get(name))
         value = default if value is None else value
-        return value.decode() if isinstance(value, bytes) else value
+        if isinstance(value, list):
+            return [_text(v) for v in value]
+        return _text(value)
 
     def has(self, index: int) -> bool:
         return index < len(self.inputs) and bool(self.inputs[index])
+
+    def is_computed(self, index: int) -> bool:
+        """Whether input `index` depends on the model's."""
+        return self.has(index) and isinstance(self.values[self.inputs[index]], torch.Tensor)
 
     def shape(self, index: int = 0) -> tuple[int, ...]:
         return tuple(self.values[self.inputs[index]].shape)
@@ -69,6 +75,10 @@ class Node:
         """Axes that a constant input lists, from 0 on; None when it is left out."""
         rank = len(self.shape())
         return [a % rank for a in self.numbers(index)] if self.has(index) else None
+
+    def is_known(self) -> bool:
+        """Whether something is said of its operator: how it is imported, or why it is not."""
+        return self.op in HANDLERS or self.op in QUANTISING
 
     def check(self) -> Handler:
         """The operator's handler, when it understands everything about this node; else a refusal by name."""
@@ -126,22 +136,46 @@ class Node:
 
     def is_constant(self) -> bool:
         """Whether it depends on constants, or shapes, only and can be evaluated now."""
-        computed = any(isinstance(self.values[v], torch.Tensor) for v in self.inputs if v)
+        inputs = self.inputs[:1] if self.op == "CastLike" else self.inputs
+        computed = any(isinstance(self.values[v], torch.Tensor) for v in inputs if v)
         return self.op in OF_SHAPE or (self.op in FOLDABLE and not computed)
+
+    def parts(self) -> list[NodeProto]:
+        """The nodes that ONNX's standard defines this one by, named after it; none where it does not."""
+        model, own = self._alone(self.values), {*self.inputs, *self.outputs, ""}
+        defaults = [a.default_value for name, a in self.schema.attributes.items() if name not in self.given]
+        model.graph.node[0].attribute.extend(a for a in defaults if a.type)
+        try:
+            model = inliner.inline_selected_functions(model, [("", self.op)], inline_schema_functions=True)
+        except Exception:  # of types that the definition is not for
+            return []
+        nodes = list(model.graph.node)
+        for index, part in enumerate(nodes):
+            part.name = f"{self.name}/{part.op_type}_{index}"
+            for names in (part.input, part.output):
+                names[:] = [v if v in own else f"{self.name}/{v}" for v in names]
+        return [] if nodes[0].op_type == self.op else nodes
 
     def fold(self, instead: Mapping[str, np.ndarray] | None = None) -> list[np.ndarray]:
         """The outputs; `instead` has other arrays for some inputs, by name."""
         feeds = {v: self.values[v] for v in self.inputs if v} | dict(instead or {})
         feeds = {v: np.broadcast_to(np.float32(0), a.shape) if isinstance(a, torch.Tensor) else a
                  for v, a in feeds.items()}  # fmt: skip
-        types = [helper.make_tensor_value_info(v, _element_type(a), a.shape) for v, a in feeds.items()]
-        ends = [onnx.ValueInfoProto(name=v) for v in self.outputs]
-        graph = helper.make_graph([self.proto], "constant", types, ends)
         try:
-            model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", self.opset)])
-            return [np.asarray(a) for a in ReferenceEvaluator(model).run(None, feeds)]
+            return [np.asarray(a) for a in ReferenceEvaluator(self._alone(feeds)).run(None, feeds)]
         except Exception as error:
             raise self.refuse(f"its constant inputs cannot be evaluated ({first_line(error)})") from error
+
+    def _alone(self, values: Mapping[str, Any]) -> ModelProto:
+        """A model of this node, whose inputs have the types and shapes of `values`."""
+        inputs = {v: values[v] for v in self.inputs if v}
+        starts = [helper.make_tensor_value_info(v, _element_type(a), a.shape) for v, a in inputs.items()]
+        graph = helper.make_graph([self.proto], self.op, starts, [onnx.ValueInfoProto(name=v) for v in self.outputs])
+        return helper.make_model(graph, opset_imports=[helper.make_opsetid("", self.opset)])
+
+
+def _text(value: Any) -> Any:
+    return value.decode() if isinstance(value, bytes) else value
 
 
 def _element_type(value: np.ndarray | torch.Tensor) -> int:

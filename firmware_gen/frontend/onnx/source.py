@@ -6,13 +6,14 @@ from __future__ import annotations
 import functools
 import importlib.util
 import operator
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from onnx import ModelProto, helper
 from onnx.reference import ReferenceEvaluator
 from onnx.reference.op_run import OpRun
+from onnx.reference.ops.op_rnn import RNN_14
 from torch.export import ExportedProgram
 
 from firmware_gen import ir
@@ -33,6 +34,18 @@ class GlobalMaxPool(OpRun):
         return (x.max(axis=tuple(range(2, x.ndim)), keepdims=True),)
 
 
+class RNN(RNN_14):
+    """ONNX's evaluator has it without Relu."""
+
+    def choose_act(self, name: str, alpha: float, beta: float) -> Callable[[np.ndarray], np.ndarray]:
+        if name == "Relu":
+            return lambda x: np.maximum(x, 0)
+        return super().choose_act(name, alpha, beta)  # type: ignore[no-untyped-call,no-any-return]
+
+
+OWN_OPERATORS: list[type[OpRun]] = [GlobalMaxPool, RNN]
+
+
 @dataclass(frozen=True)
 class Source:
     """`model` as it is in the file, `prepared` as it was imported, and the value that each `layer` computes."""
@@ -49,10 +62,10 @@ class Source:
     def _reference_evaluator(self) -> ReferenceEvaluator:
         if opset_of(self.model) >= EVALUATED_RIGHT:
             try:
-                return ReferenceEvaluator(self.model, new_ops=[GlobalMaxPool])
+                return ReferenceEvaluator(self.model, new_ops=OWN_OPERATORS)
             except RuntimeError:  # an operator that the evaluator has for newer opsets only
                 pass
-        return ReferenceEvaluator(self.prepared, new_ops=[GlobalMaxPool])
+        return ReferenceEvaluator(self.prepared, new_ops=OWN_OPERATORS)
 
     def check(self, imported: ir.Graph, functional: ExportedProgram, sample: np.ndarray) -> Check:
         """Compare a graph that was imported from `functional` with the file, on `sample` (float32) and on a random

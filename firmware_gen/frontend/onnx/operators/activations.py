@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -25,10 +24,13 @@ def _leaky_relu(node: Node) -> Function:
 
 @handles("PRelu", 16, "xw")
 def _prelu(node: Node) -> Function:
-    shape, channels = node.constant(1).shape, node.shape()[1:2]
-    if math.prod(shape) != 1 and (*channels, *(1,) * (len(node.shape()) - 2)) != shape[-len(node.shape()) + 1 :]:
-        raise node.refuse(f"its slope has shape {shape}; one slope, or one per channel, is supported")
-    return lambda x, slope: F.prelu(x, slope.reshape(-1))
+    """PyTorch has one slope for every channel; those of another shape are multiplied by."""
+    slope, rank = node.constant(1), len(node.shape())
+    aligned = (1,) * (rank - slope.ndim) + slope.shape
+    channels = node.shape()[1] if rank > 1 else 1
+    if slope.size == 1 or aligned == (1, channels, *(1,) * (rank - 2)):
+        return lambda x, w: F.prelu(x, w.reshape(-1))
+    return lambda x, w: torch.clamp(x, min=0) + w * torch.clamp(x, max=0)
 
 
 @handles("Max", 13, "a*")

@@ -5,7 +5,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
+from onnx import TensorProto
 
 if TYPE_CHECKING:
     from firmware_gen.frontend.onnx.node import Node
@@ -31,9 +33,17 @@ def _dropout(node: Node) -> Function:
 
 @handles("Cast", 28, attributes="to saturate round_mode")
 def _cast(node: Node) -> Function:
-    if node.get("to") != 1:
-        raise node.refuse("the model computes in float32; casting to another type is not supported")
-    return torch.clone
+    if node.get("to") != TensorProto.FLOAT:
+        kind = TensorProto.DataType.Name(node.get("to")).lower()
+        raise node.refuse(f"to {kind}, but the device computes in float32; export the model in float32")
+    return lambda x: x.clone() if x.dtype == torch.float32 else x.to(torch.float32)
+
+
+@handles("CastLike", 28, "xa", "saturate round_mode")
+def _cast_like(node: Node) -> Function:
+    if node.values[node.inputs[1]].dtype not in (torch.float32, np.float32):
+        raise node.refuse("the device computes in float32; export the model in float32")
+    return lambda x, like: x.clone()
 
 
 @handles("Pow", 15, "xc")

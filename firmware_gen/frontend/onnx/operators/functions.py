@@ -55,3 +55,14 @@ def _celu(node: Node) -> Function:
 @handles("Selu", 22, attributes="alpha gamma")
 def _selu(node: Node) -> Function:
     return lambda x: torch.ops.aten.elu(x, node.get("alpha"), node.get("gamma"))
+
+
+@handles("Greater GreaterOrEqual Less LessOrEqual", 16, "aa")
+def _comparison(node: Node) -> Function:
+    """Of a computed tensor with a constant, which ONNX may write first."""
+    functions = {"Greater": (torch.gt, torch.lt), "GreaterOrEqual": (torch.ge, torch.le),
+                 "Less": (torch.lt, torch.gt), "LessOrEqual": (torch.le, torch.ge)}[node.op]  # fmt: skip
+    return functions[0] if node.is_computed(0) else lambda a, b: functions[1](b, a)
+
+
+plain("Where", torch.where, 16, "xaa")

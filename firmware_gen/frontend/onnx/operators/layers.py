@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 
@@ -45,36 +47,55 @@ def _conv_transpose(node: Node) -> Function:
     return lambda x, w, b=None: padded(convolve(x, w, b, stride, both, more, node.get("group"), dilation), rest, 0.0)
 
 
-@handles("Gemm", 13, "xww", "alpha beta transA transB")
+@handles("Gemm", 13, "aaa", "alpha beta transA transB")
 def _gemm(node: Node) -> Function:
-    outputs = node.constant(1).shape[0 if node.get("transB") else 1]
-    if node.get("transA") and min(node.shape()) > 1:
-        raise node.refuse("transA=1 moves data; 0 is supported")
-    if node.has(2) and node.constant(2).ndim == 2 and (node.constant(2) != node.constant(2)[:1]).any():
-        raise node.refuse(f"its C {node.constant(2).shape} differs from row to row; one row is supported")
+    """alpha * A @ B + beta * C, where a constant C that is the same for all rows is a bias."""
+    alpha, beta = node.get("alpha"), node.get("beta")
+    is_bias = node.has(2) and not any(map(node.is_computed, (1, 2))) and _has_equal_rows(node.constant(2))
 
-    def run(x: torch.Tensor, w: torch.Tensor, c: torch.Tensor | None = None) -> torch.Tensor:
-        w = (w if node.get("transB") else w.t()) * node.get("alpha")
-        c = None if c is None else ((c[0] if c.ndim == 2 else c) * node.get("beta")).expand(outputs)
-        return F.linear(x.t() if node.get("transA") else x, w, c)
+    def run(a: torch.Tensor, b: torch.Tensor, c: torch.Tensor | None = None) -> torch.Tensor:
+        a = a.t() if node.get("transA") else a
+        c = c if c is None or beta == 1 else c * beta
+        if is_bias:
+            w = b if node.get("transB") else b.t()
+            assert c is not None
+            return F.linear(a, w * alpha, (c[0] if c.ndim == 2 else c).expand(len(w)))
+        b = b.t() if node.get("transB") else b
+        if alpha != 1:
+            a, b = (a * alpha, b) if node.is_computed(1) else (a, b * alpha)
+        y = _product(node, a, b)
+        return y if c is None else y + c
 
     return run
 
 
-@handles("MatMul", 13, "xw")
+def _has_equal_rows(array: np.ndarray) -> bool:
+    return array.ndim < 2 or bool((array == array[:1]).all())
+
+
+@handles("MatMul", 13, "aa")
 def _matmul(node: Node) -> Function:
-    shape = node.constant(1).shape
-    if math.prod(shape[:-2]) != 1 or (len(shape) > 2 and len(node.shape()) < len(shape)):
-        raise node.refuse(f"its B has shape {shape}; one matrix, or a vector, is supported")
-
-    def run(x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
-        if w.ndim == 1:
-            return F.linear(x, w[None]).reshape(x.shape[:-1])
-        return F.linear(x, w.reshape(w.shape[-2:]).t())
-
-    return run
+    return lambda a, b: _product(node, a, b)
 
 
-@handles("BatchNormalization", 15, "xwwww", "epsilon momentum")
-def _batch_norm(node: Node) -> Function:
-    return lambda x, w, b, mean, var: F.batch_norm(x, mean, var, w, b, eps=node.get("epsilon"))
+def _product(node: Node, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    """A product with one constant matrix, or vector, is a layer."""
+    constant = next((i for i in (0, 1) if not node.is_computed(i)), None)
+    if constant is None or not _is_matrix(node.shape(constant), node.shape(1 - constant)):
+        return torch.matmul(a, b)
+    if constant == 1:
+        return _times(a, b)
+    if b.ndim == 1:
+        return _times(b, a.mT)
+    return _times(b.mT, a) if a.ndim == 1 else _times(b.mT, a.mT).mT
+
+
+def _is_matrix(shape: Sequence[int], other: Sequence[int]) -> bool:
+    return math.prod(shape[:-2]) == 1 and len(shape) <= max(2, len(other))
+
+
+def _times(x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
+    """x @ w, w being a constant."""
+    if w.ndim == 1:
+        return F.linear(x, w[None]).reshape(x.shape[:-1])
+    return F.linear(x, w.reshape(w.shape[-2:]).t())

@@ -20,14 +20,15 @@ from firmware_gen.frontend.onnx.operators.windows import padded, window, window_
 @handles("MaxPool AveragePool", 22, "x",
           "auto_pad ceil_mode count_include_pad dilations kernel_shape pads strides storage_order")  # fmt: skip
 def _pool(node: Node) -> Function:
-    """PyTorch pads both ends alike, by at most half a window: some windows more, and what is too much is cut off."""
+    """PyTorch pads both ends alike, by at most half a window: some windows more, and what is too much is cut off. Where
+    an average without the padding has more of it, it is one with it, times what makes up for that."""
     kernel, stride, dilation = window(node, node.get("kernel_shape"))
     rank, average = len(kernel), node.op == "AveragePool"
     pads, counted = window_pads(node, kernel, stride, dilation), average and bool(node.get("count_include_pad"))
     spans = [(k - 1) * d + 1 for k, d in zip(kernel, dilation, strict=True)]
     if average and any(d != 1 for d in dilation):
         raise node.refuse(f"dilations={dilation}; 1 is supported")
-    wanted = _pooled_size(node, pads, spans, stride)
+    wanted, share = _pooled_size(node, pads, spans, stride), None
     inner = None if counted else pads[:rank]
     if not all(_inside(*axis) for axis in zip(node.shape()[2:], pads, kernel, dilation, stride, wanted, strict=False)):
         raise node.refuse(f"pads={pads} of windows {spans}: some windows lie in the padding, which is not supported")
@@ -37,7 +38,8 @@ def _pool(node: Node) -> Function:
         inner = [q for q in moved if q is not None]
     if not inner or len(inner) < rank:
         if average and not counted and any(pads):
-            raise node.refuse(f"pads={pads} of a kernel {kernel} with strides={stride}, not counted; less is supported")
+            pads, counted = _reaching(node.shape()[2:], pads, kernel, stride, wanted), True
+            share = _whole_share(node.shape()[2:], pads, kernel, stride, wanted)
         inner, outer = [0] * rank, pads
     else:
         outer = [0] * 2 * rank
@@ -54,9 +56,28 @@ def _pool(node: Node) -> Function:
         )
         for axis, (low, out) in enumerate(zip(first, wanted, strict=True), 2):
             y = y if y.shape[axis] == out else torch.ops.aten.slice(y, axis, low, low + out)
-        return y
+        return y if share is None else y * torch.from_numpy(share)
 
     return run
+
+
+def _reaching(size: Sequence[int], pads: list[int], kernel: list[int], step: list[int], wanted: list[int]) -> list[int]:
+    """Padding to the end of the last window."""
+    begins, ends = pads[: len(size)], pads[len(size) :]
+    axes = zip(size, begins, ends, kernel, step, wanted, strict=True)
+    return begins + [max(end, (out - 1) * s + k - n - begin) for n, begin, end, k, s, out in axes]
+
+
+def _whole_share(
+    size: Sequence[int], pads: list[int], kernel: list[int], step: list[int], wanted: list[int]
+) -> np.ndarray:
+    """By how much larger a window is than its part inside the input, float32 (1, 1, ...)."""
+    share = np.ones((1, 1, *wanted))
+    for axis, (n, p, k, s, out) in enumerate(zip(size, pads, kernel, step, wanted, strict=False), 2):
+        first = np.arange(out) * s - p
+        inside = np.minimum(first + k, n) - np.maximum(first, 0)
+        share = share * (k / inside).reshape(-1, *[1] * (share.ndim - axis - 1))
+    return share.astype(np.float32)
 
 
 def _inside(size: int, pad: int, kernel: int, dilation: int, step: int, wanted: int) -> bool:

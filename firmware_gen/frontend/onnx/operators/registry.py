@@ -16,11 +16,14 @@ Function = Callable[..., torch.Tensor | tuple[torch.Tensor, ...]]
 Build = Callable[["Node"], Function]
 
 FOLDABLE = frozenset(
-    ("Constant", "ConstantOfShape", "Gather", "Concat", "Unsqueeze", "Squeeze", "Slice", "Split", "Cast", "CastLike",
-     "Add", "Sub", "Mul", "Div", "Neg", "Abs", "Sqrt", "Reciprocal", "Exp", "Log", "Pow", "Mod", "Floor", "Ceil",
-     "Round", "Max", "Min", "Sum", "Equal", "Greater", "Less", "Not", "And", "Or", "Where", "Reshape", "Transpose",
-     "Flatten", "Expand", "Tile", "Range", "ReduceSum", "ReduceProd", "ReduceMax", "ReduceMin", "Identity", "MatMul",
-     "QuantizeLinear", "DequantizeLinear")
+    ("Abs", "Add", "And", "Cast", "CastLike", "Ceil", "Clip", "Concat", "Constant", "ConstantOfShape", "Cos", "CumSum",
+     "DequantizeLinear", "Div", "Einsum", "Equal", "Erf", "Exp", "Expand", "EyeLike", "Flatten", "Floor", "Gather",
+     "GatherElements", "GatherND", "Gemm", "Greater", "GreaterOrEqual", "Identity", "IsInf", "IsNaN", "Less",
+     "LessOrEqual", "Log", "MatMul", "Max", "Min", "Mod", "Mul", "Neg", "Not", "OneHot", "Or", "Pad", "Pow",
+     "QuantizeLinear", "Range", "Reciprocal", "ReduceL2", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd",
+     "ReduceSum", "ReduceSumSquare", "Relu", "Reshape", "Round", "ScatterElements", "ScatterND", "Sigmoid", "Sign",
+     "Sin", "Slice", "Softmax", "Split", "Sqrt", "Squeeze", "Sub", "Sum", "Tanh", "Tile", "Transpose", "Trilu",
+     "Unsqueeze", "Where", "Xor")
 )  # fmt: skip
 """Operators that are evaluated when they depend on constants only."""
 OF_SHAPE = frozenset(("Shape", "Size"))

@@ -6,6 +6,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 
@@ -60,6 +61,32 @@ def _expand(node: Node) -> Function:
     return lambda x: x.expand(shape)
 
 
+@handles("Tile", 13, "xc")
+def _tile(node: Node) -> Function:
+    return lambda x: x.repeat(node.numbers(1))
+
+
+@handles("Gather", 13, "xc", "axis")
+def _gather(node: Node) -> Function:
+    """A single position has no dimension."""
+    axis = node.get("axis") % len(node.shape())
+    size, indices = node.shape()[axis], node.constant(1)
+    indices = np.where(indices < 0, indices + size, indices)
+    if not indices.ndim:
+        return lambda x: x.select(axis, int(indices))
+    shape = (*node.shape()[:axis], *indices.shape, *node.shape()[axis + 1 :])
+    return lambda x: _taken(x, axis, indices.reshape(-1)).reshape(shape)
+
+
+def _taken(x: torch.Tensor, axis: int, places: np.ndarray) -> torch.Tensor:
+    """Positions of a dimension, which are a slice where they lie at equal distances."""
+    steps = set(np.diff(places).tolist()) or {1}
+    if len(steps) == 1 and min(steps) > 0:
+        part: torch.Tensor = torch.ops.aten.slice(x, axis, int(places[0]), int(places[-1]) + 1, min(steps))
+        return part
+    return x.index_select(axis, torch.from_numpy(places))
+
+
 @handles("Split", 18, "xc", "axis num_outputs")
 def _split(node: Node) -> Function:
     axis, sizes = node.get("axis"), node.numbers(1)
@@ -86,15 +113,29 @@ def _slice(node: Node) -> Function:
     return run
 
 
-@handles("Pad", 25, "xccc", "mode", mode=("constant",))
+@handles("Pad", 25, "xccc", "mode", mode=("constant", "edge", "reflect", "wrap"))
 def _pad(node: Node) -> Function:
-    rank, given = len(node.shape()), node.numbers(1)
+    rank, given, mode = len(node.shape()), node.numbers(1), node.get("mode")
     axes = node.axes(3)
     axes = list(range(rank)) if axes is None else axes
     pads, value = [0] * 2 * rank, float(node.constant(2)) if node.has(2) else 0.0
     for place, axis in enumerate(axes):
         pads[axis], pads[rank + axis] = given[place], given[len(axes) + place]
-    return lambda x: padded(x, pads, value) if any(pads) else x.clone()
+    if not any(pads):
+        return torch.clone
+    if mode == "constant":
+        return lambda x: padded(x, pads, value)
+    if min(pads) < 0:
+        raise node.refuse(f"pads={pads} with mode={mode!r}; none below 0 are supported")
+    around = [(pads[axis], pads[rank + axis]) for axis in range(rank)]
+    places = {a: np.pad(np.arange(node.shape()[a]), p, mode) for a, p in enumerate(around) if any(p)}
+
+    def run(x: torch.Tensor) -> torch.Tensor:
+        for axis, taken in places.items():
+            x = _taken(x, axis, taken)
+        return x
+
+    return run
 
 
 @handles("DepthToSpace", 28, "x", "blocksize", mode=("DCR", "CRD"))
@@ -105,7 +146,9 @@ def _depth_to_space(node: Node) -> Function:
     return lambda x: F.pixel_shuffle(F.channel_shuffle(x, block * block), block)
 
 
-@handles("SpaceToDepth", 28, "x", "blocksize", mode=("DCR",))
+@handles("SpaceToDepth", 28, "x", "blocksize", mode=("DCR", "CRD"))
 def _space_to_depth(node: Node) -> Function:
-    block = node.get("blocksize")
-    return lambda x: torch.cat([x[:, :, i::block, j::block] for i in range(block) for j in range(block)], 1)
+    block, channels = node.get("blocksize"), node.shape()[1]
+    if node.get("mode") == "CRD":
+        return lambda x: F.pixel_unshuffle(x, block)
+    return lambda x: F.channel_shuffle(F.pixel_unshuffle(x, block), channels)
