@@ -504,7 +504,6 @@ REFUSED = {
     ),
     "projected": (Call(lambda x: x[0], nn.LSTM(2, 3, proj_size=2)), (1, 4, 2), ["lstm", "proj_size", "use a Linear"]),
     "threshold": (nn.Threshold(0.1, 20), (1, 4), ["threshold=0.1", "value=20"]),
-    "glu": (nn.Sequential(OrderedDict(gate=nn.GLU())), (1, 2), ["layer gate: glu", "use SiLU", "docs/operators.md"]),
     "parts alone": (Call(lambda x: x.exp() + 1, nn.Linear(4, 4)), (1, 4), ["exp_0", "a part of SiLU"]),
     "comparison alone": (Call(lambda x: torch.where(x > 0.5, x, -x)), (1, 4), ["gt", "run_decompositions"]),
     "power": (Call(lambda x: x**1.5), (1, 4), ["pow", "squares and cubes"]),
