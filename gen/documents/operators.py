@@ -36,7 +36,12 @@ ROWS = (
     ),
     ("softmax log_softmax", "Softmax LogSoftmax", CPU),
     ("add div neg", "Add Sub Sum Mean Div Neg", "in the layer before it, else array"),
-    ("mul square pow", "Mul Pow", "by constants as the row above; of two computed tensors on the CPU"),
+    (
+        "mul square pow",
+        "Mul Pow",
+        "by constants as the row above; of two tensors in the layer before them, else array; on the CPU where "
+        "`multiply` is off",
+    ),
     ("scaled_dot_product_attention", "Attention", "CPU, and its softmax"),
     (
         "layer_norm rms_norm group_norm instance_norm _native_batch_norm_legit",
