@@ -14,6 +14,7 @@ from torch import nn
 
 from firmware_gen import ir
 from firmware_gen.frontend.exported.importer import import_model
+from firmware_gen.models.image import write
 from firmware_gen.passes import run_passes
 from firmware_gen.passes.quantise import quantise
 from firmware_gen.targets.descriptor import reference
@@ -58,12 +59,10 @@ def elements(program, span, address, relative):
     """Flat indices of the span's value at these words; None in a ring, where several rows have one place."""
     if span.ring:
         return None
-    image = reference.memory_image(program, np.zeros(program.input.shape, np.float32))
+    image = reference.memory_image(program, np.zeros(program.inputs[0].shape, np.float32))
     image[:] = 0xFF
     shape = program.graph.shape(span.value)
-    reference.write(
-        program, image, span.value, np.arange(np.prod(shape), dtype=np.uint32).view(np.float32).reshape(shape)
-    )
+    write(program, image, span.value, np.arange(np.prod(shape), dtype=np.uint32).view(np.float32).reshape(shape))
     bases = [*program.bases[:3], len(image) - 4 * program.config.scratchpad_words]
     first = (bases[address >> 30] + (address & (1 << 30) - 1)) // 4
     return {int(image.view(np.uint32)[first + offset]) for offset in relative}
@@ -173,7 +172,7 @@ def test_words_of_no_tensor_are_refused():
 
 
 def test_command(tmp_path):
-    torch.save(nn.Sequential(nn.Linear(4, 3), nn.Tanh()), tmp_path / "net.pt")
+    torch.save(nn.Sequential(nn.Linear(4, 3), nn.Softmax(-1)), tmp_path / "net.pt")
     arguments = ["sw", str(tmp_path / "net.pt"), "--input-shape", "4", "-o", str(tmp_path / "app"), "--json", "-"]
     plain = CliRunner().invoke(main, arguments)
     assert plain.exit_code == 0 and "listing" not in json.loads(plain.stdout)
