@@ -38,8 +38,7 @@ struct Steps {
 };
 
 /** out = a * b, element by element. */
-void multiply(const float* a, Steps a_steps, const float* b, Steps b_steps, float* out, Steps out_steps,
-              Extent extent);
+void multiply(const float* a, Steps a_steps, const float* b, Steps b_steps, float* out, Steps out_steps, Extent extent);
 
 /** out = a * b where the sign of a is set, else a. */
 void multiply_negative(const float* a, Steps a_steps, const float* b, Steps b_steps, float* out, Steps out_steps,
@@ -68,8 +67,8 @@ struct MatrixCounts {
 };
 
 /** out = scale * a @ b: every sum is a chain of fused multiply-adds from +0. `out` is none of the operands. */
-void matmul(const float* a, MatrixSteps a_steps, const float* b, MatrixSteps b_steps, float* out,
-            MatrixSteps out_steps, MatrixCounts counts, float scale);
+void matmul(const float* a, MatrixSteps a_steps, const float* b, MatrixSteps b_steps, float* out, MatrixSteps out_steps,
+            MatrixCounts counts, float scale);
 
 /** Index of the largest of `count` values, the first one when several are; NaN is never larger. */
 uint32_t argmax(const float* values, uint32_t count);
