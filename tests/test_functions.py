@@ -110,6 +110,12 @@ def test_what_only_looks_alike_is_left():
     assert all(isinstance(graph.producer(value), ir.Mul | ir.Scale) for value in graph.outputs)
 
 
+def test_a_clamp_far_away_stays():
+    graph = lowered([lambda x: F.silu(x).clamp(max=100), lambda x: F.gelu(x.clamp(-300, 300))])
+    bounds = [(n.act.low, n.act.high) for n in graph.nodes if n.act.high < np.inf]
+    assert bounds == [(-np.inf, 100), (-300, 300)]
+
+
 def test_values_that_are_read_elsewhere_stay():
     graph = lowered([lambda x: torch.sigmoid(x) + x * torch.sigmoid(x) + x])
     assert sorted(str(n.act) for n in graph.nodes if n.act.function) == ["SiLU", "Sigmoid"]

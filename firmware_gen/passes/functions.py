@@ -148,7 +148,10 @@ def _grid() -> Tensor:
     """Where functions are compared: first -FAR, 0 and FAR, then many numbers between."""
     import torch
 
-    return torch.from_numpy(np.concatenate([[-FAR, 0, FAR], np.linspace(-10, 10, 1999), np.linspace(-25, 25, 26)]))
+    beyond = np.geomspace(60, 1e9, 24)  # a clamp may be far away
+    return torch.from_numpy(
+        np.concatenate([[-FAR, 0, FAR], np.linspace(-10, 10, 1999), np.linspace(-25, 25, 26), -beyond, beyond])
+    )
 
 
 def _computed(node: Node, inputs: list[Tensor]) -> Tensor:
