@@ -120,6 +120,33 @@ def test_what_is_joined_over_height_is_stored_there():
     assert join.axis == 2 and {lie[v].storage for v in join.inputs} == {lie[join.output].storage}
 
 
+@pytest.mark.parametrize("batch", [1, 2])
+@pytest.mark.parametrize("between", [nn.Identity(), nn.ReLU()])
+def test_a_map_may_be_read_in_two_orders(batch, between):
+    """As tokens mixed along both dimensions: what needs the order of PyTorch's map fixes it for all that lie so."""
+
+    class Mixer(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.embed, self.along, self.across = nn.Conv2d(3, 6, 2, 2), nn.Linear(9, 9), nn.Linear(6, 4)
+            self.flat = nn.Linear(54, 3)
+
+        def forward(self, x):
+            x = self.embed(x)
+            y = between(x)
+            tokens = y.flatten(2).transpose(1, 2)
+            mixed = tokens + self.along(x.flatten(2)).transpose(1, 2)
+            return self.across(mixed), self.flat(y.flatten(1))
+
+    torch.manual_seed(6)
+    x = torch.randn(batch, 3, 6, 6)
+    generator = CodeGenerator(Mixer().eval(), x, config=Config())
+    with torch.no_grad():
+        expected = generator.quantized_model().double()(x.double())
+    for got, right in zip(generator.reference().outputs, expected, strict=True):
+        np.testing.assert_allclose(got, right.numpy(), rtol=0, atol=1e-5)
+
+
 @pytest.mark.parametrize("seed", range(6))
 def test_any_permutation_of_any_shape(seed):
     """Of a map that lies channels last, and of one that does not; between networks' layers and at the ends."""

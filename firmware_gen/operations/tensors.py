@@ -347,8 +347,14 @@ def _is_input(graph: ir.Graph, node: ir.Node) -> bool:
 
 
 def kept_in_order(graph: ir.Graph) -> set[str]:
-    """Values that must lie in PyTorch's order: the outputs, and what is read in that order."""
-    return {*graph.outputs, *read_in_order(graph)}
+    """Values that must lie in PyTorch's order, and those that lie as they do: the outputs, and what is read in that
+    order."""
+    kept = {*graph.outputs, *read_in_order(graph)}
+    for node in graph.nodes:
+        layout = ir.Layout.INPUT if isinstance(node, ir.Reshape) else node.layout(graph.out_shape(node))
+        if layout in (ir.Layout.INPUT, ir.Layout.ANY) and node.inputs[0] in kept:
+            kept.add(node.output)
+    return kept
 
 
 def read_in_order(graph: ir.Graph) -> set[str]:
