@@ -104,6 +104,27 @@ def test_random_streams_are_pytorch_on_every_window(seed):
         assert model.ends != "last" or model.window < 24
 
 
+def test_constants_beside_frames():
+    """Slopes and gains per channel, which are the same in every frame, and what PyTorch makes of gates."""
+
+    class Gated(nn.Module):
+        window = 24
+        shape, kinds = (1, 4, window), ("gated",)
+
+        def __init__(self):
+            super().__init__()
+            self.filter, self.gate, self.slopes = nn.Conv1d(4, 5, 3), nn.Conv1d(4, 5, 3), nn.PReLU(5)
+            self.gain, self.out = nn.Parameter(torch.rand(1, 5, 1)), nn.Conv1d(5, 2, 2)
+
+        def forward(self, x):
+            x = self.slopes(self.filter(x)) * self.gain * torch.sigmoid(self.gate(x))
+            return self.out(x)[:, :, -2:]
+
+    torch.manual_seed(1)
+    model = integer_weights(Gated())
+    assert compared(model, SMALL, torch.randn(30, 1, 4, 1), 1)
+
+
 def test_states_on_chip_begin_anew(tmp_path):
     """The accelerator alone can write them: the first inference after model_reset takes what they are at first."""
     torch.manual_seed(1)

@@ -68,7 +68,7 @@ class _Stream:
     def __init__(self, graph: Graph, time: int, frames: int, evaluate: Taps):
         self.graph, self.time, self.frames = graph, time, frames
         self.nodes: list[Node] = []
-        self.values: dict[str, Value] = {}
+        self.values = {name: graph.values[name] for name in graph.constants}
         self.names: dict[str, str] = {}  # of values that are another one now
         self.known: dict[str, _Frames | None] = {}
         self.states: list[State] = []
