@@ -226,13 +226,14 @@ class CodeGenerator:
         stepper = Stepper(self.checked.program, self.checked.interface, initial)
         window = None if self._stream is None else np.zeros(self.imported.shape(self.imported.inputs[0]), np.float32)
         shapes = [self.lowered.shape(value) for value in self.lowered.results]
+        appended = append_final_softmax and append_softmax(self.lowered) is not self.lowered
         for sample in samples:
             inputs = inputs_of(sample)
             if window is not None:
                 window = np.concatenate([window, inputs[0]], self._time)[_last(self._time, window.shape[self._time])]
                 inputs = (window,)
             outputs = stepper.step([torch.from_numpy(np.ascontiguousarray(x)) for x in inputs])
-            outputs = [torch.softmax(output, -1) for output in outputs] if append_final_softmax else outputs
+            outputs = [torch.softmax(output, -1) for output in outputs] if appended else outputs
             yield tuple(_newest(output.numpy(), shape) for output, shape in zip(outputs, shapes, strict=True))
 
     @property

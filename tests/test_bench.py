@@ -127,7 +127,10 @@ def test_the_roofline_in_the_documents_is_of_the_measurements_there(tmp_path):
     text = (tmp_path / "roofline.svg").read_text()
     assert text == (ROOT / "docs" / "roofline.svg").read_text(), "draw it again: make docs"
     for m in results:
-        slowest = max(roofline.points(m), key=lambda point: point.share)
+        points = roofline.points(m)
+        if not points:  # of a stream only the whole call is measured
+            continue
+        slowest = max(points, key=lambda point: point.share)
         assert text.count(f"<!-- {m.network}: {slowest.name}, {100 * slowest.share:.0f} % of {m.cycles:,} -->") == 1
 
 

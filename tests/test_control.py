@@ -902,7 +902,7 @@ def test_the_others_are_one_layer_ahead_of_a_held_stage(held):
         yield from set_up()
         layers = [legal_descriptor(bench.rng, config) for _ in range(4)]
         if initialised is not None:
-            layers[initialised] = replace(layers[initialised], residual=0, acc_init=1)
+            layers[initialised] = replace(layers[initialised], residual=0, acc_init=1, multiply=0, negative=0)
         yield write("DOORBELL", bench.put_list(layers))
         yield from run_until(bench, lambda: bench.jobs["load"])
         stage = "drain" if held == "stores" else held

@@ -51,7 +51,7 @@ def test_open_sizes_are_filled_in(dims, shape, batch, expected, trust, tmp_path,
     model = Sizes().eval()
     x = torch.randn(1 if 0 not in dims else 4, 2, 4, 5)
     path = saved(tmp_path / "m.pt2", model, x, dims)
-    program, sample = load_program(path, input_shape=shape, batch=batch, trust_pickle=trust)
+    program, (sample,) = load_program(path, input_shape=shape, batch=batch, trust_pickle=trust)
     assert sample.shape == expected
     results = CodeGenerator(program, sample).reference().outputs
     for own, other in zip(results, model(torch.from_numpy(sample)), strict=True):

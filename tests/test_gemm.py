@@ -151,7 +151,10 @@ def calls(request, tmp_path_factory):
     flags = ["-std=c++17", "-O1", "-ffp-contract=off", "-Wall", "-Wextra", "-Werror", "-fsanitize=undefined"]
     flags += ["-fno-sanitize-recover=all", *(f"-D{name}={value}" for name, value in defines.items())]
     includes = [f"-I{RUNTIME}", f"-I{RUNTIME / 'gemm'}"]
-    run_tool([*host_compiler(), *flags, *includes, folder / "main.cpp", "-o", folder / "main"], "compiling")
+    run_tool(
+        [*host_compiler(), *flags, *includes, folder / "main.cpp", RUNTIME / "math.cpp", "-o", folder / "main"],
+        "compiling",
+    )
 
     def run(cases, counts):
         (folder / "in").write_bytes(b"".join(cases))

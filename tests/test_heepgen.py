@@ -156,7 +156,7 @@ def test_wrong_options_of_an_evaluation_are_one_sentence(net, options, message):
     "arguments, message",
     [
         ({"x": np.zeros((2, 2, 5, 5))}, r"x: has shape \[2, 2, 5, 5\], the model takes \[1, 2, 5, 5\]"),
-        ({"x": "x"}, "not one array of real numbers"),
+        ({"x": "x"}, "x: cannot be read"),
         ({"taps": "nope"}, "nope: no such layer"),
         ({"toolchain": "clang"}, "must be one of zig, gcc"),
         ({"software": True, "vcd": "run.vcd"}, "--vcd"),

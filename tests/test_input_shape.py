@@ -83,9 +83,9 @@ def test_a_pt_runs_as_typed(tmp_path, monkeypatch, caplog):
     assert done.exit_code == 0, done.stderr
     assert all(word in caplog.text for word in ("model.pt: ", "1,6,6", "no other square", "--input-shape"))
     assert (tmp_path / "build" / "model-app").is_dir()
-    program, sample = load_program("model.pt", batch=2)
+    program, (sample,) = load_program("model.pt", batch=2)
     assert sample.shape == (2, 1, 6, 6)
-    program, sample = load_program("model.pt", input_shape=(1, 6, 6))
+    program, (sample,) = load_program("model.pt", input_shape=(1, 6, 6))
     assert sample.shape == (1, 1, 6, 6)
 
 
@@ -113,14 +113,14 @@ def test_a_pt_that_leaves_it_open(model, words, tmp_path):
 def test_the_same_module_twice_is_one(tmp_path):
     model = nn.Linear(4, 3)
     torch.save({"net": model, "best": {"net": model}}, tmp_path / "net.pt")
-    assert load_program(tmp_path / "net.pt")[1].shape == (1, 4)
+    assert load_program(tmp_path / "net.pt")[1][0].shape == (1, 4)
 
 
 def test_options_that_contradict_a_sample(tmp_path):
     torch.save(sides(6), tmp_path / "net.pt")
     np.save(tmp_path / "x.npy", np.zeros((2, 1, 6, 6), np.float32))
     arguments = (tmp_path / "net.pt", tmp_path / "x.npy")
-    assert load_program(*arguments, input_shape=(1, 6, 6), batch=2)[1].shape == (2, 1, 6, 6)
+    assert load_program(*arguments, input_shape=(1, 6, 6), batch=2)[1][0].shape == (2, 1, 6, 6)
     for option, words in (({"batch": 3}, "--batch 3"), ({"input_shape": (1, 7, 7)}, r"--input-shape \[1, 7, 7\]")):
         with pytest.raises(HeepgenError, match=words):
             load_program(*arguments, **option)

@@ -26,7 +26,7 @@ from tests.applications import everything, generated
 from tests.random_networks import outputs
 
 CONFIG = Config(4, 4, ports=2)
-BOUND = 2.0**-18
+BOUND, TABLE = 2.0**-18, 2.0**-14
 """Largest error in units of the largest output: roundings of at most three layers, a few units of 2^-24 each."""
 
 
@@ -101,11 +101,12 @@ def test_every_model_gives_every_output(name):
         exact = [out.numpy() for out in outputs(generator.quantized_model().double()(x.double()))]
         floating = [out.numpy() for out in outputs(NETWORKS[name](x))]
     got = generator.reference().outputs
+    functions = sum(bool(getattr(getattr(n, "act", None), "function", None)) for n in generator.graph.nodes)
     on_cpu = model.run(software_calls(in_memory(generator.program())), x.numpy()).outputs
     for device, cpu, want, real in zip(got, on_cpu, exact, floating, strict=True):
         assert device.shape == cpu.shape == want.shape == real.shape
         for values in (device, cpu):
-            assert np.abs(values - want).max() < BOUND * max(1, np.abs(want).max())
+            assert np.abs(values - want).max() < (BOUND + functions * TABLE) * max(1, np.abs(want).max())
         assert np.abs(want - real).max() < 0.05 * max(1, np.abs(real).max())
     assert bits(compiled(name, keep_activations=True)[0].reference().outputs) == bits(got)
 
@@ -203,7 +204,7 @@ def test_run_notices_a_wrong_bit_of_any_output(saved, tmp_path):
         ("softmax_0", [2, 7]),
         ("layers.0", [2, 4, 4, 5]),
         ("mean_0", [2, 4]),
-        ("sigmoid_0", [2, 4, 4, 5]),
+        ("layers.0_1", [2, 4, 4, 5]),
     ]
     manifest = json.loads((app / "gen" / "manifest.json").read_text())
     sizes = [int(np.prod(output["shape"])) for output in manifest["outputs"]]

@@ -161,6 +161,7 @@ def _keeps_rows(graph: ir.Graph) -> bool:
             return False
         if len(shape) == 1:  # one number for every row, or features
             one_each = isinstance(node, ir.Reshape | ir.Combined | ir.Product | ir.Slopes) or node.is_uniform
+            one_each |= batch == 1 and isinstance(node, ir.AsStrided)
             if shape[0] != batch or not one_each:
                 return False
         elif shape[0] % batch or (isinstance(node, ir.Permute) and node.dims[0] != 0):

@@ -98,13 +98,17 @@ def _attention(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
 
 def _mask(imp: Importer, node: fx.Node, a: dict[str, Any], queries: int, keys: int) -> np.ndarray | None:
     """What is added to the scores, None for nothing."""
-    if a["is_causal"]:
-        return np.where(np.tri(queries, keys), 0, HIDDEN)
+    causal = np.where(np.tri(queries, keys), 0, HIDDEN) if a["is_causal"] else None
     mask = a["attn_mask"]
     if mask is None:
-        return None
+        return causal
     if isinstance(mask, str):
         raise imp.refuse(node, "its attn_mask is computed; constants are supported")
     if mask.dtype == torch.bool:
-        return np.where(mask.numpy(), 0, HIDDEN)
-    return imp.weight(node, mask.clamp(min=HIDDEN), "attn_mask")
+        added = np.where(mask.numpy(), 0, HIDDEN)
+    else:
+        added = imp.weight(node, mask.clamp(min=HIDDEN), "attn_mask")
+    added = added if causal is None else np.maximum(added + causal, HIDDEN)
+    if (added <= HIDDEN).all(-1).any():
+        raise imp.refuse(node, "its attn_mask hides every key from a query; let it see one")
+    return np.asarray(added)

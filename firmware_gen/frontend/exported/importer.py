@@ -81,6 +81,8 @@ def import_program(
     if shapes is not None:
         _check_input_shapes(program, shapes)
     functional = _functionalise(program)
+    if len(functional.graph_signature.input_specs) != len(program.graph_signature.input_specs):
+        program = functional  # a weight of torchao is several tensors there
     interface = interface_of(functional, program, state)
     return Import(Importer(functional, safe_name(name), interface).run(), program, functional, interface)
 
