@@ -97,7 +97,7 @@ def simulate(config, program, seed, stall, limit=20000, vcd=None):
     return memory.words, outcome["status"], outcome["cycles"]
 
 
-@settings(max_examples=6)
+@settings(max_examples=4)
 @given(config=configs, stall=stalls, seed=st.integers(0, 2**32 - 1))
 def test_any_geometry_layer_and_stall(with_waves, config, stall, seed):
     program = random_program(np.random.default_rng(seed), config, layers=1)

@@ -70,6 +70,7 @@ def test_nothing_is_read_before_it_is_stored(name, rows, cols, ports):
     assert follow(program)[0], "no layer of this network follows the one before word by word"
 
 
+@pytest.mark.slow
 def test_nothing_is_read_before_it_is_stored_in_turns(monkeypatch):
     """Random groups on random networks: rings that wrap, and rows that were there before."""
     late = 0
