@@ -20,9 +20,10 @@ from firmware_gen import CodeGenerator, ir
 from firmware_gen.models.fake_quant import GraphModule
 from hls.config import Config
 from hls.errors import HeepgenError
+from tests import bounds
 from tests.random_torch import Case, draw_case
 
-TOLERANCE, TABLE = 1e-5, 2.0**-14
+TOLERANCE = 1e-5
 LONGEST = 400
 NOT_REFUSALS = (
     "computes something else",
@@ -52,8 +53,7 @@ def outcome(case: Case) -> str:
         expected = model(case.x.double().clone()).numpy()
     assert output.shape == expected.shape, (output.shape, expected.shape)
     error = np.abs(output - expected).max() / max(float(np.abs(expected).max()), 1e-30)
-    functions = sum(bool(getattr(getattr(n, "act", None), "function", None)) for n in generator.graph.nodes)
-    assert error <= TOLERANCE + functions * TABLE, f"differs by {error:.3g} of the largest output"
+    assert error <= TOLERANCE + bounds.of_tables(generator.graph), f"differs by {error:.3g} of the largest output"
     return "agrees, folded" if folded else "agrees"
 
 

@@ -17,8 +17,9 @@ from firmware_gen.ir.functions import DEFAULTS, LABELS
 from firmware_gen.models.cpu_model import apply_model
 from firmware_gen.models.fake_quant import GraphModule
 from firmware_gen.passes import run_passes, split_functions
-from firmware_gen.targets.descriptor.link import SLOTS, with_slots
+from firmware_gen.targets.descriptor.link import with_slots
 from gen.flows.run import run
+from hls.arithmetic.function import TABLE_SLOTS
 from hls.arithmetic.function_tables import ERROR, SMALL
 from hls.config import Config
 from hls.descriptor.interface.table import Descriptor
@@ -185,11 +186,11 @@ def test_functions_apart_are_the_same_network(act):
 
 def loads(tables):
     """The least number of loads for these tables in turn, by trying all choices."""
-    states = {(None,) * SLOTS: 0}
+    states = {(None,) * TABLE_SLOTS: 0}
     for table in tables:
         new = {}
         for slots, count in states.items():
-            choices = [slots] if table in slots else [(*slots[:i], table, *slots[i + 1 :]) for i in range(SLOTS)]
+            choices = [slots] if table in slots else [(*slots[:i], table, *slots[i + 1 :]) for i in range(TABLE_SLOTS)]
             for choice in choices:
                 cost = count + (table not in slots)
                 new[choice] = min(cost, new.get(choice, cost))

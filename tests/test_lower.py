@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from firmware_gen import CodeGenerator, ir
+from firmware_gen import CodeGenerator
 from firmware_gen.models.fake_quant import GraphModule
 from firmware_gen.targets.descriptor import strips
 from firmware_gen.targets.descriptor.lowering import layout
@@ -17,7 +17,7 @@ from firmware_gen.targets.descriptor.timing.timeline import Work
 from hls.config import Config
 from hls.descriptor.interface.table import unpack
 from hls.errors import HeepgenError
-from tests import networks
+from tests import bounds, networks
 
 SETTINGS = settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
 
@@ -83,8 +83,7 @@ def assert_close(model, shape, config, seed=0):
     taps = {}
     with torch.no_grad():
         GraphModule(generator.graph).double()(sample.double(), taps)
-    functions = any(getattr(node, "act", ir.IDENTITY).function for node in generator.graph.nodes)
-    bound = 2.0**-13 if functions else 1e-5  # a little beside the border of two segments is up to 2**-14 off
+    bound = 1e-5 + bounds.of_tables(generator.graph)
     for name, tap in result.taps.items():
         if name in taps:
             want = taps[name].numpy()

@@ -22,11 +22,12 @@ from gen.results.result import to_json
 from hls.config import Config
 from hls.errors import HeepgenError
 from sim.toolchain import host_compiler, run_tool
+from tests import bounds
 from tests.applications import everything, generated
 from tests.random_networks import outputs
 
 CONFIG = Config(4, 4, ports=2)
-BOUND, TABLE = 2.0**-18, 2.0**-14
+BOUND = 2.0**-18
 """Largest error in units of the largest output: roundings of at most three layers, a few units of 2^-24 each."""
 
 
@@ -101,12 +102,12 @@ def test_every_model_gives_every_output(name):
         exact = [out.numpy() for out in outputs(generator.quantized_model().double()(x.double()))]
         floating = [out.numpy() for out in outputs(NETWORKS[name](x))]
     got = generator.reference().outputs
-    functions = sum(bool(getattr(getattr(n, "act", None), "function", None)) for n in generator.graph.nodes)
+    bound = BOUND + bounds.of_tables(generator.graph)
     on_cpu = model.run(software_calls(in_memory(generator.program())), x.numpy()).outputs
     for device, cpu, want, real in zip(got, on_cpu, exact, floating, strict=True):
         assert device.shape == cpu.shape == want.shape == real.shape
         for values in (device, cpu):
-            assert np.abs(values - want).max() < (BOUND + functions * TABLE) * max(1, np.abs(want).max())
+            assert np.abs(values - want).max() < bound * max(1, np.abs(want).max())
         assert np.abs(want - real).max() < 0.05 * max(1, np.abs(real).max())
     assert bits(compiled(name, keep_activations=True)[0].reference().outputs) == bits(got)
 

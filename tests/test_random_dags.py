@@ -14,17 +14,17 @@ from firmware_gen.targets.calls.calls import software_calls
 from firmware_gen.targets.descriptor.compiler import in_memory
 from gen.flows.run import run
 from hls.config import Config
+from tests import bounds
 from tests.random_networks import outputs, random_network
 
 # Largest error of an output, in units of the largest output (at least 1). INT8 weights are exact on both sides, so only
 # roundings differ: a few units of 2^-24 of the largest value of each of up to 12 steps, which BatchNorms and sums of
 # branches may double and Softmax adds one or two to; and what the tables of functions are off.
-BOUND, TABLE = 2.0**-16, 2.0**-14
+BOUND = 2.0**-16
 
 
 def bound(generator):
-    functions = sum(bool(getattr(getattr(n, "act", None), "function", None)) for n in generator.checked.lowered.nodes)
-    return BOUND + functions * TABLE
+    return BOUND + bounds.of_tables(generator.lowered)
 
 
 NETWORKS = int(os.environ.get("HEEPGEN_FUZZ", 200))

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The four networks of MLPerf Tiny, with loaders of their data sets and synthetic data where there are none."""
+"""The five networks of MLPerf Tiny, with loaders of their data sets and synthetic data where there are none."""

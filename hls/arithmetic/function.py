@@ -82,6 +82,12 @@ def lowest_exponent(table: np.ndarray) -> int:
     return LEAST_EXPONENT + (int(table[0]) >> 11 & (1 << EXPONENT_BITS) - 1)
 
 
+def reach(table: np.ndarray) -> int:
+    """Words of a table as far as its directory says."""
+    entries = table[:DIRECTORY_WORDS].view(np.uint16).astype(int)
+    return max(DIRECTORY_WORDS, 2 * int(((entries & 255) + (1 << (entries >> 8 & MAX_K))).max()))
+
+
 def _signed(value: np.ndarray, bits: int) -> np.ndarray:
     """The low bits of a value as a two's complement number."""
     half = 1 << bits - 1
@@ -105,7 +111,7 @@ def function_lane(clk, en, x, slot, table, y):
     only while no value is inside.
     """
     segment, t = Signal(intbv(0)[64:]), Signal(intbv(0)[T_BITS:])
-    x_found, x_end = (Signal(intbv(0)[32:]) for _ in range(2))
+    x_found = Signal(intbv(0)[32:])
     power_start, power = (Signal(modbv(0)[10:]) for _ in range(2))
     verbatim_start, verbatim = (Signal(intbv(0)[33:]) for _ in range(2))
     p = Signal(modbv(0)[23:])

@@ -15,7 +15,7 @@ from hls.arithmetic.accumulator import accumulate_model
 from hls.arithmetic.aligned_error import LossMeter
 from hls.arithmetic.array import array_model
 from hls.arithmetic.epilogue import epilogue_model
-from hls.arithmetic.function import DIRECTORY_WORDS, MAX_K, ROW_WORDS
+from hls.arithmetic.function import ROW_WORDS, reach
 from hls.config import Config
 from hls.descriptor.interface.rules import contradiction
 from hls.descriptor.interface.table import SCRATCHPAD, WORDS, Linked, Output, on_chip, split_address, unpack
@@ -85,17 +85,11 @@ def _table(words: np.ndarray, f: Linked, bases: Sequence[int], tables: dict[int,
     if f.load_table:
         index = _word_index(words, "TABLE_ADDR", f.table_addr, bases, np.arange(ROW_WORDS * f.table_rows))
         tables[f.table_slot] = words[0, index]
-        if _reach(tables[f.table_slot]) > len(index):
+        if reach(tables[f.table_slot]) > len(index):
             raise HeepgenError(f"TABLE_ROWS {f.table_rows}: the table at {f.table_addr:#x} goes on behind them")
     if f.table_slot not in tables:
         raise HeepgenError(f"FUNCTION with TABLE_SLOT {f.table_slot}, into which this list has loaded no table")
     return tables[f.table_slot]
-
-
-def _reach(table: np.ndarray) -> int:
-    """Words of a table as far as its directory says."""
-    entries = table[:DIRECTORY_WORDS].view(np.uint16).astype(int)
-    return max(DIRECTORY_WORDS, 2 * int(((entries & 255) + (1 << (entries >> 8 & MAX_K))).max()))
 
 
 def _load_index(words: np.ndarray, f: Linked, bases: Sequence[int], config: Config) -> np.ndarray:

@@ -11,10 +11,8 @@ from firmware_gen.targets.descriptor.lowering.job import Symbolic, activations
 from firmware_gen.targets.descriptor.order import order
 from firmware_gen.targets.descriptor.place import residency
 from firmware_gen.targets.descriptor.program import Program
+from hls.arithmetic.function import TABLE_SLOTS
 from hls.descriptor.interface.table import ARENA, Linked, address, located, pack
-
-SLOTS = 2
-"""Of tables of functions."""
 
 
 def link(program: Program, profile: bool) -> np.ndarray:
@@ -62,7 +60,7 @@ def with_slots(listed: Sequence[Linked]) -> list[Linked]:
     What is loaded takes the place of the table that is needed again last, of two alike of the one that the descriptor
     before does not use: it may still be at work.
     """
-    slots: list[int | None] = [None] * SLOTS
+    slots: list[int | None] = [None] * TABLE_SLOTS
     result: list[Linked] = []
     used = 0
     for number, f in enumerate(listed):
@@ -73,7 +71,7 @@ def with_slots(listed: Sequence[Linked]) -> list[Linked]:
         if load:
             after = [later.table_addr for later in listed[number:] if later.function]
             needed = [after.index(table) if table in after else len(after) for table in slots]
-            used = max(range(SLOTS), key=lambda slot: (needed[slot], slot != used))
+            used = max(range(TABLE_SLOTS), key=lambda slot: (needed[slot], slot != used))
             slots[used] = f.table_addr
         else:
             used = slots.index(f.table_addr)
