@@ -61,7 +61,7 @@ heepstor-gen: $(READY)  ## put the accelerator into an X-HEEP checkout's SoC (HE
 	@test -n "$(HEEP_DIR)" || { echo "HEEP_DIR is not set: make heepstor-gen HEEP_DIR=path/of/x-heep" >&2; exit 1; }
 	@$(BIN)/heepgen xheep --heep-dir $(HEEP_DIR) -o $(XHEEP_OUT) $(APPS)
 
-test: lint  ## check style, run the test suite: all quick tests and an eighth of the slow ones (PYTEST_ARGS='-k config')
+test: lint  ## check style, run the test suite: all quick tests and a twelfth of the slow ones (PYTEST_ARGS='-k config')
 	@$(BIN)/python -m pytest tests/ $(PYTEST_ARGS)
 
 test-all: lint  ## the same with all slow tests

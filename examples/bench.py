@@ -49,7 +49,7 @@ PUBLISHED = {
 
 MEMORY: dict[str, dict[str, Any]] = {
     "fc-autoencoder-clip": {"bank_kib": 128, "memory_banks": 8, "memory_banks_interleaved": (8,)},
-    "mobilenet-v3-small-0.5": {"bank_kib": 128},
+    "mobilenet-v3-small-0.5": {"bank_kib": 64},
 }
 """Where the default does not do: 196 inputs at once are 0.5 MB, so are the outputs, and so are the bits that the
 firmware compares these with; MobileNetV3's weights are 0.4 MB."""

@@ -160,7 +160,7 @@ def test_published_networks_exist():
 
 def link(folder, network, config):
     """Compile the application of an example network, with and without accelerator."""
-    model, sample = bench.prepare(bench.NETWORKS[network], folder)
+    model, sample = bench.prepare(bench.MEASURED[network], folder)
     CodeGenerator(load_model(model), np.load(sample), folder / "app", config).generate_code()
     application = generated(folder / "app")
     for mode in (application.manifest["accelerator"], application.manifest["software"]):

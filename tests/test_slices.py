@@ -66,9 +66,9 @@ def test_every_commit_has_the_next_slice(tmp_path, monkeypatch):
     assert slices.current(tmp_path / "shallow")[0] == 0
     monkeypatch.setenv("HEEPGEN_SLICE", "5")
     assert slices.current(tmp_path) == (5, "by HEEPGEN_SLICE")
-    for wrong in ("8", "-1", "x"):
+    for wrong in (str(slices.COUNT), "-1", "x"):
         monkeypatch.setenv("HEEPGEN_SLICE", wrong)
-        with pytest.raises(pytest.UsageError, match="from 0 to 7"):
+        with pytest.raises(pytest.UsageError, match=f"from 0 to {slices.COUNT - 1}"):
             slices.current(tmp_path)
 
 
@@ -96,7 +96,7 @@ def test_with_weights(): pass
 
 
 def test_what_runs(pytester, monkeypatch, request):
-    """Runs of the suite with all eight numbers meet every slow test once; external tests are named at the end."""
+    """Runs of the suite with all numbers meet every slow test once; external tests are named at the end."""
     monkeypatch.delenv("HEEPGEN_TINY", raising=False)
     pytester.makeini("[pytest]\nmarkers =\n  slow: x\n  external: x\n")
     pytester.makeconftest((request.config.rootpath / "tests" / "conftest.py").read_text())
@@ -112,7 +112,7 @@ def test_what_runs(pytester, monkeypatch, request):
         monkeypatch.setenv("HEEPGEN_SLICE", str(number))
         outcomes, text = outcome()
         slow += outcomes["passed"] - 1
-        assert f"slice {number} of 8" in text and "1 of test_what_runs.py: needs the trained" in text
+        assert f"slice {number} of {slices.COUNT}" in text and "1 of test_what_runs.py: needs the trained" in text
     assert slow == 40
     assert outcome("--slow=all")[0]["passed"] == 41
     assert outcome("--slow=off")[0]["passed"] == 1

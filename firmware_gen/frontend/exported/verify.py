@@ -186,13 +186,17 @@ class _InDouble(torch.fx.Interpreter):
         if self.computed.intersection(node.all_input_nodes):
             self.computed.add(node)
             args, kwargs = _doubled(node.target, args, kwargs)
-        return self._kept(node, node.target(*args, **kwargs))
+        return self._kept(node, _VIEWS.get(node.target, node.target)(*args, **kwargs))
 
     def _kept(self, node: torch.fx.Node, result: Any) -> Any:
         first = result[0] if isinstance(result, tuple | list) and result else result
         if node in self.computed and node.name in self.wanted and isinstance(first, torch.Tensor):
             self.values[node.name] = _array(first)
         return result
+
+
+_VIEWS = {torch.ops.aten.view.default: torch.ops.aten.reshape.default}
+"""Strides may be others in float64 than in float32: what is a view there is a copy here."""
 
 
 def _doubled(

@@ -77,17 +77,23 @@ def _check(node: Node, activations: Sequence[str]) -> None:
 
 def _layer(node: Node, layer: Layer, gates: Sequence[int], states: int) -> Function:
     """Weights of ONNX are (directions, gates * H, ...), with the gates in another order than PyTorch's."""
-    directions, _, size = node.constant(2).shape
+    directions, size = 1 + (node.get("direction") == "bidirectional"), node.constant(2).shape[-1]
     batch_first, backwards = bool(node.get("layout")), node.get("direction") == "reverse"
     time, batch = (1, node.shape()[0]) if batch_first else (0, node.shape()[1])
     if any(length != node.shape()[time] for length in node.numbers(4)):
         raise node.refuse(f"sequence_lens={node.numbers(4)}; sequences of the whole length are supported")
+
+    rows, state = len(gates) * size, (batch, directions, size) if batch_first else (directions, batch, size)
+    shapes = ((directions, rows, node.shape()[2]), (directions, rows, size), (directions, 2 * rows), *[state] * states)
 
     def reordered(w: torch.Tensor) -> torch.Tensor:
         return torch.cat([w[g * size : (g + 1) * size] for g in gates])
 
     def run(x: torch.Tensor, w: torch.Tensor, r: torch.Tensor, *rest: torch.Tensor | None) -> tuple[torch.Tensor, ...]:
         b, *initial = [*rest, *[None] * 3][: 1 + states]
+        for operand, shape in zip((w, r, b, *initial), shapes, strict=True):  # PyTorch ends the process instead
+            if operand is not None and operand.shape != shape:
+                raise node.refuse(f"an input has shape {tuple(operand.shape)}, {shape} is wanted")
         params = []
         for d in range(directions):
             params += [reordered(w[d]), reordered(r[d])]
