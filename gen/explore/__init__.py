@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Exploration: spaces of configurations, quick estimates of their cycles, fronts, and the file that keeps them."""
