@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`heepgen sw`."""
+
+from typing import Any
+
+import click
+
+from gen import flags
+
+
+@click.command(short_help="Generate the firmware that runs a PyTorch model.")
+@click.argument("model")
+@flags.geometry
+@click.option("-o", "--out", metavar="DIR", help="Output folder.  [default: build/NAME-app]")
+@flags.importing
+@flags.calibrate
+@click.option("--explain", is_flag=True, help="Show which layers run on the array, which on the CPU, and why.")
+@click.option("--listing", is_flag=True, help="Also write listing.txt: what every descriptor does, beside its words.")
+@flags.force
+@flags.json_file
+@flags.wide
+@flags.with_config
+def sw(
+    config: Any, model: str, out: str | None, explain: bool, force: bool, json_path: str | None, **options: Any
+) -> None:
+    """Generate the firmware that runs MODEL: C++17, weights, memory plan, a checked sample.
+
+    MODEL is a .pt2 of torch.export, an .onnx, or a .pt holding an nn.Module of standard layers. Nothing in them
+    is executed while loading, unless --trust-pickle. INT8 weights that a model holds stay as they are.
+
+    \b
+    Examples:
+      heepgen sw model.pt2                        shapes come with the file
+      heepgen sw model.onnx                       ONNX, of any opset
+      heepgen sw model.onnx --input-shape 3,96,96     where it has dynamic sizes
+      heepgen sw model.pt --append-final-softmax  the shape is what the layers leave, or --input-shape 1,28,28
+      heepgen sw model.pt2 --name digits -o app   another name than the file's
+      heepgen sw model.pt2 --sample image.npy     this input, and its expected output, in the firmware
+      heepgen sw model.pt2 --explain              what runs where, and why
+      heepgen sw model.pt2 --listing              every descriptor: what it loads and stores, and its words
+      heepgen sw model.pt2 --calibrate mse --bias-correction train.npz
+    """
+    from gen.console import progress, show, write_json
+    from gen.flows.sw import generate_sw
+    from gen.inputs import network_name
+
+    out = out or f"build/{network_name(model, options['name'])}-app"
+    with progress() as say:
+        if explain and json_path != "-":
+            options["explain"] = show
+        report = generate_sw(model, config, out, force=force, progress=say, **options)
+    if json_path != "-":
+        show(report.table())
+    write_json(report, json_path)
