@@ -49,8 +49,11 @@ class Cycles(Protocol):
 
 @dataclass(frozen=True)
 class LayerCycles:
-    """What a layer takes on the accelerator: cycles, and of the rest what the architecture knows; see
-    `gen.results.run.LayerReport`."""
+    """What a layer takes: cycles, and of the rest what the architecture knows; see `gen.results.run.LayerReport`.
+
+    bus, weights, drain: cycles for which, at least, the ports are busy, in all and with weights or with cutting these
+    for the array, and the epilogue's lanes. on_cpu: the CPU computes it, and nothing but its cycles is known.
+    """
 
     cycles: int
     bound: int = 0
@@ -58,11 +61,15 @@ class LayerCycles:
     bus_words: int = 0
     load_stall: int = 0
     store_stall: int = 0
+    bus: int = 0
+    weights: int = 0
+    drain: int = 0
+    on_cpu: bool = False
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """Of an inference: a layer's part, None on the CPU, and cycles around them."""
+    """Of an inference: a layer's part, None where it is not known, and cycles around them."""
 
     layers: "tuple[LayerCycles | None, ...]"
     around: int = 0

@@ -1,11 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """Estimated cycles of a compiled network, descriptor by descriptor, from the cycle model."""
 
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
 from firmware_gen.architectures.contract import LayerCycles, Prediction
 from firmware_gen.targets.descriptor.program import DESCRIPTORS, Program
 from firmware_gen.targets.descriptor.timing.banks import Banks, bank_runs, word_banks
 from firmware_gen.targets.descriptor.timing.cycles import Estimate, simulate
+from firmware_gen.targets.descriptor.timing.demand import demand, weights_fit
+from firmware_gen.targets.descriptor.timing.spans import strip_sizes
+from hls.config import Config
 from hls.descriptor.interface.table import Linked, on_chip, split_address
+from hls.descriptor.interface.timing import fetch_beats, record_beats, table_beats
 
 CPU_CYCLES = 172
 """Cycles of the CPU around a list of descriptors: the call, the doorbell, waking up. Measured."""
@@ -27,9 +35,55 @@ def predict(program: Program) -> Prediction:
     for layer in program.layers:
         own = [descriptors[i] for i in layer.descriptors]
         names = ("cycles", "vectors", "bus_words", "load_stall", "store_stall")
-        sums = {name: sum(getattr(e, name) for e in own) for name in names}
-        layers.append(None if layer.on_cpu else LayerCycles(bound=layer.bound_cycles, **sums))
+        sums: dict[str, Any] = {name: sum(getattr(e, name) for e in own) for name in names}
+        busy = layer_busy(program, layer.descriptors, sums["cycles"])
+        layers.append(None if layer.on_cpu else LayerCycles(bound=layer.bound_cycles, **sums, **busy._asdict()))
     return Prediction(tuple(layers), CPU_CYCLES * len(program.lists))
+
+
+class Busy(NamedTuple):
+    """Those of `LayerCycles`."""
+
+    bus: int
+    weights: int
+    drain: int
+
+
+def layer_busy(program: Program, descriptors: Sequence[int], cycles: int) -> Busy:
+    """Of a layer's descriptors, and its cycles, predicted or estimated.
+
+    Words that meet in a bank are counted one after the other; ports that lag behind each other may hide a part of
+    that, so that no layer is said to wait for banks longer than it takes."""
+    weights = drain = alone = waiting = 0
+    for f in (program.linked[i] for i in descriptors):
+        banks, whole = descriptor_banks(program, f), demand(f, program.config)
+        strips = len(strip_sizes(f.out_px, f.first_px, f.strip_px))
+        passes = 1 if weights_fit(f, program.config) else strips
+        beats = whole.beats(passes, strips)
+        chip = {s: bool(program.config.scratchpad_words) and on_chip(f[f"{s}_ADDR"]) for s in ("LOAD", "STORE", "AUX")}
+        bus = sum(n for stream, n in beats.items() if not chip.get(stream))
+        bus += fetch_beats(program.config) + record_beats(program.config) * f.profile + table_beats(f, program.config)
+        meeting = {"LOAD": banks.load, "STORE": banks.store, "AUX": banks.aux, "PARAM": banks.params}
+        extra = sum(beats[stream] * (_meeting(entry) - 1) for stream, entry in meeting.items())
+        late = passes * _weights_waiting(banks, program.config)
+        cut = 0 if f.unit_weights else strips * whole.tiles * whole.cut
+        weights += max(beats["WEIGHT"] + late, cut)
+        alone, waiting, drain = alone + bus, waiting + bus + extra + late, drain + whole.store
+    return Busy(max(alone, min(waiting, cycles)), weights, drain)
+
+
+def _meeting(banks: tuple[int, ...]) -> int:
+    """Words of a beat that share a bank at most, of an entry of `Banks`."""
+    return max(Counter(banks).values(), default=1)
+
+
+def _weights_waiting(banks: Banks, config: Config) -> int:
+    """Cycles of a pass over the weights in which words of a beat wait for each other."""
+    total = first = 0
+    for end, entry in banks.weights:
+        total += -(-(end - first) // config.ports) * (_meeting(entry) - 1)
+        first = end
+    return total
 
 
 def descriptor_banks(program: Program, f: Linked) -> Banks:

@@ -33,11 +33,12 @@ def weights_fit(f: Descriptor[object], config: Config) -> bool:
 class Demand:
     """Of one descriptor, in whatever strips; beats are those of bus or scratchpad.
 
-    tile_beats: of a tile's weights. cut: cycles in which they go to the array. blocks: store beats of a pixel, per
-    channel block. load, store, aux: beats in all. weights, params: beats of one pass.
+    tiles: of a strip. tile_beats: of a tile's weights. cut: cycles in which they go to the array. blocks: store beats
+    of a pixel, per channel block. load, store, aux: beats in all. weights, params: beats of one pass.
     """
 
     vectors: int
+    tiles: int
     tile_beats: float
     cut: int
     blocks: tuple[int, ...]
@@ -70,6 +71,7 @@ def demand(f: Descriptor[object], config: Config, padded: bool = False) -> Deman
     store = f.out_px * f.groups * sum(blocks)
     return Demand(
         vectors(f),
+        count,
         size / (4 * config.ports),
         1 if diagonal or not size else weight_buffer(config).load_beats,
         blocks,
