@@ -307,7 +307,8 @@ def random_program(rng, config, layers=2, specials=0.02, profile=0.0, large=0.0)
                 f["aux_addr"], f["aux_ring"] = before.store_addr, before.store_ring
             else:
                 f["aux_addr"] = fill(1, random_values(rng, oh * ow * n, specials))
-        f["act_first"], f["slope_en"] = (int(x) for x in rng.integers(0, 2, 2))
+        f["act_first"], slope = (int(x) for x in rng.integers(0, 2, 2))
+        f["slope_en"] = int(slope and not f.get("multiply"))
         f["slope"] = np.float32(0.1)
         f["low"], f["high"] = [(-np.inf, np.inf), (0.0, np.inf), (0.0, 6.0)][int(rng.integers(0, 3))]
         if config.functions and rng.random() < 0.4:

@@ -117,6 +117,7 @@ def epilogue_flags(rng, config, residual):
         "table_addr": rng.randrange(3 << 28) * 4,
         "multiply": multiply,
         "negative": multiply and rng.randint(0, 1),
+        "slope_en": int(not multiply and rng.random() < 0.5),
     }
 
 
@@ -545,6 +546,7 @@ BASE = {
     "load_table": 0,
     "multiply": 0,
     "negative": 0,
+    "slope_en": 0,
 }
 """Fields of a descriptor before the one change that makes it a broken one."""
 
@@ -566,6 +568,7 @@ BROKEN = [{name: 0} for name in ZERO] + [
     {"function": 1, "load_table": 1, "table_addr": 3 << 30},
     {"multiply": 1},
     {"residual": 1, "negative": 1},
+    {"residual": 1, "multiply": 1, "slope_en": 1},
     {"weight_words": 0},
     {"param_words": 0},
     {"kb": 1},

@@ -295,7 +295,7 @@ def epilogue_fields(rng):
         "table_slot": chance(rng, 0.5),
         "name": rng.choice(["elu", "tanh"]),
         "act_first": chance(rng, 0.5),
-        "slope_en": chance(rng, 0.5),
+        "slope_en": not multiply and chance(rng, 0.5),
         "scale": int(bits[0]),
         "bias": int(bits[1]),
         "slope": int(bits[2]),

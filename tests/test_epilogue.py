@@ -183,6 +183,7 @@ def traffic(seed, segments, length, config):
         layer = flags | {"slope": slope, "low": low, "high": high, "function_en": int(rng.random() < 0.6)}
         how = rng.choice(COMBINED) if config.multiply and flags["res_en"] else "add"
         layer |= {"multiply": int(how != "add"), "negative": int(how == "negative"), "rst": 0}
+        layer["slope_en"] &= how == "add"
         slot, table = flags["slot"], None
         if config.functions and layer["function_en"]:
             if slot not in loaded or rng.random() < 0.3:
@@ -200,7 +201,7 @@ def traffic(seed, segments, length, config):
                 *values.T[:3],
                 values[:, 3] if flags["res_en"] else None,
                 bool(flags["act_before_res"]),
-                np.uint32(slope) if flags["slope_en"] else None,
+                np.uint32(slope) if layer["slope_en"] else None,
                 np.uint32(low),
                 np.uint32(high),
                 how,

@@ -25,9 +25,11 @@ from firmware_gen.ir import (
     Graph,
     Identity,
     Linear,
+    Mul,
     Pad,
     Permute,
     Pool,
+    PReLU,
     Reshape,
     Scale,
     Slice,
@@ -299,6 +301,22 @@ def test_fuse_residual(first, last, order, swap):
         assert node.name == "n0" and node.output == "v1"
         assert node.act == (first or last).get("act", IDENTITY)
     assert_same_function(graph, after)
+
+
+@pytest.mark.parametrize("kind", [Mul, PReLU])
+@pytest.mark.parametrize("act", [LEAKY, ACT])
+def test_a_slope_stays_apart_from_a_product(kind, act):
+    """There is one multiplier for both; ReLU needs none."""
+    layer, product = (Conv, "x", MAP, conv(2, 2)), (kind, "v0 x", MAP, {})
+    wide = (1, 4, *MAP[2:])
+    before = dag(MAP, (*layer[:3], layer[3] | act), product)
+    behind = dag(MAP, layer, product, (Activate, "v1", MAP, act))
+    joined = dag(MAP, layer, product, layer, (Concat, "v1 v2", wide, {}), (Activate, "v3", wide, act))
+    apart = [["Conv", kind.__name__], ["Conv", "Activate"], ["Conv", "Conv", "Concat", "Activate"]]
+    for graph, kept in zip((before, behind, joined), apart, strict=True):
+        after = fuse_residuals(fuse_activations(graph))
+        assert kinds(after) == (kept if act is LEAKY else [k for k in kept if k in ("Conv", "Concat")])
+        assert_same_function(graph, after)
 
 
 def test_residual_goes_to_the_later_producer_and_moves_it():

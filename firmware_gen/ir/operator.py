@@ -112,7 +112,7 @@ class Combined(Activated):
     which may be a constant, has as many dimensions, and may have 1 in any that the output has more in.
 
     combine: "add", "multiply", "negative" (a * b where the sign of a is set, else a) or "maximum". commutes: whether b
-    may take the place of a.
+    may take the place of a. `act` of a product, "multiply" or "negative", has no slope.
     """
 
     in_place = True
@@ -129,7 +129,7 @@ class Fused(Activated):
 
     residual: "none", or when a second input `inputs[1]`, as that of `Combined`, meets what the node computes:
     "before_act" is y = act(v + r), "after_act" is y = act(v) + r; one float32 addition, the last of v's. With another
-    `combine` than "add" it is "multiply" or "negative", one product.
+    `combine` than "add" it is "multiply" or "negative", one product, and `act` has no slope.
     """
 
     residual: str = "none"

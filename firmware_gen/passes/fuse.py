@@ -7,6 +7,7 @@ from firmware_gen.ir import (
     Activated,
     Activation,
     AsStrided,
+    Combined,
     Concat,
     Graph,
     Node,
@@ -15,6 +16,7 @@ from firmware_gen.ir import (
     Upsample,
     Value,
 )
+from firmware_gen.passes.products import exclude_each_other
 from firmware_gen.passes.rewrite import absorb, bypass, hoist, is_reshaped_input, repeated
 
 
@@ -62,9 +64,12 @@ def compose(first: Activation, then: Activation) -> Activation | None:
 
 def _fused(producer: Node | None, act: Activation) -> Activation | None:
     """The activation of `producer` when it also does `act`; None when it cannot."""
-    if isinstance(producer, Activated) and producer.ends_in_act:
-        return compose(producer.act, act)
-    return None
+    if not isinstance(producer, Activated) or not producer.ends_in_act:
+        return None
+    fused = compose(producer.act, act)
+    if fused and isinstance(producer, Combined) and exclude_each_other(producer.combine, fused):
+        return None
+    return fused
 
 
 def _passes_through(graph: Graph, producer: Node) -> bool:

@@ -1,9 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 from dataclasses import replace
 
-from firmware_gen.ir import IDENTITY, Activate, Combined, Fused, Graph, Node, OnCpu, Product, Slopes, Value
+from firmware_gen.ir import IDENTITY, Activate, Activation, Combined, Fused, Graph, Node, OnCpu, Product, Slopes, Value
 
 ON_CPU: dict[str, type[OnCpu]] = {"multiply": Product, "negative": Slopes}
+
+
+def exclude_each_other(combine: str, act: Activation) -> bool:
+    """Whether no layer does both: a product takes the multiplier of a slope."""
+    return combine in ON_CPU and act.slope != 1
 
 
 def split_products(graph: Graph) -> Graph:

@@ -4,6 +4,7 @@ from dataclasses import replace
 from firmware_gen.ir import IDENTITY, Combined, Fused, Graph, Linear, Maximum, Reshape, Value
 from firmware_gen.operations.tensors import read_in_order
 from firmware_gen.passes.cleanup import drop_dead
+from firmware_gen.passes.products import exclude_each_other
 from firmware_gen.passes.rewrite import absorb, free_name, in_pytorch_order, repeated
 
 
@@ -13,7 +14,8 @@ def fuse_residuals(graph: Graph) -> Graph:
     that computes more, which hides reading the other operand, or else the later one.
 
     An activation of the result wants the operation before it, one of the operand after it; with both, the node remains.
-    What is smaller than the result cannot take it, nor can the second operand's producer where the order counts.
+    What is smaller than the result cannot take it, nor can the second operand's producer where the order counts, nor, a
+    product, one that ends in a slope.
     """
     for node in graph.nodes:
         if not isinstance(node, Combined) or isinstance(node, Maximum):
@@ -81,4 +83,6 @@ def _order(graph: Graph, producer: Fused, node: Combined) -> str | None:
         return None
     if producer.act == IDENTITY:
         return "before_act"
+    if exclude_each_other(node.combine, producer.act):
+        return None
     return "after_act" if node.act == IDENTITY else None

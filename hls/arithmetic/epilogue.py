@@ -5,10 +5,21 @@ import numpy as np
 from myhdl import Signal, always, always_comb, block, concat, intbv
 from numpy.typing import ArrayLike
 
-from hls.arithmetic.fp32 import FP32_ADD_LATENCY, FP32_MUL_LATENCY, NAN, ONE, add_model, fp32_add, fp32_mul, mul_model
+from hls.arithmetic.fp32 import (
+    FP32_ADD_LATENCY,
+    FP32_MUL_LATENCY,
+    NAN,
+    NEG_ZERO,
+    ONE,
+    add_model,
+    fp32_add,
+    fp32_mul,
+    mul_model,
+)
 from hls.arithmetic.function import FUNCTION_LATENCY, function_lane, function_model
 from hls.lib.delay import shift_enabled
 from hls.lib.unit import unit
+from hls.lib.wiring import join
 
 _AFFINE = FP32_MUL_LATENCY + FP32_ADD_LATENCY
 _ACTIVATION = FP32_MUL_LATENCY + 1
@@ -72,6 +83,20 @@ def _order(bits: np.ndarray) -> np.ndarray:
     return np.where(bits >> 31 == 1, ~bits, bits | np.uint32(0x80000000))
 
 
+class _Values:
+    """Between the stages of a lane, which the order of its steps connects.
+
+    ``addend_early`` is that of ``affine``, ``addend_late`` that of the sum of both; ``addend_settled`` is as late as
+    ``settled`` where the activation, whose function is in the latter, comes first.
+    """
+
+    def __init__(self) -> None:
+        self.affine, self.add_a, self.add_b, self.added = (Signal(intbv(0)[32:]) for _ in range(4))
+        self.x, self.factor, self.scaled = (Signal(intbv(0)[32:]) for _ in range(3))
+        self.unlimited, self.activated, self.settled = (Signal(intbv(0)[32:]) for _ in range(3))
+        self.addend_early, self.addend_late, self.addend_settled = (Signal(intbv(0)[32:]) for _ in range(3))
+
+
 @unit(out="out_valid y")
 def epilogue_lane(
     clk,
@@ -100,28 +125,30 @@ def epilogue_lane(
     """`epilogue_model` on one value per cycle, EPILOGUE_LATENCY cycles later; with a function FUNCTION_LATENCY more.
 
     acc, scale, bias and res are sampled together. The other inputs belong to the layer: they may change only while no
-    value is inside, as may the words that ``table`` brings. There is one adder for res, with `config.multiply` a
-    multiplier beside it (multiply: its product is taken; negative: of values whose sign is set), and one activation,
-    with `config.functions` a function unit behind it (function_en: of the table in ``slot``); act_before_res sets which
-    comes first. Without a value inside, no register of the arithmetic moves. What is not there has None for its inputs.
+    value is inside, as may the words that ``table`` brings. There is one adder for res, and one activation, with
+    `config.functions` a function unit behind it (function_en: of the table in ``slot``); act_before_res sets which
+    comes first. With `config.multiply` the slope's multiplier can have res instead (multiply; negative: for values
+    whose sign is set), and slope_en is low then. Without a value inside, no register of the arithmetic moves. What is
+    not there has None for its inputs.
     """
-    product, bias_now, affine = (Signal(intbv(0)[32:]) for _ in range(3))
-    addend, addend_early, addend_late, add_a, add_b, added = (Signal(intbv(0)[32:]) for _ in range(6))
-    x, factor, scaled, activated = (Signal(intbv(0)[32:]) for _ in range(4))
+    v = _Values()
+    product, bias_now, addend = (Signal(intbv(0)[32:]) for _ in range(3))
     valids = Signal(intbv(0)[EPILOGUE_LATENCY:])
     en = Signal(bool(0))
-    combined, settled, addend_after, leaving, moving, parts = added, activated, addend_late, out_valid, en, []
+    leaving, moving, parts = out_valid, en, []
     if config.functions:
-        settled, addend_after = (Signal(intbv(0)[32:]) for _ in range(2))
         leaving, moving = (Signal(bool(0)) for _ in range(2))
         parts += [
             _occupy(clk, rst, function_en, leaving, moving, out_valid, en),
-            _apply(clk, en, function_en, slot, table, activated, settled),
-            _hold(clk, en, function_en, addend_late, addend_after),
+            _apply(clk, en, function_en, slot, table, v.activated, v.settled),
+            _hold(clk, en, function_en, v.addend_late, v.addend_settled),
         ]
+    else:
+        parts += [join([v.activated], v.settled), join([v.addend_late], v.addend_settled)]
     if config.multiply:
-        combined = Signal(intbv(0)[32:])
-        parts.append(_choose_product(clk, en, multiply, negative, add_a, add_b, added, combined))
+        parts.append(_sum_or_product(clk, en, act_before_res, multiply, negative, slope_en, slope, v, y))
+    else:
+        parts.append(_sum(act_before_res, slope_en, slope, v, y))
 
     @always(clk.posedge)
     def follow():
@@ -133,39 +160,76 @@ def epilogue_lane(
     @always_comb
     def steer():
         addend.next = res if res_en else concat(True, intbv(0)[31:])  # adding -0 changes nothing
-        x.next = affine if act_before_res else combined
-        add_a.next = settled if act_before_res else affine
-        add_b.next = addend_after if act_before_res else addend_early
-        y.next = combined if act_before_res else settled
         leaving.next = valids[EPILOGUE_LATENCY - 1]
         moving.next = in_valid or valids != 0
 
-    @always_comb
-    def choose_factor():
-        factor.next = slope if slope_en and x[31] else intbv(0x3F800000)[32:]
-
-    scale_product = fp32_mul(clk, en, acc, scale, product)
-    bias_delay = shift_enabled(clk, en, bias, bias_now, 32, FP32_MUL_LATENCY)
-    bias_sum = fp32_add(clk, en, product, bias_now, affine)
-    residual_delay = shift_enabled(clk, en, addend, addend_early, 32, _AFFINE)
-    residual_delay_more = shift_enabled(clk, en, addend_early, addend_late, 32, _ACTIVATION)
-    residual_sum = fp32_add(clk, en, add_a, add_b, added)
-    slope_product = fp32_mul(clk, en, x, factor, scaled)
-    limits = _clamp(clk, en, scaled, low, high, activated)
     return (
         parts,
         follow,
         steer,
-        choose_factor,
-        scale_product,
-        bias_delay,
-        bias_sum,
-        residual_delay,
-        residual_delay_more,
-        residual_sum,
-        slope_product,
-        limits,
+        fp32_mul(clk, en, acc, scale, product),
+        shift_enabled(clk, en, bias, bias_now, 32, FP32_MUL_LATENCY),
+        fp32_add(clk, en, product, bias_now, v.affine),
+        shift_enabled(clk, en, addend, v.addend_early, 32, _AFFINE),
+        shift_enabled(clk, en, v.addend_early, v.addend_late, 32, _ACTIVATION),
+        fp32_add(clk, en, v.add_a, v.add_b, v.added),
+        fp32_mul(clk, en, v.x, v.factor, v.scaled),
+        _clamp(clk, en, v.unlimited, low, high, v.activated),
     )
+
+
+@block
+def _sum(act_before_res, slope_en, slope, v, y):
+    """Sum, slope, clamp; or slope, clamp, sum."""
+
+    @always_comb
+    def order():
+        v.add_a.next = v.settled if act_before_res else v.affine
+        v.add_b.next = v.addend_settled if act_before_res else v.addend_early
+        v.x.next = v.affine if act_before_res else v.added
+        v.unlimited.next = v.scaled
+        y.next = v.added if act_before_res else v.settled
+
+    @always_comb
+    def choose_factor():
+        v.factor.next = slope if slope_en and v.x[31] else intbv(ONE)[32:]
+
+    return order, choose_factor
+
+
+@block
+def _sum_or_product(clk, en, act_before_res, multiply, negative, slope_en, slope, v, y):
+    """`_sum`; or with -0 instead of the addend: sum, product, clamp; or sum, clamp, product."""
+    product_last, changed = (Signal(bool(0)) for _ in range(2))
+    addend_last = Signal(intbv(0)[32:])
+
+    @always_comb
+    def order():
+        product_last.next = act_before_res and multiply
+        v.add_a.next = v.settled if act_before_res and not multiply else v.affine
+        v.add_b.next = v.addend_settled if act_before_res else v.addend_early
+        v.x.next = v.affine if act_before_res else v.added
+        v.unlimited.next = v.scaled
+        y.next = v.added if act_before_res else v.settled
+        if multiply:
+            v.add_b.next = NEG_ZERO
+        if product_last:
+            v.x.next = v.settled
+            v.unlimited.next = v.added
+            y.next = v.scaled
+
+    @always_comb
+    def choose_factor():
+        changed.next = v.x[31] if slope_en or negative else multiply
+        v.factor.next = ONE
+        if changed:
+            v.factor.next = slope
+            if product_last:
+                v.factor.next = addend_last
+            elif multiply:
+                v.factor.next = v.addend_late
+
+    return order, choose_factor, shift_enabled(clk, en, v.addend_settled, addend_last, 32, 1)
 
 
 @block
@@ -211,22 +275,6 @@ def _hold(clk, en, function_en, d, q):
         q.next = late if function_en else d
 
     return choose, shift_enabled(clk, en, d, late, 32, FUNCTION_LATENCY)
-
-
-@block
-def _choose_product(clk, en, multiply, negative, a, b, total, y):
-    """``y`` is ``total``, their sum, or the product of ``a`` and ``b``, FP32_ADD_LATENCY cycles later."""
-    busy = Signal(bool(0))
-    factor, product, late_product = (Signal(intbv(0)[32:]) for _ in range(3))
-
-    @always_comb
-    def choose():
-        busy.next = en and multiply
-        factor.next = intbv(ONE)[32:] if negative and not a[31] else b
-        y.next = late_product if multiply else total
-
-    late = shift_enabled(clk, busy, product, late_product, 32, FP32_ADD_LATENCY - FP32_MUL_LATENCY)
-    return choose, fp32_mul(clk, busy, a, factor, product), late
 
 
 @block

@@ -9,6 +9,7 @@ from firmware_gen import ir
 from firmware_gen.operations import placement
 from firmware_gen.operations.placement import ARRAY, CPU, MEMORY, Placement
 from firmware_gen.operations.tensors import shares_storage
+from firmware_gen.passes.products import exclude_each_other
 from hls.errors import HeepgenError
 
 VERBS = {"add": "adds", "multiply": "times", "negative": "where negative, times"}
@@ -192,6 +193,8 @@ def _why_not_fused(graph: ir.Graph, node: ir.Combined) -> str:
         return "its operands have other readers"
     if any(isinstance(p, ir.Fused) and p.residual != "none" for p in producers):
         return "the layer that computes an operand combines it with another tensor already"
+    if any(isinstance(p, ir.Fused) and exclude_each_other(node.combine, p.act) for p in producers):
+        return "a slope comes before the product, and there is one multiplier for both"
     return f"an activation comes before and after the {'addition' if node.combine == 'add' else 'product'}"
 
 
@@ -201,4 +204,6 @@ def _why_alone(graph: ir.Graph, node: ir.Activate) -> str:
         return "it reads the input"
     if graph.read_once_by(producer.output) is not node:
         return f"the output of {producer.name} is also used without it"
+    if isinstance(producer, ir.Combined | ir.Fused) and exclude_each_other(producer.combine, node.act):
+        return f"{producer.name} computes a product, and there is one multiplier for that and a slope"
     return f"{producer.name} ({producer.op}) cannot take it"

@@ -212,6 +212,7 @@ RULES: tuple[Rule, ...] = (
     Requires("LOAD_TABLE", "FUNCTION"),
     Requires("MULTIPLY", "RESIDUAL"),
     Requires("NEGATIVE", "MULTIPLY"),
+    Excludes("MULTIPLY", "SLOPE_EN"),
     Within("TABLE_ROWS", 1, TABLE_WORDS // ROW_WORDS, "LOAD_TABLE"),
     OffChip("TABLE_ADDR", "LOAD_TABLE"),
 )

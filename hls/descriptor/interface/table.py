@@ -56,9 +56,10 @@ PARAM_WORDS in all; used once per strip.
 Epilogue of every output, each step rounded: times its scale, plus its bias; combined with its AUX word if RESIDUAL,
 unless ACT_FIRST; times SLOPE if negative and SLOPE_EN; clamped to LOW..HIGH; its function if FUNCTION; combined with
 its AUX word if RESIDUAL and ACT_FIRST. *Combined*: their sum; with MULTIPLY, their product; with NEGATIVE too, the
-product where the sign is set, the output elsewhere. AUX strides of 0 read the same words again. TABLE_SLOT says which
-of two tables the function is read from; LOAD_TABLE loads that one before the first output, and it stays until another
-is loaded in its place. What it holds before, no list can know.
+product where the sign is set, the output elsewhere; a product takes SLOPE's multiplier, without SLOPE_EN therefore. AUX
+strides of 0 read the same words again. TABLE_SLOT says which of two tables the function is read from; LOAD_TABLE loads
+that one before the first output, and it stays until another is loaded in its place. What it holds before, no list can
+know.
 
 A descriptor whose fields contradict each other is refused with error DESCRIPTOR before any of it runs. The rules are
 those below, products modulo the width of their field, and no loop count is 0; `rules` lists them.
