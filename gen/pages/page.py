@@ -7,13 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import jinja2
-
 from gen.pages import figures
 from gen.pages.subject import AROUND, CPU, LOAD, STORE, WORKING, Row, Subject, time_by_cause
+from gen.pages.template import render_page
 from gen.results import tables
 from hls import __version__
-from hls.errors import printable
 
 TEMPLATE = Path(__file__).parent / "report.html.j2"
 _UNKNOWN = "-"
@@ -33,20 +31,12 @@ class Column:
 
 def render(subject: Subject, cost: Sequence[str]) -> str:
     """HTML; `cost`: sentences on area and energy."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATE.parent),
-        autoescape=True,
-        trim_blocks=True,
-        undefined=jinja2.StrictUndefined,
-        finalize=lambda value: printable(value) if type(value) is str else value,
-    )
-    environment.filters |= {"px": _pixels, "count": lambda value: f"{value:,}", "short": _short}
     run, rows = subject.run, subject.rows
     columns = _columns(subject)
     timeline = run and run["timeline"]
-    return environment.get_template(TEMPLATE.name).render(
+    return render_page(
+        TEMPLATE,
         s=subject,
-        version=__version__,
         kind="Measured cycle by cycle" if run else "Predicted, not run: see heepgen run",
         conditions=_conditions(run),
         tiles=_tiles(subject),
@@ -70,15 +60,6 @@ def render(subject: Subject, cost: Sequence[str]) -> str:
         options=_options(subject.design),
         versions=list(subject.design["versions"].items()) if subject.design else [("heepgen", __version__)],
     )
-
-
-def _pixels(value: float) -> str:
-    return f"{value:.2f}".rstrip("0").rstrip(".")
-
-
-def _short(text: str, length: int) -> str:
-    text = printable(text)
-    return text if len(text) <= length else text[: length - 1] + "…"
 
 
 def _conditions(run: Mapping[str, Any] | None) -> list[str]:

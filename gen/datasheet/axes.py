@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The quantities by which designs are compared, and how their numbers are written."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from gen.explore.point import Point
+
+UNKNOWN = "-"
+
+
+@dataclass(frozen=True)
+class Axis:
+    """`name`: the attribute of a `Point`. more: whether more of it is better. digits: behind the decimal point."""
+
+    name: str
+    title: str
+    unit: str = ""
+    digits: int = 0
+    more: bool = False
+
+    @property
+    def label(self) -> str:
+        return f"{self.title}, {self.unit}" if self.unit else self.title
+
+    def of(self, point: Point) -> float | None:
+        value: float | None = getattr(point, self.name)
+        return value
+
+    def shown(self, value: float | None) -> str:
+        """A value as a text, `UNKNOWN` for None."""
+        return UNKNOWN if value is None else f"{value:,.{self.digits}f}"
+
+    def difference(self, value: float | None) -> str:
+        """A difference of two values as a text with its sign."""
+        if value is None:
+            return UNKNOWN
+        return f"{value:+,.{self.digits}f}" if round(value, self.digits) else "0"
+
+
+AXES = {
+    axis.name: axis
+    for axis in (
+        Axis("cycles", "cycles"),
+        Axis("us", "latency", "us", 1),
+        Axis("lut", "LUT"),
+        Axis("ff", "FF"),
+        Axis("dsp", "DSP"),
+        Axis("bram", "block RAM", "", 1),
+        Axis("kge", "logic", "kGE", 1),
+        Axis("mm2", "area", "mm2", 3),
+        Axis("mhz", "clock", "MHz", 0, more=True),
+        Axis("uj", "energy", "uJ", 2),
+        Axis("ram_kib", "RAM", "KiB", 1),
+        Axis("accuracy", "accuracy", "", 4, more=True),
+    )
+}
+AREAS = ("lut", "kge", "dsp")
+"""What the size of a design is measured by: the first of them that is known."""
+
+
+def known(points: Iterable[Point]) -> list[Axis]:
+    """The axes that any of the points has a value on."""
+    points = list(points)
+    return [axis for axis in AXES.values() if any(axis.of(point) is not None for point in points)]
+
+
+def area_axis(points: Iterable[Point], limits: Mapping[str, float]) -> Axis | None:
+    """What the size of designs is measured by: what is limited, of that which all points know; None without any."""
+    points = list(points)
+    usable = [name for name in AREAS if all(getattr(point, name) is not None for point in points)]
+    names = [name for name in usable if name in limits] + usable
+    return AXES[names[0]] if points and names else None

@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From the smallest design to the recommended one: what every step changes, why, what it does, what else there was.
+
+A step changes one option. Of the changes that lead to the recommended design the one is taken that saves most cycles
+for its area.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from gen.datasheet.axes import AXES, Axis, area_axis
+from gen.datasheet.designs import Designs, Move, described, merit
+from gen.explore.point import STAGES, Point
+
+MOST = 4
+"""Other changes that a step names, and neighbours of the recommended design on either side."""
+
+BINDS = {
+    "vectors": "most cycles are the array's own, which takes a vector in each",
+    "bus": "most cycles go to words on the bus",
+    "drain": "the array waits for the drain most of all",
+    "weights": "the array waits for weights most of all",
+    "latency": "most cycles are beginnings and ends of layers",
+    "cpu": "most cycles are the CPU's",
+}
+"""What holds a design up, by the name of its bottleneck."""
+
+
+@dataclass(frozen=True)
+class Tried(Move):
+    """A move that was not made, and why."""
+
+    verdict: str
+
+
+@dataclass(frozen=True)
+class Step(Move):
+    """A move of the path. reason: what the design before it is held up by; meaning: of what is changed."""
+
+    reason: str
+    meaning: str
+    tried: tuple[Tried, ...]
+
+    @property
+    def moved(self) -> bool:
+        """Whether another limit binds after it."""
+        return self.before.bottleneck != self.after.bottleneck
+
+
+@dataclass(frozen=True)
+class Path:
+    """`start`: the smallest design; `area`: the axis that says so, None where no area is known: it is the slowest then.
+    up: moves from the recommended design `end` that save cycles; down: those to a smaller one. The best come first."""
+
+    start: Point
+    end: Point
+    steps: tuple[Step, ...]
+    up: tuple[Tried, ...]
+    down: tuple[Tried, ...]
+    area: Axis | None
+
+    @property
+    def points(self) -> list[Point]:
+        """The designs on the way, first and last included."""
+        return [self.start, *(step.after for step in self.steps)]
+
+    @property
+    def unsettled(self) -> list[Point]:
+        """Designs that are spoken of, and of which only a bound of their cycles is known."""
+        moves: list[Move] = [*self.up, *self.down]
+        for step in self.steps:
+            moves += [step, *step.tried]
+        spoken = {point.number: point for move in moves for point in (move.before, move.after)}
+        return [point for point in (spoken | {self.start.number: self.start}).values() if point.stage == STAGES[0]]
+
+
+def path_to(end: Point, points: Iterable[Point], limits: Mapping[str, float] | None = None) -> Path:
+    """The path to `end` by way of `points`, which it is one of. limits: the most that a design may have, by axis.
+    Designs of which only a bound is known are taken where there is no other way."""
+    every = list(points)
+    limits = limits or {}
+    solid = [point for point in every if point.stage != STAGES[0] or point.number == end.number]
+    area = area_axis(solid, limits)
+    start = _smallest(solid, area)
+    designs = Designs(solid, area)
+    moves = designs.way(start, end)
+    if any(len(move.changes) > 1 for move in moves) and len(solid) < len(every):
+        designs = Designs(every, area)
+        moves = designs.way(start, end)
+    steps = tuple(_step(designs, number, moves, limits) for number in range(len(moves)))
+    around = sorted(designs.around(end), key=designs.rank, reverse=True)
+    up = [move for move in around if move.after.cycles < end.cycles]
+    down = [move for move in around if area and (move.effect(area.name) or 0) < 0 and move not in up]
+    near = {
+        name: tuple(_neighbour(move, limits) for move in found[:MOST]) for name, found in (("up", up), ("down", down))
+    }
+    return Path(start, end, steps, near["up"], near["down"], area)
+
+
+def exceeded(point: Point, limits: Mapping[str, float]) -> list[str]:
+    """What of a design is over its limit, in words."""
+    found = []
+    for name, most in limits.items():
+        axis, value = AXES[name], getattr(point, name)
+        if value is not None and value > most:
+            found.append(f"{axis.label} {axis.shown(value)} of {axis.shown(most)}")
+    return found
+
+
+def _smallest(points: Sequence[Point], area: Axis | None) -> Point:
+    if area is None:
+        return min(points, key=lambda point: (-point.cycles, point.number))
+    return min(points, key=lambda point: (getattr(point, area.name), point.cycles, point.number))
+
+
+def _step(designs: Designs, number: int, moves: Sequence[Move], limits: Mapping[str, float]) -> Step:
+    move = moves[number]
+    best: dict[str, Move] = {}
+    for other in sorted(designs.around(move.before), key=designs.rank):
+        if other.after.cycles <= other.before.cycles:
+            best[other.changes[0].option] = other
+    for change in move.changes:
+        best.pop(change.option, None)
+    others = sorted(best.values(), key=designs.rank, reverse=True)
+    later = {change.towards: n for n in range(len(moves) - 1, number, -1) for change in moves[n].changes}
+    tried = tuple(
+        Tried(other.before, other.after, other.changes, _verdict(designs, other, move, later, limits))
+        for other in others[:MOST]
+    )
+    reason = BINDS.get(move.before.bottleneck, f"{move.before.bottleneck} binds most cycles")
+    return Step(move.before, move.after, move.changes, reason, _meaning(designs, move), tried)
+
+
+def _meaning(designs: Designs, move: Move) -> str:
+    if len(move.changes) != 1:
+        return "several options at once: what lies between was not judged"
+    option = move.changes[0].option
+    known = described(designs.settings[move.after.number])
+    return known[option].meaning if option in known else ""
+
+
+def _verdict(
+    designs: Designs, other: Move, taken: Move, later: Mapping[tuple[str, Any], int], limits: Mapping[str, float]
+) -> str:
+    over = _over(other.after, limits)
+    if over:
+        return over
+    why = []
+    if other.after.cycles >= other.before.cycles:
+        why.append("saves no cycles")
+    elif merit(other, designs.area) < merit(taken, designs.area):
+        why.append("saves less for its area")
+    coming = later.get(other.changes[0].towards)
+    if coming is not None:
+        why.append(f"comes in step {coming + 1}")
+    return "; ".join(why) or "the recommended design does without"
+
+
+def _neighbour(move: Move, limits: Mapping[str, float]) -> Tried:
+    return Tried(move.before, move.after, move.changes, _over(move.after, limits))
+
+
+def _over(point: Point, limits: Mapping[str, float]) -> str:
+    over = exceeded(point, limits)
+    return f"over the limit: {', '.join(over)}" if over else ""
