@@ -11,13 +11,13 @@ UNKNOWN = "-"
 
 @dataclass(frozen=True)
 class Axis:
-    """`name`: the attribute of a `Point`. more: whether more of it is better. digits: behind the decimal point."""
+    """`name`: the attribute of a `Point`. how: its figures are obtained. digits: behind the decimal point."""
 
     name: str
     title: str
+    how: str
     unit: str = ""
     digits: int = 0
-    more: bool = False
 
     @property
     def label(self) -> str:
@@ -38,23 +38,32 @@ class Axis:
         return f"{value:+,.{self.digits}f}" if round(value, self.digits) else "0"
 
 
+_UNITS = "sum of units, each synthesised by yosys for UltraScale+; the design as a whole was not"
+_CELLS = "sum of units, each mapped to an open 45 nm library; pre-layout"
 AXES = {
     axis.name: axis
     for axis in (
-        Axis("cycles", "cycles"),
-        Axis("us", "latency", "us", 1),
-        Axis("lut", "LUT"),
-        Axis("ff", "FF"),
-        Axis("dsp", "DSP"),
-        Axis("bram", "block RAM", "", 1),
-        Axis("kge", "logic", "kGE", 1),
-        Axis("mm2", "area", "mm2", 3),
-        Axis("mhz", "clock", "MHz", 0, more=True),
-        Axis("uj", "energy", "uJ", 2),
-        Axis("ram_kib", "RAM", "KiB", 1),
-        Axis("accuracy", "accuracy", "", 4, more=True),
+        Axis("cycles", "cycles", ""),
+        Axis("us", "latency", "cycles at the modelled clock", "us", 1),
+        Axis("lut", "LUT", _UNITS),
+        Axis("ff", "FF", _UNITS),
+        Axis("dsp", "DSP", _UNITS),
+        Axis("bram", "block RAM", f"{_UNITS}; blocks of 36 Kbit", "", 1),
+        Axis("kge", "logic", f"{_CELLS}, without buffers", "kGE", 1),
+        Axis("mm2", "silicon", f"{_CELLS}, with buffers as SRAM macros", "mm2", 3),
+        Axis("mhz", "clock", "slowest unit after nextpnr on an ECP5, every input and output behind a register", "MHz"),
+        Axis("uj", "energy", "cycles of every unit at work and idle, times its energies", "uJ", 2),
+        Axis("ram_kib", "RAM", "memory plan: program, constants, activations, stack", "KiB", 1),
+        Axis("accuracy", "accuracy", "bit-exact model on the data set", "", 4),
     )
 }
+CYCLES = {
+    "bound": "a lower bound: what array and bus allow at least",
+    "fast": "the quick estimate",
+    "exact": "the cycle model, stepped through everything that the accelerator does; not run",
+    "simulated": "measured: RTL of accelerator and CPU, simulated cycle by cycle",
+}
+"""How cycles are obtained, by the stage of a point."""
 AREAS = ("lut", "kge", "dsp")
 """What the size of a design is measured by: the first of them that is known."""
 

@@ -3,7 +3,7 @@
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -11,11 +11,13 @@ from typing import Any
 from firmware_gen.architectures.registry import find
 from gen.datasheet.axes import AXES, Axis
 from gen.explore.point import Point
-from hls.config import Option, options
+from hls.config import Config, Option, options
 from hls.config_file import shown
 from hls.errors import HeepgenError
 
-ARCHITECTURE = "architecture"
+ARCHITECTURE, SIZES = "architecture", "buffers"
+BUFFERS = tuple(o.attribute for o in options(Config) if o.key.startswith(f"{SIZES}."))
+"""Options that `heepgen explore --buffers` changes together: one option, `SIZES`, with all their values."""
 
 Settings = Mapping[str, Any]
 """Values of all options of a design, `architecture` among them."""
@@ -32,8 +34,8 @@ class Change:
     @property
     def towards(self) -> tuple[str, Any]:
         """The option, and whether its number grows, or the value of one that is no number."""
-        numbers = _is_number(self.before) and _is_number(self.after)
-        return self.option, self.after > self.before if numbers else self.after
+        before, after = _size(self.before), _size(self.after)
+        return self.option, self.after if before is None or after is None else after > before
 
     def __str__(self) -> str:
         return f"{self.option} {written(self.before)} to {written(self.after)}"
@@ -77,18 +79,51 @@ def merit(move: Move, area: Axis | None) -> tuple[int, float, float]:
 
 
 def written(value: Any) -> str:
-    """A value of an option as in the configuration file, large numbers with commas."""
+    """A value of an option, large numbers with commas, the buffers' sizes as of --buffers."""
     if isinstance(value, str):
         return value
-    return f"{value:,}" if _is_number(value) else shown(value)
+    if isinstance(value, tuple):
+        return ":".join(map(str, value))
+    return shown(value) if _size(value) is None else f"{value:,}"
 
 
-def described(settings: Settings) -> dict[str, Option]:
-    """The options of a design's architecture, none of one that is not known here."""
+def described(architecture: str) -> dict[str, Option]:
+    """The options of an architecture, none of one that is not known here."""
     try:
-        return {o.attribute: o for o in options(find(settings[ARCHITECTURE]).config)}
+        return {o.attribute: o for o in options(find(architecture).config)}
     except HeepgenError:
         return {}
+
+
+def values_of(point: Point, options_of: Callable[[str], Mapping[str, Option]] = described) -> dict[str, Any]:
+    """`architecture`, and the value of every option: its configuration's, or the default."""
+    own: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in point.config.items()
+    }
+    return {name: option.default for name, option in options_of(own[ARCHITECTURE]).items()} | own
+
+
+def settings_of(point: Point, options_of: Callable[[str], Mapping[str, Option]] = described) -> Settings:
+    """`values_of` with the buffers' sizes as one option."""
+    settings = values_of(point, options_of)
+    if settings.keys() >= set(BUFFERS):
+        settings[SIZES] = tuple(settings.pop(name) for name in BUFFERS)
+    return settings
+
+
+def name_of(point: Point) -> str:
+    """A design in a few characters: as in 8x8p2, and what else of its configuration is no default."""
+    settings, words = settings_of(point), []
+    if settings[ARCHITECTURE] != Config.architecture:
+        words.append(settings[ARCHITECTURE])
+    named = {ARCHITECTURE}
+    if {"rows", "cols"} <= settings.keys():
+        words.append(
+            f"{settings['rows']}x{settings['cols']}" + (f"p{settings['ports']}" if "ports" in settings else "")
+        )
+        named |= {"rows", "cols", "ports"}
+    changed = dict.fromkeys(SIZES if name in BUFFERS and SIZES in settings else name for name in point.config)
+    return ", ".join([*words, *(f"{name} {written(settings[name])}" for name in changed if name not in named)])
 
 
 class Designs:
@@ -97,12 +132,8 @@ class Designs:
     def __init__(self, points: Iterable[Point], area: Axis | None) -> None:
         self.points = {point.number: point for point in points}
         self.area = area
-        defaults = cache(lambda name: {o: own.default for o, own in described({ARCHITECTURE: name}).items()})
-        self.settings: dict[int, Settings] = {
-            number: defaults(point.config[ARCHITECTURE])
-            | {name: tuple(value) if isinstance(value, list) else value for name, value in point.config.items()}
-            for number, point in self.points.items()
-        }
+        known = cache(described)
+        self.settings = {number: settings_of(point, known) for number, point in self.points.items()}
         self._by_settings = {_key(own): self.points[number] for number, own in self.settings.items()}
         self._values: dict[str, set[Any]] = defaultdict(set)
         for own in self.settings.values():
@@ -189,20 +220,22 @@ class Designs:
         return rungs
 
     def _rung(self, option: str, value: Any, last: Any) -> Any:
-        if not (_is_number(value) and _is_number(last)):
+        here, there = _size(value), _size(last)
+        if here is None or there is None:
             return last
-        between = [v for v in self._near(option, value) if min(value, last) <= v <= max(value, last)]
-        return between[0] if between else last
+        between = [v for v in self._near(option, value) if min(here, there) <= _sized(v) <= max(here, there)]
+        return between[0] if between and _sized(between[0]) != there else last
 
     def _near(self, option: str, value: Any) -> list[Any]:
-        """The judged values next to half and to double of a number, on their sides of it; all others of the rest."""
-        if not _is_number(value):
+        """The judged values next to half and to double of a size, on their sides of it; all others of the rest."""
+        here = _size(value)
+        if here is None:
             return sorted((v for v in self._values[option] if v != value), key=str)
-        numbers = [v for v in self._values[option] if _is_number(v)]
-        below, above = [v for v in numbers if v < value], [v for v in numbers if v > value]
+        sizes = [v for v in self._values[option] if _size(v) is not None]
+        below, above = [v for v in sizes if _sized(v) < here], [v for v in sizes if _sized(v) > here]
         near = [
-            min((v for v in below if 2 * v >= value), default=max(below, default=None)),
-            max((v for v in above if v <= 2 * value), default=min(above, default=None)),
+            min((v for v in below if 2 * _sized(v) >= here), key=_sized, default=max(below, key=_sized, default=None)),
+            max((v for v in above if _sized(v) <= 2 * here), key=_sized, default=min(above, key=_sized, default=None)),
         ]
         return [v for v in near if v is not None]
 
@@ -226,5 +259,12 @@ def _key(own: Settings) -> Any:
     return frozenset(own.items())
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+def _size(value: Any) -> float | None:
+    """Of a number, or of numbers together; None of anything else."""
+    if isinstance(value, tuple):
+        return sum(value) if all(_size(v) is not None for v in value) else None
+    return value if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+def _sized(value: Any) -> float:
+    return _size(value) or 0

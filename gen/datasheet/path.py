@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gen.datasheet.axes import AXES, Axis, area_axis
-from gen.datasheet.designs import Designs, Move, described, merit
+from gen.datasheet.designs import ARCHITECTURE, BUFFERS, SIZES, Designs, Move, described, merit
 from gen.explore.point import STAGES, Point
 
 MOST = 4
@@ -136,7 +136,9 @@ def _meaning(designs: Designs, move: Move) -> str:
     if len(move.changes) != 1:
         return "several options at once: what lies between was not judged"
     option = move.changes[0].option
-    known = described(designs.settings[move.after.number])
+    if option == SIZES:
+        return ", ".join(BUFFERS)
+    known = described(move.after.config[ARCHITECTURE])
     return known[option].meaning if option in known else ""
 
 

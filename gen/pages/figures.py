@@ -48,7 +48,9 @@ class Picture:
     more: Mapping[str, Any] | None = None
 
 
-def stacked(parts: Sequence[tuple[str, int]], colours: Mapping[str, str], width: float = 1000) -> list[dict[str, Any]]:
+def stacked(
+    parts: Sequence[tuple[str, float]], colours: Mapping[str, str], width: float = 1000
+) -> list[dict[str, Any]]:
     """Parts of a bar with their shares, in `colours` by name or in those that follow; those of nothing are left out."""
     total = sum(value for _, value in parts) or 1
     shown, x = [], 0.0
@@ -144,8 +146,8 @@ def roofline(subject: Subject, width: float = 720, height: float = 400) -> Pictu
     low_x, high_x = min(0.5, *(x for x, _, _ in points)), max(4 * knee, *(1.5 * x for x, _, _ in points))
     low_y, high_y = min(y for _, y, _ in points) / 2, 1.6 * subject.peak
     left, bottom = 56.0, height - 44.0
-    at_x = _log(low_x, high_x, left, width - 12)
-    at_y = _log(low_y, high_y, bottom, 10.0)
+    at_x = logarithmic(low_x, high_x, left, width - 12)
+    at_y = logarithmic(low_y, high_y, bottom, 10.0)
     start = max(low_x, low_y / subject.ports)
     roof = (
         f"M{at_x(start):.1f} {at_y(start * subject.ports):.1f}L{at_x(knee):.1f} {at_y(subject.peak):.1f}"
@@ -161,14 +163,14 @@ def roofline(subject: Subject, width: float = 720, height: float = 400) -> Pictu
         }
         for x, y, row in points
     ]
-    _apart(shown)
-    ticks = tuple(Tick(at_x(v), f"{v:g}") for v in _decades(low_x, high_x))
-    rows = tuple(Tick(at_y(v), f"{v:g}") for v in _decades(low_y, high_y))
+    apart(shown)
+    ticks = tuple(Tick(at_x(v), f"{v:g}") for v in round_values(low_x, high_x))
+    rows = tuple(Tick(at_y(v), f"{v:g}") for v in round_values(low_y, high_y))
     more = {"points": shown, "left": left, "bottom": bottom, "peak": (at_x(knee), at_y(subject.peak))}
     return Picture(width, height, (), ticks, rows, (roof,), more)
 
 
-def _apart(points: list[dict[str, Any]], gap: float = 12.0) -> None:
+def apart(points: list[dict[str, Any]], gap: float = 12.0) -> None:
     """Labels of points that lie close together, one below the other."""
     labels: list[tuple[float, float]] = []
     for point in sorted(points, key=lambda p: p["y"]):
@@ -179,12 +181,13 @@ def _apart(points: list[dict[str, Any]], gap: float = 12.0) -> None:
         point["label_y"] = y
 
 
-def _log(low: float, high: float, begin: float, end: float) -> Callable[[float], float]:
+def logarithmic(low: float, high: float, begin: float, end: float) -> Callable[[float], float]:
+    """Places from `begin` to `end` for values from `low` to `high`."""
     factor = (end - begin) / (math.log(high) - math.log(low))
     return lambda value: begin + factor * (math.log(value) - math.log(low))
 
 
-def _decades(low: float, high: float) -> list[float]:
+def round_values(low: float, high: float) -> list[float]:
     """Powers of ten, or of two where there are few of them."""
     tens = [10.0**e for e in range(math.ceil(math.log10(low)), math.floor(math.log10(high)) + 1)]
     if len(tens) > 2:

@@ -6,11 +6,15 @@ from typing import Any
 
 import jinja2
 
+from gen.pages.subject import AROUND, CPU, LOAD, STORE, WORKING
 from hls import __version__
 from hls.errors import printable
 
 FOLDER = Path(__file__).parent
 """Where what all pages share lies: base.html.j2 and macros.html.j2."""
+
+COLOURS = {WORKING: "array", LOAD: "stall", STORE: "c1", CPU: "cpu", AROUND: "memory"}
+"""Of what cycles go to."""
 
 
 def render_page(template: Path, **values: Any) -> str:
@@ -22,7 +26,7 @@ def render_page(template: Path, **values: Any) -> str:
         undefined=jinja2.StrictUndefined,
         finalize=lambda value: printable(value) if type(value) is str else value,
     )
-    environment.filters |= {"px": _pixels, "count": lambda value: f"{value:,}", "short": _short}
+    environment.filters |= {"px": _pixels, "count": lambda value: f"{value:,}", "short": _short, "number": _number}
     return environment.get_template(template.name).render(version=__version__, **values)
 
 
@@ -33,3 +37,13 @@ def _pixels(value: float) -> str:
 def _short(text: str, length: int) -> str:
     text = printable(text)
     return text if len(text) <= length else text[: length - 1] + "…"
+
+
+def _number(text: str) -> str:
+    """A shown number as scripts read it; empty for what is none."""
+    plain = text.replace(",", "")
+    try:
+        float(plain)
+    except ValueError:
+        return ""
+    return plain

@@ -1,0 +1,278 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What page and datasheet say, as texts: both take every number from here."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from firmware_gen.architectures.registry import architecture_of
+from gen.datasheet.axes import AXES, CYCLES, UNKNOWN, Axis
+from gen.datasheet.designs import Move, name_of, written
+from gen.datasheet.path import Step, Tried
+from gen.datasheet.subject import Network, Subject
+from gen.explore.point import STAGES
+from gen.results import tables
+from gen.results.estimate import LayerEstimate
+from hls import __version__
+from hls.config import SLAVE_ALIGN, System, own_options
+
+MOST_DESIGNS = 24
+"""Of the front that are named; all points are in the table of points."""
+
+
+@dataclass(frozen=True)
+class Tile:
+    value: str
+    name: str
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A table: `texts` columns of names or texts, numbers behind them. chosen: the number of a row to point out."""
+
+    heads: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    texts: int = 1
+    chosen: int | None = None
+
+
+@dataclass(frozen=True)
+class StepText:
+    """A step in words. cycles: before and after; effects: on all other axes; moved: where the bottleneck goes."""
+
+    change: str
+    meaning: str
+    reason: str
+    cycles: str
+    effects: str
+    moved: str
+    tried: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Facts:
+    """See the sections of the page. layers and memory: of every network, by name."""
+
+    title: str
+    design: str
+    judged: str
+    limits: str
+    tiles: tuple[Tile, ...]
+    designs: Grid
+    start: str
+    steps: tuple[StepText, ...]
+    up: tuple[str, ...]
+    down: tuple[str, ...]
+    layers: Mapping[str, Grid]
+    memory: Mapping[str, Grid]
+    interfaces: Grid
+    sources: Grid
+    options: Grid
+
+
+def facts_of(subject: Subject) -> Facts:
+    path = subject.path
+    size = f", {path.area.shown(path.area.of(path.start))} {path.area.title}" if path.area else ""
+    return Facts(
+        subject.title,
+        subject.design,
+        _judged(subject),
+        _limits(subject),
+        tuple(_tiles(subject)),
+        _designs(subject),
+        f"{name_of(path.start)}: {path.start.cycles:,} cycles{size}",
+        tuple(_step(step, subject.axes) for step in path.steps),
+        tuple(_neighbour(move, subject.axes) for move in path.up),
+        tuple(_neighbour(move, subject.axes) for move in path.down),
+        {network.name: _layers(network) for network in subject.networks},
+        {network.name: _memory(network, subject.config) for network in subject.networks},
+        _interfaces(subject.config),
+        _sources(subject),
+        _options(subject),
+    )
+
+
+def _judged(subject: Subject) -> str:
+    counts = ", ".join(f"{subject.stages[stage]:,} {_STAGES[stage]}" for stage in STAGES if stage in subject.stages)
+    return f"{len(subject.points):,} designs judged: {counts}. {len(subject.front):,} of them are on the front."
+
+
+_STAGES = {
+    "bound": "by a bound",
+    "fast": "by the quick estimate",
+    "exact": "by the cycle model",
+    "simulated": "by simulating the RTL",
+}
+
+
+def _limits(subject: Subject) -> str:
+    words = [f"{AXES[name].label} up to {AXES[name].shown(most)}" for name, most in subject.limits.items()]
+    board = subject.board
+    where = f" On {board.title} ({board.device}; {board.source}):" if board else ""
+    return f"Limits:{where} {', '.join(words)}." if words else "No limits were given."
+
+
+def _tiles(subject: Subject) -> Iterator[Tile]:
+    point, several = subject.recommended, len(subject.networks) > 1
+    yield Tile(AXES["cycles"].shown(point.cycles), "cycles of an inference" + (", of all models" if several else ""))
+    for axis in subject.axes:
+        if axis.name in _TILES and axis.name != "cycles":
+            words = axis.label
+            if axis.name == "us" and point.mhz is not None:
+                words += f" at {AXES['mhz'].shown(point.mhz)} MHz"
+            if axis.name in subject.limits:
+                words += f", of {axis.shown(subject.limits[axis.name])}"
+            yield Tile(axis.shown(axis.of(point)), words)
+    yield Tile(point.bottleneck, "binds most cycles")
+
+
+_TILES = ("cycles", "us", "uj", "lut", "dsp", "bram", "kge", "ram_kib", "accuracy")
+
+
+def _designs(subject: Subject) -> Grid:
+    front = sorted(subject.front, key=lambda point: (point.cycles, point.number))
+    every = max(1, -(-len(front) // MOST_DESIGNS))
+    named = {point.number: point for point in front[::every]}
+    for point in (subject.recommended, subject.path.start, *front[-1:]):
+        named[point.number] = point
+    shown = sorted(named.values(), key=lambda point: (point.cycles, point.number))
+    rows = [
+        (
+            name_of(point),
+            point.bottleneck,
+            point.stage,
+            str(point.number),
+            *(a.shown(a.of(point)) for a in subject.axes),
+        )
+        for point in shown
+    ]
+    chosen = [point.number for point in shown].index(subject.recommended.number)
+    heads = ("design", "binds", "cycles by", "point", *(axis.label for axis in subject.axes))
+    return Grid(heads, tuple(rows), 3, chosen)
+
+
+def _step(step: Step, axes: Sequence[Axis]) -> StepText:
+    moved = f"the bottleneck moves from {step.before.bottleneck} to {step.after.bottleneck}"
+    return StepText(
+        step.change,
+        step.meaning,
+        step.reason,
+        f"{step.before.cycles:,} to {step.after.cycles:,} cycles ({_share(step)})",
+        _effects(step, axes),
+        moved if step.moved else f"the bottleneck stays {step.after.bottleneck}",
+        tuple(f"{_gain(move, axes)}: {move.verdict}" for move in step.tried),
+    )
+
+
+def _share(move: Move) -> str:
+    share = 100 * (move.after.cycles / max(move.before.cycles, 1) - 1)
+    return f"{share:+.1f} %" if round(share, 1) else "0 %"
+
+
+def _effects(move: Move, axes: Sequence[Axis]) -> str:
+    """Differences on all axes but cycles; what stays is named behind them."""
+    others = {axis: move.effect(axis.name) for axis in axes if axis.name != "cycles"}
+    shown = {axis: axis.difference(value) for axis, value in others.items() if value is not None}
+    words = [", ".join(f"{axis.label} {text}" for axis, text in shown.items() if text != "0")]
+    same = ", ".join(axis.title for axis, text in shown.items() if text == "0")
+    return "; ".join(filter(None, [*words, same and f"as before: {same}"]))
+
+
+def _gain(move: Move, axes: Sequence[Axis]) -> str:
+    first = [axis for axis in axes if axis.name in ("lut", "kge")][:1]
+    area = "".join(f", {axis.label} {axis.difference(move.effect(axis.name))}" for axis in first)
+    least = ", at best" if move.after.stage == STAGES[0] else ""
+    return f"{move.change}: cycles {AXES['cycles'].difference(move.effect('cycles'))} ({_share(move)}{least}){area}"
+
+
+def _neighbour(move: Tried, axes: Sequence[Axis]) -> str:
+    cycles = f"cycles {AXES['cycles'].difference(move.effect('cycles'))} ({_share(move)})"
+    return f"{move.change}: {'; '.join(filter(None, (cycles, _effects(move, axes), move.verdict)))}"
+
+
+def _layers(network: Network) -> Grid:
+    estimate = network.estimate
+    rows = [
+        (
+            layer.name,
+            layer.op,
+            tables.shape(layer.shape),
+            _binds(layer),
+            tables.count(layer.macs),
+            tables.count(layer.cycles),
+            tables.ratio(layer.cycles, estimate.total_cycles, ".1f", 100),
+            tables.count(layer.bound_cycles),
+            tables.ratio(layer.cycles, layer.bound_cycles),
+            tables.ratio(layer.macs, layer.cycles * estimate.peak, ".1f", 100),
+        )
+        for layer in estimate.layers
+    ]
+    heads = (
+        "layer",
+        "operator",
+        "output",
+        "binds",
+        "MACs",
+        "cycles",
+        "share, %",
+        "bound",
+        "cycles / bound",
+        "PE use, %",
+    )
+    return Grid(heads, tuple(rows), 4)
+
+
+def _memory(network: Network, config: System) -> Grid:
+    memory = network.memory
+    places = [("program", 0, memory["program_bytes"])]
+    for name, parts, size in (
+        ("constants", memory["constants"], memory["constant_bytes"]),
+        ("activations", memory["buffers"], memory["arena_bytes"]),
+    ):
+        if parts:
+            places.append((name, min(part["address"] for part in parts), size))
+    places.append(("end of RAM", config.ram_bytes, 0))
+    places.append(("accelerator's registers", config.slave_base, SLAVE_ALIGN))
+    rows = tuple((name, f"0x{address:08x}", tables.count(size)) for name, address, size in places)
+    return Grid(("what lies there", "address", "bytes"), rows)
+
+
+def _interfaces(config: System) -> Grid:
+    architecture = architecture_of(config)
+    if architecture.hardware is None:
+        return Grid(("interface", "what it is"), (("none", "the CPU alone computes everything"),), 2)
+    masters = architecture.masters(config)
+    rows = [
+        ("clk, rst_n", "clock, and reset that is active low"),
+        ("s_*", f"OBI slave, 32 bits: registers at 0x{config.slave_base:08x}"),
+        ("irq", f"interrupt, fast interrupt line {config.irq_line} of X-HEEP"),
+        ("idle", "high while the clock may be gated"),
+    ]
+    if masters:
+        rows.insert(
+            2, ("m_*", f"{masters} OBI master{'s' if masters > 1 else ''}, 32 bits each, port 0 in the low bits")
+        )
+    return Grid(("interface", "what it is"), tuple(rows), 2)
+
+
+def _sources(subject: Subject) -> Grid:
+    point = subject.recommended
+    rows = [(AXES["cycles"].label, AXES["cycles"].shown(point.cycles), CYCLES[point.stage])]
+    rows += [(a.label, a.shown(a.of(point)), a.how) for a in subject.axes if a.name != "cycles"]
+    rows += [(axis.label, UNKNOWN, "not known, or not asked for") for axis in AXES.values() if axis not in subject.axes]
+    rows.append(("layers", "", CYCLES["exact"]))
+    rows.append(("memory map", "", "the memory plan of the firmware"))
+    return Grid(("figure", "recommended", "how it was obtained"), tuple(rows), 3)
+
+
+def _options(subject: Subject) -> Grid:
+    config = subject.config
+    rows = [(o.key, written(getattr(config, o.attribute)), o.meaning) for o in own_options(type(config))]
+    rows.append(("configuration hash", f"0x{config.hash:08x}", "what firmware compares at start"))
+    rows.append(("heepgen", __version__, subject.command))
+    return Grid(("option", "value", "what it is"), tuple(rows), 3)
+
+
+def _binds(layer: LayerEstimate) -> str:
+    if layer.on_cpu:
+        return "cpu"
+    return ""

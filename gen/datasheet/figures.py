@@ -1,0 +1,159 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Geometry of the page's pictures: numbers that the template puts into SVG."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from gen.datasheet.axes import AXES, Axis
+from gen.datasheet.designs import name_of
+from gen.datasheet.path import Path
+from gen.datasheet.subject import Network, Subject
+from gen.explore.point import Point
+from gen.pages import subject as pages
+from gen.pages.figures import Picture, Tick, apart, logarithmic, round_values
+
+MOST_DOTS = 800
+"""Points besides the front that are drawn; of more, every so many."""
+_SMALL, _LARGE = 3.0, 9.0
+
+
+def choices(subject: Subject) -> list[tuple[str, Point]]:
+    """What is ringed and labelled: the smallest design, the recommended one and the fastest, each once."""
+    fastest = min(subject.front, key=lambda point: (point.cycles, point.number))
+    found: dict[int, tuple[str, Point]] = {}
+    for label, point in (("recommended", subject.recommended), ("smallest", subject.path.start), ("fastest", fastest)):
+        found.setdefault(point.number, (label, point))
+    return list(found.values())
+
+
+def planes(subject: Subject) -> list[tuple[Axis, Axis]]:
+    """Pairs of axes to show the front on: time against area, and against energy where that is known."""
+    drawn = [*subject.front, subject.recommended, subject.path.start]
+    time = AXES["us"] if all(point.us is not None for point in drawn) else AXES["cycles"]
+    others = [subject.path.area, AXES["uj"] if all(point.uj is not None for point in drawn) else None]
+    return [(time, axis) for axis in others if axis is not None]
+
+
+def front(subject: Subject, x: Axis, y: Axis, width: float = 760, height: float = 430) -> Picture:
+    """All designs on two logarithmic axes, less of both to the left and below; the front, and the path along it."""
+    area = subject.path.area
+    best, way = (_shown(points, x, y) for points in (subject.front, subject.path.points))
+    others = _shown(subject.points, x, y)
+    others = others[:: max(1, -(-len(others) // MOST_DOTS))]
+    every = [*best, *way, *others]
+    at_x, at_y, ticks, rows, frame = _plane([_on(x, p) for p in every], [_on(y, p) for p in every], width, height, 64.0)
+    largest = max((area.of(p) or 0 for p in [*best, *way]), default=0) if area else 0
+
+    def mark(point: Point) -> dict[str, Any]:
+        share = _on(area, point) / largest if area and largest else 0
+        return {
+            "x": at_x(_on(x, point)),
+            "y": at_y(_on(y, point)),
+            "r": _SMALL + (_LARGE - _SMALL) * share**0.5,
+            "title": f"{name_of(point)}: {', '.join(f'{a.label} {a.shown(a.of(point))}' for a in subject.axes)}",
+        }
+
+    labels = []
+    for label, point in choices(subject):
+        own = mark(point)
+        labels.append(
+            own | {"name": f"{label}: {name_of(point)}", "anchor": "end" if own["x"] > width / 2 else "start"}
+        )
+    apart(labels)
+    more: dict[str, Any] = {
+        **frame,
+        "dots": [mark(p) for p in others],
+        "front": [mark(p) for p in best],
+        "labels": labels,
+        "x": x.label,
+        "y": y.label,
+    }
+    return Picture(width, height, (), ticks, rows, (_line([(at_x(_on(x, p)), at_y(_on(y, p))) for p in way]),), more)
+
+
+def progress(path: Path, width: float = 760, height: float = 240) -> Picture | None:
+    """Cycles after every step; None for a path without any."""
+    points = path.points
+    if len(points) < 2:
+        return None
+    left, bottom = 76.0, height - 40.0
+    low, high = min(p.cycles for p in points), max(p.cycles for p in points)
+    at_y = logarithmic(max(low, 1) / 1.2, high * 1.2, bottom, 10.0)
+    wide = (width - left - 24) / (len(points) - 1)
+    marks: list[dict[str, Any]] = [
+        {
+            "x": left + wide * number,
+            "y": at_y(max(point.cycles, 1)),
+            "title": f"{path.steps[number - 1].change if number else 'the smallest design'}: {point.cycles:,} cycles",
+        }
+        for number, point in enumerate(points)
+    ]
+    every = -(-len(points) // 24)
+    ticks = tuple(Tick(mark["x"], str(n)) for n, mark in enumerate(marks) if n % every == 0)
+    rows = tuple(Tick(at_y(v), f"{v:,.0f}") for v in round_values(max(low, 1) / 1.2, high * 1.2))
+    line = _line([(mark["x"], mark["y"]) for mark in marks])
+    return Picture(width, height, (), ticks, rows, (line,), {"marks": marks, "left": left, "bottom": bottom})
+
+
+def layer_rows(network: Network) -> list[pages.Row]:
+    """The layers of a network as the pages of runs know them."""
+    return [
+        pages.Row(
+            layer.name,
+            layer.op,
+            layer.shape,
+            layer.macs,
+            pages.CPU if layer.on_cpu else pages.ARRAY if layer.cycles else pages.MEMORY,
+            (),
+            None,
+            layer.cycles or None,
+            layer.bound_cycles or None,
+            layer.array_cycles,
+            layer.bus_words,
+            layer.load_stall_cycles,
+            layer.store_stall_cycles,
+            0,
+            None,
+            None,
+            None,
+        )
+        for layer in network.estimate.layers
+    ]
+
+
+def time_of(network: Network) -> list[tuple[str, int]]:
+    """Where the cycles of a network go, by what its layers are at; they add up to its total."""
+    layers = network.estimate.layers
+    causes = {
+        pages.WORKING: sum(layer.array_cycles for layer in layers),
+        pages.LOAD: sum(layer.load_stall_cycles for layer in layers),
+        pages.STORE: sum(layer.store_stall_cycles for layer in layers),
+        pages.CPU: sum(layer.cycles for layer in layers if layer.on_cpu),
+    }
+    rest = network.estimate.total_cycles - sum(causes.values())
+    return [*causes.items(), (pages.AROUND, max(0, rest))]
+
+
+def _shown(points: Sequence[Point], x: Axis, y: Axis) -> list[Point]:
+    """Those that logarithmic axes have a place for."""
+    return [point for point in points if _on(x, point) > 0 and _on(y, point) > 0]
+
+
+def _on(axis: Axis, point: Point) -> float:
+    return axis.of(point) or 0.0
+
+
+def _line(points: Sequence[tuple[float, float]]) -> str:
+    return "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in points)
+
+
+def _plane(
+    xs: Sequence[float], ys: Sequence[float], width: float, height: float, left: float
+) -> tuple[Any, Any, tuple[Tick, ...], tuple[Tick, ...], Mapping[str, Any]]:
+    """Logarithmic axes with room around the values, their ticks, and where the frame is."""
+    bottom = height - 44.0
+    low_x, high_x, low_y, high_y = min(xs) / 1.25, max(xs) * 1.25, min(ys) / 1.25, max(ys) * 1.25
+    at_x, at_y = logarithmic(low_x, high_x, left, width - 12), logarithmic(low_y, high_y, bottom, 10.0)
+    ticks = tuple(Tick(at_x(v), f"{v:,.6g}") for v in round_values(low_x, high_x))
+    rows = tuple(Tick(at_y(v), f"{v:,.6g}") for v in round_values(low_y, high_y))
+    return at_x, at_y, ticks, rows, {"left": left, "bottom": bottom}
