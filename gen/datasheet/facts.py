@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """What page and datasheet say, as texts: both take every number from here."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from firmware_gen.architectures.contract import LayerCycles
 from firmware_gen.architectures.registry import architecture_of
 from gen.datasheet.axes import AXES, CYCLES, UNKNOWN, Axis
 from gen.datasheet.designs import Move, name_of, written
@@ -11,7 +13,6 @@ from gen.datasheet.path import Step, Tried
 from gen.datasheet.subject import Network, Subject
 from gen.explore.point import STAGES
 from gen.results import tables
-from gen.results.estimate import LayerEstimate
 from hls import __version__
 from hls.config import SLAVE_ALIGN, System, own_options
 
@@ -71,6 +72,7 @@ class Facts:
 
 def facts_of(subject: Subject) -> Facts:
     path = subject.path
+    peak = architecture_of(subject.config).most_macs(subject.config)
     size = f", {path.area.shown(path.area.of(path.start))} {path.area.title}" if path.area else ""
     return Facts(
         subject.title,
@@ -83,7 +85,7 @@ def facts_of(subject: Subject) -> Facts:
         tuple(_step(step, subject.axes) for step in path.steps),
         tuple(_neighbour(move, subject.axes) for move in path.up),
         tuple(_neighbour(move, subject.axes) for move in path.down),
-        {network.name: _layers(network) for network in subject.networks},
+        {network.name: _layers(network, peak) for network in subject.networks},
         {network.name: _memory(network, subject.config) for network in subject.networks},
         _interfaces(subject.config),
         _sources(subject),
@@ -105,7 +107,7 @@ _STAGES = {
 
 
 def _limits(subject: Subject) -> str:
-    words = [f"{AXES[name].label} up to {AXES[name].shown(most)}" for name, most in subject.limits.items()]
+    words = [f"{AXES[name].label} up to {most:,.10g}" for name, most in subject.limits.items()]
     board = subject.board
     where = f" On {board.title} ({board.device}; {board.source}):" if board else ""
     return f"Limits:{where} {', '.join(words)}." if words else "No limits were given."
@@ -120,7 +122,7 @@ def _tiles(subject: Subject) -> Iterator[Tile]:
             if axis.name == "us" and point.mhz is not None:
                 words += f" at {AXES['mhz'].shown(point.mhz)} MHz"
             if axis.name in subject.limits:
-                words += f", of {axis.shown(subject.limits[axis.name])}"
+                words += f", of {subject.limits[axis.name]:,.10g}"
             yield Tile(axis.shown(axis.of(point)), words)
     yield Tile(point.bottleneck, "binds most cycles")
 
@@ -151,14 +153,14 @@ def _designs(subject: Subject) -> Grid:
 
 
 def _step(step: Step, axes: Sequence[Axis]) -> StepText:
-    moved = f"the bottleneck moves from {step.before.bottleneck} to {step.after.bottleneck}"
+    before, after = step.before.bottleneck, step.after.bottleneck
     return StepText(
         step.change,
         step.meaning,
-        step.reason,
+        f"most cycles are bound by {before}" + (f": {step.reason}" if step.reason else ""),
         f"{step.before.cycles:,} to {step.after.cycles:,} cycles ({_share(step)})",
         _effects(step, axes),
-        moved if step.moved else f"the bottleneck stays {step.after.bottleneck}",
+        f"the bottleneck moves from {before} to {after}" if step.moved else f"the bottleneck stays {after}",
         tuple(f"{_gain(move, axes)}: {move.verdict}" for move in step.tried),
     )
 
@@ -172,14 +174,14 @@ def _effects(move: Move, axes: Sequence[Axis]) -> str:
     """Differences on all axes but cycles; what stays is named behind them."""
     others = {axis: move.effect(axis.name) for axis in axes if axis.name != "cycles"}
     shown = {axis: axis.difference(value) for axis, value in others.items() if value is not None}
-    words = [", ".join(f"{axis.label} {text}" for axis, text in shown.items() if text != "0")]
+    words = [", ".join(f"{axis.title} {text} {axis.unit}".rstrip() for axis, text in shown.items() if text != "0")]
     same = ", ".join(axis.title for axis, text in shown.items() if text == "0")
     return "; ".join(filter(None, [*words, same and f"as before: {same}"]))
 
 
 def _gain(move: Move, axes: Sequence[Axis]) -> str:
     first = [axis for axis in axes if axis.name in ("lut", "kge")][:1]
-    area = "".join(f", {axis.label} {axis.difference(move.effect(axis.name))}" for axis in first)
+    area = "".join(f", {a.title} {a.difference(move.effect(a.name))} {a.unit}".rstrip() for a in first)
     least = ", at best" if move.after.stage == STAGES[0] else ""
     return f"{move.change}: cycles {AXES['cycles'].difference(move.effect('cycles'))} ({_share(move)}{least}){area}"
 
@@ -189,22 +191,22 @@ def _neighbour(move: Tried, axes: Sequence[Axis]) -> str:
     return f"{move.change}: {'; '.join(filter(None, (cycles, _effects(move, axes), move.verdict)))}"
 
 
-def _layers(network: Network) -> Grid:
-    estimate = network.estimate
+def _layers(network: Network, peak: int) -> Grid:
     rows = [
         (
             layer.name,
             layer.op,
             tables.shape(layer.shape),
-            _binds(layer),
+            layer.limit.name if layer.limit else "",
             tables.count(layer.macs),
-            tables.count(layer.cycles),
-            tables.ratio(layer.cycles, estimate.total_cycles, ".1f", 100),
-            tables.count(layer.bound_cycles),
-            tables.ratio(layer.cycles, layer.bound_cycles),
-            tables.ratio(layer.macs, layer.cycles * estimate.peak, ".1f", 100),
+            tables.count(own.cycles),
+            tables.ratio(own.cycles, network.total, ".1f", 100),
+            tables.count(layer.limit.cycles if layer.limit else 0),
+            tables.ratio(own.cycles, layer.limit.cycles if layer.limit else 0),
+            tables.ratio(layer.macs, own.cycles * peak, ".1f", 100),
         )
-        for layer in estimate.layers
+        for layer in network.layers
+        for own in (layer.cycles or LayerCycles(0),)
     ]
     heads = (
         "layer",
@@ -214,8 +216,8 @@ def _layers(network: Network) -> Grid:
         "MACs",
         "cycles",
         "share, %",
-        "bound",
-        "cycles / bound",
+        "limit",
+        "cycles / limit",
         "PE use, %",
     )
     return Grid(heads, tuple(rows), 4)
@@ -223,13 +225,15 @@ def _layers(network: Network) -> Grid:
 
 def _memory(network: Network, config: System) -> Grid:
     memory = network.memory
-    places = [("program", 0, memory["program_bytes"])]
+    places = [("program", 0, memory.program_bytes)]
     for name, parts, size in (
-        ("constants", memory["constants"], memory["constant_bytes"]),
-        ("activations", memory["buffers"], memory["arena_bytes"]),
+        ("constants", memory.constants, memory.constant_bytes),
+        ("activations", memory.buffers, memory.arena_bytes),
     ):
         if parts:
             places.append((name, min(part["address"] for part in parts), size))
+    for name, tensors in (("input", network.inputs), ("output", network.outputs)):
+        places += [(f"{name} {tables.shape(shape)}, FP32", address, 4 * math.prod(shape)) for address, shape in tensors]
     places.append(("end of RAM", config.ram_bytes, 0))
     places.append(("accelerator's registers", config.slave_base, SLAVE_ALIGN))
     rows = tuple((name, f"0x{address:08x}", tables.count(size)) for name, address, size in places)
@@ -270,9 +274,3 @@ def _options(subject: Subject) -> Grid:
     rows.append(("configuration hash", f"0x{config.hash:08x}", "what firmware compares at start"))
     rows.append(("heepgen", __version__, subject.command))
     return Grid(("option", "value", "what it is"), tuple(rows), 3)
-
-
-def _binds(layer: LayerEstimate) -> str:
-    if layer.on_cpu:
-        return "cpu"
-    return ""

@@ -4,6 +4,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from firmware_gen.architectures.contract import LayerCycles
+from firmware_gen.architectures.limits import LIMITS
 from gen.datasheet.axes import AXES, Axis
 from gen.datasheet.designs import name_of
 from gen.datasheet.path import Path
@@ -97,41 +99,26 @@ def progress(path: Path, width: float = 760, height: float = 240) -> Picture | N
 
 def layer_rows(network: Network) -> list[pages.Row]:
     """The layers of a network as the pages of runs know them."""
-    return [
-        pages.Row(
-            layer.name,
-            layer.op,
-            layer.shape,
-            layer.macs,
-            pages.CPU if layer.on_cpu else pages.ARRAY if layer.cycles else pages.MEMORY,
-            (),
-            None,
-            layer.cycles or None,
-            layer.bound_cycles or None,
-            layer.array_cycles,
-            layer.bus_words,
-            layer.load_stall_cycles,
-            layer.store_stall_cycles,
-            0,
-            None,
-            None,
-            None,
+    rows = []
+    for layer in network.layers:
+        own = layer.cycles or LayerCycles(0)
+        limit = layer.limit.cycles if layer.limit and not own.on_cpu else 0
+        where = pages.CPU if own.on_cpu else pages.ARRAY if own.cycles else pages.MEMORY
+        counters = (own.vectors, own.bus_words, own.load_stall, own.store_stall, 0)
+        cycles = (None, own.cycles or None, limit or None)
+        rows.append(
+            pages.Row(layer.name, layer.op, layer.shape, layer.macs, where, (), *cycles, *counters, None, None, None)
         )
-        for layer in network.estimate.layers
-    ]
+    return rows
 
 
 def time_of(network: Network) -> list[tuple[str, int]]:
-    """Where the cycles of a network go, by what its layers are at; they add up to its total."""
-    layers = network.estimate.layers
-    causes = {
-        pages.WORKING: sum(layer.array_cycles for layer in layers),
-        pages.LOAD: sum(layer.load_stall_cycles for layer in layers),
-        pages.STORE: sum(layer.store_stall_cycles for layer in layers),
-        pages.CPU: sum(layer.cycles for layer in layers if layer.on_cpu),
-    }
-    rest = network.estimate.total_cycles - sum(causes.values())
-    return [*causes.items(), (pages.AROUND, max(0, rest))]
+    """The cycles of a network by the limit that binds its layers; they add up to its total."""
+    cycles = dict.fromkeys(LIMITS, 0)
+    for layer in network.layers:
+        if layer.cycles and layer.limit:
+            cycles[layer.limit.name] += layer.cycles.cycles
+    return [*cycles.items(), (pages.AROUND, network.around)]
 
 
 def _shown(points: Sequence[Point], x: Axis, y: Axis) -> list[Point]:

@@ -9,8 +9,10 @@ from gen.datasheet import figures
 from gen.datasheet.facts import Facts
 from gen.datasheet.subject import Network, Subject
 from gen.pages import figures as shared
-from gen.pages.template import COLOURS, render_page
+from gen.pages.subject import AROUND
+from gen.pages.template import render_page
 
+_COLOURS = {"vectors": "array", "cpu": "cpu", "latency": "memory", "unknown": "wait", AROUND: "wait"}
 TEMPLATE = Path(__file__).parent / "explore.html.j2"
 
 
@@ -31,9 +33,9 @@ def _network(network: Network, facts: Facts) -> Mapping[str, Any]:
     memory = network.memory
     return {
         "name": network.name,
-        "time": shared.stacked(figures.time_of(network), COLOURS),
+        "time": shared.stacked(figures.time_of(network), _COLOURS),
         "bars": shared.layer_bars(figures.layer_rows(network)),
         "layers": facts.layers[network.name],
         "memory": facts.memory[network.name],
-        "arena": shared.lives(memory["buffers"], memory["steps"], memory["arena_bytes"]),
+        "arena": shared.lives(memory.buffers, memory.steps, memory.arena_bytes),
     }

@@ -9,22 +9,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from firmware_gen.architectures.limits import LIMITS
 from gen.datasheet.axes import AXES, Axis, area_axis
 from gen.datasheet.designs import ARCHITECTURE, BUFFERS, SIZES, Designs, Move, described, merit
 from gen.explore.point import STAGES, Point
 
 MOST = 4
 """Other changes that a step names, and neighbours of the recommended design on either side."""
-
-BINDS = {
-    "vectors": "most cycles are the array's own, which takes a vector in each",
-    "bus": "most cycles go to words on the bus",
-    "drain": "the array waits for the drain most of all",
-    "weights": "the array waits for weights most of all",
-    "latency": "most cycles are beginnings and ends of layers",
-    "cpu": "most cycles are the CPU's",
-}
-"""What holds a design up, by the name of its bottleneck."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +27,7 @@ class Tried(Move):
 
 @dataclass(frozen=True)
 class Step(Move):
-    """A move of the path. reason: what the design before it is held up by; meaning: of what is changed."""
+    """A move of the path. reason: what the bottleneck before it means; meaning: of what is changed."""
 
     reason: str
     meaning: str
@@ -128,7 +119,7 @@ def _step(designs: Designs, number: int, moves: Sequence[Move], limits: Mapping[
         Tried(other.before, other.after, other.changes, _verdict(designs, other, move, later, limits))
         for other in others[:MOST]
     )
-    reason = BINDS.get(move.before.bottleneck, f"{move.before.bottleneck} binds most cycles")
+    reason = LIMITS.get(move.before.bottleneck, "")
     return Step(move.before, move.after, move.changes, reason, _meaning(designs, move), tried)
 
 

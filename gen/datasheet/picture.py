@@ -44,12 +44,12 @@ def _panel(axes: Any, subject: Subject, x: Axis, y: Axis) -> None:
     axes.scatter(*_along(subject.points, x, y), 4, color="#9aa3ab", alpha=0.4, linewidth=0, label="judged")
     axes.plot(*_along(subject.path.points, x, y), color="#c9803c", linewidth=1.2, label="path")
     axes.scatter(*_along(best, x, y), sizes, color="#4878a8", alpha=0.8, linewidth=0, label="front, larger: more area")
-    for label, point in choices(subject):
+    for number, (label, point) in enumerate(choices(subject)):
         place = (x.of(point), y.of(point))
         if all(place):
             axes.scatter(*([value] for value in place), 190, facecolor="none", edgecolor="black", linewidth=1.2)
-            shown = {"textcoords": "offset points", "xytext": (0, 12), "ha": "center", "fontsize": 9}
-            axes.annotate(f"{label}: {name_of(point).split(',')[0]}", place, **shown)
+            shown = {"textcoords": "offset points", "xytext": (0, (-20, 12)[number % 2]), "ha": "center"}
+            axes.annotate(f"{label}: {name_of(point).split(',')[0]}", place, fontsize=9, **shown)
     axes.set(xscale="log", yscale="log", xlabel=x.label, ylabel=y.label)
     axes.margins(0.12)
     axes.grid(True, which="major", color="#dfe3e6")

@@ -20,7 +20,7 @@ def table_of(points: Sequence[Point], front: Sequence[Point]) -> str:
     known, and an option that an architecture has not, is empty."""
     known = cache(described)
     values = [values_of(point, known) for point in points]
-    names = dict.fromkeys(name for own in values for name in own)
+    names = dict.fromkeys([ARCHITECTURE, *(name for own in values for name in own)])
     differing = [name for name in names if name == ARCHITECTURE or len({own.get(name) for own in values}) > 1]
     models = list(dict.fromkeys(name for point in points for name in point.by_model))
     best = {point.number for point in front}

@@ -4,29 +4,69 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, Self
 
+from firmware_gen.architectures.contract import LayerCycles, Target
+from firmware_gen.architectures.limits import Limit, limit_of
 from firmware_gen.architectures.registry import architecture_of
+from firmware_gen.memory.planner import MemoryReport
 from gen.datasheet.axes import Axis, known
 from gen.datasheet.boards import Board
 from gen.datasheet.path import Path, path_to
 from gen.explore.point import Point
-from gen.results.estimate import EstimateReport
 from hls.config import System
 
 
 @dataclass(frozen=True)
-class Network:
-    """A model on the recommended design: `estimate` by layer, and `memory`, the plan as in `heepgen sw --json`."""
+class Layer:
+    """Of a network. cycles: what the cycle model says of it, None where the architecture does not say."""
 
-    estimate: EstimateReport
-    memory: Mapping[str, Any]
-    inputs: tuple[tuple[int, ...], ...]
-    outputs: tuple[tuple[int, ...], ...]
+    name: str
+    op: str
+    shape: tuple[int, ...]
+    macs: int
+    cycles: LayerCycles | None
 
     @property
-    def name(self) -> str:
-        return self.estimate.network
+    def limit(self) -> Limit | None:
+        return limit_of(self.cycles) if self.cycles and self.cycles.cycles else None
+
+
+@dataclass(frozen=True)
+class Network:
+    """A model on the recommended design. around: cycles around its layers; memory: the plan. inputs, outputs: address
+    and shape of each."""
+
+    name: str
+    layers: tuple[Layer, ...]
+    around: int
+    memory: MemoryReport
+    inputs: tuple[tuple[int, tuple[int, ...]], ...]
+    outputs: tuple[tuple[int, tuple[int, ...]], ...]
+
+    @classmethod
+    def of(cls, target: Target, program: Any) -> Self:
+        """Of a program that `target` compiled; raises `HeepgenError` where the architecture predicts nothing."""
+        placed, prediction = target.network(program), target.predict(program)
+        graph = placed.graph
+        return cls(
+            graph.name,
+            tuple(
+                Layer(layer.name, layer.op, tuple(layer.out_shape), layer.macs, own)
+                for layer, own in zip(placed.layers, prediction.layers, strict=True)
+            ),
+            prediction.around,
+            placed.report,
+            *(
+                tuple((placed.tensor_address(value), tuple(placed.tensors[value].shape)) for value in values)
+                for values in (graph.arguments, graph.results)
+            ),
+        )
+
+    @property
+    def total(self) -> int:
+        """Cycles of an inference."""
+        return sum(layer.cycles.cycles for layer in self.layers if layer.cycles) + self.around
 
 
 @dataclass(frozen=True)

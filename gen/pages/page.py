@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from gen.pages import figures
-from gen.pages.subject import CPU, Row, Subject, time_by_cause
-from gen.pages.template import COLOURS, render_page
+from gen.pages.subject import AROUND, CPU, LOAD, STORE, WORKING, Row, Subject, time_by_cause
+from gen.pages.template import render_page
 from gen.results import tables
 from hls import __version__
 
 TEMPLATE = Path(__file__).parent / "report.html.j2"
 _UNKNOWN = "-"
 _FREE = "free"
-_COLOURS = COLOURS | {_FREE: "wait"}
+_COLOURS = {WORKING: "array", LOAD: "stall", STORE: "c1", CPU: "cpu", AROUND: "memory", _FREE: "wait"}
 
 
 @dataclass(frozen=True)

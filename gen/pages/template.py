@@ -6,15 +6,11 @@ from typing import Any
 
 import jinja2
 
-from gen.pages.subject import AROUND, CPU, LOAD, STORE, WORKING
 from hls import __version__
 from hls.errors import printable
 
 FOLDER = Path(__file__).parent
 """Where what all pages share lies: base.html.j2 and macros.html.j2."""
-
-COLOURS = {WORKING: "array", LOAD: "stall", STORE: "c1", CPU: "cpu", AROUND: "memory"}
-"""Of what cycles go to."""
 
 
 def render_page(template: Path, **values: Any) -> str:
