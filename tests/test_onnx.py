@@ -64,6 +64,13 @@ def ints(*values):
 IMAGE = [1, 3, 9, 8]
 
 
+def layer_norm():
+    """What LayerNorm is exported as below opset 17."""
+    model = Model([2, 3, 6], opset=13).add("ReduceMean", axes=[-1]).add("Sub", inputs=["x", "v0"])
+    model.add("Pow", np.float32(2)).add("ReduceMean", axes=[-1]).add("Add", np.float32(1e-5)).add("Sqrt")
+    return model.add("Div", inputs=["v1", "v5"]).add("Mul", normal(6)).add("Add", normal(6))
+
+
 def residual():
     model = Model([1, 4, 6, 6]).add("Conv", normal(4, 4, 3, 3), normal(4), kernel_shape=[3, 3], pads=[1, 1, 1, 1])
     return model.add("BatchNormalization", positive(4), normal(4), normal(4), positive(4)).add(
@@ -152,6 +159,9 @@ MODELS = {
                                            coordinate_transformation_mode="asymmetric", nearest_mode="floor"),
     "slopes of pixels": Model(IMAGE).add("PRelu", normal(3, 9, 8)),
     "by its definition": Model(IMAGE).add("ReduceSumSquare", ints(2, 3)),
+    "length 1": Model(IMAGE).add("ReduceL2", ints(1)).add("Clip", np.float32(0.1)).add("Div", inputs=["x", "v1"]),
+    "powers": Model([2, 5]).add("Abs").add("Pow", np.float32(-1.5)).add("Log").add("Reciprocal").add("Exp"),
+    "layer norm written out": layer_norm(),
     "residual": residual(),
     "branch": branch(),
     "flatten by shape": flatten_by_shape(),

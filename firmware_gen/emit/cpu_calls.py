@@ -28,6 +28,12 @@ def _(node: ir.Apply, layer: Layer, network: Network, constants: Mapping[str, st
 
 
 @cpu_call.register
+def _(node: ir.Elementary, layer: Layer, network: Network, constants: Mapping[str, str]) -> str:
+    places = _arena(network, layer.sources[0]), _arena(network, layer.target)
+    return _text(node.kernel, *places, layer.target.size, f"heepstor::{ir.ELEMENTARY[node.function.name]}")
+
+
+@cpu_call.register
 def _(node: ir.Softmax, layer: Layer, network: Network, constants: Mapping[str, str]) -> str:
     target = layer.target
     count = target.shape[node.axis]

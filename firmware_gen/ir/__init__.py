@@ -10,7 +10,8 @@ Life of a graph: `importer.import_model` -> `passes.run_passes` -> `quantise.qua
 - After the passes: Conv, Linear, Pool, Scale, Expand, Add, Mul, PReLU, Maximum (activations fused into `act`, sums and
   products into `residual`),
   plus what could not be fused: Activate, Pad, Slice, Concat, Shuffle, PixelShuffle, Upsample, Reshape, Permute; and
-  what the CPU computes: Softmax; Apply, Product and Slopes where the hardware has no function unit, or only adds.
+  what the CPU computes: Softmax, Elementary; Apply, Product and Slopes where the hardware has no function unit, or only
+  adds.
   BatchNorm and Identity are gone.
 - After quantisation: Conv and Linear hold int8 `weight`, float32 `scale` and `bias` per output channel; Scale
   holds float32 `scale` and `bias`.

@@ -60,6 +60,33 @@ class Apply(OnCpu):
         return self.function.evaluate(inputs[0])
 
 
+ELEMENTARY = {"exp": "exp", "log": "log", "reciprocal": "reciprocal", "rsqrt": "inverse_sqrt", "sqrt": "square_root"}
+"""Functions without a table, of all numbers, and what the C++ namespace heepstor calls them."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Elementary(OnCpu):
+    """One of `ELEMENTARY` of every element, of any shape, within 3 units in the last place of the exact value and with
+    IEEE 754's special values, as PyTorch has them. A quotient x / y is x times y's reciprocal, which overflows for a
+    subnormal y. kernel(in, out, count, function)."""
+
+    why = "the function unit has no table of it"
+    kernel = "each"
+
+    function: Function
+
+    @property
+    def op(self) -> str:
+        return str(self.function)
+
+    @property
+    def is_uniform(self) -> bool:
+        return True
+
+    def evaluate(self, *inputs: Tensor) -> Tensor:
+        return self.function.evaluate(inputs[0])
+
+
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Softmax(OnCpu):
     """Softmax, or its logarithm, over `axis`: -1, the last dimension of (N, F) or (F,); or 1, the channels of

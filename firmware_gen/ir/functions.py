@@ -65,8 +65,9 @@ LABELS = {
 """Names for the eye, as in torch.nn."""
 
 COMPARISONS = ("gt", "ge", "lt", "le")
-PARTS = ("exp", "expm1", "log", "log1p", "reciprocal", "sqrt", "rsqrt", *COMPARISONS)
-"""What models write functions with: `passes.functions` finds these. A part alone has no table."""
+PARTS = ("exp", "log", "reciprocal", "sqrt", "rsqrt", *COMPARISONS)
+"""What models write functions with: `passes.functions` finds these. A part alone has no table: the CPU computes it, or,
+of comparisons, nobody."""
 
 DEFAULTS: dict[str, tuple[float, ...]] = {"elu": (1.0,), "celu": (1.0,), "softplus": (1.0, 20.0)}
 """Of those with parameters: alpha; beta and threshold."""

@@ -46,10 +46,11 @@ def exp_model(x: np.ndarray) -> np.ndarray:
 
 
 def log_model(x: np.ndarray) -> np.ndarray:
-    """heepstor::log on float32, element by element: at least 1, or NaN."""
+    """heepstor::log on float32, element by element."""
     x = np.asarray(x, _F)
-    bits = x.view(np.uint32)
-    n = (bits >> np.uint32(23)).astype(np.int32) - 126
+    subnormal = np.abs(x) < np.finfo(_F).tiny
+    bits = (x * np.where(subnormal, _F(2.0**23), _F(1))).view(np.uint32)
+    n = (bits >> np.uint32(23)).astype(np.int32) - np.where(subnormal, 149, 126)
     m = (bits & np.uint32(0x7FFFFF) | np.uint32(0x3F000000)).view(_F)
     small = m < _F(0.707106781)
     k = (n - small).astype(_F)
@@ -70,7 +71,8 @@ def log_model(x: np.ndarray) -> np.ndarray:
     p = p * r * square
     p = p + k * _F(-2.12194440e-4)
     p = p - square * _F(0.5)
-    return np.where(bits >= 0x7F800000, canonical_float(x), r + p + k * _F(0.693359375))
+    special = [x == 0, x == np.inf, ~(x > 0)]
+    return np.select(special, [_F(-np.inf), _F(np.inf), _F(np.nan)], r + p + k * _F(0.693359375)).astype(_F)
 
 
 def _power_of_two(n: np.ndarray) -> np.ndarray:
@@ -181,7 +183,35 @@ def inverse_sqrt_model(x: np.ndarray) -> np.ndarray:
             y = y + y * (_F(0.5) - half * y * y)
         y = np.where(small, y * _F(2.0**12), y)
         special = [x == 0, x == np.inf, ~(x > 0)]
-        return np.select(special, [_F(np.inf), _F(0), _F(np.nan)], y).astype(_F)
+        result: np.ndarray = np.select(special, [np.copysign(_F(np.inf), x), _F(0), _F(np.nan)], y).astype(_F)
+        return result
+
+
+def square_root_model(x: np.ndarray) -> np.ndarray:
+    """heepstor::square_root on float32, element by element."""
+    x = np.asarray(x, _F)
+    with np.errstate(all="ignore"):
+        return np.where((x == 0) | (x == np.inf), x, canonical_float(x * inverse_sqrt_model(x)))
+
+
+def reciprocal_model(x: np.ndarray) -> np.ndarray:
+    """heepstor::reciprocal on float32, element by element."""
+    with np.errstate(all="ignore"):
+        return canonical_float(_F(1) / np.asarray(x, _F))
+
+
+ELEMENTARY = {
+    "exp": exp_model,
+    "log": log_model,
+    "reciprocal": reciprocal_model,
+    "rsqrt": inverse_sqrt_model,
+    "sqrt": square_root_model,
+}
+
+
+@cpu_operator.register
+def _(node: ir.Elementary, x: np.ndarray) -> np.ndarray:
+    return ELEMENTARY[node.function.name](x)
 
 
 @cpu_operator.register

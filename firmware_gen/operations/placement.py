@@ -66,7 +66,8 @@ def _host(graph: ir.Graph, imported: ir.Graph, node: ir.Node) -> ir.Node | None:
 
     Arithmetic is not merged into a node that only moves data, but across it.
     """
-    able = (ir.Activated, ir.Apply) if isinstance(node, ir.BatchNorm | ir.Activate | ir.Combined) else (ir.Node,)
+    arithmetic = isinstance(node, ir.BatchNorm | ir.Activate | ir.Combined)
+    able = (ir.Activated, ir.Apply, ir.Elementary) if arithmetic else (ir.Node,)
     pending = [node.output]
     for value in pending:
         if isinstance(producer := graph.producer(value), able):

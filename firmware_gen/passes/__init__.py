@@ -4,7 +4,13 @@
 from firmware_gen.ir import Graph
 from firmware_gen.passes.batchnorm import fold_batchnorm
 from firmware_gen.passes.cleanup import drop_dead, drop_identities, merge_concats
-from firmware_gen.passes.functions import check_functions, find_functions, fuse_hardsigmoids, split_functions
+from firmware_gen.passes.functions import (
+    check_functions,
+    compute_elementary,
+    find_functions,
+    fuse_hardsigmoids,
+    split_functions,
+)
 from firmware_gen.passes.fuse import fuse_activations
 from firmware_gen.passes.permutes import find_shuffles, merge_permutes, raise_permutes
 from firmware_gen.passes.products import split_products
@@ -20,6 +26,7 @@ PIPELINE = (
     drop_identities,
     merge_reshapes,
     find_functions,
+    compute_elementary,
     check_functions,
     find_shuffles,
     raise_permutes,
@@ -62,6 +69,7 @@ __all__ = [
     "append_softmax",
     "combine_rows",
     "check_functions",
+    "compute_elementary",
     "drop_dead",
     "drop_identities",
     "find_functions",

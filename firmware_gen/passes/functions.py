@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from firmware_gen.ir import (
+    ELEMENTARY,
     IDENTITY,
     RELU,
     Activate,
@@ -24,6 +25,7 @@ from firmware_gen.ir import (
     Add,
     Apply,
     Combined,
+    Elementary,
     Function,
     Fused,
     Graph,
@@ -35,7 +37,7 @@ from firmware_gen.ir import (
     Shape,
     Value,
 )
-from firmware_gen.ir.functions import COMPARISONS, PARTS
+from firmware_gen.ir.functions import COMPARISONS
 from firmware_gen.passes.cleanup import drop_dead
 from firmware_gen.passes.rewrite import substitute
 from firmware_gen.refusal import refusal
@@ -53,6 +55,7 @@ TOLERANCE = 1e-6
 BEHIND: dict[str, type[Combined]] = {kind.combine: kind for kind in (Add, Mul, PReLU)}
 """By `Fused.combine`: a second operand behind an activation, as a node of its own."""
 HARDSIGMOID = Activation(function=Function("hardsigmoid"))
+RECIPROCAL, ROOT, INVERSE_ROOT = (Activation(function=Function(name)) for name in ("reciprocal", "sqrt", "rsqrt"))
 
 
 def find_functions(graph: Graph) -> Graph:
@@ -82,16 +85,41 @@ def fuse_hardsigmoids(graph: Graph) -> Graph:
     return graph
 
 
+def compute_elementary(graph: Graph) -> Graph:
+    """Give what has no table, and the CPU computes, nodes of their own; the reciprocal of a square root is one."""
+    nodes: list[Node] = []
+    values: list[Value] = []
+    for node in _with_inverse_roots(graph).nodes:
+        if isinstance(node, Activate) and node.act.function and node.act.function.name in ELEMENTARY:
+            name, source, function = node.name, node.inputs[0], node.act.function
+            if node.act.linear != IDENTITY:
+                name, values = f"{name}.{function}", [*values, Value(f"{node.output}.in", graph.out_shape(node))]
+                nodes.append(replace(node, output=values[-1].name, act=node.act.linear))
+                source = values[-1].name
+            node = Elementary(name=name, inputs=(source,), output=node.output, function=function)
+        nodes.append(node)
+    return drop_dead(graph.with_nodes(nodes, values=values))
+
+
+def _with_inverse_roots(graph: Graph) -> Graph:
+    """1 / sqrt(x) as one function."""
+    nodes: list[Node] = []
+    for node in graph.nodes:
+        root = graph.producer(node.inputs[0]) if isinstance(node, Activate) and node.act == RECIPROCAL else None
+        if isinstance(root, Activate) and root.act == ROOT:
+            node = replace(root, name=node.name, output=node.output, act=INVERSE_ROOT)
+        nodes.append(node)
+    return graph.with_nodes(nodes)
+
+
 def check_functions(graph: Graph) -> Graph:
-    """Raises HeepgenError for what has no table: what is only known as a part of functions, and parameters that no
-    table is exact enough for."""
+    """Raises HeepgenError for what has no table: comparisons, only known as parts of functions, and parameters
+    that no table is exact enough for."""
     for node in graph.nodes:
         function = node.act.function if isinstance(node, Activate) else None
-        if function and function.name in PARTS:
-            whole = (
-                "; export without run_decompositions()" if function.name in COMPARISONS else ", or compute it outside"
-            )
-            raise refusal(node.name, function.name, f"it is only supported as a part of SiLU, ELU and the like{whole}")
+        if function and function.name in COMPARISONS:
+            why = "it is only supported as a part of ELU and the like; export without run_decompositions()"
+            raise refusal(node.name, function.name, why)
         try:
             if function:
                 function_words(function.name, function.parameters)

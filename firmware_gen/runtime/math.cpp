@@ -169,8 +169,8 @@ void multiply_rows(const float* a, const MatrixSteps& a_steps, const float* b, c
 }  // namespace
 
 float exp(float x) {
-  if (!(x == x)) return from_bits(0x7fc00000u);
-  if (x > 88.72283f) return from_bits(0x7f800000u);
+  if (!(x == x)) return from_bits(kNan);
+  if (x > 88.72283f) return from_bits(kInfinity);
   if (x < -103.97208f) return 0.0f;
   const float scaled = x * 1.44269504f;
   const int32_t n = static_cast<int32_t>(scaled < 0.0f ? scaled - 0.5f : scaled + 0.5f);
@@ -191,9 +191,16 @@ float exp(float x) {
 }
 
 float log(float x) {
-  const uint32_t bits = bits_of(x);
-  if (bits >= 0x7f800000u) return x == x ? x : from_bits(0x7fc00000u);
-  int32_t n = static_cast<int32_t>(bits >> 23) - 126;
+  uint32_t bits = bits_of(x);
+  int32_t n = -126;
+  if (bits - kLeastNormal >= kInfinity - kLeastNormal) {  // neither positive nor normal
+    if (bits == kInfinity) return x;
+    if (x == 0.0f) return from_bits(kSign | kInfinity);
+    if (!(x > 0.0f)) return from_bits(kNan);
+    bits = bits_of(x * 8388608.0f);
+    n = -149;
+  }
+  n = n + static_cast<int32_t>(bits >> 23);
   float m = from_bits((bits & 0x7fffffu) | 0x3f000000u);  // 0.5 <= m < 1
   if (m < 0.707106781f) {
     n = n - 1;
@@ -279,17 +286,24 @@ void apply_table(const float* in, float* out, uint32_t count, const uint32_t* ta
 }
 
 float inverse_sqrt(float x) {
-  uint32_t bits;
-  __builtin_memcpy(&bits, &x, sizeof bits);
-  if (!(x > 0.0f) || bits == 0x7f800000u) {
-    return from_bits(x == 0.0f ? 0x7f800000u : x > 0.0f ? 0u : 0x7fc00000u);
+  uint32_t bits = bits_of(x);
+  if (!(x > 0.0f) || bits == kInfinity) {
+    return from_bits(x == 0.0f ? kInfinity | (bits & kSign) : x > 0.0f ? 0u : kNan);
   }
-  if (bits < 0x00800000u) return inverse_sqrt(x * 16777216.0f) * 4096.0f;
+  if (bits < kLeastNormal) return inverse_sqrt(x * 16777216.0f) * 4096.0f;
   bits = 0x5f3759dfu - (bits >> 1);
   float y = from_bits(bits);
   const float half = x * 0.5f;
   for (uint32_t step = 0; step < 4; ++step) y = y + y * (0.5f - half * y * y);
   return y;
+}
+
+float square_root(float x) { return x == 0.0f || x == from_bits(kInfinity) ? x : x * inverse_sqrt(x); }
+
+float reciprocal(float x) { return 1.0f / x; }
+
+void each(const float* in, float* out, uint32_t count, float (*function)(float)) {
+  for (uint32_t i = 0; i < count; ++i) out[i] = function(in[i]);
 }
 
 void normalise(const float* in, float* out, uint32_t rows, uint32_t count, float eps) {

@@ -13,8 +13,8 @@ namespace heepstor {
 float exp(float x);
 
 /**
- * Natural logarithm in binary32 of a normal number that is at least 1, or an infinity or NaN, within 2 ulp: x = 2^n m
- * with sqrt(1/2) <= m < sqrt(2), n ln 2 and a polynomial of degree 11 in m - 1 (that of Cephes' logf).
+ * Natural logarithm in binary32, within 2 ulp: x = 2^n m with sqrt(1/2) <= m < sqrt(2), n ln 2 and a polynomial of
+ * degree 11 in m - 1 (that of Cephes' logf). Minus infinity for 0, NaN below.
  */
 float log(float x);
 
@@ -47,8 +47,17 @@ void multiply_negative(const float* a, Steps a_steps, const float* b, Steps b_st
 /** out[i] = f(in[i]), for the function f of a table of the function unit, bit for bit what that computes. */
 void apply_table(const float* in, float* out, uint32_t count, const uint32_t* table);
 
-/** 1 / sqrt(x) in binary32, within 2 ulp, by Newton's method: an infinity for 0, NaN below. */
+/** 1 / sqrt(x) in binary32, within 2 ulp, by Newton's method: an infinity of its sign for 0, NaN below. */
 float inverse_sqrt(float x);
+
+/** The square root in binary32, x * inverse_sqrt(x): NaN below 0. */
+float square_root(float x);
+
+/** 1 / x in binary32. */
+float reciprocal(float x);
+
+/** out[i] = function(in[i]). */
+void each(const float* in, float* out, uint32_t count, float (*function)(float));
 
 /** out = (in - mean) / sqrt(variance + eps), of each of `rows` rows of `count` values. In place is fine. */
 void normalise(const float* in, float* out, uint32_t rows, uint32_t count, float eps);

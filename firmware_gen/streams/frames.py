@@ -25,6 +25,7 @@ from firmware_gen.ir import (
     Combined,
     Concat,
     Conv,
+    Elementary,
     Graph,
     Node,
     Pad,
@@ -144,7 +145,7 @@ class _Stream:
     def _by_frames(self, node: Node, axis: int) -> bool:
         """Whether every frame of the output is computed from those at its place."""
         match node:
-            case Activate() | Apply() | Combined():
+            case Activate() | Apply() | Elementary() | Combined():
                 return True
             case Concat():
                 return node.axis_of(self.graph.out_shape(node)) != axis

@@ -30,18 +30,24 @@ ROWS = (
         FUNCTION,
     ),
     (
-        "exp gt where",
-        "Exp Log Reciprocal Sqrt Greater GreaterOrEqual Less LessOrEqual Where",
+        "exp expm1 log1p",
+        "Exp Log Reciprocal Sqrt",
+        "in a function of the row above where one is written with them, else CPU",
+    ),
+    (
+        "gt where",
+        "Greater GreaterOrEqual Less LessOrEqual Where",
         "where a function of the row above is written with them",
     ),
     ("softmax log_softmax", "Softmax LogSoftmax", CPU),
     ("add div neg", "Add Sub Sum Mean Div Neg", "in the layer before it, else array"),
     (
-        "mul square pow",
-        "Mul Pow",
+        "mul",
+        "Mul",
         "by constants as the row above; of two tensors in the layer before them, else array; on the CPU where "
         "`multiply` is off",
     ),
+    ("pow square", "Pow", "as products; roots and fractional powers on the CPU"),
     ("scaled_dot_product_attention", "Attention", "CPU, and its softmax"),
     (
         "layer_norm rms_norm group_norm instance_norm _native_batch_norm_legit",
@@ -52,6 +58,7 @@ ROWS = (
     ("max_pool2d", "MaxPool", ARRAY),
     ("avg_pool2d", "AveragePool", ARRAY),
     ("adaptive_avg_pool2d mean", "GlobalAveragePool GlobalMaxPool ReduceMean ReduceMax ReduceMin ReduceSum", ARRAY),
+    ("linalg_vector_norm var", "", "as sums, averages and products; roots on the CPU"),
     ("cat", "Concat", "nowhere: the layers before it store side by side, where they can"),
     ("stack", "", "array, as a copy"),
     ("slice select split unbind index_select index flip roll repeat_interleave", "Slice Split Gather", COPY),

@@ -66,8 +66,8 @@ def emit_combined(
 
     emit: `Importer.step`, for what is computed on the way to the node's result.
     """
-    shape = tuple(node.meta["val"].shape)
     shapes = [operand.shape if isinstance(operand, np.ndarray) else imp.shape(operand) for operand in (first, second)]
+    shape = np.broadcast_shapes(*shapes)
     if len(shape) > 4 and len(set(shapes)) > 1:
         whole, *parts = _folded(shape, shapes)
         if len(whole) > 4:
@@ -122,22 +122,6 @@ def _with_rank(imp: Importer, node: fx.Node, operand: str | np.ndarray, rank: in
     return imp.step(node, ir.Reshape, operand, shape=(1,) * missing + shape) if missing else operand
 
 
-@handles("pow", reads="self exponent")
-def _pow(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
-    source, exponent = a["self"], a["exponent"]
-    if not isinstance(source, str) or isinstance(exponent, str) or exponent not in (2, 3):
-        raise imp.refuse(node, f"exponent={exponent}; squares and cubes are supported")
-    if exponent == 3:
-        square = imp.step(node, ir.Mul, source, source, shape=imp.shape(source))
-        return emit_combined(imp, node, ir.Mul, square, source)
-    return emit_combined(imp, node, ir.Mul, source, source)
-
-
-@handles("square")
-def _square(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
-    return emit_combined(imp, node, ir.Mul, a["self"], a["self"])
-
-
 @handles("div", reads="self other rounding_mode")
 def _div(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
     source, divisor = a["self"], a["other"]
@@ -161,6 +145,16 @@ def scale_fields(imp: Importer, source: str, scale: ArrayLike = 1.0, bias: Array
     shape = imp.shape(source)
     channels = shape[channel_dim(len(shape))]
     return {"scale": np.full(channels, scale, np.float64), "bias": np.full(channels, bias, np.float64)}
+
+
+def scale_step(imp: Importer, node: fx.Node, source: str, scale: float, bias: float = 0.0) -> str:
+    """Append x * scale + bias, of any shape, on the way to computing `node`."""
+    shape = imp.shape(source)
+    if len(shape) <= 4:
+        return imp.step(node, ir.Scale, source, shape=shape, **scale_fields(imp, source, scale, bias))
+    flat = imp.step(node, ir.Reshape, source, shape=(1, math.prod(shape)))
+    scaled = imp.step(node, ir.Scale, flat, shape=imp.shape(flat), **scale_fields(imp, flat, scale, bias))
+    return imp.step(node, ir.Reshape, scaled, shape=shape)
 
 
 def _emit_affine(

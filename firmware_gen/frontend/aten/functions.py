@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -14,8 +15,8 @@ if TYPE_CHECKING:
 
     from firmware_gen.frontend.exported.importer import Importer
 
-from firmware_gen.frontend.aten.arithmetic import scale_fields
-from firmware_gen.frontend.aten.registry import float32, handles, plain_name
+from firmware_gen.frontend.aten.arithmetic import emit_combined, scale_fields, scale_step
+from firmware_gen.frontend.aten.registry import as_tensor, float32, handles, plain_name
 from firmware_gen.frontend.aten.selection import taken
 
 
@@ -83,12 +84,63 @@ def _abs(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
     return imp.emit(node, ir.Activate, a["self"], act=ir.Activation(slope=-1.0))
 
 
+# --- powers ----------------------------------------------------------------------------------------------------
+
+LARGEST_POWER = 16
+"""Of whole exponents, which are products."""
+ROOTS = {0.5: "sqrt", -0.5: "rsqrt"}
+
+
+@handles("pow", reads="self exponent")
+def _pow(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
+    """Whole exponents as products; others as e^(exponent * log x), which magnifies its rounding by exponent * log x."""
+    x = a["self"]
+    if not isinstance(x, str) or isinstance(a["exponent"], str) or as_tensor(a["exponent"]).numel() != 1:
+        raise imp.refuse(node, "its exponent is not a number; use one exponent for all elements")
+    exponent = float32(as_tensor(a["exponent"]).item())
+    if exponent in ROOTS:
+        return emit_function(imp, node, x, ROOTS[exponent])
+    if exponent != int(exponent):
+        scaled = scale_step(imp, node, function_step(imp, node, x, "log"), exponent)
+        return emit_function(imp, node, scaled, "exp")
+    if not 1 <= abs(exponent) <= LARGEST_POWER:
+        raise imp.refuse(node, f"exponent={exponent:g}; whole numbers from 1 to {LARGEST_POWER} are supported")
+    if exponent < 0:
+        return emit_function(imp, node, _power(imp, node, x, int(-exponent), imp.step), "reciprocal")
+    return imp.emit(node, ir.Identity, x) if exponent == 1 else _power(imp, node, x, int(exponent))
+
+
+@handles("square")
+def _square(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
+    return _power(imp, node, a["self"], 2)
+
+
+def _power(imp: Importer, node: fx.Node, x: str, exponent: int, emit: Callable[..., str] | None = None) -> str:
+    """x^exponent by squares; `emit` as that of `emit_combined`."""
+    if exponent == 1:
+        return x
+    if exponent % 2:
+        return emit_combined(imp, node, ir.Mul, _power(imp, node, x, exponent - 1, imp.step), x, emit)
+    half = _power(imp, node, x, exponent // 2, imp.step)
+    return emit_combined(imp, node, ir.Mul, half, half, emit)
+
+
 # --- parts -----------------------------------------------------------------------------------------------------
 
 
-@handles("exp", "expm1", "log", "log1p", "reciprocal", "sqrt", "rsqrt")
+@handles("exp", "log", "reciprocal", "sqrt", "rsqrt")
 def _part(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
     return emit_function(imp, node, a["self"], plain_name(node).strip("_"))
+
+
+@handles("expm1")
+def _expm1(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
+    return imp.emit(node, ir.Identity, scale_step(imp, node, function_step(imp, node, a["self"], "exp"), 1.0, -1.0))
+
+
+@handles("log1p")
+def _log1p(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
+    return emit_function(imp, node, scale_step(imp, node, a["self"], 1.0, 1.0), "log")
 
 
 @handles("gt", "ge", "lt", "le", reads="self other")

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from firmware_gen.frontend.exported.importer import Importer
 
 from firmware_gen.frontend.aten.activations import emit_extremum
-from firmware_gen.frontend.aten.arithmetic import scale_fields
+from firmware_gen.frontend.aten.arithmetic import emit_combined, scale_step
+from firmware_gen.frontend.aten.functions import function_step
 from firmware_gen.frontend.aten.registry import handles, plain_name, schema
 from firmware_gen.frontend.aten.shapes import permuted
 
@@ -29,26 +30,62 @@ def _reduce(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
         return emit_extremum(imp, node, a, name == "max")
     if overload == "names_dim":
         raise imp.refuse(node, "named dimensions are not supported; use numbers")
-    rank, given = len(imp.shape(value)), a.get("dim")
-    dims = {d % rank for d in ([given] if isinstance(given, int) else given or range(rank))}
-    if len(dims) == rank and not a.get("keepdim"):
-        raise imp.refuse(node, "it computes a number without dimensions; give dim, or keepdim=True")
+    dims = _dimensions(imp, node, a)
     kind = {"mean": "mean", "sum": "sum"}.get(name, "max")
-    space = {d for d in dims if d > 1 and rank in (3, 4)}
-    value = _negated(imp, node, value) if "min" in name else value
-    value = _over_space(imp, node, value, space, kind) if space else value
-    value = _over_any(imp, node, value, dims - space, kind) if dims - space else value
-    value = _negated(imp, node, value) if "min" in name else value
+    value = scale_step(imp, node, value, -1.0) if "min" in name else value
+    value = _reduced(imp, node, value, dims, kind)
+    value = scale_step(imp, node, value, -1.0) if "min" in name else value
     return imp.emit(node, ir.Reshape, value)
 
 
-def _negated(imp: Importer, node: fx.Node, value: str) -> str:
-    shape = imp.shape(value)
-    if len(shape) in (2, 3, 4):
-        return imp.step(node, ir.Scale, value, shape=shape, **scale_fields(imp, value, -1.0))
-    flat = imp.step(node, ir.Reshape, value, shape=(1, math.prod(shape)))
-    negated = imp.step(node, ir.Scale, flat, shape=imp.shape(flat), **scale_fields(imp, flat, -1.0))
-    return imp.step(node, ir.Reshape, negated, shape=shape)
+@handles("linalg_vector_norm", "norm", reads="self p ord dim keepdim dtype")
+def _norm(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
+    value, dims = a["self"], _dimensions(imp, node, a)
+    order = a["ord"] if "ord" in a else a["p"]
+    if order in (None, 2):
+        square = emit_combined(imp, node, ir.Mul, value, value, imp.step)
+        value = function_step(imp, node, _reduced(imp, node, square, dims, "sum"), "sqrt")
+    elif order in (1, math.inf):
+        value = imp.step(node, ir.Activate, value, shape=imp.shape(value), act=ir.Activation(slope=-1.0))
+        value = _reduced(imp, node, value, dims, "sum" if order == 1 else "max")
+    else:
+        raise imp.refuse(node, f"its order is {order}; 1, 2 and infinity are supported")
+    return imp.emit(node, ir.Reshape, value)
+
+
+@handles("var", "std", reads="self dim unbiased correction keepdim")
+def _variance(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
+    value, dims = a["self"], _dimensions(imp, node, a)
+    given = a.get("correction")
+    correction = float(a.get("unbiased", True) if given is None else given)
+    count = math.prod(imp.shape(value)[d] for d in dims)
+    if count <= correction:
+        raise imp.refuse(node, f"it divides by {count} - {correction:g}; use correction=0")
+    mean = scale_step(imp, node, _reduced(imp, node, value, dims, "mean"), -1.0)
+    centred = emit_combined(imp, node, ir.Add, value, mean, imp.step)
+    square = emit_combined(imp, node, ir.Mul, centred, centred, imp.step)
+    value = _reduced(imp, node, square, dims, "mean")
+    if correction:
+        value = scale_step(imp, node, value, count / (count - correction))
+    if plain_name(node) == "std":
+        value = function_step(imp, node, value, "sqrt")
+    return imp.emit(node, ir.Reshape, value)
+
+
+def _dimensions(imp: Importer, node: fx.Node, a: dict[str, Any]) -> set[int]:
+    """Those that an operator reduces."""
+    rank, given = len(imp.shape(a["self"])), a.get("dim")
+    dims = {d % rank for d in ([given] if isinstance(given, int) else given or range(rank))}
+    if len(dims) == rank and not a.get("keepdim"):
+        raise imp.refuse(node, "it computes a number without dimensions; give dim, or keepdim=True")
+    return dims
+
+
+def _reduced(imp: Importer, node: fx.Node, value: str, dims: set[int], kind: str) -> str:
+    """The "mean", "sum" or "max" over dimensions, of which 1 is left."""
+    space = {d for d in dims if d > 1 and len(imp.shape(value)) in (3, 4)}
+    value = _over_space(imp, node, value, space, kind) if space else value
+    return _over_any(imp, node, value, dims - space, kind) if dims - space else value
 
 
 def _over_space(imp: Importer, node: fx.Node, value: str, dims: set[int], kind: str) -> str:

@@ -22,23 +22,7 @@ HINTS = (
     | dict.fromkeys(("gather", "take_along_dim", "as_strided", "unfold"), _PART)
     | dict.fromkeys(("einsum", "baddbmm", "addbmm", "bilinear"), _PRODUCT)
     | dict.fromkeys(
-        (
-            "argmax",
-            "argmin",
-            "topk",
-            "sort",
-            "argsort",
-            "cumsum",
-            "cumprod",
-            "nonzero",
-            "median",
-            "prod",
-            "norm",
-            "linalg_vector_norm",
-            "var",
-            "std",
-            "logsumexp",
-        ),
+        ("argmax", "argmin", "topk", "sort", "argsort", "cumsum", "cumprod", "nonzero", "median", "prod", "logsumexp"),
         _OUTSIDE,
     )
     | dict.fromkeys(("embedding", "embedding_bag", "one_hot", "stft", "fft_rfft"), _BEFORE)

@@ -49,6 +49,6 @@ def _cast_like(node: Node) -> Function:
 @handles("Pow", 15, "xc")
 def _pow(node: Node) -> Function:
     exponent = node.constant(1)
-    if exponent.size != 1 or exponent.item() not in (2, 3):
-        raise node.refuse("its exponent is neither 2 nor 3; squares and cubes are supported")
-    return lambda x: torch.pow(x, int(exponent.item()))
+    if exponent.size != 1:
+        raise node.refuse("its exponent is not a number; use one exponent for all elements")
+    return lambda x: torch.pow(x, exponent.item())
