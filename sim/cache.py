@@ -60,8 +60,8 @@ def build_once(kind: str, parts: Iterable[str | bytes | Path], build: Callable[[
     a build; processes that want the same content wait for the first one. An entry whose files are not those that were
     built is built again. Raises `HeepgenError` when the cache cannot be written.
     """
-    root = cache_dir()
-    final = root / f"{kind}-{content_key([_FORMAT, *parts])}"
+    final = _entry(kind, parts)
+    root = final.parent
     if _is_whole(final):
         return final
     with _cache_errors(root):
@@ -70,6 +70,16 @@ def build_once(kind: str, parts: Iterable[str | bytes | Path], build: Callable[[
             if not _is_whole(final):
                 _build(final, build)
     return final
+
+
+def cached(kind: str, parts: Iterable[str | bytes | Path]) -> Path | None:
+    """Directory of what `build_once` built from `parts`, if it is there and whole."""
+    entry = _entry(kind, parts)
+    return entry if _is_whole(entry) else None
+
+
+def _entry(kind: str, parts: Iterable[str | bytes | Path]) -> Path:
+    return cache_dir() / f"{kind}-{content_key([_FORMAT, *parts])}"
 
 
 @contextmanager

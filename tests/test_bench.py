@@ -3,7 +3,6 @@
 
 import io
 import json
-from collections import Counter
 from dataclasses import replace
 from xml.etree import ElementTree
 
@@ -32,7 +31,6 @@ from gen.documents.bench import (
     write_documents,
 )
 from gen.documents.sides import Beside, Hardware, Side, measure_side
-from gen.flows.run import hardware
 from gen.results.run import LayerReport
 from hls.config import Config
 from hls.errors import HeepgenError
@@ -178,78 +176,6 @@ def test_networks_with_larger_banks_fit_them_and_need_them(tmp_path, network):
         link(tmp_path, network, replace(config, bank_kib=config.bank_kib // 2))
 
 
-def test_area_counts_what_is_inside():
-    modules = {
-        "top": {"pe": 4, "LUT3": 1},
-        "pe": {"LUT6": 10, "FDRE": 5, "DSP48E2": 1, "leaf": 2},
-        "leaf": {"RAM64M8": 1, "FDSE": 1, "SRL16E": 3},
-    }
-    assert area.cells(modules, "top") == Counter(LUT3=1, LUT6=40, FDRE=20, DSP48E2=4, RAM64M8=8, FDSE=8, SRL16E=24)
-    found = area.summarise("top", area.cells(modules, "top"))
-    assert (found.luts, found.memory_luts, found.flip_flops, found.dsps) == (1 + 40 + 64 + 24, 88, 28, 4)
-
-
-VERILOG = {
-    "top": """module top (
-    input wire clk,
-    input wire signed [3:0] a,
-    input wire go,
-    output reg [7:0] y
-);
-
-reg [31:0] words [0:15];
-
-leaf leaf_0 (
-    .clk(clk)
-);
-
-leaf leaf_1 (
-    .clk(clk)
-);
-
-endmodule
-""",
-    "leaf": "module leaf (\n    input wire clk\n);\nreg [7:0] words [0:3];\nendmodule\n",
-    "stranger": "module stranger (\n    input wire clk\n);\nendmodule\n",
-}
-
-
-def test_verilog_is_read_module_by_module(tmp_path):
-    for name, text in VERILOG.items():
-        (tmp_path / f"{name}.v").write_text("// of this configuration\n\n" + text)
-    texts = area.modules(tmp_path)
-    assert texts == VERILOG
-    assert area.instances(texts, "top") == {"leaf": 2}
-    assert list(area.closure(texts, "top")) == ["leaf", "top"]
-    assert area.buffer_bits(texts, "top") == 32 * 16 + 2 * 8 * 4
-
-
-def test_registers_around_a_block():
-    text = area.registered(VERILOG["top"], "top")
-    assert "module registered(clk, a, go, y);" in text
-    assert "input signed [3:0] a;" in text and "always @(posedge clk) a_inside <= a;" in text
-    assert "reg [7:0] y;" in text and "always @(posedge clk) y <= y_inside;" in text
-    assert "top inside(.clk(clk), .a(a_inside), .go(go_inside), .y(y_inside));" in text
-
-
-def test_clock_is_that_of_the_slowest_domain_and_path_between_registers():
-    def path(source, sink):
-        return [{"from": {"cell": source}, "to": {"cell": source}}, {"from": {"cell": source}, "to": {"cell": sink}}]
-
-    report = {
-        "fmax": {"clk": {"achieved": 91.5}, "other": {"achieved": 120.0}},
-        "critical_paths": [
-            {"from": "<async>", "to": "posedge clk", "path": path("gnt", "x")},
-            {
-                "from": "posedge clk",
-                "to": "posedge clk",
-                "path": path("inside.seq.count_TRELLIS_FF_Q_3", "inside.gate_LUT4_Z$DI"),
-            },
-        ],
-    }
-    assert area.critical(report) == (91.5, "inside.seq.count", "inside.gate")
-
-
 def test_area_document_holds_the_numbers():
     part = {
         "unit": "drain",
@@ -278,13 +204,6 @@ def test_area_document_holds_the_numbers():
     assert "| drain | 6,543 | 12 | 3,456 | 78 | 9 | 1.5 | 4,096 |" in text
     assert "| more | -5 | +12 |" in text and "| 8x8p2 | 6,543 | 8,000 |" in text
     assert "| normaliser | 61 | 123 | `a` to `b` |" in text and "| 4x4p1 |  | 123 |" in text and "v0" in text
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("block", ["epilogue_lane", "accumulator_column"])
-def test_clock_of_blocks_with_long_arithmetic(block):
-    (found,) = area.clocks(hardware(Config()), [block])
-    assert found.fmax >= area.LIMIT_MHZ, found
 
 
 SIDES = Beside(

@@ -79,8 +79,8 @@ def measure_hardware(config: System) -> Hardware:
     """Synthesise what `heepgen hw` writes for `config`."""
     from firmware_gen.architectures.contract import Whole
     from firmware_gen.architectures.registry import architecture_of
-    from gen.documents.area import Area, areas, placed, synthesised
     from gen.flows.run import hardware
+    from gen.ppa.fpga import Area, areas, placed, synthesised
     from sim.build import accelerator_files
 
     architecture = architecture_of(config)

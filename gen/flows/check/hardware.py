@@ -4,9 +4,9 @@
 import re
 from typing import Any
 
-from gen.documents.area import Area, synthesised
 from gen.flows.check.firmware import HEAD_NAMES, first_error
 from gen.flows.check.subject import Subject, ended
+from gen.ppa.fpga import Area, synthesised
 from hls.bus.head import head_constants
 from hls.errors import HeepgenError
 
@@ -34,7 +34,7 @@ def lint(subject: Subject) -> int:
 def synthesis(subject: Subject) -> int:
     """That yosys accepts it, and finds no latch, no net with two drivers, and no loop without a register; returns the
     number of modules. Raises `HeepgenError` with the first that it finds."""
-    from gen.documents.area import yosys
+    from gen.ppa.tools import yosys
 
     files = _verilog(subject)
     root = subject.config.root

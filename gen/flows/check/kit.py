@@ -17,13 +17,13 @@ from typing import Any
 import numpy as np
 
 from firmware_gen.architectures.contract import Gemm
-from gen.documents.area import Area
 from gen.flows.check import hardware, numpy_function
 from gen.flows.check.draw import Draw
 from gen.flows.check.report import Check, CheckReport
 from gen.flows.check.rounds import Round
 from gen.flows.check.shrink import shrink
 from gen.flows.check.subject import Bus, Problem, Subject
+from gen.ppa.fpga import Area
 from hls.config import System
 from hls.config_file import unknown
 from hls.errors import HeepgenError

@@ -6,7 +6,7 @@ from typing import Any
 
 from rich.console import RenderableType
 
-from gen.documents.area import Area
+from gen.ppa.fpga import Area
 from gen.results.result import Result
 from gen.results.schema import COUNT, FLAG, TEXT, Schema, each, maybe, record
 from gen.results.tables import Column, Table

@@ -1,0 +1,172 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Area and clock: what synthesis says of Verilog with known answers."""
+
+from collections import Counter
+
+import pytest
+
+from gen.documents.area import LIMIT_MHZ
+from gen.flows.run import hardware
+from gen.ppa import asic, fpga, synthesis, verilog
+from gen.ppa.technology import technology
+from hls.config import Config
+
+
+def test_area_counts_what_is_inside():
+    cells = {
+        "top": {"pe": 4, "LUT3": 1},
+        "pe": {"LUT6": 10, "FDRE": 5, "DSP48E2": 1, "leaf": 2},
+        "leaf": {"RAM64M8": 1, "FDSE": 1, "SRL16E": 3},
+    }
+    found = {name: synthesis.Module(own) for name, own in cells.items()}
+    assert synthesis.total(found, "top") == Counter(LUT3=1, LUT6=40, FDRE=20, DSP48E2=4, RAM64M8=8, FDSE=8, SRL16E=24)
+    area = fpga.summarise("top", synthesis.total(found, "top"))
+    assert (area.luts, area.memory_luts, area.flip_flops, area.dsps) == (1 + 40 + 64 + 24, 88, 28, 4)
+
+
+VERILOG = {
+    "top": """module top (
+    input wire clk,
+    input wire signed [3:0] a,
+    input wire go,
+    output reg [7:0] y
+);
+
+reg [31:0] words [0:15];
+
+leaf leaf_0 (
+    .clk(clk)
+);
+
+leaf leaf_1 (
+    .clk(clk)
+);
+
+endmodule
+""",
+    "leaf": "module leaf (\n    input wire clk\n);\nreg [7:0] words [0:3];\nendmodule\n",
+    "stranger": "module stranger (\n    input wire clk\n);\nendmodule\n",
+}
+
+
+def test_verilog_is_read_module_by_module(tmp_path):
+    for name, text in VERILOG.items():
+        (tmp_path / f"{name}.v").write_text("// of this configuration\n\n" + text)
+    texts = verilog.modules(tmp_path)
+    assert texts == VERILOG
+    assert verilog.instances(texts, "top") == {"leaf": 2}
+    assert list(verilog.closure(texts, "top")) == ["leaf", "top"]
+    assert verilog.buffer_bits(texts, "top") == 32 * 16 + 2 * 8 * 4
+
+
+def test_registers_around_a_block():
+    text = verilog.registered(VERILOG["top"], "top")
+    assert "module registered(clk, a, go, y);" in text
+    assert "input signed [3:0] a;" in text and "always @(posedge clk) a_inside <= a;" in text
+    assert "reg [7:0] y;" in text and "always @(posedge clk) y <= y_inside;" in text
+    assert "top inside(.clk(clk), .a(a_inside), .go(go_inside), .y(y_inside));" in text
+
+
+def test_clock_is_that_of_the_slowest_domain_and_path_between_registers():
+    def path(source, sink):
+        return [{"from": {"cell": source}, "to": {"cell": source}}, {"from": {"cell": source}, "to": {"cell": sink}}]
+
+    report = {
+        "fmax": {"clk": {"achieved": 91.5}, "other": {"achieved": 120.0}},
+        "critical_paths": [
+            {"from": "<async>", "to": "posedge clk", "path": path("gnt", "x")},
+            {
+                "from": "posedge clk",
+                "to": "posedge clk",
+                "path": path("inside.seq.count_TRELLIS_FF_Q_3", "inside.gate_LUT4_Z$DI"),
+            },
+        ],
+    }
+    assert fpga.critical(report) == (91.5, "inside.seq.count", "inside.gate")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("block", ["epilogue_lane", "accumulator_column"])
+def test_clock_of_blocks_with_long_arithmetic(block):
+    (found,) = fpga.clocks(hardware(Config()), [block])
+    assert found.fmax >= LIMIT_MHZ, found
+
+
+COUNTER = """module counter (
+    input wire clk,
+    input wire [7:0] step,
+    output reg [7:0] sum
+);
+
+wire [15:0] read;
+
+pipe pipe_0 (
+    .clk(clk),
+    .d(sum),
+    .read(read)
+);
+
+always @(posedge clk) sum <= sum + (step ^ read[7:0]);
+
+endmodule
+"""
+PIPE = """module pipe (
+    input wire clk,
+    input wire [7:0] d,
+    output reg [15:0] read
+);
+
+reg [7:0] at;
+reg [7:0] q;
+reg [15:0] words [0:63];
+reg [15:0] few [0:1];
+
+always @(posedge clk) begin
+    q <= d;
+    at <= at + 1;
+    words[at[5:0]] <= {d, q};
+    few[at[0]] <= {q, d};
+    read <= words[d[5:0]] ^ few[d[1]];
+end
+
+endmodule
+"""
+
+
+def test_modules_in_cells_of_45_nm_one_by_one_and_together():
+    texts, library = {"counter": COUNTER, "pipe": PIPE}, technology()
+    found = asic.mapped(texts, "counter", library)
+    registers = {name: module.cells["DFF_X1"] for name, module in found.items()}
+    assert registers["counter"] == 8 and registers["pipe"] >= 8 + 2 * 16
+    assert found["pipe"].memories == (synthesis.Memory(16, 64),) and found["pipe"].memories[0].bits == 1024
+    assert found["counter"].cells["pipe"] == 1 and not found["counter"].memories
+    assert found["counter"].delay_ns > 0 and "module counter(" in found["counter"].netlist
+    both = asic.cells_of(found, "counter", library)
+    parts = [
+        sum(library.areas[cell] * n for cell, n in module.cells.items() if cell in library.areas)
+        for module in found.values()
+    ]
+    assert both.area_um2 == pytest.approx(sum(parts))
+    assert both.gates == pytest.approx(both.area_um2 / library.areas["NAND2_X1"])
+    assert both.memories == {synthesis.Memory(16, 64): 1} and both.leakage_uw > 0
+    files = {f"{name}.v": text for name, text in texts.items()}
+    assert asic.cells_of(asic.mapped_files(files, "counter", library), "counter", library).gates == pytest.approx(
+        both.gates, rel=0.02
+    )
+
+
+@pytest.mark.parametrize("family, slices", [(fpga.ULTRASCALE, 1), (fpga.SERIES7, 1), (fpga.ECP5, 1)])
+def test_a_product_and_a_shift_register_on_every_family(family, slices):
+    product = """module product (
+    input wire clk,
+    input wire signed [15:0] a,
+    input wire signed [15:0] b,
+    output reg signed [31:0] y
+);
+
+always @(posedge clk) y <= a * b;
+
+endmodule
+"""
+    area = fpga.synthesised({"product.v": product}, "product", family)
+    assert area.dsps == slices and area.luts < 10
