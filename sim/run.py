@@ -32,14 +32,13 @@ _FOREVER = 2**64 - 1
 
 @dataclass(frozen=True)
 class Vcd:
-    """Waves of cycles `first` <= c < `last` in `path`; of the accelerator, and with `cpu` of the CPU.
+    """Waves of cycles first <= c < last of every window, in `path`; of the accelerator, and with `cpu` of the CPU.
 
     A GTKWave save file is written beside it.
     """
 
     path: Path
-    first: int = 0
-    last: int = _FOREVER
+    windows: tuple[tuple[int, int], ...] = ((0, _FOREVER),)
     cpu: bool = False
 
 
@@ -143,7 +142,9 @@ def _options(
     for group in config.memory_banks_interleaved:
         options += ["--interleaved", group]
     if vcd:
-        options += ["--vcd", vcd.path, "--vcd-window", _window((vcd.first, vcd.last))]
+        options += ["--vcd", vcd.path]
+        for window in vcd.windows:
+            options += ["--vcd-window", _window(window)]
     if faults and faults.never_grant:
         options += ["--never-grant", _window(faults.never_grant)]
     if faults and faults.never_answer:

@@ -20,6 +20,8 @@ from sim.cache import build_once, cache_dir
 _STANDARD = "-std=gnu++17"
 # Not inlining repeated modules halves the code of an array of processing elements, and speeds it up.
 _VERILATOR = ("-O3", "--inline-mult", "1", "--no-timing", "--x-initial", "unique", "-Wno-fatal")
+_WAVES = ("--trace-vcd", "--trace-underscore", "--trace-max-width", "0")
+"""Waves have every signal, whatever its name and width; of memories the small ones."""
 _DISK_FULL = ("No space left on device", "NoSpaceLeft", "File too large", "FileTooBig", "Disk quota exceeded")
 _RUNTIME = ("verilated.cpp", "verilated_threads.cpp", "verilated_vcd_c.cpp")
 
@@ -159,7 +161,7 @@ def verilate(
             prefix,
             "--Mdir",
             out,
-            *(["--trace-vcd"] if trace else []),
+            *(_WAVES if trace else []),
             *flags,
             *sources,
         ],

@@ -360,7 +360,7 @@ def test_vcd_window_of_the_accelerator(tmp_path):
     hw = accelerator(tmp_path)
     wave = tmp_path / "soc.vcd"
     plain = run(tmp_path, copy_text(1), hw)
-    traced = run(tmp_path, copy_text(1), hw, vcd=Vcd(wave, 100, 1100))
+    traced = run(tmp_path, copy_text(1), hw, vcd=Vcd(wave, ((100, 1100),)))
     assert traced.cycles == plain.cycles
     text = wave.read_text()
     times = [int(line[1:]) for line in text.splitlines() if line.startswith("#")]

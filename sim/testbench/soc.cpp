@@ -3,6 +3,7 @@
 //
 // One cycle: the clock falls while the responses of this cycle are driven, requests settle, the crossbar
 // grants, the clock rises. Every port is checked against the OBI rules; a violation ends the run.
+#include <algorithm>
 #include <cstdarg>
 #include <cstdio>
 #include <cstdlib>
@@ -31,7 +32,8 @@ struct Dump {
 
 struct Options {
   std::string image, result, vcd, recording;
-  Window vcd_window{0, UINT64_MAX}, never_grant, never_answer;
+  std::vector<Window> vcd_windows;
+  Window never_grant, never_answer;
   uint32_t fault_ports = ~0u;
   uint32_t banks = 0, bank_bytes = 0, slave_base = 0, irq_line = 0;
   std::vector<uint32_t> interleaved;
@@ -393,7 +395,10 @@ void Soc::reset() {
 }
 
 void Soc::trace(uint64_t time) {
-  if (o_.vcd.empty() || !o_.vcd_window.contains(cycle_)) return;
+  const auto& windows = o_.vcd_windows;
+  if (o_.vcd.empty() ||
+      std::none_of(windows.begin(), windows.end(), [&](const Window& w) { return w.contains(cycle_); }))
+    return;
   if (!tracing_) {
     tracing_ = true;
     vcd_.open(o_.vcd.c_str());
@@ -734,7 +739,7 @@ Options parse(int argc, char** argv) {
     else if (option == "--vcd") o.vcd = value;
     else if (option == "--record") o.recording = value;
     else if (option == "--most-recorded") o.most_recorded = number();
-    else if (option == "--vcd-window") o.vcd_window = parse_window(value);
+    else if (option == "--vcd-window") o.vcd_windows.push_back(parse_window(value));
     else if (option == "--never-grant") o.never_grant = parse_window(value);
     else if (option == "--never-answer") o.never_answer = parse_window(value);
     else if (option == "--fault-ports") o.fault_ports = uint32_t(number());

@@ -1,0 +1,28 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The parts of an accelerator that its energy is split into, by the names of its units."""
+
+ARRAY, EDGES, ACCUMULATORS, DRAIN, CONTROL, BUFFERS = "array", "edges", "accumulators", "drain", "control", "buffers"
+PARTS = (ARRAY, EDGES, ACCUMULATORS, DRAIN, CONTROL, BUFFERS)
+
+_BY_UNIT = {
+    "systolic_array": EDGES,
+    "accumulators": ACCUMULATORS,
+    "drain": DRAIN,
+    "aux_reader": DRAIN,
+    "param_reader": DRAIN,
+    "activation_buffer": BUFFERS,
+    "scratchpad": BUFFERS,
+    "delay_line_late_load_data": EDGES,
+    "delay_line_late_load_beat": EDGES,
+    "delay_line_op_out": ACCUMULATORS,
+}
+_ELEMENTS = ("aligned_pe", "fma_pe")
+
+
+def part_of(path: tuple[str, ...]) -> str:
+    """Of the instance at `path` below the root. Whatever has no part of its own is control."""
+    if not path:
+        return CONTROL
+    if path[0] == "systolic_array" and len(path) > 1 and path[1].startswith(_ELEMENTS):
+        return ARRAY
+    return _BY_UNIT.get(path[0], CONTROL)
