@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Networks on windows of frames as streams: every output is PyTorch's on the window that the newest frame ends."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -10,8 +12,14 @@ from torch import nn
 import heepgen
 from firmware_gen import CodeGenerator, ir
 from firmware_gen.architectures.registry import load_config
-from hls.config import Config
+from firmware_gen.targets.descriptor import reference
+from firmware_gen.targets.descriptor.compiler import compile_choices
+from firmware_gen.targets.descriptor.place import residency
+from gen.flows.run import hardware
 from hls.errors import HeepgenError
+from sim.firmware import compile_firmware
+from sim.run import run_soc
+from tests.applications import everything, generated
 from tests.test_state import SMALL, integer_weights
 
 
@@ -96,7 +104,9 @@ def test_random_streams_are_pytorch_on_every_window(seed):
     model = drawn(seed)
     count = 1 + seed % 2
     frames = torch.randint(-8, 9, (2 * count * 8, 1, model.channels, 1, *[model.space] * bool(model.space))).float()
-    config = (SMALL, Config(rows=4, cols=4, scratchpad_words=0), load_config(None, "cpu"))[seed % 3]
+    config = (replace(SMALL, scratchpad_words=256), replace(SMALL, scratchpad_words=0), load_config(None, "cpu"))[
+        seed % 3
+    ]
     try:
         assert compared(model, config, frames, count) >= 1
     except HeepgenError as error:  # padding that a whole window's end needs is no state
@@ -125,18 +135,126 @@ def test_constants_beside_frames():
     assert compared(model, SMALL, torch.randn(30, 1, 4, 1), 1)
 
 
-def test_states_on_chip_begin_anew(tmp_path):
-    """The accelerator alone can write them: the first inference after model_reset takes what they are at first."""
+@pytest.fixture
+def keyword():
+    """A network of 8 frames whose states are on chip: its three windows lose 8 words in every call."""
     torch.manual_seed(1)
     layers = [nn.Conv1d(8, 8, 3), nn.ReLU(), nn.Conv1d(8, 8, 4, groups=8), nn.ReLU(), nn.Flatten(), nn.Linear(24, 3)]
     model = integer_weights(nn.Sequential(*layers))
-    network = heepgen.compile(model, torch.zeros(1, 8, 8), SMALL, stream=1)
+    model.shape, model.window = (1, 8, 8), 8
+    return model
+
+
+def test_the_scratchpad_rotates_round_itself_and_frames_stay(keyword):
+    config = replace(SMALL, scratchpad_words=256)
+    network = heepgen.compile(keyword, torch.zeros(keyword.shape), config, stream=1)
     program = network.compiled.program
-    assert {s.value for s in program.graph.state} & program.scratchpad.keys() and program.begins
-    report = network.run(steps=4)
+    states = {s.value for s in program.graph.state}
+    assert program.rotation == 8 and len(states) == 3 and states <= program.scratchpad.keys()
+    advances = [layer for layer in program.layers if isinstance(layer.node, ir.Advance)]
+    assert len(advances) == 3 and not any(layer.descriptors for layer in advances)
+    report = network.run(steps=40)  # 320 words
     assert report.bit_exact and all(step.max_abs_err < 1e-4 for step in report.steps)
-    application = network.compiled.application().files
-    assert "begin(true);" in application["gen/model.cpp"] and "Status::state_lost" in application["gen/model.cpp"]
+    assert len({step.cycles for step in report.steps[1:]}) == 1
+
+
+def test_the_proof_finds_a_state_that_is_overwritten_behind_its_last_reader(keyword):
+    """The oldest frame of the first state lies where the newest one of the last state comes."""
+    config = replace(SMALL, scratchpad_words=256)
+    program = CodeGenerator(keyword, torch.zeros(keyword.shape), config=config, stream=1).program()
+    first, second, third = (state.value for state in program.graph.state)
+    states = [(program.tensors[state.value], program.tensors[left]) for state, left in program.graph.updates]
+    moved = {
+        first: replace(program.scratchpad[first], offset=16),
+        second: replace(program.scratchpad[second], offset=128),
+    }
+    homes = {third: replace(program.scratchpad[third], offset=0)} | moved
+    rest = program.offsets, program.arena_bytes, (), config, states
+    with pytest.raises(HeepgenError, match=f"{first} is overwritten before the next inference has read it"):
+        residency.check(program.jobs, homes, *rest)
+    residency.check(program.jobs, homes | {first: replace(homes[first], offset=32)}, *rest)
+
+
+@pytest.mark.parametrize(
+    "channels, kernels, rotation, moved, in_memory",
+    [
+        ((12, 4), (2, 6), 4, [0], []),  # the first state loses more words than the scratchpad rotates by
+        ((3, 8), (2, 4), 8, [0], []),  # fewer: its frames move the other way
+        ((3, 8), (4, 4), 8, [0], [0]),  # and would overwrite each other
+        ((5, 5), (3, 2), 5, [], []),
+    ],
+)
+def test_states_that_lose_more_or_less_than_the_rotation(channels, kernels, rotation, moved, in_memory):
+    torch.manual_seed(2)
+    convs = [nn.Conv1d(*pair, k) for *pair, k in zip(channels, (*channels[1:], 4), kernels, strict=True)]
+    model = integer_weights(nn.Sequential(*convs, nn.Flatten()))
+    model.window = sum(kernels) - len(kernels) + 1
+    model.shape, model.kinds = (1, channels[0], model.window), kernels
+    config = replace(SMALL, scratchpad_words=256)
+    graph = CodeGenerator(model, torch.zeros(model.shape), config=config, stream=1).graph
+    program = next(program for program in compile_choices(graph, config) if program.rotation)
+    assert program.rotation == rotation
+    assert [s.value in program.scratchpad for s in program.graph.state] == [i not in in_memory for i in range(2)]
+    advances = [layer for layer in program.layers if isinstance(layer.node, ir.Advance)]
+    assert [bool(layer.descriptors) for layer in advances] == [i in moved for i in range(2)]
+    frames = torch.randint(-8, 9, (70, 1, channels[0], 1)).float()
+    results = reference.run_steps(program, [(frame.numpy(),) for frame in frames])
+    for want, result in zip(windows(model, frames, 1), results, strict=True):
+        np.testing.assert_allclose(result.output, want, rtol=0, atol=2e-4)
+
+
+INTERRUPTED = """\
+#include "heepstor.hpp"
+#include "model.hpp"
+#include "soc.hpp"
+using heepstor::Status;
+heepstor::Device other({{{base}u, {irq}}});
+void step(int number) {{
+  for (int i = 0; i < 8; ++i) model_input()[i] = static_cast<float>(number * number % 7 - i);
+  const Status status = model_run();
+  heepstor::print_decimal(static_cast<uint32_t>(status));
+  for (int i = 0; i < 3 && status == Status::ok; ++i) {{
+    soc_puts(" ");
+    heepstor::print_decimal(static_cast<uint64_t>(model_output()[i] * 16.0f + 1000.25f));
+  }}
+  soc_puts("\\n");
+}}
+int main() {{
+  for (int number = 0; number < 5; ++number) step(number);
+  model_reset();
+  for (int number = 5; number < 7; ++number) step(number);
+  const heepstor::Region regions[HEEPSTOR_REGIONS] = {{}};
+  if (other.open({{HEEPSTOR_VERSION, {rows}, {cols}, {ports}, 0, {hash}u}}, regions, 0) != Status::ok) return 1;
+  for (int number = 7; number < 9; ++number) step(number);
+  model_reset();
+  for (int number = 9; number < 12; ++number) step(number);
+  return 0;
+}}
+"""
+
+
+def test_a_reset_in_mid_stream_and_another_model(keyword, tmp_path):
+    """On the accelerator: behind a reset frames of zeros come first; what another model may have overwritten is lost,
+    until a reset."""
+    example = torch.zeros(keyword.shape)
+    generator = CodeGenerator(keyword, example, tmp_path, SMALL, name="keyword", stream=1)
+    assert {s.value for s in generator.graph.state} <= generator.program().scratchpad.keys()
+    generator.generate_code()
+    hardware_of = {name: getattr(SMALL, name) for name in ("rows", "cols", "ports", "hash")}
+    text = INTERRUPTED.format(base=SMALL.slave_base, irq=SMALL.irq_line, **hardware_of)
+    (tmp_path / "main.cpp").write_text(text)
+    sources, folders = everything(generated(tmp_path))
+    elf = compile_firmware(sources, folders, {}, SMALL, tmp_path / "keyword.elf")
+    said = []
+    for numbers in (range(5), range(5, 7), None, range(9, 12)):
+        if numbers is None:
+            said += 2 * [["7"]]
+            continue
+        frames = [torch.tensor([n * n % 7 - i for i in range(8)]).float().reshape(1, 8, 1) for n in numbers]
+        said += [["0", *(f"{int(16 * y + 1000.25)}" for y in want[0])] for want in windows(keyword, frames, 1)]
+    result = run_soc(elf, hardware(SMALL), SMALL)
+    assert result.ok and [line.split() for line in result.uart.splitlines()] == said
+    assert len({tuple(line) for line in said}) > 5
 
 
 def test_a_layer_that_needs_all_frames_gets_them():
@@ -144,7 +262,9 @@ def test_a_layer_that_needs_all_frames_gets_them():
     generator = CodeGenerator(model, torch.zeros(1, 3, 10), config=SMALL, stream=1)
     assert [s.initial.shape for s in generator.graph.state] == [(1, 3, 1, 3), (1, 4, 1, 8)]
     rows = generator.target.explain(generator.graph)
-    assert [r.why for r in rows if r.op == "Advance"] == ["copy: frames of the calls before move up"] * 2
+    assert [r.why for r in rows if r.op == "Advance"] == [
+        "copy: frames of the calls before move up, unless the scratchpad rotates"
+    ] * 2
     assert sum(isinstance(n, ir.Append) for n in generator.graph.nodes) == 2
 
 

@@ -242,9 +242,15 @@ def _(node: ir.Concat, sources: list[Tensor], target: Tensor) -> list[Operation]
 
 @operations_of.register
 def _(node: ir.Advance, sources: list[Tensor], target: Tensor) -> list[Operation]:
-    """Frames lie side by side: words that move down, each read before it is overwritten."""
-    written = View(target.base, 1, 1, 0)
-    return [Operation(copy_window((1, 1, 1)), written.moved(sources[0].size - target.size), written, flat=target.size)]
+    """Frames lie side by side: words that move down, each read before it is overwritten, unless the scratchpad has
+    rotated by what leaves."""
+    kept = sources[0].base.moved(sources[0].size - target.size)
+    return [] if kept == target.base else [copied(kept, target.base, target.size)]
+
+
+def copied(source: Ref, target: Ref, words: int) -> Operation:
+    """Contiguous words, copied."""
+    return Operation(copy_window((1, 1, 1)), View(source, 1, 1, 0), View(target, 1, 1, 0), flat=words)
 
 
 @operations_of.register

@@ -51,7 +51,8 @@ class Tensor:
     `storage` names the buffer, which several values may share; the value begins at its word `offset`.
     `channels_last` is (C, H, W) when each image lies in H, W, C order although PyTorch's is C, H, W, else None.
     `pitch`: words from one pixel to the next (channels last) or from one image to the next, for channels of a
-    larger tensor; 0 when the value is contiguous. `on_chip`: the storage is in the scratchpad.
+    larger tensor; 0 when the value is contiguous. `on_chip`: the storage is in the scratchpad. `rotated`: words by
+    which that has rotated since the value was written.
     """
 
     storage: str
@@ -60,6 +61,7 @@ class Tensor:
     offset: int = 0
     pitch: int = 0
     on_chip: bool = False
+    rotated: int = 0
 
     @property
     def size(self) -> int:
@@ -77,7 +79,7 @@ class Tensor:
 
     @property
     def base(self) -> Ref:
-        return Ref(self.storage, self.offset, self.on_chip)
+        return Ref(self.storage, self.offset - self.rotated, self.on_chip)
 
     @property
     def steps(self) -> tuple[int, ...]:
@@ -127,7 +129,7 @@ def operand_view(tensor: Tensor, whole: ir.Shape, shape: tuple[int, int, int] | 
 
 
 def lay_out(
-    graph: ir.Graph, share: bool = True, separate: Container[str] = (), on_chip: Container[str] = ()
+    graph: ir.Graph, share: bool = True, separate: Container[str] = (), on_chip: Container[str] = (), rotation: int = 0
 ) -> dict[str, Tensor]:
     """Memory layout of every value: PyTorch's order at the graph's input and output, else channels-last; constants
     lie as what they meet.
@@ -135,7 +137,8 @@ def lay_out(
     Reshapes and permutations share their input's storage; a reshape of the graph's input that is also its output
     is a copy. With `share` what a Concat joins is written where it is joined, and an elementwise operator, or the
     addition of a residual, overwrites what nobody reads afterwards, unless its layer is in `separate`. What a state
-    becomes is written where the state lies (`copy_outputs` sees to it). Storages in `on_chip` are the scratchpad's.
+    becomes is written where the state lies (`copy_outputs` sees to it). Storages in `on_chip` are the scratchpad's,
+    which rotates by so many words between calls: the states of streams there were written before it did.
     """
     frames = streamed(graph)
     result = {v: Tensor(v, s := graph.shape(v), _channels_last(s) if v in frames else None) for v in graph.inputs}
@@ -170,7 +173,8 @@ def lay_out(
                 result[value] = _beside(result[node.output], value, graph.shape(value))
         storage = result[node.output].storage
         needed[storage] = max(needed.get(storage, index), last_read.get(node.output, index))
-    return {value: replace(tensor, on_chip=tensor.storage in on_chip) for value, tensor in result.items()}
+    result = {value: replace(tensor, on_chip=tensor.storage in on_chip) for value, tensor in result.items()}
+    return result | {v: replace(result[v], rotated=rotation) for v in frames if result[v].on_chip}
 
 
 def copy_outputs(graph: ir.Graph) -> ir.Graph:

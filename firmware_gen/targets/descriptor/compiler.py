@@ -11,16 +11,18 @@ import numpy as np
 from firmware_gen import ir
 from firmware_gen.memory import planner
 from firmware_gen.memory.arena import buffers_of, memory_report, program_bytes
-from firmware_gen.operations.tensors import Tensor, copy_outputs, laid_out, lay_out, streamed
+from firmware_gen.operations.operation import copied
+from firmware_gen.operations.tensors import Ref, Tensor, copy_outputs, laid_out, lay_out, streamed
 from firmware_gen.targets.descriptor.arena import plan_arena
 from firmware_gen.targets.descriptor.link import link
 from firmware_gen.targets.descriptor.lowering import depth_first
 from firmware_gen.targets.descriptor.lowering.depth_first import Group
 from firmware_gen.targets.descriptor.lowering.job import Job
-from firmware_gen.targets.descriptor.lowering.jobs import NotInPlace
+from firmware_gen.targets.descriptor.lowering.jobs import NotInPlace, flat_jobs
 from firmware_gen.targets.descriptor.lowering.pieces import Constants
 from firmware_gen.targets.descriptor.lowering.tiling import lower_bound
 from firmware_gen.targets.descriptor.place import residency
+from firmware_gen.targets.descriptor.place.rotation import frames_of, rotated
 from firmware_gen.targets.descriptor.program import DESCRIPTORS, PROFILE, Layer, Lowered, Program, frozen, initial_of
 from hls.config import Config
 from hls.descriptor.interface.table import PROFILE_RECORD, WORDS
@@ -50,8 +52,8 @@ def compile_choices(
     if config.scratchpad_words and not keep_activations:
         for separate in dict.fromkeys((frozenset(), _before_readers(graph, whole.tensors))):
             own = _lowered(graph, config, True, separate=separate) if separate else whole
-            for groups, scratchpad in _residency(graph, own, config):
-                resident = _lowered(graph, config, True, scratchpad, groups, separate)
+            for groups, scratchpad, rotation in _residency(graph, own, config):
+                resident = _lowered(graph, config, True, scratchpad, groups, separate, rotation)
                 try:
                     program = _placed(graph, config, whole, resident, groups, scratchpad, profile)
                 except planner.DoesNotFit:  # pieces have more descriptors, and keep their inputs for longer
@@ -85,7 +87,8 @@ def _placed(
 ) -> Program:
     """The program of lowered layers, with addresses."""
     jobs, layers = lowered.jobs, lowered.layers
-    arrays = {DESCRIPTORS: np.zeros(WORDS * max(len(jobs), 1), np.uint32)} | lowered.constants.arrays
+    count = len(jobs) + len(lowered.beginning)
+    arrays = {DESCRIPTORS: np.zeros(WORDS * max(count, 1), np.uint32)} | lowered.constants.arrays
     arrays |= _initial(graph, lowered.tensors)
     arena = plan_arena(graph, lowered, groups, arrays, len(jobs) * profile, keep_activations, scratchpad, config)
     program = Program(
@@ -99,9 +102,11 @@ def _placed(
         arena.keeps_input,
         tuple(layers),
         tuple(jobs),
+        tuple(lowered.beginning),
         frozen(arrays),
         {p.name: p for p in arena.constants},
         dict(scratchpad),
+        lowered.rotation,
         whole,
     )
     return replace(program, constants=frozen(arrays | {DESCRIPTORS: link(program, profile)})) if jobs else program
@@ -135,11 +140,12 @@ def _lowered(
     on_chip: Container[str] = (),
     groups: Sequence[Group] = (),
     separate: Iterable[str] = (),
+    rotation: int = 0,
 ) -> Lowered:
     """Every layer as jobs; layers in `separate` overwrite nothing, nor do those whose residual is needed."""
     apart = set(separate)
     while True:
-        tensors = lay_out(graph, share, apart, on_chip)
+        tensors = lay_out(graph, share, apart, on_chip, rotation)
         constants = Constants({name: words.view(np.uint32) for name, words in laid_out(graph, tensors).items()})
         jobs: list[Job] = []
         own: list[list[int]] = [[] for _ in graph.nodes]
@@ -158,13 +164,24 @@ def _lowered(
                 _layer(graph, node, tensors, tuple(indices), jobs, config)
                 for node, indices in zip(graph.nodes, own, strict=True)
             ]
-            return Lowered(tensors, constants, jobs, layers)
+            return Lowered(tensors, constants, jobs, layers, _beginning(graph, tensors, constants, config), rotation)
+
+
+def _beginning(graph: ir.Graph, tensors: Mapping[str, Tensor], constants: Constants, config: Config) -> list[Job]:
+    """Jobs that write what states on chip are at first, which the accelerator alone can do."""
+    jobs = []
+    for state in graph.state:
+        if (tensor := tensors[state.value]).on_chip:
+            copy = copied(Ref(initial_of(state.value)), tensor.base, tensor.size)
+            jobs += flat_jobs(state.name, copy, constants, config)
+    return jobs
 
 
 def _residency(
     graph: ir.Graph, whole: Lowered, config: Config
-) -> list[tuple[tuple[Group, ...], dict[str, residency.Home]]]:
-    """`residency.choose` for a network lowered without layers that take turns, and with all tensors in memory."""
+) -> list[tuple[tuple[Group, ...], dict[str, residency.Home], int]]:
+    """`residency.choose` for a network lowered without layers that take turns, and with all tensors in memory; and by
+    how many words the scratchpad rotates between calls, which is something in one more choice for a stream."""
     tensors, jobs, layers = whole.tensors, whole.jobs, whole.layers
     used = program_bytes(graph) + sum(a.nbytes for a in whole.constants.arrays.values()) + len(jobs) * DESCRIPTOR_BYTES
     arena = planner.memory_map(config)[1] - used - TURNS * DESCRIPTOR_BYTES
@@ -173,7 +190,15 @@ def _residency(
     buffers = buffers_of(graph, tensors, layers, False, False)
     own = [[jobs[i] for i in layer.descriptors] for layer in layers]
     links, poolings = depth_first.links(graph, tensors, own), depth_first.poolings(graph, tensors)
-    return residency.choose(own, links, buffers, outside, arena, config, poolings)
+    found = residency.choose(own, links, buffers, outside, arena, config, poolings)
+    choices = [(groups, homes, 0) for groups, homes in found]
+    if frames := frames_of(graph):
+        alone = [c for c in found if not c[0]] or residency.choose(own, (), buffers, outside, arena, config)
+        for _, homes in alone[:1]:
+            rotation, stay = rotated(frames, homes, buffers, config)
+            if rotation:
+                choices.append(((), stay, rotation))
+    return choices
 
 
 def _layer(

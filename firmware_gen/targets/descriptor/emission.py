@@ -18,7 +18,7 @@ from firmware_gen.targets.descriptor import reference
 from firmware_gen.targets.descriptor.compiler import in_memory
 from firmware_gen.targets.descriptor.program import DESCRIPTORS, PROFILE, DescriptorList, Layer, Program
 from hls.descriptor.interface.registers import REGIONS
-from hls.descriptor.interface.table import ARENA, CONTIGUOUS, INTERLEAVED, PROFILE_RECORD, WORDS
+from hls.descriptor.interface.table import ARENA, CONTIGUOUS, INTERLEAVED, PROFILE_RECORD, SCRATCHPAD, WORDS, address
 
 RUNTIME = "descriptor"
 """Folder of the driver."""
@@ -43,7 +43,7 @@ def render_with_manifest(
     }
     accelerator = Mode(
         program,
-        program.constants | {DESCRIPTORS: _of_first_inference(program)},
+        program.constants,
         tuple(program.placed.values()),
         program.arena_address,
         outputs,
@@ -77,7 +77,10 @@ def _half(program: Program, mode: Mode) -> Half:
         "fma": int(config.arithmetic == "fma"),
         "watchdog": WATCHDOG_CYCLES,
         "steps": _steps(program, mode),
-        "begins": ", ".join(f"{{{b.word}, 0x{b.first:08x}, 0x{b.later:08x}}}" for b in program.begins),
+        "beginning": f"0x{program.descriptor_address(program.beginning_list.first):08x}u" if program.beginning else "",
+        "rotation": 4 * program.rotation,
+        "rotating": program.rotating,
+        "scratchpad": f"0x{address(SCRATCHPAD, 0):08x}u",
         "descriptors": mode.places().get(DESCRIPTORS),
         "regions": [symbols.get(region) for region in range(REGIONS)],
     }
@@ -99,14 +102,6 @@ def _half(program: Program, mode: Mode) -> Half:
             "limits": program.limits,
         },
     )
-
-
-def _of_first_inference(program: Program) -> np.ndarray:
-    """Words of all descriptors as they are before any inference."""
-    words = program.constants[DESCRIPTORS].copy()
-    for begin in program.begins:
-        words[begin.word] = begin.first
-    return words
 
 
 def _steps(program: Program, mode: Mode) -> list[dict[str, Any]]:

@@ -18,6 +18,9 @@ from hls.descriptor.interface.timing import fetch_beats, record_beats, table_bea
 CPU_CYCLES = 172
 """Cycles of the CPU around a list of descriptors: the call, the doorbell, waking up. Measured."""
 
+ROTATION_CYCLES = 5
+"""Cycles of the CPU for every word of the descriptors that rotates. Measured."""
+
 
 def descriptor_cycles(program: Program) -> list[Estimate]:
     """Every descriptor of a program, as the profile records give them; a list begins at its doorbell."""
@@ -38,7 +41,12 @@ def predict(program: Program) -> Prediction:
         sums: dict[str, Any] = {name: sum(getattr(e, name) for e in own) for name in names}
         busy = layer_busy(program, layer.descriptors, sums["cycles"])
         layers.append(None if layer.on_cpu else LayerCycles(bound=layer.bound_cycles, **sums, **busy._asdict()))
-    return Prediction(tuple(layers), CPU_CYCLES * len(program.lists))
+    return Prediction(tuple(layers), CPU_CYCLES * len(program.lists) + rotation_cycles(program))
+
+
+def rotation_cycles(program: Program) -> int:
+    """Cycles of the CPU before the first list, for a scratchpad that rotates."""
+    return ROTATION_CYCLES * len(program.rotating)
 
 
 class Busy(NamedTuple):

@@ -86,7 +86,7 @@ def _(node: ir.Concat, graph: ir.Graph) -> tuple[str, str]:
 
 @place_of.register
 def _(node: ir.Advance, graph: ir.Graph) -> tuple[str, str]:
-    return ARRAY, "copy: frames of the calls before move up"
+    return ARRAY, "copy: frames of the calls before move up, unless the scratchpad rotates"
 
 
 @place_of.register

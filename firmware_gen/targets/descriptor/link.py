@@ -18,14 +18,17 @@ from hls.descriptor.interface.table import ARENA, Linked, address, located, pack
 def link(program: Program, profile: bool) -> np.ndarray:
     """Words of all descriptors with addresses, chained up to the next operator on the CPU."""
     by_cpu = {layer.target.storage for layer in program.layers if layer.on_cpu}
-    states = {s.value: s.initial.size for s in program.graph.state}
+    states = [(program.tensors[state.value], program.tensors[left]) for state, left in program.graph.updates]
     residency.check(
         program.jobs, program.scratchpad, program.offsets, program.arena_bytes, by_cpu, program.config, states
     )
+    jobs = (*program.jobs, *program.beginning)
     chain: list[Linked] = []
-    for listed in program.lists:
+    for listed in (*program.lists, program.beginning_list):
         linked = [
-            _linked(program, program.jobs[index].descriptor, index, index + 1 == listed.end, profile)
+            _linked(
+                program, jobs[index].descriptor, index, index + 1 == listed.end, profile and index < len(program.jobs)
+            )
             for index in range(listed.first, listed.end)
         ]
         for descriptor in with_slots(linked):

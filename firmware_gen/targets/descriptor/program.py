@@ -8,10 +8,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from firmware_gen import ir
 from firmware_gen.memory import network, planner
-from firmware_gen.operations.tensors import Ref, Tensor, streamed
-from firmware_gen.targets.descriptor.lowering.job import Job
+from firmware_gen.operations.tensors import Ref, Tensor
+from firmware_gen.targets.descriptor.lowering.job import Job, activations
 from firmware_gen.targets.descriptor.lowering.pieces import Constants
 from firmware_gen.targets.descriptor.place import residency
 from hls.config import Config
@@ -26,18 +25,18 @@ from hls.descriptor.interface.table import (
     Linked,
     address,
     pack,
+    split_address,
     unpack,
 )
 
 DESCRIPTORS, PROFILE = "descriptors", "profile"
 
 
-class Begin(NamedTuple):
-    """A word of the descriptors that says where a state is: as it is at first, and as an inference left it."""
+class Rotating(NamedTuple):
+    """A word of the descriptors that is an address in the scratchpad: that of the first inference, in bytes."""
 
     word: int
-    first: int
-    later: int
+    offset: int
 
 
 class DescriptorList(NamedTuple):
@@ -61,28 +60,34 @@ class Layer(network.Layer):
 
 @dataclass(frozen=True, eq=False)
 class Lowered:
-    """Every layer of a network as jobs, nothing placed yet."""
+    """Every layer of a network as jobs, nothing placed yet. `beginning`: those that write what states on chip are at
+    first; `rotation`: words by which the scratchpad rotates between calls."""
 
     tensors: dict[str, Tensor]
     constants: Constants
     jobs: list[Job]
     layers: list[Layer]
+    beginning: list[Job]
+    rotation: int
 
 
 @dataclass(frozen=True)
 class Program(network.Network):
     """Constants by name, each with its address; everything else is derived from addresses.
 
-    scratchpad: homes of storages that are on chip instead. whole: the network as it was lowered with every tensor in
-    memory.
+    beginning: jobs before the first inference, whose descriptors lie behind those of the layers. scratchpad: homes of
+    storages that are on chip instead, in the first inference; in each one after it they are `rotation` words further,
+    round the scratchpad. whole: the network as it was lowered with every tensor in memory.
     """
 
     config: Config
     layers: tuple[Layer, ...]
     jobs: tuple[Job, ...]
+    beginning: tuple[Job, ...]
     constants: dict[str, np.ndarray] = field(repr=False)
     placed: dict[str, planner.Placed] = field(repr=False)
     scratchpad: dict[str, residency.Home]
+    rotation: int
     whole: Lowered = field(repr=False)
 
     @property
@@ -116,21 +121,20 @@ class Program(network.Network):
         tensor = self.tensors[value]
         if not tensor.on_chip:
             return super().words(value)
-        return self.config.ram_bytes // 4 + self.scratchpad[tensor.storage].offset + tensor.words()
+        places: np.ndarray = self.scratchpad[tensor.storage].word(tensor.words() - tensor.rotated)
+        return self.config.ram_bytes // 4 + places
 
     @property
-    def begins(self) -> tuple[Begin, ...]:
-        """Of states on chip, which the accelerator alone can write: the first inference advances constants."""
-        place, begins = FIELD["LOAD_ADDR"].word, []
-        kept = streamed(self.graph) & self.scratchpad.keys()
-        for layer in self.layers:
-            if isinstance(layer.node, ir.Advance) and (state := layer.node.inputs[0]) in kept:
-                for i in layer.descriptors:
-                    later = self.jobs[i].descriptor.load_addr
-                    assert isinstance(later, Ref)
-                    first = Ref(initial_of(state), later.offset)
-                    begins.append(Begin(WORDS * i + place, self.resolve(first), self.resolve(later)))
-        return tuple(begins)
+    def rotating(self) -> tuple[Rotating, ...]:
+        """Every word of the layers' descriptors that the scratchpad's rotation changes."""
+        if not self.rotation:
+            return ()
+        return tuple(
+            Rotating(WORDS * index + FIELD[f"{stream}_ADDR"].word, split_address(self.resolve(where))[1])
+            for index, job in enumerate(self.jobs)
+            for stream, where in activations(job.descriptor).items()
+            if where.on_chip
+        )
 
     def profile_address(self, index: int) -> int:
         """Absolute byte address of the profile record of a descriptor."""
@@ -149,6 +153,7 @@ class Program(network.Network):
         for job, linked, (first, strip) in zip(self.jobs, self.linked, strips, strict=True):
             jobs.append(replace(job, descriptor=replace(job.descriptor, first_px=first, strip_px=strip)))
             words.append(pack(replace(linked, first_px=first, strip_px=strip)))
+        words.append(self.constants[DESCRIPTORS][WORDS * len(jobs) :])
         return replace(self, jobs=tuple(jobs), constants=frozen(self.constants | {DESCRIPTORS: np.concatenate(words)}))
 
     @property
@@ -165,6 +170,11 @@ class Program(network.Network):
                 else:
                     schedule.append(listed)
         return schedule
+
+    @property
+    def beginning_list(self) -> DescriptorList:
+        """What runs before the first inference; nothing where no state is on chip."""
+        return DescriptorList(len(self.jobs), len(self.jobs) + len(self.beginning))
 
     @property
     def lists(self) -> list[DescriptorList]:

@@ -133,12 +133,22 @@ def _execute(program: Program, image: np.ndarray, samples: Sequence[np.ndarray],
             run_on_cpu(program, layer, image)
         if taps:
             kept[layer.name] = read(program, image, layer.node.output)
+    _rotate(program, image)
     losses = {
         layer.name: max(known)
         for layer in program.layers
         if (known := [loss for index in layer.descriptors if (loss := executed[index].loss) is not None])
     }
     return Result(read_outputs(program, image), kept, tuple(e.vectors for e in executed), losses)
+
+
+def _rotate(program: Program, image: np.ndarray) -> None:
+    """Addresses in the scratchpad, in the image's descriptors, as the next inference needs them."""
+    if program.rotation:
+        first = program.placed[DESCRIPTORS].address // 4
+        words, mask = image.view(np.uint32), np.uint32(4 * program.config.scratchpad_words - 1)
+        places = [first + rotating.word for rotating in program.rotating]
+        words[:, places] = words[:, places] & ~mask | (words[:, places] + np.uint32(4 * program.rotation)) & mask
 
 
 def _run_one(

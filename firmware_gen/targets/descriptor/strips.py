@@ -5,7 +5,7 @@ import math
 from collections.abc import Iterable
 
 from firmware_gen.memory.planner import memory_map
-from firmware_gen.targets.descriptor.estimate import descriptor_banks, descriptor_cycles
+from firmware_gen.targets.descriptor.estimate import descriptor_banks, descriptor_cycles, rotation_cycles
 from firmware_gen.targets.descriptor.program import Program
 from firmware_gen.targets.descriptor.timing.spans import strip_span
 from firmware_gen.targets.descriptor.timing.timeline import Timeline, Work
@@ -37,7 +37,7 @@ def choose_strips(program: Program) -> tuple[Program, float]:
         return program, math.inf
     linked = program.linked
     before = [(f.first_px, f.strip_px) for f in linked]
-    chosen, cycles = [], 0.0
+    chosen, cycles = [], float(rotation_cycles(program))
     for listed in program.lists:
         works = [_work(program, f) for f in linked[listed.range]]
         strips, done = _choose(works, before[listed.range], program.config)
@@ -89,7 +89,7 @@ def _candidates(work: Work, config: Config) -> list[tuple[int, int]]:
 
 
 def _total(program: Program) -> int:
-    return sum(e.cycles for e in descriptor_cycles(program))
+    return sum(e.cycles for e in descriptor_cycles(program)) + rotation_cycles(program)
 
 
 def _work(program: Program, f: Linked) -> Work:

@@ -27,7 +27,7 @@ def layer_jobs(node: ir.Node, sources: list[Tensor], target: Tensor, constants: 
     jobs = []
     for operation in operations_of(node, sources, target):
         if operation.flat:
-            jobs += _flat_jobs(node.name, operation, constants, config)
+            jobs += flat_jobs(node.name, operation, constants, config)
             continue
         for image in range(operation.images):
             jobs += windowed_jobs(node.name, operation, image, constants, config)
@@ -95,7 +95,7 @@ def _without_residual(operation: Operation) -> list[Operation]:
     ]
 
 
-def _flat_jobs(layer: str, operation: Operation, constants: Constants, config: Config) -> list[Job]:
+def flat_jobs(layer: str, operation: Operation, constants: Constants, config: Config) -> list[Job]:
     """Contiguous words: rows of D channels, and what remains."""
     lanes, size = config.diagonal, operation.flat
     jobs = []

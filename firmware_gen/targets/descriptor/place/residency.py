@@ -7,16 +7,15 @@ all that is alive at once fits.
 """
 
 import heapq
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from firmware_gen.memory import planner
 from firmware_gen.memory.planner import Buffer
-from firmware_gen.operations.tensors import Ref
+from firmware_gen.operations.tensors import Ref, Tensor
 from firmware_gen.targets.descriptor.lowering.depth_first import Group, Link, ring_rows, turns
 from firmware_gen.targets.descriptor.lowering.job import Job, Symbolic, activations
 from firmware_gen.targets.descriptor.place.overlap import Line, Use, cost, delays
@@ -38,6 +37,9 @@ PIECES = (2, 3, 4, 5, 6, 8, 10, 12, 16, 24, 32, 48)
 """Numbers of pieces of a group's last layer that are tried."""
 
 
+Words = TypeVar("Words", int, np.ndarray)
+
+
 @dataclass(frozen=True)
 class Home:
     """First word of a storage in the scratchpad, and log2 of the words of its ring; all of it for a whole tensor."""
@@ -45,9 +47,10 @@ class Home:
     offset: int
     ring: int
 
-    def word(self, index: int) -> int:
-        """Where word `index` of the storage lies."""
-        return self.offset + index % (1 << self.ring)
+    def word(self, index: Words) -> Words:
+        """Where word `index` of the storage lies, or each of several."""
+        inside = (1 << self.ring) - 1
+        return self.offset & ~inside | (self.offset + index) & inside
 
 
 @dataclass(frozen=True)
@@ -463,33 +466,40 @@ def check(
     arena: int,
     unknown: Container[str],
     config: Config,
-    states: Mapping[str, int] = MappingProxyType({}),
+    states: Sequence[tuple[Tensor, Tensor]] = (),
 ) -> None:
     """Prove places in scratchpad and arena by replaying all descriptors, word by word: what was written is read.
 
     homes: of storages on chip. offsets: of all storages in an arena of so many bytes. unknown: storages that the CPU
-    writes too, which no descriptor tells. states: words of storages that hold something from the beginning. Raises
-    HeepgenError naming the layer and the storage.
+    writes too, which no descriptor tells. states: each as it lies at the beginning, and what it has become at the end.
+    Raises HeepgenError naming the layer and the storage.
     """
     chip = arena // 4 + 1  # the scratchpad, behind the arena
     holds = np.full(chip + config.scratchpad_words, -1)
     stored = {where.name for job in jobs if isinstance(where := job.descriptor.store_addr, Ref)}
-    first_id = {name: number << LINEAR for number, name in enumerate([*offsets, *homes])}
-    for name, count in states.items():
-        first = chip + homes[name].offset if name in homes else offsets[name] // 4
-        holds[first : first + count] = first_id[name] + np.arange(count)
+    first_id = {name: number << LINEAR for number, name in enumerate([*offsets, *homes], 1)}
+
+    def places_of(name: str, words: np.ndarray) -> np.ndarray:
+        return chip + homes[name].word(words) if name in homes else offsets[name] // 4 + words
+
+    for state, _ in states:
+        words = state.words() - state.rotated
+        holds[places_of(state.storage, words)] = first_id[state.storage] + words
     for job in jobs:
         for stream, where in activations(job.descriptor).items():
             name = where.name
             if name not in first_id:  # a constant's
                 continue
             words = where.offset + _words(job.descriptor, stream)
-            home = homes.get(name)
-            places = chip + home.offset + words % (1 << home.ring) if home else offsets[name] // 4 + words
+            places = places_of(name, words)
             if stream == "STORE":
                 holds[places] = first_id[name] + words
             elif name in stored and name not in unknown and (holds[places] != first_id[name] + words).any():
                 raise HeepgenError(f"memory plan: {name} is overwritten before {job.layer} has read it")
+    for _, left in states:
+        words, name = left.words(), left.storage
+        if name in stored and name not in unknown and (holds[places_of(name, words)] != first_id[name] + words).any():
+            raise HeepgenError(f"memory plan: {name} is overwritten before the next inference has read it")
 
 
 def _words(f: Symbolic, stream: str) -> np.ndarray:
