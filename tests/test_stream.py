@@ -14,6 +14,7 @@ from firmware_gen import CodeGenerator, ir
 from firmware_gen.architectures.registry import load_config
 from firmware_gen.targets.descriptor import reference
 from firmware_gen.targets.descriptor.compiler import compile_choices
+from firmware_gen.targets.descriptor.listing import listing
 from firmware_gen.targets.descriptor.place import residency
 from gen.flows.run import hardware
 from hls.errors import HeepgenError
@@ -197,6 +198,9 @@ def test_states_that_lose_more_or_less_than_the_rotation(channels, kernels, rota
     assert [s.value in program.scratchpad for s in program.graph.state] == [i not in in_memory for i in range(2)]
     advances = [layer for layer in program.layers if isinstance(layer.node, ir.Advance)]
     assert [bool(layer.descriptors) for layer in advances] == [i in moved for i in range(2)]
+    for entry in (e for e in listing(program).entries if e.op == "Advance" and e.loads.on_chip):
+        (oldest, end, _) = entry.loads.box[3]
+        assert (oldest, end) == (1, graph.shape(entry.loads.value)[3]) and entry.stores.box[3] == (0, end - 1, 1)
     frames = torch.randint(-8, 9, (70, 1, channels[0], 1)).float()
     results = reference.run_steps(program, [(frame.numpy(),) for frame in frames])
     for want, result in zip(windows(model, frames, 1), results, strict=True):

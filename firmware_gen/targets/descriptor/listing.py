@@ -263,7 +263,7 @@ class _Reader:
         home = self.program.scratchpad[tensor.storage]
         start, ring = offset // 4 - home.offset, 1 << home.ring
         if ring >= self.program.config.scratchpad_words:
-            return start, None
+            return (start + tensor.rotated) % ring, None
         if not 0 <= start < ring:
             return None, None
         last = self.done.get(tensor.storage, 0) - (0 if goes_on else reach + 1)
