@@ -26,7 +26,7 @@ from firmware_gen.frontend.loader import exported_bytes
 from firmware_gen.memory.planner import MemoryReport
 from firmware_gen.models.fake_quant import GraphModule, quantized_model
 from firmware_gen.models.image import Result, Sample, inputs_of
-from firmware_gen.passes import append_softmax, run_passes, split_functions, split_products
+from firmware_gen.passes import append_softmax, run_passes, split_functions, split_products, with_channels_last
 from firmware_gen.passes.quantise import quantise, with_biases
 from firmware_gen.refusal import too_few_inputs
 from firmware_gen.streams.streaming import streaming, window_of
@@ -86,6 +86,8 @@ class CodeGenerator:
     example_input: float32 tensor or array with batch dimension, or a tuple of several inputs; it is the generated
     application's sample. state: inputs that are what outputs, by name or number, were in the inference before.
     stream: take so many new frames a call in place of the whole window, along dimension `time` of the input.
+    input_layout, output_layout: how maps lie that the device takes and returns, see `ImportOptions`; here all inputs
+    and outputs are in PyTorch's order.
     out_dir: folder to write (default: `name`). per_channel: one weight scale per output channel, or one per tensor;
     calibrate: how its range is chosen, see `quantise`. biases: float32, by layer name, in place of the model's, see
     `bias_correction`. profile: write a cycle record per descriptor. keep_activations: no activation is overwritten, so
@@ -108,6 +110,8 @@ class CodeGenerator:
         state: Pairs | None = None,
         stream: int | None = None,
         time: int | None = None,
+        input_layout: str = "nchw",
+        output_layout: str | None = None,
         profile: bool = True,
         keep_activations: bool = False,
     ):
@@ -128,11 +132,20 @@ class CodeGenerator:
             self.lowered = split_functions(self.lowered)
         if not architecture.has_products(self.config):
             self.lowered = split_products(self.lowered)
-        self.graph = with_biases(quantise(self.lowered, per_channel, calibrate), biases or {})
         kept = {layer: np.asarray(bias, np.float32).tolist() for layer, bias in (biases or {}).items()}
         self._options = ImportOptions(
-            False, not per_channel, calibrate, kept or None, dict(state or {}) or None, stream, time
+            False,
+            not per_channel,
+            calibrate,
+            kept or None,
+            dict(state or {}) or None,
+            stream,
+            time,
+            input_layout,
+            output_layout,
         )
+        self.lowered = with_channels_last(self.lowered, *self._options.channels_last)
+        self.graph = with_biases(quantise(self.lowered, per_channel, calibrate), biases or {})
         self.target = target_of(architecture)
         self._profile, self._keep = profile, keep_activations
         self._programs: dict[tuple[bool, bool], Any] = {}

@@ -159,6 +159,19 @@ importing = together(
         metavar="D",
         help="With --stream: dimension of the input that is time.",
     ),
+    click.option(
+        "--input-layout",
+        type=click.Choice(["nchw", "nhwc"]),
+        default="nchw",
+        show_default=True,
+        help="Order in which the firmware takes maps, in its memory; --sample and --input stay in the model's.",
+    ),
+    click.option(
+        "--output-layout",
+        type=click.Choice(["nchw", "nhwc"]),
+        help="Order in which the firmware leaves maps that it returns; reports stay in the model's.  "
+        "[default: as --input-layout]",
+    ),
     click.option("--append-final-softmax", is_flag=True, help="Append a Softmax to the network."),
     per_tensor,
     trust,

@@ -197,6 +197,8 @@ def compile(
     state: Mapping[str, str | int] | None = None,
     stream: int | None = None,
     time_axis: int | None = None,
+    input_layout: str = "nchw",
+    output_layout: str | None = None,
     trust_pickle: bool = False,
     **values: Any,
 ) -> Network:
@@ -207,10 +209,11 @@ def compile(
     ExportedProgram know their shapes, and need none. config, architecture, values: see `configuration`. name: of the
     network, "model" or the file's. state: inputs that are what outputs, by name or number, were in the inference
     before, as in `{"h": 1}`; buffers that the model writes are kept by themselves. stream: take so many new frames a
-    call in place of the whole window, along dimension `time_axis` of the input. per_tensor: one weight scale per
-    layer instead of one per channel. calibrate: "max" or "mse", the range of the weights. bias_correction: inputs from
-    which biases are corrected, as `Network.evaluate` takes them. input_shape (without batch dimension), batch,
-    trust_pickle: for model files, as of `heepgen sw`.
+    call in place of the whole window, along dimension `time_axis` of the input. input_layout, output_layout: "nchw" or
+    "nhwc", the order of maps that the firmware takes, and of those that it returns (None: as it takes them); arrays in
+    Python stay in the model's. per_tensor: one weight scale per layer instead of one per channel. calibrate: "max" or
+    "mse", the range of the weights. bias_correction: inputs from which biases are corrected, as `Network.evaluate`
+    takes them. input_shape (without batch dimension), batch, trust_pickle: for model files, as of `heepgen sw`.
 
     Raises HeepgenError, one sentence that names the layer or option, for whatever cannot be compiled.
     """
@@ -222,7 +225,10 @@ def compile(
     if not isinstance(name, str | None):
         raise HeepgenError(f"name = {name!r}: must be a text.")
     kept = {name: str(output) for name, output in (state or {}).items()}
-    options = ImportOptions(append_final_softmax, per_tensor, calibrate, None, kept or None, stream, time_axis)
+    layouts = input_layout, output_layout
+    options = ImportOptions(
+        append_final_softmax, per_tensor, calibrate, None, kept or None, stream, time_axis, *layouts
+    )
     if isinstance(model, str | Path):
         checked = _read_file(Path(model), example, name, input_shape, batch, kept, trust_pickle)
     elif trust_pickle or input_shape is not None or batch is not None:

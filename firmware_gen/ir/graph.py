@@ -24,6 +24,8 @@ class Graph:
     state: tensors that last from one inference to the next, none of most networks. They are the last of `inputs`, and
     the last of `outputs`, in this order, are what an inference leaves in them; so whoever keeps inputs and outputs
     keeps them. `arguments` and `results` are without them.
+    channels_last: arguments and results, maps all of them, that lie with their channels last in memory, as a caller
+    wants it; the others lie in PyTorch's order.
 
     Raises HeepgenError when a name repeats, a value is read before it is produced, an output is unknown, or a state is
     left in another shape.
@@ -36,6 +38,7 @@ class Graph:
     values: Mapping[str, Value] = field(repr=False)
     constants: Mapping[str, np.ndarray] = field(default_factory=dict, repr=False)
     state: tuple[State, ...] = ()
+    channels_last: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "values", MappingProxyType(dict(self.values)))
@@ -70,7 +73,8 @@ class Graph:
     def __reduce__(self) -> tuple[type[Graph], tuple[object, ...]]:
         """For copies and pickles, which cannot have a read-only mapping."""
         values, constants = dict(self.values), dict(self.constants)
-        return Graph, (self.name, self.inputs, self.outputs, self.nodes, values, constants, self.state)
+        own = (self.name, self.inputs, self.outputs, self.nodes, values, constants, self.state, self.channels_last)
+        return Graph, own
 
     @property
     def arguments(self) -> tuple[str, ...]:
@@ -81,6 +85,11 @@ class Graph:
     def results(self) -> tuple[str, ...]:
         """Outputs that a caller gets."""
         return self.outputs[: len(self.outputs) - len(self.state)]
+
+    @property
+    def ordered_outputs(self) -> tuple[str, ...]:
+        """Outputs that lie in PyTorch's order."""
+        return tuple(value for value in self.outputs if value not in self.channels_last)
 
     @property
     def updates(self) -> tuple[tuple[State, str], ...]:

@@ -50,12 +50,13 @@ class Network:
 
     @property
     def inputs(self) -> tuple[Tensor, ...]:
-        """What the network takes, in order, each in PyTorch's order."""
+        """What the network takes, in order, each contiguous, in PyTorch's order or with its channels last."""
         return tuple(self.tensors[value] for value in self.graph.arguments)
 
     @property
     def outputs(self) -> tuple[Tensor, ...]:
-        """What the network returns, in order, each contiguous and in PyTorch's order; two may be the same."""
+        """What the network returns, in order, each contiguous, in PyTorch's order or with its channels last; two may be
+        the same."""
         return tuple(self.tensors[value] for value in self.graph.results)
 
     def tensor_address(self, value: str) -> int:

@@ -90,6 +90,20 @@ class Tensor:
         inner = [math.prod(self.shape[axis + 1 :]) for axis in range(len(self.shape))]
         return (self.pitch or inner[0], *inner[1:])
 
+    @property
+    def stored_shape(self) -> ir.Shape:
+        """Sizes in the order in which a contiguous value lies in memory."""
+        if self.channels_last is None:
+            return self.shape
+        channels, height, width = self.channels_last
+        return (self.shape[0], height, width, channels)
+
+    def stored(self, array: np.ndarray) -> np.ndarray:
+        """A contiguous value, in PyTorch's order, as the words (size,) that it lies in."""
+        result = np.empty(self.size, array.dtype)
+        result[self.words() - self.offset] = array.reshape(self.shape)
+        return result
+
     def words(self) -> np.ndarray:
         """Word of the storage of every element, in the shape of the value."""
         rows = self.offset + np.arange(self.units)[:, None] * (self.pitch or self.size // self.units)
@@ -131,8 +145,8 @@ def operand_view(tensor: Tensor, whole: ir.Shape, shape: tuple[int, int, int] | 
 def lay_out(
     graph: ir.Graph, share: bool = True, separate: Container[str] = (), on_chip: Container[str] = (), rotation: int = 0
 ) -> dict[str, Tensor]:
-    """Memory layout of every value: PyTorch's order at the graph's input and output, else channels-last; constants
-    lie as what they meet.
+    """Memory layout of every value: PyTorch's order at the graph's inputs and outputs, but for those in its
+    `channels_last`, else channels-last; constants lie as what they meet.
 
     Reshapes and permutations share their input's storage; a reshape of the graph's input that is also its output
     is a copy. With `share` what a Concat joins is written where it is joined, and an elementwise operator, or the
@@ -141,7 +155,8 @@ def lay_out(
     which rotates by so many words between calls: the states of streams there were written before it did.
     """
     frames = streamed(graph)
-    result = {v: Tensor(v, s := graph.shape(v), _channels_last(s) if v in frames else None) for v in graph.inputs}
+    last = frames | graph.channels_last
+    result = {v: Tensor(v, s := graph.shape(v), channels_last(s) if v in last else None) for v in graph.inputs}
     states = {left: state.value for state, left in graph.updates}
     plain = kept_in_order(graph)
     parts = _concat_parts(graph, plain) if share else {}
@@ -152,16 +167,16 @@ def lay_out(
         shape = graph.out_shape(node)
         source = next(result[v] for v in node.inputs if v in result)
         if isinstance(node, ir.Permute) and shares_storage(graph, node):
-            last = _channels_last(shape) if node.dims == ir.TO_CHANNELS_FIRST else None
-            result[node.output] = Tensor(source.storage, shape, last)
+            form = channels_last(shape) if node.dims == ir.TO_CHANNELS_FIRST else None
+            result[node.output] = Tensor(source.storage, shape, form)
         elif shares_storage(graph, node):
             offset = source.offset + (node.offset if isinstance(node, ir.AsStrided) else 0)
             result[node.output] = replace(source, shape=shape, offset=offset)
         elif node.output in parts:
             result[node.output] = parts[node.output]
         elif isinstance(node, ir.Advance | ir.Append):
-            last = source.channels_last and ir.chw(shape[1:])
-            result[node.output] = replace(source, shape=shape, channels_last=last)
+            form = source.channels_last and ir.chw(shape[1:])
+            result[node.output] = replace(source, shape=shape, channels_last=form)
         else:
             own = Tensor(node.output, shape, _layout(node, shape, source, node.output in plain))
             reusable = _overwritten(node, own, result) if share and node.name not in separate else []
@@ -178,14 +193,15 @@ def lay_out(
 
 
 def copy_outputs(graph: ir.Graph) -> ir.Graph:
-    """An output that is an input, or lies in another order than PyTorch's, becomes a copy of it; and so does what a
+    """An output that is an input, or lies in another order than it must, becomes a copy of it; and so does what a
     state becomes that cannot be written where the state lies."""
-    lie = lay_out(replace(graph, state=()))
-    copied = {v: f"{v}.copy" for v in graph.results if v in graph.inputs or lie[v].channels_last}
+    lie, last = lay_out(replace(graph, state=())), graph.channels_last
+    copied = {v: f"{v}.copy" for v in graph.results if v in graph.inputs or (lie[v].channels_last and v not in last)}
     copied |= {v: f"{v}.copy" for _, v in graph.updates if v in graph.inputs or _is_elsewhere(graph, v, lie[v])}
     nodes = [ir.Activate(name=name, inputs=(v,), output=name, act=ir.IDENTITY) for v, name in copied.items()]
     values = [ir.Value(name, graph.shape(v)) for v, name in copied.items()]
     graph = graph.with_nodes([*graph.nodes, *nodes], tuple(copied.get(v, v) for v in graph.outputs), values)
+    graph = replace(graph, channels_last=last | {copied[v] for v in last if v in copied})
     left, copies = list(graph.results), []
     for state, value in graph.updates:
         if value in left[len(graph.results) :] or not _may_overwrite_state(graph, state.value, value):
@@ -230,15 +246,15 @@ def _layout(node: ir.Node, shape: ir.Shape, source: Tensor, plain: bool) -> tupl
     if plain or layout is ir.Layout.PYTORCH:
         return None
     if layout is ir.Layout.ANY:
-        return None if len(shape) == 4 and source.channels_last and not _channels_last(shape) else source.channels_last
-    return _channels_last(shape)
+        return None if len(shape) == 4 and source.channels_last and not channels_last(shape) else source.channels_last
+    return channels_last(shape)
 
 
 def _beside(tensor: Tensor, constant: str, shape: ir.Shape) -> Tensor:
     """A constant of this shape that lies as the tensor does, which it meets."""
     if len(shape) == 4:
-        in_order = tensor.channels_last is None and _channels_last(tensor.shape) is not None
-        return Tensor(constant, shape, None if in_order else _channels_last(shape))
+        in_order = tensor.channels_last is None and channels_last(tensor.shape) is not None
+        return Tensor(constant, shape, None if in_order else channels_last(shape))
     return Tensor(constant, shape, tensor.channels_last if shape[-1] == tensor.shape[-1] else None)
 
 
@@ -293,7 +309,7 @@ def _concat_parts(graph: ir.Graph, plain: set[str]) -> dict[str, Tensor]:
     for state, left in graph.updates:
         if isinstance(node := graph.producer(left), ir.Append):
             value, shape = node.inputs[1], graph.shape(left)
-            newest = newest_of(Tensor(state.value, shape, _channels_last(shape)), graph.shape(value), node.axis)
+            newest = newest_of(Tensor(state.value, shape, channels_last(shape)), graph.shape(value), node.axis)
             if _may_be_part(graph, value, newest):
                 parts[value] = newest
     for node in reversed(graph.nodes):
@@ -301,7 +317,7 @@ def _concat_parts(graph: ir.Graph, plain: set[str]) -> dict[str, Tensor]:
             continue
         shape = graph.out_shape(node)
         whole = parts.get(node.output) or Tensor(
-            node.output, shape, None if node.output in plain else _channels_last(shape)
+            node.output, shape, None if node.output in plain else channels_last(shape)
         )
         axis, first = node.axis_of(shape), 0
         for value in node.inputs:
@@ -334,7 +350,7 @@ def shares_storage(graph: ir.Graph, node: ir.Node) -> bool:
     if isinstance(node, ir.Permute):  # channels can be last only in what need not lie in PyTorch's order
         return (
             node.dims == ir.TO_CHANNELS_FIRST
-            or not _channels_last(graph.in_shape(node))
+            or not channels_last(graph.in_shape(node))
             or node.inputs[0] not in kept_in_order(graph)
         )
     if isinstance(node, ir.AsStrided) and not node.is_view(graph.out_shape(node)):
@@ -353,7 +369,7 @@ def _is_input(graph: ir.Graph, node: ir.Node) -> bool:
 def kept_in_order(graph: ir.Graph) -> set[str]:
     """Values that must lie in PyTorch's order, and those that lie as they do: the outputs, and what is read in that
     order."""
-    kept = {*graph.outputs, *read_in_order(graph)}
+    kept = {*graph.ordered_outputs, *read_in_order(graph)}
     for node in graph.nodes:
         layout = ir.Layout.INPUT if isinstance(node, ir.Reshape) else node.layout(graph.out_shape(node))
         if layout in (ir.Layout.INPUT, ir.Layout.ANY) and node.inputs[0] in kept:
@@ -364,12 +380,14 @@ def kept_in_order(graph: ir.Graph) -> set[str]:
 def read_in_order(graph: ir.Graph) -> set[str]:
     """Values that a reader needs in PyTorch's order, or that a value takes its order from which must lie so."""
     needed: set[str] = set()
+    outputs = set(graph.ordered_outputs)
     for node in reversed(graph.nodes):
         takes = isinstance(node, ir.Reshape) or node.layout(graph.out_shape(node)) is ir.Layout.INPUT
-        if node.reads_in_order or (takes and (node.output in needed or node.output in graph.outputs)):
+        if node.reads_in_order or (takes and (node.output in needed or node.output in outputs)):
             needed.update(node.inputs)
     return needed
 
 
-def _channels_last(shape: ir.Shape) -> tuple[int, int, int] | None:
+def channels_last(shape: ir.Shape) -> tuple[int, int, int] | None:
+    """(C, H, W) of maps of whose elements it changes the order that channels are last, None for anything else."""
     return ir.chw(shape[1:]) if len(shape) == 4 and shape[1] > 1 and shape[2] * shape[3] > 1 else None

@@ -3,6 +3,7 @@
 
 from firmware_gen.ir import Graph
 from firmware_gen.passes.batchnorm import fold_batchnorm
+from firmware_gen.passes.border import append_softmax, with_channels_last
 from firmware_gen.passes.cleanup import drop_dead, drop_identities, merge_concats
 from firmware_gen.passes.functions import (
     check_functions,
@@ -16,7 +17,6 @@ from firmware_gen.passes.permutes import find_shuffles, merge_permutes, raise_pe
 from firmware_gen.passes.products import split_products
 from firmware_gen.passes.reshapes import find_maps, merge_reshapes, sink_reshapes
 from firmware_gen.passes.residual import combine_rows, fuse_residuals
-from firmware_gen.passes.softmax import append_softmax
 from firmware_gen.passes.strides import absorb_strides, merge_strides, move_elements
 from firmware_gen.passes.windows import merge_pads, merge_slices
 from hls.errors import HeepgenError
@@ -91,4 +91,5 @@ __all__ = [
     "sink_reshapes",
     "split_functions",
     "split_products",
+    "with_channels_last",
 ]

@@ -63,14 +63,16 @@ def is_reshaped_input(graph: Graph, value: str) -> bool:
     """Whether a value is the graph's input, or that reshaped: in memory in PyTorch's order."""
     while isinstance(producer := graph.producer(value), Reshape):
         value = producer.inputs[0]
-    return producer is None
+    return producer is None and value not in graph.channels_last
 
 
 def in_pytorch_order(graph: Graph, value: str) -> bool:
     """Whether a value lies in memory in PyTorch's order: the graph's input, vectors that are no flattened map, a
     Permute to channels last, and what is computed from them element by element; also reshaped."""
     producer, shape = graph.producer(value), graph.shape(value)
-    if producer is None or producer.reads_in_order:
+    if producer is None:
+        return value not in graph.channels_last
+    if producer.reads_in_order:
         return True
     match producer.layout(shape):
         case Layout.PYTORCH:
@@ -85,7 +87,7 @@ def is_reshaped_output(graph: Graph, value: str) -> bool:
     readers = graph.consumers(value)
     if not all(isinstance(r, Reshape) and is_reshaped_output(graph, r.output) for r in readers):
         return False
-    return bool(readers) or value in graph.outputs
+    return bool(readers) or value in graph.ordered_outputs
 
 
 def _renamed(node: Node, rename: dict[str, str]) -> Node:

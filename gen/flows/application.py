@@ -132,6 +132,19 @@ def linked_inputs(application: Application) -> tuple[np.ndarray, ...]:
     return tuple(np.array(values, np.float32).reshape(own["shape"]) for values, own in inputs)
 
 
+def in_memory(array: np.ndarray, own: Mapping[str, Any]) -> np.ndarray:
+    """An input of a manifest, in PyTorch's order, as it lies in memory."""
+    return np.moveaxis(array, 1, -1) if own["channels_last"] else array
+
+
+def from_memory(words: np.ndarray, own: Mapping[str, Any]) -> np.ndarray:
+    """The opposite for an output: its words, in PyTorch's order."""
+    if not own["channels_last"]:
+        return words
+    batch, channels, *image = own["shape"]
+    return np.ascontiguousarray(np.moveaxis(words.reshape(batch, *image, channels), -1, 1)).reshape(-1)
+
+
 def input_shapes(application: Application) -> dict[str, tuple[int, ...]]:
     """Shapes of its inputs, by name."""
     return {own["name"]: tuple(own["shape"]) for own in application.manifest["inputs"]}
@@ -252,9 +265,9 @@ _MANIFEST = {
     "sources": [_source],
     "include_dirs": [_source],
     "symbols": {"result": _text, "timing": _text, "arena": _text},
-    "inputs": [{"name": _text, "shape": _shape, "offset": _ADDRESS}],
+    "inputs": [{"name": _text, "shape": _shape, "channels_last": _flag, "offset": _ADDRESS}],
     "states": [{"name": _text, "shape": _shape}],
-    "outputs": [{"shape": _shape, "layer": _text}],
+    "outputs": [{"shape": _shape, "channels_last": _flag, "layer": _text}],
     "accelerator": _MODE,
     "software": _MODE,
     "profile": {
@@ -330,6 +343,8 @@ def _contradictions(application: Application) -> Iterator[str]:
         ends += [layer["output"]["offset"] + 4 * layer["output"]["words"] for layer in manifest["layers"]]
         if mode["arena"] + max(ends, default=0) > config.ram_bytes:
             yield "arena"
+    if any(own["channels_last"] and len(own["shape"]) != 4 for own in (*manifest["inputs"], *manifest["outputs"])):
+        yield "channels_last"
     profile = manifest["profile"]
     if profile["records"] and (
         profile["offset"] is None

@@ -56,6 +56,8 @@ class Compiled:
             state=options.state,
             stream=options.stream,
             time=options.time_axis,
+            input_layout=options.input_layout,
+            output_layout=options.output_layout,
             biases={layer: np.array(bias, np.float32) for layer, bias in (options.biases or {}).items()},
         )
         return cls(generator, options)

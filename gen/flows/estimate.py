@@ -31,13 +31,23 @@ def estimate(
     state: Mapping[str, str] | None = None,
     stream: int | None = None,
     time_axis: int | None = None,
+    input_layout: str = "nchw",
+    output_layout: str | None = None,
     progress: Callable[[str], None] = lambda message: None,
     **import_options: Any,
 ) -> EstimateReport:
     """Predict the cycles of a model file, or of an application, which is compiled again, for the hardware that it was
     generated for unless `hardware_given`; options and errors as for `generate_sw` and `run`."""
     kept = dict(state) if state else None
-    options = ImportOptions(append_final_softmax, per_tensor, state=kept, stream=stream, time_axis=time_axis)
+    options = ImportOptions(
+        append_final_softmax,
+        per_tensor,
+        state=kept,
+        stream=stream,
+        time_axis=time_axis,
+        input_layout=input_layout,
+        output_layout=output_layout,
+    )
     application = application_in(target, {"name": name} | vars(options) | import_options)
     progress(f"compiling {target}")
     if application is not None:

@@ -19,7 +19,7 @@ import hls
 from firmware_gen.architectures.registry import architecture_of
 from firmware_gen.emit.folder import MODEL
 from firmware_gen.models.metrics import compare
-from gen.flows.application import Application, check_hardware, input_shapes, linked_inputs, wanted
+from gen.flows.application import Application, check_hardware, from_memory, input_shapes, linked_inputs, wanted
 from gen.flows.compiled import application_in
 from gen.flows.hardware import generate_verilog, geometry, hardware_sources
 from gen.flows.program import NOTHING, Own, Progress, compiled, mode_of
@@ -383,7 +383,7 @@ def _outputs(
     for number, (output, exact) in enumerate(zip(manifest["outputs"], reference["outputs"], strict=True)):
         bits = np.frombuffer(dumps[f"output {number}"], np.uint32)
         own, expected = expected[: len(bits)], expected[len(bits) :]
-        values = bits.view(np.float32)
+        values = from_memory(bits.view(np.float32), output)
         yield OutputReport(
             output["layer"],
             tuple(output["shape"]),

@@ -12,7 +12,7 @@ import numpy as np
 from firmware_gen.architectures.registry import architecture_of
 from firmware_gen.emit.codegen import steps_program
 from firmware_gen.models.metrics import compare
-from gen.flows.application import Application, check_hardware, wanted
+from gen.flows.application import Application, check_hardware, from_memory, in_memory, wanted
 from gen.flows.compiled import Compiled, application_in, of_application
 from gen.flows.hardware import geometry
 from gen.flows.program import Own, Progress, compiled
@@ -138,7 +138,8 @@ def _simulate(
     config, manifest = application.config, application.manifest
     accelerator = None if software else hardware(config, progress)
     words = 1 + sum(int(np.prod(output["shape"])) for output in manifest["outputs"])
-    given = b"".join(x.tobytes() for frame in frames for x in frame)
+    pairs = ((x, own) for frame in frames for x, own in zip(frame, manifest["inputs"], strict=True))
+    given = b"".join(in_memory(x, own).tobytes() for x, own in pairs)
     size = 4 * words * len(frames)
     with tempfile.TemporaryDirectory(prefix="heepgen-") as work:
         source = Path(work) / "steps.cpp"
@@ -164,7 +165,12 @@ def _simulate(
         )
     if result.ended != "exit" or result.exit_code:
         raise HeepgenError(failure(result))
-    return np.frombuffer(result.dumps[0], np.uint32).reshape(len(frames), words), result
+    found = np.frombuffer(result.dumps[0], np.uint32).reshape(len(frames), words).copy()
+    ends = np.cumsum([1, *(int(np.prod(output["shape"])) for output in manifest["outputs"])])
+    for first, end, output in zip(ends, ends[1:], manifest["outputs"]):
+        for record in found:
+            record[first:end] = from_memory(record[first:end], output)
+    return found, result
 
 
 def _compared(network: Compiled, frames: Sequence[Frame], records: np.ndarray, software: bool) -> Iterator[StepReport]:

@@ -42,6 +42,8 @@ def generate_sw(
     state: Mapping[str, str] | None = None,
     stream: int | None = None,
     time_axis: int | None = None,
+    input_layout: str = "nchw",
+    output_layout: str | None = None,
     trust_pickle: bool = False,
     force: bool = False,
     keep_activations: bool = False,
@@ -55,8 +57,9 @@ def generate_sw(
     `sample` is a .npy file, or of several inputs an .npz file with an array for each; without one the sample is drawn
     from a normal distribution, the same one every time. `state`: inputs that are what outputs were in the inference
     before, see `import_program`. `stream`: take so many new frames a call in place of the whole window, along dimension
-    `time_axis` of the input. `name` is the network's, by default that of the file. `input_shape` has no batch
-    dimension.
+    `time_axis` of the input. `input_layout`, `output_layout`: how the firmware takes and returns maps, see
+    `ImportOptions`; all arrays here are in PyTorch's order. `name` is the network's, by default that of the file.
+    `input_shape` has no batch dimension.
     `bias_correction` is an .npz file of inputs `x` from which biases are corrected. With `listing` the folder also
     holds what every descriptor does, beside its words. `explain` is called with a table of what runs where, and why,
     before anything is compiled. Raises `HeepgenError`, naming the layer or the numbers, for a model or an input that
@@ -67,7 +70,8 @@ def generate_sw(
     progress(f"loading {model}")
     program, data = load_program(Path(model), sample, input_shape, batch, trust_pickle, state)
     kept = dict(state) if state else None
-    options = ImportOptions(append_final_softmax, per_tensor, calibrate, None, kept, stream, time_axis)
+    layouts = input_layout, output_layout
+    options = ImportOptions(append_final_softmax, per_tensor, calibrate, None, kept, stream, time_axis, *layouts)
     checked = None
     if bias_correction is not None:
         from firmware_gen.api import read_model
@@ -120,6 +124,8 @@ def compile_model(
     state: Mapping[str, str] | None = None,
     stream: int | None = None,
     time_axis: int | None = None,
+    input_layout: str = "nchw",
+    output_layout: str | None = None,
     **loading: Any,
 ) -> Compiled:
     """The network of a model file for `config`; options and errors as of `generate_sw`."""
@@ -129,7 +135,8 @@ def compile_model(
     name = network_name(model, name)
     program, data = load_program(Path(model), state=state, **loading)
     kept = dict(state) if state else None
-    options = ImportOptions(append_final_softmax, per_tensor, calibrate, None, kept, stream, time_axis)
+    layouts = input_layout, output_layout
+    options = ImportOptions(append_final_softmax, per_tensor, calibrate, None, kept, stream, time_axis, *layouts)
     checked = read_model(program, data, name, state or {})
     if bias_correction is not None:
         options = with_corrected_biases(options, checked, bias_correction)

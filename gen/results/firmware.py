@@ -105,7 +105,15 @@ _SW: Fields = {
     "geometry": (TEXT, "the accelerator, in words"),
     "input_shape": (SHAPE, "of the input, batch dimension first"),
     "outputs": (
-        each(record({"shape": (SHAPE, "of the output"), "layer": (TEXT, "that computes it")})),
+        each(
+            record(
+                {
+                    "shape": (SHAPE, "of the output"),
+                    "channels_last": (FLAG, "whether it lies in memory with its channels last"),
+                    "layer": (TEXT, "that computes it"),
+                }
+            )
+        ),
         "what the network returns",
     ),
     "layers": (each(_LAYER), "every layer, in the order of execution; further keys depend on the architecture"),
