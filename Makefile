@@ -73,9 +73,9 @@ test-external: $(READY)  ## the tests that need programs or data no Python packa
 durations: $(READY)  ## run all slow tests and store how long they take: by that they are dealt to the eight slices
 	@$(BIN)/python -m pytest tests/ --slow=all -m 'slow and not external' --store-durations $(PYTEST_ARGS)
 
-fuzz: $(READY)  ## run FUZZ random networks and ONNX nodes, 2000 unless given, and FUZZ_TORCH models of PyTorch, 20000 unless given
+fuzz: $(READY)  ## run FUZZ random networks and ONNX nodes, 2000 unless given, and FUZZ_TORCH models of PyTorch, 20000 unless given (SCHEDULER=ADDRESS: these by a Dask cluster)
 	@HEEPGEN_FUZZ=$(FUZZ) $(BIN)/python -m pytest tests/test_random_dags.py -k numpy --slow=all -q $(PYTEST_ARGS)
-	@$(BIN)/python -m tests.fuzz_torch $(FUZZ_TORCH)
+	@$(BIN)/python -m tests.fuzz_torch $(FUZZ_TORCH) $(if $(SCHEDULER),--scheduler $(SCHEDULER))
 	@HEEPGEN_FUZZ=$(or $(FUZZ),2000) $(BIN)/python -m pytest tests/test_onnx_conformance.py -k random --slow=all -q $(PYTEST_ARGS)
 
 mutate: $(READY)  ## how many of 300 small changes to the sources no near test notices (MUTATE_ARGS: see --help); hours, resumable

@@ -116,6 +116,9 @@ calibrate = together(
 trust = click.option(
     "--trust-pickle", is_flag=True, help="Load files whose pickle may run code. Only for files you made yourself."
 )
+scheduler = click.option(
+    "--scheduler", metavar="ADDRESS", help="Work on the Dask cluster whose scheduler is there, such as tcp://host:8786."
+)
 named_network = click.option("--name", metavar="NAME", help="Name of the network.  [default: that of the model file]")
 input_shape = click.option(
     "--input-shape",

@@ -8,16 +8,20 @@ at is continued with `--first`.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import copy
+import itertools
 import sys
 import warnings
 from collections import Counter
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 
 from firmware_gen import CodeGenerator, ir
 from firmware_gen.models.fake_quant import GraphModule
+from gen.cluster import connected, spread
 from hls.config import Config
 from hls.errors import HeepgenError
 from tests import bounds
@@ -25,6 +29,8 @@ from tests.random_torch import Case, draw_case
 
 TOLERANCE = 1e-5
 LONGEST = 400
+CHUNK = 20
+"""Seeds that a worker of a cluster takes at once."""
 NOT_REFUSALS = (
     "computes something else",
     "as it is used here",
@@ -67,21 +73,41 @@ def _on_grid(generator: CodeGenerator) -> bool:
     return True
 
 
-def run(first: int, count: int, progress=lambda text: None) -> tuple[Counter, list[str]]:
-    """Outcomes of the seeds from `first` on, and what failed."""
+def tried(seed: int) -> tuple[str, str]:
+    """The outcome of a seed, and what failed."""
+    case = draw_case(seed)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return outcome(case), ""
+    except Exception as error:
+        return "failed", f"seed {seed}, {case.label}: {type(error).__name__} {error}"
+
+
+def tried_together(_shared: None, seeds: Sequence[int]) -> list[tuple[str, str]]:
+    """For a worker of a cluster."""
+    torch.set_num_threads(1)
+    return [tried(seed) for seed in seeds]
+
+
+def run(first: int, count: int, progress=lambda text: None, scheduler: str | None = None) -> tuple[Counter, list[str]]:
+    """Outcomes of the seeds from `first` on, and what failed; by the workers of a Dask scheduler where there is one."""
     counts, failures = Counter(), []
-    for seed in range(first, first + count):
-        case = draw_case(seed)
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                counts[outcome(case)] += 1
-        except Exception as error:
-            counts["failed"] += 1
-            failures.append(f"seed {seed}, {case.label}: {type(error).__name__} {error}")
-            progress(failures[-1])
-        if (seed + 1 - first) % 500 == 0:
-            progress(f"{seed + 1 - first:,} of {count:,}: {summary(counts)}")
+    seeds = range(first, first + count)
+    with contextlib.ExitStack() as stack:
+        if scheduler is None:
+            results = map(tried, seeds)
+        else:
+            chunks = (seeds[at : at + CHUNK] for at in range(0, count, CHUNK))
+            client = stack.enter_context(connected(scheduler))
+            results = itertools.chain.from_iterable(spread(client, tried_together, chunks, None))
+        for done, (found, failure) in enumerate(results, 1):
+            counts[found] += 1
+            if failure:
+                failures.append(failure)
+                progress(failure)
+            if done % 500 == 0:
+                progress(f"{done:,} of {count:,}: {summary(counts)}")
     return counts, failures
 
 
@@ -93,9 +119,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("count", type=int)
     parser.add_argument("--first", type=int, default=0, help="seed of the first case")
+    parser.add_argument("--scheduler", metavar="ADDRESS", help="of Dask, its workers started with PYTHONPATH=. here")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    counts, failures = run(options.first, options.count, lambda text: print(text, flush=True))
+    counts, failures = run(options.first, options.count, lambda text: print(text, flush=True), options.scheduler)
     print(f"{sum(counts.values()):,} random PyTorch models: {summary(counts)}")
     return 1 if failures else 0
 

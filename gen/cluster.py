@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One function on many tasks, by the workers of a Dask cluster; what all tasks share is sent to each of them once."""
+
+import pickle
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import islice
+from typing import Any
+
+from firmware_gen.architectures.registry import architecture_of, is_loaded, load_architecture
+from hls.config import System
+from hls.errors import HeepgenError
+
+AHEAD = 2
+"""Tasks of each thread of a worker that are sent before they begin."""
+
+EXTRA = "pip install 'heepgen[cluster]'"
+
+
+@contextmanager
+def connected(address: str) -> Iterator[Any]:
+    """The client of a Dask scheduler. Raises `HeepgenError` where Dask is not installed, where nothing answers at the
+    address, and where there are no workers."""
+    try:
+        import distributed
+    except ImportError:
+        raise HeepgenError(f"--scheduler: Dask is not installed; {EXTRA}, here and on every worker.") from None
+    try:
+        connect: Any = distributed.Client
+        client: Any = connect(address, timeout="10s", set_as_default=False)
+    except (OSError, ValueError, TimeoutError) as error:
+        why = str(error).rstrip(".") or "no answer"
+        raise HeepgenError(f"--scheduler {address}: {why}; start one by dask scheduler.") from None
+    with client:
+        if not client.nthreads():
+            raise HeepgenError(f"--scheduler {address}: it has no workers; start some by dask worker {address}.")
+        yield client
+
+
+def spread(
+    client: Any, function: Callable[[Any, Any], Any], tasks: Iterable[Any], shared: Any, config: System | None = None
+) -> Iterator[Any]:
+    """`function(shared, task)` of every task, as they are done, those of a worker that dies by another one.
+
+    The function is one of a module; its arguments can be pickled. Tasks are taken from `tasks` shortly before they
+    begin. config: what the hardware of `shared` is; where its architecture was loaded from a path, workers load it from
+    there. What a task raises is raised here; `HeepgenError` where workers die of one.
+    """
+    import distributed
+
+    name = f"heepgen-{uuid.uuid4().hex}"
+    folders = () if config is None else _folders(config)
+    client.register_plugin(_plugin(name, (folders, pickle.dumps(shared))), name=name)
+    room = AHEAD * max(sum(client.nthreads().values()), 1)
+    waiting = iter(tasks)
+
+    def send(count: int) -> list[Any]:
+        return [client.submit(_perform, function, name, task, pure=False) for task in islice(waiting, count)]
+
+    as_completed: Any = distributed.as_completed
+    running: Any = as_completed(send(room), loop=client.loop, with_results=True)
+    try:
+        for future, result in running:
+            future.release()
+            running.update(send(1))
+            yield result
+    except distributed.KilledWorker:
+        raise HeepgenError(
+            "--scheduler: several workers died of one task; there may be too little memory: give them more, or start "
+            "fewer."
+        ) from None
+    finally:
+        client.cancel(list(running.futures))
+        client.unregister_worker_plugin(name)
+
+
+def _folders(config: System) -> Sequence[str]:
+    folder = architecture_of(config).folder if is_loaded(config.architecture) else None
+    return () if folder is None else (str(folder),)
+
+
+_shared: dict[str, Any] = {}
+"""Of a worker: what tasks share, by name; what is packed still is bytes."""
+
+
+def _plugin(name: str, packed: tuple[Sequence[str], bytes]) -> Any:
+    import distributed
+
+    class Share(distributed.WorkerPlugin):
+        """Tells every worker, also those that come later."""
+
+        def setup(self, worker: Any) -> None:
+            _keep(name, packed)
+
+        def teardown(self, worker: Any) -> None:
+            _forget(name)
+
+    return Share()
+
+
+def _keep(name: str, packed: tuple[Sequence[str], bytes]) -> None:
+    folders, value = packed
+    for folder in folders:
+        load_architecture(folder)
+    _shared[name] = pickle.loads(value)
+
+
+def _forget(name: str) -> None:
+    _shared.pop(name, None)
+
+
+def _perform(function: Callable[[Any, Any], Any], name: str, task: Any) -> Any:
+    return function(_shared[name], task)

@@ -1,0 +1,20 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The files that tell of an exploration, beside its store."""
+
+from gen.datasheet.document import markdown
+from gen.datasheet.facts import facts_of
+from gen.datasheet.page import render
+from gen.datasheet.picture import pictures
+from gen.datasheet.points import table_of
+from gen.datasheet.subject import Subject
+
+
+def files_of(subject: Subject) -> dict[str, str | bytes]:
+    """Contents by name: the page, the datasheet, the table of points and, where areas are known, the front."""
+    facts, drawn = facts_of(subject), pictures(subject)
+    return {
+        "report.html": render(subject, facts),
+        "DATASHEET.md": markdown(facts, next(iter(drawn), None)),
+        "points.csv": table_of(subject.points, subject.front),
+        **drawn,
+    }
