@@ -30,15 +30,19 @@ int main(int, char** argv) {
   const uint32_t columns = 13;
   if (kind == 's') heepstor::softmax(in, out, count / columns, columns);
   if (kind == 'g') heepstor::log_softmax(in, out, count / columns, columns);
-  if (kind == 'e') heepstor::each(in, out, count, heepstor::exp);
-  if (kind == 'l') heepstor::each(in, out, count, heepstor::log);
-  if (kind == 'i') heepstor::each(in, out, count, heepstor::inverse_sqrt);
-  if (kind == 'q') heepstor::each(in, out, count, heepstor::square_root);
-  if (kind == 'c') heepstor::each(in, out, count, heepstor::reciprocal);
+  if (kind == 'e') heepstor::exp(in, out, count);
+  if (kind == 'l') heepstor::log(in, out, count);
+  if (kind == 'i') heepstor::inverse_sqrt(in, out, count);
+  if (kind == 'q') heepstor::square_root(in, out, count);
+  if (kind == 'c') heepstor::reciprocal(in, out, count);
   if (kind == 'n') heepstor::normalise(in, out, count / columns, columns, 1e-5f);
   if (kind == 'r') heepstor::root_mean_square(in, out, count / columns, columns, 0.25f);
-  if (kind == 'm')  // 2 x 3 matrices of 5 x 7 and, one for all outer ones, of 7 x 6 whose rows are columns
-    heepstor::matmul(in, {105, 7, 21, 1}, in + 210, {0, 42, 1, 7}, out, {90, 1, 18, 3}, {2, 3, 5, 7, 6}, 0.3f);
+  // 2 x 3 matrices of 5 x 7 and, one for all outer ones, of 7 x 6: columns, rows or neither side by side
+  const heepstor::MatrixCounts counts = {2, 3, 5, 7, 6};
+  const heepstor::MatrixSteps result = {90, 1, 18, 3};
+  if (kind == 'm') heepstor::matmul(in, {105, 7, 21, 1}, in + 210, {0, 42, 1, 7}, out, result, counts, 0.3f);
+  if (kind == 'o') heepstor::matmul(in, {105, 7, 21, 1}, in + 210, {0, 42, 6, 1}, out, result, counts, 0.3f);
+  if (kind == 'p') heepstor::matmul(in, {105, 35, 1, 5}, in + 210, {0, 42, 1, 7}, out, result, counts, 0.3f);
   if (kind == 't') {
     file = fopen(argv[4], "rb");
     if (fread(table, 4, 512, file) == 0) return 1;
@@ -169,20 +173,27 @@ def test_normalise_equals_its_twin_and_pytorch(math, kind, eps, centred):
     )
 
 
-def test_matmul_equals_its_twin_and_numpy(math):
+@pytest.mark.parametrize("kind, a, b", [
+    ("m", (105, 7, 21, 1), (0, 42, 1, 7)), ("o", (105, 7, 21, 1), (0, 42, 6, 1)), ("p", (105, 35, 1, 5), (0, 42, 1, 7))
+])  # fmt: skip
+def test_matmul_equals_its_twin_and_numpy(math, kind, a, b):
     x = np.random.default_rng(8).normal(0, 2, 210 + 126).astype(np.float32)
     node = ir.MatMul(
         name="n",
         inputs=("a", "b"),
         output="y",
         sizes=(2, 3, 5, 7, 6),
-        a=ir.Matrices(210, (105, 7, 21, 1)),
-        b=ir.Matrices(126, (0, 42, 1, 7)),
+        a=ir.Matrices(210, a),
+        b=ir.Matrices(126, b),
         out=ir.Matrices(180, (90, 1, 18, 3)),
         scale=0.3,
     )
-    a, b = x[:210].reshape(2, 5, 3, 7).astype(np.float64), x[210:].reshape(3, 6, 7).astype(np.float64)
-    exact = 0.3 * np.einsum("orik,ick->orci", a, b)
-    got = math("m", x)[:180]
+    shapes = zip(((2, 3, 5, 7), (2, 3, 7, 6)), (a, b), (x[:210], x[210:]), strict=True)
+    first, second = (
+        np.lib.stride_tricks.as_strided(part.astype(np.float64), shape, [8 * step for step in steps])
+        for shape, steps, part in shapes
+    )
+    got = math(kind, x)[:180]
     assert np.array_equal(got.view(np.uint32), cpu_operator(node, x[:210], x[210:])[0].view(np.uint32))
+    exact = 0.3 * (first @ second).transpose(0, 2, 3, 1)
     np.testing.assert_allclose(got, exact.reshape(-1), rtol=0, atol=1e-5)

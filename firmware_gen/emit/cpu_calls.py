@@ -30,7 +30,7 @@ def _(node: ir.Apply, layer: Layer, network: Network, constants: Mapping[str, st
 @cpu_call.register
 def _(node: ir.Elementary, layer: Layer, network: Network, constants: Mapping[str, str]) -> str:
     places = _arena(network, layer.sources[0]), _arena(network, layer.target)
-    return _text(node.kernel, *places, layer.target.size, f"heepstor::{ir.ELEMENTARY[node.function.name]}")
+    return _text(ir.ELEMENTARY[node.function.name], *places, layer.target.size)
 
 
 @cpu_call.register

@@ -68,10 +68,10 @@ ELEMENTARY = {"exp": "exp", "log": "log", "reciprocal": "reciprocal", "rsqrt": "
 class Elementary(OnCpu):
     """One of `ELEMENTARY` of every element, of any shape, within 3 units in the last place of the exact value and with
     IEEE 754's special values, as PyTorch has them. A quotient x / y is x times y's reciprocal, which overflows for a
-    subnormal y. kernel(in, out, count, function)."""
+    subnormal y. kernel, or its like, (in, out, count)."""
 
     why = "the function unit has no table of it"
-    kernel = "each"
+    kernel = "exp"
 
     function: Function
 

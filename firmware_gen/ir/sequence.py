@@ -6,14 +6,14 @@ Products of two computed matrices, as softmax(Q K^T) V is made of, are FP32 on t
 weights, so that one of the matrices would have to be rounded, row by row, in every inference:
 
     signal to noise of an attention's output, 65 steps, heads of 16        40 dB, and 46 dB of INT8 weights alone
-    CPU cycles of a multiply-accumulate in FP32                            4.3
-    CPU cycles of an element of the softmax between the two products       102
+    CPU cycles of a multiply-accumulate in FP32                            2.3
+    CPU cycles of an element of the softmax between the two products        51
 
-For T steps and heads of d features, the products take 8.6 T d cycles per row of scores, the softmax 102 T: with heads
-of 12 features or less the softmax takes more than both products, and rounding helps little; with larger ones it would.
+For T steps and heads of d features, the products take 4.6 T d cycles per row of scores, the softmax 51 T: with heads
+of 11 features or less the softmax takes more than both products, and rounding helps little; with larger ones it would.
 Until the softmax is on the array as well, exact products are what a model gets. Signal to noise is held by
-tests/test_sequences.py; cycles are those of heepgen run for an encoder of 12 steps of 16 features with two heads, whose
-norms take 24 per element.
+tests/test_sequences.py; cycles are those of heepgen run for the vision transformer of examples/modern, 17 steps of 48
+features with three heads, whose norms take 18 per element.
 """
 
 from __future__ import annotations

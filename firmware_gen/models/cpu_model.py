@@ -30,16 +30,14 @@ def exp_model(x: np.ndarray) -> np.ndarray:
     with np.errstate(all="ignore"):
         low, high, nan = x < _F(-103.97208), x > _F(88.72283), np.isnan(x)
         safe = np.where(low | high | nan, _F(0), x)
-        scaled = safe * _F(1.44269504)
-        n = np.where(scaled < 0, scaled - _F(0.5), scaled + _F(0.5)).astype(np.int32)
-        k = n.astype(_F)
-        r = safe - k * _F(0.693359375)
-        r = r - k * _F(-2.12194440e-4)
+        rounded = fma_float_model(safe, _F(1.44269504), _F(12582912))
+        n = rounded.view(np.int32) - _F(12582912).view(np.int32)
+        k = rounded - _F(12582912)
+        r = fma_float_model(k, _F(2.12194440e-4), fma_float_model(k, _F(-0.693359375), safe))
         p = np.full_like(r, 1.9875691500e-4)
         for c in (1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 5.0000001201e-1):
-            p = p * r + _F(c)
-        p = p * (r * r) + r
-        p = p + _F(1)
+            p = fma_float_model(p, r, _F(c))
+        p = fma_float_model(p, r * r, r) + _F(1)
         half = (np.abs(n) // 2) * np.sign(n)  # C++ division truncates
         y = p * _power_of_two(half) * _power_of_two(n - half)
         return np.select([nan, high, low], [_F(np.nan), _F(np.inf), _F(0)], y).astype(_F)
@@ -49,7 +47,8 @@ def log_model(x: np.ndarray) -> np.ndarray:
     """heepstor::log on float32, element by element."""
     x = np.asarray(x, _F)
     subnormal = np.abs(x) < np.finfo(_F).tiny
-    bits = (x * np.where(subnormal, _F(2.0**23), _F(1))).view(np.uint32)
+    with np.errstate(invalid="ignore"):  # signalling NaN
+        bits = (x * np.where(subnormal, _F(2.0**23), _F(1))).view(np.uint32)
     n = (bits >> np.uint32(23)).astype(np.int32) - np.where(subnormal, 149, 126)
     m = (bits & np.uint32(0x7FFFFF) | np.uint32(0x3F000000)).view(_F)
     small = m < _F(0.707106781)
@@ -130,7 +129,7 @@ def softmax_model(x: np.ndarray) -> np.ndarray:
     x = np.ascontiguousarray(x, _F)
     with np.errstate(all="ignore"):
         _, e, total = _exponentials(x.reshape(-1, x.shape[-1]))
-        return canonical_float(e / total).reshape(x.shape)
+        return canonical_float(e * (_F(1) / total)).reshape(x.shape)
 
 
 def log_softmax_model(x: np.ndarray) -> np.ndarray:

@@ -91,13 +91,49 @@ inline uint32_t look_up(uint32_t x, const uint32_t* table, int32_t lowest) {
   return (bits & kSign) | (power <= 0 ? 0 : kInfinity);
 }
 
-/** The largest of the values first, first + stride, ... before end; a NaN only where it is the first. */
+/** out[i] = f(in[i]). */
+template <class Function>
+[[gnu::always_inline]] inline void each(const float* in, float* out, uint32_t count, const Function& f) {
+  for (uint32_t i = 0; i < count; ++i) out[i] = f(in[i]);
+}
+
+/** The largest of the values first, first + stride, ... before end, if none of them is NaN. */
 float largest_of(const float* values, uint32_t first, uint32_t end, uint32_t stride) {
   float largest = values[first];
   for (uint32_t i = first + stride; i < end; i += stride)
-    if (values[i] > largest) largest = values[i];
+    if (__builtin_expect(values[i] > largest, 0)) largest = values[i];
   return largest;
 }
+
+constexpr float kExpNormalBelow = 88.0f, kExpNormalAbove = -86.0f;
+
+/** e^x = 2^n p for |x| < 128; n is the integer nearest to x / ln 2, and p from 0.7 to 1.42 the result. */
+[[gnu::always_inline]] inline float exp_significand(float x, int32_t& n) {
+  constexpr float kRound = 12582912.0f;  // 1.5 * 2^23, where float32 has integers only
+  const float rounded = __builtin_fmaf(x, 1.44269504f, kRound);
+  n = static_cast<int32_t>(bits_of(rounded) - bits_of(kRound));
+  const float k = rounded - kRound;
+  float r = __builtin_fmaf(k, -0.693359375f, x);
+  r = __builtin_fmaf(k, 2.12194440e-4f, r);
+  float p = 1.9875691500e-4f;
+  p = __builtin_fmaf(p, r, 1.3981999507e-3f);
+  p = __builtin_fmaf(p, r, 8.3334519073e-3f);
+  p = __builtin_fmaf(p, r, 4.1665795894e-2f);
+  p = __builtin_fmaf(p, r, 1.6666665459e-1f);
+  p = __builtin_fmaf(p, r, 5.0000001201e-1f);
+  p = __builtin_fmaf(p, r * r, r);
+  return p + 1.0f;
+}
+
+/** exp(x) for kExpNormalAbove < x < kExpNormalBelow, where it is a normal number. */
+[[gnu::always_inline]] inline float normal_exp(float x) {
+  int32_t n;
+  const float p = exp_significand(x, n);
+  return from_bits(bits_of(p) + (static_cast<uint32_t>(n) << 23));
+}
+
+/** exp(x) for x that is not above 0. */
+[[gnu::always_inline]] inline float exp_below(float x) { return x > kExpNormalAbove ? normal_exp(x) : exp(x); }
 
 /** Calls term(lane, i) for i = 0 to count - 1, lanes in turn, and returns what the four sums give over the count. */
 template <class Term>
@@ -120,31 +156,50 @@ void scale_row(const float* in, float* out, uint32_t count, float factor) {
   for (; i < count; ++i) out[i] = in[i] * factor;
 }
 
-/** Rows of a by columns of b, whose sums hide each other's latency. */
-template <int ROWS, int COLUMNS>
-[[gnu::always_inline]] inline void multiply_block(const float* a, const MatrixSteps& a_steps, const float* b,
-                                                  const MatrixSteps& b_steps, float* out, const MatrixSteps& out_steps,
-                                                  uint32_t depth, float scale) {
+/** A step of one word, which the compiler knows. */
+struct One {
+  constexpr operator uint32_t() const { return 1; }
+};
+
+/** Words from column to column of a, row to row of b and column to column of b: numbers, or One. */
+template <class AColumn, class BRow, class BColumn>
+struct Inner {
+  AColumn a_column;
+  BRow b_row;
+  BColumn b_column;
+};
+
+/** ROWS rows of a by COLUMNS columns of b: every number that is loaded meets several. */
+template <int ROWS, int COLUMNS, class Inner>
+[[gnu::always_inline]] inline void multiply_block(const float* a, uint32_t a_row, const float* b, Inner inner,
+                                                  float* out, const MatrixSteps& out_steps, uint32_t depth,
+                                                  float scale) {
   float sum[ROWS][COLUMNS];
   const float *x[ROWS], *y[COLUMNS];
   Times<ROWS>::call([&](int r) HEEPSTOR_INLINE {
-    x[r] = a + static_cast<uint32_t>(r) * a_steps.row;
+    x[r] = a + static_cast<uint32_t>(r) * a_row;
     Times<COLUMNS>::call([&](int c) HEEPSTOR_INLINE { sum[r][c] = 0.0f; });
   });
-  Times<COLUMNS>::call([&](int c) HEEPSTOR_INLINE { y[c] = b + static_cast<uint32_t>(c) * b_steps.column; });
-  for (uint32_t k = 0; k < depth; ++k) {
+  Times<COLUMNS>::call([&](int c) HEEPSTOR_INLINE { y[c] = b + static_cast<uint32_t>(c) * inner.b_column; });
+  const auto add_products = [&](uint32_t k) HEEPSTOR_INLINE {
     float factor[COLUMNS];
-    Times<COLUMNS>::call([&](int c) HEEPSTOR_INLINE {
-      factor[c] = *y[c];
-      y[c] += b_steps.row;
-    });
+    Times<COLUMNS>::call([&](int c) HEEPSTOR_INLINE { factor[c] = y[c][k * inner.b_row]; });
     Times<ROWS>::call([&](int r) HEEPSTOR_INLINE {
-      const float value = *x[r];
-      x[r] += a_steps.column;
+      const float value = x[r][k * inner.a_column];
       Times<COLUMNS>::call(
           [&](int c) HEEPSTOR_INLINE { sum[r][c] = __builtin_fmaf(value, factor[c], sum[r][c]); });
     });
-  }
+  };
+  const auto advance = [&](uint32_t count) HEEPSTOR_INLINE {
+    Times<ROWS>::call([&](int r) HEEPSTOR_INLINE { x[r] += count * inner.a_column; });
+    Times<COLUMNS>::call([&](int c) HEEPSTOR_INLINE { y[c] += count * inner.b_row; });
+  };
+  for (; depth >= 4; depth -= 4, advance(4))
+    Times<4>::call([&](int k) HEEPSTOR_INLINE {
+      add_products(static_cast<uint32_t>(k));
+      __asm__ volatile("" ::: "memory");  // or all is loaded first, into more registers than there are
+    });
+  for (; depth > 0; --depth, advance(1)) add_products(0);
   Times<ROWS>::call([&](int r) HEEPSTOR_INLINE {
     float* to = out + static_cast<uint32_t>(r) * out_steps.row;
     Times<COLUMNS>::call([&](int c) HEEPSTOR_INLINE {
@@ -154,43 +209,31 @@ template <int ROWS, int COLUMNS>
 }
 
 /** ROWS rows of a by all columns of b. */
-template <int ROWS>
-void multiply_rows(const float* a, const MatrixSteps& a_steps, const float* b, const MatrixSteps& b_steps, float* out,
+template <int ROWS, class Inner>
+void multiply_rows(const float* a, uint32_t a_row, const float* b, Inner inner, float* out,
                    const MatrixSteps& out_steps, const MatrixCounts& counts, float scale) {
   uint32_t column = 0;
   for (; column + 4 <= counts.columns; column += 4)
-    multiply_block<ROWS, 4>(a, a_steps, b + column * b_steps.column, b_steps, out + column * out_steps.column,
-                            out_steps, counts.depth, scale);
+    multiply_block<ROWS, 4>(a, a_row, b + column * inner.b_column, inner, out + column * out_steps.column, out_steps,
+                            counts.depth, scale);
   for (; column < counts.columns; ++column)
-    multiply_block<ROWS, 1>(a, a_steps, b + column * b_steps.column, b_steps, out + column * out_steps.column,
-                            out_steps, counts.depth, scale);
+    multiply_block<ROWS, 1>(a, a_row, b + column * inner.b_column, inner, out + column * out_steps.column, out_steps,
+                            counts.depth, scale);
 }
 
-}  // namespace
-
-float exp(float x) {
-  if (!(x == x)) return from_bits(kNan);
-  if (x > 88.72283f) return from_bits(kInfinity);
-  if (x < -103.97208f) return 0.0f;
-  const float scaled = x * 1.44269504f;
-  const int32_t n = static_cast<int32_t>(scaled < 0.0f ? scaled - 0.5f : scaled + 0.5f);
-  const float k = static_cast<float>(n);
-  float r = x - k * 0.693359375f;
-  r = r - k * -2.12194440e-4f;
-  float p = 1.9875691500e-4f;
-  p = p * r + 1.3981999507e-3f;
-  p = p * r + 8.3334519073e-3f;
-  p = p * r + 4.1665795894e-2f;
-  p = p * r + 1.6666665459e-1f;
-  p = p * r + 5.0000001201e-1f;
-  const float square = r * r;
-  p = p * square + r;
-  p = p + 1.0f;
-  const int32_t half = n / 2;
-  return p * power_of_two(half) * power_of_two(n - half);
+/** All rows of a, ROWS at a time. */
+template <int ROWS, class Inner>
+void multiply_matrices(const float* a, uint32_t a_row, const float* b, Inner inner, float* out,
+                       const MatrixSteps& out_steps, const MatrixCounts& counts, float scale) {
+  uint32_t row = 0;
+  for (; row + ROWS <= counts.rows; row += ROWS, a += ROWS * a_row, out += ROWS * out_steps.row)
+    multiply_rows<ROWS>(a, a_row, b, inner, out, out_steps, counts, scale);
+  for (; row < counts.rows; ++row, a += a_row, out += out_steps.row)
+    multiply_rows<1>(a, a_row, b, inner, out, out_steps, counts, scale);
 }
 
-float log(float x) {
+/** heepstor::log, for loops. */
+[[gnu::always_inline]] inline float log_of(float x) {
   uint32_t bits = bits_of(x);
   int32_t n = -126;
   if (bits - kLeastNormal >= kInfinity - kLeastNormal) {  // neither positive nor normal
@@ -224,6 +267,17 @@ float log(float x) {
   return r + p + k * 0.693359375f;
 }
 
+}  // namespace
+
+float exp(float x) {
+  if (!(x == x)) return from_bits(kNan);
+  if (x > 88.72283f) return from_bits(kInfinity);
+  if (x < -103.97208f) return 0.0f;
+  int32_t n;
+  const float p = exp_significand(x, n);
+  return p * power_of_two(n / 2) * power_of_two(n - n / 2);
+}
+
 void softmax(const float* in, float* out, uint32_t rows, uint32_t count, uint32_t stride) {
   HEEPSTOR_ASSERT(count > 0 && stride > 0 && rows % stride == 0);
   const uint32_t length = count * stride;
@@ -233,10 +287,14 @@ void softmax(const float* in, float* out, uint32_t rows, uint32_t count, uint32_
     const float largest = largest_of(in, first, end, stride);
     float sum = 0.0f;
     for (uint32_t i = first; i < end; i += stride) {
-      out[i] = exp(in[i] - largest);
-      sum = sum + out[i];
+      const float power = exp_below(in[i] - largest);
+      out[i] = power;
+      sum = sum + power;
     }
-    for (uint32_t i = first; i < end; i += stride) out[i] = out[i] / sum;
+    const float factor = 1.0f / sum;
+    if (stride == 1) scale_row(out + first, out + first, count, factor);
+    else
+      for (uint32_t i = first; i < end; i += stride) out[i] = out[i] * factor;
   }
 }
 
@@ -248,7 +306,7 @@ void log_softmax(const float* in, float* out, uint32_t rows, uint32_t count, uin
     const uint32_t end = first + length;
     const float largest = largest_of(in, first, end, stride);
     float sum = 0.0f;
-    for (uint32_t i = first; i < end; i += stride) sum = sum + exp(in[i] - largest);
+    for (uint32_t i = first; i < end; i += stride) sum = sum + exp_below(in[i] - largest);
     const float part = log(sum);
     for (uint32_t i = first; i < end; i += stride) out[i] = in[i] - largest - part;
   }
@@ -285,6 +343,8 @@ void apply_table(const float* in, float* out, uint32_t count, const uint32_t* ta
   }
 }
 
+float log(float x) { return log_of(x); }
+
 float inverse_sqrt(float x) {
   uint32_t bits = bits_of(x);
   if (!(x > 0.0f) || bits == kInfinity) {
@@ -300,10 +360,26 @@ float inverse_sqrt(float x) {
 
 float square_root(float x) { return x == 0.0f || x == from_bits(kInfinity) ? x : x * inverse_sqrt(x); }
 
-float reciprocal(float x) { return 1.0f / x; }
+void exp(const float* in, float* out, uint32_t count) {
+  each(in, out, count, [](float x) HEEPSTOR_INLINE {
+    return x > kExpNormalAbove && x < kExpNormalBelow ? normal_exp(x) : exp(x);
+  });
+}
 
-void each(const float* in, float* out, uint32_t count, float (*function)(float)) {
-  for (uint32_t i = 0; i < count; ++i) out[i] = function(in[i]);
+void log(const float* in, float* out, uint32_t count) {
+  each(in, out, count, [](float x) HEEPSTOR_INLINE { return log_of(x); });
+}
+
+void inverse_sqrt(const float* in, float* out, uint32_t count) {
+  each(in, out, count, [](float x) HEEPSTOR_INLINE { return inverse_sqrt(x); });
+}
+
+void square_root(const float* in, float* out, uint32_t count) {
+  each(in, out, count, [](float x) HEEPSTOR_INLINE { return square_root(x); });
+}
+
+void reciprocal(const float* in, float* out, uint32_t count) {
+  each(in, out, count, [](float x) HEEPSTOR_INLINE { return 1.0f / x; });
 }
 
 void normalise(const float* in, float* out, uint32_t rows, uint32_t count, float eps) {
@@ -333,10 +409,16 @@ void matmul(const float* a, MatrixSteps a_steps, const float* b, MatrixSteps b_s
     const float* x = a + outer * a_steps.outer + inner * a_steps.inner;
     const float* y = b + outer * b_steps.outer + inner * b_steps.inner;
     float* z = out + outer * out_steps.outer + inner * out_steps.inner;
-    uint32_t row = 0;
-    for (; row + 2 <= counts.rows; row += 2, x += 2 * a_steps.row, z += 2 * out_steps.row)
-      multiply_rows<2>(x, a_steps, y, b_steps, z, out_steps, counts, scale);
-    if (row < counts.rows) multiply_rows<1>(x, a_steps, y, b_steps, z, out_steps, counts, scale);
+    if (a_steps.column == 1 && b_steps.row == 1)
+      multiply_matrices<4>(x, a_steps.row, y, Inner<One, One, uint32_t>{{}, {}, b_steps.column}, z, out_steps, counts,
+                           scale);
+    else if (a_steps.column == 1 && b_steps.column == 1)
+      multiply_matrices<4>(x, a_steps.row, y, Inner<One, uint32_t, One>{{}, b_steps.row, {}}, z, out_steps, counts,
+                           scale);
+    else
+      multiply_matrices<1>(x, a_steps.row, y,
+                           Inner<uint32_t, uint32_t, uint32_t>{a_steps.column, b_steps.row, b_steps.column}, z,
+                           out_steps, counts, scale);
   }
 }
 

@@ -8,7 +8,7 @@ namespace heepstor {
 
 /**
  * e^x in binary32, within 2 ulp: x = n ln 2 + r with |r| <= ln 2 / 2, a polynomial of degree 7 in r (that of
- * Cephes' expf), then 2^n. Every operation is rounded once, in the order written; nothing may be contracted.
+ * Cephes' expf) by fused multiply-adds, then 2^n. Nothing else may be contracted, here as below.
  */
 float exp(float x);
 
@@ -19,7 +19,7 @@ float exp(float x);
 float log(float x);
 
 /**
- * out[i] = e^(in[i] - max) / sum, for each of `rows` rows of `count` values, `stride` apart in rows that interleave
+ * out[i] = e^(in[i] - max) * (1 / sum), for each of `rows` rows of `count` values, `stride` apart in rows that interleave
  * (stride 1: one row after the other); the sum is taken in order. In place is fine, as for the functions below.
  */
 void softmax(const float* in, float* out, uint32_t rows, uint32_t count, uint32_t stride = 1);
@@ -53,11 +53,12 @@ float inverse_sqrt(float x);
 /** The square root in binary32, x * inverse_sqrt(x): NaN below 0. */
 float square_root(float x);
 
-/** 1 / x in binary32. */
-float reciprocal(float x);
-
-/** out[i] = function(in[i]). */
-void each(const float* in, float* out, uint32_t count, float (*function)(float));
+/** These functions of `count` values each, and 1 / x. In place is fine. */
+void exp(const float* in, float* out, uint32_t count);
+void log(const float* in, float* out, uint32_t count);
+void inverse_sqrt(const float* in, float* out, uint32_t count);
+void square_root(const float* in, float* out, uint32_t count);
+void reciprocal(const float* in, float* out, uint32_t count);
 
 /** out = (in - mean) / sqrt(variance + eps), of each of `rows` rows of `count` values. In place is fine. */
 void normalise(const float* in, float* out, uint32_t rows, uint32_t count, float eps);

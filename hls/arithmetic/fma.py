@@ -3,6 +3,7 @@
 
 import numpy as np
 from myhdl import Signal, always, always_comb, concat, intbv, modbv
+from numpy.typing import ArrayLike
 
 from hls.arithmetic.fp32 import FINITE, INFINITE, INVALID, VERBATIM, canonical, round_pack
 from hls.lib.unit import unit
@@ -35,7 +36,7 @@ def _rounded_sum(p: np.ndarray, c: np.ndarray) -> np.ndarray:
         return canonical(bits.view(np.float64).astype(np.float32).view(np.uint32))
 
 
-def fma_float_model(a: np.ndarray, b: np.ndarray, acc: np.ndarray) -> np.ndarray:
+def fma_float_model(a: ArrayLike, b: ArrayLike, acc: ArrayLike) -> np.ndarray:
     """RNE(a * b + acc), element-wise, of float32: `fma_model` with a factor that is no integer; the product of two
     numbers of float32 is exact in float64, too."""
     with np.errstate(all="ignore"):
