@@ -19,6 +19,7 @@ from gen.commands.hw import hw
 from gen.commands.report import report
 from gen.commands.run import run
 from gen.commands.sw import sw
+from gen.commands.why import why
 from gen.commands.xheep import xheep
 from hls import __version__
 from hls.errors import HeepgenError
@@ -97,6 +98,7 @@ def main() -> None:
 main.add_command(hw)
 main.add_command(sw)
 main.add_command(estimate)
+main.add_command(why)
 main.add_command(run)
 main.add_command(report)
 main.add_command(xheep)

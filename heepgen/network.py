@@ -17,6 +17,7 @@ from gen.results.evaluation import EvalReport
 from gen.results.firmware import Explanation, SwReport
 from gen.results.run import RunReport
 from gen.results.steps import StepsReport
+from gen.results.why import WhyReport
 from heepgen.configuration import Given, configuration
 from hls.config import System
 from hls.errors import HeepgenError
@@ -81,6 +82,14 @@ class Network:
         from gen.flows.estimate import estimate_network
 
         return estimate_network(self.compiled)
+
+    def why(self, progress: Callable[[str], None] = lambda message: None) -> WhyReport:
+        """What binds every layer, and what one change of the accelerator, the batch or the layout would do, each of
+        them tried on the model of the accelerator's timing; as of `heepgen why`. progress: called with what is being
+        done."""
+        from gen.flows.why import why_network
+
+        return why_network(self.compiled, progress)
 
     def run(
         self,

@@ -45,6 +45,7 @@ def commands(folder):
         "heepgen hw": ("hw", *SMALL, "-o", folder / "hw"),
         "heepgen sw": ("sw", model, "-o", folder / "app", "--listing"),
         "heepgen estimate": ("estimate", model),
+        "heepgen why": ("why", model, *SMALL),
         "heepgen run": ("run", model, "--software", "--tap", "0"),
         "heepgen eval": ("eval", model, "--data", data),
         "heepgen architectures": ("architectures",),

@@ -27,6 +27,7 @@ from gen.results.estimate import EstimateReport, LayerEstimate
 from gen.results.evaluation import MODELS, EvalReport, LayerQuality
 from gen.results.firmware import Explanation, SwReport
 from gen.results.run import LayerReport, OutputReport, RunReport
+from gen.results.why import LayerWhy, Trial, WhyReport
 
 NAMES = (
     "conv",
@@ -70,6 +71,14 @@ TABLES = {
         64,
         BIG,
         tuple(LayerEstimate(n, "depthwise_conv2d", SHAPE, BIG, False, *[BIG] * 6) for n in NAMES),
+    ).table,
+    "why": WhyReport(
+        "network",
+        GEOMETRY,
+        BIG,
+        "bus",
+        tuple(LayerWhy(n, "depthwise_conv2d", SHAPE, *[BIG, "weights"], *[BIG] * 6, NAMES[1], BIG) for n in NAMES),
+        (Trial(NAMES[1], BIG), Trial(NAMES[0], None, {}, REASON)),
     ).table,
     "sw --explain": Explanation("network", PLACEMENTS).table,
     "sw": SwReport(

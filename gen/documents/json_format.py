@@ -22,11 +22,13 @@ def results() -> dict[str, type[Result]]:
     from gen.results.program import ProgramReport
     from gen.results.run import RunReport
     from gen.results.steps import StepsReport
+    from gen.results.why import WhyReport
 
     return {
         "heepgen hw": HwReport,
         "heepgen sw": SwReport,
         "heepgen estimate": EstimateReport,
+        "heepgen why": WhyReport,
         "heepgen run": RunReport,
         "heepgen run --source FILE": ProgramReport,
         "heepgen run --steps N": StepsReport,

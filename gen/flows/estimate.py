@@ -18,7 +18,7 @@ from gen.results.estimate import EstimateReport, LayerEstimate
 from hls.config import System
 
 
-def estimate(
+def compile_target(
     target: str | Path,
     config: System,
     *,
@@ -35,9 +35,9 @@ def estimate(
     output_layout: str | None = None,
     progress: Callable[[str], None] = lambda message: None,
     **import_options: Any,
-) -> EstimateReport:
-    """Predict the cycles of a model file, or of an application, which is compiled again, for the hardware that it was
-    generated for unless `hardware_given`; options and errors as for `generate_sw` and `run`."""
+) -> Compiled:
+    """A model file, or an application, compiled for the hardware that it was generated for unless `hardware_given`;
+    options and errors as for `generate_sw` and `run`."""
     kept = dict(state) if state else None
     options = ImportOptions(
         append_final_softmax,
@@ -51,11 +51,17 @@ def estimate(
     application = application_in(target, {"name": name} | vars(options) | import_options)
     progress(f"compiling {target}")
     if application is not None:
-        compiled = of_application(application, wanted(config, application, hardware_given, architecture_given, changed))
-    else:
-        name = network_name(target, name)
-        program, data = load_program(Path(target), state=state, **import_options)
-        compiled = Compiled.of(program, data, config, options, name=name)
+        return of_application(application, wanted(config, application, hardware_given, architecture_given, changed))
+    name = network_name(target, name)
+    program, data = load_program(Path(target), state=state, **import_options)
+    return Compiled.of(program, data, config, options, name=name)
+
+
+def estimate(
+    target: str | Path, config: System, *, progress: Callable[[str], None] = lambda message: None, **options: Any
+) -> EstimateReport:
+    """Predict the cycles of a model file, or of an application; options and errors as for `compile_target`."""
+    compiled = compile_target(target, config, progress=progress, **options)
     progress(f"stepping {compiled.name} through the cycle model")
     return estimate_network(compiled)
 
