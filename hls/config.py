@@ -17,7 +17,7 @@ from hls.config_file import as_value, read_tree, shown, unknown
 from hls.errors import HeepgenError
 from hls.keywords import KEYWORDS
 
-INTERFACE_VERSION = 4
+INTERFACE_VERSION = 5
 """Of registers and descriptor."""
 
 ARITHMETICS = ("aligned", "fma")
@@ -240,6 +240,9 @@ class Config(System):
     )
     multiply: bool = option(
         True, *flag(), "outputs may be multiplied by the second operand, not only added to it", section="", in_hash=True
+    )
+    int4_weights: bool = option(
+        True, *flag(), "weights of 4 bits, two in a byte, for layers that have such", section="", in_hash=True
     )
 
     @property

@@ -282,6 +282,8 @@ def random_program(rng, config, layers=2, specials=0.02, profile=0.0, large=0.0)
         if not f["unit_weights"]:
             tile = config.diagonal if f["diagonal"] else config.rows * config.cols
             size = f["groups"] * f["ncb"] * f["kh"] * f["kx"] * f["kb"] * tile
+            f["int4"] = int(config.int4_weights and rng.random() < 0.4)
+            size = -(-size // (1 + f["int4"]))
             step = 4 * config.ports
             stream = rng.integers(-127, 128, -(-size // step) * step).astype(np.int8)
             f["weight_addr"] = fill(0, stream.view(np.uint32))

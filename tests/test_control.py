@@ -86,8 +86,11 @@ def legal_descriptor(rng, config, **fixed):
         f |= {"groups": 1, "kb": 1} | fixed
     run = f["cout"] if diagonal else f["kb"] * config.rows - rng.randrange(config.rows)
     tiles = f["groups"] * f["ncb"] * f["kh"] * f["kx"] * f["kb"]
-    beats = -(-tiles * (config.diagonal if diagonal else config.rows * config.cols) // (4 * config.ports))
+    int4 = fixed.get("int4", int(config.int4_weights and rng.random() < 0.4))
+    weights = tiles * (config.diagonal if diagonal else config.rows * config.cols)
+    beats = -(-weights // (4 * config.ports * (1 + int4)))
     f |= {
+        "int4": int4,
         "run": run,
         "row0": f["in_row"] * f["y0"],
         "ky_step": f["in_row"] * f["dil_y"],
@@ -608,7 +611,7 @@ def test_refuses_what_breaks_a_rule(ports):
     """Random descriptors with one field changed a little or at random: exactly those that `rules` refuses."""
     rng = seeded("rules", ports)
     rows, cols = rng.choice([(3, 5), (5, 3), (8, 8), (1, 4)])
-    options = {"functions": ports != 3, "multiply": ports != 2}
+    options = {"functions": ports != 3, "multiply": ports != 2, "int4_weights": ports != 1}
     config = Config(rows=rows, cols=cols, ports=ports, accumulator_entries=16, **options)
     seen = {True: 0, False: 0}
 

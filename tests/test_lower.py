@@ -277,7 +277,7 @@ def test_weight_stream_order():
                                 for c in range(2):
                                     o, k = cb * 2 + c, kb * 3 + r
                                     expected.append(weight[g, o, ky, kx, k] if o < 7 and k < 4 else 0)
-    words = layout.dense_weights(weight, cbg, config)
+    words = layout.dense_weights(weight, cbg, False, config)
     assert len(words) % 3 == 0
     got = words.view(np.int8)
     assert np.array_equal(got[: len(expected)], expected) and not got[len(expected) :].any()

@@ -14,7 +14,7 @@ from hls.descriptor.memory.arbiter import ANSWERS, STREAMS, Request, arbiter
 from hls.descriptor.memory.load import LOAD_JOB, load_engine
 from hls.descriptor.memory.params import PARAM_JOB, param_reader
 from hls.descriptor.memory.ports import Answer, Command, memory_ports
-from hls.descriptor.memory.weights import CUT_JOB, WEIGHT_JOB, weight_loader
+from hls.descriptor.memory.weights import WEIGHT_JOB, cut_fields, weight_loader
 from hls.lib.convert import convert
 from hls.lib.fifo import Stream
 from sim.toolchain import lint
@@ -54,7 +54,7 @@ def roots(config):
             config,
             widths,
             job=job_signals(WEIGHT_JOB),
-            cut_job=job_signals(CUT_JOB),
+            cut_job=job_signals(cut_fields(config)),
             req=Request(ports, urgent=True),
         ),
         lambda: call(

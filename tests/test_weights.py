@@ -12,7 +12,7 @@ from hls.arithmetic.array import beat_bits
 from hls.config import Config
 from hls.descriptor.interface.job import job_signals
 from hls.descriptor.memory.arbiter import Request
-from hls.descriptor.memory.weights import CUT_JOB, WEIGHT_JOB, weight_loader
+from hls.descriptor.memory.weights import WEIGHT_JOB, cut_fields, weight_loader
 
 STEPS = ("groups", "ncb", "kh", "kx", "kb")
 
@@ -28,6 +28,8 @@ def passes(f):
 def tiles(memory, f, config):
     """Every tile of the layer in order, as bytes [beat][...]."""
     stream = memory.view(np.uint8)[f["weight_addr"] :]
+    if f["int4"]:
+        stream = np.stack([(stream & 15 ^ 8) + 248, (stream >> 4 ^ 8) + 248], axis=1).reshape(-1)
     size = config.diagonal if f["diagonal"] else config.rows * config.cols
     step = config.diagonal if f["diagonal"] else config.load_rows * config.cols
     for _ in range(passes(f)):
@@ -62,7 +64,7 @@ def simulate(config, layers, ready=1.0, answer=1.0, take=1.0, begin=1.0, hold=0,
     )
     load_data = Signal(intbv(0)[8 * config.load_rows * config.cols :])
     load_beat = Signal(intbv(0)[beat_bits(config) :])
-    job, cut_job, req = job_signals(WEIGHT_JOB), job_signals(CUT_JOB), Request(ports, urgent=True)
+    job, cut_job, req = job_signals(WEIGHT_JOB), job_signals(cut_fields(config)), Request(ports, urgent=True)
     expected = [(f["diagonal"], tile) for f in layers for tile in tiles(memory.words, f, config)]
     run = Run()
 
@@ -159,11 +161,11 @@ def simulate(config, layers, ready=1.0, answer=1.0, take=1.0, begin=1.0, hold=0,
     return run
 
 
-def layer(config, rng=None, steps=None, diagonal=0, unit_weights=0, strips=(5, 2, 2), extra=0):
+def layer(config, rng=None, steps=None, diagonal=0, unit_weights=0, strips=(5, 2, 2), extra=0, int4=0):
     """Fields of a layer; ``strips`` is out_px, first_px, strip_px; ``extra`` beats of padding more than needed."""
     steps = steps or [int(n) for n in rng.integers(1, 4, 5)]
     size = config.diagonal if diagonal else config.rows * config.cols
-    chunk = 4 * config.ports
+    chunk = 4 * config.ports * (1 + int4)
     beats = -(-int(np.prod(steps)) * size // chunk) + extra
     return dict(zip(STEPS, steps)) | {
         "weight_addr": 0x20,
@@ -171,6 +173,7 @@ def layer(config, rng=None, steps=None, diagonal=0, unit_weights=0, strips=(5, 2
         "weight_words": 0 if unit_weights else beats * config.ports,
         "diagonal": diagonal,
         "unit_weights": unit_weights,
+        "int4": int4,
         "out_px": strips[0],
         "first_px": strips[1],
         "strip_px": strips[2],
@@ -202,9 +205,18 @@ def test_tiles_with_random_stalls(rows, cols, ports):
         layer(config, steps=[1, 2, 2, 1, 1], diagonal=1),
         layer(config, steps=[1, 1, 1, 2, 1], diagonal=1, unit_weights=1),
         layer(config, steps=[2, 1, 1, 1, 1], strips=(1, 4, 4)),
+        layer(config, rng, [1, 2, 1, 1, 3], int4=1, extra=1),
         layer(config, steps=[1, 3, 1, 1, 1], diagonal=1, extra=3),
+        layer(config, steps=[1, 1, 3, 1, 1], diagonal=1, int4=1),
+        layer(config, steps=[1, 1, 1, 1, 1], int4=1),
     ]
     simulate(config, layers, ready=0.7, answer=0.7, take=0.5, begin=0.3, seed=rows)
+
+
+def test_without_weights_of_4_bits():
+    config = Config(rows=4, cols=3, ports=2, weight_bytes=256, int4_weights=False)
+    assert not hasattr(job_signals(cut_fields(config)), "int4")
+    simulate(config, [layer(config, steps=[1, 2, 1, 1, 2], extra=1)], ready=0.7, answer=0.7, take=0.5)
 
 
 @pytest.mark.parametrize("rows, cols, ports", GEOMETRIES)

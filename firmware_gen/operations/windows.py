@@ -7,6 +7,7 @@ import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TypeAlias
 
 import numpy as np
@@ -52,6 +53,11 @@ class Windowed:
     act: ir.Activation = ir.IDENTITY
     residual: str = "none"
     combine: str = "add"
+
+    @cached_property
+    def has_4_bits(self) -> bool:
+        """Whether there are weights, and 4 bits are enough for each."""
+        return self.weight is not None and bool(((self.weight >= -8) & (self.weight <= 7)).all())
 
 
 Share: TypeAlias = tuple[Windowed, Rectangle | None, tuple[int, int]]

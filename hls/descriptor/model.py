@@ -276,6 +276,8 @@ def _weight_tiles(words: np.ndarray, f: Linked, bases: Sequence[int], config: Co
     size = config.diagonal if f.diagonal else config.rows * config.cols
     start = _word_index(words, "WEIGHT_ADDR", f.weight_addr, bases, np.arange(f.weight_words))
     stream = words[0, start].view(np.int8)
+    if f.int4:
+        stream = np.stack([stream << 4 >> 4, stream >> 4], axis=1).reshape(-1)
     g, cb, k = np.ix_(*map(np.arange, shape))
     group = cb // f.cbg * f.cbg
     blocks = np.minimum(f.cbg, f.ncb - group)

@@ -10,7 +10,7 @@ from hls.lib.mux import choose
 from hls.lib.wiring import join, resize
 
 _A, _B = LINEAR + 1, 17  # operands: both signed, so that Y0 may be negative
-_BYTES = LINEAR + 2
+_WEIGHTS = LINEAR + 2
 
 
 def schedule(ports: int, beats: int) -> list[int]:
@@ -49,7 +49,7 @@ def descriptor_check(clk, go, tick, beat, job, wrong, *, beats, config):
     lefts, rights, parts = [], [], []
     chained, tile = Signal(modbv(0)[LINEAR:]), Signal(modbv(0)[_B:])
     bits = {False: 32, True: config.accumulator_entries.bit_length()}
-    dense_tile, diagonal_tile = (rules.tile_bytes(config, diagonal) for diagonal in (False, True))
+    dense_tile, diagonal_tile = (rules.tile_weights(config, diagonal) for diagonal in (False, True))
     wrongs = [Signal(bool(0)) for _ in PRODUCTS]
     all_wrong = Signal(intbv(0)[len(PRODUCTS) :])
     for step, bad in zip(PRODUCTS, wrongs, strict=True):
@@ -171,7 +171,7 @@ def _target(job, step, product, broken, config):
     if step.target == "entries":
         return _more_than(product, config.accumulator_entries, broken)
     if step.target == "WEIGHT_WORDS":
-        return _uncovered(product, job.weight_words, broken, config.ports)
+        return _uncovered(product, job, broken, config)
     if step.target == "PARAM_WORDS":
         return _params_differ(product, job.param_words, job.diagonal, broken, config)
     return _differs(product, getattr(job, step.target.lower()), broken)
@@ -258,25 +258,37 @@ def _differs(product, field, out):
 
 
 @block
-def _uncovered(product, words, out, ports):
-    """Whether ``words`` are not the bytes of the product, filled up to whole beats."""
-    rest = Signal(modbv(0)[_BYTES + 1 :])
-    ragged = Signal(bool(0))
+def _uncovered(product, job, out, config):
+    """Whether WEIGHT_WORDS do not hold the weights that are the product, filled up to whole beats."""
+    extra = 1 + config.int4_weights
+    room, rest = (Signal(modbv(0)[_WEIGHTS + extra :]) for _ in range(2))
+    ragged, uncovered = (Signal(bool(0)) for _ in range(2))
+    words, ports = job.weight_words, config.ports
     bound = 4 * ports
 
     @always_comb
     def subtract():
-        rest.next = concat(False, words, intbv(0)[2:]) - concat(False, product[_BYTES:])
+        rest.next = room - concat(intbv(0)[extra:], product[_WEIGHTS:])
 
     @always_comb
-    def compare():
-        out.next = rest >= bound
+    def of_bytes():
+        room.next = concat(False, words, intbv(0)[2:])
+        uncovered.next = rest >= bound
 
     @always_comb
-    def compare_both():
-        out.next = rest >= bound or ragged
+    def of_either():
+        room.next = concat(intbv(0)[2:], words, intbv(0)[2:])
+        uncovered.next = rest >= bound
+        if job.int4:
+            room.next = concat(False, words, intbv(0)[3:])
+            uncovered.next = rest >= 2 * bound
 
-    return (subtract, compare) if ports == 1 else (subtract, compare_both, _ragged(words, ragged, ports))
+    @always_comb
+    def judge():
+        out.next = uncovered or ragged
+
+    found = subtract, judge, of_either if config.int4_weights else of_bytes
+    return found if ports == 1 else (*found, _ragged(words, ragged, ports))
 
 
 @block

@@ -16,7 +16,7 @@ from hls.descriptor.interface.table import PROFILE_RECORD
 from hls.descriptor.interface.timing import record_beats
 from hls.descriptor.memory.load import LOAD_JOB
 from hls.descriptor.memory.params import PARAM_JOB
-from hls.descriptor.memory.weights import CUT_JOB, WEIGHT_JOB
+from hls.descriptor.memory.weights import WEIGHT_JOB, cut_fields
 from hls.lib.mux import choose
 from hls.lib.unit import unit
 from hls.lib.wiring import join
@@ -30,7 +30,7 @@ def stage_fields(config: Config) -> dict[str, str]:
     return {
         "load": f"{LOAD_JOB} load_ring barrier",
         "weights": WEIGHT_JOB,
-        "cut": CUT_JOB,
+        "cut": cut_fields(config),
         "params": PARAM_JOB,
         "seq": f"{SEQUENCER_JOB} pad_value max",
         "drain": " ".join(dict.fromkeys(behind.split())),
@@ -366,7 +366,7 @@ def control(
             )
             for name in kept
         ],
-        [_unread(getattr(fetched, name)) for name in CHECKED.split() if name not in kept["drain"].split()],
+        [_unread(getattr(fetched, name)) for name in CHECKED.split() if name not in " ".join(kept.values()).split()],
         register_slave(clk, rst, slave, windows, watchdog, enabled, commands, readings, config=config),
         descriptor_fetch(
             clk=clk,

@@ -6,7 +6,7 @@ from typing import Protocol
 
 from hls.arithmetic.function import ROW_WORDS, TABLE_WORDS
 from hls.config import Config
-from hls.descriptor.interface.table import FIELD, LINEAR, SCRATCHPAD, Linked, split_address
+from hls.descriptor.interface.table import FIELD, LINEAR, SCRATCHPAD, Descriptor, Linked, split_address
 
 
 class Rule(Protocol):
@@ -208,6 +208,7 @@ RULES: tuple[Rule, ...] = (
     Blocks("KB", "RUN", "DIAGONAL"),
     Needs("FUNCTION", "functions"),
     Needs("MULTIPLY", "multiply"),
+    Needs("INT4", "int4_weights"),
     Requires("TABLE_SLOT", "FUNCTION"),
     Requires("LOAD_TABLE", "FUNCTION"),
     Requires("MULTIPLY", "RESIDUAL"),
@@ -223,8 +224,8 @@ class Product:
     """One multiplication, and what must hold for it unless ``unless`` is set, or holds.
 
     ``left`` is a field, or None for the product before, of LINEAR bits at most; ``right`` a field, or None for the
-    bytes of a weight tile. ``target``: "" for none; the field that equals the product modulo its width (PARAM_WORDS:
-    times the words per channel block); "entries": the product is at most that; "WEIGHT_WORDS": bytes, filled up to
+    weights of a tile. ``target``: "" for none; the field that equals the product modulo its width (PARAM_WORDS:
+    times the words per channel block); "entries": the product is at most that; "WEIGHT_WORDS": weights, filled up to
     whole beats. ``whole``: the product has LINEAR bits at most.
     """
 
@@ -253,8 +254,8 @@ class Product:
         if self.target == "entries":
             return value > config.accumulator_entries
         if self.target == "WEIGHT_WORDS":
-            words = f.weight_words
-            return not 0 <= 4 * words - value < 4 * config.ports or words % config.ports != 0
+            words, room = f.weight_words, weights_per_word(f)
+            return not 0 <= room * words - value < room * config.ports or words % config.ports != 0
         if self.target == "PARAM_WORDS":
             value *= block_params(config, bool(f.diagonal))
         return bool((value - f[self.target]) % (1 << FIELD[self.target].width))
@@ -291,8 +292,13 @@ def block_params(config: Config, diagonal: bool) -> int:
     return 2 * config.ports * -(-(config.diagonal if diagonal else config.cols) // config.ports)
 
 
-def tile_bytes(config: Config, diagonal: bool) -> int:
-    """Bytes of one weight tile."""
+def weights_per_word(f: Descriptor[object]) -> int:
+    """Of the weight stream."""
+    return 8 if f.int4 else 4
+
+
+def tile_weights(config: Config, diagonal: bool) -> int:
+    """Weights of one tile."""
     return config.diagonal if diagonal else config.rows * config.cols
 
 
@@ -304,9 +310,9 @@ def contradiction(f: Linked, config: Config) -> str | None:
     value = 0
     for product in PRODUCTS:
         left = value if product.left is None else f[product.left]
-        value = left * (tile_bytes(config, bool(f.diagonal)) if product.right is None else f[product.right])
+        value = left * (tile_weights(config, bool(f.diagonal)) if product.right is None else f[product.right])
         if product.broken(value, f, config):
-            what = " * ".join(n for n in (product.left or "the product", product.right or "bytes of a tile"))
+            what = " * ".join(n for n in (product.left or "the product", product.right or "weights of a tile"))
             length = (
                 f"{product.target} {f[product.target]}" if product.target in FIELD else product.target or "a length"
             )

@@ -49,7 +49,7 @@ and likewise AUX_* for the residual or the accumulators' initial values.
 
 Weight stream: for g, cbg, ky, kx, kb, cb one tile of rows*cols bytes, byte r*cols + c (diagonal: D bytes),
 packed densely, zero padded at the end of a pass to WEIGHT_WORDS (a multiple of ports); used once per strip, and
-read once in all where a pass fits the weight buffer.
+read once in all where a pass fits the weight buffer. With INT4 a weight is half a byte, the first one the low half.
 Parameter stream: for g, cb (all NCB) and j in range(ceil(Cb/ports)): ports scales, then ports biases;
 PARAM_WORDS in all; used once per strip.
 
@@ -200,6 +200,7 @@ class Descriptor(Generic[Address]):
     load_table: int = _flag(1, 28, "read the table of TABLE_SLOT before the first output")
     multiply: int = _flag(1, 29, "RESIDUAL: product with the AUX stream instead of the sum")
     negative: int = _flag(1, 30, "MULTIPLY: of negative values only")
+    int4: int = _flag(1, 31, "weights of 4 bits")
     load_addr: Address = _address(2, "first input word")
     load_c_stride: int = _int(3, 0, 32, "inner load stride")
     load_x_stride: int = _int(4, 0, 32, "middle load stride")

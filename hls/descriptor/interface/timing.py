@@ -87,11 +87,6 @@ def table_beats(f: Descriptor[object], config: Config) -> int:
     return f.load_table * f.table_rows * ROW_WORDS // table_beat(config)
 
 
-def tile_bytes(diagonal: int, config: Config) -> int:
-    """Weights of a tile."""
-    return config.diagonal if diagonal else config.rows * config.cols
-
-
 @dataclass(frozen=True)
 class WeightBuffer:
     """FIFO of weights and the gearbox behind it, which cuts rows of the FIFO into load beats of the array. In bytes.

@@ -14,8 +14,12 @@ from hls.lib.wiring import ignore, resize
 WEIGHT_JOB = "weight_addr weight_addr_region weight_words unit_weights out_px first_px strip_px"
 """Descriptor fields that the weight loader's fetching side reads."""
 
-CUT_JOB = "weight_words unit_weights diagonal out_px first_px strip_px groups ncb kh kx kb"
-"""Descriptor fields that the weight loader's cutting side reads."""
+
+def cut_fields(config):
+    """Descriptor fields that the weight loader's cutting side reads."""
+    return "weight_words unit_weights diagonal out_px first_px strip_px groups ncb kh kx kb" + (
+        " int4" if config.int4_weights else ""
+    )
 
 
 class _Tile:
@@ -80,12 +84,13 @@ def weight_loader(
     size = space.bit_length()
     row_step = ports * row
     enable, full, q_valid, q_take, skip, put, again, more, more_left = (Signal(bool(0)) for _ in range(9))
+    row_end = Signal(bool(0))  # nothing more is cut from the FIFO's row
     out, last_beat, tile_end, pass_end = (Signal(bool(0)) for _ in range(4))
     # Tiles are counted ahead: the one in the gearbox and the one behind it, whether they end a pass and the layer
     tile, behind, coming = (_Tile() for _ in range(3))
     walking, step, walk_end, last_strip = (Signal(bool(0)) for _ in range(4))
     waiting = Signal(modbv(0)[(depth - 1).bit_length() + 1 :])
-    q_data = Signal(intbv(0)[8 * row_bytes :])
+    q_data, cut_row = (Signal(intbv(0)[8 * row_bytes :]) for _ in range(2))
     words_left, pass_words = (Signal(modbv(0)[LINEAR:]) for _ in range(2))  # words_left: only while `more`
     data, kept, shifted, filled, added = (Signal(modbv(0)[8 * space * grain :]) for _ in range(5))
     held, need, rest, total, incoming = (Signal(modbv(0)[size:]) for _ in range(5))
@@ -154,7 +159,7 @@ def weight_loader(
     def decide():  # tile_take is late, and so is all that follows from `out`
         out.next = tile.valid and not skip and held >= need and (not full or tile_take)
         put.next = q_valid and more and held <= refill
-        q_take.next = more and held <= refill
+        q_take.next = more and held <= refill and row_end
 
     @always_comb
     def ends():
@@ -164,7 +169,7 @@ def weight_loader(
     @always_comb
     def continues():
         again.next = cut_start or (pass_end and not tile.ends_layer) or (skip and tile.valid)
-        more_left.next = words_left > row_step if put else more
+        more_left.next = words_left > row_step if put and row_end else more
 
     @always_comb
     def cut():
@@ -205,7 +210,7 @@ def weight_loader(
 
     @always(clk.posedge)
     def count_words():
-        if put:
+        if put and row_end:
             words_left.next = words_left - row_step
         if not more:
             words_left.next = pass_words
@@ -328,8 +333,48 @@ def weight_loader(
         walk,
         present,
         count_strips(clk, cut_start, walk_end, cut_job.out_px, cut_job.first_px, cut_job.strip_px, last_strip),
-        _insert(q_data, held, added, 8 * grain, refill.bit_length()),
+        _cut_rows(clk, rst, q_data, put, cut_job.int4 if config.int4_weights else None, cut_row, row_end),
+        _insert(cut_row, held, added, 8 * grain, refill.bit_length()),
     )
+
+
+@block
+def _cut_rows(clk, rst, row, put, int4, cut_row, row_end):
+    """``cut_row``: the row, or where its weights have 4 bits, those of its lower half as bytes, then the others.
+    ``row_end``: with ``put`` the row is done."""
+    if int4 is None:
+
+        @always_comb
+        def whole():
+            cut_row.next = row
+            row_end.next = True
+
+        return whole
+    upper = Signal(bool(0))
+    lower_half, upper_half = _widened(row, 0), _widened(row, len(row) // 2)
+
+    @always_comb
+    def choose():
+        row_end.next = upper or not int4
+        cut_row.next = row
+        if upper:
+            cut_row.next = upper_half
+        elif int4:
+            cut_row.next = lower_half
+
+    @always(clk.posedge)
+    def turn():
+        upper.next = int4 and (upper != put) and not rst
+
+    return choose, turn
+
+
+def _widened(row, low):
+    """Bytes with the weights of 4 bits in that half of ``row`` which begins at bit ``low``."""
+    parts = []
+    for at in range(low, low + len(row) // 2, 4):
+        parts += [row(at + 4, at), *[row(at + 3)] * 4]
+    return ConcatSignal(*reversed(parts))
 
 
 @block

@@ -16,12 +16,15 @@ def _blocks(array: np.ndarray, axis: int, size: int) -> np.ndarray:
     return np.pad(array, pad).reshape(shape)
 
 
-def _words(stream: np.ndarray, ports: int) -> np.ndarray:
-    """int8 bytes as words, zero padded to a multiple of `ports` words."""
+def _words(stream: np.ndarray, ports: int, int4: bool) -> np.ndarray:
+    """int8 weights as words, zero padded to a multiple of `ports` words."""
+    if int4:
+        pairs = np.pad(stream.reshape(-1), (0, stream.size % 2)).view(np.uint8).reshape(-1, 2)
+        stream = pairs[:, 0] & 15 | pairs[:, 1] << 4
     return np.pad(stream.reshape(-1), (0, -stream.size % (4 * ports))).view(np.uint32)
 
 
-def dense_weights(weight: np.ndarray, cbg: int, config: Config) -> np.ndarray:
+def dense_weights(weight: np.ndarray, cbg: int, int4: bool, config: Config) -> np.ndarray:
     """Tiles of a dense or grouped layer.
 
     weight: int8 (groups, cout, kh, kx, run); returns uint32 words in the order g, cbg, ky, kx, kb, cb, row, column.
@@ -32,14 +35,14 @@ def dense_weights(weight: np.ndarray, cbg: int, config: Config) -> np.ndarray:
         tiles[:, first : first + cbg].transpose(0, 2, 3, 4, 1, 5, 6).reshape(len(tiles), -1)
         for first in range(0, tiles.shape[1], cbg)
     ]
-    return _words(np.concatenate(groups, axis=1), config.ports)
+    return _words(np.concatenate(groups, axis=1), config.ports, int4)
 
 
-def diagonal_weights(weight: np.ndarray, cbg: int, config: Config) -> np.ndarray:
+def diagonal_weights(weight: np.ndarray, cbg: int, int4: bool, config: Config) -> np.ndarray:
     """Tiles of a depthwise layer. weight: int8 (channels, kh, kw); words in the order cbg, ky, kx, cb, lane."""
     tiles = _blocks(weight, 0, config.diagonal).transpose(0, 2, 3, 1)  # cb, ky, kx, lane
     groups = [tiles[first : first + cbg].transpose(1, 2, 0, 3).reshape(-1) for first in range(0, len(tiles), cbg)]
-    return _words(np.concatenate(groups), config.ports)
+    return _words(np.concatenate(groups), config.ports, int4)
 
 
 def parameters(scale: np.ndarray, bias: np.ndarray, block: int, ports: int) -> np.ndarray:

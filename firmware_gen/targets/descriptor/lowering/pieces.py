@@ -153,6 +153,7 @@ def piece_descriptor(
         diagonal=int(op.diagonal),
         max=int(op.maximum),
         unit_weights=int(op.weight is None),
+        int4=int(config.int4_weights and op.has_4_bits),
         load_addr=source.at(piece.channels[0], cols[0], rows[0]),
         load_c_count=loops[0][0],
         load_c_stride=loops[0][1],
@@ -219,13 +220,14 @@ def with_constants(
     weights = params = NOTHING
     if op.weight is not None:
         if op.diagonal:
-            weights = layout.diagonal_weights(op.weight[c0:c1, ky0:ky1, kx0:kx1], descriptor.cbg, config)
+            weight = op.weight[c0:c1, ky0:ky1, kx0:kx1]
+            weights = layout.diagonal_weights(weight, descriptor.cbg, bool(descriptor.int4), config)
         else:
             weight = op.weight[g0:g1, :, ky0:ky1, kx0:kx1]
             if op.groups == 1:
                 weight = weight[..., c0:c1]
             weight = weight.reshape(*weight.shape[:3], descriptor.kx, descriptor.run)
-            weights = layout.dense_weights(weight, descriptor.cbg, config)
+            weights = layout.dense_weights(weight, descriptor.cbg, bool(descriptor.int4), config)
     if isinstance(op.scale, np.ndarray) and isinstance(op.bias, np.ndarray) and not descriptor.uniform:
         part = (slice(None), slice(c0, c1)) if op.diagonal else slice(g0, g1)
         block = config.diagonal if op.diagonal else config.cols

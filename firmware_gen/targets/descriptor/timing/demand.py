@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a descriptor asks of array, bus and store side: the counts that estimates are made of."""
 
+import math
 from dataclasses import dataclass
 
 from hls.config import Config
 from hls.descriptor.interface import timing
+from hls.descriptor.interface.rules import tile_weights, weights_per_word
 from hls.descriptor.interface.table import Descriptor
 from hls.descriptor.interface.timing import beats, channels, weight_buffer
 
@@ -19,9 +21,9 @@ def tiles(f: Descriptor[object]) -> int:
     return int(f.groups * f.ncb * f.kh * f.kx * f.kb)
 
 
-def tile_bytes(f: Descriptor[object], config: Config) -> int:
-    """Weights that are read for a tile."""
-    return 0 if f.unit_weights else timing.tile_bytes(f.diagonal, config)
+def tile_bytes(f: Descriptor[object], config: Config) -> float:
+    """Of the weights that are read for a tile."""
+    return 0 if f.unit_weights else 4 * tile_weights(config, bool(f.diagonal)) / weights_per_word(f)
 
 
 def weights_fit(f: Descriptor[object], config: Config) -> bool:
@@ -78,6 +80,6 @@ def demand(f: Descriptor[object], config: Config, padded: bool = False) -> Deman
         f.load_y_count * f.load_x_count * beats(f.load_c_count, config),
         store,
         store if f.residual or f.acc_init else 0,
-        -(-count * size // (4 * config.ports)),
+        math.ceil(count * size / (4 * config.ports)),
         0 if f.uniform else f.groups * f.ncb * timing.param_beats(diagonal, config),
     )

@@ -95,7 +95,7 @@ class Plan:
         self.width = channels(diagonal, config)
         self.param_block = param_beats(diagonal, config)
         self.param_words = 0 if self.uniform else f.param_words
-        self.weight_words = 0 if unit else f.weight_words
+        self.weight_words, self.int4 = 0 if unit else f.weight_words, bool(f.int4)
         self.tiles = tiles(f)
         self.diagonal, self.unit = diagonal, unit
         self.load_words, self.chunk = f.load_words, f.load_c_count
