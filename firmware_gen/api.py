@@ -2,7 +2,7 @@
 """The Python entry point: a PyTorch model in, a folder with C++ firmware out."""
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -87,12 +87,12 @@ class CodeGenerator:
     application's sample. state: inputs that are what outputs, by name or number, were in the inference before.
     stream: take so many new frames a call in place of the whole window, along dimension `time` of the input.
     input_layout, output_layout: how maps lie that the device takes and returns, see `ImportOptions`; here all inputs
-    and outputs are in PyTorch's order.
-    out_dir: folder to write (default: `name`). per_channel: one weight scale per output channel, or one per tensor;
-    calibrate: how its range is chosen, see `quantise`. biases: float32, by layer name, in place of the model's, see
-    `bias_correction`. profile: write a cycle record per descriptor. keep_activations: no activation is overwritten, so
-    that every layer's output can be read afterwards; needs more memory. `check` says how the import compares with the
-    model's program, tensor by tensor, see `verify`.
+    and outputs are in PyTorch's order. out_dir: folder to write (default: `name`). per_channel: one weight scale per
+    output channel, or one per tensor; calibrate: how its range is chosen, int4: layers whose weights get 4 bits, see
+    `quantise`. biases: float32, by layer name, in place of the model's, see `bias_correction`. profile: write a cycle
+    record per descriptor. keep_activations: no activation is overwritten, so that every layer's output can be read
+    afterwards; needs more memory. `check` says how the import compares with the model's program, tensor by tensor, see
+    `verify`.
     Raises HeepgenError, naming the layer or the numbers, for what cannot be compiled.
     """
 
@@ -106,6 +106,7 @@ class CodeGenerator:
         name: str = "model",
         per_channel: bool = True,
         calibrate: str = "max",
+        int4: Collection[str] = (),
         biases: Mapping[str, np.ndarray] | None = None,
         state: Pairs | None = None,
         stream: int | None = None,
@@ -143,9 +144,10 @@ class CodeGenerator:
             time,
             input_layout,
             output_layout,
+            sorted(int4) or None,
         )
         self.lowered = with_channels_last(self.lowered, *self._options.channels_last)
-        self.graph = with_biases(quantise(self.lowered, per_channel, calibrate), biases or {})
+        self.graph = with_biases(quantise(self.lowered, per_channel, calibrate, int4), biases or {})
         self.target = target_of(architecture)
         self._profile, self._keep = profile, keep_activations
         self._programs: dict[tuple[bool, bool], Any] = {}
@@ -207,7 +209,7 @@ class CodeGenerator:
         options = self._options
         graph = with_biases(self.lowered, options.biases or {})
         graph = append_softmax(graph) if append_final_softmax else graph
-        return quantized_model(graph, not options.per_tensor, options.calibrate)
+        return quantized_model(graph, not options.per_tensor, options.calibrate, options.int4 or ())
 
     def memory_report(self, append_final_softmax: bool = False) -> MemoryReport:
         return self.target.network(self.program(append_final_softmax)).report

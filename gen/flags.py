@@ -113,6 +113,26 @@ calibrate = together(
         help="Correct biases by the mean error that INT8 weights cause on these inputs x (N, ...).",
     ),
 )
+bits = click.option(
+    "--weights",
+    metavar="int8|int4|auto|int4:LAYER,...",
+    help="Bits of the weights: 8, 4, 4 in as many layers as inputs bear, or in these.  [default: int8]",
+)
+weights = together(
+    bits,
+    click.option(
+        "--data",
+        metavar="FILE.npz",
+        type=click.Path(dir_okay=False),
+        help="For --weights auto: inputs x (N, ...) and labels y (N,) to choose on.",
+    ),
+    click.option(
+        "--max-loss",
+        type=float,
+        metavar="POINTS",
+        help="For --weights auto: what it may cost against FP32, of a hundred.  [default: 0.5]",
+    ),
+)
 trust = click.option(
     "--trust-pickle", is_flag=True, help="Load files whose pickle may run code. Only for files you made yourself."
 )

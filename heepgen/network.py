@@ -201,6 +201,9 @@ def compile(
     per_tensor: bool = False,
     calibrate: str = "max",
     bias_correction: Any = None,
+    weights: str = "int8",
+    data: Any = None,
+    max_loss: float | None = None,
     input_shape: tuple[int, ...] | None = None,
     batch: int | None = None,
     state: Mapping[str, str | int] | None = None,
@@ -222,12 +225,16 @@ def compile(
     "nhwc", the order of maps that the firmware takes, and of those that it returns (None: as it takes them); arrays in
     Python stay in the model's. per_tensor: one weight scale per layer instead of one per channel. calibrate: "max" or
     "mse", the range of the weights. bias_correction: inputs from which biases are corrected, as `Network.evaluate`
-    takes them. input_shape (without batch dimension), batch, trust_pickle: for model files, as of `heepgen sw`.
+    takes them. weights: "int8", "int4", "int4:" and layers with commas between, or "auto": 4 bits in as many layers as
+    `data`, inputs as for `evaluate`, bear with `max_loss` points lost against FP32, 0.5 unless given. input_shape
+    (without batch dimension), batch, trust_pickle: for model files, as of `heepgen sw`.
 
     Raises HeepgenError, one sentence that names the layer or option, for whatever cannot be compiled.
     """
     from gen.flows.sw import with_corrected_biases
+    from gen.flows.weights import Weights, with_weights
 
+    asked = Weights(weights, data, max_loss)
     system = configuration(config, architecture=architecture, **values)
     if calibrate not in ("max", "mse"):
         raise HeepgenError(f'calibrate = {calibrate!r}: must be "max" or "mse".')
@@ -244,6 +251,7 @@ def compile(
         raise HeepgenError("input_shape, batch and trust_pickle are for model files: leave them out, give an example.")
     else:
         checked = _read(model, example, name, kept)
+    options = with_weights(options, checked, asked)
     if bias_correction is not None:
         options = with_corrected_biases(options, checked, bias_correction)
     return Network(Compiled.of(checked, None, system, options, name=checked.imported.name))

@@ -257,8 +257,9 @@ class Config(System):
 
     @property
     def load_rows(self) -> int:
-        """Rows of weights entering the array per cycle."""
-        return min(self.rows, max(1, 4 * self.ports // self.cols))
+        """Rows of weights entering the array per cycle: as many as the ports bring."""
+        per_word = 8 if self.int4_weights else 4
+        return min(self.rows, max(1, per_word * self.ports // self.cols))
 
 
 def options(config: type[System]) -> tuple[Option, ...]:

@@ -214,8 +214,8 @@ def test_derived_geometry(rows, cols, ports):
     assert config.diagonal == min(rows, cols)
     assert 1 <= config.load_rows <= rows
     # a beat of weights is as wide as the array needs, or as the bus delivers, whichever is more
-    assert config.load_rows * cols <= max(cols, 4 * ports)
-    assert config.load_rows == rows or (config.load_rows + 1) * cols > 4 * ports
+    assert config.load_rows * cols <= max(cols, (8 if config.int4_weights else 4) * ports)
+    assert config.load_rows == rows or (config.load_rows + 1) * cols > (8 if config.int4_weights else 4) * ports
 
 
 @pytest.mark.parametrize("attribute, value", OTHER.items())

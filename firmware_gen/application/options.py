@@ -13,9 +13,10 @@ LAYOUTS = ("nchw", "nhwc")
 @dataclass(frozen=True)
 class ImportOptions:
     """How a model becomes firmware; kept in the folder, so that it can be generated again for another input. `biases`
-    are those in place of the model's, by layer name; `state`: see `import_program`;
-    `stream`: new frames a call, along dimension `time_axis` of the input, None without. `input_layout`: how maps among
-    the inputs lie in memory, one of LAYOUTS; `output_layout`: among the outputs, as the inputs where it is None."""
+    are those in place of the model's, by layer name; `state`: see `import_program`; `stream`: new frames a call,
+    along dimension `time_axis` of the input, None without. `input_layout`: how maps among the inputs lie in memory,
+    one of LAYOUTS; `output_layout`: among the outputs, as the inputs where it is None. `int4`: layers whose weights
+    have 4 bits."""
 
     append_final_softmax: bool = False
     per_tensor: bool = False
@@ -26,6 +27,7 @@ class ImportOptions:
     time_axis: int | None = None
     input_layout: str = "nchw"
     output_layout: str | None = None
+    int4: list[str] | None = None
 
     @property
     def channels_last(self) -> tuple[bool, bool]:

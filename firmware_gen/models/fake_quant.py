@@ -6,7 +6,7 @@ Weights are q * scale in float32. Accuracy is measured with this; the bit-exact 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 import torch
@@ -18,16 +18,21 @@ from firmware_gen.passes.quantise import quantise
 from hls.errors import HeepgenError
 
 
-def quantized_model(graph: ir.Graph, per_channel: bool = True, calibrate: str = "max") -> GraphModule:
+def quantized_model(
+    graph: ir.Graph, per_channel: bool = True, calibrate: str = "max", int4: Collection[str] = ()
+) -> GraphModule:
     """The fake-quantised model of a lowered graph, to be evaluated or trained: weights act as `quantise` rounds them,
     with these options. Weights that are INT8 already stay as they are."""
-    rounded = quantise(graph, per_channel, calibrate) if any(_is_open(n) for n in graph.nodes) else graph
+    rounded = quantise(graph, per_channel, calibrate, int4) if any(_is_open(n) for n in graph.nodes) else graph
     layers = []
     for node, fixed in zip(graph.nodes, rounded.nodes, strict=True):
         shapes = graph.in_shape(node), graph.out_shape(node)
         trained = _is_open(node) and (not isinstance(node, ir.Weighted) or node.step is None)
+        bits = 4 if node.name in int4 else 8
         layers.append(
-            TrainedLayer(node, *shapes, per_channel, calibrate) if trained else FixedLayer(fixed, *shapes, np.float32)
+            TrainedLayer(node, *shapes, per_channel, calibrate, bits)
+            if trained
+            else FixedLayer(fixed, *shapes, np.float32)
         )
     return GraphModule(graph, layers=layers)
 

@@ -130,10 +130,16 @@ class TrainedLayer(Layer):
     times their scale, all else in float32; gradients pass as if nothing was rounded."""
 
     def __init__(
-        self, node: ir.Node, in_shape: ir.Shape, out_shape: ir.Shape, per_channel: bool = True, calibrate: str = "max"
+        self,
+        node: ir.Node,
+        in_shape: ir.Shape,
+        out_shape: ir.Shape,
+        per_channel: bool = True,
+        calibrate: str = "max",
+        bits: int = 8,
     ):
         super().__init__(node, in_shape, out_shape)
-        self.per_channel, self.calibrate = per_channel, calibrate
+        self.per_channel, self.calibrate, self.bits = per_channel, calibrate, bits
         for name, array in constants(node).items():
             self.register_parameter(name, nn.Parameter(torch.from_numpy(array.astype(np.float64))))
         self._last: tuple[torch.Tensor, torch.Tensor, torch.Tensor] | None = None
@@ -163,7 +169,7 @@ class TrainedLayer(Layer):
             now[name] = value.detach().cpu().double().numpy().copy()
             if not np.isfinite(now[name]).all():
                 raise HeepgenError(f"layer {self.node.name}: its {name} holds NaN or infinity; train more slowly")
-        return quantise_node(replace(self.node, **now), self.per_channel, self.calibrate)
+        return quantise_node(replace(self.node, **now), self.per_channel, self.calibrate, self.bits)
 
 
 class _StraightThrough(torch.autograd.Function):

@@ -41,6 +41,7 @@ from gen import flags
 @flags.input_shape
 @flags.per_tensor
 @flags.calibrate
+@flags.bits
 @flags.trust
 @flags.json_file
 @flags.wide

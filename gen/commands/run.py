@@ -14,6 +14,7 @@ from hls.errors import HeepgenError
 @flags.geometry
 @flags.importing
 @flags.calibrate
+@flags.weights
 @click.option(
     "--input",
     "input_path",

@@ -14,6 +14,7 @@ from gen import flags
 @click.option("-o", "--out", metavar="DIR", help="Output folder.  [default: build/NAME-app]")
 @flags.importing
 @flags.calibrate
+@flags.weights
 @click.option("--explain", is_flag=True, help="Show which layers run on the array, which on the CPU, and why.")
 @click.option("--listing", is_flag=True, help="Also write listing.txt: what every descriptor does, beside its words.")
 @flags.force
@@ -38,6 +39,8 @@ def sw(
       heepgen sw model.pt2 --sample image.npy     this input, and its expected output, in the firmware
       heepgen sw model.pt2 --explain              what runs where, and why
       heepgen sw model.pt2 --listing              every descriptor: what it loads and stores, and its words
+      heepgen sw model.pt2 --weights int4         4 bits a weight: half of the memory, less to load
+      heepgen sw model.pt2 --weights auto --data calibration.npz      in layers that bear it
       heepgen sw model.pt2 --calibrate mse --bias-correction train.npz
     """
     from gen.console import progress, show, write_json

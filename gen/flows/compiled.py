@@ -53,6 +53,7 @@ class Compiled:
             name=name,
             per_channel=not options.per_tensor,
             calibrate=options.calibrate,
+            int4=options.int4 or (),
             state=options.state,
             stream=options.stream,
             time=options.time_axis,

@@ -6,6 +6,7 @@ network that rebuilds its input, 1 for what is anomalous and 0 for what is not. 
 inputs are one clip with one label in `y` (N / clip,), and its score is their mean error.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,16 @@ class Data:
     x: np.ndarray
     y: np.ndarray | None
     clip: int
+
+    def whole_batches(self, batch: int) -> "Data":
+        """Without the last inputs, where they are no whole batch, or no whole clip of them. Raises HeepgenError where
+        nothing is left."""
+        count = len(self.x) // math.lcm(batch, self.clip) * math.lcm(batch, self.clip)
+        if not count:
+            raise HeepgenError(
+                f"the data: {len(self.x)} inputs; the model takes {batch} at once, give as many at least."
+            )
+        return Data(self.x[:count], None if self.y is None else self.y[: count // self.clip], self.clip)
 
 
 def load_data(path: str | Path, limit: int | None = None, model: tuple[int, ...] | None = None) -> Data:

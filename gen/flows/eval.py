@@ -14,7 +14,9 @@ from gen.flows.application import wanted
 from gen.flows.compiled import Compiled, application_in, of_application
 from gen.flows.data import Data, check_independent, load_data
 from gen.flows.hardware import geometry
+from gen.flows.scores import is_classifier, metric_of, run_torch, score
 from gen.flows.sw import exported_input_shape, with_corrected_biases
+from gen.flows.weights import Weights, with_weights
 from gen.inputs import network_name
 from gen.results.evaluation import MODELS, TAPPED, EvalReport, LayerQuality
 from hls.config import System
@@ -43,6 +45,7 @@ def evaluate(
     per_tensor: bool = False,
     calibrate: str = "max",
     bias_correction: str | Path | None = None,
+    weights: str | None = None,
     trust_pickle: bool = False,
     scheduler: str | None = None,
     progress: Progress = lambda what, done, total: None,
@@ -51,8 +54,18 @@ def evaluate(
     `hardware_given`, on an .npz file, or on its first `limit` inputs; see `evaluate_network`. `name` and `input_shape`
     are as for `generate_sw`; a module takes what the data have."""
     _device(device)  # before anything is loaded
+    if weights == "auto":
+        raise HeepgenError(
+            "--weights auto: choose layers with heepgen sw on other inputs, and evaluate its application."
+        )
+    chosen = Weights(weights or "int8")
     options = ImportOptions(per_tensor=per_tensor, calibrate=calibrate)
-    importing = {"input_shape": input_shape, "bias_correction": bias_correction, "trust_pickle": trust_pickle}
+    importing = {
+        "weights": weights,
+        "input_shape": input_shape,
+        "bias_correction": bias_correction,
+        "trust_pickle": trust_pickle,
+    }
     application = application_in(target, {"name": name} | importing | vars(options))
     if application is not None:
         compiled = of_application(application, wanted(config, application, hardware_given, architecture_given, changed))
@@ -65,6 +78,7 @@ def evaluate(
     loaded = load_data(data, limit, known)
     program, example = _program(target, given, loaded)
     checked = read_model(program, example, name)
+    options = with_weights(options, checked, chosen)
     if bias_correction is not None:
         options = with_corrected_biases(options, checked, bias_correction)
     compiled = Compiled.of(checked, None, config, options, name=name)
@@ -105,12 +119,13 @@ def evaluate_network(
         return lambda done: progress(what, min(done, count), count)
 
     def in_torch(graph: Any, what: str) -> np.ndarray:
-        return _run_torch(graph, x, batch, torch_device, output, through(what))[:count]
+        return run_torch(graph, x, batch, torch_device, output, through(what))[:count]
 
     exact, fake = in_torch(imported, MODELS[0]), in_torch(quantised, MODELS[1])
     bits = _run_bits(compiled, x, output, scheduler, through(MODELS[2]))[:count]
     outputs = dict(zip(MODELS, (exact, fake, bits), strict=True))
-    metric, scores = _scores(data, outputs)
+    metric = metric_of(data, exact)
+    scores = {model: score(data, exact, found) for model, found in outputs.items()} if metric else {}
     few = x[: max(TAPPED // own, 1) * own]
     weights = metrics.weight_sqnr(lowered, quantised)
     taps = generator.target.run_many(compiled.program, few, taps=True)
@@ -171,28 +186,6 @@ def _whole_batches(x: np.ndarray, batch: int) -> np.ndarray:
     return np.concatenate([x, np.repeat(x[-1:], -len(x) % batch, axis=0)])
 
 
-def _run_torch(
-    graph: Any, x: np.ndarray, batch: int, device: Any, output: int, progress: Callable[[int], None]
-) -> np.ndarray:
-    """One of the outputs of a graph in FP32, TF32 never: (N, ...) -> (N, ...)."""
-    import torch
-    from torch.utils._pytree import tree_leaves
-
-    from firmware_gen.models.fake_quant import GraphModule
-
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
-    module = GraphModule(graph).to(device).float()
-    own = graph.shape(graph.inputs[0])[0]
-    step = max(batch // own, 1) * own
-    parts = []
-    with torch.no_grad():
-        for first in range(0, len(x), step):
-            results = tree_leaves(module(torch.from_numpy(x[first : first + step]).to(device)))
-            parts.append(results[output].cpu().numpy())
-            progress(first + step)
-    return np.concatenate(parts)
-
-
 def _run_bits(
     compiled: Compiled, x: np.ndarray, output: int, scheduler: str | None, progress: Callable[[int], None]
 ) -> np.ndarray:
@@ -231,31 +224,10 @@ def _taps(graph: Any, x: np.ndarray) -> dict[str, np.ndarray]:
     return {name: tap.numpy() for name, tap in taps.items()}
 
 
-def _scores(data: Data, outputs: dict[str, np.ndarray]) -> tuple[str | None, dict[str, float]]:
-    """Accuracy, or AUC for a network whose output has the shape of its input."""
-    from firmware_gen.models import metrics
-
-    if data.y is None:
-        return None, {}
-    output = outputs[MODELS[0]]
-    if output[0].size == data.x[0].size:
-        errors = {
-            m: metrics.reconstruction_error(data.x, out.reshape(data.x.shape), data.clip) for m, out in outputs.items()
-        }
-        return "AUC", {m: metrics.auc(error, data.y) for m, error in errors.items()}
-    if output.ndim != 2 or data.clip != 1 or not 0 <= data.y.min() <= data.y.max() < output.shape[1]:
-        raise HeepgenError(
-            f"--data: y holds {data.y.min()} to {data.y.max()} for outputs of shape "
-            f"{list(output.shape[1:])}; classes of a classifier are needed, or 0 and 1 for a network "
-            "that rebuilds its input."
-        )
-    return "accuracy", {m: metrics.accuracy(out, data.y) for m, out in outputs.items()}
-
-
 def _agreement(outputs: dict[str, np.ndarray], metric: str | None) -> dict[str, float] | None:
     from firmware_gen.models import metrics
 
-    if metric == "AUC" or outputs[MODELS[0]].ndim != 2 or outputs[MODELS[0]].shape[1] < 2:
+    if metric == "AUC" or not is_classifier(outputs[MODELS[0]]):
         return None
     pairs = [(0, 1), (0, 2), (1, 2)]
     return {f"{MODELS[a]}, {MODELS[b]}": metrics.agreement(outputs[MODELS[a]], outputs[MODELS[b]]) for a, b in pairs}

@@ -14,6 +14,7 @@ from firmware_gen.application.options import ImportOptions, note
 from firmware_gen.emit.folder import application_folder
 from gen.flows.compiled import Compiled
 from gen.flows.data import check_independent, data_of
+from gen.flows.weights import Weights, with_weights
 from gen.inputs import LARGEST_INPUT, check_model, load_array, load_inputs, load_samples, network_name
 from gen.results.firmware import SwReport
 from hls.config import System
@@ -39,6 +40,9 @@ def generate_sw(
     per_tensor: bool = False,
     calibrate: str = "max",
     bias_correction: str | Path | None = None,
+    weights: str | None = None,
+    data: str | Path | None = None,
+    max_loss: float | None = None,
     state: Mapping[str, str] | None = None,
     stream: int | None = None,
     time_axis: int | None = None,
@@ -60,28 +64,32 @@ def generate_sw(
     `time_axis` of the input. `input_layout`, `output_layout`: how the firmware takes and returns maps, see
     `ImportOptions`; all arrays here are in PyTorch's order. `name` is the network's, by default that of the file.
     `input_shape` has no batch dimension.
-    `bias_correction` is an .npz file of inputs `x` from which biases are corrected. With `listing` the folder also
+    `bias_correction` is an .npz file of inputs `x` from which biases are corrected. `weights`, `data`, `max_loss`: see
+    `Weights`. With `listing` the folder also
     holds what every descriptor does, beside its words. `explain` is called with a table of what runs where, and why,
     before anything is compiled. Raises `HeepgenError`, naming the layer or the numbers, for a model or an input that
     cannot be used.
     """
     check_model(model)
+    asked = Weights(weights or "int8", data, max_loss)
     name = network_name(model, name)
     progress(f"loading {model}")
-    program, data = load_program(Path(model), sample, input_shape, batch, trust_pickle, state)
+    program, inputs = load_program(Path(model), sample, input_shape, batch, trust_pickle, state)
     kept = dict(state) if state else None
     layouts = input_layout, output_layout
     options = ImportOptions(append_final_softmax, per_tensor, calibrate, None, kept, stream, time_axis, *layouts)
     checked = None
-    if bias_correction is not None:
+    if bias_correction is not None or asked.which != "int8":
         from firmware_gen.api import read_model
 
+        checked = read_model(program, inputs, name, state or {})
+        options = with_weights(options, checked, asked, progress)
+    if bias_correction is not None:
         progress("correcting biases")
-        checked = read_model(program, data, name, state or {})
         options = with_corrected_biases(options, checked, bias_correction)
     return generate_application(
         program,
-        data,
+        inputs,
         config,
         out,
         options,
@@ -107,7 +115,7 @@ def with_corrected_biases(options: ImportOptions, checked: Any, given: Any) -> I
         x = load_samples(given, "--bias-correction", model=shape)["x"]
     else:
         x = data_of(given, model=shape).x
-    quantised = quantise(checked.lowered, not options.per_tensor, options.calibrate)
+    quantised = quantise(checked.lowered, not options.per_tensor, options.calibrate, options.int4 or ())
     biases = corrected_biases(checked.lowered, quantised, x)
     return replace(options, biases={layer: bias.tolist() for layer, bias in biases.items()})
 
@@ -121,6 +129,9 @@ def compile_model(
     per_tensor: bool = False,
     calibrate: str = "max",
     bias_correction: str | Path | None = None,
+    weights: str | None = None,
+    data: str | Path | None = None,
+    max_loss: float | None = None,
     state: Mapping[str, str] | None = None,
     stream: int | None = None,
     time_axis: int | None = None,
@@ -132,12 +143,14 @@ def compile_model(
     from firmware_gen.api import read_model
 
     check_model(model)
+    asked = Weights(weights or "int8", data, max_loss)
     name = network_name(model, name)
-    program, data = load_program(Path(model), state=state, **loading)
+    program, inputs = load_program(Path(model), state=state, **loading)
     kept = dict(state) if state else None
     layouts = input_layout, output_layout
     options = ImportOptions(append_final_softmax, per_tensor, calibrate, None, kept, stream, time_axis, *layouts)
-    checked = read_model(program, data, name, state or {})
+    checked = read_model(program, inputs, name, state or {})
+    options = with_weights(options, checked, asked)
     if bias_correction is not None:
         options = with_corrected_biases(options, checked, bias_correction)
     return Compiled.of(checked, None, config, options, name=name)

@@ -115,7 +115,7 @@ def weight_buffer(config: Config) -> WeightBuffer:
     dense = load_beats(config)
     beat = config.load_rows * config.cols
     last = config.rows * config.cols - (dense - 1) * beat
-    row_beats = -(-beat // (4 * config.ports))
+    row_beats = max(1, -(-config.cols // (4 * config.ports)))
     row = 4 * config.ports * row_beats
     depth = 1 << ((config.weight_bytes // row).bit_length() - 1)
     low_mark = min(depth // 2, -(-2 * config.rows * config.cols // row) + 4)

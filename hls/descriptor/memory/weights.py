@@ -3,7 +3,7 @@
 
 from math import gcd
 
-from myhdl import ConcatSignal, Signal, always, always_comb, block, intbv, modbv
+from myhdl import ConcatSignal, Signal, always, always_comb, block, concat, intbv, modbv
 
 from hls.descriptor.interface.table import LINEAR
 from hls.descriptor.interface.timing import weight_buffer
@@ -80,20 +80,21 @@ def weight_loader(
         n // grain for n in (row_bytes, beat_bytes, last_bytes, diagonal)
     )
     refill = buffer.refill // grain  # at most so many held: another row is taken, whether or not a beat leaves
-    space = refill + row_grains
+    most_grains = row_grains * (1 + config.int4_weights)
+    space = refill + most_grains
     size = space.bit_length()
     row_step = ports * row
     enable, full, q_valid, q_take, skip, put, again, more, more_left = (Signal(bool(0)) for _ in range(9))
-    row_end = Signal(bool(0))  # nothing more is cut from the FIFO's row
     out, last_beat, tile_end, pass_end = (Signal(bool(0)) for _ in range(4))
     # Tiles are counted ahead: the one in the gearbox and the one behind it, whether they end a pass and the layer
     tile, behind, coming = (_Tile() for _ in range(3))
     walking, step, walk_end, last_strip = (Signal(bool(0)) for _ in range(4))
     waiting = Signal(modbv(0)[(depth - 1).bit_length() + 1 :])
-    q_data, cut_row = (Signal(intbv(0)[8 * row_bytes :]) for _ in range(2))
+    q_data = Signal(intbv(0)[8 * row_bytes :])
+    row_weights = Signal(intbv(0)[8 * most_grains * grain :])
     words_left, pass_words = (Signal(modbv(0)[LINEAR:]) for _ in range(2))  # words_left: only while `more`
     data, kept, shifted, filled, added = (Signal(modbv(0)[8 * space * grain :]) for _ in range(5))
-    held, need, rest, total, incoming = (Signal(modbv(0)[size:]) for _ in range(5))
+    held, need, rest, total, of_row, incoming = (Signal(modbv(0)[size:]) for _ in range(6))
     beat = Signal(modbv(0)[len(load_beat) :])
     g_left, cb_left, kb_left = (Signal(modbv(0)[16:]) for _ in range(3))
     kx_left, ky_left = (Signal(modbv(0)[8:]) for _ in range(2))
@@ -159,7 +160,7 @@ def weight_loader(
     def decide():  # tile_take is late, and so is all that follows from `out`
         out.next = tile.valid and not skip and held >= need and (not full or tile_take)
         put.next = q_valid and more and held <= refill
-        q_take.next = more and held <= refill and row_end
+        q_take.next = more and held <= refill
 
     @always_comb
     def ends():
@@ -169,7 +170,7 @@ def weight_loader(
     @always_comb
     def continues():
         again.next = cut_start or (pass_end and not tile.ends_layer) or (skip and tile.valid)
-        more_left.next = words_left > row_step if put and row_end else more
+        more_left.next = words_left > row_step if put else more
 
     @always_comb
     def cut():
@@ -192,7 +193,7 @@ def weight_loader(
         incoming.next = 0
         if put:
             filled.next = kept | added
-            incoming.next = row_grains
+            incoming.next = of_row
 
     @always_comb
     def remain():
@@ -210,7 +211,7 @@ def weight_loader(
 
     @always(clk.posedge)
     def count_words():
-        if put and row_end:
+        if put:
             words_left.next = words_left - row_step
         if not more:
             words_left.next = pass_words
@@ -333,46 +334,39 @@ def weight_loader(
         walk,
         present,
         count_strips(clk, cut_start, walk_end, cut_job.out_px, cut_job.first_px, cut_job.strip_px, last_strip),
-        _cut_rows(clk, rst, q_data, put, cut_job.int4 if config.int4_weights else None, cut_row, row_end),
-        _insert(cut_row, held, added, 8 * grain, refill.bit_length()),
+        _unpack(q_data, cut_job.int4 if config.int4_weights else None, row_weights, of_row, row_grains),
+        _insert(row_weights, held, added, 8 * grain, refill.bit_length()),
     )
 
 
 @block
-def _cut_rows(clk, rst, row, put, int4, cut_row, row_end):
-    """``cut_row``: the row, or where its weights have 4 bits, those of its lower half as bytes, then the others.
-    ``row_end``: with ``put`` the row is done."""
+def _unpack(row, int4, weights, grains, row_grains):
+    """``weights``, of so many ``grains``: the bytes of the row, or where its weights have 4 bits, these as bytes."""
     if int4 is None:
 
         @always_comb
         def whole():
-            cut_row.next = row
-            row_end.next = True
+            weights.next = row
+            grains.next = row_grains
 
         return whole
-    upper = Signal(bool(0))
-    lower_half, upper_half = _widened(row, 0), _widened(row, len(row) // 2)
+    wide = _widened(row)
+    extra = len(row)
 
     @always_comb
     def choose():
-        row_end.next = upper or not int4
-        cut_row.next = row
-        if upper:
-            cut_row.next = upper_half
-        elif int4:
-            cut_row.next = lower_half
+        weights.next = concat(intbv(0)[extra:], row)
+        grains.next = row_grains
+        if int4:
+            weights.next = wide
+            grains.next = 2 * row_grains
 
-    @always(clk.posedge)
-    def turn():
-        upper.next = int4 and (upper != put) and not rst
-
-    return choose, turn
+    return choose
 
 
-def _widened(row, low):
-    """Bytes with the weights of 4 bits in that half of ``row`` which begins at bit ``low``."""
+def _widened(row):
     parts = []
-    for at in range(low, low + len(row) // 2, 4):
+    for at in range(0, len(row), 4):
         parts += [row(at + 4, at), *[row(at + 3)] * 4]
     return ConcatSignal(*reversed(parts))
 

@@ -142,7 +142,7 @@ class Cutter:
         self.need = self.dense
         self.coming: Plan | None = None  # of a layer that starts at the end of this cycle
         self.words_left = self.held = self.beat = self.tiles = self.strips = 0
-        self.full = self.skip = self.begun = self.upper = False
+        self.full = self.skip = self.begun = False
 
     def start(self, t: int, plan: Plan) -> None:
         self.coming = plan
@@ -160,11 +160,9 @@ class Cutter:
         put = left > 0 and self.held <= self.refill and self.fifo.ready(t)
         ended = out and self._leave(need)
         if put:
-            self.held += self.fifo.row_bytes
-            self.upper = self.plan.int4 and not self.upper
-            if not self.upper:
-                self.fifo.take(t)
-                self.words_left = max(0, left - self.fifo.row_bytes // 4)
+            self.fifo.take(t)
+            self.held += self.fifo.row_bytes * (2 if self.plan.int4 else 1)
+            self.words_left = max(0, left - self.fifo.row_bytes // 4)
         if ended or self.skip:
             self.held = 0
             if left == 0 and self.tiles:
