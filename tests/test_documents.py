@@ -95,7 +95,7 @@ def folder(tmp_path):
     for name in ("x.npy", "image.npy", "sample.npy", "build/digits/sample.npy"):
         np.save(path / name, x[:1].numpy())
     np.save(path / "frames.npy", x.numpy())
-    for name in ("test.npz", "train.npz"):
+    for name in ("test.npz", "train.npz", "calibration.npz"):
         np.savez(path / name, x=x.numpy(), y=np.zeros(8, int))
     (path / "main.elf").write_bytes(b"\x7fELF")
     return path
