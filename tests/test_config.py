@@ -23,6 +23,7 @@ OTHER = {
     "accumulator_entries": 128,
     "functions": False,
     "multiply": False,
+    "int4_weights": False,
 }
 AROUND = {
     "memory_banks": 6,
