@@ -20,7 +20,7 @@ FUNCTION = f"{FUSED}; by the CPU where the hardware has no function unit"
 ROWS = (
     ("conv2d", "Conv", ARRAY),
     ("conv_transpose2d", "ConvTranspose", ARRAY),
-    ("linear addmm mm", "Gemm MatMul", "array; of two computed matrices on the CPU"),
+    ("linear addmm mm", "Gemm MatMul Einsum", "array; of two computed matrices on the CPU"),
     ("batch_norm", "BatchNormalization", "in the weights before or after it, else array"),
     ("relu relu6 clamp maximum threshold", "Relu Clip Max Min", FUSED),
     ("leaky_relu prelu abs", "LeakyRelu PRelu Abs", FUSED),
@@ -79,7 +79,7 @@ What a model may consist of. PyTorch's operators have the names of ATen (`torch.
 standard, in brackets the newest opset in which an operator is known. Opsets below 21 are converted by the package
 `onnx` before. An argument, attribute, input, output or value that is not in these tables is refused by name, unless it
 has its default; so is every operator that is not. `x` is computed by the model, `w` and `c` are constants, `a` is
-either, and * stands for any number of them.
+either, and * stands for any number of them. PyTorch's `einsum` is read as `matmul`, `permute` and `sum`.
 
 Cases are ONNX's own tests of the operator (`onnx.backend.test.case.node`), with second and further inputs made
 constants: those that end in the right numbers, and those that are refused in one sentence, most of them for types

@@ -26,6 +26,7 @@ from firmware_gen import ir
 from firmware_gen.frontend.aten import CONSTANT_OPERATORS, HANDLERS, HARMLESS, READS
 from firmware_gen.frontend.aten.registry import arguments_of, schema
 from firmware_gen.frontend.exported.dynamic import chosen_sizes, with_shape
+from firmware_gen.frontend.exported.einsum import einsum
 from firmware_gen.frontend.exported.hints import QUANTISED_ACTIVATIONS, not_supported
 from firmware_gen.frontend.exported.integers import DEQUANTISERS, QUANTISERS, step_of
 from firmware_gen.frontend.exported.program import Interface, Pairs, constants_of, interface_of, needless, user_inputs
@@ -168,12 +169,17 @@ def _dtype(tensor: torch.Tensor) -> str:
 
 
 def _functionalise(program: ExportedProgram) -> ExportedProgram:
-    """Remove in-place operations; everything else stays as high-level as the program has it."""
+    """Remove in-place operations, and write einsum as products of matrices; everything else stays as high-level as the
+    program has it."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # torch 2.13 warns about itself here
-            functional: ExportedProgram = _with_plain_targets(program).run_decompositions({})
+            functional: ExportedProgram = _with_plain_targets(program).run_decompositions(
+                {torch.ops.aten.einsum.default: einsum}
+            )
             return functional
+    except HeepgenError:
+        raise
     except Exception as error:
         raise HeepgenError(
             f"torch cannot make the program functional: {_first_line(error)}; export the model again "

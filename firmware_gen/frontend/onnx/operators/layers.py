@@ -78,6 +78,11 @@ def _matmul(node: Node) -> Function:
     return lambda a, b: _product(node, a, b)
 
 
+@handles("Einsum", 12, "a*", "equation")
+def _einsum(node: Node) -> Function:
+    return lambda *tensors: torch.einsum(node.get("equation"), *tensors)
+
+
 def _product(node: Node, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     """A product with one constant matrix, or vector, is a layer."""
     constant = next((i for i in (0, 1) if not node.is_computed(i)), None)
