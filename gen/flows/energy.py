@@ -3,82 +3,125 @@
 
 import tempfile
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from gen.flows.application import Application
+from gen.flows.application import Application, check_hardware
+from gen.flows.compiled import application_in
 from gen.flows.program import Progress, compiled, mode_of
 from gen.flows.run import failure, hardware, places_of, spans_of
+from gen.flows.sw import generate_sw
 from gen.pages.spans import Span
 from gen.ppa.energy import sampling
 from gen.ppa.energy.inference import InferenceEnergy, inference_energy
 from gen.ppa.energy.liberty import read_library
-from gen.ppa.energy.measure import measure
+from gen.ppa.energy.measure import Instance, measure
+from gen.ppa.energy.memory import ram_energy
 from gen.ppa.energy.netlist import check_cells, netlists
 from gen.ppa.energy.sampling import Phase
 from gen.ppa.energy.waves import Waves, read_waves
+from gen.ppa.sram import macro
 from gen.ppa.verilog import closure, modules
 from hls.config import System
 from hls.errors import HeepgenError
+from sim.cache import silent
+from sim.elf import symbols
+from sim.recording import Recording
+from sim.run import Vcd, run_soc
 
 REST = "(between layers)"
+BUS_BITS = 32
+
+
+@dataclass(frozen=True)
+class RecordedRun:
+    """An inference on the virtual SoC: its phases, ports and CPU all of the time, and waves of windows of it."""
+
+    phases: tuple[Phase, ...]
+    recording: Recording
+    windows: tuple[sampling.Window, ...]
+    waves: Waves
+
+
+def application_of(
+    target: str | Path, config: System, folder: Path, sample: str | Path | None = None, progress: Progress = silent
+) -> Application:
+    """The application in a folder, or that of a model file for `config`, which is written to `folder`.
+
+    Raises `HeepgenError` as `heepgen sw`, and for an application of another configuration.
+    """
+    application = application_in(target, {"sample": sample})
+    if application is None:
+        generate_sw(target, config, folder, sample=sample, progress=progress)
+        return Application.open(folder)
+    check_hardware(application, config)
+    return application
 
 
 def application_energy(
-    application: Application,
-    system: System,
-    library: Path,
-    *,
-    gated: bool = False,
-    window_count: int = sampling.WINDOWS,
-    window_steps: int = sampling.WINDOW_STEPS,
-    progress: Progress = lambda message: None,
+    application: Application, library: Path, *, gated: bool = False, progress: Progress = silent
 ) -> InferenceEnergy:
-    """Energy of the accelerator's logic in one inference of an application, in cells of the Liberty file `library`.
+    """Energy of one inference of an application, in cells of the Liberty file `library`.
 
     `gated`: the clock of flip-flops with a common enable is gated. Raises `HeepgenError` as `heepgen run`, and for a
     library without energies or without cells that are needed.
     """
-    cells = read_library(library)
-    accelerator = hardware(system, progress)
-    texts = modules(accelerator)
-    phases, recorded = recorded_run(application, system, accelerator, window_count, window_steps, progress)
-    windows = sampling.windows(phases, window_count, window_steps)
+    read_library(library)
+    system = application.config
+    return energy_of_run(record_run(application, system, progress=progress), system, library, gated, progress)
 
-    progress(f"mapping {len(texts)} modules to the cells of {cells.name}")
-    mapped = netlists(texts, list(closure(texts, system.root)), library, gated=gated)
+
+def energy_of_run(
+    run: RecordedRun, system: System, library: Path, gated: bool = False, progress: Progress = silent
+) -> InferenceEnergy:
+    """`application_energy` of a run of the hardware of `system`."""
+    instances = measured_units(run, system, library, gated, progress)
+    bank = macro(BUS_BITS, system.bank_bytes * 8 // BUS_BITS, ports=1)
+    ram = ram_energy(run.recording, run.phases, bank, system.memory_banks)
+    return inference_energy(run.phases, run.windows, instances, macro, ram)
+
+
+def measured_units(
+    run: RecordedRun, system: System, library: Path, gated: bool = False, progress: Progress = silent
+) -> list[Instance]:
+    """What every instance of the hardware of `system` took in the windows of a run."""
+    cells = read_library(library)
+    texts = modules(hardware(system, progress))
+    names = list(closure(texts, system.root))
+    progress(f"mapping {len(names)} modules to the cells of {cells.name}")
+    mapped = netlists(texts, names, library, gated=gated)
     for module in mapped.values():
         check_cells(module, cells)
-    instances = measure(mapped, system.root, cells, recorded)
-    return inference_energy(phases, windows, instances)
+    progress("evaluating their gates")
+    return measure(mapped, system.root, cells, run.waves)
 
 
-def recorded_run(
+def record_run(
     application: Application,
     system: System,
-    accelerator: Path,
-    window_count: int,
-    window_steps: int,
-    progress: Progress,
-) -> tuple[list[Phase], Waves]:
-    """The phases of an inference, and the waves of `sampling.windows` of them."""
-    from sim.elf import symbols
-    from sim.run import Vcd, run_soc
-
-    manifest = application.manifest
+    *,
+    window_count: int = sampling.WINDOWS,
+    window_steps: int = sampling.WINDOW_STEPS,
+    progress: Progress = silent,
+) -> RecordedRun:
+    """Run an application twice: for its phases, then with waves of `sampling.windows` of them."""
+    manifest, accelerator = application.manifest, hardware(system, progress)
     mode = mode_of(manifest, software=False)
     with tempfile.TemporaryDirectory(prefix="heepgen-") as folder:
         work = Path(folder)
         program = compiled(application, False, "zig", work, progress)
         places = places_of(manifest, mode, symbols(program), ())
-        plain = run_soc(program, accelerator, system, dump=list(places.values()), progress=progress)
-        if not plain.ok:
+        plain = run_soc(program, accelerator, system, dump=list(places.values()), progress=progress, record=())
+        if not plain.ok or plain.recording is None:
             raise HeepgenError(failure(plain))
         dumps = dict(zip(places, plain.dumps, strict=True))
         phases = phases_of([layer["name"] for layer in manifest["layers"]], spans_of(manifest, dumps, False))
-        chosen = [window.cycles for window in sampling.windows(phases, window_count, window_steps)]
-        progress(f"simulating again, with waves of {len(chosen)} windows")
+        windows = sampling.windows(phases, window_count, window_steps)
+        chosen = [window.cycles for window in windows]
+        progress(f"simulating again, with waves of {sum(last - first for first, last in chosen):,} cycles")
         run_soc(program, accelerator, system, vcd=Vcd(work / "run.vcd", tuple(chosen)), progress=progress)
-        return phases, read_waves(work / "run.vcd", system.root, chosen)
+        waves = read_waves(work / "run.vcd", system.root, chosen)
+        return RecordedRun(tuple(phases), plain.recording, tuple(windows), waves)
 
 
 def phases_of(layers: Sequence[str], spans: Sequence[Span]) -> list[Phase]:

@@ -1,17 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
 """Energy of an inference, layer by layer and part by part, from what windows of its run took."""
 
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gen.ppa.energy.measure import Instance
-from gen.ppa.energy.parts import PARTS, part_of
+from gen.ppa.energy.parts import BUFFERS, PARTS, RAM, part_of
 from gen.ppa.energy.sampling import Estimate, Phase, Window, estimate
 
-NOT_PRICED = ("wires", "glitches", "buffers of the clock tree", "pads", "PLL")
-"""What the figures leave out: none of it is in a netlist before its layout."""
+NOT_PRICED = ("wires", "glitches", "buffers of the clock tree", "pads", "PLL", "bus", "CPU")
+"""What the figures leave out."""
 
 
 @dataclass(frozen=True)
@@ -32,11 +35,13 @@ class PartEnergy:
 
 @dataclass(frozen=True)
 class LayerEnergy:
-    """What a phase of an inference takes per cycle. dynamic: data and clock in all, pJ per cycle, with its error."""
+    """What a phase of an inference takes, split into PARTS and into the root's modules, instances of one together, with
+    what the root itself has. dynamic: data and clock in all, pJ per cycle, with its error."""
 
     name: str
     cycles: int
     parts: Mapping[str, PartEnergy]
+    units: Mapping[str, PartEnergy]
     dynamic: Estimate
 
     def pj(self, mhz: float) -> float:
@@ -50,7 +55,7 @@ class LayerEnergy:
 
 @dataclass(frozen=True)
 class InferenceEnergy:
-    """The logic of the accelerator over one inference; `sampled`: cycles that were looked at."""
+    """The accelerator, its buffers and the system's RAM over one inference; `sampled`: cycles that were looked at."""
 
     layers: tuple[LayerEnergy, ...]
     sampled: int
@@ -70,30 +75,66 @@ class InferenceEnergy:
         spread = [layer.cycles * (error or 0.0) * 1e-6 for layer, error in zip(self.layers, errors, strict=True)]
         return float(np.linalg.norm(spread)) if spread else 0.0
 
-    def part(self, name: str, mhz: float) -> float:
-        """uJ of one of PARTS."""
-        return sum(layer.cycles * layer.parts[name].pj(mhz) * 1e-6 for layer in self.layers)
+    def by_part(self, mhz: float) -> dict[str, float]:
+        """uJ by PARTS."""
+        return self._total([layer.parts for layer in self.layers], mhz)
+
+    def by_unit(self, mhz: float) -> dict[str, float]:
+        """uJ by modules, as in `LayerEnergy`."""
+        return self._total([layer.units for layer in self.layers], mhz)
+
+    def _total(self, split: Sequence[Mapping[str, PartEnergy]], mhz: float) -> dict[str, float]:
+        total: dict[str, float] = defaultdict(float)
+        for layer, parts in zip(self.layers, split, strict=True):
+            for name, part in parts.items():
+                total[name] += layer.cycles * part.pj(mhz) * 1e-6
+        return dict(total)
+
+
+class Macro(Protocol):
+    """An SRAM: pJ per access, and leakage in uW."""
+
+    @property
+    def read_pj(self) -> float: ...
+    @property
+    def write_pj(self) -> float: ...
+    @property
+    def leakage_uw(self) -> float: ...
+
+
+Macros = Callable[[int, int], Macro]
+Chosen = NDArray[np.bool_]
 
 
 def inference_energy(
-    phases: Sequence[Phase], windows: Sequence[Window], instances: Sequence[Instance]
+    phases: Sequence[Phase],
+    windows: Sequence[Window],
+    instances: Sequence[Instance],
+    macro: Macros,
+    ram: Sequence[PartEnergy],
 ) -> InferenceEnergy:
-    """`instances` were measured in `windows` of `phases`."""
+    """`instances` were measured in `windows` of `phases`; `macro` is the SRAM of a width and a number of words, `ram`
+    what the system's memory takes in every phase."""
+    tops = {instance.path: instance.module for instance in instances if len(instance.path) <= 1}
     layers = []
     for number, phase in enumerate(phases):
         seen = np.array([window.phase == number for window in windows])
         steps = instances[0].steps[seen]
-        parts = dict.fromkeys(PARTS, PartEnergy())
+        parts: dict[str, PartEnergy] = dict.fromkeys(PARTS, PartEnergy()) | {RAM: ram[number]}
+        units: dict[str, PartEnergy] = defaultdict(PartEnergy)
         dynamic = np.zeros(len(steps))
         for instance in instances:
-            dynamic += (instance.data[seen] + instance.clock[seen]) * 1e-3
-            name = part_of(instance.path)
-            parts[name] = parts[name].plus(_mean(instance, seen))
-        layers.append(LayerEnergy(phase.name, phase.cycles, parts, estimate(phase, dynamic, steps)))
+            unit = tops[instance.path[:1]]
+            logic, buffers = _logic(instance, seen), _buffers(instance, seen, macro)
+            dynamic += (instance.data[seen] + instance.clock[seen]) * 1e-3 + _accesses(instance, seen, macro)
+            parts[part_of(instance.path)] = parts[part_of(instance.path)].plus(logic)
+            parts[BUFFERS] = parts[BUFFERS].plus(buffers)
+            units[unit] = units[unit].plus(logic).plus(buffers)
+        layers.append(LayerEnergy(phase.name, phase.cycles, parts, dict(units), estimate(phase, dynamic, steps)))
     return InferenceEnergy(tuple(layers), int(instances[0].steps.sum()))
 
 
-def _mean(instance: Instance, seen: np.ndarray) -> PartEnergy:
+def _logic(instance: Instance, seen: Chosen) -> PartEnergy:
     steps = instance.steps[seen]
     total = float(steps.sum())
     return PartEnergy(
@@ -101,3 +142,17 @@ def _mean(instance: Instance, seen: np.ndarray) -> PartEnergy:
         float(instance.clock[seen].sum()) / total * 1e-3,
         float((instance.leakage[seen] * steps).sum()) / total * 1e-3,
     )
+
+
+def _accesses(instance: Instance, seen: Chosen, macro: Macros) -> NDArray[np.float64]:
+    """pJ of its SRAMs in every window."""
+    total = np.zeros(int(seen.sum()))
+    for found in instance.memories:
+        one = macro(found.memory.width, found.memory.words)
+        total += found.reads[seen] * one.read_pj + found.writes[seen] * one.write_pj
+    return total
+
+
+def _buffers(instance: Instance, seen: Chosen, macro: Macros) -> PartEnergy:
+    leakage = sum(macro(found.memory.width, found.memory.words).leakage_uw for found in instance.memories)
+    return PartEnergy(float(_accesses(instance, seen, macro).sum()) / float(instance.steps[seen].sum()), 0.0, leakage)

@@ -2,13 +2,14 @@
 """Energy of every instance of an accelerator in windows of a run."""
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gen.ppa.energy.activity import Activity, Words, settle
+from gen.ppa.energy.activity import Activity, Words, after, settle
 from gen.ppa.energy.liberty import Library
 from gen.ppa.energy.netlist import Bit, Memory, Netlist
 from gen.ppa.energy.power import energy
@@ -22,19 +23,22 @@ MOST_WORDS = 1 << 22
 
 @dataclass(frozen=True)
 class Accesses:
-    """Of an SRAM, in all steps of a window."""
+    """Of an SRAM, in all steps of a window. repeated: reads from the address of the cycle before."""
 
     memory: Memory
     reads: NDArray[np.int64]
+    repeated: NDArray[np.int64]
     writes: NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class Instance:
-    """One instance at `path` below the root, without those in it; by window, what `Energy` has by segment."""
+    """One instance at `path` below the root, without those in it; by window, what `Energy` has by segment. area: of its
+    cells, um2."""
 
     path: Path
     module: str
+    area: float
     data: Floats
     clock: Floats
     leakage: Floats
@@ -59,8 +63,6 @@ def measure(netlists: Mapping[str, Netlist], root: str, library: Library, waves:
     result = []
     for module, paths in places.items():
         found = netlists[module]
-        if not found.gates and not found.memories:
-            continue
         per_path = len(waves.windows) * waves.length * max(len(found.signals) + len(found.gates), 1)
         most = max(1, MOST_WORDS // per_path)
         for start in range(0, len(paths), most):
@@ -73,13 +75,14 @@ def _measured(found: Netlist, library: Library, waves: Waves, paths: Sequence[Pa
     activity = settle(found, library, _Signals(waves, paths), valid)
     spent = energy(activity, library)
     memories = [_accesses(memory, activity) for memory in found.memories]
+    area = sum(library.cells[gate.kind].area for gate in found.gates)
     count = len(waves.windows)
     result = []
     for number, path in enumerate(paths):
         own = slice(number * count, (number + 1) * count)
-        accesses = tuple(Accesses(m.memory, m.reads[own], m.writes[own]) for m in memories)
+        accesses = tuple(Accesses(m.memory, m.reads[own], m.repeated[own], m.writes[own]) for m in memories)
         values = (spent.data[own], spent.clock[own], spent.leakage[own], spent.steps[own])
-        result.append(Instance(path, found.module, *values, accesses))
+        result.append(Instance(path, found.module, area, *values, accesses))
     return result
 
 
@@ -106,18 +109,20 @@ class _Signals:
 
 def _accesses(memory: Memory, activity: Activity) -> Accesses:
     """A read in every cycle in which its port is enabled, a write where any bit's is."""
-    steps = activity.steps
+    values, steps = activity.values, activity.steps
+    none = np.zeros_like(steps)
 
-    def cycles(enables: Sequence[Bit]) -> NDArray[np.int64]:
-        some = np.zeros_like(steps)
-        for enable in dict.fromkeys(enables):
-            some = some | activity.values[enable]
-        counted: NDArray[np.int64] = np.bitwise_count(some & steps).sum(axis=-1, dtype=np.int64)
+    def some(bits: Iterable[Bit]) -> Words:
+        return reduce(np.bitwise_or, (values[bit] for bit in set(bits)), none)
+
+    def cycles(words: Iterable[Words]) -> NDArray[np.int64]:
+        counted: NDArray[np.int64] = sum(np.bitwise_count(w & steps).sum(axis=-1, dtype=np.int64) for w in words)
         return counted
 
-    none = np.zeros(len(steps), np.int64)
+    moved = [reduce(np.bitwise_or, (values[b] ^ after(values[b]) for b in address)) for _, address in memory.reads]
     return Accesses(
         memory,
-        sum((cycles([enable]) for enable, _ in memory.reads), none),
-        sum((cycles(enables) for enables in memory.writes), none),
+        cycles(values[enable] for enable, _ in memory.reads),
+        cycles(values[enable] & ~changed for (enable, _), changed in zip(memory.reads, moved, strict=True)),
+        cycles(some(enables) for enables in memory.writes),
     )

@@ -33,6 +33,7 @@ share
 opt
 memory_collect
 memory_map t:$mem_v2 r:SIZE<={REGISTER_WORDS} %i
+memory_map t:$mem_v2 r:WR_PORTS=0 %i
 memory_dff
 memory -nomap
 opt -fast -full

@@ -2,7 +2,9 @@
 """The parts of an accelerator that its energy is split into, by the names of its units."""
 
 ARRAY, EDGES, ACCUMULATORS, DRAIN, CONTROL, BUFFERS = "array", "edges", "accumulators", "drain", "control", "buffers"
-PARTS = (ARRAY, EDGES, ACCUMULATORS, DRAIN, CONTROL, BUFFERS)
+RAM = "system RAM"
+ACCELERATOR = (ARRAY, EDGES, ACCUMULATORS, DRAIN, CONTROL, BUFFERS)
+PARTS = (*ACCELERATOR, RAM)
 
 _BY_UNIT = {
     "systolic_array": EDGES,

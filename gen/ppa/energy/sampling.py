@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 WINDOWS = 4
 """Of every phase, unless it is shorter than they are."""
-WINDOW_STEPS = 400
+WINDOW_STEPS = 256
 
 
 @dataclass(frozen=True)
