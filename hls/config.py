@@ -262,10 +262,15 @@ class Config(System):
         return min(self.rows, max(1, per_word * self.ports // self.cols))
 
 
+_known_options: dict[Any, tuple[Option, ...]] = {}
+
+
 def options(config: type[System]) -> tuple[Option, ...]:
     """The options of an architecture, its own before those of the system."""
-    every = [_described(own, config) for own in fields(config)]
-    return tuple(sorted(every, key=lambda o: o.attribute in System.__dataclass_fields__))
+    if config not in _known_options:
+        every = [_described(own, config) for own in fields(config)]
+        _known_options[config] = tuple(sorted(every, key=lambda o: o.attribute in System.__dataclass_fields__))
+    return _known_options[config]
 
 
 def own_options(config: type[System]) -> tuple[Option, ...]:

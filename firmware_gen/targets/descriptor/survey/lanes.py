@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Many configurations at once: what estimates ask of each, as arrays."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from hls.config import Config
+from hls.descriptor.interface.timing import (
+    fetch_beats,
+    fetch_cycles,
+    read_to_store,
+    record_beats,
+    vector_to_drain,
+    weight_buffer,
+)
+
+Array = np.ndarray
+
+
+class Lanes:
+    """`configs` as float64 arrays, in their order. Most are called as in `Config`.
+
+    room: words of the activation buffer that may be used. cut: load beats of a dense tile. weight_capacity: bytes, and
+    weight_depth: bus beats, of the weight buffer. to_drain: from a vector to the drain of its sum.
+    """
+
+    def __init__(self, configs: Sequence[Config]):
+        self.configs = tuple(configs)
+
+        def each(name: str) -> Array:
+            return np.array([getattr(config, name) for config in configs], float)
+
+        self.rows, self.cols, self.ports, self.diagonal = map(each, ("rows", "cols", "ports", "diagonal"))
+        self.entries, self.scratchpad = each("accumulator_entries"), each("scratchpad_words")
+        self.room = each("activation_words") - self.ports
+        buffers = [weight_buffer(config) for config in configs]
+        self.cut = np.array([b.load_beats for b in buffers], float)
+        self.weight_capacity = np.array([b.capacity for b in buffers], float)
+        self.weight_depth = self.weight_capacity / (4 * self.ports)
+        self.to_drain = np.array([vector_to_drain(config) for config in configs], float)
+        self.fetch = np.array([fetch_cycles(config) for config in configs], float)
+        self.fetch_beats = np.array([fetch_beats(config) for config in configs], float)
+        self.record_beats = np.array([record_beats(config) for config in configs], float)
+
+    def __len__(self) -> int:
+        return len(self.configs)
+
+    def beats(self, words: Array | float) -> Array:
+        """Of neighbouring words."""
+        return np.ceil(words / self.ports)
+
+
+STORE_PATH = {function: read_to_store(function) for function in (False, True)}

@@ -1,0 +1,291 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What one descriptor asks of many configurations: its blocks, tiles and strips on each, as arrays.
+
+Strips and channel-block groups are chosen as `lowering.tiling` and `strips` do, from fewer candidates.
+"""
+
+from dataclasses import dataclass, fields
+from functools import cached_property
+
+import numpy as np
+
+from firmware_gen.targets.descriptor.survey.lanes import Array, Lanes
+from firmware_gen.targets.descriptor.timing.spans import window_words
+from hls.arithmetic.accumulator import ACC_LATENCY
+from hls.descriptor.interface.table import Linked
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Of a descriptor, what does not depend on the configuration: fields of its table, `flat`: words that it copies in
+    rows of as many channels as the configuration likes, 0 where its channels are fixed."""
+
+    diagonal: int
+    unit_weights: int
+    uniform: int
+    operand: int
+    function: int
+    load_c_count: int
+    load_chunks: int
+    load_words: int
+    in_row: int
+    in_h: int
+    y0: int
+    x0: int
+    row0: int
+    kh: int
+    kx: int
+    run: int
+    dil_y: int
+    stride_y: int
+    ky_step: int
+    kx_step: int
+    sx_words: int
+    sy_words: int
+    out_w: int
+    out_px: int
+    groups: int
+    cout: int
+    group_in_step: int
+    flat: int = 0
+
+    @classmethod
+    def of(cls, f: Linked, flat: int = 0) -> "Shape":
+        own = {
+            "operand": int(bool(f.residual or f.acc_init)),
+            "load_chunks": f.load_x_count * f.load_y_count,
+            "flat": flat,
+        }
+        return cls(**{x.name: own[x.name] if x.name in own else int(getattr(f, x.name)) for x in fields(cls)})
+
+    @cached_property
+    def windows(self) -> tuple[Array, Array]:
+        """Words that are released, and needed, by output pixel."""
+        return window_words(self)  # type: ignore[arg-type]
+
+    def span(self, pixels: int) -> int:
+        """Input words that strips of so many pixels need at once."""
+        if pixels not in self._spans:
+            start, end = self.windows
+            begins = np.arange(0, self.out_px, pixels)
+            ends = np.minimum(begins + pixels, self.out_px)
+            self._spans[pixels] = int((end[ends - 1] - start[begins]).max())
+        return self._spans[pixels]
+
+    @cached_property
+    def _spans(self) -> dict[int, int]:
+        return {}
+
+    def longest(self, room: int) -> int:
+        """The most pixels of a strip whose input a buffer of so many words holds; 1 where it holds none."""
+        start, end = self.windows
+        low, high = 1, self.out_px
+        while low < high:
+            middle = (low + high + 1) // 2
+            if (end[middle - 1 :] - start[: len(start) - middle + 1]).max() <= room:
+                low = middle
+            else:
+                high = middle - 1
+        return low
+
+
+@dataclass(frozen=True)
+class Use:
+    """Arrays, one element per configuration. Cycles: `compute` of all vectors with what they wait for when nothing
+    else holds them up, `first` of the first group, `last` of the last strip, `drain` of all stores, `tail` of the last
+    group's; `load` of all input words, `lead` of those that the first strip needs. Bus beats: `weights`, `params`.
+    lead_share: of the input words; held: words that the last strip needs; strips: their number. vectors, bytes of the
+    `weight_bytes` and `param_words` in memory: as they are."""
+
+    vectors: Array
+    compute: Array
+    first: Array
+    last: Array
+    drain: Array
+    tail: Array
+    load: Array
+    lead: Array
+    lead_share: Array
+    held: Array
+    strips: Array
+    weights: Array
+    params: Array
+    weight_bytes: Array
+    param_words: Array
+
+
+class Geometry:
+    """Of a shape on many configurations, before strips are chosen."""
+
+    def __init__(self, shape: Shape, lanes: Lanes):
+        self.shape, self.lanes = shape, lanes
+        ones = np.ones(len(lanes))
+        if shape.flat:
+            self.width, self.cout = lanes.diagonal, np.minimum(lanes.diagonal, shape.flat)
+            self.pixels = np.maximum(shape.flat // lanes.diagonal, 1)
+        else:
+            self.width = lanes.diagonal if shape.diagonal else lanes.cols
+            self.cout, self.pixels = shape.cout * ones, shape.out_px * ones
+        self.blocks = np.ceil(self.cout / self.width)
+        kb = ones if shape.diagonal else np.ceil(shape.run / lanes.rows)
+        self.steps = shape.kh * shape.kx * kb
+        self.tiles = shape.groups * self.blocks * self.steps
+        tile = lanes.diagonal if shape.diagonal else lanes.rows * lanes.cols
+        self.tile_bytes = 0 * ones if shape.unit_weights else tile
+        self.tile_beats = self.tile_bytes / (4 * lanes.ports)
+        self.cut = ones if shape.diagonal or shape.unit_weights else lanes.cut
+        self.weight_bytes = np.ceil(self.tiles * self.tile_bytes / (4 * lanes.ports)) * 4 * lanes.ports
+        self.fits = self.weight_bytes <= lanes.weight_capacity
+        self.full = lanes.beats(self.width)  # store beats of a pixel's block
+        self.rest = lanes.beats(self.cout - (self.blocks - 1) * self.width)
+        self.beats = (self.blocks - 1) * self.full + self.rest
+
+    def span(self, pixels: Array) -> Array:
+        """Input words that strips of so many pixels need at once."""
+        if self.shape.flat:
+            return pixels * self.cout
+        lengths, where = np.unique(pixels, return_inverse=True)
+        return np.array([self.shape.span(int(length)) for length in lengths], float)[where]
+
+    def passes(self, pixels: Array, cbg: Array, reads: Array) -> Array:
+        """Cycles of a strip's vectors: of two groups in turn, a bank is free again when the first one's is drained.
+        reads: whether weights are fetched meanwhile."""
+        whole = np.ceil(self.blocks / cbg) - 1  # groups but for the last one
+        rest = self.blocks - whole * cbg
+        c, d = self.group(pixels, cbg, reads), pixels * cbg * self.full
+        r, last = self.group(pixels, rest, reads), pixels * ((rest - 1) * self.full + self.rest)
+        back = self.lanes.to_drain + 1
+        same = np.maximum(np.maximum(2 * c, c + back + d), 2 * d)
+        to_last = np.maximum(np.maximum(c + r, c + back + d), d + last)
+        from_last = np.maximum(np.maximum(c + r, r + back + last), d + last)
+        only = np.maximum(np.maximum(r, last), (r + last + back) / 2)
+        even = (same * (whole - 1) + to_last + from_last) / 2
+        odd = (whole - 1) / 2 * same + np.maximum(to_last, from_last)
+        total = np.where(whole == 0, only, np.where(whole % 2 == 1, odd, even))
+        return self.shape.groups * total
+
+    def group(self, pixels: Array, blocks: Array, reads: Array) -> Array:
+        """Cycles of the vectors of a group of channel blocks."""
+        tiles = blocks * np.maximum(self.cut, reads * self.tile_beats)
+        return self.steps * np.maximum(np.maximum(pixels * blocks, ACC_LATENCY), tiles)
+
+    def use(self, cbg: Array, first: Array, strip: Array) -> Use:
+        """With these strips."""
+        shape, lanes, pixels = self.shape, self.lanes, self.pixels
+        more = np.ceil(np.maximum(pixels - first, 0) / strip)
+        strips = 1 + more
+        last = np.where(more > 0, pixels - first - (more - 1) * strip, first)
+        again = ~self.fits
+        ends = self.passes(first, cbg, np.ones(len(lanes)))
+        last_pass = self.passes(last, cbg, again)
+        compute = ends + np.where(more > 0, last_pass, 0) + np.maximum(more - 1, 0) * self.passes(strip, cbg, again)
+        in_last = self.blocks - (np.ceil(self.blocks / cbg) - 1) * cbg
+        tail = last * ((in_last - 1) * self.full + self.rest)
+        begin = np.minimum(cbg, self.blocks)
+        load = shape.load_chunks * lanes.beats(shape.load_c_count)
+        if shape.flat:
+            lead_share, held = np.minimum(first / pixels, 1), last * self.cout
+        else:
+            start, end = shape.windows
+            lead_share = end[np.minimum(first, shape.out_px).astype(int) - 1] / shape.load_words
+            held = shape.load_words - start[(shape.out_px - last).astype(int)]
+        return Use(
+            pixels * self.tiles,
+            compute,
+            self.group(first, begin, np.ones(len(lanes))),
+            last_pass,
+            pixels * shape.groups * self.beats,
+            tail,
+            load,
+            load * lead_share,
+            lead_share,
+            held,
+            strips,
+            np.ceil(self.tiles * self.tile_beats) * np.where(self.fits, 1, strips),
+            0 if shape.uniform else strips * shape.groups * self.blocks * 2 * lanes.beats(self.width),
+            self.weight_bytes,
+            (0 if shape.uniform else 2) * shape.groups * self.blocks * lanes.beats(self.width) * lanes.ports,
+        )
+
+
+def groups_of(geometry: Geometry, load_bus: bool, out_bus: int) -> Array:
+    """Channel blocks that are accumulated together, as `lowering.tiling` ranks them. load_bus: whether the load is a
+    stream of the bus; out_bus: how many of store and operand are."""
+    shape, lanes, pixels = geometry.shape, geometry.lanes, geometry.pixels
+    padded = lanes.beats(np.minimum(geometry.width, geometry.cout))
+    drain = shape.groups * geometry.blocks * padded
+    load = shape.load_chunks * lanes.beats(shape.load_c_count)
+    params = 0 if shape.uniform else shape.groups * geometry.blocks * 2 * lanes.beats(geometry.width)
+    once = np.ceil(geometry.tiles * geometry.tile_beats) + params
+    best = least = np.full(len(lanes), np.inf)
+    for cbg in _powers(int(min(geometry.blocks.max(), lanes.entries.max())), np.minimum(geometry.blocks, lanes.entries)):
+        most = np.minimum(np.floor(lanes.entries / cbg), pixels)
+        fewest = np.ceil(pixels / most)
+        for count in (fewest, fewest + 1, fewest + 2, fewest + 3, 2 * fewest, 3 * fewest, 4 * fewest, 8 * fewest):
+            strip = np.ceil(pixels / np.minimum(count, pixels))
+            for first in (strip, np.where(pixels % strip, pixels % strip, strip), np.ceil(strip / 2)):
+                more = np.ceil(np.maximum(pixels - first, 0) / strip)
+                last = np.where(more > 0, pixels - first - (more - 1) * strip, first)
+                own, again = _ranked(geometry, strip, cbg)
+                end, last_again = _ranked(geometry, last, cbg)
+                begin = np.where(more > 0, np.maximum(_ranked(geometry, first, cbg)[0], first * drain), 0)
+                busy = begin + np.maximum(own, strip * drain) * np.maximum(more - 1, 0) + np.maximum(end, last * drain)
+                bus = (more + 1) * once + load * load_bus + pixels * drain * out_bus
+                in_last = geometry.blocks - (np.ceil(geometry.blocks / cbg) - 1) * cbg
+                span = geometry.span(strip)
+                ahead = np.maximum(shape.load_words * strip / pixels - (lanes.room + lanes.ports - span), 0)
+                cost = np.maximum(np.maximum(busy, bus), load + last_again) + last * in_last * padded + 2 * (more + 1)
+                cost = cost + np.floor(more * ahead / lanes.ports) + bus * WORDS
+                cost = np.where(span > lanes.room, BEYOND + cbg, cost)
+                better = cost < least
+                best, least = np.where(better, cbg, best), np.where(better, cost, least)
+    return best
+
+
+WORDS, BEYOND = 1e-7, 1e15
+"""What a beat is worth where cycles are equal; cycles of strips whose input does not fit."""
+
+
+def _powers(most: int, allowed: Array) -> list[Array]:
+    """Powers of two up to the most that is allowed, and that; by ascending numbers."""
+    return [np.minimum(1 << i, allowed) for i in range(most.bit_length())] + [allowed]
+
+
+def _ranked(geometry: Geometry, pixels: Array, cbg: Array) -> tuple[Array, Array]:
+    """Cycles of a strip, and of all its groups but the first."""
+    tile = np.maximum(pixels, np.maximum(geometry.cut, np.ceil(geometry.tile_beats)))
+    whole = np.ceil(geometry.blocks / cbg) - 1
+    rest = geometry.blocks - whole * cbg
+
+    def group(blocks: Array) -> Array:
+        waits = np.maximum(tile, pixels + np.maximum(ACC_LATENCY - pixels * blocks, 0))
+        return (tile * (blocks - 1) + waits) * geometry.steps
+
+    total = (whole * group(cbg) + group(rest)) * geometry.shape.groups
+    return total, total - np.where(whole > 0, group(cbg), group(rest))
+
+
+def candidates(geometry: Geometry, cbg: Array) -> list[tuple[Array, Array]]:
+    """First strips and others that are tried, as in `strips`; those whose input does not fit are the longest that do.
+    """
+    pixels = geometry.pixels
+    most, fits = np.minimum(np.floor(geometry.lanes.entries / cbg), pixels), longest_strips(geometry)
+    fewest, found = np.ceil(pixels / most), []
+    for count in (fewest, fewest + 1, fewest + 2, fewest + 3, 2 * fewest, 3 * fewest, 4 * fewest):
+        strip = np.ceil(pixels / np.minimum(count, pixels))
+        strip = np.where(geometry.span(strip) > geometry.lanes.room, np.minimum(fits, strip), strip)
+        found += [(np.ceil(strip / part), strip) for part in (1, 2, 4)]
+    return found
+
+
+def longest_strips(geometry: Geometry) -> Array:
+    """The most pixels of a strip whose input fits."""
+    shape, lanes = geometry.shape, geometry.lanes
+    if shape.flat:
+        return np.minimum(np.floor(lanes.room / geometry.cout), geometry.pixels)
+    rooms, where = np.unique(lanes.room, return_inverse=True)
+    return np.array([shape.longest(int(room)) for room in rooms], float)[where]
+
+
+READ = 0.05
+"""What a cycle of the bus for weights and parameters is worth, as in `strips`."""

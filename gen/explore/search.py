@@ -1,0 +1,234 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Stage after stage: every configuration by the quick ones, those that may be on the front by the exact ones."""
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from gen.explore.front import front
+from gen.explore.judge import Task
+from gen.explore.point import STAGES, Point
+from gen.explore.prices import Price, price_of
+from gen.explore.space import Described, Space, config_of, described
+from gen.explore.store import Judgement, Store
+from gen.explore.subject import Subject
+from gen.explore.workers import Workers
+from hls.config import System
+
+Progress = Callable[[str, int, int], None]
+
+CHUNK = {"fast": 64, "exact": 1}
+"""Configurations of a task, by stage."""
+
+STEPS = {"fast": "quick estimate", "exact": "cycle model"}
+"""What is said while a stage is at work."""
+
+BATCH = 8
+"""Configurations of the front that the cycle model judges before the front is looked at again."""
+
+TINY = 1e-9
+
+FPGA, ASIC = ("lut", "dsp", "bram"), ("mm2",)
+"""Axes of area: those of an FPGA where one of them is limited."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """The most of everything that is limited, by attribute of `Point`."""
+
+    most: Mapping[str, float]
+
+    def exceeded(self, point: Any) -> list[str]:
+        """What of a point, or of what has some of its attributes, is beyond; a figure that is missing is not."""
+        given = ((name, getattr(point, name, None)) for name in self.most)
+        return [name for name, value in given if value is not None and value > self.most[name]]
+
+    @property
+    def targets(self) -> bool:
+        """Whether an inference may take so much and no more."""
+        return not self.most.keys().isdisjoint(("cycles", "uj"))
+
+
+@dataclass(frozen=True)
+class Found:
+    """points: all that were judged; front: those that nothing beats on every axis, of those within the limits, by
+    cycles; recommended: one of them, None where none is within. refused: configurations that are illegal, or do not
+    compile, by reason; over: those beyond a limit by that limit's name. axes: of the front."""
+
+    points: tuple[Point, ...]
+    front: tuple[Point, ...]
+    recommended: Point | None
+    stages: Mapping[str, int]
+    refused: Counter[str]
+    over: Counter[str]
+    axes: tuple[str, ...]
+
+
+class Search:
+    """An exploration under way; what was found before, as the store knows, is not done again.
+
+    score: accuracy of the networks on a configuration, where that is asked for.
+    """
+
+    def __init__(
+        self,
+        subject: Subject,
+        space: Space,
+        limits: Limits,
+        store: Store,
+        workers: Workers,
+        score: Callable[[System], float] | None = None,
+    ):
+        self.subject, self.limits, self.store, self.workers = subject, limits, store, workers
+        self._score = score
+        combinations = space.combinations()
+        self.refused, self.over = Counter(combinations.refused), Counter[str]()
+        plain = [described(config) for config in combinations.configs]
+        self.given: dict[int, Described] = {}
+        self.price: dict[int, Price] = {}
+        for number, config, given in zip(store.numbers(plain), combinations.configs, plain, strict=True):
+            price = price_of(config)
+            if beyond := limits.exceeded(price):
+                self.over[beyond[0]] += 1
+            else:
+                self.given[number], self.price[number] = given, price
+        self.known = store.judged(subject.key)
+
+    def run(self, exact: int, progress: Progress) -> Found:
+        """Judge the space; `exact` is how many configurations the cycle model judges at most."""
+        self._judge("fast", list(self.given), progress)
+        self._settle(exact, progress)
+        return self.found()
+
+    def _judge(self, stage: str, numbers: Sequence[int], progress: Progress) -> None:
+        """Judge these configurations, as far as that was not done before."""
+        missing = [number for number in numbers if number not in self.known[stage]]
+        size, done = CHUNK[stage], len(numbers) - len(missing)
+        chunks = (missing[first : first + size] for first in range(0, len(missing), size))
+        tasks = (Task(stage, tuple((number, self.given[number]) for number in chunk)) for chunk in chunks)
+        progress(STEPS[stage], done, len(numbers))
+        for judgements in self.workers.results(tasks):
+            self.store.add(self.subject.key, judgements)
+            self.known[stage] |= {judgement.number: judgement for judgement in judgements}
+            done += len(judgements)
+            progress(STEPS[stage], done, len(numbers))
+
+    def _settle(self, most: int, progress: Progress) -> None:
+        """The cycle model, and the data set, for what is recommended and for the front around it, until these stand."""
+        spent = 0
+        while True:
+            found = self.found()
+            near = self._by_nearness(found)
+            if self._score and (unknown := [p for p in near if p.accuracy is None]):
+                self._evaluate(unknown[0], progress)
+                continue
+            wanted = [p.number for p in near if STAGES.index(p.stage) < STAGES.index("exact")][: most - spent]
+            if not wanted:
+                return
+            wanted = wanted[: 1 if found.recommended and found.recommended.number == wanted[0] else BATCH]
+            self._judge("exact", wanted, progress)
+            spent += len(wanted)
+
+    def _by_nearness(self, found: Found) -> list[Point]:
+        """The front, what is recommended first, then what differs little from it."""
+        if found.recommended is None:
+            return list(found.front)
+        costs = np.log(np.maximum(costs_of([found.recommended, *found.front], found.axes), TINY))
+        distances = np.abs(costs[1:] - costs[0]).sum(axis=1)
+        return [found.front[i] for i in np.argsort(distances, kind="stable")]
+
+    def _evaluate(self, point: Point, progress: Progress) -> None:
+        assert self._score is not None
+        config = config_of(point.config)
+        progress(f"accuracy of {kind_of(config)}", 0, 1)
+        self.store.add_score(self.subject.key, kind_of(config), self._score(config))
+        progress(f"accuracy of {kind_of(config)}", 1, 1)
+
+    def points(self) -> tuple[Point, ...]:
+        """Everything that was judged, by the best stage that did."""
+        best: dict[int, Judgement] = {}
+        for stage in STAGES:
+            best |= {number: j for number, j in self.known[stage].items() if number in self.given}
+        scores = self.store.scores(self.subject.key) if self._score else {}
+        return tuple(self._point(j, scores) for _, j in sorted(best.items()) if j.cycles is not None)
+
+    def _point(self, judgement: Judgement, scores: Mapping[str, float]) -> Point:
+        number, found = judgement.number, judgement.found
+        price, cycles = self.price[number], judgement.cycles or 0
+        return Point(
+            number=number,
+            config=self.given[number],
+            cycles=cycles,
+            by_model=found["by_model"],
+            us=cycles / price.mhz if price.mhz else None,
+            uj=found.get("uj"),
+            ram_kib=found["ram_kib"],
+            accuracy=scores.get(kind_of(config_of(self.given[number]))) if scores else None,
+            stage=judgement.stage,
+            bottleneck=found["bottleneck"],
+            **vars(price),
+        )
+
+    def found(self) -> Found:
+        """What is known by now."""
+        points = self.points()
+        refused, over = Counter(self.refused), Counter(self.over)
+        for judgements in self.known.values():
+            refused.update(j.refused for n, j in judgements.items() if j.refused is not None and n in self.given)
+        within = []
+        for point in points:
+            beyond = self.limits.exceeded(point)
+            if beyond:
+                over[beyond[0]] += 1
+            else:
+                within.append(point)
+        axes = axes_of(within, self.limits)
+        best = [within[i] for i in front(costs_of(within, axes))] if within else []
+        stages = Counter(j.stage for judgements in self.known.values() for j in judgements.values())
+        return Found(points, tuple(best), recommended(best, axes, self.limits), stages, refused, over, axes)
+
+
+def kind_of(config: System) -> str:
+    """Names what the bits of an output depend on."""
+    names = ("arithmetic", "rows", "functions", "multiply")
+    return " ".join([config.architecture, *(f"{n}={v}" for n in names if (v := getattr(config, n, None)) is not None)])
+
+
+def axes_of(points: Sequence[Point], limits: Limits) -> tuple[str, ...]:
+    """The axes of a front, attributes of `Point`: time, area, energy, RAM, accuracy, as far as all have figures."""
+    area = FPGA if not limits.most.keys().isdisjoint(FPGA) else ASIC
+    known = [name for name in (*area, "uj", "ram_kib") if all(getattr(p, name) is not None for p in points)]
+    time = "us" if all(p.us is not None for p in points) else "cycles"
+    accuracy = ["accuracy"] if any(p.accuracy is not None for p in points) else []
+    return (time, *known, *accuracy)
+
+
+def costs_of(points: Sequence[Point], axes: Sequence[str]) -> np.ndarray:
+    """(points, axes), less is better. An accuracy that is not known yet may be any."""
+    rows = [[_cost(point, axis) for axis in axes] for point in points]
+    return np.array(rows, float).reshape(len(rows), len(axes))
+
+
+def _cost(point: Point, axis: str) -> float:
+    value = getattr(point, axis)
+    if axis == "accuracy":
+        return 0.0 if value is None else 1.0 - value
+    return float(value)
+
+
+def recommended(best: Sequence[Point], axes: Sequence[str], limits: Limits) -> Point | None:
+    """One design of a front: where an inference may take so much, the smallest; where only the design is limited, the
+    fastest; otherwise that of the least product of all axes but accuracy."""
+    if not best:
+        return None
+    time, *others = axes
+    area = next((axis for axis in others if axis in (*FPGA, *ASIC)), time)
+    if limits.targets:
+        return min(best, key=lambda p: (_cost(p, area), _cost(p, time)))
+    if limits.most:
+        return min(best, key=lambda p: (_cost(p, time), _cost(p, area)))
+    product = np.log(np.maximum(costs_of(best, [axis for axis in axes if axis != "accuracy"]), TINY)).sum(axis=1)
+    return best[int(np.argmin(product))]

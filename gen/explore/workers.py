@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Who judges: this process, processes of this machine, or workers of a Dask cluster."""
+
+import multiprocessing
+from collections.abc import Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from itertools import islice
+from typing import Any, Protocol
+
+from gen.explore.judge import Task, perform
+from gen.explore.store import Judgement
+from gen.explore.subject import Subject, unpacked
+from hls.errors import HeepgenError
+
+AHEAD = 2
+"""Tasks of each process that wait: few, since what is known later makes some of them needless."""
+
+LOST = 3
+"""Processes that may die over one task."""
+
+
+class Workers(Protocol):
+    """Whoever performs tasks of one subject."""
+
+    def results(self, tasks: Iterable[Task]) -> Iterator[list[Judgement]]:
+        """What every task gives, as they are done; tasks are asked for shortly before they begin."""
+
+
+_subject: Subject
+"""Of this process, where it is one of several."""
+
+
+def begin(packed: bytes) -> None:
+    """In a process that will perform tasks of a subject."""
+    global _subject
+    _subject = unpacked(packed)
+
+
+def work(task: Task) -> list[Judgement]:
+    """In such a process."""
+    return perform(_subject, task)
+
+
+class Here:
+    """This process."""
+
+    def __init__(self, subject: Subject):
+        self._subject = subject
+
+    def results(self, tasks: Iterable[Task]) -> Iterator[list[Judgement]]:
+        for task in tasks:
+            yield perform(self._subject, task)
+
+
+class Processes:
+    """So many of them on this machine. Tasks of one that dies are performed by others."""
+
+    def __init__(self, subject: Subject, count: int):
+        self._subject, self._count = subject, count
+
+    def _pool(self) -> ProcessPoolExecutor:
+        context = multiprocessing.get_context("spawn")
+        return ProcessPoolExecutor(self._count, context, begin, (self._subject.packed,))
+
+    def results(self, tasks: Iterable[Task]) -> Iterator[list[Judgement]]:
+        waiting, again = iter(tasks), list[Task]()
+        running: dict[Future[list[Judgement]], Task] = {}
+        pool, lost = self._pool(), 0
+        try:
+            while True:
+                for task in islice(_first(again, waiting), AHEAD * self._count - len(running)):
+                    running[pool.submit(work, task)] = task
+                if not running:
+                    return
+                done, _ = wait(running, return_when=FIRST_COMPLETED)
+                broken = False
+                for future in done:
+                    task = running.pop(future)
+                    try:
+                        yield future.result()
+                    except BrokenProcessPool:
+                        broken = True
+                        again.append(task)
+                if broken:
+                    lost += 1
+                    if lost > LOST:
+                        raise HeepgenError(
+                            f"processes of --jobs {self._count} died {lost} times: there may be too little memory; "
+                            "take fewer."
+                        )
+                    again += running.values()
+                    running.clear()
+                    pool.shutdown(wait=False, cancel_futures=True)
+                    pool = self._pool()
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _first(again: list[Task], tasks: Iterator[Task]) -> Iterator[Task]:
+    while again:
+        yield again.pop()
+    yield from tasks
+
+
+class Cluster:
+    """Workers of a Dask cluster. Tasks of one that dies are performed by others, which the scheduler sees to."""
+
+    def __init__(self, subject: Subject, client: Any):
+        self._client = client
+        from distributed import WorkerPlugin
+
+        class Begin(WorkerPlugin):
+            """What every worker knows, those that come later too."""
+
+            def __init__(self, packed: bytes):
+                self.packed = packed
+
+            def setup(self, worker: Any) -> None:
+                begin(self.packed)
+
+        client.register_plugin(Begin(subject.packed), name="heepgen")
+
+    def results(self, tasks: Iterable[Task]) -> Iterator[list[Judgement]]:
+        import distributed
+
+        as_completed: Any = distributed.as_completed
+        waiting = iter(tasks)
+        room = AHEAD * max(sum(self._client.nthreads().values()), 1)
+        running = as_completed(with_results=True)
+        for task in islice(waiting, room):
+            running.add(self._client.submit(work, task, pure=False))
+        for future, result in running:
+            future.release()
+            yield result
+            for task in islice(waiting, 1):
+                running.add(self._client.submit(work, task, pure=False))
+
+
+@contextmanager
+def workers(subject: Subject, jobs: int = 1, scheduler: str | None = None) -> Iterator[Workers]:
+    """`jobs` processes, one of them this one, or those of the Dask scheduler at an address. Raises `HeepgenError` where
+    that does not answer, or Dask is not installed."""
+    if scheduler is not None:
+        with _connected(scheduler) as client:
+            yield Cluster(subject, client)
+    elif jobs > 1:
+        yield Processes(subject, jobs)
+    else:
+        yield Here(subject)
+
+
+@contextmanager
+def _connected(address: str) -> Iterator[Any]:
+    try:
+        import distributed
+    except ImportError:
+        raise HeepgenError(
+            "--scheduler: Dask is not installed; pip install 'heepgen[cluster]', there and on every worker."
+        ) from None
+    connect: Any = distributed.Client
+    try:
+        client = connect(address, timeout="10s", set_as_default=False)
+    except (OSError, ValueError, TimeoutError) as error:
+        why = str(error) or "no answer"
+        raise HeepgenError(f"--scheduler {address}: {why}; start one by dask scheduler.") from None
+    with client:
+        if not client.nthreads():
+            raise HeepgenError(f"--scheduler {address}: it has no workers; start some by dask worker {address}.")
+        yield client
