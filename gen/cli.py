@@ -15,6 +15,7 @@ from gen.commands.architectures import architectures, check_architecture, new_ar
 from gen.commands.doctor import doctor
 from gen.commands.estimate import estimate
 from gen.commands.evaluate import evaluate
+from gen.commands.explore import explore
 from gen.commands.hw import hw
 from gen.commands.report import report
 from gen.commands.run import run
@@ -99,6 +100,7 @@ main.add_command(hw)
 main.add_command(sw)
 main.add_command(estimate)
 main.add_command(why)
+main.add_command(explore)
 main.add_command(run)
 main.add_command(report)
 main.add_command(xheep)

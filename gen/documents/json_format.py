@@ -18,6 +18,7 @@ def results() -> dict[str, type[Result]]:
     from gen.flows.xheep import XheepReport
     from gen.results.estimate import EstimateReport
     from gen.results.evaluation import EvalReport
+    from gen.results.explore import ExploreReport
     from gen.results.firmware import Explanation, SwReport
     from gen.results.program import ProgramReport
     from gen.results.run import RunReport
@@ -29,6 +30,7 @@ def results() -> dict[str, type[Result]]:
         "heepgen sw": SwReport,
         "heepgen estimate": EstimateReport,
         "heepgen why": WhyReport,
+        "heepgen explore": ExploreReport,
         "heepgen run": RunReport,
         "heepgen run --source FILE": ProgramReport,
         "heepgen run --steps N": StepsReport,

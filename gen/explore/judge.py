@@ -1,16 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a configuration takes, by one stage; runs in any process."""
+"""Judging configurations by one stage; runs in any process."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
-from firmware_gen.architectures.registry import architecture_of
-from firmware_gen.architectures.targets import target_of
+from gen.explore.exact import Taken, exactly
+from gen.explore.fast import quickly
 from gen.explore.space import Described, config_of
 from gen.explore.store import Judgement
-from gen.explore.subject import Network, Subject
-from hls.config import System
+from gen.explore.subject import Subject
 from hls.errors import HeepgenError
 
 KIB = 1024
@@ -24,54 +22,32 @@ class Task:
     configs: tuple[tuple[int, Described], ...]
 
 
-@dataclass(frozen=True)
-class Taken:
-    """By one network: cycles of an inference, bytes of RAM, what binds."""
-
-    cycles: int
-    ram: int
-    bottleneck: str
-    left_out: tuple[str, ...] = field(default=())
-
-
 def perform(subject: Subject, task: Task) -> list[Judgement]:
     """Judge the configurations of a task."""
-    judge = {"exact": _exactly}[task.stage]
-    return [_judged(subject, task.stage, number, judge, config_of(given)) for number, given in task.configs]
+    configs = [config_of(given) for _, given in task.configs]
+    if task.stage == "fast":
+        by_network = [quickly(network, configs) for network in subject.networks]
+        found = [list(own) for own in zip(*by_network, strict=True)]
+    else:
+        found = []
+        for config in configs:
+            try:
+                found.append([exactly(network, config) for network in subject.networks])
+            except HeepgenError as error:
+                found.append([str(error)])
+    return [judgement(subject, number, task.stage, own) for (number, _), own in zip(task.configs, found, strict=True)]
 
 
-def _judged(subject: Subject, stage: str, number: int, judge: Any, config: System) -> Judgement:
-    try:
-        found = [judge(network, config) for network in subject.networks]
-    except HeepgenError as error:
-        return Judgement(number, stage, None, str(error))
-    return judgement(subject, number, stage, found)
-
-
-def judgement(subject: Subject, number: int, stage: str, found: Sequence[Taken]) -> Judgement:
-    """Of what every network takes."""
-    cycles = {network.name: own.cycles for network, own in zip(subject.networks, found, strict=True)}
-    slowest = max(found, key=lambda own: own.cycles)
+def judgement(subject: Subject, number: int, stage: str, found: Sequence[Taken | str]) -> Judgement:
+    """Of what every network takes, or why one takes nothing."""
+    taken = [own for own in found if isinstance(own, Taken)]
+    if len(taken) < len(found):
+        return Judgement(number, stage, None, next(own for own in found if isinstance(own, str)))
+    cycles = {network.name: own.cycles for network, own in zip(subject.networks, taken, strict=True)}
     besides = {
         "by_model": cycles,
-        "ram_kib": max(own.ram for own in found) / KIB,
-        "bottleneck": slowest.bottleneck,
-        "left_out": sorted({name for own in found for name in own.left_out}),
+        "ram_kib": max(own.ram for own in taken) / KIB,
+        "bottleneck": max(taken, key=lambda own: own.cycles).bottleneck,
+        "left_out": sorted({name for own in taken for name in own.left_out}),
     }
     return Judgement(number, stage, round(subject.combined(list(cycles.values()))), None, besides)
-
-
-def _exactly(network: Network, config: System) -> Taken:
-    """By the cycle model, as `heepgen estimate`."""
-    target = target_of(architecture_of(config))
-    program = target.compile(network.graph(config), config)
-    prediction, placed = target.predict(program), target.network(program)
-    layers = [own for own in prediction.layers if own is not None]
-    left_out = [layer.name for layer, own in zip(placed.layers, prediction.layers, strict=True) if own is None]
-    report = placed.report
-    return Taken(
-        sum(own.cycles for own in layers) + prediction.around,
-        report.constant_bytes + report.arena_bytes + report.program_bytes,
-        "vectors",
-        tuple(left_out),
-    )

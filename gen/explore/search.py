@@ -2,25 +2,27 @@
 """Stage after stage: every configuration by the quick ones, those that may be on the front by the exact ones."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from gen.explore.fast import together
 from gen.explore.front import front
 from gen.explore.judge import Task
 from gen.explore.point import STAGES, Point
 from gen.explore.prices import Price, price_of
-from gen.explore.space import Described, Space, config_of, described
+from gen.explore.space import Combinations, Described, config_of, described
 from gen.explore.store import Judgement, Store
 from gen.explore.subject import Subject
 from gen.explore.workers import Workers
 from hls.config import System
+from hls.errors import HeepgenError
 
 Progress = Callable[[str, int, int], None]
 
-CHUNK = {"fast": 64, "exact": 1}
+CHUNK = {"fast": 1024, "exact": 1}
 """Configurations of a task, by stage."""
 
 STEPS = {"fast": "quick estimate", "exact": "cycle model"}
@@ -41,6 +43,11 @@ class Limits:
 
     most: Mapping[str, float]
 
+    def __post_init__(self) -> None:
+        for name, most in self.most.items():
+            if not most > 0:
+                raise HeepgenError(f"the most of {name} is {most:g}, which nothing has: give a number above 0.")
+
     def exceeded(self, point: Any) -> list[str]:
         """What of a point, or of what has some of its attributes, is beyond; a figure that is missing is not."""
         given = ((name, getattr(point, name, None)) for name in self.most)
@@ -56,7 +63,8 @@ class Limits:
 class Found:
     """points: all that were judged; front: those that nothing beats on every axis, of those within the limits, by
     cycles; recommended: one of them, None where none is within. refused: configurations that are illegal, or do not
-    compile, by reason; over: those beyond a limit by that limit's name. axes: of the front."""
+    compile, by reason; over: those beyond a limit by that limit's name. axes: of the front. left_out: layers whose
+    cycles nobody knows."""
 
     points: tuple[Point, ...]
     front: tuple[Point, ...]
@@ -65,6 +73,7 @@ class Found:
     refused: Counter[str]
     over: Counter[str]
     axes: tuple[str, ...]
+    left_out: tuple[str, ...]
 
 
 class Search:
@@ -76,7 +85,7 @@ class Search:
     def __init__(
         self,
         subject: Subject,
-        space: Space,
+        combinations: Combinations,
         limits: Limits,
         store: Store,
         workers: Workers,
@@ -84,7 +93,6 @@ class Search:
     ):
         self.subject, self.limits, self.store, self.workers = subject, limits, store, workers
         self._score = score
-        combinations = space.combinations()
         self.refused, self.over = Counter(combinations.refused), Counter[str]()
         plain = [described(config) for config in combinations.configs]
         self.given: dict[int, Described] = {}
@@ -98,17 +106,22 @@ class Search:
         self.known = store.judged(subject.key)
 
     def run(self, exact: int, progress: Progress) -> Found:
-        """Judge the space; `exact` is how many configurations the cycle model judges at most."""
+        """Judge the space; `exact` is how many configurations the cycle model judges at most, and what is recommended
+        besides."""
         self._judge("fast", list(self.given), progress)
         self._settle(exact, progress)
         return self.found()
 
     def _judge(self, stage: str, numbers: Sequence[int], progress: Progress) -> None:
         """Judge these configurations, as far as that was not done before."""
-        missing = [number for number in numbers if number not in self.known[stage]]
-        size, done = CHUNK[stage], len(numbers) - len(missing)
-        chunks = (missing[first : first + size] for first in range(0, len(missing), size))
-        tasks = (Task(stage, tuple((number, self.given[number]) for number in chunk)) for chunk in chunks)
+        groups: dict[Hashable, list[int]] = {}
+        for number in numbers:
+            if number not in self.known[stage]:
+                alike = together(config_of(self.given[number])) if CHUNK[stage] > 1 else number
+                groups.setdefault(alike, []).append(number)
+        done = len(numbers) - sum(map(len, groups.values()))
+        chunks = [part for own in groups.values() for part in _parts(own, CHUNK[stage])]
+        tasks = (Task(stage, tuple((number, self.given[number]) for number in part)) for part in chunks)
         progress(STEPS[stage], done, len(numbers))
         for judgements in self.workers.results(tasks):
             self.store.add(self.subject.key, judgements)
@@ -118,19 +131,20 @@ class Search:
 
     def _settle(self, most: int, progress: Progress) -> None:
         """The cycle model, and the data set, for what is recommended and for the front around it, until these stand."""
-        spent = 0
         while True:
             found = self.found()
             near = self._by_nearness(found)
             if self._score and (unknown := [p for p in near if p.accuracy is None]):
                 self._evaluate(unknown[0], progress)
                 continue
-            wanted = [p.number for p in near if STAGES.index(p.stage) < STAGES.index("exact")][: most - spent]
-            if not wanted:
+            rough = [p.number for p in near if STAGES.index(p.stage) < STAGES.index("exact")]
+            left = most - len(self.known["exact"].keys() & self.given.keys())
+            if most and found.recommended and found.recommended.number in rough[:1]:
+                self._judge("exact", rough[:1], progress)
+            elif rough and left > 0:
+                self._judge("exact", rough[: min(left, BATCH)], progress)
+            else:
                 return
-            wanted = wanted[: 1 if found.recommended and found.recommended.number == wanted[0] else BATCH]
-            self._judge("exact", wanted, progress)
-            spent += len(wanted)
 
     def _by_nearness(self, found: Found) -> list[Point]:
         """The front, what is recommended first, then what differs little from it."""
@@ -188,7 +202,15 @@ class Search:
         axes = axes_of(within, self.limits)
         best = [within[i] for i in front(costs_of(within, axes))] if within else []
         stages = Counter(j.stage for judgements in self.known.values() for j in judgements.values())
-        return Found(points, tuple(best), recommended(best, axes, self.limits), stages, refused, over, axes)
+        chosen = recommended(best, axes, self.limits)
+        left_out = self.known[chosen.stage][chosen.number].found["left_out"] if chosen else []
+        return Found(points, tuple(best), chosen, stages, refused, over, axes, tuple(left_out))
+
+
+def _parts(numbers: list[int], size: int) -> list[list[int]]:
+    """As many as needed, nearly equal."""
+    count = -(-len(numbers) // size)
+    return [numbers[first::count] for first in range(count)]
 
 
 def kind_of(config: System) -> str:

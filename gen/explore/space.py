@@ -65,6 +65,14 @@ def words(text: str, option: str, known: Sequence[str] = ()) -> tuple[str, ...]:
     return found
 
 
+def numbers(text: str, option: str) -> tuple[float, ...]:
+    """Comma-separated numbers."""
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise HeepgenError(f"{option} {text}: write numbers with commas, such as 2,1.") from None
+
+
 def switches(text: str, option: str) -> tuple[bool, ...]:
     """`on`, `off` or both."""
     return tuple(word == "on" for word in words(text, option, ("on", "off")))
@@ -124,9 +132,11 @@ class Space:
         return total
 
     def combinations(self) -> "Combinations":
-        """Every legal configuration, once."""
+        """Every legal configuration, once; raises `HeepgenError` where there is none."""
         refused = Counter[str]()
         found = dict.fromkeys(config for base in self.bases for config in self._of(base, refused))
+        if not found:
+            raise HeepgenError(f"no combination of the options is legal: {next(iter(refused))}")
         return Combinations(tuple(found), refused)
 
     def _of(self, base: System, refused: Counter[str]) -> Iterator[System]:

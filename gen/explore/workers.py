@@ -2,7 +2,7 @@
 """Who judges: this process, processes of this machine, or workers of a Dask cluster."""
 
 import multiprocessing
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -28,19 +28,22 @@ class Workers(Protocol):
         """What every task gives, as they are done; tasks are asked for shortly before they begin."""
 
 
+Perform = Callable[[Subject, Task], list[Judgement]]
+
 _subject: Subject
+_perform: Perform
 """Of this process, where it is one of several."""
 
 
-def begin(packed: bytes) -> None:
+def begin(packed: bytes, how: Perform = perform) -> None:
     """In a process that will perform tasks of a subject."""
-    global _subject
-    _subject = unpacked(packed)
+    global _subject, _perform
+    _subject, _perform = unpacked(packed), how
 
 
 def work(task: Task) -> list[Judgement]:
     """In such a process."""
-    return perform(_subject, task)
+    return _perform(_subject, task)
 
 
 class Here:
@@ -57,12 +60,12 @@ class Here:
 class Processes:
     """So many of them on this machine. Tasks of one that dies are performed by others."""
 
-    def __init__(self, subject: Subject, count: int):
-        self._subject, self._count = subject, count
+    def __init__(self, subject: Subject, count: int, how: Perform = perform):
+        self._packed, self._count, self._how = subject.packed, count, how
 
     def _pool(self) -> ProcessPoolExecutor:
         context = multiprocessing.get_context("spawn")
-        return ProcessPoolExecutor(self._count, context, begin, (self._subject.packed,))
+        return ProcessPoolExecutor(self._count, context, begin, (self._packed, self._how))
 
     def results(self, tasks: Iterable[Task]) -> Iterator[list[Judgement]]:
         waiting, again = iter(tasks), list[Task]()

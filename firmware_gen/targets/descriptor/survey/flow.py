@@ -11,16 +11,10 @@ from copy import copy
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from firmware_gen.targets.descriptor.survey.lanes import STORE_PATH, Array, Lanes
-from firmware_gen.targets.descriptor.survey.shapes import (
-    READ,
-    Geometry,
-    Shape,
-    Use,
-    candidates,
-    groups_of,
-)
+from firmware_gen.targets.descriptor.survey.shapes import READ, Geometry, Shape, Use, candidates, groups_of
 from hls.descriptor.interface.timing import ANSWER, FIRST_VECTOR, LOADED, STORED
 
 
@@ -41,6 +35,9 @@ class Link:
 ROUNDING = 1e-3
 """Cycles by which a sum may be off."""
 
+LEAST = 4
+"""Words behind the first ones that are there when vectors begin."""
+
 ARRIVED = ANSWER + LOADED + 1
 """From the request of a word to its vector."""
 
@@ -54,8 +51,9 @@ class Flow:
         self.before = self.done = self.loaded = self.computed = self.drained = nothing
         self.stored_from = self.stored_to = self.bus_from = self.bus_work = self.held = nothing
         self.strips = nothing + 1
+        self.tail = self.last_share = nothing
         self.marks = False
-        self.bus = nothing
+        self.busy_vectors = self.busy_bus = self.busy_weights = self.busy_drain = nothing
 
     def add(self, link: Link, use: Use) -> Array:
         """One more descriptor; when it is done."""
@@ -68,15 +66,18 @@ class Flow:
         window = np.maximum(0, self.drained - start)
         free = window - self.bus_work * np.minimum(1, window / np.maximum(self.drained - self.bus_from, 1))
         free = np.maximum(0, free) * (0 if link.barrier and not self.marks else 1)
+        behind = np.maximum(0, use.load * self.last_share - self.tail) * (link.barrier and self.marks)
         room = np.maximum(0, lanes.room - self.held) * use.load / max(link.shape.load_words, 1)
         early = np.minimum(np.minimum(use.load * on_bus, free), room)
-        lead = np.maximum(start + use.lead, exists + np.minimum(use.lead, use.load / use.strips / 4))
+        lead = np.maximum(start + use.lead, exists + np.minimum(use.lead, behind + LEAST))
         late = np.maximum(0, use.lead - early) * on_bus
         lead = np.where(late > 0, np.maximum(lead, free_from + late), lead) + ARRIVED
-        loaded = np.maximum(np.maximum(start + use.load, complete), self.computed + np.maximum(0, use.load - room))
+        loaded = np.maximum(
+            np.maximum(start + use.load, complete + behind), self.computed + np.maximum(0, use.load - room)
+        )
         loaded = np.maximum(loaded, (free_from + use.load - early) * on_bus)
         ready = np.minimum(np.minimum(lanes.weight_depth, use.weights), np.maximum(0, free - early))
-        begun = np.maximum(np.maximum(self.computed, fetched + FIRST_VECTOR), lead)
+        begun = np.maximum(np.maximum(self.computed, fetched + FIRST_VECTOR), lead - use.ahead)
         computed = np.maximum(
             np.maximum(begun + use.compute, loaded + ARRIVED + use.last), self.drained + use.compute - use.first
         )
@@ -92,13 +93,16 @@ class Flow:
         )
         self.stored_from, self.stored_to = drains + to_store, drained + to_store
         self.bus_from, self.bus_work = free_from, read + out + lanes.fetch_beats + lanes.record_beats
-        self.bus = self.bus + use.load * on_bus + use.weights + use.params + out + lanes.fetch_beats + lanes.record_beats
+        own = use.load * on_bus + use.weights + use.params + out + lanes.fetch_beats + lanes.record_beats
+        self.busy_bus, self.busy_vectors = self.busy_bus + own, self.busy_vectors + use.vectors
+        self.busy_weights, self.busy_drain = self.busy_weights + use.weights, self.busy_drain + use.drain
         self.before, self.done = self.done, drained + to_store + 2 + lanes.record_beats
         self.loaded, self.computed, self.drained = loaded, computed, drained
+        self.tail, self.last_share = use.tail, use.last_share
         self.held, self.strips, self.marks = use.held, use.strips, link.marks
         return self.done
 
-    def take(self, other: "Flow", where: Array) -> None:
+    def take(self, other: "Flow", where: NDArray[np.bool_]) -> None:
         """The other's state for some of the configurations."""
         for name, own in vars(self).items():
             if isinstance(own, np.ndarray):
@@ -128,23 +132,18 @@ Known = dict[tuple[Link, Link], Uses]
 """By link, and by that whose channel blocks it has: the first of a layer in pieces, or itself."""
 
 
-def run(links: Iterable[Link], lanes: Lanes, known: Known) -> list[Array]:
-    """When every descriptor of a list is done, each in the strips that let it be done first."""
-    flow, done = Flow(lanes), []
+def run(links: Iterable[Link], lanes: Lanes, known: Known) -> Flow:
+    """The flow behind a list of descriptors, each in the strips that let it be done first."""
+    flow = Flow(lanes)
     first: dict[int, Link] = {}
     for link in links:
         like = first.setdefault(link.layer, link)
         if (link, like) not in known:
             known[link, like] = Uses(link, lanes, None if link is like else known[like, like].cbg)
-        best, least = None, None
-        for use in known[link, like].all:
-            trial = copy(flow)
-            end = trial.add(link, use) + READ * (use.weights + use.params)
-            if best is None:
-                best, least = trial, end
-            else:
-                best.take(trial, end < least - ROUNDING)
-                least = np.minimum(end, least)
-        flow = best
-        done.append(flow.done)
-    return done
+        trials = [(trial := copy(flow), trial.add(link, use), use) for use in known[link, like].all]
+        flow, least = trials[0][0], np.full(len(lanes), np.inf)
+        for trial, end, use in trials:
+            cost = end + READ * (use.weights + use.params)
+            flow.take(trial, cost < least - ROUNDING)
+            least = np.minimum(cost, least)
+    return flow

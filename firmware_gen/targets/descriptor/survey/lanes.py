@@ -4,6 +4,7 @@
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hls.config import Config
 from hls.descriptor.interface.timing import (
@@ -15,7 +16,7 @@ from hls.descriptor.interface.timing import (
     weight_buffer,
 )
 
-Array = np.ndarray
+Array = NDArray[np.float64]
 
 
 class Lanes:

@@ -91,15 +91,18 @@ class Shape:
 
 @dataclass(frozen=True)
 class Use:
-    """Arrays, one element per configuration. Cycles: `compute` of all vectors with what they wait for when nothing
-    else holds them up, `first` of the first group, `last` of the last strip, `drain` of all stores, `tail` of the last
-    group's; `load` of all input words, `lead` of those that the first strip needs. Bus beats: `weights`, `params`.
-    lead_share: of the input words; held: words that the last strip needs; strips: their number. vectors, bytes of the
-    `weight_bytes` and `param_words` in memory: as they are."""
+    """Arrays, one element per configuration.
+
+    Cycles: `compute` of all vectors, with what they wait for when nothing else holds them up; `first` of the first
+    group, `ahead` of it before the first strip's last words are there, `last` of what is behind the last words; `drain`
+    of all stores, `tail` of the last group's; `load` of all input words, `lead` of those that the first strip needs.
+    Bus beats: `weights`, `params`. lead_share: of the input words; held: words that the last strip needs; strips: their
+    number; last_share: the last one's of all pixels."""
 
     vectors: Array
     compute: Array
     first: Array
+    ahead: Array
     last: Array
     drain: Array
     tail: Array
@@ -108,10 +111,9 @@ class Use:
     lead_share: Array
     held: Array
     strips: Array
+    last_share: Array
     weights: Array
     params: Array
-    weight_bytes: Array
-    param_words: Array
 
 
 class Geometry:
@@ -135,6 +137,8 @@ class Geometry:
         self.tile_beats = self.tile_bytes / (4 * lanes.ports)
         self.cut = ones if shape.diagonal or shape.unit_weights else lanes.cut
         self.weight_bytes = np.ceil(self.tiles * self.tile_bytes / (4 * lanes.ports)) * 4 * lanes.ports
+        self.params = (0 if shape.uniform else 2 * shape.groups) * self.blocks * lanes.beats(self.width)  # bus beats
+        self.param_bytes = 4 * self.params * lanes.ports
         self.fits = self.weight_bytes <= lanes.weight_capacity
         self.full = lanes.beats(self.width)  # store beats of a pixel's block
         self.rest = lanes.beats(self.cout - (self.blocks - 1) * self.width)
@@ -162,12 +166,18 @@ class Geometry:
         even = (same * (whole - 1) + to_last + from_last) / 2
         odd = (whole - 1) / 2 * same + np.maximum(to_last, from_last)
         total = np.where(whole == 0, only, np.where(whole % 2 == 1, odd, even))
-        return self.shape.groups * total
+        return np.asarray(self.shape.groups * total)
 
     def group(self, pixels: Array, blocks: Array, reads: Array) -> Array:
         """Cycles of the vectors of a group of channel blocks."""
         tiles = blocks * np.maximum(self.cut, reads * self.tile_beats)
         return self.steps * np.maximum(np.maximum(pixels * blocks, ACC_LATENCY), tiles)
+
+    def before(self, pixels: Array) -> Array:
+        """The part of a group's vectors that its last words are not needed for: all kernel rows but the last one; of a
+        single pixel all but its last vectors."""
+        alone = (pixels == 1) & (self.shape.groups == 1) & (not self.shape.diagonal)
+        return np.where(alone, 1 - 1 / self.steps, 1 - 1 / self.shape.kh)
 
     def use(self, cbg: Array, first: Array, strip: Array) -> Use:
         """With these strips."""
@@ -182,6 +192,7 @@ class Geometry:
         in_last = self.blocks - (np.ceil(self.blocks / cbg) - 1) * cbg
         tail = last * ((in_last - 1) * self.full + self.rest)
         begin = np.minimum(cbg, self.blocks)
+        opening, closing = self.group(first, begin, np.ones(len(lanes))), self.group(last, begin, again)
         load = shape.load_chunks * lanes.beats(shape.load_c_count)
         if shape.flat:
             lead_share, held = np.minimum(first / pixels, 1), last * self.cout
@@ -192,8 +203,9 @@ class Geometry:
         return Use(
             pixels * self.tiles,
             compute,
-            self.group(first, begin, np.ones(len(lanes))),
-            last_pass,
+            opening,
+            opening * self.before(first),
+            last_pass - closing * self.before(last),
             pixels * shape.groups * self.beats,
             tail,
             load,
@@ -201,10 +213,9 @@ class Geometry:
             lead_share,
             held,
             strips,
+            last / pixels,
             np.ceil(self.tiles * self.tile_beats) * np.where(self.fits, 1, strips),
-            0 if shape.uniform else strips * shape.groups * self.blocks * 2 * lanes.beats(self.width),
-            self.weight_bytes,
-            (0 if shape.uniform else 2) * shape.groups * self.blocks * lanes.beats(self.width) * lanes.ports,
+            strips * self.params,
         )
 
 
@@ -215,10 +226,11 @@ def groups_of(geometry: Geometry, load_bus: bool, out_bus: int) -> Array:
     padded = lanes.beats(np.minimum(geometry.width, geometry.cout))
     drain = shape.groups * geometry.blocks * padded
     load = shape.load_chunks * lanes.beats(shape.load_c_count)
-    params = 0 if shape.uniform else shape.groups * geometry.blocks * 2 * lanes.beats(geometry.width)
-    once = np.ceil(geometry.tiles * geometry.tile_beats) + params
+    once = np.ceil(geometry.tiles * geometry.tile_beats) + geometry.params
     best = least = np.full(len(lanes), np.inf)
-    for cbg in _powers(int(min(geometry.blocks.max(), lanes.entries.max())), np.minimum(geometry.blocks, lanes.entries)):
+    for cbg in _powers(
+        int(min(geometry.blocks.max(), lanes.entries.max())), np.minimum(geometry.blocks, lanes.entries)
+    ):
         most = np.minimum(np.floor(lanes.entries / cbg), pixels)
         fewest = np.ceil(pixels / most)
         for count in (fewest, fewest + 1, fewest + 2, fewest + 3, 2 * fewest, 3 * fewest, 4 * fewest, 8 * fewest):
@@ -266,8 +278,7 @@ def _ranked(geometry: Geometry, pixels: Array, cbg: Array) -> tuple[Array, Array
 
 
 def candidates(geometry: Geometry, cbg: Array) -> list[tuple[Array, Array]]:
-    """First strips and others that are tried, as in `strips`; those whose input does not fit are the longest that do.
-    """
+    """First strips and others that are tried, as in `strips`; instead of what does not fit, the longest that do."""
     pixels = geometry.pixels
     most, fits = np.minimum(np.floor(geometry.lanes.entries / cbg), pixels), longest_strips(geometry)
     fewest, found = np.ceil(pixels / most), []

@@ -1,0 +1,35 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What an inference takes on one configuration, by the cycle model."""
+
+from dataclasses import dataclass
+
+from firmware_gen.architectures.limits import bottleneck
+from firmware_gen.architectures.registry import architecture_of
+from firmware_gen.architectures.targets import target_of
+from gen.explore.subject import Network
+from hls.config import System
+
+
+@dataclass(frozen=True)
+class Taken:
+    """Cycles of an inference, bytes of RAM, the limit that binds most cycles; layers whose cycles nobody knows."""
+
+    cycles: int
+    ram: int
+    bottleneck: str
+    left_out: tuple[str, ...] = ()
+
+
+def exactly(network: Network, config: System) -> Taken:
+    """As `heepgen estimate` finds it; raises `HeepgenError` for what does not compile, or whose cycles are unknown."""
+    target = target_of(architecture_of(config))
+    program = target.compile(network.graph(config), config)
+    prediction, placed = target.predict(program), target.network(program)
+    left_out = [layer.name for layer, own in zip(placed.layers, prediction.layers, strict=True) if own is None]
+    report = placed.report
+    return Taken(
+        sum(own.cycles for own in prediction.layers if own is not None) + prediction.around,
+        report.constant_bytes + report.arena_bytes + report.program_bytes,
+        bottleneck(prediction.layers),
+        tuple(left_out),
+    )

@@ -1,0 +1,272 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Exploration: spaces, the front, estimates against the cycle model, and what is kept."""
+
+import json
+import os
+import sqlite3
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+from torch import nn
+
+from examples.networks import NETWORKS
+from firmware_gen import CodeGenerator
+from gen.cli import main
+from gen.explore import judge, space
+from gen.explore.exact import exactly
+from gen.explore.fast import quickly
+from gen.explore.front import front
+from gen.explore.judge import Task
+from gen.explore.search import Limits, Search
+from gen.explore.space import Space, config_of, described
+from gen.explore.store import Judgement, Store
+from gen.explore.subject import Network, Subject, form_of, unpacked
+from gen.explore.workers import Here, Processes, workers
+from hls.config import Config
+from hls.errors import HeepgenError
+
+
+def network(model, shape, *configs):
+    """A network for configurations of these forms."""
+    data = np.random.default_rng(1).standard_normal(shape, np.float32)
+    graphs = {form_of(c): CodeGenerator(model.eval(), data, None, c, name="net").graph for c in configs or (Config(),)}
+    return Network("net", graphs)
+
+
+@pytest.fixture(scope="module")
+def small():
+    """Two convolutions and a Linear."""
+    torch.manual_seed(3)
+    layers = [nn.Conv2d(2, 6, 3, padding=1), nn.ReLU(), nn.Conv2d(6, 5, 3, 2), nn.Flatten(), nn.Linear(45, 7)]
+    return network(nn.Sequential(*layers), (1, 2, 8, 8))
+
+
+def example(name):
+    torch.manual_seed(1)
+    return network(NETWORKS[name].build(), NETWORKS[name].input_shape)
+
+
+def few(**values):
+    return Space((Config(),), {"rows": (2, 4), "cols": (2, 4, 8), **values})
+
+
+@pytest.mark.parametrize(
+    "text, numbers",
+    [("8", (8,)), ("1..4", (1, 2, 3, 4)), ("4..16..4,1", (1, 4, 8, 12, 16)), (" 2, 2 ,1", (1, 2)), ("1..6..4", (1, 5))],
+)
+def test_ranges(text, numbers):
+    assert space.integers(text, "--rows") == numbers
+
+
+@pytest.mark.parametrize("text", ["", "x", "1,", "4..1", "1..9..0", "-1", "1...3", "1..99999999"])
+def test_wrong_ranges_say_which(text):
+    with pytest.raises(HeepgenError, match=r"--rows"):
+        space.integers(text, "--rows")
+
+
+def test_buffers_are_factors_or_sizes():
+    found = Space((Config(),), {}, space.buffers("1/2,2,256:512:16:0", "--buffers")).combinations().configs
+    sizes = [(c.activation_words, c.weight_bytes, c.accumulator_entries, c.scratchpad_words) for c in found]
+    assert sizes == [(4096, 2048, 32, 2048), (16384, 8192, 128, 8192), (256, 512, 16, 0)]
+    for wrong in ("0", "1/0", "1:2", "a", "", "1,"):
+        with pytest.raises(HeepgenError, match="--buffers"):
+            space.buffers(wrong, "--buffers")
+
+
+def test_illegal_combinations_are_counted_by_reason():
+    found = Space((Config(),), {"rows": (8, 33, 40), "ports": (4, 5)}, space.buffers("1,16,1/3", "--buffers"))
+    combinations = found.combinations()
+    assert len(found) == 18 and len(combinations.configs) == 1
+    assert sum(combinations.refused.values()) == 17 and any("rows = 33" in why for why in combinations.refused)
+
+
+def test_an_option_that_no_architecture_has_is_refused():
+    with pytest.raises(HeepgenError, match="sums"):
+        Space((Config(),), {"sums": (2, 4)})
+
+
+def test_configurations_are_the_same_again():
+    config = Config(rows=3, ports=1, memory_banks_interleaved=(4, 4), functions=False)
+    assert config_of(json.loads(json.dumps(described(config)))) == config
+
+
+def test_front_is_that_of_all_pairs():
+    rng = np.random.default_rng(5)
+    for axes in (1, 2, 3, 4):
+        costs = rng.integers(0, 6, (60, axes)).astype(float)
+        worse = [any((o <= c).all() and (o < c).any() for o in costs) for c in costs]
+        assert sorted(front(costs)) == [i for i, w in enumerate(worse) if not w]
+
+
+def test_a_small_array_may_be_faster():
+    """Weights of one image are the most of it: they take longer to enter a large array."""
+    net = example("mnist-multi_layer")
+    pair = [Config(rows=n, cols=n) for n in (4, 32)]
+    exact = [exactly(net, config).cycles for config in pair]
+    quick = [quickly(net, [config])[0].cycles for config in pair]
+    assert exact[0] < exact[1] and quick[0] < quick[1]
+
+
+def test_what_does_not_fit_is_said(small):
+    tiny = Config(memory_banks=2, memory_banks_interleaved=(), bank_kib=4)
+    (found,) = quickly(small, [tiny])
+    assert isinstance(found, str) and "does not fit" in found
+    with pytest.raises(HeepgenError, match="does not fit"):
+        exactly(small, tiny)
+
+
+class Counting(Here):
+    """Remembers tasks, and ends after some."""
+
+    def __init__(self, subject, most=None):
+        super().__init__(subject)
+        self.done, self.most = [], most
+
+    def results(self, tasks):
+        for task in tasks:
+            if self.most is not None and len(self.done) >= self.most:
+                raise KeyboardInterrupt
+            self.done += [(task.stage, number) for number, _ in task.configs]
+            yield judge.perform(self._subject, task)
+
+
+def test_what_was_begun_goes_on(small, tmp_path):
+    subject = Subject((small,))
+    combinations = few(ports=(1, 2)).combinations()
+    whole = Search(subject, combinations, Limits({}), Store(tmp_path / "whole.db"), Here(subject)).run(3, quiet)
+    first, second = Counting(subject, 2), Counting(subject)
+    with pytest.raises(KeyboardInterrupt):
+        Search(subject, combinations, Limits({}), Store(tmp_path / "explore.db"), first).run(3, quiet)
+    found = Search(subject, combinations, Limits({}), Store(tmp_path / "explore.db"), second).run(3, quiet)
+    assert first.done and second.done and not set(first.done) & set(second.done)
+    assert found.points == whole.points and found.recommended == whole.recommended
+    third = Counting(subject)
+    Search(subject, combinations, Limits({}), Store(tmp_path / "explore.db"), third).run(3, quiet)
+    assert not third.done
+
+
+def quiet(what, done, total):
+    pass
+
+
+def test_limits_hold(small, tmp_path):
+    subject = Subject((small,))
+    combinations = few().combinations()
+    search = Search(subject, combinations, Limits({}), Store(tmp_path / "a.db"), Here(subject)).run(0, quiet)
+    cycles = sorted(point.cycles for point in search.points)
+    limited = Limits({"cycles": cycles[2]})
+    found = Search(subject, combinations, limited, Store(tmp_path / "a.db"), Here(subject)).run(0, quiet)
+    assert found.over["cycles"] == sum(c > cycles[2] for c in cycles) and found.recommended.cycles <= cycles[2]
+    none = Search(subject, combinations, Limits({"cycles": 1}), Store(tmp_path / "a.db"), Here(subject)).run(0, quiet)
+    assert none.recommended is None and not none.front
+
+
+def test_several_networks(small):
+    worst = Subject((Network("a", small.graphs), Network("b", small.graphs)))
+    assert worst.combined([3, 5]) == 5
+    assert Subject(worst.networks, (3, 1)).combined([3, 5]) == 3.5
+    with pytest.raises(HeepgenError, match="--weights"):
+        Subject(worst.networks, (1,))
+    with pytest.raises(HeepgenError, match="two models"):
+        Subject((small, small))
+
+
+def test_another_subject_is_judged_anew(small):
+    other = Network("other", small.graphs)
+    assert Subject((small,)).key != Subject((other,)).key
+    assert unpacked(Subject((small,)).packed).key == Subject((small,)).key
+
+
+def test_a_store_that_is_none_is_refused(tmp_path):
+    (tmp_path / "explore.db").write_text("no database at all, but long enough to be one" * 100)
+    with pytest.raises(HeepgenError, match=r"explore\.db"):
+        Store(tmp_path / "explore.db")
+    with sqlite3.connect(tmp_path / "other.db") as other:
+        other.execute("create table judged (a)")
+    with pytest.raises(HeepgenError, match="another version"):
+        Store(tmp_path / "other.db")
+
+
+def test_numbers_are_kept(tmp_path):
+    with Store(tmp_path / "explore.db") as store:
+        first = store.numbers([{"architecture": "cpu"}, {"architecture": "descriptor", "rows": 2}])
+        store.add("s", [Judgement(first[1], "exact", 5, None, {"a": 1})])
+    with Store(tmp_path / "explore.db") as store:
+        assert store.numbers([{"rows": 2, "architecture": "descriptor"}]) == first[1:]
+        assert store.config(first[0]) == {"architecture": "cpu"}
+        assert store.judged("s")["exact"][first[1]].found == {"a": 1} and not store.judged("t")["exact"]
+        with pytest.raises(HeepgenError, match="no point 9"):
+            store.config(9)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("explore")
+    torch.manual_seed(2)
+    layers = nn.Sequential(nn.Linear(12, 9), nn.ReLU(), nn.Linear(9, 4)).eval()
+    torch.export.save(torch.export.export(layers, (torch.zeros(1, 12),)), folder / "net.pt2")
+    return folder / "net.pt2"
+
+
+def test_the_command(model, tmp_path):
+    options = ["--rows", "2,4", "--cols", "4,99", "--ports", "1", "-o", str(tmp_path / "out"), "--json", "-"]
+    result = CliRunner().invoke(main, ["explore", str(model), *options])
+    assert result.exit_code == 0, result.stderr
+    found = json.loads(result.stdout)
+    assert found["space"] == 4 and sum(found["refused"].values()) == 2
+    assert found["recommended"] in found["front"] and found["recommended"]["stage"] == "exact"
+    lines = (tmp_path / "out" / "points.csv").read_text().splitlines()
+    assert len(lines) == 3 and lines[0].startswith("number,config,cycles")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--rows", "a"),
+        ("--arith", "exact"),
+        ("--weights", "1,2"),
+        ("--max-lut", "-1"),
+        ("--scheduler", "tcp://127.0.0.1:9"),
+    ],
+)
+def test_wrong_options_say_what(model, tmp_path, options):
+    result = CliRunner().invoke(main, ["explore", str(model), *options, "-o", str(tmp_path / "out")])
+    assert result.exit_code == 1 and options[0].strip("-").split("-")[-1] in result.stderr
+
+
+def dies_once(subject, task):
+    """A process that is killed at its first task."""
+    flag = os.environ["HEEPGEN_TEST_FLAG"]
+    if not os.path.exists(flag):
+        open(flag, "w").close()
+        os._exit(9)
+    return [Judgement(number, task.stage, number, None, {}) for number, _ in task.configs]
+
+
+@pytest.mark.slow
+def test_tasks_of_a_process_that_dies_are_done(small, tmp_path, monkeypatch):
+    monkeypatch.setenv("HEEPGEN_TEST_FLAG", str(tmp_path / "died"))
+    tasks = [Task("fast", ((number, {}),)) for number in range(8)]
+    found = [j.number for own in Processes(Subject((small,)), 2, dies_once).results(tasks) for j in own]
+    assert (tmp_path / "died").exists() and sorted(found) == list(range(8))
+
+
+@pytest.mark.slow
+def test_workers_of_a_cluster_one_of_which_is_killed(small, tmp_path):
+    distributed = pytest.importorskip("distributed")
+    subject, combinations = Subject((small,)), few(ports=(1, 2, 3, 4)).combinations()
+    alone = Search(subject, combinations, Limits({}), Store(tmp_path / "alone.db"), Here(subject)).run(4, quiet)
+    killed = []
+
+    with distributed.LocalCluster(3, threads_per_worker=1, processes=True, dashboard_address=None) as cluster:
+
+        def kill(what, done, total):
+            if what == "quick estimate" and done and not killed:
+                killed.append(next(iter(cluster.workers.values())).pid)
+                os.kill(killed[0], 9)
+
+        with workers(subject, scheduler=cluster.scheduler_address) as who:
+            found = Search(subject, combinations, Limits({}), Store(tmp_path / "many.db"), who).run(4, kill)
+    assert killed and found.points == alone.points and found.recommended == alone.recommended
