@@ -63,6 +63,7 @@ class Traffic:
             "init_bank": 1,
             "init_addr": self.bits,
             "init_data": 32 * cols,
+            "drain_valid": 1,
             "drain_bank": 1,
             "drain_addr": self.bits,
         }
@@ -126,7 +127,7 @@ class Traffic:
 
     def _drain(self, cycle, bank, content, last):
         for entry in [last, *self.rng.permutation(self.entries)]:
-            self._set(cycle, drain_bank=bank, drain_addr=entry)
+            self._set(cycle, drain_valid=1, drain_bank=bank, drain_addr=entry)
             self.drained[cycle + 1] = list(content[entry])
             cycle += 1 + int(self.rng.integers(0, 4) == 0)
         return cycle

@@ -18,18 +18,19 @@ def test_reads_any_run(rows, cols, ports):
     rng = np.random.default_rng(rows * 100 + cols)
     size = config.activation_words
     clk, wr, rd_addr = Signal(bool(0)), Write(ports), Signal(intbv(0)[24:])
+    read = Signal(bool(0))
     lane_lo, lane_hi = (Signal(intbv(0)[rows.bit_length() :]) for _ in range(2))
     pad, vec = Signal(intbv(0x3F800000)[32:]), Signal(intbv(0)[32 * rows :])
     seen, expected = [], []
 
     @block
     def bench():
-        dut = activation_buffer(clk, wr, rd_addr, lane_lo, lane_hi, pad, vec, config=config)
+        dut = activation_buffer(clk, wr, read, rd_addr, lane_lo, lane_hi, pad, vec, config=config)
 
         @instance
         def drive():
             memory = rng.integers(0, 1 << 32, size, dtype=np.uint64)
-            position = 0
+            position, lanes = 0, None
             for cycle in range(size // ports + 400):
                 filling = position < size
                 count = ports if filling else int(rng.integers(0, ports + 1))
@@ -41,9 +42,12 @@ def test_reads_any_run(rows, cols, ports):
                 wr.valid.next, wr.pos.next, wr.count.next = count != 0, position, count
                 wr.data.next = sum(x << (32 * i) for i, x in enumerate(data))
                 rd_addr.next, lane_lo.next, lane_hi.next = start, lo, hi
+                read.next = reading = bool(rng.integers(0, 4))
                 if not filling:
-                    lanes = [int(memory[(start + i) % size]) if lo <= i < hi else int(pad) for i in range(rows)]
-                    expected.append((cycle + ACTIVATION_LATENCY, lanes))
+                    if reading:
+                        lanes = [int(memory[(start + i) % size]) if lo <= i < hi else int(pad) for i in range(rows)]
+                    if lanes:  # they stay until the next read
+                        expected.append((cycle + ACTIVATION_LATENCY, lanes))
                     for i in range(count):
                         memory[(position + i) % size] = data[i]
                 position += count

@@ -146,6 +146,7 @@ def test_lanes_in_myhdl():
     inputs = {"x": v[:, 0], "exponent_max": exponent, "diag": rng.random(len(v)) < 0.2}
     signals = {
         "clk": False,
+        "occupied": intbv(7)[ALIGN_STAGES:],
         "x": intbv(0)[32:],
         "exponent_max": intbv(0)[8:],
         "diag": False,
@@ -196,7 +197,13 @@ def test_normaliser_in_myhdl(rows):
     corners = np.array(normaliser_corners(bits))
     psum, exponent, flag = (np.append(c, d) for c, d in zip(corners.T, (psum, exponent, flag), strict=True))
     limits = intbv(0, min=-(1 << bits - 1), max=1 << bits - 1)
-    signals = {"clk": False, "psum": limits, "meta": intbv(0)[META_BITS:], "y": intbv(0)[32:]}
+    signals = {
+        "clk": False,
+        "occupied": intbv(15)[NORMALISE_LATENCY:],
+        "psum": limits,
+        "meta": intbv(0)[META_BITS:],
+        "y": intbv(0)[32:],
+    }
     seen = run(
         normaliser, {"psum": psum, "meta": exponent | flag << 8}, ["y"], NORMALISE_LATENCY, {"rows": rows}, signals
     )[:, 0]

@@ -232,7 +232,8 @@ class DrainBench:
     def observe(self, cycle):
         bank = self.freed if self.freed % 2 == self.entry.bank else self.freed + 1
         usable = bank < self.filled and (bank < self.filled - 1 or not self.bank_done)
-        self.read = pack(self.entries[bank][int(self.entry.addr)]) if usable else 0x7FC00001
+        if self.entry.valid:
+            self.read = pack(self.entries[bank][int(self.entry.addr)]) if usable else 0x7FC00001
         self.freed += bool(self.bank_free)
         self.param_at += bool(self.param.take)
         assert not self.param.take or self.param.valid

@@ -10,9 +10,13 @@ from hypothesis import strategies as st
 from hls.arithmetic.fp32 import FP32_ADD_LATENCY, FP32_MUL_LATENCY, add_model, fp32_add, fp32_mul, mul_model
 
 UNITS = {"add": (fp32_add, add_model, FP32_ADD_LATENCY), "mul": (fp32_mul, mul_model, FP32_MUL_LATENCY)}
-INPUTS = {"en": 1, "a": 32, "b": 32}
 OUTPUTS = {"y": 32}
 both = pytest.mark.parametrize("operation", UNITS)
+
+
+def inputs(latency):
+    """Names and widths: an enable for every stage."""
+    return {"en": latency, "a": 32, "b": 32}
 
 
 def pairs(rng, n):
@@ -40,8 +44,9 @@ def test_models_are_correctly_rounded(a, b):
 def test_myhdl_equals_numpy(operation):
     unit, model, latency = UNITS[operation]
     operands = pairs(np.random.default_rng(1), 4000)
-    stream = [(1, a, b) for a, b in operands] + [(1, 0, 0)] * latency
-    got = [y for (y,) in simulate(unit, INPUTS, OUTPUTS, stream)][latency:]
+    every = (1 << latency) - 1
+    stream = [(every, a, b) for a, b in operands] + [(every, 0, 0)] * latency
+    got = [y for (y,) in simulate(unit, inputs(latency), OUTPUTS, stream)][latency:]
     check(got, model(*operands.T), operands)
 
 
@@ -53,9 +58,11 @@ def test_enable_freezes_the_pipeline(operation):
     enable = rng.random(1000) < 0.5
     stream, taken = [], 0
     for en in enable:
-        stream.append((en, *(operands[min(taken, len(operands) - 1)] if en else random_bits(rng, 2))))
+        stream.append(
+            (en * ((1 << latency) - 1), *(operands[min(taken, len(operands) - 1)] if en else random_bits(rng, 2)))
+        )
         taken += en
-    got = simulate(unit, INPUTS, OUTPUTS, stream)
+    got = simulate(unit, inputs(latency), OUTPUTS, stream)
     after = np.cumsum(enable) - enable - latency  # results out so far, minus one
     expected = model(*operands.T)
     for (y,), i in zip(got, after, strict=True):
@@ -68,5 +75,8 @@ def test_enable_freezes_the_pipeline(operation):
 @given(st.lists(st.tuples(fp32_bits(), fp32_bits()), min_size=20, max_size=60), st.sampled_from(sorted(UNITS)))
 def test_myhdl_on_drawn_operands(operands, operation):
     unit, model, latency = UNITS[operation]
-    got = simulate(unit, INPUTS, OUTPUTS, [(1, *p) for p in operands] + [(1, 0, 0)] * latency)[latency:]
+    every = (1 << latency) - 1
+    got = simulate(unit, inputs(latency), OUTPUTS, [(every, *p) for p in operands] + [(every, 0, 0)] * latency)[
+        latency:
+    ]
     check([y for (y,) in got], model(*np.array(operands, np.uint32).T), operands)

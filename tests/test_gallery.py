@@ -53,7 +53,8 @@ def test_a_processing_element(gallery):
     w = rng.integers(-128, 128, count).astype(np.int8)
     names = ("a", "psum", "a_out", "psum_out")
     p = {name: bus(32) for name in names} | {name: Signal(intbv(0)[8:]) for name in ("weight", "diag_weight")}
-    p |= {name: flag() for name in ("clk", "swap", "load", "load_diag", "swap_out", "load_out", "load_diag_out")}
+    p |= {name: flag() for name in ("clk", "swap", "load", "load_diag")}
+    p |= {f"{name}_out": flag() for name in ("valid", "swap", "load", "load_diag")} | {"valid": Signal(True)}
     seen = []
 
     def drive(cycle):

@@ -80,6 +80,11 @@ def response(unit, ports, change, seen, rst=None, pulse=(), params=None, began=F
     return len(values) - 1 - SETTLED
 
 
+def every(stages):
+    """Lets all stages of a pipeline move."""
+    return Signal(intbv((1 << stages) - 1)[stages:])
+
+
 def words(value, count=1):
     """A bus of FP32 words with this value in each."""
     return Signal(intbv(sum(value << 32 * i for i in range(count)))[32 * count :])
@@ -107,8 +112,8 @@ def job(names, **values):
 @pytest.mark.parametrize(
     "unit, ports, change, seen, names",
     [
-        (fp32.fp32_add, {"en": Signal(True), "a": words(ONE), "b": words(ONE), "y": words(0)}, "a", "y", "FP32_ADD"),
-        (fp32.fp32_mul, {"en": Signal(True), "a": words(ONE), "b": words(ONE), "y": words(0)}, "a", "y", "FP32_MUL"),
+        (fp32.fp32_add, {"en": every(4), "a": words(ONE), "b": words(ONE), "y": words(0)}, "a", "y", "FP32_ADD"),
+        (fp32.fp32_mul, {"en": every(3), "a": words(ONE), "b": words(ONE), "y": words(0)}, "a", "y", "FP32_MUL"),
         (
             fma.fp32_int8_fma,
             {"a": words(ONE), "w": Signal(intbv(1)[8:]), "gate": flag(), "acc": words(ONE), "y": words(0)},
@@ -126,7 +131,12 @@ def test_floating_point_units(unit, ports, change, seen, names):
 
 def test_aligned_lane():
     ports = {"x": words(ONE), "exponent_max": Signal(intbv(0x80)[8:]), "diag": flag()}
-    ports |= {"aligned": bus(aligned.LANE_BITS), "lost": flag(), "coarse": flag()}
+    ports |= {
+        "occupied": every(aligned.ALIGN_STAGES),
+        "aligned": bus(aligned.LANE_BITS),
+        "lost": flag(),
+        "coarse": flag(),
+    }
     measured = response(aligned.align_lane, ports, {"x": TWO}, "aligned")
     agree(measured, aligned.align_lane, ALIGN_STAGES=aligned.ALIGN_STAGES)
 
@@ -134,6 +144,7 @@ def test_aligned_lane():
 def test_normaliser():
     limit = 1 << aligned.psum_bits(2) - 1
     ports = {"psum": Signal(intbv(1, min=-limit, max=limit)), "meta": Signal(intbv(100)[9:]), "y": words(0)}
+    ports |= {"occupied": every(aligned.NORMALISE_LATENCY)}
     measured = response(aligned.normaliser, ports, {"psum": 2}, "y", params={"rows": 2})
     agree(measured, aligned.normaliser, NORMALISE_LATENCY=aligned.NORMALISE_LATENCY)
 
@@ -143,7 +154,8 @@ def test_step_of_a_partial_sum(unit, name):
     value = (lambda x: Signal(intbv(x, min=-(1 << 40), max=1 << 40))) if unit is pe.aligned_pe else words
     width = aligned.LANE_BITS if unit is pe.aligned_pe else 32
     ports = {"a": bus(width), "a_out": bus(width), "weight": bus(8), "diag_weight": None}
-    ports |= {n + out: flag() for n in ("swap", "load", "load_diag") for out in ("", "_out")}
+    ports |= {n + out: flag() for n in ("valid", "swap", "load", "load_diag") for out in ("", "_out")}
+    ports["valid"] = Signal(True)
     ports |= {"psum": value(ONE), "psum_out": value(0)}
     ports["diag_weight"] = bus(8)
     agree(response(unit, ports, {"psum": TWO}, "psum_out"), unit, **{name: getattr(pe, name)})
@@ -153,6 +165,7 @@ def test_step_of_a_partial_sum(unit, name):
 def test_accumulator(change):
     """The sum can be read, one cycle after its address, ACC_LATENCY cycles after the operation, and so can its word."""
     ports = {name: flag() for name in ("rst", "valid", "bank", "max_mode", "init_valid", "init_bank", "drain_bank")}
+    ports["drain_valid"] = Signal(True)
     ports |= {"first": Signal(True), "x": words(ONE), "init_data": words(0), "drain_data": words(0)}
     ports |= {name: bus(4) for name in ("addr", "init_addr", "drain_addr")}
     ports["valid"] = Signal(change == "x")
@@ -214,7 +227,15 @@ def test_array(rows, cols, ports, arithmetic, seen):
 
 def test_activation_buffer():
     write, vec = Write(2), bus(64)
-    ports = {"wr": write, "rd_addr": bus(8), "lane_lo": bus(2), "lane_hi": bus(2), "pad_value": words(ONE), "vec": vec}
+    ports = {
+        "wr": write,
+        "read": Signal(True),
+        "rd_addr": bus(8),
+        "lane_lo": bus(2),
+        "lane_hi": bus(2),
+        "pad_value": words(ONE),
+        "vec": vec,
+    }
     measured = response(activation_buffer, ports, {"lane_hi": 2}, "vec", params={"config": CONFIG})
     agree(measured, activation_buffer, ACTIVATION_LATENCY=timing.ACTIVATION_LATENCY)
 

@@ -92,7 +92,7 @@ def _unit(module: str, name: str, ports: dict[str, Any], **params: Any) -> Any:
 
 
 def _fp32(name: str, operation: str, latency: int) -> Case:
-    ports = {"clk": 1, "en": 1, "a": 32, "b": 32, "y": 32}
+    ports = {"clk": 1, "en": latency, "a": 32, "b": 32, "y": 32}
     return Case(
         name,
         f"a {operation} b of the host",
@@ -105,7 +105,7 @@ def _fp32(name: str, operation: str, latency: int) -> Case:
 def _fma_pe() -> Case:
     from hls.arithmetic.pe import FMA_STEP
 
-    flags = ("swap", "load", "load_diag")
+    flags = ("valid", "swap", "load", "load_diag")
     ports = {
         "clk": 1,
         "a": 32,
@@ -129,7 +129,14 @@ def _normaliser(rows: int) -> Case:
     from hls.arithmetic.aligned import META_BITS, NORMALISE_LATENCY, psum_bits
 
     bits = psum_bits(rows)
-    ports = {"clk": 1, "psum": intbv(0, min=-(1 << bits - 1), max=1 << bits - 1), "meta": META_BITS, "y": 32}
+    limit = 1 << bits - 1
+    ports = {
+        "clk": 1,
+        "occupied": NORMALISE_LATENCY,
+        "psum": intbv(0, min=-limit, max=limit),
+        "meta": META_BITS,
+        "y": 32,
+    }
     return Case(
         f"normaliser, {rows} rows",
         "exact integers",

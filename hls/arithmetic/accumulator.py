@@ -45,6 +45,7 @@ def accumulator_column(
     init_bank,
     init_addr,
     init_data,
+    drain_valid,
     drain_bank,
     drain_addr,
     drain_data,
@@ -56,7 +57,7 @@ def accumulator_column(
     A valid operation updates entry addr of a bank as in `accumulate_model`; the entry may be used again, or
     drained, ACC_LATENCY cycles later. init_* writes an entry (usable in the next cycle), but not in the cycle
     in which an operation writes to the same bank: ACC_LATENCY - 1 cycles after it was presented. drain_data
-    follows drain_addr by one cycle; it is meaningless for a bank that an operation reads in the same cycle.
+    follows drain_valid by one cycle; it is meaningless for a bank that an operation reads in the same cycle.
     """
     width = len(addr)
     y, x1, x2, acc, acc2, a, b = (Signal(intbv(0)[32:]) for _ in range(7))
@@ -71,11 +72,13 @@ def accumulator_column(
 
     @always(clk.posedge)
     def follow():
-        x1.next = x
-        may_keep1.next = max_mode and not first and not (x[31:23] == 255 and x[23:] != 0)
-        alone1.next = first or max_mode
-        bank1.next = bank
-        drain_bank1.next = drain_bank
+        if valid:
+            x1.next = x
+            may_keep1.next = max_mode and not first and not (x[31:23] == 255 and x[23:] != 0)
+            alone1.next = first or max_mode
+            bank1.next = bank
+        if drain_valid:
+            drain_bank1.next = drain_bank
         places.next = concat(places[top:], bank, addr)
         if rst:
             valids.next = 0
@@ -95,14 +98,15 @@ def accumulator_column(
 
     @always(clk.posedge)
     def compare():
-        x2.next = x1
-        acc2.next = acc
-        larger2.next = acc[31:] > x1[31:]  # magnitudes
-        ones2.next = acc[31:23] == 255
-        fraction2.next = acc[23:] != 0
-        may_keep2.next = may_keep1
-        alone2.next = alone1
-        not_zero2.next = x1[31:] != 0
+        if valids[0]:
+            x2.next = x1
+            acc2.next = acc
+            larger2.next = acc[31:] > x1[31:]  # magnitudes
+            ones2.next = acc[31:23] == 255
+            fraction2.next = acc[23:] != 0
+            may_keep2.next = may_keep1
+            alone2.next = alone1
+            not_zero2.next = x1[31:] != 0
 
     @always_comb
     def decide():  # where the patterns are equal, either may be kept
@@ -118,10 +122,10 @@ def accumulator_column(
         if alone2:
             b.next = concat(True, intbv(0)[31:])
 
-    add = fp32_add(clk, True, a, b, y)
+    add = fp32_add(clk, valids(_STAGES - 1, 1), a, b, y)
     ports, memories = [], []
     for number in range(2):
-        we = Signal(False)
+        we, re = (Signal(False) for _ in range(2))
         waddr, raddr = (Signal(intbv(0)[width:]) for _ in range(2))
         wdata = Signal(intbv(0)[32:])
         ports.append(
@@ -137,15 +141,18 @@ def accumulator_column(
                 init_bank,
                 init_addr,
                 init_data,
+                drain_valid,
+                drain_bank,
                 drain_addr,
                 we,
                 waddr,
                 wdata,
+                re,
                 raddr,
                 number=number,
             )
         )
-        memories.append(ram(clk, we, waddr, wdata, raddr, reads[number], width=32, depth=entries))
+        memories.append(ram(clk, we, waddr, wdata, re, raddr, reads[number], width=32, depth=entries))
     return follow, finish, fetch, compare, decide, operands, add, ports, memories
 
 
@@ -162,10 +169,13 @@ def _bank_ports(
     init_bank,
     init_addr,
     init_data,
+    drain_valid,
+    drain_bank,
     drain_addr,
     we,
     waddr,
     wdata,
+    re,
     raddr,
     *,
     number,
@@ -175,8 +185,10 @@ def _bank_ports(
     @always_comb
     def choose():
         if read and read_bank == number:
+            re.next = True
             raddr.next = read_addr
         else:
+            re.next = drain_valid and drain_bank == number
             raddr.next = drain_addr
         if write and write_bank == number:
             we.next = True
@@ -201,9 +213,10 @@ class EntryWrite:
 
 
 class EntryRead:
-    """``data``, all lanes of entry ``addr`` of ``bank``, one cycle later."""
+    """``data``, all lanes of entry ``addr`` of ``bank``, one cycle after ``valid``, until the next one."""
 
     def __init__(self, cols: int, entries: int) -> None:
+        self.valid = Signal(bool(0))
         self.bank = Signal(bool(0))
         self.addr = Signal(intbv(0)[(entries - 1).bit_length() :])
         self.data = Signal(intbv(0)[32 * cols :])
@@ -221,8 +234,8 @@ def accumulators(
     cycles after a valid operation with ``last``: from that cycle on the whole bank may be drained.
 
     The other ports are not skewed. init.valid[c] writes lane c of init.data to entry init.addr of init.bank;
-    drain.data follows drain.bank and drain.addr by one cycle. A bank is never initialised or drained between
-    its first operation and its bank_done.
+    drain.data follows drain.valid, with drain.bank and drain.addr, by one cycle. A bank is never initialised or
+    drained between its first operation and its bank_done.
     """
     lanes, init_lanes, drain_lanes = ([Signal(intbv(0)[32:]) for _ in range(cols)] for _ in range(3))
     init_valids = [Signal(False) for _ in range(cols)]
@@ -239,6 +252,7 @@ def accumulators(
                 init.bank,
                 init.addr,
                 init_lanes[c],
+                drain.valid,
                 drain.bank,
                 drain.addr,
                 drain_lanes[c],

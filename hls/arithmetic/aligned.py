@@ -20,7 +20,7 @@ import numpy as np
 from myhdl import ConcatSignal, Signal, always, always_comb, block, concat, intbv, modbv
 
 from hls.arithmetic.fp32 import NAN, canonical
-from hls.lib.delay import delay_line, glue
+from hls.lib.delay import delay_line, glue, occupancy, shift_occupied
 from hls.lib.unit import unit
 from hls.lib.zeros import leading_zeros
 
@@ -164,8 +164,10 @@ def store(clk, d, q):
 
 
 @unit(out="aligned lost coarse")
-def align_lane(clk, x, exponent_max, diag, aligned, lost, coarse):
+def align_lane(clk, occupied, x, exponent_max, diag, aligned, lost, coarse):
     """One lane: FP32 x to a signed 27-bit integer, ALIGN_STAGES cycles later; `diag`: without a shift.
+
+    Stage k moves where bit k of `occupied` is set.
 
     `lost`: it was not zero and is now. `coarse`: it was not zero and moved by more than 10 places.
     """
@@ -185,23 +187,25 @@ def align_lane(clk, x, exponent_max, diag, aligned, lost, coarse):
 
     @always(clk.posedge)
     def subtract():
-        sign1.next = x[31]
-        significand1.next = concat(x[31:23] != 0, x[23:])
-        some1.next = x[31:] != 0
-        coarse1.next = x[31:] != 0 and places > COARSE_SHIFT and not diag
-        if diag:
-            shift1.next = 0
-        elif places[8:5] != 0:
-            shift1.next = 31
-        else:
-            shift1.next = places[5:]
+        if occupied[0]:
+            sign1.next = x[31]
+            significand1.next = concat(x[31:23] != 0, x[23:])
+            some1.next = x[31:] != 0
+            coarse1.next = x[31:] != 0 and places > COARSE_SHIFT and not diag
+            if diag:
+                shift1.next = 0
+            elif places[8:5] != 0:
+                shift1.next = 31
+            else:
+                shift1.next = places[5:]
 
     @always(clk.posedge)
     def shift():
-        sign2.next = sign1
-        some2.next = some1
-        coarse2.next = coarse1
-        shifted2.next = concat(significand1, intbv(0)[3:]) >> shift1
+        if occupied[1]:
+            sign2.next = sign1
+            some2.next = some1
+            coarse2.next = coarse1
+            shifted2.next = concat(significand1, intbv(0)[3:]) >> shift1
 
     @always_comb
     def invert():
@@ -213,16 +217,17 @@ def align_lane(clk, x, exponent_max, diag, aligned, lost, coarse):
     def round_and_negate():
         total = modbv(0)[LANE_BITS:]
         total[:] = concat(sign2, magnitude) + concat(intbv(0)[26:], sign2 != shifted2[0])
-        aligned.next = total
-        lost.next = some2 and shifted2 == 0
-        coarse.next = coarse2
+        if occupied[2]:
+            aligned.next = total
+            lost.next = some2 and shifted2 == 0
+            coarse.next = coarse2
 
     return decode, distance, subtract, shift, invert, round_and_negate
 
 
 @unit(out="meta")
-def column_meta(clk, x, exponent_max, diag, max_mode, meta):
-    """What the normaliser of a column must know: exponent, and a flag in bit 8.
+def column_meta(clk, valid, x, exponent_max, diag, max_mode, meta):
+    """What the normaliser of a column must know, of a `valid` vector: exponent, and a flag in bit 8.
 
     Exponent 255: the lane is an infinity (flag) or the result is NaN. Otherwise: a zero sum is -0 (flag).
     """
@@ -231,12 +236,13 @@ def column_meta(clk, x, exponent_max, diag, max_mode, meta):
 
     @always(clk.posedge)
     def choose():
-        if not diag:
-            meta.next = concat(False, exponent_max)
-        elif exponent == 255:
-            meta.next = concat(x[23:] == 0, exponent)
-        else:
-            meta.next = concat(max_mode and x[31] and x[31:] == 0, exponent)
+        if valid:
+            if not diag:
+                meta.next = concat(False, exponent_max)
+            elif exponent == 255:
+                meta.next = concat(x[23:] == 0, exponent)
+            else:
+                meta.next = concat(max_mode and x[31] and x[31:] == 0, exponent)
 
     return decode, choose
 
@@ -285,19 +291,19 @@ def count_ones(flags, total, *, bits):
     return halves, add
 
 
-@unit(out="aligned meta lost_lanes coarse_lanes")
-def aligned_edge(clk, valid, vec, diag, max_mode, aligned, meta, lost_lanes, coarse_lanes, *, rows, cols):
+@unit(out="entering aligned meta lost_lanes coarse_lanes")
+def aligned_edge(clk, valid, vec, diag, max_mode, entering, aligned, meta, lost_lanes, coarse_lanes, *, rows, cols):
     """Align a vector of `rows` FP32 lanes.
 
-    aligned: lane r at [27 r +: 27], edge_latency(rows) cycles later; meta: column c at [9 c +: 9],
+    aligned, `entering` with it: lane r at [27 r +: 27], edge_latency(rows) cycles later; meta: column c at [9 c +: 9],
     max_stages(rows) + 1 cycles later; counts of lanes that lost precision: edge_latency(rows) + 1 later.
     """
     stages = max_stages(rows)
     x = Signal(intbv(0)[32 * rows :])
     exponent = Signal(intbv(0)[8:])
-    control = ConcatSignal(valid, diag, max_mode)
-    control_s = Signal(intbv(0)[3:])
-    valid_s, diag_s, max_s = control_s(2), control_s(1), control_s(0)
+    control, control_s = ConcatSignal(diag, max_mode), Signal(intbv(0)[2:])
+    diag_s, max_s = control_s(1), control_s(0)
+    occupied = Signal(intbv(0)[edge_latency(rows) :])
     counted_s, counted = Signal(False), Signal(False)
     lane = [Signal(intbv(0)[LANE_BITS:]) for _ in range(rows)]
     column = [Signal(intbv(0)[META_BITS:]) for _ in range(cols)]
@@ -310,17 +316,21 @@ def aligned_edge(clk, valid, vec, diag, max_mode, aligned, meta, lost_lanes, coa
     fields = glue(field)
 
     largest = exponent_max(clk, fields, exponent, lanes=rows)
-    wait = delay_line(clk, vec, x, width=32 * rows, cycles=stages)
-    wait_control = delay_line(clk, control, control_s, width=3, cycles=stages)
+    inside = occupancy(clk, valid, occupied)
+    valid_s, aligning = occupied(stages - 1), occupied(stages - 1 + ALIGN_STAGES, stages - 1)
+    wait = shift_occupied(clk, [valid, *map(occupied, range(stages - 1))], vec, x, 32 * rows)
+    wait_control = delay_line(clk, control, control_s, width=2, cycles=stages)
     lanes = [
-        align_lane(clk, x(32 * r + 32, 32 * r), exponent, diag_s, lane[r], lost[r], coarse[r]) for r in range(rows)
+        align_lane(clk, aligning, x(32 * r + 32, 32 * r), exponent, diag_s, lane[r], lost[r], coarse[r])
+        for r in range(rows)
     ]
     columns = [
-        column_meta(clk, x(32 * c + 32, 32 * c) if c < rows else no_lane, exponent, diag_s, max_s, column[c])
+        column_meta(clk, valid_s, x(32 * c + 32, 32 * c) if c < rows else no_lane, exponent, diag_s, max_s, column[c])
         for c in range(cols)
     ]
     counts = (count_ones(all_lost, lost_count, bits=rows), count_ones(all_coarse, coarse_count, bits=rows))
     wait_counted = delay_line(clk, counted_s, counted, width=1, cycles=ALIGN_STAGES)
+    last = edge_latency(rows) - 1
     all_lanes = glue(lane)
     all_columns = glue(column)
 
@@ -338,18 +348,22 @@ def aligned_edge(clk, valid, vec, diag, max_mode, aligned, meta, lost_lanes, coa
 
     @always_comb
     def output():
+        entering.next = occupied[last]
         aligned.next = all_lanes
         meta.next = all_columns
 
-    return largest, wait, wait_control, lanes, columns, counts, wait_counted, finite, count, output
+    return largest, inside, wait, wait_control, lanes, columns, counts, wait_counted, finite, count, output
 
 
 # Normaliser: column sum to FP32
 
 
 @unit(out="y")
-def normaliser(clk, psum, meta, y, *, rows):
-    """psum * 2**(exponent - 152) as FP32, NORMALISE_LATENCY cycles later; `meta` as in `column_meta`."""
+def normaliser(clk, occupied, psum, meta, y, *, rows):
+    """psum * 2**(exponent - 152) as FP32, NORMALISE_LATENCY cycles later; `meta` as in `column_meta`.
+
+    Stage k moves where bit k of `occupied` is set.
+    """
     bits = psum_bits(rows) - 1  # of the magnitude
     low = bits - 24  # below the significand: one bit that rounds, the others sticky
     sign1, sign2, sign3, negative = (Signal(False) for _ in range(4))
@@ -372,10 +386,11 @@ def normaliser(clk, psum, meta, y, *, rows):
 
     @always(clk.posedge)
     def absolute():
-        magnitude1.next = inverted + concat(intbv(0)[bits - 1 :], negative)
-        sign1.next = negative
-        meta1.next = meta
-        limit1.next = limit
+        if occupied[0]:
+            magnitude1.next = inverted + concat(intbv(0)[bits - 1 :], negative)
+            sign1.next = negative
+            meta1.next = meta
+            limit1.next = limit
 
     @always_comb
     def mark():
@@ -383,19 +398,21 @@ def normaliser(clk, psum, meta, y, *, rows):
 
     @always(clk.posedge)
     def count_zeros():
-        zeros2.next = zeros
-        magnitude2.next = magnitude1
-        zero2.next = magnitude1 == 0
-        sign2.next = sign1
-        meta2.next = meta1
+        if occupied[1]:
+            zeros2.next = zeros
+            magnitude2.next = magnitude1
+            zero2.next = magnitude1 == 0
+            sign2.next = sign1
+            meta2.next = meta1
 
     @always(clk.posedge)
     def shift():
-        magnitude3.next = magnitude2 << zeros2
-        exponent3.next = concat(False, meta2[8:]) + (bits - 26) - concat(intbv(0)[3:], zeros2)
-        zero3.next = zero2
-        sign3.next = sign2
-        meta3.next = meta2
+        if occupied[2]:
+            magnitude3.next = magnitude2 << zeros2
+            exponent3.next = concat(False, meta2[8:]) + (bits - 26) - concat(intbv(0)[3:], zeros2)
+            zero3.next = zero2
+            sign3.next = sign2
+            meta3.next = meta2
 
     @always(clk.posedge)
     def round_and_pack():
@@ -406,13 +423,14 @@ def normaliser(clk, psum, meta, y, *, rows):
         if magnitude3[bits - 1]:
             field[:] = exponent3
         rounded[:] = concat(field, magnitude3[bits - 1 : low]) + concat(intbv(0)[31:], up)
-        if meta3[8:] == 255 and (zero3 or not meta3[8]):
-            y.next = NAN
-        elif meta3[8:] == 255 or rounded[32:23] >= 255:
-            y.next = concat(sign3, intbv(0xFF)[8:], intbv(0)[23:])
-        elif zero3:
-            y.next = concat(meta3[8], intbv(0)[31:])
-        else:
-            y.next = concat(sign3, rounded[31:])
+        if occupied[3]:
+            if meta3[8:] == 255 and (zero3 or not meta3[8]):
+                y.next = NAN
+            elif meta3[8:] == 255 or rounded[32:23] >= 255:
+                y.next = concat(sign3, intbv(0xFF)[8:], intbv(0)[23:])
+            elif zero3:
+                y.next = concat(meta3[8], intbv(0)[31:])
+            else:
+                y.next = concat(sign3, rounded[31:])
 
     return read, absolute, mark, leading_zeros(marked, zeros), count_zeros, shift, round_and_pack

@@ -27,7 +27,7 @@ from hls.arithmetic.aligned import (
 from hls.arithmetic.fma import fma_model
 from hls.arithmetic.pe import ALIGNED_STEP, FMA_STEP, aligned_pe, fma_pe
 from hls.config import Config
-from hls.lib.delay import delay_line, glue, skew
+from hls.lib.delay import delay_line, glue, occupancy, skew
 from hls.lib.myhdl_internals import initial_value
 from hls.lib.unit import unit
 
@@ -188,7 +188,7 @@ def systolic_array(
 
     lanes, skewed = (Signal(intbv(0)[lane_bits * rows :]) for _ in range(2))
     swap_vector = Signal(False)
-    swap_row = [Signal(False) for _ in range(rows)]
+    valid_row, swap_row = ([Signal(False) for _ in range(rows)] for _ in range(2))
     load, diag = (Signal(intbv(0)[rows:]) for _ in range(2))
     late_weights = [
         [Signal(intbv(0)[8 * cols :]) for _ in range(load_rows)]  # [beat][lane]
@@ -196,9 +196,12 @@ def systolic_array(
     ]
     diag_weights = Signal(intbv(0)[8 * diagonal :])
     a = [[Signal(intbv(0)[lane_bits:]) for _ in range(cols)] for _ in range(rows)]
-    swap, load_right, diag_right = ([[Signal(False) for _ in range(cols)] for _ in range(rows)] for _ in range(3))
+    valid, swap, load_right, diag_right = (
+        [[Signal(False) for _ in range(cols)] for _ in range(rows)] for _ in range(4)
+    )
     psum = [[Signal(initial_value(zero)) for _ in range(cols)] for _ in range(rows)]
     y = [Signal(intbv(0)[32:]) for _ in range(cols)]
+    occupied = [Signal(intbv(0)[NORMALISE_LATENCY:]) for _ in range(cols)]
     all_columns = glue(y)
     parts = []
 
@@ -220,6 +223,7 @@ def systolic_array(
                 vec=vec,
                 diag=vec_diag,
                 max_mode=vec_max,
+                entering=valid_row[0],
                 aligned=lanes,
                 meta=meta,
                 lost_lanes=lost_lanes,
@@ -237,6 +241,7 @@ def systolic_array(
         negative = [Signal(False) for _ in range(diagonal)]
         parts.append(_fma_entry(vec_diag, vec_max, start, lost_lanes, coarse_lanes))
         parts.append(delay_line(clk, vec, lanes, width=32 * rows, cycles=front))
+        parts.append(delay_line(clk, vec_valid, valid_row[0], width=1, cycles=front))
         for c in range(diagonal):
             parts.append(
                 delay_line(clk, negative[c - 1] if c else start, negative[c], width=1, cycles=1 if c else front)
@@ -247,6 +252,8 @@ def systolic_array(
     else:
         parts.append(skew(clk, lanes, skewed, lanes=rows, width=lane_bits, first=0, step=step))
     for r in range(rows):
+        if r:
+            parts.append(delay_line(clk, valid_row[r - 1], valid_row[r], width=1, cycles=step))
         parts.append(
             delay_line(
                 clk, swap_row[r - 1] if r else swap_vector, swap_row[r], width=1, cycles=step if r else front - 1
@@ -299,9 +306,9 @@ def systolic_array(
     for r in range(rows):
         for c in range(cols):
             if c == 0:
-                left = skewed(lane_bits * (r + 1), lane_bits * r), swap_row[r], load(r), diag(r)
+                left = valid_row[r], skewed(lane_bits * (r + 1), lane_bits * r), swap_row[r], load(r), diag(r)
             else:
-                left = a[r][c - 1], swap[r][c - 1], load_right[r][c - 1], diag_right[r][c - 1]
+                left = valid[r][c - 1], a[r][c - 1], swap[r][c - 1], load_right[r][c - 1], diag_right[r][c - 1]
             weight = late_weights[r // load_rows][r % load_rows](8 * c + 8, 8 * c)
             diag_weight = diag_weights(8 * r + 8, 8 * r) if r == c else None
             parts.append(
@@ -311,6 +318,7 @@ def systolic_array(
                     weight,
                     diag_weight,
                     psum[r - 1][c] if r else top[c],
+                    valid[r][c],
                     a[r][c],
                     swap[r][c],
                     load_right[r][c],
@@ -324,9 +332,9 @@ def systolic_array(
     parts.append(valid_pipe(clk, rst, vec_valid, col_valid, cols=cols, latency=array_latency(config)))
     for c in range(cols):
         if aligned:
-            parts.append(
-                normaliser(clk, psum[rows - 1][c], late_meta(META_BITS * (c + 1), META_BITS * c), y[c], rows=rows)
-            )
+            column_meta = late_meta(META_BITS * (c + 1), META_BITS * c)
+            parts.append(occupancy(clk, valid[rows - 1][c], occupied[c]))
+            parts.append(normaliser(clk, occupied[c], psum[rows - 1][c], column_meta, y[c], rows=rows))
         else:
             parts.append(_same(psum[rows - 1][c], y[c]))
     return parts, entry, output

@@ -2,7 +2,7 @@
 """Epilogue: from an accumulator entry to the stored output. Scale, bias, residual, activation."""
 
 import numpy as np
-from myhdl import Signal, always, always_comb, block, concat, intbv
+from myhdl import ConcatSignal, Signal, always, always_comb, block, concat, intbv
 from numpy.typing import ArrayLike
 
 from hls.arithmetic.fp32 import (
@@ -135,6 +135,7 @@ def epilogue_lane(
     product, bias_now, addend = (Signal(intbv(0)[32:]) for _ in range(3))
     valids = Signal(intbv(0)[EPILOGUE_LATENCY:])
     en = Signal(bool(0))
+    adding, multiplying = (ConcatSignal(*[en] * stages) for stages in (FP32_ADD_LATENCY, FP32_MUL_LATENCY))
     leaving, moving, parts = out_valid, en, []
     if config.functions:
         leaving, moving = (Signal(bool(0)) for _ in range(2))
@@ -167,13 +168,13 @@ def epilogue_lane(
         parts,
         follow,
         steer,
-        fp32_mul(clk, en, acc, scale, product),
+        fp32_mul(clk, multiplying, acc, scale, product),
         shift_enabled(clk, en, bias, bias_now, 32, FP32_MUL_LATENCY),
-        fp32_add(clk, en, product, bias_now, v.affine),
+        fp32_add(clk, adding, product, bias_now, v.affine),
         shift_enabled(clk, en, addend, v.addend_early, 32, _AFFINE),
         shift_enabled(clk, en, v.addend_early, v.addend_late, 32, _ACTIVATION),
-        fp32_add(clk, en, v.add_a, v.add_b, v.added),
-        fp32_mul(clk, en, v.x, v.factor, v.scaled),
+        fp32_add(clk, adding, v.add_a, v.add_b, v.added),
+        fp32_mul(clk, multiplying, v.x, v.factor, v.scaled),
         _clamp(clk, en, v.unlimited, low, high, v.activated),
     )
 

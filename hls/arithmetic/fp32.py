@@ -3,7 +3,7 @@
 
 Round to nearest even, subnormals kept, signed zeros as in IEEE-754; any NaN result is `NAN`. Each unit
 decodes its operands, computes an exact raw result (sign, exponent, significand with sticky bit), then rounds
-and packs it in `round_pack`. Pipelines accept one operation per cycle; `en` low freezes them.
+and packs it in `round_pack`. Pipelines accept one operation per cycle; what their `en` lets not move is frozen.
 """
 
 import numpy as np
@@ -75,7 +75,7 @@ def round_pack(clk, en, special, sign, exp, sig, y):
 
 @unit(out="y")
 def fp32_add(clk, en, a, b, y):
-    """y = a + b, FP32_ADD_LATENCY enabled cycles later."""
+    """y = a + b, FP32_ADD_LATENCY cycles later; bit k of ``en`` lets stage k move."""
     sign1, sub1, sign2, sub2, sign3 = (Signal(False) for _ in range(5))
     exp1, shift1, exp2 = (Signal(intbv(0)[8:]) for _ in range(3))
     larger1, smaller1 = (Signal(intbv(0)[24:]) for _ in range(2))
@@ -90,7 +90,7 @@ def fp32_add(clk, en, a, b, y):
         smaller = intbv(0)[31:]
         exp_big = intbv(0)[8:]
         exp_small = intbv(0)[8:]
-        if en:
+        if en[0]:
             if b[31:] > a[31:]:
                 larger[:] = b
                 smaller[:] = a[31:]
@@ -113,7 +113,7 @@ def fp32_add(clk, en, a, b, y):
     @always(clk.posedge)
     def align_and_add():
         m = intbv(0)[27:]
-        if en:
+        if en[1]:
             m[:] = concat(smaller1, intbv(0)[3:])
             if shift1[4]:
                 m[:] = concat(intbv(0)[16:], m[27:17], m[17:] != 0)
@@ -150,7 +150,7 @@ def fp32_add(clk, en, a, b, y):
     @always(clk.posedge)
     def normalise():
         m = intbv(0)[28:]
-        if en:
+        if en[2]:
             m[:] = sum2
             if left[4]:
                 m[:] = concat(m[12:], intbv(0)[16:])
@@ -168,13 +168,13 @@ def fp32_add(clk, en, a, b, y):
             special3.next = special2
 
     count = leading_zeros(marked, left)
-    pack = round_pack(clk, en, special3, sign3, exp3, sig3, y)
+    pack = round_pack(clk, en(3), special3, sign3, exp3, sig3, y)
     return order, align_and_add, mark, count, normalise, pack
 
 
 @unit(out="y")
 def fp32_mul(clk, en, a, b, y):
-    """y = a * b, FP32_MUL_LATENCY enabled cycles later."""
+    """y = a * b, FP32_MUL_LATENCY cycles later; bit k of ``en`` lets stage k move."""
     sign1, sign2 = (Signal(False) for _ in range(2))
     exp1, exp2, exp3 = (Signal(intbv(0)[9:]) for _ in range(3))
     zeros1, shift2 = (Signal(intbv(0)[5:]) for _ in range(2))
@@ -199,7 +199,7 @@ def fp32_mul(clk, en, a, b, y):
         exp_z = intbv(0)[8:]
         m = intbv(0)[24:]
         zeros = intbv(0)[5:]
-        if en:
+        if en[0]:
             if a[31:23] == 0:
                 x[:] = a[31:]
                 z[:] = b[31:]
@@ -242,7 +242,7 @@ def fp32_mul(clk, en, a, b, y):
         product = intbv(0)[48:]
         exponent = intbv(0)[10:]  # of product[47], offset by 512
         right = intbv(0)[10:]
-        if en:
+        if en[1]:
             product[:] = concat(intbv(0)[24:], x1) * concat(intbv(0)[24:], z1)
             exponent[:] = concat(False, exp1) + (512 - 127) - concat(intbv(0)[5:], zeros1)
             right[:] = 0
@@ -282,6 +282,6 @@ def fp32_mul(clk, en, a, b, y):
         sig3.next = concat(m[27:2], m[2:] != 0)
         exp3.next = e
 
-    pack = round_pack(clk, en, special2, sign2, exp3, sig3, y)
+    pack = round_pack(clk, en(2), special2, sign2, exp3, sig3, y)
     counts = leading_zeros(word_a, zeros_a), leading_zeros(word_b, zeros_b)
     return widen, counts, decode, multiply, normalise, pack

@@ -5,6 +5,7 @@ Both have the same interface. Activations and control leave to the right one cyc
 partial sums leave downwards. A weight waits in a shadow register; `swap`, one cycle ahead of the first
 activation that needs it, makes it the active one. `load_diag` loads a diagonal tile: the PE on the diagonal
 takes `diag_weight`, the others are switched off. A shadow may be swapped in and overwritten in one cycle.
+`valid` comes with an activation; registers of data stay as they are without one.
 """
 
 from myhdl import Signal, always, block, intbv
@@ -62,10 +63,12 @@ def _gate(clk, swap, load, load_diag, gate):
 
 
 @block
-def _pass_on(clk, a, swap, load, load_diag, a_out, swap_out, load_out, load_diag_out):
+def _pass_on(clk, valid, a, swap, load, load_diag, valid_out, a_out, swap_out, load_out, load_diag_out):
     @always(clk.posedge)
     def move():
-        a_out.next = a
+        valid_out.next = valid
+        if valid:
+            a_out.next = a
         swap_out.next = swap
         load_out.next = load
         load_diag_out.next = load_diag
@@ -73,9 +76,10 @@ def _pass_on(clk, a, swap, load, load_diag, a_out, swap_out, load_out, load_diag
     return move
 
 
-@unit(out="a_out swap_out load_out load_diag_out psum_out")
+@unit(out="valid_out a_out swap_out load_out load_diag_out psum_out")
 def aligned_pe(
     clk,
+    valid,
     a,
     swap,
     load,
@@ -83,6 +87,7 @@ def aligned_pe(
     weight,
     diag_weight,
     psum,
+    valid_out,
     a_out,
     swap_out,
     load_out,
@@ -98,19 +103,22 @@ def aligned_pe(
     active = Signal(intbv(0)[8:])
     product = Signal(intbv(0, min=psum.min, max=psum.max))
     weights = _weights(clk, swap, load, load_diag, weight, diag_weight if diagonal else None, active)
-    right = _pass_on(clk, a, swap, load, load_diag, a_out, swap_out, load_out, load_diag_out)
+    right = _pass_on(clk, valid, a, swap, load, load_diag, valid_out, a_out, swap_out, load_out, load_diag_out)
 
     @always(clk.posedge)
     def multiply_add():
-        product.next = a.signed() * active.signed()
-        psum_out.next = psum + product
+        if valid:
+            product.next = a.signed() * active.signed()
+        if valid_out:
+            psum_out.next = psum + product
 
     return weights, right, multiply_add
 
 
-@unit(out="a_out swap_out load_out load_diag_out psum_out")
+@unit(out="valid_out a_out swap_out load_out load_diag_out psum_out")
 def fma_pe(
     clk,
+    valid,
     a,
     swap,
     load,
@@ -118,6 +126,7 @@ def fma_pe(
     weight,
     diag_weight,
     psum,
+    valid_out,
     a_out,
     swap_out,
     load_out,
@@ -130,7 +139,7 @@ def fma_pe(
     active = Signal(intbv(0)[8:])
     gate = Signal(False)
     weights = _weights(clk, swap, load, load_diag, weight, diag_weight if diagonal else None, active)
-    right = _pass_on(clk, a, swap, load, load_diag, a_out, swap_out, load_out, load_diag_out)
+    right = _pass_on(clk, valid, a, swap, load, load_diag, valid_out, a_out, swap_out, load_out, load_diag_out)
     multiply_add = fp32_int8_fma(clk, a, active, gate, psum, psum_out)
     if diagonal:  # never off: its gate is constant
         return weights, right, multiply_add

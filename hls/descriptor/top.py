@@ -275,6 +275,7 @@ def heepstor(clk, rst_n, s, m, irq, idle, *, config):
         activation_buffer(
             clk=clk,
             wr=wr,
+            read=issue,
             rd_addr=rd_addr,
             lane_lo=lane_lo,
             lane_hi=lane_hi,

@@ -76,6 +76,13 @@ def shift_enabled(clk, en, d, q, width, cycles):
     return load, oldest
 
 
+@block
+def shift_occupied(clk, occupied, d, q, width):
+    """q is d, one clock cycle later for each of the flags ``occupied``: a stage moves where its flag is set."""
+    stages = [d, *(Signal(intbv(0)[width:]) for _ in occupied[1:]), q]
+    return [shift_enabled(clk, moves, stages[k], stages[k + 1], width, 1) for k, moves in enumerate(occupied)]
+
+
 def glue(signals: Sequence[SignalType]) -> SignalType:
     """One bus made of a list of signals, the first one at its low end."""
     return signals[0] if len(signals) == 1 else ConcatSignal(*reversed(signals))
@@ -85,6 +92,23 @@ def glue(signals: Sequence[SignalType]) -> SignalType:
 def delay_line(clk, d, q, *, width, cycles):
     """q is d, `cycles` (1 or more) clock cycles later; both are `width` bits."""
     return shift(clk, d, q, width, cycles)
+
+
+@unit(out="occupied")
+def occupancy(clk, valid, occupied):
+    """Bit k of ``occupied`` is ``valid``, k + 1 clock cycles later: whether a value is there in a pipeline."""
+    bits = len(occupied)
+    line = Signal(intbv(0)[bits:])
+
+    @always(clk.posedge)
+    def advance():
+        line.next = concat(line[bits - 1 :], valid)
+
+    @always_comb
+    def output():
+        occupied.next = line
+
+    return advance, output
 
 
 @unit(out="q")

@@ -7,14 +7,18 @@ from hls.lib.unit import unit
 
 
 @unit(out="rdata")
-def ram(clk, we, waddr, wdata, raddr, rdata, *, width, depth):
-    """``depth`` words of ``width`` bits; rdata follows raddr by one cycle, a concurrent write is not seen."""
+def ram(clk, we, waddr, wdata, re, raddr, rdata, *, width, depth):
+    """``depth`` words of ``width`` bits; rdata follows raddr by one cycle, and stays without ``re``.
+
+    A concurrent write is not seen.
+    """
     words = [Signal(intbv(0)[width:]) for _ in range(depth)]
 
     @always(clk.posedge)
     def access():
         if we:
             words[waddr].next = wdata
-        rdata.next = words[raddr]
+        if re:
+            rdata.next = words[raddr]
 
     return access

@@ -60,7 +60,7 @@ def sum_buffer(clk, ahead, place, first, result, read, data):
         if alone:  # adding -0 changes nothing
             addend.next = concat(True, intbv(0)[31:])
 
-    add = fp32_add(clk, True, result, addend, total)
+    add = fp32_add(clk, intbv(15)[FP32_ADD_LATENCY:], result, addend, total)
     return remember, operand, add, _buffer(clk, ahead, place, total, read, data, 1 + FP32_ADD_LATENCY)
 
 
@@ -89,4 +89,4 @@ def _buffer(clk, ahead, place, value, read, data, latency):
         written.next = due[bits:]
 
     wait = delay_line(clk, asked, due, width=bits + 1, cycles=latency)
-    return enter, finish, wait, ram(clk, write, written, value, address, data, width=32, depth=1 << bits)
+    return enter, finish, wait, ram(clk, write, written, value, True, address, data, width=32, depth=1 << bits)

@@ -3,7 +3,7 @@
 
 from myhdl import Signal, always, always_comb, concat, intbv
 
-from hls.arithmetic.aligned import META_BITS, align_lane, larger, true_exponent
+from hls.arithmetic.aligned import ALIGN_STAGES, META_BITS, align_lane, larger, true_exponent
 from hls.lib.ram import ram
 from hls.lib.unit import unit
 
@@ -22,7 +22,7 @@ def lane_feed(clk, write, lane, data, reading, last, fp32):
         if beyond:
             fp32.next = 0
 
-    return ram(clk, write, lane, data, reading(bits, 0), stored, width=32, depth=1 << bits), clear
+    return ram(clk, write, lane, data, True, reading(bits, 0), stored, width=32, depth=1 << bits), clear
 
 
 @unit(out="aligned meta")
@@ -52,6 +52,6 @@ def lane_aligner(clk, write, lane, field, start, fp32, aligned, meta):
         true_exponent(field, exponent),
         larger(exponent, largest, greater),
         maximum,
-        align_lane(clk, fp32, shared, False, aligned, lost, coarse),
+        align_lane(clk, intbv(7)[ALIGN_STAGES:], fp32, shared, False, aligned, lost, coarse),
         tell,
     )

@@ -4,7 +4,7 @@
 from myhdl import ConcatSignal, Signal, always_comb, block, intbv
 
 from hls.arithmetic.aligned import LANE_BITS, META_BITS, NORMALISE_LATENCY, normaliser
-from hls.lib.delay import delay_line
+from hls.lib.delay import delay_line, occupancy
 from hls.lib.unit import unit
 from hls.streaming.collect import collector, result_buffer, sum_buffer
 from hls.streaming.feed import lane_aligner, lane_feed
@@ -24,7 +24,7 @@ def streaming(clk, rst_n, s, idle, *, config):
     slots, width = slot_bits(config), sum_bits(config)
     row_bits, column_bits = (max(1, (n - 1).bit_length()) for n in (rows, cols))
 
-    rst, write_lane, swap, late_swap, lead, active, ahead = (Signal(False) for _ in range(7))
+    rst, write_lane, swap, late_swap, entering, lead, active, ahead = (Signal(False) for _ in range(8))
     vector, load = Vector(slots), Load()
     reading = Signal(intbv(0)[INDEX_BITS:])
     read_slot = Signal(intbv(0)[slots:])
@@ -49,11 +49,13 @@ def streaming(clk, rst_n, s, idle, *, config):
         meta, late_meta = (Signal(intbv(0)[META_BITS:]) for _ in range(2))
         signed = Signal(intbv(0, min=-(1 << width - 1), max=1 << width - 1))
         late = Signal(intbv(0)[column_bits + 1 :])
+        occupied = Signal(intbv(0)[NORMALISE_LATENCY:])
         parts += [
             lane_aligner(clk, write_lane, written_lane, s.wdata(31, 23), vector.start, fp32, lane, meta),
             delay_line(clk, meta, late_meta, width=META_BITS, cycles=column_time(config) + 1 - LANE_LATENCY),
             _signed(collected, signed),
-            normaliser(clk, signed, late_meta, result, rows=rows),
+            occupancy(clk, active, occupied),
+            normaliser(clk, occupied, signed, late_meta, result, rows=rows),
             delay_line(clk, ConcatSignal(active, turn), late, width=column_bits + 1, cycles=NORMALISE_LATENCY),
             _same(late(column_bits), ahead),
             _same(late(column_bits, 0), column),
@@ -62,7 +64,8 @@ def streaming(clk, rst_n, s, idle, *, config):
         parts += [_same(active, ahead), _same(turn, column)]
     parts += [
         delay_line(clk, swap, late_swap, width=1, cycles=front(config) - 1),
-        weight_grid(clk, lane, late_swap, load, psums, config=config),
+        delay_line(clk, vector.start, entering, width=1, cycles=front(config)),
+        weight_grid(clk, entering, lane, late_swap, load, psums, config=config),
         delay_line(clk, vector.start, lead, width=1, cycles=column_time(config) - 1),
         collector(clk, rst, lead, psums, collected, active, turn, cols=cols, width=width),
     ]

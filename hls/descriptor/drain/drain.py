@@ -30,8 +30,8 @@ def drain_job(config: Config) -> str:
 
 
 @unit(
-    out="bank_free drain.bank drain.addr param.take aux.take req.valid req.addr req.stride req.count req.region "
-    "req.data req.mark available done left"
+    out="bank_free drain.valid drain.bank drain.addr param.take aux.take req.valid req.addr req.stride req.count "
+    "req.region req.data req.mark available done left"
 )
 def drain(
     clk,
@@ -56,12 +56,13 @@ def drain(
     """Read finished accumulator banks, apply the epilogue, store; one beat per cycle.
 
     Banks alternate; ``bank_done`` announces each, also before its layer starts here, ``bank_free`` says that its
-    last entry is being read. drain.data (cols lanes) follows drain.bank and drain.addr by one cycle. Parameters come
-    first word fall through, 2 beats (scales, biases) per row of a channel block, for every block of every strip, unless
-    UNIFORM; residual beats likewise, one per store beat. With `config.functions` nothing is read before
-    ``table_ready``, and the words of ``table`` go to all lanes; else both are None. ``done`` is low from the cycle
-    after start until the last store beat was accepted (req.valid and req.ready), high otherwise. ``available``:
-    MARK_BASE, and MARK_WORDS for every marked store beat that was answered (``mark_returned``) since start.
+    last entry is being read. drain.data (cols lanes) follows drain.valid, with drain.bank and drain.addr, by one cycle,
+    then it stays: an entry is read once. Parameters come first word fall through, 2 beats (scales, biases) per row of a
+    channel block, for every block of every strip, unless UNIFORM; residual beats likewise, one per store beat. With
+    `config.functions` nothing is read before ``table_ready``, and the words of ``table`` go to all lanes; else both are
+    None. ``done`` is low from the cycle after start until the last store beat was accepted (req.valid and req.ready),
+    high otherwise. ``available``: MARK_BASE, and MARK_WORDS for every marked store beat that was answered
+    (``mark_returned``) since start.
     ``left``: level, finished banks or parameters wait.
     """
     ports, width = config.ports, 32 * config.ports
@@ -91,6 +92,7 @@ def drain(
 
     @always_comb
     def drive():
+        drain.valid.next = beat.valid and full != 0 and beat.row == 0
         drain.bank.next = beat.bank
         drain.addr.next = beat.entry
         bank_free.next = issue and beat.bank_last

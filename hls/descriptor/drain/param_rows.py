@@ -20,7 +20,7 @@ def param_rows(clk, rst, start, diagonal, valid, data, take, row, leave, ready, 
     width = 32 * config.ports
     blocks = Signal(intbv(0)[2:])
     fill_row = Signal(modbv(0)[row_bits:])
-    fill_block, use_block, bias_next, scale_we, bias_we, filled = (Signal(bool(0)) for _ in range(6))
+    fill_block, use_block, bias_next, scale_we, bias_we, filled, held = (Signal(bool(0)) for _ in range(7))
     waddr, raddr = (Signal(intbv(0)[row_bits + 1 :]) for _ in range(2))
 
     @always_comb
@@ -29,6 +29,7 @@ def param_rows(clk, rst, start, diagonal, valid, data, take, row, leave, ready, 
         scale_we.next = valid and blocks != 2 and not bias_next
         bias_we.next = valid and blocks != 2 and bias_next
         ready.next = blocks != 0
+        held.next = blocks != 0
         waddr.next = concat(fill_block, fill_row)
         raddr.next = concat(use_block, row)
 
@@ -65,6 +66,6 @@ def param_rows(clk, rst, start, diagonal, valid, data, take, row, leave, ready, 
         decide,
         finish,
         account,
-        ram(clk, scale_we, waddr, data, raddr, scales, width=width, depth=2 << row_bits),
-        ram(clk, bias_we, waddr, data, raddr, biases, width=width, depth=2 << row_bits),
+        ram(clk, scale_we, waddr, data, held, raddr, scales, width=width, depth=2 << row_bits),
+        ram(clk, bias_we, waddr, data, held, raddr, biases, width=width, depth=2 << row_bits),
     )

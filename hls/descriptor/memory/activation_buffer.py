@@ -26,8 +26,8 @@ class Write:
 
 
 @unit(out="vec")
-def activation_buffer(clk, wr, rd_addr, lane_lo, lane_hi, pad_value, vec, *, config):
-    """Store ``wr.count`` words at linear word ``wr.pos``; read R words at ``rd_addr`` (both mod size).
+def activation_buffer(clk, wr, read, rd_addr, lane_lo, lane_hi, pad_value, vec, *, config):
+    """Store ``wr.count`` words at linear word ``wr.pos``; ``read`` R words at ``rd_addr`` (both mod size).
 
     Lanes outside lane_lo <= i < lane_hi come out as ``pad_value``. ``vec`` is 32*R bits, lane i at 32*i,
     ACTIVATION_LATENCY cycles after the address. Reading a word in the cycle it is written gives the old one.
@@ -35,6 +35,7 @@ def activation_buffer(clk, wr, rd_addr, lane_lo, lane_hi, pad_value, vec, *, con
     banks, rows = config.banks, config.rows
     outputs = [Signal(intbv(0)[32:]) for _ in range(banks)]
     lanes_in, lanes_out = ([Signal(intbv(0)[32:]) for _ in range(rows)] for _ in range(2))
+    reading = Signal(bool(0))
     flat = Signal(intbv(0)[32 * banks :])
     rotated, masked = (Signal(intbv(0)[32 * rows :]) for _ in range(2))
     lo, hi = (Signal(intbv(0)[len(lane_lo) :]) for _ in range(2))
@@ -46,6 +47,7 @@ def activation_buffer(clk, wr, rd_addr, lane_lo, lane_hi, pad_value, vec, *, con
             wr.pos,
             wr.count,
             wr.data,
+            read,
             rd_addr,
             outputs[b],
             banks=banks,
@@ -56,7 +58,7 @@ def activation_buffer(clk, wr, rd_addr, lane_lo, lane_hi, pad_value, vec, *, con
     ]
     parts += [join(outputs, flat), split(rotated, lanes_in), join(lanes_out, masked)]
     parts += [_mask(lanes_in[i], lo, hi, pad_value, lanes_out[i], i) for i in range(rows)]
-    parts.append(rotate(clk, rd_addr, flat, rotated, banks, rows))
+    parts.append(rotate(clk, read, rd_addr, flat, rotated, banks, rows))
 
     first, more = vec, ACTIVATION_LATENCY - 2
     if more:
@@ -65,16 +67,19 @@ def activation_buffer(clk, wr, rd_addr, lane_lo, lane_hi, pad_value, vec, *, con
 
     @always(clk.posedge)
     def follow():
-        lo.next = lane_lo
-        hi.next = lane_hi
-        first.next = masked
+        reading.next = read
+        if read:
+            lo.next = lane_lo
+            hi.next = lane_hi
+        if reading:
+            first.next = masked
 
     return parts, follow
 
 
 @block
-def rotate(clk, rd_addr, flat, rotated, banks, rows):
-    """The first ``rows`` words of ``flat`` rotated right by the previous cycle's rd_addr mod banks."""
+def rotate(clk, read, rd_addr, flat, rotated, banks, rows):
+    """The first ``rows`` words of ``flat`` rotated right by the rd_addr, mod banks, of the last ``read`` before."""
     if banks == 1:
 
         @always_comb
@@ -89,7 +94,8 @@ def rotate(clk, rd_addr, flat, rotated, banks, rows):
 
     @always(clk.posedge)
     def follow():
-        low.next = rd_addr[select:]
+        if read:
+            low.next = rd_addr[select:]
 
     @always_comb
     def turn():
@@ -121,7 +127,7 @@ def _mask(word, lo, hi, pad_value, lane, index):
 
 
 @unit(out="rd_data")
-def buffer_bank(clk, index, wr_valid, wr_pos, wr_count, wr_data, rd_addr, rd_data, *, banks, depth, ports):
+def buffer_bank(clk, index, wr_valid, wr_pos, wr_count, wr_data, read, rd_addr, rd_data, *, banks, depth, ports):
     """Bank ``index``: the words w with w mod ``banks`` == index, ``depth`` of them."""
     select = (banks - 1).bit_length()
     row_bits = (depth - 1).bit_length()
@@ -129,7 +135,7 @@ def buffer_bank(clk, index, wr_valid, wr_pos, wr_count, wr_data, rd_addr, rd_dat
     word = Signal(intbv(0)[32:])
     wr_row, rd_row = (Signal(modbv(0)[row_bits:]) for _ in range(2))
     return (
-        ram(clk, we, wr_row, word, rd_row, rd_data, width=32, depth=depth),
+        ram(clk, we, wr_row, word, read, rd_row, rd_data, width=32, depth=depth),
         bank_row(index, rd_addr, rd_row, select),
         bank_row(index, wr_pos, wr_row, select),
         bank_word(index, wr_valid, wr_pos, wr_count, wr_data, we, word, select, ports),

@@ -50,7 +50,7 @@ def pass_reader(
     wr, rd, rd_after, rd_next, first = (Signal(modbv(0)[bits:]) for _ in range(5))
     used = Signal(modbv(0)[bits + 1 :])  # rows asked for or held
     in_flight = Signal(modbv(0)[(depth * row).bit_length() :])
-    room, opened, closed, take, freed, last_asked = (Signal(bool(0)) for _ in range(6))
+    room, opened, closed, take, renew, freed, last_asked = (Signal(bool(0)) for _ in range(7))
     fits, own, kept, rewind, strip_end, last_strip = (Signal(bool(0)) for _ in range(6))
     full, quiet, some, one, some_left = (Signal(bool(0)) for _ in range(5))  # registers of counts, but some_left
     capacity = depth * row * ports
@@ -67,6 +67,7 @@ def pass_reader(
     def passes():
         last_asked.next = accept and left == ports
         rewind.next = take and one and kept and quiet and not active
+        renew.next = rewind or (some_left and (take or not q_valid))
         freed.next = take and not (kept and own)
         some_left.next = not one if take else some
         idle.next = not active and quiet and not kept
@@ -83,7 +84,7 @@ def pass_reader(
 
     if row == 1:
         memory = (
-            ram(clk, rsp_valid, wr, rsp_data, rd_next, q_data, width=32 * ports, depth=depth),
+            ram(clk, rsp_valid, wr, rsp_data, renew, rd_next, q_data, width=32 * ports, depth=depth),
             _beats(accept, rsp_valid, full, room, opened, closed),
         )
     else:
@@ -96,6 +97,7 @@ def pass_reader(
             rsp_data,
             full,
             wr,
+            renew,
             rd_next,
             room,
             opened,
@@ -228,7 +230,23 @@ def _beats(accept, rsp_valid, full, room, opened, closed):
 
 @block
 def _rows(
-    clk, start, words, accept, rsp_valid, rsp_data, full, wr, rd_next, room, opened, closed, q_data, ports, depth, row
+    clk,
+    start,
+    words,
+    accept,
+    rsp_valid,
+    rsp_data,
+    full,
+    wr,
+    renew,
+    rd_next,
+    room,
+    opened,
+    closed,
+    q_data,
+    ports,
+    depth,
+    row,
 ):
     """Rows of several beats: one RAM per place in the row."""
     bits = (row - 1).bit_length()
@@ -247,7 +265,7 @@ def _rows(
         join(parts, q_data),
         _place(clk, start, words, accept, asked, asked_end, ports, row),
         _place(clk, start, words, rsp_valid, stored, stored_end, ports, row),
-        [_part(clk, i, rsp_valid, stored, wr, rsp_data, rd_next, parts[i], ports, depth) for i in range(row)],
+        [_part(clk, i, rsp_valid, stored, wr, rsp_data, renew, rd_next, parts[i], ports, depth) for i in range(row)],
     )
 
 
@@ -277,11 +295,11 @@ def _place(clk, start, words, beat, place, end, ports, row):
 
 
 @block
-def _part(clk, index, rsp_valid, place, wr, rsp_data, rd_next, data, ports, depth):
+def _part(clk, index, rsp_valid, place, wr, rsp_data, renew, rd_next, data, ports, depth):
     write = Signal(bool(0))
 
     @always_comb
     def enable():
         write.next = rsp_valid and place == index
 
-    return enable, ram(clk, write, wr, rsp_data, rd_next, data, width=32 * ports, depth=depth)
+    return enable, ram(clk, write, wr, rsp_data, renew, rd_next, data, width=32 * ports, depth=depth)

@@ -58,7 +58,7 @@ def scratchpad(
     ports, size = config.ports, config.scratchpad_words
     banks = 1 << (ports - 1).bit_length()
     bits = (size - 1).bit_length()
-    on_chip_load, on_chip_aux, write = (Signal(bool(0)) for _ in range(3))
+    on_chip_load, on_chip_aux, read, write = (Signal(bool(0)) for _ in range(4))
     rd_word, rd_home, rd_mask, wr_word, wr_home, wr_mask = (Signal(modbv(0)[bits:]) for _ in range(6))
     rd_at, wr_at = (Signal(intbv(0)[32:]) for _ in range(2))
     rd_from, wr_from = (Signal(intbv(0)[32:]) for _ in range(2))
@@ -72,6 +72,10 @@ def scratchpad(
         on_chip_aux.next = aux.valid and aux.region == SCRATCHPAD
         on_chip_load.next = load.valid and load.region == SCRATCHPAD and not (aux.valid and aux.region == SCRATCHPAD)
         write.next = store.valid and store.region == SCRATCHPAD
+
+    @always_comb
+    def either():
+        read.next = on_chip_load or on_chip_aux
 
     @always_comb
     def accept():
@@ -131,7 +135,8 @@ def scratchpad(
         first_aux.next = valids[1]
         count.next = rd_count
         first_count.next = count
-        first_data.next = rotated
+        if valids != 0:
+            first_data.next = rotated
         marked.next = write and store.mark
         if rst:
             valids.next = 0
@@ -141,6 +146,7 @@ def scratchpad(
 
     return (
         choose,
+        either,
         accept,
         pass_on,
         pass_store,
@@ -159,6 +165,7 @@ def scratchpad(
                 wr_mask=wr_mask,
                 wr_count=store.count,
                 wr_data=store.data,
+                read=read,
                 rd_word=rd_word,
                 rd_home=rd_home,
                 rd_mask=rd_mask,
@@ -170,7 +177,7 @@ def scratchpad(
             for b in range(banks)
         ],
         join(outputs, flat),
-        rotate(clk, rd_word, flat, rotated, banks, ports),
+        rotate(clk, read, rd_word, flat, rotated, banks, ports),
     )
 
 
@@ -229,6 +236,7 @@ def scratchpad_bank(
     wr_mask,
     wr_count,
     wr_data,
+    read,
     rd_word,
     rd_home,
     rd_mask,
@@ -245,7 +253,7 @@ def scratchpad_bank(
     word = Signal(intbv(0)[32:])
     rows, wrapped = ([Signal(modbv(0)[row_bits:]) for _ in range(2)] for _ in range(2))
     return (
-        ram(clk, write, wrapped[0], word, wrapped[1], rd_data, width=32, depth=depth),
+        ram(clk, write, wrapped[0], word, read, wrapped[1], rd_data, width=32, depth=depth),
         bank_row(index, wr_word, rows[0], select),
         _wrap(rows[0], wr_home, wr_mask, wrapped[0], select),
         bank_row(index, rd_word, rows[1], select),

@@ -33,6 +33,7 @@ struct Bench {
   }
 
   static bool apply(Dut& dut, Random&, const Vector& now, const Vector& ahead) {
+    dut.valid = 1;
     dut.a = now.a;
     dut.psum = now.psum;
     dut.weight = static_cast<uint8_t>(ahead.weight);

@@ -35,6 +35,7 @@ struct Bench {
   }
 
   static bool apply(Dut& dut, Random&, const Vector& v, const Vector&) {
+    dut.occupied = (1 << UNIT_LATENCY) - 1;
     dut.psum = static_cast<uint64_t>(v.psum) & MASK;
     dut.meta = static_cast<uint16_t>(v.exponent | (v.flag ? 256 : 0));
     return true;
