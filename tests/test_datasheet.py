@@ -169,7 +169,7 @@ def test_architectures_are_compared_by_what_both_have():
     points = [small, point(1, 1000, 900, rows=4, cols=4), point(2, 500, 1500)]
     path = path_to(points[2], points)
     assert path.start == small and path.steps[0].changes[0].option == "architecture"
-    assert name_of(small) == "streaming, 4x4" and name_of(points[2]) == "8x8p2"
+    assert name_of(small) == "streaming 4x4" and name_of(points[2]) == "8x8p2"
 
 
 def test_buffers_are_one_option():

@@ -16,6 +16,7 @@ from hls.config_file import shown
 from hls.errors import HeepgenError
 
 ARCHITECTURE, SIZES = "architecture", "buffers"
+SIZE = ("rows", "cols")
 BUFFERS = tuple(o.attribute for o in options(Config) if o.key.startswith(f"{SIZES}."))
 """Options that `heepgen explore --buffers` changes together: one option, `SIZES`, with all their values."""
 
@@ -111,19 +112,24 @@ def settings_of(point: Point, options_of: Callable[[str], Mapping[str, Option]] 
     return settings
 
 
-def name_of(point: Point) -> str:
-    """A design in a few characters: as in 8x8p2, and what else of its configuration is no default."""
-    settings, words = settings_of(point), []
-    if settings[ARCHITECTURE] != Config.architecture:
-        words.append(settings[ARCHITECTURE])
-    named = {ARCHITECTURE}
-    if {"rows", "cols"} <= settings.keys():
+def short_name_of(point: Point) -> str:
+    """A design in a few characters, as in 8x8p2: architecture unless it is the default, array, ports."""
+    settings = settings_of(point)
+    words = [settings[ARCHITECTURE]] if settings[ARCHITECTURE] != Config.architecture else []
+    if set(SIZE) <= settings.keys():
         words.append(
             f"{settings['rows']}x{settings['cols']}" + (f"p{settings['ports']}" if "ports" in settings else "")
         )
-        named |= {"rows", "cols", "ports"}
+    return " ".join(words)
+
+
+def name_of(point: Point) -> str:
+    """`short_name_of`, and what else of its configuration is no default."""
+    settings = settings_of(point)
+    named = {ARCHITECTURE, *SIZE, "ports"} if set(SIZE) <= settings.keys() else {ARCHITECTURE}
     changed = dict.fromkeys(SIZES if name in BUFFERS and SIZES in settings else name for name in point.config)
-    return ", ".join([*words, *(f"{name} {written(settings[name])}" for name in changed if name not in named)])
+    others = [f"{name} {written(settings[name])}" for name in changed if name not in named]
+    return ", ".join([short_name_of(point), *others])
 
 
 class Designs:

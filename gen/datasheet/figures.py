@@ -7,16 +7,18 @@ from typing import Any
 from firmware_gen.architectures.contract import LayerCycles
 from firmware_gen.architectures.limits import LIMITS
 from gen.datasheet.axes import AXES, Axis
-from gen.datasheet.designs import name_of
+from gen.datasheet.designs import name_of, short_name_of
 from gen.datasheet.path import Path
 from gen.datasheet.subject import Network, Subject
 from gen.explore.point import Point
 from gen.pages import subject as pages
-from gen.pages.figures import Picture, Tick, apart, logarithmic, round_values
+from gen.pages.figures import Picture, Tick, logarithmic, round_values
 
 MOST_DOTS = 800
 """Points besides the front that are drawn; of more, every so many."""
 _SMALL, _LARGE = 3.0, 9.0
+_WIDE = 180.0
+"""Pixels of a label."""
 
 
 def choices(subject: Subject) -> list[tuple[str, Point]]:
@@ -55,13 +57,12 @@ def front(subject: Subject, x: Axis, y: Axis, width: float = 760, height: float 
             "title": f"{name_of(point)}: {', '.join(f'{a.label} {a.shown(a.of(point))}' for a in subject.axes)}",
         }
 
-    labels = []
+    labels: list[dict[str, Any]] = []
     for label, point in choices(subject):
         own = mark(point)
-        labels.append(
-            own | {"name": f"{label}: {name_of(point)}", "anchor": "end" if own["x"] > width / 2 else "start"}
-        )
-    apart(labels)
+        level = min([other["label_y"] for other in labels if abs(other["x"] - own["x"]) < _WIDE] + [own["y"] - 3])
+        side = "end" if own["x"] > width / 2 else "start"
+        labels.append(own | {"name": f"{label}: {short_name_of(point)}", "anchor": side, "label_y": level - 14})
     more: dict[str, Any] = {
         **frame,
         "dots": [mark(p) for p in others],

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from gen.datasheet.axes import Axis
-from gen.datasheet.designs import name_of
+from gen.datasheet.designs import short_name_of
 from gen.datasheet.figures import choices, planes
 from gen.datasheet.subject import Subject
 from gen.explore.point import Point
@@ -49,7 +49,7 @@ def _panel(axes: Any, subject: Subject, x: Axis, y: Axis) -> None:
         if all(place):
             axes.scatter(*([value] for value in place), 190, facecolor="none", edgecolor="black", linewidth=1.2)
             shown = {"textcoords": "offset points", "xytext": (0, (-20, 12)[number % 2]), "ha": "center"}
-            axes.annotate(f"{label}: {name_of(point).split(',')[0]}", place, fontsize=9, **shown)
+            axes.annotate(f"{label}: {short_name_of(point)}", place, fontsize=9, **shown)
     axes.set(xscale="log", yscale="log", xlabel=x.label, ylabel=y.label)
     axes.margins(0.12)
     axes.grid(True, which="major", color="#dfe3e6")

@@ -163,14 +163,14 @@ def roofline(subject: Subject, width: float = 720, height: float = 400) -> Pictu
         }
         for x, y, row in points
     ]
-    apart(shown)
+    _apart(shown)
     ticks = tuple(Tick(at_x(v), f"{v:g}") for v in round_values(low_x, high_x))
     rows = tuple(Tick(at_y(v), f"{v:g}") for v in round_values(low_y, high_y))
     more = {"points": shown, "left": left, "bottom": bottom, "peak": (at_x(knee), at_y(subject.peak))}
     return Picture(width, height, (), ticks, rows, (roof,), more)
 
 
-def apart(points: list[dict[str, Any]], gap: float = 12.0) -> None:
+def _apart(points: list[dict[str, Any]], gap: float = 12.0) -> None:
     """Labels of points that lie close together, one below the other."""
     labels: list[tuple[float, float]] = []
     for point in sorted(points, key=lambda p: p["y"]):
