@@ -11,7 +11,7 @@ from gen.datasheet.axes import AXES, CYCLES, UNKNOWN, Axis
 from gen.datasheet.designs import Move, name_of, written
 from gen.datasheet.path import Step, Tried
 from gen.datasheet.subject import Network, Subject
-from gen.explore.point import STAGES
+from gen.explore.point import STAGES, Point
 from gen.results import tables
 from hls import __version__
 from hls.config import SLAVE_ALIGN, System, own_options
@@ -81,7 +81,7 @@ def facts_of(subject: Subject) -> Facts:
         _limits(subject),
         tuple(_tiles(subject)),
         _designs(subject),
-        f"{name_of(path.start)}: {path.start.cycles:,} cycles{size}",
+        f"{name_of(path.start)}: {_cycles(path.start)} cycles{size}",
         tuple(_step(step, subject.axes) for step in path.steps),
         tuple(_neighbour(move, subject.axes) for move in path.up),
         tuple(_neighbour(move, subject.axes) for move in path.down),
@@ -158,11 +158,19 @@ def _step(step: Step, axes: Sequence[Axis]) -> StepText:
         step.change,
         step.meaning,
         f"most cycles are bound by {before}" + (f": {step.reason}" if step.reason else ""),
-        f"{step.before.cycles:,} to {step.after.cycles:,} cycles ({_share(step)})",
+        f"{_cycles(step.before)} to {_cycles(step.after)} cycles ({_share(step)})",
         _effects(step, axes),
         f"the bottleneck moves from {before} to {after}" if step.moved else f"the bottleneck stays {after}",
         tuple(f"{_gain(move, axes)}: {move.verdict}" for move in step.tried),
     )
+
+
+def _cycles(point: Point) -> str:
+    """With a word where they are no more than estimated."""
+    return f"{_KNOWN.get(point.stage, '')}{point.cycles:,}"
+
+
+_KNOWN = {"bound": "at least ", "fast": "about "}
 
 
 def _share(move: Move) -> str:

@@ -8,13 +8,15 @@ from gen.datasheet.picture import pictures
 from gen.datasheet.points import table_of
 from gen.datasheet.subject import Subject
 
+PAGE, DATASHEET, POINTS = "report.html", "DATASHEET.md", "points.csv"
+
 
 def files_of(subject: Subject) -> dict[str, str | bytes]:
     """Contents by name: the page, the datasheet, the table of points and, where areas are known, the front."""
     facts, drawn = facts_of(subject), pictures(subject)
     return {
-        "report.html": render(subject, facts),
-        "DATASHEET.md": markdown(facts, next(iter(drawn), None)),
-        "points.csv": table_of(subject.points, subject.front),
+        PAGE: render(subject, facts),
+        DATASHEET: markdown(facts, next(iter(drawn), None)),
+        POINTS: table_of(subject.points, subject.front),
         **drawn,
     }

@@ -143,7 +143,7 @@ def _verdict(
     if other.after.cycles >= other.before.cycles:
         why.append("saves no cycles")
     elif merit(other, designs.area) < merit(taken, designs.area):
-        why.append("saves less for its area")
+        why.append("saves less for its area" if designs.area else "saves less")
     coming = later.get(other.changes[0].towards)
     if coming is not None:
         why.append(f"comes in step {coming + 1}")
