@@ -368,6 +368,18 @@ def test_memory_map_is_in_ram(network):
     assert "input 1x2x8x8, FP32" in named and "output 1x3, FP32" in named
 
 
+@pytest.mark.parametrize("weights, words", [(None, "slowest model"), ((3.0, 1.0), "mean weighted by 3, 1")])
+def test_several_models(network, weights, words):
+    other = replace(network, name="other")
+    points = [
+        replace(point(n, 900 // n, 100 * n, rows=n), by_model={"net": 900 // n, "other": 70 // n}) for n in (1, 2)
+    ]
+    page, ids, text = page_of(Subject(points, points, points[1], CONFIG, (network, other), weights=weights))
+    said = "".join(page.text)
+    assert words in said and "net + other" in said and {"layers-1", "layers-2", "memory-2"} <= set(ids)
+    assert [row[-1] for row in rows_of_page(text, "designs")] == ["35", "70"]
+
+
 def test_missing_figures_have_no_axis(network):
     points = [
         Point(n, {"architecture": "descriptor", "rows": r}, c, {"net": c}, *[None] * 9, 10.0, None, "fast", "bus")

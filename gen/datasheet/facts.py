@@ -114,8 +114,10 @@ def _limits(subject: Subject) -> str:
 
 
 def _tiles(subject: Subject) -> Iterator[Tile]:
-    point, several = subject.recommended, len(subject.networks) > 1
-    yield Tile(AXES["cycles"].shown(point.cycles), "cycles of an inference" + (", of all models" if several else ""))
+    point = subject.recommended
+    yield Tile(AXES["cycles"].shown(point.cycles), f"cycles of {_inference(subject)}")
+    if len(subject.networks) > 1:
+        yield from (Tile(f"{cycles:,}", f"cycles of {name}") for name, cycles in point.by_model.items())
     for axis in subject.axes:
         if axis.name in _TILES and axis.name != "cycles":
             words = axis.label
@@ -125,6 +127,15 @@ def _tiles(subject: Subject) -> Iterator[Tile]:
                 words += f", of {subject.limits[axis.name]:,.10g}"
             yield Tile(axis.shown(axis.of(point)), words)
     yield Tile(point.bottleneck, "binds most cycles")
+
+
+def _inference(subject: Subject) -> str:
+    """What `cycles` are those of."""
+    if len(subject.networks) < 2:
+        return "an inference"
+    if subject.weights is None:
+        return "the slowest model"
+    return f"the models, mean weighted by {', '.join(f'{weight:g}' for weight in subject.weights)}"
 
 
 _TILES = ("cycles", "us", "uj", "lut", "dsp", "bram", "kge", "ram_kib", "accuracy")
@@ -137,18 +148,21 @@ def _designs(subject: Subject) -> Grid:
     for point in (subject.recommended, subject.path.start, *front[-1:]):
         named[point.number] = point
     shown = sorted(named.values(), key=lambda point: (point.cycles, point.number))
+    models = [network.name for network in subject.networks] if len(subject.networks) > 1 else []
     rows = [
         (
             name_of(point),
             point.bottleneck,
             point.stage,
             str(point.number),
-            *(a.shown(a.of(point)) for a in subject.axes),
+            *(axis.shown(axis.of(point)) for axis in subject.axes),
+            *(AXES["cycles"].shown(point.by_model.get(name)) for name in models),
         )
         for point in shown
     ]
     chosen = [point.number for point in shown].index(subject.recommended.number)
-    heads = ("design", "binds", "cycles by", "point", *(axis.label for axis in subject.axes))
+    numbers = [*(axis.label for axis in subject.axes), *(f"cycles of {name}" for name in models)]
+    heads = ("design", "binds", "cycles by", "point", *numbers)
     return Grid(heads, tuple(rows), 3, chosen)
 
 
@@ -280,5 +294,5 @@ def _options(subject: Subject) -> Grid:
     config = subject.config
     rows = [(o.key, written(getattr(config, o.attribute)), o.meaning) for o in own_options(type(config))]
     rows.append(("configuration hash", f"0x{config.hash:08x}", "what firmware compares at start"))
-    rows.append(("heepgen", __version__, subject.command))
+    rows.append(("heepgen", __version__, "the version that wrote this"))
     return Grid(("option", "value", "what it is"), tuple(rows), 3)

@@ -73,7 +73,8 @@ class Network:
 class Subject:
     """An exploration. points: all that were judged; front: those that nothing beats on every axis; recommended: one of
     them, of configuration `config`. limits: the most that a design may have, by axis. energy: uJ of an inference by
-    part of the system, of the recommended design; empty where it is not known. command: what made all this."""
+    part of the system, of the recommended design; empty where it is not known. weights: of the networks in `cycles`,
+    None where the slowest one counts."""
 
     points: Sequence[Point]
     front: Sequence[Point]
@@ -83,7 +84,7 @@ class Subject:
     limits: Mapping[str, float] = field(default_factory=dict)
     board: Board | None = None
     energy: Mapping[str, float] = field(default_factory=dict)
-    command: str = "heepgen explore"
+    weights: Sequence[float] | None = None
 
     @property
     def title(self) -> str:
