@@ -100,6 +100,19 @@ def generate_hw(
     return report
 
 
+def design_in(store: str | Path, number: int) -> System:
+    """The configuration of a point of what `heepgen explore` wrote. Raises `HeepgenError` for a file that is none, a
+    point that there is not, and one whose architecture or options this version does not have."""
+    from gen.explore.space import config_of
+    from gen.explore.store import Store
+
+    try:
+        with Store(store, read_only=True) as found:
+            return config_of(found.config(number))
+    except HeepgenError as error:
+        raise HeepgenError(f"--from {error}") from None
+
+
 def _write_documents(folder: Path, config: System, sources: list[str], report: HwReport) -> None:
     from xheep_integration.core import core_file
 
