@@ -6,11 +6,14 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
-from typing import Any
+from typing import Any, TypeVar
 
-from firmware_gen.architectures.registry import architecture_of, is_loaded, load_architecture
-from hls.config import System
+from firmware_gen.architectures.registry import load_architecture
 from hls.errors import HeepgenError
+
+S = TypeVar("S")
+T = TypeVar("T")
+R = TypeVar("R")
 
 AHEAD = 2
 """Tasks of each thread of a worker that are sent before they begin."""
@@ -39,19 +42,18 @@ def connected(address: str) -> Iterator[Any]:
 
 
 def spread(
-    client: Any, function: Callable[[Any, Any], Any], tasks: Iterable[Any], shared: Any, config: System | None = None
-) -> Iterator[Any]:
+    client: Any, function: Callable[[S, T], R], tasks: Iterable[T], shared: S, architectures: Sequence[str] = ()
+) -> Iterator[R]:
     """`function(shared, task)` of every task, as they are done, those of a worker that dies by another one.
 
     The function is one of a module; its arguments can be pickled. Tasks are taken from `tasks` shortly before they
-    begin. config: what the hardware of `shared` is; where its architecture was loaded from a path, workers load it from
-    there. What a task raises is raised here; `HeepgenError` where workers die of one.
+    begin. architectures: paths of those that `shared` is about, which workers load from there. What a task raises is
+    raised here; `HeepgenError` where workers die of one.
     """
     import distributed
 
     name = f"heepgen-{uuid.uuid4().hex}"
-    folders = () if config is None else _folders(config)
-    client.register_plugin(_plugin(name, (folders, pickle.dumps(shared))), name=name)
+    client.register_plugin(_plugin(name, architectures, pickle.dumps(shared)), name=name)
     room = AHEAD * max(sum(client.nthreads().values()), 1)
     waiting = iter(tasks)
 
@@ -75,23 +77,18 @@ def spread(
         client.unregister_worker_plugin(name)
 
 
-def _folders(config: System) -> Sequence[str]:
-    folder = architecture_of(config).folder if is_loaded(config.architecture) else None
-    return () if folder is None else (str(folder),)
-
-
 _shared: dict[str, Any] = {}
-"""Of a worker: what tasks share, by name; what is packed still is bytes."""
+"""Of a worker: what tasks share, by name."""
 
 
-def _plugin(name: str, packed: tuple[Sequence[str], bytes]) -> Any:
+def _plugin(name: str, architectures: Sequence[str], packed: bytes) -> Any:
     import distributed
 
     class Share(distributed.WorkerPlugin):
         """Tells every worker, also those that come later."""
 
         def setup(self, worker: Any) -> None:
-            _keep(name, packed)
+            _keep(name, architectures, packed)
 
         def teardown(self, worker: Any) -> None:
             _forget(name)
@@ -99,11 +96,10 @@ def _plugin(name: str, packed: tuple[Sequence[str], bytes]) -> Any:
     return Share()
 
 
-def _keep(name: str, packed: tuple[Sequence[str], bytes]) -> None:
-    folders, value = packed
-    for folder in folders:
-        load_architecture(folder)
-    _shared[name] = pickle.loads(value)
+def _keep(name: str, architectures: Sequence[str], packed: bytes) -> None:
+    for path in architectures:
+        load_architecture(path)
+    _shared[name] = pickle.loads(packed)
 
 
 def _forget(name: str) -> None:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Exploration: spaces, the front, estimates against the cycle model, and what is kept."""
 
+import csv
 import json
 import os
 import sqlite3
@@ -217,8 +218,22 @@ def test_the_command(model, tmp_path):
     found = json.loads(result.stdout)
     assert found["space"] == 4 and sum(found["refused"].values()) == 2
     assert found["recommended"] in found["front"] and found["recommended"]["stage"] == "exact"
-    lines = (tmp_path / "out" / "points.csv").read_text().splitlines()
-    assert len(lines) == 3 and lines[0].startswith("number,config,cycles")
+    with (tmp_path / "out" / "points.csv").open() as file:
+        rows = {int(row["point"]): row for row in csv.DictReader(file)}
+    assert len(rows) == 2
+    for point in found["front"]:
+        assert int(rows[point["number"]]["cycles"]) == point["cycles"] and rows[point["number"]]["front"] == "true"
+    page, text = ((tmp_path / "out" / name).read_text() for name in ("report.html", "DATASHEET.md"))
+    assert all(f"{found['recommended']['cycles']:,}" in words for words in (page, text))
+
+
+def test_board(model, tmp_path):
+    options = ["--rows", "2", "--cols", "4", "--ports", "1", "-o", str(tmp_path / "out"), "--json", "-"]
+    command = ["explore", str(model), *options, "--board", "nexys-a7", "--reserve-lut", "3400", "--max-dsp", "100"]
+    result = CliRunner().invoke(main, command)
+    assert result.exit_code == 0, result.stderr
+    assert json.loads(result.stdout)["limits"] == {"lut": 60_000, "ff": 126_800, "dsp": 100, "bram": 135}
+    assert "Nexys A7-100T" in (tmp_path / "out" / "DATASHEET.md").read_text()
 
 
 @pytest.mark.parametrize(
@@ -228,6 +243,8 @@ def test_the_command(model, tmp_path):
         ("--arith", "exact"),
         ("--weights", "1,2"),
         ("--max-lut", "-1"),
+        ("--board", "pynq-z1"),
+        ("--reserve-lut", "10"),
         ("--scheduler", "tcp://127.0.0.1:9"),
     ],
 )

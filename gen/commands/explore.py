@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from gen import flags
+from hls.errors import HeepgenError
 
 _DEFAULTS = {"rows": "2,4,8,16,32", "cols": "2,4,8,16,32", "ports": "1,2,4"}
 _LIMITED = {
@@ -50,6 +51,14 @@ _LIMITS = {"lut": "LUT", "dsp": "DSP slices", "bram": "blocks of RAM", "kge": "k
         for name, what in _LIMITS.items()
     )
 )
+@click.option("--board", metavar="NAME", help="Limits of its FPGA: pynq-z2, zcu104, nexys-a7 or ulx3s.")
+@click.option(
+    "--reserve-lut",
+    type=click.IntRange(0),
+    default=0,
+    metavar="N",
+    help="With --board: LUT for the CPU and what else is on the FPGA.",
+)
 @click.option("--target-cycles", type=float, metavar="N", help="Cycles that an inference may take.")
 @click.option("--target-uj", type=float, metavar="N", help="Microjoules that an inference may take.")
 @click.option("--weights", metavar="1,2", help="Of the models: their weighted mean counts, not the slowest one.")
@@ -72,16 +81,19 @@ def explore(models: tuple[str, ...], out: str, json_path: str | None, config_pat
     """Judge every combination of options for MODELs (.pt2, .onnx, .pt): cycles, area, clock, energy, RAM.
 
     A quick estimate judges all of them, the cycle model of `heepgen estimate` those that may be on the front. What is
-    found stays in DIR: a second call goes on where the first one ended.
+    found stays in DIR: a second call goes on where the first one ended. The page report.html, beside it as text
+    DATASHEET.md, leads from the smallest design to the recommended one, step by step.
 
     \b
     Examples:
       heepgen explore model.pt2
       heepgen explore model.pt2 --rows 4..16..4 --cols 4..16..4 --ports 1,2 --jobs 2
       heepgen explore model.pt2 --rows 1..32 --cols 1..32 --max-lut 20000
+      heepgen explore model.pt2 --board pynq-z2 --reserve-lut 20000
       heepgen explore a.pt2 b.onnx --weights 3,1 --target-cycles 200000
     """
     from gen.console import bars, show, write_json
+    from gen.datasheet import boards
     from gen.explore import space
     from gen.flows.explore import EXACT, bases_of
     from gen.flows.explore import explore as find
@@ -100,12 +112,20 @@ def explore(models: tuple[str, ...], out: str, json_path: str | None, config_pat
     if (text := given.pop("functions")) is not None:
         values["functions"] = space.switches(text, "--functions")
     limits = {attribute: given.pop(option) for option, attribute in _LIMITED.items()}
+    limits = {attribute: most for attribute, most in limits.items() if most is not None}
+    board, reserve = given.pop("board"), given.pop("reserve_lut")
+    if board is not None:
+        board = boards.board(board)
+        limits = {**limits, **{a: min(most, limits.get(a, most)) for a, most in board.limits(reserve).items()}}
+    elif reserve:
+        raise HeepgenError("--reserve-lut goes with --board, from whose LUT it is taken.")
     with bars() as update:
         report = find(
             models,
             space.Space(bases, values, () if buffers is None else space.buffers(buffers, "--buffers")),
             out,
-            limits={name: most for name, most in limits.items() if most is not None},
+            limits=limits,
+            board=board,
             weights=None if weights is None else space.numbers(weights, "--weights"),
             exact=EXACT if exact is None else exact,
             architectures=paths,

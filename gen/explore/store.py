@@ -41,18 +41,26 @@ class Judgement:
 
 
 class Store:
-    """An open `explore.db`. Raises `HeepgenError` for a file that is none, or of another version of heepgen."""
+    """An open `explore.db`; one that is `read_only` has to be there, and is left as it is. Raises `HeepgenError` for a
+    file that is none, or of another version of heepgen."""
 
-    def __init__(self, path: str | Path):
+    def __init__(self, path: str | Path, read_only: bool = False):
         self.path = Path(path)
+        if read_only and not self.path.is_file():
+            raise HeepgenError(f"{path}: there is no such file; heepgen explore writes explore.db into its folder.")
+        mode = "ro" if read_only else "rwc"
         try:
-            self._db = sqlite3.connect(self.path, isolation_level=None)
+            place = f"{self.path.resolve().as_uri()}?mode={mode}"
+            self._db = sqlite3.connect(place, uri=True, isolation_level=None)
             (form,) = self._db.execute("pragma user_version").fetchone()
             empty = not self._db.execute("select count(*) from sqlite_master").fetchone()[0]
+            if empty and read_only:
+                raise HeepgenError(f"{path}: is no explore.db of heepgen; choose another file.")
             if form != FORM and not empty:
                 raise HeepgenError(f"{path}: was written by another version of heepgen; choose another folder.")
-            self._db.execute("pragma journal_mode = wal")
-            self._db.executescript(_TABLES)
+            if not read_only:
+                self._db.execute("pragma journal_mode = wal")
+                self._db.executescript(_TABLES)
         except sqlite3.Error as error:
             raise HeepgenError(f"{path}: is no explore.db of heepgen ({error}); choose another folder.") from None
 

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from itertools import islice
 from typing import Any, Protocol
 
+from gen.cluster import connected, spread
 from gen.explore.judge import Task, perform
 from gen.explore.store import Judgement
 from gen.explore.subject import Subject, unpacked
@@ -108,37 +109,13 @@ def _first(again: list[Task], tasks: Iterator[Task]) -> Iterator[Task]:
 
 
 class Cluster:
-    """Workers of a Dask cluster. Tasks of one that dies are performed by others, which the scheduler sees to."""
+    """Workers of a Dask cluster. Tasks of one that dies are performed by others."""
 
-    def __init__(self, subject: Subject, client: Any):
-        self._client = client
-        from distributed import WorkerPlugin
-
-        class Begin(WorkerPlugin):
-            """What every worker knows, those that come later too."""
-
-            def __init__(self, packed: bytes):
-                self.packed = packed
-
-            def setup(self, worker: Any) -> None:
-                begin(self.packed)
-
-        client.register_plugin(Begin(subject.packed), name="heepgen")
+    def __init__(self, subject: Subject, client: Any, how: Perform = perform):
+        self._subject, self._client, self._how = subject, client, how
 
     def results(self, tasks: Iterable[Task]) -> Iterator[list[Judgement]]:
-        import distributed
-
-        as_completed: Any = distributed.as_completed
-        waiting = iter(tasks)
-        room = AHEAD * max(sum(self._client.nthreads().values()), 1)
-        running = as_completed(with_results=True)
-        for task in islice(waiting, room):
-            running.add(self._client.submit(work, task, pure=False))
-        for future, result in running:
-            future.release()
-            yield result
-            for task in islice(waiting, 1):
-                running.add(self._client.submit(work, task, pure=False))
+        return spread(self._client, self._how, tasks, self._subject, self._subject.architectures)
 
 
 @contextmanager
@@ -146,29 +123,9 @@ def workers(subject: Subject, jobs: int = 1, scheduler: str | None = None) -> It
     """`jobs` processes, one of them this one, or those of the Dask scheduler at an address. Raises `HeepgenError` where
     that does not answer, or Dask is not installed."""
     if scheduler is not None:
-        with _connected(scheduler) as client:
+        with connected(scheduler) as client:
             yield Cluster(subject, client)
     elif jobs > 1:
         yield Processes(subject, jobs)
     else:
         yield Here(subject)
-
-
-@contextmanager
-def _connected(address: str) -> Iterator[Any]:
-    try:
-        import distributed
-    except ImportError:
-        raise HeepgenError(
-            "--scheduler: Dask is not installed; pip install 'heepgen[cluster]', there and on every worker."
-        ) from None
-    connect: Any = distributed.Client
-    try:
-        client = connect(address, timeout="10s", set_as_default=False)
-    except (OSError, ValueError, TimeoutError) as error:
-        why = str(error) or "no answer"
-        raise HeepgenError(f"--scheduler {address}: {why}; start one by dask scheduler.") from None
-    with client:
-        if not client.nthreads():
-            raise HeepgenError(f"--scheduler {address}: it has no workers; start some by dask worker {address}.")
-        yield client

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from firmware_gen.application.options import ImportOptions
+from firmware_gen.architectures.registry import architecture_of, is_loaded
 from gen.cluster import connected, spread
 from gen.flows.application import wanted
 from gen.flows.compiled import Compiled, application_in, of_application
@@ -198,8 +199,10 @@ def _run_bits(
     size = -(-CHUNK // own) * own
     parts, done = dict[int, np.ndarray](), 0
     with connected(scheduler) as client:
+        architecture = architecture_of(compiled.config)
+        paths = [str(architecture.folder)] if is_loaded(architecture.name) and architecture.folder else []
         tasks = ((first, x[first : first + size]) for first in range(0, len(x), size))
-        for first, part in spread(client, run_chunk, tasks, (target, program, output), compiled.config):
+        for first, part in spread(client, run_chunk, tasks, (target, program, output), paths):
             parts[first] = part
             done += len(part)
             progress(done)
@@ -210,7 +213,8 @@ def run_chunk(shared: tuple[Any, Any, int], task: tuple[int, np.ndarray]) -> tup
     """For a worker: where a part of the inputs begins, and one of the outputs for it."""
     target, program, output = shared
     first, x = task
-    return first, target.run_many(program, x).outputs[output]
+    part: np.ndarray = target.run_many(program, x).outputs[output]
+    return first, part
 
 
 def _taps(graph: Any, x: np.ndarray) -> dict[str, np.ndarray]:

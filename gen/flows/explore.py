@@ -1,36 +1,34 @@
 # SPDX-License-Identifier: Apache-2.0
 """`heepgen explore`: the designs for networks that nothing beats, and the one to take."""
 
-import csv
-import io
-import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from firmware_gen.application.options import ImportOptions
 from firmware_gen.architectures.registry import is_loaded, load_config
-from gen.explore.point import STAGES, Point
+from gen.datasheet.boards import Board
+from gen.explore.point import STAGES
 from gen.explore.search import Found, Limits, Search
 from gen.explore.space import Space
 from gen.explore.store import Store
 from gen.explore.subject import Form, Network, Subject, form_of
 from gen.explore.workers import workers
 from gen.flows.compiled import Compiled
+from gen.flows.datasheet import datasheet
 from gen.flows.sw import load_program
 from gen.inputs import check_model, network_name
 from gen.results.explore import ExploreReport
 from hls.config import System
-from hls.output import write_file
+from hls.output import write_files
 
 if TYPE_CHECKING:
     from firmware_gen import ir
 
-STORE, POINTS = "explore.db", "points.csv"
-"""Files in the folder of an exploration."""
+KIND, STORE = "exploration", "explore.db"
+"""What is written to its folder, and the file there that keeps what was judged."""
 
 EXACT = 16
 """Designs that the cycle model judges unless another number is asked for."""
@@ -42,6 +40,7 @@ def explore(
     out: str | Path,
     *,
     limits: Mapping[str, float] = MappingProxyType({}),
+    board: Board | None = None,
     weights: Sequence[float] | None = None,
     exact: int = EXACT,
     jobs: int = 1,
@@ -56,9 +55,10 @@ def explore(
     """Explore `space` for model files, and write what was found to the folder `out`, where an exploration that ended
     early is taken up again.
 
-    limits: the most of what `Point` has, by attribute. weights: of the models' cycles; the slowest one counts without.
-    exact: designs that the cycle model judges at most. jobs: processes; scheduler: address of a Dask scheduler, whose
-    workers are used instead. architectures: paths that some of the space's were loaded from. The rest is as for
+    limits: the most of what `Point` has, by attribute; those of a `board` are among them. weights: of the models'
+    cycles; the slowest one counts without. exact: designs that the cycle model judges at most. jobs: processes;
+    scheduler: address of a Dask scheduler, whose workers are used instead. architectures: paths that some of the
+    space's were loaded from. The rest is as for
     `generate_sw`. Raises `HeepgenError`.
     """
     for model in models:
@@ -78,7 +78,9 @@ def explore(
         store.ask(subject.key, {"networks": [n.name for n in networks], "limits": dict(limits), "space": len(space)})
         search = Search(subject, combinations, Limits(limits), store, who)
         found = search.run(exact, progress)
-    write_file(folder / POINTS, as_csv(found.points), "--out")
+        progress("writing the datasheet", 0, 1)
+        write_files(folder, KIND, datasheet(subject, found, limits, board))
+        progress("writing the datasheet", 1, 1)
     return _report(subject, space, limits, found, folder / STORE)
 
 
@@ -129,15 +131,3 @@ def _by_reason(refused: Counter[str]) -> dict[str, int]:
     for reason, count in refused.items():
         found[reason.partition(": ")[0]] += count
     return dict(found.most_common())
-
-
-def as_csv(points: Sequence[Point]) -> str:
-    """A line per point; configuration and cycles by model as JSON."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    names = [f.name for f in fields(Point)]
-    writer.writerow(names)
-    for point in points:
-        values = (getattr(point, name) for name in names)
-        writer.writerow([json.dumps(dict(v)) if isinstance(v, Mapping) else v for v in values])
-    return text.getvalue()
