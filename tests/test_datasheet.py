@@ -3,6 +3,7 @@
 
 import csv
 import io
+import json
 import math
 import random
 import re
@@ -445,3 +446,30 @@ def test_pictures(subject):
 
 def test_stages_are_all_explained():
     assert tuple(CYCLES) == STAGES
+
+
+# In a browser
+
+SAY = """<script>
+const head = [...document.querySelectorAll("#designs th button")].find(head => head.textContent === "LUT");
+head.click();
+const cells = [...document.querySelectorAll("#designs tbody tr")].map(row => row.cells[3].textContent);
+const wide = document.documentElement.scrollWidth <= innerWidth;
+const said = {id: "said", textContent: JSON.stringify({cells, wide})};
+document.body.append(Object.assign(document.createElement("pre"), said));
+</script>"""
+
+
+@pytest.mark.external("chromium")
+@pytest.mark.parametrize("width", [1100, 800, 500])
+def test_page_in_chromium(subject, tmp_path, width):
+    page = tmp_path / "page.html"
+    page.write_text(render(subject, facts_of(subject)).replace("</body>", SAY + "</body>"))
+    command = ["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--dump-dom"]
+    command += [f"--window-size={width},900", page.as_uri()]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    assert "CONSOLE" not in done.stderr
+    said = json.loads(re.search(r'<pre id="said">(.*?)</pre>', done.stdout, re.S)[1])
+    numbers = {p.number: p.lut for p in subject.points}
+    luts = [numbers[int(cell)] for cell in said["cells"]]
+    assert said["wide"] and len(luts) > 2 and luts == sorted(luts, reverse=True)
