@@ -12,10 +12,13 @@ from torch import nn
 import heepgen
 from firmware_gen import CodeGenerator, ir
 from firmware_gen.architectures.registry import load_config
-from firmware_gen.targets.descriptor import reference
+from firmware_gen.memory import planner
+from firmware_gen.memory.planner import Buffer
+from firmware_gen.targets.descriptor import compiler, reference
 from firmware_gen.targets.descriptor.compiler import compile_choices
 from firmware_gen.targets.descriptor.listing import listing
 from firmware_gen.targets.descriptor.place import residency
+from firmware_gen.targets.descriptor.place.rotation import Frames, rotated
 from gen.flows.run import hardware
 from hls.errors import HeepgenError
 from sim.firmware import compile_firmware
@@ -181,6 +184,7 @@ def test_the_proof_finds_a_state_that_is_overwritten_behind_its_last_reader(keyw
     [
         ((12, 4), (2, 6), 4, [0], []),  # the first state loses more words than the scratchpad rotates by
         ((3, 8), (2, 4), 8, [0], []),  # fewer: its frames move the other way
+        ((4, 8), (2, 4), 8, [0], []),  # just beside where they were
         ((3, 8), (4, 4), 8, [0], [0]),  # and would overwrite each other
         ((5, 5), (3, 2), 5, [], []),
     ],
@@ -205,6 +209,44 @@ def test_states_that_lose_more_or_less_than_the_rotation(channels, kernels, rota
     results = reference.run_steps(program, [(frame.numpy(),) for frame in frames])
     for want, result in zip(windows(model, frames, 1), results, strict=True):
         np.testing.assert_allclose(result.output, want, rtol=0, atol=2e-4)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_frames_are_moved_only_from_where_nothing_was_written(seed):
+    """Random lives and places: word by word, as the steps write them."""
+    rng, config = np.random.default_rng(seed), replace(SMALL, scratchpad_words=256)
+    for _ in range(250):
+        check_rotation(rng, config)
+
+
+def check_rotation(rng, config):
+    states = []
+    for step in sorted(rng.choice(6, int(rng.integers(2, 4)), replace=False)):
+        states.append(Frames(f"state {step}", int(rng.integers(2, 12)), int(rng.integers(1, 12)), int(step)))
+    buffers = [Buffer(own.state, 4 * (own.gone + own.kept), -1, 8) for own in states]
+    for number, born in enumerate(rng.integers(0, 6, 3)):
+        buffers.append(Buffer(f"{number}", 4 * int(rng.integers(1, 20)), int(born), int(rng.integers(born, 8))))
+    homes = {name: residency.Home(offset // 4, 8) for name, offset in planner.allocate(buffers).items()}
+    rotation, stay = rotated(states, homes, buffers, config)
+    assert rotation in {own.gone for own in states} and homes.keys() - stay.keys() <= {own.state for own in states}
+    assert all(own.state in stay for own in states if own.gone == rotation)
+    places = {own: stay[own.state].word(np.arange(own.gone + own.kept)) for own in states if own.state in stay}
+    words = np.zeros((256, 2), int)  # whose, and which of its words
+    for own, place in places.items():
+        words[(place - rotation) % 256] = [[own.step + 1, word] for word in range(len(place))]
+    for step in range(8):
+        for own, place in places.items():
+            if own.step == step:
+                moved = words[(place[own.gone :] - rotation) % 256].copy()
+                assert (moved == [[step + 1, word] for word in range(own.gone, len(place))]).all()
+                for word, frame in enumerate(moved):  # one after the other
+                    words[place[word]] = words[(place[word] + own.gone - rotation) % 256]
+                    assert (words[place[word]] == frame).all()
+            elif own.step == step - 1:
+                words[place[own.kept :]] = 0
+        for buffer in buffers:
+            if buffer.name in stay and buffer.born == step:
+                words[stay[buffer.name].word(np.arange(buffer.size // 4))] = 0
 
 
 INTERRUPTED = """\
@@ -237,12 +279,16 @@ int main() {{
 """
 
 
-def test_a_reset_in_mid_stream_and_another_model(keyword, tmp_path):
+@pytest.mark.parametrize("rotates", [True, False])
+def test_a_reset_in_mid_stream_and_another_model(keyword, rotates, tmp_path, monkeypatch):
     """On the accelerator: behind a reset frames of zeros come first; what another model may have overwritten is lost,
     until a reset."""
+    if not rotates:
+        monkeypatch.setattr(compiler, "rotated", lambda *_: (0, {}))
     example = torch.zeros(keyword.shape)
     generator = CodeGenerator(keyword, example, tmp_path, SMALL, name="keyword", stream=1)
     assert {s.value for s in generator.graph.state} <= generator.program().scratchpad.keys()
+    assert bool(generator.program().rotation) == rotates
     generator.generate_code()
     hardware_of = {name: getattr(SMALL, name) for name in ("rows", "cols", "ports", "hash")}
     text = INTERRUPTED.format(base=SMALL.slave_base, irq=SMALL.irq_line, **hardware_of)

@@ -44,18 +44,16 @@ def rotated(
     for own in on_chip.values():
         spared[own.gone] += own.kept
     rotation = max(spared, key=lambda words: (spared[words], words), default=0)
+    written = {buffer.name: buffer.born for buffer in buffers} | {own.state: own.step for own in states}
 
     def may_move(own: Frames) -> bool:
         """Whether frames can move from where the rotation leaves them: not away from the beginning, where they would
-        overwrite each other, but for from before it, while nothing else is there."""
+        overwrite each other, but for from before it, where nothing was written yet."""
         before, size = rotation - own.gone, config.scratchpad_words
         taken = np.zeros(size, bool)
         for buffer in buffers:
-            if buffer.name in homes and buffer.name != own.state and buffer.born <= own.step:
-                other = on_chip.get(buffer.name)
-                newest_later = other and other.gone == rotation and other.step > own.step
-                words = other.kept if other and newest_later else buffer.size // 4
-                taken[(homes[buffer.name].offset + np.arange(words)) % size] = True
+            if buffer.name in homes and written[buffer.name] < own.step:
+                taken[(homes[buffer.name].offset + np.arange(buffer.size // 4)) % size] = True
         return own.kept <= before and not taken[(homes[own.state].offset - 1 - np.arange(before)) % size].any()
 
     lost = {own.state for own in on_chip.values() if own.gone < rotation and not may_move(own)}
