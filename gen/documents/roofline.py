@@ -64,15 +64,15 @@ def points(m: Measurement) -> list[Point]:
 
 
 def plot(results: Sequence[Measurement], folder: Path, stem: str = "roofline") -> list[Path]:
-    """Write one panel per geometry, below each other, as PNG and SVG; the same numbers give the same SVG. They are made
-    to be read at 800 pixels of width."""
+    """Write one panel per geometry of which layers are known, below each other, as PNG and SVG; the same numbers give
+    the same SVG. They are made to be read at 800 pixels of width."""
     import matplotlib
 
     matplotlib.use("Agg")
     matplotlib.rcParams["svg.hashsalt"] = "heepgen"
     from matplotlib import pyplot
 
-    measured = [m for m in results if not m.skipped]
+    measured = [m for m in results if not m.skipped and m.layers]
     geometries = list(dict.fromkeys(m.geometry for m in measured))
     count = max(1, len(geometries))
     figure, axes = pyplot.subplots(count, 1, figsize=(8, PANEL * count), squeeze=False)
