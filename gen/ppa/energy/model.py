@@ -14,6 +14,8 @@ from typing import Protocol
 import numpy as np
 
 from firmware_gen.architectures.contract import LayerCycles
+from gen.ppa.fpga import GLUE
+from gen.ppa.verilog import ROOT, block_name
 from hls.config import System
 from hls.errors import HeepgenError
 
@@ -61,6 +63,12 @@ class Factors:
     clock: float
     idle: float
     work: float
+
+
+def unit_name(module: str, arithmetic: str) -> str:
+    """The unit of `gen.ppa.composition` that a module below the root, or the root, belongs to."""
+    name = GLUE if module == ROOT else block_name(module)
+    return f"{name}_{arithmetic}" if name == "systolic_array" else name
 
 
 def work_of(unit: str, layer: LayerCycles) -> int:
