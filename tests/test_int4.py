@@ -2,9 +2,11 @@
 """Weights of 4 bits: rounding, packing, the hardware, and which layers bear them."""
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from click.testing import CliRunner
+from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
 import heepgen
@@ -113,6 +115,23 @@ def test_a_layer_that_is_none_is_named():
 def test_refusals(given, message):
     with pytest.raises(HeepgenError, match=message):
         Weights(*given)
+
+
+def test_integers_of_4_bits_that_a_file_holds_stay(tmp_path):
+    codes = np.random.default_rng(0).integers(-8, 8, (4, 6))
+    weight = helper.make_tensor("w", TensorProto.INT4, [4, 6], codes.flatten().tolist())
+    step = numpy_helper.from_array(np.float32([0.1, 0.2, 0.3, 0.4]), "s")
+    nodes = [
+        helper.make_node("DequantizeLinear", ["w", "s"], ["d"], axis=0),
+        helper.make_node("Gemm", ["x", "d"], ["y"], transB=1),
+    ]
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, n]) for name, n in (("x", 6), ("y", 4))]
+    graph = helper.make_graph(nodes, "g", ends[:1], ends[1:], [weight, step])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10), tmp_path / "m.onnx")
+    network = heepgen.compile(tmp_path / "m.onnx")
+    (node,) = network.compiled.generator.graph.nodes
+    assert (node.weight == codes).all()
+    assert network.report().int4 == {"layers": [node.name], "weights": 24, "of": 24}
 
 
 class Sensitive(nn.Module):

@@ -90,6 +90,7 @@ TABLES = {
         MEMORY,
         PLACEMENTS,
         REASON,
+        {"layers": NAMES, "weights": 123, "of": 456},
         CHECK,
     ).table,
     "eval": EvalReport(

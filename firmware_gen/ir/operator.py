@@ -171,3 +171,8 @@ class Weighted(Fused):
 
     def macs(self, in_shape: Shape, out_shape: Shape) -> int:
         return math.prod(out_shape) * math.prod(self.weight.shape[1:])
+
+
+def has_4_bits(weight: np.ndarray) -> bool:
+    """Whether 4 bits are enough for integer weights."""
+    return bool(((weight >= -8) & (weight <= 7)).all())

@@ -57,7 +57,7 @@ class Windowed:
     @cached_property
     def has_4_bits(self) -> bool:
         """Whether there are weights, and 4 bits are enough for each."""
-        return self.weight is not None and bool(((self.weight >= -8) & (self.weight <= 7)).all())
+        return self.weight is not None and ir.has_4_bits(self.weight)
 
 
 Share: TypeAlias = tuple[Windowed, Rectangle | None, tuple[int, int]]

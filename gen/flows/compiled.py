@@ -101,9 +101,23 @@ class Compiled:
             application.manifest["memory"],
             self.explanation.placements,
             application.memory_text,
+            self._int4(),
             generator.check.to_dict(),
             application.listing.to_dict() if application.listing else None,
         )
+
+    def _int4(self) -> dict[str, Any]:
+        from firmware_gen.ir import Weighted, has_4_bits
+
+        sizes = {
+            n.name: (n.weight.size, has_4_bits(n.weight)) for n in self.generator.graph.nodes if isinstance(n, Weighted)
+        }
+        layers = [name for name, (_, few) in sizes.items() if few]
+        return {
+            "layers": layers,
+            "weights": sum(sizes[name][0] for name in layers),
+            "of": sum(size for size, _ in sizes.values()),
+        }
 
     @cached_property
     def explanation(self) -> Explanation:

@@ -119,6 +119,16 @@ _SW: Fields = {
     "layers": (each(_LAYER), "every layer, in the order of execution; further keys depend on the architecture"),
     "memory": (_MEMORY, "the memory plan"),
     "placements": (_PLACEMENTS, "what runs where, and why"),
+    "int4": (
+        record(
+            {
+                "layers": (each(TEXT), "whose weights need 4 bits only"),
+                "weights": (COUNT, "in these"),
+                "of": (COUNT, "weights in all layers"),
+            }
+        ),
+        "weights of 4 bits",
+    ),
     "import_check": (IMPORT_CHECK, "how the import compares with the model's own program"),
     "listing": (ANYTHING, "with --listing: what every descriptor does"),
 }
@@ -137,6 +147,7 @@ class SwReport(Result):
     memory: dict[str, Any]
     placements: tuple[Placement, ...]
     memory_text: str
+    int4: dict[str, Any]
     import_check: dict[str, Any]
     listing: dict[str, Any] | None = None
 
@@ -154,7 +165,14 @@ class SwReport(Result):
         for layer in self.layers:
             counts = (layer["macs"], len(layer["descriptors"]), layer["bound_cycles"])
             result.add_row(layer["name"], layer["op"], tables.shape(layer["shape"]), *map(tables.count, counts))
-        return Group(result, Text(self.memory_text), self._buffers(), Text(self.import_check["text"], style="dim"))
+        check = Text(self.import_check["text"], style="dim")
+        return Group(result, *self._int4(), Text(self.memory_text), self._buffers(), check)
+
+    def _int4(self) -> list[Text]:
+        if not self.int4["layers"]:
+            return []
+        share = 100 * self.int4["weights"] / self.int4["of"]
+        return [Text(f"weights of 4 bits: {share:.1f} % of all, in {', '.join(self.int4['layers'])}")]
 
     def _buffers(self) -> tables.Table:
         """Where every activation lies, and its life as a bar: the call, then a character per layer."""
