@@ -274,3 +274,48 @@ def test_model_of_fma_is_a_chain_from_plus_zero():
         x, w = x.astype(np.float64), w.astype(np.float64)
         far = np.abs(y - x @ w) > 1e-5 * (np.abs(x) @ np.abs(w)) + 1e-44
     assert not (far & np.isfinite(y)).any()
+
+
+DATA = {"a_out", "product", "psum_out", "significand1", "shifted2", "aligned"}
+DATA |= {"magnitude1", "magnitude2", "magnitude3", "meta3", "y"}
+"""Names of registers of lanes, elements and normalisers."""
+
+
+def data_registers(unit, path=()):
+    for name, signal in unit.sigdict.items():
+        if name in DATA:
+            yield (*path, name), signal
+    for sub in unit.subs:
+        if hasattr(sub, "subs") and sub.name != "exponent_max":  # which looks at the vector itself
+            yield from data_registers(sub, (*path, sub.name))
+
+
+def test_nothing_moves_without_a_vector():
+    """Inputs are random in every cycle; vectors come in one of a hundred, and alone."""
+    config = Config(rows=3, cols=2)
+    rng = np.random.default_rng(8)
+    p = array_ports(config)
+    unit = systolic_array(**p, config=config)
+    registers = dict(data_registers(unit))
+    assert len({path[-1] for path in registers}) == len(DATA)
+    changes = dict.fromkeys(registers, 0)
+    before = {}
+    every, vectors_sent = 100, 20
+
+    def drive(t):
+        for name in ("vec_swap", "vec_diag", "vec_max", "load_valid", "load_diag"):
+            p[name].next = bool(rng.integers(2))
+        p["vec_valid"].next = t % every == 0
+        p["vec"].next = int.from_bytes(vectors(rng, 1, config.rows).tobytes(), "little")
+        p["load_data"].next = int.from_bytes(rng.bytes(config.load_rows * config.cols), "little")
+
+    def observe(t):
+        for path, signal in registers.items():
+            value = int(signal)
+            changes[path] += value != before.get(path, value)
+            before[path] = value
+        return t == every * vectors_sent - 1
+
+    simulate(unit, p["clk"], drive, observe, every * vectors_sent)
+    assert not {path: count for path, count in changes.items() if count > vectors_sent}
+    assert {path[-1] for path, count in changes.items() if count} == DATA
