@@ -16,7 +16,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
 .PHONY: help venv run screenshot heepstor-gen test test-all test-external durations fuzz fuzz-files mutate arithmetic \
-	campaign bench area energy formal lint docs site sbom clean distclean
+	campaign bench area area-check ppa-units energy formal lint docs site sbom clean distclean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -99,6 +99,12 @@ area: $(READY)  ## synthesise the accelerator, write docs/area.md; long at first
 
 energy: $(READY)  ## measure at gate level what units take in runs of APPS, for the model of energy; minutes
 	@$(BIN)/python -m gen.documents.energy $(APPS)
+
+ppa-units: $(READY)  ## synthesise the units that heepgen ppa and explore price configurations by; long, then only what changed
+	@$(BIN)/python -m gen.documents.unit_figures docs
+
+area-check: $(READY)  ## compare modelled area with synthesis, on ten random configurations (AREA_CHECK_ARGS: see --help); long
+	@$(BIN)/python -m gen.documents.area_check $(AREA_CHECK_ARGS)
 
 formal: $(READY)  ## prove properties of the generated Verilog, write docs/proofs.md (FORMAL_ARGS: see --help)
 	@$(BIN)/python -m tests.formal docs $(FORMAL_ARGS)

@@ -17,6 +17,7 @@ from gen.commands.estimate import estimate
 from gen.commands.evaluate import evaluate
 from gen.commands.explore import explore
 from gen.commands.hw import hw
+from gen.commands.ppa import ppa
 from gen.commands.report import report
 from gen.commands.run import run
 from gen.commands.sw import sw
@@ -101,6 +102,7 @@ main.add_command(sw)
 main.add_command(estimate)
 main.add_command(why)
 main.add_command(explore)
+main.add_command(ppa)
 main.add_command(run)
 main.add_command(report)
 main.add_command(xheep)

@@ -1,15 +1,26 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Area and clock: what synthesis says of Verilog with known answers."""
+"""Area and clock: what synthesis says of Verilog with known answers, and figures of units against synthesis."""
 
+import json
+import re
 from collections import Counter
 
+import numpy as np
 import pytest
+from click.testing import CliRunner
 
+from firmware_gen.architectures.registry import load_config
+from gen.cli import main
+from gen.documents import area_check, unit_figures
 from gen.documents.area import LIMIT_MHZ
 from gen.flows.run import hardware
-from gen.ppa import asic, fpga, synthesis, verilog
+from gen.ppa import asic, composition, fpga, synthesis, verilog
 from gen.ppa.technology import technology
 from hls.config import Config
+from hls.errors import HeepgenError
+from tests import slices
+from tests.house import ROOT
+from tests.json_forms import form_errors
 
 
 def test_area_counts_what_is_inside():
@@ -170,3 +181,77 @@ endmodule
 """
     area = fpga.synthesised({"product.v": product}, "product", family)
     assert area.dsps == slices and area.luts < 10
+
+
+def test_what_figures_grow_with_is_found_again():
+    names = ("1", "R", "C", "RC", "r")
+    sizes = np.array([[1, r, c, r * c, (r - 1).bit_length()] for r, c in ((1, 1), (4, 4), (16, 6), (5, 12), (32, 4))])
+    terms = unit_figures.fit(names, sizes, 40 + 7.0 * sizes[:, 3] + 3 * sizes[:, 2])
+    assert terms == pytest.approx({"1": 40, "RC": 7, "C": 3}, rel=1e-3)
+    assert not unit_figures.fit(names, sizes, np.zeros(5))
+    shrinking = unit_figures.fit(names, sizes, 500 - 3.0 * sizes[:, 1])
+    assert all(factor >= 0 for name, factor in shrinking.items() if name != "1")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"rows": 3, "cols": 5, "ports": 3, "accumulator_entries": 16, "scratchpad_words": 0, "functions": False},
+        {"rows": 2, "cols": 12, "ports": 1, "weight_bytes": 512, "activation_words": 1024},
+    ],
+    ids=str,
+)
+def test_memories_are_those_of_the_verilog(options):
+    config = Config(**options)
+    texts = verilog.modules(hardware(config))
+    inside = verilog.occurrences(texts, verilog.ROOT)
+    generated, known = Counter(), Counter()
+    for name, count in inside.items():
+        if found := re.fullmatch(rf"{verilog.PREFIX}ram_width(\d+)_depth(\d+)", name):
+            generated[synthesis.Memory(int(found[1]), int(found[2]))] += count
+    for _, memory, count in composition.rams(config):
+        known[memory] += count
+    assert known == generated
+    in_units = {f"{memory.width}x{memory.words}" for memory in known}
+    assert in_units <= {f"{width}x{words}" for width, words in composition.ram_sizes()}
+
+
+needs_figures = pytest.mark.skipif(not composition.known(), reason="figures of units are made by make ppa-units")
+
+
+@needs_figures
+def test_the_command_keeps_to_its_form():
+    result = CliRunner().invoke(main, ["ppa", "--rows", "4", "--cols", "4", "--ports", "1", "--json", "-"])
+    assert result.exit_code == 0, result.stderr
+    document = json.loads(result.stdout)
+    assert not form_errors(document) and not document["synthesised"] and document["uj"] is None
+    assert document["lut"] == sum(unit["lut"] for unit in document["units"].values())
+
+
+@needs_figures
+def test_larger_accelerators_cost_more_and_options_what_they_add():
+    small, large = (composition.cost(Config(rows=n, cols=n)) for n in (4, 16))
+    assert small.lut < large.lut and small.kge < large.kge and large.dsp - small.dsp == 16 * 16 - 4 * 4
+    plain = composition.cost(Config(functions=False, multiply=False, scratchpad_words=0))
+    assert plain.mm2 < composition.cost(Config()).mm2 and "scratchpad" not in plain.units
+    whole = composition.cost(Config())
+    assert whole.lut == sum(unit.lut for unit in whole.units.values())
+    assert whole.mm2 > whole.kge * 1e3 * technology().gate_area * 1e-6
+    fma = composition.cost(Config(arithmetic="fma"))
+    assert fma.lut > 2 * whole.lut and fma.mhz < whole.mhz
+
+
+def test_what_has_no_figures_is_refused():
+    config = load_config({"architecture": "streaming"})
+    with pytest.raises(HeepgenError, match="streaming has no shipped figures.*--synthesise measures it"):
+        composition.cost(config)
+
+
+@needs_figures
+@pytest.mark.slow
+def test_modelled_area_is_that_of_synthesis():
+    seed = sum(map(ord, slices.current(ROOT)[1]))
+    (found,) = area_check.comparisons(1, seed, 8)
+    print(f"seed {seed}: {found}")
+    assert found.holds, f"seed {seed}: {found}"

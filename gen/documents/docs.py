@@ -100,11 +100,18 @@ def operators() -> str:
     return document()
 
 
+def ppa() -> str:
+    from gen.documents.ppa import document
+
+    return document(ROOT / "docs")
+
+
 DOCUMENTS: dict[str, Callable[[], str]] = {
     "docs/configuration.md": configuration,
     "docs/json.md": json_format.page,
     "docs/numerics.md": numerics,
     "docs/operators.md": operators,
+    "docs/ppa.md": ppa,
     "docs/registers.md": regmap.markdown,
 }
 

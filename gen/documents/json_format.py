@@ -20,6 +20,7 @@ def results() -> dict[str, type[Result]]:
     from gen.results.evaluation import EvalReport
     from gen.results.explore import ExploreReport
     from gen.results.firmware import Explanation, SwReport
+    from gen.results.ppa import PpaReport
     from gen.results.program import ProgramReport
     from gen.results.run import RunReport
     from gen.results.steps import StepsReport
@@ -31,6 +32,7 @@ def results() -> dict[str, type[Result]]:
         "heepgen estimate": EstimateReport,
         "heepgen why": WhyReport,
         "heepgen explore": ExploreReport,
+        "heepgen ppa": PpaReport,
         "heepgen run": RunReport,
         "heepgen run --source FILE": ProgramReport,
         "heepgen run --steps N": StepsReport,

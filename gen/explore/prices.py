@@ -3,7 +3,9 @@
 
 from dataclasses import dataclass
 
+from gen.ppa.composition import cost
 from hls.config import System
+from hls.errors import HeepgenError
 
 
 @dataclass(frozen=True)
@@ -20,5 +22,9 @@ class Price:
 
 
 def price_of(config: System) -> Price:
-    """What a configuration costs."""
-    return Price()
+    """What a configuration costs; nothing is known of an architecture that has no shipped figures."""
+    try:
+        found = cost(config)
+    except HeepgenError:
+        return Price()
+    return Price(found.lut, found.ff, found.dsp, found.bram, found.kge, found.mm2, found.mhz)

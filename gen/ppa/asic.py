@@ -32,7 +32,7 @@ def asic_flow(technology: Technology, period_ps: int = _PERIOD_PS) -> Flow:
         f"tee -q -o {STAT} stat -json; dump -m -o {MEMORIES} */t:$mem_v2; write_verilog -noattr {NETLIST}"
     )
     library = {_CELLS: technology.liberty.read_text(errors="replace"), _CONSTRAINTS: f"{driver}set_load 4.0\n"}
-    return Flow("asic", script, library, (STAT, MEMORIES, NETLIST, LOG))
+    return Flow("asic", script, "", library, (STAT, MEMORIES, NETLIST, LOG))
 
 
 def mapped(texts: Mapping[str, str], unit: str, technology: Technology) -> dict[str, Module]:
@@ -65,3 +65,9 @@ def cells_of(modules: Mapping[str, Module], unit: str, technology: Technology) -
     area = sum(technology.areas.get(cell, 0.0) * n for cell, n in counts.items())
     leakage = sum(technology.leakages.get(cell, 0.0) * n for cell, n in counts.items())
     return Cells(area / technology.gate_area, area, leakage / 1000, memories(modules, unit))
+
+
+def inside(modules: Mapping[str, Module], unit: str) -> set[str]:
+    """`unit` and the modules below it."""
+    below = [name for name in modules[unit].cells if name in modules]
+    return {unit}.union(*(inside(modules, name) for name in below))

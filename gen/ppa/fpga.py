@@ -16,17 +16,20 @@ from gen.ppa.verilog import ROOT, block_name, buffer_bits, closure, instances, m
 GLUE = "glue"
 """The root without the units in it."""
 
+_USED = ("LUT", "FD", "CARRY", "MUXF", "SRL", "RAM", "DSP48E", "INV", "BUFG", "GND", "VCC")
 _XILINX = (
-    "read_verilog -lib -specify +/xilinx/cells_sim.v; read_verilog -lib +/xilinx/cells_xtra.v; hierarchy -check; "
-    "synth_xilinx -family {} -noiopad -run prepare:"
+    "read_verilog -lib -specify +/xilinx/cells_sim.v; read_verilog -lib +/xilinx/cells_xtra.v; "
+    f"select -set unused =* {' '.join(f'={name}* %d' for name in _USED)}; delete @unused"
 )
-_ECP5 = (
-    "read_verilog -lib -specify +/ecp5/cells_sim.v +/ecp5/cells_bb.v; hierarchy -check; synth_ecp5 -noflatten "
-    "-run coarse:"
-)
+_ECP5 = "read_verilog -lib -specify +/ecp5/cells_sim.v +/ecp5/cells_bb.v"
 ULTRASCALE, SERIES7, ECP5 = "xcup", "xc7", "ecp5"
-FAMILIES = {ULTRASCALE: _XILINX.format("xcup"), SERIES7: _XILINX.format("xc7"), ECP5: _ECP5}
-"""UltraScale+, 7-series and ECP5: scripts of yosys that keep the hierarchy."""
+FAMILIES = {
+    ULTRASCALE: (_XILINX, "synth_xilinx -family xcup -noiopad -run prepare:"),
+    SERIES7: (_XILINX, "synth_xilinx -family xc7 -noiopad -run prepare:"),
+    ECP5: (_ECP5, "synth_ecp5 -noflatten -run coarse:"),
+}
+"""UltraScale+, 7-series and ECP5: scripts of yosys for their primitives, and for synthesis that keeps the hierarchy.
+Primitives that logic is never mapped to are left out, since every step of yosys looks at all of them."""
 
 BLOCKS = (
     "aligned_pe",
@@ -128,7 +131,8 @@ def summarise(unit: str, found: Mapping[str, int], bits: int = 0) -> Area:
 
 def flow(family: str = ULTRASCALE) -> Flow:
     """Every module in the primitives of a family of FAMILIES."""
-    return Flow("area", f"{FAMILIES[family]}; tee -q -o {STAT} stat -json")
+    primitives, script = FAMILIES[family]
+    return Flow("area", f"{script}; tee -q -o {STAT} stat -json", primitives)
 
 
 def unit_area(verilog: Path, unit: str, family: str = ULTRASCALE) -> Area:

@@ -15,17 +15,23 @@ from pathlib import Path
 
 from gen.ppa import tools
 from gen.ppa.verilog import instances, interface
+from hls.errors import HeepgenError
 from sim.cache import build_once, cached, content_key
+
+_AT_ONCE = 16
+"""Modules per run of yosys: a start takes seconds, and every step looks at all modules that are there."""
 
 STAT, MEMORIES, NETLIST, LOG = "stat.json", "memories.il", "netlist.v", "abc.log"
 
 
 @dataclass(frozen=True)
 class Flow:
-    """A script of yosys for Verilog that was read; it writes STAT. `kind`: of the cache; `library`: what it reads."""
+    """A script of yosys for Verilog that was read; it writes STAT. `kind`: of the cache; `library`: files that it
+    reads; `primitives`: script before the Verilog is read."""
 
     kind: str
     script: str
+    primitives: str = ""
     library: Mapping[str, str] = field(default_factory=dict)
     results: tuple[str, ...] = (STAT,)
 
@@ -58,21 +64,30 @@ class Module:
 
 def own_modules(texts: Mapping[str, str], names: Collection[str], flow: Flow) -> dict[str, Module]:
     """What `flow` makes of the modules `names` of an accelerator with Verilog `texts`; cached module by module."""
-    same = [tools.version(), flow.script, content_key(part for item in flow.library.items() for part in item)]
+    library = content_key(part for item in flow.library.items() for part in item)
+    same = [tools.version(), flow.primitives, flow.script, library]
     keys = {name: [*same, *_key(texts, name)] for name in names}
     missing = [name for name, key in keys.items() if cached(flow.kind, key) is None]
-    made = _split(_synthesise(texts, missing, flow)) if missing else {}
-
+    for first in range(0, len(missing), _AT_ONCE):
+        batch = missing[first : first + _AT_ONCE]
+        made = _split(_synthesise(texts, batch, flow))
+        for name in batch:
+            build_once(flow.kind, keys[name], partial(_keep, made[name]))
     found = {}
     for name, key in keys.items():
-        folder = build_once(flow.kind, key, partial(_keep, made.get(name, {})))
+        folder = build_once(flow.kind, key, _lost)
         found[name] = _read({path.name: path.read_text() for path in folder.iterdir()})
     return found
 
 
+def _lost(_work: Path) -> None:
+    raise HeepgenError("the folder of finished builds was emptied while it was used; run the command again.")
+
+
 def whole(files: Mapping[str, str], root: str, flow: Flow) -> dict[str, Module]:
     """What `flow` makes of (System)Verilog files by name, as modules, those alone that `root` contains; cached."""
-    script = f"read_verilog -sv {' '.join(files)}; hierarchy -check -top {root}; {flow.script}"
+    read = f"read_verilog -sv {' '.join(files)}; hierarchy -check -top {root}"
+    script = "; ".join(part for part in (flow.primitives, read, flow.script) if part)
     found = tools.yosys(flow.kind, {**flow.library, **files}, script, flow.results)
     return {name: _read(results) for name, results in _split(found).items()}
 
@@ -91,7 +106,8 @@ def _synthesise(texts: Mapping[str, str], names: Collection[str], flow: Flow) ->
     children = {child for name in names for child in instances(texts, name)} - set(names)
     files["children.v"] = "".join(interface(texts[child]) for child in sorted(children)) or "\n"
     read = f"read_verilog -lib children.v; read_verilog {' '.join(f'{name}.v' for name in names)}"
-    return tools.run_yosys({**flow.library, **files}, f"{read}; hierarchy -check; {flow.script}", flow.results)
+    script = "; ".join(part for part in (flow.primitives, read, "hierarchy -check", flow.script) if part)
+    return tools.run_yosys({**flow.library, **files}, script, flow.results)
 
 
 def _split(found: Mapping[str, str]) -> dict[str, dict[str, str]]:

@@ -73,4 +73,4 @@ def registered(text: str, unit: str) -> str:
 
 def block_name(module: str) -> str:
     """Name of a module without the prefix, and without what its parameters add."""
-    return re.split(r"_(?:rows|cols|entries|lanes|ports|width)\d", module)[0].removeprefix(PREFIX)
+    return re.split(r"_(?:rows|cols|entries|lanes|ports|width|bits|banks)\d", module)[0].removeprefix(PREFIX)
