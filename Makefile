@@ -16,7 +16,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
 .PHONY: help venv run screenshot heepstor-gen test test-all test-external durations fuzz fuzz-files mutate arithmetic \
-	campaign bench area area-check ppa-units energy formal lint docs site sbom clean distclean
+	campaign cpu-cycles bench area area-check ppa-units energy formal lint docs site sbom clean distclean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -93,6 +93,9 @@ campaign: $(READY)  ## run CAMPAIGN broken descriptor lists, 20000 unless given,
 
 bench: $(READY)  ## measure the example networks, write docs/performance.md (BENCH_ARGS: see --help)
 	@$(BIN)/python -m examples.bench $(BENCH_ARGS)
+
+cpu-cycles: $(READY)  ## measure what the loops of the CPU's kernels take, for heepgen estimate
+	@$(BIN)/python -m examples.cpu_cycles
 
 area: $(READY)  ## synthesise the accelerator, write docs/area.md; long at first, then only what changed
 	@$(BIN)/python -m gen.documents.area docs

@@ -15,6 +15,7 @@ import sim
 from examples.networks import NETWORKS
 from firmware_gen import CodeGenerator
 from firmware_gen.application.options import ImportOptions
+from firmware_gen.models import cpu_cycles
 from firmware_gen.targets.descriptor.estimate import descriptor_cycles
 from firmware_gen.targets.descriptor.timing.banks import Banks, bank_runs, word_banks
 from firmware_gen.targets.descriptor.timing.crossbar import FIRST_MASTER, MASTERS, arbitrate
@@ -199,9 +200,13 @@ def test_command(tmp_path):
 
 
 @pytest.mark.parametrize("last, on_cpu", [(nn.Softmax(1), 1), (nn.ReLU(), 0)])
-def test_total_says_what_it_leaves_out(tmp_path, last, on_cpu):
+@pytest.mark.parametrize("known", [True, False])
+def test_total_says_what_it_contains_and_what_it_leaves_out(tmp_path, monkeypatch, last, on_cpu, known):
+    if not known:
+        monkeypatch.setattr(cpu_cycles, "costs", dict)
     model = nn.Sequential(nn.Conv2d(3, 4, 3), last).eval()
     torch.export.save(torch.export.export(model, (torch.zeros(1, 3, 8, 8),)), tmp_path / "net.pt2")
     shown = CliRunner().invoke(main, ["estimate", str(tmp_path / "net.pt2")], catch_exceptions=False).output
-    assert ("the total leaves out" in shown) == bool(on_cpu)
-    assert not on_cpu or f"the total leaves out {on_cpu} of 2 layers" in shown
+    assert ("the total leaves out 1 of 2 layers" in shown) == bool(on_cpu and not known)
+    assert ("cycles of layers on the CPU (1), by what its loops take" in shown) == bool(on_cpu and known)
+    assert "around the accelerator's work" in shown

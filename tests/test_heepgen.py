@@ -212,10 +212,12 @@ def test_an_application_is_estimated_for_other_hardware(net, app, model, example
     assert command("estimate", app)["geometry"] == net.estimate().geometry
 
 
-def test_an_estimate_says_which_layers_it_leaves_out(net):
+def test_an_estimate_counts_the_layers_of_the_cpu(net):
     estimate = net.estimate()
-    assert estimate.left_out == [p.name for p in net.explain().placements if p.where == "CPU"] != []
-    assert f"heepgen run measures them: {estimate.left_out[0]}" in str(estimate)
+    by_cpu = [layer for layer in estimate.layers if layer.on_cpu]
+    assert [layer.name for layer in by_cpu] == [p.name for p in net.explain().placements if p.where == "CPU"] != []
+    assert estimate.cpu_cycles == sum(layer.cycles for layer in by_cpu) > 0 and not estimate.left_out
+    assert estimate.total_cycles == sum(layer.cycles for layer in estimate.layers) + estimate.around_cycles
 
 
 def test_results_show_themselves(net):

@@ -20,8 +20,8 @@ def estimate(config: Any, target: str, json_path: str | None, **options: Any) ->
     seconds.
 
     APP is a folder written by `heepgen sw`, for the hardware it was generated for unless geometry flags or --config
-    say otherwise. Layers that run on the CPU are not predicted: they are named, and left out of the total. `heepgen
-    run` measures.
+    say otherwise. Layers on the CPU take what its loops were measured to take; what nobody knows is named, and left
+    out of the total. `heepgen run` measures.
 
     \b
     Examples:

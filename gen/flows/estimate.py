@@ -83,7 +83,7 @@ def estimate_program(target: Any, program: Any) -> EstimateReport:
                 layer.op,
                 tuple(layer.out_shape),
                 layer.macs,
-                found is None,
+                found is None or found.on_cpu,
                 own.cycles,
                 own.bound,
                 own.vectors,
@@ -98,4 +98,7 @@ def estimate_program(target: Any, program: Any) -> EstimateReport:
         architecture_of(network.config).most_macs(network.config),
         sum(e.cycles for e in layers) + prediction.around,
         tuple(layers),
+        sum(e.cycles for e in layers if e.on_cpu),
+        prediction.around,
+        tuple(e.name for e, found in zip(layers, prediction.layers, strict=True) if found is None),
     )

@@ -15,7 +15,8 @@ from gen.results.tables import Column
 
 @dataclass(frozen=True)
 class LayerEstimate:
-    """One layer; numbers mean what they mean in `gen.results.run.LayerReport`. On the CPU all but `macs` are 0."""
+    """One layer; numbers mean what they mean in `gen.results.run.LayerReport`. On the CPU all but `macs` and `cycles`
+    are 0."""
 
     name: str
     op: str
@@ -34,15 +35,17 @@ _ESTIMATE: Fields = {
     "network": (TEXT, "its name"),
     "geometry": (TEXT, "the accelerator, in words"),
     "peak": (COUNT, "multiply-accumulates per cycle at most; 0 where nobody knows"),
-    "total_cycles": (COUNT, "of the inference, without the layers `left_out`"),
-    "left_out": (each(TEXT), "layers of the CPU, which only a run measures"),
+    "total_cycles": (COUNT, "of the inference: of all layers but those `left_out`, and those around them"),
+    "cpu_cycles": (COUNT, "of these, what layers on the CPU take, by what its loops were measured to take"),
+    "around_cycles": (COUNT, "of these, what starting the accelerator takes, and waking up"),
+    "left_out": (each(TEXT), "layers whose cycles only a run measures"),
     "layers": (
         each(
             record(
                 {
                     **LAYER,
-                    "on_cpu": (FLAG, "whether the CPU computes it: all but `macs` are 0 then"),
-                    "cycles": (COUNT, "from the end of the layer before it"),
+                    "on_cpu": (FLAG, "whether the CPU computes it: all but `macs` and `cycles` are 0 then"),
+                    "cycles": (COUNT, "from the end of the layer before it; 0 where it is `left_out`"),
                     "bound_cycles": (COUNT, "what array and bus allow: max(vectors, bus words / ports)"),
                     "array_cycles": (COUNT, "vectors that the array takes"),
                     "bus_words": (COUNT, "32-bit words that cross the bus"),
@@ -68,23 +71,22 @@ _RIGHT = (
 
 @dataclass(frozen=True, repr=False)
 class EstimateReport(Result):
-    """A whole inference; `total_cycles` leaves out layers on the CPU."""
+    """A whole inference. `total_cycles` contain `cpu_cycles`, of layers on the CPU, and `around_cycles`, around the
+    accelerator's work; they leave out the layers `left_out`, by name."""
 
     network: str
     geometry: str
     peak: int
     total_cycles: int
     layers: tuple[LayerEstimate, ...]
+    cpu_cycles: int = 0
+    around_cycles: int = 0
+    left_out: tuple[str, ...] = ()
 
     schema = Schema("estimate", "Cycles of an inference, predicted", _ESTIMATE)
 
-    @property
-    def left_out(self) -> list[str]:
-        """Names of the layers of which `total_cycles` has no cycles."""
-        return [layer.name for layer in self.layers if layer.on_cpu]
-
     def content(self) -> dict[str, Any]:
-        return asdict(self) | {"left_out": self.left_out}
+        return asdict(self)
 
     def table(self) -> RenderableType:
         result = tables.table(f"{self.network} on {self.geometry}, predicted", _LEFT, _RIGHT)
@@ -95,7 +97,7 @@ class EstimateReport(Result):
                     e.op,
                     tables.shape(e.shape),
                     tables.count(e.macs),
-                    "on the CPU" if e.on_cpu else tables.count(e.cycles),
+                    "on the CPU" if e.name in self.left_out else tables.count(e.cycles),
                     tables.ratio(e.macs, e.cycles),
                     tables.count(e.bound_cycles),
                     tables.ratio(e.cycles, e.bound_cycles),
@@ -115,10 +117,17 @@ class EstimateReport(Result):
             tables.ratio(self.total_cycles, bound),
             style="bold",
         )
-        if not self.left_out:
-            return result
-        note = (
-            f"the total leaves out {len(self.left_out)} of {len(self.layers)} layers, which run on the CPU; heepgen "
-            f"run measures them: {', '.join(self.left_out)}"
-        )
-        return Group(result, Text(note, style="yellow"))
+        parts = []
+        if self.cpu_cycles:
+            counted = sum(e.on_cpu and e.cycles > 0 for e in self.layers)
+            parts.append(f"{self.cpu_cycles:,} cycles of layers on the CPU ({counted}), by what its loops take")
+        if self.around_cycles:
+            parts.append(f"{self.around_cycles:,} around the accelerator's work")
+        notes = [Text(f"the total contains {' and '.join(parts)}", style="dim")] if parts else []
+        if self.left_out:
+            note = (
+                f"the total leaves out {len(self.left_out)} of {len(self.layers)} layers, which run on the CPU; "
+                f"heepgen run measures them: {', '.join(self.left_out)}"
+            )
+            notes.append(Text(note, style="yellow"))
+        return Group(result, *notes)

@@ -1,30 +1,61 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Estimated cycles of a network of calls, from what an accelerator's author says of a Linear layer."""
+"""Estimated cycles of a network of calls: of products from what an accelerator's author says of a Linear layer, of the
+CPU's kernels from what their loops were measured to take."""
 
+from collections import Counter
 from collections.abc import Callable
 
+from firmware_gen import ir
 from firmware_gen.architectures.contract import LayerCycles, Prediction
 from firmware_gen.memory.network import Layer
-from firmware_gen.targets.calls.calls import PRODUCT, Call, CallProgram
+from firmware_gen.models.cpu_cycles import Turns, cycles_of, turns_of, window_turns
+from firmware_gen.targets.calls.calls import FACTORS, PRODUCT, Call, CallProgram
 
 Cycles = Callable[[int, int, int], int]
 """Of a Linear layer (m, k, n), with the CPU's part in it."""
 
 
-def predict(program: CallProgram, cycles: Cycles) -> Prediction:
-    """Layers of products; those of plain kernels, and what the driver has in their stead, are not predicted."""
+def predict(program: CallProgram, cycles: Cycles | None) -> Prediction:
+    """Every layer; None of those that a kernel of the driver's computes, which only a run measures."""
     return Prediction(tuple(_layer(program, layer, cycles) for layer in program.network.layers))
 
 
-def _layer(program: CallProgram, layer: Layer, cycles: Cycles) -> LayerCycles | None:
+def layer_turns(program: CallProgram, layer: Layer) -> Turns:
+    """What the CPU's loops turn for a layer."""
+    if isinstance(layer.node, ir.OnCpu):
+        return turns_of(layer.node, layer)
+    total: Counter[tuple[str, str]] = Counter()
+    for call in program.calls_of(layer.name):
+        if call.kernel != PRODUCT:
+            total.update(_call_turns(call))
+    return total
+
+
+def _layer(program: CallProgram, layer: Layer, cycles: Cycles | None) -> LayerCycles | None:
     calls = program.calls_of(layer.name)
-    if layer.on_cpu or any(call.kernel != PRODUCT for call in calls):
+    products = [call for call in calls if call.kernel == PRODUCT]
+    by_cpu = cycles_of(layer_turns(program, layer))
+    if by_cpu is None or any(call.on_driver for call in calls if call.kernel != PRODUCT):
         return None
-    assert program.product is not None or not calls
-    return LayerCycles(sum(_call(call, cycles) for call in calls))
+    if not products:
+        return LayerCycles(by_cpu, on_cpu=True) if calls or layer.on_cpu else LayerCycles(0)
+    assert cycles is not None, "who multiplies says what that takes"
+    return LayerCycles(by_cpu + sum(_product(call, cycles) for call in products))
 
 
-def _call(call: Call, cycles: Cycles) -> int:
+def _call_turns(call: Call) -> Turns:
+    op, images = call.op, call.operation.images
+    if call.operation.flat or call.kernel in FACTORS.values():
+        size = call.operation.flat or images * op.out_height * op.out_width * op.cout
+        only_function = op.act.function and op.act.linear == ir.IDENTITY and op.residual == "none"
+        kernel = "apply_table" if call.kernel == "activate" and only_function else call.kernel
+        turns = {(kernel, "call"): 1, (kernel, "element"): size}
+        return turns | ({("function", "element"): size} if op.act.function and kernel != "apply_table" else {})
+    own = window_turns(call.kernel, op, call.channels_first)
+    return {loop: images * count for loop, count in own.items()}
+
+
+def _product(call: Call, cycles: Cycles) -> int:
     """As a Linear layer for every image and group, whose rows are the output pixels."""
     op = call.op
     depth = op.kernel[0] * op.kernel[1] * (op.channels // op.groups)

@@ -126,7 +126,7 @@ class CallsTarget:
     def predict(self, program: CallProgram) -> Prediction:
         config = program.network.config
         cycles = cycles_of(self.gemm, config) if self.gemm else None
-        if cycles is None:
+        if self.gemm and cycles is None:
             raise HeepgenError(
                 f"architecture {config.architecture} does not say how many cycles its work takes; heepgen run measures."
             )

@@ -5,7 +5,9 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from firmware_gen import ir
 from firmware_gen.architectures.contract import LayerCycles, Prediction
+from firmware_gen.models.cpu_cycles import cycles_of, turns_of
 from firmware_gen.targets.descriptor.program import DESCRIPTORS, Program
 from firmware_gen.targets.descriptor.timing.banks import Banks, bank_runs, word_banks
 from firmware_gen.targets.descriptor.timing.cycles import Estimate, simulate
@@ -34,13 +36,17 @@ def descriptor_cycles(program: Program) -> list[Estimate]:
 def predict(program: Program) -> Prediction:
     """Every layer's part of `descriptor_cycles`."""
     descriptors = descriptor_cycles(program)
-    layers = []
+    layers: list[LayerCycles | None] = []
     for layer in program.layers:
         own = [descriptors[i] for i in layer.descriptors]
         names = ("cycles", "vectors", "bus_words", "load_stall", "store_stall")
         sums: dict[str, Any] = {name: sum(getattr(e, name) for e in own) for name in names}
+        if isinstance(layer.node, ir.OnCpu):
+            by_cpu = cycles_of(turns_of(layer.node, layer))
+            layers.append(None if by_cpu is None else LayerCycles(by_cpu, on_cpu=True))
+            continue
         busy = layer_busy(program, layer.descriptors, sums["cycles"])
-        layers.append(None if layer.on_cpu else LayerCycles(bound=layer.bound_cycles, **sums, **busy._asdict()))
+        layers.append(LayerCycles(bound=layer.bound_cycles, **sums, **busy._asdict()))
     return Prediction(tuple(layers), CPU_CYCLES * len(program.lists) + rotation_cycles(program))
 
 

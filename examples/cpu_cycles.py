@@ -1,0 +1,163 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Measures what the CPU's loops take, on its RTL: `python -m examples.cpu_cycles`, `make cpu-cycles`."""
+
+import argparse
+import json
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from scipy.optimize import nnls  # type: ignore[import-untyped]
+from torch import nn
+
+import heepgen
+from firmware_gen.models.cpu_cycles import COSTS, Turns
+from firmware_gen.targets.calls.estimate import layer_turns
+from gen.results.run import RunReport
+from hls.output import write_file
+
+LEAST = 0.005
+"""Cycles of a turn below which it is said to take none."""
+
+
+class Operators(nn.Module):
+    """What is the CPU's beside an accelerator too, small and large."""
+
+    INPUTS = (
+        (8, 10),
+        (3, 64),
+        (1, 200),
+        (1, 5, 4, 4),
+        (1, 12, 6, 7),
+        (4, 16),
+        (12, 48),
+        (1, 20, 16),
+        (7, 13),
+        (6, 30),
+        (9, 5),
+    )
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norms = nn.ModuleList([nn.LayerNorm(16), nn.LayerNorm(48), nn.LayerNorm(10), nn.LayerNorm(200)])
+        self.squares = nn.ModuleList([nn.RMSNorm(16), nn.RMSNorm(48), nn.RMSNorm(200)])
+
+    def forward(self, a, b, c, d, e, f, g, h, i, j, k):  # type: ignore[no-untyped-def]
+        softmax = [t.softmax(-1) for t in (a, b, c)] + [d.softmax(1), e.softmax(1)]
+        logarithms = [t.log_softmax(-1) for t in (a, b, c)] + [e.log_softmax(1)]
+        norms = [norm(t) for norm, t in zip(self.norms, (f, g, a, c), strict=True)]
+        norms += [norm(t) for norm, t in zip(self.squares, (f, g, c), strict=True)]
+        scores = h @ h.transpose(1, 2)
+        heads = h.reshape(1, 20, 4, 4).transpose(1, 2)
+        products = [scores, scores @ h, g.T @ g, f @ f.T, heads @ heads.transpose(2, 3)]
+        products += [x for m in (i, j, k) for x in (m @ m.T, m.T @ m)] + [i @ i.T @ i, k @ k.T @ k]
+        functions = [torch.exp(b), torch.exp(c), torch.log(b), torch.log(e), torch.rsqrt(b), torch.rsqrt(e)]
+        functions += [torch.sqrt(b), torch.sqrt(c), 1 / b, 1 / e]
+        return (*softmax, *logarithms, *norms, *products, *functions)
+
+
+class Kernels(nn.Module):
+    """What an accelerator of matrix products leaves to the CPU, and convolutions and Linear layers."""
+
+    INPUTS = (
+        (1, 3, 12, 12),
+        (1, 8, 10, 10),
+        (1, 16, 7, 6),
+        (1, 1, 20, 9),
+        (5, 40),
+        (1, 96),
+        (1, 6, 16, 16),
+        (1, 32, 6, 6),
+    )
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.ModuleList([nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(3, 5, 5, stride=2), nn.Conv2d(3, 4, 1)])
+        self.second = nn.ModuleList([nn.Conv2d(8, 8, 3, padding=1), nn.Conv2d(8, 12, 1), nn.Conv2d(8, 8, 3, groups=2)])
+        self.third = nn.ModuleList([nn.Conv2d(16, 6, 3, dilation=2), nn.Conv2d(16, 16, 1), nn.Conv2d(16, 4, (7, 1))])
+        self.apart = nn.ModuleList([nn.Conv2d(8, 8, 3, padding=1, groups=8), nn.Conv2d(8, 8, 5, groups=8)])
+        self.uneven = nn.Conv2d(6, 6, 3, stride=2, padding=1, groups=6)
+        self.single = nn.Conv2d(1, 7, (10, 4), padding=(5, 1), stride=2)
+        self.linear = nn.ModuleList([nn.Linear(40, 10), nn.Linear(40, 33)])
+        self.vector = nn.ModuleList([nn.Linear(96, 64), nn.Linear(96, 5)])
+        self.deep = nn.ModuleList([nn.Conv2d(32, 8, 1), nn.Conv2d(32, 4, 3), nn.Conv2d(32, 16, 3, padding=1)])
+        self.wide, self.slopes = nn.Conv2d(16, 40, 3), nn.PReLU(6)
+
+    def forward(self, a, b, c, d, e, f, g, h):  # type: ignore[no-untyped-def]
+        maps = [layer(x) for layers, x in ((self.first, a), (self.second, b), (self.third, c)) for layer in layers]
+        inner = self.second[0](maps[0])
+        maps += [
+            inner,
+            self.second[1](inner),
+            self.apart[0](inner),
+            self.apart[1](inner),
+            self.third[1](maps[0].repeat(1, 2, 1, 1)),
+        ]
+        maps += [layer(b) for layer in self.apart] + [self.uneven(g), self.single(d)]
+        deep = self.deep[2](h)
+        maps += [deep, self.wide(deep), *(layer(F.relu(h)) for layer in self.deep[:2])]
+        pools = [
+            F.max_pool2d(b, 2),
+            F.max_pool2d(g, 3, 2, 1),
+            F.avg_pool2d(b, 2),
+            F.avg_pool2d(g, 5, 1),
+            b.mean((2, 3)),
+        ]
+        pools += [F.max_pool2d(c, 2), F.max_pool2d(d, 5), F.avg_pool2d(d, 5), F.max_pool2d(a, (1, 12))]
+        pools += [F.max_pool2d(inner, 3, 1), F.avg_pool2d(inner, 4)]
+        vectors = [layer(e) for layer in self.linear] + [layer(f) for layer in self.vector]
+        elements = [F.silu(g), torch.tanh(f), F.relu(b), F.leaky_relu(e), g * g, b * b, self.slopes(g), f + f, c + c]
+        gate = F.silu(self.third[1](c))
+        return (*maps, *pools, *vectors, *elements, gate)
+
+
+def measured(model: nn.Module, progress: Callable[[str], None]) -> list[tuple[str, Turns, int]]:
+    """(operator, turns, cycles) of every layer of a network that takes random `INPUTS`, on the CPU alone."""
+    random = torch.Generator().manual_seed(0)
+    inputs = tuple(torch.rand(shape, generator=random) + 0.1 for shape in model.INPUTS)  # type: ignore[union-attr]
+    net = heepgen.compile(model.eval(), inputs, architecture="cpu", bank_kib=64)
+    report = net.run(progress=progress)
+    assert isinstance(report, RunReport)
+    cycles = {layer.name: layer.cycles for layer in report.layers}
+    program = net.compiled.program
+    return [
+        (layer.op, turns, cycles[layer.name])
+        for layer in program.network.layers
+        if (turns := layer_turns(program, layer)) and layer.name in cycles
+    ]
+
+
+def fitted(rows: list[tuple[str, Turns, int]]) -> dict[tuple[str, str], float]:
+    """Cycles of a turn of every loop, those with the least squares of relative errors."""
+    loops = sorted({loop for _, turns, _ in rows for loop in turns})
+    matrix = np.array([[turns.get(loop, 0) / cycles for loop in loops] for _, turns, cycles in rows])
+    found = nnls(matrix, np.ones(len(rows)))[0]
+    return {loop: round(float(value), 3) if value > LEAST else 0.0 for loop, value in zip(loops, found, strict=True)}
+
+
+def main() -> None:
+    argparse.ArgumentParser(prog="python -m examples.cpu_cycles", description=__doc__).parse_args()
+    torch.manual_seed(0)
+    rows = [row for model in (Operators(), Kernels()) for row in measured(model, print)]
+    cycles = fitted(rows)
+    errors = [abs(sum(cycles[loop] * n for loop, n in turns.items()) / taken - 1) for _, turns, taken in rows]
+    by_kernel: dict[str, dict[str, float]] = {}
+    for (kernel, loop), value in cycles.items():
+        by_kernel.setdefault(kernel, {})[loop] = value
+    content: dict[str, Any] = {
+        "made_by": "python -m examples.cpu_cycles",
+        "layers": len(rows),
+        "mean_error": round(float(np.mean(errors)), 4),
+        "largest_error": round(float(max(errors)), 4),
+        "cycles": by_kernel,
+    }
+    write_file(COSTS, json.dumps(content, indent=1) + "\n", COSTS.name)
+    for (op, turns, taken), error in sorted(zip(rows, errors, strict=True), key=lambda pair: -pair[1])[:12]:
+        print(f"{op:20} {taken:9,} cycles, {100 * error:5.1f} % off  {dict(turns)}")
+    print(f"{len(rows)} layers, {100 * np.mean(errors):.1f} % off on average, {100 * max(errors):.1f} % at most")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Cycles of what the CPU computes: how often the loops of its C++ turn, times what a turn takes, as measured.
+
+`python -m examples.cpu_cycles` measures on the CPU's RTL, and writes `cpu_cycles.json`.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Mapping
+from functools import cache, singledispatch
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+
+from firmware_gen import ir
+from firmware_gen.memory.network import Layer
+from firmware_gen.operations.windows import Windowed
+
+Turns: TypeAlias = Mapping[tuple[str, str], int]
+"""How often the loops turn, by kernel and loop."""
+
+COSTS = Path(__file__).with_name("cpu_cycles.json")
+BLOCK = PIXELS = 4
+"""Outputs, and pixels, that `dense` of runtime/kernels.cpp computes together; rows, and columns, of `matmul`."""
+
+
+@cache
+def costs() -> Mapping[tuple[str, str], float]:
+    """Cycles of a turn of every loop."""
+    found = json.loads(COSTS.read_text())["cycles"]
+    return {(kernel, loop): cycles for kernel, own in found.items() for loop, cycles in own.items()}
+
+
+def cycles_of(turns: Turns) -> int | None:
+    """Of what turns so often; None where a kernel was never measured."""
+    if not turns.keys() <= costs().keys():
+        return None
+    return round(sum(costs()[loop] * count for loop, count in turns.items()))
+
+
+@singledispatch
+def turns_of(node: ir.OnCpu, layer: Layer) -> Turns:
+    """Of an operator of the CPU: whatever is not known otherwise takes so much for a call, and for every element."""
+    return _each(node.kernel, call=1, element=layer.target.size)
+
+
+@turns_of.register
+def _(node: ir.Elementary, layer: Layer) -> Turns:
+    return _each(ir.ELEMENTARY[node.function.name], call=1, element=layer.target.size)
+
+
+@turns_of.register
+def _(node: ir.Softmax, layer: Layer) -> Turns:
+    rows = layer.target.size // layer.target.shape[node.axis]
+    return _each(f"log_{node.kernel}" if node.log else node.kernel, call=1, row=rows, element=layer.target.size)
+
+
+@turns_of.register
+def _(node: ir.Normalise, layer: Layer) -> Turns:
+    kernel = node.kernel if node.centred else "root_mean_square"
+    return _each(kernel, call=1, row=layer.target.size // node.count, element=layer.target.size)
+
+
+@turns_of.register
+def _(node: ir.MatMul, layer: Layer) -> Turns:
+    outer, inner, rows, depth, columns = node.sizes
+    near = node.a.steps[3] == 1 and 1 in node.b.steps[2:]
+    turns = {"call": 1, "matrix": outer * inner}
+    for high, rows_of in ((BLOCK, rows - rows % BLOCK if near else 0), (1, rows % BLOCK if near else rows)):
+        for wide, columns_of in ((BLOCK, columns - columns % BLOCK), (1, columns % BLOCK)):
+            blocks = outer * inner * (rows_of // high) * (columns_of // wide)
+            kind = f"{high}x{wide}{'' if near else ', far'}"
+            turns |= {f"block {kind}": blocks, f"step {kind}": blocks * depth}
+    return _each(node.kernel, **turns)
+
+
+def window_turns(kernel: str, op: Windowed, channels_first: bool) -> Turns:
+    """Of one image of a kernel that moves a window: dense, depthwise, max_pool or average_pool."""
+    high = _inside(op.out_height, op.stride[0], op.dilation[0], op.top, op.kernel[0], op.height)
+    wide = _inside(op.out_width, op.stride[1], op.dilation[1], op.left, op.kernel[1], op.width)
+    pixels, taps = len(high) * len(wide), int(high.sum() * wide.sum())
+    rows = int(high.sum()) * len(wide)
+    if kernel == "dense":
+        turns = _dense(op, high, wide, channels_first)
+    elif kernel == "depthwise":
+        blocks, single = divmod(op.channels, BLOCK)
+        both = blocks + single
+        turns = {"pixel": pixels * both, "row": rows * both, "tap": taps * single, "block_tap": taps * blocks}
+        turns["output"] = pixels * op.channels
+    else:
+        turns = {"output": pixels * op.channels, "row": rows * op.channels, "tap": taps * op.channels}
+    functions = pixels * (op.channels if op.diagonal else op.groups * op.cout) if op.act.function else 0
+    return {**_each(kernel, call=1, **turns), **_each("function", element=functions)}
+
+
+def _dense(op: Windowed, high: np.ndarray, wide: np.ndarray, channels_first: bool) -> dict[str, int]:
+    """As `each_group` takes pixels: four at a time where they see the same taps; of the taps of a run, four at a time
+    too."""
+    channels = op.channels // op.groups
+    rows, columns = _interior(high, op.kernel[0]), _interior(wide, op.kernel[1])
+    blocks = op.groups * -(-op.cout // BLOCK)
+    turns = Counter({"block": blocks, "output": len(high) * len(wide) * op.groups * op.cout})
+
+    def count(kind: str, groups: int, lines: int, kx: int) -> None:
+        """`groups` of pixels, which see `lines` rows of taps in all, of `kx` columns."""
+        if channels_first:
+            runs, length = channels, kx
+        elif op.groups == 1 and op.dilation[1] == 1:
+            runs, length = 1, kx * channels
+        else:
+            runs, length = kx, channels
+        turns[kind] += blocks * groups
+        turns[f"run of {kind}"] += blocks * lines * runs
+        turns[f"taps of {kind}"] += blocks * lines * runs * (length // BLOCK)
+        turns[f"tap of {kind}"] += blocks * lines * runs * (length % BLOCK)
+
+    if columns >= PIXELS:
+        groups = -(-columns // PIXELS)
+        count("four", len(high) * groups, int(high.sum()) * groups, op.kernel[1])
+    for kx in (int(kx) for kx in wide if columns < PIXELS or kx < op.kernel[1]):
+        single = high if rows < PIXELS else high[high < op.kernel[0]]
+        if rows >= PIXELS:
+            groups = -(-rows // PIXELS)
+            count("four", groups, groups * op.kernel[0], kx)
+        count("one", len(single), int(single.sum()), kx)
+    return turns
+
+
+def _inside(outputs: int, stride: int, dilation: int, before: int, taps: int, size: int) -> np.ndarray:
+    """Per output position along an axis, the taps that lie inside the input."""
+    at = np.arange(outputs)[:, None] * stride - before + np.arange(taps) * dilation
+    counts: np.ndarray = ((at >= 0) & (at < size)).sum(1)
+    return counts
+
+
+def _interior(counts: np.ndarray, taps: int) -> int:
+    """Positions that see all taps."""
+    return int((counts == taps).sum())
+
+
+def _each(kernel: str, **turns: int) -> dict[tuple[str, str], int]:
+    return {(kernel, loop): count for loop, count in turns.items() if count}
