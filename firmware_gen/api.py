@@ -64,7 +64,7 @@ def read_model(
     lowered = run_passes(source.graph)
     check = verify.check_program(source.graph, lowered, source, inputs)
     if (onnx := getattr(model, "onnx_source", None)) is not None:
-        check = onnx.check(source.graph, source.functional, inputs[0])
+        check = onnx.check(source, inputs)
     return CheckedModel(source.program, source.interface, source.graph, lowered, check, inputs)
 
 

@@ -19,6 +19,7 @@ from firmware_gen.frontend.onnx.operators import HANDLERS
 from firmware_gen.frontend.onnx.source import OWN_OPERATORS
 from firmware_gen.models.fake_quant import GraphModule
 from firmware_gen.passes import run_passes
+from hls.config import Config
 from hls.errors import HeepgenError
 
 RNG = np.random.default_rng(0)
@@ -296,11 +297,13 @@ def test_more_external_weights_than_any_memory_holds(tmp_path):
         load_model(path)
 
 
-def test_two_inputs_are_refused(tmp_path):
+def test_an_input_that_nothing_reads_stays_one(tmp_path):
     proto = Model([1, 4]).add("Relu").proto()
     proto.graph.input.append(helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 4]))
-    with pytest.raises(HeepgenError, match=r"2 inputs \(x, y\): one is supported"):
-        load_model(saved(tmp_path, proto))
+    x, y = torch.randn(1, 4), torch.randn(1, 4)
+    graph = run_passes(import_model(load_model(saved(tmp_path, proto))))
+    assert graph.inputs == ("x", "y")
+    torch.testing.assert_close(GraphModule(graph)((x, y)), x.relu())
 
 
 def test_program_survives_saving_as_an_archive(tmp_path):
@@ -430,3 +433,47 @@ def test_wrong_imports_are_noticed_by_the_layers_name(tmp_path, monkeypatch, op,
     monkeypatch.setitem(HANDLERS, op, replace(HANDLERS[op], build=lambda node: wrong))
     with pytest.raises(HeepgenError, match=f"layer net_{op}.*: heepgen's import computes something else than ONNX"):
         CodeGenerator(load_model(saved(tmp_path, model.proto())), normal(1, 4, 6, 6))
+
+
+def recurrent(tmp_path):
+    """h_out = tanh(x W + h U), y = 2 h_out, of inputs that are called what Python cannot."""
+    nodes = [
+        helper.make_node("MatMul", ["in::x", "w"], ["a"]),
+        helper.make_node("MatMul", ["self", "u"], ["b"]),
+        helper.make_node("Add", ["a", "b"], ["c"]),
+        helper.make_node("Tanh", ["c"], ["h_out"]),
+        helper.make_node("Add", ["h_out", "h_out"], ["y"]),
+    ]
+    shapes = {"self": (1, 3), "in::x": (1, 4), "y": None, "h_out": None}
+    starts, ends = (
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, shapes[name]) for name in names]
+        for names in (("self", "in::x"), ("y", "h_out"))
+    )
+    weights = [numpy_helper.from_array(normal(*shape), name) for name, shape in (("w", (4, 3)), ("u", (3, 3)))]
+    graph = helper.make_graph(nodes, "net", starts, ends, weights)
+    return saved(tmp_path, helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9))
+
+
+def test_several_inputs_and_state(tmp_path):
+    path = recurrent(tmp_path)
+    h, frames, reference = np.zeros((1, 3), np.float32), normal(2, 1, 4), ReferenceEvaluator(onnx.load(path))
+    wanted = []
+    for frame in frames:
+        y, h = reference.run(None, {"self": h, "in::x": frame})
+        wanted.append(y)
+    config = Config(4, 4)
+    first = torch.zeros(1, 3), torch.from_numpy(frames[0])
+    generator = CodeGenerator(load_model(path), first, config=config)
+    assert generator.lowered.inputs == ("input_self", "in__x")
+    outputs = generator.target.run(generator.program(), tuple(x.numpy() for x in first)).outputs
+    np.testing.assert_allclose(outputs[0], wanted[0], atol=0.02)
+    streamed = CodeGenerator(
+        load_model(path), torch.from_numpy(frames[0]), config=config, state={"input_self": "h_out"}
+    )
+    for want, got in zip(wanted, streamed.steps([(frame,) for frame in frames]), strict=True):
+        np.testing.assert_allclose(got.output, want, atol=0.05)
+
+
+def test_one_shape_does_not_do_for_several_inputs(tmp_path):
+    with pytest.raises(HeepgenError, match="--input-shape is of one input"):
+        load_model(recurrent(tmp_path), input_shape=(1, 4))

@@ -15,10 +15,11 @@ from hls.errors import HeepgenError
 
 
 def load_onnx(path: Path, input_shape: tuple[int, ...] | None = None, batch: int | None = None) -> ExportedProgram:
-    """The network in an .onnx file with one float32 input.
+    """The network in an .onnx file with float32 inputs.
 
-    `input_shape`, with or without the batch dimension, gives dynamic sizes; a dynamic batch becomes `batch`, or 1.
-    Weights in files beside it are read. The program's `onnx_source` evaluates the file's own graph.
+    `input_shape`, with or without the batch dimension, gives dynamic sizes of the only input; a dynamic batch
+    becomes `batch`, or 1. Weights in files beside it are read. The program's `onnx_source` evaluates the file's own
+    graph.
     Raises HeepgenError, one sentence, for damaged files, and by node name for what is not supported.
     """
     try:

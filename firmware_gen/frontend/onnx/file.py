@@ -13,7 +13,6 @@ from onnx import ModelProto, TensorProto, ValueInfoProto, checker, helper, inlin
 from onnx.external_data_helper import ExternalDataInfo, load_external_data_for_tensor, uses_external_data
 
 from firmware_gen.frontend.exported.dynamic import chosen_sizes
-from firmware_gen.refusal import not_one_input
 from hls.errors import HeepgenError
 
 OLDEST_OPSET = 21
@@ -44,11 +43,14 @@ def read(path: Path) -> ModelProto:
 
 
 def prepare(path: Path, source: ModelProto, input_shape: tuple[int, ...] | None, batch: int | None) -> ModelProto:
-    """`source` with local functions inlined, the input's shape fixed, of opset `OLDEST_OPSET` or newer."""
+    """`source` with local functions inlined, the inputs' shapes fixed, of opset `OLDEST_OPSET` or newer."""
     model = _lenient(source)
-    (start,) = graph_inputs(path, model)
-    shape = _fixed_shape(path, start, input_shape, batch)
-    start.type.CopyFrom(helper.make_tensor_type_proto(TensorProto.FLOAT, shape))
+    starts = graph_inputs(path, model)
+    if input_shape is not None and len(starts) > 1:
+        raise HeepgenError(f"--input-shape is of one input, {path} has {len(starts)}: export it with fixed shapes")
+    for start in starts:
+        shape = _fixed_shape(path, start, input_shape, batch)
+        start.type.CopyFrom(helper.make_tensor_type_proto(TensorProto.FLOAT, shape))
     opset = opset_of(model)
     try:
         if model.functions:
@@ -69,11 +71,11 @@ def opset_of(model: ModelProto) -> int:
 
 
 def graph_inputs(path: Path, model: ModelProto) -> list[Any]:
-    """The only input, in a list; raises HeepgenError for none or several. Initializers may be listed as inputs."""
+    """What a caller gives; raises HeepgenError for nothing. Initializers may be listed as inputs."""
     weights = {t.name for t in model.graph.initializer}
     inputs = [i for i in model.graph.input if i.name not in weights]
-    if len(inputs) != 1:
-        raise HeepgenError(f"{path}: {not_one_input(i.name for i in inputs)}")
+    if not inputs:
+        raise HeepgenError(f"{path}: the model has no input: it must take a tensor")
     return inputs
 
 

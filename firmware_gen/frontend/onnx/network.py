@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+import itertools
+import keyword
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -17,13 +20,18 @@ from firmware_gen.frontend.onnx.file import graph_inputs, opset_of
 from firmware_gen.frontend.onnx.integers import Integers, integers_of
 from firmware_gen.frontend.onnx.node import Node, first_line
 from firmware_gen.frontend.onnx.operators import Function
+from firmware_gen.names import safe_name
 from hls.errors import HeepgenError
 
 
 def export(path: Path, model: ModelProto) -> tuple[ExportedProgram, dict[str, str]]:
     """The ExportedProgram of a model prepared by `file`, and by layer the name of the value that it computes."""
     network = _Network(path, model)
-    program = torch.export.export(network.eval(), (network.example,))
+    if len(network.examples) == 1:
+        program = torch.export.export(network.eval(), tuple(network.examples.values()))
+    else:
+        names = _identifiers(network.examples)
+        program = torch.export.export(network.eval(), (), dict(zip(names, network.examples.values(), strict=True)))
     return program, {name: outputs[0] for name, _, outputs in network.plan if len(outputs) == 1}
 
 
@@ -36,18 +44,29 @@ def _constant(path: Path, tensor: TensorProto) -> np.ndarray:
         ) from error
 
 
+def _identifiers(inputs: Iterable[str]) -> list[str]:
+    """What inputs are called in Python and C++."""
+    found: list[str] = []
+    for name in inputs:
+        stem = re.sub(r"\W", "_", safe_name(name), flags=re.ASCII)
+        stem = stem if stem.isidentifier() and not keyword.iskeyword(stem) and stem != "self" else f"input_{stem}"
+        names = itertools.chain([stem], (f"{stem}_{number}" for number in itertools.count(1)))
+        found.append(next(name for name in names if name not in found))
+    return found
+
+
 class _Network(nn.Module):
-    """`values` by name in the file: arrays are constants, tensors what the model computes from a zero `example`."""
+    """`values` by name in the file: arrays are constants, tensors what the model computes from `examples`, zeros."""
 
     def __init__(self, path: Path, model: ModelProto):
         super().__init__()
-        (start,) = graph_inputs(path, model)
-        self.example = torch.zeros([d.dim_value for d in start.type.tensor_type.shape.dim])
-        self.source, self.results = start.name, [o.name for o in model.graph.output]
+        starts = graph_inputs(path, model)
+        self.examples = {s.name: torch.zeros([d.dim_value for d in s.type.tensor_type.shape.dim]) for s in starts}
+        self.results = [o.name for o in model.graph.output]
         self.plan: list[tuple[str, list[str], list[str]]] = []
         self.left_out: dict[str, HeepgenError] = {}
         self.integers: dict[str, Integers] = {}
-        values = {t.name: _constant(path, t) for t in model.graph.initializer} | {start.name: self.example}
+        values = {t.name: _constant(path, t) for t in model.graph.initializer} | self.examples
         with torch.no_grad():
             self._add_all(model.graph.node, opset_of(model), values)
         self._check_known(self.results)
@@ -57,11 +76,16 @@ class _Network(nn.Module):
             if not isinstance(values.get(name), torch.Tensor):
                 raise HeepgenError(f"{path}: output {name} is a constant: return only what depends on the input")
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor | tuple[torch.Tensor, ...]:
-        values = {self.source: x}
-        for name, inputs, outputs in self.plan:
-            results = getattr(self, name)(*(values[v] for v in inputs))
-            values.update(zip(outputs, results, strict=False))
+    def forward(
+        self, *tensors: torch.Tensor, **inputs: torch.Tensor
+    ) -> torch.Tensor | tuple[torch.Tensor, ...] | dict[str, torch.Tensor]:
+        """The outputs, of several inputs by their names in the file."""
+        values = dict(zip(self.examples, (*tensors, *inputs.values()), strict=True))
+        for name, sources, outputs in self.plan:
+            computed = getattr(self, name)(*(values[v] for v in sources))
+            values.update(zip(outputs, computed, strict=False))
+        if inputs:
+            return {name: values[name] for name in self.results}
         results = tuple(values[name] for name in self.results)
         return results if len(results) > 1 else results[0]
 

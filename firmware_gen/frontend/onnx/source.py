@@ -6,18 +6,17 @@ from __future__ import annotations
 import functools
 import importlib.util
 import operator
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from onnx import ModelProto, helper
+from onnx import ModelProto, ValueInfoProto, helper
 from onnx.reference import ReferenceEvaluator
 from onnx.reference.op_run import OpRun
 from onnx.reference.ops.op_rnn import RNN_14
-from torch.export import ExportedProgram
 
-from firmware_gen import ir
-from firmware_gen.frontend.exported.importer import module_path
+from firmware_gen.frontend.exported.importer import Import, module_path
+from firmware_gen.frontend.exported.program import user_inputs
 from firmware_gen.frontend.exported.verify import SINGLE, Check, Reference, check_layers, inputs_to_try
 from firmware_gen.frontend.onnx.file import opset_of
 from hls.errors import HeepgenError
@@ -67,20 +66,24 @@ class Source:
                 pass
         return ReferenceEvaluator(self.prepared, new_ops=OWN_OPERATORS)
 
-    def check(self, imported: ir.Graph, functional: ExportedProgram, sample: np.ndarray) -> Check:
-        """Compare a graph that was imported from `functional` with the file, on `sample` (float32) and on a random
-        input. Raises HeepgenError naming the first layer that differs."""
-        return check_layers(imported, self._references(functional, sample), "ONNX", SINGLE)
+    def check(self, source: Import, sample: Sequence[np.ndarray]) -> Check:
+        """Compare a graph that was imported with the file, on `sample` (float32), from what states are at first, and on
+        random inputs and states. Raises HeepgenError naming the first layer that differs."""
+        return check_layers(source.graph, self._references(source, sample), "ONNX", SINGLE)
 
-    def _references(self, functional: ExportedProgram, sample: np.ndarray) -> Iterable[Reference]:
+    def _references(self, source: Import, sample: Sequence[np.ndarray]) -> Iterable[Reference]:
         """Values by the names of the nodes that end a layer. Inputs for which float32 overflows are left out."""
         names = {}
-        for node in functional.graph.nodes:
+        for node in source.functional.graph.nodes:
             if "val" in node.meta and (value := self.layers.get(module_path(node))) is not None:
                 computes = node.args[0] if node.target is operator.getitem else node
                 names[value] = computes.name, getattr(node.meta["val"], "shape", None)
-        for (x,) in inputs_to_try([sample]):
-            found = self._evaluate(x.astype(np.float32))
+        places = [place for place, _ in user_inputs(source.functional)]
+        fed = dict(zip(places, (i.name for i in self._inputs), strict=True))
+        for inputs in inputs_to_try((*sample, *(state.initial for state in source.graph.state))):
+            rounded = [x.astype(np.float32) for x in inputs]
+            feeds = {fed[place]: x for place, x in zip(source.interface.inputs, rounded, strict=True)}
+            found = self._evaluate(feeds)
             if not all(np.isfinite(a).all() for a in found.values() if getattr(a, "dtype", None) == np.float32):
                 continue
             values = {
@@ -88,17 +91,16 @@ class Source:
                 for value, (name, shape) in names.items()
                 if value in found and found[value].shape == shape
             }
-            outputs = tuple(found[o.name].astype(np.float64) for o in self.model.graph.output)
-            yield Reference((x.astype(np.float32).astype(np.float64),), values, outputs)
+            results = [found[o.name].astype(np.float64) for o in self.model.graph.output]
+            outputs = tuple(results[number] for number in source.interface.outputs)
+            yield Reference(tuple(x.astype(np.float64) for x in rounded), values, outputs)
 
-    def _evaluate(self, x: np.ndarray) -> dict[str, np.ndarray]:
-        feeds = {
-            next(
-                i.name
-                for i in self.prepared.graph.input
-                if i.name not in {t.name for t in self.prepared.graph.initializer}
-            ): x
-        }
+    @property
+    def _inputs(self) -> list[ValueInfoProto]:
+        weights = {t.name for t in self.prepared.graph.initializer}
+        return [i for i in self.prepared.graph.input if i.name not in weights]
+
+    def _evaluate(self, feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         try:
             if self.evaluator == "onnxruntime":
                 return _run_onnxruntime(self.model, feeds)
