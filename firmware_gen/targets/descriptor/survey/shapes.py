@@ -25,6 +25,7 @@ class Shape:
     uniform: int
     operand: int
     function: int
+    int4: int
     load_c_count: int
     load_chunks: int
     load_words: int
@@ -132,7 +133,7 @@ class Geometry:
         kb = ones if shape.diagonal else np.ceil(shape.run / lanes.rows)
         self.steps = shape.kh * shape.kx * kb
         self.tiles = shape.groups * self.blocks * self.steps
-        tile = lanes.diagonal if shape.diagonal else lanes.rows * lanes.cols
+        tile = (lanes.diagonal if shape.diagonal else lanes.rows * lanes.cols) * (0.5 if shape.int4 else 1)
         self.tile_bytes = 0 * ones if shape.unit_weights else tile
         self.tile_beats = self.tile_bytes / (4 * lanes.ports)
         self.cut = ones if shape.diagonal or shape.unit_weights else lanes.cut
