@@ -329,6 +329,11 @@ def test_page_has_the_numbers_of_the_points(subject):
     assert sources["accuracy"] == "-" and sources["LUT"] == f"{subject.recommended.lut:,}"
 
 
+def test_cells_that_a_board_has_not_are_said(subject):
+    said = {name: facts_of(replace(subject, board=own)).limits for name, own in BOARDS.items()}
+    assert {name for name, text in said.items() if "UltraScale+" in text} == {"pynq-z2", "nexys-a7", "ulx3s"}
+
+
 def test_datasheet_says_what_the_page_says(subject):
     _, _, text = page_of(subject)
     document = markdown(facts_of(subject))

@@ -11,6 +11,9 @@ from dataclasses import dataclass
 from hls.config_file import unknown
 from hls.errors import HeepgenError
 
+COUNTED = "xcup"
+"""The family in whose cells designs are counted."""
+
 
 @dataclass(frozen=True)
 class Board:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from firmware_gen.architectures.contract import LayerCycles
 from firmware_gen.architectures.registry import architecture_of
 from gen.datasheet.axes import AXES, CYCLES, UNKNOWN, Axis
+from gen.datasheet.boards import COUNTED
 from gen.datasheet.designs import Move, name_of, written
 from gen.datasheet.path import Step, Tried
 from gen.datasheet.subject import Network, Subject
@@ -110,7 +111,9 @@ def _limits(subject: Subject) -> str:
     words = [f"{AXES[name].label} up to {most:,.10g}" for name, most in subject.limits.items()]
     board = subject.board
     where = f" On {board.title} ({board.device}; {board.source}):" if board else ""
-    return f"Limits:{where} {', '.join(words)}." if words else "No limits were given."
+    other = board is not None and board.family != COUNTED
+    caution = " Designs are counted in cells of UltraScale+, which this FPGA has not: leave room." if other else ""
+    return f"Limits:{where} {', '.join(words)}.{caution}" if words else "No limits were given."
 
 
 def _tiles(subject: Subject) -> Iterator[Tile]:
