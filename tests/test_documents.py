@@ -17,6 +17,8 @@ import torch
 from click.testing import CliRunner
 
 from gen.cli import main
+from gen.explore import search
+from gen.explore.prices import Price
 from gen.flows import hw, run, steps
 from tests.house import ROOT
 
@@ -115,6 +117,7 @@ def heepgen(folder, monkeypatch):
     monkeypatch.chdir(folder)
     monkeypatch.setitem(hw.generate_hw.__kwdefaults__, "generate", verilog)
     monkeypatch.setattr(run, "run_application", simulation)
+    monkeypatch.setattr(search, "price_of", lambda config: Price(lut=9_000, ff=9_000, dsp=16, bram=8))
     monkeypatch.setattr(steps, "_simulate", simulation)
     for arguments in ("new-architecture mine", "sw model.pt2 -o build/app"):
         assert CliRunner().invoke(main, arguments.split()).exit_code == 0

@@ -15,11 +15,12 @@ from torch import nn
 from examples.networks import NETWORKS
 from firmware_gen import CodeGenerator
 from gen.cli import main
-from gen.explore import judge, space
+from gen.explore import judge, search, space
 from gen.explore.exact import exactly
 from gen.explore.fast import quickly
 from gen.explore.front import front
 from gen.explore.judge import Task
+from gen.explore.prices import Price
 from gen.explore.search import Limits, Search
 from gen.explore.space import Space, config_of, described
 from gen.explore.store import Judgement, Store
@@ -227,13 +228,21 @@ def test_the_command(model, tmp_path):
     assert all(f"{found['recommended']['cycles']:,}" in words for words in (page, text))
 
 
-def test_board(model, tmp_path):
+def test_board(model, tmp_path, monkeypatch):
+    monkeypatch.setattr(search, "price_of", lambda config: Price(lut=9_000, ff=9_000, dsp=16, bram=8))
     options = ["--rows", "2", "--cols", "4", "--ports", "1", "-o", str(tmp_path / "out"), "--json", "-"]
     command = ["explore", str(model), *options, "--board", "nexys-a7", "--reserve-lut", "3400", "--max-dsp", "100"]
     result = CliRunner().invoke(main, command)
     assert result.exit_code == 0, result.stderr
     assert json.loads(result.stdout)["limits"] == {"lut": 60_000, "ff": 126_800, "dsp": 100, "bram": 135}
     assert "Nexys A7-100T" in (tmp_path / "out" / "DATASHEET.md").read_text()
+
+
+@pytest.mark.parametrize("option, what", [("--max-lut", "LUT"), ("--max-kge", "kGE"), ("--target-uj", "energy")])
+def test_a_limit_of_what_nobody_knows_is_refused(model, tmp_path, monkeypatch, option, what):
+    monkeypatch.setattr(search, "price_of", lambda config: Price())
+    result = CliRunner().invoke(main, ["explore", str(model), option, "5000", "-o", str(tmp_path / "out")])
+    assert result.exit_code == 1 and f"{what} is limited, and heepgen has no figures" in result.stderr
 
 
 @pytest.mark.parametrize(

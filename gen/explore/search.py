@@ -37,6 +37,13 @@ FPGA, ASIC = ("lut", "dsp", "bram"), ("mm2",)
 """Axes of area: those of an FPGA where one of them is limited."""
 
 
+JUDGED = ("cycles", "ram_kib")
+"""What is limited and found by judging; all else that is, has its price."""
+
+FIGURES = {"lut": "LUT", "ff": "FF", "dsp": "DSP", "bram": "block RAM", "kge": "kGE", "uj": "energy"}
+"""Names of what may be limited and has a price."""
+
+
 @dataclass(frozen=True)
 class Limits:
     """The most of everything that is limited, by attribute of `Point`."""
@@ -52,6 +59,15 @@ class Limits:
         """What of a point, or of what has some of its attributes, is beyond; a figure that is missing is not."""
         given = ((name, getattr(point, name, None)) for name in self.most)
         return [name for name, value in given if value is not None and value > self.most[name]]
+
+    def check_known(self, price: Price) -> None:
+        """Raises HeepgenError where something is limited of which a design has no figure."""
+        for name in self.most:
+            if name not in JUDGED and getattr(price, name, None) is None:
+                raise HeepgenError(
+                    f"{FIGURES[name]} is limited, and heepgen has no figures of it for this design (docs/ppa.md "
+                    "says of which): leave that limit out."
+                )
 
     @property
     def targets(self) -> bool:
@@ -99,6 +115,7 @@ class Search:
         self.price: dict[int, Price] = {}
         for number, config, given in zip(store.numbers(plain), combinations.configs, plain, strict=True):
             price = price_of(config)
+            limits.check_known(price)
             if beyond := limits.exceeded(price):
                 self.over[beyond[0]] += 1
             else:
