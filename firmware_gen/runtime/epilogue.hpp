@@ -14,9 +14,14 @@ inline float clamped(const Activation& a, float y) {
   return y;
 }
 
-inline float activated(const Activation& a, float y) {
+/** Slope and clamp; what they are is left to the function, if there is one. */
+inline float bent(const Activation& a, float y) {
   if (a.slope != 1.0f && !(y > 0.0f)) y = y * a.slope;
-  y = clamped(a, y);
+  return clamped(a, y);
+}
+
+inline float activated(const Activation& a, float y) {
+  y = bent(a, y);
   if (a.table) apply_table(&y, &y, 1, a.table);
   return y;
 }
@@ -36,14 +41,23 @@ inline float combined(Add how, float y, float aux) {
   return y;
 }
 
+/** `finished`, for all there is. Not within the loops of kernels, whose registers it would take. */
+[[gnu::noinline, gnu::cold]] inline float finished_by_call(const Activation& a, Add how, float y, const float* aux) {
+  switch (how) {
+    case Add::none: return activated(a, y);
+    case Add::after_activation:
+    case Add::factor_after_activation:
+    case Add::slope_after_activation: return combined(how, activated(a, y), *aux);
+    default: return activated(a, combined(how, y, *aux));
+  }
+}
+
 /** Activation, and the second operand before or after it. */
-inline float finished(const Activation& a, Add residual, float y, const float* aux) {
-  if (residual == Add::none) return activated(a, y);
-  if (residual == Add::before_activation) return activated(a, y + *aux);
-  if (residual == Add::after_activation) return activated(a, y) + *aux;
-  if (residual == Add::factor_after_activation || residual == Add::slope_after_activation)
-    return combined(residual, activated(a, y), *aux);
-  return activated(a, combined(residual, y, *aux));
+inline float finished(const Activation& a, Add how, float y, const float* aux) {
+  if (__builtin_expect(a.table || how > Add::after_activation, false)) return finished_by_call(a, how, y, aux);
+  if (how == Add::before_activation) y += *aux;
+  y = bent(a, y);
+  return how == Add::after_activation ? y + *aux : y;
 }
 
 }  // namespace kernels

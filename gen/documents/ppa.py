@@ -55,8 +55,9 @@ longest path and leakage in silicon, for every unit and in all.
     heepgen ppa --rows 16 --cols 16 --ports 4
     heepgen ppa --rows 4 --cols 4 --ports 1 --synthesise
 
-The first line takes figures of units that ship with heepgen, and says "modelled". `--synthesise` measures the very
-configuration, with the tools of `pip install 'heepgen[ppa]'` and of no other source.
+The first line takes figures of units, which `make ppa-units` measures once, in about half an hour (they do not ship yet),
+and says "modelled". `--synthesise` measures the very configuration, with the tools of `pip install 'heepgen[ppa]'` and
+of no other source.
 
 | figure | how it is found |
 |---|---|
@@ -76,7 +77,7 @@ that is installed, `--liberty FILE` to cells of yours; SRAM macros are priced at
 (rows, columns, ports, banks, bits of addresses), as `gen/ppa/terms.py` lists them; `gen/ppa/units.json` has the result.
 RAMs are looked up by width and depth. `make area-check` compares the sum with the synthesis of whole accelerators drawn
 at random from 1x1 to 32x32, and fails where LUTs or kGE differ by more than 5 %, or DSP slices by more than one.
-Architectures other than `descriptor` have no shipped figures: they are synthesised.
+Architectures other than `descriptor` have no such figures: they are synthesised.
 """
 
 
