@@ -55,9 +55,9 @@ longest path and leakage in silicon, for every unit and in all.
     heepgen ppa --rows 16 --cols 16 --ports 4
     heepgen ppa --rows 4 --cols 4 --ports 1 --synthesise
 
-The first line takes figures of units, which `make ppa-units` measures once, in about half an hour (they do not ship yet),
-and says "modelled". `--synthesise` measures the very configuration, with the tools of `pip install 'heepgen[ppa]'` and
-of no other source.
+The first line takes figures of units, which `make ppa-units` measures once, in about half an hour (they do not ship
+yet), and says "modelled". `--synthesise` measures the very configuration, with the tools of `pip install
+'heepgen[ppa]'` and of no other source.
 
 | figure | how it is found |
 |---|---|
