@@ -49,7 +49,7 @@ def test_the_notebook_runs(tmp_path, monkeypatch):
                 value = eval(compile(ast.Expression(last.value), "notebook", "eval"), session)
                 shown[type(value).__name__] = value
     results = [value for value in shown.values() if isinstance(value, Result)]
-    assert len(results) == 5 and all("<pre" in value._repr_html_() for value in results)
+    assert len(results) == 6 and all("<pre" in value._repr_html_() for value in results)
     assert shown["RunReport"].bit_exact
     assert shown["EvalReport"].scores["fake-quantised"] == pytest.approx(float(session["hits"]))
     assert session["hits"] > 0.8
