@@ -30,6 +30,7 @@ PARSED = {
     "heepgen check-architecture": "takes minutes; tests/test_check.py runs parts of it",
     "heepgen report": "needs a run; tests/test_report.py makes pages of runs",
     "heepgen eval model.pt2 --data test.npz --scheduler": "needs a scheduler; tests/test_cluster.py starts one",
+    "heepgen explore model.pt2 --scheduler": "the same",
     "heepgen ppa": "synthesises for minutes, or needs figures of units",
     "heepgen run .": "is typed in an application's folder, beside a program that its Makefile built",
     "heepgen run sw/applications/my-network": "an application of HEEPstor's; tests/test_heepstorch.py runs one",
