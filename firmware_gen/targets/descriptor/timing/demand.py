@@ -68,6 +68,7 @@ def demand(f: Descriptor[object], config: Config, padded: bool = False) -> Deman
     """
     diagonal, size, count = f.diagonal, tile_bytes(f, config), tiles(f)
     width = channels(diagonal, config)
+    buffer = weight_buffer(config)
     left = [f.cout - cb * width for cb in range(f.ncb)]
     blocks = tuple(beats(min(width, left[0] if padded else rest), config) for rest in left)
     store = f.out_px * f.groups * sum(blocks)
@@ -75,7 +76,7 @@ def demand(f: Descriptor[object], config: Config, padded: bool = False) -> Deman
         vectors(f),
         count,
         size / (4 * config.ports),
-        1 if diagonal or not size else weight_buffer(config).load_beats,
+        1 if diagonal or not size else max(buffer.load_beats, math.ceil(size / buffer.row)),
         blocks,
         f.load_y_count * f.load_x_count * beats(f.load_c_count, config),
         store,
