@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Weight loader against the stream cut up in Python: every geometry, random stalls on both sides, and its rate."""
 
+import math
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -11,6 +12,7 @@ from obi import BeatMemory
 from hls.arithmetic.array import beat_bits
 from hls.config import Config
 from hls.descriptor.interface.job import job_signals
+from hls.descriptor.interface.timing import weight_buffer
 from hls.descriptor.memory.arbiter import Request
 from hls.descriptor.memory.weights import WEIGHT_JOB, cut_fields, weight_loader
 
@@ -261,14 +263,16 @@ def test_weights_that_fit_cross_the_bus_once(rows, cols, ports, seed):
 
 
 @pytest.mark.parametrize("rows, cols, ports", GEOMETRIES)
-def test_one_beat_per_cycle_from_a_full_buffer(rows, cols, ports):
-    """With the buffer full, tiles are presented without a bubble: tile_take and the next first beat coincide."""
+def test_the_array_takes_what_a_full_buffer_gives(rows, cols, ports):
+    """With the buffer full, tiles are presented without a bubble: tile_take and the next first beat coincide. A row of
+    the buffer is as wide as the bus: a beat may need two rows of INT8 weights where it needs one of INT4."""
     config = Config(rows=rows, cols=cols, ports=ports, weight_bytes=1024)
-    beats = -(-rows // config.load_rows)
     n = max(1, 512 // (rows * cols))
-    cycles = simulate(config, [layer(config, steps=[1, n, 1, 1, 1], strips=(1, 1, 1))], hold=1200).cycles
-    print(f"R={rows} C={cols} P={ports}: {n} tiles of {beats} beats in {cycles - 1200} cycles")
-    assert cycles - 1200 <= n * beats
+    for int4 in (0, 1):
+        f = layer(config, steps=[1, n, 1, 1, 1], strips=(1, 1, 1), int4=int4)
+        cycles = simulate(config, [f], hold=1200).cycles
+        tile = max(-(-rows // config.load_rows), rows * cols / weight_buffer(config).row / (1 + int4))
+        assert cycles - 1200 <= math.ceil(n * tile) + 1, int4
 
 
 @pytest.mark.parametrize("rows, cols, ports", [(8, 8, 2), (4, 4, 1), (8, 4, 4), (5, 3, 1)])
