@@ -10,7 +10,6 @@ import re
 import subprocess
 import sys
 from dataclasses import replace
-from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
@@ -33,6 +32,7 @@ from gen.datasheet.subject import Network, Subject
 from gen.explore.point import STAGES, Point
 from hls.config import Config
 from hls.errors import HeepgenError
+from tests.html_page import Page
 
 DOCUMENT = Path(__file__).parent.parent / "docs" / "datasheet.md"
 DEFAULTS = {name: getattr(Config(), name) for name in ("rows", "cols", "ports", "functions")}
@@ -257,36 +257,10 @@ def subject(network):
     return Subject(points, front, front[len(front) // 2], CONFIG, (network,), limits, board("zcu104"), {"array": 2.5})
 
 
-class Page(HTMLParser):
-    """Ids, attributes and texts of a page, with a check that all that is opened is closed, in order."""
-
-    def __init__(self, text):
-        super().__init__()
-        self.open, self.elements, self.text = [], [], []
-        self.feed(text)
-        self.close()
-        assert not self.open
-
-    def handle_starttag(self, tag, attrs):
-        self.elements.append((tag, dict(attrs)))
-        if tag != "meta":
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag, attrs):
-        self.elements.append((tag, dict(attrs)))
-
-    def handle_endtag(self, tag):
-        assert self.open and self.open.pop() == tag
-
-    def handle_data(self, data):
-        if self.open and self.open[-1] not in ("script", "style"):
-            self.text.append(data)
-
-
 def page_of(subject):
     text = render(subject, facts_of(subject))
     page = Page(text)
-    ids = [attributes["id"] for _, attributes in page.elements if "id" in attributes]
+    ids = page.ids
     assert len(set(ids)) == len(ids)
     assert not re.search(r"https?:|url\(|@import|fetch\(|XMLHttp", text)
     assert all(a.get("aria-label") for tag, a in page.elements if tag == "svg")

@@ -5,7 +5,6 @@ import json
 import re
 import shutil
 import subprocess
-from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
@@ -22,11 +21,11 @@ from gen.pages.page import render
 from gen.pages.subject import of_run, time_by_cause
 from gen.results.result import to_json
 from hls.config import Config
+from tests.html_page import Page
 
 CONFIG = Config(rows=4, cols=4, ports=2)
 DOCUMENT = Path(__file__).parent.parent / "docs" / "reports.md"
 SECTIONS = {"time", "layers", "timeline", "roofline", "graph", "memory", "accuracy", "cost", "setup"}
-VOID = {"meta", "br", "link", "input", "img", "hr"}
 
 
 class Net(nn.Module):
@@ -55,33 +54,6 @@ def result(app, tmp_path_factory):
     """What --json writes of a run with a trace."""
     report = run(app, CONFIG, trace=tmp_path_factory.mktemp("report") / "trace.json")
     return json.loads(to_json(report))
-
-
-class Page(HTMLParser):
-    """Elements of a page by name, with a check that all that is opened is closed, in order."""
-
-    def __init__(self, text):
-        super().__init__()
-        self.open, self.elements, self.ids, self.text, self.scripts = [], [], [], [], 0
-        self.feed(text)
-        self.close()
-        assert not self.open
-
-    def handle_starttag(self, tag, attrs):
-        self.elements.append((tag, dict(attrs)))
-        self.ids += [value for name, value in attrs if name == "id"]
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag, attrs):
-        self.elements.append((tag, dict(attrs)))
-
-    def handle_endtag(self, tag):
-        assert self.open and self.open.pop() == tag
-
-    def handle_data(self, data):
-        if self.open and self.open[-1] not in ("script", "style"):
-            self.text.append(data)
 
 
 def checked(text):

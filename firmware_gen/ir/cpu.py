@@ -39,12 +39,8 @@ class OnCpu(Node, ABC):
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Apply(OnCpu):
-    """A function of every element, of any shape, by its table, where the hardware has no function unit.
-    kernel(in, out, count, table)."""
-
-    why = "the hardware has no function unit"
-    kernel = "apply_table"
+class OfElements(OnCpu):
+    """A function of every element, of any shape."""
 
     function: Function
 
@@ -58,6 +54,15 @@ class Apply(OnCpu):
 
     def evaluate(self, *inputs: Tensor) -> Tensor:
         return self.function.evaluate(inputs[0])
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Apply(OfElements):
+    """A function of every element, of any shape, by its table, where the hardware has no function unit.
+    kernel(in, out, count, table)."""
+
+    why = "the hardware has no function unit"
+    kernel = "apply_table"
 
 
 ELEMENTARY = {"exp": "exp", "log": "log", "reciprocal": "reciprocal", "rsqrt": "inverse_sqrt", "sqrt": "square_root"}
@@ -65,26 +70,13 @@ ELEMENTARY = {"exp": "exp", "log": "log", "reciprocal": "reciprocal", "rsqrt": "
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Elementary(OnCpu):
+class Elementary(OfElements):
     """One of `ELEMENTARY` of every element, of any shape, within 3 units in the last place of the exact value and with
     IEEE 754's special values, as PyTorch has them. A quotient x / y is x times y's reciprocal, which overflows for a
     subnormal y. kernel, or its like, (in, out, count)."""
 
     why = "the function unit has no table of it"
     kernel = "exp"
-
-    function: Function
-
-    @property
-    def op(self) -> str:
-        return str(self.function)
-
-    @property
-    def is_uniform(self) -> bool:
-        return True
-
-    def evaluate(self, *inputs: Tensor) -> Tensor:
-        return self.function.evaluate(inputs[0])
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -41,17 +41,9 @@ class UnitCost:
 
 
 @dataclass(frozen=True)
-class Cost:
-    """An accelerator: UltraScale+; 45 nm before layout; ECP5, the slowest block alone (MHz)."""
+class Cost(UnitCost):
+    """An accelerator, and the clock on an ECP5 of its slowest block alone (MHz)."""
 
-    lut: int
-    ff: int
-    dsp: int
-    bram: float
-    kge: float
-    mm2: float
-    leakage_uw: float
-    ns: float
     mhz: float
     units: Mapping[str, UnitCost]
 

@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from gen.ppa import tools
+from gen.ppa.asic import REGISTER_WORDS
 from gen.ppa.energy.liberty import Library
 from gen.ppa.verilog import closure, instances, interface
 from hls.errors import HeepgenError
 from sim.cache import build_once, cached
 
-REGISTER_WORDS = 32
-"""Memories of at most as many words are flip-flops, larger ones SRAM."""
 CLOCK = "clk"
 Bit = int | str
 """Number of a net within its module, or a constant "0", "1" or "x"."""

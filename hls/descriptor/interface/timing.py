@@ -91,9 +91,9 @@ def table_beats(f: Descriptor[object], config: Config) -> int:
 class WeightBuffer:
     """FIFO of weights and the gearbox behind it, which cuts rows of the FIFO into load beats of the array. In bytes.
 
-    load_beats: of a dense tile, each of `beat` bytes, the last one of `last`. row_beats: bus beats of a row; row: its
-    bytes. depth: rows of the FIFO; with fewer than low_mark waiting, weights are urgent. refill: with at most so many
-    held, the gearbox takes another row.
+    load_beats: of a dense tile, each of `beat` bytes, the last one of `last`. row_beats: bus beats of a row, enough
+    for a row of INT8 weights; row: its bytes. depth: rows of the FIFO; with fewer than low_mark waiting, weights
+    are urgent. refill: with at most so many held, the gearbox takes another row.
     """
 
     load_beats: int
@@ -115,7 +115,7 @@ def weight_buffer(config: Config) -> WeightBuffer:
     dense = load_beats(config)
     beat = config.load_rows * config.cols
     last = config.rows * config.cols - (dense - 1) * beat
-    row_beats = max(1, -(-config.cols // (4 * config.ports)))
+    row_beats = -(-config.cols // (4 * config.ports))
     row = 4 * config.ports * row_beats
     depth = 1 << ((config.weight_bytes // row).bit_length() - 1)
     low_mark = min(depth // 2, -(-2 * config.rows * config.cols // row) + 4)
