@@ -3,8 +3,9 @@
 
 from math import gcd
 
-from myhdl import ConcatSignal, Signal, always, always_comb, block, concat, intbv, modbv
+from myhdl import ConcatSignal, Signal, SignalType, always, always_comb, block, concat, intbv, modbv
 
+from hls.config import Config
 from hls.descriptor.interface.table import LINEAR
 from hls.descriptor.interface.timing import weight_buffer
 from hls.descriptor.memory.passes import count_strips, pass_reader
@@ -15,7 +16,7 @@ WEIGHT_JOB = "weight_addr weight_addr_region weight_words unit_weights out_px fi
 """Descriptor fields that the weight loader's fetching side reads."""
 
 
-def cut_fields(config):
+def cut_fields(config: Config) -> str:
     """Descriptor fields that the weight loader's cutting side reads."""
     return "weight_words unit_weights diagonal out_px first_px strip_px groups ncb kh kx kb" + (
         " int4" if config.int4_weights else ""
@@ -364,7 +365,7 @@ def _unpack(row, int4, weights, grains, row_grains):
     return choose
 
 
-def _widened(row):
+def _widened(row: SignalType) -> ConcatSignal:
     parts = []
     for at in range(0, len(row), 4):
         parts += [row(at + 4, at), *[row(at + 3)] * 4]
