@@ -6,11 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from gen.flows.application import Application, check_hardware
-from gen.flows.compiled import application_in
+from gen.flows.application import Application
 from gen.flows.program import Progress, compiled, mode_of
 from gen.flows.run import failure, hardware, places_of, spans_of
-from gen.flows.sw import generate_sw
 from gen.pages.spans import Span
 from gen.ppa.energy import sampling
 from gen.ppa.energy.inference import InferenceEnergy, inference_energy
@@ -41,21 +39,6 @@ class RecordedRun:
     recording: Recording
     windows: tuple[sampling.Window, ...]
     waves: Waves
-
-
-def application_of(
-    target: str | Path, config: System, folder: Path, sample: str | Path | None = None, progress: Progress = silent
-) -> Application:
-    """The application in a folder, or that of a model file for `config`, which is written to `folder`.
-
-    Raises `HeepgenError` as `heepgen sw`, and for an application of another configuration.
-    """
-    application = application_in(target, {"sample": sample})
-    if application is None:
-        generate_sw(target, config, folder, sample=sample, progress=progress)
-        return Application.open(folder)
-    check_hardware(application, config)
-    return application
 
 
 def application_energy(

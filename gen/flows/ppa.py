@@ -1,19 +1,31 @@
 # SPDX-License-Identifier: Apache-2.0
 """`heepgen ppa`: performance, power and area of a configuration, from figures of units or by synthesis."""
 
+import math
+import tempfile
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 from firmware_gen.architectures.contract import Whole
 from firmware_gen.architectures.registry import architecture_of
+from gen.flows.application import Application, check_hardware, wanted
+from gen.flows.compiled import application_in
+from gen.flows.energy import application_energy
 from gen.flows.hardware import geometry, hardware_of
 from gen.flows.run import hardware
+from gen.flows.sw import generate_sw
 from gen.ppa import asic, composition, fpga, sram, tools, verilog
+from gen.ppa.energy.inference import NOT_PRICED, InferenceEnergy
+from gen.ppa.energy.model import MHZ, unit_name
 from gen.ppa.synthesis import Module
 from gen.ppa.technology import NM45, Technology, technology
-from gen.results.ppa import PRE_LAYOUT, PpaReport, UnitFigures
-from hls.config import System
+from gen.results.ppa import PRE_LAYOUT, LayerEnergy, PpaReport, UnitFigures
+from hls.config import Config, System
+from hls.errors import HeepgenError
 from sim.build import accelerator_files
 from sim.cache import Progress, silent
 
@@ -24,18 +36,83 @@ def ppa(
     synthesise: bool = False,
     family: str = fpga.ULTRASCALE,
     liberty: str | None = None,
+    model: str | Path | None = None,
+    sample: str | Path | None = None,
+    clock_gating: bool | None = None,
+    mhz: float | None = None,
+    hardware_given: bool = False,
+    architecture_given: bool = False,
+    changed: Mapping[str, Any] = MappingProxyType({}),
     progress: Progress = silent,
 ) -> PpaReport:
     """Area, clock and leakage of `config`. `synthesise` measures them, as do a family other than UltraScale+ and a
     library other than the 45 nm one, for which no figures are shipped.
 
-    Raises `HeepgenError` for an architecture without hardware, one without figures that is not synthesised, and a
-    library or tool that is missing.
+    With `model`, a model file or an application, also the energy of one of its inferences at `mhz`, MHZ unless given; a
+    model file runs with `sample`. An application runs on the hardware it was generated for, unless the last three ask
+    for another one, which is refused. The clock of flip-flops with a common enable is gated, unless `clock_gating` is
+    False.
+
+    Raises `HeepgenError` for an architecture without hardware, one without figures that is not synthesised, a library
+    or tool that is missing, and, with `model`, as `heepgen run` does.
     """
+    application = None
+    if model is not None:
+        application = application_in(model, {"sample": sample})
+    elif any(option is not None for option in (sample, clock_gating, mhz)):
+        raise HeepgenError("--sample, --clock-gating and --mhz are for energy: name the network with --model.")
+    if mhz is not None and not 0 < mhz < math.inf:
+        raise HeepgenError(f"--mhz {mhz:g} is not a clock: give megahertz above 0.")
+    if application is not None:
+        config = wanted(config, application, hardware_given, architecture_given, changed)
+        check_hardware(application, config)
     hardware_of(config)
     if synthesise or family != fpga.ULTRASCALE or liberty is not None:
-        return _synthesised(config, family, technology(liberty), progress)
-    return _modelled(config)
+        report = _synthesised(config, family, technology(liberty), progress)
+    else:
+        report = _modelled(config)
+    if model is None:
+        return report
+    gated = clock_gating is not False
+    with tempfile.TemporaryDirectory(prefix="heepgen-") as folder:
+        if application is None:
+            generate_sw(model, config, Path(folder) / "application", sample=sample, progress=progress)
+            application = Application.open(Path(folder) / "application")
+        found = application_energy(application, technology(liberty).liberty, gated=gated, progress=progress)
+    return with_energy(report, found, config, MHZ if mhz is None else mhz, gated)
+
+
+def with_energy(report: PpaReport, found: InferenceEnergy, config: System, mhz: float, gated: bool) -> PpaReport:
+    """A report of `config` with the energy of an inference at a clock."""
+    units = dict(report.units)
+    for module, uj in found.by_unit(mhz).items():
+        name = _unit_of(module, units, config)
+        units[name] = replace(units[name], uj=(units[name].uj or 0.0) + uj)
+    error = found.error()
+    origins = {
+        **report.origins,
+        "energy": f"gate level, {found.sampled:,} of {found.cycles:,} cycles, {'' if gated else 'no '}clock gating, at "
+        f"{mhz:g} MHz, standard error {'unknown' if error is None else f'{error:.3g} uJ'}; {PRE_LAYOUT}",
+        "not in the energy": ", ".join(NOT_PRICED),
+    }
+    return replace(
+        report,
+        origins=origins,
+        whole=replace(report.whole, uj=found.uj(mhz)),
+        units=units,
+        layers=tuple(LayerEnergy(layer.name, layer.cycles, layer.uj(mhz)) for layer in found.layers),
+        parts=found.by_part(mhz),
+        uj_error=error,
+    )
+
+
+def _unit_of(module: str, units: Collection[str], config: System) -> str:
+    """The one of `units` that a module below the root, or the root, is priced in: itself, or what its size is a
+    parameter of; the accelerator as a whole where its architecture is one unit."""
+    own = fpga.GLUE if module == verilog.ROOT else module.removeprefix(verilog.PREFIX)
+    if own in units:
+        return own
+    return unit_name(module, config.arithmetic) if isinstance(config, Config) else verilog.ROOT
 
 
 def _modelled(config: System) -> PpaReport:

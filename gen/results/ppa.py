@@ -2,7 +2,7 @@
 """What an accelerator takes: area on FPGAs and in silicon, clock, leakage."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from rich.console import Group, RenderableType
@@ -23,7 +23,15 @@ _UNIT: Fields = {
     "mm2": (maybe(NUMBER), "logic and SRAM macros; null where the library's node has no macros"),
     "leakage_uw": (maybe(NUMBER), "of logic and SRAM macros, microwatts; null as `mm2`"),
     "ns": (NUMBER, "longest path within a module, with clock to output and setup"),
-    "uj": (maybe(NUMBER), "energy of an inference, microjoules; null where none was asked for"),
+    "uj": (
+        maybe(NUMBER),
+        "energy of an inference, microjoules, of the whole with the system's RAM; null where none was asked for",
+    ),
+}
+_LAYER: Fields = {
+    "name": (TEXT, "as in the model"),
+    "cycles": (COUNT, "that it took"),
+    "uj": (NUMBER, "its energy, microjoules"),
 }
 _PPA: Fields = {
     "architecture": (TEXT, "its name"),
@@ -34,7 +42,9 @@ _PPA: Fields = {
     "origins": (named(TEXT), "how each column was found"),
     **_UNIT,
     "mhz_ecp5": (maybe(NUMBER), "clock on an ECP5 of speed grade 8: the slowest block, placed alone"),
-    "layers": (each(record({"name": (TEXT, "as in the model"), "uj": (NUMBER, "its energy, microjoules")})), "energy"),
+    "layers": (each(record(_LAYER)), "energy of every layer, and of what lies between them; none without a network"),
+    "parts": (named(NUMBER), "energy of an inference by part of the system, microjoules; none without a network"),
+    "uj_error": (maybe(NUMBER), "standard error of `uj` for sampling, microjoules; null where it is not known"),
     "units": (named(record(_UNIT)), "the same of every unit with everything in it, by name"),
 }
 
@@ -59,6 +69,7 @@ class LayerEnergy:
     """Of one layer, microjoules."""
 
     name: str
+    cycles: int
     uj: float
 
 
@@ -76,6 +87,8 @@ class PpaReport(Result):
     mhz_ecp5: float | None
     units: Mapping[str, UnitFigures]
     layers: tuple[LayerEnergy, ...] = ()
+    parts: Mapping[str, float] = field(default_factory=dict)
+    uj_error: float | None = None
 
     schema = Schema("ppa", "Area, clock and energy of an accelerator", _PPA)
 
@@ -90,6 +103,8 @@ class PpaReport(Result):
             **asdict(self.whole),
             "mhz_ecp5": self.mhz_ecp5,
             "layers": [asdict(layer) for layer in self.layers],
+            "parts": dict(self.parts),
+            "uj_error": self.uj_error,
             "units": {name: asdict(unit) for name, unit in self.units.items()},
         }
 
@@ -104,19 +119,37 @@ class PpaReport(Result):
             Column("mm2", 1),
             Column("leakage\nuW", 5),
             Column("path\nns", 3),
+            *((Column("uJ", 4),) if self.layers else ()),
         )
         found = tables.table(f"{self.geometry}, {how}", ("unit",), right)
         for name, unit in sorted(self.units.items(), key=lambda item: -item[1].kge):
-            found.add_row(name, *_cells(unit))
+            found.add_row(name, *_cells(unit, bool(self.layers)))
         found.add_section()
-        found.add_row("accelerator", *_cells(self.whole), style="bold")
+        found.add_row("accelerator", *_cells(self.whole, bool(self.layers)), style="bold")
         lines = [f"{column}: {origin}" for column, origin in self.origins.items()]
         if self.mhz_ecp5 is not None:
             lines.insert(0, f"clock on an ECP5: {self.mhz_ecp5:.0f} MHz")
-        return Group(found, Text("\n".join(lines)), Text(""))
+        return Group(found, *self._energy(), Text("\n".join(lines)), Text(""))
+
+    def _energy(self) -> list[RenderableType]:
+        if not self.layers or self.whole.uj is None:
+            return []
+        layers = tables.table("energy of an inference", ("layer",), ("cycles", "uJ", Column("pJ per\ncycle", 5)))
+        for layer in self.layers:
+            layers.add_row(
+                layer.name, tables.count(layer.cycles), f"{layer.uj:,.4f}", f"{layer.uj / layer.cycles * 1e6:,.1f}"
+            )
+        layers.add_section()
+        cycles = sum(layer.cycles for layer in self.layers)
+        pj = self.whole.uj / cycles * 1e6
+        layers.add_row("total", tables.count(cycles), f"{self.whole.uj:,.4f}", f"{pj:,.1f}", style="bold")
+        split = tables.table("by part", ("part",), ("uJ", Column("share\n%", 4)))
+        for name, uj in self.parts.items():
+            split.add_row(name, f"{uj:,.4f}", f"{100 * uj / self.whole.uj:.1f}")
+        return [layers, split]
 
 
-def _cells(unit: UnitFigures) -> tuple[str, ...]:
+def _cells(unit: UnitFigures, energy: bool) -> tuple[str, ...]:
     def number(value: float | None, form: str) -> str:
         return "-" if value is None else format(value, form)
 
@@ -129,4 +162,5 @@ def _cells(unit: UnitFigures) -> tuple[str, ...]:
         number(unit.mm2, ".4f"),
         number(unit.leakage_uw, ",.1f"),
         f"{unit.ns:.2f}",
+        *((number(unit.uj, ".4f"),) if energy else ()),
     )
