@@ -5,6 +5,7 @@ import csv
 import json
 import os
 import sqlite3
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from torch import nn
 
 from examples.networks import NETWORKS
 from firmware_gen import CodeGenerator
+from firmware_gen.application.options import ImportOptions
 from gen.cli import main
 from gen.explore import judge, search, space
 from gen.explore.exact import exactly
@@ -21,11 +23,13 @@ from gen.explore.fast import quickly
 from gen.explore.front import front
 from gen.explore.judge import Task
 from gen.explore.prices import Price
-from gen.explore.search import Limits, Search
+from gen.explore.search import MODELLED, Limits, Search
 from gen.explore.space import Space, config_of, described
 from gen.explore.store import Judgement, Store
 from gen.explore.subject import Network, Subject, form_of, unpacked
 from gen.explore.workers import Here, Processes, workers
+from gen.flows import explored_models
+from gen.flows.run import run
 from hls.config import Config
 from hls.errors import HeepgenError
 
@@ -122,8 +126,8 @@ def test_what_does_not_fit_is_said(small):
 class Counting(Here):
     """Remembers tasks, and ends after some."""
 
-    def __init__(self, subject, most=None):
-        super().__init__(subject)
+    def __init__(self, subject, most=None, how=judge.perform):
+        super().__init__(subject, how)
         self.done, self.most = [], most
 
     def results(self, tasks):
@@ -131,7 +135,7 @@ class Counting(Here):
             if self.most is not None and len(self.done) >= self.most:
                 raise KeyboardInterrupt
             self.done += [(task.stage, number) for number, _ in task.configs]
-            yield judge.perform(self._subject, task)
+            yield self._how(self._subject, task)
 
 
 def test_what_was_begun_goes_on(small, tmp_path):
@@ -147,6 +151,72 @@ def test_what_was_begun_goes_on(small, tmp_path):
     third = Counting(subject)
     Search(subject, combinations, Limits({}), Store(tmp_path / "explore.db"), third).run(3, quiet)
     assert not third.done
+
+
+def measured(subject, task):
+    """The cycle model, and in place of the RTL four cycles in every hundred more."""
+    if task.stage != "simulated":
+        return judge.perform(subject, task)
+    ((number, given),) = task.configs
+    assert task.applications == (described_in_files(config_of(given)),)
+    cycles = round(1.04 * exactly(subject.networks[0], config_of(given)).cycles)
+    return [Judgement(number, "simulated", cycles, None, {"by_model": {"net": cycles}, "left_out": []})]
+
+
+def described_in_files(config):
+    return {"config": str(config).encode()}
+
+
+def test_the_best_are_simulated_once(small, tmp_path):
+    subject = Subject((small,))
+
+    def search(store, confirm, most=None):
+        own = Counting(subject, most, measured)
+        combinations = few(ports=(1, 2)).combinations()
+        with Store(tmp_path / store) as kept:
+            here = Search(subject, combinations, Limits({}), kept, own, None, lambda c: (described_in_files(c),))
+            try:
+                return own.done, here.run(3, quiet, confirm), here.found(MODELLED)
+            except KeyboardInterrupt:
+                return own.done, None, None
+
+    _, found, _ = search("a.db", 0)
+    assert not found.simulated and found.stages["simulated"] == 0
+    done, found, modelled = search("a.db", 2)
+    run = [number for stage, number in done if stage == "simulated"]
+    assert len(run) == 2 == found.stages["simulated"] and run[0] == modelled.recommended.number
+    assert set(run) <= {point.number for point in modelled.front}
+    for point in found.simulated:
+        assert point.number in run and point.modelled == exactly(small, config_of(point.config)).cycles
+        assert point.cycles == round(1.04 * point.modelled) and point.error == point.modelled / point.cycles - 1
+    whole, _, _ = search("b.db", 2)
+    first, _, _ = search("c.db", 2, len(whole) - 1)  # killed in between
+    again, same, _ = search("c.db", 2)
+    assert len(first) == len(whole) - 1 and [*first, *again] == whole and same == found
+    assert search("c.db", 2)[0] == []
+
+
+def test_what_is_run_is_an_application(model, monkeypatch):
+    """Which its configuration compiles to; where one bit is another the design is out."""
+    read = explored_models.Model.read(model, ImportOptions(), {})
+    config, ran = Config(rows=2, cols=3, ports=1), []
+    report = SimpleNamespace(network="net", total_cycles=700, bit_exact=True)
+
+    def run(application, system):
+        ran.append((application.manifest["name"], system))
+        return report
+
+    monkeypatch.setattr(explored_models, "run_application", run)
+    monkeypatch.setattr(explored_models, "compared", lambda report: report)
+    subject = Subject((read.network([config]),))
+    task = Task("simulated", ((5, described(config)),), (read.application(config),))
+    assert explored_models.judge_or_run(subject, task) == [
+        Judgement(5, "simulated", 700, None, {"by_model": {"net": 700}, "left_out": []})
+    ]
+    assert ran == [("net", config)]
+    report.bit_exact = False
+    (found,) = explored_models.judge_or_run(subject, task)
+    assert found.cycles is None and "other bits" in found.refused
 
 
 def quiet(what, done, total):
@@ -226,6 +296,26 @@ def test_the_command(model, tmp_path):
         assert int(rows[point["number"]]["cycles"]) == point["cycles"] and rows[point["number"]]["front"] == "true"
     page, text = ((tmp_path / "out" / name).read_text() for name in ("report.html", "DATASHEET.md"))
     assert all(f"{found['recommended']['cycles']:,}" in words for words in (page, text))
+
+
+@pytest.mark.slow
+def test_confirmed_as_heepgen_run(model, tmp_path):
+    options = ["--rows", "4", "--cols", "4", "--ports", "1,2", "--confirm", "1", "-o", str(tmp_path), "--json", "-"]
+    result = CliRunner().invoke(main, ["explore", str(model), *options])
+    assert result.exit_code == 0, result.stderr
+    found = json.loads(result.stdout)
+    (one,) = found["simulated"]
+    point = found["recommended"]
+    assert (one["number"], one["cycles"], point["stage"]) == (point["number"], point["cycles"], "simulated")
+    config = config_of(point["config"])
+    assert run(model, config).total_cycles == one["cycles"]
+    text, page = ((tmp_path / name).read_text() for name in ("DATASHEET.md", "report.html"))
+    shown = f"{one['modelled']:,}", f"{100 * one['error']:+.2f}"
+    assert all(words in own for words in shown for own in (text, page))
+    with (tmp_path / "points.csv").open() as file:
+        rows = {int(row["point"]): row for row in csv.DictReader(file)}
+    assert [n for n, row in rows.items() if row["modelled"]] == [one["number"]]
+    assert float(rows[one["number"]]["error"]) == one["error"]
 
 
 def test_board(model, tmp_path, monkeypatch):

@@ -14,6 +14,7 @@ from gen.datasheet.path import Step, Tried
 from gen.datasheet.subject import Network, Subject
 from gen.explore.point import STAGES, Point
 from gen.results import tables
+from gen.results.explore import MEASURED, beside
 from hls import __version__
 from hls.config import SLAVE_ALIGN, System, own_options
 
@@ -119,6 +120,9 @@ def _limits(subject: Subject) -> str:
 def _tiles(subject: Subject) -> Iterator[Tile]:
     point = subject.recommended
     yield Tile(AXES["cycles"].shown(point.cycles), f"cycles of {_inference(subject)}")
+    if point.modelled is not None:
+        cycles, error = beside(point)
+        yield Tile(cycles, f"cycles by the cycle model ({error} %); those above were measured")
     if len(subject.networks) > 1:
         yield from (Tile(f"{cycles:,}", f"cycles of {name}") for name, cycles in point.by_model.items())
     for axis in subject.axes:
@@ -148,10 +152,12 @@ def _designs(subject: Subject) -> Grid:
     front = sorted(subject.front, key=lambda point: (point.cycles, point.number))
     every = max(1, -(-len(front) // MOST_DESIGNS))
     named = {point.number: point for point in front[::every]}
-    for point in (subject.recommended, subject.path.start, *front[-1:]):
+    simulated = [point for point in subject.points if point.stage == "simulated"]
+    for point in (subject.recommended, subject.path.start, *front[-1:], *simulated):
         named[point.number] = point
     shown = sorted(named.values(), key=lambda point: (point.cycles, point.number))
     models = [network.name for network in subject.networks] if len(subject.networks) > 1 else []
+    measured = any(point.modelled is not None for point in shown)
     rows = [
         (
             name_of(point),
@@ -159,12 +165,17 @@ def _designs(subject: Subject) -> Grid:
             point.stage,
             str(point.number),
             *(axis.shown(axis.of(point)) for axis in subject.axes),
+            *(beside(point) if measured else ()),
             *(AXES["cycles"].shown(point.by_model.get(name)) for name in models),
         )
         for point in shown
     ]
     chosen = [point.number for point in shown].index(subject.recommended.number)
-    numbers = [*(axis.label for axis in subject.axes), *(f"cycles of {name}" for name in models)]
+    numbers = [
+        *(axis.label for axis in subject.axes),
+        *(MEASURED if measured else ()),
+        *(f"cycles of {name}" for name in models),
+    ]
     heads = ("design", "binds", "cycles by", "point", *numbers)
     return Grid(heads, tuple(rows), 3, chosen)
 
@@ -285,7 +296,11 @@ def _interfaces(config: System) -> Grid:
 
 def _sources(subject: Subject) -> Grid:
     point = subject.recommended
-    rows = [(AXES["cycles"].label, AXES["cycles"].shown(point.cycles), CYCLES[point.stage])]
+    how = CYCLES[point.stage]
+    if point.modelled is not None:
+        cycles, error = beside(point)
+        how += f"; the cycle model says {cycles} ({error} %)"
+    rows = [(AXES["cycles"].label, AXES["cycles"].shown(point.cycles), how)]
     rows += [(a.label, a.shown(a.of(point)), a.how) for a in subject.axes if a.name != "cycles"]
     rows += [(axis.label, UNKNOWN, "not known, or not asked for") for axis in AXES.values() if axis not in subject.axes]
     rows.append(("layers", "", CYCLES["exact"]))

@@ -11,12 +11,13 @@ from gen.datasheet.axes import AXES
 from gen.datasheet.designs import ARCHITECTURE, described, values_of
 from gen.explore.point import Point
 
-AT_END = ("stage", "bottleneck", "front")
+AT_END = ("modelled", "error", "stage", "bottleneck", "front")
 
 
 def table_of(points: Sequence[Point], front: Sequence[Point]) -> str:
     """CSV with a head: the point's number, its architecture and the options that those have of their own or that
-    differ between points, axes, cycles of every model, stage, bottleneck, and whether it is on the front. What is not
+    differ between points, axes, cycles of every model; of a point that was run on the RTL the cycle model's cycles and
+    by what part of the measured ones it is off; stage, bottleneck, and whether it is on the front. What is not
     known, and an option that an architecture has not, is empty."""
     known = cache(described)
     values = [values_of(point, known) for point in points]
@@ -34,6 +35,8 @@ def table_of(points: Sequence[Point], front: Sequence[Point]) -> str:
                 *(_plain(own.get(name)) for name in differing),
                 *(_plain(axis.of(point)) for axis in AXES.values()),
                 *(_plain(point.by_model.get(name)) for name in models),
+                _plain(point.modelled),
+                _plain(point.error),
                 point.stage,
                 point.bottleneck,
                 _plain(point.number in best),

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Judging configurations by one stage; runs in any process."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from gen.explore.exact import Taken, exactly
@@ -14,12 +14,18 @@ from hls.errors import HeepgenError
 KIB = 1024
 
 
+Files = Mapping[str, bytes]
+"""A folder: contents by relative name."""
+
+
 @dataclass(frozen=True)
 class Task:
-    """Configurations, by number, that one process judges together."""
+    """Configurations, by number, that one process judges together. applications: of every network, for the only
+    configuration of a task that is to be simulated."""
 
     stage: str
     configs: tuple[tuple[int, Described], ...]
+    applications: tuple[Files, ...] = ()
 
 
 def perform(subject: Subject, task: Task) -> list[Judgement]:

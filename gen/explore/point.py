@@ -19,7 +19,7 @@ class Point:
     worst or their weighted mean; `by_model` has each. us: at `mhz`. lut, ff, dsp, bram: of an FPGA; kge, mm2: of an
     ASIC. uj: energy of an inference. ram_kib: what program, constants, activations and stack take of the system's RAM,
     of several models the most. stage: one of STAGES. bottleneck: the limit that binds most cycles, in the words of
-    `heepgen why`.
+    `heepgen why`. modelled: cycles by the cycle model, where `cycles` were measured on the RTL.
     """
 
     number: int
@@ -39,3 +39,9 @@ class Point:
     accuracy: float | None
     stage: str
     bottleneck: str
+    modelled: int | None = None
+
+    @property
+    def error(self) -> float | None:
+        """By what part of the measured cycles the cycle model is off; above 0 where it says too many."""
+        return None if self.modelled is None else self.modelled / self.cycles - 1

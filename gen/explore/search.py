@@ -10,7 +10,7 @@ import numpy as np
 
 from gen.explore.fast import together
 from gen.explore.front import front
-from gen.explore.judge import Task
+from gen.explore.judge import Files, Task
 from gen.explore.point import STAGES, Point
 from gen.explore.prices import Price, price_of
 from gen.explore.space import Combinations, Described, config_of, described
@@ -22,11 +22,14 @@ from hls.errors import HeepgenError
 
 Progress = Callable[[str, int, int], None]
 
-CHUNK = {"fast": 1024, "exact": 1}
+CHUNK = {"fast": 1024, "exact": 1, "simulated": 1}
 """Configurations of a task, by stage."""
 
-STEPS = {"fast": "quick estimate", "exact": "cycle model"}
+STEPS = {"fast": "quick estimate", "exact": "cycle model", "simulated": "simulation of the RTL"}
 """What is said while a stage is at work."""
+
+MODELLED = STAGES[: STAGES.index("simulated")]
+"""Stages that decide what is simulated: what was by then says nothing of it, so that a second call chooses the same."""
 
 BATCH = 8
 """Configurations of the front that the cycle model judges before the front is looked at again."""
@@ -78,9 +81,9 @@ class Limits:
 @dataclass(frozen=True)
 class Found:
     """points: all that were judged; front: those that nothing beats on every axis, of those within the limits, by
-    cycles; recommended: one of them, None where none is within. refused: configurations that are illegal, or do not
-    compile, by reason; over: those beyond a limit by that limit's name. axes: of the front. left_out: layers whose
-    cycles nobody knows."""
+    cycles; recommended: one of them, None where none is within. simulated: points that were run. refused:
+    configurations that are illegal, or do not compile, by reason; over: those beyond a limit by that limit's name.
+    axes: of the front. left_out: layers whose cycles nobody knows."""
 
     points: tuple[Point, ...]
     front: tuple[Point, ...]
@@ -90,12 +93,14 @@ class Found:
     over: Counter[str]
     axes: tuple[str, ...]
     left_out: tuple[str, ...]
+    simulated: tuple[Point, ...]
 
 
 class Search:
     """An exploration under way; what was found before, as the store knows, is not done again.
 
-    score: accuracy of the networks on a configuration, where that is asked for.
+    score: accuracy of the networks on a configuration, where that is asked for; applications: those of all networks for
+    a configuration, which are simulated.
     """
 
     def __init__(
@@ -106,9 +111,10 @@ class Search:
         store: Store,
         workers: Workers,
         score: Callable[[System], float] | None = None,
+        applications: Callable[[System], tuple[Files, ...]] = lambda config: (),
     ):
         self.subject, self.limits, self.store, self.workers = subject, limits, store, workers
-        self._score = score
+        self._score, self._applications = score, applications
         self.refused, self.over = Counter(combinations.refused), Counter[str]()
         plain = [described(config) for config in combinations.configs]
         self.given: dict[int, Described] = {}
@@ -122,11 +128,12 @@ class Search:
                 self.given[number], self.price[number] = given, price
         self.known = store.judged(subject.key)
 
-    def run(self, exact: int, progress: Progress) -> Found:
+    def run(self, exact: int, progress: Progress, confirm: int = 0) -> Found:
         """Judge the space; `exact` is how many configurations the cycle model judges at most, and what is recommended
-        besides."""
+        besides; `confirm` how many of the best are simulated."""
         self._judge("fast", list(self.given), progress)
         self._settle(exact, progress)
+        self._confirm(confirm, progress)
         return self.found()
 
     def _judge(self, stage: str, numbers: Sequence[int], progress: Progress) -> None:
@@ -138,7 +145,7 @@ class Search:
                 groups.setdefault(alike, []).append(number)
         done = len(numbers) - sum(map(len, groups.values()))
         chunks = [part for own in groups.values() for part in _parts(own, CHUNK[stage])]
-        tasks = (Task(stage, tuple((number, self.given[number]) for number in part)) for part in chunks)
+        tasks = (self._task(stage, part) for part in chunks)
         progress(STEPS[stage], done, len(numbers))
         for judgements in self.workers.results(tasks):
             self.store.add(self.subject.key, judgements)
@@ -146,10 +153,25 @@ class Search:
             done += len(judgements)
             progress(STEPS[stage], done, len(numbers))
 
+    def _task(self, stage: str, numbers: Sequence[int]) -> Task:
+        configs = tuple((number, self.given[number]) for number in numbers)
+        return Task(stage, configs, self._applications(config_of(configs[0][1])) if stage == "simulated" else ())
+
+    def _confirm(self, count: int, progress: Progress) -> None:
+        """Simulate what is recommended, and what is on the front around it, by the cycle model."""
+        while True:
+            best = [point.number for point in self._by_nearness(self.found(MODELLED))[:count]]
+            if best and not self.known["exact"].keys() >= set(best):
+                self._judge("exact", best, progress)
+                continue
+            if best:
+                self._judge("simulated", best, progress)
+            return
+
     def _settle(self, most: int, progress: Progress) -> None:
         """The cycle model, and the data set, for what is recommended and for the front around it, until these stand."""
         while True:
-            found = self.found()
+            found = self.found(MODELLED)
             near = self._by_nearness(found)
             if self._score and (unknown := [p for p in near if p.accuracy is None]):
                 self._evaluate(unknown[0], progress)
@@ -178,10 +200,10 @@ class Search:
         self.store.add_score(self.subject.key, kind_of(config), self._score(config))
         progress(f"accuracy of {kind_of(config)}", 1, 1)
 
-    def points(self) -> tuple[Point, ...]:
-        """Everything that was judged, by the best stage that did."""
+    def points(self, stages: Sequence[str] = STAGES) -> tuple[Point, ...]:
+        """Everything that was judged, by the best of these stages that did."""
         best: dict[int, Judgement] = {}
-        for stage in STAGES:
+        for stage in stages:
             best |= {number: j for number, j in self.known[stage].items() if number in self.given}
         scores = self.store.scores(self.subject.key) if self._score else {}
         return tuple(self._point(j, scores) for _, j in sorted(best.items()) if j.cycles is not None)
@@ -189,6 +211,9 @@ class Search:
     def _point(self, judgement: Judgement, scores: Mapping[str, float]) -> Point:
         number, found = judgement.number, judgement.found
         price, cycles = self.price[number], judgement.cycles or 0
+        model = self.known["exact"][number] if judgement.stage == "simulated" else None
+        if model:
+            found = {**model.found, **found}
         return Point(
             number=number,
             config=self.given[number],
@@ -200,15 +225,16 @@ class Search:
             accuracy=scores.get(kind_of(config_of(self.given[number]))) if scores else None,
             stage=judgement.stage,
             bottleneck=found["bottleneck"],
+            modelled=model.cycles if model else None,
             **vars(price),
         )
 
-    def found(self) -> Found:
-        """What is known by now."""
-        points = self.points()
+    def found(self, stages: Sequence[str] = STAGES) -> Found:
+        """What is known by now, by these stages."""
+        points = self.points(stages)
         refused, over = Counter(self.refused), Counter(self.over)
-        for judgements in self.known.values():
-            refused.update(j.refused for n, j in judgements.items() if j.refused is not None and n in self.given)
+        own = [j for stage in stages for n, j in self.known[stage].items() if n in self.given]
+        refused.update(judgement.refused for judgement in own if judgement.refused is not None)
         within = []
         for point in points:
             beyond = self.limits.exceeded(point)
@@ -218,10 +244,11 @@ class Search:
                 within.append(point)
         axes = axes_of(within, self.limits)
         best = [within[i] for i in front(costs_of(within, axes))] if within else []
-        stages = Counter(j.stage for judgements in self.known.values() for j in judgements.values())
+        counts = Counter(judgement.stage for judgement in own)
         chosen = recommended(best, axes, self.limits)
         left_out = self.known[chosen.stage][chosen.number].found["left_out"] if chosen else []
-        return Found(points, tuple(best), chosen, stages, refused, over, axes, tuple(left_out))
+        run = tuple(point for point in points if point.stage == "simulated")
+        return Found(points, tuple(best), chosen, counts, refused, over, axes, tuple(left_out), run)
 
 
 def _parts(numbers: list[int], size: int) -> list[list[int]]:

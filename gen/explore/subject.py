@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import firmware_gen
 import hls
+import sim
 from firmware_gen.architectures.registry import architecture_of, load_architecture
 from hls import __version__
 from hls.config import System
@@ -73,7 +74,7 @@ class Subject:
     @cached_property
     def key(self) -> str:
         """Differs where anything that is found may: another network, or another version of what judges it."""
-        packages = [Path(str(package.__file__)).parent for package in (hls, firmware_gen)]
+        packages = [Path(str(package.__file__)).parent for package in (hls, firmware_gen, sim)]
         sources = [path for folder in packages for path in sorted(folder.rglob("*.py"))]
         own = [path for folder in self.architectures for path in sorted(_folder(folder).rglob("*.py"))]
         return content_key([__version__, *sources, *own, self.packed])

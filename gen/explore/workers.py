@@ -50,12 +50,12 @@ def work(task: Task) -> list[Judgement]:
 class Here:
     """This process."""
 
-    def __init__(self, subject: Subject):
-        self._subject = subject
+    def __init__(self, subject: Subject, how: Perform = perform):
+        self._subject, self._how = subject, how
 
     def results(self, tasks: Iterable[Task]) -> Iterator[list[Judgement]]:
         for task in tasks:
-            yield perform(self._subject, task)
+            yield self._how(self._subject, task)
 
 
 class Processes:
@@ -119,13 +119,13 @@ class Cluster:
 
 
 @contextmanager
-def workers(subject: Subject, jobs: int = 1, scheduler: str | None = None) -> Iterator[Workers]:
-    """`jobs` processes, one of them this one, or those of the Dask scheduler at an address. Raises `HeepgenError` where
-    that does not answer, or Dask is not installed."""
+def workers(subject: Subject, jobs: int = 1, scheduler: str | None = None, how: Perform = perform) -> Iterator[Workers]:
+    """`jobs` processes, or this one, or those of the Dask scheduler at an address, to perform tasks as `how` does.
+    Raises `HeepgenError` where the scheduler does not answer, or Dask is not installed."""
     if scheduler is not None:
         with connected(scheduler) as client:
-            yield Cluster(subject, client)
+            yield Cluster(subject, client, how)
     elif jobs > 1:
-        yield Processes(subject, jobs)
+        yield Processes(subject, jobs, how)
     else:
-        yield Here(subject)
+        yield Here(subject, how)

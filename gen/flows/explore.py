@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from firmware_gen.application.options import ImportOptions
 from firmware_gen.architectures.registry import is_loaded, load_config
@@ -14,18 +14,14 @@ from gen.explore.point import STAGES
 from gen.explore.search import Found, Limits, Search
 from gen.explore.space import Space
 from gen.explore.store import Store
-from gen.explore.subject import Form, Network, Subject, form_of
+from gen.explore.subject import Subject
 from gen.explore.workers import workers
-from gen.flows.compiled import Compiled
 from gen.flows.datasheet import datasheet
-from gen.flows.sw import load_program
-from gen.inputs import check_model, network_name
-from gen.results.explore import ExploreReport
+from gen.flows.explored_models import Model, judge_or_run
+from gen.inputs import check_model
+from gen.results.explore import ExploreReport, Simulated
 from hls.config import System
 from hls.output import write_files
-
-if TYPE_CHECKING:
-    from firmware_gen import ir
 
 KIND, STORE = "exploration", "explore.db"
 """What is written to its folder, and the file there that keeps what was judged."""
@@ -43,6 +39,7 @@ def explore(
     board: Board | None = None,
     weights: Sequence[float] | None = None,
     exact: int = EXACT,
+    confirm: int = 0,
     jobs: int = 1,
     scheduler: str | None = None,
     architectures: Sequence[str] = (),
@@ -56,28 +53,35 @@ def explore(
     early is taken up again.
 
     limits: the most of what `Point` has, by attribute; those of a `board` are among them. weights: of the models'
-    cycles; the slowest one counts without. exact: designs that the cycle model judges at most. jobs: processes;
-    scheduler: address of a Dask scheduler, whose workers are used instead. architectures: paths that some of the
-    space's were loaded from. The rest is as for
-    `generate_sw`. Raises `HeepgenError`.
+    cycles; the slowest one counts without. exact: designs that the cycle model judges at most; confirm: of the best of
+    them, so many are run on the RTL. jobs: processes; scheduler: address of a Dask scheduler, whose workers are used
+    instead. architectures: paths that some of the space's were loaded from. The rest is as for `generate_sw`. Raises
+    `HeepgenError`.
     """
     for model in models:
         check_model(model)
     options = ImportOptions(append_final_softmax, per_tensor, calibrate)
     combinations = space.combinations()
-    forms = {form_of(config): config for config in combinations.configs}
-    networks = []
+    read = []
     for number, model in enumerate(models):
         progress("reading models", number, len(models))
-        networks.append(_network(Path(model), forms, options, loading))
+        read.append(Model.read(Path(model), options, loading))
     progress("reading models", len(models), len(models))
-    subject = Subject(tuple(networks), None if weights is None else tuple(weights), tuple(architectures))
+    networks = tuple(model.network(combinations.configs) for model in read)
+    subject = Subject(networks, None if weights is None else tuple(weights), tuple(architectures))
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
-    with Store(folder / STORE) as store, workers(subject, jobs, scheduler) as who:
+    with Store(folder / STORE) as store, workers(subject, jobs, scheduler, judge_or_run) as who:
         store.ask(subject.key, {"networks": [n.name for n in networks], "limits": dict(limits), "space": len(space)})
-        search = Search(subject, combinations, Limits(limits), store, who)
-        found = search.run(exact, progress)
+        search = Search(
+            subject,
+            combinations,
+            Limits(limits),
+            store,
+            who,
+            applications=lambda config: tuple(model.application(config) for model in read),
+        )
+        found = search.run(exact, progress, confirm)
         progress("writing the datasheet", 0, 1)
         write_files(folder, KIND, datasheet(subject, found, limits, board))
         progress("writing the datasheet", 1, 1)
@@ -95,19 +99,6 @@ def bases_of(
     return bases, tuple(paths)
 
 
-def _network(model: Path, forms: Mapping[Form, System], options: ImportOptions, loading: Mapping[str, Any]) -> Network:
-    from firmware_gen.api import read_model
-
-    name = network_name(model)
-    program, data = load_program(model, **loading)
-    checked = read_model(program, data, name)
-    graphs: dict[Form, ir.Graph] = {}
-    for form, config in forms.items():
-        compiled = Compiled.of(checked, None, config, options, name=name)
-        graphs[form] = compiled.complete(compiled.generator.graph)
-    return Network(name, graphs)
-
-
 def _report(subject: Subject, space: Space, limits: Mapping[str, float], found: Found, store: Path) -> ExploreReport:
     return ExploreReport(
         tuple(network.name for network in subject.networks),
@@ -120,7 +111,7 @@ def _report(subject: Subject, space: Space, limits: Mapping[str, float], found: 
         found.front,
         found.recommended,
         found.left_out,
-        (),
+        tuple(Simulated.of(point) for point in found.simulated),
         str(store),
     )
 

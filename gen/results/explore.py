@@ -3,7 +3,7 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Self
 
 from rich.console import Group, RenderableType
 from rich.text import Text
@@ -35,6 +35,7 @@ _POINT: Fields = {
     "accuracy": (maybe(NUMBER), "0 to 1, on the data; null where it was not asked for"),
     "stage": ({"enum": list(STAGES)}, "how the cycles are known"),
     "bottleneck": (TEXT, "the limit that binds most, in the words of `heepgen why`"),
+    "modelled": (maybe(COUNT), "cycles by the cycle model, where `cycles` were measured on the RTL"),
 }
 _COUNTS = named(COUNT)
 _EXPLORE: Fields = {
@@ -54,10 +55,15 @@ _EXPLORE: Fields = {
     "simulated": (
         each(
             record(
-                {"number": (COUNT, "of a point"), "cycles": (COUNT, "of the RTL"), "error": (NUMBER, "of the estimate")}
+                {
+                    "number": (COUNT, "of a point"),
+                    "cycles": (COUNT, "of the RTL"),
+                    "modelled": (COUNT, "by the cycle model"),
+                    "error": (NUMBER, "of the cycle model, as a part of the measured cycles"),
+                }
             )
         ),
-        "designs that were run",
+        "designs that were run on the RTL",
     ),
     "store": (TEXT, "the file with everything that was judged"),
 }
@@ -65,11 +71,17 @@ _EXPLORE: Fields = {
 
 @dataclass(frozen=True)
 class Simulated:
-    """A point that was run: cycles of the RTL, and by what part of them the estimate before was off."""
+    """A point that was run: cycles of the RTL, those of the cycle model, and by what part these are off."""
 
     number: int
     cycles: int
+    modelled: int
     error: float
+
+    @classmethod
+    def of(cls, point: Point) -> Self:
+        assert point.modelled is not None and point.error is not None
+        return cls(point.number, point.cycles, point.modelled, point.error)
 
 
 @dataclass(frozen=True, repr=False)
@@ -98,7 +110,14 @@ class ExploreReport(Result):
         return plain | {"simulated": [asdict(one) for one in self.simulated]}
 
     def table(self) -> RenderableType:
-        columns = [Column("cycles"), Column("us", 3), Column("LUT", 2), Column("DSP", 4), Column("kGE", 2)]
+        columns = [
+            Column("cycles"),
+            *(Column(head, 1) for head in MEASURED if self.simulated),
+            Column("us", 3),
+            Column("LUT", 2),
+            Column("DSP", 4),
+            Column("kGE", 2),
+        ]
         columns += [Column("mm2", 3), Column("uJ", 2), Column("RAM,\nKiB", 4), Column("accuracy", 1)]
         table = tables.table(
             f"{', '.join(self.networks)}: the front over {', '.join(self.axes)}",
@@ -115,6 +134,7 @@ class ExploreReport(Result):
                 point.bottleneck,
                 point.stage,
                 f"{point.cycles:,}",
+                *(beside(point) if self.simulated else ()),
                 *("-" if value is None else format(value, form) for value, form in zip(figures, forms, strict=True)),
                 style="bold" if chosen else "",
             )
@@ -130,7 +150,8 @@ class ExploreReport(Result):
         if self.left_out:
             lines.append(f"not counted, since they run on the CPU: {', '.join(self.left_out)}")
         lines += [
-            f"point {one.number} simulated: {one.cycles:,} cycles, the estimate was {100 * one.error:+.2f} % off"
+            f"point {one.number} on the RTL: {one.cycles:,} cycles, {one.modelled:,} by the cycle model "
+            f"({100 * one.error:+.2f} %)"
             for one in self.simulated
         ]
         if self.recommended is None:
@@ -138,6 +159,17 @@ class ExploreReport(Result):
         else:
             lines.append(f"recommended (*): {in_words(self.recommended.config)}, point {self.recommended.number}")
         return lines
+
+
+MEASURED = ("cycle model", "error, %")
+"""Heads of what stands beside cycles of the RTL."""
+
+
+def beside(point: Point) -> tuple[str, str]:
+    """For MEASURED: the cycle model's cycles, and by what part of the measured ones it is off."""
+    if point.modelled is None or point.error is None:
+        return "-", "-"
+    return f"{point.modelled:,}", f"{100 * point.error:+.2f}"
 
 
 def _plain(point: Point) -> dict[str, Any]:
