@@ -5,6 +5,7 @@ import csv
 import json
 import os
 import sqlite3
+import zlib
 from types import SimpleNamespace
 
 import numpy as np
@@ -18,17 +19,18 @@ from firmware_gen import CodeGenerator
 from firmware_gen.application.options import ImportOptions
 from gen.cli import main
 from gen.explore import judge, search, space
-from gen.explore.exact import exactly
+from gen.explore.exact import exactly, outputs
 from gen.explore.fast import quickly
 from gen.explore.front import front
 from gen.explore.judge import Task
 from gen.explore.prices import Price
-from gen.explore.search import MODELLED, Limits, Search
+from gen.explore.search import MODELLED, Limits, Scoring, Search
 from gen.explore.space import Space, config_of, described
 from gen.explore.store import Judgement, Store
 from gen.explore.subject import Network, Subject, form_of, unpacked
 from gen.explore.workers import Here, Processes, workers
 from gen.flows import explored_models
+from gen.flows.eval import evaluate
 from gen.flows.run import run
 from hls.config import Config
 from hls.errors import HeepgenError
@@ -217,6 +219,53 @@ def test_what_is_run_is_an_application(model, monkeypatch):
     report.bit_exact = False
     (found,) = explored_models.judge_or_run(subject, task)
     assert found.cycles is None and "other bits" in found.refused
+
+
+def test_what_computes_the_same_is_scored_once(small, tmp_path):
+    samples = np.random.default_rng(4).standard_normal((5, 2, 8, 8), np.float32)
+    scored = []
+
+    def of_bits(config):
+        return zlib.crc32(outputs(small, config, samples)[0].tobytes()) / 2**32
+
+    def score(config):
+        scored.append(of_bits(config))
+        return scored[-1]
+
+    subject, scoring = Subject((small,)), Scoring("data", (samples,), score)
+    values = {"rows": (3, 8), "arithmetic": ("aligned", "fma"), "ports": (1, 3), "activation_words": (256, 8192)}
+    combinations = few(**values).combinations()
+
+    def found(most=None):
+        own = Counting(subject, most)
+        with Store(tmp_path / "explore.db") as store:
+            return Search(subject, combinations, Limits({}), store, own, scoring).run(3, quiet)
+
+    with pytest.raises(KeyboardInterrupt):
+        found(9)
+    front = found().front
+    assert len(scored) == len(set(scored)) and "accuracy" in found().axes
+    assert len(set(scored)) > 1 and len(front) > len({point.accuracy for point in front})
+    for point in front:
+        assert point.accuracy == of_bits(config_of(point.config))
+
+
+def test_accuracy_is_that_of_heepgen_eval(model, tmp_path):
+    draw = np.random.default_rng(3)
+    data = {"x": draw.standard_normal((60, 12), np.float32), "y": draw.integers(0, 4, 60)}
+    np.savez(tmp_path / "data.npz", **data)
+    np.savez(tmp_path / "other.npz", x=data["x"][:, :5], y=data["y"])
+    options = ["--rows", "2,4", "--cols", "4", "--ports", "1", "-o", str(tmp_path / "out"), "--json", "-"]
+    command = ["explore", str(model), *options, "--data", str(tmp_path / "data.npz")]
+    result = CliRunner().invoke(main, command)
+    assert result.exit_code == 0, result.stderr
+    for point in json.loads(result.stdout)["front"]:
+        report = evaluate(model, tmp_path / "data.npz", config_of(point["config"]))
+        assert point["accuracy"] == report.scores["bit-exact"]
+    said = CliRunner().invoke(main, [*command, "--data", str(tmp_path / "data.npz")])
+    assert said.exit_code == 1 and "2 files for 1 models" in said.stderr
+    said = CliRunner().invoke(main, [*command[:-1], str(tmp_path / "other.npz")])
+    assert said.exit_code == 1 and "--data" in said.stderr and "[60, 5]" in said.stderr
 
 
 def quiet(what, done, total):

@@ -72,6 +72,12 @@ _LIMITS = {"lut": "LUT", "dsp": "DSP slices", "bram": "blocks of RAM", "kge": "k
     metavar="K",
     help="The best K designs are run, as heepgen run does.  [default: 0]",
 )
+@click.option(
+    "--data",
+    multiple=True,
+    metavar="data.npz",
+    help="Accuracy on these inputs x and labels y, as heepgen eval finds it, is an axis too; once for every model.",
+)
 @click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, metavar="N", help="Processes.")
 @click.option("--scheduler", metavar="ADDRESS", help="A Dask scheduler, whose workers judge instead.")
 @click.option(
@@ -97,6 +103,7 @@ def explore(models: tuple[str, ...], out: str, json_path: str | None, config_pat
       heepgen explore model.pt2 --rows 4..16..4 --cols 4..16..4 --ports 1,2 --jobs 2
       heepgen explore model.pt2 --rows 1..32 --cols 1..32 --max-lut 20000
       heepgen explore model.pt2 --board pynq-z2 --reserve-lut 20000
+      heepgen explore model.pt2 --data test.npz --arith aligned,fma
       heepgen explore model.pt2 --confirm 2 --jobs 2
       heepgen explore a.pt2 b.pt2 --weights 3,1 --target-cycles 200000
     """

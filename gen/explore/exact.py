@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What an inference takes on one configuration, by the cycle model."""
+"""What an inference takes on one configuration, by the cycle model, and what it computes there."""
 
 from dataclasses import dataclass
+
+import numpy as np
 
 from firmware_gen.architectures.limits import bottleneck
 from firmware_gen.architectures.registry import architecture_of
@@ -33,3 +35,9 @@ def exactly(network: Network, config: System) -> Taken:
         bottleneck(prediction.layers),
         tuple(left_out),
     )
+
+
+def outputs(network: Network, config: System, samples: np.ndarray) -> tuple[np.ndarray, ...]:
+    """What one configuration computes of inputs (N, ...), N a multiple of the network's batch, to the last bit."""
+    target = target_of(architecture_of(config))
+    return target.run_many(target.compile(network.graph(config), config), samples).outputs

@@ -9,6 +9,9 @@ STAGES = ("bound", "fast", "exact", "simulated")
 """How cycles are known: at least so many; by the quick estimate; by the cycle model; of the RTL. Each is better than
 those before it."""
 
+BITS = "bits"
+"""What finds out which configurations compute the same, to the last bit: they have one accuracy."""
+
 
 @dataclass(frozen=True)
 class Point:

@@ -11,21 +11,26 @@ import numpy as np
 from gen.explore.fast import together
 from gen.explore.front import front
 from gen.explore.judge import Files, Task
-from gen.explore.point import STAGES, Point
+from gen.explore.point import BITS, STAGES, Point
 from gen.explore.prices import Price, price_of
 from gen.explore.space import Combinations, Described, config_of, described
 from gen.explore.store import Judgement, Store
 from gen.explore.subject import Subject
 from gen.explore.workers import Workers
-from hls.config import System
+from hls.config import Config, System, own_options
 from hls.errors import HeepgenError
 
 Progress = Callable[[str, int, int], None]
 
-CHUNK = {"fast": 1024, "exact": 1, "simulated": 1}
+CHUNK = {"fast": 1024, "exact": 1, BITS: 1, "simulated": 1}
 """Configurations of a task, by stage."""
 
-STEPS = {"fast": "quick estimate", "exact": "cycle model", "simulated": "simulation of the RTL"}
+STEPS = {
+    "fast": "quick estimate",
+    "exact": "cycle model",
+    BITS: "bits of outputs",
+    "simulated": "simulation of the RTL",
+}
 """What is said while a stage is at work."""
 
 MODELLED = STAGES[: STAGES.index("simulated")]
@@ -79,6 +84,16 @@ class Limits:
 
 
 @dataclass(frozen=True)
+class Scoring:
+    """Accuracy as an axis. key: of the data sets; samples: first inputs (N, ...) for every network: configurations with
+    the same outputs for these have one accuracy; score: finds it, 0 to 1, for a configuration."""
+
+    key: str
+    samples: tuple[np.ndarray, ...]
+    score: Callable[[System], float]
+
+
+@dataclass(frozen=True)
 class Found:
     """points: all that were judged; front: those that nothing beats on every axis, of those within the limits, by
     cycles; recommended: one of them, None where none is within. simulated: points that were run. refused:
@@ -99,8 +114,8 @@ class Found:
 class Search:
     """An exploration under way; what was found before, as the store knows, is not done again.
 
-    score: accuracy of the networks on a configuration, where that is asked for; applications: those of all networks for
-    a configuration, which are simulated.
+    scoring: where accuracies are asked for; applications: those of all networks for a configuration, which are
+    simulated.
     """
 
     def __init__(
@@ -110,11 +125,11 @@ class Search:
         limits: Limits,
         store: Store,
         workers: Workers,
-        score: Callable[[System], float] | None = None,
+        scoring: Scoring | None = None,
         applications: Callable[[System], tuple[Files, ...]] = lambda config: (),
     ):
         self.subject, self.limits, self.store, self.workers = subject, limits, store, workers
-        self._score, self._applications = score, applications
+        self._scoring, self._applications = scoring, applications
         self.refused, self.over = Counter(combinations.refused), Counter[str]()
         plain = [described(config) for config in combinations.configs]
         self.given: dict[int, Described] = {}
@@ -127,6 +142,8 @@ class Search:
             else:
                 self.given[number], self.price[number] = given, price
         self.known = store.judged(subject.key)
+        self._scored = "" if scoring is None else f"{subject.key} {scoring.key}"
+        self.known[BITS] = store.judged(self._scored)[BITS]
 
     def run(self, exact: int, progress: Progress, confirm: int = 0) -> Found:
         """Judge the space; `exact` is how many configurations the cycle model judges at most, and what is recommended
@@ -148,14 +165,19 @@ class Search:
         tasks = (self._task(stage, part) for part in chunks)
         progress(STEPS[stage], done, len(numbers))
         for judgements in self.workers.results(tasks):
-            self.store.add(self.subject.key, judgements)
+            self.store.add(self._scored if stage == BITS else self.subject.key, judgements)
             self.known[stage] |= {judgement.number: judgement for judgement in judgements}
             done += len(judgements)
             progress(STEPS[stage], done, len(numbers))
 
     def _task(self, stage: str, numbers: Sequence[int]) -> Task:
         configs = tuple((number, self.given[number]) for number in numbers)
-        return Task(stage, configs, self._applications(config_of(configs[0][1])) if stage == "simulated" else ())
+        return Task(
+            stage,
+            configs,
+            self._applications(config_of(configs[0][1])) if stage == "simulated" else (),
+            self._scoring.samples if self._scoring and stage == BITS else (),
+        )
 
     def _confirm(self, count: int, progress: Progress) -> None:
         """Simulate what is recommended, and what is on the front around it, by the cycle model."""
@@ -173,8 +195,8 @@ class Search:
         while True:
             found = self.found(MODELLED)
             near = self._by_nearness(found)
-            if self._score and (unknown := [p for p in near if p.accuracy is None]):
-                self._evaluate(unknown[0], progress)
+            if self._scoring and (unknown := self._unscored(near)):
+                self._evaluate(unknown[:BATCH], self._scoring, progress)
                 continue
             rough = [p.number for p in near if STAGES.index(p.stage) < STAGES.index("exact")]
             left = most - len(self.known["exact"].keys() & self.given.keys())
@@ -193,22 +215,50 @@ class Search:
         distances = np.abs(costs[1:] - costs[0]).sum(axis=1)
         return [found.front[i] for i in np.argsort(distances, kind="stable")]
 
-    def _evaluate(self, point: Point, progress: Progress) -> None:
-        assert self._score is not None
-        config = config_of(point.config)
-        progress(f"accuracy of {kind_of(config)}", 0, 1)
-        self.store.add_score(self.subject.key, kind_of(config), self._score(config))
-        progress(f"accuracy of {kind_of(config)}", 1, 1)
+    def _unscored(self, points: Sequence[Point]) -> list[int]:
+        """Points whose accuracy is to be found: where it is not even known of their like, one of each kind, and all
+        that the cycle model has judged."""
+        kinds: dict[str, int] = {}
+        for point in points:
+            if point.accuracy is None:
+                kinds.setdefault(kind_of(config_of(point.config)), point.number)
+        judged = [p.number for p in points if p.number in self.known["exact"] and p.number not in self.known[BITS]]
+        return list(dict.fromkeys([*kinds.values(), *judged]))
+
+    def _evaluate(self, numbers: Sequence[int], scoring: Scoring, progress: Progress) -> None:
+        """Accuracy of these points, whose cycles are found exactly first: that leaves out what does not compile."""
+        self._judge("exact", numbers, progress)
+        numbers = [number for number in numbers if self.known["exact"][number].cycles is not None]
+        self._judge(BITS, numbers, progress)
+        new = {self._bits_of(number): number for number in reversed(numbers)}
+        for bits in new.keys() - self.store.scores(self._scored).keys():
+            progress("accuracy", 0, 1)
+            self.store.add_score(self._scored, bits, scoring.score(config_of(self.given[new[bits]])))
+            progress("accuracy", 1, 1)
+
+    def _bits_of(self, number: int) -> str:
+        bits: str = self.known[BITS][number].found[BITS]
+        return bits
+
+    def _accuracies(self) -> dict[int | str, float]:
+        """By number of a point, and, of all that are like one, by `kind_of`."""
+        scores = self.store.scores(self._scored) if self._scoring else {}
+        found: dict[int | str, float] = {}
+        for number in sorted(self.known[BITS].keys() & self.given.keys()):
+            if (accuracy := scores.get(self._bits_of(number))) is not None:
+                found[number] = accuracy
+                found.setdefault(kind_of(config_of(self.given[number])), accuracy)
+        return found
 
     def points(self, stages: Sequence[str] = STAGES) -> tuple[Point, ...]:
         """Everything that was judged, by the best of these stages that did."""
         best: dict[int, Judgement] = {}
         for stage in stages:
             best |= {number: j for number, j in self.known[stage].items() if number in self.given}
-        scores = self.store.scores(self.subject.key) if self._score else {}
-        return tuple(self._point(j, scores) for _, j in sorted(best.items()) if j.cycles is not None)
+        accuracies = self._accuracies()
+        return tuple(self._point(j, accuracies) for _, j in sorted(best.items()) if j.cycles is not None)
 
-    def _point(self, judgement: Judgement, scores: Mapping[str, float]) -> Point:
+    def _point(self, judgement: Judgement, accuracies: Mapping[int | str, float]) -> Point:
         number, found = judgement.number, judgement.found
         price, cycles = self.price[number], judgement.cycles or 0
         model = self.known["exact"][number] if judgement.stage == "simulated" else None
@@ -222,7 +272,9 @@ class Search:
             us=cycles / price.mhz if price.mhz else None,
             uj=found.get("uj"),
             ram_kib=found["ram_kib"],
-            accuracy=scores.get(kind_of(config_of(self.given[number]))) if scores else None,
+            accuracy=accuracies.get(number, accuracies.get(kind_of(config_of(self.given[number]))))
+            if accuracies
+            else None,
             stage=judgement.stage,
             bottleneck=found["bottleneck"],
             modelled=model.cycles if model else None,
@@ -258,9 +310,11 @@ def _parts(numbers: list[int], size: int) -> list[list[int]]:
 
 
 def kind_of(config: System) -> str:
-    """Names what the bits of an output depend on."""
-    names = ("arithmetic", "rows", "functions", "multiply")
-    return " ".join([config.architecture, *(f"{n}={v}" for n in names if (v := getattr(config, n, None)) is not None)])
+    """Names what the bits of outputs mostly depend on: layers that are cut to fit into small buffers add up in another
+    order."""
+    own = [o.attribute for o in own_options(type(config))]
+    names = ("arithmetic", "rows", "functions", "multiply") if isinstance(config, Config) else own
+    return " ".join([config.architecture, *(f"{name}={getattr(config, name)}" for name in names)])
 
 
 def axes_of(points: Sequence[Point], limits: Limits) -> tuple[str, ...]:

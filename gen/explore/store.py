@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from gen.explore.point import STAGES
+from gen.explore.point import BITS, STAGES
 from gen.explore.space import Described
 from hls.errors import HeepgenError
 
@@ -116,14 +116,14 @@ class Store:
 
     def judged(self, subject: str) -> dict[str, dict[int, Judgement]]:
         """What is known about a subject: by stage and number."""
-        found: dict[str, dict[int, Judgement]] = {stage: {} for stage in STAGES}
+        found: dict[str, dict[int, Judgement]] = {stage: {} for stage in (*STAGES, BITS)}
         query = "select number, stage, cycles, refused, found from judged where subject = ?"
         for number, stage, cycles, refused, text in self._db.execute(query, (subject,)):
             found[stage][number] = Judgement(number, stage, cycles, refused, json.loads(text))
         return found
 
     def scores(self, subject: str) -> dict[str, float]:
-        """Accuracies, 0 to 1, by kind of arithmetic."""
+        """Accuracies, 0 to 1, by what BITS found."""
         return dict(self._db.execute("select kind, score from scores where subject = ?", (subject,)))
 
     def add_score(self, subject: str, kind: str, score: float) -> None:

@@ -2,7 +2,7 @@
 """Networks to be explored: quantised once, for every form that an architecture takes them in."""
 
 import pickle
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -60,10 +60,10 @@ class Subject:
         if self.weights is not None and (min(self.weights) < 0 or not sum(self.weights)):
             raise HeepgenError("--weights: must be numbers from 0 on, one of them more.")
 
-    def combined(self, values: Sequence[float]) -> float:
-        """One figure from one of every network: the largest, or their weighted mean."""
+    def combined(self, values: Sequence[float], worst: Callable[[Sequence[float]], float] = max) -> float:
+        """One figure from one of every network: the worst, or their weighted mean."""
         if self.weights is None:
-            return max(values)
+            return worst(values)
         return sum(w * v for w, v in zip(self.weights, values, strict=True)) / sum(self.weights)
 
     @cached_property

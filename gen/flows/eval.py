@@ -114,7 +114,7 @@ def evaluate_network(
             f"--output {output}: {compiled.name} returns {len(imported.outputs)} tensors, counted from 0."
         )
     own, count = len(generator.sample), len(data.x)
-    x = _whole_batches(data.x, own)
+    x = whole_batches(data.x, own)
 
     def through(what: str) -> Callable[[int], None]:
         return lambda done: progress(what, min(done, count), count)
@@ -123,7 +123,7 @@ def evaluate_network(
         return run_torch(graph, x, batch, torch_device, output, through(what))[:count]
 
     exact, fake = in_torch(imported, MODELS[0]), in_torch(quantised, MODELS[1])
-    bits = _run_bits(compiled, x, output, scheduler, through(MODELS[2]))[:count]
+    bits = run_bits(compiled, x, output, scheduler, through(MODELS[2]))[:count]
     outputs = dict(zip(MODELS, (exact, fake, bits), strict=True))
     metric = metric_of(data, exact)
     scores = {model: score(data, exact, found) for model, found in outputs.items()} if metric else {}
@@ -182,13 +182,17 @@ def _device(name: str | None) -> Any:
     return torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
 
 
-def _whole_batches(x: np.ndarray, batch: int) -> np.ndarray:
+def whole_batches(x: np.ndarray, batch: int) -> np.ndarray:
     """x, its last row repeated up to a multiple of the batch that the model was exported for."""
     return np.concatenate([x, np.repeat(x[-1:], -len(x) % batch, axis=0)])
 
 
-def _run_bits(
-    compiled: Compiled, x: np.ndarray, output: int, scheduler: str | None, progress: Callable[[int], None]
+def run_bits(
+    compiled: Compiled,
+    x: np.ndarray,
+    output: int,
+    scheduler: str | None,
+    progress: Callable[[int], None] = lambda done: None,
 ) -> np.ndarray:
     """One of the outputs of the bit-exact model: (N, ...) -> (N, ...)."""
     target, program = compiled.generator.target, compiled.program

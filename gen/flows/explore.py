@@ -17,10 +17,11 @@ from gen.explore.store import Store
 from gen.explore.subject import Subject
 from gen.explore.workers import workers
 from gen.flows.datasheet import datasheet
-from gen.flows.explored_models import Model, judge_or_run
+from gen.flows.explored_models import Model, Scored, judge_or_run, scoring_of
 from gen.inputs import check_model
 from gen.results.explore import ExploreReport, Simulated
 from hls.config import System
+from hls.errors import HeepgenError
 from hls.output import write_files
 
 KIND, STORE = "exploration", "explore.db"
@@ -40,6 +41,7 @@ def explore(
     weights: Sequence[float] | None = None,
     exact: int = EXACT,
     confirm: int = 0,
+    data: Sequence[str | Path] = (),
     jobs: int = 1,
     scheduler: str | None = None,
     architectures: Sequence[str] = (),
@@ -54,12 +56,15 @@ def explore(
 
     limits: the most of what `Point` has, by attribute; those of a `board` are among them. weights: of the models'
     cycles; the slowest one counts without. exact: designs that the cycle model judges at most; confirm: of the best of
-    them, so many are run on the RTL. jobs: processes; scheduler: address of a Dask scheduler, whose workers are used
+    them, so many are run on the RTL. data: an .npz file as of `evaluate` for every model, whose accuracy is an axis
+    then. jobs: processes; scheduler: address of a Dask scheduler, whose workers are used
     instead. architectures: paths that some of the space's were loaded from. The rest is as for `generate_sw`. Raises
     `HeepgenError`.
     """
     for model in models:
         check_model(model)
+    if data and len(data) != len(models):
+        raise HeepgenError(f"--data: {len(data)} files for {len(models)} models; give one for each, in their order.")
     options = ImportOptions(append_final_softmax, per_tensor, calibrate)
     combinations = space.combinations()
     read = []
@@ -69,6 +74,7 @@ def explore(
     progress("reading models", len(models), len(models))
     networks = tuple(model.network(combinations.configs) for model in read)
     subject = Subject(networks, None if weights is None else tuple(weights), tuple(architectures))
+    scored = [Scored.of(model, path) for model, path in zip(read, data, strict=False)]
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
     with Store(folder / STORE) as store, workers(subject, jobs, scheduler, judge_or_run) as who:
@@ -79,6 +85,7 @@ def explore(
             Limits(limits),
             store,
             who,
+            scoring_of(scored, subject, scheduler) if scored else None,
             applications=lambda config: tuple(model.application(config) for model in read),
         )
         found = search.run(exact, progress, confirm)

@@ -1,19 +1,26 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The models of an exploration: as graphs, which are judged, and as applications, which are run."""
+"""The models of an exploration: as graphs, which are judged, as applications, which are run, and on data sets."""
 
+import hashlib
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+import numpy as np
+
 from firmware_gen.application.options import ImportOptions
 from gen.explore.judge import Files, Task, perform
+from gen.explore.search import Scoring
 from gen.explore.store import Judgement
 from gen.explore.subject import Form, Network, Subject, form_of
 from gen.flows.application import Application
 from gen.flows.compiled import Compiled
+from gen.flows.data import Data, check_independent, load_data
+from gen.flows.eval import run_bits, whole_batches
 from gen.flows.run import compared, run_application
+from gen.flows.scores import metric_of, run_torch, score
 from gen.flows.sw import load_program, write_application
 from gen.inputs import network_name
 from gen.results.run import RunReport
@@ -60,6 +67,56 @@ class Model:
             write_application(self.compiled(config), folder)
             files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
             return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+
+PROBES = 16
+"""Inputs whose outputs tell which configurations compute the same."""
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A model on its data set; `exact`: its outputs in FP32, with which those of a classifier agree or not, where there
+    are no labels."""
+
+    model: Model
+    data: Data
+    exact: np.ndarray
+
+    @classmethod
+    def of(cls, model: Model, path: str | Path) -> Self:
+        """On an .npz file as of `heepgen eval`; raises `HeepgenError` for one that does not go with the model."""
+        graph, sample = model.checked.imported, model.checked.sample
+        check_independent(graph, "--data: accuracy is found")
+        data = load_data(path, None, sample.shape)
+        probe = run_torch(graph, whole_batches(data.x[: 1 if data.y is not None else None], len(sample)))
+        exact = probe[: len(data.x)]
+        score(data, exact, exact) if data.y is None else metric_of(data, exact)
+        return cls(model, data, exact)
+
+    @property
+    def samples(self) -> np.ndarray:
+        """The first inputs."""
+        return whole_batches(self.data.x[:PROBES], len(self.model.checked.sample))
+
+    def accuracy(self, config: System, scheduler: str | None) -> float:
+        """Of the bit-exact model, 0 to 1, as `heepgen eval` finds it."""
+        x = whole_batches(self.data.x, len(self.model.checked.sample))
+        bits = run_bits(self.model.compiled(config), x, 0, scheduler)[: len(self.data.x)]
+        return score(self.data, self.exact, bits)
+
+
+def scoring_of(scored: Sequence[Scored], subject: Subject, scheduler: str | None) -> Scoring:
+    """Accuracy of a subject's models, in their order: the worst, or the weighted mean."""
+    arrays = [part for own in scored for part in (own.data.x, own.data.y, np.array(own.data.clip)) if part is not None]
+    key = hashlib.sha256()
+    for array in arrays:
+        key.update(f"{array.dtype} {array.shape}".encode())
+        key.update(np.ascontiguousarray(array).tobytes())
+
+    def score_of(config: System) -> float:
+        return subject.combined([own.accuracy(config, scheduler) for own in scored], min)
+
+    return Scoring(key.hexdigest(), tuple(own.samples for own in scored), score_of)
 
 
 def judge_or_run(subject: Subject, task: Task) -> list[Judgement]:
