@@ -109,8 +109,13 @@ class Kernels(nn.Module):
         pools += [F.max_pool2d(inner, 3, 1), F.avg_pool2d(inner, 4)]
         vectors = [layer(e) for layer in self.linear] + [layer(f) for layer in self.vector]
         elements = [F.silu(g), torch.tanh(f), F.relu(b), F.leaky_relu(e), g * g, b * b, self.slopes(g), f + f, c + c]
-        gate = F.silu(self.third[1](c))
-        return (*maps, *pools, *vectors, *elements, gate)
+        finished = [
+            F.silu(self.third[1](c)),
+            F.leaky_relu(self.deep[2](h)),
+            self.apart[0](b) + b,
+            self.second[0](b) * b,
+        ]
+        return (*maps, *pools, *vectors, *elements, *finished)
 
 
 def measured(model: nn.Module, progress: Callable[[str], None]) -> list[tuple[str, Turns, int]]:

@@ -39,7 +39,7 @@ class _Kernels(nn.Module):
         self.point, self.linear = nn.Conv2d(12, 10, 1), nn.Linear(10, 7)
 
     def forward(self, x):
-        x = F.relu(self.point(self.apart(F.max_pool2d(F.relu(self.conv(x)), 2))))
+        x = F.relu(self.point(self.apart(F.max_pool2d(F.leaky_relu(self.conv(x)), 2))))
         return self.linear(F.silu(x).mean((2, 3)))
 
 

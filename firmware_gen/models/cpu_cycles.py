@@ -86,12 +86,21 @@ def window_turns(kernel: str, op: Windowed, channels_first: bool) -> Turns:
     elif kernel == "depthwise":
         blocks, single = divmod(op.channels, BLOCK)
         both = blocks + single
-        turns = {"pixel": pixels * both, "row": rows * both, "tap": taps * single, "block_tap": taps * blocks}
-        turns["output"] = pixels * op.channels
+        turns = {"pixel": pixels, "block": pixels * both, "row": rows * both}
+        turns |= {"tap": taps * single, "block_tap": taps * blocks, "output": pixels * op.channels}
     else:
-        turns = {"output": pixels * op.channels, "row": rows * op.channels, "tap": taps * op.channels}
-    functions = pixels * (op.channels if op.diagonal else op.groups * op.cout) if op.act.function else 0
-    return {**_each(kernel, call=1, **turns), **_each("function", element=functions)}
+        turns = {"pixel": pixels, "output": pixels * op.channels, "row": rows * op.channels, "tap": taps * op.channels}
+    outputs = pixels * (op.channels if op.diagonal else op.groups * op.cout)
+    return {**_each(kernel, call=1, **turns), **_epilogue(op, outputs)}
+
+
+def _epilogue(op: Windowed, outputs: int) -> Turns:
+    """Of what runtime/epilogue.hpp calls for every output, because it is not a clamp."""
+    if op.act.function:
+        return _each("function", element=outputs)
+    if op.residual == "none" and op.act.slope == 1:
+        return {}
+    return _each("epilogue", **{"sum" if op.combine == "add" else "other": outputs})
 
 
 def _dense(op: Windowed, high: np.ndarray, wide: np.ndarray, channels_first: bool) -> dict[str, int]:

@@ -8,16 +8,12 @@
 namespace heepstor {
 namespace kernels {
 
-inline float clamped(const Activation& a, float y) {
-  if (y <= a.low) y = a.low;
-  if (y >= a.high) y = a.high;
-  return y;
-}
-
 /** Slope and clamp; what they are is left to the function, if there is one. */
 inline float bent(const Activation& a, float y) {
   if (a.slope != 1.0f && !(y > 0.0f)) y = y * a.slope;
-  return clamped(a, y);
+  if (y <= a.low) y = a.low;
+  if (y >= a.high) y = a.high;
+  return y;
 }
 
 inline float activated(const Activation& a, float y) {
@@ -41,8 +37,8 @@ inline float combined(Add how, float y, float aux) {
   return y;
 }
 
-/** `finished`, for all there is. Not within the loops of kernels, whose registers it would take. */
-[[gnu::noinline, gnu::cold]] inline float finished_by_call(const Activation& a, Add how, float y, const float* aux) {
+/** `finished`, for all there is. */
+[[gnu::noinline, gnu::cold]] inline float finished_rarely(const Activation& a, Add how, float y, const float* aux) {
   switch (how) {
     case Add::none: return activated(a, y);
     case Add::after_activation:
@@ -54,11 +50,55 @@ inline float combined(Add how, float y, float aux) {
 
 /** Activation, and the second operand before or after it. */
 inline float finished(const Activation& a, Add how, float y, const float* aux) {
-  if (__builtin_expect(a.table || how > Add::after_activation, false)) return finished_by_call(a, how, y, aux);
+  if (a.table || how > Add::after_activation) return finished_rarely(a, how, y, aux);
   if (how == Add::before_activation) y += *aux;
   y = bent(a, y);
   return how == Add::after_activation ? y + *aux : y;
 }
+
+[[gnu::noinline]] inline float finished_by_call(const Activation& a, Add how, float y, const float* aux) {
+  return finished(a, how, y, aux);
+}
+
+/** `finished` in the loops of kernels. Most layers have a clamp and nothing else, which leaves them their registers. */
+class Epilogue {
+ public:
+  Epilogue(const Activation& a, Add how)
+      : activation_(a), how_(how), low_(a.low), high_(a.high),
+        clamps_(how == Add::none && a.slope == 1.0f && !a.table) {}
+
+  [[gnu::always_inline]] inline float operator()(float y, const float* aux) const {
+    return __builtin_expect(clamps_, true) ? clamped(y) : finished_by_call(activation_, how_, y, aux);
+  }
+
+  /** out = finished(sum * scale + bias), of `count` channels; steps in words. */
+  template <class Sums>
+  [[gnu::always_inline]] inline void channels(const Sums& sums, int32_t count, const float* scale, const float* bias,
+                                              const float* aux, int32_t aux_step, float* out, int32_t out_step) const {
+    if (clamps_) {
+      for (int32_t c = 0; c < count; ++c, out += out_step) {
+        const float scaled = sums[c] * scale[c];
+        *out = clamped(scaled + bias[c]);
+      }
+      return;
+    }
+    for (int32_t c = 0; c < count; ++c, aux += aux_step, out += out_step) {
+      const float scaled = sums[c] * scale[c];
+      *out = finished(activation_, how_, scaled + bias[c], aux);
+    }
+  }
+
+ private:
+  [[gnu::always_inline]] inline float clamped(float y) const {
+    if (y <= low_) y = low_;
+    return y >= high_ ? high_ : y;
+  }
+
+  const Activation& activation_;
+  Add how_;
+  float low_, high_;
+  bool clamps_;
+};
 
 }  // namespace kernels
 }  // namespace heepstor

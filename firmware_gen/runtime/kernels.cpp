@@ -35,9 +35,8 @@ struct Group {
   Taps ky, kx;
 
   int32_t input_step(const Window& w) const { return down ? w.stride_y * w.in.row : w.stride_x * w.in.column; }
-  int32_t word(const Strides& s, int32_t pixel) const {
-    return oy * s.row + ox * s.column + pixel * (down ? s.row : s.column);
-  }
+  int32_t step(const Strides& s) const { return down ? s.row : s.column; }
+  int32_t word(const Strides& s, int32_t pixel) const { return oy * s.row + ox * s.column + pixel * step(s); }
 };
 
 inline int32_t first_word(const Window& w, const Group& group) {
@@ -53,14 +52,22 @@ inline Taps interior(int32_t outputs, int32_t stride, int32_t before, int32_t re
   return result;
 }
 
+/** Outputs whose windows lie inside the input. */
+struct Whole {
+  Taps rows, columns;
+
+  explicit Whole(const Window& w)
+      : rows(interior(w.out_height, w.stride_y, w.top, (w.kernel_height - 1) * w.dilation_y, w.height)),
+        columns(interior(w.out_width, w.stride_x, w.left, (w.kernel_width - 1) * w.dilation_x, w.width)) {}
+};
+
 /**
  * Calls four(group) for groups of kPixels pixels and one(group) for what remains, so that every pixel is dealt with
  * once: it may overwrite its residual. Rows of whole windows first, then the columns beside them.
  */
 template <class Four, class One>
-[[gnu::always_inline]] inline void each_group(const Window& w, const Four& four, const One& one) {
-  const Taps rows = interior(w.out_height, w.stride_y, w.top, (w.kernel_height - 1) * w.dilation_y, w.height);
-  const Taps columns = interior(w.out_width, w.stride_x, w.left, (w.kernel_width - 1) * w.dilation_x, w.width);
+[[gnu::always_inline]] inline void each_group(const Window& w, const Whole& whole, const Four& four, const One& one) {
+  const Taps rows = whole.rows, columns = whole.columns;
   const bool wide = columns.last - columns.first >= kPixels, high = rows.last - rows.first >= kPixels;
   const Taps whole_ky{0, w.kernel_height}, whole_kx{0, w.kernel_width};
   for (int32_t oy = 0; wide && oy < w.out_height; ++oy) {
@@ -124,6 +131,7 @@ template <int PX, int STEP>
 
 /** How the taps of one kernel row lie: `segments` runs of `length` taps. */
 struct Rows {
+  int32_t channels;  // of the input, in a group
   int32_t segments, length;
   int32_t segment_step, tap_step;  // input words
 };
@@ -131,9 +139,10 @@ struct Rows {
 inline Rows rows_of(const Window& w) {
   const int32_t group_channels = w.channels / w.groups;
   const int32_t column = w.dilation_x * w.in.column;
-  if (w.channels_first) return {group_channels, w.kernel_width, w.in.channel, column};
-  if (column == group_channels * w.in.channel) return {1, w.kernel_width * group_channels, 0, w.in.channel};
-  return {w.kernel_width, group_channels, column, w.in.channel};
+  if (w.channels_first) return {group_channels, group_channels, w.kernel_width, w.in.channel, column};
+  if (column == group_channels * w.in.channel)
+    return {group_channels, 1, w.kernel_width * group_channels, 0, w.in.channel};
+  return {group_channels, w.kernel_width, group_channels, column, w.in.channel};
 }
 
 /** The taps of a kernel row that lie inside the input: some segments, some taps of each. */
@@ -144,8 +153,7 @@ struct Part {
 inline Part part_of(const Window& w, const Rows& rows, Taps kx) {
   const int32_t columns = kx.last - kx.first;
   if (w.channels_first) return {0, rows.segments, kx.first, columns};
-  const int32_t group_channels = w.channels / w.groups;
-  if (rows.segments == 1) return {0, 1, kx.first * group_channels, columns * group_channels};
+  if (rows.segments == 1) return {0, 1, kx.first * rows.channels, columns * rows.channels};
   return {kx.first, kx.last, 0, rows.length};
 }
 
@@ -170,99 +178,121 @@ template <int PX, int STEP>
   });
 }
 
-inline void finish(const Window& w, const float (&sum)[kBlock], int32_t outputs, const float* scale, const float* bias,
-                   const float* aux, float* out) {
-  for (int32_t c = 0; c < outputs; ++c) {
-    const float scaled = sum[c] * scale[c];
-    out[c * w.out.channel] = finished(w.activation, w.residual, scaled + bias[c], aux + c * w.aux.channel);
-  }
-}
-
 /** One group of pixels of one block of outputs. */
 template <int PX, int STEP>
 void dense_group(const Window& w, const Rows& rows, const Group& group, const int8_t* weights, const float* scale,
                  const float* bias, int32_t outputs, const float* in, const float* aux, float* out) {
   Sums<PX> sum;
   sums<PX, STEP>(w, rows, group.ky, group.kx, in + first_word(w, group), group.input_step(w), weights, sum);
-  for (int32_t p = group.skip; p < PX; ++p)
-    finish(w, sum.at[p], outputs, scale, bias, aux + group.word(w.aux, p), out + group.word(w.out, p));
+  const Epilogue epilogue(w.activation, w.residual);
+  const int32_t aux_step = group.step(w.aux), out_step = group.step(w.out);
+  aux += group.word(w.aux, group.skip);
+  out += group.word(w.out, group.skip);
+  for (int32_t p = group.skip; p < PX; ++p, aux += aux_step, out += out_step)
+    epilogue.channels(sum.at[p], outputs, scale, bias, aux, w.aux.channel, out, w.out.channel);
 }
 
 /** All pixels of one block of outputs. */
 template <int STEP>
-void dense_block(const Window& w, const Rows& rows, const int8_t* weights, const float* scale, const float* bias,
-                 int32_t outputs, const float* in, const float* aux, float* out) {
+void dense_block(const Window& w, const Whole& whole, const Rows& rows, const int8_t* weights, const float* scale,
+                 const float* bias, int32_t outputs, const float* in, const float* aux, float* out) {
   each_group(
-      w, [&](const Group& g) { dense_group<kPixels, STEP>(w, rows, g, weights, scale, bias, outputs, in, aux, out); },
+      w, whole,
+      [&](const Group& g) { dense_group<kPixels, STEP>(w, rows, g, weights, scale, bias, outputs, in, aux, out); },
       [&](const Group& g) { dense_group<1, STEP>(w, rows, g, weights, scale, bias, outputs, in, aux, out); });
 }
 
-/** One output pixel of CH channels, whose taps lie inside the input alike; STEP is the channel stride when known. */
+/** The taps that an output pixel sees, in rows; steps in input words. */
+struct Patch {
+  Taps ky, kx;
+  const float* first;  // of channel 0
+  int32_t row_step, column_step;
+
+  int32_t rows() const { return ky.last - ky.first; }
+  int32_t columns() const { return kx.last - kx.first; }
+};
+
+/** Calls f(patch, residual, output) for every pixel. */
+template <class Function>
+[[gnu::always_inline]] inline void each_pixel(const Window& w, const float* in, const float* aux, float* out,
+                                              const Function& f) {
+  const int32_t row_step = w.dilation_y * w.in.row, column_step = w.dilation_x * w.in.column;
+  for (int32_t oy = 0; oy < w.out_height; ++oy) {
+    const int32_t iy = oy * w.stride_y - w.top;
+    const Taps ky = inside(iy, w.dilation_y, w.kernel_height, w.height);
+    for (int32_t ox = 0; ox < w.out_width; ++ox) {
+      const int32_t ix = ox * w.stride_x - w.left;
+      const Taps kx = inside(ix, w.dilation_x, w.kernel_width, w.width);
+      const float* origin = in + iy * w.in.row + ix * w.in.column;
+      f(Patch{ky, kx, origin + ky.first * row_step + kx.first * column_step, row_step, column_step},
+        aux + oy * w.aux.row + ox * w.aux.column, out + oy * w.out.row + ox * w.out.column);
+    }
+  }
+}
+
+/** CH channels of an output pixel; `line`: bytes of weights from a kernel row to the next; STEP is `step` when known. */
 template <int CH, int STEP>
-[[gnu::always_inline]] inline void depthwise_pixel(const Window& w, Taps ky, Taps kx, const float* origin,
-                                                   const int8_t* weights, const float* scale, const float* bias,
-                                                   const float* aux, float* out) {
-  const int32_t column = w.dilation_x * w.in.column;
-  const int32_t line = w.dilation_y * w.in.row;
-  const int32_t by = STEP ? STEP : w.in.channel;
-  float sum[CH];
+[[gnu::always_inline]] inline void depthwise_sums(const Patch& patch, const float* first, int32_t step,
+                                                  const int8_t* weights, int32_t line, float (&sum)[CH]) {
+  const int32_t by = STEP ? STEP : step;
   Times<CH>::call([&](int c) HEEPSTOR_INLINE { sum[c] = 0.0f; });
-  for (int32_t y = ky.first; y < ky.last; ++y) {
-    const float* x = origin + y * line + kx.first * column;
-    const int8_t* tile = weights + (y * w.kernel_width + kx.first) * kBlock;
-    for (int32_t n = kx.last - kx.first; n > 0; --n, x += column, tile += kBlock)
+  for (int32_t y = patch.rows(); y > 0; --y, first += patch.row_step, weights += line) {
+    const float* x = first;
+    const int8_t* tile = weights;
+    for (int32_t n = patch.columns(); n > 0; --n, x += patch.column_step, tile += kBlock)
       Times<CH>::call([&](int c) HEEPSTOR_INLINE {
         sum[c] = __builtin_fmaf(x[c * by], static_cast<float>(tile[c]), sum[c]);
       });
   }
-  Times<CH>::call([&](int c) HEEPSTOR_INLINE {
-    const float scaled = sum[c] * scale[c];
-    out[c * w.out.channel] = finished(w.activation, w.residual, scaled + bias[c], aux + c * w.aux.channel);
-  });
 }
 
 template <int STEP>
 void depthwise_map(const Window& w, const int8_t* weights, const float* scale, const float* bias, const float* in,
                    const float* aux, float* out) {
-  const int32_t taps = w.kernel_height * w.kernel_width;
+  const Epilogue epilogue(w.activation, w.residual);
+  const int32_t in_channel = w.in.channel, aux_channel = w.aux.channel, out_channel = w.out.channel;
+  const int32_t line = w.kernel_width * kBlock, block = w.kernel_height * line;
   const int32_t blocked = w.channels - w.channels % kBlock;
-  for (int32_t oy = 0; oy < w.out_height; ++oy) {
-    const int32_t iy = oy * w.stride_y - w.top;
-    const Taps ky = inside(iy, w.dilation_y, w.kernel_height, w.height);
-    for (int32_t ox = 0; ox < w.out_width; ++ox) {
-      const int32_t ix = ox * w.stride_x - w.left;
-      const Taps kx = inside(ix, w.dilation_x, w.kernel_width, w.width);
-      const float* origin = in + iy * w.in.row + ix * w.in.column;
-      const float* add = aux + oy * w.aux.row + ox * w.aux.column;
-      float* pixel = out + oy * w.out.row + ox * w.out.column;
-      for (int32_t c = 0; c < blocked; c += kBlock)
-        depthwise_pixel<kBlock, STEP>(w, ky, kx, origin + c * w.in.channel, weights + c * taps, scale + c, bias + c,
-                                      add + c * w.aux.channel, pixel + c * w.out.channel);
-      for (int32_t c = blocked; c < w.channels; ++c)
-        depthwise_pixel<1, STEP>(w, ky, kx, origin + c * w.in.channel, weights + blocked * taps + c - blocked,
-                                 scale + c, bias + c, add + c * w.aux.channel, pixel + c * w.out.channel);
+  each_pixel(w, in, aux, out, [&](const Patch& patch, const float* add, float* pixel) HEEPSTOR_INLINE {
+    const int8_t* tiles = weights + patch.ky.first * line + patch.kx.first * kBlock;
+    const float* first = patch.first;
+    const auto finish = [&](int32_t channel, float sum) HEEPSTOR_INLINE {
+      const float scaled = sum * scale[channel];
+      *pixel = epilogue(scaled + bias[channel], add);
+      first += in_channel, add += aux_channel, pixel += out_channel;
+    };
+    for (int32_t c = 0; c < blocked; c += kBlock, tiles += block) {
+      float sum[kBlock];
+      depthwise_sums<kBlock, STEP>(patch, first, in_channel, tiles, line, sum);
+      Times<kBlock>::call([&](int i) HEEPSTOR_INLINE { finish(c + i, sum[i]); });
     }
-  }
+    for (int32_t c = blocked; c < w.channels; ++c, ++tiles) {
+      float sum[1];
+      depthwise_sums<1, STEP>(patch, first, in_channel, tiles, line, sum);
+      finish(c, sum[0]);
+    }
+  });
 }
 
-/** Calls f(first input word, residual word, output word, ky, kx) for every channel of every output pixel. */
-template <class Function>
+/** Every channel of every output pixel becomes value(patch, its first tap), finished. */
+template <class Value>
 [[gnu::always_inline]] inline void each_window(const Window& w, const float* in, const float* aux, float* out,
-                                               Function f) {
-  for (int32_t oy = 0; oy < w.out_height; ++oy) {
-    const int32_t iy = oy * w.stride_y - w.top;
-    const Taps ky = inside(iy, w.dilation_y, w.kernel_height, w.height);
-    for (int32_t ox = 0; ox < w.out_width; ++ox) {
-      const int32_t ix = ox * w.stride_x - w.left;
-      const Taps kx = inside(ix, w.dilation_x, w.kernel_width, w.width);
-      const float* origin = in + iy * w.in.row + ix * w.in.column;
-      const float* add = aux + oy * w.aux.row + ox * w.aux.column;
-      float* pixel = out + oy * w.out.row + ox * w.out.column;
-      for (int32_t c = 0; c < w.channels; ++c) {
-        f(origin, add, pixel, ky, kx);
-        origin += w.in.channel, add += w.aux.channel, pixel += w.out.channel;
-      }
-    }
+                                               const Value& value) {
+  const Epilogue epilogue(w.activation, w.residual);
+  const int32_t in_channel = w.in.channel, aux_channel = w.aux.channel, out_channel = w.out.channel;
+  each_pixel(w, in, aux, out, [&](const Patch& patch, const float* add, float* pixel) HEEPSTOR_INLINE {
+    const float* first = patch.first;
+    for (int32_t c = w.channels; c > 0; --c, first += in_channel, add += aux_channel, pixel += out_channel)
+      *pixel = epilogue(value(patch, first), add);
+  });
+}
+
+/** Calls f(x) for the taps of a patch, in their order. */
+template <class Function>
+[[gnu::always_inline]] inline void each_tap(const Patch& patch, const float* first, const Function& f) {
+  for (int32_t y = patch.rows(); y > 0; --y, first += patch.row_step) {
+    const float* x = first;
+    for (int32_t n = patch.columns(); n > 0; --n, x += patch.column_step) f(*x);
   }
 }
 
@@ -271,16 +301,16 @@ template <class Function>
 void dense(const Window& w, const int8_t* weights, const float* scale, const float* bias, const float* in,
            const float* aux, float* out) {
   HEEPSTOR_ASSERT(w.groups > 0 && w.channels % w.groups == 0);
+  const Whole whole(w);
   const Rows rows = rows_of(w);
-  const int32_t group_channels = w.channels / w.groups;
-  const int32_t block_bytes = w.kernel_height * w.kernel_width * group_channels * kBlock;
+  const int32_t block_bytes = w.kernel_height * w.kernel_width * rows.channels * kBlock;
   for (int32_t g = 0; g < w.groups; ++g) {
     for (int32_t first = 0; first < w.group_outputs; first += kBlock) {
       const int32_t left = w.group_outputs - first;
       const int32_t channel = g * w.group_outputs + first;
       const auto block = rows.tap_step == 1 ? dense_block<1> : dense_block<0>;
-      block(w, rows, weights, scale + channel, bias + channel, left < kBlock ? left : kBlock,
-            in + g * group_channels * w.in.channel, aux + channel * w.aux.channel, out + channel * w.out.channel);
+      block(w, whole, rows, weights, scale + channel, bias + channel, left < kBlock ? left : kBlock,
+            in + g * rows.channels * w.in.channel, aux + channel * w.aux.channel, out + channel * w.out.channel);
       weights += block_bytes;
     }
   }
@@ -292,30 +322,21 @@ void depthwise(const Window& w, const int8_t* weights, const float* scale, const
 }
 
 void max_pool(const Window& w, float pad, const float* in, const float* aux, float* out) {
-  each_window(w, in, aux, out, [&](const float* origin, const float* add, float* pixel, Taps ky, Taps kx) {
-    const bool cut = ky.last - ky.first < w.kernel_height || kx.last - kx.first < w.kernel_width;
-    bool empty = !cut;
-    float largest = pad;
-    for (int32_t y = ky.first; y < ky.last; ++y) {
-      const float* x = origin + y * w.dilation_y * w.in.row + kx.first * w.dilation_x * w.in.column;
-      for (int32_t n = kx.last - kx.first; n > 0; --n, x += w.dilation_x * w.in.column) {
-        const float value = *x;
-        if (empty || value > largest || !(value == value)) largest = value;
-        empty = false;
-      }
-    }
-    *pixel = finished(w.activation, w.residual, largest, add);
+  each_window(w, in, aux, out, [&](const Patch& patch, const float* first) HEEPSTOR_INLINE {
+    const bool whole = patch.rows() == w.kernel_height && patch.columns() == w.kernel_width;
+    float largest = whole ? *first : pad;
+    each_tap(patch, first, [&](float x) HEEPSTOR_INLINE {
+      if (x > largest || !(x == x)) largest = x;
+    });
+    return largest;
   });
 }
 
 void average_pool(const Window& w, float scale, const float* in, const float* aux, float* out) {
-  each_window(w, in, aux, out, [&](const float* origin, const float* add, float* pixel, Taps ky, Taps kx) {
+  each_window(w, in, aux, out, [&](const Patch& patch, const float* first) HEEPSTOR_INLINE {
     float sum = 0.0f;
-    for (int32_t y = ky.first; y < ky.last; ++y) {
-      const float* x = origin + y * w.dilation_y * w.in.row + kx.first * w.dilation_x * w.in.column;
-      for (int32_t n = kx.last - kx.first; n > 0; --n, x += w.dilation_x * w.in.column) sum = sum + *x;
-    }
-    *pixel = finished(w.activation, w.residual, sum * scale, add);
+    each_tap(patch, first, [&](float x) HEEPSTOR_INLINE { sum = sum + x; });
+    return sum * scale;
   });
 }
 

@@ -68,8 +68,7 @@ class Gemm {
                    const float* in, const float* aux, float* out) {
     const int32_t depth = w.kernel_height * w.kernel_width * (w.channels / w.groups);
     const int32_t stride = (w.group_outputs + 3) & ~3;
-    const bool plain = w.residual == kernels::Add::none && w.activation.slope == 1.0f && !w.activation.table;
-    const kernels::Activation activation = w.activation;
+    const kernels::Epilogue epilogue(w.activation, w.residual);
     for (int32_t g = 0; g < w.groups; ++g) {
       const int32_t first = g * w.group_outputs;
       product(w, depth, w.group_outputs, weights + g * depth * stride, stride,
@@ -78,20 +77,8 @@ class Gemm {
                 const int32_t channel = first + n;
                 const float* add = aux + channel * w.aux.channel + y * w.aux.row + x * w.aux.column;
                 float* pixel = out + channel * w.out.channel + y * w.out.row + x * w.out.column;
-                if (plain) {
-#pragma GCC unroll 4
-                  for (int32_t c = 0; c < count; ++c, pixel += w.out.channel) {
-                    const float scaled = sums[c] * scale[channel + c];
-                    *pixel = kernels::clamped(activation, scaled + bias[channel + c]);
-                  }
-                  return;
-                }
-                for (int32_t c = 0; c < count; ++c) {
-                  const float scaled = sums[c] * scale[channel + c];
-                  *pixel = kernels::finished(activation, w.residual, scaled + bias[channel + c], add);
-                  pixel += w.out.channel;
-                  add += w.aux.channel;
-                }
+                epilogue.channels(sums, count, scale + channel, bias + channel, add, w.aux.channel, pixel,
+                                  w.out.channel);
               });
     }
   }
