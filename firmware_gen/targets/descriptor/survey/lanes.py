@@ -6,8 +6,10 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from firmware_gen.memory.planner import memory_map
 from hls.config import Config
 from hls.descriptor.interface.timing import (
+    OUTSTANDING,
     fetch_beats,
     fetch_cycles,
     read_to_store,
@@ -22,8 +24,10 @@ Array = NDArray[np.float64]
 class Lanes:
     """`configs` as float64 arrays, in their order. Most are called as in `Config`.
 
-    room: words of the activation buffer that may be used. cut: load beats of a dense tile. weight_capacity: bytes, and
-    weight_depth: bus beats, of the weight buffer. to_drain: from a vector to the drain of its sum.
+    room: words of the activation buffer that may be used. cut: load beats of a dense tile; row: bytes of weights that
+    go to the array at once. weight_capacity: bytes, and weight_depth: bus beats, of the weight buffer; urgent: bus
+    beats of it that are asked for before input words and stores. border, end: bytes of contiguous banks, and of all.
+    to_drain: from a vector to the drain of its sum.
     """
 
     def __init__(self, configs: Sequence[Config]):
@@ -36,10 +40,13 @@ class Lanes:
         self.entries, self.scratchpad = each("accumulator_entries"), each("scratchpad_words")
         self.room = each("activation_words") - self.ports
         buffers = [weight_buffer(config) for config in configs]
+        self.row = np.array([b.row for b in buffers], float)
         self.cut = np.array([b.load_beats for b in buffers], float)
         self.weight_capacity = np.array([b.capacity for b in buffers], float)
         self.weight_depth = self.weight_capacity / (4 * self.ports)
+        self.urgent = np.array([b.low_mark * b.row_beats + OUTSTANDING for b in buffers], float)
         self.to_drain = np.array([vector_to_drain(config) for config in configs], float)
+        self.border, self.end = (np.array(each, float) for each in zip(*map(memory_map, configs), strict=True))
         self.fetch = np.array([fetch_cycles(config) for config in configs], float)
         self.fetch_beats = np.array([fetch_beats(config) for config in configs], float)
         self.record_beats = np.array([record_beats(config) for config in configs], float)

@@ -6,13 +6,17 @@ Strips and channel-block groups are chosen as `lowering.tiling` and `strips` do,
 
 from dataclasses import dataclass, fields
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from firmware_gen.targets.descriptor.survey.lanes import Array, Lanes
 from firmware_gen.targets.descriptor.timing.spans import window_words
 from hls.arithmetic.accumulator import ACC_LATENCY
+from hls.arithmetic.function import ROW_WORDS
 from hls.descriptor.interface.table import Linked
+from hls.descriptor.interface.timing import ANSWER, FIRST_BEAT
 
 
 @dataclass(frozen=True)
@@ -27,6 +31,8 @@ class Shape:
     function: int
     int4: int
     load_c_count: int
+    load_c_stride: int
+    load_x_stride: int
     load_chunks: int
     load_words: int
     in_row: int
@@ -48,6 +54,8 @@ class Shape:
     groups: int
     cout: int
     group_in_step: int
+    load_table: int
+    table_rows: int
     flat: int = 0
 
     @classmethod
@@ -90,23 +98,41 @@ class Shape:
         return low
 
 
+class Course(NamedTuple):
+    """Cycles: `compute` of all vectors, with what they wait for when nothing else holds them up; `first` of the first
+    group, `last_pass` of the last strip, `last` of what is behind the last words, `closing` of the last group."""
+
+    compute: Array
+    first: Array
+    last_pass: Array
+    last: Array
+    closing: Array
+
+    def towards(self, other: "Course", share: Array) -> "Course":
+        """So far from this one to another."""
+        return Course(*(own + share * (its - own) for own, its in zip(self, other, strict=True)))
+
+
 @dataclass(frozen=True)
 class Use:
     """Arrays, one element per configuration.
 
-    Cycles: `compute` of all vectors, with what they wait for when nothing else holds them up; `first` of the first
-    group, `ahead` of it before the first strip's last words are there, `last` of what is behind the last words; `drain`
-    of all stores, `tail` of the last group's; `load` of all input words, `lead` of those that the first strip needs.
-    Bus beats: `weights`, `params`. lead_share: of the input words; held: words that the last strip needs; strips: their
-    number; last_share: the last one's of all pixels."""
+    vectors: their number, whose course is `early` where weights are there in time, `late` where none is fetched before;
+    `before`: the part of the first group's that the first strip's last words are not needed for. Cycles: `drain` of all
+    stores, `tail` of the last group's, `previous` of those of the group before; `load` of all input words, `lead` of
+    those that the first strip needs, which are `lead_share` of all; `weights` and `params` of the bus, `depth` of the
+    weight buffer, `urgent` of weights that come before all else, `tile` of one tile and `first_weights` of the first
+    group; `opens`: from the end of the descriptor before to the first store. held: words that the last strip needs.
+    fits: whether weights are read once. Numbers: `strips`, `banks` of sums, `blocks` of channels in all groups.
+    last_share and first_share: of the last and the first strip, of all pixels."""
 
     vectors: Array
-    compute: Array
-    first: Array
-    ahead: Array
-    last: Array
+    early: Course
+    late: Course
+    before: Array
     drain: Array
     tail: Array
+    previous: Array
     load: Array
     lead: Array
     lead_share: Array
@@ -115,13 +141,40 @@ class Use:
     last_share: Array
     weights: Array
     params: Array
+    fits: NDArray[np.bool_]
+    depth: Array
+    urgent: Array
+    tile: Array
+    first_weights: Array
+    opens: Array
+    blocks: Array
+    first_share: Array
+    banks: Array
+
+
+class Waits(NamedTuple):
+    """Cycles of memory or scratchpad for a beat of weights, parameters and input words, and for all that belongs to a
+    store beat."""
+
+    weights: Array | float = 1.0
+    params: Array | float = 1.0
+    loads: Array | float = 1.0
+    stores: Array | float = 1.0
+
+    @property
+    def key(self) -> bytes:
+        """The same for the same ones."""
+        return b"".join(np.asarray(own, float).tobytes() for own in self)
+
+
+NONE = Waits()
 
 
 class Geometry:
     """Of a shape on many configurations, before strips are chosen."""
 
-    def __init__(self, shape: Shape, lanes: Lanes):
-        self.shape, self.lanes = shape, lanes
+    def __init__(self, shape: Shape, lanes: Lanes, waits: Waits = NONE):
+        self.shape, self.lanes, self.waits = shape, lanes, waits
         ones = np.ones(len(lanes))
         if shape.flat:
             self.width, self.cout = lanes.diagonal, np.minimum(lanes.diagonal, shape.flat)
@@ -135,14 +188,22 @@ class Geometry:
         self.tiles = shape.groups * self.blocks * self.steps
         tile = (lanes.diagonal if shape.diagonal else lanes.rows * lanes.cols) * (0.5 if shape.int4 else 1)
         self.tile_bytes = 0 * ones if shape.unit_weights else tile
-        self.tile_beats = self.tile_bytes / (4 * lanes.ports)
-        self.cut = ones if shape.diagonal or shape.unit_weights else lanes.cut
+        self.tile_beats = waits.weights * self.tile_bytes / (4 * lanes.ports)
+        self.depth = waits.weights * lanes.weight_depth
+        self.urgent = waits.weights * lanes.urgent + self.tile_beats
+        self.cut = ones if shape.diagonal or shape.unit_weights else np.maximum(lanes.cut, np.ceil(tile / lanes.row))
         self.weight_bytes = np.ceil(self.tiles * self.tile_bytes / (4 * lanes.ports)) * 4 * lanes.ports
         self.params = (0 if shape.uniform else 2 * shape.groups) * self.blocks * lanes.beats(self.width)  # bus beats
+        self.param_cycles = waits.params * self.params
+        block = 0 * ones if shape.uniform else 2 * waits.params * lanes.beats(self.width)
+        self.opens = np.where(block > 0, ANSWER + block + 4, FIRST_BEAT)
+        if shape.load_table:
+            table = shape.table_rows * ROW_WORDS // np.minimum(lanes.ports, 2)
+            self.opens = np.maximum(self.opens, ANSWER + table + 4)
         self.param_bytes = 4 * self.params * lanes.ports
         self.fits = self.weight_bytes <= lanes.weight_capacity
-        self.full = lanes.beats(self.width)  # store beats of a pixel's block
-        self.rest = lanes.beats(self.cout - (self.blocks - 1) * self.width)
+        self.full = waits.stores * lanes.beats(self.width)  # of a pixel's block
+        self.rest = waits.stores * lanes.beats(self.cout - (self.blocks - 1) * self.width)
         self.beats = (self.blocks - 1) * self.full + self.rest
 
     def span(self, pixels: Array) -> Array:
@@ -152,7 +213,7 @@ class Geometry:
         lengths, where = np.unique(pixels, return_inverse=True)
         return np.array([self.shape.span(int(length)) for length in lengths], float)[where]
 
-    def passes(self, pixels: Array, cbg: Array, reads: Array) -> Array:
+    def passes(self, pixels: Array, cbg: Array, reads: Array | int) -> Array:
         """Cycles of a strip's vectors: of two groups in turn, a bank is free again when the first one's is drained.
         reads: whether weights are fetched meanwhile."""
         whole = np.ceil(self.blocks / cbg) - 1  # groups but for the last one
@@ -169,7 +230,13 @@ class Geometry:
         total = np.where(whole == 0, only, np.where(whole % 2 == 1, odd, even))
         return np.asarray(self.shape.groups * total)
 
-    def group(self, pixels: Array, blocks: Array, reads: Array) -> Array:
+    def vectors(self, pixels: Array, cbg: Array, reads: Array | int) -> Array:
+        """Cycles of a strip's vectors that wait for no bank of sums."""
+        whole = np.ceil(self.blocks / cbg) - 1
+        own = whole * self.group(pixels, cbg, reads) + self.group(pixels, self.blocks - whole * cbg, reads)
+        return np.asarray(self.shape.groups * own)
+
+    def group(self, pixels: Array, blocks: Array, reads: Array | int) -> Array:
         """Cycles of the vectors of a group of channel blocks."""
         tiles = blocks * np.maximum(self.cut, reads * self.tile_beats)
         return self.steps * np.maximum(np.maximum(pixels * blocks, ACC_LATENCY), tiles)
@@ -186,15 +253,13 @@ class Geometry:
         more = np.ceil(np.maximum(pixels - first, 0) / strip)
         strips = 1 + more
         last = np.where(more > 0, pixels - first - (more - 1) * strip, first)
-        again = ~self.fits
-        ends = self.passes(first, cbg, np.ones(len(lanes)))
-        last_pass = self.passes(last, cbg, again)
-        compute = ends + np.where(more > 0, last_pass, 0) + np.maximum(more - 1, 0) * self.passes(strip, cbg, again)
         in_last = self.blocks - (np.ceil(self.blocks / cbg) - 1) * cbg
         tail = last * ((in_last - 1) * self.full + self.rest)
-        begin = np.minimum(cbg, self.blocks)
-        opening, closing = self.group(first, begin, np.ones(len(lanes))), self.group(last, begin, again)
-        load = shape.load_chunks * lanes.beats(shape.load_c_count)
+        alone = shape.groups * np.ceil(self.blocks / cbg) == 1
+        previous = np.where(more > 1, strip, first) * np.minimum(more, 1)
+        previous = np.where(alone, previous * ((in_last - 1) * self.full + self.rest), last * cbg * self.full)
+        early, late = (self.course(cbg, first, strip, last, more, reads) for reads in (0, 1))
+        load = self.waits.loads * shape.load_chunks * lanes.beats(shape.load_c_count)
         if shape.flat:
             lead_share, held = np.minimum(first / pixels, 1), last * self.cout
         else:
@@ -203,12 +268,12 @@ class Geometry:
             held = shape.load_words - start[(shape.out_px - last).astype(int)]
         return Use(
             pixels * self.tiles,
-            compute,
-            opening,
-            opening * self.before(first),
-            last_pass - closing * self.before(last),
+            early,
+            late,
+            self.before(first),
             pixels * shape.groups * self.beats,
             tail,
+            previous,
             load,
             load * lead_share,
             lead_share,
@@ -216,7 +281,34 @@ class Geometry:
             strips,
             last / pixels,
             np.ceil(self.tiles * self.tile_beats) * np.where(self.fits, 1, strips),
-            strips * self.params,
+            strips * self.param_cycles,
+            self.fits,
+            self.depth,
+            self.urgent,
+            self.tile_beats,
+            self.tile_beats * self.steps * np.minimum(cbg, self.blocks),
+            self.opens,
+            self.blocks * shape.groups,
+            np.minimum(first / pixels, 1),
+            strips * shape.groups * np.ceil(self.blocks / cbg),
+        )
+
+    def course(self, cbg: Array, first: Array, strip: Array, last: Array, more: Array, reads: int) -> Course:
+        """Of the vectors of so many strips behind the first one, where weights are fetched (1), or are there (0)."""
+        again = reads * ~self.fits
+        last_pass = self.vectors(last, cbg, again)
+        vectors = self.vectors(first, cbg, reads) + np.where(more > 0, last_pass, 0)
+        vectors = vectors + np.maximum(more - 1, 0) * self.vectors(strip, cbg, again)
+        steady = self.passes(first, cbg, reads) + np.where(more > 0, self.passes(last, cbg, again), 0)
+        steady = steady + np.maximum(more - 1, 0) * self.passes(strip, cbg, again)
+        count = (1 + more) * self.shape.groups * np.ceil(self.blocks / cbg)
+        begin = np.minimum(cbg, self.blocks)
+        return Course(
+            vectors + (steady - vectors) * np.maximum(0, 1 - 2 / count),  # two banks of sums are free at first
+            self.group(first, begin, reads),
+            last_pass,
+            last_pass - self.group(last, begin, again) * self.before(last),
+            self.group(last, self.blocks - (np.ceil(self.blocks / cbg) - 1) * cbg, again),
         )
 
 

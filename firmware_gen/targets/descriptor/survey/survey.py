@@ -10,11 +10,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from firmware_gen.memory import planner
 from firmware_gen.targets.descriptor.estimate import CPU_CYCLES
-from firmware_gen.targets.descriptor.survey.flow import Known, run
+from firmware_gen.targets.descriptor.survey.flow import Known, Uses, run, uses_of
 from firmware_gen.targets.descriptor.survey.lanes import Array, Lanes
-from firmware_gen.targets.descriptor.survey.shapes import Geometry
+from firmware_gen.targets.descriptor.survey.memory import Memory, load_cycles, located
+from firmware_gen.targets.descriptor.survey.shapes import Waits
 from firmware_gen.targets.descriptor.survey.templates import Template
 from hls.config import Config
 
@@ -46,8 +46,10 @@ def survey(templates: Sequence[Template], configs: Sequence[Config]) -> list[Est
     busy = {name: np.zeros(len(lanes)) for name in ("vectors", "bus", "weights", "drain")}
     left_out = templates[0].on_cpu
     for template in templates:
-        total, own_busy = _cycles(template, lanes, known)
-        bytes_, why = _memory(template, lanes)
+        uses = uses_of(template.links, lanes, known)
+        memory = located(template, lanes, uses)
+        total, own_busy = _cycles(template, lanes, uses, memory)
+        bytes_, why = memory.ram, memory.why
         ok = np.array([w is None for w in why])
         better = ok & (total < best)
         best, ram = np.where(better, total, best), np.where(better, bytes_, ram)
@@ -62,40 +64,27 @@ def survey(templates: Sequence[Template], configs: Sequence[Config]) -> list[Est
     ]
 
 
-def _cycles(template: Template, lanes: Lanes, known: Known) -> tuple[Array, dict[str, Array]]:
+def _cycles(template: Template, lanes: Lanes, uses: Sequence[Uses], memory: Memory) -> tuple[Array, dict[str, Array]]:
     total = np.zeros(len(lanes))
     busy = {name: np.zeros(len(lanes)) for name in ("vectors", "bus", "weights", "drain")}
     for first, end in template.lists:
-        flow = run(template.links[first:end], lanes, known)
+        chosen = (
+            (template.links[i], uses[i].with_waits(_waits(template, i, lanes, memory))) for i in range(first, end)
+        )
+        flow = run(chosen, lanes, memory.descriptors)
         total += flow.done + CPU_CYCLES
         for name in busy:
             busy[name] = busy[name] + getattr(flow, f"busy_{name}")
     return total, busy
 
 
-def _memory(template: Template, lanes: Lanes) -> tuple[Array, list[str | None]]:
-    """Bytes of RAM, and why a configuration has not enough."""
-    geometry: dict[int, Geometry] = {}
-    sizes = []
-    for stream in template.streams:
-        own = geometry.setdefault(stream.link, Geometry(template.links[stream.link].shape, lanes))
-        sizes.append(own.weight_bytes if stream.weights else own.param_bytes)
-    table = np.array(sizes) if sizes else np.zeros((0, len(lanes)))
-    fixed = sum(planner.rounded(size) for _, size in template.fixed)
-    constants = (np.ceil(table / planner.ALIGN) * planner.ALIGN).sum(axis=0) + fixed
-    why: list[str | None] = []
-    ram = np.zeros(len(lanes))
-    for i, config in enumerate(lanes.configs):
-        given = [*template.fixed, *((s.name, int(size)) for s, size in zip(template.streams, table[:, i], strict=True))]
-        reason = None
-        for arena in template.arenas:
-            try:
-                planner.locate(template.network, given, arena, config, template.program)
-            except planner.DoesNotFit as error:
-                reason = str(error)
-            else:
-                reason = None
-                break
-        ram[i] = constants[i] + arena + template.program
-        why.append(reason)
-    return ram, why
+def _waits(template: Template, number: int, lanes: Lanes, memory: Memory) -> Waits:
+    link = template.links[number]
+    weights, params = template.weights_of[number], template.params_of[number]
+    shared = np.where(memory.banks > 1, 1, lanes.ports)  # by the words of a beat in one bank
+    return Waits(
+        memory.cycles[weights] if weights >= 0 else 1.0,
+        memory.cycles[params] if params >= 0 else 1.0,
+        1.0 if link.load_chip else load_cycles(link.shape, lanes, memory.banks),
+        max(1, link.stores_on_bus) * (shared if link.stores_on_bus else 1),
+    )

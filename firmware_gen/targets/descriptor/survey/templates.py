@@ -37,13 +37,14 @@ class Stream:
 @dataclass(frozen=True)
 class Template:
     """Of one network. links: of every descriptor; lists: where those of a doorbell begin and end. layers: the number
-    of every descriptor's layer. streams: constants whose size depends on the configuration, `used` by which
-    descriptors, weights and parameters; fixed: bytes of all others. arenas: bytes of the arena, with the inputs kept,
-    and without. program: bytes kept for it."""
+    of every descriptor's layer. constants: names, in order; streams: those whose size depends on the configuration,
+    by whose numbers every descriptor has its `weights_of` and `params_of`, -1 without; fixed: bytes of all others.
+    arenas: bytes of the arena, with the inputs kept, and without. program: bytes kept for it."""
 
     network: str
     links: tuple[Link, ...]
     lists: tuple[tuple[int, int], ...]
+    constants: tuple[str, ...]
     streams: tuple[Stream, ...]
     weights_of: tuple[int, ...]
     params_of: tuple[int, ...]
@@ -78,6 +79,7 @@ def _template(program: Program) -> Template:
         program.graph.name,
         links,
         tuple((listed.first, listed.end) for listed in program.lists),
+        tuple(program.constants),
         tuple(streams.values()),
         tuple(weights_of),
         tuple(params_of),

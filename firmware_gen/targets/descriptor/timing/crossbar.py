@@ -99,6 +99,20 @@ class Ports:
         self.arriving = None
 
 
+def stream_cycles(beats: Sequence[tuple[int, ...]], ports: int) -> float:
+    """Cycles per beat of a stream that asks for these, each word of a bank, whenever it may."""
+    memory, answers = Ports(ports), list[int]()
+    asked = t = 0
+    while len(answers) < len(beats):
+        if asked < len(beats) and memory.ready(t):
+            memory.accept(t, beats[asked], len(beats[asked]), answers.append)
+            asked += 1
+        memory.step(t)
+        t += 1
+    half = len(beats) // 2
+    return (answers[-1] - answers[half]) / max(len(beats) - 1 - half, 1)
+
+
 def arbitrate(wanted: int, favoured: int) -> tuple[int, int]:
     """(the master that a bank of X-HEEP's crossbar takes, the one favoured next) of a bit per master that asks.
 
