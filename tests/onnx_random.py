@@ -11,8 +11,8 @@ from onnx.reference import ReferenceEvaluator
 
 from firmware_gen.frontend.exported.importer import import_model
 from firmware_gen.frontend.loader import load_model
+from firmware_gen.frontend.onnx.evaluator import OWN_OPERATORS
 from firmware_gen.frontend.onnx.operators import HANDLERS
-from firmware_gen.frontend.onnx.source import OWN_OPERATORS
 from firmware_gen.models.fake_quant import GraphModule
 from firmware_gen.passes import run_passes
 from hls.errors import HeepgenError

@@ -114,7 +114,8 @@ def document() -> str:
     ]
     parts += [
         "",
-        f"Of constants, and of shapes, these are evaluated before: {_code(sorted(onnx.FOLDABLE | onnx.OF_SHAPE))}.",
+        f"Every operator of constants alone, and {_code(sorted(onnx.OF_SHAPE))} of anything, is evaluated before, by "
+        f"ONNX's own evaluator; not {_code(sorted(onnx.RANDOM))}, and no loops.",
         *_pytorch(),
     ]
     return "\n".join([*parts, ""])

@@ -14,17 +14,19 @@ from firmware_gen.frontend.aten import (
     selection,
     shapes,
 )
-from firmware_gen.frontend.aten.registry import CONSTANT_OPERATORS, HANDLERS, HARMLESS, READS
+from firmware_gen.frontend.aten.registry import HANDLERS, HARMLESS, MOVING_OPERATORS, OF_SHAPE, READS, is_function
 
 __all__ = [
-    "CONSTANT_OPERATORS",
     "HANDLERS",
     "HARMLESS",
+    "MOVING_OPERATORS",
+    "OF_SHAPE",
     "READS",
     "activations",
     "arithmetic",
     "attention",
     "functions",
+    "is_function",
     "layers",
     "norms",
     "pooling",

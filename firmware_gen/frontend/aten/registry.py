@@ -36,21 +36,27 @@ MOVING_OPERATORS = frozenset(
     )
 )
 """Operators that move the elements of a weight, and change none."""
-# Pure operators that may prepare a weight.
-CONSTANT_OPERATORS = MOVING_OPERATORS | frozenset(
+OF_SHAPE = frozenset(("full_like", "new_full", "new_ones", "new_zeros", "ones_like", "zeros_like"))
+"""Operators that look at no value of their input."""
+CREATING = frozenset(
     (
-        *("expand", "expand_as", "repeat", "slice", "select", "split", "split_with_sizes", "chunk", "cat"),
-        *("stack", "roll", "tril", "triu", "diag", "alias", "detach", "contiguous", "to", "_to_copy"),
-        *("lift_fresh_copy", "zeros", "ones", "full", "eye", "arange", "zeros_like", "ones_like", "full_like"),
-        *("scalar_tensor", "new_zeros", "new_ones", "new_full", "mul", "div", "add", "sub", "rsub", "neg", "abs"),
-        *("index", "index_select", "meshgrid", "linspace", "unbind", "repeat_interleave", "fmod", "remainder"),
-        *("sign", "round", "floor", "ceil", "square", "pow", "sqrt", "rsqrt", "reciprocal", "exp", "log", "sigmoid"),
-        *("tanh", "sin", "cos", "softplus", "softmax", "relu", "clamp", "clamp_min", "clamp_max", "maximum"),
-        *("minimum", "where", "gt", "ge", "lt", "le", "eq", "ne", "mm", "mv", "matmul", "dot", "vdot", "sum", "mean"),
-        *("std", "var", "amax", "amin", "norm", "linalg_vector_norm", "linalg_norm", "pad"),
-        *("_weight_norm", "_weight_norm_interface"),
+        *(
+            "arange",
+            "bartlett_window",
+            "blackman_window",
+            "eye",
+            "fft_fftfreq",
+            "fft_rfftfreq",
+            "full",
+            "hamming_window",
+        ),
+        *("hann_window", "kaiser_window", "linspace", "logspace", "ones", "range", "scalar_tensor", "tril_indices"),
+        *("triu_indices", "zeros"),
     )
 )
+"""Operators that make constants of numbers."""
+PREPARING = frozenset(("_weight_norm", "_weight_norm_interface", *MOVING_OPERATORS))
+"""Operators of torch's own that a weight may be made with."""
 
 
 def handles(*names: str, reads: str = "self") -> Callable[[Function], Function]:
@@ -91,6 +97,19 @@ def arguments_of(node: torch.fx.Node) -> dict[str, Any]:
     bound = {a.name: a.default_value for a in arguments if a.has_default_value()}
     bound |= {a.name: value for a, value in zip(arguments, node.args, strict=False)}
     return bound | node.kwargs
+
+
+def is_function(op: torch._ops.OpOverload) -> bool:
+    """Whether what an operator returns follows from its arguments, and it does nothing else: it can be evaluated where
+    these are constants. torch's own helpers, which check little, only where they are known here."""
+    name = op._schema.name.removeprefix("aten::")
+    return (
+        not op._schema.is_mutable
+        and torch.Tag.nondeterministic_seeded not in op.tags
+        and (name in CREATING or any("Tensor" in str(a.type) for a in op._schema.arguments))
+        and (not name.startswith("_") or name in HANDLERS or name in PREPARING)
+        and "empty" not in name
+    )
 
 
 def plain_name(node: torch.fx.Node) -> str:

@@ -10,6 +10,7 @@ _BEFORE = "compute it before, and feed in the result"
 _WRITE = "compute a new tensor with torch.cat or torch.where's arithmetic form instead of writing into one"
 _2D = "use Conv2d and pooling over height and width"
 _WHOLE = "export without run_decompositions(), so that PReLU, Threshold and the like stay whole"
+_DRAWN = "make it a buffer of the model, or an input"
 _POOL = "use MaxPool or AvgPool"
 QUANTISED_ACTIVATIONS = (
     "it quantises activations, which the accelerator keeps in float32; quantise the weights alone, which stay as they "
@@ -46,6 +47,10 @@ HINTS = (
         _2D,
     )
     | dict.fromkeys(("eq", "ne"), _WHOLE)
+    | dict.fromkeys(
+        ("rand", "rand_like", "randint", "randn", "randn_like", "randperm", "normal", "multinomial"), _DRAWN
+    )
+    | dict.fromkeys(("empty", "empty_like", "new_empty"), _DRAWN)
     | dict.fromkeys(("fractional_max_pool2d", "lp_pool2d", "max_unpool2d"), _POOL)
     | {
         "local_response_norm": "use BatchNorm instead",

@@ -23,7 +23,7 @@ from torch.export import ExportedProgram
 from torch.export.graph_signature import InputSpec, OutputKind, OutputSpec
 
 from firmware_gen import ir
-from firmware_gen.frontend.aten import CONSTANT_OPERATORS, HANDLERS, HARMLESS, READS
+from firmware_gen.frontend.aten import HANDLERS, HARMLESS, OF_SHAPE, READS, is_function
 from firmware_gen.frontend.aten.registry import arguments_of, schema
 from firmware_gen.frontend.exported.dynamic import chosen_sizes, with_shape
 from firmware_gen.frontend.exported.einsum import einsum
@@ -478,7 +478,7 @@ class Importer:
             raise self.refuse(node, f"the operator {node.target} is not an ATen operator")
         if _aten_name(node) == "_assert_tensor_metadata":
             return None
-        if constant:
+        if constant or _aten_name(node) in OF_SHAPE:
             return self._fold_constant(node)
         handler = HANDLERS.get(_aten_name(node))
         if handler is None:
@@ -517,18 +517,23 @@ class Importer:
         return source
 
     def _fold_constant(self, node: torch.fx.Node) -> Found:
-        """Evaluate an operator of weights only (a transposed or normalised weight)."""
-        if _aten_name(node) not in CONSTANT_OPERATORS and schema(node).name not in DEQUANTISERS:
-            raise self.refuse(node, "this operator is not supported, not even on weights alone")
+        """Evaluate an operator of constants, or of shapes, only (a transposed or normalised weight)."""
         operation = node.target
-        assert callable(operation)
-        args, kwargs = torch.fx.map_arg((node.args, node.kwargs), self.env.__getitem__)
+        assert isinstance(operation, torch._ops.OpOverload)
+        if not is_function(operation) and schema(node).name not in DEQUANTISERS:
+            raise self.refuse(node, not_supported(_op_name(node)))
+        args, kwargs = torch.fx.map_arg((node.args, node.kwargs), self._known)
         try:
             with torch.no_grad():
                 folded: torch.Tensor = operation(*args, **kwargs)
                 return folded
         except Exception as error:
             raise self.refuse(node, f"torch cannot compute it ({_first_line(error)}); check the model") from error
+
+    def _known(self, fx: torch.fx.Node) -> Any:
+        """A constant; of a computed value its shape alone."""
+        value = self.env[fx]
+        return torch.zeros(()).expand(self.shape(value)) if isinstance(value, str) else value
 
     def _resolve(self, args: dict[str, Any]) -> dict[str, Any]:
         return {key: torch.fx.map_arg(value, self.env.__getitem__) for key, value in args.items()}

@@ -26,7 +26,7 @@ from typing import IO, Any
 
 import torch
 
-from firmware_gen.frontend.aten import CONSTANT_OPERATORS, HANDLERS
+from firmware_gen.frontend.aten import HANDLERS, MOVING_OPERATORS, OF_SHAPE, is_function
 from firmware_gen.frontend.exported.dynamic import chosen_sizes, fix_sizes, open_sizes, symbol_of
 from firmware_gen.frontend.exported.hints import QUANTISED_ACTIVATIONS, not_supported
 from firmware_gen.frontend.exported.integers import DEQUANTISERS, know_pt2e
@@ -60,7 +60,9 @@ FORBIDDEN_KEYS = {
 PLAIN_SPECS = {"builtins.tuple", "builtins.list", "builtins.dict", None}
 WRITERS = {"copy", "fill", "zero", "index_put", "index_copy", "index_add", "masked_fill", "scatter"}
 """Loaded although no model with them is supported, so that the refusal can name the buffer that they write."""
-ATEN = frozenset(HANDLERS) | CONSTANT_OPERATORS | WRITERS | {"_assert_tensor_metadata"}
+DECOMPOSED = {"expand_as", "linalg_norm", "vdot"}
+"""What torch writes with others that have a handler."""
+ATEN = frozenset(HANDLERS) | MOVING_OPERATORS | OF_SHAPE | WRITERS | DECOMPOSED | {"_assert_tensor_metadata"}
 TARGET = re.compile(r"torch\.ops\.aten\.([A-Za-z0-9_]+)\.[A-Za-z0-9_]+")
 PT2E = re.compile(r"torch\.ops\.(quantized_decomposed)\.([A-Za-z0-9_]+)\.[A-Za-z0-9_]+")
 
@@ -214,9 +216,12 @@ def _checked_program(path: Path, program: dict[str, Any]) -> dict[str, Any]:
     _refuse_keys(path, program)
     try:
         module = program["graph_module"]
+        computed = _names_in([spec.get("user_input") for spec in module["signature"]["input_specs"]])
         for node in module["graph"]["nodes"]:
             stack = _module_stack(str(node["metadata"].get("nn_module_stack") or ""))
-            _check_node(node, stack)
+            constant = not computed & _names_in([i["arg"] for i in node["inputs"]])
+            computed |= set() if constant else _names_in(node["outputs"])
+            _check_node(node, stack, constant)
             node["metadata"] = {"nn_module_stack": ";".join(map(",".join, stack))} if stack else {}
         _check_specs(path, module["module_call_graph"])
         if program.get("range_constraints") or module.get("treespec_namedtuple_fields"):
@@ -226,6 +231,15 @@ def _checked_program(path: Path, program: dict[str, Any]) -> dict[str, Any]:
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise _damaged(path, MODEL, error) from error
     return program
+
+
+def _names_in(tree: object) -> set[str]:
+    """Names of the values that arguments refer to."""
+    if isinstance(tree, list):
+        return set().union(*map(_names_in, tree))
+    if not isinstance(tree, dict):
+        return set()
+    return {tree["name"]} if isinstance(tree.get("name"), str) else _names_in(list(tree.values()))
 
 
 def _refuse_keys(path: Path, tree: object) -> None:
@@ -254,10 +268,12 @@ def _module_stack(text: str) -> list[tuple[str, str, str]]:
     return [(f"{index}L__self__{path}", path, m[3]) for index, (path, m) in enumerate(zip(paths, found, strict=True))]
 
 
-def _check_node(node: dict[str, Any], stack: list[tuple[str, str, str]]) -> None:
+def _check_node(node: dict[str, Any], stack: list[tuple[str, str, str]], constant: bool) -> None:
+    """`constant`: it reads nothing that depends on an input."""
     target = str(node["target"])
     match = TARGET.fullmatch(target)
-    if target == "_operator.getitem" or (match and {match[1], match[1].rstrip("_")} & ATEN):
+    names = {match[1], match[1].rstrip("_")} if match else set()
+    if target == "_operator.getitem" or names & ATEN or (constant and any(map(_is_function, names))):
         return
     pt2e = PT2E.fullmatch(target)
     if pt2e and f"{pt2e[1]}::{pt2e[2]}" in DEQUANTISERS:
@@ -267,6 +283,11 @@ def _check_node(node: dict[str, Any], stack: list[tuple[str, str, str]]) -> None
     if pt2e:
         raise refusal(layer, pt2e[2], QUANTISED_ACTIVATIONS)
     raise refusal(layer, op, not_supported(op))
+
+
+def _is_function(name: str) -> bool:
+    operators = getattr(torch.ops.aten, name, None)
+    return operators is not None and any(is_function(getattr(operators, o)) for o in operators.overloads())
 
 
 def _check_specs(path: Path, module_call_graph: list[Any]) -> None:

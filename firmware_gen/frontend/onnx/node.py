@@ -11,13 +11,14 @@ from typing import Any
 import numpy as np
 import onnx
 import torch
-from onnx import ModelProto, NodeProto, defs, helper, inliner, numpy_helper, shape_inference
+from onnx import GraphProto, ModelProto, NodeProto, defs, helper, inliner, numpy_helper, shape_inference
 from onnx.reference import ReferenceEvaluator
 from torch import nn
 
+from firmware_gen.frontend.onnx.evaluator import OWN_OPERATORS
 from firmware_gen.frontend.onnx.file import LARGEST
 from firmware_gen.frontend.onnx.hints import QUANTISING, not_supported
-from firmware_gen.frontend.onnx.operators import FOLDABLE, HANDLERS, OF_SHAPE, Handler
+from firmware_gen.frontend.onnx.operators import HANDLERS, OF_SHAPE, RANDOM, Handler
 from hls.errors import HeepgenError
 
 
@@ -125,6 +126,8 @@ class Node:
         try:
             inferred = shape_inference.infer_node_outputs(self.schema, self.proto, types, data, opset_imports=opset)
         except Exception as error:
+            if self.is_constant():  # evaluation decides
+                return {}
             raise self.refuse(f"it does not fit its inputs ({first_line(error)})") from error
         shapes = {name: [d.dim_value if d.HasField("dim_value") else None for d in t.tensor_type.shape.dim]
                   for name, t in inferred.items() if t.tensor_type.HasField("shape")}  # fmt: skip
@@ -135,10 +138,12 @@ class Node:
         return known
 
     def is_constant(self) -> bool:
-        """Whether it depends on constants, or shapes, only and can be evaluated now."""
+        """Whether it depends on constants, or shapes, only and can be evaluated now. A loop may take any time."""
         inputs = self.inputs[:1] if self.op == "CastLike" else self.inputs
         computed = any(isinstance(self.values[v], torch.Tensor) for v in inputs if v)
-        return self.op in OF_SHAPE or (self.op in FOLDABLE and not computed)
+        looped = any(isinstance(value, GraphProto) for value in self.given.values())
+        trained = self.op == "Dropout" and self.has(2) and bool(self.constant(2))
+        return self.op in OF_SHAPE or not (computed or looped or trained or self.op in RANDOM)
 
     def parts(self) -> list[NodeProto]:
         """The nodes that ONNX's standard defines this one by, named after it; none where it does not."""
@@ -162,9 +167,12 @@ class Node:
         feeds = {v: np.broadcast_to(np.float32(0), a.shape) if isinstance(a, torch.Tensor) else a
                  for v, a in feeds.items()}  # fmt: skip
         try:
-            return [np.asarray(a) for a in ReferenceEvaluator(self._alone(feeds)).run(None, feeds)]
+            results = ReferenceEvaluator(self._alone(feeds), new_ops=OWN_OPERATORS).run(None, feeds)
         except Exception as error:
             raise self.refuse(f"its constant inputs cannot be evaluated ({first_line(error)})") from error
+        if not all(isinstance(a, np.ndarray | np.generic) for a in results):
+            raise self.refuse("its result is no tensor; tensors are supported")
+        return [np.asarray(a) for a in results]
 
     def _alone(self, values: Mapping[str, Any]) -> ModelProto:
         """A model of this node, whose inputs have the types and shapes of `values`."""

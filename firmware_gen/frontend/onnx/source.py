@@ -6,43 +6,23 @@ from __future__ import annotations
 import functools
 import importlib.util
 import operator
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from onnx import ModelProto, ValueInfoProto, helper
 from onnx.reference import ReferenceEvaluator
-from onnx.reference.op_run import OpRun
-from onnx.reference.ops.op_rnn import RNN_14
 
 from firmware_gen.frontend.exported.importer import Import, module_path
 from firmware_gen.frontend.exported.program import user_inputs
 from firmware_gen.frontend.exported.verify import SINGLE, Check, Reference, check_layers, inputs_to_try
+from firmware_gen.frontend.onnx.evaluator import OWN_OPERATORS
 from firmware_gen.frontend.onnx.file import opset_of
 from hls.errors import HeepgenError
 
 EVALUATED_RIGHT = 14
 """The oldest opset whose Softmax, BatchNormalization and Resize ONNX's evaluator knows; older models are converted
 before it runs them. onnxruntime knows them all."""
-
-
-class GlobalMaxPool(OpRun):
-    """ONNX's evaluator has it for two dimensions of space only."""
-
-    def _run(self, x: np.ndarray) -> tuple[np.ndarray]:
-        return (x.max(axis=tuple(range(2, x.ndim)), keepdims=True),)
-
-
-class RNN(RNN_14):
-    """ONNX's evaluator has it without Relu."""
-
-    def choose_act(self, name: str, alpha: float, beta: float) -> Callable[[np.ndarray], np.ndarray]:
-        if name == "Relu":
-            return lambda x: np.maximum(x, 0)
-        return super().choose_act(name, alpha, beta)  # type: ignore[no-untyped-call,no-any-return]
-
-
-OWN_OPERATORS: list[type[OpRun]] = [GlobalMaxPool, RNN]
 
 
 @dataclass(frozen=True)

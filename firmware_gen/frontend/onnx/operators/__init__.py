@@ -13,12 +13,12 @@ from firmware_gen.frontend.onnx.operators import (
     resize,
     shapes,
 )
-from firmware_gen.frontend.onnx.operators.registry import FOLDABLE, HANDLERS, OF_SHAPE, Function, Handler
+from firmware_gen.frontend.onnx.operators.registry import HANDLERS, OF_SHAPE, RANDOM, Function, Handler
 
 __all__ = [
-    "FOLDABLE",
     "HANDLERS",
     "OF_SHAPE",
+    "RANDOM",
     "Function",
     "Handler",
     "activations",

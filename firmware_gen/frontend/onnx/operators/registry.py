@@ -15,18 +15,11 @@ if TYPE_CHECKING:
 Function = Callable[..., torch.Tensor | tuple[torch.Tensor, ...]]
 Build = Callable[["Node"], Function]
 
-FOLDABLE = frozenset(
-    ("Abs", "Add", "And", "Cast", "CastLike", "Ceil", "Clip", "Concat", "Constant", "ConstantOfShape", "Cos", "CumSum",
-     "DequantizeLinear", "Div", "Einsum", "Equal", "Erf", "Exp", "Expand", "EyeLike", "Flatten", "Floor", "Gather",
-     "GatherElements", "GatherND", "Gemm", "Greater", "GreaterOrEqual", "Identity", "IsInf", "IsNaN", "Less",
-     "LessOrEqual", "Log", "MatMul", "Max", "Min", "Mod", "Mul", "Neg", "Not", "OneHot", "Or", "Pad", "Pow",
-     "QuantizeLinear", "Range", "Reciprocal", "ReduceL2", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd",
-     "ReduceSum", "ReduceSumSquare", "Relu", "Reshape", "Round", "ScatterElements", "ScatterND", "Sigmoid", "Sign",
-     "Sin", "Slice", "Softmax", "Split", "Sqrt", "Squeeze", "Sub", "Sum", "Tanh", "Tile", "Transpose", "Trilu",
-     "Unsqueeze", "Where", "Xor")
-)  # fmt: skip
-"""Operators that are evaluated when they depend on constants only."""
-OF_SHAPE = frozenset(("Shape", "Size"))
+RANDOM = frozenset(
+    ("Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike")
+)
+"""Operators that constants do not decide."""
+OF_SHAPE = frozenset(("EyeLike", "Shape", "Size"))
 """Operators that look at no value of their input."""
 
 

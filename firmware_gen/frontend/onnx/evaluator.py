@@ -1,0 +1,29 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What ONNX's evaluator lacks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from onnx.reference.op_run import OpRun
+from onnx.reference.ops.op_rnn import RNN_14
+
+
+class GlobalMaxPool(OpRun):
+    """ONNX's evaluator has it for two dimensions of space only."""
+
+    def _run(self, x: np.ndarray) -> tuple[np.ndarray]:
+        return (x.max(axis=tuple(range(2, x.ndim)), keepdims=True),)
+
+
+class RNN(RNN_14):
+    """ONNX's evaluator has it without Relu."""
+
+    def choose_act(self, name: str, alpha: float, beta: float) -> Callable[[np.ndarray], np.ndarray]:
+        if name == "Relu":
+            return lambda x: np.maximum(x, 0)
+        return super().choose_act(name, alpha, beta)  # type: ignore[no-untyped-call,no-any-return]
+
+
+OWN_OPERATORS: list[type[OpRun]] = [GlobalMaxPool, RNN]
