@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping, Sequence
+from fractions import Fraction
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 
@@ -13,77 +15,101 @@ if TYPE_CHECKING:
     from firmware_gen.frontend.onnx.node import Node
 
 from firmware_gen.frontend.onnx.operators.registry import Function, handles
+from firmware_gen.frontend.onnx.operators.shapes import taken
+
+MODES = ("align_corners", "asymmetric", "half_pixel", "half_pixel_symmetric", "pytorch_half_pixel")
+ROUNDINGS = {
+    "floor": math.floor,
+    "ceil": math.ceil,
+    "round_prefer_floor": lambda place: math.ceil(place - Fraction(1, 2)),
+    "round_prefer_ceil": lambda place: math.floor(place + Fraction(1, 2)),
+}
+LIKELY = 1000
+"""Factors in float32 are taken for fractions with a denominator up to this."""
 
 
-@handles("Resize", 19, "xccc", "axes coordinate_transformation_mode nearest_mode", mode=("nearest", "linear"))
+@handles("Resize", 19, "xccc", "axes nearest_mode",
+         mode=("nearest", "linear"), coordinate_transformation_mode=MODES)  # fmt: skip
 def _resize(node: Node) -> Function:
-    sizes = node.numbers(3)
-    axes = [a % len(node.shape()) for a in node.get("axes", range(len(node.shape())))]
-    factors = [1.0] * len(node.shape())
-    for place, axis in enumerate(axes):
-        factors[axis] = sizes[place] / node.shape()[axis] if sizes else float(node.constant(2)[place])
-    return _linear(node, factors) if node.get("mode") == "linear" else _nearest(node, factors)
+    """By the places of the outputs among the inputs, dimension by dimension."""
+    shape, sizes, how = node.shape(), node.numbers(3), node.get("coordinate_transformation_mode")
+    places = {}
+    for number, axis in enumerate(a % len(shape) for a in node.get("axes", range(len(shape)))):
+        factor = Fraction(sizes[number], shape[axis]) if sizes else _fraction(node.constant(2)[number])
+        count = sizes[number] if sizes else math.floor(shape[axis] * factor)
+        if count != shape[axis] * factor and (how == "align_corners" or (how, count) == ("pytorch_half_pixel", 1)):
+            raise node.refuse(f"{how} makes {count} of {shape[axis]} by a factor; runtimes differ there, give sizes")
+        own = _places(how, shape[axis], count, factor)
+        if own != list(range(shape[axis])):
+            places[axis] = own
+    return _linear(node, places) if node.get("mode") == "linear" else _nearest(node, places)
 
 
-def _linear(node: Node, factors: list[float]) -> Function:
-    how, corners = node.get("coordinate_transformation_mode"), False
-    if len(factors) not in (3, 4) or factors[:2] != [1, 1] or any(f != int(f) or f < 1 for f in factors):
-        raise node.refuse(f"it scales by {factors}; integer factors of height and width are supported")
-    if how == "align_corners":
-        corners = True
-    elif how not in HALF_PIXEL:
-        raise node.refuse(f"coordinate_transformation_mode={how!r} is not supported, but 'half_pixel' is")
-    mode = "linear" if len(factors) == 3 else "bilinear"
-    return lambda x: F.interpolate(x, scale_factor=factors[2:], mode=mode, align_corners=corners)
+def _fraction(scale: float) -> Fraction:
+    return Fraction(float(scale)).limit_denominator(LIKELY)
 
 
-def _nearest(node: Node, factors: list[float]) -> Function:
-    """Pixels that are repeated, and pixels at equal distances that are kept."""
-    how, rounding = node.get("coordinate_transformation_mode"), node.get("nearest_mode")
-    repeats, kept = [1.0] * len(factors), {}
-    for axis, (size, factor) in enumerate(zip(node.shape(), factors, strict=True)):
-        places = _places(how, rounding, size, factor)
-        if places is None:
-            raise node.refuse(f"coordinate_transformation_mode={how!r} is not supported, but 'half_pixel' is")
-        steps = set(np.diff(places).tolist()) or {1}
-        if factor == int(factor) and (places == np.arange(len(places)) // int(factor)).all():
-            repeats[axis] = int(factor)
-        elif len(steps) == 1 and min(steps) > 0:
-            kept[axis] = (int(places[0]), int(places[-1]) + 1, steps.pop())
+def _places(how: str, size: int, count: int, factor: Fraction) -> list[Fraction]:
+    """Where every output of an axis lies among the inputs."""
+    half = Fraction(1, 2)
+    middle = Fraction(size, 2) * (1 - count / (factor * size)) if how == "half_pixel_symmetric" else 0
+    match how:
+        case "asymmetric":
+            return [o / factor for o in range(count)]
+        case "align_corners":
+            return [Fraction(o * (size - 1), max(count - 1, 1)) for o in range(count)]
+        case "pytorch_half_pixel" if count == 1:
+            return [Fraction(0)]
+    return [(o + half) / factor - half + middle for o in range(count)]
+
+
+def _nearest(node: Node, places: Mapping[int, Sequence[Fraction]]) -> Function:
+    """Pixels that are repeated, at once, and others that are taken."""
+    shape, rounded = node.shape(), ROUNDINGS[node.get("nearest_mode")]
+    factors, others = [1] * len(shape), {}
+    for axis, own in places.items():
+        indices = [min(max(rounded(place), 0), shape[axis] - 1) for place in own]
+        factor = len(indices) // shape[axis]
+        if axis > 1 and len(shape) < 5 and indices == [i // factor for i in range(factor * shape[axis])]:
+            factors[axis] = factor
         else:
-            raise node.refuse(
-                f"with coordinate_transformation_mode={how!r} and nearest_mode={rounding!r} it neither repeats every "
-                f"pixel of {size} as often, nor keeps some at equal distances; 'asymmetric' with 'floor' and integer "
-                "factors does, and is supported"
-            )
-    if repeats[:2] != [1, 1]:
-        raise node.refuse(f"it enlarges by {factors}; integer factors of height and width are supported")
+            others[axis] = indices
 
     def run(x: torch.Tensor) -> torch.Tensor:
-        for axis, (first, last, step) in kept.items():
-            x = torch.ops.aten.slice(x, axis, first, last, step)
-        return F.interpolate(x, scale_factor=repeats[2:], mode="nearest")
+        for axis, indices in others.items():
+            x = taken(x, axis, indices)
+        return F.interpolate(x, scale_factor=factors[2:], mode="nearest") if max(factors) > 1 else x.clone()
 
     return run
 
 
-HALF_PIXEL = ("half_pixel", "half_pixel_symmetric", "pytorch_half_pixel")
-"""The same where sizes grow by integer factors."""
+def _linear(node: Node, places: Mapping[int, Sequence[Fraction]]) -> Function:
+    """PyTorch's interpolation where the places are its own; else some of those of a finer one."""
+    shape = node.shape()
+    if len(shape) not in (3, 4) or any(axis < 2 for axis in places):
+        raise node.refuse(f"it interpolates dimensions {list(places)} of {shape}; height and width are supported")
+    inside = {axis: _inside(own, shape[axis]) for axis, own in places.items()}
+
+    def interpolated(x: torch.Tensor, counts: Mapping[int, int], corners: bool) -> torch.Tensor:
+        sizes = [counts.get(axis, size) for axis, size in enumerate(x.shape)]
+        return F.interpolate(x, sizes[2:], mode="linear" if len(shape) == 3 else "bilinear", align_corners=corners)
+
+    counts = {axis: len(own) for axis, own in inside.items()}
+    for corners, how in ((False, "half_pixel"), (True, "align_corners")):
+        if all(own == _inside(_places(how, shape[a], counts[a], Fraction(counts[a], shape[a])), shape[a])
+               for a, own in inside.items()):  # fmt: skip
+            return lambda x: interpolated(x, counts, corners) if counts else x.clone()
+    parts = {axis: math.lcm(*(place.denominator for place in own)) for axis, own in inside.items()}
+
+    def run(x: torch.Tensor) -> torch.Tensor:
+        for axis, own in inside.items():
+            x = interpolated(x, {axis: (shape[axis] - 1) * parts[axis] + 1}, True)
+            x = taken(x, axis, [int(place * parts[axis]) for place in own])
+        return x
+
+    return run
 
 
-def _places(how: str, rounding: str, size: int, factor: float) -> np.ndarray | None:
-    """The input's element that every output is."""
-    count = int(size * factor)
-    out = np.arange(count)
-    half = (out + 0.5) / factor - 0.5
-    symmetric = half + size / 2 * (1 - count / (factor * size))
-    places = {
-        "half_pixel": half, "half_pixel_symmetric": symmetric, "pytorch_half_pixel": half if count > 1 else out * 0.0,
-        "asymmetric": out / factor, "align_corners": out * (size - 1) / max(count - 1, 1),
-    }.get(how)  # fmt: skip
-    if places is None:
-        return None
-    rounded = {"floor": np.floor(places), "ceil": np.ceil(places), "round_prefer_floor": np.ceil(places - 0.5),
-               "round_prefer_ceil": np.floor(places + 0.5)}[rounding]  # fmt: skip
-    clipped: np.ndarray = np.clip(rounded, 0, size - 1).astype(int)
-    return clipped
+def _inside(places: Sequence[Fraction], size: int) -> list[Fraction]:
+    """Places beyond the ends are at them."""
+    return [min(max(place, Fraction(0)), Fraction(size - 1)) for place in places]

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -75,16 +76,16 @@ def _gather(node: Node) -> Function:
     if not indices.ndim:
         return lambda x: x.select(axis, int(indices))
     shape = (*node.shape()[:axis], *indices.shape, *node.shape()[axis + 1 :])
-    return lambda x: _taken(x, axis, indices.reshape(-1)).reshape(shape)
+    return lambda x: taken(x, axis, indices.reshape(-1).tolist()).reshape(shape)
 
 
-def _taken(x: torch.Tensor, axis: int, places: np.ndarray) -> torch.Tensor:
+def taken(x: torch.Tensor, axis: int, places: Sequence[int]) -> torch.Tensor:
     """Positions of a dimension, which are a slice where they lie at equal distances."""
     steps = set(np.diff(places).tolist()) or {1}
     if len(steps) == 1 and min(steps) > 0:
         part: torch.Tensor = torch.ops.aten.slice(x, axis, int(places[0]), int(places[-1]) + 1, min(steps))
         return part
-    return x.index_select(axis, torch.from_numpy(places))
+    return x.index_select(axis, torch.tensor(places))
 
 
 @handles("Split", 18, "xc", "axis num_outputs")
@@ -128,11 +129,11 @@ def _pad(node: Node) -> Function:
     if min(pads) < 0:
         raise node.refuse(f"pads={pads} with mode={mode!r}; none below 0 are supported")
     around = [(pads[axis], pads[rank + axis]) for axis in range(rank)]
-    places = {a: np.pad(np.arange(node.shape()[a]), p, mode) for a, p in enumerate(around) if any(p)}
+    places = {a: np.pad(np.arange(node.shape()[a]), p, mode).tolist() for a, p in enumerate(around) if any(p)}
 
     def run(x: torch.Tensor) -> torch.Tensor:
-        for axis, taken in places.items():
-            x = _taken(x, axis, taken)
+        for axis, copied in places.items():
+            x = taken(x, axis, copied)
         return x
 
     return run
