@@ -192,7 +192,7 @@ def test_area_document_holds_the_numbers():
         {
             "geometry": "8x8p2",
             "areas": [part],
-            "features": [part | {"unit": "more", "luts": -5}],
+            "features": [part | {"unit": "more", "luts": -5, "kge": 1.26, "mhz": [90.6, 88.2]}],
             "arrays": [{"name": "8x8p2", "limit": 8000, **part}],
             "clocks": [speed],
             "fma": [],
@@ -202,7 +202,7 @@ def test_area_document_holds_the_numbers():
         }
     )
     assert "| drain | 6,543 | 12 | 3,456 | 78 | 9 | 1.5 | 4,096 |" in text
-    assert "| more | -5 | +12 |" in text and "| 8x8p2 | 6,543 | 8,000 |" in text
+    assert "| more | -5 | +12 |" in text and "| +1.3 | 91 to 88 |" in text and "| 8x8p2 | 6,543 | 8,000 |" in text
     assert "| normaliser | 61 | 123 | `a` to `b` |" in text and "| 4x4p1 |  | 123 |" in text and "v0" in text
 
 

@@ -17,8 +17,6 @@ import torch
 from click.testing import CliRunner
 
 from gen.cli import main
-from gen.explore import search
-from gen.explore.prices import Price
 from gen.flows import hw, run, steps
 from tests.house import ROOT
 
@@ -31,7 +29,9 @@ PARSED = {
     "heepgen report": "needs a run; tests/test_report.py makes pages of runs",
     "heepgen eval model.pt2 --data test.npz --scheduler": "needs a scheduler; tests/test_cluster.py starts one",
     "heepgen explore model.pt2 --scheduler": "the same",
-    "heepgen ppa": "synthesises for minutes, or needs figures of units",
+    "heepgen ppa --rows 4 --cols 4 --ports 1 --synthesise": "synthesises for minutes",
+    "heepgen ppa --family": "the same",
+    "heepgen ppa --liberty": "the same",
     "heepgen run .": "is typed in an application's folder, beside a program that its Makefile built",
     "heepgen run sw/applications/my-network": "an application of HEEPstor's; tests/test_heepstorch.py runs one",
     "heepgen run build/applications/my-network": "the same",
@@ -119,7 +119,6 @@ def heepgen(folder, monkeypatch):
     monkeypatch.chdir(folder)
     monkeypatch.setitem(hw.generate_hw.__kwdefaults__, "generate", verilog)
     monkeypatch.setattr(run, "run_application", simulation)
-    monkeypatch.setattr(search, "price_of", lambda config: Price(lut=9_000, ff=9_000, dsp=16, bram=8))
     monkeypatch.setattr(steps, "_simulate", simulation)
     for arguments in ("new-architecture mine", "sw model.pt2 -o build/app"):
         assert CliRunner().invoke(main, arguments.split()).exit_code == 0

@@ -13,11 +13,11 @@ from gen.flows.run import hardware
 from gen.flows.sw import generate_application
 from gen.ppa.energy import sampling
 from gen.ppa.energy.expression import function
-from gen.ppa.energy.liberty import read_library
 from gen.ppa.energy.measure import measure
 from gen.ppa.energy.netlist import netlists, whole_netlist
 from gen.ppa.energy.sampling import Phase
 from gen.ppa.energy.waves import read_waves
+from gen.ppa.liberty import read_library
 from gen.ppa.technology import technology
 from gen.ppa.verilog import modules
 from hls.config import Config
@@ -222,7 +222,7 @@ def test_tables_interpolate_in_either_order(tmp_path):
 def test_a_library_without_what_is_needed_is_refused(tmp_path, text, reason):
     (tmp_path / "bad.lib").write_text(text)
     with pytest.raises(HeepgenError, match=reason):
-        read_library(tmp_path / "bad.lib")
+        read_library(tmp_path / "bad.lib").check_energies()
 
 
 def test_windows_are_spread_over_a_phase_and_stay_in_its_intervals():

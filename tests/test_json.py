@@ -47,6 +47,7 @@ def commands(folder):
         "heepgen estimate": ("estimate", model),
         "heepgen why": ("why", model, *SMALL),
         "heepgen explore": ("explore", model, "--rows", "2", "--cols", "2", "--ports", "1", "-o", folder / "explore"),
+        "heepgen ppa": ("ppa",),
         "heepgen run": ("run", model, "--software", "--tap", "0"),
         "heepgen eval": ("eval", model, "--data", data),
         "heepgen architectures": ("architectures",),

@@ -166,6 +166,23 @@ def test_modules_in_cells_of_45_nm_one_by_one_and_together():
     )
 
 
+@pytest.mark.parametrize(
+    "text, reason",
+    [
+        ("hello", "no library"),
+        ("library (l) { cell (NAND2X1) { area : 1e; } }", "not a Liberty file"),
+        ('library (l) { time_unit : "1h"; }', "'1h' is no unit"),
+        ("library (l) { cell (NAND2X1) { area : 2; } }", "must have a flip-flop"),
+        ("library (l) {" + "a () {" * 5000 + "}" * 5001, "not a Liberty file"),
+    ],
+)
+def test_libraries_that_are_none_are_refused(tmp_path, text, reason):
+    (tmp_path / "cells.lib").write_text(text)
+    options = ["ppa", "--rows", "1", "--cols", "1", "--liberty", str(tmp_path / "cells.lib")]
+    result = CliRunner().invoke(main, options)
+    assert result.exit_code == 1 and "cells.lib" in result.stderr and re.search(reason, result.stderr)
+
+
 @pytest.mark.parametrize("family, slices", [(fpga.ULTRASCALE, 1), (fpga.SERIES7, 1), (fpga.ECP5, 1)])
 def test_a_product_and_a_shift_register_on_every_family(family, slices):
     product = """module product (
@@ -217,10 +234,38 @@ def test_memories_are_those_of_the_verilog(options):
     assert in_units <= {f"{width}x{words}" for width, words in composition.ram_sizes()}
 
 
-needs_figures = pytest.mark.skipif(not composition.known(), reason="figures of units are made by make ppa-units")
+QUICK = [{}, {"rows": 1, "cols": 1, "ports": 1, "arithmetic": "fma"}]
 
 
-@needs_figures
+def stale(options):
+    """Units whose Verilog is not that which units.json has figures of."""
+    (entry,) = (entry for entry in json.loads(composition.UNITS.read_text())["samples"] if entry["options"] == options)
+    (units,) = (units for changed, units in unit_figures.SAMPLES if changed == options)
+    now = unit_figures.verilog_of(Config(**options), units)
+    return sorted(unit for unit in {*now, *entry["verilog"]} if now.get(unit) != entry["verilog"].get(unit))
+
+
+@pytest.mark.parametrize("options", QUICK, ids=str)
+def test_figures_are_those_of_this_hardware(options):
+    units = stale(options)
+    assert not units, f"{', '.join(units)} changed since its figures were measured: make ppa-units measures them again"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("options", [changed for changed, _ in unit_figures.SAMPLES if changed not in QUICK], ids=str)
+def test_figures_are_those_of_this_hardware_at_every_size(options):
+    test_figures_are_those_of_this_hardware(options)
+
+
+def test_a_change_of_one_unit_is_noticed(tmp_path, monkeypatch):
+    texts = verilog.modules(hardware(Config()))
+    before = unit_figures.verilog_of(Config())
+    changed = next(name for name in texts if verilog.block_name(name) == "fp32_add")
+    monkeypatch.setattr(unit_figures.verilog, "modules", lambda _: texts | {changed: texts[changed] + "// slower\n"})
+    after = unit_figures.verilog_of(Config())
+    assert {unit for unit in before if before[unit] != after[unit]} == {"accumulators", "drain"}
+
+
 def test_the_command_keeps_to_its_form():
     result = CliRunner().invoke(main, ["ppa", "--rows", "4", "--cols", "4", "--ports", "1", "--json", "-"])
     assert result.exit_code == 0, result.stderr
@@ -229,7 +274,6 @@ def test_the_command_keeps_to_its_form():
     assert document["lut"] == sum(unit["lut"] for unit in document["units"].values())
 
 
-@needs_figures
 def test_larger_accelerators_cost_more_and_options_what_they_add():
     small, large = (composition.cost(Config(rows=n, cols=n)) for n in (4, 16))
     assert small.lut < large.lut and small.kge < large.kge and large.dsp - small.dsp == 16 * 16 - 4 * 4
@@ -248,7 +292,6 @@ def test_what_has_no_figures_is_refused():
         composition.cost(config)
 
 
-@needs_figures
 @pytest.mark.slow
 def test_modelled_area_is_that_of_synthesis():
     seed = sum(map(ord, slices.current(ROOT)[1]))

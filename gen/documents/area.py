@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Area of generated accelerators, unit by unit (yosys, UltraScale+), and the clock of their blocks (nextpnr, ECP5)."""
+"""Area of generated accelerators, unit by unit (yosys, UltraScale+ and 45 nm), and the clock of their blocks (nextpnr,
+ECP5)."""
 
 import argparse
 import json
@@ -8,8 +9,10 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from gen.ppa.asic import cells_of, mapped
 from gen.ppa.fpga import BLOCKS, Area, areas, clock, clocks, unit_area
-from gen.ppa.verilog import PREFIX, ROOT, block_name
+from gen.ppa.technology import technology
+from gen.ppa.verilog import PREFIX, ROOT, block_name, modules
 from hls import output
 from hls.config import Config
 from hls.output import write_file
@@ -31,10 +34,23 @@ class Feature:
     change: dict[str, Any]
     taken_away: bool = False
 
-    def adds(self, default: Area, changed: Area) -> Area:
-        """The difference between the default accelerator and the changed one."""
+    def adds(self, default: "Measured", changed: "Measured") -> dict[str, Any]:
+        """The difference between the default accelerator and the changed one, and the slowest block of either."""
         less, more = (changed, default) if self.taken_away else (default, changed)
-        return replace(more.plus(less, -1), unit=self.name)
+        return {
+            **asdict(replace(more.area.plus(less.area, -1), unit=self.name)),
+            "kge": round(more.kge - less.kge, 2),
+            "mhz": [round(less.mhz, 1), round(more.mhz, 1)],
+        }
+
+
+@dataclass(frozen=True)
+class Measured:
+    """An accelerator; kge: of its logic, before layout; mhz: clock of its slowest block."""
+
+    area: Area
+    kge: float
+    mhz: float
 
 
 FEATURES = (
@@ -45,8 +61,10 @@ FEATURES = (
     Feature("weight buffer of 8,192 bytes instead of 4,096", {"weight_bytes": 8192}),
     Feature("128 entries per accumulator bank instead of 64", {"accumulator_entries": 128}),
     Feature("no scratchpad instead of 4,096 words", {"scratchpad_words": 0}),
-    Feature("function unit", {"functions": False}, taken_away=True),
-    Feature("products with the second operand", {"multiply": False}, taken_away=True),
+    Feature("function unit (`functions`)", {"functions": False}, taken_away=True),
+    Feature("products with the second operand (`multiply`)", {"multiply": False}, taken_away=True),
+    Feature("weights of 4 bits (`int4_weights`)", {"int4_weights": False}, taken_away=True),
+    Feature("all three", {"functions": False, "multiply": False, "int4_weights": False}, taken_away=True),
 )
 
 
@@ -74,6 +92,12 @@ def _table(head: Sequence[str], body: Sequence[Sequence[str]]) -> list[str]:
         *(f"| {' | '.join(row)} |" for row in body),
         "",
     ]
+
+
+def _feature_row(feature: dict[str, Any]) -> tuple[str, ...]:
+    kge, mhz = feature.pop("kge"), feature.pop("mhz")
+    (row,) = rows([Area(**feature)], signed=True)
+    return *row, f"{kge:+,.1f}", " to ".join(f"{one:.0f}" for one in mhz)
 
 
 def _clock_rows(speeds: Sequence[dict[str, Any]], before: dict[str, float]) -> list[tuple[str, ...]]:
@@ -109,10 +133,11 @@ def markdown(data: dict[str, Any]) -> str:
                 for a in data["arrays"]
             ],
         ),
-        "What an option adds to the whole accelerator, one changed at a time; and what the diagonal mode of depthwise",
-        "layers adds to a processing element on the diagonal:",
+        "What an option adds to the whole accelerator, one changed at a time, with the clock of its slowest block",
+        "without and with it; and what the diagonal mode of depthwise layers adds to a processing element on the",
+        "diagonal. kGE are those of the logic in 45 nm ([performance, power, area](ppa.md)):",
         "",
-        *_table(("option", *COLUMNS[1:]), rows([Area(**a) for a in data["features"]], signed=True)),
+        *_table(("option", *COLUMNS[1:], "kGE", "MHz"), [_feature_row(dict(f)) for f in data["features"]]),
         "## Clock",
         "",
         f"MHz on an ECP5-85 of speed grade 8, by yosys and nextpnr-ecp5. None may be below {LIMIT_MHZ}; on the same",
@@ -142,19 +167,25 @@ def measure(config: Config, say: Any = print) -> dict[str, Any]:
         say(f"area of the {name} array")
         array = unit_area(hardware(parse_geometry(name)), f"{PREFIX}systolic_array")
         arrays.append({"name": name, "limit": limit, **asdict(array)})
-    features = []
-    for feature in FEATURES:
-        say(f"area with {feature.name}")
-        changed = areas(hardware(replace(config, **feature.change)))[0]
-        features.append(feature.adds(found[0], changed))
-    for kind in ("aligned", "fma"):
-        folder = hardware(replace(config, arithmetic=kind))
-        pe = unit_area(folder, f"{PREFIX}{kind}_pe_diagonal").plus(unit_area(folder, f"{PREFIX}{kind}_pe"), -1)
-        features.append(replace(pe, unit=f"diagonal mode, `{kind}` processing element"))
     speeds = []
     for name in BLOCKS:
         say(f"clock of {name}")
         speeds += clocks(verilog, [name])
+    default = Measured(found[0], _kge(verilog, ROOT), min(c.fmax for c in speeds))
+    features = []
+    for feature in FEATURES:
+        say(f"area and clock with {feature.name}")
+        folder = hardware(replace(config, **feature.change))
+        slowest = min(c.fmax for c in clocks(folder, [*BLOCKS, "fma_pe"]))
+        features.append(feature.adds(default, Measured(areas(folder)[0], _kge(folder, ROOT), slowest)))
+    for kind in ("aligned", "fma"):
+        folder = hardware(replace(config, arithmetic=kind))
+        pe = f"{PREFIX}{kind}_pe"
+        more = unit_area(folder, f"{pe}_diagonal").plus(unit_area(folder, pe), -1)
+        kge = round(_kge(folder, f"{pe}_diagonal") - _kge(folder, pe), 2)
+        features.append(
+            {**asdict(replace(more, unit=f"diagonal mode, `{kind}` processing element")), "kge": kge, "mhz": []}
+        )
     whole = []
     for name in WHOLE:
         say(f"clock of the {name} accelerator")
@@ -165,11 +196,16 @@ def measure(config: Config, say: Any = print) -> dict[str, Any]:
         "geometry": geometry_name(config),
         "areas": [asdict(a) for a in found],
         "arrays": arrays,
-        "features": [asdict(a) for a in features],
+        "features": features,
         "clocks": [asdict(c) for c in speeds],
         "whole": [asdict(c) for c in whole],
         "fma": [asdict(c) for c in fma],
     }
+
+
+def _kge(folder: Path, unit: str) -> float:
+    """Thousands of gate equivalents of a unit with everything in it, its SRAM macros left out."""
+    return cells_of(mapped(modules(folder), unit, technology()), unit, technology()).gates / 1000
 
 
 def measure_before(folder: Path, config: Config) -> dict[str, float]:

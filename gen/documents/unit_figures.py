@@ -22,6 +22,7 @@ from gen.ppa.technology import Technology, technology
 from gen.ppa.terms import CANDIDATES, values
 from hls.config import Config
 from hls.output import write_file
+from sim.cache import content_key
 
 COMMAND = "make ppa-units"
 METRICS = ("lut", "ff", "dsp", "bram", "um2", "leakage_uw")
@@ -58,10 +59,11 @@ SAMPLES: tuple[tuple[Mapping[str, Any], Sequence[str]], ...] = (
 
 @dataclass(frozen=True)
 class Sample:
-    """Figures of a configuration, METRICS and `ns` of each (unit, part of it)."""
+    """Figures of a configuration, METRICS and `ns` of each (unit, part of it), and `verilog_of` it."""
 
     config: Config
     parts: Mapping[tuple[str, str], Mapping[str, float]]
+    verilog: Mapping[str, str]
 
 
 def unit_name(module: str, config: Config) -> str:
@@ -72,16 +74,30 @@ def unit_name(module: str, config: Config) -> str:
     return f"{name}_{config.arithmetic}" if name == "systolic_array" else name
 
 
+def _inside(texts: Mapping[str, str], units: Sequence[str]) -> dict[str, dict[str, int]]:
+    """Modules of every top-level module that is, or belongs to, one of `units`, and how often they are in all of it."""
+    inside = {}
+    for module, count in verilog.instances(texts, verilog.ROOT).items():
+        if not units or verilog.block_name(module) in units:
+            inside[module] = {name: count * n for name, n in verilog.occurrences(texts, module).items()}
+    if not units or fpga.GLUE in units:
+        inside[verilog.ROOT] = {verilog.ROOT: 1}
+    return inside
+
+
+def verilog_of(config: Config, units: Sequence[str] = ()) -> dict[str, str]:
+    """A hash of the Verilog of every unit of a configuration, or of those named: figures are of that one."""
+    texts = verilog.modules(hardware(config))
+    found: dict[str, set[str]] = {}
+    for module, counts in _inside(texts, units).items():
+        found.setdefault(unit_name(module, config), set()).update(counts)
+    return {unit: content_key(texts[name] for name in sorted(names))[:16] for unit, names in found.items()}
+
+
 def sample(config: Config, units: Sequence[str] = ()) -> Sample:
     """Synthesise units of a configuration, all unless some are named; cached module by module."""
     texts, library = verilog.modules(hardware(config)), technology()
-    inside = {}  # modules of every unit, and how often they are in all of it
-    for module, count in verilog.instances(texts, verilog.ROOT).items():
-        if not units or verilog.block_name(module) in units:
-            counts = {name: count * n for name, n in verilog.occurrences(texts, module).items()}
-            inside[module] = counts
-    if not units or fpga.GLUE in units:
-        inside[verilog.ROOT] = {verilog.ROOT: 1}
+    inside = _inside(texts, units)
     names = sorted({name for counts in inside.values() for name in counts})
     on_fpga = synthesis.own_modules(texts, names, fpga.flow())
     in_cells = synthesis.own_modules(texts, names, asic.asic_flow(library))
@@ -93,7 +109,7 @@ def sample(config: Config, units: Sequence[str] = ()) -> Sample:
             for metric, value in _figures(on_fpga[name].cells, in_cells[name].cells, library).items():
                 part[metric] = part.get(metric, 0.0) + count * value
             part["ns"] = max(part["ns"], in_cells[name].delay_ns)
-    return Sample(config, parts)
+    return Sample(config, parts, verilog_of(config, units))
 
 
 def _figures(on_fpga: Mapping[str, int], in_cells: Mapping[str, int], library: Technology) -> dict[str, float]:
@@ -205,6 +221,10 @@ def main(docs: str = "docs") -> None:
         "mhz": {verilog.block_name(clock["unit"]): round(clock["fmax"], 1) for clock in area["clocks"] + area["fma"]},
         "units": fitted(samples),
         "rams": _rams(),
+        "samples": [
+            {"options": dict(changed), "verilog": dict(one.verilog)}
+            for (changed, _), one in zip(SAMPLES, samples, strict=True)
+        ],
     }
     write_file(composition.UNITS, json.dumps(data, indent=1) + "\n", "units")
 

@@ -68,13 +68,13 @@ class Limits:
         given = ((name, getattr(point, name, None)) for name in self.most)
         return [name for name, value in given if value is not None and value > self.most[name]]
 
-    def check_known(self, price: Price) -> None:
+    def check_known(self, architecture: str, price: Price) -> None:
         """Raises HeepgenError where something is limited of which a design has no figure."""
         for name in self.most:
             if name not in JUDGED and getattr(price, name, None) is None:
                 raise HeepgenError(
-                    f"{FIGURES[name]} is limited, and heepgen has no figures of it for this design (docs/ppa.md "
-                    "says of which): leave that limit out."
+                    f"{FIGURES[name]} is limited, and heepgen has no figures of it for architecture {architecture} "
+                    "(docs/ppa.md says of which): leave that limit or that architecture out."
                 )
 
     @property
@@ -136,7 +136,7 @@ class Search:
         self.price: dict[int, Price] = {}
         for number, config, given in zip(store.numbers(plain), combinations.configs, plain, strict=True):
             price = price_of(config)
-            limits.check_known(price)
+            limits.check_known(config.architecture, price)
             if beyond := limits.exceeded(price):
                 self.over[beyond[0]] += 1
             else:

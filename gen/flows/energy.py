@@ -12,12 +12,12 @@ from gen.flows.run import failure, hardware, places_of, spans_of
 from gen.pages.spans import Span
 from gen.ppa.energy import sampling
 from gen.ppa.energy.inference import InferenceEnergy, inference_energy
-from gen.ppa.energy.liberty import read_library
 from gen.ppa.energy.measure import Instance, measure
 from gen.ppa.energy.memory import ram_energy
 from gen.ppa.energy.netlist import check_cells, netlists
 from gen.ppa.energy.sampling import Phase
 from gen.ppa.energy.waves import Waves, read_waves
+from gen.ppa.liberty import read_library
 from gen.ppa.sram import macro
 from gen.ppa.verilog import closure, modules
 from hls.config import System
@@ -49,7 +49,7 @@ def application_energy(
     `gated`: the clock of flip-flops with a common enable is gated. Raises `HeepgenError` as `heepgen run`, and for a
     library without energies or without cells that are needed.
     """
-    read_library(library)
+    read_library(library).check_energies()
     system = application.config
     return energy_of_run(record_run(application, system, progress=progress), system, library, gated, progress)
 

@@ -96,11 +96,6 @@ class _Figures:
 
 @cache
 def _figures() -> _Figures:
-    if not known():
-        raise HeepgenError(
-            "figures of units have not been measured: make ppa-units does it; heepgen ppa --synthesise measures the "
-            "configuration itself."
-        )
     data = json.loads(UNITS.read_text())
     units = data["units"]
     terms = tuple(
@@ -121,11 +116,6 @@ def _figures() -> _Figures:
         data["yosys"],
         data["library"],
     )
-
-
-def known() -> bool:
-    """Whether figures of units are there."""
-    return UNITS.is_file()
 
 
 def origin() -> str:

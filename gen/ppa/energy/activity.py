@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gen.ppa.energy.expression import function, pins
-from gen.ppa.energy.liberty import Cell, Library
 from gen.ppa.energy.netlist import CLOCK, Bit, Gate, Netlist
+from gen.ppa.liberty import Cell, Library
 from hls.errors import HeepgenError
 
 Words = NDArray[np.uint64]

@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gen.ppa.energy.activity import Activity, Words, after, settle
-from gen.ppa.energy.liberty import Library
 from gen.ppa.energy.netlist import Bit, Memory, Netlist
 from gen.ppa.energy.power import energy
 from gen.ppa.energy.waves import Waves
+from gen.ppa.liberty import Library
 
 Path = tuple[str, ...]
 Floats = NDArray[np.float64]

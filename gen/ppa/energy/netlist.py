@@ -10,7 +10,7 @@ from typing import Any
 
 from gen.ppa import tools
 from gen.ppa.asic import REGISTER_WORDS
-from gen.ppa.energy.liberty import Library
+from gen.ppa.liberty import Library
 from gen.ppa.verilog import closure, instances, interface
 from hls.errors import HeepgenError
 from sim.cache import build_once, cached

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from gen.ppa.energy.activity import Activity, Words, after
 from gen.ppa.energy.expression import function, pins
-from gen.ppa.energy.liberty import Cell, Library, Pin, Power
 from gen.ppa.energy.netlist import Bit, Gate, Netlist
+from gen.ppa.liberty import Cell, Library, Pin, Power
 
 SLEW_NS = 0.02
 """Of inputs, and at every driver's own input."""

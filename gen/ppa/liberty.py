@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Cell libraries in the Liberty format: functions, capacitances, and tables of slews and energies.
+"""Cell libraries in the Liberty format: areas, functions, capacitances, and tables of slews and energies.
 
 Whatever units a file has, capacitances are in fF here, times in ns, energies in fJ and leakage in nW.
 """
@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import chain
 from pathlib import Path
+from statistics import median
 
 import numpy as np
 from numpy.typing import NDArray
@@ -94,19 +95,23 @@ class Pin:
 class Cell:
     """`kind`: "gate", "flip-flop", "clock gate" or "other", which an accelerator's netlist does not have.
 
-    leakage: (condition, nW), the condition "" for whatever the others leave. clock: the pin that a flip-flop's or a
-    clock gate's work waits for; enable: a clock gate's; state: names of what a flip-flop holds, and of its inverse.
+    leakage: (condition, nW), the condition "" for whatever the others leave; leaks: on average, nW. clock: the pin that
+    a flip-flop's or a clock gate's work waits for; enable: a clock gate's; state: names of what a flip-flop holds, and
+    of its inverse; register_ns: from its clock to its output, and its setup, in the middle of their tables; 0 where
+    nothing is held or the library does not say.
     """
 
     name: str
     kind: str
     area: float
     leakage: tuple[tuple[str, float], ...]
+    leaks: float
     pins: Mapping[str, Pin]
     clock: str = ""
     enable: str = ""
     next_state: str = ""
     state: tuple[str, ...] = ()
+    register_ns: float = 0.0
 
     @property
     def inputs(self) -> tuple[Pin, ...]:
@@ -122,6 +127,13 @@ class Library:
     name: str
     volts: float
     cells: Mapping[str, Cell]
+
+    def check_energies(self) -> None:
+        """Raises `HeepgenError` where it has none to count with."""
+        if not any(power for cell in self.cells.values() for pin in cell.pins.values() for power in pin.powers):
+            raise HeepgenError(f"library {self.name} has no internal_power tables, so no energy can be told.")
+        if self.volts <= 0:
+            raise HeepgenError(f"library {self.name} does not say nom_voltage, so no energy can be told.")
 
 
 def parse(text: str) -> Group:
@@ -185,13 +197,13 @@ def _group(name: str, arguments: list[str], tokens: Iterator[str]) -> Group:
 
 @lru_cache(maxsize=4)
 def read_library(path: Path) -> Library:
-    """The cells of a Liberty file. Raises `HeepgenError` where it is none, or has no energies to count with."""
+    """The cells of a Liberty file. Raises `HeepgenError` where it is none."""
     try:
         library = parse(Path(path).read_text(errors="replace"))
         return _library(library)
     except OSError as error:
         raise HeepgenError(f"{path} cannot be read: {error.strerror}.") from None
-    except (ValueError, IndexError, KeyError) as error:
+    except (ValueError, IndexError, KeyError, RecursionError) as error:
         raise HeepgenError(f"{path} is not a Liberty file that heepgen can read: {error}.") from None
     except HeepgenError as error:
         raise HeepgenError(f"{path}: {error}") from None
@@ -206,12 +218,7 @@ def _library(library: Group) -> Library:
     templates = {g.arguments[0]: g for g in library.groups if g.name in ("lu_table_template", "power_lut_template")}
     scale = _Scale(farad, ns, farad * volt**2, nw, templates)
     cells = {group.arguments[0]: _cell(group, scale) for group in library.every("cell")}
-    if not any(power for cell in cells.values() for pin in cell.pins.values() for power in pin.powers):
-        raise HeepgenError("it has no internal_power tables, so no energy can be told; leave --liberty out for energy.")
-    volts = library.number("nom_voltage") * volt
-    if volts <= 0:
-        raise HeepgenError("it does not say nom_voltage.")
-    return Library(library.arguments[0], volts, cells)
+    return Library(library.arguments[0], library.number("nom_voltage") * volt, cells)
 
 
 @dataclass(frozen=True)
@@ -224,8 +231,14 @@ class _Scale:
 
 
 def _unit(text: str) -> float:
-    amount, prefix = re.fullmatch(r"([\d.e+-]*)\s*([fpnum]?)[sVW]", text).groups()  # type: ignore[union-attr]
-    return float(amount or 1) * _PREFIXES[prefix]
+    found = re.fullmatch(r"([\d.e+-]*)\s*([fpnum]?)[sVW]", text)
+    if not found:
+        raise ValueError(f"{text!r} is no unit")
+    return float(found[1] or 1) * _PREFIXES[found[2]]
+
+
+def _numbers(values: list[str]) -> NDArray[np.float64]:
+    return np.array(",".join(values).replace(",", " ").split(), float)
 
 
 def _table(group: Group, scale: _Scale, unit: float) -> Table:
@@ -233,9 +246,9 @@ def _table(group: Group, scale: _Scale, unit: float) -> Table:
 
     def axis(name: str) -> NDArray[np.float64]:
         given = group.attributes.get(name) or template.attributes[name]
-        return np.array(",".join(given).replace(",", " ").split(), float)
+        return _numbers(given)
 
-    values = np.array(",".join(group.attributes["values"]).replace(",", " ").split(), float) * unit
+    values = _numbers(group.attributes["values"]) * unit
     one = np.zeros(1)
     if len(values) == 1:
         return Table(one, one, values.reshape(1, 1))
@@ -273,6 +286,18 @@ def _pin(group: Group, scale: _Scale) -> Pin:
     )
 
 
+def _register_ns(cell: Group, scale: _Scale) -> float:
+    timings = [timing for pin in cell.every("pin") for timing in pin.every("timing")]
+
+    def longest(*names: str) -> float:
+        tables = (table for timing in timings for table in timing.groups if table.name in names)
+        middles = (float(median(_numbers(table.attributes["values"]))) for table in tables)
+        return max(middles, default=0.0) * scale.time
+
+    timings = [timing for timing in timings if timing.text("timing_type") in ("rising_edge", "setup_rising")]
+    return longest("cell_rise", "cell_fall") + longest("rise_constraint", "fall_constraint")
+
+
 def _cell(group: Group, scale: _Scale) -> Cell:
     pins = {
         name: _pin(pin, scale)
@@ -283,7 +308,8 @@ def _cell(group: Group, scale: _Scale) -> Cell:
     states = [(g.text("when"), g.number("value") * scale.leakage) for g in group.every("leakage_power")]
     rest = group.number("cell_leakage_power") * scale.leakage
     leakage = tuple((when, nw) for when, nw in states if when) or (("", states[0][1] if states and not rest else rest),)
-    common = (group.number("area"), leakage, pins)
+    leaks = rest or sum(nw for _, nw in states) / max(len(states), 1)
+    common = (group.number("area"), leakage, leaks, pins)
     name = group.arguments[0]
     if group.text("clock_gating_integrated_cell").startswith("latch_posedge"):
         clock = next((p.arguments[0] for p in group.every("pin") if p.text("clock_gate_clock_pin") == "true"), "CK")
@@ -303,6 +329,7 @@ def _cell(group: Group, scale: _Scale) -> Cell:
             clock=clock,
             next_state=held.text("next_state"),
             state=tuple(held.arguments),
+            register_ns=_register_ns(group, scale),
         )
     outputs = [pin for pin in pins.values() if pin.is_output]
     known = outputs and all(pin.function for pin in outputs) and not any(group.every("latch"))
