@@ -139,8 +139,8 @@ def _networks(costs: Mapping[str, composition.Cost], cycles: Mapping[tuple[str, 
         "## MLPerf Tiny",
         "",
         "An inference, by the RTL simulation of accelerator and CPU ([performance](performance.md)), at the clock of",
-        "the ECP5, and in 45 nm at the longest path in the accelerator; beside it published silicon, whole chips in",
-        "the closed division. LUT and kGE are those of the accelerator.",
+        "the ECP5, and in 45 nm at the longest path within a module, before layout; beside it published silicon, whole",
+        "chips in the closed division. LUT and kGE are those of the accelerator.",
     ]
     for network, title in NETWORKS.items():
         rows = [*_modelled(network, costs, cycles), *_published(network)]
