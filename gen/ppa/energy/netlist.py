@@ -20,27 +20,31 @@ Bit = int | str
 """Number of a net within its module, or a constant "0", "1" or "x"."""
 
 _CELLS, _FOUND = "cells.lib", "netlist.json"
+_GATING = f"clockgate -min_net_size 3 -liberty {_CELLS}"
+"""A clock gate takes as much as one or two flip-flops."""
 _MAPPING = f"""
 proc
 {{flatten}}
 opt -nodffe -nosdff
-opt
+opt -nosdff
 wreduce
 peepopt
 alumacc
 share
-opt
+opt -nosdff
 memory_collect
 memory_map t:$mem_v2 r:SIZE<={REGISTER_WORDS} %i
 memory_map t:$mem_v2 r:WR_PORTS=0 %i
 memory_dff
 memory -nomap
-opt -fast -full
-opt -undriven -fine
+opt -fast -full -nosdff
+opt -undriven -fine -nosdff
 techmap
-opt -fast
-opt_dff
+opt -fast -nosdff
+opt_dff -nosdff
 dfflegalize -cell $_DFF_P_ 01 -cell $_DFFE_PP_ 01
+opt_merge
+opt_clean
 {{gating}}
 dfflibmap -liberty {_CELLS}
 abc -liberty {_CELLS}
@@ -48,7 +52,8 @@ opt_clean
 write_json {_FOUND}
 """
 """Registers keep their names: no state machine is encoded anew, and small memories are mapped before a read port may
-swallow the register behind it."""
+swallow the register behind it. A reset is logic before a register, so that its enable stays one, and enables that are
+inverted for the library are one again."""
 
 
 @dataclass(frozen=True)
@@ -127,7 +132,7 @@ def whole_netlist(texts: Mapping[str, str], unit: str, cells: Path, *, gated: bo
 
 
 def _script(*, gated: bool, flat: bool = False) -> str:
-    script = _MAPPING.format(flatten="flatten" if flat else "", gating=f"clockgate -liberty {_CELLS}" if gated else "")
+    script = _MAPPING.format(flatten="flatten" if flat else "", gating=_GATING if gated else "")
     return "; ".join(line for line in script.splitlines() if line)
 
 
