@@ -100,8 +100,8 @@ cpu-cycles: $(READY)  ## measure what the loops of the CPU's kernels take, for h
 area: $(READY)  ## synthesise the accelerator, write docs/area.md; long at first, then only what changed
 	@$(BIN)/python -m gen.documents.area docs
 
-energy: $(READY)  ## measure at gate level what units take in runs of APPS, for the model of energy; minutes
-	@$(BIN)/python -m gen.documents.energy $(APPS)
+energy: $(READY)  ## measure energies of MLPerf Tiny at gate level, write docs/energy.md (ENERGY_ARGS: see --help); long
+	@$(BIN)/python -m examples.energy $(ENERGY_ARGS)
 
 ppa-units: $(READY)  ## synthesise the units that heepgen ppa and explore price configurations by; long, then only what changed
 	@$(BIN)/python -m gen.documents.unit_figures docs

@@ -18,7 +18,7 @@ from gen.ppa.energy.netlist import check_cells, netlists
 from gen.ppa.energy.sampling import Phase
 from gen.ppa.energy.waves import Waves, read_waves
 from gen.ppa.liberty import read_library
-from gen.ppa.sram import macro
+from gen.ppa.sram import BUS_BITS, macro
 from gen.ppa.verilog import closure, modules
 from hls.config import System
 from hls.errors import HeepgenError
@@ -28,7 +28,6 @@ from sim.recording import Recording
 from sim.run import Vcd, run_soc
 
 REST = "(between layers)"
-BUS_BITS = 32
 
 
 @dataclass(frozen=True)
@@ -58,7 +57,11 @@ def energy_of_run(
     run: RecordedRun, system: System, library: Path, gated: bool = False, progress: Progress = silent
 ) -> InferenceEnergy:
     """`application_energy` of a run of the hardware of `system`."""
-    instances = measured_units(run, system, library, gated, progress)
+    return energy_of_units(run, system, measured_units(run, system, library, gated, progress))
+
+
+def energy_of_units(run: RecordedRun, system: System, instances: Sequence[Instance]) -> InferenceEnergy:
+    """`energy_of_run` of what `measured_units` found."""
     bank = macro(BUS_BITS, system.bank_bytes * 8 // BUS_BITS, ports=1)
     ram = ram_energy(run.recording, run.phases, bank, system.memory_banks)
     return inference_energy(run.phases, run.windows, instances, macro, ram)
