@@ -8,7 +8,7 @@ from torch import nn
 
 from firmware_gen.application.options import ImportOptions
 from gen.flows.application import Application
-from gen.flows.energy import record_run
+from gen.flows.energy import energy_of_run, record_run
 from gen.flows.run import hardware
 from gen.flows.sw import generate_application
 from gen.ppa.energy import sampling
@@ -257,32 +257,54 @@ def test_a_phase_that_was_seen_whole_has_no_error():
     assert sampling.estimate(phase, np.array([100.0]), np.array([50])).error is None
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("gated", (False, True))
-def test_units_of_an_accelerator_sum_to_the_whole(tmp_path, gated):
-    """With real data, in every window of a run; the registers that only one hierarchy keeps make the difference."""
-    config = Config(
-        rows=2,
-        cols=2,
-        ports=1,
-        functions=False,
-        multiply=False,
-        scratchpad_words=0,
-        accumulator_entries=64,
-        activation_words=512,
-        weight_bytes=512,
-    )
+SMALL = Config(
+    rows=2,
+    cols=2,
+    ports=1,
+    functions=False,
+    multiply=False,
+    scratchpad_words=0,
+    accumulator_entries=64,
+    activation_words=512,
+    weight_bytes=512,
+)
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    """An application for the smallest accelerator."""
+    folder = tmp_path_factory.mktemp("small") / "app"
     torch.manual_seed(torch.seed() % 2**31)
     network = nn.Sequential(nn.Conv2d(2, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 3, 3)).eval()
-    generate_application(network, torch.rand(1, 2, 6, 6), config, tmp_path / "app", ImportOptions(), name="small")
-    run = record_run(Application.open(tmp_path / "app"), config)
+    generate_application(network, torch.rand(1, 2, 6, 6), SMALL, folder, ImportOptions(), name="small")
+    return Application.open(folder)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("gated", (False, True))
+def test_units_of_an_accelerator_sum_to_the_whole(small, gated):
+    """With real data, in every window of a run; the registers that only one hierarchy keeps make the difference."""
+    run = record_run(small, SMALL)
     library = technology()
-    cells, texts = read_library(library.liberty), modules(hardware(config))
-    units = measure(netlists(texts, list(texts), library.liberty, gated=gated), config.root, cells, run.waves)
+    cells, texts = read_library(library.liberty), modules(hardware(SMALL))
+    units = measure(netlists(texts, list(texts), library.liberty, gated=gated), SMALL.root, cells, run.waves)
     (whole,) = measure(
-        {config.root: whole_netlist(texts, config.root, library.liberty, gated=gated)}, config.root, cells, run.waves
+        {SMALL.root: whole_netlist(texts, SMALL.root, library.liberty, gated=gated)}, SMALL.root, cells, run.waves
     )
     for window in range(len(run.windows)):
         parts = sum(unit.data[window] + unit.clock[window] for unit in units)
         assert parts == pytest.approx(whole.data[window] + whole.clock[window], rel=0.1)
     assert sum(unit.leakage for unit in units) == pytest.approx(whole.leakage, rel=0.1)
+
+
+@pytest.mark.slow
+def test_a_sample_is_as_far_from_the_whole_as_its_error_says(small):
+    """Windows of a run against every cycle of it."""
+    library = technology().liberty
+    sampled, whole = (
+        energy_of_run(record_run(small, SMALL, window_count=count, window_steps=32), SMALL, library, gated=True)
+        for count in (4, 1000)
+    )
+    assert whole.error() == 0 and whole.sampled > 3 * sampled.sampled
+    assert whole.cycles == sampled.cycles and 0 < sampled.error() < 0.1 * whole.uj(100)
+    assert abs(sampled.uj(100) - whole.uj(100)) <= 4 * sampled.error()

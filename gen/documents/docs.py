@@ -106,8 +106,15 @@ def ppa() -> str:
     return document(ROOT / "docs")
 
 
+def energy() -> str:
+    from gen.documents.energy import document, read_documents
+
+    return document(read_documents(ROOT / "docs"))
+
+
 DOCUMENTS: dict[str, Callable[[], str]] = {
     "docs/configuration.md": configuration,
+    "docs/energy.md": energy,
     "docs/json.md": json_format.page,
     "docs/numerics.md": numerics,
     "docs/operators.md": operators,

@@ -230,25 +230,23 @@ def write_model(results: Sequence[tuple[Measured, Samples]]) -> None:
 
 
 def write_documents(folder: Path, results: Sequence[Measured]) -> None:
-    """energy.json, where what `results` do not have stays, and the page."""
-    path = folder / DATA
-    before = read_documents(folder) if path.is_file() else []
-    kept = [one for one in before if (one.network, one.geometry) not in {(r.network, r.geometry) for r in results}]
-    order = [*NETWORKS]
-    found = sorted([*kept, *results], key=lambda one: order.index(one.network) if one.network in order else -1)
-    write_file(path, json.dumps([asdict(one) for one in found], indent=1) + "\n", "measured energies")
-    write_file(folder / DOCUMENT, document(found), "a document")
+    """energy.json, where what was measured before and is not in `results` stays, and the page."""
+    found = {(one.network, one.geometry): one for one in [*read_documents(folder), *results]}.values()
+    write_file(folder / DATA, json.dumps([asdict(one) for one in found], indent=1) + "\n", "measured energies")
+    write_file(folder / DOCUMENT, document([*found]), "a document")
 
 
 def read_documents(folder: Path) -> list[Measured]:
-    """What energy.json holds."""
-    entries = json.loads((folder / DATA).read_text())
+    """What energy.json holds; nothing where it is not there."""
+    path = folder / DATA
+    entries = json.loads(path.read_text()) if path.is_file() else []
     return [Measured(**entry | {mode: Spent(**entry[mode]) for mode in ("ungated", "gated")}) for entry in entries]
 
 
 def document(results: Sequence[Measured]) -> str:
     """docs/energy.md."""
-    return "\n".join([_HEAD, *_networks(results), *_parts(results), *_model(), ""])
+    measured = [*_networks(results), *_parts(results)] if results else []
+    return "\n".join([_HEAD, *measured, *_model()])
 
 
 def _networks(results: Sequence[Measured]) -> Iterator[str]:
