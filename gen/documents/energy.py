@@ -27,7 +27,7 @@ from hls.output import write_file
 
 DOCUMENT, DATA = "energy.md", "energy.json"
 COMMAND = "make energy"
-SILICON = "GAP9, 370 MHz (v1.0)"
+SILICON = PUBLISHED[0]
 Progress = Callable[[str], None]
 
 
@@ -257,17 +257,15 @@ def _networks(results: Sequence[Measured]) -> Iterator[str]:
         f"low standby power; at {MHZ:g} MHz, and at the clock of the longest path before layout ([area](ppa.md)).",
         "",
         "| network | hardware | cycles | looked at | all registers clocked | gated | +- | | mean power "
-        f"| gated, fastest | {SILICON} |",
+        f"| gated, fastest | {SILICON.name}, {SILICON.mhz:g} MHz |",
         "|---|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
     )
     for one in results:
         plain, gated = (_spent(one, mode).uj(one.cycles, MHZ) for mode in (False, True))
         error = "-" if one.gated.error is None else f"{one.gated.error:.2f}"
-        fastest = "-"
-        if composition.known():
-            mhz = 1000 / composition.cost(parse_geometry(one.geometry)).ns
-            fastest = f"{one.gated.uj(one.cycles, mhz):.2f} at {mhz:.0f} MHz"
-        silicon = PUBLISHED[SILICON].get(one.network, (0, None))[1]
+        mhz = 1000 / composition.cost(parse_geometry(one.geometry)).ns
+        fastest = f"{one.gated.uj(one.cycles, mhz):.2f} at {mhz:.0f} MHz"
+        silicon = SILICON.found.get(one.network, (0, None))[1]
         yield (
             f"| {NETWORKS.get(one.network, one.network)} | {one.geometry} | {one.cycles:,} | {one.sampled:,} "
             f"| {plain:.2f} | {gated:.2f} | {error} | {100 * (gated / plain - 1):+.1f} % "
