@@ -150,7 +150,7 @@ class CodeGenerator:
         self.graph = with_biases(quantise(self.lowered, per_channel, calibrate, int4), biases or {})
         self.target = target_of(architecture)
         self._profile, self._keep = profile, keep_activations
-        self._programs: dict[tuple[bool, bool], Any] = {}
+        self._programs: dict[tuple[bool, ...], Any] = {}
 
     def generate_code(
         self, append_final_softmax: bool = False, overwrite_existing_generated_files: bool = True
@@ -178,11 +178,23 @@ class CodeGenerator:
     ) -> Files:
         """All files of the application, with another sample of the inputs' shapes if one is given."""
         program = self.program(append_final_softmax, keep_activations)
+        return self.files_of(program, append_final_softmax, sample, listing=listing)
+
+    def files_of(
+        self,
+        program: Any,
+        append_final_softmax: bool = False,
+        sample: Sample | None = None,
+        *,
+        listing: bool = False,
+        **beside: Any,
+    ) -> Files:
+        """`application` of a program that `target` compiled; `beside`: of `Target.render`."""
         data = self.inputs if sample is None else inputs_of(sample)
         result = self.target.run(program, _alone(data), True)
         lowered = append_softmax(self.lowered) if append_final_softmax else self.lowered
         said = reference(lowered, data, next(self.exact_steps([data], append_final_softmax)), result)
-        rendered, manifest = self.target.render(program, _alone(data), result.outputs)
+        rendered, manifest = self.target.render(program, _alone(data), result.outputs, **beside)
         files: dict[str, Content] = {
             **rendered,
             f"{GENERATED}/{REFERENCE}": json.dumps(said | {"import_check": self.check.to_dict()}, indent=2) + "\n",
@@ -193,13 +205,15 @@ class CodeGenerator:
         memory = self.target.network(program).report.summary()
         return Files(files | ({f"{GENERATED}/{LISTING}": lines.to_text()} if lines else {}), manifest, memory, lines)
 
-    def program(self, append_final_softmax: bool = False, keep_activations: bool = False) -> Any:
-        """The compiled network: of the default architecture a `targets.descriptor.program.Program`."""
-        how = append_final_softmax, keep_activations or self._keep
+    def program(self, append_final_softmax: bool = False, keep_activations: bool = False, shared: bool = False) -> Any:
+        """The compiled network: of the default architecture a `targets.descriptor.program.Program`. shared: for an
+        arena in which other networks overwrite its inputs."""
+        how = append_final_softmax, keep_activations or self._keep, shared
         if how not in self._programs:
             graph = append_softmax(self.graph) if append_final_softmax else self.graph
+            inputs = {"keep_inputs": False} if shared else {}
             self._programs[how] = self.target.compile(
-                graph, self.config, profile=self._profile, keep_activations=how[1]
+                graph, self.config, profile=self._profile, keep_activations=how[1], **inputs
             )
         return self._programs[how]
 

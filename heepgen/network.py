@@ -16,6 +16,7 @@ from gen.results.estimate import EstimateReport
 from gen.results.evaluation import EvalReport
 from gen.results.firmware import Explanation, SwReport
 from gen.results.run import RunReport
+from gen.results.several import SwReports
 from gen.results.steps import StepsReport
 from gen.results.why import WhyReport
 from heepgen.configuration import Given, configuration
@@ -255,6 +256,15 @@ def compile(
     if bias_correction is not None:
         options = with_corrected_biases(options, checked, bias_correction)
     return Network(Compiled.of(checked, None, system, options, name=checked.imported.name))
+
+
+def write(networks: Sequence[Network], folder: str | Path, *, force: bool = False, listing: bool = False) -> SwReports:
+    """Write one application of several networks to `folder`, as `heepgen sw a.pt2 b.pt2 -o` does: all their constants,
+    and one arena in which they take turns. Raises HeepgenError naming the network that cannot be in it or does not fit,
+    and for networks that were compiled for different accelerators; see `Network.write`."""
+    from gen.flows.several import write_several
+
+    return write_several([network.compiled for network in networks], folder, force=force, listing=listing)
 
 
 def _read_file(

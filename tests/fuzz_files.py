@@ -448,7 +448,9 @@ def _read_manifest(path: Path, folder: Path) -> None:
     import numpy as np
 
     from gen.flows.application import linked_inputs
-    from gen.flows.run import check_taps, is_comparable, mode_of, places_of, report_of
+    from gen.flows.measured import is_comparable, places_of, report_of
+    from gen.flows.program import mode_of
+    from gen.flows.run import check_taps
     from gen.flows.xheep import program_of
     from gen.results.result import to_json
     from sim.firmware import check_placements
@@ -466,7 +468,7 @@ def _read_manifest(path: Path, folder: Path) -> None:
             continue
         places = places_of(manifest, mode, symbols, ())
         dumps = {name: np.zeros(size, np.uint8).tobytes() for name, (_, size) in places.items()}
-        to_json(report_of(application, mode, dumps, "", software, 0, ()))
+        to_json(report_of(application, mode, dumps, software, 0, ()))
     app = program_of(application, config, folder)
     project.check_memory(config, [app])
 

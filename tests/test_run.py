@@ -12,7 +12,8 @@ from torch import nn
 
 from firmware_gen.models.metrics import compare
 from gen.cli import main
-from gen.flows.run import Application, accelerated_layers, run, timed_layers
+from gen.flows.measured import accelerated_layers, timed_layers
+from gen.flows.run import Application, run
 from gen.flows.sw import generate_sw
 from gen.results.run import LayerReport
 from hls.config import Config

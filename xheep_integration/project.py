@@ -2,7 +2,7 @@
 """An X-HEEP extension project around a generated accelerator: every file's text, rendered from `templates/`."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -99,19 +99,20 @@ BOARDS = (
 
 @dataclass(frozen=True)
 class App:
-    """An application for the project: its folder seen from there, text of its files by name, and its manifest."""
+    """An application for the project: its folder seen from there, text of its files by name, and the manifests of its
+    networks."""
 
     name: str
     folder: str
     files: Mapping[str, str]
-    manifest: dict[str, Any]
+    manifests: Sequence[dict[str, Any]]
 
 
-def data_bytes(manifest: dict[str, Any]) -> tuple[int, int]:
+def data_bytes(manifests: Sequence[dict[str, Any]]) -> tuple[int, int]:
     """Bytes of constants and arena of a generated application: in contiguous banks, and in interleaved ones."""
-    border, memory = _border(manifest), manifest["memory"]
-    sizes = {p["address"]: p["size"] for p in memory["constants"]}
-    sizes[manifest["accelerator"]["arena"]] = memory["arena_bytes"]
+    border = _border(manifests[0])
+    sizes = {p["address"]: p["size"] for manifest in manifests for p in manifest["memory"]["constants"]}
+    sizes[manifests[0]["accelerator"]["arena"]] = max(manifest["memory"]["arena_bytes"] for manifest in manifests)
     rounded = {address: -(-size // ALIGN) * ALIGN for address, size in sizes.items()}
     low = sum(size for address, size in rounded.items() if address < border)
     return low, sum(rounded.values()) - low
@@ -134,8 +135,8 @@ def check_memory(config: System, apps: Iterable[App]) -> None:
         )
     bank = config.bank_bytes
     for app in apps:
-        low, high = data_bytes(app.manifest)
-        expected = app.manifest["memory"]["program_bytes"] - PROGRAM_BYTES  # the outputs' bits, beside the program
+        low, high = data_bytes(app.manifests)
+        expected = app.manifests[0]["memory"]["program_bytes"] - PROGRAM_BYTES  # the outputs' bits, beside the program
         program = CODE_BYTES + DATA_BYTES + expected
         room = contiguous * bank - program
         if low > room:
@@ -235,17 +236,19 @@ def render(
     return files
 
 
-def application_files(folder: Path, own: Iterable[Path], generated: Path, manifest: dict[str, Any]) -> dict[str, str]:
+def application_files(
+    folder: Path, own: Iterable[Path], generated: Path, manifest: dict[str, Any], networks: Sequence[dict[str, Any]]
+) -> dict[str, str]:
     """The files of an application that X-HEEP compiles: the user's `own`, which lie in `folder`, and of `generated`
-    those that are not the runtime's.
+    those that are not the runtime's. manifest: of the whole, and of its `networks`.
 
     What is planned for interleaved banks gets X-HEEP's section, the rest none: it goes where constants and data go.
     """
-    arena = manifest["accelerator"]["arena"]
+    arena = networks[0]["accelerator"]["arena"]
     sections = {
         WEIGHT_SECTIONS[True]: "",
         WEIGHT_SECTIONS[False]: SECTION,
-        ARENA_SECTION: "" if arena < _border(manifest) else SECTION,
+        ARENA_SECTION: "" if arena < _border(networks[0]) else SECTION,
     }
     unknown = set(manifest["accelerator"]["placements"]) - set(sections)
     if unknown:
@@ -253,8 +256,9 @@ def application_files(folder: Path, own: Iterable[Path], generated: Path, manife
             f"{folder} was written by another version of heepgen (section {min(unknown)}); generate it "
             "again with heepgen sw."
         )
-    names = [name for name in manifest["sources"] if "/" not in name]
-    names += sorted(p.name for p in generated.glob("*.hpp"))
+    names = [name for name in manifest["sources"] if not name.startswith("runtime/")]
+    folders = sorted({(generated / name).parent for name in names})
+    names += [path.relative_to(generated).as_posix() for place in folders for path in sorted(place.glob("*.hpp"))]
     files = {path.relative_to(folder).as_posix(): path for path in own}
     twice = next((name for name in names if name in files), None)
     if twice:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from firmware_gen import ir
     from firmware_gen.memory.network import Network
+    from firmware_gen.memory.planner import Place
     from firmware_gen.models.image import Result, Sample
     from firmware_gen.operations.placement import Placement
 
@@ -82,11 +83,24 @@ class Target(Protocol):
     of one sample of the input's shape, or of many along the first dimension; run_steps: of one after the other, the
     network's state kept; taps: of every layer's output too. A sample of several inputs is a tuple. render: text of
     every file by relative name, and the manifest. explain: a row per layer.
+
+    Where several networks take turns in one arena: keep_inputs is False, software gives a network for the CPU alone,
+    moved a program with its constants and its arena elsewhere, and render takes what software gave, moved, as `beside`.
     """
 
     def compile(
-        self, graph: "ir.Graph", config: Any, *, profile: bool = True, keep_activations: bool = False
+        self,
+        graph: "ir.Graph",
+        config: Any,
+        *,
+        profile: bool = True,
+        keep_activations: bool = False,
+        keep_inputs: bool = True,
     ) -> Any: ...
+
+    def software(self, program: Any, keep_inputs: bool = True) -> Any: ...
+
+    def moved(self, program: Any, place: "Place") -> Any: ...
 
     def network(self, program: Any) -> "Network": ...
 
@@ -99,7 +113,7 @@ class Target(Protocol):
     ) -> "Result": ...
 
     def render(
-        self, program: Any, sample: "Sample", outputs: "tuple[np.ndarray, ...]"
+        self, program: Any, sample: "Sample", outputs: "tuple[np.ndarray, ...]", beside: Any = None
     ) -> tuple[dict[str, str], dict[str, Any]]: ...
 
     def explain(self, graph: "ir.Graph", imported: "ir.Graph | None" = None) -> "list[Placement]": ...

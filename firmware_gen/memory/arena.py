@@ -44,12 +44,14 @@ def plan_arena(
     config: System,
     program: int,
     keep_all: bool = False,
+    keep_inputs: bool = True,
 ) -> Arena:
-    """Places for all tensors and constants beside a program of so many bytes; inputs are kept if that fits.
+    """Places for all tensors and constants beside a program of so many bytes; inputs are kept if `keep_inputs` and
+    that fits.
 
     keep_all: no tensor shares its place with another. Raises HeepgenError when the memory does not hold them."""
     sizes = [(name, array.nbytes) for name, array in constants.items()]
-    for keep in (True,) if keep_all else (True, False):
+    for keep in keeping(keep_all, keep_inputs):
         buffers = buffers_of(graph, tensors, layers, keep, keep_all)
         offsets = planner.allocate(buffers)
         try:
@@ -64,6 +66,11 @@ def plan_arena(
     planner.check_overlaps(places, accesses(graph, places), graph.outputs, kept)
     check_states(graph, places)
     return Arena(buffers, offsets, keep, *located)
+
+
+def keeping(keep_all: bool, keep_inputs: bool) -> tuple[bool, ...]:
+    """Whether inputs survive an inference, in the order in which plans are tried."""
+    return (True,) if keep_all else (True, False) if keep_inputs else (False,)
 
 
 def buffers_of(

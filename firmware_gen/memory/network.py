@@ -2,7 +2,7 @@
 """A network whose layers and tensors have their places: what every target makes of a graph."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 
 import numpy as np
 
@@ -68,6 +68,22 @@ class Network:
         """Word of the memory of every element of a value, in its shape."""
         tensor = self.tensors[value]
         return (self.arena_address + self.offsets[tensor.storage]) // 4 + tensor.words()
+
+    def demand(self) -> planner.Demand:
+        """What it needs in a program with others."""
+        sizes = [(constant["name"], constant["size"]) for constant in self.report.constants]
+        return planner.Demand(self.graph.name, sizes, self.arena_bytes)
+
+    def report_at(self, place: planner.Place) -> planner.MemoryReport:
+        """Its report where constants and arena lie there."""
+        moved = place.arena_address - self.arena_address
+        return replace(
+            self.report,
+            program_bytes=place.program,
+            banks_needed=place.banks_needed,
+            buffers=tuple(b | {"address": b["address"] + moved} for b in self.report.buffers),
+            constants=tuple(map(asdict, place.constants)),
+        )
 
     def is_low(self, placed: planner.Placed) -> bool:
         """Whether a constant lies in the contiguous banks."""

@@ -8,7 +8,7 @@ No array crosses the border between contiguous and interleaved banks. Sizes here
 
 import itertools
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from random import Random
 from typing import Any
@@ -295,6 +295,42 @@ def locate(
     if arena_address is None:
         arena_address = placed[-1].address + rounded(placed[-1].size) if high else high_start
     return placed, arena_address
+
+
+@dataclass(frozen=True)
+class Demand:
+    """What a network needs that shares a program with others: constants (name, bytes), in their order, and bytes of
+    arena."""
+
+    network: str
+    constants: list[tuple[str, int]]
+    arena: int
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where it gets that: constants in their order, and the arena. program: bytes kept for the program of all;
+    banks_needed: the smallest memory that would do for all, see `MemoryReport`."""
+
+    constants: tuple[Placed, ...]
+    arena_address: int
+    program: int
+    banks_needed: tuple[int, tuple[int, ...]]
+
+
+def locate_together(demands: Sequence[Demand], config: System, program: int) -> list[Place]:
+    """`locate` for networks that take turns in one arena, the largest: constants of one lie behind those of the one
+    before it, so that those of the first ones leave the interleaved banks where these do not hold all. Raises
+    `DoesNotFit` naming the first network that finds no place."""
+    constants: list[tuple[str, int]] = []
+    arena, before = 0, ""
+    for demand in demands:
+        constants, arena = [*constants, *demand.constants], max(arena, demand.arena)
+        name = f"{demand.network}, in one program with {before}," if before else demand.network
+        placed, address = locate(name, constants, arena, config, program)
+        before += f" and {demand.network}" if before else demand.network
+    banks, own = smallest_memory(constants, arena, config, program), iter(placed)
+    return [Place(tuple(itertools.islice(own, len(d.constants))), address, program, banks) for d in demands]
 
 
 def _largest(constants: list[tuple[str, int]], arena: int, enough: bool) -> str:

@@ -31,10 +31,10 @@ def estimate(config: Any, target: str, json_path: str | None, **options: Any) ->
       heepgen estimate build/app
     """
     from gen.console import progress, show, write_json
-    from gen.flows.estimate import estimate as predict
+    from gen.flows.several import estimate_any
 
     with progress() as say:
-        report = predict(target, config, **flags.hardware(), progress=say, **options)
+        report = estimate_any(target, config, **flags.hardware(), progress=say, **options)
     if json_path != "-":
         show(report.table())
     write_json(report, json_path)

@@ -115,11 +115,12 @@ def run(
     from gen.flows.steps import refuse_with_steps, run_steps
     from gen.results.program import ProgramReport
     from gen.results.run import RunReport
+    from gen.results.several import RunReports
     from gen.results.steps import StepsReport
 
     defines += (f"{REPORT}=1",) if printing else ()
     own = Own(sources, include_dirs, defines, lambda text: click.echo(text, err=True))
-    report: RunReport | ProgramReport | StepsReport
+    report: RunReport | RunReports | ProgramReport | StepsReport
     with progress() as say:
         if steps is None:
             report = run_program(target, config, **flags.hardware(), own=own, progress=say, **options)

@@ -9,7 +9,7 @@ from gen import flags
 
 
 @click.command(short_help="Generate the firmware that runs a PyTorch model.")
-@click.argument("model")
+@click.argument("models", nargs=-1, required=True, metavar="MODEL...")
 @flags.geometry
 @click.option("-o", "--out", metavar="DIR", help="Output folder.  [default: build/NAME-app]")
 @flags.importing
@@ -22,12 +22,21 @@ from gen import flags
 @flags.wide
 @flags.with_config
 def sw(
-    config: Any, model: str, out: str | None, explain: bool, force: bool, json_path: str | None, **options: Any
+    config: Any,
+    models: tuple[str, ...],
+    out: str | None,
+    explain: bool,
+    force: bool,
+    json_path: str | None,
+    **options: Any,
 ) -> None:
     """Generate the firmware that runs MODEL: C++17, weights, memory plan, a checked sample.
 
     MODEL is a .pt2 of torch.export, an .onnx, or a .pt holding an nn.Module of standard layers. Nothing in them
     is executed while loading, unless --trust-pickle. INT8 weights that a model holds stay as they are.
+
+    Several MODELs, or folders of single ones that it wrote before, become one program: each has its own names in C++,
+    and all take turns in one arena.
 
     \b
     Examples:
@@ -42,16 +51,26 @@ def sw(
       heepgen sw model.pt2 --weights int4         4 bits a weight: half of the memory, less to load
       heepgen sw model.pt2 --weights auto --data calibration.npz      in layers that bear it
       heepgen sw model.pt2 --calibrate mse --bias-correction train.npz
+      heepgen sw wake.pt2 faces.onnx -o build/both    two networks in one program
+      heepgen sw build/wake-app faces.onnx        one of them with options of its own
     """
     from gen.console import progress, show, write_json
+    from gen.flows.several import generate_several
     from gen.flows.sw import generate_sw
     from gen.inputs import network_name
+    from gen.results.firmware import SwReport
+    from gen.results.several import SwReports
 
-    out = out or f"build/{network_name(model, options['name'])}-app"
+    names = [network_name(model, options["name"] if len(models) == 1 else None) for model in models]
+    out = out or f"build/{'-'.join(name.removesuffix('-app') for name in names)}-app"
+    report: SwReport | SwReports
     with progress() as say:
         if explain and json_path != "-":
             options["explain"] = show
-        report = generate_sw(model, config, out, force=force, progress=say, **options)
+        if len(models) == 1:
+            report = generate_sw(models[0], config, out, force=force, progress=say, **options)
+        else:
+            report = generate_several(models, config, out, force=force, progress=say, **flags.hardware(), **options)
     if json_path != "-":
         show(report.table())
     write_json(report, json_path)

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from gen.results.result import Result
 from gen.results.schema import Kind, Schema
 
+_OF_SEVERAL = " APP of several networks"
+
 
 def results() -> dict[str, type[Result]]:
     """Every kind of result, by what gives it."""
@@ -23,17 +25,21 @@ def results() -> dict[str, type[Result]]:
     from gen.results.ppa import PpaReport
     from gen.results.program import ProgramReport
     from gen.results.run import RunReport
+    from gen.results.several import EstimateReports, RunReports, SwReports
     from gen.results.steps import StepsReport
     from gen.results.why import WhyReport
 
     return {
         "heepgen hw": HwReport,
         "heepgen sw": SwReport,
+        "heepgen sw MODEL MODEL": SwReports,
         "heepgen estimate": EstimateReport,
+        "heepgen estimate" + _OF_SEVERAL: EstimateReports,
         "heepgen why": WhyReport,
         "heepgen explore": ExploreReport,
         "heepgen ppa": PpaReport,
         "heepgen run": RunReport,
+        "heepgen run" + _OF_SEVERAL: RunReports,
         "heepgen run --source FILE": ProgramReport,
         "heepgen run --steps N": StepsReport,
         "heepgen eval": EvalReport,

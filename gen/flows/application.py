@@ -4,7 +4,7 @@
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
@@ -14,6 +14,7 @@ import numpy as np
 
 from firmware_gen.application.options import ImportOptions
 from firmware_gen.architectures.registry import architecture_of, find, names
+from firmware_gen.emit import shared
 from firmware_gen.emit.codegen import main_program
 from firmware_gen.emit.folder import GENERATED, KIND, MAIN, MANIFEST, REFERENCE
 from gen.flows.hardware import geometry
@@ -22,50 +23,23 @@ from hls.config import Config, System, options, overridden
 from hls.config_file import unknown
 from hls.descriptor.interface.table import PROFILE_RECORD
 from hls.errors import HeepgenError
-from hls.output import marker
+from hls.output import MARKER, marker
 
 MOST_AROUND, MOST_PER_MAC, MOST_PER_VALUE = 10_000_000, 200, 2_000
-"""Cycles: see `Application.most_cycles`."""
+"""Cycles: see `Built.most_cycles`."""
 OWN_SOURCES = "src"
 """Folder of further sources of the user's in an application."""
 _SOURCES, _HEADERS = (".c", ".cc", ".cpp", ".cxx"), (".h", ".hh", ".hpp", ".hxx", ".inc")
 
 
 @dataclass(frozen=True)
-class Application:
-    """An application folder, which is the user's, and what heepgen wrote to it, in the folder `generated`: its
-    manifest, and what PyTorch said."""
+class Built:
+    """An application folder, which is the user's, and what heepgen wrote to it, in the folder `generated`, with a
+    manifest: what a program is built from."""
 
     folder: Path
     generated: Path
     manifest: dict[str, Any]
-    reference: dict[str, Any]
-
-    @classmethod
-    def open(cls, folder: str | Path) -> "Application":
-        """Read the folder; raises `HeepgenError` when it is not one, is incomplete or damaged."""
-        folder = Path(folder)
-        generated = folder / GENERATED
-        if marker(folder).get("kind") == KIND:
-            raise HeepgenError(
-                f"{folder} was written by an older heepgen, which knew no {GENERATED}/; generate it again with heepgen "
-                "sw."
-            )
-        if marker(generated).get("kind") != KIND:
-            raise HeepgenError(f"{folder} is not an application: name a folder that heepgen sw wrote, or a model file.")
-        try:
-            manifest, reference = (json.loads((generated / name).read_bytes()) for name in (MANIFEST, REFERENCE))
-        except (OSError, ValueError, RecursionError):
-            raise HeepgenError(f"{folder} is incomplete; generate it again with heepgen sw.") from None
-        for name, tree, schema in ((MANIFEST, manifest, _MANIFEST), (REFERENCE, reference, _REFERENCE)):
-            wrong = _mismatch(tree, schema)
-            if wrong is not None:
-                raise _damaged(folder, name, wrong)
-        application = cls(folder, generated, manifest, reference)
-        wrong = next(_contradictions(application), None)
-        if wrong is not None:
-            raise _damaged(folder, MANIFEST, wrong)
-        return application
 
     @cached_property
     def config(self) -> System:
@@ -102,14 +76,56 @@ class Application:
         return [self.generated / folder for folder in self.manifest["include_dirs"]]
 
     @property
-    def is_as_generated(self) -> bool:
-        """Whether its program is the one that heepgen wrote, which runs the network once."""
-        main = self.folder / MAIN
-        return self.own_sources == [main] and main.read_bytes() == main_program(self.manifest["name"]).encode()
+    def first_main(self) -> str:
+        """MAIN as heepgen wrote it, which runs every network once."""
+        raise NotImplementedError
 
     def most_cycles(self, wait_states: int = 0, withheld: float = 0.0) -> int:
-        """More than the network takes once, on the CPU alone too, whose loops take at most a tenth of this per
+        """More than all networks take once, on the CPU alone too, whose loops take at most a tenth of this per
         multiplication and per value; a hang is noticed in reasonable time."""
+        raise NotImplementedError
+
+    @property
+    def is_as_generated(self) -> bool:
+        """Whether its program is that one."""
+        main = self.folder / MAIN
+        return self.own_sources == [main] and main.read_bytes() == self.first_main.encode()
+
+
+@dataclass(frozen=True)
+class Application(Built):
+    """A network in an application folder, whose only one it is, or one of `Applications`; `generated` has what is its
+    own: manifest and model, and what PyTorch said. `note` is what the folder's marker says of it."""
+
+    reference: dict[str, Any]
+    note: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def open(cls, folder: str | Path) -> "Application":
+        """Read the folder; raises `HeepgenError` when it is not one, is incomplete or damaged, or has several
+        networks."""
+        opened = opened_folder(folder)
+        if isinstance(opened, Application):
+            return opened
+        raise HeepgenError(f"{folder} holds several networks, {opened.names}: name an application of one.")
+
+    @classmethod
+    def read(cls, folder: Path, generated: Path, note: dict[str, Any]) -> "Application":
+        """What `generated` says of a network; raises `HeepgenError` where it is incomplete or damaged."""
+        manifest, reference = _documents(folder, generated, MANIFEST, REFERENCE)
+        for name, tree, schema in ((MANIFEST, manifest, _MANIFEST), (REFERENCE, reference, _REFERENCE)):
+            _check(folder, name, tree, schema)
+        application = cls(folder, generated, manifest, reference, note)
+        wrong = next(_contradictions(application), None)
+        if wrong is not None:
+            raise _damaged(folder, MANIFEST, wrong)
+        return application
+
+    @property
+    def first_main(self) -> str:
+        return main_program(self.manifest["name"])
+
+    def most_cycles(self, wait_states: int = 0, withheld: float = 0.0) -> int:
         work = sum(
             MOST_PER_MAC * layer["macs"] + MOST_PER_VALUE * layer["output"]["words"]
             for layer in self.manifest["layers"]
@@ -117,13 +133,90 @@ class Application:
         return int((MOST_AROUND + work) * (1 + wait_states) / (1 - withheld))
 
     @property
+    def networks(self) -> tuple["Application", ...]:
+        """Itself, as `Applications` have several."""
+        return (self,)
+
+    @property
     def options(self) -> ImportOptions:
         try:
-            return ImportOptions(**marker(self.generated)["options"])
+            return ImportOptions(**self.note["options"])
         except (KeyError, TypeError):
             raise HeepgenError(
                 f"{self.folder} does not say how it was generated; generate it again with heepgen sw."
             ) from None
+
+
+@dataclass(frozen=True)
+class Applications(Built):
+    """An application folder of several networks, each in a folder of `generated`."""
+
+    networks: tuple[Application, ...]
+
+    @property
+    def names(self) -> str:
+        """Of its networks, in words."""
+        *names, last = self.manifest["networks"]
+        return f"{', '.join(names)} and {last}"
+
+    @property
+    def first_main(self) -> str:
+        return shared.main_program(self.manifest["networks"])
+
+    def most_cycles(self, wait_states: int = 0, withheld: float = 0.0) -> int:
+        return sum(own.most_cycles(wait_states, withheld) for own in self.networks)
+
+
+def opened_folder(folder: str | Path) -> Application | Applications:
+    """What lies in an application folder; raises `HeepgenError` when it is not one, is incomplete or damaged."""
+    folder = Path(folder)
+    generated = folder / GENERATED
+    if marker(folder).get("kind") == KIND:
+        raise HeepgenError(
+            f"{folder} was written by an older heepgen, which knew no {GENERATED}/; generate it again with heepgen sw."
+        )
+    note = marker(generated)
+    if note.get("kind") != KIND:
+        raise HeepgenError(f"{folder} is not an application: name a folder that heepgen sw wrote, or a model file.")
+    (manifest,) = _documents(folder, generated, MANIFEST)
+    if not isinstance(manifest, dict) or "networks" not in manifest:
+        return Application.read(folder, generated, note)
+    _check(folder, MANIFEST, manifest, _WHOLE)
+    names, notes = manifest["networks"], note.get("networks")
+    if not isinstance(notes, dict) or not all(isinstance(notes.get(name), dict) for name in names):
+        raise _damaged(folder, MARKER, "networks")
+    own = tuple(Application.read(folder, generated / shared.folder_of(name), notes[name]) for name in names)
+    if [network.manifest["name"] for network in own] != names or any(n.config != own[0].config for n in own):
+        raise _damaged(folder, MANIFEST, "networks")
+    applications = Applications(folder, generated, manifest, own)
+    if not all((generated / name).is_file() for name in manifest["sources"]):
+        raise _damaged(folder, MANIFEST, "sources")
+    return applications
+
+
+def check_other(out: str | Path, several: bool) -> None:
+    """Raises `HeepgenError` where `out` is an application already, of `several` networks or of one, and now becomes the
+    other, for which the program in it was not written."""
+    note = marker(Path(out) / GENERATED)
+    if note.get("kind") == KIND and ("networks" in note) != several:
+        was, now = ("several networks", "one") if not several else ("one network", "several")
+        raise HeepgenError(
+            f"{out} is an application of {was}, whose {MAIN} does not fit {now}; name another folder with -o."
+        )
+
+
+def _documents(folder: Path, generated: Path, *names: str) -> list[Any]:
+    """Content of JSON files that heepgen wrote."""
+    try:
+        return [json.loads((generated / name).read_bytes()) for name in names]
+    except (OSError, ValueError, RecursionError):
+        raise HeepgenError(f"{folder} is incomplete; generate it again with heepgen sw.") from None
+
+
+def _check(folder: Path, name: str, tree: Any, schema: Any) -> None:
+    wrong = _mismatch(tree, schema)
+    if wrong is not None:
+        raise _damaged(folder, name, wrong)
 
 
 def linked_inputs(application: Application) -> tuple[np.ndarray, ...]:
@@ -171,7 +264,7 @@ def configured(given: Mapping[str, Any], where: str) -> System:
 
 def wanted(
     config: System,
-    application: Application,
+    application: Built,
     hardware_given: bool,
     architecture_given: bool,
     changed: Mapping[str, Any] = MappingProxyType({}),
@@ -190,7 +283,7 @@ def wanted(
     return config
 
 
-def check_hardware(application: Application, system: System) -> None:
+def check_hardware(application: Built, system: System) -> None:
     """Raises `HeepgenError` where the application was generated for other hardware, which it would refuse to run on."""
     own = application.config
     if own.hash != system.hash:
@@ -252,18 +345,20 @@ def _names_of(check: Callable[[Any], bool]) -> Callable[[Any], bool]:
 
 
 _ADDRESS = _natural(2**31)
-_MODE = {
-    "defines": _names_of(_natural()),
-    "placements": _names_of(_ADDRESS),
-    "arena": _ADDRESS,
-    "outputs": [_ADDRESS],
-    "expected_bits": [_natural()],
-}
-_MANIFEST = {
-    "name": _text,
+_PROGRAM = {"defines": _names_of(_natural()), "placements": _names_of(_ADDRESS)}
+_BUILDING = {
     "config": {"hash": _natural(), "architecture": _text} | {o.attribute: lambda v: True for o in options(System)},
     "sources": [_source],
     "include_dirs": [_source],
+}
+_WHOLE = _BUILDING | {
+    "networks": lambda v: isinstance(v, list) and len(v) > 1 and all(map(_text, v)),
+    "accelerator": _PROGRAM,
+    "software": _PROGRAM,
+}
+_MODE = _PROGRAM | {"arena": _ADDRESS, "outputs": [_ADDRESS], "expected_bits": [_natural()]}
+_MANIFEST = _BUILDING | {
+    "name": _text,
     "symbols": {"result": _text, "timing": _text, "arena": _text},
     "inputs": [{"name": _text, "shape": _shape, "channels_last": _flag, "offset": _ADDRESS}],
     "states": [{"name": _text, "shape": _shape}],
@@ -297,7 +392,7 @@ _MANIFEST = {
         "constants": [{"address": _ADDRESS, "size": _ADDRESS}],
     },
 }
-_ERRORS = {field.name for field in fields(LayerReport) if field.default is None}
+_ERRORS = {own.name for own in fields(LayerReport) if own.default is None}
 _REFERENCE = {
     "inputs": [lambda v: isinstance(v, list) and all(map(_number, v))],
     "outputs": [lambda v: isinstance(v, list) and all(map(_number, v))],

@@ -10,7 +10,7 @@ import numpy as np
 
 from firmware_gen.application.options import ImportOptions
 from firmware_gen.emit.folder import MODEL
-from gen.flows.application import Application, linked_inputs
+from gen.flows.application import Application, Applications, linked_inputs, opened_folder
 from gen.flows.hardware import geometry
 from gen.inputs import check_model
 from gen.results.firmware import Explanation, SwReport
@@ -128,12 +128,18 @@ class Compiled:
 
 
 def application_in(target: str | Path, given: dict[str, Any], instead: str = "") -> Application | None:
+    """The application of one network in the folder `target`, None for a model file; see `folder_in`."""
+    found = folder_in(target, given, instead)
+    return Application.open(target) if isinstance(found, Applications) else found
+
+
+def folder_in(target: str | Path, given: dict[str, Any], instead: str = "") -> Application | Applications | None:
     """The application in the folder `target`, None for a model file. Raises `HeepgenError` for what is neither, and for
     an application with options `given` that are for model files; `instead` says what there is besides."""
     if not Path(target).is_dir():
         check_model(target)
         return None
-    application = Application.open(target)
+    application = opened_folder(target)
     defaults = vars(ImportOptions())
     for name, value in given.items():
         if value not in (None, False, defaults.get(name)):

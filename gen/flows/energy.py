@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gen.flows.application import Application
+from gen.flows.measured import places_of, spans_of
 from gen.flows.program import Progress, compiled, mode_of
-from gen.flows.run import failure, hardware, places_of, spans_of
+from gen.flows.run import failure, hardware
 from gen.pages.spans import Span
 from gen.ppa.energy import sampling
 from gen.ppa.energy.inference import InferenceEnergy, inference_energy

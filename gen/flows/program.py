@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from firmware_gen.emit.build import SOFTWARE, SWITCHES
-from gen.flows.application import Application
+from gen.flows.application import Built
 from hls.errors import HeepgenError
 
 Progress = Callable[[str], None]
@@ -45,7 +45,7 @@ def mode_of(manifest: dict[str, Any], software: bool) -> dict[str, Any]:
 
 
 def compiled(
-    application: Application,
+    application: Built,
     software: bool,
     toolchain: str,
     work: Path,
@@ -74,7 +74,7 @@ def compiled(
     )
 
 
-def _sources(application: Application) -> list[Path]:
+def _sources(application: Built) -> list[Path]:
     if not application.own_sources:
         raise HeepgenError(
             f"{application.folder} has no main.cpp, and no other C or C++ beside gen/ or in src/; write one, or name "

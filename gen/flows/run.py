@@ -1,11 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """`heepgen run`: build hardware, firmware and virtual SoC, simulate one inference, and measure it."""
 
-import math
-import struct
 import tempfile
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from importlib import metadata
@@ -13,23 +10,22 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-import numpy as np
-
 import hls
 from firmware_gen.architectures.registry import architecture_of
 from firmware_gen.emit.folder import MODEL
-from firmware_gen.models.metrics import compare
-from gen.flows.application import Application, check_hardware, from_memory, input_shapes, linked_inputs, wanted
-from gen.flows.compiled import application_in
+from gen.flows.application import Application, Applications, check_hardware, input_shapes, linked_inputs, wanted
+from gen.flows.compiled import folder_in
 from gen.flows.hardware import generate_verilog, geometry, hardware_sources
+from gen.flows.measured import is_comparable, places_of, report_of, result_of, together
 from gen.flows.program import NOTHING, Own, Progress, compiled, mode_of
 from gen.flows.sw import generate_application, generate_sw
 from gen.flows.trace import engines_of, write_trace
 from gen.inputs import load_inputs
-from gen.pages.spans import Span, accelerated_spans, elapsed, layer_ends, timed_spans
+from gen.pages.spans import Span, layer_ends
 from gen.results.design import design_of
 from gen.results.program import ProgramReport
-from gen.results.run import LayerReport, OutputReport, RunReport
+from gen.results.run import RunReport
+from gen.results.several import RunReports
 from hls import __version__
 from hls.config import System, own_options
 from hls.errors import HeepgenError
@@ -50,16 +46,22 @@ def hardware(config: System, progress: Progress = lambda message: None) -> Path:
     return build_once("hardware", key, build)
 
 
+Found = RunReport | RunReports | ProgramReport
+
+
 def run(target: str | Path, config: System, **options: Any) -> RunReport:
-    """`run_program`, for a program that leaves its outputs to be compared; raises `HeepgenError` where it does not."""
+    """`run_program`, for a program of one network that leaves its outputs to be compared; raises `HeepgenError` where
+    it does not."""
     return compared(run_program(target, config, **options))
 
 
-def compared(report: RunReport | ProgramReport) -> RunReport:
-    """The report of a run that was compared; raises `HeepgenError` for any other."""
-    if isinstance(report, ProgramReport):
-        raise HeepgenError(f"the program of {report.network} left nothing to compare: it did not call model_check.")
-    return report
+def compared(report: Found) -> RunReport:
+    """The report of a run of one network that was compared; raises `HeepgenError` for any other."""
+    if isinstance(report, RunReport):
+        return report
+    if isinstance(report, RunReports):
+        raise HeepgenError("the program is of several networks: call run_program.")
+    raise HeepgenError(f"the program of {report.network} left nothing to compare: it did not call model_check.")
 
 
 def run_program(
@@ -82,7 +84,7 @@ def run_program(
     progress: Progress = lambda message: None,
     own: Own = NOTHING,
     **import_options: Any,
-) -> RunReport | ProgramReport:
+) -> Found:
     """Run the program of an application folder or of a model file on the virtual SoC, and compare its outputs where it
     called `model_check`.
 
@@ -128,7 +130,7 @@ def run_program(
 
 
 def run_application(
-    application: Application,
+    application: Application | Applications,
     system: System,
     *,
     vcd: str | Path | None = None,
@@ -142,8 +144,9 @@ def run_application(
     max_cycles: int | None = None,
     progress: Progress = lambda message: None,
     own: Own = NOTHING,
-) -> RunReport | ProgramReport:
+) -> Found:
     """`run_program` of an application, on the hardware of `system`; with `taps` it must keep its activations."""
+    from sim.elf import symbols
     from sim.run import MAX_CYCLES
 
     _check_waves(vcd, software)
@@ -154,7 +157,7 @@ def run_application(
             f"--vcd shows the accelerator, which architecture {system.architecture} has not: leave it out."
         )
     accelerator = None
-    manifest = application.manifest
+    networks = application.networks
     if not software:
         check_hardware(application, system)
         accelerator = hardware(system, progress)
@@ -162,39 +165,66 @@ def run_application(
         program = (
             compiled(application, software, toolchain, Path(work), progress, own)
             if elf is None
-            else _built(elf, manifest)
+            else _built(elf, networks)
         )
         engines = () if software or trace is None else engines_of(system)
         signals = None if trace is None else [signal for engine in engines for signal in engine.signals]
         generated = elf is None and not own.is_given and application.is_as_generated
         most = min(MAX_CYCLES, application.most_cycles(wait_states, withheld)) if generated else MAX_CYCLES
-        result, dumps = _simulate(
-            application, accelerator, program, vcd, signals, wait_states, withheld, max_cycles or most, taps, progress
-        )
-    if not _result(dumps)[1]:
-        if taps or trace is not None:
-            raise HeepgenError("--tap and --trace show a run that is compared; the program did not call model_check.")
-        return ProgramReport(
-            manifest["name"],
-            geometry(application.config),
-            result.exit_code,
-            result.uart,
-            software,
+        found = symbols(program)
+        places = {
+            number: places_of(network.manifest, mode_of(network.manifest, software), found, taps)
+            for number, network in enumerate(networks)
+            if is_comparable(network.manifest, found)
+        }
+        result, dumped = _simulate(
+            application.config,
+            accelerator,
+            program,
+            places,
+            vcd,
+            signals,
             wait_states,
-            result.cycles,
-            result.seconds,
+            withheld,
+            max_cycles or most,
+            progress,
         )
+    ran = {number: dumps for number, dumps in dumped.items() if result_of(dumps)[1]}
+    of_run: dict[str, Any] = {
+        "uart": result.uart,
+        "exit_code": result.exit_code,
+        "soc_cycles": result.cycles,
+        "seconds": result.seconds,
+    }
+    if not ran or trace is not None and len(ran) < len(networks):
+        if taps or trace is not None:
+            raise HeepgenError(
+                "--tap and --trace show a run that is compared; the program did not call model_check"
+                f"{' of every network' if len(networks) > 1 else ''}."
+            )
+        names = " and ".join(network.manifest["name"] for network in networks)
+        return ProgramReport(names, geometry(application.config), software=software, wait_states=wait_states, **of_run)
+    layers, spans = together([networks[number].manifest for number in ran], list(ran.values()), software)
     if vcd is not None:
-        _mark_layers(Path(vcd), manifest, dumps)
-    report = report_of(application, mode_of(manifest, software), dumps, result.uart, software, wait_states, taps)
-    report = replace(
-        report, soc_cycles=result.cycles, seconds=result.seconds, exit_code=result.exit_code, design=design_of(manifest)
-    )
-    if trace is None:
-        return report
-    progress(f"writing {trace}")
-    spans = spans_of(manifest, dumps, software)
-    return replace(report, timeline=write_trace(trace, report, application, result, engines, spans))
+        _mark_layers(Path(vcd), layers, spans)
+    reports = [
+        replace(
+            report_of(
+                networks[number], mode_of(networks[number].manifest, software), dumps, software, wait_states, taps
+            ),
+            design=design_of(networks[number].manifest),
+            **of_run,
+        )
+        for number, dumps in ran.items()
+    ]
+    timeline = None
+    if trace is not None:
+        progress(f"writing {trace}")
+        timeline = write_trace(trace, reports, layers, result, engines, spans)
+    if isinstance(application, Application):
+        return replace(reports[0], timeline=timeline)
+    missing = tuple(own.manifest["name"] for number, own in enumerate(networks) if number not in ran)
+    return RunReports(tuple(reports), missing, timeline=timeline, **of_run)
 
 
 def _check_waves(vcd: str | Path | None, software: bool) -> None:
@@ -210,9 +240,15 @@ def _application(
     keep: bool,
     progress: Progress,
     import_options: dict[str, Any],
-) -> Application:
+) -> Application | Applications:
     """The application to run: that in `target`, or one of another input, or of a model file, written to `folder`."""
-    application = application_in(target, import_options, ", or give --input for another input")
+    application = folder_in(target, import_options, ", or give --input for another input")
+    if isinstance(application, Applications):
+        if keep or input_path is not None:
+            raise HeepgenError(
+                f"{target} holds several networks, {application.names}: --input and --tap are for applications of one."
+            )
+        return application
     if application is None:
         if input_path is not None:
             import_options |= {"sample": input_path}
@@ -237,9 +273,9 @@ def _application(
     return replace(Application.open(folder), folder=application.folder)
 
 
-def check_taps(application: Application, taps: tuple[str, ...]) -> None:
+def check_taps(application: Application | Applications, taps: tuple[str, ...]) -> None:
     """Raises HeepgenError for a name that no layer has."""
-    known = [layer["name"] for layer in application.manifest["layers"]]
+    known = [layer["name"] for network in application.networks for layer in network.manifest["layers"]]
     for name in taps:
         if name not in known:
             raise HeepgenError(f"--tap {name}: no such layer; there are {', '.join(known)}.")
@@ -249,26 +285,22 @@ def check_taps(application: Application, taps: tuple[str, ...]) -> None:
 
 
 def _simulate(
-    application: Application,
+    config: System,
     accelerator: Path | None,
     elf: Path,
+    places: Mapping[int, Mapping[str, tuple[int, int]]],
     vcd: str | Path | None,
     signals: Sequence[str] | None,
     wait_states: int,
     withheld: float,
     max_cycles: int,
-    taps: tuple[str, ...],
     progress: Progress,
-) -> tuple[Any, dict[str, bytes]]:
-    """What the run gave (`sim.run.RunResult`), with a recording of `signals`, and memory by names of `places_of`."""
-    from sim.elf import symbols
+) -> tuple[Any, dict[int, dict[str, bytes]]]:
+    """What the run gave (`sim.run.RunResult`), with a recording of `signals`, and memory by network and by names of
+    `places_of`."""
     from sim.run import run_soc
     from sim.waves import write_save_file
 
-    manifest, config = application.manifest, application.config
-    mode = mode_of(manifest, accelerator is None)
-    found = symbols(elf)
-    places = places_of(manifest, mode, found, taps) if is_comparable(manifest, found) else {}
     with file_to_fill(vcd, "--vcd") if vcd is not None else nullcontext() as waves:
         result = run_soc(
             elf,
@@ -279,58 +311,32 @@ def _simulate(
             answer_stalls=False,
             max_cycles=max_cycles,
             vcd=waves,
-            dump=list(places.values()),
+            dump=[place for own in places.values() for place in own.values()],
             progress=progress,
             record=signals,
         )
     if vcd is not None and Path(vcd).is_file():
         write_save_file(Path(vcd))
-    dumps = dict(zip(places, result.dumps, strict=True))
-    if result.ended != "exit" or _result(dumps)[0]:
+    contents = iter(result.dumps)
+    dumps = {number: {name: next(contents) for name in own} for number, own in places.items()}
+    if result.ended != "exit" or any(result_of(own)[0] for own in dumps.values()):
         raise HeepgenError(failure(result))
     return result, dumps
 
 
-def _result(dumps: Mapping[str, bytes]) -> tuple[int, int]:
-    """Status and cycles that model_check noted; zeros where it was not called."""
-    status, _, cycles = struct.unpack("<IIQ", dumps.get("result", bytes(16)))
-    return status, cycles
-
-
-def _built(elf: str | Path, manifest: dict[str, Any]) -> Path:
-    """A program that was built elsewhere; raises HeepgenError where it has none of the manifest's symbols."""
+def _built(elf: str | Path, networks: Sequence[Application]) -> Path:
+    """A program that was built elsewhere; raises HeepgenError where it has none of a manifest's symbols."""
     from sim.elf import symbols
 
-    found, names = symbols(Path(elf)), manifest["symbols"]
-    if not any(name in found for name in names.values()):
-        raise HeepgenError(
-            f"{elf} has no symbol {names['arena']}: it was not built from {manifest['name']}; give the program of this "
-            "application."
-        )
+    found = symbols(Path(elf))
+    for network in networks:
+        names = network.manifest["symbols"]
+        if not any(name in found for name in names.values()):
+            raise HeepgenError(
+                f"{elf} has no symbol {names['arena']}: it was not built from {network.manifest['name']}; give the "
+                "program of this application."
+            )
     return Path(elf)
-
-
-def is_comparable(manifest: dict[str, Any], found: dict[str, int]) -> bool:
-    """Whether a program with these symbols may leave outputs to be compared."""
-    return all(name in found for name in manifest["symbols"].values())
-
-
-def places_of(
-    manifest: dict[str, Any], mode: dict[str, Any], symbol: dict[str, int], taps: tuple[str, ...]
-) -> dict[str, tuple[int, int]]:
-    """(address, bytes) in RAM of everything a report is made of."""
-    names, profile, layers = manifest["symbols"], manifest["profile"], manifest["layers"]
-    arena = symbol[names["arena"]]
-    places = {"result": (symbol[names["result"]], 16), "timing": (symbol[names["timing"]], 4 * (2 + len(layers)))}
-    for number, (output, offset) in enumerate(zip(manifest["outputs"], mode["outputs"], strict=True)):
-        places[f"output {number}"] = (arena + offset, 4 * math.prod(output["shape"]))
-    if profile["records"]:
-        places["profile"] = (arena + profile["offset"], 4 * len(profile["words"]) * profile["records"])
-    for layer in layers:
-        if layer["name"] in taps:
-            output = layer["output"]
-            places[f"tap {layer['name']}"] = (arena + output["offset"], 4 * output["words"])
-    return places
 
 
 def failure(result: Any) -> str:
@@ -341,150 +347,10 @@ def failure(result: Any) -> str:
     return f"the run failed after {result.cycles:,} cycles: {reason.removeprefix('HG failed: ')}{more}."
 
 
-# Report
-
-
-def report_of(
-    application: Application,
-    mode: dict[str, Any],
-    dumps: dict[str, bytes],
-    uart: str,
-    software: bool,
-    wait_states: int,
-    taps: tuple[str, ...],
-) -> RunReport:
-    """The report of a run from what lay in memory at its end, by the names of `places_of`."""
-    manifest, config = application.manifest, application.config
-    timing = np.frombuffer(dumps["timing"], np.uint32)
-    reference = application.reference
-    if software or not manifest["profile"]["words"]:
-        layers = timed_layers(manifest["layers"], timing, reference["layers"], software)
-    else:
-        layers = accelerated_layers(manifest["layers"], timing, _records(manifest, dumps), reference["layers"])
-    return RunReport(
-        network=manifest["name"],
-        geometry=geometry(config),
-        peak=0 if software else architecture_of(config).most_macs(config),
-        total_cycles=int(np.frombuffer(dumps["result"], np.uint64)[1]),
-        results=tuple(_outputs(manifest, mode, reference, dumps)),
-        layers=tuple(layers),
-        uart=uart,
-        software=software,
-        wait_states=wait_states,
-        import_check=reference.get("import_check"),
-        taps={name: _tap(manifest, name, dumps[f"tap {name}"]) for name in taps},
-    )
-
-
-def _outputs(
-    manifest: dict[str, Any], mode: dict[str, Any], reference: dict[str, Any], dumps: dict[str, bytes]
-) -> Iterator[OutputReport]:
-    expected = mode["expected_bits"]
-    for number, (output, exact) in enumerate(zip(manifest["outputs"], reference["outputs"], strict=True)):
-        bits = np.frombuffer(dumps[f"output {number}"], np.uint32)
-        own, expected = expected[: len(bits)], expected[len(bits) :]
-        values = from_memory(bits.view(np.float32), output)
-        yield OutputReport(
-            output["layer"],
-            tuple(output["shape"]),
-            [float(v) for v in values],
-            exact,
-            bits.tolist() == own,
-            **compare(exact, values),
-        )
-
-
-def _records(manifest: dict[str, Any], dumps: dict[str, bytes]) -> list[dict[str, int]]:
-    words = manifest["profile"]["words"]
-    table = np.frombuffer(dumps.get("profile", b""), np.uint32).reshape(-1, len(words))
-    return [dict(zip(words, map(int, row), strict=True)) for row in table]
-
-
-def _mark_layers(vcd: Path, manifest: dict[str, Any], dumps: dict[str, bytes]) -> None:
+def _mark_layers(vcd: Path, layers: Sequence[Mapping[str, Any]], spans: Sequence[Span]) -> None:
     """Save files whose markers are the ends of layers, beside waves."""
     from sim.run import CYCLE_TIME
     from sim.waves import write_save_file
 
-    ends = layer_ends(manifest["layers"], spans_of(manifest, dumps, software=False))
     if vcd.is_file():
-        write_save_file(vcd, [(CYCLE_TIME * end, name) for end, name in ends])
-
-
-def spans_of(manifest: dict[str, Any], dumps: dict[str, bytes], software: bool) -> list[Span]:
-    """When each layer was at work, in time."""
-    timing = np.frombuffer(dumps["timing"], np.uint32).tolist()
-    if software or not manifest["profile"]["words"]:
-        return timed_spans(timing)
-    return list(accelerated_spans(manifest["layers"], timing, _records(manifest, dumps)))
-
-
-def timed_layers(
-    layers: list[dict[str, Any]], timing: Any, errors: dict[str, dict[str, Any]], software: bool
-) -> list[LayerReport]:
-    """Layers that the CPU calls one after the other; `timing` is start, end, and the end of every layer. `software`:
-    the CPU computes them too, in arithmetic of which `errors` do not speak."""
-    reports = []
-    for span in timed_spans(timing):
-        layer = layers[span.layer]
-        on_cpu = software or layer["on_cpu"]
-        reports.append(
-            LayerReport(
-                layer["name"],
-                layer["op"],
-                tuple(layer["shape"]),
-                layer["macs"],
-                span.cycles,
-                cpu_cycles=span.cycles if on_cpu else 0,
-                **({} if software else errors.get(layer["name"], {})),
-            )
-        )
-    return reports
-
-
-def accelerated_layers(
-    layers: list[dict[str, Any]], timing: Any, records: list[dict[str, int]], errors: dict[str, dict[str, Any]]
-) -> list[LayerReport]:
-    """Layers of an accelerated run from the profile records, one per descriptor, with cumulative counters."""
-    before = dict.fromkeys(records[0], 0) if records else {}
-    spent: list[Counter[str]] = [Counter() for _ in layers]
-    for span in accelerated_spans(layers, timing, records):
-        spent[span.layer]["elapsed"] += span.cycles
-        if span.descriptor is not None:
-            after = records[span.descriptor]
-            spent[span.layer].update({name: elapsed(after[name], before[name]) for name in after})
-            before = after
-    reports = []
-    for layer, own in zip(layers, spent, strict=True):
-        common = {
-            "name": layer["name"],
-            "op": layer["op"],
-            "shape": tuple(layer["shape"]),
-            "macs": layer["macs"],
-            "cycles": own["elapsed"],
-            **errors.get(layer["name"], {}),
-        }
-        if layer["on_cpu"]:
-            reports.append(LayerReport(**common, cpu_cycles=own["elapsed"]))
-        else:
-            reports.append(
-                LayerReport(
-                    **common,
-                    bound_cycles=layer["bound_cycles"] if layer["descriptors"] else 0,
-                    bus_words=own["bus_words"],
-                    array_cycles=own["array_active"],
-                    load_stall_cycles=own["load_stall"],
-                    store_stall_cycles=own["store_stall"],
-                    lanes_lost=own["lanes_lost"],
-                    lanes_lossy=own["lanes_lossy"],
-                )
-            )
-    return reports
-
-
-def _tap(manifest: dict[str, Any], name: str, dump: bytes) -> list[float]:
-    layer = next(entry for entry in manifest["layers"] if entry["name"] == name)
-    values = np.frombuffer(dump, np.float32)
-    if layer["output"]["channels_last"] is not None:
-        channels, height, width = layer["output"]["channels_last"]
-        values = values.reshape(-1, height, width, channels).transpose(0, 3, 1, 2)
-    return [float(v) for v in values.reshape(-1)]
+        write_save_file(vcd, [(CYCLE_TIME * end, name) for end, name in layer_ends(layers, spans)])

@@ -12,6 +12,7 @@ import numpy as np
 
 from firmware_gen.application.options import ImportOptions, note
 from firmware_gen.emit.folder import application_folder
+from gen.flows.application import check_other
 from gen.flows.compiled import Compiled
 from gen.flows.data import check_independent, data_of
 from gen.flows.weights import Weights, with_weights
@@ -196,6 +197,7 @@ def generate_application(
 ) -> SwReport:
     """`generate_sw` for an ExportedProgram and a float32 sample of its inputs' shapes; `checked` is what `read_model`
     made of it, if it was read."""
+    check_other(out, several=False)
     with application_folder(out, force=force, note=note(name, options)) as folder:
         progress(f"compiling {name}")
         compiled = Compiled.of(checked or program, data, config, options, name=name)
@@ -216,6 +218,7 @@ def write_application(
     listing: bool = False,
 ) -> SwReport:
     """`generate_sw` for a network that is compiled already, with another sample if one is given."""
+    check_other(out, several=False)
     with application_folder(out, force=force, note=note(compiled.name, compiled.options)) as folder:
         application = compiled.application(sample, keep_activations=keep_activations, listing=listing)
         fill(folder, application.files)

@@ -14,7 +14,7 @@ from typing import Any
 from rich.console import RenderableType
 
 from firmware_gen.architectures.registry import architecture_of, is_loaded
-from gen.flows.application import Application, configured, wanted
+from gen.flows.application import Application, Applications, configured, opened_folder, wanted
 from gen.flows.hardware import geometry
 from gen.flows.hw import generate_hw
 from gen.results.result import Result
@@ -99,7 +99,7 @@ def generate_xheep(
 
     heep, out = Path(heep_dir).resolve(), Path(out).resolve()
     generation = detect(heep)
-    opened = [Application.open(app) for app in apps]
+    opened = [opened_folder(app) for app in apps]
     if opened:
         config = wanted(config, opened[0], hardware_given, architecture_given, changed)
     loaded = architecture_of(config).folder if is_loaded(config.architecture) else None
@@ -175,12 +175,13 @@ def regenerate(folder: str | Path, progress: Callable[[str], None] = lambda mess
     )
 
 
-def program_of(application: Application, config: System, out: Path) -> Any:
+def program_of(application: Application | Applications, config: System, out: Path) -> Any:
     """An application as a program of X-HEEP; raises HeepgenError for other hardware."""
     from xheep_integration.project import App, application_files
 
     manifest = application.manifest
-    name = re.sub(r"[^A-Za-z0-9_]+", "_", manifest["name"])
+    manifests = [network.manifest for network in application.networks]
+    name = re.sub(r"[^A-Za-z0-9_]+", "_", "_".join(own["name"] for own in manifests))
     if manifest["config"]["hash"] != config.hash:
         raise HeepgenError(
             f"{application.folder} was generated for {geometry(application.config)} (configuration "
@@ -189,8 +190,8 @@ def program_of(application: Application, config: System, out: Path) -> Any:
         )
     folder = os.path.relpath(application.folder.resolve(), out)
     own = [*application.own_sources, *application.own_headers]
-    files = application_files(application.folder, own, application.generated, manifest)
-    return App(name, folder, files, manifest)
+    files = application_files(application.folder, own, application.generated, manifest, manifests)
+    return App(name, folder, files, manifests)
 
 
 def _check_path(path: Path) -> None:
@@ -202,7 +203,7 @@ def _check_path(path: Path) -> None:
         )
 
 
-def _check_names(programs: Sequence[Any], applications: Sequence[Application]) -> None:
+def _check_names(programs: Sequence[Any], applications: Sequence[Application | Applications]) -> None:
     folders: dict[str, Path] = {}
     for program, application in zip(programs, applications, strict=True):
         other = folders.setdefault(program.name, application.folder)

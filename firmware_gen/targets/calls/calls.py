@@ -69,6 +69,17 @@ class CallProgram:
     arena_address: int
     product: Product | None = None
 
+    def moved(self, place: planner.Place) -> "CallProgram":
+        """The program with its constants and its arena there."""
+        report = self.network.report_at(place)
+        network = replace(self.network, arena_address=place.arena_address, report=report)
+        return replace(self, network=network, placed=place.constants, arena_address=place.arena_address)
+
+    def demand(self) -> planner.Demand:
+        """What it needs in a program with others."""
+        sizes = [(placed.name, placed.size) for placed in self.placed]
+        return planner.Demand(self.network.graph.name, sizes, self.network.arena_bytes)
+
     def calls_of(self, layer: str) -> tuple[Call, ...]:
         """Of a layer, none where the CPU's operator computes it, or where data already lie right."""
         return self._by_layer.get(layer, ())
@@ -80,10 +91,11 @@ class CallProgram:
 
 
 def compile_calls(
-    graph: ir.Graph, config: System, product: Product | None = None, keep_all: bool = False
+    graph: ir.Graph, config: System, product: Product | None = None, keep_all: bool = False, keep_inputs: bool = True
 ) -> CallProgram:
     """A quantised graph as calls, with `product` for convolutions and Linear layers. keep_all: every layer's output
-    stays in memory. Raises HeepgenError when the memory does not hold it."""
+    stays in memory. keep_inputs: inputs survive, where there is room. Raises HeepgenError when the memory does not
+    hold it."""
     graph = copy_outputs(graph)
     tensors = lay_out(graph, not keep_all)
     layers = tuple(
@@ -100,7 +112,7 @@ def compile_calls(
     )
     calls, constants = _calls(graph, tensors, layers, product)
     room = program_bytes(graph) + (product.scratch_bytes if product else 0)
-    arena = plan_arena(graph, tensors, layers, constants, config, room, keep_all)
+    arena = plan_arena(graph, tensors, layers, constants, config, room, keep_all, keep_inputs)
     report = memory_report(graph, layers, arena, config, program=room)
     network = Network(
         graph, config, tensors, arena.address, arena.bytes, arena.offsets, report, arena.keeps_input, layers

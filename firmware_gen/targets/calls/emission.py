@@ -36,12 +36,16 @@ RUNTIME = "gemm"
 
 
 def render(
-    program: CallProgram, sample: Sample, outputs: Sequence[np.ndarray], driver: Driver | None = None
+    program: CallProgram,
+    sample: Sample,
+    outputs: Sequence[np.ndarray],
+    driver: Driver | None = None,
+    beside: CallProgram | None = None,
 ) -> tuple[dict[str, str], dict[str, Any]]:
     """Text of every generated file, by relative name, and the manifest; `outputs` are what the bit-exact model says of
-    the sample. With a product also `driver`, without one the program is for the CPU alone."""
+    the sample. With a product also `driver`, without one the program is for the CPU alone. `beside`: see `Target`."""
     network = program.network
-    cpu = software_calls(network) if program.product else program
+    cpu = beside or software_of(program)
     software = software_mode(cpu, model.run(cpu, sample).outputs if program.product else outputs)
     calls = call_texts(cpu, software)
     if program.product is None:
@@ -62,7 +66,7 @@ def render(
             )
         )
     ]
-    return codegen.render(accelerator, software, half, calls, layers, sample)
+    return codegen.render(accelerator, software, half, calls, layers, sample, beside is not None)
 
 
 def _cpu_half(program: CallProgram) -> Half:
@@ -101,6 +105,11 @@ def _layer_facts(program: CallProgram) -> list[dict[str, Any]]:
         }
         for layer in program.network.layers
     ]
+
+
+def software_of(program: CallProgram) -> CallProgram:
+    """The same network for the CPU alone."""
+    return software_calls(program.network) if program.product else program
 
 
 def software_mode(program: CallProgram, outputs: Iterable[np.ndarray]) -> Mode:

@@ -13,6 +13,7 @@ from firmware_gen import ir
 from firmware_gen.architectures.contract import Gemm, Prediction, limits_of, own_files
 from firmware_gen.emit.codegen import runtime
 from firmware_gen.memory.network import Network
+from firmware_gen.memory.planner import Place
 from firmware_gen.models.image import Result, Sample
 from firmware_gen.operations import placement
 from firmware_gen.operations.placement import Placement
@@ -94,10 +95,22 @@ class CallsTarget:
     gemm: Gemm | None = None
 
     def compile(
-        self, graph: ir.Graph, config: System, *, profile: bool = True, keep_activations: bool = False
+        self,
+        graph: ir.Graph,
+        config: System,
+        *,
+        profile: bool = True,
+        keep_activations: bool = False,
+        keep_inputs: bool = True,
     ) -> CallProgram:
         product = product_of(self.gemm, config) if self.gemm else None
-        return compile_calls(graph, config, product, keep_activations)
+        return compile_calls(graph, config, product, keep_activations, keep_inputs)
+
+    def software(self, program: CallProgram, keep_inputs: bool = True) -> CallProgram:
+        return emission.software_of(program)
+
+    def moved(self, program: CallProgram, place: Place) -> CallProgram:
+        return program.moved(place)
 
     def network(self, program: CallProgram) -> Network:
         return program.network
@@ -118,10 +131,10 @@ class CallsTarget:
         return model.run_many(program, samples, taps, progress)
 
     def render(
-        self, program: CallProgram, sample: Sample, outputs: tuple[np.ndarray, ...]
+        self, program: CallProgram, sample: Sample, outputs: tuple[np.ndarray, ...], beside: CallProgram | None = None
     ) -> tuple[dict[str, str], dict[str, Any]]:
         driver = driver_of(self.gemm, program.network.config) if self.gemm else None
-        return emission.render(program, sample, outputs, driver)
+        return emission.render(program, sample, outputs, driver, beside)
 
     def predict(self, program: CallProgram) -> Prediction:
         config = program.network.config

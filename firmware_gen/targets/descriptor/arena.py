@@ -7,7 +7,16 @@ import numpy as np
 
 from firmware_gen import ir
 from firmware_gen.memory import planner
-from firmware_gen.memory.arena import Arena, accesses, buffers_of, check_states, extent, places_of, program_bytes
+from firmware_gen.memory.arena import (
+    Arena,
+    accesses,
+    buffers_of,
+    check_states,
+    extent,
+    keeping,
+    places_of,
+    program_bytes,
+)
 from firmware_gen.targets.descriptor.lowering.depth_first import Group
 from firmware_gen.targets.descriptor.lowering.job import Job, activations, constants, on_bus
 from firmware_gen.targets.descriptor.place.residency import Home
@@ -27,12 +36,13 @@ def plan_arena(
     keep_all: bool,
     scratchpad: Mapping[str, Home],
     config: Config,
+    keep_inputs: bool = True,
 ) -> Arena:
-    """Inputs are kept if that fits, and costs no constant its place in interleaved banks, where several ports need
-    it."""
+    """Inputs are kept if `keep_inputs`, that fits, and costs no constant its place in interleaved banks, where several
+    ports need it."""
     tensors, layers, jobs = lowered.tensors, lowered.layers, lowered.jobs
     plans: list[Arena] = []
-    for keep in (True,) if keep_all else (True, False):
+    for keep in keeping(keep_all, keep_inputs):
         buffers = [b for b in buffers_of(graph, tensors, layers, keep, keep_all) if b.name not in scratchpad]
         for group in groups:  # a layer that takes turns reads until the last one is done
             near = {t.storage for step in group.steps for t in (*layers[step].sources, layers[step].target)}

@@ -39,12 +39,12 @@ def compile_graph(graph: ir.Graph, config: Config, profile: bool = True, keep_ac
 
 
 def compile_choices(
-    graph: ir.Graph, config: Config, profile: bool = True, keep_activations: bool = False
+    graph: ir.Graph, config: Config, profile: bool = True, keep_activations: bool = False, keep_inputs: bool = True
 ) -> Iterator[Program]:
     """Compile a quantised graph, once for every choice of what stays on chip.
 
     profile: every descriptor writes a record. keep_activations: all activations stay in memory, where none shares its
-    place with another.
+    place with another. keep_inputs: inputs survive, where there is room.
     Raises HeepgenError when a layer or the memory does not fit."""
     graph = copy_outputs(graph)
     whole = _lowered(graph, config, not keep_activations)
@@ -55,13 +55,15 @@ def compile_choices(
             for groups, scratchpad, rotation in _residency(graph, own, config):
                 resident = _lowered(graph, config, True, scratchpad, groups, separate, rotation)
                 try:
-                    program = _placed(graph, config, whole, resident, groups, scratchpad, profile)
+                    program = _placed(
+                        graph, config, whole, resident, groups, scratchpad, profile, keep_inputs=keep_inputs
+                    )
                 except planner.DoesNotFit:  # pieces have more descriptors, and keep their inputs for longer
                     continue
                 fits = True
                 yield program
     if not fits:
-        yield _placed(graph, config, whole, whole, profile=profile, keep_activations=keep_activations)
+        yield _placed(graph, config, whole, whole, (), MappingProxyType({}), profile, keep_activations, keep_inputs)
 
 
 def _before_readers(graph: ir.Graph, tensors: Mapping[str, Tensor]) -> frozenset[str]:
@@ -84,13 +86,15 @@ def _placed(
     scratchpad: Mapping[str, residency.Home] = MappingProxyType({}),
     profile: bool = False,
     keep_activations: bool = False,
+    keep_inputs: bool = True,
 ) -> Program:
     """The program of lowered layers, with addresses."""
     jobs, layers = lowered.jobs, lowered.layers
     count = len(jobs) + len(lowered.beginning)
     arrays = {DESCRIPTORS: np.zeros(WORDS * max(count, 1), np.uint32)} | lowered.constants.arrays
     arrays |= _initial(graph, lowered.tensors)
-    arena = plan_arena(graph, lowered, groups, arrays, len(jobs) * profile, keep_activations, scratchpad, config)
+    records = len(jobs) * profile
+    arena = plan_arena(graph, lowered, groups, arrays, records, keep_activations, scratchpad, config, keep_inputs)
     program = Program(
         graph,
         config,
@@ -123,14 +127,23 @@ def _initial(graph: ir.Graph, tensors: Mapping[str, Tensor]) -> dict[str, np.nda
     return arrays
 
 
-def in_memory(program: Program) -> Program:
+def moved(program: Program, place: planner.Place) -> Program:
+    """The program with its constants and its arena there."""
+    placed, report = {p.name: p for p in place.constants}, program.report_at(place)
+    there = replace(program, arena_address=place.arena_address, report=report, placed=placed)
+    if not program.jobs:
+        return there
+    return replace(there, constants=frozen(there.constants | {DESCRIPTORS: link(there, PROFILE in there.offsets)}))
+
+
+def in_memory(program: Program, keep_inputs: bool = True) -> Program:
     """The same network with every tensor whole and in memory, as the CPU's kernels need it."""
-    return _in_memory(program.graph, program.config, program.whole) if program.scratchpad else program
+    return _in_memory(program.graph, program.config, program.whole, keep_inputs) if program.scratchpad else program
 
 
 @lru_cache(maxsize=8)
-def _in_memory(graph: ir.Graph, config: Config, whole: Lowered) -> Program:
-    return _placed(graph, replace(config, scratchpad_words=0), whole, whole)
+def _in_memory(graph: ir.Graph, config: Config, whole: Lowered, keep_inputs: bool) -> Program:
+    return _placed(graph, replace(config, scratchpad_words=0), whole, whole, keep_inputs=keep_inputs)
 
 
 def _lowered(

@@ -12,7 +12,7 @@ from firmware_gen.emit.codegen import Half, Mode, arena_symbol, layer_text, runt
 from firmware_gen.emit.cpu_calls import cpu_call
 from firmware_gen.models.image import Sample
 from firmware_gen.targets.calls import model
-from firmware_gen.targets.calls.calls import software_calls
+from firmware_gen.targets.calls.calls import CallProgram, software_calls
 from firmware_gen.targets.calls.emission import call_texts, layer_calls, software_mode
 from firmware_gen.targets.descriptor import reference
 from firmware_gen.targets.descriptor.compiler import in_memory
@@ -31,11 +31,11 @@ def render(program: Program, sample: Sample) -> dict[str, str]:
 
 
 def render_with_manifest(
-    program: Program, sample: Sample, outputs: Iterable[np.ndarray]
+    program: Program, sample: Sample, outputs: Iterable[np.ndarray], beside: CallProgram | None = None
 ) -> tuple[dict[str, str], dict[str, Any]]:
     """Text of every generated file, by relative name, and the manifest; `outputs` are what the bit-exact model says of
-    the sample."""
-    cpu = software_calls(in_memory(program))
+    the sample. `beside`: see `Target`."""
+    cpu = beside or software_calls(in_memory(program))
     software = software_mode(cpu, model.run(cpu, sample).outputs)
     comments = {
         DESCRIPTORS: f"a chain of descriptors, {WORDS} words each: "
@@ -65,7 +65,7 @@ def render_with_manifest(
             zip(program.layers, layer_calls(cpu, software, calls, cpu.network.layers), strict=True)
         )
     ]
-    return codegen.render(accelerator, software, _half(program, accelerator), calls, layers, sample)
+    return codegen.render(accelerator, software, _half(program, accelerator), calls, layers, sample, beside is not None)
 
 
 def _half(program: Program, mode: Mode) -> Half:

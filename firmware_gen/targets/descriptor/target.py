@@ -10,10 +10,12 @@ import numpy as np
 from firmware_gen import ir
 from firmware_gen.architectures.contract import Prediction
 from firmware_gen.memory.network import Network
+from firmware_gen.memory.planner import Place
 from firmware_gen.models.image import Result, Sample
 from firmware_gen.operations.placement import Placement
+from firmware_gen.targets.calls.calls import CallProgram, software_calls
 from firmware_gen.targets.descriptor import emission, estimate, explain, reference
-from firmware_gen.targets.descriptor.compiler import compile_choices
+from firmware_gen.targets.descriptor.compiler import compile_choices, in_memory, moved
 from firmware_gen.targets.descriptor.listing import Listing, listing
 from firmware_gen.targets.descriptor.program import Program
 from firmware_gen.targets.descriptor.strips import fastest
@@ -25,9 +27,21 @@ class DescriptorTarget:
     """The `Target` of the default architecture."""
 
     def compile(
-        self, graph: ir.Graph, config: Config, *, profile: bool = True, keep_activations: bool = False
+        self,
+        graph: ir.Graph,
+        config: Config,
+        *,
+        profile: bool = True,
+        keep_activations: bool = False,
+        keep_inputs: bool = True,
     ) -> Program:
-        return fastest(compile_choices(graph, config, profile, keep_activations))
+        return fastest(compile_choices(graph, config, profile, keep_activations, keep_inputs))
+
+    def software(self, program: Program, keep_inputs: bool = True) -> CallProgram:
+        return software_calls(in_memory(program, keep_inputs))
+
+    def moved(self, program: Program, place: Place) -> Program:
+        return moved(program, place)
 
     def network(self, program: Program) -> Network:
         return program
@@ -48,9 +62,9 @@ class DescriptorTarget:
         return reference.run_many(program, samples, taps, progress)
 
     def render(
-        self, program: Program, sample: Sample, outputs: tuple[np.ndarray, ...]
+        self, program: Program, sample: Sample, outputs: tuple[np.ndarray, ...], beside: CallProgram | None = None
     ) -> tuple[dict[str, str], dict[str, Any]]:
-        return emission.render_with_manifest(program, sample, outputs)
+        return emission.render_with_manifest(program, sample, outputs, beside)
 
     def predict(self, program: Program) -> Prediction:
         return estimate.predict(program)
