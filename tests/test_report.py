@@ -17,6 +17,7 @@ from gen.flows.report import cost_of, write_report
 from gen.flows.run import run
 from gen.flows.sw import generate_sw
 from gen.pages import figures
+from gen.pages.figures import flame
 from gen.pages.page import render
 from gen.pages.subject import of_run, time_by_cause
 from gen.results.result import to_json
@@ -77,7 +78,7 @@ def rows_of(text, table):
 def test_run_has_every_section_and_layer(result):
     text = render(of_run(result), ["area", "energy"])
     page = checked(text)
-    assert set(page.ids) >= SECTIONS | {"tiles", "bars", "engines", "roof", "nodes", "arena", "scratchpad"}
+    assert set(page.ids) >= SECTIONS | {"tiles", "bars", "engines", "flames", "roof", "nodes", "arena", "scratchpad"}
     rows = rows_of(text, "table")
     assert [row[0] for row in rows] == [layer["name"] for layer in result["layers"]]
     heads = re.findall(r"<button type=\"button\">(.*?)</button>", text)
@@ -87,6 +88,21 @@ def test_run_has_every_section_and_layer(result):
     words = "".join(page.text)
     assert f"{result['total_cycles']:,}" in words and "bit exact" in words and "0x" in words
     assert "energy" in words
+
+
+def test_boxes_of_the_flame_graph_are_as_wide_as_their_cycles(result):
+    picture = flame(result["timeline"], "net", 1000)
+    whole, rows = picture.boxes[0], {}
+    for box in picture.boxes:
+        rows.setdefault(box.y, []).append(box)
+    cycles = {layer["name"]: layer["cycles"] for layer in result["layers"] if layer["cycles"]}
+    net, layers, states = (rows[y] for y in sorted(rows))
+    assert net == [whole] and [box.label for box in layers] == list(cycles)
+    for box in layers:
+        assert box.width + 1 == pytest.approx(1000 * cycles[box.label] / sum(cycles.values()))
+        inside = [own for own in states if box.x - 1e-6 <= own.x < box.x + box.width]
+        assert all(own.title.startswith(f"{box.label}: ") for own in inside)
+    assert len(states) == len(result["timeline"]["stacks"])
 
 
 def test_time_adds_up_to_the_total(result):

@@ -119,6 +119,22 @@ def test_layers_end_where_the_report_says(traced):
     assert softmax["name"] == report.layers[1].name and softmax["dur"] <= report.layers[1].cpu_cycles
 
 
+def test_the_flame_graph_has_every_cycle_of_every_layer_once(traced):
+    report, _, _ = traced
+    by_layer, by_state = Counter(), Counter()
+    for layer, what, kind, cycles in report.timeline["stacks"]:
+        by_layer[layer] += cycles
+        by_state[what] += cycles
+        assert cycles > 0 and (kind == "stall") == ("stall" in what)
+    assert by_layer == {layer.name: layer.cycles for layer in report.layers if layer.cycles}
+    assert by_state["vectors"] == sum(layer.array_cycles for layer in report.layers)
+    stalls = sum(cycles for what, cycles in by_state.items() if what.startswith("load stall"))
+    assert stalls == sum(layer.load_stall_cycles for layer in report.layers)
+    softmax = report.layers[1]
+    on_cpu = sum(c for layer, what, _, c in report.timeline["stacks"] if (layer, what) == (softmax.name, "CPU"))
+    assert 0.9 * softmax.cycles < on_cpu <= softmax.cycles
+
+
 def report_of(report, name):
     return next(layer for layer in report.layers if layer.name == name)
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from firmware_gen.architectures.registry import architecture_of
 from gen.pages.spans import Span
+from gen.pages.stacks import stacks
 from gen.pages.timeline import timeline
 from gen.pages.trace import MOST_SLICES, trace_text
 from gen.results.run import RunReport
@@ -52,4 +53,4 @@ def write_trace(
         "words_of_ports": [port.words for port in result.accelerator_ports],
     }
     write_file(path, trace_text(whole, about), "--trace")
-    return coarse.to_dict()
+    return coarse.to_dict() | {"stacks": stacks(result.recording, engines, layers, spans)}

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Geometry of the page's pictures: numbers that the template puts into SVG."""
 
+import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -65,7 +66,7 @@ def stacked(
     return shown
 
 
-ROW = 26
+ROW, FLAME = 26, 24.0
 
 
 def graph(subject: Subject, width: float = 720) -> Picture | None:
@@ -291,6 +292,31 @@ def engines(
     ticks = tuple(Tick(left + scale * v, f"{v:,}") for v in range(0, end - begin, step))
     rows = tuple(Tick(TRACK * n + TRACK / 2 + 4, track["name"]) for n, track in enumerate(tracks))
     return Picture(width, TRACK * len(tracks) + 24.0, tuple(boxes), ticks, rows, more={"left": left})
+
+
+def flame(timeline: Mapping[str, Any], network: str, width: float = 980) -> Picture | None:
+    """The network above its layers, each above what went on in it, as wide as they took cycles."""
+    stacks = timeline.get("stacks", [])
+    total = sum(cycles for *_, cycles in stacks)
+    if not total:
+        return None
+    scale = width / total
+
+    def box(row: int, begin: int, cycles: int, name: str, where: str, colour: str) -> Box:
+        share = f"{cycles:,} cycles, {100 * cycles / total:.1f} %"
+        return Box(
+            scale * begin, FLAME * row, max(0.3, scale * cycles - 1), FLAME - 1.0, name, f"{where}: {share}", colour
+        )
+
+    boxes, at = [box(0, 0, total, network, network, "memory")], 0
+    for number, (layer, group) in enumerate(itertools.groupby(stacks, lambda stack: stack[0])):
+        begin = at
+        for _, what, kind, cycles in group:
+            colour = kind if kind != "work" else "cpu" if what == CPU else f"c{number % COLOURS}"
+            boxes.append(box(2, at, cycles, what, f"{layer}: {what}", colour))
+            at += cycles
+        boxes.append(box(1, begin, at - begin, layer, layer, f"c{number % COLOURS}"))
+    return Picture(width, 3 * FLAME, tuple(boxes))
 
 
 def _round(value: float) -> int:

@@ -50,6 +50,7 @@ def render(subject: Subject, cost: Sequence[str]) -> str:
         table=[[_cell(column, row) for column in columns] for row in rows],
         totals=_totals(subject, columns),
         engines=figures.engines(timeline, [row.name for row in rows]) if timeline else None,
+        flame=figures.flame(timeline, subject.network) if timeline else None,
         run_complete=bool(timeline and timeline["complete"]),
         roofline=figures.roofline(subject),
         graph=figures.graph(subject),

@@ -96,7 +96,7 @@ def timeline(
     for engine in engines:
         begun = _begun(recording, engine, len(owner))
         tracks += [_part_track(recording, engine, part, begun, owner, most) for part in engine.parts]
-        state = _states(recording, engine.states)
+        state = states_of(recording, engine.states)
         tracks.append(_track(engine.name, ACCELERATOR, recording, state, engine.states, begun, owner, most))
     tracks += [_port_track(recording, port, most) for port in range(ports)]
     tracks.append(_cpu_track(recording, spans, names, most))
@@ -118,7 +118,7 @@ def _holds(recording: Recording, condition: str) -> NDArray[Any]:
     return holds
 
 
-def _states(recording: Recording, states: Sequence[State]) -> _Array:
+def states_of(recording: Recording, states: Sequence[State]) -> _Array:
     """Number of the first state that holds, by interval; -1 for none."""
     holding = [np.logical_and.reduce([_holds(recording, c) for c in s.conditions]) for s in states]
     return np.select(holding, range(len(states)), -1).astype(np.int64)
@@ -220,13 +220,13 @@ def _port_track(recording: Recording, port: int, most: int) -> Track:
     conditions = ((granted, written), (granted,), (refused,))
     states = [State(name, kind, c) for (name, kind), c in zip(_PORT_STATES, conditions, strict=True)]
     nobody = np.full(len(recording.starts), -1, np.int64)
-    return _track(f"port {port}", BUS, recording, _states(recording, states), states, nobody, {}, most)
+    return _track(f"port {port}", BUS, recording, states_of(recording, states), states, nobody, {}, most)
 
 
 def _cpu_track(recording: Recording, spans: Sequence[Span], names: Sequence[str], most: int) -> Track:
     """The CPU, with the layers that it computes."""
     states = (State("asleep", WAIT, (ASLEEP,)), State("running", WORK, (f"!{ASLEEP}",)))
-    state = _states(recording, states)
+    state = states_of(recording, states)
     first = np.flatnonzero(np.diff(state, prepend=-2))
     own = [s for s in spans if s.descriptor is None and s.cycles]
     cuts = np.array(sorted({t for s in own for t in (s.start, s.end)}), np.int64)

@@ -144,7 +144,12 @@ TIMELINE: Kind = record(
             ),
             "what does one thing at a time, as in docs/reports.md",
         ),
-    }
+        "stacks": (
+            each({"type": "array", "prefixItems": [TEXT, TEXT, {"enum": list(KINDS)}, COUNT], "items": False}),
+            "where the cycles went: layer, what was going on in it, kind of that, cycles",
+        ),
+    },
+    optional={"stacks"},
 )
 _RUN: Fields = {
     "network": (TEXT, "its name"),
