@@ -91,7 +91,7 @@ def folder(tmp_path):
         model.add_module(name, layer)
     exported = torch.export.export(model, (x[:1],))
     (path / "build" / "digits").mkdir(parents=True)
-    for name in ("model.pt2", "a.pt2", "b.pt2", "build/digits/model.pt2"):
+    for name in ("model.pt2", "a.pt2", "b.pt2", "wake.pt2", "faces.pt2", "build/digits/model.pt2"):
         torch.export.save(exported, path / name)
     window = torch.nn.Sequential(torch.nn.Conv1d(4, 3, 3), torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.Linear(12, 2))
     torch.export.save(torch.export.export(window.eval(), (torch.zeros(1, 4, 6),)), path / "wakeword.pt2")

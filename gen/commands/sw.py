@@ -51,8 +51,8 @@ def sw(
       heepgen sw model.pt2 --weights int4         4 bits a weight: half of the memory, less to load
       heepgen sw model.pt2 --weights auto --data calibration.npz      in layers that bear it
       heepgen sw model.pt2 --calibrate mse --bias-correction train.npz
-      heepgen sw wake.pt2 faces.onnx -o build/both    two networks in one program
-      heepgen sw build/wake-app faces.onnx        one of them with options of its own
+      heepgen sw wake.pt2 faces.pt2 -o build/both    two networks in one program
+      heepgen sw build/digits-app faces.pt2 -o build/more     one of them with options of its own
     """
     from gen.console import progress, show, write_json
     from gen.flows.several import generate_several
