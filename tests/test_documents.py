@@ -17,7 +17,7 @@ import torch
 from click.testing import CliRunner
 
 from gen.cli import main
-from gen.flows import hw, run, steps
+from gen.flows import explored_models, hw, run, steps
 from tests.house import ROOT
 
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -118,7 +118,8 @@ def heepgen(folder, monkeypatch):
 
     monkeypatch.chdir(folder)
     monkeypatch.setitem(hw.generate_hw.__kwdefaults__, "generate", verilog)
-    monkeypatch.setattr(run, "run_application", simulation)
+    for flow in (run, explored_models):
+        monkeypatch.setattr(flow, "run_application", simulation)
     monkeypatch.setattr(steps, "_simulate", simulation)
     for arguments in ("new-architecture mine", "sw model.pt2 -o build/app"):
         assert CliRunner().invoke(main, arguments.split()).exit_code == 0

@@ -103,8 +103,8 @@ def explore(models: tuple[str, ...], out: str, json_path: str | None, config_pat
       heepgen explore model.pt2 --rows 4..16..4 --cols 4..16..4 --ports 1,2 --jobs 2
       heepgen explore model.pt2 --rows 1..32 --cols 1..32 --max-lut 20000
       heepgen explore model.pt2 --board pynq-z2 --reserve-lut 20000
-      heepgen explore model.pt2 --data test.npz --arith aligned,fma
-      heepgen explore model.pt2 --confirm 2 --jobs 2
+      heepgen explore model.pt2 --data test.npz --rows 4,8 --arith aligned,fma
+      heepgen explore model.pt2 --confirm 2
       heepgen explore a.pt2 b.pt2 --weights 3,1 --target-cycles 200000
     """
     from gen.console import bars, show, write_json
