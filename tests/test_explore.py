@@ -4,6 +4,7 @@
 import csv
 import json
 import os
+import random
 import sqlite3
 import zlib
 from types import SimpleNamespace
@@ -19,13 +20,14 @@ from firmware_gen import CodeGenerator
 from firmware_gen.application.options import ImportOptions
 from gen.cli import main
 from gen.explore import judge, search, space
+from gen.explore.bound import at_least
 from gen.explore.exact import exactly, outputs
 from gen.explore.fast import quickly
 from gen.explore.front import front
 from gen.explore.judge import Task
 from gen.explore.prices import Price
 from gen.explore.search import MODELLED, Limits, Scoring, Search
-from gen.explore.space import Space, config_of, described
+from gen.explore.space import Combinations, Space, config_of, described
 from gen.explore.store import Judgement, Store
 from gen.explore.subject import Network, Subject, form_of, unpacked
 from gen.explore.workers import Here, Processes, workers
@@ -266,6 +268,88 @@ def test_accuracy_is_that_of_heepgen_eval(model, tmp_path):
     assert said.exit_code == 1 and "2 files for 1 models" in said.stderr
     said = CliRunner().invoke(main, [*command[:-1], str(tmp_path / "other.npz")])
     assert said.exit_code == 1 and "--data" in said.stderr and "[60, 5]" in said.stderr
+
+
+def drawn(count, seed):
+    """Configurations from the whole space."""
+    draw = random.Random(seed)
+    sizes = {
+        "activation_words": (256, 8192, 8192, 8192),
+        "weight_bytes": (256, 4096, 4096, 4096),
+        "accumulator_entries": (16, 64, 64, 256),
+        "scratchpad_words": (0, 512, 4096, 4096, 4096, 32768),
+    }
+    return [
+        Config(
+            rows=draw.randint(1, 32),
+            cols=draw.randint(1, 32),
+            ports=draw.randint(1, 4),
+            arithmetic=draw.choice(("aligned", "fma")),
+            int4_weights=draw.random() < 0.5,
+            functions=draw.random() < 0.5,
+            **{name: draw.choice(values) for name, values in sizes.items()},
+        )
+        for _ in range(count)
+    ]
+
+
+def made_up(config):
+    """Areas that grow with what they do grow with."""
+    buffers = config.activation_words + config.weight_bytes // 4 + config.scratchpad_words
+    return Price(dsp=config.rows * config.cols, lut=900 * config.ports + 30 * config.rows * config.cols, bram=buffers)
+
+
+def attention():
+    """Layers of the array and of the CPU, which read the same input."""
+
+    class Attention(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.query, self.key = nn.Linear(6, 5), nn.Linear(6, 5)
+
+        def forward(self, x):
+            return torch.softmax(self.query(x) @ self.key(x).transpose(1, 2), -1)
+
+    return Attention(), (1, 7, 6)
+
+
+def depthwise():
+    layers = [nn.Conv2d(3, 6, 3, 2), nn.SiLU(), nn.Conv2d(6, 6, 3, padding=1, groups=6), nn.AvgPool2d(2), nn.Flatten()]
+    return nn.Sequential(*layers, nn.Linear(54, 8), nn.Sigmoid()), (1, 3, 14, 14)
+
+
+def dense():
+    return nn.Sequential(nn.Linear(96, 128), nn.ReLU(), nn.Linear(128, 96), nn.ReLU(), nn.Linear(96, 10)), (1, 96)
+
+
+MANY = [pytest.param(build, 300, marks=pytest.mark.slow) for build in (dense, depthwise)]
+
+
+@pytest.mark.parametrize("build, count", [(attention, 8), (depthwise, 8), (dense, 30), *MANY])
+def test_bounds_cut_nothing_off_the_front(build, count, tmp_path, monkeypatch):
+    """Against the cycle model of all points."""
+    torch.manual_seed(count)
+    net = network(*build(), *(Config(functions=on) for on in (True, False)))
+    combinations = Combinations(tuple(dict.fromkeys(drawn(count, count))))
+    monkeypatch.setattr(search, "price_of", made_up)
+    monkeypatch.setattr(search, "FEW", 10)
+    subject, configs = Subject((net,)), combinations.configs
+    plain = [described(config) for config in configs]
+    every = judge.perform(subject, Task("exact", tuple(enumerate(plain, 1))))
+    for config, found, least in zip(configs, every, at_least(net, configs), strict=True):
+        if found.cycles is not None:
+            assert least.cycles <= found.cycles and least.ram <= 1024 * found.found["ram_kib"], config
+    for number, limits in enumerate(({}, {"lut": 1e9})):
+        with Store(tmp_path / f"{number}.db") as store:
+            assert store.numbers(plain) == list(range(1, len(plain) + 1))
+            store.add(subject.key, every)
+            whole = Search(subject, combinations, Limits(limits), store, Here(subject)).found()
+            own = Search(subject, combinations, Limits(limits), store, Here(subject))
+            found = own.run(count, quiet)
+        assert {point.number for point in whole.front} <= own.known["fast"].keys()
+        assert all(point.stage != "bound" for point in found.front)
+        assert found.stages["bound"] == len(configs) and found.stages["fast"] == len(own.known["fast"])
+        assert build is not dense or found.stages["fast"] < len(configs)
 
 
 def quiet(what, done, total):

@@ -96,12 +96,13 @@ def facts_of(subject: Subject) -> Facts:
 
 
 def _judged(subject: Subject) -> str:
-    counts = ", ".join(f"{subject.stages[stage]:,} {_STAGES[stage]}" for stage in STAGES if stage in subject.stages)
-    return f"{len(subject.points):,} designs judged: {counts}. {len(subject.front):,} of them are on the front."
+    counts = [f"{count:,} {_STAGES[stage]}" for stage in STAGES if (count := subject.stages.get(stage))]
+    judged = ": ".join(filter(None, (f"{len(subject.points):,} designs judged", ", ".join(counts))))
+    return f"{judged}. {len(subject.front):,} of them are on the front."
 
 
 _STAGES = {
-    "bound": "by a bound",
+    "bound": "by bounds",
     "fast": "by the quick estimate",
     "exact": "by the cycle model",
     "simulated": "by simulating the RTL",

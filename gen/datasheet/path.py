@@ -56,15 +56,6 @@ class Path:
         """The designs on the way, first and last included."""
         return [self.start, *(step.after for step in self.steps)]
 
-    @property
-    def unsettled(self) -> list[Point]:
-        """Designs that are spoken of, and of which only a bound of their cycles is known."""
-        moves: list[Move] = [*self.up, *self.down]
-        for step in self.steps:
-            moves += [step, *step.tried]
-        spoken = {point.number: point for move in moves for point in (move.before, move.after)}
-        return [point for point in (spoken | {self.start.number: self.start}).values() if point.stage == STAGES[0]]
-
 
 def path_to(end: Point, points: Iterable[Point], limits: Mapping[str, float] | None = None) -> Path:
     """The path to `end` by way of `points`, which it is one of. limits: the most that a design may have, by axis.

@@ -74,7 +74,7 @@ class Subject:
     """An exploration. points: all that were judged; front: those that nothing beats on every axis; recommended: one of
     them, of configuration `config`. limits: the most that a design may have, by axis. energy: uJ of an inference by
     part of the system, of the recommended design; empty where it is not known. weights: of the networks in `cycles`,
-    None where the slowest one counts."""
+    None where the slowest one counts. stages: how many designs each one judged."""
 
     points: Sequence[Point]
     front: Sequence[Point]
@@ -85,6 +85,7 @@ class Subject:
     board: Board | None = None
     energy: Mapping[str, float] = field(default_factory=dict)
     weights: Sequence[float] | None = None
+    stages: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def title(self) -> str:
@@ -103,11 +104,3 @@ class Subject:
     def axes(self) -> list[Axis]:
         """The axes on which anything is known."""
         return known(self.points)
-
-    @cached_property
-    def stages(self) -> dict[str, int]:
-        """How many points each stage judged last."""
-        counts: dict[str, int] = {}
-        for point in self.points:
-            counts[point.stage] = counts.get(point.stage, 0) + 1
-        return counts

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Stage after stage: every configuration by the quick ones, those that may be on the front by the exact ones."""
+"""Stage after stage: every configuration by bounds, those that these leave by the quick estimate, those that may be on
+the front by the exact ones."""
 
 from collections import Counter
 from collections.abc import Callable, Hashable, Mapping, Sequence
@@ -8,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from gen.explore.bound import FEW, at_least, seeds
 from gen.explore.fast import together
-from gen.explore.front import front
-from gen.explore.judge import Files, Task
+from gen.explore.front import dominated_by, front
+from gen.explore.judge import Files, Task, judgement
 from gen.explore.point import BITS, STAGES, Point
 from gen.explore.prices import Price, price_of
 from gen.explore.space import Combinations, Described, config_of, described
@@ -26,6 +28,7 @@ CHUNK = {"fast": 1024, "exact": 1, BITS: 1, "simulated": 1}
 """Configurations of a task, by stage."""
 
 STEPS = {
+    "bound": "bounds",
     "fast": "quick estimate",
     "exact": "cycle model",
     BITS: "bits of outputs",
@@ -148,10 +151,38 @@ class Search:
     def run(self, exact: int, progress: Progress, confirm: int = 0) -> Found:
         """Judge the space; `exact` is how many configurations the cycle model judges at most, and what is recommended
         besides; `confirm` how many of the best are simulated."""
-        self._judge("fast", list(self.given), progress)
+        self._bound(progress)
+        self._judge("fast", self._left(exact, progress), progress)
         self._settle(exact, progress)
         self._confirm(confirm, progress)
         return self.found()
+
+    def _bound(self, progress: Progress) -> None:
+        """The least that every configuration takes."""
+        progress(STEPS["bound"], 0, len(self.given))
+        configs = [config_of(given) for given in self.given.values()]
+        by_network = [at_least(network, configs) for network in self.subject.networks]
+        for number, found in zip(self.given, zip(*by_network, strict=True), strict=True):
+            if all(found):
+                self.known["bound"][number] = judgement(self.subject, number, "bound", found)
+        progress(STEPS["bound"], len(self.given), len(self.given))
+
+    def _left(self, exact: int, progress: Progress) -> list[int]:
+        """What may be within the limits, and on the front: its bounds are not beyond, and nothing judged exactly is
+        better than these. Of an accuracy there is no bound."""
+        least = {point.number: point for point in self.points(("bound",))}
+        left = [n for n in self.given if n not in least or not self.limits.exceeded(least[n])]
+        bounded = [least[number] for number in left if number in least]
+        if self._scoring or not exact or len(bounded) <= FEW:
+            return left
+        axes = axes_of(bounded, self.limits)
+        costs = costs_of(bounded, axes)
+        chosen = [bounded[place].number for place in seeds(costs)]
+        self._judge("exact", chosen, progress)
+        judged = [point for point in self.points(("exact",)) if point.number in chosen]
+        better = costs_of([point for point in judged if not self.limits.exceeded(point)], axes)
+        worse = {point.number for point, is_worse in zip(bounded, dominated_by(costs, better), strict=True) if is_worse}
+        return [number for number in left if number not in worse or number in chosen]
 
     def _judge(self, stage: str, numbers: Sequence[int], progress: Progress) -> None:
         """Judge these configurations, as far as that was not done before."""
@@ -292,7 +323,7 @@ class Search:
             beyond = self.limits.exceeded(point)
             if beyond:
                 over[beyond[0]] += 1
-            else:
+            elif point.stage != "bound":
                 within.append(point)
         axes = axes_of(within, self.limits)
         best = [within[i] for i in front(costs_of(within, axes))] if within else []

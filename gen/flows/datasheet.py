@@ -26,5 +26,15 @@ def datasheet(
     target = target_of(architecture_of(config))
     networks = [Network.of(target, target.compile(own.graph(config), config)) for own in explored.networks]
     return files_of(
-        Subject(found.points, found.front, point, config, networks, limits, board, weights=explored.weights)
+        Subject(
+            found.points,
+            found.front,
+            point,
+            config,
+            networks,
+            limits,
+            board,
+            weights=explored.weights,
+            stages=found.stages,
+        )
     )

@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Bounds: which configurations something that was judged exactly is better than, whatever they take."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from firmware_gen.architectures.registry import architecture_of
+from firmware_gen.targets.descriptor.survey.bounds import bounds
+from gen.explore.exact import Taken
+from gen.explore.front import front
+from gen.explore.subject import Form, Network, form_of
+from hls.config import Config, System
+from hls.errors import HeepgenError
+
+FEW = 64
+"""Configurations of which it is not worth while to leave any out."""
+
+SEEDS = 8
+"""Configurations that are judged exactly, to leave out what they are better than."""
+
+
+def at_least(network: Network, configs: Sequence[System]) -> list[Taken | None]:
+    """What an inference takes on each configuration at least; None for architectures of which nothing is known, and
+    where the network does not compile."""
+    found: list[Taken | None] = [None] * len(configs)
+    forms: dict[Form, list[tuple[int, Config]]] = {}
+    for place, config in enumerate(configs):
+        if isinstance(config, Config) and architecture_of(config).name == Config.architecture:
+            forms.setdefault(form_of(config), []).append((place, config))
+    for own in forms.values():
+        try:
+            least = bounds(network.graph(own[0][1]), [config for _, config in own])
+        except HeepgenError:
+            continue
+        for (place, _), cycles, ram, limit in zip(own, least.cycles, least.ram, least.limit, strict=True):
+            found[place] = Taken(int(cycles), int(ram), limit)
+    return found
+
+
+def seeds(costs: np.ndarray) -> list[int]:
+    """Of rows of bounds (N, axes), some that are likely to be better than others: spread along their front."""
+    along = front(costs)
+    return [int(along[i]) for i in sorted({round(share * (len(along) - 1)) for share in np.linspace(0, 1, SEEDS)})]
