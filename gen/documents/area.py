@@ -176,7 +176,7 @@ def measure(config: Config, say: Any = print) -> dict[str, Any]:
     for feature in FEATURES:
         say(f"area and clock with {feature.name}")
         folder = hardware(replace(config, **feature.change))
-        slowest = min(c.fmax for c in clocks(folder, [*BLOCKS, "fma_pe"]))
+        slowest = min(c.fmax for c in clocks(folder, BLOCKS))
         features.append(feature.adds(default, Measured(areas(folder)[0], _kge(folder, ROOT), slowest)))
     for kind in ("aligned", "fma"):
         folder = hardware(replace(config, arithmetic=kind))

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,11 @@ from sim.cache import content_key
 
 COMMAND = "make ppa-units"
 METRICS = ("lut", "ff", "dsp", "bram", "um2", "leakage_uw")
+
+MOST_TERMS = 4
+"""Of a fit, and no more than half as many as it has samples, rounded up."""
+NOISE = 1e-3
+"""Relative error below which fits are equally good."""
 
 _ARRAY = ("systolic_array",)
 _SIZED = ("systolic_array", "activation_buffer", "weight_loader", "delay_line")
@@ -49,6 +55,8 @@ SAMPLES: tuple[tuple[Mapping[str, Any], Sequence[str]], ...] = (
     ({"rows": 16, "cols": 6, "ports": 1, "int4_weights": False}, _SIZED),
     ({"rows": 3, "cols": 10, "ports": 4, "multiply": False, "functions": False}, (*_SIZED, "drain")),
     ({"rows": 6, "cols": 32, "ports": 2}, _SIZED),
+    ({"rows": 6, "cols": 4}, ("control",)),
+    ({"rows": 8, "cols": 5, "ports": 1}, ("control",)),
     ({"rows": 1, "cols": 1, "ports": 1, "arithmetic": "fma"}, _ARRAY),
     ({"rows": 4, "cols": 2, "ports": 2, "arithmetic": "fma"}, _ARRAY),
     ({"rows": 3, "cols": 8, "ports": 4, "arithmetic": "fma"}, _ARRAY),
@@ -149,31 +157,21 @@ def _rams() -> dict[str, dict[str, float]]:
 def fit(names: Sequence[str], sizes: np.ndarray, found: np.ndarray) -> dict[str, float]:
     """Terms with their factors for figures `found` (N) of N samples, whose terms `names` are `sizes` (N, names).
 
-    Terms are taken one by one, the one first that leaves the least error to samples left out, as long as that shrinks
-    by a fifth. A figure does not shrink with a size, so no factor but that of "1" may be negative.
+    Those terms are taken, at most MOST_TERMS, that leave the least error to samples left out; one more of them must
+    shrink it by a fifth. A figure does not shrink with a size, so no factor but that of "1" may be negative.
     """
     if not found.any():
         return {}
     weights = 1 / np.maximum(found, 0.1 * found.max())
-    chosen: list[int] = []
-    factors, error = np.zeros(0), np.inf
-    while len(chosen) < len(found) - 2:
-        tries = []
-        for index in range(len(names)):
-            if index not in chosen:
-                trial = [*chosen, index]
-                tries.append((*_left_out(sizes[:, trial], found, weights), trial))
-        best = min(
-            (t for t in tries if all(f >= 0 or names[i] == "1" for f, i in zip(t[1], t[2], strict=True))),
-            key=lambda t: t[0],
-            default=None,
-        )
-        if best is None or best[0] > 0.8 * error:
-            break
-        error, factors, chosen = best
-        if error < 1e-3:
-            break
-    return {names[i]: float(f"{factor:.5g}") for i, factor in zip(chosen, factors, strict=True)}
+    least, best = np.inf, {}
+    for count in range(1, min(MOST_TERMS, (len(found) + 1) // 2) + 1):
+        for chosen in combinations(range(len(names)), count):
+            error, factors = _left_out(sizes[:, chosen], found, weights)
+            allowed = all(factor >= 0 or names[i] == "1" for i, factor in zip(chosen, factors, strict=True))
+            cost = max(error, NOISE) / 0.8**count
+            if allowed and cost < least:
+                least, best = cost, {names[i]: float(f"{f:.5g}") for i, f in zip(chosen, factors, strict=True)}
+    return best
 
 
 def _left_out(sizes: np.ndarray, found: np.ndarray, weights: np.ndarray) -> tuple[float, np.ndarray]:

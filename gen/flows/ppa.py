@@ -152,6 +152,7 @@ def _synthesised(config: System, family: str, library: Technology, progress: Pro
         modules = modules | {fpga.GLUE: glue}
         progress("placement of every block on an ECP5, minutes the first time")
         mhz = min(clock.fmax for clock in fpga.clocks(folder, fpga.BLOCKS))
+        placed = "the slowest block of this configuration, each placed alone"
     else:
         files = {path.name: path.read_text(encoding="utf-8") for path in accelerator_files(folder)}
         counts = Counter({verilog.ROOT: 1})
@@ -160,6 +161,7 @@ def _synthesised(config: System, family: str, library: Technology, progress: Pro
         modules = asic.mapped_files(files, verilog.ROOT, library)
         progress("placement on an ECP5, minutes the first time")
         mhz = fpga.placed(config.architecture, files, verilog.ROOT).fmax
+        placed = "the accelerator as a whole"
     units = {
         unit.removeprefix(verilog.PREFIX): _unit(area, modules, unit, counts.get(unit, 1), library)
         for unit, area in areas.items()
@@ -169,7 +171,7 @@ def _synthesised(config: System, family: str, library: Technology, progress: Pro
         "kGE, mm2, leakage": f"mapped by yosys {tools.version()} and ABC to {library.origin}; {PRE_LAYOUT}",
         "SRAM macros": sram.ORIGIN if library.name == NM45 else "not priced in this library's node",
         "path": f"the longest one within a module, by ABC; {PRE_LAYOUT}",
-        "clock on an ECP5": "nextpnr, the slowest block of this configuration, each placed alone",
+        "clock on an ECP5": f"nextpnr, {placed}",
     }
     return PpaReport(
         config.architecture,

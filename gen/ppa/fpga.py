@@ -33,6 +33,7 @@ Primitives that logic is never mapped to are left out, since every step of yosys
 
 BLOCKS = (
     "aligned_pe",
+    "fma_pe",
     "exponent_max",
     "align_lane",
     "normaliser",

@@ -2,14 +2,31 @@
 """What the size of a unit grows with: numbers of a configuration that figures are fitted to."""
 
 from collections.abc import Callable, Mapping
+from math import gcd
 
 from hls.config import Config
+from hls.descriptor.interface.rules import block_params
+from hls.descriptor.interface.timing import weight_buffer
 
 Term = Callable[[Config], float]
 
 
 def _bits(n: int) -> int:
     return (n - 1).bit_length()
+
+
+def _multiplied(dense: int, diagonal: int) -> bool:
+    """Whether a product with one of these numbers, whichever a layer needs, takes a multiplier, and no shift."""
+    return dense != diagonal or dense & (dense - 1) != 0
+
+
+def _gearbox(c: Config) -> tuple[int, int, int]:
+    """Bytes that the gearbox of weights holds; pairs of shifts of its input; numbers of bytes that leave it at once."""
+    buffer = weight_buffer(c)
+    grain = gcd(buffer.row, buffer.beat, buffer.last, c.diagonal)
+    refill = buffer.refill // grain
+    room = refill * grain + buffer.row * (1 + c.int4_weights)
+    return room, (refill.bit_length() + 1) // 2, len({buffer.beat, buffer.last, c.diagonal})
 
 
 _SIZES: Mapping[str, Term] = {
@@ -32,10 +49,22 @@ _SIZES: Mapping[str, Term] = {
     "F": lambda c: c.functions,
     "M": lambda c: c.multiply,
     "I": lambda c: c.int4_weights,
+    "G": lambda c: _gearbox(c)[0],
+    "g": lambda c: _gearbox(c)[1],
+    "K": lambda c: _gearbox(c)[2],
+    "k": lambda c: weight_buffer(c).row_beats > 1,
+    "q": lambda c: (_bits(c.banks) + 1) // 2,
+    "x": lambda c: sum(
+        _multiplied(*sizes)
+        for sizes in ((c.cols, c.diagonal), (c.rows, c.rows), (block_params(c, False), block_params(c, True)))
+    ),
+    "t": lambda c: _multiplied(c.ports, c.ports),
 }
 """R rows, C columns, P ports, D the smaller of R and C, B banks of activations, L rows of weights per cycle; r, c, b, p
 the bits that count them, e, a, w and s those of the addresses of accumulators, activations, weights and scratchpad; S,
-F, M and I whether scratchpad, functions, products and weights of 4 bits are there."""
+F, M and I whether scratchpad, functions, products and weights of 4 bits are there; G, g and K as `_gearbox` says, k
+whether a row of it is several beats of the bus; q the stages of four that turn the banks' words; x how many multipliers
+the checks of a descriptor take for blocks of channels, rows and parameters; t whether addresses take one for ports."""
 
 
 def values(config: Config, names: tuple[str, ...]) -> list[float]:
@@ -53,17 +82,17 @@ def values(config: Config, names: tuple[str, ...]) -> list[float]:
 CANDIDATES: Mapping[str, tuple[str, ...]] = {
     "systolic_array": ("R", "C", "RC", "RR", "CC", "D", "Rr", "Cr", "RCr", "LC", "LCC", "RCL", "r"),
     "accumulators": ("C", "Ce", "e"),
-    "activation_buffer": ("R", "B", "Rb", "Bb", "BP", "BPb", "Ba", "a"),
+    "activation_buffer": ("R", "B", "RB", "Rb", "Bb", "Bq", "Rbb", "Bbb", "BP", "BPb", "Bpb", "Ba", "a"),
     "scratchpad": ("P", "PP", "s", "Ps"),
     "drain": ("P", "PF", "PM", "PFM", "C", "PC", "c", "e", "F", "PP"),
     "aux_reader": ("P", "F", "C", "PC", "c", "e", "PP"),
-    "weight_loader": ("P", "LC", "LCc", "LCP", "w", "R", "PP", "c", "I", "IP", "ILC"),
+    "weight_loader": ("P", "LC", "w", "k", "kw", "c", "I", "G", "g", "GK", "Gg", "GI"),
     "param_reader": ("P", "PP", "c"),
-    "load_engine": ("P", "PP", "a", "r"),
+    "load_engine": ("P", "PP", "a", "r", "t"),
     "sequencer": ("r", "e", "a", "R", "C"),
     "arbiter": ("P", "PP", "S"),
     "memory_ports": ("P", "PP", "S"),
-    "control": ("P", "PP", "S", "F", "M", "I", "r", "c", "e", "a", "R", "C"),
+    "control": ("P", "PP", "S", "F", "M", "I", "r", "c", "e", "a", "x", "t"),
     "delay_line": ("LC", "e", "r", "R", "er", "eR"),
     "glue": ("P", "S", "PS", "C", "c", "e"),
 }
