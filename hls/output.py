@@ -277,21 +277,15 @@ def write_files(
     holds generated files is refused.
     """
     shown, folder = folder, _resolved(folder)
-    if folder.exists() and not folder.is_dir():
-        raise HeepgenError(f"{shown} is a file; name a folder for the output.")
-    found = marker(folder)
-    if found and _other_kind(folder, kind):
-        raise HeepgenError(f"{shown} {_other_kind(folder, kind)}; choose another folder.")
-    if found and not overwrite:
+    _check_kind(folder, shown, kind)
+    if marker(folder) and not overwrite:
         raise HeepgenError(f"{shown} already holds generated files; allow overwriting or choose another folder.")
     noted = _noted(folder)
     new = {name: _content_checksum(content) for name, content in files.items()}
     ours = {name: (*noted.get(name, ()), checksum) for name, checksum in new.items()}
     in_the_way = _in_the_way(folder, ours, set(edited))
     if in_the_way and not force:
-        raise HeepgenError(
-            f"{shown} holds {_why_not_ours(in_the_way[0], noted)}; move it away, or choose another folder."
-        )
+        raise _not_ours(shown, in_the_way[0], noted)
     with _parents(folder / MARKER, shown), _workplace(folder, ".heepgen-") as work:
         fill(work, files)
         for name in in_the_way:
@@ -302,6 +296,26 @@ def write_files(
             os.replace(work / name, folder / name)
         _remove(folder, {name: sums for name, sums in noted.items() if name not in files})
         _note(folder, kind, new, note)
+
+
+def check_files(folder: str | Path, kind: str, names: Iterable[str]) -> None:
+    """Raise `HeepgenError` where `write_files` would not write these names: before what they will hold is made."""
+    shown, folder = folder, _resolved(folder)
+    _check_kind(folder, shown, kind)
+    noted = _noted(folder)
+    if in_the_way := _in_the_way(folder, {name: noted.get(name, ()) for name in names}, set()):
+        raise _not_ours(shown, in_the_way[0], noted)
+
+
+def _check_kind(folder: Path, shown: str | Path, kind: str) -> None:
+    if folder.exists() and not folder.is_dir():
+        raise HeepgenError(f"{shown} is a file; name a folder for the output.")
+    if marker(folder) and (other := _other_kind(folder, kind)):
+        raise HeepgenError(f"{shown} {other}; choose another folder.")
+
+
+def _not_ours(shown: str | Path, name: str, noted: Mapping[str, tuple[str, ...]]) -> HeepgenError:
+    return HeepgenError(f"{shown} holds {_why_not_ours(name, noted)}; move it away, or choose another folder.")
 
 
 def _in_the_way(folder: Path, ours: Mapping[str, tuple[str, ...]], edited: set[str]) -> list[str]:

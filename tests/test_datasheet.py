@@ -327,6 +327,16 @@ def test_datasheet_says_what_the_page_says(subject):
         assert f"{number}. **{step.change}**, {step.before.cycles:,} to {step.after.cycles:,} cycles" in document
 
 
+def test_datasheet_says_where_time_and_energy_go(subject):
+    document = markdown(facts_of(subject))
+    rows = rows_of_markdown(document, "Where the time of net goes")
+    (network,) = subject.networks
+    assert sum(int(row[1].replace(",", "")) for row in rows) == network.total
+    assert sum(float(row[2]) for row in rows) == pytest.approx(100, abs=0.5)
+    assert rows_of_markdown(document, "Where the energy goes") == [["array", "2.500", "100.0"]]
+    assert "Not known for this design." in markdown(facts_of(replace(subject, energy={})))
+
+
 def test_layers_add_up_to_the_total(network):
     rows = facts_of_layers(network)
     assert [row[0] for row in rows] == [layer.name for layer in network.layers]

@@ -451,6 +451,15 @@ def test_confirmed_as_heepgen_run(model, tmp_path):
     assert float(rows[one["number"]]["error"]) == one["error"]
 
 
+def test_files_of_the_user_are_seen_before_anything_is_judged(model, tmp_path):
+    (tmp_path / "report.html").write_text("mine")
+    said = CliRunner().invoke(main, ["explore", str(model), "-o", str(tmp_path)])
+    assert said.exit_code == 1 and "report.html" in said.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
+    said = CliRunner().invoke(main, ["explore", str(model), "-o", str(tmp_path / "report.html")])
+    assert said.exit_code == 1 and "is a file" in said.stderr
+
+
 def test_board(model, tmp_path, monkeypatch):
     monkeypatch.setattr(search, "price_of", lambda config: Price(lut=9_000, ff=9_000, dsp=16, bram=8))
     options = ["--rows", "2", "--cols", "4", "--ports", "1", "-o", str(tmp_path / "out"), "--json", "-"]

@@ -34,10 +34,14 @@ def _lines(facts: Facts, picture: str | None) -> Iterator[str]:
         yield from (f"The next step {words}:", "")
         yield from (*(f"- {_text(move)}" for move in moves or ("none was judged",)), "")
     for name, layers in facts.layers.items():
+        yield from (f"## Where the time of {_text(name)} goes", "")
+        yield from _table(facts.time[name])
         yield from (f"## Layers of {_text(name)}", "")
         yield from _table(layers)
         yield from (f"## Memory map of {_text(name)}", "")
         yield from _table(facts.memory[name])
+    yield from ("## Where the energy goes", "")
+    yield from _table(facts.energy) if facts.energy else ("Not known for this design.", "")
     for heading, table in (
         ("Interfaces", facts.interfaces),
         ("How each figure was obtained", facts.sources),

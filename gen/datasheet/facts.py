@@ -10,6 +10,7 @@ from firmware_gen.architectures.registry import architecture_of
 from gen.datasheet.axes import AXES, CYCLES, UNKNOWN, Axis
 from gen.datasheet.boards import COUNTED
 from gen.datasheet.designs import Move, name_of, written
+from gen.datasheet.figures import time_of
 from gen.datasheet.path import Step, Tried
 from gen.datasheet.subject import Network, Subject
 from gen.explore.point import STAGES, Point
@@ -53,7 +54,7 @@ class StepText:
 
 @dataclass(frozen=True)
 class Facts:
-    """See the sections of the page. layers and memory: of every network, by name."""
+    """See the sections of the page. time, layers and memory: of every network, by name."""
 
     title: str
     design: str
@@ -65,6 +66,8 @@ class Facts:
     steps: tuple[StepText, ...]
     up: tuple[str, ...]
     down: tuple[str, ...]
+    time: Mapping[str, Grid]
+    energy: Grid | None
     layers: Mapping[str, Grid]
     memory: Mapping[str, Grid]
     interfaces: Grid
@@ -87,6 +90,8 @@ def facts_of(subject: Subject) -> Facts:
         tuple(_step(step, subject.axes) for step in path.steps),
         tuple(_neighbour(move, subject.axes) for move in path.up),
         tuple(_neighbour(move, subject.axes) for move in path.down),
+        {network.name: _shares(time_of(network), "cycles of layers that it binds", 0) for network in subject.networks},
+        _shares(list(subject.energy.items()), "uJ of an inference", 3) if subject.energy else None,
         {network.name: _layers(network, peak) for network in subject.networks},
         {network.name: _memory(network, subject.config) for network in subject.networks},
         _interfaces(subject.config),
@@ -226,6 +231,17 @@ def _gain(move: Move, axes: Sequence[Axis]) -> str:
 def _neighbour(move: Tried, axes: Sequence[Axis]) -> str:
     cycles = f"cycles {AXES['cycles'].difference(move.effect('cycles'))} ({_share(move)})"
     return f"{move.change}: {'; '.join(filter(None, (cycles, _effects(move, axes), move.verdict)))}"
+
+
+def _shares(parts: Sequence[tuple[str, float]], what: str, digits: int) -> Grid:
+    """Parts of a whole, the largest first."""
+    total = sum(value for _, value in parts)
+    rows = [
+        (name, f"{value:,.{digits}f}", tables.ratio(value, total, ".1f", 100))
+        for name, value in sorted(parts, key=lambda part: -part[1])
+        if value
+    ]
+    return Grid(("part", what, "share, %"), tuple(rows))
 
 
 def _layers(network: Network, peak: int) -> Grid:

@@ -4,11 +4,12 @@
 from gen.datasheet.document import markdown
 from gen.datasheet.facts import facts_of
 from gen.datasheet.page import render
-from gen.datasheet.picture import pictures
+from gen.datasheet.picture import FORMATS, pictures
 from gen.datasheet.points import table_of
 from gen.datasheet.subject import Subject
 
 PAGE, DATASHEET, POINTS = "report.html", "DATASHEET.md", "points.csv"
+NAMES = (PAGE, DATASHEET, POINTS, *(f"front.{suffix}" for suffix in FORMATS))
 
 
 def files_of(subject: Subject) -> dict[str, str | bytes]:

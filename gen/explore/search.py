@@ -350,6 +350,8 @@ def kind_of(config: System) -> str:
 
 def axes_of(points: Sequence[Point], limits: Limits) -> tuple[str, ...]:
     """The axes of a front, attributes of `Point`: time, area, energy, RAM, accuracy, as far as all have figures."""
+    if not points:
+        return ("cycles",)
     area = FPGA if not limits.most.keys().isdisjoint(FPGA) else ASIC
     known = [name for name in (*area, "uj", "ram_kib") if all(getattr(p, name) is not None for p in points)]
     time = "us" if all(p.us is not None for p in points) else "cycles"

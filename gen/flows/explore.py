@@ -10,6 +10,7 @@ from typing import Any
 from firmware_gen.application.options import ImportOptions
 from firmware_gen.architectures.registry import is_loaded, load_config
 from gen.datasheet.boards import Board
+from gen.datasheet.files import NAMES
 from gen.explore.point import STAGES
 from gen.explore.search import Found, Limits, Search
 from gen.explore.space import Space
@@ -22,7 +23,7 @@ from gen.inputs import check_model
 from gen.results.explore import ExploreReport, Simulated
 from hls.config import System
 from hls.errors import HeepgenError
-from hls.output import write_files
+from hls.output import check_files, write_files
 
 KIND, STORE = "exploration", "explore.db"
 """What is written to its folder, and the file there that keeps what was judged."""
@@ -65,6 +66,7 @@ def explore(
         check_model(model)
     if data and len(data) != len(models):
         raise HeepgenError(f"--data: {len(data)} files for {len(models)} models; give one for each, in their order.")
+    check_files(out, KIND, NAMES)
     options = ImportOptions(append_final_softmax, per_tensor, calibrate)
     combinations = space.combinations()
     read = []
