@@ -14,7 +14,8 @@ import pytest
 import torch
 from torch import nn
 
-from gen.flows.run import run
+from gen.flows.run import run, run_program
+from gen.flows.several import generate_several
 from gen.flows.sw import generate_sw
 from gen.flows.xheep import generate_xheep, regenerate
 from hls.config import Config
@@ -499,11 +500,11 @@ def freestanding(project, heep, name, out, *flags):
     for path in sorted(
         p
         for part in ("freestanding", "external/heepstor", f"applications/{name}")
-        for p in (software / part).iterdir()
+        for p in (software / part).rglob("*")
         if p.suffix in (".S", ".cpp")
     ):
         language = [] if path.suffix == ".S" else ["-std=c++17", "-fno-exceptions", "-fno-rtti"]
-        objects.append(out / f"{path.name}.o")
+        objects.append(out / f"{len(objects)}-{path.name}.o")
         run_tool(
             [
                 *tools.cxx,
@@ -550,6 +551,16 @@ def test_the_projects_program_runs_on_the_virtual_soc(project, heep, app, tmp_pa
     assert min(ends.values()) > 0 and max(ends.values()) <= report.total_cycles
     last = [layer.cycles for layer in report.layers if layer.cycles][-1]
     assert list(ends.values())[-1] - list(ends.values())[-2] == last
+
+
+def test_several_networks_in_one_program_run_as_xheep_builds_them(heep, app, tmp_path):
+    torch.manual_seed(5)
+    torch.export.save(torch.export.export(nn.Linear(11, 5).eval(), (torch.zeros(1, 11),)), tmp_path / "other.pt2")
+    generate_several([app, tmp_path / "other.pt2"], CONFIG, tmp_path / "both")
+    generate_xheep(heep, tmp_path / "project", CONFIG, apps=[tmp_path / "both"])
+    elf = freestanding(tmp_path / "project", heep, "small_net_other", tmp_path / "build")
+    report = run_program(tmp_path / "both", CONFIG, elf=elf)
+    assert report.bit_exact and [network.network for network in report.networks] == ["small net", "other"]
 
 
 @pytest.mark.slow
