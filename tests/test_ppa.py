@@ -2,6 +2,7 @@
 """Area and clock: what synthesis says of Verilog with known answers, and figures of units against synthesis."""
 
 import json
+import random
 import re
 from collections import Counter
 
@@ -289,6 +290,15 @@ def test_larger_accelerators_cost_more_and_options_what_they_add():
     assert whole.mm2 > whole.kge * 1e3 * technology().gate_area * 1e-6
     fma = composition.cost(Config(arithmetic="fma"))
     assert fma.lut > 2 * whole.lut and fma.mhz < whole.mhz
+
+
+def test_every_configuration_has_a_price():
+    number = random.Random()
+    for _ in range(300):
+        config = area_check.draw(number, 32)
+        found = composition.cost(config)
+        assert all(unit.kge > 0 and unit.ns > 0 for unit in found.units.values()), config
+        assert found.lut > 0 and found.dsp >= config.rows * config.cols and found.bram >= 0, config
 
 
 def test_what_has_no_figures_is_refused():
