@@ -18,7 +18,7 @@ BOOT_ADDRESS = 0x180
 STACK_BYTES = 8192
 
 OPTIMISE = "-O2"
-FLAGS = ("-ffp-contract=off", "-fno-stack-protector", "-ffunction-sections", "-fdata-sections")
+FLAGS = ("-ffp-contract=off", "-fomit-frame-pointer", "-fno-stack-protector", "-ffunction-sections", "-fdata-sections")
 """Of every file. Results are the model's bits only where nothing is contracted."""
 CXX_FLAGS = ("-std=c++17", "-fno-exceptions", "-fno-rtti", "-fno-threadsafe-statics")
 C_FLAGS = ("-std=c11",)

@@ -42,11 +42,6 @@ void Accelerator::print_architecture() const {
   }
 }
 
-uint64_t Accelerator::cycles() const {
-  const uint32_t low = read(HEEPSTOR_CYCLE_LO_REG);
-  return static_cast<uint64_t>(read(HEEPSTOR_CYCLE_HI_REG)) << 32 | low;
-}
-
 #if defined(HEEPGEN_WAIT) && defined(__riscv)
 
 namespace {

@@ -52,7 +52,10 @@ class Accelerator {
   void print_architecture() const;
 
   /** Free-running counter. Unlike mcycle it also counts while the CPU sleeps. */
-  uint64_t cycles() const;
+  uint64_t cycles() const {
+    const uint32_t low = read(HEEPSTOR_CYCLE_LO_REG);
+    return static_cast<uint64_t>(read(HEEPSTOR_CYCLE_HI_REG)) << 32 | low;
+  }
   uint32_t cycles_low() const { return read(HEEPSTOR_CYCLE_LO_REG); }
 
   uint32_t read(uint32_t offset) const { return soc_register(connection_.slave_base + offset); }

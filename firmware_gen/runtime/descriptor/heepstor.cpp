@@ -11,8 +11,6 @@ namespace {
 constexpr uint32_t kDrainPolls = 1000;
 constexpr const char* kArchitecture = "descriptor";
 
-const Device* opened;  // whose regions the accelerator has
-
 void print_geometry(uint32_t rows, uint32_t cols, uint32_t fma, uint32_t ports, uint32_t hash) {
   print_decimal(rows);
   soc_puts("x");
@@ -39,6 +37,8 @@ void print_difference(const Device& device, const Hardware& expected) {
 
 }  // namespace
 
+const Device* Device::opened_;
+
 Status Device::open(const Hardware& expected, const Region (&regions)[HEEPSTOR_REGIONS], uint32_t watchdog_cycles) {
   const Status identity = identify({expected.version, expected.config_hash, kArchitecture});
   if (identity != Status::ok) return identity;
@@ -57,11 +57,9 @@ Status Device::open(const Hardware& expected, const Region (&regions)[HEEPSTOR_R
   write(HEEPSTOR_IRQ_STATUS_REG, ~0u);
   write(HEEPSTOR_IRQ_ENABLE_REG, HEEPSTOR_IRQ_ENABLE_DONE_BIT | HEEPSTOR_IRQ_ENABLE_ERROR_BIT);
   enable_interrupt();
-  opened = this;
+  opened_ = this;
   return Status::ok;
 }
-
-bool Device::is_open() const { return opened == this; }
 
 Status Device::run(uint32_t doorbell) {
   start(doorbell);

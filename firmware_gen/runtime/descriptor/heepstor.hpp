@@ -27,7 +27,7 @@ class Device : public Accelerator {
   Status open(const Hardware& expected, const Region (&regions)[HEEPSTOR_REGIONS], uint32_t watchdog_cycles);
 
   /** Whether this object, and no other, was the last to open the accelerator. */
-  bool is_open() const;
+  bool is_open() const { return opened_ == this; }
 
   /**
    * Runs the list at a descriptor address and sleeps until it is done. With a watchdog the interrupt comes when nothing
@@ -56,6 +56,8 @@ class Device : public Accelerator {
   void wait() const;
   void acknowledge() const;
   Status outcome() const;
+
+  static const Device* opened_;  // whose regions the accelerator has
 };
 
 /** One sentence per status; for wrong_hardware both geometries follow. */

@@ -40,14 +40,14 @@ def pass_reader(
     A row is ``row`` beats of ``ports`` words; the last of a pass may have fewer, and undefined words above them.
     Strips are counted from the pixel counts. q_valid, q_data, q_take: first word fall through, rows. Words that
     fit the FIFO are fetched once: they stay there, and the reading side starts over, until the last strip.
-    ``stored``: rows waiting. Nothing is read unless ``enable`` holds at ``start``. ``idle``: no request to come, no
-    answer due, nothing to start over; the next layer may start then, its rows queue up behind those waiting.
+    ``stored``: rows waiting. Nothing is read unless ``enable`` holds at ``start``. ``idle``: no request to come, and
+    nothing to start over; the next layer may start then, its rows queue up behind those that wait or are due.
     """
     bits = (depth - 1).bit_length()
     active, accept = Signal(bool(0)), Signal(bool(0))
     at = Signal(modbv(0)[32:])
     left = Signal(modbv(0)[LINEAR:])
-    wr, rd, rd_after, rd_next, first = (Signal(modbv(0)[bits:]) for _ in range(5))
+    wr, rd, rd_after, rd_next, place, first = (Signal(modbv(0)[bits:]) for _ in range(6))  # place: of the next request
     used = Signal(modbv(0)[bits + 1 :])  # rows asked for or held
     in_flight = Signal(modbv(0)[(depth * row).bit_length() :])
     room, opened, closed, take, renew, freed, last_asked = (Signal(bool(0)) for _ in range(7))
@@ -70,7 +70,7 @@ def pass_reader(
         renew.next = rewind or (some_left and (take or not q_valid))
         freed.next = take and not (kept and own)
         some_left.next = not one if take else some
-        idle.next = not active and quiet and not kept
+        idle.next = not active and not kept
         rd_after.next = rd + 1
 
     @always_comb
@@ -96,6 +96,7 @@ def pass_reader(
             rsp_valid,
             rsp_data,
             full,
+            quiet,
             wr,
             renew,
             rd_next,
@@ -142,6 +143,8 @@ def pass_reader(
             stored.next = used
             one.next = used == 1
             some.next = True
+        if opened:
+            place.next = place + 1
         if opened and not freed:
             used.next = used + 1
             full.next = used == depth - 1
@@ -157,6 +160,7 @@ def pass_reader(
         if rst:
             wr.next = 0
             rd.next = 0
+            place.next = 0
             stored.next = 0
             some.next = False
             one.next = False
@@ -172,8 +176,8 @@ def pass_reader(
             fits.next = False
         elif start:
             fits.next = enable and words <= capacity
-            first.next = wr
-            own.next = not some_left
+            first.next = place
+            own.next = quiet and not some_left
         elif rewind or (take and rd_after == first):
             own.next = True
 
@@ -237,6 +241,7 @@ def _rows(
     rsp_valid,
     rsp_data,
     full,
+    quiet,
     wr,
     renew,
     rd_next,
@@ -251,7 +256,7 @@ def _rows(
     """Rows of several beats: one RAM per place in the row."""
     bits = (row - 1).bit_length()
     asked, stored = (Signal(modbv(0)[bits:]) for _ in range(2))
-    asked_end, stored_end = (Signal(bool(0)) for _ in range(2))
+    asked_end, stored_end, answers_start = (Signal(bool(0)) for _ in range(3))
     parts = [Signal(intbv(0)[32 * ports :]) for _ in range(row)]
 
     @always_comb
@@ -259,12 +264,13 @@ def _rows(
         room.next = asked != 0 or not full
         opened.next = accept and asked == 0
         closed.next = rsp_valid and stored_end
+        answers_start.next = start and quiet  # else they begin behind the last one of the layer before
 
     return (
         status,
         join(parts, q_data),
         _place(clk, start, words, accept, asked, asked_end, ports, row),
-        _place(clk, start, words, rsp_valid, stored, stored_end, ports, row),
+        _place(clk, answers_start, words, rsp_valid, stored, stored_end, ports, row),
         [_part(clk, i, rsp_valid, stored, wr, rsp_data, renew, rd_next, parts[i], ports, depth) for i in range(row)],
     )
 

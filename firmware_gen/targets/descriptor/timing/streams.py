@@ -18,10 +18,9 @@ class Pass:
 
     def __init__(self, ports: int, depth: int, row: int):
         self.ports, self.depth, self.row = ports, depth, row
-        self.used = self.stored = self.in_flight = self.place = 0
+        self.used = self.stored = self.place = 0
         self.left = self.words = self.passes = self.strips = 0
         self.fits = False
-        self.answers: deque[int] = deque()
         self.closing: deque[int] = deque()
         self.rows: deque[int] = deque()  # cycles from which they may be taken
         self.rows_per_pass = self.taken = self.older = 0
@@ -33,13 +32,13 @@ class Pass:
         self.left = words
         self.place = 0
         self.rows_per_pass = -(-words // (self.ports * self.row))
-        self.taken, self.older = 0, self.stored + len(self.closing)
+        self.taken, self.older = 0, self.used
 
     def wants(self) -> bool:
         return self.passes > 0 and (self.place != 0 or self.used != self.depth)
 
     def done(self) -> bool:
-        return not self.passes and not self.in_flight and not (self.fits and self.strips > 1)
+        return not self.passes and not (self.fits and self.strips > 1)
 
     def banks(self) -> tuple[int, ...]:
         """Of the next beat."""
@@ -47,7 +46,6 @@ class Pass:
 
     def accept(self, t: int) -> Beat:
         banks = self.banks()
-        self.in_flight += 1
         if self.place == 0:
             self.used += 1
         self.place += 1
@@ -61,14 +59,10 @@ class Pass:
         return banks, self.ports, partial(self._answered, closes)
 
     def _answered(self, closes: bool, answer: int) -> None:
-        self.answers.append(answer + PASS_STORED)
         if closes:
             self.closing.append(answer + PASS_STORED)
 
     def step(self, t: int) -> None:
-        while self.answers and self.answers[0] <= t:
-            self.answers.popleft()
-            self.in_flight -= 1
         while self.closing and self.closing[0] <= t:
             self.closing.popleft()
             self.stored += 1
