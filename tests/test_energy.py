@@ -8,7 +8,7 @@ from torch import nn
 
 from firmware_gen.application.options import ImportOptions
 from gen.flows.application import Application
-from gen.flows.energy import energy_of_run, record_run
+from gen.flows.energy import record_run
 from gen.flows.run import hardware
 from gen.flows.sw import generate_application
 from gen.ppa.energy import sampling
@@ -295,16 +295,3 @@ def test_units_of_an_accelerator_sum_to_the_whole(small, gated):
         parts = sum(unit.data[window] + unit.clock[window] for unit in units)
         assert parts == pytest.approx(whole.data[window] + whole.clock[window], rel=0.1)
     assert sum(unit.leakage for unit in units) == pytest.approx(whole.leakage, rel=0.1)
-
-
-@pytest.mark.slow
-def test_a_sample_is_as_far_from_the_whole_as_its_error_says(small):
-    """Windows of a run against every cycle of it."""
-    library = technology().liberty
-    sampled, whole = (
-        energy_of_run(record_run(small, SMALL, window_count=count, window_steps=32), SMALL, library, gated=True)
-        for count in (4, 1000)
-    )
-    assert whole.error() == 0 and whole.sampled > 3 * sampled.sampled
-    assert whole.cycles == sampled.cycles and 0 < sampled.error() < 0.1 * whole.uj(100)
-    assert abs(sampled.uj(100) - whole.uj(100)) <= 4 * sampled.error()

@@ -101,9 +101,10 @@ def operators() -> str:
 
 
 def ppa() -> str:
+    from gen.documents.energy import by_clock, read_documents
     from gen.documents.ppa import document
 
-    return document(ROOT / "docs")
+    return document(ROOT / "docs", by_clock(read_documents(ROOT / "docs")))
 
 
 def energy() -> str:

@@ -2,7 +2,7 @@
 """docs/ppa.md: what networks and accelerators take, from shipped figures and measured cycles."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -106,12 +106,16 @@ def _rows(head: Sequence[str], body: Sequence[Sequence[str]]) -> list[str]:
     ]
 
 
-def document(docs: Path) -> str:
-    """The page; cycles are those in `docs` that `make bench` measured."""
+Energies = Mapping[tuple[str, str], Callable[[float], float]]
+
+
+def document(docs: Path, energies: Energies) -> str:
+    """The page; cycles are those in `docs` that `make bench` measured. energies: uJ of an inference in 45 nm at a clock
+    in MHz, by network and geometry, where they were measured."""
     costs = {name: composition.cost(parse_geometry(name)) for name in GEOMETRIES}
     measured = json.loads((docs / DATA).read_text())["measurements"]
     cycles = {(m["network"], m["geometry"]): m["cycles"] for m in measured}
-    return "\n".join([_HEAD, *_accelerators(costs), *_networks(costs, cycles)])
+    return "\n".join([_HEAD, *_accelerators(costs), *_networks(costs, cycles, energies)])
 
 
 def _accelerators(costs: Mapping[str, composition.Cost]) -> list[str]:
@@ -134,29 +138,33 @@ def _accelerators(costs: Mapping[str, composition.Cost]) -> list[str]:
     return ["## Accelerators", "", "The default options at three sizes, modelled:", "", *_rows(head, rows)]
 
 
-def _networks(costs: Mapping[str, composition.Cost], cycles: Mapping[tuple[str, str], int]) -> list[str]:
+def _networks(
+    costs: Mapping[str, composition.Cost], cycles: Mapping[tuple[str, str], int], energies: Energies
+) -> list[str]:
     head = ("", "thousands of cycles", "MHz", "us", "uJ", "LUT", "kGE")
     lines = [
         "## MLPerf Tiny",
         "",
         "An inference, by the RTL simulation of accelerator and CPU ([performance](performance.md)), at the clock of",
         "the ECP5, and in 45 nm at the longest path within a module, before layout; beside it published silicon, whole",
-        "chips in the closed division. LUT and kGE are those of the accelerator.",
+        "chips in the closed division. LUT and kGE are those of the accelerator; uJ those of accelerator, buffers and",
+        "RAM, with clocks gated ([energy](energy.md)).",
     ]
     for network, title in NETWORKS.items():
-        rows = [*_modelled(network, costs, cycles), *_published(network)]
+        rows = [*_modelled(network, costs, cycles, energies), *_published(network)]
         lines += ["", f"### {title}", "", *_rows(head, rows)[:-1]]
     return [*lines, ""]
 
 
 def _modelled(
-    network: str, costs: Mapping[str, composition.Cost], cycles: Mapping[tuple[str, str], int]
+    network: str, costs: Mapping[str, composition.Cost], cycles: Mapping[tuple[str, str], int], energies: Energies
 ) -> Iterator[tuple[str, ...]]:
     for name, cost in costs.items():
         found = cycles[network, name]
         for where, mhz in (("ECP5", cost.mhz), ("45 nm", 1000 / cost.ns)):
-            area = (f"{cost.lut:,}", "") if where == "ECP5" else ("", f"{cost.kge:,.0f}")
-            yield f"{name}, {where}", f"{found / 1000:,.1f}", f"{mhz:.0f}", f"{found / mhz:,.0f}", "", *area
+            uj = "" if (network, name) not in energies else f"{energies[network, name](mhz):.1f}"
+            rest = ("", f"{cost.lut:,}", "") if where == "ECP5" else (uj, "", f"{cost.kge:,.0f}")
+            yield f"{name}, {where}", f"{found / 1000:,.1f}", f"{mhz:.0f}", f"{found / mhz:,.0f}", *rest
 
 
 def _published(network: str) -> Iterator[tuple[str, ...]]:
