@@ -57,10 +57,10 @@ def quantise(graph: Graph, per_channel: bool = True, calibrate: str = "max", int
 
 
 def round_constant(name: str, array: np.ndarray) -> np.ndarray:
-    """An operand that is a constant, in float32."""
+    """An operand that is a constant, in float32. A mask's infinities stay."""
     with np.errstate(over="ignore"):
         rounded = array.astype(np.float32)
-    if not np.isfinite(rounded).all():
+    if not (np.isfinite(rounded) | np.isinf(array)).all():
         raise HeepgenError(f"constant {name}: a number is too large for float32; check the model")
     return rounded
 

@@ -34,10 +34,11 @@ ROWS = (
         "Exp Log Reciprocal Sqrt",
         "in a function of the row above where one is written with them, else CPU",
     ),
+    ("gt", "Greater GreaterOrEqual Less LessOrEqual", "where a function of the row above is written with them"),
     (
-        "gt where",
-        "Greater GreaterOrEqual Less LessOrEqual Where",
-        "where a function of the row above is written with them",
+        "where masked_fill",
+        "Where",
+        "by a constant mask as products and sums; by a computed one where a function is written with it",
     ),
     ("softmax log_softmax", "Softmax LogSoftmax", CPU),
     ("add div neg", "Add Sub Sum Mean Div Neg", "in the layer before it, else array"),
@@ -79,7 +80,8 @@ What a model may consist of. PyTorch's operators have the names of ATen (`torch.
 standard, in brackets the newest opset in which an operator is known. Opsets below 21 are converted by the package
 `onnx` before. An argument, attribute, input, output or value that is not in these tables is refused by name, unless it
 has its default; so is every operator that is not. `x` is computed by the model, `w` and `c` are constants, `a` is
-either, and * stands for any number of them. PyTorch's `einsum` is read as `matmul`, `permute` and `sum`.
+either, and * stands for any number of them. PyTorch's `einsum` is read as `matmul`, `permute` and `sum`, and what
+torch itself writes with operators of these tables (`torch.export.default_decompositions`) as it does.
 
 Cases are ONNX's own tests of the operator (`onnx.backend.test.case.node`), with second and further inputs made
 constants: those that end in the right numbers, and those that are refused in one sentence, most of them for types

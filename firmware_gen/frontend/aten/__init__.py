@@ -14,12 +14,15 @@ from firmware_gen.frontend.aten import (
     selection,
     shapes,
 )
-from firmware_gen.frontend.aten.registry import HANDLERS, HARMLESS, MOVING_OPERATORS, OF_SHAPE, READS, is_function
+from firmware_gen.frontend.aten.registry import CREATING, HANDLERS, HARMLESS, OF_SHAPE, PREPARING, READS, is_function
+
+KNOWN = frozenset(HANDLERS) | OF_SHAPE | CREATING | PREPARING
+"""Operators that the import looks at by themselves."""
 
 __all__ = [
     "HANDLERS",
     "HARMLESS",
-    "MOVING_OPERATORS",
+    "KNOWN",
     "OF_SHAPE",
     "READS",
     "activations",

@@ -34,6 +34,8 @@ def _add(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
         first, second, alpha = second, first, -alpha
     elif "sub" in schema(node).name:
         alpha = -alpha
+    if isinstance(first, str) and isinstance(second, torch.Tensor) and second.isinf().any():
+        return emit_combined(imp, node, ir.Add, first, _mask(imp, node, second) * alpha)
     if not isinstance(second, str):
         return _emit_affine(imp, node, first, second, lambda c: (1.0, alpha * c))
     if not isinstance(first, str):
@@ -42,6 +44,11 @@ def _add(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
         fields = scale_fields(imp, second, scale=alpha)
         second = imp.step(node, ir.Scale, second, shape=imp.shape(second), **fields)
     return emit_combined(imp, node, ir.Add, first, second)
+
+
+def _mask(imp: Importer, node: fx.Node, constant: torch.Tensor) -> np.ndarray:
+    """A constant that hides by infinities what it is added to."""
+    return np.where(constant.isinf(), constant, imp.weight(node, constant.where(~constant.isinf(), 0), "operand"))
 
 
 @handles("mul", reads="self other")

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
 from firmware_gen import ir
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
 from firmware_gen.frontend.aten.arithmetic import emit_combined, scale_fields, scale_step
 from firmware_gen.frontend.aten.registry import as_tensor, float32, handles, plain_name
 from firmware_gen.frontend.aten.selection import taken
+
+Operand = str | float | torch.Tensor
+"""A value that the model computes, or a constant."""
 
 
 def emit_function(imp: Importer, node: fx.Node, source: str, name: str, *parameters: float) -> str:
@@ -155,9 +159,11 @@ def _comparison(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
 def _where(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
     """condition * self + (1 - condition) * other, with a condition of 0 and 1."""
     condition, shape = a["condition"], tuple(node.meta["val"].shape)
+    if not isinstance(condition, str):
+        return _emit_chosen(imp, node, condition, a["self"], a["other"])
     computed = [value for value in (condition, a["self"], a["other"]) if isinstance(value, str)]
-    if condition not in computed or any(imp.shape(value) != shape for value in computed):
-        raise imp.refuse(node, f"its condition and operands must be computed, of shape {shape}; multiply by a mask")
+    if any(imp.shape(value) != shape for value in computed):
+        raise imp.refuse(node, f"its condition and operands must have shape {shape}; expand them before")
     opposite = imp.step(node, ir.Scale, condition, shape=shape, **scale_fields(imp, condition, -1.0, 1.0))
     parts = []
     for mask, value in ((condition, a["self"]), (opposite, a["other"])):
@@ -169,3 +175,26 @@ def _where(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
             raise imp.refuse(node, f"its constant operand has shape {constant.shape}; numbers are supported")
         parts.append(imp.step(node, ir.Scale, mask, shape=shape, **scale_fields(imp, mask, constant.item())))
     return imp.emit(node, ir.Add, *parts)
+
+
+@handles("masked_fill", reads="self mask value")
+def _masked_fill(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
+    return _where(imp, node, {"condition": a["mask"], "self": a["value"], "other": a["self"]})
+
+
+def _emit_chosen(imp: Importer, node: fx.Node, mask: torch.Tensor, first: Operand, second: Operand) -> str:
+    """`first` where a constant mask holds, `second` elsewhere. What is infinite is added."""
+    chosen = mask.numpy().astype(np.float64)
+    others = np.asarray(1 - chosen)
+    if isinstance(first, str) and isinstance(second, str):
+        one = emit_combined(imp, node, ir.Mul, first, chosen, imp.step)
+        return emit_combined(imp, node, ir.Add, one, emit_combined(imp, node, ir.Mul, second, others, imp.step))
+    computed, constant, kept = (first, second, chosen) if isinstance(first, str) else (second, first, others)
+    assert isinstance(computed, str) and not isinstance(constant, str), "choices of constants are folded"
+    filled = as_tensor(constant).detach().numpy().astype(np.float64)
+    if np.isnan(filled).any():
+        raise imp.refuse(node, "it fills with NaN; use a number")
+    if np.isinf(filled).any():
+        return emit_combined(imp, node, ir.Add, computed, np.where(kept > 0, 0, filled))
+    part = emit_combined(imp, node, ir.Mul, computed, kept, imp.step)
+    return emit_combined(imp, node, ir.Add, part, np.where(kept > 0, 0, filled))

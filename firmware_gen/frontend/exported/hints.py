@@ -2,7 +2,7 @@
 """What to use instead of an operator that is not supported."""
 
 _SMOOTH = "use SiLU, GELU, ELU or another function of docs/operators.md instead"
-_RESIZE = "use nearest-neighbour Upsample, followed by Conv2d where it has to learn"
+_RESIZE = "use bilinear or nearest-neighbour Upsample, followed by Conv2d where it has to learn"
 _PART = "slice with numbers, or give each part its own layer"
 _PRODUCT = "write it with torch.matmul, permutes and sums"
 _OUTSIDE = "return the scores, and compute it from them outside"
@@ -21,25 +21,14 @@ HINTS = (
     dict.fromkeys(("hardshrink", "softshrink"), _SMOOTH)
     | dict.fromkeys(("upsample_bicubic2d", "upsample_bilinear2d_aa", "grid_sampler", "grid_sampler_2d"), _RESIZE)
     | dict.fromkeys(("gather", "take_along_dim", "as_strided", "unfold"), _PART)
-    | dict.fromkeys(("baddbmm", "addbmm", "bilinear"), _PRODUCT)
+    | dict.fromkeys(("addbmm", "bilinear"), _PRODUCT)
     | dict.fromkeys(
         ("argmax", "argmin", "topk", "sort", "argsort", "cumsum", "cumprod", "nonzero", "median", "prod", "logsumexp"),
         _OUTSIDE,
     )
     | dict.fromkeys(("embedding", "embedding_bag", "one_hot", "stft", "fft_rfft"), _BEFORE)
     | dict.fromkeys(
-        (
-            "copy",
-            "fill",
-            "zero",
-            "slice_scatter",
-            "select_scatter",
-            "index_put",
-            "scatter",
-            "index_copy",
-            "index_fill",
-            "masked_fill",
-        ),
+        ("copy", "fill", "zero", "slice_scatter", "select_scatter", "index_put", "scatter", "index_copy", "index_fill"),
         _WRITE,
     )
     | dict.fromkeys(

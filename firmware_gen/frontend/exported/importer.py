@@ -9,6 +9,7 @@ Tensors of three dimensions, (N, C, L), are (N, C, 1, L) in the IR, but for the 
 
 from __future__ import annotations
 
+import functools
 import inspect
 import operator
 import warnings
@@ -23,11 +24,11 @@ from torch.export import ExportedProgram
 from torch.export.graph_signature import InputSpec, OutputKind, OutputSpec
 
 from firmware_gen import ir
-from firmware_gen.frontend.aten import HANDLERS, HARMLESS, OF_SHAPE, READS, is_function
+from firmware_gen.frontend.aten import HANDLERS, HARMLESS, KNOWN, OF_SHAPE, READS, is_function
 from firmware_gen.frontend.aten.registry import arguments_of, schema
 from firmware_gen.frontend.exported.dynamic import chosen_sizes, with_shape
 from firmware_gen.frontend.exported.einsum import einsum
-from firmware_gen.frontend.exported.hints import QUANTISED_ACTIVATIONS, not_supported
+from firmware_gen.frontend.exported.hints import QUANTISED_ACTIVATIONS, hint, not_supported
 from firmware_gen.frontend.exported.integers import DEQUANTISERS, QUANTISERS, step_of
 from firmware_gen.frontend.exported.program import Interface, Pairs, constants_of, interface_of, needless, user_inputs
 from firmware_gen.models.fake_quant import GraphModule
@@ -169,14 +170,12 @@ def _dtype(tensor: torch.Tensor) -> str:
 
 
 def _functionalise(program: ExportedProgram) -> ExportedProgram:
-    """Remove in-place operations, and write einsum as products of matrices; everything else stays as high-level as the
-    program has it."""
+    """Remove in-place operations, and write operators that are not known with others, as torch does, and einsum as
+    products of matrices; everything else stays as high-level as the program has it."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # torch 2.13 warns about itself here
-            functional: ExportedProgram = _with_plain_targets(program).run_decompositions(
-                {torch.ops.aten.einsum.default: einsum}
-            )
+            functional: ExportedProgram = _with_plain_targets(program).run_decompositions(_decompositions(program))
             return functional
     except HeepgenError:
         raise
@@ -185,6 +184,30 @@ def _functionalise(program: ExportedProgram) -> ExportedProgram:
             f"torch cannot make the program functional: {_first_line(error)}; export the model again "
             "with torch.export.export"
         ) from error
+
+
+Decompositions = dict[torch._ops.OperatorBase, Callable[..., Any]]
+
+
+def _decompositions(program: ExportedProgram) -> Decompositions:
+    """What einsum, and operators without a handler and without advice, are written with."""
+    found: Decompositions = {torch.ops.aten.einsum.default: einsum}
+    operators = {node.target for node in program.graph.nodes if isinstance(node.target, torch._ops.OpOverload)}
+    return _others() | found if any(map(_is_unknown, operators - found.keys())) else found
+
+
+@functools.cache
+def _others() -> Decompositions:
+    """It takes torch a second."""
+    table: Mapping[torch._ops.OperatorBase, Callable[..., Any]] = torch.export.default_decompositions()
+    return {op: how for op, how in table.items() if _is_unknown(op)}
+
+
+def _is_unknown(op: torch._ops.OperatorBase) -> bool:
+    if not isinstance(op, torch._ops.OpOverload) or op.namespace != "aten":
+        return False
+    name = op._schema.name.removeprefix("aten::")
+    return not {name, name.rstrip("_")} & KNOWN and not hint(name)
 
 
 def _targets(program: ExportedProgram) -> list[str]:

@@ -26,9 +26,9 @@ from typing import IO, Any
 
 import torch
 
-from firmware_gen.frontend.aten import HANDLERS, MOVING_OPERATORS, OF_SHAPE, is_function
+from firmware_gen.frontend.aten import KNOWN, is_function
 from firmware_gen.frontend.exported.dynamic import chosen_sizes, fix_sizes, open_sizes, symbol_of
-from firmware_gen.frontend.exported.hints import QUANTISED_ACTIVATIONS, not_supported
+from firmware_gen.frontend.exported.hints import QUANTISED_ACTIVATIONS, hint, not_supported
 from firmware_gen.frontend.exported.integers import DEQUANTISERS, know_pt2e
 from firmware_gen.names import safe_name
 from firmware_gen.refusal import refusal
@@ -60,9 +60,7 @@ FORBIDDEN_KEYS = {
 PLAIN_SPECS = {"builtins.tuple", "builtins.list", "builtins.dict", None}
 WRITERS = {"copy", "fill", "zero", "index_put", "index_copy", "index_add", "masked_fill", "scatter"}
 """Loaded although no model with them is supported, so that the refusal can name the buffer that they write."""
-DECOMPOSED = {"expand_as", "linalg_norm", "vdot"}
-"""What torch writes with others that have a handler."""
-ATEN = frozenset(HANDLERS) | MOVING_OPERATORS | OF_SHAPE | WRITERS | DECOMPOSED | {"_assert_tensor_metadata"}
+ATEN = KNOWN | WRITERS | {"_assert_tensor_metadata"}
 TARGET = re.compile(r"torch\.ops\.aten\.([A-Za-z0-9_]+)\.[A-Za-z0-9_]+")
 PT2E = re.compile(r"torch\.ops\.(quantized_decomposed)\.([A-Za-z0-9_]+)\.[A-Za-z0-9_]+")
 
@@ -273,7 +271,8 @@ def _check_node(node: dict[str, Any], stack: list[tuple[str, str, str]], constan
     target = str(node["target"])
     match = TARGET.fullmatch(target)
     names = {match[1], match[1].rstrip("_")} if match else set()
-    if target == "_operator.getitem" or names & ATEN or (constant and any(map(_is_function, names))):
+    advised = not constant and any(map(hint, names))
+    if target == "_operator.getitem" or names & ATEN or (not advised and any(map(_is_function, names))):
         return
     pt2e = PT2E.fullmatch(target)
     if pt2e and f"{pt2e[1]}::{pt2e[2]}" in DEQUANTISERS:

@@ -65,4 +65,4 @@ def _comparison(node: Node) -> Function:
     return functions[0] if node.is_computed(0) else lambda a, b: functions[1](b, a)
 
 
-plain("Where", torch.where, 16, "xaa")
+plain("Where", torch.where, 16, "aaa")

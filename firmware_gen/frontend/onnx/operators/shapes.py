@@ -102,13 +102,13 @@ def _split(node: Node) -> Function:
 def _slice(node: Node) -> Function:
     starts, ends = node.numbers(1), node.numbers(2)
     axes, steps = node.axes(3) or range(len(starts)), node.numbers(4) or [1] * len(starts)
-    if min(steps) < 1:
-        raise node.refuse(f"steps={steps}; positive steps are supported")
 
     def run(x: torch.Tensor) -> torch.Tensor:
         for axis, start, end, step in zip(axes, starts, ends, steps, strict=True):
-            first, last, step = slice(start, end, step).indices(x.shape[axis])
-            x = torch.ops.aten.slice(x, axis, first, last, step)
+            kept = range(*slice(start, end, step).indices(x.shape[axis]))
+            if step < 0:
+                x, kept = x.flip(axis), range(x.shape[axis] - 1 - kept.start, x.shape[axis] - 1 - kept.stop, -step)
+            x = torch.ops.aten.slice(x, axis, kept.start, kept.stop, kept.step)
         return x if starts else x.clone()
 
     return run

@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Operators that torch writes with others, and choices by constant masks, against PyTorch; from modules and from files,
+which know the same operators."""
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from firmware_gen import CodeGenerator
+from firmware_gen.frontend.exported.importer import import_model
+from firmware_gen.frontend.loader import load_model
+from firmware_gen.models.fake_quant import GraphModule
+from hls.config import Config
+
+RNG = np.random.default_rng(43)
+W = torch.from_numpy(RNG.normal(size=(4, 4))).float()
+ABOVE = torch.ones(4, 4).triu(1) > 0
+
+
+class Behind(nn.Module):
+    """A function behind a layer."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.function, self.layer = function, nn.Linear(4, 4)
+
+    def forward(self, x):
+        return self.function(self.layer(x))
+
+
+FUNCTIONS = {
+    "movedim": lambda x: x.movedim(1, 2),
+    "narrow": lambda x: x.narrow(1, 1, 2),
+    "einsum": lambda x: torch.einsum("nij,jk->nik", x, W),
+    "multiply, subtract, clip": lambda x: torch.multiply(torch.subtract(x, 1), x).clip(-1, 1),
+    "addcmul": lambda x: torch.addcmul(x, x, x, value=0.5),
+    "lerp": lambda x: torch.lerp(x, x.abs(), 0.3),
+    "hstack, rot90": lambda x: torch.hstack([x, x]).rot90(1, (1, 2)),
+    "diff": lambda x: x.diff(dim=-1),
+    "cosine_similarity": lambda x: F.cosine_similarity(x, W[None], dim=-1),
+    "tril": lambda x: x.tril(),
+    "masked_fill": lambda x: x.masked_fill(ABOVE, -3.0),
+    "masked_fill, softmax": lambda x: x.masked_fill(ABOVE, float("-inf")).softmax(-1),
+    "a mask of infinities": lambda x: (x + torch.zeros(4, 4).masked_fill(ABOVE, float("-inf"))).softmax(-1),
+    "where, of one": lambda x: torch.where(ABOVE, W, x),
+    "where, of both": lambda x: torch.where(ABOVE[0], x, x * x),
+}
+
+
+@pytest.mark.parametrize("saved", [False, True], ids=["module", "pt2"])
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_function(name, saved, tmp_path):
+    model, x = Behind(FUNCTIONS[name]).eval(), torch.from_numpy(RNG.normal(size=(1, 4, 4))).float()
+    source = model
+    if saved:
+        torch.export.save(torch.export.export(model, (x,)), tmp_path / "net.pt2")
+        source = load_model(tmp_path / "net.pt2")
+    with torch.no_grad():
+        found, wanted = GraphModule(import_model(source, x))(x), model(x)
+    torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-5)
+
+
+def test_a_mask_of_infinities_is_exact():
+    model, x = Behind(FUNCTIONS["masked_fill, softmax"]).eval(), torch.from_numpy(RNG.normal(size=(1, 4, 4))).float()
+    generator = CodeGenerator(model, x, config=Config(rows=2, cols=2))
+    (found,) = generator.reference().outputs
+    wanted = generator.quantized_model().double()(x.double()).detach().numpy()
+    assert (found[0][ABOVE.numpy()] == 0).all()
+    np.testing.assert_allclose(found, wanted, rtol=0, atol=2.0**-20)
