@@ -17,7 +17,7 @@ from hls.config_file import as_value, read_tree, shown, unknown
 from hls.errors import HeepgenError
 from hls.keywords import KEYWORDS
 
-INTERFACE_VERSION = 5
+INTERFACE_VERSION = 6
 """Of registers and descriptor."""
 
 ARITHMETICS = ("aligned", "fma")
@@ -244,6 +244,9 @@ class Config(System):
     int4_weights: bool = option(
         True, *flag(), "weights of 4 bits, two in a byte, for layers that have such", section="", in_hash=True
     )
+    banded: bool = option(
+        True, *flag(), "depthwise convolutions several outputs of a row at once", section="", in_hash=True
+    )
 
     @property
     def banks(self) -> int:
@@ -252,8 +255,13 @@ class Config(System):
 
     @property
     def diagonal(self) -> int:
-        """Channels per cycle in diagonal mode (depthwise, pooling)."""
+        """Channels per cycle in diagonal mode (depthwise, pooling), and taps of a banded tile."""
         return min(self.rows, self.cols)
+
+    @property
+    def scratchpad_banks(self) -> int:
+        """Banks of the scratchpad: enough for a beat of P words."""
+        return 1 << (self.ports - 1).bit_length()
 
     @property
     def load_rows(self) -> int:

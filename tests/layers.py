@@ -46,7 +46,8 @@ LARGEST = 8000
 
 
 def random_geometry(rng, config, large=0.0):
-    """Loop fields (lower case, see the descriptor's table) of a random run-mode, stepped or diagonal layer that fits.
+    """Loop fields (lower case, see the descriptor's table) of a random run-mode, stepped, diagonal or banded layer that
+    fits.
 
     With probability ``large`` its input is larger than the activation buffer, or one pixel needs all of its words.
     """
@@ -56,7 +57,12 @@ def random_geometry(rng, config, large=0.0):
         h, w = (int(x) for x in rng.integers(1, 9, 2))
         sy, sx, dy, dx = (int(x) for x in rng.integers(1, 3, 4))
         top, left, bottom, right = (int(x) for x in rng.integers(0, 4, 4))
-        kind = rng.choice(["run", "steps", "diagonal", "vector"])
+        kind = rng.choice(["run", "steps", "diagonal", "vector"] + ["banded"] * config.banded)
+        if kind == "banded":
+            fields = banded_geometry(rng, config)
+            if fields["load_words"] <= config.activation_words - 8:
+                return fields
+            continue
         if kind == "vector":  # a Linear layer
             kh = kw = h = 1
             w, cin = int(rng.integers(1, 4)), int(rng.integers(1, 40))
@@ -118,9 +124,67 @@ def random_geometry(rng, config, large=0.0):
             "group_in_step": cin,
             "load_words": h * row,
             "diagonal": int(diagonal),
+            "band": 0,
+            "first_lane": 0,
+            "last_lanes": 0,
         }
         if size == "small" or _shortened(fields, config):
             return fields
+
+
+def banded_geometry(rng, config, stride=0):
+    """Loop fields of a random banded layer, its outputs 1 or 2 input pixels apart, or ``stride``."""
+    stride = stride or int(rng.integers(1, 3))
+    while True:
+        kw = int(rng.integers(1, min(config.diagonal, 5) + 1))
+        outputs = int(rng.integers(1, min(config.cols, (config.rows - kw) // stride + 1) + 1))
+        run, step = (outputs - 1) * stride + kw, outputs * stride
+        blocks, left, right = (int(x) for x in rng.integers((1, 0, -step), (4, kw, kw)))
+        width = (blocks - 1) * step + run - left - right
+        first = min(left, run)
+        last = width - (blocks - 1) * step + left
+        if width >= 1 and left <= step and last > 0 and (blocks == 1 or width >= (blocks - 2) * step + run - left):
+            break
+    kh, dy, sy, top, bottom = (int(x) for x in rng.integers((1, 1, 1, 0, 0), (4, 3, 3, 3, 3)))
+    h = int(rng.integers(max(1, (kh - 1) * dy + 1 - top - bottom), 8))
+    oh = (h + top + bottom - (kh - 1) * dy - 1) // sy + 1
+    pitch = 1 + config.banks * int(rng.integers(0, 3))
+    near = 1 + config.scratchpad_banks * np.arange(pitch)
+    channels = int(rng.choice([int(rng.integers(1, pitch + 1)), rng.choice(near[near <= pitch])]))
+    row = width * pitch - int(rng.choice([0, pitch - channels]))
+    cbg = int(rng.integers(1, min(channels, 4) + 1))
+    strip = int(rng.integers(1, min(oh * blocks, config.accumulator_entries // cbg) + 1))
+    return {
+        "in_row": row,
+        "in_h": h,
+        "y0": -top,
+        "x0": -left * pitch,
+        "row0": -top * row,
+        "kh": kh,
+        "kx": 1,
+        "kb": 1,
+        "run": run,
+        "dil_y": dy,
+        "stride_y": sy,
+        "band": stride,
+        "first_lane": first,
+        "last_lanes": min(last, run),
+        "ky_step": dy * row,
+        "kx_step": pitch,
+        "sx_words": step * pitch,
+        "sy_words": sy * row,
+        "out_w": blocks,
+        "out_px": oh * blocks,
+        "strip_px": strip,
+        "cbg": cbg,
+        "groups": 1,
+        "ncb": channels,
+        "cout": outputs,
+        "first_px": int(rng.integers(1, strip + 1)),
+        "group_in_step": 0,
+        "load_words": h * row,
+        "diagonal": 0,
+    }
 
 
 def _shortened(fields, config):
@@ -155,9 +219,44 @@ class Program:
         return memory[: len(self.memory)], layers
 
 
+def pixel_words(f):
+    """Words that a layer stores of a pixel."""
+    return f.cout * (f.ncb if f.band else f.groups)
+
+
 def stored_words(f):
     """Words that a layer stores."""
-    return f.out_px * f.groups * f.cout
+    return f.out_px * pixel_words(f)
+
+
+def in_order(f):
+    """Whether a layer stores the words of a pixel, and the pixels, one behind the other."""
+    return f.store_x_stride == pixel_words(f)
+
+
+def on_chip(stride, config):
+    """Whether the words of a beat may be so far apart in the scratchpad."""
+    return stride == 1 or (config.banded and stride % config.scratchpad_banks == 1 % config.scratchpad_banks)
+
+
+def apart_load(rng, config, words, stored):
+    """Loads of ``words`` of ``stored`` words that a beat finds in different banks of the scratchpad, if there are."""
+    step = config.scratchpad_banks
+    counts = [d for d in range(2, 17) if words % d == 0 and (d - 1) * (step + 1) + words // d <= stored]
+    if not config.banded or not counts:
+        return None
+    count = int(rng.choice(counts))
+    stride = 1 + step * int(rng.integers(1, (stored - words // count) // (count - 1) // step + 1))
+    if (count - 1) * stride + words // count > stored:
+        stride -= step
+    return {
+        "load_c_count": count,
+        "load_x_count": words // count,
+        "load_y_count": 1,
+        "load_c_stride": stride,
+        "load_x_stride": 1,
+        "load_y_stride": 0,
+    }
 
 
 def copy_layer(where, ring, count, config):
@@ -230,8 +329,17 @@ def random_program(rng, config, layers=2, specials=0.02, profile=0.0, large=0.0)
         return address(region, 4 * start)
 
     def strides(prefix, fields, oh, ow, n, cb):
-        """Random HWC or CHW layout of [oh, ow, n] outputs."""
+        """Random HWC or CHW layout of [oh, ow, n] outputs; of banded ones, mostly, that of the image."""
         c, x, y = (1, n, n * ow) if rng.random() < 0.5 else (oh * ow, 1, ow)
+        if fields["band"] and rng.random() < 0.7:
+            channels = fields["ncb"]
+            return {
+                f"{prefix}_c_stride": channels,
+                f"{prefix}_x_stride": n,
+                f"{prefix}_y_stride": n * ow,
+                f"{prefix}_cb_step": 1,
+                f"{prefix}_g_step": 0,
+            }
         return {
             f"{prefix}_c_stride": c,
             f"{prefix}_x_stride": x,
@@ -242,23 +350,26 @@ def random_program(rng, config, layers=2, specials=0.02, profile=0.0, large=0.0)
 
     for _ in range(layers):
         before = chain[-1] if chain else None
-        follow = before is not None and rng.random() < 0.7 and before.store_c_stride == 1
+        follow = before is not None and rng.random() < 0.7 and in_order(before)
         stored = stored_words(before) if follow else 0
         for _ in range(20):
             f = random_geometry(rng, config, large)
             if f["load_words"] <= stored:
                 break
         follow = follow and f["load_words"] <= stored
-        cb = config.diagonal if f["diagonal"] else config.cols
-        oh, ow, n = f["out_px"] // f["out_w"], f["out_w"], f["groups"] * f["cout"]
+        cb = f["cout"] if f["band"] else config.diagonal if f["diagonal"] else config.cols
+        oh, ow, n = f["out_px"] // f["out_w"], f["out_w"], f["cout"] * (f["ncb"] if f["band"] else f["groups"])
         if follow:
             f["load_addr"], f["load_ring"], f["barrier"] = before.store_addr, before.store_ring, 1
-            chain[-1] = replace(before, mark_words=before.groups * before.cout if rng.random() < 0.8 else 0)
+            chain[-1] = before = replace(before, mark_words=pixel_words(before) if rng.random() < 0.8 else 0)
         else:
             f["load_addr"] = fill(1, random_values(rng, f["load_words"], specials))
             f["barrier"] = int(rng.integers(0, 2))
         channels = max(d for d in (1, 2, 3, f["in_row"]) if f["in_row"] % d == 0)
-        if follow or rng.random() < 0.5:
+        apart = apart_load(rng, config, f["load_words"], stored) if follow and not before.mark_words else None
+        if apart:
+            f |= apart
+        elif follow or rng.random() < 0.5:
             f |= {
                 "load_c_count": f["load_words"],
                 "load_x_count": 1,
@@ -280,7 +391,7 @@ def random_program(rng, config, layers=2, specials=0.02, profile=0.0, large=0.0)
         f["max"] = int(f["diagonal"] and rng.random() < 0.4)
         f["unit_weights"] = int(f["diagonal"] and rng.random() < 0.5)
         if not f["unit_weights"]:
-            tile = config.diagonal if f["diagonal"] else config.rows * config.cols
+            tile = config.diagonal if f["diagonal"] or f["band"] else config.rows * config.cols
             size = f["groups"] * f["ncb"] * f["kh"] * f["kx"] * f["kb"] * tile
             f["int4"] = int(config.int4_weights and rng.random() < 0.4)
             size = -(-size // (1 + f["int4"]))
@@ -292,7 +403,8 @@ def random_program(rng, config, layers=2, specials=0.02, profile=0.0, large=0.0)
         if f["uniform"]:
             f["scale"], f["bias"] = np.float32(rng.standard_normal()), np.float32(-0.0)
         else:
-            params = rng.standard_normal(f["groups"] * f["ncb"] * -(-cb // config.ports) * 2 * config.ports)
+            rows = 1 if f["band"] else -(-cb // config.ports)
+            params = rng.standard_normal(f["groups"] * f["ncb"] * rows * 2 * config.ports)
             f["param_addr"] = fill(0, params.astype(np.float32).view(np.uint32))
             f["param_words"] = params.size
         aux = rng.choice(["none", "residual", "init"])
@@ -305,7 +417,12 @@ def random_program(rng, config, layers=2, specials=0.02, profile=0.0, large=0.0)
             for steps in (("x_stride",), ("y_stride",), ("c_stride", "cb_step", "g_step")):
                 if rng.random() < 0.25:  # the same words for all of them
                     f |= {f"aux_{step}": 0 for step in steps}
-            if before and before.store_ring and oh * ow * n <= stored_words(before) and f["aux_c_stride"] == 1:
+            if (
+                before
+                and before.store_ring
+                and oh * ow * n <= stored_words(before)
+                and on_chip(f["aux_c_stride"], config)
+            ):
                 f["aux_addr"], f["aux_ring"] = before.store_addr, before.store_ring
             else:
                 f["aux_addr"] = fill(1, random_values(rng, oh * ow * n, specials))
@@ -324,7 +441,7 @@ def random_program(rng, config, layers=2, specials=0.02, profile=0.0, large=0.0)
         ring = max(oh * ow * n, config.ports, 2) - 1
         ring, f["store_ring"] = 1 << ring.bit_length(), ring.bit_length()
         first = -(-free_ring // ring) * ring
-        if f["store_c_stride"] == 1 and first + ring <= config.scratchpad_words and rng.random() < 0.7:
+        if on_chip(f["store_c_stride"], config) and first + ring <= config.scratchpad_words and rng.random() < 0.7:
             free_ring = first + ring
             f["store_addr"] = address(SCRATCHPAD, 4 * (first + int(rng.integers(0, ring))))
             copies.append(copy_layer(f["store_addr"], f["store_ring"], oh * ow * n, config))

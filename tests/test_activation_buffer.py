@@ -7,17 +7,19 @@ from myhdl import Signal, block, delay, instance, intbv
 
 from hls.config import Config
 from hls.descriptor.interface.timing import ACTIVATION_LATENCY
-from hls.descriptor.memory.activation_buffer import Write, activation_buffer
+from hls.descriptor.memory.activation_buffer import Write, activation_buffer, rows_apart
 
 GEOMETRIES = [(1, 1, 1), (4, 4, 1), (3, 5, 2), (8, 8, 2), (5, 2, 3), (16, 4, 4), (2, 1, 4)]
 
 
-@pytest.mark.parametrize("rows, cols, ports", GEOMETRIES)
-def test_reads_any_run(rows, cols, ports):
-    config = Config(rows=rows, cols=cols, ports=ports, activation_words=256)
+@pytest.mark.parametrize("rows, cols, ports, banded", [*((*g, True) for g in GEOMETRIES), (3, 5, 2, False)])
+def test_reads_any_run(rows, cols, ports, banded):
+    """Lanes are neighbours, or, banded, a multiple of the banks further apart."""
+    config = Config(rows=rows, cols=cols, ports=ports, activation_words=256, banded=banded)
     rng = np.random.default_rng(rows * 100 + cols)
     size = config.activation_words
-    clk, wr, rd_addr = Signal(bool(0)), Write(ports), Signal(intbv(0)[24:])
+    depth = size // config.banks
+    clk, wr, rd_addr, apart = Signal(bool(0)), Write(ports), Signal(intbv(0)[24:]), rows_apart(config)
     read = Signal(bool(0))
     lane_lo, lane_hi = (Signal(intbv(0)[rows.bit_length() :]) for _ in range(2))
     pad, vec = Signal(intbv(0x3F800000)[32:]), Signal(intbv(0)[32 * rows :])
@@ -25,7 +27,7 @@ def test_reads_any_run(rows, cols, ports):
 
     @block
     def bench():
-        dut = activation_buffer(clk, wr, read, rd_addr, lane_lo, lane_hi, pad, vec, config=config)
+        dut = activation_buffer(clk, wr, read, rd_addr, apart, lane_lo, lane_hi, pad, vec, config=config)
 
         @instance
         def drive():
@@ -41,11 +43,18 @@ def test_reads_any_run(rows, cols, ports):
                 start = int(rng.integers(0, 1 << 24))
                 wr.valid.next, wr.pos.next, wr.count.next = count != 0, position, count
                 wr.data.next = sum(x << (32 * i) for i, x in enumerate(data))
-                rd_addr.next, lane_lo.next, lane_hi.next = start, lo, hi
+                more = int(rng.integers(0, depth)) if apart is not None and rng.random() < 0.7 else 0
+                lowered, lane_step = start - start % config.banks * more * config.banks, 1 + config.banks * more
+                rd_addr.next, lane_lo.next, lane_hi.next = lowered % (1 << 24), lo, hi
+                if apart is not None:
+                    apart.next = more
                 read.next = reading = bool(rng.integers(0, 4))
                 if not filling:
                     if reading:
-                        lanes = [int(memory[(start + i) % size]) if lo <= i < hi else int(pad) for i in range(rows)]
+                        lanes = [
+                            int(memory[(start + i * lane_step) % size]) if lo <= i < hi else int(pad)
+                            for i in range(rows)
+                        ]
                     if lanes:  # they stay until the next read
                         expected.append((cycle + ACTIVATION_LATENCY, lanes))
                     for i in range(count):

@@ -24,6 +24,7 @@ OTHER = {
     "functions": False,
     "multiply": False,
     "int4_weights": False,
+    "banded": False,
 }
 AROUND = {
     "memory_banks": 6,

@@ -47,6 +47,7 @@ def legal_descriptor(rng, config, **fixed):
             low, high = field.range
             f[field.attribute] = rng.randint(max(low, 1) if low == 0 else low, high)
     diagonal = f["diagonal"] = fixed.get("diagonal", rng.randint(0, 1))
+    band = f["band"] = fixed.get("band", 0 if diagonal or not config.banded else rng.choice([0, 0, 1, 2]))
     block = config.diagonal if diagonal else config.cols
     strip = rng.randint(1, config.accumulator_entries)
     ncb = rng.randint(1, 40)
@@ -70,7 +71,7 @@ def legal_descriptor(rng, config, **fixed):
         "first_px": rng.randint(1, strip),
         "cbg": rng.randint(1, config.accumulator_entries // strip),
         "ncb": ncb,
-        "cout": rng.randint((ncb - 1) * block + 1, ncb * block),
+        "cout": rng.randint(1, block) if band else rng.randint((ncb - 1) * block + 1, ncb * block),
         "groups": rng.randint(1, 8),
         "kh": rng.randint(1, 11),
         "kx": rng.randint(1, 11),
@@ -82,16 +83,20 @@ def legal_descriptor(rng, config, **fixed):
     }
     f |= epilogue_flags(rng, config, f["residual"])
     f |= {f"load_{axis}_count": count for axis, count in zip("cxy", loads, strict=True)} | {"in_h": loads[2]} | fixed
-    if diagonal:
+    if diagonal or band:
         f |= {"groups": 1, "kb": 1} | fixed
+    if band:
+        f |= {"kx": 1, "kx_step": 1 + config.banks * rng.randrange(1 << 20)} | fixed
     run = f["cout"] if diagonal else f["kb"] * config.rows - rng.randrange(config.rows)
     tiles = f["groups"] * f["ncb"] * f["kh"] * f["kx"] * f["kb"]
     int4 = fixed.get("int4", int(config.int4_weights and rng.random() < 0.4))
-    weights = tiles * (config.diagonal if diagonal else config.rows * config.cols)
+    weights = tiles * (config.diagonal if diagonal or band else config.rows * config.cols)
     beats = -(-weights // (4 * config.ports * (1 + int4)))
     f |= {
         "int4": int4,
         "run": run,
+        "first_lane": rng.randint(0, min(run, 63)),
+        "last_lanes": rng.randint(0, min(run, 63)),
         "row0": f["in_row"] * f["y0"],
         "ky_step": f["in_row"] * f["dil_y"],
         "sy_words": f["in_row"] * f["stride_y"],
@@ -100,7 +105,8 @@ def legal_descriptor(rng, config, **fixed):
     if not f["unit_weights"]:
         f["weight_words"] = beats * config.ports
     if not f["uniform"]:
-        f["param_words"] = f["groups"] * f["ncb"] * -(-block // config.ports) * 2 * config.ports
+        rows = 1 if band else -(-block // config.ports)
+        f["param_words"] = f["groups"] * f["ncb"] * rows * 2 * config.ports
     if f["kh"] == 1:
         f["ky_step"] = rng.randrange(1 << 24)
     if f["out_px"] <= f["out_w"]:
@@ -400,7 +406,7 @@ def test_runs_a_list(ports, pace, with_waves):
         def program(bench):
             yield from set_up()
             layers.extend(legal_descriptor(bench.rng, config, profile=profile) for profile in (1, 0, 1))
-            layers[1] = replace(layers[1], residual=0, acc_init=1)
+            layers[1] = replace(layers[1], residual=0, acc_init=1, multiply=0, negative=0)
             doorbell = bench.put_list(layers)
             yield write("DOORBELL", doorbell)
             status = yield read("STATUS")
@@ -531,6 +537,7 @@ ZERO = [
 
 BASE = {
     "diagonal": 0,
+    "band": 0,
     "unit_weights": 0,
     "strip_px": 4,
     "first_px": 4,
@@ -578,6 +585,26 @@ BROKEN = [{name: 0} for name in ZERO] + [
     {"kb": 3},
     {"groups": 1},
     {"kh": 3},
+    {"first_lane": 7},
+    {"last_lanes": 7},
+    {"band": 1},
+]
+
+BANDED = BASE | {"band": 2, "groups": 1, "kb": 1, "kx": 1, "kx_step": 9, "ncb": 7, "cout": 5, "run": 3}
+"""Fields of a banded one."""
+
+BROKEN_BANDED = [
+    {"band": 3},
+    {"diagonal": 1},
+    {"kx": 2},
+    {"kx_step": 10},
+    {"kb": 2},
+    {"groups": 2},
+    {"cout": 6},
+    {"run": 4},
+    {"first_lane": 4},
+    {"last_lanes": 4},
+    {"ncb": 6},
 ]
 FOLLOWING = [
     "load_words",
@@ -646,8 +673,10 @@ def test_refuses_broken_descriptors_and_recovers(part):
     def program(bench):
         bench.expect_error = True
         yield from set_up()
-        for change in [*BROKEN, *FOLLOWING][part::4]:
-            layer = legal_descriptor(bench.rng, config, **BASE)
+        changes = [(BASE, change) for change in [*BROKEN, *FOLLOWING]]
+        changes += [(BANDED, change) for change in [*BROKEN_BANDED, "weight_words", "param_words"]]
+        for base, change in changes[part::4]:
+            layer = legal_descriptor(bench.rng, config, **base)
             layer = replace(layer, **({change: layer[change] + 12} if isinstance(change, str) else change))
             doorbell = bench.put_list([layer])
             yield write("DOORBELL", doorbell)
@@ -687,6 +716,8 @@ JUST_ALLOWED = [
         {"ncb": 1, "cout": 1},
         {"diagonal": 1, "groups": 1, "kb": 1, "cout": 4},
         {"diagonal": 1, "groups": 1, "kb": 1, "cout": 6},
+        BANDED,
+        BANDED | {"band": 1, "ncb": 1, "cout": 1, "first_lane": 3, "last_lanes": 3},
     )
 ]
 

@@ -26,6 +26,7 @@ GEOMETRIES = [(1, 1, 1), (3, 2, 4), (4, 8, 2), (2, 5, 3), (6, 7, 1), (5, 4, 4), 
 def random_layer(rng, config):
     """Descriptor fields of one layer's output side."""
     diagonal = chance(rng, 0.4)
+    band = rng.randint(1, 2) if not diagonal and chance(rng, 0.4) else 0
     block = config.diagonal if diagonal else config.cols
     ncb = rng.randint(1, 3)
     cbg = rng.randint(1, 3)
@@ -33,9 +34,10 @@ def random_layer(rng, config):
     strip = min(strip, rng.randint(1, 6))
     fields = {
         "diagonal": diagonal,
+        "band": band,
         "ncb": ncb,
         "cbg": cbg,
-        "cout": rng.randint((ncb - 1) * block + 1, ncb * block),
+        "cout": rng.randint(1, block) if band else rng.randint((ncb - 1) * block + 1, ncb * block),
         "groups": 1 if diagonal else rng.randint(1, 2),
         "out_w": rng.randint(1, 5),
         "out_px": rng.randint(1, 9),
@@ -64,7 +66,7 @@ def beats(f, config, side, bank=0):
             for first_cb in range(0, f["ncb"], f["cbg"]):
                 blocks = range(first_cb, min(first_cb + f["cbg"], f["ncb"]))
                 for cb in blocks:
-                    channels = min(block, f["cout"] - cb * block)
+                    channels = f["cout"] if f["band"] else min(block, f["cout"] - cb * block)
                     for px in pixels:
                         oy, ox = divmod(px, f["out_w"])
                         for j in range(0, channels, config.ports):
@@ -114,7 +116,7 @@ def test_walker_follows_the_loops_from_layer_to_layer(geometry, seed):
     layers = [random_layer(rng, config) | {"acc_init": number % 2} for number in range(4)]
     job = job_signals(drain_job(config))
     clk, rst, start, ready, walking, beat = flag(), flag(), flag(), flag(), flag(), Beat(config)
-    unit = output_walker(clk, rst, start, walk_job(job, "store"), beat, ready, walking, config=config)
+    unit = output_walker(clk, rst, start, walk_job(job, "store", config), beat, ready, walking, config=config)
     got, expected, bank, waiting = [], [], 0, list(layers)
     for f in layers:
         expected += beats(f, config, "store", 0 if f["acc_init"] else bank)
@@ -199,7 +201,7 @@ class DrainBench:
 
     def parameter_beats(self):
         block = self.config.diagonal if self.fields["diagonal"] else self.config.cols
-        rows = -(-block // self.config.ports)
+        rows = 1 if self.fields["band"] else -(-block // self.config.ports)
         return [self.values(self.config.ports) for b in self.beats if b[5] for _ in range(2 * rows)]
 
     def drive(self, cycle):
@@ -261,7 +263,9 @@ class DrainBench:
         bank, table, fresh = 0, None, True
         for at, (addr, count, row, _, entry, block_last, bank_last, _) in enumerate(self.beats):
             if fresh and not f["uniform"]:
-                table = [next(params) for _ in range(2 * rows)]
+                table = (
+                    [next(params) for _ in range(2)] * rows if f["band"] else [next(params) for _ in range(2 * rows)]
+                )
             fresh = block_last
             acc = self.entries[bank][entry][row * ports : row * ports + count]
             scale, bias = (

@@ -19,11 +19,12 @@ class Stream:
 
     def __init__(self, request, place):
         self.request, self.place = request, place
-        self.home = self.ring = self.first = self.count = 0
+        self.home = self.ring = self.first = self.count = self.stride = 0
         self.data = []
 
-    def offer(self, rng, ports, ring, region, idle):
+    def offer(self, rng, config, ring, region, idle):
         """A random beat somewhere in the ring that begins at a random aligned home."""
+        ports = config.ports
         size = 1 << ring
         self.ring, self.home = size, int(rng.integers(0, WORDS // size)) * size
         self.first = self.home + int(rng.integers(0, size))
@@ -33,6 +34,12 @@ class Stream:
         self.request.valid.next = not idle
         # the address may have left the ring; the stream's start says where home is
         self.request.addr.next = 4 * (upper + self.home + (self.first - self.home) + size * int(rng.integers(0, 3)))
+        self.stride = 1
+        if config.banded and rng.random() < 0.6:
+            self.stride += config.scratchpad_banks * int(rng.choice([1, -1, 2, rng.integers(-(1 << 29), 1 << 29)]))
+        if self.count == 1:
+            self.stride = int(rng.integers(-(1 << 31), 1 << 31))
+        self.request.stride.next = self.stride
         self.request.count.next = self.count
         self.request.region.next = region
         self.place.addr.next = 4 * (upper + self.home)
@@ -42,12 +49,13 @@ class Stream:
             self.request.mark.next = bool(rng.random() < 0.3)
 
     def words(self):
-        return [self.home + (self.first - self.home + i) % self.ring for i in range(self.count)]
+        return [self.home + (self.first - self.home + i * self.stride) % self.ring for i in range(self.count)]
 
 
-@pytest.mark.parametrize("ports", [1, 2, 3, 4])
-def test_beats_at_any_word_of_any_ring(ports):
-    config = Config(ports=ports, scratchpad_words=WORDS)
+@pytest.mark.parametrize("ports, banded", [(1, True), (2, True), (3, True), (4, True), (2, False)])
+def test_beats_at_any_word_of_any_ring(ports, banded):
+    """Of neighbours, or, banded, of words in neighbouring banks."""
+    config = Config(ports=ports, scratchpad_words=WORDS, banded=banded)
     rng = np.random.default_rng(ports)
     clk, rst, read_load, read_aux, marked = (Signal(bool(0)) for _ in range(5))
     rsp_count, rsp_data = Signal(intbv(0)[3:]), Signal(intbv(0)[32 * ports :])
@@ -91,7 +99,7 @@ def test_beats_at_any_word_of_any_ring(ports):
                 for stream in streams.values():
                     ring = int(rng.integers(max(least, 2), WORDS.bit_length()))
                     region = SCRATCHPAD if rng.random() < 0.8 else int(rng.integers(0, 3))
-                    stream.offer(rng, ports, ring, region, rng.random() < 0.3)
+                    stream.offer(rng, config, ring, region, rng.random() < 0.3)
                 for request in bus:
                     request.ready.next = False
                 yield delay(1)
@@ -103,7 +111,8 @@ def test_beats_at_any_word_of_any_ring(ports):
                     if outside:
                         counts["bus"] += 1
                         assert not own.ready
-                        assert (request.addr, request.count, request.region) == (own.addr, own.count, own.region)
+                        for name in ("addr", "stride", "count", "region"):
+                            assert getattr(request, name) == getattr(own, name)
                 inside = {name: bool(s.request.valid) and s.request.region == SCRATCHPAD for name, s in streams.items()}
                 assert bool(aux.request.ready) == inside["aux"]
                 assert bool(load.request.ready) == (inside["load"] and not inside["aux"])

@@ -10,13 +10,15 @@ from myhdl import Signal, block, delay, instance, intbv
 
 from hls.arithmetic.accumulator import ACC_LATENCY
 from hls.config import Config
-from hls.descriptor.control.sequencer import JOB, sequencer
+from hls.descriptor.control.sequencer import sequencer, sequencer_job
 from hls.descriptor.interface.job import job_signals
+from hls.descriptor.memory.activation_buffer import rows_apart
 from tests.layers import random_geometry
 
 
 def vectors(f, config, bank=0):
-    """The issued vectors in order: (linear words by lane or None), entry, bank, first, last, swap.
+    """The issued vectors in order: (linear words by lane or None), end of the words that must be there, entry, bank,
+    first, last, swap.
 
     The first bank is ``bank``, or 0 with ACC_INIT.
     """
@@ -34,21 +36,37 @@ def vectors(f, config, bank=0):
                 for step in steps:
                     ky, kx, kb = step
                     for cb in blocks:
-                        offset = cb * config.diagonal if f["diagonal"] else kb * config.rows
+                        offset = cb * config.diagonal if f["diagonal"] else cb if f["band"] else kb * config.rows
                         for px in strip:
                             oy, ox = divmod(px, f["out_w"])
                             p = f["x0"] + ox * f["sx_words"] + kx * f["kx_step"] + g * f["group_in_step"] + offset
                             row = f["row0"] + oy * f["sy_words"] + ky * f["ky_step"]
                             iy = f["y0"] + oy * f["stride_y"] + ky * f["dil_y"]
                             low, high = max(0, -p), min(f["in_row"] - p, f["run"] - offset)
+                            if f["band"]:
+                                low = f["first_lane"] if ox == 0 else 0
+                                high = f["last_lanes"] if ox == f["out_w"] - 1 else f["run"]
+                            apart = f["kx_step"] if f["band"] else 1
                             lanes = tuple(
-                                row + p + i if 0 <= iy < f["in_h"] and low <= i < high else None
+                                row + p + i * apart if 0 <= iy < f["in_h"] and low <= i < high else None
                                 for i in range(config.rows)
                             )
                             entry = (cb - cb0) * len(strip) + px - strip[0]
                             last = step == steps[-1] and cb == blocks[-1] and px == strip[-1]
-                            yield lanes, entry, bank, step == steps[0] and not f["acc_init"], last, px == strip[0]
+                            end = max((x + 1 for x in lanes if x is not None), default=0)
+                            if end and f["band"]:
+                                end = row + f["in_row"]
+                            first = step == steps[0] and not f["acc_init"]
+                            yield lanes, end, entry, bank, first, last, px == strip[0]
                 bank ^= 1
+
+
+def words_read(config, address, apart):
+    """Words of the buffer that the lanes get, by their banks and rows."""
+    rows, bank = config.activation_words // config.banks, address % config.banks
+    first = address // config.banks + bank * apart
+    places = [divmod(bank + i, config.banks) for i in range(config.rows)]
+    return [(first + carry + i * apart) % rows * config.banks + b for i, (carry, b) in enumerate(places)]
 
 
 @pytest.mark.parametrize("seed", range(24))
@@ -61,8 +79,9 @@ def test_issues_the_descriptors_loops_layer_after_layer(seed):
     expected, bank = [], 0
     for f in layers:
         expected.append(list(vectors(f, config, bank)))
-        bank = 1 - expected[-1][-1][2]
-    job = job_signals(JOB)
+        bank = 1 - expected[-1][-1][3]
+    fields_read, apart = sequencer_job(config), rows_apart(config)
+    job = job_signals(fields_read)
     bits = [Signal(bool(0)) for _ in range(14)]
     (
         clk,
@@ -101,6 +120,7 @@ def test_issues_the_descriptors_loops_layer_after_layer(seed):
             issue,
             tile_take,
             rd_addr,
+            apart,
             lane_lo,
             lane_hi,
             acc_entry,
@@ -135,7 +155,7 @@ def test_issues_the_descriptors_loops_layer_after_layer(seed):
                     yield from tick()
                 bank_free.next = False
                 inits, last_use, initialised = 2 if acc_init else 0, {}, acc_init
-                for name in JOB.split():
+                for name in fields_read.split():
                     getattr(job, name).next = fields[name]
                 start.next = 1
                 present = int(loaded)
@@ -144,13 +164,11 @@ def test_issues_the_descriptors_loops_layer_after_layer(seed):
                     yield delay(1)
                     assert released <= base + fields["load_words"], "words of the next layer released"
                     if load_stall:
-                        lanes, *_, swap = wanted[len(have)]
-                        missing = any(x is not None and base + x >= present for x in lanes)
-                        assert missing or (swap and not tile_ready), "nothing is missing"
+                        _, end, *_, swap = wanted[len(have)]
+                        assert base + end > present or (swap and not tile_ready), "nothing is missing"
                     if store_stall and not acc_init:
                         assert len(drains) + bool(bank_free) == 2, "a bank is free"
                     if issue:
-                        used = [int(rd_addr) + i for i in range(int(lane_lo), int(lane_hi))]
                         key = (int(acc_entry), int(acc_bank))
                         if not acc_first and not (acc_init and key not in last_use):
                             assert cycle - last_use[key] >= ACC_LATENCY
@@ -159,7 +177,7 @@ def test_issues_the_descriptors_loops_layer_after_layer(seed):
                             (
                                 int(lane_lo),
                                 int(lane_hi),
-                                int(rd_addr),
+                                words_read(config, int(rd_addr), int(apart or 0)),
                                 int(acc_entry),
                                 int(acc_bank),
                                 bool(acc_first),
@@ -167,11 +185,12 @@ def test_issues_the_descriptors_loops_layer_after_layer(seed):
                                 bool(tile_take),
                             )
                         )
-                        needed = [x for x in wanted[len(have) - 1][0] if x is not None]
+                        lanes, end, *_ = wanted[len(have) - 1]
+                        needed = [x for x in lanes if x is not None]
                         if needed:
-                            assert base + max(needed) < present, "issued before its words were loaded"
+                            assert base + end <= present, "issued before its words were loaded"
                             assert base + min(needed) >= released, "released too early"
-                            assert len(used) == len(needed)
+                            assert lane_hi - lane_lo == len(needed)
                         assert tile_ready or not tile_take
                         if acc_last:
                             drains.append(cycle + int(rng.integers(5, 40)))
@@ -210,8 +229,8 @@ def test_issues_the_descriptors_loops_layer_after_layer(seed):
     base = 0
     for fields, wanted, have in zip(layers, expected, got, strict=True):
         assert len(have) == len(wanted)
-        for (lo, hi, address, *flags), (lanes, *rest) in zip(have, wanted):
-            words = tuple((address + i) % 256 if lo <= i < hi else None for i in range(rows))
+        for (lo, hi, read, *flags), (lanes, _, *rest) in zip(have, wanted):
+            words = tuple(read[i] if lo <= i < hi else None for i in range(rows))
             assert words == tuple(None if x is None else (base + x) % 256 for x in lanes)
             assert flags == rest
         base += fields["load_words"]
@@ -220,7 +239,7 @@ def test_issues_the_descriptors_loops_layer_after_layer(seed):
 def earliest(f, config):
     """Cycles after the first vector's in which vectors go, held up by the accumulators' latency alone."""
     cycle, began = -1, 0
-    for _, entry, _, first, _, _ in vectors(f, config):
+    for _, _, entry, _, first, _, _ in vectors(f, config):
         cycle += 1
         if entry == 0:  # of a step
             cycle = began = cycle if first else max(cycle, began + ACC_LATENCY)
@@ -235,12 +254,12 @@ def test_vectors_go_as_early_as_they_may(seed):
     config = Config(rows=rows, cols=cols, ports=1, activation_words=256, accumulator_entries=16)
     fields = random_geometry(rng, config) | {"acc_init": 0}
     job, names = (
-        job_signals(JOB),
+        job_signals(sequencer_job(config)),
         "clk rst start tile_ready bank_free bank_ready busy issue tile_take acc_bank "
         "acc_first acc_last load_stall store_stall",
     )
     s = SimpleNamespace(**{name: Signal(bool(0)) for name in names.split()})
-    preset(job, {name: fields[name] for name in JOB.split()})
+    preset(job, {name: fields[name] for name in sequencer_job(config).split()})
     loaded, released, rd_addr = (Signal(intbv(0)[n:]) for n in (24, 24, 8))
     lane_lo, lane_hi = (Signal(intbv(0)[rows.bit_length() :]) for _ in range(2))
     unit = sequencer(
@@ -257,6 +276,7 @@ def test_vectors_go_as_early_as_they_may(seed):
         s.issue,
         s.tile_take,
         rd_addr,
+        rows_apart(config),
         lane_lo,
         lane_hi,
         Signal(intbv(0)[4:]),

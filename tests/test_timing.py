@@ -14,15 +14,14 @@ from hls.bus.obi import Masters, Slave
 from hls.config import Config
 from hls.descriptor.control.control import control, profile_writer, stage_fields
 from hls.descriptor.control.fetch import descriptor_fetch
-from hls.descriptor.control.sequencer import JOB as SEQUENCER_JOB
-from hls.descriptor.control.sequencer import sequencer
+from hls.descriptor.control.sequencer import sequencer, sequencer_job
 from hls.descriptor.drain.aux_reader import aux_job, aux_reader
 from hls.descriptor.drain.drain import drain, drain_job
 from hls.descriptor.interface import timing
 from hls.descriptor.interface.job import job_signals
 from hls.descriptor.interface.registers import REGIONS, REGISTER
 from hls.descriptor.interface.table import LINEAR, PROFILE_RECORD, SCRATCHPAD
-from hls.descriptor.memory.activation_buffer import Write, activation_buffer
+from hls.descriptor.memory.activation_buffer import Write, activation_buffer, rows_apart
 from hls.descriptor.memory.arbiter import Request, arbiter
 from hls.descriptor.memory.load import LOAD_JOB, load_engine
 from hls.descriptor.memory.passes import pass_reader
@@ -231,6 +230,7 @@ def test_activation_buffer():
         "wr": write,
         "read": Signal(True),
         "rd_addr": bus(8),
+        "apart": rows_apart(CONFIG),
         "lane_lo": bus(2),
         "lane_hi": bus(2),
         "pad_value": words(ONE),
@@ -282,9 +282,9 @@ def sequence(change, seen, pulse=(), **inputs):
     names = "rst start tile_ready bank_free bank_ready busy issue tile_take acc_bank acc_first acc_last load_stall"
     ports = {name: flag() for name in [*names.split(), "store_stall"]}
     ports |= {"loaded": bus(LINEAR), "released": bus(LINEAR), "rd_addr": bus(8), "acc_entry": bus(4)}
-    ports |= {"lane_lo": bus(2), "lane_hi": bus(2)}
+    ports |= {"apart": rows_apart(CONFIG), "lane_lo": bus(2), "lane_hi": bus(2)}
     preset(SimpleNamespace(**ports), {"tile_ready": 1, "loaded": 1} | inputs)
-    ports["job"] = job(SEQUENCER_JOB)
+    ports["job"] = job(sequencer_job(CONFIG))
     return response(sequencer, ports, change, seen, ports["rst"], pulse, {"config": CONFIG}, "start" not in change)
 
 

@@ -32,12 +32,15 @@ def tiles(memory, f, config):
     stream = memory.view(np.uint8)[f["weight_addr"] :]
     if f["int4"]:
         stream = np.stack([(stream & 15 ^ 8) + 248, (stream >> 4 ^ 8) + 248], axis=1).reshape(-1)
-    size = config.diagonal if f["diagonal"] else config.rows * config.cols
+    size = config.diagonal if f["diagonal"] or f["band"] else config.rows * config.cols
     step = config.diagonal if f["diagonal"] else config.load_rows * config.cols
     for _ in range(passes(f)):
         for n in range(int(np.prod([f[name] for name in STEPS]))):
             tile = bytes(size * [1]) if f["unit_weights"] else bytes(stream[n * size : n * size + size])
-            yield [tile[i : i + step] for i in range(0, size, step)]
+            if f["band"]:
+                taps = [[r - f["band"] * c for c in range(config.cols)] for r in range(config.rows)]
+                tile = bytes(tile[i] if 0 <= i < size else 0 for row in taps for i in row)
+            yield [tile[i : i + step] for i in range(0, len(tile), step)]
 
 
 @dataclass
@@ -163,10 +166,10 @@ def simulate(config, layers, ready=1.0, answer=1.0, take=1.0, begin=1.0, hold=0,
     return run
 
 
-def layer(config, rng=None, steps=None, diagonal=0, unit_weights=0, strips=(5, 2, 2), extra=0, int4=0):
+def layer(config, rng=None, steps=None, diagonal=0, unit_weights=0, strips=(5, 2, 2), extra=0, int4=0, band=0):
     """Fields of a layer; ``strips`` is out_px, first_px, strip_px; ``extra`` beats of padding more than needed."""
     steps = steps or [int(n) for n in rng.integers(1, 4, 5)]
-    size = config.diagonal if diagonal else config.rows * config.cols
+    size = config.diagonal if diagonal or band else config.rows * config.cols
     chunk = 4 * config.ports * (1 + int4)
     beats = -(-int(np.prod(steps)) * size // chunk) + extra
     return dict(zip(STEPS, steps)) | {
@@ -176,6 +179,7 @@ def layer(config, rng=None, steps=None, diagonal=0, unit_weights=0, strips=(5, 2
         "diagonal": diagonal,
         "unit_weights": unit_weights,
         "int4": int4,
+        "band": band,
         "out_px": strips[0],
         "first_px": strips[1],
         "strip_px": strips[2],
@@ -210,15 +214,32 @@ def test_tiles_with_random_stalls(rows, cols, ports):
         layer(config, rng, [1, 2, 1, 1, 3], int4=1, extra=1),
         layer(config, steps=[1, 3, 1, 1, 1], diagonal=1, extra=3),
         layer(config, steps=[1, 1, 3, 1, 1], diagonal=1, int4=1),
+        layer(config, steps=[1, 3, 2, 1, 1], band=1, int4=rows % 2, extra=1),
         layer(config, steps=[1, 1, 1, 1, 1], int4=1),
+        layer(config, steps=[1, 2, 3, 1, 1], band=2, int4=cols % 2, strips=(1, 4, 4)),
     ]
     simulate(config, layers, ready=0.7, answer=0.7, take=0.5, begin=0.3, seed=rows)
 
 
-def test_without_weights_of_4_bits():
-    config = Config(rows=4, cols=3, ports=2, weight_bytes=256, int4_weights=False)
-    assert not hasattr(job_signals(cut_fields(config)), "int4")
-    simulate(config, [layer(config, steps=[1, 2, 1, 1, 2], extra=1)], ready=0.7, answer=0.7, take=0.5)
+@pytest.mark.parametrize("option, field", [("int4_weights", "int4"), ("banded", "band")])
+def test_without(option, field):
+    """Weights of 4 bits, or banded tiles."""
+    config = Config(rows=4, cols=3, ports=2, weight_bytes=256, **{option: False})
+    assert not hasattr(job_signals(cut_fields(config)), field)
+    layers = [layer(config, steps=[1, 2, 1, 1, 2], extra=1)]
+    if config.banded:
+        layers.append(layer(config, steps=[1, 3, 2, 1, 1], band=2))
+    simulate(config, layers, ready=0.7, answer=0.7, take=0.5)
+
+
+@pytest.mark.parametrize("rows, cols, ports", [(8, 8, 2), (4, 4, 1), (5, 3, 4)])
+def test_banded_tiles_come_as_fast_as_the_array_takes_them(rows, cols, ports):
+    """Where memory gives D bytes in as many cycles: a beat of weights in every cycle."""
+    config = Config(rows=rows, cols=cols, ports=ports)
+    f = layer(config, steps=[1, 40, 3, 1, 1], strips=(1, 1, 1), band=1)
+    beats = -(-rows // config.load_rows)
+    assert config.diagonal <= 4 * ports * beats
+    assert simulate(config, [f]).cycles < 120 * max(beats, config.diagonal / (4 * ports)) + 40
 
 
 @pytest.mark.parametrize("rows, cols, ports", GEOMETRIES)

@@ -19,6 +19,8 @@ A does not shrink with what cancels, or meets a zero weight, inside one: [2**26,
 0 in one block of `aligned`, 50 exactly, and A = 50. The arithmetic `fma` rounds every product's addition instead.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from hls.arithmetic.aligned import align_model
@@ -85,9 +87,11 @@ class LossMeter:
         self._sums: tuple[np.ndarray, np.ndarray] | None = None
         self._channels: dict[int, tuple[np.ndarray, np.ndarray]] = {}  # by group: largest loss, largest output
 
-    def meet(self, vectors: np.ndarray, weights: np.ndarray) -> None:
-        """One step of dense weights; its sums are part of the next outputs."""
-        sums = alignment_loss(vectors, weights)
+    def meet(self, tiles: Sequence[tuple[np.ndarray, np.ndarray]]) -> None:
+        """One step: vectors and dense weights of neighbouring columns. Its sums are part of the next outputs."""
+        parts = [alignment_loss(vectors, weights) for vectors, weights in tiles]
+        loss, magnitude = (np.concatenate(part, axis=1) for part in zip(*parts, strict=True))
+        sums = loss, magnitude
         self._sums = sums if self._sums is None else tuple(a + b for a, b in zip(self._sums, sums, strict=True))
 
     def outputs(self, group: int, acc: np.ndarray, scale: np.ndarray, bias: np.ndarray, memories: int) -> None:

@@ -17,8 +17,9 @@ from hls.arithmetic.array import array_model
 from hls.arithmetic.epilogue import epilogue_model
 from hls.arithmetic.function import ROW_WORDS, reach
 from hls.config import Config
-from hls.descriptor.interface.rules import contradiction
+from hls.descriptor.interface.rules import contradiction, tile_weights
 from hls.descriptor.interface.table import SCRATCHPAD, WORDS, Linked, Output, on_chip, split_address, unpack
+from hls.descriptor.interface.timing import channels
 from hls.errors import HeepgenError
 
 PIXELS_AT_ONCE = 1 << 12  # of all memories together: what a cache holds
@@ -96,7 +97,7 @@ def _load_index(words: np.ndarray, f: Linked, bases: Sequence[int], config: Conf
     """Word indices of the input window, in the order of the loops."""
     steps = [np.arange(count) * stride for count, stride in f.load_loops]
     terms = steps[2][:, None, None], steps[1][:, None], steps[0]
-    neighbours = f.load_c_count == 1 or f.load_c_stride == 1
+    neighbours = f.load_c_count == 1 or _apart(f.load_c_stride, config)
     return _stream_index(words, "LOAD", f.load_addr, f.load_ring, neighbours, bases, config, *terms).reshape(-1)
 
 
@@ -113,13 +114,18 @@ def _output_index(
     channel: np.ndarray,
 ) -> np.ndarray:
     """Word indices [pixels, channels] of the STORE or AUX stream."""
-    block, lane = np.divmod(channel, config.diagonal if f.diagonal else config.cols)
+    block, lane = np.divmod(channel, channels(f, config))
     terms = (
         (oy * output.y_stride + ox * output.x_stride)[:, None],
         g * output.g_step + block * output.cb_step + lane * output.c_stride,
     )
-    neighbours = f.cout == 1 or output.c_stride == 1
+    neighbours = f.cout == 1 or _apart(output.c_stride, config)
     return _stream_index(words, prefix, output.addr, output.ring, neighbours, bases, config, *terms)
+
+
+def _apart(stride: int, config: Config) -> bool:
+    """Whether the words of a beat lie in different banks of the scratchpad, one after the other."""
+    return stride == 1 or (config.banded and (stride - 1) % config.scratchpad_banks == 0)
 
 
 def _stream_index(
@@ -132,12 +138,13 @@ def _stream_index(
     config: Config,
     *terms: np.ndarray,
 ) -> np.ndarray:
-    """`_word_index` of a stream that may be the scratchpad's; neighbours: whether the words of a beat are."""
+    """`_word_index` of a stream that may be the scratchpad's; neighbours: whether the words of a beat are in banks."""
     if not config.scratchpad_words or not on_chip(where):
         return _word_index(words, f"{prefix}_ADDR", where, bases, *terms)
     if not neighbours:
         raise HeepgenError(
-            f"{prefix}_ADDR {where:#x}: words of a beat are neighbours in the scratchpad, {prefix}_C_STRIDE is not 1"
+            f"{prefix}_ADDR {where:#x}: words of a beat lie in neighbouring banks of the scratchpad, {prefix}_C_STRIDE "
+            f"is not 1 modulo {config.scratchpad_banks}"
         )
     first, mask = resolve(where, [0] * len(bases)) // 4, (1 << ring) - 1
     index = (first & ~mask | (first + sum(terms)) & mask) % config.scratchpad_words
@@ -160,14 +167,14 @@ def _run(
     meter: LossMeter | None,
     table: np.ndarray | None,
 ) -> int:
-    diagonal = bool(f.diagonal)
-    block = config.diagonal if diagonal else config.cols
+    block = channels(f, config)
     buffer = words[:, _load_index(words, f, bases, config)]
     weights = _weight_tiles(words, f, bases, config)
     scale, bias = _parameters(words, f, bases, config, block)
     oy, ox = np.divmod(np.arange(f.out_px), f.out_w)
     channel = np.arange(f.ncb * block)
-    channel = channel[channel < f.cout]
+    if not f.band:
+        channel = channel[channel < f.cout]
     vectors = 0
     results = []
     step = max(1, PIXELS_AT_ONCE // len(words))
@@ -223,21 +230,23 @@ def _partial_sums(
     rest, kb = divmod(k, f.kb)
     ky, kx = divmod(rest, f.kx)
     max_mode = bool(f.max)
-    if not f.diagonal:
+    if not f.diagonal and not f.band:
         lanes = _lanes(
             buffer, f, config, oy, ox, ky, kx, g * f.group_in_step + kb * config.rows, f.run - kb * config.rows
         )
         tiles = np.concatenate(list(weights[g, :, k]), axis=1)
         if meter:
-            meter.meet(lanes, tiles)
+            meter.meet([(lanes, tiles)])
         return array_model(lanes, tiles, False, max_mode, config.arithmetic)
-    blocks = []
+    width, blocks = channels(f, config), []
     for cb in range(f.ncb):
-        offset = cb * config.diagonal
-        lanes = _lanes(buffer, f, config, oy, ox, ky, kx, offset, f.run - offset)
-        x = array_model(lanes, weights[0, cb, k], True, max_mode, config.arithmetic)
-        blocks.append(x[:, : config.diagonal])
-    return np.concatenate(blocks, axis=1)
+        offset, run = (cb, f.run) if f.band else (cb * width, f.run - cb * width)
+        lanes = _lanes(buffer, f, config, oy, ox, ky, kx, offset, run)
+        blocks.append((lanes, weights[0, cb, k]))
+    if meter and f.band:
+        meter.meet([(lanes, tile[:, :width]) for lanes, tile in blocks])
+    sums = [array_model(lanes, tile, bool(f.diagonal), max_mode, config.arithmetic) for lanes, tile in blocks]
+    return np.concatenate([x[:, :width] for x in sums], axis=1)
 
 
 def _lanes(
@@ -253,10 +262,15 @@ def _lanes(
 ) -> np.ndarray:
     """Vectors uint32 [memories * pixels, rows]: one block of a run, lanes without data replaced by PAD_VALUE."""
     lane = np.arange(config.rows)
-    p = (f.x0 + ox * f.sx_words + kx * f.kx_step + offset)[:, None] + lane
+    p = (f.x0 + ox * f.sx_words + kx * f.kx_step + offset)[:, None] + lane * (f.kx_step if f.band else 1)
     row = f.row0 + oy * f.sy_words + ky * f.ky_step
     iy = f.y0 + oy * f.stride_y + ky * f.dil_y
-    valid = ((iy >= 0) & (iy < f.in_h))[:, None] & (p >= 0) & (p < f.in_row) & (lane < run)
+    valid = ((iy >= 0) & (iy < f.in_h))[:, None] & (lane < run)
+    if f.band:
+        valid &= (ox != 0)[:, None] | (lane >= f.first_lane)
+        valid &= (ox != f.out_w - 1)[:, None] | (lane < f.last_lanes)
+    else:
+        valid &= (p >= 0) & (p < f.in_row)
     index = np.where(valid, row[:, None] + p, 0)
     if index.max(initial=0) >= buffer.shape[1]:
         raise HeepgenError(f"window reaches input word {index.max()} but LOAD_WORDS is {buffer.shape[1]}")
@@ -265,7 +279,7 @@ def _lanes(
 
 
 def _weight_tiles(words: np.ndarray, f: Linked, bases: Sequence[int], config: Config) -> np.ndarray:
-    """int8 [GROUPS, NCB, KH*KX*KB, rows, cols]; diagonal tiles have their bytes on the diagonal."""
+    """int8 [GROUPS, NCB, KH*KX*KB, rows, cols]; diagonal ones have their bytes on the diagonal, banded ones below."""
     steps = f.kh * f.kx * f.kb
     shape = (f.groups, f.ncb, steps)
     tiles = np.zeros((*shape, config.rows, config.cols), np.int8)
@@ -273,7 +287,7 @@ def _weight_tiles(words: np.ndarray, f: Linked, bases: Sequence[int], config: Co
     if f.unit_weights:
         tiles[..., d, d] = 1
         return tiles
-    size = config.diagonal if f.diagonal else config.rows * config.cols
+    size = tile_weights(config, bool(f.diagonal or f.band))
     start = _word_index(words, "WEIGHT_ADDR", f.weight_addr, bases, np.arange(f.weight_words))
     stream = words[0, start].view(np.int8)
     if f.int4:
@@ -285,6 +299,9 @@ def _weight_tiles(words: np.ndarray, f: Linked, bases: Sequence[int], config: Co
     data = stream[tile[..., None] * size + np.arange(size)]
     if f.diagonal:
         tiles[..., d, d] = data
+    elif f.band:
+        tap = np.arange(config.rows)[:, None] - f.band * np.arange(config.cols)
+        tiles[:] = np.where((tap >= 0) & (tap < size), data[..., tap.clip(0, size - 1)], 0)
     else:
         tiles[:] = data.reshape(tiles.shape)
     return tiles
@@ -298,9 +315,12 @@ def _parameters(
     if f.uniform:
         return np.full(shape, f.scale), np.full(shape, f.bias)
     ports = config.ports
-    beats = -(-block // ports)
+    beats = 1 if f.band else -(-block // ports)
     index = _word_index(words, "PARAM_ADDR", f.param_addr, bases, np.arange(f.groups * f.ncb * beats * 2 * ports))
     data = words[0, index].view(np.float32).reshape(*shape[:1], f.ncb, beats, 2, ports)
+    if f.band:
+        scale, bias = (data[:, :, 0, i, np.arange(block) % ports].reshape(shape) for i in range(2))
+        return scale, bias
     scale, bias = (
         data[..., i, :].reshape(*shape[:1], f.ncb, beats * ports)[..., :block].reshape(shape) for i in range(2)
     )

@@ -12,14 +12,13 @@ from hls.arithmetic.function import TableWrite
 from hls.bus.obi import Masters, Slave
 from hls.config import Config
 from hls.descriptor.control.control import Events, Stages, control
-from hls.descriptor.control.sequencer import JOB as SEQUENCER_JOB
-from hls.descriptor.control.sequencer import sequencer
+from hls.descriptor.control.sequencer import sequencer, sequencer_job
 from hls.descriptor.control.slave import Regions
 from hls.descriptor.drain.aux_reader import aux_job, aux_reader
 from hls.descriptor.drain.drain import drain, drain_job
 from hls.descriptor.interface.table import LINEAR
 from hls.descriptor.interface.timing import ACTIVATION_LATENCY
-from hls.descriptor.memory.activation_buffer import Write, activation_buffer
+from hls.descriptor.memory.activation_buffer import Write, activation_buffer, rows_apart
 from hls.descriptor.memory.arbiter import ANSWERS, Request, arbiter
 from hls.descriptor.memory.load import LOAD_JOB, load_engine
 from hls.descriptor.memory.params import param_reader
@@ -242,6 +241,7 @@ def heepstor(clk, rst_n, s, m, irq, idle, *, config):
     seq, end = stages.seq, stages.drain
     issue, bank_free, bank_ready, acc_bank, acc_first, acc_last = flags(6)
     rd_addr, lane_lo, lane_hi = bits((config.activation_words - 1).bit_length(), *[rows.bit_length()] * 2)
+    apart = rows_apart(config)
     (entry_bits,) = [(config.accumulator_entries - 1).bit_length()]
     (acc_entry,), (vec,) = bits(entry_bits), bits(32 * rows)
     vec_valid, vec_swap, vec_diag, vec_max, late_load_valid, late_load_diag = flags(6)
@@ -252,7 +252,7 @@ def heepstor(clk, rst_n, s, m, irq, idle, *, config):
             clk=clk,
             rst=engine_rst,
             start=seq.start,
-            job=seq.job.subset(SEQUENCER_JOB),
+            job=seq.job.subset(sequencer_job(config)),
             loaded=loaded,
             tile_ready=tile_ready,
             bank_free=bank_free,
@@ -262,6 +262,7 @@ def heepstor(clk, rst_n, s, m, irq, idle, *, config):
             issue=issue,
             tile_take=tile_take,
             rd_addr=rd_addr,
+            apart=apart,
             lane_lo=lane_lo,
             lane_hi=lane_hi,
             acc_entry=acc_entry,
@@ -277,6 +278,7 @@ def heepstor(clk, rst_n, s, m, irq, idle, *, config):
             wr=wr,
             read=issue,
             rd_addr=rd_addr,
+            apart=apart,
             lane_lo=lane_lo,
             lane_hi=lane_hi,
             pad_value=seq.job.pad_value,

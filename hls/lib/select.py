@@ -40,3 +40,37 @@ def words_apart(stride, times, offset):
         offset.next = concat(stride[kept:], intbv(0)[shift:])
 
     return power
+
+
+@block
+def multiples(word, products):
+    """``products[i]`` (modbv) is ``word`` times i + 1, modulo its width: at most two sums, up to 32 times."""
+    return [_multiple(word, products, i + 1) for i in range(len(products))]
+
+
+@block
+def _multiple(word, products, times):
+    product = products[times - 1]
+    near = times if times == 1 or times % 2 == 0 else times - 1 if times % 4 == 1 else times + 1
+    shift = (near & -near).bit_length() - 1
+    source = word if near >> shift == 1 else products[(near >> shift) - 1]
+    if near == times:
+
+        @always_comb
+        def shifted():
+            product.next = source << shift
+
+        return shifted
+    if near < times:
+
+        @always_comb
+        def more():
+            product.next = (source << shift) + word
+
+        return more
+
+    @always_comb
+    def less():
+        product.next = (source << shift) - word
+
+    return less

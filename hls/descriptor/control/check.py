@@ -4,6 +4,7 @@
 from myhdl import Signal, always, always_comb, block, concat, intbv, modbv
 
 from hls.descriptor.interface import rules
+from hls.descriptor.interface.job import FieldSignals
 from hls.descriptor.interface.rules import PRODUCTS
 from hls.descriptor.interface.table import LINEAR, SCRATCHPAD
 from hls.lib.mux import choose
@@ -32,6 +33,8 @@ def descriptor_check(clk, go, tick, beat, job, wrong, *, beats, config):
 
     ``tick``: in this cycle beat number ``beat`` of the descriptor arrives, or, last, number ``beats`` would.
     """
+    banded = Signal(bool(0))
+    job = FieldSignals({**vars(job), "banded": banded})
     kept = rules.built(config)
     simple = [Signal(bool(0)) for _ in kept]
     broken = Signal(intbv(0)[len(simple) :])
@@ -49,7 +52,7 @@ def descriptor_check(clk, go, tick, beat, job, wrong, *, beats, config):
     lefts, rights, parts = [], [], []
     chained, tile = Signal(modbv(0)[LINEAR:]), Signal(modbv(0)[_B:])
     bits = {False: 32, True: config.accumulator_entries.bit_length()}
-    dense_tile, diagonal_tile = (rules.tile_weights(config, diagonal) for diagonal in (False, True))
+    dense_tile, row_tile = (rules.tile_weights(config, row) for row in (False, True))
     wrongs = [Signal(bool(0)) for _ in PRODUCTS]
     all_wrong = Signal(intbv(0)[len(PRODUCTS) :])
     for step, bad in zip(PRODUCTS, wrongs, strict=True):
@@ -80,8 +83,8 @@ def descriptor_check(clk, go, tick, beat, job, wrong, *, beats, config):
         unsigned.next = product[_A + _B :]
         chained.next = unsigned[LINEAR:]
         tile.next = dense_tile
-        if job.diagonal:
-            tile.next = diagonal_tile
+        if job.diagonal or job.banded:
+            tile.next = row_tile
 
     @always(clk.posedge)
     def multiply():
@@ -109,6 +112,7 @@ def descriptor_check(clk, go, tick, beat, job, wrong, *, beats, config):
 
     return (
         parts,
+        _above(job.band, 0, len(job.band), banded),
         look_up,
         look_whether,
         operands,
@@ -173,7 +177,7 @@ def _target(job, step, product, broken, config):
     if step.target == "WEIGHT_WORDS":
         return _uncovered(product, job, broken, config)
     if step.target == "PARAM_WORDS":
-        return _params_differ(product, job.param_words, job.diagonal, broken, config)
+        return _params_differ(product, job, broken, config)
     return _differs(product, getattr(job, step.target.lower()), broken)
 
 
@@ -226,11 +230,20 @@ def _above(word, low, top, out):
 
 @block
 def _more(word, bound, out):
-    @always_comb
-    def compare():
-        out.next = word > bound
+    extra = 0 if isinstance(bound, int) else len(bound) - len(word)
+    if extra == 0:
 
-    return compare
+        @always_comb
+        def compare():
+            out.next = word > bound
+
+        return compare
+
+    @always_comb
+    def compare_narrow():
+        out.next = concat(intbv(0)[extra:], word) > bound
+
+    return compare_narrow
 
 
 @block
@@ -335,8 +348,9 @@ def _look_up(words, low, table, out):
 
 
 @block
-def _params_differ(product, words, diagonal, out, config):
-    dense, diag = (rules.block_params(config, d) for d in (False, True))
+def _params_differ(product, job, out, config):
+    dense, diag, one = (rules.block_params(config, *kind) for kind in ((False,), (True,), (False, True)))
+    words, diagonal, banded = job.param_words, job.diagonal, job.banded
     width = LINEAR + max(dense, diag).bit_length()
     factor, needed = Signal(modbv(0)[width:]), Signal(modbv(0)[width:])
     extra = width - LINEAR
@@ -346,6 +360,8 @@ def _params_differ(product, words, diagonal, out, config):
         factor.next = dense
         if diagonal:
             factor.next = diag
+        if banded:
+            factor.next = one
 
     @always_comb
     def multiply():
@@ -365,33 +381,40 @@ def _rule(clk, job, rule, out, config):
     def field(name):
         return getattr(job, name.lower())
 
+    def flag(name):
+        return job.banded if name == "BAND" else field(name)
+
     match rule:
         case rules.NotZero():
             return _equals(field(rule.name), 0, out)
         case rules.AtMost():
             return _more(field(rule.name), field(rule.bound) if rule.bound else config.accumulator_entries, out)
         case rules.Excludes():
-            return _both(field(rule.flag), field(rule.other), out)
+            return _both(flag(rule.flag), flag(rule.other), out)
         case rules.Requires():
-            return _without(field(rule.flag), field(rule.other), out)
+            return _without(flag(rule.flag), flag(rule.other), out)
         case rules.Needs():  # of an option that is missing: others are always kept
-            return _same(field(rule.flag), out)
+            return _same(flag(rule.flag), out)
         case rules.Within():
-            return _outside(field(rule.name), rule.low, rule.high, field(rule.flag), out)
+            return _outside(field(rule.name), rule.low, rule.high, flag(rule.flag), out)
         case rules.OffChip():
-            return _on_chip(field(f"{rule.name}_region"), field(rule.flag), out)
+            return _on_chip(field(f"{rule.name}_region"), flag(rule.flag), out)
         case rules.IsOne():
             if rule.flag:
-                return _not_one(field(rule.name), field(rule.flag), out)
+                return _not_one(field(rule.name), flag(rule.flag), out)
             return _is_not(field(rule.name), 1, out)
         case rules.Equals():
-            return _unequal(field(rule.name), field(rule.other), field(rule.flag), out)
+            return _unequal(field(rule.name), field(rule.other), flag(rule.flag), out)
+        case rules.InColumns():
+            return _outside(field(rule.name), 1, config.cols, flag(rule.flag), out)
+        case rules.OneInBanks():
+            return _not_one(field(rule.name)((config.banks - 1).bit_length(), 0), flag(rule.flag), out)
         case rules.Blocks():
             sizes = [rule.size(config, diagonal) for diagonal in (False, True)]
             wrong = Signal(bool(0))
             return (
                 _not_blocks(clk, field(rule.count), field(rule.length), job.diagonal, *sizes, wrong),
-                _without(wrong, field(rule.unless), out) if rule.unless else _same(wrong, out),
+                _without(wrong, flag(rule.unless), out) if rule.unless else _same(wrong, out),
             )
 
 

@@ -6,7 +6,7 @@ from myhdl import Signal, always, always_comb, block, concat, intbv, modbv
 from hls.bus.obi import Slave
 from hls.config import Config
 from hls.descriptor.control.fetch import CHECKED, descriptor_fetch, fetch_job
-from hls.descriptor.control.sequencer import JOB as SEQUENCER_JOB
+from hls.descriptor.control.sequencer import sequencer_job
 from hls.descriptor.control.slave import Commands, Interrupts, Readings, Regions, register_slave
 from hls.descriptor.drain.aux_reader import aux_job
 from hls.descriptor.drain.drain import drain_job
@@ -18,6 +18,7 @@ from hls.descriptor.memory.load import LOAD_JOB
 from hls.descriptor.memory.params import PARAM_JOB
 from hls.descriptor.memory.weights import WEIGHT_JOB, cut_fields
 from hls.lib.mux import choose
+from hls.lib.myhdl_internals import initial_value
 from hls.lib.unit import unit
 from hls.lib.wiring import join
 
@@ -32,7 +33,7 @@ def stage_fields(config: Config) -> dict[str, str]:
         "weights": WEIGHT_JOB,
         "cut": cut_fields(config),
         "params": PARAM_JOB,
-        "seq": f"{SEQUENCER_JOB} pad_value max",
+        "seq": f"{sequencer_job(config)} pad_value max",
         "drain": " ".join(dict.fromkeys(behind.split())),
     }
 
@@ -433,7 +434,7 @@ def _stage(clk, rst, ready, sound, discard, free, fetched, stage, asks, take, ta
 @block
 def _unread(flag):
     """A flag that is checked, but that no stage asks for."""
-    unused = Signal(bool(0))
+    unused = Signal(initial_value(flag))
 
     @always_comb
     def take():

@@ -28,7 +28,7 @@ def fetch_job(config: Config) -> str:
     return _signals(f for f in FIELDS if f.held(config))
 
 
-CHECKED = "function table_slot load_table multiply negative int4"
+CHECKED = "function table_slot load_table multiply negative int4 band"
 """Flags that the decoder always holds, since `rules` refuse them where hardware has nothing for them."""
 
 _OUTPUTS = " ".join(f"job.{name}" for name in _signals(FIELDS).split())

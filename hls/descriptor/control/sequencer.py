@@ -10,15 +10,22 @@ Position arithmetic is modulo 2**SIGNED_LINEAR, two's complement.
 from myhdl import Signal, always, always_comb, block, concat, intbv, modbv
 
 from hls.arithmetic.accumulator import ACC_LATENCY
+from hls.config import Config
 from hls.descriptor.interface.table import LINEAR, SIGNED_LINEAR
+from hls.descriptor.memory.activation_buffer import lowered
 from hls.lib.unit import unit
 from hls.lib.wiring import ignore
 
-JOB = (
+_JOB = (
     "in_row in_h y0 x0 row0 kh kx kb run dil_y stride_y ky_step kx_step sx_words sy_words out_w out_px strip_px "
     "cbg groups ncb first_px group_in_step load_words diagonal acc_init"
 )
-"""Descriptor fields that the sequencer reads."""
+
+
+def sequencer_job(config: Config) -> str:
+    """Descriptor fields that `sequencer` reads."""
+    return f"{_JOB} band first_lane last_lanes" if config.banded else _JOB
+
 
 IY_BITS = 18  # row number, signed: padding lies above and below the 16 bits of IN_H
 
@@ -39,6 +46,7 @@ class Window:
     def __init__(self) -> None:
         self.p, self.row, self.run_left = (Signal(modbv(0)[SIGNED_LINEAR:]) for _ in range(3))
         self.iy = Signal(modbv(0)[IY_BITS:])
+        self.row_first, self.row_last = (Signal(bool(0)) for _ in range(2))
 
 
 class VectorFlags:
@@ -62,7 +70,7 @@ class ReadAddress:
 
 
 @unit(
-    out="released busy issue tile_take rd_addr lane_lo lane_hi acc_entry acc_bank acc_first acc_last "
+    out="released busy issue tile_take rd_addr apart lane_lo lane_hi acc_entry acc_bank acc_first acc_last "
     "load_stall store_stall"
 )
 def sequencer(
@@ -79,6 +87,7 @@ def sequencer(
     issue,
     tile_take,
     rd_addr,
+    apart,
     lane_lo,
     lane_hi,
     acc_entry,
@@ -93,9 +102,10 @@ def sequencer(
     """Issue the vectors of the layer described by ``job`` after ``start``.
 
     In a cycle with ``issue``: rd_addr, lane_lo and lane_hi go to the activation buffer, tile_take swaps the weights,
-    acc_* say where the column results belong. ``loaded`` counts the linear words that are present in the next cycle,
-    ``released`` those no longer needed; both go on from layer to layer: a layer's words begin at the LOAD_WORDS of
-    all before it. Banks alternate and go on too. A bank may be used after ``bank_free`` (two are free at rst), or
+    acc_* say where the column results belong; ``apart`` (see `rows_apart` there) is the layer's from two cycles before
+    its first vector on. ``loaded`` counts the linear words that are present in the next cycle, ``released`` those no
+    longer needed; both go on from layer to layer: a layer's words begin at the LOAD_WORDS of all before it. Banks
+    alternate and go on too. A bank may be used after ``bank_free`` (two are free at rst), or
     with ACC_INIT, which starts at bank 0 when all is drained, after ``bank_ready``. ``busy`` falls when the last
     vector has been issued.
     """
@@ -104,6 +114,10 @@ def sequencer(
     saved, window = Position(), Window()
     marks, placed, issuing = (VectorFlags(entry_bits) for _ in range(3))
     place = ReadAddress(len(rd_addr), len(lane_hi))
+    address, parts = place.addr, []
+    if apart is not None:
+        address = Signal(modbv(0)[len(rd_addr) :])
+        parts = [_rows_apart(clk, job, apart, len(rd_addr)), lowered(place.addr, apart, address)]
 
     @always_comb
     def outputs():
@@ -114,6 +128,7 @@ def sequencer(
         acc_last.next = issuing.group_last
 
     return (
+        parts,
         _loops(clk, rst, start, job, advance, running, saved, window, marks, config),
         _addresses(clk, start, job, advance, saved, window, marks, place, released, config),
         _follow(clk, rst, advance, marks, placed),
@@ -125,6 +140,7 @@ def sequencer(
             job,
             issuing,
             place,
+            address,
             loaded,
             tile_ready,
             bank_free,
@@ -144,9 +160,25 @@ def sequencer(
 
 
 @block
+def _rows_apart(clk, job, apart, address_bits):
+    """The rows of the activation buffer between two lanes, in time for a layer's first address."""
+    low = address_bits - len(apart)
+
+    @always(clk.posedge)
+    def register():
+        apart.next = 0
+        if job.band != 0:
+            apart.next = job.kx_step[address_bits:low]
+
+    return register
+
+
+@block
 def _loops(clk, rst, start, job, advance, running, saved, window, marks, config):
     """Stage 0: the loop counters, and the registers of stage 1."""
-    rows, diagonal = config.rows, config.diagonal
+    rows, block, by_channel = config.rows, config.diagonal, job.diagonal
+    if config.banded:
+        block, by_channel = Signal(modbv(0)[SIGNED_LINEAR:]), Signal(bool(0))
     at, following, origin = Position(), Position(), Position()
     px_left, strip_px, strip_first, strip_next = (Signal(modbv(0)[16:]) for _ in range(4))
     px_after = Signal(modbv(0)[LINEAR:])  # pixels behind this strip
@@ -211,7 +243,7 @@ def _loops(clk, rst, start, job, advance, running, saved, window, marks, config)
         step_end.next = px_last and cb_last
         group_end.next = px_last and cb_last and kb_last and kx_last and ky_last
         strip_end.next = px_last and cb_last and kb_last and kx_last and ky_last and ncb_last and g_last
-        block_off.next = cb_off if job.diagonal else kb_off
+        block_off.next = cb_off if by_channel else kb_off
 
     @always(clk.posedge)
     def walk():
@@ -279,7 +311,7 @@ def _loops(clk, rst, start, job, advance, running, saved, window, marks, config)
                 at.iy.next = saved.iy
                 cb_left.next = cb_left - 1
                 cb_last.next = cb_left == 2
-                cb_off.next = cb_off + diagonal
+                cb_off.next = cb_off + block
             if step_end:
                 entry.next = 0
                 step_first.next = True
@@ -317,8 +349,8 @@ def _loops(clk, rst, start, job, advance, running, saved, window, marks, config)
                 cb_count.next = cb_next
                 ncb_after.next = ncb_after - cb_next
                 ncb_last.next = ncb_after <= job.cbg
-                cb_off.next = cb_off + diagonal
-                cbg_off.next = cb_off + diagonal
+                cb_off.next = cb_off + block
+                cbg_off.next = cb_off + block
                 if ncb_last:
                     cb_left.next = cb_first
                     cb_last.next = alone_first
@@ -375,7 +407,38 @@ def _loops(clk, rst, start, job, advance, running, saved, window, marks, config)
             marks.end.next = strip_end and last_strip
             marks.entry.next = entry
 
-    return widen, sizes, step_pixel, ones, ends, walk, emit
+    of_band = []
+    if config.banded:
+        of_band = [_row_ends(clk, job, advance, at, window), _channel_block(job, by_channel, block, config.diagonal)]
+    return widen, sizes, step_pixel, ones, ends, walk, emit, of_band
+
+
+@block
+def _channel_block(job, by_channel, block, diagonal):
+    """Whether channel blocks read lanes of their own, and how many words further each."""
+
+    @always_comb
+    def look():
+        by_channel.next = job.diagonal
+        block.next = diagonal
+        if job.band != 0:
+            by_channel.next = True
+            block.next = 1
+
+    return look
+
+
+@block
+def _row_ends(clk, job, advance, at, window):
+    """Whether a vector is the first, or the last, of its output row."""
+
+    @always(clk.posedge)
+    def register():
+        if advance:
+            window.row_first.next = at.ox_left == job.out_w
+            window.row_last.next = at.ox_left == 1
+
+    return register
 
 
 @block
@@ -408,16 +471,19 @@ def _addresses(clk, start, job, advance, saved, window, marks, place, released, 
     """Stage 2: the place of a vector's words."""
     rows = config.rows
     sign = SIGNED_LINEAR - 1
-    before, room, in_row, in_h, linear, kept = (Signal(modbv(0)[SIGNED_LINEAR:]) for _ in range(6))
+    before, room, in_row, in_h, kept = (Signal(modbv(0)[SIGNED_LINEAR:]) for _ in range(5))
     low, room_lanes, run_lanes, high = (Signal(modbv(0)[len(place.hi) :]) for _ in range(4))
-    base, word, wide_high, freed = (Signal(modbv(0)[LINEAR:]) for _ in range(4))
+    base, row_start, word, wide_high, end, freed = (Signal(modbv(0)[LINEAR:]) for _ in range(6))
+    lo, hi = low, high
+    if config.banded:
+        lo, hi = (Signal(modbv(0)[len(place.hi) :]) for _ in range(2))
     inside, past = Signal(bool(0)), Signal(bool(0))
 
     @always_comb
     def measure():
         before.next = 0 - window.p
         in_row.next = concat(intbv(0)[SIGNED_LINEAR - LINEAR :], job.in_row)
-        linear.next = window.row + window.p
+        row_start.next = base + window.row[LINEAR:]
         inside.next = not window.iy[IY_BITS - 1] and window.iy < concat(intbv(0)[IY_BITS - 16 :], job.in_h)
 
     @always_comb
@@ -448,7 +514,7 @@ def _addresses(clk, start, job, advance, saved, window, marks, place, released, 
 
     @always_comb
     def widen():
-        word.next = base + linear[LINEAR:]
+        word.next = row_start + window.p[LINEAR:]
         wide_high.next = concat(intbv(0)[LINEAR - len(high) :], high)
 
     @always_comb
@@ -477,21 +543,56 @@ def _addresses(clk, start, job, advance, saved, window, marks, place, released, 
             base.next = released
         if advance:
             place.addr.next = word[len(place.addr) :]
-            place.lo.next = low
+            place.lo.next = lo
             place.hi.next = 0
-            place.need.next = word + wide_high
-            place.needed.next = inside and low < high
-            if inside and low < high:
-                place.hi.next = high
+            place.need.next = end
+            place.needed.next = inside and lo < hi
+            if inside and lo < hi:
+                place.hi.next = hi
             place.released.next = base + freed
 
     unread = (
         ignore(saved.ox_left, 0, LINEAR),
-        ignore(linear, LINEAR, SIGNED_LINEAR),
+        ignore(window.row, LINEAR, SIGNED_LINEAR),
         ignore(kept, LINEAR, SIGNED_LINEAR),
         ignore(word, len(place.addr), LINEAR),
     )
-    return unread, measure, limits, space, clip, widen, keep, leave, free, register
+    needs = _end(word, wide_high, end)
+    if config.banded:
+        needs = _banded(job, window, row_start, word, low, high, wide_high, lo, hi, end)
+    return unread, measure, limits, space, clip, widen, keep, leave, free, register, needs
+
+
+@block
+def _end(word, lanes, end):
+    """End of the words that a vector needs."""
+
+    @always_comb
+    def add():
+        end.next = word + lanes
+
+    return add
+
+
+@block
+def _banded(job, window, row_start, word, low, high, lanes, lo, hi, end):
+    """Limits of the lanes, and the end of the words that a vector needs; of a banded layer the whole input row."""
+    bits = len(lo)
+    start, length = (Signal(modbv(0)[LINEAR:]) for _ in range(2))
+
+    @always_comb
+    def limit():
+        lo.next = low
+        hi.next = high
+        start.next = word
+        length.next = lanes
+        if job.band != 0:
+            lo.next = job.first_lane[bits:] if window.row_first else 0
+            hi.next = job.last_lanes[bits:] if window.row_last else job.run[bits:]
+            start.next = row_start
+            length.next = job.in_row
+
+    return limit, _end(start, length, end), [ignore(f, bits, 6) for f in (job.first_lane, job.last_lanes)]
 
 
 @block
@@ -502,6 +603,7 @@ def _gate(
     job,
     issuing,
     place,
+    address,
     loaded,
     tile_ready,
     bank_free,
@@ -534,7 +636,7 @@ def _gate(
         words_ok.next = words_ok or not ahead[LINEAR - 1]
         if advance:
             words_ok.next = not (place.needed and ahead_next[LINEAR - 1])
-            rd_addr.next = place.addr
+            rd_addr.next = address
             lane_lo.next = place.lo
             lane_hi.next = place.hi
             need.next = place.need

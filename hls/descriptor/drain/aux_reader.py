@@ -5,18 +5,19 @@ from myhdl import Signal, always, always_comb, block, concat, intbv
 
 from hls.config import Config
 from hls.descriptor.drain.table_reader import TABLE_JOB, Requests, table_reader
-from hls.descriptor.drain.walker import LOOPS, Beat, output_walker, walk_job
+from hls.descriptor.drain.walker import Beat, loops, output_walker, walk_job
 from hls.descriptor.interface.timing import AUX_BEATS, REQUESTS
 from hls.lib.fifo import fifo
 from hls.lib.unit import unit
 from hls.lib.wiring import ignore, join, split
 
-_JOB = f"{LOOPS} residual aux_addr aux_addr_region aux_c_stride aux_x_stride aux_y_stride aux_cb_step aux_g_step"
+_JOB = "residual aux_addr aux_addr_region aux_c_stride aux_x_stride aux_y_stride aux_cb_step aux_g_step"
 
 
 def aux_job(config: Config) -> str:
     """Descriptor fields that `aux_reader` reads."""
-    return " ".join(dict.fromkeys(f"{_JOB} {TABLE_JOB}".split())) if config.functions else _JOB
+    fields = f"{loops(config)} {_JOB} {TABLE_JOB if config.functions else ''}"
+    return " ".join(dict.fromkeys(fields.split()))
 
 
 @unit(
@@ -131,7 +132,7 @@ def aux_reader(
         unpack,
         deliver,
         account,
-        output_walker(clk, rst, walk, walk_job(job, "aux"), beat, accepted, walking, config=config),
+        output_walker(clk, rst, walk, walk_job(job, "aux", config), beat, accepted, walking, config=config),
         fifo(clk, rst, push, ask_ready, entry, req.valid, req.ready, queued, width=35, depth=REQUESTS),
         fifo(clk, rst, accepted, place_ready, place_in, place_valid, pop, place, width=width, depth=AUX_BEATS),
         fifo(clk, rst, answered, data_ready, rsp_data, data_valid, pop, aux.data, width=32 * ports, depth=AUX_BEATS),

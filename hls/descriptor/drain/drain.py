@@ -10,7 +10,7 @@ from myhdl import Signal, always, always_comb, block, concat, intbv, modbv
 from hls.arithmetic.epilogue import epilogue_lane
 from hls.config import Config
 from hls.descriptor.drain.param_rows import param_rows
-from hls.descriptor.drain.walker import LOOPS, Beat, output_walker, walk_job
+from hls.descriptor.drain.walker import Beat, loops, output_walker, walk_job
 from hls.descriptor.interface.table import LINEAR
 from hls.descriptor.interface.timing import store_beats
 from hls.lib.fifo import fifo
@@ -19,14 +19,15 @@ from hls.lib.unit import unit
 from hls.lib.wiring import join, split
 
 _JOB = (
-    f"{LOOPS} uniform residual act_first slope_en scale bias slope low high store_addr store_addr_region "
+    "uniform residual act_first slope_en scale bias slope low high store_addr store_addr_region "
     "store_c_stride store_x_stride store_y_stride store_cb_step store_g_step mark_words mark_base"
 )
 
 
 def drain_job(config: Config) -> str:
     """Descriptor fields that `drain` reads."""
-    return " ".join([_JOB, *["function table_slot"] * config.functions, *["multiply negative"] * config.multiply])
+    options = [*["function table_slot"] * config.functions, *["multiply negative"] * config.multiply]
+    return " ".join([loops(config), _JOB, *options])
 
 
 @unit(
@@ -155,12 +156,13 @@ def drain(
         store,
         account,
         follow,
-        output_walker(clk, rst, start, walk_job(job, "store"), beat, issue, walking, config=config),
+        output_walker(clk, rst, start, walk_job(job, "store", config), beat, issue, walking, config=config),
         param_rows(
             clk=clk,
             rst=rst,
             start=start,
             diagonal=job.diagonal,
+            band=job.band if config.banded else None,
             valid=param.valid,
             data=param.data,
             take=param.take,

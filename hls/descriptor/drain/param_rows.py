@@ -3,25 +3,28 @@
 
 from myhdl import Signal, always, always_comb, concat, intbv, modbv
 
-from hls.descriptor.interface.timing import beats, channels
+from hls.descriptor.interface.timing import beats
 from hls.lib.ram import ram
 from hls.lib.unit import unit
 
 
 @unit(out="take ready scales biases")
-def param_rows(clk, rst, start, diagonal, valid, data, take, row, leave, ready, scales, biases, *, config):
+def param_rows(clk, rst, start, diagonal, band, valid, data, take, row, leave, ready, scales, biases, *, config):
     """Scales and biases of two channel blocks: one being used, one being filled from the stream.
 
     ``ready`` when the block in use is complete; its scales and biases of ``row`` follow one cycle later.
-    ``leave`` ends its use.
+    ``leave`` ends its use. Where ``band`` (with `config.banded`; else None) is not 0 a block is one row, for all.
     """
     row_bits = len(row)
-    dense_last, diagonal_last = (beats(channels(diag, config), config) - 1 for diag in (False, True))
+    dense_last, diagonal_last = (beats(block, config) - 1 for block in (config.cols, config.diagonal))
     width = 32 * config.ports
     blocks = Signal(intbv(0)[2:])
     fill_row = Signal(modbv(0)[row_bits:])
     fill_block, use_block, bias_next, scale_we, bias_we, filled, held = (Signal(bool(0)) for _ in range(7))
     waddr, raddr = (Signal(intbv(0)[row_bits + 1 :]) for _ in range(2))
+    last, use_row = Signal(intbv(0)[row_bits:]), row
+    if config.banded:
+        use_row = Signal(intbv(0)[row_bits:])
 
     @always_comb
     def decide():
@@ -31,13 +34,11 @@ def param_rows(clk, rst, start, diagonal, valid, data, take, row, leave, ready, 
         ready.next = blocks != 0
         held.next = blocks != 0
         waddr.next = concat(fill_block, fill_row)
-        raddr.next = concat(use_block, row)
+        raddr.next = concat(use_block, use_row)
 
     @always_comb
     def finish():
-        filled.next = bias_we and fill_row == dense_last
-        if diagonal:
-            filled.next = bias_we and fill_row == diagonal_last
+        filled.next = bias_we and fill_row == last
 
     @always(clk.posedge)
     def account():
@@ -62,7 +63,20 @@ def param_rows(clk, rst, start, diagonal, valid, data, take, row, leave, ready, 
             elif leave and not filled:
                 blocks.next = blocks - 1
 
+    @always_comb
+    def size():
+        last.next = diagonal_last if diagonal else dense_last
+
+    @always_comb
+    def size_or_one():
+        last.next = diagonal_last if diagonal else dense_last
+        use_row.next = row
+        if band != 0:
+            last.next = 0
+            use_row.next = 0
+
     return (
+        size_or_one if config.banded else size,
         decide,
         finish,
         account,

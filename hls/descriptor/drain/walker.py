@@ -10,7 +10,14 @@ from hls.descriptor.interface.timing import beats
 from hls.lib.unit import unit
 from hls.lib.wiring import ignore
 
-LOOPS = "diagonal acc_init out_w out_px strip_px first_px cbg groups ncb cout"
+_LOOPS = "diagonal acc_init out_w out_px strip_px first_px cbg groups ncb cout"
+
+
+def loops(config: Config) -> str:
+    """Descriptor fields of the loops."""
+    return f"{_LOOPS} band" if config.banded else _LOOPS
+
+
 _STEPS = "addr c_stride x_stride y_stride cb_step g_step"
 _WORD = 30  # bits of a word address
 
@@ -31,10 +38,10 @@ class Beat:
         self.entry = Signal(intbv(0)[index_bits(config.accumulator_entries) :])
 
 
-def walk_job(job: FieldSignals, prefix: str) -> FieldSignals:
+def walk_job(job: FieldSignals, prefix: str, config: Config) -> FieldSignals:
     """The loops and the address steps of one side, under common names."""
     return FieldSignals(
-        {n: getattr(job, n) for n in LOOPS.split()} | {n: getattr(job, f"{prefix}_{n}") for n in _STEPS.split()}
+        {n: getattr(job, n) for n in loops(config).split()} | {n: getattr(job, f"{prefix}_{n}") for n in _STEPS.split()}
     )
 
 
@@ -57,6 +64,10 @@ def output_walker(clk, rst, start, job, beat, ready, walking, *, config):
     px_left, strip_px, strip_first, strip_next = (Signal(modbv(0)[16:]) for _ in range(4))
     cb_left, group_left, g_left, ch_after = (Signal(modbv(0)[16:]) for _ in range(4))
     ch_left, ch_block, ch_first, ch_next = (Signal(modbv(0)[6:]) for _ in range(4))
+    ch_then = ch_next
+    if config.banded:
+        ch_then = Signal(modbv(0)[6:])
+        parts.append(_then(job, ch_first, ch_next, ch_then))
     row = Signal(modbv(0)[len(beat.row) :])
     entry = Signal(modbv(0)[len(beat.entry) :])
     bank, pixel_end, block_end, bank_end, group_end, strip_end = (Signal(bool(0)) for _ in range(6))
@@ -162,8 +173,8 @@ def output_walker(clk, rst, start, job, beat, ready, walking, *, config):
                 cb_left.next = cb_left - 1
                 group_left.next = group_left - 1
                 block_off.next = block_off + cb_step
-                ch_left.next = ch_next
-                ch_block.next = ch_next
+                ch_left.next = ch_then
+                ch_block.next = ch_then
                 ch_after.next = ch_after - concat(intbv(0)[10:], ch_next)
             if bank_end:
                 bank.next = not bank
@@ -218,6 +229,17 @@ def output_walker(clk, rst, start, job, beat, ready, walking, *, config):
             beat.mark.next = pixel_end and cb_left == 1 and g_left == 1
 
     return parts, ignore(job.addr, 0, 2), sizes, channels, step_pixel, ends, walk, place, emit
+
+
+@block
+def _then(job, first, following, then):
+    """Outputs of the next channel block: banded ones have equally many."""
+
+    @always_comb
+    def choose():
+        then.next = first if job.band != 0 else following
+
+    return choose
 
 
 @block

@@ -174,6 +174,34 @@ class Blocks:
         )
 
 
+@dataclass(frozen=True)
+class InColumns:
+    """A count is at most the columns of the array where ``flag`` is set."""
+
+    name: str
+    flag: str
+
+    def broken(self, f: Linked, config: Config) -> bool:
+        return bool(f[self.flag] and f[self.name] > config.cols)
+
+    def text(self, f: Linked, config: Config) -> str:
+        return f"{self.name} is {f[self.name]}, with {self.flag} it must be at most {config.cols}, the columns"
+
+
+@dataclass(frozen=True)
+class OneInBanks:
+    """A step is 1 modulo the banks of the activation buffer where ``flag`` is set."""
+
+    name: str
+    flag: str
+
+    def broken(self, f: Linked, config: Config) -> bool:
+        return bool(f[self.flag] and (f[self.name] - 1) % config.banks)
+
+    def text(self, f: Linked, config: Config) -> str:
+        return f"{self.name} is {f[self.name]}, with {self.flag} it must be 1 modulo {config.banks}, the buffer's banks"
+
+
 RULES: tuple[Rule, ...] = (
     *map(
         NotZero,
@@ -199,16 +227,26 @@ RULES: tuple[Rule, ...] = (
     AtMost("FIRST_PX", "STRIP_PX"),
     AtMost("STRIP_PX"),
     AtMost("CBG"),
+    AtMost("FIRST_LANE", "RUN"),
+    AtMost("LAST_LANES", "RUN"),
     Excludes("RESIDUAL", "ACC_INIT"),
     Requires("UNIT_WEIGHTS", "DIAGONAL"),
     IsOne("GROUPS", "DIAGONAL"),
     IsOne("KB", "DIAGONAL"),
     Equals("RUN", "COUT", "DIAGONAL"),
-    Blocks("NCB", "COUT"),
+    Blocks("NCB", "COUT", "BAND"),
     Blocks("KB", "RUN", "DIAGONAL"),
     Needs("FUNCTION", "functions"),
     Needs("MULTIPLY", "multiply"),
     Needs("INT4", "int4_weights"),
+    Needs("BAND", "banded"),
+    Excludes("BAND", "DIAGONAL"),
+    Within("BAND", 1, 2, "BAND"),
+    IsOne("KX", "BAND"),
+    IsOne("KB", "BAND"),
+    IsOne("GROUPS", "BAND"),
+    InColumns("COUT", "BAND"),
+    OneInBanks("KX_STEP", "BAND"),
     Requires("TABLE_SLOT", "FUNCTION"),
     Requires("LOAD_TABLE", "FUNCTION"),
     Requires("MULTIPLY", "RESIDUAL"),
@@ -257,7 +295,7 @@ class Product:
             words, room = f.weight_words, weights_per_word(f)
             return not 0 <= room * words - value < room * config.ports or words % config.ports != 0
         if self.target == "PARAM_WORDS":
-            value *= block_params(config, bool(f.diagonal))
+            value *= block_params(config, bool(f.diagonal), bool(f.band))
         return bool((value - f[self.target]) % (1 << FIELD[self.target].width))
 
 
@@ -283,13 +321,15 @@ def built(config: Config) -> tuple[Rule, ...]:
         rule
         for rule in RULES
         if not (isinstance(rule, Needs) and getattr(config, rule.option))
+        and not (isinstance(rule, OneInBanks) and config.banks == 1)
         and all(FIELD[name].held(config) for name in vars(rule).values() if name in FIELD)
     )
 
 
-def block_params(config: Config, diagonal: bool) -> int:
-    """Parameter words of one channel block."""
-    return 2 * config.ports * -(-(config.diagonal if diagonal else config.cols) // config.ports)
+def block_params(config: Config, diagonal: bool, banded: bool = False) -> int:
+    """Parameter words of one channel block, or of a banded layer's channel."""
+    channels = 1 if banded else config.diagonal if diagonal else config.cols
+    return 2 * config.ports * -(-channels // config.ports)
 
 
 def weights_per_word(f: Descriptor[object]) -> int:
@@ -297,9 +337,9 @@ def weights_per_word(f: Descriptor[object]) -> int:
     return 8 if f.int4 else 4
 
 
-def tile_weights(config: Config, diagonal: bool) -> int:
-    """Weights of one tile."""
-    return config.diagonal if diagonal else config.rows * config.cols
+def tile_weights(config: Config, row: bool) -> int:
+    """Weights of one tile in the stream; ``row``: it is a diagonal or a banded one."""
+    return config.diagonal if row else config.rows * config.cols
 
 
 def contradiction(f: Linked, config: Config) -> str | None:
@@ -310,7 +350,7 @@ def contradiction(f: Linked, config: Config) -> str | None:
     value = 0
     for product in PRODUCTS:
         left = value if product.left is None else f[product.left]
-        value = left * (tile_weights(config, bool(f.diagonal)) if product.right is None else f[product.right])
+        value = left * (tile_weights(config, bool(f.diagonal or f.band)) if product.right is None else f[product.right])
         if product.broken(value, f, config):
             what = " * ".join(n for n in (product.left or "the product", product.right or "weights of a tile"))
             length = (

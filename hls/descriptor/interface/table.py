@@ -17,11 +17,12 @@ depend on it, and each of its finished pixels completes MARK_WORDS more (0: none
 Units: *addresses* are a region index in bits 31:30 (BASE/LIMIT register pair) and a byte offset in bits
 29:0, which must be a multiple of 4. *Strides, steps and counts* are in 32-bit words unless said otherwise.
 
-Loads, stores and aux reads of region 3 stay in the scratchpad, where there is one. The words of a beat must be
-neighbours there: C strides are 1. The low *_RING bits of a word index count, the others are those of the stream's
-first word: a stream goes round in an aligned ring of 2**RING words. BASE3 must be 0 then.
+Loads, stores and aux reads of region 3 stay in the scratchpad, where there is one. The words of a beat must lie in
+different banks there: C strides are 1, modulo its banks, of which there are 2**ceil(log2(ports)). The low *_RING bits
+of a word index count, the others are those of the stream's first word: a stream goes round in an aligned ring of
+2**RING words. BASE3 must be 0 then.
 
-Loops, outermost first (dense: Cb = cols; diagonal: Cb = D = min(rows, cols))::
+Loops, outermost first (dense: Cb = cols; diagonal: Cb = D = min(rows, cols); banded: Cb = 1)::
 
     strip   strips of FIRST_PX, then STRIP_PX output pixels (row-major over OUT_W) until OUT_PX
     g       GROUPS
@@ -41,7 +42,15 @@ and the lane carries data iff ``0 <= iy < IN_H``, ``0 <= p + i < IN_ROW`` and ``
 (diagonal: ``i < RUN - cb*D``); every other lane is PAD_VALUE. A run-mode convolution (dense, dilation 1)
 has KX = 1 and RUN = kw*Cin; grouped and dilated ones have KX = kw and RUN = Cin/groups.
 
-Output word of channel ``n = cb*Cb + j`` (n < COUT) of group g at (oy, ox):
+A *banded* layer (BAND) is a depthwise convolution whose columns are COUT neighbouring outputs of a row, BAND input
+pixels apart, which count as one pixel px. Lane i is input word ``row + p + i*KX_STEP`` with ``p = X0 + ox*SX_WORDS +
+cb``, and carries data iff ``0 <= iy < IN_H`` and ``i < RUN``, in an output row's first vector also ``i >= FIRST_LANE``,
+in its last one ``i < LAST_LANES``. KX_STEP is 1 modulo the banks of the activation buffer, which are
+2**ceil(log2(max(rows, ports, cols))), so that all lanes lie in different ones. Sums are those of a dense vector: the
+lanes share an exponent, and a NaN or an infinity in one makes all COUT outputs NaN. Output j of channel cb is stored at
+cb*STORE_CB_STEP + j*STORE_C_STRIDE, as below.
+
+Output word of channel ``n = cb*Cb + j`` (n < COUT; banded: j < COUT) of group g at (oy, ox):
 
     STORE_ADDR + 4*(oy*STORE_Y_STRIDE + ox*STORE_X_STRIDE + g*STORE_G_STEP + cb*STORE_CB_STEP + j*STORE_C_STRIDE)
 
@@ -50,8 +59,9 @@ and likewise AUX_* for the residual or the accumulators' initial values.
 Weight stream: for g, cbg, ky, kx, kb, cb one tile of rows*cols bytes, byte r*cols + c (diagonal: D bytes),
 packed densely, zero padded at the end of a pass to WEIGHT_WORDS (a multiple of ports); used once per strip, and
 read once in all where a pass fits the weight buffer. With INT4 a weight is half a byte, the first one the low half.
-Parameter stream: for g, cb (all NCB) and j in range(ceil(Cb/ports)): ports scales, then ports biases;
-PARAM_WORDS in all; used once per strip.
+Banded: D bytes, the taps of a kernel row and zeros; weight (r, c) of the tile is tap r - BAND*c, 0 where there is none.
+Parameter stream: for g, cb (all NCB) and j in range(ceil(Cb/ports)): ports scales, then ports biases; banded: for cb,
+ports times its scale, then ports times its bias; PARAM_WORDS in all; used once per strip.
 
 Epilogue of every output, each step rounded: times its scale, plus its bias; combined with its AUX word if RESIDUAL,
 unless ACT_FIRST; times SLOPE if negative and SLOPE_EN; clamped to LOW..HIGH; its function if FUNCTION; combined with
@@ -220,17 +230,20 @@ class Descriptor(Generic[Address]):
     run: int = _uint(14, 0, LINEAR, "contiguous words of a run (DIAGONAL: COUT, the channels)")
     dil_y: int = _uint(15, 0, 8, "input rows per ky")
     stride_y: int = _uint(15, 8, 8, "input rows per output row, at least 1")
+    band: int = _uint(15, 16, 2, "banded: input pixels from one output to the next, 1 or 2; else 0")
+    first_lane: int = _uint(15, 20, 6, "BAND: lanes outside the input, on its left", "banded")
+    last_lanes: int = _uint(15, 26, 6, "BAND: lanes before those outside the input, on its right", "banded")
     ky_step: int = _uint(16, 0, LINEAR, "DIL_Y * IN_ROW; any when KH is 1")
-    kx_step: int = _uint(17, 0, LINEAR, "horizontal dilation in words")
+    kx_step: int = _uint(17, 0, LINEAR, "horizontal dilation in words; BAND: words from lane to lane")
     sx_words: int = _uint(18, 0, LINEAR, "input words per output column")
     sy_words: int = _uint(19, 0, LINEAR, "STRIDE_Y * IN_ROW; any when there is one output row")
     out_w: int = _uint(20, 0, LINEAR, "output columns")
     out_px: int = _uint(21, 0, LINEAR, "output pixels (OUT_W * output rows)")
     strip_px: int = _uint(22, 0, 16, "pixels of a strip; STRIP_PX * CBG <= accumulator entries")
     cbg: int = _uint(22, 16, 16, "channel blocks accumulated together")
-    groups: int = _uint(23, 0, 16, "convolution groups (1 when DIAGONAL)")
-    ncb: int = _uint(23, 16, 16, "channel blocks per group: ceil(COUT / Cb)")
-    cout: int = _uint(24, 0, 16, "output channels per group")
+    groups: int = _uint(23, 0, 16, "convolution groups (1 when DIAGONAL or BAND)")
+    ncb: int = _uint(23, 16, 16, "channel blocks per group: ceil(COUT / Cb); BAND: channels")
+    cout: int = _uint(24, 0, 16, "output channels per group; BAND: outputs of a vector, at most cols")
     first_px: int = _uint(24, 16, 16, "pixels of the first strip, at most STRIP_PX")
     group_in_step: int = _uint(25, 0, LINEAR, "input words per group")
     pad_value: Number = _fp32(26, "value of lanes outside the input")
@@ -278,7 +291,7 @@ class Descriptor(Generic[Address]):
         """Of the words of STORE or AUX, innermost first, where all channels of a group lie evenly."""
         return (
             (self.cout, output.c_stride),
-            (self.groups, output.g_step),
+            (self.ncb, output.cb_step) if self.band else (self.groups, output.g_step),
             (self.out_w, output.x_stride),
             (self.out_px // self.out_w, output.y_stride),
         )

@@ -57,19 +57,25 @@ def beats(words: int, config: Config) -> int:
     return -(-words // config.ports)
 
 
-def channels(diagonal: int, config: Config) -> int:
-    """Output channels of a channel block."""
-    return config.diagonal if diagonal else config.cols
+def channels(f: Descriptor[object], config: Config) -> int:
+    """Outputs of a channel block: its channels, or of a banded layer's channel neighbouring outputs of a row."""
+    return f.cout if f.band else config.diagonal if f.diagonal else config.cols
 
 
-def param_beats(diagonal: int, config: Config) -> int:
-    """Scales and biases of a channel block."""
-    return 2 * beats(channels(diagonal, config), config)
+def block_outputs(f: Descriptor[object], block: int, config: Config) -> int:
+    """Of a channel block, of which the last may have fewer."""
+    width = channels(f, config)
+    return width if f.band else min(width, f.cout - block * width)
+
+
+def param_beats(f: Descriptor[object], config: Config) -> int:
+    """Scales and biases of a channel block, or of a banded layer's channel."""
+    return 2 if f.band else 2 * beats(channels(f, config), config)
 
 
 def param_depth(config: Config) -> int:
     """Beats in the FIFO of parameters: those of two dense channel blocks, at least."""
-    return 1 << (2 * param_beats(False, config) - 1).bit_length()
+    return 1 << (4 * beats(config.cols, config) - 1).bit_length()
 
 
 def fetch_beats(config: Config) -> int:

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Scratchpad: loads, stores and aux reads of the descriptors' region SCRATCHPAD, served on chip.
 
-Single-word banks, word w in bank w mod banks, so that a beat of P neighbouring words takes one cycle from any start.
+Single-word banks, word w in bank w mod banks, so that a beat of P neighbouring words takes one cycle from any start;
+and with `config.banded` one of words a stride apart that is 1 mod banks: only the rows of its words differ.
 """
 
 from myhdl import Signal, SignalType, always, always_comb, block, concat, intbv, modbv
@@ -9,7 +10,9 @@ from myhdl import Signal, SignalType, always, always_comb, block, concat, intbv,
 from hls.descriptor.interface.table import SCRATCHPAD
 from hls.descriptor.interface.timing import SCRATCHPAD_LATENCY
 from hls.descriptor.memory.activation_buffer import bank_row, bank_word, rotate
+from hls.lib.mux import choose
 from hls.lib.ram import ram
+from hls.lib.select import multiples
 from hls.lib.unit import unit
 from hls.lib.wiring import ignore, join
 
@@ -50,19 +53,25 @@ def scratchpad(
 ):
     """Serve requests (`memory.arbiter.Request`) whose region is SCRATCHPAD; pass the others on to ``bus_*``.
 
-    One beat is read and one is written per cycle, aux before load. An answer comes SCRATCHPAD_LATENCY cycles after its
+    One beat is read and one is written per cycle, aux before load; the stride of a beat of several words is 1, with
+    `config.banded` 1 modulo the banks. An answer comes SCRATCHPAD_LATENCY cycles after its
     request was accepted, as read_load or read_aux, with rsp_count and rsp_data as in `memory.ports`. A store is done
     when it is accepted; a read accepted later sees it; ``marked`` pulses one cycle after a beat with ``mark``.
     A word index keeps the bits above the stream's ring of load_place, aux_place or store_place (`RingStart`).
     """
     ports, size = config.ports, config.scratchpad_words
-    banks = 1 << (ports - 1).bit_length()
+    banks = config.scratchpad_banks
     bits = (size - 1).bit_length()
     on_chip_load, on_chip_aux, read, write = (Signal(bool(0)) for _ in range(4))
     rd_word, rd_home, rd_mask, wr_word, wr_home, wr_mask = (Signal(modbv(0)[bits:]) for _ in range(6))
     rd_at, wr_at = (Signal(intbv(0)[32:]) for _ in range(2))
     rd_from, wr_from = (Signal(intbv(0)[32:]) for _ in range(2))
     rd_ring, wr_ring, rd_count, count = (Signal(intbv(0)[n:]) for n in (5, 5, 3, 3))
+    rd_more, wr_more = [None] * banks, [None] * banks
+    if config.banded and banks > 1:
+        rd_more, wr_more = (
+            [Signal(modbv(0)[bits - (banks - 1).bit_length() :]) for _ in range(banks)] for _ in range(2)
+        )
     outputs = [Signal(intbv(0)[32:]) for _ in range(banks)]
     flat, rotated = Signal(intbv(0)[32 * banks :]), Signal(intbv(0)[32 * ports :])
     valids = Signal(intbv(0)[2:])
@@ -161,12 +170,14 @@ def scratchpad(
                 index=intbv(b)[(banks - 1).bit_length() :] if banks > 1 else None,
                 we=write,
                 wr_word=wr_word,
+                wr_more=wr_more[b],
                 wr_home=wr_home,
                 wr_mask=wr_mask,
                 wr_count=store.count,
                 wr_data=store.data,
                 read=read,
                 rd_word=rd_word,
+                rd_more=rd_more[b],
                 rd_home=rd_home,
                 rd_mask=rd_mask,
                 rd_data=outputs[b],
@@ -176,9 +187,46 @@ def scratchpad(
             )
             for b in range(banks)
         ],
+        _strides(on_chip_aux, load, aux, store, rd_word, wr_word, rd_more, wr_more) if rd_more[0] is not None else [],
         join(outputs, flat),
         rotate(clk, read, rd_word, flat, rotated, banks, ports),
     )
+
+
+@block
+def _strides(on_chip_aux, load, aux, store, rd_word, wr_word, rd_more, wr_more):
+    """Rows by which the words of the beat read and of the beat written lie higher than neighbours would, by bank."""
+    top = (len(rd_more) - 1).bit_length() + len(rd_more[0])
+    low = top - len(rd_more[0])
+    read, written = (Signal(modbv(0)[len(rd_more[0]) :]) for _ in range(2))
+
+    @always_comb
+    def cut():
+        read.next = load.stride[top:low]
+        if on_chip_aux:
+            read.next = aux.stride[top:low]
+        written.next = store.stride[top:low]
+
+    return cut, _more(read, rd_word, rd_more), _more(written, wr_word, wr_more)
+
+
+@block
+def _more(rows, word, more):
+    """Word i of a beat from ``word`` on lies i times ``rows`` higher, in the bank i behind the first word's."""
+    banks = len(more)
+    times = [Signal(modbv(0)[len(rows) :]) for _ in range(banks - 1)]
+    return multiples(rows, times), [_behind(word, times, more[b], b, (banks - 1).bit_length()) for b in range(banks)]
+
+
+@block
+def _behind(word, times, more, index, select):
+    distance = Signal(modbv(0)[select:])
+
+    @always_comb
+    def measure():
+        distance.next = index - word[select:]
+
+    return measure, choose([None, *times], distance, more)
 
 
 @block
@@ -232,12 +280,14 @@ def scratchpad_bank(
     index,
     we,
     wr_word,
+    wr_more,
     wr_home,
     wr_mask,
     wr_count,
     wr_data,
     read,
     rd_word,
+    rd_more,
     rd_home,
     rd_mask,
     rd_data,
@@ -246,7 +296,10 @@ def scratchpad_bank(
     depth,
     ports,
 ):
-    """Bank ``index``: the words w with w mod ``banks`` == index, ``depth`` of them; rings of at least ``banks``."""
+    """Bank ``index``: the words w with w mod ``banks`` == index, ``depth`` of them; rings of at least ``banks``.
+
+    Its word of a beat lies wr_more or rd_more rows, or with None none, above that of a beat of neighbours.
+    """
     select = (banks - 1).bit_length()
     row_bits = (depth - 1).bit_length()
     write = Signal(bool(0))
@@ -254,9 +307,9 @@ def scratchpad_bank(
     rows, wrapped = ([Signal(modbv(0)[row_bits:]) for _ in range(2)] for _ in range(2))
     return (
         ram(clk, write, wrapped[0], word, read, wrapped[1], rd_data, width=32, depth=depth),
-        bank_row(index, wr_word, rows[0], select),
+        bank_row(index, wr_word, rows[0], select, wr_more),
         _wrap(rows[0], wr_home, wr_mask, wrapped[0], select),
-        bank_row(index, rd_word, rows[1], select),
+        bank_row(index, rd_word, rows[1], select, rd_more),
         _wrap(rows[1], rd_home, rd_mask, wrapped[1], select),
         bank_word(index, we, wr_word, wr_count, wr_data, write, word, select, ports),
     )

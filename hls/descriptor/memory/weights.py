@@ -5,12 +5,17 @@ from math import gcd
 
 from myhdl import ConcatSignal, Signal, SignalType, always, always_comb, block, concat, intbv, modbv
 
+from hls.arithmetic.array import load_beats
 from hls.config import Config
 from hls.descriptor.interface.table import LINEAR
 from hls.descriptor.interface.timing import weight_buffer
 from hls.descriptor.memory.passes import count_strips, pass_reader
+from hls.lib.delay import glue
+from hls.lib.mux import choose
 from hls.lib.unit import unit
-from hls.lib.wiring import ignore, resize
+from hls.lib.wiring import ignore, join, resize
+
+_NOTHING = intbv(0)[8:]
 
 WEIGHT_JOB = "weight_addr weight_addr_region weight_words unit_weights out_px first_px strip_px"
 """Descriptor fields that the weight loader's fetching side reads."""
@@ -18,9 +23,8 @@ WEIGHT_JOB = "weight_addr weight_addr_region weight_words unit_weights out_px fi
 
 def cut_fields(config: Config) -> str:
     """Descriptor fields that the weight loader's cutting side reads."""
-    return "weight_words unit_weights diagonal out_px first_px strip_px groups ncb kh kx kb" + (
-        " int4" if config.int4_weights else ""
-    )
+    fields = "weight_words unit_weights diagonal out_px first_px strip_px groups ncb kh kx kb"
+    return " ".join([fields, *["int4"] * config.int4_weights, *["band"] * config.banded])
 
 
 class _Tile:
@@ -62,8 +66,9 @@ def weight_loader(
     ``cut_start`` and ``cut_job`` how to cut it into tiles. Each may start its next layer as soon as it is
     ``idle`` or ``cut_done``.
 
-    load_data is 8*load_rows*cols bits: byte (r mod load_rows)*cols + c of beat r // load_rows; diagonal tiles
-    (load_diag) are one beat, byte c for column c. load_beat has hls.arithmetic.array.beat_bits(config) bits.
+    load_data is 8*load_rows*cols bits: byte (r mod load_rows)*cols + c of beat r // load_rows, where the taps of a
+    banded tile have become a dense one; diagonal tiles (load_diag) are one beat, byte c for column c. load_beat has
+    hls.arithmetic.array.beat_bits(config) bits.
     ``tile_ready``: all beats of the next tile were presented in earlier cycles. ``tile_take`` (only with
     tile_ready) frees the shadow weights: the first beat of the tile after may be presented in that same cycle. A
     tile that waits to be taken outlives ``cut_start``.
@@ -87,6 +92,10 @@ def weight_loader(
     row_step = ports * row
     enable, full, q_valid, q_take, skip, put, again, more, more_left = (Signal(bool(0)) for _ in range(9))
     out, last_beat, tile_end, pass_end = (Signal(bool(0)) for _ in range(4))
+    beat_data = Signal(intbv(0)[8 * beat_bytes :])
+    short, leave = cut_job.diagonal, out  # a tile of D bytes; a beat's bytes leave with it
+    if config.banded:
+        short, leave = (Signal(bool(0)) for _ in range(2))
     # Tiles are counted ahead: the one in the gearbox and the one behind it, whether they end a pass and the layer
     tile, behind, coming = (_Tile() for _ in range(3))
     walking, step, walk_end, last_strip = (Signal(bool(0)) for _ in range(4))
@@ -152,7 +161,7 @@ def weight_loader(
         need.next = beat_grains
         if cut_job.unit_weights:
             need.next = 0
-        elif cut_job.diagonal:
+        elif short:
             need.next = diagonal_grains
         elif last_beat:
             need.next = last_grains
@@ -175,7 +184,7 @@ def weight_loader(
 
     @always_comb
     def cut():
-        if cut_job.diagonal:
+        if short:
             shifted.next = filled >> (8 * diagonal)
         elif last_beat:
             shifted.next = filled >> (8 * last_bytes)
@@ -205,8 +214,8 @@ def weight_loader(
 
     @always(clk.posedge)
     def gearbox():
-        held.next = rest if out else total
-        data.next = shifted if out else filled
+        held.next = rest if leave else total
+        data.next = shifted if leave else filled
         if cut_start or skip:
             held.next = 0
 
@@ -309,11 +318,23 @@ def weight_loader(
         load_diag.next = cut_job.diagonal
         tile_ready.next = full
         left.next = full or q_valid
-        load_data.next = data[8 * beat_bytes :]
+        load_data.next = beat_data
         if cut_job.unit_weights:
             load_data.next = ones
 
+    @always_comb
+    def whole():
+        beat_data.next = data[8 * beat_bytes :]
+
+    bytes_of_beat = [whole]
+    if config.banded:
+        bytes_of_beat = [
+            _stay(cut_job, out, last_beat, short, leave),
+            _banded(clk, cut_start, cut_job.band, out, tile_end, beat, data, beat_data, config),
+        ]
+
     return (
+        bytes_of_beat,
         reader,
         fixed,
         hurry,
@@ -338,6 +359,66 @@ def weight_loader(
         _unpack(q_data, cut_job.int4 if config.int4_weights else None, row_weights, of_row, row_grains),
         _insert(row_weights, held, added, 8 * grain, refill.bit_length()),
     )
+
+
+@block
+def _stay(job, out, last_beat, short, leave):
+    """The taps of a banded tile stay until its last beat."""
+
+    @always_comb
+    def decide():
+        short.next = job.diagonal or job.band != 0
+        leave.next = out and (last_beat or job.band == 0)
+
+    return decide
+
+
+@block
+def _banded(clk, start, band, out, tile_end, beat, data, beat_data, config):
+    """The bytes of a beat: those of ``data``; or, where ``band`` is not 0, its rows of a tile that has the first D
+    bytes of data in its first column, and ``band`` rows further down in every next one."""
+    cols, load_rows = config.cols, config.load_rows
+    rows = load_rows * load_beats(config)
+    beat_bits, above_bits = 8 * load_rows * cols, 8 * (rows - load_rows)
+    taps = [data(8 * i + 8, 8 * i) if i < config.diagonal else None for i in range(rows)]
+    row_taps = [Signal(intbv(0)[8:]) if i < config.diagonal else _NOTHING for i in range(load_rows)]
+    column = Signal(intbv(0)[8 * rows :])  # the first one, upwards from the lowest row of the beat
+    above = [Signal(intbv(0)[above_bits:])] if above_bits else []
+
+    def moved(step):
+        places = [load_rows - 1 - j + step * c for j in range(load_rows) for c in range(cols)]
+        return glue([column(8 * i + 8, 8 * i) if i < rows else _NOTHING for i in places])
+
+    close, wide = moved(1), moved(2)
+
+    @always_comb
+    def select():
+        beat_data.next = data[beat_bits:]
+        if band == 1:
+            beat_data.next = close
+        elif band == 2:
+            beat_data.next = wide
+
+    return (
+        [choose(taps[i::load_rows], beat, row_taps[i]) for i in range(min(load_rows, config.diagonal))],
+        join([*reversed(row_taps), *above], column),
+        [_remember(clk, start, out, tile_end, column, line, above_bits) for line in above],
+        select,
+    )
+
+
+@block
+def _remember(clk, start, out, tile_end, column, above, bits):
+    """The rows of a tile that are above the next beat's."""
+
+    @always(clk.posedge)
+    def shift():
+        if out:
+            above.next = column[bits:]
+        if start or tile_end:
+            above.next = 0
+
+    return shift
 
 
 @block

@@ -8,7 +8,7 @@ from hls.config import Config
 from hls.descriptor.interface import timing
 from hls.descriptor.interface.rules import tile_weights, weights_per_word
 from hls.descriptor.interface.table import Descriptor
-from hls.descriptor.interface.timing import beats, channels, weight_buffer
+from hls.descriptor.interface.timing import beats, block_outputs, weight_buffer
 
 
 def vectors(f: Descriptor[object]) -> int:
@@ -23,7 +23,7 @@ def tiles(f: Descriptor[object]) -> int:
 
 def tile_bytes(f: Descriptor[object], config: Config) -> float:
     """Of the weights that are read for a tile."""
-    return 0 if f.unit_weights else 4 * tile_weights(config, bool(f.diagonal)) / weights_per_word(f)
+    return 0 if f.unit_weights else 4 * tile_weights(config, bool(f.diagonal or f.band)) / weights_per_word(f)
 
 
 def weights_fit(f: Descriptor[object], config: Config) -> bool:
@@ -67,10 +67,8 @@ def demand(f: Descriptor[object], config: Config, padded: bool = False) -> Deman
     padded: the last channel block is stored as if it had all its channels.
     """
     diagonal, size, count = f.diagonal, tile_bytes(f, config), tiles(f)
-    width = channels(diagonal, config)
     buffer = weight_buffer(config)
-    left = [f.cout - cb * width for cb in range(f.ncb)]
-    blocks = tuple(beats(min(width, left[0] if padded else rest), config) for rest in left)
+    blocks = tuple(beats(block_outputs(f, 0 if padded else cb, config), config) for cb in range(f.ncb))
     store = f.out_px * f.groups * sum(blocks)
     return Demand(
         vectors(f),
@@ -82,5 +80,5 @@ def demand(f: Descriptor[object], config: Config, padded: bool = False) -> Deman
         store,
         store if f.residual or f.acc_init else 0,
         math.ceil(count * size / (4 * config.ports)),
-        0 if f.uniform else f.groups * f.ncb * timing.param_beats(diagonal, config),
+        0 if f.uniform else f.groups * f.ncb * timing.param_beats(f, config),
     )

@@ -8,7 +8,7 @@ from firmware_gen.targets.descriptor.timing.demand import tiles
 from firmware_gen.targets.descriptor.timing.spans import strip_sizes
 from hls.config import Config
 from hls.descriptor.interface.table import Linked, Output, on_chip
-from hls.descriptor.interface.timing import beats, channels, param_beats, table_beat, table_beats
+from hls.descriptor.interface.timing import beats, block_outputs, param_beats, table_beat, table_beats
 
 SWAP, STEP_FIRST, STEP_LAST, GROUP_FIRST, GROUP_LAST, STRIP_LAST = (1 << i for i in range(6))
 """Marks of a vector."""
@@ -21,7 +21,7 @@ def _groups(f: Linked) -> list[list[int]]:
 
 def _vectors(f: Linked, config: Config) -> tuple[list[int], list[int], list[int]]:
     """Per vector: words that must be loaded, and marks; per strip: words that are released after it."""
-    diagonal = bool(f.diagonal)
+    apart = 1 if f.band else config.diagonal if f.diagonal else 0  # words from block to block, which share lanes if 0
     needs, marks, released = [], [], []
     first = 0
     for size in strip_sizes(f.out_px, f.first_px, f.strip_px):
@@ -35,14 +35,17 @@ def _vectors(f: Linked, config: Config) -> tuple[list[int], list[int], list[int]
                     inside = (iy + ky * f.dil_y >= 0) & (iy + ky * f.dil_y < f.in_h)
                     for step in range(f.kx * f.kb):
                         kx, kb = divmod(step, f.kb)
-                        offsets = [cb * config.diagonal for cb in blocks] if diagonal else [kb * config.rows]
+                        offsets = [cb * apart for cb in blocks] if apart else [kb * config.rows]
                         lines = []
                         for offset in offsets:
                             p = x + kx * f.kx_step + g * f.group_in_step + offset
                             high = np.minimum(min(config.rows, f.run - offset), f.in_row - p)
-                            ok = inside & (np.maximum(-p, 0) < high)
-                            lines.append(np.where(ok, row + ky * f.ky_step + p + high, 0))
-                        needs.append(np.concatenate(lines if diagonal else lines * len(blocks)))
+                            ok, end = np.maximum(-p, 0) < high, p + high
+                            if f.band:
+                                lanes = np.where(ox == f.out_w - 1, min(f.run, f.last_lanes), f.run)
+                                ok, end = np.where(ox == 0, f.first_lane, 0) < lanes, f.in_row
+                            lines.append(np.where(inside & ok, row + ky * f.ky_step + end, 0))
+                        needs.append(np.concatenate(lines if apart else lines * len(blocks)))
                         marks.append(
                             _marks(size, len(blocks), ky == 0 and step == 0, ky == f.kh - 1 and step == f.kx * f.kb - 1)
                         )
@@ -70,9 +73,8 @@ def _marks(pixels: int, blocks: int, group_first: bool, group_last: bool) -> np.
 
 def _store_blocks(f: Linked, config: Config) -> list[tuple[int, bool]]:
     """Output beats of every channel block of every strip, and whether it is the last of its bank."""
-    width = channels(f.diagonal, config)
     return [
-        (size * beats(min(width, f.cout - cb * width), config), cb == blocks[-1])
+        (size * beats(block_outputs(f, cb, config), config), cb == blocks[-1])
         for size in strip_sizes(f.out_px, f.first_px, f.strip_px)
         for _ in range(f.groups)
         for blocks in _groups(f)
@@ -92,12 +94,11 @@ class Plan:
         self.beats = sum(n for n, _ in self.blocks)
         self.uniform, self.residual, self.acc_init = bool(f.uniform), bool(f.residual), bool(f.acc_init)
         self.barrier, self.profile = bool(f.barrier), bool(f.profile)
-        self.width = channels(diagonal, config)
-        self.param_block = param_beats(diagonal, config)
+        self.param_block = param_beats(f, config)
         self.param_words = 0 if self.uniform else f.param_words
         self.weight_words, self.int4 = 0 if unit else f.weight_words, bool(f.int4)
         self.tiles = tiles(f)
-        self.diagonal, self.unit = diagonal, unit
+        self.diagonal, self.unit, self.banded = diagonal, unit, bool(f.band)
         self.load_words, self.chunk = f.load_words, f.load_c_count
         self.load_chip, self.store_chip, self.aux_chip = (
             bool(config.scratchpad_words) and on_chip(where) for where in (f.load_addr, f.store_addr, f.aux_addr)
@@ -139,7 +140,7 @@ class Plan:
                         at = oy * output.y_stride + ox * output.x_stride + cb * output.cb_step + g * output.g_step
                         result += [
                             word_banks(address + 4 * (at + c * output.c_stride), output.c_stride, config)
-                            for c in range(0, min(self.width, f.cout - cb * self.width), config.ports)
+                            for c in range(0, block_outputs(f, cb, config), config.ports)
                         ]
             first += size
         return result
@@ -150,8 +151,8 @@ class Plan:
         for size in strip_sizes(f.out_px, f.first_px, f.strip_px):
             for g in range(f.groups):
                 for cb in range(f.ncb):
-                    channels = min(self.width, f.cout - cb * self.width)
-                    beats = [min(config.ports, channels - first) for first in range(0, channels, config.ports)]
+                    outputs = block_outputs(f, cb, config)
+                    beats = [min(config.ports, outputs - first) for first in range(0, outputs, config.ports)]
                     last = g == f.groups - 1 and cb == f.ncb - 1
                     result += ([(beat, False) for beat in beats[:-1]] + [(beats[-1], last)]) * size
         return result

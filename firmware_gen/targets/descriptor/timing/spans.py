@@ -24,7 +24,7 @@ def window_words(f: Descriptor[object]) -> tuple[np.ndarray, np.ndarray]:
     start = np.where(iy < 0, 0, np.where(iy < f.in_h, row + np.clip(x, 0, f.in_row), f.load_words))
     start[0] = 0
     last = x + (f.kx - 1) * f.kx_step + (f.groups - 1) * f.group_in_step + f.run
-    end_x = np.clip(last, 0, f.in_row)
+    end_x = np.full_like(last, f.in_row) if f.band else np.clip(last, 0, f.in_row)
     end = np.zeros_like(row)
     for ky in range(f.kh):
         inside = (iy + ky * f.dil_y >= 0) & (iy + ky * f.dil_y < f.in_h)

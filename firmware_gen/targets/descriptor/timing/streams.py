@@ -133,6 +133,7 @@ class Cutter:
         buffer = weight_buffer(config)
         self.fifo, self.diagonal, self.refill = weights, config.diagonal, buffer.refill
         self.dense = [buffer.beat] * (buffer.load_beats - 1) + [buffer.last]
+        self.banded = [self.diagonal] * buffer.load_beats
         self.need = self.dense
         self.coming: Plan | None = None  # of a layer that starts at the end of this cycle
         self.words_left = self.held = self.beat = self.tiles = self.strips = 0
@@ -167,9 +168,10 @@ class Cutter:
 
     def _leave(self, need: int) -> bool:
         """A beat goes to the array; whether a strip's tiles end with it."""
-        self.held -= need
         self.beat += 1
-        if self.beat < len(self.need):
+        last = self.beat == len(self.need)
+        self.held -= need if last or not self.plan.banded else 0  # a banded tile is made of what stays until its end
+        if not last:
             return False
         self.beat = 0
         self.full = True
@@ -183,7 +185,8 @@ class Cutter:
 
     def _begin(self, plan: Plan) -> None:
         self.plan, self.coming = plan, None
-        self.need = [0] if plan.unit else [self.diagonal] if plan.diagonal else self.dense
+        row = [self.diagonal] if plan.diagonal else self.banded
+        self.need = [0] if plan.unit else row if plan.diagonal or plan.banded else self.dense
         self.strips, self.words_left, self.tiles = plan.strips, plan.weight_words, plan.tiles
         self.held = self.beat = 0
         self.begun = False

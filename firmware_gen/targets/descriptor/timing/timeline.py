@@ -65,7 +65,7 @@ class Work:
         whole = demand(f, config)
         self.tile_beats, self.cut_beats = weight_cycles * whole.tile_beats, whole.cut
         self.fits = weights_fit(f, config)
-        self.param_beats = 0 if f.uniform else param_cycles * param_beats(f.diagonal, config)
+        self.param_beats = 0 if f.uniform else param_cycles * param_beats(f, config)
         self.table_beats = table_beats(f, config)
         self.load_cycles = beats(f.load_c_count, config) / f.load_c_count  # of a word
         parts = [whole.blocks[cb : cb + f.cbg] for cb in range(0, f.ncb, f.cbg)]
@@ -222,7 +222,7 @@ class Timeline:
     def _mark(self, at: "_Progress", end: int) -> None:
         """The strip up to the pixel ``end`` is computed: words of the next input, and of this one that are free."""
         f = at.work.descriptor
-        low, high = (pixel * f.groups * f.cout + f.mark_base for pixel in (at.pixel, end))
+        low, high = (pixel * f.mark_words + f.mark_base for pixel in (at.pixel, end))
         at.own_marks.append(Span(at.begin + at.to_store, at.drained + at.to_store, low, high))
         free = int(at.work.windows[0][end]) if end < f.out_px else f.load_words
         self.released.append((at.now, at.base + free))
