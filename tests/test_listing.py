@@ -42,15 +42,20 @@ def field(words, name):
 def loaded(words):
     counts = [range(field(words, f"LOAD_{axis}_COUNT")) for axis in "YXC"]
     strides = [field(words, f"LOAD_{axis}_STRIDE") for axis in "YXC"]
-    return {sum(i * s for i, s in zip(at, strides, strict=True)) for at in itertools.product(*counts)}
+    order = [sum(i * s for i, s in zip(at, strides, strict=True)) for at in itertools.product(*counts)]
+    pitch, channels = field(words, "KX_STEP"), field(words, "NCB")
+    return {word for i, word in enumerate(order) if not field(words, "BAND") or i % pitch < channels}
 
 
 def stored(words, stream, config):
-    """Relative words of the table's formula: oy, ox, g, cb and j give one each, as long as cb * Cb + j < COUT."""
+    """Relative words of the table's formula: oy, ox, g, cb and j give one each, as long as cb * Cb + j < COUT, or, of a
+    banded layer, as long as j < COUT."""
     y, x, g, cb, c = (field(words, f"{stream}_{n}") for n in ("Y_STRIDE", "X_STRIDE", "G_STEP", "CB_STEP", "C_STRIDE"))
     block = min(config.rows, config.cols) if field(words, "DIAGONAL") else config.cols
     width, count = field(words, "OUT_W"), field(words, "COUT")
     lanes = [b * cb + j * c for b in range(-(-count // block)) for j in range(block) if b * block + j < count]
+    if field(words, "BAND"):
+        lanes = [b * cb + j * c for b in range(field(words, "NCB")) for j in range(count)]
     pixels = [p // width * y + p % width * x for p in range(field(words, "OUT_PX"))]
     return {p + n * g + lane for p in pixels for n in range(field(words, "GROUPS")) for lane in lanes}
 

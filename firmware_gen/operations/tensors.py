@@ -6,6 +6,7 @@ from __future__ import annotations
 import math
 from collections.abc import Container, Mapping
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 import numpy as np
 
@@ -51,8 +52,8 @@ class Tensor:
     `storage` names the buffer, which several values may share; the value begins at its word `offset`.
     `channels_last` is (C, H, W) when each image lies in H, W, C order although PyTorch's is C, H, W, else None.
     `pitch`: words from one pixel to the next (channels last) or from one image to the next, for channels of a
-    larger tensor; 0 when the value is contiguous. `on_chip`: the storage is in the scratchpad. `rotated`: words by
-    which that has rotated since the value was written.
+    larger tensor, or with words between that nobody uses; 0 when the value is contiguous. `on_chip`: the storage is in
+    the scratchpad. `rotated`: words by which that has rotated since the value was written.
     """
 
     storage: str
@@ -69,8 +70,10 @@ class Tensor:
 
     @property
     def extent(self) -> int:
-        """Words from the beginning of the storage to the last one of the value."""
-        return self.offset + (self.size if not self.pitch else (self.units - 1) * self.pitch + self.size // self.units)
+        """Words from the beginning of the storage to the last one of the value, and to the end of its pitch."""
+        if not self.pitch:
+            return self.offset + self.size
+        return self.units * self.pitch + self.offset // self.pitch * self.pitch
 
     @property
     def units(self) -> int:
@@ -143,7 +146,12 @@ def operand_view(tensor: Tensor, whole: ir.Shape, shape: tuple[int, int, int] | 
 
 
 def lay_out(
-    graph: ir.Graph, share: bool = True, separate: Container[str] = (), on_chip: Container[str] = (), rotation: int = 0
+    graph: ir.Graph,
+    share: bool = True,
+    separate: Container[str] = (),
+    on_chip: Container[str] = (),
+    rotation: int = 0,
+    pitches: Mapping[str, int] = MappingProxyType({}),
 ) -> dict[str, Tensor]:
     """Memory layout of every value: PyTorch's order at the graph's inputs and outputs, but for those in its
     `channels_last`, else channels-last; constants lie as what they meet.
@@ -152,7 +160,8 @@ def lay_out(
     is a copy. With `share` what a Concat joins is written where it is joined, and an elementwise operator, or the
     addition of a residual, overwrites what nobody reads afterwards, unless its layer is in `separate`. What a state
     becomes is written where the state lies (`copy_outputs` sees to it). Storages in `on_chip` are the scratchpad's,
-    which rotates by so many words between calls: the states of streams there were written before it did.
+    which rotates by so many words between calls: the states of streams there were written before it did. `pitches`: of
+    values that lie alone.
     """
     frames = streamed(graph)
     last = frames | graph.channels_last
@@ -178,7 +187,8 @@ def lay_out(
             form = source.channels_last and ir.chw(shape[1:])
             result[node.output] = replace(source, shape=shape, channels_last=form)
         else:
-            own = Tensor(node.output, shape, _layout(node, shape, source, node.output in plain))
+            form = _layout(node, shape, source, node.output in plain)
+            own = Tensor(node.output, shape, form, pitch=pitches.get(node.output, 0))
             reusable = _overwritten(node, own, result) if share and node.name not in separate else []
             free = (storage for storage in reusable if needed[storage] <= index)
             storage = states.get(node.output) or next(free, own.storage)

@@ -3,7 +3,7 @@
 
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from types import MappingProxyType
 
 import numpy as np
@@ -15,7 +15,7 @@ from firmware_gen.operations.operation import copied
 from firmware_gen.operations.tensors import Ref, Tensor, copy_outputs, laid_out, lay_out, streamed
 from firmware_gen.targets.descriptor.arena import plan_arena
 from firmware_gen.targets.descriptor.link import link
-from firmware_gen.targets.descriptor.lowering import depth_first
+from firmware_gen.targets.descriptor.lowering import banded, depth_first
 from firmware_gen.targets.descriptor.lowering.depth_first import Group
 from firmware_gen.targets.descriptor.lowering.job import Job
 from firmware_gen.targets.descriptor.lowering.jobs import NotInPlace, flat_jobs
@@ -41,19 +41,38 @@ def compile_graph(graph: ir.Graph, config: Config, profile: bool = True, keep_ac
 def compile_choices(
     graph: ir.Graph, config: Config, profile: bool = True, keep_activations: bool = False, keep_inputs: bool = True
 ) -> Iterator[Program]:
-    """Compile a quantised graph, once for every choice of what stays on chip.
+    """Compile a quantised graph, once for every choice of what stays on chip, and of whether maps have a pitch.
 
     profile: every descriptor writes a record. keep_activations: all activations stay in memory, where none shares its
     place with another. keep_inputs: inputs survive, where there is room.
     Raises HeepgenError when a layer or the memory does not fit."""
     graph = copy_outputs(graph)
-    whole = _lowered(graph, config, not keep_activations)
+    pitches = banded.pitches(graph, lay_out(graph, not keep_activations), config)
+    for number, chosen in enumerate([pitches, {}] if pitches else [{}]):
+        try:
+            yield from _choices(graph, config, profile, keep_activations, keep_inputs, chosen)
+        except planner.DoesNotFit:  # pitches, and the weights of banded tiles, take memory
+            if number or not pitches:
+                raise
+
+
+def _choices(
+    graph: ir.Graph,
+    config: Config,
+    profile: bool,
+    keep_activations: bool,
+    keep_inputs: bool,
+    pitches: Mapping[str, int],
+) -> Iterator[Program]:
+    """`compile_choices` for one choice of pitches, by value."""
+    lower = partial(_lowered, graph, config, not keep_activations, pitches=pitches)
+    whole = lower()
     fits = False
     if config.scratchpad_words and not keep_activations:
         for separate in dict.fromkeys((frozenset(), _before_readers(graph, whole.tensors))):
-            own = _lowered(graph, config, True, separate=separate) if separate else whole
+            own = lower(separate=separate) if separate else whole
             for groups, scratchpad, rotation in _residency(graph, own, config):
-                resident = _lowered(graph, config, True, scratchpad, groups, separate, rotation)
+                resident = lower(scratchpad, groups, separate, rotation)
                 try:
                     program = _placed(
                         graph, config, whole, resident, groups, scratchpad, profile, keep_inputs=keep_inputs
@@ -154,11 +173,12 @@ def _lowered(
     groups: Sequence[Group] = (),
     separate: Iterable[str] = (),
     rotation: int = 0,
+    pitches: Mapping[str, int] = MappingProxyType({}),
 ) -> Lowered:
     """Every layer as jobs; layers in `separate` overwrite nothing, nor do those whose residual is needed."""
     apart = set(separate)
     while True:
-        tensors = lay_out(graph, share, apart, on_chip, rotation)
+        tensors = lay_out(graph, share, apart, on_chip, rotation, pitches)
         constants = Constants({name: words.view(np.uint32) for name, words in laid_out(graph, tensors).items()})
         jobs: list[Job] = []
         own: list[list[int]] = [[] for _ in graph.nodes]

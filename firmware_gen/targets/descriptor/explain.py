@@ -130,7 +130,7 @@ def _(node: ir.Conv) -> str:
     if node.is_transposed:
         return "one convolution per phase of the output, by the taps that meet no inserted zero"
     if node.is_depthwise:
-        return "diagonal mode: one channel per column"
+        return "neighbouring outputs of a channel, or one channel per column"
     if node.groups > 1:
         return f"{node.groups} groups of channels, one after the other"
     return "windows are read from the activation buffer, without im2col"

@@ -20,6 +20,7 @@ from firmware_gen.targets.descriptor.program import DESCRIPTORS, Layer, Program
 from hls.arithmetic.function import ROW_WORDS
 from hls.config import Config
 from hls.descriptor.interface.table import ARENA, SCRATCHPAD, WORDS, Linked, Output, split_address, unpack
+from hls.descriptor.interface.timing import channels
 from hls.errors import HeepgenError
 
 WORDS_PER_LINE = 8
@@ -271,20 +272,21 @@ class _Reader:
 
 
 def _inputs(f: Linked) -> np.ndarray:
-    """Words that a descriptor loads, relative to the first."""
+    """Words that a descriptor loads, relative to the first; of a banded layer's, those of its channels."""
     axes = [np.arange(count) * stride for count, stride in reversed(f.load_loops)]
     words: np.ndarray = (axes[0][:, None, None] + axes[1][:, None] + axes[2]).reshape(-1)
-    return words
+    return words.reshape(-1, f.kx_step)[:, : f.ncb].reshape(-1) if f.band else words
 
 
 def _outputs(f: Linked, output: Output[int], config: Config) -> np.ndarray:
     """Words of STORE or AUX, relative to the first."""
     oy, ox = np.divmod(np.arange(f.out_px), f.out_w)
     pixels = oy * output.y_stride + ox * output.x_stride
-    block, lane = np.divmod(np.arange(f.cout), config.diagonal if f.diagonal else config.cols)
-    channels = block * output.cb_step + lane * output.c_stride
+    width = channels(f, config)
+    block, lane = np.divmod(np.arange(f.ncb * width if f.band else f.cout), width)
+    places = block * output.cb_step + lane * output.c_stride
     groups = np.arange(f.groups) * output.g_step
-    words: np.ndarray = (pixels[:, None, None] + groups[:, None] + channels).reshape(-1)
+    words: np.ndarray = (pixels[:, None, None] + groups[:, None] + places).reshape(-1)
     return words
 
 
@@ -296,7 +298,7 @@ def _loops(f: Linked) -> dict[str, int]:
 
 
 def _mode(f: Linked) -> str:
-    return f"{'diagonal' if f.diagonal else 'dense'}, {'maximum' if f.max else 'sum'}"
+    return f"{'banded' if f.band else 'diagonal' if f.diagonal else 'dense'}, {'maximum' if f.max else 'sum'}"
 
 
 def _elements(tensor: Tensor, words: np.ndarray) -> np.ndarray | None:

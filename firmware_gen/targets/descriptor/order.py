@@ -11,17 +11,18 @@ def order(before: Linked, after: Linked) -> tuple[Linked, Linked]:
     """Both, ``after`` with its BARRIER and ``before`` with its MARK_WORDS and MARK_BASE.
 
     No BARRIER when no input word of ``after`` can be one that ``before`` stores. MARK_WORDS when ``after`` reads, from
-    its word MARK_BASE on, exactly what ``before`` writes, pixel after pixel.
+    its word MARK_BASE on, what ``before`` writes, pixel after pixel.
     """
     if not _meet(before, after):
         return before, after
-    channels = before.groups * before.cout
-    if _dense_store(before, channels) and _dense_load(after):
+    written, read = _stored_step(before), _loaded_step(after)
+    if written and read:
+        words, step = read
         base = (before.store_addr - after.load_addr) // 4
         if on_chip(before.store_addr):
             base %= 1 << before.store_ring
-        if 0 <= base < after.load_words:
-            before = replace(before, mark_words=channels, mark_base=base)
+        if written % step == base % step == 0 and 0 <= base // step * words < after.load_words:
+            before = replace(before, mark_words=written // step * words, mark_base=base // step * words)
     return before, replace(after, barrier=1)
 
 
@@ -43,19 +44,18 @@ def _extent(start: int, loops: Iterable[Loop]) -> tuple[int, int]:
     return start + sum(min(r, 0) for r in reach), start + sum(max(r, 0) for r in reach) + 4
 
 
-def _dense_store(f: Linked, channels: int) -> bool:
-    return (
-        f.store_c_stride == 1
-        and f.store_x_stride == channels
-        and f.store_y_stride == f.out_w * channels
-        and (f.groups == 1 or f.store_g_step == f.cout)
-    )
+def _stored_step(f: Linked) -> int:
+    """Words from every output pixel to the next one, if all of a pixel lies between; else 0."""
+    inner = f.output_loops(f.store)[:2]
+    reach = sum((count - 1) * stride for count, stride in inner)
+    even = f.out_px == f.out_w or f.store_y_stride == f.out_w * f.store_x_stride
+    return f.store_x_stride if even and min(stride for _, stride in inner) >= 0 and reach < f.store_x_stride else 0
 
 
-def _dense_load(f: Linked) -> bool:
+def _loaded_step(f: Linked) -> tuple[int, int] | None:
+    """A load as stretches of words, one after the other: words of each, and from one to the next in memory."""
     width, rows = f.load_x_count, f.load_y_count
-    return (
-        f.load_c_stride == 1
-        and (width == 1 or f.load_x_stride == f.load_c_count)
-        and (rows == 1 or f.load_y_stride == width * f.load_c_count)
-    )
+    step = f.load_x_stride if width > 1 else f.load_y_stride if rows > 1 else f.load_c_count
+    if f.load_c_stride != 1 or step < f.load_c_count or (width > 1 and rows > 1 and f.load_y_stride != width * step):
+        return None
+    return (1, 1) if step == f.load_c_count else (f.load_c_count, step)

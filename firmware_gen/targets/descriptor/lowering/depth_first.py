@@ -14,9 +14,10 @@ from dataclasses import dataclass, replace
 from firmware_gen import ir
 from firmware_gen.operations.operation import Operation
 from firmware_gen.operations.tensors import Tensor, shares_storage
+from firmware_gen.targets.descriptor.lowering.axis import along
 from firmware_gen.targets.descriptor.lowering.job import Job
 from firmware_gen.targets.descriptor.lowering.jobs import layer_jobs, taps_job, windowed_jobs
-from firmware_gen.targets.descriptor.lowering.pieces import Constants, along
+from firmware_gen.targets.descriptor.lowering.pieces import Constants
 from firmware_gen.targets.descriptor.lowering.streams import operations_of
 from hls.config import Config
 
@@ -117,9 +118,10 @@ def links(graph: ir.Graph, tensors: Mapping[str, Tensor], jobs: Sequence[Sequenc
         if list(graph.consumers(node.output)) != [reader] or node.output in reader.inputs[1:] or not loaded:
             continue
         view = after.source
-        row = after.op.width * after.op.channels
-        dense = (view.c == 1 or after.op.channels == 1) and view.x == after.op.channels and view.y == row
-        if dense and not tensor.pitch and not view.base.offset:  # a crop's rows are not those of its input
+        pitch = tensor.pitch or after.op.channels
+        row = after.op.width * pitch
+        dense = (view.c == 1 or after.op.channels == 1) and view.x == pitch and view.y == row
+        if dense and not view.base.offset:  # a crop's rows are not those of its input
             result.append(Link(step, node.output, row, _rows(before), _rows(after)))
     return result
 

@@ -45,6 +45,21 @@ def diagonal_weights(weight: np.ndarray, cbg: int, int4: bool, config: Config) -
     return _words(np.concatenate(groups), config.ports, int4)
 
 
+def banded_weights(weight: np.ndarray, dilation: int, cbg: int, int4: bool, config: Config) -> np.ndarray:
+    """Rows of taps of a depthwise layer. weight: int8 (channels, kh, kw); words in the order cbg, ky, channel, tap."""
+    channels, kh, kw = weight.shape
+    taps = np.zeros((kh, channels, config.diagonal), np.int8)
+    taps[..., : (kw - 1) * dilation + 1 : dilation] = weight.transpose(1, 0, 2)
+    groups = [taps[:, first : first + cbg].reshape(-1) for first in range(0, channels, cbg)]
+    return _words(np.concatenate(groups), config.ports, int4)
+
+
+def banded_parameters(scale: np.ndarray, bias: np.ndarray, ports: int) -> np.ndarray:
+    """Scales and biases, float32 (channels,) each, of a depthwise layer of `banded_weights`, as uint32 words."""
+    both = np.stack([scale, bias], axis=1).astype(np.float32)  # channel, 2
+    return np.repeat(both.reshape(-1), ports).view(np.uint32)
+
+
 def parameters(scale: np.ndarray, bias: np.ndarray, block: int, ports: int) -> np.ndarray:
     """Scales and biases, float32 (groups, cout) each, for channel blocks of `block`, as uint32 words."""
     both = np.stack([scale, bias]).astype(np.float32)  # 2, g, channel

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from types import MappingProxyType
@@ -22,7 +22,8 @@ from firmware_gen import ir
 from firmware_gen.operations.functions import table, table_name
 from firmware_gen.operations.tensors import Ref, View
 from firmware_gen.operations.windows import Range, Rectangle, Windowed
-from firmware_gen.targets.descriptor.lowering import layout
+from firmware_gen.targets.descriptor.lowering import banded, layout
+from firmware_gen.targets.descriptor.lowering.axis import along
 from firmware_gen.targets.descriptor.lowering.job import Symbolic, activations
 from firmware_gen.targets.descriptor.lowering.tiling import choose_strips
 from firmware_gen.targets.descriptor.timing.spans import strip_span
@@ -36,7 +37,8 @@ from hls.errors import HeepgenError
 class Piece:
     """What one descriptor computes: ranges of output rows and columns, kernel taps, input channels and groups.
 
-    `first` and `last` are its place in a chain of K splits.
+    `first` and `last` are its place in a chain of K splits. `band`: outputs of a row that a banded tile computes; 0 for
+    other tiles.
     """
 
     rows: Range
@@ -47,6 +49,12 @@ class Piece:
     groups: Range
     first: bool = True
     last: bool = True
+    band: int = 0
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Output columns and rows."""
+        return self.cols[1] - self.cols[0], self.rows[1] - self.rows[0]
 
 
 class Constants:
@@ -90,21 +98,6 @@ def combination_of(descriptor: Descriptor[object]) -> str:
     return "negative" if descriptor.negative else "multiply" if descriptor.multiply else "add"
 
 
-def along(
-    axis_range: Range, taps: Range, size: int, stride: int, dilation: int, before: int
-) -> tuple[tuple[int, int, int], int, int]:
-    """Input of a range of outputs along one axis: (first, count, step) to load, window start and stride in it."""
-    if stride == 0:
-        return (0, 1, 1), 0, 0
-    outputs = axis_range[1] - axis_range[0]
-    start = axis_range[0] * stride - before + taps[0] * dilation
-    if taps[1] - taps[0] == 1 and start >= 0 and start + (outputs - 1) * stride < size:
-        return (start, outputs, stride), 0, 1  # what the stride skips is not loaded
-    stop = start + (outputs - 1) * stride + (taps[1] - taps[0] - 1) * dilation + 1
-    first = min(max(start, 0), size - 1)
-    return (first, max(min(stop, size), first + 1) - first, 1), start - first, stride if outputs > 1 else 1
-
-
 def _collapse(loops: list[tuple[int, int]]) -> list[tuple[int, int]]:
     """Three (count, stride) loops, innermost first, merged where one continues the other."""
     merged: list[tuple[int, int]] = []
@@ -122,6 +115,8 @@ def piece_descriptor(
     op: Windowed, piece: Piece, source: View, target: View, config: Config, aux: View | None = None
 ) -> Symbolic:
     """Of a piece, all but the strips and the weight and parameter streams."""
+    if piece.band:
+        return _banded_descriptor(op, piece, source, target, config, aux)
     channels = piece.channels[1] - piece.channels[0]
     groups = piece.groups[1] - piece.groups[0]
     kh, kw = piece.ky[1] - piece.ky[0], piece.kx[1] - piece.kx[0]
@@ -134,18 +129,10 @@ def piece_descriptor(
     in_row = cols[1] * channels
     loops = _collapse([(channels, source.c), (cols[1], cols[2] * source.x), (rows[1], rows[2] * source.y)])
     out_channel = piece.channels[0] if op.diagonal else piece.groups[0] * op.cout
-    fields = activation_fields(op.act if piece.last else ir.IDENTITY)
-    fields |= _output("store", target, piece, out_channel, block, op.cout)
-    if not piece.first:
-        fields |= _output("aux", target, piece, out_channel, block, op.cout) | {"acc_init": 1}
-    elif op.residual != "none":
-        assert aux, "a residual lies somewhere"
-        fields |= _output("aux", aux, piece, out_channel, block, op.cout) | COMBINATIONS[op.combine]
-        fields |= {"act_first": int(op.residual == "after_act")}
-    if not piece.last or not isinstance(op.scale, np.ndarray):
-        scale, bias = (op.scale, op.bias) if piece.last else (1.0, -0.0)
-        fields |= {"uniform": 1, "scale": scale, "bias": bias}
-    out_w, out_h = piece.cols[1] - piece.cols[0], piece.rows[1] - piece.rows[0]
+    fields = _epilogue(
+        op, piece, target, aux, lambda prefix, view: _output(prefix, view, piece, out_channel, block, op.cout)
+    )
+    out_w, out_h = piece.size
     if op.stride[0] == 0:  # one row of all pixels, which are all of their rows
         out_w, out_h, stride_y = out_w * out_h, 1, 1
         fields |= {f"{name}_y_stride": out_w * fields[f"{name}_x_stride"] for name in ("store", "aux")}
@@ -188,6 +175,85 @@ def piece_descriptor(
     )
 
 
+def _banded_descriptor(
+    op: Windowed, piece: Piece, source: View, target: View, config: Config, aux: View | None
+) -> Symbolic:
+    """`piece_descriptor` of channel after channel, whose pixels are loaded with the words between them."""
+    channels, kh, outputs = piece.channels[1] - piece.channels[0], piece.ky[1] - piece.ky[0], piece.band
+    rows, y0, stride_y = along(piece.rows, piece.ky, op.height, op.stride[0], op.dilation[0], op.top)
+    cols, x0, _ = along(piece.cols, piece.kx, op.width, op.stride[1], op.dilation[1], op.left)
+    width, out_h = piece.size
+    vectors, pitch = width // outputs, banded.pitch_of(channels, config)
+    limits = banded.lane_limits(op, piece.cols, outputs)
+    assert limits, "an operator without them is not banded"
+    in_row = cols[1] * pitch
+    loops = _collapse([(pitch, 1), (cols[1], source.x), (rows[1], rows[2] * source.y)])
+
+    def placed(prefix: str, view: View) -> dict[str, Any]:
+        return {
+            f"{prefix}_addr": view.at(piece.channels[0], piece.cols[0], piece.rows[0]),
+            f"{prefix}_c_stride": view.x,
+            f"{prefix}_x_stride": outputs * view.x,
+            f"{prefix}_y_stride": view.y,
+            f"{prefix}_cb_step": view.c,
+            f"{prefix}_g_step": 0,
+        }
+
+    return Descriptor(
+        band=op.stride[1],
+        first_lane=limits[0],
+        last_lanes=limits[1],
+        int4=int(config.int4_weights and op.has_4_bits),
+        load_addr=source.at(piece.channels[0], cols[0], rows[0]),
+        load_c_count=loops[0][0],
+        load_c_stride=loops[0][1],
+        load_x_count=loops[1][0],
+        load_x_stride=loops[1][1],
+        load_y_count=loops[2][0],
+        load_y_stride=loops[2][1],
+        load_words=math.prod(count for count, _ in loops),
+        in_row=in_row,
+        in_h=rows[1],
+        y0=y0,
+        x0=x0 * pitch,
+        row0=y0 * in_row,
+        kh=kh,
+        kx=1,
+        kb=1,
+        run=banded.run_of(op, outputs),
+        dil_y=op.dilation[0] if kh > 1 else 1,
+        stride_y=stride_y,
+        ky_step=op.dilation[0] * in_row if kh > 1 else 0,
+        kx_step=pitch,
+        sx_words=outputs * op.stride[1] * pitch,
+        sy_words=stride_y * in_row,
+        out_w=vectors,
+        out_px=vectors * out_h,
+        groups=1,
+        ncb=channels,
+        cout=outputs,
+        pad_value=op.pad_value,
+        **_epilogue(op, piece, target, aux, placed),
+    )
+
+
+def _epilogue(
+    op: Windowed, piece: Piece, target: View, aux: View | None, placed: Callable[[str, View], dict[str, Any]]
+) -> dict[str, Any]:
+    """Fields of a piece's epilogue and of its STORE and AUX streams, which `placed` gives."""
+    fields = activation_fields(op.act if piece.last else ir.IDENTITY) | placed("store", target)
+    if not piece.first:
+        fields |= placed("aux", target) | {"acc_init": 1}
+    elif op.residual != "none":
+        assert aux, "a residual lies somewhere"
+        fields |= placed("aux", aux) | COMBINATIONS[op.combine]
+        fields |= {"act_first": int(op.residual == "after_act")}
+    if not piece.last or not isinstance(op.scale, np.ndarray):
+        scale, bias = (op.scale, op.bias) if piece.last else (1.0, -0.0)
+        fields |= {"uniform": 1, "scale": scale, "bias": bias}
+    return fields
+
+
 def activation_fields(act: ir.Activation) -> dict[str, Any]:
     """Fields of a descriptor that apply an activation."""
     slope = {"slope_en": 1, "slope": act.slope} if act.slope != 1 else {}
@@ -219,7 +285,11 @@ def with_constants(
     (ky0, ky1), (kx0, kx1), (c0, c1), (g0, g1) = piece.ky, piece.kx, piece.channels, piece.groups
     weights = params = NOTHING
     if op.weight is not None:
-        if op.diagonal:
+        if piece.band:
+            weights = layout.banded_weights(
+                op.weight[c0:c1], op.dilation[1], descriptor.cbg, bool(descriptor.int4), config
+            )
+        elif op.diagonal:
             weight = op.weight[c0:c1, ky0:ky1, kx0:kx1]
             weights = layout.diagonal_weights(weight, descriptor.cbg, bool(descriptor.int4), config)
         else:
@@ -231,7 +301,10 @@ def with_constants(
     if isinstance(op.scale, np.ndarray) and isinstance(op.bias, np.ndarray) and not descriptor.uniform:
         part = (slice(None), slice(c0, c1)) if op.diagonal else slice(g0, g1)
         block = config.diagonal if op.diagonal else config.cols
-        params = layout.parameters(op.scale[part], op.bias[part], block, config.ports)
+        if piece.band:
+            params = layout.banded_parameters(op.scale[0, c0:c1], op.bias[0, c0:c1], config.ports)
+        else:
+            params = layout.parameters(op.scale[part], op.bias[part], block, config.ports)
     if op.act.function and descriptor.function:
         where, rows = constants.table(op.act.function)
         descriptor = replace(descriptor, table_addr=where, table_rows=rows)
@@ -282,6 +355,15 @@ def pieces(
         for column, (span, groups) in itertools.product(columns, spans)
         for i, (tap_y, tap_x, k_span) in enumerate(chain)
     ]
+
+
+def banded_pieces(op: Windowed, rectangle: Rectangle | None, channels: int, config: Config) -> list[Piece]:
+    """Pieces of a depthwise convolution by banded tiles, for a number of cuts along channels."""
+    rows, columns = rectangle or ((0, op.out_height), (0, op.out_width))
+    kernel = (0, op.kernel[0]), (0, op.kernel[1])
+    ranges = banded.columns_of(columns, banded.most_outputs(op, config))
+    spans = _cut(op.channels, channels)
+    return [Piece(rows, cols, *kernel, span, (0, 1), band=outputs) for cols, outputs in ranges for span in spans]
 
 
 NUMBERS: dict[str, Any] = {f.attribute: 0.0 for f in FIELDS if f.kind == "fp32"}
@@ -341,6 +423,11 @@ def best_split(
 
     Raises HeepgenError with the numbers when none does.
     """
+    if banded.is_banded(op, source, target, config):
+        for channels in _part_counts(op.channels):
+            cut = banded_pieces(op, rectangle, channels, config)
+            if plan := _plan(op, cut, source, target, config, aux, cbg):
+                return plan[1]
     _, (left, right) = rectangle or ((0, 0), (0, op.out_width))
     tiles = _part_counts(right - left) if op.stride[1] else [1]
     span = op.groups if op.groups > 1 else -(-op.channels // (config.diagonal if op.diagonal else 1))

@@ -19,6 +19,7 @@ from firmware_gen.targets.descriptor.timing.demand import Demand, demand
 from firmware_gen.targets.descriptor.timing.spans import strip_span, strip_starts, window_words
 from hls.arithmetic.accumulator import ACC_LATENCY
 from hls.config import Config
+from hls.descriptor.interface.timing import vector_to_drain
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,10 @@ def _cost(
     steps = f.kh * f.kx * f.kb
     # Over a strip's input: a tile's vectors may wait for the next tile, a step's last for the accumulators
     passes = [(tile * (n - 1) + np.maximum(tile, px + np.maximum(ACC_LATENCY - px * n, 0))) * steps for n in sizes]
+    if f.band:  # a vector gives as many outputs as are stored in that time: banks are waited for
+        drains = [px * n * whole.blocks[0] for n in sizes]
+        waits = vector_to_drain(config)
+        passes = [np.maximum(p, (waits + p + d) / 2) for p, d in zip(passes, drains, strict=True)]
     compute = sum(passes) * f.groups
     again = int(compute[-1] - passes[0][-1])  # when the last input words are there, one pass at most is done
     drain = px * f.groups * sum(whole.blocks)

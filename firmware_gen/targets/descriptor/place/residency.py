@@ -20,11 +20,11 @@ from firmware_gen.targets.descriptor.lowering.depth_first import Group, Link, ri
 from firmware_gen.targets.descriptor.lowering.job import Job, Symbolic, activations
 from firmware_gen.targets.descriptor.place.overlap import Line, Use, cost, delays
 from firmware_gen.targets.descriptor.place.shelf import Shelf
-from firmware_gen.targets.descriptor.timing.demand import demand, vectors
+from firmware_gen.targets.descriptor.timing.demand import demand, tiles, vectors
 from firmware_gen.targets.descriptor.timing.spans import strip_starts, window_words
 from hls.config import Config
 from hls.descriptor.interface.table import LINEAR
-from hls.descriptor.interface.timing import fetch_beats, record_beats
+from hls.descriptor.interface.timing import fetch_beats, record_beats, weight_buffer
 from hls.errors import HeepgenError
 
 MARGINS = (0.2, 0.05)
@@ -116,7 +116,7 @@ class _Planner:
         for step, names in enumerate(self.names):
             for name in names & self.touching.keys():
                 self.touching[name].add(step)
-        forbidden = set(excluded) | {name for own in jobs for job in own for name in _not_dense(job)}
+        forbidden = set(excluded) | {name for own in jobs for job in own for name in _not_dense(job, config)}
         self.lives = {b.name: b for b in buffers if b.name not in forbidden}
         self.links = {link.step: link for link in links if link.value in self.lives}
         small = (n for n, b in self.lives.items() if b.size <= self.size and self.touching[n])
@@ -377,6 +377,8 @@ class _Planner:
         share = {"LOAD": inputs, "STORE": outputs, "AUX": outputs}
         bus = {stream: n * share.get(stream, strips if outputs == 1 else 1.0) for stream, n in count.items()}
         array = max(vectors(job.descriptor) * outputs, bus["WEIGHT"], bus["STORE"])  # the accumulators hold little
+        if job.descriptor.band:
+            array = max(array, tiles(job.descriptor) * weight_buffer(self.config).load_beats)
         load, store = bus["LOAD"], bus["STORE"]
         for stream, where in activations(job.descriptor).items():
             if where.name in on_chip:
@@ -447,15 +449,16 @@ class _Room:
         return self._plan.ring_bytes(part) + max(alive)
 
 
-def _not_dense(job: Job) -> list[str]:
-    """Storages whose beats are not neighbouring words."""
+def _not_dense(job: Job, config: Config) -> list[str]:
+    """Storages whose beats are not words in neighbouring banks."""
     f = job.descriptor
     loops = {
         "LOAD": (f.load_c_count, f.load_c_stride),
         "AUX": (f.cout, f.aux_c_stride),
         "STORE": (f.cout, f.store_c_stride),
     }
-    apart = {stream for stream, (count, stride) in loops.items() if count > 1 and stride != 1}
+    banks = config.scratchpad_banks
+    apart = {stream for stream, (count, stride) in loops.items() if count > 1 and (stride - 1) % banks}
     return [where.name for stream, where in activations(f).items() if stream in apart]
 
 
@@ -503,9 +506,11 @@ def check(
 
 
 def _words(f: Symbolic, stream: str) -> np.ndarray:
-    """Words of a stream, relative to its address."""
+    """Words of a stream, relative to its address; of what banded layers load, those that are read."""
     loops = f.load_loops if stream == "LOAD" else f.output_loops(f.store if stream == "STORE" else f.aux)
     words = np.zeros(1, np.int64)
     for count, stride in reversed(loops):
         words = (words[:, None] + np.arange(count) * stride).reshape(-1)
+    if stream == "LOAD" and f.band:
+        words = words.reshape(-1, f.kx_step)[:, : f.ncb].reshape(-1)
     return words

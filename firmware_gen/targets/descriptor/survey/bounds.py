@@ -25,6 +25,7 @@ from firmware_gen.models.cpu_cycles import cycles_of, turns_of
 from firmware_gen.operations.operation import Operation
 from firmware_gen.targets.descriptor.compiler import DESCRIPTOR_BYTES, compile_graph
 from firmware_gen.targets.descriptor.estimate import CPU_CYCLES
+from firmware_gen.targets.descriptor.lowering.banded import most_outputs
 from firmware_gen.targets.descriptor.lowering.streams import operations_of
 from firmware_gen.targets.descriptor.program import Layer
 from firmware_gen.targets.descriptor.survey.lanes import Array
@@ -82,6 +83,8 @@ class _Lanes:
     """Configurations as arrays."""
 
     def __init__(self, configs: Sequence[Config]):
+        self.configs = configs
+
         def each(name: str) -> Array:
             return np.array([getattr(config, name) for config in configs], float)
 
@@ -107,7 +110,10 @@ def _vectors(operation: Operation, lanes: _Lanes) -> Array:
     if operation.flat:
         return np.ceil(operation.flat / lanes.diagonal)
     if op.diagonal:
-        return _pixels(operation) * np.ceil(op.channels / lanes.diagonal) * op.kernel[0] * op.kernel[1]
+        diagonal: Array = _pixels(operation) * np.ceil(op.channels / lanes.diagonal) * op.kernel[0] * op.kernel[1]
+        outputs = np.array([most_outputs(op, config) for config in lanes.configs], float)
+        banded = _pixels(operation) * op.channels * op.kernel[0] / np.maximum(outputs, 1)
+        return np.where(outputs > 0, np.minimum(diagonal, banded), diagonal)
     rows, run = _reduction(operation)
     return _pixels(operation) * op.groups * np.ceil(op.cout / lanes.cols) * rows * np.ceil(run / lanes.rows)
 

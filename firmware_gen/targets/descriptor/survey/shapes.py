@@ -25,6 +25,7 @@ class Shape:
     rows of as many channels as the configuration likes, 0 where its channels are fixed."""
 
     diagonal: int
+    band: int
     unit_weights: int
     uniform: int
     operand: int

@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Depthwise convolutions by banded tiles: how they are cut and laid out, and what the NumPy model computes of them."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from firmware_gen import CodeGenerator
+from firmware_gen.operations.windows import Windowed
+from firmware_gen.targets.descriptor.compiler import compile_graph
+from firmware_gen.targets.descriptor.link import link
+from firmware_gen.targets.descriptor.lowering import banded
+from firmware_gen.targets.descriptor.reference import run
+from hls.config import Config
+from hls.descriptor.interface.table import WORDS, unpack
+from tests.test_order import follow
+
+GEOMETRIES = [(8, 8, 2), (4, 4, 1), (5, 3, 3), (16, 16, 4), (6, 12, 2)]
+
+
+def operator(width, kernel, stride=1, dilation=1, left=0, channels=4):
+    """A depthwise convolution of one row with `left` words of padding on both sides."""
+    outputs = (width + 2 * left - dilation * (kernel - 1) - 1) // stride + 1
+    weight = np.ones((channels, 1, kernel), np.int8)
+    shape = {"channels": channels, "height": 1, "width": width, "out_height": 1, "out_width": outputs}
+    return Windowed(
+        **shape,
+        kernel=(1, kernel),
+        stride=(1, stride),
+        dilation=(1, dilation),
+        left=left,
+        cout=channels,
+        diagonal=True,
+        weight=weight,
+    )
+
+
+@pytest.mark.parametrize("channels", range(1, 40))
+@pytest.mark.parametrize("rows, cols, ports", GEOMETRIES)
+def test_lanes_lie_in_different_banks(channels, rows, cols, ports):
+    config = Config(rows=rows, cols=cols, ports=ports)
+    pitch = banded.pitch_of(channels, config)
+    assert channels <= pitch < channels + config.banks
+    assert len({lane * pitch % config.banks for lane in range(rows)}) == rows
+    assert len({word * pitch % config.scratchpad_banks for word in range(ports)}) == ports
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_ranges_of_columns_are_whole_vectors_of_all_outputs(seed):
+    rng = np.random.default_rng(seed)
+    first, width, most = (int(n) for n in rng.integers((0, 1, 1), (9, 60, 15)))
+    ranges = banded.columns_of((first, first + width), most)
+    assert ranges[0][0][0] == first and ranges[-1][0][1] == first + width
+    assert all(end == start for (_, end), (start, _) in zip([r for r, _ in ranges], [r for r, _ in ranges][1:]))
+    assert all((end - start) % outputs == 0 and 1 <= outputs <= most for (start, end), outputs in ranges)
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_limits_of_lanes_are_where_the_input_is(seed):
+    rng = np.random.default_rng(seed)
+    kernel, stride, dilation = int(rng.integers(2, 5)), int(rng.integers(1, 3)), int(rng.integers(1, 3))
+    left = int(rng.integers(0, (kernel - 1) * dilation + 1))
+    op = operator(int(rng.integers(kernel * dilation, 40)), kernel, stride, dilation, left)
+    config = Config(rows=int(rng.integers(4, 17)), cols=int(rng.integers(1, 17)))
+    most = banded.most_outputs(op, config)
+    assert (most > 0) == (banded.taps_of(op) <= config.diagonal)
+    for (first, end), outputs in banded.columns_of((0, op.out_width), most) if most else ():
+        limits = banded.lane_limits(op, (first, end), outputs)
+        run = banded.run_of(op, outputs)
+        assert run <= config.rows
+        for start in range(first, end, outputs):
+            pixels = start * stride - left + np.arange(run)
+            inside = (pixels >= 0) & (pixels < op.width)
+            low = limits[0] if limits and start == first else 0
+            high = limits[1] if limits and start == end - outputs else run
+            expected = (np.arange(run) >= low) & (np.arange(run) < high)
+            assert limits is None or np.array_equal(inside, expected)
+
+
+def network(rng, channels, kernel, dilation, stride):
+    padding = tuple(int(rng.integers(0, (k - 1) * d + 1)) for k, d in zip(kernel, dilation))
+    middle = nn.Conv2d(channels, channels, kernel, stride, padding, dilation, groups=channels)
+    return nn.Sequential(nn.Conv2d(3, channels, 1), middle, nn.ReLU(), nn.Conv2d(channels, 5, 1)).eval()
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_bits_are_near_pytorch_and_no_word_is_read_too_early(seed):
+    """Random kernels, dilations, strides and geometries, banded wherever it pays; the sums of a dense array."""
+    rng = np.random.default_rng([seed, 3])
+    torch.manual_seed(seed)
+    rows, cols, ports = GEOMETRIES[seed % len(GEOMETRIES)]
+    config = Config(rows=rows, cols=cols, ports=ports, arithmetic="fma" if seed % 4 == 3 else "aligned")
+    kernel = tuple(int(k) for k in rng.integers(2, 4, 2))
+    dilation = (int(rng.integers(1, 3)), 1)
+    model = network(rng, int(rng.integers(3, 18)), kernel, dilation, (int(rng.integers(1, 3)), 1))
+    x = rng.standard_normal((1, 3, int(rng.integers(8, 15)), int(rng.integers(8, 25)))).astype(np.float32)
+    generator = CodeGenerator(model, x, config=config)
+    programs = [compile_graph(generator.graph, replace(config, banded=own)) for own in (True, False)]
+    assert [any(job.descriptor.band for job in program.jobs) for program in programs] == [True, False]
+    results = []
+    for program in programs:
+        follow(program)
+        (y,) = run(program, [x], False).outputs
+        results.append(y)
+    with torch.no_grad():
+        exact = model.double()(torch.from_numpy(x).double()).numpy()
+    spread = np.abs(exact).max()
+    for y in results:
+        assert np.abs(y - results[0]).max() < 1e-5 * spread
+        assert np.abs(y - exact).max() < 0.05 * spread
+
+
+def test_without_the_option_no_layer_is_banded():
+    config = Config(banded=False)
+    x = np.ones((1, 3, 9, 12), np.float32)
+    model = network(np.random.default_rng(0), 8, (3, 3), (1, 1), 1)
+    for own in (config, Config()):
+        program = CodeGenerator(model, x, config=own).program()
+        assert any(unpack(words).band for words in link(program, True).reshape(-1, WORDS)) == own.banded
