@@ -251,12 +251,13 @@ def uses_of(links: Sequence[Link], lanes: Lanes, known: Known) -> list[Uses]:
 
 def run(links: Iterable[tuple[Link, Sequence[Use]]], lanes: Lanes, fetch_cycles: Array) -> Flow:
     """The flow behind a list of descriptors, each in the strips that let it be done first."""
-    flow = Flow(lanes, fetch_cycles)
-    for link, uses in links:
+    flow, links = Flow(lanes, fetch_cycles), list(links)
+    for (link, uses), (_, following) in zip(links, [*links[1:], (None, ())], strict=True):
         trials = [(trial := copy(flow), trial.add(link, use), use) for use in uses]
         flow, least = trials[0][0], np.full(len(lanes), np.inf)
+        weights = following[0].weights if following else 0
         for trial, end, use in trials:
-            cost = end + READ * (use.weights + use.params)
+            cost = np.maximum(end, trial.fetched_weights + weights) + READ * (use.weights + use.params)
             flow.take(trial, cost < least - ROUNDING)
             least = np.minimum(cost, least)
     return flow

@@ -327,8 +327,8 @@ def groups_of(geometry: Geometry, load_bus: bool, out_bus: int) -> Array:
     ):
         most = np.minimum(np.floor(lanes.entries / cbg), pixels)
         fewest = np.ceil(pixels / most)
-        for count in (fewest, fewest + 1, fewest + 2, fewest + 3, 2 * fewest, 3 * fewest, 4 * fewest, 8 * fewest):
-            strip = np.ceil(pixels / np.minimum(count, pixels))
+        counts = (fewest, fewest + 1, fewest + 2, fewest + 3, 2 * fewest, 3 * fewest, 4 * fewest, 8 * fewest)
+        for strip in (most, *(np.ceil(pixels / np.minimum(count, pixels)) for count in counts)):
             for first in (strip, np.where(pixels % strip, pixels % strip, strip), np.ceil(strip / 2)):
                 more = np.ceil(np.maximum(pixels - first, 0) / strip)
                 last = np.where(more > 0, pixels - first - (more - 1) * strip, first)
@@ -339,9 +339,11 @@ def groups_of(geometry: Geometry, load_bus: bool, out_bus: int) -> Array:
                 bus = (more + 1) * once + load * load_bus + pixels * drain * out_bus
                 in_last = geometry.blocks - (np.ceil(geometry.blocks / cbg) - 1) * cbg
                 span = geometry.span(strip)
-                ahead = np.maximum(shape.load_words * strip / pixels - (lanes.room + lanes.ports - span), 0)
+                free, word = lanes.room + lanes.ports - span, shape.load_words / pixels
+                ahead = np.maximum(more - 1, 0) * np.maximum(strip * word - free, 0)
+                ahead = ahead + np.where(more > 0, np.maximum(last * word - free, 0), 0)
                 cost = np.maximum(np.maximum(busy, bus), load + last_again) + last * in_last * padded + 2 * (more + 1)
-                cost = cost + np.floor(more * ahead / lanes.ports) + bus * WORDS
+                cost = cost + np.floor(ahead / lanes.ports) + bus * WORDS
                 cost = np.where(span > lanes.room, BEYOND + cbg, cost)
                 better = cost < least
                 best, least = np.where(better, cbg, best), np.where(better, cost, least)
