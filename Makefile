@@ -16,7 +16,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
 .PHONY: help venv run screenshot heepstor-gen test test-all test-external durations fuzz fuzz-files mutate arithmetic \
-	campaign cpu-cycles bench area area-check ppa-units energy formal lint docs site sbom clean distclean
+	campaign cpu-cycles estimate-error bench area area-check ppa-units energy formal lint docs site sbom clean distclean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -96,6 +96,9 @@ bench: $(READY)  ## measure the example networks, write docs/performance.md (BEN
 
 cpu-cycles: $(READY)  ## measure what the loops of the CPU's kernels take, for heepgen estimate
 	@$(BIN)/python -m examples.cpu_cycles
+
+estimate-error: $(READY)  ## compare the quick estimate of heepgen explore with the cycle model; ESTIMATE_ARGS: networks, --points N
+	@$(BIN)/python -m examples.estimate_error $(ESTIMATE_ARGS)
 
 area: $(READY)  ## synthesise the accelerator, write docs/area.md; long at first, then only what changed
 	@$(BIN)/python -m gen.documents.area docs

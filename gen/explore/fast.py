@@ -18,14 +18,18 @@ def together(config: System) -> Hashable:
     return decided_alike(config) if isinstance(config, Config) else config.architecture
 
 
-def quickly(network: Network, configs: Sequence[System]) -> list[Taken | str]:
-    """What an inference takes on configurations that have `together` in common, or why it does not run there."""
+def quickly(network: Network, configs: Sequence[System], among: Sequence[System] = ()) -> list[Taken | str]:
+    """What an inference takes on configurations that have `together` in common, or why it does not run there.
+
+    among: configurations, these among them, for which the compiler decides; only these without.
+    """
     if not all(isinstance(config, Config) for config in configs):
         return [_exactly(network, config) for config in configs]
     own = [config for config in configs if isinstance(config, Config)]
+    deciding = [config for config in among if isinstance(config, Config)] or own
     graph = network.graph(own[0])
     try:
-        templates = [template for anchor in anchors(own) for template in templates_of(graph, anchor)]
+        templates = [template for anchor in anchors(deciding) for template in templates_of(graph, anchor)]
     except HeepgenError as error:
         return [str(error)] * len(own)
     return [_taken(found) for found in survey(templates, own)]

@@ -10,12 +10,22 @@ from collections.abc import Iterable, Sequence
 from copy import copy
 from dataclasses import dataclass
 from functools import reduce
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from firmware_gen.targets.descriptor.survey.lanes import STORE_PATH, Array, Lanes
-from firmware_gen.targets.descriptor.survey.shapes import READ, Geometry, Shape, Use, Waits, candidates, groups_of
+from firmware_gen.targets.descriptor.survey.shapes import (
+    READ,
+    Course,
+    Geometry,
+    Shape,
+    Use,
+    Waits,
+    candidates,
+    groups_of,
+)
 from hls.descriptor.interface.timing import ANSWER, FIRST_VECTOR, LOADED, SCRATCHPAD_LATENCY, SCRATCHPAD_MARK, STORED
 
 
@@ -54,8 +64,27 @@ CUT = 3
 """From the answer of a tile's last weights to its first vector."""
 
 
-def _latest(*times: Array) -> Array:
-    return reduce(np.maximum, times)
+def _latest(*times: Array | float) -> Array:
+    return np.asarray(reduce(np.maximum, times))
+
+
+@dataclass
+class _Begin:
+    """How a descriptor begins. begun: when its first vectors do, which take the `course`. From weights_from on weights
+    are fetched, of which `ready` are there at free_from, when nothing of the descriptor before is stored any more, as
+    are `early` beats of input words; loaded: when all of these are asked for, `arrived` cycles before their vectors.
+    waits: whether none is there before the descriptor before is done. on_bus: whether they come by the bus."""
+
+    course: Course
+    begun: Array
+    weights_from: Array
+    free_from: Array
+    loaded: Array
+    early: Array
+    ready: Array
+    arrived: int
+    waits: bool
+    on_bus: bool
 
 
 class Flow:
@@ -68,131 +97,141 @@ class Flow:
         self.fetch_beats = fetch_cycles * lanes.fetch_beats
         self.fetch = lanes.fetch + self.fetch_beats - lanes.fetch_beats
         self.before = self.done = self.loaded = self.fetched_weights = self.computed = self.drained = nothing
-        self.stored_from = self.stored_to = self.held = nothing
+        self.stored_from = self.stored_to = nothing
         self.bus = self.chip = ((nothing, nothing, nothing),) * 2  # what is read, and what is stored
-        self.strips = self.blocks = self.banks = self.first_share = nothing + 1
-        self.tail = self.last_share = self.drain = nothing
+        self.stored: tuple[Array, ...] = ()  # of the last one's, what `_exists` asks for
+        self.held = self.tail = self.last_share = nothing
         self.marks = False
         self.busy_vectors = self.busy_bus = self.busy_weights = self.busy_drain = nothing
 
     def add(self, link: Link, use: Use) -> Array:
         """One more descriptor; when it is done."""
-        lanes = self.lanes
-        on_bus, shape = 0 if link.load_chip else 1, link.shape
+        at = self._begin(link, use)
+        self._hurry(at, use)
+        lanes, course, on_bus = self.lanes, at.course, not link.load_chip
+        rest = use.load - at.early
+        reads = rest * on_bus + use.weights - at.ready + use.params
+        out = use.drain * (link.stores_on_bus > 0)
+        aux = use.drain * (link.shape.operand and link.operand_chip)
+        besides = self.fetch_beats + lanes.record_beats
+        bus = np.where(reads + out > 0, at.free_from + reads + besides, 0)
+        chip = np.where(rest * (not on_bus) + aux > 0, at.free_from + rest * (not on_bus), 0)
+        stored = np.maximum(0, 1 - 2 / use.banks)  # when the last vectors are through: all but two banks
+        computed = _latest(
+            at.begun + course.compute,
+            at.loaded + at.arrived + course.last,
+            self.drained + course.compute - course.first,
+            bus + out * stored,
+            chip + aux * stored,
+        )
+        drains = np.maximum(at.begun + course.first + lanes.to_drain, self.done + use.opens)
+        drained = _latest(
+            drains + use.drain,
+            computed + lanes.to_drain + use.tail,
+            computed - course.closing + lanes.to_drain + use.previous + use.tail,
+            bus + out,
+            chip + aux,
+        )
+        consumed = at.begun + (computed - at.begun) * np.maximum(0, 1 - use.depth / np.maximum(use.weights, 1))
+        come = _latest(at.weights_from + use.weights, at.free_from - at.ready + use.weights, consumed)
+        come = np.where(use.fits & (use.strips > 1), np.maximum(come, computed - course.last_pass), come)
+        self.fetched_weights = np.minimum(come, computed)
+        read = np.maximum(at.loaded, self.fetched_weights) if on_bus else self.fetched_weights
+        self.bus = (at.free_from, read, reads + besides), (drains, drained, out)
+        self.chip = (at.free_from, at.loaded, rest * (not on_bus)), (drains, drained, aux)
+        own = use.load * on_bus + use.weights + use.params + out + besides
+        self.busy_bus, self.busy_vectors = self.busy_bus + own, self.busy_vectors + use.vectors
+        self.busy_weights, self.busy_drain = self.busy_weights + use.weights, self.busy_drain + use.drain
+        to_store = STORE_PATH[bool(link.shape.function)] + STORED + (SCRATCHPAD_MARK if link.store_chip else ANSWER)
+        self.stored_from, self.stored_to = drains + to_store, drained + to_store
+        self.before, self.done = self.done, drained + to_store + 2 + lanes.record_beats
+        self.loaded, self.computed, self.drained = at.loaded, computed, drained
+        self.stored = (use.strips, use.banks, use.blocks, use.drain, use.first_share)
+        self.held, self.tail, self.last_share, self.marks = use.held, use.tail, use.last_share, link.marks
+        return self.done
+
+    def _begin(self, link: Link, use: Use) -> _Begin:
+        """When words and weights come, and vectors begin."""
+        lanes, on_bus = self.lanes, not link.load_chip
         fetched = self.before + self.fetch
         start = np.maximum(fetched, self.loaded) + 1
         weights_from = np.maximum(fetched, self.fetched_weights) + 1
-        exists, complete = self._exists(link, use)
-        behind = np.maximum(0, use.load * self.last_share - self.tail) * (link.barrier and self.marks)
         waits = link.barrier and not self.marks
-        arrived = LOADED + 1 + (SCRATCHPAD_LATENCY if link.load_chip else ANSWER)
+        arrived = LOADED + 1 + (ANSWER if on_bus else SCRATCHPAD_LATENCY)
+        exists, complete, behind = self._exists(link, use)
         free_from = np.maximum(self.done if waits else self.drained, start)
         # Words and weights that come while the layer before is still stored
-        room = np.maximum(0, lanes.room - self.held) * use.load / max(shape.load_words, 1)
+        room = np.maximum(0, lanes.room - self.held) * use.load / max(link.shape.load_words, 1)
         early = 0 * start
         if not waits:
-            idle = _idle(self.bus if on_bus else self.chip, start, self.drained)
-            early = np.minimum(np.minimum(use.load, idle), room)
+            early = _idle(self.bus if on_bus else self.chip, start, self.drained)
+            early = np.minimum(np.minimum(use.load, early), room)
         lead = np.maximum(start + use.lead, exists + np.minimum(use.lead, behind + LEAST))
         ready = _idle(self.bus, weights_from, free_from if on_bus else np.maximum(lead, free_from)) - early * on_bus
         ready = np.minimum(np.minimum(use.depth, use.weights), np.maximum(0, ready))
+        # What comes first when the bus is free: weights that are urgent, words of the first strip
         late_weights = np.maximum(0, np.minimum(use.weights, use.urgent) - ready)
-        late = np.maximum(0, use.lead - early)
+        late, rest = np.maximum(0, use.lead - early), use.load - early
         opened = np.where(late > 0, free_from + late_weights * on_bus, start)
         lead = np.where(late > 0, np.maximum(lead, opened + late), lead)
+        loaded = _latest(
+            start + use.load,
+            complete + behind,
+            self.computed + np.maximum(0, use.load - room),
+            np.where(rest > 0, free_from + rest + late_weights * on_bus, 0),
+        )
         soonest = _latest(self.computed, fetched + FIRST_VECTOR, opened + arrived + LEAST / lanes.ports)
         begun = np.maximum(soonest, lead + arrived - use.early.first * use.before)
         there = _idle(self.bus, weights_from, begun) - np.maximum(early, use.lead) * on_bus
         there = np.minimum(np.minimum(use.depth, use.weights), np.maximum(ready, there))
         first_pass = np.where(use.fits, use.weights, use.weights / use.strips)
         course = use.early.towards(use.late, 1 - np.minimum(1, there / np.maximum(first_pass, 1)))
-        first_tile = np.maximum(0, np.minimum(use.tile, use.weights) - ready)
-        tile = np.where(
-            first_tile > 0, np.maximum(weights_from, self.drained) + first_tile + ANSWER + CUT, weights_from + CUT
-        )
-        loaded = np.maximum(
-            np.maximum(start + use.load, complete + behind), self.computed + np.maximum(0, use.load - room)
-        )
-        rest = use.load - early
-        loaded = np.maximum(loaded, np.where(rest > 0, free_from + rest + late_weights * on_bus, 0))
+        missing = np.maximum(0, np.minimum(use.tile, use.weights) - ready)
+        tile = np.where(missing > 0, np.maximum(weights_from, self.drained) + missing + ANSWER, weights_from) + CUT
         begun = np.maximum(soonest, lead + arrived - course.first * use.before)
         begun = np.maximum(begun, np.where(use.weights > 0, tile, 0))
-        taken = use.first_weights * np.clip((free_from - begun) / np.maximum(course.first, 1), 0, 1)
-        idle = _idle(self.bus, weights_from, self.drained)
+        return _Begin(course, begun, weights_from, free_from, loaded, early, ready, arrived, waits, on_bus)
+
+    def _hurry(self, at: _Begin, use: Use) -> None:
+        """Weights that the vectors need at once go before what the layer before stores, which is done later then."""
+        taken = use.first_weights * np.clip((at.free_from - at.begun) / np.maximum(at.course.first, 1), 0, 1)
+        idle = _idle(self.bus, at.weights_from, self.drained)
         delay = np.minimum(use.weights, use.urgent + taken) - idle
-        delay = np.clip(delay, 0, np.maximum(0, self.drained - weights_from) - idle)
+        delay = np.clip(delay, 0, np.maximum(0, self.drained - at.weights_from) - idle)
         self.drained, self.done, self.stored_to = self.drained + delay, self.done + delay, self.stored_to + delay
-        free_from = np.maximum(free_from, self.done if waits else self.drained)
-        come = delay + _idle(self.bus, weights_from, free_from - delay) - early * on_bus
-        ready = np.maximum(ready, np.minimum(np.minimum(use.depth + taken, use.weights), come))
-        computed = np.maximum(
-            np.maximum(begun + course.compute, loaded + arrived + course.last),
-            self.drained + course.compute - course.first,
-        )
-        out = use.drain if link.stores_on_bus else 0 * use.drain
-        reads = rest * on_bus + use.weights - ready + use.params
-        besides = self.fetch_beats + lanes.record_beats
-        aux = use.drain * (shape.operand and link.operand_chip)
-        stored = np.maximum(0, 1 - 2 / use.banks)  # when the last vectors are through: all but two banks
-        bus = np.where(reads + out > 0, free_from + reads + besides, 0)
-        chip = np.where(rest * (1 - on_bus) + aux > 0, free_from + rest * (1 - on_bus), 0)
-        computed = _latest(computed, bus + out * stored, chip + aux * stored)
-        to_store = STORE_PATH[bool(shape.function)] + STORED + (SCRATCHPAD_MARK if link.store_chip else ANSWER)
-        drains = np.maximum(begun + course.first + lanes.to_drain, self.done + use.opens)
-        drained = _latest(
-            np.maximum(drains + use.drain, computed + lanes.to_drain + use.tail),
-            computed - course.closing + lanes.to_drain + use.previous + use.tail,
-            bus + out,
-            chip + aux,
-        )
-        consumed = begun + (computed - begun) * np.maximum(0, 1 - use.depth / np.maximum(use.weights, 1))
-        come = np.maximum(np.maximum(weights_from, free_from - ready) + use.weights, consumed)
-        come = np.where(use.fits & (use.strips > 1), np.maximum(come, computed - course.last_pass), come)
-        self.fetched_weights = np.minimum(come, computed)
-        self.stored_from, self.stored_to = drains + to_store, drained + to_store
-        read = np.maximum(loaded, self.fetched_weights) if on_bus else self.fetched_weights
-        self.bus = (free_from, read, reads + besides), (drains, drained, out)
-        self.chip = (free_from, loaded, rest * (1 - on_bus)), (drains, drained, aux)
-        own = use.load * on_bus + use.weights + use.params + out + besides
-        self.busy_bus, self.busy_vectors = self.busy_bus + own, self.busy_vectors + use.vectors
-        self.busy_weights, self.busy_drain = self.busy_weights + use.weights, self.busy_drain + use.drain
-        self.before, self.done = self.done, drained + to_store + 2 + lanes.record_beats
-        self.loaded, self.computed, self.drained = loaded, computed, drained
-        self.tail, self.last_share = use.tail, use.last_share
-        self.held, self.strips, self.marks = use.held, use.strips, link.marks
-        self.drain, self.blocks, self.banks, self.first_share = use.drain, use.blocks, use.banks, use.first_share
-        return self.done
+        at.free_from = np.maximum(at.free_from, self.done if at.waits else self.drained)
+        come = delay + _idle(self.bus, at.weights_from, at.free_from - delay) - at.early * at.on_bus
+        at.ready = np.maximum(at.ready, np.minimum(np.minimum(use.depth + taken, use.weights), come))
 
     def take(self, other: "Flow", where: NDArray[np.bool_]) -> None:
         """The other's state for some of the configurations."""
         for name, own in vars(self).items():
-            new = getattr(other, name)
-            if isinstance(own, np.ndarray):
-                setattr(self, name, np.where(where, new, own))
-            elif isinstance(own, tuple):
-                setattr(
-                    self, name, tuple(tuple(np.where(where, *both) for both in zip(n, o)) for n, o in zip(new, own))
-                )
+            setattr(self, name, _merged(getattr(other, name), own, where))
 
-    def _exists(self, link: Link, use: Use) -> tuple[Array | float, Array | float]:
-        """When the words of the first strip, and all of them, are stored."""
+    def _exists(self, link: Link, use: Use) -> tuple[Array | float, Array | float, Array | float]:
+        """When the words of the first strip, and all of them, are stored; beats that are behind the last ones."""
         if not link.barrier:
-            return 0.0, 0.0
+            return 0.0, 0.0, 0.0
         if not self.marks:
-            return self.done, self.done
-        left = (
-            np.maximum(use.lead_share - self.first_share, 0)
-            * (self.strips - 1)
-            / np.maximum(1 - self.first_share, TINY)
-        )
-        strip = np.where(left > TINY, np.floor(left - TINY) + 1, 0)
-        part = np.where(left > TINY, left + 1 - strip, use.lead_share / self.first_share)
-        length, own = self.stored_to - self.stored_from, self.banks / self.strips
-        bank = np.minimum(self.drain / self.banks, length)
-        period = (length - bank) / np.maximum(self.banks - 1, 1)
-        blocks = np.maximum(1, self.blocks / own)  # of which the last one completes a pixel
+            return self.done, self.done, 0.0
+        strips, banks, blocks, drain, first = self.stored
+        more = np.maximum(use.lead_share - first, 0) / np.maximum(1 - first, TINY) * (strips - 1)
+        strip = np.where(more > TINY, np.floor(more - TINY) + 1, 0)
+        part = np.where(more > TINY, more + 1 - strip, use.lead_share / first)
+        length, own = self.stored_to - self.stored_from, banks / strips
+        bank = np.minimum(drain / banks, length)
+        period = (length - bank) / np.maximum(banks - 1, 1)
+        blocks = np.maximum(1, blocks / own)  # of which the last one completes a pixel
         within = ((strip + 1) * own - 1) * period + bank * (blocks - 1 + part) / blocks
-        return np.minimum(self.stored_from + within, self.stored_to), self.done
+        behind = np.maximum(0, use.load * self.last_share - self.tail)
+        return np.minimum(self.stored_from + within, self.stored_to), self.done, behind
+
+
+def _merged(new: Any, old: Any, where: NDArray[np.bool_]) -> Any:
+    """New where that is said, old elsewhere: arrays, and tuples of them."""
+    if isinstance(old, tuple):
+        return tuple(_merged(*both, where) for both in zip(new, old, strict=True))
+    return np.where(where, new, old) if isinstance(old, np.ndarray) else old
 
 
 def _idle(spans: Iterable[Span], begin: Array, end: Array) -> Array:

@@ -317,6 +317,8 @@ def groups_of(geometry: Geometry, load_bus: bool, out_bus: int) -> Array:
     """Channel blocks that are accumulated together, as `lowering.tiling` ranks them. load_bus: whether the load is a
     stream of the bus; out_bus: how many of store and operand are."""
     shape, lanes, pixels = geometry.shape, geometry.lanes, geometry.pixels
+    if geometry.blocks.max() == 1:
+        return np.ones(len(lanes))
     padded = lanes.beats(np.minimum(geometry.width, geometry.cout))
     drain = shape.groups * geometry.blocks * padded
     load = shape.load_chunks * lanes.beats(shape.load_c_count)
@@ -378,10 +380,10 @@ def candidates(geometry: Geometry, cbg: Array) -> list[tuple[Array, Array]]:
     pixels = geometry.pixels
     most, fits = np.minimum(np.floor(geometry.lanes.entries / cbg), pixels), longest_strips(geometry)
     fewest, found = np.ceil(pixels / most), []
-    for count in (fewest, fewest + 1, fewest + 2, fewest + 3, 2 * fewest, 3 * fewest, 4 * fewest):
+    for count in (fewest, fewest + 1, 2 * fewest, 4 * fewest):
         strip = np.ceil(pixels / np.minimum(count, pixels))
         strip = np.where(geometry.span(strip) > geometry.lanes.room, np.minimum(fits, strip), strip)
-        found += [(np.ceil(strip / part), strip) for part in (1, 2, 4)]
+        found += [(np.ceil(strip / part), strip) for part in (1, 2)]
     return found
 
 

@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The quick estimate of `heepgen explore` against the cycle model, on configurations from the whole space."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from examples.estimate_error import compared, network
+from examples.networks import NETWORKS
+from firmware_gen.targets.descriptor.timing.crossbar import stream_cycles
+
+MEAN, LARGEST = 0.03, 0.12
+"""Errors of small networks, which take a few thousand cycles: the goal is 2 % and 10 %."""
+
+
+def separable():
+    """A strided convolution, a depthwise and a pointwise one, a pooling, a Linear."""
+    layers = [nn.Conv2d(3, 13, 3, 2, 1), nn.ReLU(), nn.Conv2d(13, 13, 3, padding=1, groups=13), nn.ReLU()]
+    layers += [nn.Conv2d(13, 27, 1), nn.ReLU(), nn.AvgPool2d(2), nn.Flatten(), nn.Linear(27 * 16, 10)]
+    return network("separable", nn.Sequential(*layers), (1, 3, 16, 16))
+
+
+def residual():
+    """Two convolutions added to what they read, and two Linear layers."""
+
+    class Block(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.second, self.third = (
+                nn.Conv2d(1, 10, 5),
+                nn.Conv2d(10, 10, 3, padding=1),
+                nn.Conv2d(10, 6, 1),
+            )
+            self.last, self.end = nn.Linear(6 * 64, 20), nn.Linear(20, 4)
+
+        def forward(self, x):
+            x = torch.relu(self.first(x))
+            x = self.third(torch.relu(self.second(x) + x))
+            return self.end(torch.relu(self.last(x.flatten(1))))
+
+    return network("residual", Block(), (1, 1, 12, 12))
+
+
+def errors(own, points, seed):
+    found = list(compared(own, points, seed))
+    assert len(found) == points
+    return found, np.abs([point.error for point in found])
+
+
+@pytest.mark.parametrize("build", [separable, residual])
+def test_small_networks(build):
+    torch.manual_seed(4)
+    found, off = errors(build(), 12, 11)
+    assert off.mean() <= MEAN and off.max() <= LARGEST, sorted((round(p.error, 3), p.config) for p in found)[
+        :: len(found) - 1
+    ]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["resnet8", "ds-cnn", "fmnist-conv2d"])
+def test_networks(name):
+    torch.manual_seed(1)
+    example = NETWORKS[name]
+    _, off = errors(network(name, example.build(), example.input_shape), 34, 5)
+    assert off.mean() <= MEAN and off.max() <= LARGEST
+
+
+def test_words_of_one_bank_wait_for_each_other():
+    """A bank gives a word in a cycle; ports may lag behind each other, so that beats of other banks do not wait."""
+    apart = [(0, 1, 2, 3)] * 40
+    together = [(5, 5, 5, 5)] * 40
+    moving = [(n % 8,) * 4 for n in range(40)]
+    assert stream_cycles(apart, 4) == 1 and stream_cycles(together, 4) == pytest.approx(4, rel=0.03)
+    assert 1 <= stream_cycles(moving, 4) < 2
