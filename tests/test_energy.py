@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Energy at gate level: against counting gate by gate and cycle by cycle, and against what must be exactly nothing."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -157,6 +159,9 @@ def test_a_run_of_other_hardware_is_refused(tmp_path, cells):
     other = {**TEXTS, "unit": UNIT.replace("sum + a", "sum - a")}
     with pytest.raises(HeepgenError, match=r"sum\[\d\] of unit is not what its netlist gives"):
         measure(mapped(other, cells), "pair", read_library(cells), waves)
+    with pytest.raises(HeepgenError, match=r"sum\[\d\] of unit is not what its netlist gives"):
+        measure(mapped(other, cells), "pair", read_library(cells), replace(waves, begun=50))
+    measure(mapped(other, cells), "pair", read_library(cells), replace(waves, begun=60))  # as at power-up
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from gen.flows.application import Application
@@ -83,6 +83,10 @@ def measured_units(
     return measure(mapped, system.root, cells, run.waves)
 
 
+BEGINNING = 128
+"""Cycles from the first doorbell until every stage has been given a layer, at most."""
+
+
 def record_run(
     application: Application,
     system: System,
@@ -108,6 +112,7 @@ def record_run(
         progress(f"simulating again, with waves of {sum(last - first for first, last in chosen):,} cycles")
         run_soc(program, accelerator, system, vcd=Vcd(work / "run.vcd", tuple(chosen)), progress=progress)
         waves = read_waves(work / "run.vcd", system.root, chosen)
+        waves = replace(waves, begun=min(first for first, _ in chosen) + BEGINNING)
         return RecordedRun(tuple(phases), plain.recording, tuple(windows), waves)
 
 

@@ -3,7 +3,8 @@
 
 Registers, inputs, memories and other instances' outputs are what the run had; gates follow from them, without delays.
 So the cycles of a window, and all instances of a module, are evaluated at once. A flip-flop whose input is not what it
-held a cycle later is an error: the netlist, the run and the order of signals prove each other.
+held a cycle later is an error: the netlist, the run and the order of signals prove each other. Before the first layer
+registers hold what they had at power-up: anything in the run, and what synthesis likes in the netlist.
 """
 
 from collections.abc import Callable, Mapping
@@ -28,13 +29,15 @@ _ALL = np.uint64(2**64 - 1)
 class Activity:
     """Nets of a module in segments, each a window of an instance.
 
-    values: (segments, length) by net. valid: cycles of every segment, steps: those that have a successor. enables: by
-    the clock net of gated flip-flops, the net that lets its edges pass.
+    values: (segments, length) by net. valid: cycles of every segment, steps: those that have a successor, checked: where
+    registers hold what they were given. enables: by the clock net of gated flip-flops, the net that lets its
+    edges pass.
     """
 
     netlist: Netlist
     values: Mapping[Bit, Words]
     valid: Words
+    checked: Words
     enables: Mapping[Bit, Bit]
 
     @property
@@ -53,7 +56,7 @@ def after(words: Words) -> Words:
     return result
 
 
-def settle(netlist: Netlist, library: Library, known: Known, valid: Words) -> Activity:
+def settle(netlist: Netlist, library: Library, known: Known, valid: Words, checked: Words | None = None) -> Activity:
     """Values of all nets, from those of inputs, registers, memories and instances by name.
 
     Raises `HeepgenError` for one that the run does not show, and where a flip-flop's input disagrees with the run.
@@ -76,7 +79,7 @@ def settle(netlist: Netlist, library: Library, known: Known, valid: Words) -> Ac
             if pin.name in gate.nets:
                 values[gate.nets[pin.name]] = function(pin.function)(inputs)
     enables = {gate.nets[cells[gate.kind].outputs[0].name]: gate.nets[cells[gate.kind].enable] for gate in gating}
-    result = Activity(netlist, values, valid, enables)
+    result = Activity(netlist, values, valid, valid if checked is None else checked, enables)
     for gate in held:
         _check(result, gate, cells[gate.kind])
     return result
@@ -156,7 +159,7 @@ def _check(activity: Activity, gate: Gate, cell: Cell) -> None:
         inverted = pin.function == cell.state[1]
         value = activity.values[gate.nets[pin.name]]
         wrong = (~after(value) if inverted else after(value)) ^ taken
-        if (wrong & activity.steps & activity.enabled(gate.nets[cell.clock])).any():
+        if (wrong & activity.steps & activity.checked & activity.enabled(gate.nets[cell.clock])).any():
             name, index = activity.netlist.signals[gate.nets[pin.name]][0]  # type: ignore[index]
             raise HeepgenError(
                 f"{name}[{index}] of {activity.netlist.module} is not what its netlist gives: the run is of other "

@@ -71,8 +71,8 @@ def measure(netlists: Mapping[str, Netlist], root: str, library: Library, waves:
 
 
 def _measured(found: Netlist, library: Library, waves: Waves, paths: Sequence[Path]) -> list[Instance]:
-    valid = np.concatenate([waves.valid()] * len(paths))
-    activity = settle(found, library, _Signals(waves, paths), valid)
+    valid, checked = (np.concatenate([words] * len(paths)) for words in (waves.valid(), waves.valid(waves.begun)))
+    activity = settle(found, library, _Signals(waves, paths), valid, checked)
     spent = energy(activity, library)
     memories = [_accesses(memory, activity) for memory in found.memories]
     area = sum(library.cells[gate.kind].area for gate in found.gates)

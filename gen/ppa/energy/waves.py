@@ -30,11 +30,13 @@ class _Variable:
 
 @dataclass(frozen=True)
 class Waves:
-    """What signals were just before the clock rose, in cycles `first` <= c < `last` of every window."""
+    """What signals were just before the clock rose, in cycles `first` <= c < `last` of every window. begun: the cycle
+    from which registers hold what they were given."""
 
     windows: tuple[tuple[int, int], ...]
     variables: dict[tuple[Path_, str], _Variable] = field(repr=False)
     roots: tuple[Path_, ...] = ()
+    begun: int = 0
 
     @cached_property
     def cycles(self) -> NDArray[np.int64]:
@@ -72,11 +74,11 @@ class Waves:
             start += last - first
         return np.packbits(bits, axis=2, bitorder="little").view(np.uint64)
 
-    def valid(self) -> Words:
-        """Ones in the cycles of each window, (windows, length)."""
+    def valid(self, begun: int = 0) -> Words:
+        """Ones in the cycles of each window, (windows, length), from cycle `begun` on."""
         result = np.zeros((len(self.windows), self.length * BITS), np.uint8)
         for number, (first, last) in enumerate(self.windows):
-            result[number, : last - first] = 1
+            result[number, max(begun - first, 0) : last - first] = 1
         return np.packbits(result, axis=1, bitorder="little").view(np.uint64)
 
 
