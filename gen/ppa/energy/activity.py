@@ -29,9 +29,8 @@ _ALL = np.uint64(2**64 - 1)
 class Activity:
     """Nets of a module in segments, each a window of an instance.
 
-    values: (segments, length) by net. valid: cycles of every segment, steps: those that have a successor, checked: where
-    registers hold what they were given. enables: by the clock net of gated flip-flops, the net that lets its
-    edges pass.
+    values: (segments, length) by net. valid: cycles of every segment, steps: those that have a successor, checked:
+    where registers hold what they got. enables: by the clock net of gated flip-flops, the net that lets its edges pass.
     """
 
     netlist: Netlist
