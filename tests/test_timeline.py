@@ -12,7 +12,7 @@ from firmware_gen import CodeGenerator
 from firmware_gen.targets.descriptor import strips
 from firmware_gen.targets.descriptor.compiler import compile_choices, compile_graph
 from firmware_gen.targets.descriptor.estimate import descriptor_cycles
-from firmware_gen.targets.descriptor.lowering import pieces
+from firmware_gen.targets.descriptor.lowering import depth_first, pieces
 from firmware_gen.targets.descriptor.program import DESCRIPTORS
 from firmware_gen.targets.descriptor.timing.spans import strip_span
 from firmware_gen.targets.descriptor.timing.timeline import Timeline, Work
@@ -118,6 +118,14 @@ def test_the_faster_choice_of_what_stays_on_chip_is_taken(name, config, first):
     choices = [strips.choose_strips(program)[0] for program in choices]
     assert (cycles(choices[0]) < cycles(choices[1])) == first
     assert cycles(generator.program()) == min(map(cycles, choices))
+
+
+@pytest.mark.slow
+def test_turns_are_not_taken_where_all_is_faster_without(monkeypatch):
+    config = Config(rows=31, cols=8, scratchpad_words=32768, banded=False)
+    chosen = compiled("ds-cnn", config)
+    monkeypatch.setattr(depth_first, "links", lambda *given: [])
+    assert cycles(chosen) <= cycles(compiled("ds-cnn", config))
 
 
 def test_a_program_is_not_changed_by_choosing():

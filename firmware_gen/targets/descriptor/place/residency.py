@@ -89,7 +89,9 @@ def choose(
     piece.
     """
     plan = _Planner(jobs, links, buffers, excluded, arena, config)
-    best = min((choice for weight in WEIGHTS for choice in plan.search(weight)), key=plan.timeline)
+    alone = _Planner(jobs, (), buffers, excluded, arena, config)  # turns can lead away from what is best without any
+    found = (choice for own in (plan, alone) for weight in WEIGHTS for choice in own.search(weight))
+    best = min(found, key=plan.timeline)
     choices = dict.fromkeys(plan.pruned(best, margin) for margin in MARGINS)
     choices |= dict.fromkeys(plan.with_poolings(choice, poolings) for choice in choices)
     return [(choice.groups, homes) for choice in choices if (homes := plan.places(choice))]
