@@ -378,18 +378,16 @@ def _banded(clk, start, band, out, tile_end, beat, data, beat_data, config):
     """The bytes of a beat: those of ``data``; or, where ``band`` is not 0, its rows of a tile that has the first D
     bytes of data in its first column, and ``band`` rows further down in every next one."""
     cols, load_rows = config.cols, config.load_rows
-    rows = load_rows * load_beats(config)
+    every = load_rows * load_beats(config)
+    places = {step: [load_rows - 1 - j + step * c for j in range(load_rows) for c in range(cols)] for step in (1, 2)}
+    rows = 1 + max(i for own in places.values() for i in own if i < every)  # that a beat takes anything from
     beat_bits, above_bits = 8 * load_rows * cols, 8 * (rows - load_rows)
-    taps = [data(8 * i + 8, 8 * i) if i < config.diagonal else None for i in range(rows)]
+    taps = [data(8 * i + 8, 8 * i) if i < config.diagonal else None for i in range(every)]
     row_taps = [Signal(intbv(0)[8:]) if i < config.diagonal else _NOTHING for i in range(load_rows)]
     column = Signal(intbv(0)[8 * rows :])  # the first one, upwards from the lowest row of the beat
     above = [Signal(intbv(0)[above_bits:])] if above_bits else []
 
-    def moved(step):
-        places = [load_rows - 1 - j + step * c for j in range(load_rows) for c in range(cols)]
-        return glue([column(8 * i + 8, 8 * i) if i < rows else _NOTHING for i in places])
-
-    close, wide = moved(1), moved(2)
+    close, wide = (glue([column(8 * i + 8, 8 * i) if i < rows else _NOTHING for i in places[step]]) for step in (1, 2))
 
     @always_comb
     def select():
