@@ -58,6 +58,9 @@ CREATING = frozenset(
 PREPARING = frozenset(("_weight_norm", "_weight_norm_interface", *MOVING_OPERATORS))
 """Operators of torch's own that a weight may be made with."""
 
+CHECKED = ("_linalg_", "_fft_")
+"""How the names of torch's helpers begin that decompositions leave of operators whose arguments they have checked."""
+
 
 def handles(*names: str, reads: str = "self") -> Callable[[Function], Function]:
     """Registers the handler of the ATen operators `names`, and the arguments that it reads, separated by blanks."""
@@ -107,7 +110,7 @@ def is_function(op: torch._ops.OpOverload) -> bool:
         not op._schema.is_mutable
         and torch.Tag.nondeterministic_seeded not in op.tags
         and (name in CREATING or any("Tensor" in str(a.type) for a in op._schema.arguments))
-        and (not name.startswith("_") or name in HANDLERS or name in PREPARING)
+        and (not name.startswith("_") or name.startswith(CHECKED) or name in HANDLERS or name in PREPARING)
         and "empty" not in name
     )
 
