@@ -84,6 +84,7 @@ class Kernels(nn.Module):
         self.vector = nn.ModuleList([nn.Linear(96, 64), nn.Linear(96, 5)])
         self.deep = nn.ModuleList([nn.Conv2d(32, 8, 1), nn.Conv2d(32, 4, 3), nn.Conv2d(32, 16, 3, padding=1)])
         self.wide, self.slopes = nn.Conv2d(16, 40, 3), nn.PReLU(6)
+        self.few = nn.ModuleList([nn.Conv2d(8, 6, 1), nn.Conv2d(8, 9, 1), nn.Conv2d(8, 3, 2)])  # outputs beside fours
 
     def forward(self, a, b, c, d, e, f, g, h):  # type: ignore[no-untyped-def]
         maps = [layer(x) for layers, x in ((self.first, a), (self.second, b), (self.third, c)) for layer in layers]
@@ -106,7 +107,9 @@ class Kernels(nn.Module):
             b.mean((2, 3)),
         ]
         pools += [F.max_pool2d(c, 2), F.max_pool2d(d, 5), F.avg_pool2d(d, 5), F.max_pool2d(a, (1, 12))]
-        pools += [F.max_pool2d(inner, 3, 1), F.avg_pool2d(inner, 4)]
+        small = F.avg_pool2d(inner, 4)
+        pools += [F.max_pool2d(inner, 3, 1), small]
+        maps += [layer(small) for layer in self.few]
         vectors = [layer(e) for layer in self.linear] + [layer(f) for layer in self.vector]
         elements = [F.silu(g), torch.tanh(f), F.relu(b), F.leaky_relu(e), g * g, b * b, self.slopes(g), f + f, c + c]
         finished = [
