@@ -120,3 +120,19 @@ def test_without_the_option_no_layer_is_banded():
     for own in (config, Config()):
         program = CodeGenerator(model, x, config=own).program()
         assert any(unpack(words).band for words in link(program, True).reshape(-1, WORDS)) == own.banded
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_bits_are_the_same_where_all_activations_are_kept(seed):
+    """Whichever of both programs is the faster one."""
+    rng = np.random.default_rng([seed, 7])
+    torch.manual_seed(seed)
+    rows, cols, ports = GEOMETRIES[seed]
+    config = Config(rows=rows, cols=cols, ports=ports, accumulator_entries=16)
+    x = rng.standard_normal((1, 3, 9, 14)).astype(np.float32)
+    model = network(rng, int(rng.integers(5, 12)), (3, 3), (1, 1), 1)
+    whole, kept = (CodeGenerator(model, x, config=config, keep_activations=keep).program() for keep in (False, True))
+    bands = [[job.layer for job in program.jobs if job.descriptor.band] for program in (whole, kept)]
+    assert set(bands[0]) == set(bands[1])
+    (a,), (b,) = (run(program, [x], False).outputs for program in (whole, kept))
+    np.testing.assert_array_equal(a.view(np.uint32), b.view(np.uint32))

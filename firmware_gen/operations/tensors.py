@@ -27,19 +27,20 @@ class Ref:
 
 @dataclass(frozen=True)
 class View:
-    """A feature map in memory: strides in words of channels, columns and rows."""
+    """A feature map in memory: strides in words of channels, columns and rows; `padded` as in `Tensor`."""
 
     base: Ref
     c: int
     x: int
     y: int
+    padded: bool = False
 
     def at(self, c: int = 0, x: int = 0, y: int = 0) -> Ref:
         return self.base.moved(c * self.c + x * self.x + y * self.y)
 
     def every(self, c: ir.Pair = (0, 1), x: ir.Pair = (0, 1), y: ir.Pair = (0, 1)) -> View:
         """Only some channels, columns and rows, by (first, step)."""
-        return View(self.at(c[0], x[0], y[0]), self.c * c[1], self.x * x[1], self.y * y[1])
+        return replace(self, base=self.at(c[0], x[0], y[0]), c=self.c * c[1], x=self.x * x[1], y=self.y * y[1])
 
     def moved(self, words: int) -> View:
         return replace(self, base=self.base.moved(words))
@@ -53,7 +54,8 @@ class Tensor:
     `channels_last` is (C, H, W) when each image lies in H, W, C order although PyTorch's is C, H, W, else None.
     `pitch`: words from one pixel to the next (channels last) or from one image to the next, for channels of a
     larger tensor, or with words between that nobody uses; 0 when the value is contiguous. `on_chip`: the storage is in
-    the scratchpad. `rotated`: words by which that has rotated since the value was written.
+    the scratchpad. `rotated`: words by which that has rotated since the value was written. `padded`: its pitch is one
+    that was chosen for it.
     """
 
     storage: str
@@ -63,6 +65,7 @@ class Tensor:
     pitch: int = 0
     on_chip: bool = False
     rotated: int = 0
+    padded: bool = False
 
     @property
     def size(self) -> int:
@@ -122,7 +125,7 @@ def map_view(tensor: Tensor, shape: tuple[int, int, int]) -> tuple[View, int]:
     channels, height, width = shape
     if tensor.channels_last:
         pitch = tensor.pitch or channels
-        return View(tensor.base, 1, pitch, width * pitch), height * width * pitch
+        return View(tensor.base, 1, pitch, width * pitch, tensor.padded), height * width * pitch
     return View(tensor.base, height * width, 1, width), tensor.pitch or math.prod(shape)
 
 
@@ -188,7 +191,10 @@ def lay_out(
             result[node.output] = replace(source, shape=shape, channels_last=form)
         else:
             form = _layout(node, shape, source, node.output in plain)
-            own = Tensor(node.output, shape, form, pitch=pitches.get(node.output, 0))
+            own = Tensor(node.output, shape, form)
+            if node.output in pitches:
+                pitch = pitches[node.output]
+                own = replace(own, pitch=pitch if pitch > shape[1] else 0, padded=True)
             reusable = _overwritten(node, own, result) if share and node.name not in separate else []
             free = (storage for storage in reusable if needed[storage] <= index)
             storage = states.get(node.output) or next(free, own.storage)

@@ -39,21 +39,36 @@ def compile_graph(graph: ir.Graph, config: Config, profile: bool = True, keep_ac
 
 
 def compile_choices(
-    graph: ir.Graph, config: Config, profile: bool = True, keep_activations: bool = False, keep_inputs: bool = True
+    graph: ir.Graph,
+    config: Config,
+    profile: bool = True,
+    keep_activations: bool = False,
+    keep_inputs: bool = True,
+    pitches: Mapping[str, int] | None = None,
 ) -> Iterator[Program]:
     """Compile a quantised graph, once for every choice of what stays on chip, and of whether maps have a pitch.
 
     profile: every descriptor writes a record. keep_activations: all activations stay in memory, where none shares its
-    place with another. keep_inputs: inputs survive, where there is room.
+    place with another. keep_inputs: inputs survive, where there is room. pitches: of maps, where they are known; bits
+    depend on them.
     Raises HeepgenError when a layer or the memory does not fit."""
     graph = copy_outputs(graph)
-    pitches = banded.pitches(graph, lay_out(graph, not keep_activations), config)
-    for number, chosen in enumerate([pitches, {}] if pitches else [{}]):
+    both = [pitches]
+    if pitches is None:
+        found = banded.pitches(graph, lay_out(graph), config)
+        both = [found, {}] if found else [{}]
+    for number, chosen in enumerate(both, 1):
         try:
-            yield from _choices(graph, config, profile, keep_activations, keep_inputs, chosen)
+            yield from _choices(graph, config, profile, keep_activations, keep_inputs, chosen or {})
         except planner.DoesNotFit:  # pitches, and the weights of banded tiles, take memory
-            if number or not pitches:
+            if number == len(both):
                 raise
+
+
+def may_have_pitches(graph: ir.Graph, config: Config) -> bool:
+    """Whether there is a choice of pitches, and so of bits."""
+    graph = copy_outputs(graph)
+    return bool(banded.pitches(graph, lay_out(graph), config))
 
 
 def _choices(
@@ -197,7 +212,9 @@ def _lowered(
                 _layer(graph, node, tensors, tuple(indices), jobs, config)
                 for node, indices in zip(graph.nodes, own, strict=True)
             ]
-            return Lowered(tensors, constants, jobs, layers, _beginning(graph, tensors, constants, config), rotation)
+            return Lowered(
+                tensors, constants, jobs, layers, _beginning(graph, tensors, constants, config), rotation, pitches
+            )
 
 
 def _beginning(graph: ir.Graph, tensors: Mapping[str, Tensor], constants: Constants, config: Config) -> list[Job]:

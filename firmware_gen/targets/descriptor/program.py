@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A compiled network: every descriptor, constant and address, ready to be run or printed as C++."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import NamedTuple
@@ -61,7 +61,7 @@ class Layer(network.Layer):
 @dataclass(frozen=True, eq=False)
 class Lowered:
     """Every layer of a network as jobs, nothing placed yet. `beginning`: those that write what states on chip are at
-    first; `rotation`: words by which the scratchpad rotates between calls."""
+    first; `rotation`: words by which the scratchpad rotates between calls; `pitches`: of `lay_out`."""
 
     tensors: dict[str, Tensor]
     constants: Constants
@@ -69,6 +69,7 @@ class Lowered:
     layers: list[Layer]
     beginning: list[Job]
     rotation: int
+    pitches: Mapping[str, int]
 
 
 @dataclass(frozen=True)

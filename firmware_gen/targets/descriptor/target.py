@@ -15,7 +15,7 @@ from firmware_gen.models.image import Result, Sample
 from firmware_gen.operations.placement import Placement
 from firmware_gen.targets.calls.calls import CallProgram, software_calls
 from firmware_gen.targets.descriptor import emission, estimate, explain, reference
-from firmware_gen.targets.descriptor.compiler import compile_choices, in_memory, moved
+from firmware_gen.targets.descriptor.compiler import compile_choices, in_memory, may_have_pitches, moved
 from firmware_gen.targets.descriptor.listing import Listing, listing
 from firmware_gen.targets.descriptor.program import Program
 from firmware_gen.targets.descriptor.strips import fastest
@@ -35,7 +35,10 @@ class DescriptorTarget:
         keep_activations: bool = False,
         keep_inputs: bool = True,
     ) -> Program:
-        return fastest(compile_choices(graph, config, profile, keep_activations, keep_inputs))
+        pitches = None
+        if keep_activations and may_have_pitches(graph, config):  # its bits are those of the program without
+            pitches = fastest(compile_choices(graph, config, profile)).whole.pitches
+        return fastest(compile_choices(graph, config, profile, keep_activations, keep_inputs, pitches))
 
     def software(self, program: Program, keep_inputs: bool = True) -> CallProgram:
         return software_calls(in_memory(program, keep_inputs))

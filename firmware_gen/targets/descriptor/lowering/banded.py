@@ -69,10 +69,9 @@ def lane_limits(op: Windowed, columns: Range, outputs: int) -> tuple[int, int] |
 
 
 def is_banded(op: Windowed, source: View, target: View, config: Config) -> bool:
-    """Whether an operator is computed by banded tiles where its maps lie so; all of its pieces are, so that they have
-    the bits of the whole."""
-    readable = source.c == 1 and source.x >= pitch_of(op.channels, config) and source.y >= op.width * source.x
-    return readable and (target.x - 1) % config.scratchpad_banks == 0 and _pays(op, config)
+    """Whether an operator is computed by banded tiles between its maps, which must have been given a pitch for that:
+    its bits depend on nothing else."""
+    return source.padded and target.padded and _pays(op, config)
 
 
 def pitches(graph: ir.Graph, tensors: Mapping[str, Tensor], config: Config) -> dict[str, int]:
