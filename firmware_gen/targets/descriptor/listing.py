@@ -17,6 +17,7 @@ from firmware_gen.operations.functions import table_name
 from firmware_gen.operations.tensors import Tensor
 from firmware_gen.targets.descriptor.lowering.pieces import activation_of, combination_of
 from firmware_gen.targets.descriptor.program import DESCRIPTORS, Layer, Program
+from firmware_gen.targets.descriptor.timing.spans import loaded_words
 from hls.arithmetic.function import ROW_WORDS
 from hls.config import Config
 from hls.descriptor.interface.table import ARENA, SCRATCHPAD, WORDS, Linked, Output, split_address, unpack
@@ -186,7 +187,7 @@ class _Reader:
                 aux = self._constant(number, f.aux_addr, int(words_read.max()) + 1)
             else:
                 aux = self._span(number, "AUX", f.aux_addr, words_read, [*operands, output])
-        loads = self._span(number, "LOAD", f.load_addr, _inputs(f), [*inputs, output])
+        loads = self._span(number, "LOAD", f.load_addr, loaded_words(f), [*inputs, output])
         table = self._constant(number, f.table_addr, ROW_WORDS * f.table_rows) if f.load_table else None
         if table:
             self.tables[f.table_slot] = table.name
@@ -269,13 +270,6 @@ class _Reader:
             return None, None
         last = self.done.get(tensor.storage, 0) - (0 if goes_on else reach + 1)
         return start + max(0, last - start) // ring * ring, ring
-
-
-def _inputs(f: Linked) -> np.ndarray:
-    """Words that a descriptor loads, relative to the first; of a banded layer's, those of its channels."""
-    axes = [np.arange(count) * stride for count, stride in reversed(f.load_loops)]
-    words: np.ndarray = (axes[0][:, None, None] + axes[1][:, None] + axes[2]).reshape(-1)
-    return words.reshape(-1, f.kx_step)[:, : f.ncb].reshape(-1) if f.band else words
 
 
 def _outputs(f: Linked, output: Output[int], config: Config) -> np.ndarray:

@@ -21,7 +21,7 @@ from firmware_gen.targets.descriptor.lowering.job import Job, Symbolic, activati
 from firmware_gen.targets.descriptor.place.overlap import Line, Use, cost, delays
 from firmware_gen.targets.descriptor.place.shelf import Shelf
 from firmware_gen.targets.descriptor.timing.demand import demand, tiles, vectors
-from firmware_gen.targets.descriptor.timing.spans import strip_starts, window_words
+from firmware_gen.targets.descriptor.timing.spans import loaded_words, strip_starts, window_words
 from hls.config import Config
 from hls.descriptor.interface.table import LINEAR
 from hls.descriptor.interface.timing import fetch_beats, record_beats, weight_buffer
@@ -509,10 +509,9 @@ def check(
 
 def _words(f: Symbolic, stream: str) -> np.ndarray:
     """Words of a stream, relative to its address; of what banded layers load, those that are read."""
-    loops = f.load_loops if stream == "LOAD" else f.output_loops(f.store if stream == "STORE" else f.aux)
+    if stream == "LOAD":
+        return loaded_words(f)
     words = np.zeros(1, np.int64)
-    for count, stride in reversed(loops):
+    for count, stride in reversed(f.output_loops(f.store if stream == "STORE" else f.aux)):
         words = (words[:, None] + np.arange(count) * stride).reshape(-1)
-    if stream == "LOAD" and f.band:
-        words = words.reshape(-1, f.kx_step)[:, : f.ncb].reshape(-1)
     return words
