@@ -111,6 +111,14 @@ def _collapse(loops: list[tuple[int, int]]) -> list[tuple[int, int]]:
     return merged + [(1, 0)] * (3 - len(merged)) if merged else [(1, 1), (1, 0), (1, 0)]
 
 
+def _loops(loops: list[tuple[int, int]]) -> dict[str, Any]:
+    """Fields of a load by (count, stride) loops, innermost first."""
+    fields: dict[str, Any] = {"load_words": math.prod(count for count, _ in loops)}
+    for axis, (count, stride) in zip("cxy", _collapse(loops), strict=True):
+        fields |= {f"load_{axis}_count": count, f"load_{axis}_stride": stride}
+    return fields
+
+
 def piece_descriptor(
     op: Windowed, piece: Piece, source: View, target: View, config: Config, aux: View | None = None
 ) -> Symbolic:
@@ -127,7 +135,7 @@ def piece_descriptor(
     run = kw * channels if run_mode else channels // groups if not op.diagonal else channels
     cout = channels if op.diagonal else op.cout
     in_row = cols[1] * channels
-    loops = _collapse([(channels, source.c), (cols[1], cols[2] * source.x), (rows[1], rows[2] * source.y)])
+    loops = [(channels, source.c), (cols[1], cols[2] * source.x), (rows[1], rows[2] * source.y)]
     out_channel = piece.channels[0] if op.diagonal else piece.groups[0] * op.cout
     fields = _epilogue(
         op, piece, target, aux, lambda prefix, view: _output(prefix, view, piece, out_channel, block, op.cout)
@@ -142,13 +150,7 @@ def piece_descriptor(
         unit_weights=int(op.weight is None),
         int4=int(config.int4_weights and op.has_4_bits),
         load_addr=source.at(piece.channels[0], cols[0], rows[0]),
-        load_c_count=loops[0][0],
-        load_c_stride=loops[0][1],
-        load_x_count=loops[1][0],
-        load_x_stride=loops[1][1],
-        load_y_count=loops[2][0],
-        load_y_stride=loops[2][1],
-        load_words=math.prod(count for count, _ in loops),
+        **_loops(loops),
         in_row=in_row,
         in_h=rows[1],
         y0=y0,
@@ -187,7 +189,7 @@ def _banded_descriptor(
     limits = banded.lane_limits(op, piece.cols, outputs)
     assert limits, "an operator without them is not banded"
     in_row = cols[1] * pitch
-    loops = _collapse([(pitch, 1), (cols[1], source.x), (rows[1], rows[2] * source.y)])
+    loops = [(pitch, 1), (cols[1], source.x), (rows[1], rows[2] * source.y)]
 
     def placed(prefix: str, view: View) -> dict[str, Any]:
         return {
@@ -205,13 +207,7 @@ def _banded_descriptor(
         last_lanes=limits[1],
         int4=int(config.int4_weights and op.has_4_bits),
         load_addr=source.at(piece.channels[0], cols[0], rows[0]),
-        load_c_count=loops[0][0],
-        load_c_stride=loops[0][1],
-        load_x_count=loops[1][0],
-        load_x_stride=loops[1][1],
-        load_y_count=loops[2][0],
-        load_y_stride=loops[2][1],
-        load_words=math.prod(count for count, _ in loops),
+        **_loops(loops),
         in_row=in_row,
         in_h=rows[1],
         y0=y0,

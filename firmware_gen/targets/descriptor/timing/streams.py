@@ -185,8 +185,8 @@ class Cutter:
 
     def _begin(self, plan: Plan) -> None:
         self.plan, self.coming = plan, None
-        row = [self.diagonal] if plan.diagonal else self.banded
-        self.need = [0] if plan.unit else row if plan.diagonal or plan.banded else self.dense
+        tile = [self.diagonal] if plan.diagonal else self.banded if plan.banded else self.dense
+        self.need = [0] if plan.unit else tile
         self.strips, self.words_left, self.tiles = plan.strips, plan.weight_words, plan.tiles
         self.held = self.beat = 0
         self.begun = False
