@@ -14,6 +14,7 @@ from firmware_gen.frontend.exported.importer import import_model
 from firmware_gen.frontend.loader import load_model
 from firmware_gen.models.fake_quant import GraphModule
 from hls.errors import HeepgenError
+from tests.imported import assert_imported_as_it_is
 
 RNG = np.random.default_rng(71)
 
@@ -57,13 +58,7 @@ FUNCTIONS = {
 @pytest.mark.parametrize("saved", [False, True], ids=["module", "pt2"])
 def test_operators_of_pytorch(name, saved, tmp_path):
     model, x = Beside(FUNCTIONS[name]).eval(), torch.from_numpy(RNG.normal(size=(1, 4))).float()
-    source = model
-    if saved:
-        torch.export.save(torch.export.export(model, (x,)), tmp_path / "net.pt2")
-        source = load_model(tmp_path / "net.pt2")
-    with torch.no_grad():
-        found, wanted = GraphModule(import_model(source, x))(x), model(x)
-    torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-5)
+    assert_imported_as_it_is(model, x, tmp_path if saved else None)
 
 
 @pytest.mark.parametrize("function", [lambda w, x: torch.rand(4), lambda w, x: w[0] * torch.randn_like(w[1])])

@@ -9,10 +9,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from firmware_gen import CodeGenerator
-from firmware_gen.frontend.exported.importer import import_model
-from firmware_gen.frontend.loader import load_model
-from firmware_gen.models.fake_quant import GraphModule
 from hls.config import Config
+from tests.imported import assert_imported_as_it_is
 
 RNG = np.random.default_rng(43)
 W = torch.from_numpy(RNG.normal(size=(4, 4))).float()
@@ -53,13 +51,7 @@ FUNCTIONS = {
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_function(name, saved, tmp_path):
     model, x = Behind(FUNCTIONS[name]).eval(), torch.from_numpy(RNG.normal(size=(1, 4, 4))).float()
-    source = model
-    if saved:
-        torch.export.save(torch.export.export(model, (x,)), tmp_path / "net.pt2")
-        source = load_model(tmp_path / "net.pt2")
-    with torch.no_grad():
-        found, wanted = GraphModule(import_model(source, x))(x), model(x)
-    torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-5)
+    assert_imported_as_it_is(model, x, tmp_path if saved else None)
 
 
 def test_a_mask_of_infinities_is_exact():
