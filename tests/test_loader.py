@@ -291,6 +291,17 @@ def test_truncated_files(archive, tmp_path, keep):
         assert "\n" not in str(caught.value)
 
 
+def test_damaged_directory(archive, tmp_path):
+    """Any byte of the archive's directory, set to what breaks most: read or refused in one sentence."""
+    data = archive.read_bytes()
+    start = data.index(b"PK\x01\x02")
+    for at in range(start, len(data), 3):
+        damaged = tmp_path / "damaged.pt2"
+        damaged.write_bytes(data[:at] + bytes([data[at] ^ 0xFF]) + data[at + 1 :])
+        with contextlib.suppress(HeepgenError):
+            load_model(damaged)
+
+
 def test_unsuitable_files(tmp_path):
     torch.save(small().state_dict(), tmp_path / "weights.pt")
     torch.save([1, 2], tmp_path / "list.pt")

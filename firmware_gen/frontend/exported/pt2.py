@@ -132,8 +132,12 @@ def _read_members(path: Path) -> dict[str, bytes]:
                 if not (PLAIN.fullmatch(name) or DROPPED.fullmatch(name) or name in (MODEL, *CONFIGS)):
                     raise _unsafe(path, f"a member {info.filename}")
                 members[name] = archive.read(info)
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, ValueError) as error:
-        raise _incomplete(path, str(error)) from error
+    except HeepgenError:
+        raise
+    except OSError as error:  # of a damaged offset too
+        raise _incomplete(path, error.strerror or "it cannot be read") from error
+    except Exception as error:  # zipfile, zlib and struct each have their own
+        raise _incomplete(path, str(error) or type(error).__name__) from error
     return members
 
 
