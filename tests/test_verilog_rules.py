@@ -98,6 +98,13 @@ def test_style(verilog):
             assert re.fullmatch(r"\d+|\(-\d+\)|\d+'h[0-9a-f]+", value)
 
 
+def test_declarations_stand_by_name(verilog):
+    """MyHDL finds signals in an order that differs between versions of Python."""
+    for text in verilog[1].values():
+        names = re.findall(r"^(?:reg|wire) .*?(\w+)(?: \[0:\d+\])?;$", text, flags=re.MULTILINE)
+        assert names == sorted(names, key=lambda name: re.sub(r"\d+", lambda digits: digits[0].zfill(9), name))
+
+
 def test_constants_have_their_names(verilog):
     _, modules = verilog
     failing = re.search(r"always @\* begin: fail\n.*?\nend\n", modules["heepstor_control"], re.S)[0]

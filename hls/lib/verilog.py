@@ -99,9 +99,15 @@ def _header(name: str, ports: Mapping[str, SignalType]) -> str:
 
 
 def _declarations(signals: Sequence[SignalType], memories: Sequence[Memory]) -> str:
-    lines = [f"{_kind_of(s)} {_range(s)}{verilog_name(s)};" for s in signals if s.driven or s.read]
-    lines += [f"reg {_range(m.elObj)}{m.name} [0:{m.depth - 1}];" for m in memories]
-    return "".join(f"{line}\n" for line in lines)
+    """By name, since MyHDL finds signals in an order that depends on Python's version."""
+    lines = {verilog_name(s): f"{_kind_of(s)} {_range(s)}{verilog_name(s)};" for s in signals if s.driven or s.read}
+    lines |= {m.name: f"reg {_range(m.elObj)}{m.name} [0:{m.depth - 1}];" for m in memories}
+    return "".join(f"{lines[name]}\n" for name in sorted(lines, key=_natural))
+
+
+def _natural(name: str) -> list[tuple[str, int]]:
+    """Sorts numbers within names by value."""
+    return [(letters, int(digits or 0)) for letters, digits in re.findall(r"(\D*)(\d*)", name)]
 
 
 def _joints(signals: Sequence[SignalType]) -> dict[str, str]:
