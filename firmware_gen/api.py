@@ -26,7 +26,14 @@ from firmware_gen.frontend.loader import exported_bytes
 from firmware_gen.memory.planner import MemoryReport
 from firmware_gen.models.fake_quant import GraphModule, quantized_model
 from firmware_gen.models.image import Result, Sample, inputs_of
-from firmware_gen.passes import append_softmax, run_passes, split_functions, split_products, with_channels_last
+from firmware_gen.passes import (
+    append_softmax,
+    run_passes,
+    split_functions,
+    split_products,
+    split_statistics,
+    with_channels_last,
+)
 from firmware_gen.passes.quantise import quantise, with_biases
 from firmware_gen.refusal import too_few_inputs
 from firmware_gen.streams.streaming import streaming, window_of
@@ -133,6 +140,8 @@ class CodeGenerator:
             self.lowered = split_functions(self.lowered)
         if not architecture.has_products(self.config):
             self.lowered = split_products(self.lowered)
+        if architecture.has_statistics(self.config):
+            self.lowered = split_statistics(self.lowered)
         kept = {layer: np.asarray(bias, np.float32).tolist() for layer, bias in (biases or {}).items()}
         self._options = ImportOptions(
             False,

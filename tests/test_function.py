@@ -40,6 +40,7 @@ TORCH = {
     "logsigmoid": F.logsigmoid,
     "softsign": F.softsign,
     "erf": torch.erf,
+    "decay": lambda x: torch.exp(-x.clamp(min=0)),
 }
 PARAMETERS = [
     ("elu", (0.1,)),

@@ -72,6 +72,10 @@ NOT_WRITTEN = [
     lambda x: 0.5 * x * (1 + torch.erf(x)),
     lambda x: x * (x + 2.5).clamp(0, 5) / 5,
     lambda x: x * torch.sigmoid(x + torch.arange(3.0)),
+    lambda x: x.abs() + 1e-7,
+    lambda x: torch.maximum(x, torch.zeros(1)) + 1e-10,
+    lambda x: torch.sigmoid(x) + 1e-7,
+    lambda x: F.softplus(x) + 1e-9,
 ]
 
 

@@ -201,7 +201,7 @@ def test_attention_is_that_of_pytorch(seed):
     ]
     generator = check(on_grid(layers[seed % 4](), rng), torch.randn(batch, steps, features))
     if batch == 1 and seed % 4 < 3:  # heads are read and written where they lie
-        assert not any(node.op in ("AsStrided", "Scale") for node in generator.lowered.nodes)
+        assert not any(node.op in ("AsStrided", "Scale") for node in generator.checked.lowered.nodes)
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -235,8 +235,9 @@ def test_an_encoder_is_that_of_pytorch():
 
     model, x = Encoder().eval(), torch.randn(1, 5, 3)
     generator = check_quantised(model, x)
-    assert not {"Scale", "AsStrided"} & {node.op for node in generator.lowered.nodes[:-3]}
-    added = [node.name for node in generator.lowered.nodes if getattr(node, "residual", "none") != "none"]
+    lowered = generator.checked.lowered
+    assert not {"Scale", "AsStrided"} & {node.op for node in lowered.nodes[:-3]}
+    added = [node.name for node in lowered.nodes if getattr(node, "residual", "none") != "none"]
     assert len(added) == 2, "both sums of a layer are in the Linear before them"
 
 

@@ -167,11 +167,14 @@ def _never(_config: Any) -> bool:
 class Graph:
     """An accelerator, or a CPU, that lowers whole networks by itself; `target` makes what does. products: whether its
     layers multiply by a second operand (`ir.Fused`, `ir.Combined`); where they do not, `ir.Product` of the CPU does.
-    functions: whether they end in those of `ir.Activation`; where they do not, each is an `ir.Apply` of the CPU."""
+    functions: whether they end in those of `ir.Activation`; where they do not, each is an `ir.Apply` of the CPU.
+    statistics: whether sums, maxima and functions of many rows are faster than the CPU's `ir.Softmax` and
+    `ir.Normalise`, which has both."""
 
     target: Callable[[], Target]
     products: Callable[[Any], bool] = _never
     functions: Callable[[Any], bool] = _never
+    statistics: Callable[[Any], bool] = _never
 
 
 def _no_masters(_config: Any) -> int:
@@ -368,6 +371,13 @@ class Architecture:
             return True
         with self.own_code():
             return bool(self.software.functions(config))
+
+    def has_statistics(self, config: System) -> bool:
+        """Whether its layers are faster than the CPU's kernels for Softmax and norms of many rows."""
+        if isinstance(self.software, Gemm):
+            return False
+        with self.own_code():
+            return bool(self.software.statistics(config))
 
     def own_code(self) -> AbstractContextManager[None]:
         """While functions of the architecture run: what they raise becomes `HeepgenError` with its name."""

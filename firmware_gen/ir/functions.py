@@ -61,6 +61,7 @@ LABELS = {
     "logsigmoid": "LogSigmoid",
     "softsign": "Softsign",
     "erf": "erf",
+    "decay": "exp(-x)",
 }
 """Names for the eye, as in torch.nn."""
 
@@ -99,5 +100,6 @@ _EVALUATE: dict[str, Evaluate] = {
     "logsigmoid": lambda F, x: F.logsigmoid(x),
     "softsign": lambda F, x: F.softsign(x),
     "erf": _plain("erf"),
+    "decay": lambda F, x: (-x.clamp(min=0)).exp(),
     **{name: _comparison(name) if name in COMPARISONS else _plain(name) for name in PARTS},
 }

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Operators of sequence models that only the CPU has: products of computed matrices, and normalisation by statistics of
-the input itself. Both read PyTorch's order.
+the input itself, which `passes.hardware.statistics` gives to the array where there are many rows. Both read PyTorch's
+order.
 
 Products of two computed matrices, as softmax(Q K^T) V is made of, are FP32 on the CPU. The array multiplies by INT8
 weights, so that one of the matrices would have to be rounded, row by row, in every inference:
@@ -9,11 +10,10 @@ weights, so that one of the matrices would have to be rounded, row by row, in ev
     CPU cycles of a multiply-accumulate in FP32                            2.3
     CPU cycles of an element of the softmax between the two products        51
 
-For T steps and heads of d features, the products take 4.6 T d cycles per row of scores, the softmax 51 T: with heads
-of 11 features or less the softmax takes more than both products, and rounding helps little; with larger ones it would.
-Until the softmax is on the array as well, exact products are what a model gets. Signal to noise is held by
-tests/test_sequences.py; cycles are those of heepgen run for the vision transformer of examples/modern, 17 steps of 48
-features with three heads, whose norms take 18 per element.
+For T steps and heads of d features, the products take 4.6 T d cycles per row of scores, the softmax 51 T on the CPU
+and some 5 T on the array. Exact products are what a model gets. Signal to noise is held by tests/test_sequences.py;
+cycles are those of heepgen run for the vision transformer of examples/modern, 17 steps of 48 features with three heads,
+whose norms take 18 per element on the CPU.
 """
 
 from __future__ import annotations

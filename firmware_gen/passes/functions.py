@@ -51,7 +51,9 @@ LARGEST = 24
 """Nodes that a function may be written with."""
 FAR = 30.0
 TOLERANCE = 1e-6
-"""Of values relative to 1 + |x|: constants in a model are rounded to float32."""
+"""Of values relative to 1 + |x|, and at -FAR, 0 and FAR to themselves: constants in a model are rounded to float32."""
+NOTHING = 1e-13
+"""Added to a function there, it is what keeps a logarithm or a quotient finite, and the result is no such function."""
 BEHIND: dict[str, type[Combined]] = {kind.combine: kind for kind in (Add, Mul, PReLU)}
 """By `Fused.combine`: a second operand behind an activation, as a node of its own."""
 HARDSIGMOID = Activation(function=Function("hardsigmoid"))
@@ -165,10 +167,17 @@ def _recognised(source: str, inside: list[Node]) -> Activation | None:
         known[node.output] = _computed(node, [known[value] for value in node.inputs])
     y = known[inside[-1].output]
     for act in (*_FIXED, *_fitted(y)):
-        near = (y - act.evaluate(x)).abs() <= TOLERANCE * (1 + x.abs())
+        exact = act.evaluate(x)
+        allowed = TOLERANCE * (1 + x.abs())
+        allowed[:ENDS] = NOTHING + TOLERANCE * exact[:ENDS].abs()
+        near = (y - exact).abs() <= allowed
         if bool((near | ~y.isfinite() & (x.abs() > FAR / 2)).all()):
             return act
     return None
+
+
+ENDS = 3
+"""Places at the beginning of `_grid`."""
 
 
 @lru_cache(maxsize=1)

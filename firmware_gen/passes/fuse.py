@@ -16,7 +16,7 @@ from firmware_gen.ir import (
     Upsample,
     Value,
 )
-from firmware_gen.passes.products import exclude_each_other
+from firmware_gen.passes.hardware.products import exclude_each_other
 from firmware_gen.passes.rewrite import absorb, bypass, hoist, is_reshaped_input, repeated
 
 

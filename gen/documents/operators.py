@@ -40,7 +40,8 @@ ROWS = (
         "Where",
         "by a constant mask as products and sums; by a computed one where a function is written with it",
     ),
-    ("softmax log_softmax", "Softmax LogSoftmax", CPU),
+    ("softmax", "Softmax", "array, all but one number of a row, or few rows on the CPU"),
+    ("log_softmax", "LogSoftmax", CPU),
     ("add div neg", "Add Sub Sum Mean Div Neg", "in the layer before it, else array"),
     (
         "mul",
@@ -49,11 +50,12 @@ ROWS = (
         "`multiply` is off",
     ),
     ("pow square", "Pow", "as products; roots and fractional powers on the CPU"),
-    ("scaled_dot_product_attention", "Attention", "CPU, and its softmax"),
+    ("scaled_dot_product_attention", "Attention", "CPU; its softmax as said there"),
     (
         "layer_norm rms_norm group_norm instance_norm _native_batch_norm_legit",
         "LayerNormalization RMSNormalization GroupNormalization InstanceNormalization",
-        "CPU; factors and shifts in the weights behind it, else array",
+        "array, all but one number of a row, or few rows on the CPU; factors and shifts in the weights behind it, else "
+        "array",
     ),
     ("gru gru_cell", "GRU LSTM RNN", "array, step by step; activations and products as their rows say"),
     ("max_pool2d", "MaxPool", ARRAY),

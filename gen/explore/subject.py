@@ -20,14 +20,15 @@ from sim.cache import content_key
 if TYPE_CHECKING:
     from firmware_gen import ir
 
-Form = tuple[bool, bool]
-"""Whether the layers of a graph end in functions, and whether they multiply by a second operand."""
+Form = tuple[bool, bool, bool]
+"""Whether the layers of a graph end in functions, whether they multiply by a second operand, and whether they compute
+statistics of rows."""
 
 
 def form_of(config: System) -> Form:
     """The form that a configuration takes."""
     architecture = architecture_of(config)
-    return architecture.has_functions(config), architecture.has_products(config)
+    return architecture.has_functions(config), architecture.has_products(config), architecture.has_statistics(config)
 
 
 @dataclass(frozen=True)

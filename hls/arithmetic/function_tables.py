@@ -83,8 +83,10 @@ FUNCTIONS = {
     "logsigmoid": Definition(lambda x: -np.logaddexp(0, -x)),
     "softsign": Definition(lambda x: x / (1 + np.abs(x))),
     "erf": Definition(_erf),
+    "decay": Definition(lambda x: np.exp(-np.maximum(x, 0))),
 }
-"""By name, as PyTorch defines them: gelu_tanh is GELU with approximate="tanh", quick_gelu is x * sigmoid(1.702 x)."""
+"""By name, as PyTorch defines them: gelu_tanh is GELU with approximate="tanh", quick_gelu is x * sigmoid(1.702 x).
+decay is exp(-x) from 0 on, of softmax."""
 
 
 def reference(name: str, x: np.ndarray, parameters: tuple[float, ...] = ()) -> np.ndarray:

@@ -36,6 +36,8 @@ def _add(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
         alpha = -alpha
     if isinstance(first, str) and isinstance(second, torch.Tensor) and second.isinf().any():
         return emit_combined(imp, node, ir.Add, first, _mask(imp, node, second) * alpha)
+    if isinstance(second, str) and isinstance(first, torch.Tensor) and first.isinf().any() and alpha == 1:
+        return emit_combined(imp, node, ir.Add, second, _mask(imp, node, first))
     if not isinstance(second, str):
         return _emit_affine(imp, node, first, second, lambda c: (1.0, alpha * c))
     if not isinstance(first, str):

@@ -75,7 +75,10 @@ ARCHITECTURE = Architecture(
     summary="systolic array with descriptors, masters and buffers of its own: whole layers run without the CPU",
     config=Config,
     software=Graph(
-        _target, products=lambda config: bool(config.multiply), functions=lambda config: bool(config.functions)
+        _target,
+        products=lambda config: bool(config.multiply),
+        functions=lambda config: bool(config.functions),
+        statistics=lambda config: bool(config.multiply and config.functions),
     ),
     hardware=Whole(_generate, _masters),
     facts=_facts,

@@ -9,7 +9,7 @@ from firmware_gen import ir
 from firmware_gen.operations import placement
 from firmware_gen.operations.placement import ARRAY, CPU, MEMORY, Placement
 from firmware_gen.operations.tensors import shares_storage
-from firmware_gen.passes.products import exclude_each_other
+from firmware_gen.passes.hardware.products import exclude_each_other
 from hls.errors import HeepgenError
 
 VERBS = {"add": "adds", "multiply": "times", "negative": "where negative, times"}
