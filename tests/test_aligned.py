@@ -143,10 +143,12 @@ def test_lanes_in_myhdl():
     rng = np.random.default_rng(4)
     v = vectors(rng, 4000, 2)
     aligned, exponent = align_model(v)
-    inputs = {"x": v[:, 0], "exponent_max": exponent, "diag": rng.random(len(v)) < 0.2}
+    some = v[:, 0] << np.uint32(1) != 0
+    inputs = {"x": v[:, 0], "some": some, "exponent_max": exponent, "diag": rng.random(len(v)) < 0.2}
     signals = {
         "clk": False,
-        "occupied": intbv(7)[ALIGN_STAGES:],
+        "some": False,
+        "some_out": False,
         "x": intbv(0)[32:],
         "exponent_max": intbv(0)[8:],
         "diag": False,
@@ -154,8 +156,10 @@ def test_lanes_in_myhdl():
         "lost": False,
         "coarse": False,
     }
-    seen = run(align_lane, inputs, ["aligned"], ALIGN_STAGES, {}, signals)[:, 0]
-    finite = exponent != 255
+    seen, moved = run(align_lane, inputs, ["aligned", "some_out"], ALIGN_STAGES, {}, signals).T
+    np.testing.assert_array_equal(moved, some)
+    assert not (seen[1:] != seen[:-1])[~some[1:]].any()  # a lane that is 0 stays as it was
+    finite = some & (exponent != 255)
     dense = finite & ~inputs["diag"]
     np.testing.assert_array_equal(seen[dense], aligned[dense, 0].astype(int) & (1 << 27) - 1)
     for n in np.flatnonzero(finite & inputs["diag"]):

@@ -131,7 +131,8 @@ def test_floating_point_units(unit, ports, change, seen, names):
 def test_aligned_lane():
     ports = {"x": words(ONE), "exponent_max": Signal(intbv(0x80)[8:]), "diag": flag()}
     ports |= {
-        "occupied": every(aligned.ALIGN_STAGES),
+        "some": Signal(True),
+        "some_out": flag(),
         "aligned": bus(aligned.LANE_BITS),
         "lost": flag(),
         "coarse": flag(),
@@ -153,7 +154,8 @@ def test_step_of_a_partial_sum(unit, name):
     value = (lambda x: Signal(intbv(x, min=-(1 << 40), max=1 << 40))) if unit is pe.aligned_pe else words
     width = aligned.LANE_BITS if unit is pe.aligned_pe else 32
     ports = {"a": bus(width), "a_out": bus(width), "weight": bus(8), "diag_weight": None}
-    ports |= {n + out: flag() for n in ("valid", "swap", "load", "load_diag") for out in ("", "_out")}
+    flags = ["some"] * (unit is pe.aligned_pe)
+    ports |= {n + out: flag() for n in (*flags, "valid", "swap", "load", "load_diag") for out in ("", "_out")}
     ports["valid"] = Signal(True)
     ports |= {"psum": value(ONE), "psum_out": value(0)}
     ports["diag_weight"] = bus(8)

@@ -20,7 +20,7 @@ import numpy as np
 from myhdl import ConcatSignal, Signal, always, always_comb, block, concat, intbv, modbv
 
 from hls.arithmetic.fp32 import NAN, canonical
-from hls.lib.delay import delay_line, glue, occupancy, shift_occupied
+from hls.lib.delay import delay_line, glue, occupancy, shift, shift_held, shift_occupied
 from hls.lib.unit import unit
 from hls.lib.zeros import leading_zeros
 
@@ -163,11 +163,30 @@ def store(clk, d, q):
     return copy
 
 
-@unit(out="aligned lost coarse")
-def align_lane(clk, occupied, x, exponent_max, diag, aligned, lost, coarse):
-    """One lane: FP32 x to a signed 27-bit integer, ALIGN_STAGES cycles later; `diag`: without a shift.
+@unit(out="some late_some late")
+def waiting_lane(clk, valid, x, some, late_some, late, *, cycles):
+    """A lane `x` of a `valid` vector, `cycles` (1 or more) later; `some`: it is not 0.
 
-    Stage k moves where bit k of `occupied` is set.
+    Of one that is 0, the sign alone is `late`.
+    """
+    sign, magnitude = Signal(False), Signal(intbv(0)[31:])
+
+    @always_comb
+    def look():
+        some.next = valid and x[31:] != 0
+
+    @always_comb
+    def join():
+        late.next = concat(sign, magnitude)
+
+    signs = shift(clk, x(31), sign, 1, cycles)
+    return look, join, signs, shift_held(clk, some, x(31, 0), late_some, magnitude, 31, cycles)
+
+
+@unit(out="some_out aligned lost coarse")
+def align_lane(clk, some, x, exponent_max, diag, some_out, aligned, lost, coarse):
+    """One lane that is not 0 (`some`): FP32 x to a signed 27-bit integer, ALIGN_STAGES cycles later; `diag`: without a
+    shift. For others nothing moves.
 
     `lost`: it was not zero and is now. `coarse`: it was not zero and moved by more than 10 places.
     """
@@ -187,11 +206,11 @@ def align_lane(clk, occupied, x, exponent_max, diag, aligned, lost, coarse):
 
     @always(clk.posedge)
     def subtract():
-        if occupied[0]:
+        some1.next = some
+        coarse1.next = some and places > COARSE_SHIFT and not diag
+        if some:
             sign1.next = x[31]
             significand1.next = concat(x[31:23] != 0, x[23:])
-            some1.next = x[31:] != 0
-            coarse1.next = x[31:] != 0 and places > COARSE_SHIFT and not diag
             if diag:
                 shift1.next = 0
             elif places[8:5] != 0:
@@ -201,10 +220,10 @@ def align_lane(clk, occupied, x, exponent_max, diag, aligned, lost, coarse):
 
     @always(clk.posedge)
     def shift():
-        if occupied[1]:
+        some2.next = some1
+        coarse2.next = coarse1
+        if some1:
             sign2.next = sign1
-            some2.next = some1
-            coarse2.next = coarse1
             shifted2.next = concat(significand1, intbv(0)[3:]) >> shift1
 
     @always_comb
@@ -217,17 +236,19 @@ def align_lane(clk, occupied, x, exponent_max, diag, aligned, lost, coarse):
     def round_and_negate():
         total = modbv(0)[LANE_BITS:]
         total[:] = concat(sign2, magnitude) + concat(intbv(0)[26:], sign2 != shifted2[0])
-        if occupied[2]:
+        some_out.next = some2
+        lost.next = some2 and shifted2 == 0
+        coarse.next = coarse2
+        if some2:
             aligned.next = total
-            lost.next = some2 and shifted2 == 0
-            coarse.next = coarse2
 
     return decode, distance, subtract, shift, invert, round_and_negate
 
 
 @unit(out="meta")
-def column_meta(clk, valid, x, exponent_max, diag, max_mode, meta):
-    """What the normaliser of a column must know, of a `valid` vector: exponent, and a flag in bit 8.
+def column_meta(clk, valid, some, x, max_mode, meta):
+    """What the normaliser of a column must know of a `valid` vector of a diagonal tile: exponent, and a flag in bit 8.
+    Without `some` the lane is 0, and x has its sign alone.
 
     Exponent 255: the lane is an infinity (flag) or the result is NaN. Otherwise: a zero sum is -0 (flag).
     """
@@ -237,12 +258,10 @@ def column_meta(clk, valid, x, exponent_max, diag, max_mode, meta):
     @always(clk.posedge)
     def choose():
         if valid:
-            if not diag:
-                meta.next = concat(False, exponent_max)
-            elif exponent == 255:
-                meta.next = concat(x[23:] == 0, exponent)
+            if not some:
+                meta.next = concat(max_mode and x[31], intbv(1)[8:])
             else:
-                meta.next = concat(max_mode and x[31] and x[31:] == 0, exponent)
+                meta.next = concat(exponent == 255 and x[23:] == 0, exponent)
 
     return decode, choose
 
@@ -291,52 +310,79 @@ def count_ones(flags, total, *, bits):
     return halves, add
 
 
-@unit(out="entering aligned meta lost_lanes coarse_lanes")
-def aligned_edge(clk, valid, vec, diag, max_mode, entering, aligned, meta, lost_lanes, coarse_lanes, *, rows, cols):
+@unit(out="entering some aligned judged diagonal exponent meta lost_lanes coarse_lanes")
+def aligned_edge(
+    clk,
+    valid,
+    vec,
+    diag,
+    max_mode,
+    entering,
+    some,
+    aligned,
+    judged,
+    diagonal,
+    exponent,
+    meta,
+    lost_lanes,
+    coarse_lanes,
+    *,
+    rows,
+    cols,
+):
     """Align a vector of `rows` FP32 lanes.
 
-    aligned, `entering` with it: lane r at [27 r +: 27], edge_latency(rows) cycles later; meta: column c at [9 c +: 9],
-    max_stages(rows) + 1 cycles later; counts of lanes that lost precision: edge_latency(rows) + 1 later.
+    aligned, `entering` with it: lane r at [27 r +: 27], edge_latency(rows) cycles later; `some` in bit r: it is not 0,
+    else the lane is the one before. `judged`, max_stages(rows) + 1 cycles later, and with it exponent, or of `diagonal`
+    tiles meta, column c at [9 c +: 9]. Counts of lanes that lost precision: edge_latency(rows) + 1 cycles later.
     """
     stages = max_stages(rows)
-    x = Signal(intbv(0)[32 * rows :])
-    exponent = Signal(intbv(0)[8:])
+    x = [Signal(intbv(0)[32:]) for _ in range(rows)]
+    here, some_s, moved = ([Signal(False) for _ in range(rows)] for _ in range(3))
+    largest = Signal(intbv(0)[8:])
     control, control_s = ConcatSignal(diag, max_mode), Signal(intbv(0)[2:])
     diag_s, max_s = control_s(1), control_s(0)
     occupied = Signal(intbv(0)[edge_latency(rows) :])
-    counted_s, counted = Signal(False), Signal(False)
+    counted_s, counted, own_s = (Signal(False) for _ in range(3))
     lane = [Signal(intbv(0)[LANE_BITS:]) for _ in range(rows)]
     column = [Signal(intbv(0)[META_BITS:]) for _ in range(cols)]
     lost, coarse = ([Signal(False) for _ in range(rows)] for _ in range(2))
     all_lost, all_coarse = (glue(flags) for flags in (lost, coarse))
     lost_count, coarse_count = (Signal(intbv(0)[len(lost_lanes) :]) for _ in range(2))
-    no_lane = intbv(1)[32:]
 
     field = [vec(32 * r + 31, 32 * r + 23) for r in range(rows)]
     fields = glue(field)
 
-    largest = exponent_max(clk, fields, exponent, lanes=rows)
+    look = exponent_max(clk, fields, largest, lanes=rows)
     inside = occupancy(clk, valid, occupied)
-    valid_s, aligning = occupied(stages - 1), occupied(stages - 1 + ALIGN_STAGES, stages - 1)
-    wait = shift_occupied(clk, [valid, *map(occupied, range(stages - 1))], vec, x, 32 * rows)
+    valid_s = occupied(stages - 1)
+    wait = [
+        waiting_lane(clk, valid, vec(32 * r + 32, 32 * r), here[r], some_s[r], x[r], cycles=stages) for r in range(rows)
+    ]
+    lanes_in, no_lane = list(zip(some_s, x)), (False, intbv(0)[32:])
     wait_control = delay_line(clk, control, control_s, width=2, cycles=stages)
     lanes = [
-        align_lane(clk, aligning, x(32 * r + 32, 32 * r), exponent, diag_s, lane[r], lost[r], coarse[r])
-        for r in range(rows)
+        align_lane(clk, some_s[r], x[r], largest, diag_s, moved[r], lane[r], lost[r], coarse[r]) for r in range(rows)
     ]
-    columns = [
-        column_meta(clk, valid_s, x(32 * c + 32, 32 * c) if c < rows else no_lane, exponent, diag_s, max_s, column[c])
-        for c in range(cols)
-    ]
+    columns = [column_meta(clk, own_s, *(lanes_in[c] if c < rows else no_lane), max_s, column[c]) for c in range(cols)]
     counts = (count_ones(all_lost, lost_count, bits=rows), count_ones(all_coarse, coarse_count, bits=rows))
     wait_counted = delay_line(clk, counted_s, counted, width=1, cycles=ALIGN_STAGES)
     last = edge_latency(rows) - 1
     all_lanes = glue(lane)
     all_columns = glue(column)
+    all_moved = glue(moved)
 
     @always_comb
     def finite():
-        counted_s.next = valid_s and exponent != 255
+        counted_s.next = valid_s and largest != 255
+        own_s.next = valid_s and diag_s
+
+    @always(clk.posedge)
+    def judge():
+        judged.next = valid_s
+        if valid_s:
+            diagonal.next = diag_s
+            exponent.next = largest
 
     @always(clk.posedge)
     def count():
@@ -349,10 +395,62 @@ def aligned_edge(clk, valid, vec, diag, max_mode, entering, aligned, meta, lost_
     @always_comb
     def output():
         entering.next = occupied[last]
+        some.next = all_moved
         aligned.next = all_lanes
         meta.next = all_columns
 
-    return largest, inside, wait, wait_control, lanes, columns, counts, wait_counted, finite, count, output
+    return look, inside, wait, wait_control, lanes, columns, counts, wait_counted, finite, judge, count, output
+
+
+@unit(out="late")
+def meta_skew(clk, valid, diag, exponent, meta, late, *, cols, first):
+    """What the normalisers must know, column c's `first + c` (2 or more) cycles late.
+
+    Of dense vectors that is `exponent`, which they share, of those of diagonal tiles (`diag`) what is in `meta`.
+    """
+    last = first + cols - 1
+    valids, diags = ([flag, *(Signal(False) for _ in range(last - 1))] for flag in (valid, diag))
+    exponents = [exponent, *(Signal(intbv(0)[8:]) for _ in range(last - 1))]
+    moves = [Signal(False) for _ in range(last - 1)]
+    columns, arrived = ([Signal(intbv(0)[META_BITS:]) for _ in range(cols)] for _ in range(2))
+    all_arrived = glue(arrived)
+    parts = []
+    for k in range(last - 1):
+        parts += [shift(clk, valids[k], valids[k + 1], 1, 1), shift(clk, diags[k], diags[k + 1], 1, 1)]
+        parts += [
+            shift_occupied(clk, [valids[k]], exponents[k], exponents[k + 1], 8),
+            _both(valids[k], diags[k], moves[k]),
+        ]
+    for c in range(cols):
+        cycles = first + c - 1
+        own = meta(META_BITS * (c + 1), META_BITS * c)
+        parts.append(shift_occupied(clk, moves[:cycles], own, columns[c], META_BITS))
+        parts.append(_arrive(clk, valids[cycles], diags[cycles], exponents[cycles], columns[c], arrived[c]))
+
+    @always_comb
+    def join():
+        late.next = all_arrived
+
+    return parts, join
+
+
+@block
+def _both(one, other, both):
+    @always_comb
+    def combine():
+        both.next = one and other
+
+    return combine
+
+
+@block
+def _arrive(clk, valid, diag, exponent, column, meta):
+    @always(clk.posedge)
+    def choose():
+        if valid:
+            meta.next = column if diag else concat(False, exponent)
+
+    return choose
 
 
 # Normaliser: column sum to FP32

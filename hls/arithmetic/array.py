@@ -21,13 +21,14 @@ from hls.arithmetic.aligned import (
     aligned_model,
     edge_latency,
     max_stages,
+    meta_skew,
     normaliser,
     psum_bits,
 )
 from hls.arithmetic.fma import fma_model
 from hls.arithmetic.pe import ALIGNED_STEP, FMA_STEP, aligned_pe, fma_pe
 from hls.config import Config
-from hls.lib.delay import delay_line, glue, occupancy, skew
+from hls.lib.delay import delay_line, glue, lane_skew, occupancy, skew
 from hls.lib.myhdl_internals import initial_value
 from hls.lib.unit import unit
 
@@ -196,9 +197,10 @@ def systolic_array(
     ]
     diag_weights = Signal(intbv(0)[8 * diagonal :])
     a = [[Signal(intbv(0)[lane_bits:]) for _ in range(cols)] for _ in range(rows)]
-    valid, swap, load_right, diag_right = (
-        [[Signal(False) for _ in range(cols)] for _ in range(rows)] for _ in range(4)
+    valid, some, swap, load_right, diag_right = (
+        [[Signal(False) for _ in range(cols)] for _ in range(rows)] for _ in range(5)
     )
+    some_lane, some_row = (Signal(intbv(0)[rows:]) for _ in range(2))
     psum = [[Signal(initial_value(zero)) for _ in range(cols)] for _ in range(rows)]
     y = [Signal(intbv(0)[32:]) for _ in range(cols)]
     occupied = [Signal(intbv(0)[NORMALISE_LATENCY:]) for _ in range(cols)]
@@ -216,6 +218,7 @@ def systolic_array(
     # Activations and swap bits
     if aligned:
         meta, late_meta = (Signal(intbv(0)[META_BITS * cols :]) for _ in range(2))
+        judged, of_diagonal, exponent = Signal(False), Signal(False), Signal(intbv(0)[8:])
         parts.append(
             aligned_edge(
                 clk=clk,
@@ -224,7 +227,11 @@ def systolic_array(
                 diag=vec_diag,
                 max_mode=vec_max,
                 entering=valid_row[0],
+                some=some_lane,
                 aligned=lanes,
+                judged=judged,
+                diagonal=of_diagonal,
+                exponent=exponent,
                 meta=meta,
                 lost_lanes=lost_lanes,
                 coarse_lanes=coarse_lanes,
@@ -233,8 +240,12 @@ def systolic_array(
             )
         )
         parts.append(
-            skew(clk, meta, late_meta, lanes=cols, width=META_BITS, first=front + rows - max_stages(rows), step=1)
+            meta_skew(
+                clk, judged, of_diagonal, exponent, meta, late_meta, cols=cols, first=front + rows - max_stages(rows)
+            )
         )
+        if rows > 1:
+            parts.append(lane_skew(clk, some_lane, lanes, some_row, skewed, lanes=rows, width=lane_bits, step=step))
         top = [zero] * cols
     else:
         start = Signal(False)
@@ -248,8 +259,8 @@ def systolic_array(
             )
         top = [ConcatSignal(bit, intbv(0)[31:]) for bit in negative] + [zero] * (cols - diagonal)
     if rows == 1:
-        skewed = lanes
-    else:
+        skewed, some_row = lanes, some_lane
+    elif not aligned:
         parts.append(skew(clk, lanes, skewed, lanes=rows, width=lane_bits, first=0, step=step))
     for r in range(rows):
         if r:
@@ -275,32 +286,62 @@ def systolic_array(
             step=step,
         )
     )
+    below = step * load_rows - 1  # from a row of one beat to that of the next
+    arrival = [[front - 1 + step * j + below * b for j in range(load_rows)] for b in range(load_beats(config))]
+    loading = None
+    if aligned:
+        last = max(arrival[r // load_rows][r % load_rows] for r in range(rows)) + cols - 1
+        loading = Signal(intbv(0)[max(last, front - 1 + (1 + step) * (diagonal - 1)) :])
+        parts.append(_since(clk, load_valid, loading))
+
+    def moves(begin, cycles):
+        return None if loading is None else loading(begin + cycles, begin)
+
     for j in range(load_rows):
         parts.append(
             skew(
                 clk,
                 load_data(8 * cols * (j + 1), 8 * cols * j),
                 late_weights[0][j],
+                moves(0, arrival[0][j] + cols - 1),
                 lanes=cols,
                 width=8,
-                first=front - 1 + step * j,
+                first=arrival[0][j],
                 step=1,
             )
         )
         for b in range(1, -(-(rows - j) // load_rows)):
-            if step * load_rows == 1:  # every row is one beat and one cycle later than the one above
+            if below == 0:  # every row is one beat and one cycle later than the one above
                 late_weights[b][j] = late_weights[b - 1][j]
             else:
                 parts.append(
-                    delay_line(
-                        clk, late_weights[b - 1][j], late_weights[b][j], width=8 * cols, cycles=step * load_rows - 1
+                    skew(
+                        clk,
+                        late_weights[b - 1][j],
+                        late_weights[b][j],
+                        moves(arrival[b - 1][j], below + cols - 1),
+                        lanes=cols,
+                        width=8,
+                        first=below,
+                        step=0,
+                        apart=1,
                     )
                 )
     if diagonal == 1:
         diag_weights = late_weights[0][0](8, 0)
     else:
         parts.append(
-            skew(clk, late_weights[0][0](8 * diagonal, 0), diag_weights, lanes=diagonal, width=8, first=0, step=step)
+            skew(
+                clk,
+                late_weights[0][0](8 * diagonal, 0),
+                diag_weights,
+                moves(front, (1 + step) * (diagonal - 1) - 1),
+                lanes=diagonal,
+                width=8,
+                first=0,
+                step=step,
+                apart=1,
+            )
         )
 
     for r in range(rows):
@@ -309,6 +350,9 @@ def systolic_array(
                 left = valid_row[r], skewed(lane_bits * (r + 1), lane_bits * r), swap_row[r], load(r), diag(r)
             else:
                 left = valid[r][c - 1], a[r][c - 1], swap[r][c - 1], load_right[r][c - 1], diag_right[r][c - 1]
+            if aligned:
+                left = left[0], some[r][c - 1] if c else some_row(r), *left[1:]
+            some_right = [some[r][c]] if aligned else []
             weight = late_weights[r // load_rows][r % load_rows](8 * c + 8, 8 * c)
             diag_weight = diag_weights(8 * r + 8, 8 * r) if r == c else None
             parts.append(
@@ -319,6 +363,7 @@ def systolic_array(
                     diag_weight,
                     psum[r - 1][c] if r else top[c],
                     valid[r][c],
+                    *some_right,
                     a[r][c],
                     swap[r][c],
                     load_right[r][c],
@@ -338,6 +383,18 @@ def systolic_array(
         else:
             parts.append(_same(psum[rows - 1][c], y[c]))
     return parts, entry, output
+
+
+@block
+def _since(clk, valid, ago):
+    """Bit k of ``ago``: ``valid`` was there k cycles ago."""
+    line = Signal(intbv(0)[len(ago) - 1 :])
+
+    @always_comb
+    def output():
+        ago.next = concat(line, valid)
+
+    return output, occupancy(clk, valid, line)
 
 
 @block

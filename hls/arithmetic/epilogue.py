@@ -132,9 +132,9 @@ def epilogue_lane(
     not there has None for its inputs.
     """
     v = _Values()
-    product, bias_now, addend = (Signal(intbv(0)[32:]) for _ in range(3))
+    product, bias_now = (Signal(intbv(0)[32:]) for _ in range(2))
     valids = Signal(intbv(0)[EPILOGUE_LATENCY:])
-    en = Signal(bool(0))
+    en, adding_res = (Signal(bool(0)) for _ in range(2))
     adding, multiplying = (ConcatSignal(*[en] * stages) for stages in (FP32_ADD_LATENCY, FP32_MUL_LATENCY))
     leaving, moving, parts = out_valid, en, []
     if config.functions:
@@ -142,14 +142,14 @@ def epilogue_lane(
         parts += [
             _occupy(clk, rst, function_en, leaving, moving, out_valid, en),
             _apply(clk, en, function_en, slot, table, v.activated, v.settled),
-            _hold(clk, en, function_en, v.addend_late, v.addend_settled),
+            _hold(clk, adding_res, function_en, v.addend_late, v.addend_settled),
         ]
     else:
         parts += [join([v.activated], v.settled), join([v.addend_late], v.addend_settled)]
     if config.multiply:
-        parts.append(_sum_or_product(clk, en, act_before_res, multiply, negative, slope_en, slope, v, y))
+        parts.append(_sum_or_product(clk, en, res_en, act_before_res, multiply, negative, slope_en, slope, v, y))
     else:
-        parts.append(_sum(act_before_res, slope_en, slope, v, y))
+        parts.append(_sum(res_en, act_before_res, slope_en, slope, v, y))
 
     @always(clk.posedge)
     def follow():
@@ -160,7 +160,7 @@ def epilogue_lane(
 
     @always_comb
     def steer():
-        addend.next = res if res_en else concat(True, intbv(0)[31:])  # adding -0 changes nothing
+        adding_res.next = en and res_en
         leaving.next = valids[EPILOGUE_LATENCY - 1]
         moving.next = in_valid or valids != 0
 
@@ -171,8 +171,8 @@ def epilogue_lane(
         fp32_mul(clk, multiplying, acc, scale, product),
         shift_enabled(clk, en, bias, bias_now, 32, FP32_MUL_LATENCY),
         fp32_add(clk, adding, product, bias_now, v.affine),
-        shift_enabled(clk, en, addend, v.addend_early, 32, _AFFINE),
-        shift_enabled(clk, en, v.addend_early, v.addend_late, 32, _ACTIVATION),
+        shift_enabled(clk, adding_res, res, v.addend_early, 32, _AFFINE),
+        shift_enabled(clk, adding_res, v.addend_early, v.addend_late, 32, _ACTIVATION),
         fp32_add(clk, adding, v.add_a, v.add_b, v.added),
         fp32_mul(clk, multiplying, v.x, v.factor, v.scaled),
         _clamp(clk, en, v.unlimited, low, high, v.activated),
@@ -180,7 +180,7 @@ def epilogue_lane(
 
 
 @block
-def _sum(act_before_res, slope_en, slope, v, y):
+def _sum(res_en, act_before_res, slope_en, slope, v, y):
     """Sum, slope, clamp; or slope, clamp, sum."""
 
     @always_comb
@@ -190,6 +190,8 @@ def _sum(act_before_res, slope_en, slope, v, y):
         v.x.next = v.affine if act_before_res else v.added
         v.unlimited.next = v.scaled
         y.next = v.added if act_before_res else v.settled
+        if not res_en:
+            v.add_b.next = NEG_ZERO  # changes nothing
 
     @always_comb
     def choose_factor():
@@ -199,7 +201,7 @@ def _sum(act_before_res, slope_en, slope, v, y):
 
 
 @block
-def _sum_or_product(clk, en, act_before_res, multiply, negative, slope_en, slope, v, y):
+def _sum_or_product(clk, en, res_en, act_before_res, multiply, negative, slope_en, slope, v, y):
     """`_sum`; or with -0 instead of the addend: sum, product, clamp; or sum, clamp, product."""
     product_last, changed = (Signal(bool(0)) for _ in range(2))
     addend_last = Signal(intbv(0)[32:])
@@ -212,8 +214,8 @@ def _sum_or_product(clk, en, act_before_res, multiply, negative, slope_en, slope
         v.x.next = v.affine if act_before_res else v.added
         v.unlimited.next = v.scaled
         y.next = v.added if act_before_res else v.settled
-        if multiply:
-            v.add_b.next = NEG_ZERO
+        if multiply or not res_en:
+            v.add_b.next = NEG_ZERO  # changes nothing
         if product_last:
             v.x.next = v.settled
             v.unlimited.next = v.added

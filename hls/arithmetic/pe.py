@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Processing elements of the systolic array.
 
-Both have the same interface. Activations and control leave to the right one cycle after they came in,
-partial sums leave downwards. A weight waits in a shadow register; `swap`, one cycle ahead of the first
-activation that needs it, makes it the active one. `load_diag` loads a diagonal tile: the PE on the diagonal
+Both have the same interface, but for `some` of the aligned one. Activations and control leave to the right one cycle
+after they came in, partial sums leave downwards. A weight waits in a shadow register; `swap`, one cycle ahead of the
+first activation that needs it, makes it the active one. `load_diag` loads a diagonal tile: the PE on the diagonal
 takes `diag_weight`, the others are switched off. A shadow may be swapped in and overwritten in one cycle.
-`valid` comes with an activation; registers of data stay as they are without one.
+`valid` comes with an activation; registers of data stay as they are without one. Nor does an activation of zero move:
+without `some` what came before it stays, so that neither lane nor multiplier sees an edge, and the product is 0.
 """
 
 from myhdl import Signal, always, block, intbv
@@ -63,11 +64,11 @@ def _gate(clk, swap, load, load_diag, gate):
 
 
 @block
-def _pass_on(clk, valid, a, swap, load, load_diag, valid_out, a_out, swap_out, load_out, load_diag_out):
+def _pass_on(clk, valid, moves, a, swap, load, load_diag, valid_out, a_out, swap_out, load_out, load_diag_out):
     @always(clk.posedge)
     def move():
         valid_out.next = valid
-        if valid:
+        if moves:
             a_out.next = a
         swap_out.next = swap
         load_out.next = load
@@ -76,10 +77,11 @@ def _pass_on(clk, valid, a, swap, load, load_diag, valid_out, a_out, swap_out, l
     return move
 
 
-@unit(out="valid_out a_out swap_out load_out load_diag_out psum_out")
+@unit(out="valid_out some_out a_out swap_out load_out load_diag_out psum_out")
 def aligned_pe(
     clk,
     valid,
+    some,
     a,
     swap,
     load,
@@ -88,6 +90,7 @@ def aligned_pe(
     diag_weight,
     psum,
     valid_out,
+    some_out,
     a_out,
     swap_out,
     load_out,
@@ -98,17 +101,20 @@ def aligned_pe(
 ):
     """psum_out = psum + a * weight, all integers: one DSP slice with its product and sum registers.
 
-    `psum` belongs to the activation of the cycle before.
+    `psum` belongs to the activation of the cycle before. `some`, only with `valid`: the activation is not 0.
     """
     active = Signal(intbv(0)[8:])
     product = Signal(intbv(0, min=psum.min, max=psum.max))
     weights = _weights(clk, swap, load, load_diag, weight, diag_weight if diagonal else None, active)
-    right = _pass_on(clk, valid, a, swap, load, load_diag, valid_out, a_out, swap_out, load_out, load_diag_out)
+    right = _pass_on(clk, valid, some, a, swap, load, load_diag, valid_out, a_out, swap_out, load_out, load_diag_out)
 
     @always(clk.posedge)
     def multiply_add():
+        some_out.next = some
         if valid:
             product.next = a.signed() * active.signed()
+            if not some:
+                product.next = 0
         if valid_out:
             psum_out.next = psum + product
 
@@ -139,7 +145,7 @@ def fma_pe(
     active = Signal(intbv(0)[8:])
     gate = Signal(False)
     weights = _weights(clk, swap, load, load_diag, weight, diag_weight if diagonal else None, active)
-    right = _pass_on(clk, valid, a, swap, load, load_diag, valid_out, a_out, swap_out, load_out, load_diag_out)
+    right = _pass_on(clk, valid, valid, a, swap, load, load_diag, valid_out, a_out, swap_out, load_out, load_diag_out)
     multiply_add = fp32_int8_fma(clk, a, active, gate, psum, psum_out)
     if diagonal:  # never off: its gate is constant
         return weights, right, multiply_add

@@ -288,7 +288,7 @@ def heepstor(clk, rst_n, s, m, irq, idle, *, config):
         _follow(clk, engine_rst, issue, tile_take, vec_valid, vec_swap),
         _follow(clk, engine_rst, seq.job.diagonal, seq.job.max, vec_diag, vec_max),
         _follow(clk, engine_rst, load_valid, load_diag, late_load_valid, late_load_diag),
-        delay_line(clk, load_data, late_load_data, width=len(load_data), cycles=ACTIVATION_LATENCY),
+        delay_line(clk, load_data, late_load_data, load_valid, width=len(load_data), cycles=ACTIVATION_LATENCY),
         delay_line(clk, load_beat, late_load_beat, width=len(load_beat), cycles=ACTIVATION_LATENCY),
         systolic_array(
             clk=clk,

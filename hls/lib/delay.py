@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Delay lines: no reset and no taps inside, so that they map to shift-register LUTs."""
+"""Delay lines. Those that run freely map to shift-register LUTs; others hold what nothing comes behind."""
 
 from collections.abc import Sequence
 
@@ -88,10 +88,32 @@ def glue(signals: Sequence[SignalType]) -> SignalType:
     return signals[0] if len(signals) == 1 else ConcatSignal(*reversed(signals))
 
 
+@block
+def shift_held(clk, moves, d, late, q, width, cycles):
+    """`shift` of ``d``, of which a stage stays as it is where the flag ``moves`` did not come with it; ``late``: the
+    flag, when ``q`` is there, unless it is None."""
+    last = max(cycles - 1, 0) if late is None else cycles
+    flags = [moves, *(Signal(False) for _ in range(last))]
+    arrived = flags[last]
+    follow = [shift(clk, flags[k], flags[k + 1], 1, 1) for k in range(last)]
+    move = shift_occupied(clk, flags[:cycles], d, q, width) if cycles else shift(clk, d, q, width, 0)
+    if late is None:
+        return follow, move
+
+    @always_comb
+    def arrive():
+        late.next = arrived
+
+    return follow, move, arrive
+
+
 @unit(out="q")
-def delay_line(clk, d, q, *, width, cycles):
-    """q is d, `cycles` (1 or more) clock cycles later; both are `width` bits."""
-    return shift(clk, d, q, width, cycles)
+def delay_line(clk, d, q, moves=None, *, width, cycles):
+    """q is d, `cycles` (1 or more) clock cycles later; both are `width` bits.
+
+    With `moves`, a stage stays as it is where that did not come with it.
+    """
+    return shift(clk, d, q, width, cycles) if moves is None else shift_held(clk, moves, d, None, q, width, cycles)
 
 
 @unit(out="occupied")
@@ -112,14 +134,43 @@ def occupancy(clk, valid, occupied):
 
 
 @unit(out="q")
-def skew(clk, d, q, *, lanes, width, first, step):
-    """Lane i ([width i +: width]) of q is that of d, `first + step * i` clock cycles later; not 0 for all."""
+def skew(clk, d, q, moves=None, *, lanes, width, first, step, apart=0):
+    """Lane i ([width i +: width]) of q is that of d, `first + step * i` clock cycles later; not 0 for all.
+
+    With `moves`, a lane's stage stays as it is unless something comes to it. Then d's lane i is itself `apart * i`
+    cycles late, and a bit of moves belongs to each cycle in which any stage takes something, the earliest first.
+    """
     lane = [Signal(intbv(0)[width:]) for _ in range(lanes)]
     glued = glue(lane)
-    lines = [shift(clk, d(width * i + width, width * i), lane[i], width, first + step * i) for i in range(lanes)]
+    lines, earliest = [], 0 if first else apart
+    for i in range(lanes):
+        cycles, source = first + step * i, d(width * i + width, width * i)
+        if moves is None or cycles == 0:
+            lines.append(shift(clk, source, lane[i], width, cycles))
+        else:
+            flags = [moves(apart * i + k - earliest) for k in range(cycles)]
+            lines.append(shift_occupied(clk, flags, source, lane[i], width))
 
     @always_comb
     def join():
         q.next = glued
+
+    return lines, join
+
+
+@unit(out="late q")
+def lane_skew(clk, moves, d, late, q, *, lanes, width, step):
+    """`skew` from 0 cycles on of lanes that stay as they are without their flag in `moves`; `late`: their flags."""
+    lane, flag = ([Signal(intbv(0)[width:]) for _ in range(lanes)], [Signal(False) for _ in range(lanes)])
+    glued, flags = glue(lane), glue(flag)
+    lines = [
+        shift_held(clk, moves(i), d(width * i + width, width * i), flag[i], lane[i], width, step * i)
+        for i in range(lanes)
+    ]
+
+    @always_comb
+    def join():
+        q.next = glued
+        late.next = flags
 
     return lines, join

@@ -3,7 +3,7 @@
 
 from myhdl import Signal, always, always_comb, concat, intbv
 
-from hls.arithmetic.aligned import ALIGN_STAGES, META_BITS, align_lane, larger, true_exponent
+from hls.arithmetic.aligned import META_BITS, align_lane, larger, true_exponent
 from hls.lib.ram import ram
 from hls.lib.unit import unit
 
@@ -25,16 +25,17 @@ def lane_feed(clk, write, lane, data, reading, last, fp32):
     return ram(clk, write, lane, data, True, reading(bits, 0), stored, width=32, depth=1 << bits), clear
 
 
-@unit(out="aligned meta")
-def lane_aligner(clk, write, lane, field, start, fp32, aligned, meta):
+@unit(out="some aligned meta")
+def lane_aligner(clk, write, lane, field, start, fp32, some, aligned, meta):
     """Aligns a vector's lanes, one per cycle.
 
     field: exponent of the lane that is written; lane 0 comes first. `start` comes LANE_LATENCY cycles before lane 0 on
-    `fp32`; no lane is written in its cycle. aligned: the lane's integer, ALIGN_STAGES cycles after fp32. meta: what the
-    normaliser must know of the vector, from LANE_LATENCY cycles after its `start` until as long after the next.
+    `fp32`; no lane is written in its cycle. aligned: the lane's integer, ALIGN_STAGES cycles after fp32, if it is not 0
+    (`some`). meta: what the normaliser must know of the vector, from LANE_LATENCY cycles after its `start` until as
+    long after the next.
     """
     exponent, largest, greater, shared = (Signal(intbv(0)[8:]) for _ in range(4))
-    started, lost, coarse = (Signal(False) for _ in range(3))
+    started, lost, coarse, here = (Signal(False) for _ in range(4))
 
     @always(clk.posedge)
     def maximum():
@@ -46,12 +47,13 @@ def lane_aligner(clk, write, lane, field, start, fp32, aligned, meta):
 
     @always_comb
     def tell():
+        here.next = fp32[31:] != 0
         meta.next = concat(intbv(0)[META_BITS - 8 :], shared)
 
     return (
         true_exponent(field, exponent),
         larger(exponent, largest, greater),
         maximum,
-        align_lane(clk, intbv(7)[ALIGN_STAGES:], fp32, shared, False, aligned, lost, coarse),
+        align_lane(clk, here, fp32, shared, False, some, aligned, lost, coarse),
         tell,
     )

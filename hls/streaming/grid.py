@@ -28,11 +28,11 @@ def sum_bits(config: Geometry) -> int:
 
 
 @unit(out="psums")
-def weight_grid(clk, valid, lane, swap, load, psums, *, config):
+def weight_grid(clk, valid, some, lane, swap, load, psums, *, config):
     """Partial sums of all columns, column c at [sum_bits c +: sum_bits], c cycles after column 0's.
 
-    Row 0 takes `lane` when `valid`, row r `step * r` cycles later. `swap`, one cycle ahead of row 0, makes the weights
-    loaded before the active ones.
+    Row 0 takes `lane` when `valid`, row r `step * r` cycles later; `aligned` has `some` with it, without which the lane
+    is 0. `swap`, one cycle ahead of row 0, makes the weights loaded before the active ones.
     """
     rows, cols = config.rows, config.cols
     aligned = is_aligned(config)
@@ -43,10 +43,11 @@ def weight_grid(clk, valid, lane, swap, load, psums, *, config):
     groups = -(-cols // WORD_WEIGHTS)
 
     a = [[Signal(intbv(0)[lane_bits:]) for _ in range(cols)] for _ in range(rows)]
-    flags = [[[Signal(False) for _ in range(cols)] for _ in range(rows)] for _ in range(4)]
-    valid_right, swap_right, load_right, off_right = flags
+    flags = [[[Signal(False) for _ in range(cols)] for _ in range(rows)] for _ in range(5)]
+    valid_right, some_right, swap_right, load_right, off_right = flags
     psum = [[Signal(initial_value(top)) for _ in range(cols)] for _ in range(rows)]
     valid_row = [valid, *(Signal(False) for _ in range(rows - 1))]
+    some_row = [Signal(False) for _ in range(rows)]
     swap_row = [swap, *(Signal(False) for _ in range(rows - 1))]
     here = [[Signal(False) for _ in range(groups)] for _ in range(rows)]
     bottom = [Signal(intbv(0)[sum_bits(config) :]) for _ in range(cols)]
@@ -55,13 +56,18 @@ def weight_grid(clk, valid, lane, swap, load, psums, *, config):
         if r:
             parts.append(delay_line(clk, valid_row[r - 1], valid_row[r], width=1, cycles=step(config)))
             parts.append(delay_line(clk, swap_row[r - 1], swap_row[r], width=1, cycles=step(config)))
+        if aligned:
+            parts.append(_both(valid_row[r], some, some_row[r]))
         parts += [_chosen(load, here[r][g], r, g) for g in range(groups)]
         for c in range(cols):
             group, byte = divmod(c, WORD_WEIGHTS)
+            moves = [some_right[r][c - 1] if c else some_row[r]] if aligned else []
+            moves_right = [some_right[r][c]] if aligned else []
             parts.append(
                 pe(
                     clk,
                     valid_right[r][c - 1] if c else valid_row[r],
+                    *moves,
                     a[r][c - 1] if c else lane,
                     swap_right[r][c - 1] if c else swap_row[r],
                     here[r][group],
@@ -70,6 +76,7 @@ def weight_grid(clk, valid, lane, swap, load, psums, *, config):
                     None,
                     psum[r - 1][c] if r else top,
                     valid_right[r][c],
+                    *moves_right,
                     a[r][c],
                     swap_right[r][c],
                     load_right[r][c],
@@ -100,3 +107,12 @@ def _chosen(load, chosen, r, g):
         chosen.next = load.valid and load.row == r and load.group == g
 
     return compare
+
+
+@block
+def _both(one, other, both):
+    @always_comb
+    def combine():
+        both.next = one and other
+
+    return combine

@@ -32,7 +32,7 @@ def streaming(clk, rst_n, s, idle, *, config):
     psums = Signal(intbv(0)[width * cols :])
     collected = Signal(intbv(0)[width:])
     turn, column = (Signal(intbv(0)[column_bits:]) for _ in range(2))
-    lane, result = fp32, collected
+    some, lane, result = None, fp32, collected
 
     @always_comb
     def glue():
@@ -46,12 +46,13 @@ def streaming(clk, rst_n, s, idle, *, config):
     ]
     if aligned:
         lane, result = Signal(intbv(0)[LANE_BITS:]), Signal(intbv(0)[32:])
+        some = Signal(False)
         meta, late_meta = (Signal(intbv(0)[META_BITS:]) for _ in range(2))
         signed = Signal(intbv(0, min=-(1 << width - 1), max=1 << width - 1))
         late = Signal(intbv(0)[column_bits + 1 :])
         occupied = Signal(intbv(0)[NORMALISE_LATENCY:])
         parts += [
-            lane_aligner(clk, write_lane, written_lane, s.wdata(31, 23), vector.start, fp32, lane, meta),
+            lane_aligner(clk, write_lane, written_lane, s.wdata(31, 23), vector.start, fp32, some, lane, meta),
             delay_line(clk, meta, late_meta, width=META_BITS, cycles=column_time(config) + 1 - LANE_LATENCY),
             _signed(collected, signed),
             occupancy(clk, active, occupied),
@@ -65,7 +66,7 @@ def streaming(clk, rst_n, s, idle, *, config):
     parts += [
         delay_line(clk, swap, late_swap, width=1, cycles=front(config) - 1),
         delay_line(clk, vector.start, entering, width=1, cycles=front(config)),
-        weight_grid(clk, entering, lane, late_swap, load, psums, config=config),
+        weight_grid(clk, entering, some, lane, late_swap, load, psums, config=config),
         delay_line(clk, vector.start, lead, width=1, cycles=column_time(config) - 1),
         collector(clk, rst, lead, psums, collected, active, turn, cols=cols, width=width),
     ]

@@ -512,9 +512,10 @@ def _counter(clk, rst, clear, amount, value):
 
     @always(clk.posedge)
     def count():
-        total.next = total + concat(intbv(0)[extra:], amount)
         if rst or clear:
             total.next = 0
+        elif amount != 0:
+            total.next = total + concat(intbv(0)[extra:], amount)
 
     @always_comb
     def drive():

@@ -136,14 +136,16 @@ def drain(
     @always(clk.posedge)
     def follow():
         row.next = beat.row
-        acc.next = selected
-        aux1.next = aux.data
-        aux2.next = aux1
-        scale.next = scales
-        bias.next = biases
-        if job.uniform:
-            scale.next = same_scale
-            bias.next = same_bias
+        if aux.valid:
+            aux1.next = aux.data
+        if issued:
+            acc.next = selected
+            aux2.next = aux1
+            scale.next = scales
+            bias.next = biases
+            if job.uniform:
+                scale.next = same_scale
+                bias.next = same_bias
         issued.next = issue and not rst
         operands_valid.next = issued and not rst
 

@@ -72,7 +72,7 @@ def arbiter(
     mark_tag = ANSWERS.index("mark")
     chosen, picked = Request(ports, data=True), Request(ports, data=True)
     tag, picked_tag = (Signal(intbv(0)[3:]) for _ in range(2))
-    write, picked_write, stop, due = (Signal(bool(0)) for _ in range(4))
+    write, picked_write, stop, moves, due = (Signal(bool(0)) for _ in range(5))
     before_aux, before_store, before_profile, before_load, any_valid = (Signal(bool(0)) for _ in range(5))
     addresses = [Signal(intbv(0)[32:]) for _ in range(ports)]
     outside = [Signal(bool(0)) for _ in range(ports)]
@@ -153,6 +153,7 @@ def arbiter(
     @always_comb
     def flow():
         stop.next = held and not cmd.ready
+        moves.next = picked.valid and not (held and not cmd.ready)
 
     @always_comb
     def accept():
@@ -179,7 +180,7 @@ def arbiter(
             picked.valid.next = False
         elif chosen.ready:
             picked.valid.next = chosen.valid
-        if chosen.ready:
+        if chosen.ready and chosen.valid:
             picked.addr.next = chosen.addr
             picked.stride.next = chosen.stride
             picked.count.next = chosen.count
@@ -196,7 +197,7 @@ def arbiter(
             held.next = False
         elif not stop:
             held.next = picked.valid
-        if not stop:
+        if moves:
             count.next = picked.count
             base.next = picked_base
             limit.next = picked_limit
@@ -246,7 +247,7 @@ def arbiter(
         command,
         report,
         [
-            _word(clk, i, stop, picked.addr, picked.stride, addresses[i], count, base, limit, outside[i])
+            _word(clk, i, moves, picked.addr, picked.stride, addresses[i], count, base, limit, outside[i])
             for i in range(ports)
         ],
         first_of(outside, addresses, first_outside),
@@ -258,13 +259,13 @@ def arbiter(
 
 
 @block
-def _word(clk, index, stop, start, stride, address, count, base, limit, outside):
+def _word(clk, index, moves, start, stride, address, count, base, limit, outside):
     """Address of word ``index`` of a beat, and whether it is one of ``count`` words and outside base..limit."""
     sums = Signal(modbv(0)[32:])
 
     @always(clk.posedge)
     def register():
-        if not stop:
+        if moves:
             address.next = sums
 
     @always_comb

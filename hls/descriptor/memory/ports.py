@@ -162,8 +162,8 @@ def memory_ports(
         rsp.valid.next = 0
         if complete:
             rsp.valid.next = concat(intbv(0)[streams - 1 :], True) << tag_out[6:3]
-        rsp.count.next = count
-        rsp.data.next = answers
+            rsp.count.next = count
+            rsp.data.next = answers
 
     return (
         masters,

@@ -215,7 +215,8 @@ def weight_loader(
     @always(clk.posedge)
     def gearbox():
         held.next = rest if leave else total
-        data.next = shifted if leave else filled
+        if put or leave:
+            data.next = shifted if leave else filled
         if cut_start or skip:
             held.next = 0
 
