@@ -9,7 +9,11 @@ import torch.nn.functional as F
 from torch import nn
 
 from firmware_gen import CodeGenerator
+from firmware_gen.frontend.exported.importer import import_model
+from firmware_gen.frontend.loader import load_model
+from firmware_gen.models.fake_quant import GraphModule
 from hls.config import Config
+from hls.errors import HeepgenError
 from tests.imported import assert_imported_as_it_is
 
 RNG = np.random.default_rng(43)
@@ -41,6 +45,7 @@ FUNCTIONS = {
     "tril": lambda x: x.tril(),
     "masked_fill": lambda x: x.masked_fill(ABOVE, -3.0),
     "masked_fill, softmax": lambda x: x.masked_fill(ABOVE, float("-inf")).softmax(-1),
+    "a mask of infinities, first": lambda x: (torch.zeros(4, 4).masked_fill(ABOVE, float("-inf")) + x).softmax(-1),
     "a mask of infinities": lambda x: (x + torch.zeros(4, 4).masked_fill(ABOVE, float("-inf"))).softmax(-1),
     "where, of one": lambda x: torch.where(ABOVE, W, x),
     "where, of both": lambda x: torch.where(ABOVE[0], x, x * x),
@@ -61,3 +66,49 @@ def test_a_mask_of_infinities_is_exact():
     wanted = generator.quantized_model().double()(x.double()).detach().numpy()
     assert (found[0][ABOVE.numpy()] == 0).all()
     np.testing.assert_allclose(found, wanted, rtol=0, atol=2.0**-20)
+
+
+class Attends(nn.Module):
+    """Heads of one tensor, each as query, key and value."""
+
+    def __init__(self, mask=None, causal=False):
+        super().__init__()
+        self.register_buffer("mask", mask)
+        self.causal = causal
+
+    def forward(self, x):
+        heads = x.unflatten(-1, (2, -1)).transpose(1, 2)
+        y = F.scaled_dot_product_attention(heads, heads, heads, attn_mask=self.mask, is_causal=self.causal)
+        return y.transpose(1, 2).flatten(2)
+
+
+HIDES = torch.ones(5, 5, dtype=torch.bool).tril()
+ATTENTIONS = {
+    "plain": Attends,
+    "causal": lambda: Attends(causal=True),
+    "mask": lambda: Attends(HIDES),
+    "infinite": lambda: Attends(torch.zeros(5, 5).masked_fill(~HIDES, -torch.inf)),
+    "layer": lambda: nn.TransformerEncoderLayer(8, 2, 12, batch_first=True),
+}
+
+
+@pytest.mark.parametrize("name", ATTENTIONS)
+def test_attention_after_decompositions(name, tmp_path):
+    torch.manual_seed(0)
+    model, x = ATTENTIONS[name]().eval(), torch.randn(1, 5, 8)
+    program = torch.export.export(model, (x,)).run_decompositions()
+    assert any(node.target is torch.ops.aten.eq.Scalar for node in program.graph.nodes)
+    torch.export.save(program, tmp_path / "net.pt2")
+    with torch.no_grad():
+        found, wanted = GraphModule(import_model(load_model(tmp_path / "net.pt2"), x))(x), model(x)
+    torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-5)
+    CodeGenerator(load_model(tmp_path / "net.pt2"), x)  # compares with the program
+
+
+def test_a_row_that_is_hidden_as_a_whole_is_refused():
+    mask = HIDES.clone()
+    mask[2] = False
+    x = torch.randn(1, 5, 8)
+    program = torch.export.export(Attends(mask), (x,)).run_decompositions()
+    with pytest.raises(HeepgenError, match="instead of"):
+        CodeGenerator(program, x)

@@ -30,6 +30,7 @@ from firmware_gen.frontend.aten import KNOWN, is_function
 from firmware_gen.frontend.exported.dynamic import chosen_sizes, fix_sizes, open_sizes, symbol_of
 from firmware_gen.frontend.exported.hints import QUANTISED_ACTIVATIONS, hint, not_supported
 from firmware_gen.frontend.exported.integers import DEQUANTISERS, know_pt2e
+from firmware_gen.frontend.exported.softmax import PARTS
 from firmware_gen.names import safe_name
 from firmware_gen.refusal import refusal
 from hls.errors import HeepgenError
@@ -60,7 +61,7 @@ FORBIDDEN_KEYS = {
 PLAIN_SPECS = {"builtins.tuple", "builtins.list", "builtins.dict", None}
 WRITERS = {"copy", "fill", "zero", "index_put", "index_copy", "index_add", "masked_fill", "scatter"}
 """Loaded although no model with them is supported, so that the refusal can name the buffer that they write."""
-ATEN = KNOWN | WRITERS | {"_assert_tensor_metadata"}
+ATEN = KNOWN | WRITERS | PARTS | {"_assert_tensor_metadata"}
 TARGET = re.compile(r"torch\.ops\.aten\.([A-Za-z0-9_]+)\.[A-Za-z0-9_]+")
 PT2E = re.compile(r"torch\.ops\.(quantized_decomposed)\.([A-Za-z0-9_]+)\.[A-Za-z0-9_]+")
 
