@@ -6,8 +6,8 @@ print(net.estimate())
 """
 
 from heepgen.configuration import configuration
-from heepgen.network import Network, compile, write
+from heepgen.network import Network, compile, load, write
 from hls import __version__
 from hls.errors import HeepgenError
 
-__all__ = ["HeepgenError", "Network", "__version__", "compile", "configuration", "write"]
+__all__ = ["HeepgenError", "Network", "__version__", "compile", "configuration", "load", "write"]

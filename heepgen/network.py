@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from firmware_gen.application.options import ImportOptions
 from gen.flows.application import Application
-from gen.flows.compiled import Compiled
+from gen.flows.compiled import Compiled, of_application
 from gen.flows.hardware import geometry
 from gen.results.estimate import EstimateReport
 from gen.results.evaluation import EvalReport
@@ -20,7 +20,7 @@ from gen.results.several import SwReports
 from gen.results.steps import StepsReport
 from gen.results.why import WhyReport
 from heepgen.configuration import Given, configuration
-from hls.config import System
+from hls.config import System, overridden
 from hls.errors import HeepgenError
 
 if TYPE_CHECKING:
@@ -217,7 +217,7 @@ def compile(
 ) -> Network:
     """Compile a model for an accelerator.
 
-    model: an nn.Module, an ExportedProgram, or the path of a model file (.pt2, .pt, .onnx) or of an application.
+    model: an nn.Module, an ExportedProgram, or the path of a model file (.pt2, .pt, .onnx).
     example: an input, batch dimension first, which is the firmware's sample, or a tuple of all inputs; a file and an
     ExportedProgram know their shapes, and need none. config, architecture, values: see `configuration`. name: of the
     network, "model" or the file's. state: inputs that are what outputs, by name or number, were in the inference
@@ -258,6 +258,21 @@ def compile(
     return Network(Compiled.of(checked, None, system, options, name=checked.imported.name))
 
 
+def load(
+    folder: str | Path, config: Given = None, *, architecture: str | Path | None = None, **values: Any
+) -> Network:
+    """The network of an application that `Network.write` or `heepgen sw` wrote, with the options and the sample that it
+    was written with.
+
+    It is compiled for the accelerator of the application, with other `values`; with `config` or `architecture` for the
+    one that these say, see `configuration`. Raises HeepgenError for what is no application of one network.
+    """
+    application = Application.open(folder)
+    if config is None and architecture is None:
+        return Network(of_application(application, overridden(application.config, **values)))
+    return Network(of_application(application, configuration(config, architecture=architecture, **values)))
+
+
 def write(networks: Sequence[Network], folder: str | Path, *, force: bool = False, listing: bool = False) -> SwReports:
     """Write one application of several networks to `folder`, as `heepgen sw a.pt2 b.pt2 -o` does: all their constants,
     and one arena in which they take turns. Raises HeepgenError naming the network that cannot be in it or does not fit,
@@ -279,6 +294,8 @@ def _read_file(
     from gen.flows.sw import load_program
     from gen.inputs import check_model, network_name
 
+    if path.is_dir():
+        raise HeepgenError(f"{path} is a folder: heepgen.load takes an application, and compile a model file.")
     check_model(path)
     name = network_name(path, name)
     from firmware_gen.api import read_model

@@ -212,6 +212,29 @@ def test_an_application_is_estimated_for_other_hardware(net, app, model, example
     assert command("estimate", app)["geometry"] == net.estimate().geometry
 
 
+def test_an_application_is_a_network_again(model, example, tmp_path):
+    net = heepgen.compile(model, example, name="two", per_tensor=True, calibrate="mse", **SMALL)
+    net.write(tmp_path / "app")
+    again = heepgen.load(tmp_path / "app")
+    again.write(tmp_path / "again")
+    files = {
+        p.relative_to(tmp_path / "app") for p in (tmp_path / "app" / "gen").rglob("*") if p.suffix in (".cpp", ".hpp")
+    }
+    assert files and all((tmp_path / "app" / f).read_bytes() == (tmp_path / "again" / f).read_bytes() for f in files)
+    assert again.config == net.config and (again.compiled.generator.sample == example.numpy()).all()
+    assert heepgen.load(tmp_path / "app", rows=2).config == Config(2, 3)
+    assert heepgen.load(tmp_path / "app", architecture="streaming").config == StreamingConfig()
+
+
+def test_what_is_no_application_is_one_sentence(tmp_path):
+    with pytest.raises(HeepgenError, match="is not an application"):
+        heepgen.load(tmp_path)
+    with pytest.raises(HeepgenError, match="heepgen.load"):
+        (tmp_path / "gen").mkdir()
+        (tmp_path / "gen" / "manifest.json").write_text("{}")
+        heepgen.compile(tmp_path)
+
+
 def test_an_estimate_counts_the_layers_of_the_cpu(net):
     estimate = net.estimate()
     by_cpu = [layer for layer in estimate.layers if layer.on_cpu]
