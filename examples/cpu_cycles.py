@@ -4,6 +4,7 @@
 import argparse
 import json
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,13 +14,23 @@ from scipy.optimize import nnls  # type: ignore[import-untyped]
 from torch import nn
 
 import heepgen
-from firmware_gen.models.cpu_cycles import COSTS, Turns
-from firmware_gen.targets.calls.estimate import layer_turns
+from firmware_gen.models.cpu_cycles import COSTS, Turns, cycles_of
+from firmware_gen.targets.calls.estimate import layer_turns, product_turns
 from gen.results.run import RunReport
 from hls.output import write_file
 
 LEAST = 0.005
 """Cycles of a turn below which it is said to take none."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """A layer: what the CPU's loops turn for it, the cycles of all else, and of all of it."""
+
+    op: str
+    turns: Turns
+    known: int
+    cycles: int
 
 
 class Operators(nn.Module):
@@ -121,27 +132,74 @@ class Kernels(nn.Module):
         return (*maps, *pools, *vectors, *elements, *finished)
 
 
-def measured(model: nn.Module, progress: Callable[[str], None]) -> list[tuple[str, Turns, int]]:
-    """(operator, turns, cycles) of every layer of a network that takes random `INPUTS`, on the CPU alone."""
+class Windows(nn.Module):
+    """Convolutions for accelerators of matrix products: with and without padding, of few channels and many."""
+
+    INPUTS = ((1, 1, 8, 8), (1, 3, 12, 12), (1, 8, 10, 10), (1, 16, 7, 6), (1, 1, 20, 9), (1, 12, 6, 9))
+
+    def __init__(self) -> None:
+        super().__init__()
+        conv = nn.Conv2d
+        self.first = nn.ModuleList([conv(1, 8, 3, padding=1), conv(1, 5, 5, padding=2), conv(1, 8, 3)])
+        self.second = nn.ModuleList([conv(3, 8, 3, padding=1), conv(3, 20, 3, padding=1, stride=2), conv(3, 4, 3)])
+        self.third = nn.ModuleList([conv(8, 8, 3, padding=1), conv(8, 16, 3, padding=1, stride=2), conv(8, 12, 3)])
+        self.groups = conv(8, 8, 3, groups=2, padding=1)
+        self.fourth = nn.ModuleList([conv(16, 6, 3, padding=1), conv(16, 40, 3, padding=1)])
+        self.tall, self.uneven = conv(16, 4, (7, 1), padding=(3, 0)), conv(1, 7, (10, 4), padding=(5, 1), stride=2)
+        self.fifth = nn.ModuleList([conv(12, 6, 3, padding=1), conv(12, 8, 5, padding=2), conv(12, 12, 1)])
+        self.inner = nn.ModuleList([conv(8, 8, 3, padding=1), conv(20, 8, 3, padding=1)])
+
+    def forward(self, a, b, c, d, e, f):  # type: ignore[no-untyped-def]
+        first, second = [layer(a) for layer in self.first], [layer(b) for layer in self.second]
+        others = [layer(x) for layers, x in ((self.third, c), (self.fourth, d), (self.fifth, f)) for layer in layers]
+        inner = [self.inner[0](first[0]), self.inner[0](second[0]), self.inner[1](second[1])]
+        return (*first, *second, *others, self.groups(c), self.tall(d), self.uneven(e), *inner)
+
+
+PRODUCTS = {"streaming": True, "examples/architectures/int8_dot": False}
+"""Architectures on which `Windows` run, and whether their drivers take rows of A where they lie."""
+
+
+def _run(
+    model: nn.Module, architecture: str, progress: Callable[[str], None]
+) -> tuple[heepgen.Network, dict[str, int]]:
+    """A network that takes random `INPUTS`, and the cycles of its layers."""
     random = torch.Generator().manual_seed(0)
     inputs = tuple(torch.rand(shape, generator=random) + 0.1 for shape in model.INPUTS)  # type: ignore[union-attr]
-    net = heepgen.compile(model.eval(), inputs, architecture="cpu", bank_kib=64)
+    net = heepgen.compile(model.eval(), inputs, architecture=architecture, bank_kib=64)
     report = net.run(progress=progress)
     assert isinstance(report, RunReport)
-    cycles = {layer.name: layer.cycles for layer in report.layers}
+    return net, {layer.name: layer.cycles for layer in report.layers}
+
+
+def measured(model: nn.Module, progress: Callable[[str], None]) -> list[Row]:
+    """Every layer on the CPU alone."""
+    net, cycles = _run(model, "cpu", progress)
     program = net.compiled.program
     return [
-        (layer.op, turns, cycles[layer.name])
+        Row(layer.op, turns, 0, cycles[layer.name])
         for layer in program.network.layers
         if (turns := layer_turns(program, layer)) and layer.name in cycles
     ]
 
 
-def fitted(rows: list[tuple[str, Turns, int]]) -> dict[tuple[str, str], float]:
+def windows(architecture: str, pushed: bool, progress: Callable[[str], None]) -> list[Row]:
+    """Every convolution of `Windows` on an accelerator of matrix products."""
+    net, cycles = _run(Windows(), architecture, progress)
+    program, rows = net.compiled.program, []
+    for layer, estimate in zip(program.network.layers, net.estimate().layers, strict=True):
+        if turns := product_turns(program, layer, pushed):
+            of_rows = cycles_of(turns)
+            assert of_rows is not None, "of every loop there is a figure, if an old one"
+            rows.append(Row(f"{layer.op} on {architecture}", turns, estimate.cycles - of_rows, cycles[layer.name]))
+    return rows
+
+
+def fitted(rows: list[Row]) -> dict[tuple[str, str], float]:
     """Cycles of a turn of every loop, those with the least squares of relative errors."""
-    loops = sorted({loop for _, turns, _ in rows for loop in turns})
-    matrix = np.array([[turns.get(loop, 0) / cycles for loop in loops] for _, turns, cycles in rows])
-    found = nnls(matrix, np.ones(len(rows)))[0]
+    loops = sorted({loop for row in rows for loop in row.turns})
+    matrix = np.array([[row.turns.get(loop, 0) / row.cycles for loop in loops] for row in rows])
+    found = nnls(matrix, np.array([1 - row.known / row.cycles for row in rows]))[0]
     return {loop: round(float(value), 3) if value > LEAST else 0.0 for loop, value in zip(loops, found, strict=True)}
 
 
@@ -149,8 +207,11 @@ def main() -> None:
     argparse.ArgumentParser(prog="python -m examples.cpu_cycles", description=__doc__).parse_args()
     torch.manual_seed(0)
     rows = [row for model in (Operators(), Kernels()) for row in measured(model, print)]
+    rows += [row for architecture, pushed in PRODUCTS.items() for row in windows(architecture, pushed, print)]
     cycles = fitted(rows)
-    errors = [abs(sum(cycles[loop] * n for loop, n in turns.items()) / taken - 1) for _, turns, taken in rows]
+    errors = [
+        abs((row.known + sum(cycles[loop] * n for loop, n in row.turns.items())) / row.cycles - 1) for row in rows
+    ]
     by_kernel: dict[str, dict[str, float]] = {}
     for (kernel, loop), value in cycles.items():
         by_kernel.setdefault(kernel, {})[loop] = value
@@ -162,8 +223,8 @@ def main() -> None:
         "cycles": by_kernel,
     }
     write_file(COSTS, json.dumps(content, indent=1) + "\n", COSTS.name)
-    for (op, turns, taken), error in sorted(zip(rows, errors, strict=True), key=lambda pair: -pair[1])[:12]:
-        print(f"{op:20} {taken:9,} cycles, {100 * error:5.1f} % off  {dict(turns)}")
+    for row, error in sorted(zip(rows, errors, strict=True), key=lambda pair: -pair[1])[:12]:
+        print(f"{row.op:20} {row.cycles:9,} cycles, {100 * error:5.1f} % off  {dict(row.turns)}")
     print(f"{len(rows)} layers, {100 * np.mean(errors):.1f} % off on average, {100 * max(errors):.1f} % at most")
 
 

@@ -258,9 +258,7 @@ def compile(
     return Network(Compiled.of(checked, None, system, options, name=checked.imported.name))
 
 
-def load(
-    folder: str | Path, config: Given = None, *, architecture: str | Path | None = None, **values: Any
-) -> Network:
+def load(folder: str | Path, config: Given = None, *, architecture: str | Path | None = None, **values: Any) -> Network:
     """The network of an application that `Network.write` or `heepgen sw` wrote, with the options and the sample that it
     was written with.
 

@@ -64,6 +64,30 @@ def test_layers_take_what_is_predicted(model, shape, options):
     assert abs(estimate.total_cycles - report.total_cycles) < 0.1 * report.total_cycles
 
 
+class _Windows(nn.Module):
+    """Padded and strided, of few channels and many, planar and not."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = nn.Conv2d(2, 12, 3, padding=1), nn.Conv2d(12, 20, 3, padding=1, stride=2)
+        self.c, self.d = nn.Conv2d(20, 16, (5, 1), padding=(2, 0)), nn.Conv2d(16, 5, 3)
+
+    def forward(self, x):
+        return self.d(F.relu(self.c(F.relu(self.b(F.relu(self.a(x)))))))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("architecture", ["streaming", str(ROOT / "examples" / "architectures" / "int8_dot")])
+def test_products_take_what_is_predicted(architecture):
+    torch.manual_seed(7)
+    net = heepgen.compile(_Windows().eval(), torch.randn(1, 2, 11, 9), architecture=architecture)
+    measured = {layer.name: layer.cycles for layer in net.run().layers}
+    for layer in net.estimate().layers:
+        if layer.macs:
+            taken = measured[layer.name]
+            assert abs(layer.cycles - taken) < LARGEST * taken + AROUND, (layer.name, layer.cycles, taken)
+
+
 def test_every_operator_of_the_cpu_is_known():
     kernels = {kernel for kernel, _ in costs()}
     own = {

@@ -141,6 +141,10 @@ def _no_headers(_config: Any) -> Mapping[str, str]:
     return {}
 
 
+def _never(_config: Any) -> bool:
+    return False
+
+
 @dataclass(frozen=True)
 class Gemm:
     """An accelerator of matrix products; all else of a network is ours.
@@ -148,7 +152,7 @@ class Gemm:
     compute: its arithmetic, for K and N within `limits`. driver: C++ header with `class heepstor::Driver`, beside
     architecture.py. cycles: of a Linear layer, where they are known. kernels: NumPy models of the CPU's kernels that a
     member function of the driver replaces, by its name. headers: further C++ headers for the driver, such as its
-    registers, text by name.
+    registers, text by name. pushes: whether the driver has `push` and `pull`, which `estimate` wants to know.
     """
 
     compute: Compute
@@ -157,10 +161,7 @@ class Gemm:
     cycles: Cycles | None = None
     kernels: Mapping[str, Callable[..., "np.ndarray"]] = field(default_factory=dict)
     headers: Callable[[Any], Mapping[str, str]] = _no_headers
-
-
-def _never(_config: Any) -> bool:
-    return False
+    pushes: Callable[[Any], bool] = _never
 
 
 @dataclass(frozen=True)

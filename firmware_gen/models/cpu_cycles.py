@@ -94,6 +94,35 @@ def window_turns(kernel: str, op: Windowed, channels_first: bool) -> Turns:
     return {**_each(kernel, call=1, **turns), **_epilogue(op, outputs)}
 
 
+def row_turns(op: Windowed, channels_first: bool, depth: int, width: int, pushed: bool) -> Turns:
+    """Of one image of a product, besides a Linear layer's: what `runtime/gemm/gemm.hpp` copies of A, which are windows
+    that leave the input, and others too where the driver takes neighbouring words only (not `pushed`); for every block
+    of `depth` taps and every tile of `width` outputs."""
+    high = _inside(op.out_height, op.stride[0], op.dilation[0], op.top, op.kernel[0], op.height)
+    wide = _inside(op.out_width, op.stride[1], op.dilation[1], op.left, op.kernel[1], op.width)
+    rows, pixels = _interior(high, op.kernel[0]), len(high) * len(wide)
+    whole = rows * _interior(wide, op.kernel[1])
+    channels = op.channels // op.groups
+    planar = channels_first or channels == 1
+    inner = op.kernel[1] if planar else channels
+    joined = inner if planar or op.groups > 1 or op.dilation[1] > 1 else op.kernel[1] * channels
+    turns: Counter[str] = Counter()
+    for begin in range(0, op.kernel[0] * op.kernel[1] * channels, depth):
+        end = min(begin + depth, op.kernel[0] * op.kernel[1] * channels)
+        runs = (end - 1) // inner - begin // inner + 1
+        near = begin // joined == (end - 1) // joined and not (planar and op.dilation[1] > 1)
+        one_position = runs == 1 and not planar
+        copied = pixels if not (pushed or near) else 0 if pushed and one_position else pixels - whole
+        turns += Counter({"window": copied, "run": copied * runs, "tap": copied * (end - begin)})
+        if whole < pixels:
+            turns["segment"] += len(high) + 2 * rows
+        if not near:
+            turns["listed run"] += runs
+            turns["far tap"] += whole * (end - begin) * pushed
+    tiles = op.groups * -(-op.cout // width)
+    return _each("pushed" if pushed else "copied", **{loop: tiles * count for loop, count in turns.items()})
+
+
 def _epilogue(op: Windowed, outputs: int) -> Turns:
     """Of what runtime/epilogue.hpp calls for every output, because it is not a clamp."""
     if op.act.function:

@@ -8,16 +8,17 @@ from collections.abc import Callable
 from firmware_gen import ir
 from firmware_gen.architectures.contract import LayerCycles, Prediction
 from firmware_gen.memory.network import Layer
-from firmware_gen.models.cpu_cycles import Turns, cycles_of, turns_of, window_turns
+from firmware_gen.models.cpu_cycles import Turns, cycles_of, row_turns, turns_of, window_turns
 from firmware_gen.targets.calls.calls import FACTORS, PRODUCT, Call, CallProgram
 
 Cycles = Callable[[int, int, int], int]
 """Of a Linear layer (m, k, n), with the CPU's part in it."""
 
 
-def predict(program: CallProgram, cycles: Cycles | None) -> Prediction:
-    """Every layer; None of those that a kernel of the driver's computes, which only a run measures."""
-    return Prediction(tuple(_layer(program, layer, cycles) for layer in program.network.layers))
+def predict(program: CallProgram, cycles: Cycles | None, pushed: bool = False) -> Prediction:
+    """Every layer; None of those that a kernel of the driver's computes, which only a run measures. pushed: the driver
+    takes rows of A where they lie."""
+    return Prediction(tuple(_layer(program, layer, cycles, pushed) for layer in program.network.layers))
 
 
 def layer_turns(program: CallProgram, layer: Layer) -> Turns:
@@ -31,7 +32,19 @@ def layer_turns(program: CallProgram, layer: Layer) -> Turns:
     return total
 
 
-def _layer(program: CallProgram, layer: Layer, cycles: Cycles | None) -> LayerCycles | None:
+def product_turns(program: CallProgram, layer: Layer, pushed: bool) -> Turns:
+    """What the CPU's loops turn for the products of a layer, besides those of Linear layers."""
+    total: Counter[tuple[str, str]] = Counter()
+    for call in program.calls_of(layer.name):
+        if call.kernel == PRODUCT:
+            assert program.product is not None, "somebody multiplies"
+            size = program.product.depth, program.product.width
+            own = row_turns(call.op, call.channels_first, *size, pushed)
+            total.update({loop: call.operation.images * count for loop, count in own.items()})
+    return total
+
+
+def _layer(program: CallProgram, layer: Layer, cycles: Cycles | None, pushed: bool) -> LayerCycles | None:
     calls = program.calls_of(layer.name)
     products = [call for call in calls if call.kernel == PRODUCT]
     by_cpu = cycles_of(layer_turns(program, layer))
@@ -40,7 +53,9 @@ def _layer(program: CallProgram, layer: Layer, cycles: Cycles | None) -> LayerCy
     if not products:
         return LayerCycles(by_cpu, on_cpu=True) if calls or layer.on_cpu else LayerCycles(0)
     assert cycles is not None, "who multiplies says what that takes"
-    return LayerCycles(by_cpu + sum(_product(call, cycles) for call in products))
+    rows = cycles_of(product_turns(program, layer, pushed))
+    assert rows is not None, "they were measured"
+    return LayerCycles(by_cpu + rows + sum(_product(call, cycles) for call in products))
 
 
 def _call_turns(call: Call) -> Turns:

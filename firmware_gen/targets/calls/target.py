@@ -143,7 +143,7 @@ class CallsTarget:
             raise HeepgenError(
                 f"architecture {config.architecture} does not say how many cycles its work takes; heepgen run measures."
             )
-        return predict(program, cycles)
+        return predict(program, cycles, pushed=bool(self.gemm and self.gemm.pushes(config)))
 
     def listing(self, program: CallProgram) -> NoReturn:
         name = program.network.config.architecture

@@ -73,7 +73,7 @@ def _facts(config: StreamingConfig) -> Sequence[Fact]:
 ARCHITECTURE = Architecture(
     summary="systolic array that the CPU feeds and whose sums it reads: no masters, little area",
     config=StreamingConfig,
-    software=Gemm(_compute, "driver.hpp", _limits, _cycles, headers=_headers),
+    software=Gemm(_compute, "driver.hpp", _limits, _cycles, headers=_headers, pushes=lambda config: bool(config.sums)),
     hardware=MyHdl(_unit),
     facts=_facts,
     describe=_describe,
