@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The energy model: factors found again from what they made, and energies that add up."""
 
-from dataclasses import astuple
 from types import SimpleNamespace
 
 import numpy as np
@@ -9,7 +8,8 @@ import pytest
 
 from firmware_gen.architectures.contract import LayerCycles
 from gen.ppa.energy.memory import accesses
-from gen.ppa.energy.model import Factors, Model, Rate, Sample, fitted
+from gen.ppa.energy.model import RATES, Factors, Model, Sample, Work, fitted
+from gen.ppa.energy.parts import BUFFERS, CONTROL, RAM
 from gen.ppa.energy.sampling import Phase
 from gen.ppa.sram import macro
 from hls.config import Config
@@ -18,58 +18,64 @@ from sim.recording import Recording
 
 
 def test_factors_are_found_again():
-    """Of a unit that works now and then, and of one that always does, whose idle and work are one."""
+    """Of units that take something always, and more by what they do; whatever else is done."""
     rng = np.random.default_rng()
+    rates = {
+        "drain": {"cycles": 0.7, "drain": 0.4},
+        "systolic_array_fma": {"vectors": 2.0, "weights": 0.3},
+        "glue": {"cycles": 0.5},
+    }
     samples = []
-    for unit in ("drain", "control"):
-        for _ in range(6):
-            kge, cycles, work = rng.uniform(1, 50), int(rng.integers(100, 5000)), float(rng.uniform())
-            work = work if unit == "drain" else 1.0
-            found = (0.7 * kge, (0.1 + 0.4 * work) * kge, 0.2 + 0.3 * work, 0.9 * work)
-            samples.append(Sample(unit, kge, cycles, *found, work))
+    for unit, own in rates.items():
+        for _ in range(8):
+            kge, work = rng.uniform(1, 50), {name: rng.uniform() for name in RATES} | {"cycles": 1.0}
+            found = sum(rate * work[name] for name, rate in own.items())
+            samples.append(Sample(unit, kge, rng.uniform(), found * kge, 2 * found * kge, found, 3 * found, work))
     factors = fitted(samples)
-    found = {unit: [astuple(rate) for rate in vars(factors[unit]).values()] for unit in factors}
-    for (idle, work), expected in zip(found["drain"], ((0.7, 0.0), (0.1, 0.4), (0.2, 0.3), (0.0, 0.9)), strict=True):
-        assert (idle, work) == pytest.approx(expected, rel=1e-3, abs=1e-6)
-    for (idle, work), expected in zip(found["control"], (0.7, 0.5, 0.5, 0.9), strict=True):
-        assert (idle, work) == pytest.approx((expected, 0.0), rel=1e-3)
+    for unit, own in rates.items():
+        for times, name in ((1, "clock"), (2, "data"), (1, "reads"), (3, "writes")):
+            expected = {what: pytest.approx(times * rate, rel=1e-3) for what, rate in own.items()}
+            assert {k: v for k, v in getattr(factors[unit], name).items() if v > 1e-6} == expected
 
 
 def test_factors_are_never_negative():
-    samples = [Sample("drain", 1, 100, data, data, 0, 0, work) for data, work in ((5.0, 0.1), (1.0, 0.9), (4.0, 0.2))]
-    samples += [Sample("aux_reader", 1, 100, work - 0.2, work - 0.2, 0, 0, work) for work in (0.2, 0.5, 0.9)]
-    for factors in fitted(samples).values():
-        assert min(min(astuple(rate)) for rate in vars(factors).values()) >= 0
+    """An energy that falls where more is done would make bounds wrong."""
+    rng = np.random.default_rng()
+    for _ in range(20):
+        works = [{name: rng.uniform() for name in RATES} | {"cycles": 1.0} for _ in range(6)]
+        samples = [Sample("accumulators", 1, 1, *rng.uniform(size=4), work) for work in works]
+        (factors,) = fitted(samples).values()
+        assert all(rate > 0 for rates in vars(factors).values() for rate in rates.values())
 
 
-def test_energy_is_cycles_times_what_units_take():
-    none = Rate(0.0, 0.0)
+def test_energy_is_what_is_done_times_what_units_take():
+    nothing = {}
     found = Model(
         {
-            "activation_buffer": Factors(Rate(0.5, 0.0), Rate(0.25, 2.0), Rate(0.1, 0.6), Rate(0.2, 0.0)),
-            "control": Factors(Rate(1.0, 0.0), none, none, none),
+            "activation_buffer": Factors(
+                {"cycles": 0.5}, {"cycles": 0.25, "vectors": 2.0}, {"vectors": 0.6}, {"bus": 0.2}
+            ),
+            "control": Factors({"cycles": 1.0}, nothing, nothing, nothing),
         },
         cpu_accesses=1.5,
     )
     config = Config(rows=4, cols=4, ports=1, activation_words=4096)
-    layers = [LayerCycles(1000, vectors=300, bus_words=70), LayerCycles(500, on_cpu=True)]
+    work = Work.of([LayerCycles(1000, vectors=300, bus=80, bus_words=70), LayerCycles(500, on_cpu=True)])
+    assert work == Work(1500, vectors=300, bus=80, bus_words=70, cpu=500)
     units = {
         "activation_buffer": SimpleNamespace(kge=10.0, leakage_uw=40.0),
         "control": SimpleNamespace(kge=2.0, leakage_uw=0.0),
     }
-    spent = found.units_uj(config, layers, SimpleNamespace(units=units), 200.0)
-    one = macro(32, 4096 // config.banks)
-    reads, writes = config.banks * (0.1 * 1500 + 0.6 * 300), config.banks * 0.2 * 1500
-    pj = 10 * (0.75 * 1500 + 2 * 300) + reads * one.read_pj + writes * one.write_pj + 0.2 * 1500
-    assert spent == pytest.approx({"activation_buffer": pj * 1e-6, "control": 2 * 1500 * 1e-6})
-    bank = macro(32, config.bank_bytes // 4, ports=1)
+    prices = found.prices(config, SimpleNamespace(units=units), 200.0)
+    one, bank = macro(32, 4096 // config.banks), macro(32, config.bank_bytes // 4, ports=1)
+    accesses = config.banks * (0.6 * 300 * one.read_pj + 0.2 * 80 * one.write_pj)
+    pj = 10 * (0.75 * 1500 + 2 * 300) + accesses + 0.2 * 1500
     ram = (70 + 1.5 * 500) * bank.read_pj + config.memory_banks * bank.leakage_uw / 200 * 1500
-    assert found.ram_uj(config, layers, 200.0) == pytest.approx(ram * 1e-6)
-    whole = found.uj(config, layers, SimpleNamespace(units=units), 200.0)
-    assert whole == pytest.approx((pj + 3000 + ram) * 1e-6)
+    assert prices.by_part(work) == pytest.approx({BUFFERS: pj * 1e-6, CONTROL: 2 * 1500 * 1e-6, RAM: ram * 1e-6})
+    assert prices.uj(work) == pytest.approx((pj + 3000 + ram) * 1e-6)
     units["other"] = units["control"]
     with pytest.raises(HeepgenError, match="no measured energies of its units"):
-        found.uj(config, layers, SimpleNamespace(units=units))
+        found.prices(config, SimpleNamespace(units=units))
 
 
 def test_accesses_of_a_phase_are_those_in_its_cycles():

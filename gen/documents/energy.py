@@ -4,7 +4,7 @@
 import json
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, astuple, dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
@@ -19,15 +19,16 @@ from gen.ppa.energy import model
 from gen.ppa.energy.inference import NOT_PRICED, InferenceEnergy
 from gen.ppa.energy.measure import Instance
 from gen.ppa.energy.memory import accesses
-from gen.ppa.energy.model import MHZ, MODEL, Model, Sample, fitted, unit_name, work_of
+from gen.ppa.energy.model import MHZ, MODEL, Model, Sample, Work, fitted, shares, unit_name
 from gen.ppa.energy.parts import PARTS
 from gen.ppa.energy.sampling import WINDOW_STEPS, WINDOWS
 from gen.ppa.technology import technology
 from hls.config import Config
+from hls.errors import HeepgenError
 from hls.output import write_file
 
 DOCUMENT, DATA = "energy.md", "energy.json"
-COMMAND = "make energy"
+COMMAND, MODEL_COMMAND = "make energy", "make energy-model"
 SILICON = PUBLISHED[0]
 Progress = Callable[[str], None]
 
@@ -125,6 +126,7 @@ class Samples:
     gating; cpu: accesses of the RAM where the CPU works, and cycles of that."""
 
     network: str
+    geometry: str
     layers: tuple[LayerCycles, ...]
     cpu: tuple[float, int]
     ungated: tuple[Sample, ...]
@@ -147,7 +149,7 @@ def measured(
         samples.append(tuple(samples_of(config, run, layers, units)))
     return (
         Measured(network, geometry_name(config), energy.cycles, energy.sampled, *spent),
-        Samples(network, tuple(layers), _of_cpu(run, layers), *samples),
+        Samples(network, geometry_name(config), tuple(layers), _of_cpu(run, layers), *samples),
     )
 
 
@@ -173,6 +175,7 @@ def samples_of(
     inside: dict[str, list[Instance]] = defaultdict(list)
     for instance in units:
         inside[unit_name(tops[instance.path[:1]], config.arithmetic)].append(instance)
+    total = sum(phase.cycles for phase in run.phases)
     for number, (phase, layer) in enumerate(zip(run.phases, layers, strict=True)):
         chosen = [i for i, window in enumerate(run.windows) if window.phase == number]
         for unit, instances in inside.items():
@@ -181,12 +184,12 @@ def samples_of(
             yield Sample(
                 unit,
                 sum(instance.area for instance in instances) / technology().gate_area / 1000,
-                phase.cycles,
+                phase.cycles / total,
                 sum(float(instance.clock[chosen].sum()) for instance in instances) / steps * 1e-3,
                 sum(float(instance.data[chosen].sum()) for instance in instances) / steps * 1e-3,
                 sum(float(sram.reads[chosen].sum()) for sram in srams) / steps / max(len(srams), 1),
                 sum(float(sram.writes[chosen].sum()) for sram in srams) / steps / max(len(srams), 1),
-                min(1.0, work_of(unit, layer) / phase.cycles),
+                shares(layer, phase.cycles),
             )
 
 
@@ -197,36 +200,55 @@ def model_of(samples: Sequence[Samples], gated: bool) -> Model:
     return Model(fitted(found), sum(n for n, _ in counts) / max(sum(cycles for _, cycles in counts), 1))
 
 
-def errors(results: Sequence[tuple[Measured, Samples]], gated: bool) -> dict[str, float]:
-    """What the model fitted to all other runs says of the energy of each, in shares of what was measured."""
-    found = {}
-    for one, own in results:
-        config = parse_geometry(one.geometry)
-        others = model_of([samples for _, samples in results if samples is not own], gated)
-        uj = others.uj(config, own.layers, composition.cost(config))
-        found[f"{one.network} on {one.geometry}"] = uj / _spent(one, gated).uj(one.cycles, MHZ) - 1
-    return found
+Runs = Sequence[tuple[Measured, Samples]]
+
+
+def errors(results: Runs, gated: bool) -> dict[str, dict[str, float]]:
+    """What the model says of the energy of each run, as a part of what was measured, less 1: fitted to the other runs,
+    to those of other networks, and to those of other hardware."""
+    kinds: dict[str, Callable[[Samples], object]] = {
+        "run": lambda one: (one.network, one.geometry),
+        "network": lambda one: one.network,
+        "hardware": lambda one: one.geometry,
+    }
+    return {
+        kind: {
+            f"{one.network} on {one.geometry}": off
+            for one, own in results
+            if (off := _error(one, own, [s for _, s in results if key(s) != key(own)], gated)) is not None
+        }
+        for kind, key in kinds.items()
+    }
+
+
+def _error(one: Measured, own: Samples, others: Sequence[Samples], gated: bool) -> float | None:
+    """None where the others do not have all of its units."""
+    config = parse_geometry(one.geometry)
+    try:
+        prices = model_of(others, gated).prices(config, composition.cost(config))
+    except HeepgenError:
+        return None
+    return prices.uj(Work.of(own.layers)) / _spent(one, gated).uj(one.cycles, MHZ) - 1
 
 
 def _spent(one: Measured, gated: bool) -> Spent:
     return one.gated if gated else one.ungated
 
 
-def write_model(results: Sequence[tuple[Measured, Samples]]) -> None:
-    """model.json, fitted to all runs; with the error of the model fitted to all others for each."""
+def write_model(results: Runs) -> None:
+    """model.json, fitted to all runs; with errors of models that were fitted to some."""
     runs = ", ".join(f"{one.network} on {one.geometry}" for one, _ in results)
     models = {gated: model_of([samples for _, samples in results], gated) for gated in (False, True)}
     data = {
         "origin": f"gate-level runs of {runs}; {technology().origin}",
-        "command": COMMAND,
+        "command": MODEL_COMMAND,
         "cpu_accesses": float(f"{models[True].cpu_accesses:.4g}"),
-        "errors": {run: round(error, 4) for run, error in errors(results, True).items()},
+        "errors": {
+            kind: {run: round(off, 3) for run, off in found.items()} for kind, found in errors(results, True).items()
+        },
     }
     for name, gated in (("ungated", False), ("gated", True)):
-        data[name] = {
-            unit: {rate: list(astuple(getattr(factors, rate))) for rate in ("clock", "data", "reads", "writes")}
-            for unit, factors in models[gated].factors.items()
-        }
+        data[name] = {unit: asdict(factors) for unit, factors in models[gated].factors.items()}
     write_file(MODEL, json.dumps(data, indent=1) + "\n", "the energies of units")
 
 
@@ -314,15 +336,21 @@ def _model() -> Iterator[str]:
     if not model.known():
         return
     figures = json.loads(MODEL.read_text())
+    kinds = figures["errors"]
     yield from (
         "## Without a simulation",
         "",
-        "`gen/ppa/energy/model.json` has what each unit takes per kGE, and how often it reads and writes its SRAMs, in",
-        "a cycle of work and in any; with the cycle model and the figures of area that makes an energy of any",
-        "configuration. Fitted to all runs but one, it says of that one:",
+        f"`heepgen explore` has energies from `gen/ppa/energy/model.json`, which `{MODEL_COMMAND}` writes: what each",
+        "unit takes per kGE, and how often it reads and writes its SRAMs, in every cycle, and more in one with a",
+        "vector, a busy port, weights or stores, as far as that concerns it. With the cycle model's counts, figures of",
+        "area and leakage, and CACTI's energies, that makes an energy of any configuration, with clock gating, at",
+        f"{MHZ:g} MHz. Its errors for runs at gate level, when fitted to all other runs, to those of other networks",
+        "alone, and to those of other hardware alone:",
         "",
-        "| run | error |",
-        "|---|---:|",
-        *(f"| {run} | {100 * error:+.1f} % |" for run, error in figures["errors"].items()),
-        "",
+        f"| run | {' | '.join(f'other {kind}s' if kind != 'hardware' else 'other hardware' for kind in kinds)} |",
+        f"|---|{'---:|' * len(kinds)}",
     )
+    for run in dict.fromkeys(run for found in kinds.values() for run in found):
+        cells = (f"{100 * found[run]:+.1f} %" if run in found else "-" for found in kinds.values())
+        yield f"| {run} | {' | '.join(cells)} |"
+    yield ""

@@ -10,6 +10,7 @@ from firmware_gen.targets.descriptor.survey.bounds import bounds
 from gen.explore.exact import Taken
 from gen.explore.front import front
 from gen.explore.subject import Form, Network, form_of
+from gen.ppa.energy.model import Work
 from hls.config import Config, System
 from hls.errors import HeepgenError
 
@@ -33,8 +34,10 @@ def at_least(network: Network, configs: Sequence[System]) -> list[Taken | None]:
             least = bounds(network.graph(own[0][1]), [config for _, config in own])
         except HeepgenError:
             continue
-        for (place, _), cycles, ram, limit in zip(own, least.cycles, least.ram, least.limit, strict=True):
-            found[place] = Taken(int(cycles), int(ram), limit)
+        for number, (place, config) in enumerate(own):
+            cycles, busy = int(least.cycles[number]), {name: float(each[number]) for name, each in least.busy.items()}
+            work = Work(cycles, **busy, bus_words=busy["bus"] * config.ports, cpu=least.on_cpu)
+            found[place] = Taken(cycles, int(least.ram[number]), least.limit[number], work)
     return found
 
 

@@ -5,20 +5,24 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from firmware_gen.architectures.contract import LayerCycles
 from firmware_gen.architectures.limits import bottleneck
 from firmware_gen.architectures.registry import architecture_of
 from firmware_gen.architectures.targets import target_of
 from gen.explore.subject import Network
+from gen.ppa.energy.model import Work
 from hls.config import System
 
 
 @dataclass(frozen=True)
 class Taken:
-    """Cycles of an inference, bytes of RAM, the limit that binds most cycles; layers whose cycles nobody knows."""
+    """Cycles of an inference, bytes of RAM, the limit that binds most cycles, and what units do, which takes energy;
+    layers whose cycles nobody knows."""
 
     cycles: int
     ram: int
     bottleneck: str
+    work: Work
     left_out: tuple[str, ...] = ()
 
 
@@ -29,10 +33,13 @@ def exactly(network: Network, config: System) -> Taken:
     prediction, placed = target.predict(program), target.network(program)
     left_out = [layer.name for layer, own in zip(placed.layers, prediction.layers, strict=True) if own is None]
     report = placed.report
+    known = [own for own in prediction.layers if own is not None]
+    work = Work.of([*known, LayerCycles(prediction.around, on_cpu=True)])
     return Taken(
-        sum(own.cycles for own in prediction.layers if own is not None) + prediction.around,
+        int(work.cycles),
         report.constant_bytes + report.arena_bytes + report.program_bytes,
         bottleneck(prediction.layers),
+        work,
         tuple(left_out),
     )
 

@@ -2,15 +2,20 @@
 """Quick estimates of many configurations at once."""
 
 from collections.abc import Hashable, Sequence
+from typing import TYPE_CHECKING
 
 from firmware_gen.architectures.contract import LayerCycles
 from firmware_gen.architectures.limits import limit_of
 from firmware_gen.targets.descriptor.survey.survey import Estimate, decided_alike, survey
-from firmware_gen.targets.descriptor.survey.templates import anchors, templates_of
+from firmware_gen.targets.descriptor.survey.templates import decided, templates_of
 from gen.explore.exact import Taken, exactly
 from gen.explore.subject import Network
+from gen.ppa.energy.model import Work
 from hls.config import Config, System
 from hls.errors import HeepgenError
+
+if TYPE_CHECKING:
+    from firmware_gen import ir
 
 
 def together(config: System) -> Hashable:
@@ -27,12 +32,19 @@ def quickly(network: Network, configs: Sequence[System], among: Sequence[System]
         return [_exactly(network, config) for config in configs]
     own = [config for config in configs if isinstance(config, Config)]
     deciding = [config for config in among if isinstance(config, Config)] or own
-    graph = network.graph(own[0])
+    graph, found = network.graph(own[0]), dict[int, Taken | str]()
+    for like, numbers in decided(graph, own, deciding):
+        found |= dict(zip(numbers, _estimated(graph, like, [own[number] for number in numbers]), strict=True))
+    return [found[number] for number in range(len(own))]
+
+
+def _estimated(graph: "ir.Graph", like: Config, configs: Sequence[Config]) -> list[Taken | str]:
+    """With what the compiler decides for one configuration."""
     try:
-        templates = [template for anchor in anchors(deciding) for template in templates_of(graph, anchor)]
+        templates = templates_of(graph, like)
     except HeepgenError as error:
-        return [str(error)] * len(own)
-    return [_taken(found) for found in survey(templates, own)]
+        return [str(error)] * len(configs)
+    return [_taken(found) for found in survey(templates, configs)]
 
 
 def _exactly(network: Network, config: System) -> Taken | str:
@@ -47,4 +59,5 @@ def _taken(found: Estimate | str) -> Taken | str:
         return found
     vectors, bus, weights, drain = (round(found.busy[name]) for name in ("vectors", "bus", "weights", "drain"))
     whole = LayerCycles(found.cycles, vectors=vectors, bus=bus, weights=weights, drain=drain)
-    return Taken(found.cycles, found.ram, limit_of(whole).name, found.left_out)
+    work = Work(found.cycles, **found.busy, cpu=found.on_cpu)
+    return Taken(found.cycles, found.ram, limit_of(whole).name, work, found.left_out)

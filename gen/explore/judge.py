@@ -3,7 +3,7 @@
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 
@@ -70,6 +70,7 @@ def judgement(subject: Subject, number: int, stage: str, found: Sequence[Taken |
     cycles = {network.name: own.cycles for network, own in zip(subject.networks, taken, strict=True)}
     besides = {
         "by_model": cycles,
+        "work": [asdict(own.work) for own in taken],
         "ram_kib": max(own.ram for own in taken) / KIB,
         "bottleneck": max(taken, key=lambda own: own.cycles).bottleneck,
         "left_out": sorted({name for own in taken for name in own.left_out}),

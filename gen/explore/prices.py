@@ -2,15 +2,18 @@
 """What configurations cost, from shipped figures: nothing is synthesised."""
 
 from dataclasses import dataclass
+from typing import Any
 
-from gen.ppa.composition import cost
+from gen.ppa.composition import Cost, cost
+from gen.ppa.energy.model import Prices, prices_of
 from hls.config import System
 from hls.errors import HeepgenError
 
 
 @dataclass(frozen=True)
 class Price:
-    """Of one configuration; None where nobody has the figure. Names as of `Point`."""
+    """Of one configuration; None where nobody has the figure. Names as of `Point`; energy: what its inferences take by
+    what is done."""
 
     lut: int | None = None
     ff: int | None = None
@@ -19,6 +22,11 @@ class Price:
     kge: float | None = None
     mm2: float | None = None
     mhz: float | None = None
+    energy: Prices | None = None
+
+    def figures(self) -> dict[str, Any]:
+        """All but the energy, by name."""
+        return {name: value for name, value in vars(self).items() if name != "energy"}
 
 
 def price_of(config: System) -> Price:
@@ -27,4 +35,11 @@ def price_of(config: System) -> Price:
         found = cost(config)
     except HeepgenError:
         return Price()
-    return Price(found.lut, found.ff, found.dsp, found.bram, found.kge, found.mm2, found.mhz)
+    return Price(found.lut, found.ff, found.dsp, found.bram, found.kge, found.mm2, found.mhz, _energy(config, found))
+
+
+def _energy(config: System, found: Cost) -> Prices | None:
+    try:
+        return prices_of(config, found)
+    except HeepgenError:
+        return None

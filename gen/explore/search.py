@@ -4,7 +4,7 @@ the front by the exact ones."""
 
 from collections import Counter
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from gen.explore.space import Combinations, Described, config_of, described
 from gen.explore.store import Judgement, Store
 from gen.explore.subject import Subject
 from gen.explore.workers import Workers
+from gen.ppa.energy.model import Work
 from hls.config import Config, System, own_options
 from hls.errors import HeepgenError
 
@@ -49,7 +50,10 @@ FPGA, ASIC = ("lut", "dsp", "bram"), ("mm2",)
 
 
 JUDGED = ("cycles", "ram_kib")
-"""What is limited and found by judging; all else that is, has its price."""
+"""What is limited and found by judging alone; all else needs its price."""
+
+NEEDS = {"uj": "energy"}
+"""What of a `Price` that is called otherwise."""
 
 FIGURES = {"lut": "LUT", "ff": "FF", "dsp": "DSP", "bram": "block RAM", "kge": "kGE", "uj": "energy"}
 """Names of what may be limited and has a price."""
@@ -74,7 +78,7 @@ class Limits:
     def check_known(self, architecture: str, price: Price) -> None:
         """Raises HeepgenError where something is limited of which a design has no figure."""
         for name in self.most:
-            if name not in JUDGED and getattr(price, name, None) is None:
+            if name not in JUDGED and getattr(price, NEEDS.get(name, name)) is None:
                 raise HeepgenError(
                     f"{FIGURES[name]} is limited, and heepgen has no figures of it for architecture {architecture} "
                     "(docs/ppa.md says of which): leave that limit or that architecture out."
@@ -301,7 +305,7 @@ class Search:
             cycles=cycles,
             by_model=found["by_model"],
             us=cycles / price.mhz if price.mhz else None,
-            uj=found.get("uj"),
+            uj=self._uj(price, found["work"], cycles / model.cycles if model and model.cycles else 1.0),
             ram_kib=found["ram_kib"],
             accuracy=accuracies.get(number, accuracies.get(kind_of(config_of(self.given[number]))))
             if accuracies
@@ -309,8 +313,15 @@ class Search:
             stage=judgement.stage,
             bottleneck=found["bottleneck"],
             modelled=model.cycles if model else None,
-            **vars(price),
+            **price.figures(),
         )
+
+    def _uj(self, price: Price, work: Sequence[Mapping[str, float]], longer: float) -> float | None:
+        """Of an inference, whose cycles are `longer` than `work` has them, as is leakage."""
+        if price.energy is None:
+            return None
+        done = [Work(**own) for own in work]
+        return self.subject.combined([price.energy.uj(replace(own, cycles=own.cycles * longer)) for own in done])
 
     def found(self, stages: Sequence[str] = STAGES) -> Found:
         """What is known by now, by these stages."""

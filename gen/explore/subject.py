@@ -76,6 +76,7 @@ class Subject:
     def key(self) -> str:
         """Differs where anything that is found may: another network, or another version of what judges it."""
         packages = [Path(str(package.__file__)).parent for package in (hls, firmware_gen, sim)]
+        packages.append(Path(__file__).parent)
         sources = [path for folder in packages for path in sorted(folder.rglob("*.py"))]
         own = [path for folder in self.architectures for path in sorted(_folder(folder).rglob("*.py"))]
         return content_key([__version__, *sources, *own, self.packed])

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Energy of an inference without a simulation: what units and their SRAMs took in measured runs, by area and by work.
 
-`make energy` writes model.json again.
+`make energy-model` writes model.json again.
 """
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import cache
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import astuple, dataclass
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Protocol
 
@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from firmware_gen.architectures.contract import LayerCycles
-from gen.ppa.composition import macros
+from gen.ppa.composition import Cost, cost, macros
+from gen.ppa.energy.parts import RAM, part_of_unit
 from gen.ppa.fpga import GLUE
 from gen.ppa.sram import BUS_BITS, macro
 from gen.ppa.verilog import ROOT, block_name
@@ -26,26 +27,53 @@ MODEL = Path(__file__).with_name("model.json")
 MHZ = 100.0
 """At which leakage is counted, unless another clock is given."""
 
-LEAST_SPREAD = 0.02
-"""Of shares of work, below which runs do not tell idle from work."""
 Floats = NDArray[np.float64]
 
-_FOLLOWS = {
-    "systolic_array_aligned": "vectors",
-    "systolic_array_fma": "vectors",
-    "accumulators": "vectors",
-    "activation_buffer": "vectors",
-    "sequencer": "vectors",
-    "delay_line": "vectors",
-    "drain": "drain",
-    "aux_reader": "drain",
-    "param_reader": "drain",
-    "load_engine": "bus",
-    "scratchpad": "bus",
-    "arbiter": "bus",
-    "memory_ports": "bus",
-    "weight_loader": "weights",
+
+@dataclass(frozen=True)
+class Work:
+    """Of an inference, or of a part of it: cycles, those of them in which the array takes a vector, and in which ports,
+    the weight loader and the drain are busy, words of the bus, and cycles in which the CPU works."""
+
+    cycles: float = 0
+    vectors: float = 0
+    bus: float = 0
+    weights: float = 0
+    drain: float = 0
+    bus_words: float = 0
+    cpu: float = 0
+
+    @classmethod
+    def of(cls, layers: Iterable[LayerCycles]) -> "Work":
+        """Of all these layers; what lies around them is a `LayerCycles(around, on_cpu=True)`."""
+        rows = [
+            (own.cycles, own.vectors, own.bus, own.weights, own.drain, own.bus_words, own.on_cpu * own.cycles)
+            for own in layers
+        ]
+        return cls(*map(sum, zip(*rows, strict=True)))
+
+
+RATES = ("cycles", "vectors", "bus", "weights", "drain")
+"""Attributes of `Work` that energies of units are counted by."""
+
+_WORKS: Mapping[str, tuple[str, ...]] = {
+    "systolic_array_aligned": ("vectors", "weights"),
+    "systolic_array_fma": ("vectors", "weights"),
+    "accumulators": ("vectors", "drain"),
+    "activation_buffer": ("vectors", "bus"),
+    "sequencer": ("vectors",),
+    "delay_line": ("vectors", "weights"),
+    "drain": ("drain",),
+    "aux_reader": ("drain",),
+    "param_reader": ("drain", "bus"),
+    "load_engine": ("vectors", "bus"),
+    "scratchpad": ("vectors", "drain"),
+    "arbiter": ("bus",),
+    "memory_ports": ("bus",),
+    "weight_loader": ("weights",),
+    "control": ("bus",),
 }
+"""What a unit takes more energy for, besides every cycle."""
 
 
 class UnitArea(Protocol):
@@ -62,25 +90,18 @@ class Areas(Protocol):
     def units(self) -> Mapping[str, UnitArea]: ...
 
 
-@dataclass(frozen=True)
-class Rate:
-    """Of something in a cycle, whatever the unit does, and what it has more of in a cycle of work."""
-
-    idle: float
-    work: float
-
-    def total(self, cycles: float, work: float) -> float:
-        return self.idle * cycles + self.work * work
+Rates = Mapping[str, float]
+"""By RATES: of a cycle, whatever the unit does, and more in one in which it does that; never negative."""
 
 
 @dataclass(frozen=True)
 class Factors:
     """Of one unit: pJ of clock pins and of data toggles per kGE, and accesses of each of its SRAMs."""
 
-    clock: Rate
-    data: Rate
-    reads: Rate
-    writes: Rate
+    clock: Rates
+    data: Rates
+    reads: Rates
+    writes: Rates
 
 
 def unit_name(module: str, arithmetic: str) -> str:
@@ -89,9 +110,38 @@ def unit_name(module: str, arithmetic: str) -> str:
     return f"{name}_{arithmetic}" if name == "systolic_array" else name
 
 
-def work_of(unit: str, layer: LayerCycles) -> int:
-    """In how many cycles of a layer a unit works; control and glue are at work in all."""
-    return int(getattr(layer, _FOLLOWS[unit])) if unit in _FOLLOWS else layer.cycles
+def works_of(unit: str) -> tuple[str, ...]:
+    """Those of RATES that a unit's energies are counted by."""
+    return ("cycles", *_WORKS.get(unit, ()))
+
+
+@dataclass(frozen=True)
+class Prices:
+    """pJ of one configuration at a clock, by unit and of the RAM, for each of what `Work` counts."""
+
+    pj: Mapping[str, Work]
+
+    def by_part(self, work: Work) -> dict[str, float]:
+        """uJ by part of the system, as `part_of_unit` names them."""
+        found: dict[str, float] = {}
+        for unit, own in self.pj.items():
+            part = RAM if unit == RAM else part_of_unit(unit)
+            found[part] = found.get(part, 0.0) + _product(own, work)
+        return found
+
+    @cached_property
+    def whole(self) -> Work:
+        """Of all units together."""
+        return Work(*map(sum, zip(*map(astuple, self.pj.values()), strict=True)))
+
+    def uj(self, work: Work) -> float:
+        """Of all of it: grows with everything in `work`."""
+        return _product(self.whole, work)
+
+
+def _product(pj: Work, work: Work) -> float:
+    each: Iterable[float] = (price * count for price, count in zip(astuple(pj), astuple(work), strict=True))
+    return 1e-6 * sum(each)
 
 
 @dataclass(frozen=True)
@@ -101,34 +151,36 @@ class Model:
     factors: Mapping[str, Factors]
     cpu_accesses: float
 
-    def units_uj(self, config: System, layers: Sequence[LayerCycles], cost: Areas, mhz: float) -> dict[str, float]:
-        """Energy of every unit over the layers of an inference at a clock, in uJ; see `energy_uj`."""
-        unknown = [unit for unit in cost.units if unit not in self.factors]
+    def prices(self, config: System, areas: Areas, mhz: float = MHZ) -> Prices:
+        """Of `config`; raises `HeepgenError` for an architecture whose units were not measured."""
+        unknown = [unit for unit in areas.units if unit not in self.factors]
         if unknown or not isinstance(config, Config):
             raise HeepgenError(f"architecture {config.architecture} has no measured energies of its units.")
-        cycles = sum(layer.cycles for layer in layers)
-        result = {}
-        for unit, area in cost.units.items():
-            mine, work = self.factors[unit], sum(work_of(unit, layer) for layer in layers)
-            pj = (mine.clock.total(cycles, work) + mine.data.total(cycles, work)) * area.kge
-            for name, memory, count in macros(config):
-                if name == unit:
-                    one = macro(memory.width, memory.words)
-                    pj += count * mine.reads.total(cycles, work) * one.read_pj
-                    pj += count * mine.writes.total(cycles, work) * one.write_pj
-            result[unit] = (pj + area.leakage_uw / mhz * cycles) * 1e-6
-        return result
-
-    def ram_uj(self, config: System, layers: Sequence[LayerCycles], mhz: float) -> float:
-        """Of the system's RAM: words of the accelerator, and what the CPU takes where it works."""
+        found = {unit: self._unit(unit, config, area, mhz) for unit, area in areas.units.items()}
         bank = macro(BUS_BITS, config.bank_bytes * 8 // BUS_BITS, ports=1)
-        words = sum(layer.bus_words + self.cpu_accesses * layer.on_cpu * layer.cycles for layer in layers)
-        leakage = config.memory_banks * bank.leakage_uw / mhz * sum(layer.cycles for layer in layers)
-        return (words * bank.read_pj + leakage) * 1e-6
+        found[RAM] = Work(
+            cycles=config.memory_banks * bank.leakage_uw / mhz,
+            bus_words=bank.read_pj,
+            cpu=self.cpu_accesses * bank.read_pj,
+        )
+        return Prices(found)
 
-    def uj(self, config: System, layers: Sequence[LayerCycles], cost: Areas, mhz: float = MHZ) -> float:
-        """Of all of it."""
-        return sum(self.units_uj(config, layers, cost, mhz).values()) + self.ram_uj(config, layers, mhz)
+    def _unit(self, unit: str, config: Config, area: UnitArea, mhz: float) -> Work:
+        mine = self.factors[unit]
+        pj = dict.fromkeys(RATES, 0.0) | {"cycles": area.leakage_uw / mhz}
+        _add(pj, mine.clock, area.kge)
+        _add(pj, mine.data, area.kge)
+        for name, memory, count in macros(config):
+            if name == unit:
+                one = macro(memory.width, memory.words)
+                _add(pj, mine.reads, count * one.read_pj)
+                _add(pj, mine.writes, count * one.write_pj)
+        return Work(**pj)
+
+
+def _add(pj: dict[str, float], rates: Rates, factor: float) -> None:
+    for name, rate in rates.items():
+        pj[name] += rate * factor
 
 
 def known() -> bool:
@@ -138,64 +190,67 @@ def known() -> bool:
 
 @cache
 def shipped(gated: bool = True) -> Model:
-    """What `make energy` measured; raises `HeepgenError` where it has not."""
+    """What `make energy-model` measured; raises `HeepgenError` where it has not."""
     if not known():
-        raise HeepgenError("the energies of units have not been measured: make energy does it.")
+        raise HeepgenError("the energies of units have not been measured: make energy-model does it.")
     figures = json.loads(MODEL.read_text())
-    found = figures["gated" if gated else "ungated"].items()
-    factors = {unit: Factors(**{name: Rate(*rate) for name, rate in rates.items()}) for unit, rates in found}
+    factors = {unit: Factors(**rates) for unit, rates in figures["gated" if gated else "ungated"].items()}
     return Model(factors, figures["cpu_accesses"])
 
 
-def energy_uj(
-    config: System, layers: Sequence[LayerCycles], cost: Areas, *, gated: bool = True, mhz: float = MHZ
-) -> float:
-    """Energy of the accelerator, its buffers and the system's RAM over an inference, in uJ.
+@cache
+def error() -> float:
+    """The largest error of the shipped model, as a part, for a run of a network or a size of array that it was not
+    fitted to."""
+    errors: Mapping[str, Mapping[str, float]] = json.loads(MODEL.read_text())["errors"]
+    return max(abs(off) for kind in errors.values() for off in kind.values())
 
-    layers: those of a `Prediction`, and `LayerCycles(around, on_cpu=True)` for what lies around them. Raises
-    `HeepgenError` for an architecture whose units were not measured, and where no energies are shipped.
-    """
-    return shipped(gated).uj(config, layers, cost, mhz)
+
+def prices_of(config: System, found: Cost | None = None, *, gated: bool = True, mhz: float = MHZ) -> Prices:
+    """What the accelerator, its buffers and the system's RAM take at a clock; found: the figures of `config`, where
+    they are known already. Raises `HeepgenError` for an architecture whose units were not measured, and where no
+    energies are shipped."""
+    return shipped(gated).prices(config, found or cost(config), mhz)
 
 
 @dataclass(frozen=True)
 class Sample:
     """What a unit took in a phase of a measured run, per cycle: pJ of clock pins and of data toggles, reads and writes
-    of each of its SRAMs; with its kGE, and the share of cycles that it worked in."""
+    of each of its SRAMs; with its kGE, the shares of cycles that it worked in, by RATES, and the share of the run's
+    cycles that the phase has."""
 
     unit: str
     kge: float
-    cycles: int
+    share: float
     clock: float
     data: float
     reads: float
     writes: float
-    work: float
+    work: Mapping[str, float]
+
+
+def shares(layer: LayerCycles, cycles: int) -> dict[str, float]:
+    """`Sample.work` of a layer that took so many cycles."""
+    found = Work.of([layer])
+    return {name: min(1.0, getattr(found, name) / cycles) for name in RATES} | {"cycles": 1.0}
 
 
 def fitted(samples: Sequence[Sample]) -> dict[str, Factors]:
-    """Of every unit in `samples`, none of them negative, by least squares over cycles."""
+    """Of every unit in `samples`, by least squares among what is not negative; each run weighs as much as others."""
+    from scipy.optimize import nnls  # type: ignore[import-untyped]
+
+    def rates(names: Sequence[str], weight: Floats, work: Floats, found: Floats) -> Rates:
+        least, _ = nnls(weight[:, None] * work, weight * found)
+        return {name: float(f"{rate:.4g}") for name, rate in zip(names, least, strict=True) if rate > 0}
+
     result = {}
     for unit in dict.fromkeys(sample.unit for sample in samples):
         mine = [sample for sample in samples if sample.unit == unit]
-        weight = np.sqrt([sample.cycles for sample in mine])
-        kge, work = np.array([sample.kge for sample in mine]), np.array([sample.work for sample in mine])
+        weight = np.sqrt([sample.share for sample in mine])
+        kge = np.array([sample.kge for sample in mine])
+        names = works_of(unit)
+        work = np.array([[sample.work[name] for name in names] for sample in mine])
         clock, data, reads, writes = np.array([(s.clock, s.data, s.reads, s.writes) for s in mine]).T
-        result[unit] = Factors(*(_rate(weight, work, found) for found in (clock / kge, data / kge, reads, writes)))
+        columns = (clock / kge, data / kge, reads, writes)
+        result[unit] = Factors(*(rates(names, weight, work, found) for found in columns))
     return result
-
-
-def _rate(weight: Floats, work: Floats, found: Floats) -> Rate:
-    """Idle and work of a `Rate`, from what was found at shares of work; each term alone where the other is negative."""
-    ones = np.ones_like(work)
-    idle, busy = map(float, np.linalg.lstsq(np.stack([weight, weight * work], 1), weight * found, rcond=None)[0])
-    if busy < 0 or float(np.ptp(work)) < LEAST_SPREAD:
-        idle, busy = _slope(weight, ones, found), 0.0
-    elif idle < 0:
-        idle, busy = 0.0, _slope(weight, work, found)
-    return Rate(float(f"{idle:.4g}"), float(f"{busy:.4g}"))
-
-
-def _slope(weight: Floats, x: Floats, y: Floats) -> float:
-    squares = weight**2 * x
-    return float(squares @ y) / max(float(squares @ x), 1e-12)

@@ -28,3 +28,9 @@ def part_of(path: tuple[str, ...]) -> str:
     if path[0] == "systolic_array" and len(path) > 1 and path[1].startswith(_ELEMENTS):
         return ARRAY
     return _BY_UNIT.get(path[0], CONTROL)
+
+
+def part_of_unit(unit: str) -> str:
+    """Of a unit of `gen.ppa.composition`; an array's edges are one with it."""
+    whole = unit.startswith("systolic_array") or unit == "delay_line"
+    return ARRAY if whole else part_of((unit,))

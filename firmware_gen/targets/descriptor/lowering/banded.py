@@ -71,7 +71,7 @@ def lane_limits(op: Windowed, columns: Range, outputs: int) -> tuple[int, int] |
 def is_banded(op: Windowed, source: View, target: View, config: Config) -> bool:
     """Whether an operator is computed by banded tiles between its maps, which must have been given a pitch for that:
     its bits depend on nothing else."""
-    return source.padded and target.padded and _pays(op, config)
+    return source.padded and target.padded and pays(op, config)
 
 
 def pitches(graph: ir.Graph, tensors: Mapping[str, Tensor], config: Config) -> dict[str, int]:
@@ -82,12 +82,12 @@ def pitches(graph: ir.Graph, tensors: Mapping[str, Tensor], config: Config) -> d
             continue
         own = node.inputs[0], node.output
         operations = operations_of(node, [tensors[v] for v in node.inputs], tensors[node.output])
-        if all(_pays(o.op, config) for o in operations) and all(_may_have_pitch(graph, v, tensors) for v in own):
+        if all(pays(o.op, config) for o in operations) and all(may_have_pitch(graph, v, tensors) for v in own):
             found |= {v: pitch_of(graph.shape(v)[1], config) for v in own}
     return found
 
 
-def _may_have_pitch(graph: ir.Graph, value: str, tensors: Mapping[str, Tensor]) -> bool:
+def may_have_pitch(graph: ir.Graph, value: str, tensors: Mapping[str, Tensor]) -> bool:
     """Whether the array alone writes and reads a value, whose words are nobody else's."""
     tensor, producer = tensors[value], graph.producer(value)
     alone = sum(t.storage == tensor.storage for t in tensors.values()) == 1
@@ -96,7 +96,7 @@ def _may_have_pitch(graph: ir.Graph, value: str, tensors: Mapping[str, Tensor]) 
     return alone and on_array and value not in graph.results and bool(tensor.channels_last) and len(tensor.shape) == 4
 
 
-def _pays(op: Windowed, config: Config) -> bool:
+def pays(op: Windowed, config: Config) -> bool:
     """By the vectors, and the cycles for which tiles go to the array."""
     most = most_outputs(op, config)
     if not most:

@@ -13,7 +13,7 @@ and a record for every operation; the program; and the inputs, the outputs, or w
 which no scratchpad holds; without one, all tensors that are needed at the same time.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -32,18 +32,26 @@ from firmware_gen.targets.descriptor.survey.lanes import Array
 from firmware_gen.targets.descriptor.survey.templates import AMPLE
 from hls.config import Config
 
-ROOMY: dict[str, Any] = AMPLE | {"activation_words": 65536, "accumulator_entries": 1024, "scratchpad_words": 0}
+ROOMY: dict[str, Any] = AMPLE | {
+    "activation_words": 65536,
+    "accumulator_entries": 1024,
+    "scratchpad_words": 0,
+    "banded": False,
+}
 """A configuration on which no layer is cut, and all tensors are in RAM."""
 
 
 @dataclass(frozen=True)
 class Bounds:
     """(N,) of N configurations: the least cycles of an inference, the least bytes of RAM, and the unit that the former
-    come from, as in `limits.LIMITS`."""
+    come from, as in `limits.LIMITS`; the least cycles for which each of these units is busy. on_cpu: the least in which
+    the CPU works."""
 
     cycles: Array
     ram: Array
     limit: tuple[str, ...]
+    busy: Mapping[str, Array]
+    on_cpu: int
 
 
 @dataclass(frozen=True)
@@ -76,7 +84,7 @@ def bounds(graph: ir.Graph, configs: Sequence[Config]) -> Bounds:
     limit = np.array(list(sums))[longest.argmax(axis=0)]
     cycles = np.floor(longest.max(axis=0)) + known.cycles
     ram += np.where(lanes.on_chip, 0, known.off_chip)
-    return Bounds(cycles, np.floor(ram) + known.ram, tuple(map(str, limit)))
+    return Bounds(cycles, np.floor(ram) + known.ram, tuple(map(str, limit)), sums, known.cycles)
 
 
 class _Lanes:

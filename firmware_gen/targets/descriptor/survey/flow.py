@@ -8,39 +8,33 @@ there is room, and what has no cycle of the bus waits.
 
 from collections.abc import Iterable, Sequence
 from copy import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from firmware_gen.targets.descriptor.survey.banded import Columns, tiles_of
 from firmware_gen.targets.descriptor.survey.lanes import STORE_PATH, Array, Lanes
-from firmware_gen.targets.descriptor.survey.shapes import (
-    READ,
-    Course,
-    Geometry,
-    Shape,
-    Use,
-    Waits,
-    candidates,
-    groups_of,
-)
+from firmware_gen.targets.descriptor.survey.shapes import READ, Course, Geometry, Use, Waits, candidates, groups_of
 from hls.descriptor.interface.timing import ANSWER, FIRST_VECTOR, LOADED, SCRATCHPAD_LATENCY, SCRATCHPAD_MARK, STORED
 
 
 @dataclass(frozen=True)
 class Link:
     """A descriptor in its place: whether its streams are on chip, whether its input may be what the one before stores,
-    and whether that marks, word by word, what of it is there. layer: its number."""
+    and whether that marks, word by word, what of it is there. layer: its number; columns: where it may have banded
+    tiles instead of its diagonal ones."""
 
-    shape: Shape
+    shape: Any
     load_chip: bool
     store_chip: bool
     operand_chip: bool
     barrier: bool
     marks: bool
     layer: int = 0
+    columns: Columns | None = None
 
     @property
     def stores_on_bus(self) -> int:
@@ -102,7 +96,7 @@ class Flow:
         self.stored: tuple[Array, ...] = ()  # of the last one's, what `_exists` asks for
         self.held = self.tail = self.last_share = nothing
         self.marks = False
-        self.busy_vectors = self.busy_bus = self.busy_weights = self.busy_drain = nothing
+        self.busy_vectors = self.busy_bus = self.busy_weights = self.busy_drain = self.busy_bus_words = nothing
 
     def add(self, link: Link, use: Use) -> Array:
         """One more descriptor; when it is done."""
@@ -142,6 +136,8 @@ class Flow:
         own = use.load * on_bus + use.weights + use.params + out + besides
         self.busy_bus, self.busy_vectors = self.busy_bus + own, self.busy_vectors + use.vectors
         self.busy_weights, self.busy_drain = self.busy_weights + use.weights, self.busy_drain + use.drain
+        words = link.shape.load_words * on_bus + use.outputs * link.stores_on_bus
+        self.busy_bus_words = self.busy_bus_words + words + lanes.ports * (use.weights + use.params + besides)
         to_store = STORE_PATH[bool(link.shape.function)] + STORED + (SCRATCHPAD_MARK if link.store_chip else ANSWER)
         self.stored_from, self.stored_to = drains + to_store, drained + to_store
         self.before, self.done = self.done, drained + to_store + 2 + lanes.record_beats
@@ -161,7 +157,7 @@ class Flow:
         exists, complete, behind = self._exists(link, use)
         free_from = np.maximum(self.done if waits else self.drained, start)
         # Words and weights that come while the layer before is still stored
-        room = np.maximum(0, lanes.room - self.held) * use.load / max(link.shape.load_words, 1)
+        room = np.maximum(0, lanes.room - self.held) * use.load / np.maximum(link.shape.load_words, 1)
         early = 0 * start
         if not waits:
             early = _idle(self.bus if on_bus else self.chip, start, self.drained)
@@ -252,6 +248,10 @@ class Uses:
         self.cbg = groups_of(self.geometry, not link.load_chip, out) if cbg is None else cbg
         self.strips = candidates(self.geometry, self.cbg)
         self._known: dict[bytes, list[Use]] = {}
+        self.tiles = tiles_of(link.columns, link.shape, lanes) if link.columns else None
+        if self.tiles:
+            self.main = Uses(replace(link, shape=self.tiles.main, columns=None), lanes, None)
+            self.rest = Uses(replace(link, shape=self.tiles.rest, columns=None), lanes, None)
 
     def with_waits(self, waits: Waits) -> list[Use]:
         """One for every candidate."""
@@ -272,6 +272,22 @@ class Uses:
         return weights, params, np.maximum(0, np.maximum(geometry.pixels * geometry.tiles, store) - bus)
 
 
+Item = tuple[Link, Sequence[Use], NDArray[np.bool_] | None]
+"""A descriptor in all of its strips, and the configurations that have it; None for all."""
+
+
+def items_of(link: Link, uses: Uses, waits: Waits, with_banded: bool) -> list[Item]:
+    """A descriptor by diagonal tiles, and by banded ones where these pay."""
+    tiles = uses.tiles
+    if not with_banded or tiles is None:
+        return [(link, uses.with_waits(waits), None)]
+    found: list[Item] = [] if tiles.pays.all() else [(link, uses.with_waits(waits), ~tiles.pays)]
+    found.append((replace(link, shape=tiles.main), uses.main.with_waits(waits), tiles.pays))
+    if tiles.has_rest.any():
+        found.append((replace(link, shape=tiles.rest), uses.rest.with_waits(waits), tiles.has_rest))
+    return found
+
+
 Known = dict[tuple[Link, Link], Uses]
 """By link, and by that whose channel blocks it has: the first of a layer in pieces, or itself."""
 
@@ -288,15 +304,21 @@ def uses_of(links: Sequence[Link], lanes: Lanes, known: Known) -> list[Uses]:
     return found
 
 
-def run(links: Iterable[tuple[Link, Sequence[Use]]], lanes: Lanes, fetch_cycles: Array) -> Flow:
+def run(items: Sequence[Item], lanes: Lanes, fetch_cycles: Array) -> Flow:
     """The flow behind a list of descriptors, each in the strips that let it be done first."""
-    flow, links = Flow(lanes, fetch_cycles), list(links)
-    for (link, uses), (_, following) in zip(links, [*links[1:], (None, ())], strict=True):
+    flow, following = Flow(lanes, fetch_cycles), [np.zeros(len(lanes))]
+    for _, uses, where in reversed(items):
+        own = uses[0].weights
+        following.append(own if where is None else np.where(where, own, following[-1]))
+    for (link, uses, where), weights in zip(items, following[-2::-1], strict=True):
         trials = [(trial := copy(flow), trial.add(link, use), use) for use in uses]
-        flow, least = trials[0][0], np.full(len(lanes), np.inf)
-        weights = following[0].weights if following else 0
+        best, least = trials[0][0], np.full(len(lanes), np.inf)
         for trial, end, use in trials:
             cost = np.maximum(end, trial.fetched_weights + weights) + READ * (use.weights + use.params)
-            flow.take(trial, cost < least - ROUNDING)
+            best.take(trial, cost < least - ROUNDING)
             least = np.minimum(cost, least)
+        if where is None:
+            flow = best
+        else:
+            flow.take(best, where)
     return flow

@@ -6,7 +6,7 @@ Strips and channel-block groups are chosen as `lowering.tiling` and `strips` do,
 
 from dataclasses import dataclass, fields
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +22,8 @@ from hls.descriptor.interface.timing import ANSWER, FIRST_BEAT
 @dataclass(frozen=True)
 class Shape:
     """Of a descriptor, what does not depend on the configuration: fields of its table, `flat`: words that it copies in
-    rows of as many channels as the configuration likes, 0 where its channels are fixed."""
+    rows of as many channels as the configuration likes, 0 where its channels are fixed; blocks: channels of banded
+    tiles, which depend on it."""
 
     diagonal: int
     band: int
@@ -58,6 +59,7 @@ class Shape:
     load_table: int
     table_rows: int
     flat: int = 0
+    blocks: int = 0
 
     @classmethod
     def of(cls, f: Linked, flat: int = 0) -> "Shape":
@@ -65,6 +67,7 @@ class Shape:
             "operand": int(bool(f.residual or f.acc_init)),
             "load_chunks": f.load_x_count * f.load_y_count,
             "flat": flat,
+            "blocks": f.ncb if f.band else 0,
         }
         return cls(**{x.name: own[x.name] if x.name in own else int(getattr(f, x.name)) for x in fields(cls)})
 
@@ -85,6 +88,24 @@ class Shape:
     @cached_property
     def _spans(self) -> dict[int, int]:
         return {}
+
+    def spans(self, pixels: Array) -> Array:
+        """`span` of each."""
+        lengths, where = np.unique(pixels, return_inverse=True)
+        return np.array([self.span(int(length)) for length in lengths], float)[where]
+
+    def needed(self, pixels: Array) -> Array:
+        """Words that the first pixels need."""
+        return np.asarray(self.windows[1][np.minimum(pixels, self.out_px).astype(int) - 1], float)
+
+    def released(self, pixels: Array) -> Array:
+        """Words that the last pixels do not need."""
+        return np.asarray(self.windows[0][(self.out_px - pixels).astype(int)], float)
+
+    def longests(self, rooms: Array) -> Array:
+        """`longest` of each."""
+        sizes, where = np.unique(rooms, return_inverse=True)
+        return np.array([self.longest(int(size)) for size in sizes], float)[where]
 
     def longest(self, room: int) -> int:
         """The most pixels of a strip whose input a buffer of so many words holds; 1 where it holds none."""
@@ -125,7 +146,7 @@ class Use:
     weight buffer, `urgent` of weights that come before all else, `tile` of one tile and `first_weights` of the first
     group; `opens`: from the end of the descriptor before to the first store. held: words that the last strip needs.
     fits: whether weights are read once. Numbers: `strips`, `banks` of sums, `blocks` of channels in all groups.
-    last_share and first_share: of the last and the first strip, of all pixels."""
+    last_share and first_share: of the last and the first strip, of all pixels. outputs: words."""
 
     vectors: Array
     early: Course
@@ -151,6 +172,7 @@ class Use:
     blocks: Array
     first_share: Array
     banks: Array
+    outputs: Array
 
 
 class Waits(NamedTuple):
@@ -172,31 +194,33 @@ NONE = Waits()
 
 
 class Geometry:
-    """Of a shape on many configurations, before strips are chosen."""
+    """Of a `Shape` or a `Varied` one on many configurations, before strips are chosen."""
 
-    def __init__(self, shape: Shape, lanes: Lanes, waits: Waits = NONE):
+    def __init__(self, shape: Any, lanes: Lanes, waits: Waits = NONE):
         self.shape, self.lanes, self.waits = shape, lanes, waits
         ones = np.ones(len(lanes))
         if shape.flat:
             self.width, self.cout = lanes.diagonal, np.minimum(lanes.diagonal, shape.flat)
             self.pixels = np.maximum(shape.flat // lanes.diagonal, 1)
         else:
-            self.width = lanes.diagonal if shape.diagonal else lanes.cols
             self.cout, self.pixels = shape.cout * ones, shape.out_px * ones
-        self.blocks = np.ceil(self.cout / self.width)
+            self.width = self.cout if shape.band else lanes.diagonal if shape.diagonal else lanes.cols
+        self.blocks = shape.blocks * ones if shape.band else np.ceil(self.cout / self.width)
         kb = ones if shape.diagonal else np.ceil(shape.run / lanes.rows)
         self.steps = shape.kh * shape.kx * kb
         self.tiles = shape.groups * self.blocks * self.steps
-        tile = (lanes.diagonal if shape.diagonal else lanes.rows * lanes.cols) * (0.5 if shape.int4 else 1)
+        row_only = shape.diagonal or shape.band
+        tile = (lanes.diagonal if row_only else lanes.rows * lanes.cols) * (0.5 if shape.int4 else 1)
         self.tile_bytes = 0 * ones if shape.unit_weights else tile
         self.tile_beats = waits.weights * self.tile_bytes / (4 * lanes.ports)
         self.depth = waits.weights * lanes.weight_depth
         self.urgent = waits.weights * lanes.urgent + self.tile_beats
         self.cut = ones if shape.diagonal or shape.unit_weights else np.maximum(lanes.cut, np.ceil(tile / lanes.row))
         self.weight_bytes = np.ceil(self.tiles * self.tile_bytes / (4 * lanes.ports)) * 4 * lanes.ports
-        self.params = (0 if shape.uniform else 2 * shape.groups) * self.blocks * lanes.beats(self.width)  # bus beats
+        scales = ones if shape.band else lanes.beats(self.width)  # bus beats of a block
+        self.params = (0 if shape.uniform else 2 * shape.groups) * self.blocks * scales
         self.param_cycles = waits.params * self.params
-        block = 0 * ones if shape.uniform else 2 * waits.params * lanes.beats(self.width)
+        block = 0 * ones if shape.uniform else 2 * waits.params * scales
         self.opens = np.where(block > 0, ANSWER + block + 4, FIRST_BEAT)
         if shape.load_table:
             table = shape.table_rows * ROW_WORDS // np.minimum(lanes.ports, 2)
@@ -204,15 +228,14 @@ class Geometry:
         self.param_bytes = 4 * self.params * lanes.ports
         self.fits = self.weight_bytes <= lanes.weight_capacity
         self.full = waits.stores * lanes.beats(self.width)  # of a pixel's block
-        self.rest = waits.stores * lanes.beats(self.cout - (self.blocks - 1) * self.width)
+        last = self.width if shape.band else self.cout - (self.blocks - 1) * self.width
+        self.rest = waits.stores * lanes.beats(last)
         self.beats = (self.blocks - 1) * self.full + self.rest
 
     def span(self, pixels: Array) -> Array:
         """Input words that strips of so many pixels need at once."""
-        if self.shape.flat:
-            return pixels * self.cout
-        lengths, where = np.unique(pixels, return_inverse=True)
-        return np.array([self.shape.span(int(length)) for length in lengths], float)[where]
+        spans: Array = pixels * self.cout if self.shape.flat else self.shape.spans(pixels)
+        return spans
 
     def passes(self, pixels: Array, cbg: Array, reads: Array | int) -> Array:
         """Cycles of a strip's vectors: of two groups in turn, a bank is free again when the first one's is drained.
@@ -240,13 +263,13 @@ class Geometry:
     def group(self, pixels: Array, blocks: Array, reads: Array | int) -> Array:
         """Cycles of the vectors of a group of channel blocks."""
         tiles = blocks * np.maximum(self.cut, reads * self.tile_beats)
-        return self.steps * np.maximum(np.maximum(pixels * blocks, ACC_LATENCY), tiles)
+        return np.asarray(self.steps * np.maximum(np.maximum(pixels * blocks, ACC_LATENCY), tiles))
 
     def before(self, pixels: Array) -> Array:
         """The part of a group's vectors that its last words are not needed for: all kernel rows but the last one; of a
         single pixel all but its last vectors."""
         alone = (pixels == 1) & (self.shape.groups == 1) & (not self.shape.diagonal)
-        return np.where(alone, 1 - 1 / self.steps, 1 - 1 / self.shape.kh)
+        return np.asarray(np.where(alone, 1 - 1 / self.steps, 1 - 1 / self.shape.kh))
 
     def use(self, cbg: Array, first: Array, strip: Array) -> Use:
         """With these strips."""
@@ -264,9 +287,8 @@ class Geometry:
         if shape.flat:
             lead_share, held = np.minimum(first / pixels, 1), last * self.cout
         else:
-            start, end = shape.windows
-            lead_share = end[np.minimum(first, shape.out_px).astype(int) - 1] / shape.load_words
-            held = shape.load_words - start[(shape.out_px - last).astype(int)]
+            lead_share = shape.needed(first) / shape.load_words
+            held = shape.load_words - shape.released(last)
         return Use(
             pixels * self.tiles,
             early,
@@ -292,6 +314,7 @@ class Geometry:
             self.blocks * shape.groups,
             np.minimum(first / pixels, 1),
             strips * shape.groups * np.ceil(self.blocks / cbg),
+            pixels * shape.groups * self.cout * np.maximum(shape.blocks, 1),
         )
 
     def course(self, cbg: Array, first: Array, strip: Array, last: Array, more: Array, reads: int) -> Course:
@@ -369,7 +392,10 @@ def _ranked(geometry: Geometry, pixels: Array, cbg: Array) -> tuple[Array, Array
 
     def group(blocks: Array) -> Array:
         waits = np.maximum(tile, pixels + np.maximum(ACC_LATENCY - pixels * blocks, 0))
-        return (tile * (blocks - 1) + waits) * geometry.steps
+        passes = (tile * (blocks - 1) + waits) * geometry.steps
+        if geometry.shape.band:  # as in `lowering.tiling`
+            passes = np.maximum(passes, (geometry.lanes.to_drain + passes + pixels * blocks * geometry.full) / 2)
+        return np.asarray(passes)
 
     total = (whole * group(cbg) + group(rest)) * geometry.shape.groups
     return total, total - np.where(whole > 0, group(cbg), group(rest))
@@ -391,9 +417,9 @@ def longest_strips(geometry: Geometry) -> Array:
     """The most pixels of a strip whose input fits."""
     shape, lanes = geometry.shape, geometry.lanes
     if shape.flat:
-        return np.minimum(np.floor(lanes.room / geometry.cout), geometry.pixels)
-    rooms, where = np.unique(lanes.room, return_inverse=True)
-    return np.array([shape.longest(int(room)) for room in rooms], float)[where]
+        return np.asarray(np.minimum(np.floor(lanes.room / geometry.cout), geometry.pixels))
+    longest: Array = shape.longests(lanes.room)
+    return longest
 
 
 READ = 0.05

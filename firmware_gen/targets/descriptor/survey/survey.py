@@ -5,13 +5,13 @@ The compiler decides for a few of them (`templates`); every other configuration 
 decisions of the nearest ones, and the best of these counts.
 """
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from firmware_gen.targets.descriptor.estimate import CPU_CYCLES
-from firmware_gen.targets.descriptor.survey.flow import Known, Uses, run, uses_of
+from firmware_gen.targets.descriptor.survey.flow import Item, Known, Uses, items_of, run, uses_of
 from firmware_gen.targets.descriptor.survey.lanes import Array, Lanes
 from firmware_gen.targets.descriptor.survey.memory import Memory, load_cycles, located
 from firmware_gen.targets.descriptor.survey.shapes import Waits
@@ -21,13 +21,18 @@ from hls.config import Config
 
 @dataclass(frozen=True)
 class Estimate:
-    """Of one configuration: cycles of an inference; bytes of RAM that program, constants and activations take; busy
-    cycles of the whole inference, of vectors, bus, weights and drain; layers of the CPU, which are not counted."""
+    """Of one configuration: cycles of an inference, and those around lists; bytes of RAM that program, constants and
+    activations take; of the whole inference, by BUSY; layers of the CPU, which are not counted."""
 
     cycles: int
+    on_cpu: int
     ram: int
     busy: dict[str, float]
     left_out: tuple[str, ...]
+
+
+BUSY = ("vectors", "bus", "weights", "drain", "bus_words")
+"""Cycles in which these are at work, and words."""
 
 
 def decided_alike(config: Config) -> Hashable:
@@ -43,12 +48,14 @@ def survey(templates: Sequence[Template], configs: Sequence[Config]) -> list[Est
     best = np.full(len(lanes), np.inf)
     ram = np.zeros(len(lanes))
     refused: list[str | None] = [None] * len(lanes)
-    busy = {name: np.zeros(len(lanes)) for name in ("vectors", "bus", "weights", "drain")}
-    left_out = templates[0].on_cpu
-    for template in templates:
+    busy = {name: np.zeros(len(lanes)) for name in BUSY}
+    left_out, on_cpu = templates[0].on_cpu, CPU_CYCLES * len(templates[0].lists)
+    for template, with_banded in _forms(templates):
         uses = uses_of(template.links, lanes, known)
+        if with_banded and not any(use.tiles for use in uses):
+            continue
         memory = located(template, lanes, uses)
-        total, own_busy = _cycles(template, lanes, uses, memory)
+        total, own_busy = _cycles(template, lanes, uses, memory, with_banded)
         bytes_, why = memory.ram, memory.why
         ok = np.array([w is None for w in why])
         better = ok & (total < best)
@@ -57,20 +64,33 @@ def survey(templates: Sequence[Template], configs: Sequence[Config]) -> list[Est
             busy[name] = np.where(better, own_busy[name], busy[name])
         refused = why if template is templates[0] else refused
     return [
-        Estimate(round(float(best[i])), int(ram[i]), {name: float(b[i]) for name, b in busy.items()}, left_out)
+        Estimate(round(float(best[i])), on_cpu, int(ram[i]), {name: float(b[i]) for name, b in busy.items()}, left_out)
         if np.isfinite(best[i])
         else str(refused[i])
         for i in range(len(lanes))
     ]
 
 
-def _cycles(template: Template, lanes: Lanes, uses: Sequence[Uses], memory: Memory) -> tuple[Array, dict[str, Array]]:
+def _forms(templates: Sequence[Template]) -> Iterator[tuple[Template, bool]]:
+    """Every template, and whether depthwise layers have banded tiles where these pay: those of a network that was
+    compiled with pitches for them have, others have not, or both where the compiler had no such choice."""
+    choice = any(template.pitches for template in templates)
+    for template in templates:
+        if not template.pitches:
+            yield template, False
+        if template.pitches or not choice:
+            yield template, True
+
+
+def _cycles(
+    template: Template, lanes: Lanes, uses: Sequence[Uses], memory: Memory, with_banded: bool
+) -> tuple[Array, dict[str, Array]]:
     total = np.zeros(len(lanes))
-    busy = {name: np.zeros(len(lanes)) for name in ("vectors", "bus", "weights", "drain")}
+    busy = {name: np.zeros(len(lanes)) for name in BUSY}
     for first, end in template.lists:
-        chosen = (
-            (template.links[i], uses[i].with_waits(_waits(template, i, lanes, memory))) for i in range(first, end)
-        )
+        chosen: list[Item] = []
+        for i in range(first, end):
+            chosen += items_of(template.links[i], uses[i], _waits(template, i, lanes, memory), with_banded)
         flow = run(chosen, lanes, memory.descriptors)
         total += flow.done + CPU_CYCLES
         for name in busy:

@@ -5,25 +5,29 @@ pieces layers are cut.
 A template is a compiled network without what depends on rows, columns, ports and strips.
 """
 
-import math
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from firmware_gen import ir
 from firmware_gen.memory import planner
 from firmware_gen.memory.arena import extent, program_bytes
+from firmware_gen.operations.tensors import copy_outputs, lay_out
 from firmware_gen.targets.descriptor.compiler import compile_choices
 from firmware_gen.targets.descriptor.lowering.streams import operations_of
 from firmware_gen.targets.descriptor.program import Layer, Program
+from firmware_gen.targets.descriptor.survey.banded import Columns, depthwise, paying
 from firmware_gen.targets.descriptor.survey.flow import Link
 from firmware_gen.targets.descriptor.survey.shapes import Shape
 from hls.config import Config
 from hls.descriptor.interface.table import Linked, on_chip
 
-AMPLE: dict[str, Any] = {"memory_banks": 64, "memory_banks_interleaved": (64,), "bank_kib": 256, "banded": False}
-"""Memory in which decisions are made: whether a network fits is asked later. Depthwise layers are taken to be diagonal,
-which banded ones are faster than."""
+AMPLE: dict[str, Any] = {"memory_banks": 64, "memory_banks_interleaved": (64,), "bank_kib": 256}
+"""Memory in which decisions are made: whether a network fits is asked later."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +44,8 @@ class Template:
     """Of one network. links: of every descriptor; lists: where those of a doorbell begin and end. layers: the number
     of every descriptor's layer. constants: names, in order; streams: those whose size depends on the configuration,
     by whose numbers every descriptor has its `weights_of` and `params_of`, -1 without; fixed: bytes of all others.
-    arenas: bytes of the arena, with the inputs kept, and without. program: bytes kept for it."""
+    arenas: bytes of the arena, with the inputs kept, and without. program: bytes kept for it. pitches: whether maps of
+    depthwise layers have some, for banded tiles."""
 
     network: str
     links: tuple[Link, ...]
@@ -54,21 +59,27 @@ class Template:
     program: int
     names: tuple[str, ...]
     on_cpu: tuple[str, ...]
+    pitches: bool
 
 
 def templates_of(graph: ir.Graph, config: Config) -> list[Template]:
     """One for every choice that the compiler has for a configuration; raises `HeepgenError` as that does."""
-    return [_template(program) for program in compile_choices(graph, replace(config, **AMPLE))]
+    plain = copy_outputs(graph)
+    columns = depthwise(plain, lay_out(plain))
+    return [_template(program, columns) for program in compile_choices(graph, replace(config, **AMPLE))]
 
 
-def _template(program: Program) -> Template:
+def _template(program: Program, columns: Mapping[str, Columns]) -> Template:
     flat = [_is_flat(layer) for layer in program.layers]
     number = {i: n for n, layer in enumerate(program.layers) for i in layer.descriptors}
-    links = tuple(_link(f, program.config, number[i], flat[number[i]]) for i, f in enumerate(program.linked))
+    own = [columns.get(layer.node.name) for layer in program.layers]
+    taken = _taken(program, [own[number[i]] for i in range(len(program.jobs))])
+    place = {first: n for n, first in enumerate(taken)}
+    links = tuple(_link(program.linked[i], program.config, number[i], flat[number[i]], own[number[i]]) for i in taken)
     streams: dict[str, Stream] = {}
     weights_of, params_of = list[int](), list[int]()
-    for i, job in enumerate(program.jobs):
-        f = job.descriptor
+    for i, first in enumerate(taken):
+        f = program.jobs[first].descriptor
         for where, weights, used in ((f.weight_addr, True, weights_of), (f.param_addr, False, params_of)):
             if isinstance(where, int):
                 used.append(-1)
@@ -79,7 +90,7 @@ def _template(program: Program) -> Template:
     return Template(
         program.graph.name,
         links,
-        tuple((listed.first, listed.end) for listed in program.lists),
+        tuple((place[listed.first], sum(i < listed.end for i in taken)) for listed in program.lists),
         tuple(program.constants),
         tuple(streams.values()),
         tuple(weights_of),
@@ -89,7 +100,20 @@ def _template(program: Program) -> Template:
         program_bytes(program.graph),
         tuple(layer.name for layer in program.layers),
         tuple(layer.name for layer in program.layers if layer.on_cpu),
+        bool(program.whole.pitches),
     )
+
+
+def _taken(program: Program, columns: Sequence[Columns | None]) -> list[int]:
+    """Descriptors of a template: of several by banded tiles that compute the same rows the first."""
+    found, skip = list[int](), 0
+    for i, f in enumerate(program.linked):
+        if i < skip:
+            continue
+        found.append(i)
+        if f.band and (own := columns[i]) is not None:
+            skip = i + own.whole(program.linked[i:])
+    return found
 
 
 def _is_flat(layer: Layer) -> bool:
@@ -98,12 +122,15 @@ def _is_flat(layer: Layer) -> bool:
     return any(operation.flat for operation in operations)
 
 
-def _link(f: Linked, config: Config, layer: int, flat: bool) -> Link:
+def _link(f: Linked, config: Config, layer: int, flat: bool, columns: Columns | None) -> Link:
     load, store, aux = (
         bool(config.scratchpad_words) and on_chip(where) for where in (f.load_addr, f.store_addr, f.aux_addr)
     )
     shape = Shape.of(f, f.out_px * f.cout if flat else 0)
-    return Link(shape, load, store, aux, bool(f.barrier), bool(f.mark_words), layer)
+    if f.band and columns:
+        shape = columns.diagonal(shape)
+    own = columns if shape.diagonal and shape.cout == (columns and columns.channels) else None
+    return Link(shape, load, store, aux, bool(f.barrier), bool(f.mark_words), layer, own)
 
 
 def _arenas(program: Program) -> tuple[int, int]:
@@ -117,17 +144,50 @@ def _arenas(program: Program) -> tuple[int, int]:
     return program.arena_bytes, extent(freed, planner.allocate(freed))
 
 
-def anchors(configs: Sequence[Config]) -> list[Config]:
-    """Of configurations that differ in rows, columns and arithmetic, those whose templates do for all: one with a
-    smaller array and one with a larger one, nearly square."""
-    own = sorted(configs, key=lambda c: c.rows * c.cols)
-    likes = [own[round(share * (len(own) - 1))] for share in QUANTILES]
-    return list(dict.fromkeys(min(own, key=lambda c: _distance(c, like)) for like in likes))
+ANCHORS = 6
+"""Configurations for which the compiler decides, unless more are needed."""
 
 
-QUANTILES = (0.25, 0.75)
+def decided(graph: ir.Graph, configs: Sequence[Config], among: Sequence[Config]) -> list[tuple[Config, list[int]]]:
+    """Of configurations `among` that differ in rows, columns and arithmetic, some for which the compiler decides, each
+    with the numbers of those of `configs` for which it decides too: the nearest arrays of those on which banded tiles
+    pay for the same layers."""
+    plain = copy_outputs(graph)
+    columns = tuple(depthwise(plain, lay_out(plain)).values())
+    kinds = [paying(columns, config) for config in among]
+    counts = Counter(kinds)
+    likes: list[tuple[Hashable, Config]] = []
+    for kind, count in counts.items():
+        own = [config for config, its in zip(among, kinds, strict=True) if its == kind]
+        likes += [(kind, like) for like in apart(own, max(1, round(ANCHORS * count / len(among))))]
+    sides = _sides([like for _, like in likes])
+    found: list[list[int]] = [[] for _ in likes]
+    for number, (config, place) in enumerate(zip(configs, _sides(configs), strict=True)):
+        kind = paying(columns, config)
+        others = np.array([its != kind for its, _ in likes])
+        found[int((_distances(sides, place) + UNLIKE * others).argmin())].append(number)
+    return [(like, numbers) for (_, like), numbers in zip(likes, found, strict=True) if numbers]
 
 
-def _distance(config: Config, like: Config) -> tuple[float, str]:
-    size = abs(math.log(config.rows * config.cols / (like.rows * like.cols)))
-    return size + 0.5 * abs(math.log(config.rows / config.cols)), config.arithmetic
+UNLIKE = 100.0
+"""Distance of arrays of different kinds: more than others have."""
+
+
+def apart(configs: Sequence[Config], most: int) -> list[Config]:
+    """Some arrays far from each other, the first one of middle size."""
+    sides = _sides(configs)
+    chosen = [int(np.abs(sides - np.median(sides, axis=0)).sum(axis=1).argmin())]
+    far = _distances(sides, sides[chosen[0]])
+    while len(chosen) < most and far.max() > 0:
+        chosen.append(int(far.argmax()))
+        far = np.minimum(far, _distances(sides, sides[chosen[-1]]))
+    return [configs[place] for place in chosen]
+
+
+def _sides(configs: Sequence[Config]) -> NDArray[np.float64]:
+    return np.log([(config.rows, config.cols) for config in configs])
+
+
+def _distances(sides: NDArray[np.float64], other: NDArray[np.float64]) -> NDArray[np.float64]:
+    found: NDArray[np.float64] = np.abs(sides - other).sum(axis=1)
+    return found
