@@ -16,7 +16,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
 .PHONY: help venv run screenshot heepstor-gen test test-all test-external durations fuzz fuzz-files mutate arithmetic \
-	campaign cpu-cycles estimate-error bench area area-check ppa-units energy formal lint docs site sbom clean distclean
+	campaign cpu-cycles estimate-error bench area area-check ppa-units energy energy-model formal lint docs site sbom clean distclean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -105,6 +105,9 @@ area: $(READY)  ## synthesise the accelerator, write docs/area.md; long at first
 
 energy: $(READY)  ## measure energies of MLPerf Tiny at gate level, write docs/energy.md (ENERGY_ARGS: see --help); long
 	@$(BIN)/python -m examples.energy $(ENERGY_ARGS)
+
+energy-model: $(READY)  ## measure what heepgen explore has energies from at gate level; long, much of it the first time only
+	@$(BIN)/python -m examples.energy --model
 
 ppa-units: $(READY)  ## synthesise the units that heepgen ppa and explore price configurations by; long, then only what changed
 	@$(BIN)/python -m gen.documents.unit_figures docs

@@ -30,9 +30,12 @@ def test_factors_are_found_again():
         for _ in range(8):
             kge, work = rng.uniform(1, 50), {name: rng.uniform() for name in RATES} | {"cycles": 1.0}
             found = sum(rate * work[name] for name, rate in own.items())
-            samples.append(Sample(unit, kge, rng.uniform(), found * kge, 2 * found * kge, found, 3 * found, work))
+            samples.append(
+                Sample(unit, kge, rng.uniform(), found * kge, 2 * found * kge, found, 3 * found, 5 * kge, work)
+            )
     factors = fitted(samples)
     for unit, own in rates.items():
+        assert factors[unit].leakage == pytest.approx(5)
         for times, name in ((1, "clock"), (2, "data"), (1, "reads"), (3, "writes")):
             expected = {what: pytest.approx(times * rate, rel=1e-3) for what, rate in own.items()}
             assert {k: v for k, v in getattr(factors[unit], name).items() if v > 1e-6} == expected
@@ -43,9 +46,13 @@ def test_factors_are_never_negative():
     rng = np.random.default_rng()
     for _ in range(20):
         works = [{name: rng.uniform() for name in RATES} | {"cycles": 1.0} for _ in range(6)]
-        samples = [Sample("accumulators", 1, 1, *rng.uniform(size=4), work) for work in works]
+        samples = [Sample("accumulators", 1, 1, *rng.uniform(size=5), work) for work in works]
         (factors,) = fitted(samples).values()
-        assert all(rate > 0 for rates in vars(factors).values() for rate in rates.values())
+        assert all(
+            rate > 0
+            for rates in (factors.clock, factors.data, factors.reads, factors.writes)
+            for rate in rates.values()
+        )
 
 
 def test_energy_is_what_is_done_times_what_units_take():
@@ -53,23 +60,21 @@ def test_energy_is_what_is_done_times_what_units_take():
     found = Model(
         {
             "activation_buffer": Factors(
-                {"cycles": 0.5}, {"cycles": 0.25, "vectors": 2.0}, {"vectors": 0.6}, {"bus": 0.2}
+                {"cycles": 0.5}, {"cycles": 0.25, "vectors": 2.0}, {"vectors": 0.6}, {"bus": 0.2}, 4.0
             ),
-            "control": Factors({"cycles": 1.0}, nothing, nothing, nothing),
+            "control": Factors({"cycles": 1.0}, nothing, nothing, nothing, 0.0),
         },
         cpu_accesses=1.5,
     )
     config = Config(rows=4, cols=4, ports=1, activation_words=4096)
     work = Work.of([LayerCycles(1000, vectors=300, bus=80, bus_words=70), LayerCycles(500, on_cpu=True)])
     assert work == Work(1500, vectors=300, bus=80, bus_words=70, cpu=500)
-    units = {
-        "activation_buffer": SimpleNamespace(kge=10.0, leakage_uw=40.0),
-        "control": SimpleNamespace(kge=2.0, leakage_uw=0.0),
-    }
+    units = {"activation_buffer": SimpleNamespace(kge=10.0), "control": SimpleNamespace(kge=2.0)}
     prices = found.prices(config, SimpleNamespace(units=units), 200.0)
     one, bank = macro(32, 4096 // config.banks), macro(32, config.bank_bytes // 4, ports=1)
     accesses = config.banks * (0.6 * 300 * one.read_pj + 0.2 * 80 * one.write_pj)
-    pj = 10 * (0.75 * 1500 + 2 * 300) + accesses + 0.2 * 1500
+    leakage = (10 * 4.0 + config.banks * one.leakage_uw) / 200
+    pj = 10 * (0.75 * 1500 + 2 * 300) + accesses + leakage * 1500
     ram = (70 + 1.5 * 500) * bank.read_pj + config.memory_banks * bank.leakage_uw / 200 * 1500
     assert prices.by_part(work) == pytest.approx({BUFFERS: pj * 1e-6, CONTROL: 2 * 1500 * 1e-6, RAM: ram * 1e-6})
     assert prices.uj(work) == pytest.approx((pj + 3000 + ram) * 1e-6)

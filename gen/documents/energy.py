@@ -122,35 +122,50 @@ class Measured:
 
 @dataclass(frozen=True)
 class Samples:
-    """What the phases of a network's run are to the cycle model, and what units took in them, with and without clock
-    gating; cpu: accesses of the RAM where the CPU works, and cycles of that."""
+    """A network's run on the hardware of a short name, clocks gated: uJ of an inference at MHZ; what its phases are to
+    the cycle model, and what units took in them; cpu: accesses of the RAM where the CPU works, and cycles of that."""
 
     network: str
     geometry: str
+    uj: float
     layers: tuple[LayerCycles, ...]
     cpu: tuple[float, int]
-    ungated: tuple[Sample, ...]
-    gated: tuple[Sample, ...]
+    units: tuple[Sample, ...]
+
+    @property
+    def name(self) -> str:
+        return f"{self.network} on {self.geometry}"
 
 
-def measured(
-    network: str, application: Application, progress: Progress, run: RecordedRun | None = None
-) -> tuple[Measured, Samples]:
+def measured(network: str, application: Application, progress: Progress, run: RecordedRun | None = None) -> Measured:
     """Run an application, unless its `run` is there, and count what it took."""
     config = application.config
     assert isinstance(config, Config)
     run = run or record_run(application, config, progress=progress)
-    spent, samples = [], []
-    layers = layers_of(application, run)
+    found = []
     for gated in (False, True):
         units = measured_units(run, config, technology().liberty, gated, progress)
-        energy = energy_of_units(run, config, units)
-        spent.append(Spent.of(energy))
-        samples.append(tuple(samples_of(config, run, layers, units)))
-    return (
-        Measured(network, geometry_name(config), energy.cycles, energy.sampled, *spent),
-        Samples(network, geometry_name(config), tuple(layers), _of_cpu(run, layers), *samples),
-    )
+        found.append(energy_of_units(run, config, units))
+    (plain, gated_), total = map(Spent.of, found), found[0]
+    return Measured(network, geometry_name(config), total.cycles, total.sampled, plain, gated_)
+
+
+def sampled(network: str, application: Application, progress: Progress) -> Samples:
+    """Run an application for the model."""
+    config = application.config
+    assert isinstance(config, Config)
+    run = record_run(application, config, progress=progress)
+    units = measured_units(run, config, technology().liberty, True, progress)
+    return samples_of_run(network, config, run, layers_of(application, run), units)
+
+
+def samples_of_run(
+    network: str, config: Config, run: RecordedRun, layers: Sequence[LayerCycles], units: Sequence[Instance]
+) -> Samples:
+    """`Samples` of a run whose phases are `layers` to the cycle model, from what its `units` took."""
+    uj = energy_of_units(run, config, units).uj(MHZ)
+    found = tuple(samples_of(config, run, layers, units))
+    return Samples(network, geometry_name(config), uj, tuple(layers), _of_cpu(run, layers), found)
 
 
 def layers_of(application: Application, run: RecordedRun) -> list[LayerCycles]:
@@ -175,7 +190,7 @@ def samples_of(
     inside: dict[str, list[Instance]] = defaultdict(list)
     for instance in units:
         inside[unit_name(tops[instance.path[:1]], config.arithmetic)].append(instance)
-    total = sum(phase.cycles for phase in run.phases)
+    total, areas = sum(phase.cycles for phase in run.phases), composition.cost(config).units
     for number, (phase, layer) in enumerate(zip(run.phases, layers, strict=True)):
         chosen = [i for i, window in enumerate(run.windows) if window.phase == number]
         for unit, instances in inside.items():
@@ -183,73 +198,66 @@ def samples_of(
             srams = [sram for instance in instances for sram in instance.memories]
             yield Sample(
                 unit,
-                sum(instance.area for instance in instances) / technology().gate_area / 1000,
+                areas[unit].kge,
                 phase.cycles / total,
                 sum(float(instance.clock[chosen].sum()) for instance in instances) / steps * 1e-3,
                 sum(float(instance.data[chosen].sum()) for instance in instances) / steps * 1e-3,
                 sum(float(sram.reads[chosen].sum()) for sram in srams) / steps / max(len(srams), 1),
                 sum(float(sram.writes[chosen].sum()) for sram in srams) / steps / max(len(srams), 1),
+                sum(float((i.leakage[chosen] * i.steps[chosen]).sum()) for i in instances) / steps * 1e-3,
                 shares(layer, phase.cycles),
             )
 
 
-def model_of(samples: Sequence[Samples], gated: bool) -> Model:
+def model_of(samples: Sequence[Samples]) -> Model:
     """Fitted to runs."""
-    found = [sample for one in samples for sample in (one.gated if gated else one.ungated)]
     counts = [one.cpu for one in samples]
-    return Model(fitted(found), sum(n for n, _ in counts) / max(sum(cycles for _, cycles in counts), 1))
+    accesses_of_cpu = sum(n for n, _ in counts) / max(sum(cycles for _, cycles in counts), 1)
+    return Model(fitted([unit for one in samples for unit in one.units]), float(f"{accesses_of_cpu:.4g}"))
 
 
-Runs = Sequence[tuple[Measured, Samples]]
-
-
-def errors(results: Runs, gated: bool) -> dict[str, dict[str, float]]:
+def errors(runs: Sequence[Samples]) -> dict[str, dict[str, float]]:
     """What the model says of the energy of each run, as a part of what was measured, less 1: fitted to the other runs,
     to those of other networks, and to those of other hardware."""
     kinds: dict[str, Callable[[Samples], object]] = {
-        "run": lambda one: (one.network, one.geometry),
+        "run": lambda one: one.name,
         "network": lambda one: one.network,
         "hardware": lambda one: one.geometry,
     }
-    return {
-        kind: {
-            f"{one.network} on {one.geometry}": off
-            for one, own in results
-            if (off := _error(one, own, [s for _, s in results if key(s) != key(own)], gated)) is not None
-        }
-        for kind, key in kinds.items()
-    }
+    found: dict[str, dict[str, float]] = {kind: {} for kind in kinds}
+    for kind, key in kinds.items():
+        for one in runs:
+            off = _error(one, [other for other in runs if key(other) != key(one)])
+            if off is not None:
+                found[kind][one.name] = off
+    return found
 
 
-def _error(one: Measured, own: Samples, others: Sequence[Samples], gated: bool) -> float | None:
+def _error(one: Samples, others: Sequence[Samples]) -> float | None:
     """None where the others do not have all of its units."""
     config = parse_geometry(one.geometry)
     try:
-        prices = model_of(others, gated).prices(config, composition.cost(config))
+        prices = model_of(others).prices(config, composition.cost(config))
     except HeepgenError:
         return None
-    return prices.uj(Work.of(own.layers)) / _spent(one, gated).uj(one.cycles, MHZ) - 1
+    return prices.uj(Work.of(one.layers)) / one.uj - 1
+
+
+def write_model(runs: Sequence[Samples]) -> None:
+    """model.json, fitted to all runs; with errors of models that were fitted to some."""
+    model = model_of(runs)
+    data = {
+        "origin": f"gate-level runs of {', '.join(one.name for one in runs)}; {technology().origin}",
+        "command": MODEL_COMMAND,
+        "errors": {kind: {run: round(off, 3) for run, off in found.items()} for kind, found in errors(runs).items()},
+        "cpu_accesses": model.cpu_accesses,
+        "units": {unit: asdict(factors) for unit, factors in model.factors.items()},
+    }
+    write_file(MODEL, json.dumps(data, indent=1) + "\n", "the energies of units")
 
 
 def _spent(one: Measured, gated: bool) -> Spent:
     return one.gated if gated else one.ungated
-
-
-def write_model(results: Runs) -> None:
-    """model.json, fitted to all runs; with errors of models that were fitted to some."""
-    runs = ", ".join(f"{one.network} on {one.geometry}" for one, _ in results)
-    models = {gated: model_of([samples for _, samples in results], gated) for gated in (False, True)}
-    data = {
-        "origin": f"gate-level runs of {runs}; {technology().origin}",
-        "command": MODEL_COMMAND,
-        "cpu_accesses": float(f"{models[True].cpu_accesses:.4g}"),
-        "errors": {
-            kind: {run: round(off, 3) for run, off in found.items()} for kind, found in errors(results, True).items()
-        },
-    }
-    for name, gated in (("ungated", False), ("gated", True)):
-        data[name] = {unit: asdict(factors) for unit, factors in models[gated].factors.items()}
-    write_file(MODEL, json.dumps(data, indent=1) + "\n", "the energies of units")
 
 
 def write_documents(folder: Path, results: Sequence[Measured]) -> None:
@@ -341,9 +349,9 @@ def _model() -> Iterator[str]:
         "## Without a simulation",
         "",
         f"`heepgen explore` has energies from `gen/ppa/energy/model.json`, which `{MODEL_COMMAND}` writes: what each",
-        "unit takes per kGE, and how often it reads and writes its SRAMs, in every cycle, and more in one with a",
-        "vector, a busy port, weights or stores, as far as that concerns it. With the cycle model's counts, figures of",
-        "area and leakage, and CACTI's energies, that makes an energy of any configuration, with clock gating, at",
+        "unit takes and leaks per kGE, and how often it reads and writes its SRAMs, in every cycle, and more in one",
+        "with a vector, a busy port, weights or stores, as far as that concerns it. With the cycle model's counts,",
+        "figures of area and CACTI's energies, that makes an energy of any configuration, with clock gating, at",
         f"{MHZ:g} MHz. Its errors for runs at gate level, when fitted to all other runs, to those of other networks",
         "alone, and to those of other hardware alone:",
         "",

@@ -77,12 +77,10 @@ _WORKS: Mapping[str, tuple[str, ...]] = {
 
 
 class UnitArea(Protocol):
-    """What `gen.ppa.composition.cost` says of a unit: gate equivalents in thousands, leakage in uW."""
+    """What `gen.ppa.composition.cost` says of a unit: gate equivalents in thousands, before clocks are gated."""
 
     @property
     def kge(self) -> float: ...
-    @property
-    def leakage_uw(self) -> float: ...
 
 
 class Areas(Protocol):
@@ -96,18 +94,23 @@ Rates = Mapping[str, float]
 
 @dataclass(frozen=True)
 class Factors:
-    """Of one unit: pJ of clock pins and of data toggles per kGE, and accesses of each of its SRAMs."""
+    """Of one unit: pJ of clock pins and of data toggles per kGE, accesses of each of its SRAMs, and uW per kGE."""
 
     clock: Rates
     data: Rates
     reads: Rates
     writes: Rates
+    leakage: float
 
 
 def unit_name(module: str, arithmetic: str) -> str:
     """The unit of `gen.ppa.composition` that a module below the root, or the root, belongs to."""
     name = GLUE if module == ROOT else block_name(module)
     return f"{name}_{arithmetic}" if name == "systolic_array" else name
+
+
+LIKE = {"systolic_array_fma": "systolic_array_aligned"}
+"""Units that take as much per kGE as others, unless they were measured themselves."""
 
 
 def works_of(unit: str) -> tuple[str, ...]:
@@ -153,7 +156,7 @@ class Model:
 
     def prices(self, config: System, areas: Areas, mhz: float = MHZ) -> Prices:
         """Of `config`; raises `HeepgenError` for an architecture whose units were not measured."""
-        unknown = [unit for unit in areas.units if unit not in self.factors]
+        unknown = [unit for unit in areas.units if LIKE.get(unit, unit) not in self.factors]
         if unknown or not isinstance(config, Config):
             raise HeepgenError(f"architecture {config.architecture} has no measured energies of its units.")
         found = {unit: self._unit(unit, config, area, mhz) for unit, area in areas.units.items()}
@@ -166,8 +169,8 @@ class Model:
         return Prices(found)
 
     def _unit(self, unit: str, config: Config, area: UnitArea, mhz: float) -> Work:
-        mine = self.factors[unit]
-        pj = dict.fromkeys(RATES, 0.0) | {"cycles": area.leakage_uw / mhz}
+        mine = self.factors[unit if unit in self.factors else LIKE[unit]]
+        pj = dict.fromkeys(RATES, 0.0) | {"cycles": area.kge * mine.leakage / mhz}
         _add(pj, mine.clock, area.kge)
         _add(pj, mine.data, area.kge)
         for name, memory, count in macros(config):
@@ -175,6 +178,7 @@ class Model:
                 one = macro(memory.width, memory.words)
                 _add(pj, mine.reads, count * one.read_pj)
                 _add(pj, mine.writes, count * one.write_pj)
+                pj["cycles"] += count * one.leakage_uw / mhz
         return Work(**pj)
 
 
@@ -189,12 +193,12 @@ def known() -> bool:
 
 
 @cache
-def shipped(gated: bool = True) -> Model:
+def shipped() -> Model:
     """What `make energy-model` measured; raises `HeepgenError` where it has not."""
     if not known():
         raise HeepgenError("the energies of units have not been measured: make energy-model does it.")
     figures = json.loads(MODEL.read_text())
-    factors = {unit: Factors(**rates) for unit, rates in figures["gated" if gated else "ungated"].items()}
+    factors = {unit: Factors(**rates) for unit, rates in figures["units"].items()}
     return Model(factors, figures["cpu_accesses"])
 
 
@@ -206,18 +210,18 @@ def error() -> float:
     return max(abs(off) for kind in errors.values() for off in kind.values())
 
 
-def prices_of(config: System, found: Cost | None = None, *, gated: bool = True, mhz: float = MHZ) -> Prices:
-    """What the accelerator, its buffers and the system's RAM take at a clock; found: the figures of `config`, where
-    they are known already. Raises `HeepgenError` for an architecture whose units were not measured, and where no
-    energies are shipped."""
-    return shipped(gated).prices(config, found or cost(config), mhz)
+def prices_of(config: System, found: Cost | None = None, mhz: float = MHZ) -> Prices:
+    """What the accelerator, with clock gating, its buffers and the system's RAM take at a clock; found: the figures of
+    `config`, where they are known already. Raises `HeepgenError` for an architecture whose units were not measured, and
+    where no energies are shipped."""
+    return shipped().prices(config, found or cost(config), mhz)
 
 
 @dataclass(frozen=True)
 class Sample:
     """What a unit took in a phase of a measured run, per cycle: pJ of clock pins and of data toggles, reads and writes
-    of each of its SRAMs; with its kGE, the shares of cycles that it worked in, by RATES, and the share of the run's
-    cycles that the phase has."""
+    of each of its SRAMs; its leakage in uW. kge: as `UnitArea` has it; share: of the run's cycles, that the phase has;
+    work: shares of cycles that the unit worked in, by RATES."""
 
     unit: str
     kge: float
@@ -226,6 +230,7 @@ class Sample:
     data: float
     reads: float
     writes: float
+    leakage: float
     work: Mapping[str, float]
 
 
@@ -239,8 +244,8 @@ def fitted(samples: Sequence[Sample]) -> dict[str, Factors]:
     """Of every unit in `samples`, by least squares among what is not negative; each run weighs as much as others."""
     from scipy.optimize import nnls  # type: ignore[import-untyped]
 
-    def rates(names: Sequence[str], weight: Floats, work: Floats, found: Floats) -> Rates:
-        least, _ = nnls(weight[:, None] * work, weight * found)
+    def rates(names: Sequence[str], weight: Floats, work: Floats, column: Floats) -> Rates:
+        least, _ = nnls(weight[:, None] * work, weight * column)
         return {name: float(f"{rate:.4g}") for name, rate in zip(names, least, strict=True) if rate > 0}
 
     result = {}
@@ -252,5 +257,7 @@ def fitted(samples: Sequence[Sample]) -> dict[str, Factors]:
         work = np.array([[sample.work[name] for name in names] for sample in mine])
         clock, data, reads, writes = np.array([(s.clock, s.data, s.reads, s.writes) for s in mine]).T
         columns = (clock / kge, data / kge, reads, writes)
-        result[unit] = Factors(*(rates(names, weight, work, found) for found in columns))
+        leakage = np.average([sample.leakage for sample in mine] / kge, weights=weight**2)
+        found = [rates(names, weight, work, column) for column in columns]
+        result[unit] = Factors(found[0], found[1], found[2], found[3], float(f"{leakage:.4g}"))
     return result
