@@ -7,6 +7,7 @@ import os
 import random
 import sqlite3
 import zlib
+from dataclasses import asdict
 from types import SimpleNamespace
 
 import numpy as np
@@ -33,7 +34,9 @@ from gen.explore.subject import Network, Subject, form_of, unpacked
 from gen.explore.workers import Here, Processes, workers
 from gen.flows import explored_models
 from gen.flows.eval import evaluate
+from gen.flows.explored_models import Model
 from gen.flows.run import run
+from gen.ppa.energy.model import prices_of
 from hls.config import Config
 from hls.errors import HeepgenError
 
@@ -294,9 +297,10 @@ def drawn(count, seed):
 
 
 def made_up(config):
-    """Areas that grow with what they do grow with."""
+    """Areas that grow with what they do grow with; energies as they are."""
     buffers = config.activation_words + config.weight_bytes // 4 + config.scratchpad_words
-    return Price(dsp=config.rows * config.cols, lut=900 * config.ports + 30 * config.rows * config.cols, bram=buffers)
+    lut = 900 * config.ports + 30 * config.rows * config.cols
+    return Price(dsp=config.rows * config.cols, lut=lut, bram=buffers, energy=prices_of(config))
 
 
 def attention():
@@ -339,6 +343,8 @@ def test_bounds_cut_nothing_off_the_front(build, count, tmp_path, monkeypatch):
     for config, found, least in zip(configs, every, at_least(net, configs), strict=True):
         if found.cycles is not None:
             assert least.cycles <= found.cycles and least.ram <= 1024 * found.found["ram_kib"], config
+            (work,) = found.found["work"]
+            assert all(of <= work[name] for name, of in asdict(least.work).items()), (config, least.work, work)
     for number, limits in enumerate(({}, {"lut": 1e9})):
         with Store(tmp_path / f"{number}.db") as store:
             assert store.numbers(plain) == list(range(1, len(plain) + 1))
@@ -347,6 +353,7 @@ def test_bounds_cut_nothing_off_the_front(build, count, tmp_path, monkeypatch):
             own = Search(subject, combinations, Limits(limits), store, Here(subject))
             found = own.run(count, quiet)
         assert {point.number for point in whole.front} <= own.known["fast"].keys()
+        assert "uj" in whole.axes and "uj" in found.axes
         assert all(point.stage != "bound" for point in found.front)
         assert found.stages["bound"] == len(configs) and found.stages["fast"] == len(own.known["fast"])
         assert build is not dense or found.stages["fast"] < len(configs)
@@ -419,16 +426,24 @@ def test_the_command(model, tmp_path):
     options = ["--rows", "2,4", "--cols", "4,99", "--ports", "1", "-o", str(tmp_path / "out"), "--json", "-"]
     result = CliRunner().invoke(main, ["explore", str(model), *options])
     assert result.exit_code == 0, result.stderr
-    found = json.loads(result.stdout)
+    found, read = json.loads(result.stdout), Model.read(model, ImportOptions(), {}).network([Config()])
     assert found["space"] == 4 and sum(found["refused"].values()) == 2
     assert found["recommended"] in found["front"] and found["recommended"]["stage"] == "exact"
     with (tmp_path / "out" / "points.csv").open() as file:
         rows = {int(row["point"]): row for row in csv.DictReader(file)}
     assert len(rows) == 2
     for point in found["front"]:
+        config = config_of(point["config"])
+        taken = exactly(read, config)
+        assert point["uj"] == pytest.approx(prices_of(config).uj(taken.work)) == float(rows[point["number"]]["uj"])
         assert int(rows[point["number"]]["cycles"]) == point["cycles"] and rows[point["number"]]["front"] == "true"
     page, text = ((tmp_path / "out" / name).read_text() for name in ("report.html", "DATASHEET.md"))
     assert all(f"{found['recommended']['cycles']:,}" in words for words in (page, text))
+    assert all("Where the energy goes" in words and "system RAM" in words for words in (page, text))
+    most = str(0.9 * found["recommended"]["uj"])
+    result = CliRunner().invoke(main, ["explore", str(model), *options, "--target-uj", most])
+    less = json.loads(result.stdout)
+    assert less["over"].get("uj") and all(point["uj"] <= float(most) for point in less["front"])
 
 
 @pytest.mark.slow

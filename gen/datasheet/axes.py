@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from gen.explore.point import Point
+from gen.ppa.energy.model import MHZ, off_by
 
 UNKNOWN = "-"
 
@@ -38,6 +39,10 @@ class Axis:
         return f"{value:+,.{self.digits}f}" if round(value, self.digits) else "0"
 
 
+OF_ENERGY = (
+    f"what each unit does in the cycle model, times energies of units at gate level, clocks gated, {MHZ:g} MHz, with "
+    f"buffers and the system's RAM; {off_by()}"
+)
 _UNITS = "sum of units, each synthesised by yosys for UltraScale+; the design as a whole was not"
 _CELLS = "sum of units, each mapped to an open 45 nm library; pre-layout"
 AXES = {
@@ -52,7 +57,7 @@ AXES = {
         Axis("kge", "logic", f"{_CELLS}, without buffers", "kGE", 1),
         Axis("mm2", "silicon", f"{_CELLS}, with buffers as SRAM macros", "mm2", 3),
         Axis("mhz", "clock", "slowest unit after nextpnr on an ECP5, every input and output behind a register", "MHz"),
-        Axis("uj", "energy", "cycles of every unit at work and idle, times its energies", "uJ", 2),
+        Axis("uj", "energy", OF_ENERGY, "uJ", 2),
         Axis("ram_kib", "RAM", "memory plan: program, constants, activations, stack", "KiB", 1),
         Axis("accuracy", "accuracy", "bit-exact model on the data set", "", 4),
     )

@@ -14,6 +14,7 @@ from gen.datasheet.axes import Axis, known
 from gen.datasheet.boards import Board
 from gen.datasheet.path import Path, path_to
 from gen.explore.point import Point
+from gen.ppa.energy.model import Work
 from hls.config import System
 
 
@@ -67,6 +68,12 @@ class Network:
     def total(self) -> int:
         """Cycles of an inference."""
         return sum(layer.cycles.cycles for layer in self.layers if layer.cycles) + self.around
+
+    @property
+    def work(self) -> Work:
+        """What takes energy in an inference."""
+        known = [layer.cycles for layer in self.layers if layer.cycles]
+        return Work.of([*known, LayerCycles(self.around, on_cpu=True)])
 
 
 @dataclass(frozen=True)

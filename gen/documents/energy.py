@@ -362,3 +362,6 @@ def _model() -> Iterator[str]:
         cells = (f"{100 * found[run]:+.1f} %" if run in found else "-" for found in kinds.values())
         yield f"| {run} | {' | '.join(cells)} |"
     yield ""
+    for unit, like in model.LIKE.items():
+        if unit not in figures["units"]:
+            yield from (f"`{unit}` was not measured: it is taken to have the energies per kGE of `{like}`.", "")

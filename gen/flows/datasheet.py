@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What an exploration leaves to look at: page, datasheet, picture, table of points."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from firmware_gen.architectures.registry import architecture_of
 from firmware_gen.architectures.targets import target_of
@@ -12,6 +12,9 @@ from gen.datasheet.subject import Network, Subject
 from gen.explore.search import Found
 from gen.explore.space import config_of
 from gen.explore.subject import Subject as Explored
+from gen.ppa.energy.model import prices_of
+from hls.config import System
+from hls.errors import HeepgenError
 
 
 def datasheet(
@@ -34,7 +37,20 @@ def datasheet(
             networks,
             limits,
             board,
+            _energy(config, networks, explored),
             weights=explored.weights,
             stages=found.stages,
         )
     )
+
+
+def _energy(config: System, networks: Sequence[Network], explored: Explored) -> dict[str, float]:
+    """uJ of an inference by part: of the network that takes most, or the weighted mean; empty where it is not known."""
+    try:
+        prices = prices_of(config)
+    except HeepgenError:
+        return {}
+    found = [prices.by_part(network.work) for network in networks]
+    if explored.weights is None:
+        return max(found, key=lambda parts: sum(parts.values()))
+    return {part: explored.combined([parts[part] for parts in found]) for part in found[0]}

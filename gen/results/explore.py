@@ -9,6 +9,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from gen.explore.point import STAGES, Point
+from gen.ppa.energy.model import off_by
 from gen.results import tables
 from gen.results.result import Result
 from gen.results.schema import ANYTHING, COUNT, NUMBER, TEXT, Fields, Schema, each, maybe, named, record
@@ -30,7 +31,7 @@ _POINT: Fields = {
     "kge": (maybe(NUMBER), "logic in 45 nm, without buffers"),
     "mm2": (maybe(NUMBER), "in 45 nm, with buffers"),
     "mhz": (maybe(NUMBER), "modelled clock"),
-    "uj": (maybe(NUMBER), "energy of an inference"),
+    "uj": (maybe(NUMBER), "modelled energy of an inference at 100 MHz, clocks gated"),
     "ram_kib": (NUMBER, "of the system's RAM: program, constants, activations"),
     "accuracy": (maybe(NUMBER), "0 to 1, on the data; null where it was not asked for"),
     "stage": ({"enum": list(STAGES)}, "how the cycles are known"),
@@ -154,6 +155,8 @@ class ExploreReport(Result):
             f"({100 * one.error:+.2f} %)"
             for one in self.simulated
         ]
+        if "uj" in self.axes:
+            lines.append(f"energies are modelled, {off_by()}")
         if self.recommended is None:
             lines.append("no design is within the limits")
         else:

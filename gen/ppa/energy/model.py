@@ -5,6 +5,7 @@
 """
 
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass
 from functools import cache, cached_property
@@ -203,11 +204,13 @@ def shipped() -> Model:
 
 
 @cache
-def error() -> float:
-    """The largest error of the shipped model, as a part, for a run of a network or a size of array that it was not
-    fitted to."""
-    errors: Mapping[str, Mapping[str, float]] = json.loads(MODEL.read_text())["errors"]
-    return max(abs(off) for kind in errors.values() for off in kind.values())
+def off_by() -> str:
+    """How far the shipped model is off, in words; "" where none is shipped."""
+    if not known():
+        return ""
+    errors: Mapping[str, float] = json.loads(MODEL.read_text())["errors"]["network"]
+    most = max(abs(off) for off in errors.values())
+    return f"within {math.ceil(100 * most)} % of gate level for {len(errors)} networks that it was not fitted to"
 
 
 def prices_of(config: System, found: Cost | None = None, mhz: float = MHZ) -> Prices:
