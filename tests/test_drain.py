@@ -49,7 +49,7 @@ def random_layer(rng, config):
         fields[f"{side}_addr_region"] = rng.randrange(4)
         for step in ("c_stride", "x_stride", "y_stride", "cb_step", "g_step"):
             fields[f"{side}_{step}"] = rng.choice([0, 1, -1, rng.randrange(-1 << 31, 1 << 31), rng.randint(-99, 99)])
-    fields["mark_words"] = rng.randrange(1 << LINEAR)
+    fields["mark_words"], fields["mark_blocks"] = rng.randrange(1 << LINEAR), rng.randint(0, 1)
     return fields
 
 
@@ -80,7 +80,8 @@ def beats(f, config, side, bank=0):
                             entry = (cb - first_cb) * len(pixels) + px - start
                             pixel_last = j + config.ports >= channels
                             block_last = px == pixels[-1] and pixel_last
-                            mark = pixel_last and g == f["groups"] - 1 and cb == f["ncb"] - 1
+                            last = g == f["groups"] - 1 and cb == f["ncb"] - 1
+                            mark = pixel_last and (last or f["mark_blocks"])
                             yield (
                                 (f[f"{side}_addr"] + 4 * word) % (1 << 32),
                                 min(config.ports, channels - j),

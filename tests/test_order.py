@@ -8,6 +8,7 @@ from examples.networks import NETWORKS
 from firmware_gen import CodeGenerator
 from firmware_gen.targets.descriptor.link import link
 from firmware_gen.targets.descriptor.place import residency
+from firmware_gen.targets.descriptor.timing.spans import strip_sizes
 from hls.config import Config
 from hls.descriptor.interface.table import WORDS, on_chip, unpack
 from tests.test_residency import choose_at_random, random_network
@@ -28,13 +29,24 @@ def loaded(f):
 
 
 def stored(f, config):
-    """Word addresses [pixels, channels], by the rule of hls.descriptor.interface.table."""
+    """Word addresses of what marks are counted by, in order: [pixels, channels], or with MARK_BLOCKS [blocks of pixels,
+    channels of a block], by the rule of hls.descriptor.interface.table."""
     block = config.diagonal if f.diagonal else config.cols
     oy, ox = np.divmod(np.arange(f.out_px), f.out_w)
     g, n = np.divmod(np.arange(f.groups * f.cout), f.cout)
     pixel = oy * f.store_y_stride + ox * f.store_x_stride
     channel = g * f.store_g_step + n // block * f.store_cb_step + n % block * f.store_c_stride
-    return places(f.store_addr, f.store_ring, pixel[:, None] + channel)
+    words = pixel[:, None] + channel
+    if f.mark_blocks:
+        assert f.groups == 1 and f.cout % block == 0
+        starts = np.cumsum([0, *strip_sizes(f.out_px, f.first_px, f.strip_px)])
+        words = np.concatenate(
+            [
+                words[first:end].reshape(-1, f.ncb, block).transpose(1, 0, 2).reshape(-1, block)
+                for first, end in zip(starts, starts[1:], strict=False)
+            ]
+        )
+    return places(f.store_addr, f.store_ring, words)
 
 
 def follow(program):
@@ -47,7 +59,7 @@ def follow(program):
             assert not np.isin(reads, writes).any()
         if before.mark_words:
             marked, late = marked + 1, late + (before.mark_base > 0)
-            # Word i may be read when this pixel is complete, those before MARK_BASE at once
+            # Word i may be read when this pixel, or block of one, is complete, those before MARK_BASE at once
             completed_by = np.maximum((np.arange(len(reads)) - before.mark_base) // before.mark_words, -1)
             pixel = dict(
                 zip(

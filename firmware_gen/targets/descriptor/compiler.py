@@ -26,6 +26,7 @@ from firmware_gen.targets.descriptor.place.rotation import frames_of, rotated
 from firmware_gen.targets.descriptor.program import DESCRIPTORS, PROFILE, Layer, Lowered, Program, frozen, initial_of
 from hls.config import Config
 from hls.descriptor.interface.table import PROFILE_RECORD, WORDS
+from hls.errors import HeepgenError
 
 DESCRIPTOR_BYTES = 4 * (WORDS + len(PROFILE_RECORD))
 
@@ -96,6 +97,15 @@ def _choices(
                     continue
                 fits = True
                 yield program
+        for group in depth_first.in_place_groups(graph, whole.tensors, config):
+            everything = (config.scratchpad_words - 1).bit_length()
+            storages = (whole.tensors[graph.nodes[step].output].storage for step in group.steps[:-1])
+            homes = dict.fromkeys(storages, residency.Home(0, everything))
+            try:
+                resident = lower(homes, (group,))
+                yield _placed(graph, config, whole, resident, (group,), homes, profile, keep_inputs=keep_inputs)
+            except HeepgenError:  # as above, or a layer does not fit the buffers so
+                continue
     if not fits:
         yield _placed(graph, config, whole, whole, (), MappingProxyType({}), profile, keep_activations, keep_inputs)
 

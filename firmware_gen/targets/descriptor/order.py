@@ -15,6 +15,8 @@ def order(before: Linked, after: Linked) -> tuple[Linked, Linked]:
     """
     if not _meet(before, after):
         return before, after
+    if words := _block_words(before, after):
+        return replace(before, mark_blocks=1, mark_words=words), replace(after, barrier=1)
     written, read = _stored_step(before), _loaded_step(after)
     if written and read:
         words, step = read
@@ -42,6 +44,16 @@ def _extent(start: int, loops: Iterable[Loop]) -> tuple[int, int]:
     """First byte, and byte after the last, of a stream's words, before any ring."""
     reach = [(count - 1) * stride * 4 for count, stride in loops]
     return start + sum(min(r, 0) for r in reach), start + sum(max(r, 0) for r in reach) + 4
+
+
+def _block_words(before: Linked, after: Linked) -> int:
+    """Words of a channel block of a pixel, where ``after`` reads what ``before`` writes block after block; else 0."""
+    block, pixels, blocks = before.store_cb_step, before.out_px, before.ncb
+    even = before.groups == 1 and not before.band and before.store_c_stride == 1 and before.cout == blocks * block
+    one_strip = pixels == before.out_w and pixels <= before.first_px
+    read = (block, 1), (pixels, before.store_x_stride), (blocks, block)
+    same = before.store_addr == after.load_addr and after.load_loops == read
+    return block if even and one_strip and same and min(pixels, blocks) > 1 else 0
 
 
 def _stored_step(f: Linked) -> int:

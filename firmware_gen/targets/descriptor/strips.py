@@ -10,7 +10,7 @@ from firmware_gen.targets.descriptor.program import Program
 from firmware_gen.targets.descriptor.timing.spans import strip_span
 from firmware_gen.targets.descriptor.timing.timeline import Timeline, Work
 from hls.config import Config
-from hls.descriptor.interface.table import Linked
+from hls.descriptor.interface.table import Linked, on_chip
 
 READ = 0.05
 """What a cycle of the bus for weights and parameters is worth beside one of the network."""
@@ -79,6 +79,8 @@ def _choose(works: list[Work], strips: list[tuple[int, int]], config: Config) ->
 def _candidates(work: Work, config: Config) -> list[tuple[int, int]]:
     """(FIRST_PX, STRIP_PX) that split the pixels nearly evenly, a little or much finer than necessary."""
     f = work.descriptor
+    if is_whole(f):
+        return []
     pixels, room = f.out_px, config.activation_words - config.ports
     longest = min(config.accumulator_entries // f.cbg, pixels)
     fewest = -(-pixels // longest)
@@ -86,6 +88,12 @@ def _candidates(work: Work, config: Config) -> list[tuple[int, int]]:
     lengths = sorted({longest, *(-(-pixels // n) for n in counts if n <= pixels)}, reverse=True)
     pairs = dict.fromkeys((-(-strip // part), strip) for strip in lengths for part in (1, 2, 4))
     return [pair for pair in pairs if strip_span(f, *pair, work.windows) <= room]
+
+
+def is_whole(f: Linked) -> bool:
+    """Whether all pixels must be one strip: they are marked block by block, or stored over the input, of which nothing
+    may be missing then."""
+    return bool(f.mark_blocks) or (on_chip(f.load_addr) and f.load_addr == f.store_addr and not f.diagonal)
 
 
 def _total(program: Program) -> int:

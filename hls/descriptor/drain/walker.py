@@ -10,7 +10,7 @@ from hls.descriptor.interface.timing import beats
 from hls.lib.unit import unit
 from hls.lib.wiring import ignore
 
-_LOOPS = "diagonal acc_init out_w out_px strip_px first_px cbg groups ncb cout"
+_LOOPS = "diagonal acc_init out_w out_px strip_px first_px cbg groups ncb cout mark_blocks"
 
 
 def loops(config: Config) -> str:
@@ -53,7 +53,8 @@ def output_walker(clk, rst, start, job, beat, ready, walking, *, config):
 
     beat: byte address, ``count`` channels, ``row`` = index of the beat among the pixel's, accumulator bank and
     entry; block_last and bank_last mark the last beat of a channel block and of a bank, ``mark`` that of a pixel in the
-    last block of the last group. ``walking`` from the cycle after start until the last beat has been taken.
+    last block of the last group, with MARK_BLOCKS in every block. ``walking`` from the cycle after start until the last
+    beat has been taken.
     Banks go on alternating from layer to layer; ACC_INIT starts at bank 0.
     """
     parts, running, advance = [], Signal(bool(0)), Signal(bool(0))
@@ -226,7 +227,7 @@ def output_walker(clk, rst, start, job, beat, ready, walking, *, config):
             beat.bank.next = bank
             beat.block_last.next = block_end
             beat.bank_last.next = bank_end
-            beat.mark.next = pixel_end and cb_left == 1 and g_left == 1
+            beat.mark.next = pixel_end and (job.mark_blocks or (cb_left == 1 and g_left == 1))
 
     return parts, ignore(job.addr, 0, 2), sizes, channels, step_pixel, ends, walk, place, emit
 

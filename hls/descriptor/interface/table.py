@@ -272,6 +272,7 @@ class Descriptor(Generic[Address]):
     mark_words: int = _uint(49, 0, LINEAR, "words of the next input that each finished output pixel completes")
     table_rows: int = _uint(49, 24, 8, "words of the table, in eights", "functions")
     mark_base: int = _uint(50, 0, LINEAR, "first words of the next input that were complete before")
+    mark_blocks: int = _flag(50, LINEAR, "MARK_WORDS are those of a channel block of a pixel, whichever is finished")
     table_addr: Address = _address(51, "table of the function; not in the scratchpad", "functions")
 
     def __getitem__(self, name: str) -> Any:

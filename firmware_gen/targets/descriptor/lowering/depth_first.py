@@ -16,7 +16,7 @@ from firmware_gen.operations.operation import Operation
 from firmware_gen.operations.tensors import Tensor, shares_storage
 from firmware_gen.targets.descriptor.lowering.axis import along
 from firmware_gen.targets.descriptor.lowering.job import Job
-from firmware_gen.targets.descriptor.lowering.jobs import layer_jobs, taps_job, windowed_jobs
+from firmware_gen.targets.descriptor.lowering.jobs import layer_jobs, split_jobs, taps_job, windowed_jobs
 from firmware_gen.targets.descriptor.lowering.pieces import Constants
 from firmware_gen.targets.descriptor.lowering.streams import operations_of
 from hls.config import Config
@@ -47,13 +47,15 @@ class Group:
 
     ahead: pieces by which every layer is ahead of the next one. With one no piece waits for the one just before it, but
     the rings hold more rows. pooled: whether the last step pools what the one before it computes, whole in memory: rows
-    that are complete, while the next ones are computed.
+    that are complete, while the next ones are computed. in_place: layers that multiply vectors by matrices, so many at
+    a time; between all of them is one place in the scratchpad, where each stores over what it has loaded.
     """
 
     steps: tuple[int, ...]
     height: int
     ahead: int = 0
     pooled: bool = False
+    in_place: bool = False
 
     @property
     def turning(self) -> tuple[int, ...]:
@@ -160,6 +162,9 @@ def jobs(
         if not shares_storage(graph, nodes[0]) and nodes[0].runs_on is not ir.Place.CPU:
             yield group.steps[0], _whole(graph, group.steps[0], tensors, constants, config)
         return
+    if group.in_place:
+        yield from _in_place(graph, group, tensors, constants, config)
+        return
     operations: list[Operation] = []
     for node in nodes:
         one = _single(node, tensors)
@@ -212,3 +217,86 @@ def _pools_all_rows(before: ir.Node, node: ir.Node, tensors: Mapping[str, Tensor
     op = operations[0].op
     whole = len(operations) == operations[0].images == op.out_height == 1
     return whole and op.top == 0 and op.dilation[0] == 1 and op.kernel[0] == op.height > 1
+
+
+def chains(graph: ir.Graph, tensors: Mapping[str, Tensor]) -> Iterator[tuple[int, ...]]:
+    """Steps in a row that multiply vectors by a matrix, each of which alone reads what the one before writes."""
+    own: list[int] = []
+    for step, node in enumerate(graph.nodes):
+        if own and not (_multiplies(node, tensors) and _follows(graph, graph.nodes[step - 1], node, tensors)):
+            if len(own) > 1:
+                yield tuple(own)
+            own = []
+        if _multiplies(node, tensors):
+            own.append(step)
+    if len(own) > 1:
+        yield tuple(own)
+
+
+def _multiplies(node: ir.Node, tensors: Mapping[str, Tensor]) -> bool:
+    if not isinstance(node, ir.Linear) or node.runs_on is not ir.Place.ARRAY or node.residual != "none":
+        return False
+    own = operations_of(node, [tensors[v] for v in node.inputs], tensors[node.output])[0]
+    return own.op.out_width > 1 and own.source.c == own.target.c == 1
+
+
+def _follows(graph: ir.Graph, before: ir.Node, node: ir.Node, tensors: Mapping[str, Tensor]) -> bool:
+    value = before.output
+    alone = sum(t.storage == tensors[value].storage for t in tensors.values()) == 1
+    return alone and value not in graph.results and graph.read_once_by(value) is node
+
+
+def in_place_groups(graph: ir.Graph, tensors: Mapping[str, Tensor], config: Config) -> Iterator[Group]:
+    """Groups whose layers may store over what they load; of a chain also all layers but the last, whose output then may
+    take the place of the chain's input in memory."""
+    room = min(config.scratchpad_words, config.activation_words - config.ports)
+    for chain in chains(graph, tensors):
+        for steps in (chain, chain[:-1]):
+            widths = [graph.shape(graph.nodes[step].output)[-1] for step in steps[:-1]]
+            if widths and (most := min(room // max(widths), config.accumulator_entries)):
+                count = graph.shape(graph.nodes[chain[0]].output)[0]
+                height = -(-count // -(-count // most))
+                yield Group(steps, height, in_place=True)
+
+
+def _in_place(
+    graph: ir.Graph, group: Group, tensors: Mapping[str, Tensor], constants: Constants, config: Config
+) -> Iterator[tuple[int, list[Job]]]:
+    """Some vectors after the others, each through all layers."""
+    nodes = {step: graph.nodes[step] for step in group.steps}
+    whole = {
+        step: operations_of(node, [tensors[v] for v in node.inputs], tensors[node.output])[0]
+        for step, node in nodes.items()
+    }
+    first_step, last_step = group.steps[0], group.steps[-1]
+    count = whole[first_step].op.out_width
+    for first in range(0, count, group.height):
+        vectors = min(group.height, count - first)
+        for step, own in whole.items():
+            splits = _splits(own, group.height, config) if step == first_step else 1
+            source = own.source.moved(first * own.source.x) if step == first_step else own.source
+            target = own.target.moved(first * own.target.x) if step == last_step else own.target
+            op = replace(own.op, width=vectors, out_width=vectors)
+            part = _in_slices(replace(own, op=op, source=source, target=target), config)
+            yield step, split_jobs(nodes[step].name, part, splits, constants, config)
+
+
+def _splits(operation: Operation, height: int, config: Config) -> int:
+    """K splits of a first layer, so few that the input of one lies in the buffer beside that of the next layer: the
+    words of a strip leave together."""
+    op = operation.op
+    slices, room = -(-op.channels // config.rows), config.activation_words - config.ports - height * op.cout
+    return -(-slices // max(room // (height * config.rows), 1))
+
+
+def _in_slices(operation: Operation, config: Config) -> Operation:
+    """A matrix as a column of kernels as wide as the array has rows, so that of all vectors the first words are loaded
+    first: in the order in which the layer before stores them."""
+    op, rows = operation.op, config.rows
+    if op.channels % rows or op.channels == rows or rows % config.ports:
+        return operation
+    assert op.weight is not None, "a matrix has weights"
+    count = op.channels // rows
+    weight = op.weight.reshape(1, op.cout, count, 1, rows)
+    sliced = replace(op, channels=rows, height=count, kernel=(count, 1), weight=weight)
+    return replace(operation, op=sliced, source=replace(operation.source, y=rows))

@@ -12,7 +12,7 @@ from firmware_gen.operations.operation import Operation
 from firmware_gen.operations.tensors import Tensor
 from firmware_gen.operations.windows import Range, Windowed
 from firmware_gen.targets.descriptor.lowering.job import Job
-from firmware_gen.targets.descriptor.lowering.pieces import Constants, best_split, taps_cut, with_constants
+from firmware_gen.targets.descriptor.lowering.pieces import Constants, best_split, split_cut, taps_cut, with_constants
 from firmware_gen.targets.descriptor.lowering.streams import operations_of
 from hls.config import Config
 from hls.errors import HeepgenError
@@ -55,6 +55,15 @@ def windowed_jobs(
     return [
         Job(layer, with_constants(op, piece, descriptor, layer, constants, config), cycles)
         for piece, descriptor, cycles in cut
+    ]
+
+
+def split_jobs(layer: str, operation: Operation, splits: int, constants: Constants, config: Config) -> list[Job]:
+    """Descriptors of an operation as so many K splits, one strip each. Raises HeepgenError where one is too large."""
+    op = operation.op
+    return [
+        Job(layer, with_constants(op, piece, descriptor, layer, constants, config), cycles)
+        for piece, descriptor, cycles in split_cut(layer, op, splits, operation.source, operation.target, config)
     ]
 
 

@@ -381,9 +381,16 @@ Cut: TypeAlias = list[tuple[Piece, Symbolic, int]]
 
 
 def _plan(
-    op: Windowed, cut: list[Piece], source: View, target: View, config: Config, aux: View | None, cbg: int | None
+    op: Windowed,
+    cut: list[Piece],
+    source: View,
+    target: View,
+    config: Config,
+    aux: View | None,
+    cbg: int | None,
+    single: bool = False,
 ) -> tuple[int, Cut] | None:
-    """Estimated cycles, and the pieces with their strips; None when a piece does not fit."""
+    """Estimated cycles, and the pieces with their strips, `single`: one each; None when a piece does not fit."""
     if op.residual != "none" and not all(piece.first for piece in cut):
         return None  # ACC_INIT excludes RESIDUAL
     planned: Cut = []
@@ -392,7 +399,7 @@ def _plan(
         descriptor = piece_descriptor(op, piece, source, target, config, aux)
         if misfits(descriptor):
             return None
-        strips = _strips(_shape(descriptor), config, cbg)
+        strips = _strips(_shape(descriptor), config, cbg, single)
         if strips is None:
             return None
         descriptor = replace(descriptor, first_px=strips.first_px, strip_px=strips.strip_px, cbg=strips.cbg)
@@ -438,6 +445,16 @@ def best_split(
         if best:
             return best[1]
     raise HeepgenError(_refusal(layer, replace(op, residual="none"), source, target, config))
+
+
+def split_cut(layer: str, op: Windowed, splits: int, source: View, target: View, config: Config) -> Cut:
+    """An operator as so many K splits, each in one strip and a channel block at a time, which is drained while the next
+    one is computed. Raises HeepgenError where one does not fit."""
+    cut = pieces(op, None, 1, splits, splits, 1, config)
+    plan = _plan(op, cut, source, target, config, None, 1, single=True)
+    if plan is None:
+        raise HeepgenError(_refusal(layer, op, source, target, config))
+    return plan[1]
 
 
 def taps_cut(

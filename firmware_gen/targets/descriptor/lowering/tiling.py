@@ -33,10 +33,11 @@ class Strips:
     bus_words: int
 
 
-def choose_strips(f: Symbolic, config: Config, cbg: int | None = None) -> Strips | None:
+def choose_strips(f: Symbolic, config: Config, cbg: int | None = None, single: bool = False) -> Strips | None:
     """The cheapest strips of a descriptor whose other fields are set; None when no strip fits the buffers.
 
     cbg: take this many channel blocks together, so that the weights lie in the order of another descriptor's.
+    single: all pixels are one strip.
     """
     # With the exact count of stores, strips are shorter, and networks slower
     windows, whole = window_words(f), demand(f, config, padded=True)
@@ -45,8 +46,10 @@ def choose_strips(f: Symbolic, config: Config, cbg: int | None = None) -> Strips
     candidates = [cbg] if cbg else _cbg_candidates(f.ncb, config.accumulator_entries)
     for cbg in candidates:
         longest = min(config.accumulator_entries // cbg, f.out_px)
-        for strip in _strip_candidates(f.out_px, longest):
-            for first in {strip, f.out_px % strip or strip, -(-strip // 2)}:
+        if single and longest < f.out_px:
+            continue
+        for strip in [longest] if single else _strip_candidates(f.out_px, longest):
+            for first in {strip} if single else {strip, f.out_px % strip or strip, -(-strip // 2)}:
                 span = strip_span(f, first, strip, windows)
                 if span > room:
                     continue

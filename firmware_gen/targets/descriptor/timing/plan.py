@@ -146,13 +146,13 @@ class Plan:
         return result
 
     def _stores(self, f: Linked, config: Config) -> list[tuple[int, bool]]:
-        """Per store beat, its words and whether it completes a pixel."""
+        """Per store beat, its words and whether it completes what MARK_WORDS are counted by."""
         result = []
         for size in strip_sizes(f.out_px, f.first_px, f.strip_px):
             for g in range(f.groups):
                 for cb in range(f.ncb):
                     outputs = block_outputs(f, cb, config)
                     beats = [min(config.ports, outputs - first) for first in range(0, outputs, config.ports)]
-                    last = g == f.groups - 1 and cb == f.ncb - 1
+                    last = bool(f.mark_blocks) or (g == f.groups - 1 and cb == f.ncb - 1)
                     result += ([(beat, False) for beat in beats[:-1]] + [(beats[-1], last)]) * size
         return result

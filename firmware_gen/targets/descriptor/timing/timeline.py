@@ -215,6 +215,10 @@ class Timeline:
         bus = drain * (not work.store_chip) + aux + params
         self.bus.append(Span(at.begin, at.drained + 1, 0, bus))
         at.used = (at.used[1], at.used[2], at.used[2] + bus)
+        if work.descriptor.mark_blocks:
+            words = at.own_marks[-1].high if at.own_marks else 0.0
+            more = blocks * work.descriptor.out_px * work.descriptor.mark_words
+            at.own_marks.append(Span(at.begin + at.to_store, at.drained + at.to_store, words, words + more))
         if work.aux and work.aux_chip:
             self.chip.append(Span(at.begin, at.drained + 1, 0, drain))
         self.banks = (self.banks[1], at.drained)
@@ -223,7 +227,8 @@ class Timeline:
         """The strip up to the pixel ``end`` is computed: words of the next input, and of this one that are free."""
         f = at.work.descriptor
         low, high = (pixel * f.mark_words + f.mark_base for pixel in (at.pixel, end))
-        at.own_marks.append(Span(at.begin + at.to_store, at.drained + at.to_store, low, high))
+        if not f.mark_blocks:
+            at.own_marks.append(Span(at.begin + at.to_store, at.drained + at.to_store, low, high))
         free = int(at.work.windows[0][end]) if end < f.out_px else f.load_words
         self.released.append((at.now, at.base + free))
 
