@@ -13,7 +13,7 @@ import torch
 from click.testing import CliRunner
 from torch import nn
 
-from examples.mlperf_tiny import networks, reference, stimuli, weights
+from examples.mlperf_tiny import halvings, networks, reference, stimuli, weights
 from hls.errors import HeepgenError
 
 TINY = Path(os.environ.get("HEEPGEN_TINY", "."))
@@ -274,3 +274,25 @@ def test_keywords_are_heard(tmp_path):
     assert network["bit_exact"] and network["cycles"] < 90_000 and network["inputs"] == 200
     assert min(network["scores"].values()) >= network["required"]
     assert "kws_ref_model" in done.output
+
+
+@EXTERNAL
+def test_int4_layers_are_judged_on_other_inputs_than_they_were_chosen_on(tmp_path):
+    result = tmp_path / "result.json"
+    arguments = ["--tiny", str(TINY), "--halvings", "1", "--limit", "80", "--max-loss", "5", "--json", str(result)]
+    done = CliRunner().invoke(halvings.main, arguments)
+    assert done.exit_code == 0, done.output
+    (halving,) = json.loads(result.read_text())["halvings"]
+    x, y, _ = stimuli.KEYWORDS.read(TINY)
+    judged = np.random.default_rng(0).permutation(80)[40:]
+    model, _ = halvings.KEYWORDS.build(TINY)
+    with torch.no_grad():
+        right = model(torch.from_numpy(x[judged])).argmax(1).numpy() == y[judged]
+    assert halving["fp32"] == pytest.approx(right.mean()) and (halving["chosen"], halving["judged"]) == (40, 40)
+    assert halving["lost"] == pytest.approx(100 * (halving["fp32"] - halving["int4"]))
+    assert halving["share"] > 0.5 and halving["layers"] and "mean" in done.output
+
+
+def test_keywords_that_are_not_there(tmp_path):
+    done = CliRunner().invoke(halvings.main, ["--tiny", str(tmp_path / "nowhere")])
+    assert done.exit_code == 1 and "is no folder" in done.output
