@@ -12,7 +12,8 @@ hardware decoder and the NumPy model are all derived from it.
 Descriptors overlap: one may load, and even compute, while the previous one still stores; earlier ones are complete
 by then. A descriptor whose input depends on the previous one says BARRIER: its words are then loaded only when all
 those stores are done, or word by word where the previous one says so: the first MARK_BASE words of this input do not
-depend on it, and each of its finished pixels completes MARK_WORDS more (0: none). AUX reads and stores never overlap.
+depend on it, and each of its finished pixels completes MARK_WORDS more (0: none), with MARK_BLOCKS each channel block of
+a pixel. AUX reads and stores never overlap.
 
 Units: *addresses* are a region index in bits 31:30 (BASE/LIMIT register pair) and a byte offset in bits
 29:0, which must be a multiple of 4. *Strides, steps and counts* are in 32-bit words unless said otherwise.
@@ -272,7 +273,7 @@ class Descriptor(Generic[Address]):
     mark_words: int = _uint(49, 0, LINEAR, "words of the next input that each finished output pixel completes")
     table_rows: int = _uint(49, 24, 8, "words of the table, in eights", "functions")
     mark_base: int = _uint(50, 0, LINEAR, "first words of the next input that were complete before")
-    mark_blocks: int = _flag(50, LINEAR, "MARK_WORDS are those of a channel block of a pixel, whichever is finished")
+    mark_blocks: int = _flag(50, LINEAR, "MARK_WORDS for every finished channel block of a pixel")
     table_addr: Address = _address(51, "table of the function; not in the scratchpad", "functions")
 
     def __getitem__(self, name: str) -> Any:
