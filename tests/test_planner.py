@@ -11,7 +11,7 @@ from examples.networks import NETWORKS
 from firmware_gen import CodeGenerator
 from firmware_gen.application.picture import picture
 from firmware_gen.memory import planner
-from firmware_gen.memory.planner import Access, Buffer, allocate, check_overlaps, locate, peak, smallest_memory
+from firmware_gen.memory.planner import Access, Buffer, allocate, check_overlaps, life, locate, peak, smallest_memory
 from firmware_gen.targets.descriptor import arena as placing
 from firmware_gen.targets.descriptor.arena import program_bytes
 from firmware_gen.targets.descriptor.estimate import descriptor_cycles
@@ -129,6 +129,16 @@ def test_report_says_what_lives_when():
     assert report.peak_bytes == 256 + 576 + 128
     assert report.peak_bytes <= report.arena_bytes <= sum(sizes.values()) + 16 * len(sizes)
     assert all(name in report.to_text() for name in sizes) and '"peak_bytes"' in report.to_json()
+
+
+def test_a_life_is_a_bar_of_bounded_length():
+    assert life({"born": -1, "dies": 1}, 4) == "###.."
+    assert life({"born": 2, "dies": 2}, 4) == "...#."
+    for steps in (63, 64, 999):
+        bars = [life({"born": step, "dies": step}, steps) for step in range(-1, steps)]
+        assert {bar.count("#") for bar in bars} == {1} and {len(bar) for bar in bars} == {len(bars[0])}
+        assert len(bars[0]) <= planner.LONGEST_BAR and bars == sorted(bars)
+    assert set(life({"born": -1, "dies": 998}, 999)) == {"#"}
 
 
 def test_input_survives_when_there_is_room():

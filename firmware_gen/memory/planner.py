@@ -30,6 +30,9 @@ MOST_CONTIGUOUS, MOST_BANKS, BANK_KIB = 64, 128, (4, 8, 16, 32, 64, 128, 256)
 PLACEMENTS = 300
 """Orders of placing the buffers that are tried at most."""
 
+LONGEST_BAR = 64
+"""Characters of a life as a bar."""
+
 
 class DoesNotFit(HeepgenError):
     """Constants and arena find no place in the memory. What would do is looked for only when the message is read."""
@@ -120,9 +123,17 @@ class MemoryReport:
         lines = [self.summary(), ""]
         width = max((len(b["name"]) for b in self.buffers), default=4)
         for b in self.buffers:
-            bar = "".join("#" if b["born"] <= s <= b["dies"] else "." for s in range(-1, len(self.steps)))
+            bar = life(b, len(self.steps))
             lines.append(f"  {b['name']:<{width}}  {b['address']:#010x}  {b['size']:>9,}  {bar}")
         return "\n".join(lines) + "\n"
+
+
+def life(buffer: Mapping[str, Any], steps: int) -> str:
+    """When a buffer of a report is alive, as a bar: the call, then a character per step, or per several of many."""
+    each = -(-(steps + 1) // LONGEST_BAR)
+    return "".join(
+        "#" if buffer["born"] < first + each and first <= buffer["dies"] else "." for first in range(-1, steps, each)
+    )
 
 
 def allocate(buffers: list[Buffer], enough: int = 0) -> dict[str, int]:

@@ -8,6 +8,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from firmware_gen.ir.operator import Place
+from firmware_gen.memory.planner import life
 from firmware_gen.operations.placement import Placement
 from gen.results import tables
 from gen.results.result import Result
@@ -175,10 +176,9 @@ class SwReport(Result):
         return [Text(f"weights of 4 bits: {share:.1f} % of all, in {', '.join(self.int4['layers'])}")]
 
     def _buffers(self) -> tables.Table:
-        """Where every activation lies, and its life as a bar: the call, then a character per layer."""
-        steps = range(-1, len(self.memory["steps"]))
+        """Where every activation lies, and its life as a bar."""
         result = tables.table("", ("activation", "address", Column("life", 1)), ("bytes",))
         for b in self.memory["buffers"]:
-            life = "".join("#" if b["born"] <= step <= b["dies"] else "." for step in steps)
-            result.add_row(b["name"], f"{b['address']:#010x}", life, f"{b['size']:,}")
+            bar = life(b, len(self.memory["steps"]))
+            result.add_row(b["name"], f"{b['address']:#010x}", bar, f"{b['size']:,}")
         return result
