@@ -12,8 +12,8 @@ hardware decoder and the NumPy model are all derived from it.
 Descriptors overlap: one may load, and even compute, while the previous one still stores; earlier ones are complete
 by then. A descriptor whose input depends on the previous one says BARRIER: its words are then loaded only when all
 those stores are done, or word by word where the previous one says so: the first MARK_BASE words of this input do not
-depend on it, and each of its finished pixels completes MARK_WORDS more (0: none), with MARK_BLOCKS each channel block of
-a pixel. AUX reads and stores never overlap.
+depend on it, and each of its finished pixels, with MARK_BLOCKS each channel block of a pixel, completes MARK_WORDS more
+(0: none). AUX reads and stores never overlap.
 
 Units: *addresses* are a region index in bits 31:30 (BASE/LIMIT register pair) and a byte offset in bits
 29:0, which must be a multiple of 4. *Strides, steps and counts* are in 32-bit words unless said otherwise.
