@@ -23,9 +23,10 @@ def places(where, ring, words):
 
 
 def loaded(f):
-    """Word addresses in load order."""
+    """Word addresses in load order; -1 for those that a banded layer does not read."""
     y, x, c = (np.arange(f[f"LOAD_{axis}_COUNT"]) * f[f"LOAD_{axis}_STRIDE"] for axis in "YXC")
-    return places(f.load_addr, f.load_ring, (y[:, None, None] + x[:, None] + c).reshape(-1))
+    words = places(f.load_addr, f.load_ring, (y[:, None, None] + x[:, None] + c).reshape(-1))
+    return np.where(np.arange(len(words)) % f.kx_step < f.ncb, words, -1) if f.band else words
 
 
 def stored(f, config):
@@ -36,6 +37,8 @@ def stored(f, config):
     g, n = np.divmod(np.arange(f.groups * f.cout), f.cout)
     pixel = oy * f.store_y_stride + ox * f.store_x_stride
     channel = g * f.store_g_step + n // block * f.store_cb_step + n % block * f.store_c_stride
+    if f.band:
+        channel = (np.arange(f.ncb)[:, None] * f.store_cb_step + np.arange(f.cout) * f.store_c_stride).reshape(-1)
     words = pixel[:, None] + channel
     if f.mark_blocks:
         assert f.groups == 1 and f.cout % block == 0

@@ -47,6 +47,14 @@ class View:
 
 
 @dataclass(frozen=True)
+class Pitch:
+    """Words from one pixel of a map to the next, and of the `tail` behind its last one, as in `Tensor`."""
+
+    words: int
+    tail: int
+
+
+@dataclass(frozen=True)
 class Tensor:
     """Where and how a value lies in memory.
 
@@ -55,7 +63,7 @@ class Tensor:
     `pitch`: words from one pixel to the next (channels last) or from one image to the next, for channels of a
     larger tensor, or with words between that nobody uses; 0 when the value is contiguous. `on_chip`: the storage is in
     the scratchpad. `rotated`: words by which that has rotated since the value was written. `padded`: its pitch is one
-    that was chosen for it.
+    that was chosen for it. `tail`: words behind it that readers load, and nobody uses.
     """
 
     storage: str
@@ -66,6 +74,7 @@ class Tensor:
     on_chip: bool = False
     rotated: int = 0
     padded: bool = False
+    tail: int = 0
 
     @property
     def size(self) -> int:
@@ -73,10 +82,10 @@ class Tensor:
 
     @property
     def extent(self) -> int:
-        """Words from the beginning of the storage to the last one of the value, and to the end of its pitch."""
+        """Words from the beginning of the storage to the last one of the value, to the end of its pitch and its tail."""
         if not self.pitch:
-            return self.offset + self.size
-        return self.units * self.pitch + self.offset // self.pitch * self.pitch
+            return self.offset + self.size + self.tail
+        return self.units * self.pitch + self.offset // self.pitch * self.pitch + self.tail
 
     @property
     def units(self) -> int:
@@ -154,7 +163,7 @@ def lay_out(
     separate: Container[str] = (),
     on_chip: Container[str] = (),
     rotation: int = 0,
-    pitches: Mapping[str, int] = MappingProxyType({}),
+    pitches: Mapping[str, Pitch] = MappingProxyType({}),
 ) -> dict[str, Tensor]:
     """Memory layout of every value: PyTorch's order at the graph's inputs and outputs, but for those in its
     `channels_last`, else channels-last; constants lie as what they meet.
@@ -194,7 +203,8 @@ def lay_out(
             own = Tensor(node.output, shape, form)
             if node.output in pitches:
                 pitch = pitches[node.output]
-                own = replace(own, pitch=pitch if pitch > shape[1] else 0, padded=True)
+                words = pitch.words if pitch.words > shape[1] else 0
+                own = replace(own, pitch=words, padded=True, tail=pitch.tail)
             reusable = _overwritten(node, own, result) if share and node.name not in separate else []
             free = (storage for storage in reusable if needed[storage] <= index)
             storage = states.get(node.output) or next(free, own.storage)

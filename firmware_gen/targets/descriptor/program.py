@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from firmware_gen.memory import network, planner
-from firmware_gen.operations.tensors import Ref, Tensor
+from firmware_gen.operations.tensors import Pitch, Ref, Tensor
 from firmware_gen.targets.descriptor.lowering.job import Job, activations
 from firmware_gen.targets.descriptor.lowering.pieces import Constants
 from firmware_gen.targets.descriptor.place import residency
@@ -69,7 +69,7 @@ class Lowered:
     layers: list[Layer]
     beginning: list[Job]
     rotation: int
-    pitches: Mapping[str, int]
+    pitches: Mapping[str, Pitch]
 
 
 @dataclass(frozen=True)

@@ -1,15 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """Depthwise convolutions by banded tiles: neighbouring outputs of a row in as many columns, channel after channel.
 
-Pixels lie PITCH words apart, 1 modulo the banks of the activation buffer, so that R pixels of one channel are read at
-once. A tensor in which that pays has a word or more between its pixels that nobody uses.
+In the activation buffer pixels lie a pitch apart that is 1 modulo its banks, so that R pixels of one channel are read
+at once; a pixel is loaded with as many words of the next ones. In memory they lie a pitch apart that is 1 modulo the
+banks of the scratchpad, so that P neighbouring pixels of a channel are stored at once: a tensor in which that pays has a
+word or more between its pixels that nobody uses.
 """
 
 import math
 from collections.abc import Mapping
 
 from firmware_gen import ir
-from firmware_gen.operations.tensors import Tensor, View
+from firmware_gen.operations.tensors import Pitch, Tensor, View
 from firmware_gen.operations.windows import Range, Windowed
 from firmware_gen.targets.descriptor.lowering.axis import along
 from firmware_gen.targets.descriptor.lowering.streams import operations_of
@@ -21,8 +23,18 @@ WORTH = 0.75
 
 
 def pitch_of(channels: int, config: Config) -> int:
-    """Words from pixel to pixel, at least `channels`, whose lanes lie in different banks."""
-    return -(-(channels - 1) // config.banks) * config.banks + 1
+    """Words from pixel to pixel in the activation buffer, at least `channels`: its lanes lie in different banks."""
+    return _one_modulo(config.banks, channels)
+
+
+def map_pitch(channels: int, config: Config) -> Pitch:
+    """Of a map of so many channels: neighbouring pixels lie in different banks of the scratchpad."""
+    words = _one_modulo(config.scratchpad_banks, channels)
+    return Pitch(words, pitch_of(channels, config) - words)
+
+
+def _one_modulo(banks: int, least: int) -> int:
+    return -(-(least - 1) // banks) * banks + 1
 
 
 def taps_of(op: Windowed) -> int:
@@ -74,16 +86,16 @@ def is_banded(op: Windowed, source: View, target: View, config: Config) -> bool:
     return source.padded and target.padded and pays(op, config)
 
 
-def pitches(graph: ir.Graph, tensors: Mapping[str, Tensor], config: Config) -> dict[str, int]:
-    """Words from pixel to pixel, by value, of maps that layers read or write which are faster so. tensors: without."""
-    found: dict[str, int] = {}
+def pitches(graph: ir.Graph, tensors: Mapping[str, Tensor], config: Config) -> dict[str, Pitch]:
+    """By value, of maps that layers read or write which are faster so. tensors: without."""
+    found: dict[str, Pitch] = {}
     for node in graph.nodes:
         if not isinstance(node, ir.Conv) or not node.is_depthwise or node.is_transposed:
             continue
         own = node.inputs[0], node.output
         operations = operations_of(node, [tensors[v] for v in node.inputs], tensors[node.output])
         if all(pays(o.op, config) for o in operations) and all(may_have_pitch(graph, v, tensors) for v in own):
-            found |= {v: pitch_of(graph.shape(v)[1], config) for v in own}
+            found |= {v: map_pitch(graph.shape(v)[1], config) for v in own}
     return found
 
 
