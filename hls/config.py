@@ -60,6 +60,14 @@ class Option:
             raise HeepgenError(f"{self.key} = {shown(value)}: must be {self.allowed}.")
 
 
+AUTO = "auto"
+"""In place of a number that follows from other options."""
+
+
+class Chosen(int):
+    """A number that a configuration chose itself, and chooses again where its other options change."""
+
+
 Allowed = tuple[str, Callable[[Any], bool]]
 """Words for the values of an option, behind "must be", and whether a value is one of them."""
 
@@ -176,6 +184,11 @@ class System:
         """Name of the root module; those of the others begin with it and an underscore."""
         return self.prefix.rstrip("_")
 
+    def usual(self, name: str) -> Any:
+        """The default of an option, beside what the others are."""
+        (default,) = (o.default for o in options(type(self)) if o.attribute == name)
+        return getattr(replace(self, **{name: default}), name) if default == AUTO else default
+
     @property
     def hash(self) -> int:
         """32 bits that differ when the accelerator differs: firmware compares them at start."""
@@ -183,6 +196,10 @@ class System:
             f"{o.key}={getattr(self, o.attribute)}" for o in options(type(self)) if o.in_hash
         )
         return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big")
+
+
+WORDS_PER_PE, LEAST_SCRATCHPAD = 64, 4096
+"""Of the scratchpad, by default: what an array computes grows with its area, what the ports bring does not."""
 
 
 @dataclass(frozen=True)
@@ -228,10 +245,11 @@ class Config(System):
         in_hash=True,
     )
     scratchpad_words: int = option(
-        4096,
-        "0, or a power of two from 256 to 65536",
-        lambda v: _is_int(v) and (v == 0 or 256 <= v <= 65536 and _is_power_of_two(v)),
-        "scratchpad for tensors between layers, FP32 words; 0 leaves it out",
+        AUTO,
+        f'"{AUTO}", 0, or a power of two from 256 to 65536',
+        lambda v: v == AUTO or _is_int(v) and (v == 0 or 256 <= v <= 65536 and _is_power_of_two(v)),
+        f"scratchpad for tensors between layers, FP32 words; 0 leaves it out, {AUTO}: {WORDS_PER_PE} for each processing "
+        f"element, at least {LEAST_SCRATCHPAD}",
         section="buffers",
         in_hash=True,
     )
@@ -247,6 +265,12 @@ class Config(System):
     banded: bool = option(
         True, *flag(), "depthwise convolutions several outputs of a row at once", section="", in_hash=True
     )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.scratchpad_words == AUTO or isinstance(self.scratchpad_words, Chosen):
+            words = max(WORDS_PER_PE * self.rows * self.cols, LEAST_SCRATCHPAD)
+            object.__setattr__(self, "scratchpad_words", Chosen(1 << (words - 1).bit_length()))
 
     @property
     def banks(self) -> int:

@@ -28,7 +28,7 @@ def described(config: System) -> dict[str, Any]:
     changed = {
         o.attribute: list(value) if isinstance(value := getattr(config, o.attribute), tuple) else value
         for o in options(type(config))
-        if getattr(config, o.attribute) != o.default
+        if getattr(config, o.attribute) != config.usual(o.attribute)
     }
     return {"architecture": config.architecture, **changed}
 
