@@ -248,8 +248,8 @@ class Config(System):
         AUTO,
         f'"{AUTO}", 0, or a power of two from 256 to 65536',
         lambda v: v == AUTO or _is_int(v) and (v == 0 or 256 <= v <= 65536 and _is_power_of_two(v)),
-        f"scratchpad for tensors between layers, FP32 words; 0 leaves it out, {AUTO}: {WORDS_PER_PE} for each processing "
-        f"element, at least {LEAST_SCRATCHPAD}",
+        f"scratchpad for tensors between layers, FP32 words; 0 leaves it out, {AUTO} is {WORDS_PER_PE} for each "
+        f"processing element, and at least {LEAST_SCRATCHPAD}",
         section="buffers",
         in_hash=True,
     )
@@ -268,7 +268,8 @@ class Config(System):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.scratchpad_words == AUTO or isinstance(self.scratchpad_words, Chosen):
+        given: int | str = self.scratchpad_words
+        if given == AUTO or isinstance(given, Chosen):
             words = max(WORDS_PER_PE * self.rows * self.cols, LEAST_SCRATCHPAD)
             object.__setattr__(self, "scratchpad_words", Chosen(1 << (words - 1).bit_length()))
 

@@ -102,6 +102,19 @@ def test_overrides_win_and_none_is_no_override(write):
     assert Config.load(path, rows=5, cols=None) == Config(rows=5)
 
 
+@pytest.mark.parametrize(
+    "rows, cols, words", [(8, 8, 4096), (1, 1, 4096), (16, 16, 16384), (31, 8, 16384), (32, 32, 65536)]
+)
+def test_the_scratchpad_follows_the_array_unless_it_is_given(write, rows, cols, words):
+    small, own = Config(), Config(scratchpad_words=4096)
+    assert small == own and small.hash == own.hash, "chosen or given, hardware is the same"
+    for path in (None, write('{buffers: {scratchpad_words: "auto"}}')):
+        assert Config.load(path, rows=rows, cols=cols).scratchpad_words == words
+    assert dataclasses.replace(small, rows=rows, cols=cols).scratchpad_words == words
+    assert dataclasses.replace(own, rows=rows, cols=cols).scratchpad_words == 4096
+    assert Config.load(write("{buffers: {scratchpad_words: 0}}"), rows=rows, cols=cols).scratchpad_words == 0
+
+
 def test_empty_file_is_all_defaults(write):
     assert Config.load(write("")) == Config()
 

@@ -177,7 +177,7 @@ def test_buffers_are_one_option():
     sizes = {"activation_words": 4096, "weight_bytes": 2048, "accumulator_entries": 32, "scratchpad_words": 2048}
     points = [point(1, 900, 100, **sizes), point(2, 500, 150)]
     path = path_to(points[1], points)
-    assert path.steps[0].change == "buffers 4096:2048:32:2048 to 8192:4096:64:4096"
+    assert path.steps[0].change == "buffers 4096:2048:32:2048 to 8192:4096:64:auto"
 
 
 @pytest.mark.parametrize("seed", range(4))

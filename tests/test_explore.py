@@ -2,6 +2,7 @@
 """Exploration: spaces, the front, estimates against the cycle model, and what is kept."""
 
 import csv
+import dataclasses
 import json
 import os
 import random
@@ -83,9 +84,22 @@ def test_buffers_are_factors_or_sizes():
     found = Space((Config(),), {}, space.buffers("1/2,2,256:512:16:0", "--buffers")).combinations().configs
     sizes = [(c.activation_words, c.weight_bytes, c.accumulator_entries, c.scratchpad_words) for c in found]
     assert sizes == [(4096, 2048, 32, 2048), (16384, 8192, 128, 8192), (256, 512, 16, 0)]
-    for wrong in ("0", "1/0", "1:2", "a", "", "1,"):
+    wide = Space((Config(),), {"rows": (16,), "cols": (16,)}, space.buffers("1/2,256:512:16:auto", "--buffers"))
+    assert [c.scratchpad_words for c in wide.combinations().configs] == [8192, 16384], "of the array's own size"
+    for wrong in ("0", "1/0", "1:2", "a", "", "1,", "1:2:3:x"):
         with pytest.raises(HeepgenError, match="--buffers"):
             space.buffers(wrong, "--buffers")
+
+
+@pytest.mark.parametrize("size", [{}, {"rows": 16, "cols": 16}])
+def test_a_scratchpad_of_the_usual_size_is_not_described(size):
+    """Chosen or given, which is the same; another one is, whatever it would be elsewhere."""
+    usual = Config(**size)
+    given = dataclasses.replace(usual, scratchpad_words=int(usual.scratchpad_words))
+    assert described(usual) == described(given) and "scratchpad_words" not in described(given)
+    for words in (0, 4096, 8192, 16384):
+        config = Config(**size, scratchpad_words=words)
+        assert config_of(described(config)) == config
 
 
 def test_illegal_combinations_are_counted_by_reason():

@@ -82,7 +82,7 @@ class Tensor:
 
     @property
     def extent(self) -> int:
-        """Words from the beginning of the storage to the last one of the value, to the end of its pitch and its tail."""
+        """Words from the beginning of the storage to the end of the value, with its pitch and its tail."""
         if not self.pitch:
             return self.offset + self.size + self.tail
         return self.units * self.pitch + self.offset // self.pitch * self.pitch + self.tail

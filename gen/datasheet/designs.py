@@ -11,8 +11,7 @@ from typing import Any
 from firmware_gen.architectures.registry import find
 from gen.datasheet.axes import AXES, Axis
 from gen.explore.point import Point
-from gen.explore.space import config_of
-from hls.config import AUTO, Config, Option, options
+from hls.config import Config, Option, options
 from hls.config_file import shown
 from hls.errors import HeepgenError
 
@@ -102,9 +101,7 @@ def values_of(point: Point, options_of: Callable[[str], Mapping[str, Option]] = 
     own: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value for name, value in point.config.items()
     }
-    values = {name: option.default for name, option in options_of(own[ARCHITECTURE]).items()} | own
-    chosen = [name for name, value in values.items() if value == AUTO]
-    return values | ({name: getattr(config_of(own), name) for name in chosen} if chosen else {})
+    return {name: option.default for name, option in options_of(own[ARCHITECTURE]).items()} | own
 
 
 def settings_of(point: Point, options_of: Callable[[str], Mapping[str, Option]] = described) -> Settings:

@@ -10,7 +10,7 @@ from fractions import Fraction
 from typing import Any
 
 from firmware_gen.architectures.registry import find
-from hls.config import System, options, overridden
+from hls.config import AUTO, System, options, overridden
 from hls.errors import HeepgenError
 
 BUFFERS = ("activation_words", "weight_bytes", "accumulator_entries", "scratchpad_words")
@@ -78,17 +78,17 @@ def switches(text: str, option: str) -> tuple[bool, ...]:
     return tuple(word == "on" for word in words(text, option, ("on", "off")))
 
 
-Buffers = tuple[int, ...] | Fraction
+Buffers = tuple[int | str, ...] | Fraction
 """Sizes for BUFFERS, or a factor for those of the configuration."""
 
 
 def buffers(text: str, option: str) -> tuple[Buffers, ...]:
     """`1/2,1,2`: factors for all buffers of the configuration; `8192:4096:64:4096`: activation words, weight bytes,
-    accumulator entries, scratchpad words."""
+    accumulator entries, scratchpad words, which may be auto."""
     found: list[Buffers] = []
     for part in words(text, option):
-        if re.fullmatch(r"\d+(:\d+){3}", part):
-            found.append(tuple(map(int, part.split(":"))))
+        if re.fullmatch(rf"\d+(:\d+){{2}}:(\d+|{AUTO})", part):
+            found.append(tuple(size if size == AUTO else int(size) for size in part.split(":")))
         elif re.fullmatch(r"\d+(/\d+)?", part) and not re.fullmatch(r"0+(/.*)?|.*/0+", part):
             found.append(Fraction(part))
         else:
@@ -144,8 +144,9 @@ class Space:
         for combination in itertools.product(*axes.values()):
             chosen = dict(zip(axes, combination, strict=True))
             try:
-                chosen |= _sizes(base, chosen.pop("buffers", None))
-                yield overridden(base, **chosen)
+                sizes = chosen.pop("buffers", None)
+                config = overridden(base, **chosen)
+                yield overridden(config, **_sizes(config, sizes))
             except HeepgenError as error:
                 refused[str(error)] += 1
 
@@ -158,7 +159,7 @@ class Combinations:
     refused: Counter[str] = field(default_factory=Counter)
 
 
-def _sizes(base: System, chosen: Buffers | None) -> dict[str, int]:
+def _sizes(base: System, chosen: Buffers | None) -> dict[str, int | str]:
     if chosen is None:
         return {}
     if isinstance(chosen, tuple):

@@ -2,9 +2,9 @@
 """Depthwise convolutions by banded tiles: neighbouring outputs of a row in as many columns, channel after channel.
 
 In the activation buffer pixels lie a pitch apart that is 1 modulo its banks, so that R pixels of one channel are read
-at once; a pixel is loaded with as many words of the next ones. In memory they lie a pitch apart that is 1 modulo the
-banks of the scratchpad, so that P neighbouring pixels of a channel are stored at once: a tensor in which that pays has a
-word or more between its pixels that nobody uses.
+at once; a pixel is loaded with words of the next ones behind it. In memory they lie a pitch apart that is 1 modulo the
+banks of the scratchpad, so that P neighbouring pixels of a channel are stored at once: a tensor in which that pays may
+have words between its pixels that nobody uses.
 """
 
 import math
