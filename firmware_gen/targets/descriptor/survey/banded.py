@@ -91,11 +91,12 @@ class Columns:
             cout=channels,
         )
 
-    def banded(self, shape: Shape, columns: tuple[int, int], outputs: int, pitch: int) -> Shape:
-        """The opposite, for some columns, as `lowering.pieces` has it."""
+    def banded(self, shape: Shape, columns: tuple[int, int], outputs: int, pitch: int, dense: bool) -> Shape:
+        """The opposite, for some columns, as `lowering.pieces` has it. dense: the pitch is that in memory, too."""
         out_h, vectors = shape.out_px // shape.out_w, (columns[1] - columns[0]) // outputs
         (_, loaded, _), x0, _ = self._along(columns)
-        in_row, chunks = loaded * pitch, 1 if loaded == self.width else shape.in_h
+        rows = 1 if loaded == self.width else shape.in_h
+        in_row, chunks = loaded * pitch, rows if dense else loaded * shape.in_h
         return replace(
             shape,
             diagonal=0,
@@ -198,7 +199,8 @@ def tiles_of(columns: Columns, shape: Shape, lanes: Lanes) -> Tiles | None:
     numbers = {}
     for key, config in likes.items():
         pitch = banded.pitch_of(columns.channels, config)
-        shapes = [columns.banded(shape, own, outputs, pitch) for own, outputs in ranges[key] or somewhere]
+        dense = banded.map_pitch(columns.channels, config).words == pitch
+        shapes = [columns.banded(shape, own, outputs, pitch, dense) for own, outputs in ranges[key] or somewhere]
         main = mains.setdefault(shapes[0], len(mains))
         numbers[key] = main, rests.setdefault(shapes[-1], len(rests))
     which = np.array([numbers[key] for key in keys]).T
@@ -210,7 +212,8 @@ def tiles_of(columns: Columns, shape: Shape, lanes: Lanes) -> Tiles | None:
 def _key(config: Config) -> Hashable:
     """What it depends on whether banded tiles pay, and what they are."""
     beats = weight_buffer(config).load_beats
-    return config.rows, config.cols, config.accumulator_entries, beats, config.banded, config.banks
+    banks = config.banks, config.scratchpad_banks
+    return config.rows, config.cols, config.accumulator_entries, beats, config.banded, banks
 
 
 @dataclass(frozen=True)
