@@ -248,8 +248,9 @@ def _follows(graph: ir.Graph, before: ir.Node, node: ir.Node, tensors: Mapping[s
 
 def in_place_groups(graph: ir.Graph, tensors: Mapping[str, Tensor], config: Config) -> Iterator[Group]:
     """Groups whose layers may store over what they load; of a chain also all layers but the last, whose output then may
-    take the place of the chain's input in memory."""
-    room = min(config.scratchpad_words, config.activation_words - config.ports)
+    take the place of the chain's input in memory. As many vectors as the scratchpad holds, and the buffer twice: those
+    of the next layer are loaded beside a layer's own."""
+    room = min(config.scratchpad_words, config.activation_words // 2)
     for chain in chains(graph, tensors):
         for steps in (chain, chain[:-1]):
             widths = [graph.shape(graph.nodes[step].output)[-1] for step in steps[:-1]]
