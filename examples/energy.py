@@ -19,8 +19,8 @@ from gen.flows.sw import generate_sw
 RUNS = (("resnet8", "8x8p2"), ("ds-cnn", "8x8p2"), ("mobilenet-v1-0.25", "8x8p2"), ("fc-autoencoder", "8x8p2"))
 """MLPerf Tiny, for the document."""
 
-MODEL_RUNS = (("resnet8", "8x8p2"), ("ds-cnn", "8x8p2"), ("fc-autoencoder", "4x4p1"))
-"""What the model is fitted to: convolutions, depthwise ones, Linear layers, and two sizes of hardware."""
+MODEL_RUNS = (("resnet8", "8x8p2"), ("ds-cnn", "8x8p2"), ("fc-autoencoder", "4x4p1"), ("digits", "4x4p1-fma"))
+"""What the model is fitted to: convolutions, depthwise ones, Linear layers; two sizes of hardware, both arithmetics."""
 
 
 @click.command(help=__doc__)
