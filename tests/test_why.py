@@ -1,14 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """What binds layers, and changes that are tried: named as they are, and worth what they are said to be worth."""
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 import heepgen
 from firmware_gen.streams.batch import batched
-from gen.flows.why import WORTH
+from gen.flows.why import WORTH, changes_of
 from gen.results.why import WhyReport
+from hls.config import ARITHMETICS, Config
+from tests.random_networks import random_network
 
 
 def _why(model: nn.Module, shape: tuple[int, ...], **config: object) -> tuple[heepgen.Network, WhyReport]:
@@ -46,8 +49,8 @@ def test_weights_are_read_once_for_a_larger_batch() -> None:
 
 
 def test_what_the_cpu_computes_and_what_nobody_says() -> None:
-    model = nn.Sequential(nn.Conv2d(2, 3, 3), nn.Softmax(1))
-    _, report = _why(model, (1, 2, 5, 5), rows=4, cols=4, ports=1)
+    model = nn.Sequential(nn.Linear(6, 3), nn.Softmax(1))  # of one row
+    _, report = _why(model, (1, 6), rows=4, cols=4, ports=1)
     assert {layer.op: layer.limit for layer in report.layers}["Softmax"] == "cpu"
     _, report = _why(nn.Linear(6, 3), (1, 6), architecture="streaming")
     assert [layer.limit for layer in report.layers] == ["unknown"] and report.layers[0].cycles
@@ -58,3 +61,29 @@ def test_what_the_cpu_computes_and_what_nobody_says() -> None:
 def test_no_larger_batch_where_something_else_is_first(model: nn.Module, shape: tuple[int, ...]) -> None:
     net = heepgen.compile(model.eval(), torch.zeros(shape), rows=4, cols=4, ports=1)
     assert batched(net.compiled.generator.graph, 2) is None
+
+
+@pytest.mark.parametrize("seed", [43, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (3, *range(44, 50)))])
+def test_a_change_takes_what_is_said(seed: int) -> None:
+    """Of networks that nobody chose, on hardware that nobody chose: a compilation with the change takes those cycles,
+    and no change that was tried makes a layer faster than the one that is named."""
+    rng = np.random.default_rng(seed)
+    rows, cols, ports = (int(rng.integers(low, high)) for low, high in ((2, 12), (2, 12), (1, 4)))
+    config = Config(rows=rows, cols=cols, ports=ports, arithmetic=ARITHMETICS[rng.integers(len(ARITHMETICS))])
+    drawn = random_network(seed, "dag" if seed % 2 else "sequential", max_depth=6, max_size=9)
+    net = heepgen.compile(drawn.model, drawn.x, config)
+    report = net.why()
+    changes, trials = list(changes_of(net.compiled)), list(report.trials)
+    assert [change.text for change in changes] == [trial.change for trial in trials]
+    for number in rng.permutation(len(trials))[:3]:
+        change, trial = changes[number], trials[number]
+        if change.batch == 1 and trial.total_cycles is not None:
+            options = {"input_layout": change.input_layout}
+            found = heepgen.compile(drawn.model, drawn.x, change.config, **options).estimate()
+            assert trial.total_cycles == found.total_cycles, change
+            cycles = {layer.name: layer.cycles for layer in found.layers}
+            assert all(cycles[name] == own for name, own in trial.layers.items()), change
+    for layer in report.layers:
+        own = [trial.layers[layer.name] for trial in trials if layer.name in trial.layers]
+        least = min([layer.cycles, *own])
+        assert least >= (1 - WORTH) * layer.cycles if layer.change is None else layer.changed_cycles == least

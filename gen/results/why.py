@@ -130,5 +130,7 @@ class WhyReport(Result):
             trials.add_row(trial.change, tables.count(trial.total_cycles or 0), f"{saved:.1f}")
         met = dict.fromkeys(layer.limit for layer in self.layers if layer.cycles or layer.limit == "cpu")
         notes = [f"{name}: {LIMITS[name]}" for name in met]
+        if any(0 < layer.cycles < layer.limit_cycles for layer in self.layers):
+            notes.append("times limit below 1: weights, or what else binds, come while the layer before is at work")
         notes += [f"{trial.change} is not possible: {trial.refused}" for trial in self.trials if trial.refused]
         return Group(layers, trials, Text("\n".join(notes), style="dim"))
