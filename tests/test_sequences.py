@@ -204,6 +204,34 @@ def test_attention_is_that_of_pytorch(seed):
         assert not any(node.op in ("AsStrided", "Scale") for node in generator.checked.lowered.nodes)
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_products_read_slices_where_they_lie(seed):
+    """Query, key and value of one Linear, by chunk, split or slices, with a factor."""
+    rng = np.random.default_rng(seed)
+    heads, width, steps = (int(n) for n in rng.integers((1, 2, 3), (4, 6, 9)))
+    features = heads * width
+
+    class Chunked(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.project, self.out = nn.Linear(5, 3 * features), nn.Linear(features, 3)
+
+        def forward(self, x):
+            y = self.project(x)
+            parts = (
+                y.chunk(3, -1),
+                y.split(features, -1),
+                [y[..., i * features : (i + 1) * features] for i in range(3)],
+                (y[..., 0::3], y[..., 1::3], y[..., 2::3]),
+            )[seed]
+            query, key, value = (part.unflatten(-1, (heads, -1)).transpose(1, 2) for part in parts)
+            mixed = ((query * 0.5) @ key.transpose(-1, -2)).softmax(-1) @ value
+            return self.out(mixed.transpose(1, 2).flatten(2))
+
+    generator = check(on_grid(Chunked(), rng), torch.randn(1, steps, 5))
+    assert not any(node.op in ("Slice", "AsStrided", "Scale") for node in generator.checked.lowered.nodes)
+
+
 @pytest.mark.parametrize("seed", range(6))
 def test_norms_are_those_of_pytorch(seed):
     rng = np.random.default_rng(seed)

@@ -32,7 +32,8 @@ from firmware_gen.passes.rewrite import absorb, in_pytorch_order, repeated, subs
 @repeated
 def move_elements(graph: Graph) -> Graph:
     """Bring every Permute to one of the two forms of `ir.Permute`, or to an AsStrided; so become the reshapes that a
-    channels-last layout would reorder, and the slices whose elements lie side by side in PyTorch's order."""
+    channels-last layout would reorder, and the slices whose elements lie side by side in PyTorch's order, or that only
+    products of computed matrices read, which take them from where they lie."""
     needed = read_in_order(graph)
     moving = [node for node in graph.nodes if isinstance(node, Permute | Reshape | Slice)]
     ordered = {node: in_pytorch_order(graph, node.inputs[0]) for node in moving}
@@ -55,7 +56,26 @@ def _moves(graph: Graph, node: Permute | Reshape | Slice, ordered: bool, needed:
         case Reshape():
             return not ordered and node.inputs[0] not in needed and reorders(graph, node)
         case Slice():
-            return ordered and as_strided(graph, node).is_view(graph.out_shape(node))
+            return ordered and (_is_view(graph, node) or _only_products_read(graph, node.output))
+
+
+def _is_view(graph: Graph, node: Slice) -> bool:
+    return as_strided(graph, node).is_view(graph.out_shape(node))
+
+
+def _is_absorbed(node: Node) -> bool:
+    """Whether a product may take a node between it and its operand."""
+    return isinstance(node, Permute | Reshape | AsStrided) or (isinstance(node, Scale) and _factor(node) is not None)
+
+
+def _only_products_read(graph: Graph, value: str) -> bool:
+    """Whether a value goes, rearranged or not, into products of computed matrices alone."""
+    readers = graph.consumers(value)
+    rearranged = all(
+        isinstance(reader, MatMul) or (_is_absorbed(reader) and _only_products_read(graph, reader.output))
+        for reader in readers
+    )
+    return bool(readers) and rearranged and value not in graph.outputs
 
 
 @repeated

@@ -10,6 +10,7 @@ from onnx.defs import get_schema
 
 from firmware_gen.frontend import aten
 from firmware_gen.frontend.onnx import operators as onnx
+from firmware_gen.frontend.onnx.sequences import SEQUENCES
 
 OUTCOMES = Path(__file__).resolve().parents[2] / "docs" / "operators.json"
 ARRAY, CPU, FREE = "array", "CPU", "nowhere: no work is left"
@@ -64,7 +65,7 @@ ROWS = (
     ("linalg_vector_norm var", "", "as sums, averages and products; roots on the CPU"),
     ("cat", "Concat", "nowhere: the layers before it store side by side, where they can"),
     ("stack", "", "array, as a copy"),
-    ("slice select split unbind index_select index flip roll repeat_interleave", "Slice Split Gather", COPY),
+    ("slice select split unbind index_select index flip roll repeat_interleave", "Slice Split Gather GatherND", COPY),
     ("expand", "Expand Tile", COPY),
     ("pad reflection_pad2d", "Pad", "in the convolution or pooling behind it, else array"),
     ("upsample_nearest2d", "Resize", COPY),
@@ -119,7 +120,8 @@ def document() -> str:
     parts += [
         "",
         f"Every operator of constants alone, and {_code(sorted(onnx.OF_SHAPE))} of anything, is evaluated before, by "
-        f"ONNX's own evaluator; not {_code(sorted(onnx.RANDOM))}, and no loops.",
+        f"ONNX's own evaluator; not {_code(sorted(onnx.RANDOM))}, and no loops. Sequences are read as the tensors in "
+        f"them: {_code(sorted(SEQUENCES))}, by places that are constants.",
         *_pytorch(),
     ]
     return "\n".join([*parts, ""])

@@ -14,18 +14,15 @@ QUANTISING = (
     "QLinearMatMul",
     "QuantizeLinear",
 )
-_SEQUENCE = "export the model with optimize=True, torch's default, or split and join with numbers"
 _CONTROL = "export the model with the condition decided, or the loop unrolled"
 OTHERS = {
     "CenterCropPad": "slice and pad with numbers",
     "GatherElements": "slice with numbers, or give each part its own layer",
-    "GatherND": "slice with numbers, or give each part its own layer",
     "If": _CONTROL,
     "Loop": _CONTROL,
     "NonMaxSuppression": "return boxes and scores, and compute it from them outside",
     "ReduceProd": "return the scores, and compute it from them outside",
     "Scan": _CONTROL,
-    **dict.fromkeys(("ConcatFromSequence", "SequenceAt", "SequenceConstruct", "SplitToSequence"), _SEQUENCE),
     "ScatterElements": "join the parts with Concat",
     "ScatterND": "join the parts with Concat",
     "TopK": "return the scores, and compute it from them outside",

@@ -20,6 +20,7 @@ from firmware_gen.frontend.onnx.file import graph_inputs, opset_of
 from firmware_gen.frontend.onnx.integers import Integers, integers_of
 from firmware_gen.frontend.onnx.node import Node, first_line
 from firmware_gen.frontend.onnx.operators import Function
+from firmware_gen.frontend.onnx.sequences import SEQUENCES, tensors_of
 from firmware_gen.names import safe_name
 from hls.errors import HeepgenError
 
@@ -66,6 +67,7 @@ class _Network(nn.Module):
         self.plan: list[tuple[str, list[str], list[str]]] = []
         self.left_out: dict[str, HeepgenError] = {}
         self.integers: dict[str, Integers] = {}
+        self.sequences: dict[str, list[str]] = {}
         values = {t.name: _constant(path, t) for t in model.graph.initializer} | self.examples
         with torch.no_grad():
             self._add_all(model.graph.node, opset_of(model), values)
@@ -73,6 +75,8 @@ class _Network(nn.Module):
         if not self.results:
             raise HeepgenError(f"{path}: the graph has no output; export the model again")
         for name in self.results:
+            if name in self.sequences:
+                raise HeepgenError(f"{path}: output {name} is a sequence of tensors: return the tensors")
             if not isinstance(values.get(name), torch.Tensor):
                 raise HeepgenError(f"{path}: output {name} is a constant: return only what depends on the input")
 
@@ -97,6 +101,10 @@ class _Network(nn.Module):
     def _add_all(self, protos: Iterable[NodeProto], opset: int, values: dict[str, Any]) -> None:
         for index, proto in enumerate(protos):
             self._check_known(proto.input)
+            if proto.op_type in SEQUENCES and proto.domain in ("", "ai.onnx"):
+                name = proto.name or f"{proto.op_type}_{index}"
+                self._add_all(tensors_of(proto, name, self.sequences, values), opset, values)
+                continue
             self._add(Node(proto, index, opset, values), values)
 
     def _add_branch(self, node: Node, values: dict[str, Any]) -> None:

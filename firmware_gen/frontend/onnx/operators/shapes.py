@@ -79,6 +79,17 @@ def _gather(node: Node) -> Function:
     return lambda x: taken(x, axis, indices.reshape(-1).tolist()).reshape(shape)
 
 
+@handles("GatherND", 13, "xc")
+def _gather_nd(node: Node) -> Function:
+    """Constant places in the first dimensions, as numbers of their elements in order."""
+    indices = node.constant(1)
+    sizes, rest = node.shape()[: indices.shape[-1]], node.shape()[indices.shape[-1] :]
+    columns = zip(np.moveaxis(indices, -1, 0), sizes, strict=True)
+    places = np.ravel_multi_index([np.where(column < 0, column + size, column) for column, size in columns], sizes)
+    shape = (*indices.shape[:-1], *rest)
+    return lambda x: taken(x.reshape(-1, *rest), 0, places.reshape(-1).tolist()).reshape(shape)
+
+
 def taken(x: torch.Tensor, axis: int, places: Sequence[int]) -> torch.Tensor:
     """Positions of a dimension, which are a slice where they lie at equal distances."""
     steps = set(np.diff(places).tolist()) or {1}
