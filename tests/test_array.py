@@ -319,3 +319,30 @@ def test_nothing_moves_without_a_vector():
     simulate(unit, p["clk"], drive, observe, every * vectors_sent)
     assert not {path: count for path, count in changes.items() if count > vectors_sent}
     assert {path[-1] for path, count in changes.items() if count} == DATA
+
+
+def test_lanes_of_zero_do_not_move():
+    """A vector in every cycle, whose middle lane is always a zero of either sign."""
+    config = Config(rows=3, cols=2)
+    rng = np.random.default_rng(9)
+    p = array_ports(config)
+    unit = systolic_array(**p, config=config)
+    names = ("significand1", "shifted2", "aligned", "a_out")
+    registers = {path: signal for path, signal in data_registers(unit) if path[-1] in names}
+    still, zeros = set(registers), [f"aligned_pe_1_{c}" for c in range(config.cols)]
+    before = {}
+
+    def drive(t):
+        p["vec_valid"].next = True
+        vector = np.maximum(vectors(rng, 1, config.rows), np.uint32(1))
+        vector[0, 1] = int(rng.integers(2)) << 31
+        p["vec"].next = int.from_bytes(vector.tobytes(), "little")
+
+    def observe(t):
+        for path, signal in registers.items():
+            if int(signal) != before.setdefault(path, int(signal)):
+                still.discard(path)
+        return t == 200
+
+    simulate(unit, p["clk"], drive, observe, 300)
+    assert still == {path for path in registers if any(sub in ("align_lane_1", *zeros) for sub in path)}
