@@ -13,7 +13,11 @@ import torch
 from click.testing import CliRunner
 from torch import nn
 
-from examples.mlperf_tiny import halvings, networks, reference, stimuli, weights
+from examples.mlperf_tiny import groups, halvings, networks, reference, stimuli, weights
+from firmware_gen.api import read_model
+from firmware_gen.ir import Weighted
+from firmware_gen.passes.quantise import quantise
+from gen.flows.scores import run_torch
 from hls.errors import HeepgenError
 
 TINY = Path(os.environ.get("HEEPGEN_TINY", "."))
@@ -296,3 +300,24 @@ def test_int4_layers_are_judged_on_other_inputs_than_they_were_chosen_on(tmp_pat
 def test_keywords_that_are_not_there(tmp_path):
     done = CliRunner().invoke(halvings.main, ["--tiny", str(tmp_path / "nowhere")])
     assert done.exit_code == 1 and "is no folder" in done.output
+
+
+@pytest.mark.parametrize("size", [None, 8])
+def test_groups_of_words_have_scales_of_their_own(size):
+    x = torch.randn(2, 3, 8, 8)
+    model = nn.Sequential(nn.Conv2d(3, 5, (3, 2)), nn.Flatten(), nn.Linear(5 * 6 * 7, 4))
+    graph = read_model(model, x).lowered
+    made, bits = groups.grouped(graph, size)
+    plain = quantise(graph, int4=[node.name for node in graph.nodes if isinstance(node, Weighted)])
+    weights = scales = 0
+    for node, own in zip(graph.nodes, made.nodes, strict=True):
+        if isinstance(node, Weighted):
+            rows = np.moveaxis(own.weight, 1, -1).reshape(len(own.weight), -1)
+            starts = range(0, rows.shape[1], size or rows.shape[1])
+            for first in starts:  # at most 7 values to each side of 0, evenly apart
+                part = rows[:, first : first + (size or rows.shape[1])]
+                assert all(len(np.unique(np.abs(row))) <= 8 for row in part)
+            weights, scales = weights + rows.size, scales + len(rows) * len(starts)
+    assert bits == 32 * scales / weights
+    if size is None:
+        np.testing.assert_allclose(run_torch(made, x.numpy()), run_torch(plain, x.numpy()), rtol=1e-4, atol=1e-5)
