@@ -132,6 +132,12 @@ def random_geometry(rng, config, large=0.0):
             return fields
 
 
+def random_halves(rng, fields, config):
+    """HALVES, mostly 1 where it may be; what else is drawn does not depend on it."""
+    fits = 2 * fields["strip_px"] * fields["cbg"] <= config.accumulator_entries
+    return int(fits and not fields["acc_init"] and rng.spawn(1)[0].random() < 0.8)
+
+
 def banded_geometry(rng, config, stride=0):
     """Loop fields of a random banded layer, its outputs 1 or 2 input pixels apart, or ``stride``."""
     stride = stride or int(rng.integers(1, 3))
@@ -409,6 +415,7 @@ def random_program(rng, config, layers=2, specials=0.02, profile=0.0, large=0.0)
             f["param_words"] = params.size
         aux = rng.choice(["none", "residual", "init"])
         f["residual"], f["acc_init"] = int(aux == "residual"), int(aux == "init")
+        f["halves"] = random_halves(rng, f, config)
         if aux == "residual" and config.multiply:
             f["multiply"] = int(rng.random() < 0.5)
             f["negative"] = int(f["multiply"] and rng.random() < 0.4)

@@ -4,6 +4,8 @@
 Geometries, lists and stalls all come from the numbers in a test's name, so a failure repeats; it leaves its waves.
 """
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -11,13 +13,14 @@ from firmware_gen.targets.descriptor.timing.banks import Banks
 from firmware_gen.targets.descriptor.timing.cycles import simulate
 from hls.config import Config
 from hls.descriptor.interface.registers import REGIONS
-from hls.descriptor.interface.table import PROFILE_RECORD, SCRATCHPAD
+from hls.descriptor.interface.rules import may_halve
+from hls.descriptor.interface.table import PROFILE_RECORD, SCRATCHPAD, WORDS, pack
 from hls.descriptor.model import resolve
 from hls.descriptor.top import generate
 from sim.descriptors import read, run_script, start_script, wait_irq, write
 from tests.layers import random_program
 
-LISTS = 24
+LISTS, HALVED_LISTS = 24, 8
 
 
 def named(rows, cols, ports, arithmetic):
@@ -136,6 +139,33 @@ def test_cycle_model_knows_how_long_lists_take(accelerator):
         cycles = compare(config, folder, program, outstanding=8)
         estimated = sum(e.cycles for e in simulate([(f, Banks()) for f in program.descriptors], config))
         assert estimated == pytest.approx(cycles, rel=0.04, abs=6), f"list {seed}"
+
+
+def in_short_strips(rng, config, program):
+    """The program in strips of some pixels, so that all banks are on their way, mostly half ones; by address."""
+    words, changed = program.memory.view(np.uint32), []
+    for layer in program.expect(config)[1]:
+        strip = int(rng.integers(1, max(2, min(layer.descriptor.strip_px, 10) + 1)))
+        f = replace(layer.descriptor, strip_px=strip, first_px=int(rng.integers(1, strip + 1)))
+        f = replace(f, halves=int(may_halve(f, strip, config) and rng.random() < 0.75))
+        words[layer.address // 4 :][:WORDS] = pack(f)
+        changed.append(f)
+    return replace(program, descriptors=changed)
+
+
+def test_half_banks_and_whole_ones_in_turn(accelerator):
+    config, folder = accelerator
+    halves = 0
+    for seed in range(HALVED_LISTS):
+        rng = np.random.default_rng([seed, config.rows, config.cols, 4])
+        program = in_short_strips(rng, config, random_program(rng, config, layers=4))
+        halves += sum(f.halves for f in program.descriptors)
+        stall = [0.0, 0.5][seed % 2]
+        cycles = compare(config, folder, program, stall_probability=stall, seed=seed, outstanding=8)
+        if not stall:
+            estimated = sum(e.cycles for e in simulate([(f, Banks()) for f in program.descriptors], config))
+            assert estimated == pytest.approx(cycles, rel=0.04, abs=6), f"list {seed}"
+    assert halves > HALVED_LISTS
 
 
 def test_lists_one_after_the_other(accelerator):

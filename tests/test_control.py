@@ -81,6 +81,7 @@ def legal_descriptor(rng, config, **fixed):
         "dil_y": rng.randint(0, min(most, 255)),
         "stride_y": rng.randint(1, min(most, 255)),
     }
+    f["halves"] = int(2 * strip * f["cbg"] <= config.accumulator_entries and rng.random() < 0.5)
     f |= epilogue_flags(rng, config, f["residual"])
     f |= {f"load_{axis}_count": count for axis, count in zip("cxy", loads, strict=True)} | {"in_h": loads[2]} | fixed
     if diagonal or band:
@@ -406,7 +407,7 @@ def test_runs_a_list(ports, pace, with_waves):
         def program(bench):
             yield from set_up()
             layers.extend(legal_descriptor(bench.rng, config, profile=profile) for profile in (1, 0, 1))
-            layers[1] = replace(layers[1], residual=0, acc_init=1, multiply=0, negative=0)
+            layers[1] = replace(layers[1], residual=0, acc_init=1, halves=0, multiply=0, negative=0)
             doorbell = bench.put_list(layers)
             yield write("DOORBELL", doorbell)
             status = yield read("STATUS")
@@ -514,7 +515,7 @@ def test_counters():
 
 
 COUNTED = [f for f in FIELDS if f.kind in ("uint", "int") and f.name not in ("LAST", "PROFILE")]
-FLAGS = [f for f in COUNTED if f.word == 1 and f.width == 1] + [FIELD["TABLE_ROWS"]]
+FLAGS = [f for f in COUNTED if f.word == 1 and f.width == 1] + [FIELD["TABLE_ROWS"], FIELD["HALVES"]]
 ZERO = [
     "load_c_count",
     "load_x_count",
@@ -551,6 +552,7 @@ BASE = {
     "groups": 2,
     "uniform": 0,
     "residual": 0,
+    "halves": 0,
     "function": 0,
     "table_slot": 0,
     "load_table": 0,
@@ -570,6 +572,8 @@ BROKEN = [{name: 0} for name in ZERO] + [
     {"cout": 11},
     {"diagonal": 1},
     {"residual": 1, "acc_init": 1},
+    {"halves": 1, "acc_init": 1},
+    {"halves": 1, "cbg": 3},
     {"unit_weights": 1},
     {"table_slot": 1},
     {"load_table": 1},
@@ -711,6 +715,7 @@ JUST_ALLOWED = [
         {"strip_px": 16, "first_px": 16},
         {"strip_px": 1, "first_px": 1, "cbg": 16},
         {"strip_px": 4, "cbg": 4},
+        {"strip_px": 4, "cbg": 2, "halves": 1},
         {"ncb": 2, "cout": 6},
         {"ncb": 2, "cout": 10},
         {"ncb": 1, "cout": 1},
@@ -939,7 +944,7 @@ def test_the_others_are_one_layer_ahead_of_a_held_stage(held):
         yield from set_up()
         layers = [legal_descriptor(bench.rng, config) for _ in range(4)]
         if initialised is not None:
-            layers[initialised] = replace(layers[initialised], residual=0, acc_init=1, multiply=0, negative=0)
+            layers[initialised] = replace(layers[initialised], residual=0, acc_init=1, halves=0, multiply=0, negative=0)
         yield write("DOORBELL", bench.put_list(layers))
         yield from run_until(bench, lambda: bench.jobs["load"])
         stage = "drain" if held == "stores" else held

@@ -43,6 +43,8 @@ def random_layer(rng, config):
         "out_px": rng.randint(1, 9),
         "strip_px": strip,
         "first_px": rng.randint(1, strip),
+        "acc_init": 0,
+        "halves": 2 * strip * cbg <= config.accumulator_entries and chance(rng, 0.7),
     }
     for side in ("store", "aux"):
         fields[f"{side}_addr"] = 4 * rng.randrange(1 << 28)
@@ -56,7 +58,7 @@ def random_layer(rng, config):
 def beats(f, config, side, bank=0):
     """What the walker emits: (addr, count, row, bank, entry, block_last, bank_last, mark), from the descriptor.
 
-    The first bank is ``bank``.
+    The first bank is ``bank``, by memory and half.
     """
     block = config.diagonal if f["diagonal"] else config.cols
     start, length = 0, f["first_px"]
@@ -78,6 +80,7 @@ def beats(f, config, side, bank=0):
                                 + j * f[f"{side}_c_stride"]
                             )
                             entry = (cb - first_cb) * len(pixels) + px - start
+                            entry += f["halves"] * (bank >> 1) * config.accumulator_entries // 2
                             pixel_last = j + config.ports >= channels
                             block_last = px == pixels[-1] and pixel_last
                             last = g == f["groups"] - 1 and cb == f["ncb"] - 1
@@ -86,14 +89,15 @@ def beats(f, config, side, bank=0):
                                 (f[f"{side}_addr"] + 4 * word) % (1 << 32),
                                 min(config.ports, channels - j),
                                 j // config.ports,
-                                bank,
+                                bank & 1,
                                 entry,
                                 block_last,
                                 block_last and cb == blocks[-1],
                                 mark,
                             )
-                bank ^= 1
+                bank = (bank + 1) % 4
         start, length = start + length, f["strip_px"]
+    return bank
 
 
 def make_config(geometry):
@@ -114,14 +118,19 @@ def pack(values):
 def test_walker_follows_the_loops_from_layer_to_layer(geometry, seed):
     """Banks alternate and go on; a layer with ACC_INIT starts at bank 0."""
     rng, config = seeded(geometry, seed), make_config(geometry)
-    layers = [random_layer(rng, config) | {"acc_init": number % 2} for number in range(4)]
+    layers = [random_layer(rng, config) for _ in range(6)]
+    layers[3] |= {"acc_init": 1, "halves": 0}
     job = job_signals(drain_job(config))
     clk, rst, start, ready, walking, beat = flag(), flag(), flag(), flag(), flag(), Beat(config)
     unit = output_walker(clk, rst, start, walk_job(job, "store", config), beat, ready, walking, config=config)
     got, expected, bank, waiting = [], [], 0, list(layers)
+
+    def kept(loops):
+        nonlocal bank
+        bank = yield from loops
+
     for f in layers:
-        expected += beats(f, config, "store", 0 if f["acc_init"] else bank)
-        bank = not expected[-1][3]
+        expected += kept(beats(f, config, "store", 0 if f["acc_init"] else bank))
 
     def drive(cycle):
         rst.next = cycle == 0
@@ -210,8 +219,9 @@ class DrainBench:
         self.rst.next = cycle == 0
         self.start.next = cycle == 2
         running = cycle > 3
+        most = 4 if self.fields["halves"] else 2
         self.bank_done.next = done = (
-            running and self.filled < len(self.entries) and self.filled - self.freed < 2 and chance(rng, pace)
+            running and self.filled < len(self.entries) and self.filled - self.freed < most and chance(rng, pace)
         )
         self.filled += done
         self.entry.data.next = self.read

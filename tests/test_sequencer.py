@@ -13,14 +13,14 @@ from hls.config import Config
 from hls.descriptor.control.sequencer import sequencer, sequencer_job
 from hls.descriptor.interface.job import job_signals
 from hls.descriptor.memory.activation_buffer import rows_apart
-from tests.layers import random_geometry
+from tests.layers import random_geometry, random_halves
 
 
 def vectors(f, config, bank=0):
     """The issued vectors in order: (linear words by lane or None), end of the words that must be there, entry, bank,
     first, last, swap.
 
-    The first bank is ``bank``, or 0 with ACC_INIT.
+    Banks are numbered by memory and half; the first one is ``bank``, or 0 with ACC_INIT.
     """
     strips, done = [], 0
     while done < f["out_px"]:
@@ -52,13 +52,15 @@ def vectors(f, config, bank=0):
                                 for i in range(config.rows)
                             )
                             entry = (cb - cb0) * len(strip) + px - strip[0]
+                            entry += f["halves"] * (bank >> 1) * config.accumulator_entries // 2
                             last = step == steps[-1] and cb == blocks[-1] and px == strip[-1]
                             end = max((x + 1 for x in lanes if x is not None), default=0)
                             if end and f["band"]:
                                 end = row + f["in_row"]
                             first = step == steps[0] and not f["acc_init"]
-                            yield lanes, end, entry, bank, first, last, px == strip[0]
-                bank ^= 1
+                            yield lanes, end, entry, bank & 1, first, last, px == strip[0]
+                bank = (bank + 1) % 4
+    return bank
 
 
 def words_read(config, address, apart):
@@ -71,18 +73,25 @@ def words_read(config, address, apart):
 
 @pytest.mark.parametrize("seed", range(24))
 def test_issues_the_descriptors_loops_layer_after_layer(seed):
-    """Words and banks go on from layer to layer; a layer with ACC_INIT starts at bank 0, when all is drained."""
+    """Words and banks go on from layer to layer; a layer with ACC_INIT starts at bank 0, when all is drained. Groups
+    that are not drained yet share no entries, and nothing is read where one of them may be."""
     rng = np.random.default_rng(seed)
     rows, cols = (int(x) for x in rng.integers(1, 7, 2))
     config = Config(rows=rows, cols=cols, ports=1, activation_words=256, accumulator_entries=16)
-    layers = [random_geometry(rng, config) | {"acc_init": int(rng.integers(0, 2))} for _ in range(2)]
+    layers = [random_geometry(rng, config) | {"acc_init": int(rng.random() < 0.25)} for _ in range(4)]
     expected, bank = [], 0
     for f in layers:
-        expected.append(list(vectors(f, config, bank)))
-        bank = 1 - expected[-1][-1][3]
+        f["halves"] = random_halves(rng, f, config)
+
+    def kept(loops):
+        nonlocal bank
+        bank = yield from loops
+
+    for f in layers:
+        expected.append(list(kept(vectors(f, config, bank))))
     fields_read, apart = sequencer_job(config), rows_apart(config)
     job = job_signals(fields_read)
-    bits = [Signal(bool(0)) for _ in range(14)]
+    bits = [Signal(bool(0)) for _ in range(15)]
     (
         clk,
         rst,
@@ -96,6 +105,7 @@ def test_issues_the_descriptors_loops_layer_after_layer(seed):
         acc_bank,
         acc_first,
         acc_last,
+        acc_many,
         load_stall,
         store_stall,
     ) = bits
@@ -127,6 +137,7 @@ def test_issues_the_descriptors_loops_layer_after_layer(seed):
             acc_bank,
             acc_first,
             acc_last,
+            acc_many,
             load_stall,
             store_stall,
             config=config,
@@ -145,13 +156,14 @@ def test_issues_the_descriptors_loops_layer_after_layer(seed):
                 yield from tick()
             rst.next = 0
             base, drains, cycle, initialised = 0, [], 0, False
+            banks, halved, step = [], [0, 0], 0  # of groups that are not drained; HALVES of the last two
             for fields, wanted, have in zip(layers, expected, got, strict=True):
                 acc_init = fields["acc_init"]
                 while (acc_init or initialised) and drains:
                     yield delay(1)
                     cycle += 1
-                    bank_free.next = bool(drains and drains[0] <= cycle)
-                    drains = drains[bool(drains and drains[0] <= cycle) :]
+                    bank_free.next = free = bool(drains and drains[0] <= cycle)
+                    drains, banks = drains[free:], banks[free:]
                     yield from tick()
                 bank_free.next = False
                 inits, last_use, initialised = 2 if acc_init else 0, {}, acc_init
@@ -167,12 +179,22 @@ def test_issues_the_descriptors_loops_layer_after_layer(seed):
                         _, end, *_, swap = wanted[len(have)]
                         assert base + end > present or (swap and not tile_ready), "nothing is missing"
                     if store_stall and not acc_init:
-                        assert len(drains) + bool(bank_free) == 2, "a bank is free"
+                        _, _, entry, _, first, *_ = wanted[len(have)]
+                        begins = first and not step
+                        most = 4 if begins and fields["halves"] and halved[0] else 2
+                        assert len(drains) + bool(bank_free) == most, "a bank is free"
                     if issue:
                         key = (int(acc_entry), int(acc_bank))
                         if not acc_first and not (acc_init and key not in last_use):
                             assert cycle - last_use[key] >= ACC_LATENCY
                         last_use[key] = cycle
+                        group = (int(acc_bank), *([int(acc_entry) // 8] if fields["halves"] else []))
+                        if acc_first and not step:
+                            assert all(b[: len(group)] != group[: len(b)] for b in banks), "entries are used already"
+                            banks.append(group)
+                            halved = [halved[1], fields["halves"]]
+                        assert acc_first or all(b[0] != group[0] for b in banks[:-1]), "reads while another is drained"
+                        step = 0 if acc_last else step + 1
                         have.append(
                             (
                                 int(lane_lo),
@@ -193,9 +215,10 @@ def test_issues_the_descriptors_loops_layer_after_layer(seed):
                             assert lane_hi - lane_lo == len(needed)
                         assert tile_ready or not tile_take
                         if acc_last:
-                            drains.append(cycle + int(rng.integers(5, 40)))
-                            assert len(drains) <= 2, "a bank is used that is not free"
+                            drains.append(max([cycle + int(rng.integers(5, 40)), *(d + 1 for d in drains)]))
                             last_use = {k: v for k, v in last_use.items() if k[1] != int(acc_bank)}
+                            entries = int(acc_entry) % (8 if fields["halves"] else 16) + 1
+                            assert acc_many == (entries >= ACC_LATENCY)
                     yield from tick()
                     start.next = 0
                     cycle += 1
@@ -205,6 +228,7 @@ def test_issues_the_descriptors_loops_layer_after_layer(seed):
                     free = bool(drains and drains[0] <= cycle)
                     if free:
                         drains.pop(0)
+                        del banks[:1]
                     bank_free.next = free and not acc_init
                     bank_ready.next = acc_init and cycle > began + 3 and (free or inits > 0)
                     if inits and cycle > began + 3:
@@ -241,7 +265,7 @@ def earliest(f, config):
     cycle, began = -1, 0
     for _, _, entry, _, first, _, _ in vectors(f, config):
         cycle += 1
-        if entry == 0:  # of a step
+        if entry % (8 if f["halves"] else 16) == 0:  # of a step
             cycle = began = cycle if first else max(cycle, began + ACC_LATENCY)
         yield cycle
 
@@ -253,10 +277,11 @@ def test_vectors_go_as_early_as_they_may(seed):
     rows, cols = (int(x) for x in rng.integers(1, 7, 2))
     config = Config(rows=rows, cols=cols, ports=1, activation_words=256, accumulator_entries=16)
     fields = random_geometry(rng, config) | {"acc_init": 0}
+    fields["halves"] = random_halves(rng, fields, config)
     job, names = (
         job_signals(sequencer_job(config)),
         "clk rst start tile_ready bank_free bank_ready busy issue tile_take acc_bank "
-        "acc_first acc_last load_stall store_stall",
+        "acc_first acc_last acc_many load_stall store_stall",
     )
     s = SimpleNamespace(**{name: Signal(bool(0)) for name in names.split()})
     preset(job, {name: fields[name] for name in sequencer_job(config).split()})
@@ -283,6 +308,7 @@ def test_vectors_go_as_early_as_they_may(seed):
         s.acc_bank,
         s.acc_first,
         s.acc_last,
+        s.acc_many,
         s.load_stall,
         s.store_stall,
         config=config,

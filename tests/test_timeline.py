@@ -50,10 +50,10 @@ def test_timeline_is_near_the_cycle_model(name, config):
     for fields, estimate in zip(linked(program)[listed.range], descriptor_cycles(program), strict=True):
         total += estimate.cycles
         timeline.add(Work(fields, config), fields.first_px, fields.strip_px)
-    assert timeline.done == pytest.approx(total, rel=0.03)
+    assert timeline.done == pytest.approx(total, rel=0.04)
 
 
-@pytest.mark.parametrize("name, saved", [("ds-cnn", 0.015), ("fmnist-conv2d", 0.03)])
+@pytest.mark.parametrize("name, saved", [("ds-cnn", 0.01), ("fmnist-conv2d", 0.03)])
 def test_chosen_strips_save_cycles(name, saved):
     program = compiled(name, Config())
     before = cycles(program)

@@ -281,8 +281,10 @@ def loads(change, seen, pulse=(), began=False, fields=None, **inputs):
 
 def sequence(change, seen, pulse=(), **inputs):
     """Response of the sequencer to a layer of one vector, whose start is before ``change`` if it is not part of it."""
-    names = "rst start tile_ready bank_free bank_ready busy issue tile_take acc_bank acc_first acc_last load_stall"
-    ports = {name: flag() for name in [*names.split(), "store_stall"]}
+    names = (
+        "rst start tile_ready bank_free bank_ready busy issue tile_take acc_bank acc_first acc_last acc_many load_stall"
+    )
+    ports = {name: flag() for name in [*names.split(), "load_stall", "store_stall"]}
     ports |= {"loaded": bus(LINEAR), "released": bus(LINEAR), "rd_addr": bus(8), "acc_entry": bus(4)}
     ports |= {"apart": rows_apart(CONFIG), "lane_lo": bus(2), "lane_hi": bus(2)}
     preset(SimpleNamespace(**ports), {"tile_ready": 1, "loaded": 1} | inputs)

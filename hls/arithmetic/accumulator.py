@@ -16,6 +16,14 @@ ACC_LATENCY = _STAGES + 1
 """Cycles from an operation to the first one that may use or read the same entry."""
 
 
+def last_to_done(cols: int, entries: int) -> int:
+    """Cycles from the last operation on a bank, the last one of `entries` in a row, to its bank_done.
+
+    A drain takes a cycle an entry at least: with many entries it may begin as soon as no column reads any more.
+    """
+    return cols - 1 + (1 if entries >= ACC_LATENCY else ACC_LATENCY)
+
+
 def accumulate_model(acc: np.ndarray, x: np.ndarray, first: bool, max_mode: bool) -> np.ndarray:
     """Entry after one operation, element-wise on uint32 bit patterns.
 
@@ -57,7 +65,8 @@ def accumulator_column(
     A valid operation updates entry addr of a bank as in `accumulate_model`; the entry may be used again, or
     drained, ACC_LATENCY cycles later. init_* writes an entry (usable in the next cycle), but not in the cycle
     in which an operation writes to the same bank: ACC_LATENCY - 1 cycles after it was presented. drain_data
-    follows drain_valid by one cycle; it is meaningless for a bank that an operation reads in the same cycle.
+    follows drain_valid by one cycle, and stays until the next one; it is meaningless for a bank that an operation
+    without ``first``, which reads, uses meanwhile.
     """
     width = len(addr)
     y, x1, x2, acc, acc2, a, b = (Signal(intbv(0)[32:]) for _ in range(7))
@@ -66,6 +75,7 @@ def accumulator_column(
     write_addr = Signal(intbv(0)[width:])
     valids = Signal(intbv(0)[_STAGES:])
     places = Signal(intbv(0)[_STAGES * (width + 1) :])
+    reads_entry = Signal(False)
     reads = [Signal(intbv(0)[32:]) for _ in range(2)]
     read0, read1 = reads
     top = (_STAGES - 1) * (width + 1)
@@ -84,6 +94,10 @@ def accumulator_column(
             valids.next = 0
         else:
             valids.next = concat(valids[_STAGES - 1 :], valid)
+
+    @always_comb
+    def look():
+        reads_entry.next = valid and not first
 
     @always_comb
     def finish():
@@ -130,7 +144,7 @@ def accumulator_column(
         wdata = Signal(intbv(0)[32:])
         ports.append(
             _bank_ports(
-                valid,
+                reads_entry,
                 bank,
                 addr,
                 write,
@@ -153,12 +167,12 @@ def accumulator_column(
             )
         )
         memories.append(ram(clk, we, waddr, wdata, re, raddr, reads[number], width=32, depth=entries))
-    return follow, finish, fetch, compare, decide, operands, add, ports, memories
+    return follow, look, finish, fetch, compare, decide, operands, add, ports, memories
 
 
 @block
 def _bank_ports(
-    read,
+    reads,
     read_bank,
     read_addr,
     write,
@@ -184,7 +198,7 @@ def _bank_ports(
 
     @always_comb
     def choose():
-        if read and read_bank == number:
+        if reads and read_bank == number:
             re.next = True
             raddr.next = read_addr
         else:
@@ -222,20 +236,21 @@ class EntryRead:
         self.data = Signal(intbv(0)[32 * cols :])
 
 
-@unit(out="bank_done done_bank drain.data")
+@unit(out="bank_done drain.data")
 def accumulators(
-    clk, rst, valid, addr, bank, first, max_mode, last, col_data, bank_done, done_bank, init, drain, *, cols, entries
+    clk, rst, valid, addr, bank, first, max_mode, last, many, col_data, bank_done, init, drain, *, cols, entries
 ):
     """``cols`` columns, two banks of ``entries`` entries of ``cols`` FP32 lanes.
 
-    An operation (valid, addr, bank, first, max_mode, last) belongs to the column-0 word of the same cycle;
+    An operation (valid, addr, bank, first, max_mode, last, many) belongs to the column-0 word of the same cycle;
     column c has its word in col_data[32c +: 32] c cycles later, when its copy of the operation arrives. An
-    entry may be used again after ACC_LATENCY cycles. bank_done pulses, with done_bank, cols - 1 + ACC_LATENCY
-    cycles after a valid operation with ``last``: from that cycle on the whole bank may be drained.
+    entry may be used again after ACC_LATENCY cycles. bank_done pulses `last_to_done` cycles after a valid operation
+    with ``last``, and with ``many`` if it is the last one on at least ACC_LATENCY entries, one after the other: from
+    that cycle on these may be drained, in that order, at most one a cycle.
 
     The other ports are not skewed. init.valid[c] writes lane c of init.data to entry init.addr of init.bank;
-    drain.data follows drain.valid, with drain.bank and drain.addr, by one cycle. A bank is never initialised or
-    drained between its first operation and its bank_done.
+    drain.data follows drain.valid, with drain.bank and drain.addr, by one cycle. An entry is never initialised or
+    drained between its first operation and its bank_done, nor a bank drained after another operation without ``first``.
     """
     lanes, init_lanes, drain_lanes = ([Signal(intbv(0)[32:]) for _ in range(cols)] for _ in range(3))
     init_valids = [Signal(False) for _ in range(cols)]
@@ -263,21 +278,21 @@ def accumulators(
             later = (Signal(False), Signal(intbv(0)[len(addr) :]), *(Signal(False) for _ in range(3)))
             skew.append(_step(clk, rst, *operation, *later))
             operation = later
-    delay = cols - 1 + ACC_LATENCY
-    tokens, token_banks = (Signal(intbv(0)[delay:]) for _ in range(2))
+    delay, few = last_to_done(cols, 1), last_to_done(cols, 1) - last_to_done(cols, ACC_LATENCY)
+    tokens = Signal(intbv(0)[delay:])
 
     @always(clk.posedge)
     def count_down():
-        token_banks.next = concat(token_banks[delay - 1 :], bank)
         if rst:
             tokens.next = 0
         else:
-            tokens.next = concat(tokens[delay - 1 :], valid and last)
+            tokens.next = concat(tokens[delay - 1 :], valid and last and not many)
+            if valid and last and many:
+                tokens.next[few] = True
 
     @always_comb
     def report():
         bank_done.next = tokens[delay - 1]
-        done_bank.next = token_banks[delay - 1]
 
     wires = (
         split(col_data, lanes),

@@ -239,7 +239,7 @@ def heepstor(clk, rst_n, s, m, irq, idle, *, config):
     ]
 
     seq, end = stages.seq, stages.drain
-    issue, bank_free, bank_ready, acc_bank, acc_first, acc_last = flags(6)
+    issue, bank_free, bank_ready, acc_bank, acc_first, acc_last, acc_many = flags(7)
     rd_addr, lane_lo, lane_hi = bits((config.activation_words - 1).bit_length(), *[rows.bit_length()] * 2)
     apart = rows_apart(config)
     (entry_bits,) = [(config.accumulator_entries - 1).bit_length()]
@@ -269,6 +269,7 @@ def heepstor(clk, rst_n, s, m, irq, idle, *, config):
             acc_bank=acc_bank,
             acc_first=acc_first,
             acc_last=acc_last,
+            acc_many=acc_many,
             load_stall=events.load_stall,
             store_stall=events.store_stall,
             config=config,
@@ -313,12 +314,12 @@ def heepstor(clk, rst_n, s, m, irq, idle, *, config):
         resize(lossy, events.lossy),
     ]
 
-    op_width = entry_bits + 4
+    op_width = entry_bits + 5
     (op_out,) = bits(op_width)
-    op_in = ConcatSignal(seq.job.max, acc_last, acc_first, acc_bank, acc_entry)
+    op_in = ConcatSignal(seq.job.max, acc_many, acc_last, acc_first, acc_bank, acc_entry)
     op_entry = op_out(entry_bits, 0)
-    op_bank, op_first, op_last, op_max = (op_out(entry_bits + i) for i in range(4))
-    bank_done, done_bank = flags(2)
+    op_bank, op_first, op_last, op_many, op_max = (op_out(entry_bits + i) for i in range(5))
+    (bank_done,) = flags(1)
     init, read = (kind(cols, config.accumulator_entries) for kind in (EntryWrite, EntryRead))
     addend = Stream(32 * ports)
     table, table_ready = (TableWrite(), Signal(bool(0))) if config.functions else (None, None)
@@ -333,9 +334,9 @@ def heepstor(clk, rst_n, s, m, irq, idle, *, config):
             first=op_first,
             max_mode=op_max,
             last=op_last,
+            many=op_many,
             col_data=col_data,
             bank_done=bank_done,
-            done_bank=done_bank,
             init=init,
             drain=read,
             cols=cols,

@@ -292,7 +292,8 @@ def _loops(f: Linked) -> dict[str, int]:
 
 
 def _mode(f: Linked) -> str:
-    return f"{'banded' if f.band else 'diagonal' if f.diagonal else 'dense'}, {'maximum' if f.max else 'sum'}"
+    tile, sums = "banded" if f.band else "diagonal" if f.diagonal else "dense", "maximum" if f.max else "sum"
+    return f"{tile}, {sums}{', half banks' if f.halves else ''}"
 
 
 def _elements(tensor: Tensor, words: np.ndarray) -> np.ndarray | None:

@@ -12,6 +12,7 @@ from firmware_gen.memory import network, planner
 from firmware_gen.operations.tensors import Pitch, Ref, Tensor
 from firmware_gen.targets.descriptor.lowering.job import Job, activations
 from firmware_gen.targets.descriptor.lowering.pieces import Constants
+from firmware_gen.targets.descriptor.lowering.tiling import in_strips
 from firmware_gen.targets.descriptor.place import residency
 from hls.config import Config
 from hls.descriptor.interface.table import (
@@ -152,8 +153,8 @@ class Program(network.Network):
             return self
         jobs, words = [], []
         for job, linked, (first, strip) in zip(self.jobs, self.linked, strips, strict=True):
-            jobs.append(replace(job, descriptor=replace(job.descriptor, first_px=first, strip_px=strip)))
-            words.append(pack(replace(linked, first_px=first, strip_px=strip)))
+            jobs.append(replace(job, descriptor=in_strips(job.descriptor, first, strip, self.config)))
+            words.append(pack(in_strips(linked, first, strip, self.config)))
         words.append(self.constants[DESCRIPTORS][WORDS * len(jobs) :])
         return replace(self, jobs=tuple(jobs), constants=frozen(self.constants | {DESCRIPTORS: np.concatenate(words)}))
 

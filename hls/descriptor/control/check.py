@@ -173,7 +173,7 @@ def _judge(job, step, index, computed, product, bad, config):
 @block
 def _target(job, step, product, broken, config):
     if step.target == "entries":
-        return _more_than(product, config.accumulator_entries, broken)
+        return _more_than(product, job.halves, config, broken)
     if step.target == "WEIGHT_WORDS":
         return _uncovered(product, job, broken, config)
     if step.target == "PARAM_WORDS":
@@ -247,13 +247,14 @@ def _more(word, bound, out):
 
 
 @block
-def _more_than(product, bound, out):
-    """Whether the product of two numbers up to ``bound`` is more than that."""
-    width = (bound * bound).bit_length()
+def _more_than(product, halves, config, out):
+    """Whether the product of two numbers up to the entries of a bank is more than that, or half of it."""
+    whole, half = (rules.bank_entries(config, halved) for halved in (False, True))
+    width = (whole * whole).bit_length()
 
     @always_comb
     def compare():
-        out.next = product[width:] > bound
+        out.next = product[width:] > whole or (halves and product[width:] > half)
 
     return compare
 

@@ -12,13 +12,14 @@ from myhdl import Signal, always, always_comb, block, concat, intbv, modbv
 from hls.arithmetic.accumulator import ACC_LATENCY
 from hls.config import Config
 from hls.descriptor.interface.table import LINEAR, SIGNED_LINEAR
+from hls.descriptor.interface.timing import HALF_BANKS
 from hls.descriptor.memory.activation_buffer import lowered
 from hls.lib.unit import unit
 from hls.lib.wiring import ignore
 
 _JOB = (
     "in_row in_h y0 x0 row0 kh kx kb run dil_y stride_y ky_step kx_step sx_words sy_words out_w out_px strip_px "
-    "cbg groups ncb first_px group_in_step load_words diagonal acc_init"
+    "cbg groups ncb first_px group_in_step load_words diagonal acc_init halves"
 )
 
 
@@ -70,7 +71,7 @@ class ReadAddress:
 
 
 @unit(
-    out="released busy issue tile_take rd_addr apart lane_lo lane_hi acc_entry acc_bank acc_first acc_last "
+    out="released busy issue tile_take rd_addr apart lane_lo lane_hi acc_entry acc_bank acc_first acc_last acc_many "
     "load_stall store_stall"
 )
 def sequencer(
@@ -94,6 +95,7 @@ def sequencer(
     acc_bank,
     acc_first,
     acc_last,
+    acc_many,
     load_stall,
     store_stall,
     *,
@@ -105,9 +107,11 @@ def sequencer(
     acc_* say where the column results belong; ``apart`` (see `rows_apart` there) is the layer's from two cycles before
     its first vector on. ``loaded`` counts the linear words that are present in the next cycle, ``released`` those no
     longer needed; both go on from layer to layer: a layer's words begin at the LOAD_WORDS of all before it. Banks
-    alternate and go on too. A bank may be used after ``bank_free`` (two are free at rst), or
-    with ACC_INIT, which starts at bank 0 when all is drained, after ``bank_ready``. ``busy`` falls when the last
-    vector has been issued.
+    alternate and go on too, as do their halves, of which a group has one with HALVES. Groups are drained in
+    order, each of which frees what it had by ``bank_free`` (all is free at rst): a group begins in what is free, and
+    goes on to its second step, which reads its memory, when the other group there is drained. With ACC_INIT, which
+    starts at bank 0 when all is drained, a bank may be used after ``bank_ready``. ``busy`` falls when the last vector
+    has been issued.
     """
     entry_bits = (config.accumulator_entries - 1).bit_length()
     advance, running = Signal(bool(0)), Signal(bool(0))
@@ -152,6 +156,7 @@ def sequencer(
             released,
             issue,
             tile_take,
+            acc_many,
             load_stall,
             store_stall,
         ),
@@ -188,12 +193,19 @@ def _loops(clk, rst, start, job, advance, running, saved, window, marks, config)
     kx_left, ky_left = (Signal(modbv(0)[8:]) for _ in range(2))
     tap, group_off, kb_off, cb_off, cbg_off, ky_off, block_off = (Signal(modbv(0)[SIGNED_LINEAR:]) for _ in range(7))
     ky_iy = Signal(modbv(0)[IY_BITS:])
-    px_first, step_first, k_first, bank = (Signal(bool(0)) for _ in range(4))
+    px_first, step_first, k_first, half, half_next = (Signal(bool(0)) for _ in range(5))
+    bank = Signal(modbv(0)[2:])  # memory, half
     # Registers too, so that the ends of all loops are known early: the counter is 1, or nothing follows
     px_last, cb_last, kb_last, kx_last, ky_last, ncb_last, g_last, last_strip = (Signal(bool(0)) for _ in range(8))
     single, single_first, single_next, alone, alone_first, alone_next = (Signal(bool(0)) for _ in range(6))
     step_end, group_end, strip_end = (Signal(bool(0)) for _ in range(3))
     entry = Signal(modbv(0)[len(marks.entry) :])
+    below = len(entry) - 1
+
+    @always_comb
+    def halve():
+        half.next = job.halves and bank[1]
+        half_next.next = job.halves and bank[1] != bank[0]
 
     @always_comb
     def widen():
@@ -249,11 +261,11 @@ def _loops(clk, rst, start, job, advance, running, saved, window, marks, config)
     def walk():
         if rst:
             running.next = False
-            bank.next = False
+            bank.next = 0
         elif start:
             running.next = True
             if job.acc_init:
-                bank.next = False
+                bank.next = 0
             px_first.next = True
             step_first.next = True
             k_first.next = True
@@ -283,7 +295,7 @@ def _loops(clk, rst, start, job, advance, running, saved, window, marks, config)
             ky_last.next = job.kh == 1
             g_left.next = job.groups
             g_last.next = job.groups == 1
-            entry.next = 0
+            entry.next = concat(half, intbv(0)[below:])
             tap.next = 0
             group_off.next = 0
             kb_off.next = 0
@@ -313,7 +325,7 @@ def _loops(clk, rst, start, job, advance, running, saved, window, marks, config)
                 cb_last.next = cb_left == 2
                 cb_off.next = cb_off + block
             if step_end:
-                entry.next = 0
+                entry.next = concat(half, intbv(0)[below:])
                 step_first.next = True
                 k_first.next = False
                 cb_left.next = cb_count
@@ -343,7 +355,8 @@ def _loops(clk, rst, start, job, advance, running, saved, window, marks, config)
                 ky_off.next = 0
                 ky_iy.next = 0
                 k_first.next = True
-                bank.next = not bank
+                bank.next = bank + 1
+                entry.next = concat(half_next, intbv(0)[below:])
                 cb_left.next = cb_next
                 cb_last.next = alone_next
                 cb_count.next = cb_next
@@ -397,7 +410,7 @@ def _loops(clk, rst, start, job, advance, running, saved, window, marks, config)
             window.run_left.next = concat(intbv(0)[SIGNED_LINEAR - LINEAR :], job.run) - block_off
             marks.swap.next = px_first
             marks.first.next = k_first and not job.acc_init
-            marks.bank.next = bank
+            marks.bank.next = bank[0]
             marks.step_first.next = step_first
             marks.step_last.next = step_end
             marks.group_first.next = step_first and k_first
@@ -410,7 +423,7 @@ def _loops(clk, rst, start, job, advance, running, saved, window, marks, config)
     of_band = []
     if config.banded:
         of_band = [_row_ends(clk, job, advance, at, window), _channel_block(job, by_channel, block, config.diagonal)]
-    return widen, sizes, step_pixel, ones, ends, walk, emit, of_band
+    return halve, widen, sizes, step_pixel, ones, ends, walk, emit, of_band
 
 
 @block
@@ -615,16 +628,19 @@ def _gate(
     released,
     issue,
     tile_take,
+    acc_many,
     load_stall,
     store_stall,
 ):
     """Stage 3, and whether its vector may be issued."""
     gap, count = (Signal(modbv(0)[4:]) for _ in range(2))
-    banks = Signal(modbv(0)[2:])
-    # Registers of counts, since what they decide is late: gap is not 0, banks is not 0
-    waiting, some_banks = (Signal(bool(0)) for _ in range(2))
+    banks = Signal(modbv(0)[HALF_BANKS:])  # free half ones: bit i says that there are more than i
+    halved, before, eased = (Signal(bool(0)) for _ in range(3))  # of the last group, the one before, and now too
+    waiting = Signal(bool(0))  # since what it decides is late: gap is not 0
     words_ok, data_ok, bank_ok, gap_ok, go, more, initialised = (Signal(bool(0)) for _ in range(7))
     need, released_after, ahead, ahead_next = (Signal(modbv(0)[LINEAR:]) for _ in range(4))
+
+    all_free, not_ready = (1 << HALF_BANKS) - 1, (1 << HALF_BANKS - 2) - 1
 
     @always_comb
     def compare():
@@ -645,7 +661,7 @@ def _gate(
     @always_comb
     def conditions():
         data_ok.next = words_ok and (tile_ready or not issuing.swap)
-        bank_ok.next = some_banks or not issuing.group_first
+        bank_ok.next = (banks[2] or (eased and banks[0]) or not issuing.group_first) and (banks[1] or not issuing.waits)
         gap_ok.next = not waiting or not issuing.waits
         more.next = bank_ready if job.acc_init else bank_free
 
@@ -659,6 +675,7 @@ def _gate(
     def drive():
         issue.next = go
         tile_take.next = go and issuing.swap
+        acc_many.next = count >= ACC_LATENCY - 1 and not issuing.step_first
         advance.next = go or not issuing.valid
 
     @always(clk.posedge)
@@ -683,27 +700,28 @@ def _gate(
                         waiting.next = True
             if issuing.strip_last:
                 released.next = released_after
+        eased.next = job.halves and before
         if go and issuing.group_first:
+            halved.next = job.halves
+            before.next = halved
+            eased.next = job.halves and halved
             if not more:
-                banks.next = banks - 1
-                some_banks.next = banks != 1
+                banks.next = concat(False, banks[HALF_BANKS:1])
         elif more:
-            banks.next = banks + 1
-            some_banks.next = True
+            banks.next = concat(banks[HALF_BANKS - 1 :], True)
         if start:
             initialised.next = job.acc_init
             if job.acc_init:
-                banks.next = 0
-                some_banks.next = False
+                banks.next = not_ready
             elif initialised:
-                banks.next = 2
-                some_banks.next = True
+                banks.next = all_free
         if rst:
             released.next = 0
             gap.next = 0
             waiting.next = False
-            banks.next = 2
-            some_banks.next = True
+            banks.next = all_free
+            halved.next = False
+            before.next = False
             initialised.next = False
 
     unread = ignore(ahead, 0, LINEAR - 1), ignore(ahead_next, 0, LINEAR - 1)

@@ -12,7 +12,7 @@ from hls.config import Config
 from hls.descriptor.drain.param_rows import param_rows
 from hls.descriptor.drain.walker import Beat, loops, output_walker, walk_job
 from hls.descriptor.interface.table import LINEAR
-from hls.descriptor.interface.timing import store_beats
+from hls.descriptor.interface.timing import HALF_BANKS, store_beats
 from hls.lib.fifo import fifo
 from hls.lib.mux import choose
 from hls.lib.unit import unit
@@ -69,7 +69,7 @@ def drain(
     ports, width = config.ports, 32 * config.ports
     beat, places = Beat(config), store_beats(config)
     walking, issue, params_ready, params_release = (Signal(bool(0)) for _ in range(4))
-    full = Signal(intbv(0)[2:])
+    full = Signal(intbv(0)[HALF_BANKS.bit_length() :])
     room = Signal(intbv(0)[places.bit_length() :])
     row = Signal(intbv(0)[len(beat.row) :])
     selected, acc, aux1, aux2, scales, biases, scale, bias, result = (Signal(intbv(0)[width:]) for _ in range(9))

@@ -10,7 +10,7 @@ from hls.descriptor.interface.timing import beats
 from hls.lib.unit import unit
 from hls.lib.wiring import ignore
 
-_LOOPS = "diagonal acc_init out_w out_px strip_px first_px cbg groups ncb cout mark_blocks"
+_LOOPS = "diagonal acc_init halves out_w out_px strip_px first_px cbg groups ncb cout mark_blocks"
 
 
 def loops(config: Config) -> str:
@@ -55,7 +55,7 @@ def output_walker(clk, rst, start, job, beat, ready, walking, *, config):
     entry; block_last and bank_last mark the last beat of a channel block and of a bank, ``mark`` that of a pixel in the
     last block of the last group, with MARK_BLOCKS in every block. ``walking`` from the cycle after start until the last
     beat has been taken.
-    Banks go on alternating from layer to layer; ACC_INIT starts at bank 0.
+    Banks go on alternating from layer to layer, as do their halves; ACC_INIT starts at bank 0.
     """
     parts, running, advance = [], Signal(bool(0)), Signal(bool(0))
     at, following, saved, row_start, saved_row, row_next = (Signal(modbv(0)[_WORD:]) for _ in range(6))
@@ -71,7 +71,9 @@ def output_walker(clk, rst, start, job, beat, ready, walking, *, config):
         parts.append(_then(job, ch_first, ch_next, ch_then))
     row = Signal(modbv(0)[len(beat.row) :])
     entry = Signal(modbv(0)[len(beat.entry) :])
-    bank, pixel_end, block_end, bank_end, group_end, strip_end = (Signal(bool(0)) for _ in range(6))
+    bank = Signal(modbv(0)[2:])  # memory, half
+    half, half_next, pixel_end, block_end, bank_end, group_end, strip_end = (Signal(bool(0)) for _ in range(7))
+    below = len(entry) - 1
     cols, diagonal, ports = config.cols, config.diagonal, config.ports
     for source, target in (
         (job.x_stride, x_step),
@@ -107,6 +109,11 @@ def output_walker(clk, rst, start, job, beat, ready, walking, *, config):
             ch_next.next = ch_after[6:]
 
     @always_comb
+    def halve():
+        half.next = job.halves and bank[1]
+        half_next.next = job.halves and bank[1] != bank[0]
+
+    @always_comb
     def step_pixel():
         following.next = at + x_step
         row_next.next = row_start
@@ -128,13 +135,13 @@ def output_walker(clk, rst, start, job, beat, ready, walking, *, config):
     def walk():
         if rst:
             running.next = False
-            bank.next = False
+            bank.next = 0
         elif start:
             running.next = True
             if job.acc_init:
-                bank.next = False
+                bank.next = 0
             row.next = 0
-            entry.next = 0
+            entry.next = concat(half, intbv(0)[below:])
             at.next = first
             saved.next = first
             row_start.next = first
@@ -178,8 +185,8 @@ def output_walker(clk, rst, start, job, beat, ready, walking, *, config):
                 ch_block.next = ch_then
                 ch_after.next = ch_after - concat(intbv(0)[10:], ch_next)
             if bank_end:
-                bank.next = not bank
-                entry.next = 0
+                bank.next = bank + 1
+                entry.next = concat(half_next, intbv(0)[below:])
                 group_left.next = job.cbg
             if group_end:
                 cb_left.next = job.ncb
@@ -224,12 +231,12 @@ def output_walker(clk, rst, start, job, beat, ready, walking, *, config):
                 beat.count.next = ch_left[3:]
             beat.row.next = row
             beat.entry.next = entry
-            beat.bank.next = bank
+            beat.bank.next = bank[0]
             beat.block_last.next = block_end
             beat.bank_last.next = bank_end
             beat.mark.next = pixel_end and (job.mark_blocks or (cb_left == 1 and g_left == 1))
 
-    return parts, ignore(job.addr, 0, 2), sizes, channels, step_pixel, ends, walk, place, emit
+    return parts, ignore(job.addr, 0, 2), sizes, channels, halve, step_pixel, ends, walk, place, emit
 
 
 @block

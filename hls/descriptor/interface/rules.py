@@ -230,6 +230,7 @@ RULES: tuple[Rule, ...] = (
     AtMost("FIRST_LANE", "RUN"),
     AtMost("LAST_LANES", "RUN"),
     Excludes("RESIDUAL", "ACC_INIT"),
+    Excludes("HALVES", "ACC_INIT"),
     Requires("UNIT_WEIGHTS", "DIAGONAL"),
     IsOne("GROUPS", "DIAGONAL"),
     IsOne("KB", "DIAGONAL"),
@@ -263,8 +264,8 @@ class Product:
 
     ``left`` is a field, or None for the product before, of LINEAR bits at most; ``right`` a field, or None for the
     weights of a tile. ``target``: "" for none; the field that equals the product modulo its width (PARAM_WORDS:
-    times the words per channel block); "entries": the product is at most that; "WEIGHT_WORDS": weights, filled up to
-    whole beats. ``whole``: the product has LINEAR bits at most.
+    times the words per channel block); "entries": the product is at most that, half of it with HALVES;
+    "WEIGHT_WORDS": weights, filled up to whole beats. ``whole``: the product has LINEAR bits at most.
     """
 
     left: str | None
@@ -290,7 +291,7 @@ class Product:
         if not self.target or self.exempt(f, config):
             return False
         if self.target == "entries":
-            return value > config.accumulator_entries
+            return value > bank_entries(config, bool(f.halves))
         if self.target == "WEIGHT_WORDS":
             words, room = f.weight_words, weights_per_word(f)
             return not 0 <= room * words - value < room * config.ports or words % config.ports != 0
@@ -324,6 +325,16 @@ def built(config: Config) -> tuple[Rule, ...]:
         and not (isinstance(rule, OneInBanks) and config.banks == 1)
         and all(FIELD[name].held(config) for name in vars(rule).values() if name in FIELD)
     )
+
+
+def bank_entries(config: Config, halves: bool) -> int:
+    """Accumulators that a group of channel blocks may use, per column."""
+    return config.accumulator_entries >> halves
+
+
+def may_halve(f: Descriptor[object], strip_px: int, config: Config) -> bool:
+    """Whether half banks do for a descriptor in strips of so many pixels."""
+    return not f.acc_init and strip_px * f.cbg <= bank_entries(config, True)
 
 
 def block_params(config: Config, diagonal: bool, banded: bool = False) -> int:

@@ -232,6 +232,7 @@ class Descriptor(Generic[Address]):
     dil_y: int = _uint(15, 0, 8, "input rows per ky")
     stride_y: int = _uint(15, 8, 8, "input rows per output row, at least 1")
     band: int = _uint(15, 16, 2, "banded: input pixels from one output to the next, 1 or 2; else 0")
+    halves: int = _flag(15, 18, "four half accumulator banks: STRIP_PX * CBG <= half of the accumulator entries")
     first_lane: int = _uint(15, 20, 6, "BAND: lanes outside the input, on its left", "banded")
     last_lanes: int = _uint(15, 26, 6, "BAND: lanes before those outside the input, on its right", "banded")
     ky_step: int = _uint(16, 0, LINEAR, "DIL_Y * IN_ROW; any when KH is 1")

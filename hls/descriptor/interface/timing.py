@@ -8,7 +8,7 @@ measures each of them there, and those of `hls.arithmetic`, from which some numb
 
 from dataclasses import dataclass
 
-from hls.arithmetic.accumulator import ACC_LATENCY
+from hls.arithmetic.accumulator import last_to_done
 from hls.arithmetic.array import array_latency, load_beats
 from hls.arithmetic.epilogue import EPILOGUE_LATENCY
 from hls.arithmetic.function import FUNCTION_LATENCY, ROW_WORDS
@@ -32,6 +32,9 @@ REQUESTS = 2
 
 AUX_BEATS = 16
 """Aux beats on their way or waiting."""
+
+HALF_BANKS = 4
+"""Of the accumulators, two in each of two memories."""
 
 ROW_LATENCY = 2
 """Drain: from the read of an accumulator to the epilogue. RAM, row register."""
@@ -207,9 +210,9 @@ RECORD = 1
 """Control: from a layer's last store to the request for its profile record."""
 
 
-def vector_to_drain(config: Config) -> int:
-    """From the last vector of an accumulator bank to the first cycle in which the drain may read it."""
-    return ACTIVATION_LATENCY + array_latency(config) + config.cols - 1 + ACC_LATENCY + BANK_FULL
+def vector_to_drain(config: Config, entries: int) -> int:
+    """From the last vector of an accumulator bank's ``entries`` to the first cycle in which the drain may read it."""
+    return ACTIVATION_LATENCY + array_latency(config) + last_to_done(config.cols, entries) + BANK_FULL
 
 
 def read_to_store(function: bool) -> int:
@@ -224,4 +227,4 @@ def fetch_cycles(config: Config) -> int:
 
 def vector_to_end(config: Config) -> int:
     """From the last vector of a layer without a function to its end, if its last bank is a single beat."""
-    return vector_to_drain(config) + read_to_store(False) + ANSWER + STORED + RECORD + record_beats(config)
+    return vector_to_drain(config, 1) + read_to_store(False) + ANSWER + STORED + RECORD + record_beats(config)

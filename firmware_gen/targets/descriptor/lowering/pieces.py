@@ -25,7 +25,7 @@ from firmware_gen.operations.windows import Range, Rectangle, Windowed
 from firmware_gen.targets.descriptor.lowering import banded, layout
 from firmware_gen.targets.descriptor.lowering.axis import along
 from firmware_gen.targets.descriptor.lowering.job import Symbolic, activations
-from firmware_gen.targets.descriptor.lowering.tiling import choose_strips
+from firmware_gen.targets.descriptor.lowering.tiling import choose_strips, in_strips
 from firmware_gen.targets.descriptor.timing.spans import strip_span
 from hls.arithmetic.function import ROW_WORDS
 from hls.config import Config
@@ -402,7 +402,7 @@ def _plan(
         strips = _strips(_shape(descriptor), config, cbg, single)
         if strips is None:
             return None
-        descriptor = replace(descriptor, first_px=strips.first_px, strip_px=strips.strip_px, cbg=strips.cbg)
+        descriptor = in_strips(replace(descriptor, cbg=strips.cbg), strips.first_px, strips.strip_px, config)
         planned.append((piece, descriptor, strips.cycles))
         total += strips.cycles + DESCRIPTOR_CYCLES
     return total, planned

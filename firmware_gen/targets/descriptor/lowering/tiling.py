@@ -10,7 +10,7 @@ anew by `strips` when the whole network is known.
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -19,6 +19,8 @@ from firmware_gen.targets.descriptor.timing.demand import Demand, demand
 from firmware_gen.targets.descriptor.timing.spans import strip_span, strip_starts, window_words
 from hls.arithmetic.accumulator import ACC_LATENCY
 from hls.config import Config
+from hls.descriptor.interface.rules import bank_entries, may_halve
+from hls.descriptor.interface.table import Descriptor, Place
 from hls.descriptor.interface.timing import vector_to_drain
 
 
@@ -33,6 +35,11 @@ class Strips:
     bus_words: int
 
 
+def in_strips(f: Descriptor[Place], first_px: int, strip_px: int, config: Config) -> Descriptor[Place]:
+    """The descriptor in these strips; with half banks, which never wait where whole ones do not, if they do."""
+    return replace(f, first_px=first_px, strip_px=strip_px, halves=int(may_halve(f, strip_px, config)))
+
+
 def choose_strips(f: Symbolic, config: Config, cbg: int | None = None, single: bool = False) -> Strips | None:
     """The cheapest strips of a descriptor whose other fields are set; None when no strip fits the buffers.
 
@@ -43,13 +50,13 @@ def choose_strips(f: Symbolic, config: Config, cbg: int | None = None, single: b
     windows, whole = window_words(f), demand(f, config, padded=True)
     room = config.activation_words - config.ports
     best = None
-    candidates = [cbg] if cbg else _cbg_candidates(f.ncb, config.accumulator_entries)
+    candidates = [cbg] if cbg else _cbg_candidates(f, config)
     for cbg in candidates:
         longest = min(config.accumulator_entries // cbg, f.out_px)
         if single and longest < f.out_px:
             continue
         for strip in [longest] if single else _strip_candidates(f.out_px, longest):
-            for first in {strip} if single else {strip, f.out_px % strip or strip, -(-strip // 2)}:
+            for first in {strip} if single else _first_candidates(f, strip):
                 span = strip_span(f, first, strip, windows)
                 if span > room:
                     continue
@@ -59,9 +66,19 @@ def choose_strips(f: Symbolic, config: Config, cbg: int | None = None, single: b
     return best
 
 
-def _cbg_candidates(ncb: int, entries: int) -> list[int]:
-    most = min(ncb, entries)
-    return sorted({most, *(1 << i for i in range(most.bit_length()))})
+def _cbg_candidates(f: Symbolic, config: Config) -> list[int]:
+    most = min(f.ncb, config.accumulator_entries)
+    found = {most, *(1 << i for i in range(most.bit_length()))}
+    if f.band:  # many that fill a half bank
+        half = bank_entries(config, True)
+        found |= {min(most, half // pixels) for pixels in _strip_candidates(f.out_px, min(half, f.out_px))}
+    return sorted(found)
+
+
+def _first_candidates(f: Symbolic, strip: int) -> set[int]:
+    """Lengths of the first strip. A banded layer's input comes while it computes: not all in one strip."""
+    half = -(-strip // 2)
+    return {half} if f.band and strip == f.out_px else {strip, f.out_px % strip or strip, half}
 
 
 def _strip_candidates(out_px: int, longest: int) -> Iterable[int]:
@@ -93,8 +110,9 @@ def _cost(
     passes = [(tile * (n - 1) + np.maximum(tile, px + np.maximum(ACC_LATENCY - px * n, 0))) * steps for n in sizes]
     if f.band:  # a vector gives as many outputs as are stored in that time: banks are waited for
         drains = [px * n * whole.blocks[0] for n in sizes]
-        waits = vector_to_drain(config)
-        passes = [np.maximum(p, (waits + p + d) / 2) for p, d in zip(passes, drains, strict=True)]
+        early = strip * cbg <= bank_entries(config, True)  # the first step of a group
+        waits = [vector_to_drain(config, int(px[0]) * n) - px * n * early for n in sizes]
+        passes = [np.maximum(p, (w + p + d) / 2) for p, d, w in zip(passes, drains, waits, strict=True)]
     compute = sum(passes) * f.groups
     again = int(compute[-1] - passes[0][-1])  # when the last input words are there, one pass at most is done
     drain = px * f.groups * sum(whole.blocks)
@@ -105,7 +123,9 @@ def _cost(
     exposed = np.maximum(ahead[1:] - room, 0).sum() // ports
     tail = int(px[-1]) * sum(whole.blocks[-sizes[-1] :])
     lead = int(end[0]) // ports + fetch
-    busy = max(int(np.maximum(compute, drain).sum()), bus, whole.load + again)
+    busy = int(np.maximum(compute, drain).sum())
+    if not f.band:  # whose words come ahead, and whose weights mostly stay
+        busy = max(busy, bus, whole.load + again)
     return busy + int(exposed) + tail + lead + 2 * len(px), bus * ports
 
 

@@ -45,7 +45,7 @@ class Lanes:
         self.weight_capacity = np.array([b.capacity for b in buffers], float)
         self.weight_depth = self.weight_capacity / (4 * self.ports)
         self.urgent = np.array([b.low_mark * b.row_beats + OUTSTANDING for b in buffers], float)
-        self.to_drain = np.array([vector_to_drain(config) for config in configs], float)
+        self.to_drain = np.array([vector_to_drain(config, config.accumulator_entries) for config in configs], float)
         self.border, self.end = (np.array(each, float) for each in zip(*map(memory_map, configs), strict=True))
         self.fetch = np.array([fetch_cycles(config) for config in configs], float)
         self.fetch_beats = np.array([fetch_beats(config) for config in configs], float)

@@ -93,6 +93,7 @@ class Plan:
         self.blocks = _store_blocks(f, config)
         self.beats = sum(n for n, _ in self.blocks)
         self.uniform, self.residual, self.acc_init = bool(f.uniform), bool(f.residual), bool(f.acc_init)
+        self.halves = bool(f.halves)
         self.barrier, self.profile = bool(f.barrier), bool(f.profile)
         self.param_block = param_beats(f, config)
         self.param_words = 0 if self.uniform else f.param_words

@@ -28,6 +28,7 @@ from hls.descriptor.interface.timing import (
     FIRST_LOAD,
     FIRST_TABLE,
     FIRST_VECTOR,
+    HALF_BANKS,
     LOADED,
     RELEASED,
     SCRATCHPAD_MARK,
@@ -107,20 +108,21 @@ class Sequencer:
 
     def __init__(self, config: Config, load: Load, cutter: Cutter, counts: Counts):
         self.load, self.cutter, self.counts = load, cutter, counts
-        self.to_full = vector_to_drain(config)
+        self.config = config
         self.vector = self.total = self.begins = self.go_at = self.step_vectors = self.strip = 0
         self.base = self.released = 0
-        self.banks = 2
+        self.banks = HALF_BANKS
         self.acc_init = self.busy = False
+        self.halved = (False, False)  # the last two groups
         self.finished: deque[int] = deque()
 
     def start(self, t: int, plan: Plan) -> None:
         self.plan, self.begins = plan, t + FIRST_VECTOR
         self.vector, self.total, self.strip, self.base = 0, len(plan.needs), 0, self.released
         if plan.acc_init:
-            self.banks = 0
+            self.banks = HALF_BANKS - 2
         elif self.acc_init:
-            self.banks = 2
+            self.banks = HALF_BANKS
         self.acc_init = plan.acc_init
 
     def step(self, t: int) -> bool:
@@ -133,11 +135,10 @@ class Sequencer:
         if (need and need + self.base > self.load.loaded) or (mark & SWAP and not self.cutter.full):
             self.counts.load_stall += 1
             return False
-        if mark & GROUP_FIRST:
-            if not self.banks:
-                self.counts.store_stall += 1
-                return False
-        elif mark & STEP_FIRST and t < self.go_at:
+        if mark & STEP_FIRST and self.banks < self._banks_for(mark):
+            self.counts.store_stall += 1
+            return False
+        if mark & STEP_FIRST and not mark & GROUP_FIRST and t < self.go_at:
             return False
         self.vector += 1
         self.counts.vectors += 1
@@ -146,14 +147,21 @@ class Sequencer:
             self._follow(t, mark)
         return bool(mark & SWAP)
 
+    def _banks_for(self, mark: int) -> int:
+        """Half banks that must be free: for a second step all but those of two groups, since it reads its memory."""
+        if not mark & GROUP_FIRST:
+            return HALF_BANKS - 2
+        return 1 if self.plan.halves and self.halved[0] else HALF_BANKS - 1
+
     def _follow(self, t: int, mark: int) -> None:
         if mark & GROUP_FIRST:
             self.banks -= 1
+            self.halved = (self.halved[1], self.plan.halves)
+        if mark & GROUP_LAST:
+            self.finished.append(t + vector_to_drain(self.config, self.step_vectors))
         if mark & STEP_LAST:
             self.go_at = t + 1 + max(0, ACC_LATENCY - self.step_vectors)
             self.step_vectors = 0
-        if mark & GROUP_LAST:
-            self.finished.append(t + self.to_full)
         if mark & STRIP_LAST:
             self.released = self.base + self.plan.releases[self.strip]
             self.load.leaving.append((t + RELEASED, self.released))

@@ -13,10 +13,12 @@ from firmware_gen.targets.descriptor.timing.demand import demand, weights_fit
 from firmware_gen.targets.descriptor.timing.spans import strip_sizes, window_words
 from hls.arithmetic.accumulator import ACC_LATENCY
 from hls.config import Config
+from hls.descriptor.interface.rules import may_halve
 from hls.descriptor.interface.table import Linked, on_chip
 from hls.descriptor.interface.timing import (
     ANSWER,
     FIRST_VECTOR,
+    HALF_BANKS,
     LOADED,
     SCRATCHPAD_LATENCY,
     SCRATCHPAD_MARK,
@@ -94,7 +96,6 @@ class _Progress:
     def __init__(self, timeline: "Timeline", work: Work):
         f, config = work.descriptor, work.config
         self.work = work
-        self.to_drain = vector_to_drain(config)
         self.to_load = LOADED + 1 + (SCRATCHPAD_LATENCY if work.load_chip else ANSWER)
         self.to_store = read_to_store(bool(f.function)) + STORED + (SCRATCHPAD_MARK if work.store_chip else ANSWER)
         self.stored, self.base = timeline.done, timeline.words
@@ -124,7 +125,7 @@ class Timeline:
         self.through = self.loaded = self.fetched_weights = 0.0  # sequencer, load engine, weight fetch
         self.done = 0.0
         self.before = (0.0, 0.0, 0.0)  # sequencer, load engine and drain, one descriptor earlier
-        self.banks = (0.0, 0.0)
+        self.banks: list[tuple[float, bool]] = [(0.0, True)] * HALF_BANKS  # when drained, and whether a half one
         self.words = self.weights = 0.0
         self.marks: list[Span] = []  # words of the next input
         self.bus: list[Span] = []
@@ -146,13 +147,14 @@ class Timeline:
         if work.table_beats:
             self.bus.append(Span(at.table, at.table + work.table_beats, 0, work.table_beats))
         self.chip = [s for s in self.chip if s.end > at.loading]
+        halves = may_halve(f, strip, work.config)
         for px in strip_sizes(f.out_px, first, strip):
             at.strip, end = at.now, at.pixel + px
             self._arrive(at, end)
             for number, (blocks, stores) in enumerate(work.groups):
                 step = max(px * blocks, ACC_LATENCY, blocks * work.cut_beats)
-                start, tiles = self._compute(at, blocks, step, number == 0)
-                self._drain(at, start, tiles, px * stores, blocks)
+                start, tiles = self._compute(at, blocks, step, number == 0, halves)
+                self._drain(at, start, tiles, px, (blocks, stores), halves)
             self._mark(at, end)
             at.pixel = end
         self.before, self.through, self.loaded = before, at.now, at.loading + 1
@@ -176,11 +178,12 @@ class Timeline:
                 at.asked = target
             at.arrived.append(at.loading + at.to_load)
 
-    def _compute(self, at: "_Progress", blocks: int, step: float, first: bool) -> tuple[float, float]:
+    def _compute(self, at: "_Progress", blocks: int, step: float, first: bool, halves: bool) -> tuple[float, float]:
         """The vectors of a group of channel blocks; when they begin, and what weights they fetch."""
         work = at.work
-        start = max(at.now, self.banks[0])
-        now = start + step * work.steps
+        other, same = self.banks[0][0], self.banks[2]  # of the same memory: its other half, this half or all of it
+        start = max(at.now, other if halves and same[1] else same[0])
+        now = max(start + step * work.steps, same[0] + step * (work.steps - 1))
         if at.begun is None:
             at.begun = start
             at.early = min(at.depth, max(0.0, start - at.fetched - _between(self.bus, at.fetched, start)))
@@ -203,11 +206,14 @@ class Timeline:
             self.bus.append(Span(start, now, 0, tiles))
         return start, tiles
 
-    def _drain(self, at: "_Progress", start: float, tiles: float, drain: int, blocks: int) -> None:
-        """The ``drain`` store beats of a group, whose vectors began at ``start`` and fetched ``tiles`` of weights."""
-        work = at.work
+    def _drain(
+        self, at: "_Progress", start: float, tiles: float, pixels: int, group: tuple[int, int], halves: bool
+    ) -> None:
+        """The stores of some pixels of a group, whose vectors began at ``start`` and fetched ``tiles`` of weights."""
+        work, (blocks, stores) = at.work, group
+        drain, to_drain = pixels * stores, vector_to_drain(work.config, pixels * blocks)
         params, aux = blocks * work.param_beats, drain * (work.aux and not work.aux_chip)
-        at.begin = max(at.now + at.to_drain, at.drained)
+        at.begin = max(at.now + to_drain, at.drained)
         at.drained = at.begin + drain
         if not work.store_chip:  # weights and parameters go first
             rate = min(tiles / (at.now - start), 0.95)
@@ -221,7 +227,7 @@ class Timeline:
             at.own_marks.append(Span(at.begin + at.to_store, at.drained + at.to_store, words, words + more))
         if work.aux and work.aux_chip:
             self.chip.append(Span(at.begin, at.drained + 1, 0, drain))
-        self.banks = (self.banks[1], at.drained)
+        self.banks = [*self.banks[1:], (at.drained, halves)]
 
     def _mark(self, at: "_Progress", end: int) -> None:
         """The strip up to the pixel ``end`` is computed: words of the next input, and of this one that are free."""
