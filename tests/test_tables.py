@@ -77,7 +77,10 @@ TABLES = {
         GEOMETRY,
         BIG,
         "bus",
-        tuple(LayerWhy(n, "depthwise_conv2d", SHAPE, *[BIG, "weights"], *[BIG] * 6, NAMES[1], BIG) for n in NAMES),
+        tuple(
+            LayerWhy(n, "depthwise_conv2d", SHAPE, *[BIG, "weights"], *[BIG] * 6, {"data": BIG}, NAMES[1], BIG)
+            for n in NAMES
+        ),
         (Trial(NAMES[1], BIG), Trial(NAMES[0], None, {}, REASON)),
     ).table,
     "sw --explain": Explanation("network", PLACEMENTS).table,

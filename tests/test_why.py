@@ -27,6 +27,7 @@ def test_a_layout_that_helps_is_proposed() -> None:
     (layer,) = report.layers
     assert report.total_cycles == net.estimate().total_cycles
     assert (layer.limit, layer.change) == ("bus", "input layout nhwc") and report.bottleneck == "bus"
+    assert max(layer.waits, key=layer.waits.__getitem__) == "data" and "data" in str(report)
     other = heepgen.compile(model, torch.zeros(shape), input_layout="nhwc", **config).estimate()
     assert layer.changed_cycles == other.layers[0].cycles < 0.8 * layer.cycles
     trials = {trial.change: trial for trial in report.trials}
@@ -37,10 +38,22 @@ def test_a_layout_that_helps_is_proposed() -> None:
     assert layer.changed_cycles == min(trial.layers[layer.name] for trial in report.trials if trial.layers)
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_the_array_has_a_vector_or_waits_for_something(seed: int) -> None:
+    """In every cycle, layer by layer; many outputs of few inputs wait for the epilogue's lanes."""
+    torch.manual_seed(seed)
+    layers = nn.Conv2d(2, 24, 1), nn.Conv2d(24, 24, 3, padding=1, groups=24), nn.ReLU(), nn.Conv2d(24, 5, 2)
+    _, report = _why(nn.Sequential(*layers), (1, 2, 9 + seed, 12), rows=8, cols=8, ports=1 + seed)
+    assert all(layer.vectors + sum(layer.waits.values()) == layer.cycles for layer in report.layers)
+    first = report.layers[0].waits
+    assert max(first, key=first.__getitem__) == "lanes" and "epilogue's lanes read one" in str(report)
+
+
 def test_weights_are_read_once_for_a_larger_batch() -> None:
     net, report = _why(nn.Linear(256, 64), (1, 256), rows=8, cols=8, ports=2)
     (layer,) = report.layers
     assert layer.limit == "weights" and layer.cycles > layer.vectors
+    assert max(layer.waits, key=layer.waits.__getitem__) == "weights"
     trial = next(trial for trial in report.trials if trial.change == "batch 2")
     two = heepgen.compile(nn.Linear(256, 64), torch.zeros(2, 256), rows=8, cols=8, ports=2).estimate()
     assert trial.total_cycles == -(-two.total_cycles // 2) < report.total_cycles

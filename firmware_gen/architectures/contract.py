@@ -48,12 +48,24 @@ class Cycles(Protocol):
     def __call__(self, config: Any, m: int, k: int, n: int, /) -> int: ...
 
 
+WAITS = {
+    "data": "input words, which are loaded, or which the layer before has yet to store",
+    "weights": "a tile of weights in the array",
+    "lanes": "an accumulator bank, of which the epilogue's lanes read one in every cycle",
+    "drain": "an accumulator bank, while the drain waits for its first sums, parameters, a second operand or the bus",
+    "sums": "the sums of the step before, which are few",
+    "start": "the layer's beginning: its descriptor, or the last stores of the list",
+}
+"""What an array that has no vector waits for, by what each one means."""
+
+
 @dataclass(frozen=True)
 class LayerCycles:
     """What a layer takes: cycles, and of the rest what the architecture knows; see `gen.results.run.LayerReport`.
 
     bus, weights, drain: cycles for which, at least, the ports are busy, in all and with weights or with cutting these
-    for the array, and the epilogue's lanes. on_cpu: the CPU computes it, and nothing but its cycles is known.
+    for the array, and the epilogue's lanes. on_cpu: the CPU computes it, and nothing but its cycles is known. waits:
+    cycles in which the array waits, by cause, of WAITS; with the vectors they are all cycles.
     """
 
     cycles: int
@@ -66,6 +78,7 @@ class LayerCycles:
     weights: int = 0
     drain: int = 0
     on_cpu: bool = False
+    waits: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

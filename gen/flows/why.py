@@ -73,6 +73,7 @@ def why_network(compiled: Compiled, progress: Callable[[str], None] = lambda mes
                 found.bus if found else 0,
                 found.weights if found else 0,
                 found.drain if found else 0,
+                dict(found.waits) if found else {},
                 best.change if best else None,
                 best.layers[layer.name] if best else None,
             )

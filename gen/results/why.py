@@ -8,6 +8,7 @@ from typing import Any
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from firmware_gen.architectures.contract import WAITS
 from firmware_gen.architectures.limits import LIMITS
 from gen.results import tables
 from gen.results.result import Result
@@ -30,6 +31,7 @@ class LayerWhy:
     bus: int
     weights: int
     drain: int
+    waits: Mapping[str, int]
     change: str | None
     changed_cycles: int | None
 
@@ -63,6 +65,11 @@ _WHY: Fields = {
                     "bus": (COUNT, "cycles for which the ports are busy, or wait for a bank, at least"),
                     "weights": (COUNT, "cycles that weights take, over the ports or into the array"),
                     "drain": (COUNT, "cycles in which the epilogue's lanes are busy"),
+                    "waits": (
+                        named(COUNT),
+                        "cycles in which the array has no vector, by what it waits for: "
+                        + "; ".join(f"{name}: {meaning}" for name, meaning in WAITS.items()),
+                    ),
                     "change": (maybe(TEXT), "that makes the layer fastest, one of `trials`; null where none does"),
                     "changed_cycles": (maybe(COUNT), "of the layer with that change"),
                 }
@@ -84,6 +91,18 @@ _WHY: Fields = {
         "every change that was tried, alone",
     ),
 }
+
+
+def _most(layer: LayerWhy) -> str:
+    """What a layer's array waits for most, of WAITS; "" where nobody knows, or it does not wait."""
+    name = max(layer.waits, key=layer.waits.__getitem__, default="")
+    return name if name and layer.waits[name] else ""
+
+
+def _waits(layer: LayerWhy) -> str:
+    name = _most(layer)
+    return f"{name} {tables.count(layer.waits[name])}" if name else "-"
+
 
 _RIGHT = ("cycles", Column("limit\nallows", 2), Column("times\nlimit", 1))
 
@@ -107,7 +126,9 @@ class WhyReport(Result):
     def table(self) -> RenderableType:
         title = f"{self.network} on {self.geometry}, predicted"
         layers = tables.table(
-            title, ("layer", Column("operator", 3), "limit", "best change"), (*_RIGHT, "cycles\nwith it")
+            title,
+            ("layer", Column("operator", 3), "limit", Column("waits most for", 1), "best change"),
+            (*_RIGHT, "cycles\nwith it"),
         )
         for layer in self.layers:
             if layer.cycles or layer.limit == "cpu":
@@ -115,6 +136,7 @@ class WhyReport(Result):
                     layer.name,
                     layer.op,
                     layer.limit,
+                    _waits(layer),
                     layer.change or "-",
                     tables.count(layer.cycles),
                     tables.count(layer.limit_cycles),
@@ -122,7 +144,7 @@ class WhyReport(Result):
                     tables.count(layer.changed_cycles or 0),
                 )
         layers.add_section()
-        layers.add_row("total", "", self.bottleneck, "", tables.count(self.total_cycles), style="bold")
+        layers.add_row("total", "", self.bottleneck, "", "", tables.count(self.total_cycles), style="bold")
         trials = tables.table("Each change alone", ("change",), ("cycles", "saved\n%"))
         done = [trial for trial in self.trials if trial.total_cycles is not None]
         for trial in sorted(done, key=lambda trial: trial.total_cycles or 0):
@@ -132,5 +154,7 @@ class WhyReport(Result):
         notes = [f"{name}: {LIMITS[name]}" for name in met]
         if any(0 < layer.cycles < layer.limit_cycles for layer in self.layers):
             notes.append("times limit below 1: weights, or what else binds, come while the layer before is at work")
+        waited = {_most(layer) for layer in self.layers} & WAITS.keys()
+        notes += [f"waits for {name}: {WAITS[name]}" for name in sorted(waited)]
         notes += [f"{trial.change} is not possible: {trial.refused}" for trial in self.trials if trial.refused]
         return Group(layers, trials, Text("\n".join(notes), style="dim"))

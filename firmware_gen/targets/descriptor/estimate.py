@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from firmware_gen import ir
-from firmware_gen.architectures.contract import LayerCycles, Prediction
+from firmware_gen.architectures.contract import WAITS, LayerCycles, Prediction
 from firmware_gen.models.cpu_cycles import cycles_of, turns_of
 from firmware_gen.targets.descriptor.program import DESCRIPTORS, Program
 from firmware_gen.targets.descriptor.timing.banks import Banks, bank_runs, word_banks
@@ -46,7 +46,8 @@ def predict(program: Program) -> Prediction:
             layers.append(None if by_cpu is None else LayerCycles(by_cpu, on_cpu=True))
             continue
         busy = layer_busy(program, layer.descriptors, sums["cycles"])
-        layers.append(LayerCycles(bound=layer.bound_cycles, **sums, **busy._asdict()))
+        waits = {name: sum(e.waits[place] for e in own) for place, name in enumerate(WAITS)}
+        layers.append(LayerCycles(bound=layer.bound_cycles, waits=waits, **sums, **busy._asdict()))
     return Prediction(tuple(layers), CPU_CYCLES * len(program.lists) + rotation_cycles(program))
 
 

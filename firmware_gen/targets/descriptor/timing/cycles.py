@@ -22,13 +22,15 @@ NEVER = 1 << 62
 
 @dataclass(frozen=True)
 class Estimate:
-    """What the counters say of a layer: cycles since the one before was complete, vectors, how often one waited."""
+    """What the counters say of a layer: cycles since the one before was complete, vectors, how often one waited; and
+    how often for what, by `WAITS`."""
 
     cycles: int
     vectors: int
     load_stall: int
     store_stall: int
     bus_words: int
+    waits: tuple[int, ...] = ()
 
 
 class Fetch:
@@ -85,7 +87,7 @@ class Machine:
         contended = any(plan.banks.contended for plan in self.plans)
         self.memory = Ports(ports) if contended else Uncontended()
         self.counts = Counts()
-        self.completed: list[tuple[int, int, int, int, int]] = []
+        self.completed: list[tuple[int, ...]] = []
         self.fetch, self.load = Fetch(config), Load(config)
         self.weights, self.params = Weights(config), Params(config)
         self.cutter = Cutter(config, self.weights)
@@ -102,7 +104,7 @@ class Machine:
         self.storing = self.recording = False
         self.fetch.go(0, self.plans[0])
 
-    def run(self) -> list[tuple[int, int, int, int, int]]:
+    def run(self) -> list[tuple[int, ...]]:
         """Per descriptor, when it is complete (cycle), and what `Counts` says then."""
         t, end = 0, len(self.plans)
         while len(self.completed) < end:
@@ -153,7 +155,8 @@ class Machine:
 
     def _complete(self, t: int) -> None:
         counts = self.counts
-        self.completed.append((t, counts.vectors, counts.load_stall, counts.store_stall, counts.words))
+        counted = counts.vectors, counts.load_stall, counts.store_stall, counts.words
+        self.completed.append((t, *counted, *counts.waits.values()))
 
     def _offer(self, t: int, drain_free: bool) -> None:
         plan = self.plans[self.offered]
@@ -236,7 +239,9 @@ class Machine:
 def simulate(descriptors: list[tuple[Linked, Banks]], config: Config) -> list[Estimate]:
     """Run a list of descriptors, each with the memory banks of its streams."""
     completed = Machine(descriptors, config).run()
-    return [
-        Estimate(*(b - a for a, b in zip(before, after, strict=True)))
-        for before, after in zip([(0, 0, 0, 0, 0), *completed], completed)
-    ]
+    before, estimates = (0,) * len(completed[0]), []
+    for after in completed:
+        cycles, vectors, load, store, words, *waits = (b - a for a, b in zip(before, after, strict=True))
+        estimates.append(Estimate(cycles, vectors, load, store, words, tuple(waits)))
+        before = after
+    return estimates

@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable
 from functools import partial
 
+from firmware_gen.architectures.contract import WAITS
 from firmware_gen.targets.descriptor.timing.plan import (
     GROUP_FIRST,
     GROUP_LAST,
@@ -41,10 +42,11 @@ from hls.descriptor.interface.timing import (
 
 
 class Counts:
-    """What the performance counters have counted."""
+    """What the performance counters have counted, and what the array has waited for."""
 
     def __init__(self) -> None:
         self.vectors = self.load_stall = self.store_stall = self.words = 0
+        self.waits = dict.fromkeys(WAITS, 0)
 
 
 class Load:
@@ -102,7 +104,8 @@ class Load:
 
 
 class Sequencer:
-    """`control.sequencer`; ``finished``: cycles in which accumulator banks are ready to drain, ``banks``: free ones."""
+    """`control.sequencer`; ``finished``: cycles in which accumulator banks are ready to drain, ``banks``: free ones;
+    ``drained``: a beat was read of one in the cycle before."""
 
     plan: Plan  # of the layer at work
 
@@ -112,7 +115,7 @@ class Sequencer:
         self.vector = self.total = self.begins = self.go_at = self.step_vectors = self.strip = 0
         self.base = self.released = 0
         self.banks = HALF_BANKS
-        self.acc_init = self.busy = False
+        self.acc_init = self.busy = self.drained = False
         self.halved = (False, False)  # the last two groups
         self.finished: deque[int] = deque()
 
@@ -130,15 +133,20 @@ class Sequencer:
         vector = self.vector
         self.busy = vector < self.total
         if not self.busy or t < self.begins:
+            self.counts.waits["start"] += 1
             return False
         mark, need = self.plan.marks[vector], self.plan.needs[vector]
-        if (need and need + self.base > self.load.loaded) or (mark & SWAP and not self.cutter.full):
+        missing = need and need + self.base > self.load.loaded
+        if missing or (mark & SWAP and not self.cutter.full):
             self.counts.load_stall += 1
+            self.counts.waits["data" if missing else "weights"] += 1
             return False
         if mark & STEP_FIRST and self.banks < self._banks_for(mark):
             self.counts.store_stall += 1
+            self.counts.waits["lanes" if self.drained else "drain"] += 1
             return False
         if mark & STEP_FIRST and not mark & GROUP_FIRST and t < self.go_at:
+            self.counts.waits["sums"] += 1
             return False
         self.vector += 1
         self.counts.vectors += 1
@@ -337,6 +345,7 @@ class Drain:
             and (not self.plan.residual or self.aux.ready(t))
             and self.aux.table_is_there(t)
         )
+        self.sequencer.drained = self.issues
 
     def step(self, t: int) -> None:
         freed = self.read_beat(t) if self.issues else 0
