@@ -112,3 +112,16 @@ def test_a_row_that_is_hidden_as_a_whole_is_refused():
     program = torch.export.export(Attends(mask), (x,)).run_decompositions()
     with pytest.raises(HeepgenError, match="instead of"):
         CodeGenerator(program, x)
+
+
+@pytest.mark.parametrize("shape", [(1, 6, 5, 4), (2, 6, 9), (3, 6)])
+def test_slopes_of_every_channel_after_decompositions(shape):
+    torch.manual_seed(1)
+    prelu = nn.PReLU(6)
+    prelu.weight.data = torch.randn(6)
+    model, x = prelu.eval(), torch.randn(*shape)
+    program = torch.export.export(model, (x,)).run_decompositions()
+    assert any(node.target is torch.ops.aten.where.self for node in program.graph.nodes)
+    generator = CodeGenerator(program, x)
+    assert [node.op for node in generator.lowered.nodes if node.op == "PReLU"] == ["PReLU"]
+    np.testing.assert_allclose(generator.reference().output, model(x).detach().numpy(), rtol=0, atol=1e-6)

@@ -114,6 +114,7 @@ MODELS = {
     "max pool": Model(IMAGE).add("MaxPool", kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1]),
     "max pool uneven": Model(IMAGE).add("MaxPool", kernel_shape=[3, 3], strides=[2, 2], pads=[0, 0, 1, 1]),
     "max pool ceil": Model(IMAGE).add("MaxPool", kernel_shape=[2, 3], strides=[2, 2], ceil_mode=1),
+    "max pool of one dimension": Model([1, 3, 9]).add("MaxPool", kernel_shape=[3], pads=[1, 1]),
     "avg pool": Model(IMAGE).add("AveragePool", kernel_shape=[3, 3], strides=[1, 2], pads=[1, 1, 1, 1]),
     "avg pool counted": Model(IMAGE).add(
         "AveragePool", kernel_shape=[3, 2], pads=[1, 0, 2, 1], count_include_pad=1
@@ -183,6 +184,19 @@ def test_same_as_the_reference_evaluator(name, tmp_path):
     got = GraphModule(graph)(torch.from_numpy(x)).numpy()
     assert got.shape == expected.shape
     np.testing.assert_allclose(got, expected, atol=1e-4 * max(1, np.abs(expected).max()), rtol=0)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_the_evaluator_pools_one_dimension_as_pytorch_does(seed):
+    rng = np.random.default_rng(seed)
+    kernel, stride, dilation = (int(n) for n in rng.integers((2, 1, 1), (6, 4, 3)))
+    stride = stride if seed % 2 else 1
+    pad, ceil = int(rng.integers(0, kernel // 2 + 1)), int(rng.integers(2))
+    fields = {"kernel_shape": [kernel], "strides": [stride], "dilations": [dilation], "pads": [pad] * 2}
+    proto, x = Model([1, 2, 17]).add("MaxPool", ceil_mode=ceil, **fields).proto(), normal(1, 2, 17)
+    (got,) = ReferenceEvaluator(proto, new_ops=OWN_OPERATORS).run(None, {"x": x})
+    wanted = F.max_pool1d(torch.from_numpy(x), kernel, stride, pad, dilation, bool(ceil)).numpy()
+    assert np.array_equal(got, wanted)
 
 
 def test_names_are_those_of_the_nodes_and_fusion_works(tmp_path):

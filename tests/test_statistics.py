@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from firmware_gen import CodeGenerator, ir
-from firmware_gen.passes.hardware.statistics import LONGEST
+from firmware_gen.passes.statistics import LONGEST
 from gen.flows.run import run
 from hls.config import Config
 
@@ -62,6 +62,21 @@ def test_many_rows_are_the_arrays(seed):
     if isinstance(model, Part):
         axis = 1 if seed % 10 == 1 else -1
         np.testing.assert_allclose(got.sum(axis), 1, atol=1e-6)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_channels_wherever_they_lie(seed):
+    """Of the input itself, and of what layers before and behind lay out in their own way."""
+    torch.manual_seed(seed)
+    batch, channels, high, wide = (int(n) for n in np.random.default_rng(seed).integers((1, 3, 3, 4), (4, 9, 8, 9)))
+    first = [nn.Identity(), nn.Conv2d(channels, channels, 1), nn.Upsample(scale_factor=2)][seed % 3]
+    last = [nn.Identity(), nn.Flatten(), nn.MaxPool2d(2), nn.Softmax(1)][seed % 4]
+    model = nn.Sequential(first, nn.Softmax(1), last).eval()
+    x = torch.randn(batch, channels, high, wide) * 3
+    generator = CodeGenerator(model, x)
+    with torch.no_grad():
+        want = generator.quantized_model().double()(x.double()).numpy()
+    np.testing.assert_allclose(generator.reference().output, want, rtol=0, atol=2**-13)
 
 
 def test_few_rows_and_plain_hardware_are_the_cpus():

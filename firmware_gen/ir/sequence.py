@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Operators of sequence models that only the CPU has: products of computed matrices, and normalisation by statistics of
-the input itself, which `passes.hardware.statistics` gives to the array where there are many rows. Both read PyTorch's
+the input itself, which `passes.statistics` gives to the array where there are many rows. Both read PyTorch's
 order.
 
 Products of two computed matrices, as softmax(Q K^T) V is made of, are FP32 on the CPU. The array multiplies by INT8

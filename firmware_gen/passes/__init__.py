@@ -14,10 +14,10 @@ from firmware_gen.passes.functions import (
 )
 from firmware_gen.passes.fuse import fuse_activations
 from firmware_gen.passes.hardware.products import split_products
-from firmware_gen.passes.hardware.statistics import split_statistics
 from firmware_gen.passes.permutes import find_shuffles, merge_permutes, raise_permutes
 from firmware_gen.passes.reshapes import find_maps, merge_reshapes, sink_reshapes
 from firmware_gen.passes.residual import combine_rows, fuse_residuals
+from firmware_gen.passes.statistics import split_statistics
 from firmware_gen.passes.strides import absorb_strides, merge_strides, move_elements
 from firmware_gen.passes.windows import merge_pads, merge_slices
 from hls.errors import HeepgenError

@@ -76,7 +76,7 @@ def numerics() -> str:
         ("Tables of functions", "hls.arithmetic.function_tables", None),
         ("Operators on the CPU", "firmware_gen.models.cpu_model", None),
         ("Sequences on the CPU", "firmware_gen.ir.sequence", None),
-        ("Softmax and norms on the array", "firmware_gen.passes.hardware.statistics", None),
+        ("Softmax and norms on the array", "firmware_gen.passes.statistics", None),
         ("Plain C++ kernels", "firmware_gen.targets.calls.calls", None),
     ]
     parts = [

@@ -31,7 +31,7 @@ from firmware_gen.frontend.exported.einsum import einsum
 from firmware_gen.frontend.exported.hints import QUANTISED_ACTIVATIONS, hint, not_supported
 from firmware_gen.frontend.exported.integers import DEQUANTISERS, QUANTISERS, step_of
 from firmware_gen.frontend.exported.program import Interface, Pairs, constants_of, interface_of, needless, user_inputs
-from firmware_gen.frontend.exported.softmax import with_plain_softmax
+from firmware_gen.frontend.exported.written_out import with_whole_layers
 from firmware_gen.models.fake_quant import GraphModule
 from firmware_gen.names import one_line, safe_name
 from firmware_gen.refusal import not_one_input, refusal, too_few_inputs
@@ -177,7 +177,7 @@ def _functionalise(program: ExportedProgram) -> ExportedProgram:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # torch 2.13 warns about itself here
             functional: ExportedProgram = _with_plain_targets(program).run_decompositions(_decompositions(program))
-            return with_plain_softmax(functional)
+            return with_whole_layers(functional)
     except HeepgenError:
         raise
     except Exception as error:

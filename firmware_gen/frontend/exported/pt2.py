@@ -30,7 +30,7 @@ from firmware_gen.frontend.aten import KNOWN, is_function
 from firmware_gen.frontend.exported.dynamic import chosen_sizes, fix_sizes, open_sizes, symbol_of
 from firmware_gen.frontend.exported.hints import QUANTISED_ACTIVATIONS, hint, not_supported
 from firmware_gen.frontend.exported.integers import DEQUANTISERS, know_pt2e
-from firmware_gen.frontend.exported.softmax import PARTS
+from firmware_gen.frontend.exported.written_out import PARTS
 from firmware_gen.names import safe_name
 from firmware_gen.refusal import refusal
 from hls.errors import HeepgenError

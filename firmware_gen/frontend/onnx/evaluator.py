@@ -4,9 +4,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from onnx.reference.op_run import OpRun
+from onnx.reference.ops.op_max_pool import MaxPool as MaxPoolOfOnnx
 from onnx.reference.ops.op_rnn import RNN_14
 
 
@@ -26,4 +28,13 @@ class RNN(RNN_14):
         return super().choose_act(name, alpha, beta)  # type: ignore[no-untyped-call,no-any-return]
 
 
-OWN_OPERATORS: list[type[OpRun]] = [GlobalMaxPool, RNN]
+class MaxPool(MaxPoolOfOnnx):
+    """ONNX's evaluator ignores the padding of one dimension where windows follow each other at every place."""
+
+    def _run(self, x: np.ndarray, **attributes: Any) -> tuple[np.ndarray, ...]:  # type: ignore[override]
+        pool = self._max_pool if x.ndim == 3 else super()._run
+        found: tuple[np.ndarray, ...] = pool(x, **attributes)  # type: ignore[no-untyped-call]
+        return found
+
+
+OWN_OPERATORS: list[type[OpRun]] = [GlobalMaxPool, MaxPool, RNN]

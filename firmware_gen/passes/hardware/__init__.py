@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Passes for hardware that has less than the others, or more."""
+"""Passes for hardware that has less than the others."""

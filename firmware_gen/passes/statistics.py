@@ -38,6 +38,7 @@ from firmware_gen.ir import (
     Value,
     row_major,
 )
+from firmware_gen.passes.rewrite import in_pytorch_order
 
 AWAY, ROW, ELEMENT = 900, 60, 6
 """Cycles that this takes at most on 8x8 with two ports: passes of the array and the CPU between them, and what rows and
@@ -125,8 +126,8 @@ class _Steps:
 
 
 def _softmax(graph: Graph, node: Softmax, count: int) -> _Steps | None:
-    if not _sums(count):
-        return None
+    if not _sums(count) or (node.axis == 1 and in_pytorch_order(graph, node.inputs[0])):
+        return None  # the channels of what lies in PyTorch's order are no rows
     steps, shape = _Steps(node), graph.out_shape(node)
     size = math.prod(shape)
     rows = size // count

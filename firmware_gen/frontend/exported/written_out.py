@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Layers that torch's decompositions write out in choices between tensors, as the operators that they were: the softmax
+of an attention, which is 0 in rows that are minus infinity everywhere, and PReLU."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection
+from typing import Any
+
+import torch
+from torch.export import ExportedProgram
+
+PARTS = frozenset(("eq", "logical_not", "any"))
+"""Names of operators that they are written with, and that nothing else may be."""
+_ATEN = torch.ops.aten
+_SOFTMAX = (_ATEN._softmax.default, _ATEN.softmax.int)
+_VIEWS = (_ATEN.view.default, _ATEN.reshape.default, _ATEN._unsafe_view.default)
+
+
+def with_whole_layers(program: ExportedProgram) -> ExportedProgram:
+    """The same program, changed in place. A row that a constant mask hides as a whole is NaN then, which the comparison
+    with the source finds."""
+    for node in list(program.graph.nodes):
+        if (choice := _arguments(node, (_ATEN.where.self,))) is not None:
+            _replace(program.graph, node, choice)
+    program.graph.eliminate_dead_code()
+    return program
+
+
+def _replace(graph: torch.fx.Graph, node: torch.fx.Node, choice: tuple[Any, ...]) -> None:
+    softmax, prelu = _softmax(*choice), _prelu(*choice)
+    if softmax is not None:
+        node.replace_all_uses_with(softmax)
+    elif prelu is not None:
+        with graph.inserting_before(node):
+            whole = graph.call_function(_ATEN.prelu.default, prelu)
+        whole.meta = dict(node.meta)
+        node.replace_all_uses_with(whole)
+
+
+def _softmax(condition: Any, zeros: Any, softmax: Any) -> torch.fx.Node | None:
+    """The softmax that is chosen but for rows of minus infinity."""
+    if not isinstance(softmax, torch.fx.Node) or softmax.target not in _SOFTMAX:
+        return None
+    fill = _arguments(zeros, (_ATEN.full_like.default, _ATEN.scalar_tensor.default))
+    scores, axis = softmax.args[:2]
+    some = _arguments(_inner(condition), (_ATEN.any.dim,))
+    if fill is None or fill[-1] != 0 or some is None or some[1:] != (axis, True):
+        return None
+    hidden = _arguments(_inner(some[0]), (_ATEN.eq.Scalar,))
+    return softmax if hidden == (scores, -math.inf) else None
+
+
+def _inner(node: Any) -> Any:
+    found = _arguments(node, (_ATEN.logical_not.default,))
+    return found[0] if found else None
+
+
+def _prelu(condition: Any, positive: Any, negative: Any) -> tuple[torch.fx.Node, torch.fx.Node] | None:
+    """Input and slopes of a PReLU with several: x > 0 ? x : slopes * x."""
+    factors = _arguments(negative, (_ATEN.mul.Tensor,))
+    if factors is None or _arguments(condition, (_ATEN.gt.Scalar,)) != (positive, 0):
+        return None
+    others = [factor for factor in factors if factor is not positive]
+    seen = _arguments(others[0], _VIEWS) if len(others) == 1 else None
+    if seen is None or not isinstance(seen[0], torch.fx.Node):
+        return None
+    slopes, x = seen[0].meta["val"].shape, positive.meta["val"].shape
+    spread = (1, *slopes, *(1,) * (len(x) - 2))
+    alike = len(slopes) == 1 and len(x) > 1 and slopes[0] == x[1]
+    return (positive, seen[0]) if alike and tuple(others[0].meta["val"].shape) == spread else None
+
+
+def _arguments(node: Any, targets: Collection[object]) -> tuple[Any, ...] | None:
+    """Those of a call of one of `targets`, None where `node` is none."""
+    return tuple(node.args) if isinstance(node, torch.fx.Node) and node.target in targets else None
