@@ -116,7 +116,7 @@ def check(program):
             else:
                 assert constant in (None, (float(field(words, "SCALE")), float(field(words, "BIAS"))))
         assert entry.waits == bool(field(words, "BARRIER")) and entry.continues == bool(field(words, "ACC_INIT"))
-        marks = field(words, "MARK_BASE"), field(words, "MARK_WORDS")
+        marks = field(words, "MARK_BASE"), field(words, "MARK_WORDS"), bool(field(words, "MARK_BLOCKS"))
         assert entry.completes == (marks if marks[1] else None)
         assert entry.next == (None if field(words, "LAST") else entry.number + 1)
     for layer in program.layers:

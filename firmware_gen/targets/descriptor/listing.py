@@ -70,8 +70,8 @@ class Entry:
     """One descriptor. aux: the residual, or with `continues` the sums that it begins with; parameters: a stream, or
     scale and bias of all channels. number, next: of this descriptor and of the one that it names, None at the end of a
     list. table: of the function that ends `activation`, where this descriptor loads it. waits: its input may be what
-    the descriptor before it stores; completes: (first words, words per pixel) of the next one's input that are there at
-    once, and with every pixel that is done, None where that one waits for all."""
+    the descriptor before it stores; completes: (first words, words per pixel, with True per channel block) of the next
+    one's input that are there at once, and with every one that is done, None where that one waits for all."""
 
     number: int
     address: int
@@ -90,7 +90,7 @@ class Entry:
     activation_first: bool
     stores: Span
     waits: bool
-    completes: tuple[int, int] | None
+    completes: tuple[int, int, bool] | None
     next: int | None
     words: tuple[int, ...]
 
@@ -116,8 +116,9 @@ class Entry:
         rows += [("applies", activation), *([("table", f"{self.table}")] if self.table else [])]
         rows.append(("stores", f"{self.stores}"))
         if self.completes:
-            base, pixel = self.completes
-            rows.append(("completes", f"{pixel:,} words of the next input per pixel; its first {base:,} are there"))
+            base, words, by_blocks = self.completes
+            what = "channel block of a pixel" if by_blocks else "pixel"
+            rows.append(("completes", f"{words:,} words of the next input per {what}; its first {base:,} are there"))
         rows.append(("next", "none: interrupt" if self.next is None else f"{self.next}"))
         head = f"{self.number:4}  {self.address:#010x}  {self.layer}: {self.op}"
         dump = [
@@ -210,7 +211,7 @@ class _Reader:
             bool(f.act_first),
             stores,
             bool(f.barrier),
-            (f.mark_base, f.mark_words) if f.mark_words else None,
+            (f.mark_base, f.mark_words, bool(f.mark_blocks)) if f.mark_words else None,
             None if f.last else self._number(number, f.next),
             tuple(map(int, words)),
         )
