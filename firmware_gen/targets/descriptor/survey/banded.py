@@ -156,11 +156,11 @@ class Varied:
         return np.array(found, float)[self.which]
 
     def _each(self, name: str, numbers: Array) -> Array:
-        result = np.zeros(len(self.which))
+        result = np.zeros(numbers.shape)
         for number, shape in enumerate(self.shapes):
             own = self.which == number
             if own.any():
-                result[own] = getattr(shape, name)(numbers[own])
+                result[..., own] = getattr(shape, name)(numbers[..., own])
         return result
 
     def spans(self, pixels: Array) -> Array:

@@ -127,13 +127,15 @@ def load_cycles(shape: Shape, lanes: Lanes, banks: Array) -> Array:
     if shape.flat:
         return np.where(banks > 1, found, lanes.ports)
     for ports, size in {*zip(lanes.ports.astype(int).tolist(), banks.astype(int).tolist(), strict=True)}:
-        cycles = _load_cycles(shape.load_c_count, shape.load_c_stride % size, shape.load_x_stride % size, ports, size)
+        cycles = _load_cycles(
+            min(shape.load_c_count, WORDS_SEEN), shape.load_c_stride % size, shape.load_x_stride % size, ports, size
+        )
         found = np.where((lanes.ports == ports) & (banks == size), cycles, found)
     return found
 
 
-PIXELS = 32
-"""Of which the memory is watched."""
+PIXELS, WORDS_SEEN = 32, 512
+"""Of which the memory is watched, and words of each."""
 
 
 @lru_cache(maxsize=1024)

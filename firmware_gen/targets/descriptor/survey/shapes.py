@@ -353,25 +353,27 @@ def groups_of(geometry: Geometry, load_bus: bool, out_bus: int) -> Array:
         most = np.minimum(np.floor(lanes.entries / cbg), pixels)
         fewest = np.ceil(pixels / most)
         counts = (fewest, fewest + 1, fewest + 2, fewest + 3, 2 * fewest, 3 * fewest, 4 * fewest, 8 * fewest)
-        for strip in (most, *(np.ceil(pixels / np.minimum(count, pixels)) for count in counts)):
-            for first in (strip, np.where(pixels % strip, pixels % strip, strip), np.ceil(strip / 2)):
-                more = np.ceil(np.maximum(pixels - first, 0) / strip)
-                last = np.where(more > 0, pixels - first - (more - 1) * strip, first)
-                own, again = _ranked(geometry, strip, cbg)
-                end, last_again = _ranked(geometry, last, cbg)
-                begin = np.where(more > 0, np.maximum(_ranked(geometry, first, cbg)[0], first * drain), 0)
-                busy = begin + np.maximum(own, strip * drain) * np.maximum(more - 1, 0) + np.maximum(end, last * drain)
-                bus = (more + 1) * once + load * load_bus + pixels * drain * out_bus
-                in_last = geometry.blocks - (np.ceil(geometry.blocks / cbg) - 1) * cbg
-                span = geometry.span(strip)
-                free, word = lanes.room + lanes.ports - span, shape.load_words / pixels
-                ahead = np.maximum(more - 1, 0) * np.maximum(strip * word - free, 0)
-                ahead = ahead + np.where(more > 0, np.maximum(last * word - free, 0), 0)
-                cost = np.maximum(np.maximum(busy, bus), load + last_again) + last * in_last * padded + 2 * (more + 1)
-                cost = cost + np.floor(ahead / lanes.ports) + bus * WORDS
-                cost = np.where(span > lanes.room, BEYOND + cbg, cost)
-                better = cost < least
-                best, least = np.where(better, cbg, best), np.where(better, cost, least)
+        lengths = np.stack([most, *(np.ceil(pixels / np.minimum(count, pixels)) for count in counts)])
+        rest = pixels % lengths
+        strip = lengths[:, None]  # (strips, 1, configurations), and first strips in the second place
+        first = np.stack([lengths, np.where(rest, rest, lengths), np.ceil(lengths / 2)], axis=1)
+        more = np.ceil(np.maximum(pixels - first, 0) / strip)
+        last = np.where(more > 0, pixels - first - (more - 1) * strip, first)
+        own, again = _ranked(geometry, strip, cbg)
+        end, last_again = _ranked(geometry, last, cbg)
+        begin = np.where(more > 0, np.maximum(_ranked(geometry, first, cbg)[0], first * drain), 0)
+        busy = begin + np.maximum(own, strip * drain) * np.maximum(more - 1, 0) + np.maximum(end, last * drain)
+        bus = (more + 1) * once + load * load_bus + pixels * drain * out_bus
+        in_last = geometry.blocks - (np.ceil(geometry.blocks / cbg) - 1) * cbg
+        span = geometry.span(strip)
+        free, word = lanes.room + lanes.ports - span, shape.load_words / pixels
+        ahead = np.maximum(more - 1, 0) * np.maximum(strip * word - free, 0)
+        ahead = ahead + np.where(more > 0, np.maximum(last * word - free, 0), 0)
+        cost = np.maximum(np.maximum(busy, bus), load + last_again) + last * in_last * padded + 2 * (more + 1)
+        cost = cost + np.floor(ahead / lanes.ports) + bus * WORDS
+        cost = np.where(span > lanes.room, BEYOND + cbg, cost).min(axis=(0, 1))
+        better = cost < least
+        best, least = np.where(better, cbg, best), np.where(better, cost, least)
     return best
 
 

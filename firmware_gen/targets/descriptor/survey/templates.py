@@ -145,7 +145,7 @@ def _arenas(program: Program) -> tuple[int, int]:
 
 
 ANCHORS = 6
-"""Configurations for which the compiler decides, unless more are needed."""
+"""Configurations for which the compiler decides, or one or two more."""
 
 
 def decided(graph: ir.Graph, configs: Sequence[Config], among: Sequence[Config]) -> list[tuple[Config, list[int]]]:
@@ -157,7 +157,7 @@ def decided(graph: ir.Graph, configs: Sequence[Config], among: Sequence[Config])
     kinds = [paying(columns, config) for config in among]
     counts = Counter(kinds)
     likes: list[tuple[Hashable, Config]] = []
-    for kind, count in counts.items():
+    for kind, count in counts.most_common(ANCHORS):
         own = [config for config, its in zip(among, kinds, strict=True) if its == kind]
         likes += [(kind, like) for like in apart(own, max(1, round(ANCHORS * count / len(among))))]
     sides = _sides([like for _, like in likes])
