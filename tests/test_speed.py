@@ -18,8 +18,10 @@ MEASURED = {
 }
 OFF = 16
 """Cycles by which the cycle model and a measurement of a whole network may differ."""
-OFF_BANDED = 0.003
+OFF_BANDED = 0.001
 """What is added to that for networks with banded layers, as a share of their cycles."""
+
+BEFORE_HALVES = pytest.mark.xfail(reason="measured on hardware without half banks, which took longer", strict=True)
 
 
 @pytest.mark.parametrize(
@@ -28,9 +30,9 @@ OFF_BANDED = 0.003
         ("fmnist-conv2d", Config()),
         ("ds-cnn", Config()),
         ("resnet8", Config()),
-        ("ds-cnn", Config(16, 16, ports=4)),
+        pytest.param("ds-cnn", Config(16, 16, ports=4), marks=BEFORE_HALVES),
         ("cifar10-conv2d", Config(4, 4, ports=1)),
-        pytest.param("mobilenet-v1-0.25", Config(), marks=pytest.mark.slow),
+        pytest.param("mobilenet-v1-0.25", Config(), marks=[pytest.mark.slow, BEFORE_HALVES]),
         pytest.param("fc-autoencoder", Config(16, 16, ports=4), marks=pytest.mark.slow),
     ],
 )
