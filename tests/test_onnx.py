@@ -253,6 +253,11 @@ def test_damaged_files(tmp_path):
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(HeepgenError, match="not a complete ONNX file"):
         load_model(path)
+    whole = MODELS["conv"].proto()
+    whole.graph.node[0].name = "layer/one"
+    path.write_bytes(whole.SerializeToString().replace(b"layer/one", b"layer\xffone"))
+    with pytest.raises(HeepgenError, match="a name in it is no text"):
+        load_model(path)
     path.write_bytes(b"nonsense")
     with pytest.raises(HeepgenError, match="not a complete ONNX file"):
         load_model(path)

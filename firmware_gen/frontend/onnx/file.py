@@ -31,6 +31,7 @@ def read(path: Path) -> ModelProto:
                 f"{path} has ONNX's IR version {model.ir_version}, {onnx.IR_VERSION} is the newest "
                 f"known: export it for an older one"
             )
+        _check_names(model)
         _read_external_data(path, model)
         checker.check_model(_lenient(model))
     except HeepgenError:
@@ -162,6 +163,16 @@ def _read_external_data(path: Path, model: ModelProto) -> None:
             raise HeepgenError(
                 f"{path}: weight {tensor.name} cannot be read from file {location!r} beside it ({_reason(error)})"
             ) from error
+
+
+def _check_names(model: ModelProto) -> None:
+    """ValueError where a name is no text: the reader of files gives its bytes then."""
+    graph = model.graph
+    names = [named.name for named in (*graph.node, *graph.initializer, *graph.input, *graph.output)]
+    for node in graph.node:
+        names += [node.op_type, node.domain, *node.input, *node.output]
+    if any(isinstance(name, bytes) for name in names):
+        raise ValueError("a name in it is no text")
 
 
 def _tensors(model: ModelProto) -> Iterator[TensorProto]:
