@@ -23,7 +23,7 @@ from firmware_gen.frontend.exported import verify
 from firmware_gen.frontend.exported.importer import Example, Import, Model, import_program, is_several
 from firmware_gen.frontend.exported.program import Interface, Pairs, Stepper, user_inputs
 from firmware_gen.frontend.loader import exported_bytes
-from firmware_gen.memory.planner import MemoryReport
+from firmware_gen.memory.planner import DoesNotFit, MemoryReport
 from firmware_gen.models.fake_quant import GraphModule, quantized_model
 from firmware_gen.models.image import Result, Sample, inputs_of
 from firmware_gen.passes import (
@@ -140,6 +140,7 @@ class CodeGenerator:
             self.lowered = split_functions(self.lowered)
         if not architecture.has_products(self.config):
             self.lowered = split_products(self.lowered)
+        self._plain = self.lowered
         if architecture.has_statistics(self.config):
             self.lowered = split_statistics(self.lowered)
         kept = {layer: np.asarray(bias, np.float32).tolist() for layer, bias in (biases or {}).items()}
@@ -155,11 +156,17 @@ class CodeGenerator:
             output_layout,
             sorted(int4) or None,
         )
-        self.lowered = with_channels_last(self.lowered, *self._options.channels_last)
-        self.graph = with_biases(quantise(self.lowered, per_channel, calibrate, int4), biases or {})
+        self._quantise()
         self.target = target_of(architecture)
         self._profile, self._keep = profile, keep_activations
         self._programs: dict[tuple[bool, ...], Any] = {}
+
+    def _quantise(self) -> None:
+        """From `lowered`, the maps of whose inputs and outputs lie as the options say, the graph that is compiled."""
+        options = self._options
+        self.lowered = with_channels_last(self.lowered, *options.channels_last)
+        quantised = quantise(self.lowered, not options.per_tensor, options.calibrate, options.int4 or ())
+        self.graph = with_biases(quantised, options.biases or {})
 
     def generate_code(
         self, append_final_softmax: bool = False, overwrite_existing_generated_files: bool = True
@@ -219,12 +226,22 @@ class CodeGenerator:
         arena in which other networks overwrite its inputs."""
         how = append_final_softmax, keep_activations or self._keep, shared
         if how not in self._programs:
-            graph = append_softmax(self.graph) if append_final_softmax else self.graph
-            inputs = {"keep_inputs": False} if shared else {}
-            self._programs[how] = self.target.compile(
-                graph, self.config, profile=self._profile, keep_activations=how[1], **inputs
-            )
+            try:
+                self._programs[how] = self._compiled(*how)
+            except DoesNotFit:
+                if self._programs or self.lowered.nodes == self._plain.nodes:
+                    raise
+                self.lowered = self._plain  # whose kernels of the CPU need no memory for what lies between
+                self._quantise()
+                self._programs[how] = self._compiled(*how)
         return self._programs[how]
+
+    def _compiled(self, append_final_softmax: bool, keep_activations: bool, shared: bool) -> Any:
+        graph = append_softmax(self.graph) if append_final_softmax else self.graph
+        inputs = {"keep_inputs": False} if shared else {}
+        return self.target.compile(
+            graph, self.config, profile=self._profile, keep_activations=keep_activations, **inputs
+        )
 
     def quantized_model(self, append_final_softmax: bool = False) -> GraphModule:
         """The network with its INT8 weights as an nn.Module, to be evaluated or trained on any torch device with any

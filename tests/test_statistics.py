@@ -110,3 +110,16 @@ def test_the_hardware_gives_the_models_bits(tmp_path):
     torch.export.save(torch.export.export(model, (torch.randn(1, 14, 6),)), tmp_path / "net.pt2")
     config = Config(4, 4, ports=2)
     assert run(tmp_path / "net.pt2", config).bit_exact
+
+
+def test_what_fits_no_other_way_is_the_cpus():
+    """Its own kernels need no memory for what the array's passes leave between them."""
+    x = torch.randn(320, 102)
+    model = Part(nn.LayerNorm(102)).eval()
+    configs = (Config(memory_banks=6, memory_banks_interleaved=(groups,)) for groups in (16, 8))
+    roomy, tight = (CodeGenerator(model, x, config=config) for config in configs)
+    roomy.program()
+    tight.program()
+    assert not any(isinstance(node, ir.Normalise) for node in roomy.graph.nodes)
+    assert any(isinstance(node, ir.Normalise) for node in tight.graph.nodes)
+    np.testing.assert_allclose(tight.reference().output, roomy.reference().output, rtol=0, atol=2**-14)
