@@ -216,7 +216,8 @@ class Bench:
 
     def put_list(self, layers):
         """Place descriptors as a list, in which they get their NEXT; returns the doorbell value."""
-        places = [self.rng.randrange(4) << 30 | (0x4000 + 0x400 * i) for i in range(len(layers))]
+        regions = [self.rng.randrange(4) for _ in layers]
+        places = [r << 30 | (0x24000 + 0x400 * i - BASES[r]) % (1 << 30) for i, r in enumerate(regions)]
         for i, place in enumerate(places):
             if i + 1 < len(places):
                 layers[i] = replace(layers[i], last=0, next=places[i + 1])
