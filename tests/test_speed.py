@@ -21,8 +21,6 @@ OFF = 16
 OFF_BANDED = 0.001
 """What is added to that for networks with banded layers, as a share of their cycles."""
 
-BEFORE_HALVES = pytest.mark.xfail(reason="measured on hardware without half banks, which took longer", strict=True)
-
 
 @pytest.mark.parametrize(
     "name, config",
@@ -30,9 +28,9 @@ BEFORE_HALVES = pytest.mark.xfail(reason="measured on hardware without half bank
         ("fmnist-conv2d", Config()),
         ("ds-cnn", Config()),
         ("resnet8", Config()),
-        pytest.param("ds-cnn", Config(16, 16, ports=4), marks=BEFORE_HALVES),
+        ("ds-cnn", Config(16, 16, ports=4)),
         ("cifar10-conv2d", Config(4, 4, ports=1)),
-        pytest.param("mobilenet-v1-0.25", Config(), marks=[pytest.mark.slow, BEFORE_HALVES]),
+        pytest.param("mobilenet-v1-0.25", Config(), marks=pytest.mark.slow),
         pytest.param("fc-autoencoder", Config(16, 16, ports=4), marks=pytest.mark.slow),
     ],
 )
