@@ -247,7 +247,7 @@ class CodeGenerator:
         """The network with its INT8 weights as an nn.Module, to be evaluated or trained on any torch device with any
         batch, see `GraphModule`. It is a `model` for a `CodeGenerator` again, which has the same INT8 weights."""
         options = self._options
-        graph = with_biases(self.lowered, options.biases or {})
+        graph = with_biases(with_channels_last(self._plain, *options.channels_last), options.biases or {})
         graph = append_softmax(graph) if append_final_softmax else graph
         return quantized_model(graph, not options.per_tensor, options.calibrate, options.int4 or ())
 

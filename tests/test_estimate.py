@@ -47,7 +47,8 @@ def compare(model, shape, config, tmp_path):
         assert abs(e.cycles - r.cycles) <= off, (e, r)
         # Layers overlap: what is counted until a layer's end, the next one's work too, shifts with that end.
         assert abs(e.array_cycles - r.array_cycles) <= off, (e, r)
-        assert abs(e.bus_words - r.bus_words) <= max(64, config.ports * off), (e, r)
+        if config.memory_banks_interleaved:  # else the next one's weights keep the record from the bus that counts
+            assert abs(e.bus_words - r.bus_words) <= max(64, config.ports * off), (e, r)
     for count in ("array_cycles", "bus_words"):
         assert sum(getattr(e, count) for e in predicted.layers) == sum(getattr(r, count) for r in measured.layers)
     return predicted, measured
@@ -199,7 +200,7 @@ def test_command(tmp_path):
     assert result.exit_code == 0 and "predicted" in result.output
 
 
-@pytest.mark.parametrize("last, on_cpu", [(nn.Softmax(1), 1), (nn.ReLU(), 0)])
+@pytest.mark.parametrize("last, on_cpu", [(nn.LogSoftmax(1), 1), (nn.ReLU(), 0)])
 @pytest.mark.parametrize("known", [True, False])
 def test_total_says_what_it_contains_and_what_it_leaves_out(tmp_path, monkeypatch, last, on_cpu, known):
     if not known:

@@ -21,7 +21,7 @@ def test_windows_hold_what_the_vectors_read(seed):
     config = Config(
         int(rng.integers(1, 7)), int(rng.integers(1, 7)), ports=2, activation_words=256, accumulator_entries=16
     )
-    fields = random_geometry(rng, config, large=0.3) | {"acc_init": 0}
+    fields = random_geometry(rng, config, large=0.3) | {"acc_init": 0, "halves": 0}
     f = Descriptor(**fields)
     single = fields | {"first_px": 1, "strip_px": 1, "cbg": 1}
     streams, read = list(issued(single, config)), []

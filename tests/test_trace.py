@@ -34,7 +34,7 @@ class Everything(nn.Module):
         self.last = nn.Linear(6 * 5 * 5, 7)
 
     def forward(self, x):
-        x = torch.softmax(self.first(x), 1)
+        x = torch.log_softmax(self.first(x), 1)
         return self.last(torch.max_pool2d(torch.relu(self.second(x) + x), 2).flatten(1))
 
 
