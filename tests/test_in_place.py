@@ -87,7 +87,7 @@ def test_blocks_are_marked_where_the_next_layer_reads_them_in_order():
 
 def test_vectors_at_a_time_save_cycles():
     """Of a chain whose inner maps do not fit the scratchpad."""
-    config = Config(16, 16, ports=4, memory_banks=16)
+    config = Config(16, 16, ports=4, memory_banks=16, scratchpad_words=4096)
     model = nn.Sequential(*(nn.Linear(128, 128) for _ in range(4)))
     graph = CodeGenerator(model, torch.randn(100, 128), config=config).graph
     programs = [choose_strips(program)[0] for program in compile_choices(graph, config)]
