@@ -466,7 +466,7 @@ def _read_manifest(path: Path, folder: Path) -> None:
         check_placements(config, mode["placements"])
         if not is_comparable(manifest, symbols):
             continue
-        places = places_of(manifest, mode, symbols, ())
+        places = places_of(manifest, software, symbols, ())
         dumps = {name: np.zeros(size, np.uint8).tobytes() for name, (_, size) in places.items()}
         to_json(report_of(application, mode, dumps, software, 0, ()))
     app = program_of(application, config, folder)

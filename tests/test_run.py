@@ -12,7 +12,7 @@ from torch import nn
 
 from firmware_gen.models.metrics import compare
 from gen.cli import main
-from gen.flows.measured import accelerated_layers, timed_layers
+from gen.flows.measured import accelerated_layers, places_of, timed_layers
 from gen.flows.run import Application, run
 from gen.flows.sw import generate_sw
 from gen.results.run import LayerReport
@@ -151,6 +151,14 @@ def test_report_of_a_software_run(app, model):
     worst = float(np.abs(report.outputs[0] - exact.numpy()).max())
     assert report.first.max_abs_err == pytest.approx(worst)
     assert 0 < worst < 0.05  # INT8 weights: not equal, not far
+
+
+def test_what_is_read_of_software_lies_in_its_arena(app):
+    """The records of the accelerator's layers lie behind what software has, which may be the end of the RAM."""
+    manifest = Application.open(app).manifest
+    symbols = dict.fromkeys(manifest["symbols"].values(), 0x8000)
+    places = [places_of(manifest, software, symbols, ()) for software in (False, True)]
+    assert [set(one) for one in places] == [{"result", "timing", "output 0", *more} for more in (["profile"], [])]
 
 
 def test_another_input_and_the_tensor_of_a_layer(app, tmp_path):

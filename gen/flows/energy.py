@@ -8,7 +8,7 @@ from pathlib import Path
 
 from gen.flows.application import Application
 from gen.flows.measured import places_of, spans_of
-from gen.flows.program import Progress, compiled, mode_of
+from gen.flows.program import Progress, compiled
 from gen.flows.run import failure, hardware
 from gen.pages.spans import Span
 from gen.ppa.energy import sampling
@@ -97,11 +97,10 @@ def record_run(
 ) -> RecordedRun:
     """Run an application twice: for its phases, then with waves of `sampling.windows` of them."""
     manifest, accelerator = application.manifest, hardware(system, progress)
-    mode = mode_of(manifest, software=False)
     with tempfile.TemporaryDirectory(prefix="heepgen-") as folder:
         work = Path(folder)
         program = compiled(application, False, "zig", work, progress)
-        places = places_of(manifest, mode, symbols(program), ())
+        places = places_of(manifest, False, symbols(program), ())
         plain = run_soc(program, accelerator, system, dump=list(places.values()), progress=progress, record=())
         if not plain.ok or plain.recording is None:
             raise HeepgenError(failure(plain))

@@ -15,6 +15,7 @@ from firmware_gen.architectures.registry import architecture_of
 from firmware_gen.models.metrics import compare
 from gen.flows.application import Application, from_memory
 from gen.flows.hardware import geometry
+from gen.flows.program import mode_of
 from gen.pages.spans import Span, accelerated_spans, elapsed, timed_spans
 from gen.results.run import LayerReport, OutputReport, RunReport
 
@@ -31,10 +32,11 @@ def is_comparable(manifest: dict[str, Any], found: dict[str, int]) -> bool:
 
 
 def places_of(
-    manifest: dict[str, Any], mode: dict[str, Any], symbol: dict[str, int], taps: tuple[str, ...]
+    manifest: dict[str, Any], software: bool, symbol: dict[str, int], taps: tuple[str, ...]
 ) -> dict[str, tuple[int, int]]:
-    """(address, bytes) in RAM of everything a report is made of."""
+    """(address, bytes) in RAM of what a report is made of: no profile of software, whose arena has no place for one."""
     names, profile, layers = manifest["symbols"], manifest["profile"], manifest["layers"]
+    mode = mode_of(manifest, software)
     kept = symbol.get(names.get("kept", ""))
     arena = symbol[names["arena"]]
     places = {"result": (symbol[names["result"]], 16), "timing": (symbol[names["timing"]], 4 * (2 + len(layers)))}
@@ -45,7 +47,7 @@ def places_of(
         *starts, records = accumulate(sizes, initial=kept)
     for number, (start, size) in enumerate(zip(starts, sizes, strict=True)):
         places[f"output {number}"] = (start, size)
-    if profile["records"]:
+    if profile["records"] and not software:
         places["profile"] = (records, 4 * len(profile["words"]) * profile["records"])
     for layer in layers:
         if layer["name"] in taps:

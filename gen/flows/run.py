@@ -173,7 +173,7 @@ def run_application(
         most = min(MAX_CYCLES, application.most_cycles(wait_states, withheld)) if generated else MAX_CYCLES
         found = symbols(program)
         places = {
-            number: places_of(network.manifest, mode_of(network.manifest, software), found, taps)
+            number: places_of(network.manifest, software, found, taps)
             for number, network in enumerate(networks)
             if is_comparable(network.manifest, found)
         }
