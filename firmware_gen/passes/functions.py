@@ -52,6 +52,8 @@ LARGEST = 24
 FAR = 30.0
 TOLERANCE = 1e-6
 """Of values relative to 1 + |x|, and at -FAR, 0 and FAR to themselves: constants in a model are rounded to float32."""
+ENDS = 3
+"""Those places, at the beginning of `_grid`."""
 NOTHING = 1e-13
 """Added to a function there, it is what keeps a logarithm or a quotient finite, and the result is no such function."""
 BEHIND: dict[str, type[Combined]] = {kind.combine: kind for kind in (Add, Mul, PReLU)}
@@ -174,10 +176,6 @@ def _recognised(source: str, inside: list[Node]) -> Activation | None:
         if bool((near | ~y.isfinite() & (x.abs() > FAR / 2)).all()):
             return act
     return None
-
-
-ENDS = 3
-"""Places at the beginning of `_grid`."""
 
 
 @lru_cache(maxsize=1)
