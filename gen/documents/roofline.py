@@ -49,7 +49,7 @@ class Point:
 
 
 def points(m: Measurement) -> list[Point]:
-    """Every layer on the array."""
+    """Every layer on the array that computes something."""
     diagonal = min(map(int, m.geometry.split("p")[0].split("x")))
     return [
         Point(
@@ -59,7 +59,7 @@ def points(m: Measurement) -> list[Point]:
             layer.name,
         )
         for layer in m.layers
-        if layer.bus_words and layer.cycles
+        if layer.bus_words and layer.cycles and operations(layer, diagonal)
     ]
 
 
