@@ -70,7 +70,7 @@ test-all: lint  ## the same with all slow tests
 test-external: $(READY)  ## the tests that need programs or data no Python package carries, as far as they are here
 	@$(BIN)/python -m pytest tests/ --slow=all -m external $(PYTEST_ARGS)
 
-durations: $(READY)  ## run all slow tests and store how long they take: by that they are dealt to the eight slices
+durations: $(READY)  ## run all slow tests and store how long they take: by that they are dealt to the slices of make test
 	@$(BIN)/python -m pytest tests/ --slow=all -m 'slow and not external' --store-durations $(PYTEST_ARGS)
 
 fuzz: $(READY)  ## run FUZZ random networks and ONNX nodes, 2000 unless given, and FUZZ_TORCH models of PyTorch, 20000 unless given (SCHEDULER=ADDRESS: these by a Dask cluster)
