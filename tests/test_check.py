@@ -14,7 +14,7 @@ from firmware_gen.architectures.contract import Limits
 from firmware_gen.architectures.registry import load_architecture
 from gen.cli import main
 from gen.flows.check.draw import Draw
-from gen.flows.check.kit import Effort, Kit
+from gen.flows.check.kit import Effort, Kit, check_architecture
 from gen.flows.check.subject import Subject
 from gen.flows.hw import generate_hw
 from sim.waves import variables
@@ -62,6 +62,15 @@ def test_every_planted_bug_is_found_by_the_check_named_for_it(bug, tmp_path):
 def test_what_does_not_matter_passes(change, tmp_path):
     names = ("lint", "synthesis", "bus", "calls", "back_to_back", "stalls", "reset", "cycles")
     report = checked(planted(change, tmp_path), FEW, only=names)
+    assert report.passed, report.to_dict()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("architecture", ["streaming", FOLDERS["int8_dot"]], ids=["streaming", "int8_dot"])
+def test_cycles_that_ours_give_hold_at_the_default_effort(architecture, seed, tmp_path):
+    config = load_architecture(architecture).config()
+    report = check_architecture(config, Effort(), seed, tmp_path, only=["cycles"])
     assert report.passed, report.to_dict()
 
 

@@ -51,7 +51,7 @@ def cycles(config: Int8Dot, m: int, k: int, n: int) -> int:
     blocks, tiles = -(-k // config.depth), -(-n // config.columns)
     loads = 1 if blocks == 1 else -(-m // 32)  # weights stay for all rows, or for as many as heepgen takes at once
     weights = loads * k * (17 * tiles + 10 * -(-n // 4))
-    return weights + m * (100 * tiles * blocks + 13 * tiles * k + 14 * blocks * n + 15 * n)
+    return weights + m * (70 + 100 * tiles * blocks + 13 * tiles * k + 14 * blocks * n + 15 * n)
 
 
 ARCHITECTURE = Architecture(
