@@ -31,6 +31,20 @@ GEOMETRIES = {
     "3x5p4": Config(
         rows=3, cols=5, ports=4, activation_words=512, weight_bytes=256, accumulator_entries=16, scratchpad_words=256
     ),
+    "5x2p3 with less in it": Config(
+        rows=5,
+        cols=2,
+        ports=3,
+        activation_words=512,
+        weight_bytes=256,
+        accumulator_entries=32,
+        scratchpad_words=512,
+        arithmetic="fma",
+        functions=False,
+        multiply=False,
+        int4_weights=False,
+        banded=False,
+    ),
 }
 WATCHDOG = 1500
 LIMIT = 30_000  # cycles after which a list counts as one that goes on
@@ -321,7 +335,7 @@ def document(results: list[dict], seed: int) -> str:
         "# Reliability",
         "",
         f"How {len(results):,} descriptor lists that were broken or disturbed ended on the simulated accelerator "
-        f"({' and '.join(GEOMETRIES)}; seed {seed}), between random stalls, with a memory that",
+        f"({', '.join(GEOMETRIES)}; seed {seed}), between random stalls, with a memory that",
         "reports every access outside BASE..LIMIT and every broken OBI rule. Of the four kinds with an event",
         "in the middle, every second list is right but for that. A list *goes on* that still moves words after",
         f"{LIMIT:,} cycles, as one in a circle does; it hangs if nothing moved for twice the watchdog's time and",

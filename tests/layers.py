@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Random legal descriptors with their memory images, for comparing hardware with hls.descriptor.model."""
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 
 from firmware_gen.targets.descriptor.timing.spans import strip_span
 from hls.arithmetic.function import ROW_WORDS
 from hls.arithmetic.function_tables import function_words
-from hls.descriptor.interface.table import PROFILE_RECORD, SCRATCHPAD, WORDS, Descriptor, address, pack
+from hls.descriptor.interface.table import PROFILE_RECORD, SCRATCHPAD, WORDS, Descriptor, address, pack, split_address
 from hls.descriptor.model import execute
 
 SPECIALS = np.array(
@@ -45,11 +45,12 @@ LARGEST = 8000
 """Words that a large layer may store."""
 
 
-def random_geometry(rng, config, large=0.0):
+def random_geometry(rng, config, large=0.0, words=0):
     """Loop fields (lower case, see the descriptor's table) of a random run-mode, stepped, diagonal or banded layer that
     fits.
 
-    With probability ``large`` its input is larger than the activation buffer, or one pixel needs all of its words.
+    With probability ``large`` its input is larger than the activation buffer, or one pixel needs all of its words. With
+    ``words`` it is a product with a matrix of a vector of so many.
     """
     while True:
         size = rng.choice(["long", "long", "full"]) if large and rng.random() < large else "small"
@@ -58,7 +59,7 @@ def random_geometry(rng, config, large=0.0):
         sy, sx, dy, dx = (int(x) for x in rng.integers(1, 3, 4))
         top, left, bottom, right = (int(x) for x in rng.integers(0, 4, 4))
         kind = rng.choice(["run", "steps", "diagonal", "vector"] + ["banded"] * config.banded)
-        if kind == "banded":
+        if kind == "banded" and not words:
             fields = banded_geometry(rng, config)
             if fields["load_words"] <= config.activation_words - 8:
                 return fields
@@ -68,10 +69,10 @@ def random_geometry(rng, config, large=0.0):
             w, cin = int(rng.integers(1, 4)), int(rng.integers(1, 40))
             top = left = bottom = right = 0
             sx = sy = 1
-        if size == "full":
+        if size == "full" or words:
             kind = "vector"
             kh = kw = h = w = sy = sx = dy = 1
-            cin, top, left, bottom, right = config.activation_words - config.ports, 0, 0, 0, 0
+            cin, top, left, bottom, right = words or config.activation_words - config.ports, 0, 0, 0, 0
         groups = int(rng.integers(1, 4)) if kind == "steps" else 1
         if kind in ("run", "vector"):
             dx = 1
@@ -133,9 +134,55 @@ def random_geometry(rng, config, large=0.0):
 
 
 def random_halves(rng, fields, config):
-    """HALVES, mostly 1 where it may be; what else is drawn does not depend on it."""
+    """HALVES, mostly 1 where it may be."""
     fits = 2 * fields["strip_px"] * fields["cbg"] <= config.accumulator_entries
-    return int(fits and not fields["acc_init"] and rng.spawn(1)[0].random() < 0.8)
+    return int(fits and not fields["acc_init"] and rng.random() < 0.8)
+
+
+def as_one_strip(layer, config):
+    """The loop fields with all pixels in one strip, where accumulators and buffer have room; else None."""
+    pixels = layer["out_px"]
+    if pixels * layer["cbg"] * (1 + layer.get("halves", 0)) > config.accumulator_entries:
+        return None
+    whole = layer | {"first_px": pixels, "strip_px": pixels}
+    fits = strip_span(Descriptor(**whole), pixels, pixels) <= config.activation_words - config.ports
+    return whole if fits else None
+
+
+def must_be_one_strip(f):
+    """Whether a layer marks channel blocks, or stores over what it loads."""
+    return bool(f.mark_blocks) or (f.store_ring > 0 and f.load_addr == f.store_addr)
+
+
+def by_blocks(rng, before, config):
+    """``before``, whose layer marks its channel blocks, and the load of a layer that reads them one after the other, in
+    which case what the first one stores is in one strip; None where that cannot be.
+    """
+    block = config.diagonal if before.diagonal else config.cols
+    even = before.groups == 1 and not before.band and before.store_c_stride == 1 and before.store_cb_step == block
+    blocks = before.cout // block
+    words = before.out_px * blocks * block
+    whole = as_one_strip(asdict(before), config)
+    if not even or not blocks or not whole or words > config.activation_words - 8:
+        return None
+    load = {
+        "load_c_count": block,
+        "load_x_count": before.out_px,
+        "load_y_count": blocks,
+        "load_c_stride": 1,
+        "load_x_stride": before.store_x_stride,
+        "load_y_stride": block,
+    }
+    f = random_geometry(rng, config, words=words)
+    return Descriptor(**whole | {"mark_words": block, "mark_blocks": 1}), f | load
+
+
+def own_base(rng, before, layer):
+    """MARK_BASE: words before those that ``before`` stores that the layer behind it loads."""
+    _, offset = split_address(before.store_addr)
+    if before.store_ring or rng.random() < 0.6:
+        return 0
+    return int(rng.integers(0, min(layer["load_words"], offset // 4 + 1)))
 
 
 def banded_geometry(rng, config, stride=0):
@@ -312,9 +359,11 @@ def random_program(rng, config, layers=2, specials=0.02, profile=0.0, large=0.0)
     """A list of ``layers`` random descriptors; each writes its own output area.
 
     A layer reads random data, or what the one before it stores, in which case it says BARRIER, and the one before it,
-    mostly, MARK_WORDS. What it stores goes to memory, or to a ring of the scratchpad, from where layers at the end of
-    the list copy it to memory; the next layer's AUX stream may be there too. With probability ``profile`` a layer asks
-    for its record, which hls.descriptor.model does not write; with probability ``large`` its input exceeds the buffer.
+    mostly, MARK_WORDS, with MARK_BASE where it reads words before these too, with MARK_BLOCKS where it reads channel
+    block after channel block. What it stores goes to memory, or to a ring of the scratchpad, from where layers at the
+    end of the list copy it to memory, or over its own input there, all of which it has read by then; the next layer's
+    AUX stream may be there too. With probability ``profile`` a layer asks for its record, which hls.descriptor.model
+    does not write; with probability ``large`` its input exceeds the buffer.
     """
     chain = []
     base0, size0, base1, size1 = 0x100, 0x40000, 0x40400, 0x40000
@@ -363,11 +412,23 @@ def random_program(rng, config, layers=2, specials=0.02, profile=0.0, large=0.0)
             if f["load_words"] <= stored:
                 break
         follow = follow and f["load_words"] <= stored
+        own = rng.spawn(1)[0]  # what it draws leaves the rest of a seed's list alone
+        pair = by_blocks(own, before, config) if follow and own.random() < 0.5 else None
+        if pair:
+            before, f = pair
+            chain[-1] = before
+        over = follow and bool(before.store_ring) and not (f["diagonal"] or f["band"] or f["groups"] > 1)
+        over = over and own.random() < 0.5 and as_one_strip(f, config)
+        f = over or f
         cb = f["cout"] if f["band"] else config.diagonal if f["diagonal"] else config.cols
         oh, ow, n = f["out_px"] // f["out_w"], f["out_w"], f["cout"] * (f["ncb"] if f["band"] else f["groups"])
         if follow:
             f["load_addr"], f["load_ring"], f["barrier"] = before.store_addr, before.store_ring, 1
-            chain[-1] = before = replace(before, mark_words=pixel_words(before) if rng.random() < 0.8 else 0)
+            if rng.random() < 0.8 and not pair:
+                base = own_base(own, before, f)
+                f["load_addr"] -= 4 * base
+                before = replace(before, mark_words=pixel_words(before), mark_base=base)
+            chain[-1] = before
         else:
             f["load_addr"] = fill(1, random_values(rng, f["load_words"], specials))
             f["barrier"] = int(rng.integers(0, 2))
@@ -375,6 +436,8 @@ def random_program(rng, config, layers=2, specials=0.02, profile=0.0, large=0.0)
         apart = apart_load(rng, config, f["load_words"], stored) if follow and not before.mark_words else None
         if apart:
             f |= apart
+        elif pair:
+            pass
         elif follow or rng.random() < 0.5:
             f |= {
                 "load_c_count": f["load_words"],
@@ -415,7 +478,7 @@ def random_program(rng, config, layers=2, specials=0.02, profile=0.0, large=0.0)
             f["param_words"] = params.size
         aux = rng.choice(["none", "residual", "init"])
         f["residual"], f["acc_init"] = int(aux == "residual"), int(aux == "init")
-        f["halves"] = random_halves(rng, f, config)
+        f["halves"] = random_halves(own, f, config)
         if aux == "residual" and config.multiply:
             f["multiply"] = int(rng.random() < 0.5)
             f["negative"] = int(f["multiply"] and rng.random() < 0.4)
@@ -426,6 +489,7 @@ def random_program(rng, config, layers=2, specials=0.02, profile=0.0, large=0.0)
                     f |= {f"aux_{step}": 0 for step in steps}
             if (
                 before
+                and not over
                 and before.store_ring
                 and oh * ow * n <= stored_words(before)
                 and on_chip(f["aux_c_stride"], config)
@@ -448,7 +512,11 @@ def random_program(rng, config, layers=2, specials=0.02, profile=0.0, large=0.0)
         ring = max(oh * ow * n, config.ports, 2) - 1
         ring, f["store_ring"] = 1 << ring.bit_length(), ring.bit_length()
         first = -(-free_ring // ring) * ring
-        if on_chip(f["store_c_stride"], config) and first + ring <= config.scratchpad_words and rng.random() < 0.7:
+        if over and on_chip(f["store_c_stride"], config) and f["store_ring"] <= f["load_ring"]:
+            f["store_addr"], f["store_ring"] = f["load_addr"], f["load_ring"]
+            copies = [layer for layer in copies if layer.load_addr != f["load_addr"]]
+            copies.append(copy_layer(f["store_addr"], f["store_ring"], oh * ow * n, config))
+        elif on_chip(f["store_c_stride"], config) and first + ring <= config.scratchpad_words and rng.random() < 0.7:
             free_ring = first + ring
             f["store_addr"] = address(SCRATCHPAD, 4 * (first + int(rng.integers(0, ring))))
             copies.append(copy_layer(f["store_addr"], f["store_ring"], oh * ow * n, config))

@@ -18,7 +18,7 @@ from hls.descriptor.interface.table import PROFILE_RECORD, SCRATCHPAD, WORDS, pa
 from hls.descriptor.model import resolve
 from hls.descriptor.top import generate
 from sim.descriptors import read, run_script, start_script, wait_irq, write
-from tests.layers import random_program
+from tests.layers import must_be_one_strip, random_program
 
 LISTS, HALVED_LISTS = 24, 8
 
@@ -145,6 +145,9 @@ def in_short_strips(rng, config, program):
     """The program in strips of some pixels, so that all banks are on their way, mostly half ones; by address."""
     words, changed = program.memory.view(np.uint32), []
     for layer in program.expect(config)[1]:
+        if must_be_one_strip(layer.descriptor):
+            changed.append(layer.descriptor)
+            continue
         strip = int(rng.integers(1, max(2, min(layer.descriptor.strip_px, 10) + 1)))
         f = replace(layer.descriptor, strip_px=strip, first_px=int(rng.integers(1, strip + 1)))
         f = replace(f, halves=int(may_halve(f, strip, config) and rng.random() < 0.75))
