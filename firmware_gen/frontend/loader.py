@@ -75,7 +75,9 @@ def load_model(
 
 
 def exported_bytes(program: ExportedProgram) -> bytes:
-    """The file that torch.export.save writes."""
+    """The file that torch.export.save writes, or the clean copy of the one that was read."""
+    if (archive := getattr(program, "archive", None)) is not None:
+        return bytes(archive)
     buffer = io.BytesIO()
     torch.export.save(program, buffer)
     return buffer.getvalue()

@@ -28,6 +28,7 @@ from firmware_gen.frontend.aten import HANDLERS, HARMLESS, KNOWN, OF_SHAPE, READ
 from firmware_gen.frontend.aten.registry import arguments_of, schema
 from firmware_gen.frontend.exported.dynamic import chosen_sizes, with_shape
 from firmware_gen.frontend.exported.einsum import einsum
+from firmware_gen.frontend.exported.functional import functional_form
 from firmware_gen.frontend.exported.hints import QUANTISED_ACTIVATIONS, hint, not_supported
 from firmware_gen.frontend.exported.integers import DEQUANTISERS, QUANTISERS, step_of
 from firmware_gen.frontend.exported.program import Interface, Pairs, constants_of, interface_of, needless, user_inputs
@@ -173,6 +174,8 @@ def _dtype(tensor: torch.Tensor) -> str:
 def _functionalise(program: ExportedProgram) -> ExportedProgram:
     """Remove in-place operations, and write operators that are not known with others, as torch does, and einsum as
     products of matrices; everything else stays as high-level as the program has it."""
+    if (common := functional_form(program)) is not None:
+        return common
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # torch 2.13 warns about itself here

@@ -8,6 +8,7 @@ whoever calls it says so.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -221,3 +222,14 @@ class Stepper:
         results = len(outputs) - len(self._state)
         self._state = outputs[results:]
         return outputs[:results]
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Convolutions of small maps, or in float64, take many times as long on several threads whose cores others use."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

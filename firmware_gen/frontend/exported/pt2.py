@@ -8,7 +8,7 @@ covers only the first kind, and not all of it.
 
 So nothing of the original reaches torch: an archive is read with zipfile and json, everything outside a
 short allow-list is refused, and a clean copy with raw tensors, plain shapes and known ATen operators is
-packed and given to torch.export.load.
+packed, and read by `archive`, or given to torch.export.load where the program is not one of common operators.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from typing import IO, Any
 import torch
 
 from firmware_gen.frontend.aten import KNOWN, is_function
+from firmware_gen.frontend.exported.archive import read_program
 from firmware_gen.frontend.exported.dynamic import chosen_sizes, fix_sizes, open_sizes, symbol_of
 from firmware_gen.frontend.exported.hints import QUANTISED_ACTIVATIONS, hint, not_supported
 from firmware_gen.frontend.exported.integers import DEQUANTISERS, know_pt2e
@@ -70,23 +71,28 @@ def load_pt2(
     path: Path, input_shape: tuple[int, ...] | None = None, batch: int | None = None
 ) -> torch.export.ExportedProgram:
     """The ExportedProgram in `path`, without running anything that the archive brings along; `input_shape` and `batch`
-    give the sizes that it leaves open, see `dynamic.chosen_sizes`.
+    give the sizes that it leaves open, see `dynamic.chosen_sizes`. Its `archive` is the clean copy that was read.
 
     Raises HeepgenError for damaged files, for anything an archive of a supported model does not need, and for
     unsupported operators, by layer name.
     """
     members = _read_members(path)
     clean = {name: data for name, data in members.items() if PLAIN.fullmatch(name)}
-    for name in CONFIGS:
-        clean[name] = _dump(_checked_weights(path, _parse(path, name, members)))
+    weights, constants = (_checked_weights(path, _parse(path, name, members)) for name in CONFIGS)
+    clean |= {name: _dump(table) for name, table in zip(CONFIGS, (weights, constants), strict=True)}
     program = _parse(path, MODEL, members)
     _fix_sizes(path, program, input_shape, batch)
     clean[MODEL] = _dump(_checked_program(path, program))
     if PT2E.search(clean[MODEL].decode()):
         know_pt2e()
     clean[SAMPLE] = b""
-    with _weights_only():
-        return export_load(path, _packed(clean))
+    packed = _packed(clean)
+    loaded = None if constants["config"] else read_program(program, weights, _raw(clean))
+    if loaded is None:
+        with _weights_only():
+            loaded = export_load(path, io.BytesIO(packed))
+    loaded.archive = packed  # type: ignore[attr-defined]
+    return loaded
 
 
 def export_load(path: Path, file: Path | IO[bytes]) -> torch.export.ExportedProgram:
@@ -313,13 +319,18 @@ def _check_spec(path: Path, spec: dict[str, Any]) -> None:
         _check_spec(path, child)
 
 
-def _packed(members: dict[str, bytes]) -> io.BytesIO:
+def _packed(members: dict[str, bytes]) -> bytes:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
         for name, data in members.items():
-            archive.writestr(f"model/{name}", data)
-    buffer.seek(0)
-    return buffer
+            archive.writestr(zipfile.ZipInfo(f"model/{name}"), data)  # without the time of day
+    return buffer.getvalue()
+
+
+def _raw(members: dict[str, bytes]) -> dict[str, bytes]:
+    """Tensors of the weights by their names in the table."""
+    folder = "data/weights/"
+    return {name.removeprefix(folder): data for name, data in members.items() if name.startswith(folder)}
 
 
 @contextmanager

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -88,7 +87,7 @@ def check_program(imported: ir.Graph, lowered: ir.Graph, source: Import, sample:
     inputs and states. Raises HeepgenError naming the first layer that differs."""
     references = []
     interface = source.interface
-    with _one_thread():
+    with programs.one_thread():
         for x in inputs_to_try((*sample, *(state.initial for state in imported.state))):
             values, outputs = run_program(source.functional, interface, x, imported.values)
             found = Reference(x, values, run_program(source.program, interface, x, ())[1])
@@ -107,7 +106,7 @@ def check_import(imported: ir.Graph, lowered: ir.Graph, references: Iterable[Ref
     references = list(references)
     check = check_layers(imported, references, source)
     allowed = FOUND if _functions(lowered) - _functions(imported) else REWRITTEN
-    with _one_thread():
+    with programs.one_thread():
         for reference in references:
             outputs = zip(lowered.outputs, reference.outputs, _run(lowered, reference.inputs), strict=True)
             for value, expected, got in outputs:
@@ -126,7 +125,7 @@ def check_layers(imported: ir.Graph, references: Iterable[Reference], source: st
     the source. Raises HeepgenError naming the first layer that differs."""
     inputs = tensors = 0
     largest = 0.0
-    with _one_thread():
+    with programs.one_thread():
         for reference in references:
             for name, expected, got, allowed in _layer_by_layer(imported, reference):
                 difference = compare_tensors(f"layer {name}", expected, got, allowed * unit, source)
@@ -140,17 +139,6 @@ def inputs_to_try(sample: Sequence[np.ndarray]) -> tuple[tuple[np.ndarray, ...],
     random = np.random.default_rng(SEED)
     finite = tuple(np.where(np.isfinite(x), x, 0).astype(np.float64) for x in sample)
     return finite, tuple(SPREAD * random.standard_normal(x.shape) for x in finite)
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Convolutions in float64 take many times as long on several threads that share their cores with others."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 # --- the source ------------------------------------------------------------------------------------------------
