@@ -17,7 +17,7 @@ from hls.config_file import as_value, read_tree, shown, unknown
 from hls.errors import HeepgenError
 from hls.keywords import KEYWORDS
 
-INTERFACE_VERSION = 8
+INTERFACE_VERSION = 9
 """Of registers and descriptor."""
 
 ARITHMETICS = ("aligned", "fma")
@@ -264,6 +264,9 @@ class Config(System):
     )
     banded: bool = option(
         True, *flag(), "depthwise convolutions several outputs of a row at once", section="", in_hash=True
+    )
+    packed_scales: bool = option(
+        True, *flag(), "scales of 16 bits, two in a word, for layers that have such", section="", in_hash=True
     )
 
     def __post_init__(self) -> None:

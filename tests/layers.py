@@ -473,7 +473,9 @@ def random_program(rng, config, layers=2, specials=0.02, profile=0.0, large=0.0)
             f["scale"], f["bias"] = np.float32(rng.standard_normal()), np.float32(-0.0)
         else:
             rows = 1 if f["band"] else -(-cb // config.ports)
-            params = rng.standard_normal(f["groups"] * f["ncb"] * rows * 2 * config.ports)
+            f["packed_scales"] = int(config.packed_scales and not f["band"] and rng.random() < 0.5)
+            rows += -(-rows // 2) if f["packed_scales"] else rows
+            params = rng.standard_normal(f["groups"] * f["ncb"] * rows * config.ports)
             f["param_addr"] = fill(0, params.astype(np.float32).view(np.uint32))
             f["param_words"] = params.size
         aux = rng.choice(["none", "residual", "init"])

@@ -25,6 +25,7 @@ OTHER = {
     "multiply": False,
     "int4_weights": False,
     "banded": False,
+    "packed_scales": False,
 }
 AROUND = {
     "memory_banks": 6,

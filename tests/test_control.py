@@ -82,6 +82,7 @@ def legal_descriptor(rng, config, **fixed):
         "stride_y": rng.randint(1, min(most, 255)),
     }
     f["halves"] = int(2 * strip * f["cbg"] <= config.accumulator_entries and rng.random() < 0.5)
+    f["packed_scales"] = int(config.packed_scales and not band and rng.random() < 0.5)
     f |= epilogue_flags(rng, config, f["residual"])
     f |= {f"load_{axis}_count": count for axis, count in zip("cxy", loads, strict=True)} | {"in_h": loads[2]} | fixed
     if diagonal or band:
@@ -107,7 +108,8 @@ def legal_descriptor(rng, config, **fixed):
         f["weight_words"] = beats * config.ports
     if not f["uniform"]:
         rows = 1 if band else -(-block // config.ports)
-        f["param_words"] = f["groups"] * f["ncb"] * rows * 2 * config.ports
+        rows += -(-rows // 2) if f["packed_scales"] else rows
+        f["param_words"] = f["groups"] * f["ncb"] * rows * config.ports
     if f["kh"] == 1:
         f["ky_step"] = rng.randrange(1 << 24)
     if f["out_px"] <= f["out_w"]:
@@ -516,7 +518,11 @@ def test_counters():
 
 
 COUNTED = [f for f in FIELDS if f.kind in ("uint", "int") and f.name not in ("LAST", "PROFILE")]
-FLAGS = [f for f in COUNTED if f.word == 1 and f.width == 1] + [FIELD["TABLE_ROWS"], FIELD["HALVES"]]
+FLAGS = [f for f in COUNTED if f.word == 1 and f.width == 1] + [
+    FIELD["TABLE_ROWS"],
+    FIELD["HALVES"],
+    FIELD["PACKED_SCALES"],
+]
 ZERO = [
     "load_c_count",
     "load_x_count",
@@ -554,6 +560,7 @@ BASE = {
     "uniform": 0,
     "residual": 0,
     "halves": 0,
+    "packed_scales": 0,
     "function": 0,
     "table_slot": 0,
     "load_table": 0,
@@ -586,6 +593,7 @@ BROKEN = [{name: 0} for name in ZERO] + [
     {"residual": 1, "multiply": 1, "slope_en": 1},
     {"weight_words": 0},
     {"param_words": 0},
+    {"packed_scales": 1},
     {"kb": 1},
     {"kb": 3},
     {"groups": 1},
@@ -599,6 +607,7 @@ BANDED = BASE | {"band": 2, "groups": 1, "kb": 1, "kx": 1, "kx_step": 9, "ncb": 
 """Fields of a banded one."""
 
 BROKEN_BANDED = [
+    {"packed_scales": 1},
     {"band": 3},
     {"diagonal": 1},
     {"kx": 2},
@@ -643,7 +652,7 @@ def test_refuses_what_breaks_a_rule(ports):
     """Random descriptors with one field changed a little or at random: exactly those that `rules` refuses."""
     rng = seeded("rules", ports)
     rows, cols = rng.choice([(3, 5), (5, 3), (8, 8), (1, 4)])
-    options = {"functions": ports != 3, "multiply": ports != 2, "int4_weights": ports != 1}
+    options = {"functions": ports != 3, "multiply": ports != 2, "int4_weights": ports != 1, "packed_scales": ports != 4}
     config = Config(rows=rows, cols=cols, ports=ports, accumulator_entries=16, **options)
     seen = {True: 0, False: 0}
 
@@ -717,6 +726,7 @@ JUST_ALLOWED = [
         {"strip_px": 1, "first_px": 1, "cbg": 16},
         {"strip_px": 4, "cbg": 4},
         {"strip_px": 4, "cbg": 2, "halves": 1},
+        {"packed_scales": 1},
         {"ncb": 2, "cout": 6},
         {"ncb": 2, "cout": 10},
         {"ncb": 1, "cout": 1},

@@ -45,6 +45,7 @@ def random_layer(rng, config):
         "first_px": rng.randint(1, strip),
         "acc_init": 0,
         "halves": 2 * strip * cbg <= config.accumulator_entries and chance(rng, 0.7),
+        "packed_scales": config.packed_scales and not band and chance(rng, 0.5),
     }
     for side in ("store", "aux"):
         fields[f"{side}_addr"] = 4 * rng.randrange(1 << 28)
@@ -212,7 +213,18 @@ class DrainBench:
     def parameter_beats(self):
         block = self.config.diagonal if self.fields["diagonal"] else self.config.cols
         rows = 1 if self.fields["band"] else -(-block // self.config.ports)
-        return [self.values(self.config.ports) for b in self.beats if b[5] for _ in range(2 * rows)]
+        beats = rows + (-(-rows // 2) if self.fields["packed_scales"] else rows)
+        return [self.values(self.config.ports) for b in self.beats if b[5] for _ in range(beats)]
+
+    def parameter_rows(self, params, rows):
+        """(scales, biases) of the rows of a channel block, from a stream."""
+        for row in range(rows):
+            if not self.fields["packed_scales"]:
+                yield next(params), next(params)
+                continue
+            if row % 2 == 0:
+                both = next(params)
+            yield (both & 0xFFFF0000 if row % 2 == 0 else both << 16), next(params)
 
     def drive(self, cycle):
         rng, pace = self.rng, self.pace
@@ -275,13 +287,13 @@ class DrainBench:
         for at, (addr, count, row, _, entry, block_last, bank_last, _) in enumerate(self.beats):
             if fresh and not f["uniform"]:
                 table = (
-                    [next(params) for _ in range(2)] * rows if f["band"] else [next(params) for _ in range(2 * rows)]
+                    list(self.parameter_rows(params, 1)) * rows
+                    if f["band"]
+                    else list(self.parameter_rows(params, rows))
                 )
             fresh = block_last
             acc = self.entries[bank][entry][row * ports : row * ports + count]
-            scale, bias = (
-                (f["scale"], f["bias"]) if f["uniform"] else (table[2 * row][:count], table[2 * row + 1][:count])
-            )
+            scale, bias = (f["scale"], f["bias"]) if f["uniform"] else (part[:count] for part in table[row])
             y = epilogue_model(
                 acc,
                 np.asarray(scale, np.uint32),

@@ -176,3 +176,8 @@ class Weighted(Fused):
 def has_4_bits(weight: np.ndarray) -> bool:
     """Whether 4 bits are enough for integer weights."""
     return bool(((weight >= -8) & (weight <= 7)).all())
+
+
+def has_16_bits(scale: np.ndarray) -> bool:
+    """Whether 16 bits are enough for float32 scales: they are bfloat16, which is the upper half of a float32."""
+    return not (scale.astype(np.float32).view(np.uint32) & 0xFFFF).any()

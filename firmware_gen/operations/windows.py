@@ -59,6 +59,11 @@ class Windowed:
         """Whether there are weights, and 4 bits are enough for each."""
         return self.weight is not None and ir.has_4_bits(self.weight)
 
+    @cached_property
+    def has_16_bit_scales(self) -> bool:
+        """Whether channels have scales of their own, and 16 bits are enough for each."""
+        return isinstance(self.scale, np.ndarray) and ir.has_16_bits(self.scale)
+
 
 Share: TypeAlias = tuple[Windowed, Rectangle | None, tuple[int, int]]
 """A `Windowed`, the rectangle of the output that it computes (None: all of it), and of its output channels the first

@@ -17,7 +17,7 @@ from hls.arithmetic.array import array_model
 from hls.arithmetic.epilogue import epilogue_model
 from hls.arithmetic.function import ROW_WORDS, reach
 from hls.config import Config
-from hls.descriptor.interface.rules import contradiction, tile_weights
+from hls.descriptor.interface.rules import block_params, contradiction, tile_weights
 from hls.descriptor.interface.table import SCRATCHPAD, WORDS, Linked, Output, on_chip, split_address, unpack
 from hls.descriptor.interface.timing import channels
 from hls.errors import HeepgenError
@@ -315,13 +315,15 @@ def _parameters(
     if f.uniform:
         return np.full(shape, f.scale), np.full(shape, f.bias)
     ports = config.ports
-    beats = 1 if f.band else -(-block // ports)
-    index = _word_index(words, "PARAM_ADDR", f.param_addr, bases, np.arange(f.groups * f.ncb * beats * 2 * ports))
-    data = words[0, index].view(np.float32).reshape(*shape[:1], f.ncb, beats, 2, ports)
+    row, lane = np.divmod(np.arange(block), ports)
     if f.band:
-        scale, bias = (data[:, :, 0, i, np.arange(block) % ports].reshape(shape) for i in range(2))
-        return scale, bias
-    scale, bias = (
-        data[..., i, :].reshape(*shape[:1], f.ncb, beats * ports)[..., :block].reshape(shape) for i in range(2)
-    )
-    return scale, bias
+        row[:] = 0
+    stored = block_params(config, bool(f.diagonal), bool(f.band), bool(f.packed_scales))
+    index = _word_index(words, "PARAM_ADDR", f.param_addr, bases, np.arange(f.groups * f.ncb * stored))
+    data = words[0, index].reshape(f.groups, f.ncb, stored // ports, ports)
+    if f.packed_scales:
+        both, bias = data[:, :, row // 2 * 3, lane], data[:, :, row // 2 * 3 + 1 + row % 2, lane]
+        scale = np.where(row % 2, both << 16, both & 0xFFFF0000)
+    else:
+        scale, bias = data[:, :, 2 * row, lane], data[:, :, 2 * row + 1, lane]
+    return scale.astype(np.uint32).view(np.float32).reshape(shape), bias.view(np.float32).reshape(shape)

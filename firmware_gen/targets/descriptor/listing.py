@@ -294,7 +294,7 @@ def _loops(f: Linked) -> dict[str, int]:
 
 def _mode(f: Linked) -> str:
     tile, sums = "banded" if f.band else "diagonal" if f.diagonal else "dense", "maximum" if f.max else "sum"
-    return f"{tile}, {sums}{', half banks' if f.halves else ''}"
+    return f"{tile}, {sums}{', half banks' if f.halves else ''}{', scales of 16 bits' if f.packed_scales else ''}"
 
 
 def _elements(tensor: Tensor, words: np.ndarray) -> np.ndarray | None:

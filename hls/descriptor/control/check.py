@@ -351,7 +351,8 @@ def _look_up(words, low, table, out):
 @block
 def _params_differ(product, job, out, config):
     dense, diag, one = (rules.block_params(config, *kind) for kind in ((False,), (True,), (False, True)))
-    words, diagonal, banded = job.param_words, job.diagonal, job.banded
+    packed_dense, packed_diag = (rules.block_params(config, diagonal, packed=True) for diagonal in (False, True))
+    words, diagonal, banded, pairs = job.param_words, job.diagonal, job.banded, job.packed_scales
     width = LINEAR + max(dense, diag).bit_length()
     factor, needed = Signal(modbv(0)[width:]), Signal(modbv(0)[width:])
     extra = width - LINEAR
@@ -365,6 +366,14 @@ def _params_differ(product, job, out, config):
             factor.next = one
 
     @always_comb
+    def size_or_packed():
+        factor.next = packed_dense if pairs else dense
+        if diagonal:
+            factor.next = packed_diag if pairs else diag
+        if banded:
+            factor.next = one
+
+    @always_comb
     def multiply():
         needed.next = concat(intbv(0)[extra:], product[LINEAR:]) * factor
 
@@ -372,7 +381,7 @@ def _params_differ(product, job, out, config):
     def compare():
         out.next = needed != concat(intbv(0)[extra:], words)
 
-    return size, multiply, compare
+    return size_or_packed if config.packed_scales else size, multiply, compare
 
 
 @block

@@ -26,7 +26,11 @@ _JOB = (
 
 def drain_job(config: Config) -> str:
     """Descriptor fields that `drain` reads."""
-    options = [*["function table_slot"] * config.functions, *["multiply negative"] * config.multiply]
+    options = [
+        *["function table_slot"] * config.functions,
+        *["multiply negative"] * config.multiply,
+        *["packed_scales"] * config.packed_scales,
+    ]
     return " ".join([loops(config), _JOB, *options])
 
 
@@ -73,6 +77,7 @@ def drain(
     room = Signal(intbv(0)[places.bit_length() :])
     row = Signal(intbv(0)[len(beat.row) :])
     selected, acc, aux1, aux2, scales, biases, scale, bias, result = (Signal(intbv(0)[width:]) for _ in range(9))
+    stored = scales
     issued, operands_valid, data_valid, taken, place_valid, place_ready, data_ready = (
         Signal(bool(0)) for _ in range(7)
     )
@@ -84,6 +89,9 @@ def drain(
     if config.functions:
         ready = Signal(bool(0))
         parts.append(_both(beat.valid, table_ready, ready))
+    if config.packed_scales:
+        stored = Signal(intbv(0)[width:])
+        parts.append(_unpacked(stored, job.packed_scales, row, scales, ports))
 
     @always_comb
     def decide():
@@ -165,13 +173,14 @@ def drain(
             start=start,
             diagonal=job.diagonal,
             band=job.band if config.banded else None,
+            pairs=job.packed_scales if config.packed_scales else None,
             valid=param.valid,
             data=param.data,
             take=param.take,
             row=beat.row,
             leave=params_release,
             ready=params_ready,
-            scales=scales,
+            scales=stored,
             biases=biases,
             config=config,
         ),
@@ -218,6 +227,37 @@ def _both(one, other, both):
         both.next = one and other
 
     return combine
+
+
+@block
+def _unpacked(stored, pairs, row, scales, ports):
+    """Scales of ``row``; where ``pairs`` holds they lie in the upper halves if it is even, else in the lower ones."""
+    words, numbers = ([Signal(intbv(0)[32:]) for _ in range(ports)] for _ in range(2))
+    odd = Signal(bool(0))
+
+    @always_comb
+    def look():
+        odd.next = row[0]
+
+    return (
+        look,
+        split(stored, words),
+        [_number(word, pairs, odd, number) for word, number in zip(words, numbers, strict=True)],
+        join(numbers, scales),
+    )
+
+
+@block
+def _number(word, pairs, odd, number):
+    @always_comb
+    def choose_half():
+        number.next = word
+        if pairs:
+            number.next = concat(word[32:16], intbv(0)[16:])
+            if odd:
+                number.next = concat(word[16:], intbv(0)[16:])
+
+    return choose_half
 
 
 @block

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Scales and biases of the channel block that drains, in rows of one beat."""
+"""Scales and biases of the channel block that drains, in rows of one beat; packed scales in those of two."""
 
 from myhdl import Signal, always, always_comb, concat, intbv, modbv
 
@@ -9,11 +9,12 @@ from hls.lib.unit import unit
 
 
 @unit(out="take ready scales biases")
-def param_rows(clk, rst, start, diagonal, band, valid, data, take, row, leave, ready, scales, biases, *, config):
+def param_rows(clk, rst, start, diagonal, band, pairs, valid, data, take, row, leave, ready, scales, biases, *, config):
     """Scales and biases of two channel blocks: one being used, one being filled from the stream.
 
     ``ready`` when the block in use is complete; its scales and biases of ``row`` follow one cycle later.
     ``leave`` ends its use. Where ``band`` (with `config.banded`; else None) is not 0 a block is one row, for all.
+    Where ``pairs`` holds (with `config.packed_scales`; else None) ``scales`` are those of an even row and the next one.
     """
     row_bits = len(row)
     dense_last, diagonal_last = (beats(block, config) - 1 for block in (config.cols, config.diagonal))
@@ -25,6 +26,9 @@ def param_rows(clk, rst, start, diagonal, band, valid, data, take, row, leave, r
     last, use_row = Signal(intbv(0)[row_bits:]), row
     if config.banded:
         use_row = Signal(intbv(0)[row_bits:])
+    scale_raddr = raddr
+    if config.packed_scales:
+        scale_raddr = Signal(intbv(0)[row_bits + 1 :])
 
     @always_comb
     def decide():
@@ -47,10 +51,7 @@ def param_rows(clk, rst, start, diagonal, band, valid, data, take, row, leave, r
             fill_row.next = 0
             fill_block.next = False
             use_block.next = False
-            bias_next.next = False
         else:
-            if scale_we or bias_we:
-                bias_next.next = not bias_next
             if bias_we:
                 fill_row.next = fill_row + 1
             if filled:
@@ -75,11 +76,32 @@ def param_rows(clk, rst, start, diagonal, band, valid, data, take, row, leave, r
             last.next = 0
             use_row.next = 0
 
+    @always(clk.posedge)
+    def in_turn():
+        if rst or start:
+            bias_next.next = False
+        elif scale_we or bias_we:
+            bias_next.next = not bias_next
+
+    @always(clk.posedge)
+    def once_in_two():
+        if rst or start:
+            bias_next.next = False
+        elif scale_we:
+            bias_next.next = True
+        elif bias_we:
+            bias_next.next = pairs and not fill_row[0] and fill_row != last
+
+    @always_comb
+    def even_row():
+        scale_raddr.next = concat(raddr[row_bits + 1 : 1], raddr[0] and not pairs)
+
     return (
         size_or_one if config.banded else size,
+        (once_in_two, even_row) if config.packed_scales else in_turn,
         decide,
         finish,
         account,
-        ram(clk, scale_we, waddr, data, held, raddr, scales, width=width, depth=2 << row_bits),
+        ram(clk, scale_we, waddr, data, held, scale_raddr, scales, width=width, depth=2 << row_bits),
         ram(clk, bias_we, waddr, data, held, raddr, biases, width=width, depth=2 << row_bits),
     )

@@ -240,8 +240,10 @@ RULES: tuple[Rule, ...] = (
     Needs("FUNCTION", "functions"),
     Needs("MULTIPLY", "multiply"),
     Needs("INT4", "int4_weights"),
+    Needs("PACKED_SCALES", "packed_scales"),
     Needs("BAND", "banded"),
     Excludes("BAND", "DIAGONAL"),
+    Excludes("BAND", "PACKED_SCALES"),
     Within("BAND", 1, 2, "BAND"),
     IsOne("KX", "BAND"),
     IsOne("KB", "BAND"),
@@ -296,7 +298,7 @@ class Product:
             words, room = f.weight_words, weights_per_word(f)
             return not 0 <= room * words - value < room * config.ports or words % config.ports != 0
         if self.target == "PARAM_WORDS":
-            value *= block_params(config, bool(f.diagonal), bool(f.band))
+            value *= block_params(config, bool(f.diagonal), bool(f.band), bool(f.packed_scales))
         return bool((value - f[self.target]) % (1 << FIELD[self.target].width))
 
 
@@ -337,10 +339,11 @@ def may_halve(f: Descriptor[object], strip_px: int, config: Config) -> bool:
     return not f.acc_init and strip_px * f.cbg <= bank_entries(config, True)
 
 
-def block_params(config: Config, diagonal: bool, banded: bool = False) -> int:
-    """Parameter words of one channel block, or of a banded layer's channel."""
+def block_params(config: Config, diagonal: bool, banded: bool = False, packed: bool = False) -> int:
+    """Parameter words of one channel block, or of a banded layer's channel; ``packed``: with PACKED_SCALES."""
     channels = 1 if banded else config.diagonal if diagonal else config.cols
-    return 2 * config.ports * -(-channels // config.ports)
+    rows = -(-channels // config.ports)
+    return config.ports * (rows + (-(-rows // 2) if packed else rows))
 
 
 def weights_per_word(f: Descriptor[object]) -> int:

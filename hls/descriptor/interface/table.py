@@ -62,7 +62,9 @@ packed densely, zero padded at the end of a pass to WEIGHT_WORDS (a multiple of 
 read once in all where a pass fits the weight buffer. With INT4 a weight is half a byte, the first one the low half.
 Banded: D bytes, the taps of a kernel row and zeros; weight (r, c) of the tile is tap r - BAND*c, 0 where there is none.
 Parameter stream: for g, cb (all NCB) and j in range(ceil(Cb/ports)): ports scales, then ports biases; banded: for cb,
-ports times its scale, then ports times its bias; PARAM_WORDS in all; used once per strip.
+ports times its scale, then ports times its bias; PARAM_WORDS in all; used once per strip. With PACKED_SCALES, not of
+banded layers, scales are bfloat16, upper halves of FP32 numbers: before the biases of an even j come ports words
+with its scales in their upper halves and those of j + 1, if there are any, in the lower ones; an odd j has its biases.
 
 Epilogue of every output, each step rounded: times its scale, plus its bias; combined with its AUX word if RESIDUAL,
 unless ACT_FIRST; times SLOPE if negative and SLOPE_EN; clamped to LOW..HIGH; its function if FUNCTION; combined with
@@ -233,6 +235,7 @@ class Descriptor(Generic[Address]):
     stride_y: int = _uint(15, 8, 8, "input rows per output row, at least 1")
     band: int = _uint(15, 16, 2, "banded: input pixels from one output to the next, 1 or 2; else 0")
     halves: int = _flag(15, 18, "four half accumulator banks: STRIP_PX * CBG <= half of the accumulator entries")
+    packed_scales: int = _flag(15, 19, "scales of 16 bits, two in a word")
     first_lane: int = _uint(15, 20, 6, "BAND: lanes outside the input, on its left", "banded")
     last_lanes: int = _uint(15, 26, 6, "BAND: lanes before those outside the input, on its right", "banded")
     ky_step: int = _uint(16, 0, LINEAR, "DIL_Y * IN_ROW; any when KH is 1")

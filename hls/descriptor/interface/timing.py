@@ -13,6 +13,7 @@ from hls.arithmetic.array import array_latency, load_beats
 from hls.arithmetic.epilogue import EPILOGUE_LATENCY
 from hls.arithmetic.function import FUNCTION_LATENCY, ROW_WORDS
 from hls.config import Config
+from hls.descriptor.interface.rules import block_params
 from hls.descriptor.interface.table import PROFILE_RECORD, WORDS, Descriptor
 
 ACTIVATION_LATENCY = 2
@@ -73,7 +74,7 @@ def block_outputs(f: Descriptor[object], block: int, config: Config) -> int:
 
 def param_beats(f: Descriptor[object], config: Config) -> int:
     """Scales and biases of a channel block, or of a banded layer's channel."""
-    return 2 if f.band else 2 * beats(channels(f, config), config)
+    return block_params(config, bool(f.diagonal), bool(f.band), bool(f.packed_scales)) // config.ports
 
 
 def param_depth(config: Config) -> int:

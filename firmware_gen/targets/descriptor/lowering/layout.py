@@ -60,8 +60,14 @@ def banded_parameters(scale: np.ndarray, bias: np.ndarray, ports: int) -> np.nda
     return np.repeat(both.reshape(-1), ports).view(np.uint32)
 
 
-def parameters(scale: np.ndarray, bias: np.ndarray, block: int, ports: int) -> np.ndarray:
-    """Scales and biases, float32 (groups, cout) each, for channel blocks of `block`, as uint32 words."""
+def parameters(scale: np.ndarray, bias: np.ndarray, block: int, ports: int, packed: bool = False) -> np.ndarray:
+    """Scales and biases, float32 (groups, cout) each, for channel blocks of `block`, as uint32 words; packed: the
+    scales are bfloat16, two to a word."""
     both = np.stack([scale, bias]).astype(np.float32)  # 2, g, channel
     rows = _blocks(_blocks(both, 2, block), 3, ports)  # 2, g, cb, row, lane
-    return np.ascontiguousarray(rows.transpose(1, 2, 3, 0, 4)).reshape(-1).view(np.uint32)
+    if not packed:
+        return np.ascontiguousarray(rows.transpose(1, 2, 3, 0, 4)).reshape(-1).view(np.uint32)
+    scales, biases = (_blocks(part, 2, 2) for part in rows.view(np.uint32))  # g, cb, pair, 2, lane
+    beats = np.concatenate([scales[..., :1, :] | scales[..., 1:, :] >> 16, biases], axis=3)
+    count = rows.shape[3]
+    return beats.reshape(*beats.shape[:2], -1)[..., : (count + -(-count // 2)) * ports].reshape(-1)

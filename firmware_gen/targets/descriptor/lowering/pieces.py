@@ -140,6 +140,8 @@ def piece_descriptor(
     fields = _epilogue(
         op, piece, target, aux, lambda prefix, view: _output(prefix, view, piece, out_channel, block, op.cout)
     )
+    if config.packed_scales and "uniform" not in fields:
+        fields["packed_scales"] = int(op.has_16_bit_scales)
     out_w, out_h = piece.size
     if op.stride[0] == 0:  # one row of all pixels, which are all of their rows
         out_w, out_h, stride_y = out_w * out_h, 1, 1
@@ -300,7 +302,8 @@ def with_constants(
         if piece.band:
             params = layout.banded_parameters(op.scale[0, c0:c1], op.bias[0, c0:c1], config.ports)
         else:
-            params = layout.parameters(op.scale[part], op.bias[part], block, config.ports)
+            scale, bias = op.scale[part], op.bias[part]
+            params = layout.parameters(scale, bias, block, config.ports, bool(descriptor.packed_scales))
     if op.act.function and descriptor.function:
         where, rows = constants.table(op.act.function)
         descriptor = replace(descriptor, table_addr=where, table_rows=rows)

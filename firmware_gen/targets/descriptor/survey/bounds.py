@@ -157,7 +157,7 @@ def _network(graph: ir.Graph, config: Config) -> _Network:
     seen = set[bytes]()
     fresh = tuple(_is_fresh(operation, seen) for operation, _ in operations)
     ram = program_bytes(program.graph) + sum(times for _, times in operations) * DESCRIPTOR_BYTES
-    ram += 8 * len({pair for operation, _ in operations for pair in _parameters(operation)})
+    ram += sum({pair: size for operation, _ in operations for pair, size in _parameters(operation).items()}.values())
     least = _arena(program.graph, program.layers)
     buffers = buffers_of(program.graph, program.tensors, program.layers, False, False)
     live = max(sum(b.size for b in buffers if b.born <= step <= b.dies) for step in range(-1, len(program.layers) + 1))
@@ -176,12 +176,13 @@ def _is_fresh(operation: Operation, seen: set[bytes]) -> bool:
     return fresh
 
 
-def _parameters(operation: Operation) -> set[tuple[float, float]]:
-    """Scale and bias of every channel that has its own."""
+def _parameters(operation: Operation) -> dict[tuple[float, float], int]:
+    """Scale and bias of every channel that has its own, and their least bytes."""
     op = operation.op
     if not (isinstance(op.scale, np.ndarray) and isinstance(op.bias, np.ndarray)):
-        return set()
-    return set(zip(op.scale.reshape(-1).tolist(), op.bias.reshape(-1).tolist(), strict=True))
+        return {}
+    pairs = zip(op.scale.reshape(-1).tolist(), op.bias.reshape(-1).tolist(), strict=True)
+    return {pair: 6 if ir.has_16_bits(np.array(pair[0])) else 8 for pair in pairs}
 
 
 def _arena(graph: ir.Graph, layers: Sequence[Layer]) -> int:

@@ -37,6 +37,7 @@ class Lanes:
             return np.array([getattr(config, name) for config in configs], float)
 
         self.rows, self.cols, self.ports, self.diagonal = map(each, ("rows", "cols", "ports", "diagonal"))
+        self.packed_scales = each("packed_scales") > 0
         self.entries, self.scratchpad = each("accumulator_entries"), each("scratchpad_words")
         self.room = each("activation_words") - self.ports
         buffers = [weight_buffer(config) for config in configs]

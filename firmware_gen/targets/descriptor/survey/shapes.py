@@ -32,6 +32,7 @@ class Shape:
     operand: int
     function: int
     int4: int
+    packed_scales: int
     load_c_count: int
     load_c_stride: int
     load_x_stride: int
@@ -218,10 +219,11 @@ class Geometry:
         self.cut = ones if shape.diagonal or shape.unit_weights else np.maximum(lanes.cut, np.ceil(tile / lanes.row))
         self.weight_bytes = np.ceil(self.tiles * self.tile_bytes / (4 * lanes.ports)) * 4 * lanes.ports
         scales = ones if shape.band else lanes.beats(self.width)  # bus beats of a block
-        self.params = (0 if shape.uniform else 2 * shape.groups) * self.blocks * scales
+        packed = lanes.packed_scales & (shape.packed_scales > 0)
+        block = 0 * ones if shape.uniform else scales + np.where(packed, np.ceil(scales / 2), scales)
+        self.params = shape.groups * self.blocks * block
         self.param_cycles = waits.params * self.params
-        block = 0 * ones if shape.uniform else 2 * waits.params * scales
-        self.opens = np.where(block > 0, ANSWER + block + 4, FIRST_BEAT)
+        self.opens = np.where(block > 0, ANSWER + waits.params * block + 4, FIRST_BEAT)
         if shape.load_table:
             table = shape.table_rows * ROW_WORDS // np.minimum(lanes.ports, 2)
             self.opens = np.maximum(self.opens, ANSWER + table + 4)

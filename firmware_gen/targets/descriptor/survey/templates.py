@@ -26,8 +26,8 @@ from firmware_gen.targets.descriptor.survey.shapes import Shape
 from hls.config import Config
 from hls.descriptor.interface.table import Linked, on_chip
 
-AMPLE: dict[str, Any] = {"memory_banks": 64, "memory_banks_interleaved": (64,), "bank_kib": 256}
-"""Memory in which decisions are made: whether a network fits is asked later."""
+AMPLE: dict[str, Any] = {"memory_banks": 64, "memory_banks_interleaved": (64,), "bank_kib": 256, "packed_scales": True}
+"""Memory in which decisions are made: whether a network fits is asked later; and scales that may be packed are."""
 
 
 @dataclass(frozen=True)
