@@ -3,6 +3,7 @@
 script."""
 
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -101,11 +102,8 @@ def for_make_and_cmake(
     for mode in ("accelerator", "software"):
         texts[f"{mode}_defines"] = tuple(f"-D{name}={value}" for name, value in manifest[mode]["defines"].items())
     context |= {name: " ".join(words) for name, words in texts.items()}
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES), undefined=jinja2.StrictUndefined, keep_trailing_newline=True
-    )
     generated, own = (
-        {name: environment.get_template(f"{name}.j2").render(context) for name in names}
+        {name: _templates().get_template(f"{name}.j2").render(context) for name in names}
         for names in (("sources.mk", "sources.cmake", "gcc.cmake", "zig.cmake"), ("Makefile", "CMakeLists.txt"))
     )
     generated |= {
@@ -114,3 +112,10 @@ def for_make_and_cmake(
     for name, mode in (("link", "accelerator"), ("link-software", "software")):
         generated[f"boot/{name}.ld"] = linker_script(config, manifest[mode]["placements"])
     return generated, own
+
+
+@cache
+def _templates() -> jinja2.Environment:
+    return jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES), undefined=jinja2.StrictUndefined, keep_trailing_newline=True
+    )

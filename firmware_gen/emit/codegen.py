@@ -7,7 +7,7 @@ import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -157,6 +157,7 @@ def steps_program(inputs: Sequence[Mapping[str, Any]], has_state: bool) -> str:
     return environment().get_template("steps.cpp.j2").render(inputs=inputs, has_state=has_state)
 
 
+@cache
 def environment() -> jinja2.Environment:
     """Templates of C++."""
     environment = jinja2.Environment(
