@@ -74,6 +74,7 @@ _HEAD_MACROS = {
 }
 
 _SLAVE, _REGISTER_HEAD = "descriptor/control/slave.py", "bus/register_head.py"
+_SEQUENCER = "descriptor/control/sequencer.py"
 
 FIFOS = ((6, 8), (32, 8), (65, 4), (35, 2), (4, 16))
 """Width and depth; the data are only kept: a wide word says no more than a narrow one. pdr does not end at depth 32."""
@@ -242,6 +243,36 @@ PROOFS = (
         ),
         short=("1 port",),
         assumes="windows do not change while beats are on their way",
+    ),
+    Proof(
+        "sequencer",
+        "banks.sv",
+        "groups of sums and the banks that they have",
+        {"2x2": (SMALL | {"ports": 2}, {})},
+        {
+            "bounded": "at most four groups are begun and not drained",
+            "written": "no group has words of one before that is not drained; two with HALVES may share a memory",
+            "read": "sums are read, from a group's second step on, when no group before it is left in its memory",
+            "same_memory": "all vectors of a group go to the memory in which it began",
+            "initialised": "with ACC_INIT a group begins in a bank that has its initial values",
+            "prompt": "nothing waits for a bank while fewer than two groups are not drained",
+            "halves_prompt": "a group with HALVES that follows one of these in its memory waits only for four",
+            "idle": "`busy` until the last vector of the last group has been issued",
+        },
+        (
+            Control("bounded", _SEQUENCER, "(eased and banks[0])", "eased"),
+            Control("written", _SEQUENCER, "(eased and banks[0])", "banks[0]"),
+            Control("read", _SEQUENCER, "(banks[1] or not issuing.waits)", "(banks[0] or not issuing.waits)"),
+            Control("same_memory", _SEQUENCER, "marks.bank.next = bank[0]", "marks.bank.next = bank[0] and px_first"),
+            Control("initialised", _SEQUENCER, "(1 << HALF_BANKS - 2) - 1", "(1 << HALF_BANKS - 1) - 1"),
+            Control("prompt", _SEQUENCER, "if not more:", "if not (more and job.acc_init):"),
+            Control("halves_prompt", _SEQUENCER, "job.halves and halved", "job.halves and halved and before"),
+            Control("idle", _SEQUENCER, "placed.valid or issuing.valid", "placed.valid"),
+        ),
+        short=("2x2",),
+        assumes="groups are drained in order, each when its sums are complete; a layer starts when all vectors of the "
+        "one before are issued, and all its groups drained where one of both has ACC_INIT; the aux reader writes banks "
+        "of drained groups; a group's sums fit its half",
     ),
     Proof(
         "register_slave",
