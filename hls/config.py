@@ -17,7 +17,7 @@ from hls.config_file import as_value, read_tree, shown, unknown
 from hls.errors import HeepgenError
 from hls.keywords import KEYWORDS
 
-INTERFACE_VERSION = 9
+INTERFACE_VERSION = 10
 """Of registers and descriptor."""
 
 ARITHMETICS = ("aligned", "fma")

@@ -204,7 +204,7 @@ def banded_geometry(rng, config, stride=0):
     pitch = 1 + config.banks * int(rng.integers(0, 3))
     near = 1 + config.scratchpad_banks * np.arange(pitch)
     channels = int(rng.choice([int(rng.integers(1, pitch + 1)), rng.choice(near[near <= pitch])]))
-    row = width * pitch - int(rng.choice([0, pitch - channels]))
+    row = width * pitch
     cbg = int(rng.integers(1, min(channels, 4) + 1))
     strip = int(rng.integers(1, min(oh * blocks, config.accumulator_entries // cbg) + 1))
     return {
@@ -309,6 +309,23 @@ def apart_load(rng, config, words, stored):
         "load_c_stride": stride,
         "load_x_stride": 1,
         "load_y_stride": 0,
+    }
+
+
+def load_with_gaps(rng, f):
+    """A load of a banded layer's pixels that passes over words behind their channels, if there are any."""
+    pitch = f["kx_step"]
+    gap = int(rng.integers(0, min(pitch - f["ncb"], 63) + 1))
+    step = int(rng.choice([pitch - gap, pitch]))
+    width = f["in_row"] // pitch
+    return {
+        "load_c_count": pitch,
+        "load_gap": gap,
+        "load_x_count": width,
+        "load_y_count": f["in_h"],
+        "load_c_stride": 1,
+        "load_x_stride": step,
+        "load_y_stride": width * step,
     }
 
 
@@ -457,6 +474,8 @@ def random_program(rng, config, layers=2, specials=0.02, profile=0.0, large=0.0)
                 "load_x_stride": 1,
                 "load_y_stride": width,
             }
+        if f["band"] and rng.random() < 0.7:
+            f |= load_with_gaps(rng, f)
         f["max"] = int(f["diagonal"] and rng.random() < 0.4)
         f["unit_weights"] = int(f["diagonal"] and rng.random() < 0.5)
         if not f["unit_weights"]:

@@ -53,8 +53,9 @@ def legal_descriptor(rng, config, **fixed):
     ncb = rng.randint(1, 40)
     most = 1 << 24
     loads = []
-    for bits in (16, 8, 16):
-        loads.append(rng.randrange(1, 1 << rng.randint(1, min(bits, max(1, most.bit_length() - 1)))))
+    for name, bits in (("load_c_count", 16), ("load_x_count", 8), ("load_y_count", 16)):
+        count = rng.randrange(1, 1 << rng.randint(1, min(bits, max(1, most.bit_length() - 1))))
+        loads.append(fixed.get(name) or count)
         most = ((1 << 24) - 1) // math.prod(loads)
     in_row = loads[0] * loads[1]
     most = ((1 << 24) - 1) // in_row
@@ -96,6 +97,7 @@ def legal_descriptor(rng, config, **fixed):
     beats = -(-weights // (4 * config.ports * (1 + int4)))
     f |= {
         "int4": int4,
+        "load_gap": rng.randint(0, min(f["load_c_count"] - 1, 63)),
         "run": run,
         "first_lane": rng.randint(0, min(run, 63)),
         "last_lanes": rng.randint(0, min(run, 63)),
@@ -600,6 +602,8 @@ BROKEN = [{name: 0} for name in ZERO] + [
     {"kh": 3},
     {"first_lane": 7},
     {"last_lanes": 7},
+    {"load_c_count": 9, "load_gap": 9},
+    {"load_c_count": 9, "load_gap": 63},
     {"band": 1},
 ]
 
@@ -734,6 +738,7 @@ JUST_ALLOWED = [
         {"diagonal": 1, "groups": 1, "kb": 1, "cout": 6},
         BANDED,
         BANDED | {"band": 1, "ncb": 1, "cout": 1, "first_lane": 3, "last_lanes": 3},
+        BANDED | {"load_c_count": 9, "load_gap": 8},
     )
 ]
 

@@ -11,7 +11,7 @@ from hls.descriptor.interface.job import job_signals
 from hls.descriptor.interface.table import LINEAR
 from hls.descriptor.memory.activation_buffer import Write
 from hls.descriptor.memory.arbiter import ANSWERS, STREAMS, Request, arbiter
-from hls.descriptor.memory.load import LOAD_JOB, load_engine
+from hls.descriptor.memory.load import load_engine, load_job
 from hls.descriptor.memory.params import PARAM_JOB, param_reader
 from hls.descriptor.memory.ports import Answer, Command, memory_ports
 from hls.descriptor.memory.weights import WEIGHT_JOB, cut_fields, weight_loader
@@ -48,7 +48,9 @@ def roots(config):
     return (
         lambda: call(memory_ports, config, widths, cmd=Command(ports), rsp=Answer(ports, len(ANSWERS))),
         lambda: call(arbiter, config, widths, windows=Regions(), cmd=Command(ports), **streams),
-        lambda: call(load_engine, config, widths, job=job_signals(LOAD_JOB), req=Request(ports), wr=Write(ports)),
+        lambda: call(
+            load_engine, config, widths, job=job_signals(load_job(config)), req=Request(ports), wr=Write(ports)
+        ),
         lambda: call(
             weight_loader,
             config,

@@ -23,7 +23,7 @@ from hls.descriptor.interface.registers import REGIONS, REGISTER
 from hls.descriptor.interface.table import LINEAR, PROFILE_RECORD, SCRATCHPAD
 from hls.descriptor.memory.activation_buffer import Write, activation_buffer, rows_apart
 from hls.descriptor.memory.arbiter import Request, arbiter
-from hls.descriptor.memory.load import LOAD_JOB, load_engine
+from hls.descriptor.memory.load import load_engine, load_job
 from hls.descriptor.memory.passes import pass_reader
 from hls.descriptor.memory.ports import memory_ports
 from hls.descriptor.memory.scratchpad import RingStart, scratchpad
@@ -274,7 +274,7 @@ def loads(change, seen, pulse=(), began=False, fields=None, **inputs):
     ports = {name: flag() for name in ("rst", "start", "rsp_valid", "load_open", "done", "left")}
     ports |= {name: bus(width) for name, width in widths.items()}
     preset(SimpleNamespace(**ports), {"load_open": 1} | inputs)
-    ports |= {"req": Request(2), "wr": Write(2), "job": job(LOAD_JOB, **(fields or {}))}
+    ports |= {"req": Request(2), "wr": Write(2), "job": job(load_job(CONFIG), **(fields or {}))}
     preset(ports["req"], {"ready": 1})
     return response(load_engine, ports, change, seen, ports["rst"], pulse, {"config": CONFIG}, began)
 

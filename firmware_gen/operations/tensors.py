@@ -47,14 +47,6 @@ class View:
 
 
 @dataclass(frozen=True)
-class Pitch:
-    """Words from one pixel of a map to the next, and of the `tail` behind its last one, as in `Tensor`."""
-
-    words: int
-    tail: int
-
-
-@dataclass(frozen=True)
 class Tensor:
     """Where and how a value lies in memory.
 
@@ -63,7 +55,7 @@ class Tensor:
     `pitch`: words from one pixel to the next (channels last) or from one image to the next, for channels of a
     larger tensor, or with words between that nobody uses; 0 when the value is contiguous. `on_chip`: the storage is in
     the scratchpad. `rotated`: words by which that has rotated since the value was written. `padded`: its pitch is one
-    that was chosen for it. `tail`: words behind it that readers load, and nobody uses.
+    that was chosen for it.
     """
 
     storage: str
@@ -74,7 +66,6 @@ class Tensor:
     on_chip: bool = False
     rotated: int = 0
     padded: bool = False
-    tail: int = 0
 
     @property
     def size(self) -> int:
@@ -82,10 +73,10 @@ class Tensor:
 
     @property
     def extent(self) -> int:
-        """Words from the beginning of the storage to the end of the value, with its pitch and its tail."""
+        """Words from the beginning of the storage to the end of the value, with its pitch."""
         if not self.pitch:
-            return self.offset + self.size + self.tail
-        return self.units * self.pitch + self.offset // self.pitch * self.pitch + self.tail
+            return self.offset + self.size
+        return self.units * self.pitch + self.offset // self.pitch * self.pitch
 
     @property
     def units(self) -> int:
@@ -163,7 +154,7 @@ def lay_out(
     separate: Container[str] = (),
     on_chip: Container[str] = (),
     rotation: int = 0,
-    pitches: Mapping[str, Pitch] = MappingProxyType({}),
+    pitches: Mapping[str, int] = MappingProxyType({}),
 ) -> dict[str, Tensor]:
     """Memory layout of every value: PyTorch's order at the graph's inputs and outputs, but for those in its
     `channels_last`, else channels-last; constants lie as what they meet.
@@ -203,8 +194,7 @@ def lay_out(
             own = Tensor(node.output, shape, form)
             if node.output in pitches:
                 pitch = pitches[node.output]
-                words = pitch.words if pitch.words > shape[1] else 0
-                own = replace(own, pitch=words, padded=True, tail=pitch.tail)
+                own = replace(own, pitch=pitch if pitch > shape[1] else 0, padded=True)
             reusable = _overwritten(node, own, result) if share and node.name not in separate else []
             free = (storage for storage in reusable if needed[storage] <= index)
             storage = states.get(node.output) or next(free, own.storage)

@@ -93,12 +93,20 @@ def _table(words: np.ndarray, f: Linked, bases: Sequence[int], tables: dict[int,
     return tables[f.table_slot]
 
 
+def _load(words: np.ndarray, f: Linked, bases: Sequence[int], config: Config) -> np.ndarray:
+    """The activation buffer uint32 [memories, LOAD_WORDS]; words that are passed over hold anything."""
+    index = _load_index(words, f, bases, config)
+    buffer = np.zeros((len(words), *index.shape[:2], f.load_c_count), np.uint32)
+    buffer[..., : index.shape[2]] = words[:, index]
+    return buffer.reshape(len(words), -1)
+
+
 def _load_index(words: np.ndarray, f: Linked, bases: Sequence[int], config: Config) -> np.ndarray:
-    """Word indices of the input window, in the order of the loops."""
+    """Word indices of what is loaded of the input window, [LOAD_Y_COUNT, LOAD_X_COUNT, words]."""
     steps = [np.arange(count) * stride for count, stride in f.load_loops]
     terms = steps[2][:, None, None], steps[1][:, None], steps[0]
-    neighbours = f.load_c_count == 1 or _apart(f.load_c_stride, config)
-    return _stream_index(words, "LOAD", f.load_addr, f.load_ring, neighbours, bases, config, *terms).reshape(-1)
+    neighbours = len(steps[0]) == 1 or _apart(f.load_c_stride, config)
+    return _stream_index(words, "LOAD", f.load_addr, f.load_ring, neighbours, bases, config, *terms)
 
 
 def _output_index(
@@ -168,7 +176,7 @@ def _run(
     table: np.ndarray | None,
 ) -> int:
     block = channels(f, config)
-    buffer = words[:, _load_index(words, f, bases, config)]
+    buffer = _load(words, f, bases, config)
     weights = _weight_tiles(words, f, bases, config)
     scale, bias = _parameters(words, f, bases, config, block)
     oy, ox = np.divmod(np.arange(f.out_px), f.out_w)
@@ -274,6 +282,8 @@ def _lanes(
     index = np.where(valid, row[:, None] + p, 0)
     if index.max(initial=0) >= buffer.shape[1]:
         raise HeepgenError(f"window reaches input word {index.max()} but LOAD_WORDS is {buffer.shape[1]}")
+    if f.load_gap and (index[valid] % f.load_c_count >= f.load_c_count - f.load_gap).any():
+        raise HeepgenError(f"window reads words that are passed over, with LOAD_GAP {f.load_gap}")
     pad = np.float32(f.pad_value).view(np.uint32)
     return np.where(valid, buffer[:, index], pad).reshape(-1, config.rows)
 

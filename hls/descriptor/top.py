@@ -20,7 +20,7 @@ from hls.descriptor.interface.table import LINEAR
 from hls.descriptor.interface.timing import ACTIVATION_LATENCY
 from hls.descriptor.memory.activation_buffer import Write, activation_buffer, rows_apart
 from hls.descriptor.memory.arbiter import ANSWERS, Request, arbiter
-from hls.descriptor.memory.load import LOAD_JOB, load_engine
+from hls.descriptor.memory.load import load_engine, load_job
 from hls.descriptor.memory.params import param_reader
 from hls.descriptor.memory.ports import Answer, Command, memory_ports
 from hls.descriptor.memory.scratchpad import RingStart, scratchpad
@@ -189,7 +189,7 @@ def heepstor(clk, rst_n, s, m, irq, idle, *, config):
             clk=clk,
             rst=engine_rst,
             start=stages.load.start,
-            job=stages.load.job.subset(LOAD_JOB),
+            job=stages.load.job.subset(load_job(config)),
             load_open=load_open,
             available=available,
             released=released,

@@ -12,7 +12,7 @@ from firmware_gen import ir
 from firmware_gen.memory import planner
 from firmware_gen.memory.arena import buffers_of, memory_report, program_bytes
 from firmware_gen.operations.operation import copied
-from firmware_gen.operations.tensors import Pitch, Ref, Tensor, copy_outputs, laid_out, lay_out, streamed
+from firmware_gen.operations.tensors import Ref, Tensor, copy_outputs, laid_out, lay_out, streamed
 from firmware_gen.targets.descriptor.arena import plan_arena
 from firmware_gen.targets.descriptor.link import link
 from firmware_gen.targets.descriptor.lowering import banded, depth_first
@@ -45,7 +45,7 @@ def compile_choices(
     profile: bool = True,
     keep_activations: bool = False,
     keep_inputs: bool = True,
-    pitches: Mapping[str, Pitch] | None = None,
+    pitches: Mapping[str, int] | None = None,
 ) -> Iterator[Program]:
     """Compile a quantised graph, once for every choice of what stays on chip, and of whether maps have a pitch.
 
@@ -78,7 +78,7 @@ def _choices(
     profile: bool,
     keep_activations: bool,
     keep_inputs: bool,
-    pitches: Mapping[str, Pitch],
+    pitches: Mapping[str, int],
 ) -> Iterator[Program]:
     """`compile_choices` for one choice of pitches, by value."""
     lower = partial(_lowered, graph, config, not keep_activations, pitches=pitches)
@@ -198,7 +198,7 @@ def _lowered(
     groups: Sequence[Group] = (),
     separate: Iterable[str] = (),
     rotation: int = 0,
-    pitches: Mapping[str, Pitch] = MappingProxyType({}),
+    pitches: Mapping[str, int] = MappingProxyType({}),
 ) -> Lowered:
     """Every layer as jobs; layers in `separate` overwrite nothing, nor do those whose residual is needed."""
     apart = set(separate)

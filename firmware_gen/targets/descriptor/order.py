@@ -32,18 +32,12 @@ def _meet(before: Linked, after: Linked) -> bool:
     """Whether words that ``before`` stores may be among those that ``after`` loads."""
     # Lowered stores have STORE_CB_STEP = Cb * STORE_C_STRIDE: channels of a group lie evenly
     first, end = _extent(before.store_addr, before.output_loops(before.store))
-    start, stop = _extent(after.load_addr, _read_loops(after))
+    start, stop = _extent(after.load_addr, after.load_loops)
     if on_chip(before.store_addr) and on_chip(after.load_addr) and before.store_ring == after.load_ring:
         ring = 4 << after.load_ring
         same = before.store_addr // ring == after.load_addr // ring
         return same and ((start - first) % ring < end - first or (first - start) % ring < stop - start)
     return first < stop and start < end
-
-
-def _read_loops(f: Linked) -> list[Loop]:
-    """Of the words that a descriptor loads and reads: of a banded one's, those of its channels."""
-    inner, *outer = f.load_loops
-    return [(f.ncb, inner[1]) if f.band else inner, *outer]
 
 
 def _extent(start: int, loops: Iterable[Loop]) -> tuple[int, int]:
@@ -74,7 +68,10 @@ def _loaded_step(f: Linked) -> tuple[int, int] | None:
     """A load as stretches of words, one after the other: words of each, and from one to the next in memory."""
     width, rows = f.load_x_count, f.load_y_count
     step = f.load_x_stride if width > 1 else f.load_y_stride if rows > 1 else f.load_c_count
-    read = f.ncb if f.band else f.load_c_count
-    if f.load_c_stride != 1 or step < read or (width > 1 and rows > 1 and f.load_y_stride != width * step):
+    if (
+        f.load_c_stride != 1
+        or step < f.load_loops[0][0]
+        or (width > 1 and rows > 1 and f.load_y_stride != width * step)
+    ):
         return None
     return (1, 1) if step == f.load_c_count else (f.load_c_count, step)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from firmware_gen.memory import network, planner
-from firmware_gen.operations.tensors import Pitch, Ref, Tensor
+from firmware_gen.operations.tensors import Ref, Tensor
 from firmware_gen.targets.descriptor.lowering.job import Job, activations
 from firmware_gen.targets.descriptor.lowering.pieces import Constants
 from firmware_gen.targets.descriptor.lowering.tiling import in_strips
@@ -70,7 +70,7 @@ class Lowered:
     layers: list[Layer]
     beginning: list[Job]
     rotation: int
-    pitches: Mapping[str, Pitch]
+    pitches: Mapping[str, int]
 
 
 @dataclass(frozen=True)

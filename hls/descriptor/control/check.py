@@ -247,6 +247,17 @@ def _more(word, bound, out):
 
 
 @block
+def _reaches(word, bound, out):
+    extra = len(bound) - len(word)
+
+    @always_comb
+    def compare():
+        out.next = concat(intbv(0)[extra:], word) >= bound
+
+    return compare
+
+
+@block
 def _more_than(product, halves, config, out):
     """Whether the product of two numbers up to the entries of a bank is more than that, or half of it."""
     whole, half = (rules.bank_entries(config, halved) for halved in (False, True))
@@ -399,6 +410,8 @@ def _rule(clk, job, rule, out, config):
             return _equals(field(rule.name), 0, out)
         case rules.AtMost():
             return _more(field(rule.name), field(rule.bound) if rule.bound else config.accumulator_entries, out)
+        case rules.Below():
+            return _reaches(field(rule.name), field(rule.bound), out)
         case rules.Excludes():
             return _both(flag(rule.flag), flag(rule.other), out)
         case rules.Requires():

@@ -14,7 +14,7 @@ from hls.descriptor.interface.job import FieldSignals, job_signals
 from hls.descriptor.interface.registers import COUNTERS, ERRORS, REGIONS
 from hls.descriptor.interface.table import PROFILE_RECORD
 from hls.descriptor.interface.timing import record_beats
-from hls.descriptor.memory.load import LOAD_JOB
+from hls.descriptor.memory.load import load_job
 from hls.descriptor.memory.params import PARAM_JOB
 from hls.descriptor.memory.weights import WEIGHT_JOB, cut_fields
 from hls.lib.mux import choose
@@ -29,7 +29,7 @@ def stage_fields(config: Config) -> dict[str, str]:
     """Stages, and the descriptor fields that each keeps for its layer; addresses are absolute."""
     behind = f"{drain_job(config)} {aux_job(config)} store_ring aux_ring profile profile_addr profile_addr_region"
     return {
-        "load": f"{LOAD_JOB} load_ring barrier",
+        "load": f"{load_job(config)} load_ring barrier",
         "weights": WEIGHT_JOB,
         "cut": cut_fields(config),
         "params": PARAM_JOB,

@@ -51,6 +51,20 @@ class AtMost:
 
 
 @dataclass(frozen=True)
+class Below:
+    """A field is less than another one."""
+
+    name: str
+    bound: str
+
+    def broken(self, f: Linked, config: Config) -> bool:
+        return bool(f[self.name] >= f[self.bound])
+
+    def text(self, f: Linked, config: Config) -> str:
+        return f"{self.name} {f[self.name]} is not less than {self.bound}, {f[self.bound]}"
+
+
+@dataclass(frozen=True)
 class Excludes:
     """Two flags are not set together."""
 
@@ -229,6 +243,7 @@ RULES: tuple[Rule, ...] = (
     AtMost("CBG"),
     AtMost("FIRST_LANE", "RUN"),
     AtMost("LAST_LANES", "RUN"),
+    Below("LOAD_GAP", "LOAD_C_COUNT"),
     Excludes("RESIDUAL", "ACC_INIT"),
     Excludes("HALVES", "ACC_INIT"),
     Requires("UNIT_WEIGHTS", "DIAGONAL"),

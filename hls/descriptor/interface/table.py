@@ -47,8 +47,9 @@ A *banded* layer (BAND) is a depthwise convolution whose columns are COUT neighb
 pixels apart, which count as one pixel px. Lane i is input word ``row + p + i*KX_STEP`` with ``p = X0 + ox*SX_WORDS +
 cb``, and carries data iff ``0 <= iy < IN_H`` and ``i < RUN``, in an output row's first vector also ``i >= FIRST_LANE``,
 in its last one ``i < LAST_LANES``. KX_STEP is 1 modulo the banks of the activation buffer, which are
-2**ceil(log2(max(rows, ports, cols))), so that all lanes lie in different ones. Sums are those of a dense vector: the
-lanes share an exponent, and a NaN or an infinity in one makes all COUT outputs NaN. Output j of channel cb is stored at
+2**ceil(log2(max(rows, ports, cols))), so that all lanes lie in different ones; where pixels have fewer words, the last
+LOAD_GAP of LOAD_C_COUNT are passed over, and no lane may read their place. Sums are those of a dense vector: the lanes
+share an exponent, and a NaN or an infinity in one makes all COUT outputs NaN. Output j of channel cb is stored at
 cb*STORE_CB_STEP + j*STORE_C_STRIDE, as below.
 
 Output word of channel ``n = cb*Cb + j`` (n < COUT; banded: j < COUT) of group g at (oy, ox):
@@ -219,6 +220,7 @@ class Descriptor(Generic[Address]):
     load_x_stride: int = _int(4, 0, 32, "middle load stride")
     load_y_stride: int = _int(5, 0, 32, "outer load stride")
     load_c_count: int = _uint(6, 0, LINEAR, "inner load count")
+    load_gap: int = _uint(6, LINEAR, 6, "last words of the inner loop, passed over in the buffer", "banded")
     load_x_count: int = _uint(7, 0, 16, "middle load count")
     load_y_count: int = _uint(7, 16, 16, "outer load count")
     load_words: int = _uint(8, 0, LINEAR, "product of the load counts: words of the input window")
@@ -286,9 +288,9 @@ class Descriptor(Generic[Address]):
 
     @property
     def load_loops(self) -> tuple[Loop, Loop, Loop]:
-        """Of the words of the input window, innermost first."""
+        """Of the words that are loaded, innermost first."""
         return (
-            (self.load_c_count, self.load_c_stride),
+            (self.load_c_count - self.load_gap, self.load_c_stride),
             (self.load_x_count, self.load_x_stride),
             (self.load_y_count, self.load_y_stride),
         )

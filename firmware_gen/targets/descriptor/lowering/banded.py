@@ -11,7 +11,7 @@ import math
 from collections.abc import Mapping
 
 from firmware_gen import ir
-from firmware_gen.operations.tensors import Pitch, Tensor, View
+from firmware_gen.operations.tensors import Tensor, View
 from firmware_gen.operations.windows import Range, Windowed
 from firmware_gen.targets.descriptor.lowering.axis import along
 from firmware_gen.targets.descriptor.lowering.streams import operations_of
@@ -27,10 +27,9 @@ def pitch_of(channels: int, config: Config) -> int:
     return _one_modulo(config.banks, channels)
 
 
-def map_pitch(channels: int, config: Config) -> Pitch:
-    """Of a map of so many channels: neighbouring pixels lie in different banks of the scratchpad."""
-    words = _one_modulo(config.scratchpad_banks, channels)
-    return Pitch(words, pitch_of(channels, config) - words)
+def map_pitch(channels: int, config: Config) -> int:
+    """Words from pixel to pixel of a map of so many channels: neighbours lie in different banks of the scratchpad."""
+    return _one_modulo(config.scratchpad_banks, channels)
 
 
 def _one_modulo(banks: int, least: int) -> int:
@@ -86,9 +85,9 @@ def is_banded(op: Windowed, source: View, target: View, config: Config) -> bool:
     return source.padded and target.padded and pays(op, config)
 
 
-def pitches(graph: ir.Graph, tensors: Mapping[str, Tensor], config: Config) -> dict[str, Pitch]:
+def pitches(graph: ir.Graph, tensors: Mapping[str, Tensor], config: Config) -> dict[str, int]:
     """By value, of maps that layers read or write which are faster so. tensors: without."""
-    found: dict[str, Pitch] = {}
+    found: dict[str, int] = {}
     for node in graph.nodes:
         if not isinstance(node, ir.Conv) or not node.is_depthwise or node.is_transposed:
             continue

@@ -111,12 +111,14 @@ def _collapse(loops: list[tuple[int, int]]) -> list[tuple[int, int]]:
     return merged + [(1, 0)] * (3 - len(merged)) if merged else [(1, 1), (1, 0), (1, 0)]
 
 
-def _loops(loops: list[tuple[int, int]]) -> dict[str, Any]:
-    """Fields of a load by (count, stride) loops, innermost first."""
-    fields: dict[str, Any] = {"load_words": math.prod(count for count, _ in loops)}
-    for axis, (count, stride) in zip("cxy", _collapse(loops), strict=True):
+def _loops(loops: list[tuple[int, int]], gap: int = 0) -> dict[str, Any]:
+    """Fields of a load by (count, stride) loops, innermost first, which so many words are passed over after."""
+    collapsed = [loops[0], *_collapse(loops[1:])[:2]] if gap else _collapse(loops)
+    fields: dict[str, Any] = {"load_gap": gap}
+    for axis, (count, stride) in zip("cxy", collapsed, strict=True):
         fields |= {f"load_{axis}_count": count, f"load_{axis}_stride": stride}
-    return fields
+    fields["load_c_count"] += gap
+    return fields | {"load_words": math.prod(fields[f"load_{axis}_count"] for axis in "cxy")}
 
 
 def piece_descriptor(
@@ -182,7 +184,7 @@ def piece_descriptor(
 def _banded_descriptor(
     op: Windowed, piece: Piece, source: View, target: View, config: Config, aux: View | None
 ) -> Symbolic:
-    """`piece_descriptor` of channel after channel, whose pixels are loaded with the words between them."""
+    """`piece_descriptor` of channel after channel, whose pixels lie a pitch apart in the buffer."""
     channels, kh, outputs = piece.channels[1] - piece.channels[0], piece.ky[1] - piece.ky[0], piece.band
     rows, y0, stride_y = along(piece.rows, piece.ky, op.height, op.stride[0], op.dilation[0], op.top)
     cols, x0, _ = along(piece.cols, piece.kx, op.width, op.stride[1], op.dilation[1], op.left)
@@ -191,7 +193,7 @@ def _banded_descriptor(
     limits = banded.lane_limits(op, piece.cols, outputs)
     assert limits, "an operator without them is not banded"
     in_row = cols[1] * pitch
-    loops = [(pitch, 1), (cols[1], source.x), (rows[1], rows[2] * source.y)]
+    loops = [(channels, 1), (cols[1], source.x), (rows[1], rows[2] * source.y)]
 
     def placed(prefix: str, view: View) -> dict[str, Any]:
         return {
@@ -209,7 +211,7 @@ def _banded_descriptor(
         last_lanes=limits[1],
         int4=int(config.int4_weights and op.has_4_bits),
         load_addr=source.at(piece.channels[0], cols[0], rows[0]),
-        **_loops(loops),
+        **_loops(loops, pitch - channels),
         in_row=in_row,
         in_h=rows[1],
         y0=y0,

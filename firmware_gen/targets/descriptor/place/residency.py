@@ -508,7 +508,7 @@ def check(
 
 
 def _words(f: Symbolic, stream: str) -> np.ndarray:
-    """Words of a stream, relative to its address; of what banded layers load, those that are read."""
+    """Words of a stream, relative to its address."""
     if stream == "LOAD":
         return loaded_words(f)
     words = np.zeros(1, np.int64)

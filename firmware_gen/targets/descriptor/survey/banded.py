@@ -92,7 +92,7 @@ class Columns:
         )
 
     def banded(self, shape: Shape, columns: tuple[int, int], outputs: int, pitch: int, dense: bool) -> Shape:
-        """The opposite, for some columns, as `lowering.pieces` has it. dense: the pitch is that in memory, too."""
+        """The opposite, for some columns, as `lowering.pieces` has it. dense: there is no gap."""
         out_h, vectors = shape.out_px // shape.out_w, (columns[1] - columns[0]) // outputs
         (_, loaded, _), x0, _ = self._along(columns)
         rows = 1 if loaded == self.width else shape.in_h
@@ -102,7 +102,7 @@ class Columns:
             diagonal=0,
             band=self.stride[1],
             blocks=self.channels,
-            load_c_count=in_row * shape.in_h // chunks,
+            load_c_count=loaded * self.channels * shape.in_h // chunks,
             load_chunks=chunks,
             load_words=in_row * shape.in_h,
             in_row=in_row,
@@ -199,7 +199,7 @@ def tiles_of(columns: Columns, shape: Shape, lanes: Lanes) -> Tiles | None:
     numbers = {}
     for key, config in likes.items():
         pitch = banded.pitch_of(columns.channels, config)
-        dense = banded.map_pitch(columns.channels, config).words == pitch
+        dense = banded.map_pitch(columns.channels, config) == columns.channels
         shapes = [columns.banded(shape, own, outputs, pitch, dense) for own, outputs in ranges[key] or somewhere]
         main = mains.setdefault(shapes[0], len(mains))
         numbers[key] = main, rests.setdefault(shapes[-1], len(rests))

@@ -76,7 +76,7 @@ def demand(f: Descriptor[object], config: Config, padded: bool = False) -> Deman
         size / (4 * config.ports),
         1 if diagonal or not size else max(buffer.load_beats, math.ceil(size / buffer.row)),
         blocks,
-        f.load_y_count * f.load_x_count * beats(f.load_c_count, config),
+        f.load_y_count * f.load_x_count * beats(f.load_c_count - f.load_gap, config),
         store,
         store if f.residual or f.acc_init else 0,
         math.ceil(count * size / (4 * config.ports)),

@@ -100,7 +100,7 @@ class Plan:
         self.weight_words, self.int4 = 0 if unit else f.weight_words, bool(f.int4)
         self.tiles = tiles(f)
         self.diagonal, self.unit, self.banded = diagonal, unit, bool(f.band)
-        self.load_words, self.chunk = f.load_words, f.load_c_count
+        self.load_words, self.chunk, self.gap = f.load_words, f.load_c_count, f.load_gap
         self.load_chip, self.store_chip, self.aux_chip = (
             bool(config.scratchpad_words) and on_chip(where) for where in (f.load_addr, f.store_addr, f.aux_addr)
         )

@@ -7,10 +7,10 @@ from hls.descriptor.interface.table import Descriptor
 
 
 def loaded_words(f: Descriptor[object]) -> np.ndarray:
-    """Words that a descriptor loads, in order, relative to the first; of a banded layer's, those of its channels."""
+    """Words that a descriptor loads, in order, relative to the first."""
     axes = [np.arange(count) * stride for count, stride in f.load_loops]
     words: np.ndarray = (axes[2][:, None, None] + axes[1][:, None] + axes[0]).reshape(-1)
-    return words.reshape(-1, f.kx_step)[:, : f.ncb].reshape(-1) if f.band else words
+    return words
 
 
 def strip_sizes(out_px: int, first: int, strip: int) -> list[int]:

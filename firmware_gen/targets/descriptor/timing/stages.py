@@ -89,15 +89,17 @@ class Load:
 
     def request(self, opened: bool, available: int) -> None:
         """The next beat, for the bus in the next cycle, if its words exist."""
-        beat = min(self.ports, self.chunk_left)
+        plan = self.plan
+        beat = words = min(self.ports, self.chunk_left - plan.gap)
         if not opened and self.layer_asked + beat > available:
             return
-        plan = self.plan
+        if self.chunk_left == beat + plan.gap:  # what is passed over comes with the last beat
+            words = self.chunk_left
         self.banks = plan.load_banks(plan.load_words // plan.chunk - self.chunks_left, plan.chunk - self.chunk_left)
         self.beat = beat
-        self.asked += beat
-        self.layer_asked += beat
-        self.chunk_left -= beat
+        self.asked += words
+        self.layer_asked += words
+        self.chunk_left -= words
         if not self.chunk_left:
             self.chunk_left = plan.chunk
             self.chunks_left -= 1

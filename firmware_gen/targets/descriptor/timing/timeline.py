@@ -69,7 +69,7 @@ class Work:
         self.fits = weights_fit(f, config)
         self.param_beats = 0 if f.uniform else param_cycles * param_beats(f, config)
         self.table_beats = table_beats(f, config)
-        self.load_cycles = beats(f.load_c_count, config) / f.load_c_count  # of a word
+        self.load_cycles = beats(f.load_c_count - f.load_gap, config) / f.load_c_count  # of a word
         parts = [whole.blocks[cb : cb + f.cbg] for cb in range(0, f.ncb, f.cbg)]
         self.groups = [(len(part), sum(part)) for part in parts] * f.groups  # blocks, store beats of a pixel
 
