@@ -18,6 +18,7 @@ from firmware_gen.targets.descriptor.timing.spans import strip_span
 from firmware_gen.targets.descriptor.timing.timeline import Timeline, Work
 from hls.config import Config
 from hls.descriptor.interface.table import WORDS, unpack
+from tests import random_networks
 
 CONFIGS = [Config(), Config(rows=4, cols=4, ports=1), Config(rows=16, cols=16, ports=4)]
 
@@ -140,3 +141,20 @@ def test_a_program_is_not_changed_by_choosing():
     for array in (*program.constants.values(), *other.constants.values()):
         with pytest.raises(ValueError, match="read-only"):
             array[0] = 0
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=["8x8p2", "4x4p1", "16x16p4"])
+@pytest.mark.parametrize("seed", range(2))
+def test_bounds_leave_out_nothing_that_would_be_chosen(seed, config, monkeypatch):
+    found = random_networks.random_network(seed, "dag", max_depth=8)
+    program = compile_graph(CodeGenerator(found.model, found.x, None, config).graph, config)
+    timeline = Timeline()
+    for fields in linked(program) if len(program.lists) == 1 else ():
+        work, strip = Work(fields, config), (fields.first_px, fields.strip_px)
+        bound = timeline.earliest([(work, *strip)])
+        timeline.add(work, *strip)
+        assert bound <= timeline.done + strips.ROUNDING
+    pruned = strips.choose_strips(program)
+    monkeypatch.setattr(Timeline, "earliest", lambda self, works: 0.0)
+    every = strips.choose_strips(program)
+    assert (chosen(pruned[0]), pruned[1]) == (chosen(every[0]), every[1])

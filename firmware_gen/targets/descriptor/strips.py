@@ -53,26 +53,31 @@ def choose_strips(program: Program) -> tuple[Program, float]:
 def _choose(works: list[Work], strips: list[tuple[int, int]], config: Config) -> tuple[list[tuple[int, int]], float]:
     """Strips of a list of descriptors, each with those that let the next one end first, and when the last one ends."""
     timeline, strips = Timeline(), list(strips)
+    first: Timeline | None = None  # this descriptor in the strips that it has
     for number, work in enumerate(works):
-        best: tuple[tuple[float, float], tuple[int, int], Timeline] | None = None
-        following = works[number + 1] if number + 1 < len(works) else None
-        stores = following.stores if following else 0
+        best: tuple[tuple[float, float], tuple[int, int], Timeline, Timeline] | None = None
+        following = [(works[number + 1], *strips[number + 1])] if number + 1 < len(works) else []
         for candidate in dict.fromkeys([strips[number], *_candidates(work, config)]):
-            trial = timeline.copy()
-            trial.add(work, *candidate)
             count = 1 + -(-(work.descriptor.out_px - candidate[0]) // candidate[1])
             reads = READ * work.reads(count)
-            if best is not None and trial.done + stores + reads > best[0][0] + ROUNDING:
-                continue  # the next one stores after this one, beat by beat
+            enough = math.inf if best is None else best[0][0] + ROUNDING - reads
+            if timeline.earliest([(work, *candidate), *following]) > enough:
+                continue
+            trial = first
+            if trial is None or best is not None:
+                trial = timeline.copy()
+                trial.add(work, *candidate)
+            if trial.earliest(following) > enough:
+                continue
             after = trial
             if following:
                 after = trial.copy()
-                after.add(following, *strips[number + 1])
+                after.add(*following[0])
             cost = (after.done + reads, after.through)
             if best is None or cost < best[0]:
-                best = cost, candidate, trial
+                best = cost, candidate, trial, after
         assert best is not None, "there is one candidate at least"
-        _, strips[number], timeline = best
+        _, strips[number], timeline, first = best
     return strips, timeline.done
 
 

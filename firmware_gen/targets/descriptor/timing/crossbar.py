@@ -47,7 +47,7 @@ class Ports:
     def _room(self, t: int) -> bool:
         while self.answered and self.answered[0] < t:
             self.answered.popleft()
-        return len(self.order) + len(self.answered) < OUTSTANDING and all(len(queue) < QUEUED for queue in self.queues)
+        return len(self.order) + len(self.answered) < OUTSTANDING and max(map(len, self.queues)) < QUEUED
 
     def ready(self, t: int) -> bool:
         """Whether a request is accepted in this cycle."""

@@ -12,7 +12,7 @@ from firmware_gen.targets.descriptor.timing.banks import Banks
 from firmware_gen.targets.descriptor.timing.crossbar import Ports, Uncontended
 from firmware_gen.targets.descriptor.timing.plan import Plan
 from firmware_gen.targets.descriptor.timing.stages import Aux, Counts, Drain, Load, Sequencer, Store
-from firmware_gen.targets.descriptor.timing.streams import Beat, Cutter, Params, Weights
+from firmware_gen.targets.descriptor.timing.streams import Beat, Cutter, Params, Stage, Weights
 from hls.config import Config
 from hls.descriptor.interface.table import PROFILE_RECORD, WORDS, Linked
 from hls.descriptor.interface.timing import FETCH_ASKED, FETCH_CHECKED, NEXT, RECORD, SCRATCHPAD_LATENCY, fetch_beats
@@ -73,9 +73,6 @@ class Record:
         words = min(self.ports, self.left)
         self.left -= words
         return (), words, self.store.due(False)
-
-
-Stage = Load | Weights | Cutter | Params | Sequencer | Drain
 
 
 class Machine:
@@ -161,7 +158,11 @@ class Machine:
     def _offer(self, t: int, drain_free: bool) -> None:
         plan = self.plans[self.offered]
         in_order = drain_free or (self.drain not in self.waiting and self.drain_taken_at < t)
-        for stage in [stage for stage in self.waiting if self._is_free(stage, plan, drain_free, in_order)]:
+        free = None
+        for stage in self.waiting:
+            if stage.is_free(plan, drain_free, in_order):
+                free = [*(free or ()), stage]
+        for stage in free or ():
             self.waiting.remove(stage)
             self.starting.append((stage, plan))
             if stage is self.drain:
@@ -171,16 +172,6 @@ class Machine:
                 self.load_layer = self.offered
         if not self.waiting:
             self.all_taken_at = t
-
-    def _is_free(self, stage: Stage, plan: Plan, drain_free: bool, in_order: bool) -> bool:
-        """Whether a stage is through; ``in_order``: the drain has taken the descriptor on offer, or does now."""
-        if isinstance(stage, Drain):
-            return drain_free
-        if isinstance(stage, Params):
-            return in_order and stage.done()
-        if isinstance(stage, Sequencer):
-            return not stage.busy and (in_order or not (plan.acc_init or stage.acc_init))
-        return stage.done()
 
     def _load_is_open(self, t: int) -> bool:
         """Whether the layers before the load engine's are complete, or it does not depend on them."""

@@ -18,7 +18,7 @@ from firmware_gen.targets.descriptor.timing.plan import (
     SWAP,
     Plan,
 )
-from firmware_gen.targets.descriptor.timing.streams import Beat, Cutter, Params
+from firmware_gen.targets.descriptor.timing.streams import Beat, Cutter, Params, Stage
 from hls.arithmetic.accumulator import ACC_LATENCY
 from hls.config import Config
 from hls.descriptor.interface.timing import (
@@ -49,7 +49,7 @@ class Counts:
         self.waits = dict.fromkeys(WAITS, 0)
 
 
-class Load:
+class Load(Stage):
     """`memory.load`: asks for the layers' words in order; ``loaded`` may be read."""
 
     plan: Plan  # of the layer at work
@@ -105,7 +105,7 @@ class Load:
             self.chunks_left -= 1
 
 
-class Sequencer:
+class Sequencer(Stage):
     """`control.sequencer`; ``finished``: cycles in which accumulator banks are ready to drain, ``banks``: free ones;
     ``drained``: a beat was read of one in the cycle before."""
 
@@ -129,6 +129,9 @@ class Sequencer:
         elif self.acc_init:
             self.banks = HALF_BANKS
         self.acc_init = plan.acc_init
+
+    def is_free(self, plan: Plan, drain_free: bool, in_order: bool) -> bool:
+        return not self.busy and (in_order or not (plan.acc_init or self.acc_init))
 
     def step(self, t: int) -> bool:
         """Issue a vector if it may be; whether it takes a tile."""
@@ -309,7 +312,7 @@ class Aux:
         self.banks += freed
 
 
-class Drain:
+class Drain(Stage):
     """`drain.drain`: reads a beat of a finished bank per cycle."""
 
     plan: Plan  # of the layer at work
@@ -328,6 +331,9 @@ class Drain:
         self.param_blocks = self.param_beats = 0
         self.aux.start(t, plan)
         self.store.start(t, plan)
+
+    def is_free(self, plan: Plan, drain_free: bool, in_order: bool) -> bool:
+        return drain_free
 
     def walked(self) -> bool:
         return self.block == len(self.blocks)

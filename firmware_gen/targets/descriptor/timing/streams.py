@@ -13,7 +13,22 @@ Beat = tuple[tuple[int, ...], int, Callable[[int], None]]
 """Banks and words of a request, and who wants to know the cycle of its answer."""
 
 
-class Pass:
+class Stage:
+    """Something that descriptors are offered to."""
+
+    def start(self, t: int, plan: Plan) -> None:
+        raise NotImplementedError
+
+    def done(self) -> bool:
+        """Whether it is through with the one that it has."""
+        raise NotImplementedError
+
+    def is_free(self, plan: Plan, drain_free: bool, in_order: bool) -> bool:
+        """Whether it takes the one on offer; ``in_order``: the drain has taken that, or does now."""
+        return self.done()
+
+
+class Pass(Stage):
     """`memory.passes`: a stream that is read once per strip, or once if it fits the FIFO of ``depth`` rows."""
 
     def __init__(self, ports: int, depth: int, row: int):
@@ -99,6 +114,9 @@ class Params(Pass):
         self.plan = plan
         self.begin(plan.param_words, plan.strips)
 
+    def is_free(self, plan: Plan, drain_free: bool, in_order: bool) -> bool:
+        return in_order and self.done()
+
     def banks(self) -> tuple[int, ...]:
         return self.plan.banks.params
 
@@ -124,7 +142,7 @@ class Weights(Pass):
         self.urgent = self.stored < self.low_mark
 
 
-class Cutter:
+class Cutter(Stage):
     """The cutting side of `memory.weights`: the byte gearbox between FIFO and array, and the shadow weights."""
 
     plan: Plan  # of the layer at work

@@ -6,7 +6,7 @@ about a hundred times faster, and within a few percent. What shares the bus, or 
 """
 
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from firmware_gen.targets.descriptor.timing.demand import demand, weights_fit
@@ -72,16 +72,27 @@ class Work:
         self.load_cycles = beats(f.load_c_count - f.load_gap, config) / f.load_c_count  # of a word
         parts = [whole.blocks[cb : cb + f.cbg] for cb in range(0, f.ncb, f.cbg)]
         self.groups = [(len(part), sum(part)) for part in parts] * f.groups  # blocks, store beats of a pixel
+        self.blocks, self.stores = (
+            sum(n for n, _ in self.groups),
+            int(f.out_px * sum(beats for _, beats in self.groups)),
+        )
+        self.to_store = read_to_store(bool(f.function)) + STORED + (SCRATCHPAD_MARK if self.store_chip else ANSWER)
+        self._to_drain: dict[int, int] = {}
 
-    @property
-    def stores(self) -> int:
-        """Store beats."""
-        return int(self.descriptor.out_px * sum(beats for _, beats in self.groups))
+    def to_drain(self, entries: int) -> int:
+        """`vector_to_drain`, looked up."""
+        if entries not in self._to_drain:
+            self._to_drain[entries] = vector_to_drain(self.config, entries)
+        return self._to_drain[entries]
 
     def reads(self, strips: int) -> float:
         """Cycles of the bus for weights and parameters, in so many strips."""
-        blocks = sum(n for n, _ in self.groups)
-        return float(blocks * (strips * self.param_beats + (1 if self.fits else strips) * self.steps * self.tile_beats))
+        strips_read = 1 if self.fits else strips
+        return float(self.blocks * (strips * self.param_beats + strips_read * self.steps * self.tile_beats))
+
+    def step(self, pixels: int, blocks: int) -> float:
+        """Cycles in which a group of channel blocks of some pixels adds one product each."""
+        return max(pixels * blocks, ACC_LATENCY, blocks * self.cut_beats)
 
 
 class _Progress:
@@ -97,7 +108,6 @@ class _Progress:
         f, config = work.descriptor, work.config
         self.work = work
         self.to_load = LOADED + 1 + (SCRATCHPAD_LATENCY if work.load_chip else ANSWER)
-        self.to_store = read_to_store(bool(f.function)) + STORED + (SCRATCHPAD_MARK if work.store_chip else ANSWER)
         self.stored, self.base = timeline.done, timeline.words
         self.marks = (timeline.marks or [Span(self.stored, self.stored, 0, f.load_words)]) if f.barrier else []
         self.own_marks: list[Span] = []
@@ -138,6 +148,20 @@ class Timeline:
         other.__dict__ = {k: list(v) if isinstance(v, list) else v for k, v in self.__dict__.items()}
         return other
 
+    def earliest(self, works: Iterable[tuple[Work, int, int]]) -> float:
+        """A lower bound of `done` after some descriptors in such strips: all vectors follow each other, and the last
+        group's stores follow these; or all stores do."""
+        through, done = self.through, self.done
+        for work, first, strip in works:
+            sizes = strip_sizes(work.descriptor.out_px, first, strip)
+            counts = {px: sizes.count(px) for px in set(sizes)}
+            cycles = sum(n * work.step(px, blocks) for px, n in counts.items() for blocks, _ in work.groups)
+            through += work.steps * cycles
+            blocks, stores = work.groups[-1]
+            tail = work.to_drain(sizes[-1] * blocks) + sizes[-1] * stores
+            done = max(through + tail, done + work.stores) + work.to_store + 2 + record_beats(work.config)
+        return done
+
     def add(self, work: Work, first: int, strip: int) -> None:
         """Continue with a descriptor in such strips; `done` is when it is complete."""
         f, at = work.descriptor, _Progress(self, work)
@@ -152,14 +176,13 @@ class Timeline:
             at.strip, end = at.now, at.pixel + px
             self._arrive(at, end)
             for number, (blocks, stores) in enumerate(work.groups):
-                step = max(px * blocks, ACC_LATENCY, blocks * work.cut_beats)
-                start, tiles = self._compute(at, blocks, step, number == 0, halves)
+                start, tiles = self._compute(at, blocks, work.step(px, blocks), number == 0, halves)
                 self._drain(at, start, tiles, px, (blocks, stores), halves)
             self._mark(at, end)
             at.pixel = end
         self.before, self.through, self.loaded = before, at.now, at.loading + 1
         self.fetched_weights = max(at.fetched, at.strip if work.fits else 0.0)
-        self.done = at.drained + at.to_store + 2 + record_beats(work.config)
+        self.done = at.drained + work.to_store + 2 + record_beats(work.config)
         self.words = at.base + f.load_words
         self.marks = at.own_marks if f.mark_words else []
         if self.marks and f.mark_base:
@@ -211,7 +234,7 @@ class Timeline:
     ) -> None:
         """The stores of some pixels of a group, whose vectors began at ``start`` and fetched ``tiles`` of weights."""
         work, (blocks, stores) = at.work, group
-        drain, to_drain = pixels * stores, vector_to_drain(work.config, pixels * blocks)
+        drain, to_drain = pixels * stores, work.to_drain(pixels * blocks)
         params, aux = blocks * work.param_beats, drain * (work.aux and not work.aux_chip)
         at.begin = max(at.now + to_drain, at.drained)
         at.drained = at.begin + drain
@@ -224,7 +247,7 @@ class Timeline:
         if work.descriptor.mark_blocks:
             words = at.own_marks[-1].high if at.own_marks else 0.0
             more = blocks * work.descriptor.out_px * work.descriptor.mark_words
-            at.own_marks.append(Span(at.begin + at.to_store, at.drained + at.to_store, words, words + more))
+            at.own_marks.append(Span(at.begin + work.to_store, at.drained + work.to_store, words, words + more))
         if work.aux and work.aux_chip:
             self.chip.append(Span(at.begin, at.drained + 1, 0, drain))
         self.banks = [*self.banks[1:], (at.drained, halves)]
@@ -234,7 +257,7 @@ class Timeline:
         f = at.work.descriptor
         low, high = (pixel * f.mark_words + f.mark_base for pixel in (at.pixel, end))
         if not f.mark_blocks:
-            at.own_marks.append(Span(at.begin + at.to_store, at.drained + at.to_store, low, high))
+            at.own_marks.append(Span(at.begin + at.work.to_store, at.drained + at.work.to_store, low, high))
         free = int(at.work.windows[0][end]) if end < f.out_px else f.load_words
         self.released.append((at.now, at.base + free))
 
@@ -272,11 +295,11 @@ class Timeline:
 
 def _between(spans: list[Span], begin: float, end: float) -> float:
     """Beats in a stretch of time."""
-    return sum(
-        s.high * (min(s.end, end) - max(s.begin, begin)) / (s.end - s.begin)
-        for s in spans
-        if s.end > begin and s.begin < end
-    )
+    total = 0.0
+    for first, last, _, amount in spans:
+        if last > begin and first < end:
+            total += amount * ((last if last < end else end) - (first if first > begin else begin)) / (last - first)
+    return total
 
 
 def _parts(marks: list[Span], first: float, end: float, stored: float) -> Iterator[tuple[float, float, float, float]]:
