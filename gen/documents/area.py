@@ -61,10 +61,12 @@ FEATURES = (
     Feature("weight buffer of 8,192 bytes instead of 4,096", {"weight_bytes": 8192}),
     Feature("128 entries per accumulator bank instead of 64", {"accumulator_entries": 128}),
     Feature("no scratchpad instead of 4,096 words", {"scratchpad_words": 0}),
+    Feature("scratchpad of 8,192 words instead of 4,096", {"scratchpad_words": 8192}),
     Feature("function unit (`functions`)", {"functions": False}, taken_away=True),
     Feature("products with the second operand (`multiply`)", {"multiply": False}, taken_away=True),
     Feature("weights of 4 bits (`int4_weights`)", {"int4_weights": False}, taken_away=True),
-    Feature("all three", {"functions": False, "multiply": False, "int4_weights": False}, taken_away=True),
+    Feature("depthwise convolutions by banded tiles (`banded`)", {"banded": False}, taken_away=True),
+    Feature("all four", dict.fromkeys(("functions", "multiply", "int4_weights", "banded"), False), taken_away=True),
 )
 
 
