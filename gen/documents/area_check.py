@@ -41,7 +41,7 @@ class Comparison:
         return (
             f"{c.rows}x{c.cols}p{c.ports}-{c.arithmetic}, {c.activation_words}/{c.weight_bytes}/"
             f"{c.accumulator_entries}/{c.scratchpad_words}{', functions' * c.functions}{', products' * c.multiply}"
-            f"{', INT4' * c.int4_weights}: "
+            f"{', INT4' * c.int4_weights}{', banded' * c.banded}: "
             f"LUT {self.modelled[0]:,} of {self.measured[0]:,} ({lut:+.1%}), DSP {self.modelled[1]} of "
             f"{self.measured[1]} ({dsp:+d}), kGE {self.modelled[2]:,.1f} of {self.measured[2]:,.1f} ({kge:+.1%})"
         )
@@ -65,6 +65,7 @@ def draw(number: random.Random, largest: int) -> Config:
         functions=number.random() < 0.5,
         multiply=number.random() < 0.5,
         int4_weights=number.random() < 0.5,
+        banded=number.random() < 0.5,
     )
 
 

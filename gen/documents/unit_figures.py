@@ -35,6 +35,7 @@ NOISE = 1e-3
 
 _ARRAY = ("systolic_array",)
 _SIZED = ("systolic_array", "activation_buffer", "weight_loader", "delay_line")
+_BANDED = ("control", "scratchpad", "weight_loader", "sequencer", "activation_buffer")
 _SMALL: Mapping[str, Any] = {
     "functions": False,
     "multiply": False,
@@ -55,6 +56,8 @@ SAMPLES: tuple[tuple[Mapping[str, Any], Sequence[str]], ...] = (
     ({"rows": 16, "cols": 6, "ports": 1, "int4_weights": False}, _SIZED),
     ({"rows": 3, "cols": 10, "ports": 4, "multiply": False, "functions": False}, (*_SIZED, "drain")),
     ({"rows": 6, "cols": 32, "ports": 2}, _SIZED),
+    ({"banded": False}, _BANDED),
+    ({"rows": 2, "cols": 3, "ports": 4, "functions": False, "activation_words": 65536, "banded": False}, _BANDED),
     ({"rows": 6, "cols": 4}, ("control",)),
     ({"rows": 8, "cols": 5, "ports": 1}, ("control",)),
     ({"rows": 1, "cols": 1, "ports": 1, "arithmetic": "fma"}, _ARRAY),

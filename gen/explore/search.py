@@ -40,7 +40,7 @@ STEPS = {
 MODELLED = STAGES[: STAGES.index("simulated")]
 """Stages that decide what is simulated: what was by then says nothing of it, so that a second call chooses the same."""
 
-BATCH = 8
+BATCH = 4
 """Configurations of the front that the cycle model judges before the front is looked at again."""
 
 TINY = 1e-9
@@ -236,11 +236,10 @@ class Search:
             rough = [p.number for p in near if STAGES.index(p.stage) < STAGES.index("exact")]
             left = most - len(self.known["exact"].keys() & self.given.keys())
             if most and found.recommended and found.recommended.number in rough[:1]:
-                self._judge("exact", rough[:1], progress)
-            elif rough and left > 0:
-                self._judge("exact", rough[: min(left, BATCH)], progress)
-            else:
+                left = max(left, 1)
+            if not rough or left <= 0:
                 return
+            self._judge("exact", rough[: min(left, BATCH)], progress)
 
     def _by_nearness(self, found: Found) -> list[Point]:
         """The front, what is recommended first, then what differs little from it."""

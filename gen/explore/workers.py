@@ -59,47 +59,54 @@ class Here:
 
 
 class Processes:
-    """So many of them on this machine. Tasks of one that dies are performed by others."""
+    """So many of them on this machine, until it is closed. Tasks of one that dies are performed by others."""
 
     def __init__(self, subject: Subject, count: int, how: Perform = perform):
         self._packed, self._count, self._how = subject.packed, count, how
+        self._pool = self._started()
 
-    def _pool(self) -> ProcessPoolExecutor:
+    def _started(self) -> ProcessPoolExecutor:
         context = multiprocessing.get_context("spawn")
         return ProcessPoolExecutor(self._count, context, begin, (self._packed, self._how))
+
+    def close(self) -> None:
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def __enter__(self) -> "Processes":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def results(self, tasks: Iterable[Task]) -> Iterator[list[Judgement]]:
         waiting, again = iter(tasks), list[Task]()
         running: dict[Future[list[Judgement]], Task] = {}
-        pool, lost = self._pool(), 0
-        try:
-            while True:
-                for task in islice(_first(again, waiting), AHEAD * self._count - len(running)):
-                    running[pool.submit(work, task)] = task
-                if not running:
-                    return
-                done, _ = wait(running, return_when=FIRST_COMPLETED)
-                broken = False
-                for future in done:
-                    task = running.pop(future)
-                    try:
-                        yield future.result()
-                    except BrokenProcessPool:
-                        broken = True
-                        again.append(task)
-                if broken:
-                    lost += 1
-                    if lost > LOST:
-                        raise HeepgenError(
-                            f"processes of --jobs {self._count} died {lost} times: there may be too little memory; "
-                            "take fewer."
-                        )
-                    again += running.values()
-                    running.clear()
-                    pool.shutdown(wait=False, cancel_futures=True)
-                    pool = self._pool()
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+        lost = 0
+        while True:
+            for task in islice(_first(again, waiting), AHEAD * self._count - len(running)):
+                running[self._pool.submit(work, task)] = task
+            if not running:
+                return
+            done, _ = wait(running, return_when=FIRST_COMPLETED)
+            broken = False
+            for future in done:
+                task = running.pop(future)
+                try:
+                    yield future.result()
+                except BrokenProcessPool:
+                    broken = True
+                    again.append(task)
+            if broken:
+                lost += 1
+                if lost > LOST:
+                    raise HeepgenError(
+                        f"processes of --jobs {self._count} died {lost} times: there may be too little memory; "
+                        "take fewer."
+                    )
+                again += running.values()
+                running.clear()
+                self.close()
+                self._pool = self._started()
 
 
 def _first(again: list[Task], tasks: Iterator[Task]) -> Iterator[Task]:
@@ -126,6 +133,7 @@ def workers(subject: Subject, jobs: int = 1, scheduler: str | None = None, how: 
         with connected(scheduler) as client:
             yield Cluster(subject, client, how)
     elif jobs > 1:
-        yield Processes(subject, jobs, how)
+        with Processes(subject, jobs, how) as processes:
+            yield processes
     else:
         yield Here(subject, how)

@@ -147,6 +147,9 @@ def _arenas(program: Program) -> tuple[int, int]:
 ANCHORS = 6
 """Configurations for which the compiler decides, or one or two more."""
 
+RARE = 1 / (2 * ANCHORS)
+"""The part of all configurations of a kind for which it does not decide."""
+
 
 def decided(graph: ir.Graph, configs: Sequence[Config], among: Sequence[Config]) -> list[tuple[Config, list[int]]]:
     """Of configurations `among` that differ in rows, columns and arithmetic, some for which the compiler decides, each
@@ -158,6 +161,8 @@ def decided(graph: ir.Graph, configs: Sequence[Config], among: Sequence[Config])
     counts = Counter(kinds)
     likes: list[tuple[Hashable, Config]] = []
     for kind, count in counts.most_common(ANCHORS):
+        if likes and count < RARE * len(among):
+            break
         own = [config for config, its in zip(among, kinds, strict=True) if its == kind]
         likes += [(kind, like) for like in apart(own, max(1, round(ANCHORS * count / len(among))))]
     sides = _sides([like for _, like in likes])
