@@ -108,6 +108,8 @@ class Flow:
         out = use.drain * (link.stores_on_bus > 0)
         aux = use.drain * (link.shape.operand and link.operand_chip)
         besides = self.fetch_beats + lanes.record_beats
+        words = link.shape.load_words * on_bus + use.outputs * link.stores_on_bus
+        words = self.busy_bus_words + words + lanes.ports * (use.weights + use.params + besides)
         bus = np.where(reads + out > 0, at.free_from + reads + besides, 0)
         chip = np.where(rest * (not on_bus) + aux > 0, at.free_from + rest * (not on_bus), 0)
         stored = np.maximum(0, 1 - 2 / use.banks)  # when the last vectors are through: all but two banks
@@ -125,6 +127,7 @@ class Flow:
             computed - course.closing + lanes.to_drain + use.previous + use.tail,
             bus + out,
             chip + aux,
+            words / lanes.ports,
         )
         consumed = at.begun + (computed - at.begun) * np.maximum(0, 1 - use.depth / np.maximum(use.weights, 1))
         come = _latest(at.weights_from + use.weights, at.free_from - at.ready + use.weights, consumed)
@@ -136,8 +139,7 @@ class Flow:
         own = use.load * on_bus + use.weights + use.params + out + besides
         self.busy_bus, self.busy_vectors = self.busy_bus + own, self.busy_vectors + use.vectors
         self.busy_weights, self.busy_drain = self.busy_weights + use.weights, self.busy_drain + use.drain
-        words = link.shape.load_words * on_bus + use.outputs * link.stores_on_bus
-        self.busy_bus_words = self.busy_bus_words + words + lanes.ports * (use.weights + use.params + besides)
+        self.busy_bus_words = words
         to_store = STORE_PATH[bool(link.shape.function)] + STORED + (SCRATCHPAD_MARK if link.store_chip else ANSWER)
         self.stored_from, self.stored_to = drains + to_store, drained + to_store
         self.before, self.done = self.done, drained + to_store + 2 + lanes.record_beats
