@@ -53,6 +53,8 @@ class Measured:
     mhz: float
 
 
+_OPTIONAL = ("functions", "multiply", "int4_weights", "banded", "packed_scales")
+
 FEATURES = (
     Feature("`fma` instead of `aligned`", {"arithmetic": "fma"}),
     Feature("1 port instead of 2", {"ports": 1}),
@@ -66,7 +68,8 @@ FEATURES = (
     Feature("products with the second operand (`multiply`)", {"multiply": False}, taken_away=True),
     Feature("weights of 4 bits (`int4_weights`)", {"int4_weights": False}, taken_away=True),
     Feature("depthwise convolutions by banded tiles (`banded`)", {"banded": False}, taken_away=True),
-    Feature("all four", dict.fromkeys(("functions", "multiply", "int4_weights", "banded"), False), taken_away=True),
+    Feature("scales of 16 bits (`packed_scales`)", {"packed_scales": False}, taken_away=True),
+    Feature("all five", dict.fromkeys(_OPTIONAL, False), taken_away=True),
 )
 
 

@@ -41,7 +41,8 @@ class Comparison:
         return (
             f"{c.rows}x{c.cols}p{c.ports}-{c.arithmetic}, {c.activation_words}/{c.weight_bytes}/"
             f"{c.accumulator_entries}/{c.scratchpad_words}{', functions' * c.functions}{', products' * c.multiply}"
-            f"{', INT4' * c.int4_weights}{', banded' * c.banded}: "
+            f"{', INT4' * c.int4_weights}{', banded' * c.banded}"
+            f"{', scales of 16 bits' * c.packed_scales}: "
             f"LUT {self.modelled[0]:,} of {self.measured[0]:,} ({lut:+.1%}), DSP {self.modelled[1]} of "
             f"{self.measured[1]} ({dsp:+d}), kGE {self.modelled[2]:,.1f} of {self.measured[2]:,.1f} ({kge:+.1%})"
         )
@@ -66,6 +67,7 @@ def draw(number: random.Random, largest: int) -> Config:
         multiply=number.random() < 0.5,
         int4_weights=number.random() < 0.5,
         banded=number.random() < 0.5,
+        packed_scales=number.random() < 0.5,
     )
 
 

@@ -50,6 +50,7 @@ _SIZES: Mapping[str, Term] = {
     "M": lambda c: c.multiply,
     "I": lambda c: c.int4_weights,
     "N": lambda c: c.banded,
+    "Z": lambda c: c.packed_scales,
     "G": lambda c: _gearbox(c)[0],
     "g": lambda c: _gearbox(c)[1],
     "K": lambda c: _gearbox(c)[2],
@@ -63,10 +64,10 @@ _SIZES: Mapping[str, Term] = {
 }
 """R rows, C columns, P ports, D the smaller of R and C, B banks of activations, L rows of weights per cycle; r, c, b, p
 the bits that count them, e, a, w and s those of the addresses of accumulators, activations, weights and scratchpad; S,
-F, M, I and N whether scratchpad, functions, products, weights of 4 bits and banded tiles are there; G, g and K as
-`_gearbox` says, k whether a row of it is several beats of the bus; q the stages of four that turn the banks' words; x
-how many multipliers the checks of a descriptor take for blocks of channels, rows and parameters; t whether addresses
-take one for ports."""
+F, M, I, N and Z whether scratchpad, functions, products, weights of 4 bits, banded tiles and scales of 16 bits are
+there; G, g and K as `_gearbox` says, k whether a row of it is several beats of the bus; q the stages of four that turn
+the banks' words; x how many multipliers the checks of a descriptor take for blocks of channels, rows and parameters; t
+whether addresses take one for ports."""
 
 
 def values(config: Config, names: tuple[str, ...]) -> list[float]:
@@ -86,7 +87,7 @@ CANDIDATES: Mapping[str, tuple[str, ...]] = {
     "accumulators": ("C", "Ce", "e"),
     "activation_buffer": ("R", "B", "RB", "Rb", "Bb", "Bq", "Rbb", "Bbb", "BP", "BPb", "Bpb", "Ba", "a", "N"),
     "scratchpad": ("P", "PP", "s", "Ps", "N", "PN", "Pp", "PpN"),
-    "drain": ("P", "PF", "PM", "PFM", "C", "PC", "c", "e", "F", "PP"),
+    "drain": ("P", "PF", "PM", "PFM", "Z", "PZ", "C", "PC", "c", "e", "F", "PP"),
     "aux_reader": ("P", "F", "C", "PC", "c", "e", "PP"),
     "weight_loader": ("P", "LC", "w", "k", "kw", "c", "I", "G", "g", "GK", "Gg", "GI", "N"),
     "param_reader": ("P", "PP", "c"),
@@ -94,7 +95,7 @@ CANDIDATES: Mapping[str, tuple[str, ...]] = {
     "sequencer": ("r", "e", "a", "R", "C", "N"),
     "arbiter": ("P", "PP", "S"),
     "memory_ports": ("P", "PP", "S"),
-    "control": ("P", "PP", "S", "F", "M", "I", "N", "r", "c", "e", "a", "x", "t"),
+    "control": ("P", "PP", "S", "F", "M", "I", "N", "Z", "r", "c", "e", "a", "x", "t"),
     "delay_line": ("LC", "e", "r", "R", "er", "eR"),
     "glue": ("P", "S", "PS", "C", "c", "e"),
 }
