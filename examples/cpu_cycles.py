@@ -14,7 +14,8 @@ from scipy.optimize import nnls  # type: ignore[import-untyped]
 from torch import nn
 
 import heepgen
-from firmware_gen.models.cpu_cycles import COSTS, Turns, cycles_of
+from firmware_gen import ir
+from firmware_gen.models.cpu_cycles import COSTS, Turns, cycles_of, turns_of
 from firmware_gen.targets.calls.estimate import layer_turns, product_turns
 from gen.results.run import RunReport
 from hls.output import write_file
@@ -156,6 +157,36 @@ class Windows(nn.Module):
         return (*first, *second, *others, self.groups(c), self.tall(d), self.uneven(e), *inner)
 
 
+class Pairs(nn.Module):
+    """Products of computed matrices, (matrices, rows, depth, columns)."""
+
+    SIZES = (
+        (1, 20, 16, 20),
+        (1, 16, 20, 16),
+        (4, 20, 4, 20),
+        (3, 17, 16, 17),
+        (3, 17, 17, 16),
+        (1, 13, 7, 13),
+        (1, 13, 13, 7),
+        (2, 30, 30, 6),
+        (2, 30, 6, 30),
+        (1, 40, 64, 3),
+        (1, 40, 3, 64),
+        (1, 9, 5, 9),
+        (1, 24, 24, 24),
+        (6, 8, 8, 8),
+    )
+    INPUTS = tuple(
+        shape
+        for number, (count, rows, depth, columns) in enumerate(SIZES)
+        for shape in ((count, rows, depth), (count, depth, columns) if number % 2 else (count, columns, depth))
+    )
+
+    def forward(self, *x):  # type: ignore[no-untyped-def]
+        pairs = list(zip(x[::2], x[1::2], strict=True))
+        return tuple(a @ (b if number % 2 else b.transpose(1, 2)) for number, (a, b) in enumerate(pairs))
+
+
 PRODUCTS = {"streaming": True, "examples/architectures/int8_dot": False}
 """Architectures on which `Windows` run, and whether their drivers take rows of A where they lie."""
 
@@ -195,6 +226,13 @@ def windows(architecture: str, pushed: bool, progress: Callable[[str], None]) ->
     return rows
 
 
+def planes(progress: Callable[[str], None]) -> list[Row]:
+    """What the CPU does for every product of `Pairs` that is the array's."""
+    net, cycles = _run(Pairs(), "descriptor", progress)
+    layers = [layer for layer in net.compiled.program.layers if isinstance(layer.node, ir.Planes)]
+    return [Row(layer.op, turns_of(layer.node, layer), 0, cycles[layer.name]) for layer in layers]
+
+
 def fitted(rows: list[Row]) -> dict[tuple[str, str], float]:
     """Cycles of a turn of every loop, those with the least squares of relative errors."""
     loops = sorted({loop for row in rows for loop in row.turns})
@@ -208,6 +246,7 @@ def main() -> None:
     torch.manual_seed(0)
     rows = [row for model in (Operators(), Kernels()) for row in measured(model, print)]
     rows += [row for architecture, pushed in PRODUCTS.items() for row in windows(architecture, pushed, print)]
+    rows += planes(print)
     cycles = fitted(rows)
     errors = [
         abs((row.known + sum(cycles[loop] * n for loop, n in row.turns.items())) / row.cycles - 1) for row in rows

@@ -30,6 +30,7 @@ from firmware_gen.passes import (
     append_softmax,
     run_passes,
     split_functions,
+    split_matmuls,
     split_products,
     split_statistics,
     with_channels_last,
@@ -143,6 +144,8 @@ class CodeGenerator:
         self._plain = self.lowered
         if architecture.has_statistics(self.config):
             self.lowered = split_statistics(self.lowered)
+        if tiles := architecture.tiles(self.config):
+            self.lowered = split_matmuls(self.lowered, *tiles)
         kept = {layer: np.asarray(bias, np.float32).tolist() for layer, bias in (biases or {}).items()}
         self._options = ImportOptions(
             False,

@@ -91,7 +91,16 @@ def test_products_take_what_is_predicted(architecture):
 def test_every_operator_of_the_cpu_is_known():
     kernels = {kernel for kernel, _ in costs()}
     own = {
-        kind.kernel for kind in (cpu.Apply, cpu.Softmax, cpu.Product, cpu.Slopes, sequence.MatMul, sequence.Normalise)
+        kind.kernel
+        for kind in (
+            cpu.Apply,
+            cpu.Softmax,
+            cpu.Product,
+            cpu.Slopes,
+            sequence.MatMul,
+            sequence.Planes,
+            sequence.Normalise,
+        )
     }
     assert own | {*cpu.ELEMENTARY.values(), "log_softmax", "root_mean_square"} <= kernels
     assert all(cycles >= 0 for cycles in costs().values())

@@ -154,6 +154,10 @@ def _no_headers(_config: Any) -> Mapping[str, str]:
     return {}
 
 
+def _no_tiles(_config: Any) -> "tuple[ir.Tiles, int] | None":
+    return None
+
+
 def _never(_config: Any) -> bool:
     return False
 
@@ -183,12 +187,14 @@ class Graph:
     layers multiply by a second operand (`ir.Fused`, `ir.Combined`); where they do not, `ir.Product` of the CPU does.
     functions: whether they end in those of `ir.Activation`; where they do not, each is an `ir.Apply` of the CPU.
     statistics: whether sums, maxima and functions of many rows are faster than the CPU's `ir.Softmax` and
-    `ir.Normalise`, which has both."""
+    `ir.Normalise`, which has both. tiles: of weights that the CPU computes for products of computed matrices, and the
+    deepest such product; None where `ir.MatMul` of the CPU computes them."""
 
     target: Callable[[], Target]
     products: Callable[[Any], bool] = _never
     functions: Callable[[Any], bool] = _never
     statistics: Callable[[Any], bool] = _never
+    tiles: Callable[[Any], "tuple[ir.Tiles, int] | None"] = _no_tiles
 
 
 def _no_masters(_config: Any) -> int:
@@ -392,6 +398,13 @@ class Architecture:
             return False
         with self.own_code():
             return bool(self.software.statistics(config))
+
+    def tiles(self, config: System) -> "tuple[ir.Tiles, int] | None":
+        """`Graph.tiles`; None of an architecture that multiplies matrices for the CPU."""
+        if isinstance(self.software, Gemm):
+            return None
+        with self.own_code():
+            return self.software.tiles(config)
 
     def own_code(self) -> AbstractContextManager[None]:
         """While functions of the architecture run: what they raise becomes `HeepgenError` with its name."""

@@ -5,6 +5,8 @@ import math
 from collections.abc import Mapping, Sequence
 from functools import singledispatch
 
+import numpy as np
+
 from firmware_gen import ir
 from firmware_gen.emit.literals import float_literal
 from firmware_gen.memory.network import Layer, Network
@@ -94,6 +96,18 @@ def _(node: ir.MatMul, layer: Layer, network: Network, constants: Mapping[str, s
             f"{place} + {own.offset}, {_braced(own.steps)}" if own.offset else f"{place}, {_braced(own.steps)}"
         )
     return _text(node.kernel, *operands, _braced(node.sizes), float_literal(node.scale))
+
+
+@cpu_call.register
+def _(node: ir.Planes, layer: Layer, network: Network, constants: Mapping[str, str]) -> str:
+    own, tiles = node.product, node.tiles
+    place = _arena(network, layer.sources[0])
+    b = f"{place} + {own.b.offset}" if own.b.offset else place
+    counts, target = _braced(own.sizes), _arena(network, layer.target)
+    scale = float_literal(float(np.float32(own.scale / ir.PLANE_RANGE)))
+    return _text(
+        node.kernel, b, _braced(own.b.steps), target, counts, scale, _braced((tiles.rows, tiles.columns, tiles.beat))
+    )
 
 
 def _text(kernel: str, *arguments: object) -> str:

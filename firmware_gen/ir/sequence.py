@@ -1,19 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Operators of sequence models that only the CPU has: products of computed matrices, and normalisation by statistics of
-the input itself, which `passes.statistics` gives to the array where there are many rows. Both read PyTorch's
-order.
+"""Operators of sequence models that only the CPU has, or that the array has with its help: products of computed
+matrices, and normalisation by statistics of the input itself, which `passes.statistics` gives to the array where there
+are many rows. Both read PyTorch's order.
 
-Products of two computed matrices, as softmax(Q K^T) V is made of, are FP32 on the CPU. The array multiplies by INT8
-weights, so that one of the matrices would have to be rounded, row by row, in every inference:
+Products of two computed matrices, as softmax(Q K^T) V is made of, meet an array that multiplies by INT8 weights. So the
+CPU rounds the second matrix in every inference, column by column: to one plane of INT8, or to 16 bits, which are two
+planes, of which the array multiplies by both. What that does to the output of an attention, 65 steps and heads of 16,
+and what it takes on 8x8 with two ports:
 
-    signal to noise of an attention's output, 65 steps, heads of 16        40 dB, and 46 dB of INT8 weights alone
+    signal to noise, INT8 weights and exact products                       46 dB
+    signal to noise of the products alone, one plane                       41 dB
+    signal to noise of the products alone, two planes                      over 85 dB
     CPU cycles of a multiply-accumulate in FP32                            2.3
-    CPU cycles of an element of the softmax between the two products        51
+    CPU cycles of an element of two planes                                 17, 68 of a column, 3 of a word of tiles
+    cycles of the array, of three passes                                   200, 3.2 of an output, 1.1 of an input
 
-For T steps and heads of d features, the products take 4.6 T d cycles per row of scores, the softmax 51 T on the CPU
-and some 5 T on the array. Exact products are what a model gets. Signal to noise is held by tests/test_sequences.py;
-cycles are those of heepgen run for the vision transformer of examples/modern, 17 steps of 48 features with three heads,
-whose norms take 18 per element on the CPU.
+Two planes are what a model gets where they are faster by these figures (`passes.hardware.planes`), and exact products
+on the CPU where they are not, where the array cannot read the first matrix row by row, where the hardware has no
+multiplying operand, and in the software kernels. `--explain` says which. Signal to noise is held by
+tests/test_sequences.py and tests/test_planes.py; cycles are those of heepgen run.
 """
 
 from __future__ import annotations
@@ -26,11 +31,16 @@ import numpy as np
 
 from firmware_gen.ir.cpu import OnCpu
 from firmware_gen.ir.movement import strided
-from firmware_gen.ir.operator import Layout
+from firmware_gen.ir.operator import Layout, Node, Place
 from firmware_gen.ir.values import Shape
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+PLANE_RANGE = 127 * 256
+"""The largest element of a column in `Planes`."""
+PLANE_ONE = 1.5 * 2**23
+"""Added to a small number, it leaves the nearest integer in the sum's lowest bits."""
 
 Steps = tuple[int, int, int, int]
 """From one matrix to the next, outer and inner, from row to row and from column to column."""
@@ -100,6 +110,92 @@ class MatMul(OnCpu):
         y = product.new_empty(len(product), self.out.size)
         y[:, torch.from_numpy(self.out.elements(self.shapes[2]).reshape(-1)).to(y.device)] = product.flatten(1)
         return y
+
+
+@dataclass(frozen=True)
+class Tiles:
+    """How the array reads weights: `rows` times `columns` of them at a time, in beats of so many words."""
+
+    rows: int
+    columns: int
+    beat: int
+
+    def factor_words(self, columns: int) -> int:
+        """Words of the factors of a matrix's columns."""
+        return self._beats(columns)
+
+    def plane_words(self, depth: int, columns: int) -> int:
+        """Words of a plane, a byte for every element of its tiles: blocks of columns, of which each has all rows."""
+        tiles = -(-depth // self.rows) * -(-columns // self.columns)
+        return self._beats(-(-tiles * self.rows * self.columns // 4))
+
+    def words(self, depth: int, columns: int) -> int:
+        """Words of a matrix: factors, and two planes."""
+        return self.factor_words(columns) + 2 * self.plane_words(depth, columns)
+
+    def places(self, depth: int, columns: int) -> np.ndarray:
+        """Byte of a plane of every element of a matrix: (depth, columns)."""
+        block = -(-depth // self.rows) * self.rows * self.columns
+        row, column = np.arange(depth)[:, None], np.arange(columns)
+        return column // self.columns * block + row * self.columns + column % self.columns
+
+    def _beats(self, words: int) -> int:
+        return -(-words // self.beat) * self.beat
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Planes(OnCpu):
+    """The second matrices of `product` as the array multiplies by them: b = factor * (256 * high + low), a factor for
+    every column, two INT8 planes; one matrix after the other, as `tiles` says. `evaluate` rounds nothing.
+
+    A column with an element that is infinite or NaN has factor NaN, one below 2^-100 throughout is 0.
+    to_planes(b, b_steps, out, counts, scale, tiles)."""
+
+    why = "rounds a computed matrix to 16 bits, two INT8 planes, for the array to multiply by"
+    kernel = "to_planes"
+    in_place = False
+
+    product: MatMul
+    tiles: Tiles
+
+    @property
+    def reads_in_order(self) -> bool:
+        return True
+
+    def layout(self, shape: Shape) -> Layout:
+        return Layout.PYTORCH
+
+    def evaluate(self, *inputs: Tensor) -> Tensor:
+        return inputs[0]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class PlaneProduct(Node):
+    """`product` by the array: inputs are those of it, and its second one's `Planes`. The CPU's kernels compute
+    `product` itself."""
+
+    runs_on = Place.ARRAY
+
+    product: MatMul
+    tiles: Tiles
+
+    @property
+    def op(self) -> str:
+        return self.product.op
+
+    @property
+    def reads_in_order(self) -> bool:
+        return True
+
+    @property
+    def combined_inputs(self) -> tuple[str, ...]:
+        return ()
+
+    def layout(self, shape: Shape) -> Layout:
+        return Layout.PYTORCH
+
+    def macs(self, in_shape: Shape, out_shape: Shape) -> int:
+        return self.product.macs(in_shape, out_shape)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

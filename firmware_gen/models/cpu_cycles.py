@@ -75,6 +75,14 @@ def _(node: ir.MatMul, layer: Layer) -> Turns:
     return _each(node.kernel, **turns)
 
 
+@turns_of.register
+def _(node: ir.Planes, layer: Layer) -> Turns:
+    outer, inner, _, depth, columns = node.product.sizes
+    matrices = outer * inner
+    turns = {"call": 1, "matrix": matrices, "column": matrices * columns, "element": matrices * columns * depth}
+    return _each(node.kernel, **turns, word=layer.target.size)
+
+
 def window_turns(kernel: str, op: Windowed, channels_first: bool) -> Turns:
     """Of one image of a kernel that moves a window: dense, depthwise, max_pool or average_pool."""
     high = _inside(op.out_height, op.stride[0], op.dilation[0], op.top, op.kernel[0], op.height)

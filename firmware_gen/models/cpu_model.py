@@ -170,6 +170,34 @@ def matmul_model(node: ir.MatMul, a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return out
 
 
+@cpu_operator.register
+def planes_model(node: ir.Planes, b: np.ndarray) -> np.ndarray:
+    """heepstor::to_planes, of any number of copies of the tensor: (copies, words of the output)."""
+    own, tiles = node.product, node.tiles
+    outer, inner, _, depth, columns = own.sizes
+    matrices = np.asarray(b, _F).reshape(-1, own.b.size)[:, own.b.elements(own.shapes[1])]
+    matrices = matrices.reshape(-1, depth, columns)
+    with np.errstate(all="ignore"):
+        largest = (np.ascontiguousarray(matrices).view(np.uint32) & 0x7FFFFFFF).max(1).view(_F)
+        normal = (largest >= _F(2.0**-100)) & (largest < np.inf)
+        inverse = np.where(normal, _F(ir.PLANE_RANGE) / largest, _F(0))
+        factors = np.where(normal, canonical_float(largest * _F(own.scale / ir.PLANE_RANGE)), _F(0))
+        factors = np.where(largest < np.inf, factors, _F(np.nan))
+    finite = np.where(normal[:, None], matrices, _F(0))
+    rounded = fma_float_model(
+        finite, np.broadcast_to(inverse[:, None], finite.shape), np.full_like(finite, ir.PLANE_ONE)
+    )
+    numbers = rounded.view(np.int32) - np.asarray(ir.PLANE_ONE, _F).view(np.int32)
+    high, low = (numbers + 128) >> 8, numbers & 255
+    words = np.zeros((len(matrices), 4 * tiles.words(depth, columns)), np.uint8)
+    first = 4 * tiles.factor_words(columns)
+    words[:, : 4 * columns] = np.ascontiguousarray(factors, _F).view(np.uint8)
+    for plane in (high, low):
+        words[:, first + tiles.places(depth, columns)] = plane.astype(np.uint8)
+        first += 4 * tiles.plane_words(depth, columns)
+    return words.view(_F).reshape(len(matrices) // (outer * inner), -1)
+
+
 def inverse_sqrt_model(x: np.ndarray) -> np.ndarray:
     """heepstor::inverse_sqrt on float32, element by element."""
     x = np.asarray(x, _F)

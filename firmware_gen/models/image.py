@@ -38,6 +38,12 @@ def read(network: Network, image: np.ndarray, value: str) -> np.ndarray:
     return image.view(np.float32)[..., network.words(value)]
 
 
+def tapped(network: Network, image: np.ndarray, layer: Layer) -> dict[str, np.ndarray]:
+    """A layer's output, as `read` gives it, by the layer's name; nothing of planes, which are no numbers."""
+    value = layer.node.output
+    return {} if isinstance(network.graph.producer(value), ir.Planes) else {layer.name: read(network, image, value)}
+
+
 def read_outputs(network: Network, image: np.ndarray) -> tuple[np.ndarray, ...]:
     """What the network returns, each as `read` gives it."""
     return tuple(read(network, image, value) for value in network.graph.results)

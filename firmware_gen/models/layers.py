@@ -69,8 +69,8 @@ class Layer(nn.Module, ABC):
                 places = node.elements(self.out_shape).reshape(-1)
                 taken = x.reshape(-1, math.prod(self.in_shape))[:, torch.from_numpy(places).to(x.device)]
                 return taken.reshape(self.out_shape[0] * len(taken), *self.out_shape[1:])
-            case ir.MatMul():
-                y = node.evaluate(*inputs)
+            case ir.MatMul() | ir.PlaneProduct():
+                y = (node.product if isinstance(node, ir.PlaneProduct) else node).evaluate(*inputs[:2])
                 return y.reshape(self.out_shape[0] * len(y), *self.out_shape[1:])
             case ir.Advance():
                 kept = self.out_shape[node.axis]

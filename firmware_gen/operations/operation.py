@@ -221,6 +221,30 @@ def _vector_operation(
 
 
 @operations_of.register
+def _(node: ir.PlaneProduct, sources: list[Tensor], target: Tensor) -> list[Operation]:
+    """Of every matrix 256 times the product with one plane, the other one added, and times the columns' factors."""
+    own, tiles = node.product, node.tiles
+    outer, inner, rows, depth, columns = own.sizes
+    read, _, planes = sources
+    high = Windowed(depth, 1, rows, 1, rows, cout=columns, scale=256.0)
+    low = replace(high, scale=1.0, residual="before_act")
+    times = replace(copy_window((columns, 1, rows)), residual="before_act", combine="multiply")
+    result = []
+    for number, (i, k) in enumerate(itertools.product(range(outer), range(inner))):
+        a, y = (
+            View(tensor.base.moved(at.offset + i * at.steps[0] + k * at.steps[1]), at.steps[3], at.steps[2], 0)
+            for tensor, at in ((read, own.a), (target, own.out))
+        )
+        factors = planes.base.moved(number * tiles.words(depth, columns))
+        first = factors.moved(tiles.factor_words(columns))
+        second = first.moved(tiles.plane_words(depth, columns))
+        result.append(Operation(replace(high, planes=first), a, y))
+        result.append(Operation(replace(low, planes=second), a, y, y))
+        result.append(Operation(times, y, y, View(factors, 1, 0, 0)))
+    return result
+
+
+@operations_of.register
 def _(node: ir.Concat, sources: list[Tensor], target: Tensor) -> list[Operation]:
     """Every input that does not lie there already is copied to its part of the output."""
     result: list[Operation] = []

@@ -348,7 +348,7 @@ def _may_be_part(graph: ir.Graph, value: str, part: Tensor) -> bool:
     """Whether the accelerator writes `value`, and only it reads it, as it is: strided access costs it nothing. A vector
     that lies as it would alone may be read by anybody."""
     producer, shape = graph.producer(value), graph.shape(value)
-    if producer is None or value in graph.outputs or not _by_array(producer):
+    if producer is None or value in graph.outputs or not _by_array(producer) or isinstance(producer, ir.PlaneProduct):
         return False
     if len(shape) == 2 and not part.pitch and not part.channels_last:
         return True

@@ -13,6 +13,7 @@ from typing import TypeAlias
 import numpy as np
 
 from firmware_gen import ir
+from firmware_gen.operations.tensors import Ref
 
 Map: TypeAlias = tuple[int, int, int]
 """(channels, height, width)."""
@@ -28,6 +29,7 @@ class Windowed:
     where all of the output sees one pixel.
 
     weight: int8 (groups, cout, kh, kw, channels per group), diagonal: (channels, kh, kw), or None for ones.
+    planes: where weights lie that the CPU computes, as `ir.Tiles` says, in place of `weight`.
     scale, bias: float32 (groups, cout), or two floats for all channels. residual, combine: as in `ir.Fused`;
     of a copy combine may be "maximum", with the residual before the activation.
     """
@@ -47,6 +49,7 @@ class Windowed:
     diagonal: bool = False
     maximum: bool = False
     weight: np.ndarray | None = None
+    planes: Ref | None = None
     scale: np.ndarray | float = 1.0
     bias: np.ndarray | float = -0.0
     pad_value: float = 0.0

@@ -13,6 +13,7 @@ from firmware_gen.passes.functions import (
     split_functions,
 )
 from firmware_gen.passes.fuse import fuse_activations
+from firmware_gen.passes.hardware.planes import split_matmuls
 from firmware_gen.passes.hardware.products import split_products
 from firmware_gen.passes.permutes import find_shuffles, merge_permutes, raise_permutes
 from firmware_gen.passes.reshapes import find_maps, merge_reshapes, sink_reshapes
@@ -91,6 +92,7 @@ __all__ = [
     "run_passes",
     "sink_reshapes",
     "split_functions",
+    "split_matmuls",
     "split_products",
     "split_statistics",
     "with_channels_last",

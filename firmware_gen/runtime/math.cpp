@@ -232,6 +232,56 @@ void multiply_matrices(const float* a, uint32_t a_row, const float* b, Inner inn
     multiply_rows<1>(a, a_row, b, inner, out, out_steps, counts, scale);
 }
 
+inline void clear(float* words, uint32_t count) {
+  for (; count >= 4; count -= 4, words += 4) Times<4>::call([&](int i) HEEPSTOR_INLINE { words[i] = 0.0f; });
+  for (; count > 0; --count) *words++ = 0.0f;
+}
+
+/** The largest magnitude of a column, NaN left out; four at a time, which hide each other's latency. */
+inline float largest_magnitude(const float* x, uint32_t row, uint32_t depth) {
+  float largest[4] = {0.0f, 0.0f, 0.0f, 0.0f};
+  for (; depth >= 4; depth -= 4) {
+    float part[4];
+    Times<4>::call([&](int i) HEEPSTOR_INLINE {
+      part[i] = *x;
+      x += row;
+    });
+    Times<4>::call([&](int i) HEEPSTOR_INLINE { largest[i] = __builtin_fmaxf(largest[i], __builtin_fabsf(part[i])); });
+  }
+  for (; depth > 0; --depth, x += row) largest[0] = __builtin_fmaxf(largest[0], __builtin_fabsf(*x));
+  return __builtin_fmaxf(__builtin_fmaxf(largest[0], largest[1]), __builtin_fmaxf(largest[2], largest[3]));
+}
+
+/** The bytes of a column in both planes, whose rows lie `next` bytes apart; returns its factor. */
+inline float column_planes(const float* x, uint32_t row, unsigned char* high, unsigned char* low, uint32_t next,
+                           uint32_t depth, float scale) {
+  constexpr float kOne = 12582912.0f;  // added to a small number, it leaves the nearest integer in the lowest bits
+  const float largest = largest_magnitude(x, row, depth);
+  const float inverse = largest >= 7.88860905e-31f ? 32512.0f / largest : 0.0f;
+  uint32_t all = 0;
+  const auto store = [&](uint32_t bits) HEEPSTOR_INLINE {
+    *high = static_cast<unsigned char>((bits + 128) >> 8);
+    *low = static_cast<unsigned char>(bits);
+    high += next, low += next;
+    all |= bits;
+  };
+  for (; depth >= 4; depth -= 4) {
+    float part[4];
+    uint32_t bits[4];
+    Times<4>::call([&](int i) HEEPSTOR_INLINE {
+      part[i] = *x;
+      x += row;
+    });
+    Times<4>::call([&](int i) HEEPSTOR_INLINE { part[i] = __builtin_fmaf(part[i], inverse, kOne); });
+    Times<4>::call([&](int i) HEEPSTOR_INLINE { bits[i] = bits_of(part[i]); });
+    __asm__ volatile("" : : "r"(bits[0]), "r"(bits[1]), "r"(bits[2]), "r"(bits[3]) : "memory");  // before any is stored
+    Times<4>::call([&](int i) HEEPSTOR_INLINE { store(bits[i]); });
+  }
+  for (; depth > 0; --depth, x += row) store(bits_of(__builtin_fmaf(*x, inverse, kOne)));
+  if (all >> 28 != 4) return from_bits(kNan);  // all sums of numbers begin so
+  return inverse == 0.0f ? 0.0f : largest * scale;
+}
+
 /** heepstor::log, for loops. */
 [[gnu::always_inline]] inline float log_of(float x) {
   uint32_t bits = bits_of(x);
@@ -419,6 +469,27 @@ void matmul(const float* a, MatrixSteps a_steps, const float* b, MatrixSteps b_s
       multiply_matrices<1>(x, a_steps.row, y,
                            Inner<uint32_t, uint32_t, uint32_t>{a_steps.column, b_steps.row, b_steps.column}, z,
                            out_steps, counts, scale);
+  }
+}
+
+void to_planes(const float* b, MatrixSteps b_steps, float* out, MatrixCounts counts, float scale, WeightTiles tiles) {
+  const uint32_t depth = counts.depth, columns = counts.columns;
+  const uint32_t block = (depth + tiles.rows - 1) / tiles.rows * tiles.rows * tiles.columns;
+  const uint32_t blocks = (columns + tiles.columns - 1) / tiles.columns;
+  const auto beats = [&](uint32_t words) HEEPSTOR_INLINE { return (words + tiles.beat - 1) / tiles.beat * tiles.beat; };
+  const uint32_t factors = beats(columns), words = beats((blocks * block + 3) / 4);
+  for (uint32_t matrix = 0; matrix < counts.outer * counts.inner; ++matrix, out += factors + 2 * words) {
+    const float* x = b + matrix / counts.inner * b_steps.outer + matrix % counts.inner * b_steps.inner;
+    if (depth % tiles.rows > 0 || columns % tiles.columns > 0) clear(out + factors, 2 * words);
+    unsigned char* first = reinterpret_cast<unsigned char*>(out + factors);
+    uint32_t lane = 0;
+    for (uint32_t column = 0; column < columns; ++column, x += b_steps.column) {
+      out[column] = column_planes(x, b_steps.row, first + lane, first + lane + 4 * words, tiles.columns, depth, scale);
+      if (++lane == tiles.columns) {
+        lane = 0;
+        first += block;
+      }
+    }
   }
 }
 

@@ -80,6 +80,18 @@ struct MatrixCounts {
 void matmul(const float* a, MatrixSteps a_steps, const float* b, MatrixSteps b_steps, float* out, MatrixSteps out_steps,
             MatrixCounts counts, float scale);
 
+/** How the array reads weights: tiles of rows times columns bytes, in beats of so many words. */
+struct WeightTiles {
+  uint32_t rows, columns, beat;
+};
+
+/**
+ * Every b as two planes of bytes with a factor for every column, factor * (256 * high + low): its factors, planes in
+ * tiles, and the next b behind them. `scale`, over 32512, is in the factors. A column with an element that is infinite
+ * or NaN has factor NaN, one whose elements are all below 2^-100 is 0.
+ */
+void to_planes(const float* b, MatrixSteps b_steps, float* out, MatrixCounts counts, float scale, WeightTiles tiles);
+
 /** Index of the largest of `count` values, the first one when several are; NaN is never larger. */
 uint32_t argmax(const float* values, uint32_t count);
 

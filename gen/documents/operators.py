@@ -21,7 +21,11 @@ FUNCTION = f"{FUSED}; by the CPU where the hardware has no function unit"
 ROWS = (
     ("conv2d", "Conv", ARRAY),
     ("conv_transpose2d", "ConvTranspose", ARRAY),
-    ("linear addmm mm", "Gemm MatMul Einsum", "array; of two computed matrices on the CPU"),
+    (
+        "linear addmm mm",
+        "Gemm MatMul Einsum",
+        "array; of two computed matrices by INT8 planes that the CPU makes, 16 bits a number, or small ones on the CPU",
+    ),
     ("batch_norm", "BatchNormalization", "in the weights before or after it, else array"),
     ("relu relu6 clamp maximum threshold", "Relu Clip Max Min", FUSED),
     ("leaky_relu prelu abs", "LeakyRelu PRelu Abs", FUSED),
@@ -51,7 +55,7 @@ ROWS = (
         "`multiply` is off",
     ),
     ("pow square", "Pow", "as products; roots and fractional powers on the CPU"),
-    ("scaled_dot_product_attention", "Attention", "CPU; its softmax as said there"),
+    ("scaled_dot_product_attention", "Attention", "its products and its softmax as said there"),
     (
         "layer_norm rms_norm group_norm instance_norm _native_batch_norm_legit",
         "LayerNormalization RMSNormalization GroupNormalization InstanceNormalization",

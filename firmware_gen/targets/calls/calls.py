@@ -122,12 +122,23 @@ def compile_calls(
 
 def software_calls(network: Network) -> CallProgram:
     """A network that another target placed, every tensor in memory, for the CPU alone: in the same arena."""
+    network = replace(network, layers=tuple(map(_by_kernels, network.layers)))
     calls, constants = _calls(network.graph, network.tensors, network.layers, None)
     sizes = [(name, array.nbytes) for name, array in constants.items()]
     placed, arena = planner.locate(
         network.graph.name, sizes, network.arena_bytes, network.config, program_bytes(network.graph)
     )
     return CallProgram(network, calls, constants, tuple(placed), arena)
+
+
+def _by_kernels(layer: Layer) -> Layer:
+    """The layer as the CPU's kernels compute it: products of computed matrices at once, without planes."""
+    node = layer.node
+    if isinstance(node, ir.Planes):
+        return replace(layer, node=ir.Reshape(name=node.name, inputs=node.inputs, output=node.output))
+    if isinstance(node, ir.PlaneProduct):
+        return replace(layer, node=node.product, sources=layer.sources[:2])
+    return layer
 
 
 def _calls(

@@ -16,10 +16,10 @@ from firmware_gen.models.image import (
     checked_sample,
     checked_samples,
     joined_batches,
-    read,
     read_outputs,
     reset,
     run_on_cpu,
+    tapped,
     write_inputs,
 )
 from firmware_gen.operations.tensors import View
@@ -52,7 +52,7 @@ def _run(program: CallProgram, image: np.ndarray, taps: bool) -> Result:
         for call in program.calls_of(layer.name):
             _run_call(program, call, arena)
         if taps:
-            kept[layer.name] = read(network, image, layer.node.output)
+            kept |= tapped(network, image, layer)
     return Result(read_outputs(network, image), kept, ())
 
 

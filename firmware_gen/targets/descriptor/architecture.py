@@ -3,16 +3,26 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from firmware_gen.architectures.contract import Architecture, Fact, Graph, Target, Whole
 from hls.config import Config
 from hls.lib.probe import Engine
+
+if TYPE_CHECKING:
+    from firmware_gen.ir import Tiles
 
 
 def _target() -> Target:
     from firmware_gen.targets.descriptor.target import DescriptorTarget
 
     return DescriptorTarget()
+
+
+def _tiles(config: Config) -> "tuple[Tiles, int] | None":
+    from firmware_gen.targets.descriptor.lowering.layout import tiles_of
+
+    return (tiles_of(config), config.activation_words // 4) if config.multiply else None
 
 
 def _generate(config: Config, folder: Path) -> list[Path]:
@@ -79,6 +89,7 @@ ARCHITECTURE = Architecture(
         products=lambda config: bool(config.multiply),
         functions=lambda config: bool(config.functions),
         statistics=lambda config: bool(config.multiply and config.functions),
+        tiles=_tiles,
     ),
     hardware=Whole(_generate, _masters),
     facts=_facts,

@@ -13,12 +13,14 @@ from firmware_gen.memory import planner
 from firmware_gen.memory.arena import buffers_of, memory_report, program_bytes
 from firmware_gen.operations.operation import copied
 from firmware_gen.operations.tensors import Ref, Tensor, copy_outputs, laid_out, lay_out, streamed
+from firmware_gen.passes.hardware.planes import retiled
 from firmware_gen.targets.descriptor.arena import plan_arena
 from firmware_gen.targets.descriptor.link import link
 from firmware_gen.targets.descriptor.lowering import banded, depth_first
 from firmware_gen.targets.descriptor.lowering.depth_first import Group
 from firmware_gen.targets.descriptor.lowering.job import Job
 from firmware_gen.targets.descriptor.lowering.jobs import NotInPlace, flat_jobs
+from firmware_gen.targets.descriptor.lowering.layout import tiles_of
 from firmware_gen.targets.descriptor.lowering.pieces import Constants
 from firmware_gen.targets.descriptor.lowering.tiling import lower_bound
 from firmware_gen.targets.descriptor.place import residency
@@ -53,7 +55,7 @@ def compile_choices(
     place with another. keep_inputs: inputs survive, where there is room. pitches: of maps, where they are known; bits
     depend on them.
     Raises HeepgenError when a layer or the memory does not fit."""
-    graph = copy_outputs(graph)
+    graph = copy_outputs(retiled(graph, tiles_of(config)))
     both = [pitches]
     if pitches is None:
         found = banded.pitches(graph, lay_out(graph), config)
@@ -68,7 +70,7 @@ def compile_choices(
 
 def may_have_pitches(graph: ir.Graph, config: Config) -> bool:
     """Whether there is a choice of pitches, and so of bits."""
-    graph = copy_outputs(graph)
+    graph = copy_outputs(retiled(graph, tiles_of(config)))
     return bool(banded.pitches(graph, lay_out(graph), config))
 
 

@@ -80,6 +80,11 @@ def _(node: ir.PixelUnshuffle, graph: ir.Graph) -> tuple[str, str]:
 
 
 @place_of.register
+def _(node: ir.PlaneProduct, graph: ir.Graph) -> tuple[str, str]:
+    return ARRAY, "matrix product by two INT8 planes of its second operand, 16 bits a number"
+
+
+@place_of.register
 def _(node: ir.Concat, graph: ir.Graph) -> tuple[str, str]:
     return MEMORY, "the layers that are joined store side by side"
 

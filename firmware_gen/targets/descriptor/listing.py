@@ -232,6 +232,11 @@ class _Reader:
         for placed in self.program.placed.values():
             if placed.address <= start and start + 4 * words <= placed.address + placed.size:
                 return Constant(placed.name, words, start)
+        for node in self.program.graph.nodes:
+            if isinstance(node, ir.Planes):
+                first = self.program.tensor_address(node.output)
+                if first <= start and start + 4 * words <= first + 4 * self.program.tensors[node.output].size:
+                    return Constant(node.output, words, start)
         raise HeepgenError(f"descriptor {number}: the {words} words at {start:#x} are of no constant")
 
     def _span(

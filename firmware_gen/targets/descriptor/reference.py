@@ -16,10 +16,10 @@ from firmware_gen.models.image import (
     checked_sample,
     checked_samples,
     joined_batches,
-    read,
     read_outputs,
     reset,
     run_on_cpu,
+    tapped,
     write_inputs,
 )
 from firmware_gen.targets.descriptor.compiler import in_memory
@@ -132,7 +132,7 @@ def _execute(program: Program, image: np.ndarray, samples: Sequence[np.ndarray],
         if layer.on_cpu:
             run_on_cpu(program, layer, image)
         if taps:
-            kept[layer.name] = read(program, image, layer.node.output)
+            kept |= tapped(program, image, layer)
     _rotate(program, image)
     losses = {
         layer.name: max(known)

@@ -43,9 +43,9 @@ def windowed_jobs(
     target = operation.target.moved(image * operation.target_step)
     aux = operation.aux and operation.aux.moved(image * operation.aux_step)
     try:
-        cut = best_split(layer, op, operation.rectangle, source, target, config, aux, cbg)
+        cut = best_split(layer, op, operation.rectangle, source, target, config, aux, 1 if op.planes else cbg)
     except HeepgenError:
-        if not operation.aux:
+        if not operation.aux or op.planes:
             raise
         if operation.aux.base.name == operation.target.base.name:
             raise NotInPlace(layer) from None

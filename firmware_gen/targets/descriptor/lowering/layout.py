@@ -3,7 +3,13 @@
 
 import numpy as np
 
+from firmware_gen.ir import Tiles
 from hls.config import Config
+
+
+def tiles_of(config: Config) -> Tiles:
+    """How the stream of `dense_weights` lies, one channel block at a time."""
+    return Tiles(config.rows, config.cols, config.ports)
 
 
 def _blocks(array: np.ndarray, axis: int, size: int) -> np.ndarray:

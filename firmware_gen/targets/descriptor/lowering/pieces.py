@@ -151,7 +151,7 @@ def piece_descriptor(
     return Descriptor(
         diagonal=int(op.diagonal),
         max=int(op.maximum),
-        unit_weights=int(op.weight is None),
+        unit_weights=int(op.weight is None and op.planes is None),
         int4=int(config.int4_weights and op.has_4_bits),
         load_addr=source.at(piece.channels[0], cols[0], rows[0]),
         **_loops(loops),
@@ -309,12 +309,14 @@ def with_constants(
     if op.act.function and descriptor.function:
         where, rows = constants.table(op.act.function)
         descriptor = replace(descriptor, table_addr=where, table_rows=rows)
+    if op.planes:
+        count = layout.tiles_of(config).plane_words(op.channels, op.cout)
+        descriptor = replace(descriptor, weight_addr=op.planes, weight_words=count)
+    else:
+        own = constants.add(f"{name}_weights", weights) if len(weights) else 0
+        descriptor = replace(descriptor, weight_addr=own, weight_words=len(weights))
     return replace(
-        descriptor,
-        weight_addr=constants.add(f"{name}_weights", weights) if len(weights) else 0,
-        weight_words=len(weights),
-        param_addr=constants.add(f"{name}_params", params) if len(params) else 0,
-        param_words=len(params),
+        descriptor, param_addr=constants.add(f"{name}_params", params) if len(params) else 0, param_words=len(params)
     )
 
 

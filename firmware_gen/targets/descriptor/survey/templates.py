@@ -81,7 +81,7 @@ def _template(program: Program, columns: Mapping[str, Columns]) -> Template:
     for i, first in enumerate(taken):
         f = program.jobs[first].descriptor
         for where, weights, used in ((f.weight_addr, True, weights_of), (f.param_addr, False, params_of)):
-            if isinstance(where, int):
+            if isinstance(where, int) or where.name not in program.constants:  # the arena has planes
                 used.append(-1)
                 continue
             streams.setdefault(where.name, Stream(where.name, i, weights))

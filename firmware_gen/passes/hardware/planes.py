@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Products of two computed matrices on the array, by two INT8 planes of the second one, which the CPU makes."""
+
+import math
+from dataclasses import replace
+
+from firmware_gen.ir import Graph, MatMul, Node, PlaneProduct, Planes, Tiles, Value
+
+MULTIPLY = 2.3
+"""Cycles of the CPU for a multiply-accumulate (`models/cpu_cycles.json`)."""
+CALL, MATRIX, COLUMN, ELEMENT, WORD = 520, 35, 68, 17, 3
+"""Cycles of the planes, rounded up (there), with those around one more list of descriptors."""
+PASSES, INPUT, OUTPUT = 200, 1.1, 3.2
+"""Cycles of the array on 8x8 with two ports: of the three passes over every matrix, and what an element of the first
+operand and of the output adds. Measured on 14 products."""
+
+
+def split_matmuls(graph: Graph, tiles: Tiles, deepest: int) -> Graph:
+    """Give every MatMul that this makes faster to the array. deepest: columns of a first matrix that it can take."""
+    nodes: list[Node] = []
+    values: list[Value] = []
+    for node in graph.nodes:
+        if isinstance(node, MatMul) and _fits(graph, node, deepest) and _pays(node, tiles):
+            value = Value(f"{node.output}.planes", (_words(node, tiles),))
+            name, inputs = f"{node.name}.planes", (*node.inputs, value.name)
+            nodes.append(Planes(name=name, inputs=node.inputs[1:], output=value.name, product=node, tiles=tiles))
+            nodes.append(PlaneProduct(name=node.name, inputs=inputs, output=node.output, product=node, tiles=tiles))
+            values.append(value)
+        else:
+            nodes.append(node)
+    return graph.with_nodes(nodes, values=values)
+
+
+def retiled(graph: Graph, tiles: Tiles) -> Graph:
+    """The same for another array."""
+    nodes: list[Node] = []
+    values: list[Value] = []
+    for node in graph.nodes:
+        if isinstance(node, Planes):
+            values.append(Value(node.output, (_words(node.product, tiles),)))
+        nodes.append(replace(node, tiles=tiles) if isinstance(node, Planes | PlaneProduct) else node)
+    same = all(graph.values[value.name] == value for value in values)
+    return graph if same else graph.with_nodes(nodes, values=values)
+
+
+def _words(node: MatMul, tiles: Tiles) -> int:
+    outer, inner, _, depth, columns = node.sizes
+    return outer * inner * tiles.words(depth, columns)
+
+
+def _fits(graph: Graph, node: MatMul, deepest: int) -> bool:
+    """Whether the array reads the first matrix row by row, and the second one is computed."""
+    *_, depth, columns = node.sizes
+    computed = node.inputs[1] not in graph.constants
+    return computed and (node.a.steps[3] == 1 or depth == 1) and max(depth, columns) <= deepest
+
+
+def _pays(node: MatMul, tiles: Tiles) -> bool:
+    outer, inner, rows, depth, columns = node.sizes
+    matrices = outer * inner
+    cpu = MULTIPLY * math.prod(node.sizes)
+    planes = CALL + matrices * (MATRIX + columns * (COLUMN + ELEMENT * depth)) + WORD * _words(node, tiles)
+    array = matrices * (PASSES + rows * (INPUT * depth + OUTPUT * columns))
+    return cpu > planes + array
