@@ -101,7 +101,7 @@ estimate-error: $(READY)  ## compare the quick estimate of heepgen explore with 
 	@$(BIN)/python -m examples.estimate_error $(ESTIMATE_ARGS)
 
 area: $(READY)  ## synthesise the accelerator, write docs/area.md; long at first, then only what changed
-	@$(BIN)/python -m gen.documents.area docs
+	@$(BIN)/python -m gen.documents.measured.area docs
 
 energy: $(READY)  ## measure energies of MLPerf Tiny at gate level, write docs/energy.md (ENERGY_ARGS: see --help); long
 	@$(BIN)/python -m examples.energy $(ENERGY_ARGS)
@@ -110,10 +110,10 @@ energy-model: $(READY)  ## measure what heepgen explore has energies from at gat
 	@$(BIN)/python -m examples.energy --model
 
 ppa-units: $(READY)  ## synthesise the units that heepgen ppa and explore price configurations by; long, then only what changed
-	@$(BIN)/python -m gen.documents.unit_figures docs
+	@$(BIN)/python -m gen.documents.measured.unit_figures docs
 
 area-check: $(READY)  ## compare modelled area with synthesis, on ten random configurations (AREA_CHECK_ARGS: see --help); long
-	@$(BIN)/python -m gen.documents.area_check $(AREA_CHECK_ARGS)
+	@$(BIN)/python -m gen.documents.measured.area_check $(AREA_CHECK_ARGS)
 
 formal: $(READY)  ## prove properties of the generated Verilog, write docs/proofs.md (FORMAL_ARGS: see --help)
 	@$(BIN)/python -m tests.formal docs $(FORMAL_ARGS)

@@ -24,8 +24,8 @@ from examples.networks import NETWORKS
 from examples.speed import NETWORK, speeds
 from firmware_gen.architectures.registry import load_config
 from gen.console import progress, show, write_json
-from gen.documents import sides
-from gen.documents.bench import (
+from gen.documents.measured import sides
+from gen.documents.measured.bench import (
     Measurement,
     Published,
     measure,

@@ -11,10 +11,10 @@ import click
 
 from examples.bench import MEASURED, prepare
 from gen.console import progress
-from gen.documents.bench import parse_geometry
-from gen.documents.energy import measured, sampled, write_documents, write_model
-from gen.flows.application import Application
-from gen.flows.sw import generate_sw
+from gen.documents.measured.bench import parse_geometry
+from gen.documents.measured.energy import measured, sampled, write_documents, write_model
+from gen.flows.network.application import Application
+from gen.flows.network.sw import generate_sw
 
 RUNS = (("resnet8", "8x8p2"), ("ds-cnn", "8x8p2"), ("mobilenet-v1-0.25", "8x8p2"), ("fc-autoencoder", "8x8p2"))
 """MLPerf Tiny, for the document."""

@@ -63,7 +63,7 @@ def command_seconds(*arguments: str) -> float:
 
 def speeds(model: Path) -> Iterator[tuple[str, str]]:
     """(what, how long) of everything; `model` is NETWORK's file."""
-    from gen.documents.bench import parse_geometry
+    from gen.documents.measured.bench import parse_geometry
     from hls.descriptor.top import generate
 
     with tempfile.TemporaryDirectory(prefix="heepgen-") as work:

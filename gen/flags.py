@@ -232,7 +232,7 @@ def given(*names: str) -> bool:
 
 
 def hardware() -> dict[str, Any]:
-    """What the command says of the hardware for an application: arguments of `gen.flows.application.wanted`."""
+    """What the command says of the hardware for an application: arguments of `gen.flows.network.application.wanted`."""
     params = click.get_current_context().params
     flags = {attribute: params[name] for name, attribute in _ATTRIBUTES.items() if params[name] is not None}
     whole = given("config_path") or bool(flags) and given("architecture")

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from firmware_gen.application.options import ImportOptions
-from gen.flows.application import Application
-from gen.flows.compiled import Compiled, of_application
-from gen.flows.hardware import geometry
+from gen.flows.accelerator.hardware import geometry
+from gen.flows.network.application import Application
+from gen.flows.network.compiled import Compiled, of_application
 from gen.results.estimate import EstimateReport
 from gen.results.evaluation import EvalReport
 from gen.results.firmware import Explanation, SwReport
@@ -80,7 +80,7 @@ class Network:
 
     def estimate(self) -> EstimateReport:
         """Cycles of every layer from a model of the accelerator's timing; as of `heepgen estimate`."""
-        from gen.flows.estimate import estimate_network
+        from gen.flows.network.estimate import estimate_network
 
         return estimate_network(self.compiled)
 
@@ -88,7 +88,7 @@ class Network:
         """What binds every layer, and what one change of the accelerator, the batch or the layout would do, each of
         them tried on the model of the accelerator's timing; as of `heepgen why`. progress: called with what is being
         done."""
-        from gen.flows.why import why_network
+        from gen.flows.network.why import why_network
 
         return why_network(self.compiled, progress)
 
@@ -115,12 +115,12 @@ class Network:
         file for what every engine did, for Perfetto. toolchain: "zig" or "gcc". progress: called with what is being
         done.
         """
-        from gen.flows.run import compared, run_application
-        from gen.flows.sw import write_application
+        from gen.flows.measure.run import compared, run_application
+        from gen.flows.network.sw import write_application
         from gen.inputs import load_inputs
 
         if steps is not None:
-            from gen.flows.steps import run_network_steps
+            from gen.flows.measure.steps import run_network_steps
 
             if taps or vcd is not None or trace is not None:
                 raise HeepgenError("steps: taps, vcd and trace show one inference; leave them out.")
@@ -168,8 +168,8 @@ class Network:
         or the path of an .npz file. device: "cpu" or "cuda" for PyTorch. batch: inputs that it takes at once. limit:
         only so many inputs. output: which of several outputs is compared.
         """
-        from gen.flows.data import data_of
-        from gen.flows.eval import evaluate_network
+        from gen.flows.network.data import data_of
+        from gen.flows.network.eval import evaluate_network
 
         loaded = data_of(data, limit, self.input_shape)
         return evaluate_network(self.compiled, loaded, device, batch, output, progress)
@@ -177,7 +177,7 @@ class Network:
     def write(self, folder: str | Path, *, force: bool = False, listing: bool = False) -> SwReport:
         """Write the application, C++ firmware, to `folder`, as `heepgen sw -o` does: whole or not at all, and nothing
         of the user's is replaced. force, listing: as there."""
-        from gen.flows.sw import write_application
+        from gen.flows.network.sw import write_application
 
         return write_application(self.compiled, folder, force=force, listing=listing)
 
@@ -232,8 +232,8 @@ def compile(
 
     Raises HeepgenError, one sentence that names the layer or option, for whatever cannot be compiled.
     """
-    from gen.flows.sw import with_corrected_biases
-    from gen.flows.weights import Weights, with_weights
+    from gen.flows.network.sw import with_corrected_biases
+    from gen.flows.network.weights import Weights, with_weights
 
     asked = Weights(weights, data, max_loss)
     system = configuration(config, architecture=architecture, **values)
@@ -275,7 +275,7 @@ def write(networks: Sequence[Network], folder: str | Path, *, force: bool = Fals
     """Write one application of several networks to `folder`, as `heepgen sw a.pt2 b.pt2 -o` does: all their constants,
     and one arena in which they take turns. Raises HeepgenError naming the network that cannot be in it or does not fit,
     and for networks that were compiled for different accelerators; see `Network.write`."""
-    from gen.flows.several import write_several
+    from gen.flows.network.several import write_several
 
     return write_several([network.compiled for network in networks], folder, force=force, listing=listing)
 
@@ -289,7 +289,7 @@ def _read_file(
     state: dict[str, str],
     trust: bool,
 ) -> "CheckedModel":
-    from gen.flows.sw import load_program
+    from gen.flows.network.sw import load_program
     from gen.inputs import check_model, network_name
 
     if path.is_dir():
@@ -309,7 +309,7 @@ def _read(
 
     from firmware_gen.api import read_model
     from firmware_gen.frontend.exported.importer import with_fixed_sizes
-    from gen.flows.sw import exported_input_shapes, random_inputs
+    from gen.flows.network.sw import exported_input_shapes, random_inputs
     from gen.inputs import network_name, one_input
 
     if example is None and isinstance(model, ExportedProgram):

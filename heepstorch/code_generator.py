@@ -16,9 +16,9 @@ import firmware_gen
 from firmware_gen.architectures.registry import load_config
 from firmware_gen.emit.folder import MAIN
 from gen.flags import DEFAULT_CONFIG
-from gen.flows.application import Application, linked_inputs
-from gen.flows.hardware import geometry
-from gen.flows.sw import SEED
+from gen.flows.accelerator.hardware import geometry
+from gen.flows.network.application import Application, linked_inputs
+from gen.flows.network.sw import SEED
 from heepstorch.errors import HeepstorchError
 from heepstorch.example_main import Example, author_of, render, signed
 from heepstorch.module import SequentialNetwork

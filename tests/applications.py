@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 
 from firmware_gen.emit.folder import GENERATED, MANIFEST
-from gen.flows.application import Application
+from gen.flows.network.application import Application
 
 
 def generated(folder: Path) -> Application:

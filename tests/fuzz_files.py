@@ -61,7 +61,7 @@ def _corpus(folder: Path) -> None:
     import torch
     from torch import nn
 
-    from gen.flows.sw import generate_sw
+    from gen.flows.network.sw import generate_sw
     from hls.config import Config
 
     torch.manual_seed(1)
@@ -422,7 +422,7 @@ def mutated(corpus: dict[str, list[bytes]], seed: int, case: int) -> tuple[str, 
 
 
 def _read_model(path: Path, folder: Path) -> None:
-    from gen.flows.sw import generate_sw
+    from gen.flows.network.sw import generate_sw
     from hls.config import Config
 
     generate_sw(path, Config(), folder / "out", force=True)
@@ -441,7 +441,7 @@ def _read_npy(path: Path, folder: Path) -> None:
 
 
 def _read_npz(path: Path, folder: Path) -> None:
-    from gen.flows.data import load_data
+    from gen.flows.network.data import load_data
 
     load_data(path, None, SHAPE)
 
@@ -450,11 +450,11 @@ def _read_manifest(path: Path, folder: Path) -> None:
     """All that `heepgen run` and `heepgen xheep` compute from it, with memories full of zeros."""
     import numpy as np
 
-    from gen.flows.application import linked_inputs
-    from gen.flows.measured import is_comparable, places_of, report_of
-    from gen.flows.program import mode_of
-    from gen.flows.run import check_taps
-    from gen.flows.xheep import program_of
+    from gen.flows.measure.measured import is_comparable, places_of, report_of
+    from gen.flows.measure.run import check_taps
+    from gen.flows.network.application import linked_inputs
+    from gen.flows.network.program import mode_of
+    from gen.flows.soc.xheep import program_of
     from gen.results.result import to_json
     from sim.firmware import check_placements
     from xheep_integration import project
@@ -477,7 +477,7 @@ def _read_manifest(path: Path, folder: Path) -> None:
 
 
 def _application_class():
-    from gen.flows.application import Application
+    from gen.flows.network.application import Application
 
     return Application
 

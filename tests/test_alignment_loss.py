@@ -14,9 +14,9 @@ from torch import nn
 from examples.networks import NETWORKS
 from firmware_gen import CodeGenerator
 from gen.cli import main
-from gen.flows.measured import accelerated_layers
-from gen.flows.run import Application
-from gen.flows.sw import generate_sw
+from gen.flows.measure.measured import accelerated_layers
+from gen.flows.measure.run import Application
+from gen.flows.network.sw import generate_sw
 from gen.results.run import RunReport, alignment_warnings
 from hls.arithmetic.aligned_error import NOTICEABLE, alignment_loss
 from hls.config import Config

@@ -9,9 +9,9 @@ import pytest
 
 from firmware_gen.architectures import registry
 from firmware_gen.architectures.registry import find, load_architecture
-from gen.flows.hw import generate_hw
-from gen.flows.run import hardware
-from gen.flows.xheep import generate_xheep, regenerate
+from gen.flows.accelerator.hw import generate_hw
+from gen.flows.measure.run import hardware
+from gen.flows.soc.xheep import generate_xheep, regenerate
 from hls.bus.head import name_words
 from hls.bus.obi import pins
 from hls.config import INTERFACE_VERSION, Config

@@ -11,8 +11,8 @@ from torch import nn
 
 from firmware_gen.emit.folder import KIND
 from gen.cli import main
-from gen.flows.application import Application
-from gen.flows.run import run
+from gen.flows.measure.run import run
+from gen.flows.network.application import Application
 from hls.config import Config
 from hls.errors import HeepgenError
 from hls.output import fill, generated_folder

@@ -13,9 +13,9 @@ from click.testing import CliRunner
 from firmware_gen.architectures import registry
 from firmware_gen.architectures.registry import BUILT_IN
 from gen.cli import main
-from gen.flows import architectures
-from gen.flows.application import wanted
-from gen.flows.hw import HwReport
+from gen.flows.accelerator import architectures
+from gen.flows.accelerator.hw import HwReport
+from gen.flows.network.application import wanted
 from hls.config import Config
 from hls.errors import HeepgenError
 from tests.test_any_hardware import KEEPER, SOURCE, VERILOG

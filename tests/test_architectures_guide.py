@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from firmware_gen.architectures import registry
 from gen.cli import main
-from gen.flows.new_architecture import new_architecture
+from gen.flows.accelerator.new_architecture import new_architecture
 from tests.house import ROOT
 
 GUIDE = (ROOT / "docs" / "architectures.md").read_text()

@@ -15,8 +15,8 @@ from examples import bench
 from firmware_gen import CodeGenerator
 from firmware_gen.architectures.registry import load_config
 from firmware_gen.frontend.loader import load_model
-from gen.documents import area, roofline
-from gen.documents.bench import (
+from gen.documents.measured import area, roofline
+from gen.documents.measured.bench import (
     Measurement,
     Published,
     from_dict,
@@ -30,7 +30,7 @@ from gen.documents.bench import (
     updated,
     write_documents,
 )
-from gen.documents.sides import Beside, Hardware, Side, measure_side
+from gen.documents.measured.sides import Beside, Hardware, Side, measure_side
 from gen.results.run import LayerReport
 from hls.config import Config
 from hls.errors import HeepgenError

@@ -17,7 +17,7 @@ from firmware_gen.models.fake_quant import GraphModule
 from firmware_gen.passes import run_passes
 from firmware_gen.passes.quantise import quantise, with_biases
 from gen.cli import main
-from gen.flows.run import Application, run
+from gen.flows.measure.run import Application, run
 from hls.config import Config
 from hls.errors import HeepgenError
 from hls.output import marker

@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from firmware_gen.frontend.exported.importer import export
-from gen.flows.run import run
-from gen.flows.sw import ImportOptions, generate_application
+from gen.flows.measure.run import run
+from gen.flows.network.sw import ImportOptions, generate_application
 from hls.config import Config
 
 GCC = "riscv64-unknown-elf-g++"

@@ -13,10 +13,10 @@ from firmware_gen.architectures import registry
 from firmware_gen.architectures.contract import Limits
 from firmware_gen.architectures.registry import load_architecture
 from gen.cli import main
+from gen.flows.accelerator.hw import generate_hw
 from gen.flows.check.draw import Draw
 from gen.flows.check.kit import Effort, Kit, check_architecture
 from gen.flows.check.subject import Subject
-from gen.flows.hw import generate_hw
 from sim.waves import variables
 from tests.json_forms import form_errors
 from tests.planted_bugs import BUGS, FOLDERS, HARMLESS, ROOT, Bug, checked, planted

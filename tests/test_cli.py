@@ -12,7 +12,8 @@ import pytest
 from click.testing import CliRunner
 
 from gen.cli import main
-from gen.flows import doctor, hw, xheep_tools
+from gen.flows.accelerator import hw
+from gen.flows.soc import doctor, xheep_tools
 from hls.config import Config
 from hls.errors import HeepgenError
 from sim.toolchain import package_dir

@@ -15,7 +15,7 @@ from torch import nn
 
 from gen.cli import main
 from gen.cluster import connected, spread
-from gen.flows import eval as flow
+from gen.flows.network import eval as flow
 from hls.errors import HeepgenError
 from tests import fuzz_torch
 

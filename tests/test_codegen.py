@@ -12,7 +12,7 @@ from torch import nn
 import firmware_gen
 from firmware_gen import CodeGenerator
 from firmware_gen.emit import codegen
-from gen.flows.run import hardware
+from gen.flows.measure.run import hardware
 from hls.bus.head import VERSION, name_words
 from hls.config import Config
 from hls.errors import HeepgenError

@@ -16,8 +16,8 @@ from firmware_gen.architectures.registry import load_architecture, register
 from firmware_gen.targets.calls.held import compute_of, cycles_of, kernels_of
 from firmware_gen.targets.calls.product import multiply
 from firmware_gen.targets.calls.target import driver_of, options_header, product_of
-from gen.flows.hardware import geometry
-from gen.flows.hw import generate_hw
+from gen.flows.accelerator.hardware import geometry
+from gen.flows.accelerator.hw import generate_hw
 from hls.config import System, integer, option
 from hls.errors import HeepgenError
 from sim.toolchain import host_compiler, run_tool

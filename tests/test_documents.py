@@ -17,7 +17,9 @@ import torch
 from click.testing import CliRunner
 
 from gen.cli import main
-from gen.flows import explored_models, hw, run, steps
+from gen.flows.accelerator import hw
+from gen.flows.explore import explored_models
+from gen.flows.measure import run, steps
 from tests.house import ROOT
 
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]

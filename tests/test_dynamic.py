@@ -14,7 +14,7 @@ from firmware_gen import CodeGenerator
 from firmware_gen.frontend.exported.dynamic import evaluate
 from firmware_gen.frontend.exported.importer import import_model, input_node
 from firmware_gen.frontend.loader import load_model
-from gen.flows.sw import load_program
+from gen.flows.network.sw import load_program
 from hls.errors import HeepgenError
 
 

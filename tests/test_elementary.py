@@ -12,7 +12,7 @@ from torch import nn
 
 from firmware_gen import CodeGenerator, ir
 from firmware_gen.architectures.registry import find
-from gen.flows.run import run
+from gen.flows.measure.run import run
 from hls.config import Config
 
 SMALL = Config(rows=4, cols=4, activation_words=256)

@@ -9,10 +9,10 @@ import torch
 from torch import nn
 
 from firmware_gen.application.options import ImportOptions
-from gen.flows.application import Application
-from gen.flows.energy import record_run
-from gen.flows.run import hardware
-from gen.flows.sw import generate_application
+from gen.flows.measure.energy import record_run
+from gen.flows.measure.run import hardware
+from gen.flows.network.application import Application
+from gen.flows.network.sw import generate_application
 from gen.ppa.energy import sampling
 from gen.ppa.energy.expression import function
 from gen.ppa.energy.measure import measure

@@ -21,9 +21,9 @@ from firmware_gen.targets.descriptor.timing.banks import Banks, bank_runs, word_
 from firmware_gen.targets.descriptor.timing.crossbar import FIRST_MASTER, MASTERS, arbitrate
 from firmware_gen.targets.descriptor.timing.stages import Drain
 from gen.cli import main
-from gen.flows.estimate import estimate_program
-from gen.flows.run import Application, run
-from gen.flows.sw import generate_application
+from gen.flows.measure.run import Application, run
+from gen.flows.network.estimate import estimate_program
+from gen.flows.network.sw import generate_application
 from hls.config import Config
 
 TOLERANCE = 0.03

@@ -12,8 +12,8 @@ from torch import nn
 from firmware_gen import CodeGenerator
 from firmware_gen.targets.descriptor import reference
 from gen.cli import main
-from gen.flows.data import load_data
-from gen.flows.eval import evaluate
+from gen.flows.network.data import load_data
+from gen.flows.network.eval import evaluate
 from hls.config import Config
 from hls.errors import HeepgenError
 from tests import networks

@@ -33,10 +33,10 @@ from gen.explore.space import Combinations, Space, config_of, described
 from gen.explore.store import Judgement, Store
 from gen.explore.subject import Network, Subject, form_of, unpacked
 from gen.explore.workers import Here, Processes, workers
-from gen.flows import explored_models
-from gen.flows.eval import evaluate
-from gen.flows.explored_models import Model
-from gen.flows.run import run
+from gen.flows.explore import explored_models
+from gen.flows.explore.explored_models import Model
+from gen.flows.measure.run import run
+from gen.flows.network.eval import evaluate
 from gen.ppa.energy.model import prices_of
 from hls.config import Config
 from hls.errors import HeepgenError

@@ -16,7 +16,7 @@ from firmware_gen.frontend.exported.importer import import_model
 from firmware_gen.frontend.loader import load_model
 from firmware_gen.models.fake_quant import GraphModule, layer_of, quantized_model
 from firmware_gen.passes import run_passes
-from gen.flows.application import Application
+from gen.flows.network.application import Application
 from hls.errors import HeepgenError
 from tests.house import ROOT
 from tests.random_networks import outputs, random_network

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from gen.flows.run import Application, hardware
-from gen.flows.sw import generate_sw
+from gen.flows.measure.run import Application, hardware
+from gen.flows.network.sw import generate_sw
 from hls.config import Config
 from hls.descriptor.interface.registers import ERRORS
 from hls.descriptor.top import generate

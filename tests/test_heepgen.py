@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, TensorDataset
 import heepgen
 from firmware_gen import CodeGenerator
 from gen.cli import main
-from gen.flows.application import Application
+from gen.flows.network.application import Application
 from hls.config import Config
 from hls.errors import HeepgenError
 from hls.streaming.config import StreamingConfig

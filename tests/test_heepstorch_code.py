@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from gen.flows.application import Application
-from gen.flows.run import run
+from gen.flows.measure.run import run
+from gen.flows.network.application import Application
 from heepstorch import CodeGenerator, SequentialNetwork
 from hls.config import Config
 from hls.errors import HeepgenError

@@ -14,7 +14,7 @@ from firmware_gen.targets.descriptor.estimate import descriptor_cycles
 from firmware_gen.targets.descriptor.strips import choose_strips
 from firmware_gen.targets.descriptor.target import DescriptorTarget
 from firmware_gen.targets.descriptor.timing.spans import strip_sizes
-from gen.flows.run import run
+from gen.flows.measure.run import run
 from hls.config import Config
 from hls.descriptor.interface.table import on_chip
 from tests.test_order import follow

@@ -9,7 +9,7 @@ from torch import nn
 
 from firmware_gen.frontend.input_shape import ENOUGH, input_shapes
 from gen.cli import main
-from gen.flows.sw import load_program
+from gen.flows.network.sw import load_program
 from gen.inputs import network_name
 from hls.errors import HeepgenError
 

@@ -14,8 +14,8 @@ from firmware_gen import CodeGenerator
 from firmware_gen.passes.quantise import quantise_weight
 from firmware_gen.targets.descriptor.lowering import layout
 from gen.cli import main
-from gen.flows.run import run
-from gen.flows.weights import Weights
+from gen.flows.measure.run import run
+from gen.flows.network.weights import Weights
 from hls.config import Config
 from hls.errors import HeepgenError
 from hls.output import marker

@@ -14,8 +14,8 @@ from firmware_gen.architectures import registry
 from firmware_gen.architectures.registry import load_architecture, load_config
 from firmware_gen.targets.calls.product import multiply
 from firmware_gen.targets.calls.target import product_of
-from gen.flows.hw import RTL, generate_hw
-from gen.flows.run import run
+from gen.flows.accelerator.hw import RTL, generate_hw
+from gen.flows.measure.run import run
 from sim.toolchain import lint
 from tests.house import ROOT
 from tests.random_networks import random_network

@@ -8,8 +8,8 @@ from torch import nn
 from firmware_gen.frontend.exported.importer import export, import_model
 from firmware_gen.frontend.loader import load_model
 from firmware_gen.names import safe_name
-from gen.flows.application import Application
-from gen.flows.sw import generate_sw
+from gen.flows.network.application import Application
+from gen.flows.network.sw import generate_sw
 from hls.config import Config
 from sim.firmware import compile_firmware
 from tests.applications import everything

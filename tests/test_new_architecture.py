@@ -16,8 +16,8 @@ from firmware_gen.architectures.registry import load_architecture
 from firmware_gen.targets.calls.product import multiply
 from firmware_gen.targets.calls.target import product_of
 from gen.cli import main
-from gen.flows.hw import RTL, generate_hw
-from gen.flows.new_architecture import new_architecture
+from gen.flows.accelerator.hw import RTL, generate_hw
+from gen.flows.accelerator.new_architecture import new_architecture
 from hls.errors import HeepgenError
 from sim.toolchain import lint
 

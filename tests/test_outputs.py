@@ -17,7 +17,7 @@ from firmware_gen.targets.calls.calls import software_calls
 from firmware_gen.targets.descriptor.compiler import in_memory
 from firmware_gen.targets.descriptor.explain import ARRAY, explain
 from gen.cli import main
-from gen.flows.run import run
+from gen.flows.measure.run import run
 from gen.results.result import to_json
 from hls.config import Config
 from hls.errors import HeepgenError

@@ -12,10 +12,10 @@ from torch import nn
 
 from firmware_gen.frontend.exported.importer import export
 from gen.cli import main
-from gen.flows.application import Application
-from gen.flows.program import Own
-from gen.flows.run import run
-from gen.flows.sw import ImportOptions, generate_application
+from gen.flows.measure.run import run
+from gen.flows.network.application import Application
+from gen.flows.network.program import Own
+from gen.flows.network.sw import ImportOptions, generate_application
 from hls.config import Config
 from hls.errors import HeepgenError
 from tests.house import ROOT

@@ -12,9 +12,9 @@ from click.testing import CliRunner
 
 from firmware_gen.architectures.registry import load_config
 from gen.cli import main
-from gen.documents import area_check, unit_figures
-from gen.documents.area import LIMIT_MHZ
-from gen.flows.run import hardware
+from gen.documents.measured import area_check, unit_figures
+from gen.documents.measured.area import LIMIT_MHZ
+from gen.flows.measure.run import hardware
 from gen.ppa import asic, composition, fpga, synthesis, verilog
 from gen.ppa.technology import NM45, NM180, technology
 from hls.config import Config

@@ -11,8 +11,8 @@ from torch import nn
 from firmware_gen.application.options import ImportOptions
 from firmware_gen.architectures.registry import load_config
 from gen.cli import main
-from gen.flows.ppa import with_energy
-from gen.flows.sw import generate_application
+from gen.flows.measure.ppa import with_energy
+from gen.flows.network.sw import generate_application
 from gen.ppa import fpga, verilog
 from gen.ppa.energy.inference import InferenceEnergy, LayerEnergy, PartEnergy
 from gen.ppa.energy.parts import RAM
@@ -76,7 +76,7 @@ def test_an_architecture_that_is_one_unit_has_all_of_it():
     ),
 )
 def test_what_is_not_for_the_network_is_refused_at_once(tmp_path, monkeypatch, arguments, reason):
-    monkeypatch.setattr("gen.flows.ppa.application_energy", None)
+    monkeypatch.setattr("gen.flows.measure.ppa.application_energy", None)
     monkeypatch.chdir(tmp_path)
     config = Config(rows=2, cols=2, ports=1)
     generate_application(nn.Linear(3, 2), torch.rand(1, 3), config, tmp_path / "app", ImportOptions(), name="small")

@@ -12,7 +12,7 @@ from firmware_gen import CodeGenerator
 from firmware_gen.targets.calls import model
 from firmware_gen.targets.calls.calls import software_calls
 from firmware_gen.targets.descriptor.compiler import in_memory
-from gen.flows.run import run
+from gen.flows.measure.run import run
 from hls.config import Config
 from tests import bounds
 from tests.random_networks import outputs, random_network

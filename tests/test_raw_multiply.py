@@ -12,7 +12,7 @@ from firmware_gen.architectures import registry
 from firmware_gen.architectures.registry import find, load_architecture
 from firmware_gen.targets.calls.product import multiply
 from firmware_gen.targets.calls.target import product_of
-from gen.flows.hw import RTL, SOFTWARE, generate_hw
+from gen.flows.accelerator.hw import RTL, SOFTWARE, generate_hw
 from hls.config import Config
 from hls.errors import HeepgenError
 from tests.house import ROOT

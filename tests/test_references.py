@@ -17,7 +17,7 @@ from examples.mlperf_tiny import groups, halvings, networks, reference, stimuli,
 from firmware_gen.api import read_model
 from firmware_gen.ir import Weighted
 from firmware_gen.passes.quantise import quantise
-from gen.flows.scores import run_torch
+from gen.flows.network.scores import run_torch
 from hls.errors import HeepgenError
 
 TINY = Path(os.environ.get("HEEPGEN_TINY", "."))

@@ -13,9 +13,9 @@ from click.testing import CliRunner
 from torch import nn
 
 from gen.cli import main
-from gen.flows.report import cost_of, write_report
-from gen.flows.run import run
-from gen.flows.sw import generate_sw
+from gen.flows.measure.report import cost_of, write_report
+from gen.flows.measure.run import run
+from gen.flows.network.sw import generate_sw
 from gen.pages import figures
 from gen.pages.figures import flame
 from gen.pages.page import render

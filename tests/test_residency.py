@@ -17,8 +17,8 @@ from firmware_gen.targets.descriptor.compiler import in_memory
 from firmware_gen.targets.descriptor.lowering import depth_first
 from firmware_gen.targets.descriptor.lowering.depth_first import Group, Rows, ring_rows, turns
 from firmware_gen.targets.descriptor.place import residency
-from gen.flows.run import Application, run
-from gen.flows.sw import generate_application
+from gen.flows.measure.run import Application, run
+from gen.flows.network.sw import generate_application
 from hls.config import Config
 from hls.errors import HeepgenError
 

@@ -12,9 +12,9 @@ from torch import nn
 
 from firmware_gen.models.metrics import compare
 from gen.cli import main
-from gen.flows.measured import accelerated_layers, places_of, timed_layers
-from gen.flows.run import Application, run
-from gen.flows.sw import generate_sw
+from gen.flows.measure.measured import accelerated_layers, places_of, timed_layers
+from gen.flows.measure.run import Application, run
+from gen.flows.network.sw import generate_sw
 from gen.results.run import LayerReport
 from hls.config import Config
 from hls.descriptor.interface.table import PROFILE_RECORD

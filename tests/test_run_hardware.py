@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from gen.flows.run import Application, compiled, hardware, run
-from gen.flows.sw import generate_sw
+from gen.flows.measure.run import Application, compiled, hardware, run
+from gen.flows.network.sw import generate_sw
 from hls.config import Config
 from hls.errors import HeepgenError
 from sim.firmware import compile_firmware

@@ -14,7 +14,7 @@ from firmware_gen.passes.quantise import quantise_weight
 from firmware_gen.targets.calls.calls import software_calls
 from firmware_gen.targets.calls.model import run as run_calls
 from firmware_gen.targets.descriptor.compiler import in_memory
-from gen.flows.run import run
+from gen.flows.measure.run import run
 from hls.config import Config
 
 SMALL = Config(rows=4, cols=4, activation_words=256)

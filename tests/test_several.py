@@ -13,9 +13,9 @@ from torch import nn
 
 from firmware_gen.memory.planner import Demand, DoesNotFit, locate_together, rounded
 from gen.cli import main
-from gen.flows.application import opened_folder
-from gen.flows.run import run_program
-from gen.flows.several import generate_several
+from gen.flows.measure.run import run_program
+from gen.flows.network.application import opened_folder
+from gen.flows.network.several import generate_several
 from hls.config import Config
 from hls.errors import HeepgenError
 from sim.elf import symbols
@@ -118,7 +118,7 @@ def test_a_wrong_bit_of_the_first_network_is_noticed_after_the_second_one_ran(ap
             "  return net_picture::model_check(status, cycles);",
         )
     )
-    from gen.flows.program import Own
+    from gen.flows.network.program import Own
 
     report = run_program(folder, CONFIG, software=True, own=Own((source,)))
     assert [network.bit_exact for network in report.networks] == [False, True] and report.exit_code == 2

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from firmware_gen.application.options import ImportOptions
-from gen.flows.run import Application, compiled, hardware, run
-from gen.flows.sw import generate_application
+from gen.flows.measure.run import Application, compiled, hardware, run
+from gen.flows.network.sw import generate_application
 from hls.config import Config
 from hls.errors import HeepgenError
 from sim.build import TESTBENCH_DIR, accelerator_files, build_accelerator, build_part

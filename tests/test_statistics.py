@@ -8,7 +8,7 @@ from torch import nn
 
 from firmware_gen import CodeGenerator, ir
 from firmware_gen.passes.statistics import LONGEST
-from gen.flows.run import run
+from gen.flows.measure.run import run
 from hls.config import Config
 
 

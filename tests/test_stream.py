@@ -19,7 +19,7 @@ from firmware_gen.targets.descriptor.compiler import compile_choices
 from firmware_gen.targets.descriptor.listing import listing
 from firmware_gen.targets.descriptor.place import residency
 from firmware_gen.targets.descriptor.place.rotation import Frames, rotated
-from gen.flows.run import hardware
+from gen.flows.measure.run import hardware
 from hls.errors import HeepgenError
 from sim.firmware import compile_firmware
 from sim.run import run_soc

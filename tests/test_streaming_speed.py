@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from examples.networks import NETWORKS
-from gen.flows.estimate import estimate
-from gen.flows.run import run
+from gen.flows.measure.run import run
+from gen.flows.network.estimate import estimate
 from hls.streaming.config import StreamingConfig
 
 

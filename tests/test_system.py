@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from firmware_gen import CodeGenerator
-from gen.flows.run import run
+from gen.flows.measure.run import run
 from hls.config import Config
 from tests.random_networks import random_network
 

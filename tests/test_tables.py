@@ -15,13 +15,14 @@ from firmware_gen.architectures.contract import Fact
 from firmware_gen.operations.placement import Placement
 from gen.cli import main
 from gen.console import show
-from gen.documents import arithmetic, bench, sides
-from gen.flows.architectures import listing, one
+from gen.documents import arithmetic
+from gen.documents.measured import bench, sides
+from gen.flows.accelerator.architectures import listing, one
+from gen.flows.accelerator.hw import HwReport
+from gen.flows.accelerator.new_architecture import NewArchitecture
 from gen.flows.check.report import Check, CheckReport
-from gen.flows.doctor import Examination, Finding
-from gen.flows.hw import HwReport
-from gen.flows.new_architecture import NewArchitecture
-from gen.flows.xheep import XheepReport
+from gen.flows.soc.doctor import Examination, Finding
+from gen.flows.soc.xheep import XheepReport
 from gen.results import tables
 from gen.results.estimate import EstimateReport, LayerEstimate
 from gen.results.evaluation import MODELS, EvalReport, LayerQuality

@@ -11,9 +11,9 @@ import torch
 from torch import nn
 
 import sim.run
-from gen.flows.run import Application, hardware, run
-from gen.flows.sw import generate_sw
-from gen.flows.trace import engines_of
+from gen.flows.measure.run import Application, hardware, run
+from gen.flows.measure.trace import engines_of
+from gen.flows.network.sw import generate_sw
 from gen.pages.timeline import timeline
 from hls.config import Config
 from hls.errors import HeepgenError

@@ -8,7 +8,7 @@ from torch import nn
 
 import heepgen
 from firmware_gen.streams.batch import batched
-from gen.flows.why import WORTH, changes_of
+from gen.flows.network.why import WORTH, changes_of
 from gen.results.why import WhyReport
 from hls.config import ARITHMETICS, Config
 from tests.random_networks import random_network

@@ -14,10 +14,10 @@ import pytest
 import torch
 from torch import nn
 
-from gen.flows.run import run, run_program
-from gen.flows.several import generate_several
-from gen.flows.sw import generate_sw
-from gen.flows.xheep import generate_xheep, regenerate
+from gen.flows.measure.run import run, run_program
+from gen.flows.network.several import generate_several
+from gen.flows.network.sw import generate_sw
+from gen.flows.soc.xheep import generate_xheep, regenerate
 from hls.config import Config
 from hls.errors import HeepgenError
 from hls.streaming.config import StreamingConfig

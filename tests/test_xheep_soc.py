@@ -21,9 +21,9 @@ from examples import networks
 from examples.mlperf_tiny import networks as mlperf
 from firmware_gen.architectures import registry
 from firmware_gen.architectures.registry import architecture_of
-from gen.flows.run import run
-from gen.flows.sw import generate_sw
-from gen.flows.xheep import generate_xheep
+from gen.flows.measure.run import run
+from gen.flows.network.sw import generate_sw
+from gen.flows.soc.xheep import generate_xheep
 from hls.config import Config, System
 from hls.streaming.config import StreamingConfig
 from tests.house import ROOT

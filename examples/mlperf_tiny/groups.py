@@ -23,8 +23,8 @@ from firmware_gen.ir import Graph, Weighted
 from firmware_gen.passes.quantise import quantise, quantise_weight
 from gen.console import show
 from gen.flags import wide
-from gen.flows.data import Data
-from gen.flows.scores import run_torch, score
+from gen.flows.network.data import Data
+from gen.flows.network.scores import run_torch, score
 from gen.results.tables import Column, Table
 from hls.errors import HeepgenError
 

@@ -23,9 +23,9 @@ from firmware_gen.ir import Graph, Weighted
 from firmware_gen.passes.quantise import quantise
 from gen.console import progress, show, write_json
 from gen.flags import wide
-from gen.flows.data import Data
-from gen.flows.scores import run_torch, score
-from gen.flows.weights import MAX_LOSS, Weights, with_weights
+from gen.flows.network.data import Data
+from gen.flows.network.scores import run_torch, score
+from gen.flows.network.weights import MAX_LOSS, Weights, with_weights
 from gen.results.tables import Column, Table
 from hls.errors import HeepgenError
 

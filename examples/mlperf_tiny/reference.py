@@ -24,9 +24,9 @@ from examples.example import Example
 from examples.mlperf_tiny import networks, stimuli, weights
 from examples.mlperf_tiny.stimuli import Stimuli
 from gen.console import progress, show, write_json
-from gen.documents.bench import measure, parse_geometry
+from gen.documents.measured.bench import measure, parse_geometry
 from gen.flags import wide
-from gen.flows.eval import evaluate
+from gen.flows.network.eval import evaluate
 from gen.results.evaluation import MODELS
 from gen.results.tables import Column, Table
 from hls.config import Config

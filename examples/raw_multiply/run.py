@@ -17,7 +17,7 @@ from firmware_gen.architectures.registry import architecture_of, load_config
 from firmware_gen.emit.codegen import array_values
 from firmware_gen.targets.calls.product import multiply
 from firmware_gen.targets.calls.target import product_of
-from gen.flows.hw import RTL, SOFTWARE, generate_hw
+from gen.flows.accelerator.hw import RTL, SOFTWARE, generate_hw
 from hls.config import System
 from hls.errors import HeepgenError
 from sim.elf import symbols

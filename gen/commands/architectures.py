@@ -24,7 +24,7 @@ def architectures(name: str | None, json_path: str | None) -> None:
       heepgen architectures ./mine                loads the architecture.py in there
     """
     from gen.console import show, write_json
-    from gen.flows.architectures import listing, one
+    from gen.flows.accelerator.architectures import listing, one
 
     report = listing() if name is None else one(name)
     if json_path != "-":
@@ -55,7 +55,7 @@ def new_architecture(folder: str, name: str | None, force: bool, json_path: str 
       heepgen run model.pt2 --architecture ./mine
     """
     from gen.console import show, write_json
-    from gen.flows.new_architecture import new_architecture as write
+    from gen.flows.accelerator.new_architecture import new_architecture as write
 
     written = write(folder, name, force=force)
     if json_path != "-":

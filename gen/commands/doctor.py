@@ -13,7 +13,7 @@ from hls.errors import HeepgenError
 def doctor(json_path: str | None) -> None:
     """Show which tools are there, and what is missing. Exit status 1 when something needed is missing."""
     from gen.console import show, write_json
-    from gen.flows.doctor import examine
+    from gen.flows.soc.doctor import examine
 
     report = examine()
     if json_path != "-":

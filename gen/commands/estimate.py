@@ -31,7 +31,7 @@ def estimate(config: Any, target: str, json_path: str | None, **options: Any) ->
       heepgen estimate build/app
     """
     from gen.console import progress, show, write_json
-    from gen.flows.several import estimate_any
+    from gen.flows.network.several import estimate_any
 
     with progress() as say:
         report = estimate_any(target, config, **flags.hardware(), progress=say, **options)

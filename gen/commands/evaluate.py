@@ -63,7 +63,7 @@ def evaluate(config: Any, target: str, json_path: str | None, **options: Any) ->
       heepgen eval model.pt2 --data test.npz --scheduler tcp://10.0.0.1:8786     the bits by a Dask cluster
     """
     from gen.console import bars, show, write_json
-    from gen.flows.eval import evaluate as run_eval
+    from gen.flows.network.eval import evaluate as run_eval
 
     with bars() as progress:
         report = run_eval(target, config=config, progress=progress, **flags.hardware(), **options)

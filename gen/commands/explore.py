@@ -110,8 +110,8 @@ def explore(models: tuple[str, ...], out: str, json_path: str | None, config_pat
     from gen.console import bars, show, write_json
     from gen.datasheet import boards
     from gen.explore import space
-    from gen.flows.explore import EXACT, bases_of
-    from gen.flows.explore import explore as find
+    from gen.flows.explore.explore import EXACT, bases_of
+    from gen.flows.explore.explore import explore as find
 
     architecture, weights, exact, buffers = (given.pop(n) for n in ("architecture", "weights", "exact", "buffers"))
     if config_path is None and Path(flags.DEFAULT_CONFIG).is_file():

@@ -31,8 +31,8 @@ def hw(config: Any, out: str, store: str | None, point: int | None, force: bool,
       heepgen hw --from build/explore/explore.db --point 12
     """
     from gen.console import progress, show, write_json
-    from gen.flows.hardware import geometry
-    from gen.flows.hw import design_in, generate_hw
+    from gen.flows.accelerator.hardware import geometry
+    from gen.flows.accelerator.hw import design_in, generate_hw
     from gen.results.tables import pairs
     from hls.config import overridden
 

@@ -63,7 +63,7 @@ def ppa(config: Any, json_path: str | None, **options: Any) -> None:
       heepgen ppa --model model.pt2                   energy of an inference, layer by layer
     """
     from gen.console import progress, show, write_json
-    from gen.flows.ppa import ppa as price
+    from gen.flows.measure.ppa import ppa as price
 
     with progress() as say:
         report = price(config, **flags.hardware(), progress=say, **options)

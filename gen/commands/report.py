@@ -31,7 +31,7 @@ def report(target: str, out: str) -> None:
       heepgen report build/app -o report.html     before anything ran
     """
     from gen.console import progress
-    from gen.flows.report import write_report
+    from gen.flows.measure.report import write_report
 
     with progress() as say:
         say(f"writing {out}")

@@ -110,9 +110,9 @@ def run(
     """
     from firmware_gen.emit.build import REPORT
     from gen.console import progress, show, write_json
-    from gen.flows.program import Own
-    from gen.flows.run import run_program
-    from gen.flows.steps import refuse_with_steps, run_steps
+    from gen.flows.measure.run import run_program
+    from gen.flows.measure.steps import refuse_with_steps, run_steps
+    from gen.flows.network.program import Own
     from gen.results.program import ProgramReport
     from gen.results.run import RunReport
     from gen.results.several import RunReports

@@ -55,8 +55,8 @@ def sw(
       heepgen sw build/digits-app faces.pt2 -o build/more     one of them with options of its own
     """
     from gen.console import progress, show, write_json
-    from gen.flows.several import generate_several
-    from gen.flows.sw import generate_sw
+    from gen.flows.network.several import generate_several
+    from gen.flows.network.sw import generate_sw
     from gen.inputs import network_name
     from gen.results.firmware import SwReport
     from gen.results.several import SwReports

@@ -29,7 +29,7 @@ def why(config: Any, target: str, json_path: str | None, **options: Any) -> None
       heepgen why build/app --json why.json
     """
     from gen.console import progress, show, write_json
-    from gen.flows.why import why as explain
+    from gen.flows.network.why import why as explain
 
     with progress() as say:
         report = explain(target, config, **flags.hardware(), progress=say, **options)

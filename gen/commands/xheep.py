@@ -51,8 +51,8 @@ def xheep(
       heepgen xheep --regenerate build/xheep                 after a change
     """
     from gen.console import progress, show, write_json
-    from gen.flows.xheep import generate_xheep
-    from gen.flows.xheep import regenerate as write_again
+    from gen.flows.soc.xheep import generate_xheep
+    from gen.flows.soc.xheep import regenerate as write_again
 
     asked = flags.hardware()
     asked["hardware_given"] |= not apps

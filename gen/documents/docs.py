@@ -9,8 +9,9 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from firmware_gen.architectures.registry import BUILT_IN, find
-from gen.documents import arithmetic, bench, json_format, roofline
-from gen.flows.architectures import default_text
+from gen.documents import arithmetic, json_format
+from gen.documents.measured import bench, roofline
+from gen.flows.accelerator.architectures import default_text
 from hls.config import Config, Option, options, own_options
 from hls.descriptor.interface import regmap
 from hls.output import DOCUMENT, write_file
@@ -102,14 +103,14 @@ def operators() -> str:
 
 
 def ppa() -> str:
-    from gen.documents.energy import by_clock, read_documents
-    from gen.documents.ppa import document
+    from gen.documents.measured.energy import by_clock, read_documents
+    from gen.documents.measured.ppa import document
 
     return document(ROOT / "docs", by_clock(read_documents(ROOT / "docs")))
 
 
 def energy() -> str:
-    from gen.documents.energy import document, read_documents
+    from gen.documents.measured.energy import document, read_documents
 
     return document(read_documents(ROOT / "docs"))
 

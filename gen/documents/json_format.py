@@ -12,12 +12,12 @@ _OF_SEVERAL = " APP of several networks"
 
 def results() -> dict[str, type[Result]]:
     """Every kind of result, by what gives it."""
-    from gen.flows.architectures import Listing, One
+    from gen.flows.accelerator.architectures import Listing, One
+    from gen.flows.accelerator.hw import HwReport
+    from gen.flows.accelerator.new_architecture import NewArchitecture
     from gen.flows.check.report import CheckReport
-    from gen.flows.doctor import Examination
-    from gen.flows.hw import HwReport
-    from gen.flows.new_architecture import NewArchitecture
-    from gen.flows.xheep import XheepReport
+    from gen.flows.soc.doctor import Examination
+    from gen.flows.soc.xheep import XheepReport
     from gen.results.estimate import EstimateReport
     from gen.results.evaluation import EvalReport
     from gen.results.explore import ExploreReport

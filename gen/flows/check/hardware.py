@@ -17,7 +17,7 @@ COUNTER_TOLERANCE = 50
 def lint(subject: Subject) -> int:
     """Of all that `heepgen hw` writes, Verilator's -Wall; returns the number of files. Raises `HeepgenError` with the
     first of its lines."""
-    from gen.flows.hw import RTL, generate_hw
+    from gen.flows.accelerator.hw import RTL, generate_hw
     from sim import toolchain
 
     folder = subject.work / "hw"

@@ -116,7 +116,7 @@ class Kit:
 
     def run(self, only: Sequence[str], progress: Progress) -> CheckReport:
         """Those of them that are wanted, by default all, two at a time."""
-        from gen.flows.hardware import geometry
+        from gen.flows.accelerator.hardware import geometry
 
         title = geometry(self.subject.given)
         checks = self.checks()

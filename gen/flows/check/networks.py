@@ -125,8 +125,8 @@ def run_network(subject: Subject, seed: int, depth: int, bus: Bus, vcd: Path | N
     """Compile the network of a seed, run it on the virtual SoC, and compare every bit of its outputs with the model."""
     from firmware_gen.application.options import ImportOptions
     from firmware_gen.frontend.exported.importer import export
-    from gen.flows.run import run
-    from gen.flows.sw import generate_application
+    from gen.flows.measure.run import run
+    from gen.flows.network.sw import generate_application
 
     folder = subject.work / f"network-{seed}-{depth}"
     model, x = network(seed, depth)

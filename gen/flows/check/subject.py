@@ -104,7 +104,7 @@ class Subject:
 
     def hardware(self) -> Path:
         """Folder with the Verilog, under the default names."""
-        from gen.flows.run import hardware
+        from gen.flows.measure.run import hardware
 
         return self._once("hardware", lambda: hardware(self.config, self.progress))
 

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Accelerators: their hardware, and new architectures."""
