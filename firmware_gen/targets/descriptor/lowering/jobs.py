@@ -11,6 +11,7 @@ from firmware_gen import ir
 from firmware_gen.operations.operation import Operation
 from firmware_gen.operations.tensors import Tensor
 from firmware_gen.operations.windows import Range, Windowed
+from firmware_gen.targets.descriptor.lowering.folded import folded
 from firmware_gen.targets.descriptor.lowering.job import Job
 from firmware_gen.targets.descriptor.lowering.pieces import Constants, best_split, split_cut, taps_cut, with_constants
 from firmware_gen.targets.descriptor.lowering.streams import operations_of
@@ -38,6 +39,9 @@ def windowed_jobs(
     layer: str, operation: Operation, image: int, constants: Constants, config: Config, cbg: int | None = None
 ) -> list[Job]:
     """Descriptors of one operation on one image, in order."""
+    parts = folded(operation, config)
+    if len(parts) > 1 or parts[0] is not operation:
+        return [job for part in parts for job in windowed_jobs(layer, part, image, constants, config, cbg)]
     op = operation.op
     source = operation.source.moved(image * operation.source_step)
     target = operation.target.moved(image * operation.target_step)

@@ -26,6 +26,7 @@ from firmware_gen.operations.operation import Operation
 from firmware_gen.targets.descriptor.compiler import DESCRIPTOR_BYTES, compile_graph
 from firmware_gen.targets.descriptor.estimate import CPU_CYCLES
 from firmware_gen.targets.descriptor.lowering.banded import most_outputs
+from firmware_gen.targets.descriptor.lowering.folded import rows_of
 from firmware_gen.targets.descriptor.lowering.streams import operations_of
 from firmware_gen.targets.descriptor.program import Layer
 from firmware_gen.targets.descriptor.survey.lanes import Array
@@ -107,9 +108,10 @@ def _pixels(operation: Operation) -> int:
 
 
 def _reduction(operation: Operation) -> tuple[int, int]:
-    """Rows of the window, and lanes of each: the columns of a window may share a vector."""
-    op = operation.op
-    return op.kernel[0], op.kernel[1] * (op.channels // op.groups)
+    """Rows of the window, and lanes of each: the columns of a window may share a vector, and rows that lie side by
+    side."""
+    op, rows = operation.op, rows_of(operation.op)
+    return op.kernel[0] // rows, rows * op.kernel[1] * (op.channels // op.groups)
 
 
 def _vectors(operation: Operation, lanes: _Lanes) -> Array:
