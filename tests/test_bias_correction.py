@@ -30,12 +30,15 @@ def mean_errors(lowered, quantised, x):
     return (got - exact).movedim(1, 0).flatten(1).mean(1).numpy()
 
 
+STEP = 2.0**-7
+
+
 def biased_linear(rng):
     """Every weight but the largest lies a third of a step above a code, so that rounding always takes some away."""
     codes = rng.integers(-100, 100, (6, 20)) + 1 / 3
     codes[:, 0] = 127
     layer = nn.Linear(20, 6)
-    layer.weight.data = torch.from_numpy(codes * 0.01).float()
+    layer.weight.data = torch.from_numpy(codes * STEP).float()
     return layer.eval()
 
 
@@ -46,12 +49,12 @@ def test_mean_error_of_a_layer_with_biased_weights_goes():
     lowered = run_passes(import_model(biased_linear(rng), (1, 20)))
     plain = quantise(lowered)
     corrected = with_biases(plain, corrected_biases(lowered, plain, x))
-    expected = -19 * 0.01 / 3  # of inputs with mean 1
+    expected = -19 * STEP / 3  # of inputs with mean 1
     np.testing.assert_allclose(mean_errors(lowered, plain, x), expected, rtol=0.03)
     largest = np.abs(plain.nodes[0].bias).max()
     assert np.abs(mean_errors(lowered, corrected, x)).max() <= (largest + abs(expected)) * 2.0**-24 * 1.001
     # On inputs it has not seen, up to what 300 of them tell about the mean: 4 standard errors.
-    spread = 0.01 / 3 * np.sqrt(19 / 3 / 300)
+    spread = STEP / 3 * np.sqrt(19 / 3 / 300)
     assert np.abs(mean_errors(lowered, corrected, fresh)).max() < 4 * spread < abs(expected) / 10
     assert [n.weight.tobytes() for n in corrected.nodes] == [n.weight.tobytes() for n in plain.nodes]
 

@@ -11,7 +11,7 @@ from torch import nn
 
 import heepgen
 from firmware_gen import CodeGenerator
-from firmware_gen.passes.quantise import quantise_weight
+from firmware_gen.passes.quantise import next_bfloat16, quantise_weight
 from firmware_gen.targets.descriptor.lowering import layout
 from gen.cli import main
 from gen.flows.measure.run import run
@@ -36,7 +36,7 @@ def test_the_range_is_the_best_of_those_that_are_tried():
         assert (found == np.clip(np.rint(row / step), -7, 7)).all()
         error = ((found * step - row) ** 2).sum()
         for fraction in np.linspace(1, 0.5, 65):
-            other = float(np.float32(np.abs(row).max() * fraction / 7))
+            other = float(next_bfloat16(np.array([np.abs(row).max() * fraction / 7], np.float32))[0])
             assert error <= ((np.clip(np.rint(row / other), -7, 7) * other - row) ** 2).sum() * (1 + 1e-12)
 
 

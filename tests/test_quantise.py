@@ -13,7 +13,7 @@ from torch import nn
 
 from firmware_gen import CodeGenerator
 from firmware_gen.frontend.exported.importer import import_model
-from firmware_gen.ir import Graph, Linear, Value
+from firmware_gen.ir import Graph, Linear, Value, has_16_bits
 from firmware_gen.models.fake_quant import GraphModule, quantized_model
 from firmware_gen.passes import run_passes
 from firmware_gen.passes.quantise import quantise, quantise_weight
@@ -31,6 +31,18 @@ def linear_graph(weight, bias=None) -> Graph:
     return Graph("g", ("x",), ("y",), (node,), values)
 
 
+def short_scale(weight, scale):
+    """The scale of a channel, by PyTorch's bfloat16: the next one that is not smaller, unless all weights, float64, are
+    multiples of it."""
+    steps = weight / np.float64(scale)
+    if (np.abs(steps - np.rint(steps)) <= 2.0**-12).all():
+        return scale
+    short = torch.tensor(scale).bfloat16()
+    if short.float() < torch.tensor(scale):
+        short = torch.nextafter(short, torch.tensor(torch.inf, dtype=torch.bfloat16))
+    return np.float32(short.float().item())
+
+
 FLOATS = st.floats(-1e30, 1e30, allow_subnormal=True)
 
 
@@ -42,7 +54,8 @@ def test_rule(weight, per_channel):
     for row, q_row, s in zip(weight, q, scale, strict=True):
         largest = np.abs(row if per_channel else weight).max()
         expected = np.float32(largest / 127)
-        assert s == (expected if expected > 0 else 1)
+        expected = expected if expected > 0 else np.float32(1)
+        assert s == (short_scale(row, expected) if per_channel else expected)
         for w, value in zip(row, q_row, strict=True):
             # Python rounds a Fraction exactly, ties to even; the division under test is in float64.
             exact = Fraction(float(w)) / Fraction(float(s))
@@ -50,11 +63,28 @@ def test_rule(weight, per_channel):
             assert abs(exact - int(value)) <= Fraction(1, 2) + Fraction(1, 2**40) or abs(value) == 127
 
 
-def test_largest_weight_of_each_channel_is_127():
+def test_scales_are_short_and_clip_nothing():
     weight = np.random.default_rng(0).normal(size=(20, 9, 3, 3))
     q, scale = quantise_weight(weight)
-    assert (np.abs(q.astype(int)).reshape(20, -1).max(axis=1) == 127).all()
-    assert (np.abs(q * scale[:, None, None, None].astype(np.float64) - weight) <= scale.max() / 2 * 1.001).all()
+    assert has_16_bits(scale)
+    assert set(np.abs(q.astype(int)).reshape(20, -1).max(axis=1)) == {126, 127}
+    scale = scale[:, None, None, None].astype(np.float64)
+    assert (np.abs(q * scale - weight) <= scale / 2).all()
+
+
+def test_weights_that_were_rounded_before_keep_their_scale():
+    """What another quantiser made of them, in float32: not a bit is lost. Other channels have short scales."""
+    rng = np.random.default_rng(1)
+    codes = rng.integers(-127, 128, (6, 40))
+    codes[:, 7] = 127
+    scale = rng.uniform(0.001, 0.1, 6).astype(np.float32)
+    weight = (codes * scale[:, None]).astype(np.float32).astype(np.float64)
+    weight[3] = rng.normal(size=40)
+    q, got = quantise_weight(weight)
+    kept = np.arange(6) != 3
+    np.testing.assert_array_equal(q[kept], codes[kept])
+    np.testing.assert_allclose(got[kept], scale[kept], rtol=2e-7)
+    assert has_16_bits(got[3]) and not has_16_bits(got[kept])
 
 
 def test_ties_to_even_and_zero_channel():
@@ -149,12 +179,19 @@ def test_taps_and_wrong_input():
     assert GraphModule(lowered(nn.Linear(2, 2), (5, 2)))(torch.zeros(3, 2)).shape == (3, 2)
 
 
+def short_scales(weight: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
+    rows = zip(weight.double().numpy(), scale.numpy(), strict=True)
+    return torch.tensor([short_scale(row, s) for row, s in rows])
+
+
 def torchao_rule(weight: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
     """(codes, scales) by torchao 0.18, torchao/quantization/quant_primitives.py: `choose_qparams_affine` for
     MappingType.SYMMETRIC with one block per row and quant_min = -127, then `quantize_affine`. All in float32:
-    scale = max(-min, max) / (254 / 2), at least the smallest normal number; q = clamp(round(w * (1 / scale)))."""
+    scale = max(-min, max) / (254 / 2), at least the smallest normal number; q = clamp(round(w * (1 / scale))). Between
+    them the scale is rounded by our own rule."""
     largest = torch.maximum(-weight.amin(dim=1).clamp(max=0), weight.amax(dim=1).clamp(min=0))
     scale = (largest / 127.0).clamp(min=torch.finfo(torch.float32).smallest_normal)
+    scale = short_scales(weight, scale)
     return torch.clamp(torch.round(weight * (1.0 / scale)[:, None]), -127, 127).numpy(), scale.numpy()
 
 
@@ -166,6 +203,7 @@ def torchao_itself(weight: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
         weight, primitives.MappingType.SYMMETRIC, block, torch.int8, quant_min=-127, quant_max=127
     )
     assert not zero.any()
+    scale = short_scales(weight, scale)
     q = primitives.quantize_affine(weight, block, scale, zero, torch.int8, quant_min=-127, quant_max=127)
     return q.numpy(), scale.numpy()
 
@@ -215,7 +253,8 @@ def test_mse_calibration_lowers_the_error_and_clips():
         errors[calibrate] = ((q * scale[:, None].astype(np.float64) - weight) ** 2).sum(axis=1)
     assert (errors["mse"] <= errors["max"]).all() and errors["mse"].sum() < 0.98 * errors["max"].sum()
     largest = np.abs(weight).max(axis=1)
-    assert (scale <= (largest / 127).astype(np.float32)).all() and (scale < largest / 127 * 0.99).any()
+    assert (scale <= largest / 127 * (1 + 2**-7)).all() and has_16_bits(scale)
+    assert (scale < largest / 127 * 0.99).any()
     for ratio in (0.9, 0.7):  # no single clip does better than the one chosen per channel
         s = (largest * ratio / 127)[:, None]
         assert (((np.clip(np.rint(weight / s), -127, 127) * s - weight) ** 2).sum(axis=1) > errors["mse"] * 0.99).all()

@@ -1,8 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """INT8 weights, symmetric, +-127, per output channel or per tensor; everything else stays FP32.
 
-    scale = float32(max|w| / L), 1 for an all-zero channel
+    scale = float32(max|w| / L), 1 for an all-zero channel; per channel the next bfloat16 that is not smaller
     q     = clip(rint(w / scale), -L, L)
+
+A bfloat16 is the upper half of a float32, and the accelerator reads two of them at once where a layer has no other
+scales. The grid gets coarser by at most 2^-7, and nothing is clipped. A channel whose weights are multiples of the
+float32 scale, to within MULTIPLES of it, keeps that one: they were rounded before, and stay what they are.
 
 L is 127, or 7 in layers whose weights shall have 4 bits; these are int8 arrays too, and what packs them sees that 4
 bits are enough. w is the BatchNorm-folded weight in float64; the division by L and the one by the (float32) scale are
@@ -31,6 +35,7 @@ LIMITS = {8: 127, 4: 7}
 """Largest weight, by bits."""
 
 CLIPS = np.linspace(1, 0.5, 65)
+MULTIPLES = 2.0**-12
 CALIBRATIONS = ("max", "mse")
 
 
@@ -81,19 +86,28 @@ def quantise_weight(
     """weight: (O, ...) float64 -> (q int8 of the same shape, scale float32 of shape (O,))."""
     rows = weight.astype(np.float64).reshape(weight.shape[0], -1)
     largest = np.abs(rows).max(axis=1) if per_channel else np.full(len(rows), np.abs(rows).max())
-    q, scale = _with_range(rows, largest, bits)
+    q, scale = _with_range(rows, largest, per_channel, bits)
     if calibrate == "mse" or bits == 4:
         q, scale = _least_squares(rows, largest, per_channel, bits)
     return q.astype(np.int8).reshape(weight.shape), scale
 
 
-def _with_range(rows: np.ndarray, largest: np.ndarray, bits: int) -> tuple[np.ndarray, np.ndarray]:
+def _with_range(rows: np.ndarray, largest: np.ndarray, per_channel: bool, bits: int) -> tuple[np.ndarray, np.ndarray]:
     limit = LIMITS[bits]
     with np.errstate(over="ignore"):
         scale = (largest / limit).astype(np.float32)
     scale[scale == 0] = 1  # also a channel too small for a float32 scale
-    q = np.clip(np.rint(rows / scale[:, None].astype(np.float64)), -limit, limit)
-    return q, scale
+    steps = rows / scale[:, None].astype(np.float64)
+    if per_channel:
+        rounded = (np.abs(steps - np.rint(steps)) > MULTIPLES).any(axis=1)
+        scale[rounded] = next_bfloat16(scale[rounded])
+        steps = rows / scale[:, None].astype(np.float64)
+    return np.clip(np.rint(steps), -limit, limit), scale
+
+
+def next_bfloat16(scale: np.ndarray) -> np.ndarray:
+    """The least bfloat16 that are not smaller than positive float32 numbers, as float32."""
+    return ((scale.view(np.uint32) + np.uint32(0xFFFF)) & np.uint32(0xFFFF0000)).view(np.float32)
 
 
 def _integers(weight: np.ndarray, step: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -106,10 +120,10 @@ def _integers(weight: np.ndarray, step: np.ndarray) -> tuple[np.ndarray, np.ndar
 def _least_squares(
     rows: np.ndarray, largest: np.ndarray, per_channel: bool, bits: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    best_q, best_scale = _with_range(rows, largest, bits)
+    best_q, best_scale = _with_range(rows, largest, per_channel, bits)
     best = np.full(len(rows), np.inf)
     for clip in CLIPS:
-        q, scale = _with_range(rows, largest * clip, bits)
+        q, scale = _with_range(rows, largest * clip, per_channel, bits)
         error = ((q * scale[:, None].astype(np.float64) - rows) ** 2).sum(axis=1)
         better = error < best if per_channel else np.full(len(rows), error.sum() < best.sum())
         best_q[better], best_scale[better], best[better] = q[better], scale[better], error[better]
