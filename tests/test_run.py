@@ -2,6 +2,7 @@
 """`heepgen sw` and `heepgen run`: reports from synthetic records, bad inputs, and whole runs."""
 
 import json
+import math
 import shutil
 
 import numpy as np
@@ -289,3 +290,18 @@ def test_a_damaged_folder_is_said_before_anything_is_built(app, tmp_path, name, 
     assert "is damaged" in message and "heepgen sw" in message or "systolic_array.rows" in message
     path.write_text("[" * 50_000)
     assert "is incomplete" in refused("run", tmp_path / "app")
+
+
+def test_only_outputs_lie_in_the_arena_of_the_kernels(app, tmp_path):
+    """The layers' places are in the accelerator's arena: that of the kernels may lie where these would not fit."""
+    shutil.copytree(app, tmp_path / "app")
+    path = tmp_path / "app" / "gen" / "manifest.json"
+    tree = json.loads(path.read_text())
+    plain, sizes = tree["software"], [4 * math.prod(output["shape"]) for output in tree["outputs"]]
+    assert sizes[0] < max(layer["output"]["offset"] + 4 * layer["output"]["words"] for layer in tree["layers"])
+    plain |= {"outputs": [0], "arena": Config().ram_bytes - sizes[0]}
+    path.write_text(json.dumps(tree))
+    assert Application.open(tmp_path / "app").manifest["software"] == plain
+    plain["arena"] += 4
+    path.write_text(json.dumps(tree))
+    assert "no valid arena" in refused("run", tmp_path / "app")

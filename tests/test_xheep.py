@@ -298,6 +298,7 @@ def test_make_knows_the_targets_and_variables_of_heepstor(project):
         (["app", "PROJECT=none", "RISCV_XHEEP=/"], "does not exist; set RISCV_XHEEP"),
         (["run-fpga", "LOADER=usb"], "LOADER = usb: must be flash or openocd"),
         (["flash-prog"], "no program in "),
+        (["gdb", "GDB=no-such-gdb"], "no-such-gdb is not on PATH; name one by GDB="),
         (["run-verilator"], "run make verilator-sim first"),
         (["run-virtual", "HEEPGEN=true", "HEEP_DIR=/nowhere"], "no program in /nowhere/sw/build; run make app"),
         (["vivado-fpga", "FPGA_BOARD=zx81"], "FPGA_BOARD = zx81: must be one of zcu104"),

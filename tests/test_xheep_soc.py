@@ -13,15 +13,20 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from torch import nn
 
+import heepgen
 from examples import networks
 from examples.mlperf_tiny import networks as mlperf
 from firmware_gen.architectures import registry
 from firmware_gen.architectures.registry import architecture_of
-from gen.flows.measure.run import run
+from gen.flows.measure.run import run, run_program
+from gen.flows.network.several import generate_several
 from gen.flows.network.sw import generate_sw
 from gen.flows.soc.xheep import generate_xheep
 from hls.config import Config, System
@@ -39,17 +44,59 @@ NETWORKS = {
     "mobilenet": (mlperf.mobilenet, (3, 96, 96)),  # its constants spill below the interleaved banks
     "ds_cnn": (mlperf.ds_cnn, (1, 49, 10)),
     "autoencoder": (mlperf.autoencoder, (640,)),
+    "autoencoder_int4": (mlperf.autoencoder, (640,)),
+    "autoencoder_14": (mlperf.autoencoder, (640,)),  # X-HEEP's memory does not hold all 196 inputs of a clip
 }
+OPTIONS: dict[str, dict[str, Any]] = {"autoencoder_int4": {"weights": "int4"}, "autoencoder_14": {"batch": 14}}
 EVERYWHERE = ("digits", "fmnist_conv2d", "resnet8")
+MORE = "4x4-1"
+"""Where programs are tried that would show the same on any geometry."""
 CASES = [
     *((geometry, network) for geometry in GEOMETRIES[:4] for network in EVERYWHERE),
     *(("8x8-2", network) for network in NETWORKS if network not in EVERYWHERE),
     *((geometry, "digits") for geometry in GEOMETRIES[4:]),
 ]
+STEPS = 4
+STEPPED = f"""\
+#include "model.hpp"
+#include "soc.hpp"
+
+int main() {{
+  for (int step = 0; step < {STEPS}; ++step) {{
+    for (uint32_t i = 0; i < kModelInputs; ++i) model_input()[i] = static_cast<float>((step * step + i) % 7) - 3;
+    if (model_run() != heepstor::Status::ok) return 1;
+    for (uint32_t i = 0; i < kModelOutputs; ++i) {{
+      uint32_t bits;
+      __builtin_memcpy(&bits, &model_output()[i], sizeof bits);
+      heepstor::print_decimal(bits);
+      soc_puts("\\n");
+    }}
+  }}
+  return 0;
+}}
+"""
 SAME_PROGRAM = 0.01
 """The bound for one program on both platforms, where only hardware and bus can differ. `heepgen run`, which builds its
 own, may differ by 5 %: by another compiler the CPU's part alone takes more. It is not held to anything where the CPU
 feeds the accelerator, so that all of it is the CPU's part."""
+
+
+class Leaky(nn.Module):
+    """Keeps half of what it had before, and adds what is new."""
+
+    def __init__(self):
+        super().__init__()
+        self.inside, self.outside = nn.Linear(8, 6), nn.Linear(6, 3)
+        self.register_buffer("kept", torch.zeros(1, 6))
+
+    def forward(self, x):
+        self.kept.mul_(0.5).add_(self.inside(x))
+        return self.outside(self.kept)
+
+
+def leaky(config) -> "heepgen.Network":
+    torch.manual_seed(1)
+    return heepgen.compile(Leaky().eval(), torch.ones(1, 8), config, name="leaky")
 
 
 def make(project, *arguments):
@@ -108,8 +155,14 @@ def soc(request, nothing_loaded, tmp_path_factory):
             trust_pickle=True,
             force=True,
             append_final_softmax=name in EVERYWHERE,
+            **OPTIONS.get(name, {}),
         )
         apps.append(folder / name)
+    if request.param == MORE:
+        generate_several(apps[:2], config, folder / "several", force=True)
+        leaky(config).write(folder / "leaky", force=True)
+        (folder / "leaky" / "main.cpp").write_text(STEPPED)
+        apps += [folder / "several", folder / "leaky"]
     interrupt = "plic" if request.param.endswith("-plic") else "fast"
     generate_xheep(Path(os.environ["XHEEP_DIR"]), folder / "project", config, apps=apps, interrupt=interrupt)
     make(folder / "project", "mcu-gen")
@@ -163,10 +216,54 @@ def test_layers_end_in_the_same_cycle(soc):
     assert here[:array] == there[:array]
 
 
+def test_report_of_the_device(soc):
+    """What the program prints is what it prints on the virtual SoC, but for cycles that are the CPU's alone."""
+    _, folder, config = soc
+    _, mismatches, printed = on_xheep(folder / "project", "digits", "HEEPGEN_REPORT=1")
+    same = run(folder / "digits", config, elf=program())
+    here, there = (
+        re.search(r"^---- heepgen: .*^prediction \d, expected \d$", text.replace("\r", ""), re.M | re.S)[0].splitlines()
+        for text in (printed, same.uart)
+    )
+    differ = [own for own, other in zip(here, there, strict=True) if own != other]
+    assert mismatches == 0 and same.bit_exact
+    assert all(re.match(r"  .* \(Softmax\): |total: ", line) for line in differ), differ
+    for layer in same.layers:
+        assert not layer.cycles or any(line.startswith(f"  {layer.name} ({layer.op}): ") for line in here), layer.name
+    values = [line.split()[1:] for line in here if re.match(r"  \d: ", line)]
+    assert len(values) == 10 and all(computed == expected for computed, expected in values)
+    assert re.fullmatch(r"prediction (\d), expected \1", here[-1])
+
+
+def test_several_networks_in_one_program(soc):
+    geometry, folder, config = soc
+    if geometry != MORE:
+        pytest.skip("once is enough")
+    _, _, printed = on_xheep(folder / "project", "digits_fmnist_conv2d")
+    same = run_program(folder / "several", config, elf=program())
+    here, there = (re.findall(r"HG ok cycles=(\d+) mismatches=0 ", text) for text in (printed, same.uart))
+    assert len(here) == len(there) == 2 and same.bit_exact
+    for cycles, other in zip(map(int, here), map(int, there), strict=True):
+        assert abs(cycles - other) <= SAME_PROGRAM * other
+
+
+def test_state_is_kept_from_one_inference_to_the_next(soc):
+    geometry, folder, config = soc
+    if geometry != MORE:
+        pytest.skip("once is enough")
+    frames = np.array([[[(s * s + i) % 7 - 3 for i in range(8)]] for s in range(STEPS)], np.float32)
+    report = leaky(config).run(frames, steps=STEPS)
+    assert report.bit_exact
+    make(folder / "project", os.environ.get("XHEEP_APP", "app"), "PROJECT=leaky")
+    printed = make(folder / "project", "run-verilator")
+    said = re.findall(r"^(\d+)\r?$", printed, re.M)
+    assert said == [str(bits) for bits in report.outputs().astype(np.float32).view(np.uint32).flatten()]
+
+
 @pytest.mark.parametrize("variable", ["ENABLE_DEBUG_HEEPSTOR_ASSERTIONS", "USE_SOFTWARE_DNN_LAYER_OPERATORS"])
 def test_variables_of_heepstor(soc, variable):
     geometry, folder, config = soc
-    if geometry != "4x4-1":
+    if geometry != MORE:
         pytest.skip("once is enough")
     cycles, mismatches, _ = on_xheep(folder / "project", "digits", f"{variable}=1")
     same = run(folder / "digits", config, elf=program(), software=variable.startswith("USE_SOFTWARE"))
