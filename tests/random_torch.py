@@ -393,6 +393,7 @@ class Draw:
                 lambda x: x[(*(slice(None),) * dim, index)],
                 lambda x: torch.stack([x, x * 2], dim),
                 lambda x: x.unbind(dim)[-1] if len(s) > 1 else x,
+                lambda x: x.unfold(dim, min(2, s[dim]), 1) if len(s) < 4 else x,
                 lambda x: F.pad(x, pads, mode="reflect" if min(s[2:]) > 1 else "replicate") if len(s) > 2 else x,
                 lambda x: F.pad(x, pads, mode="replicate") if len(s) > 2 else x,
                 lambda x: F.pad(x, (0,) * (2 * (len(s) - 1 - dim)) + (1, 2)),

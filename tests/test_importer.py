@@ -502,7 +502,7 @@ REFUSED = {
         (1, 3, 4),
         ["scaled_dot_product_attention", "attn_mask is computed"],
     ),
-    "projected": (Call(lambda x: x[0], nn.LSTM(2, 3, proj_size=2)), (1, 4, 2), ["lstm", "proj_size", "use a Linear"]),
+    "projected": (Call(lambda x: x[0], nn.LSTM(2, 3, proj_size=2)), (1, 4, 2), ["lstm", "proj_size", "leave it out"]),
     "threshold": (nn.Threshold(0.1, 20), (1, 4), ["threshold=0.1", "value=20"]),
     "comparison alone": (Call(lambda x: torch.where(x > 0.5, x, -x)), (1, 4), ["gt", "run_decompositions"]),
     "power": (Call(lambda x: x**17), (1, 4), ["pow", "17", "whole numbers from 1 to 16"]),

@@ -82,6 +82,8 @@ DECOMPOSED = {
     "gated": lambda y: F.glu(y, 1).repeat(1, 2, 1, 1) * y.mean((2, 3), keepdim=True).expand_as(y),
     "any position": lambda y: y[:, :, torch.tensor([3, 0, 0])],
     "repeated": lambda y: y.tile(1, 1, 2, 1) + y.repeat_interleave(2, 2),
+    "windows of maps": lambda y: y.unfold(3, 3, 2).mean(4),
+    "windows of vectors": lambda y: y * y.mean((2, 3)).unfold(1, 2, 1).mean((1, 2))[:, None, None, None],
 }
 
 

@@ -69,7 +69,11 @@ ROWS = (
     ("linalg_vector_norm var", "", "as sums, averages and products; roots on the CPU"),
     ("cat", "Concat", "nowhere: the layers before it store side by side, where they can"),
     ("stack", "", "array, as a copy"),
-    ("slice select split unbind index_select index flip roll repeat_interleave", "Slice Split Gather GatherND", COPY),
+    (
+        "slice select unfold split unbind index_select index flip roll repeat_interleave",
+        "Slice Split Gather GatherND",
+        COPY,
+    ),
     ("expand", "Expand Tile", COPY),
     ("pad reflection_pad2d", "Pad", "in the convolution or pooling behind it, else array"),
     ("upsample_nearest2d", "Resize", COPY),

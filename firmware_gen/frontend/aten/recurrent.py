@@ -305,7 +305,7 @@ def _weights(imp: Importer, node: fx.Node, params: Sequence[Any], biases: bool, 
     """Those of every layer and direction, in PyTorch's order."""
     each = 4 if biases else 2
     if len(params) != each * count:
-        raise imp.refuse(node, "proj_size is not supported; use a Linear behind it")
+        raise imp.refuse(node, "proj_size is not supported; leave it out, or write the steps with LSTMCell and Linear")
     result = []
     for first in range(0, len(params), each):
         of_input, of_state = (imp.weight(node, value, "weight") for value in params[first : first + 2])

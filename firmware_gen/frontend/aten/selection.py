@@ -43,6 +43,18 @@ def _select(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
     return imp.emit(node, ir.Reshape, part)
 
 
+@handles("unfold", reads="self dimension size step")
+def _unfold(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
+    """Windows of a dimension, each along a new last one."""
+    strides = list(ir.row_major(imp.shape(a["self"])))
+    window = strides[a["dimension"]]
+    strides[a["dimension"]] *= a["step"]
+    shape = (1, *node.meta["val"].shape)  # of four dimensions or more: no rows of vectors, or one-dimensional maps
+    shape, strides = ((1, *shape), [0, *strides]) if len(shape) == 3 else (shape, strides)
+    windows = imp.step(node, ir.AsStrided, a["self"], shape=shape, strides=(0, *strides, window))
+    return imp.emit(node, ir.Reshape, windows)
+
+
 @handles("split", "split_with_sizes", "chunk", reads="self split_size split_sizes chunks dim")
 def _split(imp: Importer, node: fx.Node, a: dict[str, Any]) -> list[str]:
     parts, first = [], 0

@@ -20,7 +20,7 @@ QUANTISED_ACTIVATIONS = (
 HINTS = (
     dict.fromkeys(("hardshrink", "softshrink"), _SMOOTH)
     | dict.fromkeys(("upsample_bicubic2d", "upsample_bilinear2d_aa", "grid_sampler", "grid_sampler_2d"), _RESIZE)
-    | dict.fromkeys(("gather", "take_along_dim", "as_strided", "unfold"), _PART)
+    | dict.fromkeys(("gather", "take_along_dim", "as_strided"), _PART)
     | dict.fromkeys(("addbmm", "bilinear"), _PRODUCT)
     | dict.fromkeys(
         ("argmax", "argmin", "topk", "sort", "argsort", "cumsum", "cumprod", "nonzero", "median", "prod", "logsumexp"),
