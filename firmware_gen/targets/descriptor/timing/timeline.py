@@ -7,6 +7,7 @@ about a hundred times faster, and within a few percent. What shares the bus, or 
 
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import NamedTuple
 
 from firmware_gen.targets.descriptor.timing.demand import demand, weights_fit
@@ -67,7 +68,8 @@ class Work:
         whole = demand(f, config)
         self.tile_beats, self.cut_beats = weight_cycles * whole.tile_beats, whole.cut
         self.fits = weights_fit(f, config)
-        self.param_beats = 0 if f.uniform else param_cycles * param_beats(f, config)
+        # As of whole scales: with fewer, strips get shorter than the cycle model likes.
+        self.param_beats = 0 if f.uniform else param_cycles * param_beats(replace(f, packed_scales=0), config)
         self.table_beats = table_beats(f, config)
         self.load_cycles = beats(f.load_c_count - f.load_gap, config) / f.load_c_count  # of a word
         parts = [whole.blocks[cb : cb + f.cbg] for cb in range(0, f.ncb, f.cbg)]
