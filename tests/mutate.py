@@ -104,7 +104,7 @@ NEAREST = {
     "rotation": "planner speed",
     "shelf": "planner residency",
     "banded": "banded",
-    "sequencer": "sequencer timing",
+    "sequencer": "sequencer timing formal",
     "weights": "weights int4",
 }
 """Test files of a source file, quickest first; of the others the one of the same name, of a pass that of passes."""
