@@ -140,6 +140,30 @@ PROOFS = (
         assumes="nothing about the bus; `cancel` is kept until `busy` falls",
     ),
     Proof(
+        "memory_ports",
+        "answers.sv",
+        "beats and their answers",
+        _ports(1, 2, OUTSTANDING=OUTSTANDING),
+        {
+            "as_asked": "every word of a beat is requested on its port, with its address, direction and data, when "
+            "those of the beats before are",
+            "answer": "a beat is answered once, to its stream, with its count and what the memory answered, when those "
+            "before are",
+        },
+        (
+            Control("as_asked", "descriptor/memory/ports.py", "we.next = queued[64]", "we.next = cmd_write"),
+            Control(
+                "answer",
+                "descriptor/memory/ports.py",
+                "missing.next = count > index and not have",
+                "missing.next = count > index and not have and index == 0",
+                "2 ports",
+            ),
+        ),
+        short=("1 port",),
+        assumes="nothing about the bus but the order of its answers; `cancel` is kept until `busy` falls",
+    ),
+    Proof(
         "arbiter",
         "arbiter.sv",
         "one at a time, inside the windows",

@@ -22,7 +22,10 @@
   end endgenerate
   wire order_sound = level <= 8 && tail == head + level[2:0] && filled == (level != 0) && room == (level != 8);
 
-  wire [5*`PORTS-1:0] outstandings;
+  wire [5*`PORTS-1:0] outstandings, heads;
+  wire [7*`PORTS-1:0] levels;
+  wire [260*`PORTS-1:0] queued;
+  wire [256*`PORTS-1:0] answers;
   wire [`PORTS-1:0] port_sound, port_balanced, late_ports, kept;
   genvar p;
   generate for (p = 0; p < `PORTS; p = p + 1) begin : inside
@@ -38,6 +41,22 @@
     wire a_room;                  // probe: dut.memory_port_{p}.fifo_answer.room
     wire [3:0] outstanding;       // probe: dut.memory_port_{p}.outstanding
     wire late;                    // probe: dut.memory_port_{p}.late_due
+    wire [64:0] q_word0;           // probe: dut.memory_port_{p}.fifo_queued.words[0]
+    wire [64:0] q_word1;           // probe: dut.memory_port_{p}.fifo_queued.words[1]
+    wire [64:0] q_word2;           // probe: dut.memory_port_{p}.fifo_queued.words[2]
+    wire [64:0] q_word3;           // probe: dut.memory_port_{p}.fifo_queued.words[3]
+    wire [31:0] a_word0;           // probe: dut.memory_port_{p}.fifo_answer.words[0]
+    wire [31:0] a_word1;           // probe: dut.memory_port_{p}.fifo_answer.words[1]
+    wire [31:0] a_word2;           // probe: dut.memory_port_{p}.fifo_answer.words[2]
+    wire [31:0] a_word3;           // probe: dut.memory_port_{p}.fifo_answer.words[3]
+    wire [31:0] a_word4;           // probe: dut.memory_port_{p}.fifo_answer.words[4]
+    wire [31:0] a_word5;           // probe: dut.memory_port_{p}.fifo_answer.words[5]
+    wire [31:0] a_word6;           // probe: dut.memory_port_{p}.fifo_answer.words[6]
+    wire [31:0] a_word7;           // probe: dut.memory_port_{p}.fifo_answer.words[7]
+    assign levels[7*p +: 7] = {q_level, a_level};
+    assign heads[5*p +: 5] = {q_head, a_head};
+    assign queued[260*p +: 260] = {q_word3, q_word2, q_word1, q_word0};
+    assign answers[256*p +: 256] = {a_word7, a_word6, a_word5, a_word4, a_word3, a_word2, a_word1, a_word0};
     wire [7:0] its;               // beats in order that have a word on this port
     genvar k;
     for (k = 0; k < 8; k = k + 1) begin : slot
