@@ -25,6 +25,8 @@ SIDES = range(1, 33)
 SCALES = (Fraction(1, 4), Fraction(1, 2), Fraction(1), Fraction(2), Fraction(4))
 """Of all buffers."""
 
+USUAL = ("digits", "fmnist-conv2d", "resnet8", "ds-cnn", "mobilenet-v1-0.25", "fc-autoencoder")
+
 DRAWS = 20
 """Configurations that are drawn at most for one on which a network runs."""
 
@@ -87,7 +89,7 @@ def compared(network: Network, points: int, seed: int, most: float = np.inf) -> 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("names", nargs="*", default=["digits", "fmnist-conv2d", "resnet8", "ds-cnn"], metavar="NETWORK")
+    parser.add_argument("names", nargs="*", default=USUAL, metavar="NETWORK")
     parser.add_argument("--points", type=int, default=25)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--most", type=float, default=np.inf, help="cycles of the points that are taken")
