@@ -159,17 +159,19 @@ class CodeGenerator:
             output_layout,
             sorted(int4) or None,
         )
-        self._quantise()
+        self.lowered, self._plain = (
+            with_channels_last(graph, *self._options.channels_last) for graph in (self.lowered, self._plain)
+        )
+        self.graph = self._quantised(self.lowered)
         self.target = target_of(architecture)
         self._profile, self._keep = profile, keep_activations
         self._programs: dict[tuple[bool, ...], Any] = {}
 
-    def _quantise(self) -> None:
-        """From `lowered`, the maps of whose inputs and outputs lie as the options say, the graph that is compiled."""
+    def _quantised(self, lowered: ir.Graph) -> ir.Graph:
+        """The graph that is compiled."""
         options = self._options
-        self.lowered = with_channels_last(self.lowered, *options.channels_last)
-        quantised = quantise(self.lowered, not options.per_tensor, options.calibrate, options.int4 or ())
-        self.graph = with_biases(quantised, options.biases or {})
+        quantised = quantise(lowered, not options.per_tensor, options.calibrate, options.int4 or ())
+        return with_biases(quantised, options.biases or {})
 
     def generate_code(
         self, append_final_softmax: bool = False, overwrite_existing_generated_files: bool = True
@@ -235,7 +237,7 @@ class CodeGenerator:
                 if self._programs or self.lowered.nodes == self._plain.nodes:
                     raise
                 self.lowered = self._plain  # whose kernels of the CPU need no memory for what lies between
-                self._quantise()
+                self.graph = self._quantised(self.lowered)
                 self._programs[how] = self._compiled(*how)
         return self._programs[how]
 
@@ -250,7 +252,7 @@ class CodeGenerator:
         """The network with its INT8 weights as an nn.Module, to be evaluated or trained on any torch device with any
         batch, see `GraphModule`. It is a `model` for a `CodeGenerator` again, which has the same INT8 weights."""
         options = self._options
-        graph = with_biases(with_channels_last(self._plain, *options.channels_last), options.biases or {})
+        graph = with_biases(self._plain, options.biases or {})
         graph = append_softmax(graph) if append_final_softmax else graph
         return quantized_model(graph, not options.per_tensor, options.calibrate, options.int4 or ())
 

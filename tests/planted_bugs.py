@@ -1,15 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """Bugs planted in two architectures, and the check that must find each of them.
 
-`python -m tests.planted_bugs` tries all of them at the default effort and prints a table.
+`python -m tests.planted_bugs` tries all of them, or those that are named, at the default effort and prints a table.
 """
 
+import json
 import shutil
 import sys
 import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
+
+import click
 
 from firmware_gen.architectures import registry
 from firmware_gen.architectures.registry import load_architecture
@@ -205,24 +208,34 @@ def checked(folder: Path, effort: Effort, seed: int = 0, only: tuple[str, ...] =
     return check_architecture(config, effort, seed, folder / "waves", only=only)
 
 
-def main() -> int:
-    """Print, for every bug, the checks that fail, and the seconds that all of them took."""
-    missed = 0
-    for bug in (*BUGS, *HARMLESS):
+@click.command()
+@click.argument("names", nargs=-1)
+@click.option("--list", "listed", is_flag=True, help="Print the names, and try nothing.")
+@click.option("--json", "out", type=click.Path(dir_okay=False, path_type=Path), help="Write what was found, too.")
+def main(names: tuple[str, ...], listed: bool, out: Path | None) -> None:
+    """Plant the bugs NAMES, or all of them, and print for each the checks that fail, and the seconds that all took."""
+    known = {bug.name: bug for bug in (*BUGS, *HARMLESS)}
+    if listed:
+        click.echo("\n".join(known))
+        return
+    if unknown := [name for name in names if name not in known]:
+        raise click.UsageError(f"no bug is called {', '.join(unknown)}; --list prints the names")
+    found = []
+    for bug in (known[name] for name in names or known):
         with tempfile.TemporaryDirectory() as folder:
             start = time.monotonic()
             report = checked(planted(bug, Path(folder)), Effort())
             seconds = time.monotonic() - start
         failed = [check.name for check in report.checks if not check.passed]
         right = bug.check in failed if bug.check else not failed
-        missed += not right
+        found.append({"bug": bug.name, "check": bug.check, "failed": failed, "seconds": seconds, "right": right})
         registry._loaded.clear()
-        print(
-            f"| {bug.name} | {bug.check} | {', '.join(failed)} | {seconds:.0f} |{'' if right else ' MISSED'}",
-            flush=True,
-        )
-    return missed
+        missed = "" if right else " MISSED"
+        click.echo(f"| {bug.name} | {bug.check} | {', '.join(failed)} | {seconds:.0f} |{missed}")
+        if out:
+            out.write_text(json.dumps(found, indent=2) + "\n")
+    sys.exit(sum(not entry["right"] for entry in found))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

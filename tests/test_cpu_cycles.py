@@ -10,7 +10,8 @@ from torch import nn
 
 import heepgen
 from firmware_gen.ir import cpu, sequence
-from firmware_gen.models.cpu_cycles import COSTS, costs, cycles_of, window_turns
+from firmware_gen.ir.costs import COSTS, costs
+from firmware_gen.models.cpu_cycles import cycles_of, window_turns
 from firmware_gen.operations.windows import Windowed
 from tests.house import ROOT
 

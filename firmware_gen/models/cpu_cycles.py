@@ -1,35 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Cycles of what the CPU computes: how often the loops of its C++ turn, times what a turn takes, as measured.
+"""Cycles of what the CPU computes: how often the loops of its C++ turn, times what a turn takes."""
 
-`python -m examples.cpu_cycles` measures on the CPU's RTL, and writes `cpu_cycles.json`.
-"""
-
-import json
 from collections import Counter
 from collections.abc import Mapping
-from functools import cache, singledispatch
-from pathlib import Path
+from functools import singledispatch
 from typing import TypeAlias
 
 import numpy as np
 
 from firmware_gen import ir
+from firmware_gen.ir.costs import costs
 from firmware_gen.memory.network import Layer
 from firmware_gen.operations.windows import Windowed
 
 Turns: TypeAlias = Mapping[tuple[str, str], int]
 """How often the loops turn, by kernel and loop."""
 
-COSTS = Path(__file__).with_name("cpu_cycles.json")
 BLOCK = PIXELS = 4
 """Outputs, and pixels, that `dense` of runtime/kernels.cpp computes together; rows, and columns, of `matmul`."""
-
-
-@cache
-def costs() -> Mapping[tuple[str, str], float]:
-    """Cycles of a turn of every loop."""
-    found = json.loads(COSTS.read_text())["cycles"]
-    return {(kernel, loop): cycles for kernel, own in found.items() for loop, cycles in own.items()}
 
 
 def cycles_of(turns: Turns) -> int | None:

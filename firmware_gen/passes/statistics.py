@@ -38,13 +38,12 @@ from firmware_gen.ir import (
     Value,
     row_major,
 )
+from firmware_gen.ir.costs import costs
 from firmware_gen.passes.rewrite import in_pytorch_order
 
 AWAY, ROW, ELEMENT = 900, 60, 6
 """Cycles that this takes at most on 8x8 with two ports: passes of the array and the CPU between them, and what rows and
 elements add, rounded up."""
-SOFTMAX, NORM = (88, 48), (176, 14)
-"""Cycles of the CPU's own kernels for a row and an element (`models/cpu_cycles.json`)."""
 LONGEST = 512
 """Numbers that one product with ones sums: longer rows take several, so that ones take little memory."""
 DECAY = Activation(function=Function("decay"))
@@ -65,16 +64,17 @@ def _steps(graph: Graph, node: Node) -> _Steps | None:
     size = math.prod(graph.out_shape(node))
     match node:
         case Softmax(log=False):
-            count, cpu = graph.out_shape(node)[node.axis], SOFTMAX
-            pays = _pays(size // count, size, cpu) and not _logarithm_follows(graph, node)
+            count = graph.out_shape(node)[node.axis]
+            pays = _pays(size // count, size, node.kernel) and not _logarithm_follows(graph, node)
             return _softmax(graph, node, count) if pays else None
         case Normalise():
-            return _norm(graph, node) if _pays(size // node.count, size, NORM) and _sums(node.count) else None
+            return _norm(graph, node) if _pays(size // node.count, size, node.kernel) and _sums(node.count) else None
     return None
 
 
-def _pays(rows: int, size: int, cpu: tuple[int, int]) -> bool:
-    return rows * cpu[0] + size * cpu[1] > AWAY + rows * ROW + size * ELEMENT
+def _pays(rows: int, size: int, kernel: str) -> bool:
+    """Whether the CPU's own kernel takes longer."""
+    return rows * costs()[kernel, "row"] + size * costs()[kernel, "element"] > AWAY + rows * ROW + size * ELEMENT
 
 
 def _logarithm_follows(graph: Graph, node: Node) -> bool:

@@ -17,7 +17,7 @@ from hls.arithmetic.array import array_model
 from hls.arithmetic.epilogue import epilogue_model
 from hls.arithmetic.function import ROW_WORDS, reach
 from hls.config import Config
-from hls.descriptor.interface.rules import block_params, contradiction, tile_weights
+from hls.descriptor.interface.rules import block_params, contradiction, tile_weights_of
 from hls.descriptor.interface.table import SCRATCHPAD, WORDS, Linked, Output, on_chip, split_address, unpack
 from hls.descriptor.interface.timing import channels
 from hls.errors import HeepgenError
@@ -297,7 +297,7 @@ def _weight_tiles(words: np.ndarray, f: Linked, bases: Sequence[int], config: Co
     if f.unit_weights:
         tiles[..., d, d] = 1
         return tiles
-    size = tile_weights(config, bool(f.diagonal or f.band))
+    size = tile_weights_of(f, config)
     start = _word_index(words, "WEIGHT_ADDR", f.weight_addr, bases, np.arange(f.weight_words))
     stream = words[0, start].view(np.int8)
     if f.int4:

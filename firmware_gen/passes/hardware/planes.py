@@ -7,7 +7,7 @@ from dataclasses import replace
 from firmware_gen.ir import Graph, MatMul, Node, PlaneProduct, Planes, Tiles, Value
 
 MULTIPLY = 2.3
-"""Cycles of the CPU for a multiply-accumulate (`models/cpu_cycles.json`)."""
+"""Cycles of the CPU for a multiply-accumulate (`ir/cpu_cycles.json`)."""
 CALL, MATRIX, COLUMN, ELEMENT, WORD = 520, 35, 68, 17, 3
 """Cycles of the planes, rounded up (there), with those around one more list of descriptors."""
 PASSES, INPUT, OUTPUT = 200, 1.1, 3.2

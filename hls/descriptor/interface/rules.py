@@ -371,6 +371,11 @@ def tile_weights(config: Config, row: bool) -> int:
     return config.diagonal if row else config.rows * config.cols
 
 
+def tile_weights_of(f: Descriptor[object], config: Config) -> int:
+    """Those of a descriptor's."""
+    return tile_weights(config, bool(f.diagonal or f.band))
+
+
 def contradiction(f: Linked, config: Config) -> str | None:
     """What is wrong with the fields of a descriptor, in words; None when nothing is."""
     for rule in RULES:
@@ -379,7 +384,7 @@ def contradiction(f: Linked, config: Config) -> str | None:
     value = 0
     for product in PRODUCTS:
         left = value if product.left is None else f[product.left]
-        value = left * (tile_weights(config, bool(f.diagonal or f.band)) if product.right is None else f[product.right])
+        value = left * (tile_weights_of(f, config) if product.right is None else f[product.right])
         if product.broken(value, f, config):
             what = " * ".join(n for n in (product.left or "the product", product.right or "weights of a tile"))
             length = (

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from hls.config import Config
 from hls.descriptor.interface import timing
-from hls.descriptor.interface.rules import tile_weights, weights_per_word
+from hls.descriptor.interface.rules import tile_weights_of, weights_per_word
 from hls.descriptor.interface.table import Descriptor
 from hls.descriptor.interface.timing import beats, block_outputs, weight_buffer
 
@@ -23,7 +23,7 @@ def tiles(f: Descriptor[object]) -> int:
 
 def tile_bytes(f: Descriptor[object], config: Config) -> float:
     """Of the weights that are read for a tile."""
-    return 0 if f.unit_weights else 4 * tile_weights(config, bool(f.diagonal or f.band)) / weights_per_word(f)
+    return 0 if f.unit_weights else 4 * tile_weights_of(f, config) / weights_per_word(f)
 
 
 def weights_fit(f: Descriptor[object], config: Config) -> bool:
