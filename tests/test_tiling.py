@@ -3,10 +3,12 @@
 
 import numpy as np
 import pytest
+import torch
 from test_sequencer import vectors as issued
 from torch import nn
 
 from firmware_gen import CodeGenerator
+from firmware_gen.targets.descriptor import reference
 from firmware_gen.targets.descriptor.lowering.tiling import lower_bound
 from firmware_gen.targets.descriptor.timing.demand import vectors
 from firmware_gen.targets.descriptor.timing.spans import strip_span, window_words
@@ -69,3 +71,14 @@ def test_the_bound_of_a_layer_counts_every_tensor_once():
     pixels = 2 * 6 * 7
     assert bounds["squeeze"] == max(pixels * 4, pixels * 16 + 16 * 4 // 4 + pixels * 4)
     assert bounds["expand"] == max(pixels, pixels * 4 + pixels * 16 + 16 * 4 // 4 + pixels * 16)
+
+
+@pytest.mark.parametrize("kernel", [(1, 600), (600, 1)])
+def test_a_window_longer_than_the_buffer_is_cut_along_its_length(kernel):
+    config = Config(4, 4, ports=1, activation_words=256, weight_bytes=256, accumulator_entries=16)
+    torch.manual_seed(0)
+    model, x = nn.AvgPool2d(kernel), torch.randn(1, 3, max(2, kernel[0]), max(2, kernel[1]))
+    program = CodeGenerator(model, x, config=config).program()
+    assert len(program.linked) > 2
+    (got,) = reference.run(program, x.numpy()).outputs
+    np.testing.assert_allclose(got, model(x).numpy(), atol=1e-6)
