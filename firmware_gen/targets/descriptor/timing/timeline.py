@@ -240,9 +240,11 @@ class Timeline:
         params, aux = blocks * work.param_beats, drain * (work.aux and not work.aux_chip)
         at.begin = max(at.now + to_drain, at.drained)
         at.drained = at.begin + drain
-        if not work.store_chip:  # weights and parameters go first
-            rate = min(tiles / (at.now - start), 0.95)
-            at.drained += min(tiles, drain * rate / (1 - rate)) + params + aux
+        if not work.store_chip:  # weights that were not fetched early, the next descriptor's, and parameters go first
+            last = at.pixel + pixels == work.descriptor.out_px
+            late = tiles if last else min(tiles, max(0.0, at.on_bus - at.early))
+            rate = min(late / (at.now - start), 0.95)
+            at.drained += min(late, drain * rate / (1 - rate)) + params + aux
         bus = drain * (not work.store_chip) + aux + params
         self.bus.append(Span(at.begin, at.drained + 1, 0, bus))
         at.used = (at.used[1], at.used[2], at.used[2] + bus)
