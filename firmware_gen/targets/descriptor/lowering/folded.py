@@ -5,8 +5,10 @@ side, so that a kernel row of few columns fills a vector.
 
 from dataclasses import replace
 
+import numpy as np
+
 from firmware_gen.operations.operation import Operation
-from firmware_gen.operations.windows import Windowed
+from firmware_gen.operations.windows import Rectangle, Windowed
 from hls.config import Config
 
 WORTH = 0.9
@@ -23,38 +25,44 @@ def rows_of(op: Windowed) -> int:
 
 def folded(operation: Operation, config: Config) -> list[Operation]:
     """An operation with rows of its input side by side where that pays, and before it one for the outputs that see
-    rows at the end which are too few for that: the next layer begins with the others."""
+    rows at the end which are too few to begin with the first row: the next layer begins with the others."""
     op, rows = operation.op, rows_of(operation.op)
     (first, last), columns = operation.rectangle or ((0, op.out_height), (0, op.out_width))
-    if rows == 1:
+    if rows == 1 or _vectors(op, rows, config) > WORTH * _vectors(op, 1, config):
         return [operation]
-    whole = op.height // rows
-    end = last if op.height % rows == 0 else min(last, (whole * rows - op.kernel[0] + op.top) // rows + 1)
-    if end <= first or _vectors(op, rows, end - first, config) + _vectors(op, 1, last - end, config) > WORTH * _vectors(
-        op, 1, last - first, config
-    ):
+    whole, over = divmod(op.height, rows)
+    end = min(last, (whole * rows - op.kernel[0] + op.top) // rows + 1) if over else last
+    if end <= first:
         return [operation]
-    assert op.weight is not None, "a convolution has weights"
-    source, kernel = operation.source, (op.kernel[0] // rows, op.kernel[1])
-    weight = op.weight.reshape(1, op.cout, kernel[0], rows, kernel[1]).transpose(0, 1, 2, 4, 3)
-    side_by_side = replace(
-        op,
-        channels=rows,
-        height=whole,
-        kernel=kernel,
-        stride=(op.stride[0] // rows, op.stride[1]),
-        top=op.top // rows,
-        weight=weight,
-    )
-    view = replace(source, c=source.y, y=rows * source.y)
-    result = [replace(operation, op=side_by_side, source=view, rectangle=((first, end), columns))]
+    result = [_side_by_side(operation, rows, 0, ((first, end), columns))]
     if end < last:
-        taps = min(op.kernel[0], op.height - end * op.stride[0] + op.top)  # of which one is inside
-        rest = replace(op, kernel=(taps, op.kernel[1]), weight=op.weight[:, :, :taps])
-        result.insert(0, replace(operation, op=rest, rectangle=((end, last), columns)))
+        result.insert(0, _side_by_side(operation, rows, over, ((end, last), columns)))
     return result
 
 
-def _vectors(op: Windowed, rows: int, outputs: int, config: Config) -> int:
-    """Of so many rows of the output, for a column and a channel block."""
-    return outputs * (op.kernel[0] // rows) * -(-rows * op.kernel[1] // config.rows)
+def _side_by_side(operation: Operation, rows: int, first: int, rectangle: Rectangle) -> Operation:
+    """So many rows from the first one on lie side by side. Where that is not row 0, windows begin with rows of no
+    weight, and end with rows outside, of which none has a weight."""
+    op, source = operation.op, operation.source
+    assert op.weight is not None, "a convolution has weights"
+    weight = op.weight
+    if first:
+        none = np.zeros_like(weight[:, :, : rows - first])
+        weight = np.concatenate([none, weight[:, :, : first - rows]], axis=2)
+    kernel = (op.kernel[0] // rows, op.kernel[1])
+    part = replace(
+        op,
+        channels=rows,
+        height=op.height // rows,
+        kernel=kernel,
+        stride=(op.stride[0] // rows, op.stride[1]),
+        top=op.top // rows + (first > 0),
+        weight=weight.reshape(1, op.cout, kernel[0], rows, kernel[1]).transpose(0, 1, 2, 4, 3),
+    )
+    view = replace(source, base=source.at(y=first), c=source.y, y=rows * source.y)
+    return replace(operation, op=part, source=view, rectangle=rectangle)
+
+
+def _vectors(op: Windowed, rows: int, config: Config) -> int:
+    """Of an output, for a channel block."""
+    return (op.kernel[0] // rows) * -(-rows * op.kernel[1] // config.rows)
