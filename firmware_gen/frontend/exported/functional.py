@@ -72,7 +72,10 @@ def functional_form(program: ExportedProgram) -> ExportedProgram | None:
     calls = [node for node in program.graph.nodes if node.op not in ("placeholder", "output")]
     if not (inputs and outputs and all(node.target in COMMON and not node.kwargs for node in calls)):
         return None
-    graph, results = _written(program)
+    try:
+        graph, results = _written(program)
+    except Exception:  # where flatten copies, or operands do not go together: torch's way has copies, and words
+        return None
     specs = zip(signature.output_specs, results, strict=True)
     return ExportedProgram(
         root=torch.nn.Module(),
