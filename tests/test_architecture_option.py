@@ -124,7 +124,7 @@ def test_flags_for_an_application_of_streaming(heepgen, tmp_path, monkeypatch):
     torch.export.save(model, tmp_path / "m.pt2")
     assert heepgen("sw", "m.pt2", "--architecture", "streaming", "--rows", 3, "--cols", 2, "-o", "app").exit_code == 0
     built = []
-    monkeypatch.setattr("gen.flows.run.hardware", lambda config, progress: built.append(config) or 1 / 0)
+    monkeypatch.setattr("gen.flows.measure.run.hardware", lambda config, progress: built.append(config) or 1 / 0)
     for flags in (("--rows", 3), ("--cols", 2), ("--architecture", "streaming"), ()):
         assert "division by zero" in heepgen("run", "app", *flags).stderr
     assert built == 4 * [STREAMING(rows=3, cols=2)]

@@ -100,7 +100,7 @@ def test_firmware_refuses_other_hardware(app, tmp_path):
 
 
 def test_other_hardware_is_refused_before_it_is_built(app, monkeypatch):
-    monkeypatch.setattr("gen.flows.run.hardware", lambda config, progress: pytest.fail("it was built"))
+    monkeypatch.setattr("gen.flows.measure.run.hardware", lambda config, progress: pytest.fail("it was built"))
     with pytest.raises(HeepgenError) as caught:
         run(app, OTHER, hardware_given=True)
     assert "generated for descriptor, 4x4 aligned" in str(caught.value) and "run on descriptor, 5x4 aligned" in str(

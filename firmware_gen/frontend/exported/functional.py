@@ -70,7 +70,8 @@ def functional_form(program: ExportedProgram) -> ExportedProgram | None:
     inputs = all(spec.kind in (*_CONSTANTS, InputKind.USER_INPUT) for spec in signature.input_specs)
     outputs = all(spec.kind == OutputKind.USER_OUTPUT for spec in signature.output_specs)
     calls = [node for node in program.graph.nodes if node.op not in ("placeholder", "output")]
-    if not (inputs and outputs and all(node.target in COMMON and not node.kwargs for node in calls)):
+    tensors = all(isinstance(spec.arg, TensorArgument) for spec in (*signature.input_specs, *signature.output_specs))
+    if not (inputs and outputs and tensors and all(node.target in COMMON and not node.kwargs for node in calls)):
         return None
     try:
         graph, results = _written(program)

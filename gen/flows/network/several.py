@@ -92,8 +92,8 @@ def estimate_any(
     progress: Callable[[str], None] = lambda message: None,
     **importing: Any,
 ) -> EstimateReport | EstimateReports:
-    """`gen.flows.estimate.estimate`, or the same of every network of an application, where it is in the program of
-    all."""
+    """`gen.flows.network.estimate.estimate`, or the same of every network of an application, where it is in the program
+    of all."""
     hardware: dict[str, Any] = {
         "hardware_given": hardware_given,
         "architecture_given": architecture_given,
