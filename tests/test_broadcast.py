@@ -138,11 +138,19 @@ class Gated(nn.Module):
         return project((y * self.squeeze(y).clamp(max=3)).clamp(max=4)) + x
 
 
-@pytest.mark.parametrize("squeeze", [lambda y: y.amax((2, 3), keepdim=True), lambda y: y.sum((2, 3), keepdim=True)])
-def test_what_a_gate_pools_is_pooled_while_it_is_computed(squeeze, monkeypatch):
+@pytest.mark.parametrize(
+    "squeeze",
+    [
+        lambda y: y.amax((2, 3), keepdim=True),
+        lambda y: y.sum((2, 3), keepdim=True),
+        lambda y: F.max_pool2d(y, (13, 16)),  # which leaves out the last rows
+    ],
+)
+@pytest.mark.parametrize("sooner", [False, True])
+def test_what_a_gate_pools_is_pooled_while_it_is_computed(squeeze, sooner, monkeypatch):
     def choose(jobs, links, buffers, excluded, arena, config, poolings):
         plan = residency._Planner(jobs, links, buffers, excluded, arena, config)
-        options = [plan.with_poolings(option, poolings) for option in plan.steps_from(residency._Choice())]
+        options = [plan.with_poolings(option, poolings, sooner) for option in plan.steps_from(residency._Choice())]
         pooled = [option for option in options if any(group.pooled for group in option.groups)]
         return [(option.groups, homes) for option in pooled[-2:] if (homes := plan.places(option)) is not None]
 

@@ -137,7 +137,7 @@ def choose_at_random(rng):
             options = list(plan.steps_from(choice))
             rng.shuffle(options)
             choice = next((option for option in options if plan.places(option) is not None), choice)
-        pooled = plan.with_poolings(choice, poolings)
+        pooled = plan.with_poolings(choice, poolings, sooner=bool(rng.integers(2)))
         choice = choice if plan.places(pooled) is None else pooled
         return [(choice.groups, homes)] if (homes := plan.places(choice)) else []
 

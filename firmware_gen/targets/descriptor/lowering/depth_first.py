@@ -47,14 +47,16 @@ class Group:
 
     ahead: pieces by which every layer is ahead of the next one. With one no piece waits for the one just before it, but
     the rings hold more rows. pooled: whether the last step pools what the one before it computes, whole in memory: rows
-    that are complete, while the next ones are computed. in_place: layers that multiply vectors by matrices, so many at
-    a time; between all of them is one place in the scratchpad, where each stores over what it has loaded.
+    that are complete, while the next ones are computed; `sooner` before these, so that the next loads need not wait.
+    in_place: layers that multiply vectors by matrices, so many at a time; between all of them is one place in the
+    scratchpad, where each stores over what it has loaded.
     """
 
     steps: tuple[int, ...]
     height: int
     ahead: int = 0
     pooled: bool = False
+    sooner: bool = False
     in_place: bool = False
 
     @property
@@ -178,8 +180,11 @@ def jobs(
         piece = replace(operations[layer], rectangle=((first, end), (0, operations[layer].op.out_width)))
         own = windowed_jobs(nodes[layer].name, piece, 0, constants, config, cbg[layer])
         cbg[layer] = own[0].descriptor.cbg
+        pools = layer == len(nodes) - 1 and first and len(pooling) > 1
+        if pools and group.sooner:
+            yield group.steps[-1], [pooling.pop(0)]
         yield group.turning[layer], own
-        if layer == len(nodes) - 1 and first and len(pooling) > 1:  # what is not of the piece just before
+        if pools and not group.sooner:  # what is not of the piece just before
             yield group.steps[-1], [pooling.pop(0)]
     if pooling:
         yield group.steps[-1], pooling
@@ -195,28 +200,29 @@ def _whole(
 def _pooling(
     graph: ir.Graph, step: int, ends: Sequence[int], tensors: Mapping[str, Tensor], constants: Constants, config: Config
 ) -> list[Job]:
-    """Descriptors that pool rows 0..ends[0] - 1, then those up to ends[1] - 1, and so on; as a whole where one of them
-    does not fit the buffers."""
+    """Descriptors that pool rows 0..ends[0] - 1, then those up to ends[1] - 1, and so on, as far as the window reaches;
+    as a whole where one of them does not fit the buffers."""
     node = graph.nodes[step]
     (operation,) = operations_of(node, [tensors[v] for v in node.inputs], tensors[node.output])
+    ends = list(dict.fromkeys(min(end, operation.op.kernel[0]) for end in ends))
     found = [taps_job(node.name, operation, rows, constants, config) for rows in zip([0, *ends], ends)]
     jobs = [job for job in found if job]
     return jobs if len(jobs) == len(found) else _whole(graph, step, tensors, constants, config)
 
 
 def poolings(graph: ir.Graph, tensors: Mapping[str, Tensor]) -> frozenset[int]:
-    """Steps that pool over all rows of what the step before them computes."""
+    """Steps whose only window in a column begins with the first row of what the step before them computes."""
     pairs = enumerate(zip(graph.nodes, graph.nodes[1:]), 1)
-    return frozenset(step for step, (before, node) in pairs if _pools_all_rows(before, node, tensors))
+    return frozenset(step for step, (before, node) in pairs if _pools_rows(before, node, tensors))
 
 
-def _pools_all_rows(before: ir.Node, node: ir.Node, tensors: Mapping[str, Tensor]) -> bool:
+def _pools_rows(before: ir.Node, node: ir.Node, tensors: Mapping[str, Tensor]) -> bool:
     if not isinstance(node, ir.Pool) or node.inputs != (before.output,):
         return False
     operations = operations_of(node, [tensors[v] for v in node.inputs], tensors[node.output])
     op = operations[0].op
     whole = len(operations) == operations[0].images == op.out_height == 1
-    return whole and op.top == 0 and op.dilation[0] == 1 and op.kernel[0] == op.height > 1
+    return whole and op.top == 0 and op.dilation[0] == 1 and 1 < op.kernel[0] <= op.height
 
 
 def chains(graph: ir.Graph, tensors: Mapping[str, Tensor]) -> Iterator[tuple[int, ...]]:

@@ -93,7 +93,7 @@ def choose(
     found = (choice for own in (plan, alone) for weight in WEIGHTS for choice in own.search(weight))
     best = min(found, key=plan.timeline)
     choices = dict.fromkeys(plan.pruned(best, margin) for margin in MARGINS)
-    choices |= dict.fromkeys(plan.with_poolings(choice, poolings) for choice in choices)
+    choices |= dict.fromkeys(plan.with_poolings(c, poolings, sooner) for sooner in (False, True) for c in choices)
     return [(choice.groups, homes) for choice in choices if (homes := plan.places(choice))]
 
 
@@ -182,14 +182,14 @@ class _Planner:
                 choice, cycles = without, fewer
         return choice
 
-    def with_poolings(self, choice: _Choice, poolings: Container[int]) -> _Choice:
+    def with_poolings(self, choice: _Choice, poolings: Container[int], sooner: bool = False) -> _Choice:
         """The choice with every group that pools what its last layer computes, where that may be done; the result, a
         few words, is in memory then."""
         groups, written = [], set[str]()
         for group in choice.groups:
             step = group.steps[-1] + 1
             if step in poolings:
-                group = replace(group, steps=(*group.steps, step), pooled=True)
+                group = replace(group, steps=(*group.steps, step), pooled=True, sooner=sooner)
                 written |= {
                     where.name for job in self.jobs[step] if isinstance(where := job.descriptor.store_addr, Ref)
                 }
