@@ -34,7 +34,9 @@ def networks() -> dict[str, tuple[nn.Module, tuple[int, ...]]]:
     from examples.mlperf_tiny import networks as tiny
 
     torch.manual_seed(0)
-    sequence = nn.Sequential(nn.Conv1d(2, 4, 3), nn.LeakyReLU(), nn.Hardswish(), nn.Flatten(), nn.Linear(24, 3))
+    sequence = nn.Sequential(
+        nn.Conv1d(2, 4, 3), nn.LeakyReLU(), nn.Hardswish(), nn.Flatten(), nn.Flatten(), nn.Linear(24, 3)
+    )
     return {
         "mixed": (Mixed(), (1, 3, 12, 10)),
         "sequence": (sequence, (1, 2, 8)),

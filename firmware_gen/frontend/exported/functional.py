@@ -50,7 +50,10 @@ def _dropout(call: Call, x: torch.fx.Node, p: float, train: bool) -> torch.fx.No
 
 
 def _flatten(call: Call, x: torch.fx.Node, first: int = 0, last: int = -1) -> torch.fx.Node:
-    return call(_ATEN.view.default, x, list(x.meta["val"].flatten(first, last).shape))
+    value = x.meta["val"]
+    if value.dim() and first % value.dim() == last % value.dim():
+        return x
+    return call(_ATEN.view.default, x, list(value.flatten(first, last).shape))
 
 
 _WRITTEN: dict[object, Callable[..., torch.fx.Node]] = {
