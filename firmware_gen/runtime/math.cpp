@@ -233,7 +233,8 @@ void multiply_matrices(const float* a, uint32_t a_row, const float* b, Inner inn
 }
 
 inline void clear(float* words, uint32_t count) {
-  for (; count >= 4; count -= 4, words += 4) Times<4>::call([&](int i) HEEPSTOR_INLINE { words[i] = 0.0f; });
+  for (; count >= 4; count -= 4, words += 4)
+    Times<4>::call([&](int i) HEEPSTOR_INLINE { words[i] = 0.0f; });
   for (; count > 0; --count) *words++ = 0.0f;
 }
 
@@ -246,7 +247,9 @@ inline float largest_magnitude(const float* x, uint32_t row, uint32_t depth) {
       part[i] = *x;
       x += row;
     });
-    Times<4>::call([&](int i) HEEPSTOR_INLINE { largest[i] = __builtin_fmaxf(largest[i], __builtin_fabsf(part[i])); });
+    Times<4>::call([&](int i) HEEPSTOR_INLINE {
+      largest[i] = __builtin_fmaxf(largest[i], __builtin_fabsf(part[i]));
+    });
   }
   for (; depth > 0; --depth, x += row) largest[0] = __builtin_fmaxf(largest[0], __builtin_fabsf(*x));
   return __builtin_fmaxf(__builtin_fmaxf(largest[0], largest[1]), __builtin_fmaxf(largest[2], largest[3]));
