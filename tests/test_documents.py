@@ -151,7 +151,7 @@ def test_heepgen_does_what_is_shown(heepgen, folder):
             shutil.rmtree(folder / arguments[0], ignore_errors=True)
         done = heepgen([name, *arguments])
         if done.exit_code:
-            failed.append((SHOWN[command], command, done.output))
+            failed.append((SHOWN[command], command, done.output or repr(done.exception)))
     assert not failed
 
 
