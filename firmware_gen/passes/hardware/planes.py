@@ -5,11 +5,12 @@ import math
 from dataclasses import replace
 
 from firmware_gen.ir import Graph, MatMul, Node, PlaneProduct, Planes, Tiles, Value
+from firmware_gen.ir.costs import costs
 
 MULTIPLY = 2.3
-"""Cycles of the CPU for a multiply-accumulate (`ir/cpu_cycles.json`)."""
-CALL, MATRIX, COLUMN, ELEMENT, WORD = 520, 35, 68, 17, 3
-"""Cycles of the planes, rounded up (there), with those around one more list of descriptors."""
+"""Cycles of the CPU for a multiply-accumulate, about those of a step of 4x4 with its share of the loops around it."""
+LIST = 126
+"""Cycles of the CPU around one more list of descriptors."""
 PASSES, INPUT, OUTPUT = 200, 1.1, 3.2
 """Cycles of the array on 8x8 with two ports: of the three passes over every matrix, and what an element of the first
 operand and of the output adds. Measured on 14 products."""
@@ -59,6 +60,9 @@ def _pays(node: MatMul, tiles: Tiles) -> bool:
     outer, inner, rows, depth, columns = node.sizes
     matrices = outer * inner
     cpu = MULTIPLY * math.prod(node.sizes)
-    planes = CALL + matrices * (MATRIX + columns * (COLUMN + ELEMENT * depth)) + WORD * _words(node, tiles)
+    call, matrix, column, element, word = (
+        costs()[Planes.kernel, loop] for loop in ("call", "matrix", "column", "element", "word")
+    )
+    planes = LIST + call + matrices * (matrix + columns * (column + element * depth)) + word * _words(node, tiles)
     array = matrices * (PASSES + rows * (INPUT * depth + OUTPUT * columns))
     return cpu > planes + array
