@@ -18,7 +18,7 @@ from firmware_gen import ir
 from firmware_gen.ir.costs import COSTS
 from firmware_gen.models.cpu_cycles import Turns, cycles_of, turns_of
 from firmware_gen.targets.calls.estimate import layer_turns, product_turns
-from gen.results.run import RunReport
+from gen.results.runs.run import RunReport
 from hls.output import write_file
 
 LEAST = 0.005

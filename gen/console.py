@@ -22,7 +22,7 @@ def show(*renderables: Any) -> None:
     """Print rich renderables on standard output: as wide as the terminal, but whole with --wide, in pipes and files."""
     from rich.console import Console, ConsoleDimensions
 
-    from gen.results.tables import natural_width
+    from gen.records.tables import natural_width
 
     console = Console(highlight=False, markup=False, emoji=False)
     context = click.get_current_context(silent=True)
@@ -131,7 +131,7 @@ def bars() -> Iterator[Callable[[str, int, int], None]]:
 
 def write_json(report: Any, target: str | None) -> None:
     """JSON of `report` to `target` (see `write_file`), or to standard output for "-"; None writes nothing."""
-    from gen.results.result import to_json
+    from gen.records.result import to_json
 
     if target is None:
         return

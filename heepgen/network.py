@@ -15,9 +15,9 @@ from gen.flows.network.compiled import Compiled, of_application
 from gen.results.estimate import EstimateReport
 from gen.results.evaluation import EvalReport
 from gen.results.firmware import Explanation, SwReport
-from gen.results.run import RunReport
+from gen.results.runs.run import RunReport
+from gen.results.runs.steps import StepsReport
 from gen.results.several import SwReports
-from gen.results.steps import StepsReport
 from gen.results.why import WhyReport
 from heepgen.configuration import Given, configuration
 from hls.config import System, overridden

@@ -7,7 +7,7 @@ import numpy as np
 from fp32_reference import verilate_and_run
 from myhdl import Signal, Simulation, StopSimulation, delay, instance, intbv
 
-from hls.lib import myhdl_internals
+from hls.verilog import myhdl_internals
 
 
 def flag():

@@ -455,7 +455,7 @@ def _read_manifest(path: Path, folder: Path) -> None:
     from gen.flows.network.application import linked_inputs
     from gen.flows.network.program import mode_of
     from gen.flows.soc.xheep import program_of
-    from gen.results.result import to_json
+    from gen.records.result import to_json
     from sim.firmware import check_placements
     from xheep_integration import project
 

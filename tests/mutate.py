@@ -37,13 +37,15 @@ MUTATED = (
     "firmware_gen/targets/descriptor/place/*.py",
     "firmware_gen/targets/descriptor/timing/demand.py",
     "firmware_gen/targets/descriptor/timing/spans.py",
-    "firmware_gen/targets/descriptor/order.py",
-    "firmware_gen/targets/descriptor/arena.py",
+    "firmware_gen/targets/descriptor/linked/order.py",
+    "firmware_gen/targets/descriptor/linked/arena.py",
     "firmware_gen/targets/descriptor/compiler.py",
-    "firmware_gen/targets/descriptor/link.py",
-    "firmware_gen/targets/descriptor/program.py",
+    "firmware_gen/targets/descriptor/linked/link.py",
+    "firmware_gen/targets/descriptor/linked/program.py",
     "firmware_gen/targets/descriptor/strips.py",
     "firmware_gen/passes/[!q]*.py",
+    "firmware_gen/passes/edits/*.py",
+    "firmware_gen/passes/movement/*.py",
 )
 
 NEAREST = {

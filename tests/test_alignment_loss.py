@@ -17,7 +17,7 @@ from gen.cli import main
 from gen.flows.measure.measured import accelerated_layers
 from gen.flows.measure.run import Application
 from gen.flows.network.sw import generate_sw
-from gen.results.run import RunReport, alignment_warnings
+from gen.results.runs.run import RunReport, alignment_warnings
 from hls.arithmetic.aligned_error import NOTICEABLE, alignment_loss
 from hls.config import Config
 

@@ -9,7 +9,7 @@ from hls.config import Config
 from hls.descriptor.control.slave import Regions
 from hls.descriptor.memory.arbiter import STREAMS, Request, arbiter
 from hls.descriptor.memory.ports import Command
-from hls.lib.myhdl_internals import force
+from hls.verilog.myhdl_internals import force
 
 ORDER = ("fetch", "params", "weights!", "aux", "store", "profile", "load", "weights")
 MASK = (1 << 32) - 1

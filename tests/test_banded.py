@@ -11,7 +11,7 @@ from torch import nn
 from firmware_gen import CodeGenerator
 from firmware_gen.operations.windows import Windowed
 from firmware_gen.targets.descriptor.compiler import compile_graph
-from firmware_gen.targets.descriptor.link import link
+from firmware_gen.targets.descriptor.linked.link import link
 from firmware_gen.targets.descriptor.lowering import banded
 from firmware_gen.targets.descriptor.reference import run
 from hls.config import Config

@@ -31,7 +31,7 @@ from gen.documents.measured.bench import (
     write_documents,
 )
 from gen.documents.measured.sides import Beside, Hardware, Side, measure_side
-from gen.results.run import LayerReport
+from gen.results.runs.run import LayerReport
 from hls.config import Config
 from hls.errors import HeepgenError
 from sim.firmware import compile_firmware

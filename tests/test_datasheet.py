@@ -22,12 +22,12 @@ from gen.datasheet import figures
 from gen.datasheet.axes import AXES, CYCLES
 from gen.datasheet.boards import BOARDS, board
 from gen.datasheet.designs import name_of, settings_of
-from gen.datasheet.document import markdown
 from gen.datasheet.facts import facts_of
-from gen.datasheet.page import render
+from gen.datasheet.output.document import markdown
+from gen.datasheet.output.page import render
+from gen.datasheet.output.picture import pictures
+from gen.datasheet.output.points import table_of
 from gen.datasheet.path import exceeded, path_to
-from gen.datasheet.picture import pictures
-from gen.datasheet.points import table_of
 from gen.datasheet.subject import Network, Subject
 from gen.explore.point import STAGES, Point
 from hls.config import Config

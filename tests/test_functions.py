@@ -17,7 +17,7 @@ from firmware_gen.ir.functions import DEFAULTS, LABELS
 from firmware_gen.models.cpu_model import apply_model
 from firmware_gen.models.fake_quant import GraphModule
 from firmware_gen.passes import run_passes, split_functions
-from firmware_gen.targets.descriptor.link import with_slots
+from firmware_gen.targets.descriptor.linked.link import with_slots
 from gen.flows.measure.run import run
 from hls.arithmetic.function import TABLE_SLOTS
 from hls.arithmetic.function_tables import ERROR, SMALL

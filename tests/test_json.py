@@ -14,8 +14,8 @@ from torch import nn
 from gen.cli import main
 from gen.documents.json_format import page, results
 from gen.flows.check.report import Check, CheckReport
-from gen.results.result import portable
-from gen.results.schema import COUNT, FLAG, NUMBER, TEXT, Schema, each, maybe, named, record
+from gen.records.result import portable
+from gen.records.schema import COUNT, FLAG, NUMBER, TEXT, Schema, each, maybe, named, record
 from tests.house import ROOT
 from tests.json_forms import form_errors
 

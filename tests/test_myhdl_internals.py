@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What hls/lib/myhdl_internals.py takes from MyHDL is there and does what heepgen needs: a failure names the change."""
+"""What hls/verilog/myhdl_internals.py takes from MyHDL is there and does what heepgen needs, or a failure says what."""
 
 import ast
 import re
@@ -8,11 +8,11 @@ from io import StringIO
 import pytest
 from myhdl import ConcatSignal, ResetSignal, Signal, Simulation, always, always_comb, block, delay, intbv
 
-from hls.lib import myhdl_internals as internals
+from hls.verilog import myhdl_internals as internals
 from tests.house import ROOT, modules
 
 TABLE = (3, 1, 4, 1)
-HOME = "hls.lib.myhdl_internals"
+HOME = "hls.verilog.myhdl_internals"
 
 
 @block
@@ -258,7 +258,7 @@ def test_choices(analysed):
 
 @pytest.mark.parametrize("name", ["clocked", "wire", "look_up"])
 def test_writers_are_asked(analysed, name):
-    """The writers call what hls/lib/verilog.py writes otherwise, and write into `buf`."""
+    """The writers call what hls/verilog/module.py writes otherwise, and write into `buf`."""
     _, found = analysed
     tree = tree_of(found, name)
     writers = {

@@ -6,7 +6,7 @@ import pytest
 
 from examples.networks import NETWORKS
 from firmware_gen import CodeGenerator
-from firmware_gen.targets.descriptor.link import link
+from firmware_gen.targets.descriptor.linked.link import link
 from firmware_gen.targets.descriptor.place import residency
 from firmware_gen.targets.descriptor.timing.spans import strip_sizes
 from hls.config import Config

@@ -18,7 +18,7 @@ from firmware_gen.targets.descriptor.compiler import in_memory
 from firmware_gen.targets.descriptor.explain import ARRAY, explain
 from gen.cli import main
 from gen.flows.measure.run import run
-from gen.results.result import to_json
+from gen.records.result import to_json
 from hls.config import Config
 from hls.errors import HeepgenError
 from sim.toolchain import host_compiler, run_tool

@@ -57,8 +57,8 @@ from firmware_gen.passes import (
     raise_permutes,
     sink_reshapes,
 )
+from firmware_gen.passes.edits.rewrite import substitute
 from firmware_gen.passes.fuse import compose
-from firmware_gen.passes.rewrite import substitute
 from hls.errors import HeepgenError
 
 RNG = np.random.default_rng(7)

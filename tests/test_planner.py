@@ -12,9 +12,9 @@ from firmware_gen import CodeGenerator
 from firmware_gen.application.picture import picture
 from firmware_gen.memory import planner
 from firmware_gen.memory.planner import Access, Buffer, allocate, check_overlaps, life, locate, peak, smallest_memory
-from firmware_gen.targets.descriptor import arena as placing
-from firmware_gen.targets.descriptor.arena import program_bytes
 from firmware_gen.targets.descriptor.estimate import descriptor_cycles
+from firmware_gen.targets.descriptor.linked import arena as placing
+from firmware_gen.targets.descriptor.linked.arena import program_bytes
 from hls.config import Config
 from hls.descriptor.interface.table import CONTIGUOUS, INTERLEAVED
 from hls.errors import HeepgenError

@@ -11,7 +11,7 @@ from obi import ObiMemory
 from hls.config import Config
 from hls.descriptor.interface.timing import OUTSTANDING
 from hls.descriptor.memory.ports import Answer, Command, memory_ports
-from hls.lib.myhdl_internals import force
+from hls.verilog.myhdl_internals import force
 
 STREAMS = 7
 WORDS = 256

@@ -8,7 +8,7 @@ import nbformat
 import pytest
 
 import heepgen
-from gen.results.result import Result
+from gen.records.result import Result
 from tests.house import ROOT
 
 GUIDE = (ROOT / "docs" / "python.md").read_text()

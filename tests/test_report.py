@@ -20,7 +20,7 @@ from gen.pages import figures
 from gen.pages.figures import flame
 from gen.pages.page import render
 from gen.pages.subject import of_run, time_by_cause
-from gen.results.result import to_json
+from gen.records.result import to_json
 from hls.config import Config
 from tests.html_page import Page
 

@@ -16,7 +16,7 @@ from gen.cli import main
 from gen.flows.measure.measured import accelerated_layers, places_of, timed_layers
 from gen.flows.measure.run import Application, run
 from gen.flows.network.sw import generate_sw
-from gen.results.run import LayerReport
+from gen.results.runs.run import LayerReport
 from hls.config import Config
 from hls.descriptor.interface.table import PROFILE_RECORD
 from hls.errors import HeepgenError

@@ -23,11 +23,11 @@ from gen.flows.accelerator.new_architecture import NewArchitecture
 from gen.flows.check.report import Check, CheckReport
 from gen.flows.soc.doctor import Examination, Finding
 from gen.flows.soc.xheep import XheepReport
-from gen.results import tables
+from gen.records import tables
 from gen.results.estimate import EstimateReport, LayerEstimate
 from gen.results.evaluation import MODELS, EvalReport, LayerQuality
 from gen.results.firmware import Explanation, SwReport
-from gen.results.run import LayerReport, OutputReport, RunReport
+from gen.results.runs.run import LayerReport, OutputReport, RunReport
 from gen.results.why import LayerWhy, Trial, WhyReport
 
 NAMES = (

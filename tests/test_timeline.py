@@ -12,8 +12,8 @@ from firmware_gen import CodeGenerator
 from firmware_gen.targets.descriptor import strips
 from firmware_gen.targets.descriptor.compiler import compile_choices, compile_graph
 from firmware_gen.targets.descriptor.estimate import descriptor_cycles
+from firmware_gen.targets.descriptor.linked.program import DESCRIPTORS
 from firmware_gen.targets.descriptor.lowering import depth_first, pieces
-from firmware_gen.targets.descriptor.program import DESCRIPTORS
 from firmware_gen.targets.descriptor.timing.spans import strip_span
 from firmware_gen.targets.descriptor.timing.timeline import Timeline, Work
 from hls.config import Config

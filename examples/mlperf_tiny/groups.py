@@ -25,7 +25,7 @@ from gen.console import show
 from gen.flags import wide
 from gen.flows.network.data import Data
 from gen.flows.network.scores import run_torch, score
-from gen.results.tables import Column, Table
+from gen.records.tables import Column, Table
 from hls.errors import HeepgenError
 
 SIZES = (None, 64, 32, 16, 8)

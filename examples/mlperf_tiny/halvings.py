@@ -26,7 +26,7 @@ from gen.flags import wide
 from gen.flows.network.data import Data
 from gen.flows.network.scores import run_torch, score
 from gen.flows.network.weights import MAX_LOSS, Weights, with_weights
-from gen.results.tables import Column, Table
+from gen.records.tables import Column, Table
 from hls.errors import HeepgenError
 
 KEYWORDS = next(reference for reference in REFERENCES if reference.example.name == "ds-cnn")

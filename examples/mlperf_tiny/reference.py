@@ -27,8 +27,8 @@ from gen.console import progress, show, write_json
 from gen.documents.measured.bench import measure, parse_geometry
 from gen.flags import wide
 from gen.flows.network.eval import evaluate
+from gen.records.tables import Column, Table
 from gen.results.evaluation import MODELS
-from gen.results.tables import Column, Table
 from hls.config import Config
 from hls.errors import HeepgenError
 

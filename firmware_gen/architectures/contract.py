@@ -61,7 +61,7 @@ WAITS = {
 
 @dataclass(frozen=True)
 class LayerCycles:
-    """What a layer takes: cycles, and of the rest what the architecture knows; see `gen.results.run.LayerReport`.
+    """What a layer takes: cycles, and of the rest what the architecture knows; see `gen.results.runs.run.LayerReport`.
 
     bus, weights, drain: cycles for which, at least, the ports are busy, in all and with weights or with cutting these
     for the array, and the epilogue's lanes. on_cpu: the CPU computes it, and nothing but its cycles is known. waits:

@@ -27,6 +27,8 @@ from hls.descriptor.interface import regmap
 
 HERE = Path(__file__).parent
 RUNTIME_DIR = HERE.parent / "runtime"
+TEMPLATE_FOLDERS = [HERE / "templates", HERE / "templates" / "program"]
+"""Of a network's own files, and of the program around it."""
 TEMPLATES = (
     "model.hpp",
     "model.cpp",
@@ -161,7 +163,7 @@ def steps_program(inputs: Sequence[Mapping[str, Any]], has_state: bool) -> str:
 def environment() -> jinja2.Environment:
     """Templates of C++."""
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(HERE / "templates"), undefined=jinja2.StrictUndefined, keep_trailing_newline=True
+        loader=jinja2.FileSystemLoader(TEMPLATE_FOLDERS), undefined=jinja2.StrictUndefined, keep_trailing_newline=True
     )
     environment.filters |= {"statement": statement, "table": table}
     return environment

@@ -4,7 +4,7 @@
 from firmware_gen.ir import Graph
 from firmware_gen.passes.batchnorm import fold_batchnorm
 from firmware_gen.passes.border import append_softmax, with_channels_last
-from firmware_gen.passes.cleanup import drop_dead, drop_identities, merge_concats
+from firmware_gen.passes.edits.cleanup import drop_dead, drop_identities, merge_concats
 from firmware_gen.passes.functions import (
     check_functions,
     compute_elementary,
@@ -15,11 +15,11 @@ from firmware_gen.passes.functions import (
 from firmware_gen.passes.fuse import fuse_activations
 from firmware_gen.passes.hardware.planes import split_matmuls
 from firmware_gen.passes.hardware.products import split_products
-from firmware_gen.passes.permutes import find_shuffles, merge_permutes, raise_permutes
-from firmware_gen.passes.reshapes import find_maps, merge_reshapes, sink_reshapes
+from firmware_gen.passes.movement.permutes import find_shuffles, merge_permutes, raise_permutes
+from firmware_gen.passes.movement.reshapes import find_maps, merge_reshapes, sink_reshapes
+from firmware_gen.passes.movement.strides import absorb_strides, merge_strides, move_elements
 from firmware_gen.passes.residual import combine_rows, fuse_residuals
 from firmware_gen.passes.statistics import split_statistics
-from firmware_gen.passes.strides import absorb_strides, merge_strides, move_elements
 from firmware_gen.passes.windows import merge_pads, merge_slices
 from hls.errors import HeepgenError
 

@@ -22,7 +22,7 @@ from firmware_gen.ir import (
     Upsample,
     Weighted,
 )
-from firmware_gen.passes.rewrite import bypass, substitute
+from firmware_gen.passes.edits.rewrite import bypass, substitute
 
 New = dict[Node, Node]
 

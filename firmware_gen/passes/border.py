@@ -5,9 +5,9 @@ from dataclasses import replace
 
 from firmware_gen.ir import IDENTITY, Activate, Graph, Place, Softmax, Value
 from firmware_gen.operations.tensors import channels_last, lay_out, read_in_order
-from firmware_gen.passes.reshapes import find_maps
-from firmware_gen.passes.rewrite import free_name, in_pytorch_order
-from firmware_gen.passes.strides import merge_strides, move_elements
+from firmware_gen.passes.edits.rewrite import free_name, in_pytorch_order
+from firmware_gen.passes.movement.reshapes import find_maps
+from firmware_gen.passes.movement.strides import merge_strides, move_elements
 from hls.errors import HeepgenError
 
 

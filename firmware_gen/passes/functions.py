@@ -38,8 +38,8 @@ from firmware_gen.ir import (
     Value,
 )
 from firmware_gen.ir.functions import COMPARISONS
-from firmware_gen.passes.cleanup import drop_dead
-from firmware_gen.passes.rewrite import substitute
+from firmware_gen.passes.edits.cleanup import drop_dead
+from firmware_gen.passes.edits.rewrite import substitute
 from firmware_gen.refusal import refusal
 from hls.arithmetic.function_tables import function_words
 from hls.errors import HeepgenError

@@ -16,8 +16,8 @@ from firmware_gen.ir import (
     Upsample,
     Value,
 )
+from firmware_gen.passes.edits.rewrite import absorb, bypass, hoist, is_reshaped_input, repeated
 from firmware_gen.passes.hardware.products import exclude_each_other
-from firmware_gen.passes.rewrite import absorb, bypass, hoist, is_reshaped_input, repeated
 
 
 @repeated

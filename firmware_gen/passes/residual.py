@@ -3,9 +3,9 @@ from dataclasses import replace
 
 from firmware_gen.ir import IDENTITY, Combined, Fused, Graph, Linear, Maximum, Reshape, Value
 from firmware_gen.operations.tensors import read_in_order
-from firmware_gen.passes.cleanup import drop_dead
+from firmware_gen.passes.edits.cleanup import drop_dead
+from firmware_gen.passes.edits.rewrite import absorb, free_name, in_pytorch_order, repeated
 from firmware_gen.passes.hardware.products import exclude_each_other
-from firmware_gen.passes.rewrite import absorb, free_name, in_pytorch_order, repeated
 
 
 @repeated

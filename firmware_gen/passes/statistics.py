@@ -39,7 +39,7 @@ from firmware_gen.ir import (
     row_major,
 )
 from firmware_gen.ir.costs import costs
-from firmware_gen.passes.rewrite import in_pytorch_order
+from firmware_gen.passes.edits.rewrite import in_pytorch_order
 
 AWAY, ROW, ELEMENT = 900, 60, 6
 """Cycles that this takes at most on 8x8 with two ports: passes of the array and the CPU between them, and what rows and

@@ -6,8 +6,8 @@ from dataclasses import replace
 from typing import Any
 
 from firmware_gen.ir import Conv, Graph, Node, Pad, Pool, Slice
-from firmware_gen.passes.cleanup import drop_dead
-from firmware_gen.passes.rewrite import absorb, substitute
+from firmware_gen.passes.edits.cleanup import drop_dead
+from firmware_gen.passes.edits.rewrite import absorb, substitute
 
 
 def merge_pads(graph: Graph) -> Graph:

@@ -33,7 +33,7 @@ def hw(config: Any, out: str, store: str | None, point: int | None, force: bool,
     from gen.console import progress, show, write_json
     from gen.flows.accelerator.hardware import geometry
     from gen.flows.accelerator.hw import design_in, generate_hw
-    from gen.results.tables import pairs
+    from gen.records.tables import pairs
     from hls.config import overridden
 
     if (store is None) != (point is None):

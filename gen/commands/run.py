@@ -113,10 +113,10 @@ def run(
     from gen.flows.measure.run import run_program
     from gen.flows.measure.steps import refuse_with_steps, run_steps
     from gen.flows.network.program import Own
-    from gen.results.program import ProgramReport
-    from gen.results.run import RunReport
+    from gen.results.runs.program import ProgramReport
+    from gen.results.runs.run import RunReport
+    from gen.results.runs.steps import StepsReport
     from gen.results.several import RunReports
-    from gen.results.steps import StepsReport
 
     defines += (f"{REPORT}=1",) if printing else ()
     own = Own(sources, include_dirs, defines, lambda text: click.echo(text, err=True))

@@ -14,7 +14,7 @@ from gen.datasheet.figures import time_of
 from gen.datasheet.path import Step, Tried
 from gen.datasheet.subject import Network, Subject
 from gen.explore.point import STAGES, Point
-from gen.results import tables
+from gen.records import tables
 from gen.results.explore import MEASURED, beside
 from hls import __version__
 from hls.config import SLAVE_ALIGN, System, own_options

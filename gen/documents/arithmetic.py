@@ -387,7 +387,7 @@ def table(data: dict[str, Any]) -> Any:
     from rich.console import Group
     from rich.text import Text
 
-    from gen.results.tables import Column, Table
+    from gen.records.tables import Column, Table
 
     right = [Column(name, rank) for rank, name in enumerate(COLUMNS[2:])]
     result = Table("arithmetic against the host", COLUMNS[:2], right)

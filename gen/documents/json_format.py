@@ -4,8 +4,8 @@
 import json
 from collections.abc import Iterator
 
-from gen.results.result import Result
-from gen.results.schema import Kind, Schema
+from gen.records.result import Result
+from gen.records.schema import Kind, Schema
 
 _OF_SEVERAL = " APP of several networks"
 
@@ -23,10 +23,10 @@ def results() -> dict[str, type[Result]]:
     from gen.results.explore import ExploreReport
     from gen.results.firmware import Explanation, SwReport
     from gen.results.ppa import PpaReport
-    from gen.results.program import ProgramReport
-    from gen.results.run import RunReport
+    from gen.results.runs.program import ProgramReport
+    from gen.results.runs.run import RunReport
+    from gen.results.runs.steps import StepsReport
     from gen.results.several import EstimateReports, RunReports, SwReports
-    from gen.results.steps import StepsReport
     from gen.results.why import WhyReport
 
     return {

@@ -10,7 +10,7 @@ from typing import Any
 from gen.pages import figures
 from gen.pages.subject import AROUND, CPU, LOAD, STORE, WORKING, Row, Subject, time_by_cause
 from gen.pages.template import render_page
-from gen.results import tables
+from gen.records import tables
 from hls import __version__
 
 TEMPLATE = Path(__file__).parent / "report.html.j2"

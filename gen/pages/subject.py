@@ -55,7 +55,7 @@ class Row:
 @dataclass(frozen=True)
 class Subject:
     """`total`: cycles of the inference, measured or predicted. `run`: what `heepgen run --json` writes; None for an
-    application that only an estimate is known of. `design`: of `gen.results.design`."""
+    application that only an estimate is known of. `design`: of `gen.results.runs.design`."""
 
     network: str
     hardware: str

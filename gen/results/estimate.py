@@ -7,16 +7,16 @@ from typing import Any
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from gen.results import tables
-from gen.results.result import Result
-from gen.results.schema import COUNT, FLAG, LAYER, TEXT, Fields, Schema, each, record
-from gen.results.tables import Column
+from gen.records import tables
+from gen.records.result import Result
+from gen.records.schema import COUNT, FLAG, LAYER, TEXT, Fields, Schema, each, record
+from gen.records.tables import Column
 
 
 @dataclass(frozen=True)
 class LayerEstimate:
-    """One layer; numbers mean what they mean in `gen.results.run.LayerReport`. On the CPU all but `macs` and `cycles`
-    are 0."""
+    """One layer; numbers mean what they mean in `gen.results.runs.run.LayerReport`. On the CPU all but `macs` and
+    `cycles` are 0."""
 
     name: str
     op: str

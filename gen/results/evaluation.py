@@ -8,11 +8,11 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from firmware_gen.models.metrics import decibels
-from gen.results import tables
-from gen.results.result import Result
-from gen.results.run import IMPORT_CHECK, alignment_warnings
-from gen.results.schema import COUNT, NUMBER, TEXT, Fields, Schema, each, maybe, named, record
-from gen.results.tables import Table
+from gen.records import tables
+from gen.records.result import Result
+from gen.records.schema import COUNT, NUMBER, TEXT, Fields, Schema, each, maybe, named, record
+from gen.records.tables import Table
+from gen.results.runs.run import IMPORT_CHECK, alignment_warnings
 
 MODELS = ("FP32", "fake-quantised", "bit-exact")
 TAPPED = 64

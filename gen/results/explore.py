@@ -10,10 +10,10 @@ from rich.text import Text
 
 from gen.explore.point import STAGES, Point
 from gen.ppa.energy.model import off_by
-from gen.results import tables
-from gen.results.result import Result
-from gen.results.schema import ANYTHING, COUNT, NUMBER, TEXT, Fields, Schema, each, maybe, named, record
-from gen.results.tables import Column
+from gen.records import tables
+from gen.records.result import Result
+from gen.records.schema import ANYTHING, COUNT, NUMBER, TEXT, Fields, Schema, each, maybe, named, record
+from gen.records.tables import Column
 
 SHOWN = 20
 """Designs of the front that the table has; all are in the files."""

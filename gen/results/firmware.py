@@ -10,11 +10,11 @@ from rich.text import Text
 from firmware_gen.ir.operator import Place
 from firmware_gen.memory.planner import life
 from firmware_gen.operations.placement import Placement
-from gen.results import tables
-from gen.results.result import Result
-from gen.results.run import IMPORT_CHECK
-from gen.results.schema import ANYTHING, COUNT, FLAG, SHAPE, TEXT, Fields, Schema, each, record
-from gen.results.tables import Column
+from gen.records import tables
+from gen.records.result import Result
+from gen.records.schema import ANYTHING, COUNT, FLAG, SHAPE, TEXT, Fields, Schema, each, record
+from gen.records.tables import Column
+from gen.results.runs.run import IMPORT_CHECK
 
 _PLACEMENTS = each(
     record(

@@ -8,10 +8,10 @@ from typing import Any
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from gen.results import tables
-from gen.results.result import Result
-from gen.results.schema import COUNT, FLAG, NUMBER, TEXT, Fields, Schema, each, maybe, named, record
-from gen.results.tables import Column
+from gen.records import tables
+from gen.records.result import Result
+from gen.records.schema import COUNT, FLAG, NUMBER, TEXT, Fields, Schema, each, maybe, named, record
+from gen.records.tables import Column
 
 PRE_LAYOUT = "before layout: without wires, clock tree and pads"
 _UNIT: Fields = {

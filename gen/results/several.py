@@ -7,11 +7,11 @@ from typing import Any
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from gen.records.result import Result
+from gen.records.schema import COUNT, FLAG, NUMBER, TEXT, Fields, Kind, Schema, each, maybe, record
 from gen.results.estimate import EstimateReport
 from gen.results.firmware import SwReport
-from gen.results.result import Result
-from gen.results.run import TIMELINE, RunReport
-from gen.results.schema import COUNT, FLAG, NUMBER, TEXT, Fields, Kind, Schema, each, maybe, record
+from gen.results.runs.run import TIMELINE, RunReport
 
 
 def _each(kind: type[Result]) -> Fields:

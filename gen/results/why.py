@@ -10,10 +10,10 @@ from rich.text import Text
 
 from firmware_gen.architectures.contract import WAITS
 from firmware_gen.architectures.limits import LIMITS
-from gen.results import tables
-from gen.results.result import Result
-from gen.results.schema import COUNT, LAYER, TEXT, Fields, Kind, Schema, each, maybe, named, record
-from gen.results.tables import Column
+from gen.records import tables
+from gen.records.result import Result
+from gen.records.schema import COUNT, LAYER, TEXT, Fields, Kind, Schema, each, maybe, named, record
+from gen.records.tables import Column
 
 
 @dataclass(frozen=True)

@@ -29,8 +29,8 @@ from hls.arithmetic.fma import fma_model
 from hls.arithmetic.pe import ALIGNED_STEP, FMA_STEP, aligned_pe, fma_pe
 from hls.config import Config
 from hls.lib.delay import delay_line, glue, lane_skew, occupancy, skew
-from hls.lib.myhdl_internals import initial_value
 from hls.lib.unit import unit
+from hls.verilog.myhdl_internals import initial_value
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,9 @@ from myhdl import ConcatSignal, ConversionError, ResetSignal, Signal, SignalType
 
 from hls import SPDX
 from hls.config import System, options
-from hls.lib.myhdl_internals import (
+from hls.lib.unit import UnitBlock, UnitCall, UnitStub, set_converting
+from hls.verilog.module import module_text
+from hls.verilog.myhdl_internals import (
     Block,
     VerilogText,
     forget_memories,
@@ -25,9 +27,7 @@ from hls.lib.myhdl_internals import (
     sources,
     verilog_name,
 )
-from hls.lib.naming import Label, is_interface, name_children, unique, visible
-from hls.lib.unit import UnitBlock, UnitCall, UnitStub, set_converting
-from hls.lib.verilog import module_text
+from hls.verilog.naming import Label, is_interface, name_children, unique, visible
 
 
 def convert(

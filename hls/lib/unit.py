@@ -20,8 +20,8 @@ from typing import Any
 from myhdl import Signal, SignalType, intbv
 
 from hls.config import System
-from hls.lib.myhdl_internals import Block, BlockDecorator, BlockStub, value_type
-from hls.lib.naming import is_interface, name_children
+from hls.verilog.myhdl_internals import Block, BlockDecorator, BlockStub, value_type
+from hls.verilog.naming import is_interface, name_children
 
 
 @dataclass(frozen=True)

@@ -6,11 +6,11 @@ from myhdl import Signal, always_comb, block, intbv
 from hls.arithmetic.aligned import LANE_BITS, psum_bits
 from hls.arithmetic.pe import aligned_pe, fma_pe
 from hls.lib.delay import delay_line
-from hls.lib.myhdl_internals import initial_value
 from hls.lib.unit import unit
 from hls.lib.wiring import ignore, join
 from hls.streaming.registers import GROUP_BITS, INDEX_BITS, WORD_WEIGHTS
 from hls.streaming.timing import Geometry, is_aligned, step
+from hls.verilog.myhdl_internals import initial_value
 
 
 class Load:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from firmware_gen.frontend.exported.importer import Importer
 
 from firmware_gen.frontend.aten.registry import as_tensor, channel_dim, float32, handles, schema
-from firmware_gen.passes.rewrite import in_pytorch_order
+from firmware_gen.passes.edits.rewrite import in_pytorch_order
 
 Affine = Callable[[np.ndarray], tuple[ArrayLike, ArrayLike]]
 """(scale, bias) as functions of a constant."""

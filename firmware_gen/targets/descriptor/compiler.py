@@ -14,8 +14,17 @@ from firmware_gen.memory.arena import buffers_of, memory_report, program_bytes
 from firmware_gen.operations.operation import copied
 from firmware_gen.operations.tensors import Ref, Tensor, copy_outputs, laid_out, lay_out, streamed
 from firmware_gen.passes.hardware.planes import retiled
-from firmware_gen.targets.descriptor.arena import plan_arena
-from firmware_gen.targets.descriptor.link import link
+from firmware_gen.targets.descriptor.linked.arena import plan_arena
+from firmware_gen.targets.descriptor.linked.link import link
+from firmware_gen.targets.descriptor.linked.program import (
+    DESCRIPTORS,
+    PROFILE,
+    Layer,
+    Lowered,
+    Program,
+    frozen,
+    initial_of,
+)
 from firmware_gen.targets.descriptor.lowering import banded, depth_first
 from firmware_gen.targets.descriptor.lowering.depth_first import Group
 from firmware_gen.targets.descriptor.lowering.job import Job
@@ -25,7 +34,6 @@ from firmware_gen.targets.descriptor.lowering.pieces import Constants
 from firmware_gen.targets.descriptor.lowering.tiling import lower_bound
 from firmware_gen.targets.descriptor.place import residency
 from firmware_gen.targets.descriptor.place.rotation import frames_of, rotated
-from firmware_gen.targets.descriptor.program import DESCRIPTORS, PROFILE, Layer, Lowered, Program, frozen, initial_of
 from hls.config import Config
 from hls.descriptor.interface.table import PROFILE_RECORD, WORDS
 from hls.errors import HeepgenError

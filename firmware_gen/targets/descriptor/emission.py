@@ -16,7 +16,7 @@ from firmware_gen.targets.calls.calls import CallProgram, software_calls
 from firmware_gen.targets.calls.emission import call_texts, layer_calls, software_mode
 from firmware_gen.targets.descriptor import reference
 from firmware_gen.targets.descriptor.compiler import in_memory
-from firmware_gen.targets.descriptor.program import DESCRIPTORS, PROFILE, DescriptorList, Layer, Program
+from firmware_gen.targets.descriptor.linked.program import DESCRIPTORS, PROFILE, DescriptorList, Layer, Program
 from hls.descriptor.interface.registers import REGIONS
 from hls.descriptor.interface.table import ARENA, CONTIGUOUS, INTERLEAVED, PROFILE_RECORD, SCRATCHPAD, WORDS, address
 

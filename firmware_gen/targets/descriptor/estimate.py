@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from firmware_gen import ir
 from firmware_gen.architectures.contract import WAITS, LayerCycles, Prediction
 from firmware_gen.models.cpu_cycles import cycles_of, turns_of
-from firmware_gen.targets.descriptor.program import DESCRIPTORS, Program
+from firmware_gen.targets.descriptor.linked.program import DESCRIPTORS, Program
 from firmware_gen.targets.descriptor.timing.banks import Banks, bank_runs, word_banks
 from firmware_gen.targets.descriptor.timing.cycles import Estimate, simulate
 from firmware_gen.targets.descriptor.timing.demand import demand, weights_fit

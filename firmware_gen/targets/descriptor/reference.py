@@ -23,7 +23,7 @@ from firmware_gen.models.image import (
     write_inputs,
 )
 from firmware_gen.targets.descriptor.compiler import in_memory
-from firmware_gen.targets.descriptor.program import DESCRIPTORS, Program
+from firmware_gen.targets.descriptor.linked.program import DESCRIPTORS, Program
 from hls.descriptor.interface.table import FIELD, SCRATCHPAD, WORDS
 from hls.descriptor.model import Executed, execute
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from firmware_gen.memory.planner import memory_map
 from firmware_gen.targets.descriptor.estimate import descriptor_banks, descriptor_cycles, rotation_cycles
-from firmware_gen.targets.descriptor.program import Program
+from firmware_gen.targets.descriptor.linked.program import Program
 from firmware_gen.targets.descriptor.timing.spans import strip_span
 from firmware_gen.targets.descriptor.timing.timeline import Timeline, Work
 from hls.config import Config

@@ -16,8 +16,8 @@ from firmware_gen.operations.placement import Placement
 from firmware_gen.targets.calls.calls import CallProgram, software_calls
 from firmware_gen.targets.descriptor import emission, estimate, explain, reference
 from firmware_gen.targets.descriptor.compiler import compile_choices, in_memory, may_have_pitches, moved
+from firmware_gen.targets.descriptor.linked.program import Program
 from firmware_gen.targets.descriptor.listing import Listing, listing
-from firmware_gen.targets.descriptor.program import Program
 from firmware_gen.targets.descriptor.strips import fastest
 from hls.config import Config
 

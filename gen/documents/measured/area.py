@@ -228,7 +228,7 @@ def main(docs: str = "docs", before: str | None = None) -> None:
 
     `before`: folder for `measure_before`, named after the version; without it the document keeps what it has.
     """
-    from gen.results.result import to_json
+    from gen.records.result import to_json
 
     folder = Path(docs)
     known = json.loads((folder / DATA).read_text()) if (folder / DATA).exists() else {}

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
 from gen.documents.measured import sides
-from gen.results.run import LayerReport
-from gen.results.tables import Column, Table
+from gen.records.tables import Column, Table
+from gen.results.runs.run import LayerReport
 from hls import output
 from hls.config import Config
 from hls.errors import HeepgenError
@@ -374,7 +374,7 @@ def write_documents(
 ) -> None:
     """performance.json, and performance.md, roofline.png and roofline.svg made from it."""
     from gen.documents.measured.roofline import plot
-    from gen.results.result import to_json
+    from gen.records.result import to_json
 
     text = to_json(to_dict(results) | {"tools": [list(line) for line in tools]} | (beside.to_dict() if beside else {}))
     plot(results, folder)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from gen.documents.measured.bench import Measurement
-from gen.results.run import LayerReport
+from gen.results.runs.run import LayerReport
 from hls.output import DOCUMENT, write_file
 
 FORMATS = ("png", "svg")

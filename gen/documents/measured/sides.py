@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from gen.results.tables import Column, Table
+from gen.records.tables import Column, Table
 from hls.config import System
 from hls.errors import HeepgenError
 

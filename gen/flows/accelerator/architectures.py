@@ -7,9 +7,9 @@ from typing import Any
 
 from firmware_gen.architectures.contract import Architecture, Gemm, limits_of
 from firmware_gen.architectures.registry import Entry, entries, load_architecture
-from gen.results.result import Result
-from gen.results.schema import ANYTHING, COUNT, FLAG, TEXT, Fields, Schema, each, maybe, record
-from gen.results.tables import Column, Table
+from gen.records.result import Result
+from gen.records.schema import ANYTHING, COUNT, FLAG, TEXT, Fields, Schema, each, maybe, record
+from gen.records.tables import Column, Table
 from hls.config import FLAGS, Option, options, own_options
 
 

@@ -11,9 +11,9 @@ from rich.console import RenderableType
 from firmware_gen.architectures.contract import Architecture, Fact, Gemm, own_files
 from firmware_gen.architectures.registry import architecture_of
 from gen.flows.accelerator.hardware import generate_verilog, geometry
-from gen.results.result import Result, to_json
-from gen.results.schema import TEXT, Schema, each
-from gen.results.tables import pairs
+from gen.records.result import Result, to_json
+from gen.records.schema import TEXT, Schema, each
+from gen.records.tables import pairs
 from hls import __version__
 from hls.config import System, own_options
 from hls.errors import HeepgenError

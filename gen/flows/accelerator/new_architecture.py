@@ -11,9 +11,9 @@ import jinja2
 from rich.console import Group, RenderableType
 
 from firmware_gen.architectures.registry import check_new_name
-from gen.results.result import Result
-from gen.results.schema import TEXT, Schema, each
-from gen.results.tables import pairs
+from gen.records.result import Result
+from gen.records.schema import TEXT, Schema, each
+from gen.records.tables import pairs
 from hls.config import Config
 from hls.errors import HeepgenError
 from hls.keywords import KEYWORDS

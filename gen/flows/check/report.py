@@ -7,9 +7,9 @@ from typing import Any
 from rich.console import RenderableType
 
 from gen.ppa.fpga import Area
-from gen.results.result import Result
-from gen.results.schema import COUNT, FLAG, TEXT, Schema, each, maybe, record
-from gen.results.tables import Column, Table
+from gen.records.result import Result
+from gen.records.schema import COUNT, FLAG, TEXT, Schema, each, maybe, record
+from gen.records.tables import Column, Table
 
 
 @dataclass(frozen=True)

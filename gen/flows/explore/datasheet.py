@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from firmware_gen.architectures.registry import architecture_of
 from firmware_gen.architectures.targets import target_of
 from gen.datasheet.boards import Board
-from gen.datasheet.files import POINTS, files_of
-from gen.datasheet.points import table_of
+from gen.datasheet.output.files import POINTS, files_of
+from gen.datasheet.output.points import table_of
 from gen.datasheet.subject import Network, Subject
 from gen.explore.search import Found
 from gen.explore.space import config_of

@@ -10,7 +10,7 @@ from typing import Any
 from firmware_gen.application.options import ImportOptions
 from firmware_gen.architectures.registry import is_loaded, load_config
 from gen.datasheet.boards import Board
-from gen.datasheet.files import NAMES
+from gen.datasheet.output.files import NAMES
 from gen.explore.point import STAGES
 from gen.explore.search import Found, Limits, Search
 from gen.explore.space import Space

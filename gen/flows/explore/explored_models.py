@@ -23,7 +23,7 @@ from gen.flows.network.eval import run_bits, whole_batches
 from gen.flows.network.scores import metric_of, run_torch, score
 from gen.flows.network.sw import load_program, write_application
 from gen.inputs import network_name
-from gen.results.run import RunReport
+from gen.results.runs.run import RunReport
 from hls.config import System
 from hls.errors import HeepgenError
 

@@ -17,7 +17,7 @@ from gen.flows.accelerator.hardware import geometry
 from gen.flows.network.application import Application, from_memory
 from gen.flows.network.program import mode_of
 from gen.pages.spans import Span, accelerated_spans, elapsed, timed_spans
-from gen.results.run import LayerReport, OutputReport, RunReport
+from gen.results.runs.run import LayerReport, OutputReport, RunReport
 
 
 def result_of(dumps: Mapping[str, bytes]) -> tuple[int, int]:

@@ -12,8 +12,8 @@ from gen.flows.accelerator.hardware import geometry
 from gen.flows.network.application import Application, configured
 from gen.pages.page import render
 from gen.pages.subject import Subject, of_application, of_run
-from gen.results.design import design_of
-from gen.results.run import RunReport
+from gen.results.runs.design import design_of
+from gen.results.runs.run import RunReport
 from hls.config import System, own_options
 from hls.errors import HeepgenError
 from hls.output import write_file

@@ -22,9 +22,9 @@ from gen.flows.network.program import NOTHING, Own, Progress, compiled, mode_of
 from gen.flows.network.sw import generate_application, generate_sw
 from gen.inputs import load_inputs
 from gen.pages.spans import Span, layer_ends
-from gen.results.design import design_of
-from gen.results.program import ProgramReport
-from gen.results.run import RunReport
+from gen.results.runs.design import design_of
+from gen.results.runs.program import ProgramReport
+from gen.results.runs.run import RunReport
 from gen.results.several import RunReports
 from hls import __version__
 from hls.config import System, own_options

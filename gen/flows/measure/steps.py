@@ -19,7 +19,7 @@ from gen.flows.network.compiled import Compiled, application_in, of_application
 from gen.flows.network.program import Own, Progress, compiled
 from gen.flows.network.sw import SEED, compile_model, write_application
 from gen.inputs import load_frames
-from gen.results.steps import StepReport, StepsReport
+from gen.results.runs.steps import StepReport, StepsReport
 from hls.config import System
 from hls.errors import HeepgenError
 

@@ -10,7 +10,7 @@ from gen.pages.spans import Span
 from gen.pages.stacks import stacks
 from gen.pages.timeline import timeline
 from gen.pages.trace import MOST_SLICES, trace_text
-from gen.results.run import RunReport
+from gen.results.runs.run import RunReport
 from hls.config import System
 from hls.lib.probe import Engine
 from hls.output import write_file

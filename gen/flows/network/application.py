@@ -18,7 +18,7 @@ from firmware_gen.emit import shared
 from firmware_gen.emit.codegen import main_program
 from firmware_gen.emit.folder import GENERATED, KIND, MAIN, MANIFEST, REFERENCE
 from gen.flows.accelerator.hardware import geometry
-from gen.results.run import LayerReport
+from gen.results.runs.run import LayerReport
 from hls.config import Config, System, options, overridden
 from hls.config_file import unknown
 from hls.descriptor.interface.table import PROFILE_RECORD

@@ -14,10 +14,10 @@ from typing import Any
 from rich.console import RenderableType
 from rich.text import Text
 
-from gen.results import tables
-from gen.results.result import Result
-from gen.results.schema import FLAG, TEXT, Schema, each, record
-from gen.results.tables import Column
+from gen.records import tables
+from gen.records.result import Result
+from gen.records.schema import FLAG, TEXT, Schema, each, record
+from gen.records.tables import Column
 
 PACKAGES = {
     "torch": "import of models, reference outputs",

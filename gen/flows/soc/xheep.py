@@ -17,9 +17,9 @@ from firmware_gen.architectures.registry import architecture_of, is_loaded
 from gen.flows.accelerator.hardware import geometry
 from gen.flows.accelerator.hw import generate_hw
 from gen.flows.network.application import Application, Applications, configured, opened_folder, wanted
-from gen.results.result import Result
-from gen.results.schema import TEXT, Schema, each
-from gen.results.tables import pairs
+from gen.records.result import Result
+from gen.records.schema import TEXT, Schema, each
+from gen.records.tables import pairs
 from hls import __version__
 from hls.config import System, options
 from hls.errors import HeepgenError

@@ -18,9 +18,9 @@ from hls.descriptor.memory.load import load_job
 from hls.descriptor.memory.params import PARAM_JOB
 from hls.descriptor.memory.weights import WEIGHT_JOB, cut_fields
 from hls.lib.mux import choose
-from hls.lib.myhdl_internals import initial_value
 from hls.lib.unit import unit
 from hls.lib.wiring import join
+from hls.verilog.myhdl_internals import initial_value
 
 __all__ = ["stage_fields", "Events", "Slave", "Stages", "Regions", "control"]
 

@@ -25,10 +25,10 @@ from firmware_gen.models.cpu_cycles import cycles_of, turns_of
 from firmware_gen.operations.operation import Operation
 from firmware_gen.targets.descriptor.compiler import DESCRIPTOR_BYTES, compile_graph
 from firmware_gen.targets.descriptor.estimate import CPU_CYCLES
+from firmware_gen.targets.descriptor.linked.program import Layer
 from firmware_gen.targets.descriptor.lowering.banded import most_outputs
 from firmware_gen.targets.descriptor.lowering.folded import rows_of
 from firmware_gen.targets.descriptor.lowering.streams import operations_of
-from firmware_gen.targets.descriptor.program import Layer
 from firmware_gen.targets.descriptor.survey.lanes import Array
 from firmware_gen.targets.descriptor.survey.templates import AMPLE
 from hls.config import Config

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from firmware_gen.memory import planner
-from firmware_gen.targets.descriptor.program import DESCRIPTORS
+from firmware_gen.targets.descriptor.linked.program import DESCRIPTORS
 from firmware_gen.targets.descriptor.survey.flow import Uses
 from firmware_gen.targets.descriptor.survey.lanes import Array, Lanes
 from firmware_gen.targets.descriptor.survey.shapes import Shape

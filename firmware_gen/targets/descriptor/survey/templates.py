@@ -18,8 +18,8 @@ from firmware_gen.memory import planner
 from firmware_gen.memory.arena import extent, program_bytes
 from firmware_gen.operations.tensors import copy_outputs, lay_out
 from firmware_gen.targets.descriptor.compiler import compile_choices
+from firmware_gen.targets.descriptor.linked.program import Layer, Program
 from firmware_gen.targets.descriptor.lowering.streams import operations_of
-from firmware_gen.targets.descriptor.program import Layer, Program
 from firmware_gen.targets.descriptor.survey.banded import Columns, depthwise, paying
 from firmware_gen.targets.descriptor.survey.flow import Link
 from firmware_gen.targets.descriptor.survey.shapes import Shape

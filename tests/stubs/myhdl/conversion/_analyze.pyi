@@ -5,7 +5,7 @@ from myhdl._extractHierarchy import _Instance, _MemInfo
 from myhdl._instance import _Instantiator
 from myhdl._Signal import _Signal
 
-from hls.lib.myhdl_internals import Tree, VerilogText
+from hls.verilog.myhdl_internals import Tree, VerilogText
 
 class _Rom:
     rom: Sequence[int]

@@ -6,7 +6,7 @@ from io import StringIO
 from myhdl._block import _Block
 from myhdl._instance import _Instantiator
 
-from hls.lib.myhdl_internals import Tree, VerilogText
+from hls.verilog.myhdl_internals import Tree, VerilogText
 
 def _flatten(*args: _Block) -> list[_Instantiator | VerilogText]: ...
 

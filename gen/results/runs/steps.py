@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from gen.results import tables
-from gen.results.result import Result
-from gen.results.schema import COUNT, FLAG, NUMBER, SHAPE, TEXT, Fields, Schema, each, maybe, record
-from gen.results.tables import Column
+from gen.records import tables
+from gen.records.result import Result
+from gen.records.schema import COUNT, FLAG, NUMBER, SHAPE, TEXT, Fields, Schema, each, maybe, record
+from gen.records.tables import Column
 
 if TYPE_CHECKING:
     import numpy as np

@@ -2,7 +2,7 @@
 from dataclasses import replace
 
 from firmware_gen.ir import Concat, Graph, Identity, Reshape, Slice
-from firmware_gen.passes.rewrite import bypass, repeated, substitute
+from firmware_gen.passes.edits.rewrite import bypass, repeated, substitute
 
 
 def drop_dead(graph: Graph) -> Graph:

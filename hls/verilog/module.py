@@ -12,7 +12,7 @@ from typing import Any
 from myhdl import ConcatSignal, SignalType, intbv
 
 from hls.keywords import KEYWORDS
-from hls.lib.myhdl_internals import (
+from hls.verilog.myhdl_internals import (
     Analysis,
     Block,
     ClockedWriter,
@@ -39,7 +39,7 @@ from hls.lib.myhdl_internals import (
     verilog_name,
     width_of,
 )
-from hls.lib.naming import Label, unique
+from hls.verilog.naming import Label, unique
 
 INDENT = "    "
 

@@ -23,10 +23,10 @@ from firmware_gen.ir import (
     strided,
 )
 from firmware_gen.operations.tensors import read_in_order
-from firmware_gen.passes.cleanup import drop_dead
-from firmware_gen.passes.permutes import swap_columns
-from firmware_gen.passes.reshapes import reorders
-from firmware_gen.passes.rewrite import absorb, in_pytorch_order, repeated, substitute
+from firmware_gen.passes.edits.cleanup import drop_dead
+from firmware_gen.passes.edits.rewrite import absorb, in_pytorch_order, repeated, substitute
+from firmware_gen.passes.movement.permutes import swap_columns
+from firmware_gen.passes.movement.reshapes import reorders
 
 
 @repeated

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import RenderableType
 
-from gen.results.design import DESIGN
-from gen.results.result import Result
-from gen.results.schema import COUNT, FLAG, LAYER, NUMBER, SHAPE, TEXT, Fields, Kind, Schema, each, maybe, named, record
+from gen.records.result import Result
+from gen.records.schema import COUNT, FLAG, LAYER, NUMBER, SHAPE, TEXT, Fields, Kind, Schema, each, maybe, named, record
+from gen.results.runs.design import DESIGN
 from hls.lib.probe import KINDS
 
 if TYPE_CHECKING:
@@ -198,7 +198,7 @@ class RunReport(Result):
     `results` are what the network returns, in its order. `peak` is the MACs the array can do per cycle. The simulation
     took `seconds` for `soc_cycles`, from reset to exit. `import_check` says how the import compares with the model's
     program (`verify.Check`), None where the application's folder does not know. `timeline` is what `Timeline.to_dict`
-    says of a run with a trace, `design` what `gen.results.design` says of the application.
+    says of a run with a trace, `design` what `gen.results.runs.design` says of the application.
     """
 
     network: str
@@ -269,7 +269,7 @@ class RunReport(Result):
         )
 
     def table(self) -> RenderableType:
-        from gen.results.run_table import table
+        from gen.results.runs.run_table import table
 
         return table(self)
 

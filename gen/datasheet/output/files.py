@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """The files that tell of an exploration, beside its store."""
 
-from gen.datasheet.document import markdown
 from gen.datasheet.facts import facts_of
-from gen.datasheet.page import render
-from gen.datasheet.picture import FORMATS, pictures
-from gen.datasheet.points import table_of
+from gen.datasheet.output.document import markdown
+from gen.datasheet.output.page import render
+from gen.datasheet.output.picture import FORMATS, pictures
+from gen.datasheet.output.points import table_of
 from gen.datasheet.subject import Subject
 
 PAGE, DATASHEET, POINTS = "report.html", "DATASHEET.md", "points.csv"

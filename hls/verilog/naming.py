@@ -18,7 +18,7 @@ from typing import Any
 
 from myhdl import SignalType
 
-from hls.lib.myhdl_internals import Block, names_in_sight
+from hls.verilog.myhdl_internals import Block, names_in_sight
 
 Path = tuple[str, ...]
 

@@ -8,8 +8,8 @@ from typing import Any, ClassVar
 
 from rich.console import Console, RenderableType
 
-from gen.results.schema import Schema
-from gen.results.tables import natural_width
+from gen.records.schema import Schema
+from gen.records.tables import natural_width
 
 _HTML = '<pre style="overflow-x:auto;line-height:normal;font-family:monospace">{code}</pre>'
 

@@ -20,8 +20,8 @@ from firmware_gen.ir import (
     row_major,
 )
 from firmware_gen.operations.tensors import kept_in_order
-from firmware_gen.passes.cleanup import drop_dead, drop_identities
-from firmware_gen.passes.rewrite import free_name, in_pytorch_order, is_reshaped_output, repeated, substitute
+from firmware_gen.passes.edits.cleanup import drop_dead, drop_identities
+from firmware_gen.passes.edits.rewrite import free_name, in_pytorch_order, is_reshaped_output, repeated, substitute
 
 Map = tuple[int, int, int]
 

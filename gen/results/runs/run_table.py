@@ -6,9 +6,9 @@ import math
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from gen.results import tables
-from gen.results.run import LayerReport, RunReport
-from gen.results.tables import Column
+from gen.records import tables
+from gen.records.tables import Column
+from gen.results.runs.run import LayerReport, RunReport
 
 TAPPED_VALUES = 8
 MOST_ROWS = 32
