@@ -92,11 +92,11 @@ class Several:
     def _placed(self) -> list[tuple[Any, Any]]:
         """Programs of the accelerator and of the CPU alone, each in its place."""
         room = PROGRAM_BYTES + CODE_BYTES * (len(self.members) - 1) + sum(m.check_bytes for m in self.members)
-        places = locate_together([m.network.demand() for m in self.members], self.config, room)
+        shares = locate_together([m.network.demand() for m in self.members], self.config, room)
         plain = locate_together([m.software.demand() for m in self.members], self.config, room)
         return [
-            (m.generator.target.moved(m.program, place), m.software.moved(own))
-            for m, place, own in zip(self.members, places, plain, strict=True)
+            (m.generator.target.moved(m.program, share), m.software.moved(own))
+            for m, share, own in zip(self.members, shares, plain, strict=True)
         ]
 
     @property

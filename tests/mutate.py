@@ -34,7 +34,7 @@ ALLOWED = Path(__file__).with_name("mutants_allowed.hjson")
 MUTATED = (
     "hls/**/*.py",
     "firmware_gen/targets/descriptor/lowering/*.py",
-    "firmware_gen/targets/descriptor/place/*.py",
+    "firmware_gen/targets/descriptor/scratchpad/*.py",
     "firmware_gen/targets/descriptor/timing/demand.py",
     "firmware_gen/targets/descriptor/timing/spans.py",
     "firmware_gen/targets/descriptor/linked/order.py",

@@ -18,7 +18,7 @@ from firmware_gen.passes import run_passes, split_products
 from firmware_gen.passes.quantise import quantise
 from firmware_gen.targets.calls.target import CallsTarget
 from firmware_gen.targets.descriptor.compiler import compile_choices
-from firmware_gen.targets.descriptor.place import residency
+from firmware_gen.targets.descriptor.scratchpad import residency
 from firmware_gen.targets.descriptor.target import DescriptorTarget
 from hls.config import Config
 

@@ -14,8 +14,8 @@ from firmware_gen import CodeGenerator, ir
 from firmware_gen.memory import planner
 from firmware_gen.memory.planner import Buffer
 from firmware_gen.targets.descriptor.compiler import compile_graph
-from firmware_gen.targets.descriptor.place import overlap, residency
-from firmware_gen.targets.descriptor.place.shelf import Shelf
+from firmware_gen.targets.descriptor.scratchpad import overlap, residency
+from firmware_gen.targets.descriptor.scratchpad.shelf import Shelf
 from hls.config import Config
 
 

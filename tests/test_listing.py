@@ -21,7 +21,7 @@ from firmware_gen.targets.descriptor import reference
 from firmware_gen.targets.descriptor.compiler import compile_graph
 from firmware_gen.targets.descriptor.linked.program import DESCRIPTORS
 from firmware_gen.targets.descriptor.listing import listing
-from firmware_gen.targets.descriptor.place import residency
+from firmware_gen.targets.descriptor.scratchpad import residency
 from gen.cli import main
 from hls.config import Config
 from hls.descriptor.interface.table import FIELD, WORDS

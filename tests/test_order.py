@@ -7,7 +7,7 @@ import pytest
 from examples.networks import NETWORKS
 from firmware_gen import CodeGenerator
 from firmware_gen.targets.descriptor.linked.link import link
-from firmware_gen.targets.descriptor.place import residency
+from firmware_gen.targets.descriptor.scratchpad import residency
 from firmware_gen.targets.descriptor.timing.spans import strip_sizes
 from hls.config import Config
 from hls.descriptor.interface.table import WORDS, on_chip, unpack

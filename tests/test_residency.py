@@ -16,7 +16,7 @@ from firmware_gen.targets.descriptor import reference
 from firmware_gen.targets.descriptor.compiler import in_memory
 from firmware_gen.targets.descriptor.lowering import depth_first
 from firmware_gen.targets.descriptor.lowering.depth_first import Group, Rows, ring_rows, turns
-from firmware_gen.targets.descriptor.place import residency
+from firmware_gen.targets.descriptor.scratchpad import residency
 from gen.flows.measure.run import Application, run
 from gen.flows.network.sw import generate_application
 from hls.config import Config

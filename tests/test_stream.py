@@ -17,8 +17,8 @@ from firmware_gen.memory.planner import Buffer
 from firmware_gen.targets.descriptor import compiler, reference
 from firmware_gen.targets.descriptor.compiler import compile_choices
 from firmware_gen.targets.descriptor.listing import listing
-from firmware_gen.targets.descriptor.place import residency
-from firmware_gen.targets.descriptor.place.rotation import Frames, rotated
+from firmware_gen.targets.descriptor.scratchpad import residency
+from firmware_gen.targets.descriptor.scratchpad.rotation import Frames, rotated
 from gen.flows.measure.run import hardware
 from hls.errors import HeepgenError
 from sim.firmware import compile_firmware

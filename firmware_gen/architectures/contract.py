@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from firmware_gen import ir
     from firmware_gen.memory.network import Network
-    from firmware_gen.memory.planner import Place
+    from firmware_gen.memory.planner import Share
     from firmware_gen.models.image import Result, Sample
     from firmware_gen.operations.placement import Placement
 
@@ -113,7 +113,7 @@ class Target(Protocol):
 
     def software(self, program: Any, keep_inputs: bool = True) -> Any: ...
 
-    def moved(self, program: Any, place: "Place") -> Any: ...
+    def moved(self, program: Any, share: "Share") -> Any: ...
 
     def network(self, program: Any) -> "Network": ...
 

@@ -74,15 +74,15 @@ class Network:
         sizes = [(constant["name"], constant["size"]) for constant in self.report.constants]
         return planner.Demand(self.graph.name, sizes, self.arena_bytes)
 
-    def report_at(self, place: planner.Place) -> planner.MemoryReport:
+    def report_at(self, share: planner.Share) -> planner.MemoryReport:
         """Its report where constants and arena lie there."""
-        moved = place.arena_address - self.arena_address
+        moved = share.arena_address - self.arena_address
         return replace(
             self.report,
-            program_bytes=place.program,
-            banks_needed=place.banks_needed,
+            program_bytes=share.program,
+            banks_needed=share.banks_needed,
             buffers=tuple(b | {"address": b["address"] + moved} for b in self.report.buffers),
-            constants=tuple(map(asdict, place.constants)),
+            constants=tuple(map(asdict, share.constants)),
         )
 
     def is_low(self, placed: planner.Placed) -> bool:

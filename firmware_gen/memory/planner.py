@@ -319,7 +319,7 @@ class Demand:
 
 
 @dataclass(frozen=True)
-class Place:
+class Share:
     """Where it gets that: constants in their order, and the arena. program: bytes kept for the program of all;
     banks_needed: the smallest memory that would do for all, see `MemoryReport`."""
 
@@ -329,7 +329,7 @@ class Place:
     banks_needed: tuple[int, tuple[int, ...]]
 
 
-def locate_together(demands: Sequence[Demand], config: System, program: int) -> list[Place]:
+def locate_together(demands: Sequence[Demand], config: System, program: int) -> list[Share]:
     """`locate` for networks that take turns in one arena, the largest: constants of one lie behind those of the one
     before it, so that those of the first ones leave the interleaved banks where these do not hold all. Raises
     `DoesNotFit` naming the first network that finds no place."""
@@ -341,7 +341,7 @@ def locate_together(demands: Sequence[Demand], config: System, program: int) -> 
         placed, address = locate(name, constants, arena, config, program)
         before += f" and {demand.network}" if before else demand.network
     banks, own = smallest_memory(constants, arena, config, program), iter(placed)
-    return [Place(tuple(itertools.islice(own, len(d.constants))), address, program, banks) for d in demands]
+    return [Share(tuple(itertools.islice(own, len(d.constants))), address, program, banks) for d in demands]
 
 
 def _largest(constants: list[tuple[str, int]], arena: int, enough: bool) -> str:

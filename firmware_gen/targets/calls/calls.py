@@ -69,11 +69,11 @@ class CallProgram:
     arena_address: int
     product: Product | None = None
 
-    def moved(self, place: planner.Place) -> "CallProgram":
+    def moved(self, share: planner.Share) -> "CallProgram":
         """The program with its constants and its arena there."""
-        report = self.network.report_at(place)
-        network = replace(self.network, arena_address=place.arena_address, report=report)
-        return replace(self, network=network, placed=place.constants, arena_address=place.arena_address)
+        report = self.network.report_at(share)
+        network = replace(self.network, arena_address=share.arena_address, report=report)
+        return replace(self, network=network, placed=share.constants, arena_address=share.arena_address)
 
     def demand(self) -> planner.Demand:
         """What it needs in a program with others."""

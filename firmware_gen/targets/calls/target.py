@@ -13,7 +13,7 @@ from firmware_gen import ir
 from firmware_gen.architectures.contract import Gemm, Prediction, limits_of, own_files
 from firmware_gen.emit.codegen import runtime
 from firmware_gen.memory.network import Network
-from firmware_gen.memory.planner import Place
+from firmware_gen.memory.planner import Share
 from firmware_gen.models.image import Result, Sample
 from firmware_gen.operations import placement
 from firmware_gen.operations.placement import Placement
@@ -109,8 +109,8 @@ class CallsTarget:
     def software(self, program: CallProgram, keep_inputs: bool = True) -> CallProgram:
         return emission.software_of(program)
 
-    def moved(self, program: CallProgram, place: Place) -> CallProgram:
-        return program.moved(place)
+    def moved(self, program: CallProgram, share: Share) -> CallProgram:
+        return program.moved(share)
 
     def network(self, program: CallProgram) -> Network:
         return program.network

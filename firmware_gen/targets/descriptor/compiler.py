@@ -32,8 +32,8 @@ from firmware_gen.targets.descriptor.lowering.jobs import NotInPlace, flat_jobs
 from firmware_gen.targets.descriptor.lowering.layout import tiles_of
 from firmware_gen.targets.descriptor.lowering.pieces import Constants
 from firmware_gen.targets.descriptor.lowering.tiling import lower_bound
-from firmware_gen.targets.descriptor.place import residency
-from firmware_gen.targets.descriptor.place.rotation import frames_of, rotated
+from firmware_gen.targets.descriptor.scratchpad import residency
+from firmware_gen.targets.descriptor.scratchpad.rotation import frames_of, rotated
 from hls.config import Config
 from hls.descriptor.interface.table import PROFILE_RECORD, WORDS
 from hls.errors import HeepgenError
@@ -181,10 +181,10 @@ def _initial(graph: ir.Graph, tensors: Mapping[str, Tensor]) -> dict[str, np.nda
     return arrays
 
 
-def moved(program: Program, place: planner.Place) -> Program:
+def moved(program: Program, share: planner.Share) -> Program:
     """The program with its constants and its arena there."""
-    placed, report = {p.name: p for p in place.constants}, program.report_at(place)
-    there = replace(program, arena_address=place.arena_address, report=report, placed=placed)
+    placed, report = {p.name: p for p in share.constants}, program.report_at(share)
+    there = replace(program, arena_address=share.arena_address, report=report, placed=placed)
     if not program.jobs:
         return there
     return replace(there, constants=frozen(there.constants | {DESCRIPTORS: link(there, PROFILE in there.offsets)}))

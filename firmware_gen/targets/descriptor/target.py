@@ -10,7 +10,7 @@ import numpy as np
 from firmware_gen import ir
 from firmware_gen.architectures.contract import Prediction
 from firmware_gen.memory.network import Network
-from firmware_gen.memory.planner import Place
+from firmware_gen.memory.planner import Share
 from firmware_gen.models.image import Result, Sample
 from firmware_gen.operations.placement import Placement
 from firmware_gen.targets.calls.calls import CallProgram, software_calls
@@ -43,8 +43,8 @@ class DescriptorTarget:
     def software(self, program: Program, keep_inputs: bool = True) -> CallProgram:
         return software_calls(in_memory(program, keep_inputs))
 
-    def moved(self, program: Program, place: Place) -> Program:
-        return moved(program, place)
+    def moved(self, program: Program, share: Share) -> Program:
+        return moved(program, share)
 
     def network(self, program: Program) -> Network:
         return program

@@ -141,7 +141,7 @@ LINEAR = 24  # bits of a linear input word index
 SIGNED_LINEAR = LINEAR + 2
 
 Address = TypeVar("Address", covariant=True)
-Place = TypeVar("Place")
+AddressT = TypeVar("AddressT")
 Number: TypeAlias = float | np.float32
 
 
@@ -376,7 +376,7 @@ def misfits(descriptor: Descriptor[object]) -> list[str]:
     ]
 
 
-def located(descriptor: Descriptor[Place], resolve: Callable[[Place], int]) -> Linked:
+def located(descriptor: Descriptor[AddressT], resolve: Callable[[AddressT], int]) -> Linked:
     """The descriptor with what `resolve` makes of its addresses."""
     return Descriptor(
         **{f.attribute: resolve(v) if f.kind == "addr" else v for f, v in zip(FIELDS, _VALUES(descriptor))}

@@ -20,7 +20,7 @@ from firmware_gen.memory.arena import (
 from firmware_gen.targets.descriptor.linked.program import DESCRIPTORS, PROFILE, Lowered
 from firmware_gen.targets.descriptor.lowering.depth_first import Group
 from firmware_gen.targets.descriptor.lowering.job import Job, activations, constants, on_bus
-from firmware_gen.targets.descriptor.place.residency import Home
+from firmware_gen.targets.descriptor.scratchpad.residency import Home
 from firmware_gen.targets.descriptor.timing.demand import demand, weights_fit
 from hls.config import Config
 from hls.descriptor.interface.table import PROFILE_RECORD, WORDS

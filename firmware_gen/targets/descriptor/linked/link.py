@@ -10,7 +10,7 @@ from firmware_gen.operations.tensors import Ref
 from firmware_gen.targets.descriptor.linked.order import order
 from firmware_gen.targets.descriptor.linked.program import Program
 from firmware_gen.targets.descriptor.lowering.job import Symbolic, activations
-from firmware_gen.targets.descriptor.place import residency
+from firmware_gen.targets.descriptor.scratchpad import residency
 from hls.arithmetic.function import TABLE_SLOTS
 from hls.descriptor.interface.table import ARENA, Linked, address, located, pack
 

@@ -13,7 +13,7 @@ from firmware_gen.operations.tensors import Ref, Tensor
 from firmware_gen.targets.descriptor.lowering.job import Job, activations
 from firmware_gen.targets.descriptor.lowering.pieces import Constants
 from firmware_gen.targets.descriptor.lowering.tiling import in_strips
-from firmware_gen.targets.descriptor.place import residency
+from firmware_gen.targets.descriptor.scratchpad import residency
 from hls.config import Config
 from hls.descriptor.interface.table import (
     ARENA,

@@ -20,7 +20,7 @@ from firmware_gen.targets.descriptor.timing.spans import strip_span, strip_start
 from hls.arithmetic.accumulator import ACC_LATENCY
 from hls.config import Config
 from hls.descriptor.interface.rules import bank_entries, may_halve
-from hls.descriptor.interface.table import Descriptor, Place
+from hls.descriptor.interface.table import AddressT, Descriptor
 from hls.descriptor.interface.timing import vector_to_drain
 
 
@@ -35,7 +35,7 @@ class Strips:
     bus_words: int
 
 
-def in_strips(f: Descriptor[Place], first_px: int, strip_px: int, config: Config) -> Descriptor[Place]:
+def in_strips(f: Descriptor[AddressT], first_px: int, strip_px: int, config: Config) -> Descriptor[AddressT]:
     """The descriptor in these strips; with half banks, which never wait where whole ones do not, if they do."""
     return replace(f, first_px=first_px, strip_px=strip_px, halves=int(may_halve(f, strip_px, config)))
 

@@ -18,8 +18,8 @@ from firmware_gen.memory.planner import Buffer
 from firmware_gen.operations.tensors import Ref, Tensor
 from firmware_gen.targets.descriptor.lowering.depth_first import Group, Link, ring_rows, turns
 from firmware_gen.targets.descriptor.lowering.job import Job, Symbolic, activations
-from firmware_gen.targets.descriptor.place.overlap import Line, Use, cost, delays
-from firmware_gen.targets.descriptor.place.shelf import Shelf
+from firmware_gen.targets.descriptor.scratchpad.overlap import Line, Use, cost, delays
+from firmware_gen.targets.descriptor.scratchpad.shelf import Shelf
 from firmware_gen.targets.descriptor.timing.demand import demand, tiles, vectors
 from firmware_gen.targets.descriptor.timing.spans import loaded_words, strip_starts, window_words
 from hls.config import Config
