@@ -25,7 +25,8 @@ inline volatile uint32_t& soc_register(uint32_t address) {
     at(HEEPSTOR_STATUS_REG) = now < drains_after ? HEEPSTOR_STATUS_DRAINING_BIT : 0;
   else if (ends_after && now >= ends_after) {
     at(HEEPSTOR_STATUS_REG) = status_then;
-    at(HEEPSTOR_IRQ_STATUS_REG) = 1;
+    const bool failed = status_then & HEEPSTOR_STATUS_ERROR_BIT;
+    at(HEEPSTOR_IRQ_STATUS_REG) = failed ? HEEPSTOR_IRQ_ENABLE_ERROR_BIT : HEEPSTOR_IRQ_ENABLE_DONE_BIT;
   }
   return at(address & 0xff);
 }

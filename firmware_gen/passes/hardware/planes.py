@@ -5,12 +5,10 @@ import math
 from dataclasses import replace
 
 from firmware_gen.ir import Graph, MatMul, Node, PlaneProduct, Planes, Tiles, Value
-from firmware_gen.ir.costs import costs
+from firmware_gen.ir.costs import LIST, costs
 
 MULTIPLY = 2.3
 """Cycles of the CPU for a multiply-accumulate, about those of a step of 4x4 with its share of the loops around it."""
-LIST = 126
-"""Cycles of the CPU around one more list of descriptors."""
 PASSES, INPUT, OUTPUT = 200, 1.1, 3.2
 """Cycles of the array on 8x8 with two ports: of the three passes over every matrix, and what an element of the first
 operand and of the output adds. Measured on 14 products."""

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "heepstor.hpp"
 
-#include "assert.hpp"
 #include "soc.hpp"
 
 namespace heepstor {
@@ -39,7 +38,9 @@ void print_difference(const Device& device, const Hardware& expected) {
 
 const Device* Device::opened_;
 
-Status Device::open(const Hardware& expected, const Region (&regions)[HEEPSTOR_REGIONS], uint32_t watchdog_cycles) {
+Status Device::open(
+    const Hardware& expected, const Region (&regions)[HEEPSTOR_REGIONS], uint32_t watchdog_cycles) const {
+  if (is_open()) opened_ = nullptr;
   const Status identity = identify({expected.version, expected.config_hash, kArchitecture});
   if (identity != Status::ok) return identity;
   const uint32_t status = read(HEEPSTOR_STATUS_REG);
@@ -61,46 +62,20 @@ Status Device::open(const Hardware& expected, const Region (&regions)[HEEPSTOR_R
   return Status::ok;
 }
 
-Status Device::run(uint32_t doorbell) {
-  start(doorbell);
-  wait();
-  return outcome();
-}
-
-Status Device::run(uint32_t doorbell, uint32_t limit) {
+Status Device::run(uint32_t doorbell, uint32_t limit) const {
   if (limit == 0) return run(doorbell);
   const uint32_t begin = cycles_low();
   start(doorbell);
-  while (!read(HEEPSTOR_IRQ_STATUS_REG)) {
-    if (cycles_low() - begin < limit) continue;
-    const Status stopped = reset(false);
-    return stopped == Status::ok ? Status::timeout : stopped;
+  uint32_t pending = read(HEEPSTOR_IRQ_STATUS_REG);
+  while (!pending) {
+    if (cycles_low() - begin >= limit) {
+      opened_ = nullptr;
+      const Status stopped = reset(false);
+      return stopped == Status::ok ? Status::timeout : stopped;
+    }
+    pending = read(HEEPSTOR_IRQ_STATUS_REG);
   }
-  acknowledge();
-  return outcome();
-}
-
-void Device::start(uint32_t doorbell) const {
-  HEEPSTOR_ASSERT(doorbell % 4 == 0);
-  HEEPSTOR_ASSERT(!(read(HEEPSTOR_STATUS_REG) & HEEPSTOR_STATUS_BUSY_BIT));
-  write(HEEPSTOR_DOORBELL_REG, doorbell);
-}
-
-Status Device::outcome() const {
-  const uint32_t status = read(HEEPSTOR_STATUS_REG);
-  if (status & HEEPSTOR_STATUS_ERROR_BIT)
-    return error_code() == HEEPSTOR_ERROR_BUSY ? Status::busy : Status::accelerator_error;
-  return Status::ok;
-}
-
-void Device::wait() const {
-  while (!read(HEEPSTOR_IRQ_STATUS_REG)) sleep();
-  acknowledge();
-}
-
-void Device::acknowledge() const {
-  write(HEEPSTOR_IRQ_STATUS_REG, ~0u);
-  clear_interrupt();
+  return outcome(pending);
 }
 
 Status Device::reset(bool force) const {
@@ -110,10 +85,6 @@ Status Device::reset(bool force) const {
   write(HEEPSTOR_IRQ_STATUS_REG, ~0u);
   clear_interrupt();
   return Status::ok;
-}
-
-uint32_t Device::error_code() const {
-  return bits(read(HEEPSTOR_STATUS_REG), HEEPSTOR_STATUS_ERROR_CODE_LSB, HEEPSTOR_STATUS_ERROR_CODE_MASK);
 }
 
 void print_status(Status status, const Device& device, const Hardware& expected) {

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from firmware_gen import ir
 from firmware_gen.architectures.contract import WAITS, LayerCycles, Prediction
+from firmware_gen.ir.costs import INFERENCE, LIST
 from firmware_gen.models.cpu_cycles import cycles_of, turns_of
 from firmware_gen.targets.descriptor.linked.program import DESCRIPTORS, Program
 from firmware_gen.targets.descriptor.timing.banks import Banks, bank_runs, word_banks
@@ -16,9 +17,6 @@ from firmware_gen.targets.descriptor.timing.spans import strip_sizes
 from hls.config import Config
 from hls.descriptor.interface.table import Linked, on_chip, split_address
 from hls.descriptor.interface.timing import fetch_beats, record_beats, table_beats
-
-CPU_CYCLES = 121
-"""Cycles of the CPU around a list of descriptors: the call, the doorbell, waking up. Measured."""
 
 ROTATION_CYCLES = 5
 """Cycles of the CPU for every word of the descriptors that rotates. Measured."""
@@ -48,7 +46,12 @@ def predict(program: Program) -> Prediction:
         busy = layer_busy(program, layer.descriptors, sums["cycles"])
         waits = {name: sum(e.waits[place] for e in own) for place, name in enumerate(WAITS)}
         layers.append(LayerCycles(bound=layer.bound_cycles, waits=waits, **sums, **busy._asdict()))
-    return Prediction(tuple(layers), CPU_CYCLES * len(program.lists) + rotation_cycles(program))
+    return Prediction(tuple(layers), around(len(program.lists)) + rotation_cycles(program))
+
+
+def around(lists: int) -> int:
+    """Cycles of the CPU around so many lists of descriptors."""
+    return INFERENCE + LIST * (lists - 1) if lists else 0
 
 
 def rotation_cycles(program: Program) -> int:

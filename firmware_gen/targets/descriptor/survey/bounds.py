@@ -24,7 +24,7 @@ from firmware_gen.memory.arena import buffers_of, program_bytes
 from firmware_gen.models.cpu_cycles import cycles_of, turns_of
 from firmware_gen.operations.operation import Operation
 from firmware_gen.targets.descriptor.compiler import DESCRIPTOR_BYTES, compile_graph
-from firmware_gen.targets.descriptor.estimate import CPU_CYCLES
+from firmware_gen.targets.descriptor.estimate import around
 from firmware_gen.targets.descriptor.linked.program import Layer
 from firmware_gen.targets.descriptor.lowering.banded import most_outputs
 from firmware_gen.targets.descriptor.lowering.folded import rows_of
@@ -149,7 +149,7 @@ def _weight_words(operation: Operation, lanes: _Lanes) -> Array:
 
 def _network(graph: ir.Graph, config: Config) -> _Network:
     program = compile_graph(graph, config)
-    operations, cycles = list[tuple[Operation, int]](), CPU_CYCLES if program.jobs else 0
+    operations, cycles = list[tuple[Operation, int]](), around(bool(program.jobs))
     for layer in program.layers:
         if layer.on_cpu:
             cycles += (isinstance(layer.node, ir.OnCpu) and cycles_of(turns_of(layer.node, layer))) or 0

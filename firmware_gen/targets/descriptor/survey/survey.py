@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from firmware_gen.targets.descriptor.estimate import CPU_CYCLES
+from firmware_gen.targets.descriptor.estimate import around
 from firmware_gen.targets.descriptor.survey.flow import Item, Known, Uses, items_of, run, uses_of
 from firmware_gen.targets.descriptor.survey.lanes import Array, Lanes
 from firmware_gen.targets.descriptor.survey.memory import Memory, load_cycles, located
@@ -49,7 +49,7 @@ def survey(templates: Sequence[Template], configs: Sequence[Config]) -> list[Est
     ram = np.zeros(len(lanes))
     refused: list[str | None] = [None] * len(lanes)
     busy = {name: np.zeros(len(lanes)) for name in BUSY}
-    left_out, on_cpu = templates[0].on_cpu, CPU_CYCLES * len(templates[0].lists)
+    left_out, on_cpu = templates[0].on_cpu, around(len(templates[0].lists))
     for template, with_banded in _forms(templates):
         uses = uses_of(template.links, lanes, known)
         if with_banded and not any(use.tiles for use in uses):
@@ -85,14 +85,14 @@ def _forms(templates: Sequence[Template]) -> Iterator[tuple[Template, bool]]:
 def _cycles(
     template: Template, lanes: Lanes, uses: Sequence[Uses], memory: Memory, with_banded: bool
 ) -> tuple[Array, dict[str, Array]]:
-    total = np.zeros(len(lanes))
+    total = np.full(len(lanes), around(len(template.lists)), dtype=float)
     busy = {name: np.zeros(len(lanes)) for name in BUSY}
     for first, end in template.lists:
         chosen: list[Item] = []
         for i in range(first, end):
             chosen += items_of(template.links[i], uses[i], _waits(template, i, lanes, memory), with_banded)
         flow = run(chosen, lanes, memory.descriptors)
-        total += flow.done + CPU_CYCLES
+        total += flow.done
         for name in busy:
             busy[name] = busy[name] + getattr(flow, f"busy_{name}")
     return total, busy
