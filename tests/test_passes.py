@@ -58,7 +58,6 @@ from firmware_gen.passes import (
     sink_reshapes,
 )
 from firmware_gen.passes.edits.rewrite import substitute
-from firmware_gen.passes.fuse import compose
 from hls.errors import HeepgenError
 
 RNG = np.random.default_rng(7)
@@ -584,11 +583,11 @@ def test_activation_that_cannot_fuse_stays():
 
 @pytest.mark.parametrize("first", [IDENTITY, RELU, RELU6, Activation(slope=0.25), Activation(low=2, high=3)])
 @pytest.mark.parametrize("then", [RELU, RELU6, Activation(slope=0.5), Activation(low=-1, high=1), IDENTITY])
-def test_compose(first, then):
+def test_activations_one_after_the_other_are_one(first, then):
     def run(act, x):
         return min(max(x if x > 0 else act.slope * x, act.low), act.high)
 
-    both = compose(first, then)
+    both = first.then(then)
     if both is None:
         assert then.slope != 1 and first != IDENTITY
         return
@@ -600,9 +599,9 @@ SILU, SIGMOID = (Activation(function=Function(name)) for name in ("silu", "sigmo
 
 
 def test_function_behind_a_clamp_is_one_activation_and_nothing_follows_it():
-    assert compose(RELU6, SILU) == replace(RELU6, function=SILU.function)
-    assert compose(Activation(slope=0.5), SILU) == replace(SILU, slope=0.5)
-    assert compose(SILU, RELU) is None and compose(SILU, SILU) is None
+    assert RELU6.then(SILU) == replace(RELU6, function=SILU.function)
+    assert Activation(slope=0.5).then(SILU) == replace(SILU, slope=0.5)
+    assert SILU.then(RELU) is None and SILU.then(SILU) is None
 
 
 def test_merge_reshapes_and_find_maps():

@@ -10,7 +10,8 @@ import torch.nn.functional as F
 
 import firmware_gen
 from firmware_gen import ir
-from firmware_gen.models.cpu_model import canonical_float, cpu_operator, log_softmax_model, softmax_model
+from firmware_gen.models.cpu_model import cpu_operator, log_softmax_model, softmax_model
+from hls.arithmetic.fp32 import canonical_float
 from hls.arithmetic.function import TABLE_WORDS, function_model
 from hls.arithmetic.function_tables import function_words
 from sim.toolchain import host_compiler, run_tool

@@ -19,6 +19,7 @@ Life of a graph: `importer.import_model` -> `passes.run_passes` -> `quantise.qua
 `operator` says which facts an operator's class carries: where it runs, how its output lies, what it may overwrite.
 """
 
+from firmware_gen.ir.activation import *  # noqa: F403
 from firmware_gen.ir.cpu import *  # noqa: F403
 from firmware_gen.ir.functions import Function as Function
 from firmware_gen.ir.graph import *  # noqa: F403

@@ -7,6 +7,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+import numpy as np
+
+from hls.arithmetic.function import function_model
+from hls.arithmetic.function_tables import function_words
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -31,6 +36,11 @@ class Function:
 
         y: Tensor = _EVALUATE[self.name](torch.nn.functional, x, *self.parameters)
         return y
+
+    def compute(self, x: np.ndarray) -> np.ndarray:
+        """y on the CPU, bit for bit: `heepstor::apply_table` on float32, with the function's table."""
+        bits = np.ascontiguousarray(x, np.float32).view(np.uint32)
+        return function_model(bits, function_words(self.name, self.parameters)).view(np.float32)
 
     @property
     def key(self) -> str:

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from firmware_gen.ir.activation import Activation
 from firmware_gen.ir.operator import Activated, Combined, Fused, Layout, Node, Place, Weighted
-from firmware_gen.ir.values import NO_PADS, Activation, Pads, Pair, Shape
+from firmware_gen.ir.values import NO_PADS, Pads, Pair, Shape
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

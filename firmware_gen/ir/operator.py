@@ -13,7 +13,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from firmware_gen.ir.values import IDENTITY, Activation, Shape
+from firmware_gen.ir.activation import IDENTITY, Activation
+from firmware_gen.ir.values import Shape
 
 
 class Place(StrEnum):

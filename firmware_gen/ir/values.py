@@ -1,18 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Shapes, activations and the values on the edges of a graph."""
+"""Shapes, and the values on the edges of a graph."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
 
 import numpy as np
-
-from firmware_gen.ir.functions import Function
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 Shape = tuple[int, ...]
 Pair = tuple[int, int]
@@ -25,50 +19,6 @@ def chw(shape: Shape) -> tuple[int, int, int]:
     """Channels, height and width, which `shape` is."""
     channels, height, width = shape
     return channels, height, width
-
-
-@dataclass(frozen=True)
-class Activation:
-    """y = function(clamp(x if x > 0 else slope * x, low, high)); the multiply is skipped when slope is 1.
-
-    ReLU is (1, 0, inf), ReLU6 (1, 0, 6), LeakyReLU(s) is (s, -inf, inf). NaN passes through;
-    a clamp to low = 0 returns +0 for -0. Without a function, y is what is clamped.
-    """
-
-    slope: float = 1.0
-    low: float = -math.inf
-    high: float = math.inf
-    function: Function | None = None
-
-    @property
-    def is_identity(self) -> bool:
-        return self == IDENTITY
-
-    def evaluate(self, x: Tensor) -> Tensor:
-        """y in PyTorch, of any float type."""
-        from torch.nn.functional import leaky_relu
-
-        if self.slope != 1:
-            x = leaky_relu(x, self.slope)
-        low, high = (bound if math.isfinite(bound) else None for bound in (self.low, self.high))
-        x = x if low is None and high is None else x.clamp(low, high)
-        return self.function.evaluate(x) if self.function else x
-
-    @property
-    def linear(self) -> Activation:
-        """The part before the function: straight lines."""
-        return replace(self, function=None)
-
-    def __str__(self) -> str:
-        if self.function:
-            return str(self.function) if self.linear == IDENTITY else f"{self.linear}, {self.function}"
-        names = {IDENTITY: "identity", RELU: "ReLU", RELU6: "ReLU6"}
-        return names.get(self, f"act(slope={self.slope}, low={self.low}, high={self.high})")
-
-
-IDENTITY = Activation()
-RELU = Activation(low=0.0)
-RELU6 = Activation(low=0.0, high=6.0)
 
 
 @dataclass(frozen=True)

@@ -10,18 +10,11 @@ from firmware_gen import ir
 from firmware_gen.ir import Activation
 from firmware_gen.operations.windows import Windowed
 from hls.arithmetic.fma import fma_float_model, fma_model
-from hls.arithmetic.fp32 import canonical
-from hls.arithmetic.function import function_model
-from hls.arithmetic.function_tables import function_words
+from hls.arithmetic.fp32 import canonical_float
 from hls.errors import HeepgenError
 
 _F = np.float32
 Twin = Callable[..., np.ndarray]
-
-
-def canonical_float(x: np.ndarray) -> np.ndarray:
-    """RISC-V's arithmetic gives one NaN; the host's may give others."""
-    return canonical(np.asarray(x, _F).view(np.uint32)).view(_F)
 
 
 def exp_model(x: np.ndarray) -> np.ndarray:
@@ -109,13 +102,7 @@ def multiply_negative_model(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 @cpu_operator.register
 def _(node: ir.Apply, x: np.ndarray) -> np.ndarray:
-    return apply_model(node.function, x)
-
-
-def apply_model(function: ir.Function, x: np.ndarray) -> np.ndarray:
-    """heepstor::apply_table on float32, with the function's table."""
-    bits = np.ascontiguousarray(x, _F).view(np.uint32)
-    return function_model(bits, function_words(function.name, function.parameters)).view(_F)
+    return node.function.compute(x)
 
 
 @cpu_operator.register
@@ -262,17 +249,6 @@ def _mean(rows: np.ndarray, term: Callable[[np.ndarray, np.ndarray], np.ndarray]
     return canonical_float(((s0 + s1) + (s2 + s3)) / _F(rows.shape[1]))[:, None]
 
 
-def activate_model(act: Activation, x: np.ndarray) -> np.ndarray:
-    """kernels::activate on float32."""
-    y = np.asarray(x, _F)
-    with np.errstate(all="ignore"):
-        if _F(act.slope) != 1:
-            y = np.where(y > 0, y, canonical_float(y * _F(act.slope)))
-        y = np.where(y <= _F(act.low), _F(act.low), y)
-        y = np.where(y >= _F(act.high), _F(act.high), y)
-    return apply_model(act.function, y) if act.function else y
-
-
 def combine_model(combine: str, y: np.ndarray, aux: np.ndarray) -> np.ndarray:
     """kernels::combined on float32."""
     with np.errstate(all="ignore"):
@@ -291,10 +267,10 @@ def finish_model(
 ) -> np.ndarray:
     """The end of every kernel: activation, and the second operand `aux` before or after it."""
     if aux is None or residual == "none":
-        return activate_model(act, y)
+        return act.compute(y)
     if residual == "before_act":
-        return activate_model(act, combine_model(combine, y, aux))
-    return combine_model(combine, activate_model(act, y), aux)
+        return act.compute(combine_model(combine, y, aux))
+    return combine_model(combine, act.compute(y), aux)
 
 
 def channels_first(op: Windowed, channel_stride: int) -> bool:

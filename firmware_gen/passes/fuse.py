@@ -43,30 +43,11 @@ def fuse_activations(graph: Graph) -> Graph:
     return graph
 
 
-def compose(first: Activation, then: Activation) -> Activation | None:
-    """One activation equal to `first` followed by `then`, None when there is none.
-
-    A clamp after a clamp is a clamp: its bounds are those of the first, clamped by the second. Nothing follows a
-    function."""
-    if first.function:
-        return None
-    if then.slope != 1:
-        if first.low >= 0:  # nothing negative comes
-            then = replace(then, slope=1.0)
-        else:
-            return then if first == IDENTITY else None
-
-    def clamp(x: float) -> float:
-        return min(max(x, then.low), then.high)
-
-    return replace(first, low=clamp(first.low), high=clamp(first.high), function=then.function)
-
-
 def _fused(producer: Node | None, act: Activation) -> Activation | None:
     """The activation of `producer` when it also does `act`; None when it cannot."""
     if not isinstance(producer, Activated) or not producer.ends_in_act:
         return None
-    fused = compose(producer.act, act)
+    fused = producer.act.then(act)
     if fused and isinstance(producer, Combined) and exclude_each_other(producer.combine, fused):
         return None
     return fused

@@ -8,16 +8,8 @@
 namespace heepstor {
 namespace kernels {
 
-/** Slope and clamp; what they are is left to the function, if there is one. */
-inline float bent(const Activation& a, float y) {
-  if (a.slope != 1.0f && !(y > 0.0f)) y = y * a.slope;
-  if (y <= a.low) y = a.low;
-  if (y >= a.high) y = a.high;
-  return y;
-}
-
 inline float activated(const Activation& a, float y) {
-  y = bent(a, y);
+  y = a.bent(y);
   if (a.table) apply_table(&y, &y, 1, a.table);
   return y;
 }
@@ -52,7 +44,7 @@ inline float combined(Add how, float y, float aux) {
 inline float finished(const Activation& a, Add how, float y, const float* aux) {
   if (a.table || how > Add::after_activation) return finished_rarely(a, how, y, aux);
   if (how == Add::before_activation) y += *aux;
-  y = bent(a, y);
+  y = a.bent(y);
   return how == Add::after_activation ? y + *aux : y;
 }
 
@@ -65,7 +57,7 @@ class Epilogue {
  public:
   Epilogue(const Activation& a, Add how)
       : activation_(a), how_(how), low_(a.low), high_(a.high),
-        clamps_(how == Add::none && a.slope == 1.0f && !a.table) {}
+        clamps_(how == Add::none && a.clamps() && !a.table) {}
 
   [[gnu::always_inline]] inline float operator()(float y, const float* aux) const {
     return __builtin_expect(clamps_, true) ? clamped(y) : finished_by_call(activation_, how_, y, aux);

@@ -343,7 +343,7 @@ void average_pool(const Window& w, float scale, const float* in, const float* au
 void activate(const Activation& activation, Add residual, uint32_t count, const float* in, const float* aux,
               float* out) {
   const float infinity = __builtin_inff();
-  if (activation.table && residual == Add::none && activation.slope == 1.0f && activation.low == -infinity &&
+  if (activation.table && residual == Add::none && activation.clamps() && activation.low == -infinity &&
       activation.high == infinity)
     return apply_table(in, out, count, activation.table);
   for (uint32_t i = 0; i < count; ++i)

@@ -15,6 +15,16 @@ namespace kernels {
 struct Activation {
   float slope, low, high;
   const uint32_t* table = nullptr;
+
+  /** y without f. */
+  [[gnu::always_inline]] inline float bent(float y) const {
+    if (slope != 1.0f && !(y > 0.0f)) y = y * slope;
+    if (y <= low) y = low;
+    if (y >= high) y = high;
+    return y;
+  }
+  /** Whether `bent` is the clamp alone. */
+  bool clamps() const { return slope == 1.0f; }
 };
 
 /**

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Epilogue: from an accumulator entry to the stored output. Scale, bias, residual, activation."""
 
+from typing import Any
+
 import numpy as np
 from myhdl import ConcatSignal, Signal, always, always_comb, block, concat, intbv
 from numpy.typing import ArrayLike
@@ -23,6 +25,9 @@ from hls.lib.wiring import join
 
 _AFFINE = FP32_MUL_LATENCY + FP32_ADD_LATENCY
 _ACTIVATION = FP32_MUL_LATENCY + 1
+
+ACTIVATION_FLAGS, ACTIVATION_NUMBERS = "slope_en", "slope low high"
+"""Fields of a layer that are ports of a lane, by the same names: what its activation is, but for a function."""
 
 EPILOGUE_LATENCY = _AFFINE + _ACTIVATION + FP32_ADD_LATENCY
 
@@ -61,6 +66,11 @@ def epilogue_model(
     if res is not None and act_before_res:
         y = _combined(y, _bits(res), combine)
     return y
+
+
+def activation_arguments(layer: Any) -> dict[str, Any]:
+    """What `epilogue_model` takes for ACTIVATION_FLAGS and ACTIVATION_NUMBERS of a layer."""
+    return {"slope": layer.slope if layer.slope_en else None, "low": layer.low, "high": layer.high}
 
 
 def _combined(y: np.ndarray, res: np.ndarray, combine: str) -> np.ndarray:

@@ -31,6 +31,11 @@ def canonical(bits: np.ndarray) -> np.ndarray:
     return np.where((bits & 0x7FFFFFFF) > POS_INF, np.uint32(NAN), bits)
 
 
+def canonical_float(x: np.ndarray) -> np.ndarray:
+    """float32 with one NaN, as RISC-V's arithmetic gives; the host's may give others."""
+    return canonical(np.asarray(x, np.float32).view(np.uint32)).view(np.float32)
+
+
 def add_model(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """a + b on uint32 bit patterns, element-wise."""
     a, b = np.asarray(a, np.uint32), np.asarray(b, np.uint32)

@@ -14,7 +14,7 @@ import numpy as np
 from hls.arithmetic.accumulator import accumulate_model
 from hls.arithmetic.aligned_error import LossMeter
 from hls.arithmetic.array import array_model
-from hls.arithmetic.epilogue import epilogue_model
+from hls.arithmetic.epilogue import activation_arguments, epilogue_model
 from hls.arithmetic.function import ROW_WORDS, reach
 from hls.config import Config
 from hls.descriptor.interface.rules import block_params, contradiction, tile_weights_of
@@ -211,11 +211,9 @@ def _run(
                 biases,
                 aux if f.residual else None,
                 bool(f.act_first),
-                f.slope if f.slope_en else None,
-                f.low,
-                f.high,
-                "negative" if f.negative else "multiply" if f.multiply else "add",
-                table,
+                combine="negative" if f.negative else "multiply" if f.multiply else "add",
+                table=table,
+                **activation_arguments(f),
             )
             results.append((stored, y))
     for where, y in results:

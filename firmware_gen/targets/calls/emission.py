@@ -165,7 +165,7 @@ def _offset(program: CallProgram, view: View) -> int:
 def _activation(call: Call, places: Mapping[str, str]) -> str:
     act = call.op.act
     table = places[call.constants["table"]] if act.function else "nullptr"
-    return "{" + ", ".join([*map(float_literal, (act.slope, act.low, act.high)), table]) + "}"
+    return "{" + ", ".join([*map(float_literal, act.numbers.values()), table]) + "}"
 
 
 _ADD = {

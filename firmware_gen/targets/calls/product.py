@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from firmware_gen.models.cpu_model import canonical_float, finish_model
+from firmware_gen.models.cpu_model import finish_model
 from firmware_gen.operations.windows import Windowed
+from hls.arithmetic.fp32 import canonical_float
 
 _F = np.float32
 

@@ -7,7 +7,7 @@ side one accumulator entry row per cycle, the aux side ahead of it.
 
 from myhdl import Signal, always, always_comb, block, concat, intbv, modbv
 
-from hls.arithmetic.epilogue import epilogue_lane
+from hls.arithmetic.epilogue import ACTIVATION_FLAGS, ACTIVATION_NUMBERS, epilogue_lane
 from hls.config import Config
 from hls.descriptor.drain.param_rows import param_rows
 from hls.descriptor.drain.walker import Beat, loops, output_walker, walk_job
@@ -19,7 +19,7 @@ from hls.lib.unit import unit
 from hls.lib.wiring import join, split
 
 _JOB = (
-    "uniform residual act_first slope_en scale bias slope low high store_addr store_addr_region "
+    f"uniform residual act_first {ACTIVATION_FLAGS} scale bias {ACTIVATION_NUMBERS} store_addr store_addr_region "
     "store_c_stride store_x_stride store_y_stride store_cb_step store_g_step mark_words mark_base"
 )
 
@@ -199,10 +199,6 @@ def drain(
                 res=aux_lanes[i],
                 res_en=job.residual,
                 act_before_res=job.act_first,
-                slope_en=job.slope_en,
-                slope=job.slope,
-                low=job.low,
-                high=job.high,
                 function_en=job.function if config.functions else None,
                 slot=job.table_slot if config.functions else None,
                 table=table,
@@ -211,6 +207,7 @@ def drain(
                 out_valid=result_valids[i],
                 y=results[i],
                 config=config,
+                **{name: getattr(job, name) for name in f"{ACTIVATION_FLAGS} {ACTIVATION_NUMBERS}".split()},
             )
             for i in range(ports)
         ],

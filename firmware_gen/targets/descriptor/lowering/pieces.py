@@ -29,7 +29,7 @@ from firmware_gen.targets.descriptor.lowering.tiling import choose_strips, in_st
 from firmware_gen.targets.descriptor.timing.spans import strip_span
 from hls.arithmetic.function import ROW_WORDS
 from hls.config import Config
-from hls.descriptor.interface.table import FIELDS, Descriptor, misfits
+from hls.descriptor.interface.table import FIELD, FIELDS, Descriptor, misfits
 from hls.errors import HeepgenError
 
 
@@ -255,15 +255,20 @@ def _epilogue(
 
 
 def activation_fields(act: ir.Activation) -> dict[str, Any]:
-    """Fields of a descriptor that apply an activation."""
-    slope = {"slope_en": 1, "slope": act.slope} if act.slope != 1 else {}
-    return {"low": act.low, "high": act.high, "function": int(act.function is not None)} | slope
+    """Fields of a descriptor that apply an activation: its numbers, of which some have a flag that they count."""
+    values: dict[str, Any] = {"function": int(act.function is not None)}
+    for name, number in act.numbers.items():
+        if f"{name}_EN".upper() not in FIELD:
+            values[name] = number
+        elif number != getattr(ir.IDENTITY, name):
+            values |= {f"{name}_en": 1, name: number}
+    return values
 
 
 def activation_of(descriptor: Descriptor[object]) -> ir.Activation:
     """The activation that a descriptor applies, without its function: the opposite of `activation_fields`."""
-    slope = float(descriptor.slope) if descriptor.slope_en else 1.0
-    return ir.Activation(slope, float(descriptor.low), float(descriptor.high))
+    counting = (name for name in ir.IDENTITY.numbers if getattr(descriptor, f"{name}_en", True))
+    return ir.Activation(**{name: float(getattr(descriptor, name)) for name in counting})
 
 
 def _output(prefix: str, view: View, piece: Piece, channel: int, block: int, group_channels: int) -> dict[str, Any]:
