@@ -20,7 +20,8 @@ from firmware_gen.architectures.registry import architecture_of, find
 from firmware_gen.architectures.targets import target_of
 from firmware_gen.emit.folder import GENERATED, LISTING, MODEL, PLAN, REFERENCE, application_folder
 from firmware_gen.frontend.exported import verify
-from firmware_gen.frontend.exported.importer import Example, Import, Model, import_program, is_several
+from firmware_gen.frontend.exported.importer import Import, import_program
+from firmware_gen.frontend.exported.prepare import Example, Model, is_several
 from firmware_gen.frontend.exported.program import Interface, Pairs, Stepper, user_inputs
 from firmware_gen.frontend.loader import exported_bytes
 from firmware_gen.memory.planner import DoesNotFit, MemoryReport

@@ -308,7 +308,7 @@ def _read(
     from torch.export import ExportedProgram
 
     from firmware_gen.api import read_model
-    from firmware_gen.frontend.exported.importer import with_fixed_sizes
+    from firmware_gen.frontend.exported.prepare import with_fixed_sizes
     from gen.flows.network.sw import exported_input_shapes, random_inputs
     from gen.inputs import network_name, one_input
 

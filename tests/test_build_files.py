@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from firmware_gen.frontend.exported.importer import export
+from firmware_gen.frontend.exported.prepare import export
 from gen.flows.measure.run import run
 from gen.flows.network.sw import ImportOptions, generate_application
 from hls.config import Config

@@ -11,7 +11,7 @@ from torch import nn
 
 import firmware_gen
 from firmware_gen import CodeGenerator
-from firmware_gen.emit import codegen
+from firmware_gen.emit import literals
 from gen.flows.measure.run import hardware
 from hls.bus.head import VERSION, name_words
 from hls.config import Config
@@ -352,7 +352,7 @@ def test_every_activation_can_be_kept(tmp_path):
 
 @pytest.mark.parametrize("value", [1.0, -0.0, 0.1, 1e-45, 3.4028235e38, float("inf"), float("-inf")])
 def test_float_literals_are_exact(value):
-    text = codegen.float_literal(value)
+    text = literals.float_literal(value)
     want = np.float32(value)
     got = {"__builtin_inff()": np.inf, "-__builtin_inff()": -np.inf}.get(text)
     got = np.float32(text.removesuffix("f") if got is None else got)
@@ -361,11 +361,11 @@ def test_float_literals_are_exact(value):
 
 @pytest.mark.parametrize("name", ["0", "features.3", "conv-1", "a b"])
 def test_identifiers(name):
-    assert codegen.identifier(name).isidentifier()
+    assert literals.identifier(name).isidentifier()
 
 
 def test_names_that_clash_get_their_own_identifiers():
-    assert len(set(codegen.identifiers(["a.b", "a_b", "a-b"]).values())) == 3
+    assert len(set(literals.identifiers(["a.b", "a_b", "a-b"]).values())) == 3
 
 
 def test_the_package_imports_torch_only_for_the_generator():

@@ -12,7 +12,8 @@ from torch.export import Dim
 
 from firmware_gen import CodeGenerator
 from firmware_gen.frontend.exported.dynamic import evaluate
-from firmware_gen.frontend.exported.importer import import_model, input_node
+from firmware_gen.frontend.exported.importer import import_model
+from firmware_gen.frontend.exported.prepare import input_node
 from firmware_gen.frontend.loader import load_model
 from gen.flows.network.sw import load_program
 from hls.errors import HeepgenError

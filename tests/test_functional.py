@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from firmware_gen.frontend.exported import archive, functional, importer
+from firmware_gen.frontend.exported import archive, functional, importer, prepare
 from firmware_gen.frontend.exported.pt2 import load_pt2
 from hls.errors import HeepgenError
 
@@ -73,8 +73,8 @@ def test_common_programs_become_what_torch_makes_of_them(name: str, monkeypatch:
     program = exported(name)
     found = functional.functional_form(program)
     assert found is not None
-    monkeypatch.setattr(importer, "functional_form", lambda program: None)
-    torch_made = importer._functionalise(program)
+    monkeypatch.setattr(prepare, "functional_form", lambda program: None)
+    torch_made = prepare.functionalised(program)
     ours, theirs = described(found), described(torch_made)
     assert [str(entry) for entry in ours] == [str(entry) for entry in theirs]
 

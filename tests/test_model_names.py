@@ -5,7 +5,8 @@ import pytest
 import torch
 from torch import nn
 
-from firmware_gen.frontend.exported.importer import export, import_model
+from firmware_gen.frontend.exported.importer import import_model
+from firmware_gen.frontend.exported.prepare import export
 from firmware_gen.frontend.loader import load_model
 from firmware_gen.names import safe_name
 from gen.flows.network.application import Application

@@ -10,7 +10,7 @@ import torch
 from click.testing import CliRunner
 from torch import nn
 
-from firmware_gen.frontend.exported.importer import export
+from firmware_gen.frontend.exported.prepare import export
 from gen.cli import main
 from gen.flows.measure.run import run
 from gen.flows.network.application import Application

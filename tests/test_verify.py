@@ -12,7 +12,8 @@ from torch import nn
 from examples.networks import NETWORKS
 from firmware_gen import CodeGenerator, ir
 from firmware_gen.frontend.exported import verify
-from firmware_gen.frontend.exported.importer import export, import_program
+from firmware_gen.frontend.exported.importer import import_program
+from firmware_gen.frontend.exported.prepare import export
 from firmware_gen.passes import run_passes
 from hls.errors import HeepgenError
 from tests.random_networks import random_network

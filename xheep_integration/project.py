@@ -12,7 +12,8 @@ import jinja2
 from firmware_gen.architectures.contract import Gemm
 from firmware_gen.architectures.registry import architecture_of
 from firmware_gen.emit.build import BOOT_DIR
-from firmware_gen.emit.codegen import ARENA_SECTION, BANNER, WEIGHT_SECTIONS, runtime
+from firmware_gen.emit.codegen import BANNER, runtime
+from firmware_gen.emit.mode import ARENA_SECTION, WEIGHT_SECTIONS
 from firmware_gen.memory.planner import ALIGN, PROGRAM_BYTES
 from firmware_gen.targets.calls import emission
 from firmware_gen.targets.calls.target import driver_of

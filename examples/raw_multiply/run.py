@@ -14,7 +14,7 @@ import numpy as np
 
 from firmware_gen.architectures.contract import Gemm
 from firmware_gen.architectures.registry import architecture_of, load_config
-from firmware_gen.emit.codegen import array_values
+from firmware_gen.emit.literals import array_values
 from firmware_gen.targets.calls.product import multiply
 from firmware_gen.targets.calls.target import product_of
 from gen.flows.accelerator.hw import RTL, SOFTWARE, generate_hw

@@ -6,8 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from firmware_gen.emit.build import for_make_and_cmake
-from firmware_gen.emit.codegen import ARENA, BANNER, INCLUDE_DIRS, SOURCES, environment, identifier, runtime_sources
+from firmware_gen.emit.codegen import BANNER, environment
 from firmware_gen.emit.folder import GENERATED, MAIN, MANIFEST
+from firmware_gen.emit.literals import identifier
+from firmware_gen.emit.manifest import INCLUDE_DIRS, SOURCES, runtime_sources
+from firmware_gen.emit.mode import ARENA
 from firmware_gen.memory.planner import ALIGN
 from hls.config import System
 

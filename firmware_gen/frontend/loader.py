@@ -15,7 +15,7 @@ from torch import nn
 from torch.export import ExportedProgram
 from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
 
-from firmware_gen.frontend.exported.importer import with_fixed_sizes
+from firmware_gen.frontend.exported.prepare import with_fixed_sizes
 from firmware_gen.frontend.exported.pt2 import export_load, load_pt2
 from firmware_gen.frontend.onnx import load_onnx
 from firmware_gen.names import one_line

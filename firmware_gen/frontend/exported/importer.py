@@ -9,41 +9,40 @@ Tensors of three dimensions, (N, C, L), are (N, C, 1, L) in the IR, but for the 
 
 from __future__ import annotations
 
-import functools
-import inspect
 import operator
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
 from torch.export import ExportedProgram
-from torch.export.graph_signature import InputSpec, OutputKind, OutputSpec
+from torch.export.graph_signature import OutputKind
 
 from firmware_gen import ir
-from firmware_gen.frontend.aten import HANDLERS, HARMLESS, KNOWN, OF_SHAPE, READS, is_function
+from firmware_gen.frontend.aten import HANDLERS, HARMLESS, OF_SHAPE, READS, is_function
 from firmware_gen.frontend.aten.registry import arguments_of, schema
-from firmware_gen.frontend.exported.dynamic import chosen_sizes, with_shape
-from firmware_gen.frontend.exported.einsum import einsum
-from firmware_gen.frontend.exported.functional import functional_form
-from firmware_gen.frontend.exported.hints import QUANTISED_ACTIVATIONS, hint, not_supported
+from firmware_gen.frontend.exported.hints import QUANTISED_ACTIVATIONS, not_supported
 from firmware_gen.frontend.exported.integers import DEQUANTISERS, QUANTISERS, step_of
+from firmware_gen.frontend.exported.prepare import (
+    Example,
+    Model,
+    as_tensors,
+    check_input_shapes,
+    dtype_name,
+    export,
+    first_line,
+    functionalised,
+    with_fixed_sizes,
+)
 from firmware_gen.frontend.exported.program import Interface, Pairs, constants_of, interface_of, needless, user_inputs
-from firmware_gen.frontend.exported.written_out import with_whole_layers
-from firmware_gen.models.fake_quant import GraphModule
-from firmware_gen.names import one_line, safe_name
-from firmware_gen.refusal import not_one_input, refusal, too_few_inputs
+from firmware_gen.names import safe_name
+from firmware_gen.refusal import refusal
 from hls.errors import HeepgenError
 
-Model = torch.nn.Module | ExportedProgram
-Example = torch.Tensor | np.ndarray | Sequence[int] | Sequence[torch.Tensor | np.ndarray]
-"""An input, or its shape; or several inputs."""
 Found = str | torch.Tensor | list[str] | None
 """What a node is: the name of a value, a constant, the names of its parts, or nothing that counts."""
-Spec = TypeVar("Spec", InputSpec, OutputSpec)
 
 
 @dataclass(frozen=True)
@@ -79,171 +78,16 @@ def import_program(
     """
     program = model if isinstance(model, ExportedProgram) else export(model, example_input)
     _check_modes(program)
-    shapes = None if example_input is None else [tuple(x.shape) for x in _as_tensors(example_input)]
+    shapes = None if example_input is None else [tuple(x.shape) for x in as_tensors(example_input)]
     if not all(isinstance(size, int) for _, node in user_inputs(program) for size in node.meta["val"].shape):
         program = with_fixed_sizes(program, "the model", shapes[0] if shapes else None)
     if shapes is not None:
-        _check_input_shapes(program, shapes)
-    functional = _functionalise(program)
+        check_input_shapes(program, shapes)
+    functional = functionalised(program)
     if len(functional.graph_signature.input_specs) != len(program.graph_signature.input_specs):
         program = functional  # a weight of torchao is several tensors there
     interface = interface_of(functional, program, state)
     return Import(Importer(functional, safe_name(name), interface).run(), program, functional, interface)
-
-
-def export(model: torch.nn.Module, example_input: Example | None) -> ExportedProgram:
-    """torch.export `model` in evaluation mode (its training flags are put back), with fixed shapes."""
-    if isinstance(model, GraphModule):
-        model = model.frozen()
-    if not isinstance(model, torch.nn.Module):
-        raise HeepgenError(f"a model must be an nn.Module or an ExportedProgram, this is a {type(model).__name__}")
-    if example_input is None:
-        raise HeepgenError("a module has no input shape of its own: give an example input or --input-shape")
-    examples = _as_tensors(example_input)
-    parameters = inspect.signature(model.forward).parameters.values()
-    needed = [p.name for p in parameters if p.default is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD]
-    if len(needed) > len(examples):
-        raise too_few_inputs(needed, len(examples))
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        _try_forward(model, examples)
-        return torch.export.export(model, examples)
-    except HeepgenError:
-        raise
-    except Exception as error:
-        raise HeepgenError(
-            f"torch.export cannot trace the model: {_first_line(error)}; it must be a fixed graph of "
-            "tensor operations that takes tensors"
-        ) from error
-    finally:
-        for module, mode in modes:
-            module.training = mode
-
-
-def is_several(example: object) -> bool:
-    """Whether an `Example` is several inputs, rather than one or the shape of one."""
-    return isinstance(example, tuple | list) and any(isinstance(part, torch.Tensor | np.ndarray) for part in example)
-
-
-def _as_tensors(example: Example) -> tuple[torch.Tensor, ...]:
-    parts: Sequence[Any] = example if is_several(example) else [example]  # type: ignore[assignment]
-    return tuple(_as_tensor(part) for part in parts)
-
-
-def _as_tensor(example: torch.Tensor | np.ndarray | Sequence[int]) -> torch.Tensor:
-    if isinstance(example, torch.Tensor):
-        return example.detach()
-    if isinstance(example, np.ndarray):
-        return torch.from_numpy(np.ascontiguousarray(example))
-    return torch.zeros(tuple(int(size) for size in example))
-
-
-def _try_forward(model: torch.nn.Module, examples: Sequence[torch.Tensor]) -> None:
-    buffers = {name: value.clone() for name, value in model.named_buffers()}
-    try:
-        with torch.no_grad():
-            model(*examples)
-    except Exception as error:
-        tensors = [*model.parameters(), *model.buffers()]
-        others = {_dtype(t) for t in tensors if t.is_floating_point()} - {"float32"}
-        if others and all(example.dtype == torch.float32 for example in examples):
-            raise HeepgenError(
-                f"the model's weights are {', '.join(sorted(others))}: use float32, after model.float()"
-            ) from error
-        shapes = " and ".join(f"{tuple(example.shape)} {_dtype(example)}" for example in examples)
-        what = "an input of shape" if len(examples) == 1 else "inputs of shapes"
-        raise HeepgenError(
-            f"the model does not accept {what} {shapes}: {_first_line(error)}; check the input shape"
-        ) from error
-    finally:
-        for name, value in model.named_buffers():  # what the model writes is its state, not that of a trial
-            if name in buffers and not torch.equal(value, buffers[name]):
-                value.copy_(buffers[name])
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return one_line(lines[0].rstrip(".")) if lines else type(error).__name__
-
-
-def _dtype(tensor: torch.Tensor) -> str:
-    return str(tensor.dtype).removeprefix("torch.")
-
-
-def _functionalise(program: ExportedProgram) -> ExportedProgram:
-    """Remove in-place operations, and write operators that are not known with others, as torch does, and einsum as
-    products of matrices; everything else stays as high-level as the program has it."""
-    if (common := functional_form(program)) is not None:
-        return common
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)  # torch 2.13 warns about itself here
-            functional: ExportedProgram = _with_plain_targets(program).run_decompositions(_decompositions(program))
-            return with_whole_layers(functional)
-    except HeepgenError:
-        raise
-    except Exception as error:
-        raise HeepgenError(
-            f"torch cannot make the program functional: {_first_line(error)}; export the model again "
-            "with torch.export.export"
-        ) from error
-
-
-Decompositions = dict[torch._ops.OperatorBase, Callable[..., Any]]
-
-
-def _decompositions(program: ExportedProgram) -> Decompositions:
-    """What einsum, and operators without a handler and without advice, are written with."""
-    found: Decompositions = {torch.ops.aten.einsum.default: einsum}
-    operators = {node.target for node in program.graph.nodes if isinstance(node.target, torch._ops.OpOverload)}
-    return _others() | found if any(map(_is_unknown, operators - found.keys())) else found
-
-
-@functools.cache
-def _others() -> Decompositions:
-    """It takes torch a second."""
-    table: Mapping[torch._ops.OperatorBase, Callable[..., Any]] = torch.export.default_decompositions()
-    return {op: how for op, how in table.items() if _is_unknown(op)}
-
-
-def _is_unknown(op: torch._ops.OperatorBase) -> bool:
-    if not isinstance(op, torch._ops.OpOverload) or op.namespace != "aten":
-        return False
-    name = op._schema.name.removeprefix("aten::")
-    return not {name, name.rstrip("_")} & KNOWN and not hint(name)
-
-
-def _targets(program: ExportedProgram) -> list[str]:
-    """Names of the parameters, buffers and constants that the program reads."""
-    return list(dict.fromkeys(s.target for s in program.graph_signature.input_specs if s.target is not None))
-
-
-def _with_plain_targets(program: ExportedProgram) -> ExportedProgram:
-    """The program with parameters, buffers and constants called t0, t1, ...: torch writes their names into Python."""
-    plain = {target: f"t{index}" for index, target in enumerate(_targets(program))}
-    signature = program.graph_signature
-
-    def renamed(spec: Spec) -> Spec:
-        return spec if spec.target is None else replace(spec, target=plain.get(spec.target, spec.target))
-
-    tensors = dict(program.state_dict), dict(program.constants)
-    state, constants = ({plain[k]: v for k, v in part.items() if k in plain} for part in tensors)
-    return ExportedProgram(
-        root=program.graph_module,
-        graph=program.graph,
-        graph_signature=replace(
-            signature,
-            input_specs=[renamed(s) for s in signature.input_specs],
-            output_specs=[renamed(s) for s in signature.output_specs],
-        ),
-        state_dict=state,
-        range_constraints=program.range_constraints,
-        module_call_graph=[entry for entry in program.module_call_graph if entry.fqn == ""],
-        example_inputs=program.example_inputs,
-        constants=constants,
-        verifiers=program.verifiers,
-    )
 
 
 def _check_modes(program: ExportedProgram) -> None:
@@ -260,38 +104,6 @@ def _check_modes(program: ExportedProgram) -> None:
                 f"{label} was exported in training mode: call model.eval() before torch.export.export, and give "
                 "F.dropout training=self.training"
             )
-
-
-def input_node(program: ExportedProgram) -> torch.fx.Node:
-    """The placeholder of the program's input; raises HeepgenError naming them all when it is not one tensor."""
-    nodes = [node for _, node in user_inputs(program)]
-    if len(nodes) != 1:
-        raise not_one_input(n.name for n in nodes)
-    return nodes[0]
-
-
-def with_fixed_sizes(
-    program: ExportedProgram, what: str, input_shape: tuple[int, ...] | None = None, batch: int | None = None
-) -> ExportedProgram:
-    """The program, exported again for the sizes of `dynamic.chosen_sizes` where it leaves some open; `what` is its name
-    in messages."""
-    if len(inputs := user_inputs(program)) > 1:
-        return program
-    sizes = [size if isinstance(size, int) else None for size in inputs[0][1].meta["val"].shape]
-    chosen = chosen_sizes(what, sizes, input_shape, batch)
-    return with_shape(program, chosen) if None in sizes else program
-
-
-def _check_input_shapes(program: ExportedProgram, shapes: Sequence[tuple[int, ...]]) -> None:
-    exported = [tuple(node.meta["val"].shape) for _, node in user_inputs(program)]
-    if len(exported) != len(shapes):
-        raise too_few_inputs([node.name for _, node in user_inputs(program)], len(shapes))
-    if exported != list(shapes):
-        given, known = (str(s[0] if len(s) == 1 else s) for s in (list(shapes), exported))
-        raise HeepgenError(
-            f"the input has shape {given}, but the model was exported for {known}: "
-            "use that shape, or export the model again"
-        )
 
 
 def _aten_name(node: torch.fx.Node) -> str:
@@ -428,7 +240,7 @@ class Importer:
             return
         value = node.meta["val"]
         if value.dtype != torch.float32:
-            raise HeepgenError(f"input {node.name} is {_dtype(value)}: use float32, after model.float()")
+            raise HeepgenError(f"input {node.name} is {dtype_name(value)}: use float32, after model.float()")
         shape = self._fixed_shape(node)
         self.values[node.name] = ir.Value(node.name, shape)
         self.env[node] = self._as_map(node.name, shape)
@@ -519,7 +331,7 @@ class Importer:
             raise self.refuse(
                 node,
                 f"heepgen cannot import it as it is used here ({type(error).__name__}: "
-                f"{_first_line(error)}); write it with other operators",
+                f"{first_line(error)}); write it with other operators",
             ) from error
 
     def _check_arguments(self, node: torch.fx.Node) -> None:
@@ -555,7 +367,7 @@ class Importer:
                 folded: torch.Tensor = operation(*args, **kwargs)
                 return folded
         except Exception as error:
-            raise self.refuse(node, f"torch cannot compute it ({_first_line(error)}); check the model") from error
+            raise self.refuse(node, f"torch cannot compute it ({first_line(error)}); check the model") from error
 
     def _known(self, fx: torch.fx.Node) -> Any:
         """A constant; of a computed value its shape alone."""

@@ -9,9 +9,10 @@ import numpy as np
 
 from firmware_gen import ir
 from firmware_gen.emit import codegen
-from firmware_gen.emit.codegen import Half, Mode, identifier, layer_text, runtime
+from firmware_gen.emit.codegen import layer_text, runtime
 from firmware_gen.emit.cpu_calls import cpu_call, product_call
-from firmware_gen.emit.literals import float_literal
+from firmware_gen.emit.literals import float_literal, identifier
+from firmware_gen.emit.mode import Half, Mode
 from firmware_gen.memory.network import Layer
 from firmware_gen.models.image import Sample
 from firmware_gen.operations.tensors import View

@@ -8,8 +8,9 @@ import numpy as np
 
 from firmware_gen import ir
 from firmware_gen.emit import codegen
-from firmware_gen.emit.codegen import Half, Mode, arena_symbol, layer_text, runtime
+from firmware_gen.emit.codegen import layer_text, runtime
 from firmware_gen.emit.cpu_calls import cpu_call
+from firmware_gen.emit.mode import Half, Mode, arena_symbol
 from firmware_gen.models.image import Sample
 from firmware_gen.targets.calls import model
 from firmware_gen.targets.calls.calls import CallProgram, software_calls

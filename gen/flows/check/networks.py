@@ -124,7 +124,7 @@ CYCLES = 8_000_000
 def run_network(subject: Subject, seed: int, depth: int, bus: Bus, vcd: Path | None = None) -> Problem | None:
     """Compile the network of a seed, run it on the virtual SoC, and compare every bit of its outputs with the model."""
     from firmware_gen.application.options import ImportOptions
-    from firmware_gen.frontend.exported.importer import export
+    from firmware_gen.frontend.exported.prepare import export
     from gen.flows.measure.run import run
     from gen.flows.network.sw import generate_application
 

@@ -163,7 +163,7 @@ def _program(model: str | Path, loaded: Any, data: Data) -> tuple[Any, np.ndarra
     """The model as an ExportedProgram, and an input of its shape, batch dimension included."""
     from torch.export import ExportedProgram
 
-    from firmware_gen.frontend.exported.importer import export
+    from firmware_gen.frontend.exported.prepare import export
 
     program = loaded if isinstance(loaded, ExportedProgram) else export(loaded, data.x[:1])
     shape = exported_input_shape(program)

@@ -230,7 +230,7 @@ def _exported(
 ) -> Any:
     from torch.export import ExportedProgram
 
-    from firmware_gen.frontend.exported.importer import export
+    from firmware_gen.frontend.exported.prepare import export
     from firmware_gen.frontend.loader import load_model
 
     loaded = load_model(model, trust_pickle, input_shape, batch)
@@ -298,6 +298,6 @@ def exported_input_shapes(program: Any, state: Collection[str] = ()) -> dict[str
 
 def exported_input_shape(program: Any) -> tuple[int, ...]:
     """Shape of the only input of an ExportedProgram; raises HeepgenError when there are others."""
-    from firmware_gen.frontend.exported.importer import input_node
+    from firmware_gen.frontend.exported.prepare import input_node
 
     return tuple(int(size) for size in input_node(program).meta["val"].shape)
