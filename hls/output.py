@@ -10,30 +10,25 @@ import errno
 import hashlib
 import json
 import os
-import re
-import secrets
 import shutil
 import stat
 import sys
 import tempfile
-import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hls.disk import is_stream, keep_attributes, open_descriptor, open_stream, save, write_all
 from hls.errors import HeepgenError
 
 MARKER = ".heepgen.json"
-READER_SECONDS = 10
-"""How long a FIFO may have no reader."""
 
 DOCUMENT = "document"
 _BEGINS = {"--json": b"{[", "--vcd": b"$", DOCUMENT: b"<{\x89"}
 """What a file that an option names must begin with, white space aside, to be replaced; a document of ours is marked as
 generated, or is SVG, JSON or PNG."""
-_DESCRIPTOR = re.compile(r"/dev/fd|/proc/(\d+)/(task/\d+/)?fd")
 DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
 """What a full or broken disk answers."""
 
@@ -111,7 +106,7 @@ def _why_not_ours(name: str, noted: Mapping[str, tuple[str, ...]]) -> str:
 
 
 def _note(folder: Path, kind: str, files: Mapping[str, str | list[str]], note: dict[str, Any] | None) -> None:
-    _save(folder / MARKER, _bytes(json.dumps({"kind": kind} | (note or {}) | {"files": files}, indent=2) + "\n"))
+    save(folder / MARKER, _bytes(json.dumps({"kind": kind} | (note or {}) | {"files": files}, indent=2) + "\n"))
 
 
 # Folders
@@ -373,15 +368,15 @@ def write_file(target: str | Path, content: str | bytes, option: str) -> None:
         place, data = _place(target, option), _bytes(content)
         if isinstance(place, int):
             sys.stdout.flush()
-            _write_all(place, data)
-        elif _is_stream(place):
-            descriptor = _open_stream(place)
+            write_all(place, data)
+        elif is_stream(place):
+            descriptor = open_stream(place)
             try:
-                _write_all(descriptor, data)
+                write_all(descriptor, data)
             finally:
                 os.close(descriptor)
         else:
-            _save(place, data)
+            save(place, data)
 
 
 @contextmanager
@@ -391,12 +386,12 @@ def file_to_fill(target: str | Path, option: str) -> Iterator[Path]:
     with _parents(Path(os.path.realpath(target)), f"{option} {target}"):
         with _explained(target, option):
             place = _place(target, option)
-        plain = None if isinstance(place, int) or _is_stream(place) else place
+        plain = None if isinstance(place, int) or is_stream(place) else place
         with _workplace(plain.parent if plain else Path(tempfile.gettempdir()), ".heepgen-") as work:
             part = work / Path(target).name
             yield part
             if plain:
-                _keep_attributes(plain, part)
+                keep_attributes(plain, part)
                 os.replace(part, plain)
             else:
                 write_file(target, part.read_bytes(), option)
@@ -412,7 +407,7 @@ def _explained(target: str | Path, option: str) -> Iterator[None]:
 
 def _place(target: str | Path, option: str) -> Path | int:
     """The path without symbolic links, or the number of the open descriptor that `target` stands for."""
-    descriptor = _descriptor(target)
+    descriptor = open_descriptor(target)
     if descriptor is not None:
         os.fstat(descriptor)
         return descriptor
@@ -426,7 +421,7 @@ def _place(target: str | Path, option: str) -> Path | int:
         return place
     if stat.S_ISDIR(mode):
         raise OSError(errno.EISDIR, "it is a folder")
-    if not (stat.S_ISREG(mode) or _is_stream(place)):
+    if not (stat.S_ISREG(mode) or is_stream(place)):
         raise OSError(errno.EINVAL, "it is neither a file nor a stream")
     if not os.access(target, os.W_OK):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
@@ -435,80 +430,7 @@ def _place(target: str | Path, option: str) -> Path | int:
     return place
 
 
-def _is_stream(path: Path) -> bool:
-    return path.exists() and any(kind(path.stat().st_mode) for kind in (stat.S_ISFIFO, stat.S_ISCHR))
-
-
 def _begins(path: Path, characters: bytes) -> bool:
     with open(path, "rb") as stream:
         first = stream.read(4096).lstrip()[:1]
     return first in characters if first else path.stat().st_size < 4096
-
-
-def _descriptor(target: str | Path) -> int | None:
-    path = os.path.abspath(target)
-    for _ in range(40):
-        folder, name = os.path.split(path)
-        folder = os.path.realpath(folder)
-        match = _DESCRIPTOR.fullmatch(folder)
-        if match and name.isdecimal() and match[1] in (None, str(os.getpid())):
-            return int(name)
-        path = os.path.join(folder, name)
-        if not os.path.islink(path):
-            return None
-        path = os.path.join(folder, os.readlink(path))
-    return None
-
-
-def _open_stream(path: Path) -> int:
-    if not stat.S_ISFIFO(path.stat().st_mode):
-        return os.open(path, os.O_WRONLY | os.O_NOCTTY)
-    until = time.monotonic() + READER_SECONDS
-    while True:
-        try:
-            descriptor = os.open(path, os.O_WRONLY | os.O_NONBLOCK)
-            os.set_blocking(descriptor, True)
-            return descriptor
-        except OSError as error:
-            if error.errno != errno.ENXIO:
-                raise
-        if time.monotonic() > until:
-            raise TimeoutError(errno.ETIMEDOUT, f"nobody read from this FIFO for {READER_SECONDS} seconds")
-        time.sleep(0.05)
-
-
-def _write_all(descriptor: int, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[os.write(descriptor, view) :]
-
-
-def _save(path: Path, data: bytes) -> None:
-    """Replace the content of `path` at once; where no file can be created beside it, in place."""
-    part = path.with_name(f".heepgen-{secrets.token_hex(8)}")
-    try:
-        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
-    except OSError as error:
-        if not path.exists() or error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
-            raise
-        path.write_bytes(data)
-        return
-    try:
-        try:
-            _write_all(descriptor, data)
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-        _keep_attributes(path, part)
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
-
-
-def _keep_attributes(path: Path, part: Path) -> None:
-    """Mode and owner of the file that `part` replaces."""
-    if path.exists():
-        before = path.stat()
-        with suppress(PermissionError):
-            os.chown(part, before.st_uid, before.st_gid)
-        os.chmod(part, stat.S_IMODE(before.st_mode))

@@ -14,13 +14,12 @@ from hls.arithmetic.aligned import (
     META_BITS,
     NORMALISE_LATENCY,
     align_lane,
-    align_model,
-    aligned_model,
     edge_latency,
     normaliser,
     precision_loss,
     psum_bits,
 )
+from hls.arithmetic.aligned_model import align_model, aligned_model
 from hls.arithmetic.array import array_model
 
 NAN, INF = 0x7FC00000, 0x7F800000

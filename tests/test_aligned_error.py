@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hls.arithmetic.accumulator import accumulate_model
-from hls.arithmetic.aligned import aligned_model
 from hls.arithmetic.aligned_error import error_bound
+from hls.arithmetic.aligned_model import aligned_model
 
 LARGEST = np.float32(np.finfo(np.float32).max)
 

@@ -11,7 +11,7 @@ import threading
 
 import pytest
 
-from hls import output
+from hls import disk, output
 from hls.errors import HeepgenError
 from hls.output import Link, check_file, file_to_fill, generated_folder, marker, write_file, write_files
 
@@ -260,7 +260,7 @@ def test_a_fifo_is_written_to(reading):
 
 
 def test_a_fifo_that_nobody_reads_is_given_up(tmp_path, monkeypatch):
-    monkeypatch.setattr(output, "READER_SECONDS", 0.2)
+    monkeypatch.setattr(disk, "READER_SECONDS", 0.2)
     os.mkfifo(tmp_path / "fifo")
     with pytest.raises(HeepgenError, match="--json .*fifo.*nobody read"):
         write_file(tmp_path / "fifo", "{}", "--json")

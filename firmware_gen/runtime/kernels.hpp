@@ -17,7 +17,7 @@ struct Activation {
   const uint32_t* table = nullptr;
 
   /** y without f. */
-  [[gnu::always_inline]] inline float bent(float y) const {
+  float bent(float y) const {
     if (slope != 1.0f && !(y > 0.0f)) y = y * slope;
     if (y <= low) y = low;
     if (y >= high) y = high;

@@ -23,7 +23,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from hls.arithmetic.aligned import align_model
+from hls.arithmetic.aligned_model import align_model
 
 UNIT = 2.0**-24
 NOTICEABLE = 2.0**-12

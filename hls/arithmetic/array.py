@@ -18,13 +18,13 @@ from hls.arithmetic.aligned import (
     META_BITS,
     NORMALISE_LATENCY,
     aligned_edge,
-    aligned_model,
     edge_latency,
     max_stages,
     meta_skew,
     normaliser,
     psum_bits,
 )
+from hls.arithmetic.aligned_model import aligned_model
 from hls.arithmetic.fma import fma_model
 from hls.arithmetic.pe import ALIGNED_STEP, FMA_STEP, aligned_pe, fma_pe
 from hls.config import Config

@@ -74,7 +74,7 @@ _HEAD_MACROS = {
 }
 
 _SLAVE, _REGISTER_HEAD = "descriptor/control/slave.py", "bus/register_head.py"
-_SEQUENCER = "descriptor/control/sequencer.py"
+_SEQUENCER, _LOOPS = "descriptor/control/sequencer.py", "descriptor/control/sequencer_loops.py"
 
 FIFOS = ((6, 8), (32, 8), (65, 4), (35, 2), (4, 16))
 """Width and depth; the data are only kept: a wide word says no more than a narrow one. pdr does not end at depth 32."""
@@ -287,7 +287,7 @@ PROOFS = (
             Control("bounded", _SEQUENCER, "(eased and banks[0])", "eased"),
             Control("written", _SEQUENCER, "(eased and banks[0])", "banks[0]"),
             Control("read", _SEQUENCER, "(banks[1] or not issuing.waits)", "(banks[0] or not issuing.waits)"),
-            Control("same_memory", _SEQUENCER, "marks.bank.next = bank[0]", "marks.bank.next = bank[0] and px_first"),
+            Control("same_memory", _LOOPS, "marks.bank.next = bank[0]", "marks.bank.next = bank[0] and px_first"),
             Control("initialised", _SEQUENCER, "(1 << HALF_BANKS - 2) - 1", "(1 << HALF_BANKS - 1) - 1"),
             Control("prompt", _SEQUENCER, "if not more:", "if not (more and job.acc_init):"),
             Control("halves_prompt", _SEQUENCER, "job.halves and halved", "job.halves and halved and before"),

@@ -3,10 +3,25 @@
 
 from myhdl import Signal, always, always_comb, block, concat, intbv, modbv
 
+from hls.descriptor.control.comparisons import (
+    above,
+    both,
+    differs,
+    equals,
+    is_not,
+    more,
+    not_one,
+    on_chip,
+    outside,
+    reaches,
+    same,
+    unequal,
+    without,
+)
 from hls.descriptor.interface import rules
 from hls.descriptor.interface.job import FieldSignals
 from hls.descriptor.interface.rules import PRODUCTS
-from hls.descriptor.interface.table import LINEAR, SCRATCHPAD
+from hls.descriptor.interface.table import LINEAR
 from hls.lib.mux import choose
 from hls.lib.wiring import join, resize
 
@@ -112,7 +127,7 @@ def descriptor_check(clk, go, tick, beat, job, wrong, *, beats, config):
 
     return (
         parts,
-        _above(job.band, 0, len(job.band), banded),
+        above(job.band, 0, len(job.band), banded),
         look_up,
         look_whether,
         operands,
@@ -153,10 +168,10 @@ def _operand(source, word, bits):
 def _judge(job, step, index, computed, product, bad, config):
     """Whether ``product``, when it is number ``index``, breaks the rule of its step."""
     here = Signal(bool(0))
-    flags, parts = [], [_equals(computed, index, here)]
+    flags, parts = [], [equals(computed, index, here)]
     if step.chained:
         flags.append(Signal(bool(0)))
-        parts.append(_above(product, LINEAR + 2 * (step.right is None), len(product), flags[-1]))
+        parts.append(above(product, LINEAR + 2 * (step.right is None), len(product), flags[-1]))
     if step.target:
         broken, flag = Signal(bool(0)), Signal(bool(0))
         flags.append(flag)
@@ -178,7 +193,7 @@ def _target(job, step, product, broken, config):
         return _uncovered(product, job, broken, config)
     if step.target == "PARAM_WORDS":
         return _params_differ(product, job, broken, config)
-    return _differs(product, getattr(job, step.target.lower()), broken)
+    return differs(product, getattr(job, step.target.lower()), broken)
 
 
 @block
@@ -186,75 +201,10 @@ def _unless(job, step, broken, flag, config):
     """``flag``: broken, and the step's exemption does not hold."""
     if isinstance(step.unless, str):
         if step.unless:
-            return _without(broken, getattr(job, step.unless.lower()), flag)
-        return _same(broken, flag)
+            return without(broken, getattr(job, step.unless.lower()), flag)
+        return same(broken, flag)
     counts = Signal(bool(0))
-    return _rule(None, job, step.unless, counts, config), _both(broken, counts, flag)
-
-
-@block
-def _equals(word, number, out):
-    @always_comb
-    def compare():
-        out.next = word == number
-
-    return compare
-
-
-@block
-def _is_not(word, number, out):
-    @always_comb
-    def compare():
-        out.next = word != number
-
-    return compare
-
-
-@block
-def _same(source, out):
-    @always_comb
-    def same():
-        out.next = source
-
-    return same
-
-
-@block
-def _above(word, low, top, out):
-    @always_comb
-    def look():
-        out.next = word[top:low] != 0
-
-    return look
-
-
-@block
-def _more(word, bound, out):
-    extra = 0 if isinstance(bound, int) else len(bound) - len(word)
-    if extra == 0:
-
-        @always_comb
-        def compare():
-            out.next = word > bound
-
-        return compare
-
-    @always_comb
-    def compare_narrow():
-        out.next = concat(intbv(0)[extra:], word) > bound
-
-    return compare_narrow
-
-
-@block
-def _reaches(word, bound, out):
-    extra = len(bound) - len(word)
-
-    @always_comb
-    def compare():
-        out.next = concat(intbv(0)[extra:], word) >= bound
-
-    return compare
+    return _rule(None, job, step.unless, counts, config), both(broken, counts, flag)
 
 
 @block
@@ -266,18 +216,6 @@ def _more_than(product, halves, config, out):
     @always_comb
     def compare():
         out.next = product[width:] > whole or (halves and product[width:] > half)
-
-    return compare
-
-
-@block
-def _differs(product, field, out):
-    """Whether a field differs from the product, modulo its width."""
-    width = len(field)
-
-    @always_comb
-    def compare():
-        out.next = product[width:] != field[width:]
 
     return compare
 
@@ -407,94 +345,38 @@ def _rule(clk, job, rule, out, config):
 
     match rule:
         case rules.NotZero():
-            return _equals(field(rule.name), 0, out)
+            return equals(field(rule.name), 0, out)
         case rules.AtMost():
-            return _more(field(rule.name), field(rule.bound) if rule.bound else config.accumulator_entries, out)
+            return more(field(rule.name), field(rule.bound) if rule.bound else config.accumulator_entries, out)
         case rules.Below():
-            return _reaches(field(rule.name), field(rule.bound), out)
+            return reaches(field(rule.name), field(rule.bound), out)
         case rules.Excludes():
-            return _both(flag(rule.flag), flag(rule.other), out)
+            return both(flag(rule.flag), flag(rule.other), out)
         case rules.Requires():
-            return _without(flag(rule.flag), flag(rule.other), out)
+            return without(flag(rule.flag), flag(rule.other), out)
         case rules.Needs():  # of an option that is missing: others are always kept
-            return _same(flag(rule.flag), out)
+            return same(flag(rule.flag), out)
         case rules.Within():
-            return _outside(field(rule.name), rule.low, rule.high, flag(rule.flag), out)
+            return outside(field(rule.name), rule.low, rule.high, flag(rule.flag), out)
         case rules.OffChip():
-            return _on_chip(field(f"{rule.name}_region"), flag(rule.flag), out)
+            return on_chip(field(f"{rule.name}_region"), flag(rule.flag), out)
         case rules.IsOne():
             if rule.flag:
-                return _not_one(field(rule.name), flag(rule.flag), out)
-            return _is_not(field(rule.name), 1, out)
+                return not_one(field(rule.name), flag(rule.flag), out)
+            return is_not(field(rule.name), 1, out)
         case rules.Equals():
-            return _unequal(field(rule.name), field(rule.other), flag(rule.flag), out)
+            return unequal(field(rule.name), field(rule.other), flag(rule.flag), out)
         case rules.InColumns():
-            return _outside(field(rule.name), 1, config.cols, flag(rule.flag), out)
+            return outside(field(rule.name), 1, config.cols, flag(rule.flag), out)
         case rules.OneInBanks():
-            return _not_one(field(rule.name)((config.banks - 1).bit_length(), 0), flag(rule.flag), out)
+            return not_one(field(rule.name)((config.banks - 1).bit_length(), 0), flag(rule.flag), out)
         case rules.Blocks():
             sizes = [rule.size(config, diagonal) for diagonal in (False, True)]
             wrong = Signal(bool(0))
             return (
                 _not_blocks(clk, field(rule.count), field(rule.length), job.diagonal, *sizes, wrong),
-                _without(wrong, flag(rule.unless), out) if rule.unless else _same(wrong, out),
+                without(wrong, flag(rule.unless), out) if rule.unless else same(wrong, out),
             )
-
-
-@block
-def _both(flag, other, out):
-    @always_comb
-    def both():
-        out.next = flag and other
-
-    return both
-
-
-@block
-def _without(flag, other, out):
-    @always_comb
-    def without():
-        out.next = flag and not other
-
-    return without
-
-
-@block
-def _outside(word, low, high, flag, out):
-    @always_comb
-    def compare():
-        out.next = flag and (word < low or word > high)
-
-    return compare
-
-
-@block
-def _on_chip(region, flag, out):
-    @always_comb
-    def compare():
-        out.next = flag and region == SCRATCHPAD
-
-    return compare
-
-
-@block
-def _not_one(word, flag, out):
-    @always_comb
-    def compare():
-        out.next = flag and word != 1
-
-    return compare
-
-
-@block
-def _unequal(word, other, flag, out):
-    extra = len(word) - len(other)
-
-    @always_comb
-    def compare():
-        out.next = flag and word != concat(intbv(0)[extra:], other)
-
-    return compare
 
 
 @block

@@ -5,53 +5,19 @@ from myhdl import Signal, always, always_comb, block, concat, intbv, modbv
 
 from hls.bus.obi import Slave
 from hls.config import Config
+from hls.descriptor.control.control_stages import Stages, stage_fields, unread
+from hls.descriptor.control.control_stages import stage as moves_of
 from hls.descriptor.control.fetch import CHECKED, descriptor_fetch, fetch_job
-from hls.descriptor.control.sequencer import sequencer_job
 from hls.descriptor.control.slave import Commands, Interrupts, Readings, Regions, register_slave
-from hls.descriptor.drain.aux_reader import aux_job
-from hls.descriptor.drain.drain import drain_job
 from hls.descriptor.interface.job import FieldSignals, job_signals
 from hls.descriptor.interface.registers import COUNTERS, ERRORS, REGIONS
 from hls.descriptor.interface.table import PROFILE_RECORD
 from hls.descriptor.interface.timing import record_beats
-from hls.descriptor.memory.load import load_job
-from hls.descriptor.memory.params import PARAM_JOB
-from hls.descriptor.memory.weights import WEIGHT_JOB, cut_fields
 from hls.lib.mux import choose
 from hls.lib.unit import unit
 from hls.lib.wiring import join
-from hls.verilog.myhdl_internals import initial_value
 
 __all__ = ["stage_fields", "Events", "Slave", "Stages", "Regions", "control"]
-
-
-def stage_fields(config: Config) -> dict[str, str]:
-    """Stages, and the descriptor fields that each keeps for its layer; addresses are absolute."""
-    behind = f"{drain_job(config)} {aux_job(config)} store_ring aux_ring profile profile_addr profile_addr_region"
-    return {
-        "load": f"{load_job(config)} load_ring barrier",
-        "weights": WEIGHT_JOB,
-        "cut": cut_fields(config),
-        "params": PARAM_JOB,
-        "seq": f"{sequencer_job(config)} pad_value max",
-        "drain": " ".join(dict.fromkeys(behind.split())),
-    }
-
-
-class Stage:
-    """A stage's copy of its fields, and the pulse in the first cycle in which they are a new layer's."""
-
-    def __init__(self, fields: str) -> None:
-        self.start = Signal(bool(0))
-        self.job = job_signals(fields)
-
-
-class Stages:
-    """The stages, by the names of `stage_fields`."""
-
-    def __init__(self, config: Config) -> None:
-        for name, fields in stage_fields(config).items():
-            setattr(self, name, Stage(fields))
 
 
 _WINDOWS = " ".join(f"windows.{kind}{i}" for i in range(4) for kind in ("base", "limit"))
@@ -352,7 +318,7 @@ def control(
         join(list(asks.values()), all_asks),
         join(list(taken.values()), all_taken),
         [
-            _stage(
+            moves_of(
                 clk,
                 engine_rst,
                 ready,
@@ -367,7 +333,7 @@ def control(
             )
             for name in kept
         ],
-        [_unread(getattr(fetched, name)) for name in CHECKED.split() if name not in " ".join(kept.values()).split()],
+        [unread(getattr(fetched, name)) for name in CHECKED.split() if name not in " ".join(kept.values()).split()],
         register_slave(clk, rst, slave, windows, watchdog, enabled, commands, readings, config=config),
         descriptor_fetch(
             clk=clk,
@@ -408,49 +374,6 @@ def control(
             config=config,
         ),
     )
-
-
-@block
-def _stage(clk, rst, ready, sound, discard, free, fetched, stage, asks, take, taken):
-    """One stage's dealings with the fetched descriptor: it takes it once, when it is ``free``, if it is ``sound``."""
-    start = stage.start
-
-    @always_comb
-    def decide():
-        asks.next = ready and free and not taken
-        take.next = ready and free and not taken and sound
-
-    @always(clk.posedge)
-    def step():
-        start.next = take and not rst
-        if rst or discard:
-            taken.next = False
-        elif take:
-            taken.next = True
-
-    return decide, step, [_copy(clk, take, getattr(fetched, name), field) for name, field in vars(stage.job).items()]
-
-
-@block
-def _unread(flag):
-    """A flag that is checked, but that no stage asks for."""
-    unused = Signal(initial_value(flag))
-
-    @always_comb
-    def take():
-        unused.next = flag
-
-    return take
-
-
-@block
-def _copy(clk, take, source, target):
-    @always(clk.posedge)
-    def latch():
-        if take:
-            target.next = source
-
-    return latch
 
 
 @unit(out="cycle cycle_high busy_cycles array_active load_stall store_stall bus_words lanes_lost lanes_lossy")

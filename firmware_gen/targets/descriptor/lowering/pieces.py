@@ -268,7 +268,7 @@ def activation_fields(act: ir.Activation) -> dict[str, Any]:
 def activation_of(descriptor: Descriptor[object]) -> ir.Activation:
     """The activation that a descriptor applies, without its function: the opposite of `activation_fields`."""
     counting = (name for name in ir.IDENTITY.numbers if getattr(descriptor, f"{name}_en", True))
-    return ir.Activation(**{name: float(getattr(descriptor, name)) for name in counting})
+    return replace(ir.IDENTITY, **{name: float(getattr(descriptor, name)) for name in counting})
 
 
 def _output(prefix: str, view: View, piece: Piece, channel: int, block: int, group_channels: int) -> dict[str, Any]:
