@@ -267,8 +267,9 @@ def activation_fields(act: ir.Activation) -> dict[str, Any]:
 
 def activation_of(descriptor: Descriptor[object]) -> ir.Activation:
     """The activation that a descriptor applies, without its function: the opposite of `activation_fields`."""
-    counting = (name for name in ir.IDENTITY.numbers if getattr(descriptor, f"{name}_en", True))
-    return replace(ir.IDENTITY, **{name: float(getattr(descriptor, name)) for name in counting})
+    counting = [name for name in ir.IDENTITY.numbers if getattr(descriptor, f"{name}_en", True)]
+    numbers: dict[str, Any] = {name: float(getattr(descriptor, name)) for name in counting}
+    return replace(ir.IDENTITY, **numbers)
 
 
 def _output(prefix: str, view: View, piece: Piece, channel: int, block: int, group_channels: int) -> dict[str, Any]:
