@@ -12,8 +12,10 @@ import pytest
 import firmware_gen
 from firmware_gen import ir
 from firmware_gen.emit.cpu_calls import cpu_call
+from firmware_gen.memory.network import Layer
 from firmware_gen.models.cpu_model import cpu_operator
 from firmware_gen.operations.operation import operations_of
+from firmware_gen.operations.tensors import Tensor
 from firmware_gen.targets.descriptor.explain import place_of, work_of
 from hls.errors import HeepgenError
 
@@ -23,7 +25,7 @@ WHERE = {  # registry: what lacks an operator that it does not know
     place_of: "an explanation in targets/descriptor/explain.py",
     work_of: "an explanation of its work in targets/descriptor/explain.py",
     cpu_operator: "a bit-exact model in models/cpu_model.py",
-    cpu_call: "a call in emit/cpu_calls.py",
+    cpu_call: "arguments, or a call in emit/cpu_calls.py",
 }
 
 
@@ -43,6 +45,8 @@ def missing(kind: type[ir.Node]) -> list[str]:
     needed += [cpu_operator, cpu_call] if kind.runs_on is ir.Place.CPU else [operations_of]
     found = [WHERE[registry] for registry in needed if registry.dispatch(kind) is registry.dispatch(object)]
     if kind.runs_on is ir.Place.CPU:
+        if kind.arguments is not ir.OnCpu.arguments:
+            found = [what for what in found if what != WHERE[cpu_call]]
         found += [name for name in ("why", "kernel") if not getattr(kind, name, "")]
         found += ["evaluate"] if inspect.isabstract(kind) else []
         code = {suffix: "".join(p.read_text() for p in RUNTIME.glob(f"*{suffix}")) for suffix in (".hpp", ".cpp")}
@@ -67,9 +71,10 @@ def test_what_lacks_is_said():
 
     assert missing(Stranger) == [WHERE[cpu_operator], WHERE[cpu_call], *(f"a kernel in runtime/*.{s}pp" for s in "hc")]
     node = Stranger(name="odd", inputs=("x",), output="y")
+    layer = Layer(node, "Stranger", (3,), (3,), 0, (), Tensor("y", (3,)))
     for registry, arguments in (
         (cpu_operator, [np.zeros(3)]),
-        (cpu_call, [None, None, {}]),
+        (cpu_call, [layer, None, {}]),
         (operations_of, [[], None]),
     ):
         with pytest.raises(HeepgenError, match="layer odd: Stranger has no"):

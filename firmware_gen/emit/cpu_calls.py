@@ -19,8 +19,14 @@ from hls.errors import HeepgenError
 @singledispatch
 def cpu_call(node: ir.OnCpu, layer: Layer, network: Network, constants: Mapping[str, str]) -> str:
     """C++ statement that computes `layer`, whose node is `node`; `constants` are expressions by name. HeepgenError for
-    a class without one."""
-    raise HeepgenError(f"layer {node.name}: {node.op} has no call in C++; emit/cpu_calls.py lacks it")
+    a class that has neither `arguments` nor a call here."""
+    numbers = node.arguments(layer.target.size)
+    if numbers is None:
+        raise HeepgenError(
+            f"layer {node.name}: {node.op} has no call in C++; its class says no arguments, and emit/cpu_calls.py none"
+        )
+    places = _arena(network, layer.sources[0]), _arena(network, layer.target)
+    return _text(node.called, *places, *(n if isinstance(n, int) else float_literal(n) for n in numbers))
 
 
 @cpu_call.register
@@ -30,19 +36,12 @@ def _(node: ir.Apply, layer: Layer, network: Network, constants: Mapping[str, st
 
 
 @cpu_call.register
-def _(node: ir.Elementary, layer: Layer, network: Network, constants: Mapping[str, str]) -> str:
-    places = _arena(network, layer.sources[0]), _arena(network, layer.target)
-    return _text(ir.ELEMENTARY[node.function.name], *places, layer.target.size)
-
-
-@cpu_call.register
 def _(node: ir.Softmax, layer: Layer, network: Network, constants: Mapping[str, str]) -> str:
     target = layer.target
     count = target.shape[node.axis]
     stride = 1 if node.axis == -1 or target.channels_last else math.prod(target.shape[2:])
     places = _arena(network, layer.sources[0]), _arena(network, target)
-    kernel = f"log_{node.kernel}" if node.log else node.kernel
-    return _text(kernel, *places, target.size // count, count, stride)
+    return _text(node.called, *places, target.size // count, count, stride)
 
 
 @cpu_call.register
@@ -78,13 +77,6 @@ def product_call(kernel: str, operation: Operation, places: Sequence[str]) -> st
 
 def _braced(numbers: tuple[int, ...]) -> str:
     return f"{{{', '.join(map(str, numbers))}}}"
-
-
-@cpu_call.register
-def _(node: ir.Normalise, layer: Layer, network: Network, constants: Mapping[str, str]) -> str:
-    kernel = node.kernel if node.centred else "root_mean_square"
-    places = _arena(network, layer.sources[0]), _arena(network, layer.target)
-    return _text(kernel, *places, layer.target.size // node.count, node.count, float_literal(node.eps))
 
 
 @cpu_call.register

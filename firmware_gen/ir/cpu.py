@@ -30,6 +30,16 @@ class OnCpu(Node, ABC):
     why: ClassVar[str]
     kernel: ClassVar[str]
 
+    @property
+    def called(self) -> str:
+        """The kernel that computes this node: `kernel`, or its like."""
+        return self.kernel
+
+    def arguments(self, size: int) -> tuple[float, ...] | None:
+        """What the kernel takes behind input and output, which have `size` elements; None where it takes more than
+        numbers, which `emit/cpu_calls.py` then says."""
+        return None
+
     @abstractmethod
     def evaluate(self, *inputs: Tensor) -> Tensor:
         """The output in PyTorch, of any float type and batch size."""
@@ -78,6 +88,13 @@ class Elementary(OfElements):
     why = "the function unit has no table of it"
     kernel = "exp"
 
+    @property
+    def called(self) -> str:
+        return ELEMENTARY[self.function.name]
+
+    def arguments(self, size: int) -> tuple[float, ...]:
+        return (size,)
+
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Softmax(OnCpu):
@@ -93,6 +110,10 @@ class Softmax(OnCpu):
     @property
     def op(self) -> str:
         return "LogSoftmax" if self.log else "Softmax"
+
+    @property
+    def called(self) -> str:
+        return f"log_{self.kernel}" if self.log else self.kernel
 
     @property
     def reads_in_order(self) -> bool:

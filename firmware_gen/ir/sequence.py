@@ -211,6 +211,13 @@ class Normalise(OnCpu):
     centred: bool = True
 
     @property
+    def called(self) -> str:
+        return self.kernel if self.centred else "root_mean_square"
+
+    def arguments(self, size: int) -> tuple[float, ...]:
+        return size // self.count, self.count, self.eps
+
+    @property
     def reads_in_order(self) -> bool:
         return True
 

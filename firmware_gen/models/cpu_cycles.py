@@ -30,24 +30,18 @@ def cycles_of(turns: Turns) -> int | None:
 @singledispatch
 def turns_of(node: ir.OnCpu, layer: Layer) -> Turns:
     """Of an operator of the CPU: whatever is not known otherwise takes so much for a call, and for every element."""
-    return _each(node.kernel, call=1, element=layer.target.size)
-
-
-@turns_of.register
-def _(node: ir.Elementary, layer: Layer) -> Turns:
-    return _each(ir.ELEMENTARY[node.function.name], call=1, element=layer.target.size)
+    return _each(node.called, call=1, element=layer.target.size)
 
 
 @turns_of.register
 def _(node: ir.Softmax, layer: Layer) -> Turns:
     rows = layer.target.size // layer.target.shape[node.axis]
-    return _each(f"log_{node.kernel}" if node.log else node.kernel, call=1, row=rows, element=layer.target.size)
+    return _each(node.called, call=1, row=rows, element=layer.target.size)
 
 
 @turns_of.register
 def _(node: ir.Normalise, layer: Layer) -> Turns:
-    kernel = node.kernel if node.centred else "root_mean_square"
-    return _each(kernel, call=1, row=layer.target.size // node.count, element=layer.target.size)
+    return _each(node.called, call=1, row=layer.target.size // node.count, element=layer.target.size)
 
 
 @turns_of.register
