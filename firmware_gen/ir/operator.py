@@ -156,13 +156,14 @@ class Weighted(Fused):
     weight: (O, ...), float64 before quantisation, int8 after.
     bias: (O,) or None before quantisation (float64), always present (float32) after.
     scale: None before quantisation, (O,) float32 after; real weight = weight * scale, per output channel.
-    step: (O,) float64 where the model has INT8 weights, which stay: before quantisation, weight = integers * step.
+    weight_scale: (O,) float64 where the model has INT8 weights, which stay: before quantisation, weight = integers *
+    weight_scale.
     """
 
     weight: np.ndarray
     bias: np.ndarray | None = None
     scale: np.ndarray | None = None
-    step: np.ndarray | None = None
+    weight_scale: np.ndarray | None = None
 
     @property
     def parameters(self) -> tuple[np.ndarray, np.ndarray]:

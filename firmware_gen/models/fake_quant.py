@@ -27,7 +27,7 @@ def quantized_model(
     layers = []
     for node, fixed in zip(graph.nodes, rounded.nodes, strict=True):
         shapes = graph.in_shape(node), graph.out_shape(node)
-        trained = _is_open(node) and (not isinstance(node, ir.Weighted) or node.step is None)
+        trained = _is_open(node) and (not isinstance(node, ir.Weighted) or node.weight_scale is None)
         bits = 4 if node.name in int4 else 8
         layers.append(
             TrainedLayer(node, *shapes, per_channel, calibrate, bits)

@@ -101,8 +101,8 @@ def _into_parts(graph: Graph, concat: Concat, scale: np.ndarray, shift: np.ndarr
 def _scaled_outputs(node: Conv | Linear, scale: np.ndarray, shift: np.ndarray) -> Conv | Linear:
     per_channel = scale.reshape(-1, *[1] * (node.weight.ndim - 1))
     bias = shift if node.bias is None else node.bias * scale + shift
-    step = None if node.step is None else node.step * scale
-    return replace(node, weight=node.weight * per_channel, bias=bias, step=step)
+    weight_scale = None if node.weight_scale is None else node.weight_scale * scale
+    return replace(node, weight=node.weight * per_channel, bias=bias, weight_scale=weight_scale)
 
 
 def _commutes(pool: Pool, scale: np.ndarray, shift: np.ndarray) -> bool:
@@ -127,7 +127,7 @@ def _into_reader(graph: Graph, value: str, scale: np.ndarray, shift: np.ndarray)
             return _into_reader(graph, reader.output, np.repeat(scale, pixels), np.repeat(shift, pixels))
     if reader is None or reader.inputs[0] != value:
         return None
-    if isinstance(reader, Weighted) and reader.step is not None:
+    if isinstance(reader, Weighted) and reader.weight_scale is not None:
         return None  # its weights would not be integers times one number any more
     if isinstance(reader, Linear):
         return {reader: _with_inputs(reader, reader.weight * scale, reader.weight @ shift)}

@@ -110,11 +110,11 @@ def next_bfloat16(scale: np.ndarray) -> np.ndarray:
     return ((scale.view(np.uint32) + np.uint32(0xFFFF)) & np.uint32(0xFFFF0000)).view(np.float32)
 
 
-def _integers(weight: np.ndarray, step: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The INT8 weights that `weight` is made of, times `step` (O,), and their scale."""
-    divisor = np.where(step == 0, 1, step).reshape(-1, *[1] * (weight.ndim - 1))
+def _integers(weight: np.ndarray, scale: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The INT8 weights that `weight` is made of, times `scale` (O,), and their scale."""
+    divisor = np.where(scale == 0, 1, scale).reshape(-1, *[1] * (weight.ndim - 1))
     with np.errstate(over="ignore"):
-        return np.rint(weight / divisor).astype(np.int8), step.astype(np.float32)
+        return np.rint(weight / divisor).astype(np.int8), scale.astype(np.float32)
 
 
 def _least_squares(
@@ -141,8 +141,8 @@ def with_biases(graph: Graph, biases: Mapping[str, np.ndarray | list[float]]) ->
 def _quantise_weighted(node: Weighted, per_channel: bool, calibrate: str, bits: int) -> Weighted:
     if node.scale is not None:
         raise HeepgenError(f"layer {node.name} is quantised already")
-    if node.step is not None:
-        q, scale = _integers(node.weight, node.step)
+    if node.weight_scale is not None:
+        q, scale = _integers(node.weight, node.weight_scale)
     else:
         q, scale = quantise_weight(node.weight, per_channel, calibrate, bits)
     with np.errstate(over="ignore"):

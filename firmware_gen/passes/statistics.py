@@ -111,13 +111,13 @@ class _Steps:
         for number, size in enumerate(parts):
             last = number == len(parts) - 1
             rest = math.prod(parts[number + 1 :])
-            step = np.array([factor if last else 1.0])
+            scale = np.array([factor if last else 1.0])
             name = part if last else f"{part}.{number}"
             if len(parts) > 1:
                 value = self.add(f"{name}.rows", Reshape, value, shape=(rows * rest, size))
             fields = {"bias": np.array([bias])} if last and bias is not None else {}
-            weight = np.full((1, size), step[0])
-            value = self.add(name, Linear, value, shape=(rows * rest, 1), weight=weight, step=step, **fields)
+            weight = np.full((1, size), scale[0])
+            value = self.add(name, Linear, value, shape=(rows * rest, 1), weight=weight, weight_scale=scale, **fields)
         return value
 
     def result(self, shape: Shape, value: str, operator: type[Node] = Reshape, **fields: Any) -> _Steps:

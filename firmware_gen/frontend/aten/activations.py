@@ -54,7 +54,7 @@ def emit_extremum(imp: Importer, node: fx.Node, a: dict[str, Any], maximum: bool
     if maximum:
         return emit_combined(imp, node, ir.Maximum, source, other)
     source, other = _negative(imp, node, source), _negative(imp, node, other)
-    largest = emit_combined(imp, node, ir.Maximum, source, other, emit=imp.step)
+    largest = emit_combined(imp, node, ir.Maximum, source, other, emit=imp.inner)
     return imp.emit(node, ir.Scale, largest, **scale_fields(imp, largest, -1.0))
 
 
@@ -65,7 +65,7 @@ def _is_number(constant: torch.Tensor | float) -> bool:
 def _negative(imp: Importer, node: fx.Node, operand: Any) -> Any:
     if not isinstance(operand, str):
         return -operand
-    return imp.step(node, ir.Scale, operand, shape=imp.shape(operand), **scale_fields(imp, operand, -1.0))
+    return imp.inner(node, ir.Scale, operand, shape=imp.shape(operand), **scale_fields(imp, operand, -1.0))
 
 
 @handles("threshold", reads="self threshold value")
@@ -127,9 +127,9 @@ def _softmax(imp: Importer, node: fx.Node, a: dict[str, Any], log: bool = False)
     order = [*(d for d in range(rank) if d != dim), dim]
     source = permuted(imp, node, source, order)
     rows = (math.prod(shape) // shape[dim], shape[dim])
-    vectors = imp.step(node, ir.Reshape, source, shape=rows)
-    result = imp.step(node, ir.Softmax, vectors, shape=rows, axis=-1, log=log)
-    result = imp.step(node, ir.Reshape, result, shape=imp.shape(source))
+    vectors = imp.inner(node, ir.Reshape, source, shape=rows)
+    result = imp.inner(node, ir.Softmax, vectors, shape=rows, axis=-1, log=log)
+    result = imp.inner(node, ir.Reshape, result, shape=imp.shape(source))
     return imp.emit(node, ir.Reshape, permuted(imp, node, result, np.argsort(order).tolist()))
 
 

@@ -44,7 +44,7 @@ def _add(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
         return _emit_affine(imp, node, second, first, lambda c: (alpha, c))
     if alpha != 1:
         fields = scale_fields(imp, second, scale=alpha)
-        second = imp.step(node, ir.Scale, second, shape=imp.shape(second), **fields)
+        second = imp.inner(node, ir.Scale, second, shape=imp.shape(second), **fields)
     return emit_combined(imp, node, ir.Add, first, second)
 
 
@@ -73,7 +73,7 @@ def emit_combined(
     """Two operands whose shapes go together, as PyTorch says, the second one computed or a constant. The IR's first
     operand has all of the shape: one that is repeated is expanded before, where the other is repeated too.
 
-    emit: `Importer.step`, for what is computed on the way to the node's result.
+    emit: `Importer.inner`, for what is computed on the way to the node's result.
     """
     shapes = [operand.shape if isinstance(operand, np.ndarray) else imp.shape(operand) for operand in (first, second)]
     shape = np.broadcast_shapes(*shapes)
@@ -87,10 +87,10 @@ def emit_combined(
         one, other = (
             operand.reshape(part)
             if isinstance(operand, np.ndarray)
-            else imp.step(node, ir.Reshape, operand, shape=part)
+            else imp.inner(node, ir.Reshape, operand, shape=part)
             for operand, part in zip((first, second), parts, strict=True)
         )
-        value = _combined(imp, node, kind, one, other, whole, imp.step)
+        value = _combined(imp, node, kind, one, other, whole, imp.inner)
         return emit(node, ir.Reshape, value, shape=shape) if emit else imp.emit(node, ir.Reshape, value)
     return _combined(imp, node, kind, first, second, shape, emit)
 
@@ -118,7 +118,7 @@ def _combined(
     if imp.shape(operands[0]) != shape == imp.shape(operands[1]) and isinstance(second, str) and kind.commutes:
         operands.reverse()
     if imp.shape(operands[0]) != shape:
-        operands[0] = imp.step(node, ir.Expand, operands[0], shape=shape)
+        operands[0] = imp.inner(node, ir.Expand, operands[0], shape=shape)
     return emit(node, kind, *operands, shape=shape) if emit else imp.emit(node, kind, *operands)
 
 
@@ -128,7 +128,7 @@ def _with_rank(imp: Importer, node: fx.Node, operand: str | np.ndarray, rank: in
         return imp.constant(node, operand.reshape((1,) * (rank - operand.ndim) + operand.shape))
     shape = imp.shape(operand)
     missing = rank - len(shape)
-    return imp.step(node, ir.Reshape, operand, shape=(1,) * missing + shape) if missing else operand
+    return imp.inner(node, ir.Reshape, operand, shape=(1,) * missing + shape) if missing else operand
 
 
 @handles("div", reads="self other rounding_mode")
@@ -138,7 +138,7 @@ def _div(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
         raise imp.refuse(node, f"rounding_mode={a['rounding_mode']!r}; None is supported")
     if isinstance(divisor, str):
         act = ir.Activation(function=ir.Function("reciprocal"))
-        inverse = imp.step(node, ir.Activate, divisor, shape=imp.shape(divisor), act=act)
+        inverse = imp.inner(node, ir.Activate, divisor, shape=imp.shape(divisor), act=act)
         return _mul(imp, node, {"self": source, "other": inverse})
     if not imp.weight(node, as_tensor(divisor), "divisor").all():
         raise imp.refuse(node, "its divisor is 0; use another number")
@@ -160,10 +160,10 @@ def scale_step(imp: Importer, node: fx.Node, source: str, scale: float, bias: fl
     """Append x * scale + bias, of any shape, on the way to computing `node`."""
     shape = imp.shape(source)
     if len(shape) <= 4:
-        return imp.step(node, ir.Scale, source, shape=shape, **scale_fields(imp, source, scale, bias))
-    flat = imp.step(node, ir.Reshape, source, shape=(1, math.prod(shape)))
-    scaled = imp.step(node, ir.Scale, flat, shape=imp.shape(flat), **scale_fields(imp, flat, scale, bias))
-    return imp.step(node, ir.Reshape, scaled, shape=shape)
+        return imp.inner(node, ir.Scale, source, shape=shape, **scale_fields(imp, source, scale, bias))
+    flat = imp.inner(node, ir.Reshape, source, shape=(1, math.prod(shape)))
+    scaled = imp.inner(node, ir.Scale, flat, shape=imp.shape(flat), **scale_fields(imp, flat, scale, bias))
+    return imp.inner(node, ir.Reshape, scaled, shape=shape)
 
 
 def _emit_affine(
@@ -182,12 +182,12 @@ def _emit_affine(
     if aligned == (*(1,) * (rank - 1), shape[-1]) and in_pytorch_order(imp.graph(), source):
         scale, bias = scale_and_bias(values.reshape(-1))
         rows = (math.prod(shape[:-1]), shape[-1])
-        vectors = imp.step(node, ir.Reshape, source, shape=rows)
-        scaled = imp.step(node, ir.Scale, vectors, shape=rows, **scale_fields(imp, vectors, scale, bias))
+        vectors = imp.inner(node, ir.Reshape, source, shape=rows)
+        scaled = imp.inner(node, ir.Scale, vectors, shape=rows, **scale_fields(imp, vectors, scale, bias))
         return imp.emit(node, ir.Reshape, scaled)
     scale, bias = scale_and_bias(values)
     if isinstance(scale, np.ndarray):
         return emit_combined(imp, node, ir.Mul, source, scale)
     if scale != 1:
-        source = imp.step(node, ir.Scale, source, shape=shape, **scale_fields(imp, source, scale))
+        source = imp.inner(node, ir.Scale, source, shape=shape, **scale_fields(imp, source, scale))
     return emit_combined(imp, node, ir.Add, source, np.asarray(bias))

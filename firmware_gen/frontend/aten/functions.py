@@ -33,7 +33,7 @@ def emit_function(imp: Importer, node: fx.Node, source: str, name: str, *paramet
 def function_step(imp: Importer, node: fx.Node, source: str, name: str, *parameters: float) -> str:
     """Append an Activate on the way to computing `node`."""
     act = ir.Activation(function=ir.Function(name, parameters))
-    return imp.step(node, ir.Activate, source, shape=imp.shape(source), act=act)
+    return imp.inner(node, ir.Activate, source, shape=imp.shape(source), act=act)
 
 
 @handles("sigmoid", "tanh", "silu", "hardsigmoid", "hardswish", "selu", "mish", "erf", "special_erf")
@@ -110,7 +110,7 @@ def _pow(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
     if not 1 <= abs(exponent) <= LARGEST_POWER:
         raise imp.refuse(node, f"exponent={exponent:g}; whole numbers from 1 to {LARGEST_POWER} are supported")
     if exponent < 0:
-        return emit_function(imp, node, _power(imp, node, x, int(-exponent), imp.step), "reciprocal")
+        return emit_function(imp, node, _power(imp, node, x, int(-exponent), imp.inner), "reciprocal")
     return imp.emit(node, ir.Identity, x) if exponent == 1 else _power(imp, node, x, int(exponent))
 
 
@@ -124,8 +124,8 @@ def _power(imp: Importer, node: fx.Node, x: str, exponent: int, emit: Callable[.
     if exponent == 1:
         return x
     if exponent % 2:
-        return emit_combined(imp, node, ir.Mul, _power(imp, node, x, exponent - 1, imp.step), x, emit)
-    half = _power(imp, node, x, exponent // 2, imp.step)
+        return emit_combined(imp, node, ir.Mul, _power(imp, node, x, exponent - 1, imp.inner), x, emit)
+    half = _power(imp, node, x, exponent // 2, imp.inner)
     return emit_combined(imp, node, ir.Mul, half, half, emit)
 
 
@@ -164,16 +164,16 @@ def _where(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
     computed = [value for value in (condition, a["self"], a["other"]) if isinstance(value, str)]
     if any(imp.shape(value) != shape for value in computed):
         raise imp.refuse(node, f"its condition and operands must have shape {shape}; expand them before")
-    opposite = imp.step(node, ir.Scale, condition, shape=shape, **scale_fields(imp, condition, -1.0, 1.0))
+    opposite = imp.inner(node, ir.Scale, condition, shape=shape, **scale_fields(imp, condition, -1.0, 1.0))
     parts = []
     for mask, value in ((condition, a["self"]), (opposite, a["other"])):
         if isinstance(value, str):
-            parts.append(imp.step(node, ir.Mul, mask, value, shape=shape))
+            parts.append(imp.inner(node, ir.Mul, mask, value, shape=shape))
             continue
         constant = imp.weight(node, torch.as_tensor(value), "constant operand")
         if constant.size != 1:
             raise imp.refuse(node, f"its constant operand has shape {constant.shape}; numbers are supported")
-        parts.append(imp.step(node, ir.Scale, mask, shape=shape, **scale_fields(imp, mask, constant.item())))
+        parts.append(imp.inner(node, ir.Scale, mask, shape=shape, **scale_fields(imp, mask, constant.item())))
     return imp.emit(node, ir.Add, *parts)
 
 
@@ -187,8 +187,8 @@ def _emit_chosen(imp: Importer, node: fx.Node, mask: torch.Tensor, first: Operan
     chosen = mask.numpy().astype(np.float64)
     others = np.asarray(1 - chosen)
     if isinstance(first, str) and isinstance(second, str):
-        one = emit_combined(imp, node, ir.Mul, first, chosen, imp.step)
-        return emit_combined(imp, node, ir.Add, one, emit_combined(imp, node, ir.Mul, second, others, imp.step))
+        one = emit_combined(imp, node, ir.Mul, first, chosen, imp.inner)
+        return emit_combined(imp, node, ir.Add, one, emit_combined(imp, node, ir.Mul, second, others, imp.inner))
     computed, constant, kept = (first, second, chosen) if isinstance(first, str) else (second, first, others)
     assert isinstance(computed, str) and not isinstance(constant, str), "choices of constants are folded"
     filled = as_tensor(constant).detach().numpy().astype(np.float64)
@@ -196,5 +196,5 @@ def _emit_chosen(imp: Importer, node: fx.Node, mask: torch.Tensor, first: Operan
         raise imp.refuse(node, "it fills with NaN; use a number")
     if np.isinf(filled).any():
         return emit_combined(imp, node, ir.Add, computed, np.where(kept > 0, 0, filled))
-    part = emit_combined(imp, node, ir.Mul, computed, kept, imp.step)
+    part = emit_combined(imp, node, ir.Mul, computed, kept, imp.inner)
     return emit_combined(imp, node, ir.Add, part, np.where(kept > 0, 0, filled))

@@ -44,7 +44,7 @@ def _conv(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
         a["input"],
         weight=weight,
         bias=imp.weight_or_none(node, a["bias"], "bias"),
-        step=imp.weight_step(node),
+        weight_scale=imp.weight_scale(node),
         stride=window_size(a["stride"], flat, 1),
         pads=_conv_pads(a["padding"], weight.shape[2:], dilation, flat),
         dilation=dilation,
@@ -78,7 +78,7 @@ def _conv_transpose(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
         a["input"],
         weight=np.ascontiguousarray(as_convolution(weight)),
         bias=bias,
-        step=imp.weight_step(node, as_convolution),
+        weight_scale=imp.weight_scale(node, as_convolution),
         pads=(top, left, top + more[0], left + more[1]),
         dilation=dilation,
         groups=groups,
@@ -104,7 +104,7 @@ def _emit_linear(
     source: str,
     weight: np.ndarray,
     bias: np.ndarray | None,
-    step: np.ndarray | None = None,
+    scale: np.ndarray | None = None,
 ) -> str:
     """(..., I) by weight (O, I) to (..., O), or by (I,) to (...)."""
     imp.rank(node, source, tuple(range(1, 9)), "(N, features)")
@@ -114,10 +114,12 @@ def _emit_linear(
     rows = math.prod(shape[:-1])
     bias = _bias_of_rows(imp, node, bias, rows, len(matrix))
     if len(shape) < 3 and weight.ndim == 2:
-        return imp.emit(node, ir.Linear, source, weight=matrix, bias=bias, step=step)
+        return imp.emit(node, ir.Linear, source, weight=matrix, bias=bias, weight_scale=scale)
     if len(shape) != 2:
-        source = imp.step(node, ir.Reshape, source, shape=(rows, shape[-1]))
-    product = imp.step(node, ir.Linear, source, shape=(rows, len(matrix)), weight=matrix, bias=bias, step=step)
+        source = imp.inner(node, ir.Reshape, source, shape=(rows, shape[-1]))
+    product = imp.inner(
+        node, ir.Linear, source, shape=(rows, len(matrix)), weight=matrix, bias=bias, weight_scale=scale
+    )
     return imp.emit(node, ir.Reshape, product)
 
 
@@ -142,15 +144,15 @@ def _bias_of_rows(imp: Importer, node: fx.Node, bias: np.ndarray | None, rows: i
 def _linear(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
     weight = imp.weight(node, a["weight"], "weight")
     bias = imp.weight_or_none(node, a["bias"], "bias")
-    return _emit_linear(imp, node, a["input"], weight, bias, imp.weight_step(node))
+    return _emit_linear(imp, node, a["input"], weight, bias, imp.weight_scale(node))
 
 
 @handles("addmm", "addmv", reads="self mat1 mat2 mat vec beta alpha")
 def _addmm(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
     """beta * bias + alpha * x @ weight, or weight @ x with a vector x."""
-    source, weight, step = _operands(imp, node, a, *(("mat1", "mat2") if "mat1" in a else ("mat", "vec")))
+    source, weight, scale = _operands(imp, node, a, *(("mat1", "mat2") if "mat1" in a else ("mat", "vec")))
     bias, alpha = imp.weight(node, a["self"], "bias") * float32(a["beta"]), float32(a["alpha"])
-    return _emit_linear(imp, node, source, weight * alpha, bias, None if step is None else step * alpha)
+    return _emit_linear(imp, node, source, weight * alpha, bias, None if scale is None else scale * alpha)
 
 
 @handles("mm", "mv", "matmul", "bmm", "dot", reads="self mat2 vec other tensor")
@@ -158,8 +160,8 @@ def _mm(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
     second = next(name for name in ("mat2", "vec", "other", "tensor") if name in a)
     if _is_product(imp, a["self"], a[second]):
         return emit_product(imp, node, a["self"], a[second])
-    source, weight, step = _operands(imp, node, a, "self", second)
-    return _emit_linear(imp, node, source, weight, None, step)
+    source, weight, scale = _operands(imp, node, a, "self", second)
+    return _emit_linear(imp, node, source, weight, None, scale)
 
 
 def _is_product(imp: Importer, first: str | torch.Tensor, second: str | torch.Tensor) -> bool:
@@ -174,7 +176,7 @@ def _is_product(imp: Importer, first: str | torch.Tensor, second: str | torch.Te
 def _operands(
     imp: Importer, node: fx.Node, a: dict[str, Any], left: str, right: str
 ) -> tuple[str, np.ndarray, np.ndarray | None]:
-    """The computed operand of a product and the weight, as (O, I) or (I,), with its step; by names of arguments."""
+    """The computed operand of a product and the weight, as (O, I) or (I,), with its scale; by names of arguments."""
     first, second = a[left], a[right]
     if isinstance(first, str):
         if isinstance(second, str):
@@ -182,14 +184,14 @@ def _operands(
         weight = imp.weight(node, second, "weight")
         if weight.ndim != 2:
             return first, weight, None
-        return first, np.ascontiguousarray(weight.T), imp.weight_step(node, np.transpose, right)
+        return first, np.ascontiguousarray(weight.T), imp.weight_scale(node, np.transpose, right)
     assert isinstance(second, str), "products of constants are folded"
     weight = imp.weight(node, first, "weight")
     if len(imp.shape(second)) != 1 or weight.ndim > 2:
         raise imp.refuse(
             node, f"a constant of shape {weight.shape} is its first operand; write x @ weight, with the constant last"
         )
-    return second, weight, imp.weight_step(node, argument=left) if weight.ndim == 2 else None
+    return second, weight, imp.weight_scale(node, argument=left) if weight.ndim == 2 else None
 
 
 @handles(

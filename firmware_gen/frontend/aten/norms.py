@@ -34,8 +34,8 @@ def _of_rows(imp: Importer, node: fx.Node, a: dict[str, Any], eps: float, centre
     """Of the last dimensions, `normalized_shape`; factor and shift are of their shape."""
     shape, count = imp.shape(a["input"]), math.prod(a["normalized_shape"])
     rows = (math.prod(shape) // count, count)
-    x = imp.step(node, ir.Reshape, a["input"], shape=rows)
-    x = imp.step(node, ir.Normalise, x, shape=rows, count=count, eps=float(eps), centred=centred)
+    x = imp.inner(node, ir.Reshape, a["input"], shape=rows)
+    x = imp.inner(node, ir.Normalise, x, shape=rows, count=count, eps=float(eps), centred=centred)
     x = _scaled(imp, node, a, x, rows)
     return imp.emit(node, ir.Reshape, x)
 
@@ -67,9 +67,9 @@ def _of_groups(imp: Importer, node: fx.Node, a: dict[str, Any], groups: int) -> 
     imp.rank(node, source, (2, 3, 4), "(N, F), (N, C, L) or (N, C, H, W)")
     shape = imp.shape(source)
     count = math.prod(shape[1:]) // groups
-    x = imp.step(node, ir.Reshape, source, shape=(shape[0] * groups, count))
-    x = imp.step(node, ir.Normalise, x, shape=(shape[0] * groups, count), count=count, eps=float(a["eps"]))
-    x = imp.step(node, ir.Reshape, x, shape=shape)
+    x = imp.inner(node, ir.Reshape, source, shape=(shape[0] * groups, count))
+    x = imp.inner(node, ir.Normalise, x, shape=(shape[0] * groups, count), count=count, eps=float(a["eps"]))
+    x = imp.inner(node, ir.Reshape, x, shape=shape)
     return imp.emit(node, ir.Identity, _scaled(imp, node, a, x, shape))
 
 
@@ -80,4 +80,4 @@ def _scaled(imp: Importer, node: fx.Node, a: dict[str, Any], x: str, shape: ir.S
         return x
     scale = np.ones(shape[1]) if weight is None else weight.reshape(-1)
     shift = np.zeros(shape[1]) if bias is None else bias.reshape(-1)
-    return imp.step(node, ir.BatchNorm, x, shape=shape, scale=scale, shift=shift)
+    return imp.inner(node, ir.BatchNorm, x, shape=shape, scale=scale, shift=shift)

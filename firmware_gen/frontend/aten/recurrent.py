@@ -62,7 +62,7 @@ class Step:
 
     def _append(self, part: str, cls: type[ir.Node], *sources: str, features: int, **fields: Any) -> str:
         shape = (self.batch, features)
-        return self.imp.step(self.node, cls, *sources, shape=shape, part=f"{self.name}{part}", **fields)
+        return self.imp.inner(self.node, cls, *sources, shape=shape, part=f"{self.name}{part}", **fields)
 
     def _scaled(self, part: str, x: str, scale: float | np.ndarray, bias: float | np.ndarray, *added: str) -> str:
         features = self.imp.shape(x)[1]
@@ -205,7 +205,7 @@ def _run(
 ) -> tuple[list[str], State]:
     """The hidden state after every step, in the order of the inputs, and the last state."""
     w = kind.weights(w)
-    products = imp.step(
+    products = imp.inner(
         node,
         ir.Linear,
         x.rows,
@@ -245,7 +245,7 @@ def _recurrent(imp: Importer, node: fx.Node, a: dict[str, Any]) -> list[str]:
     batch, steps = (1, shape[0]) if not batched else shape[:2] if batch_first else (shape[1], shape[0])
     own = _weights(imp, node, a["params"], bool(a["has_biases"]), a["num_layers"] * directions)
     states = _states(imp, node, a["hx"] if kind.states == 2 else [a["hx"]], len(own), batch)
-    x = Rows(imp.step(node, ir.Reshape, a["input"], shape=(batch * steps, shape[-1])), batch, steps, batch_first)
+    x = Rows(imp.inner(node, ir.Reshape, a["input"], shape=(batch * steps, shape[-1])), batch, steps, batch_first)
     last: list[State] = []
     joined = ""
     for layer in range(a["num_layers"]):
@@ -259,7 +259,7 @@ def _recurrent(imp: Importer, node: fx.Node, a: dict[str, Any]) -> list[str]:
         parts = [value for step in zip(*hidden, strict=True) for value in step]
         features = directions * own[0].size
         joined = _joined(imp, node, parts, (batch, steps * features))
-        rows = imp.step(node, ir.Reshape, joined, shape=(batch * steps, features))
+        rows = imp.inner(node, ir.Reshape, joined, shape=(batch * steps, features))
         x = Rows(rows, batch, steps, True)
     finals = [
         _stacked(imp, node, [state[i] for state in last], batch, batched, own[0].size) for i in range(kind.states)
@@ -271,7 +271,7 @@ def _recurrent(imp: Importer, node: fx.Node, a: dict[str, Any]) -> list[str]:
 
 
 def _joined(imp: Importer, node: fx.Node, parts: list[str], shape: ir.Shape) -> str:
-    return parts[0] if len(parts) == 1 else imp.step(node, ir.Concat, *parts, shape=shape)
+    return parts[0] if len(parts) == 1 else imp.inner(node, ir.Concat, *parts, shape=shape)
 
 
 def _stacked(imp: Importer, node: fx.Node, states: Sequence[Operand], batch: int, batched: bool, size: int) -> str:
@@ -280,8 +280,8 @@ def _stacked(imp: Importer, node: fx.Node, states: Sequence[Operand], batch: int
     joined = _joined(imp, node, [_computed(state) for state in states], (batch, count * size))
     out = (count, batch, size) if batched else (count, size)
     if batch == 1 or count == 1:
-        return imp.step(node, ir.Reshape, joined, shape=out)
-    return imp.step(node, ir.AsStrided, joined, shape=out, strides=(size, count * size, 0, 1))
+        return imp.inner(node, ir.Reshape, joined, shape=out)
+    return imp.inner(node, ir.AsStrided, joined, shape=out, strides=(size, count * size, 0, 1))
 
 
 @handles("gru_cell", "lstm_cell", "rnn_tanh_cell", "rnn_relu_cell", reads="input hx w_ih w_hh b_ih b_hh")
@@ -293,12 +293,12 @@ def _cell(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str | list[str]:
     params = [a["w_ih"], a["w_hh"]] + ([] if a["b_ih"] is None else [a["b_ih"], a["b_hh"]])
     (own,) = _weights(imp, node, params, a["b_ih"] is not None, 1)
     (state,) = _states(imp, node, a["hx"] if kind.states == 2 else [a["hx"]], 1, batch)
-    x = imp.step(node, ir.Reshape, a["input"], shape=(batch, shape[-1]))
+    x = imp.inner(node, ir.Reshape, a["input"], shape=(batch, shape[-1]))
     _, last = _run(imp, node, kind, Rows(x, batch, 1, True), state, own, "", False)
     hidden = imp.emit(node, ir.Reshape, _computed(last[0]))
     if kind.states == 1:
         return hidden
-    return [hidden, imp.step(node, ir.Reshape, _computed(last[1]), shape=imp.shape(hidden))]
+    return [hidden, imp.inner(node, ir.Reshape, _computed(last[1]), shape=imp.shape(hidden))]
 
 
 def _weights(imp: Importer, node: fx.Node, params: Sequence[Any], biases: bool, count: int) -> list[Weights]:
@@ -321,7 +321,7 @@ def _states(imp: Importer, node: fx.Node, given: Sequence[str | torch.Tensor], c
     for tensor in given:
         size = (imp.shape(tensor) if isinstance(tensor, str) else tuple(tensor.shape))[-1]
         if isinstance(tensor, str):
-            rows = imp.step(node, ir.Reshape, tensor, shape=(count * batch, size))
+            rows = imp.inner(node, ir.Reshape, tensor, shape=(count * batch, size))
             steps = [Step(imp, node, batch, f"first.{number}." if count > 1 else "first.") for number in range(count)]
             whole.append([step.columns("state", rows, 0, size, i * batch, 1) for i, step in enumerate(steps)])
             continue

@@ -43,10 +43,10 @@ def _norm(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
     value, dims = a["self"], _dimensions(imp, node, a)
     order = a["ord"] if "ord" in a else a["p"]
     if order in (None, 2):
-        square = emit_combined(imp, node, ir.Mul, value, value, imp.step)
+        square = emit_combined(imp, node, ir.Mul, value, value, imp.inner)
         value = function_step(imp, node, _reduced(imp, node, square, dims, "sum"), "sqrt")
     elif order in (1, math.inf):
-        value = imp.step(node, ir.Activate, value, shape=imp.shape(value), act=ir.Activation(slope=-1.0))
+        value = imp.inner(node, ir.Activate, value, shape=imp.shape(value), act=ir.Activation(slope=-1.0))
         value = _reduced(imp, node, value, dims, "sum" if order == 1 else "max")
     else:
         raise imp.refuse(node, f"its order is {order}; 1, 2 and infinity are supported")
@@ -62,8 +62,8 @@ def _variance(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
     if count <= correction:
         raise imp.refuse(node, f"it divides by {count} - {correction:g}; use correction=0")
     mean = scale_step(imp, node, _reduced(imp, node, value, dims, "mean"), -1.0)
-    centred = emit_combined(imp, node, ir.Add, value, mean, imp.step)
-    square = emit_combined(imp, node, ir.Mul, centred, centred, imp.step)
+    centred = emit_combined(imp, node, ir.Add, value, mean, imp.inner)
+    square = emit_combined(imp, node, ir.Mul, centred, centred, imp.inner)
     value = _reduced(imp, node, square, dims, "mean")
     if correction:
         value = scale_step(imp, node, value, count / (count - correction))
@@ -97,26 +97,26 @@ def _over_space(imp: Importer, node: fx.Node, value: str, dims: set[int], kind: 
         "kind": "max" if kind == "max" else "avg",
         "divisor_override": 1 if kind == "sum" else None,
     }
-    return imp.step(node, ir.Pool, value, shape=out, kernel=kernel, stride=kernel, **fields)
+    return imp.inner(node, ir.Pool, value, shape=out, kernel=kernel, stride=kernel, **fields)
 
 
 def _over_any(imp: Importer, node: fx.Node, value: str, dims: set[int], kind: str) -> str:
     """Sums are products with ones, of INT8 as they are; a maximum is that of the rows of a map with one channel."""
     shape, out = imp.shape(value), tuple(1 if d in dims else size for d, size in enumerate(imp.shape(value)))
     count = math.prod(shape[d] for d in dims)
-    step = np.array([1 / count if kind == "mean" else 1.0])
+    scale = np.array([1 / count if kind == "mean" else 1.0])
     if dims == {1} and len(shape) in (3, 4) and kind != "max":
-        weight = np.full((1, shape[1], 1, 1), step[0])
-        return imp.step(node, ir.Conv, value, shape=out, weight=weight, step=step)
+        weight = np.full((1, shape[1], 1, 1), scale[0])
+        return imp.inner(node, ir.Conv, value, shape=out, weight=weight, weight_scale=scale)
     kept = [d for d in range(len(shape)) if d not in dims]
     rows = (math.prod(shape[d] for d in kept), count)
     value = permuted(imp, node, value, [*kept, *sorted(dims)])
     if kind != "max":
-        value = imp.step(node, ir.Reshape, value, shape=rows)
-        weight = np.full((1, count), step[0])
-        value = imp.step(node, ir.Linear, value, shape=(rows[0], 1), weight=weight, step=step)
+        value = imp.inner(node, ir.Reshape, value, shape=rows)
+        weight = np.full((1, count), scale[0])
+        value = imp.inner(node, ir.Linear, value, shape=(rows[0], 1), weight=weight, weight_scale=scale)
     else:
-        value = imp.step(node, ir.Reshape, value, shape=(1, 1, *rows))
+        value = imp.inner(node, ir.Reshape, value, shape=(1, 1, *rows))
         row = (1, count)
-        value = imp.step(node, ir.Pool, value, shape=(1, 1, rows[0], 1), kind="max", kernel=row, stride=row)
-    return imp.step(node, ir.Reshape, value, shape=out)
+        value = imp.inner(node, ir.Pool, value, shape=(1, 1, rows[0], 1), kind="max", kernel=row, stride=row)
+    return imp.inner(node, ir.Reshape, value, shape=out)

@@ -51,7 +51,7 @@ def _unfold(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
     strides[a["dimension"]] *= a["step"]
     shape = (1, *node.meta["val"].shape)  # of four dimensions or more: no rows of vectors, or one-dimensional maps
     shape, strides = ((1, *shape), [0, *strides]) if len(shape) == 3 else (shape, strides)
-    windows = imp.step(node, ir.AsStrided, a["self"], shape=shape, strides=(0, *strides, window))
+    windows = imp.inner(node, ir.AsStrided, a["self"], shape=shape, strides=(0, *strides, window))
     return imp.emit(node, ir.Reshape, windows)
 
 
@@ -68,11 +68,11 @@ def _split(imp: Importer, node: fx.Node, a: dict[str, Any]) -> list[str]:
 @handles("unbind", reads="self dim")
 def _unbind(imp: Importer, node: fx.Node, a: dict[str, Any]) -> list[str]:
     parts = (_emit_slice(imp, node, a["self"], a["dim"], range(i, i + 1)) for i in range(len(node.meta["val"])))
-    return [imp.step(node, ir.Reshape, part, shape=tuple(node.meta["val"][0].shape)) for part in parts]
+    return [imp.inner(node, ir.Reshape, part, shape=tuple(node.meta["val"][0].shape)) for part in parts]
 
 
 def _emit_slice(imp: Importer, node: fx.Node, source: str, dim: int, kept: range, emit: Emit | None = None) -> str:
-    """Positions `kept` of dimension `dim`, by a step on the way or, with `emit`, as the node's result."""
+    """Positions `kept` of dimension `dim`, by a node on the way or, with `emit`, as the node's result."""
     shape, dim = imp.shape(source), dim % len(imp.shape(source))
     out = (*shape[:dim], len(kept), *shape[dim + 1 :])
     if not kept:
@@ -84,10 +84,10 @@ def _emit_slice(imp: Importer, node: fx.Node, source: str, dim: int, kept: range
     if (len(shape) > 1 and dim == 0) or len(shape) > 4:
         return _elements_slice(imp, node, source, dim, kept, emit)
     if len(shape) < 3:
-        source = imp.step(node, ir.Reshape, source, shape=(1,) * (2 - len(shape)) + shape + (1, 1))
+        source = imp.inner(node, ir.Reshape, source, shape=(1,) * (2 - len(shape)) + shape + (1, 1))
         dim += 2 - len(shape)
         part = _place_slice(imp, node, source, dim, kept)
-        return emit(node, ir.Reshape, part) if emit else imp.step(node, ir.Reshape, part, shape=out)
+        return emit(node, ir.Reshape, part) if emit else imp.inner(node, ir.Reshape, part, shape=out)
     return _place_slice(imp, node, source, dim, kept)
 
 
@@ -104,7 +104,7 @@ def _elements_slice(imp: Importer, node: fx.Node, source: str, dim: int, kept: r
     return (
         emit(node, ir.AsStrided, source, **fields)
         if emit
-        else imp.step(node, ir.AsStrided, source, shape=out, **fields)
+        else imp.inner(node, ir.AsStrided, source, shape=out, **fields)
     )
 
 
@@ -113,18 +113,18 @@ def _place_slice(imp: Importer, node: fx.Node, source: str, dim: int, kept: rang
     shape, axis = imp.shape(source), imp.ir_axis(source, dim) - 1  # among C, H, W
     start, step = ([value if i == axis else other for i in range(3)] for value, other in ((kept[0], 0), (kept.step, 1)))
     out = (*shape[:dim], len(kept), *shape[dim + 1 :])
-    return imp.step(node, ir.Slice, source, shape=out, start=tuple(start), step=tuple(step))
+    return imp.inner(node, ir.Slice, source, shape=out, start=tuple(start), step=tuple(step))
 
 
 def taken(imp: Importer, node: fx.Node, source: str, dim: int, indices: Sequence[int]) -> str:
-    """Positions `indices` of dimension `dim`, in that order, by steps on the way."""
+    """Positions `indices` of dimension `dim`, in that order, by nodes on the way."""
     shape = imp.shape(source)
     dim %= len(shape)
     factor, rest = divmod(len(indices), shape[dim])
     if len(shape) in (3, 4) and dim > 1 and not rest and list(indices) == [i // factor for i in range(len(indices))]:
         factors = tuple(factor if axis == imp.ir_axis(source, dim) else 1 for axis in (2, 3))
         out = (*shape[:dim], len(indices), *shape[dim + 1 :])
-        return imp.step(node, ir.Upsample, source, shape=out, factor=factors) if factor > 1 else source
+        return imp.inner(node, ir.Upsample, source, shape=out, factor=factors) if factor > 1 else source
     runs = list(_runs(indices))
     if len(runs) > MOST_PARTS:
         raise imp.refuse(node, f"it takes {len(runs)} stretches of dimension {dim}; {MOST_PARTS} at most are supported")
@@ -132,12 +132,12 @@ def taken(imp: Importer, node: fx.Node, source: str, dim: int, indices: Sequence
 
 
 def joined(imp: Importer, node: fx.Node, parts: Sequence[str], dim: int) -> str:
-    """The parts side by side along dimension `dim`, by a step on the way."""
+    """The parts side by side along dimension `dim`, by a node on the way."""
     if len(parts) == 1:
         return parts[0]
     shape = imp.shape(parts[0])
     out = (*shape[:dim], sum(imp.shape(part)[dim] for part in parts), *shape[dim + 1 :])
-    return imp.step(node, ir.Concat, *parts, shape=out, axis=imp.ir_axis(parts[0], dim))
+    return imp.inner(node, ir.Concat, *parts, shape=out, axis=imp.ir_axis(parts[0], dim))
 
 
 def _runs(indices: Sequence[int]) -> Iterator[range]:
@@ -218,10 +218,10 @@ def _repeat(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
         return value
     shape = imp.shape(value)
     if len(shape) < len(out):
-        value = imp.step(node, ir.Reshape, value, shape=(1,) * (len(out) - len(shape)) + shape)
+        value = imp.inner(node, ir.Reshape, value, shape=(1,) * (len(out) - len(shape)) + shape)
     if len(out) <= 4:
         once = tuple(size if n == 1 else n for size, n in zip(out, imp.shape(value), strict=True))
-        value = imp.step(node, ir.Expand, value, shape=once) if once != imp.shape(value) else value
+        value = imp.inner(node, ir.Expand, value, shape=once) if once != imp.shape(value) else value
     for dim, size in enumerate(out):
         value = joined(imp, node, [value] * (size // imp.shape(value)[dim]), dim)
     return imp.emit(node, ir.Reshape, value)

@@ -39,7 +39,7 @@ def _stack(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
     out = tuple(node.meta["val"].shape)
     dim = a["dim"] % len(out)
     one = (*out[:dim], 1, *out[dim + 1 :])
-    parts = [imp.step(node, ir.Reshape, t, shape=one) if isinstance(t, str) else t.reshape(one) for t in a["tensors"]]
+    parts = [imp.inner(node, ir.Reshape, t, shape=one) if isinstance(t, str) else t.reshape(one) for t in a["tensors"]]
     return imp.emit(node, ir.Reshape, joined(imp, node, _operands(imp, node, parts), dim))
 
 
@@ -70,10 +70,10 @@ def _pad_any(imp: Importer, node: fx.Node, value: str, amounts: Sequence[int], c
         value = taken(imp, node, value, dim, kept)
         before, after = max(before, 0), max(after, 0)
         around = (1, math.prod(shape[:dim]), len(kept), math.prod(shape[dim + 1 :]))
-        seen = imp.step(node, ir.Reshape, value, shape=around)
+        seen = imp.inner(node, ir.Reshape, value, shape=around)
         out = (*around[:2], before + len(kept) + after, around[3])
-        padded = imp.step(node, ir.Pad, seen, shape=out, pads=(before, 0, after, 0), value=constant)
-        value = imp.step(node, ir.Reshape, padded, shape=(*shape[:dim], out[2], *shape[dim + 1 :]))
+        padded = imp.inner(node, ir.Pad, seen, shape=out, pads=(before, 0, after, 0), value=constant)
+        value = imp.inner(node, ir.Reshape, padded, shape=(*shape[:dim], out[2], *shape[dim + 1 :]))
     return imp.emit(node, ir.Reshape, value)
 
 
@@ -117,7 +117,7 @@ def _cropped(imp: Importer, node: fx.Node, source: str, top: int, left: int, bot
     if min(size) < 1:
         raise imp.refuse(node, f"it crops everything of an input of shape {shape}; crop less")
     out = (batch, channels, *size[4 - len(shape) :])
-    return imp.step(node, ir.Slice, source, shape=out, start=(0, max(-top, 0), max(-left, 0)))
+    return imp.inner(node, ir.Slice, source, shape=out, start=(0, max(-top, 0), max(-left, 0)))
 
 
 @handles(
@@ -172,7 +172,7 @@ def _interpolate(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
                     node, f"from {before[2:]} to {out[2:]} its weights are no multiples of 1/127; use integer factors"
                 )
         if len(after) == 4:
-            source = imp.step(node, ir.Interpolate, source, shape=rows, align_corners=aligned)
+            source = imp.inner(node, ir.Interpolate, source, shape=rows, align_corners=aligned)
     return imp.emit(node, ir.Interpolate, source, align_corners=aligned)
 
 
@@ -222,19 +222,19 @@ def _permute(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
 
 
 def permuted(imp: Importer, node: fx.Node, source: str, dims: Sequence[int]) -> str:
-    """Output dimension i is input dimension dims[i], by a step on the way."""
+    """Output dimension i is input dimension dims[i], by a node on the way."""
     shape = imp.shape(source)
     out, moved = tuple(shape[d] for d in dims), [d for d in dims if shape[d] > 1]
     if moved == sorted(moved):
-        return imp.step(node, ir.Reshape, source, shape=out)
+        return imp.inner(node, ir.Reshape, source, shape=out)
     order = list(dims)
     if len(shape) == 3 and order == [0, 2, 1]:
-        source = imp.step(node, ir.Reshape, source, shape=(shape[0], 1, *shape[1:]))
+        source = imp.inner(node, ir.Reshape, source, shape=(shape[0], 1, *shape[1:]))
         order = [0, 3, 1, 2]
     elif len(shape) == 3:  # (a, b, c) is (a, b, 1, c)
         order = [imp.ir_axis(source, d) for d in dims]
         order.insert(2, 2)
-    return imp.step(node, ir.Permute, source, shape=out, dims=tuple(order))
+    return imp.inner(node, ir.Permute, source, shape=out, dims=tuple(order))
 
 
 @handles(

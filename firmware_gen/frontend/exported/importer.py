@@ -24,7 +24,7 @@ from firmware_gen import ir
 from firmware_gen.frontend.aten import HANDLERS, HARMLESS, OF_SHAPE, READS, is_function
 from firmware_gen.frontend.aten.registry import arguments_of, schema
 from firmware_gen.frontend.exported.hints import QUANTISED_ACTIVATIONS, not_supported
-from firmware_gen.frontend.exported.integers import DEQUANTISERS, QUANTISERS, step_of
+from firmware_gen.frontend.exported.integers import DEQUANTISERS, QUANTISERS, scale_of
 from firmware_gen.frontend.exported.prepare import (
     Example,
     Model,
@@ -388,7 +388,7 @@ class Importer:
             raise self.refuse(node, f"it computes {str(dtype).removeprefix('torch.')}; float32 is supported")
         return self._emit(node, cls, sources, node.name, self._fixed_shape(shape_of), fields)
 
-    def step(
+    def inner(
         self,
         node: torch.fx.Node,
         cls: type[ir.Node],
@@ -446,7 +446,7 @@ class Importer:
             )
         return array
 
-    def weight_step(
+    def weight_scale(
         self,
         node: torch.fx.Node,
         ordered: Callable[[np.ndarray], np.ndarray] = lambda array: array,
@@ -454,10 +454,10 @@ class Importer:
     ) -> np.ndarray | None:
         """(O,) float64 where the weight, output channels first once it is `ordered`, is INT8 constants times a scale:
         that; None elsewhere."""
-        step = step_of(arguments_of(node)[argument], self.env)
-        if step is None:
+        scale = scale_of(arguments_of(node)[argument], self.env)
+        if scale is None:
             return None
-        array = ordered(step.double().numpy())
+        array = ordered(scale.double().numpy())
         rows = array.reshape(len(array), -1)
         return rows[:, 0].copy() if (rows == rows[:, :1]).all() else None
 

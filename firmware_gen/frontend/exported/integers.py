@@ -28,39 +28,39 @@ def know_pt2e() -> None:
     importlib.import_module("torch.ao.quantization.fx._decomposed")
 
 
-def step_of(node: Any, env: Mapping[torch.fx.Node, Any]) -> torch.Tensor | None:
+def scale_of(node: Any, env: Mapping[torch.fx.Node, Any]) -> torch.Tensor | None:
     """What the integers of a constant are multiplied by, in the constant's shape; None where it is no INT8 constant
     times that. `env`: all constants that it is made of."""
     if not isinstance(node, torch.fx.Node) or not isinstance(node.target, torch._ops.OpOverload):
         return None
     arguments = arguments_of(node)
     if schema(node).name in DEQUANTISERS:
-        return _dequantised_step(node.target, torch.fx.map_arg(arguments, env.__getitem__))
+        return _dequantised_scale(node.target, torch.fx.map_arg(arguments, env.__getitem__))
     if plain_name(node) == "_to_copy":
         codes = env[arguments["self"]]
         return torch.ones_like(codes, dtype=torch.float32) if codes.dtype == torch.int8 else None
     if plain_name(node) in MOVING_OPERATORS:
-        step = step_of(node.args[0], env)
-        return None if step is None else node.target(step, *node.args[1:], **node.kwargs)
+        scale = scale_of(node.args[0], env)
+        return None if scale is None else node.target(scale, *node.args[1:], **node.kwargs)
     if plain_name(node) != "mul":
         return None
     operands = [arguments["self"], arguments["other"]]
     for codes, scale in (operands, reversed(operands)):
-        step = step_of(codes, env)
-        if step is not None:
+        own = scale_of(codes, env)
+        if own is not None:
             factor = as_tensor(env[scale] if isinstance(scale, torch.fx.Node) else scale)
-            return (step * factor.detach()).expand(env[node].shape)
+            return (own * factor.detach()).expand(env[node].shape)
     return None
 
 
-def _dequantised_step(dequantise: torch._ops.OpOverload, arguments: dict[str, Any]) -> torch.Tensor | None:
+def _dequantised_scale(dequantise: torch._ops.OpOverload, arguments: dict[str, Any]) -> torch.Tensor | None:
     scale, zero = ("scales", "zero_points") if "scales" in arguments else ("scale", "zero_point")
     codes = dequantise(**arguments | {scale: _filled(arguments[scale], 1)})
     if codes.min() < -128 or codes.max() > 127:
         return None
     ones = torch.ones_like(arguments["input"])
-    step: torch.Tensor = dequantise(**arguments | {"input": ones, zero: _filled(arguments[zero], 0)})
-    return step
+    own: torch.Tensor = dequantise(**arguments | {"input": ones, zero: _filled(arguments[zero], 0)})
+    return own
 
 
 def _filled(value: torch.Tensor | float | None, number: int) -> torch.Tensor | float | None:

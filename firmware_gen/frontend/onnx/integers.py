@@ -16,10 +16,10 @@ MOVING = frozenset(("Flatten", "Gather", "Identity", "Reshape", "Slice", "Split"
 
 @dataclass(frozen=True)
 class Integers:
-    """A constant, codes * step: int8, and float32 that broadcasts to it."""
+    """A constant, codes * scale: int8, and float32 that broadcasts to it."""
 
     codes: np.ndarray
-    step: np.ndarray
+    scale: np.ndarray
 
 
 def integers_of(node: Node, known: Mapping[str, Integers]) -> dict[str, Integers]:
@@ -29,9 +29,9 @@ def integers_of(node: Node, known: Mapping[str, Integers]) -> dict[str, Integers
     source = known.get(node.inputs[0]) if node.op in MOVING and node.inputs else None
     if source is None:
         return {}
-    step = np.broadcast_to(source.step, source.codes.shape)
-    moved = (node.fold({node.inputs[0]: array}) for array in (source.codes, step))
-    return {name: Integers(codes, _narrow(step)) for name, codes, step in zip(node.outputs, *moved, strict=False)}
+    scale = np.broadcast_to(source.scale, source.codes.shape)
+    moved = (node.fold({node.inputs[0]: array}) for array in (source.codes, scale))
+    return {name: Integers(codes, _narrow(scale)) for name, codes, scale in zip(node.outputs, *moved, strict=False)}
 
 
 def _dequantised(node: Node) -> dict[str, Integers]:
@@ -44,13 +44,13 @@ def _dequantised(node: Node) -> dict[str, Integers]:
         or not ((codes == np.rint(codes)) & (codes >= -128) & (codes < 128)).all()
     ):
         return {}
-    (step,) = node.fold({x: ones[x]} | {name: np.zeros_like(node.values[name]) for name in zero})
-    return {node.outputs[0]: Integers(codes.astype(np.int8), _narrow(step))}
+    (own,) = node.fold({x: ones[x]} | {name: np.zeros_like(node.values[name]) for name in zero})
+    return {node.outputs[0]: Integers(codes.astype(np.int8), _narrow(own))}
 
 
-def _narrow(step: np.ndarray) -> np.ndarray:
+def _narrow(scale: np.ndarray) -> np.ndarray:
     """One element of every dimension in which all are the same."""
-    for axis in range(step.ndim):
-        first = step.take([0], axis) if step.shape[axis] else step
-        step = first if (step == first).all() else step
-    return step
+    for axis in range(scale.ndim):
+        first = scale.take([0], axis) if scale.shape[axis] else scale
+        scale = first if (scale == first).all() else scale
+    return scale

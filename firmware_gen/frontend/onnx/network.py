@@ -165,7 +165,7 @@ class _Step(nn.Module):
         for index, operand in enumerate(operands):
             if isinstance(operand, Integers):
                 self.register_buffer(f"input_{index}", torch.from_numpy(operand.codes.copy()))
-                self.register_buffer(f"step_{index}", torch.from_numpy(operand.step.copy()))
+                self.register_buffer(f"scale_{index}", torch.from_numpy(operand.scale.copy()))
             elif isinstance(operand, np.ndarray):
                 self.register_buffer(f"input_{index}", torch.from_numpy(operand.copy()))
 
@@ -176,5 +176,5 @@ class _Step(nn.Module):
 
     def _constant(self, index: int) -> torch.Tensor | None:
         constant: torch.Tensor | None = getattr(self, f"input_{index}", None)
-        step = getattr(self, f"step_{index}", None)
-        return constant if constant is None or step is None else constant.to(torch.float32) * step
+        scale = getattr(self, f"scale_{index}", None)
+        return constant if constant is None or scale is None else constant.to(torch.float32) * scale

@@ -62,7 +62,7 @@ def _layers(lowered: Any) -> dict[str, int]:
     """Layers whose weights are rounded here, and how many they have."""
     from firmware_gen.ir import Weighted
 
-    return {n.name: n.weight.size for n in lowered.nodes if isinstance(n, Weighted) and n.step is None}
+    return {n.name: n.weight.size for n in lowered.nodes if isinstance(n, Weighted) and n.weight_scale is None}
 
 
 def _chosen(
