@@ -22,6 +22,7 @@ from myhdl import ConcatSignal, Signal, always, always_comb, block, concat, intb
 from hls.arithmetic.aligned_model import align_model
 from hls.arithmetic.fp32 import NAN
 from hls.lib.delay import delay_line, glue, occupancy, shift, shift_held, shift_occupied
+from hls.lib.select import both
 from hls.lib.unit import unit
 from hls.lib.zeros import leading_zeros
 
@@ -382,7 +383,7 @@ def meta_skew(clk, valid, diag, exponent, meta, late, *, cols, first):
         parts += [shift(clk, valids[k], valids[k + 1], 1, 1), shift(clk, diags[k], diags[k + 1], 1, 1)]
         parts += [
             shift_occupied(clk, [valids[k]], exponents[k], exponents[k + 1], 8),
-            _both(valids[k], diags[k], moves[k]),
+            both(valids[k], diags[k], moves[k]),
         ]
     for c in range(cols):
         cycles = first + c - 1
@@ -395,15 +396,6 @@ def meta_skew(clk, valid, diag, exponent, meta, late, *, cols, first):
         late.next = all_arrived
 
     return parts, join
-
-
-@block
-def _both(one, other, both):
-    @always_comb
-    def combine():
-        both.next = one and other
-
-    return combine
 
 
 @block

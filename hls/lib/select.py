@@ -1,9 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Small combinational helpers of the memory side."""
+"""Small combinational helpers."""
 
 from myhdl import Signal, always_comb, block, concat, intbv
 
 from hls.lib.wiring import join
+
+
+@block
+def both(one, other, both):
+    """Whether both hold."""
+
+    @always_comb
+    def combine():
+        both.next = one and other
+
+    return combine
 
 
 @block

@@ -6,6 +6,7 @@ from myhdl import Signal, always_comb, block, intbv
 from hls.arithmetic.aligned import LANE_BITS, psum_bits
 from hls.arithmetic.pe import aligned_pe, fma_pe
 from hls.lib.delay import delay_line
+from hls.lib.select import both
 from hls.lib.unit import unit
 from hls.lib.wiring import ignore, join
 from hls.streaming.registers import GROUP_BITS, INDEX_BITS, WORD_WEIGHTS
@@ -57,7 +58,7 @@ def weight_grid(clk, valid, some, lane, swap, load, psums, *, config):
             parts.append(delay_line(clk, valid_row[r - 1], valid_row[r], width=1, cycles=step(config)))
             parts.append(delay_line(clk, swap_row[r - 1], swap_row[r], width=1, cycles=step(config)))
         if aligned:
-            parts.append(_both(valid_row[r], some, some_row[r]))
+            parts.append(both(valid_row[r], some, some_row[r]))
         parts += [_chosen(load, here[r][g], r, g) for g in range(groups)]
         for c in range(cols):
             group, byte = divmod(c, WORD_WEIGHTS)
@@ -107,12 +108,3 @@ def _chosen(load, chosen, r, g):
         chosen.next = load.valid and load.row == r and load.group == g
 
     return compare
-
-
-@block
-def _both(one, other, both):
-    @always_comb
-    def combine():
-        both.next = one and other
-
-    return combine

@@ -16,7 +16,7 @@ from firmware_gen.emit.cpu_calls import cpu_call
 from firmware_gen.operations.functions import table_name
 from firmware_gen.operations.tensors import Tensor
 from firmware_gen.targets.descriptor.linked.program import DESCRIPTORS, Layer, Program
-from firmware_gen.targets.descriptor.lowering.pieces import activation_of, combination_of
+from firmware_gen.targets.descriptor.lowering.epilogue import activation_of, combination_of
 from firmware_gen.targets.descriptor.timing.spans import loaded_words
 from hls.arithmetic.function import ROW_WORDS
 from hls.config import Config

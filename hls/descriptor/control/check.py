@@ -5,7 +5,6 @@ from myhdl import Signal, always, always_comb, block, concat, intbv, modbv
 
 from hls.descriptor.control.comparisons import (
     above,
-    both,
     differs,
     equals,
     is_not,
@@ -23,6 +22,7 @@ from hls.descriptor.interface.job import FieldSignals
 from hls.descriptor.interface.rules import PRODUCTS
 from hls.descriptor.interface.table import LINEAR
 from hls.lib.mux import choose
+from hls.lib.select import both
 from hls.lib.wiring import join, resize
 
 _A, _B = LINEAR + 1, 17  # operands: both signed, so that Y0 may be negative

@@ -84,15 +84,6 @@ def differs(product, field, out):
 
 
 @block
-def both(flag, other, out):
-    @always_comb
-    def both():
-        out.next = flag and other
-
-    return both
-
-
-@block
 def without(flag, other, out):
     @always_comb
     def without():

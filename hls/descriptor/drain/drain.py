@@ -15,6 +15,7 @@ from hls.descriptor.interface.table import LINEAR
 from hls.descriptor.interface.timing import HALF_BANKS, store_beats
 from hls.lib.fifo import fifo
 from hls.lib.mux import choose
+from hls.lib.select import both
 from hls.lib.unit import unit
 from hls.lib.wiring import join, split
 
@@ -88,7 +89,7 @@ def drain(
     ready, parts = beat.valid, []
     if config.functions:
         ready = Signal(bool(0))
-        parts.append(_both(beat.valid, table_ready, ready))
+        parts.append(both(beat.valid, table_ready, ready))
     if config.packed_scales:
         stored = Signal(intbv(0)[width:])
         parts.append(_unpacked(stored, job.packed_scales, row, scales, ports))
@@ -215,15 +216,6 @@ def drain(
         fifo(clk, rst, issue, place_ready, place_in, place_valid, taken, place, width=36, depth=places),
         fifo(clk, rst, result_valids[0], data_ready, result, data_valid, taken, req.data, width=width, depth=places),
     )
-
-
-@block
-def _both(one, other, both):
-    @always_comb
-    def combine():
-        both.next = one and other
-
-    return combine
 
 
 @block

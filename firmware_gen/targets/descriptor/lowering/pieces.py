@@ -24,12 +24,13 @@ from firmware_gen.operations.tensors import Ref, View
 from firmware_gen.operations.windows import Range, Rectangle, Windowed
 from firmware_gen.targets.descriptor.lowering import banded, layout
 from firmware_gen.targets.descriptor.lowering.axis import along
+from firmware_gen.targets.descriptor.lowering.epilogue import COMBINATIONS, activation_fields
 from firmware_gen.targets.descriptor.lowering.job import Symbolic, activations
 from firmware_gen.targets.descriptor.lowering.tiling import choose_strips, in_strips
 from firmware_gen.targets.descriptor.timing.spans import strip_span
 from hls.arithmetic.function import ROW_WORDS
 from hls.config import Config
-from hls.descriptor.interface.table import FIELD, FIELDS, Descriptor, misfits
+from hls.descriptor.interface.table import FIELDS, Descriptor, misfits
 from hls.errors import HeepgenError
 
 
@@ -83,19 +84,6 @@ class Constants:
 
 
 NOTHING = np.zeros(0, np.uint32)
-
-COMBINATIONS = {
-    "add": {"residual": 1},
-    "multiply": {"residual": 1, "multiply": 1},
-    "negative": {"residual": 1, "multiply": 1, "negative": 1},
-    "maximum": {"acc_init": 1},
-}
-"""Fields of a descriptor whose second operand is combined so, by `Windowed.combine`."""
-
-
-def combination_of(descriptor: Descriptor[object]) -> str:
-    """How a descriptor combines its AUX stream: the opposite of COMBINATIONS, but for initial values."""
-    return "negative" if descriptor.negative else "multiply" if descriptor.multiply else "add"
 
 
 def _collapse(loops: list[tuple[int, int]]) -> list[tuple[int, int]]:
@@ -252,24 +240,6 @@ def _epilogue(
         scale, bias = (op.scale, op.bias) if piece.last else (1.0, -0.0)
         fields |= {"uniform": 1, "scale": scale, "bias": bias}
     return fields
-
-
-def activation_fields(act: ir.Activation) -> dict[str, Any]:
-    """Fields of a descriptor that apply an activation: its numbers, of which some have a flag that they count."""
-    values: dict[str, Any] = {"function": int(act.function is not None)}
-    for name, number in act.numbers.items():
-        if f"{name}_EN".upper() not in FIELD:
-            values[name] = number
-        elif number != getattr(ir.IDENTITY, name):
-            values |= {f"{name}_en": 1, name: number}
-    return values
-
-
-def activation_of(descriptor: Descriptor[object]) -> ir.Activation:
-    """The activation that a descriptor applies, without its function: the opposite of `activation_fields`."""
-    counting = [name for name in ir.IDENTITY.numbers if getattr(descriptor, f"{name}_en", True)]
-    numbers: dict[str, Any] = {name: float(getattr(descriptor, name)) for name in counting}
-    return replace(ir.IDENTITY, **numbers)
 
 
 def _output(prefix: str, view: View, piece: Piece, channel: int, block: int, group_channels: int) -> dict[str, Any]:
