@@ -22,7 +22,7 @@ from torch.export.graph_signature import (
 )
 from torch.utils import _pytree as pytree
 
-from firmware_gen.frontend.exported.functional import COMMON
+from firmware_gen.frontend.exported.functional import COMMON, CommonProgram
 
 MAJOR = SCHEMA_VERSION[0]
 DIALECT = "TRAINING"
@@ -69,7 +69,7 @@ def _read(module: dict[str, Any], weights: dict[str, Any], raw: Mapping[str, byt
             new.meta["nn_module_stack"] = _stack(stack)
     graph.output(tuple(known[result["as_tensor"]["name"]] for result in source["outputs"]))
     signature = module["signature"]
-    return ExportedProgram(
+    return CommonProgram(
         root=torch.nn.Module(),
         graph=graph,
         graph_signature=ExportGraphSignature(

@@ -66,6 +66,21 @@ _WRITTEN: dict[object, Callable[..., torch.fx.Node]] = {
 COMMON: frozenset[object] = _KEPT | _WRITTEN.keys()
 
 
+class CommonProgram(ExportedProgram):
+    """A program of common operators, whose nodes are tensors. What torch checks besides imports sympy."""
+
+    def validate(self) -> None:
+        self.graph.lint()
+        inputs, outputs = self.graph_signature.input_specs, self.graph_signature.output_specs
+        named = [node.name for node in self.graph.nodes if node.op == "placeholder"]
+        returned = [node.name for node in self.graph.output_node().args[0]]
+        constants = {spec.target for spec in inputs if spec.kind != InputKind.USER_INPUT}
+        if [spec.arg.name for spec in inputs] != named or [spec.arg.name for spec in outputs] != returned:
+            raise ValueError("the signature names other values than the graph")
+        if missing := constants - self.state_dict.keys() - self.constants.keys():
+            raise ValueError(f"no values of {sorted(missing)}")
+
+
 def functional_form(program: ExportedProgram) -> ExportedProgram | None:
     """What `run_decompositions` makes of a program, or None where that is not known here.
     Shapes are those that it computes, not those that it says."""
@@ -81,7 +96,7 @@ def functional_form(program: ExportedProgram) -> ExportedProgram | None:
     except Exception:  # where flatten copies, or operands do not go together: torch's way has copies, and words
         return None
     specs = zip(signature.output_specs, results, strict=True)
-    return ExportedProgram(
+    return CommonProgram(
         root=torch.nn.Module(),
         graph=graph,
         graph_signature=replace(
