@@ -250,8 +250,8 @@ def test_picture_names_the_largest_buffers_of_arena_and_scratchpad():
     text = picture(program.report.to_dict(), [*layers, {"name": "other", "scratchpad": None}, {"name": "cpu"}]).decode()
     assert text.startswith("<?xml") and picture(program.report.to_dict()) == picture(program.report.to_dict())
     for buffer in sorted(program.report.buffers, key=lambda b: -b["size"])[:8]:
-        assert f"<!-- {buffer['name']}: {buffer['size']:,} -->" in text
-    assert "<!-- bytes in the scratchpad, 8 of 9 -->" in text and "<!-- layer.8: 1,008 -->" in text
+        assert f">{buffer['name']}: {buffer['size']:,}</text>" in text
+    assert ">bytes in the scratchpad, 8 of 9</text>" in text and ">layer.8: 1,008</text>" in text
     assert "layer.0:" not in text and "other" not in text and "cpu" not in text
 
 

@@ -1,80 +1,132 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A picture of a memory plan: who occupies which addresses of the arena, and when."""
+"""A picture of a memory plan: who occupies which addresses of the arena, and when. Written out, since to import a
+library that draws takes longer than to compile a network."""
 
-import io
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
+from xml.sax.saxutils import escape
 
-WIDTH, HEIGHT = 8.0, 5.0
-"""Inches; the picture is made to be read at 800 pixels of width."""
+WIDTH, HEIGHT = 800, 500
+LEFT, TOP, RIGHT, BOTTOM = 72.0, 55.0, 520.0, 365.0
+"""Edges of the plot; legends are on the right of it."""
+COLOURS = ("#1f77b4", "#ff7f0e", "#2ca02c", "#d62728", "#9467bd", "#8c564b", "#e377c2", "#7f7f7f", "#bcbd22", "#17becf")
 NAMED = 8
 """Buffers that each legend names, the largest."""
 THINNEST = 0.04
 """Share of the height from which a box has its name in it."""
 LONGEST = 22
 """Characters of a name."""
+NAMES = 30
+"""Steps that are named below the plot at most."""
+LINE = 16
 
 
 def picture(memory: Mapping[str, Any], layers: Sequence[Mapping[str, Any]] = ()) -> bytes:
     """An SVG of a `MemoryReport` as a dict: layers from left to right, addresses upwards, a box per buffer, a legend of
     the largest, and one of the outputs of `layers`, as in the manifest, that are in the scratchpad instead. The dashed
     line is what no plan can do without."""
-    from matplotlib import rc_context
-    from matplotlib.figure import Figure
-    from matplotlib.patches import Rectangle
-
     steps, buffers = ["call", *memory["steps"]], memory["buffers"]
-    figure = Figure(figsize=(WIDTH, HEIGHT))
-    axes = figure.add_axes((0.09, 0.27, 0.56, 0.62))
     start = min((b["address"] for b in buffers), default=0)
-    boxes = {}
-    top = max(memory["arena_bytes"], 16) * 1.05 / 1024
+    top = max(memory["arena_bytes"], 16) * 1.05
+    scale = (BOTTOM - TOP) / top
+
+    def x(step: float) -> float:
+        return LEFT + (RIGHT - LEFT) * (step + 0.5) / len(steps)
+
+    def y(size: float) -> float:
+        return BOTTOM - size * scale
+
+    parts = [
+        '<?xml version="1.0" encoding="utf-8"?>',
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{HEIGHT}" viewBox="0 0 {WIDTH} {HEIGHT}" '
+        'font-family="DejaVu Sans, Verdana, sans-serif" font-size="11">',
+        '<rect width="100%" height="100%" fill="white"/>',
+        f'<clipPath id="plot"><rect x="{LEFT}" y="{TOP}" width="{RIGHT - LEFT}" height="{BOTTOM - TOP}"/></clipPath>',
+        _text(
+            LEFT,
+            20,
+            f"{memory['network']}: arena of {memory['arena_bytes']:,} bytes; beside it "
+            f"{memory['constant_bytes']:,} of constants,",
+            'font-size="13"',
+        ),
+        _text(
+            LEFT,
+            38,
+            f"{memory['weight_bytes']:,} of them weights, and {memory['program_bytes']:,} for the program",
+            'font-size="13"',
+        ),
+        '<g clip-path="url(#plot)">',
+    ]
+    colours = {}
     for number, buffer in enumerate(buffers):
-        corner = (buffer["born"] + 0.5, (buffer["address"] - start) / 1024)
-        width, height = buffer["dies"] - buffer["born"] + 1, buffer["size"] / 1024
-        box = Rectangle(corner, width, height, facecolor=f"C{number % 10}", edgecolor="black", linewidth=0.5, alpha=0.6)
-        boxes[buffer["name"]] = axes.add_patch(box)
-        if height < THINNEST * top:
-            continue
-        axes.annotate(
-            _short(buffer["name"]),
-            (corner[0] + width / 2, corner[1] + height / 2),
-            ha="center",
-            va="center",
-            fontsize=7,
-            clip_on=True,
+        colour = colours[buffer["name"]] = COLOURS[number % len(COLOURS)]
+        left, right = x(buffer["born"] + 0.5), x(buffer["dies"] + 1.5)
+        bottom = y(buffer["address"] - start)
+        height = buffer["size"] * scale
+        parts.append(_box(left, bottom - height, right - left, height, colour))
+        if height >= THINNEST * (BOTTOM - TOP):
+            middle = (left + right) / 2, bottom - height / 2 + 3
+            parts.append(_text(*middle, _short(buffer["name"]), 'font-size="9" text-anchor="middle"'))
+    peak = 'stroke="black" stroke-dasharray="5 3"/>'
+    parts += [
+        f'<path d="M{LEFT} {y(memory["peak_bytes"]):.1f}H{RIGHT}" {peak}',
+        "</g>",
+        f'<rect x="{LEFT}" y="{TOP}" width="{RIGHT - LEFT}" height="{BOTTOM - TOP}" fill="none" stroke="black"/>',
+    ]
+    for size in _ticks(top):
+        parts.append(f'<path d="M{LEFT - 4} {y(size):.1f}H{LEFT}" stroke="black"/>')
+        parts.append(_text(LEFT - 7, y(size) + 4, f"{size / 1024:g}", 'text-anchor="end"'))
+    parts.append(
+        _text(
+            0, 0, "KiB of the arena", f'text-anchor="middle" transform="translate(22 {(TOP + BOTTOM) / 2}) rotate(-90)"'
         )
-    peak = axes.axhline(memory["peak_bytes"] / 1024, linestyle="--", color="black", linewidth=1)
-    shown = range(0, len(steps), -(-len(steps) // 30))
-    axes.set(xlim=(-0.5, len(steps) - 0.5), ylim=(0, top), xticks=shown, ylabel="KiB of the arena")
-    axes.set_xticklabels([_short(steps[i]) for i in shown], rotation=90, fontsize=8)
-    axes.set_title(
-        f"{memory['network']}: arena of {memory['arena_bytes']:,} bytes; beside it {memory['constant_bytes']:,} of "
-        f"constants,\n{memory['weight_bytes']:,} of them weights, and {memory['program_bytes']:,} for the program",
-        loc="left",
-        fontsize=10,
     )
+    for number in range(0, len(steps), -(-len(steps) // NAMES)):
+        where = f'transform="translate({x(number) + 4:.1f} {BOTTOM + 8}) rotate(-90)"'
+        parts.append(f'<path d="M{x(number):.1f} {BOTTOM}v4" stroke="black"/>')
+        parts.append(_text(0, 0, _short(steps[number]), f'text-anchor="end" {where}'))
     largest = sorted(buffers, key=lambda b: -b["size"])[:NAMED]
-    entries = [(boxes[b["name"]], f"{_short(b['name'])}: {b['size']:,}") for b in largest]
-    alive = f"{memory['peak_bytes']:,} alive at once,\nin {_short(memory['peak_step'])}"
-    handles, labels = zip((peak, alive), *entries)
-    legend: dict[str, Any] = {"loc": "upper left", "fontsize": 8, "frameon": False, "alignment": "left"}
-    title = _counted("bytes in the arena", len(buffers))
-    axes.add_artist(axes.legend(handles, labels, bbox_to_anchor=(1.02, 1.04), title=title, **legend))
+    entries = [
+        (f'fill="{colours[b["name"]]}" fill-opacity="0.6"', f"{_short(b['name'])}: {b['size']:,}") for b in largest
+    ]
+    parts += [
+        _text(RIGHT + 20, TOP + 6, _counted("bytes in the arena", len(buffers))),
+        f'<path d="M{RIGHT + 20} {TOP + LINE + 2}h24" {peak}',
+        _text(RIGHT + 52, TOP + LINE + 6, f"{memory['peak_bytes']:,} alive at once,"),
+        _text(RIGHT + 52, TOP + 2 * LINE + 6, f"in {_short(memory['peak_step'])}"),
+        *_legend(TOP + 3 * LINE, entries),
+    ]
     held = sorted(((_bytes(layer), layer["name"]) for layer in layers if layer.get("scratchpad")), reverse=True)
     if held:
-        axes.legend(
-            [Rectangle((0, 0), 1, 1, facecolor="none", edgecolor="black", hatch="////", linewidth=0.5)]
-            * len(held[:NAMED]),
-            [f"{_short(name)}: {size:,}" for size, name in held[:NAMED]],
-            bbox_to_anchor=(1.02, 0.32),
-            title=_counted("bytes in the scratchpad", len(held)),
-            **legend,
-        )
-    svg = io.BytesIO()
-    with rc_context({"svg.hashsalt": memory["network"]}):
-        figure.savefig(svg, format="svg", metadata={"Date": None})
-    return svg.getvalue()
+        title = TOP + (4 + NAMED) * LINE
+        parts.append(_text(RIGHT + 20, title + 6, _counted("bytes in the scratchpad", len(held))))
+        parts += _legend(title + LINE, [('fill="none"', f"{_short(name)}: {size:,}") for size, name in held[:NAMED]])
+    return "\n".join([*parts, "</svg>\n"]).encode()
+
+
+def _text(x: float, y: float, text: str, how: str = "") -> str:
+    place = f'x="{x:.1f}" y="{y:.1f}"' if "transform" not in how else ""
+    return f"<text {' '.join(filter(None, (place, how)))}>{escape(text)}</text>"
+
+
+def _box(x: float, y: float, width: float, height: float, colour: str) -> str:
+    edge = f'fill="{colour}" fill-opacity="0.6" stroke="black" stroke-width="0.7"'
+    return f'<rect x="{x:.1f}" y="{y:.2f}" width="{width:.1f}" height="{height:.2f}" {edge}/>'
+
+
+def _legend(top: float, entries: Sequence[tuple[str, str]]) -> Iterator[str]:
+    """A line for every fill and its text, from ``top`` down."""
+    for number, (fill, text) in enumerate(entries):
+        y = top + number * LINE
+        yield f'<rect x="{RIGHT + 20}" y="{y - 3:.1f}" width="24" height="9" {fill} stroke="black" stroke-width="0.7"/>'
+        yield _text(RIGHT + 52, y + 6, text)
+
+
+def _ticks(top: float) -> Iterator[int]:
+    """Round sizes up to ``top``, some five of them."""
+    step = 2 ** math.ceil(math.log2(top / 6))
+    return iter(range(0, int(top) + 1, step))
 
 
 def _bytes(layer: Mapping[str, Any]) -> int:
