@@ -3,6 +3,7 @@
 
 import math
 from collections.abc import Iterable
+from typing import NamedTuple, TypeAlias
 
 from firmware_gen.memory.planner import memory_map
 from firmware_gen.targets.descriptor.estimate import descriptor_banks, descriptor_cycles, rotation_cycles
@@ -24,10 +25,11 @@ CHECKED = 50_000
 
 def fastest(programs: Iterable[Program]) -> Program:
     """Of programs of one network, each with its best strips, the first that takes fewest cycles."""
-    return min((choose_strips(program) for program in programs), key=lambda choice: choice[1])[0]
+    found: Found = {}
+    return min((choose_strips(program, found) for program in programs), key=lambda choice: choice[1])[0]
 
 
-def choose_strips(program: Program) -> tuple[Program, float]:
+def choose_strips(program: Program, found: "Found | None" = None) -> tuple[Program, float]:
     """The program with FIRST_PX and STRIP_PX of all descriptors chosen anew; the order of weights, and so CBG, stays.
 
     Also the cycles that are expected. Nothing changes, and infinitely many are, where activations lie in contiguous
@@ -35,12 +37,12 @@ def choose_strips(program: Program) -> tuple[Program, float]:
     """
     if program.config.ports > 1 and program.arena_address < memory_map(program.config)[0]:
         return program, math.inf
-    linked = program.linked
+    linked, found = program.linked, {} if found is None else found
     before = [(f.first_px, f.strip_px) for f in linked]
     chosen, cycles = [], float(rotation_cycles(program))
     for listed in program.lists:
         works = [_work(program, f) for f in linked[listed.range]]
-        strips, done = _choose(works, before[listed.range], program.config)
+        strips, done = _choose(works, before[listed.range], program.config, found)
         chosen += strips
         cycles += done
     other = program.with_strips(chosen)
@@ -50,35 +52,73 @@ def choose_strips(program: Program) -> tuple[Program, float]:
     return (program, old) if new > old else (other, new)
 
 
-def _choose(works: list[Work], strips: list[tuple[int, int]], config: Config) -> tuple[list[tuple[int, int]], float]:
+class _Choice(NamedTuple):
+    """Strips of a descriptor, the timeline after it, and that with the next one in the strips that it has."""
+
+    number: int
+    strips: tuple[int, int]
+    timeline: Timeline
+    after: Timeline
+
+
+_Given: TypeAlias = tuple[tuple[object, ...], tuple[int, int]]
+"""The shape of a descriptor, and the strips that it has."""
+
+Found: TypeAlias = dict[tuple[int, _Given, _Given | None], _Choice]
+"""Choices by the one before and what they depend on: programs of a network often begin alike."""
+
+
+def _choose(
+    works: list[Work], strips: list[tuple[int, int]], config: Config, found: Found
+) -> tuple[list[tuple[int, int]], float]:
     """Strips of a list of descriptors, each with those that let the next one end first, and when the last one ends."""
-    timeline, strips = Timeline(), list(strips)
-    first: Timeline | None = None  # this descriptor in the strips that it has
-    for number, work in enumerate(works):
-        best: tuple[tuple[float, float], tuple[int, int], Timeline, Timeline] | None = None
-        following = [(works[number + 1], *strips[number + 1])] if number + 1 < len(works) else []
-        for candidate in dict.fromkeys([strips[number], *_candidates(work, config)]):
-            count = 1 + -(-(work.descriptor.out_px - candidate[0]) // candidate[1])
-            reads = READ * work.reads(count)
-            enough = math.inf if best is None else best[0][0] + ROUNDING - reads
-            if timeline.earliest([(work, *candidate), *following]) > enough:
-                continue
-            trial = first
-            if trial is None or best is not None:
-                trial = timeline.copy()
-                trial.add(work, *candidate)
-            if trial.earliest(following) > enough:
-                continue
-            after = trial
-            if following:
-                after = trial.copy()
-                after.add(*following[0])
-            cost = (after.done + reads, after.through)
-            if best is None or cost < best[0]:
-                best = cost, candidate, trial, after
-        assert best is not None, "there is one candidate at least"
-        _, strips[number], timeline, first = best
-    return strips, timeline.done
+    given = [(work.shape, strip) for work, strip in zip(works, strips, strict=True)]
+    last = _Choice(0, (0, 0), Timeline(), Timeline())
+    chosen = []
+    for place, work in enumerate(works):
+        following = works[place + 1 : place + 2]
+        key = last.number, given[place], given[place + 1] if following else None
+        if key not in found:
+            after = [(following[0], *strips[place + 1])] if following else []
+            found[key] = _best(len(found) + 1, last, work, strips[place], after, config)
+        last = found[key]
+        chosen.append(last.strips)
+    return chosen, last.timeline.done
+
+
+def _best(
+    number: int,
+    last: _Choice,
+    work: Work,
+    strips: tuple[int, int],
+    following: list[tuple[Work, int, int]],
+    config: Config,
+) -> _Choice:
+    """Of a descriptor that has such strips, behind the last one."""
+    timeline = last.timeline
+    best: tuple[tuple[float, float], _Choice] | None = None
+    for candidate in dict.fromkeys([strips, *_candidates(work, config)]):
+        count = 1 + -(-(work.descriptor.out_px - candidate[0]) // candidate[1])
+        reads = READ * work.reads(count)
+        enough = math.inf if best is None else best[0][0] + ROUNDING - reads
+        if timeline.earliest([(work, *candidate), *following]) > enough:
+            continue
+        if best is None and last.number:
+            trial = last.after
+        else:
+            trial = timeline.copy()
+            trial.add(work, *candidate)
+        if trial.earliest(following) > enough:
+            continue
+        after = trial
+        if following:
+            after = trial.copy()
+            after.add(*following[0])
+        cost = (after.done + reads, after.through)
+        if best is None or cost < best[0]:
+            best = cost, _Choice(number, candidate, trial, after)
+    assert best is not None, "there is one candidate at least"
+    return best[1]
 
 
 def _candidates(work: Work, config: Config) -> list[tuple[int, int]]:

@@ -9,6 +9,7 @@ anew by `strips` when the whole network is known.
 """
 
 import math
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
@@ -16,7 +17,7 @@ import numpy as np
 
 from firmware_gen.targets.descriptor.lowering.job import Symbolic, on_bus
 from firmware_gen.targets.descriptor.timing.demand import Demand, demand
-from firmware_gen.targets.descriptor.timing.spans import strip_span, strip_starts, window_words
+from firmware_gen.targets.descriptor.timing.spans import strip_sizes, strip_span, window_words
 from hls.arithmetic.accumulator import ACC_LATENCY
 from hls.config import Config
 from hls.descriptor.interface.rules import bank_entries, may_halve
@@ -100,33 +101,43 @@ def _cost(
 ) -> tuple[int, int]:
     """Estimated cycles and bus words of a descriptor cut into these strips."""
     ports = config.ports
-    begins = strip_starts(f.out_px, first, strip)
-    px = np.diff(np.append(begins, f.out_px))
+    lengths = strip_sizes(f.out_px, first, strip)
     fetch = math.ceil(whole.tile_beats)
-    tile = np.maximum(px, max(whole.cut, fetch))
-    sizes = [min(cbg, f.ncb - i) for i in range(0, f.ncb, cbg)]
+    parts = Counter(min(cbg, f.ncb - i) for i in range(0, f.ncb, cbg))
+    early = strip * cbg <= bank_entries(config, True)  # the first step of a group
     steps = f.kh * f.kx * f.kb
-    # Over a strip's input: a tile's vectors may wait for the next tile, a step's last for the accumulators
-    passes = [(tile * (n - 1) + np.maximum(tile, px + np.maximum(ACC_LATENCY - px * n, 0))) * steps for n in sizes]
-    if f.band:  # a vector gives as many outputs as are stored in that time: banks are waited for
-        drains = [px * n * whole.blocks[0] for n in sizes]
-        early = strip * cbg <= bank_entries(config, True)  # the first step of a group
-        waits = [vector_to_drain(config, int(px[0]) * n) - px * n * early for n in sizes]
-        passes = [np.maximum(p, (w + p + d) / 2) for p, d, w in zip(passes, drains, waits, strict=True)]
-    compute = sum(passes) * f.groups
-    again = int(compute[-1] - passes[0][-1])  # when the last input words are there, one pass at most is done
-    drain = px * f.groups * sum(whole.blocks)
-    bus = on_bus(f, whole.beats(len(px), len(px)))
-    start, end = windows
-    ahead = np.diff(end[np.append(begins[1:], f.out_px) - 1], prepend=0)  # new input words of each strip
-    room = config.activation_words - span
-    exposed = np.maximum(ahead[1:] - room, 0).sum() // ports
-    tail = int(px[-1]) * sum(whole.blocks[-sizes[-1] :])
+
+    def pass_cycles(px: int, n: int) -> float:
+        """Of a group of so many channel blocks."""
+        tile = max(px, whole.cut, fetch)
+        # Over a strip's input: a tile's vectors may wait for the next tile, a step's last for the accumulators
+        cycles = (tile * (n - 1) + max(tile, px + max(ACC_LATENCY - px * n, 0))) * steps
+        if not f.band:
+            return cycles
+        # A vector gives as many outputs as are stored in that time: banks are waited for
+        wait = vector_to_drain(config, lengths[0] * n) - px * n * early
+        return max(cycles, (wait + cycles + px * n * whole.blocks[0]) / 2)
+
+    def compute(px: int) -> float:
+        return f.groups * sum(count * pass_cycles(px, n) for n, count in parts.items())
+
+    last = lengths[-1]
+    again = int(compute(last) - pass_cycles(last, min(cbg, f.ncb)))  # when the last words are there, one pass is done
+    drain = f.groups * sum(whole.blocks)
+    bus = on_bus(f, whole.beats(len(lengths), len(lengths)))
+    end, room = windows[1], config.activation_words - span
+    exposed = 0
+    if first < f.out_px:  # new input words of each strip but the first
+        reached = end[first - 1 : f.out_px - 1 : strip]
+        exposed = int(np.maximum(reached[1:] - reached[:-1] - room, 0).sum()) + max(
+            int(end[-1] - reached[-1]) - room, 0
+        )
+    tail = last * sum(whole.blocks[-min(cbg, f.ncb - (f.ncb - 1) // cbg * cbg) :])
     lead = int(end[0]) // ports + fetch
-    busy = int(np.maximum(compute, drain).sum())
+    busy = int(sum(count * max(compute(px), px * drain) for px, count in Counter(lengths).items()))
     if not f.band:  # whose words come ahead, and whose weights mostly stay
         busy = max(busy, bus, whole.load + again)
-    return busy + int(exposed) + tail + lead + 2 * len(px), bus * ports
+    return busy + exposed // ports + tail + lead + 2 * len(lengths), bus * ports
 
 
 def lower_bound(vector_count: int, inputs: int, outputs: int, weight_bytes: int, ports: int) -> int:

@@ -21,7 +21,7 @@ from firmware_gen.targets.descriptor.lowering.job import Job, Symbolic, activati
 from firmware_gen.targets.descriptor.scratchpad.overlap import Line, Use, cost, delays
 from firmware_gen.targets.descriptor.scratchpad.shelf import Shelf
 from firmware_gen.targets.descriptor.timing.demand import demand, tiles, vectors
-from firmware_gen.targets.descriptor.timing.spans import loaded_words, strip_starts, window_words
+from firmware_gen.targets.descriptor.timing.spans import loaded_words, strip_sizes, window_words
 from hls.config import Config
 from hls.descriptor.interface.table import LINEAR
 from hls.descriptor.interface.timing import fetch_beats, record_beats, weight_buffer
@@ -400,7 +400,7 @@ def _beats(job: Job, config: Config) -> tuple[float, int, dict[str, int]]:
     """Load beats of a job's first strip, its strips, and the beats of its streams, those of WEIGHT and PARAM once."""
     f = job.descriptor
     lead = int(window_words(f)[1][min(f.first_px, f.out_px) - 1]) / config.ports
-    return lead, len(strip_starts(f.out_px, f.first_px, f.strip_px)), demand(f, config).beats()
+    return lead, len(strip_sizes(f.out_px, f.first_px, f.strip_px)), demand(f, config).beats()
 
 
 class _Room:

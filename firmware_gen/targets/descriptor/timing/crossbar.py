@@ -3,6 +3,7 @@
 
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import cache
 
 from hls.descriptor.interface.timing import ANSWER, COLLECTED, MEMORY, OUTSTANDING, QUEUED
 
@@ -25,9 +26,11 @@ class Uncontended:
 class _Command:
     """A beat: the bank of each word (None: its own), words not granted yet, the cycle of the last grant."""
 
-    def __init__(self, banks: Sequence[int | None], deliver: Callable[[int], None]):
-        self.banks, self.deliver = banks, deliver
-        self.missing, self.granted = len(banks), 0
+    __slots__ = ("banks", "deliver", "granted", "missing", "words")
+
+    def __init__(self, banks: tuple[int, ...], words: int, deliver: Callable[[int], None]):
+        self.banks, self.words, self.deliver = banks, words, deliver
+        self.missing, self.granted = words, 0
 
 
 class Ports:
@@ -40,14 +43,16 @@ class Ports:
         self.queues: list[deque[_Command]] = [deque() for _ in range(ports)]
         self.requests: list[_Command | None] = [None] * ports
         self.order: deque[_Command] = deque()
-        self.completed = 0
+        self.queued = self.completed = 0  # commands in the longest queue; when the last one was complete
+        self.active = False
         self.answered: deque[int] = deque()  # cycles in which beats leave the list of those due
         self.favoured: dict[int, int] = {}
 
     def _room(self, t: int) -> bool:
-        while self.answered and self.answered[0] < t:
-            self.answered.popleft()
-        return len(self.order) + len(self.answered) < OUTSTANDING and max(map(len, self.queues)) < QUEUED
+        answered = self.answered
+        while answered and answered[0] < t:
+            answered.popleft()
+        return len(self.order) + len(answered) < OUTSTANDING and self.queued < QUEUED
 
     def ready(self, t: int) -> bool:
         """Whether a request is accepted in this cycle."""
@@ -55,48 +60,59 @@ class Ports:
 
     def accept(self, t: int, banks: tuple[int, ...], words: int, deliver: Callable[[int], None]) -> None:
         """``deliver`` learns the cycle of the answer as soon as that is known."""
-        self.arriving = _Command(list(banks[:words]) or [None] * words, deliver)
+        self.arriving = _Command(banks, words, deliver)
+        self.active = True
 
     def step(self, t: int) -> None:
-        if not (self.arriving or self.picked or self.held or self.order):
+        if not self.active:
             return
-        room = self.held is None or self._room(t)
-        wanted: dict[int, int] = {}
-        granted = []
-        for port, command in enumerate(self.requests):
-            if command is not None:
-                bank = command.banks[port]
-                if bank is None:
-                    granted.append(port)
-                else:
-                    wanted[bank] = wanted.get(bank, 0) | 1 << (FIRST_MASTER + port)
-        for bank, masters in wanted.items():
-            place, favoured = arbitrate(masters, self.favoured.get(bank, 0))
-            self.favoured[bank] = favoured
-            granted.append(place - FIRST_MASTER)
-        for port in granted:
-            command = self.requests[port]
-            assert command is not None
-            command.missing -= 1
-            command.granted = t
-            self.requests[port] = None
-        for port, queue in enumerate(self.queues):
-            if queue and self.requests[port] is None:
-                self.requests[port] = queue.popleft()
-        while self.order and not self.order[0].missing:
-            command = self.order.popleft()
-            self.completed = max(command.granted + MEMORY + COLLECTED - 1, self.completed + 1)
-            self.answered.append(self.completed)
-            command.deliver(self.completed + 1)
+        held = self.held
+        room = held is None or self._room(t)
+        order = self.order
+        if order:
+            self._grant(t)
+            while order and not order[0].missing:
+                command = order.popleft()
+                self.completed = max(command.granted + MEMORY + COLLECTED - 1, self.completed + 1)
+                self.answered.append(self.completed)
+                command.deliver(self.completed + 1)
         if room:
-            if self.held is not None:
-                self.order.append(self.held)
-                for port in range(len(self.held.banks)):
-                    self.queues[port].append(self.held)
+            if held is not None:
+                order.append(held)
+                for queue in self.queues[: held.words]:
+                    queue.append(held)
+                self.queued = max(map(len, self.queues))
             self.held, self.picked = self.picked, self.arriving
         elif self.picked is None:
             self.picked = self.arriving
         self.arriving = None
+        self.active = bool(order or self.picked or self.held)
+
+    def _grant(self, t: int) -> None:
+        """Words that are requested get their banks, and the ports without a request the next ones."""
+        requests, wanted = self.requests, dict[int, int]()
+        for port, command in enumerate(requests):
+            if command is None:
+                continue
+            if command.banks:
+                bank = command.banks[port]
+                wanted[bank] = wanted.get(bank, 0) | 1 << (FIRST_MASTER + port)
+            else:
+                command.missing -= 1
+                command.granted = t
+                requests[port] = None
+        for bank, masters in wanted.items():
+            place, self.favoured[bank] = arbitrate(masters, self.favoured.get(bank, 0))
+            command = requests[place - FIRST_MASTER]
+            assert command is not None
+            command.missing -= 1
+            command.granted = t
+            requests[place - FIRST_MASTER] = None
+        if self.queued:
+            for port, queue in enumerate(self.queues):
+                if queue and requests[port] is None:
+                    requests[port] = queue.popleft()
+            self.queued = max(map(len, self.queues))
 
 
 def stream_cycles(beats: Sequence[tuple[int, ...]], ports: int) -> float:
@@ -113,6 +129,7 @@ def stream_cycles(beats: Sequence[tuple[int, ...]], ports: int) -> float:
     return (answers[-1] - answers[half]) / max(len(beats) - 1 - half, 1)
 
 
+@cache
 def arbitrate(wanted: int, favoured: int) -> tuple[int, int]:
     """(the master that a bank of X-HEEP's crossbar takes, the one favoured next) of a bit per master that asks.
 

@@ -110,23 +110,33 @@ class Machine:
         return self.completed
 
     def step(self, t: int) -> None:
-        """One cycle: what has arrived, what the stages decide, who gets scratchpad and bus, and what follows."""
-        for stage, plan in self.starting:
-            stage.start(t, plan)
-        self.starting.clear()
-        self.load.step(t)
-        self.store.step(t)
-        self.weights.step(t)
-        self.params.step(t)
-        take = self.sequencer.step(t)
-        self.drain.decide(t)
+        """One cycle: what has arrived, what the stages decide, who gets scratchpad and bus, and what follows; of stages
+        that have something to do, which most have in few cycles only."""
+        load, store, weights, params = self.load, self.store, self.weights, self.params
+        sequencer, drain = self.sequencer, self.drain
+        if self.starting:
+            for stage, plan in self.starting:
+                stage.start(t, plan)
+            self.starting.clear()
+        if load.arrivals or load.leaving:
+            load.step(t)
+        if store.freed or store.returns or store.marks:
+            store.step(t)
+        if weights.closing:
+            weights.step(t)
+        if params.closing:
+            params.step(t)
+        take = t >= sequencer.resumes and sequencer.step(t)
+        if drain.full or sequencer.finished or drain.issues:
+            drain.decide(t)
         self._control(t)
         self._serve(t)
         self.memory.step(t)
-        if self.load.may_ask(t):
-            self.load.request(self._load_is_open(t), self.store.available)
-        self.drain.step(t)
-        self.weights.hurry()
+        if load.chunks_left and load.may_ask(t):
+            load.request(self._load_is_open(t), store.available)
+        if drain.issues or drain.initialises or params.rows:
+            drain.step(t)
+        weights.urgent = weights.stored < weights.low_mark
         self.cutter.step(t, take)
 
     def _control(self, t: int) -> None:
@@ -152,7 +162,7 @@ class Machine:
 
     def _complete(self, t: int) -> None:
         counts = self.counts
-        counted = counts.vectors, counts.load_stall, counts.store_stall, counts.words
+        counted = counts.vectors - self.sequencer.ahead(t), counts.load_stall, counts.store_stall, counts.words
         self.completed.append((t, *counted, *counts.waits.values()))
 
     def _offer(self, t: int, drain_free: bool) -> None:

@@ -19,7 +19,7 @@ def _groups(f: Linked) -> list[list[int]]:
     return [list(range(i, min(i + f.cbg, f.ncb))) for i in range(0, f.ncb, f.cbg)]
 
 
-def _vectors(f: Linked, config: Config) -> tuple[list[int], list[int], list[int]]:
+def _vectors(f: Linked, config: Config) -> tuple[np.ndarray, np.ndarray, list[int]]:
     """Per vector: words that must be loaded, and marks; per strip: words that are released after it."""
     apart = 1 if f.band else config.diagonal if f.diagonal else 0  # words from block to block, which share lanes if 0
     needs, marks, released = [], [], []
@@ -52,7 +52,7 @@ def _vectors(f: Linked, config: Config) -> tuple[list[int], list[int], list[int]
         marks[-1][-1] |= STRIP_LAST
         first += size
         released.append(_released(f, first) if first < f.out_px else f.load_words)
-    return np.concatenate(needs).tolist(), np.concatenate(marks).tolist(), released
+    return np.concatenate(needs), np.concatenate(marks), released
 
 
 def _released(f: Linked, pixel: int) -> int:
@@ -69,6 +69,13 @@ def _marks(pixels: int, blocks: int, group_first: bool, group_last: bool) -> np.
     marks[0, 0] |= STEP_FIRST | (GROUP_FIRST if group_first else 0)
     marks[-1, -1] |= STEP_LAST | (GROUP_LAST if group_last else 0)
     return marks.reshape(-1)
+
+
+def _runs(marks: np.ndarray, needs: np.ndarray) -> dict[int, tuple[int, int]]:
+    """For every marked vector: the next one, and the words that it and those up to there need."""
+    marked = np.flatnonzero(marks)
+    ends = [*marked[1:].tolist(), len(needs)]
+    return dict(zip(marked.tolist(), zip(ends, np.maximum.reduceat(needs, marked).tolist(), strict=True), strict=True))
 
 
 def _store_blocks(f: Linked, config: Config) -> list[tuple[int, bool]]:
@@ -89,7 +96,9 @@ class Plan:
         diagonal, unit = bool(f.diagonal), bool(f.unit_weights)
         self.banks = banks
         self.strips = len(strip_sizes(f.out_px, f.first_px, f.strip_px))
-        self.needs, self.marks, self.releases = _vectors(f, config)
+        needs, marks, self.releases = _vectors(f, config)
+        self.needs, self.marks = needs.tolist(), marks.tolist()
+        self.runs = _runs(marks, needs)
         self.blocks = _store_blocks(f, config)
         self.beats = sum(n for n, _ in self.blocks)
         self.uniform, self.residual, self.acc_init = bool(f.uniform), bool(f.residual), bool(f.acc_init)

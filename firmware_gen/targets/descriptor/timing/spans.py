@@ -39,16 +39,16 @@ def window_words(f: Descriptor[object]) -> tuple[np.ndarray, np.ndarray]:
     return start, np.maximum.accumulate(end)
 
 
-def strip_starts(out_px: int, first: int, strip: int) -> np.ndarray:
-    """First pixel of every strip."""
-    return np.concatenate([[0], np.arange(first, out_px, strip)]) if first < out_px else np.zeros(1, np.int64)
-
-
 def strip_span(
     f: Descriptor[object], first: int, strip: int, windows: tuple[np.ndarray, np.ndarray] | None = None
 ) -> int:
     """Input words that the most demanding strip needs in the activation buffer at once."""
     start, end = windows or window_words(f)
-    begins = strip_starts(f.out_px, first, strip)
-    ends = np.append(begins[1:], f.out_px)
-    return int((end[ends - 1] - start[begins]).max())
+    if first >= f.out_px:
+        return int(end[f.out_px - 1] - start[0])
+    begins, ends = (
+        start[first : f.out_px : strip],
+        end[first - 1 : f.out_px - 1 : strip],
+    )  # from the second, to the last
+    inner = int((ends[1:] - begins[:-1]).max()) if len(ends) > 1 else 0
+    return max(int(ends[0] - start[0]), inner, int(end[f.out_px - 1] - begins[-1]))

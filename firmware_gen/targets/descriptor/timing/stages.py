@@ -107,7 +107,8 @@ class Load(Stage):
 
 class Sequencer(Stage):
     """`control.sequencer`; ``finished``: cycles in which accumulator banks are ready to drain, ``banks``: free ones;
-    ``drained``: a beat was read of one in the cycle before."""
+    ``drained``: a beat was read of one in the cycle before. Vectors that wait for nothing are counted with the one
+    before them; it ``resumes`` after these."""
 
     plan: Plan  # of the layer at work
 
@@ -115,7 +116,7 @@ class Sequencer(Stage):
         self.load, self.cutter, self.counts = load, cutter, counts
         self.config = config
         self.vector = self.total = self.begins = self.go_at = self.step_vectors = self.strip = 0
-        self.base = self.released = 0
+        self.base = self.released = self.resumes = self.run_end = self.run_need = 0
         self.banks = HALF_BANKS
         self.acc_init = self.busy = self.drained = False
         self.halved = (False, False)  # the last two groups
@@ -153,12 +154,23 @@ class Sequencer(Stage):
         if mark & STEP_FIRST and not mark & GROUP_FIRST and t < self.go_at:
             self.counts.waits["sums"] += 1
             return False
-        self.vector += 1
-        self.counts.vectors += 1
+        count = 1
+        if mark:
+            self.run_end, self.run_need = self.plan.runs[vector]
+        if not self.run_need or self.run_need + self.base <= self.load.loaded:
+            count = self.run_end - vector
+            self.resumes = t + count
+        self.vector += count
+        self.counts.vectors += count
         self.step_vectors += 1
         if mark:
             self._follow(t, mark)
+        self.step_vectors += count - 1
         return bool(mark & SWAP)
+
+    def ahead(self, t: int) -> int:
+        """Vectors that are counted and come after this cycle."""
+        return max(0, self.resumes - 1 - t)
 
     def _banks_for(self, mark: int) -> int:
         """Half banks that must be free: for a second step all but those of two groups, since it reads its memory."""

@@ -137,10 +137,6 @@ class Weights(Pass):
     def banks(self) -> tuple[int, ...]:
         return self.plan.banks.weight(self.words - self.left)
 
-    def hurry(self) -> None:
-        """Whether the next cycle's request is more important than others."""
-        self.urgent = self.stored < self.low_mark
-
 
 class Cutter(Stage):
     """The cutting side of `memory.weights`: the byte gearbox between FIFO and array, and the shadow weights."""

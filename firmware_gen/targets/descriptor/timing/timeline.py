@@ -8,6 +8,8 @@ about a hundred times faster, and within a few percent. What shares the bus, or 
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from functools import cached_property
+from operator import attrgetter, itemgetter
 from typing import NamedTuple
 
 from firmware_gen.targets.descriptor.timing.demand import demand, weights_fit
@@ -15,7 +17,7 @@ from firmware_gen.targets.descriptor.timing.spans import strip_sizes, window_wor
 from hls.arithmetic.accumulator import ACC_LATENCY
 from hls.config import Config
 from hls.descriptor.interface.rules import may_halve
-from hls.descriptor.interface.table import Linked, on_chip
+from hls.descriptor.interface.table import FIELDS, Linked, on_chip
 from hls.descriptor.interface.timing import (
     ANSWER,
     FIRST_VECTOR,
@@ -33,6 +35,9 @@ from hls.descriptor.interface.timing import (
     table_beats,
     vector_to_drain,
 )
+
+_WORDS = itemgetter(1)
+_COUNTS = attrgetter(*(f.attribute for f in FIELDS if f.kind in ("uint", "int")))
 
 MEMORY = 40
 """Latest events that a timeline remembers; older ones delay nobody."""
@@ -95,6 +100,18 @@ class Work:
     def step(self, pixels: int, blocks: int) -> float:
         """Cycles in which a group of channel blocks of some pixels adds one product each."""
         return max(pixels * blocks, ACC_LATENCY, blocks * self.cut_beats)
+
+    @cached_property
+    def shape(self) -> tuple[object, ...]:
+        """All that a timeline depends on."""
+        return (
+            *_COUNTS(self.descriptor),
+            self.load_chip,
+            self.store_chip,
+            self.aux_chip,
+            self.tile_beats,
+            self.param_beats,
+        )
 
 
 class _Progress:
@@ -176,6 +193,8 @@ class Timeline:
         halves = may_halve(f, strip, work.config)
         for px in strip_sizes(f.out_px, first, strip):
             at.strip, end = at.now, at.pixel + px
+            if at.pixel:
+                self.bus = [s for s in self.bus if s.end > at.loading]
             self._arrive(at, end)
             for number, (blocks, stores) in enumerate(work.groups):
                 start, tiles = self._compute(at, blocks, work.step(px, blocks), number == 0, halves)
@@ -273,15 +292,17 @@ class Timeline:
         shared = self.chip if work.load_chip else self.bus
         for low, high, exists, complete in _parts(marks, first, end, stored):
             while low < high:
-                index = bisect_right(self.released, base + low - room, key=lambda entry: entry[1])
-                part, free = high, 0.0
-                if index < len(self.released) and base + high > room:
+                part, free, index = high, 0.0, len(self.released)
+                if base + high > room:
+                    index = bisect_right(self.released, base + low - room, key=_WORDS)
+                if index < len(self.released):
                     free, released = self.released[index]
                     part = min(high, released + room - base)
                 start = max(now, exists, free)
                 now = start + (part - low) * work.load_cycles
+                alone = now
                 for _ in range(20 if shared else 0):
-                    later = start + (part - low) * work.load_cycles + _between(shared, start, now)
+                    later = alone + _between(shared, start, now)
                     if later < now + 1:
                         break
                     now = later
