@@ -23,7 +23,7 @@ NETWORK = "mobilenet-v1-0.25"
 LARGE = Config(memory_banks=16, memory_banks_interleaved=(64,), bank_kib=256)
 """A memory for chains of any length below."""
 
-CHAINS = ((ir.Linear, (50, 200, 800)), (ir.Conv, (50, 200)))
+CHAINS = ((ir.Linear, (50, 100, 200, 1200)), (ir.Conv, (50, 200)))
 
 
 def chain(kind: type[ir.Linear] | type[ir.Conv], layers: int) -> ir.Graph:

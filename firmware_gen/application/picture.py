@@ -32,10 +32,10 @@ def picture(memory: Mapping[str, Any], layers: Sequence[Mapping[str, Any]] = ())
     scale = (BOTTOM - TOP) / top
 
     def x(step: float) -> float:
-        return LEFT + (RIGHT - LEFT) * (step + 0.5) / len(steps)
+        return float(LEFT + (RIGHT - LEFT) * (step + 0.5) / len(steps))
 
     def y(size: float) -> float:
-        return BOTTOM - size * scale
+        return float(BOTTOM - size * scale)
 
     parts = [
         '<?xml version="1.0" encoding="utf-8"?>',

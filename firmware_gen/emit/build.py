@@ -5,11 +5,12 @@ script."""
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any
-
-import jinja2
+from typing import TYPE_CHECKING, Any
 
 from hls.config import System
+
+if TYPE_CHECKING:
+    import jinja2
 
 TEMPLATES = Path(__file__).parent / "templates" / "build"
 BOOT_DIR = Path(__file__).parent.parent / "runtime" / "boot"
@@ -65,6 +66,8 @@ def linker_script(config: System, placements: Mapping[str, int | None], stack_by
         }
         for name, address in placements.items()
     ]
+    import jinja2
+
     template = jinja2.Template(
         (BOOT_DIR / "link.ld.j2").read_text(), keep_trailing_newline=True, undefined=jinja2.StrictUndefined
     )
@@ -115,7 +118,9 @@ def for_make_and_cmake(
 
 
 @cache
-def _templates() -> jinja2.Environment:
+def _templates() -> "jinja2.Environment":
+    import jinja2
+
     return jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES), undefined=jinja2.StrictUndefined, keep_trailing_newline=True
     )

@@ -6,9 +6,8 @@ import json
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import jinja2
 import numpy as np
 
 from firmware_gen import ir
@@ -23,6 +22,9 @@ from firmware_gen.memory.planner import ALIGN
 from firmware_gen.models.image import Sample, inputs_of
 from firmware_gen.operations.tensors import Tensor
 from hls.descriptor.interface import regmap
+
+if TYPE_CHECKING:
+    import jinja2
 
 HERE = Path(__file__).parent
 RUNTIME_DIR = HERE.parent / "runtime"
@@ -101,8 +103,10 @@ def steps_program(inputs: Sequence[Mapping[str, Any]], has_state: bool) -> str:
 
 
 @cache
-def environment() -> jinja2.Environment:
+def environment() -> "jinja2.Environment":
     """Templates of C++."""
+    import jinja2
+
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATE_FOLDERS), undefined=jinja2.StrictUndefined, keep_trailing_newline=True
     )

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """C++ for programs of one's own that multiply matrices on an accelerator, without a network."""
 
-import jinja2
-
 from firmware_gen.architectures.contract import Gemm, limits_of
 from firmware_gen.emit.codegen import BANNER, HERE, runtime
 from firmware_gen.targets.calls.emission import RUNTIME
@@ -16,6 +14,8 @@ HEADER = "multiply.hpp"
 def library(gemm: Gemm, config: System) -> dict[str, str]:
     """Text of every file by name: HEADER, which declares `heepstor::multiply`, what it includes, and .cpp files to
     compile with the program."""
+    import jinja2
+
     template = jinja2.Template(
         (HERE / "templates" / f"{HEADER}.j2").read_text(encoding="utf-8"),
         undefined=jinja2.StrictUndefined,

@@ -43,8 +43,8 @@ class Ports:
         self.queues: list[deque[_Command]] = [deque() for _ in range(ports)]
         self.requests: list[_Command | None] = [None] * ports
         self.order: deque[_Command] = deque()
-        self.queued = self.completed = 0  # commands in the longest queue; when the last one was complete
-        self.active = False
+        self.completed = 0
+        self.active = self.moves = False  # whether there are commands, and whether those that are held may go on
         self.answered: deque[int] = deque()  # cycles in which beats leave the list of those due
         self.favoured: dict[int, int] = {}
 
@@ -52,11 +52,12 @@ class Ports:
         answered = self.answered
         while answered and answered[0] < t:
             answered.popleft()
-        return len(self.order) + len(answered) < OUTSTANDING and self.queued < QUEUED
+        return len(self.order) + len(answered) < OUTSTANDING and max(map(len, self.queues)) < QUEUED
 
     def ready(self, t: int) -> bool:
-        """Whether a request is accepted in this cycle."""
-        return self.picked is None or self.held is None or self._room(t)
+        """Whether a request is accepted in this cycle; asked once in each."""
+        self.moves = self.held is None or self._room(t)
+        return self.moves or self.picked is None
 
     def accept(self, t: int, banks: tuple[int, ...], words: int, deliver: Callable[[int], None]) -> None:
         """``deliver`` learns the cycle of the answer as soon as that is known."""
@@ -66,8 +67,6 @@ class Ports:
     def step(self, t: int) -> None:
         if not self.active:
             return
-        held = self.held
-        room = held is None or self._room(t)
         order = self.order
         if order:
             self._grant(t)
@@ -76,12 +75,12 @@ class Ports:
                 self.completed = max(command.granted + MEMORY + COLLECTED - 1, self.completed + 1)
                 self.answered.append(self.completed)
                 command.deliver(self.completed + 1)
-        if room:
+        if self.moves:
+            held = self.held
             if held is not None:
                 order.append(held)
                 for queue in self.queues[: held.words]:
                     queue.append(held)
-                self.queued = max(map(len, self.queues))
             self.held, self.picked = self.picked, self.arriving
         elif self.picked is None:
             self.picked = self.arriving
@@ -90,29 +89,27 @@ class Ports:
 
     def _grant(self, t: int) -> None:
         """Words that are requested get their banks, and the ports without a request the next ones."""
-        requests, wanted = self.requests, dict[int, int]()
-        for port, command in enumerate(requests):
-            if command is None:
-                continue
-            if command.banks:
-                bank = command.banks[port]
-                wanted[bank] = wanted.get(bank, 0) | 1 << (FIRST_MASTER + port)
-            else:
+        requests, queues = self.requests, self.queues
+        wanted: dict[int, int] | None = None
+        for port, queue in enumerate(queues):
+            command = requests[port]
+            if command is not None:
+                if command.banks:
+                    wanted = {} if wanted is None else wanted
+                    bank = command.banks[port]
+                    wanted[bank] = wanted.get(bank, 0) | 1 << (FIRST_MASTER + port)
+                    continue
                 command.missing -= 1
                 command.granted = t
-                requests[port] = None
-        for bank, masters in wanted.items():
+            requests[port] = queue.popleft() if queue else None
+        for bank, masters in wanted.items() if wanted else ():
             place, self.favoured[bank] = arbitrate(masters, self.favoured.get(bank, 0))
-            command = requests[place - FIRST_MASTER]
+            port = place - FIRST_MASTER
+            command = requests[port]
             assert command is not None
             command.missing -= 1
             command.granted = t
-            requests[place - FIRST_MASTER] = None
-        if self.queued:
-            for port, queue in enumerate(self.queues):
-                if queue and requests[port] is None:
-                    requests[port] = queue.popleft()
-            self.queued = max(map(len, self.queues))
+            requests[port] = queues[port].popleft() if queues[port] else None
 
 
 def stream_cycles(beats: Sequence[tuple[int, ...]], ports: int) -> float:
@@ -120,7 +117,7 @@ def stream_cycles(beats: Sequence[tuple[int, ...]], ports: int) -> float:
     memory, answers = Ports(ports), list[int]()
     asked = t = 0
     while len(answers) < len(beats):
-        if asked < len(beats) and memory.ready(t):
+        if memory.ready(t) and asked < len(beats):
             memory.accept(t, beats[asked], len(beats[asked]), answers.append)
             asked += 1
         memory.step(t)

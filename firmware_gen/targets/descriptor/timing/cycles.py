@@ -132,8 +132,8 @@ class Machine:
         self._control(t)
         self._serve(t)
         self.memory.step(t)
-        if load.chunks_left and load.may_ask(t):
-            load.request(self._load_is_open(t), store.available)
+        if load.chunks_left and not load.beat and load.may_ask(t):
+            load.request(not load.plan.barrier or self._is_behind(t), store.available)
         if drain.issues or drain.initialises or params.rows:
             drain.step(t)
         weights.urgent = weights.stored < weights.low_mark
@@ -142,7 +142,7 @@ class Machine:
     def _control(self, t: int) -> None:
         """Complete a layer, offer the fetched descriptor, fetch the next one."""
         drain_free = not self.storing
-        if self.storing and not self.recording and self.drain.walked() and self._all_stored():
+        if not drain_free and not self.recording and self.drain.walked() and self._all_stored():
             if self.drain.plan.profile:
                 self.recording = True
                 self.record.start(t)
@@ -183,15 +183,15 @@ class Machine:
         if not self.waiting:
             self.all_taken_at = t
 
-    def _load_is_open(self, t: int) -> bool:
-        """Whether the layers before the load engine's are complete, or it does not depend on them."""
-        behind = self.drain_layer >= self.load_layer and self.drain_taken_at < t
-        return behind or not self.load.plan.barrier
+    def _is_behind(self, t: int) -> bool:
+        """Whether the layers before the load engine's are complete."""
+        return self.drain_layer >= self.load_layer and self.drain_taken_at < t
 
     def _serve(self, t: int) -> None:
         """The scratchpad reads a beat, the aux stream's first, and writes one; the bus has one of what is left."""
         aux, store, load = self.aux, self.store, self.load
-        aux_asks, store_asks, load_asks = aux.asks(t), store.asks(t), load.beat
+        aux_asks = bool(aux.left or aux.table_due) and aux.asks(t)
+        store_asks, load_asks = bool(store.results) and store.asks(t), load.beat
         if store_asks and store.plan.store_chip:
             store.accept_on_chip(t)
             store_asks = False
@@ -212,9 +212,9 @@ class Machine:
         stream: Fetch | Record | Load | Store | Aux | Weights | Params
         if self.fetch.left and t >= self.fetch.begins:
             stream = self.fetch
-        elif self.params.wants():
+        elif self.params.passes and self.params.wants():
             stream = self.params
-        elif self.weights.urgent and self.weights.wants():
+        elif self.weights.urgent and self.weights.passes and self.weights.wants():
             stream = self.weights
         elif aux_asks:
             stream = self.aux

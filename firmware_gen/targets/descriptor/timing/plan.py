@@ -122,14 +122,14 @@ class Plan:
             self._output_banks(f, config, output, entry, address)
             for output, entry, address in zip((f.store, f.aux), (banks.store, banks.aux), banks.addresses[1:])
         )
+        self.load_is_even = not banks.load or banks.load[0] >= 0  # every beat is like the first
         self.load_steps = (banks.addresses[0], f.load_c_stride, f.load_x_stride, f.load_y_stride, f.load_x_count)
         self.config = config
 
     def load_banks(self, chunk: int, c: int) -> tuple[int, ...]:
         """Of the beat that begins ``c`` words behind the start of a chunk."""
-        entry = self.banks.load
-        if not entry or entry[0] >= 0:
-            return entry
+        if self.load_is_even:
+            return self.banks.load
         address, c_stride, x_stride, y_stride, row = self.load_steps
         offset = c * c_stride + chunk % row * x_stride + chunk // row * y_stride
         return word_banks(address + 4 * offset, c_stride, self.config)

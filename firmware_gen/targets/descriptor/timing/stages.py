@@ -6,7 +6,6 @@
 
 from collections import deque
 from collections.abc import Callable
-from functools import partial
 
 from firmware_gen.architectures.contract import WAITS
 from firmware_gen.targets.descriptor.timing.plan import (
@@ -60,6 +59,7 @@ class Load(Stage):
         self.beat = 0  # of the request that waits
         self.banks: tuple[int, ...] = ()
         self.asked = self.loaded = self.released = 0
+        self.on_way: deque[int] = deque()  # positions behind the beats that are due
         self.arrivals: deque[tuple[int, int]] = deque()
         self.leaving: deque[tuple[int, int]] = deque()
 
@@ -67,7 +67,7 @@ class Load(Stage):
         self.plan, self.begins = plan, t + FIRST_LOAD
         self.chunks_left, self.chunk_left, self.layer_asked = plan.load_words // plan.chunk, plan.chunk, 0
 
-    def done(self) -> bool:
+    def is_free(self, plan: Plan, drain_free: bool, in_order: bool) -> bool:
         return not self.chunks_left and self.loaded == self.asked
 
     def step(self, t: int) -> None:
@@ -78,10 +78,11 @@ class Load(Stage):
 
     def accept(self, t: int) -> Beat:
         beat, self.beat = self.beat, 0
-        return self.banks, beat, partial(self.answered, self.asked)
+        self.on_way.append(self.asked)
+        return self.banks, beat, self.answered
 
-    def answered(self, position: int, answer: int) -> None:
-        self.arrivals.append((answer + LOADED, position))
+    def answered(self, answer: int) -> None:
+        self.arrivals.append((answer + LOADED, self.on_way.popleft()))
 
     def may_ask(self, t: int) -> bool:
         """Whether there are words to ask for, and there is room for a beat."""
@@ -95,7 +96,9 @@ class Load(Stage):
             return
         if self.chunk_left == beat + plan.gap:  # what is passed over comes with the last beat
             words = self.chunk_left
-        self.banks = plan.load_banks(plan.load_words // plan.chunk - self.chunks_left, plan.chunk - self.chunk_left)
+        self.banks = plan.banks.load
+        if not plan.load_is_even:
+            self.banks = plan.load_banks(plan.load_words // plan.chunk - self.chunks_left, plan.chunk - self.chunk_left)
         self.beat = beat
         self.asked += words
         self.layer_asked += words
@@ -247,10 +250,13 @@ class Store:
     def due(self, marked: bool) -> Callable[[int], None]:
         """Who hears of the answer to a beat, of a profile record too."""
         self.pending += 1
-        return partial(self._returned, marked)
+        return self._marked if marked else self._unmarked
 
-    def _returned(self, marked: bool, answer: int) -> None:
-        self.returns.append((answer + STORED, marked))
+    def _marked(self, answer: int) -> None:
+        self.returns.append((answer + STORED, True))
+
+    def _unmarked(self, answer: int) -> None:
+        self.returns.append((answer + STORED, False))
 
 
 class Aux:

@@ -3,7 +3,6 @@
 
 from collections import deque
 from collections.abc import Callable
-from functools import partial
 
 from firmware_gen.targets.descriptor.timing.plan import Plan
 from hls.config import Config
@@ -19,13 +18,9 @@ class Stage:
     def start(self, t: int, plan: Plan) -> None:
         raise NotImplementedError
 
-    def done(self) -> bool:
-        """Whether it is through with the one that it has."""
-        raise NotImplementedError
-
     def is_free(self, plan: Plan, drain_free: bool, in_order: bool) -> bool:
         """Whether it takes the one on offer; ``in_order``: the drain has taken that, or does now."""
-        return self.done()
+        raise NotImplementedError
 
 
 class Pass(Stage):
@@ -52,7 +47,7 @@ class Pass(Stage):
     def wants(self) -> bool:
         return self.passes > 0 and (self.place != 0 or self.used != self.depth)
 
-    def done(self) -> bool:
+    def is_free(self, plan: Plan, drain_free: bool, in_order: bool) -> bool:
         return not self.passes and not (self.fits and self.strips > 1)
 
     def banks(self) -> tuple[int, ...]:
@@ -71,11 +66,13 @@ class Pass(Stage):
         if self.left <= 0:
             self.left = self.words
             self.passes -= 1
-        return banks, self.ports, partial(self._answered, closes)
+        return banks, self.ports, self._row_answered if closes else self._answered
 
-    def _answered(self, closes: bool, answer: int) -> None:
-        if closes:
-            self.closing.append(answer + PASS_STORED)
+    def _row_answered(self, answer: int) -> None:
+        self.closing.append(answer + PASS_STORED)
+
+    def _answered(self, answer: int) -> None:
+        pass
 
     def step(self, t: int) -> None:
         while self.closing and self.closing[0] <= t:
@@ -115,7 +112,7 @@ class Params(Pass):
         self.begin(plan.param_words, plan.strips)
 
     def is_free(self, plan: Plan, drain_free: bool, in_order: bool) -> bool:
-        return in_order and self.done()
+        return in_order and super().is_free(plan, drain_free, in_order)
 
     def banks(self) -> tuple[int, ...]:
         return self.plan.banks.params
@@ -156,7 +153,7 @@ class Cutter(Stage):
     def start(self, t: int, plan: Plan) -> None:
         self.coming = plan
 
-    def done(self) -> bool:
+    def is_free(self, plan: Plan, drain_free: bool, in_order: bool) -> bool:
         return not self.tiles and not self.skip
 
     def step(self, t: int, take: bool) -> None:
