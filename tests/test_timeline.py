@@ -100,7 +100,7 @@ def test_chosen_strips_fit_and_are_those_of_the_jobs():
 def test_the_cycle_model_has_the_last_word_on_small_networks(monkeypatch):
     program = compiled("fmnist-conv2d", Config())
     before = chosen(program)
-    monkeypatch.setattr(strips, "_choose", lambda works, own, config: ([(1, 1)] * len(own), 4000.0))
+    monkeypatch.setattr(strips, "_choose", lambda works, own, config, found: ([(1, 1)] * len(own), 4000.0))
     program = strips.choose_strips(program)[0]
     assert chosen(program) == before
     monkeypatch.setattr(strips, "CHECKED", 0)
