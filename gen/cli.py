@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The `heepgen` command. Commands are in gen/commands; each imports what it needs when it runs."""
 
+import gc
 import os
 import signal
 import sys
@@ -26,6 +27,9 @@ from gen.commands.xheep import xheep
 from hls import __version__
 from hls.errors import HeepgenError
 
+COLLECTED_AFTER = 20_000
+"""New objects, of Python's garbage collector: more than its default, since all that torch imports is looked through."""
+
 _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 
 
@@ -33,6 +37,7 @@ class _Group(click.Group):
     """Errors that a user can cause are one sentence on standard error and exit status 1."""
 
     def invoke(self, ctx: click.Context) -> Any:
+        gc.set_threshold(COLLECTED_AFTER)
         for stream in (sys.stdout, sys.stderr):
             if hasattr(stream, "reconfigure"):  # file names may hold what the terminal cannot show
                 stream.reconfigure(errors="backslashreplace")

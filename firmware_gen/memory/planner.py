@@ -233,6 +233,7 @@ def check_overlaps(
     for number, region in enumerate(kept.values()):
         keepers[region] |= 1 << number
     expected: dict[str, np.ndarray] = {}
+    taken = np.zeros(words, bool)  # by the elements of one value
 
     def check(value: str) -> None:
         now = written_by[places[value]]
@@ -244,8 +245,13 @@ def check_overlaps(
         for value in step.reads:
             check(value)
         place = places[step.defines]
-        found = np.concatenate([places[v] for v in step.reads], axis=None) if step.reads else np.zeros(0, int)
-        if len(np.unique(place)) != place.size or not np.isin(place[~step.writes], found).all():
+        taken[place] = True
+        whole = np.count_nonzero(taken) == place.size
+        taken[place] = False
+        if not step.writes.all():
+            found = np.concatenate([places[v] for v in step.reads], axis=None) if step.reads else np.zeros(0, int)
+            whole = whole and bool(np.isin(place[~step.writes], found).all())
+        if not whole:
             raise HeepgenError(f"memory plan: {step.defines} is not whole")
         overwritten = np.bitwise_or.reduce(keepers[place[step.writes]], initial=0)
         for number, name in enumerate(kept):

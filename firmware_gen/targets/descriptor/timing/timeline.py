@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from functools import cached_property
 from operator import attrgetter, itemgetter
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from firmware_gen.targets.descriptor.timing.demand import demand, weights_fit
 from firmware_gen.targets.descriptor.timing.spans import strip_sizes, window_words
@@ -54,6 +54,10 @@ class Span(NamedTuple):
     def when(self, amount: float) -> float:
         """When so much is reached; the amount lies in the span."""
         return self.begin + (self.end - self.begin) * (amount - self.low) / (self.high - self.low)
+
+
+Flow: TypeAlias = tuple[float, float, float]
+"""From begin to end, so many beats of bus or scratchpad, evenly."""
 
 
 class Work:
@@ -157,8 +161,8 @@ class Timeline:
         self.banks: list[tuple[float, bool]] = [(0.0, True)] * HALF_BANKS  # when drained, and whether a half one
         self.words = self.weights = 0.0
         self.marks: list[Span] = []  # words of the next input
-        self.bus: list[Span] = []
-        self.chip: list[Span] = []
+        self.bus: list[Flow] = []
+        self.chip: list[Flow] = []
         self.consumed: list[Span] = []  # beats of weights
         self.released: list[tuple[float, float]] = [(0.0, 0.0)]
 
@@ -185,16 +189,16 @@ class Timeline:
         """Continue with a descriptor in such strips; `done` is when it is complete."""
         f, at = work.descriptor, _Progress(self, work)
         before = self.through, self.loaded, self.done
-        self.bus = [s for s in self.bus if s.end > at.loading]
-        self.bus.append(Span(at.fetch - fetch_beats(work.config), at.fetch, 0, fetch_beats(work.config)))
+        self.bus = [flow for flow in self.bus if flow[1] > at.loading]
+        self.bus.append((at.fetch - fetch_beats(work.config), at.fetch, fetch_beats(work.config)))
         if work.table_beats:
-            self.bus.append(Span(at.table, at.table + work.table_beats, 0, work.table_beats))
-        self.chip = [s for s in self.chip if s.end > at.loading]
+            self.bus.append((at.table, at.table + work.table_beats, work.table_beats))
+        self.chip = [flow for flow in self.chip if flow[1] > at.loading]
         halves = may_halve(f, strip, work.config)
         for px in strip_sizes(f.out_px, first, strip):
             at.strip, end = at.now, at.pixel + px
             if at.pixel:
-                self.bus = [s for s in self.bus if s.end > at.loading]
+                self.bus = [flow for flow in self.bus if flow[1] > at.loading]
             self._arrive(at, end)
             for number, (blocks, stores) in enumerate(work.groups):
                 start, tiles = self._compute(at, blocks, work.step(px, blocks), number == 0, halves)
@@ -226,8 +230,11 @@ class Timeline:
         """The vectors of a group of channel blocks; when they begin, and what weights they fetch."""
         work = at.work
         other, same = self.banks[0][0], self.banks[2]  # of the same memory: its other half, this half or all of it
-        start = max(at.now, other if halves and same[1] else same[0])
-        now = max(start + step * work.steps, same[0] + step * (work.steps - 1))
+        start, now = at.now, same[0] + step * (work.steps - 1)
+        if (free := other if halves and same[1] else same[0]) > start:
+            start = free
+        if (streamed := start + step * work.steps) > now:
+            now = streamed
         if at.begun is None:
             at.begun = start
             at.early = min(at.depth, max(0.0, start - at.fetched - _between(self.bus, at.fetched, start)))
@@ -243,11 +250,13 @@ class Timeline:
             at.fetched = max(at.fetched + tiles, self._used_weights(room), start + tiles - at.depth)
             now = max(now, at.fetched + ANSWER + 6)
             at.on_bus += tiles
-        at.now = now = max(now, begun + max(0.0, at.on_bus - at.early) + at.used[0])
+        if (served := begun + max(0.0, at.on_bus - at.early) + at.used[0]) > now:
+            now = served
+        at.now = now
         if tiles:
             self.consumed.append(Span(start, now, self.weights, self.weights + tiles))
             self.weights += tiles
-            self.bus.append(Span(start, now, 0, tiles))
+            self.bus.append((start, now, tiles))
         return start, tiles
 
     def _drain(
@@ -265,14 +274,14 @@ class Timeline:
             rate = min(late / (at.now - start), 0.95)
             at.drained += min(late, drain * rate / (1 - rate)) + params + aux
         bus = drain * (not work.store_chip) + aux + params
-        self.bus.append(Span(at.begin, at.drained + 1, 0, bus))
+        self.bus.append((at.begin, at.drained + 1, bus))
         at.used = (at.used[1], at.used[2], at.used[2] + bus)
         if work.descriptor.mark_blocks:
             words = at.own_marks[-1].high if at.own_marks else 0.0
             more = blocks * work.descriptor.out_px * work.descriptor.mark_words
             at.own_marks.append(Span(at.begin + work.to_store, at.drained + work.to_store, words, words + more))
         if work.aux and work.aux_chip:
-            self.chip.append(Span(at.begin, at.drained + 1, 0, drain))
+            self.chip.append((at.begin, at.drained + 1, drain))
         self.banks = [*self.banks[1:], (at.drained, halves)]
 
     def _mark(self, at: "_Progress", end: int) -> None:
@@ -318,10 +327,10 @@ class Timeline:
         return 0.0
 
 
-def _between(spans: list[Span], begin: float, end: float) -> float:
+def _between(flows: list[Flow], begin: float, end: float) -> float:
     """Beats in a stretch of time."""
     total = 0.0
-    for first, last, _, amount in spans:
+    for first, last, amount in flows:
         if last > begin and first < end:
             total += amount * ((last if last < end else end) - (first if first > begin else begin)) / (last - first)
     return total
