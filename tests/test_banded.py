@@ -113,6 +113,59 @@ def test_bits_are_near_pytorch_and_no_word_is_read_too_early(seed):
         assert np.abs(y - exact).max() < 0.05 * spread
 
 
+@pytest.mark.parametrize("stride, dilation, words", [(2, 1, 1024), (1, 2, 8192), (2, 2, 1024)])
+def test_columns_apart_and_channels_of_several_descriptors(stride, dilation, words):
+    """Vectors of every second column, taps that lie apart, and maps of which the buffer holds a few channels only."""
+    rng = np.random.default_rng([stride, dilation])
+    torch.manual_seed(stride)
+    config = Config(rows=16, cols=8, ports=2, activation_words=words)
+    middle = nn.Conv2d(40, 40, 3, (1, stride), (1, dilation), (1, dilation), groups=40)
+    model = nn.Sequential(nn.Conv2d(3, 40, 1), middle, nn.ReLU(), nn.Conv2d(40, 5, 1)).eval()
+    x = rng.standard_normal((1, 3, 9, 45)).astype(np.float32)
+    program = compile_graph(CodeGenerator(model, x, config=config).graph, config)
+    bands = [job.descriptor for job in program.jobs if job.descriptor.band]
+    assert bands and {f.band for f in bands} == {stride}
+    assert (len({f.ncb for f in bands}) > 1 or bands[0].ncb < 40) == (words == 1024)
+    follow(program)
+    (y,) = run(program, [x], False).outputs
+    with torch.no_grad():
+        exact = model.double()(torch.from_numpy(x).double()).numpy()
+    assert np.abs(y - exact).max() < 0.05 * np.abs(exact).max()
+
+
+class Seen(nn.Module):
+    """A depthwise convolution whose map others see too."""
+
+    def __init__(self, how):
+        super().__init__()
+        self.how = how
+        self.first, self.middle = nn.Conv2d(3, 8, 1), nn.Conv2d(8, 8, 3, padding=1, groups=8)
+        self.last = nn.Conv2d(16 if how == "joined" else 8, 5, 1)
+
+    def forward(self, x):
+        x = self.first(x)
+        y = self.middle(x)
+        if self.how == "returned":
+            return y, self.last(y)
+        if self.how == "joined":
+            return self.last(torch.cat([y, x], 1))
+        return self.last(torch.softmax(y, 1) if self.how == "read by the CPU" else y)
+
+
+@pytest.mark.parametrize("how", ["by the next layer", "returned", "joined", "read by the CPU"])
+def test_maps_that_others_see_have_no_words_between_pixels(how):
+    torch.manual_seed(1)
+    model, x = Seen(how).eval(), torch.randn(1, 3, 12, 24)
+    program = compile_graph(CodeGenerator(model, x, config=Config()).graph, Config())
+    assert any(job.descriptor.band for job in program.jobs) == (how == "by the next layer")
+    follow(program)
+    found = run(program, [x.numpy()], False).outputs
+    with torch.no_grad():
+        exact = model(x)
+    for y, want in zip(found, exact if how == "returned" else [exact], strict=True):
+        assert np.abs(y - want.numpy()).max() < 0.05 * np.abs(want.numpy()).max()
+
+
 def test_without_the_option_no_layer_is_banded():
     config = Config(banded=False)
     x = np.ones((1, 3, 9, 12), np.float32)

@@ -2,6 +2,7 @@
 """Cached builds: whole or built again, whatever happened to the folder; a folder that cannot be written is said."""
 
 import os
+import shutil
 import threading
 
 import pytest
@@ -60,6 +61,23 @@ def test_a_damaged_entry_is_built_again(root, damage):
     get(build)
     assert build.times == 2
     assert len(list(root.iterdir())) == 2  # the entry and its lock
+
+
+def test_keys_tell_parts_and_names_of_files_apart(tmp_path):
+    files = [tmp_path / name for name in ("one", "two")]
+    for path in files:
+        path.write_bytes(b"content")
+    parts = [["ab", "c"], ["a", "bc"], ["abc"], ["abc", ""], *([path] for path in files), [*files], [*files[::-1]]]
+    assert len({cache.content_key(own) for own in parts}) == len(parts)
+    key = cache.content_key(files)
+    files[1].write_bytes(b"contents")
+    assert cache.content_key(files) != key and cache.content_key(["ab", "c"]) == cache.content_key([b"ab", b"c"])
+
+
+def test_an_entry_that_went_meanwhile_is_built_again(root):
+    build = Build()
+    shutil.rmtree(get(build))
+    assert (get(build, fresh=False) / "empty").exists() and build.times == 2
 
 
 def test_a_file_in_place_of_an_entry(root):

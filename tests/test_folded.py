@@ -16,23 +16,23 @@ from tests.test_order import follow
 GEOMETRIES = [(8, 8, 2), (16, 16, 4), (12, 5, 3), (8, 4, 1)]
 
 
-def drawn(rng):
+def drawn(rng, dilation=1):
     """A convolution of one channel, in front of another one, and its input: rows, padding and kernel of any parity."""
     stride = int(rng.integers(2, 4)), int(rng.integers(1, 3))
     kernel = stride[0] * int(rng.integers(1, 5)), int(rng.integers(1, 5))
     padding = stride[0] * int(rng.integers(0, kernel[0] // stride[0])) // 2 * 2, int(rng.integers(0, kernel[1]))
     padding = min(padding[0], kernel[0] // 2), padding[1] // 2
-    first = nn.Conv2d(1, int(rng.integers(1, 20)), kernel, stride, padding)
+    first = nn.Conv2d(1, int(rng.integers(1, 20)), kernel, stride, padding, (dilation, 1))
     model = nn.Sequential(first, nn.ReLU(), nn.Conv2d(first.out_channels, 3, (2, 1)))
-    height, width = (int(n) for n in rng.integers((kernel[0] + stride[0], kernel[1]), (30, 14)))
+    height, width = (int(n) for n in rng.integers((dilation * kernel[0] + stride[0], kernel[1]), (30, 14)))
     return model.eval(), rng.standard_normal((1, 1, height, width)).astype(np.float32)
 
 
-@pytest.mark.parametrize("seed", range(24))
-def test_bits_are_near_pytorch_in_fewer_vectors(seed, monkeypatch):
+@pytest.mark.parametrize("seed, dilation", [*((seed, 1) for seed in range(24)), *((seed, 2) for seed in range(24, 32))])
+def test_bits_are_near_pytorch_in_fewer_vectors(seed, dilation, monkeypatch):
     rng = np.random.default_rng([seed, 16])
     torch.manual_seed(seed)
-    model, x = drawn(rng)
+    model, x = drawn(rng, dilation)
     rows, cols, ports = GEOMETRIES[seed % len(GEOMETRIES)]
     config = Config(rows=rows, cols=cols, ports=ports, arithmetic="fma" if seed % 3 == 2 else "aligned")
     generator = CodeGenerator(model, x, config=config)

@@ -11,6 +11,7 @@ from firmware_gen import CodeGenerator
 from firmware_gen.targets.descriptor import reference
 from firmware_gen.targets.descriptor.compiler import compile_choices
 from firmware_gen.targets.descriptor.estimate import descriptor_cycles
+from firmware_gen.targets.descriptor.lowering import depth_first
 from firmware_gen.targets.descriptor.strips import choose_strips
 from firmware_gen.targets.descriptor.target import DescriptorTarget
 from firmware_gen.targets.descriptor.timing.spans import strip_sizes
@@ -73,6 +74,40 @@ def test_every_choice_has_the_bits_of_the_others(seeds):
             expected = got if expected is None else expected
             np.testing.assert_array_equal(got.view(np.uint32), expected.view(np.uint32), f"seed {seed}, {config}")
     assert in_place > len(seeds) / 2 and by_blocks > len(seeds) / 2
+
+
+class Sum(nn.Module):
+    """Matrices in a row, of which one value is needed elsewhere too."""
+
+    def __init__(self, how):
+        super().__init__()
+        self.how = how
+        self.layers = nn.ModuleList(nn.Linear(16, 16) for _ in range(4))
+
+    def forward(self, x):
+        first, second, third, last = self.layers
+        y = second(first(x))
+        if self.how == "sum":
+            return last(third(y) + y)
+        return (last(third(y)), y) if self.how == "returned" else last(third(y))
+
+
+@pytest.mark.parametrize("how, steps", [("", [(0, 1, 2, 3)]), ("returned", [(0, 1), (2, 3)]), ("sum", [(0, 1)])])
+def test_a_chain_ends_where_a_value_is_needed_elsewhere(how, steps):
+    torch.manual_seed(1)
+    model, x = Sum(how).eval(), torch.randn(20, 16)
+    config = Config(scratchpad_words=512)
+    generator = CodeGenerator(model, x, config=config)
+    graph = generator.graph
+    programs = list(compile_choices(graph, config))
+    assert list(depth_first.chains(graph, programs[0].tensors)) == steps
+    with torch.no_grad():
+        exact = model(x)
+    for program in programs:
+        follow(program)
+        found = reference.run(program, x.numpy()).outputs
+        for y, want in zip(found, exact if how == "returned" else [exact], strict=True):
+            assert np.abs(y - want.numpy()).max() < 0.03 * np.abs(want.numpy()).max()
 
 
 def test_blocks_are_marked_where_the_next_layer_reads_them_in_order():

@@ -23,6 +23,16 @@ def test_sqnr_by_hand():
     assert per_column[0] == np.inf and per_column[1] == pytest.approx(20)
 
 
+def test_ratios_of_reports():
+    assert metrics.sqnr_db([10.0, 0], [9.0, 0]) == pytest.approx(20)
+    assert metrics.sqnr_db([1.0, -2], [1.0, -2]) == np.inf
+    assert metrics.sqnr_db([0.0], [1.0]) is metrics.sqnr_db([np.inf], [1.0]) is metrics.sqnr_db([1.0], [np.nan]) is None
+    assert metrics.compare([[1.0, -2]], [[1.5, -2]]) == {
+        "max_abs_err": 0.5,
+        "sqnr_db": pytest.approx(10 * np.log10(5 / 0.25)),
+    }
+
+
 def test_sqnr_of_uniform_noise_is_that_of_the_textbook():
     """A full-scale uniform signal rounded to b bits: 6.02 b dB."""
     x = np.random.default_rng(0).uniform(-1, 1, 200_000)

@@ -59,6 +59,20 @@ def test_products_are_those_of_the_matrices(always, config):
         assert ratio(y, exact.numpy()) > 85
 
 
+class Columns(nn.Module):
+    """The first matrix lies column by column."""
+
+    def forward(self, a, b):
+        return a.transpose(1, 2) @ b
+
+
+def test_a_first_matrix_in_columns_stays_with_the_cpu(always):
+    inputs = torch.randn(2, 7, 9), torch.randn(2, 7, 3)
+    net = heepgen.compile(Columns(), inputs)
+    assert [type(n) for n in net.compiled.generator.graph.nodes] == [ir.MatMul]
+    assert ratio(net.compiled.generator.reference(inputs).output, Columns()(*inputs).numpy()) > 120
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("config", [Config(rows=4, cols=4, ports=1), Config(rows=6, cols=5, ports=3)], ids=str)
 def test_firmware_and_hardware_have_the_models_bits(always, config):

@@ -307,6 +307,37 @@ def test_a_layer_of_the_group_may_not_overwrite_what_another_one_adds(monkeypatc
     assert not any(two in steps and three in steps for steps in offered)
 
 
+class Linked(nn.Module):
+    """Two convolutions, and what else happens to the map between them."""
+
+    def __init__(self, how):
+        super().__init__()
+        self.how = how
+        self.one, self.two = nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(4, 4, 3, padding=1)
+
+    def forward(self, x):
+        y = torch.relu(self.one(x))
+        if self.how == "returned":
+            return self.two(y), y
+        if self.how == "added":
+            return self.two(y) + y
+        return self.two(y[:, :, 2:] if self.how == "cropped" else y)
+
+
+@pytest.mark.parametrize("how", ["read once", "returned", "added", "cropped"])
+def test_a_map_that_is_needed_otherwise_is_in_no_ring(how, monkeypatch):
+    seen = []
+
+    def choose(jobs, links, buffers, excluded, arena, config, poolings):
+        seen.extend(link.value for link in links)
+        return []
+
+    monkeypatch.setattr(residency, "choose", choose)
+    generator = CodeGenerator(Linked(how).eval(), np.zeros((1, 3, 12, 6), np.float32), config=Config())
+    generator.program()
+    assert (generator.graph.nodes[0].output in seen) == (how == "read once")
+
+
 class Gate(nn.Module):
     """A sum that overwrites the Softmax of the network's input."""
 

@@ -116,6 +116,54 @@ def test_a_wrong_pass_is_noticed():
         check(model, x, edit_lowered=edit)
 
 
+def test_a_pass_may_change_less_than_the_rounding_of_float32():
+    model, x = mixed()
+    found = import_program(model, x)
+    scale = max(np.abs(x).max(), *(np.abs(y.detach().numpy()).max() for y in model(torch.from_numpy(x))))
+
+    def edit(graph: ir.Graph) -> ir.Graph:
+        node = graph.node("linear")
+        return graph.with_nodes(replace(n, bias=n.bias + 2**-21 * scale) if n is node else n for n in graph.nodes)
+
+    with pytest.raises(HeepgenError, match="^layer linear, as the passes left it: "):
+        check(found.program, x, edit_lowered=edit)
+
+
+def test_a_function_that_a_pass_finds_is_the_models():
+    """Written out in float32, it may differ by more, but not by what an eye sees."""
+
+    class Written(nn.Module):
+        def forward(self, x):
+            return 0.5 * x * (1 + torch.tanh(0.7978845608 * (x + 0.044715 * x * x * x)))
+
+    x = np.linspace(-3, 3, 40, dtype=np.float32).reshape(1, 40)
+    found = import_program(Written(), x)
+    lowered = run_passes(found.graph)
+    assert [type(node) for node in lowered.nodes] != [type(node) for node in found.graph.nodes]
+    verify.check_program(found.graph, lowered, found, (x,))
+    (last,) = (node for node in lowered.nodes if node.output == lowered.outputs[0])
+    other = replace(last, act=replace(last.act, function=replace(last.act.function, name="silu")))
+    wrong = lowered.with_nodes(other if node is last else node for node in lowered.nodes)
+    with pytest.raises(HeepgenError, match="as the passes left it"):
+        verify.check_program(found.graph, wrong, found, (x,))
+
+
+@pytest.mark.parametrize("layer, field", [("conv", "weight"), ("leaky_relu_0", "slope"), ("clamp_0", "low")])
+def test_what_a_sample_of_zeros_does_not_show_random_inputs_do(layer, field):
+    model, x = mixed()
+    for number in range(4):
+        getattr(model, ("conv", "other", "linear", "norm")[number]).bias.data.zero_()
+    model.norm.running_mean.zero_()
+    graph = import_program(model, np.zeros_like(x)).graph
+    node = graph.node(layer)
+    with pytest.raises(HeepgenError, match=f"^layer {layer}: "):
+        check(
+            model,
+            np.zeros_like(x),
+            lambda graph: graph.with_nodes(WRONG[field](n) if n.name == node.name else n for n in graph.nodes),
+        )
+
+
 def test_what_functionalising_changes_is_noticed():
     model, x = mixed()
     found = import_program(model, x)
