@@ -2,7 +2,8 @@
 """Damaged files of every kind that heepgen reads: each must be accepted or refused in one sentence.
 
 `python tests/fuzz_files.py --count 100000` mutates `.pt2`, `.onnx`, `.hjson`, `.npy`, `.npz` and `manifest.json` in
-turn, by bytes and by structure, in a worker process that is watched: no other exception, no case longer than SECONDS,
+turn, by bytes and by structure, in a worker process that is watched: no other exception, no case that computes or waits
+for more than SECONDS (what a loaded machine has no time for is no hang),
 no more than BYTES of memory, no file written outside the folder. Of networks that are accepted only every DRAWN-th
 memory plan is drawn, which takes as long as all else that is written. Case i of a seed is always the same; a run that
 was stopped goes on where it was. What failed is kept in build/fuzz-files.
@@ -599,7 +600,7 @@ class Worker:
             self._start()
         self._connection.send(number)
         try:
-            if self._connection.poll(SECONDS):
+            if self._answers():
                 return self._connection.recv()
             outcome, text = HUNG, f"no answer in {SECONDS} s"
         except (EOFError, ConnectionResetError):
@@ -607,6 +608,20 @@ class Worker:
             outcome, text = DIED, f"exit status {self._process.exitcode}"
         self.stop()
         return kind, outcome, text
+
+    def _answers(self) -> bool:
+        begun, waited = self._state()[1], 0
+        while not self._connection.poll(1):
+            state, computed = self._state()
+            waited += state != "R"
+            if computed - begun + waited > SECONDS:
+                return False
+        return True
+
+    def _state(self) -> tuple[str, float]:
+        """The worker's state, R while it has something to do, and the seconds of the CPU that it took."""
+        fields = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()
+        return fields[0], (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def _start(self) -> None:
         corpus, folder, seed = self._arguments

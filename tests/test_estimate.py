@@ -22,7 +22,7 @@ from firmware_gen.targets.descriptor.timing.crossbar import FIRST_MASTER, MASTER
 from firmware_gen.targets.descriptor.timing.stages import Drain
 from gen.cli import main
 from gen.flows.measure.run import Application, run
-from gen.flows.network.estimate import estimate_program
+from gen.flows.network.estimate import estimate, estimate_program
 from gen.flows.network.sw import generate_application
 from hls.config import Config
 
@@ -211,3 +211,17 @@ def test_total_says_what_it_contains_and_what_it_leaves_out(tmp_path, monkeypatc
     assert ("the total leaves out 1 of 2 layers" in shown) == bool(on_cpu and not known)
     assert ("cycles of layers on the CPU (1), by what its loops take" in shown) == bool(on_cpu and known)
     assert "around the accelerator's work" in shown
+
+
+def test_numbers_of_an_estimate_add_up(tmp_path):
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 5), nn.LogSoftmax(1)).eval()
+    torch.export.save(torch.export.export(model, (torch.zeros(1, 3, 8, 8),)), tmp_path / "net.pt2")
+    report = estimate(tmp_path / "net.pt2", Config())
+    by_cpu = [layer for layer in report.layers if layer.on_cpu]
+    on_array = [layer for layer in report.layers if not layer.on_cpu and layer.macs]
+    assert report.around_cycles > 0 and 0 < report.cpu_cycles == sum(layer.cycles for layer in by_cpu)
+    assert report.total_cycles == sum(layer.cycles for layer in report.layers) + report.around_cycles
+    assert [layer.macs for layer in on_array] == [4 * 36 * 27, 144 * 5]
+    assert all(0 < layer.array_cycles <= layer.cycles for layer in on_array)
+    assert sum(layer.bus_words for layer in on_array) >= 3 * 64 + (4 * 27 + 144 * 5) / 4
+    assert not any(layer.bus_words or layer.array_cycles for layer in by_cpu)

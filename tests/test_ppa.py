@@ -5,6 +5,7 @@ import json
 import random
 import re
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from gen.cli import main
 from gen.documents.measured import area_check, unit_figures
 from gen.documents.measured.area import LIMIT_MHZ
 from gen.flows.measure.run import hardware
-from gen.ppa import asic, composition, fpga, synthesis, verilog
+from gen.ppa import asic, composition, fpga, sram, synthesis, verilog
 from gen.ppa.technology import NM45, NM180, technology
 from hls.config import Config
 from hls.errors import HeepgenError
@@ -290,6 +291,40 @@ def test_larger_accelerators_cost_more_and_options_what_they_add():
     assert whole.mm2 > whole.kge * 1e3 * technology().gate_area * 1e-6
     fma = composition.cost(Config(arithmetic="fma"))
     assert fma.lut > 2 * whole.lut and fma.mhz < whole.mhz
+
+
+def test_a_price_is_the_sum_of_its_units_and_of_their_memories():
+    config = Config()
+    whole = composition.cost(config)
+    for metric in ("lut", "ff", "dsp", "bram", "kge", "mm2", "leakage_uw"):
+        assert getattr(whole, metric) == pytest.approx(sum(getattr(unit, metric) for unit in whole.units.values()))
+    assert whole.ns == max(unit.ns for unit in whole.units.values())
+    larger = composition.cost(replace(config, scratchpad_words=4 * config.scratchpad_words)).units["scratchpad"]
+    banks, words = config.scratchpad_banks, config.scratchpad_words // config.scratchpad_banks
+    one, other = (sram.macro(32, n * words) for n in (1, 4))
+    before = whole.units["scratchpad"]
+    logic = (larger.kge - before.kge) * 1e3 * technology().gate_area * 1e-6
+    assert larger.mm2 - before.mm2 == pytest.approx(banks * (other.mm2 - one.mm2) + logic, rel=1e-2)
+    assert larger.leakage_uw - before.leakage_uw >= 0.99 * banks * (other.leakage_uw - one.leakage_uw)
+
+
+def test_memories_with_macros_are_those_that_are_no_registers():
+    for config in (Config(), Config(rows=4, cols=4, ports=3, accumulator_entries=16, functions=False)):
+        found = Counter({})
+        for unit, memory, count in composition.macros(config):
+            assert count > 0 and (memory.words > asic.REGISTER_WORDS or unit == "drain")
+            found[memory] += count
+        texts = verilog.modules(hardware(config))
+        inside = verilog.occurrences(texts, verilog.ROOT)
+        expected = Counter({})
+        for name, count in inside.items():
+            size = re.fullmatch(rf"{verilog.PREFIX}ram_width(\d+)_depth(\d+)", name)
+            if size and int(size[2]) > asic.REGISTER_WORDS:
+                expected[synthesis.Memory(int(size[1]), int(size[2]))] += count
+            if verilog.block_name(name) == "function_lane":  # the segments of its tables
+                (words,) = re.findall(r"reg \[63:0\] \w+ \[0:(\d+)\]|reg \[63:0\] \w+ \[0:(\d+)-1\]", texts[name])
+                expected[synthesis.Memory(64, max(int(words[0] or -1) + 1, int(words[1] or 0)))] += count
+        assert found == expected
 
 
 def test_every_configuration_has_a_price():

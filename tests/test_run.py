@@ -4,6 +4,7 @@
 import json
 import math
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from gen.cli import main
 from gen.flows.measure.measured import accelerated_layers, places_of, timed_layers
 from gen.flows.measure.run import Application, run
 from gen.flows.network.sw import generate_sw
-from gen.results.runs.run import LayerReport
+from gen.results.runs.run import LayerReport, OutputReport, RunReport
 from hls.config import Config
 from hls.descriptor.interface.table import PROFILE_RECORD
 from hls.errors import HeepgenError
@@ -110,6 +111,48 @@ def test_counters_may_wrap():
 def test_software_layers_end_one_after_the_other():
     a, b = timed_layers([layer("a", [0]), layer("b", [1])], [(1 << 32) - 10, 999, 90, 150], {}, True)
     assert (a.cycles, a.cpu_cycles, b.cycles, b.bound_cycles) == (100, 100, 60, 0)
+
+
+def test_the_cpu_alone_measures_its_layers_and_not_the_accelerators():
+    layers = [layer("a", [], on_cpu=True), layer("b", [])]
+    a, b = timed_layers(layers, [100, 400, 150, 390], {"b": {"sqnr_db": 9.0}}, False)
+    assert (a.cycles, a.cpu_cycles, b.cycles, b.cpu_cycles, b.sqnr_db) == (50, 50, 240, 0, 9.0)
+    assert timed_layers(layers, [100, 400, 150, 390], {"b": {"sqnr_db": 9.0}}, True)[1].sqnr_db is None
+
+
+def made_by_hand():
+    """Two layers on the array, one on the CPU, and cycles around them."""
+    layers = (
+        LayerReport("a", "Conv", (1, 4), 6000, 300, 200, 900, 180, 7, 11, max_abs_err=0.25, sqnr_db=41.0),
+        LayerReport("b", "Softmax", (1, 4), 0, 100, cpu_cycles=100),
+        LayerReport("c", "Linear", (2, 3), 2000, 500, 250, 30, 240, 5, 13),
+    )
+    output = OutputReport("c", (2, 3), [0.0, 2, 1, 5, 4, 3], [2.0, 0, 1, 5, 4, 3], True, 2.0, 30.0)
+    return RunReport("net", "4x4", 16, 1000, (output,), layers, soc_cycles=1)
+
+
+def test_a_report_counts_what_is_left_to_the_cpu_and_the_class_of_every_row():
+    report = made_by_hand()
+    assert (report.macs, report.cpu_cycles) == (8000, 1000 - 300 - 500)
+    assert report.first.predictions == ([1, 0], [0, 0])
+    assert replace(report.first, reference=None).predictions is None
+    assert replace(report.first, shape=(6, 1)).predictions is None
+    second = replace(report.first, layer="a", bit_exact=False)
+    both = replace(report, results=(report.first, second))
+    assert report.bit_exact and not both.bit_exact
+    assert [row["layer"] for row in both.to_dict()["further_outputs"]] == ["a"]
+    assert [both.to_dict()[name] for name in ("bit_exact", "output_layer")] == [False, "c"]
+
+
+def test_columns_of_the_table_are_what_they_are_called():
+    lines = [line.split() for line in str(made_by_hand()).splitlines()]
+    rows = {line[0]: line[1:] for line in lines if line and line[0] in ("a", "b", "c", "total")}
+    #  share of 1,000 cycles; MAC/cycle; of 16 at most; bound, ratio; stalls; CPU; errors
+    a = ["Conv", "1x4", "6,000", "300", "30.0", "20.00", "125.0", "200", "1.50", "7", "11", "-", "2.50e-01", "41.0"]
+    assert rows["a"] == a
+    assert rows["b"][3:5] == ["100", "10.0"] and "100" in rows["b"][5:]
+    assert rows["total"][1:9] == ["8,000", "1,000", "100.0", "8.00", "50.0", "450", "2.22", "12"]
+    assert rows["total"][9:11] == ["24", "200"] and rows["total"][-1] == "30.0"
 
 
 def test_comparison_with_pytorch():
