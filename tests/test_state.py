@@ -178,7 +178,7 @@ def test_steps_on_the_virtual_soc_are_compared_with_pytorch(tmp_path):
         with torch.no_grad():
             out = model(torch.from_numpy(x), torch.ones(1, 5), h)
         h = out["h_out"]
-        np.testing.assert_allclose(report.outputs()[step], out["y"], atol=1e-4)
+        np.testing.assert_allclose(report.outputs[0][step], out["y"], atol=1e-4)
     assert report.bit_exact and [s.max_abs_err < 1e-4 for s in report.steps] == 3 * [True]
     assert [s["name"] for s in report.to_dict()["states"]] == ["h"] and 0 < report.steps[0].cycles <= report.most_cycles
     with pytest.raises(HeepgenError, match="taps, vcd and trace show one inference"):

@@ -255,6 +255,76 @@ def test_the_protocol_checker_sees_broken_protocols(project, cycles, complaint):
         simulate_module(*run, verilator_flags=["--assert"])
 
 
+FIFO = """
+package small_pkg;
+  typedef struct packed {
+    logic gnt;
+    logic rvalid;
+  } rsp_t;
+endpackage
+module small_obi_fifo (
+    input logic clk_i,
+    input logic rst_ni,
+    input logic req_i,
+    output small_pkg::rsp_t producer_resp_o
+);
+  logic waits, waits_next, asked, answered;
+  always_comb begin
+    waits_next = waits;
+    producer_resp_o.gnt = 1'b1;
+    if (waits) begin
+      producer_resp_o.gnt = 1'b0;
+      if (producer_resp_o.rvalid) begin
+        producer_resp_o.gnt = 1'b1;
+        waits_next = req_i;
+      end
+    end else waits_next = req_i;
+  end
+  assign producer_resp_o.rvalid = answered;
+  always_ff @(posedge clk_i or negedge rst_ni)
+    if (!rst_ni) {waits, asked, answered} <= '0;
+    else begin
+      waits <= waits_next;
+      asked <= req_i && producer_resp_o.gnt;
+      answered <= asked;
+    end
+endmodule
+module fifo_bench (
+    input logic clk_i,
+    input logic rst_ni,
+    output int granted_o
+);
+  small_pkg::rsp_t response;
+  small_obi_fifo fifo_i (.clk_i, .rst_ni, .req_i(rst_ni), .producer_resp_o(response));
+  always_ff @(posedge clk_i or negedge rst_ni)
+    if (!rst_ni) granted_o <= 0;
+    else granted_o <= granted_o + 32'(response.gnt);
+endmodule
+"""
+FIFO_BENCH = r"""
+#include <cstdio>
+#include "Vfifo_bench.h"
+#include "verilated.h"
+int main() {
+  Vfifo_bench top;
+  top.rst_ni = 1; top.eval(); top.rst_ni = 0; top.eval(); top.rst_ni = 1;
+  for (int i = 0; i < 20; ++i) {
+    top.clk_i = 1; top.eval(); top.clk_i = 0; top.eval();
+  }
+  std::printf("%d", (int)top.granted_o);
+}
+"""
+
+
+def test_verilator_evaluates_a_fifo_like_that_of_x_heep(project, tmp_path):
+    """Without the project's configuration the pinned Verilator grants its first request alone."""
+    if project.name == "plic":
+        pytest.skip("the configuration does not depend on the interrupt")
+    (tmp_path / "fifo.sv").write_text(FIFO)
+    files = [project / "tb" / "verilator.vlt", tmp_path / "fifo.sv"]
+    assert simulate_module(files, "fifo_bench", FIFO_BENCH, verilator_flags=["-Wno-lint"]) == "10"
+
+
 # --- core files, Makefile, X-HEEP's configuration --------------------------------------------------------------------
 
 
@@ -391,6 +461,23 @@ def test_the_simulator_is_translated_again_each_time(project, heep, tmp_path):
         env=os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}"},
     )
     assert not old.exists()
+
+
+def test_the_loader_of_x_heep_reads_the_file_itself(project, tmp_path):
+    """A task with an array for output, called by an exported one, is C++ that does not compile."""
+    (tmp_path / "tb").mkdir()
+    (tmp_path / "tb" / "tb_util.svh").write_text(
+        "task tb_readHEX;\n  $readmemh(file, stimuli);\nendtask\ntask tb_loadHEX;\n  tb_readHEX(file, stimuli);\n"
+        "  x_heep_system_i.ram[0] = stimuli[0];\nendtask\ntask load_flash_hex;\n  flash[0] = 0;\nendtask\n"
+    )
+    made = project / "tb" / "tb_util.svh"
+    subprocess.run(["make", "-s", "-C", project, "-B", "tb/tb_util.svh", f"HEEP_DIR={tmp_path}"], check=True)
+    text = made.read_text()
+    made.unlink()
+    assert text.splitlines() == [
+        *("task tb_readHEX;", "  $readmemh(file, stimuli);", "endtask"),
+        *("task tb_loadHEX;", "  $readmemh(file, stimuli);", "  soc_i.x_heep_system_i.ram[0] = stimuli[0];", "endtask"),
+    ]
 
 
 @pytest.mark.parametrize("generation", GENERATIONS, ids=lambda g: g.variable + "-" + g.configuration[:-6])

@@ -259,7 +259,7 @@ def test_state_is_kept_from_one_inference_to_the_next(soc):
     make(folder / "project", os.environ.get("XHEEP_APP", "app"), "PROJECT=leaky")
     printed = make(folder / "project", "run-verilator")
     said = re.findall(r"^(\d+)\r?$", printed, re.M)
-    assert said == [str(bits) for bits in report.outputs().astype(np.float32).view(np.uint32).flatten()]
+    assert said == [str(bits) for bits in report.outputs[0].astype(np.float32).view(np.uint32).flatten()]
 
 
 @pytest.mark.parametrize("variable", ["ENABLE_DEBUG_HEEPSTOR_ASSERTIONS", "USE_SOFTWARE_DNN_LAYER_OPERATORS"])

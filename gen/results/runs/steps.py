@@ -95,12 +95,15 @@ class StepsReport(Result):
         """Its program prints nothing."""
         return ""
 
-    def outputs(self, index: int = 0) -> "np.ndarray":
-        """One of the outputs, float32 (steps, ...)."""
+    @property
+    def outputs(self) -> tuple["np.ndarray", ...]:
+        """What the network returned, float32 (steps, ...), in PyTorch's order."""
         import numpy as np
 
-        shape = self.output_shapes[index]
-        return np.array([step.outputs[index] for step in self.steps], np.float32).reshape(len(self.steps), *shape)
+        return tuple(
+            np.array([step.outputs[i] for step in self.steps], np.float32).reshape(len(self.steps), *shape)
+            for i, shape in enumerate(self.output_shapes)
+        )
 
     def content(self) -> dict[str, Any]:
         return asdict(self) | {"bit_exact": self.bit_exact, "most_cycles": self.most_cycles}
