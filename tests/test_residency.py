@@ -263,9 +263,8 @@ def test_a_layer_of_the_group_may_not_overwrite_its_input(monkeypatch):
     nodes = program.graph.nodes
     source, target = program.tensors[nodes[one].inputs[0]], program.tensors[nodes[two].output]
     assert source.storage == target.storage
-    assert (one, two) not in seen and depth_first.links(
-        program.graph, program.tensors, [[program.jobs[i] for i in layer.descriptors] for layer in program.layers]
-    )
+    jobs = [[program.jobs[i] for i in layer.descriptors] for layer in program.layers]
+    assert (one, two) not in seen and depth_first.links(program.graph, program.tensors, jobs, program.config)
 
 
 class Lower(nn.Module):

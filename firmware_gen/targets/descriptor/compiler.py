@@ -259,7 +259,7 @@ def _residency(
     outside |= {tensors[v].storage for v in (*graph.inputs, *graph.outputs)} - streamed(graph)
     buffers = buffers_of(graph, tensors, layers, False, False)
     own = [[jobs[i] for i in layer.descriptors] for layer in layers]
-    links, poolings = depth_first.links(graph, tensors, own), depth_first.poolings(graph, tensors)
+    links, poolings = depth_first.links(graph, tensors, own, config), depth_first.poolings(graph, tensors)
     found = residency.choose(own, links, buffers, outside, arena, config, poolings)
     choices = [(groups, homes, 0) for groups, homes in found]
     if frames := frames_of(graph):

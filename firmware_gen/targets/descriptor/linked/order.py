@@ -13,7 +13,7 @@ def order(before: Linked, after: Linked) -> tuple[Linked, Linked]:
     No BARRIER when no input word of ``after`` can be one that ``before`` stores. MARK_WORDS when ``after`` reads, from
     its word MARK_BASE on, what ``before`` writes, pixel after pixel.
     """
-    if not _meet(before, after):
+    if not _meet(before, after) or _apart(before, after):
         return before, after
     if words := _block_words(before, after):
         return replace(before, mark_blocks=1, mark_words=words), replace(after, barrier=1)
@@ -23,7 +23,8 @@ def order(before: Linked, after: Linked) -> tuple[Linked, Linked]:
         base = (before.store_addr - after.load_addr) // 4
         if on_chip(before.store_addr):
             base %= 1 << before.store_ring
-        if written % step == base % step == 0 and 0 <= base // step * words < after.load_words:
+        # What else is in a stretch of a range of channels, an earlier descriptor has stored
+        if written % step == 0 and 0 <= base // step * words < after.load_words:
             before = replace(before, mark_words=written // step * words, mark_base=base // step * words)
     return before, replace(after, barrier=1)
 
@@ -38,6 +39,23 @@ def _meet(before: Linked, after: Linked) -> bool:
         same = before.store_addr // ring == after.load_addr // ring
         return same and ((start - first) % ring < end - first or (first - start) % ring < stop - start)
     return first < stop and start < end
+
+
+def _apart(before: Linked, after: Linked) -> bool:
+    """Whether the one stores some channels of pixels of which the other loads others, round no ring."""
+    written, read = _stored_step(before), _loaded_step(after)
+    if not written or not read or read == (1, 1):
+        return False
+    words, step = after.load_loops[0][0], read[1]
+    first, end = _extent(before.store_addr, before.output_loops(before.store))
+    start, stop = _extent(after.load_addr, after.load_loops)
+    if on_chip(before.store_addr):
+        ring = 4 << before.store_ring
+        if first // ring != (end - 1) // ring or start // ring != (stop - 1) // ring:
+            return False
+    reach = 1 + sum((count - 1) * stride for count, stride in before.output_loops(before.store)[:2])
+    low = (before.store_addr - after.load_addr) // 4 % step
+    return written % step == 0 and low >= words and low + reach <= step
 
 
 def _extent(start: int, loops: Iterable[Loop]) -> tuple[int, int]:

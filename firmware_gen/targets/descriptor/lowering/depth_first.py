@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from firmware_gen import ir
 from firmware_gen.operations.operation import Operation
 from firmware_gen.operations.tensors import Tensor, shares_storage
+from firmware_gen.targets.descriptor.lowering import channels
 from firmware_gen.targets.descriptor.lowering.axis import along
 from firmware_gen.targets.descriptor.lowering.job import Job
 from firmware_gen.targets.descriptor.lowering.jobs import layer_jobs, split_jobs, taps_job, windowed_jobs
@@ -49,7 +50,8 @@ class Group:
     the rings hold more rows. pooled: whether the last step pools what the one before it computes, whole in memory: rows
     that are complete, while the next ones are computed; `sooner` before these, so that the next loads need not wait.
     in_place: layers that multiply vectors by matrices, so many at a time; between all of them is one place in the
-    scratchpad, where each stores over what it has loaded.
+    scratchpad, where each stores over what it has loaded. by_channels: two layers take turns by ranges of channels, of
+    all rows, whole where they lie.
     """
 
     steps: tuple[int, ...]
@@ -58,22 +60,25 @@ class Group:
     pooled: bool = False
     sooner: bool = False
     in_place: bool = False
+    by_channels: bool = False
 
     @property
     def turning(self) -> tuple[int, ...]:
         """The steps that take turns by rings."""
-        return self.steps[:-1] if self.pooled else self.steps
+        return () if self.by_channels else self.steps[:-1] if self.pooled else self.steps
 
 
 @dataclass(frozen=True)
 class Link:
-    """`value` is written by `step` and read by `step` + 1 alone; words of one of its rows."""
+    """`value` is written by `step` and read by `step` + 1 alone; words of one of its rows. by_channels: whether they
+    may take turns so, see `channels.may_take_turns`."""
 
     step: int
     value: str
     row_words: int
     source: Rows
     reader: Rows
+    by_channels: bool = False
 
 
 def turns(layers: Sequence[Rows], group: Group) -> list[tuple[int, int, int]]:
@@ -105,7 +110,7 @@ def ring_rows(layers: Sequence[Rows], pieces: Sequence[tuple[int, int, int]]) ->
     return rows
 
 
-def links(graph: ir.Graph, tensors: Mapping[str, Tensor], jobs: Sequence[Sequence[Job]]) -> list[Link]:
+def links(graph: ir.Graph, tensors: Mapping[str, Tensor], jobs: Sequence[Sequence[Job]], config: Config) -> list[Link]:
     """Neighbours that may take turns. jobs: those of every node, lowered as a whole."""
     operations = [
         _single(node, tensors) if len(own) == 1 else None for node, own in zip(graph.nodes, jobs, strict=True)
@@ -126,7 +131,8 @@ def links(graph: ir.Graph, tensors: Mapping[str, Tensor], jobs: Sequence[Sequenc
         row = after.op.width * pitch
         dense = (view.c == 1 or after.op.channels == 1) and view.x == pitch and view.y == row
         if dense and not view.base.offset:  # a crop's rows are not those of its input
-            result.append(Link(step, node.output, row, _rows(before), _rows(after)))
+            by_channels = channels.may_take_turns(before, after, (jobs[step][0], jobs[step + 1][0]), config)
+            result.append(Link(step, node.output, row, _rows(before), _rows(after), by_channels))
     return result
 
 
@@ -159,7 +165,7 @@ def jobs(
     graph: ir.Graph, group: Group, tensors: Mapping[str, Tensor], constants: Constants, config: Config
 ) -> Iterator[tuple[int, list[Job]]]:
     """(step, descriptors) in order; see `layer_jobs`."""
-    nodes = [graph.nodes[step] for step in group.turning]
+    nodes = [graph.nodes[step] for step in group.turning or group.steps]
     if len(group.steps) == 1:
         if not shares_storage(graph, nodes[0]) and nodes[0].runs_on is not ir.Place.CPU:
             yield group.steps[0], _whole(graph, group.steps[0], tensors, constants, config)
@@ -172,6 +178,12 @@ def jobs(
         one = _single(node, tensors)
         assert one, f"{node.name} is in a group, and not one operation on whole maps"
         operations.append(one)
+    if group.by_channels:
+        parts = channels.ranges(operations[0].op.cout, config)
+        for (layer, whole), part in itertools.product(enumerate(operations), parts):
+            some = channels.some_channels(whole, part)
+            yield group.steps[layer], windowed_jobs(nodes[layer].name, some, 0, constants, config)
+        return
     cbg: list[int | None] = [None] * len(nodes)
     order = turns([_rows(o) for o in operations], group)
     done = [end for layer, _, end in order if layer == len(nodes) - 1]

@@ -92,8 +92,9 @@ def choose(
     alone = _Planner(jobs, (), buffers, excluded, arena, config)  # turns can lead away from what is best without any
     found = (choice for own in (plan, alone) for weight in WEIGHTS for choice in own.search(weight))
     best = min(found, key=plan.timeline)
-    choices = dict.fromkeys(plan.pruned(best, margin) for margin in MARGINS)
+    choices = dict.fromkeys(plan.refilled(plan.pruned(best, margin)) for margin in MARGINS)
     choices |= dict.fromkeys(plan.with_poolings(c, poolings, sooner) for sooner in (False, True) for c in choices)
+    choices = dict.fromkeys(plan.with_channels(choice) for choice in choices)
     return [(choice.groups, homes) for choice in choices if (homes := plan.places(choice))]
 
 
@@ -182,6 +183,27 @@ class _Planner:
                 choice, cycles = without, fewer
         return choice
 
+    def refilled(self, choice: _Choice) -> _Choice:
+        """The choice, or one with a group less whose room whole tensors use better."""
+        best = choice, self.timeline(choice)
+        for group in choice.groups:
+            other = self.filled(replace(choice, groups=tuple(g for g in choice.groups if g != group)))
+            if (cycles := self.timeline(other)) < best[1]:
+                best = other, cycles
+        return best[0]
+
+    def filled(self, choice: _Choice) -> _Choice:
+        """The choice with whole tensors that it has room for, those first that save most, if they save something."""
+        room = _Room(self)
+        if not all(room.take(group) for group in choice.groups) or not all(map(room.take, sorted(choice.whole))):
+            return choice
+        names = (name for name in self.sources if isinstance(name, str) and name not in self.on_chip(choice))
+        gains = sorted(((self.gain(choice, name), name) for name in names), reverse=True)
+        for name in (name for gain, name in gains if gain > 0):
+            if room.take(name):
+                choice = choice.grown(name)
+        return choice
+
     def with_poolings(self, choice: _Choice, poolings: Container[int], sooner: bool = False) -> _Choice:
         """The choice with every group that pools what its last layer computes, where that may be done; the result, a
         few words, is in memory then."""
@@ -195,6 +217,19 @@ class _Planner:
                 }
             groups.append(group)
         return _Choice(choice.whole - written, tuple(groups))
+
+    def with_channels(self, choice: _Choice) -> _Choice:
+        """The choice with all pairs of layers outside its groups that may take turns by channels, where what each of
+        them loads is on chip, and still fits."""
+        taken = {step for group in choice.groups for step in group.steps}
+        for step, link in self.links.items():
+            loaded = {where.name for job in self.jobs[step] if isinstance(where := job.descriptor.load_addr, Ref)}
+            free = taken.isdisjoint((step, step + 1)) and self._may_take_turns((step, step + 1))
+            if link.by_channels and free and {link.value, *loaded} <= choice.whole:
+                more = replace(choice, groups=(*choice.groups, Group((step, step + 1), 0, by_channels=True)))
+                if self.places(more) is not None:
+                    choice, taken = more, taken | {step, step + 1}
+        return choice
 
     def on_chip(self, choice: _Choice) -> frozenset[str]:
         return choice.whole.union(self.links[step].value for group in choice.groups for step in group.turning[:-1])
@@ -219,7 +254,7 @@ class _Planner:
 
     def _uses(self, step: int, group: Group | None, on_chip: frozenset[str]) -> list[Use]:
         """Of the descriptors of a step; those of a group are its first one's."""
-        if group is None:
+        if group is None or group.by_channels:
             return [self.use(job, 1, 1.0, on_chip) for job in self.jobs[step]]
         return self._pieces(group, self._near(group, on_chip)) if step == group.steps[0] else []
 
@@ -282,6 +317,8 @@ class _Planner:
 
     def _ring_words(self, group: Group) -> list[tuple[Link, int]]:
         links = [self.links[step] for step in group.turning[:-1]]
+        if not links:
+            return []
         layers = [links[0].source, *(link.reader for link in links)]
         rows = ring_rows(layers, turns(layers, group))
         least = 1 << (self.config.ports - 1).bit_length()

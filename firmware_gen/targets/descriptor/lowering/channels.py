@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Two layers in ranges of channels: what the first one computes of its outputs, the second one, a channel at a time,
+needs no more than that of."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+
+from firmware_gen.operations.operation import Operation
+from firmware_gen.operations.windows import Range
+from firmware_gen.targets.descriptor.lowering.job import Job
+from firmware_gen.targets.descriptor.timing.demand import demand, vectors
+from hls.config import Config
+
+SHARE = 0.62
+"""Of the channels, that are in the first of two ranges: the second layer ends with the smaller one, which its reader
+waits for."""
+
+WORTH = 0.75
+"""Of the vectors of the first layer, that these loads take at most."""
+
+
+def may_take_turns(before: Operation, after: Operation, jobs: tuple[Job, Job], config: Config) -> bool:
+    """Whether an operation and its only reader may be computed in two ranges of channels, and hide what they load, the
+    first one its whole input twice. jobs: of each as a whole."""
+    op, reader, block = before.op, after.op, _block(config)
+    apart = op.groups == 1 and op.weight is not None and not op.diagonal and op.channels > 1 and reader.diagonal
+    if not apart or before.aux or after.aux or reader.channels != op.cout or op.cout % block or op.cout < 2 * block:
+        return False
+    return pays(jobs, config)
+
+
+def pays(jobs: tuple[Job, Job], config: Config) -> bool:
+    """Whether the array hides what both load."""
+    (load, cycles), (again, own) = ((demand(j.descriptor, config).load, vectors(j.descriptor)) for j in jobs)
+    return 2 * load <= WORTH * cycles and again <= own
+
+
+def _block(config: Config) -> int:
+    """Channels whose multiples, computed alone, have the bits of the whole."""
+    return math.lcm(config.cols, config.diagonal)
+
+
+def ranges(channels: int, config: Config) -> tuple[Range, Range]:
+    """Two ranges, of whole blocks."""
+    blocks = channels // _block(config)
+    first = min(round(SHARE * blocks), blocks - 1) * _block(config)
+    return (0, first), (first, channels)
+
+
+def some_channels(own: Operation, channels: Range) -> Operation:
+    """An operation for some of its output channels."""
+    op, (first, end) = own.op, channels
+    scale, bias = (v[:, first:end] if isinstance(v, np.ndarray) else v for v in (op.scale, op.bias))
+    target = replace(own.target, base=own.target.at(c=first))
+    if not op.diagonal:
+        assert op.weight is not None, "a dense layer has weights"
+        part = replace(op, cout=end - first, weight=op.weight[:, first:end], scale=scale, bias=bias)
+        return replace(own, op=part, target=target)
+    weight = None if op.weight is None else op.weight[first:end]
+    part = replace(op, channels=end - first, cout=end - first, weight=weight, scale=scale, bias=bias)
+    return replace(own, op=part, source=replace(own.source, base=own.source.at(c=first)), target=target)

@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Pairs of layers that take turns by channels: the bits of the whole layers, and nothing read before it is there."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from firmware_gen import CodeGenerator
+from firmware_gen.application.options import ImportOptions
+from firmware_gen.targets.descriptor import reference
+from firmware_gen.targets.descriptor.compiler import in_memory
+from firmware_gen.targets.descriptor.linked.link import link
+from firmware_gen.targets.descriptor.lowering import channels
+from firmware_gen.targets.descriptor.scratchpad import residency
+from gen.flows.measure.run import Application, run
+from gen.flows.network.sw import generate_application
+from hls.config import Config
+from hls.descriptor.interface.table import WORDS, unpack
+from tests.test_order import follow
+
+
+def random_pairs(rng: np.random.Generator) -> tuple[nn.Module, tuple[int, ...]]:
+    """Dense layers and layers of one channel per column in turn, of several blocks of channels."""
+    size, width = int(rng.integers(3, 9)), 8 * int(rng.integers(2, 5))
+    shape = (1, int(rng.integers(2, 9)), size, int(rng.integers(3, 9)))
+    layers, before = [], shape[1]
+    for _ in range(int(rng.integers(1, 4))):
+        kernel, stride = int(rng.choice([1, 3])), int(rng.integers(1, 3))
+        pooled = rng.random() < 0.3
+        layers += [nn.Conv2d(before, width, kernel, padding=kernel // 2), nn.ReLU()]
+        layers.append(
+            nn.MaxPool2d(3, stride, 1) if pooled else nn.Conv2d(width, width, 3, stride, padding=1, groups=width)
+        )
+        before = width
+    return nn.Sequential(*layers, nn.Conv2d(width, 5, 1)), shape
+
+
+def random_config(rng: np.random.Generator) -> Config:
+    rows, cols = (int(x) for x in rng.choice([4, 8], 2))
+    return Config(rows, cols, ports=int(rng.integers(1, 5)), scratchpad_words=16384)
+
+
+def everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pairs take turns by channels wherever they can, whether that pays or not."""
+
+    def choose(jobs, links, buffers, excluded, arena, config, poolings):
+        plan = residency._Planner(jobs, links, buffers, excluded, arena, config)
+        choice = plan.with_channels(plan.filled(residency._Choice()))
+        return [(choice.groups, plan.places(choice))] if choice.groups else []
+
+    monkeypatch.setattr(residency, "choose", choose)
+    monkeypatch.setattr(channels, "pays", lambda jobs, config: True)
+
+
+def pairs_of(program) -> int:
+    """Layers in two ranges of channels of which the others are computed in between."""
+    own = [layer.descriptors for layer in program.layers if layer.descriptors]
+    return sum(a[0] < a[-1] and len(a) == len(b) == 2 and a[-1] + 1 == b[0] for a, b in zip(own, own[1:]))
+
+
+def test_bits_are_those_of_whole_layers(monkeypatch):
+    everywhere(monkeypatch)
+    found = unhindered = marked = 0
+    for seed in range(12):
+        rng = np.random.default_rng([seed, 21])
+        torch.manual_seed(seed)
+        model, shape = random_pairs(rng)
+        x = rng.standard_normal(shape, np.float32)
+        program = CodeGenerator(model, x, config=random_config(rng)).program()
+        found += pairs_of(program)
+        result, plain = (reference.run(p, x) for p in (program, in_memory(program)))
+        assert np.array_equal(result.output.view(np.uint32), plain.output.view(np.uint32)), seed
+        marked += follow(program)[0]
+        chain = [unpack(words) for words in link(program, True).reshape(-1, WORDS)]
+        stores = [f.store_addr for f in chain]
+        unhindered += sum(not f.barrier and f.load_addr in stores[:n] for n, f in enumerate(chain))
+    assert found >= 8 and unhindered >= 8 and marked >= 8, (found, unhindered, marked)
+
+
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 6))])
+def test_on_the_soc(seed, tmp_path, monkeypatch):
+    everywhere(monkeypatch)
+    rng = np.random.default_rng([seed, 22])
+    torch.manual_seed(seed)
+    model, shape = random_pairs(rng)
+    x = rng.standard_normal(shape, np.float32)
+    exported = torch.export.export(model.eval(), (torch.from_numpy(x),))
+    generate_application(exported, x, random_config(rng), tmp_path / "app", ImportOptions(), name="net")
+    assert run(tmp_path / "app", Application.open(tmp_path / "app").config).bit_exact
+
+
+def test_ranges_are_whole_blocks():
+    for rows, cols in ((8, 8), (16, 16), (4, 8), (8, 4)):
+        config = Config(rows, cols)
+        for blocks in range(2, 20):
+            count = blocks * max(cols, config.diagonal)
+            (zero, middle), (same, end) = channels.ranges(count, config)
+            assert zero == 0 < middle == same < end == count
+            assert middle % cols == middle % config.diagonal == 0
