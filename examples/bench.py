@@ -69,7 +69,16 @@ MEASURED: dict[str, Example] = NETWORKS | {example.name: example for example in 
 STREAMS = {f"{WAKEWORD.name}-by-{frames}": (WAKEWORD, frames) for frames in (1, 2, 4)}
 """Networks on a window of frames, and how many of them are new in every call."""
 
+NHWC = {
+    "mobilenet-v1-0.25-nhwc-16k": ("mobilenet-v1-0.25", {"scratchpad_words": 16384}, ("8x8p2", "16x16p4")),
+    "mobilenet-v1-0.25-nhwc-32k": ("mobilenet-v1-0.25", {"scratchpad_words": 32768}, ("16x16p4",)),
+    "conv3x3-32x32x16-nhwc": (LONG_CONV.name, dict[str, Any](), ("8x8p2", "16x16p4")),
+}
+"""Networks whose input the firmware takes channels last, with options of the configuration, and the arrays that they
+are measured on."""
+
 ALL = MEASURED | {name: example for name, (example, _) in STREAMS.items()}
+ALL |= {name: MEASURED[network] for name, (network, _, _) in NHWC.items()}
 
 
 def prepare(example: Example, folder: Path) -> tuple[Path, Path]:
@@ -102,7 +111,8 @@ def tool_speed(results: list[Measurement]) -> list[tuple[str, str]]:
 @click.option(
     "--networks",
     metavar="A,B",
-    help=f"Some of: {', '.join(ALL)}. The document keeps its other measurements then, as with --sides.",
+    help=f"Some of: {', '.join(ALL)}. The document keeps its other measurements then, as with --sides. Those of NHWC "
+    "inputs are measured on the arrays that the document has of them.",
 )
 @click.option(
     "--geometry",
@@ -172,7 +182,10 @@ def _measure_all(names: list[str], geometries: tuple[str, ...], no_software: boo
         for i, config in enumerate(configs):
             for name in names:
                 # The CPU's kernels do not depend on the array: once is enough.
-                larger = replace(config, **MEMORY.get(name, {}))
+                if name in NHWC and geometries[i] not in NHWC[name][2]:
+                    continue
+                options = NHWC[name][1] if name in NHWC else MEMORY.get(name, {})
+                larger = replace(config, **options)
                 about = partial(_say_of, say, name)
                 if name in STREAMS:
                     frames, first = STREAMS[name][1], not no_software and i == 0
@@ -185,7 +198,8 @@ def _measure_all(names: list[str], geometries: tuple[str, ...], no_software: boo
                         larger,
                         work,
                         published=PUBLISHED.get(name, Published()),
-                        software=not no_software and i == 0,
+                        input_layout="nhwc" if name in NHWC else "nchw",
+                        software=not no_software and i == 0 and name not in NHWC,
                         stalls=i == 0,
                         progress=about,
                     )

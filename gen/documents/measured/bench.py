@@ -88,6 +88,7 @@ def measure(
     work: Path,
     *,
     published: Published = Published(),
+    input_layout: str = "nchw",
     software: bool = True,
     stalls: bool = True,
     progress: Callable[[str], None] = lambda message: None,
@@ -101,7 +102,7 @@ def measure(
     folder = work / f"{network}-{name}"
     started = time.monotonic()
     try:
-        generate_sw(model, config, folder, sample=sample, progress=progress)
+        generate_sw(model, config, folder, sample=sample, input_layout=input_layout, progress=progress)
         seconds = time.monotonic() - started
         result = run(folder, config, progress=progress)
         cpu_only = run(folder, config, software=True, progress=progress) if software else None
@@ -312,6 +313,7 @@ def markdown(
         f"in which every grant is withheld with probability {WITHHELD}, cycle by cycle, as a multiple of *cycles*.",
         "*CPU cycles*: cycles in which no layer ran on the array.",
         "*software kernels*: the same application with `USE_SOFTWARE_DNN_LAYER_OPERATORS=1` on the same CPU.",
+        "*nhwc*: with `--input-layout nhwc`; *16k*, *32k*: `scratchpad_words` 16,384 and 32,768.",
         "*by-N*: a network on a window of frames as a stream of N new frames a call, see",
         "[State and streams](streaming-models.md); the third call.",
         "*HEEPstor*: its array (8x8 unless said otherwise) and its CPU-only firmware, measured in RTL simulation.",
