@@ -228,8 +228,8 @@ class CodeGenerator:
         return Files(files | ({f"{GENERATED}/{LISTING}": lines.to_text()} if lines else {}), manifest, memory, lines)
 
     def program(self, append_final_softmax: bool = False, keep_activations: bool = False, shared: bool = False) -> Any:
-        """The compiled network: of the default architecture a `targets.descriptor.program.Program`. shared: for an
-        arena in which other networks overwrite its inputs."""
+        """The compiled network: of the default architecture a `targets.descriptor.linked.program.Program`. shared: for
+        an arena in which other networks overwrite its inputs."""
         how = append_final_softmax, keep_activations or self._keep, shared
         if how not in self._programs:
             try:
