@@ -43,6 +43,12 @@ and the lane carries data iff ``0 <= iy < IN_H``, ``0 <= p + i < IN_ROW`` and ``
 (diagonal: ``i < RUN - cb*D``); every other lane is PAD_VALUE. A run-mode convolution (dense, dilation 1)
 has KX = 1 and RUN = kw*Cin; grouped and dilated ones have KX = kw and RUN = Cin/groups.
 
+A convolution of one input channel whose windows move by F > 1 rows may have F rows side by side as channels, where that
+saves vectors; kernel and top padding are multiples of F then. Sums are those of a dense vector of F*kw lanes. Where the
+last rows are too few for that, the outputs that see them begin up to F - 1 rows above their windows, with weights of 0:
+as in any dense vector such a lane counts for the shared exponent, and a NaN or an infinity in it makes these outputs
+NaN.
+
 A *banded* layer (BAND) is a depthwise convolution whose columns are COUT neighbouring outputs of a row, BAND input
 pixels apart, which count as one pixel px. Lane i is input word ``row + p + i*KX_STEP`` with ``p = X0 + ox*SX_WORDS +
 cb``, and carries data iff ``0 <= iy < IN_H`` and ``i < RUN``, in an output row's first vector also ``i >= FIRST_LANE``,
