@@ -312,7 +312,8 @@ class Linked(nn.Module):
     def __init__(self, how):
         super().__init__()
         self.how = how
-        self.one, self.two = nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(4, 4, 3, padding=1)
+        channels = 1 if how == "returned" else 4  # lies in memory as the device has it, in PyTorch's order too
+        self.one, self.two = nn.Conv2d(3, channels, 3, padding=1), nn.Conv2d(channels, channels, 3, padding=1)
 
     def forward(self, x):
         y = torch.relu(self.one(x))
