@@ -7,6 +7,7 @@ python -m tests.onnx_cases [OPERATOR ...]     writes docs/operators.json again, 
 import functools
 import importlib
 import json
+import keyword
 import re
 import sys
 import warnings
@@ -41,7 +42,7 @@ def cases(op: str) -> dict[str, object]:
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
         module = re.sub("(?<=^batch)(?=n)|(?<=^instance)(?=n)|(?=orequal$)|(?=equal$)(?<=or)", "_", op.lower())
-        importlib.import_module(f"{tests_of_onnx.__name__}.{module}")
+        importlib.import_module(f"{tests_of_onnx.__name__}.{module}{'_' * keyword.iskeyword(module)}")
     return {case.name: case for case in tests_of_onnx._NodeTestCases
             if "_expanded" not in case.name and op in {n.op_type for n in case.model.graph.node}}  # fmt: skip
 

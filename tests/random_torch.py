@@ -178,6 +178,14 @@ class Draw:
                 lambda x: torch.minimum(torch.tensor(low), x),
                 lambda x: F.prelu(x, torch.tensor([slope], dtype=x.dtype)),
                 lambda x: F.relu(x, inplace=True) + 1,
+                torch.sign,
+                F.hardshrink,
+                F.softshrink,
+                lambda x: F.threshold(x, low, slope),
+                lambda x: (x >= slope).float() + x,
+                lambda x: torch.where((x > low) & ~(x < slope), x, x.flip(0)),
+                lambda x: x.masked_fill(x <= slope, low),
+                lambda x: torch.where(x > torch.relu(-x), x, 2.0),
             )
         )
 

@@ -110,6 +110,14 @@ def test_recurrent_layers_are_those_of_pytorch(seed):
     check(model, torch.randn(*(int(n) for n in shape)))
 
 
+@pytest.mark.parametrize("batch", [1, 2])
+@pytest.mark.parametrize("fields", [{}, {"num_layers": 2, "bidirectional": True, "bias": False, "batch_first": True}])
+def test_projected_states_are_those_of_pytorch(fields, batch):
+    rng = np.random.default_rng(9)
+    layer = nn.LSTM(3, 5, proj_size=2, **fields)
+    check(on_grid(Part(layer, RESULTS["all"]), rng), torch.randn(*((batch, 4) if fields else (4, batch)), 3))
+
+
 @pytest.mark.parametrize("kind", [nn.GRUCell, nn.LSTMCell, nn.RNNCell])
 def test_cells_are_those_of_pytorch(kind):
     rng = np.random.default_rng(3)
@@ -184,6 +192,20 @@ class Causal(nn.Module):
         return (
             nn.functional.scaled_dot_product_attention(heads, heads, heads, is_causal=True).transpose(1, 2).flatten(2)
         )
+
+
+def test_heads_of_queries_that_share_keys():
+    class Grouped(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.query, self.rest = nn.Linear(6, 12), nn.Linear(6, 6)
+
+        def forward(self, x):
+            query, rest = (y.unflatten(-1, (-1, 3)).transpose(1, 2) for y in (self.query(x), self.rest(x)))
+            mixed = nn.functional.scaled_dot_product_attention(query, rest, rest, is_causal=True, enable_gqa=True)
+            return mixed.transpose(1, 2).flatten(2)
+
+    check(on_grid(Grouped(), np.random.default_rng(6)), torch.randn(1, 5, 6))
 
 
 @pytest.mark.parametrize("seed", range(8))

@@ -76,7 +76,9 @@ class GraphModule(nn.Module):
         for number, (name, array) in enumerate(graph.constants.items()):
             self._constants[name] = f"constant_{number}"
             self.register_buffer(f"constant_{number}", torch.from_numpy(np.array(array, dtype)))
-        self._paths = {layer.node.name: _insert(self, layer.node.name.split("."), layer) for layer in layers}
+        names = {layer: layer.node.name.split(".") for layer in layers}
+        outer_first = sorted(layers, key=lambda layer: len(names[layer]))  # what they have themselves keeps its name
+        self._paths = {layer.node.name: _insert(self, names[layer], layer) for layer in outer_first}
 
     def forward(self, x: torch.Tensor | Sequence[torch.Tensor], taps: dict[str, torch.Tensor] | None = None) -> Outputs:
         if not isinstance(x, torch.Tensor) or len(self.graph.inputs) > 1:
@@ -146,8 +148,6 @@ def _insert(root: nn.Module, name: list[str], layer: Layer) -> str:
             part += "_"
         path.append(part)
         child = layer if number == len(name) else parent._modules.get(part) or nn.Module()
-        if (before := parent._modules.get(part)) not in (None, child):
-            child._modules.update(before._modules)  # the layers called within this one came first
         parent._modules[part] = child
         parent = child
     return ".".join(path)

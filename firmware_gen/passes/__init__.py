@@ -4,6 +4,7 @@
 from firmware_gen.ir import Graph
 from firmware_gen.passes.batchnorm import fold_batchnorm
 from firmware_gen.passes.border import append_softmax, with_channels_last
+from firmware_gen.passes.comparisons import compute_comparisons
 from firmware_gen.passes.edits.cleanup import drop_dead, drop_identities, merge_concats
 from firmware_gen.passes.functions import (
     check_functions,
@@ -28,6 +29,7 @@ PIPELINE = (
     drop_identities,
     merge_reshapes,
     find_functions,
+    compute_comparisons,
     compute_elementary,
     check_functions,
     find_shuffles,
@@ -70,6 +72,7 @@ __all__ = [
     "absorb_strides",
     "append_softmax",
     "combine_rows",
+    "compute_comparisons",
     "check_functions",
     "compute_elementary",
     "drop_dead",

@@ -37,7 +37,6 @@ from firmware_gen.ir import (
     Shape,
     Value,
 )
-from firmware_gen.ir.functions import COMPARISONS
 from firmware_gen.passes.edits.cleanup import drop_dead
 from firmware_gen.passes.edits.rewrite import substitute
 from firmware_gen.refusal import refusal
@@ -117,13 +116,9 @@ def _with_inverse_roots(graph: Graph) -> Graph:
 
 
 def check_functions(graph: Graph) -> Graph:
-    """Raises HeepgenError for what has no table: comparisons, only known as parts of functions, and parameters
-    that no table is exact enough for."""
+    """Raises HeepgenError for parameters that no table is exact enough for."""
     for node in graph.nodes:
         function = node.act.function if isinstance(node, Activate) else None
-        if function and function.name in COMPARISONS:
-            why = "it is only supported as a part of ELU and the like; export without run_decompositions()"
-            raise refusal(node.name, function.name, why)
         try:
             if function:
                 function_words(function.name, function.parameters)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from firmware_gen.frontend.exported.importer import Importer
 
-from firmware_gen.frontend.aten.arithmetic import emit_combined, scale_fields
+from firmware_gen.frontend.aten.arithmetic import emit_combined, scale_fields, scale_step
 from firmware_gen.frontend.aten.registry import channel_dim, float32, handles, plain_name
 from firmware_gen.frontend.aten.shapes import permuted
 
@@ -70,9 +70,17 @@ def _negative(imp: Importer, node: fx.Node, operand: Any) -> Any:
 
 @handles("threshold", reads="self threshold value")
 def _threshold(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
-    if a["threshold"] != a["value"]:
-        raise imp.refuse(node, f"threshold={a['threshold']}, value={a['value']}; equal ones are supported")
-    return _emit_clamp(imp, node, a["self"], a["value"])
+    """x above a threshold, else a value: a clamp where both are one."""
+    bound, value = float32(a["threshold"]), float32(a["value"])
+    if bound == value:
+        return _emit_clamp(imp, node, a["self"], value)
+    act = ir.Activation(function=ir.Function("gt", (bound,)))
+    mask = imp.inner(node, ir.Activate, a["self"], shape=imp.shape(a["self"]), act=act)
+    above = imp.inner(node, ir.Activate, a["self"], shape=imp.shape(a["self"]), act=ir.Activation(low=bound))
+    chosen = imp.inner(node, ir.Mul, mask, above, shape=imp.shape(mask))
+    if not value:
+        return imp.emit(node, ir.Identity, chosen)
+    return imp.emit(node, ir.Add, chosen, scale_step(imp, node, mask, -value, value))
 
 
 def _emit_clamp(imp: Importer, node: fx.Node, source: str, low: Bound = None, high: Bound = None) -> str:

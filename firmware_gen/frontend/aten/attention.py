@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from firmware_gen.frontend.exported.importer import Importer
 
 from firmware_gen.frontend.aten.registry import handles
+from firmware_gen.frontend.aten.selection import taken
 
 HIDDEN = -1e30
 """What a mask adds to a score that does not count: its exponential is 0."""
@@ -75,13 +76,15 @@ def emit_product(imp: Importer, node: fx.Node, first: str | torch.Tensor, second
     return imp.emit(node, ir.MatMul, a, b, **product_fields(imp, node, imp.shape(a), imp.shape(b)))
 
 
-@handles("scaled_dot_product_attention", reads="query key value attn_mask dropout_p is_causal scale")
+@handles("scaled_dot_product_attention", reads="query key value attn_mask dropout_p is_causal scale enable_gqa")
 def _attention(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
     """softmax(scale * query @ key.T + mask) @ value."""
     if a["dropout_p"]:
         raise imp.refuse(node, f"dropout_p={a['dropout_p']}; call model.eval() before torch.export.export")
     query, key, value = (operand(imp, node, a[name]) for name in ("query", "key", "value"))
     shape, features = imp.shape(query), imp.shape(query)[-1]
+    if a["enable_gqa"]:
+        key, value = (_for_every_head(imp, node, part, shape[-3]) for part in (key, value))
     fields = product_fields(imp, node, shape, imp.shape(key), turned=True)
     outer, inner, queries, _, keys = fields["sizes"]
     scale = 1 / math.sqrt(features) if a["scale"] is None else a["scale"]
@@ -94,6 +97,13 @@ def _attention(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
     weights = imp.inner(node, ir.Softmax, scores, shape=rows, part="softmax", axis=-1)
     fields = product_fields(imp, node, (*shape[:-1], keys), imp.shape(value))
     return imp.emit(node, ir.MatMul, weights, value, **fields)
+
+
+def _for_every_head(imp: Importer, node: fx.Node, value: str, heads: int) -> str:
+    """Keys or values, each head as often as neighbouring heads of queries share it."""
+    dim = len(imp.shape(value)) - 3
+    shared = heads // imp.shape(value)[dim]
+    return taken(imp, node, value, dim, [i // shared for i in range(heads)]) if shared > 1 else value
 
 
 def _mask(imp: Importer, node: fx.Node, a: dict[str, Any], queries: int, keys: int) -> np.ndarray | None:

@@ -147,34 +147,81 @@ def _log1p(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
     return emit_function(imp, node, scale_step(imp, node, a["self"], 1.0, 1.0), "log")
 
 
+MIRRORED = {"gt": "lt", "ge": "le", "lt": "gt", "le": "ge"}
+"""By comparison: what it is with its operands the other way round."""
+
+
 @handles("gt", "ge", "lt", "le", reads="self other")
 def _comparison(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
-    if not isinstance(a["self"], str) or isinstance(a["other"], str):
-        raise imp.refuse(node, "it compares computed tensors; comparisons with numbers are supported")
-    bound = float(imp.weight(node, torch.as_tensor(a["other"]), "bound"))
-    return function_step(imp, node, a["self"], plain_name(node), float32(bound))
+    """1 where it holds, else 0: of a value with a number, or of a difference with 0."""
+    name, first, second = plain_name(node), a["self"], a["other"]
+    if not isinstance(first, str):
+        name, first, second = MIRRORED[name], second, first
+    if not isinstance(second, str):
+        bound = imp.weight(node, as_tensor(second), "bound")
+        if bound.size == 1 and bound.ndim <= len(imp.shape(first)):
+            return function_step(imp, node, first, name, float32(bound.item()))
+        second = -bound
+    else:
+        second = scale_step(imp, node, second, -1.0)
+    return function_step(imp, node, emit_combined(imp, node, ir.Add, first, second, imp.inner), name, 0.0)
+
+
+@handles("logical_not", "bitwise_not")
+def _not(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
+    _check_truth(imp, node)
+    return scale_step(imp, node, a["self"], -1.0, 1.0)
+
+
+@handles("logical_and", "logical_or", "bitwise_and", "bitwise_or", "__and__", "__or__", reads="self other")
+def _both(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
+    _check_truth(imp, node)
+    first, second = (v if isinstance(v, str) else v.numpy().astype(np.float64) for v in (a["self"], a["other"]))
+    first, second = (first, second) if isinstance(first, str) else (second, first)
+    return emit_combined(imp, node, ir.Mul if "and" in plain_name(node) else ir.Maximum, first, second, imp.inner)
+
+
+def _check_truth(imp: Importer, node: fx.Node) -> None:
+    """Refuse numbers, whose truth, or bits, nobody computes."""
+    kinds = {fx.meta["val"].dtype for fx in node.all_input_nodes}
+    if kinds != {torch.bool}:
+        raise imp.refuse(node, "its operands are no results of comparisons; compare them with 0 before")
+
+
+@handles("sign", "sgn")
+def _sign(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
+    """Clamped twice, so that it is 1 of every normal number."""
+    value, act = a["self"], ir.Activation(low=-1.0, high=1.0)
+    for _ in range(2):
+        value = scale_step(imp, node, value, 2.0**64)
+        value = imp.inner(node, ir.Activate, value, shape=imp.shape(value), act=act)
+    return imp.emit(node, ir.Identity, value)
 
 
 @handles("where", reads="condition self other")
 def _where(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
     """condition * self + (1 - condition) * other, with a condition of 0 and 1."""
-    condition, shape = a["condition"], tuple(node.meta["val"].shape)
+    condition = a["condition"]
     if not isinstance(condition, str):
         return _emit_chosen(imp, node, condition, a["self"], a["other"])
-    computed = [value for value in (condition, a["self"], a["other"]) if isinstance(value, str)]
-    if any(imp.shape(value) != shape for value in computed):
-        raise imp.refuse(node, f"its condition and operands must have shape {shape}; expand them before")
-    opposite = imp.inner(node, ir.Scale, condition, shape=shape, **scale_fields(imp, condition, -1.0, 1.0))
-    parts = []
-    for mask, value in ((condition, a["self"]), (opposite, a["other"])):
-        if isinstance(value, str):
-            parts.append(imp.inner(node, ir.Mul, mask, value, shape=shape))
+    parts: list[str] = []
+    for value, chosen in ((a["self"], True), (a["other"], False)):
+        constant = None if isinstance(value, str) else imp.weight(node, as_tensor(value), "constant operand")
+        if constant is not None and not constant.any():
             continue
-        constant = imp.weight(node, torch.as_tensor(value), "constant operand")
-        if constant.size != 1:
-            raise imp.refuse(node, f"its constant operand has shape {constant.shape}; numbers are supported")
-        parts.append(imp.inner(node, ir.Scale, mask, shape=shape, **scale_fields(imp, mask, constant.item())))
-    return imp.emit(node, ir.Add, *parts)
+        mask = condition if chosen else scale_step(imp, node, condition, -1.0, 1.0)
+        if constant is not None and constant.size == 1 and constant.ndim <= len(imp.shape(mask)):
+            parts.append(scale_step(imp, node, mask, constant.item()))
+        else:
+            parts.append(emit_combined(imp, node, ir.Mul, mask, value if constant is None else constant, imp.inner))
+    if len(parts) == 2:
+        return emit_combined(imp, node, ir.Add, parts[0], parts[1])
+    if not parts:
+        raise imp.refuse(node, "it chooses between zeros; leave it out")
+    shape = tuple(node.meta["val"].shape)
+    if imp.shape(parts[0]) == shape:
+        return imp.emit(node, ir.Identity, parts[0])
+    return emit_combined(imp, node, ir.Add, parts[0], np.zeros(shape))
 
 
 @handles("masked_fill", reads="self mask value")

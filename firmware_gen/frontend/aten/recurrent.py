@@ -9,7 +9,7 @@ takes no part in products.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -32,26 +32,34 @@ State = tuple[Operand, ...]
 
 @dataclass(frozen=True)
 class Weights:
-    """Of one direction of a layer, gate below gate: (gates * H, I), (gates * H, H), and their biases (gates * H,)."""
+    """Of one direction of a layer, gate below gate: (gates * H, I), (gates * H, F), and their biases (gates * H,).
+    The hidden state has F = H features, or those of `projection` (F, H), which an LSTM's is multiplied by."""
 
     of_input: np.ndarray
     of_state: np.ndarray
     input_bias: np.ndarray
     state_bias: np.ndarray
+    projection: np.ndarray | None = None
 
     @property
     def size(self) -> int:
+        return int(self.of_state.shape[1] if self.projection is None else self.projection.shape[1])
+
+    @property
+    def features(self) -> int:
+        """Of the hidden state."""
         return int(self.of_state.shape[1])
 
     def reordered(self, gates: Sequence[int]) -> Weights:
         """With the gates in another order."""
         rows = np.concatenate([np.arange(g * self.size, (g + 1) * self.size) for g in gates])
-        return Weights(self.of_input[rows], self.of_state[rows], self.input_bias[rows], self.state_bias[rows])
+        fields = ("of_input", "of_state", "input_bias", "state_bias")
+        return replace(self, **{field: getattr(self, field)[rows] for field in fields})
 
     def with_one_bias(self, rows: int) -> Weights:
         """The same function, with the state's first `rows` biases among those of the input."""
         moved = np.where(np.arange(len(self.state_bias)) < rows, self.state_bias, 0)
-        return Weights(self.of_input, self.of_state, self.input_bias + moved, self.state_bias - moved)
+        return replace(self, input_bias=self.input_bias + moved, state_bias=self.state_bias - moved)
 
 
 class Step:
@@ -138,7 +146,8 @@ def _gru(step: Step, inputs: Inputs, state: State, w: Weights) -> State:
 
 
 def _lstm(step: Step, inputs: Inputs, state: State, w: Weights) -> State:
-    """c' = f * c + i * g, h' = o * tanh(c'); the gates are in the order i, f, o, g."""
+    """c' = f * c + i * g, h' = o * tanh(c'), projected where there are weights for it; the gates are in the order i, f,
+    o, g."""
     (h, c), size = state, w.size
     first, last = slice(0, 3 * size), slice(3 * size, 4 * size)
     gates = step.linear("gates", h, w.of_state[first], w.state_bias[first], inputs("gates", 0, 3))
@@ -147,7 +156,10 @@ def _lstm(step: Step, inputs: Inputs, state: State, w: Weights) -> State:
     new = step.linear("new", h, w.of_state[last], w.state_bias[last], inputs("new", 3, 4))
     written = step.multiply("write", in_, step.tanh("candidate", _computed(new)))
     cell = _computed(step.add("cell", step.multiply("keep", forget, c), written))
-    return step.multiply("state", out, step.tanh("squash", cell)), cell
+    hidden = step.multiply("state", out, step.tanh("squash", cell))
+    if w.projection is not None:
+        hidden = step.linear("projection", hidden, w.projection, np.zeros(w.features))
+    return hidden, cell
 
 
 def _rnn(act: Callable[[Step, str, str], str]) -> Cell:
@@ -257,13 +269,12 @@ def _recurrent(imp: Importer, node: fx.Node, a: dict[str, Any]) -> list[str]:
             hidden.append(run[0])
             last.append(run[1])
         parts = [value for step in zip(*hidden, strict=True) for value in step]
-        features = directions * own[0].size
+        features = directions * own[0].features
         joined = _joined(imp, node, parts, (batch, steps * features))
         rows = imp.inner(node, ir.Reshape, joined, shape=(batch * steps, features))
         x = Rows(rows, batch, steps, True)
-    finals = [
-        _stacked(imp, node, [state[i] for state in last], batch, batched, own[0].size) for i in range(kind.states)
-    ]
+    sizes = (own[0].features, own[0].size)
+    finals = [_stacked(imp, node, [state[i] for state in last], batch, batched, sizes[i]) for i in range(kind.states)]
     if batch_first or batch == 1:
         return [imp.emit(node, ir.Reshape, joined), *finals]
     strides = (features, steps * features, 0, 1)
@@ -303,15 +314,16 @@ def _cell(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str | list[str]:
 
 def _weights(imp: Importer, node: fx.Node, params: Sequence[Any], biases: bool, count: int) -> list[Weights]:
     """Those of every layer and direction, in PyTorch's order."""
-    each = 4 if biases else 2
-    if len(params) != each * count:
-        raise imp.refuse(node, "proj_size is not supported; leave it out, or write the steps with LSTMCell and Linear")
+    plain = 4 if biases else 2
+    each = len(params) // count
     result = []
     for first in range(0, len(params), each):
         of_input, of_state = (imp.weight(node, value, "weight") for value in params[first : first + 2])
-        own = [imp.weight(node, value, "bias") for value in params[first + 2 : first + each]]
+        own = [imp.weight(node, value, "bias") for value in params[first + 2 : first + plain]]
+        projection = imp.weight(node, params[first + plain], "weight") if each > plain else None
         none = np.zeros(len(of_input))
-        result.append(Weights(of_input, of_state, *(own or (none, none))))
+        input_bias, state_bias = own or (none, none)
+        result.append(Weights(of_input, of_state, input_bias, state_bias, projection))
     return result
 
 

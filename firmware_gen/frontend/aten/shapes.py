@@ -251,4 +251,7 @@ def permuted(imp: Importer, node: fx.Node, source: str, dims: Sequence[int]) -> 
     reads="self input p train dtype layout other",
 )
 def _identity(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
-    return imp.emit(node, ir.Identity, a["self"] if "self" in a else a["input"])
+    source = a["self"] if "self" in a else a["input"]
+    if node.meta["val"].dtype == torch.bool and node.all_input_nodes[0].meta["val"].dtype == torch.bool:
+        return str(source)
+    return imp.emit(node, ir.Identity, source)

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What to use instead of an operator that is not supported."""
 
-_SMOOTH = "use SiLU, GELU, ELU or another function of docs/operators.md instead"
 _RESIZE = "use bilinear or nearest-neighbour Upsample, followed by Conv2d where it has to learn"
 _PART = "slice with numbers, or give each part its own layer"
 _PRODUCT = "write it with torch.matmul, permutes and sums"
@@ -18,8 +17,7 @@ QUANTISED_ACTIVATIONS = (
 )
 
 HINTS = (
-    dict.fromkeys(("hardshrink", "softshrink"), _SMOOTH)
-    | dict.fromkeys(("upsample_bicubic2d", "upsample_bilinear2d_aa", "grid_sampler", "grid_sampler_2d"), _RESIZE)
+    dict.fromkeys(("upsample_bicubic2d", "upsample_bilinear2d_aa", "grid_sampler", "grid_sampler_2d"), _RESIZE)
     | dict.fromkeys(("gather", "take_along_dim", "as_strided"), _PART)
     | dict.fromkeys(("addbmm", "bilinear"), _PRODUCT)
     | dict.fromkeys(

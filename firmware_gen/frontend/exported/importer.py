@@ -268,6 +268,8 @@ class Importer:
         for what, fx in wanted:
             if not isinstance(fx, torch.fx.Node) or not isinstance(self.env.get(fx), str):
                 raise HeepgenError(f"{what} is a constant: return only tensors that it computes from its input")
+            if getattr(fx.meta.get("val"), "dtype", None) == torch.bool:
+                raise HeepgenError(f"{what} is bool: return it as numbers, after .float()")
         return [self._as_torch(self.env[fx]) for _, fx in wanted]
 
     def _as_torch(self, value: str) -> str:

@@ -33,6 +33,9 @@ def _dropout(node: Node) -> Function:
 
 @handles("Cast", 28, attributes="to saturate round_mode")
 def _cast(node: Node) -> Function:
+    kind = node.values[node.inputs[0]].dtype
+    if node.get("to") == TensorProto.BOOL and kind == torch.bool:
+        return torch.clone
     if node.get("to") != TensorProto.FLOAT:
         kind = TensorProto.DataType.Name(node.get("to")).lower()
         raise node.refuse(f"to {kind}, but the device computes in float32; export the model in float32")

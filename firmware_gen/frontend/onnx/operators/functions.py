@@ -57,12 +57,9 @@ def _selu(node: Node) -> Function:
     return lambda x: torch.ops.aten.elu(x, node.get("alpha"), node.get("gamma"))
 
 
-@handles("Greater GreaterOrEqual Less LessOrEqual", 16, "aa")
-def _comparison(node: Node) -> Function:
-    """Of a computed tensor with a constant, which ONNX may write first."""
-    functions = {"Greater": (torch.gt, torch.lt), "GreaterOrEqual": (torch.ge, torch.le),
-                 "Less": (torch.lt, torch.gt), "LessOrEqual": (torch.le, torch.ge)}[node.op]  # fmt: skip
-    return functions[0] if node.is_computed(0) else lambda a, b: functions[1](b, a)
-
-
+for _name, _function in {"Greater": torch.gt, "GreaterOrEqual": torch.ge, "Less": torch.lt, "LessOrEqual": torch.le,
+                         "And": torch.logical_and, "Or": torch.logical_or}.items():  # fmt: skip
+    plain(_name, _function, 16, "aa")
+plain("Not", torch.logical_not, 1)
+plain("Sign", torch.sign, 13)
 plain("Where", torch.where, 16, "aaa")

@@ -21,10 +21,15 @@ def _batch_norm(node: Node) -> Function:
 
 @handles("LayerNormalization", 17, "xww", "axis epsilon stash_type")
 def _layer_norm(node: Node) -> Function:
-    shape = node.shape()[node.get("axis") :]
+    """With the mean and the inverse of the standard deviation, where they are used."""
+    shape, eps = node.shape()[node.get("axis") :], node.get("epsilon")
+    axes, more = tuple(range(-len(shape), 0)), any(node.outputs[1:])
 
-    def run(x: torch.Tensor, w: torch.Tensor, b: torch.Tensor | None = None) -> torch.Tensor:
-        return F.layer_norm(x, shape, w.expand(shape), None if b is None else b.expand(shape), node.get("epsilon"))
+    def run(x: torch.Tensor, w: torch.Tensor, b: torch.Tensor | None = None) -> torch.Tensor | tuple[torch.Tensor, ...]:
+        y = F.layer_norm(x, shape, w.expand(shape), None if b is None else b.expand(shape), eps)
+        if not more:
+            return y
+        return y, x.mean(axes, keepdim=True), torch.rsqrt(x.var(axes, correction=0, keepdim=True) + eps)
 
     return run
 
