@@ -16,7 +16,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
 .PHONY: help venv run screenshot heepstor-gen test test-all test-external durations fuzz fuzz-files mutate arithmetic \
-	campaign cpu-cycles estimate-error bench area area-check ppa-units energy energy-model formal lint docs site sbom clean distclean
+	campaign cpu-cycles estimate-error bench area area-check ppa-units energy energy-model energy-options formal lint docs site sbom clean distclean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -108,6 +108,9 @@ energy: $(READY)  ## measure energies of MLPerf Tiny at gate level, write docs/e
 
 energy-model: $(READY)  ## measure what heepgen explore has energies from at gate level; long, much of it the first time only
 	@$(BIN)/python -m examples.energy --model
+
+energy-options: $(READY)  ## what options of a configuration save or take of cycles and energy, into docs/energy.md
+	@$(BIN)/python -m examples.energy --options
 
 ppa-units: $(READY)  ## synthesise the units that heepgen ppa and explore price configurations by; long, then only what changed
 	@$(BIN)/python -m gen.documents.measured.unit_figures docs

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from firmware_gen.architectures.contract import LayerCycles
+from gen.documents.measured import options
 from gen.ppa.energy.memory import accesses
 from gen.ppa.energy.model import RATES, Factors, Model, Sample, Work, fitted
 from gen.ppa.energy.parts import BUFFERS, CONTROL, RAM
@@ -94,3 +95,20 @@ def test_accesses_of_a_phase_are_those_in_its_cycles():
     run = Recording(np.array([0, 10, 20]), 40, values, counts, 20, True)
     # granted reads in 5 <= c < 10, writes in 20 <= c < 25; of the CPU's bins three quarters and one
     assert accesses(run, Phase("p", ((5, 25),))) == (5 + 8 * 15 / 20 + 4 * 5 / 20 + 16 * 5 / 20, 5)
+
+
+def test_what_options_change_is_told_by_network(tmp_path):
+    """Measured again, a network's figures take the place of those that were there; what does not compile has none."""
+    some, other, none = options.Taken(100, 2.0), options.Taken(80, 1.9), None
+    options.write_options(tmp_path, [options.Option("a", "x", some, some), options.Option("a", "y", some, none)])
+    options.write_options(tmp_path, [options.Option("a", "x", some, other), options.Option("b", "x", none, some)])
+    found = options.read_options(tmp_path)
+    assert {(one.option, one.network): one.having for one in found} == {
+        ("a", "x"): other,
+        ("a", "y"): none,
+        ("b", "x"): some,
+    }
+    text = [*options.section(found, {"x": "X"})]
+    assert "| a | 100 to 80 | 2.00 to 1.90 (-5.0 %) | - | - |" in text and "| b | - | - | - | - |" in text
+    assert any("X, cycles | uJ | y, cycles | uJ" in line for line in text)
+    assert [*options.section([], {})] == []

@@ -327,6 +327,21 @@ def test_memories_with_macros_are_those_that_are_no_registers():
         assert found == expected
 
 
+SYNTHESISED = (
+    ({"rows": 2, "cols": 10, "ports": 3, "functions": False}, 5),
+    ({"rows": 7, "cols": 3, "scratchpad_words": 0}, 6),
+    ({"rows": 26, "cols": 25, "functions": False, "int4_weights": False, "packed_scales": False}, 6),
+    ({"rows": 31, "cols": 21, "ports": 4, "multiply": False, "banded": False, "scratchpad_words": 0}, 6),
+)
+"""DSP slices of `control` by synthesis, of configurations to which no figure was fitted (buffers, which do not count,
+of other sizes)."""
+
+
+@pytest.mark.parametrize("options, dsp", SYNTHESISED, ids=str)
+def test_multipliers_of_the_checks_are_counted(options, dsp):
+    assert composition.cost(Config(**options)).units["control"].dsp == dsp
+
+
 def test_every_configuration_has_a_price():
     number = random.Random()
     for _ in range(300):

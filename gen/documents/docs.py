@@ -111,8 +111,9 @@ def ppa() -> str:
 
 def energy() -> str:
     from gen.documents.measured.energy import document, read_documents
+    from gen.documents.measured.options import read_options
 
-    return document(read_documents(ROOT / "docs"))
+    return document(read_documents(ROOT / "docs"), read_options(ROOT / "docs"))
 
 
 DOCUMENTS: dict[str, Callable[[], str]] = {

@@ -15,9 +15,18 @@ def _bits(n: int) -> int:
     return (n - 1).bit_length()
 
 
-def _multiplied(dense: int, diagonal: int) -> bool:
+def _multiplied(*factors: int) -> bool:
     """Whether a product with one of these numbers, whichever a layer needs, takes a multiplier, and no shift."""
-    return dense != diagonal or dense & (dense - 1) != 0
+    return len(set(factors)) > 1 or factors[0] & (factors[0] - 1) != 0
+
+
+def _param_factors(c: Config) -> list[int]:
+    """Words of parameters of a block of channels, whichever a layer needs."""
+    kinds = (False, True) if c.packed_scales else (False,)
+    return [
+        block_params(c, False, banded=True),
+        *(block_params(c, diagonal, packed=packed) for diagonal in (False, True) for packed in kinds),
+    ]
 
 
 def _gearbox(c: Config) -> tuple[int, int, int]:
@@ -56,18 +65,16 @@ _SIZES: Mapping[str, Term] = {
     "K": lambda c: _gearbox(c)[2],
     "k": lambda c: weight_buffer(c).row_beats > 1,
     "q": lambda c: (_bits(c.banks) + 1) // 2,
-    "x": lambda c: sum(
-        _multiplied(*sizes)
-        for sizes in ((c.cols, c.diagonal), (c.rows, c.rows), (block_params(c, False), block_params(c, True)))
-    ),
-    "t": lambda c: _multiplied(c.ports, c.ports),
+    "x": lambda c: _multiplied(c.cols, c.diagonal) + _multiplied(c.rows),
+    "y": lambda c: _multiplied(*_param_factors(c)),
+    "t": lambda c: _multiplied(c.ports),
 }
 """R rows, C columns, P ports, D the smaller of R and C, B banks of activations, L rows of weights per cycle; r, c, b, p
 the bits that count them, e, a, w and s those of the addresses of accumulators, activations, weights and scratchpad; S,
 F, M, I, N and Z whether scratchpad, functions, products, weights of 4 bits, banded tiles and scales of 16 bits are
 there; G, g and K as `_gearbox` says, k whether a row of it is several beats of the bus; q the stages of four that turn
-the banks' words; x how many multipliers the checks of a descriptor take for blocks of channels, rows and parameters; t
-whether addresses take one for ports."""
+the banks' words; x how many multipliers the checks of a descriptor take for blocks of channels and rows, y whether they
+take one for words of parameters; t whether addresses take one for ports."""
 
 
 def values(config: Config, names: tuple[str, ...]) -> list[float]:
@@ -95,7 +102,7 @@ CANDIDATES: Mapping[str, tuple[str, ...]] = {
     "sequencer": ("r", "e", "a", "R", "C", "N"),
     "arbiter": ("P", "PP", "S"),
     "memory_ports": ("P", "PP", "S"),
-    "control": ("P", "PP", "S", "F", "M", "I", "N", "Z", "r", "c", "e", "a", "x", "t"),
+    "control": ("P", "PP", "S", "F", "M", "I", "N", "Z", "r", "c", "e", "a", "x", "y", "t"),
     "delay_line": ("LC", "e", "r", "R", "er", "eR"),
     "glue": ("P", "S", "PS", "C", "c", "e"),
 }

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from firmware_gen.architectures.contract import LayerCycles
 from gen.documents.measured.bench import geometry_name, parse_geometry
+from gen.documents.measured.options import Option, read_options, section
 from gen.documents.measured.ppa import NETWORKS, PUBLISHED, Energies
 from gen.flows.measure.energy import RecordedRun, energy_of_units, measured_units, record_run
 from gen.flows.network.application import Application
@@ -31,6 +32,7 @@ DOCUMENT, DATA = "energy.md", "energy.json"
 COMMAND, MODEL_COMMAND = "make energy", "make energy-model"
 SILICON = PUBLISHED[0]
 Progress = Callable[[str], None]
+_TITLES = NETWORKS | {"fc-autoencoder-int4": "FC-AE, INT4"}
 
 
 _HEAD = f"""\
@@ -273,7 +275,7 @@ def write_documents(folder: Path, results: Sequence[Measured]) -> None:
     """energy.json, where what was measured before and is not in `results` stays, and the page."""
     found = {(one.network, one.geometry): one for one in [*read_documents(folder), *results]}.values()
     write_file(folder / DATA, json.dumps([asdict(one) for one in found], indent=1) + "\n", "measured energies")
-    write_file(folder / DOCUMENT, document([*found]), "a document")
+    write_file(folder / DOCUMENT, document([*found], read_options(folder)), "a document")
 
 
 def read_documents(folder: Path) -> list[Measured]:
@@ -288,10 +290,10 @@ def by_clock(results: Sequence[Measured]) -> Energies:
     return {(one.network, one.geometry): partial(one.gated.uj, one.cycles) for one in results}
 
 
-def document(results: Sequence[Measured]) -> str:
+def document(results: Sequence[Measured], by_option: Sequence[Option] = ()) -> str:
     """docs/energy.md."""
     measured = [*_networks(results), *_lowered(results), *_parts(results)] if results else []
-    return "\n".join([_HEAD, *measured, *_model()])
+    return "\n".join([_HEAD, *measured, *_model(), *section(by_option, _TITLES)])
 
 
 def _networks(results: Sequence[Measured]) -> Iterator[str]:

@@ -61,6 +61,7 @@ SAMPLES: tuple[tuple[Mapping[str, Any], Sequence[str]], ...] = (
     ({"rows": 2, "cols": 3, "ports": 4, "functions": False, "activation_words": 65536, "banded": False}, _BANDED),
     ({"rows": 6, "cols": 4}, ("control",)),
     ({"rows": 8, "cols": 5, "ports": 1}, ("control",)),
+    ({"rows": 9, "cols": 7, "ports": 1, "functions": False, "scratchpad_words": 0}, ("control",)),
     ({"rows": 1, "cols": 1, "ports": 1, "arithmetic": "fma"}, _ARRAY),
     ({"rows": 4, "cols": 2, "ports": 2, "arithmetic": "fma"}, _ARRAY),
     ({"rows": 3, "cols": 8, "ports": 4, "arithmetic": "fma"}, _ARRAY),

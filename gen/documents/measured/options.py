@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What options of a configuration save or take of networks' cycles and energies, by the models of `heepgen explore`."""
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from gen.documents.measured.area import FEATURES
+from gen.explore.exact import exactly
+from gen.explore.subject import Network
+from gen.ppa.energy.model import MHZ, prices_of
+from hls.config import Config
+from hls.errors import HeepgenError
+from hls.output import write_file
+
+DATA, COMMAND = "options.json", "make energy-options"
+
+Built = Callable[[Config], Network]
+"""A network as a configuration takes it."""
+
+
+@dataclass(frozen=True)
+class Taken:
+    """Cycles and uJ of an inference."""
+
+    cycles: int
+    uj: float
+
+
+@dataclass(frozen=True)
+class Option:
+    """A network on the default accelerator without an option and with it; None where it does not compile."""
+
+    option: str
+    network: str
+    without: Taken | None
+    having: Taken | None
+
+
+def options(name: str, network: Built, progress: Callable[[str], None]) -> Iterator[Option]:
+    """What those options change for a network that the default accelerator has."""
+    having = _taken(network, Config())
+    for feature in FEATURES:
+        if feature.taken_away:
+            progress(f"{name}: {feature.name}")
+            yield Option(feature.name, name, _taken(network, replace(Config(), **feature.change)), having)
+
+
+def _taken(network: Built, config: Config) -> Taken | None:
+    try:
+        found = exactly(network(config), config)
+    except HeepgenError:
+        return None
+    return Taken(found.cycles, round(prices_of(config).uj(found.work), 3))
+
+
+def write_options(folder: Path, found: Sequence[Option]) -> None:
+    """options.json; what was there of other networks and options stays."""
+    both = {(one.option, one.network): one for one in [*read_options(folder), *found]}
+    write_file(
+        folder / DATA, json.dumps([asdict(one) for one in both.values()], indent=1) + "\n", "energies of options"
+    )
+
+
+def read_options(folder: Path) -> list[Option]:
+    """What options.json holds; nothing where it is not there."""
+    path = folder / DATA
+    entries = json.loads(path.read_text()) if path.is_file() else []
+    return [
+        Option(**entry | {mode: entry[mode] and Taken(**entry[mode]) for mode in ("without", "having")})
+        for entry in entries
+    ]
+
+
+def section(found: Sequence[Option], titles: Mapping[str, str]) -> Iterator[str]:
+    """Of docs/energy.md; titles: of networks by their names."""
+    if not found:
+        return
+    networks = [*dict.fromkeys(one.network for one in found)]
+    known = {(one.option, one.network): one for one in found}
+    yield from (
+        "## By option",
+        "",
+        f"What the options of [area](area.md) change that the default accelerator has, by `{COMMAND}`:",
+        f"cycles of an inference by the cycle model, and uJ at {MHZ:g} MHz by the model of energies above, whose",
+        "error is mostly that of both sides. Without the option, then with it. Weights have 8 bits; in FC-AE, INT4,",
+        "those of 4 bits come with the option for them.",
+        "",
+        f"| option | {' | '.join(f'{titles.get(network, network)}, cycles | uJ' for network in networks)} |",
+        f"|---|{'---:|' * (2 * len(networks))}",
+    )
+    for option in dict.fromkeys(one.option for one in found):
+        cells: list[str] = []
+        for network in networks:
+            cells += _cells(known.get((option, network)))
+        yield f"| {option} | {' | '.join(cells)} |"
+    yield ""
+
+
+def _cells(one: Option | None) -> tuple[str, str]:
+    if one is None or one.without is None or one.having is None:
+        return "-", "-"
+    less, more = one.without, one.having
+    change = 100 * (more.uj / less.uj - 1)
+    cycles = f"{less.cycles:,}" if less.cycles == more.cycles else f"{less.cycles:,} to {more.cycles:,}"
+    return cycles, f"{less.uj:.2f} to {more.uj:.2f} ({change:+.1f} %)"
