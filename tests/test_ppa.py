@@ -309,7 +309,8 @@ def test_a_price_is_the_sum_of_its_units_and_of_their_memories():
 
 
 def test_memories_with_macros_are_those_that_are_no_registers():
-    for config in (Config(), Config(rows=4, cols=4, ports=3, accumulator_entries=16, functions=False)):
+    smallest = Config(rows=4, cols=4, ports=3, accumulator_entries=asic.REGISTER_WORDS, functions=False)
+    for config in (Config(), smallest):
         found = Counter({})
         for unit, memory, count in composition.macros(config):
             assert count > 0 and (memory.words > asic.REGISTER_WORDS or unit == "drain")
