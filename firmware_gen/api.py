@@ -24,7 +24,7 @@ from firmware_gen.frontend.exported.importer import Import, import_program
 from firmware_gen.frontend.exported.prepare import Example, Model, is_several
 from firmware_gen.frontend.exported.program import Interface, Pairs, Stepper, user_inputs
 from firmware_gen.frontend.loader import exported_bytes
-from firmware_gen.memory.planner import DoesNotFit, MemoryReport
+from firmware_gen.memory.planner import LARGEST, DoesNotFit, MemoryReport
 from firmware_gen.models.fake_quant import GraphModule, quantized_model
 from firmware_gen.models.image import Result, Sample, inputs_of
 from firmware_gen.passes import (
@@ -69,12 +69,30 @@ def read_model(
     Raises HeepgenError, naming the layer or the numbers, for what cannot be imported."""
     given = _inputs(example_input)
     source = import_program(model, None if isinstance(model, ExportedProgram) else given, name, state)
+    _refuse_oversized(source.graph)
     inputs = _arguments(source, given)
     lowered = run_passes(source.graph)
     check = verify.check_program(source.graph, lowered, source, inputs)
     if (onnx := getattr(model, "onnx_source", None)) is not None:
         check = onnx.check(source, inputs)
     return CheckedModel(source.program, source.interface, source.graph, lowered, check, inputs)
+
+
+def _refuse_oversized(graph: ir.Graph) -> None:
+    """Before anything is computed: what no memory holds would take gigabytes here. Values between the layers may have
+    four times its size, as the passes leave some of them out."""
+    ends = 4 * sum(graph.values[name].size for name in {*graph.inputs, *graph.outputs})
+    if ends > LARGEST:
+        raise HeepgenError(
+            f"the inputs and outputs of {graph.name} take {ends:,} bytes, and X-HEEP's memory has {LARGEST:,} at most; "
+            "use a smaller input"
+        )
+    for node in graph.nodes:
+        if (taken := 4 * graph.values[node.output].size) > 4 * LARGEST:
+            raise HeepgenError(
+                f"layer {node.name} makes {taken:,} bytes, and X-HEEP's memory has {LARGEST:,} at most; use a "
+                "smaller input"
+            )
 
 
 @dataclass(frozen=True)

@@ -264,3 +264,30 @@ def test_mobilenet_takes_less_than_a_second():
     before = time.thread_time()
     result = verify.check_program(found.graph, lowered, found, (x,))
     assert result.tensors > 80 and time.thread_time() - before < 1
+
+
+@pytest.mark.parametrize("argument, what", [(-1, "cudnn_enabled"), (-2, "eps")])
+def test_a_program_that_torch_cannot_run_is_refused(argument, what):
+    """As in a damaged file: what no handler reads may be anything."""
+    program = export(nn.BatchNorm2d(2).eval(), torch.zeros(1, 2, 3, 3))
+    normed = next(node for node in program.graph.nodes if "batch_norm" in str(node.target))
+    arguments = list(normed.args)
+    arguments[argument] = [0] * 3
+    normed.args = tuple(arguments)
+    with pytest.raises(HeepgenError) as caught:
+        CodeGenerator(program, torch.zeros(1, 2, 3, 3))
+    assert what in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "model, shape, words",
+    [
+        (nn.ReLU(), (1, 2**22 + 1), ["inputs and outputs", "33,554,440 bytes", "33,554,432 at most"]),
+        (nn.Sequential(nn.Conv1d(1, 33, 1), nn.AvgPool1d(2**20)), (1, 1, 2**20), ["layer 0", "138,412,032 bytes"]),
+    ],
+)
+def test_what_no_memory_holds_is_refused_before_it_is_computed(model, shape, words, monkeypatch):
+    monkeypatch.setattr(verify, "check_program", None)
+    with pytest.raises(HeepgenError) as caught:
+        CodeGenerator(model, torch.zeros(shape))
+    assert all(word in str(caught.value) for word in words), str(caught.value)

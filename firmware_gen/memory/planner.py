@@ -27,6 +27,9 @@ ALIGN = 16
 MOST_CONTIGUOUS, MOST_BANKS, BANK_KIB = 64, 128, (4, 8, 16, 32, 64, 128, 256)
 """Of contiguous banks, or of one group of interleaved ones; in all; sizes: what the configuration allows."""
 
+LARGEST = MOST_BANKS * BANK_KIB[-1] * 1024
+"""Bytes of the largest memory."""
+
 PLACEMENTS = 300
 """Orders of placing the buffers that are tried at most."""
 

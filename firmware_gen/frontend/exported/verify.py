@@ -26,6 +26,7 @@ from torch.utils import _pytree as pytree
 from firmware_gen import ir
 from firmware_gen.frontend.exported import program as programs
 from firmware_gen.frontend.exported.importer import Import
+from firmware_gen.frontend.exported.prepare import first_line
 from firmware_gen.frontend.exported.program import Interface
 from firmware_gen.models.fake_quant import GraphModule, layer_of
 from hls.errors import HeepgenError
@@ -148,10 +149,15 @@ def run_program(
     program: ExportedProgram, interface: Interface, inputs: Sequence[np.ndarray], wanted: Collection[str]
 ) -> tuple[dict[str, np.ndarray], tuple[np.ndarray, ...]]:
     """(values of the nodes in `wanted` by name, the graph's outputs) of a program for the graph's inputs, in
-    float64."""
+    float64. Raises HeepgenError where an operator refuses its arguments."""
     interpreter = _InDouble(program, interface, wanted)
-    with torch.no_grad():
-        outputs = programs.run(interpreter, program, interface, [torch.from_numpy(x) for x in inputs])
+    try:
+        with torch.no_grad():
+            outputs = programs.run(interpreter, program, interface, [torch.from_numpy(x) for x in inputs])
+    except Exception as error:  # whatever an operator says of arguments that the file gives it
+        raise HeepgenError(
+            f"PyTorch cannot run the model's own program: {first_line(error)[:200]}; export the model again"
+        ) from error
     return interpreter.values, tuple(_array(output) for output in outputs)
 
 
