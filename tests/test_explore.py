@@ -385,6 +385,7 @@ def test_limits_hold(small, tmp_path):
     limited = Limits({"cycles": cycles[2]})
     found = Search(subject, combinations, limited, Store(tmp_path / "a.db"), Here(subject)).run(0, quiet)
     assert found.over["cycles"] == sum(c > cycles[2] for c in cycles) and found.recommended.cycles <= cycles[2]
+    assert found.nearest == {"cycles": min(c for c in cycles if c > cycles[2])}
     none = Search(subject, combinations, Limits({"cycles": 1}), Store(tmp_path / "a.db"), Here(subject)).run(0, quiet)
     assert none.recommended is None and not none.front
 

@@ -104,7 +104,8 @@ class Scoring:
 class Found:
     """points: all that were judged; front: those that nothing beats on every axis, of those within the limits, by
     cycles; recommended: one of them, None where none is within. simulated: points that were run. refused:
-    configurations that are illegal, or do not compile, by reason; over: those beyond a limit by that limit's name.
+    configurations that are illegal, or do not compile, by reason; over: those beyond a limit by that limit's name;
+    nearest: the least that one of these takes of it.
     axes: of the front. left_out: layers whose cycles nobody knows."""
 
     points: tuple[Point, ...]
@@ -113,6 +114,7 @@ class Found:
     stages: Mapping[str, int]
     refused: Counter[str]
     over: Counter[str]
+    nearest: Mapping[str, float]
     axes: tuple[str, ...]
     left_out: tuple[str, ...]
     simulated: tuple[Point, ...]
@@ -138,6 +140,7 @@ class Search:
         self.subject, self.limits, self.store, self.workers = subject, limits, store, workers
         self._scoring, self._applications = scoring, applications
         self.refused, self.over = Counter(combinations.refused), Counter[str]()
+        self.nearest: dict[str, float] = {}
         plain = [described(config) for config in combinations.configs]
         self.given: dict[int, Described] = {}
         self.price: dict[int, Price] = {}
@@ -146,6 +149,7 @@ class Search:
             limits.check_known(config.architecture, price)
             if beyond := limits.exceeded(price):
                 self.over[beyond[0]] += 1
+                _lower(self.nearest, beyond[0], price)
             else:
                 self.given[number], self.price[number] = given, price
         self.known = store.judged(subject.key)
@@ -326,6 +330,7 @@ class Search:
         """What is known by now, by these stages."""
         points = self.points(stages)
         refused, over = Counter(self.refused), Counter(self.over)
+        nearest = dict(self.nearest)
         own = [j for stage in stages for n, j in self.known[stage].items() if n in self.given]
         refused.update(judgement.refused for judgement in own if judgement.refused is not None)
         within = []
@@ -333,6 +338,7 @@ class Search:
             beyond = self.limits.exceeded(point)
             if beyond:
                 over[beyond[0]] += 1
+                _lower(nearest, beyond[0], point)
             elif point.stage != "bound":
                 within.append(point)
         axes = axes_of(within, self.limits)
@@ -341,7 +347,11 @@ class Search:
         chosen = recommended(best, axes, self.limits)
         left_out = self.known[chosen.stage][chosen.number].found["left_out"] if chosen else []
         run = tuple(point for point in points if point.stage == "simulated")
-        return Found(points, tuple(best), chosen, counts, refused, over, axes, tuple(left_out), run)
+        return Found(points, tuple(best), chosen, counts, refused, over, nearest, axes, tuple(left_out), run)
+
+
+def _lower(nearest: dict[str, float], name: str, taking: Any) -> None:
+    nearest[name] = min(getattr(taking, name), nearest.get(name, getattr(taking, name)))
 
 
 def _parts(numbers: list[int], size: int) -> list[list[int]]:

@@ -45,6 +45,7 @@ _EXPLORE: Fields = {
     "points": (_COUNTS, "configurations that each stage judged"),
     "refused": (_COUNTS, "configurations that are illegal, or do not run the networks, by reason"),
     "over": (_COUNTS, "configurations that are beyond a limit, by what is limited"),
+    "nearest": (named(NUMBER), "the least that one of these takes, by what is limited"),
     "limits": (named(NUMBER), "the most that a design may take"),
     "axes": (each(TEXT), "of the front"),
     "front": (
@@ -94,6 +95,7 @@ class ExploreReport(Result):
     points: Mapping[str, int]
     refused: Mapping[str, int]
     over: Mapping[str, int]
+    nearest: Mapping[str, float]
     limits: Mapping[str, float]
     axes: tuple[str, ...]
     front: tuple[Point, ...]
@@ -106,7 +108,11 @@ class ExploreReport(Result):
 
     def content(self) -> dict[str, Any]:
         plain = {**vars(self), "points": dict(self.points), "refused": dict(self.refused), "over": dict(self.over)}
-        plain |= {"limits": dict(self.limits), "front": [_plain(point) for point in self.front]}
+        plain |= {
+            "nearest": dict(self.nearest),
+            "limits": dict(self.limits),
+            "front": [_plain(point) for point in self.front],
+        }
         plain["recommended"] = None if self.recommended is None else _plain(self.recommended)
         return plain | {"simulated": [asdict(one) for one in self.simulated]}
 
@@ -147,7 +153,10 @@ class ExploreReport(Result):
         if len(self.front) > SHOWN:
             lines.append(f"{len(self.front) - SHOWN} more designs are on the front, see {self.store}")
         lines += [f"left out, {reason}: {count:,}" for reason, count in self.refused.items()]
-        lines += [f"beyond the limit of {name}: {count:,}" for name, count in self.over.items()]
+        lines += [
+            f"beyond the limit of {name}: {count:,}, the nearest takes {self.nearest[name]:,.6g}"
+            for name, count in self.over.items()
+        ]
         if self.left_out:
             lines.append(f"not counted, since they run on the CPU: {', '.join(self.left_out)}")
         lines += [

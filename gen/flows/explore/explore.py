@@ -115,6 +115,7 @@ def _report(subject: Subject, space: Space, limits: Mapping[str, float], found: 
         {stage: found.stages.get(stage, 0) for stage in STAGES},
         _by_reason(found.refused),
         dict(found.over),
+        dict(found.nearest),
         dict(limits),
         found.axes,
         found.front,
