@@ -42,7 +42,7 @@ ROWS = (
     (
         "gt sign logical_not logical_and",
         "Greater GreaterOrEqual Less LessOrEqual Sign And Or Not",
-        "in a function of the rows above where one is written with them, else array, as clamps of differences; NaN stays",
+        "in a function of the rows above where written with them, else array, as clamps of differences; NaN stays NaN",
     ),
     ("where masked_fill", "Where", "as products and sums, what is not chosen being finite"),
     ("softmax", "Softmax", "array, all but one number of a row, or few rows on the CPU"),

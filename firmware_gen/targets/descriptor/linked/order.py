@@ -49,13 +49,18 @@ def _apart(before: Linked, after: Linked) -> bool:
     words, step = after.load_loops[0][0], read[1]
     first, end = _extent(before.store_addr, before.output_loops(before.store))
     start, stop = _extent(after.load_addr, after.load_loops)
-    if on_chip(before.store_addr):
-        ring = 4 << before.store_ring
-        if first // ring != (end - 1) // ring or start // ring != (stop - 1) // ring:
-            return False
+    if _wraps(before.store_addr, first, end, before.store_ring):
+        return False
+    if _wraps(after.load_addr, start, stop, after.load_ring):
+        return False
     reach = 1 + sum((count - 1) * stride for count, stride in before.output_loops(before.store)[:2])
     low = (before.store_addr - after.load_addr) // 4 % step
     return written % step == 0 and low >= words and low + reach <= step
+
+
+def _wraps(address: int, first: int, end: int, ring: int) -> bool:
+    """Whether a stream goes round its ring."""
+    return on_chip(address) and first // (4 << ring) != (end - 1) // (4 << ring)
 
 
 def _extent(start: int, loops: Iterable[Loop]) -> tuple[int, int]:
