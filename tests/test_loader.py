@@ -17,6 +17,7 @@ import sympy
 import torch
 from torch import nn
 
+from firmware_gen import CodeGenerator
 from firmware_gen.frontend.exported.importer import import_model
 from firmware_gen.frontend.loader import load_model
 from firmware_gen.passes import run_passes
@@ -336,3 +337,18 @@ def test_trusted_archive_loads_as_torch_does(archive, tmp_path):
     (tmp_path / "bad.pt2").write_bytes(b"garbage")
     with pytest.raises(HeepgenError, match="cannot read this archive"):
         load_model(tmp_path / "bad.pt2", trust_pickle=True)
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        *(nn.Hardshrink(), nn.Softshrink(), nn.Tanhshrink(), nn.Threshold(0.1, 2.0), nn.GLU(1), nn.PixelUnshuffle(2)),
+        *(nn.ReflectionPad2d(2), nn.ReplicationPad2d((1, 0, 2, 1))),
+    ],
+    ids=lambda layer: type(layer).__name__,
+)
+def test_standard_layers_are_loaded_and_imported(layer, tmp_path):
+    model, x = nn.Sequential(nn.Conv2d(4, 4, 1), layer).eval(), torch.randn(1, 4, 6, 6)
+    torch.save(model, tmp_path / "model.pt")
+    loaded = load_model(tmp_path / "model.pt")
+    assert torch.equal(loaded(x), model(x)) and CodeGenerator(loaded, x).check.tensors
