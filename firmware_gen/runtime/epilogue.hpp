@@ -56,8 +56,7 @@ inline float finished(const Activation& a, Add how, float y, const float* aux) {
 class Epilogue {
  public:
   Epilogue(const Activation& a, Add how)
-      : activation_(a), how_(how), low_(a.low), high_(a.high),
-        clamps_(how == Add::none && a.clamps() && !a.table) {}
+      : activation_(a), how_(how), low_(a.low), high_(a.high), clamps_(how == Add::none && a.clamps() && !a.table) {}
 
   [[gnu::always_inline]] inline float operator()(float y, const float* aux) const {
     return __builtin_expect(clamps_, true) ? clamped(y) : finished_by_call(activation_, how_, y, aux);

@@ -38,8 +38,8 @@ void print_difference(const Device& device, const Hardware& expected) {
 
 const Device* Device::opened_;
 
-Status Device::open(
-    const Hardware& expected, const Region (&regions)[HEEPSTOR_REGIONS], uint32_t watchdog_cycles) const {
+Status Device::open(const Hardware& expected, const Region (&regions)[HEEPSTOR_REGIONS],
+                    uint32_t watchdog_cycles) const {
   if (is_open()) opened_ = nullptr;
   const Status identity = identify({expected.version, expected.config_hash, kArchitecture});
   if (identity != Status::ok) return identity;
