@@ -1,16 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """BARRIER and MARK_WORDS of linked programs against the words that neighbours really store and load."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from examples.networks import NETWORKS
 from firmware_gen import CodeGenerator
 from firmware_gen.targets.descriptor.linked.link import link
+from firmware_gen.targets.descriptor.linked.order import order
 from firmware_gen.targets.descriptor.scratchpad import residency
 from firmware_gen.targets.descriptor.timing.spans import strip_sizes
 from hls.config import Config
-from hls.descriptor.interface.table import WORDS, on_chip, unpack
+from hls.descriptor.interface.table import SCRATCHPAD, WORDS, address, on_chip, unpack
 from tests.test_residency import choose_at_random, random_network
 
 
@@ -95,3 +98,26 @@ def test_nothing_is_read_before_it_is_stored_in_turns(monkeypatch):
         monkeypatch.setattr(residency, "choose", choose_at_random(rng))
         late += follow(CodeGenerator(model, np.zeros(shape, np.float32), config=Config()).program())[1]
     assert late >= 5
+
+
+def test_streams_that_go_round_rings_of_their_own():
+    """Random neighbours on chip, channels of pixels each: no BARRIER only where no word is met."""
+    rng, config = np.random.default_rng(31), Config(4, 4)
+    nothing = unpack(np.zeros(WORDS, np.uint32))
+    apart = round_a_ring = 0
+    for number in range(4000):
+        step, pixels = int(rng.choice([6, 8, 12])), int(rng.integers(2, 9))
+        written, read = rng.integers(1, step // 2 + 1, 2).tolist()
+        store_ring, load_ring = rng.integers(5, 8, 2).tolist()
+        store, load = (address(SCRATCHPAD, 4 * int(word)) for word in rng.integers(0, 64, 2))
+        before = replace(nothing, out_px=pixels, out_w=pixels, cout=min(written, config.cols), ncb=1, groups=1)
+        before = replace(before, store_addr=store, store_ring=store_ring, store_x_stride=step, store_c_stride=1)
+        after = replace(nothing, load_addr=load, load_ring=load_ring, load_c_count=read, load_c_stride=1)
+        after = replace(after, load_x_count=pixels, load_x_stride=step, load_y_count=1, load_words=read * pixels)
+        before = replace(before, store_cb_step=config.cols)
+        reads, writes = loaded(after), stored(before, config)
+        if not order(before, after)[1].barrier:
+            assert not np.isin(reads, writes).any(), (number, before, after)
+            apart += 1
+            round_a_ring += bool((np.diff(reads) < 0).any())
+    assert apart > 100 and round_a_ring > 10, (apart, round_a_ring)

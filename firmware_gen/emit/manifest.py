@@ -8,7 +8,7 @@ from typing import Any
 
 from firmware_gen import ir
 from firmware_gen.emit.literals import identifier
-from firmware_gen.emit.mode import ARENA, ARENA_SECTION, KEPT, RESULT, TIMING, WEIGHT_SECTIONS, Half, Mode
+from firmware_gen.emit.mode import ARENA_SECTION, KEPT, RESULT, TIMING, WEIGHT_SECTIONS, Half, Mode, arena_symbol
 from firmware_gen.memory.network import Layer, Network
 from firmware_gen.operations.tensors import shares_storage
 
@@ -28,7 +28,7 @@ def manifest(accelerator: Mode, software: Mode, half: Half, shared: bool) -> dic
     """
     network, plain = accelerator.network, software.network
     name = identifier(network.graph.name)
-    symbols = {"result": f"{RESULT}_{name}", "timing": f"{TIMING}_{name}", "arena": f"{ARENA}_{name}"}
+    symbols = {"result": f"{RESULT}_{name}", "timing": f"{TIMING}_{name}", "arena": arena_symbol(network)}
     return {
         "name": network.graph.name,
         "config": asdict(network.config) | {"architecture": network.config.architecture, "hash": network.config.hash},

@@ -71,16 +71,13 @@ def render(
 
 
 def _cpu_half(program: CallProgram) -> Half:
-    return Half(
-        "model_cpu.cpp.j2", {"short_run": False}, "accelerator.hpp", runtime(), _layer_facts(program), NO_PROFILE
-    )
+    return Half("model_cpu.cpp.j2", {}, "accelerator.hpp", runtime(), _layer_facts(program), NO_PROFILE)
 
 
 def _driver_half(program: CallProgram, product: Product, driver: Driver, calls: Sequence[Mapping[str, Any]]) -> Half:
     config = program.network.config
     context = {
         "architecture": config.architecture,
-        "short_run": False,
         "depth": product.depth,
         "width": product.width,
         "scratch": product.scratch_bytes,

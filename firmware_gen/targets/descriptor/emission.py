@@ -77,7 +77,6 @@ def _half(program: Program, mode: Mode) -> Half:
         "config": config,
         "fma": int(config.arithmetic == "fma"),
         "watchdog": WATCHDOG_CYCLES,
-        "short_run": True,  # of a few hundred cycles, maybe: a call counts
         "steps": _steps(program, mode),
         "beginning": f"0x{program.descriptor_address(program.beginning_list.first):08x}u" if program.beginning else "",
         "rotation": 4 * program.rotation,
@@ -103,6 +102,7 @@ def _half(program: Program, mode: Mode) -> Half:
             "bases": program.bases,
             "limits": program.limits,
         },
+        short=True,
     )
 
 

@@ -38,6 +38,8 @@ def _meet(before: Linked, after: Linked) -> bool:
         ring = 4 << after.load_ring
         same = before.store_addr // ring == after.load_addr // ring
         return same and ((start - first) % ring < end - first or (first - start) % ring < stop - start)
+    first, end = _taken(before.store_addr, first, end, before.store_ring)
+    start, stop = _taken(after.load_addr, start, stop, after.load_ring)
     return first < stop and start < end
 
 
@@ -61,6 +63,14 @@ def _apart(before: Linked, after: Linked) -> bool:
 def _wraps(address: int, first: int, end: int, ring: int) -> bool:
     """Whether a stream goes round its ring."""
     return on_chip(address) and first // (4 << ring) != (end - 1) // (4 << ring)
+
+
+def _taken(address: int, first: int, end: int, ring: int) -> tuple[int, int]:
+    """First byte, and byte after the last, that a stream may touch: all of its ring where it goes round it."""
+    if not _wraps(address, first, end, ring):
+        return first, end
+    begin = address // (4 << ring) * (4 << ring)
+    return begin, begin + (4 << ring)
 
 
 def _extent(start: int, loops: Iterable[Loop]) -> tuple[int, int]:
