@@ -41,6 +41,9 @@ FUNCTIONS = {
     "lerp": lambda x: torch.lerp(x, x.abs(), 0.3),
     "hstack, rot90": lambda x: torch.hstack([x, x]).rot90(1, (1, 2)),
     "diff": lambda x: x.diff(dim=-1),
+    "as_strided, of rows": lambda x: x.as_strided((1, 2, 3, 3), (16, 2, 4, 1), 1),
+    "as_strided, of columns": lambda x: x.mT.as_strided((1, 4, 4), (16, 4, 1)),
+    "as_strided, of a part": lambda x: x[:, 1:].as_strided((1, 2, 4), (0, 8, 1)),
     "cosine_similarity": lambda x: F.cosine_similarity(x, W[None], dim=-1),
     "tril": lambda x: x.tril(),
     "masked_fill": lambda x: x.masked_fill(ABOVE, -3.0),
@@ -57,6 +60,20 @@ FUNCTIONS = {
 def test_function(name, saved, tmp_path):
     model, x = Behind(FUNCTIONS[name]).eval(), torch.from_numpy(RNG.normal(size=(1, 4, 4))).float()
     assert_imported_as_it_is(model, x, tmp_path if saved else None)
+
+
+def test_pooling_of_what_lies_in_columns_after_run_decompositions():
+    model, x = Behind(lambda x: F.adaptive_avg_pool1d(x.mT, 1)).eval(), torch.randn(1, 4, 4)
+    program = torch.export.export(model, (x,)).run_decompositions()
+    assert "as_strided" in str(program.graph)
+    with torch.no_grad():
+        torch.testing.assert_close(GraphModule(import_model(program, x))(x), model(x), rtol=1e-5, atol=1e-5)
+
+
+def test_memory_that_a_tensor_does_not_fill():
+    model = Behind(lambda x: x[:, :2].as_strided((1, 3, 4), (16, 4, 1)))
+    with pytest.raises(HeepgenError, match="it reads memory that its input does not fill; use slices and reshapes"):
+        import_model(model.eval(), torch.zeros(1, 4, 4))
 
 
 def test_a_mask_of_infinities_is_exact():

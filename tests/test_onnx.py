@@ -199,6 +199,16 @@ def test_the_evaluator_pools_one_dimension_as_pytorch_does(seed):
     assert np.array_equal(got, wanted)
 
 
+def test_a_function_whose_attribute_the_evaluator_cannot_pass_on(tmp_path):
+    text = """<ir_version: 8, opset_import: ["" : 17, "own" : 1]>
+        net (float[1, 3] x) => (float[1, 3] y) { y = own.Bent<slope = 0.25>(x) }
+        <domain: "own", opset_import: ["" : 17]>
+        Bent <slope> (x) => (y) { bent = LeakyRelu<alpha: float = @slope>(x) y = Add(bent, x) }"""
+    x = normal(1, 3)
+    generator = CodeGenerator(load_model(saved(tmp_path, onnx.parser.parse_model(text))), x, config=Config())
+    np.testing.assert_allclose(generator.reference().output, np.where(x < 0, 1.25 * x, 2 * x), rtol=1e-6)
+
+
 def test_names_are_those_of_the_nodes_and_fusion_works(tmp_path):
     graph = run_passes(import_model(load_model(saved(tmp_path, residual().proto()))))
     assert [n.name for n in graph.nodes] == ["net_Conv", "net_BatchNormalization", "net_Concat"]

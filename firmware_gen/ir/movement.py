@@ -127,6 +127,14 @@ def strided(shape: Shape, strides: tuple[int, ...], offset: int) -> np.ndarray:
     return index
 
 
+def evenly_spaced(places: np.ndarray) -> tuple[int, tuple[int, ...]] | None:
+    """The first of these numbers, and their steps along every axis; None where they are not evenly spaced."""
+    offset = int(places.flat[0])
+    steps = (places.take(min(1, n - 1), axis=axis).flat[0] for axis, n in enumerate(places.shape))
+    strides = tuple(int(step) - offset for step in steps)
+    return (offset, strides) if np.array_equal(strided(places.shape, strides, offset), places) else None
+
+
 def row_major(shape: Shape) -> tuple[int, ...]:
     """Strides of a contiguous tensor; 0 along dimensions of one element."""
     strides, step = [], 1

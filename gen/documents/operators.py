@@ -70,7 +70,7 @@ ROWS = (
     ("cat", "Concat", "nowhere: the layers before it store side by side, where they can"),
     ("stack", "", "array, as a copy"),
     (
-        "slice select unfold split unbind index_select index flip roll repeat_interleave",
+        "slice select unfold as_strided split unbind index_select index flip roll repeat_interleave",
         "Slice Split Gather GatherND",
         COPY,
     ),

@@ -55,6 +55,28 @@ def _unfold(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
     return imp.emit(node, ir.Reshape, windows)
 
 
+@handles("as_strided", reads="self size stride storage_offset")
+def _as_strided(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
+    """What torch finds at these places of memory, where its input has elements of its own."""
+    x = node.all_input_nodes[0].meta["val"]
+    first = x.storage_offset() if a["storage_offset"] is None else a["storage_offset"]
+    own = ir.strided(tuple(x.shape), x.stride(), x.storage_offset())
+    numbers = {int(place): number for number, place in enumerate(own.flat)}
+    places = ir.strided(tuple(a["size"]), tuple(a["stride"]), first)
+    if not numbers.keys() >= set(places.flat):
+        raise imp.refuse(node, "it reads memory that its input does not fill; use slices and reshapes")
+    elements = np.array([numbers[place] for place in places.flat]).reshape(places.shape)
+    spaced = ir.evenly_spaced(elements.reshape((1,) * max(1, 4 - elements.ndim) + elements.shape))
+    if spaced is None:
+        raise imp.refuse(node, "it takes elements that are not evenly spaced; slice each dimension by itself")
+    if np.array_equal(elements.flat, np.arange(math.prod(x.shape))):
+        return imp.emit(node, ir.Reshape, a["self"])
+    offset, strides = spaced
+    shape = (1,) * (len(strides) - elements.ndim) + elements.shape
+    taken = imp.inner(node, ir.AsStrided, a["self"], shape=shape, strides=strides, offset=offset)
+    return imp.emit(node, ir.Reshape, taken)
+
+
 @handles("split", "split_with_sizes", "chunk", reads="self split_size split_sizes chunks dim")
 def _split(imp: Importer, node: fx.Node, a: dict[str, Any]) -> list[str]:
     parts, first = [], 0

@@ -18,7 +18,7 @@ QUANTISED_ACTIVATIONS = (
 
 HINTS = (
     dict.fromkeys(("upsample_bicubic2d", "upsample_bilinear2d_aa", "grid_sampler", "grid_sampler_2d"), _RESIZE)
-    | dict.fromkeys(("gather", "take_along_dim", "as_strided"), _PART)
+    | dict.fromkeys(("gather", "take_along_dim"), _PART)
     | dict.fromkeys(("addbmm", "bilinear"), _PRODUCT)
     | dict.fromkeys(
         ("argmax", "argmin", "topk", "sort", "argsort", "cumsum", "cumprod", "nonzero", "median", "prod", "logsumexp"),
@@ -46,6 +46,9 @@ HINTS = (
     }
 )
 
+ANY = "write it with operators that are, or compute it outside of the model"
+"""What to do about an operator that nobody has thought of."""
+
 
 def hint(op: str) -> str | None:
     """What to use instead of the ATen operator `op`, in-place or not; None for one that nobody has thought of."""
@@ -55,5 +58,4 @@ def hint(op: str) -> str | None:
 
 def not_supported(op: str) -> str:
     """The reason of a refusal of `op`."""
-    instead = hint(op)
-    return "this operator is not supported" + (f"; {instead}" if instead else "")
+    return f"this operator is not supported; {hint(op) or ANY}"

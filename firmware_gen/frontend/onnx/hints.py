@@ -3,7 +3,7 @@
 
 import re
 
-from firmware_gen.frontend.exported.hints import QUANTISED_ACTIVATIONS, hint
+from firmware_gen.frontend.exported.hints import ANY, QUANTISED_ACTIVATIONS, hint
 
 QUANTISING = (
     "ConvInteger",
@@ -34,5 +34,4 @@ def not_supported(op: str) -> str:
     if op in QUANTISING:
         return QUANTISED_ACTIVATIONS
     plain, parted = op.lower(), re.sub(r"(?<=[a-z])(?=[A-Z])", "_", op).lower()
-    instead = OTHERS.get(op) or hint(plain) or hint(parted)
-    return "this operator is not supported" + (f"; {instead}" if instead else "")
+    return f"this operator is not supported; {OTHERS.get(op) or hint(plain) or hint(parted) or ANY}"

@@ -38,13 +38,23 @@ class Source:
         return "onnxruntime" if importlib.util.find_spec("onnxruntime") else "ONNX's evaluator"
 
     @functools.cached_property
-    def _reference_evaluator(self) -> ReferenceEvaluator:
-        if opset_of(self.model) >= EVALUATED_RIGHT:
+    def _evaluators(self) -> dict[int, ReferenceEvaluator]:
+        return {}
+
+    def _run_evaluator(self, feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """All values of the file as it is, or, where ONNX's evaluator lacks what it is written with, as prepared."""
+        for form in (self.model, self.prepared)[opset_of(self.model) < EVALUATED_RIGHT :]:
             try:
-                return ReferenceEvaluator(self.model, new_ops=OWN_OPERATORS)
-            except RuntimeError:  # an operator that the evaluator has for newer opsets only
-                pass
-        return ReferenceEvaluator(self.prepared, new_ops=OWN_OPERATORS)
+                if id(form) not in self._evaluators:
+                    self._evaluators[id(form)] = ReferenceEvaluator(form, new_ops=OWN_OPERATORS)
+                with np.errstate(all="ignore"):
+                    found = self._evaluators[id(form)].run(None, feeds, intermediate=True)
+                assert isinstance(found, dict)
+                return found
+            except Exception:
+                if form is self.prepared:
+                    raise
+        raise AssertionError("one of them is the last")
 
     def check(self, source: Import, sample: Sequence[np.ndarray]) -> Check:
         """Compare a graph that was imported with the file, on `sample` (float32), from what states are at first, and on
@@ -84,10 +94,7 @@ class Source:
         try:
             if self.evaluator == "onnxruntime":
                 return _run_onnxruntime(self.model, feeds)
-            with np.errstate(all="ignore"):
-                found = self._reference_evaluator.run(None, feeds, intermediate=True)
-            assert isinstance(found, dict)
-            return found
+            return self._run_evaluator(feeds)
         except Exception as error:
             reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
             raise HeepgenError(

@@ -20,7 +20,7 @@ from firmware_gen.ir import (
     Reshape,
     Scale,
     Slice,
-    strided,
+    evenly_spaced,
 )
 from firmware_gen.operations.tensors import read_in_order
 from firmware_gen.passes.edits.cleanup import drop_dead
@@ -183,14 +183,6 @@ def fitted(node: Node, places: np.ndarray) -> AsStrided | None:
         return None
     offset, strides = spaced
     return AsStrided(name=node.name, inputs=node.inputs, output=node.output, strides=strides, offset=offset)
-
-
-def evenly_spaced(places: np.ndarray) -> tuple[int, tuple[int, ...]] | None:
-    """The first of these numbers, and their steps along every axis; None where they are not evenly spaced."""
-    offset = int(places.flat[0])
-    steps = (places.take(min(1, n - 1), axis=axis).flat[0] for axis, n in enumerate(places.shape))
-    strides = tuple(int(step) - offset for step in steps)
-    return (offset, strides) if np.array_equal(strided(places.shape, strides, offset), places) else None
 
 
 def _elements(graph: Graph, node: Node) -> np.ndarray:
