@@ -326,6 +326,27 @@ def test_more_external_weights_than_any_memory_holds(tmp_path):
         load_model(path)
 
 
+BRANCHES = """<ir_version: 8, opset_import: ["" : 17, "own" : 1]>
+    net (float[1, 3] x, bool c) => (float[1, 3] y) {
+        unread, places = own.Anything(x)
+        also_unread = Sin(unread)
+        kept = Tanh(x)
+        y = If(c)<then_branch = t () => (float[1, 3] u) { u = Mul(kept, k) },
+                  else_branch = e () => (float[1, 3] v) { v = Neg(kept) }>
+    }"""
+
+
+def test_weights_of_branches_in_files_beside_it_and_nodes_that_nothing_reads(tmp_path):
+    model, x, factors = onnx.parser.parse_model(BRANCHES), normal(1, 3), normal(3)
+    model.graph.initializer.append(numpy_helper.from_array(np.array(True), "c"))
+    (then,) = (a.g for a in model.graph.node[3].attribute if a.name == "then_branch")
+    then.initializer.append(numpy_helper.from_array(factors, "k"))
+    onnx.save(model, tmp_path / "m.onnx", save_as_external_data=True, location="k.bin", size_threshold=0)
+    assert (tmp_path / "k.bin").stat().st_size >= factors.nbytes
+    got = CodeGenerator(load_model(tmp_path / "m.onnx"), x, config=Config()).reference().output
+    np.testing.assert_allclose(got, np.tanh(x) * factors, rtol=1e-4)
+
+
 def test_an_input_that_nothing_reads_stays_one(tmp_path):
     proto = Model([1, 4]).add("Relu").proto()
     proto.graph.input.append(helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 4]))

@@ -9,7 +9,19 @@ from pathlib import Path
 from typing import Any
 
 import onnx
-from onnx import ModelProto, TensorProto, ValueInfoProto, checker, helper, inliner, shape_inference, version_converter
+from onnx import (
+    FunctionProto,
+    GraphProto,
+    ModelProto,
+    NodeProto,
+    TensorProto,
+    ValueInfoProto,
+    checker,
+    helper,
+    inliner,
+    shape_inference,
+    version_converter,
+)
 from onnx.external_data_helper import ExternalDataInfo, load_external_data_for_tensor, uses_external_data
 
 from firmware_gen.frontend.exported.dynamic import chosen_sizes
@@ -56,6 +68,7 @@ def prepare(path: Path, source: ModelProto, input_shape: tuple[int, ...] | None,
     try:
         if model.functions:
             model = inliner.inline_local_functions(model, convert_version=True)
+        _drop_unread(model.graph)
         if opset < OLDEST_OPSET:
             model = version_converter.convert_version(_broadcast_explicitly(_forget_shapes(model)), OLDEST_OPSET)
     except Exception as error:
@@ -94,6 +107,25 @@ def _lenient(source: ModelProto) -> ModelProto:
     for output in model.graph.output:
         output.type.CopyFrom(helper.make_tensor_type_proto(TensorProto.FLOAT, ()))
     return model
+
+
+def _drop_unread(graph: GraphProto) -> None:
+    """Removes nodes that no output depends on, whatever they are."""
+    read = {output.name for output in graph.output}
+    kept = []
+    for node in reversed(graph.node):
+        if read.intersection(node.output):
+            kept.append(node)
+            read |= _read_by(node)
+    del graph.node[:]
+    graph.node.extend(reversed(kept))
+
+
+def _read_by(node: NodeProto) -> set[str]:
+    """Names of values that it reads, or a graph in it may."""
+    inside = _graphs_in(node)
+    outputs = {output.name for graph in inside for output in graph.output}
+    return {*node.input, *outputs}.union(*(_read_by(inner) for graph in inside for inner in graph.node))
 
 
 def _forget_shapes(model: ModelProto) -> ModelProto:
@@ -176,9 +208,22 @@ def _check_names(model: ModelProto) -> None:
 
 
 def _tensors(model: ModelProto) -> Iterator[TensorProto]:
-    yield from model.graph.initializer
     for owner in (model.graph, *model.functions):
-        yield from (a.t for node in owner.node for a in node.attribute if a.HasField("t"))
+        yield from _tensors_of(owner)
+
+
+def _tensors_of(owner: GraphProto | FunctionProto) -> Iterator[TensorProto]:
+    """Those of its nodes and of the graphs in them."""
+    if isinstance(owner, GraphProto):
+        yield from owner.initializer
+    for node in owner.node:
+        yield from (a.t for a in node.attribute if a.HasField("t"))
+        for graph in _graphs_in(node):
+            yield from _tensors_of(graph)
+
+
+def _graphs_in(node: NodeProto) -> list[GraphProto]:
+    return [a.g for a in node.attribute if a.HasField("g")]
 
 
 def _reason(error: Exception) -> str:
