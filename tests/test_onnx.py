@@ -99,6 +99,7 @@ def branch():
 
 
 MODELS = {
+    "crop by padding": Model(IMAGE).add("Pad", np.array([0, -1, 2, -1, 0, 0, -2, 1])),
     "conv": Model(IMAGE).add(
         "Conv", normal(4, 3, 3, 2), normal(4), strides=[2, 1], pads=[1, 0, 0, 1], dilations=[1, 2]
     ),
@@ -226,6 +227,11 @@ def test_symbolic_batch_becomes_one_and_several_outputs_are_kept(tmp_path):
 REFUSED = {
     "unknown operator": (Model([1, 4]).add("Sin"), ["layer /net/Sin: Sin", "not supported", "docs/operators.md"]),
     "computed weight": (Model([1, 2, 4, 4]).add("Relu").add("Conv", inputs=["x", "v0"]), ["input W is computed"]),
+    "nothing left": (Model([1, 4]).add("Tile", np.array([1, 0])), ["layer net_Tile: Tile", "nothing is left"]),
+    "the converter's reason": (
+        Model([1, 3, 2, 2], 7).add("BatchNormalization", *[positive(3, 2, 2)] * 4, spatial=0),
+        ["m.onnx: opset 7 cannot be converted to 21 (Attribute spatial must have value 1);"],
+    ),
     "cubic": (Model(IMAGE).add("Resize", None, np.array([1, 1, 2, 2], np.float32), mode="cubic"), ["mode='cubic'"]),
     "no fixed shape": (Model([1, "C", 4, 4]).add("Relu"), ["input x of", "[1, 'dynamic', 4, 4]", "--input-shape"]),
     "wrong shapes": (Model([1, 4]).add("Gemm", normal(5, 2)), ["layer /net/Gemm", "does not fit"]),

@@ -103,6 +103,11 @@ def compared(model, config, frames, count):
     return len(generator.graph.state)
 
 
+def test_an_axis_without_a_stream():
+    with pytest.raises(HeepgenError, match="time_axis = 2: says along what a stream goes; give stream,"):
+        heepgen.compile(nn.Conv1d(2, 3, 3), torch.zeros(1, 2, 8), time_axis=2)
+
+
 @pytest.mark.parametrize("seed", range(12))
 def test_random_streams_are_pytorch_on_every_window(seed):
     model = drawn(seed)

@@ -29,6 +29,12 @@ class ImportOptions:
     output_layout: str | None = None
     int4: list[str] | None = None
 
+    def __post_init__(self) -> None:
+        if self.time_axis is not None and self.stream is None:
+            raise HeepgenError(
+                f"time_axis = {self.time_axis}: says along what a stream goes; give stream, or leave it out."
+            )
+
     @property
     def channels_last(self) -> tuple[bool, bool]:
         """Whether channels are last in memory, of inputs and of outputs; raises `HeepgenError` for another layout."""

@@ -62,7 +62,7 @@ def sw(
     from gen.results.several import SwReports
 
     names = [network_name(model, options["name"] if len(models) == 1 else None) for model in models]
-    out = out or f"build/{'-'.join(name.removesuffix('-app') for name in names)}-app"
+    out = f"build/{'-'.join(name.removesuffix('-app') for name in names)}-app" if out is None else out
     report: SwReport | SwReports
     with progress() as say:
         if explain and json_path != "-":

@@ -155,6 +155,8 @@ def taken(imp: Importer, node: fx.Node, source: str, dim: int, indices: Sequence
 
 def joined(imp: Importer, node: fx.Node, parts: Sequence[str], dim: int) -> str:
     """The parts side by side along dimension `dim`, by a node on the way."""
+    if not parts:
+        raise imp.refuse(node, "nothing is left of its input; keep a part of it")
     if len(parts) == 1:
         return parts[0]
     shape = imp.shape(parts[0])

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from onnx.reference.op_run import OpRun
 from onnx.reference.ops.op_max_pool import MaxPool as MaxPoolOfOnnx
+from onnx.reference.ops.op_pad import Pad_18
 from onnx.reference.ops.op_rnn import RNN_14
 
 
@@ -37,4 +38,18 @@ class MaxPool(MaxPoolOfOnnx):
         return found
 
 
-OWN_OPERATORS: list[type[OpRun]] = [GlobalMaxPool, MaxPool, RNN]
+class Pad(Pad_18):
+    """ONNX's evaluator has it without negative padding, which crops."""
+
+    def _run(
+        self, x: np.ndarray, pads: np.ndarray, constant: Any = None, axes: Any = None, mode: Any = None
+    ) -> tuple[np.ndarray]:
+        kept = [slice(None)] * x.ndim
+        for axis, before, after in zip(range(x.ndim) if axes is None else axes, *np.split(pads, 2), strict=True):
+            kept[axis] = slice(max(-before, 0), x.shape[axis] - max(-after, 0))
+        more = np.maximum(pads, 0)
+        padded: tuple[np.ndarray] = super()._run(x[tuple(kept)], more, constant, axes, mode)  # type: ignore[no-untyped-call]
+        return padded
+
+
+OWN_OPERATORS: list[type[OpRun]] = [GlobalMaxPool, MaxPool, Pad, RNN]

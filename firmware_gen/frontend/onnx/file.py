@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -228,4 +229,7 @@ def _graphs_in(node: NodeProto) -> list[GraphProto]:
 
 def _reason(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return (lines[0] if lines else type(error).__name__).rstrip(".")
+    said = (
+        re.sub(r"^\S+:\d+: .*? failed: ", "", lines[0]) if lines else type(error).__name__
+    )  # without the place in C++
+    return said.rstrip(".")
