@@ -148,7 +148,7 @@ class Gated(nn.Module):
 )
 @pytest.mark.parametrize("sooner", [False, True])
 def test_what_a_gate_pools_is_pooled_while_it_is_computed(squeeze, sooner, monkeypatch):
-    def choose(jobs, links, buffers, excluded, arena, config, poolings):
+    def choose(jobs, links, buffers, excluded, arena, config, poolings, lost):
         plan = residency._Planner(jobs, links, buffers, excluded, arena, config)
         options = [plan.with_poolings(option, poolings, sooner) for option in plan.steps_from(residency._Choice())]
         pooled = [option for option in options if any(group.pooled for group in option.groups)]

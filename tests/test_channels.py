@@ -44,7 +44,7 @@ def random_config(rng: np.random.Generator) -> Config:
 def everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pairs take turns by channels wherever they can, whether that pays or not."""
 
-    def choose(jobs, links, buffers, excluded, arena, config, poolings):
+    def choose(jobs, links, buffers, excluded, arena, config, poolings, lost):
         plan = residency._Planner(jobs, links, buffers, excluded, arena, config)
         choice = plan.with_channels(plan.filled(residency._Choice()))
         return [(choice.groups, plan.places(choice))] if choice.groups else []

@@ -110,7 +110,7 @@ class Branches(nn.Module):
 def test_the_search_takes_what_looking_at_everything_would_take(words, least, monkeypatch):
     met = []
 
-    def choose(jobs, links, buffers, excluded, arena, config, poolings):
+    def choose(jobs, links, buffers, excluded, arena, config, poolings, lost):
         plan = residency._Planner(jobs, links, buffers, excluded, arena, config)
         for weight in residency.WEIGHTS:
             best, found = residency._Choice(), list(plan.search(weight))

@@ -14,7 +14,7 @@ from firmware_gen.memory.arena import buffers_of, memory_report, program_bytes
 from firmware_gen.operations.operation import copied
 from firmware_gen.operations.tensors import Ref, Tensor, copy_outputs, laid_out, lay_out, streamed
 from firmware_gen.passes.hardware.planes import retiled
-from firmware_gen.targets.descriptor.linked.arena import plan_arena
+from firmware_gen.targets.descriptor.linked.arena import losses, plan_arena
 from firmware_gen.targets.descriptor.linked.link import link
 from firmware_gen.targets.descriptor.linked.program import (
     DESCRIPTORS,
@@ -260,7 +260,8 @@ def _residency(
     buffers = buffers_of(graph, tensors, layers, False, False)
     own = [[jobs[i] for i in layer.descriptors] for layer in layers]
     links, poolings = depth_first.links(graph, tensors, own, config), depth_first.poolings(graph, tensors)
-    found = residency.choose(own, links, buffers, outside, arena, config, poolings)
+    arrays = {DESCRIPTORS: np.zeros(WORDS * (len(jobs) + TURNS), np.uint32)} | whole.constants.arrays
+    found = residency.choose(own, links, buffers, outside, arena, config, poolings, losses(jobs, arrays, config))
     choices = [(groups, homes, 0) for groups, homes in found]
     if frames := frames_of(graph):
         alone = [c for c in found if not c[0]] or residency.choose(own, (), buffers, outside, arena, config)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Where activations, profile records and constants of a network lie in memory."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -74,14 +74,7 @@ def locate_all(
 ) -> tuple[list[planner.Placed], int]:
     """`planner.locate`; where the interleaved banks do not hold all constants, they hold those that gain by it."""
     sizes = {n: 4 * len(a) for n, a in arrays.items()}
-    border, end = planner.memory_map(config)
-    losses = _contiguous_losses(jobs, config)
-    low, room = [], end - border - arena
-    for name in sorted(sizes, key=lambda n: (-losses.get(n, 0) / sizes[n], -sizes[n])):
-        if sizes[name] + planner.ALIGN > room:
-            low.append(name)
-        else:
-            room -= sizes[name] + planner.ALIGN
+    low = _outside(sizes, _contiguous_losses(jobs, config), arena, config)
 
     def located(names: Iterable[str]) -> tuple[list[planner.Placed], int]:
         return planner.locate(graph.name, [(n, sizes[n]) for n in names], arena, config, program_bytes(graph))
@@ -90,6 +83,24 @@ def locate_all(
         return located([*low, *(n for n in sizes if n not in low)])
     except planner.DoesNotFit:  # nor do the contiguous banks hold the rest: in their own order less room is lost
         return located(sizes)
+
+
+def losses(jobs: Sequence[Job], arrays: Mapping[str, np.ndarray], config: Config) -> Callable[[int], float]:
+    """Cycles that constants lose which interleaved banks do not hold beside an arena of so many bytes."""
+    sizes, lost = {n: 4 * len(a) for n, a in arrays.items()}, _contiguous_losses(jobs, config)
+    return lambda arena: sum(lost.get(name, 0) for name in _outside(sizes, lost, arena, config))
+
+
+def _outside(sizes: Mapping[str, int], lost: Mapping[str, float], arena: int, config: Config) -> list[str]:
+    """Constants that interleaved banks do not hold beside an arena, of sizes in bytes, by what each loses then."""
+    border, end = planner.memory_map(config)
+    low, room = [], end - border - arena
+    for name in sorted(sizes, key=lambda n: (-lost.get(n, 0) / sizes[n], -sizes[n])):
+        if sizes[name] + planner.ALIGN > room:
+            low.append(name)
+        else:
+            room -= sizes[name] + planner.ALIGN
+    return low
 
 
 def _contiguous_losses(jobs: Sequence[Job], config: Config) -> dict[str, float]:

@@ -47,16 +47,18 @@ class Group:
     """Steps (nodes of the graph) that take turns, with the output rows of a piece of the last one.
 
     ahead: pieces by which every layer is ahead of the next one. With one no piece waits for the one just before it, but
-    the rings hold more rows. pooled: whether the last step pools what the one before it computes, whole in memory: rows
-    that are complete, while the next ones are computed; `sooner` before these, so that the next loads need not wait.
-    in_place: layers that multiply vectors by matrices, so many at a time; between all of them is one place in the
-    scratchpad, where each stores over what it has loaded. by_channels: two layers take turns by ranges of channels, of
-    all rows, whole where they lie.
+    the rings hold more rows. early: the first layer's next piece comes before the last layer's, whose words are
+    loaded while the layers between are drained. pooled: whether the last step pools what the one before it computes,
+    whole in memory: rows that are complete, while the next ones are computed; `sooner` before these, so that the next
+    loads need not wait. in_place: layers that multiply vectors by matrices, so many at a time; between all of them is
+    one place in the scratchpad, where each stores over what it has loaded. by_channels: two layers take turns by
+    ranges of channels, of all rows, whole where they lie.
     """
 
     steps: tuple[int, ...]
     height: int
     ahead: int = 0
+    early: bool = False
     pooled: bool = False
     sooner: bool = False
     in_place: bool = False
@@ -88,15 +90,19 @@ def turns(layers: Sequence[Rows], group: Group) -> list[tuple[int, int, int]]:
     for rows in reversed(layers[1:]):
         needed = [rows.needed(first, end)[1] for first, end in zip([0, *ends[0]], ends[0])]
         ends.insert(0, list(itertools.accumulate(needed, max)))
-    pieces = []
-    for turn in range(len(ends[0]) + group.ahead * (len(layers) - 1)):
-        for layer, own in enumerate(ends):
-            number = turn - layer * group.ahead
-            if 0 <= number < len(own):
-                first, end = own[number - 1] if number else 0, own[number]
-                if first < end:
-                    pieces.append((layer, first, end))
-    return pieces
+    pieces = [
+        (_place(layer, number, len(ends), group), layer, first, end)
+        for layer, own in enumerate(ends)
+        for number, (first, end) in enumerate(itertools.pairwise([0, *own]))
+        if first < end
+    ]
+    return [(layer, first, end) for _, layer, first, end in sorted(pieces)]
+
+
+def _place(layer: int, number: int, layers: int, group: Group) -> float:
+    """What pieces of a group's layers are sorted by."""
+    later = 1.5 if group.early and layer == layers - 1 else 0
+    return (number + layer * group.ahead) * layers + layer + later
 
 
 def ring_rows(layers: Sequence[Rows], pieces: Sequence[tuple[int, int, int]]) -> list[int]:

@@ -7,7 +7,8 @@ all that is alive at once fits.
 """
 
 import heapq
-from collections.abc import Container, Iterable, Iterator, Sequence
+import itertools
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
@@ -80,19 +81,21 @@ def choose(
     arena: int,
     config: Config,
     poolings: Container[int] = (),
+    lost: Callable[[int], float] = lambda arena: 0.0,
 ) -> list[tuple[tuple[Group, ...], dict[str, Home]]]:
     """Groups of steps that take turns, and the homes of all storages on chip: choices, of which one may be faster.
 
     jobs: those of every step, lowered with all tensors in memory. buffers: lives of their storages. excluded: storages
     that others than the accelerator read or write. arena: bytes that what stays in memory may take at once; layers
     that take turns keep their inputs for longer. poolings: steps that may pool what the one before computes, piece by
-    piece.
+    piece. lost: cycles that constants lose beside so many bytes in memory.
     """
-    plan = _Planner(jobs, links, buffers, excluded, arena, config)
+    plan = _Planner(jobs, links, buffers, excluded, arena, config, lost)
     alone = _Planner(jobs, (), buffers, excluded, arena, config)  # turns can lead away from what is best without any
     found = (choice for own in (plan, alone) for weight in WEIGHTS for choice in own.search(weight))
     best = min(found, key=plan.timeline)
-    choices = dict.fromkeys(plan.refilled(plan.pruned(best, margin)) for margin in MARGINS)
+    both = dict.fromkeys((best, plan.joined(best)))
+    choices = dict.fromkeys(plan.refilled(plan.pruned(choice, margin)) for choice in both for margin in MARGINS)
     choices |= dict.fromkeys(plan.with_poolings(c, poolings, sooner) for sooner in (False, True) for c in choices)
     choices = dict.fromkeys(plan.with_channels(choice) for choice in choices)
     return [(choice.groups, homes) for choice in choices if (homes := plan.places(choice))]
@@ -109,7 +112,9 @@ class _Planner:
         excluded: Iterable[str],
         arena: int,
         config: Config,
+        lost: Callable[[int], float] = lambda arena: 0.0,
     ) -> None:
+        self.lost = lost
         self.jobs, self.config, self.size = jobs, config, 4 * config.scratchpad_words
         self.all, self.arena = buffers, arena
         self.names = [
@@ -192,6 +197,25 @@ class _Planner:
                 best = other, cycles
         return best[0]
 
+    def joined(self, choice: _Choice) -> _Choice:
+        """The choice, or one in which groups that follow each other are one, where that saves cycles: what is between
+        them is on chip then, and whole tensors make room for it."""
+        best = choice, self.cycles(choice)
+        for group, after in itertools.permutations(choice.groups, 2):
+            if after.steps[0] != group.steps[-1] + 1 or group.steps[-1] not in self.links:
+                continue
+            rest = tuple(g for g in choice.groups if g not in (group, after))
+            for one in self._groups((*group.steps, *after.steps)):
+                for own in dict.fromkeys((one, replace(one, early=one.ahead == 0))):
+                    if (other := self._only(*rest, own)) and (cycles := self.cycles(other)) < best[1]:
+                        best = other, cycles
+        return choice if best[0] == choice else self.joined(best[0])
+
+    def _only(self, *groups: Group) -> _Choice | None:
+        """The choice of some groups, filled, None if they do not fit."""
+        choice = _Choice(groups=groups)
+        return None if self.places(choice) is None else self.filled(choice)
+
     def filled(self, choice: _Choice) -> _Choice:
         """The choice with whole tensors that it has room for, those first that save most, if they save something."""
         room = _Room(self)
@@ -242,6 +266,15 @@ class _Planner:
         self._timed = choice
         return self._line.cycles
 
+    def cycles(self, choice: _Choice) -> float:
+        """`timeline`, and what constants lose by what stays in memory."""
+        return self.timeline(choice) + self.lost(self._in_memory(choice))
+
+    def _in_memory(self, choice: _Choice) -> int:
+        """Bytes that are alive at once beside what is on chip."""
+        names = {b.name for b in self.buffers(choice)}
+        return planner.peak([self.alive(b.name, b, choice) for b in self.all if b.name not in names], len(self.jobs))[0]
+
     def changed(self, old: _Choice, new: _Choice) -> set[int]:
         """Steps whose descriptors differ between two choices, or the streams of theirs that are on chip."""
         names = self.on_chip(old) ^ self.on_chip(new)
@@ -281,7 +314,10 @@ class _Planner:
         if source.value in self.on_chip(choice):
             return
         near = [g for g in choice.groups if source.step in g.steps or source.step + 1 in g.steps]
-        steps = tuple(sorted({source.step, source.step + 1, *(s for g in near for s in g.steps)}))
+        yield from self._groups(tuple(sorted({source.step, source.step + 1, *(s for g in near for s in g.steps)})))
+
+    def _groups(self, steps: tuple[int, ...]) -> Iterator[Group]:
+        """Those of some steps, if these may take turns."""
         outputs = self.links[steps[-2]].reader.outputs
         if self._may_take_turns(steps):
             for height in {-(-outputs // n) for n in PIECES if n <= outputs}:
@@ -340,9 +376,7 @@ class _Planner:
         buffers = self.buffers(choice)
         if planner.peak(buffers, len(self.jobs))[0] > self.size:
             return None
-        names = {b.name for b in buffers}
-        rest = [self.alive(b.name, b, choice) for b in self.all if b.name not in names]
-        if choice.groups and planner.peak(rest, len(self.jobs))[0] > self.arena:
+        if choice.groups and self._in_memory(choice) > self.arena:
             return None
         offsets = planner.allocate(buffers, self.size)
         if any(offsets[b.name] + b.size > self.size for b in buffers):
