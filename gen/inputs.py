@@ -176,7 +176,7 @@ def as_array(x: Any, where: str) -> Any:
 
     try:
         return np.asarray(x.detach().cpu() if hasattr(x, "detach") else x)
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, RuntimeError):  # ragged, sparse, or without data
         raise HeepgenError(f"{where}: is no array of numbers of one shape.") from None
 
 

@@ -304,12 +304,18 @@ def test_wrong_configurations_are_one_sentence(given, values, message):
         ({"example": torch.zeros(1, 6), "batch": 2}, "are for model files"),
         ({"example": torch.zeros(1, 5)}, "shape"),
         ({"example": "x.npy"}, "example: holds"),
+        ({"example": torch.zeros(1, 6, device="meta")}, "example: is no array of numbers"),
         ({"example": torch.zeros(1, 6), "name": 5}, "name = 5"),
     ],
 )
 def test_wrong_calls_are_one_sentence(arguments, message):
     with pytest.raises(HeepgenError, match=message):
         heepgen.compile(nn.Linear(6, 2), **arguments)
+
+
+def test_a_traced_module_is_one_sentence():
+    with pytest.raises(HeepgenError, match="the model is TorchScript, which says nothing of its layers: give the"):
+        heepgen.compile(torch.jit.trace(nn.Linear(6, 2), torch.zeros(1, 6)), torch.zeros(1, 6))
 
 
 def test_an_exported_program_knows_its_shape_and_a_bias_is_corrected_from_arrays():

@@ -403,7 +403,12 @@ def test_broadcasting_before_opset_7_is_laid_along_the_axis(tmp_path, axis, shap
     np.testing.assert_allclose(got, expected, rtol=1e-6)
 
 
+SLOPES = np.float32([0.1, 0.5, -0.25])
 OLD = {
+    "slopes": (Model([1, 3, 2, 3], opset=6).add("PRelu", SLOPES),
+               lambda x: np.where(x < 0, x * SLOPES[:, None, None], x)),
+    "slopes of vectors": (Model([2, 3], opset=6).add("PRelu", SLOPES), lambda x: np.where(x < 0, x * SLOPES, x)),
+    "one slope": (Model([1, 2, 3], opset=1).add("PRelu", SLOPES[:1]), lambda x: np.where(x < 0, x * SLOPES[0], x)),
     "reshape": (Model([1, 2, 2, 2], opset=4).add("Reshape", shape=[1, 8]), lambda x: x.reshape(1, 8)),
     "upsample": (Model([1, 2, 2, 2], opset=7).add("Upsample", mode="nearest", scales=[1.0, 1.0, 2.0, 3.0]),
                  lambda x: x.repeat(2, 2).repeat(3, 3)),

@@ -53,9 +53,9 @@ def test_errors_of_handlers_name_the_layer(monkeypatch):
         import_model(nn.Sequential(nn.ReLU()), (1, 4))
 
 
-def check(model, x):
-    """The bit-exact model against PyTorch in float64."""
-    expected = copy.deepcopy(model).double()(x.double()).detach().numpy()
+def check(model, x, module=None):
+    """The bit-exact model against PyTorch in float64, of a program by the module that it was exported from."""
+    expected = copy.deepcopy(module or model).double()(x.double()).detach().numpy()
     np.testing.assert_allclose(CodeGenerator(model, x).reference().output, expected, atol=1e-5, rtol=1e-5)
 
 
@@ -70,6 +70,32 @@ def test_biases_of_every_shape(shape):
         Holder(lambda x, b, w: torch.addmm(b, x, w, beta=2, alpha=0.5), bias, draw.grid(5, 4, channels=1)),
         draw.normal(2, 5),
     )
+
+
+COMPUTED = {
+    "weight": lambda x, w: F.linear(x[:2], x[2:]),
+    "weight, bias": lambda x, w: F.linear(x.view(1, 6, 5)[:, :2], x[2:], x[0, :4]),
+    "weight, constant bias": lambda x, w: F.linear(x[:2], x[2:], w[0, :4]),
+    "bias": lambda x, w: F.linear(x.view(2, 3, 5), w, x[1]),
+    "weight of a vector": lambda x, w: F.linear(x[1], x[2:], x[0, :4]),
+    "matrices of addmm": lambda x, w: torch.addmm(x[:2, :2], x[:2], x[2:4].T, beta=0.5, alpha=2),
+    "matrices of addmm alone": lambda x, w: torch.addmm(w[:2, :2], x[:2], x[2:4].T, beta=0.5, alpha=2),
+    "bias of addmm": lambda x, w: torch.addmm(x[:2], x[2:4], w.T, beta=-1),
+    "addmv": lambda x, w: torch.addmv(x[:4, 0], x[:4], x[5], alpha=-1),
+}
+
+
+@pytest.mark.parametrize("name", COMPUTED)
+def test_weights_and_biases_that_are_computed(name):
+    model, x = Holder(COMPUTED[name], Draw(5).grid(5, 5)), Draw(6).normal(6, 5)
+    check(model, x)
+    if name in ("weight, bias", "bias"):
+        check(torch.export.export(model.eval(), (x,)).run_decompositions(), x, model)
+
+
+def test_a_kernel_that_is_computed_is_refused():
+    with pytest.raises(HeepgenError, match="its weight is computed by the model; write it with Tensor.unfold and"):
+        import_model(Holder(lambda x: F.conv2d(x, x[:, :, :2, :2])), (1, 1, 4, 4))
 
 
 def test_a_bias_that_differs_from_row_to_row_is_refused():

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -69,11 +70,25 @@ def operand(imp: Importer, node: fx.Node, value: str | torch.Tensor) -> str:
     return value if isinstance(value, str) else imp.constant(node, imp.weight(node, value, "operand"))
 
 
-def emit_product(imp: Importer, node: fx.Node, first: str | torch.Tensor, second: str | torch.Tensor) -> str:
+def emit_product(
+    imp: Importer,
+    node: fx.Node,
+    first: str | torch.Tensor,
+    second: str | torch.Tensor,
+    inner: Callable[..., str] | None = None,
+    *,
+    scale: float = 1.0,
+    turned: bool = False,
+) -> str:
+    """scale * first @ second, whose rows are columns where `turned`. inner: `Importer.inner`, for what is computed on
+    the way to the node's result, and has its shape."""
     a, b = (operand(imp, node, value) for value in (first, second))
     if not node.meta["val"].shape:
         raise imp.refuse(node, "it computes a number without dimensions; keep one dimension")
-    return imp.emit(node, ir.MatMul, a, b, **product_fields(imp, node, imp.shape(a), imp.shape(b)))
+    fields = product_fields(imp, node, imp.shape(a), imp.shape(b), turned and len(imp.shape(b)) > 1)
+    if inner:
+        return inner(node, ir.MatMul, a, b, shape=tuple(node.meta["val"].shape), scale=scale, **fields)
+    return imp.emit(node, ir.MatMul, a, b, scale=scale, **fields)
 
 
 @handles("scaled_dot_product_attention", reads="query key value attn_mask dropout_p is_causal scale enable_gqa")

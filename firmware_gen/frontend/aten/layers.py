@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from firmware_gen.frontend.exported.importer import Importer
 
+from firmware_gen.frontend.aten.arithmetic import emit_combined, scale_step
 from firmware_gen.frontend.aten.attention import emit_product
 from firmware_gen.frontend.aten.registry import float32, handles, window_size
 
@@ -29,6 +30,8 @@ from firmware_gen.frontend.aten.registry import float32, handles, window_size
     reads="input weight bias stride padding dilation groups transposed output_padding",
 )
 def _conv(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
+    if isinstance(a["weight"], str):
+        raise imp.refuse(node, "its weight is computed by the model; write it with Tensor.unfold and torch.matmul")
     weight = imp.weight(node, a["weight"], "weight")
     if weight.ndim not in (3, 4):
         raise imp.refuse(node, f"its weight has {weight.ndim} dimensions; 1-D and 2-D convolution are supported")
@@ -142,17 +145,59 @@ def _bias_of_rows(imp: Importer, node: fx.Node, bias: np.ndarray | None, rows: i
 
 @handles("linear", reads="input weight bias")
 def _linear(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
-    weight = imp.weight(node, a["weight"], "weight")
-    bias = imp.weight_or_none(node, a["bias"], "bias")
-    return _emit_linear(imp, node, a["input"], weight, bias, imp.weight_scale(node))
+    if isinstance(a["weight"], str):
+        return _emit_product(imp, node, a["input"], a["weight"], a["bias"], turned=True)
+    weight, scale = imp.weight(node, a["weight"], "weight"), imp.weight_scale(node)
+    if isinstance(a["bias"], str):
+        return _emit_linear_and(imp, node, a["input"], weight, scale, a["bias"])
+    return _emit_linear(imp, node, a["input"], weight, imp.weight_or_none(node, a["bias"], "bias"), scale)
 
 
 @handles("addmm", "addmv", reads="self mat1 mat2 mat vec beta alpha")
 def _addmm(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
     """beta * bias + alpha * x @ weight, or weight @ x with a vector x."""
-    source, weight, scale = _operands(imp, node, a, *(("mat1", "mat2") if "mat1" in a else ("mat", "vec")))
-    bias, alpha = imp.weight(node, a["self"], "bias") * float32(a["beta"]), float32(a["alpha"])
-    return _emit_linear(imp, node, source, weight * alpha, bias, None if scale is None else scale * alpha)
+    names, alpha, beta = ("mat1", "mat2") if "mat1" in a else ("mat", "vec"), float32(a["alpha"]), float32(a["beta"])
+    bias = a["self"]
+    if isinstance(bias, torch.Tensor):
+        bias = bias * beta
+    elif beta != 1:
+        bias = scale_step(imp, node, bias, beta)
+    first, second = (a[name] for name in names)
+    if _is_product(imp, first, second):
+        return _emit_product(imp, node, first, second, bias, alpha)
+    source, weight, scale = _operands(imp, node, a, *names)
+    weight, scale = weight * alpha, None if scale is None else scale * alpha
+    if isinstance(bias, str):
+        return _emit_linear_and(imp, node, source, weight, scale, bias)
+    return _emit_linear(imp, node, source, weight, imp.weight(node, bias, "bias"), scale)
+
+
+def _emit_linear_and(
+    imp: Importer, node: fx.Node, source: str, weight: np.ndarray, scale: np.ndarray | None, bias: str
+) -> str:
+    """A Linear, and a bias that is computed."""
+    shape, matrix = imp.shape(source), weight.reshape(-1, weight.shape[-1])
+    rows = imp.inner(node, ir.Reshape, source, shape=(math.prod(shape[:-1]), shape[-1]))
+    out = (math.prod(shape[:-1]), len(matrix))
+    product = imp.inner(node, ir.Linear, rows, shape=out, weight=matrix, bias=None, weight_scale=scale)
+    product = imp.inner(node, ir.Reshape, product, shape=(*shape[:-1], *weight.shape[:-1]))
+    return emit_combined(imp, node, ir.Add, product, bias)
+
+
+def _emit_product(
+    imp: Importer,
+    node: fx.Node,
+    first: str | torch.Tensor,
+    second: str | torch.Tensor,
+    bias: str | torch.Tensor | None,
+    alpha: float = 1.0,
+    turned: bool = False,
+) -> str:
+    """alpha * first @ second, whose rows are columns where `turned`, and a bias."""
+    if bias is None:
+        return emit_product(imp, node, first, second, scale=alpha, turned=turned)
+    product = emit_product(imp, node, first, second, imp.inner, scale=alpha, turned=turned)
+    return emit_combined(imp, node, ir.Add, product, bias if isinstance(bias, str) else imp.weight(node, bias, "bias"))
 
 
 @handles("mm", "mv", "matmul", "bmm", "dot", reads="self mat2 vec other tensor")

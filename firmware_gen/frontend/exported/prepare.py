@@ -40,6 +40,10 @@ def export(model: torch.nn.Module, example_input: Example | None) -> ExportedPro
         model = model.frozen()
     if not isinstance(model, torch.nn.Module):
         raise HeepgenError(f"a model must be an nn.Module or an ExportedProgram, this is a {type(model).__name__}")
+    if isinstance(model, torch.jit.ScriptModule):
+        raise HeepgenError(
+            "the model is TorchScript, which says nothing of its layers: give the nn.Module it was made of"
+        )
     if example_input is None:
         raise HeepgenError("a module has no input shape of its own: give an example input or --input-shape")
     examples = as_tensors(example_input)

@@ -153,7 +153,8 @@ def _fixed_shape(
 
 
 def _broadcast_explicitly(model: ModelProto) -> ModelProto:
-    """Before opset 7 the second operand was laid along `axis` of the first; ONNX's converter does not always see it."""
+    """Before opset 7 the second operand was laid along `axis` of the first, and slopes of PRelu along its channels;
+    ONNX's converter does not always see it."""
     if opset_of(model) >= 7:
         return model
     values = [*model.graph.input, *model.graph.value_info, *model.graph.output]
@@ -171,6 +172,10 @@ def _broadcast_explicitly(model: ModelProto) -> ModelProto:
             kept = [a for a in node.attribute if a.name not in given]
             del node.attribute[:]
             node.attribute.extend([*kept, helper.make_attribute("broadcast", 1)])
+        elif node.op_type == "PRelu" and [ranks.get(slope) for slope in node.input[1:]] == [1]:
+            if axes := list(range(1, ranks[node.input[0]] - 1)):
+                nodes.append(helper.make_node("Unsqueeze", [node.input[1]], [f"{node.output[0]}/slope"], axes=axes))
+                node.input[1] = f"{node.output[0]}/slope"
         nodes.append(node)
     del model.graph.node[:]
     model.graph.node.extend(nodes)
