@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from firmware_gen.architectures.registry import load_config
 from hls.config import System, options, overridden
 from hls.errors import HeepgenError
@@ -19,6 +21,7 @@ def configuration(config: Given = None, *, architecture: str | Path | None = Non
     have; the path of an hjson file; or None for the defaults. architecture: a name of `heepgen architectures`, or the
     folder of one, whose architecture.py is run. Raises HeepgenError for what is no option, and for values out of range.
     """
+    values = plain(values)
     if isinstance(config, System):
         if architecture not in (None, config.architecture):
             raise HeepgenError(
@@ -31,7 +34,7 @@ def configuration(config: Given = None, *, architecture: str | Path | None = Non
         raise HeepgenError(
             f"config is a {type(config).__name__}; give a configuration, options, or the path of an hjson file."
         )
-    given = dict(config)
+    given = plain(config)
     for section in (given, *(value for value in given.values() if isinstance(value, Mapping))):
         if not all(isinstance(name, str) for name in section):
             raise HeepgenError("config: names of options must be texts, such as rows.")
@@ -39,3 +42,11 @@ def configuration(config: Given = None, *, architecture: str | Path | None = Non
     attributes = {o.attribute for o in options(kind)} - {o.key for o in options(kind)}
     by_attribute = {name: given.pop(name) for name in attributes & given.keys()}
     return load_config(given, architecture, **{**by_attribute, **values})
+
+
+def plain(values: Mapping[Any, Any]) -> dict[Any, Any]:
+    """The same values, numbers of NumPy as Python's, and so in sections."""
+    return {
+        name: plain(value) if isinstance(value, Mapping) else value.item() if isinstance(value, np.generic) else value
+        for name, value in values.items()
+    }

@@ -19,7 +19,7 @@ from gen.results.runs.run import RunReport
 from gen.results.runs.steps import StepsReport
 from gen.results.several import SwReports
 from gen.results.why import WhyReport
-from heepgen.configuration import Given, configuration
+from heepgen.configuration import Given, configuration, plain
 from hls.config import System, overridden
 from hls.errors import HeepgenError
 
@@ -179,7 +179,7 @@ class Network:
         of the user's is replaced. force, listing: as there."""
         from gen.flows.network.sw import write_application
 
-        return write_application(self.compiled, folder, force=force, listing=listing)
+        return write_application(self.compiled, _path(folder), force=force, listing=listing)
 
     def fake_quantised(self) -> "GraphModule":
         """The network with its INT8 weights as an nn.Module of PyTorch, for any batch, to be evaluated or trained;
@@ -265,9 +265,9 @@ def load(folder: str | Path, config: Given = None, *, architecture: str | Path |
     It is compiled for the accelerator of the application, with other `values`; with `config` or `architecture` for the
     one that these say, see `configuration`. Raises HeepgenError for what is no application of one network.
     """
-    application = Application.open(folder)
+    application = Application.open(_path(folder))
     if config is None and architecture is None:
-        return Network(of_application(application, overridden(application.config, **values)))
+        return Network(of_application(application, overridden(application.config, **plain(values))))
     return Network(of_application(application, configuration(config, architecture=architecture, **values)))
 
 
@@ -277,7 +277,15 @@ def write(networks: Sequence[Network], folder: str | Path, *, force: bool = Fals
     and for networks that were compiled for different accelerators; see `Network.write`."""
     from gen.flows.network.several import write_several
 
-    return write_several([network.compiled for network in networks], folder, force=force, listing=listing)
+    if isinstance(networks, Network) or not all(isinstance(network, Network) for network in networks):
+        raise HeepgenError("networks: give a list of what heepgen.compile returned.")
+    return write_several([network.compiled for network in networks], _path(folder), force=force, listing=listing)
+
+
+def _path(folder: str | Path) -> Path:
+    if not isinstance(folder, str | Path):
+        raise HeepgenError(f"folder = {folder!r}: must be a path.")
+    return Path(folder)
 
 
 def _read_file(

@@ -222,7 +222,7 @@ def test_an_application_is_a_network_again(model, example, tmp_path):
     }
     assert files and all((tmp_path / "app" / f).read_bytes() == (tmp_path / "again" / f).read_bytes() for f in files)
     assert again.config == net.config and (again.compiled.generator.sample == example.numpy()).all()
-    assert heepgen.load(tmp_path / "app", rows=2).config == Config(2, 3)
+    assert heepgen.load(tmp_path / "app", rows=np.int64(2)).config == Config(2, 3)
     assert heepgen.load(tmp_path / "app", architecture="streaming").config == StreamingConfig()
 
 
@@ -233,6 +233,21 @@ def test_what_is_no_application_is_one_sentence(tmp_path):
         (tmp_path / "gen").mkdir()
         (tmp_path / "gen" / "manifest.json").write_text("{}")
         heepgen.compile(tmp_path)
+    for folder in (None, 3):
+        with pytest.raises(HeepgenError, match="must be a path"):
+            heepgen.load(folder)
+
+
+def test_the_generated_part_of_an_application_is_none(net, tmp_path):
+    net.write(tmp_path / "app")
+    with pytest.raises(HeepgenError, match="gen is the generated part of an application: name .*app.$"):
+        heepgen.load(tmp_path / "app" / "gen")
+
+
+def test_what_are_no_networks_is_one_sentence(net, tmp_path):
+    for networks in (net, ["two", "three"], [net, None]):
+        with pytest.raises(HeepgenError, match="give a list of what heepgen.compile returned"):
+            heepgen.write(networks, tmp_path / "both")
 
 
 def test_an_estimate_counts_the_layers_of_the_cpu(net):
@@ -263,6 +278,7 @@ def test_results_show_themselves(net):
         ({"systolic_array": {"rows": 4, "cols": 3}}, {}),
         ({"systolic_array.rows": 4}, {"cols": 3}),
         ({"rows": 5, "cols": 3}, {"rows": 4}),
+        ({"systolic_array": {"rows": np.int64(4)}}, {"cols": np.int8(3)}),
         (None, SMALL),
     ],
 )

@@ -172,6 +172,8 @@ def opened_folder(folder: str | Path) -> Application | Applications:
     folder = Path(folder)
     generated = folder / GENERATED
     if marker(folder).get("kind") == KIND:
+        if folder.resolve().name == GENERATED:
+            raise HeepgenError(f"{folder} is the generated part of an application: name {folder.resolve().parent}.")
         raise HeepgenError(
             f"{folder} was written by an older heepgen, which knew no {GENERATED}/; generate it again with heepgen sw."
         )
