@@ -60,6 +60,20 @@ Flow: TypeAlias = tuple[float, float, float]
 """From begin to end, so many beats of bus or scratchpad, evenly."""
 
 
+class BlockGroup(NamedTuple):
+    """A group of channel blocks of a strip: how many, cycles of a ``step`` that adds one product each, from its last
+    vector ``to_drain``, store beats, those of weights, parameters and aux, and all that its stores take of the bus."""
+
+    blocks: int
+    step: int
+    to_drain: int
+    drain: int
+    tiles: float
+    params: float
+    aux: float
+    bus: float
+
+
 class Work:
     """What the timeline needs to know of one linked descriptor.
 
@@ -88,22 +102,28 @@ class Work:
             int(f.out_px * sum(beats for _, beats in self.groups)),
         )
         self.to_store = read_to_store(bool(f.function)) + STORED + (SCRATCHPAD_MARK if self.store_chip else ANSWER)
-        self._to_drain: dict[int, int] = {}
-
-    def to_drain(self, entries: int) -> int:
-        """`vector_to_drain`, looked up."""
-        if entries not in self._to_drain:
-            self._to_drain[entries] = vector_to_drain(self.config, entries)
-        return self._to_drain[entries]
+        self.on_bus = not self.store_chip, self.aux and not self.aux_chip
+        self._groups: dict[int, tuple[list[BlockGroup], int]] = {}
 
     def reads(self, strips: int) -> float:
         """Cycles of the bus for weights and parameters, in so many strips."""
         strips_read = 1 if self.fits else strips
         return float(self.blocks * (strips * self.param_beats + strips_read * self.steps * self.tile_beats))
 
-    def step(self, pixels: int, blocks: int) -> float:
-        """Cycles in which a group of channel blocks of some pixels adds one product each."""
-        return max(pixels * blocks, ACC_LATENCY, blocks * self.cut_beats)
+    def groups_of(self, pixels: int) -> tuple[list["BlockGroup"], int]:
+        """Groups of channel blocks of a strip of so many pixels, and cycles in which each adds one product, in all."""
+        if pixels not in self._groups:
+            groups = [self._group(pixels, blocks, stores) for blocks, stores in self.groups]
+            self._groups[pixels] = groups, sum(group.step for group in groups)
+        return self._groups[pixels]
+
+    def _group(self, pixels: int, blocks: int, stores: int) -> "BlockGroup":
+        step = max(pixels * blocks, ACC_LATENCY, blocks * self.cut_beats)
+        drain, params = pixels * stores, blocks * self.param_beats
+        aux = drain * self.on_bus[1]
+        bus = drain * self.on_bus[0] + aux + params
+        tiles = blocks * self.steps * self.tile_beats
+        return BlockGroup(blocks, step, vector_to_drain(self.config, pixels * blocks), drain, tiles, params, aux, bus)
 
     @cached_property
     def shape(self) -> tuple[object, ...]:
@@ -145,6 +165,7 @@ class _Progress:
             self.drained = max(self.drained, self.table + ANSWER + work.table_beats + 4)
         self.fetched, self.depth = max(timeline.fetched_weights, self.fetch), config.weight_bytes / (4 * config.ports)
         self.asked = self.pixel = 0
+        self.last = False  # of all strips
         self.on_bus = self.early = 0.0
         self.used = (0.0, 0.0, 0.0)
         self.arrived: list[float] = []
@@ -178,11 +199,9 @@ class Timeline:
         for work, first, strip in works:
             sizes = strip_sizes(work.descriptor.out_px, first, strip)
             counts = {px: sizes.count(px) for px in set(sizes)}
-            cycles = sum(n * work.step(px, blocks) for px, n in counts.items() for blocks, _ in work.groups)
-            through += work.steps * cycles
-            blocks, stores = work.groups[-1]
-            tail = work.to_drain(sizes[-1] * blocks) + sizes[-1] * stores
-            done = max(through + tail, done + work.stores) + work.to_store + 2 + record_beats(work.config)
+            through += work.steps * sum(n * work.groups_of(px)[1] for px, n in counts.items())
+            last = work.groups_of(sizes[-1])[0][-1]
+            done = max(through + last.to_drain + last.drain, done + work.stores) + work.to_store + 2 + record_beats(work.config)
         return done
 
     def add(self, work: Work, first: int, strip: int) -> None:
@@ -200,9 +219,12 @@ class Timeline:
             if at.pixel:
                 self.bus = [flow for flow in self.bus if flow[1] > at.loading]
             self._arrive(at, end)
-            for number, (blocks, stores) in enumerate(work.groups):
-                start, tiles = self._compute(at, blocks, work.step(px, blocks), number == 0, halves)
-                self._drain(at, start, tiles, px, (blocks, stores), halves)
+            at.last = end == f.out_px
+            first = True
+            for group in work.groups_of(px)[0]:
+                start, tiles = self._compute(at, group, first, halves)
+                self._drain(at, group, start, tiles, halves)
+                first = False
             self._mark(at, end)
             at.pixel = end
         self.before, self.through, self.loaded = before, at.now, at.loading + 1
@@ -226,9 +248,9 @@ class Timeline:
                 at.asked = target
             at.arrived.append(at.loading + at.to_load)
 
-    def _compute(self, at: "_Progress", blocks: int, step: float, first: bool, halves: bool) -> tuple[float, float]:
+    def _compute(self, at: "_Progress", group: BlockGroup, first: bool, halves: bool) -> tuple[float, float]:
         """The vectors of a group of channel blocks; when they begin, and what weights they fetch."""
-        work = at.work
+        work, step = at.work, group.step
         other, same = self.banks[0][0], self.banks[2]  # of the same memory: its other half, this half or all of it
         start, now = at.now, same[0] + step * (work.steps - 1)
         if (free := other if halves and same[1] else same[0]) > start:
@@ -245,12 +267,14 @@ class Timeline:
                 at.on_bus += sum(min(n, max(0.0, when - begun)) for n, when in at.loads)
         tiles = 0.0
         if work.tile_beats and (not work.fits or not at.pixel):
-            tiles = blocks * work.steps * work.tile_beats
+            tiles = group.tiles
             room = self.weights + tiles - at.depth
             at.fetched = max(at.fetched + tiles, self._used_weights(room), start + tiles - at.depth)
-            now = max(now, at.fetched + ANSWER + 6)
+            if (cut := at.fetched + ANSWER + 6) > now:
+                now = cut
             at.on_bus += tiles
-        if (served := begun + max(0.0, at.on_bus - at.early) + at.used[0]) > now:
+        on_bus = at.on_bus - at.early
+        if (served := begun + (on_bus if on_bus > 0 else 0.0) + at.used[0]) > now:
             now = served
         at.now = now
         if tiles:
@@ -259,36 +283,37 @@ class Timeline:
             self.bus.append((start, now, tiles))
         return start, tiles
 
-    def _drain(
-        self, at: "_Progress", start: float, tiles: float, pixels: int, group: tuple[int, int], halves: bool
-    ) -> None:
-        """The stores of some pixels of a group, whose vectors began at ``start`` and fetched ``tiles`` of weights."""
-        work, (blocks, stores) = at.work, group
-        drain, to_drain = pixels * stores, work.to_drain(pixels * blocks)
-        params, aux = blocks * work.param_beats, drain * (work.aux and not work.aux_chip)
-        at.begin = max(at.now + to_drain, at.drained)
-        at.drained = at.begin + drain
+    def _drain(self, at: "_Progress", group: BlockGroup, start: float, tiles: float, halves: bool) -> None:
+        """The stores of a group, whose vectors began at ``start`` and fetched ``tiles`` of weights."""
+        work, drain = at.work, group.drain
+        begin = at.now + group.to_drain
+        if at.drained > begin:
+            begin = at.drained
+        drained = begin + drain
         if not work.store_chip:  # weights that were not fetched early, the next descriptor's, and parameters go first
-            last = at.pixel + pixels == work.descriptor.out_px
-            late = tiles if last else min(tiles, max(0.0, at.on_bus - at.early))
-            rate = min(late / (at.now - start), 0.95)
-            at.drained += min(late, drain * rate / (1 - rate)) + params + aux
-        bus = drain * (not work.store_chip) + aux + params
-        self.bus.append((at.begin, at.drained + 1, bus))
-        at.used = (at.used[1], at.used[2], at.used[2] + bus)
+            late = tiles
+            if tiles:
+                late = tiles if at.last else min(tiles, max(0.0, at.on_bus - at.early))
+                rate = min(late / (at.now - start), 0.95)
+                late = min(late, drain * rate / (1 - rate))
+            drained += late + group.params + group.aux
+        at.begin, at.drained = begin, drained
+        if group.bus:
+            self.bus.append((begin, drained + 1, group.bus))
+        at.used = (at.used[1], at.used[2], at.used[2] + group.bus)
         if work.descriptor.mark_blocks:
             words = at.own_marks[-1].high if at.own_marks else 0.0
-            more = blocks * work.descriptor.out_px * work.descriptor.mark_words
-            at.own_marks.append(Span(at.begin + work.to_store, at.drained + work.to_store, words, words + more))
+            more = group.blocks * work.descriptor.out_px * work.descriptor.mark_words
+            at.own_marks.append(Span(begin + work.to_store, drained + work.to_store, words, words + more))
         if work.aux and work.aux_chip:
-            self.chip.append((at.begin, at.drained + 1, drain))
-        self.banks = [*self.banks[1:], (at.drained, halves)]
+            self.chip.append((begin, drained + 1, drain))
+        self.banks = [*self.banks[1:], (drained, halves)]
 
     def _mark(self, at: "_Progress", end: int) -> None:
         """The strip up to the pixel ``end`` is computed: words of the next input, and of this one that are free."""
         f = at.work.descriptor
-        low, high = (pixel * f.mark_words + f.mark_base for pixel in (at.pixel, end))
         if not f.mark_blocks:
+            low, high = at.pixel * f.mark_words + f.mark_base, end * f.mark_words + f.mark_base
             at.own_marks.append(Span(at.begin + at.work.to_store, at.drained + at.work.to_store, low, high))
         free = int(at.work.windows[0][end]) if end < f.out_px else f.load_words
         self.released.append((at.now, at.base + free))
