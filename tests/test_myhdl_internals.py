@@ -183,6 +183,13 @@ def test_the_stack_is_asked_for_through_inspect(monkeypatch):
     assert len(asked) >= 4, "MyHDL: _block and _instance do not call inspect.stack() once for each block and generator"
 
 
+def test_a_block_is_not_read_when_it_is_decorated():
+    def nothing():
+        return []
+
+    assert internals.BlockDecorator(nothing).srcline == nothing.__code__.co_firstlineno, "MyHDL: block_decorator.srcline"
+
+
 def test_a_block_knows_who_made_what():
     instance = tiny(**signals())
     assert [sub.name for sub in instance.subs] == ["clocked", "wire", "look_up"], "MyHDL: _Block.subs, generator.name"

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import IntEnum
-from types import FrameType, SimpleNamespace
+from types import FrameType, FunctionType, SimpleNamespace
 
 from myhdl import ConcatSignal, SignalType, _block, _instance, intbv
 from myhdl._block import _Block as Block
@@ -156,8 +156,16 @@ def _nearest_frames(depth: int = 8) -> list[tuple[FrameType, str, int, str]]:
     return frames
 
 
-# MyHDL asks for the whole stack at every instance, which is most of the time of an elaboration
-_block.inspect = _instance.inspect = SimpleNamespace(**{**vars(inspect), "stack": _nearest_frames})
+def _line_of(func: FunctionType) -> tuple[int]:
+    """What MyHDL takes for the line of a block, first of inspect.getsourcelines(), without reading the source."""
+    return (func.__code__.co_firstlineno,)
+
+
+# MyHDL asks for the whole stack at every instance, which is most of the time of an elaboration, and for the source of
+# every block that is imported
+_block.inspect = _instance.inspect = SimpleNamespace(
+    **{**vars(inspect), "stack": _nearest_frames, "getsourcelines": _line_of}
+)
 
 
 class BlockStub(Block):

@@ -93,8 +93,9 @@ class Line:
         for step, own in uses.items():
             self._tree[self._first + step] = reduce(partial(after, wait=self._wait), own, _NOTHING)
             self._bus[step] = sum(use.bus_in + use.bus_out for use in own)
-        nodes = np.array(sorted(uses), int) + self._first
-        while nodes.size and nodes[0] > 1:
-            nodes = np.unique(nodes // 2)
+        below = [step + self._first for step in uses]
+        while below and min(below) > 1:
+            below = sorted({node // 2 for node in below})
+            nodes = np.array(below)
             earlier, later = self._tree[2 * nodes], self._tree[2 * nodes + 1]
             self._tree[nodes] = (later[:, :, :, np.newaxis] + earlier[:, np.newaxis]).max(axis=2)
