@@ -187,7 +187,9 @@ def test_a_block_is_not_read_when_it_is_decorated():
     def nothing():
         return []
 
-    assert internals.BlockDecorator(nothing).srcline == nothing.__code__.co_firstlineno, "MyHDL: block_decorator.srcline"
+    assert internals.BlockDecorator(nothing).srcline == nothing.__code__.co_firstlineno, (
+        "MyHDL: block_decorator.srcline"
+    )
 
 
 def test_a_block_knows_who_made_what():

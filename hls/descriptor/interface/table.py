@@ -192,7 +192,7 @@ class Output(Generic[Address]):
     g_step: int
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class Descriptor(Generic[Address]):
     """One descriptor; a field that is not given is 0.
 
@@ -287,6 +287,14 @@ class Descriptor(Generic[Address]):
     mark_base: int = _uint(50, 0, LINEAR, "first words of the next input that were complete before")
     mark_blocks: int = _flag(50, LINEAR, "MARK_WORDS for every finished channel block of a pixel")
     table_addr: Address = _address(51, "table of the function; not in the scratchpad", "functions")
+
+    def but(self, **values: Any) -> "Descriptor[Address]":
+        """With other values of some fields; ten times as fast as `replace`, which sets all of them."""
+        if not values.keys() <= self.__dict__.keys():
+            raise TypeError(f"a descriptor has no {', '.join(sorted(values.keys() - self.__dict__.keys()))}")
+        other = object.__new__(type(self))
+        other.__dict__.update(self.__dict__, **values)
+        return other
 
     def __getitem__(self, name: str) -> Any:
         """Value of the field of that name in `FIELDS`."""

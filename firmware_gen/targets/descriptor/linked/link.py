@@ -2,7 +2,6 @@
 """Jobs with addresses: the words of all descriptors, and in which slots they find the tables of their functions."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 
@@ -45,8 +44,8 @@ def _linked(program: Program, descriptor: Symbolic, index: int, last: bool, prof
         for stream, where in activations(descriptor).items()
         if where.on_chip
     }
-    return replace(
-        located(descriptor, lambda where: program.resolve(where) if isinstance(where, Ref) else where),
+    placed = located(descriptor, lambda where: program.resolve(where) if isinstance(where, Ref) else where)
+    return placed.but(
         load_ring=rings.get("LOAD", 0),
         store_ring=rings.get("STORE", 0),
         aux_ring=rings.get("AUX", 0),
@@ -79,5 +78,5 @@ def with_slots(listed: Sequence[Linked]) -> list[Linked]:
         else:
             used = slots.index(f.table_addr)
         kept = {} if load else {"table_addr": 0, "table_rows": 0}
-        result.append(replace(f, table_slot=used, load_table=int(load), **kept))
+        result.append(f.but(table_slot=used, load_table=int(load), **kept))
     return result

@@ -2,7 +2,6 @@
 """How far a descriptor may run ahead of the one before it: BARRIER, MARK_WORDS, MARK_BASE, from resolved addresses."""
 
 from collections.abc import Iterable
-from dataclasses import replace
 
 from hls.descriptor.interface.table import Linked, Loop, on_chip
 
@@ -16,7 +15,7 @@ def order(before: Linked, after: Linked) -> tuple[Linked, Linked]:
     if not _meet(before, after) or _apart(before, after):
         return before, after
     if words := _block_words(before, after):
-        return replace(before, mark_blocks=1, mark_words=words), replace(after, barrier=1)
+        return before.but(mark_blocks=1, mark_words=words), after.but(barrier=1)
     written, read = _stored_step(before), _loaded_step(after)
     if written and read:
         words, step = read
@@ -25,8 +24,8 @@ def order(before: Linked, after: Linked) -> tuple[Linked, Linked]:
             base %= 1 << before.store_ring
         # What else is in a stretch of a range of channels, an earlier descriptor has stored
         if written % step == 0 and 0 <= base // step * words < after.load_words:
-            before = replace(before, mark_words=written // step * words, mark_base=base // step * words)
-    return before, replace(after, barrier=1)
+            before = before.but(mark_words=written // step * words, mark_base=base // step * words)
+    return before, after.but(barrier=1)
 
 
 def _meet(before: Linked, after: Linked) -> bool:

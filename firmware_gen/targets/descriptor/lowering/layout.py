@@ -14,12 +14,11 @@ def tiles_of(config: Config) -> Tiles:
 
 def _blocks(array: np.ndarray, axis: int, size: int) -> np.ndarray:
     """Split `axis` into (blocks, size), zero padded at its end."""
-    length = array.shape[axis]
-    count = -(-length // size)
-    pad = [(0, 0)] * array.ndim
-    pad[axis] = (0, count * size - length)
+    count = -(-array.shape[axis] // size)
     shape = (*array.shape[:axis], count, size, *array.shape[axis + 1 :])
-    return np.pad(array, pad).reshape(shape)
+    if missing := count * size - array.shape[axis]:
+        array = np.pad(array, [(0, missing if i == axis else 0) for i in range(array.ndim)])
+    return array.reshape(shape)
 
 
 def _words(stream: np.ndarray, ports: int, int4: bool) -> np.ndarray:

@@ -284,15 +284,15 @@ def with_constants(
             params = layout.parameters(scale, bias, block, config.ports, bool(descriptor.packed_scales))
     if op.act.function and descriptor.function:
         where, rows = constants.table(op.act.function)
-        descriptor = replace(descriptor, table_addr=where, table_rows=rows)
+        descriptor = descriptor.but(table_addr=where, table_rows=rows)
     if op.planes:
         count = layout.tiles_of(config).plane_words(op.channels, op.cout)
-        descriptor = replace(descriptor, weight_addr=op.planes, weight_words=count)
+        descriptor = descriptor.but(weight_addr=op.planes, weight_words=count)
     else:
         own = constants.add(f"{name}_weights", weights) if len(weights) else 0
-        descriptor = replace(descriptor, weight_addr=own, weight_words=len(weights))
-    return replace(
-        descriptor, param_addr=constants.add(f"{name}_params", params) if len(params) else 0, param_words=len(params)
+        descriptor = descriptor.but(weight_addr=own, weight_words=len(weights))
+    return descriptor.but(
+        param_addr=constants.add(f"{name}_params", params) if len(params) else 0, param_words=len(params)
     )
 
 
@@ -353,7 +353,7 @@ def _shape(descriptor: Symbolic) -> Symbolic:
     places: dict[str, Any] = {
         f"{stream.lower()}_addr": Ref("", on_chip=where.on_chip) for stream, where in activations(descriptor).items()
     }
-    return replace(descriptor, **NUMBERS, **places)
+    return descriptor.but(**NUMBERS, **places)
 
 
 _strips = lru_cache(maxsize=1 << 14)(choose_strips)
@@ -385,7 +385,7 @@ def _plan(
         strips = _strips(_shape(descriptor), config, cbg, single)
         if strips is None:
             return None
-        descriptor = in_strips(replace(descriptor, cbg=strips.cbg), strips.first_px, strips.strip_px, config)
+        descriptor = in_strips(descriptor.but(cbg=strips.cbg), strips.first_px, strips.strip_px, config)
         planned.append((piece, descriptor, strips.cycles))
         total += strips.cycles + DESCRIPTOR_CYCLES
     return total, planned
@@ -467,7 +467,7 @@ def _refusal(layer: str, op: Windowed, source: View, target: View, config: Confi
     if wrong := misfits(descriptor):
         return f"layer {layer}: {', '.join(wrong)} is beyond the accelerator's descriptor; use smaller dimensions."
     return (
-        f"layer {layer}: one output pixel needs {strip_span(replace(descriptor, out_px=1), 1, 1)} input words at once, "
+        f"layer {layer}: one output pixel needs {strip_span(descriptor.but(out_px=1), 1, 1)} input words at once, "
         f"buffers.activation_words = {config.activation_words} holds {config.activation_words - config.ports}; "
         "enlarge the buffer."
     )

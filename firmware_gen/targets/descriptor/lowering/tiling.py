@@ -11,7 +11,7 @@ anew by `strips` when the whole network is known.
 import math
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -38,7 +38,7 @@ class Strips:
 
 def in_strips(f: Descriptor[AddressT], first_px: int, strip_px: int, config: Config) -> Descriptor[AddressT]:
     """The descriptor in these strips; with half banks, which never wait where whole ones do not, if they do."""
-    return replace(f, first_px=first_px, strip_px=strip_px, halves=int(may_halve(f, strip_px, config)))
+    return f.but(first_px=first_px, strip_px=strip_px, halves=int(may_halve(f, strip_px, config)))
 
 
 def choose_strips(f: Symbolic, config: Config, cbg: int | None = None, single: bool = False) -> Strips | None:

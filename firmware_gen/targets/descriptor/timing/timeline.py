@@ -7,7 +7,6 @@ about a hundred times faster, and within a few percent. What shares the bus, or 
 
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 from functools import cached_property
 from operator import attrgetter, itemgetter
 from typing import NamedTuple, TypeAlias
@@ -92,7 +91,7 @@ class Work:
         self.tile_beats, self.cut_beats = weight_cycles * whole.tile_beats, whole.cut
         self.fits = weights_fit(f, config)
         # As of whole scales: with fewer, strips get shorter than the cycle model likes.
-        self.param_beats = 0 if f.uniform else param_cycles * param_beats(replace(f, packed_scales=0), config)
+        self.param_beats = 0 if f.uniform else param_cycles * param_beats(f.but(packed_scales=0), config)
         self.table_beats = table_beats(f, config)
         self.load_cycles = beats(f.load_c_count - f.load_gap, config) / f.load_c_count  # of a word
         parts = [whole.blocks[cb : cb + f.cbg] for cb in range(0, f.ncb, f.cbg)]
@@ -201,7 +200,12 @@ class Timeline:
             counts = {px: sizes.count(px) for px in set(sizes)}
             through += work.steps * sum(n * work.groups_of(px)[1] for px, n in counts.items())
             last = work.groups_of(sizes[-1])[0][-1]
-            done = max(through + last.to_drain + last.drain, done + work.stores) + work.to_store + 2 + record_beats(work.config)
+            done = (
+                max(through + last.to_drain + last.drain, done + work.stores)
+                + work.to_store
+                + 2
+                + record_beats(work.config)
+            )
         return done
 
     def add(self, work: Work, first: int, strip: int) -> None:
