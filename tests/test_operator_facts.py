@@ -45,11 +45,13 @@ def missing(kind: type[ir.Node]) -> list[str]:
     needed += [cpu_operator, cpu_call] if kind.runs_on is ir.Place.CPU else [operations_of]
     found = [WHERE[registry] for registry in needed if registry.dispatch(kind) is registry.dispatch(object)]
     if kind.runs_on is ir.Place.CPU:
-        if kind.arguments is not ir.OnCpu.arguments:
+        declared = kind.arguments is not ir.OnCpu.arguments  # by `emit.cpu_calls.declarations`
+        if declared:
             found = [what for what in found if what != WHERE[cpu_call]]
         found += [name for name in ("why", "kernel") if not getattr(kind, name, "")]
         found += ["evaluate"] if inspect.isabstract(kind) else []
-        code = {suffix: "".join(p.read_text() for p in RUNTIME.glob(f"*{suffix}")) for suffix in (".hpp", ".cpp")}
+        suffixes = (".cpp",) if declared else (".hpp", ".cpp")
+        code = {suffix: "".join(p.read_text() for p in RUNTIME.glob(f"*{suffix}")) for suffix in suffixes}
         function = re.compile(rf"^void {getattr(kind, 'kernel', '?')}\(const float\*", re.MULTILINE)
         found += [f"a kernel in runtime/*{suffix}" for suffix, text in code.items() if not function.search(text)]
     return found

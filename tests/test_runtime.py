@@ -10,6 +10,8 @@ import torch.nn.functional as F
 
 import firmware_gen
 from firmware_gen import ir
+from firmware_gen.emit.cpu_calls import declaration
+from firmware_gen.ir.cpu import ELEMENTARY
 from firmware_gen.models.cpu_model import cpu_operator, log_softmax_model, softmax_model
 from hls.arithmetic.fp32 import canonical_float
 from hls.arithmetic.function import TABLE_WORDS, function_model
@@ -21,6 +23,10 @@ RUNTIME = Path(firmware_gen.__file__).parent / "runtime"
 PROGRAM = """
 #include <stdio.h>
 #include "math.hpp"
+#include "matrices.hpp"
+namespace heepstor {
+KERNELS
+}
 static float in[1 << 20], out[1 << 20];
 static uint32_t table[512];
 int main(int, char** argv) {
@@ -62,7 +68,9 @@ int main(int, char** argv) {
 def math(tmp_path_factory):
     """Function (kind, float32 array, table of a function) -> what the C++ computed."""
     folder = tmp_path_factory.mktemp("math")
-    (folder / "main.cpp").write_text(PROGRAM)
+    kernels = [declaration(name, [1]) for name in ELEMENTARY.values()]
+    kernels += [declaration(name, [1, 1, 1.0]) for name in ("normalise", "root_mean_square")]
+    (folder / "main.cpp").write_text(PROGRAM.replace("KERNELS", "\n".join(kernels)))
     run_tool(
         [
             *host_compiler(),
@@ -75,6 +83,7 @@ def math(tmp_path_factory):
             f"-I{RUNTIME}",
             folder / "main.cpp",
             RUNTIME / "math.cpp",
+            RUNTIME / "matrices.cpp",
             "-o",
             folder / "main",
         ],

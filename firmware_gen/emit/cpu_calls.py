@@ -2,7 +2,7 @@
 """What only the CPU computes, in C++: calls of the runtime's functions, one for each kind of arguments."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import singledispatch
 
 import numpy as np
@@ -14,6 +14,24 @@ from firmware_gen.operations.functions import table_name
 from firmware_gen.operations.operation import Operation, elementwise
 from firmware_gen.operations.tensors import Tensor
 from hls.errors import HeepgenError
+
+
+def declarations(layers: Iterable[Layer]) -> list[str]:
+    """C++ declarations of kernels that take input, output and the numbers that their operators say: those that some
+    layers call. No header has them."""
+    found = set()
+    for layer in layers:
+        if isinstance(layer.node, ir.OnCpu):
+            numbers = layer.node.arguments(layer.target.size)
+            if numbers is not None:
+                found.add(declaration(layer.node.called, numbers))
+    return sorted(found)
+
+
+def declaration(kernel: str, numbers: Sequence[float]) -> str:
+    """Of one of them."""
+    types = ["uint32_t" if isinstance(n, int) else "float" for n in numbers]
+    return f"void {kernel}({', '.join(['const float* in', 'float* out', *types])});"
 
 
 @singledispatch
