@@ -155,7 +155,8 @@ def test_arbiter_of_a_bank():
         taken, following = arbitrate(sum(1 << m for m in asking), favoured)
         assert taken == tree(asking, 0, MASTERS, favoured)
         assert following == min((m for m in asking if m > favoured), default=min(asking))
-    testbench = (Path(sim.__file__).parent / "testbench" / "soc.cpp").read_text()
+    folder = Path(sim.__file__).parent / "testbench"
+    testbench = "".join((folder / name).read_text() for name in ("arbiter.hpp", "soc.cpp"))
     first, between, masters = (
         int(re.search(rf"{name} = (\d+)", testbench)[1]) for name in ("kFirstPort", "kBetween", "kMasters")
     )
