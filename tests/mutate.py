@@ -93,6 +93,7 @@ NEAREST = {
     "compiler": "planner lower speed residency",
     "link": "order planner lower",
     "program": "tiling speed planner order lower",
+    "homes": "residency stream",
     "residency": "residency speed",
     "strips": "in_place timeline lower speed",
     "tiling": "tiling lower timeline speed",

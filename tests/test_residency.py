@@ -18,6 +18,7 @@ from firmware_gen.targets.descriptor.estimate import descriptor_cycles
 from firmware_gen.targets.descriptor.lowering import depth_first
 from firmware_gen.targets.descriptor.lowering.depth_first import Group, Rows, ring_rows, turns
 from firmware_gen.targets.descriptor.scratchpad import residency
+from firmware_gen.targets.descriptor.scratchpad.homes import Home, check
 from gen.flows.measure.run import Application, run
 from gen.flows.network.sw import generate_application
 from hls.config import Config
@@ -220,7 +221,7 @@ def test_the_proof_finds_a_ring_that_is_too_short(monkeypatch):
             if rows > 1 << home.ring:
                 found += 1
                 with pytest.raises(HeepgenError, match=f"memory plan: {name} is overwritten"):
-                    residency.check(program.jobs, shorter, program.offsets, program.arena_bytes, (), program.config)
+                    check(program.jobs, shorter, program.offsets, program.arena_bytes, (), program.config)
     assert found >= 5
 
 
@@ -235,11 +236,11 @@ def test_the_proof_finds_two_tensors_in_one_place(on_chip, monkeypatch):
     for name in (one, two):
         offsets.pop(name, None)
         homes.pop(name, None)
-    places = ({one: 0, two: 0}, {}) if not on_chip else ({}, dict.fromkeys((one, two), residency.Home(0, 11)))
+    places = ({one: 0, two: 0}, {}) if not on_chip else ({}, dict.fromkeys((one, two), Home(0, 11)))
     arena = program.arena_bytes + 4096
     moved = {name: offset + 4096 for name, offset in offsets.items()}
     with pytest.raises(HeepgenError, match=f"memory plan: {one} is overwritten before"):
-        residency.check(program.jobs, homes | places[1], moved | places[0], arena, (), program.config)
+        check(program.jobs, homes | places[1], moved | places[0], arena, (), program.config)
 
 
 class Around(nn.Module):

@@ -17,7 +17,7 @@ from firmware_gen.memory.planner import Buffer
 from firmware_gen.targets.descriptor import compiler, reference
 from firmware_gen.targets.descriptor.compiler import compile_choices
 from firmware_gen.targets.descriptor.listing import listing
-from firmware_gen.targets.descriptor.scratchpad import residency
+from firmware_gen.targets.descriptor.scratchpad.homes import Home, check
 from firmware_gen.targets.descriptor.scratchpad.rotation import Frames, rotated
 from gen.flows.measure.run import hardware
 from hls.errors import HeepgenError
@@ -180,8 +180,8 @@ def test_the_proof_finds_a_state_that_is_overwritten_behind_its_last_reader(keyw
     homes = {third: replace(program.scratchpad[third], offset=0)} | moved
     rest = program.offsets, program.arena_bytes, (), config, states
     with pytest.raises(HeepgenError, match=f"{first} is overwritten before the next inference has read it"):
-        residency.check(program.jobs, homes, *rest)
-    residency.check(program.jobs, homes | {first: replace(homes[first], offset=32)}, *rest)
+        check(program.jobs, homes, *rest)
+    check(program.jobs, homes | {first: replace(homes[first], offset=32)}, *rest)
 
 
 @pytest.mark.parametrize(
@@ -231,7 +231,7 @@ def check_rotation(rng, config):
     buffers = [Buffer(own.state, 4 * (own.gone + own.kept), -1, 8) for own in states]
     for number, born in enumerate(rng.integers(0, 6, 3)):
         buffers.append(Buffer(f"{number}", 4 * int(rng.integers(1, 20)), int(born), int(rng.integers(born, 8))))
-    homes = {name: residency.Home(offset // 4, 8) for name, offset in planner.allocate(buffers).items()}
+    homes = {name: Home(offset // 4, 8) for name, offset in planner.allocate(buffers).items()}
     rotation, stay = rotated(states, homes, buffers, config)
     assert rotation in {own.gone for own in states} and homes.keys() - stay.keys() <= {own.state for own in states}
     assert all(own.state in stay for own in states if own.gone == rotation)

@@ -33,6 +33,7 @@ from firmware_gen.targets.descriptor.lowering.layout import tiles_of
 from firmware_gen.targets.descriptor.lowering.pieces import Constants
 from firmware_gen.targets.descriptor.lowering.tiling import lower_bound
 from firmware_gen.targets.descriptor.scratchpad import residency
+from firmware_gen.targets.descriptor.scratchpad.homes import Home
 from firmware_gen.targets.descriptor.scratchpad.rotation import frames_of, rotated
 from hls.config import Config
 from hls.descriptor.interface.table import PROFILE_RECORD, WORDS
@@ -110,7 +111,7 @@ def _choices(
         for group in depth_first.in_place_groups(graph, whole.tensors, config):
             everything = (config.scratchpad_words - 1).bit_length()
             storages = (whole.tensors[graph.nodes[step].output].storage for step in group.steps[:-1])
-            homes = dict.fromkeys(storages, residency.Home(0, everything))
+            homes = dict.fromkeys(storages, Home(0, everything))
             try:
                 resident = lower(homes, (group,))
                 yield _placed(graph, config, whole, resident, (group,), homes, profile, keep_inputs=keep_inputs)
@@ -137,7 +138,7 @@ def _placed(
     whole: Lowered,
     lowered: Lowered,
     groups: Sequence[Group] = (),
-    scratchpad: Mapping[str, residency.Home] = MappingProxyType({}),
+    scratchpad: Mapping[str, Home] = MappingProxyType({}),
     profile: bool = False,
     keep_activations: bool = False,
     keep_inputs: bool = True,
@@ -247,9 +248,7 @@ def _beginning(graph: ir.Graph, tensors: Mapping[str, Tensor], constants: Consta
     return jobs
 
 
-def _residency(
-    graph: ir.Graph, whole: Lowered, config: Config
-) -> list[tuple[tuple[Group, ...], dict[str, residency.Home], int]]:
+def _residency(graph: ir.Graph, whole: Lowered, config: Config) -> list[tuple[tuple[Group, ...], dict[str, Home], int]]:
     """`residency.choose` for a network lowered without layers that take turns, and with all tensors in memory; and by
     how many words the scratchpad rotates between calls, which is something in one more choice for a stream."""
     tensors, jobs, layers = whole.tensors, whole.jobs, whole.layers

@@ -20,7 +20,7 @@ from firmware_gen.memory.arena import (
 from firmware_gen.targets.descriptor.linked.program import DESCRIPTORS, PROFILE, Lowered
 from firmware_gen.targets.descriptor.lowering.depth_first import Group
 from firmware_gen.targets.descriptor.lowering.job import Job, activations, constants, on_bus
-from firmware_gen.targets.descriptor.scratchpad.residency import Home
+from firmware_gen.targets.descriptor.scratchpad.homes import Home
 from firmware_gen.targets.descriptor.timing.demand import demand, weights_fit
 from hls.config import Config
 from hls.descriptor.interface.table import PROFILE_RECORD, WORDS
@@ -59,7 +59,7 @@ def plan_arena(
             plans.append(Arena(buffers, offsets, keep, *located))
     border = planner.memory_map(config)[0] if config.ports > 1 else 0
     plan = min(plans, key=lambda plan: sum(p.size for p in plan.constants if p.address < border))
-    # What is on chip lies apart here, whatever its ring; `residency.check` proves rings
+    # What is on chip lies apart here, whatever its ring; `homes.check` proves rings
     places = places_of(tensors, plan.offsets, (*scratchpad, *graph.constants), plan.bytes)
     kept = {v: places[v] for v in graph.arguments if plan.keeps_input}
     if records:

@@ -9,7 +9,7 @@ from firmware_gen.operations.tensors import Ref
 from firmware_gen.targets.descriptor.linked.order import order
 from firmware_gen.targets.descriptor.linked.program import Program
 from firmware_gen.targets.descriptor.lowering.job import Symbolic, activations
-from firmware_gen.targets.descriptor.scratchpad import residency
+from firmware_gen.targets.descriptor.scratchpad.homes import check
 from hls.arithmetic.function import TABLE_SLOTS
 from hls.descriptor.interface.table import ARENA, Linked, address, located, pack
 
@@ -18,9 +18,7 @@ def link(program: Program, profile: bool) -> np.ndarray:
     """Words of all descriptors with addresses, chained up to the next operator on the CPU."""
     by_cpu = {layer.target.storage for layer in program.layers if layer.on_cpu}
     states = [(program.tensors[state.value], program.tensors[left]) for state, left in program.graph.updates]
-    residency.check(
-        program.jobs, program.scratchpad, program.offsets, program.arena_bytes, by_cpu, program.config, states
-    )
+    check(program.jobs, program.scratchpad, program.offsets, program.arena_bytes, by_cpu, program.config, states)
     jobs = (*program.jobs, *program.beginning)
     chain: list[Linked] = []
     for listed in (*program.lists, program.beginning_list):

@@ -13,7 +13,7 @@ from firmware_gen.operations.tensors import Ref, Tensor
 from firmware_gen.targets.descriptor.lowering.job import Job, activations
 from firmware_gen.targets.descriptor.lowering.pieces import Constants
 from firmware_gen.targets.descriptor.lowering.tiling import in_strips
-from firmware_gen.targets.descriptor.scratchpad import residency
+from firmware_gen.targets.descriptor.scratchpad.homes import Home
 from hls.config import Config
 from hls.descriptor.interface.table import (
     ARENA,
@@ -88,7 +88,7 @@ class Program(network.Network):
     beginning: tuple[Job, ...]
     constants: dict[str, np.ndarray] = field(repr=False)
     placed: dict[str, planner.Placed] = field(repr=False)
-    scratchpad: dict[str, residency.Home]
+    scratchpad: dict[str, Home]
     rotation: int
     whole: Lowered = field(repr=False)
 

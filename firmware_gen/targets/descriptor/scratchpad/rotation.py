@@ -10,7 +10,7 @@ import numpy as np
 
 from firmware_gen import ir
 from firmware_gen.memory.planner import Buffer
-from firmware_gen.targets.descriptor.scratchpad.residency import Home
+from firmware_gen.targets.descriptor.scratchpad.homes import Home
 from hls.config import Config
 
 
