@@ -141,7 +141,7 @@ def build_testbench(*, progress: Progress = silent) -> Path:
         progress("compiling the testbench")
         compile_object(source, work / "soc.o", ["-O2", f"-I{TESTBENCH_DIR}", f"-I{BOOT_DIR}"])
 
-    included = (_MODELS, _RECORDER, *(TESTBENCH_DIR / f"{name}.hpp" for name in ("arbiter", "devices", "options")))
+    included = (_MODELS, _RECORDER, *(TESTBENCH_DIR / f"{name}.hpp" for name in ("devices", "options")))
     return build_once("soc", [host_identity(), *_RECIPE, source, *included, BOOT_DIR / "soc_map.h"], build)
 
 

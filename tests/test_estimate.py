@@ -156,7 +156,7 @@ def test_arbiter_of_a_bank():
         assert taken == tree(asking, 0, MASTERS, favoured)
         assert following == min((m for m in asking if m > favoured), default=min(asking))
     folder = Path(sim.__file__).parent / "testbench"
-    testbench = "".join((folder / name).read_text() for name in ("arbiter.hpp", "soc.cpp"))
+    testbench = "".join((folder / name).read_text() for name in ("devices.hpp", "soc.cpp"))
     first, between, masters = (
         int(re.search(rf"{name} = (\d+)", testbench)[1]) for name in ("kFirstPort", "kBetween", "kMasters")
     )

@@ -31,7 +31,7 @@ def declarations(layers: Iterable[Layer]) -> list[str]:
 def declaration(kernel: str, numbers: Sequence[float]) -> str:
     """Of one of them."""
     types = ["uint32_t" if isinstance(n, int) else "float" for n in numbers]
-    return f"void {kernel}({', '.join(['const float* in', 'float* out', *types])});"
+    return f"void {kernel}({', '.join(['const float*', 'float*', *types])});"
 
 
 @singledispatch

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""NumPy twins, bit for bit, of what the CPU computes: `runtime/math.cpp` and `runtime/kernels.cpp`."""
+"""NumPy twins, bit for bit, of what the CPU computes: `runtime/math.cpp`, `matrices.cpp` and `kernels.cpp`."""
 
 from collections.abc import Callable
 from functools import singledispatch

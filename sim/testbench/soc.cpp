@@ -11,7 +11,6 @@
 #include <string>
 #include <vector>
 
-#include "arbiter.hpp"
 #include "devices.hpp"
 #include "models.hpp"
 #include "options.hpp"
