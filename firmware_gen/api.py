@@ -34,6 +34,7 @@ from firmware_gen.passes import (
     split_matmuls,
     split_products,
     split_statistics,
+    turn_maps,
     with_channels_last,
 )
 from firmware_gen.passes.quantise import quantise, with_biases
@@ -182,6 +183,7 @@ class CodeGenerator:
             with_channels_last(graph, *self._options.channels_last) for graph in (self.lowered, self._plain)
         )
         self.graph = self._quantised(self.lowered)
+        self._may_turn = tiles is not None
         self.target = target_of(architecture)
         self._profile, self._keep = profile, keep_activations
         self._programs: dict[tuple[bool, ...], Any] = {}
@@ -249,6 +251,9 @@ class CodeGenerator:
         """The compiled network: of the default architecture a `targets.descriptor.linked.program.Program`. shared: for
         an arena in which other networks overwrite its inputs."""
         how = append_final_softmax, keep_activations or self._keep, shared
+        if self._may_turn:
+            self._may_turn = False
+            self._turn_if_faster()
         if how not in self._programs:
             try:
                 self._programs[how] = self._compiled(*how)
@@ -259,6 +264,25 @@ class CodeGenerator:
                 self.graph = self._quantised(self.lowered)
                 self._programs[how] = self._compiled(*how)
         return self._programs[how]
+
+    def _turn_if_faster(self) -> None:
+        """Compile with rows as columns from now on, see `turn_maps`, if that takes fewer cycles. Both graphs are turned
+        after quantisation, which goes by the names of layers."""
+        turned = turn_maps(self.graph)
+        if turned is self.graph:
+            return
+        usual = False, False, False
+        cycles, programs = [], []
+        for graph in (self.graph, turned):
+            try:
+                programs.append(self.target.compile(graph, self.config, profile=self._profile))
+            except DoesNotFit:
+                return
+            layers = self.target.predict(programs[-1]).layers
+            cycles.append(sum(layer.cycles for layer in layers if layer))
+        if cycles[1] < cycles[0]:
+            self.lowered, self.graph = turn_maps(self.lowered), turned
+        self._programs[usual] = programs[cycles.index(min(cycles))]
 
     def _compiled(self, append_final_softmax: bool, keep_activations: bool, shared: bool) -> Any:
         graph = append_softmax(self.graph) if append_final_softmax else self.graph

@@ -17,7 +17,9 @@ from firmware_gen.ir.values import NO_PADS, Pads, Pair, Shape
 class Conv(Weighted):
     """2-D convolution: (N, C, H, W) -> (N, O, H', W'), zero padded. Conv1d is one with H = 1.
 
-    weight: (O, C/groups, kh, kw).
+    weight: (O * s, C/groups, kh, kw).
+    sections: into so many ranges of rows and of columns, one of them 1, the output is divided; each of the s ranges has
+    weights and bias of its own: row o * s + i of them is that of channel o in range i.
     input_dilation: distance of the input's rows and columns, with zeros between them. Above 1 this is a transposed
     convolution of that stride, with its kernel flipped; `stride` is 1 then, and `pads` may be negative.
     """
@@ -27,6 +29,7 @@ class Conv(Weighted):
     dilation: Pair = (1, 1)
     groups: int = 1
     input_dilation: Pair = (1, 1)
+    sections: Pair = (1, 1)
 
     @property
     def op(self) -> str:
@@ -42,7 +45,7 @@ class Conv(Weighted):
 
     @property
     def out_channels(self) -> int:
-        return int(self.weight.shape[0])
+        return int(self.weight.shape[0]) // math.prod(self.sections)
 
     @property
     def in_channels(self) -> int:

@@ -52,7 +52,7 @@ def _side_by_side(lowered: ir.Graph, quantised: ir.Graph, x: torch.Tensor) -> di
         layers = [layer_of(module, node.name) for module in (exact, rounded)]
         inputs = [[values[v][side] for v in node.inputs] for side in range(2)]
         if isinstance(node, ir.Weighted):
-            means = [_means(layer.accumulate(own[0])) for layer, own in zip(layers, inputs, strict=True)]
+            means = [_means(node, layer.accumulate(own[0])) for layer, own in zip(layers, inputs, strict=True)]
             bias = (node.bias - (means[1] - means[0]).numpy()).astype(np.float32)
             layers[1].get_buffer("bias").copy_(torch.from_numpy(bias))
             biases[node.name] = bias
@@ -62,6 +62,9 @@ def _side_by_side(lowered: ir.Graph, quantised: ir.Graph, x: torch.Tensor) -> di
     return biases
 
 
-def _means(y: torch.Tensor) -> torch.Tensor:
-    """Mean of every channel."""
+def _means(node: ir.Weighted, y: torch.Tensor) -> torch.Tensor:
+    """Mean of what every bias of a node is added to."""
+    if isinstance(node, ir.Conv):
+        y = y if node.sections[1] == 1 else y.transpose(2, 3)
+        y = y.reshape(len(y), len(node.weight), -1)
     return y.movedim(channel_dim(y), 0).flatten(1).mean(1) if y.ndim > 1 else y

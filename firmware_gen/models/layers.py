@@ -245,6 +245,12 @@ def _both_sides(pads: ir.Pads) -> ir.Pair | None:
 
 
 def _convolution(node: ir.Conv, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+    if (count := math.prod(node.sections)) > 1:
+        one, axis = replace(node, sections=(1, 1)), 2 if node.sections[0] > 1 else 3
+        own = [slice(number, None, count) for number in range(count)]
+        whole = [_convolution(one, x, weight[part], None if bias is None else bias[part]) for part in own]
+        size = whole[0].shape[axis] // count
+        return torch.cat([y.narrow(axis, n * size, size) for n, y in enumerate(whole)], axis)
     padding = _both_sides(node.pads)
     if padding is None:
         x = _padded(x, node.pads, 0.0)

@@ -32,6 +32,8 @@ class Windowed:
     planes: where weights lie that the CPU computes, as `ir.Tiles` says, in place of `weight`.
     scale, bias: float32 (groups, cout), or two floats for all channels. residual, combine: as in `ir.Fused`;
     of a copy combine may be "maximum", with the residual before the activation.
+    tap: where maps have one column, whose channels are those of several neighbours, the channels of one: so many words
+    from a tap of a kernel row to the next; 0 otherwise.
     """
 
     channels: int
@@ -56,6 +58,7 @@ class Windowed:
     act: ir.Activation = ir.IDENTITY
     residual: str = "none"
     combine: str = "add"
+    tap: int = 0
 
     @cached_property
     def has_4_bits(self) -> bool:
@@ -80,10 +83,16 @@ def windowed_ops(node: ir.Scale | ir.Conv | ir.Pool | ir.Pad, in_shape: ir.Shape
     match node:
         case ir.Scale():
             return [(scale_window(node, ir.chw(in_shape[1:]), None), None, ALL_CHANNELS)]
-        case ir.Conv() if node.is_depthwise:
-            return _depthwise(node, in_shape, out_shape)
+        case ir.Conv(sections=(1, 1)):
+            return _convolution(node, in_shape, out_shape, None)
         case ir.Conv():
-            return [(_conv(node, in_shape, out_shape), None, ALL_CHANNELS)]
+            rows, columns = (_cuts(size, count) for size, count in zip(out_shape[2:], node.sections, strict=True))
+            parts = enumerate(itertools.product(rows, columns))
+            return [
+                share
+                for number, rectangle in parts
+                for share in _convolution(_section(node, number), in_shape, out_shape, rectangle)
+            ]
         case ir.Pool(adaptive=True):
             return _adaptive(node, in_shape, out_shape)
         case ir.Pool(kind="max"):
@@ -145,6 +154,23 @@ def _moving(node: ir.Conv | ir.Pool, in_shape: ir.Shape, out_shape: ir.Shape) ->
     )
 
 
+def _section(node: ir.Conv, number: int) -> ir.Conv:
+    """The convolution of one section, as that of all rows."""
+    own = slice(number, None, math.prod(node.sections))
+    scale, bias = node.parameters
+    return replace(node, weight=node.weight[own], scale=scale[own], bias=bias[own], sections=(1, 1))
+
+
+def _cuts(size: int, count: int) -> list[Range]:
+    return [(first, first + size // count) for first in range(0, size, size // count)]
+
+
+def _convolution(node: ir.Conv, in_shape: ir.Shape, out_shape: ir.Shape, rectangle: Rectangle | None) -> list[Share]:
+    if node.is_depthwise:
+        return [(op, rectangle, channels) for op, channels in _depthwise(node, in_shape, out_shape)]
+    return [(_conv(node, in_shape, out_shape), rectangle, ALL_CHANNELS)]
+
+
 def _conv(node: ir.Conv, in_shape: ir.Shape, out_shape: ir.Shape) -> Windowed:
     scale, bias = node.parameters
     weight = node.weight.reshape(node.groups, -1, *node.weight.shape[1:]).transpose(0, 1, 3, 4, 2)
@@ -158,8 +184,9 @@ def _conv(node: ir.Conv, in_shape: ir.Shape, out_shape: ir.Shape) -> Windowed:
     )
 
 
-def _depthwise(node: ir.Conv, in_shape: ir.Shape, out_shape: ir.Shape) -> list[Share]:
-    """One diagonal operator per multiple m of the channel multiplier: output channel c * multiplier + m."""
+def _depthwise(node: ir.Conv, in_shape: ir.Shape, out_shape: ir.Shape) -> list[tuple[Windowed, tuple[int, int]]]:
+    """One diagonal operator per multiple m of the channel multiplier: output channel c * multiplier + m; with the
+    place of the first one's channel, and the step."""
     op = replace(_moving(node, in_shape, out_shape), cout=node.groups, diagonal=True)
     (scale, bias), multiplier = node.parameters, node.out_channels // node.groups
     return [
@@ -170,7 +197,6 @@ def _depthwise(node: ir.Conv, in_shape: ir.Shape, out_shape: ir.Shape) -> list[S
                 scale=scale[None, m::multiplier],
                 bias=bias[None, m::multiplier],
             ),
-            None,
             (m, multiplier),
         )
         for m in range(multiplier)

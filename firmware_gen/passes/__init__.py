@@ -16,6 +16,7 @@ from firmware_gen.passes.functions import (
 from firmware_gen.passes.fuse import fuse_activations
 from firmware_gen.passes.hardware.planes import split_matmuls
 from firmware_gen.passes.hardware.products import split_products
+from firmware_gen.passes.hardware.turned import turn_maps
 from firmware_gen.passes.movement.permutes import find_shuffles, merge_permutes, raise_permutes
 from firmware_gen.passes.movement.reshapes import find_maps, merge_reshapes, sink_reshapes
 from firmware_gen.passes.movement.strides import absorb_strides, merge_strides, move_elements
@@ -98,5 +99,6 @@ __all__ = [
     "split_matmuls",
     "split_products",
     "split_statistics",
+    "turn_maps",
     "with_channels_last",
 ]

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """BatchNorm, and arithmetic with constants: y = x * scale + shift per channel, all in float64."""
 
+import math
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -23,6 +25,7 @@ from firmware_gen.ir import (
     Weighted,
 )
 from firmware_gen.passes.edits.rewrite import bypass, substitute
+from firmware_gen.passes.movement.reshapes import merge_reshapes
 
 New = dict[Node, Node]
 
@@ -32,7 +35,7 @@ def fold_batchnorm(graph: Graph) -> Graph:
 
     Before: Conv and Linear, weight' = weight * scale, bias' = bias * scale + shift per output channel, also through
     Upsample, Interpolate, Concat, Slice of space, pooling and reshapes that it commutes with, when nothing else reads
-    what lies between.
+    what lies between; through a reshape to channels of fewer rows, Conv has sections.
     After: Linear, also across a Flatten, and Conv without padding, weight' = weight * scale per input channel,
     bias' = bias + weight * shift; unless the model has these weights as INT8.
     """
@@ -44,7 +47,7 @@ def fold_batchnorm(graph: Graph) -> Graph:
         if new is None:
             new = _into_reader(graph, node.output, scale, shift)
         if new is not None:
-            return fold_batchnorm(bypass(substitute(graph, new), node))
+            return fold_batchnorm(merge_reshapes(bypass(substitute(graph, new), node)))
     return substitute(graph, {n: _as_scale(n) for n in graph.nodes if isinstance(n, BatchNorm)})
 
 
@@ -63,7 +66,11 @@ def _into_producers(graph: Graph, value: str, scale: np.ndarray, shift: np.ndarr
     if node is None or graph.read_once_by(value) is None or _has_epilogue(node):
         return None
     match node:
-        case Conv() | Linear():
+        case Conv():
+            return {
+                node: _scaled_outputs(node, *(np.repeat(array, math.prod(node.sections)) for array in (scale, shift)))
+            }
+        case Linear():
             return {node: _scaled_outputs(node, scale, shift)}
         case BatchNorm():
             return {node: replace(node, scale=node.scale * scale, shift=node.shift * scale + shift)}
@@ -75,6 +82,8 @@ def _into_producers(graph: Graph, value: str, scale: np.ndarray, shift: np.ndarr
             return _into_producers(graph, node.inputs[0], scale, shift)
         case Reshape() if _keeps_channels(graph, node):
             return _into_producers(graph, node.inputs[0], scale, shift)
+        case Reshape() if sections := _sections(graph, node):
+            return _into_sections(graph, node.inputs[0], sections, scale, shift)
         case Pool() if _commutes(node, scale, shift):
             return _into_producers(graph, node.inputs[0], scale, shift)
         case Concat() if len(set(node.inputs)) == len(node.inputs):
@@ -98,7 +107,35 @@ def _into_parts(graph: Graph, concat: Concat, scale: np.ndarray, shift: np.ndarr
     return new
 
 
+def _sections(graph: Graph, node: Reshape) -> int:
+    """By how many a Reshape of maps divides their rows and multiplies their channels; 0 for any other."""
+    before, after = graph.in_shape(node), graph.out_shape(node)
+    if not len(before) == len(after) == 4 or before[2] % after[2]:
+        return 0
+    sections = before[2] // after[2]
+    return sections if after == (before[0], before[1] * sections, before[2] // sections, before[3]) else 0
+
+
+def _into_sections(graph: Graph, value: str, sections: int, scale: np.ndarray, shift: np.ndarray) -> New | None:
+    """`_into_producers` where every channel has a scale for each section of its rows."""
+    conv = graph.producer(value)
+    if not isinstance(conv, Conv) or conv.is_transposed or conv.sections not in ((1, 1), (sections, 1)):
+        return None
+    if graph.read_once_by(value) is None or _has_epilogue(conv):
+        return None
+    rows = conv.stride[0] * graph.shape(value)[2] // sections
+    if conv.dilation[0] * (conv.kernel[0] - 1) > 2 * rows:
+        return None  # what neighbours both read takes longer than the scales apart
+
+    def each(array: np.ndarray | None) -> np.ndarray | None:
+        return None if array is None else np.repeat(array, sections // conv.sections[0], axis=0)
+
+    fields: dict[str, Any] = {name: each(getattr(conv, name)) for name in ("weight", "bias", "weight_scale")}
+    return {conv: _scaled_outputs(replace(conv, sections=(sections, 1), **fields), scale, shift)}
+
+
 def _scaled_outputs(node: Conv | Linear, scale: np.ndarray, shift: np.ndarray) -> Conv | Linear:
+    """scale, shift: of every row of the weights."""
     per_channel = scale.reshape(-1, *[1] * (node.weight.ndim - 1))
     bias = shift if node.bias is None else node.bias * scale + shift
     weight_scale = None if node.weight_scale is None else node.weight_scale * scale
@@ -131,7 +168,7 @@ def _into_reader(graph: Graph, value: str, scale: np.ndarray, shift: np.ndarray)
         return None  # its weights would not be integers times one number any more
     if isinstance(reader, Linear):
         return {reader: _with_inputs(reader, reader.weight * scale, reader.weight @ shift)}
-    if isinstance(reader, Conv) and not any(reader.pads) and not reader.is_transposed:
+    if isinstance(reader, Conv) and not any(reader.pads) and not reader.is_transposed and reader.sections == (1, 1):
         per_group = reader.weight.shape[1]
         group = np.arange(reader.out_channels) // (reader.out_channels // reader.groups)
         channel = group[:, None] * per_group + np.arange(per_group)  # (O, C/groups)

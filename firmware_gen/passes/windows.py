@@ -64,7 +64,7 @@ def _sliced(graph: Graph, producer: Node, node: Slice) -> dict[str, Any] | None:
         pairs = list(zip(producer.start, producer.step, node.start, node.step, strict=True))
         return {"start": tuple(a + s * b for a, s, b, _ in pairs), "step": tuple(s * t for _, s, _, t in pairs)}
     whole = graph.in_shape(node)[1] == graph.out_shape(node)[1]
-    if not isinstance(producer, Conv) or producer.is_transposed or not whole:
+    if not isinstance(producer, Conv) or producer.is_transposed or producer.sections != (1, 1) or not whole:
         return None
     stride, pads = [], []
     for axis in range(2):

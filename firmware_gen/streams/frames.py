@@ -167,8 +167,8 @@ class _Stream:
         side = first.axis - 2
         kernel, dilation, stride = node.kernel[side], node.dilation[side], node.stride[side]
         before, reach = node.pads[side], dilation * (kernel - 1)
-        transposed = isinstance(node, Conv) and node.is_transposed
-        if transposed or isinstance(node, Pool) and (node.adaptive or node.ceil_mode):
+        other = isinstance(node, Conv) and (node.is_transposed or node.sections[side] > 1)
+        if other or isinstance(node, Pool) and (node.adaptive or node.ceil_mode):
             return False
         out = self.graph.out_shape(node)
         total = out[first.axis]

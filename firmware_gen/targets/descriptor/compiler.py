@@ -96,7 +96,8 @@ def _choices(
     whole = lower()
     fits = False
     if config.scratchpad_words and not keep_activations:
-        for separate in dict.fromkeys((frozenset(), _before_readers(graph, whole.tensors))):
+        early, late = _before_readers(graph, whole.tensors), _behind_layers(graph, whole.tensors)
+        for separate in dict.fromkeys((frozenset(), early, early | late)):
             own = lower(separate=separate) if separate else whole
             for groups, scratchpad, rotation in _residency(graph, own, config):
                 resident = lower(scratchpad, groups, separate, rotation)
@@ -129,6 +130,19 @@ def _before_readers(graph: ir.Graph, tensors: Mapping[str, Tensor]) -> frozenset
         on_array = node.runs_on is reader.runs_on is ir.Place.ARRAY
         if node.in_place and on_array and overwritten and graph.read_once_by(node.output) is reader:
             found.add(node.name)
+    return frozenset(found)
+
+
+def _behind_layers(graph: ir.Graph, tensors: Mapping[str, Tensor]) -> frozenset[str]:
+    """Elementwise layers that overwrite what the layer before them, which is none, computes for them alone, and could
+    take turns with it if they did not."""
+    found = set[str]()
+    for node, reader in zip(graph.nodes, graph.nodes[1:]):
+        overwrites = tensors[node.output].storage == tensors[reader.output].storage
+        on_array = node.runs_on is reader.runs_on is ir.Place.ARRAY
+        maps = len(graph.out_shape(reader)) == 4 and reader.inputs[0] == node.output
+        if reader.in_place and not node.in_place and overwrites and on_array and maps:
+            found.update({reader.name} if graph.read_once_by(node.output) is reader else ())
     return frozenset(found)
 
 

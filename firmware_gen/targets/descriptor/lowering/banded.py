@@ -89,7 +89,7 @@ def pitches(graph: ir.Graph, tensors: Mapping[str, Tensor], config: Config) -> d
     """By value, of maps that layers read or write which are faster so. tensors: without."""
     found: dict[str, int] = {}
     for node in graph.nodes:
-        if not isinstance(node, ir.Conv) or not node.is_depthwise or node.is_transposed:
+        if not isinstance(node, ir.Conv) or not node.is_depthwise or node.is_transposed or node.sections != (1, 1):
             continue
         own = node.inputs[0], node.output
         operations = operations_of(node, [tensors[v] for v in node.inputs], tensors[node.output])

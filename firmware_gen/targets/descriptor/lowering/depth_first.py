@@ -150,7 +150,8 @@ def _single(node: ir.Node, tensors: Mapping[str, Tensor]) -> Operation | None:
     if len(operations) != 1:
         return None
     operation = operations[0]
-    return operation if operation.images == 1 and not operation.rectangle and not operation.flat else None
+    whole = operation.rectangle in (None, ((0, operation.op.out_height), (0, operation.op.out_width)))
+    return operation if operation.images == 1 and whole and not operation.flat else None
 
 
 def _rows(operation: Operation) -> Rows:

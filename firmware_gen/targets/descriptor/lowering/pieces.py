@@ -116,6 +116,7 @@ def piece_descriptor(
     if piece.band:
         return _banded_descriptor(op, piece, source, target, config, aux)
     channels = piece.channels[1] - piece.channels[0]
+    pixel = op.tap or channels
     groups = piece.groups[1] - piece.groups[0]
     kh, kw = piece.ky[1] - piece.ky[0], piece.kx[1] - piece.kx[0]
     rows, y0, stride_y = along(piece.rows, piece.ky, op.height, op.stride[0], op.dilation[0], op.top)
@@ -146,7 +147,7 @@ def piece_descriptor(
         in_row=in_row,
         in_h=rows[1],
         y0=y0,
-        x0=x0 * channels,
+        x0=x0 * pixel,
         row0=y0 * in_row,
         kh=kh,
         kx=1 if run_mode else kw,
@@ -155,7 +156,7 @@ def piece_descriptor(
         dil_y=op.dilation[0] if kh > 1 else 1,
         stride_y=stride_y,
         ky_step=op.dilation[0] * in_row if kh > 1 else 0,
-        kx_step=0 if run_mode else op.dilation[1] * channels,
+        kx_step=0 if run_mode else op.dilation[1] * pixel,
         sx_words=stride_x * channels,
         sy_words=stride_y * in_row,
         out_w=out_w,
@@ -376,6 +377,8 @@ def _plan(
     """Estimated cycles, and the pieces with their strips, `single`: one each; None when a piece does not fit."""
     if op.residual != "none" and not all(piece.first for piece in cut):
         return None  # ACC_INIT excludes RESIDUAL
+    if op.tap and any(piece.channels != (0, op.channels) for piece in cut):
+        return None  # a channel's neighbours are read with it
     planned: Cut = []
     total = 0
     for piece in cut:
