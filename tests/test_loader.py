@@ -343,7 +343,15 @@ def test_trusted_archive_loads_as_torch_does(archive, tmp_path):
     "layer",
     [
         *(nn.Hardshrink(), nn.Softshrink(), nn.Tanhshrink(), nn.Threshold(0.1, 2.0), nn.GLU(1), nn.PixelUnshuffle(2)),
-        *(nn.ReflectionPad2d(2), nn.ReplicationPad2d((1, 0, 2, 1))),
+        *(
+            nn.ReflectionPad2d(2),
+            nn.ReplicationPad2d((1, 0, 2, 1)),
+            nn.CircularPad2d(1),
+            nn.UpsamplingBilinear2d((12, 12)),
+        ),
+        *(nn.Softmax2d(), nn.Softmin(1), nn.LPPool2d(2, 2), nn.AlphaDropout(), nn.FeatureAlphaDropout()),
+        nn.Sequential(nn.Flatten(2), nn.TransformerEncoder(nn.TransformerEncoderLayer(36, 2, 8, batch_first=True), 2)),
+        nn.Sequential(nn.Flatten(2), nn.TransformerEncoderLayer(36, 3, 8, activation="gelu")),
     ],
     ids=lambda layer: type(layer).__name__,
 )

@@ -33,8 +33,11 @@ ALLOWED_LAYERS: list[Callable[..., object] | tuple[Callable[..., object], str]] 
     *(nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool1d, nn.AdaptiveMaxPool2d),
     *(nn.ZeroPad1d, nn.ZeroPad2d, nn.ConstantPad1d, nn.ConstantPad2d),
     *(nn.ReflectionPad1d, nn.ReflectionPad2d, nn.ReplicationPad1d, nn.ReplicationPad2d),
-    *(nn.ChannelShuffle, nn.PixelShuffle, nn.PixelUnshuffle),
-    *(nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Upsample, nn.UpsamplingNearest2d),
+    *(nn.CircularPad1d, nn.CircularPad2d, nn.ChannelShuffle, nn.PixelShuffle, nn.PixelUnshuffle),
+    *(nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.AlphaDropout, nn.FeatureAlphaDropout),
+    *(nn.Upsample, nn.UpsamplingNearest2d, nn.UpsamplingBilinear2d, nn.LPPool1d, nn.LPPool2d),
+    *(nn.Softmin, nn.Softmax2d, nn.TransformerEncoder, nn.TransformerEncoderLayer, nn.MultiheadAttention),
+    *(nn.modules.linear.NonDynamicallyQuantizableLinear, nn.functional.relu, nn.functional.gelu),
 ]
 SAVE_AGAIN = "torch.export.save(torch.export.export(model.eval(), (example,)), 'model.pt2')"
 

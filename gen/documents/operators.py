@@ -40,8 +40,8 @@ ROWS = (
         "in a function of the row above where one is written with them, else CPU",
     ),
     (
-        "gt sign logical_not logical_and",
-        "Greater GreaterOrEqual Less LessOrEqual Sign And Or Not",
+        "gt eq sign logical_not logical_and",
+        "Greater GreaterOrEqual Less LessOrEqual Equal Sign And Or Not",
         "in a function of the rows above where written with them, else array, as clamps of differences; NaN stays NaN",
     ),
     ("where masked_fill", "Where", "as products and sums, what is not chosen being finite"),

@@ -153,8 +153,19 @@ MIRRORED = {"gt": "lt", "ge": "le", "lt": "gt", "le": "ge"}
 
 @handles("gt", "ge", "lt", "le", reads="self other")
 def _comparison(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
+    return _compared(imp, node, plain_name(node), a["self"], a["other"])
+
+
+@handles("eq", "ne", reads="self other")
+def _equality(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
+    """As what is neither less nor more."""
+    parts = [_compared(imp, node, name, a["self"], a["other"]) for name in ("ge", "le")]
+    equal = emit_combined(imp, node, ir.Mul, *parts, imp.inner)
+    return equal if plain_name(node) == "eq" else scale_step(imp, node, equal, -1.0, 1.0)
+
+
+def _compared(imp: Importer, node: fx.Node, name: str, first: Operand, second: Operand) -> str:
     """1 where it holds, else 0: of a value with a number, or of a difference with 0."""
-    name, first, second = plain_name(node), a["self"], a["other"]
     if not isinstance(first, str):
         name, first, second = MIRRORED[name], second, first
     if not isinstance(second, str):

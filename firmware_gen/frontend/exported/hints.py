@@ -8,7 +8,7 @@ _OUTSIDE = "return the scores, and compute it from them outside"
 _BEFORE = "compute it before, and feed in the result"
 _WRITE = "compute a new tensor with torch.cat or torch.where's arithmetic form instead of writing into one"
 _2D = "use Conv2d and pooling over height and width"
-_WHOLE = "export without run_decompositions(), so that PReLU, Threshold and the like stay whole"
+_UNPOOL = "use ConvTranspose2d, or Upsample, in place of unpooling"
 _DRAWN = "make it a buffer of the model, or an input"
 _POOL = "use MaxPool or AvgPool"
 QUANTISED_ACTIVATIONS = (
@@ -33,12 +33,12 @@ HINTS = (
         ("conv3d", "conv_transpose3d", "max_pool3d", "avg_pool3d", "adaptive_avg_pool3d", "max_pool3d_with_indices"),
         _2D,
     )
-    | dict.fromkeys(("eq", "ne"), _WHOLE)
     | dict.fromkeys(
         ("rand", "rand_like", "randint", "randn", "randn_like", "randperm", "normal", "multinomial"), _DRAWN
     )
     | dict.fromkeys(("empty", "empty_like", "new_empty"), _DRAWN)
-    | dict.fromkeys(("fractional_max_pool2d", "lp_pool2d", "max_unpool2d"), _POOL)
+    | dict.fromkeys(("fractional_max_pool2d", "lp_pool2d"), _POOL)
+    | dict.fromkeys(("max_unpool2d", "max_unpool3d"), _UNPOOL)
     | {
         "local_response_norm": "use BatchNorm instead",
         "rrelu": "use LeakyReLU",

@@ -19,6 +19,7 @@ OTHERS = {
     "CenterCropPad": "slice and pad with numbers",
     "GatherElements": "slice with numbers, or give each part its own layer",
     "If": _CONTROL,
+    "MaxUnpool": hint("max_unpool2d") or ANY,
     "Loop": _CONTROL,
     "NonMaxSuppression": "return boxes and scores, and compute it from them outside",
     "ReduceProd": "return the scores, and compute it from them outside",

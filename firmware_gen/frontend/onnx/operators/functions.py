@@ -60,6 +60,7 @@ def _selu(node: Node) -> Function:
 for _name, _function in {"Greater": torch.gt, "GreaterOrEqual": torch.ge, "Less": torch.lt, "LessOrEqual": torch.le,
                          "And": torch.logical_and, "Or": torch.logical_or}.items():  # fmt: skip
     plain(_name, _function, 16, "aa")
+plain("Equal", torch.eq, 19, "aa")
 plain("Not", torch.logical_not, 1)
 plain("Sign", torch.sign, 13)
 plain("Where", torch.where, 16, "aaa")
