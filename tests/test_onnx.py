@@ -99,6 +99,11 @@ def branch():
 
 
 MODELS = {
+    "in double precision": Model([1, 3])
+    .add("Cast", to=TensorProto.DOUBLE)
+    .add("Mul", np.array([0.1, -2.0, 3.0]))
+    .add("Concat", inputs=["v1", "v0"], axis=0),
+    "ReduceLogSumExp": Model([2, 3, 4]).add("ReduceLogSumExp", np.array([-1])),
     "crop by padding": Model(IMAGE).add("Pad", np.array([0, -1, 2, -1, 0, 0, -2, 1])),
     "conv": Model(IMAGE).add(
         "Conv", normal(4, 3, 3, 2), normal(4), strides=[2, 1], pads=[1, 0, 0, 1], dilations=[1, 2]

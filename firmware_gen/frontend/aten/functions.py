@@ -159,12 +159,12 @@ def _comparison(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
 @handles("eq", "ne", reads="self other")
 def _equality(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
     """As what is neither less nor more."""
-    parts = [_compared(imp, node, name, a["self"], a["other"]) for name in ("ge", "le")]
-    equal = emit_combined(imp, node, ir.Mul, *parts, imp.inner)
+    at_least, at_most = (_compared(imp, node, name, a["self"], a["other"]) for name in ("ge", "le"))
+    equal = emit_combined(imp, node, ir.Mul, at_least, at_most, imp.inner)
     return equal if plain_name(node) == "eq" else scale_step(imp, node, equal, -1.0, 1.0)
 
 
-def _compared(imp: Importer, node: fx.Node, name: str, first: Operand, second: Operand) -> str:
+def _compared(imp: Importer, node: fx.Node, name: str, first: Any, second: Any) -> str:
     """1 where it holds, else 0: of a value with a number, or of a difference with 0."""
     if not isinstance(first, str):
         name, first, second = MIRRORED[name], second, first

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -26,7 +26,7 @@ class Node:
     """A node of the file: operator, inputs, outputs, and attributes with ONNX's defaults."""
 
     def __init__(self, proto: NodeProto, index: int, opset: int, values: dict[str, Any]):
-        self.proto, self.opset, self.values = proto, opset, values
+        self.proto, self.opset, self.values = proto, opset, _single(values, proto.input)
         self.op, self.inputs, self.outputs = proto.op_type, list(proto.input), list(proto.output)
         self.name = proto.name or f"{self.op}_{index}"
         while self.inputs and not self.inputs[-1]:
@@ -180,6 +180,16 @@ class Node:
         starts = [helper.make_tensor_value_info(v, _element_type(a), a.shape) for v, a in inputs.items()]
         graph = helper.make_graph([self.proto], self.op, starts, [onnx.ValueInfoProto(name=v) for v in self.outputs])
         return helper.make_model(graph, opset_imports=[helper.make_opsetid("", self.opset)])
+
+
+def _single(values: dict[str, Any], inputs: Sequence[str]) -> dict[str, Any]:
+    """The values, with constants of float64 in float32 where a node has computed inputs too: these are float32, also
+    where the file has them cast."""
+    own = {v: values[v] for v in inputs if v in values}
+    if not any(isinstance(value, torch.Tensor) for value in own.values()):
+        return values
+    double = {v: a.astype(np.float32) for v, a in own.items() if isinstance(a, np.ndarray) and a.dtype == np.float64}
+    return values | double if double else values
 
 
 def _text(value: Any) -> Any:

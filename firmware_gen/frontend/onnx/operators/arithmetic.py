@@ -36,7 +36,7 @@ def _cast(node: Node) -> Function:
     kind = node.values[node.inputs[0]].dtype
     if node.get("to") == TensorProto.BOOL and kind == torch.bool:
         return torch.clone
-    if node.get("to") != TensorProto.FLOAT:
+    if node.get("to") not in (TensorProto.FLOAT, TensorProto.DOUBLE):  # more digits than the device has change none
         kind = TensorProto.DataType.Name(node.get("to")).lower()
         raise node.refuse(f"to {kind}, but the device computes in float32; export the model in float32")
     return lambda x: x.clone() if x.dtype == torch.float32 else x.to(torch.float32)
