@@ -4,6 +4,7 @@
 import json
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -152,20 +153,15 @@ class CodeGenerator:
         checked = model if isinstance(model, CheckedModel) else read_model(model, example_input, name, state or {})
         self.checked, self.inputs, self.check = checked, checked.inputs, checked.check
         architecture = architecture_of(self.config)
-        self.imported, self.lowered = checked.imported, checked.lowered
+        self.imported, network = checked.imported, checked.lowered
         self._stream, self._time = stream, 0
         if stream is not None:
-            self.lowered, self._time = streaming(checked, stream, time)
+            network, self._time = streaming(checked, stream, time)
             self.inputs = (np.ascontiguousarray(self.inputs[0][_last(self._time, stream)]),)
         if not architecture.has_functions(self.config):
-            self.lowered = split_functions(self.lowered)
+            network = split_functions(network)
         if not architecture.has_products(self.config):
-            self.lowered = split_products(self.lowered)
-        self._plain = self.lowered
-        if architecture.has_statistics(self.config):
-            self.lowered = split_statistics(self.lowered)
-        if tiles := architecture.tiles(self.config):
-            self.lowered = split_matmuls(self.lowered, *tiles)
+            network = split_products(network)
         kept = {layer: np.asarray(bias, np.float32).tolist() for layer, bias in (biases or {}).items()}
         self._options = ImportOptions(
             False,
@@ -179,19 +175,32 @@ class CodeGenerator:
             output_layout,
             sorted(int4) or None,
         )
-        self.lowered, self._plain = (
-            with_channels_last(graph, *self._options.channels_last) for graph in (self.lowered, self._plain)
-        )
-        self.graph = self._quantised(self.lowered)
-        self._may_turn = tiles is not None
+        self._network, self._splits = network, True
+        _ = self.graph  # what it refuses, it refuses now
+        self._may_turn = architecture.tiles(self.config) is not None
         self.target = target_of(architecture)
         self._profile, self._keep = profile, keep_activations
         self._programs: dict[tuple[bool, ...], Any] = {}
 
-    def _quantised(self, lowered: ir.Graph) -> ir.Graph:
+    @cached_property
+    def lowered(self) -> ir.Graph:
+        """The network before quantisation, with products and statistics as the hardware computes them."""
+        graph = self._split() if self._splits else self._network
+        return with_channels_last(graph, *self._options.channels_last)
+
+    def _split(self) -> ir.Graph:
+        graph, architecture = self._network, architecture_of(self.config)
+        if architecture.has_statistics(self.config):
+            graph = split_statistics(graph)
+        if tiles := architecture.tiles(self.config):
+            graph = split_matmuls(graph, *tiles)
+        return graph
+
+    @cached_property
+    def graph(self) -> ir.Graph:
         """The graph that is compiled."""
         options = self._options
-        quantised = quantise(lowered, not options.per_tensor, options.calibrate, options.int4 or ())
+        quantised = quantise(self.lowered, not options.per_tensor, options.calibrate, options.int4 or ())
         return with_biases(quantised, options.biases or {})
 
     def generate_code(
@@ -258,10 +267,10 @@ class CodeGenerator:
             try:
                 self._programs[how] = self._compiled(*how)
             except DoesNotFit:
-                if self._programs or self.lowered.nodes == self._plain.nodes:
+                if self._programs or not self._splits or self._split().nodes == self._network.nodes:
                     raise
-                self.lowered = self._plain  # whose kernels of the CPU need no memory for what lies between
-                self.graph = self._quantised(self.lowered)
+                self._splits = False  # the CPU's kernels need no memory for what lies between
+                del self.lowered, self.graph
                 self._programs[how] = self._compiled(*how)
         return self._programs[how]
 
@@ -295,7 +304,8 @@ class CodeGenerator:
         """The network with its INT8 weights as an nn.Module, to be evaluated or trained on any torch device with any
         batch, see `GraphModule`. It is a `model` for a `CodeGenerator` again, which has the same INT8 weights."""
         options = self._options
-        graph = with_biases(self._plain, options.biases or {})
+        network = with_channels_last(self._network, *options.channels_last)
+        graph = with_biases(network, options.biases or {})
         graph = append_softmax(graph) if append_final_softmax else graph
         return quantized_model(graph, not options.per_tensor, options.calibrate, options.int4 or ())
 

@@ -117,7 +117,7 @@ def test_the_search_takes_what_looking_at_everything_would_take(words, least, mo
             for choice in found:
                 assert choice == best
                 options = [
-                    (plan.gain(best, part), part) for source in plan.sources for part in plan.parts(best, source)
+                    (plan.gain(best, item), item) for source in plan.sources for item in plan.items(best, source)
                 ]
                 options = [(g / max(plan.more_bytes(best, part), 1) ** weight, part) for g, part in options if g > 0]
                 options.sort(key=lambda option: -option[0])

@@ -39,8 +39,9 @@ def test_every_name_of_a_guide_is_in_what_it_names(guide):
 def test_glossary_has_one_row_a_word():
     rows = re.findall(r"^\| ([^|]+) \|", (ROOT / "docs/glossary.md").read_text(), flags=re.M)
     words = [row.lower() for row in rows if row not in ("term", "word")]
+    named = {word.partition(" (")[0] for word in words}
     assert len(words) > 40 and len(set(words)) == len(words)
-    assert {"job", "piece", "part", "step", "place", "turn", "mark", "cut", "home"} <= set(words)
+    assert {"job", "piece", "part", "step", "place", "turn", "mark", "cut", "home"} <= named
 
 
 def test_make_targets_of_the_guide_exist():

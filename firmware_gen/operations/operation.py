@@ -13,7 +13,7 @@ import numpy as np
 
 from firmware_gen import ir
 from firmware_gen.operations import interpolation
-from firmware_gen.operations.tensors import Ref, Tensor, View, map_view, newest_of, operand_view, part_of
+from firmware_gen.operations.tensors import Ref, Tensor, View, map_view, newest_of, operand_view, slice_of
 from firmware_gen.operations.windows import (
     Map,
     Rectangle,
@@ -250,7 +250,7 @@ def _(node: ir.Concat, sources: list[Tensor], target: Tensor) -> list[Operation]
     result: list[Operation] = []
     axis, first = node.axis_of(target.shape), 0
     for source in sources:
-        part = part_of(target, source.shape, axis, first)
+        part = slice_of(target, source.shape, axis, first)
         place = target.base.moved(first * target.steps[axis])
         first += source.shape[axis]
         if source == part:

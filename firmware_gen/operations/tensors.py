@@ -171,7 +171,7 @@ def lay_out(
     result = {v: Tensor(v, s := graph.shape(v), channels_last(s) if v in last else None) for v in graph.inputs}
     states = {left: state.value for state, left in graph.updates}
     plain = kept_in_order(graph)
-    parts = _concat_parts(graph, plain) if share else {}
+    slices = _concat_slices(graph, plain) if share else {}
     last_read = _last_read(graph)
     needed = {v: last_read[v] for v in graph.inputs}  # by storage, the last step that reads it
     needed |= dict.fromkeys(graph.constants, len(graph.nodes))
@@ -184,8 +184,8 @@ def lay_out(
         elif shares_storage(graph, node):
             offset = source.offset + (node.offset if isinstance(node, ir.AsStrided) else 0)
             result[node.output] = replace(source, shape=shape, offset=offset)
-        elif node.output in parts:
-            result[node.output] = parts[node.output]
+        elif node.output in slices:
+            result[node.output] = slices[node.output]
         elif isinstance(node, ir.Advance | ir.Append):
             form = source.channels_last and ir.chw(shape[1:])
             result[node.output] = replace(source, shape=shape, channels_last=form)
@@ -291,20 +291,20 @@ def _overwritten(node: ir.Node, own: Tensor, tensors_: dict[str, Tensor]) -> lis
     return [old.storage for old in found if old == replace(own, storage=old.storage)]
 
 
-def part_of(whole: Tensor, shape: ir.Shape, axis: int, first: int) -> Tensor | None:
+def slice_of(whole: Tensor, shape: ir.Shape, axis: int, first: int) -> Tensor | None:
     """The tensor of `shape` that begins at place `first` of dimension `axis` of `whole`, which joins it with others;
     None where it would lie in several stretches."""
-    part = replace(whole, shape=shape, offset=whole.offset + first * whole.steps[axis])
+    inside = replace(whole, shape=shape, offset=whole.offset + first * whole.steps[axis])
     if whole.channels_last:
         last = ir.chw(shape[1:])
         if axis == 1:
-            return replace(part, channels_last=last, pitch=whole.pitch or whole.channels_last[0])
+            return replace(inside, channels_last=last, pitch=whole.pitch or whole.channels_last[0])
         outer = {0: 1, 2: shape[0], 3: shape[0] * shape[2]}[axis]
-        return replace(part, channels_last=last) if outer == 1 else None
+        return replace(inside, channels_last=last) if outer == 1 else None
     outer = math.prod(shape[:axis])
     if outer == 1:
-        return replace(part, pitch=whole.pitch if axis == 0 else 0)
-    return replace(part, pitch=whole.pitch or whole.size // shape[0]) if outer == shape[0] else None
+        return replace(inside, pitch=whole.pitch if axis == 0 else 0)
+    return replace(inside, pitch=whole.pitch or whole.size // shape[0]) if outer == shape[0] else None
 
 
 def streamed(graph: ir.Graph) -> set[str]:
@@ -314,43 +314,43 @@ def streamed(graph: ir.Graph) -> set[str]:
 
 def newest_of(whole: Tensor, shape: ir.Shape, axis: int) -> Tensor:
     """The tensor of `shape` that is the end of the state `whole` of a stream."""
-    part = part_of(whole, shape, axis, whole.shape[axis] - shape[axis])
-    assert part is not None, "frames lie side by side"
-    return part
+    inside = slice_of(whole, shape, axis, whole.shape[axis] - shape[axis])
+    assert inside is not None, "frames lie side by side"
+    return inside
 
 
-def _concat_parts(graph: ir.Graph, plain: set[str]) -> dict[str, Tensor]:
+def _concat_slices(graph: ir.Graph, plain: set[str]) -> dict[str, Tensor]:
     """Values that can be written straight into the Concat or Append that joins them, and where they lie then."""
-    parts: dict[str, Tensor] = {}
+    slices: dict[str, Tensor] = {}
     for state, left in graph.updates:
         if isinstance(node := graph.producer(left), ir.Append):
             value, shape = node.inputs[1], graph.shape(left)
             newest = newest_of(Tensor(state.value, shape, channels_last(shape)), graph.shape(value), node.axis)
-            if _may_be_part(graph, value, newest):
-                parts[value] = newest
+            if _may_be_slice(graph, value, newest):
+                slices[value] = newest
     for node in reversed(graph.nodes):
         if not isinstance(node, ir.Concat):
             continue
         shape = graph.out_shape(node)
-        whole = parts.get(node.output) or Tensor(
+        whole = slices.get(node.output) or Tensor(
             node.output, shape, None if node.output in plain else channels_last(shape)
         )
         axis, first = node.axis_of(shape), 0
         for value in node.inputs:
-            part = part_of(whole, graph.shape(value), axis, first)
-            if part and value not in parts and _may_be_part(graph, value, part):
-                parts[value] = part
+            inside = slice_of(whole, graph.shape(value), axis, first)
+            if inside and value not in slices and _may_be_slice(graph, value, inside):
+                slices[value] = inside
             first += graph.shape(value)[axis]
-    return parts
+    return slices
 
 
-def _may_be_part(graph: ir.Graph, value: str, part: Tensor) -> bool:
+def _may_be_slice(graph: ir.Graph, value: str, inside: Tensor) -> bool:
     """Whether the accelerator writes `value`, and only it reads it, as it is: strided access costs it nothing. A vector
     that lies as it would alone may be read by anybody."""
     producer, shape = graph.producer(value), graph.shape(value)
     if producer is None or value in graph.outputs or not _by_array(producer) or isinstance(producer, ir.PlaneProduct):
         return False
-    if len(shape) == 2 and not part.pitch and not part.channels_last:
+    if len(shape) == 2 and not inside.pitch and not inside.channels_last:
         return True
     if not _by_array(*graph.consumers(value)):
         return False

@@ -11,7 +11,7 @@ from gen.datasheet.axes import AXES, CYCLES, UNKNOWN, Axis
 from gen.datasheet.boards import COUNTED
 from gen.datasheet.designs import Move, name_of, written
 from gen.datasheet.figures import time_of
-from gen.datasheet.path import Step, Tried
+from gen.datasheet.path import PathStep, Tried
 from gen.datasheet.subject import Network, Subject
 from gen.explore.point import STAGES, Point
 from gen.records import tables
@@ -186,7 +186,7 @@ def _designs(subject: Subject) -> Grid:
     return Grid(heads, tuple(rows), 3, chosen)
 
 
-def _step(step: Step, axes: Sequence[Axis]) -> StepText:
+def _step(step: PathStep, axes: Sequence[Axis]) -> StepText:
     before, after = step.before.bottleneck, step.after.bottleneck
     return StepText(
         step.change,

@@ -26,7 +26,7 @@ class Tried(Move):
 
 
 @dataclass(frozen=True)
-class Step(Move):
+class PathStep(Move):
     """A move of the path. reason: what the bottleneck before it means; meaning: of what is changed."""
 
     reason: str
@@ -46,7 +46,7 @@ class Path:
 
     start: Point
     end: Point
-    steps: tuple[Step, ...]
+    steps: tuple[PathStep, ...]
     up: tuple[Tried, ...]
     down: tuple[Tried, ...]
     area: Axis | None
@@ -96,7 +96,7 @@ def _smallest(points: Sequence[Point], area: Axis | None) -> Point:
     return min(points, key=lambda point: (getattr(point, area.name), point.cycles, point.number))
 
 
-def _step(designs: Designs, number: int, moves: Sequence[Move], limits: Mapping[str, float]) -> Step:
+def _step(designs: Designs, number: int, moves: Sequence[Move], limits: Mapping[str, float]) -> PathStep:
     move = moves[number]
     best: dict[str, Move] = {}
     for other in sorted(designs.around(move.before), key=designs.rank):
@@ -111,7 +111,7 @@ def _step(designs: Designs, number: int, moves: Sequence[Move], limits: Mapping[
         for other in others[:MOST]
     )
     reason = LIMITS.get(move.before.bottleneck, "")
-    return Step(move.before, move.after, move.changes, reason, _meaning(designs, move), tried)
+    return PathStep(move.before, move.after, move.changes, reason, _meaning(designs, move), tried)
 
 
 def _meaning(designs: Designs, move: Move) -> str:

@@ -104,12 +104,12 @@ def _attention(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
     outer, inner, queries, _, keys = fields["sizes"]
     scale = 1 / math.sqrt(features) if a["scale"] is None else a["scale"]
     rows = (outer * inner * queries, keys)
-    scores = imp.inner(node, ir.MatMul, query, key, shape=rows, part="scores", scale=float(scale), **fields)
+    scores = imp.inner(node, ir.MatMul, query, key, shape=rows, suffix="scores", scale=float(scale), **fields)
     mask = _mask(imp, node, a, queries, keys)
     if mask is not None:
         every = np.broadcast_to(mask, (*shape[:-1], keys)).reshape(rows)
-        scores = imp.inner(node, ir.Add, scores, imp.constant(node, every.copy()), shape=rows, part="mask")
-    weights = imp.inner(node, ir.Softmax, scores, shape=rows, part="softmax", axis=-1)
+        scores = imp.inner(node, ir.Add, scores, imp.constant(node, every.copy()), shape=rows, suffix="mask")
+    weights = imp.inner(node, ir.Softmax, scores, shape=rows, suffix="softmax", axis=-1)
     fields = product_fields(imp, node, (*shape[:-1], keys), imp.shape(value))
     return imp.emit(node, ir.MatMul, weights, value, **fields)
 

@@ -62,15 +62,15 @@ class Weights:
         return replace(self, input_bias=self.input_bias + moved, state_bias=self.state_bias - moved)
 
 
-class Step:
-    """Appends the nodes of one step, all of them on (N, features)."""
+class TimeStep:
+    """Appends the nodes of one time step, all of them on (N, features)."""
 
     def __init__(self, imp: Importer, node: fx.Node, batch: int, name: str):
         self.imp, self.node, self.batch, self.name = imp, node, batch, name
 
     def _append(self, part: str, cls: type[ir.Node], *sources: str, features: int, **fields: Any) -> str:
         shape = (self.batch, features)
-        return self.imp.inner(self.node, cls, *sources, shape=shape, part=f"{self.name}{part}", **fields)
+        return self.imp.inner(self.node, cls, *sources, shape=shape, suffix=f"{self.name}{part}", **fields)
 
     def _scaled(self, part: str, x: str, scale: float | np.ndarray, bias: float | np.ndarray, *added: str) -> str:
         features = self.imp.shape(x)[1]
@@ -129,10 +129,10 @@ class Step:
 
 Inputs = Callable[[str, int, int], str]
 """A step's part of the products of the inputs, of the gates from the one up to the other."""
-Cell = Callable[[Step, Inputs, State, Weights], State]
+Cell = Callable[[TimeStep, Inputs, State, Weights], State]
 
 
-def _gru(step: Step, inputs: Inputs, state: State, w: Weights) -> State:
+def _gru(step: TimeStep, inputs: Inputs, state: State, w: Weights) -> State:
     """h' = n + z * (h - n), with n = tanh(W x + b + r * (U h + c))."""
     (h,), size = state, w.size
     both, new = slice(0, 2 * size), slice(2 * size, 3 * size)
@@ -145,7 +145,7 @@ def _gru(step: Step, inputs: Inputs, state: State, w: Weights) -> State:
     return (step.add("state", kept, candidate),)
 
 
-def _lstm(step: Step, inputs: Inputs, state: State, w: Weights) -> State:
+def _lstm(step: TimeStep, inputs: Inputs, state: State, w: Weights) -> State:
     """c' = f * c + i * g, h' = o * tanh(c'), projected where there are weights for it; the gates are in the order i, f,
     o, g."""
     (h, c), size = state, w.size
@@ -162,10 +162,10 @@ def _lstm(step: Step, inputs: Inputs, state: State, w: Weights) -> State:
     return hidden, cell
 
 
-def _rnn(act: Callable[[Step, str, str], str]) -> Cell:
+def _rnn(act: Callable[[TimeStep, str, str], str]) -> Cell:
     """h' = act(W x + b + U h + c)."""
 
-    def cell(step: Step, inputs: Inputs, state: State, w: Weights) -> State:
+    def cell(step: TimeStep, inputs: Inputs, state: State, w: Weights) -> State:
         total = step.linear("sum", state[0], w.of_state, w.state_bias, inputs("sum", 0, 1))
         return (act(step, "state", _computed(total)),)
 
@@ -193,8 +193,8 @@ class Kind:
 KINDS = {
     "gru": Kind(_gru, (0, 1, 2), 2),
     "lstm": Kind(_lstm, (0, 1, 3, 2), 4, states=2),
-    "rnn_tanh": Kind(_rnn(Step.tanh), (0,), 1),
-    "rnn_relu": Kind(_rnn(Step.relu), (0,), 1),
+    "rnn_tanh": Kind(_rnn(TimeStep.tanh), (0,), 1),
+    "rnn_relu": Kind(_rnn(TimeStep.relu), (0,), 1),
 }
 
 
@@ -222,15 +222,15 @@ def _run(
         ir.Linear,
         x.rows,
         shape=(x.batch * x.steps, len(w.of_input)),
-        part=f"{name}inputs",
+        suffix=f"{name}inputs",
         weight=w.of_input,
         bias=w.input_bias,
     )
     hidden: dict[int, str] = {}
     for number in reversed(range(x.steps)) if backwards else range(x.steps):
-        step = Step(imp, node, x.batch, f"{name}t{number}." if x.steps > 1 else name)
+        step = TimeStep(imp, node, x.batch, f"{name}t{number}." if x.steps > 1 else name)
 
-        def inputs(part: str, first: int, last: int, step: Step = step, number: int = number) -> str:
+        def inputs(part: str, first: int, last: int, step: TimeStep = step, number: int = number) -> str:
             return step.columns(f"{part}.input", products, first * w.size, (last - first) * w.size, *x.row(number))
 
         state = kind.cell(step, inputs, state, w)
@@ -334,7 +334,9 @@ def _states(imp: Importer, node: fx.Node, given: Sequence[str | torch.Tensor], c
         size = (imp.shape(tensor) if isinstance(tensor, str) else tuple(tensor.shape))[-1]
         if isinstance(tensor, str):
             rows = imp.inner(node, ir.Reshape, tensor, shape=(count * batch, size))
-            steps = [Step(imp, node, batch, f"first.{number}." if count > 1 else "first.") for number in range(count)]
+            steps = [
+                TimeStep(imp, node, batch, f"first.{number}." if count > 1 else "first.") for number in range(count)
+            ]
             whole.append([step.columns("state", rows, 0, size, i * batch, 1) for i, step in enumerate(steps)])
             continue
         values = imp.weight(node, tensor, "initial state").reshape(count, batch, size)

@@ -396,13 +396,13 @@ class Importer:
         cls: type[ir.Node],
         *sources: str,
         shape: ir.Shape,
-        part: str | None = None,
+        suffix: str | None = None,
         **fields: Any,
     ) -> str:
         """Append a node on the way to computing `node`, with an output of `shape`; returns the name of its value. It is
-        called `part` of the layer, or as its class where there is none."""
+        called `suffix` of the layer, or as its class where there is none."""
         value = self._fresh(f"{node.name}_{cls.__name__.lower()}")
-        return self._emit(node, cls, sources, value, shape, fields, part)
+        return self._emit(node, cls, sources, value, shape, fields, suffix)
 
     def _emit(
         self,
@@ -412,13 +412,13 @@ class Importer:
         value: str,
         shape: ir.Shape,
         fields: dict[str, Any],
-        part: str | None = None,
+        suffix: str | None = None,
     ) -> str:
         if not all(isinstance(source, str) for source in sources):
             raise self.refuse(node, "one of its inputs is a constant")
         name = self.names.stem(node)
-        if part:
-            name = f"{name}.{part}"
+        if suffix:
+            name = f"{name}.{suffix}"
         elif name in self.names.taken or (cls in (ir.Reshape, ir.Slice, ir.AsStrided) and value != node.name):
             name = f"{name}.{cls.__name__.lower()}"
         self.torch_shapes[value] = shape

@@ -233,8 +233,8 @@ def _lowered(
         jobs: list[Job] = []
         own: list[list[int]] = [[] for _ in graph.nodes]
         try:
-            for part in depth_first.parts(graph, groups):
-                for step, new in depth_first.jobs(graph, part, tensors, constants, config):
+            for group in depth_first.all_groups(graph, groups):
+                for step, new in depth_first.jobs(graph, group, tensors, constants, config):
                     own[step] += range(len(jobs), len(jobs) + len(new))
                     jobs += new
         except NotInPlace as error:

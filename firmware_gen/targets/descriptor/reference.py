@@ -63,7 +63,7 @@ def run_steps(program: Program, samples: Iterable[Sample], taps: bool = False) -
     observed = in_memory(program) if taps else None
     images = _images(program, 1), None if observed in (None, program) else _images(observed, 1)
     for sample in samples:
-        many = _run(program, images, [part[np.newaxis] for part in checked_sample(program, sample)], observed)
+        many = _run(program, images, [some[np.newaxis] for some in checked_sample(program, sample)], observed)
         yield Result(
             tuple(output[0] for output in many.outputs),
             {name: tap[0] for name, tap in many.taps.items()},
@@ -81,16 +81,16 @@ def run_many(
     values are vectors without one). `progress` is told how many rows are done.
     """
     data, batch = checked_samples(program, samples), program.inputs[0].shape[0]
-    parts = [data[i : i + INFERENCES_AT_ONCE] for i in range(0, len(data), INFERENCES_AT_ONCE)]
+    slices = [data[i : i + INFERENCES_AT_ONCE] for i in range(0, len(data), INFERENCES_AT_ONCE)]
     results = []
     observed = in_memory(program) if taps else None
     # One thread per core runs inferences; threads of BLAS would only get in their way.
     with threadpool_limits(1, "blas"), ThreadPoolExecutor(os.cpu_count()) as pool:
-        for result in pool.map(lambda part: _run_part(program, part, observed), parts):
+        for result in pool.map(lambda some: _run_slice(program, some, observed), slices):
             results.append(result)
             progress(batch * sum(len(r.output) for r in results))
     joined = {name: np.concatenate([r.taps[name] for r in results]) for name in results[0].taps}
-    outputs = tuple(joined_batches(np.concatenate(parts)) for parts in zip(*(r.outputs for r in results), strict=True))
+    outputs = tuple(joined_batches(np.concatenate(own)) for own in zip(*(r.outputs for r in results), strict=True))
     losses = {name: max(r.losses[name] for r in results) for name in results[0].losses}
     return Result(outputs, {name: joined_batches(tap) for name, tap in joined.items()}, results[0].vectors, losses)
 
@@ -99,7 +99,7 @@ Images = tuple[np.ndarray, np.ndarray | None]
 """Of a program, and of the one that is observed."""
 
 
-def _run_part(program: Program, samples: np.ndarray, observed: Program | None) -> Result:
+def _run_slice(program: Program, samples: np.ndarray, observed: Program | None) -> Result:
     """`_run` for independent samples of one input."""
     second = None if observed in (None, program) else _images(observed, len(samples))
     return _run(program, (_images(program, len(samples)), second), [samples], observed)

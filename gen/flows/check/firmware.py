@@ -42,7 +42,7 @@ class Kind(IntEnum):
 
 
 @dataclass(frozen=True)
-class Step:
+class KitStep:
     """One step of the table. a: where floats or weights lie; c: where results go; offsets: of a row's floats, 0 where
     they lie side by side; stride: between rows, in words, of weights in bytes. b, depth: weights and their rows, of a
     product by our loops. limit: cycles it may take."""
@@ -61,7 +61,7 @@ class Step:
     depth: int = 0
 
 
-STEP_WORDS, TABLE_WORDS = len(fields(Step)), 1
+STEP_WORDS, TABLE_WORDS = len(fields(KitStep)), 1
 
 
 def header() -> str:
@@ -73,7 +73,7 @@ def header() -> str:
             "#ifndef HEEPSTOR_KIT_STEPS_HPP\n#define HEEPSTOR_KIT_STEPS_HPP\n\n#include <stdint.h>\n",
             "namespace heepstor {\nnamespace kit {\n",
             f"enum : uint32_t {{ {', '.join(names)} }};\n",
-            f"struct Step {{\n  uint32_t {', '.join(f.name for f in fields(Step))};\n}};\n",
+            f"struct Step {{\n  uint32_t {', '.join(f.name for f in fields(KitStep))};\n}};\n",
             "struct Table {\n  uint32_t count;\n  Step steps[1];\n};\n",
             f"constexpr uint32_t kHead[] = {{{', '.join(offsets)}}};\n",
             "}  // namespace kit\n}  // namespace heepstor\n\n#endif\n",
@@ -87,7 +87,7 @@ class Memory:
 
     base: int
     room: int
-    steps: list[Step] = field(default_factory=list)
+    steps: list[KitStep] = field(default_factory=list)
     _parts: list[tuple[int, bytes]] = field(default_factory=list)
     _size: int = 0
 

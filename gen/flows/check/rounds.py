@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from firmware_gen.targets.calls.product import Product, multiply
-from gen.flows.check.firmware import Kind, Memory, Step
+from gen.flows.check.firmware import Kind, KitStep, Memory
 
 
 @dataclass(frozen=True)
@@ -166,7 +166,7 @@ class _Layout:
                 self.step(Kind.PULL, slot=slot, columns=self.columns, c=c + 4 * self.columns * (start + slot))
 
     def step(self, kind: Kind, **values: int) -> None:
-        self.made.memory.steps.append(Step(kind, int(self.made.slow * self.one.work), **values))
+        self.made.memory.steps.append(KitStep(kind, int(self.made.slow * self.one.work), **values))
         self.made.steps.append(self.number)
 
 

@@ -159,7 +159,7 @@ def _rows(operation: Operation) -> Rows:
     return Rows(op.height, op.out_height, op.kernel[0], op.stride[0], op.dilation[0], op.top)
 
 
-def parts(graph: ir.Graph, groups: Sequence[Group]) -> Iterator[Group]:
+def all_groups(graph: ir.Graph, groups: Sequence[Group]) -> Iterator[Group]:
     """The whole graph as groups, those of a single step between the given ones."""
     member = {step: group for group in groups for step in group.steps}
     for step in range(len(graph.nodes)):

@@ -297,15 +297,15 @@ def with_constants(
     )
 
 
-def _cut(size: int, parts: int, multiple: int = 1) -> list[Range]:
-    """`parts` or fewer nearly equal ranges covering 0..size, cut at multiples."""
-    step = -(-size // parts)
+def _cut(size: int, count: int, multiple: int = 1) -> list[Range]:
+    """`count` or fewer nearly equal ranges covering 0..size, cut at multiples."""
+    step = -(-size // count)
     step = -(-step // multiple) * multiple
     return [(first, min(first + step, size)) for first in range(0, size, step)]
 
 
-def _part_counts(size: int) -> list[int]:
-    """Numbers of parts to try, few first."""
+def _piece_counts(size: int) -> list[int]:
+    """Numbers of pieces to try, few first."""
     return sorted({n for n in (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, size) if n <= size})
 
 
@@ -413,12 +413,12 @@ def best_split(
     Raises HeepgenError with the numbers when none does.
     """
     if banded.is_banded(op, source, target, config):
-        for channels in _part_counts(op.channels):
+        for channels in _piece_counts(op.channels):
             cut = banded_pieces(op, rectangle, channels, config)
             if plan := _plan(op, cut, source, target, config, aux, cbg):
                 return plan[1]
     _, (left, right) = rectangle or ((0, 0), (0, op.out_width))
-    tiles = _part_counts(right - left) if op.stride[1] else [1]
+    tiles = _piece_counts(right - left) if op.stride[1] else [1]
     span = op.groups if op.groups > 1 else -(-op.channels // (config.diagonal if op.diagonal else 1))
     for ky, kx, channels in _cuts(op, span):
         best: tuple[int, Cut] | None = None
@@ -458,7 +458,7 @@ def _cuts(op: Windowed, span: int) -> list[tuple[int, int, int]]:
     """Numbers of cuts along kernel rows, kernel columns and channels to try, in order: few cuts of the taps first. A
     window over all rows, as of global pooling, is cut along them instead: while the last rows are still computed, the
     others are pooled."""
-    cuts = itertools.product(_part_counts(op.kernel[0]), _part_counts(op.kernel[1]), _part_counts(span))
+    cuts = itertools.product(_piece_counts(op.kernel[0]), _piece_counts(op.kernel[1]), _piece_counts(span))
     if op.diagonal and op.out_height == 1 and op.residual == "none":
         return sorted(cuts, key=lambda cut: (cut[0] * cut[1] * cut[2], cut[1:]))
     return sorted(cuts, key=lambda cut: cut[0] * cut[1])

@@ -30,6 +30,19 @@ class Home:
         return self.offset & ~inside | (self.offset + index) & inside
 
 
+def scattered(job: Job, config: Config) -> list[str]:
+    """Storages whose beats are not words in neighbouring banks."""
+    f = job.descriptor
+    loops = {
+        "LOAD": (f.load_c_count, f.load_c_stride),
+        "AUX": (f.cout, f.aux_c_stride),
+        "STORE": (f.cout, f.store_c_stride),
+    }
+    banks = config.scratchpad_banks
+    apart = {stream for stream, (count, stride) in loops.items() if count > 1 and (stride - 1) % banks}
+    return [where.name for stream, where in activations(f).items() if stream in apart]
+
+
 def check(
     jobs: Sequence[Job],
     homes: dict[str, Home],

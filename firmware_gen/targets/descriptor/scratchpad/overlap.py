@@ -7,6 +7,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from firmware_gen.targets.descriptor.lowering.job import Job
+from firmware_gen.targets.descriptor.timing.demand import demand
+from firmware_gen.targets.descriptor.timing.spans import strip_sizes, window_words
 from hls.config import Config
 from hls.descriptor.interface.timing import ANSWER, LOADED, fetch_cycles, vector_to_end
 
@@ -49,6 +52,13 @@ def cost(use: Use) -> float:
     """Cycles of a descriptor by itself."""
     bus = use.bus_in + use.bus_out
     return max(use.array, use.load, bus) + HIDDEN * bus
+
+
+def beats_of(job: Job, config: Config) -> tuple[float, int, dict[str, int]]:
+    """Load beats of a job's first strip, its strips, and the beats of its streams, those of WEIGHT and PARAM once."""
+    f = job.descriptor
+    lead = int(window_words(f)[1][min(f.first_px, f.out_px) - 1]) / config.ports
+    return lead, len(strip_sizes(f.out_px, f.first_px, f.strip_px)), demand(f, config).beats()
 
 
 # The clock: when the last descriptor but one was stored, the last one stored, its input loaded, its vectors computed;

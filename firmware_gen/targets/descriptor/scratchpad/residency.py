@@ -17,16 +17,15 @@ from firmware_gen.memory.planner import Buffer
 from firmware_gen.operations.tensors import Ref
 from firmware_gen.targets.descriptor.lowering.depth_first import Group, Link, ring_rows, turns
 from firmware_gen.targets.descriptor.lowering.job import Job, activations
-from firmware_gen.targets.descriptor.scratchpad.homes import Home
-from firmware_gen.targets.descriptor.scratchpad.overlap import Line, Use, cost, delays
+from firmware_gen.targets.descriptor.scratchpad.homes import Home, scattered
+from firmware_gen.targets.descriptor.scratchpad.overlap import Line, Use, beats_of, cost, delays
 from firmware_gen.targets.descriptor.scratchpad.shelf import Shelf
-from firmware_gen.targets.descriptor.timing.demand import demand, tiles, vectors
-from firmware_gen.targets.descriptor.timing.spans import strip_sizes, window_words
+from firmware_gen.targets.descriptor.timing.demand import tiles, vectors
 from hls.config import Config
 from hls.descriptor.interface.timing import fetch_beats, record_beats, weight_buffer
 
 MARGINS = (0.2, 0.05)
-"""The part of its layers' cycles that a group has to save: these estimates are rough, so there are several choices."""
+"""The fraction of its layers' cycles that a group has to save: estimates are rough, so there are several choices."""
 
 TURN = 180
 """Cycles that a piece loses: its strips are short, its first rows and weights late. Measured with the cycle model."""
@@ -37,17 +36,17 @@ PIECES = (2, 3, 4, 5, 6, 8, 10, 12, 16, 24, 32, 48)
 
 @dataclass(frozen=True)
 class _Choice:
-    """Storages that stay on chip as a whole, and groups."""
+    """Storages that stay on chip as a whole, and groups: its items."""
 
     whole: frozenset[str] = frozenset()
     groups: tuple[Group, ...] = ()
 
-    def grown(self, part: str | Group) -> "_Choice":
+    def grown(self, item: str | Group) -> "_Choice":
         """With one storage more, or with a group in the place of those that it joins."""
-        if isinstance(part, str):
-            return replace(self, whole=self.whole | {part})
-        others = (group for group in self.groups if set(group.steps).isdisjoint(part.steps))
-        return replace(self, groups=(*others, part))
+        if isinstance(item, str):
+            return replace(self, whole=self.whole | {item})
+        others = (group for group in self.groups if set(group.steps).isdisjoint(item.steps))
+        return replace(self, groups=(*others, item))
 
 
 WEIGHTS = (1.0, 0.5, 0.0)
@@ -105,7 +104,7 @@ class _Planner:
         for step, names in enumerate(self.names):
             for name in names & self.touching.keys():
                 self.touching[name].add(step)
-        forbidden = set(excluded) | {name for own in jobs for job in own for name in _not_dense(job, config)}
+        forbidden = set(excluded) | {name for own in jobs for job in own for name in scattered(job, config)}
         self.lives = {b.name: b for b in buffers if b.name not in forbidden}
         self.links = {link.step: link for link in links if link.value in self.lives}
         small = (n for n, b in self.lives.items() if b.size <= self.size and self.touching[n])
@@ -124,39 +123,39 @@ class _Planner:
     def search(self, weight: float) -> Iterator[_Choice]:
         """From nothing on, take what saves most, divided by its size to the power of `weight`, until no more fits.
 
-        What a part saves is computed again only when something near it was taken.
+        What an item saves is computed again only when something near it was taken.
         """
         best, room = _Choice(), _Room(self)
         yield best
-        queue: list[tuple[Any, ...]] = []  # (-saved for its size, source, number among its parts, age, part)
+        queue: list[tuple[Any, ...]] = []  # (-saved for its size, source, number among its items, age, item)
         ages = [0] * len(self.sources)
         changed: Iterable[int] = range(len(self.sources))
         while True:
             for source in changed:
                 ages[source] += 1
-                for number, part in enumerate(self.parts(best, self.sources[source])):
-                    gain = self.gain(best, part)
+                for number, item in enumerate(self.items(best, self.sources[source])):
+                    gain = self.gain(best, item)
                     if gain > 0:
-                        value = gain / max(self.more_bytes(best, part), 1) ** weight
-                        heapq.heappush(queue, (-value, source, number, ages[source], part))
+                        value = gain / max(self.more_bytes(best, item), 1) ** weight
+                        heapq.heappush(queue, (-value, source, number, ages[source], item))
             too_large = []
             while queue:
-                _, source, _, age, part = option = heapq.heappop(queue)
+                _, source, _, age, item = option = heapq.heappop(queue)
                 if age != ages[source]:
                     continue
-                if room.take(part):
+                if room.take(item):
                     break
                 too_large.append(option)
             else:
                 return
             for option in too_large:
                 heapq.heappush(queue, option)
-            changed = self._sources_near(best, part)
-            best = best.grown(part)
+            changed = self._sources_near(best, item)
+            best = best.grown(item)
             yield best
 
     def pruned(self, choice: _Choice, margin: float) -> _Choice:
-        """The choice without groups that do not save that part of their cycles, nor tensors that save nothing."""
+        """The choice without groups that do not save that fraction of their cycles, nor tensors that save nothing."""
         cycles = self.timeline(choice)
         for group in choice.groups:
             without = replace(choice, groups=tuple(g for g in choice.groups if g != group))
@@ -284,9 +283,9 @@ class _Planner:
 
     def steps_from(self, choice: _Choice) -> Iterator[_Choice]:
         """Choices with one storage more on chip."""
-        return (choice.grown(part) for source in self.sources for part in self.parts(choice, source))
+        return (choice.grown(item) for source in self.sources for item in self.items(choice, source))
 
-    def parts(self, choice: _Choice, source: str | Link) -> Iterator[str | Group]:
+    def items(self, choice: _Choice, source: str | Link) -> Iterator[str | Group]:
         """What a choice can grow by: a storage as a whole, or a link's groups, with those that its steps are in."""
         if isinstance(source, str):
             if source not in self.on_chip(choice):
@@ -305,9 +304,9 @@ class _Planner:
                 for ahead in (0, 1):
                     yield Group(steps, height, ahead)
 
-    def _sources_near(self, choice: _Choice, part: str | Group) -> list[int]:
-        """Numbers of the sources whose parts, or what they save, change when a choice grows by a part."""
-        steps = self.changed(choice, choice.grown(part))
+    def _sources_near(self, choice: _Choice, item: str | Group) -> list[int]:
+        """Numbers of the sources whose items, or what they save, change when a choice grows by an item."""
+        steps = self.changed(choice, choice.grown(item))
         return sorted({source for step in steps for source in self._sources_at[step]})
 
     def _may_take_turns(self, steps: tuple[int, ...]) -> bool:
@@ -368,21 +367,21 @@ class _Planner:
             for b in buffers
         }
 
-    def gain(self, old: _Choice, part: str | Group) -> float:
+    def gain(self, old: _Choice, item: str | Group) -> float:
         """Estimated cycles that a choice saves by growing, layer by layer."""
-        new = old.grown(part)
-        steps = set(self.touching[part] if isinstance(part, str) else part.steps)
+        new = old.grown(item)
+        steps = set(self.touching[item] if isinstance(item, str) else item.steps)
         for group in (*old.groups, *new.groups):
             if steps.intersection(group.steps):
                 steps.update(group.steps)
         return self._cycles(old, steps) - self._cycles(new, steps)
 
-    def more_bytes(self, choice: _Choice, part: str | Group) -> int:
+    def more_bytes(self, choice: _Choice, item: str | Group) -> int:
         """By which a choice grows on chip."""
-        if isinstance(part, str):
-            return int(self.lives[part].size)
-        merged = [group for group in choice.groups if not set(group.steps).isdisjoint(part.steps)]
-        return self.ring_bytes(part) - sum(self.ring_bytes(group) for group in merged)
+        if isinstance(item, str):
+            return int(self.lives[item].size)
+        merged = [group for group in choice.groups if not set(group.steps).isdisjoint(item.steps)]
+        return self.ring_bytes(item) - sum(self.ring_bytes(group) for group in merged)
 
     def ring_bytes(self, group: Group) -> int:
         return sum(4 * words for _, words in self.rings(group))
@@ -405,7 +404,7 @@ class _Planner:
         """A group's resources are each busy one after the other with all its layers, and all at once otherwise."""
         if len(group.steps) == 1:
             return sum(cost(self.use(job, 1, 1.0, on_chip)) for job in self.jobs[group.steps[0]])
-        return cost(Use(*(sum(part) for part in zip(*self._pieces(group, on_chip), strict=True))))
+        return cost(Use(*(sum(column) for column in zip(*self._pieces(group, on_chip), strict=True))))
 
     def _pieces(self, group: Group, on_chip: frozenset[str]) -> list[Use]:
         if (group, on_chip) not in self._known_pieces:
@@ -424,9 +423,9 @@ class _Planner:
         return self._known_pieces[group, on_chip]
 
     def use(self, job: Job, outputs: float, inputs: float, on_chip: frozenset[str]) -> Use:
-        """What a part of a layer needs: that of so many of its output pixels, and of its input words."""
+        """What some of a layer needs: that of so many of its output pixels, and of its input words."""
         if id(job) not in self._whole_uses:
-            self._whole_uses[id(job)] = _beats(job, self.config)
+            self._whole_uses[id(job)] = beats_of(job, self.config)
         lead, strips, count = self._whole_uses[id(job)]
         share = {"LOAD": inputs, "STORE": outputs, "AUX": outputs}
         bus = {stream: n * share.get(stream, strips if outputs == 1 else 1.0) for stream, n in count.items()}
@@ -448,13 +447,6 @@ class _Planner:
         )
 
 
-def _beats(job: Job, config: Config) -> tuple[float, int, dict[str, int]]:
-    """Load beats of a job's first strip, its strips, and the beats of its streams, those of WEIGHT and PARAM once."""
-    f = job.descriptor
-    lead = int(window_words(f)[1][min(f.first_px, f.out_px) - 1]) / config.ports
-    return lead, len(strip_sizes(f.out_px, f.first_px, f.strip_px)), demand(f, config).beats()
-
-
 class _Room:
     """The scratchpad while a choice grows: what is added finds a place beside the rest."""
 
@@ -463,17 +455,17 @@ class _Room:
         self._alive = [0] * (len(plan.jobs) + 2)  # bytes, from step -1 on
         self._shelf: Shelf | None = Shelf()
 
-    def take(self, part: str | Group) -> bool:
+    def take(self, item: str | Group) -> bool:
         """Whether it fits; if so it is in."""
-        if self._peak(part) > self._plan.size:
+        if self._peak(item) > self._plan.size:
             return False
-        if isinstance(part, str) and self._shelf is not None:
-            buffer = self._plan.alive(part, self._plan.lives[part], self._choice)
+        if isinstance(item, str) and self._shelf is not None:
+            buffer = self._plan.alive(item, self._plan.lives[item], self._choice)
             if self._shelf.add(buffer, self._plan.size):
-                self._choice = self._choice.grown(part)
+                self._choice = self._choice.grown(item)
                 self._count(buffer)
                 return True
-        grown = self._choice.grown(part)
+        grown = self._choice.grown(item)
         if self._plan.places(grown) is None:
             return False
         self._choice, buffers = grown, self._plan.buffers(grown)
@@ -489,28 +481,15 @@ class _Room:
         for step in range(buffer.born, min(buffer.dies, len(self._alive) - 2) + 1):
             self._alive[step + 1] += buffer.size
 
-    def _peak(self, part: str | Group) -> int:
-        """Bytes that are alive at least, while a part is."""
-        if isinstance(part, str):
-            buffer = self._plan.alive(part, self._plan.lives[part], self._choice)
+    def _peak(self, item: str | Group) -> int:
+        """Bytes that are alive at least, while an item is."""
+        if isinstance(item, str):
+            buffer = self._plan.alive(item, self._plan.lives[item], self._choice)
             return buffer.size + max(self._alive[buffer.born + 1 : buffer.dies + 2])
-        first, last = part.steps[0], part.steps[-1]
+        first, last = item.steps[0], item.steps[-1]
         alive = self._alive[first + 1 : last + 2]
         for group in self._choice.groups:
-            if not set(group.steps).isdisjoint(part.steps):
+            if not set(group.steps).isdisjoint(item.steps):
                 for step in range(group.steps[0], group.steps[-1] + 1):
                     alive[step - first] -= self._plan.ring_bytes(group)
-        return self._plan.ring_bytes(part) + max(alive)
-
-
-def _not_dense(job: Job, config: Config) -> list[str]:
-    """Storages whose beats are not words in neighbouring banks."""
-    f = job.descriptor
-    loops = {
-        "LOAD": (f.load_c_count, f.load_c_stride),
-        "AUX": (f.cout, f.aux_c_stride),
-        "STORE": (f.cout, f.store_c_stride),
-    }
-    banks = config.scratchpad_banks
-    apart = {stream for stream, (count, stride) in loops.items() if count > 1 and (stride - 1) % banks}
-    return [where.name for stream, where in activations(f).items() if stream in apart]
+        return self._plan.ring_bytes(item) + max(alive)
