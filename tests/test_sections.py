@@ -10,6 +10,7 @@ from firmware_gen import CodeGenerator, ir
 from firmware_gen.application.options import ImportOptions
 from firmware_gen.models.bias_correction import corrected_biases
 from firmware_gen.passes import turn_maps
+from firmware_gen.passes.quantise import quantise
 from firmware_gen.targets.descriptor import reference
 from firmware_gen.targets.descriptor.compiler import compile_choices
 from firmware_gen.targets.descriptor.estimate import predict
@@ -150,7 +151,7 @@ def test_options_by_the_names_of_layers_hold_for_both_computations():
     model = drawn(nn.Sequential(Block(8, 4, True), nn.AdaptiveAvgPool2d(1), nn.Flatten()), 7)
     x = torch.randn(6, 1, 8, 8, 12)
     plain = CodeGenerator(model, x[0], config=Config())
-    biases = corrected_biases(plain.checked.lowered, plain._quantised(plain.checked.lowered), x[:, 0].numpy())
+    biases = corrected_biases(plain.checked.lowered, quantise(plain.checked.lowered), x[:, 0].numpy())
     assert biases["0.rows.0"].shape == (32,)
     graph = turn_maps(CodeGenerator(model, x[0], config=Config(), int4=["0.rows.0"], biases=biases).graph)
     first, again = (graph.node(name) for name in ("0.rows.0", "0.rows.0.again"))
