@@ -261,6 +261,7 @@ class Workshop:
             def pytest_sessionfinish(self):
                 partial = failed.with_name("seconds")
                 partial.write_text(json.dumps(seconds))
+                Workshop.seconds.parent.mkdir(parents=True, exist_ok=True)
                 shutil.move(partial, Workshop.seconds)
 
         os._exit(
