@@ -8,12 +8,14 @@ import os
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from gen.documents.measured.xheep import XheepRun, document, keep, read_runs
 from gen.flows.measure.run import run, run_program
 from gen.flows.network.several import generate_several
 from gen.flows.network.sw import generate_sw
@@ -843,3 +845,17 @@ def test_notes_name_memory_that_cannot_feed_the_ports():
     assert "no interleaved banks" in bandwidth_notes(Config(memory_banks_interleaved=()), "NtoM")[0]
     assert "onetoM" in bandwidth_notes(Config(ports=2), "onetoM")[0]
     assert "at least 8" in bandwidth_notes(Config(ports=4), "NtoM")[0]
+
+
+def test_measured_rows_take_the_place_of_former_ones(tmp_path):
+    first = XheepRun("one", "4x4-1", "digits", "", 9, "2026-01-01", 1010, 1000, 1020)
+    layers = (("0", 300, 300), ("soft", 1010, 1008))
+    printed = replace(first, variables="PRINT_LAYER_CYCLES", run_cycles=None, layers=layers)
+    for row in (first, printed, replace(first, checkout="other"), replace(first, version=10, cycles=2020)):
+        keep(tmp_path, row)
+    runs = read_runs(tmp_path)
+    assert len(runs) == 3 and printed in runs and first not in runs
+    text = document(runs)
+    assert "| digits | 4x4-1 | 2,020 | 1,000 | +102.00% | 1,020 | 10, 2026-01-01 |" in text
+    assert text.index("## one") < text.index("| digits, 4x4-1 | 0 | 300 | 300 |") < text.index("## other")
+    assert "| soft | 1,010 | 1,008 |" in text

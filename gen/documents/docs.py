@@ -116,6 +116,12 @@ def energy() -> str:
     return document(read_documents(ROOT / "docs"), read_options(ROOT / "docs"))
 
 
+def xheep() -> str:
+    from gen.documents.measured.xheep import document, read_runs
+
+    return document(read_runs(ROOT / "docs"))
+
+
 DOCUMENTS: dict[str, Callable[[], str]] = {
     "docs/configuration.md": configuration,
     "docs/energy.md": energy,
@@ -124,6 +130,7 @@ DOCUMENTS: dict[str, Callable[[], str]] = {
     "docs/operators.md": operators,
     "docs/ppa.md": ppa,
     "docs/registers.md": regmap.markdown,
+    "docs/xheep-measured.md": xheep,
 }
 
 
