@@ -73,7 +73,6 @@ NEAREST = {
     "ram": "fifo activation_buffer scratchpad",
     "registers": "regmap slave register_fields",
     "root": "any_hardware",
-    "select": "drain",
     "table_reader": "drain timing",
     "slave": "slave control",
     "top": "unit accelerator_myhdl",
@@ -109,8 +108,31 @@ NEAREST = {
     "banded": "banded",
     "sequencer": "sequencer timing formal",
     "weights": "weights int4",
+    "passes/comparisons": "comparisons passes",
+    "passes/functions": "functions elementary passes",
+    "passes/residual": "broadcast functions passes",
+    "passes/statistics": "statistics passes sequences",
+    "control/check": "control accelerator",
+    "control/comparisons": "control sequencer",
+    "aligned_model": "aligned aligned_error array",
+    "channels": "channels lower",
+    "control_stages": "control sequencer",
+    "descriptor/model": "lower accelerator banded int4",
+    "disk": "output cache",
+    "engines": "accelerator_myhdl timing",
+    "errors": "cli",
+    "function": "function epilogue functions",
+    "input": "inputs",
+    "keywords": "verilog_rules",
+    "module": "unit verilog_rules slave control",
+    "probe": "trace",
+    "select": "activation_buffer scratchpad drain",
+    "sequencer_loops": "sequencer timing",
 }
-"""Test files of a source file, quickest first; of the others the one of the same name, of a pass that of passes."""
+"""Test files of a source file, by its name or by the end of its path, quickest first; of the others the one of the same
+name. A pass has those of passes and random models too."""
+
+PASSES = "passes importer movement keras_forms random_torch random_networks"
 
 SEEDED = ("cpu-", "runtime-")
 """Entries of the cache that no mutated file goes into."""
@@ -118,8 +140,11 @@ SEEDED = ("cpu-", "runtime-")
 
 def nearest(file: str) -> list[str]:
     """Test files, those that exist, of a mutated file."""
-    stem = file.removesuffix(".py")
-    names = NEAREST.get(Path(stem).name, "passes" if "/passes/" in stem else Path(stem).name).split()
+    path = Path(file.removesuffix(".py"))
+    own = (NEAREST.get(name) for name in (f"{path.parent.name}/{path.name}", path.name))
+    names = next(filter(None, own), path.name).split()
+    if "firmware_gen/passes/" in file:
+        names = dict.fromkeys([*(names if f"passes/{path.name}" in NEAREST else ()), *PASSES.split()])
     if file.startswith("hls/streaming/"):
         names = ["streaming"]
     if file.startswith("hls/"):  # lint sees widths and signals that nobody reads

@@ -141,3 +141,14 @@ def test_known_equivalent_mutants_are_of_the_sources_as_they_are():
     files = {file for file, _, _ in known}
     found = [m for file in files for m in mutants.find(file, (mutate.ROOT / file).read_bytes())]
     assert known <= {(m.file, m.before, m.after) for m in found}
+
+
+def test_every_mutated_file_has_a_test_of_its_own_near():
+    files = {path for pattern in mutate.MUTATED for path in mutate.ROOT.glob(pattern) if path.name != "__init__.py"}
+    near = {
+        path: {Path(test).stem for test in mutate.nearest(path.relative_to(mutate.ROOT).as_posix())} for path in files
+    }
+    assert len(files) > 80
+    assert [path for path, tests in near.items() if not tests - {"test_generated_verilog"}] == []
+    control = near[mutate.ROOT / "hls" / "descriptor" / "control" / "comparisons.py"]
+    assert "test_control" in control and "test_comparisons" not in control
