@@ -121,3 +121,17 @@ def test_streams_that_go_round_rings_of_their_own():
             apart += 1
             round_a_ring += bool((np.diff(reads) < 0).any())
     assert apart > 100 and round_a_ring > 10, (apart, round_a_ring)
+
+
+@pytest.mark.parametrize("ring", [5, 6, 7])
+def test_streams_beside_each_other_need_no_order(ring):
+    """Up to the last word of their rings, whatever ring the other has; one word more, and a stream goes round its own."""
+    nothing, words = unpack(np.zeros(WORDS, np.uint32)), 1 << ring
+    after = replace(nothing, load_addr=address(SCRATCHPAD, 4 * 4 * words), load_ring=8, load_c_count=1, load_c_stride=1)
+    after = replace(after, load_x_count=4, load_x_stride=1, load_y_count=1, load_words=4)
+    before = replace(nothing, out_px=8, out_w=8, cout=1, ncb=1, groups=1, store_x_stride=1, store_ring=ring)
+    for first, goes_round in ((words - 8, False), (words - 7, True)):
+        store = replace(before, store_addr=address(SCRATCHPAD, 4 * (5 * words + first)))
+        meets = replace(after, load_addr=address(SCRATCHPAD, 4 * 5 * words))
+        assert order(store, after)[1].barrier == 0
+        assert order(store, meets)[1].barrier == goes_round
