@@ -125,7 +125,7 @@ def test_streams_that_go_round_rings_of_their_own():
 
 @pytest.mark.parametrize("ring", [5, 6, 7])
 def test_streams_beside_each_other_need_no_order(ring):
-    """Up to the last word of their rings, whatever ring the other has; one word more, and a stream goes round its own."""
+    """Up to the last word of their rings, whatever ring the other has; one word more, and a stream goes round."""
     nothing, words = unpack(np.zeros(WORDS, np.uint32)), 1 << ring
     after = replace(nothing, load_addr=address(SCRATCHPAD, 4 * 4 * words), load_ring=8, load_c_count=1, load_c_stride=1)
     after = replace(after, load_x_count=4, load_x_stride=1, load_y_count=1, load_words=4)

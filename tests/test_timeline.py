@@ -14,6 +14,7 @@ from firmware_gen.targets.descriptor.compiler import compile_choices, compile_gr
 from firmware_gen.targets.descriptor.estimate import descriptor_cycles
 from firmware_gen.targets.descriptor.linked.program import DESCRIPTORS
 from firmware_gen.targets.descriptor.lowering import depth_first, pieces
+from firmware_gen.targets.descriptor.timing.banks import Banks
 from firmware_gen.targets.descriptor.timing.spans import strip_span
 from firmware_gen.targets.descriptor.timing.timeline import Timeline, Work
 from hls.config import Config
@@ -129,6 +130,39 @@ def test_turns_are_not_taken_where_all_is_faster_without(monkeypatch):
     chosen = compiled("ds-cnn", config)
     monkeypatch.setattr(depth_first, "links", lambda *given: [])
     assert cycles(chosen) <= cycles(compiled("ds-cnn", config))
+
+
+@pytest.mark.parametrize(
+    ("cycles", "fewer", "saved", "taken"),
+    [
+        (0.9, 0.5, 1, "chosen"),  # the cycle model had the last word already
+        (1.1, 1.0, 1, "again"),
+        (1.1, 1.0, 0, "chosen"),
+        (1.1, 1.1, 1, "chosen"),
+        (2.0, 1.0, 0, "chosen"),
+        (2.1, 2.0, 0, "again"),  # too long for it: the timeline is trusted with what it can tell
+        (2.1, 2.1 * (1 - 2 * strips.TRUSTED), 0, "again"),
+        (2.1, 2.1 * (1 - strips.TRUSTED / 2), 1, "chosen"),
+    ],
+)
+def test_who_decides_on_strips_that_are_chosen_once_more(monkeypatch, cycles, fewer, saved, taken):
+    """`cycles` and `fewer` in networks for the cycle model, `saved`: cycles less by that."""
+    choices = {"worse": ("worse", np.inf), "first": ("chosen", cycles), "chosen": ("again", fewer)}
+    choices = {name: (other, strips.CHECKED * many) for name, (other, many) in choices.items()}
+    monkeypatch.setattr(strips, "choose_strips", lambda program, found: choices[program])
+    monkeypatch.setattr(strips, "_total", {"chosen": 100, "again": 100 - saved}.get)
+    assert strips.fastest(["worse", "first"]) == taken
+
+
+def test_a_beat_in_one_bank_takes_a_cycle_a_word(monkeypatch):
+    """Weights partly in contiguous banks, partly interleaved."""
+    seen = []
+    banks = Banks(weights=((30, (2, 2, 2, 2)), (40, (-1, 0)), (100, ())), params=(3, 3, 3, 3))
+    monkeypatch.setattr(strips, "descriptor_banks", lambda program, f: banks)
+    monkeypatch.setattr(strips, "Work", lambda f, config, *costs: seen.append(costs))
+    program = compiled("fmnist-conv2d", Config(ports=4))
+    strips._work(program, program.linked[0])
+    assert seen == [((30 * 4 + 10 + 60) / 100, 4)]
 
 
 def test_a_program_is_not_changed_by_choosing():
