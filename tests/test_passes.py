@@ -540,6 +540,9 @@ def test_merge_pads_into_avg_pool(include, own, divisor):
     [
         (0.0, (Pool, (1, 2, 6, 7), {"kind": "max", "kernel": (2, 2), "stride": (1, 1)})),
         (1.0, (Conv, (1, 3, 7, 8), conv(3, 2))),
+        # Rounded up, whether there is a last window depends on what is padding
+        (0.0, (Pool, (1, 2, 3, 3), {"kind": "avg", "kernel": (2, 2), "stride": (3, 3), "ceil_mode": True})),
+        (-math.inf, (Pool, (1, 2, 3, 3), {"kind": "max", "kernel": (2, 2), "stride": (3, 3), "ceil_mode": True})),
     ],
 )
 def test_pads_that_stay(value, reader):
