@@ -25,7 +25,7 @@ from gen.commands.sw import sw
 from gen.commands.why import why
 from gen.commands.xheep import xheep
 from hls import __version__
-from hls.errors import HeepgenError
+from hls.errors import HeepgenError, Stopped
 
 COLLECTED_AFTER = 20_000
 """New objects, of Python's garbage collector: more than its default, since all that torch imports is looked through."""
@@ -60,7 +60,7 @@ def _cleaning_up() -> Iterator[None]:
     def stop(number: int, _frame: Any) -> None:
         for known in before:
             signal.signal(known, signal.SIG_IGN)
-        raise SystemExit(128 + number)
+        raise Stopped(128 + number)
 
     before = {}
     if threading.current_thread() is threading.main_thread():

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The one error type a user is meant to read."""
+"""The one error type a user is meant to read, and what is no error."""
 
 LONGEST = 2000
 """Characters of a message; the rest is left out in its middle."""
@@ -10,6 +10,10 @@ class HeepgenError(Exception):
 
     def __str__(self) -> str:
         return printable(super().__str__())
+
+
+class Stopped(SystemExit):
+    """The program was told to end, by a signal; nobody's fault."""
 
 
 def printable(text: str) -> str:

@@ -233,6 +233,10 @@ REFUSED = {
     "unknown operator": (Model([1, 4]).add("Sin"), ["layer /net/Sin: Sin", "not supported", "docs/operators.md"]),
     "computed weight": (Model([1, 2, 4, 4]).add("Relu").add("Conv", inputs=["x", "v0"]), ["input W is computed"]),
     "nothing left": (Model([1, 4]).add("Tile", np.array([1, 0])), ["layer net_Tile: Tile", "nothing is left"]),
+    "both ways before opset 11": (
+        Model([1, 1, 4, 8], 10).add("Resize", np.float32([1, 1, 2, 0.5])),
+        ["opset 10 cannot be converted to 21 (Resize has scales that are computed, or shrink and stretch at once);"],
+    ),
     "the converter's reason": (
         Model([1, 3, 2, 2], 7).add("BatchNormalization", *[positive(3, 2, 2)] * 4, spatial=0),
         ["m.onnx: opset 7 cannot be converted to 21 (Attribute spatial must have value 1);"],
@@ -419,6 +423,12 @@ OLD = {
                  lambda x: x.repeat(2, 2).repeat(3, 3)),
     "resize": (Model([1, 2, 2, 2], opset=10).add("Resize", np.array([1, 1, 2, 2], np.float32), mode="nearest"),
                lambda x: x.repeat(2, 2).repeat(2, 3)),
+    "upsample, linear": (Model([1, 1, 1, 3], opset=9).add("Upsample", np.float32([1, 1, 1, 2]), mode="linear"),
+                         lambda x: np.stack([x, (x + x[..., [1, 2, 2]]) / 2], -1).reshape(1, 1, 1, 6)),
+    "resize, smaller": (Model([1, 1, 1, 8], opset=10).add("Resize", np.float32([1, 1, 1, 0.6])),
+                        lambda x: x[..., [0, 2, 4, 5]]),
+    "resize, larger": (Model([1, 1, 1, 4], opset=10).add("Resize", np.float32([1, 1, 1, 1.5])),
+                       lambda x: x[..., [0, 0, 1, 2, 2, 3]]),
     "clip": (Model([2, 3], opset=6).add("Clip", max=0.25), lambda x: np.minimum(x, np.float32(0.25))),
     "softmax": (Model([2, 3, 1, 1], opset=9).add("Softmax", axis=1),
                 lambda x: np.exp(x) / np.exp(x).sum(1, keepdims=True)),

@@ -365,13 +365,14 @@ def test_a_full_disk_leaves_the_old_file_and_nothing_else(tmp_path):
 def test_a_signal_leaves_nothing_behind(tmp_path, number):
     code = (
         "import signal, time, click; from gen.cli import _Group; from hls.output import fill, generated_folder\n"
+        "from firmware_gen.architectures.contract import own_code\n"
         # as in a terminal, even where the tests run in the background, which ignores both
         "signal.signal(signal.SIGINT, signal.default_int_handler); signal.signal(signal.SIGHUP, signal.SIG_DFL)\n"
         "@click.group(cls=_Group)\n"
         "def main(): pass\n"
         "@main.command()\n"
         "def work():\n"
-        "    with generated_folder('a/out', 'k') as folder:\n"
+        "    with own_code('theirs'), generated_folder('a/out', 'k') as folder:\n"
         "        fill(folder, {'file': 'x'}); print('ready', flush=True); time.sleep(60)\n"
         "main(['work'])"
     )

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from hls.bus.head import NAME_WORDS, c_header
 from hls.config import System, own_options
-from hls.errors import HeepgenError
+from hls.errors import HeepgenError, Stopped
 from hls.lib.probe import Engine
 
 if TYPE_CHECKING:
@@ -280,7 +280,7 @@ def own_code(name: str) -> Iterator[None]:
     """While functions of architecture `name` run: what they raise becomes `HeepgenError` with that name."""
     try:
         yield
-    except HeepgenError:
+    except (HeepgenError, Stopped):
         raise
     except (Exception, SystemExit) as error:
         raise HeepgenError(

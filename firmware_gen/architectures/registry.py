@@ -16,7 +16,7 @@ from firmware_gen.architectures.contract import NAME, NAME_RULE, Architecture, G
 from hls.config import Config, System, options, own_options
 from hls.config import load_config as read_config
 from hls.config_file import unknown
-from hls.errors import HeepgenError
+from hls.errors import HeepgenError, Stopped
 
 GROUP = "heepgen.architectures"
 """Entry points of installed packages: the name of an architecture = its module, such as `my_package.architecture`."""
@@ -194,6 +194,8 @@ def _faults_of(where: str) -> Iterator[None]:
         yield
     except HeepgenError as error:
         raise HeepgenError(f"{where}: {error}") from error
+    except Stopped:
+        raise
     except (Exception, SystemExit) as error:
         frames = [
             f for f in traceback.extract_tb(error.__traceback__) if Path(f.filename).name in (FILE, Path(where).name)

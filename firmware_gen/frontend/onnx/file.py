@@ -5,10 +5,11 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 from onnx import (
     FunctionProto,
@@ -20,6 +21,7 @@ from onnx import (
     checker,
     helper,
     inliner,
+    numpy_helper,
     shape_inference,
     version_converter,
 )
@@ -72,6 +74,8 @@ def prepare(path: Path, source: ModelProto, input_shape: tuple[int, ...] | None,
         _drop_unread(model.graph)
         if opset < OLDEST_OPSET:
             model = version_converter.convert_version(_broadcast_explicitly(_forget_shapes(model)), OLDEST_OPSET)
+        if opset < 11:
+            _resize_as_before(model.graph, {})
     except Exception as error:
         raise HeepgenError(
             f"{path}: opset {opset} cannot be converted to {OLDEST_OPSET} ({_reason(error)}); export it "
@@ -180,6 +184,28 @@ def _broadcast_explicitly(model: ModelProto) -> ModelProto:
     del model.graph.node[:]
     model.graph.node.extend(nodes)
     return shape_inference.infer_shapes(model, data_prop=True)
+
+
+def _resize_as_before(graph: GraphProto, outside: Mapping[str, np.ndarray]) -> None:
+    """Says how Resize and Upsample worked before opset 11, which ONNX's converter does not: outputs lie at multiples of
+    1 / scale, and the nearest pixel is the one before, or the one behind where the map shrinks.
+    Raises ValueError where nobody knows, or both are needed."""
+    constants = {t.name: numpy_helper.to_array(t) for t in graph.initializer}
+    constants |= {n.output[0]: numpy_helper.to_array(a.t) for n in graph.node for a in n.attribute
+                  if n.op_type == "Constant" and a.name == "value"}  # fmt: skip
+    constants = {**outside, **constants}
+    for node in graph.node:
+        for inner in _graphs_in(node):
+            _resize_as_before(inner, constants)
+        if node.op_type != "Resize":
+            continue
+        if not any(a.name == "mode" and a.s == b"linear" for a in node.attribute):
+            scales = constants.get(node.input[2])
+            shrinks = None if scales is None else {bool(scale < 1) for scale in scales if scale != 1}
+            if shrinks is None or len(shrinks) > 1:
+                raise ValueError("Resize has scales that are computed, or shrink and stretch at once")
+            node.attribute.append(helper.make_attribute("nearest_mode", "ceil" if True in shrinks else "floor"))
+        node.attribute.append(helper.make_attribute("coordinate_transformation_mode", "asymmetric"))
 
 
 def _read_external_data(path: Path, model: ModelProto) -> None:

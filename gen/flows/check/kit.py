@@ -26,7 +26,7 @@ from gen.flows.check.subject import Bus, Problem, Subject
 from gen.ppa.fpga import Area
 from hls.config import System
 from hls.config_file import unknown
-from hls.errors import HeepgenError
+from hls.errors import HeepgenError, Stopped
 from hls.output import file_to_fill
 
 Progress = Callable[[str], None]
@@ -144,6 +144,8 @@ class Kit:
         start = time.monotonic()
         try:
             found = check()
+        except Stopped:
+            raise
         except (Exception, SystemExit) as error:
             if os.environ.get("HEEPGEN_DEBUG") == "1":
                 raise

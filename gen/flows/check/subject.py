@@ -15,7 +15,7 @@ from firmware_gen.targets.calls.product import Product
 from gen.flows.check.firmware import Memory, defines, first_error, write_head_sources, write_sources
 from gen.flows.check.rounds import Plan, Round, compare, plan
 from hls.config import System
-from hls.errors import HeepgenError
+from hls.errors import HeepgenError, Stopped
 
 _T = TypeVar("_T")
 
@@ -69,6 +69,8 @@ class Subject:
             if name not in self._made:
                 try:
                     self._made[name] = make()
+                except Stopped:
+                    raise
                 except (Exception, SystemExit) as error:
                     self._made[name] = error
             if isinstance(self._made[name], BaseException):
