@@ -215,6 +215,15 @@ def test_a_function_whose_attribute_the_evaluator_cannot_pass_on(tmp_path):
     np.testing.assert_allclose(generator.reference().output, np.where(x < 0, 1.25 * x, 2 * x), rtol=1e-6)
 
 
+def test_the_evaluator_keeps_groups_apart_as_pytorch_does():
+    x, w, b = (torch.from_numpy(normal(*shape)) for shape in ((1, 4, 3, 5), (4, 3, 2, 3), (6,)))
+    given = {"strides": [2, 1], "pads": [1, 0, 1, 0], "output_padding": [1, 0], "dilations": [2, 1]}
+    proto = Model([1, 4, 3, 5]).add("ConvTranspose", w.numpy(), b.numpy(), group=2, **given).proto()
+    (got,) = ReferenceEvaluator(proto, new_ops=OWN_OPERATORS).run(None, {"x": x.numpy()})
+    wanted = F.conv_transpose2d(x, w, b, (2, 1), (1, 0), (1, 0), 2, (2, 1)).numpy()
+    np.testing.assert_allclose(got, wanted, rtol=1e-5, atol=1e-5)
+
+
 def test_names_are_those_of_the_nodes_and_fusion_works(tmp_path):
     graph = run_passes(import_model(load_model(saved(tmp_path, residual().proto()))))
     assert [n.name for n in graph.nodes] == ["net_Conv", "net_BatchNormalization", "net_Concat"]

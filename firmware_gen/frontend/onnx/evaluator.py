@@ -8,9 +8,23 @@ from typing import Any
 
 import numpy as np
 from onnx.reference.op_run import OpRun
+from onnx.reference.ops.op_conv_transpose import ConvTranspose as ConvTransposeOfOnnx
 from onnx.reference.ops.op_max_pool import MaxPool as MaxPoolOfOnnx
 from onnx.reference.ops.op_pad import Pad_18
 from onnx.reference.ops.op_rnn import RNN_14
+
+
+class ConvTranspose(ConvTransposeOfOnnx):
+    """ONNX's evaluator mixes up the groups, unless there is one."""
+
+    def _run(  # type: ignore[override]
+        self, x: np.ndarray, w: np.ndarray, b: np.ndarray | None = None, group: int = 1, **attributes: Any
+    ) -> tuple[np.ndarray]:
+        biases = [None] * group if b is None else np.split(b, group)
+        parts = zip(np.split(x, group, axis=1), np.split(w, group), biases, strict=True)
+        run = super()._run
+        results = [run(*part, group=1, **attributes)[0] for part in parts]  # type: ignore[no-untyped-call]
+        return (np.concatenate(results, axis=1),)
 
 
 class GlobalMaxPool(OpRun):
@@ -52,4 +66,4 @@ class Pad(Pad_18):
         return padded
 
 
-OWN_OPERATORS: list[type[OpRun]] = [GlobalMaxPool, MaxPool, Pad, RNN]
+OWN_OPERATORS: list[type[OpRun]] = [ConvTranspose, GlobalMaxPool, MaxPool, Pad, RNN]

@@ -169,6 +169,8 @@ def _broadcast_explicitly(model: ModelProto) -> ModelProto:
         given = {a.name: a.i for a in node.attribute if a.name in ("broadcast", "axis")}
         if node.op_type in BROADCASTING and given.get("broadcast") and "axis" in given:
             first, second = node.input
+            if unknown := [name for name in node.input if name not in ranks]:
+                raise ValueError(f"nothing says which shape {unknown[0]} has")
             axis, ends = given["axis"] % ranks[first], ranks[second]
             if axes := list(range(ends, ranks[first] - axis)):
                 nodes.append(helper.make_node("Unsqueeze", [second], [f"{second}/{node.output[0]}"], axes=axes))
