@@ -145,7 +145,7 @@ def _pads(pads: Pads) -> Pads:
 
 
 def _repeated(graph: Graph) -> Graph:
-    """Convolutions of sections that a mean over all columns reads, and a sum, computed once for each."""
+    """Convolutions of sections that a mean over all columns reads, and a sum of three, computed once for each."""
     nodes = list(graph.nodes)
     values = []
     for node in graph.nodes:
@@ -154,7 +154,7 @@ def _repeated(graph: Graph) -> Graph:
             continue
         pools = [reader for reader in readers if _is_mean(graph, reader)]
         sums = [reader for reader in readers if isinstance(reader, Add)]
-        if len(pools) == len(sums) == 1:
+        if len(pools) == len(sums) == 1 and isinstance(graph.read_once_by(sums[0].output), Add):
             name = free_name(graph, f"{node.name}.again")
             again = replace(node, name=name, output=f"{node.output}.again")
             values.append(Value(again.output, graph.out_shape(node)))
