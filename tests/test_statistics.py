@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Softmax and norms whose steps the array computes, against PyTorch and against the CPU's own kernels."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -95,18 +97,20 @@ def test_special_rows_are_pytorchs():
     x[0, 3:], x[1], x[2], x[3, 5], x[4, 7] = -1e30, -1e30, 2e19, np.nan, -np.inf
     x[5] = np.float32(1e30) * np.arange(24)
     data = torch.from_numpy(x)
-    model = Part(lambda y: y.softmax(-1)).eval()
-    with torch.no_grad():
-        want = model(data).numpy()
-    got = CodeGenerator(model, torch.zeros(40, 24)).reference(x).output
-    np.testing.assert_allclose(got, want, rtol=0, atol=2**-14)
+    for function, relative in ((torch.softmax, 0), (torch.log_softmax, 1e-6)):
+        model = Part(partial(function, dim=-1)).eval()
+        with torch.no_grad():
+            want = model(data).numpy()
+        got = CodeGenerator(model, torch.zeros(40, 24)).reference(x).output
+        np.testing.assert_allclose(got, want, rtol=relative, atol=2**-14)
 
 
 @pytest.mark.slow
 def test_the_hardware_gives_the_models_bits(tmp_path):
     torch.manual_seed(1)
     layer = nn.TransformerEncoderLayer(16, 2, 24, batch_first=True, norm_first=True)
-    model = nn.Sequential(nn.Linear(6, 16), nn.TransformerEncoder(layer, 1, enable_nested_tensor=False)).eval()
+    encoder = nn.TransformerEncoder(layer, 1, enable_nested_tensor=False)
+    model = nn.Sequential(nn.Linear(6, 16), encoder, nn.LogSoftmax(-1)).eval()
     torch.export.save(torch.export.export(model, (torch.randn(1, 14, 6),)), tmp_path / "net.pt2")
     config = Config(4, 4, ports=2)
     assert run(tmp_path / "net.pt2", config).bit_exact
@@ -123,3 +127,17 @@ def test_what_fits_no_other_way_is_the_cpus():
     assert not any(isinstance(node, ir.Normalise) for node in roomy.graph.nodes)
     assert any(isinstance(node, ir.Normalise) for node in tight.graph.nodes)
     np.testing.assert_allclose(tight.reference().output, roomy.reference().output, rtol=0, atol=2**-14)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_logarithms_of_many_rows_are_the_arrays(seed):
+    torch.manual_seed(seed)
+    a, b, c = (int(n) for n in np.random.default_rng([seed, 5]).integers((2, 8, 17), (5, 14, 40)))
+    axis = 1 if seed % 3 == 1 else -1
+    model, x = Part(lambda x: x.log_softmax(axis)).eval(), torch.randn(1, a, b, c) * (1, 3, 30)[seed % 3]
+    generator = CodeGenerator(model, x, config=[Config(), Config(4, 4, ports=1)][seed % 2])
+    assert not any(isinstance(node, ir.Softmax) for node in generator.lowered.nodes)
+    got, want = generator.reference().output, (2 * x.double()).log_softmax(axis).numpy()
+    np.testing.assert_allclose(got, want, rtol=2e-7, atol=2**-15)
+    few = CodeGenerator(model, x[:, :1, :1, :8], config=Config()).lowered
+    assert any(isinstance(node, ir.Softmax) for node in few.nodes) or axis == 1

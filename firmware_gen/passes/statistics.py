@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Softmax and norms of many rows on the array, which leaves one number of every row to the CPU.
 
-    softmax     z = max(x) - x,  e = exp(-z),  y = e * (1 / sum(e))
+    softmax     z = max(x) - x,  e = exp(-z),  y = e * (1 / sum(e)), or, its logarithm, -z - log(sum(e))
     norm        c = x - mean(x),  y = c / sqrt(mean(c * c) + eps)
 
-A row's maximum is a pooling, its sum a product with ones; the CPU computes reciprocals and roots of sums. Both need the
-function unit, for exp(-z), or the multiplying operand.
+A row's maximum is a pooling, its sum a product with ones; the CPU computes reciprocals, roots and logarithms of sums.
+Both need the function unit, for exp(-z), or the multiplying operand.
 """
 
 from __future__ import annotations
@@ -17,8 +17,10 @@ from typing import Any
 import numpy as np
 
 from firmware_gen.ir import (
+    IDENTITY,
     TO_CHANNELS_FIRST,
     TO_CHANNELS_LAST,
+    Activate,
     Activation,
     Add,
     AsStrided,
@@ -44,6 +46,8 @@ from firmware_gen.passes.edits.rewrite import in_pytorch_order
 AWAY, ROW, ELEMENT = 900, 60, 6
 """Cycles that this takes at most on 8x8 with two ports: passes of the array and the CPU between them, and what rows and
 elements add, rounded up."""
+LOGARITHM = 250, 70, 3
+"""What a logarithm adds to each of them."""
 LONGEST = 512
 """Numbers that one product with ones sums: longer rows take several, so that ones take little memory."""
 DECAY = Activation(function=Function("decay"))
@@ -63,18 +67,21 @@ def split_statistics(graph: Graph) -> Graph:
 def _steps(graph: Graph, node: Node) -> _Steps | None:
     size = math.prod(graph.out_shape(node))
     match node:
-        case Softmax(log=False):
+        case Softmax():
             count = graph.out_shape(node)[node.axis]
-            pays = _pays(size // count, size, node.kernel) and not _logarithm_follows(graph, node)
+            kernel = node.called
+            pays = _pays(size // count, size, kernel, node.log) and not _logarithm_follows(graph, node)
             return _softmax(graph, node, count) if pays else None
         case Normalise():
             return _norm(graph, node) if _pays(size // node.count, size, node.kernel) and _sums(node.count) else None
     return None
 
 
-def _pays(rows: int, size: int, kernel: str) -> bool:
+def _pays(rows: int, size: int, kernel: str, logarithm: bool = False) -> bool:
     """Whether the CPU's own kernel takes longer."""
-    return rows * costs()[kernel, "row"] + size * costs()[kernel, "element"] > AWAY + rows * ROW + size * ELEMENT
+    more = LOGARITHM if logarithm else (0, 0, 0)
+    away, row, element = (own + extra for own, extra in zip((AWAY, ROW, ELEMENT), more, strict=True))
+    return rows * costs()[kernel, "row"] + size * costs()[kernel, "element"] > away + rows * row + size * element
 
 
 def _logarithm_follows(graph: Graph, node: Node) -> bool:
@@ -141,10 +148,19 @@ def _softmax(graph: Graph, node: Softmax, count: int) -> _Steps | None:
     largest = steps.add("max", Pool, largest, shape=(1, 1, rows, 1), kind="max", **row)
     largest = steps.add("largest", Reshape, largest, shape=(rows, 1))
     negative = {"scale": np.full(count, -1.0), "bias": np.zeros(count), "residual": "before_act", "act": DECAY}
-    power = steps.add("exp", Scale, x, largest, shape=(rows, count), **negative)
-    total = steps.total("sum", power, rows, count, 1.0)
-    factor = steps.add("reciprocal", Elementary, total, shape=(rows, 1), function=Function("reciprocal"))
-    y = steps.add("product", Mul, power, factor, shape=(rows, count))
+    if node.log:
+        below = steps.add("below", Scale, x, largest, shape=(rows, count), **negative | {"act": IDENTITY})
+        power = steps.add("exp", Activate, below, shape=(rows, count), act=DECAY)
+        total = steps.total("sum", power, rows, count, 1.0)
+        factor = steps.add("log", Elementary, total, shape=(rows, 1), function=Function("log"))
+        sign = {"scale": np.array([-1.0]), "bias": np.zeros(1)}
+        factor = steps.add("negative", Scale, factor, shape=(rows, 1), **sign)
+        y = steps.add("difference", Scale, below, factor, shape=(rows, count), **negative | {"act": IDENTITY})
+    else:
+        power = steps.add("exp", Scale, x, largest, shape=(rows, count), **negative)
+        total = steps.total("sum", power, rows, count, 1.0)
+        factor = steps.add("reciprocal", Elementary, total, shape=(rows, 1), function=Function("reciprocal"))
+        y = steps.add("product", Mul, power, factor, shape=(rows, count))
     if node.axis == 1:
         y = steps.add("maps", Reshape, y, shape=(batch, height, width, count))
         return steps.result(shape, y, Permute, dims=TO_CHANNELS_FIRST)

@@ -46,7 +46,7 @@ ROWS = (
     ),
     ("where masked_fill", "Where", "as products and sums, what is not chosen being finite"),
     ("softmax", "Softmax", "array, all but one number of a row, or few rows on the CPU"),
-    ("log_softmax", "LogSoftmax", CPU),
+    ("log_softmax", "LogSoftmax", "array, all but one number of a row, or few rows on the CPU"),
     ("add div neg", "Add Sub Sum Mean Div Neg", "in the layer before it, else array"),
     (
         "mul",
