@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Pairs of layers that take turns by channels: the bits of the whole layers, and nothing read before it is there."""
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -8,8 +10,12 @@ from torch import nn
 
 from firmware_gen import CodeGenerator
 from firmware_gen.application.options import ImportOptions
+from firmware_gen.operations.operation import Operation
+from firmware_gen.operations.tensors import Ref, View
+from firmware_gen.operations.windows import Windowed
 from firmware_gen.targets.descriptor import reference
 from firmware_gen.targets.descriptor.compiler import in_memory
+from firmware_gen.targets.descriptor.estimate import descriptor_cycles
 from firmware_gen.targets.descriptor.linked.link import link
 from firmware_gen.targets.descriptor.lowering import channels
 from firmware_gen.targets.descriptor.scratchpad import residency
@@ -21,7 +27,8 @@ from tests.test_order import follow
 
 
 def random_pairs(rng: np.random.Generator) -> tuple[nn.Module, tuple[int, ...]]:
-    """Dense layers and layers of one channel per column in turn, of several blocks of channels."""
+    """Dense layers and layers of one channel per column in turn, of several blocks of channels; maybe a pooling of
+    all that is left."""
     size, width = int(rng.integers(3, 9)), 8 * int(rng.integers(2, 5))
     shape = (1, int(rng.integers(2, 9)), size, int(rng.integers(3, 9)))
     layers, before = [], shape[1]
@@ -33,6 +40,8 @@ def random_pairs(rng: np.random.Generator) -> tuple[nn.Module, tuple[int, ...]]:
             nn.MaxPool2d(3, stride, 1) if pooled else nn.Conv2d(width, width, 3, stride, padding=1, groups=width)
         )
         before = width
+    if rng.random() < 0.5:
+        layers += [nn.Conv2d(width, width, 1), nn.ReLU(), nn.AdaptiveAvgPool2d(1)]
     return nn.Sequential(*layers, nn.Conv2d(width, 5, 1)), shape
 
 
@@ -93,8 +102,33 @@ def test_on_the_soc(seed, tmp_path, monkeypatch):
 def test_ranges_are_whole_blocks():
     for rows, cols in ((8, 8), (16, 16), (4, 8), (8, 4)):
         config = Config(rows, cols)
-        for blocks in range(2, 20):
+        for blocks, size, kernel in itertools.product(range(2, 20), (1, 3, 12), (1, 3)):
             count = blocks * max(cols, config.diagonal)
-            (zero, middle), (same, end) = channels.ranges(count, config)
+            before, after = pair_of(count, size, kernel)
+            (zero, middle), (same, end) = channels.ranges(before, after, config)
             assert zero == 0 < middle == same < end == count
             assert middle % cols == middle % config.diagonal == 0
+
+
+def pair_of(count: int, size: int, kernel: int) -> tuple[Operation, Operation]:
+    """A dense layer on a map, and a layer of one channel per column on its output."""
+    view = View(Ref("x"), 1, count, count * size)
+    dense = Windowed(count, size, size, size, size, cout=count)
+    edge = kernel // 2
+    own = Windowed(count, size, size, size, size, (kernel, kernel), top=edge, left=edge, cout=count, diagonal=True)
+    return Operation(dense, view, view), Operation(own, view, view)
+
+
+def test_a_pooling_of_the_whole_map_ends_soon_after_the_layer_before_it(monkeypatch):
+    """Most of it is loaded while the layer's last channels wait for their weights."""
+    torch.manual_seed(0)
+    layers = [nn.Conv2d(64, 128, 1), nn.ReLU(), nn.Conv2d(128, 256, 1), nn.ReLU(), nn.AvgPool2d(3)]
+    config = Config(16, 16, ports=4, scratchpad_words=32768)
+
+    def cycles() -> int:
+        program = CodeGenerator(nn.Sequential(*layers), np.zeros((1, 64, 3, 3), np.float32), config=config).program()
+        return sum(e.cycles for e in descriptor_cycles(program))
+
+    turns = cycles()
+    monkeypatch.setattr(channels, "may_take_turns", lambda *_: False)
+    assert turns < cycles() - 200

@@ -15,7 +15,7 @@ from hls.config import Config
 
 SHARE = 0.62
 """Of the channels, that are in the first of two ranges: the second layer ends with the smaller one, which its reader
-waits for."""
+waits for. Where it loads for longer than it computes, the first range is what loads while the second is computed."""
 
 WORTH = 0.75
 """Of the vectors of the first layer, that these loads take at most."""
@@ -32,9 +32,9 @@ def may_take_turns(before: Operation, after: Operation, jobs: tuple[Job, Job], c
 
 
 def pays(jobs: tuple[Job, Job], config: Config) -> bool:
-    """Whether the array hides what both load."""
+    """Whether the array hides what both load, the second one's first words behind the first one."""
     (load, cycles), (again, own) = ((demand(j.descriptor, config).load, vectors(j.descriptor)) for j in jobs)
-    return 2 * load <= WORTH * cycles and again <= own
+    return 2 * load <= WORTH * cycles and again <= max(own, cycles)
 
 
 def _block(config: Config) -> int:
@@ -42,11 +42,16 @@ def _block(config: Config) -> int:
     return math.lcm(config.cols, config.diagonal)
 
 
-def ranges(channels: int, config: Config) -> tuple[Range, Range]:
-    """Two ranges, of whole blocks."""
-    blocks = channels // _block(config)
-    first = min(round(SHARE * blocks), blocks - 1) * _block(config)
-    return (0, first), (first, channels)
+def ranges(before: Operation, after: Operation, config: Config) -> tuple[Range, Range]:
+    """Two ranges of what lies between two layers, of whole blocks."""
+    op, reader, block = before.op, after.op, _block(config)
+    load = reader.height * reader.width / config.ports  # cycles for a channel, as below
+    own = math.prod(reader.kernel) * reader.out_height * reader.out_width / config.diagonal
+    cycles = math.prod(op.kernel) * op.channels * op.out_height * op.out_width / (config.rows * config.cols)
+    share = SHARE if load <= own else max(SHARE, cycles / (cycles + load))
+    blocks = op.cout // block
+    first = min(round(share * blocks), blocks - 1) * block
+    return (0, first), (first, op.cout)
 
 
 def some_channels(own: Operation, channels: Range) -> Operation:

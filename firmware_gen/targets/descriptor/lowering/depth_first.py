@@ -186,7 +186,7 @@ def jobs(
         assert one, f"{node.name} is in a group, and not one operation on whole maps"
         operations.append(one)
     if group.by_channels:
-        parts = channels.ranges(operations[0].op.cout, config)
+        parts = channels.ranges(operations[0], operations[1], config)
         for (layer, whole), part in itertools.product(enumerate(operations), parts):
             some = channels.some_channels(whole, part)
             yield group.steps[layer], windowed_jobs(nodes[layer].name, some, 0, constants, config)
