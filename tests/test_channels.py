@@ -132,3 +132,33 @@ def test_a_pooling_of_the_whole_map_ends_soon_after_the_layer_before_it(monkeypa
     turns = cycles()
     monkeypatch.setattr(channels, "may_take_turns", lambda *_: False)
     assert turns < cycles() - 200
+
+
+def test_room_is_made_for_pairs(monkeypatch):
+    """In the place of other tensors: of these, what a pair reads and what it passes on fit, but not what the second
+    layer reads and what it writes."""
+    monkeypatch.setattr(channels, "pays", lambda jobs, config: True)
+    rng = np.random.default_rng(23)
+    more = 0
+
+    def choose(*given):
+        nonlocal more
+        plan = residency._Planner(*given[:6])
+        for _ in range(20):
+            choice = residency._Choice()
+            for name in rng.permutation(sorted(plan.lives)):
+                grown = choice.grown(str(name))
+                choice = choice if plan.places(grown) is None else grown
+            before, after = (plan.with_channels(own) for own in (choice, plan.for_channels(choice)))
+            assert len(after.groups) >= len(before.groups) and plan.places(after) is not None
+            more += len(after.groups) > len(before.groups)
+        return []
+
+    monkeypatch.setattr(residency, "choose", choose)
+    widths = [16, 32, 16, 32]
+    layers = [nn.Conv2d(3, widths[0], 3, padding=1)]
+    for width, following in itertools.pairwise(widths):
+        layers += [nn.Conv2d(width, width, 3, padding=1, groups=width), nn.Conv2d(width, following, 1)]
+    config = Config(4, 8, scratchpad_words=1024)
+    CodeGenerator(nn.Sequential(*layers), np.zeros((1, 3, 4, 5), np.float32), config=config).program()
+    assert more >= 5, more

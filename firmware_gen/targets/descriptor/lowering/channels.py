@@ -32,9 +32,10 @@ def may_take_turns(before: Operation, after: Operation, jobs: tuple[Job, Job], c
 
 
 def pays(jobs: tuple[Job, Job], config: Config) -> bool:
-    """Whether the array hides what both load, the second one's first words behind the first one."""
+    """Whether the array hides what both load; where the second one has a single output pixel, which no strips hide, the
+    array while it computes the first one."""
     (load, cycles), (again, own) = ((demand(j.descriptor, config).load, vectors(j.descriptor)) for j in jobs)
-    return 2 * load <= WORTH * cycles and again <= max(own, cycles)
+    return 2 * load <= WORTH * cycles and again <= (max(own, cycles) if jobs[1].descriptor.out_px == 1 else own)
 
 
 def _block(config: Config) -> int:

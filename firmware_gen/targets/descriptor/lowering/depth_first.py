@@ -72,15 +72,15 @@ class Group:
 
 @dataclass(frozen=True)
 class Link:
-    """`value` is written by `step` and read by `step` + 1 alone; words of one of its rows. by_channels: whether they
-    may take turns so, see `channels.may_take_turns`."""
+    """`value` is written by `step` and read by `step` + 1 alone; words of one of its rows. by_channels: storages
+    that both load, where they may take turns so, see `channels.may_take_turns`."""
 
     step: int
     value: str
     row_words: int
     source: Rows
     reader: Rows
-    by_channels: bool = False
+    by_channels: frozenset[str] = frozenset()
 
 
 def turns(layers: Sequence[Rows], group: Group) -> list[tuple[int, int, int]]:
@@ -138,7 +138,8 @@ def links(graph: ir.Graph, tensors: Mapping[str, Tensor], jobs: Sequence[Sequenc
         dense = (view.c == 1 or after.op.channels == 1) and view.x == pitch and view.y == row
         if dense and not view.base.offset:  # a crop's rows are not those of its input
             by_channels = channels.may_take_turns(before, after, (jobs[step][0], jobs[step + 1][0]), config)
-            result.append(Link(step, node.output, row, _rows(before), _rows(after), by_channels))
+            both = frozenset((before.source.base.name, tensor.storage) if by_channels else ())
+            result.append(Link(step, node.output, row, _rows(before), _rows(after), both))
     return result
 
 

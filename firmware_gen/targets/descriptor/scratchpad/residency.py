@@ -77,7 +77,8 @@ def choose(
     both = dict.fromkeys((best, plan.joined(best)))
     choices = dict.fromkeys(plan.refilled(plan.pruned(choice, margin)) for choice in both for margin in MARGINS)
     choices |= dict.fromkeys(plan.with_poolings(c, poolings, sooner) for sooner in (False, True) for c in choices)
-    choices = dict.fromkeys(plan.with_channels(choice) for choice in choices)
+    choices |= dict.fromkeys(map(plan.for_channels, choices))
+    choices = dict.fromkeys(map(plan.with_channels, choices))
     return [(choice.groups, homes) for choice in choices if (homes := plan.places(choice))]
 
 
@@ -94,9 +95,8 @@ class _Planner:
         config: Config,
         lost: Callable[[int], float] = lambda arena: 0.0,
     ) -> None:
-        self.lost = lost
         self.jobs, self.config, self.size = jobs, config, 4 * config.scratchpad_words
-        self.all, self.arena = buffers, arena
+        self.all, self.arena, self.lost = buffers, arena, lost
         self.names = [
             frozenset(where.name for job in own for where in activations(job.descriptor).values()) for own in jobs
         ]
@@ -187,14 +187,10 @@ class _Planner:
             rest = tuple(g for g in choice.groups if g not in (group, after))
             for one in self._groups((*group.steps, *after.steps)):
                 for own in dict.fromkeys((one, replace(one, early=one.ahead == 0))):
-                    if (other := self._only(*rest, own)) and (cycles := self.cycles(other)) < best[1]:
+                    other = self.filled(_Choice(groups=(*rest, own)))
+                    if self.places(other) is not None and (cycles := self.cycles(other)) < best[1]:
                         best = other, cycles
         return choice if best[0] == choice else self.joined(best[0])
-
-    def _only(self, *groups: Group) -> _Choice | None:
-        """The choice of some groups, filled, None if they do not fit."""
-        choice = _Choice(groups=groups)
-        return None if self.places(choice) is None else self.filled(choice)
 
     def filled(self, choice: _Choice) -> _Choice:
         """The choice with whole tensors that it has room for, those first that save most, if they save something."""
@@ -222,18 +218,32 @@ class _Planner:
             groups.append(group)
         return _Choice(choice.whole - written, tuple(groups))
 
+    def for_channels(self, choice: _Choice) -> _Choice:
+        """The choice, with what the pairs of `_by_channels` load in the place of other whole tensors."""
+        first = [name for step in self._by_channels(choice) for name in sorted(self.links[step].by_channels)]
+        room, other = _Room(self), replace(choice, whole=frozenset())
+        if choice.whole.issuperset(first) or not all(map(room.take, choice.groups)):
+            return choice
+        for name in dict.fromkeys((*first, *sorted(choice.whole))):
+            other = other.grown(name) if room.take(name) else other
+        return self.filled(other)
+
     def with_channels(self, choice: _Choice) -> _Choice:
-        """The choice with all pairs of layers outside its groups that may take turns by channels, where what each of
-        them loads is on chip, and still fits."""
-        taken = {step for group in choice.groups for step in group.steps}
-        for step, link in self.links.items():
-            loaded = {where.name for job in self.jobs[step] if isinstance(where := job.descriptor.load_addr, Ref)}
-            free = taken.isdisjoint((step, step + 1)) and self._may_take_turns((step, step + 1))
-            if link.by_channels and free and {link.value, *loaded} <= choice.whole:
+        """The choice with all pairs of `_by_channels` of which that is on chip, and that still fit."""
+        before = -2
+        for step in self._by_channels(choice):
+            if step > before + 1 and self.links[step].by_channels <= choice.whole:
                 more = replace(choice, groups=(*choice.groups, Group((step, step + 1), 0, by_channels=True)))
                 if self.places(more) is not None:
-                    choice, taken = more, taken | {step, step + 1}
+                    choice, before = more, step
         return choice
+
+    def _by_channels(self, choice: _Choice) -> list[int]:
+        """First steps of pairs outside a choice's groups that may take turns by channels, with all that they load on
+        chip."""
+        taken = {step for group in choice.groups for step in group.steps}
+        own = (s for s, link in self.links.items() if link.by_channels and link.by_channels <= self.lives.keys())
+        return [step for step in own if taken.isdisjoint((step, step + 1)) and self._may_take_turns((step, step + 1))]
 
     def on_chip(self, choice: _Choice) -> frozenset[str]:
         return choice.whole.union(self.links[step].value for group in choice.groups for step in group.turning[:-1])
@@ -328,19 +338,13 @@ class _Planner:
     def rings(self, group: Group) -> list[tuple[Link, int]]:
         """Links of a group with the words of their rings."""
         if group not in self._rings:
-            self._rings[group] = self._ring_words(group)
+            links = [self.links[step] for step in group.turning[:-1]]
+            layers = [links[0].source, *(link.reader for link in links)] if links else []
+            rows = ring_rows(layers, turns(layers, group)) if links else []
+            least = 1 << (self.config.ports - 1).bit_length()
+            words = (max(n * link.row_words, least) for link, n in zip(links, rows, strict=True))
+            self._rings[group] = [(link, 1 << (n - 1).bit_length()) for link, n in zip(links, words, strict=True)]
         return self._rings[group]
-
-    def _ring_words(self, group: Group) -> list[tuple[Link, int]]:
-        links = [self.links[step] for step in group.turning[:-1]]
-        if not links:
-            return []
-        layers = [links[0].source, *(link.reader for link in links)]
-        rows = ring_rows(layers, turns(layers, group))
-        least = 1 << (self.config.ports - 1).bit_length()
-        return [
-            (link, 1 << (max(n * link.row_words, least) - 1).bit_length()) for link, n in zip(links, rows, strict=True)
-        ]
 
     def buffers(self, choice: _Choice) -> list[Buffer]:
         result = [self.alive(name, self.lives[name], choice) for name in sorted(choice.whole)]
