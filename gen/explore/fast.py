@@ -2,6 +2,8 @@
 """Quick estimates of many configurations at once."""
 
 from collections.abc import Hashable, Sequence
+from contextlib import suppress
+from math import inf
 from typing import TYPE_CHECKING
 
 from firmware_gen.architectures.contract import LayerCycles
@@ -39,12 +41,24 @@ def quickly(network: Network, configs: Sequence[System], among: Sequence[System]
 
 
 def _estimated(graph: "ir.Graph", like: Config, configs: Sequence[Config]) -> list[Taken | str]:
-    """With what the compiler decides for one configuration."""
+    """With what the compiler decides for one configuration; where there is no room for that, also with what it decides
+    for one of those with little memory."""
     try:
-        templates = templates_of(graph, like)
+        found = survey(templates_of(graph, like), configs)
     except HeepgenError as error:
         return [str(error)] * len(configs)
-    return [_taken(found) for found in survey(templates, configs)]
+    tight = [number for number, own in enumerate(found) if isinstance(own, str) or own.tight]
+    if tight:
+        with suppress(HeepgenError):
+            others = templates_of(graph, configs[tight[len(tight) // 2]], ample=False)
+            again = survey(others, [configs[number] for number in tight])
+            for number, own in zip(tight, again, strict=True):
+                found[number] = min(found[number], own, key=_cycles)
+    return [_taken(own) for own in found]
+
+
+def _cycles(found: Estimate | str) -> float:
+    return inf if isinstance(found, str) else found.cycles
 
 
 def _exactly(network: Network, config: System) -> Taken | str:

@@ -23,12 +23,18 @@ def rows_of(op: Windowed) -> int:
     return rows if one and rows > 1 and op.kernel[0] % rows == op.top % rows == 0 and op.height >= rows else 1
 
 
+def pays(op: Windowed, config: Config) -> bool:
+    """Whether rows side by side take fewer vectors."""
+    rows = rows_of(op)
+    return rows > 1 and _vectors(op, rows, config) <= WORTH * _vectors(op, 1, config)
+
+
 def folded(operation: Operation, config: Config) -> list[Operation]:
     """An operation with rows of its input side by side where that pays, and before it one for the outputs that see
     rows at the end which are too few to begin with the first row: the next layer begins with the others."""
     op, rows = operation.op, rows_of(operation.op)
     (first, last), columns = operation.rectangle or ((0, op.out_height), (0, op.out_width))
-    if rows == 1 or _vectors(op, rows, config) > WORTH * _vectors(op, 1, config):
+    if not pays(op, config):
         return [operation]
     whole, over = divmod(op.height, rows)
     end = min(last, (whole * rows - op.kernel[0] + op.top) // rows + 1) if over else last

@@ -66,18 +66,20 @@ def _latest(*times: Array | float) -> Array:
 class _Begin:
     """How a descriptor begins. begun: when its first vectors do, which take the `course`. From weights_from on weights
     are fetched, of which `ready` are there at free_from, when nothing of the descriptor before is stored any more, as
-    are `early` beats of input words; loaded: when all of these are asked for, `arrived` cycles before their vectors.
-    waits: whether none is there before the descriptor before is done. on_bus: whether they come by the bus."""
+    are `early` beats of input words; loaded: when all of these are asked for, second: those of the second strip,
+    `arrived` cycles before their vectors. waits: whether none is there before the descriptor before is done. on_bus:
+    whether they come by the bus."""
 
     course: Course
     begun: Array
     weights_from: Array
     free_from: Array
     loaded: Array
+    second: Array
     early: Array
     ready: Array
     arrived: int
-    waits: bool
+    waits: NDArray[np.bool_]
     on_bus: bool
 
 
@@ -95,13 +97,15 @@ class Flow:
         self.bus = self.chip = ((nothing, nothing, nothing),) * 2  # what is read, and what is stored
         self.stored: tuple[Array, ...] = ()  # of the last one's, what `_exists` asks for
         self.held = self.tail = self.last_share = nothing
-        self.marks = False
+        self.marks = np.zeros(len(lanes), bool)
         self.busy_vectors = self.busy_bus = self.busy_weights = self.busy_drain = self.busy_bus_words = nothing
 
     def add(self, link: Link, use: Use) -> Array:
         """One more descriptor; when it is done."""
         at = self._begin(link, use)
         self._hurry(at, use)
+        late, share = self._late(link, use)
+        late = late + at.arrived
         lanes, course, on_bus = self.lanes, at.course, not link.load_chip
         rest = use.load - at.early
         reads = rest * on_bus + use.weights - at.ready + use.params
@@ -112,22 +116,26 @@ class Flow:
         words = self.busy_bus_words + words + lanes.ports * (use.weights + use.params + besides)
         bus = np.where(reads + out > 0, at.free_from + reads + besides, 0)
         chip = np.where(rest * (not on_bus) + aux > 0, at.free_from + rest * (not on_bus), 0)
-        stored = np.maximum(0, 1 - 2 / use.banks)  # when the last vectors are through: all but two banks
+        most = np.maximum(0, 1 - 2 / use.banks)  # when the last vectors are through: all but two banks
         computed = _latest(
             at.begun + course.compute,
             at.loaded + at.arrived + course.last,
+            np.where(use.strips > 1, at.second + at.arrived + course.second, 0),
+            np.where(share > 0, late + course.compute * share - course.ahead, 0),
             self.drained + course.compute - course.first,
-            bus + out * stored,
-            chip + aux * stored,
+            bus + out * most,
+            chip + aux * most,
         )
-        drains = np.maximum(at.begun + course.first + lanes.to_drain, self.done + use.opens)
+        drains = np.maximum(at.begun + course.first + use.to_drain, self.done + use.opens)
+        stored = _latest(drains + use.drain, bus + out, chip + aux, words / lanes.ports)
+        last = use.early.closing * use.reads  # waits for its bank
+        waited = np.maximum(drains + use.drain + last, stored) - use.previous - use.tail
+        computed = np.where(use.banks > 2, np.maximum(computed, waited), computed)
         drained = _latest(
-            drains + use.drain,
-            computed + lanes.to_drain + use.tail,
-            computed - course.closing + lanes.to_drain + use.previous + use.tail,
-            bus + out,
-            chip + aux,
-            words / lanes.ports,
+            stored,
+            computed + use.last_to_drain + use.tail,
+            computed - course.closing + use.to_drain + use.previous + use.tail,
+            np.where(share > 0, late + course.first - course.ahead + use.to_drain + use.drain * share, 0),
         )
         consumed = at.begun + (computed - at.begun) * np.maximum(0, 1 - use.depth / np.maximum(use.weights, 1))
         come = _latest(at.weights_from + use.weights, at.free_from - at.ready + use.weights, consumed)
@@ -145,7 +153,12 @@ class Flow:
         self.before, self.done = self.done, drained + to_store + 2 + lanes.record_beats
         self.loaded, self.computed, self.drained = at.loaded, computed, drained
         self.stored = (use.strips, use.banks, use.blocks, use.drain, use.first_share)
-        self.held, self.tail, self.last_share, self.marks = use.held, use.tail, use.last_share, link.marks
+        self.held, self.tail, self.last_share, self.marks = (
+            use.held,
+            use.tail,
+            use.last_share,
+            self.lanes.all & link.marks,
+        )
         return self.done
 
     def _begin(self, link: Link, use: Use) -> _Begin:
@@ -154,16 +167,14 @@ class Flow:
         fetched = self.before + self.fetch
         start = np.maximum(fetched, self.loaded) + 1
         weights_from = np.maximum(fetched, self.fetched_weights) + 1
-        waits = link.barrier and not self.marks
+        waits = link.barrier & ~self.marks
         arrived = LOADED + 1 + (ANSWER if on_bus else SCRATCHPAD_LATENCY)
-        exists, complete, behind = self._exists(link, use)
-        free_from = np.maximum(self.done if waits else self.drained, start)
+        exists, complete, behind, first = self._exists(link, use)
+        free_from = np.maximum(np.where(waits, self.done, self.drained), start)
         # Words and weights that come while the layer before is still stored
         room = np.maximum(0, lanes.room - self.held) * use.load / np.maximum(link.shape.load_words, 1)
-        early = 0 * start
-        if not waits:
-            early = _idle(self.bus if on_bus else self.chip, start, self.drained)
-            early = np.minimum(np.minimum(use.load, early), room)
+        early = _idle(self.bus if on_bus else self.chip, np.maximum(start, first), self.drained)
+        early = np.where(waits, 0, np.minimum(np.minimum(use.load - behind, early), room))
         lead = np.maximum(start + use.lead, exists + np.minimum(use.lead, behind + LEAST))
         ready = _idle(self.bus, weights_from, free_from if on_bus else np.maximum(lead, free_from)) - early * on_bus
         ready = np.minimum(np.minimum(use.depth, use.weights), np.maximum(0, ready))
@@ -179,16 +190,18 @@ class Flow:
             np.where(rest > 0, free_from + rest + late_weights * on_bus, 0),
         )
         soonest = _latest(self.computed, fetched + FIRST_VECTOR, opened + arrived + LEAST / lanes.ports)
-        begun = np.maximum(soonest, lead + arrived - use.early.first * use.before)
+        begun = np.maximum(soonest, lead + arrived - use.early.ahead)
         there = _idle(self.bus, weights_from, begun) - np.maximum(early, use.lead) * on_bus
         there = np.minimum(np.minimum(use.depth, use.weights), np.maximum(ready, there))
         first_pass = np.where(use.fits, use.weights, use.weights / use.strips)
-        course = use.early.towards(use.late, 1 - np.minimum(1, there / np.maximum(first_pass, 1)))
+        course = use.early.behind(use.late, there, np.minimum(1, there / np.maximum(first_pass, 1)))
         missing = np.maximum(0, np.minimum(use.tile, use.weights) - ready)
         tile = np.where(missing > 0, np.maximum(weights_from, self.drained) + missing + ANSWER, weights_from) + CUT
-        begun = np.maximum(soonest, lead + arrived - course.first * use.before)
+        begun = np.maximum(soonest, lead + arrived - course.ahead)
         begun = np.maximum(begun, np.where(use.weights > 0, tile, 0))
-        return _Begin(course, begun, weights_from, free_from, loaded, early, ready, arrived, waits, on_bus)
+        share = (use.second_share - use.lead_share) / np.maximum(1 - use.lead_share, TINY)
+        second = lead + (np.maximum(loaded, lead) - lead) * np.clip(share, 0, 1)
+        return _Begin(course, begun, weights_from, free_from, loaded, second, early, ready, arrived, waits, on_bus)
 
     def _hurry(self, at: _Begin, use: Use) -> None:
         """Weights that the vectors need at once go before what the layer before stores, which is done later then."""
@@ -197,7 +210,7 @@ class Flow:
         delay = np.minimum(use.weights, use.urgent + taken) - idle
         delay = np.clip(delay, 0, np.maximum(0, self.drained - at.weights_from) - idle)
         self.drained, self.done, self.stored_to = self.drained + delay, self.done + delay, self.stored_to + delay
-        at.free_from = np.maximum(at.free_from, self.done if at.waits else self.drained)
+        at.free_from = np.maximum(at.free_from, np.where(at.waits, self.done, self.drained))
         come = delay + _idle(self.bus, at.weights_from, at.free_from - delay) - at.early * at.on_bus
         at.ready = np.maximum(at.ready, np.minimum(np.minimum(use.depth + taken, use.weights), come))
 
@@ -206,12 +219,13 @@ class Flow:
         for name, own in vars(self).items():
             setattr(self, name, _merged(getattr(other, name), own, where))
 
-    def _exists(self, link: Link, use: Use) -> tuple[Array | float, Array | float, Array | float]:
-        """When the words of the first strip, and all of them, are stored; beats that are behind the last ones."""
+    def _exists(self, link: Link, use: Use) -> tuple[Array | float, Array | float, Array | float, Array | float]:
+        """When the words of the first strip, and all of them, are stored; beats that are behind the last ones; when the
+        first words are."""
         if not link.barrier:
-            return 0.0, 0.0, 0.0
-        if not self.marks:
-            return self.done, self.done, 0.0
+            return 0.0, 0.0, 0.0, 0.0
+        if not self.marks.any():
+            return self.done, self.done, 0.0, self.done
         strips, banks, blocks, drain, first = self.stored
         more = np.maximum(use.lead_share - first, 0) / np.maximum(1 - first, TINY) * (strips - 1)
         strip = np.where(more > TINY, np.floor(more - TINY) + 1, 0)
@@ -222,7 +236,27 @@ class Flow:
         blocks = np.maximum(1, blocks / own)  # of which the last one completes a pixel
         within = ((strip + 1) * own - 1) * period + bank * (blocks - 1 + part) / blocks
         behind = np.maximum(0, use.load * self.last_share - self.tail)
-        return np.minimum(self.stored_from + within, self.stored_to), self.done, behind
+        exists = np.minimum(self.stored_from + within, self.stored_to)
+        begin = np.minimum(self.stored_from + (own - 1) * period + bank * (blocks - 1) / blocks, self.stored_to)
+        marks = self.marks
+        return (
+            np.where(marks, exists, self.done),
+            self.done,
+            np.where(marks, behind, 0),
+            np.where(marks, begin, self.done),
+        )
+
+    def _late(self, link: Link, use: Use) -> tuple[Array, Array]:
+        """When the words of the strip are there that needs some which the last strip of the descriptor before stores,
+        and the share of all pixels from that strip on; of what is marked."""
+        if not link.barrier or not self.marks.any():
+            return 0 * self.done, 0 * self.done
+        margin = use.lead_share - use.first_share  # words of further pixels in a window
+        there = 1 - self.last_share
+        more = np.floor((there - margin - use.first_share) / use.strip_share + TINY)
+        begin = np.where(more < 0, 0, np.minimum(1, use.first_share + more * use.strip_share))
+        end = np.minimum(1, np.where(more < 0, use.first_share, begin + use.strip_share) + margin)
+        return self.done + np.maximum(0, end - there) * use.load, np.where(self.marks, 1 - begin, 0)
 
 
 def _merged(new: Any, old: Any, where: NDArray[np.bool_]) -> Any:
@@ -263,8 +297,16 @@ class Uses:
             self._known[key] = [geometry.use(self.cbg, *strips) for strips in self.strips]
         return self._known[key]
 
-    def constants(self, link: Link) -> tuple[Array, Array, Array]:
+    def constants(self, link: Link, with_banded: bool) -> tuple[Array, Array, Array]:
         """Bus beats of weights and parameters, and cycles in which the bus could bring more."""
+        own = self._constants(link)
+        if not with_banded or not self.tiles:
+            return own
+        main = self.main._constants(replace(link, shape=self.tiles.main))
+        weights, params, slack = (np.where(self.tiles.pays, *both) for both in zip(main, own, strict=True))
+        return weights, params, slack
+
+    def _constants(self, link: Link) -> tuple[Array, Array, Array]:
         geometry, lanes, shape = self.geometry, self.geometry.lanes, link.shape
         strips = np.ceil(geometry.pixels / np.minimum(geometry.pixels, np.floor(lanes.entries / self.cbg)))
         weights = np.ceil(geometry.tiles * geometry.tile_beats) * np.where(geometry.fits, 1, strips)
@@ -272,6 +314,14 @@ class Uses:
         load = shape.load_chunks * lanes.beats(shape.load_c_count) * (not link.load_chip)
         bus = weights + params + load + link.stores_on_bus * store
         return weights, params, np.maximum(0, np.maximum(geometry.pixels * geometry.tiles, store) - bus)
+
+    def sizes(self, with_banded: bool) -> tuple[Array, Array]:
+        """Bytes of weights and parameters; those of banded tiles are the same for all columns."""
+        own, tiles = self.geometry, self.tiles
+        if not with_banded or not tiles:
+            return own.weight_bytes, own.param_bytes
+        main, pays = self.main.geometry, tiles.pays
+        return (np.where(pays, main.weight_bytes, own.weight_bytes), np.where(pays, main.param_bytes, own.param_bytes))
 
 
 Item = tuple[Link, Sequence[Use], NDArray[np.bool_] | None]
@@ -284,9 +334,13 @@ def items_of(link: Link, uses: Uses, waits: Waits, with_banded: bool) -> list[It
     if not with_banded or tiles is None:
         return [(link, uses.with_waits(waits), None)]
     found: list[Item] = [] if tiles.pays.all() else [(link, uses.with_waits(waits), ~tiles.pays)]
-    found.append((replace(link, shape=tiles.main), uses.main.with_waits(waits), tiles.pays))
-    if tiles.has_rest.any():
-        found.append((replace(link, shape=tiles.rest), uses.rest.with_waits(waits), tiles.has_rest))
+    main, alone = replace(link, shape=tiles.main), tiles.pays & ~tiles.has_rest
+    if alone.any():
+        found.append((main, uses.main.with_waits(waits), alone))
+    if tiles.has_rest.any():  # of a layer in two parts, nothing is marked, and the second one waits for nothing
+        found.append((replace(main, marks=False), uses.main.with_waits(waits), tiles.has_rest))
+        rest = replace(link, shape=tiles.rest, marks=False, barrier=False)
+        found.append((rest, uses.rest.with_waits(waits), tiles.has_rest))
     return found
 
 

@@ -2,12 +2,15 @@
 """Many configurations at once: what estimates ask of each, as arrays."""
 
 from collections.abc import Sequence
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
 from firmware_gen.memory.planner import memory_map
+from hls.arithmetic.accumulator import ACC_LATENCY
 from hls.config import Config
+from hls.descriptor.interface.rules import bank_entries
 from hls.descriptor.interface.timing import (
     OUTSTANDING,
     fetch_beats,
@@ -27,7 +30,7 @@ class Lanes:
     room: words of the activation buffer that may be used. cut: load beats of a dense tile; row: bytes of weights that
     go to the array at once. weight_capacity: bytes, and weight_depth: bus beats, of the weight buffer; urgent: bus
     beats of it that are asked for before input words and stores. border, end: bytes of contiguous banks, and of all.
-    to_drain: from a vector to the drain of its sum.
+    to_drain: from a vector to the drain of its sum, where a group has sums enough. half: entries of half a bank.
     """
 
     def __init__(self, configs: Sequence[Config]):
@@ -39,6 +42,7 @@ class Lanes:
         self.rows, self.cols, self.ports, self.diagonal = map(each, ("rows", "cols", "ports", "diagonal"))
         self.packed_scales = each("packed_scales") > 0
         self.entries, self.scratchpad = each("accumulator_entries"), each("scratchpad_words")
+        self.half = np.array([bank_entries(config, True) for config in configs], float)
         self.room = each("activation_words") - self.ports
         buffers = [weight_buffer(config) for config in configs]
         self.row = np.array([b.row for b in buffers], float)
@@ -46,11 +50,16 @@ class Lanes:
         self.weight_capacity = np.array([b.capacity for b in buffers], float)
         self.weight_depth = self.weight_capacity / (4 * self.ports)
         self.urgent = np.array([b.low_mark * b.row_beats + OUTSTANDING for b in buffers], float)
-        self.to_drain = np.array([vector_to_drain(config, config.accumulator_entries) for config in configs], float)
+        self.to_drain = np.array([vector_to_drain(config, ACC_LATENCY) for config in configs], float)
         self.border, self.end = (np.array(each, float) for each in zip(*map(memory_map, configs), strict=True))
         self.fetch = np.array([fetch_cycles(config) for config in configs], float)
         self.fetch_beats = np.array([fetch_beats(config) for config in configs], float)
         self.record_beats = np.array([record_beats(config) for config in configs], float)
+
+    @cached_property
+    def all(self) -> NDArray[np.bool_]:
+        """True for each."""
+        return np.ones(len(self), bool)
 
     def __len__(self) -> int:
         return len(self.configs)

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from firmware_gen.memory import planner
+from firmware_gen.targets.descriptor.compiler import DESCRIPTOR_BYTES, TURNS
 from firmware_gen.targets.descriptor.linked.program import DESCRIPTORS
 from firmware_gen.targets.descriptor.survey.flow import Uses
 from firmware_gen.targets.descriptor.survey.lanes import Array, Lanes
@@ -61,9 +62,9 @@ class _Plan:
         self.arena = np.where(low_arena, 0, border + (own * ~low).sum(axis=0))
 
 
-def located(template: Template, lanes: Lanes, uses: Sequence[Uses]) -> Memory:
-    """uses: of every link."""
-    sizes, losses = _constants(template, lanes, uses)
+def located(template: Template, lanes: Lanes, uses: Sequence[Uses], with_banded: bool) -> Memory:
+    """uses: of every link. with_banded: depthwise layers have banded tiles where these pay."""
+    sizes, losses = _constants(template, lanes, uses, with_banded)
     plans = [_Plan(lanes, sizes, losses, arena, template.program) for arena in template.arenas]
     kept, freed = plans
     several = lanes.ports > 1  # otherwise inputs are kept wherever that fits
@@ -72,16 +73,20 @@ def located(template: Template, lanes: Lanes, uses: Sequence[Uses]) -> Memory:
     arena = np.where(freely, template.arenas[1], template.arenas[0])
     cycles = np.where(low, lanes.ports, 1)
     number = {name: i for i, name in enumerate(template.constants)}
+    known = sizes.sum(axis=0) - sizes[number[DESCRIPTORS]] + template.program
+    turns = template.turns + known + (template.whole + TURNS) * DESCRIPTOR_BYTES
+    too_much = (template.turns > 0) & (turns > lanes.end)
+    fits = freed.fits & ~too_much
     return Memory(
         sizes.sum(axis=0) + arena + template.program,
-        [None if fits else _why(template, sizes[:, i], lanes.configs[i]) for i, fits in enumerate(freed.fits)],
+        [None if own else _why(template, sizes[:, i], lanes.configs[i]) for i, own in enumerate(fits)],
         cycles[number[DESCRIPTORS]],
         cycles[[number[stream.name] for stream in template.streams]],
         _banks(np.where(freely, freed.arena, kept.arena), lanes),
     )
 
 
-def _constants(template: Template, lanes: Lanes, uses: Sequence[Uses]) -> tuple[Array, Array]:
+def _constants(template: Template, lanes: Lanes, uses: Sequence[Uses], with_banded: bool) -> tuple[Array, Array]:
     """Bytes of every constant, and cycles that it costs in contiguous banks, as in `arena`."""
     sizes = dict.fromkeys(template.constants, np.zeros(len(lanes)))
     losses = dict(sizes)
@@ -90,24 +95,24 @@ def _constants(template: Template, lanes: Lanes, uses: Sequence[Uses]) -> tuple[
     losses[DESCRIPTORS] = more * len(template.links) * WORDS / lanes.ports
     readers = zip(template.links, uses, template.weights_of, template.params_of, strict=True)
     for link, use, weights_of, params_of in readers:
-        weights, params, slack = use.constants(link)
+        weights, params, slack = use.constants(link, with_banded)
         for number, beats in ((weights_of, weights), (params_of, params)):
             if number >= 0:
                 name = template.streams[number].name
                 losses[name] = losses[name] + np.maximum(0, more * beats - slack)
     for stream in template.streams:
-        geometry = uses[stream.link].geometry
-        sizes[stream.name] = geometry.weight_bytes if stream.weights else geometry.param_bytes
+        weights, params = uses[stream.link].sizes(with_banded)
+        sizes[stream.name] = weights if stream.weights else params
     return np.array([sizes[name] for name in template.constants]), np.array([losses[n] for n in template.constants])
 
 
-def _why(template: Template, sizes: NDArray[np.float64], config: Config) -> str | None:
+def _why(template: Template, sizes: NDArray[np.float64], config: Config) -> str:
     given = [(name, int(size)) for name, size in zip(template.constants, sizes, strict=True)]
     try:
         planner.locate(template.network, given, template.arenas[1], config, template.program)
     except planner.DoesNotFit as error:
         return str(error)
-    return None
+    return f"{template.network} does not fit: there is no memory for layers that take turns"
 
 
 def _banks(address: Array, lanes: Lanes) -> Array:

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from firmware_gen.targets.descriptor.strips import is_whole
 from firmware_gen.targets.descriptor.survey.lanes import Array, Lanes
 from firmware_gen.targets.descriptor.timing.spans import window_words
 from hls.arithmetic.accumulator import ACC_LATENCY
@@ -30,6 +31,9 @@ class Shape:
     unit_weights: int
     uniform: int
     operand: int
+    acc_init: int
+    whole: int
+    mark_blocks: int
     function: int
     int4: int
     packed_scales: int
@@ -66,6 +70,7 @@ class Shape:
     def of(cls, f: Linked, flat: int = 0) -> "Shape":
         own = {
             "operand": int(bool(f.residual or f.acc_init)),
+            "whole": int(is_whole(f)),
             "load_chunks": f.load_x_count * f.load_y_count,
             "flat": flat,
             "blocks": f.ncb if f.band else 0,
@@ -123,42 +128,49 @@ class Shape:
 
 class Course(NamedTuple):
     """Cycles: `compute` of all vectors, with what they wait for when nothing else holds them up; `first` of the first
-    group, `last_pass` of the last strip, `last` of what is behind the last words, `closing` of the last group."""
+    group, `last_pass` of the last strip, `last` of what is behind the last words, `second` behind those of the second
+    strip, `closing` of the last group; `ahead` of the first group's that come before its last words."""
 
     compute: Array
     first: Array
     last_pass: Array
     last: Array
+    second: Array
     closing: Array
+    ahead: Array
 
-    def towards(self, other: "Course", share: Array) -> "Course":
-        """So far from this one to another."""
-        return Course(*(own + share * (its - own) for own, its in zip(self, other, strict=True)))
+    def behind(self, other: "Course", there: Array, share: Array) -> "Course":
+        """What is left of the other one's waiting for weights where so many beats, a share of all, are there."""
+        waited = (np.maximum(own, its - there) for own, its in zip(self, other, strict=True))
+        closing = self.closing + (1 - share) * (other.closing - self.closing)
+        return Course(*waited)._replace(closing=closing)
 
 
 @dataclass(frozen=True)
 class Use:
     """Arrays, one element per configuration.
 
-    vectors: their number, whose course is `early` where weights are there in time, `late` where none is fetched before;
-    `before`: the part of the first group's that the first strip's last words are not needed for. Cycles: `drain` of all
-    stores, `tail` of the last group's, `previous` of those of the group before; `load` of all input words, `lead` of
-    those that the first strip needs, which are `lead_share` of all; `weights` and `params` of the bus, `depth` of the
-    weight buffer, `urgent` of weights that come before all else, `tile` of one tile and `first_weights` of the first
-    group; `opens`: from the end of the descriptor before to the first store. held: words that the last strip needs.
-    fits: whether weights are read once. Numbers: `strips`, `banks` of sums, `blocks` of channels in all groups.
-    last_share and first_share: of the last and the first strip, of all pixels. outputs: words."""
+    vectors: their number, whose course is `early` where weights are there in time, `late` where none is fetched before.
+    Cycles: `drain` of all stores, `tail` of the last group's, `previous` of those of the group before; `load` of all
+    input words, `lead` of those that the first strip needs, which are `lead_share` of all, `second_share` with those of
+    the second strip; `weights` and `params` of the bus, `depth` of the weight buffer, `urgent` of weights that come
+    before all else, `tile` of one tile and `first_weights` of the first group; `opens`: from the end of the descriptor
+    before to the first store. held: words that the last strip needs. fits: whether weights are read once. Numbers:
+    `strips`, `banks` of sums, `blocks` of channels in all groups; `reads`: the part of a group's vectors that wait for
+    the bank of the group before the last one. From a vector to the drain of its sum: `to_drain`, `last_to_drain` of the
+    last group.
+    last_share, first_share, strip_share: of the last strip, the first one, others, of all pixels. outputs: words."""
 
     vectors: Array
     early: Course
     late: Course
-    before: Array
     drain: Array
     tail: Array
     previous: Array
     load: Array
     lead: Array
     lead_share: Array
+    second_share: Array
     held: Array
     strips: Array
     last_share: Array
@@ -172,8 +184,12 @@ class Use:
     opens: Array
     blocks: Array
     first_share: Array
+    strip_share: Array
     banks: Array
+    reads: Array
     outputs: Array
+    to_drain: Array
+    last_to_drain: Array
 
 
 class Waits(NamedTuple):
@@ -232,25 +248,45 @@ class Geometry:
         self.full = waits.stores * lanes.beats(self.width)  # of a pixel's block
         last = self.width if shape.band else self.cout - (self.blocks - 1) * self.width
         self.rest = waits.stores * lanes.beats(last)
+        self.load = waits.loads * shape.load_chunks * lanes.beats(shape.load_c_count)
         self.beats = (self.blocks - 1) * self.full + self.rest
+
+    def to_drain(self, entries: Array) -> Array:
+        """As `timing.vector_to_drain`, of a group of so many."""
+        waits: Array = self.lanes.to_drain + np.where(entries >= ACC_LATENCY, 0, ACC_LATENCY - 1)
+        return waits
+
+    def halved(self, strip: Array, cbg: Array) -> NDArray[np.bool_]:
+        """As `rules.may_halve`."""
+        halved: NDArray[np.bool_] = (strip * cbg <= self.lanes.half) & (not self.shape.acc_init)
+        return halved
 
     def span(self, pixels: Array) -> Array:
         """Input words that strips of so many pixels need at once."""
         spans: Array = pixels * self.cout if self.shape.flat else self.shape.spans(pixels)
         return spans
 
-    def passes(self, pixels: Array, cbg: Array, reads: Array | int) -> Array:
-        """Cycles of a strip's vectors: of two groups in turn, a bank is free again when the first one's is drained.
-        reads: whether weights are fetched meanwhile."""
+    def passes(self, pixels: Array, cbg: Array, reads: Array | int, halved: NDArray[np.bool_]) -> Array:
+        """Cycles of a strip's vectors: of two groups in turn, a bank is free again when the first one's is drained; of
+        four, where banks are halved, of which the first step does not wait for the other half. reads: whether weights
+        are fetched meanwhile."""
         whole = np.ceil(self.blocks / cbg) - 1  # groups but for the last one
         rest = self.blocks - whole * cbg
         c, d = self.group(pixels, cbg, reads), pixels * cbg * self.full
         r, last = self.group(pixels, rest, reads), pixels * ((rest - 1) * self.full + self.rest)
-        back = self.lanes.to_drain + 1
-        same = np.maximum(np.maximum(2 * c, c + back + d), 2 * d)
-        to_last = np.maximum(np.maximum(c + r, c + back + d), d + last)
-        from_last = np.maximum(np.maximum(c + r, r + back + last), d + last)
-        only = np.maximum(np.maximum(r, last), (r + last + back) / 2)
+        back, back_last = self.to_drain(pixels * cbg) + 1, self.to_drain(pixels * rest) + 1
+
+        def again(vectors: Array, drain: Array) -> Array:
+            """From a group's first vector to that of the second one behind it."""
+            return np.asarray(
+                drain + np.where(halved, np.maximum(vectors * (1 - 1 / self.steps), (vectors - drain) / 2), vectors)
+            )
+
+        bank, last_bank = again(c, back + d), again(r, back_last + last)
+        same = np.maximum(np.maximum(2 * c, bank), 2 * d)
+        to_last = np.maximum(np.maximum(c + r, bank), d + last)
+        from_last = np.maximum(np.maximum(c + r, last_bank), d + last)
+        only = np.maximum(np.maximum(r, last), last_bank / 2)
         even = (same * (whole - 1) + to_last + from_last) / 2
         odd = (whole - 1) / 2 * same + np.maximum(to_last, from_last)
         total = np.where(whole == 0, only, np.where(whole % 2 == 1, odd, even))
@@ -267,15 +303,17 @@ class Geometry:
         tiles = blocks * np.maximum(self.cut, reads * self.tile_beats)
         return np.asarray(self.steps * np.maximum(np.maximum(pixels * blocks, ACC_LATENCY), tiles))
 
-    def before(self, pixels: Array) -> Array:
-        """The part of a group's vectors that its last words are not needed for: all kernel rows but the last one; of a
-        single pixel all but its last vectors."""
-        alone = (pixels == 1) & (self.shape.groups == 1) & (not self.shape.diagonal)
-        return np.asarray(np.where(alone, 1 - 1 / self.steps, 1 - 1 / self.shape.kh))
+    def ahead(self, pixels: Array, group: Array) -> Array:
+        """Cycles of a group's vectors that begin before its last words are there: of all kernel rows but the last one,
+        as soon as the words of the first one are; of a single pixel all but its last vectors."""
+        shape = self.shape
+        alone = (pixels == 1) & (shape.groups == 1) & (not shape.diagonal)
+        rows = self.load * np.minimum((shape.kh - 1) * shape.ky_step / np.maximum(shape.load_words, 1), 1)
+        return np.asarray(np.where(alone, group * (1 - 1 / self.steps), np.minimum(group * (1 - 1 / shape.kh), rows)))
 
     def use(self, cbg: Array, first: Array, strip: Array) -> Use:
         """With these strips."""
-        shape, lanes, pixels = self.shape, self.lanes, self.pixels
+        shape, pixels = self.shape, self.pixels
         more = np.ceil(np.maximum(pixels - first, 0) / strip)
         strips = 1 + more
         last = np.where(more > 0, pixels - first - (more - 1) * strip, first)
@@ -285,23 +323,23 @@ class Geometry:
         previous = np.where(more > 1, strip, first) * np.minimum(more, 1)
         previous = np.where(alone, previous * ((in_last - 1) * self.full + self.rest), last * cbg * self.full)
         early, late = (self.course(cbg, first, strip, last, more, reads) for reads in (0, 1))
-        load = self.waits.loads * shape.load_chunks * lanes.beats(shape.load_c_count)
+        load, until = self.load, np.minimum(first + strip, pixels)
         if shape.flat:
-            lead_share, held = np.minimum(first / pixels, 1), last * self.cout
+            lead_share, second, held = np.minimum(first / pixels, 1), until / pixels, last * self.cout
         else:
-            lead_share = shape.needed(first) / shape.load_words
+            lead_share, second = shape.needed(first) / shape.load_words, shape.needed(until) / shape.load_words
             held = shape.load_words - shape.released(last)
         return Use(
             pixels * self.tiles,
             early,
             late,
-            self.before(first),
             pixels * shape.groups * self.beats,
             tail,
             previous,
             load,
             load * lead_share,
             lead_share,
+            second,
             held,
             strips,
             last / pixels,
@@ -315,26 +353,35 @@ class Geometry:
             self.opens,
             self.blocks * shape.groups,
             np.minimum(first / pixels, 1),
+            strip / pixels,
             strips * shape.groups * np.ceil(self.blocks / cbg),
+            np.where(self.halved(strip, cbg), 1 - 1 / self.steps, 1),
             pixels * shape.groups * self.cout * np.maximum(shape.blocks, 1),
+            self.to_drain(first * np.minimum(cbg, self.blocks)),
+            self.to_drain(last * in_last),
         )
 
     def course(self, cbg: Array, first: Array, strip: Array, last: Array, more: Array, reads: int) -> Course:
         """Of the vectors of so many strips behind the first one, where weights are fetched (1), or are there (0)."""
-        again = reads * ~self.fits
+        again, halved = reads * ~self.fits, self.halved(strip, cbg)
         last_pass = self.vectors(last, cbg, again)
         vectors = self.vectors(first, cbg, reads) + np.where(more > 0, last_pass, 0)
         vectors = vectors + np.maximum(more - 1, 0) * self.vectors(strip, cbg, again)
-        steady = self.passes(first, cbg, reads) + np.where(more > 0, self.passes(last, cbg, again), 0)
-        steady = steady + np.maximum(more - 1, 0) * self.passes(strip, cbg, again)
+        steady = self.passes(first, cbg, reads, halved) + np.where(more > 0, self.passes(last, cbg, again, halved), 0)
+        steady = steady + np.maximum(more - 1, 0) * self.passes(strip, cbg, again, halved)
         count = (1 + more) * self.shape.groups * np.ceil(self.blocks / cbg)
         begin = np.minimum(cbg, self.blocks)
+        compute = vectors + (steady - vectors) * np.maximum(0, 1 - 2 / count)  # two banks of sums are free at first
+        group, own, end = (self.group(px, begin, w) for px, w in ((first, reads), (strip, again), (last, again)))
+        from_second = compute - self.vectors(first, cbg, reads)
         return Course(
-            vectors + (steady - vectors) * np.maximum(0, 1 - 2 / count),  # two banks of sums are free at first
-            self.group(first, begin, reads),
+            compute,
+            group,
             last_pass,
-            last_pass - self.group(last, begin, again) * self.before(last),
+            last_pass - self.ahead(last, end),
+            np.where(more > 1, from_second - self.ahead(strip, own), last_pass - self.ahead(last, end)),
             self.group(last, self.blocks - (np.ceil(self.blocks / cbg) - 1) * cbg, again),
+            self.ahead(first, group),
         )
 
 

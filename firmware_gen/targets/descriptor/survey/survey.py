@@ -22,13 +22,15 @@ from hls.config import Config
 @dataclass(frozen=True)
 class Estimate:
     """Of one configuration: cycles of an inference, and those around lists; bytes of RAM that program, constants and
-    activations take; of the whole inference, by BUSY; layers of the CPU, which are not counted."""
+    activations take; of the whole inference, by BUSY; layers of the CPU, which are not counted. tight: a template that
+    takes less has no room in its memory."""
 
     cycles: int
     on_cpu: int
     ram: int
     busy: dict[str, float]
     left_out: tuple[str, ...]
+    tight: bool = False
 
 
 BUSY = ("vectors", "bus", "weights", "drain", "bus_words")
@@ -45,7 +47,7 @@ def decided_alike(config: Config) -> Hashable:
 def survey(templates: Sequence[Template], configs: Sequence[Config]) -> list[Estimate | str]:
     """An estimate for every configuration, or why there is none."""
     lanes, known = Lanes(configs), Known()
-    best = np.full(len(lanes), np.inf)
+    best, roomy = np.full(len(lanes), np.inf), np.full(len(lanes), np.inf)
     ram = np.zeros(len(lanes))
     refused: list[str | None] = [None] * len(lanes)
     busy = {name: np.zeros(len(lanes)) for name in BUSY}
@@ -54,17 +56,24 @@ def survey(templates: Sequence[Template], configs: Sequence[Config]) -> list[Est
         uses = uses_of(template.links, lanes, known)
         if with_banded and not any(use.tiles for use in uses):
             continue
-        memory = located(template, lanes, uses)
+        memory = located(template, lanes, uses, with_banded)
         total, own_busy = _cycles(template, lanes, uses, memory, with_banded)
         bytes_, why = memory.ram, memory.why
         ok = np.array([w is None for w in why])
-        better = ok & (total < best)
+        better, roomy = ok & (total < best), np.minimum(roomy, total)
         best, ram = np.where(better, total, best), np.where(better, bytes_, ram)
         for name in busy:
             busy[name] = np.where(better, own_busy[name], busy[name])
         refused = why if template is templates[0] else refused
     return [
-        Estimate(round(float(best[i])), on_cpu, int(ram[i]), {name: float(b[i]) for name, b in busy.items()}, left_out)
+        Estimate(
+            round(float(best[i])),
+            on_cpu,
+            int(ram[i]),
+            {name: float(b[i]) for name, b in busy.items()},
+            left_out,
+            bool(roomy[i] < best[i]),
+        )
         if np.isfinite(best[i])
         else str(refused[i])
         for i in range(len(lanes))

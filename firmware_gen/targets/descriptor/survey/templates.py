@@ -5,8 +5,9 @@ pieces layers are cut.
 A template is a compiled network without what depends on rows, columns, ports and strips.
 """
 
+import itertools
 from collections import Counter
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,7 +19,8 @@ from firmware_gen.memory import planner
 from firmware_gen.memory.arena import extent, program_bytes
 from firmware_gen.operations.tensors import copy_outputs, lay_out
 from firmware_gen.targets.descriptor.compiler import compile_choices
-from firmware_gen.targets.descriptor.linked.program import Layer, Program
+from firmware_gen.targets.descriptor.linked.program import PROFILE, Layer, Program
+from firmware_gen.targets.descriptor.lowering import folded
 from firmware_gen.targets.descriptor.lowering.streams import operations_of
 from firmware_gen.targets.descriptor.survey.banded import Columns, depthwise, paying
 from firmware_gen.targets.descriptor.survey.flow import Link
@@ -44,8 +46,9 @@ class Template:
     """Of one network. links: of every descriptor; lists: where those of a doorbell begin and end. layers: the number
     of every descriptor's layer. constants: names, in order; streams: those whose size depends on the configuration,
     by whose numbers every descriptor has its `weights_of` and `params_of`, -1 without; fixed: bytes of all others.
-    arenas: bytes of the arena, with the inputs kept, and without. program: bytes kept for it. pitches: whether maps of
-    depthwise layers have some, for banded tiles."""
+    arenas: bytes of the arena, with the inputs kept, and without. turns: where layers take turns, the most bytes that
+    are alive in it at once, else 0; whole: descriptors that there are without. program: bytes kept for it. pitches:
+    whether maps of depthwise layers have some, for banded tiles."""
 
     network: str
     links: tuple[Link, ...]
@@ -56,17 +59,21 @@ class Template:
     params_of: tuple[int, ...]
     fixed: tuple[tuple[str, int], ...]
     arenas: tuple[int, int]
+    turns: int
+    whole: int
     program: int
     names: tuple[str, ...]
     on_cpu: tuple[str, ...]
     pitches: bool
 
 
-def templates_of(graph: ir.Graph, config: Config) -> list[Template]:
-    """One for every choice that the compiler has for a configuration; raises `HeepgenError` as that does."""
+def templates_of(graph: ir.Graph, config: Config, ample: bool = True) -> list[Template]:
+    """One for every choice that the compiler has for a configuration; raises `HeepgenError` as that does. ample: has it
+    memory for every choice, or only its own."""
     plain = copy_outputs(graph)
     columns = depthwise(plain, lay_out(plain))
-    return [_template(program, columns) for program in compile_choices(graph, replace(config, **AMPLE))]
+    memory = AMPLE if ample else {}
+    return [_template(program, columns) for program in compile_choices(graph, replace(config, **memory))]
 
 
 def _template(program: Program, columns: Mapping[str, Columns]) -> Template:
@@ -75,7 +82,11 @@ def _template(program: Program, columns: Mapping[str, Columns]) -> Template:
     own = [columns.get(layer.node.name) for layer in program.layers]
     taken = _taken(program, [own[number[i]] for i in range(len(program.jobs))])
     place = {first: n for n, first in enumerate(taken)}
-    links = tuple(_link(program.linked[i], program.config, number[i], flat[number[i]], own[number[i]]) for i in taken)
+    marked = _marked(program, taken)
+    links = tuple(
+        _link(program.linked[i], program.config, marks, number[i], flat[number[i]], own[number[i]])
+        for i, marks in zip(taken, marked, strict=True)
+    )
     streams: dict[str, Stream] = {}
     weights_of, params_of = list[int](), list[int]()
     for i, first in enumerate(taken):
@@ -97,6 +108,8 @@ def _template(program: Program, columns: Mapping[str, Columns]) -> Template:
         tuple(params_of),
         tuple(fixed),
         _arenas(program),
+        _turns(program),
+        len(program.whole.jobs),
         program_bytes(program.graph),
         tuple(layer.name for layer in program.layers),
         tuple(layer.name for layer in program.layers if layer.on_cpu),
@@ -122,7 +135,16 @@ def _is_flat(layer: Layer) -> bool:
     return any(operation.flat for operation in operations)
 
 
-def _link(f: Linked, config: Config, layer: int, flat: bool, columns: Columns | None) -> Link:
+def _marked(program: Program, taken: Sequence[int]) -> list[bool]:
+    """Whether descriptors mark what the next ones read; of several that one was taken of, whether that one would."""
+    linked, found = program.linked, []
+    for i, after in itertools.pairwise([*taken, len(linked)]):
+        follows = after < len(linked) and linked[after].barrier and linked[after].load_addr == linked[i].store_addr
+        found.append(bool(linked[i].mark_words or (after - i > 1 and follows)))
+    return found
+
+
+def _link(f: Linked, config: Config, marks: bool, layer: int, flat: bool, columns: Columns | None) -> Link:
     load, store, aux = (
         bool(config.scratchpad_words) and on_chip(where) for where in (f.load_addr, f.store_addr, f.aux_addr)
     )
@@ -130,18 +152,30 @@ def _link(f: Linked, config: Config, layer: int, flat: bool, columns: Columns | 
     if f.band and columns:
         shape = columns.diagonal(shape)
     own = columns if shape.diagonal and shape.cout == (columns and columns.channels) else None
-    return Link(shape, load, store, aux, bool(f.barrier), bool(f.mark_words), layer, own)
+    return Link(shape, load, store, aux, bool(f.barrier), marks, layer, own)
 
 
 def _arenas(program: Program) -> tuple[int, int]:
     """Bytes of the arena, with inputs that are kept, and without."""
+    freed = _freed(program)
+    return program.arena_bytes, extent(freed, planner.allocate(freed))
+
+
+def _turns(program: Program) -> int:
+    """The most bytes that are alive at once, where layers take turns."""
+    if len(program.jobs) <= len(program.whole.jobs):
+        return 0
+    return planner.peak([b for b in _freed(program) if b.name != PROFILE], len(program.layers))[0]
+
+
+def _freed(program: Program) -> list[planner.Buffer]:
+    """What is in the arena, inputs until they are read."""
     kept = [planner.Buffer(b["name"], b["size"], b["born"], b["dies"]) for b in program.report.buffers]
     inputs = {program.tensors[value].storage for value in program.graph.arguments}
     last = dict.fromkeys(inputs, -1)
     for number, layer in enumerate(program.layers):
         last |= {t.storage: number for t in layer.sources if t.storage in inputs}
-    freed = [replace(b, dies=last[b.name]) if b.name in inputs else b for b in kept]
-    return program.arena_bytes, extent(freed, planner.allocate(freed))
+    return [replace(b, dies=last[b.name]) if b.name in inputs else b for b in kept]
 
 
 ANCHORS = 6
@@ -153,13 +187,21 @@ RARE = 1 / (2 * ANCHORS)
 
 def decided(graph: ir.Graph, configs: Sequence[Config], among: Sequence[Config]) -> list[tuple[Config, list[int]]]:
     """Of configurations `among` that differ in rows, columns and arithmetic, some for which the compiler decides, each
-    with the numbers of those of `configs` for which it decides too: the nearest arrays of those on which banded tiles
-    pay for the same layers."""
+    with the numbers of those of `configs` for which it decides too: the nearest arrays of those on which banded tiles,
+    and rows side by side, pay for the same layers, or most nearly so."""
     plain = copy_outputs(graph)
-    columns = tuple(depthwise(plain, lay_out(plain)).values())
-    kinds = [paying(columns, config) for config in among]
+    tensors = lay_out(plain)
+    columns = tuple(depthwise(plain, tensors).values())
+    convolutions = [node for node in plain.nodes if isinstance(node, ir.Conv) and not node.is_transposed]
+    first = [operations_of(n, [tensors[v] for v in n.inputs], tensors[n.output])[0].op for n in convolutions]
+    folding = [op for op in first if folded.rows_of(op) > 1]
+
+    def kind_of(config: Config) -> tuple[bool, ...]:
+        return (*paying(columns, config), *(folded.pays(op, config) for op in folding))
+
+    kinds = [kind_of(config) for config in among]
     counts = Counter(kinds)
-    likes: list[tuple[Hashable, Config]] = []
+    likes: list[tuple[tuple[bool, ...], Config]] = []
     for kind, count in counts.most_common(ANCHORS):
         if likes and count < RARE * len(among):
             break
@@ -168,14 +210,14 @@ def decided(graph: ir.Graph, configs: Sequence[Config], among: Sequence[Config])
     sides = _sides([like for _, like in likes])
     found: list[list[int]] = [[] for _ in likes]
     for number, (config, place) in enumerate(zip(configs, _sides(configs), strict=True)):
-        kind = paying(columns, config)
-        others = np.array([its != kind for its, _ in likes])
-        found[int((_distances(sides, place) + UNLIKE * others).argmin())].append(number)
+        kind = kind_of(config)
+        unlike = np.array([its for its, _ in likes]) != np.array(kind) if kind else np.zeros((len(likes), 0))
+        found[int((_distances(sides, place) + UNLIKE * unlike.sum(axis=1)).argmin())].append(number)
     return [(like, numbers) for (_, like), numbers in zip(likes, found, strict=True) if numbers]
 
 
 UNLIKE = 100.0
-"""Distance of arrays of different kinds: more than others have."""
+"""Distance of arrays of kinds that differ in one layer: more than others have."""
 
 
 def apart(configs: Sequence[Config], most: int) -> list[Config]:
