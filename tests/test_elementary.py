@@ -62,6 +62,12 @@ NETWORKS = {
     "quotients": (lambda x: torch.cat([x / (x * x + 1), 2 / (x.abs() + ABOVE)], 1), (2, 3, 4)),
     "small numbers": (lambda x: torch.cat([x.expm1(), x.abs().log1p()], 1), (1, 9)),
     "energies": (energies, (1, 4, 7)),
+    "behind straight lines": (
+        lambda x: torch.cat(
+            [F.leaky_relu(x, 0.25).exp(), x.clamp(0.5, 2).log(), F.relu(x).sqrt(), 1 / x.clamp(1, 4)], 1
+        ),
+        (1, 3, 5, 4),
+    ),
 }
 
 

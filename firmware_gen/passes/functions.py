@@ -89,19 +89,16 @@ def fuse_hardsigmoids(graph: Graph) -> Graph:
 
 
 def compute_elementary(graph: Graph) -> Graph:
-    """Give what has no table, and the CPU computes, nodes of their own; the reciprocal of a square root is one."""
+    """Make nodes of their own of what has no table, and the CPU computes; the reciprocal of a square root is one.
+
+    Before activations are fused: then each is a function alone."""
     nodes: list[Node] = []
-    values: list[Value] = []
     for node in _with_inverse_roots(graph).nodes:
         if isinstance(node, Activate) and node.act.function and node.act.function.name in ELEMENTARY:
-            name, source, function = node.name, node.inputs[0], node.act.function
-            if node.act.linear != IDENTITY:
-                name, values = f"{name}.{function}", [*values, Value(f"{node.output}.in", graph.out_shape(node))]
-                nodes.append(replace(node, output=values[-1].name, act=node.act.linear))
-                source = values[-1].name
-            node = Elementary(name=name, inputs=(source,), output=node.output, function=function)
+            assert node.act.linear == IDENTITY
+            node = Elementary(name=node.name, inputs=node.inputs, output=node.output, function=node.act.function)
         nodes.append(node)
-    return drop_dead(graph.with_nodes(nodes, values=values))
+    return drop_dead(graph.with_nodes(nodes))
 
 
 def _with_inverse_roots(graph: Graph) -> Graph:
