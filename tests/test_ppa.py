@@ -343,6 +343,13 @@ def test_multipliers_of_the_checks_are_counted(options, dsp):
     assert composition.cost(Config(**options)).units["control"].dsp == dsp
 
 
+def test_block_rams_are_counted_by_halves():
+    """A weight buffer of 96 bits a word takes three memories of 36 bits, each half a block RAM."""
+    found = composition.cost(Config(ports=3))
+    assert found.units["weight_loader"].bram == 1.5
+    assert found.bram == sum(unit.bram for unit in found.units.values()) and found.bram % 1 == 0.5
+
+
 def test_every_configuration_has_a_price():
     number = random.Random()
     for _ in range(300):
