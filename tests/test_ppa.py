@@ -329,6 +329,9 @@ def test_memories_with_macros_are_those_that_are_no_registers():
 
 
 SYNTHESISED = (
+    ({"rows": 6, "cols": 16, "ports": 2}, 6),
+    ({"rows": 8, "cols": 8, "ports": 3}, 4),
+    ({"rows": 4, "cols": 4, "ports": 4, "packed_scales": False}, 1),
     ({"rows": 2, "cols": 10, "ports": 3, "functions": False}, 5),
     ({"rows": 7, "cols": 3, "scratchpad_words": 0}, 6),
     ({"rows": 26, "cols": 25, "functions": False, "int4_weights": False, "packed_scales": False}, 6),
