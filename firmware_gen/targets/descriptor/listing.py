@@ -167,12 +167,17 @@ def listing(program: Program) -> Listing:
 
 
 class _Reader:
-    """Reads descriptors in order. done: by storage how far stores have come that go round in a ring. tables: names of
-    those in the slots."""
+    """Reads descriptors in order. done: by storage how far stores have come that go round in a ring. sizes: words of
+    what is on chip. tables: names of those in the slots."""
 
     def __init__(self, program: Program):
         self.program = program
         self.done: dict[str, int] = {}
+        self.sizes: dict[str, int] = {}
+        for tensor in program.tensors.values():
+            if tensor.on_chip:
+                last = int(tensor.words().max())
+                self.sizes[tensor.storage] = max(self.sizes.get(tensor.storage, 0), last + 1)
         self.tables: dict[int, str] = {}
         acts = [node.act for node in program.graph.nodes if isinstance(node, ir.Activated)]
         self.functions = {table_name(act.function): act.function for act in acts if act.function}
@@ -270,7 +275,7 @@ class _Reader:
             return (offset - self.program.offsets[tensor.storage]) // 4, None
         home = self.program.scratchpad[tensor.storage]
         start, ring = offset // 4 - home.offset, 1 << home.ring
-        if ring >= self.program.config.scratchpad_words:
+        if ring >= self.program.config.scratchpad_words and self.sizes[tensor.storage] <= ring:
             return (start + tensor.rotated) % ring, None
         if not 0 <= start < ring:
             return None, None
