@@ -139,8 +139,9 @@ inline float column_planes(const float* x, uint32_t row, unsigned char* high, un
 
 }  // namespace
 
-void matmul(const float* a, MatrixSteps a_steps, const float* b, MatrixSteps b_steps, float* out, MatrixSteps out_steps,
-            MatrixCounts counts, float scale) {
+// Aligned: an instruction that lies across two words costs the CPU a cycle more, which is 400 of a small transformer
+[[gnu::aligned(4)]] void matmul(const float* a, MatrixSteps a_steps, const float* b, MatrixSteps b_steps, float* out,
+                                MatrixSteps out_steps, MatrixCounts counts, float scale) {
   for (uint32_t matrix = 0; matrix < counts.outer * counts.inner; ++matrix) {
     const uint32_t outer = matrix / counts.inner, inner = matrix % counts.inner;
     const float* x = a + outer * a_steps.outer + inner * a_steps.inner;
@@ -159,7 +160,8 @@ void matmul(const float* a, MatrixSteps a_steps, const float* b, MatrixSteps b_s
   }
 }
 
-void to_planes(const float* b, MatrixSteps b_steps, float* out, MatrixCounts counts, float scale, WeightTiles tiles) {
+[[gnu::aligned(4)]] void to_planes(const float* b, MatrixSteps b_steps, float* out, MatrixCounts counts, float scale,
+                                   WeightTiles tiles) {
   const uint32_t depth = counts.depth, columns = counts.columns;
   const uint32_t block = (depth + tiles.rows - 1) / tiles.rows * tiles.rows * tiles.columns;
   const uint32_t blocks = (columns + tiles.columns - 1) / tiles.columns;
