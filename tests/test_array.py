@@ -172,7 +172,7 @@ def test_special_values_meet_special_weights_in_every_mode(arithmetic):
 
 
 @pytest.mark.parametrize("arithmetic", ["aligned", "fma"])
-@pytest.mark.parametrize("rows, cols, ports", [(1, 1, 1), (5, 2, 4), (2, 7, 2), (8, 8, 2)])
+@pytest.mark.parametrize("rows, cols, ports", [(1, 1, 1), (5, 2, 4), (2, 7, 2), (8, 8, 2), (5, 8, 1)])
 def test_verilog(tmp_path, rows, cols, ports, arithmetic):
     config = Config(rows=rows, cols=cols, ports=ports, arithmetic=arithmetic)
     paths = array_verilog(config, tmp_path)
