@@ -206,8 +206,8 @@ def test_command(tmp_path):
 def test_total_says_what_it_contains_and_what_it_leaves_out(tmp_path, monkeypatch, last, on_cpu, known):
     if not known:
         monkeypatch.setattr(cpu_cycles, "costs", dict)
-    model = nn.Sequential(nn.Conv2d(3, 4, 3), last).eval()
-    torch.export.save(torch.export.export(model, (torch.zeros(1, 3, 8, 8),)), tmp_path / "net.pt2")
+    model = nn.Sequential(nn.Linear(8, 4), last).eval()
+    torch.export.save(torch.export.export(model, (torch.zeros(1, 8),)), tmp_path / "net.pt2")
     shown = CliRunner().invoke(main, ["estimate", str(tmp_path / "net.pt2")], catch_exceptions=False).output
     assert ("the total leaves out 1 of 2 layers" in shown) == bool(on_cpu and not known)
     assert ("cycles of layers on the CPU (1), by what its loops take" in shown) == bool(on_cpu and known)

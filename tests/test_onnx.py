@@ -534,14 +534,17 @@ def recurrent(tmp_path):
         [helper.make_tensor_value_info(name, TensorProto.FLOAT, shapes[name]) for name in names]
         for names in (("self", "in::x"), ("y", "h_out"))
     )
-    weights = [numpy_helper.from_array(normal(*shape), name) for name, shape in (("w", (4, 3)), ("u", (3, 3)))]
+    rng = np.random.default_rng(8)
+    drawn = {"w": rng.normal(size=(4, 3)), "u": rng.normal(size=(3, 3))}
+    weights = [numpy_helper.from_array(value.astype(np.float32), name) for name, value in drawn.items()]
     graph = helper.make_graph(nodes, "net", starts, ends, weights)
     return saved(tmp_path, helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9))
 
 
 def test_several_inputs_and_state(tmp_path):
     path = recurrent(tmp_path)
-    h, frames, reference = np.zeros((1, 3), np.float32), normal(2, 1, 4), ReferenceEvaluator(onnx.load(path))
+    frames = np.random.default_rng(9).normal(size=(2, 1, 4)).astype(np.float32)
+    h, reference = np.zeros((1, 3), np.float32), ReferenceEvaluator(onnx.load(path))
     wanted = []
     for frame in frames:
         y, h = reference.run(None, {"self": h, "in::x": frame})

@@ -290,7 +290,7 @@ def test_larger_accelerators_cost_more_and_options_what_they_add():
     assert whole.lut == sum(unit.lut for unit in whole.units.values())
     assert whole.mm2 > whole.kge * 1e3 * technology().gate_area * 1e-6
     fma = composition.cost(Config(arithmetic="fma"))
-    assert fma.lut > 2 * whole.lut and fma.mhz < whole.mhz
+    assert fma.lut > 2 * whole.lut and fma.mhz <= whole.mhz  # equal where control is slower than both arrays
 
 
 def test_a_price_is_the_sum_of_its_units_and_of_their_memories():

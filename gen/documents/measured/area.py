@@ -155,12 +155,19 @@ def markdown(data: dict[str, Any]) -> str:
         *([f"Before: {data['before_name']}, measured by the same commands."] if data["before"] else []),
         "",
         *_table(("block", "before", "MHz", "longest path"), _clock_rows(data["clocks"], data["before"])),
+        *_too_slow([*data["clocks"], *data["whole"]]),
         *_table(("accelerator", "before", "MHz", "longest path"), _clock_rows(data["whole"], data["before"])),
         "With `fma` arithmetic, which has no limit:",
         "",
         *_table(("block", "before", "MHz", "longest path"), _clock_rows(data["fma"], data["before"])),
     ]
     return "\n".join(lines)
+
+
+def _too_slow(clocks: Sequence[dict[str, Any]]) -> list[str]:
+    """A sentence about what does not reach LIMIT_MHZ, if there is anything."""
+    names = [f"`{block_name(clock['unit'])}`" for clock in clocks if clock["fmax"] < LIMIT_MHZ]
+    return [f"**Below {LIMIT_MHZ} MHz, which is a defect: {', '.join(names)}.**", ""] if names else []
 
 
 def measure(config: Config, say: Any = print) -> dict[str, Any]:
