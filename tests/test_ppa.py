@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from firmware_gen.architectures.registry import load_config
 from gen.cli import main
 from gen.documents.measured import area_check, unit_figures
-from gen.documents.measured.area import LIMIT_MHZ
+from gen.documents.measured.area import LIMIT_MHZ, block_clocks
 from gen.flows.measure.run import hardware
 from gen.ppa import asic, composition, fpga, sram, synthesis, verilog
 from gen.ppa.technology import NM45, NM180, technology
@@ -279,6 +279,13 @@ def test_the_command_keeps_to_its_form():
     document = json.loads(result.stdout)
     assert not form_errors(document) and not document["synthesised"] and document["uj"] is None
     assert document["lut"] == sum(unit["lut"] for unit in document["units"].values())
+
+
+def test_prices_have_the_clocks_of_the_document():
+    """`make area` measures them."""
+    area = json.loads((ROOT / "docs" / "area.json").read_text())
+    assert json.loads(composition.UNITS.read_text())["mhz"] == block_clocks(area)
+    assert composition.cost(Config()).mhz <= min(clock["fmax"] for clock in area["clocks"]) + 0.1
 
 
 def test_larger_accelerators_cost_more_and_options_what_they_add():

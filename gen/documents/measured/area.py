@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from gen.ppa import composition
 from gen.ppa.asic import cells_of, mapped
 from gen.ppa.fpga import BLOCKS, Area, areas, clock, clocks, unit_area
 from gen.ppa.technology import technology
@@ -236,6 +237,17 @@ def _kge(folder: Path, unit: str) -> float:
     return cells_of(mapped(modules(folder), unit, technology()), unit, technology()).gates / 1000
 
 
+def block_clocks(data: dict[str, Any]) -> dict[str, float]:
+    """MHz of every block placed alone, by its name."""
+    return {block_name(clock["unit"]): round(clock["fmax"], 1) for clock in data["clocks"] + data["fma"]}
+
+
+def keep_clocks(data: dict[str, Any]) -> None:
+    """Put the clocks among the figures that `heepgen ppa` and `explore` price by."""
+    units = json.loads(composition.UNITS.read_text()) | {"mhz": block_clocks(data)}
+    write_file(composition.UNITS, json.dumps(units, indent=1) + "\n", "units")
+
+
 def measure_before(folder: Path, config: Config) -> dict[str, float]:
     """Clocks of an earlier version, whose accelerators lie in `folder` by geometry, as in folder/8x8p2."""
     from gen.documents.measured.bench import geometry_name
@@ -247,7 +259,7 @@ def measure_before(folder: Path, config: Config) -> dict[str, float]:
 
 
 def main(docs: str = "docs", before: str | None = None) -> None:
-    """Measure the default accelerator and write area.md and area.json to `docs`.
+    """Measure the default accelerator and write area.md and area.json to `docs`, and its clocks for `heepgen ppa`.
 
     `before`: folder for `measure_before`, named after the version; without it the document keeps what it has.
     """
@@ -260,6 +272,7 @@ def main(docs: str = "docs", before: str | None = None) -> None:
     if before:
         data["before"], data["before_name"] = measure_before(Path(before), Config()), Path(before).name
     write_file(folder / DATA, to_json(data), output.DOCUMENT)
+    keep_clocks(data)
     write_file(folder / DOCUMENT, markdown(data), output.DOCUMENT)
 
 

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from gen.documents.measured.area import block_clocks
 from gen.flows.measure.run import hardware
 from gen.ppa import asic, composition, fpga, synthesis, tools, verilog
 from gen.ppa.technology import Technology, technology
@@ -221,7 +222,7 @@ def main(docs: str = "docs") -> None:
         "yosys": tools.version(),
         "library": library.origin,
         "gate_um2": library.gate_area,
-        "mhz": {verilog.block_name(clock["unit"]): round(clock["fmax"], 1) for clock in area["clocks"] + area["fma"]},
+        "mhz": block_clocks(area),
         "units": fitted(samples),
         "rams": _rams(),
         "samples": [
