@@ -52,7 +52,7 @@ def missing(kind: type[ir.Node]) -> list[str]:
         found += ["evaluate"] if inspect.isabstract(kind) else []
         suffixes = (".cpp",) if declared else (".hpp", ".cpp")
         code = {suffix: "".join(p.read_text() for p in RUNTIME.glob(f"*{suffix}")) for suffix in suffixes}
-        function = re.compile(rf"^void {getattr(kind, 'kernel', '?')}\(const float\*", re.MULTILINE)
+        function = re.compile(rf"^(\[\[.*?\]\] )?void {getattr(kind, 'kernel', '?')}\(const float\*", re.MULTILINE)
         found += [f"a kernel in runtime/*{suffix}" for suffix, text in code.items() if not function.search(text)]
     return found
 
