@@ -13,7 +13,8 @@ from click.testing import CliRunner
 
 from firmware_gen.architectures.registry import load_config
 from gen.cli import main
-from gen.documents.measured import area_check, unit_figures
+from gen.documents.measured import area as area_page
+from gen.documents.measured import area_check, stamps, unit_figures
 from gen.documents.measured.area import LIMIT_MHZ, block_clocks
 from gen.flows.measure.run import hardware
 from gen.ppa import asic, composition, fpga, sram, synthesis, verilog
@@ -241,35 +242,46 @@ def test_memories_are_those_of_the_verilog(options):
     assert in_units <= {f"{width}x{words}" for width, words in composition.ram_sizes()}
 
 
-QUICK = [{}, {"rows": 1, "cols": 1, "ports": 1, "arithmetic": "fma"}]
+FIGURES = (
+    (composition.UNITS, "samples", unit_figures.SAMPLES, unit_figures.COMMAND),
+    (ROOT / "docs" / area_page.DATA, "verilog", area_page.configurations(), area_page.COMMAND),
+)
+"""Files of figures, where hashes of hardware are in them, of which hardware, and the command that writes both."""
+QUICK = ({}, {"rows": 4, "cols": 4, "ports": 1}, {"rows": 1, "cols": 1, "ports": 1, "arithmetic": "fma"})
 
 
-def stale(options):
-    """Units whose Verilog is not that which units.json has figures of."""
-    (entry,) = (entry for entry in json.loads(composition.UNITS.read_text())["samples"] if entry["options"] == options)
-    (units,) = (units for changed, units in unit_figures.SAMPLES if changed == options)
-    now = unit_figures.verilog_of(Config(**options), units)
-    return sorted(unit for unit in {*now, *entry["verilog"]} if now.get(unit) != entry["verilog"].get(unit))
+def measured_configurations(quick):
+    return [
+        pytest.param(path, key, options, units, command, id=f"{path.stem}-{options}")
+        for path, key, configurations, command in FIGURES
+        for options, units in configurations
+        if (options in QUICK) == quick
+    ]
 
 
-@pytest.mark.parametrize("options", QUICK, ids=str)
-def test_figures_are_those_of_this_hardware(options):
-    units = stale(options)
-    assert not units, f"{', '.join(units)} changed since its figures were measured: make ppa-units measures them again"
+def check_stamp(path, key, options, units, command):
+    (entry,) = (entry for entry in json.loads(path.read_text())[key] if entry["options"] == options)
+    found = stamps.changed(entry["verilog"], Config(**options), units)
+    assert not found, f"{path.name}: {stamps.sentence(found, command)}"
+
+
+@pytest.mark.parametrize("path, key, options, units, command", measured_configurations(True))
+def test_figures_are_those_of_this_hardware(path, key, options, units, command):
+    check_stamp(path, key, options, units, command)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("options", [changed for changed, _ in unit_figures.SAMPLES if changed not in QUICK], ids=str)
-def test_figures_are_those_of_this_hardware_at_every_size(options):
-    test_figures_are_those_of_this_hardware(options)
+@pytest.mark.parametrize("path, key, options, units, command", measured_configurations(False))
+def test_figures_are_those_of_this_hardware_with_every_option(path, key, options, units, command):
+    check_stamp(path, key, options, units, command)
 
 
 def test_a_change_of_one_unit_is_noticed(tmp_path, monkeypatch):
     texts = verilog.modules(hardware(Config()))
-    before = unit_figures.verilog_of(Config())
+    before = stamps.verilog_of(Config())
     changed = next(name for name in texts if verilog.block_name(name) == "fp32_add")
-    monkeypatch.setattr(unit_figures.verilog, "modules", lambda _: texts | {changed: texts[changed] + "// slower\n"})
-    after = unit_figures.verilog_of(Config())
+    monkeypatch.setattr(stamps.verilog, "modules", lambda _: texts | {changed: texts[changed] + "// slower\n"})
+    after = stamps.verilog_of(Config())
     assert {unit for unit in before if before[unit] != after[unit]} == {"accumulators", "drain"}
 
 

@@ -3,7 +3,7 @@
 
 import json
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -12,6 +12,7 @@ from firmware_gen.architectures.contract import LayerCycles
 from gen.documents.measured.bench import geometry_name, parse_geometry
 from gen.documents.measured.options import Option, read_options, section
 from gen.documents.measured.ppa import NETWORKS, PUBLISHED, Energies
+from gen.documents.measured.stamps import changed, sentence, verilog_of
 from gen.flows.measure.energy import RecordedRun, energy_of_units, measured_units, record_run
 from gen.flows.network.application import Application
 from gen.flows.network.compiled import of_application
@@ -121,7 +122,7 @@ class Spent:
 @dataclass(frozen=True)
 class Measured:
     """One inference of a network on the hardware of a short name, with and without clock gating; `sampled`: cycles that
-    were looked at."""
+    were looked at; `verilog`: hashes of that hardware's units."""
 
     network: str
     geometry: str
@@ -129,6 +130,7 @@ class Measured:
     sampled: int
     ungated: Spent
     gated: Spent
+    verilog: Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -158,7 +160,7 @@ def measured(network: str, application: Application, progress: Progress, run: Re
         units = measured_units(run, config, technology().liberty, gated, progress)
         found.append(energy_of_units(run, config, units))
     (plain, gated_), total = map(Spent.of, found), found[0]
-    return Measured(network, geometry_name(config), total.cycles, total.sampled, plain, gated_)
+    return Measured(network, geometry_name(config), total.cycles, total.sampled, plain, gated_, verilog_of(config))
 
 
 def sampled(network: str, application: Application, progress: Progress) -> Samples:
@@ -262,6 +264,7 @@ def write_model(runs: Sequence[Samples]) -> None:
         "command": MODEL_COMMAND,
         "errors": {kind: {run: round(off, 3) for run, off in found.items()} for kind, found in errors(runs).items()},
         "cpu_accesses": model.cpu_accesses,
+        "verilog": {name: verilog_of(parse_geometry(name)) for name in dict.fromkeys(one.geometry for one in runs)},
         "units": {unit: asdict(factors) for unit, factors in model.factors.items()},
     }
     write_file(MODEL, json.dumps(data, indent=1) + "\n", "the energies of units")
@@ -302,7 +305,7 @@ def _networks(results: Sequence[Measured]) -> Iterator[str]:
         "",
         f"`{COMMAND}` writes these figures: one inference with random weights and inputs, in uJ; 1.1 V, 25 C, SRAM of",
         f"low standby power; at {MHZ:g} MHz, and at the clock of the longest path before layout ([area](ppa.md)).",
-        "A row is of the hardware that took its cycles.",
+        *_older(((NETWORKS.get(r.network, r.network), r.geometry, r.verilog) for r in results), COMMAND),
         "",
         "| network | hardware | cycles | looked at | all registers clocked | gated | +- | | mean power "
         f"| gated, fastest | {SILICON.name}, {SILICON.mhz:g} MHz |",
@@ -325,6 +328,14 @@ def _networks(results: Sequence[Measured]) -> Iterator[str]:
         "accelerator, buffers and RAM in 45 nm at 1.1 V, before layout.",
         "",
     )
+
+
+def _older(known: Iterable[tuple[str, str, Mapping[str, str]]], command: str) -> Iterator[str]:
+    """A sentence about those whose hardware is another one now: names, short names of hardware, hashes of its units."""
+    found = {name: changed(verilog, parse_geometry(geometry)) for name, geometry, verilog in known}
+    if units := sorted({unit for own in found.values() for unit in own}):
+        names = ", ".join(name for name, own in found.items() if own)
+        yield f"**Of earlier hardware: {names}; {sentence(units, command)}**"
 
 
 def _lowered(results: Sequence[Measured]) -> Iterator[str]:
@@ -388,7 +399,9 @@ def _model() -> Iterator[str]:
         "unit takes and leaks per kGE, and how often it reads and writes its SRAMs, in every cycle, and more in one",
         "with a vector, a busy port, weights or stores, as far as that concerns it. With the cycle model's counts,",
         "figures of area and CACTI's energies, that makes an energy of any configuration, with clock gating, at",
-        f"{MHZ:g} MHz. Its errors for runs at gate level, when fitted to all other runs, to those of other networks",
+        f"{MHZ:g} MHz.",
+        *_older(((name, name, verilog) for name, verilog in figures["verilog"].items()), MODEL_COMMAND),
+        "Its errors for runs at gate level, when fitted to all other runs, to those of other networks",
         "alone, and to those of other hardware alone:",
         "",
         f"| run | {' | '.join(f'other {kind}s' if kind != 'hardware' else 'other hardware' for kind in kinds)} |",

@@ -91,9 +91,11 @@ that is installed, `--liberty FILE` to cells of yours; SRAM macros are priced at
 (rows, columns, ports, banks, bits of addresses), as `gen/ppa/terms.py` lists them; `gen/ppa/units.json` has the result.
 RAMs are looked up by width and depth. `make area-check` compares the sum with the synthesis of whole accelerators drawn
 at random from 1x1 to 32x32, and fails where LUTs or kGE differ by more than 5 %, or DSP slices by more than one;
-`AREA_CHECK_ARGS=--fitted` takes those that the figures were fitted to. The file says of which Verilog its figures are,
-and a test fails where the hardware has changed since. Architectures other than `descriptor` have no such figures: they
-are synthesised.
+`AREA_CHECK_ARGS=--fitted` takes those that the figures were fitted to. Beside figures lie
+hashes of the Verilog that they are of, unit by unit, here and in `docs/area.json`; a test fails where the hardware has
+changed since, and names the command. Those of energies are in `docs/energy.json` and `gen/ppa/energy/model.json`, and
+[energy](energy.md) says where they are of earlier hardware. Architectures other than `descriptor` have no such figures:
+they are synthesised.
 """
 
 

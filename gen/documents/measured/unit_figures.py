@@ -18,13 +18,13 @@ from typing import Any
 import numpy as np
 
 from gen.documents.measured.area import block_clocks
+from gen.documents.measured.stamps import inside, stamps, unit_name
 from gen.flows.measure.run import hardware
 from gen.ppa import asic, composition, fpga, synthesis, tools, verilog
 from gen.ppa.technology import Technology, technology
 from gen.ppa.terms import CANDIDATES, values
 from hls.config import Config
 from hls.output import write_file
-from sim.cache import content_key
 
 COMMAND = "make ppa-units"
 METRICS = ("lut", "ff", "dsp", "bram", "um2", "leakage_uw")
@@ -73,57 +73,28 @@ SAMPLES: tuple[tuple[Mapping[str, Any], Sequence[str]], ...] = (
 
 @dataclass(frozen=True)
 class Sample:
-    """Figures of a configuration, METRICS and `ns` of each (unit, part of it), and `verilog_of` it."""
+    """Figures of a configuration, METRICS and `ns` of each (unit, part of it)."""
 
     config: Config
     parts: Mapping[tuple[str, str], Mapping[str, float]]
-    verilog: Mapping[str, str]
-
-
-def unit_name(module: str, config: Config) -> str:
-    """The unit that a top-level module belongs to; several delay lines are one, arrays differ by arithmetic."""
-    if module == verilog.ROOT:
-        return fpga.GLUE
-    name = verilog.block_name(module)
-    return f"{name}_{config.arithmetic}" if name == "systolic_array" else name
-
-
-def _inside(texts: Mapping[str, str], units: Sequence[str]) -> dict[str, dict[str, int]]:
-    """Modules of every top-level module that is, or belongs to, one of `units`, and how often they are in all of it."""
-    inside = {}
-    for module, count in verilog.instances(texts, verilog.ROOT).items():
-        if not units or verilog.block_name(module) in units:
-            inside[module] = {name: count * n for name, n in verilog.occurrences(texts, module).items()}
-    if not units or fpga.GLUE in units:
-        inside[verilog.ROOT] = {verilog.ROOT: 1}
-    return inside
-
-
-def verilog_of(config: Config, units: Sequence[str] = ()) -> dict[str, str]:
-    """A hash of the Verilog of every unit of a configuration, or of those named: figures are of that one."""
-    texts = verilog.modules(hardware(config))
-    found: dict[str, set[str]] = {}
-    for module, counts in _inside(texts, units).items():
-        found.setdefault(unit_name(module, config), set()).update(counts)
-    return {unit: content_key(texts[name] for name in sorted(names))[:16] for unit, names in found.items()}
 
 
 def sample(config: Config, units: Sequence[str] = ()) -> Sample:
     """Synthesise units of a configuration, all unless some are named; cached module by module."""
     texts, library = verilog.modules(hardware(config)), technology()
-    inside = _inside(texts, units)
-    names = sorted({name for counts in inside.values() for name in counts})
+    modules = inside(texts, units)
+    names = sorted({name for counts in modules.values() for name in counts})
     on_fpga = synthesis.own_modules(texts, names, fpga.flow())
     in_cells = synthesis.own_modules(texts, names, asic.asic_flow(library))
     parts: dict[tuple[str, str], dict[str, float]] = {}
-    for module, counts in inside.items():
+    for module, counts in modules.items():
         for name, count in counts.items():
             key = (unit_name(module, config), verilog.block_name(name).removesuffix("_diagonal"))
             part = parts.setdefault(key, {"ns": 0.0})
             for metric, value in _figures(on_fpga[name].cells, in_cells[name].cells, library).items():
                 part[metric] = part.get(metric, 0.0) + count * value
             part["ns"] = max(part["ns"], in_cells[name].delay_ns)
-    return Sample(config, parts, verilog_of(config, units))
+    return Sample(config, parts)
 
 
 def _figures(on_fpga: Mapping[str, int], in_cells: Mapping[str, int], library: Technology) -> dict[str, float]:
@@ -225,10 +196,7 @@ def main(docs: str = "docs") -> None:
         "mhz": block_clocks(area),
         "units": fitted(samples),
         "rams": _rams(),
-        "samples": [
-            {"options": dict(changed), "verilog": dict(one.verilog)}
-            for (changed, _), one in zip(SAMPLES, samples, strict=True)
-        ],
+        "samples": stamps(SAMPLES),
     }
     write_file(composition.UNITS, json.dumps(data, indent=1) + "\n", "units")
 
