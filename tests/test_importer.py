@@ -503,6 +503,11 @@ REFUSED = {
         ["scaled_dot_product_attention", "attn_mask is computed"],
     ),
     "choice of infinities": (Call(lambda x: torch.where(x > 0.5, x.log(), -x)), (1, 4), ["where", "log", "clamp"]),
+    "choice of moved infinities": (
+        Call(lambda x: torch.where(x[:, :, 1:] > 0.5, torch.cat([x.log(), x], 1)[:, :2, 1:], 0.0)),
+        (1, 2, 3, 3),
+        ["where", "log", "clamp"],
+    ),
     "truths": (Call(lambda x: x > 0.5), (1, 4), ["output 0", "bool", ".float()"]),
     "truth of numbers": (Call(lambda x: x * torch.logical_not(x)), (1, 4), ["logical_not", "compare them with 0"]),
     "power": (Call(lambda x: x**17), (1, 4), ["pow", "17", "whole numbers from 1 to 16"]),

@@ -127,6 +127,7 @@ class Softmax(OnCpu):
 class Product(OnCpu):
     """`Mul`, where the hardware has no multiplying operand. kernel(a, steps, b, steps, out, steps, extent)."""
 
+    element_by_element = True
     why = "a product of computed tensors, and multiply is off"
     kernel = "multiply"
 
@@ -145,6 +146,7 @@ class Product(OnCpu):
 class Slopes(OnCpu):
     """`PReLU`, where the hardware has no multiplying operand. kernel as that of `Product`."""
 
+    element_by_element = True
     why = "a slope for every channel, and multiply is off"
     kernel = "multiply_negative"
 

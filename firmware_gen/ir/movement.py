@@ -15,7 +15,14 @@ TO_CHANNELS_FIRST, TO_CHANNELS_LAST = (0, 3, 1, 2), (0, 2, 3, 1)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Concat(Node):
+class Movement(Node):
+    """Moves elements, or shows them in another shape."""
+
+    computes = False
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Concat(Movement):
     """Joins two or more tensors along dimension `axis`, of vectors (F,) along the only one. `inputs` in order; one may
     occur twice."""
 
@@ -33,7 +40,7 @@ class Concat(Node):
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Upsample(Node):
+class Upsample(Movement):
     """Nearest neighbour: (N, C, H, W) -> (N, C, H * factor[0], W * factor[1]); y[i, j] = x[i // f0, j // f1]."""
 
     runs_on = Place.ARRAY
@@ -42,7 +49,7 @@ class Upsample(Node):
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Pad(Node):
+class Pad(Movement):
     """Constant padding of H and W: (N, C, H, W) -> (N, C, H + top + bottom, W + left + right); pads >= 0.
     Zero padding in front of Conv or AvgPool is merged by the passes; in front of MaxPool it never is."""
 
@@ -53,7 +60,7 @@ class Pad(Node):
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Slice(Node):
+class Slice(Movement):
     """Part of a map: (N, C, H, W) -> (N, C', H', W'); y[n, c, i, j] = x[n, start + step * (c, i, j)], inside x.
     Cropping is one, with the steps 1."""
 
@@ -64,7 +71,7 @@ class Slice(Node):
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Reshape(Node):
+class Reshape(Movement):
     """Same elements in the same (row-major, PyTorch) order, other shape; shapes are those of the two values.
     Flatten is one. `in_map` is (C, H, W) when it flattens a channels-last feature map with C > 1 and H*W > 1, which its
     readers must allow for; None when it is free: in any layout ((N, C, H, W) to (N, C, H', W') included), of what lies
@@ -80,7 +87,7 @@ class Reshape(Node):
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Permute(Node):
+class Permute(Movement):
     """Output dimension i is input dimension dims[i]. After the passes one of two that move nothing in memory:
     TO_CHANNELS_FIRST of (N, H, W, C) in PyTorch's order to a channels-last map (N, C, H, W), and TO_CHANNELS_LAST of
     such a map to (N, H, W, C) in PyTorch's order (`rewrite.in_pytorch_order`)."""
@@ -94,7 +101,7 @@ class Permute(Node):
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class AsStrided(Node):
+class AsStrided(Movement):
     """Elements of the input at places that are evenly spaced in its PyTorch order: y[i, j, ...] is element
     offset + strides[0] * i + strides[1] * j + ... . Permutes, slices and reshapes are such, and chains of them."""
 
@@ -145,7 +152,7 @@ def row_major(shape: Shape) -> tuple[int, ...]:
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Advance(Node):
+class Advance(Movement):
     """The state of a stream without its oldest frames: (N, C, H, W) -> the last so many rows (`axis` 2) or columns (3)
     that the output has. They move to the front where the state lies, and an Append puts new ones behind them."""
 
@@ -155,7 +162,7 @@ class Advance(Node):
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Append(Node):
+class Append(Movement):
     """inputs[0], what an Advance left of a state, and inputs[1], its newest frames, behind it along `axis`: what the
     state becomes, where the state lies."""
 
@@ -165,7 +172,7 @@ class Append(Node):
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Shuffle(Node):
+class Shuffle(Movement):
     """Channels of `groups` groups, interleaved: channel j * groups + i is channel j of group i."""
 
     runs_on = Place.ARRAY
@@ -178,7 +185,7 @@ class Shuffle(Node):
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class PixelShuffle(Node):
+class PixelShuffle(Movement):
     """(N, C * f * f, H, W) -> (N, C, H * f, W * f): y[c, i * f + a, j * f + b] is x[(c * f + a) * f + b, i, j]."""
 
     runs_on = Place.ARRAY
@@ -187,7 +194,7 @@ class PixelShuffle(Node):
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class PixelUnshuffle(Node):
+class PixelUnshuffle(Movement):
     """(N, C, H, W) -> (N, C * f * f, H / f, W / f), the inverse of PixelShuffle."""
 
     runs_on = Place.ARRAY

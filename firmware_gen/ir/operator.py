@@ -53,6 +53,11 @@ class Node:
     runs_on: ClassVar[Place]
     in_place: ClassVar[bool] = False
     """Whether the output may overwrite any input that has its shape and layout."""
+    computes: ClassVar[bool] = True
+    """Whether there is arithmetic in it; what only moves elements, or shows them in another shape, has none."""
+    element_by_element: ClassVar[bool] = False
+    """Whether every element of the output is of one element of every input: the same one, or the one that is broadcast
+    to it. Of a single input, `is_uniform` says it."""
 
     @property
     def op(self) -> str:
@@ -117,6 +122,7 @@ class Combined(Activated):
     """
 
     in_place = True
+    element_by_element = True
     combine: ClassVar[str]
     commutes: ClassVar[bool] = True
 

@@ -165,7 +165,7 @@ def _keeps_rows(graph: ir.Graph) -> bool:
         if isinstance(node, ir.Expand) and graph.in_shape(node)[0] != shape[0]:
             return False
         if len(shape) == 1:  # one number for every row, or features
-            one_each = isinstance(node, ir.Reshape | ir.Combined | ir.Product | ir.Slopes) or node.is_uniform
+            one_each = isinstance(node, ir.Reshape) or node.element_by_element or node.is_uniform
             one_each |= batch == 1 and isinstance(node, ir.AsStrided)
             if shape[0] != batch or not one_each:
                 return False

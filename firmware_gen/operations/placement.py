@@ -66,7 +66,7 @@ def _host(graph: ir.Graph, imported: ir.Graph, node: ir.Node) -> ir.Node | None:
 
     Arithmetic is not merged into a node that only moves data, but across it.
     """
-    arithmetic = isinstance(node, ir.BatchNorm | ir.Activate | ir.Combined)
+    arithmetic = node.computes
     able = (ir.Activated, ir.Apply, ir.Elementary) if arithmetic else (ir.Node,)
     pending = [node.output]
     for value in pending:

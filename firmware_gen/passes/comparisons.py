@@ -8,21 +8,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from firmware_gen.ir import (
-    ELEMENTARY,
-    Activate,
-    Activation,
-    Combined,
-    Expand,
-    Graph,
-    Maximum,
-    Mul,
-    Node,
-    Permute,
-    Reshape,
-    Scale,
-    Value,
-)
+from firmware_gen.ir import ELEMENTARY, Activate, Activation, Combined, Expand, Graph, Mul, Node, Scale, Value
 from firmware_gen.ir.functions import COMPARISONS
 from firmware_gen.refusal import refusal
 
@@ -71,13 +57,20 @@ def _check_choices(graph: Graph) -> None:
     truths = set(graph.constants)
     for node in graph.nodes:
         known = [value in truths for value in node.inputs]
-        kept = isinstance(node, Scale | Mul | Maximum | Reshape | Permute | Expand)
+        kept = _keeps_truths(node)
         if _is_comparison(node) or (kept and all(known)):
             truths.add(node.output)
         elif isinstance(node, Mul) and any(v in truths - graph.constants.keys() for v in node.inputs):
             if (function := _infinite(graph, node.inputs[known.index(False)])) is not None:
                 why = f"it may choose infinity, which {function} gives; clamp what that is computed from"
                 raise refusal(node.name, "where", why)
+
+
+def _keeps_truths(node: Node) -> bool:
+    """Whether 0 and 1 give nothing else: moved, one of them, both of them, or not (which is a Scale)."""
+    if isinstance(node, Combined):
+        return node.combine in ("multiply", "maximum")
+    return not node.computes or isinstance(node, Scale | Expand)
 
 
 def _is_comparison(node: Node) -> bool:
@@ -91,6 +84,7 @@ def _infinite(graph: Graph, value: str) -> str | None:
         return None
     if isinstance(node, Activate) and node.act.function and node.act.function.name in ELEMENTARY:
         return node.act.function.name
-    if isinstance(node, Activate | Scale | Combined | Reshape | Permute):
+    elementwise = node.element_by_element or node.is_uniform or isinstance(node, Scale | Expand)
+    if elementwise or not node.computes:
         return next((found for v in node.inputs if (found := _infinite(graph, v))), None)
     return None

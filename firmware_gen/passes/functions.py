@@ -141,7 +141,7 @@ def _cones(graph: Graph, root: Node, order: dict[str, int]) -> Iterator[tuple[st
 def _is_elementwise(graph: Graph, node: Node) -> bool:
     if isinstance(node, Scale):
         return node.is_uniform
-    if isinstance(node, Add | Mul | Maximum):
+    if isinstance(node, Combined) and node.commutes:
         return all(graph.shape(value) == graph.out_shape(node) for value in node.inputs)
     return isinstance(node, Activate)
 

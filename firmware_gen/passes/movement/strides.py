@@ -17,6 +17,7 @@ from firmware_gen.ir import (
     Matrices,
     Node,
     Permute,
+    Place,
     Reshape,
     Scale,
     Slice,
@@ -65,7 +66,7 @@ def _is_view(graph: Graph, node: Slice) -> bool:
 
 def _is_absorbed(node: Node) -> bool:
     """Whether a product may take a node between it and its operand."""
-    return isinstance(node, Permute | Reshape | AsStrided) or (isinstance(node, Scale) and _factor(node) is not None)
+    return node.runs_on is Place.MEMORY or (isinstance(node, Scale) and _factor(node) is not None)
 
 
 def _only_products_read(graph: Graph, value: str) -> bool:
