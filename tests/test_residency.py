@@ -383,7 +383,6 @@ def test_what_fits_without_turns_is_not_refused_for_them():
     assert banks < 15
 
 
-@pytest.mark.slow
 def test_groups_become_one_where_that_saves_cycles(monkeypatch):
     """As MobileNet begins: what is between two pairs stays on chip with them, and the first layer's next rows are
     loaded before the last one computes."""

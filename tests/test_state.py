@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Networks that keep something from one inference to the next, and networks of several inputs, against PyTorch."""
 
+import random
+
 import numpy as np
 import pytest
 import torch
@@ -212,6 +214,49 @@ def test_buffers_that_are_written_are_states(write, saved, tmp_path):
     for frame, result in zip(frames, generator.steps(frames), strict=True):
         np.testing.assert_array_equal(result.output, model(torch.from_numpy(frame)))
     assert [s.name for s in generator.graph.state] == ["my_state"]
+
+
+class Lasts(nn.Module):
+    """Something that lasts, or is drawn, that torch.export knows nothing of."""
+
+    def __init__(self, kind):
+        super().__init__()
+        self.kind, self.seen, self.h, self.layer = kind, [], torch.zeros(1, 4), nn.Linear(4, 4)
+
+    def forward(self, x):
+        y = self.layer(x)
+        if self.kind == "list":
+            self.seen.append(1)
+            return y * len(self.seen)
+        if self.kind == "tensor":
+            self.h = self.h + y
+            return self.h
+        return y * random.random()
+
+
+@pytest.mark.parametrize("kind", ["list", "tensor", "drawn"])
+def test_what_lasts_elsewhere_than_in_buffers_is_refused(kind):
+    with pytest.raises(HeepgenError, match="computes something else when it is called again"):
+        CodeGenerator(Lasts(kind), torch.ones(1, 4))
+
+
+def test_neither_model_nor_example_is_written_to():
+    class Writes(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("replaced", torch.zeros(1, 4))
+            self.register_buffer("grown", torch.zeros(1, 4))
+
+        def forward(self, x):
+            self.replaced = self.replaced + x
+            self.grown = torch.cat([self.grown, x])
+            return x.add_(1)
+
+    model, x = Writes(), torch.ones(1, 4)
+    buffers = dict(model.named_buffers())
+    with pytest.raises(HeepgenError):
+        CodeGenerator(model, x)
+    assert (x == 1).all() and all(b is buffers[name] and not b.any() for name, b in model.named_buffers())
 
 
 class Counts(nn.Module):

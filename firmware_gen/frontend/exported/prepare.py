@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch.export import ExportedProgram
 from torch.export.graph_signature import InputSpec, OutputSpec
+from torch.utils import _pytree as pytree
 
 from firmware_gen.frontend.aten import KNOWN
 from firmware_gen.frontend.exported.dynamic import chosen_sizes, with_shape
@@ -54,8 +55,14 @@ def export(model: torch.nn.Module, example_input: Example | None) -> ExportedPro
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
-        _try_forward(model, examples)
-        return torch.export.export(model, examples)
+        first = _try_forward(model, examples)
+        program = torch.export.export(model, examples)
+        if not _draws(program) and not _alike(first, _try_forward(model, examples)):
+            raise HeepgenError(
+                "the model computes something else when it is called again with the same input: keep what lasts from "
+                "one inference to the next in buffers (register_buffer), and leave out what is drawn at random"
+            )
+        return program
     except HeepgenError:
         raise
     except Exception as error:
@@ -87,11 +94,11 @@ def _as_tensor(example: torch.Tensor | np.ndarray | Sequence[int]) -> torch.Tens
     return torch.zeros(tuple(int(size) for size in example))
 
 
-def _try_forward(model: torch.nn.Module, examples: Sequence[torch.Tensor]) -> None:
-    buffers = {name: value.clone() for name, value in model.named_buffers()}
+def _try_forward(model: torch.nn.Module, examples: Sequence[torch.Tensor]) -> Any:
+    buffers = [(m, name, b, b.clone()) for m in model.modules() for name, b in m.named_buffers(recurse=False)]
     try:
         with torch.no_grad():
-            model(*examples)
+            return model(*(example.clone() for example in examples))
     except Exception as error:
         tensors = [*model.parameters(), *model.buffers()]
         others = {dtype_name(t) for t in tensors if t.is_floating_point()} - {"float32"}
@@ -104,10 +111,25 @@ def _try_forward(model: torch.nn.Module, examples: Sequence[torch.Tensor]) -> No
         raise HeepgenError(
             f"the model does not accept {what} {shapes}: {first_line(error)}; check the input shape"
         ) from error
-    finally:
-        for name, value in model.named_buffers():  # what the model writes is its state, not that of a trial
-            if name in buffers and not torch.equal(value, buffers[name]):
-                value.copy_(buffers[name])
+    finally:  # what the model writes is its state, not that of a trial
+        for module, name, buffer, value in buffers:
+            if getattr(module, name) is not buffer:
+                setattr(module, name, buffer)
+            with torch.no_grad():
+                buffer.copy_(value)
+
+
+def _alike(one: Any, other: Any) -> bool:
+    """Whether two calls returned the same, up to what float32 rounds."""
+    pairs = list(zip(pytree.tree_leaves(one), pytree.tree_leaves(other), strict=False))
+    tensors = [(a, b) for a, b in pairs if isinstance(a, torch.Tensor) and isinstance(b, torch.Tensor)]
+    return all(a.shape == b.shape and torch.allclose(a, b, 1e-3, 1e-5, equal_nan=True) for a, b in tensors)
+
+
+def _draws(program: ExportedProgram) -> bool:
+    """Whether an operator draws numbers, which is refused by its name."""
+    tags = (tag for node in program.graph.nodes for tag in getattr(node.target, "tags", ()))
+    return torch.Tag.nondeterministic_seeded in tags
 
 
 def first_line(error: Exception) -> str:
