@@ -89,7 +89,7 @@ NEAREST = {
     "planner": "planner codegen speed",
     "verilog": "verilog_rules unit generated_verilog",
     "arena": "planner speed tiling",
-    "compiler": "planner lower speed residency",
+    "compiler": "planner lower speed residency several",
     "link": "order planner lower",
     "program": "tiling speed planner order lower",
     "homes": "residency stream",

@@ -9,7 +9,7 @@ import onnx
 import pytest
 import torch
 import torch.nn.functional as F
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, defs, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 from firmware_gen import CodeGenerator
@@ -295,6 +295,48 @@ def test_damaged_files(tmp_path):
     path.write_bytes(b"nonsense")
     with pytest.raises(HeepgenError, match="not a complete ONNX file"):
         load_model(path)
+
+
+def a_newer_opset(proto):
+    proto.opset_import[0].version = defs.onnx_opset_version() + 1
+
+
+def a_function_of_onnx_itself(proto):
+    nodes, opsets = [helper.make_node("Neg", ["a"], ["b"])], [helper.make_opsetid("", 17)]
+    proto.functions.append(helper.make_function("", "Relu", ["a"], ["b"], nodes, opsets))
+
+
+def a_constant_of_two_graphs(proto):
+    """A branch has a constant of the name that another one has outside."""
+    branch = helper.make_graph([helper.make_node("Add", ["x", "w"], ["t"])], "b", [], [proto.graph.output[0]])
+    branch.output[0].name = "t"
+    branch.initializer.append(numpy_helper.from_array(np.ones(4, np.float32), "w"))
+    proto.graph.initializer.append(numpy_helper.from_array(np.zeros(4, np.float32), "w"))
+    proto.graph.initializer.append(numpy_helper.from_array(np.array(True), "c"))
+    branches = {"then_branch": branch, "else_branch": branch}
+    proto.graph.node.insert(0, helper.make_node("If", ["c"], ["y"], **branches))
+    proto.graph.node[1].input[0] = "y"
+
+
+def a_reason_without_end(proto):
+    proto.graph.node[0].input[0] = "x" * 5000
+
+
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        (a_newer_opset, "is the newest known"),
+        (a_function_of_onnx_itself, "in the place of ONNX's operator Relu"),
+        (a_constant_of_two_graphs, "has its own w, though"),
+        (a_reason_without_end, "is not a complete ONNX file"),
+    ],
+)
+def test_files_that_mean_different_things_to_different_readers(tmp_path, change, words):
+    proto = Model([1, 4]).add("Relu").proto()
+    change(proto)
+    with pytest.raises(HeepgenError, match=words) as caught:
+        load_model(saved(tmp_path, proto))
+    assert len(str(caught.value)) < 500
 
 
 def weights(program):

@@ -19,6 +19,7 @@ from onnx import (
     TensorProto,
     ValueInfoProto,
     checker,
+    defs,
     helper,
     inliner,
     numpy_helper,
@@ -34,6 +35,8 @@ OLDEST_OPSET = 21
 """Older models are converted to it; newer ones stay as they are."""
 LARGEST = 2**30
 """Bytes of a tensor, and of all weights together; more than any memory of the hardware holds."""
+LONGEST_REASON = 200
+"""Letters of what a library says: it may repeat whatever is in a file."""
 BROADCASTING = ("Add", "Sub", "Mul", "Div", "Pow")
 
 
@@ -46,7 +49,12 @@ def read(path: Path) -> ModelProto:
                 f"{path} has ONNX's IR version {model.ir_version}, {onnx.IR_VERSION} is the newest "
                 f"known: export it for an older one"
             )
+        if (opset := opset_of(model)) > (newest := defs.onnx_opset_version()):
+            raise HeepgenError(f"{path} has opset {opset}, {newest} is the newest known: export it for an older one")
+        if own := next((f.name for f in model.functions if f.domain in ("", "ai.onnx")), None):
+            raise HeepgenError(f"{path} has a function in the place of ONNX's operator {own}: give it another domain")
         _check_names(model)
+        _check_scopes(model.graph, set())
         _read_external_data(path, model)
         checker.check_model(_lenient(model))
     except HeepgenError:
@@ -241,6 +249,17 @@ def _check_names(model: ModelProto) -> None:
         raise ValueError("a name in it is no text")
 
 
+def _check_scopes(graph: GraphProto, outside: set[str]) -> None:
+    """ValueError where a constant has the name of something in a graph around its own: which one is read?"""
+    own = {tensor.name for tensor in graph.initializer}
+    if twice := sorted(own & outside):
+        raise ValueError(f"a graph in it has its own {twice[0]}, though one around that has it too")
+    known = outside | own | {i.name for i in graph.input} | {name for node in graph.node for name in node.output}
+    for node in graph.node:
+        for inner in _graphs_in(node):
+            _check_scopes(inner, known)
+
+
 def _tensors(model: ModelProto) -> Iterator[TensorProto]:
     for owner in (model.graph, *model.functions):
         yield from _tensors_of(owner)
@@ -265,4 +284,4 @@ def _reason(error: Exception) -> str:
     said = (
         re.sub(r"^\S+:\d+: .*? failed: ", "", lines[0]) if lines else type(error).__name__
     )  # without the place in C++
-    return said.rstrip(".")
+    return said.rstrip(".") if len(said) <= LONGEST_REASON else f"{said[:LONGEST_REASON]}..."
