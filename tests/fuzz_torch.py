@@ -33,6 +33,7 @@ CHUNK = 20
 """Seeds that a worker of a cluster takes at once."""
 NOT_REFUSALS = (
     "computes something else",
+    "what they leave out",
     "as it is used here",
     "cannot make the program functional",
     "does not accept",

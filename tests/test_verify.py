@@ -227,6 +227,17 @@ def test_special_values_are_compared_by_kind():
             verify.compare_tensors("a", expected, got, 1e300, "PyTorch")
 
 
+def test_a_mask_over_what_is_no_number_says_what_to_do():
+    class Masked(nn.Module):
+        def forward(self, x):
+            rows = torch.tensor([[True, True], [False, False]])
+            chosen = torch.softmax(torch.where(rows, x, torch.tensor(float("-inf"))), 1)
+            return torch.where(rows, chosen, torch.zeros(()))
+
+    with pytest.raises(HeepgenError, match="is nan here and 0 in PyTorch: .* must be finite"):
+        check(torch.export.export(Masked(), (torch.ones(2, 2),)), np.ones((2, 2), np.float32))
+
+
 def test_values_that_cancel_are_no_difference():
     class Cancel(nn.Module):
         def forward(self, x):

@@ -318,6 +318,11 @@ def compare_tensors(name: str, expected: np.ndarray, got: np.ndarray, allowed: f
     difference = np.where(same, 0.0, np.where(np.isnan(difference), np.inf, difference))
     worst = int(difference.argmax()) if difference.size else 0
     if difference.size and difference[worst] > allowed:
+        if np.isfinite(expected[worst]) and not np.isfinite(got[worst]):
+            raise HeepgenError(
+                f"{name}: element {worst} is {got[worst]:.9g} here and {expected[worst]:.9g} in {source}: choices and "
+                "masks are products here, so what they leave out must be finite; clamp what it is computed from"
+            )
         raise _unlike(name, source, f"element {worst} is {got[worst]:.9g} instead of {expected[worst]:.9g}")
     return float(difference.max(initial=0.0)) / (_magnitude(expected) or 1.0)
 
