@@ -13,12 +13,13 @@ from torch import nn
 from firmware_gen import CodeGenerator
 from firmware_gen.application.options import ImportOptions
 from firmware_gen.targets.descriptor import reference
-from firmware_gen.targets.descriptor.compiler import in_memory
+from firmware_gen.targets.descriptor.compiler import compile_choices, in_memory
 from firmware_gen.targets.descriptor.estimate import descriptor_cycles
 from firmware_gen.targets.descriptor.lowering import depth_first
 from firmware_gen.targets.descriptor.lowering.depth_first import Group, Rows, ring_rows, turns
 from firmware_gen.targets.descriptor.scratchpad import residency
 from firmware_gen.targets.descriptor.scratchpad.homes import Home, check
+from firmware_gen.targets.descriptor.target import DescriptorTarget
 from gen.flows.measure.run import Application, run
 from gen.flows.network.sw import generate_application
 from hls.config import Config
@@ -381,6 +382,50 @@ def test_what_fits_without_turns_is_not_refused_for_them():
         assert CodeGenerator(model, x, config=config).program()
         break
     assert banks < 15
+
+
+def test_turns_take_no_more_memory_than_they_need():
+    """In memory of what the program takes, and one bank for gaps, the same layers take turns."""
+    model = nn.Sequential(
+        *(layer for _ in range(3) for layer in (nn.Conv2d(8, 8, 3, padding=1, groups=8), nn.Conv2d(8, 8, 1)))
+    )
+    x = np.zeros((1, 8, 40, 40), np.float32)
+    ample = Config(ports=1, memory_banks=64, memory_banks_interleaved=(), bank_kib=4)
+    graph, target = CodeGenerator(model, x, config=ample).graph, DescriptorTarget()
+    program = target.compile(graph, ample, keep_inputs=False)
+    assert len(program.jobs) > len(program.whole.jobs)
+    report = program.report
+    banks = -(-(report.constant_bytes + report.arena_bytes + report.program_bytes) // ample.bank_bytes) + 1
+    assert banks < ample.memory_banks
+    tight = target.compile(graph, replace(ample, memory_banks=banks), keep_inputs=False)
+    assert [job.layer for job in tight.jobs] == [job.layer for job in program.jobs]
+
+
+def test_descriptors_of_layers_that_take_turns_are_counted(monkeypatch):
+    """Those for which memory is kept, of random choices of random networks."""
+    counted = []
+
+    def choose(jobs, links, buffers, excluded, arena, config, poolings, lost):
+        plan = residency._Planner(jobs, links, buffers, excluded, arena, config)
+        found = drawn(jobs, links, buffers, excluded, arena, config, poolings, lost)
+        counted.extend(sum(map(plan.rings.more_descriptors, groups)) for groups, _ in found)
+        return found
+
+    some = 0
+    for seed in range(8):
+        rng = np.random.default_rng([seed, 7])
+        torch.manual_seed(seed)
+        model, shape = random_network(rng)
+        drawn = choose_at_random(rng)
+        monkeypatch.setattr(residency, "choose", choose)
+        config = random_config(rng, memory_banks=64)
+        graph = CodeGenerator(model, rng.standard_normal(shape, np.float32), config=config).graph
+        counted.clear()
+        for number, program in enumerate(compile_choices(graph, config)):
+            if number < len(counted):
+                assert len(program.jobs) == len(program.whole.jobs) + counted[number], seed
+                some += counted[number] > 0
+    assert some >= 4, some
 
 
 def test_groups_become_one_where_that_saves_cycles(monkeypatch):

@@ -27,7 +27,7 @@ from firmware_gen.targets.descriptor.linked.program import (
 )
 from firmware_gen.targets.descriptor.lowering import banded, depth_first
 from firmware_gen.targets.descriptor.lowering.depth_first import Group
-from firmware_gen.targets.descriptor.lowering.job import Job
+from firmware_gen.targets.descriptor.lowering.job import DESCRIPTOR_BYTES, Job
 from firmware_gen.targets.descriptor.lowering.jobs import NotInPlace, flat_jobs
 from firmware_gen.targets.descriptor.lowering.layout import tiles_of
 from firmware_gen.targets.descriptor.lowering.pieces import Constants
@@ -36,13 +36,12 @@ from firmware_gen.targets.descriptor.scratchpad import residency
 from firmware_gen.targets.descriptor.scratchpad.homes import Home
 from firmware_gen.targets.descriptor.scratchpad.rotation import frames_of, rotated
 from hls.config import Config
-from hls.descriptor.interface.table import PROFILE_RECORD, WORDS
+from hls.descriptor.interface.table import WORDS
 from hls.errors import HeepgenError
 
-DESCRIPTOR_BYTES = 4 * (WORDS + len(PROFILE_RECORD))
-
-TURNS = 100
-"""More descriptors, of layers that take turns, for which memory is kept when they are chosen."""
+SPARE = (0, 100)
+"""Descriptors for which memory is kept beside those that layers are chosen to have, tried in turn: what lies in memory
+does not fill it without gaps."""
 
 
 def compile_graph(graph: ir.Graph, config: Config, profile: bool = True, keep_activations: bool = False) -> Program:
@@ -99,16 +98,21 @@ def _choices(
         early, late = _before_readers(graph, whole.tensors), _behind_layers(graph, whole.tensors)
         for separate in dict.fromkeys((frozenset(), early, early | late)):
             own = lower(separate=separate) if separate else whole
-            for groups, scratchpad, rotation in _residency(graph, own, config):
-                resident = lower(scratchpad, groups, separate, rotation)
-                try:
-                    program = _placed(
-                        graph, config, whole, resident, groups, scratchpad, profile, keep_inputs=keep_inputs
-                    )
-                except planner.DoesNotFit:  # pieces have more descriptors, and keep their inputs for longer
-                    continue
-                fits = True
-                yield program
+            for spare in SPARE:
+                found = 0
+                for groups, scratchpad, rotation in _residency(graph, own, config, spare):
+                    resident = lower(scratchpad, groups, separate, rotation)
+                    try:
+                        program = _placed(
+                            graph, config, whole, resident, groups, scratchpad, profile, keep_inputs=keep_inputs
+                        )
+                    except planner.DoesNotFit:  # what lies in memory leaves gaps
+                        continue
+                    found += 1
+                    yield program
+                if found:
+                    fits = True
+                    break
         for group in depth_first.in_place_groups(graph, whole.tensors, config):
             everything = (config.scratchpad_words - 1).bit_length()
             storages = (whole.tensors[graph.nodes[step].output].storage for step in group.steps[:-1])
@@ -262,19 +266,22 @@ def _beginning(graph: ir.Graph, tensors: Mapping[str, Tensor], constants: Consta
     return jobs
 
 
-def _residency(graph: ir.Graph, whole: Lowered, config: Config) -> list[tuple[tuple[Group, ...], dict[str, Home], int]]:
+def _residency(
+    graph: ir.Graph, whole: Lowered, config: Config, spare: int
+) -> list[tuple[tuple[Group, ...], dict[str, Home], int]]:
     """`residency.choose` for a network lowered without layers that take turns, and with all tensors in memory; and by
     how many words the scratchpad rotates between calls, which is something in one more choice for a stream."""
     tensors, jobs, layers = whole.tensors, whole.jobs, whole.layers
     used = program_bytes(graph) + sum(a.nbytes for a in whole.constants.arrays.values()) + len(jobs) * DESCRIPTOR_BYTES
-    arena = planner.memory_map(config)[1] - used - TURNS * DESCRIPTOR_BYTES
+    arena = planner.memory_map(config)[1] - used - spare * DESCRIPTOR_BYTES
     outside = {t.storage for layer in layers if layer.on_cpu for t in (*layer.sources, layer.target)}
     outside |= {tensors[v].storage for v in (*graph.inputs, *graph.outputs)} - streamed(graph)
     buffers = buffers_of(graph, tensors, layers, False, False)
     own = [[jobs[i] for i in layer.descriptors] for layer in layers]
     links, poolings = depth_first.links(graph, tensors, own, config), depth_first.poolings(graph, tensors)
-    arrays = {DESCRIPTORS: np.zeros(WORDS * (len(jobs) + TURNS), np.uint32)} | whole.constants.arrays
-    found = residency.choose(own, links, buffers, outside, arena, config, poolings, losses(jobs, arrays, config))
+    found = residency.choose(
+        own, links, buffers, outside, arena, config, poolings, losses(jobs, whole.constants.arrays, config)
+    )
     choices = [(groups, homes, 0) for groups, homes in found]
     if frames := frames_of(graph):
         alone = [c for c in found if not c[0]] or residency.choose(own, (), buffers, outside, arena, config)

@@ -85,10 +85,18 @@ def locate_all(
         return located(sizes)
 
 
-def losses(jobs: Sequence[Job], arrays: Mapping[str, np.ndarray], config: Config) -> Callable[[int], float]:
-    """Cycles that constants lose which interleaved banks do not hold beside an arena of so many bytes."""
+def losses(jobs: Sequence[Job], arrays: Mapping[str, np.ndarray], config: Config) -> Callable[[int, int], float]:
+    """Cycles that constants lose which interleaved banks do not hold beside an arena of so many bytes, and with so many
+    descriptors more than `jobs`. arrays: constants, without descriptors."""
     sizes, lost = {n: 4 * len(a) for n, a in arrays.items()}, _contiguous_losses(jobs, config)
-    return lambda arena: sum(lost.get(name, 0) for name in _outside(sizes, lost, arena, config))
+    size, loss = 4 * WORDS, lost[DESCRIPTORS] / max(len(jobs), 1)  # of a descriptor
+
+    def found(arena: int, more: int) -> float:
+        count = len(jobs) + more
+        own = lost | {DESCRIPTORS: count * loss}
+        return sum(own.get(name, 0) for name in _outside({DESCRIPTORS: count * size} | sizes, own, arena, config))
+
+    return found
 
 
 def _outside(sizes: Mapping[str, int], lost: Mapping[str, float], arena: int, config: Config) -> list[str]:

@@ -7,7 +7,10 @@ from typing import TypeAlias
 
 from firmware_gen.operations.tensors import Ref
 from firmware_gen.targets.descriptor.timing.demand import vectors
-from hls.descriptor.interface.table import Descriptor
+from hls.descriptor.interface.table import PROFILE_RECORD, WORDS, Descriptor
+
+DESCRIPTOR_BYTES = 4 * (WORDS + len(PROFILE_RECORD))
+"""Of memory that a descriptor takes, with its record."""
 
 Symbolic: TypeAlias = Descriptor[Ref | int]
 """Its addresses are `Ref`s, and 0 where there is no stream."""

@@ -15,10 +15,11 @@ from typing import Any
 from firmware_gen.memory import planner
 from firmware_gen.memory.planner import Buffer
 from firmware_gen.operations.tensors import Ref
-from firmware_gen.targets.descriptor.lowering.depth_first import Group, Link, ring_rows, turns
-from firmware_gen.targets.descriptor.lowering.job import Job, activations
+from firmware_gen.targets.descriptor.lowering.depth_first import Group, Link
+from firmware_gen.targets.descriptor.lowering.job import DESCRIPTOR_BYTES, Job, activations
 from firmware_gen.targets.descriptor.scratchpad.homes import Home, scattered
 from firmware_gen.targets.descriptor.scratchpad.overlap import Line, Use, beats_of, cost, delays
+from firmware_gen.targets.descriptor.scratchpad.rings import Rings
 from firmware_gen.targets.descriptor.scratchpad.shelf import Shelf
 from firmware_gen.targets.descriptor.timing.demand import tiles, vectors
 from hls.config import Config
@@ -61,14 +62,15 @@ def choose(
     arena: int,
     config: Config,
     poolings: Container[int] = (),
-    lost: Callable[[int], float] = lambda arena: 0.0,
+    lost: Callable[[int, int], float] = lambda arena, more: 0.0,
 ) -> list[tuple[tuple[Group, ...], dict[str, Home]]]:
     """Groups of steps that take turns, and the homes of all storages on chip: choices, of which one may be faster.
 
     jobs: those of every step, lowered with all tensors in memory. buffers: lives of their storages. excluded: storages
-    that others than the accelerator read or write. arena: bytes that what stays in memory may take at once; layers
-    that take turns keep their inputs for longer. poolings: steps that may pool what the one before computes, piece by
-    piece. lost: cycles that constants lose beside so many bytes in memory.
+    that others than the accelerator read or write. arena: bytes that what stays in memory may take at once, with
+    descriptors beside those of `jobs`; layers that take turns keep their inputs for longer. poolings: steps that may
+    pool what the one before computes, piece by piece. lost: cycles that constants lose beside so
+    many bytes in memory and descriptors.
     """
     plan = _Planner(jobs, links, buffers, excluded, arena, config, lost)
     alone = _Planner(jobs, (), buffers, excluded, arena, config)  # turns can lead away from what is best without any
@@ -93,7 +95,7 @@ class _Planner:
         excluded: Iterable[str],
         arena: int,
         config: Config,
-        lost: Callable[[int], float] = lambda arena: 0.0,
+        lost: Callable[[int, int], float] = lambda arena, more: 0.0,
     ) -> None:
         self.jobs, self.config, self.size = jobs, config, 4 * config.scratchpad_words
         self.all, self.arena, self.lost = buffers, arena, lost
@@ -116,7 +118,7 @@ class _Planner:
         self._known: dict[tuple[Any, ...], float] = {}
         self._known_pieces: dict[tuple[Any, ...], list[Use]] = {}
         self._whole_uses: dict[int, tuple[Any, ...]] = {}
-        self._rings: dict[Group, list[tuple[Link, int]]] = {}
+        self.rings = Rings(self.links, config)
         self._line, self._timed = Line(len(jobs), delays(config)), _Choice()
         self._line.change({step: self._uses(step, None, frozenset()) for step in range(len(jobs))})
 
@@ -258,12 +260,15 @@ class _Planner:
 
     def cycles(self, choice: _Choice) -> float:
         """`timeline`, and what constants lose by what stays in memory."""
-        return self.timeline(choice) + self.lost(self._in_memory(choice))
+        return self.timeline(choice) + self.lost(self._in_memory(choice), self._more_descriptors(choice))
 
     def _in_memory(self, choice: _Choice) -> int:
         """Bytes that are alive at once beside what is on chip."""
         names = {b.name for b in self.buffers(choice)}
         return planner.peak([self.alive(b.name, b, choice) for b in self.all if b.name not in names], len(self.jobs))[0]
+
+    def _more_descriptors(self, choice: _Choice) -> int:
+        return sum(map(self.rings.more_descriptors, choice.groups))
 
     def changed(self, old: _Choice, new: _Choice) -> set[int]:
         """Steps whose descriptors differ between two choices, or the streams of theirs that are on chip."""
@@ -335,23 +340,12 @@ class _Planner:
             for reader, other in names[stream]
         )
 
-    def rings(self, group: Group) -> list[tuple[Link, int]]:
-        """Links of a group with the words of their rings."""
-        if group not in self._rings:
-            links = [self.links[step] for step in group.turning[:-1]]
-            layers = [links[0].source, *(link.reader for link in links)] if links else []
-            rows = ring_rows(layers, turns(layers, group)) if links else []
-            least = 1 << (self.config.ports - 1).bit_length()
-            words = (max(n * link.row_words, least) for link, n in zip(links, rows, strict=True))
-            self._rings[group] = [(link, 1 << (n - 1).bit_length()) for link, n in zip(links, words, strict=True)]
-        return self._rings[group]
-
     def buffers(self, choice: _Choice) -> list[Buffer]:
         result = [self.alive(name, self.lives[name], choice) for name in sorted(choice.whole)]
         for group in choice.groups:
             result += [
                 Buffer(link.value, 4 * words, group.steps[0], group.steps[-1], align=4 * words)
-                for link, words in self.rings(group)
+                for link, words in self.rings.of(group)
             ]
         return result
 
@@ -360,7 +354,8 @@ class _Planner:
         buffers = self.buffers(choice)
         if planner.peak(buffers, len(self.jobs))[0] > self.size:
             return None
-        if choice.groups and self._in_memory(choice) > self.arena:
+        more = DESCRIPTOR_BYTES * self._more_descriptors(choice)
+        if choice.groups and self._in_memory(choice) + more > self.arena:
             return None
         offsets = planner.allocate(buffers, self.size)
         if any(offsets[b.name] + b.size > self.size for b in buffers):
@@ -385,10 +380,7 @@ class _Planner:
         if isinstance(item, str):
             return int(self.lives[item].size)
         merged = [group for group in choice.groups if not set(group.steps).isdisjoint(item.steps)]
-        return self.ring_bytes(item) - sum(self.ring_bytes(group) for group in merged)
-
-    def ring_bytes(self, group: Group) -> int:
-        return sum(4 * words for _, words in self.rings(group))
+        return self.rings.bytes(item) - sum(self.rings.bytes(group) for group in merged)
 
     def _cycles(self, choice: _Choice, steps: set[int]) -> float:
         """Estimated cycles of some steps, groups as a whole."""
@@ -412,10 +404,9 @@ class _Planner:
 
     def _pieces(self, group: Group, on_chip: frozenset[str]) -> list[Use]:
         if (group, on_chip) not in self._known_pieces:
-            links = [self.links[step] for step in group.turning[:-1]]
-            layers = [links[0].source, *(link.reader for link in links)]
+            layers = self.rings.layers(group)
             uses, before = [], -1
-            for layer, first, end in turns(layers, group):
+            for layer, first, end in self.rings.turns(group):
                 rows = layers[layer]
                 low, high = rows.needed(first, end)
                 use = self.use(
@@ -495,5 +486,5 @@ class _Room:
         for group in self._choice.groups:
             if not set(group.steps).isdisjoint(item.steps):
                 for step in range(group.steps[0], group.steps[-1] + 1):
-                    alive[step - first] -= self._plan.ring_bytes(group)
-        return self._plan.ring_bytes(item) + max(alive)
+                    alive[step - first] -= self._plan.rings.bytes(group)
+        return self._plan.rings.bytes(item) + max(alive)

@@ -23,11 +23,12 @@ from firmware_gen import ir
 from firmware_gen.memory.arena import buffers_of, program_bytes
 from firmware_gen.models.cpu_cycles import cycles_of, turns_of
 from firmware_gen.operations.operation import Operation
-from firmware_gen.targets.descriptor.compiler import DESCRIPTOR_BYTES, compile_graph
+from firmware_gen.targets.descriptor.compiler import compile_graph
 from firmware_gen.targets.descriptor.estimate import around
 from firmware_gen.targets.descriptor.linked.program import Layer
 from firmware_gen.targets.descriptor.lowering.banded import most_outputs
 from firmware_gen.targets.descriptor.lowering.folded import rows_of
+from firmware_gen.targets.descriptor.lowering.job import DESCRIPTOR_BYTES
 from firmware_gen.targets.descriptor.lowering.streams import operations_of
 from firmware_gen.targets.descriptor.survey.lanes import Array
 from firmware_gen.targets.descriptor.survey.templates import AMPLE

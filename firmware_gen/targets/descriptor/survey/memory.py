@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from firmware_gen.memory import planner
-from firmware_gen.targets.descriptor.compiler import DESCRIPTOR_BYTES, TURNS
 from firmware_gen.targets.descriptor.linked.program import DESCRIPTORS
+from firmware_gen.targets.descriptor.lowering.job import DESCRIPTOR_BYTES
 from firmware_gen.targets.descriptor.survey.flow import Uses
 from firmware_gen.targets.descriptor.survey.lanes import Array, Lanes
 from firmware_gen.targets.descriptor.survey.shapes import Shape
@@ -74,7 +74,7 @@ def located(template: Template, lanes: Lanes, uses: Sequence[Uses], with_banded:
     cycles = np.where(low, lanes.ports, 1)
     number = {name: i for i, name in enumerate(template.constants)}
     known = sizes.sum(axis=0) - sizes[number[DESCRIPTORS]] + template.program
-    turns = template.turns + known + (template.whole + TURNS) * DESCRIPTOR_BYTES
+    turns = template.turns + known + template.descriptors * DESCRIPTOR_BYTES
     too_much = (template.turns > 0) & (turns > lanes.end)
     fits = freed.fits & ~too_much
     return Memory(

@@ -47,7 +47,7 @@ class Template:
     of every descriptor's layer. constants: names, in order; streams: those whose size depends on the configuration,
     by whose numbers every descriptor has its `weights_of` and `params_of`, -1 without; fixed: bytes of all others.
     arenas: bytes of the arena, with the inputs kept, and without. turns: where layers take turns, the most bytes that
-    are alive in it at once, else 0; whole: descriptors that there are without. program: bytes kept for it. pitches:
+    are alive in it at once, else 0. descriptors: their number. program: bytes kept for it. pitches:
     whether maps of depthwise layers have some, for banded tiles."""
 
     network: str
@@ -60,7 +60,7 @@ class Template:
     fixed: tuple[tuple[str, int], ...]
     arenas: tuple[int, int]
     turns: int
-    whole: int
+    descriptors: int
     program: int
     names: tuple[str, ...]
     on_cpu: tuple[str, ...]
@@ -109,7 +109,7 @@ def _template(program: Program, columns: Mapping[str, Columns]) -> Template:
         tuple(fixed),
         _arenas(program),
         _turns(program),
-        len(program.whole.jobs),
+        len(program.jobs),
         program_bytes(program.graph),
         tuple(layer.name for layer in program.layers),
         tuple(layer.name for layer in program.layers if layer.on_cpu),
