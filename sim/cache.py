@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -117,18 +118,20 @@ def _is_whole(entry: Path) -> bool:
     if entry in checked and entry.is_dir():
         return True
     with suppress(OSError, ValueError, RecursionError):
-        if json.loads((entry / COMPLETE).read_bytes()) == _checksums(entry):
+        if (entry / COMPLETE).is_file() and json.loads((entry / COMPLETE).read_bytes()) == _checksums(entry):
             checked.add(entry)
             return True
     return False
 
 
 def _checksums(entry: Path) -> dict[str, str]:
+    """Of files by their names, with an x where one may be run: archives and some file systems forget that."""
     result = {}
     for path in sorted(entry.rglob("*")):
         if path.is_file() and path.name != COMPLETE:
             with open(path, "rb") as stream:
-                result[path.relative_to(entry).as_posix()] = hashlib.file_digest(stream, "sha256").hexdigest()
+                digest = hashlib.file_digest(stream, "sha256").hexdigest()
+            result[path.relative_to(entry).as_posix()] = digest + " x" * bool(path.stat().st_mode & stat.S_IXUSR)
     return result
 
 

@@ -26,6 +26,7 @@ class Build:
         self.times += 1
         (work / "sub").mkdir()
         (work / "sub" / "program").write_bytes(b"x" * 1000)
+        (work / "sub" / "program").chmod(0o755)
         (work / "empty").write_bytes(b"")
 
 
@@ -51,6 +52,10 @@ def test_built_once(root):
         lambda p: (p / COMPLETE).write_bytes(b""),
         lambda p: (p / COMPLETE).write_text("[" * 100_000),
         lambda p: (p / COMPLETE).unlink(),
+        lambda p: (p / "sub" / "program").chmod(0o644),
+        lambda p: ((p / COMPLETE).unlink(), os.mkfifo(p / COMPLETE)),
+        lambda p: ((p / COMPLETE).unlink(), (p / COMPLETE).symlink_to("/dev/zero")),
+        lambda p: ((p / "empty").unlink(), os.mkfifo(p / "empty")),
     ],
 )
 def test_a_damaged_entry_is_built_again(root, damage):
