@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+import heepgen
 from firmware_gen import ir
 from firmware_gen.frontend.exported.importer import import_model
 from firmware_gen.models.fake_quant import GraphModule
@@ -597,3 +598,18 @@ def test_exported_program_checks():
         import_model(norm)
     dynamic = torch.export.export(nn.Linear(3, 2), (torch.zeros(4, 3),), dynamic_shapes=({0: torch.export.Dim("n")},))
     assert import_model(dynamic).shape("input") == (1, 3) and import_model(dynamic, (4, 3)).shape("input") == (4, 3)
+
+
+@pytest.mark.parametrize("options", [{}, {"eps": 1e-2, "keepdim": True}, {"p": 1}], ids=str)
+def test_distances_have_their_own_epsilon(options):
+    """1e-6, which float32 rounds, not that of the tensors' type."""
+
+    class Distance(nn.Module):
+        def forward(self, x, y):
+            return F.pairwise_distance(x, y, **options)
+
+    torch.manual_seed(0)
+    x = torch.randn(3, 8)
+    inputs = x, x + 0.03 * torch.randn(3, 8)
+    got = heepgen.compile(Distance(), inputs).compiled.generator.reference(inputs).output
+    np.testing.assert_allclose(got, Distance()(*inputs).numpy(), rtol=2e-6)

@@ -37,6 +37,12 @@ MOVES = {
     "vector and flattened map": (lambda y: torch.cat([y.flatten(1), y.mean((2, 3))], 1), LINEAR, (3, 124)),
     "mean of channels": (lambda y: torch.cat([y.mean(1, True), y.amax(1, True)], 1), POINTWISE, (3, 2, 1, 1)),
     "least of channels and rows": (lambda y: y.amin((1, 2)), LINEAR, (3, 6)),
+    "windows": (lambda y: F.unfold(y, (2, 3), padding=1, stride=(1, 2), dilation=(2, 1)), LINEAR, (3, 15)),
+    "involution": (
+        lambda y: (F.unfold(y, 3, padding=1).view(1, 4, 9, 5, 6) * y[:, :1, None]).sum(2),
+        POINTWISE,
+        (3, 4, 1, 1),
+    ),
     "sum of everything": (lambda y: y.sum((1, 2, 3), keepdim=True), POINTWISE, (3, 1, 1, 1)),
     "rolled": (lambda y: y.roll((1, -2), (2, 3)), POINTWISE, (3, 4, 1, 1)),
     "mirrored": (lambda y: y.flip(1, 3), POINTWISE, (3, 4, 1, 1)),

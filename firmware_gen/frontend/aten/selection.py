@@ -66,14 +66,20 @@ def _as_strided(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
     if not numbers.keys() >= set(places.flat):
         raise imp.refuse(node, "it reads memory that its input does not fill; use slices and reshapes")
     elements = np.array([numbers[place] for place in places.flat]).reshape(places.shape)
+    return _emit_elements(imp, node, str(a["self"]), elements, "it takes elements that are not evenly spaced")
+
+
+def _emit_elements(imp: Importer, node: fx.Node, source: str, elements: np.ndarray, otherwise: str) -> str:
+    """The elements of `source` with these numbers, in this shape; refused, with what is said, where they are not evenly
+    spaced."""
     spaced = ir.evenly_spaced(elements.reshape((1,) * max(1, 4 - elements.ndim) + elements.shape))
     if spaced is None:
-        raise imp.refuse(node, "it takes elements that are not evenly spaced; slice each dimension by itself")
-    if np.array_equal(elements.flat, np.arange(math.prod(x.shape))):
-        return imp.emit(node, ir.Reshape, a["self"])
+        raise imp.refuse(node, f"{otherwise}; slice each dimension by itself")
+    if np.array_equal(elements.flat, np.arange(math.prod(imp.shape(source)))):
+        return imp.emit(node, ir.Reshape, source)
     offset, strides = spaced
     shape = (1,) * (len(strides) - elements.ndim) + elements.shape
-    taken = imp.inner(node, ir.AsStrided, a["self"], shape=shape, strides=strides, offset=offset)
+    taken = imp.inner(node, ir.AsStrided, source, shape=shape, strides=strides, offset=offset)
     return imp.emit(node, ir.Reshape, taken)
 
 
@@ -204,14 +210,19 @@ def _index_select(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
 
 def _positions(imp: Importer, node: fx.Node, index: str | torch.Tensor, size: int) -> list[int]:
     """Constant indices of a dimension of that size, none of them negative."""
+    return [i % size for i in _constant(imp, node, index).reshape(-1).tolist()]
+
+
+def _constant(imp: Importer, node: fx.Node, index: str | torch.Tensor) -> torch.Tensor:
     if not isinstance(index, torch.Tensor) or index.dtype not in (torch.int32, torch.int64):
         raise imp.refuse(node, "its indices are computed; constant numbers are supported")
-    return [i % size for i in index.reshape(-1).tolist()]
+    return index
 
 
 @handles("index", "_unsafe_index", reads="self indices")
 def _index(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
-    """x[:, i[:, None], j]: neighbouring dimensions, each by indices of its own."""
+    """x[:, i[:, None], j]: neighbouring dimensions, each by indices of its own; or any elements that are evenly spaced,
+    as the windows of torch.nn.Unfold."""
     given = {dim: index for dim, index in enumerate(a["indices"]) if index is not None}
     dims, value = list(given), a["self"]
     apart = all(
@@ -220,7 +231,10 @@ def _index(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
         for number, index in enumerate(given.values())
     )
     if not apart or dims != list(range(dims[0], dims[-1] + 1)):
-        raise imp.refuse(node, "its indices are no slices; slice each dimension by itself")
+        indices = [slice(None) if i is None else _constant(imp, node, i) for i in a["indices"]]
+        shape = imp.shape(value)
+        elements = torch.arange(math.prod(shape)).reshape(shape)[tuple(indices)].numpy()
+        return _emit_elements(imp, node, value, elements, "its indices are no slices")
     for dim, index in given.items():
         value = taken(imp, node, value, dim, _positions(imp, node, index, imp.shape(value)[dim]))
     return imp.emit(node, ir.Reshape, value)

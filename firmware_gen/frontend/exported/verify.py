@@ -200,20 +200,24 @@ def _doubled(
     target: torch._ops.OpOverload, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
     schema = target._schema.arguments
-    rounded = {a.name for a in schema if a.name == "value" or str(a.type) in _NUMBERS}
+    added = {"value", *_ADDED.get(target, ())}
+    rounded = {a.name for a in schema if a.name in added or str(a.type) in _NUMBERS}
     given = dict(zip((a.name for a in schema), args, strict=False)) | kwargs
     left_out = {
         a.name: a.default_value
         for a in schema
         if a.name in rounded and a.name not in given and isinstance(a.default_value, float)
     }
-    if "eps" in {a.name for a in schema} and given.get("eps") is None:  # that of the tensors' type
+    defaults = {a.name: a.default_value for a in schema}
+    if "eps" in defaults and given.get("eps", defaults["eps"]) is None:  # that of the tensors' type
         kwargs = kwargs | {"eps": torch.finfo(torch.float32).eps}
         args = args[: next(i for i, a in enumerate(schema) if a.name == "eps")]
     positional = tuple(_double(value, a.name in rounded) for a, value in zip(schema, args, strict=False))
     return positional, {name: _double(value, name in rounded) for name, value in (left_out | kwargs).items()}
 
 
+_ADDED: Mapping[torch._ops.OpOverload, tuple[str, ...]] = {torch.ops.aten.pairwise_distance.default: ("eps",)}
+"""What else is added to a tensor, though its type does not say so."""
 _NUMBERS = ("number", "Optional[number]", "Tensor", "Optional[Tensor]")
 
 
