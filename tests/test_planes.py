@@ -37,7 +37,7 @@ def inputs_of(sizes, seed=0):
 
 @pytest.fixture
 def always(monkeypatch):
-    monkeypatch.setattr(planes, "_pays", lambda node, tiles: True)
+    monkeypatch.setattr(planes, "_pays", lambda planes: True)
 
 
 def ratio(got, exact):
@@ -138,3 +138,23 @@ def test_arrays_of_other_sizes_have_tiles_of_their_own(always):
     assert program.tensors[found.output].size == found.tiles.words(5, 9)
     assert ratio(reference.run(program, inputs).output, Pairs()(*inputs)[0].numpy()) > 85
     assert [t.links for t in templates_of(graph, config)]
+
+
+@pytest.mark.parametrize("tiles", [ir.Tiles(8, 8, 2), ir.Tiles(4, 4, 1), ir.Tiles(5, 3, 3), ir.Tiles(6, 5, 4)], ids=str)
+def test_loops_turn_for_every_element_and_all_padding(tiles):
+    for depth, columns in ((1, 1), (16, 17), (17, 16), (9, 5), (5, 33)):
+        steps = (columns * depth, columns * depth, columns, 1)
+        own = ir.MatMul(
+            name="n",
+            inputs=("a", "b"),
+            output="y",
+            sizes=(2, 3, 4, depth, columns),
+            a=ir.Matrices(4 * depth, (0, 0, depth, 1)),
+            b=ir.Matrices(6 * depth * columns, steps),
+            out=ir.Matrices(24 * columns, steps),
+        )
+        turns = ir.Planes(name="p", inputs=("b",), output="p", product=own, tiles=tiles).turns
+        assert 4 * turns["step of four"] + turns["step of one"] == 6 * depth * columns
+        assert turns["step of four"] == turns["four"] * depth and (tiles.columns > 3) >= (turns["four"] > 0)
+        empty = 4 * tiles.plane_words(depth, columns) - depth * columns
+        assert empty <= 4 * turns["word"] // 12 <= 4 * tiles.plane_words(depth, columns) or not empty

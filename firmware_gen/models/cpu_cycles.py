@@ -59,10 +59,7 @@ def _(node: ir.MatMul, layer: Layer) -> Turns:
 
 @turns_of.register
 def _(node: ir.Planes, layer: Layer) -> Turns:
-    outer, inner, _, depth, columns = node.product.sizes
-    matrices = outer * inner
-    turns = {"call": 1, "matrix": matrices, "column": matrices * columns, "element": matrices * columns * depth}
-    return _each(node.kernel, **turns, word=layer.target.size)
+    return _each(node.kernel, **node.turns)
 
 
 def window_turns(kernel: str, op: Windowed, channels_first: bool) -> Turns:

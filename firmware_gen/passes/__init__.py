@@ -21,6 +21,7 @@ from firmware_gen.passes.movement.permutes import find_shuffles, merge_permutes,
 from firmware_gen.passes.movement.reshapes import find_maps, merge_reshapes, sink_reshapes
 from firmware_gen.passes.movement.strides import absorb_strides, merge_strides, move_elements
 from firmware_gen.passes.residual import combine_rows, fuse_residuals
+from firmware_gen.passes.rows import raise_rows
 from firmware_gen.passes.statistics import split_statistics
 from firmware_gen.passes.windows import merge_pads, merge_slices
 from hls.errors import HeepgenError
@@ -51,6 +52,7 @@ PIPELINE = (
     move_elements,
     merge_strides,
     absorb_strides,
+    raise_rows,
     find_maps,
 )
 
@@ -93,6 +95,7 @@ __all__ = [
     "merge_strides",
     "move_elements",
     "raise_permutes",
+    "raise_rows",
     "run_passes",
     "sink_reshapes",
     "split_functions",

@@ -84,57 +84,101 @@ void multiply_matrices(const float* a, uint32_t a_row, const float* b, Inner inn
     multiply_rows<1>(a, a_row, b, inner, out, out_steps, counts, scale);
 }
 
-inline void clear(float* words, uint32_t count) {
-  for (; count >= 4; count -= 4, words += 4)
-    Times<4>::call([&](int i) HEEPSTOR_INLINE { words[i] = 0.0f; });
-  for (; count > 0; --count) *words++ = 0.0f;
+/** Words that hold the bytes from `begin` to `end`. */
+inline void clear(unsigned char* bytes, uint32_t begin, uint32_t end) {
+  uint32_t* word = reinterpret_cast<uint32_t*>(bytes + begin / 4 * 4);
+  for (uint32_t left = (end + 3) / 4 - begin / 4; left > 0; --left) *word++ = 0;
 }
 
-/** The largest magnitude of a column, NaN left out; four at a time, which hide each other's latency. */
-inline float largest_magnitude(const float* x, uint32_t row, uint32_t depth) {
-  float largest[4] = {0.0f, 0.0f, 0.0f, 0.0f};
-  for (; depth >= 4; depth -= 4) {
-    float part[4];
-    Times<4>::call([&](int i) HEEPSTOR_INLINE {
-      part[i] = *x;
-      x += row;
+/** The largest magnitudes of COLUMNS columns, NaN left out. */
+template <int COLUMNS, class Row, class Column>
+[[gnu::always_inline]] inline void largest_magnitudes(const float* b, Row row, Column column, uint32_t depth,
+                                                      float (&largest)[COLUMNS]) {
+  const float* x[COLUMNS];
+  Times<COLUMNS>::call([&](int c) HEEPSTOR_INLINE {
+    largest[c] = 0.0f;
+    x[c] = b + static_cast<uint32_t>(c) * column;
+  });
+  const auto take_row = [&](int) HEEPSTOR_INLINE {
+    float part[COLUMNS];
+    Times<COLUMNS>::call([&](int c) HEEPSTOR_INLINE { part[c] = *x[c]; });
+    Times<COLUMNS>::call([&](int c) HEEPSTOR_INLINE {
+      largest[c] = __builtin_fmaxf(largest[c], __builtin_fabsf(part[c]));
+      x[c] += row;
     });
-    Times<4>::call([&](int i) HEEPSTOR_INLINE {
-      largest[i] = __builtin_fmaxf(largest[i], __builtin_fabsf(part[i]));
-    });
-  }
-  for (; depth > 0; --depth, x += row) largest[0] = __builtin_fmaxf(largest[0], __builtin_fabsf(*x));
-  return __builtin_fmaxf(__builtin_fmaxf(largest[0], largest[1]), __builtin_fmaxf(largest[2], largest[3]));
-}
-
-/** The bytes of a column in both planes, whose rows lie `next` bytes apart; returns its factor. */
-inline float column_planes(const float* x, uint32_t row, unsigned char* high, unsigned char* low, uint32_t next,
-                           uint32_t depth, float scale) {
-  constexpr float kOne = 12582912.0f;  // added to a small number, it leaves the nearest integer in the lowest bits
-  const float largest = largest_magnitude(x, row, depth);
-  const float inverse = largest >= 7.88860905e-31f ? 32512.0f / largest : 0.0f;
-  uint32_t all = 0;
-  const auto store = [&](uint32_t bits) HEEPSTOR_INLINE {
-    *high = static_cast<unsigned char>((bits + 128) >> 8);
-    *low = static_cast<unsigned char>(bits);
-    high += next, low += next;
-    all |= bits;
   };
-  for (; depth >= 4; depth -= 4) {
-    float part[4];
-    uint32_t bits[4];
-    Times<4>::call([&](int i) HEEPSTOR_INLINE {
-      part[i] = *x;
-      x += row;
+  for (; depth >= 4; depth -= 4) Times<4>::call(take_row);
+  for (; depth > 0; --depth) take_row(0);
+}
+
+/** The bytes of COLUMNS columns, which are neighbours in both planes; rows lie `next` bytes apart there. Returns whether
+ * all elements are numbers; factors are those of columns that are. */
+template <int COLUMNS, class Row, class Column>
+[[gnu::always_inline]] inline bool column_planes(const float* b, Row row, Column column, unsigned char* high,
+                                                 unsigned char* low, uint32_t next, uint32_t depth, float scale,
+                                                 float* factors) {
+  constexpr float kOne = 12583040.0f;  // 128 more than what, added to a number, leaves its integer in the lowest bits
+  float inverse[COLUMNS];
+  largest_magnitudes(b, row, column, depth, inverse);
+  const float* x[COLUMNS];
+  Times<COLUMNS>::call([&](int c) HEEPSTOR_INLINE {
+    const float largest = inverse[c];
+    const bool counts = largest >= 7.88860905e-31f;
+    inverse[c] = counts ? 32512.0f / largest : 0.0f;
+    factors[c] = counts ? largest * scale : 0.0f;
+    x[c] = b + static_cast<uint32_t>(c) * column;
+  });
+  uint32_t all = 0;
+  const auto take_row = [&](int) HEEPSTOR_INLINE {
+    float part[COLUMNS];
+    uint32_t bits[COLUMNS];
+    Times<COLUMNS>::call([&](int c) HEEPSTOR_INLINE { part[c] = *x[c]; });
+    Times<COLUMNS>::call([&](int c) HEEPSTOR_INLINE {
+      bits[c] = bits_of(__builtin_fmaf(part[c], inverse[c], kOne));
+      x[c] += row;
     });
-    Times<4>::call([&](int i) HEEPSTOR_INLINE { part[i] = __builtin_fmaf(part[i], inverse, kOne); });
-    Times<4>::call([&](int i) HEEPSTOR_INLINE { bits[i] = bits_of(part[i]); });
-    __asm__ volatile("" : : "r"(bits[0]), "r"(bits[1]), "r"(bits[2]), "r"(bits[3]) : "memory");  // before any is stored
-    Times<4>::call([&](int i) HEEPSTOR_INLINE { store(bits[i]); });
+    Times<COLUMNS>::call([&](int c) HEEPSTOR_INLINE {
+      high[c] = static_cast<unsigned char>(bits[c] >> 8);
+      low[c] = static_cast<unsigned char>(bits[c] ^ 128);
+      all |= bits[c];
+    });
+    high += next, low += next;
+  };
+  for (; depth >= 4; depth -= 4) Times<4>::call(take_row);
+  for (; depth > 0; --depth) take_row(0);
+  return all >> 28 == 4;  // all sums of numbers begin so
+}
+
+/** Of one column, wherever its elements lie; infinities and NaN give it factor NaN. */
+[[gnu::noinline]] void single_planes(const float* b, uint32_t row, unsigned char* high, unsigned char* low,
+                                     uint32_t next, uint32_t depth, float scale, float* factor) {
+  if (!column_planes<1>(b, row, One{}, high, low, next, depth, scale, factor)) *factor = from_bits(kNan);
+}
+
+/** A matrix in tiles: COLUMNS columns at a time where they are neighbours there. */
+template <int COLUMNS, class Row, class Column>
+void matrix_planes(const float* x, Row row, Column column, unsigned char* high, unsigned char* low,
+                   const WeightTiles& tiles, const MatrixCounts& counts, float scale, float* factors) {
+  const uint32_t next = tiles.columns, depth = counts.depth;
+  const uint32_t to_block = (depth + tiles.rows - 1) / tiles.rows * tiles.rows * next - next;
+  uint32_t lane = 0, alone = 0;
+  for (uint32_t left = counts.columns; left > 0;) {
+    uint32_t taken = 1;
+    if constexpr (COLUMNS > 1)
+      if (alone == 0 && left >= COLUMNS && lane + COLUMNS <= next) {
+        if (column_planes<COLUMNS>(x, row, column, high, low, next, depth, scale, factors)) taken = COLUMNS;
+        else alone = COLUMNS;  // to tell which are not numbers
+      }
+    if (taken == 1) {
+      single_planes(x, row, high, low, next, depth, scale, factors);
+      alone -= alone > 0;
+    }
+    left -= taken, lane += taken, high += taken, low += taken, factors += taken, x += taken * column;
+    if (lane == next) {
+      lane = 0;
+      high += to_block, low += to_block;
+    }
   }
-  for (; depth > 0; --depth, x += row) store(bits_of(__builtin_fmaf(*x, inverse, kOne)));
-  if (all >> 28 != 4) return from_bits(kNan);  // all sums of numbers begin so
-  return inverse == 0.0f ? 0.0f : largest * scale;
 }
 
 }  // namespace
@@ -169,16 +213,17 @@ inline float column_planes(const float* x, uint32_t row, unsigned char* high, un
   const uint32_t factors = beats(columns), words = beats((blocks * block + 3) / 4);
   for (uint32_t matrix = 0; matrix < counts.outer * counts.inner; ++matrix, out += factors + 2 * words) {
     const float* x = b + matrix / counts.inner * b_steps.outer + matrix % counts.inner * b_steps.inner;
-    if (depth % tiles.rows > 0 || columns % tiles.columns > 0) clear(out + factors, 2 * words);
-    unsigned char* first = reinterpret_cast<unsigned char*>(out + factors);
-    uint32_t lane = 0;
-    for (uint32_t column = 0; column < columns; ++column, x += b_steps.column) {
-      out[column] = column_planes(x, b_steps.row, first + lane, first + lane + 4 * words, tiles.columns, depth, scale);
-      if (++lane == tiles.columns) {
-        lane = 0;
-        first += block;
-      }
+    unsigned char* high = reinterpret_cast<unsigned char*>(out + factors);
+    unsigned char* low = high + 4 * words;
+    for (uint32_t begin = 0, left = blocks; left > 0; --left, begin += block) {  // where no element goes
+      const bool last = left == 1, cut = last && columns % tiles.columns > 0;
+      const uint32_t from = begin + (cut ? 0 : depth * tiles.columns), to = last ? 4 * words : begin + block;
+      clear(high, from, to);
+      clear(low, from, to);
     }
+    if (b_steps.row == 1) matrix_planes<4>(x, One{}, b_steps.column, high, low, tiles, counts, scale, out);
+    else if (b_steps.column == 1) matrix_planes<4>(x, b_steps.row, One{}, high, low, tiles, counts, scale, out);
+    else matrix_planes<1>(x, b_steps.row, b_steps.column, high, low, tiles, counts, scale, out);
   }
 }
 

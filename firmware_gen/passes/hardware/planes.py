@@ -19,12 +19,11 @@ def split_matmuls(graph: Graph, tiles: Tiles, deepest: int) -> Graph:
     nodes: list[Node] = []
     values: list[Value] = []
     for node in graph.nodes:
-        if isinstance(node, MatMul) and _fits(graph, node, deepest) and _pays(node, tiles):
-            value = Value(f"{node.output}.planes", (_words(node, tiles),))
-            name, inputs = f"{node.name}.planes", (*node.inputs, value.name)
-            nodes.append(Planes(name=name, inputs=node.inputs[1:], output=value.name, product=node, tiles=tiles))
+        if isinstance(node, MatMul) and _fits(graph, node, deepest) and _pays(planes := _planes(node, tiles)):
+            inputs = (*node.inputs, planes.output)
+            nodes.append(planes)
             nodes.append(PlaneProduct(name=node.name, inputs=inputs, output=node.output, product=node, tiles=tiles))
-            values.append(value)
+            values.append(Value(planes.output, (_words(node, tiles),)))
         else:
             nodes.append(node)
     return graph.with_nodes(nodes, values=values)
@@ -42,6 +41,11 @@ def retiled(graph: Graph, tiles: Tiles) -> Graph:
     return graph if same else graph.with_nodes(nodes, values=values)
 
 
+def _planes(node: MatMul, tiles: Tiles) -> Planes:
+    name, output = f"{node.name}.planes", f"{node.output}.planes"
+    return Planes(name=name, inputs=node.inputs[1:], output=output, product=node, tiles=tiles)
+
+
 def _words(node: MatMul, tiles: Tiles) -> int:
     outer, inner, _, depth, columns = node.sizes
     return outer * inner * tiles.words(depth, columns)
@@ -54,13 +58,11 @@ def _fits(graph: Graph, node: MatMul, deepest: int) -> bool:
     return computed and (node.a.steps[3] == 1 or depth == 1) and max(depth, columns) <= deepest
 
 
-def _pays(node: MatMul, tiles: Tiles) -> bool:
-    outer, inner, rows, depth, columns = node.sizes
+def _pays(planes: Planes) -> bool:
+    product = planes.product
+    outer, inner, rows, depth, columns = product.sizes
     matrices = outer * inner
-    cpu = MULTIPLY * math.prod(node.sizes)
-    call, matrix, column, element, word = (
-        costs()[Planes.kernel, loop] for loop in ("call", "matrix", "column", "element", "word")
-    )
-    planes = LIST + call + matrices * (matrix + columns * (column + element * depth)) + word * _words(node, tiles)
+    cpu = MULTIPLY * math.prod(product.sizes)
+    away = LIST + sum(costs()[Planes.kernel, loop] * count for loop, count in planes.turns.items())
     array = matrices * (PASSES + rows * (INPUT * depth + OUTPUT * columns))
-    return cpu > planes + array
+    return cpu > away + array
