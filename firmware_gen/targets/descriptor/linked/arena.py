@@ -103,7 +103,7 @@ def _outside(sizes: Mapping[str, int], lost: Mapping[str, float], arena: int, co
     """Constants that interleaved banks do not hold beside an arena, of sizes in bytes, by what each loses then."""
     border, end = planner.memory_map(config)
     low, room = [], end - border - arena
-    for name in sorted(sizes, key=lambda n: (-lost.get(n, 0) / sizes[n], -sizes[n])):
+    for name in sorted(sizes, key=lambda n: (-lost.get(n, 0) / max(sizes[n], 1), -sizes[n])):
         if sizes[name] + planner.ALIGN > room:
             low.append(name)
         else:
