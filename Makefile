@@ -16,7 +16,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
 .PHONY: help venv run screenshot heepstor-gen test test-all test-external durations fuzz fuzz-files mutate arithmetic \
-	campaign cpu-cycles estimate-error bench area area-check ppa-units energy energy-model energy-options formal lint docs site sbom clean distclean
+	campaign cpu-cycles estimate-error bench area area-check ppa-units ppa-cpu energy energy-model energy-options formal lint docs site sbom clean distclean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -114,6 +114,9 @@ energy-options: $(READY)  ## what options of a configuration save or take of cyc
 
 ppa-units: $(READY)  ## synthesise the units that heepgen ppa and explore price configurations by; long, then only what changed
 	@$(BIN)/python -m gen.documents.measured.unit_figures docs
+
+ppa-cpu: $(READY)  ## map the CPU to 45 nm cells: what it takes while it sleeps, for heepgen ppa --model
+	@$(BIN)/python -m gen.documents.measured.cpu
 
 area-check: $(READY)  ## compare modelled area with synthesis, on ten random configurations (AREA_CHECK_ARGS: see --help); long
 	@$(BIN)/python -m gen.documents.measured.area_check $(AREA_CHECK_ARGS)

@@ -11,23 +11,27 @@ from torch import nn
 from firmware_gen.application.options import ImportOptions
 from firmware_gen.architectures.registry import load_config
 from gen.cli import main
+from gen.flows.measure.cpu import PACKAGE, asleep
 from gen.flows.measure.ppa import with_energy
 from gen.flows.network.sw import generate_application
-from gen.ppa import fpga, verilog
+from gen.ppa import composition, fpga, verilog
 from gen.ppa.energy.inference import InferenceEnergy, LayerEnergy, PartEnergy
 from gen.ppa.energy.parts import RAM
 from gen.ppa.energy.sampling import Estimate
 from gen.results.ppa import PpaReport, UnitFigures
 from hls.config import Config
+from sim.toolchain import release
 from tests.json_forms import form_errors
 
 ARRAY = f"{verilog.PREFIX}systolic_array_rows8_cols8"
 
 
-def report_of(config, names, spent):
+def report_of(config, names, spent, library=""):
     """Of units `names` and an inference of two layers; `spent` is pJ per cycle by module in each of them."""
     figures = UnitFigures(100, 50, 1, 0.5, 2.0, 0.01, 30.0, 1.5)
-    report = PpaReport(config.architecture, "", False, "xcup", "", {}, figures, 100.0, dict.fromkeys(names, figures))
+    report = PpaReport(
+        config.architecture, "", False, "xcup", library, {}, figures, 100.0, dict.fromkeys(names, figures)
+    )
     layers = []
     for name, cycles, modules in zip(("conv", "fc"), (1000, 50), spent, strict=True):
         units = {module: PartEnergy(pj, 2.0, 100.0) for module, pj in modules.items()}
@@ -56,6 +60,19 @@ def test_energy_by_unit_by_layer_and_by_part_is_that_of_the_inference(array):
     assert found["uj"] == pytest.approx(units + found["parts"][RAM])
     assert found["uj_error"] == pytest.approx(3e-6 * (1000**2 + 50**2) ** 0.5)
     assert f"{found['uj']:.4f}" in str(report)
+
+
+def test_a_cpu_asleep_is_beside_the_sum():
+    """In the cells that its figures are of, which are those of the installed CPU."""
+    cells = [
+        report_of(Config(), (fpga.GLUE,), [{verilog.ROOT: 30.0}] * 2, name) for name in (composition.library(), "")
+    ]
+    cpu = asleep()
+    assert cells[0].cpu_asleep_uj == pytest.approx(1050 * (cpu.clock_pj + cpu.leakage_uw / 50) * 1e-6)
+    assert cells[1].cpu_asleep_uj is None and cells[0].whole.uj == cells[1].whole.uj
+    assert "CPU asleep" in str(cells[0]) and "CPU asleep" not in str(cells[1])
+    assert release(PACKAGE) in cpu.origin, "make ppa-cpu measures the installed CPU"
+    assert 0 < cpu.clocked < 10 < cpu.flip_flops
 
 
 def test_an_architecture_that_is_one_unit_has_all_of_it():

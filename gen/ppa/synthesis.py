@@ -84,9 +84,10 @@ def _lost(_work: Path) -> None:
     raise HeepgenError("the folder of finished builds was emptied while it was used; run the command again.")
 
 
-def whole(files: Mapping[str, str], root: str, flow: Flow) -> dict[str, Module]:
-    """What `flow` makes of (System)Verilog files by name, as modules, those alone that `root` contains; cached."""
-    read = f"read_verilog -sv {' '.join(files)}; hierarchy -check -top {root}"
+def whole(files: Mapping[str, str], root: str, flow: Flow, read: str = "") -> dict[str, Module]:
+    """What `flow` makes of (System)Verilog files by name, as modules, those alone that `root` contains; cached. read:
+    script that reads the files, if yosys' own reader does not."""
+    read = read or f"read_verilog -sv {' '.join(files)}; hierarchy -check -top {root}"
     script = "; ".join(part for part in (flow.primitives, read, flow.script) if part)
     found = tools.yosys(flow.kind, {**flow.library, **files}, script, flow.results)
     return {name: _read(results) for name, results in _split(found).items()}

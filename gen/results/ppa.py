@@ -44,6 +44,10 @@ _PPA: Fields = {
     "mhz_ecp5": (maybe(NUMBER), "clock on an ECP5 of speed grade 8: the slowest block, placed alone"),
     "layers": (each(record(_LAYER)), "energy of every layer, and of what lies between them; none without a network"),
     "parts": (named(NUMBER), "energy of an inference by part of the system, microjoules; none without a network"),
+    "cpu_asleep_uj": (
+        maybe(NUMBER),
+        "a CPU that sleeps for as many cycles, not in `uj`, microjoules; null without a network, or in other cells",
+    ),
     "uj_error": (maybe(NUMBER), "standard error of `uj` for sampling, microjoules; null where it is not known"),
     "units": (named(record(_UNIT)), "the same of every unit with everything in it, by name"),
 }
@@ -89,6 +93,7 @@ class PpaReport(Result):
     layers: tuple[LayerEnergy, ...] = ()
     parts: Mapping[str, float] = field(default_factory=dict)
     uj_error: float | None = None
+    cpu_asleep_uj: float | None = None
 
     schema = Schema("ppa", "Area, clock and energy of an accelerator", _PPA)
 
@@ -104,6 +109,7 @@ class PpaReport(Result):
             "mhz_ecp5": self.mhz_ecp5,
             "layers": [asdict(layer) for layer in self.layers],
             "parts": dict(self.parts),
+            "cpu_asleep_uj": self.cpu_asleep_uj,
             "uj_error": self.uj_error,
             "units": {name: asdict(unit) for name, unit in self.units.items()},
         }
@@ -146,6 +152,11 @@ class PpaReport(Result):
         split = tables.table("by part", ("part",), ("uJ", Column("share\n%", 4)))
         for name, uj in self.parts.items():
             split.add_row(name, f"{uj:,.4f}", f"{100 * uj / self.whole.uj:.1f}")
+        if self.cpu_asleep_uj is not None:
+            split.add_section()
+            split.add_row(
+                "CPU asleep, beside it", f"{self.cpu_asleep_uj:,.4f}", f"{100 * self.cpu_asleep_uj / self.whole.uj:.1f}"
+            )
         return [layers, split]
 
 

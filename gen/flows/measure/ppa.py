@@ -13,6 +13,7 @@ from typing import Any
 from firmware_gen.architectures.contract import Whole
 from firmware_gen.architectures.registry import architecture_of
 from gen.flows.accelerator.hardware import geometry, hardware_of
+from gen.flows.measure.cpu import asleep
 from gen.flows.measure.energy import application_energy
 from gen.flows.measure.run import hardware
 from gen.flows.network.application import Application, check_hardware, wanted
@@ -95,6 +96,13 @@ def with_energy(report: PpaReport, found: InferenceEnergy, config: System, mhz: 
         f"{mhz:g} MHz, standard error {'unknown' if error is None else f'{error:.3g} uJ'}; {PRE_LAYOUT}",
         "not in the energy": ", ".join(NOT_PRICED),
     }
+    beside = None
+    if report.library == composition.library():
+        cpu = asleep()
+        beside = found.cycles * cpu.pj(mhz) * 1e-6
+        origins["CPU asleep"] = (
+            f"{cpu.pj(mhz):.1f} pJ in a cycle, its leakage and the clock of what wakes it; {cpu.origin}"
+        )
     return replace(
         report,
         origins=origins,
@@ -103,6 +111,7 @@ def with_energy(report: PpaReport, found: InferenceEnergy, config: System, mhz: 
         layers=tuple(LayerEnergy(layer.name, layer.cycles, layer.uj(mhz)) for layer in found.layers),
         parts=found.by_part(mhz),
         uj_error=error,
+        cpu_asleep_uj=beside,
     )
 
 

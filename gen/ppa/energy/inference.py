@@ -13,7 +13,7 @@ from gen.ppa.energy.measure import Instance
 from gen.ppa.energy.parts import BUFFERS, PARTS, RAM, part_of
 from gen.ppa.energy.sampling import Estimate, Phase, Window, estimate
 
-NOT_PRICED = ("wires", "glitches", "buffers of the clock tree", "pads", "PLL", "bus", "CPU")
+NOT_PRICED = ("wires", "glitches", "buffers of the clock tree", "pads", "PLL", "bus", "a CPU at work")
 """What the figures leave out."""
 
 
