@@ -100,7 +100,7 @@ def test_clock_is_that_of_the_slowest_domain_and_path_between_registers():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("block", ["epilogue_lane", "accumulator_column"])
+@pytest.mark.parametrize("block", ["epilogue_lane", "accumulator_column", "control"])
 def test_clock_of_blocks_with_long_arithmetic(block):
     (found,) = fpga.clocks(hardware(Config()), [block])
     assert found.fmax >= LIMIT_MHZ, found

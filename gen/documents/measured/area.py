@@ -23,7 +23,7 @@ from hls.config import Config
 from hls.output import write_file
 
 DOCUMENT, DATA, COMMAND = "area.md", "area.json", "make area"
-LIMIT_MHZ = 80
+LIMIT_MHZ = 85
 ARRAY_LIMITS = {"8x8p2": 8000, "16x16p4": 30000}
 """LUTs that the array with its edges may take, by geometry."""
 

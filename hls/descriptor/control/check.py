@@ -20,7 +20,7 @@ from hls.descriptor.control.comparisons import (
 from hls.descriptor.interface import rules
 from hls.descriptor.interface.job import FieldSignals
 from hls.descriptor.interface.rules import PRODUCTS
-from hls.descriptor.interface.table import LINEAR
+from hls.descriptor.interface.table import FIELD, LINEAR
 from hls.lib.mux import choose
 from hls.lib.select import both
 from hls.lib.wiring import join, resize
@@ -38,6 +38,9 @@ def schedule(ports: int, beats: int) -> list[int]:
         assert product.left or first <= last + 1, "the product before is not the one of the beat before"
         last = max(last + 1, first)
         slots.append(last)
+        if product.target == "PARAM_WORDS":
+            assert last <= beats - 2, "judged a cycle later than others"
+            assert last >= FIELD["BAND"].word // ports + 2, "the words of a block are looked up before"
     assert last <= beats
     return slots
 
@@ -48,44 +51,47 @@ def descriptor_check(clk, go, tick, beat, job, wrong, *, beats, config):
 
     ``tick``: in this cycle beat number ``beat`` of the descriptor arrives, or, last, number ``beats`` would.
     """
-    banded = Signal(bool(0))
-    job = FieldSignals({**vars(job), "banded": banded})
+    banded, row = (Signal(bool(0)) for _ in range(2))  # registers: nobody needs them in the beat behind BAND
+    fields, job = job, FieldSignals({**vars(job), "banded": banded})
     kept = rules.built(config)
     simple = [Signal(bool(0)) for _ in kept]
     broken = Signal(intbv(0)[len(simple) :])
-    product_wrong, simple_wrong, fresh = (Signal(bool(0)) for _ in range(3))
+    product_wrong, simple_wrong, last_wrong, fresh = (Signal(bool(0)) for _ in range(4))
     slots = schedule(config.ports, beats)
     # By beats: which product is computed with the beat behind, and whether that is its own; before, it is too early
     number_of = tuple(sum(at <= i for at in slots[:-1]) for i in range(1 << len(beat)))
     is_due = tuple(int(i + 1 in slots) for i in range(1 << len(beat)))
+    left_names = list(dict.fromkeys(step.left for step in PRODUCTS))
+    left_of = tuple(left_names.index(PRODUCTS[i].left) for i in number_of)
     number, following, computed = (Signal(modbv(0)[len(PRODUCTS).bit_length() :]) for _ in range(3))
+    left_number, left_following = (Signal(modbv(0)[len(left_names).bit_length() :]) for _ in range(2))
     due, due_then = Signal(bool(0)), Signal(bool(0))
     product = Signal(intbv(0, min=-(1 << _A + _B - 1), max=1 << _A + _B - 1))
     unsigned = Signal(modbv(0)[_A + _B :])
     a_word, b_word = Signal(modbv(0)[LINEAR:]), Signal(modbv(0)[_B:])
     a, b = Signal(modbv(0)[_A:]), Signal(modbv(0)[_B:])
-    lefts, rights, parts = [], [], []
     chained, tile = Signal(modbv(0)[LINEAR:]), Signal(modbv(0)[_B:])
-    bits = {False: 32, True: config.accumulator_entries.bit_length()}
+    lefts, rights, parts = {None: chained}, [], []
     dense_tile, row_tile = (rules.tile_weights(config, row) for row in (False, True))
     wrongs = [Signal(bool(0)) for _ in PRODUCTS]
-    all_wrong = Signal(intbv(0)[len(PRODUCTS) :])
-    for step, bad in zip(PRODUCTS, wrongs, strict=True):
-        left, right = chained, tile
-        if step.left:
-            left = Signal(modbv(0)[LINEAR:])
-            parts.append(_operand(getattr(job, step.left.lower()), left, bits[step.target == "entries"]))
+    all_wrong, found_wrong = (Signal(intbv(0)[len(PRODUCTS) :]) for _ in range(2))
+    for index, (step, bad) in enumerate(zip(PRODUCTS, wrongs, strict=True)):
+        if step.left not in lefts:
+            lefts[step.left] = Signal(modbv(0)[LINEAR:])
+            parts.append(_operand(job, step.left, lefts[step.left], config))
+        rights.append(Signal(modbv(0)[_B:]) if step.right else tile)
         if step.right:
-            right = Signal(modbv(0)[_B:])
-            parts.append(_operand(getattr(job, step.right.lower()), right, bits[step.target == "entries"]))
-        lefts.append(left)
-        rights.append(right)
-        parts.append(_judge(job, step, len(lefts) - 1, computed, unsigned, bad, config))
-    unused = (1 << len(number)) - len(lefts)
+            parts.append(_operand(job, step.right, rights[-1], config))
+        here = Signal(bool(0))
+        parts += [_is_here(computed, index, fresh, here), _judge(clk, job, step, here, unsigned, bad, config)]
 
     @always_comb
     def look_up():
         following.next = number_of[beat]
+
+    @always_comb
+    def look_up_left():
+        left_following.next = left_of[beat]
 
     @always_comb
     def look_whether():
@@ -98,7 +104,7 @@ def descriptor_check(clk, go, tick, beat, job, wrong, *, beats, config):
         unsigned.next = product[_A + _B :]
         chained.next = unsigned[LINEAR:]
         tile.next = dense_tile
-        if job.diagonal or job.banded:
+        if row:
             tile.next = row_tile
 
     @always(clk.posedge)
@@ -107,45 +113,52 @@ def descriptor_check(clk, go, tick, beat, job, wrong, *, beats, config):
         computed.next = number
         if go:  # no product is as early as the first beat
             number.next = 0
+            left_number.next = 0
             due.next = False
         elif tick:
             number.next = following
+            left_number.next = left_following
             due.next = due_then
             product.next = a.signed() * b.signed()
 
     @always(clk.posedge)
     def collect():
+        banded.next = fields.band != 0
+        row.next = fields.diagonal or fields.band != 0
         simple_wrong.next = broken != 0
+        found_wrong.next = all_wrong
         if go:
             product_wrong.next = False
-        elif fresh and all_wrong != 0:
+        elif found_wrong != 0:
             product_wrong.next = True
 
     @always_comb
     def judge():
-        wrong.next = simple_wrong or product_wrong or (fresh and all_wrong != 0)
+        wrong.next = simple_wrong or product_wrong or found_wrong != 0 or last_wrong
 
     return (
         parts,
-        above(job.band, 0, len(job.band), banded),
         look_up,
+        look_up_left,
         look_whether,
         operands,
         multiply,
         collect,
         judge,
-        choose(lefts + lefts[-1:] * unused, number, a_word),
-        choose(rights + rights[-1:] * unused, number, b_word),
+        choose([lefts[name] for name in left_names], left_number, a_word),
+        choose(rights, number, b_word),
         [_rule(clk, job, rule, out, config) for rule, out in zip(kept, simple, strict=True)],
         join(simple, broken),
         join(wrongs, all_wrong),
+        same(wrongs[-1], last_wrong) if slots[-1] == beats else (),
     )
 
 
 @block
-def _operand(source, word, bits):
-    """``source``, its low ``bits`` if it has more, in the width of ``word``, with its sign."""
-    if bits < len(source):
+def _operand(job, name, word, config):
+    """A field in the width of ``word``, with its sign; of what is at most the entries of a bank, their bits alone."""
+    source, bits = getattr(job, name.lower()), config.accumulator_entries.bit_length()
+    if any(step.target == "entries" and name in (step.left, step.right) for step in PRODUCTS) and bits < len(source):
         low = Signal(modbv(0)[bits:])
 
         @always_comb
@@ -165,34 +178,52 @@ def _operand(source, word, bits):
 
 
 @block
-def _judge(job, step, index, computed, product, bad, config):
-    """Whether ``product``, when it is number ``index``, breaks the rule of its step."""
-    here = Signal(bool(0))
-    flags, parts = [], [equals(computed, index, here)]
+def _judge(clk, job, step, here, product, bad, config):
+    """Whether ``product``, when it is that of ``step``, breaks its rule; of PARAM_WORDS, a cycle later."""
+    over, broken, flag = (Signal(bool(0)) for _ in range(3))
+    parts = []
     if step.chained:
-        flags.append(Signal(bool(0)))
-        parts.append(above(product, LINEAR + 2 * (step.right is None), len(product), flags[-1]))
+        parts.append(above(product, LINEAR + 2 * (step.right is None), len(product), over))
     if step.target:
-        broken, flag = Signal(bool(0)), Signal(bool(0))
-        flags.append(flag)
-        parts += [_target(job, step, product, broken, config), _unless(job, step, broken, flag, config)]
-    all_flags = Signal(intbv(0)[len(flags) :])
+        parts += [_target(clk, job, step, product, broken, config), _unless(job, step, broken, flag, config)]
+    if step.target == "PARAM_WORDS":
+        here_then, over_then = Signal(bool(0)), Signal(bool(0))
+
+        @always(clk.posedge)
+        def wait():
+            here_then.next = here
+            over_then.next = over
+
+        @always_comb
+        def judge_later():
+            bad.next = here_then and (over_then or flag)
+
+        return parts, wait, judge_later
 
     @always_comb
     def judge():
-        bad.next = here and all_flags != 0
+        bad.next = here and (over or flag)
 
-    return parts, join(flags, all_flags), judge
+    return parts, judge
 
 
 @block
-def _target(job, step, product, broken, config):
+def _is_here(number, index, fresh, here):
+    @always_comb
+    def compare():
+        here.next = fresh and number == index
+
+    return compare
+
+
+@block
+def _target(clk, job, step, product, broken, config):
     if step.target == "entries":
         return _more_than(product, job.halves, config, broken)
     if step.target == "WEIGHT_WORDS":
         return _uncovered(product, job, broken, config)
     if step.target == "PARAM_WORDS":
-        return _params_differ(product, job, broken, config)
+        return _params_differ(clk, product, job, broken, config)
     return differs(product, getattr(job, step.target.lower()), broken)
 
 
@@ -298,7 +329,7 @@ def _look_up(words, low, table, out):
 
 
 @block
-def _params_differ(product, job, out, config):
+def _params_differ(clk, product, job, out, config):
     dense, diag, one = (rules.block_params(config, *kind) for kind in ((False,), (True,), (False, True)))
     packed_dense, packed_diag = (rules.block_params(config, diagonal, packed=True) for diagonal in (False, True))
     words, diagonal, banded, pairs = job.param_words, job.diagonal, job.banded, job.packed_scales
@@ -306,7 +337,7 @@ def _params_differ(product, job, out, config):
     factor, needed = Signal(modbv(0)[width:]), Signal(modbv(0)[width:])
     extra = width - LINEAR
 
-    @always_comb
+    @always(clk.posedge)
     def size():
         factor.next = dense
         if diagonal:
@@ -314,7 +345,7 @@ def _params_differ(product, job, out, config):
         if banded:
             factor.next = one
 
-    @always_comb
+    @always(clk.posedge)
     def size_or_packed():
         factor.next = packed_dense if pairs else dense
         if diagonal:
@@ -322,7 +353,7 @@ def _params_differ(product, job, out, config):
         if banded:
             factor.next = one
 
-    @always_comb
+    @always(clk.posedge)
     def multiply():
         needed.next = concat(intbv(0)[extra:], product[LINEAR:]) * factor
 
