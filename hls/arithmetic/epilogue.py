@@ -148,18 +148,19 @@ def epilogue_lane(
     adding, multiplying = (ConcatSignal(*[en] * stages) for stages in (FP32_ADD_LATENCY, FP32_MUL_LATENCY))
     leaving, moving, parts = out_valid, en, []
     if config.functions:
-        leaving, moving = (Signal(bool(0)) for _ in range(2))
+        leaving, moving, function = (Signal(bool(0)) for _ in range(3))
         parts += [
-            _occupy(clk, rst, function_en, leaving, moving, out_valid, en),
-            _apply(clk, en, function_en, slot, table, v.activated, v.settled),
-            _hold(clk, adding_res, function_en, v.addend_late, v.addend_settled),
+            _near(clk, function_en, function),
+            _occupy(clk, rst, function, leaving, moving, out_valid, en),
+            _apply(clk, en, function, slot, table, v.activated, v.settled),
+            _hold(clk, adding_res, function, v.addend_late, v.addend_settled),
         ]
     else:
         parts += [join([v.activated], v.settled), join([v.addend_late], v.addend_settled)]
     if config.multiply:
         parts.append(_sum_or_product(clk, en, res_en, act_before_res, multiply, negative, slope_en, slope, v, y))
     else:
-        parts.append(_sum(res_en, act_before_res, slope_en, slope, v, y))
+        parts.append(_sum(clk, res_en, act_before_res, slope_en, slope, v, y))
 
     @always(clk.posedge)
     def follow():
@@ -190,41 +191,66 @@ def epilogue_lane(
 
 
 @block
-def _sum(res_en, act_before_res, slope_en, slope, v, y):
+def _near(clk, of_layer, here):
+    """What is the layer's, in a register of the lane's own, before the first value needs it."""
+
+    @always(clk.posedge)
+    def register():
+        here.next = of_layer
+
+    return register
+
+
+@block
+def _sum(clk, res_en, act_before_res, slope_en, slope, v, y):
     """Sum, slope, clamp; or slope, clamp, sum."""
+    sum_last, adds = (Signal(bool(0)) for _ in range(2))
+
+    @always(clk.posedge)
+    def register():
+        sum_last.next = act_before_res
+        adds.next = res_en
 
     @always_comb
     def order():
-        v.add_a.next = v.settled if act_before_res else v.affine
-        v.add_b.next = v.addend_settled if act_before_res else v.addend_early
-        v.x.next = v.affine if act_before_res else v.added
+        v.add_a.next = v.settled if sum_last else v.affine
+        v.add_b.next = v.addend_settled if sum_last else v.addend_early
+        v.x.next = v.affine if sum_last else v.added
         v.unlimited.next = v.scaled
-        y.next = v.added if act_before_res else v.settled
-        if not res_en:
+        y.next = v.added if sum_last else v.settled
+        if not adds:
             v.add_b.next = NEG_ZERO  # changes nothing
 
     @always_comb
     def choose_factor():
         v.factor.next = slope if slope_en and v.x[31] else intbv(ONE)[32:]
 
-    return order, choose_factor
+    return register, order, choose_factor
 
 
 @block
 def _sum_or_product(clk, en, res_en, act_before_res, multiply, negative, slope_en, slope, v, y):
     """`_sum`; or with -0 instead of the addend: sum, product, clamp; or sum, clamp, product."""
-    product_last, changed = (Signal(bool(0)) for _ in range(2))
-    addend_last = Signal(intbv(0)[32:])
+    sum_last, product_last, adds, by_sign, always_changed = (Signal(bool(0)) for _ in range(5))
+    changed = Signal(bool(0))
+    addend_last, other_factor = (Signal(intbv(0)[32:]) for _ in range(2))
+
+    @always(clk.posedge)
+    def register():
+        sum_last.next = act_before_res and not multiply
+        product_last.next = act_before_res and multiply
+        adds.next = res_en and not multiply
+        by_sign.next = slope_en or negative
+        always_changed.next = multiply and not slope_en and not negative
 
     @always_comb
     def order():
-        product_last.next = act_before_res and multiply
-        v.add_a.next = v.settled if act_before_res and not multiply else v.affine
-        v.add_b.next = v.addend_settled if act_before_res else v.addend_early
-        v.x.next = v.affine if act_before_res else v.added
+        v.add_a.next = v.settled if sum_last else v.affine
+        v.add_b.next = v.addend_settled if sum_last else v.addend_early
+        v.x.next = v.affine if sum_last else v.added
         v.unlimited.next = v.scaled
-        y.next = v.added if act_before_res else v.settled
-        if multiply or not res_en:
+        y.next = v.added if sum_last else v.settled
+        if not adds:
             v.add_b.next = NEG_ZERO  # changes nothing
         if product_last:
             v.x.next = v.settled
@@ -233,16 +259,21 @@ def _sum_or_product(clk, en, res_en, act_before_res, multiply, negative, slope_e
 
     @always_comb
     def choose_factor():
-        changed.next = v.x[31] if slope_en or negative else multiply
+        changed.next = always_changed or (by_sign and v.x[31])
         v.factor.next = ONE
         if changed:
-            v.factor.next = slope
-            if product_last:
-                v.factor.next = addend_last
-            elif multiply:
-                v.factor.next = v.addend_late
+            v.factor.next = other_factor
 
-    return order, choose_factor, shift_enabled(clk, en, v.addend_settled, addend_last, 32, 1)
+    @always_comb
+    def choose_other():
+        other_factor.next = slope
+        if product_last:
+            other_factor.next = addend_last
+        elif multiply:
+            other_factor.next = v.addend_late
+
+    chosen = order, choose_factor, choose_other
+    return register, chosen, shift_enabled(clk, en, v.addend_settled, addend_last, 32, 1)
 
 
 @block

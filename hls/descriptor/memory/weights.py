@@ -91,11 +91,11 @@ def weight_loader(
     size = space.bit_length()
     row_step = ports * row
     enable, full, q_valid, q_take, skip, put, again, more, more_left = (Signal(bool(0)) for _ in range(9))
-    out, last_beat, tile_end, pass_end = (Signal(bool(0)) for _ in range(4))
+    presents, out, last_beat, tile_end, pass_end = (Signal(bool(0)) for _ in range(5))
     beat_data = Signal(intbv(0)[8 * beat_bytes :])
-    short, leave = cut_job.diagonal, out  # a tile of D bytes; a beat's bytes leave with it
+    short, leave, stays = cut_job.diagonal, out, None  # a tile of D bytes; a beat's bytes leave with it
     if config.banded:
-        short, leave = (Signal(bool(0)) for _ in range(2))
+        short, leave, stays = (Signal(bool(0)) for _ in range(3))
     # Tiles are counted ahead: the one in the gearbox and the one behind it, whether they end a pass and the layer
     tile, behind, coming = (_Tile() for _ in range(3))
     walking, step, walk_end, last_strip = (Signal(bool(0)) for _ in range(4))
@@ -167,8 +167,9 @@ def weight_loader(
             need.next = last_grains
 
     @always_comb
-    def decide():  # tile_take is late, and so is all that follows from `out`
-        out.next = tile.valid and not skip and held >= need and (not full or tile_take)
+    def decide():  # tile_take is late, and so is all that follows from `out`: `presents` and sums are not
+        presents.next = tile.valid and not skip and held >= need
+        out.next = presents and (not full or tile_take)
         put.next = q_valid and more and held <= refill
         q_take.next = more and held <= refill
 
@@ -211,14 +212,15 @@ def weight_loader(
         rest.next = held + incoming - need
         if last_beat and tile.ends_pass:
             rest.next = 0
+        if cut_start or skip:
+            total.next = 0
+            rest.next = 0
 
     @always(clk.posedge)
     def gearbox():
         held.next = rest if leave else total
         if put or leave:
             data.next = shifted if leave else filled
-        if cut_start or skip:
-            held.next = 0
 
     @always(clk.posedge)
     def count_words():
@@ -330,7 +332,7 @@ def weight_loader(
     bytes_of_beat = [whole]
     if config.banded:
         bytes_of_beat = [
-            _stay(cut_job, out, last_beat, short, leave),
+            _stay(cut_job, presents, full, tile_take, last_beat, short, stays, leave),
             _banded(clk, cut_start, cut_job.band, out, tile_end, beat, data, beat_data, config),
         ]
 
@@ -363,15 +365,19 @@ def weight_loader(
 
 
 @block
-def _stay(job, out, last_beat, short, leave):
+def _stay(job, presents, full, tile_take, last_beat, short, stays, leave):
     """The taps of a banded tile stay until its last beat."""
 
     @always_comb
-    def decide():
+    def hold():
         short.next = job.diagonal or job.band != 0
-        leave.next = out and (last_beat or job.band == 0)
+        stays.next = job.band != 0 and not last_beat
 
-    return decide
+    @always_comb
+    def decide():
+        leave.next = presents and not stays and (not full or tile_take)
+
+    return hold, decide
 
 
 @block
