@@ -23,6 +23,7 @@ from hls.descriptor.interface.rules import PRODUCTS
 from hls.descriptor.interface.table import FIELD, LINEAR
 from hls.lib.mux import choose
 from hls.lib.select import both
+from hls.lib.unit import unit
 from hls.lib.wiring import join, resize
 
 _A, _B = LINEAR + 1, 17  # operands: both signed, so that Y0 may be negative
@@ -40,9 +41,21 @@ def schedule(ports: int, beats: int) -> list[int]:
         slots.append(last)
         if product.target == "PARAM_WORDS":
             assert last <= beats - 2, "judged a cycle later than others"
-            assert last >= FIELD["BAND"].word // ports + 2, "the words of a block are looked up before"
+            assert last > FIELD["BAND"].word // ports, "banded is a register"
     assert last <= beats
     return slots
+
+
+@unit(out="product")
+def check_product(clk, en, a, b, product):
+    """a * b, both signed, a cycle later; a unit, so that tools look at this multiplier alone, and once."""
+
+    @always(clk.posedge)
+    def multiply():
+        if en:
+            product.next = a.signed() * b.signed()
+
+    return multiply
 
 
 @block
@@ -65,7 +78,7 @@ def descriptor_check(clk, go, tick, beat, job, wrong, *, beats, config):
     left_of = tuple(left_names.index(PRODUCTS[i].left) for i in number_of)
     number, following, computed = (Signal(modbv(0)[len(PRODUCTS).bit_length() :]) for _ in range(3))
     left_number, left_following = (Signal(modbv(0)[len(left_names).bit_length() :]) for _ in range(2))
-    due, due_then = Signal(bool(0)), Signal(bool(0))
+    due, due_then, multiplying = (Signal(bool(0)) for _ in range(3))
     product = Signal(intbv(0, min=-(1 << _A + _B - 1), max=1 << _A + _B - 1))
     unsigned = Signal(modbv(0)[_A + _B :])
     a_word, b_word = Signal(modbv(0)[LINEAR:]), Signal(modbv(0)[_B:])
@@ -103,6 +116,7 @@ def descriptor_check(clk, go, tick, beat, job, wrong, *, beats, config):
         b.next = b_word
         unsigned.next = product[_A + _B :]
         chained.next = unsigned[LINEAR:]
+        multiplying.next = tick and not go
         tile.next = dense_tile
         if row:
             tile.next = row_tile
@@ -119,7 +133,6 @@ def descriptor_check(clk, go, tick, beat, job, wrong, *, beats, config):
             number.next = following
             left_number.next = left_following
             due.next = due_then
-            product.next = a.signed() * b.signed()
 
     @always(clk.posedge)
     def collect():
@@ -147,6 +160,7 @@ def descriptor_check(clk, go, tick, beat, job, wrong, *, beats, config):
         judge,
         choose([lefts[name] for name in left_names], left_number, a_word),
         choose(rights, number, b_word),
+        check_product(clk=clk, en=multiplying, a=a, b=b, product=product),
         [_rule(clk, job, rule, out, config) for rule, out in zip(kept, simple, strict=True)],
         join(simple, broken),
         join(wrongs, all_wrong),
@@ -330,38 +344,44 @@ def _look_up(words, low, table, out):
 
 @block
 def _params_differ(clk, product, job, out, config):
+    """Whether PARAM_WORDS are not those of the blocks that are the product, a cycle later."""
     dense, diag, one = (rules.block_params(config, *kind) for kind in ((False,), (True,), (False, True)))
     packed_dense, packed_diag = (rules.block_params(config, diagonal, packed=True) for diagonal in (False, True))
     words, diagonal, banded, pairs = job.param_words, job.diagonal, job.banded, job.packed_scales
     width = LINEAR + max(dense, diag).bit_length()
-    factor, needed = Signal(modbv(0)[width:]), Signal(modbv(0)[width:])
+    blocks, needed = Signal(modbv(0)[width:]), Signal(modbv(0)[width:])
     extra = width - LINEAR
 
-    @always(clk.posedge)
-    def size():
-        factor.next = dense
-        if diagonal:
-            factor.next = diag
-        if banded:
-            factor.next = one
-
-    @always(clk.posedge)
-    def size_or_packed():
-        factor.next = packed_dense if pairs else dense
-        if diagonal:
-            factor.next = packed_diag if pairs else diag
-        if banded:
-            factor.next = one
+    @always_comb
+    def widen():
+        blocks.next = concat(intbv(0)[extra:], product[LINEAR:])
 
     @always(clk.posedge)
     def multiply():
-        needed.next = concat(intbv(0)[extra:], product[LINEAR:]) * factor
+        needed.next = blocks * dense
+        if banded:
+            needed.next = blocks * one
+        elif diagonal:
+            needed.next = blocks * diag
+
+    @always(clk.posedge)
+    def multiply_or_pack():
+        if banded:
+            needed.next = blocks * one
+        elif diagonal:
+            needed.next = blocks * diag
+            if pairs:
+                needed.next = blocks * packed_diag
+        else:
+            needed.next = blocks * dense
+            if pairs:
+                needed.next = blocks * packed_dense
 
     @always_comb
     def compare():
         out.next = needed != concat(intbv(0)[extra:], words)
 
-    return size_or_packed if config.packed_scales else size, multiply, compare
+    return widen, multiply_or_pack if config.packed_scales else multiply, compare
 
 
 @block
