@@ -352,9 +352,9 @@ SYNTHESISED = (
     ({"rows": 8, "cols": 8, "ports": 3}, 4),
     ({"rows": 4, "cols": 4, "ports": 4, "packed_scales": False}, 1),
     ({"rows": 2, "cols": 10, "ports": 3, "functions": False}, 5),
-    ({"rows": 7, "cols": 3, "scratchpad_words": 0}, 6),
-    ({"rows": 26, "cols": 25, "functions": False, "int4_weights": False, "packed_scales": False}, 6),
-    ({"rows": 31, "cols": 21, "ports": 4, "multiply": False, "banded": False, "scratchpad_words": 0}, 6),
+    ({"rows": 7, "cols": 3, "scratchpad_words": 0}, 4),
+    ({"rows": 26, "cols": 25, "functions": False, "int4_weights": False, "packed_scales": False}, 4),
+    ({"rows": 31, "cols": 21, "ports": 4, "multiply": False, "banded": False, "scratchpad_words": 0}, 5),
 )
 """DSP slices of `control` by synthesis, of configurations to which no figure was fitted (buffers, which do not count,
 of other sizes)."""

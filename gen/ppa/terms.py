@@ -20,13 +20,13 @@ def _multiplied(*factors: int) -> bool:
     return len(set(factors)) > 1 or factors[0] & (factors[0] - 1) != 0
 
 
-def _param_factors(c: Config) -> list[int]:
-    """Words of parameters of a block of channels, whichever a layer needs."""
+def _param_factors(c: Config) -> set[int]:
+    """Words of parameters of a block of channels, by what a layer is."""
     kinds = (False, True) if c.packed_scales else (False,)
-    return [
+    return {
         block_params(c, False, banded=True),
         *(block_params(c, diagonal, packed=packed) for diagonal in (False, True) for packed in kinds),
-    ]
+    }
 
 
 def _gearbox(c: Config) -> tuple[int, int, int]:
@@ -66,15 +66,15 @@ _SIZES: Mapping[str, Term] = {
     "k": lambda c: weight_buffer(c).row_beats > 1,
     "q": lambda c: (_bits(c.banks) + 1) // 2,
     "x": lambda c: _multiplied(c.cols, c.diagonal) + _multiplied(c.rows),
-    "y": lambda c: _multiplied(*_param_factors(c)),
+    "y": lambda c: len([words for words in _param_factors(c) if _multiplied(words)]),
     "t": lambda c: _multiplied(c.ports),
 }
 """R rows, C columns, P ports, D the smaller of R and C, B banks of activations, L rows of weights per cycle; r, c, b, p
 the bits that count them, e, a, w and s those of the addresses of accumulators, activations, weights and scratchpad; S,
 F, M, I, N and Z whether scratchpad, functions, products, weights of 4 bits, banded tiles and scales of 16 bits are
 there; G, g and K as `_gearbox` says, k whether a row of it is several beats of the bus; q the stages of four that turn
-the banks' words; x how many multipliers the checks of a descriptor take for blocks of channels and rows, y whether they
-take one for words of parameters; t whether addresses take one for ports."""
+the banks' words; x how many multipliers the checks of a descriptor take for blocks of channels and rows, y how many for
+words of parameters; t whether addresses take one for ports."""
 
 
 def values(config: Config, names: tuple[str, ...]) -> list[float]:
