@@ -94,6 +94,7 @@ NEAREST = {
     "program": "tiling speed planner order lower",
     "homes": "residency stream",
     "residency": "residency speed",
+    "rings": "residency",
     "strips": "in_place timeline lower speed",
     "tiling": "tiling lower timeline speed",
     "param_rows": "drain",

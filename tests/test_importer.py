@@ -489,7 +489,7 @@ REFUSED = {
     "roll of all": (Call(lambda x: x.roll(1)), (1, 2, 4, 4), ["roll", "name one with dims"]),
     "many stretches": (Call(lambda x: x.flip(1)), (1, 99), ["flip", "99 stretches", "64 at most"]),
     "indices of elements": (
-        Call(lambda x: x[:, torch.tensor([0, 1]), torch.tensor([1, 0])]),
+        Call(lambda x: x[:, torch.tensor([0, 1, 0]), torch.tensor([1, 0, 3])]),
         (1, 2, 4, 4),
         ["index", "slice each dimension"],
     ),

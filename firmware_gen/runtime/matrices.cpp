@@ -164,11 +164,10 @@ void matrix_planes(const float* x, Row row, Column column, unsigned char* high, 
   uint32_t lane = 0, alone = 0;
   for (uint32_t left = counts.columns; left > 0;) {
     uint32_t taken = 1;
-    if constexpr (COLUMNS > 1)
-      if (alone == 0 && left >= COLUMNS && lane + COLUMNS <= next) {
-        if (column_planes<COLUMNS>(x, row, column, high, low, next, depth, scale, factors)) taken = COLUMNS;
-        else alone = COLUMNS;  // to tell which are not numbers
-      }
+    if (COLUMNS > 1 && alone == 0 && left >= COLUMNS && lane + COLUMNS <= next) {
+      if (column_planes<COLUMNS>(x, row, column, high, low, next, depth, scale, factors)) taken = COLUMNS;
+      else alone = COLUMNS;  // to tell which are not numbers
+    }
     if (taken == 1) {
       single_planes(x, row, high, low, next, depth, scale, factors);
       alone -= alone > 0;

@@ -115,8 +115,9 @@ def _try_forward(model: torch.nn.Module, examples: Sequence[torch.Tensor]) -> An
         for module, name, buffer, value in buffers:
             if getattr(module, name) is not buffer:
                 setattr(module, name, buffer)
-            with torch.no_grad():
-                buffer.copy_(value)
+            if all(step or size < 2 for step, size in zip(buffer.stride(), buffer.shape, strict=True)):
+                with torch.no_grad():  # an expanded one can't be written, by the model neither
+                    buffer.copy_(value)
 
 
 def _alike(one: Any, other: Any) -> bool:
