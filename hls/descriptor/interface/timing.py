@@ -168,6 +168,9 @@ FIRST_LOAD = 1
 LOADED = 1
 """Load: from an answer to words that may be read."""
 
+FIRST_PASS = 1
+"""Passes: from start to the first request."""
+
 PASS_STORED = 1
 """Passes: from an answer to a row that is stored."""
 

@@ -212,9 +212,9 @@ class Machine:
         stream: Fetch | Record | Load | Store | Aux | Weights | Params
         if self.fetch.left and t >= self.fetch.begins:
             stream = self.fetch
-        elif self.params.passes and self.params.wants():
+        elif self.params.passes and self.params.wants(t):
             stream = self.params
-        elif self.weights.urgent and self.weights.passes and self.weights.wants():
+        elif self.weights.urgent and self.weights.passes and self.weights.wants(t):
             stream = self.weights
         elif aux_asks:
             stream = self.aux
@@ -226,7 +226,7 @@ class Machine:
                 self._complete(t)
         elif load_asks:
             stream = self.load
-        elif self.weights.wants():
+        elif self.weights.wants(t):
             stream = self.weights
         else:
             return

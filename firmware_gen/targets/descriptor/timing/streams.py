@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from firmware_gen.targets.descriptor.timing.plan import Plan
 from hls.config import Config
-from hls.descriptor.interface.timing import PASS_HEAD, PASS_STORED, param_depth, weight_buffer
+from hls.descriptor.interface.timing import FIRST_PASS, PASS_HEAD, PASS_STORED, param_depth, weight_buffer
 
 Beat = tuple[tuple[int, ...], int, Callable[[int], None]]
 """Banks and words of a request, and who wants to know the cycle of its answer."""
@@ -28,15 +28,15 @@ class Pass(Stage):
 
     def __init__(self, ports: int, depth: int, row: int):
         self.ports, self.depth, self.row = ports, depth, row
-        self.used = self.stored = self.place = 0
+        self.used = self.stored = self.place = self.begins = 0
         self.left = self.words = self.passes = self.strips = 0
         self.fits = False
         self.closing: deque[int] = deque()
         self.rows: deque[int] = deque()  # cycles from which they may be taken
         self.rows_per_pass = self.taken = self.older = 0
 
-    def begin(self, words: int, strips: int) -> None:
-        self.words, self.strips = words, strips
+    def begin(self, t: int, words: int, strips: int) -> None:
+        self.begins, self.words, self.strips = t + FIRST_PASS, words, strips
         self.fits = 0 < words <= self.depth * self.row * self.ports
         self.passes = 0 if not words else 1 if self.fits else strips
         self.left = words
@@ -44,8 +44,8 @@ class Pass(Stage):
         self.rows_per_pass = -(-words // (self.ports * self.row))
         self.taken, self.older = 0, self.used
 
-    def wants(self) -> bool:
-        return self.passes > 0 and (self.place != 0 or self.used != self.depth)
+    def wants(self, t: int) -> bool:
+        return self.passes > 0 and t >= self.begins and (self.place != 0 or self.used != self.depth)
 
     def is_free(self, plan: Plan, drain_free: bool, in_order: bool) -> bool:
         return not self.passes and not (self.fits and self.strips > 1)
@@ -109,7 +109,7 @@ class Params(Pass):
 
     def start(self, t: int, plan: Plan) -> None:
         self.plan = plan
-        self.begin(plan.param_words, plan.strips)
+        self.begin(t, plan.param_words, plan.strips)
 
     def is_free(self, plan: Plan, drain_free: bool, in_order: bool) -> bool:
         return in_order and super().is_free(plan, drain_free, in_order)
@@ -129,7 +129,7 @@ class Weights(Pass):
 
     def start(self, t: int, plan: Plan) -> None:
         self.plan = plan
-        self.begin(plan.weight_words, plan.strips)
+        self.begin(t, plan.weight_words, plan.strips)
 
     def banks(self) -> tuple[int, ...]:
         return self.plan.banks.weight(self.words - self.left)
