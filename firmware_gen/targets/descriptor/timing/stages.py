@@ -374,8 +374,9 @@ class Drain(Stage):
         self.sequencer.drained = self.issues
 
     def step(self, t: int) -> None:
+        takes = self.param_blocks != 2 and self.params.ready(t)
         freed = self.read_beat(t) if self.issues else 0
-        if self.param_blocks != 2 and self.params.ready(t):
+        if takes:
             self.params.take(t)
             self.param_beats += 1
             if self.param_beats == self.plan.param_block:
