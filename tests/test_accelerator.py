@@ -21,6 +21,8 @@ from sim.descriptors import read, run_script, start_script, wait_irq, write
 from tests.layers import must_be_one_strip, random_program
 
 LISTS, HALVED_LISTS = 24, 8
+OFF = 3
+"""Cycles by which the cycle model and a list of random descriptors may differ."""
 
 
 def named(rows, cols, ports, arithmetic):
@@ -138,7 +140,7 @@ def test_cycle_model_knows_how_long_lists_take(accelerator):
         program = random_program(rng, config, layers=int(rng.integers(1, 4)))
         cycles = compare(config, folder, program, outstanding=8)
         estimated = sum(e.cycles for e in simulate([(f, Banks()) for f in program.descriptors], config))
-        assert estimated == pytest.approx(cycles, rel=0.04, abs=6), f"list {seed}"
+        assert abs(estimated - cycles) <= OFF, f"list {seed}"
 
 
 def in_short_strips(rng, config, program):
@@ -167,7 +169,7 @@ def test_half_banks_and_whole_ones_in_turn(accelerator):
         cycles = compare(config, folder, program, stall_probability=stall, seed=seed, outstanding=8)
         if not stall:
             estimated = sum(e.cycles for e in simulate([(f, Banks()) for f in program.descriptors], config))
-            assert estimated == pytest.approx(cycles, rel=0.04, abs=6), f"list {seed}"
+            assert abs(estimated - cycles) <= OFF, f"list {seed}"
     assert halves > HALVED_LISTS
 
 

@@ -311,8 +311,15 @@ def test_room_that_is_released():
     agree(register + limit, load_engine, RELEASED=timing.RELEASED)
 
 
-@pytest.mark.parametrize("seen, names", [("stored", ["PASS_STORED"]), ("q_valid", ["PASS_STORED", "PASS_HEAD"])])
-def test_passes(seen, names):
+PASSES = [
+    ("start", "req_valid", ["FIRST_PASS"]),
+    ("rsp_valid", "stored", ["PASS_STORED"]),
+    ("rsp_valid", "q_valid", ["PASS_STORED", "PASS_HEAD"]),
+]
+
+
+@pytest.mark.parametrize("change, seen, names", PASSES)
+def test_passes(change, seen, names):
     flags = "rst start enable req_valid req_ready rsp_valid q_valid q_take idle"
     widths = {"base": 32, "words": LINEAR, "out_px": LINEAR, "first_px": 16, "strip_px": 16}
     widths |= {"req_addr": 32, "rsp_data": 64, "stored": 4, "q_data": 64}
@@ -322,7 +329,8 @@ def test_passes(seen, names):
         {"words": 2} | dict.fromkeys(["enable", "out_px", "first_px", "strip_px", "req_ready"], 1),
     )
     params = {"ports": 2, "depth": 8}
-    measured = response(pass_reader, ports, {"rsp_valid": 1}, seen, ports["rst"], ["rsp_valid"], params, began=True)
+    began = change != "start"
+    measured = response(pass_reader, ports, {change: 1}, seen, ports["rst"], [change], params, began)
     agree(measured, pass_reader, **{name: getattr(timing, name) for name in names})
 
 
