@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
+import itertools
 import re
 from dataclasses import replace
 
@@ -10,8 +11,10 @@ from torch import nn
 from examples.networks import NETWORKS
 from firmware_gen import CodeGenerator
 from firmware_gen.application.picture import picture
-from firmware_gen.memory import planner
+from firmware_gen.memory import knapsack, planner
+from firmware_gen.memory.knapsack import left_out
 from firmware_gen.memory.planner import Access, Buffer, allocate, check_overlaps, life, locate, peak, smallest_memory
+from firmware_gen.targets.descriptor import compiler
 from firmware_gen.targets.descriptor.estimate import descriptor_cycles
 from firmware_gen.targets.descriptor.linked import arena as placing
 from firmware_gen.targets.descriptor.linked.arena import program_bytes
@@ -277,6 +280,55 @@ def test_interleaved_banks_hold_the_constants_that_gain_by_it(monkeypatch):
         ),
     )
     assert cycles(chosen) < 0.9 * cycles(program())
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_what_is_left_out_loses_least(seed):
+    """Of all subsets."""
+    rng = np.random.default_rng(seed)
+    sizes = (16 * rng.integers(0, 40, int(rng.integers(1, 9)))).tolist()
+    losses = rng.integers(0, 30, len(sizes)).tolist()
+    room, other = rng.integers(0, sum(sizes) + 33, 2).tolist()
+    subsets = [[n for n in range(len(sizes)) if bits >> n & 1] for bits in range(1 << len(sizes))]
+    fit = [own for own in subsets if sum(sizes) - room <= sum(sizes[n] for n in own) <= other]
+    found = left_out(sizes, losses, room, other, 16)
+    assert (found in fit) == (found is not None) == bool(fit)
+    if found is not None:
+        assert sum(losses[n] for n in found) == min(sum(losses[n] for n in own) for own in fit)
+
+
+def test_what_is_left_out_of_much_fits():
+    """Sizes are rounded there."""
+    rng = np.random.default_rng(1)
+    sizes = (16 * rng.integers(1, 4000, 60)).tolist()
+    losses, room, other = rng.random(60).tolist(), sum(sizes) * 2 // 5, sum(sizes) * 61 // 100
+    found = left_out(sizes, losses, room, other, 16)
+    assert other > 16 * knapsack.STEPS
+    assert sum(sizes) - room <= sum(sizes[n] for n in found) <= other
+
+
+def test_constants_that_do_not_fit_one_by_one(monkeypatch):
+    """Where the interleaved banks hold those that gain most, the contiguous ones do not hold the rest."""
+    sizes = (64, 136, 168, 64, 200, 56)
+    model = nn.Sequential(*(nn.Linear(*pair) for pair in itertools.pairwise(sizes)))
+    config = Config(memory_banks=4, memory_banks_interleaved=(2,), bank_kib=16, scratchpad_words=0)
+    generator = CodeGenerator(model.eval(), np.zeros((1, 64), np.float32), None, config)
+    program = compiler.compile_graph(generator.graph, config)
+    assert {program.region(placed) for placed in program.placed.values()} == {CONTIGUOUS, INTERLEAVED}
+    monkeypatch.setattr(placing, "left_out", lambda *given: None)
+    with pytest.raises(planner.DoesNotFit):
+        compiler.compile_graph(generator.graph, config)
+
+
+@pytest.mark.parametrize("least", [0, 1, 3])
+def test_a_program_without_a_scratchpad_is_tried_where_its_constants_lose_less(least, monkeypatch):
+    monkeypatch.setattr(compiler, "lost_by_constants", lambda program: least if program.scratchpad else 2)
+    example = NETWORKS["digits"]
+    graph = CodeGenerator(example.build().eval(), np.zeros(example.input_shape, np.float32)).graph
+    choices = list(compiler.compile_choices(graph, Config()))
+    assert [bool(program.scratchpad) for program in choices] == [True] * (len(choices) - (least > 2)) + [False] * (
+        least > 2
+    )
 
 
 @pytest.mark.parametrize("ports, kept", [(1, True), (2, False)])

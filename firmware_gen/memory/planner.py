@@ -283,6 +283,14 @@ def memory_map(config: System) -> tuple[int, int]:
     return config.contiguous_bytes, config.ram_bytes
 
 
+def rooms(arena: int, config: System, program: int = PROGRAM_BYTES) -> tuple[int, int]:
+    """Bytes for constants in interleaved banks, and in contiguous ones, beside an arena and a program."""
+    border, end = memory_map(config)
+    arena = rounded(arena)
+    interleaved = border < end and arena <= end - border
+    return end - border - arena * interleaved, border - program - arena * (not interleaved)
+
+
 def locate(
     network: str, constants: list[tuple[str, int]], arena: int, config: System, program: int = PROGRAM_BYTES
 ) -> tuple[list[Placed], int]:

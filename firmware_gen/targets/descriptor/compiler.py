@@ -2,6 +2,7 @@
 """A quantised graph -> programs, one for every choice of what stays on chip."""
 
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import lru_cache, partial
 from types import MappingProxyType
@@ -14,7 +15,7 @@ from firmware_gen.memory.arena import buffers_of, memory_report, program_bytes
 from firmware_gen.operations.operation import copied
 from firmware_gen.operations.tensors import Ref, Tensor, copy_outputs, laid_out, lay_out, streamed
 from firmware_gen.passes.hardware.planes import retiled
-from firmware_gen.targets.descriptor.linked.arena import losses, plan_arena
+from firmware_gen.targets.descriptor.linked.arena import losses, lost_by_constants, plan_arena
 from firmware_gen.targets.descriptor.linked.link import link
 from firmware_gen.targets.descriptor.linked.program import (
     DESCRIPTORS,
@@ -93,7 +94,7 @@ def _choices(
     """`compile_choices` for one choice of pitches, by value."""
     lower = partial(_lowered, graph, config, not keep_activations, pitches=pitches)
     whole = lower()
-    fits = False
+    lost = list[float]()  # by constants of the programs with tensors on chip
     if config.scratchpad_words and not keep_activations:
         early, late = _before_readers(graph, whole.tensors), _behind_layers(graph, whole.tensors)
         for separate in dict.fromkeys((frozenset(), early, early | late)):
@@ -109,9 +110,9 @@ def _choices(
                     except planner.DoesNotFit:  # what lies in memory leaves gaps
                         continue
                     found += 1
+                    lost.append(lost_by_constants(program))
                     yield program
                 if found:
-                    fits = True
                     break
         for group in depth_first.in_place_groups(graph, whole.tensors, config):
             everything = (config.scratchpad_words - 1).bit_length()
@@ -122,8 +123,13 @@ def _choices(
                 yield _placed(graph, config, whole, resident, (group,), homes, profile, keep_inputs=keep_inputs)
             except HeepgenError:  # as above, or a layer does not fit the buffers so
                 continue
-    if not fits:
+    if not lost:
         yield _placed(graph, config, whole, whole, (), MappingProxyType({}), profile, keep_activations, keep_inputs)
+    elif min(lost):
+        with suppress(planner.DoesNotFit):
+            program = _placed(graph, config, whole, whole, profile=profile, keep_inputs=keep_inputs)
+            if lost_by_constants(program) < min(lost):
+                yield program
 
 
 def _before_readers(graph: ir.Graph, tensors: Mapping[str, Tensor]) -> frozenset[str]:

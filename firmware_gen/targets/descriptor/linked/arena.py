@@ -17,7 +17,8 @@ from firmware_gen.memory.arena import (
     places_of,
     program_bytes,
 )
-from firmware_gen.targets.descriptor.linked.program import DESCRIPTORS, PROFILE, Lowered
+from firmware_gen.memory.knapsack import left_out
+from firmware_gen.targets.descriptor.linked.program import DESCRIPTORS, PROFILE, Lowered, Program
 from firmware_gen.targets.descriptor.lowering.depth_first import Group
 from firmware_gen.targets.descriptor.lowering.job import Job, activations, constants, on_bus
 from firmware_gen.targets.descriptor.scratchpad.homes import Home
@@ -73,16 +74,19 @@ def locate_all(
     graph: ir.Graph, jobs: Sequence[Job], arrays: Mapping[str, np.ndarray], arena: int, config: Config
 ) -> tuple[list[planner.Placed], int]:
     """`planner.locate`; where the interleaved banks do not hold all constants, they hold those that gain by it."""
-    sizes = {n: 4 * len(a) for n, a in arrays.items()}
-    low = _outside(sizes, _contiguous_losses(jobs, config), arena, config)
+    sizes, lost = {n: 4 * len(a) for n, a in arrays.items()}, _contiguous_losses(jobs, config)
+    low: Sequence[str] = _outside(sizes, lost, arena, config)
 
-    def located(names: Iterable[str]) -> tuple[list[planner.Placed], int]:
+    def located(low: Iterable[str]) -> tuple[list[planner.Placed], int]:
+        names = dict.fromkeys([*low, *sizes])
         return planner.locate(graph.name, [(n, sizes[n]) for n in names], arena, config, program_bytes(graph))
 
     try:
-        return located([*low, *(n for n in sizes if n not in low)])
-    except planner.DoesNotFit:  # nor do the contiguous banks hold the rest: in their own order less room is lost
-        return located(sizes)
+        return located(low)
+    except planner.DoesNotFit:  # nor do the contiguous banks hold the rest
+        own, loss = [planner.rounded(size) for size in sizes.values()], [lost.get(name, 0) for name in sizes]
+        found = left_out(own, loss, *planner.rooms(arena, config, program_bytes(graph)), planner.ALIGN)
+        return located([list(sizes)[number] for number in found or ()])
 
 
 def losses(jobs: Sequence[Job], arrays: Mapping[str, np.ndarray], config: Config) -> Callable[[int, int], float]:
@@ -97,6 +101,12 @@ def losses(jobs: Sequence[Job], arrays: Mapping[str, np.ndarray], config: Config
         return sum(own.get(name, 0) for name in _outside({DESCRIPTORS: count * size} | sizes, own, arena, config))
 
     return found
+
+
+def lost_by_constants(program: Program) -> float:
+    """Cycles that those lose which lie in contiguous banks."""
+    lost, border = _contiguous_losses(program.jobs, program.config), planner.memory_map(program.config)[0]
+    return sum(lost.get(name, 0) for name, placed in program.placed.items() if placed.address < border)
 
 
 def _outside(sizes: Mapping[str, int], lost: Mapping[str, float], arena: int, config: Config) -> list[str]:

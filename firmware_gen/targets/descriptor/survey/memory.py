@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from firmware_gen.memory import planner
+from firmware_gen.memory.knapsack import left_out
 from firmware_gen.targets.descriptor.linked.program import DESCRIPTORS
 from firmware_gen.targets.descriptor.lowering.job import DESCRIPTOR_BYTES
 from firmware_gen.targets.descriptor.survey.flow import Uses
@@ -53,9 +54,14 @@ class _Plan:
             low[rank, lanes_] = size > left
             left = left - np.where(size > left, 0, size)
         fits = (own * low).sum(axis=0) <= free
-        behind = own[::-1].cumsum(axis=0)[::-1]  # in their own order less room is lost
-        in_order = behind > room
-        low = np.where(fits, low, in_order)
+        for lane in np.flatnonzero(~fits):
+            bytes_, places = own[:, lane].astype(int).tolist(), (int(room[lane]), int(free[lane]))
+            found = left_out(bytes_, losses[:, lane].tolist(), *places, planner.ALIGN)
+            if found is None:  # in their own order, which may fit where many are small
+                low[:, lane] = own[::-1, lane].cumsum()[::-1] > room[lane]
+            else:
+                low[:, lane] = False
+                low[found, lane] = True
         self.low = low
         self.fits = (own * low).sum(axis=0) <= free
         self.low_bytes = np.where(self.fits, (sizes * low).sum(axis=0), np.inf)
