@@ -613,3 +613,30 @@ def test_distances_have_their_own_epsilon(options):
     inputs = x, x + 0.03 * torch.randn(3, 8)
     got = heepgen.compile(Distance(), inputs).compiled.generator.reference(inputs).output
     np.testing.assert_allclose(got, Distance()(*inputs).numpy(), rtol=2e-6)
+
+
+QUERY = nn.Linear(16, 16)
+
+
+@pytest.mark.parametrize(
+    "model, shape, kind",
+    [
+        (Call(lambda y: y.view(1, 9, 2, 8).transpose(1, 2) * 8**-0.5, QUERY), (1, 9, 16), ir.Linear),
+        (Call(lambda y: y.view(1, 2, 3, 8, 8).permute(0, 1, 3, 4, 2) * 2 - 0.5, conv(3, 6, 3)), (1, 3, 10, 10), ir.Conv),
+        (Call(lambda y: F.pixel_shuffle(y, 2)[:, :, 1:] / 4, conv(3, 8, 3)), (1, 3, 6, 6), ir.Conv),
+        (Call(lambda y: (y @ y.transpose(1, 2)).unsqueeze(1) / 3), (1, 5, 4), ir.MatMul),
+        (Call(lambda y: (y * 0.3).view(1, 9, 2, 8).transpose(1, 2) @ y[:, :8]), (1, 9, 16), ir.MatMul),
+    ],
+)  # fmt: skip
+def test_a_number_for_all_elements_is_a_factor_of_the_layer_behind_their_movements(model, shape, kind):
+    nodes = check_same(model, shape).nodes
+    assert not [n for n in nodes if isinstance(n, ir.Scale | ir.Combined)]
+    assert any(isinstance(n, kind) for n in nodes)
+
+
+def test_numbers_of_channels_do_not_move_with_them():
+    """Nor does a sum pass a product of matrices, or a factor what others read too."""
+    factors = torch.arange(1.0, 9.0)
+    check_same(Call(lambda y: y.view(1, 9, 2, 8).transpose(1, 2) * factors, QUERY), (1, 9, 16))
+    check_same(Call(lambda y: (y + 0.3).transpose(1, 2) @ y), (1, 9, 6))
+    check_same(Call(lambda y: torch.cat([y.view(1, 16, 9) * 3, y.transpose(1, 2)], 2), QUERY), (1, 9, 16))

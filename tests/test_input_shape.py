@@ -49,6 +49,7 @@ class HeadFirst(nn.Module):
         (nn.Sequential(nn.Conv1d(4, 2, 5), nn.Flatten(), nn.Linear(366, 2)), [(4, 187)]),
         (nn.Sequential(nn.BatchNorm1d(4), nn.Conv1d(4, 2, 3), nn.Flatten(), nn.Linear(10, 2)), [(4, 7)]),
         (classifier(8), [(2, 8, 8), (2, 9, 9)]),
+        (classifier(8).half(), [(2, 8, 8), (2, 9, 9)]),
         (HeadFirst(), [(1, 13, 13), (1, 14, 14)]),
         (nn.Sequential(nn.Conv2d(1, 2, 3), nn.AdaptiveAvgPool2d(1)), [(1, 3, 3), (1, 4, 4), (1, 5, 5)]),
         (nn.Sequential(nn.Conv2d(1, 2, 1), nn.Flatten(), nn.Linear(2 * 3 * 5, 2)), [(1, 3, 5), (1, 5, 3), (1, 1, 15)]),

@@ -306,12 +306,14 @@ def test_damaged_directory(archive, tmp_path):
 def test_unsuitable_files(tmp_path):
     torch.save(small().state_dict(), tmp_path / "weights.pt")
     torch.save([1, 2], tmp_path / "list.pt")
-    torch.jit.script(nn.Sequential(nn.Linear(2, 2))).save(str(tmp_path / "script.pt"))
+    for name in ("script.pt", "script.pt2"):
+        torch.jit.script(nn.Sequential(nn.Linear(2, 2))).save(str(tmp_path / name))
     (tmp_path / "model.tflite").write_bytes(b"x")
     for name, message in {
         "weights.pt": "state_dict",
         "list.pt": "holds a list",
         "script.pt": "TorchScript",
+        "script.pt2": "TorchScript",
         "model.tflite": "ends in .pt2",
         "missing.pt2": "does not exist",
     }.items():

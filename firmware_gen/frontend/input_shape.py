@@ -26,7 +26,7 @@ def input_shapes(model: nn.Module, batch: int = 1) -> list[Shape]:
     flattens its input; lines and squares, the smallest first; maps that are no squares, the least oblong first, only
     where no square fits."""
     try:
-        shapes_only = copy.deepcopy(model).to("meta").eval()
+        shapes_only = copy.deepcopy(model).to("meta", torch.float32).eval()  # other types are refused later, by name
     except Exception:  # a class of the user's that cannot be copied
         return []
     for candidates in _candidates(model):

@@ -63,10 +63,6 @@ def load_model(
     if path.suffix not in (".pt2", ".pt", ".pth"):
         raise HeepgenError(f"{path}: a model file ends in .pt2 (torch.export), .pt (torch.save) or .onnx")
     names = _member_names(path)
-    if path.suffix == ".pt2" or "archive_format" in names:
-        if not trust_pickle:
-            return load_pt2(path, input_shape, batch)
-        return with_fixed_sizes(export_load(path, path), str(path), input_shape, batch)
     if "constants.pkl" in names:
         raise HeepgenError(
             f"{path} is a TorchScript archive, a program that would have to run to tell its layers, so it is not "
@@ -74,6 +70,10 @@ def load_model(
             "torch.export.save what TS2EPConverter(torch.jit.load(file), (example,)).convert() of "
             "torch._export.converter makes of it"
         )
+    if path.suffix == ".pt2" or "archive_format" in names:
+        if not trust_pickle:
+            return load_pt2(path, input_shape, batch)
+        return with_fixed_sizes(export_load(path, path), str(path), input_shape, batch)
     loaded = _load_trusted(path) if trust_pickle else _load_module(path)
     return _checked_module(path, loaded)
 

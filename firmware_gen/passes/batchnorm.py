@@ -9,6 +9,7 @@ import numpy as np
 
 from firmware_gen.ir import (
     IDENTITY,
+    AsStrided,
     BatchNorm,
     Concat,
     Conv,
@@ -16,10 +17,15 @@ from firmware_gen.ir import (
     Graph,
     Interpolate,
     Linear,
+    MatMul,
     Node,
+    Permute,
+    PixelShuffle,
+    PixelUnshuffle,
     Pool,
     Reshape,
     Scale,
+    Shuffle,
     Slice,
     Upsample,
     Weighted,
@@ -34,8 +40,9 @@ def fold_batchnorm(graph: Graph) -> Graph:
     """Fold every BatchNorm and Scale into the layers before it, or else the one after it; Scale is what remains.
 
     Before: Conv and Linear, weight' = weight * scale, bias' = bias * scale + shift per output channel, also through
-    Upsample, Interpolate, Concat, Slice of space, pooling and reshapes that it commutes with, when nothing else reads
-    what lies between; through a reshape to channels of fewer rows, Conv has sections.
+    Upsample, Interpolate, Concat, Slice of space, pooling and reshapes that it commutes with, one number for all
+    elements through whatever moves them, when nothing else reads what lies between; through a reshape to channels of
+    fewer rows, Conv has sections. A product of two computed matrices takes a factor.
     After: Linear, also across a Flatten, and Conv without padding, weight' = weight * scale per input channel,
     bias' = bias + weight * shift; unless the model has these weights as INT8.
     """
@@ -88,7 +95,26 @@ def _into_producers(graph: Graph, value: str, scale: np.ndarray, shift: np.ndarr
             return _into_producers(graph, node.inputs[0], scale, shift)
         case Concat() if len(set(node.inputs)) == len(node.inputs):
             return _into_parts(graph, node, scale, shift)
+        case MatMul() if _is_uniform(scale, shift) and not shift[0]:
+            return {node: replace(node, scale=node.scale * float(scale[0]))}
+        case _ if isinstance(node, _MOVING) and _is_uniform(scale, shift):
+            return _into_producers(graph, node.inputs[0], *_of_channels(graph, node.inputs[0], scale, shift))
     return None
+
+
+_MOVING = (AsStrided, Permute, PixelShuffle, PixelUnshuffle, Reshape, Shuffle, Slice)
+"""What leaves every element as it is."""
+
+
+def _is_uniform(scale: np.ndarray, shift: np.ndarray) -> bool:
+    return bool((scale == scale[0]).all() and (shift == shift[0]).all())
+
+
+def _of_channels(graph: Graph, value: str, scale: np.ndarray, shift: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The same number of each for every channel of `value`."""
+    shape = graph.shape(value)
+    channels = shape[min(1, len(shape) - 1)]
+    return np.full(channels, scale[0]), np.full(channels, shift[0])
 
 
 def _into_parts(graph: Graph, concat: Concat, scale: np.ndarray, shift: np.ndarray) -> New | None:
@@ -162,6 +188,10 @@ def _into_reader(graph: Graph, value: str, scale: np.ndarray, shift: np.ndarray)
         pixels = before[2] * before[3]
         if before[0] == after[0]:
             return _into_reader(graph, reader.output, np.repeat(scale, pixels), np.repeat(shift, pixels))
+    if isinstance(reader, _MOVING) and _is_uniform(scale, shift):
+        return _into_reader(graph, reader.output, *_of_channels(graph, reader.output, scale, shift))
+    if isinstance(reader, MatMul) and reader.inputs.count(value) == 1 and _is_uniform(scale, shift) and not shift[0]:
+        return {reader: replace(reader, scale=reader.scale * float(scale[0]))}
     if reader is None or reader.inputs[0] != value:
         return None
     if isinstance(reader, Weighted) and reader.weight_scale is not None:

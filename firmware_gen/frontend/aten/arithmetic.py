@@ -161,9 +161,12 @@ def scale_step(imp: Importer, node: fx.Node, source: str, scale: float, bias: fl
     shape = imp.shape(source)
     if len(shape) <= 4:
         return imp.inner(node, ir.Scale, source, shape=shape, **scale_fields(imp, source, scale, bias))
-    flat = imp.inner(node, ir.Reshape, source, shape=(1, math.prod(shape)))
-    scaled = imp.inner(node, ir.Scale, flat, shape=imp.shape(flat), **scale_fields(imp, flat, scale, bias))
-    return imp.inner(node, ir.Reshape, scaled, shape=shape)
+    return imp.inner(node, ir.Reshape, _scaled_flat(imp, node, source, scale, bias), shape=shape)
+
+
+def _scaled_flat(imp: Importer, node: fx.Node, source: str, scale: ArrayLike, bias: ArrayLike) -> str:
+    flat = imp.inner(node, ir.Reshape, source, shape=(1, math.prod(imp.shape(source))))
+    return imp.inner(node, ir.Scale, flat, shape=imp.shape(flat), **scale_fields(imp, flat, scale, bias))
 
 
 def _emit_affine(
@@ -179,6 +182,8 @@ def _emit_affine(
     if rank <= 4 and aligned in (per_channel, (1,) * rank):
         scale, bias = scale_and_bias(values.reshape(-1))
         return imp.emit(node, ir.Scale, source, **scale_fields(imp, source, scale, bias))
+    if values.size == 1:
+        return imp.emit(node, ir.Reshape, _scaled_flat(imp, node, source, *scale_and_bias(values.reshape(-1))))
     if aligned == (*(1,) * (rank - 1), shape[-1]) and in_pytorch_order(imp.graph(), source):
         scale, bias = scale_and_bias(values.reshape(-1))
         rows = (math.prod(shape[:-1]), shape[-1])
