@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Models that hold INT8 weights and their scale: these are what the device computes with."""
 
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -8,7 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from firmware_gen import CodeGenerator
-from firmware_gen.frontend.exported.integers import know_pt2e
+from firmware_gen.frontend.exported.integers import know_operators
 from firmware_gen.frontend.loader import load_model
 from firmware_gen.ir import Scale
 from hls.errors import HeepgenError
@@ -116,7 +118,7 @@ class Dequantised(nn.Module):
 
 def test_weights_of_pt2e_stay(tmp_path):
     torch.manual_seed(0)
-    know_pt2e()
+    know_operators(["quantized_decomposed"])
     model, x = Dequantised().eval(), torch.randn(1, 2, 6, 6)
     torch.export.save(torch.export.export(model, (x,)), tmp_path / "m.pt2")
     generator = CodeGenerator(load_model(tmp_path / "m.pt2"), x)
@@ -130,18 +132,37 @@ def test_weights_of_pt2e_stay(tmp_path):
         np.testing.assert_allclose(generator.reference().outputs[0], model(x), rtol=1e-4, atol=1e-3)
 
 
-@pytest.mark.parametrize("config", ["Int8WeightOnlyConfig", "IntxWeightOnlyConfig"])
-def test_weights_of_torchao_stay(config):
+@pytest.mark.parametrize(
+    "config, options",
+    [
+        ("Int8WeightOnlyConfig", {}),
+        ("IntxWeightOnlyConfig", {}),
+        ("IntxWeightOnlyConfig", {"weight_dtype": torch.int4}),
+    ],
+)
+@pytest.mark.parametrize("in_file", [False, True])
+def test_weights_of_torchao_stay(config, options, in_file, tmp_path):
     quantization = pytest.importorskip("torchao.quantization")
     torch.manual_seed(0)
     model, x = nn.Sequential(nn.Linear(40, 9), nn.ReLU(), nn.Linear(9, 4)).eval(), torch.randn(2, 40)
-    quantization.quantize_(model, getattr(quantization, config)())
-    generator = CodeGenerator(model, x)
-    for node, layer in zip(generator.graph.nodes, (model[0], model[2]), strict=True):
-        np.testing.assert_array_equal(node.weight, layer.weight.qdata)
-        np.testing.assert_array_equal(node.scale, layer.weight.scale.flatten().expand(len(node.scale)))
+    quantization.quantize_(model, getattr(quantization, config)(**options))
+    codes = [(m.weight.qdata, m.weight.scale.flatten()) for m in (model[0], model[2])]
     with torch.no_grad():
-        np.testing.assert_allclose(generator.reference().outputs[0], model(x), rtol=1e-4, atol=1e-4)
+        wanted = model(x)
+    if in_file:
+        pytest.importorskip("torchao.utils").unwrap_tensor_subclass(model)
+        torch.export.save(torch.export.export(model, (x,)), tmp_path / "m.pt2")
+    generator = CodeGenerator(load_model(tmp_path / "m.pt2") if in_file else model, x)
+    for node, (weight, scale) in zip(generator.graph.nodes, codes, strict=True):
+        np.testing.assert_array_equal(node.weight, weight)
+        np.testing.assert_array_equal(node.scale, scale.expand(len(node.scale)))
+    np.testing.assert_allclose(generator.reference().outputs[0], wanted, rtol=1e-4, atol=1e-4)
+
+
+def test_a_file_whose_weights_are_of_a_missing_package_names_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "torchao.quantization.quant_primitives", None)
+    with pytest.raises(HeepgenError, match="torchao's.*pip install torchao"):
+        know_operators(["torchao"])
 
 
 class QuantisesActivations(nn.Module):
@@ -150,11 +171,24 @@ class QuantisesActivations(nn.Module):
         return F.relu(ops.dequantize_per_tensor(ops.quantize_per_tensor(x, *about), *about))
 
 
+def _torchao_dynamic(x):
+    quantization = pytest.importorskip("torchao.quantization")
+    model = nn.Sequential(nn.Linear(4, 3)).eval()
+    quantization.quantize_(model, quantization.Int8DynamicActivationInt8WeightConfig())
+    return torch.export.export(pytest.importorskip("torchao.utils").unwrap_tensor_subclass(model), (x,))
+
+
 def test_quantised_activations_are_refused(tmp_path):
-    know_pt2e()
+    know_operators(["quantized_decomposed"])
     x = torch.randn(1, 4)
     program = torch.export.export(QuantisesActivations(), (x,))
     torch.export.save(program, tmp_path / "m.pt2")
-    for read in (lambda: CodeGenerator(program, x), lambda: load_model(tmp_path / "m.pt2")):
+    dynamic = tmp_path / "dynamic.pt2"
+    torch.export.save(_torchao_dynamic(x), dynamic)
+    for read in (
+        lambda: CodeGenerator(program, x),
+        lambda: load_model(tmp_path / "m.pt2"),
+        lambda: load_model(dynamic),
+    ):
         with pytest.raises(HeepgenError, match="quantises activations.*float32.*quantise the weights alone"):
             read()

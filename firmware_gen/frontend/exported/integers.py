@@ -4,12 +4,13 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
 
 from firmware_gen.frontend.aten.registry import MOVING_OPERATORS, arguments_of, as_tensor, plain_name, schema
+from hls.errors import HeepgenError
 
 DEQUANTISERS = frozenset(
     (
@@ -23,9 +24,22 @@ QUANTISERS = frozenset(("quantized_decomposed", "torchao"))
 """Whose other operators quantise activations."""
 
 
-def know_pt2e() -> None:
-    """Let torch know the operators quantized_decomposed, which a module of its own defines."""
-    importlib.import_module("torch.ao.quantization.fx._decomposed")
+_DEFINED_IN = {
+    "quantized_decomposed": "torch.ao.quantization.fx._decomposed",
+    "torchao": "torchao.quantization.quant_primitives",
+}
+
+
+def know_operators(namespaces: Iterable[str]) -> None:
+    """Let torch know operators of these namespaces, which modules of their own define. Raises HeepgenError for those
+    of a package that is not installed."""
+    for namespace in namespaces:
+        try:
+            importlib.import_module(_DEFINED_IN[namespace])
+        except ImportError as error:
+            raise HeepgenError(
+                f"the model's weights are {namespace}'s, which is not installed: pip install {namespace}"
+            ) from error
 
 
 def scale_of(node: Any, env: Mapping[torch.fx.Node, Any]) -> torch.Tensor | None:

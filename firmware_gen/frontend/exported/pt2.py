@@ -30,7 +30,7 @@ from firmware_gen.frontend.aten import KNOWN, is_function
 from firmware_gen.frontend.exported.archive import read_program
 from firmware_gen.frontend.exported.dynamic import chosen_sizes, fix_sizes, open_sizes, symbol_of
 from firmware_gen.frontend.exported.hints import QUANTISED_ACTIVATIONS, hint, not_supported
-from firmware_gen.frontend.exported.integers import DEQUANTISERS, know_pt2e
+from firmware_gen.frontend.exported.integers import DEQUANTISERS, know_operators
 from firmware_gen.frontend.exported.written_out import PARTS
 from firmware_gen.names import safe_name
 from firmware_gen.refusal import refusal
@@ -64,7 +64,7 @@ WRITERS = {"copy", "fill", "zero", "index_put", "index_copy", "index_add", "mask
 """Loaded although no model with them is supported, so that the refusal can name the buffer that they write."""
 ATEN = KNOWN | WRITERS | PARTS | {"_assert_tensor_metadata"}
 TARGET = re.compile(r"torch\.ops\.aten\.([A-Za-z0-9_]+)\.[A-Za-z0-9_]+")
-PT2E = re.compile(r"torch\.ops\.(quantized_decomposed)\.([A-Za-z0-9_]+)\.[A-Za-z0-9_]+")
+QUANTISED = re.compile(r"torch\.ops\.(quantized_decomposed|torchao)\.([A-Za-z0-9_]+)\.[A-Za-z0-9_]+")
 
 
 def load_pt2(
@@ -83,8 +83,7 @@ def load_pt2(
     program = _parse(path, MODEL, members)
     _fix_sizes(path, program, input_shape, batch)
     clean[MODEL] = _dump(_checked_program(path, program))
-    if PT2E.search(clean[MODEL].decode()):
-        know_pt2e()
+    know_operators({match[1] for match in QUANTISED.finditer(clean[MODEL].decode())})
     clean[SAMPLE] = b""
     packed = _packed(clean)
     loaded = None if constants["config"] else read_program(program, weights, _raw(clean))
@@ -285,13 +284,13 @@ def _check_node(node: dict[str, Any], stack: list[tuple[str, str, str]], constan
     advised = not constant and any(map(hint, names))
     if target == "_operator.getitem" or names & ATEN or (not advised and any(map(_is_function, names))):
         return
-    pt2e = PT2E.fullmatch(target)
-    if pt2e and f"{pt2e[1]}::{pt2e[2]}" in DEQUANTISERS:
+    quantised = QUANTISED.fullmatch(target)
+    if quantised and f"{quantised[1]}::{quantised[2]}" in DEQUANTISERS:
         return
     layer = (stack[-1][1] if stack else "") or str(node["name"])
     op = match[1] if match else target
-    if pt2e:
-        raise refusal(layer, pt2e[2], QUANTISED_ACTIVATIONS)
+    if quantised:
+        raise refusal(layer, quantised[2], QUANTISED_ACTIVATIONS)
     raise refusal(layer, op, not_supported(op))
 
 
