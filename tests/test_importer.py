@@ -622,7 +622,7 @@ QUERY = nn.Linear(16, 16)
     "model, shape, kind",
     [
         (Call(lambda y: y.view(1, 9, 2, 8).transpose(1, 2) * 8**-0.5, QUERY), (1, 9, 16), ir.Linear),
-        (Call(lambda y: y.view(1, 2, 3, 8, 8).permute(0, 1, 3, 4, 2) * 2 - 0.5, conv(3, 6, 3)), (1, 3, 10, 10), ir.Conv),
+        (Call(lambda y: y.view(1, 2, 3, 4, 4).permute(0, 1, 3, 4, 2) * 2 - 0.5, conv(3, 6, 3)), (1, 3, 6, 6), ir.Conv),
         (Call(lambda y: F.pixel_shuffle(y, 2)[:, :, 1:] / 4, conv(3, 8, 3)), (1, 3, 6, 6), ir.Conv),
         (Call(lambda y: (y @ y.transpose(1, 2)).unsqueeze(1) / 3), (1, 5, 4), ir.MatMul),
         (Call(lambda y: (y * 0.3).view(1, 9, 2, 8).transpose(1, 2) @ y[:, :8]), (1, 9, 16), ir.MatMul),

@@ -91,8 +91,9 @@ What a model may consist of. PyTorch's operators have the names of ATen (`torch.
 standard, in brackets the newest opset in which an operator is known. Opsets below 21 are converted by the package
 `onnx` before. An argument, attribute, input, output or value that is not in these tables is refused by name, unless it
 has its default; so is every operator that is not. `x` is computed by the model, `w` and `c` are constants, `a` is
-either, and * stands for any number of them. PyTorch's `einsum` is read as `matmul`, `permute` and `sum`, and what
-torch itself writes with operators of these tables (`torch.export.default_decompositions`) as it does.
+either, and * stands for any number of them. PyTorch's `einsum` is read as `matmul`, `permute` and `sum`, writing
+into slices of a tensor as `cat` of its parts, by a mask as `where`, and what torch itself writes with operators of
+these tables (`torch.export.default_decompositions`) as it does.
 
 Cases are ONNX's own tests of the operator (`onnx.backend.test.case.node`), with second and further inputs made
 constants: those that end in the right numbers, and those that are refused in one sentence, most of them for types

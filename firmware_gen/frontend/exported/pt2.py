@@ -31,6 +31,7 @@ from firmware_gen.frontend.exported.archive import read_program
 from firmware_gen.frontend.exported.dynamic import chosen_sizes, fix_sizes, open_sizes, symbol_of
 from firmware_gen.frontend.exported.hints import QUANTISED_ACTIVATIONS, hint, not_supported
 from firmware_gen.frontend.exported.integers import DEQUANTISERS, know_operators
+from firmware_gen.frontend.exported.writes import WRITTEN_NAMES
 from firmware_gen.frontend.exported.written_out import PARTS
 from firmware_gen.names import safe_name
 from firmware_gen.refusal import refusal
@@ -59,10 +60,10 @@ FORBIDDEN_KEYS = {
     "as_graph": "a nested graph (of torch.no_grad or autocast in its forward: export it within torch.no_grad())",
     "as_operator": "an operator as an argument",
 }
-PLAIN_SPECS = {"builtins.tuple", "builtins.list", "builtins.dict", None}
+PLAIN_SPECS = {"builtins.tuple", "builtins.list", "builtins.dict", "collections.OrderedDict", None}
 WRITERS = {"copy", "fill", "zero", "index_put", "index_copy", "index_add", "masked_fill", "scatter"}
-"""Loaded although no model with them is supported, so that the refusal can name the buffer that they write."""
-ATEN = KNOWN | WRITERS | PARTS | {"_assert_tensor_metadata"}
+"""Loaded although not all models with them are supported, so that the refusal can name the buffer that they write."""
+ATEN = KNOWN | WRITERS | WRITTEN_NAMES | PARTS | {"_assert_tensor_metadata"}
 TARGET = re.compile(r"torch\.ops\.aten\.([A-Za-z0-9_]+)\.[A-Za-z0-9_]+")
 QUANTISED = re.compile(r"torch\.ops\.(quantized_decomposed|torchao)\.([A-Za-z0-9_]+)\.[A-Za-z0-9_]+")
 

@@ -170,6 +170,7 @@ class _InDouble(torch.fx.Interpreter):
         taken = [n for n in program.graph.nodes if n.op == "placeholder"]
         self.computed = {taken[place] for place in interface.inputs}
         self.wanted = wanted
+        self.written = _written(program.graph)
         self.values: dict[str, np.ndarray] = {}
 
     def run_node(self, node: torch.fx.Node) -> Any:
@@ -183,13 +184,37 @@ class _InDouble(torch.fx.Interpreter):
         if self.computed.intersection(node.all_input_nodes):
             self.computed.add(node)
             args, kwargs = _doubled(node.target, args, kwargs)
-        return self._kept(node, _VIEWS.get(node.target, node.target)(*args, **kwargs))
+        result = _VIEWS.get(node.target, node.target)(*args, **kwargs)
+        if node in self.written:
+            result = _double(result, False)
+            self.computed.add(node)
+        return self._kept(node, result)
 
     def _kept(self, node: torch.fx.Node, result: Any) -> Any:
         first = result[0] if isinstance(result, tuple | list) and result else result
         if node in self.computed and node.name in self.wanted and isinstance(first, torch.Tensor):
             self.values[node.name] = _array(first)
         return result
+
+
+def _written(graph: torch.fx.Graph) -> set[torch.fx.Node]:
+    """What makes the tensors that the program writes to: of constants among them a copy in float64 would not be what is
+    read later."""
+    found = set()
+    for node in graph.nodes:
+        if isinstance(node.target, torch._ops.OpOverload) and node.target._schema.is_mutable:
+            source = node.args[0]
+            while _shows(source):
+                source = source.args[0]
+            if isinstance(source, torch.fx.Node) and source.op == "call_function":
+                found.add(source)
+    return found
+
+
+def _shows(node: Any) -> bool:
+    """Whether an operator returns its first operand, or a view of it."""
+    of_torch = isinstance(node, torch.fx.Node) and isinstance(node.target, torch._ops.OpOverload)
+    return of_torch and any(returned.alias_info is not None for returned in node.target._schema.returns)
 
 
 _VIEWS = {torch.ops.aten.view.default: torch.ops.aten.reshape.default}
