@@ -41,6 +41,7 @@ from firmware_gen.passes import (
 from firmware_gen.passes.quantise import quantise, with_biases
 from firmware_gen.refusal import too_few_inputs
 from firmware_gen.streams.streaming import streaming, window_of
+from firmware_gen.turned import fastest_graph, graphs_of
 from hls.config import Config, System
 from hls.errors import HeepgenError
 from hls.output import Content, fill
@@ -177,7 +178,7 @@ class CodeGenerator:
         )
         self._network, self._splits = network, True
         _ = self.graph  # what it refuses, it refuses now
-        self._may_turn = architecture.tiles(self.config) is not None
+        self._may_turn = True
         self.target = target_of(architecture)
         self._profile, self._keep = profile, keep_activations
         self._programs: dict[tuple[bool, ...], Any] = {}
@@ -260,9 +261,7 @@ class CodeGenerator:
         """The compiled network: of the default architecture a `targets.descriptor.linked.program.Program`. shared: for
         an arena in which other networks overwrite its inputs."""
         how = append_final_softmax, keep_activations or self._keep, shared
-        if self._may_turn:
-            self._may_turn = False
-            self._turn_if_faster()
+        self.choose_graph()
         if how not in self._programs:
             try:
                 self._programs[how] = self._compiled(*how)
@@ -274,24 +273,23 @@ class CodeGenerator:
                 self._programs[how] = self._compiled(*how)
         return self._programs[how]
 
-    def _turn_if_faster(self) -> None:
-        """Compile with rows as columns from now on, see `turn_maps`, if that takes fewer cycles. Both graphs are turned
-        after quantisation, which goes by the names of layers."""
-        turned = turn_maps(self.graph)
-        if turned is self.graph:
+    def choose_graph(self) -> None:
+        """Compile with rows as columns from now on, see `turn_maps`, if that takes fewer cycles; most networks cannot.
+        Both graphs are turned after quantisation, which goes by the names of layers."""
+        if not self._may_turn:
             return
+        self._may_turn = False
+        graphs = graphs_of(self.graph, self.config)
+        if len(graphs) == 1:
+            return
+        try:
+            graph, program = fastest_graph(graphs, self.config, profile=self._profile)
+        except DoesNotFit:
+            return
+        if graph is not self.graph:
+            self.lowered, self.graph = turn_maps(self.lowered), graph
         usual = False, False, False
-        cycles, programs = [], []
-        for graph in (self.graph, turned):
-            try:
-                programs.append(self.target.compile(graph, self.config, profile=self._profile))
-            except DoesNotFit:
-                return
-            layers = self.target.predict(programs[-1]).layers
-            cycles.append(sum(layer.cycles for layer in layers if layer))
-        if cycles[1] < cycles[0]:
-            self.lowered, self.graph = turn_maps(self.lowered), turned
-        self._programs[usual] = programs[cycles.index(min(cycles))]
+        self._programs[usual] = program
 
     def _compiled(self, append_final_softmax: bool, keep_activations: bool, shared: bool) -> Any:
         graph = append_softmax(self.graph) if append_final_softmax else self.graph

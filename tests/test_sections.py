@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from firmware_gen import CodeGenerator, ir
+from firmware_gen.api import read_model
 from firmware_gen.application.options import ImportOptions
 from firmware_gen.models.bias_correction import corrected_biases
 from firmware_gen.passes import turn_maps
@@ -14,7 +15,13 @@ from firmware_gen.passes.quantise import quantise
 from firmware_gen.targets.descriptor import reference
 from firmware_gen.targets.descriptor.compiler import compile_choices
 from firmware_gen.targets.descriptor.estimate import predict
+from gen.explore.bound import at_least
+from gen.explore.exact import exactly
+from gen.explore.fast import quickly
+from gen.explore.subject import Network
+from gen.flows.explore.explored_models import Model
 from gen.flows.measure.run import Application, run
+from gen.flows.network.estimate import estimate_network
 from gen.flows.network.sw import generate_application
 from hls.config import Config
 from tests.test_order import follow
@@ -180,6 +187,25 @@ def test_maps_are_turned_where_that_takes_fewer_cycles(turns):
     assert (generator.graph is straight) == (cycles[0] <= cycles[1]) != turns, cycles
     fake = generator.quantized_model()(x).detach().numpy()
     assert sqnr(generator.reference(taps=True).output, fake) > 90
+
+
+@pytest.mark.slow
+def test_what_is_chosen_is_explored_and_explained():
+    torch.manual_seed(9)
+    layers = [nn.Conv2d(1, 8, 3, padding=1), nn.ReLU(), Block(8, 5, False), Block(8, 5, True)]
+    model, x = drawn(nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten()), 9), torch.randn(1, 1, 5, 6)
+    options = ImportOptions(append_final_softmax=True)
+    own, config = Model(read_model(model, x, "net"), options, "net"), Config()
+    network = own.network([config])
+    compiled, apart = own.compiled(config), Network("net", network.graphs)
+    found, straight, (least,) = exactly(network, config), exactly(apart, config), at_least(network, [config])
+    assert found.cycles == estimate_network(compiled).total_cycles < straight.cycles
+    assert least.cycles <= found.cycles and least.ram <= found.ram
+    ((quick,), (usual,)) = (quickly(which, [config]) for which in (network, apart))
+    assert quick.cycles < usual.cycles
+    again = own.compiled(config)
+    explained = {placed.name: placed.shape for placed in again.explanation.placements if placed.where != "merged"}
+    assert explained == {node.name: again.program.graph.out_shape(node) for node in again.program.graph.nodes}
 
 
 @pytest.mark.slow

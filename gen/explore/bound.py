@@ -2,11 +2,12 @@
 """Bounds: which configurations something that was judged exactly is better than, whatever they take."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from firmware_gen.architectures.registry import architecture_of
-from firmware_gen.targets.descriptor.survey.bounds import bounds
+from firmware_gen.targets.descriptor.survey.bounds import Bounds, bounds
 from gen.explore.exact import Taken
 from gen.explore.front import front
 from gen.explore.subject import Form, Network, form_of
@@ -31,14 +32,26 @@ def at_least(network: Network, configs: Sequence[System]) -> list[Taken | None]:
             forms.setdefault(form_of(config), []).append((place, config))
     for own in forms.values():
         try:
-            least = bounds(network.graph(own[0][1]), [config for _, config in own])
+            every = [bounds(graph, [config for _, config in own]) for graph in network.choices(own[0][1])]
         except HeepgenError:
             continue
         for number, (place, config) in enumerate(own):
-            cycles, busy = int(least.cycles[number]), {name: float(each[number]) for name, each in least.busy.items()}
-            work = Work(cycles, **busy, bus_words=busy["bus"] * config.ports, cpu=least.on_cpu)
-            found[place] = Taken(cycles, int(least.ram[number]), least.limit[number], work)
+            found[place] = _least([_taken(least, number, config) for least in every])
     return found
+
+
+def _taken(least: Bounds, number: int, config: Config) -> Taken:
+    cycles, busy = int(least.cycles[number]), {name: float(each[number]) for name, each in least.busy.items()}
+    work = Work(cycles, **busy, bus_words=busy["bus"] * config.ports, cpu=least.on_cpu)
+    return Taken(cycles, int(least.ram[number]), least.limit[number], work)
+
+
+def _least(choices: Sequence[Taken]) -> Taken:
+    """Of several graphs of a network, any of which may be compiled."""
+    first = min(choices, key=lambda own: own.cycles)
+    works = [vars(own.work) for own in choices]
+    work = Work(**{name: min(own[name] for own in works) for name in works[0]})
+    return replace(first, ram=min(own.ram for own in choices), work=work)
 
 
 def seeds(costs: np.ndarray) -> list[int]:

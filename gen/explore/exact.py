@@ -2,6 +2,7 @@
 """What an inference takes on one configuration, by the cycle model, and what it computes there."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -9,6 +10,7 @@ from firmware_gen.architectures.contract import LayerCycles
 from firmware_gen.architectures.limits import bottleneck
 from firmware_gen.architectures.registry import architecture_of
 from firmware_gen.architectures.targets import target_of
+from firmware_gen.turned import fastest_graph
 from gen.explore.subject import Network
 from gen.ppa.energy.model import Work
 from hls.config import System
@@ -26,10 +28,14 @@ class Taken:
     left_out: tuple[str, ...] = ()
 
 
+def program_of(network: Network, config: System) -> Any:
+    """What is compiled of a network."""
+    return fastest_graph(network.choices(config), config)[1]
+
+
 def exactly(network: Network, config: System) -> Taken:
     """As `heepgen estimate` finds it; raises `HeepgenError` for what does not compile, or whose cycles are unknown."""
-    target = target_of(architecture_of(config))
-    program = target.compile(network.graph(config), config)
+    target, program = target_of(architecture_of(config)), program_of(network, config)
     prediction, placed = target.predict(program), target.network(program)
     left_out = [layer.name for layer, own in zip(placed.layers, prediction.layers, strict=True) if own is None]
     report = placed.report
@@ -47,4 +53,4 @@ def exactly(network: Network, config: System) -> Taken:
 def outputs(network: Network, config: System, samples: np.ndarray) -> tuple[np.ndarray, ...]:
     """What one configuration computes of inputs (N, ...), N a multiple of the network's batch, to the last bit."""
     target = target_of(architecture_of(config))
-    return target.run_many(target.compile(network.graph(config), config), samples).outputs
+    return target.run_many(program_of(network, config), samples).outputs

@@ -34,10 +34,22 @@ def quickly(network: Network, configs: Sequence[System], among: Sequence[System]
         return [_exactly(network, config) for config in configs]
     own = [config for config in configs if isinstance(config, Config)]
     deciding = [config for config in among if isinstance(config, Config)] or own
-    graph, found = network.graph(own[0]), dict[int, Taken | str]()
-    for like, numbers in decided(graph, own, deciding):
-        found |= dict(zip(numbers, _estimated(graph, like, [own[number] for number in numbers]), strict=True))
-    return [found[number] for number in range(len(own))]
+    choices = [_of_graph(graph, own, deciding) for graph in network.choices(own[0])]
+    return [_fewest(each) for each in zip(*choices, strict=True)]
+
+
+def _of_graph(graph: "ir.Graph", configs: Sequence[Config], among: Sequence[Config]) -> list[Taken | str]:
+    found = dict[int, Taken | str]()
+    for like, numbers in decided(graph, configs, among):
+        found |= dict(zip(numbers, _estimated(graph, like, [configs[number] for number in numbers]), strict=True))
+    return [found[number] for number in range(len(configs))]
+
+
+def _fewest(choices: Sequence[Taken | str]) -> Taken | str:
+    """Of graphs of a network, of which the first must run."""
+    first = choices[0]
+    taken = [own for own in choices if isinstance(own, Taken)]
+    return first if isinstance(first, str) else min(taken, key=lambda own: own.cycles)
 
 
 def _estimated(graph: "ir.Graph", like: Config, configs: Sequence[Config]) -> list[Taken | str]:

@@ -3,7 +3,7 @@
 
 import pickle
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -33,14 +33,20 @@ def form_of(config: System) -> Form:
 
 @dataclass(frozen=True)
 class Network:
-    """A model's quantised graphs, by form."""
+    """A model's quantised graphs, by form. turned: those with rows as columns, of which the faster one is taken."""
 
     name: str
     graphs: "Mapping[Form, ir.Graph]"
+    turned: "Mapping[Form, ir.Graph]" = field(default_factory=dict)
 
     def graph(self, config: System) -> "ir.Graph":
         """What a configuration computes."""
         return self.graphs[form_of(config)]
+
+    def choices(self, config: System) -> "tuple[ir.Graph, ...]":
+        """That, and what it may compute in its place."""
+        form = form_of(config)
+        return (self.graphs[form], *((self.turned[form],) if form in self.turned else ()))
 
 
 @dataclass(frozen=True)

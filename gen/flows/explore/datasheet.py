@@ -9,6 +9,7 @@ from gen.datasheet.boards import Board
 from gen.datasheet.output.files import POINTS, files_of
 from gen.datasheet.output.points import table_of
 from gen.datasheet.subject import Network, Subject
+from gen.explore.exact import program_of
 from gen.explore.search import Found
 from gen.explore.space import config_of
 from gen.explore.subject import Subject as Explored
@@ -27,7 +28,7 @@ def datasheet(
         return {POINTS: table_of(found.points, found.front)}
     config = config_of(point.config)
     target = target_of(architecture_of(config))
-    networks = [Network.of(target, target.compile(own.graph(config), config)) for own in explored.networks]
+    networks = [Network.of(target, program_of(own, config)) for own in explored.networks]
     return files_of(
         Subject(
             found.points,

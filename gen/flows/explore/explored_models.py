@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from firmware_gen.application.options import ImportOptions
+from firmware_gen.turned import graphs_of
 from gen.explore.judge import Files, Task, perform
 from gen.explore.search import Scoring
 from gen.explore.store import Judgement
@@ -55,10 +56,12 @@ class Model:
     def network(self, configs: Iterable[System]) -> Network:
         """Its graphs for the forms of these configurations."""
         graphs: dict[Form, ir.Graph] = {}
+        turned: dict[Form, ir.Graph] = {}
         for form, config in {form_of(config): config for config in configs}.items():
             compiled = self.compiled(config)
-            graphs[form] = compiled.complete(compiled.generator.graph)
-        return Network(self.name, graphs)
+            graphs[form], *others = map(compiled.complete, graphs_of(compiled.generator.graph, config))
+            turned.update((form, other) for other in others)
+        return Network(self.name, graphs, turned)
 
     def application(self, config: System) -> Files:
         """What `heepgen sw` writes for a configuration."""

@@ -2,7 +2,6 @@
 """A network as every flow takes it: compiled for a configuration, from a model in memory, a file, or an application."""
 
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -119,10 +118,11 @@ class Compiled:
             "of": sum(size for size, _ in sizes.values()),
         }
 
-    @cached_property
+    @property
     def explanation(self) -> Explanation:
-        """What runs where, and why; nothing is compiled for it."""
+        """What runs where, and why; nothing is compiled for it, unless there are two graphs to choose from."""
         generator = self.generator
+        generator.choose_graph()
         placements = generator.target.explain(self.complete(generator.graph), generator.imported)
         return Explanation(self.name, tuple(placements))
 
