@@ -640,3 +640,14 @@ def test_numbers_of_channels_do_not_move_with_them():
     check_same(Call(lambda y: y.view(1, 9, 2, 8).transpose(1, 2) * factors, QUERY), (1, 9, 16))
     check_same(Call(lambda y: (y + 0.3).transpose(1, 2) @ y), (1, 9, 6))
     check_same(Call(lambda y: torch.cat([y.view(1, 16, 9) * 3, y.transpose(1, 2)], 2), QUERY), (1, 9, 16))
+
+
+def test_empty_parts_of_a_split_join_nothing():
+    """As ONNX's RotaryEmbedding has them, which may leave features as they are."""
+
+    def rotate(x):
+        turned, kept = x.split([6, 0], 2)
+        one, other = turned.chunk(2, 2)
+        return torch.cat([one * 2 - other, other + one, kept], 2)
+
+    check_same(Call(rotate, nn.Linear(6, 6)), (1, 5, 6))

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from firmware_gen.frontend.exported.importer import Importer
 
 
-Handler = Callable[["Importer", torch.fx.Node, dict[str, Any]], str | list[str]]
-"""Returns the name of the value, or those of all parts of a split."""
+Handler = Callable[["Importer", torch.fx.Node, dict[str, Any]], str | list[str] | list[str | torch.Tensor]]
+"""Returns the name of the value, or those of all parts of a split, of which some may be empty constants."""
 Function = TypeVar("Function", bound=Handler)
 HANDLERS: dict[str, Handler] = {}
 READS: dict[str, frozenset[str]] = {}

@@ -84,11 +84,13 @@ def _emit_elements(imp: Importer, node: fx.Node, source: str, elements: np.ndarr
 
 
 @handles("split", "split_with_sizes", "chunk", reads="self split_size split_sizes chunks dim")
-def _split(imp: Importer, node: fx.Node, a: dict[str, Any]) -> list[str]:
-    parts, first = [], 0
+def _split(imp: Importer, node: fx.Node, a: dict[str, Any]) -> list[str | torch.Tensor]:
+    parts: list[str | torch.Tensor] = []
+    first = 0
     for part in node.meta["val"]:
         last = first + part.shape[a["dim"]]
-        parts.append(_emit_slice(imp, node, a["self"], a["dim"], range(first, last)))
+        empty = torch.zeros(part.shape) if first == last else None
+        parts.append(_emit_slice(imp, node, a["self"], a["dim"], range(first, last)) if empty is None else empty)
         first = last
     return parts
 

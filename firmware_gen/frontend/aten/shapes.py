@@ -23,7 +23,8 @@ from firmware_gen.operations.interpolation import fits
 
 @handles("cat", "concat", reads="tensors dim")
 def _cat(imp: Importer, node: fx.Node, a: dict[str, Any]) -> str:
-    sources = _operands(imp, node, a["tensors"])
+    tensors = [t for t in a["tensors"] if isinstance(t, str) or t.numel()]
+    sources = _operands(imp, node, tensors)
     if len(sources) == 1:
         return imp.emit(node, ir.Identity, *sources)
     return imp.emit(node, ir.Concat, *sources, axis=imp.ir_axis(sources[0], a["dim"]))

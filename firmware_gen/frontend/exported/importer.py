@@ -41,7 +41,7 @@ from firmware_gen.names import safe_name
 from firmware_gen.refusal import refusal
 from hls.errors import HeepgenError
 
-Found = str | torch.Tensor | list[str] | None
+Found = str | torch.Tensor | list[str] | list[str | torch.Tensor] | None
 """What a node is: the name of a value, a constant, the names of its parts, or nothing that counts."""
 
 
