@@ -70,7 +70,7 @@ def round_pack(clk, en, special, sign, exp, sig, y):
             rounded[:] = concat(field, intbv(0)[22:], up) + concat(intbv(0)[8:], sig[26:2])
             if special == INVALID:
                 y.next = NAN
-            elif special == INFINITE or (special == FINITE and rounded[32:23] >= 255):
+            elif special == INFINITE or (special == FINITE and sig[25] and exp >= 254):  # 253 carries into infinity
                 y.next = concat(sign, intbv(0xFF)[8:], intbv(0)[23:])
             else:
                 y.next = concat(sign, rounded[31:])
@@ -180,7 +180,7 @@ def fp32_add(clk, en, a, b, y):
 @unit(out="y")
 def fp32_mul(clk, en, a, b, y):
     """y = a * b, FP32_MUL_LATENCY cycles later; bit k of ``en`` lets stage k move."""
-    sign1, sign2 = (Signal(False) for _ in range(2))
+    sign1, sign2, normal2 = (Signal(False) for _ in range(3))
     exp1, exp2, exp3 = (Signal(intbv(0)[9:]) for _ in range(3))
     zeros1, shift2 = (Signal(intbv(0)[5:]) for _ in range(2))
     x1, z1 = (Signal(intbv(0)[24:]) for _ in range(2))
@@ -256,10 +256,8 @@ def fp32_mul(clk, en, a, b, y):
             sign2.next = sign1
             special2.next = special1
             product2.next = concat(product[48:22], product[22:] != 0)
-            if exponent[9]:
-                exp2.next = exponent[9:]
-            else:
-                exp2.next = 0
+            normal2.next = exponent > 512
+            exp2.next = exponent[9:]
             if right[10:5] != 0:
                 shift2.next = 31
             else:
@@ -268,24 +266,20 @@ def fp32_mul(clk, en, a, b, y):
     @always_comb
     def normalise():
         m = intbv(0)[27:]
-        e = intbv(0)[9:]
-        m[:] = product2
-        e[:] = exp2
-        if shift2[4]:
-            m[:] = concat(intbv(0)[16:], m[27:17], m[17:] != 0)
-        if shift2[3]:
-            m[:] = concat(intbv(0)[8:], m[27:9], m[9:] != 0)
-        if shift2[2]:
-            m[:] = concat(intbv(0)[4:], m[27:5], m[5:] != 0)
-        if shift2[1]:
-            m[:] = concat(intbv(0)[2:], m[27:3], m[3:] != 0)
-        if shift2[0]:
-            m[:] = concat(False, m[27:2], m[2:] != 0)
-        if (not m[26]) and e != 0:
-            m[:] = concat(m[26:], False)
-            e[:] = e - 1
-        sig3.next = concat(m[27:2], m[2:] != 0)
-        exp3.next = e
+        lost = intbv(0)[31:]
+        if normal2:
+            if product2[26]:
+                sig3.next = concat(product2[27:2], product2[2:] != 0)
+                exp3.next = exp2
+            else:
+                sig3.next = product2[26:]
+                exp3.next = exp2 - 1
+        else:
+            m[:] = product2 >> shift2
+            lost[:] = intbv(0x7FFFFFFF)[31:] >> ~shift2
+            lost[:] = lost & concat(intbv(0)[6:], product2[27:2])
+            sig3.next = concat(m[27:2], lost != 0 or product2[2:] != 0)
+            exp3.next = 0
 
     pack = round_pack(clk, en(2), special2, sign2, exp3, sig3, y)
     counts = leading_zeros(word_a, zeros_a), leading_zeros(word_b, zeros_b)
