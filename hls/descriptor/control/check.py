@@ -31,11 +31,15 @@ _WEIGHTS = LINEAR + 2
 
 
 def schedule(ports: int, beats: int) -> list[int]:
-    """Beat of every product: it is computed in the cycle in which this beat arrives, or, number ``beats``, follows."""
+    """Beat of every product: it is computed in the cycle in which this beat arrives, or, number ``beats``, follows.
+
+    Operands wait in registers from the beat before on, but where that made the last product too late.
+    """
     slots: list[int] = []
     last = -1
-    for product in PRODUCTS:
-        first = rules.available(product, ports)
+    for index, product in enumerate(PRODUCTS):
+        available = rules.available(product, ports)
+        first = max(available, min(available + 1, beats - len(PRODUCTS[index + 1 :])))
         assert product.left or first <= last + 1, "the product before is not the one of the beat before"
         last = max(last + 1, first)
         slots.append(last)
@@ -43,6 +47,7 @@ def schedule(ports: int, beats: int) -> list[int]:
             assert last <= beats - 2, "judged a cycle later than others"
             assert last > FIELD["BAND"].word // ports, "banded is a register"
     assert last <= beats
+    assert all(at > rules.available(product, ports) for at, product in zip(slots[1:], PRODUCTS[1:], strict=True))
     return slots
 
 
@@ -74,22 +79,23 @@ def descriptor_check(clk, go, tick, beat, job, wrong, *, beats, config):
     # By beats: which product is computed with the beat behind, and whether that is its own; before, it is too early
     number_of = tuple(sum(at <= i for at in slots[:-1]) for i in range(1 << len(beat)))
     is_due = tuple(int(i + 1 in slots) for i in range(1 << len(beat)))
-    left_names = list(dict.fromkeys(step.left for step in PRODUCTS))
-    left_of = tuple(left_names.index(PRODUCTS[i].left) for i in number_of)
+    is_chained = tuple(int(PRODUCTS[i].left is None) for i in number_of)
+    left_names = list(dict.fromkeys(step.left for step in PRODUCTS if step.left))
+    left_of = tuple(left_names.index(PRODUCTS[i].left) if PRODUCTS[i].left else 0 for i in number_of)
     number, following, computed = (Signal(modbv(0)[len(PRODUCTS).bit_length() :]) for _ in range(3))
-    left_number, left_following = (Signal(modbv(0)[len(left_names).bit_length() :]) for _ in range(2))
-    due, due_then, multiplying = (Signal(bool(0)) for _ in range(3))
+    left_following = Signal(modbv(0)[len(left_names).bit_length() :])
+    due, due_then, chaining, chaining_then, multiplying = (Signal(bool(0)) for _ in range(5))
     product = Signal(intbv(0, min=-(1 << _A + _B - 1), max=1 << _A + _B - 1))
     unsigned = Signal(modbv(0)[_A + _B :])
-    a_word, b_word = Signal(modbv(0)[LINEAR:]), Signal(modbv(0)[_B:])
+    a_following, a_word, chained = (Signal(modbv(0)[LINEAR:]) for _ in range(3))
+    b_following, b_word, tile = (Signal(modbv(0)[_B:]) for _ in range(3))
     a, b = Signal(modbv(0)[_A:]), Signal(modbv(0)[_B:])
-    chained, tile = Signal(modbv(0)[LINEAR:]), Signal(modbv(0)[_B:])
-    lefts, rights, parts = {None: chained}, [], []
+    lefts, rights, parts = {}, [], []
     dense_tile, row_tile = (rules.tile_weights(config, row) for row in (False, True))
     wrongs = [Signal(bool(0)) for _ in PRODUCTS]
     all_wrong, found_wrong = (Signal(intbv(0)[len(PRODUCTS) :]) for _ in range(2))
     for index, (step, bad) in enumerate(zip(PRODUCTS, wrongs, strict=True)):
-        if step.left not in lefts:
+        if step.left and step.left not in lefts:
             lefts[step.left] = Signal(modbv(0)[LINEAR:])
             parts.append(_operand(job, step.left, lefts[step.left], config))
         rights.append(Signal(modbv(0)[_B:]) if step.right else tile)
@@ -111,9 +117,11 @@ def descriptor_check(clk, go, tick, beat, job, wrong, *, beats, config):
         due_then.next = is_due[beat]
 
     @always_comb
+    def look_whether_chained():
+        chaining_then.next = is_chained[beat]
+
+    @always_comb
     def operands():
-        a.next = concat(False, a_word)
-        b.next = b_word
         unsigned.next = product[_A + _B :]
         chained.next = unsigned[LINEAR:]
         multiplying.next = tick and not go
@@ -127,12 +135,14 @@ def descriptor_check(clk, go, tick, beat, job, wrong, *, beats, config):
         computed.next = number
         if go:  # no product is as early as the first beat
             number.next = 0
-            left_number.next = 0
             due.next = False
+            chaining.next = False
         elif tick:
             number.next = following
-            left_number.next = left_following
             due.next = due_then
+            chaining.next = chaining_then
+            a_word.next = a_following
+            b_word.next = b_following
 
     @always(clk.posedge)
     def collect():
@@ -155,17 +165,51 @@ def descriptor_check(clk, go, tick, beat, job, wrong, *, beats, config):
         look_up_left,
         look_whether,
         operands,
+        look_whether_chained,
         multiply,
         collect,
         judge,
-        choose([lefts[name] for name in left_names], left_number, a_word),
-        choose(rights, number, b_word),
+        choose([lefts[name] for name in left_names], left_following, a_following),
+        choose(rights, following, b_following),
+        _operands(chaining, a_word, b_word, chained, a, b)
+        if slots[0] > rules.available(PRODUCTS[0], config.ports)
+        else _operands_at_once(number, lefts[PRODUCTS[0].left], rights[0], chaining, a_word, b_word, chained, a, b),
         check_product(clk=clk, en=multiplying, a=a, b=b, product=product),
         [_rule(clk, job, rule, out, config) for rule, out in zip(kept, simple, strict=True)],
         join(simple, broken),
         join(wrongs, all_wrong),
         same(wrongs[-1], last_wrong) if slots[-1] == beats else (),
     )
+
+
+@block
+def _operands(chaining, left, right, chained, a, b):
+    """Of the multiplier: what waited, or on the left the product before."""
+
+    @always_comb
+    def take():
+        a.next = concat(False, left)
+        if chaining:
+            a.next = concat(False, chained)
+        b.next = right
+
+    return take
+
+
+@block
+def _operands_at_once(number, first_left, first_right, chaining, left, right, chained, a, b):
+    """`_operands`, but those of the first product had no beat to wait in."""
+    to_left, to_right = Signal(modbv(0)[LINEAR:]), Signal(modbv(0)[_B:])
+
+    @always_comb
+    def choose_first():
+        to_left.next = left
+        to_right.next = right
+        if number == 0:
+            to_left.next = first_left
+            to_right.next = first_right
+
+    return choose_first, _operands(chaining, to_left, to_right, chained, a, b)
 
 
 @block
