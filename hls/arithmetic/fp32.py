@@ -93,25 +93,27 @@ def fp32_add(clk, en, a, b, y):
     def order():
         larger = intbv(0)[32:]
         smaller = intbv(0)[31:]
-        exp_big = intbv(0)[8:]
-        exp_small = intbv(0)[8:]
+        exp_a = intbv(0)[8:]
+        exp_b = intbv(0)[8:]
         if en[0]:
+            exp_a[:] = a[31:23]
+            exp_b[:] = b[31:23]
+            if exp_a == 0:
+                exp_a[0] = True
+            if exp_b == 0:
+                exp_b[0] = True
             if b[31:] > a[31:]:
                 larger[:] = b
                 smaller[:] = a[31:]
+                exp1.next = exp_b
+                shift1.next = exp_b - exp_a
             else:
                 larger[:] = a
                 smaller[:] = b[31:]
-            exp_big[:] = larger[31:23]
-            exp_small[:] = smaller[31:23]
-            if exp_big == 0:
-                exp_big[0] = True
-            if exp_small == 0:
-                exp_small[0] = True
+                exp1.next = exp_a
+                shift1.next = exp_a - exp_b
             sign1.next = larger[31]
             sub1.next = a[31] != b[31]
-            exp1.next = exp_big
-            shift1.next = exp_big - exp_small
             larger1.next = concat(larger[31:23] != 0, larger[23:])
             smaller1.next = concat(smaller[31:23] != 0, smaller[23:])
 
