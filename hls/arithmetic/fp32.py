@@ -61,19 +61,19 @@ def round_pack(clk, en, special, sign, exp, sig, y):
 
     @always(clk.posedge)
     def pack():
-        field = intbv(0)[9:]
-        rounded = intbv(0)[32:]
+        field = intbv(0)[8:]
+        rounded = modbv(0)[31:]
         if en:
             up = sig[1] and (sig[0] or sig[2])
             if sig[25]:
-                field[:] = exp
-            rounded[:] = concat(field, intbv(0)[22:], up) + concat(intbv(0)[8:], sig[26:2])
+                field[:] = exp[8:]
+            rounded[:] = concat(field, intbv(0)[22:], up) + concat(intbv(0)[7:], sig[26:2])
             if special == INVALID:
                 y.next = NAN
             elif special == INFINITE or (special == FINITE and sig[25] and exp >= 254):  # 253 carries into infinity
                 y.next = concat(sign, intbv(0xFF)[8:], intbv(0)[23:])
             else:
-                y.next = concat(sign, rounded[31:])
+                y.next = concat(sign, rounded)
 
     return pack
 
@@ -267,7 +267,7 @@ def fp32_mul(clk, en, a, b, y):
 
     @always_comb
     def normalise():
-        m = intbv(0)[27:]
+        m = intbv(0)[25:]
         lost = intbv(0)[31:]
         if normal2:
             if product2[26]:
@@ -277,10 +277,10 @@ def fp32_mul(clk, en, a, b, y):
                 sig3.next = product2[26:]
                 exp3.next = exp2 - 1
         else:
-            m[:] = product2 >> shift2
+            m[:] = product2[27:2] >> shift2
             lost[:] = intbv(0x7FFFFFFF)[31:] >> ~shift2
             lost[:] = lost & concat(intbv(0)[6:], product2[27:2])
-            sig3.next = concat(m[27:2], lost != 0 or product2[2:] != 0)
+            sig3.next = concat(m, lost != 0 or product2[2:] != 0)
             exp3.next = 0
 
     pack = round_pack(clk, en(2), special2, sign2, exp3, sig3, y)
