@@ -144,23 +144,23 @@ def epilogue_lane(
     v = _Values()
     product, bias_now = (Signal(intbv(0)[32:]) for _ in range(2))
     valids = Signal(intbv(0)[EPILOGUE_LATENCY:])
-    en, adding_res = (Signal(bool(0)) for _ in range(2))
+    en, adding_res, inside, free = (Signal(bool(0)) for _ in range(4))
     adding, multiplying = (ConcatSignal(*[en] * stages) for stages in (FP32_ADD_LATENCY, FP32_MUL_LATENCY))
     leaving, moving, parts = out_valid, en, []
     if config.functions:
         leaving, moving, function = (Signal(bool(0)) for _ in range(3))
         parts += [
-            _near(clk, function_en, function),
-            _occupy(clk, rst, function, leaving, moving, out_valid, en),
+            _near(clk, free, function_en, function),
+            _occupy(clk, rst, function, leaving, moving, inside, out_valid, en, free),
             _apply(clk, en, function, slot, table, v.activated, v.settled),
             _hold(clk, adding_res, function, v.addend_late, v.addend_settled),
         ]
     else:
-        parts += [join([v.activated], v.settled), join([v.addend_late], v.addend_settled)]
+        parts += [join([v.activated], v.settled), join([v.addend_late], v.addend_settled), _free(inside, free)]
     if config.multiply:
-        parts.append(_sum_or_product(clk, en, res_en, act_before_res, multiply, negative, slope_en, slope, v, y))
+        parts.append(_sum_or_product(clk, en, free, res_en, act_before_res, multiply, negative, slope_en, slope, v, y))
     else:
-        parts.append(_sum(clk, res_en, act_before_res, slope_en, slope, v, y))
+        parts.append(_sum(clk, free, res_en, act_before_res, slope_en, slope, v, y))
 
     @always(clk.posedge)
     def follow():
@@ -173,6 +173,7 @@ def epilogue_lane(
     def steer():
         adding_res.next = en and res_en
         leaving.next = valids[EPILOGUE_LATENCY - 1]
+        inside.next = valids != 0
         moving.next = in_valid or valids != 0
 
     return (
@@ -191,25 +192,36 @@ def epilogue_lane(
 
 
 @block
-def _near(clk, of_layer, here):
-    """What is the layer's, in a register of the lane's own, before the first value needs it."""
+def _free(inside, free):
+    @always_comb
+    def invert():
+        free.next = not inside
+
+    return invert
+
+
+@block
+def _near(clk, free, of_layer, here):
+    """What is the layer's, in a register of the lane's own, which no tool joins with that of the next lane."""
 
     @always(clk.posedge)
     def register():
-        here.next = of_layer
+        if free:
+            here.next = of_layer
 
     return register
 
 
 @block
-def _sum(clk, res_en, act_before_res, slope_en, slope, v, y):
+def _sum(clk, free, res_en, act_before_res, slope_en, slope, v, y):
     """Sum, slope, clamp; or slope, clamp, sum."""
     sum_last, adds = (Signal(bool(0)) for _ in range(2))
 
     @always(clk.posedge)
     def register():
-        sum_last.next = act_before_res
-        adds.next = res_en
+        if free:
+            sum_last.next = act_before_res
+            adds.next = res_en
 
     @always_comb
     def order():
@@ -229,7 +241,7 @@ def _sum(clk, res_en, act_before_res, slope_en, slope, v, y):
 
 
 @block
-def _sum_or_product(clk, en, res_en, act_before_res, multiply, negative, slope_en, slope, v, y):
+def _sum_or_product(clk, en, free, res_en, act_before_res, multiply, negative, slope_en, slope, v, y):
     """`_sum`; or with -0 instead of the addend: sum, product, clamp; or sum, clamp, product."""
     sum_last, product_last, adds, by_sign, always_changed = (Signal(bool(0)) for _ in range(5))
     changed = Signal(bool(0))
@@ -237,11 +249,12 @@ def _sum_or_product(clk, en, res_en, act_before_res, multiply, negative, slope_e
 
     @always(clk.posedge)
     def register():
-        sum_last.next = act_before_res and not multiply
-        product_last.next = act_before_res and multiply
-        adds.next = res_en and not multiply
-        by_sign.next = slope_en or negative
-        always_changed.next = multiply and not slope_en and not negative
+        if free:
+            sum_last.next = act_before_res and not multiply
+            product_last.next = act_before_res and multiply
+            adds.next = res_en and not multiply
+            by_sign.next = slope_en or negative
+            always_changed.next = multiply and not slope_en and not negative
 
     @always_comb
     def order():
@@ -277,7 +290,7 @@ def _sum_or_product(clk, en, res_en, act_before_res, multiply, negative, slope_e
 
 
 @block
-def _occupy(clk, rst, function_en, leaving, moving, out_valid, en):
+def _occupy(clk, rst, function_en, leaving, moving, inside, out_valid, en, free):
     """Where values are in the cycles that the function takes: those ``leaving`` leave then, and all move until then."""
     valids = Signal(intbv(0)[FUNCTION_LATENCY:])
 
@@ -292,6 +305,7 @@ def _occupy(clk, rst, function_en, leaving, moving, out_valid, en):
     def steer():
         out_valid.next = valids[FUNCTION_LATENCY - 1] if function_en else leaving
         en.next = moving or valids != 0
+        free.next = not inside and valids == 0
 
     return follow, steer
 
