@@ -91,7 +91,7 @@ def weight_loader(
     size = space.bit_length()
     row_step = ports * row
     enable, full, q_valid, q_take, skip, put, again, more, more_left = (Signal(bool(0)) for _ in range(9))
-    presents, out, last_beat, tile_end, pass_end = (Signal(bool(0)) for _ in range(5))
+    presents, out, last_beat, tile_end, pass_end, ends_pass, begins = (Signal(bool(0)) for _ in range(7))
     beat_data = Signal(intbv(0)[8 * beat_bytes :])
     short, leave, stays = cut_job.diagonal, out, None  # a tile of D bytes; a beat's bytes leave with it
     if config.banded:
@@ -175,12 +175,14 @@ def weight_loader(
 
     @always_comb
     def ends():
+        ends_pass.next = presents and last_beat and tile.ends_pass
         tile_end.next = out and last_beat
-        pass_end.next = out and last_beat and tile.ends_pass
+        pass_end.next = out and ends_pass
 
     @always_comb
-    def continues():
-        again.next = cut_start or (pass_end and not tile.ends_layer) or (skip and tile.valid)
+    def continues():  # `begins`: another pass, if this beat leaves
+        begins.next = ends_pass and not tile.ends_layer and pass_words != 0 and not more
+        again.next = (cut_start or (skip and tile.valid)) and pass_words != 0 and not more
         more_left.next = words_left > row_step if put else more
 
     @always_comb
@@ -228,7 +230,7 @@ def weight_loader(
             words_left.next = words_left - row_step
         if not more:
             words_left.next = pass_words
-        more.next = (more_left or (again and pass_words != 0 and not more)) and not rst
+        more.next = (more_left or again or (begins and out)) and not rst
 
     @always(clk.posedge)
     def skip_padding():
