@@ -166,15 +166,16 @@ def epilogue_lane(
     def follow():
         if rst:
             valids.next = 0
+            inside.next = False
         else:
             valids.next = concat(valids[EPILOGUE_LATENCY - 1 :], in_valid)
+            inside.next = valids[EPILOGUE_LATENCY - 1 :] != 0 or in_valid
 
     @always_comb
     def steer():
         adding_res.next = en and res_en
         leaving.next = valids[EPILOGUE_LATENCY - 1]
-        inside.next = valids != 0
-        moving.next = in_valid or valids != 0
+        moving.next = in_valid or inside
 
     return (
         parts,
@@ -292,20 +293,22 @@ def _sum_or_product(clk, en, free, res_en, act_before_res, multiply, negative, s
 @block
 def _occupy(clk, rst, function_en, leaving, moving, inside, out_valid, en, free):
     """Where values are in the cycles that the function takes: those ``leaving`` leave then, and all move until then."""
-    valids = Signal(intbv(0)[FUNCTION_LATENCY:])
+    valids, within = Signal(intbv(0)[FUNCTION_LATENCY:]), Signal(bool(0))
 
     @always(clk.posedge)
     def follow():
         if rst:
             valids.next = 0
+            within.next = False
         else:
             valids.next = concat(valids[FUNCTION_LATENCY - 1 :], leaving and function_en)
+            within.next = valids[FUNCTION_LATENCY - 1 :] != 0 or (leaving and function_en)
 
     @always_comb
     def steer():
         out_valid.next = valids[FUNCTION_LATENCY - 1] if function_en else leaving
-        en.next = moving or valids != 0
-        free.next = not inside and valids == 0
+        en.next = moving or within
+        free.next = not inside and not within
 
     return follow, steer
 
