@@ -12,6 +12,7 @@ from hls.bus.head import MAGIC, VERSION
 from hls.bus.obi import Slave
 from hls.config import Config
 from hls.descriptor.control.control import Events, Stages, control, stage_fields
+from hls.descriptor.control.control_stages import LATE
 from hls.descriptor.control.slave import Regions
 from hls.descriptor.interface.registers import COUNTERS, ERRORS, REGISTER, REGISTERS
 from hls.descriptor.interface.rules import contradiction
@@ -202,7 +203,7 @@ class Bench:
             config=config,
         )
         self.memory, self.answers, self.fetched, self.records, self.log = {}, [], [], [], []
-        self.jobs = {name: [] for name in STAGES}
+        self.jobs, self.just_started = {name: [] for name in STAGES}, []
         self.busy = dict.fromkeys(STAGES, False)
         self.left = dict.fromkeys(STAGES, 0)
         self.held = set()
@@ -283,7 +284,7 @@ class Bench:
         self.look_at_bus()
         if self.engine_rst:
             self.left, self.stores_left, self.raise_fault = dict.fromkeys(STAGES, 0), 0, None
-            self.jobs = {name: [] for name in STAGES}
+            self.jobs, self.just_started = {name: [] for name in STAGES}, []
         else:
             self.look_at_stages(cycle)
         if self.cancel and not self.stuck:
@@ -297,6 +298,10 @@ class Bench:
         for name in STAGES:
             if name not in self.held:
                 self.left[name] = max(0, self.left[name] - 1)
+        for name in self.just_started:
+            job = vars(getattr(self.stages, name).job)
+            self.jobs[name][-1] |= {field: int(job[field]) for field in LATE if field in job}
+        self.just_started = started
         for name in started:
             assert not self.busy[name]
             job = getattr(self.stages, name).job

@@ -27,12 +27,12 @@ def stage_fields(config: Config) -> dict[str, str]:
     }
 
 
-_LATE = ("pad_value",)
+LATE = ("pad_value",)
 """Fields that a new layer needs only after the first cycle, and far from control: they follow a cycle later."""
 
 
 class Stage:
-    """A stage's copy of its fields, and the pulse in the first cycle in which they are a new layer's, but for _LATE."""
+    """A stage's copy of its fields, and the pulse in the first cycle in which they are a new layer's, but for LATE."""
 
     def __init__(self, fields: str) -> None:
         self.start = Signal(bool(0))
@@ -66,7 +66,7 @@ def stage(clk, rst, ready, sound, discard, free, fetched, stage, asks, take, tak
             taken.next = True
 
     copies = [
-        _copy(clk, start if name in _LATE else take, getattr(fetched, name), field)
+        _copy(clk, start if name in LATE else take, getattr(fetched, name), field)
         for name, field in vars(stage.job).items()
     ]
     return decide, step, copies
