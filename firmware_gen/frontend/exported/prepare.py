@@ -17,12 +17,11 @@ from torch.export.graph_signature import InputSpec, OutputSpec
 from torch.utils import _pytree as pytree
 
 from firmware_gen.frontend.aten import KNOWN
+from firmware_gen.frontend.exported.decompositions import WRITTEN
 from firmware_gen.frontend.exported.dynamic import chosen_sizes, with_shape
-from firmware_gen.frontend.exported.einsum import einsum
 from firmware_gen.frontend.exported.functional import functional_form
 from firmware_gen.frontend.exported.hints import hint
 from firmware_gen.frontend.exported.program import user_inputs
-from firmware_gen.frontend.exported.writes import WRITTEN
 from firmware_gen.frontend.exported.written_out import with_whole_layers
 from firmware_gen.models.fake_quant import GraphModule
 from firmware_gen.names import one_line
@@ -166,7 +165,7 @@ def functionalised(program: ExportedProgram) -> ExportedProgram:
 
 def _decompositions(program: ExportedProgram) -> Decompositions:
     """What einsum, writing into parts, and operators without a handler and without advice, are written with."""
-    found: Decompositions = {torch.ops.aten.einsum.default: einsum, **WRITTEN}
+    found: Decompositions = dict(WRITTEN)
     operators = {node.target for node in program.graph.nodes if isinstance(node.target, torch._ops.OpOverload)}
     return _others() | found if any(map(_is_unknown, operators - found.keys())) else found
 

@@ -28,10 +28,10 @@ import torch
 
 from firmware_gen.frontend.aten import KNOWN, is_function
 from firmware_gen.frontend.exported.archive import read_program
+from firmware_gen.frontend.exported.decompositions import WRITTEN_NAMES
 from firmware_gen.frontend.exported.dynamic import chosen_sizes, fix_sizes, open_sizes, symbol_of
 from firmware_gen.frontend.exported.hints import QUANTISED_ACTIVATIONS, hint, not_supported
 from firmware_gen.frontend.exported.integers import DEQUANTISERS, know_operators
-from firmware_gen.frontend.exported.writes import WRITTEN_NAMES
 from firmware_gen.frontend.exported.written_out import PARTS
 from firmware_gen.names import safe_name
 from firmware_gen.refusal import refusal
