@@ -61,7 +61,7 @@ class HeadFirst(nn.Module):
 def test_shapes_that_the_layers_leave(model, shapes):
     assert input_shapes(model) == shapes and len(shapes) <= ENOUGH
     for shape in shapes:
-        model(torch.zeros(2, *shape))
+        model(torch.zeros(2, *shape, dtype=next(model.parameters()).dtype))
 
 
 def test_looking_for_shapes_changes_nothing():
