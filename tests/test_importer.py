@@ -638,6 +638,10 @@ def test_numbers_of_channels_do_not_move_with_them():
     """Nor does a sum pass a product of matrices, or a factor what others read too."""
     factors = torch.arange(1.0, 9.0)
     check_same(Call(lambda y: y.view(1, 9, 2, 8).transpose(1, 2) * factors, QUERY), (1, 9, 16))
+    check_same(Call(lambda y: F.pixel_shuffle(y, 2) * factors[:2].view(2, 1, 1), conv(3, 8, 3)), (1, 3, 6, 6))
+    check_same(
+        nn.Sequential(Call(lambda x: F.pixel_shuffle(x * factors.view(8, 1, 1), 2)), conv(2, 3, 3)), (1, 8, 3, 3)
+    )
     check_same(Call(lambda y: (y + 0.3).transpose(1, 2) @ y), (1, 9, 6))
     check_same(Call(lambda y: torch.cat([y.view(1, 16, 9) * 3, y.transpose(1, 2)], 2), QUERY), (1, 9, 16))
 

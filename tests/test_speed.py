@@ -16,7 +16,7 @@ MEASURED = {
     (m["network"], m["geometry"]): m
     for m in json.loads((Path(__file__).parent.parent / "docs" / "performance.json").read_text())["measurements"]
 }
-OFF = 6
+OFF = 3
 """Cycles by which the cycle model and a measurement of a whole network may differ."""
 
 
