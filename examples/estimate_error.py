@@ -17,7 +17,7 @@ from firmware_gen import CodeGenerator
 from gen.explore.exact import Taken, exactly
 from gen.explore.fast import quickly
 from gen.explore.space import BUFFERS
-from gen.explore.subject import Network, form_of
+from gen.explore.subject import Network
 from hls.config import ARITHMETICS, Config
 from hls.errors import HeepgenError
 
@@ -63,9 +63,8 @@ def drawn(rng: np.random.Generator) -> Config:
 def network(name: str, model: torch.nn.Module, shape: tuple[int, ...]) -> Network:
     """For configurations with functions, and without."""
     data = np.random.default_rng(1).standard_normal(shape, np.float32)
-    forms = {form_of(config): config for config in (Config(), Config(functions=False))}
-    graphs = {form: CodeGenerator(model.eval(), data, None, own, name=name).graph for form, own in forms.items()}
-    return Network(name, graphs)
+    configs = Config(), Config(functions=False)
+    return Network.of(name, configs, lambda config: CodeGenerator(model.eval(), data, None, config, name=name))
 
 
 def compared(network: Network, points: int, seed: int, most: float = np.inf) -> Iterator[Compared]:

@@ -176,7 +176,7 @@ class CodeGenerator:
             output_layout,
             sorted(int4) or None,
         )
-        self._network, self._splits = network, True
+        self._network = network
         _ = self.graph  # what it refuses, it refuses now
         self._may_turn = True
         self.target = target_of(architecture)
@@ -186,8 +186,7 @@ class CodeGenerator:
     @cached_property
     def lowered(self) -> ir.Graph:
         """The network before quantisation, with products and statistics as the hardware computes them."""
-        graph = self._split() if self._splits else self._network
-        return with_channels_last(graph, *self._options.channels_last)
+        return self._laid_out(self._split())
 
     def _split(self) -> ir.Graph:
         graph, architecture = self._network, architecture_of(self.config)
@@ -197,12 +196,26 @@ class CodeGenerator:
             graph = split_matmuls(graph, *tiles)
         return graph
 
+    def _laid_out(self, graph: ir.Graph) -> ir.Graph:
+        return with_channels_last(graph, *self._options.channels_last)
+
     @cached_property
     def graph(self) -> ir.Graph:
         """The graph that is compiled."""
+        return self._quantised(self.lowered)
+
+    def _quantised(self, lowered: ir.Graph) -> ir.Graph:
         options = self._options
-        quantised = quantise(self.lowered, not options.per_tensor, options.calibrate, options.int4 or ())
+        quantised = quantise(lowered, not options.per_tensor, options.calibrate, options.int4 or ())
         return with_biases(quantised, options.biases or {})
+
+    @cached_property
+    def spare_graph(self) -> ir.Graph | None:
+        """The graph that is compiled where there is no room for the other one, with products and statistics on the CPU,
+        whose kernels need no memory for what lies between; None where it has none of them."""
+        if self._split().nodes == self._network.nodes:
+            return None
+        return self._quantised(self._laid_out(self._network))
 
     def generate_code(
         self, append_final_softmax: bool = False, overwrite_existing_generated_files: bool = True
@@ -266,10 +279,9 @@ class CodeGenerator:
             try:
                 self._programs[how] = self._compiled(*how)
             except DoesNotFit:
-                if self._programs or not self._splits or self._split().nodes == self._network.nodes:
+                if self._programs or self.spare_graph in (None, self.graph):
                     raise
-                self._splits = False  # the CPU's kernels need no memory for what lies between
-                del self.lowered, self.graph
+                self.lowered, self.graph = self._laid_out(self._network), self.spare_graph
                 self._programs[how] = self._compiled(*how)
         return self._programs[how]
 

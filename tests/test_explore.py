@@ -31,7 +31,7 @@ from gen.explore.prices import Price
 from gen.explore.search import MODELLED, Limits, Scoring, Search
 from gen.explore.space import Combinations, Space, config_of, described
 from gen.explore.store import Judgement, Store
-from gen.explore.subject import Network, Subject, form_of, unpacked
+from gen.explore.subject import Network, Subject, unpacked
 from gen.explore.workers import Here, Processes, workers
 from gen.flows.explore import explored_models
 from gen.flows.explore.explored_models import Model
@@ -40,13 +40,14 @@ from gen.flows.network.eval import evaluate
 from gen.ppa.energy.model import prices_of
 from hls.config import Config
 from hls.errors import HeepgenError
+from tests.test_sections import Block
+from tests.test_sections import drawn as with_statistics
 
 
 def network(model, shape, *configs):
     """A network for configurations of these forms."""
     data = np.random.default_rng(1).standard_normal(shape, np.float32)
-    graphs = {form_of(c): CodeGenerator(model.eval(), data, None, c, name="net").graph for c in configs or (Config(),)}
-    return Network("net", graphs)
+    return Network.of("net", configs or (Config(),), lambda c: CodeGenerator(model.eval(), data, None, c, name="net"))
 
 
 @pytest.fixture(scope="module")
@@ -125,6 +126,37 @@ def test_front_is_that_of_all_pairs():
         costs = rng.integers(0, 6, (60, axes)).astype(float)
         worse = [any((o <= c).all() and (o < c).any() for o in costs) for c in costs]
         assert sorted(front(costs)) == [i for i, w in enumerate(worse) if not w]
+
+
+def test_what_has_no_room_on_the_array_is_computed_by_the_cpu():
+    """As `heepgen sw` and `estimate` do; the quick estimate and bounds know."""
+    net = network(*product())
+    sizes = {
+        kib: Config(memory_banks=kib, memory_banks_interleaved=(), bank_kib=4, scratchpad_words=0)
+        for kib in (12, 13, 16)
+    }
+    taken = quickly(net, [sizes[13], sizes[16]])
+    exact = [exactly(net, sizes[13]), exactly(net, sizes[16])]
+    assert exact[0].cycles > 3 * exact[1].cycles and exact[0].bottleneck == taken[0].bottleneck == "cpu"
+    assert [own.cycles for own in taken] == [pytest.approx(own.cycles, rel=0.05) for own in exact]
+    assert at_least(net, [sizes[13]])[0].cycles <= exact[1].cycles
+    (why,) = quickly(net, [sizes[12]])
+    with pytest.raises(HeepgenError, match="net does not fit"):
+        exactly(net, sizes[12])
+    assert "net does not fit" in why
+
+
+def test_a_product_lies_as_each_array_reads_it():
+    """Also where its planes take as many words as those of the array that the graph was made for."""
+    torch.manual_seed(3)
+    x = np.random.default_rng(2).standard_normal((1, 16, 16), np.float32)
+    configs = [Config(rows=rows, cols=cols) for rows, cols in ((8, 8), (4, 8), (16, 4), (2, 16))]
+    shared = Network.of("net", configs[:1], lambda c: CodeGenerator(Product(), x, None, c, name="net"))
+    for config in configs:
+        generator = CodeGenerator(Product(), x, None, config, name="net")
+        (expected,) = generator.reference(x).outputs
+        assert outputs(shared, config, x)[0].tobytes() == expected.tobytes(), config
+        assert exactly(shared, config) == exactly(Network.of("net", [config], lambda _: generator), config)
 
 
 def test_a_small_array_may_be_faster():
@@ -310,6 +342,19 @@ def drawn(count, seed):
     ]
 
 
+def tight_memories(count):
+    """Of 52 to 64 KiB, mostly without a scratchpad."""
+    return [
+        {
+            "memory_banks": 13 + n % 4,
+            "memory_banks_interleaved": (),
+            "bank_kib": 4,
+            "scratchpad_words": 512 * (n % 3 == 0),
+        }
+        for n in range(count)
+    ]
+
+
 def made_up(config):
     """Areas that grow with what they do grow with; energies as they are."""
     buffers = config.activation_words + config.weight_bytes // 4 + config.scratchpad_words
@@ -340,15 +385,41 @@ def dense():
     return nn.Sequential(nn.Linear(96, 128), nn.ReLU(), nn.Linear(128, 96), nn.ReLU(), nn.Linear(96, 10)), (1, 96)
 
 
-MANY = [pytest.param(build, 300, marks=pytest.mark.slow) for build in (dense, depthwise)]
+def sectioned():
+    """May be compiled with rows as columns."""
+    layers = [nn.Conv2d(1, 6, 3, padding=1), nn.ReLU(), Block(6, 2, False)]
+    model = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 4))
+    return with_statistics(model, 1), (1, 1, 8, 10)
 
 
-@pytest.mark.parametrize("build, count", [(attention, 8), (depthwise, 8), (dense, 30), *MANY])
+class Product(nn.Module):
+    """Of its input with itself."""
+
+    def forward(self, x):
+        return x @ x.transpose(1, 2)
+
+
+def product():
+    """With small memories, in which there may be no room for it but on the CPU."""
+    return Product(), (1, 48, 48)
+
+
+MANY = [
+    pytest.param(build, count, marks=pytest.mark.slow)
+    for build, count in ((dense, 300), (depthwise, 300), (product, 60), (sectioned, 30))
+]
+BUILDS = [(attention, 8), (depthwise, 8), (sectioned, 2), (product, 12), (dense, 30), *MANY]
+
+
+@pytest.mark.parametrize("build, count", BUILDS)
 def test_bounds_cut_nothing_off_the_front(build, count, tmp_path, monkeypatch):
     """Against the cycle model of all points."""
     torch.manual_seed(count)
     net = network(*build(), *(Config(functions=on) for on in (True, False)))
-    combinations = Combinations(tuple(dict.fromkeys(drawn(count, count))))
+    assert not (build is sectioned and not net.turned or build is product and not net.spare)
+    small = tight_memories(count) if build is product else [{}] * count
+    own = [dataclasses.replace(config, **memory) for config, memory in zip(drawn(count, count), small, strict=True)]
+    combinations = Combinations(tuple(dict.fromkeys(own)))
     monkeypatch.setattr(search, "price_of", made_up)
     monkeypatch.setattr(search, "FEW", 10)
     subject, configs = Subject((net,)), combinations.configs

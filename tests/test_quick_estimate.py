@@ -49,6 +49,20 @@ def linear():
     return network("linear", nn.Sequential(*layers), (1, 640))
 
 
+def attention():
+    """Products and Softmax, which only the CPU computes."""
+
+    class Attention(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.query, self.key, self.value = (nn.Linear(12, 10) for _ in range(3))
+
+        def forward(self, x):
+            return torch.softmax(self.query(x) @ self.key(x).transpose(1, 2), -1) @ self.value(x)
+
+    return network("attention", Attention(), (1, 20, 12))
+
+
 def check(own, points, seed, bounds):
     found = list(compared(own, points, seed))
     assert len(found) == points
@@ -56,7 +70,7 @@ def check(own, points, seed, bounds):
     assert off.mean() <= bounds[0] and off.max() <= bounds[1], (off.mean(), found[int(off.argmax())])
 
 
-@pytest.mark.parametrize("build", [separable, residual])
+@pytest.mark.parametrize("build", [separable, residual, attention])
 def test_small_networks(build):
     torch.manual_seed(4)
     check(build(), 12, 11, SMALL)

@@ -32,7 +32,7 @@ def at_least(network: Network, configs: Sequence[System]) -> list[Taken | None]:
             forms.setdefault(form_of(config), []).append((place, config))
     for own in forms.values():
         try:
-            every = [bounds(graph, [config for _, config in own]) for graph in network.choices(own[0][1])]
+            every = [bounds(graph, [config for _, config in own]) for graph in network.possible(own[0][1])]
         except HeepgenError:
             continue
         for number, (place, config) in enumerate(own):
@@ -42,7 +42,7 @@ def at_least(network: Network, configs: Sequence[System]) -> list[Taken | None]:
 
 def _taken(least: Bounds, number: int, config: Config) -> Taken:
     cycles, busy = int(least.cycles[number]), {name: float(each[number]) for name, each in least.busy.items()}
-    work = Work(cycles, **busy, bus_words=busy["bus"] * config.ports, cpu=least.on_cpu)
+    work = Work(cycles, **busy, bus_words=busy["bus"] * config.ports, cpu=float(least.on_cpu[number]))
     return Taken(cycles, int(least.ram[number]), least.limit[number], work)
 
 

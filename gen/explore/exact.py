@@ -10,6 +10,7 @@ from firmware_gen.architectures.contract import LayerCycles
 from firmware_gen.architectures.limits import bottleneck
 from firmware_gen.architectures.registry import architecture_of
 from firmware_gen.architectures.targets import target_of
+from firmware_gen.memory.planner import DoesNotFit
 from firmware_gen.turned import fastest_graph
 from gen.explore.subject import Network
 from gen.ppa.energy.model import Work
@@ -30,7 +31,12 @@ class Taken:
 
 def program_of(network: Network, config: System) -> Any:
     """What is compiled of a network."""
-    return fastest_graph(network.choices(config), config)[1]
+    try:
+        return fastest_graph(network.choices(config), config)[1]
+    except DoesNotFit:
+        if (spare := network.instead(config)) is None:
+            raise
+        return target_of(architecture_of(config)).compile(spare, config)
 
 
 def exactly(network: Network, config: System) -> Taken:

@@ -7,8 +7,8 @@ from math import inf
 from typing import TYPE_CHECKING
 
 from firmware_gen.architectures.contract import LayerCycles
-from firmware_gen.architectures.limits import limit_of
-from firmware_gen.targets.descriptor.survey.survey import Estimate, decided_alike, survey
+from firmware_gen.architectures.limits import bottleneck
+from firmware_gen.targets.descriptor.survey.survey import Estimate, NoRoom, decided_alike, survey
 from firmware_gen.targets.descriptor.survey.templates import decided, templates_of
 from gen.explore.exact import Taken, exactly
 from gen.explore.subject import Network
@@ -35,7 +35,12 @@ def quickly(network: Network, configs: Sequence[System], among: Sequence[System]
     own = [config for config in configs if isinstance(config, Config)]
     deciding = [config for config in among if isinstance(config, Config)] or own
     choices = [_of_graph(graph, own, deciding) for graph in network.choices(own[0])]
-    return [_fewest(each) for each in zip(*choices, strict=True)]
+    found = [_fewest(each) for each in zip(*choices, strict=True)]
+    without = [number for number, one in enumerate(found) if isinstance(one, NoRoom)]
+    if without and (spare := network.instead(own[0])) is not None:
+        again = dict(zip(without, _of_graph(spare, [own[number] for number in without], deciding), strict=True))
+        found = [again.get(number, one) for number, one in enumerate(found)]
+    return found
 
 
 def _of_graph(graph: "ir.Graph", configs: Sequence[Config], among: Sequence[Config]) -> list[Taken | str]:
@@ -69,7 +74,7 @@ def _estimated(graph: "ir.Graph", like: Config, configs: Sequence[Config]) -> li
     return [_taken(own) for own in found]
 
 
-def _cycles(found: Estimate | str) -> float:
+def _cycles(found: Estimate | NoRoom) -> float:
     return inf if isinstance(found, str) else found.cycles
 
 
@@ -80,10 +85,11 @@ def _exactly(network: Network, config: System) -> Taken | str:
         return str(error)
 
 
-def _taken(found: Estimate | str) -> Taken | str:
+def _taken(found: Estimate | NoRoom) -> Taken | str:
     if isinstance(found, str):
         return found
     vectors, bus, weights, drain = (round(found.busy[name]) for name in ("vectors", "bus", "weights", "drain"))
-    whole = LayerCycles(found.cycles, vectors=vectors, bus=bus, weights=weights, drain=drain)
+    by_array = LayerCycles(found.cycles - found.on_cpu, vectors=vectors, bus=bus, weights=weights, drain=drain)
+    binding = bottleneck([by_array, LayerCycles(found.on_cpu, on_cpu=True)])
     work = Work(found.cycles, **found.busy, cpu=found.on_cpu)
-    return Taken(found.cycles, found.ram, limit_of(whole).name, work, found.left_out)
+    return Taken(found.cycles, found.ram, binding, work, found.left_out)

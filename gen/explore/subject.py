@@ -2,16 +2,17 @@
 """Networks to be explored: quantised once, for every form that an architecture takes them in."""
 
 import pickle
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import firmware_gen
 import hls
 import sim
 from firmware_gen.architectures.registry import architecture_of, load_architecture
+from firmware_gen.turned import graphs_of
 from hls import __version__
 from hls.config import System
 from hls.errors import HeepgenError
@@ -19,6 +20,7 @@ from sim.cache import content_key
 
 if TYPE_CHECKING:
     from firmware_gen import ir
+    from firmware_gen.api import CodeGenerator
 
 Form = tuple[bool, bool, bool]
 """Whether the layers of a graph end in functions, whether they multiply by a second operand, and whether they compute
@@ -33,20 +35,47 @@ def form_of(config: System) -> Form:
 
 @dataclass(frozen=True)
 class Network:
-    """A model's quantised graphs, by form. turned: those with rows as columns, of which the faster one is taken."""
+    """A model's quantised graphs, by form. turned: those with rows as columns, of which the faster one is taken; spare:
+    those that take their place where memory has no room for them."""
 
     name: str
     graphs: "Mapping[Form, ir.Graph]"
     turned: "Mapping[Form, ir.Graph]" = field(default_factory=dict)
+    spare: "Mapping[Form, ir.Graph]" = field(default_factory=dict)
 
-    def graph(self, config: System) -> "ir.Graph":
-        """What a configuration computes."""
-        return self.graphs[form_of(config)]
+    @classmethod
+    def of(
+        cls,
+        name: str,
+        configs: Iterable[System],
+        generated: "Callable[[System], CodeGenerator]",
+        complete: "Callable[[ir.Graph], ir.Graph]" = lambda graph: graph,
+    ) -> Self:
+        """For the forms of these configurations, each of which is `generated` once and made `complete`."""
+        graphs: dict[Form, ir.Graph] = {}
+        turned: dict[Form, ir.Graph] = {}
+        spare: dict[Form, ir.Graph] = {}
+        for form, config in {form_of(config): config for config in configs}.items():
+            generator = generated(config)
+            graphs[form], *others = map(complete, graphs_of(generator.graph, config))
+            turned.update((form, other) for other in others)
+            if (plain := generator.spare_graph) is not None:
+                spare[form] = complete(plain)
+        return cls(name, graphs, turned, spare)
 
     def choices(self, config: System) -> "tuple[ir.Graph, ...]":
-        """That, and what it may compute in its place."""
+        """What a configuration computes, and what it may compute in its place."""
         form = form_of(config)
         return (self.graphs[form], *((self.turned[form],) if form in self.turned else ()))
+
+    def instead(self, config: System) -> "ir.Graph | None":
+        """What it computes where memory has no room for the first of these."""
+        return self.spare.get(form_of(config))
+
+    def possible(self, config: System) -> "tuple[ir.Graph, ...]":
+        """All of them."""
+        spare = self.instead(config)
+        return (*self.choices(config), *(() if spare is None else (spare,)))
 
 
 @dataclass(frozen=True)

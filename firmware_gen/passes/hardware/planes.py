@@ -31,14 +31,12 @@ def split_matmuls(graph: Graph, tiles: Tiles, deepest: int) -> Graph:
 
 def retiled(graph: Graph, tiles: Tiles) -> Graph:
     """The same for another array."""
-    nodes: list[Node] = []
-    values: list[Value] = []
-    for node in graph.nodes:
-        if isinstance(node, Planes):
-            values.append(Value(node.output, (_words(node.product, tiles),)))
-        nodes.append(replace(node, tiles=tiles) if isinstance(node, Planes | PlaneProduct) else node)
-    same = all(graph.values[value.name] == value for value in values)
-    return graph if same else graph.with_nodes(nodes, values=values)
+    own = [node for node in graph.nodes if isinstance(node, Planes | PlaneProduct)]
+    if all(node.tiles == tiles for node in own):
+        return graph
+    values = [Value(n.output, (_words(n.product, tiles),)) for n in own if isinstance(n, Planes)]
+    nodes = [replace(node, tiles=tiles) if isinstance(node, Planes | PlaneProduct) else node for node in graph.nodes]
+    return graph.with_nodes(nodes, values=values)
 
 
 def _planes(node: MatMul, tiles: Tiles) -> Planes:

@@ -9,7 +9,7 @@ from firmware_gen import ir
 from firmware_gen.architectures.contract import WAITS, LayerCycles, Prediction
 from firmware_gen.ir.costs import INFERENCE, LIST
 from firmware_gen.models.cpu_cycles import cycles_of, turns_of
-from firmware_gen.targets.descriptor.linked.program import DESCRIPTORS, Program
+from firmware_gen.targets.descriptor.linked.program import DESCRIPTORS, Layer, Program
 from firmware_gen.targets.descriptor.timing.banks import Banks, bank_runs, word_banks
 from firmware_gen.targets.descriptor.timing.cycles import Estimate, simulate
 from firmware_gen.targets.descriptor.timing.demand import demand, weights_fit
@@ -39,14 +39,20 @@ def predict(program: Program) -> Prediction:
         own = [descriptors[i] for i in layer.descriptors]
         names = ("cycles", "vectors", "bus_words", "load_stall", "store_stall")
         sums: dict[str, Any] = {name: sum(getattr(e, name) for e in own) for name in names}
-        if isinstance(layer.node, ir.OnCpu):
-            by_cpu = cycles_of(turns_of(layer.node, layer))
+        if layer.on_cpu:
+            by_cpu = cycles_on_cpu(layer)
             layers.append(None if by_cpu is None else LayerCycles(by_cpu, on_cpu=True))
             continue
         busy = layer_busy(program, layer.descriptors, sums["cycles"])
         waits = {name: sum(e.waits[place] for e in own) for place, name in enumerate(WAITS)}
         layers.append(LayerCycles(bound=layer.bound_cycles, waits=waits, **sums, **busy._asdict()))
     return Prediction(tuple(layers), around(len(program.lists)) + rotation_cycles(program))
+
+
+def cycles_on_cpu(layer: Layer) -> int | None:
+    """Of a layer that the CPU computes; None where nobody knows."""
+    assert isinstance(layer.node, ir.OnCpu)
+    return cycles_of(turns_of(layer.node, layer))
 
 
 def around(lists: int) -> int:

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from firmware_gen.application.options import ImportOptions
-from firmware_gen.turned import graphs_of
+from firmware_gen.passes import append_softmax
 from gen.explore.judge import Files, Task, perform
 from gen.explore.search import Scoring
 from gen.explore.store import Judgement
-from gen.explore.subject import Form, Network, Subject, form_of
+from gen.explore.subject import Network, Subject
 from gen.flows.measure.run import compared, run_application
 from gen.flows.network.application import Application
 from gen.flows.network.compiled import Compiled
@@ -29,7 +29,6 @@ from hls.config import System
 from hls.errors import HeepgenError
 
 if TYPE_CHECKING:
-    from firmware_gen import ir
     from firmware_gen.api import CheckedModel
 
 
@@ -55,13 +54,8 @@ class Model:
 
     def network(self, configs: Iterable[System]) -> Network:
         """Its graphs for the forms of these configurations."""
-        graphs: dict[Form, ir.Graph] = {}
-        turned: dict[Form, ir.Graph] = {}
-        for form, config in {form_of(config): config for config in configs}.items():
-            compiled = self.compiled(config)
-            graphs[form], *others = map(compiled.complete, graphs_of(compiled.generator.graph, config))
-            turned.update((form, other) for other in others)
-        return Network(self.name, graphs, turned)
+        steps = [append_softmax] if self.options.append_final_softmax else []
+        return Network.of(self.name, configs, lambda config: self.compiled(config).generator, *steps)
 
     def application(self, config: System) -> Files:
         """What `heepgen sw` writes for a configuration."""

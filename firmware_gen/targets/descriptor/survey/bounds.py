@@ -21,16 +21,16 @@ import numpy as np
 
 from firmware_gen import ir
 from firmware_gen.memory.arena import buffers_of, program_bytes
-from firmware_gen.models.cpu_cycles import cycles_of, turns_of
 from firmware_gen.operations.operation import Operation
+from firmware_gen.passes.hardware.planes import retiled
 from firmware_gen.targets.descriptor.compiler import compile_graph
-from firmware_gen.targets.descriptor.estimate import around
-from firmware_gen.targets.descriptor.linked.program import Layer
+from firmware_gen.targets.descriptor.linked.program import Layer, Program
 from firmware_gen.targets.descriptor.lowering.banded import most_outputs
 from firmware_gen.targets.descriptor.lowering.folded import rows_of
 from firmware_gen.targets.descriptor.lowering.job import DESCRIPTOR_BYTES
 from firmware_gen.targets.descriptor.lowering.streams import operations_of
 from firmware_gen.targets.descriptor.survey.lanes import Array
+from firmware_gen.targets.descriptor.survey.on_cpu import OnCpu
 from firmware_gen.targets.descriptor.survey.templates import AMPLE
 from hls.config import Config
 
@@ -46,23 +46,22 @@ ROOMY: dict[str, Any] = AMPLE | {
 @dataclass(frozen=True)
 class Bounds:
     """(N,) of N configurations: the least cycles of an inference, the least bytes of RAM, and the unit that the former
-    come from, as in `limits.LIMITS`; the least cycles for which each of these units is busy. on_cpu: the least in which
-    the CPU works."""
+    come from, as in `limits.LIMITS`; the least cycles for which each of these units is busy, and the CPU."""
 
     cycles: Array
     ram: Array
     limit: tuple[str, ...]
     busy: Mapping[str, Array]
-    on_cpu: int
+    on_cpu: Array
 
 
 @dataclass(frozen=True)
 class _Network:
-    """operations, with how often each is done; what does not depend on the configuration: cycles, bytes of RAM, and
+    """operations, with how often each is done; what the CPU does; least bytes of RAM, whatever the configuration, and
     further ones without a scratchpad. fresh: by operation, whether no column of its weights occurs twice, or before."""
 
     operations: tuple[tuple[Operation, int], ...]
-    cycles: int
+    on_cpu: OnCpu
     ram: int
     off_chip: int
     fresh: tuple[bool, ...]
@@ -84,9 +83,11 @@ def bounds(graph: ir.Graph, configs: Sequence[Config]) -> Bounds:
     sums |= {name: sums[name] / lanes.ports for name in ("weights", "bus", "drain")}
     longest = np.array(list(sums.values()))
     limit = np.array(list(sums))[longest.argmax(axis=0)]
-    cycles = np.floor(longest.max(axis=0)) + known.cycles
+    on_cpu = known.on_cpu.on(configs)
     ram += np.where(lanes.on_chip, 0, known.off_chip)
-    return Bounds(cycles, np.floor(ram) + known.ram, tuple(map(str, limit)), sums, known.cycles)
+    return Bounds(
+        np.floor(longest.max(axis=0)) + on_cpu, np.floor(ram) + known.ram, tuple(map(str, limit)), sums, on_cpu
+    )
 
 
 class _Lanes:
@@ -150,21 +151,29 @@ def _weight_words(operation: Operation, lanes: _Lanes) -> Array:
 
 def _network(graph: ir.Graph, config: Config) -> _Network:
     program = compile_graph(graph, config)
-    operations, cycles = list[tuple[Operation, int]](), around(bool(program.jobs))
+    operations = list[tuple[Operation, int]]()
     for layer in program.layers:
-        if layer.on_cpu:
-            cycles += (isinstance(layer.node, ir.OnCpu) and cycles_of(turns_of(layer.node, layer))) or 0
-        elif layer.descriptors:
+        if layer.descriptors:
             found = operations_of(layer.node, list(layer.sources), layer.target)
             operations += [(own, 1 if own.flat else own.images) for own in found]
     seen = set[bytes]()
     fresh = tuple(_is_fresh(operation, seen) for operation, _ in operations)
     ram = program_bytes(program.graph) + sum(times for _, times in operations) * DESCRIPTOR_BYTES
     ram += sum({pair: size for operation, _ in operations for pair, size in _parameters(operation).items()}.values())
-    least = _arena(program.graph, program.layers)
+    planes = _planes(program)
+    least = _arena(program.graph, program.layers, planes)
     buffers = buffers_of(program.graph, program.tensors, program.layers, False, False)
+    buffers = [replace(buffer, size=planes.get(buffer.name, buffer.size)) for buffer in buffers]
     live = max(sum(b.size for b in buffers if b.born <= step <= b.dies) for step in range(-1, len(program.layers) + 1))
-    return _Network(tuple(operations), cycles, ram + least, max(live - least, 0), fresh)
+    on_cpu = OnCpu.of(program.layers, bool(program.jobs))
+    return _Network(tuple(operations), on_cpu, ram + least, max(live - least, 0), fresh)
+
+
+def _planes(program: Program) -> dict[str, int]:
+    """Least bytes of storages that lie as an array reads them."""
+    plain = retiled(program.graph, ir.Tiles(1, 1, 1))
+    own = [layer for layer in program.layers if isinstance(layer.node, ir.Planes)]
+    return {layer.target.storage: 4 * plain.values[layer.node.output].size for layer in own}
 
 
 def _is_fresh(operation: Operation, seen: set[bytes]) -> bool:
@@ -188,14 +197,15 @@ def _parameters(operation: Operation) -> dict[tuple[float, float], int]:
     return {pair: 6 if ir.has_16_bits(np.array(pair[0])) else 8 for pair in pairs}
 
 
-def _arena(graph: ir.Graph, layers: Sequence[Layer]) -> int:
-    """Bytes of what is in RAM at once at least."""
+def _arena(graph: ir.Graph, layers: Sequence[Layer], planes: Mapping[str, int]) -> int:
+    """Bytes of what is in RAM at once at least, of `planes` so many."""
     inputs, outputs = (4 * sum(graph.values[v].size for v in values) for values in (graph.arguments, graph.results))
     most = max(inputs, outputs)
     for layer in layers:
         if layer.on_cpu:
             sizes: dict[str, int] = {}
             for tensor in (*layer.sources, layer.target):
-                sizes[tensor.storage] = max(sizes.get(tensor.storage, 0), 4 * tensor.size)
+                size = planes.get(tensor.storage, 4 * tensor.size)
+                sizes[tensor.storage] = max(sizes.get(tensor.storage, 0), size)
             most = max(most, sum(sizes.values()))
     return most

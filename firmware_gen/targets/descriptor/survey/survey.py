@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from firmware_gen.targets.descriptor.estimate import around
 from firmware_gen.targets.descriptor.survey.flow import Item, Known, Uses, items_of, run, uses_of
 from firmware_gen.targets.descriptor.survey.lanes import Array, Lanes
 from firmware_gen.targets.descriptor.survey.memory import Memory, load_cycles, located
@@ -21,9 +20,9 @@ from hls.config import Config
 
 @dataclass(frozen=True)
 class Estimate:
-    """Of one configuration: cycles of an inference, and those around lists; bytes of RAM that program, constants and
-    activations take; of the whole inference, by BUSY; layers of the CPU, which are not counted. tight: a template that
-    takes less has no room in its memory."""
+    """Of one configuration: cycles of an inference, and those of them that are the CPU's; bytes of RAM that program,
+    constants and activations take; of the whole inference, by BUSY; layers whose cycles nobody knows, which are not
+    counted. tight: a template that takes less has no room in its memory."""
 
     cycles: int
     on_cpu: int
@@ -31,6 +30,10 @@ class Estimate:
     busy: dict[str, float]
     left_out: tuple[str, ...]
     tight: bool = False
+
+
+class NoRoom(str):
+    """Why a network does not run on a configuration: its memory is too small."""
 
 
 BUSY = ("vectors", "bus", "weights", "drain", "bus_words")
@@ -44,38 +47,41 @@ def decided_alike(config: Config) -> Hashable:
     return (*buffers, *memory, config.functions, config.multiply, config.ports)
 
 
-def survey(templates: Sequence[Template], configs: Sequence[Config]) -> list[Estimate | str]:
+def survey(templates: Sequence[Template], configs: Sequence[Config]) -> list[Estimate | NoRoom]:
     """An estimate for every configuration, or why there is none."""
     lanes, known = Lanes(configs), Known()
     best, roomy = np.full(len(lanes), np.inf), np.full(len(lanes), np.inf)
     ram = np.zeros(len(lanes))
     refused: list[str | None] = [None] * len(lanes)
     busy = {name: np.zeros(len(lanes)) for name in BUSY}
-    left_out, on_cpu = templates[0].on_cpu, around(len(templates[0].lists))
+    on_cpu, left_out = np.zeros(len(lanes)), templates[0].on_cpu.left_out
     for template, with_banded in _forms(templates):
         uses = uses_of(template.links, lanes, known)
         if with_banded and not any(use.tiles for use in uses):
             continue
         memory = located(template, lanes, uses, with_banded)
-        total, own_busy = _cycles(template, lanes, uses, memory, with_banded)
+        by_array, own_busy = _cycles(template, lanes, uses, memory, with_banded)
+        own_on_cpu = template.on_cpu.on(configs)
+        total = by_array + own_on_cpu
         bytes_, why = memory.ram, memory.why
         ok = np.array([w is None for w in why])
         better, roomy = ok & (total < best), np.minimum(roomy, total)
         best, ram = np.where(better, total, best), np.where(better, bytes_, ram)
+        on_cpu = np.where(better, own_on_cpu, on_cpu)
         for name in busy:
             busy[name] = np.where(better, own_busy[name], busy[name])
         refused = why if template is templates[0] else refused
     return [
         Estimate(
             round(float(best[i])),
-            on_cpu,
+            int(on_cpu[i]),
             int(ram[i]),
             {name: float(b[i]) for name, b in busy.items()},
             left_out,
             bool(roomy[i] < best[i]),
         )
         if np.isfinite(best[i])
-        else str(refused[i])
+        else NoRoom(refused[i])
         for i in range(len(lanes))
     ]
 
@@ -94,7 +100,7 @@ def _forms(templates: Sequence[Template]) -> Iterator[tuple[Template, bool]]:
 def _cycles(
     template: Template, lanes: Lanes, uses: Sequence[Uses], memory: Memory, with_banded: bool
 ) -> tuple[Array, dict[str, Array]]:
-    total = np.full(len(lanes), around(len(template.lists)), dtype=float)
+    total = np.zeros(len(lanes))
     busy = {name: np.zeros(len(lanes)) for name in BUSY}
     for first, end in template.lists:
         chosen: list[Item] = []

@@ -24,6 +24,7 @@ from firmware_gen.targets.descriptor.lowering import folded
 from firmware_gen.targets.descriptor.lowering.streams import operations_of
 from firmware_gen.targets.descriptor.survey.banded import Columns, depthwise, paying
 from firmware_gen.targets.descriptor.survey.flow import Link
+from firmware_gen.targets.descriptor.survey.on_cpu import OnCpu
 from firmware_gen.targets.descriptor.survey.shapes import Shape
 from hls.config import Config
 from hls.descriptor.interface.table import Linked, on_chip
@@ -47,8 +48,8 @@ class Template:
     of every descriptor's layer. constants: names, in order; streams: those whose size depends on the configuration,
     by whose numbers every descriptor has its `weights_of` and `params_of`, -1 without; fixed: bytes of all others.
     arenas: bytes of the arena, with the inputs kept, and without. turns: where layers take turns, the most bytes that
-    are alive in it at once, else 0. descriptors: their number. program: bytes kept for it. pitches:
-    whether maps of depthwise layers have some, for banded tiles."""
+    are alive in it at once, else 0. descriptors: their number. program: bytes kept for it. on_cpu: what the CPU does.
+    pitches: whether maps of depthwise layers have some, for banded tiles."""
 
     network: str
     links: tuple[Link, ...]
@@ -63,7 +64,7 @@ class Template:
     descriptors: int
     program: int
     names: tuple[str, ...]
-    on_cpu: tuple[str, ...]
+    on_cpu: OnCpu
     pitches: bool
 
 
@@ -112,7 +113,7 @@ def _template(program: Program, columns: Mapping[str, Columns]) -> Template:
         len(program.jobs),
         program_bytes(program.graph),
         tuple(layer.name for layer in program.layers),
-        tuple(layer.name for layer in program.layers if layer.on_cpu),
+        OnCpu.of(program.layers, len(program.lists)),
         bool(program.whole.pitches),
     )
 
