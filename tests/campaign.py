@@ -305,14 +305,14 @@ def batch(program_dir, geometry, seed, first, count, folder):
 def campaign(lists: int, seed: int, done: int = 0) -> Iterator[dict]:
     """Results of cases ``done`` to ``lists``; the geometries take turns, a batch each."""
     with tempfile.TemporaryDirectory(prefix="heepgen-") as folder:
-        programs = {}
-        for name, config in GEOMETRIES.items():
-            generate(config, Path(folder) / name)
-            programs[name] = build_bench(Path(folder) / name)
+        programs: dict[str, Path] = {}
         first = done
         while first < lists:
             last = min(lists, (first // BATCH + 1) * BATCH)
             geometry = list(GEOMETRIES)[first // BATCH % len(GEOMETRIES)]
+            if geometry not in programs:
+                generate(GEOMETRIES[geometry], Path(folder) / geometry)
+                programs[geometry] = build_bench(Path(folder) / geometry)
             with tempfile.TemporaryDirectory(prefix="heepgen-") as work:
                 yield from batch(programs[geometry], geometry, seed, first, last - first, Path(work))
             first = last

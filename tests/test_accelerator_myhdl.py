@@ -2,6 +2,7 @@
 """Whole accelerator simulated in MyHDL: random geometry, buffer depths, layers and bus stalls, against its model."""
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from myhdl import Signal, StopSimulation, always, block, delay, instance
@@ -97,16 +98,22 @@ def simulate(config, program, seed, stall, limit=20000, vcd=None):
     return memory.words, outcome["status"], outcome["cycles"]
 
 
-@settings(max_examples=4)
-@given(config=configs, stall=stalls, seed=st.integers(0, 2**32 - 1))
-def test_any_geometry_layer_and_stall(with_waves, config, stall, seed):
-    program = random_program(np.random.default_rng(seed), config, layers=1)
-    expected, _ = program.expect(config)
+@pytest.mark.parametrize("examples", [2, pytest.param(8, marks=pytest.mark.slow)])
+def test_any_geometry_layer_and_stall(examples, with_waves):
+    """The first example is the simplest one, the others are drawn."""
 
-    def run(vcd=None):
-        words, status, _ = simulate(config, program, seed, stall, vcd=vcd)
-        assert status & 7 == 2, f"STATUS {status:#x}"
-        different = np.flatnonzero(words != expected.view(np.uint32))
-        assert different.size == 0, f"{different.size} words differ, the first at {4 * different[0]:#x}"
+    @settings(max_examples=examples)
+    @given(config=configs, stall=stalls, seed=st.integers(0, 2**32 - 1))
+    def agree(config, stall, seed):
+        program = random_program(np.random.default_rng(seed), config, layers=1)
+        expected, _ = program.expect(config)
 
-    with_waves(run)
+        def run(vcd=None):
+            words, status, _ = simulate(config, program, seed, stall, vcd=vcd)
+            assert status & 7 == 2, f"STATUS {status:#x}"
+            different = np.flatnonzero(words != expected.view(np.uint32))
+            assert different.size == 0, f"{different.size} words differ, the first at {4 * different[0]:#x}"
+
+        with_waves(run)
+
+    agree()

@@ -39,6 +39,8 @@ PARSED = {
     "heepgen run build/applications/my-network": "the same",
 }
 """Commands of heepgen that are not run here: their options are parsed all the same."""
+LONG = ("explore model.pt2 --rows", "explore model.pt2 --data", "explore a.pt2 b.pt2 --weights 3,1", "ppa --model")
+"""Commands that take seconds each."""
 OTHERS = ("source", "cd", "git", "pip", "gtkwave", "pytest", "fusesoc")
 """Programs that are not heepgen's."""
 
@@ -136,13 +138,16 @@ def form(command):
     )
 
 
-def test_heepgen_does_what_is_shown(heepgen, folder):
+@pytest.mark.parametrize("long", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_heepgen_does_what_is_shown(long, heepgen, folder):
     """All are parsed; of those that differ in values and names of files alone, one runs."""
     failed, forms = [], set()
     for command in shown("heepgen"):
         name, *arguments = shlex.split(command)[1:]
         main.commands[name].make_parser(click.Context(main.commands[name])).parse_args(list(arguments))
         if any(command.startswith(known) for known in PARSED) or (name, form(command)) in forms:
+            continue
+        if command.startswith(tuple(f"heepgen {start}" for start in LONG)) != long:
             continue
         forms.add((name, form(command)))
         if "model.onnx" in command:

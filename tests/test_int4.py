@@ -54,11 +54,11 @@ def test_two_weights_in_a_byte(ports):
 
 
 @pytest.mark.parametrize(
-    "geometry", [{"rows": 4, "cols": 4, "ports": 1}, {"rows": 5, "cols": 3, "ports": 3, "arithmetic": "fma"}]
+    "config",
+    [Config(4, 4, ports=1), Config(5, 3, "fma", 3, activation_words=256, weight_bytes=256, accumulator_entries=16)],
 )
-def test_bit_exact_on_the_hardware_in_half_of_the_memory(geometry, tmp_path):
+def test_bit_exact_on_the_hardware_in_half_of_the_memory(config, tmp_path):
     model, x = network()
-    config = Config(**geometry)
     torch.export.save(torch.export.export(model, (x,)), tmp_path / "model.pt2")
     whole, half = (CodeGenerator(model, x, config=config, int4=int4).memory_report() for int4 in ((), ("0", "2", "5")))
     assert half.weight_bytes < 0.6 * whole.weight_bytes

@@ -88,7 +88,7 @@ def test_total_cycles_are_those_of_the_testbench(app, report, tmp_path):
     assert counted == pytest.approx(report.total_cycles, abs=100)
 
 
-OTHER = Config(rows=5, cols=4, ports=1)
+OTHER = Config()
 
 
 def test_firmware_refuses_other_hardware(app, tmp_path):
@@ -96,14 +96,14 @@ def test_firmware_refuses_other_hardware(app, tmp_path):
     elf = compiled(application, False, "zig", tmp_path, lambda message: None)
     result = run_soc(elf, hardware(OTHER), CONFIG)
     assert not result.ok
-    assert "5x4 aligned, 1 ports" in result.uart and "4x4 aligned, 2 ports" in result.uart
+    assert "8x8 aligned, 2 ports" in result.uart and "4x4 aligned, 2 ports" in result.uart
 
 
 def test_other_hardware_is_refused_before_it_is_built(app, monkeypatch):
     monkeypatch.setattr("gen.flows.measure.run.hardware", lambda config, progress: pytest.fail("it was built"))
     with pytest.raises(HeepgenError) as caught:
         run(app, OTHER, hardware_given=True)
-    assert "generated for descriptor, 4x4 aligned" in str(caught.value) and "run on descriptor, 5x4 aligned" in str(
+    assert "generated for descriptor, 4x4 aligned" in str(caught.value) and "run on descriptor, 8x8 aligned" in str(
         caught.value
     )
 

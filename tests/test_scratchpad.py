@@ -52,7 +52,16 @@ class Stream:
         return [self.home + (self.first - self.home + i * self.stride) % self.ring for i in range(self.count)]
 
 
-@pytest.mark.parametrize("ports, banded", [(1, True), (2, True), (3, True), (4, True), (2, False)])
+@pytest.mark.parametrize(
+    "ports, banded",
+    [
+        (1, True),
+        pytest.param(2, True, marks=pytest.mark.slow),
+        pytest.param(3, True, marks=pytest.mark.slow),
+        (4, True),
+        (2, False),
+    ],
+)
 def test_beats_at_any_word_of_any_ring(ports, banded):
     """Of neighbours, or, banded, of words in neighbouring banks."""
     config = Config(ports=ports, scratchpad_words=WORDS, banded=banded)

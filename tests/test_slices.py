@@ -104,7 +104,7 @@ def test_what_runs(pytester, monkeypatch, request):
     monkeypatch.setenv("PYTHONPATH", str(request.config.rootpath))
 
     def outcome(*arguments):
-        result = pytester.runpytest_subprocess("-p", "no:cacheprovider", "-o", "addopts=", *arguments)
+        result = pytester.runpytest_inprocess("-p", "no:cacheprovider", "-o", "addopts=", *arguments)
         return result.parseoutcomes(), result.stdout.str()
 
     slow = 0
