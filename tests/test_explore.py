@@ -8,6 +8,7 @@ import os
 import random
 import sqlite3
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from types import SimpleNamespace
 
@@ -32,7 +33,7 @@ from gen.explore.search import MODELLED, Limits, Scoring, Search
 from gen.explore.space import Combinations, Space, config_of, described
 from gen.explore.store import Judgement, Store
 from gen.explore.subject import Network, Subject, unpacked
-from gen.explore.workers import Here, Processes, workers
+from gen.explore.workers import AHEAD, Here, Processes, workers
 from gen.flows.explore import explored_models
 from gen.flows.explore.explored_models import Model
 from gen.flows.measure.run import run
@@ -595,6 +596,31 @@ def test_wrong_options_say_what(model, tmp_path, options):
     assert result.exit_code == 1 and options[0].strip("-").split("-")[-1] in result.stderr
 
 
+def noted(subject, task):
+    return [Judgement(number, task.stage, number, None, {}) for number, _ in task.configs]
+
+
+def test_processes_perform_every_task(small, monkeypatch):
+    """Also of more than are on their way, taken shortly before they begin."""
+
+    def pool(count, context, initializer, given):
+        return ThreadPoolExecutor(count, initializer=initializer, initargs=given)
+
+    monkeypatch.setattr("gen.explore.workers.ProcessPoolExecutor", pool)
+    taken = []
+
+    def tasks():
+        for number in range(40):
+            taken.append(number)
+            yield Task("fast", ((number, {}),))
+
+    found = []
+    for own in Processes(Subject((small,)), 2, noted).results(tasks()):
+        found += [judgement.number for judgement in own]
+        assert len(taken) <= len(found) + 2 * AHEAD
+    assert sorted(found) == list(range(40))
+
+
 def dies_once(subject, task):
     """A process that is killed at its first task."""
     flag = os.environ["HEEPGEN_TEST_FLAG"]
@@ -607,9 +633,9 @@ def dies_once(subject, task):
 @pytest.mark.slow
 def test_tasks_of_a_process_that_dies_are_done(small, tmp_path, monkeypatch):
     monkeypatch.setenv("HEEPGEN_TEST_FLAG", str(tmp_path / "died"))
-    tasks = [Task("fast", ((number, {}),)) for number in range(8)]
+    tasks = (Task("fast", ((number, {}),)) for number in range(20))
     found = [j.number for own in Processes(Subject((small,)), 2, dies_once).results(tasks) for j in own]
-    assert (tmp_path / "died").exists() and sorted(found) == list(range(8))
+    assert (tmp_path / "died").exists() and sorted(found) == list(range(20))
 
 
 @pytest.mark.slow

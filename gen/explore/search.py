@@ -208,6 +208,7 @@ class Search:
             self.known[stage] |= {judgement.number: judgement for judgement in judgements}
             done += len(judgements)
             progress(STEPS[stage], done, len(numbers))
+        assert self.known[stage].keys() >= set(numbers)
 
     def _task(self, stage: str, numbers: Sequence[int]) -> Task:
         configs = tuple((number, self.given[number]) for number in numbers)

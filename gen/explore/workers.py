@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from itertools import islice
 from typing import Any, Protocol
 
 from gen.cluster import connected, spread
@@ -83,7 +82,7 @@ class Processes:
         running: dict[Future[list[Judgement]], Task] = {}
         lost = 0
         while True:
-            for task in islice(_first(again, waiting), AHEAD * self._count - len(running)):
+            while len(running) < AHEAD * self._count and (task := again.pop() if again else next(waiting, None)):
                 running[self._pool.submit(work, task)] = task
             if not running:
                 return
@@ -107,12 +106,6 @@ class Processes:
                 running.clear()
                 self.close()
                 self._pool = self._started()
-
-
-def _first(again: list[Task], tasks: Iterator[Task]) -> Iterator[Task]:
-    while again:
-        yield again.pop()
-    yield from tasks
 
 
 class Cluster:
