@@ -64,9 +64,10 @@ def load_samples(
 
 def load_inputs(path: Any, option: str, shapes: Mapping[str, tuple[int, ...]]) -> tuple[Any, ...]:
     """float32 arrays of a network's inputs, in order: of one, see `load_array`; of several, of an .npz file that has
-    their names, or of a tuple of arrays in memory."""
+    their names, or of a tuple of arrays in memory, or a dictionary of them."""
     if len(shapes) == 1:
-        alone = path[0] if isinstance(path, tuple | list) and len(path) == 1 else path
+        given = _by_name(path, option, shapes) if isinstance(path, Mapping) else path
+        alone = given[0] if isinstance(given, tuple | list) and len(given) == 1 else given
         return (load_array(alone, option, next(iter(shapes.values()))),)
     if isinstance(path, str | Path):
         found = _members(
@@ -77,9 +78,21 @@ def load_inputs(path: Any, option: str, shapes: Mapping[str, tuple[int, ...]]) -
             tuple(shapes),
         )
         return tuple(_float32(found[name].reshape(shape), f"{option} {path}") for name, shape in shapes.items())
-    if not isinstance(path, tuple | list) or len(path) != len(shapes):
-        raise HeepgenError(f"{option}: the network takes {len(shapes)} inputs, {', '.join(shapes)}; give a tuple.")
-    return tuple(one_input(x, f"{option}: {name}", shapes[name]) for x, name in zip(path, shapes, strict=True))
+    given = _by_name(path, option, shapes)
+    return tuple(one_input(x, f"{option}: {name}", shapes[name]) for x, name in zip(given, shapes, strict=True))
+
+
+def _by_name(given: Any, option: str, shapes: Mapping[str, tuple[int, ...]]) -> tuple[Any, ...]:
+    """A tuple of all inputs, or a dictionary of them, in order."""
+    if isinstance(given, Mapping) and given.keys() == shapes.keys():
+        return tuple(given[name] for name in shapes)
+    if not isinstance(given, tuple | list) or len(given) != len(shapes):
+        names = ", ".join(shapes)
+        count = f"{len(shapes)} inputs" if len(shapes) > 1 else "one input"
+        raise HeepgenError(
+            f"{option}: the network takes {count}, {names}; give a tuple, or a dictionary of these names."
+        )
+    return tuple(given)
 
 
 def load_frames(path: Any, option: str, shapes: Mapping[str, tuple[int, ...]], steps: int) -> list[tuple[Any, ...]]:
@@ -104,9 +117,8 @@ def load_frames(path: Any, option: str, shapes: Mapping[str, tuple[int, ...]], s
         (name,) = shapes
         arrays = {name: _npy(path, f"{option} {path}", accept(f"{option} {path}", name))}
     else:
-        given = path if len(shapes) > 1 and isinstance(path, tuple | list) else [path]
-        if len(given) != len(shapes):
-            raise HeepgenError(f"{option}: the network takes {len(shapes)} inputs, {', '.join(shapes)}; give a tuple.")
+        several = len(shapes) > 1 or isinstance(path, Mapping)
+        given = _by_name(path, option, shapes) if several else (path,)
         arrays = {name: as_array(x, option) for name, x in zip(shapes, given, strict=True)}
         for name, array in arrays.items():
             accept(option, name)(array.dtype, array.shape)
@@ -175,16 +187,24 @@ def as_array(x: Any, where: str) -> Any:
     import numpy as np
 
     try:
-        return np.asarray(x.detach().cpu() if hasattr(x, "detach") else x)
+        if hasattr(x, "detach"):
+            tensor = x.detach().cpu()
+            x = tensor.float() if str(tensor.dtype) == "torch.bfloat16" else tensor  # which NumPy has not
+        array = np.asarray(x)
     except (ValueError, TypeError, RuntimeError):  # ragged, sparse, or without data
         raise HeepgenError(f"{where}: is no array of numbers of one shape.") from None
+    if array.dtype == object and not array.shape:
+        raise HeepgenError(f"{where}: is of type {type(x).__name__}; give an array or a tensor of numbers.")
+    return array
 
 
 def _accept_input(where: str, shape: tuple[int, ...] | None, remedy: str, dtype: Any, found: tuple[int, ...]) -> None:
     if dtype.kind not in "fiub":
         raise HeepgenError(f"{where}: holds {dtype}, not one array of real numbers{remedy}.")
     if shape is not None and found != shape and (1, *found) != shape:
-        raise HeepgenError(f"{where}: has shape {list(found)}, the model takes {list(shape)}.")
+        batch = len(found) == len(shape) and found[1:] == shape[1:]
+        what = f"; give {shape[0]} at once, or compile the model for {found[0]}" if batch else ""
+        raise HeepgenError(f"{where}: has shape {list(found)}, the model takes {list(shape)}{what}.")
     if math.prod(found) > LARGEST_INPUT:
         raise HeepgenError(
             f"{where}: has shape {list(found)}, {math.prod(found):,} numbers, which no memory of an "

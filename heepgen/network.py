@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from firmware_gen.models.fake_quant import GraphModule
 
     Tensor = np.ndarray | torch.Tensor
-    Example = Tensor | tuple[Tensor, ...]
+    Example = Tensor | tuple[Tensor, ...] | Mapping[str, Tensor]
 
 
 @dataclass(frozen=True, repr=False)
@@ -108,12 +108,12 @@ class Network:
         """One inference of `x`, or of the example, on the virtual SoC: the CPU's RTL, the generated Verilog, the real
         firmware, every output bit compared with the model's; as of `heepgen run`.
 
-        x: float32 of `input_shape`; a batch dimension of 1 may be missing; of several inputs a tuple. steps: run one
-        inference after the other, the network's state kept, and return a StepsReport; x then holds that many inputs, or
-        more, along a new first dimension. software: plain C++ kernels on the CPU. wait_states: cycles the memory lets
-        every access wait. taps: layers whose tensors to return, or one. vcd: file for the accelerator's waves. trace:
-        file for what every engine did, for Perfetto. toolchain: "zig" or "gcc". progress: called with what is being
-        done.
+        x: float32 of `input_shape`; a batch dimension of 1 may be missing; of several inputs a tuple, or a dictionary
+        by the names of `input_shapes`. steps: run one inference after the other, the network's state kept, and return a
+        StepsReport; x then holds that many inputs, or more, along a new first dimension. software: plain C++ kernels on
+        the CPU. wait_states: cycles the memory lets every access wait. taps: layers whose tensors to return, or one.
+        vcd: file for the accelerator's waves. trace: file for what every engine did, for Perfetto. toolchain: "zig" or
+        "gcc". progress: called with what is being done.
         """
         from gen.flows.measure.run import compared, run_application
         from gen.flows.network.sw import write_application
@@ -218,17 +218,18 @@ def compile(
     """Compile a model for an accelerator.
 
     model: an nn.Module, an ExportedProgram, or the path of a model file (.pt2, .pt, .onnx).
-    example: an input, batch dimension first, which is the firmware's sample, or a tuple of all inputs; a file and an
-    ExportedProgram know their shapes, and need none. config, architecture, values: see `configuration`. name: of the
-    network, "model" or the file's. state: inputs that are what outputs, by name or number, were in the inference
-    before, as in `{"h": 1}`; buffers that the model writes are kept by themselves. stream: take so many new frames a
-    call in place of the whole window, along dimension `time_axis` of the input. input_layout, output_layout: "nchw" or
-    "nhwc", the order of maps that the firmware takes, and of those that it returns (None: as it takes them); arrays in
-    Python stay in the model's. per_tensor: one weight scale per layer instead of one per channel. calibrate: "max" or
-    "mse", the range of the weights. bias_correction: inputs from which biases are corrected, as `Network.evaluate`
-    takes them. weights: "int8", "int4", "int4:" and layers with commas between, or "auto": 4 bits in as many layers as
-    `data`, inputs as for `evaluate`, bear with `max_loss` points lost against FP32, 0.5 unless given. input_shape
-    (without batch dimension), batch, trust_pickle: for model files, as of `heepgen sw`.
+    example: an input, batch dimension first, which is the firmware's sample, or a tuple of all inputs, or for a module
+    a dictionary by the names of forward's arguments; a file and an ExportedProgram know their shapes, and need none.
+    config, architecture, values: see `configuration`. name: of the network, "model" or the file's. state: inputs that
+    are what outputs, by name or number, were in the inference before, as in `{"h": 1}`; buffers that the model writes
+    are kept by themselves. stream: take so many new frames a call in place of the whole window, along dimension
+    `time_axis` of the input. input_layout, output_layout: "nchw" or "nhwc", the order of maps that the firmware takes,
+    and of those that it returns (None: as it takes them); arrays in Python stay in the model's. per_tensor: one weight
+    scale per layer instead of one per channel. calibrate: "max" or "mse", the range of the weights. bias_correction:
+    inputs from which biases are corrected, as `Network.evaluate` takes them. weights: "int8", "int4", "int4:" and
+    layers with commas between, or "auto": 4 bits in as many layers as `data`, inputs as for `evaluate`, bear with
+    `max_loss` points lost against FP32, 0.5 unless given. input_shape (without batch dimension), batch, trust_pickle:
+    for model files, as of `heepgen sw`.
 
     Raises HeepgenError, one sentence that names the layer or option, for whatever cannot be compiled.
     """
@@ -325,8 +326,31 @@ def _read(
         example = random_inputs(exported_input_shapes(model))
     elif example is None:
         raise HeepgenError("example is missing: a module has no input shape of its own; give an input of one batch.")
+    elif isinstance(example, Mapping):
+        example = tuple(one_input(part, f"example: {name}") for name, part in _arguments(model, example).items())
     elif isinstance(example, tuple):
         example = tuple(one_input(part, "example") for part in example)
     else:
         example = one_input(example, "example")
     return read_model(model, example, network_name("model", name), state)
+
+
+def _arguments(model: "nn.Module | ExportedProgram", example: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A dictionary of inputs in the order in which a module's forward takes them."""
+    import inspect
+
+    from torch import nn
+
+    if not isinstance(model, nn.Module):
+        raise HeepgenError("example: a dictionary is for an nn.Module, whose forward has names; give a tuple.")
+    try:
+        bound = inspect.signature(model.forward).bind(**example)
+    except TypeError as error:
+        raise HeepgenError(f"example: the model's forward: {error}; name its arguments.") from None
+    if bound.kwargs or len(bound.args) != len(example):
+        names = ", ".join(bound.kwargs) or "*args"
+        raise HeepgenError(
+            f"example: {names} cannot be given by place, as inputs are: wrap the model in a module whose forward takes "
+            "its inputs in order."
+        )
+    return bound.arguments

@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """The Makefile and CMakeLists.txt of an application build the program that `heepgen run` runs."""
 
+import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -42,14 +44,15 @@ def build(app, how, software):
         by = [f"ZIG={sys.executable} -m ziglang"] if compiler == "zig" else []
         command("make", "-s", "-j2", "-C", app, f"SOFTWARE={int(software)}", *by)
         return app / "build" / ("software" if software else "") / "app.elf"
-    by = ["--toolchain", app / "gen" / "zig.cmake", f"-DPYTHON={sys.executable}"] if compiler == "zig" else []
+    by = ["--toolchain", app / "gen" / "zig.cmake"] if compiler == "zig" else []  # and no -DPYTHON
     command("cmake", "-S", app, "-B", app / "build", f"-DSOFTWARE={'ON' if software else 'OFF'}", *by)
     command("cmake", "--build", app / "build", "-j2")
     return app / "build" / "app.elf"
 
 
 def command(*words):
-    done = subprocess.run([*map(str, words)], capture_output=True, text=True)
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"  # its python3 has ziglang
+    done = subprocess.run([*map(str, words)], capture_output=True, text=True, env=os.environ | {"PATH": path})
     assert done.returncode == 0 and "warning" not in done.stderr, done.stdout + done.stderr
 
 

@@ -14,6 +14,7 @@ import heepgen
 from firmware_gen import CodeGenerator
 from gen.cli import main
 from gen.flows.network.application import Application
+from gen.inputs import load_frames, load_inputs
 from hls.config import Config
 from hls.errors import HeepgenError
 from hls.streaming.config import StreamingConfig
@@ -100,7 +101,7 @@ def test_a_report_is_that_of_the_firmware_from_a_file(net, model, example, tmp_p
     assert heepgen.compile(str(tmp_path / "two.pt2")).input_shape == (1, 2, 5, 5)
 
 
-@pytest.mark.parametrize("form", ["loader", "dataset", "tensors", "file"])
+@pytest.mark.parametrize("form", ["loader", "dataset", "tensors", "pairs", "file"])
 def test_data_in_every_form_are_the_same(net, form, tmp_path):
     rng = np.random.default_rng(9)
     x, y = rng.standard_normal((11, 2, 5, 5), np.float32), rng.integers(0, 4, 11)
@@ -110,6 +111,7 @@ def test_data_in_every_form_are_the_same(net, form, tmp_path):
         "loader": lambda: DataLoader(TensorDataset(*tensors), batch_size=4),
         "dataset": lambda: TensorDataset(*tensors),
         "tensors": lambda: tensors,
+        "pairs": lambda: list(zip(*tensors, strict=True)),
         "file": lambda: tmp_path / "data.npz",
     }
     hits = (net.fake_quantised()(tensors[0])[0].argmax(1) == tensors[1])[:10].double().mean()
@@ -129,7 +131,8 @@ def test_data_in_every_form_are_the_same(net, form, tmp_path):
         (([[1, 2], [3]], [0, 1]), "no array of numbers"),
         (DataLoader(TensorDataset(torch.zeros(0, 2, 5, 5))), "gives nothing"),
         ("nowhere.npz", "nowhere.npz"),
-        (None, "numbers, the batch dimension first"),
+        (None, "is of type NoneType; give an array"),
+        ((i for i in range(3)), "is of type generator; give an array"),
     ],
 )
 def test_wrong_data_are_one_sentence(net, data, message):
@@ -155,7 +158,12 @@ def test_wrong_options_of_an_evaluation_are_one_sentence(net, options, message):
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        ({"x": np.zeros((2, 2, 5, 5))}, r"x: has shape \[2, 2, 5, 5\], the model takes \[1, 2, 5, 5\]"),
+        (
+            {"x": np.zeros((2, 2, 5, 5))},
+            r"x: has shape \[2, 2, 5, 5\], the model takes \[1, 2, 5, 5\]; give 1 at once, or compile the model for 2",
+        ),
+        ({"x": np.zeros((1, 2, 5, 4))}, r"the model takes \[1, 2, 5, 5\]\.$"),
+        ({"x": {"y": 1}}, "the network takes one input, .*; give a tuple, or a dictionary of these names"),
         ({"x": "x"}, "x: cannot be read"),
         ({"taps": "nope"}, "nope: no such layer"),
         ({"toolchain": "clang"}, "must be one of zig, gcc"),
@@ -322,11 +330,54 @@ def test_wrong_configurations_are_one_sentence(given, values, message):
         ({"example": "x.npy"}, "example: holds"),
         ({"example": torch.zeros(1, 6, device="meta")}, "example: is no array of numbers"),
         ({"example": torch.zeros(1, 6), "name": 5}, "name = 5"),
+        ({"example": {}}, "missing a required argument: 'input'; name its arguments"),
     ],
 )
 def test_wrong_calls_are_one_sentence(arguments, message):
     with pytest.raises(HeepgenError, match=message):
         heepgen.compile(nn.Linear(6, 2), **arguments)
+
+
+class Named(nn.Module):
+    def forward(self, a, b, scale=None):
+        return a - 2 * b if scale is None else a * scale - b
+
+
+class ByName(nn.Module):
+    def forward(self, a, *, b):
+        return a - b
+
+
+def test_inputs_by_name_are_those_by_place():
+    a, b = torch.randn(1, 3), torch.randn(1, 3, dtype=torch.bfloat16)
+    net = heepgen.compile(Named(), {"b": b, "a": a}, rows=2, cols=2)
+    assert list(net.input_shapes) == ["a", "b"]
+    by_name = load_inputs({"b": b, "a": a}, "x", net.input_shapes)
+    (frames,) = load_frames({"b": b[None], "a": a[None]}, "x", net.input_shapes, 1)
+    for given in (net.compiled.generator.inputs, by_name, frames):
+        np.testing.assert_array_equal(given[0], a.numpy())
+        np.testing.assert_array_equal(given[1], b.float().numpy())
+    with pytest.raises(HeepgenError, match="takes 2 inputs, a, b; give a tuple, or a dictionary of these names"):
+        load_inputs({"b": b}, "x", net.input_shapes)
+
+
+@pytest.mark.parametrize(
+    "model, names, message",
+    [
+        (ByName(), "ba", "b cannot be given by place"),
+        (Named(), "a", "missing a required argument: 'b'; name its arguments"),
+        (Named(), "abx", "got an unexpected keyword argument 'x'; name its arguments"),
+    ],
+)
+def test_inputs_by_name_that_have_no_place(model, names, message):
+    with pytest.raises(HeepgenError, match=message):
+        heepgen.compile(model, {name: torch.ones(1, 3) for name in names})
+
+
+def test_an_exported_program_has_no_names():
+    program = torch.export.export(nn.Linear(6, 2), (torch.zeros(1, 6),))
+    with pytest.raises(HeepgenError, match="a dictionary is for an nn.Module"):
+        heepgen.compile(program, {"input": torch.zeros(1, 6)})
 
 
 def test_a_traced_module_is_one_sentence():

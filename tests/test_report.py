@@ -12,7 +12,9 @@ import torch
 from click.testing import CliRunner
 from torch import nn
 
+import heepgen
 from gen.cli import main
+from gen.datasheet.subject import Network
 from gen.flows.measure.report import cost_of, write_report
 from gen.flows.measure.run import run
 from gen.flows.network.sw import generate_sw
@@ -20,6 +22,8 @@ from gen.pages import figures
 from gen.pages.figures import flame
 from gen.pages.page import render
 from gen.pages.subject import of_run, time_by_cause
+from gen.ppa.composition import cost
+from gen.ppa.energy.model import off_by, prices_of
 from gen.records.result import to_json
 from hls.config import Config
 from tests.html_page import Page
@@ -123,7 +127,42 @@ def test_application_is_called_predicted(app, tmp_path):
     assert "not run" in words and "bit exact" not in words and "Measured" not in words
     manifest = json.loads(next(app.rglob("manifest.json")).read_text())
     assert [row[0] for row in rows_of(text, "table")] == [layer["name"] for layer in manifest["layers"]]
-    assert f"{sum(layer['estimated_cycles'] for layer in manifest['layers']):,}" in words
+    predicted = heepgen.load(app).estimate()
+    assert f"{predicted.total_cycles:,}" in words
+    assert [layer["estimated_cycles"] for layer in manifest["layers"]] == [e.cycles for e in predicted.layers]
+
+
+def test_estimates_beside_a_run_are_those_of_the_cycle_model(app, result):
+    predicted = {e.name: e.cycles for e in heepgen.load(app).estimate().layers}
+    assert {row.name: row.estimate or 0 for row in of_run(result).rows} == predicted
+
+
+def test_energy_is_that_of_explore(app, result, tmp_path):
+    compiled = heepgen.load(app).compiled
+    work = Network.of(compiled.generator.target, compiled.program).work
+    uj = prices_of(CONFIG).uj(work)
+    area, energy = cost_of(write_report(app, tmp_path / "page.html"))
+    assert f"about {uj:.3g} uJ" in energy and off_by() in energy
+    assert f"{cost(CONFIG).lut:,} LUT" in area
+    _, measured = cost_of(of_run(result))
+    assert float(re.search(r"about (\S+) uJ", measured)[1]) == pytest.approx(uj, rel=0.05)
+
+
+def test_energy_of_what_says_too_little_is_not_known(result):
+    layers = [{k: v for k, v in layer.items() if k != "busy"} for layer in result["design"]["layers"]]
+    for design in (result["design"] | {"layers": layers}, None):
+        assert "not known" in cost_of(of_run(result | {"design": design}))[1]
+
+
+def test_cost_of_other_architectures(tmp_path):
+    for architecture in ("streaming", "cpu"):
+        net = heepgen.compile(nn.Linear(6, 3), torch.randn(1, 6), architecture=architecture)
+        net.write(tmp_path / architecture)
+        page = write_report(tmp_path / architecture, tmp_path / "page.html")
+        assert page.total == net.estimate().total_cycles
+        area, *energy = cost_of(page)
+        assert ("no accelerator" in area) == (not energy) == (architecture == "cpu")
+        assert all("not known" in line for line in energy)
 
 
 def test_run_file_of_the_command(result, tmp_path):

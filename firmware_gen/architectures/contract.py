@@ -81,6 +81,10 @@ class LayerCycles:
     waits: Mapping[str, int] = field(default_factory=dict)
 
 
+BUSY = ("bus", "bus_words", "weights", "drain")
+"""Attributes of `LayerCycles` that energies are counted by, besides those that a run measures too."""
+
+
 @dataclass(frozen=True)
 class Prediction:
     """Of an inference: a layer's part, None where it is not known, and cycles around them."""

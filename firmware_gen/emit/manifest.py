@@ -58,6 +58,7 @@ def manifest(accelerator: Mode, software: Mode, half: Half, shared: bool) -> dic
         "software": _mode(software),
         "profile": half.profile,
         "layers": [_layer_entry(network, layer) | own for layer, own in zip(network.layers, half.layers, strict=True)],
+        "around_cycles": half.around,
         "memory": network.report.to_dict(),
     }
 

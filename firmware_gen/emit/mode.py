@@ -59,7 +59,8 @@ class Mode:
 class Half:
     """The accelerator's half of a program: the template of its part of model.cpp with what that needs; the header that
     declares its status; the runtime's files; what the manifest says of mode, layers and profile; further headers.
-    short: an inference may take a few hundred cycles, of which a call to read the counter would be some."""
+    around: predicted cycles around the layers, None where they are not known. short: an inference may take a few
+    hundred cycles, of which a call to read the counter would be some."""
 
     template: str
     context: dict[str, Any]
@@ -69,6 +70,7 @@ class Half:
     profile: dict[str, Any]
     mode: dict[str, Any] = field(default_factory=dict)
     includes: Sequence[str] = ()
+    around: int | None = None
     short: bool = False
 
 

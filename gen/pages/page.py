@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from gen.pages import figures
-from gen.pages.subject import AROUND, CPU, LOAD, STORE, WORKING, Row, Subject, time_by_cause
+from gen.pages.subject import AROUND, CPU, LOAD, MEMORY, STORE, WORKING, Row, Subject, time_by_cause
 from gen.pages.template import render_page
 from gen.records import tables
 from hls import __version__
@@ -72,8 +72,8 @@ def _conditions(run: Mapping[str, Any] | None) -> list[str]:
 
 def _tiles(subject: Subject) -> list[dict[str, str]]:
     run, total = subject.run, subject.total
-    on_cpu = any(row.where == CPU for row in subject.rows)
-    note = "cycles" if run else "cycles, predicted" + (" without the CPU's layers" if on_cpu else "")
+    unknown = any(row.where != MEMORY and row.best is None for row in subject.rows)
+    note = "cycles" if run else "cycles, predicted" + (" without layers that nothing predicts" if unknown else "")
     tiles = [
         (note, f"{total:,}" if total else "not known", ""),
         ("MAC/cycle", f"{subject.macs / total:.2f}" if total else "not known", ""),

@@ -13,7 +13,8 @@ NEAR = 1.15
 
 @dataclass(frozen=True)
 class Row:
-    """A layer. What is not known is None: measured `cycles` where nothing ran, an estimate or a bound on the CPU."""
+    """A layer. What is not known is None: measured `cycles` where nothing ran, an estimate or a bound on the CPU.
+    `busy`: of the accelerator's parts, as predicted, by name, of BUSY."""
 
     name: str
     op: str
@@ -32,6 +33,7 @@ class Row:
     sqnr_db: float | None
     max_abs_err: float | None
     scratchpad: Mapping[str, int] | None
+    busy: Mapping[str, int] | None = None
 
     @property
     def best(self) -> int | None:
@@ -94,7 +96,7 @@ def of_run(run: Mapping[str, Any]) -> Subject:
                 CPU if on_cpu else ARRAY if layer["cycles"] else MEMORY,
                 tuple(plan.get("inputs", ())),
                 layer["cycles"],
-                None if on_cpu else plan.get("estimated_cycles") or None,
+                None if software else plan.get("estimated_cycles") or None,
                 layer["bound_cycles"] if known else None,
                 layer["array_cycles"],
                 None if on_cpu else layer["bus_words"],
@@ -104,6 +106,7 @@ def of_run(run: Mapping[str, Any]) -> Subject:
                 _number(layer["sqnr_db"]),
                 _number(layer["max_abs_err"]),
                 None if software else plan.get("scratchpad"),
+                None if software else plan.get("busy"),
             )
         )
     hardware = "CPU only" if software else run["geometry"]
@@ -118,14 +121,14 @@ def of_application(
     for layer in design["layers"]:
         estimate = layer["estimated_cycles"] or None
         error = errors.get(layer["name"], {})
-        moves = layer["on_cpu"] or layer["descriptors"] or layer["macs"] or layer["estimated_cycles"] is None
+        moves = layer["descriptors"] or layer["macs"] or layer["estimated_cycles"] != 0
         rows.append(
             Row(
                 layer["name"],
                 layer["op"],
                 tuple(layer["shape"]),
                 layer["macs"],
-                CPU if layer["on_cpu"] else ARRAY if moves else MEMORY,
+                MEMORY if not moves else CPU if layer["on_cpu"] else ARRAY,
                 tuple(layer["inputs"]),
                 None,
                 estimate,
@@ -138,10 +141,12 @@ def of_application(
                 error.get("sqnr_db"),
                 error.get("max_abs_err"),
                 layer["scratchpad"],
+                layer["busy"],
             )
         )
     known = [row.estimate for row in rows if row.estimate is not None]
-    return Subject(network, hardware, peak, sum(known) if known else None, tuple(rows), design)
+    total = sum(known) + (design["around_cycles"] or 0) if known else None
+    return Subject(network, hardware, peak, total, tuple(rows), design)
 
 
 def _number(value: float | str | None) -> float | None:

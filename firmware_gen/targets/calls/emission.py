@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from firmware_gen import ir
+from firmware_gen.architectures.contract import Prediction
 from firmware_gen.emit import codegen
 from firmware_gen.emit.codegen import layer_text, runtime
 from firmware_gen.emit.cpu_calls import cpu_call, product_call
@@ -42,20 +43,22 @@ def render(
     outputs: Sequence[np.ndarray],
     driver: Driver | None = None,
     beside: CallProgram | None = None,
+    prediction: Prediction | None = None,
 ) -> tuple[dict[str, str], dict[str, Any]]:
     """Text of every generated file, by relative name, and the manifest; `outputs` are what the bit-exact model says of
-    the sample. With a product also `driver`, without one the program is for the CPU alone. `beside`: see `Target`."""
+    the sample. With a product also `driver`, without one the program is for the CPU alone. `beside`: see `Target`;
+    `prediction`: None where nobody says what the product takes."""
     network = program.network
     cpu = beside or software_of(program)
     software = software_mode(cpu, model.run(cpu, sample).outputs if program.product else outputs)
     calls = call_texts(cpu, software)
     if program.product is None:
-        accelerator, half, driven = software, _cpu_half(program), calls
+        accelerator, half, driven = software, _cpu_half(program, prediction), calls
     else:
         assert driver is not None
         accelerator = Mode(network, program.constants, program.placed, program.arena_address, outputs, "Weights")
         driven = call_texts(program, accelerator)
-        half = _driver_half(program, program.product, driver, driven)
+        half = _driver_half(program, program.product, driver, driven, prediction)
     layers = [
         layer_text(index, layer, timed=True, end_word=None, calls=own, driver_calls=own_driven)
         for index, (layer, own, own_driven) in enumerate(
@@ -70,11 +73,18 @@ def render(
     return codegen.render(accelerator, software, half, calls, layers, sample, beside is not None)
 
 
-def _cpu_half(program: CallProgram) -> Half:
-    return Half("model_cpu.cpp.j2", {}, "accelerator.hpp", runtime(), _layer_facts(program), NO_PROFILE)
+def _cpu_half(program: CallProgram, prediction: Prediction | None) -> Half:
+    facts, around = _layer_facts(program, prediction), prediction.around if prediction else None
+    return Half("model_cpu.cpp.j2", {}, "accelerator.hpp", runtime(), facts, NO_PROFILE, around=around)
 
 
-def _driver_half(program: CallProgram, product: Product, driver: Driver, calls: Sequence[Mapping[str, Any]]) -> Half:
+def _driver_half(
+    program: CallProgram,
+    product: Product,
+    driver: Driver,
+    calls: Sequence[Mapping[str, Any]],
+    prediction: Prediction | None,
+) -> Half:
     config = program.network.config
     context = {
         "architecture": config.architecture,
@@ -90,21 +100,25 @@ def _driver_half(program: CallProgram, product: Product, driver: Driver, calls: 
         context,
         "accelerator.hpp",
         files,
-        _layer_facts(program),
+        _layer_facts(program, prediction),
         NO_PROFILE,
         includes=(DRIVER, GEMM),
+        around=prediction.around if prediction else None,
     )
 
 
-def _layer_facts(program: CallProgram) -> list[dict[str, Any]]:
-    """What the manifest says of layers besides their shapes: where each one runs."""
+def _layer_facts(program: CallProgram, prediction: Prediction | None) -> list[dict[str, Any]]:
+    """What the manifest says of layers besides their shapes: where each one runs, and how long."""
+    layers = program.network.layers
+    predicted = prediction.layers if prediction else [None] * len(layers)
     return [
         {
             "bound_cycles": 0,
             "on_cpu": not any(call.on_driver or call.kernel == PRODUCT for call in program.calls_of(layer.name)),
             "descriptors": [],
+            "estimated_cycles": own and own.cycles,
         }
-        for layer in program.network.layers
+        for layer, own in zip(layers, predicted, strict=True)
     ]
 
 

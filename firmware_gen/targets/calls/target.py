@@ -134,7 +134,11 @@ class CallsTarget:
         self, program: CallProgram, sample: Sample, outputs: tuple[np.ndarray, ...], beside: CallProgram | None = None
     ) -> tuple[dict[str, str], dict[str, Any]]:
         driver = driver_of(self.gemm, program.network.config) if self.gemm else None
-        return emission.render(program, sample, outputs, driver, beside)
+        try:
+            prediction = self.predict(program)
+        except HeepgenError:  # heepgen estimate says why
+            prediction = None
+        return emission.render(program, sample, outputs, driver, beside, prediction)
 
     def predict(self, program: CallProgram) -> Prediction:
         config = program.network.config

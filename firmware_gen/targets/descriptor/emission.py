@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from firmware_gen import ir
+from firmware_gen.architectures.contract import BUSY, LayerCycles
 from firmware_gen.emit import codegen
 from firmware_gen.emit.codegen import layer_text, runtime
 from firmware_gen.emit.cpu_calls import cpu_call
@@ -17,6 +18,7 @@ from firmware_gen.targets.calls.calls import CallProgram, software_calls
 from firmware_gen.targets.calls.emission import call_texts, layer_calls, software_mode
 from firmware_gen.targets.descriptor import reference
 from firmware_gen.targets.descriptor.compiler import in_memory
+from firmware_gen.targets.descriptor.estimate import predict
 from firmware_gen.targets.descriptor.linked.program import DESCRIPTORS, PROFILE, DescriptorList, Layer, Program
 from hls.descriptor.interface.registers import REGIONS
 from hls.descriptor.interface.table import ARENA, CONTIGUOUS, INTERLEAVED, PROFILE_RECORD, SCRATCHPAD, WORDS, address
@@ -90,18 +92,20 @@ def _half(program: Program, mode: Mode) -> Half:
         "words": list(PROFILE_RECORD),
         "records": len(program.jobs) if PROFILE in program.offsets else 0,
     }
+    prediction = predict(program)
     return Half(
         "model_descriptor.cpp.j2",
         context,
         "heepstor.hpp",
         runtime(RUNTIME),
-        [_layer_facts(program, layer) for layer in program.layers],
+        [_layer_facts(program, *pair) for pair in zip(program.layers, prediction.layers, strict=True)],
         profile,
         {
             "doorbells": [program.descriptor_address(listed.first) for listed in program.lists],
             "bases": program.bases,
             "limits": program.limits,
         },
+        around=prediction.around,
         short=True,
     )
 
@@ -141,13 +145,14 @@ def _end_word(program: Program, layer: Layer) -> int | None:
     return record + PROFILE_RECORD.index("cycle")
 
 
-def _layer_facts(program: Program, layer: Layer) -> dict[str, Any]:
+def _layer_facts(program: Program, layer: Layer, predicted: LayerCycles | None) -> dict[str, Any]:
     return {
         "bound_cycles": layer.bound_cycles,
         "on_cpu": layer.on_cpu,
         "descriptors": list(layer.descriptors),
         "vectors": sum(program.jobs[i].vectors for i in layer.descriptors),
-        "estimated_cycles": sum(program.jobs[i].cycles for i in layer.descriptors),
+        "estimated_cycles": predicted and predicted.cycles,
+        "busy": predicted and {name: getattr(predicted, name) for name in BUSY},
         "scratchpad": _home(program, layer),
     }
 

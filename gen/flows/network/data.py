@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -52,8 +52,8 @@ def load_data(path: str | Path, limit: int | None = None, model: tuple[int, ...]
 
 
 def data_of(given: Any, limit: int | None = None, model: tuple[int, ...] | None = None) -> Data:
-    """The path of such a file; a DataLoader or Dataset of PyTorch, of (inputs, labels) or of inputs alone; (x, y); or
-    x, arrays or tensors. Raises HeepgenError for anything else."""
+    """The path of such a file; a DataLoader or Dataset of PyTorch, of (inputs, labels) or of inputs alone; a list of
+    such pairs; (x, y); or x, arrays or tensors. Raises HeepgenError for anything else."""
     if isinstance(given, str | Path):
         return load_data(given, limit, model)
     x, y = _arrays(given, limit)
@@ -84,8 +84,8 @@ def _checked(x: np.ndarray, y: np.ndarray | None, clip: int, limit: int | None, 
 def _arrays(given: Any, limit: int | None) -> tuple[np.ndarray, np.ndarray | None]:
     from torch.utils.data import DataLoader, Dataset
 
-    if isinstance(given, Dataset):
-        given = DataLoader(given, batch_size=256)
+    if isinstance(given, Dataset) or isinstance(given, list) and given and all(isinstance(s, tuple) for s in given):
+        given = DataLoader(cast("Dataset[Any]", given), batch_size=256)
     if isinstance(given, DataLoader):
         parts = list(_batches(given, limit))
         if not parts:

