@@ -10,6 +10,7 @@ from types import MappingProxyType
 
 import numpy as np
 
+from firmware_gen.frozen import freeze
 from firmware_gen.ir.operator import Node
 from firmware_gen.ir.values import Shape, State, Value
 from hls.errors import HeepgenError
@@ -41,10 +42,7 @@ class Graph:
     channels_last: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "values", MappingProxyType(dict(self.values)))
-        object.__setattr__(self, "constants", MappingProxyType(dict(self.constants)))
-        for array in self.constants.values():
-            array.setflags(write=False)
+        freeze(self, "values", "constants")
         seen_names, produced = set(), {*self.inputs, *self.constants}
         for node in self.nodes:
             missing = [v for v in node.inputs if v not in produced]

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from firmware_gen import ir
+from firmware_gen.frozen import freeze
 from firmware_gen.memory import planner
 from firmware_gen.memory.network import Layer
 from firmware_gen.operations.tensors import Tensor, shares_storage
@@ -19,11 +20,14 @@ from hls.errors import HeepgenError
 class Arena:
     """Where buffers lie in the arena, where it lies beside the constants, and whether the inputs survive a call."""
 
-    buffers: list[planner.Buffer]
-    offsets: dict[str, int]
+    buffers: tuple[planner.Buffer, ...]
+    offsets: Mapping[str, int]
     keeps_input: bool
-    constants: list[planner.Placed]
+    constants: tuple[planner.Placed, ...]
     address: int
+
+    def __post_init__(self) -> None:
+        freeze(self, "offsets")
 
     @property
     def bytes(self) -> int:
@@ -55,7 +59,7 @@ def plan_arena(
         buffers = buffers_of(graph, tensors, layers, keep, keep_all)
         offsets = planner.allocate(buffers)
         try:
-            located = planner.locate(graph.name, sizes, extent(buffers, offsets), config, program)
+            placed, address = planner.locate(graph.name, sizes, extent(buffers, offsets), config, program)
         except planner.DoesNotFit:
             if not keep or keep_all:
                 raise
@@ -65,7 +69,7 @@ def plan_arena(
     kept = {v: places[v] for v in graph.arguments if keep}
     planner.check_overlaps(places, accesses(graph, places), graph.outputs, kept)
     check_states(graph, places)
-    return Arena(buffers, offsets, keep, *located)
+    return Arena(tuple(buffers), offsets, keep, tuple(placed), address)
 
 
 def keeping(keep_all: bool, keep_inputs: bool) -> tuple[bool, ...]:

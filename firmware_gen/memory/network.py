@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """A network whose layers and tensors have their places: what every target makes of a graph."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 
 import numpy as np
 
 from firmware_gen import ir
+from firmware_gen.frozen import freeze
 from firmware_gen.memory import planner
 from firmware_gen.operations.tensors import Tensor
 from hls.config import System
@@ -40,13 +41,16 @@ class Network:
 
     graph: ir.Graph
     config: System
-    tensors: dict[str, Tensor]
+    tensors: Mapping[str, Tensor]
     arena_address: int
     arena_bytes: int
-    offsets: dict[str, int]
+    offsets: Mapping[str, int]
     report: planner.MemoryReport
     keeps_input: bool
-    layers: Sequence[Layer] = field(repr=False)
+    layers: tuple[Layer, ...] = field(repr=False)
+
+    def __post_init__(self) -> None:
+        freeze(self, "tensors", "offsets")
 
     @property
     def inputs(self) -> tuple[Tensor, ...]:
@@ -71,7 +75,7 @@ class Network:
 
     def demand(self) -> planner.Demand:
         """What it needs in a program with others."""
-        sizes = [(constant["name"], constant["size"]) for constant in self.report.constants]
+        sizes = tuple((constant["name"], constant["size"]) for constant in self.report.constants)
         return planner.Demand(self.graph.name, sizes, self.arena_bytes)
 
     def report_at(self, share: planner.Share) -> planner.MemoryReport:

@@ -266,7 +266,7 @@ def check_overlaps(
         check(value)
 
 
-def peak(buffers: list[Buffer], steps: int) -> tuple[int, int]:
+def peak(buffers: Sequence[Buffer], steps: int) -> tuple[int, int]:
     """(bytes alive, step) where most is alive; no plan can do with less."""
     change = [0] * (steps + 2)  # of the bytes alive, from step -1 on
     for b in buffers:
@@ -331,7 +331,7 @@ class Demand:
     arena."""
 
     network: str
-    constants: list[tuple[str, int]]
+    constants: tuple[tuple[str, int], ...]
     arena: int
 
 

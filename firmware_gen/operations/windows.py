@@ -60,6 +60,11 @@ class Windowed:
     combine: str = "add"
     tap: int = 0
 
+    def __post_init__(self) -> None:
+        for array in (self.weight, self.scale, self.bias):
+            if isinstance(array, np.ndarray):
+                array.setflags(write=False)
+
     @cached_property
     def has_4_bits(self) -> bool:
         """Whether there are weights, and 4 bits are enough for each."""

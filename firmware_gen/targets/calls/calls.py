@@ -10,6 +10,7 @@ from functools import cached_property
 import numpy as np
 
 from firmware_gen import ir
+from firmware_gen.frozen import freeze
 from firmware_gen.memory import planner
 from firmware_gen.memory.arena import memory_report, plan_arena, program_bytes
 from firmware_gen.memory.network import Layer, Network
@@ -43,8 +44,11 @@ class Call:
     layer: str
     kernel: str
     operation: Operation
-    constants: dict[str, str] = field(default_factory=dict)
+    constants: Mapping[str, str] = field(default_factory=dict)
     on_driver: bool = False
+
+    def __post_init__(self) -> None:
+        freeze(self, "constants")
 
     @property
     def op(self) -> Windowed:
@@ -64,10 +68,13 @@ class CallProgram:
 
     network: Network
     calls: tuple[Call, ...]
-    constants: dict[str, np.ndarray]
+    constants: Mapping[str, np.ndarray]
     placed: tuple[planner.Placed, ...]
     arena_address: int
     product: Product | None = None
+
+    def __post_init__(self) -> None:
+        freeze(self, "constants")
 
     def moved(self, share: planner.Share) -> "CallProgram":
         """The program with its constants and its arena there."""
@@ -77,7 +84,7 @@ class CallProgram:
 
     def demand(self) -> planner.Demand:
         """What it needs in a program with others."""
-        sizes = [(placed.name, placed.size) for placed in self.placed]
+        sizes = tuple((placed.name, placed.size) for placed in self.placed)
         return planner.Demand(self.network.graph.name, sizes, self.network.arena_bytes)
 
     def calls_of(self, layer: str) -> tuple[Call, ...]:
@@ -117,7 +124,7 @@ def compile_calls(
     network = Network(
         graph, config, tensors, arena.address, arena.bytes, arena.offsets, report, arena.keeps_input, layers
     )
-    return CallProgram(network, calls, constants, tuple(arena.constants), arena.address, product)
+    return CallProgram(network, calls, constants, arena.constants, arena.address, product)
 
 
 def software_calls(network: Network) -> CallProgram:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from firmware_gen.frozen import freeze
 from firmware_gen.models.cpu_model import finish_model
 from firmware_gen.operations.windows import Windowed
 from hls.arithmetic.fp32 import canonical_float
@@ -38,6 +39,9 @@ class Product:
     width: int
     compute: Callable[[np.ndarray, np.ndarray], np.ndarray]
     kernels: Mapping[str, Callable[..., np.ndarray]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        freeze(self, "kernels")
 
     @property
     def scratch_bytes(self) -> int:

@@ -17,15 +17,7 @@ from firmware_gen.operations.tensors import Ref, Tensor, copy_outputs, laid_out,
 from firmware_gen.passes.hardware.planes import retiled
 from firmware_gen.targets.descriptor.linked.arena import losses, lost_by_constants, plan_arena
 from firmware_gen.targets.descriptor.linked.link import link
-from firmware_gen.targets.descriptor.linked.program import (
-    DESCRIPTORS,
-    PROFILE,
-    Layer,
-    Lowered,
-    Program,
-    frozen,
-    initial_of,
-)
+from firmware_gen.targets.descriptor.linked.program import DESCRIPTORS, PROFILE, Layer, Lowered, Program, initial_of
 from firmware_gen.targets.descriptor.lowering import banded, depth_first
 from firmware_gen.targets.descriptor.lowering.depth_first import Group
 from firmware_gen.targets.descriptor.lowering.job import DESCRIPTOR_BYTES, Job
@@ -170,7 +162,7 @@ def _placed(
     """The program of lowered layers, with addresses."""
     jobs, layers = lowered.jobs, lowered.layers
     count = len(jobs) + len(lowered.beginning)
-    arrays = {DESCRIPTORS: np.zeros(WORDS * max(count, 1), np.uint32)} | lowered.constants.arrays
+    arrays = {DESCRIPTORS: np.zeros(WORDS * max(count, 1), np.uint32), **lowered.constants}
     arrays |= _initial(graph, lowered.tensors)
     records = len(jobs) * profile
     arena = plan_arena(graph, lowered, groups, arrays, records, keep_activations, scratchpad, config, keep_inputs)
@@ -183,16 +175,16 @@ def _placed(
         arena.offsets,
         memory_report(graph, layers, arena, config, (PROFILE,)),
         arena.keeps_input,
-        tuple(layers),
-        tuple(jobs),
-        tuple(lowered.beginning),
-        frozen(arrays),
+        layers,
+        jobs,
+        lowered.beginning,
+        arrays,
         {p.name: p for p in arena.constants},
-        dict(scratchpad),
+        scratchpad,
         lowered.rotation,
         whole,
     )
-    return replace(program, constants=frozen(arrays | {DESCRIPTORS: link(program, profile)})) if jobs else program
+    return replace(program, constants=arrays | {DESCRIPTORS: link(program, profile)}) if jobs else program
 
 
 def _initial(graph: ir.Graph, tensors: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
@@ -212,7 +204,7 @@ def moved(program: Program, share: planner.Share) -> Program:
     there = replace(program, arena_address=share.arena_address, report=report, placed=placed)
     if not program.jobs:
         return there
-    return replace(there, constants=frozen(there.constants | {DESCRIPTORS: link(there, PROFILE in there.offsets)}))
+    return replace(there, constants={**there.constants, DESCRIPTORS: link(there, PROFILE in there.offsets)})
 
 
 def in_memory(program: Program, keep_inputs: bool = True) -> Program:
@@ -253,23 +245,22 @@ def _lowered(
             for node in graph.nodes:
                 if isinstance(node, ir.Apply):
                     constants.table(node.function)
-            layers = [
+            layers = tuple(
                 _layer(graph, node, tensors, tuple(indices), jobs, config)
                 for node, indices in zip(graph.nodes, own, strict=True)
-            ]
-            return Lowered(
-                tensors, constants, jobs, layers, _beginning(graph, tensors, constants, config), rotation, pitches
             )
+            beginning = _beginning(graph, tensors, constants, config)
+            return Lowered(tensors, constants.arrays, tuple(jobs), layers, beginning, rotation, pitches)
 
 
-def _beginning(graph: ir.Graph, tensors: Mapping[str, Tensor], constants: Constants, config: Config) -> list[Job]:
+def _beginning(graph: ir.Graph, tensors: Mapping[str, Tensor], constants: Constants, config: Config) -> tuple[Job, ...]:
     """Jobs that write what states on chip are at first, which the accelerator alone can do."""
-    jobs = []
+    jobs: list[Job] = []
     for state in graph.state:
         if (tensor := tensors[state.value]).on_chip:
             copy = copied(Ref(initial_of(state.value)), tensor.base, tensor.size)
             jobs += flat_jobs(state.name, copy, constants, config)
-    return jobs
+    return tuple(jobs)
 
 
 def _residency(
@@ -278,7 +269,7 @@ def _residency(
     """`residency.choose` for a network lowered without layers that take turns, and with all tensors in memory; and by
     how many words the scratchpad rotates between calls, which is something in one more choice for a stream."""
     tensors, jobs, layers = whole.tensors, whole.jobs, whole.layers
-    used = program_bytes(graph) + sum(a.nbytes for a in whole.constants.arrays.values()) + len(jobs) * DESCRIPTOR_BYTES
+    used = program_bytes(graph) + sum(a.nbytes for a in whole.constants.values()) + len(jobs) * DESCRIPTOR_BYTES
     arena = planner.memory_map(config)[1] - used - spare * DESCRIPTOR_BYTES
     outside = {t.storage for layer in layers if layer.on_cpu for t in (*layer.sources, layer.target)}
     outside |= {tensors[v].storage for v in (*graph.inputs, *graph.outputs)} - streamed(graph)
@@ -286,7 +277,7 @@ def _residency(
     own = [[jobs[i] for i in layer.descriptors] for layer in layers]
     links, poolings = depth_first.links(graph, tensors, own, config), depth_first.poolings(graph, tensors)
     found = residency.choose(
-        own, links, buffers, outside, arena, config, poolings, losses(jobs, whole.constants.arrays, config)
+        own, links, buffers, outside, arena, config, poolings, losses(jobs, whole.constants, config)
     )
     choices = [(groups, homes, 0) for groups, homes in found]
     if frames := frames_of(graph):

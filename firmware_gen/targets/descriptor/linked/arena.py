@@ -52,12 +52,12 @@ def plan_arena(
             buffers.append(planner.Buffer(PROFILE, 4 * len(PROFILE_RECORD) * records, -1, len(layers)))
         offsets = planner.allocate(buffers)
         try:
-            located = locate_all(graph, jobs, arrays, extent(buffers, offsets), config)
+            placed, address = locate_all(graph, jobs, arrays, extent(buffers, offsets), config)
         except HeepgenError:
             if not plans and (not keep or keep_all):
                 raise
         else:
-            plans.append(Arena(buffers, offsets, keep, *located))
+            plans.append(Arena(tuple(buffers), offsets, keep, tuple(placed), address))
     border = planner.memory_map(config)[0] if config.ports > 1 else 0
     plan = min(plans, key=lambda plan: sum(p.size for p in plan.constants if p.address < border))
     # What is on chip lies apart here, whatever its ring; `homes.check` proves rings

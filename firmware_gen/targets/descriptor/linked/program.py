@@ -8,10 +8,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from firmware_gen.frozen import freeze
 from firmware_gen.memory import network, planner
 from firmware_gen.operations.tensors import Ref, Tensor
 from firmware_gen.targets.descriptor.lowering.job import Job, activations
-from firmware_gen.targets.descriptor.lowering.pieces import Constants
 from firmware_gen.targets.descriptor.lowering.tiling import in_strips
 from firmware_gen.targets.descriptor.scratchpad.homes import Home
 from hls.config import Config
@@ -64,13 +64,16 @@ class Lowered:
     """Every layer of a network as jobs, nothing placed yet. `beginning`: those that write what states on chip are at
     first; `rotation`: words by which the scratchpad rotates between calls; `pitches`: of `lay_out`."""
 
-    tensors: dict[str, Tensor]
-    constants: Constants
-    jobs: list[Job]
-    layers: list[Layer]
-    beginning: list[Job]
+    tensors: Mapping[str, Tensor]
+    constants: Mapping[str, np.ndarray]
+    jobs: tuple[Job, ...]
+    layers: tuple[Layer, ...]
+    beginning: tuple[Job, ...]
     rotation: int
     pitches: Mapping[str, int]
+
+    def __post_init__(self) -> None:
+        freeze(self, "tensors", "constants", "pitches")
 
 
 @dataclass(frozen=True)
@@ -86,11 +89,15 @@ class Program(network.Network):
     layers: tuple[Layer, ...]
     jobs: tuple[Job, ...]
     beginning: tuple[Job, ...]
-    constants: dict[str, np.ndarray] = field(repr=False)
-    placed: dict[str, planner.Placed] = field(repr=False)
-    scratchpad: dict[str, Home]
+    constants: Mapping[str, np.ndarray] = field(repr=False)
+    placed: Mapping[str, planner.Placed] = field(repr=False)
+    scratchpad: Mapping[str, Home]
     rotation: int
     whole: Lowered = field(repr=False)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        freeze(self, "constants", "placed", "scratchpad")
 
     @property
     def bases(self) -> list[int]:
@@ -156,7 +163,7 @@ class Program(network.Network):
             jobs.append(replace(job, descriptor=in_strips(job.descriptor, first, strip, self.config)))
             words.append(pack(in_strips(linked, first, strip, self.config)))
         words.append(self.constants[DESCRIPTORS][WORDS * len(jobs) :])
-        return replace(self, jobs=tuple(jobs), constants=frozen(self.constants | {DESCRIPTORS: np.concatenate(words)}))
+        return replace(self, jobs=tuple(jobs), constants={**self.constants, DESCRIPTORS: np.concatenate(words)})
 
     @property
     def schedule(self) -> list[DescriptorList | Layer]:
@@ -196,9 +203,3 @@ class Program(network.Network):
 def initial_of(state: str) -> str:
     """Name of the constant that holds what a state on chip is at first."""
     return f"{state}.initial"
-
-
-def frozen(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    for array in arrays.values():
-        array.setflags(write=False)
-    return arrays

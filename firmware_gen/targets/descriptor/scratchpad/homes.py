@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Where storages lie in the scratchpad, and the proof that none is overwritten before it has been read."""
 
-from collections.abc import Container, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -45,8 +45,8 @@ def scattered(job: Job, config: Config) -> list[str]:
 
 def check(
     jobs: Sequence[Job],
-    homes: dict[str, Home],
-    offsets: dict[str, int],
+    homes: Mapping[str, Home],
+    offsets: Mapping[str, int],
     arena: int,
     unknown: Container[str],
     config: Config,
