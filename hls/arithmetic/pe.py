@@ -106,7 +106,20 @@ def aligned_pe(
     active = Signal(intbv(0)[8:])
     product = Signal(intbv(0, min=psum.min, max=psum.max))
     weights = _weights(clk, swap, load, load_diag, weight, diag_weight if diagonal else None, active)
-    right = _pass_on(clk, valid, some, a, swap, load, load_diag, valid_out, a_out, swap_out, load_out, load_diag_out)
+    right = _pass_on(
+        clk=clk,
+        valid=valid,
+        moves=some,
+        a=a,
+        swap=swap,
+        load=load,
+        load_diag=load_diag,
+        valid_out=valid_out,
+        a_out=a_out,
+        swap_out=swap_out,
+        load_out=load_out,
+        load_diag_out=load_diag_out,
+    )
 
     @always(clk.posedge)
     def multiply_add():
@@ -145,7 +158,20 @@ def fma_pe(
     active = Signal(intbv(0)[8:])
     gate = Signal(False)
     weights = _weights(clk, swap, load, load_diag, weight, diag_weight if diagonal else None, active)
-    right = _pass_on(clk, valid, valid, a, swap, load, load_diag, valid_out, a_out, swap_out, load_out, load_diag_out)
+    right = _pass_on(
+        clk=clk,
+        valid=valid,
+        moves=valid,
+        a=a,
+        swap=swap,
+        load=load,
+        load_diag=load_diag,
+        valid_out=valid_out,
+        a_out=a_out,
+        swap_out=swap_out,
+        load_out=load_out,
+        load_diag_out=load_diag_out,
+    )
     multiply_add = fp32_int8_fma(clk, a, active, gate, psum, psum_out)
     if diagonal:  # never off: its gate is constant
         return weights, right, multiply_add

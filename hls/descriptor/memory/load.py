@@ -187,18 +187,18 @@ def load_engine(
 
     if config.banded:
         passing = _with_gap(
-            clk,
-            job,
-            start,
-            rsp_valid,
-            last_beat,
-            c_count,
-            count,
-            next_count,
-            rsp_count,
-            step_words,
-            next_words,
-            answered,
+            clk=clk,
+            job=job,
+            start=start,
+            rsp_valid=rsp_valid,
+            last_beat=last_beat,
+            c_count=c_count,
+            count=count,
+            next_count=next_count,
+            rsp_count=rsp_count,
+            step_words=step_words,
+            next_words=next_words,
+            answered=answered,
             config=config,
         )
     else:

@@ -89,24 +89,24 @@ def pass_reader(
         )
     else:
         memory = _rows(
-            clk,
-            start,
-            words,
-            accept,
-            rsp_valid,
-            rsp_data,
-            full,
-            quiet,
-            wr,
-            renew,
-            rd_next,
-            room,
-            opened,
-            closed,
-            q_data,
-            ports,
-            depth,
-            row,
+            clk=clk,
+            start=start,
+            words=words,
+            accept=accept,
+            rsp_valid=rsp_valid,
+            rsp_data=rsp_data,
+            full=full,
+            quiet=quiet,
+            wr=wr,
+            renew=renew,
+            rd_next=rd_next,
+            room=room,
+            opened=opened,
+            closed=closed,
+            q_data=q_data,
+            ports=ports,
+            depth=depth,
+            row=row,
         )
 
     @always(clk.posedge)
@@ -271,7 +271,22 @@ def _rows(
         join(parts, q_data),
         _place(clk, start, words, accept, asked, asked_end, ports, row),
         _place(clk, answers_start, words, rsp_valid, stored, stored_end, ports, row),
-        [_part(clk, i, rsp_valid, stored, wr, rsp_data, renew, rd_next, parts[i], ports, depth) for i in range(row)],
+        [
+            _part(
+                clk=clk,
+                index=i,
+                rsp_valid=rsp_valid,
+                place=stored,
+                wr=wr,
+                rsp_data=rsp_data,
+                renew=renew,
+                rd_next=rd_next,
+                data=parts[i],
+                ports=ports,
+                depth=depth,
+            )
+            for i in range(row)
+        ],
     )
 
 
