@@ -162,16 +162,22 @@ def test_step_of_a_partial_sum(unit, name):
     agree(response(unit, ports, {"psum": TWO}, "psum_out"), unit, **{name: getattr(pe, name)})
 
 
-@pytest.mark.parametrize("change", ["valid", "x"])
+@pytest.mark.parametrize("change", ["valid", "col_data"])
 def test_accumulator(change):
     """The sum can be read, one cycle after its address, ACC_LATENCY cycles after the operation, and so can its word."""
-    ports = {name: flag() for name in ("rst", "valid", "bank", "max_mode", "init_valid", "init_bank", "drain_bank")}
-    ports["drain_valid"] = Signal(True)
-    ports |= {"first": Signal(True), "x": words(ONE), "init_data": words(0), "drain_data": words(0)}
-    ports |= {name: bus(4) for name in ("addr", "init_addr", "drain_addr")}
-    ports["valid"] = Signal(change == "x")
-    unit, read, changes = accumulator.accumulator_column, 1, {"valid": 1, "x": TWO}
-    measured = response(unit, ports, {change: changes[change]}, "drain_data", ports["rst"], params={"entries": 16})
+    init, drain = accumulator.EntryWrite(1, 16), accumulator.EntryRead(1, 16)
+    drain.valid = Signal(True)
+    ports = {name: flag() for name in ("rst", "bank", "max_mode", "last", "many", "bank_done")}
+    ports |= {"valid": Signal(change != "valid"), "first": Signal(True), "addr": bus(4), "col_data": words(ONE)}
+    unit, read, changes = accumulator.accumulators, 1, {"valid": 1, "col_data": TWO}
+    measured = response(
+        unit,
+        ports | {"init": init, "drain": drain},
+        {change: changes[change]},
+        "drain_data",
+        ports["rst"],
+        params={"cols": 1, "entries": 16},
+    )
     agree(measured - read, unit, ACC_LATENCY=accumulator.ACC_LATENCY)
 
 

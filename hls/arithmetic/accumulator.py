@@ -42,12 +42,14 @@ def accumulate_model(acc: np.ndarray, x: np.ndarray, first: bool, max_mode: bool
 @unit(out="drain_data")
 def accumulator_column(
     clk,
-    rst,
     valid,
+    behind,
     addr,
     bank,
     first,
     max_mode,
+    write_bank,
+    write_addr,
     x,
     init_valid,
     init_bank,
@@ -63,22 +65,19 @@ def accumulator_column(
     """One column: two banks of ``entries`` (a power of two) FP32 words.
 
     A valid operation updates entry addr of a bank as in `accumulate_model`; the entry may be used again, or
-    drained, ACC_LATENCY cycles later. init_* writes an entry (usable in the next cycle), but not in the cycle
-    in which an operation writes to the same bank: ACC_LATENCY - 1 cycles after it was presented. drain_data
+    drained, ACC_LATENCY cycles later. Bit k of ``behind`` is ``valid``, k + 1 cycles ago; write_bank and write_addr
+    are those of the operation of its last bit. init_* writes an entry (usable in the next cycle), but not in the
+    cycle in which an operation writes to the same bank: ACC_LATENCY - 1 cycles after it was presented. drain_data
     follows drain_valid by one cycle, and stays until the next one; it is meaningless for a bank that an operation
     without ``first``, which reads, uses meanwhile.
     """
     width = len(addr)
     y, x1, x2, acc, acc2, a, b = (Signal(intbv(0)[32:]) for _ in range(7))
     may_keep1, alone1, may_keep2, alone2, larger2, ones2, fraction2, not_zero2, keep = (Signal(False) for _ in range(9))
-    bank1, drain_bank1, write, write_bank = (Signal(False) for _ in range(4))
-    write_addr = Signal(intbv(0)[width:])
-    valids = Signal(intbv(0)[_STAGES:])
-    places = Signal(intbv(0)[_STAGES * (width + 1) :])
+    bank1, drain_bank1, write = (Signal(False) for _ in range(3))
     reads_entry = Signal(False)
     reads = [Signal(intbv(0)[32:]) for _ in range(2)]
     read0, read1 = reads
-    top = (_STAGES - 1) * (width + 1)
 
     @always(clk.posedge)
     def follow():
@@ -89,11 +88,6 @@ def accumulator_column(
             bank1.next = bank
         if drain_valid:
             drain_bank1.next = drain_bank
-        places.next = concat(places[top:], bank, addr)
-        if rst:
-            valids.next = 0
-        else:
-            valids.next = concat(valids[_STAGES - 1 :], valid)
 
     @always_comb
     def look():
@@ -101,9 +95,7 @@ def accumulator_column(
 
     @always_comb
     def finish():
-        write.next = valids[_STAGES - 1]
-        write_bank.next = places[top + width]
-        write_addr.next = places[top + width : top]
+        write.next = behind[_STAGES - 1]
         drain_data.next = read1 if drain_bank1 else read0
 
     @always_comb
@@ -112,7 +104,7 @@ def accumulator_column(
 
     @always(clk.posedge)
     def compare():
-        if valids[0]:
+        if behind[0]:
             x2.next = x1
             acc2.next = acc
             larger2.next = acc[31:] > x1[31:]  # magnitudes
@@ -136,7 +128,7 @@ def accumulator_column(
         if alone2:
             b.next = concat(True, intbv(0)[31:])
 
-    add = fp32_add(clk, valids(_STAGES - 1, 1), a, b, y)
+    add = fp32_add(clk, behind(_STAGES - 1, 1), a, b, y)
     ports, memories = [], []
     for number in range(2):
         we, re = (Signal(False) for _ in range(2))
@@ -254,14 +246,24 @@ def accumulators(
     """
     lanes, init_lanes, drain_lanes = ([Signal(intbv(0)[32:]) for _ in range(cols)] for _ in range(3))
     init_valids = [Signal(False) for _ in range(cols)]
-    operation = (valid, addr, bank, first, max_mode)
-    columns, skew = [], []
+    stages = cols - 1 + _STAGES
+    behind = Signal(intbv(0)[stages:])
+    banks = [bank, *(Signal(False) for _ in range(stages))]
+    addrs = [addr, *(Signal(intbv(0)[len(addr) :]) for _ in range(stages))]
+    firsts, max_modes = ([given, *(Signal(False) for _ in range(cols - 1))] for given in (first, max_mode))
+    columns, steps = [], []
     for c in range(cols):
         columns.append(
             accumulator_column(
                 clk,
-                rst,
-                *operation,
+                behind(c - 1) if c else valid,
+                behind(c + _STAGES, c),
+                addrs[c],
+                banks[c],
+                firsts[c],
+                max_modes[c],
+                banks[c + _STAGES],
+                addrs[c + _STAGES],
                 lanes[c],
                 init_valids[c],
                 init.bank,
@@ -274,12 +276,20 @@ def accumulators(
                 entries=entries,
             )
         )
-        if c < cols - 1:
-            later = (Signal(False), Signal(intbv(0)[len(addr) :]), *(Signal(False) for _ in range(3)))
-            skew.append(_step(clk, rst, *operation, *later))
-            operation = later
+    for k in range(stages):
+        moves = behind(k - 1) if k else valid
+        steps.append(_step(clk, moves, banks[k], addrs[k], banks[k + 1], addrs[k + 1]))
+        if k < cols - 1:
+            steps.append(_step(clk, moves, firsts[k], max_modes[k], firsts[k + 1], max_modes[k + 1]))
     delay, few = last_to_done(cols, 1), last_to_done(cols, 1) - last_to_done(cols, ACC_LATENCY)
     tokens = Signal(intbv(0)[delay:])
+
+    @always(clk.posedge)
+    def follow():
+        if rst:
+            behind.next = 0
+        else:
+            behind.next = concat(behind[stages - 1 :], valid)
 
     @always(clk.posedge)
     def count_down():
@@ -300,19 +310,17 @@ def accumulators(
         split(init.valid, init_valids),
         join(drain_lanes, drain.data),
     )
-    return columns, skew, count_down, report, wires
+    return columns, steps, follow, count_down, report, wires
 
 
 @block
-def _step(clk, rst, valid, addr, bank, first, max_mode, valid_next, addr_next, bank_next, first_next, max_next):
-    """The operation of one column, on its way to the next."""
+def _step(clk, moves, x, y, x_next, y_next):
+    """Two fields of an operation, on their way to the next column, or behind the last one to the write."""
 
     @always(clk.posedge)
     def register():
-        valid_next.next = valid and not rst
-        addr_next.next = addr
-        bank_next.next = bank
-        first_next.next = first
-        max_next.next = max_mode
+        if moves:
+            x_next.next = x
+            y_next.next = y
 
     return register

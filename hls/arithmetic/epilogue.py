@@ -144,23 +144,23 @@ def epilogue_lane(
     v = _Values()
     product, bias_now = (Signal(intbv(0)[32:]) for _ in range(2))
     valids = Signal(intbv(0)[EPILOGUE_LATENCY:])
-    en, adding_res, inside, free = (Signal(bool(0)) for _ in range(4))
+    en, adding_res, inside = (Signal(bool(0)) for _ in range(3))
     adding, multiplying = (ConcatSignal(*[en] * stages) for stages in (FP32_ADD_LATENCY, FP32_MUL_LATENCY))
-    leaving, moving, parts = out_valid, en, []
+    leaving, moving, busy, parts = out_valid, en, inside, []
     if config.functions:
-        leaving, moving, function = (Signal(bool(0)) for _ in range(3))
+        leaving, moving, busy, function = (Signal(bool(0)) for _ in range(4))
         parts += [
-            _near(clk, free, function_en, function),
-            _occupy(clk, rst, function, leaving, moving, inside, out_valid, en, free),
+            _near(clk, busy, function_en, function),
+            _occupy(clk, rst, function, leaving, moving, inside, out_valid, en, busy),
             _apply(clk, en, function, slot, table, v.activated, v.settled),
             _hold(clk, adding_res, function, v.addend_late, v.addend_settled),
         ]
     else:
-        parts += [join([v.activated], v.settled), join([v.addend_late], v.addend_settled), _free(inside, free)]
+        parts += [join([v.activated], v.settled), join([v.addend_late], v.addend_settled)]
     if config.multiply:
-        parts.append(_sum_or_product(clk, en, free, res_en, act_before_res, multiply, negative, slope_en, slope, v, y))
+        parts.append(_sum_or_product(clk, en, busy, res_en, act_before_res, multiply, negative, slope_en, slope, v, y))
     else:
-        parts.append(_sum(clk, free, res_en, act_before_res, slope_en, slope, v, y))
+        parts.append(_sum(clk, busy, res_en, act_before_res, slope_en, slope, v, y))
 
     @always(clk.posedge)
     def follow():
@@ -193,34 +193,25 @@ def epilogue_lane(
 
 
 @block
-def _free(inside, free):
-    @always_comb
-    def invert():
-        free.next = not inside
-
-    return invert
-
-
-@block
-def _near(clk, free, of_layer, here):
+def _near(clk, busy, of_layer, here):
     """What is the layer's, in a register of the lane's own, which no tool joins with that of the next lane."""
 
     @always(clk.posedge)
     def register():
-        if free:
+        if not busy:
             here.next = of_layer
 
     return register
 
 
 @block
-def _sum(clk, free, res_en, act_before_res, slope_en, slope, v, y):
+def _sum(clk, busy, res_en, act_before_res, slope_en, slope, v, y):
     """Sum, slope, clamp; or slope, clamp, sum."""
     sum_last, adds = (Signal(bool(0)) for _ in range(2))
 
     @always(clk.posedge)
     def register():
-        if free:
+        if not busy:
             sum_last.next = act_before_res
             adds.next = res_en
 
@@ -242,7 +233,7 @@ def _sum(clk, free, res_en, act_before_res, slope_en, slope, v, y):
 
 
 @block
-def _sum_or_product(clk, en, free, res_en, act_before_res, multiply, negative, slope_en, slope, v, y):
+def _sum_or_product(clk, en, busy, res_en, act_before_res, multiply, negative, slope_en, slope, v, y):
     """`_sum`; or with -0 instead of the addend: sum, product, clamp; or sum, clamp, product."""
     sum_last, product_last, adds, by_sign, always_changed = (Signal(bool(0)) for _ in range(5))
     changed = Signal(bool(0))
@@ -250,7 +241,7 @@ def _sum_or_product(clk, en, free, res_en, act_before_res, multiply, negative, s
 
     @always(clk.posedge)
     def register():
-        if free:
+        if not busy:
             sum_last.next = act_before_res and not multiply
             product_last.next = act_before_res and multiply
             adds.next = res_en and not multiply
@@ -291,7 +282,7 @@ def _sum_or_product(clk, en, free, res_en, act_before_res, multiply, negative, s
 
 
 @block
-def _occupy(clk, rst, function_en, leaving, moving, inside, out_valid, en, free):
+def _occupy(clk, rst, function_en, leaving, moving, inside, out_valid, en, busy):
     """Where values are in the cycles that the function takes: those ``leaving`` leave then, and all move until then."""
     valids, within = Signal(intbv(0)[FUNCTION_LATENCY:]), Signal(bool(0))
 
@@ -308,7 +299,7 @@ def _occupy(clk, rst, function_en, leaving, moving, inside, out_valid, en, free)
     def steer():
         out_valid.next = valids[FUNCTION_LATENCY - 1] if function_en else leaving
         en.next = moving or within
-        free.next = not inside and not within
+        busy.next = inside or within
 
     return follow, steer
 

@@ -113,12 +113,13 @@ def _pair(clk, rst, loading, rsp_valid, rsp_data, due, table, words):
     @always(clk.posedge)
     def take():
         table.valid.next = loading and rsp_valid and not rst
-        table.data.next = rsp_data[64:]
+        if loading:
+            table.data.next = rsp_data[64:]
 
     @always(clk.posedge)
     def collect():
         table.valid.next = loading and rsp_valid and due[0] and not rst
-        if rsp_valid:
+        if loading and rsp_valid:
             table.data.next = concat(rsp_data, table.data[64:32])
 
     return take if words == 2 else collect
