@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import click
@@ -17,7 +19,7 @@ from firmware_gen import CodeGenerator
 from gen.console import progress
 from gen.documents.measured.bench import parse_geometry
 from gen.documents.measured.energy import measured, sampled, write_documents, write_model
-from gen.documents.measured.options import Built, options, write_options
+from gen.documents.measured.options import OPTIONAL, Built, at_gate_level, by_model, known_as, options, write_options
 from gen.explore.subject import Network, form_of
 from gen.flows.network.application import Application
 from gen.flows.network.sw import generate_sw
@@ -39,31 +41,47 @@ INT4 = "fc-autoencoder-int4"
 @click.option("--docs", default="docs", show_default=True, metavar="DIR", help="Folder of energy.md and energy.json.")
 @click.option("--model", is_flag=True, help="The runs that the model of energies is fitted to, and the model.")
 @click.option("--options", "by_option", is_flag=True, help="What options of the hardware change, by the model.")
-def main(networks: str | None, docs: str, model: bool, by_option: bool) -> None:
+@click.option("--gates", is_flag=True, help="With --options: counted at gate level instead; minutes for each.")
+@click.option("--only", metavar="A,B", help="With --options: some of them, as int4_weights, or all.")
+def main(networks: str | None, docs: str, model: bool, by_option: bool, gates: bool, only: str | None) -> None:
+    if (gates or only) and not by_option:
+        raise click.UsageError("--gates and --only belong to --options.")
+    if only and (unknown := set(only.split(",")) - {known_as(one) for one in OPTIONAL}):
+        known = ", ".join(known_as(one) for one in OPTIONAL)
+        raise click.UsageError(f"--only {','.join(sorted(unknown))}: write {known}, with commas between.")
     with progress() as say:
         if by_option:
+            chosen = [one for one in OPTIONAL if only is None or known_as(one) in only.split(",")]
             for name in [name for name, _ in RUNS] + [INT4] if networks is None else networks.split(","):
-                for option in options(name, built(name), say):
+                judge = at_gate_level(partial(application, name, say), say) if gates else by_model(built(name))
+                for option in options(name, judge, say, chosen):
                     write_options(Path(docs), [option])
-            write_documents(Path(docs), [])
+                    write_documents(Path(docs), [])
             return
         if model:
-            write_model([sampled(name, application, say) for name, application in applications(MODEL_RUNS, say)])
+            write_model([sampled(name, made, say) for name, made in applications(MODEL_RUNS, say)])
             write_documents(Path(docs), [])
             return
-        for name, application in applications(
-            [r for r in RUNS if networks is None or r[0] in networks.split(",")], say
-        ):
-            write_documents(Path(docs), [measured(name, application, say)])
+        for name, made in applications([r for r in RUNS if networks is None or r[0] in networks.split(",")], say):
+            write_documents(Path(docs), [measured(name, made, say)])
 
 
 def applications(runs: Sequence[tuple[str, str]], say: Callable[[str], None]) -> Iterator[tuple[str, Application]]:
     """Of networks, untrained, on hardware of short names."""
     for name, geometry in runs:
-        with tempfile.TemporaryDirectory(prefix="heepgen-") as work:
-            model, sample = prepare(MEASURED[name], Path(work) / "model")
-            generate_sw(model, parse_geometry(geometry), Path(work) / "app", sample=sample, progress=say)
-            yield name, Application.open(Path(work) / "app")
+        with application(name, say, parse_geometry(geometry)) as made:
+            yield name, made
+
+
+@contextmanager
+def application(name: str, say: Callable[[str], None], config: Config) -> Iterator[Application]:
+    """Of a network, untrained, for a configuration."""
+    network = name.removesuffix("-int4")
+    weights = "int4" if name == INT4 and config.int4_weights else None
+    with tempfile.TemporaryDirectory(prefix="heepgen-") as work:
+        model, sample = prepare(MEASURED[network], Path(work) / "model")
+        generate_sw(model, config, Path(work) / "app", sample=sample, weights=weights, progress=say)
+        yield Application.open(Path(work) / "app")
 
 
 def built(name: str) -> Built:

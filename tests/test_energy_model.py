@@ -112,3 +112,27 @@ def test_what_options_change_is_told_by_network(tmp_path):
     assert "| a | 100 to 80 | 2.00 to 1.90 (-5.0 %) | - | - |" in text and "| b | - | - | - | - |" in text
     assert any("X, cycles | uJ | y, cycles | uJ" in line for line in text)
     assert [*options.section([], {})] == []
+
+
+def test_an_option_is_counted_at_gate_level(tmp_path):
+    """Figures of runs say so, and take the place of the model's."""
+    modelled, less, more = options.Taken(100, 2.0), options.Taken(100, 1.0, 0.01), options.Taken(90, 1.1, 0.02)
+    options.write_options(tmp_path, [options.Option("a", "x", modelled, modelled)])
+    options.write_options(tmp_path, [options.Option("a", "x", less, more)])
+    text = [*options.section(options.read_options(tmp_path), {})]
+    assert "| a | 100 to 90 | 1.00 to 1.10 +- 0.02 (+10.0 %) |" in text
+
+
+def test_an_option_is_taken_away_from_the_default():
+    """Each alone, and all together, whichever way it is judged."""
+    seen = []
+
+    def judge(config):
+        seen.append(config)
+        return options.Taken(len(seen), 1.0)
+
+    found = [*options.options("x", judge, lambda text: None, options.OPTIONAL)]
+    without = {options.known_as(one): config for one, config in zip(options.OPTIONAL, seen[1:], strict=True)}
+    assert seen[0] == Config() and [one.having.cycles for one in found] == [1] * len(found)
+    assert not without["banded"].banded and without["banded"].functions
+    assert not any(getattr(without["all"], name) for name in without if name != "all")

@@ -1,20 +1,28 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What options of a configuration save or take of networks' cycles and energies, by the models of `heepgen explore`."""
+"""What options of a configuration save or take of networks' cycles and energies, at gate level or by the models of
+`heepgen explore`."""
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from gen.documents.measured.area import FEATURES
+from gen.documents.measured.area import FEATURES, Feature
 from gen.explore.exact import exactly
 from gen.explore.subject import Network
+from gen.flows.measure.energy import application_energy
+from gen.flows.network.application import Application
 from gen.ppa.energy.model import MHZ, prices_of
+from gen.ppa.technology import technology
 from hls.config import Config
 from hls.errors import HeepgenError
 from hls.output import write_file
 
 DATA, COMMAND = "options.json", "make energy-options"
+
+OPTIONAL = tuple(feature for feature in FEATURES if feature.taken_away)
+"""What the default accelerator has and may be without."""
 
 Built = Callable[[Config], Network]
 """A network as a configuration takes it."""
@@ -22,10 +30,15 @@ Built = Callable[[Config], Network]
 
 @dataclass(frozen=True)
 class Taken:
-    """Cycles and uJ of an inference."""
+    """Cycles and uJ of an inference; the standard error of these where they were counted at gate level."""
 
     cycles: int
     uj: float
+    error: float | None = None
+
+
+Judged = Callable[[Config], Taken | None]
+"""What a network takes on a configuration; None where it does not compile."""
 
 
 @dataclass(frozen=True)
@@ -38,21 +51,46 @@ class Option:
     having: Taken | None
 
 
-def options(name: str, network: Built, progress: Callable[[str], None]) -> Iterator[Option]:
+def options(
+    name: str, judge: Judged, progress: Callable[[str], None], chosen: Sequence[Feature] = OPTIONAL
+) -> Iterator[Option]:
     """What those options change for a network that the default accelerator has."""
-    having = _taken(network, Config())
-    for feature in FEATURES:
-        if feature.taken_away:
-            progress(f"{name}: {feature.name}")
-            yield Option(feature.name, name, _taken(network, replace(Config(), **feature.change)), having)
+    having = judge(Config())
+    for feature in chosen:
+        progress(f"{name}: {feature.name}")
+        yield Option(feature.name, name, judge(replace(Config(), **feature.change)), having)
 
 
-def _taken(network: Built, config: Config) -> Taken | None:
-    try:
-        found = exactly(network(config), config)
-    except HeepgenError:
-        return None
-    return Taken(found.cycles, round(prices_of(config).uj(found.work), 3))
+def by_model(network: Built) -> Judged:
+    """By the cycle model and the model of energies."""
+
+    def judge(config: Config) -> Taken | None:
+        try:
+            found = exactly(network(config), config)
+        except HeepgenError:
+            return None
+        return Taken(found.cycles, round(prices_of(config).uj(found.work), 3))
+
+    return judge
+
+
+def at_gate_level(
+    application: Callable[[Config], AbstractContextManager[Application]], progress: Callable[[str], None]
+) -> Judged:
+    """By `application_energy`, clocks gated; raises `HeepgenError` as that does."""
+
+    def judge(config: Config) -> Taken | None:
+        with application(config) as made:
+            found = application_energy(made, technology().liberty, gated=True, progress=progress)
+        error = found.error()
+        return Taken(found.cycles, round(found.uj(MHZ), 3), None if error is None else round(error, 3))
+
+    return judge
+
+
+def known_as(feature: Feature) -> str:
+    """The configuration's option, or "all" where it is more than one."""
+    return next(iter(feature.change)) if len(feature.change) == 1 else "all"
 
 
 def write_options(folder: Path, found: Sequence[Option]) -> None:
@@ -83,9 +121,10 @@ def section(found: Sequence[Option], titles: Mapping[str, str]) -> Iterator[str]
         "## By option",
         "",
         f"What the options of [area](area.md) change that the default accelerator has, by `{COMMAND}`:",
-        f"cycles of an inference by the cycle model, and uJ at {MHZ:g} MHz by the model of energies above, whose",
-        "error is mostly that of both sides. Without the option, then with it. Weights have 8 bits; in FC-AE, INT4,",
-        "those of 4 bits come with the option for them.",
+        f"cycles and uJ of an inference at {MHZ:g} MHz, without the option, then with it. Those with +-, the error of",
+        "sampling, are counted at gate level; others are by the cycle model and the model of energies above, whose",
+        "error is mostly that of both sides. Weights have 8 bits; in FC-AE, INT4, those of 4 bits come with the option",
+        "for them.",
         "",
         f"| option | {' | '.join(f'{titles.get(network, network)}, cycles | uJ' for network in networks)} |",
         f"|---|{'---:|' * (2 * len(networks))}",
@@ -104,4 +143,5 @@ def _cells(one: Option | None) -> tuple[str, str]:
     less, more = one.without, one.having
     change = 100 * (more.uj / less.uj - 1)
     cycles = f"{less.cycles:,}" if less.cycles == more.cycles else f"{less.cycles:,} to {more.cycles:,}"
-    return cycles, f"{less.uj:.2f} to {more.uj:.2f} ({change:+.1f} %)"
+    error = "" if less.error is None or more.error is None else f" +- {max(less.error, more.error):.2f}"
+    return cycles, f"{less.uj:.2f} to {more.uj:.2f}{error} ({change:+.1f} %)"
