@@ -109,8 +109,8 @@ energy: $(READY)  ## measure energies of MLPerf Tiny at gate level, write docs/e
 energy-model: $(READY)  ## measure what heepgen explore has energies from at gate level; long, much of it the first time only
 	@$(BIN)/python -m examples.energy --model
 
-energy-options: $(READY)  ## what options of a configuration save or take of cycles and energy, into docs/energy.md
-	@$(BIN)/python -m examples.energy --options
+energy-options: $(READY)  ## what options of a configuration change of cycles and energy, into docs/energy.md (ENERGY_ARGS: as --gates)
+	@$(BIN)/python -m examples.energy --options $(ENERGY_ARGS)
 
 ppa-units: $(READY)  ## synthesise the units that heepgen ppa and explore price configurations by; long, then only what changed
 	@$(BIN)/python -m gen.documents.measured.unit_figures docs

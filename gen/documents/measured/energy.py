@@ -349,8 +349,8 @@ def _lowered(results: Sequence[Measured]) -> Iterator[str]:
     yield from (
         f"What each step brought, uJ at {MHZ:g} MHz. The last one is hardware: a lane that is 0, as every other one is",
         "behind a ReLU, does not move on its way to the multipliers, which see no edge; weights, exponents and second",
-        "operands move where something comes with them; what all columns share of a vector is delayed once. No cycle",
-        "and no bit changed.",
+        "operands move where something comes with them; what all columns share of a vector, and addresses of sums, is",
+        "delayed once; words that are no function's table stop before it. No cycle and no bit changed.",
         "",
         "| network | all registers clocked | clocks gated | zeros and what nobody waits for stand still | in all |",
         "|---|---:|---:|---:|---:|",
