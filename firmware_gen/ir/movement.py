@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -20,12 +21,16 @@ class Movement(Node):
 
     computes = False
 
+    rearranges: ClassVar[bool] = True
+    """Whether the output is the only input in another order or shape, or a part of it."""
+
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Concat(Movement):
     """Joins two or more tensors along dimension `axis`, of vectors (F,) along the only one. `inputs` in order; one may
     occur twice."""
 
+    rearranges = False
     runs_on = Place.ARRAY
 
     axis: int = 1
@@ -43,6 +48,7 @@ class Concat(Movement):
 class Upsample(Movement):
     """Nearest neighbour: (N, C, H, W) -> (N, C, H * factor[0], W * factor[1]); y[i, j] = x[i // f0, j // f1]."""
 
+    rearranges = False
     runs_on = Place.ARRAY
 
     factor: Pair
@@ -53,6 +59,7 @@ class Pad(Movement):
     """Constant padding of H and W: (N, C, H, W) -> (N, C, H + top + bottom, W + left + right); pads >= 0.
     Zero padding in front of Conv or AvgPool is merged by the passes; in front of MaxPool it never is."""
 
+    rearranges = False
     runs_on = Place.ARRAY
 
     pads: Pads
@@ -156,6 +163,7 @@ class Advance(Movement):
     """The state of a stream without its oldest frames: (N, C, H, W) -> the last so many rows (`axis` 2) or columns (3)
     that the output has. They move to the front where the state lies, and an Append puts new ones behind them."""
 
+    rearranges = False
     runs_on = Place.ARRAY
 
     axis: int
@@ -166,6 +174,7 @@ class Append(Movement):
     """inputs[0], what an Advance left of a state, and inputs[1], its newest frames, behind it along `axis`: what the
     state becomes, where the state lies."""
 
+    rearranges = False
     runs_on = Place.ARRAY
 
     axis: int

@@ -9,7 +9,6 @@ import numpy as np
 
 from firmware_gen.ir import (
     IDENTITY,
-    AsStrided,
     BatchNorm,
     Concat,
     Conv,
@@ -18,14 +17,11 @@ from firmware_gen.ir import (
     Interpolate,
     Linear,
     MatMul,
+    Movement,
     Node,
-    Permute,
-    PixelShuffle,
-    PixelUnshuffle,
     Pool,
     Reshape,
     Scale,
-    Shuffle,
     Slice,
     Upsample,
     Weighted,
@@ -97,13 +93,9 @@ def _into_producers(graph: Graph, value: str, scale: np.ndarray, shift: np.ndarr
             return _into_parts(graph, node, scale, shift)
         case MatMul() if _is_uniform(scale, shift) and not shift[0]:
             return {node: replace(node, scale=node.scale * float(scale[0]))}
-        case _ if isinstance(node, _MOVING) and _is_uniform(scale, shift):
+        case Movement(rearranges=True) if _is_uniform(scale, shift):
             return _into_producers(graph, node.inputs[0], *_of_channels(graph, node.inputs[0], scale, shift))
     return None
-
-
-_MOVING = (AsStrided, Permute, PixelShuffle, PixelUnshuffle, Reshape, Shuffle, Slice)
-"""What leaves every element as it is."""
 
 
 def _is_uniform(scale: np.ndarray, shift: np.ndarray) -> bool:
@@ -188,7 +180,7 @@ def _into_reader(graph: Graph, value: str, scale: np.ndarray, shift: np.ndarray)
         pixels = before[2] * before[3]
         if before[0] == after[0]:
             return _into_reader(graph, reader.output, np.repeat(scale, pixels), np.repeat(shift, pixels))
-    if isinstance(reader, _MOVING) and _is_uniform(scale, shift):
+    if isinstance(reader, Movement) and reader.rearranges and _is_uniform(scale, shift):
         return _into_reader(graph, reader.output, *_of_channels(graph, reader.output, scale, shift))
     if isinstance(reader, MatMul) and reader.inputs.count(value) == 1 and _is_uniform(scale, shift) and not shift[0]:
         return {reader: replace(reader, scale=reader.scale * float(scale[0]))}

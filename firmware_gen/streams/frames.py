@@ -18,14 +18,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from firmware_gen.ir import (
-    Activate,
     Advance,
     Append,
-    Apply,
-    Combined,
     Concat,
     Conv,
-    Elementary,
     Graph,
     Node,
     Pad,
@@ -145,7 +141,7 @@ class _Stream:
     def _by_frames(self, node: Node, axis: int) -> bool:
         """Whether every frame of the output is computed from those at its place."""
         match node:
-            case Activate() | Apply() | Elementary() | Combined():
+            case Node(element_by_element=True) | Node(is_uniform=True):
                 return True
             case Concat():
                 return node.axis_of(self.graph.out_shape(node)) != axis
