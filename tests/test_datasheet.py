@@ -327,6 +327,14 @@ def test_datasheet_says_what_the_page_says(subject):
         assert f"{number}. **{step.change}**, {step.before.cycles:,} to {step.after.cycles:,} cycles" in document
 
 
+def test_what_a_bound_says_of_a_step_is_the_most_that_it_saves(network):
+    ends = [point(1, 1000, 100, rows=1, cols=1), point(4, 200, 400, rows=2, cols=2)]
+    rest = [point(2, 10, 200, "bound", rows=2, cols=1), point(5, 100, 500, "bound", rows=4, cols=2)]
+    points = [*ends, *rest]
+    facts = facts_of(Subject(points, ends, ends[1], CONFIG, (network,), {}))
+    assert any("cycles -100 (-50.0 %, at best)" in move for move in facts.up)
+
+
 def test_datasheet_says_where_time_and_energy_go(subject):
     document = markdown(facts_of(subject))
     rows = rows_of_markdown(document, "Where the time of net goes")

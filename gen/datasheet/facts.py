@@ -224,13 +224,16 @@ def _effects(move: Move, axes: Sequence[Axis]) -> str:
 def _gain(move: Move, axes: Sequence[Axis]) -> str:
     first = [axis for axis in axes if axis.name in ("lut", "kge")][:1]
     area = "".join(f", {a.title} {a.difference(move.effect(a.name))} {a.unit}".rstrip() for a in first)
-    least = ", at best" if move.after.stage == STAGES[0] else ""
-    return f"{move.change}: cycles {AXES['cycles'].difference(move.effect('cycles'))} ({_share(move)}{least}){area}"
+    return f"{move.change}: {_saved(move)}{area}"
 
 
 def _neighbour(move: Tried, axes: Sequence[Axis]) -> str:
-    cycles = f"cycles {AXES['cycles'].difference(move.effect('cycles'))} ({_share(move)})"
-    return f"{move.change}: {'; '.join(filter(None, (cycles, _effects(move, axes), move.verdict)))}"
+    return f"{move.change}: {'; '.join(filter(None, (_saved(move), _effects(move, axes), move.verdict)))}"
+
+
+def _saved(move: Move) -> str:
+    least = ", at best" if move.after.stage == STAGES[0] else ""
+    return f"cycles {AXES['cycles'].difference(move.effect('cycles'))} ({_share(move)}{least})"
 
 
 def _shares(parts: Sequence[tuple[str, float]], what: str, digits: int) -> Grid:
