@@ -9,6 +9,9 @@ from torch import nn
 from examples.estimate_error import compared, network
 from examples.networks import NETWORKS
 from firmware_gen.targets.descriptor.timing.crossbar import stream_cycles
+from gen.explore.exact import exactly
+from gen.explore.fast import quickly
+from hls.config import Config
 
 SMALL, LARGE, BUS = (0.045, 0.1), (0.02, 0.1), (0.01, 0.03)
 """Mean and largest errors of networks of a few thousand cycles, where every wait counts, of ResNet-8, and where the bus
@@ -79,6 +82,15 @@ def test_small_networks(build):
 def test_weights_come_by_the_bus():
     torch.manual_seed(4)
     check(linear(), 6, 11, BUS)
+
+
+@pytest.mark.parametrize("rows, cols, ports", [(25, 2, 3), (9, 4, 2), (3, 11, 3)])
+def test_what_a_beat_has_left_belongs_to_the_next_tile(rows, cols, ports):
+    """Tiles that are no whole number of beats take as many on average as they have bytes."""
+    torch.manual_seed(4)
+    own, config = linear(), Config(rows=rows, cols=cols, ports=ports, weight_bytes=16384)
+    (quick,) = quickly(own, [config])
+    assert quick.cycles == pytest.approx(exactly(own, config).cycles, rel=BUS[1])
 
 
 @pytest.mark.slow

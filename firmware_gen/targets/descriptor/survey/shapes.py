@@ -232,7 +232,7 @@ class Geometry:
         self.tile_beats = waits.weights * self.tile_bytes / (4 * lanes.ports)
         self.depth = waits.weights * lanes.weight_depth
         self.urgent = waits.weights * lanes.urgent + self.tile_beats
-        self.cut = ones if shape.diagonal or shape.unit_weights else np.maximum(lanes.cut, np.ceil(tile / lanes.row))
+        self.cut = ones if shape.diagonal or shape.unit_weights else np.maximum(lanes.cut, tile / lanes.row)
         self.weight_bytes = np.ceil(self.tiles * self.tile_bytes / (4 * lanes.ports)) * 4 * lanes.ports
         scales = ones if shape.band else lanes.beats(self.width)  # bus beats of a block
         packed = lanes.packed_scales & (shape.packed_scales > 0)
